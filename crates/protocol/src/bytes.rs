@@ -1,0 +1,164 @@
+//! A byte string as a parameter or result: bin in MessagePack, base64 in JSON.
+
+use std::fmt;
+use std::ops::Deref;
+
+use serde::de::{Error, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// Bytes of an argument or a result.
+///
+/// A `Vec<u8>` travels as a list of numbers, as serde has it; `Bytes` travels as the codec's byte
+/// string: bin in MessagePack, base64 (RFC 4648, with padding) in JSON. Cloning is cheap.
+///
+/// ```
+/// use farcall_protocol::Bytes;
+///
+/// let data = Bytes::from(b"hello".as_slice());
+/// assert_eq!(data.len(), 5);
+/// # #[cfg(feature = "json")]
+/// assert_eq!(&farcall_protocol::Codec::Json.encode(&data)?[..], br#""aGVsbG8=""#);
+/// # Ok::<_, farcall_protocol::EncodeError>(())
+/// ```
+#[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Bytes(bytes::Bytes);
+
+impl Bytes {
+    /// The shared buffer inside.
+    #[must_use]
+    pub fn into_inner(self) -> bytes::Bytes {
+        self.0
+    }
+}
+
+impl Deref for Bytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl AsRef<[u8]> for Bytes {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl From<bytes::Bytes> for Bytes {
+    fn from(bytes: bytes::Bytes) -> Self {
+        Self(bytes)
+    }
+}
+
+impl From<Vec<u8>> for Bytes {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self(bytes.into())
+    }
+}
+
+impl From<&[u8]> for Bytes {
+    fn from(bytes: &[u8]) -> Self {
+        Self(bytes::Bytes::copy_from_slice(bytes))
+    }
+}
+
+impl From<String> for Bytes {
+    fn from(text: String) -> Self {
+        Self(text.into())
+    }
+}
+
+impl From<&str> for Bytes {
+    fn from(text: &str) -> Self {
+        text.as_bytes().into()
+    }
+}
+
+impl Serialize for Bytes {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[cfg(feature = "json")]
+        if serializer.is_human_readable() {
+            use base64::Engine as _;
+            let text = base64::engine::general_purpose::STANDARD.encode(&self.0);
+            return serializer.serialize_str(&text);
+        }
+        serializer.serialize_bytes(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Bytes {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        if deserializer.is_human_readable() {
+            deserializer.deserialize_any(BytesVisitor { base64: true })
+        } else {
+            deserializer.deserialize_byte_buf(BytesVisitor { base64: false })
+        }
+    }
+}
+
+struct BytesVisitor {
+    base64: bool,
+}
+
+impl<'de> Visitor<'de> for BytesVisitor {
+    type Value = Bytes;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.base64 { "a base64 string" } else { "a byte string" })
+    }
+
+    fn visit_bytes<E: Error>(self, bytes: &[u8]) -> Result<Bytes, E> {
+        Ok(bytes.into())
+    }
+
+    fn visit_byte_buf<E: Error>(self, bytes: Vec<u8>) -> Result<Bytes, E> {
+        Ok(bytes.into())
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Bytes, E> {
+        #[cfg(feature = "json")]
+        if self.base64 {
+            use base64::Engine as _;
+            let decoded = base64::engine::general_purpose::STANDARD.decode(text);
+            return decoded.map(Bytes::from).map_err(|error| E::custom(format_args!("base64: {error}")));
+        }
+        Ok(text.into())
+    }
+
+    /// A list of numbers, as a client that knows no byte strings sends it.
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Bytes, A::Error> {
+        let mut bytes = Vec::with_capacity(seq.size_hint().unwrap_or(0).min(4096));
+        while let Some(byte) = seq.next_element()? {
+            bytes.push(byte);
+        }
+        Ok(bytes.into())
+    }
+}
+
+#[cfg(all(test, feature = "msgpack", feature = "json"))]
+mod tests {
+    use super::*;
+    use crate::Codec;
+
+    #[test]
+    fn bytes_are_bin_in_messagepack_and_base64_in_json() {
+        let data = Bytes::from(vec![0xde, 0xad, 0xbe]);
+        assert_eq!(&Codec::MessagePack.encode(&data).unwrap()[..], [0xc4, 3, 0xde, 0xad, 0xbe]);
+        assert_eq!(&Codec::Json.encode(&data).unwrap()[..], br#""3q2+""#);
+        assert_eq!(Codec::MessagePack.decode::<Bytes>(&[0xc4, 3, 0xde, 0xad, 0xbe]).unwrap(), data);
+        assert_eq!(Codec::Json.decode::<Bytes>(br#""3q2+""#).unwrap(), data);
+    }
+
+    #[test]
+    fn text_that_is_no_base64_is_an_error_that_says_so() {
+        let error = Codec::Json.decode::<Bytes>(br#""%%%""#).unwrap_err();
+        assert!(error.to_string().starts_with("base64: "), "{error}");
+    }
+}

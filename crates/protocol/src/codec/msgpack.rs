@@ -1,0 +1,20 @@
+//! Bodies in MessagePack, by rmp-serde: structs as maps, enums tagged from outside.
+
+use bytes::BytesMut;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::{BoxError, DecodeError, walk, writer};
+
+pub(super) fn encode<T: Serialize + ?Sized>(value: &T, out: &mut BytesMut) -> Result<(), BoxError> {
+    let mut serializer = rmp_serde::Serializer::new(writer(out)).with_struct_map();
+    value.serialize(&mut serializer).map_err(BoxError::from)
+}
+
+pub(super) fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, DecodeError> {
+    let len = walk::value_len(body)?;
+    if len < body.len() {
+        return Err(DecodeError::Trailing { at: len, extra: body.len() - len });
+    }
+    rmp_serde::from_slice(body).map_err(DecodeError::value)
+}

@@ -1,0 +1,207 @@
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+use super::*;
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Everything {
+    unit: (),
+    flag: bool,
+    small: i8,
+    large: u64,
+    negative: i64,
+    float: f64,
+    text: String,
+    letter: char,
+    some: Option<u32>,
+    none: Option<u32>,
+    list: Vec<Shape>,
+    map: BTreeMap<String, Vec<u8>>,
+    tuple: (u8, String),
+    bytes: crate::Bytes,
+    newtype: Wrapped,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Wrapped(Option<String>);
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+enum Shape {
+    Unit,
+    Newtype(i32),
+    Tuple(i32, i32),
+    Struct { width: u32, height: Option<u32> },
+}
+
+fn everything() -> Everything {
+    Everything {
+        unit: (),
+        flag: true,
+        small: -7,
+        large: u64::MAX,
+        negative: i64::MIN,
+        float: 0.1,
+        text: "naïve \u{1F980}".to_owned(),
+        letter: 'ß',
+        some: Some(0),
+        none: None,
+        list: vec![
+            Shape::Unit,
+            Shape::Newtype(-1),
+            Shape::Tuple(1, 2),
+            Shape::Struct { width: 3, height: None },
+        ],
+        map: BTreeMap::from([("a".to_owned(), vec![0, 255])]),
+        tuple: (9, "nine".to_owned()),
+        bytes: vec![0, 1, 2, 255].into(),
+        newtype: Wrapped(Some("inside".to_owned())),
+    }
+}
+
+#[test]
+fn a_value_of_every_type_comes_back() {
+    for codec in Codec::built_in() {
+        let body = codec.encode(&everything()).unwrap();
+        assert_eq!(codec.decode::<Everything>(&body).unwrap(), everything(), "{codec}");
+    }
+}
+
+#[test]
+fn bytes_that_follow_the_value_are_an_error() {
+    assert_eq!(
+        Codec::MessagePack.decode::<i64>(&[0x2a, 0x2a]),
+        Err(DecodeError::Trailing { at: 1, extra: 1 })
+    );
+    assert!(Codec::Json.decode::<i64>(b"42 43").is_err());
+    assert_eq!(Codec::Json.decode::<i64>(b" 42\r\n\t "), Ok(42));
+}
+
+#[test]
+fn an_empty_body_is_no_value() {
+    for codec in Codec::built_in() {
+        assert!(codec.decode::<i64>(b"").is_err());
+        assert!(codec.decode::<Option<i64>>(b"").is_err());
+    }
+}
+
+#[test]
+fn what_a_peer_wrote_is_escaped_and_cut_in_a_decode_error() {
+    for codec in Codec::built_in() {
+        let body = codec.encode("gone\u{202e}\u{9b}").unwrap();
+        let error = codec.decode::<Shape>(&body).unwrap_err().to_string();
+        assert!(!error.contains(['\u{202e}', '\u{9b}']), "{codec}: {error:?}");
+        let body = codec.encode(&"x".repeat(100_000)).unwrap();
+        let error = codec.decode::<Shape>(&body).unwrap_err().to_string();
+        assert!(error.len() < 1100, "{codec}: {} bytes", error.len());
+    }
+}
+
+/// Recursive through everything that rmp-serde's own depth limit does not count.
+#[derive(Debug, Serialize, Deserialize)]
+enum Nested {
+    End,
+    More(Option<Box<NestedNewtype>>),
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct NestedNewtype(Nested);
+
+#[test]
+fn a_deep_enum_is_an_error_and_no_overflow() {
+    // {"More": {"More": ...}}, a hundred thousand deep.
+    let mut bytes = Vec::new();
+    for _ in 0..100_000 {
+        bytes.extend_from_slice(b"\x81\xa4More");
+    }
+    bytes.extend_from_slice(b"\xa3End");
+    let error = Codec::MessagePack.decode::<Nested>(&bytes).unwrap_err();
+    assert!(matches!(error, DecodeError::TooDeep { limit: 128, .. }), "{error}");
+
+    let json = format!("{}\"End\"{}", "{\"More\":".repeat(100_000), "}".repeat(100_000));
+    let error = Codec::Json.decode::<Nested>(json.as_bytes()).unwrap_err();
+    assert!(error.to_string().contains("recursion limit"), "{error}");
+}
+
+#[test]
+fn arguments_come_as_a_map_an_array_or_nothing() {
+    #[derive(Debug, PartialEq, Deserialize)]
+    struct Args {
+        #[serde(default)]
+        limit: Option<u32>,
+    }
+    let (msgpack, json) = (Codec::MessagePack, Codec::Json);
+    let five = Ok(Args { limit: Some(5) });
+    assert_eq!(msgpack.decode_arguments(b"\x81\xa5limit\x05"), five);
+    assert_eq!(msgpack.decode_arguments(b"\x91\x05"), five);
+    assert_eq!(json.decode_arguments(br#"{"limit":5,"unknown":[1]}"#), five);
+    assert_eq!(json.decode_arguments(b"[5]"), five);
+    for nothing in [&b""[..], b"\xc0", b"\x80", b"\x90"] {
+        assert_eq!(msgpack.decode_arguments(nothing), Ok(Args { limit: None }));
+    }
+    for nothing in [&b""[..], b" null ", b"{}", b"[]", b"\n"] {
+        assert_eq!(json.decode_arguments(nothing), Ok(Args { limit: None }));
+    }
+    assert!(msgpack.decode_arguments::<Args>(b"\x92\x05\x05").is_err());
+    assert!(json.decode_arguments::<Args>(b"[5,5]").is_err());
+}
+
+#[test]
+fn a_missing_argument_is_named() {
+    #[derive(Debug, Deserialize)]
+    struct Args {
+        #[serde(rename = "a")]
+        _a: i64,
+    }
+    for codec in Codec::built_in() {
+        let error = codec.decode_arguments::<Args>(b"").unwrap_err();
+        assert_eq!(error.to_string().split(" at line").next(), Some("missing field `a`"), "{codec}");
+    }
+}
+
+#[test]
+fn large_and_small_bodies_do_not_disturb_each_other() {
+    let small: Vec<_> = (0..10_000_u32).map(|n| Codec::MessagePack.encode(&n).unwrap()).collect();
+    let large = Codec::MessagePack.encode(&"x".repeat(100_000)).unwrap();
+    for (n, body) in small.iter().enumerate() {
+        assert_eq!(Codec::MessagePack.decode::<u32>(body).unwrap(), n as u32);
+    }
+    assert_eq!(Codec::MessagePack.decode::<String>(&large).unwrap().len(), 100_000);
+}
+
+/// A codec of a user's, which writes JSON upside down.
+struct Reversed;
+
+impl BodyCodec for Reversed {
+    fn name(&self) -> &str {
+        "application/x-reversed"
+    }
+
+    fn encode(&self, value: &dyn erased_serde::Serialize, out: &mut BytesMut) -> Result<(), BoxError> {
+        let mut json = serde_json::to_vec(value)?;
+        json.reverse();
+        out.extend_from_slice(&json);
+        Ok(())
+    }
+
+    fn decode(
+        &self,
+        bytes: &[u8],
+        build: &mut dyn FnMut(&mut dyn erased_serde::Deserializer<'_>) -> Result<(), erased_serde::Error>,
+    ) -> Result<(), BoxError> {
+        let json: Vec<u8> = bytes.iter().rev().copied().collect();
+        let mut deserializer = serde_json::Deserializer::from_slice(&json);
+        build(&mut <dyn erased_serde::Deserializer<'_>>::erase(&mut deserializer))?;
+        Ok(deserializer.end()?)
+    }
+}
+
+#[test]
+fn a_codec_of_the_users_carries_bodies() {
+    let codec = Codec::custom(Reversed);
+    assert_eq!(codec.name(), "application/x-reversed");
+    let body = codec.encode(&(6, "seven")).unwrap();
+    assert_eq!(&body[..], br#"]"neves",6["#);
+    assert_eq!(codec.decode::<(i64, String)>(&body).unwrap(), (6, "seven".to_owned()));
+    assert!(codec.decode::<i64>(b"!").is_err());
+}

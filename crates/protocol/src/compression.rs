@@ -1,0 +1,176 @@
+//! Compressed bodies: four bytes of length, little-endian, then one LZ4 block.
+
+use bytes::Bytes;
+use thiserror::Error;
+
+use crate::limits::MaxFrameBytes;
+
+/// A body compression that both sides may agree on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Compression {
+    /// LZ4 blocks: little gain in size for next to no time.
+    #[cfg(feature = "lz4")]
+    Lz4,
+}
+
+/// Below this, a body costs more to compress than its bytes cost to send.
+#[cfg(feature = "lz4")]
+const LEAST_BYTES: usize = 1024;
+
+/// An LZ4 block expands to at most this many times its size: a longer length is a lie.
+#[cfg(feature = "lz4")]
+const MOST_EXPANSION: usize = 255;
+
+// Without a compression there is no value of the type, and nothing to do with the arguments.
+#[cfg_attr(not(feature = "lz4"), allow(unused_variables))]
+impl Compression {
+    /// The compressions that are built in, in order of preference.
+    #[must_use]
+    pub fn built_in() -> Vec<Self> {
+        vec![
+            #[cfg(feature = "lz4")]
+            Self::Lz4,
+        ]
+    }
+
+    /// The name in an Option.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            #[cfg(feature = "lz4")]
+            Self::Lz4 => "lz4",
+        }
+    }
+
+    /// The compressed body, where it is worth it: from 1 KiB on, and smaller than what it was.
+    #[must_use]
+    pub fn compress(self, body: &[u8]) -> Option<Bytes> {
+        match self {
+            #[cfg(feature = "lz4")]
+            Self::Lz4 => {
+                if body.len() < LEAST_BYTES || u32::try_from(body.len()).is_err() {
+                    return None;
+                }
+                let compressed = lz4_flex::block::compress_prepend_size(body);
+                (compressed.len() < body.len()).then(|| compressed.into())
+            }
+        }
+    }
+
+    /// The body that `compressed` stands for.
+    ///
+    /// # Errors
+    ///
+    /// The length it claims is over `limit`, or more than the block can hold; or the block does
+    /// not decompress to just that length. No memory is reserved for a length that is refused.
+    pub fn decompress(self, compressed: &[u8], limit: MaxFrameBytes) -> Result<Bytes, CompressionError> {
+        match self {
+            #[cfg(feature = "lz4")]
+            Self::Lz4 => {
+                let (length, block) = compressed
+                    .split_first_chunk()
+                    .ok_or(CompressionError::NoLength { len: compressed.len() })?;
+                let length = u32::from_le_bytes(*length) as usize;
+                if length > limit.get() {
+                    return Err(CompressionError::TooLarge { length, limit });
+                }
+                if length > block.len().saturating_mul(MOST_EXPANSION) {
+                    return Err(CompressionError::Malformed { length, block: block.len() });
+                }
+                let mut body = vec![0; length];
+                match lz4_flex::block::decompress_into(block, &mut body) {
+                    Ok(written) if written == length => Ok(body.into()),
+                    _ => Err(CompressionError::Malformed { length, block: block.len() }),
+                }
+            }
+        }
+    }
+}
+
+/// A compressed body that does not decompress.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CompressionError {
+    /// Too short for its own length.
+    #[error("compressed body of {len} bytes: no room for its 4 bytes of length")]
+    NoLength {
+        /// How long it is.
+        len: usize,
+    },
+    /// It would decompress to more than this side accepts.
+    #[error("compressed body: {length} bytes decompressed, {limit} are allowed")]
+    TooLarge {
+        /// The length that it claims.
+        length: usize,
+        /// The limit in force.
+        limit: MaxFrameBytes,
+    },
+    /// The block is damaged, or its length a lie.
+    #[error("compressed body: its block of {block} bytes does not hold the {length} bytes that it claims")]
+    Malformed {
+        /// The length that it claims.
+        length: usize,
+        /// The bytes of its block.
+        block: usize,
+    },
+}
+
+#[cfg(all(test, feature = "lz4"))]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const LZ4: Compression = Compression::Lz4;
+
+    #[test]
+    fn a_body_comes_back() {
+        let body = b"the same again, ".repeat(1000);
+        let compressed = LZ4.compress(&body).unwrap();
+        assert!(compressed.len() < body.len() / 10);
+        assert_eq!(compressed[..4], (body.len() as u32).to_le_bytes());
+        assert_eq!(LZ4.decompress(&compressed, MaxFrameBytes::DEFAULT).unwrap(), body);
+    }
+
+    #[test]
+    fn small_and_incompressible_bodies_stay_as_they_are() {
+        assert_eq!(LZ4.compress(&[0; 1023]), None);
+        let mut state = 0x9e37_79b9_u32;
+        let noise: Vec<u8> = (0..4096)
+            .map(|_| {
+                // Xorshift: Marsaglia, "Xorshift RNGs", 2003.
+                state ^= state << 13;
+                state ^= state >> 17;
+                state ^= state << 5;
+                (state >> 24) as u8
+            })
+            .collect();
+        assert_eq!(LZ4.compress(&noise), None);
+    }
+
+    #[test]
+    fn a_length_over_the_limit_is_refused_from_the_length_alone() {
+        let bomb = [&0x7fff_ffff_u32.to_le_bytes()[..], &[0; 64]].concat();
+        assert_eq!(
+            LZ4.decompress(&bomb, MaxFrameBytes::DEFAULT),
+            Err(CompressionError::TooLarge { length: 0x7fff_ffff, limit: MaxFrameBytes::DEFAULT })
+        );
+    }
+
+    #[test]
+    fn a_length_that_the_block_cannot_hold_is_refused() {
+        let lie = [&1_000_000_u32.to_le_bytes()[..], &[0; 64]].concat();
+        assert_eq!(
+            LZ4.decompress(&lie, MaxFrameBytes::DEFAULT),
+            Err(CompressionError::Malformed { length: 1_000_000, block: 64 })
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_decompress_without_panic(bytes in proptest::collection::vec(any::<u8>(), 0..100)) {
+            let _ = LZ4.decompress(&bytes, MaxFrameBytes::new(4096));
+        }
+    }
+}

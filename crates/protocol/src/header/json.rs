@@ -1,0 +1,185 @@
+//! Headers as JSON objects.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::Range;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use serde::de::{Unexpected, Visitor};
+use serde::ser::SerializeMap;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::{ByteStr, Flags, Header, HeaderError, HeaderRef, Kind};
+use crate::code::{Code, Execution};
+use crate::limits::Seq;
+use crate::metadata::Metadata;
+use crate::object::Object;
+use crate::status::Status;
+use crate::text::{MAX_PEER_TEXT, cut};
+
+pub(super) fn encode(header: &HeaderRef<'_>, out: &mut BytesMut) {
+    serde_json::to_writer(out.writer(), &Written(header)).expect("strings and numbers always encode");
+}
+
+/// The fields that do not hold their default.
+struct Written<'a>(&'a HeaderRef<'a>);
+
+impl Serialize for Written<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let header = self.0;
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("kind", header.kind.name())?;
+        map.serialize_entry("seq", &header.seq.0)?;
+        if !header.service_method.is_empty() {
+            map.serialize_entry("service_method", header.service_method)?;
+        }
+        if header.timeout_ms != 0 {
+            map.serialize_entry("timeout_ms", &header.timeout_ms)?;
+        }
+        if let Some(status) = header.error {
+            map.serialize_entry("error", &WrittenError(status))?;
+        }
+        if let Some(metadata) = header.metadata() {
+            map.serialize_entry("metadata", &WrittenMetadata(metadata))?;
+        }
+        if header.flags != Flags::NONE {
+            map.serialize_entry("flags", &header.flags.bits())?;
+        }
+        map.end()
+    }
+}
+
+struct WrittenError<'a>(&'a Status);
+
+impl Serialize for WrittenError<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(3))?;
+        map.serialize_entry("code", self.0.code.name())?;
+        map.serialize_entry("message", self.0.wire_message())?;
+        map.serialize_entry("execution", Execution::from_number(self.0.execution.number().into()).name())?;
+        map.end()
+    }
+}
+
+struct WrittenMetadata<'a>(&'a Metadata);
+
+impl Serialize for WrittenMetadata<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter())
+    }
+}
+
+pub(super) fn decode(message: &Bytes, frame: Range<usize>) -> Result<Header, HeaderError> {
+    let Object(read): Object<Read<'_>> =
+        serde_json::from_slice(&message[frame]).map_err(HeaderError::malformed)?;
+    let kind = Kind::from_name(&read.kind).ok_or_else(|| HeaderError::unknown_kind(&read.kind))?;
+    let seq = read.seq.0.ok_or_else(|| HeaderError::malformed("seq is null"))?;
+    if seq >= Seq::JSON_END {
+        return Err(HeaderError::malformed(format_args!("seq is {seq}, JSON's end at 2^53 - 1")));
+    }
+    let service_method = match read.service_method {
+        None => ByteStr::default(),
+        Some(Cow::Borrowed(name)) => ByteStr::slice_of(message, name),
+        Some(Cow::Owned(name)) => ByteStr::from(name),
+    };
+    Ok(Header {
+        kind,
+        seq: Seq(seq),
+        service_method,
+        timeout_ms: read.timeout_ms.0.unwrap_or(0),
+        error: read.error.map(|Object(error)| Box::new(error.into_status())),
+        metadata: read.metadata.and_then(into_metadata),
+        flags: Flags::from_bits(read.flags.0.unwrap_or(0)),
+    })
+}
+
+#[derive(Deserialize)]
+struct Read<'a> {
+    #[serde(borrow)]
+    kind: Cow<'a, str>,
+    seq: Uint,
+    #[serde(borrow, default, deserialize_with = "borrowed_where_possible")]
+    service_method: Option<Cow<'a, str>>,
+    #[serde(default)]
+    timeout_ms: Uint,
+    error: Option<Object<ReadError>>,
+    metadata: Option<BTreeMap<String, String>>,
+    #[serde(default)]
+    flags: Uint,
+}
+
+/// serde borrows a `Cow` only where it stands alone.
+fn borrowed_where_possible<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Cow<'de, str>>, D::Error> {
+    #[derive(Deserialize)]
+    struct Borrowed<'a>(#[serde(borrow)] Cow<'a, str>);
+    Ok(Option::<Borrowed<'de>>::deserialize(deserializer)?.map(|name| name.0))
+}
+
+#[derive(Deserialize)]
+struct ReadError {
+    code: Option<String>,
+    message: Option<String>,
+    execution: Option<String>,
+}
+
+impl ReadError {
+    fn into_status(self) -> Status {
+        Status {
+            code: self.code.as_deref().map_or(Code::Internal, Code::from_name),
+            message: cut(&self.message.unwrap_or_default(), MAX_PEER_TEXT).to_owned(),
+            execution: self.execution.as_deref().map_or(Execution::Maybe, Execution::from_name),
+        }
+    }
+}
+
+fn into_metadata(pairs: BTreeMap<String, String>) -> Option<Box<Metadata>> {
+    let mut metadata = Metadata::new();
+    for (key, value) in pairs {
+        metadata.insert_from_peer(key, value);
+    }
+    (!metadata.is_empty()).then(|| Box::new(metadata))
+}
+
+/// An unsigned integer in any form that JSON has for one (`7`, `7.0`, `7e0`), or null.
+#[derive(Default)]
+struct Uint(Option<u64>);
+
+impl<'de> Deserialize<'de> for Uint {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(UintVisitor)
+    }
+}
+
+struct UintVisitor;
+
+impl Visitor<'_> for UintVisitor {
+    type Value = Uint;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an unsigned integer")
+    }
+
+    fn visit_unit<E>(self) -> Result<Uint, E> {
+        Ok(Uint(None))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Uint, E> {
+        Ok(Uint(Some(value)))
+    }
+
+    fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<Uint, E> {
+        let exact = value.fract() == 0.0 && (0.0..Seq::JSON_END as f64).contains(&value);
+        if exact {
+            Ok(Uint(Some(value as u64)))
+        } else {
+            Err(E::invalid_value(Unexpected::Float(value), &self))
+        }
+    }
+
+    fn visit_i64<E: serde::de::Error>(self, value: i64) -> Result<Uint, E> {
+        Err(E::invalid_value(Unexpected::Signed(value), &self))
+    }
+}

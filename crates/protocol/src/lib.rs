@@ -1,0 +1,68 @@
+//! The wire protocol of farcall: what goes over a connection, to the byte.
+//!
+//! Here are the Option that opens a connection, frames, headers, codecs, errors and limits, and
+//! the rules of what may follow what. There is no I/O and no clock here: bytes and times are
+//! arguments, so that other transports, test tools and proxies can be built on it.
+//!
+//! ```
+//! use bytes::{Buf, BytesMut};
+//! use farcall_protocol::{Codec, HeaderRef, Kind, MaxFrameBytes, MessageDecoder, Outbox, Seq};
+//!
+//! let codec = Codec::default();
+//! let mut outbox = Outbox::new();
+//! let header = HeaderRef { service_method: "Arith.square", ..HeaderRef::new(Kind::Request, Seq(1)) };
+//! outbox.push(&codec, &header, codec.encode(&[7])?, MaxFrameBytes::DEFAULT)?;
+//!
+//! // ... bytes travel ...
+//! let mut received = BytesMut::from(&outbox.copy_to_bytes(outbox.remaining())[..]);
+//!
+//! let decoder = MessageDecoder::new(codec.clone(), MaxFrameBytes::DEFAULT);
+//! let message = decoder.next(&mut received)?.expect("all of it has arrived");
+//! assert_eq!(message.header.service_method.as_str(), "Arith.square");
+//! assert_eq!(codec.decode::<[i64; 1]>(&message.body)?, [7]);
+//! # Ok::<_, Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Features
+//!
+//! `msgpack`, `json` (at least one of them) and `lz4`; all are on by default.
+
+mod bytes;
+mod code;
+mod codec;
+mod compression;
+pub mod describe;
+mod header;
+mod keep_alive;
+pub mod limits;
+mod message;
+pub mod metadata;
+mod object;
+mod option;
+mod outbox;
+mod session;
+mod status;
+mod text;
+
+#[cfg(feature = "msgpack")]
+#[doc(no_inline)]
+pub use erased_serde;
+
+pub use self::bytes::Bytes;
+pub use self::code::{Code, Execution};
+#[cfg(feature = "msgpack")]
+pub use self::codec::BodyCodec;
+pub use self::codec::{BoxError, Codec, DecodeError, EncodeError};
+pub use self::compression::{Compression, CompressionError};
+pub use self::header::{ByteStr, Flags, Header, HeaderError, HeaderRef, Kind};
+pub use self::keep_alive::{KeepAlive, MAX_PINGS, PING_WINDOW, Silence, Silent};
+pub use self::limits::{MaxFrameBytes, MaxInFlight, Seq};
+pub use self::message::{FrameError, Message, MessageDecoder, Part, TooLarge, next_option};
+pub use self::metadata::{Metadata, MetadataError};
+pub use self::option::{
+    Agreed, Asked, ClientTerms, DEFAULT_CONNECT_TIMEOUT, HandshakeError, MAGIC_NUMBER, ServerTerms, VERSION,
+};
+pub use self::outbox::Outbox;
+pub use self::session::{ClientSession, FromClient, FromServer, ProtocolError, ServerSession};
+pub use self::status::Status;
+pub use self::text::{Escaped, MAX_PEER_TEXT, cut};

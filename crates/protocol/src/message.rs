@@ -1,0 +1,151 @@
+//! Messages as they are cut from the bytes of a connection.
+//!
+//! The frames are those of tokio-util's `LengthDelimitedCodec`; a test holds the two against each
+//! other. They are cut here by hand, header and body at once, since this is on the path of every
+//! message.
+
+use bytes::{Buf, Bytes, BytesMut};
+use thiserror::Error;
+
+use crate::codec::Codec;
+use crate::header::{Header, HeaderError};
+use crate::limits::{LENGTH_BYTES, MAX_OPTION_BYTES, MaxFrameBytes};
+
+/// A message: a header and its body.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    /// What the message is.
+    pub header: Header,
+    /// Arguments, a result, an error's details; a slice of the buffer that was read into.
+    pub body: Bytes,
+}
+
+/// Cuts messages from bytes in the order of their arrival, however they were cut into reads.
+#[derive(Clone, Debug)]
+pub struct MessageDecoder {
+    codec: Codec,
+    limit: MaxFrameBytes,
+}
+
+impl MessageDecoder {
+    /// A decoder of headers in `codec`, which refuses frames over `limit`.
+    #[must_use]
+    pub const fn new(codec: Codec, limit: MaxFrameBytes) -> Self {
+        Self { codec, limit }
+    }
+
+    /// Takes the next message off the front of `buffer`, if all of it is there.
+    ///
+    /// # Errors
+    ///
+    /// A length is over its limit, which shows as soon as its four bytes are there, or the header
+    /// does not decode. The connection is of no use after either.
+    pub fn next(&self, buffer: &mut BytesMut) -> Result<Option<Message>, FrameError> {
+        let Cut { header, body: Some(body) } = self.cut(buffer)? else { return Ok(None) };
+        let (body_start, end) = (header.end + LENGTH_BYTES, header.end + LENGTH_BYTES + body);
+        if buffer.len() < end {
+            return Ok(None);
+        }
+        let mut message = buffer.split_to(end).freeze();
+        let header = Header::decode(&self.codec, &message, LENGTH_BYTES..header.end)?;
+        message.advance(body_start);
+        Ok(Some(Message { header, body: message }))
+    }
+
+    /// How many bytes are missing of the message that `buffer` begins with, as far as can be told
+    /// from what is there; 0 where `buffer` is empty or begins with a whole one.
+    ///
+    /// # Errors
+    ///
+    /// As for [`MessageDecoder::next`].
+    pub fn missing(&self, buffer: &[u8]) -> Result<usize, FrameError> {
+        if buffer.is_empty() {
+            return Ok(0);
+        }
+        let cut = self.cut(buffer)?;
+        let end = cut.header.end + LENGTH_BYTES + cut.body.unwrap_or(0);
+        Ok(end.saturating_sub(buffer.len()))
+    }
+
+    fn cut(&self, buffer: &[u8]) -> Result<Cut, FrameError> {
+        let Some(header) = length(buffer) else {
+            return Ok(Cut { header: LENGTH_BYTES..LENGTH_BYTES, body: None });
+        };
+        check(Part::Header, header, self.limit.for_header())?;
+        let end = LENGTH_BYTES + header;
+        let body = buffer.get(end..).and_then(length);
+        if let Some(body) = body {
+            check(Part::Body, body, self.limit.get())?;
+        }
+        Ok(Cut { header: LENGTH_BYTES..end, body })
+    }
+}
+
+/// Where the parts of a message lie in a buffer.
+struct Cut {
+    header: std::ops::Range<usize>,
+    /// The length of the body, if its four bytes are there.
+    body: Option<usize>,
+}
+
+fn length(bytes: &[u8]) -> Option<usize> {
+    bytes.first_chunk().map(|length| u32::from_be_bytes(*length) as usize)
+}
+
+/// Takes the Option frame off the front of `buffer`, if all of it is there.
+///
+/// # Errors
+///
+/// Its length is over 4 KiB.
+pub fn next_option(buffer: &mut BytesMut) -> Result<Option<Bytes>, FrameError> {
+    let Some(len) = length(buffer) else { return Ok(None) };
+    check(Part::Option, len, MAX_OPTION_BYTES)?;
+    if buffer.len() < LENGTH_BYTES + len {
+        return Ok(None);
+    }
+    buffer.advance(LENGTH_BYTES);
+    Ok(Some(buffer.split_to(len).freeze()))
+}
+
+fn check(part: Part, size: usize, limit: usize) -> Result<(), FrameError> {
+    if size > limit { Err(FrameError::TooLarge(TooLarge { part, size, limit })) } else { Ok(()) }
+}
+
+/// What a frame carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Part {
+    /// A side's Option.
+    Option,
+    /// A message's header.
+    Header,
+    /// A message's body.
+    Body,
+}
+
+/// A frame over its limit.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[error("{} of {size} bytes: the limit is {limit} bytes", match .part {
+    Part::Option => "Option",
+    Part::Header => "header",
+    Part::Body => "body",
+})]
+pub struct TooLarge {
+    /// What it carries.
+    pub part: Part,
+    /// Its size in bytes.
+    pub size: usize,
+    /// The most it may have.
+    pub limit: usize,
+}
+
+/// Bytes from which no message can be cut.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FrameError {
+    /// A frame over the limit in force.
+    #[error(transparent)]
+    TooLarge(#[from] TooLarge),
+    /// A header that does not decode.
+    #[error(transparent)]
+    Header(#[from] HeaderError),
+}

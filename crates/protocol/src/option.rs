@@ -1,0 +1,407 @@
+//! The Option: the first frame in each direction, and what the two sides agree on by it.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::code::{Code, Execution};
+use crate::codec::Codec;
+use crate::compression::Compression;
+use crate::limits::{MAX_OPTION_BYTES, MaxFrameBytes, MaxInFlight};
+use crate::object::Object;
+use crate::status::Status;
+use crate::text::{Escaped, MAX_PEER_TEXT, cut};
+
+/// The number that every Option begins with. It guards against accidents; it authenticates nobody.
+pub const MAGIC_NUMBER: u32 = 0xCAFE_BABE;
+/// The version of the protocol that this crate speaks.
+pub const VERSION: u32 = 1;
+/// The default budget for connecting and the handshake together.
+pub const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What a client asks for.
+#[derive(Clone)]
+pub struct ClientTerms {
+    /// The codec of the connection.
+    pub codec: Codec,
+    /// Its budget for the whole handshake.
+    pub connect_timeout: Duration,
+    /// The longest a handler may run for a call on this connection.
+    pub handle_timeout: Option<Duration>,
+    /// Compressions in order of preference.
+    pub compression: Vec<Compression>,
+    /// The largest frame that it accepts.
+    pub max_frame_bytes: MaxFrameBytes,
+    /// A bearer credential.
+    pub token: Option<String>,
+}
+
+impl Default for ClientTerms {
+    fn default() -> Self {
+        Self {
+            codec: Codec::default(),
+            connect_timeout: DEFAULT_CONNECT_TIMEOUT,
+            handle_timeout: None,
+            compression: Vec::new(),
+            max_frame_bytes: MaxFrameBytes::DEFAULT,
+            token: None,
+        }
+    }
+}
+
+impl fmt::Debug for ClientTerms {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientTerms")
+            .field("codec", &self.codec)
+            .field("connect_timeout", &self.connect_timeout)
+            .field("handle_timeout", &self.handle_timeout)
+            .field("compression", &self.compression)
+            .field("max_frame_bytes", &self.max_frame_bytes)
+            .field("token", &self.token.as_ref().map(|_| "..."))
+            .finish()
+    }
+}
+
+/// What a server offers.
+#[derive(Clone, Debug)]
+pub struct ServerTerms {
+    /// The codecs that it speaks.
+    pub codecs: Vec<Codec>,
+    /// The longest a handler may run.
+    pub handle_timeout: Option<Duration>,
+    /// The compressions that it speaks.
+    pub compression: Vec<Compression>,
+    /// The largest frame that it accepts.
+    pub max_frame_bytes: MaxFrameBytes,
+    /// The calls that it runs at once for one connection.
+    pub max_in_flight: MaxInFlight,
+}
+
+impl Default for ServerTerms {
+    fn default() -> Self {
+        Self {
+            codecs: Codec::built_in(),
+            handle_timeout: None,
+            compression: Compression::built_in(),
+            max_frame_bytes: MaxFrameBytes::DEFAULT,
+            max_in_flight: MaxInFlight::DEFAULT,
+        }
+    }
+}
+
+/// What holds on a connection after both Options.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Agreed {
+    /// The codec of headers and bodies.
+    pub codec: Codec,
+    /// The longest a handler runs.
+    pub handle_timeout: Option<Duration>,
+    /// The compression that either side may use for a body.
+    pub compression: Option<Compression>,
+    /// The largest frame that the peer accepts.
+    pub send_limit: MaxFrameBytes,
+    /// The largest frame that this side accepts.
+    pub receive_limit: MaxFrameBytes,
+    /// The calls that the server runs at once for this connection.
+    pub max_in_flight: MaxInFlight,
+}
+
+/// The client's Option on the wire.
+#[derive(Serialize, Deserialize)]
+struct ClientOption {
+    magic_number: Option<u64>,
+    version: Option<u64>,
+    codec_type: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    connect_timeout_ms: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    handle_timeout_ms: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    compression: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_frame_bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token: Option<String>,
+}
+
+/// The server's Option on the wire.
+#[derive(Default, Serialize, Deserialize)]
+struct ServerOption {
+    magic_number: Option<u64>,
+    version: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    codec_type: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    handle_timeout_ms: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    compression: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_frame_bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_in_flight: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    codecs: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<Object<OptionError>>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct OptionError {
+    code: Option<String>,
+    message: Option<String>,
+}
+
+impl ClientTerms {
+    /// The Option frame that asks for these terms.
+    ///
+    /// # Errors
+    ///
+    /// It would be over 4 KiB, which only a token can cause.
+    pub fn ask(&self) -> Result<Vec<u8>, HandshakeError> {
+        let names: Vec<_> = self.compression.iter().map(|one| one.name().to_owned()).collect();
+        let stated = |limit: MaxFrameBytes| (limit != MaxFrameBytes::DEFAULT).then_some(limit.get() as u64);
+        let option = ClientOption {
+            magic_number: Some(MAGIC_NUMBER.into()),
+            version: Some(VERSION.into()),
+            codec_type: Some(self.codec.name().to_owned()),
+            connect_timeout_ms: (self.connect_timeout != DEFAULT_CONNECT_TIMEOUT)
+                .then(|| millis(self.connect_timeout)),
+            handle_timeout_ms: self.handle_timeout.map(millis),
+            compression: (!names.is_empty()).then_some(names),
+            max_frame_bytes: stated(self.max_frame_bytes),
+            token: self.token.clone(),
+        };
+        let frame = serde_json::to_vec(&option).expect("strings and numbers always encode");
+        if frame.len() > MAX_OPTION_BYTES {
+            return Err(HandshakeError::OptionTooLarge { size: frame.len() });
+        }
+        Ok(frame)
+    }
+
+    /// Reads the server's answer to [`ClientTerms::ask`].
+    ///
+    /// # Errors
+    ///
+    /// The server refused, or answered something that was not asked for.
+    pub fn conclude(&self, answer: &[u8]) -> Result<Agreed, HandshakeError> {
+        let Object(answer): Object<ServerOption> = serde_json::from_slice(answer)
+            .map_err(|error| HandshakeError::Malformed { message: error.to_string() })?;
+        if let Some(Object(error)) = answer.error {
+            let code = error.code.as_deref().map_or(Code::Internal, Code::from_name);
+            let message = cut(&error.message.unwrap_or_default(), MAX_PEER_TEXT).to_owned();
+            let codecs = answer.codecs.unwrap_or_default();
+            return Err(HandshakeError::Refused {
+                status: Status::new(code, Execution::Refused, message),
+                codecs,
+            });
+        }
+        let wrong = |field, found: String| Err(HandshakeError::Unasked { field, found });
+        if answer.magic_number != Some(MAGIC_NUMBER.into()) {
+            return wrong("magic_number", shown(answer.magic_number));
+        }
+        if answer.version != Some(VERSION.into()) {
+            return wrong("version", shown(answer.version));
+        }
+        if answer.codec_type.as_deref() != Some(self.codec.name()) {
+            return wrong("codec_type", shown(answer.codec_type.as_ref()));
+        }
+        let compression = match answer.compression {
+            None => None,
+            Some(name) => match self.compression.iter().find(|one| one.name() == name) {
+                Some(one) => Some(*one),
+                None => return wrong("compression", shown(Some(name))),
+            },
+        };
+        Ok(Agreed {
+            codec: self.codec.clone(),
+            handle_timeout: from_millis(answer.handle_timeout_ms),
+            compression,
+            send_limit: limit(answer.max_frame_bytes),
+            receive_limit: self.max_frame_bytes,
+            max_in_flight: answer.max_in_flight.map_or(MaxInFlight::DEFAULT, |calls| {
+                MaxInFlight::new(usize::try_from(calls).unwrap_or(usize::MAX))
+            }),
+        })
+    }
+}
+
+/// A client's Option as a server read it: what was agreed, and what else it said.
+#[derive(Clone)]
+pub struct Asked {
+    /// What holds on the connection, if the server goes on with it.
+    pub agreed: Agreed,
+    /// The client's credential.
+    pub token: Option<String>,
+    /// The client's budget for the whole handshake.
+    pub connect_timeout: Duration,
+}
+
+impl fmt::Debug for Asked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Asked")
+            .field("agreed", &self.agreed)
+            .field("token", &self.token.as_ref().map(|_| "..."))
+            .field("connect_timeout", &self.connect_timeout)
+            .finish()
+    }
+}
+
+impl ServerTerms {
+    /// Reads a client's Option.
+    ///
+    /// # Errors
+    ///
+    /// The refusal to send back with [`ServerTerms::refuse`]; it names what was refused.
+    pub fn consider(&self, option: &[u8]) -> Result<Asked, Status> {
+        let refuse = |message: String| Err(Status::refused(Code::InvalidArgument, message));
+        let asked: ClientOption = match serde_json::from_slice(option) {
+            Ok(Object(asked)) => asked,
+            Err(error) => return refuse(format!("Option: {error}")),
+        };
+        if asked.magic_number != Some(MAGIC_NUMBER.into()) {
+            return refuse(format!("magic_number {}: {MAGIC_NUMBER} is required", shown(asked.magic_number)));
+        }
+        if asked.version != Some(VERSION.into()) {
+            return refuse(format!("version {}: this server speaks {VERSION}", shown(asked.version)));
+        }
+        let codec = self.codecs.iter().find(|codec| asked.codec_type.as_deref() == Some(codec.name()));
+        let Some(codec) = codec else {
+            let spoken: Vec<_> = self.codecs.iter().map(Codec::name).collect();
+            let found = shown(asked.codec_type.as_ref());
+            return refuse(format!("codec_type {found}: this server speaks {}", spoken.join(", ")));
+        };
+        let wanted = asked.compression.unwrap_or_default();
+        let compression =
+            wanted.iter().find_map(|name| self.compression.iter().find(|one| one.name() == name)).copied();
+        let theirs = from_millis(asked.handle_timeout_ms);
+        let handle_timeout = match (theirs, self.handle_timeout) {
+            (Some(theirs), Some(ours)) => Some(theirs.min(ours)),
+            (one, other) => one.or(other),
+        };
+        Ok(Asked {
+            agreed: Agreed {
+                codec: codec.clone(),
+                handle_timeout,
+                compression,
+                send_limit: limit(asked.max_frame_bytes),
+                receive_limit: self.max_frame_bytes,
+                max_in_flight: self.max_in_flight,
+            },
+            token: asked.token,
+            connect_timeout: from_millis(asked.connect_timeout_ms).unwrap_or(DEFAULT_CONNECT_TIMEOUT),
+        })
+    }
+
+    /// The Option frame that accepts.
+    #[must_use]
+    pub fn accept(agreed: &Agreed) -> Vec<u8> {
+        encode(&ServerOption {
+            magic_number: Some(MAGIC_NUMBER.into()),
+            version: Some(VERSION.into()),
+            codec_type: Some(agreed.codec.name().to_owned()),
+            handle_timeout_ms: Some(agreed.handle_timeout.map_or(0, millis)),
+            compression: agreed.compression.map(|one| one.name().to_owned()),
+            max_frame_bytes: Some(agreed.receive_limit.get() as u64),
+            max_in_flight: Some(agreed.max_in_flight.get() as u64),
+            ..ServerOption::default()
+        })
+    }
+
+    /// The Option frame that refuses, and says what this server speaks.
+    #[must_use]
+    pub fn refuse(&self, status: &Status) -> Vec<u8> {
+        let refusal = |message: &str| {
+            encode(&ServerOption {
+                magic_number: Some(MAGIC_NUMBER.into()),
+                version: Some(VERSION.into()),
+                codecs: Some(self.codecs.iter().map(|codec| codec.name().to_owned()).collect()),
+                error: Some(Object(OptionError {
+                    code: Some(status.code.name().to_owned()),
+                    message: Some(message.to_owned()),
+                })),
+                ..ServerOption::default()
+            })
+        };
+        // JSON writes a control character in six bytes, and no client reads an Option over 4 KiB.
+        let mut message = status.wire_message();
+        let mut frame = refusal(message);
+        while frame.len() > MAX_OPTION_BYTES && !message.is_empty() {
+            message = cut(message, message.len() / 2);
+            frame = refusal(message);
+        }
+        frame
+    }
+}
+
+fn encode(option: &ServerOption) -> Vec<u8> {
+    serde_json::to_vec(option).expect("strings and numbers always encode")
+}
+
+/// Whole milliseconds, rounded up, so that a limit never becomes 0, which would mean none.
+fn millis(limit: Duration) -> u64 {
+    u64::try_from(limit.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
+}
+
+fn from_millis(millis: Option<u64>) -> Option<Duration> {
+    millis.filter(|millis| *millis > 0).map(Duration::from_millis)
+}
+
+fn limit(bytes: Option<u64>) -> MaxFrameBytes {
+    bytes.map_or(MaxFrameBytes::DEFAULT, |bytes| {
+        MaxFrameBytes::new(usize::try_from(bytes).unwrap_or(usize::MAX))
+    })
+}
+
+/// A value of a peer's, for a message.
+fn shown(value: Option<impl fmt::Display>) -> String {
+    value.map_or_else(
+        || "is missing".to_owned(),
+        |value| format!("`{}`", Escaped(cut(&value.to_string(), 100))),
+    )
+}
+
+/// A handshake that did not end in an agreement, seen from the client.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum HandshakeError {
+    /// The server refused.
+    #[error("refused: {status}{}", spoken(.codecs))]
+    Refused {
+        /// Why.
+        status: Status,
+        /// The codecs that it speaks.
+        codecs: Vec<String>,
+    },
+    /// The server answered with something that is no Option.
+    #[error("the answer is no Option: {}", Escaped(.message))]
+    Malformed {
+        /// What was found.
+        message: String,
+    },
+    /// The server answered with a term that was not asked for.
+    #[error("the answer's {field} {found} is not what was asked for")]
+    Unasked {
+        /// The field.
+        field: &'static str,
+        /// What it says.
+        found: String,
+    },
+    /// This side's own Option would be over 4 KiB.
+    #[error("the Option has {size} bytes, {MAX_OPTION_BYTES} are allowed: the token is too long")]
+    OptionTooLarge {
+        /// Its size.
+        size: usize,
+    },
+}
+
+fn spoken(codecs: &[String]) -> String {
+    if codecs.is_empty() {
+        return String::new();
+    }
+    format!(" (it speaks {})", Escaped(&codecs.join(", ")))
+}
+
+#[cfg(all(test, feature = "msgpack", feature = "json"))]
+mod tests;

@@ -1,0 +1,139 @@
+use serde_json::{Value, json};
+
+use super::*;
+
+fn consider(change: impl FnOnce(&mut Value)) -> Result<Asked, Status> {
+    let mut option = json!({
+        "magic_number": 3_405_691_582_u32,
+        "version": 1,
+        "codec_type": "application/json",
+    });
+    change(&mut option);
+    ServerTerms::default().consider(option.to_string().as_bytes())
+}
+
+#[test]
+fn the_default_option_is_the_vector_of_the_specification() {
+    let frame = ClientTerms { codec: Codec::MessagePack, ..ClientTerms::default() }.ask().unwrap();
+    let hex: String = frame.iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(
+        hex,
+        "7b226d616769635f6e756d626572223a333430353639313538322c2276657273696f6e223a312c22636f6465635f\
+         74797065223a226170706c69636174696f6e2f6d73677061636b227d"
+    );
+}
+
+#[test]
+fn what_one_side_asks_and_the_other_accepts_is_the_same() {
+    let client = ClientTerms {
+        codec: Codec::Json,
+        handle_timeout: Some(Duration::from_secs(3)),
+        compression: Compression::built_in(),
+        max_frame_bytes: MaxFrameBytes::new(1000),
+        token: Some("secret".to_owned()),
+        ..ClientTerms::default()
+    };
+    let server = ServerTerms {
+        handle_timeout: Some(Duration::from_secs(2)),
+        max_frame_bytes: MaxFrameBytes::new(2000),
+        max_in_flight: MaxInFlight::new(7),
+        ..ServerTerms::default()
+    };
+    let asked = server.consider(&client.ask().unwrap()).unwrap();
+    assert_eq!(asked.token.as_deref(), Some("secret"));
+    let agreed = client.conclude(&ServerTerms::accept(&asked.agreed)).unwrap();
+    assert_eq!(agreed.codec, Codec::Json);
+    assert_eq!(agreed.handle_timeout, Some(Duration::from_secs(2)));
+    assert_eq!(agreed.compression, Compression::built_in().first().copied());
+    assert_eq!(agreed.max_in_flight.get(), 7);
+    assert_eq!((agreed.send_limit.get(), agreed.receive_limit.get()), (2000, 1000));
+    assert_eq!((asked.agreed.send_limit.get(), asked.agreed.receive_limit.get()), (1000, 2000));
+}
+
+#[test]
+fn a_refusal_names_what_was_refused() {
+    let message = |change: fn(&mut Value)| consider(change).unwrap_err().message;
+    assert_eq!(
+        message(|option| option["magic_number"] = 1.into()),
+        "magic_number `1`: 3405691582 is required"
+    );
+    assert_eq!(
+        message(|option| option["magic_number"] = Value::Null),
+        "magic_number is missing: 3405691582 is required"
+    );
+    assert_eq!(message(|option| option["version"] = 9.into()), "version `9`: this server speaks 1");
+    assert_eq!(
+        message(|option| option["codec_type"] = "application/\u{7}xml".into()),
+        "codec_type `application/\\u{7}xml`: this server speaks application/msgpack, application/json"
+    );
+    assert!(message(|option| *option = json!([])).starts_with("Option: "));
+}
+
+#[test]
+fn unknown_fields_are_ignored_and_null_is_absent() {
+    let asked = consider(|option| {
+        option["colour"] = "green".into();
+        option["features"] = json!(["streams"]);
+        option["compression"] = Value::Null;
+        option["handle_timeout_ms"] = 0.into();
+    });
+    let agreed = asked.unwrap().agreed;
+    assert_eq!((agreed.compression, agreed.handle_timeout), (None, None));
+    assert_eq!(agreed.send_limit, MaxFrameBytes::DEFAULT);
+}
+
+#[test]
+fn the_client_is_told_why_and_what_is_spoken() {
+    let server = ServerTerms::default();
+    let refusal = server.refuse(&Status::refused(Code::Unauthenticated, "token is missing"));
+    let error = ClientTerms::default().conclude(&refusal).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "refused: unauthenticated (refused): token is missing \
+         (it speaks application/msgpack, application/json)"
+    );
+    let refusal: Value = serde_json::from_slice(&refusal).unwrap();
+    assert_eq!(refusal["version"], 1);
+}
+
+#[test]
+fn an_answer_that_was_not_asked_for_is_an_error() {
+    let answer = json!({"magic_number": 3_405_691_582_u32, "version": 1, "codec_type": "application/cbor"});
+    let error = ClientTerms::default().conclude(answer.to_string().as_bytes()).unwrap_err();
+    assert_eq!(error.to_string(), "the answer's codec_type `application/cbor` is not what was asked for");
+    assert!(ClientTerms::default().conclude(b"HTTP/1.1 400 Bad Request").is_err());
+}
+
+#[test]
+fn a_token_that_does_not_fit_is_refused_at_home() {
+    let terms = ClientTerms { token: Some("x".repeat(5000)), ..ClientTerms::default() };
+    assert!(matches!(terms.ask(), Err(HandshakeError::OptionTooLarge { size }) if size > 5000));
+    assert!(!format!("{terms:?}").contains("xxx"));
+}
+
+#[test]
+fn an_option_is_an_object_and_no_array_of_its_fields() {
+    let fields = br#"[3405691582,1,"application/json",null,null,null,null,null]"#;
+    let refusal = ServerTerms::default().consider(fields).unwrap_err();
+    assert_eq!(refusal.message, "Option: invalid type: sequence, expected an object at line 1 column 0");
+    let fields = br#"[3405691582,1,"application/msgpack",null,null,null,null,null,null]"#;
+    assert!(matches!(ClientTerms::default().conclude(fields), Err(HandshakeError::Malformed { .. })));
+}
+
+#[test]
+fn a_refusal_never_exceeds_the_limit_of_an_option() {
+    let refusal = ServerTerms::default().refuse(&Status::refused(Code::Internal, "\u{1}".repeat(1024)));
+    assert!(refusal.len() <= MAX_OPTION_BYTES, "{} bytes", refusal.len());
+    let error = ClientTerms::default().conclude(&refusal).unwrap_err();
+    assert!(matches!(error, HandshakeError::Refused { status, .. } if status.message.len() == 512));
+}
+
+#[test]
+fn what_the_server_wrote_is_escaped_in_every_error() {
+    let mut answer =
+        json!({"magic_number": 3_405_691_582_u32, "version": 1, "codec_type": "application/json"});
+    answer["compression"] = "\u{1b}[2J".into();
+    let terms = ClientTerms { codec: Codec::Json, ..ClientTerms::default() };
+    let error = terms.conclude(answer.to_string().as_bytes()).unwrap_err();
+    assert_eq!(error.to_string(), r"the answer's compression `\u{1b}[2J` is not what was asked for");
+}

@@ -1,0 +1,255 @@
+//! Messages on their way out: encoded once, handed to the socket many at a time.
+
+use std::collections::VecDeque;
+use std::io::IoSlice;
+
+use bytes::{Buf, Bytes, BytesMut};
+
+use crate::codec::Codec;
+use crate::header::HeaderRef;
+use crate::limits::{LENGTH_BYTES, MaxFrameBytes};
+use crate::message::{Part, TooLarge};
+
+/// Bodies from here on go out as they are instead of being copied behind their header.
+const LEAST_UNCOPIED: usize = 8 * 1024;
+
+/// The most that an empty outbox keeps of its buffer.
+const MOST_KEPT: usize = 64 * 1024;
+
+/// The outgoing bytes of a connection, in order.
+///
+/// It is a [`Buf`], so that one vectored write takes as much of it as the socket has room for.
+/// It has no bound of its own: who appends looks at [`Buf::remaining`] first.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    /// What was closed because a large body follows it, and such bodies.
+    closed: VecDeque<Bytes>,
+    /// Where the next message goes.
+    open: BytesMut,
+    /// The bytes in `closed`.
+    closed_len: usize,
+    /// All bytes that were ever appended.
+    appended: u64,
+}
+
+impl Outbox {
+    /// Nothing to send.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Appends a message whose receiver accepts frames up to `limit`.
+    ///
+    /// # Errors
+    ///
+    /// Its header or body is over the limit; nothing was appended.
+    pub fn push(
+        &mut self,
+        codec: &Codec,
+        header: &HeaderRef<'_>,
+        body: Bytes,
+        limit: MaxFrameBytes,
+    ) -> Result<(), TooLarge> {
+        if body.len() > limit.get() {
+            return Err(TooLarge { part: Part::Body, size: body.len(), limit: limit.get() });
+        }
+        let start = self.open.len();
+        self.open.extend_from_slice(&[0; LENGTH_BYTES]);
+        header.encode(codec, &mut self.open);
+        let size = self.open.len() - start - LENGTH_BYTES;
+        if size > limit.for_header() {
+            self.open.truncate(start);
+            return Err(TooLarge { part: Part::Header, size, limit: limit.for_header() });
+        }
+        self.open[start..start + LENGTH_BYTES].copy_from_slice(&(size as u32).to_be_bytes());
+        self.open.extend_from_slice(&(body.len() as u32).to_be_bytes());
+        self.appended += (size + 2 * LENGTH_BYTES + body.len()) as u64;
+        if body.len() < LEAST_UNCOPIED {
+            self.open.extend_from_slice(&body);
+        } else {
+            self.close_open();
+            self.closed_len += body.len();
+            self.closed.push_back(body);
+        }
+        Ok(())
+    }
+
+    /// Appends one frame that is no message: an Option.
+    pub fn push_frame(&mut self, frame: &[u8]) {
+        self.open.extend_from_slice(&(frame.len() as u32).to_be_bytes());
+        self.open.extend_from_slice(frame);
+        self.appended += (LENGTH_BYTES + frame.len()) as u64;
+    }
+
+    /// Appends all that `other` holds and leaves it empty.
+    pub fn append(&mut self, other: &mut Self) {
+        if self.remaining() == 0 {
+            let appended = self.appended + other.remaining() as u64;
+            std::mem::swap(self, other);
+            other.appended = std::mem::replace(&mut self.appended, appended);
+            return;
+        }
+        self.appended += other.remaining() as u64;
+        if other.closed.is_empty() && other.open.len() < LEAST_UNCOPIED {
+            self.open.extend_from_slice(&other.open);
+            other.open.clear();
+            return;
+        }
+        self.close_open();
+        other.close_open();
+        self.closed_len += std::mem::take(&mut other.closed_len);
+        self.closed.append(&mut other.closed);
+    }
+
+    /// All bytes that were ever appended: what a message's place in the stream is counted from.
+    #[must_use]
+    pub const fn appended(&self) -> u64 {
+        self.appended
+    }
+
+    /// Gives back the memory that a burst of messages took, if nothing is left to send.
+    pub fn shrink(&mut self) {
+        // Not by `capacity`, which forgets the room in front of what was taken last.
+        if self.remaining() == 0 && self.open.try_reclaim(MOST_KEPT + 1) {
+            self.open = BytesMut::new();
+        }
+    }
+
+    fn close_open(&mut self) {
+        if !self.open.is_empty() {
+            self.closed_len += self.open.len();
+            self.closed.push_back(self.open.split().freeze());
+        }
+    }
+}
+
+impl Buf for Outbox {
+    fn remaining(&self) -> usize {
+        self.closed_len + self.open.len()
+    }
+
+    fn chunk(&self) -> &[u8] {
+        self.closed.front().map_or(&self.open[..], |bytes| &bytes[..])
+    }
+
+    fn chunks_vectored<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
+        let open = std::iter::once(&self.open[..]).filter(|open| !open.is_empty());
+        let chunks = self.closed.iter().map(|bytes| &bytes[..]).chain(open);
+        let mut count = 0;
+        for (slice, chunk) in slices.iter_mut().zip(chunks) {
+            *slice = IoSlice::new(chunk);
+            count += 1;
+        }
+        count
+    }
+
+    fn advance(&mut self, mut count: usize) {
+        while let Some(front) = self.closed.front_mut() {
+            if count < front.len() {
+                self.closed_len -= count;
+                front.advance(count);
+                return;
+            }
+            count -= front.len();
+            self.closed_len -= front.len();
+            self.closed.pop_front();
+        }
+        self.open.advance(count);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::header::Kind;
+    use crate::limits::Seq;
+
+    fn push(outbox: &mut Outbox, seq: u64, body: usize) {
+        let header = HeaderRef::new(Kind::Response, Seq(seq));
+        outbox
+            .push(&Codec::default(), &header, vec![seq as u8; body].into(), MaxFrameBytes::DEFAULT)
+            .unwrap();
+    }
+
+    #[test]
+    fn a_message_over_the_limit_leaves_no_trace() {
+        let mut outbox = Outbox::new();
+        push(&mut outbox, 1, 10);
+        let before = outbox.remaining();
+        let limit = MaxFrameBytes::new(100);
+        let header = HeaderRef::new(Kind::Request, Seq(2));
+        let error = outbox.push(&Codec::default(), &header, vec![0; 101].into(), limit).unwrap_err();
+        assert_eq!(error.to_string(), "body of 101 bytes: the limit is 100 bytes");
+        let name = "m".repeat(200);
+        let header = HeaderRef { service_method: &name, ..header };
+        let error = outbox.push(&Codec::default(), &header, Bytes::new(), limit).unwrap_err();
+        assert_eq!(error.part, Part::Header);
+        assert_eq!(outbox.remaining(), before);
+        assert_eq!(outbox.appended(), before as u64);
+    }
+
+    #[test]
+    fn a_large_body_is_not_copied() {
+        let mut outbox = Outbox::new();
+        let body = Bytes::from(vec![7; LEAST_UNCOPIED]);
+        let header = HeaderRef::new(Kind::Response, Seq(1));
+        outbox.push(&Codec::default(), &header, body.clone(), MaxFrameBytes::DEFAULT).unwrap();
+        outbox.advance(outbox.chunk().len());
+        assert_eq!(outbox.chunk().as_ptr(), body.as_ptr());
+    }
+
+    #[test]
+    fn the_memory_of_a_burst_is_given_back() {
+        let mut outbox = Outbox::new();
+        // Until the buffer is nearly full, so that taking it all leaves little room behind.
+        while outbox.remaining() < 1_000_000 || outbox.open.capacity() - outbox.remaining() > MOST_KEPT / 2 {
+            push(&mut outbox, 1, 1000);
+        }
+        outbox.shrink();
+        assert!(outbox.remaining() > MOST_KEPT);
+        outbox.advance(outbox.remaining() - 1);
+        outbox.advance(1);
+        outbox.shrink();
+        assert_eq!(outbox.open.capacity(), 0);
+        // The room in front counts too.
+        assert!(!outbox.open.try_reclaim(1));
+
+        push(&mut outbox, 1, 10);
+        outbox.advance(outbox.remaining());
+        outbox.shrink();
+        assert!(outbox.open.try_reclaim(10), "a small buffer is kept");
+    }
+
+    proptest! {
+        #[test]
+        fn however_it_is_taken_the_bytes_are_the_same(
+            bodies in proptest::collection::vec((0_usize..20_000, any::<bool>()), 1..12),
+            step in 1_usize..9000,
+        ) {
+            let (mut one, mut first, mut second) = (Outbox::new(), Outbox::new(), Outbox::new());
+            for (seq, (body, flush)) in bodies.into_iter().enumerate() {
+                push(&mut one, seq as u64, body);
+                push(&mut second, seq as u64, body);
+                if flush {
+                    first.append(&mut second);
+                }
+            }
+            first.append(&mut second);
+            prop_assert_eq!(first.appended(), one.appended());
+            let whole = one.copy_to_bytes(one.remaining());
+            let mut taken = Vec::new();
+            while first.has_remaining() {
+                let mut slices = [IoSlice::new(&[]); 4];
+                let filled = first.chunks_vectored(&mut slices);
+                prop_assert!(filled > 0);
+                let seen: Vec<u8> = slices[..filled].iter().flat_map(|slice| slice.iter().copied()).take(step).collect();
+                first.advance(seen.len());
+                taken.extend(seen);
+            }
+            prop_assert_eq!(taken, whole);
+        }
+    }
+}
