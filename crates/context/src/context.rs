@@ -1,0 +1,113 @@
+//! The context of a call, as its handler sees it.
+
+use std::fmt;
+use std::sync::Arc;
+
+use farcall_protocol::{ByteStr, Metadata, Seq};
+use tokio::time::{Duration, Instant};
+
+use crate::inherited::Inherited;
+
+/// The connection that a call came over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Connection {
+    /// Who is on the other side, such as `tcp@127.0.0.1:50412`.
+    pub peer: String,
+    /// A number of its own within this server.
+    pub id: u64,
+}
+
+impl Connection {
+    /// A connection from `peer`.
+    #[must_use]
+    pub fn new(id: u64, peer: impl fmt::Display) -> Self {
+        Self { peer: peer.to_string(), id }
+    }
+}
+
+/// What a handler may know of its call. Cloning is cheap.
+#[derive(Clone, Debug)]
+pub struct Context {
+    method: ByteStr,
+    seq: Seq,
+    inherited: Inherited,
+    idempotent: bool,
+    connection: Arc<Connection>,
+}
+
+impl Context {
+    /// The context of a call.
+    #[must_use]
+    pub const fn new(
+        method: ByteStr,
+        seq: Seq,
+        inherited: Inherited,
+        idempotent: bool,
+        connection: Arc<Connection>,
+    ) -> Self {
+        Self { method, seq, inherited, idempotent, connection }
+    }
+
+    /// The name that was called, such as `Arith.multiply`.
+    #[must_use]
+    pub fn method(&self) -> &str {
+        self.method.as_str()
+    }
+
+    /// The number of the call on its connection.
+    #[must_use]
+    pub const fn seq(&self) -> Seq {
+        self.seq
+    }
+
+    /// When the caller's time, or the server's limit, is up; none where there is no limit. The
+    /// handler is stopped then.
+    #[must_use]
+    pub const fn deadline(&self) -> Option<Instant> {
+        self.inherited.deadline
+    }
+
+    /// What is left until the deadline; zero past it, none where there is none.
+    #[must_use]
+    pub fn remaining(&self) -> Option<Duration> {
+        self.deadline().map(|deadline| deadline.saturating_duration_since(Instant::now()))
+    }
+
+    /// The value of a metadata key that the caller sent.
+    #[must_use]
+    pub fn metadata(&self, key: &str) -> Option<&str> {
+        self.all_metadata()?.get(key)
+    }
+
+    /// All metadata that the caller sent; none where there is none.
+    #[must_use]
+    pub fn all_metadata(&self) -> Option<&Metadata> {
+        self.inherited.metadata.as_deref()
+    }
+
+    /// Whether the caller says that the call may be made twice with the effect of once.
+    #[must_use]
+    pub const fn is_idempotent(&self) -> bool {
+        self.idempotent
+    }
+
+    /// Who called, such as `tcp@127.0.0.1:50412`.
+    #[must_use]
+    pub fn peer(&self) -> &str {
+        &self.connection.peer
+    }
+
+    /// The connection that the call came over.
+    #[must_use]
+    pub fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    /// What calls made on behalf of this one inherit. A task that a handler spawns inherits
+    /// nothing by itself: wrap its future with [`Inherited::wrap`] where it should.
+    #[must_use]
+    pub const fn inherited(&self) -> &Inherited {
+        &self.inherited
+    }
+}

@@ -1,0 +1,21 @@
+//! What a call carries beside its arguments: its deadline, its metadata, who called.
+//!
+//! A handler that wants to know takes a [`Context`]; calls that a handler makes inherit what is
+//! left of its deadline, and its metadata, without anybody passing them on: the server sets what
+//! is current around each poll of the handler, the client asks for [`current`].
+//!
+//! ```
+//! use farcall_context::{Inherited, current};
+//! use tokio::time::{Duration, Instant};
+//!
+//! let deadline = Instant::now() + Duration::from_secs(1);
+//! let inherited = Inherited { deadline: Some(deadline), metadata: None };
+//! inherited.scope(|| assert_eq!(current().deadline, Some(deadline)));
+//! assert_eq!(current().deadline, None);
+//! ```
+
+mod context;
+mod inherited;
+
+pub use self::context::{Connection, Context};
+pub use self::inherited::{Inherit, Inherited, current};
