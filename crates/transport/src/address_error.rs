@@ -1,0 +1,182 @@
+//! What can be wrong with the text of an address, said so that it can be shown to anybody.
+//!
+//! The parsing itself is in [`crate::address`]; here is only how its failures read.
+
+use std::convert::Infallible;
+use std::fmt;
+
+use crate::scheme::{KnownSchemes, Scheme};
+
+/// Why a text is no [`Address`](crate::Address).
+///
+/// The text of an error quotes its input escaped and cut short, so it is safe to log.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum AddressError {
+    /// There is no text at all.
+    #[error("the address is empty; write host:port or scheme@where")]
+    Empty,
+    /// The text is longer than any address may be.
+    #[error("the address is {len} bytes long; at most {limit} are allowed")]
+    TooLong {
+        /// How long it is, in bytes.
+        len: usize,
+        /// How long it may be, in bytes.
+        limit: usize,
+    },
+    /// A control character, white space or a comma, which lists of addresses need for themselves.
+    #[error("address {text}: {character:?} at byte {at} is not allowed")]
+    ForbiddenCharacter {
+        /// The whole address.
+        text: Excerpt,
+        /// The first such character.
+        character: char,
+        /// Where it begins, counted in bytes from 0.
+        at: usize,
+    },
+    /// What stands before the `@` is no scheme of farcall.
+    #[error("address {text}: unknown scheme {scheme}; known are {KnownSchemes}")]
+    UnknownScheme {
+        /// The whole address.
+        text: Excerpt,
+        /// What stood before the `@`.
+        scheme: Excerpt,
+    },
+    /// Nothing stands before the port.
+    #[error("address {text}: the host is empty")]
+    EmptyHost {
+        /// The whole address.
+        text: Excerpt,
+    },
+    /// The host is neither a name nor an IP address.
+    #[error("address {text}: bad host {host}: {fault}")]
+    BadHost {
+        /// The whole address.
+        text: Excerpt,
+        /// The part taken for the host.
+        host: Excerpt,
+        /// What is wrong with it.
+        fault: HostFault,
+    },
+    /// No `:port` follows the host.
+    #[error("address {text}: the port is missing; write host:port")]
+    MissingPort {
+        /// The whole address.
+        text: Excerpt,
+    },
+    /// The port is no number from 0 to 65535.
+    #[error("address {text}: bad port {port}; it must be a number from 0 to 65535")]
+    BadPort {
+        /// The whole address.
+        text: Excerpt,
+        /// The part taken for the port.
+        port: Excerpt,
+    },
+    /// The path of a `unix` address doesn't begin with `/`.
+    #[error("address {text}: the path of a {} address must begin with /", Scheme::Unix)]
+    RelativePath {
+        /// The whole address.
+        text: Excerpt,
+    },
+    /// The path of a `unix` address is longer than a socket address can hold.
+    #[error("address {text}: the path is {len} bytes long; at most {limit} are allowed")]
+    PathTooLong {
+        /// The whole address.
+        text: Excerpt,
+        /// How long the path is, in bytes.
+        len: usize,
+        /// How long it may be, in bytes.
+        limit: usize,
+    },
+    /// A path given as such is not UTF-8, so no address can be written for it.
+    #[error("the path {path} is not UTF-8")]
+    PathNotUtf8 {
+        /// The path, with what is not UTF-8 replaced.
+        path: Excerpt,
+    },
+}
+
+/// An address made from an address can't fail; this lets a function take anything that is
+/// `TryInto<Address>`, an address among them.
+impl From<Infallible> for AddressError {
+    fn from(never: Infallible) -> AddressError {
+        match never {}
+    }
+}
+
+/// What is wrong with a host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum HostFault {
+    /// A character that names don't have. International names are written in punycode.
+    #[error("a name has only ASCII letters, digits, '-', '_' and '.'")]
+    Character,
+    /// A name with an empty part, as in `a..b`.
+    #[error("two dots in a row, or one at the beginning")]
+    EmptyLabel,
+    /// Longer than 253 bytes, or with a part longer than 63 (RFC 1035, section 2.3.4).
+    #[error("a name has at most 253 bytes, and 63 between dots")]
+    TooLong,
+    /// It ends like an IPv4 address and is none. Resolvers read such texts each in their own
+    /// way: to some, `127.1` is the loopback address.
+    #[error("it looks like an IPv4 address and is none")]
+    NotIpv4,
+    /// It is in brackets and is no IPv6 address.
+    #[error("what is in brackets must be an IPv6 address")]
+    NotIpv6,
+    /// It has colons and no brackets.
+    #[error("an IPv6 address must be in brackets")]
+    NoBrackets,
+    /// A bracket opens and doesn't close, or something other than a port follows it.
+    #[error("expected [address]:port")]
+    Brackets,
+}
+
+/// A piece of somebody's text, escaped and cut short for an error message.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Excerpt(Box<str>);
+
+impl Excerpt {
+    /// Enough to recognize an address by, and little enough for a line of a log.
+    const MAX_CHARS: usize = 80;
+
+    /// Takes the beginning of a text.
+    pub(crate) fn of(text: &str) -> Excerpt {
+        let mut shown: String = text.chars().take(Excerpt::MAX_CHARS).flat_map(char::escape_debug).collect();
+        if text.chars().nth(Excerpt::MAX_CHARS).is_some() {
+            shown.push('…');
+        }
+        Excerpt(shown.into())
+    }
+}
+
+impl fmt::Display for Excerpt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{}\"", self.0)
+    }
+}
+
+impl fmt::Debug for Excerpt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_excerpt_escapes_what_a_terminal_would_obey() {
+        assert_eq!(Excerpt::of("a\u{1b}[2J\n\"").to_string(), r#""a\u{1b}[2J\n\"""#);
+        assert_eq!(Excerpt::of("\u{202e}").to_string(), r#""\u{202e}""#);
+    }
+
+    #[test]
+    fn an_excerpt_is_cut_short_between_characters() {
+        let long = "ä".repeat(100);
+        let shown = Excerpt::of(&long).to_string();
+        assert_eq!(shown, format!("\"{}…\"", "ä".repeat(80)));
+        assert_eq!(Excerpt::of(&long[..160]).to_string(), format!("\"{}\"", "ä".repeat(80)));
+    }
+}

@@ -1,0 +1,229 @@
+//! [`Listener`], which takes the streams that others open to an address.
+//!
+//! What to do with an error of accepting, and how many streams to hold, is for the server.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpSocket, UnixListener};
+use tokio::time::timeout;
+
+use crate::address::Address;
+use crate::human::Human;
+use crate::peer::PeerAddress;
+use crate::scheme::Scheme;
+use crate::socket_file::{Obstacle, SocketFile};
+use crate::stream::Stream;
+
+/// How many connections may wait to be accepted. Many clients come at once when a server is
+/// restarted; the kernel lowers it to its own limit (`net.core.somaxconn`, 4096 on Linux).
+const BACKLOG: u16 = 4096;
+
+/// How long to wait for the addresses of a name to listen at, which a hosts file mostly knows.
+const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Takes the streams that others open to an address.
+///
+/// Dropping it closes the address; connections that were not accepted yet are reset.
+#[derive(Debug)]
+pub struct Listener {
+    address: Address,
+    socket: Socket,
+}
+
+#[derive(Debug)]
+enum Socket {
+    Tcp(TcpListener),
+    // Fields are dropped in this order, and the file must go first: see `SocketFile`.
+    Unix { _file: SocketFile, listener: UnixListener },
+}
+
+/// Why an address could not be listened at. The text names the address.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ListenError {
+    /// The address is fine, but its scheme is not one that this build can listen at.
+    #[error("listening at {address}: the scheme {scheme} is not built in")]
+    NotBuiltIn {
+        /// The address to listen at.
+        address: Address,
+        /// Its scheme.
+        scheme: Scheme,
+    },
+    /// The host is a name, and has no addresses.
+    #[error("listening at {address}: the name does not resolve: {source}")]
+    Resolve {
+        /// The address to listen at.
+        address: Address,
+        /// What the resolver said, or that it said nothing in time.
+        source: io::Error,
+    },
+    /// Somebody listens there already.
+    #[error("listening at {address}: {source}")]
+    InUse {
+        /// The address to listen at.
+        address: Address,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Something is at the path of a `unix` address that is no socket, and is not replaced.
+    #[error("listening at {address}: there is a file that is no socket")]
+    NotASocket {
+        /// The address to listen at.
+        address: Address,
+    },
+    /// The system refused.
+    #[error("listening at {address}: {source}")]
+    Bind {
+        /// The address to listen at.
+        address: Address,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl ListenError {
+    /// The address that was to be listened at.
+    pub fn address(&self) -> &Address {
+        match self {
+            ListenError::NotBuiltIn { address, .. }
+            | ListenError::Resolve { address, .. }
+            | ListenError::InUse { address, .. }
+            | ListenError::NotASocket { address }
+            | ListenError::Bind { address, .. } => address,
+        }
+    }
+
+    fn system(address: &Address, source: io::Error) -> ListenError {
+        let address = address.clone();
+        match source.kind() {
+            io::ErrorKind::AddrInUse => ListenError::InUse { address, source },
+            _ => ListenError::Bind { address, source },
+        }
+    }
+}
+
+impl Listener {
+    /// Listens at an address.
+    ///
+    /// A name is resolved, and the first of its addresses that this machine has is taken. Port
+    /// 0 lets the system choose; ask [`Listener::address`] what it chose.
+    ///
+    /// At a `unix` address, the socket file of a server that is gone is replaced. That of a
+    /// live one is not, and neither is a file that is no socket. To find out, the old socket is
+    /// connected to, so a live server sees a connection that closes at once. The directory is
+    /// locked (`flock`) for that moment, which needs leave to read it. Who may connect is
+    /// decided by the rights on the directory and by the umask.
+    ///
+    /// # Errors
+    ///
+    /// A [`ListenError`], which names the address.
+    pub async fn bind(address: &Address) -> Result<Listener, ListenError> {
+        let listener = match (address.scheme(), address.path()) {
+            (Scheme::Tcp, _) => Listener::bind_tcp(address).await?,
+            (Scheme::Unix, Some(path)) => Listener::bind_unix(address, path).await?,
+            (scheme, _) => {
+                return Err(ListenError::NotBuiltIn { address: address.clone(), scheme });
+            }
+        };
+        tracing::debug!(address = %listener.address, "listening");
+        Ok(listener)
+    }
+
+    /// Where this really listens: with the port that the system chose if it was 0, and with an
+    /// IP address in place of a name. It is still [unspecified](Address::is_unspecified) if it
+    /// listens at every address of the machine, as in `tcp@0.0.0.0:7001`.
+    pub fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// Takes the next connection.
+    ///
+    /// Cancel-safe: dropping the future loses no connection. A TCP stream has `TCP_NODELAY` set.
+    ///
+    /// # Errors
+    ///
+    /// What the system said. Most such errors are no reason to stop: see
+    /// [`is_transient`](crate::is_transient) and [`is_exhaustion`](crate::is_exhaustion).
+    pub async fn accept(&self) -> io::Result<(Stream, PeerAddress)> {
+        // Nothing is awaited after the accept, or a drop there would lose the connection.
+        match &self.socket {
+            Socket::Tcp(listener) => {
+                let (stream, peer) = listener.accept().await?;
+                if let Err(error) = stream.set_nodelay(true) {
+                    // The peer is gone already, which reading from it will tell.
+                    tracing::debug!(%peer, %error, "TCP_NODELAY not set");
+                }
+                Ok((Stream::new(stream), PeerAddress::Tcp(peer)))
+            }
+            Socket::Unix { listener, .. } => {
+                let (stream, _) = listener.accept().await?;
+                let peer = match stream.peer_cred() {
+                    Ok(credentials) => PeerAddress::unix(credentials.pid(), Some(credentials.uid())),
+                    Err(_) => PeerAddress::unix(None, None),
+                };
+                Ok((Stream::new(stream), peer))
+            }
+        }
+    }
+
+    async fn bind_tcp(address: &Address) -> Result<Listener, ListenError> {
+        let candidates = match address.socket_addr() {
+            Some(literal) => vec![literal],
+            None => resolve(address)
+                .await
+                .map_err(|source| ListenError::Resolve { address: address.clone(), source })?,
+        };
+        let socket = listen_at_first(&candidates).map_err(|e| ListenError::system(address, e))?;
+        let real = socket.local_addr().map_err(|e| ListenError::system(address, e))?;
+        Ok(Listener { address: Address::tcp(real), socket: Socket::Tcp(socket) })
+    }
+
+    async fn bind_unix(address: &Address, path: &Path) -> Result<Listener, ListenError> {
+        let bound = SocketFile::bind(path, i32::from(BACKLOG)).await;
+        let (file, listener) = bound.map_err(|obstacle| match obstacle {
+            Obstacle::InUse(source) => ListenError::InUse { address: address.clone(), source },
+            Obstacle::NotASocket => ListenError::NotASocket { address: address.clone() },
+            Obstacle::Io(source) => ListenError::system(address, source),
+        })?;
+        let listener = UnixListener::from_std(listener).map_err(|e| ListenError::system(address, e))?;
+        let socket = Socket::Unix { _file: file, listener };
+        Ok(Listener { address: address.clone(), socket })
+    }
+}
+
+async fn resolve(address: &Address) -> io::Result<Vec<SocketAddr>> {
+    let place = (address.host().unwrap_or_default(), address.port().unwrap_or_default());
+    match timeout(RESOLVE_TIMEOUT, tokio::net::lookup_host(place)).await {
+        Ok(found) => Ok(found?.collect()),
+        Err(_) => {
+            let text = format!("no answer within {}", Human(RESOLVE_TIMEOUT));
+            Err(io::Error::new(io::ErrorKind::TimedOut, text))
+        }
+    }
+}
+
+/// Listens at the first address that is one of this machine's. One that is in use ends the
+/// search, or a second server would quietly get the other address of `localhost`.
+fn listen_at_first(candidates: &[SocketAddr]) -> io::Result<TcpListener> {
+    let mut failure = io::Error::new(io::ErrorKind::NotFound, "the name has no addresses");
+    for &candidate in candidates {
+        match listen_at(candidate) {
+            Ok(listener) => return Ok(listener),
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => return Err(error),
+            Err(error) => failure = error,
+        }
+    }
+    Err(failure)
+}
+
+fn listen_at(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // Without it a server that restarts can't bind while connections of its predecessor are in
+    // TIME_WAIT. On Unix it lets nobody share a port with one who listens.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(u32::from(BACKLOG))
+}

@@ -1,0 +1,162 @@
+//! [`Stream`], the reliable byte stream that everything above this crate speaks over.
+//!
+//! Where its bytes come from is hidden, so that a protocol runs unchanged over TCP, a Unix
+//! socket, or a pipe in memory.
+
+use std::fmt;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// What a [`Stream`] can be made of.
+trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
+
+/// A reliable stream of bytes in both directions, whatever carries it.
+///
+/// Costs one allocation, and one indirect call for each read or write. It forwards vectored
+/// writes, and buffers nothing.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> std::io::Result<()> {
+/// use farcall_transport::Stream;
+/// use tokio::io::{AsyncReadExt, AsyncWriteExt};
+///
+/// let (near, far) = tokio::io::duplex(1024);
+/// let (mut near, mut far) = (Stream::new(near), Stream::new(far));
+/// near.write_all(b"ping").await?;
+/// let mut heard = [0; 4];
+/// far.read_exact(&mut heard).await?;
+/// assert_eq!(&heard, b"ping");
+/// # Ok(())
+/// # }
+/// ```
+pub struct Stream(Box<dyn Io>);
+
+impl Stream {
+    /// Wraps anything that reads and writes.
+    pub fn new(io: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) -> Stream {
+        Stream(Box::new(io))
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.0).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut *self.0).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut *self.0).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.0.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.0).poll_shutdown(cx)
+    }
+}
+
+impl fmt::Debug for Stream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Stream").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    /// Says whether it was asked to write many slices, and takes them all at once.
+    struct Gather(Vec<u8>);
+
+    impl AsyncRead for Gather {
+        fn poll_read(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            buf: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            buf.put_slice(&self.0);
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    impl AsyncWrite for Gather {
+        fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
+            panic!("a vectored write came as a plain one");
+        }
+
+        fn poll_write_vectored(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            bufs: &[IoSlice<'_>],
+        ) -> Poll<io::Result<usize>> {
+            let before = self.0.len();
+            for buf in bufs {
+                self.0.extend_from_slice(buf);
+            }
+            Poll::Ready(Ok(self.0.len() - before))
+        }
+
+        fn is_write_vectored(&self) -> bool {
+            true
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[tokio::test]
+    async fn many_slices_leave_in_one_write() {
+        let mut stream = Stream::new(Gather(Vec::new()));
+        assert!(stream.is_write_vectored());
+        let slices = [IoSlice::new(b"one "), IoSlice::new(b"write")];
+        assert_eq!(stream.write_vectored(&slices).await.unwrap(), 9);
+
+        let mut written = [0; 9];
+        stream.read_exact(&mut written).await.unwrap();
+        assert_eq!(&written, b"one write");
+    }
+
+    #[tokio::test]
+    async fn a_shutdown_is_the_end_of_what_the_other_side_reads() {
+        let (near, far) = tokio::io::duplex(16);
+        let (mut near, mut far) = (Stream::new(near), Stream::new(far));
+        near.write_all(b"last").await.unwrap();
+        near.shutdown().await.unwrap();
+
+        let mut heard = Vec::new();
+        far.read_to_end(&mut heard).await.unwrap();
+        assert_eq!(heard, b"last");
+    }
+}
