@@ -1,0 +1,67 @@
+//! The arguments of a method: one struct, which clients write and servers read.
+
+use proc_macro2::{Group, Span, TokenStream, TokenTree};
+use quote::quote;
+
+use crate::expand::{arguments_ident, full_name};
+use crate::method::Method;
+use crate::parameters::Parameter;
+use crate::service::Service;
+use crate::type_text::type_text;
+
+/// The struct. It reads and writes whatever the features, so that turning one on asks nothing
+/// new of the types in it.
+pub(super) fn expand(service: &Service, method: &Method) -> TokenStream {
+    let farcall = &service.farcall;
+    let serde_path = quote!(#farcall::__private::serde).to_string().replace(' ', "");
+    let derive = derive(service, method);
+    let conditions = method.conditions();
+    let name = full_name(service, method);
+    let expecting = expecting(&method.parameters.sent);
+    let ident = arguments_ident(service, method);
+    let fields = method.parameters.sent.iter().map(|parameter| {
+        let Parameter { ident, ty } = parameter;
+        // serde lets a map leave an `Option` out by itself, an array only with a default.
+        let default = parameter.is_optional().then(|| quote!(#[serde(default)]));
+        quote!(#default #ident: #ty)
+    });
+    quote! {
+        #(#conditions)*
+        #[doc(hidden)]
+        #[allow(non_camel_case_types, dead_code)]
+        #derive
+        #[serde(crate = #serde_path, rename = #name, expecting = #expecting)]
+        struct #ident {
+            #(#fields,)*
+        }
+    }
+}
+
+/// The derives, placed at the method, since serde tells there what the arguments lack.
+fn derive(service: &Service, method: &Method) -> TokenStream {
+    let farcall = &service.farcall;
+    let derive =
+        quote!(#[derive(#farcall::__private::serde::Serialize, #farcall::__private::serde::Deserialize)]);
+    placed(derive, method.ident().span())
+}
+
+/// The tokens, with their names meaning what they did, in another place.
+fn placed(tokens: TokenStream, place: Span) -> TokenStream {
+    let tokens = tokens.into_iter().map(|mut token| {
+        if let TokenTree::Group(group) = &token {
+            token = Group::new(group.delimiter(), placed(group.stream(), place)).into();
+        }
+        token.set_span(token.span().located_at(place));
+        token
+    });
+    tokens.collect()
+}
+
+/// What a caller who sent something else is told to send: `the arguments (a: i64, b: i64)`.
+fn expecting(parameters: &[Parameter]) -> String {
+    if parameters.is_empty() {
+        return "no arguments".to_owned();
+    }
+    let list: Vec<_> = parameters.iter().map(|p| format!("{}: {}", p.name(), type_text(&p.ty))).collect();
+    format!("the arguments ({})", list.join(", "))
+}

@@ -1,0 +1,100 @@
+//! The client's side: a struct with every method of the trait.
+
+use proc_macro2::TokenStream;
+use quote::{format_ident, quote};
+use syn::ext::IdentExt as _;
+
+use crate::expand::{arguments_ident, full_name};
+use crate::method::Method;
+use crate::output::Output;
+use crate::parameters::Parameter;
+use crate::service::Service;
+
+/// The client, where one is compiled in.
+pub(super) fn expand(service: &Service) -> TokenStream {
+    let Service { farcall, item, .. } = service;
+    let vis = &item.vis;
+    let client = format_ident!("{}Client", item.ident.unraw(), span = item.ident.span());
+    let doc = format!("Calls the service [`{}`] over a channel. Cloning is cheap.", item.ident.unraw());
+    let methods = service.methods.iter().map(|method| method_of_client(service, method));
+    quote! {
+        #farcall::__private::if_client! {
+            #[doc = #doc]
+            #[derive(::core::clone::Clone, ::core::fmt::Debug)]
+            #[allow(dead_code)]
+            #vis struct #client {
+                channel: #farcall::Channel,
+            }
+
+            // What the lints have against a signature, they have told of the trait's.
+            #[allow(
+                dead_code,
+                clippy::too_many_arguments,
+                clippy::used_underscore_binding,
+                clippy::wrong_self_convention
+            )]
+            impl #client {
+                /// Calls over this channel, or over this connection.
+                #[must_use]
+                #vis fn new(channel: impl ::core::convert::Into<#farcall::Channel>) -> Self {
+                    Self { channel: ::core::convert::Into::into(channel) }
+                }
+
+                /// The channel that it calls over.
+                #[must_use]
+                #vis const fn channel(&self) -> &#farcall::Channel {
+                    &self.channel
+                }
+
+                #(#methods)*
+            }
+        }
+    }
+}
+
+fn method_of_client(service: &Service, method: &Method) -> TokenStream {
+    let farcall = &service.farcall;
+    let vis = &service.item.vis;
+    let ident = method.ident();
+    let attributes = method.for_client();
+    let parameters = method.parameters.sent.iter().map(|Parameter { ident, ty }| quote!(#ident: #ty));
+    let call = call(service, method);
+    let (returns, call) = if method.one_way {
+        // `use<>`: it holds what it needs, so it can be spawned.
+        let returns = quote! {
+            impl ::core::future::Future<
+                Output = ::core::result::Result<(), #farcall::RpcError>
+            > + ::core::marker::Send + use<>
+        };
+        (returns, quote!(#call.notify()))
+    } else {
+        let returns = match &method.output {
+            Output::Plain(ty) => quote!(#farcall::Call<#ty>),
+            Output::Fallible { value, error, .. } => quote!(#farcall::Call<#value, #error>),
+        };
+        (returns, call)
+    };
+    quote! {
+        #(#attributes)*
+        #vis fn #ident(&self, #(#parameters),*) -> #returns {
+            #call
+        }
+    }
+}
+
+/// The call, made of the arguments.
+fn call(service: &Service, method: &Method) -> TokenStream {
+    let farcall = &service.farcall;
+    let name = full_name(service, method);
+    let arguments_ident = arguments_ident(service, method);
+    let fields = method.parameters.sent.iter().map(|Parameter { ident, .. }| ident);
+    // Each type keeps its place, so that what it lacks is told there.
+    let make = match &method.output {
+        Output::Plain(ty) => quote!(call::<#ty>),
+        Output::Fallible { value, error, .. } => quote!(fallible_call::<#value, #error>),
+    };
+    let idempotent = method.idempotent.then(|| quote!(.idempotent()));
+    quote! {
+        #farcall::__private::#make(&self.channel, #name, &#arguments_ident { #(#fields),* }) #idempotent
+    }
+}

@@ -1,0 +1,44 @@
+//! The trait as it is implemented: the methods' futures are `Send`, and it becomes a service.
+
+use proc_macro2::TokenStream;
+use quote::{ToTokens as _, quote_spanned};
+use syn::spanned::Spanned as _;
+use syn::{Block, TraitItemFn, parse_quote, parse_quote_spanned};
+
+use crate::expand::server;
+use crate::method::Method;
+use crate::service::Service;
+
+/// The trait.
+pub(super) fn expand(service: &Service) -> TokenStream {
+    let mut item = service.item.clone();
+    // A process that only calls, or only serves, uses half of what there is.
+    item.attrs.push(parse_quote!(#[allow(dead_code)]));
+    // Calls run at once, on any thread, and may outlive whoever started the server.
+    item.colon_token.get_or_insert_default();
+    item.supertraits.push(parse_quote!(::core::marker::Send));
+    item.supertraits.push(parse_quote!(::core::marker::Sync));
+    item.supertraits.push(parse_quote!(::core::marker::Sized));
+    item.supertraits.push(parse_quote!('static));
+    item.items = service.methods.iter().map(|method| method_of_trait(method).into()).collect();
+    item.items.push(syn::TraitItem::Verbatim(server::expand(service)));
+    item.into_token_stream()
+}
+
+/// `async fn f(..) -> T` as `fn f(..) -> impl Future<Output = T> + Send`: a trait's `async fn`
+/// would promise nothing about its future, and what is not `Send` could not be spawned.
+fn method_of_trait(method: &Method) -> TraitItemFn {
+    let mut item = method.item.clone();
+    let span = item.sig.asyncness.take().map_or_else(|| item.sig.fn_token.span, |token| token.span);
+    let output = method.output.written();
+    let future = quote_spanned! {span=>
+        impl ::core::future::Future<Output = #output> + ::core::marker::Send
+    };
+    item.sig.output = parse_quote_spanned!(span=> -> #future);
+    if let Some(body) = item.default.take() {
+        let body: Block = parse_quote_spanned!(body.span()=> { async move #body });
+        item.default = Some(body);
+        item.attrs.push(parse_quote!(#[allow(clippy::manual_async_fn)]));
+    }
+    item
+}

@@ -1,0 +1,34 @@
+//! What a side that is not compiled in would ask of the results' types. A feature that another
+//! crate turns on must not break a service that compiled without it.
+
+use proc_macro2::TokenStream;
+use quote::quote;
+
+use crate::method::Method;
+use crate::output::Output;
+use crate::service::Service;
+
+/// Checks that produce no code. Each type keeps its place, so that what it lacks is told there.
+pub(super) fn expand(service: &Service) -> TokenStream {
+    let farcall = &service.farcall;
+    let of_server = service.methods.iter().map(|method| {
+        checks(method, &quote!(#farcall::__private::sent), &quote!(#farcall::__private::sent_error))
+    });
+    let received = quote!(#farcall::__private::received);
+    let of_client = service.methods.iter().map(|method| checks(method, &received, &received));
+    quote! {
+        #farcall::__private::unless_server! { const _: () = { #(#of_server)* }; }
+        #farcall::__private::unless_client! { const _: () = { #(#of_client)* }; }
+    }
+}
+
+fn checks(method: &Method, check_value: &TokenStream, check_error: &TokenStream) -> TokenStream {
+    let conditions = method.conditions();
+    let checks = match &method.output {
+        Output::Plain(ty) => quote!(#check_value::<#ty>();),
+        Output::Fallible { value, error, .. } => {
+            quote!(#check_value::<#value>(); #check_error::<#error>();)
+        }
+    };
+    quote!(#(#conditions)* { #checks })
+}

@@ -1,0 +1,97 @@
+//! The server's side: `into_service`, which describes the methods and dispatches calls to them.
+
+use proc_macro2::TokenStream;
+use quote::{quote, quote_spanned};
+use syn::spanned::Spanned as _;
+
+use crate::expand::{arguments_ident, local};
+use crate::method::Method;
+use crate::output::Output;
+use crate::service::Service;
+use crate::type_text::type_text;
+
+/// The trait's method `into_service`, where the server is compiled in.
+pub(super) fn expand(service: &Service) -> TokenStream {
+    let Service { farcall, name, doc, methods, .. } = service;
+    let name = &name.text;
+    let (this, built) = (local("this"), local("service"));
+    let methods = methods.iter().map(|method| {
+        let conditions = method.conditions();
+        let info = info(service, method);
+        let handler = handler(service, method);
+        quote!(#(#conditions)* let #built = #built.handler(#info, #handler);)
+    });
+    quote! {
+        #farcall::__private::if_server! {
+            /// Makes a service of it, to be given to `farcall::Server::builder().service(..)`.
+            #[allow(dead_code, deprecated, unused_variables)]
+            fn into_service(self) -> #farcall::Service {
+                let #this = ::std::sync::Arc::new(self);
+                let #built = #farcall::Service::new(#name).doc(#doc);
+                #(#methods)*
+                #built
+            }
+        }
+    }
+}
+
+/// What `farcall.services` says of a method.
+fn info(service: &Service, method: &Method) -> TokenStream {
+    let farcall = &service.farcall;
+    let Method { name, doc, parameters, output, idempotent, .. } = method;
+    let name = &name.text;
+    let params = parameters.sent.iter().map(|parameter| {
+        let (name, ty) = (parameter.name(), type_text(&parameter.ty));
+        quote!((#name, #ty))
+    });
+    let returns = type_text(output.written());
+    quote!(#farcall::__private::method_info(#name, #doc, &[#(#params),*], #returns, #idempotent))
+}
+
+/// What handles the calls of a method: arguments decoded, the method called on the shared
+/// service, its result encoded.
+fn handler(service: &Service, method: &Method) -> TokenStream {
+    let farcall = &service.farcall;
+    let (trait_ident, method_ident) = (&service.item.ident, method.ident());
+    let arguments_ident = arguments_ident(service, method);
+    let (this, arguments) = (local("this"), local("arguments"));
+    let fields = method.parameters.sent.iter().map(|parameter| {
+        let ident = &parameter.ident;
+        quote!(#arguments.#ident)
+    });
+    let (context, pass_context) = match &method.parameters.context {
+        // The type's place, so that another `Context` than farcall's is pointed at.
+        Some(ty) => {
+            let mut context = local("context");
+            context.set_span(context.span().located_at(ty.span()));
+            (quote!(#context), Some(quote_spanned!(ty.span()=> &#context,)))
+        }
+        None => (quote!(_), None),
+    };
+    let answer = answer(service, &method.output);
+    quote! {{
+        let #this = ::std::sync::Arc::clone(&#this);
+        #farcall::__private::from_fn(
+            move |#context, #arguments: #arguments_ident| {
+                let #this = ::std::sync::Arc::clone(&#this);
+                async move {
+                    <Self as #trait_ident>::#method_ident(&*#this, #pass_context #(#fields),*).await
+                }
+            },
+            #answer,
+        )
+    }}
+}
+
+/// What makes a response of a result. Each type keeps its place, so that what it lacks is told
+/// there.
+fn answer(service: &Service, output: &Output) -> TokenStream {
+    let farcall = &service.farcall;
+    let (codec, result) = (local("codec"), local("result"));
+    let answer = match output {
+        Output::Plain(ty) => quote!(answer::<#ty>),
+        Output::Fallible { value, error, .. } => quote!(fallible_answer::<#value, #error>),
+    };
+    // Not the function by itself, or what a type lacks is told twice.
+    quote!(|#codec, #result| #farcall::__private::#answer(#codec, #result))
+}
