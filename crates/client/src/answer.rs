@@ -1,0 +1,62 @@
+//! What a response means: a result, or an error.
+
+use bytes::Bytes;
+use farcall_protocol::{Code, Execution, Flags, Message};
+use serde::de::DeserializeOwned;
+
+use crate::connection::Connection;
+use crate::error::{Phase, RpcError};
+
+/// A result, as it came over a connection.
+pub(crate) struct Answer {
+    connection: Connection,
+    body: Bytes,
+}
+
+impl Answer {
+    /// Reads a response.
+    ///
+    /// # Errors
+    ///
+    /// It says that the call failed, or it cannot be read.
+    pub(crate) fn new(message: Message, connection: &Connection) -> Result<Self, RpcError> {
+        let Message { header, body } = message;
+        let body =
+            if header.flags.contains(Flags::COMPRESSED) { decompress(&body, connection) } else { Ok(body) };
+        let Some(status) = header.error else {
+            return match body {
+                Ok(body) => Ok(Self { connection: connection.clone(), body }),
+                Err(why) => Err(unreadable(&why, connection)),
+            };
+        };
+        let error = RpcError::from_status(*status, Phase::Answer)
+            .at(connection.endpoint())
+            .with_metadata(header.metadata);
+        // What the error says beside its text may be lost; that it is one is not.
+        match body {
+            Ok(body) if !body.is_empty() => Err(error.with_details(connection.agreed().codec.clone(), body)),
+            _ => Err(error),
+        }
+    }
+
+    /// The result.
+    ///
+    /// # Errors
+    ///
+    /// It is no `T`: the method ran, but nobody can say with what result.
+    pub(crate) fn decode<T: DeserializeOwned>(&self) -> Result<T, RpcError> {
+        let decoded = self.connection.agreed().codec.decode(&self.body);
+        decoded.map_err(|error| unreadable(&error.to_string(), &self.connection).with_source(error))
+    }
+}
+
+fn decompress(body: &Bytes, connection: &Connection) -> Result<Bytes, String> {
+    let agreed = connection.agreed();
+    let compression = agreed.compression.ok_or("it is compressed, though no compression was agreed on")?;
+    compression.decompress(body, agreed.receive_limit).map_err(|error| error.to_string())
+}
+
+fn unreadable(why: &str, connection: &Connection) -> RpcError {
+    let message = format!("the result cannot be read: {why}");
+    RpcError::new(Code::Internal, Execution::Done, Phase::Answer, message).at(connection.endpoint())
+}

@@ -1,0 +1,39 @@
+//! The farcall client: connections, channels, and the calls made over them.
+//!
+//! A [`Channel`] dials when it is first used and again when its connection broke. A [`Call`] is a
+//! builder that is also a future; [`Call::start`] sends it now and lets it be awaited later.
+//! Every error says whether the work may have happened ([`RpcError::execution`]).
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! use std::time::Duration;
+//! use farcall_client::Channel;
+//!
+//! let channel = Channel::to("tcp@127.0.0.1:7001")?;
+//! let product: i64 = channel
+//!     .call("Arith.multiply", &serde_json::json!({"a": 6, "b": 7}))
+//!     .timeout(Duration::from_millis(200))
+//!     .await?;
+//! assert_eq!(product, 42);
+//! # Ok(())
+//! # }
+//! ```
+
+mod answer;
+mod backoff;
+mod call;
+mod calling;
+mod channel;
+mod connection;
+mod deadline;
+mod error;
+mod in_flight;
+mod link;
+mod options;
+mod request;
+
+pub use self::call::{Call, Started};
+pub use self::channel::{Channel, ChannelBuilder};
+pub use self::connection::Connection;
+pub use self::error::{BuildError, CallError, Phase, RpcError};
+pub use self::options::Options;

@@ -1,0 +1,163 @@
+//! A call as it is asked for, and what is made of it to be sent.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use bytes::Bytes;
+use farcall_context::Inherited;
+use farcall_protocol::metadata::{ATTEMPT, RESERVED_PREFIX};
+use farcall_protocol::{Code, EncodeError, Execution, Flags, Metadata, MetadataError, Part, TooLarge};
+use farcall_transport::Human;
+use tokio::time::Instant;
+
+use crate::connection::{Connection, NotSent, Outgoing};
+use crate::deadline::Deadline;
+use crate::error::{Phase, RpcError};
+
+/// A call as it is asked for.
+#[derive(Debug)]
+pub(crate) struct Request {
+    pub(crate) method: Cow<'static, str>,
+    pub(crate) body: Result<Bytes, EncodeError>,
+    pub(crate) metadata: Option<Box<Metadata>>,
+    /// The first key that was refused.
+    pub(crate) mistake: Option<MetadataError>,
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) idempotent: bool,
+    pub(crate) inherited: Inherited,
+}
+
+impl Request {
+    /// Fixes the deadline, and merges what is inherited.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be sent to anybody.
+    pub(crate) fn ready(self) -> Result<Ready, RpcError> {
+        let wrong =
+            |message| RpcError::new(Code::InvalidArgument, Execution::NotSent, Phase::Prepare, message);
+        if let Some(mistake) = self.mistake {
+            return Err(wrong(format!("`{}`: {mistake}", self.method)).with_source(mistake));
+        }
+        let body = self
+            .body
+            .map_err(|error| wrong(format!("arguments of `{}`: {error}", self.method)).with_source(error))?;
+        let deadline = deadline(self.timeout, &self.inherited);
+        let flags = if self.idempotent { Flags::IDEMPOTENT } else { Flags::NONE };
+        let metadata = merge(self.inherited.metadata.as_deref(), self.metadata);
+        let ready = Ready { method: self.method, body, flags, metadata, deadline };
+        if deadline.is_some_and(|deadline| deadline.is_over(Instant::now())) {
+            return Err(ready.out_of_time(Phase::Prepare));
+        }
+        Ok(ready)
+    }
+}
+
+fn deadline(timeout: Option<Duration>, inherited: &Inherited) -> Option<Deadline> {
+    if timeout.is_none() && inherited.deadline.is_none() {
+        return None;
+    }
+    let now = Instant::now();
+    let own = timeout.map(|limit| Deadline::after(now, limit));
+    Deadline::first(own, inherited.deadline.map(|at| Deadline::at(at, now)))
+}
+
+/// Inherited metadata, and what the call itself says on top of it.
+fn merge(inherited: Option<&Metadata>, own: Option<Box<Metadata>>) -> Option<Box<Metadata>> {
+    let Some(inherited) = inherited else { return own };
+    let mut merged = inherited.clone();
+    merged.retain(|key, _| !key.starts_with(RESERVED_PREFIX));
+    for (key, value) in own.map(|own| *own).unwrap_or_default() {
+        // Checked when it was set.
+        let _ = merged.insert(key, value);
+    }
+    (!merged.is_empty()).then(|| Box::new(merged))
+}
+
+/// A request that is ready to be sent, as often as need be.
+pub(crate) struct Ready {
+    method: Cow<'static, str>,
+    body: Bytes,
+    flags: Flags,
+    metadata: Option<Box<Metadata>>,
+    pub(crate) deadline: Option<Deadline>,
+}
+
+impl Ready {
+    /// The same request, to which no answer is wanted.
+    pub(crate) fn one_way(mut self) -> Self {
+        self.flags = self.flags.with(Flags::ONE_WAY);
+        self
+    }
+
+    /// The body as it goes over `connection`: compressed, where that was agreed on and pays.
+    ///
+    /// # Errors
+    ///
+    /// It is larger than the server accepts.
+    pub(crate) fn pack(&self, connection: &Connection) -> Result<Packed, RpcError> {
+        let agreed = connection.agreed();
+        let (size, limit) = (self.body.len(), agreed.send_limit.get());
+        if size > limit {
+            return Err(self.too_large(&TooLarge { part: Part::Body, size, limit }, connection));
+        }
+        Ok(match agreed.compression.and_then(|compression| compression.compress(&self.body)) {
+            Some(body) => Packed { compressed: Some(body), flags: self.flags.with(Flags::COMPRESSED) },
+            None => Packed { compressed: None, flags: self.flags },
+        })
+    }
+
+    /// Tells the server which try this is.
+    pub(crate) fn mark(&mut self, attempt: u32) {
+        let metadata = self.metadata.get_or_insert_default();
+        metadata.insert(ATTEMPT, attempt.to_string()).expect("the key is well formed");
+    }
+
+    /// The error for a request that did not leave in `phase`.
+    pub(crate) fn not_sent(&self, why: &NotSent, phase: Phase, connection: &Connection) -> RpcError {
+        match why {
+            NotSent::TooLarge(error) => self.too_large(error, connection),
+            NotSent::TooLate => self.out_of_time(phase).at(connection.endpoint()),
+            NotSent::Closed | NotSent::NoPlace | NotSent::NoRoom => {
+                RpcError::new(Code::Unavailable, Execution::NotSent, phase, connection.why_closed())
+                    .at(connection.endpoint())
+            }
+        }
+    }
+
+    fn too_large(&self, error: &TooLarge, connection: &Connection) -> RpcError {
+        let message = format!("`{}`: the request's {error}", self.method);
+        RpcError::new(Code::ResourceExhausted, Execution::NotSent, Phase::Prepare, message)
+            .at(connection.endpoint())
+    }
+
+    /// The error for a request whose time was up in `phase`.
+    pub(crate) fn out_of_time(&self, phase: Phase) -> RpcError {
+        let limit = Human(self.deadline.map_or(Duration::ZERO, |deadline| deadline.limit));
+        let message = match phase {
+            Phase::Connect => format!("no connection within {limit}"),
+            Phase::Queue => format!("no place for the call within {limit}"),
+            Phase::Write => format!("no room for the request within {limit}"),
+            _ => format!("`{}` was not called: of its time, {limit} was left", self.method),
+        };
+        RpcError::new(Code::DeadlineExceeded, Execution::NotSent, phase, message)
+    }
+}
+
+/// What of a request depends on the connection that it goes over.
+pub(crate) struct Packed {
+    compressed: Option<Bytes>,
+    flags: Flags,
+}
+
+impl Packed {
+    pub(crate) fn outgoing<'a>(&'a self, ready: &'a Ready) -> Outgoing<'a> {
+        Outgoing {
+            method: &ready.method,
+            body: self.compressed.as_ref().unwrap_or(&ready.body),
+            flags: self.flags,
+            metadata: ready.metadata.as_deref(),
+            deadline: ready.deadline,
+        }
+    }
+}

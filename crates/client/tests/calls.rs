@@ -1,0 +1,356 @@
+//! Calls over one connection: cancelling, places, sizes, answers.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot set up has failed")]
+
+mod support;
+
+use bytes::{Buf, Bytes};
+use farcall_client::{Call, CallError, Channel, Options};
+use farcall_protocol::{
+    Code, Codec, Compression, Execution, Flags, HeaderRef, Kind, MaxFrameBytes, Outbox, Seq, ServerTerms,
+    Status,
+};
+use support::{MS, S, channel, connect, connect_for, connect_with, is_one_way, metadata, rpc, settle};
+
+#[tokio::test(start_paused = true)]
+async fn dropping_a_call_cancels_it_and_the_cancel_stands_behind_its_request() {
+    let (channel, mut peer) = channel().await;
+    // Dropped before a byte of it was written, and after.
+    drop(channel.call::<()>("A.a", &()).start());
+    let call = channel.call::<()>("A.b", &()).start();
+    let first = peer.request().await.header.seq;
+    assert_eq!(peer.next().await.unwrap().header.seq.0, first.0);
+    let second = peer.request().await.header.seq;
+    drop(call);
+    assert_eq!(peer.expect(Kind::Cancel).await.header.seq, second);
+    assert_eq!(channel.connection().unwrap().in_flight(), 2);
+    for seq in [first, second] {
+        peer.fail(seq, Code::Cancelled, Execution::Refused, "cancelled").await;
+    }
+    settle().await;
+    assert_eq!(channel.connection().unwrap().in_flight(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_cancel_ever_overtakes_its_request() {
+    let (connection, mut peer) = connect_with(&Options::default(), &ServerTerms::default(), 512).await;
+    let channel = Channel::from(connection);
+    for n in 0..300_usize {
+        let call = channel.call::<()>("A.a", &(vec![0_u8; n * 7],)).start();
+        if n % 3 == 0 {
+            tokio::task::yield_now().await;
+        }
+        drop(call);
+    }
+    let mut seen = std::collections::HashSet::new();
+    for _ in 0..600 {
+        let message = peer.next().await.unwrap();
+        let seq = message.header.seq;
+        match message.header.kind {
+            Kind::Request => assert!(seen.insert(seq)),
+            _ => assert!(seen.contains(&seq), "{message:?} came before its request"),
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_is_answered_is_not_cancelled() {
+    let (channel, mut peer) = channel().await;
+    let call = channel.call::<i32>("A.a", &()).start();
+    let seq = peer.request().await.header.seq;
+    peer.answer(seq, &1).await;
+    settle().await;
+    drop(call);
+    peer.hears_nothing(S).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_happens_before_a_call_is_awaited() {
+    let (channel, mut peer) = channel().await;
+    let call = channel.call::<()>("A.a", &());
+    peer.hears_nothing(S).await;
+    drop(call);
+    peer.hears_nothing(S).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_started_call_gets_under_way_without_being_polled() {
+    let (channel, mut peer) = connect_for(1).await;
+    let first = channel.call::<i32>("A.a", &()).start();
+    let second = channel.call::<i32>("A.b", &()).start();
+    let third = channel.call::<i32>("A.c", &()).start();
+    let seq = peer.request().await.header.seq;
+    // The second is dropped while it waits for its place, and is never seen.
+    drop(second);
+    peer.answer(seq, &1).await;
+    let request = peer.request().await;
+    assert_eq!(&*request.header.service_method, "A.c");
+    // The third is dropped under way.
+    drop(third);
+    assert_eq!(peer.expect(Kind::Cancel).await.header.seq, request.header.seq);
+    assert_eq!(first.await.unwrap(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_notification_is_flagged_and_takes_no_place() {
+    let (channel, mut peer) = connect_for(1).await;
+    let call = channel.call::<()>("A.a", &()).start();
+    peer.request().await;
+    for _ in 0..5 {
+        channel.notify("A.note", &(1,)).await.unwrap();
+    }
+    channel.call::<()>("A.note", &(1,)).idempotent().metadata("k", "v").notify().await.unwrap();
+    let mut last = Seq(1);
+    for _ in 0..6 {
+        let note = peer.request().await;
+        assert!(is_one_way(&note) && note.header.seq > last);
+        last = note.header.seq;
+    }
+    assert_eq!(channel.connection().unwrap().in_flight(), 1);
+    drop(call);
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_more_requests_are_on_their_way_than_the_server_allows() {
+    const MOST: usize = 3;
+    let (channel, mut peer) = connect_for(MOST).await;
+    let calls: Vec<_> = (0..30).map(|n| channel.call::<u64>("A.a", &(n,)).start()).collect();
+    let mut calls: Vec<_> = calls.into_iter().map(Some).collect();
+    let mut open = Vec::new();
+    for turn in 0..30 {
+        while open.len() < MOST && turn + open.len() < 30 {
+            let request = peer.request().await;
+            open.push((request.header.seq, peer.codec().decode::<[u64; 1]>(&request.body).unwrap()[0]));
+        }
+        peer.hears_nothing(MS).await;
+        let (seq, n) = open.swap_remove(turn % open.len());
+        if n % 4 == 0 {
+            // A cancelled one has its place until the server says that it is done.
+            drop(calls[n as usize].take());
+            assert_eq!(peer.expect(Kind::Cancel).await.header.seq, seq);
+            peer.hears_nothing(MS).await;
+            peer.fail(seq, Code::Cancelled, Execution::Maybe, "cancelled").await;
+        } else {
+            peer.answer(seq, &(n * n)).await;
+        }
+    }
+    for (n, call) in calls.into_iter().enumerate() {
+        if let Some(call) = call {
+            assert_eq!(call.await.unwrap(), (n * n) as u64);
+        }
+    }
+    assert_eq!(channel.connection().unwrap().in_flight(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_is_too_large_fails_alone() {
+    let terms = ServerTerms { max_frame_bytes: MaxFrameBytes::new(1000), ..ServerTerms::default() };
+    let (connection, mut peer) = connect_with(&Options::default(), &terms, 4096).await;
+    let channel = Channel::from(connection);
+    let body = rpc(channel.call::<()>("A.a", &("x".repeat(2000),)).await);
+    assert_error!(
+        body,
+        ResourceExhausted,
+        NotSent,
+        Prepare,
+        "calling tcp@10.0.0.3:7001: `A.a`: the request's body of 2004 bytes: the limit is 1000 bytes \
+         (resource_exhausted, not_sent)"
+    );
+    let header = rpc(channel.call::<()>("A.a", &()).metadata("k", "x".repeat(2000)).await);
+    assert_eq!((header.code(), header.execution()), (Code::ResourceExhausted, Execution::NotSent));
+    assert!(header.to_string().contains("the request's header of 20"), "{header}");
+    let error = channel.notify("A.a", &("x".repeat(2000),)).await.unwrap_err();
+    assert_eq!(error.code(), Code::ResourceExhausted);
+    // No place was lost over it, and nothing sent.
+    assert_eq!(channel.connection().unwrap().in_flight(), 0);
+    let call = channel.call::<i32>("A.b", &()).start();
+    let seq = peer.request().await.header.seq;
+    peer.answer(seq, &1).await;
+    assert_eq!(call.await.unwrap(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_mistake_in_a_call_fails_it_before_it_is_sent() {
+    let (channel, mut peer) = channel().await;
+    let error = rpc(channel.call::<()>("A.a", &()).metadata("Upper", "v").await);
+    assert_error!(
+        error,
+        InvalidArgument,
+        NotSent,
+        Prepare,
+        "`A.a`: metadata key \"Upper\" has 'U': lower-case visible ASCII is allowed (invalid_argument, not_sent)"
+    );
+    struct Broken;
+    impl serde::Serialize for Broken {
+        fn serialize<S: serde::Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
+            Err(serde::ser::Error::custom("no such thing"))
+        }
+    }
+    let error = rpc(channel.call::<()>("A.a", &Broken).await);
+    assert_eq!((error.code(), error.execution()), (Code::InvalidArgument, Execution::NotSent));
+    assert!(
+        error.to_string().starts_with("arguments of `A.a`: ") && error.to_string().contains("no such thing")
+    );
+    peer.hears_nothing(S).await;
+}
+
+#[derive(Debug, PartialEq, serde::Deserialize)]
+struct DivideError {
+    by: i64,
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_methods_own_error_is_typed() {
+    let (channel, mut peer) = channel().await;
+    let [good, odd] =
+        [(); 2].map(|()| Call::<i64, DivideError>::fallible(&channel, "A.divide", &(1, 0)).start());
+    let status = Status::done(Code::Application, "division by zero");
+    for details in [serde_json::json!({"by": 0}), serde_json::json!("what?")] {
+        let seq = peer.request().await.header.seq;
+        let header = HeaderRef { error: Some(&status), ..HeaderRef::new(Kind::Response, seq) };
+        let body = peer.codec().encode(&details).unwrap();
+        peer.send(&header, body).await;
+    }
+    assert_eq!(good.await, Err(CallError::Application(DivideError { by: 0 })));
+    // Not the error that was promised: its text has to do.
+    let error = odd.await.unwrap_err();
+    assert_error!(
+        error.rpc().unwrap(),
+        Application,
+        Done,
+        Answer,
+        "answer of tcp@10.0.0.3:7001: division by zero (application, done)"
+    );
+    assert!(error.rpc().unwrap().details::<DivideError>().unwrap().is_err());
+    assert_eq!(error.rpc().unwrap().details::<String>().unwrap().unwrap(), "what?");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_error_of_the_server_comes_with_all_it_says() {
+    let (channel, mut peer) = channel().await;
+    let call = channel.call::<()>("A.a", &()).start();
+    let seq = peer.request().await.header.seq;
+    let status = Status::refused(Code::Unimplemented, "no method\n\u{1b}[2J");
+    let metadata = metadata(&[("farcall-retry-after-ms", "20")]);
+    let header =
+        HeaderRef { error: Some(&status), metadata: Some(&metadata), ..HeaderRef::new(Kind::Response, seq) };
+    peer.send(&header, Bytes::new()).await;
+    let error = rpc(call.await);
+    assert_error!(
+        error,
+        Unimplemented,
+        Refused,
+        Answer,
+        "answer of tcp@10.0.0.3:7001: no method\\n\\u{1b}[2J (unimplemented, refused)"
+    );
+    assert_eq!(error.metadata("farcall-retry-after-ms"), Some("20"));
+    assert!(error.details::<()>().is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unknown_code_counts_as_internal_and_an_unknown_execution_as_maybe() {
+    let (channel, mut peer) = channel().await;
+    let call = channel.call::<()>("A.a", &()).start();
+    let Seq(seq) = peer.request().await.header.seq;
+    // [2, seq, "", 0, [99, "odd", 77]]
+    let header = [0x95, 2, seq as u8, 0xa0, 0, 0x93, 99, 0xa3, b'o', b'd', b'd', 77];
+    peer.raw(&[&[0, 0, 0, header.len() as u8], &header[..], &[0; 4]].concat()).await;
+    let text = "answer of tcp@10.0.0.3:7001: odd (internal, maybe)";
+    assert_error!(rpc(call.await), Internal, Maybe, Answer, text);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_result_that_cannot_be_read_is_internal_and_done() {
+    let (channel, mut peer) = channel().await;
+    let call = channel.call::<i32>("A.a", &()).start();
+    let seq = peer.request().await.header.seq;
+    peer.answer(seq, &"seven").await;
+    let error = rpc(call.await);
+    assert_eq!((error.code(), error.execution()), (Code::Internal, Execution::Done));
+    let begin = "answer of tcp@10.0.0.3:7001: the result cannot be read: ";
+    assert!(error.to_string().starts_with(begin), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn bodies_are_compressed_where_it_was_agreed_on_and_pays() {
+    let options = Options::default().compression(Compression::built_in());
+    let (connection, mut peer) = connect(&options).await;
+    let channel = Channel::from(connection);
+    let text = "the same again, ".repeat(200);
+    let lz4 = Compression::Lz4;
+    let calls = [&*text, "short"].map(|text| channel.call::<String>("A.a", &(text,)).start());
+    for compressed in [true, false] {
+        let request = peer.request().await;
+        assert_eq!(request.header.flags.contains(Flags::COMPRESSED), compressed);
+        let mut body = request.body;
+        if compressed {
+            assert!(body.len() < 200);
+            body = lz4.decompress(&body, MaxFrameBytes::DEFAULT).unwrap();
+        }
+        let [text] = peer.codec().decode::<[String; 1]>(&body).unwrap();
+        let answer = peer.codec().encode(&text).unwrap();
+        let header = HeaderRef::new(Kind::Response, request.header.seq);
+        match lz4.compress(&answer) {
+            Some(body) => peer.send(&HeaderRef { flags: Flags::COMPRESSED, ..header }, body).await,
+            None => peer.send(&header, answer).await,
+        }
+    }
+    let [long, short] = calls;
+    assert_eq!((long.await.unwrap(), short.await.unwrap()), (text, "short".to_owned()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_compressed_body_that_nobody_agreed_on_is_internal_and_done() {
+    let (channel, mut peer) = channel().await;
+    let calls = [(); 2].map(|()| channel.call::<i32>("A.a", &()).start());
+    let status = Status::refused(Code::PermissionDenied, "not you");
+    for error in [None, Some(&status)] {
+        let seq = peer.request().await.header.seq;
+        let header = HeaderRef { error, flags: Flags::COMPRESSED, ..HeaderRef::new(Kind::Response, seq) };
+        peer.send(&header, &b"1234 what"[..]).await;
+    }
+    let [result, error] = calls;
+    assert_error!(
+        rpc(result.await),
+        Internal,
+        Done,
+        Answer,
+        "answer of tcp@10.0.0.3:7001: the result cannot be read: it is compressed, though no compression was \
+         agreed on (internal, done)"
+    );
+    // An error stays what it is, whatever its details look like.
+    assert_eq!(rpc(error.await).code(), Code::PermissionDenied);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_json_connection_speaks_json() {
+    let (connection, mut peer) = connect(&Options::default().codec(Codec::Json)).await;
+    let channel = Channel::from(connection);
+    let call = channel.call::<i32>("A.a", &serde_json::json!({"a": 1})).timeout(S).idempotent().start();
+    let request = peer.request().await;
+    assert_eq!(&request.body[..], br#"{"a":1}"#);
+    assert!(request.header.flags.contains(Flags::IDEMPOTENT));
+    peer.answer(request.header.seq, &1).await;
+    assert_eq!(call.await.unwrap(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn answers_in_any_order_reach_their_calls() {
+    let (channel, mut peer) = channel().await;
+    let calls: Vec<_> = (0..500_u64).map(|n| channel.call::<u64>("A.a", &(n,)).start()).collect();
+    let mut requests = Vec::new();
+    for _ in 0..500 {
+        requests.push(peer.request().await);
+    }
+    let mut outbox = Outbox::new();
+    for request in requests.iter().rev() {
+        let [n] = peer.codec().decode::<[u64; 1]>(&request.body).unwrap();
+        let header = HeaderRef::new(Kind::Response, request.header.seq);
+        let body = peer.codec().encode(&(n * 2)).unwrap();
+        outbox.push(&peer.codec(), &header, body, MaxFrameBytes::DEFAULT).unwrap();
+    }
+    peer.raw(&outbox.copy_to_bytes(outbox.remaining())).await;
+    for (n, call) in calls.into_iter().enumerate() {
+        assert_eq!(call.await.unwrap(), n as u64 * 2);
+    }
+}

@@ -1,0 +1,310 @@
+//! Channels: when they dial, when they rest, and what calls learn of it.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot set up has failed")]
+
+mod support;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use farcall_client::{Channel, Options, Phase};
+use farcall_protocol::{Code, Execution, Kind, Seq};
+use farcall_transport::{Dialer, Resolve, Resolving};
+use support::{Listener, MS, S, pass, rpc, settle};
+use tokio::time::{Duration, Instant};
+
+async fn channel() -> (Channel, Listener) {
+    let listener = Listener::bind().await;
+    (Channel::to(&*listener.address).unwrap(), listener)
+}
+
+#[tokio::test]
+async fn it_dials_at_the_first_call_and_once_for_all() {
+    let (channel, listener) = channel().await;
+    assert!(!listener.was_dialed().await);
+    assert!(!channel.is_available());
+    let calls: Vec<_> = (0..50).map(|n| channel.clone().call::<i32>("A.a", &(n,)).start()).collect();
+    // Under way without being polled, though it has to dial first.
+    let mut peer = listener.accept().await;
+    for _ in 0..50 {
+        let request = peer.request().await;
+        let [n] = peer.codec().decode::<[i32; 1]>(&request.body).unwrap();
+        peer.answer(request.header.seq, &n).await;
+    }
+    for (n, call) in calls.into_iter().enumerate() {
+        assert_eq!(call.await.unwrap(), n as i32);
+    }
+    assert!(!listener.was_dialed().await);
+    assert!(channel.is_available());
+}
+
+#[tokio::test]
+async fn a_callers_deadline_does_not_end_the_dial_of_the_others() {
+    let (channel, listener) = channel().await;
+    let hasty = channel.call::<i32>("A.a", &()).timeout(50 * MS).start();
+    let patient = channel.call::<i32>("A.b", &()).start();
+    let stream = listener.accept_mute().await;
+    let text = format!(
+        "connecting to {}: no connection within 50 ms (deadline_exceeded, not_sent)",
+        listener.address
+    );
+    assert_error!(rpc(hasty.await), DeadlineExceeded, NotSent, Connect, text);
+    let mut peer = support::Peer::accept(stream, &Default::default()).await;
+    let request = peer.request().await;
+    assert_eq!(&*request.header.service_method, "A.b");
+    peer.answer(request.header.seq, &1).await;
+    assert_eq!(patient.await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn the_handshake_of_a_dial_has_its_limit() {
+    let (channel, listener) = channel().await;
+    let call = channel.call::<i32>("A.a", &()).start();
+    let _stream = listener.accept_mute().await;
+    tokio::time::sleep(20 * MS).await;
+    pass(10 * S).await;
+    let text = format!(
+        "connecting to {}: no answer to the handshake within 10 s (unavailable, not_sent)",
+        listener.address
+    );
+    assert_error!(rpc(call.await), Unavailable, NotSent, Handshake, text);
+}
+
+/// Knows no name, and counts who asks.
+#[derive(Clone, Default)]
+struct Unknown(Arc<AtomicUsize>);
+
+impl Resolve for Unknown {
+    fn resolve<'a>(&'a self, _host: &'a str, _port: u16) -> Resolving<'a> {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Box::pin(async { Err::<Vec<SocketAddr>, _>(io::ErrorKind::NotFound.into()) })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn failed_dials_are_followed_by_pauses_in_which_calls_fail_at_once() {
+    let unknown = Unknown::default();
+    let options = Options::default().dialer(Dialer::default().resolver(unknown.clone()));
+    let channel = Channel::builder().to("tcp@nowhere:1").options(options).build().unwrap();
+    let mut expected = 1.0;
+    for dials in 1..12 {
+        let error = rpc(channel.call::<()>("A.a", &()).await);
+        assert_eq!((error.execution(), error.phase()), (Execution::NotSent, Phase::Resolve));
+        assert_eq!(unknown.0.load(Ordering::Relaxed), dials);
+        // In the pause nobody is asked, and calls say when that will change.
+        let begin = Instant::now();
+        let error = rpc(channel.call::<()>("A.a", &()).await);
+        assert_eq!(begin.elapsed(), Duration::ZERO);
+        assert_eq!(unknown.0.load(Ordering::Relaxed), dials);
+        let text = error.to_string();
+        let known =
+            "resolving tcp@nowhere:1: the name nowhere does not resolve: entity not found (dialed again in ";
+        assert!(text.starts_with(known), "{text}");
+        let seconds: f64 = text[known.len()..].split_once(" s)").map_or_else(
+            || text[known.len()..].split_once(" ms)").unwrap().0.parse::<f64>().unwrap() / 1000.0,
+            |(seconds, _)| seconds.parse().unwrap(),
+        );
+        assert!((expected * 0.79..expected * 1.21).contains(&seconds), "{seconds} s is not {expected} s");
+        tokio::time::sleep(Duration::from_secs_f64(seconds)).await;
+        expected = (expected * 1.6_f64).min(120.0);
+    }
+}
+
+#[tokio::test]
+async fn after_a_break_the_first_retry_is_made_at_once() {
+    let (channel, listener) = channel().await;
+    let (connected, peer) = tokio::join!(channel.connect(), listener.accept());
+    connected.unwrap();
+    pass(2 * S).await;
+    drop(peer);
+    while channel.is_available() {
+        tokio::time::sleep(MS).await;
+    }
+    let call = channel.call::<i32>("A.b", &()).start();
+    let mut peer = listener.accept().await;
+    let seq = peer.request().await.header.seq;
+    assert_eq!(seq, Seq(1), "numbers begin anew");
+    peer.answer(seq, &1).await;
+    assert_eq!(call.await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn a_server_that_dies_of_every_connection_is_paused() {
+    let (channel, listener) = channel().await;
+    for _ in 0..2 {
+        let call = channel.call::<()>("A.a", &()).start();
+        let mut peer = listener.accept().await;
+        peer.request().await;
+        drop(peer);
+        let error = rpc(call.await);
+        assert_eq!((error.code(), error.execution()), (Code::Unavailable, Execution::Maybe));
+    }
+    let error = rpc(channel.call::<()>("A.a", &()).await);
+    assert_eq!((error.code(), error.execution()), (Code::Unavailable, Execution::NotSent));
+    let begin = format!("connecting to {}: the last connection did not last: it ", listener.address);
+    assert!(error.to_string().starts_with(&begin), "{error}");
+    assert!(error.to_string().contains(" (dialed again in "), "{error}");
+    assert!(!listener.was_dialed().await);
+    pass(1300 * MS).await;
+    let call = channel.call::<i32>("A.a", &()).start();
+    let mut peer = listener.accept().await;
+    let seq = peer.request().await.header.seq;
+    peer.answer(seq, &1).await;
+    assert_eq!(call.await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn calls_above_a_goaway_go_to_a_new_connection_unnoticed() {
+    let (channel, listener) = channel().await;
+    let (connected, mut old) = tokio::join!(channel.connect(), listener.accept());
+    connected.unwrap();
+    let [kept, refused] = [(); 2].map(|()| channel.call::<i32>("A.a", &()).start());
+    let first = old.request().await.header.seq;
+    old.request().await;
+    old.goaway(first, "draining").await;
+    old.expect(Kind::Goaway).await;
+    let refused = tokio::spawn(refused.into_future());
+    let mut new = listener.accept().await;
+    let retried = new.request().await;
+    assert_eq!(retried.header.metadata.unwrap().get("farcall-attempt"), Some("2"));
+    new.answer(retried.header.seq, &2).await;
+    assert_eq!(refused.await.unwrap().unwrap(), 2);
+    // New calls go the new way, while the old one finishes.
+    let call = channel.call::<i32>("A.b", &()).start();
+    let seq = new.request().await.header.seq;
+    new.answer(seq, &3).await;
+    assert_eq!(call.await.unwrap(), 3);
+    old.answer(first, &1).await;
+    assert_eq!(kept.await.unwrap(), 1);
+    assert_eq!(old.next().await, None);
+}
+
+#[tokio::test]
+async fn a_call_is_tried_three_times_at_most() {
+    let (channel, listener) = channel().await;
+    let call = tokio::spawn(channel.call::<i32>("A.a", &()).into_future());
+    for attempt in 1..=3 {
+        let mut peer = listener.accept().await;
+        let request = peer.request().await;
+        let mark =
+            request.header.metadata.and_then(|metadata| Some(metadata.get("farcall-attempt")?.to_owned()));
+        assert_eq!(mark, (attempt > 1).then(|| attempt.to_string()));
+        // Long enough that each counts as a good one.
+        pass(2 * S).await;
+        peer.goaway(Seq(0), "draining").await;
+        peer.expect(Kind::Goaway).await;
+    }
+    let text = format!("waiting for {}: it said goaway: draining (unavailable, refused)", listener.address);
+    assert_error!(rpc(call.await.unwrap()), Unavailable, Refused, Wait, text);
+}
+
+#[tokio::test]
+async fn a_refusal_of_the_server_is_not_tried_again() {
+    let (channel, listener) = channel().await;
+    let call = channel.call::<i32>("A.a", &()).start();
+    let mut peer = listener.accept().await;
+    let seq = peer.request().await.header.seq;
+    peer.fail(seq, Code::ResourceExhausted, Execution::Refused, "too much").await;
+    assert_eq!(rpc(call.await).code(), Code::ResourceExhausted);
+    assert!(!listener.was_dialed().await);
+}
+
+#[tokio::test]
+async fn a_closed_channel_finishes_and_dials_again_at_once() {
+    let (channel, listener) = channel().await;
+    for _ in 0..4 {
+        let call = channel.call::<i32>("A.a", &()).start();
+        let mut peer = listener.accept().await;
+        let seq = peer.request().await.header.seq;
+        channel.close();
+        peer.expect(Kind::Goaway).await;
+        peer.answer(seq, &1).await;
+        assert_eq!(call.await.unwrap(), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_channel_that_is_closed_while_it_dials_can_dial_again() {
+    let (channel, listener) = channel().await;
+    let call = channel.call::<i32>("A.a", &()).start();
+    let _mute = listener.accept_mute().await;
+    settle().await;
+    channel.close();
+    let text = format!("connecting to {}: dialing was given up (unavailable, not_sent)", listener.address);
+    assert_error!(rpc(call.await), Unavailable, NotSent, Connect, text);
+    let call = channel.call::<i32>("A.b", &()).start();
+    let mut peer = listener.accept().await;
+    let seq = peer.request().await.header.seq;
+    peer.answer(seq, &1).await;
+    assert_eq!(call.await.unwrap(), 1);
+}
+
+/// Panics the first time that it is asked.
+struct Panics(AtomicUsize);
+
+impl Resolve for Panics {
+    fn resolve<'a>(&'a self, _host: &'a str, port: u16) -> Resolving<'a> {
+        assert_ne!(self.0.fetch_add(1, Ordering::Relaxed), 0, "the first question");
+        Box::pin(async move { Ok(vec![SocketAddr::from(([127, 0, 0, 1], port))]) })
+    }
+}
+
+#[tokio::test]
+async fn a_resolver_that_panics_does_not_block_the_channel_for_good() {
+    let listener = Listener::bind().await;
+    let address = listener.address.replace("127.0.0.1", "somewhere");
+    let options = Options::default().dialer(Dialer::default().resolver(Panics(AtomicUsize::new(0))));
+    let channel = Channel::builder().to(&*address).options(options).build().unwrap();
+    assert_eq!(rpc(channel.call::<i32>("A.a", &()).await).code(), Code::Unavailable);
+    let call = channel.call::<i32>("A.b", &()).start();
+    let mut peer = listener.accept().await;
+    let seq = peer.request().await.header.seq;
+    peer.answer(seq, &1).await;
+    assert_eq!(call.await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn a_dropped_channel_gives_up_its_dial() {
+    let (channel, listener) = channel().await;
+    drop(channel.call::<i32>("A.a", &()).start());
+    let call = channel.call::<i32>("A.a", &()).start();
+    let mut mute = listener.accept_mute().await;
+    drop((channel, call));
+    let mut option = Vec::new();
+    // The end of the stream comes behind the client's Option.
+    tokio::io::AsyncReadExt::read_to_end(&mut mute, &mut option).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_dropped_channel_leaves_the_connection_to_who_has_it() {
+    let (channel, listener) = channel().await;
+    let (connected, mut peer) = tokio::join!(channel.connect(), listener.accept());
+    connected.unwrap();
+    let connection = channel.connection().unwrap();
+    drop(channel);
+    settle().await;
+    assert!(connection.is_available());
+    drop(connection);
+    peer.expect(Kind::Goaway).await;
+}
+
+#[tokio::test]
+async fn a_notification_also_goes_to_a_new_connection() {
+    let (channel, listener) = channel().await;
+    let (connected, mut peer) = tokio::join!(channel.connect(), listener.accept());
+    connected.unwrap();
+    peer.goaway(Seq(0), "draining").await;
+    peer.expect(Kind::Goaway).await;
+    let (sent, mut peer) = tokio::join!(channel.notify("A.a", &()), listener.accept());
+    sent.unwrap();
+    assert!(support::is_one_way(&peer.request().await));
+}
+
+#[test]
+fn an_address_that_does_not_parse_is_refused_when_the_channel_is_built() {
+    assert!(Channel::to("tcp@").unwrap_err().to_string().starts_with("address: "));
+    let error = Channel::builder().build().unwrap_err();
+    assert_eq!(error.to_string(), "no address: give one with `Channel::to` or `ChannelBuilder::to`");
+}

@@ -1,0 +1,435 @@
+//! A connection's life: how it is kept, how it is closed, how it is lost.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot set up has failed")]
+
+mod support;
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+
+use bytes::{Buf, Bytes};
+use farcall_client::{Channel, Connection, Options};
+use farcall_protocol::{
+    Code, Execution, HeaderRef, KeepAlive, Kind, MaxFrameBytes, Outbox, Seq, ServerTerms,
+};
+use farcall_transport::{Address, Stream};
+use support::{MEMORY, MS, Peer, S, channel, connect, connect_for, connect_with, rpc, settle};
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
+use tokio::time::{Duration, Instant};
+
+#[tokio::test(start_paused = true)]
+async fn what_was_written_on_a_lost_connection_is_maybe_and_what_was_not_is_not_sent() {
+    let (connection, mut peer) = connect_with(&Options::default(), &ServerTerms::default(), 1000).await;
+    let channel = Channel::from(connection);
+    let written = channel.call::<()>("A.a", &()).start();
+    peer.request().await;
+    let begun = channel.call::<()>("A.b", &(vec![0_u8; 10_000],)).start();
+    settle().await;
+    let behind = channel.call::<()>("A.c", &()).start();
+    drop(peer);
+    for call in [written, begun] {
+        let error = rpc(call.await);
+        assert_eq!((error.code(), error.execution()), (Code::Unavailable, Execution::Maybe));
+        assert!(error.to_string().starts_with("waiting for tcp@10.0.0.3:7001: it "), "{error}");
+    }
+    let error = rpc(behind.await);
+    assert_eq!((error.code(), error.execution()), (Code::Unavailable, Execution::NotSent));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_end_of_the_stream_is_named() {
+    let (channel, mut peer) = channel().await;
+    let call = channel.call::<()>("A.a", &()).start();
+    peer.request().await;
+    drop(peer);
+    let text = "waiting for tcp@10.0.0.3:7001: it closed the connection (unavailable, maybe)";
+    assert_error!(rpc(call.await), Unavailable, Maybe, Wait, text);
+    assert_error!(
+        rpc(channel.call::<()>("A.b", &()).await),
+        Unavailable,
+        NotSent,
+        Connect,
+        "connecting to tcp@10.0.0.3:7001: it closed the connection, and this channel cannot dial again \
+         (unavailable, not_sent)"
+    );
+}
+
+#[tokio::test]
+async fn a_reset_is_named() {
+    let listener = support::Listener::bind().await;
+    let channel = Channel::to(&*listener.address).unwrap();
+    let call = channel.call::<()>("A.a", &()).start();
+    let mut peer = listener.accept().await;
+    peer.request().await;
+    // Closing with no time to linger sends a reset.
+    peer.stream.set_zero_linger().unwrap();
+    drop(peer);
+    let error = rpc(call.await);
+    let text = format!("waiting for {}: it broke the connection (unavailable, maybe)", listener.address);
+    assert_error!(error, Unavailable, Maybe, Wait, text);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_breaks_the_protocol_is_left() {
+    let too_large = (MaxFrameBytes::DEFAULT.get() as u32 + 1).to_be_bytes();
+    let frames: [(&str, Vec<u8>); 4] = [
+        ("a request is not for a server to send", vec![0, 0, 0, 3, 0x92, 1, 1, 0, 0, 0, 0]),
+        ("header: kind 9 is unknown", vec![0, 0, 0, 3, 0x92, 9, 1, 0, 0, 0, 0]),
+        ("header: ", vec![0, 0, 0, 1, 0xc1, 0, 0, 0, 0]),
+        (
+            "body of 4194305 bytes: the limit is 4194304 bytes",
+            [&[0, 0, 0, 3, 0x92, 2, 1], &too_large[..]].concat(),
+        ),
+    ];
+    for (what, frame) in frames {
+        let (channel, mut peer) = channel().await;
+        let [answered, cut] = [(); 2].map(|()| channel.call::<i32>("A.a", &()).start());
+        let seq = peer.request().await.header.seq;
+        peer.request().await;
+        // What it answered before it broke the protocol counts.
+        let mut outbox = Outbox::new();
+        let body = peer.codec().encode(&7).unwrap();
+        let header = HeaderRef::new(Kind::Response, seq);
+        outbox.push(&peer.codec(), &header, body, MaxFrameBytes::DEFAULT).unwrap();
+        let mut bytes = outbox.copy_to_bytes(outbox.remaining()).to_vec();
+        bytes.extend(frame);
+        peer.raw(&bytes).await;
+        assert_eq!(answered.await.unwrap(), 7);
+        let error = rpc(cut.await);
+        assert_eq!((error.code(), error.execution()), (Code::Unavailable, Execution::Maybe));
+        let begin = format!("waiting for tcp@10.0.0.3:7001: it broke the protocol: {what}");
+        assert!(error.to_string().starts_with(&begin), "{error}");
+        // It just closes.
+        assert_eq!(peer.next().await, None);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flood_of_pings_breaks_the_protocol() {
+    let (connection, mut peer) = connect(&Options::default()).await;
+    for seq in 0..11 {
+        peer.say(Kind::Ping, seq).await;
+    }
+    settle().await;
+    assert!(!connection.is_available());
+}
+
+#[tokio::test(start_paused = true)]
+async fn pings_are_answered_with_their_number() {
+    let (_connection, mut peer) = connect(&Options::default()).await;
+    for seq in [9, 0, 1 << 52] {
+        peer.say(Kind::Ping, seq).await;
+        assert_eq!(peer.expect(Kind::Pong).await.header.seq, Seq(seq));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_server_is_pinged_after_ten_seconds_and_dead_after_fifteen() {
+    let (channel, mut peer) = channel().await;
+    let begin = Instant::now();
+    let call = channel.call::<()>("A.a", &()).start();
+    peer.request().await;
+    peer.expect(Kind::Ping).await;
+    assert_eq!(begin.elapsed(), 10 * S);
+    let text = "waiting for tcp@10.0.0.3:7001: it did not answer a ping (unavailable, maybe)";
+    assert_error!(rpc(call.await), Unavailable, Maybe, Wait, text);
+    assert_eq!(begin.elapsed(), 15 * S);
+    assert_eq!(peer.next().await, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn any_byte_is_a_sign_of_life() {
+    let (connection, mut peer) = connect(&Options::default()).await;
+    let begin = Instant::now();
+    // A response to nothing, a byte every 8 s.
+    for byte in [0, 0, 0, 3, 0x92, 2, 1, 0, 0, 0, 0] {
+        tokio::time::sleep(8 * S).await;
+        peer.raw(&[byte]).await;
+        settle().await;
+    }
+    let last = Instant::now();
+    peer.expect(Kind::Ping).await;
+    assert_eq!(last.elapsed(), 10 * S, "no ping before: {:?}", begin.elapsed());
+    peer.raw(&[0]).await;
+    peer.expect(Kind::Ping).await;
+    assert!(connection.is_available());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_times_of_keeping_alive_are_settings() {
+    let times = KeepAlive { idle: S, timeout: 500 * MS };
+    let (connection, mut peer) = connect(&Options::default().keep_alive(times)).await;
+    let begin = Instant::now();
+    peer.expect(Kind::Ping).await;
+    assert_eq!(begin.elapsed(), S);
+    assert_eq!(peer.next().await, None);
+    assert_eq!(begin.elapsed(), 1500 * MS);
+    assert!(!connection.is_available());
+}
+
+#[tokio::test(start_paused = true)]
+async fn closing_says_goaway_and_finishes_what_is_in_flight() {
+    let (connection, mut peer) = connect_for(1).await;
+    let channel = connection;
+    let connection = channel.connection().unwrap();
+    let call = channel.call::<i32>("A.a", &()).start();
+    let waiting = channel.call::<i32>("A.b", &()).start();
+    let seq = peer.request().await.header.seq;
+    connection.close();
+    assert!(!connection.is_available());
+    assert_eq!(peer.expect(Kind::Goaway).await.header.seq, seq);
+    for error in [rpc(waiting.await), rpc(channel.call::<i32>("A.c", &()).await)] {
+        assert_eq!((error.code(), error.execution()), (Code::Unavailable, Execution::NotSent));
+        assert!(error.to_string().contains("this side closed the connection"), "{error}");
+    }
+    peer.hears_nothing(60 * MS).await;
+    peer.answer(seq, &1).await;
+    assert_eq!(call.await.unwrap(), 1);
+    assert_eq!(peer.next().await, None, "the client's half is closed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_lost_after_closing_says_how_it_was_lost() {
+    let (channel, mut peer) = channel().await;
+    let call = channel.call::<i32>("A.a", &()).start();
+    peer.request().await;
+    channel.close();
+    drop(peer);
+    let text = "waiting for tcp@10.0.0.3:7001: it closed the connection (unavailable, maybe)";
+    assert_error!(rpc(call.await), Unavailable, Maybe, Wait, text);
+}
+
+#[tokio::test(start_paused = true)]
+async fn dropping_the_last_handle_closes() {
+    let (connection, mut peer) = connect(&Options::default()).await;
+    let channel = Channel::from(connection.clone());
+    let clone = channel.clone();
+    channel.notify("A.a", &()).await.unwrap();
+    drop((channel, clone));
+    assert!(connection.is_available(), "somebody else has it");
+    drop(connection);
+    let note = peer.request().await;
+    assert_eq!(peer.expect(Kind::Goaway).await.header.seq, note.header.seq);
+    assert_eq!(peer.next().await, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_under_way_keeps_its_connection_open() {
+    let (channel, mut peer) = channel().await;
+    let call = channel.call::<i32>("A.a", &()).start();
+    drop(channel);
+    let seq = peer.request().await.header.seq;
+    peer.hears_nothing(S).await;
+    peer.answer(seq, &1).await;
+    assert_eq!(call.await.unwrap(), 1);
+    peer.expect(Kind::Goaway).await;
+    assert_eq!(peer.next().await, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_nobody_has_does_not_outlive_a_server_that_never_answers() {
+    let (channel, mut peer) = channel().await;
+    let call = channel.call::<i32>("A.a", &()).start();
+    peer.request().await;
+    drop((channel, call));
+    let gone = Instant::now();
+    peer.expect(Kind::Cancel).await;
+    peer.expect(Kind::Goaway).await;
+    assert_eq!(peer.next().await, None);
+    // The server does not answer the cancelled call, but lives.
+    while tokio::io::AsyncWriteExt::write_all(&mut peer.stream, &[0]).await.is_ok() {
+        tokio::time::sleep(S).await;
+        assert!(gone.elapsed() < 20 * S, "the task of the connection is still there");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_last_handle_of_a_closed_connection_ends_the_wait_for_answers() {
+    let (channel, mut peer) = channel().await;
+    let call = channel.call::<i32>("A.a", &()).start();
+    channel.close();
+    drop(call);
+    for kind in [Kind::Request, Kind::Goaway, Kind::Cancel] {
+        peer.expect(kind).await;
+    }
+    settle().await;
+    drop(channel);
+    let gone = Instant::now();
+    assert_eq!(peer.next().await, None);
+    assert_eq!(gone.elapsed(), Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_server_says_goaway_and_those_up_to_its_number_finish() {
+    let (channel, mut peer) = channel().await;
+    let [kept, refused] = [(); 2].map(|()| channel.call::<i32>("A.a", &()).start());
+    let seq = peer.request().await.header.seq;
+    peer.request().await;
+    peer.goaway(seq, "draining").await;
+    // This channel cannot dial again, so that the further try fails, too.
+    assert_error!(
+        rpc(refused.await),
+        Unavailable,
+        NotSent,
+        Connect,
+        "connecting to tcp@10.0.0.3:7001: it said goaway: draining, and this channel cannot dial again \
+         (unavailable, not_sent)"
+    );
+    // The client's own goaway, so that its end of stream stops nothing.
+    assert_eq!(peer.expect(Kind::Goaway).await.header.seq, Seq(2));
+    peer.answer(seq, &1).await;
+    assert_eq!(kept.await.unwrap(), 1);
+    assert_eq!(peer.next().await, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_just_before_a_goaway_counts() {
+    let (channel, mut peer) = channel().await;
+    let [first, second] = [(); 2].map(|()| channel.call::<i32>("A.a", &()).start());
+    let (one, two) = (peer.request().await.header.seq, peer.request().await.header.seq);
+    let mut outbox = Outbox::new();
+    let codec = peer.codec();
+    for seq in [two, one] {
+        let header = HeaderRef::new(Kind::Response, seq);
+        outbox.push(&codec, &header, codec.encode(&seq.0).unwrap(), MaxFrameBytes::DEFAULT).unwrap();
+    }
+    outbox.push(&codec, &HeaderRef::new(Kind::Goaway, Seq(0)), Bytes::new(), MaxFrameBytes::DEFAULT).unwrap();
+    peer.raw(&outbox.copy_to_bytes(outbox.remaining())).await;
+    assert_eq!((first.await.unwrap(), second.await.unwrap()), (1, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_reads_while_it_cannot_write() {
+    let (connection, mut peer) = connect_with(&Options::default(), &ServerTerms::default(), 256).await;
+    let channel = Channel::from(connection);
+    let asked = channel.call::<Vec<u8>>("A.a", &()).start();
+    let seq = peer.request().await.header.seq;
+    // The client writes much, of which the server reads nothing before it has written much.
+    let large = channel.call::<i32>("A.b", &(vec![1_u8; 100_000],)).start();
+    settle().await;
+    peer.answer(seq, &vec![2_u8; 100_000]).await;
+    assert_eq!(asked.await.unwrap().len(), 100_000);
+    let seq = peer.request().await.header.seq;
+    peer.answer(seq, &1).await;
+    assert_eq!(large.await.unwrap(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn callers_that_wait_for_room_all_get_it() {
+    let options = Options::default().outbox_bytes(1);
+    let (connection, mut peer) = connect_with(&options, &ServerTerms::default(), 64).await;
+    let channel = Channel::from(connection);
+    let calls: Vec<_> =
+        (0..100_u32).map(|n| channel.call::<u32>("A.a", &(n, vec![0_u8; 100])).start()).collect();
+    for _ in 0..100 {
+        let request = peer.request().await;
+        let (n, _) = peer.codec().decode::<(u32, Vec<u8>)>(&request.body).unwrap();
+        peer.answer(request.header.seq, &n).await;
+    }
+    for (n, call) in calls.into_iter().enumerate() {
+        assert_eq!(call.await.unwrap(), n as u32);
+    }
+}
+
+/// Counts how often it is looked at, which is once for each poll of the connection's task.
+struct Counted(DuplexStream, Arc<AtomicUsize>, Arc<AtomicUsize>);
+
+impl AsyncRead for Counted {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.1.fetch_add(1, Ordering::Relaxed);
+        Pin::new(&mut self.0).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Counted {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.2.fetch_add(1, Ordering::Relaxed);
+        Pin::new(&mut self.0).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
+
+async fn counted() -> (Channel, Peer, Arc<AtomicUsize>, Arc<AtomicUsize>) {
+    let (near, far) = tokio::io::duplex(64 * 1024);
+    let (reads, writes) = (Arc::default(), Arc::default());
+    let stream = Stream::new(Counted(near, Arc::clone(&reads), Arc::clone(&writes)));
+    let (address, options) = (Address::parse(MEMORY).unwrap(), Options::default());
+    let terms = ServerTerms::default();
+    let (near, far) = tokio::join!(Connection::over(stream, &address, &options), Peer::accept(far, &terms));
+    settle().await;
+    (near.unwrap().into(), far, reads, writes)
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_connection_is_not_polled() {
+    let (channel, mut peer, reads, _) = counted().await;
+    let call = channel.call::<()>("A.a", &()).timeout(3600 * S).start();
+    peer.request().await;
+    let before = reads.load(Ordering::Relaxed);
+    for _ in 0..10 {
+        let seq = peer.expect(Kind::Ping).await.header.seq;
+        peer.say(Kind::Pong, seq.0).await;
+    }
+    // A timer, a yield, a write and an answer for each ping.
+    let polls = reads.load(Ordering::Relaxed) - before;
+    assert!(polls <= 60, "{polls} polls in 100 s");
+    drop(call);
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_that_are_made_together_leave_in_one_write() {
+    let (channel, mut peer, _, writes) = counted().await;
+    let before = writes.load(Ordering::Relaxed);
+    let calls: Vec<_> = (0..100).map(|n| channel.call::<()>("A.a", &(n,)).start()).collect();
+    for _ in 0..100 {
+        peer.request().await;
+    }
+    assert_eq!(writes.load(Ordering::Relaxed) - before, 1);
+    drop(calls);
+}
+
+#[tokio::test(start_paused = true)]
+async fn callers_that_are_ready_to_call_do_so_before_anything_is_written() {
+    let (channel, mut peer, _, writes) = counted().await;
+    let before = writes.load(Ordering::Relaxed);
+    let first = channel.call::<()>("A.a", &()).start();
+    // Behind the connection's task, which was woken by the first.
+    let second = tokio::spawn(async move { channel.call::<()>("A.b", &()).await });
+    for _ in 0..2 {
+        peer.request().await;
+    }
+    assert_eq!(writes.load(Ordering::Relaxed) - before, 1);
+    drop((first, second));
+}
+
+#[test]
+fn a_runtime_that_shuts_down_ends_its_connections_and_calls() {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (doomed, other) = (runtime(), runtime());
+    let (channel, _peer) = doomed.block_on(connect_for(1));
+    let (sent, waits) = doomed.block_on(async {
+        let calls = [(); 2].map(|()| channel.call::<()>("A.a", &()).start());
+        settle().await;
+        calls.into()
+    });
+    drop(doomed);
+    let error = rpc(other.block_on(sent));
+    assert_eq!(error.code(), Code::Unavailable);
+    assert!(error.to_string().contains("the runtime of the connection was shut down"), "{error}");
+    let error = rpc(other.block_on(waits));
+    assert_eq!(error.code(), Code::Unavailable);
+}

@@ -1,0 +1,475 @@
+//! The phases of a call, each with its limit: what is given up when, and what is said of it.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot set up has failed")]
+
+mod support;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use farcall_client::{Channel, Connection, Options};
+use farcall_context::Inherited;
+use farcall_protocol::{Code, Execution, Kind, Seq, ServerTerms};
+use farcall_transport::{Address, Dialer, Resolve, Resolving, Stream};
+use support::{MEMORY, MS, S, channel, connect, connect_for, connect_with, metadata, pass, rpc, settle};
+use tokio::time::{Duration, Instant};
+
+/// Answers after a while, or never.
+struct Slow(Duration, io::Result<Vec<SocketAddr>>);
+
+impl Resolve for Slow {
+    fn resolve<'a>(&'a self, _host: &'a str, _port: u16) -> Resolving<'a> {
+        Box::pin(async {
+            tokio::time::sleep(self.0).await;
+            self.1.as_ref().cloned().map_err(|error| error.kind().into())
+        })
+    }
+}
+
+fn resolving(limit: Duration, resolver: Slow) -> Options {
+    Options::default().connect_timeout(limit).dialer(Dialer::default().resolver(resolver))
+}
+
+async fn open(address: &str, options: &Options) -> farcall_client::RpcError {
+    Connection::open(&Address::parse(address).unwrap(), options).await.unwrap_err()
+}
+
+#[tokio::test(start_paused = true)]
+async fn resolving_has_its_limit() {
+    let begin = Instant::now();
+    let error = open("tcp@nowhere:7001", &resolving(10 * S, Slow(3600 * S, Ok(vec![])))).await;
+    assert_error!(
+        error,
+        Unavailable,
+        NotSent,
+        Resolve,
+        "resolving tcp@nowhere:7001: no answer about the name nowhere within 5 s (unavailable, not_sent)"
+    );
+    assert_eq!(begin.elapsed(), 5 * S);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_short_limit_for_connecting_names_the_resolver_where_that_was_silent() {
+    let begin = Instant::now();
+    let error = open("tcp@nowhere:7001", &resolving(2 * S, Slow(3600 * S, Ok(vec![])))).await;
+    assert_error!(
+        error,
+        Unavailable,
+        NotSent,
+        Resolve,
+        "resolving tcp@nowhere:7001: no answer about the name nowhere within 2 s (unavailable, not_sent)"
+    );
+    assert_eq!(begin.elapsed(), 2 * S);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_name_that_does_not_resolve_is_said() {
+    let unknown = Slow(MS, Err(io::ErrorKind::NotFound.into()));
+    let error = open("tcp@nowhere:7001", &resolving(2 * S, unknown)).await;
+    assert_error!(
+        error,
+        Unavailable,
+        NotSent,
+        Resolve,
+        "resolving tcp@nowhere:7001: the name nowhere does not resolve: entity not found (unavailable, not_sent)"
+    );
+    assert!(std::error::Error::source(&error).is_some());
+}
+
+#[tokio::test]
+async fn connecting_has_its_limit() {
+    // A full backlog: the kernel drops what comes, and says nothing.
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let listener = socket.listen(1).unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut filling = Vec::new();
+    for _ in 0..3 {
+        filling.push(tokio::spawn(tokio::net::TcpStream::connect(address)));
+    }
+    tokio::time::sleep(50 * MS).await;
+    let dialed = Address::parse(&format!("tcp@{address}")).unwrap();
+    let options = Options::default().connect_timeout(3 * S);
+    let opening = tokio::spawn(async move { Connection::open(&dialed, &options).await.unwrap_err() });
+    tokio::time::sleep(20 * MS).await;
+    pass(3 * S).await;
+    let error = opening.await.unwrap();
+    let text = format!("connecting to tcp@{address}: no answer within 3 s (unavailable, not_sent)");
+    assert_error!(error, Unavailable, NotSent, Connect, text);
+}
+
+#[tokio::test]
+async fn nobody_there_is_said() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("tcp@{}", listener.local_addr().unwrap());
+    drop(listener);
+    let error = open(&address, &Options::default()).await;
+    assert_eq!((error.code(), error.execution()), (Code::Unavailable, Execution::NotSent));
+    assert!(error.to_string().starts_with(&format!("connecting to {address}: ")), "{error}");
+    assert!(error.to_string().contains("refused"), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_handshake_has_its_limit() {
+    let (near, _far) = tokio::io::duplex(4096);
+    let address = Address::parse(MEMORY).unwrap();
+    let begin = Instant::now();
+    let error = Connection::over(Stream::new(near), &address, &Options::default()).await.unwrap_err();
+    assert_error!(
+        error,
+        Unavailable,
+        NotSent,
+        Handshake,
+        "connecting to tcp@10.0.0.3:7001: no answer to the handshake within 10 s (unavailable, not_sent)"
+    );
+    assert_eq!(begin.elapsed(), 10 * S);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_place_is_waited_for_within_the_deadline() {
+    let (channel, mut peer) = connect_for(1).await;
+    let first = channel.call::<i32>("A.a", &()).start();
+    let seq = peer.request().await.header.seq;
+    let begin = Instant::now();
+    let error = rpc(channel.call::<()>("A.b", &()).timeout(200 * MS).await);
+    assert_error!(
+        error,
+        DeadlineExceeded,
+        NotSent,
+        Queue,
+        "waiting for a place at tcp@10.0.0.3:7001: no place for the call within 200 ms \
+         (deadline_exceeded, not_sent)"
+    );
+    assert_eq!(begin.elapsed(), 200 * MS);
+    peer.answer(seq, &1).await;
+    assert_eq!(first.await.unwrap(), 1);
+    peer.hears_nothing(S).await;
+    // The place that nobody took is free.
+    let second = channel.call::<i32>("A.c", &()).start();
+    assert_eq!(&*peer.request().await.header.service_method, "A.c");
+    drop(second);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_reads_nothing_is_given_up() {
+    let (connection, _peer) = connect_with(&Options::default(), &ServerTerms::default(), 4096).await;
+    let channel = Channel::from(connection);
+    let begin = Instant::now();
+    let begun = channel.call::<()>("A.a", &(vec![0_u8; 100_000],)).start();
+    settle().await;
+    let behind = channel.call::<()>("A.b", &()).start();
+    let (begun, behind) = tokio::join!(begun, behind);
+    assert_error!(
+        rpc(begun),
+        Unavailable,
+        Maybe,
+        Wait,
+        "waiting for tcp@10.0.0.3:7001: nothing could be written for 10 s (unavailable, maybe)"
+    );
+    // It is tried again, which this channel cannot.
+    let behind = rpc(behind);
+    assert_eq!(behind.execution(), Execution::NotSent);
+    assert!(behind.to_string().contains("nothing could be written for 10 s"), "{behind}");
+    assert_eq!(begin.elapsed(), 10 * S);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deadline_counts_before_the_request_is_written() {
+    let (connection, mut peer) = connect_with(&Options::default(), &ServerTerms::default(), 4096).await;
+    let channel = Channel::from(connection);
+    let large = channel.call::<()>("A.a", &(vec![0_u8; 100_000],)).start();
+    settle().await;
+    // The task of the connection is held up by now, and must hear of this deadline all the same.
+    let begin = Instant::now();
+    let error = rpc(channel.call::<()>("A.b", &()).timeout(100 * MS).await);
+    assert_error!(
+        error,
+        DeadlineExceeded,
+        Maybe,
+        Write,
+        "writing to tcp@10.0.0.3:7001: the request was not written within 100 ms (deadline_exceeded, maybe)"
+    );
+    assert_eq!(begin.elapsed(), 100 * MS);
+    // What was left in the outbox still leaves, its cancel behind it.
+    assert_eq!(&*peer.request().await.header.service_method, "A.a");
+    let late = peer.request().await;
+    assert_eq!(&*late.header.service_method, "A.b");
+    assert_eq!(peer.expect(Kind::Cancel).await.header.seq, late.header.seq);
+    drop(large);
+}
+
+#[tokio::test(start_paused = true)]
+async fn room_is_waited_for_within_the_deadline() {
+    let options = Options::default().outbox_bytes(1000);
+    let (connection, mut peer) = connect_with(&options, &ServerTerms::default(), 4096).await;
+    let channel = Channel::from(connection);
+    let large = channel.call::<()>("A.a", &(vec![0_u8; 100_000],)).start();
+    settle().await;
+    let waiting = channel.call::<()>("A.b", &(vec![0_u8; 1000],)).start();
+    let error = rpc(channel.call::<()>("A.c", &()).timeout(100 * MS).await);
+    assert_error!(
+        error,
+        DeadlineExceeded,
+        NotSent,
+        Write,
+        "writing to tcp@10.0.0.3:7001: no room for the request within 100 ms (deadline_exceeded, not_sent)"
+    );
+    let third = channel.call::<()>("A.d", &()).start();
+    for method in ["A.a", "A.b", "A.d"] {
+        assert_eq!(&*peer.request().await.header.service_method, method);
+    }
+    drop((large, waiting, third));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_is_waited_for_until_the_deadline_and_the_handler_stopped() {
+    let (channel, mut peer) = connect_for(1).await;
+    let begin = Instant::now();
+    let call = channel.call::<i32>("A.a", &()).timeout(500 * MS).start();
+    let request = peer.request().await;
+    assert_eq!(request.header.timeout_ms, 500);
+    assert_error!(
+        rpc(call.await),
+        DeadlineExceeded,
+        Maybe,
+        Wait,
+        "waiting for tcp@10.0.0.3:7001: no answer within 500 ms (deadline_exceeded, maybe)"
+    );
+    assert_eq!(begin.elapsed(), 500 * MS);
+    assert_eq!(peer.expect(Kind::Cancel).await.header.seq, request.header.seq);
+    // The server is not done with it: its place is taken until it says so.
+    let connection = channel.connection().unwrap();
+    assert_eq!(connection.in_flight(), 1);
+    let next = channel.call::<i32>("A.b", &()).start();
+    peer.hears_nothing(S).await;
+    peer.fail(request.header.seq, Code::Cancelled, Execution::Maybe, "cancelled").await;
+    let second = peer.request().await;
+    peer.answer(second.header.seq, &7).await;
+    assert_eq!(next.await.unwrap(), 7);
+    assert_eq!(connection.in_flight(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn answers_have_a_limit_of_their_own() {
+    let (connection, mut peer) = connect(&Options::default().answer_timeout(300 * MS)).await;
+    let channel = Channel::from(connection);
+    let call = channel.call::<i32>("A.a", &()).timeout(10 * S).start();
+    assert_eq!(peer.request().await.header.timeout_ms, 300);
+    assert_error!(
+        rpc(call.await),
+        DeadlineExceeded,
+        Maybe,
+        Wait,
+        "waiting for tcp@10.0.0.3:7001: no answer within 300 ms (deadline_exceeded, maybe)"
+    );
+    peer.expect(Kind::Cancel).await;
+    // A request that nobody waits for is not given up.
+    channel.notify("A.b", &()).await.unwrap();
+    assert_eq!(peer.request().await.header.timeout_ms, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_answer_timeout_begins_when_the_request_leaves() {
+    let options = Options::default().answer_timeout(300 * MS);
+    let terms =
+        ServerTerms { max_in_flight: farcall_protocol::MaxInFlight::new(1), ..ServerTerms::default() };
+    let (connection, mut peer) = connect_with(&options, &terms, 4096).await;
+    let channel = Channel::from(connection);
+    let first = channel.call::<i32>("A.a", &()).start();
+    let second = channel.call::<i32>("A.b", &()).start();
+    let seq = peer.request().await.header.seq;
+    tokio::time::sleep(200 * MS).await;
+    peer.answer(seq, &1).await;
+    let request = peer.request().await;
+    assert_eq!(request.header.timeout_ms, 300);
+    tokio::time::sleep(200 * MS).await;
+    peer.answer(request.header.seq, &2).await;
+    assert_eq!((first.await.unwrap(), second.await.unwrap()), (1, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_left_of_the_time_travels_rounded_up() {
+    let (channel, mut peer) = channel().await;
+    let calls = [Duration::from_micros(1500), MS, 10 * S]
+        .map(|limit| channel.call::<()>("A.a", &()).timeout(limit).start());
+    for millis in [2, 1, 10_000] {
+        assert_eq!(peer.request().await.header.timeout_ms, millis);
+    }
+    let unlimited = channel.call::<()>("A.a", &()).start();
+    settle().await;
+    drop(calls);
+    assert_eq!(peer.request().await.header.timeout_ms, 0);
+    drop(unlimited);
+}
+
+#[tokio::test(start_paused = true)]
+async fn time_spent_waiting_for_a_place_is_gone_from_what_travels() {
+    let (channel, mut peer) = connect_for(1).await;
+    let first = channel.call::<i32>("A.a", &()).start();
+    let second = channel.call::<i32>("A.b", &()).timeout(500 * MS).start();
+    let seq = peer.request().await.header.seq;
+    tokio::time::sleep(200 * MS).await;
+    peer.answer(seq, &1).await;
+    assert_eq!(peer.request().await.header.timeout_ms, 300);
+    drop((first, second));
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_less_than_a_millisecond_left_nothing_is_sent() {
+    let (channel, mut peer) = channel().await;
+    for limit in [Duration::ZERO, Duration::from_micros(999)] {
+        let error = rpc(channel.call::<()>("A.a", &()).timeout(limit).await);
+        assert_eq!((error.code(), error.execution()), (Code::DeadlineExceeded, Execution::NotSent));
+    }
+    let error = rpc(channel.call::<()>("A.a", &()).timeout(Duration::from_micros(999)).await);
+    let text = "`A.a` was not called: of its time, 999 µs was left (deadline_exceeded, not_sent)";
+    assert_error!(error, DeadlineExceeded, NotSent, Prepare, text);
+    peer.hears_nothing(S).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_limit_without_end_is_no_overflow() {
+    let endless = Duration::MAX;
+    let keep_alive = farcall_protocol::KeepAlive { idle: endless, timeout: endless };
+    let options = Options::default()
+        .connect_timeout(endless)
+        .write_timeout(endless)
+        .answer_timeout(endless)
+        .keep_alive(keep_alive);
+    let (connection, mut peer) = connect_with(&options, &ServerTerms::default(), 64).await;
+    let channel = Channel::from(connection);
+    let call = channel.call::<i32>("A.a", &(vec![0_u8; 1000],)).timeout(endless).start();
+    tokio::time::sleep(3600 * S).await;
+    let seq = peer.request().await.header.seq;
+    peer.answer(seq, &1).await;
+    assert_eq!(call.await.unwrap(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deadline_is_inherited_and_the_earlier_one_counts() {
+    let (channel, mut peer) = channel().await;
+    let inherited = Inherited { deadline: Some(Instant::now() + 300 * MS), metadata: None };
+    let calls = inherited.scope(|| {
+        [
+            channel.call::<()>("A.a", &()).start(),
+            channel.call::<()>("A.a", &()).timeout(100 * MS).start(),
+            channel.call::<()>("A.a", &()).timeout(S).start(),
+        ]
+    });
+    for millis in [300, 100, 300] {
+        assert_eq!(peer.request().await.header.timeout_ms, millis);
+    }
+    let [call, ..] = calls;
+    let error = rpc(call.await);
+    assert_eq!(
+        error.to_string(),
+        "waiting for tcp@10.0.0.3:7001: no answer within 300 ms (deadline_exceeded, maybe)"
+    );
+    let spent = Inherited { deadline: Some(Instant::now()), metadata: None };
+    let error = rpc(spent.wrap(async { channel.call::<()>("A.b", &()).await }).await);
+    assert_eq!((error.code(), error.execution()), (Code::DeadlineExceeded, Execution::NotSent));
+}
+
+#[tokio::test(start_paused = true)]
+async fn metadata_is_inherited_but_not_the_protocols_own() {
+    let (channel, mut peer) = channel().await;
+    let outer = metadata(&[("tenant", "a"), ("traceparent", "00-1-2-00"), ("farcall-attempt", "3")]);
+    let inherited = Inherited { deadline: None, metadata: Some(Arc::new(outer)) };
+    let call = inherited.scope(|| channel.call::<()>("A.a", &()).metadata("tenant", "b"));
+    let call = call.metadata("k", "v").start();
+    let sent = peer.request().await.header.metadata.unwrap();
+    assert_eq!(*sent, metadata(&[("k", "v"), ("tenant", "b"), ("traceparent", "00-1-2-00")]));
+    drop(call);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_expired_call_cannot_be_answered_late() {
+    let (channel, mut peer) = channel().await;
+    let call = channel.call::<i32>("A.a", &()).timeout(10 * MS).start();
+    let seq = peer.request().await.header.seq;
+    peer.expect(Kind::Cancel).await;
+    peer.answer(seq, &1).await;
+    peer.answer(seq, &1).await;
+    peer.answer(Seq(77), &1).await;
+    settle().await;
+    assert_eq!(rpc(call.await).code(), Code::DeadlineExceeded);
+    assert_eq!(channel.connection().unwrap().in_flight(), 0);
+    let next = channel.call::<i32>("A.b", &()).start();
+    let seq = peer.request().await.header.seq;
+    peer.answer(seq, &2).await;
+    assert_eq!(next.await.unwrap(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handshake_that_is_refused_says_why() {
+    let terms = ServerTerms { codecs: vec![farcall_protocol::Codec::Json], ..ServerTerms::default() };
+    let (near, mut far) = tokio::io::duplex(4096);
+    let address = Address::parse(MEMORY).unwrap();
+    let server = async {
+        let mut input = bytes::BytesMut::new();
+        let option = loop {
+            if let Some(option) = farcall_protocol::next_option(&mut input).unwrap() {
+                break option;
+            }
+            tokio::io::AsyncReadExt::read_buf(&mut far, &mut input).await.unwrap();
+        };
+        let status = terms.consider(&option).unwrap_err();
+        let mut outbox = farcall_protocol::Outbox::new();
+        outbox.push_frame(&terms.refuse(&status));
+        tokio::io::AsyncWriteExt::write_all_buf(&mut far, &mut outbox).await.unwrap();
+    };
+    let options = Options::default();
+    let (opened, ()) = tokio::join!(Connection::over(Stream::new(near), &address, &options), server);
+    assert_error!(
+        opened.unwrap_err(),
+        InvalidArgument,
+        NotSent,
+        Handshake,
+        "connecting to tcp@10.0.0.3:7001: it refused: codec_type `application/msgpack`: this server speaks \
+         application/json (it speaks application/json) (invalid_argument, not_sent)"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_comes_along_with_the_handshake_is_read_at_once() {
+    let (near, mut far) = tokio::io::duplex(4096);
+    let address = Address::parse(MEMORY).unwrap();
+    let options = Options::default();
+    let opening = Connection::over(Stream::new(near), &address, &options);
+    let server = async {
+        let mut option = vec![0; 4096];
+        let read = tokio::io::AsyncReadExt::read(&mut far, &mut option).await.unwrap();
+        let agreed = ServerTerms::default().consider(&option[4..read]).unwrap().agreed;
+        let mut outbox = farcall_protocol::Outbox::new();
+        outbox.push_frame(&ServerTerms::accept(&agreed));
+        let header = farcall_protocol::HeaderRef::new(Kind::Goaway, Seq(0));
+        outbox.push(&agreed.codec, &header, bytes::Bytes::new(), agreed.send_limit).unwrap();
+        tokio::io::AsyncWriteExt::write_all_buf(&mut far, &mut outbox).await.unwrap();
+        far
+    };
+    let (connection, _far) = tokio::join!(opening, server);
+    let connection = connection.unwrap();
+    settle().await;
+    assert!(!connection.is_available());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_hangs_up_in_the_handshake_is_said() {
+    let (near, far) = tokio::io::duplex(4096);
+    drop(far);
+    let address = Address::parse(MEMORY).unwrap();
+    let error = Connection::over(Stream::new(near), &address, &Options::default()).await.unwrap_err();
+    assert_error!(
+        error,
+        Unavailable,
+        NotSent,
+        Handshake,
+        "connecting to tcp@10.0.0.3:7001: it broke the connection (unavailable, not_sent)"
+    );
+    let (near, mut far) = tokio::io::duplex(4096);
+    tokio::io::AsyncWriteExt::write_all(&mut far, b"HTTP/1.1 400 Bad Request\r\n\r\n").await.unwrap();
+    let error = Connection::over(Stream::new(near), &address, &Options::default()).await.unwrap_err();
+    assert_eq!((error.code(), error.execution()), (Code::Unavailable, Execution::NotSent));
+    assert!(error.to_string().contains("the answer is no Option"), "{error}");
+}
