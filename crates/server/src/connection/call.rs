@@ -1,0 +1,225 @@
+//! One call: its first poll on the connection's task, and a task of its own if that was not enough.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::task::{self, Poll, Waker};
+
+use farcall_context::Inherited;
+use farcall_protocol::{Agreed, Code, Execution, Seq, Status};
+use futures::stream::{AbortHandle, AbortRegistration, Abortable};
+use tokio::time::{Instant, timeout_at};
+use tracing::{debug, error};
+
+use super::calls::Calls;
+use super::response::{compressed, push_response, within_budget};
+use crate::budget::Held;
+use crate::core::Core;
+use crate::handler::{Reply, Request, Response};
+use crate::method::Method;
+
+/// What a call needs from beginning to end.
+pub(super) struct Call {
+    pub(super) seq: Seq,
+    /// Whether the caller wants an answer.
+    pub(super) answer: bool,
+    pub(super) method: Arc<Method>,
+    pub(super) inherited: Inherited,
+    pub(super) arrived: Instant,
+}
+
+/// What a call needs of its connection once it has left its task.
+#[derive(Clone)]
+pub(super) struct Home {
+    pub(super) calls: Arc<Calls>,
+    pub(super) agreed: Arc<Agreed>,
+    pub(super) core: Arc<Core>,
+}
+
+/// How a call got on when it was started, and what time it is then.
+pub(super) enum Started {
+    /// It has ended.
+    Ended(Response, Instant),
+    /// It goes on in a task of its own.
+    Spawned(Instant),
+}
+
+impl Call {
+    /// Starts the handler. A quick one ends here and now, and costs no task. `now` is the time
+    /// that the connection knows; reading the clock again for each call would cost more than
+    /// some handlers do.
+    pub(super) fn start(self, request: Request, home: &Home, now: Instant) -> Started {
+        self.method.stats.started();
+        let body_len = request.body.len();
+        if self.method.is_slow() {
+            // Its beginning may be what is slow about it, so even that is left to its task.
+            self.spawn(Work::Waiting(request), body_len, home);
+            return Started::Spawned(Instant::now());
+        }
+        let mut reply = match self.guarded(|| self.method.handler.call(request)) {
+            Ok(reply) => reply,
+            Err(panicked) => return self.ended(panicked, Instant::now()),
+        };
+        // This waker wakes nobody: what comes back pending is polled again by its own task.
+        let polled = self.poll(&mut reply, &mut task::Context::from_waker(Waker::noop()));
+        let done = Instant::now();
+        self.method.polled(done - now);
+        match polled {
+            Poll::Ready(response) => match self.guarded(|| drop(reply)) {
+                Ok(()) => self.ended(response, done),
+                Err(panicked) => self.ended(panicked, done),
+            },
+            Poll::Pending => {
+                self.spawn(Work::Begun(reply), body_len, home);
+                Started::Spawned(done)
+            }
+        }
+    }
+
+    /// That there is time left to begin.
+    ///
+    /// # Errors
+    ///
+    /// The status to answer: `deadline_exceeded`, `refused`.
+    pub(super) fn check_deadline(&self, now: Instant) -> Result<(), Status> {
+        if self.inherited.deadline.is_some_and(|deadline| deadline <= now) {
+            return Err(Status::refused(Code::DeadlineExceeded, "its time was up before it began"));
+        }
+        Ok(())
+    }
+
+    fn spawn(self, work: Work, body_len: usize, home: &Home) {
+        let (abort, registration) = AbortHandle::new_pair();
+        home.calls.begin(self.seq, abort);
+        home.core.in_flight.fetch_add(1, Relaxed);
+        // Its context keeps the buffer that it was read into; where it does not, its arguments
+        // are about as large.
+        let held = home.core.budget.hold(body_len);
+        let place = Place { call: self, home: home.clone(), response: None, _held: held };
+        home.core.tasks.spawn(place.run(work, registration));
+    }
+
+    fn ended(self, response: Response, now: Instant) -> Started {
+        self.method.stats.ended(now - self.arrived, response.error.is_some());
+        Started::Ended(response, now)
+    }
+
+    /// One poll of the handler, in which calls that it makes inherit what this one has.
+    fn poll(&self, reply: &mut Reply, cx: &mut task::Context<'_>) -> Poll<Response> {
+        match self.guarded(|| Pin::new(reply).poll(cx)) {
+            Ok(polled) => polled,
+            Err(panicked) => Poll::Ready(panicked),
+        }
+    }
+
+    /// Runs code of the user's: what it panics with becomes the answer.
+    fn guarded<T>(&self, body: impl FnOnce() -> T) -> Result<T, Response> {
+        // Nothing of ours that the code could have left half done is used after a panic.
+        catch_unwind(AssertUnwindSafe(|| self.inherited.scope(body))).map_err(|_| {
+            error!(method = %self.method.name, seq = %self.seq, "handler panicked");
+            let message = format!("`{}` panicked", self.method.name);
+            Response::error(Status::done(Code::Internal, message))
+        })
+    }
+}
+
+/// How far a handler is when its call gets a task.
+enum Work {
+    /// It was not called yet.
+    Waiting(Request),
+    /// It was called, and perhaps polled.
+    Begun(Reply),
+    /// It will not be called, or did not survive it.
+    Over,
+}
+
+impl Work {
+    /// One poll, which calls the handler first if that was not done yet.
+    fn poll(&mut self, call: &Call, now: Instant, cx: &mut task::Context<'_>) -> Poll<Response> {
+        if matches!(self, Self::Waiting(_)) {
+            if let Err(status) = call.check_deadline(now) {
+                return Poll::Ready(Response::error(status));
+            }
+            let Self::Waiting(request) = std::mem::replace(self, Self::Over) else { unreachable!() };
+            match call.guarded(|| call.method.handler.call(request)) {
+                Ok(reply) => *self = Self::Begun(reply),
+                Err(panicked) => return Poll::Ready(panicked),
+            }
+        }
+        match self {
+            Self::Begun(reply) => call.poll(reply, cx),
+            Self::Waiting(_) | Self::Over => unreachable!("it is called above, and not polled after its end"),
+        }
+    }
+}
+
+/// A call's place among those in flight: held until its handler has really ended, and then given
+/// back with an answer, whatever happened.
+struct Place {
+    call: Call,
+    home: Home,
+    response: Option<Response>,
+    _held: Held,
+}
+
+impl Place {
+    async fn run(mut self, mut work: Work, registration: AbortRegistration) {
+        let method = &self.call.method;
+        let mut was_slow = false;
+        let ended = {
+            let handler = std::future::poll_fn(|cx| {
+                let began = Instant::now();
+                let polled = work.poll(&self.call, began, cx);
+                was_slow |= method.polled(began.elapsed());
+                polled
+            });
+            let handler = pin!(Abortable::new(handler, registration));
+            match self.call.inherited.deadline {
+                Some(deadline) => timeout_at(deadline, handler).await,
+                None => Ok(handler.await),
+            }
+        };
+        if !was_slow && matches!(ended, Ok(Ok(_))) {
+            method.was_quick();
+        }
+        let response = match ended {
+            Ok(Ok(response)) => response,
+            Ok(Err(_aborted)) => self.cut_off(&work, Code::Cancelled, self.home.calls.why_cancelled()),
+            Err(_elapsed) => self.cut_off(&work, Code::DeadlineExceeded, "its time ran out"),
+        };
+        // Whatever the handler holds is gone before its place comes free.
+        self.response = Some(match self.call.guarded(|| drop(work)) {
+            Ok(()) => response,
+            Err(panicked) => panicked,
+        });
+    }
+
+    fn cut_off(&self, work: &Work, code: Code, why: &str) -> Response {
+        let method = &self.call.method.name;
+        debug!(method, seq = %self.call.seq, why, "handler stopped");
+        let execution = match work {
+            Work::Waiting(_) => Execution::Refused,
+            Work::Begun(_) | Work::Over => Execution::Maybe,
+        };
+        Response::error(Status::new(code, execution, format!("`{method}` was stopped: {why}")))
+    }
+}
+
+impl Drop for Place {
+    /// Also when the task is dropped unfinished, as a runtime that shuts down does it.
+    fn drop(&mut self) {
+        let response = self.response.take().unwrap_or_else(|| {
+            Response::error(Status::maybe(Code::Internal, format!("`{}` was dropped", self.call.method.name)))
+        });
+        let Self { call, home, .. } = self;
+        call.method.stats.ended(call.arrived.elapsed(), response.error.is_some());
+        home.core.in_flight.fetch_sub(1, Relaxed);
+        let response = call.answer.then(|| compressed(within_budget(response, &home.core), &home.agreed));
+        home.calls.end(call.seq, |outbox| {
+            if let Some((response, flags)) = response {
+                push_response(outbox, &home.agreed, call.seq, &response, flags);
+            }
+        });
+    }
+}

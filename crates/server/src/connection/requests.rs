@@ -1,0 +1,168 @@
+//! What a connection does with the messages it has read: which requests it lets in, and how it
+//! starts them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use farcall_context::{Context as CallContext, Inherited};
+use farcall_protocol::{Code, Flags, FromClient, Header, HeaderRef, Kind, Message, ProtocolError, Status};
+use tokio::time::Instant;
+use tracing::debug;
+
+use super::call::{Call, Home, Started};
+use super::response::{compressed, push_response};
+use super::{Connection, Phase};
+use crate::handler::{Request, Response};
+use crate::limits::{MOST_READ, after};
+
+impl Connection {
+    /// Handles all whole messages in the input, as long as the outbox has room.
+    ///
+    /// `now` goes along: each step that takes its time leaves the time at its end, so that no
+    /// call is charged with what another took, and the clock is read once for each.
+    pub(super) fn handle_input(&mut self, mut now: Instant) {
+        self.unread = false;
+        while matches!(self.phase, Phase::Open | Phase::Finishing) {
+            if self.is_outbox_full() {
+                self.unread = true;
+                self.frame_begun = None;
+                return;
+            }
+            match self.decoder.next(&mut self.input).map_err(ProtocolError::from) {
+                Ok(Some(message)) => {
+                    self.frame_begun = None;
+                    if let Err(error) = self.handle(message, &mut now) {
+                        return self.fail(&error);
+                    }
+                }
+                Ok(None) => return self.await_rest(now),
+                Err(error) => return self.fail(&error),
+            }
+        }
+        self.input.clear();
+    }
+
+    /// Makes room for the rest of the message that was begun.
+    fn await_rest(&mut self, now: Instant) {
+        let missing = match self.decoder.missing(&self.input) {
+            Ok(missing) => missing,
+            Err(error) => return self.fail(&error.into()),
+        };
+        if self.input.is_empty() {
+            return;
+        }
+        if self.frame_begun.is_none() {
+            self.frame_begun = Some(now);
+            self.wake_by(after(now, self.home.core.limits.frame_timeout));
+        }
+        if self.input.capacity() - self.input.len() >= missing {
+            return;
+        }
+        let budget = &self.home.core.budget;
+        if missing > MOST_READ && budget.lacks(missing) {
+            let message =
+                format!("no room for {missing} bytes: the server's buffers hold {}", budget.limit());
+            return self.close_with(&Status::maybe(Code::ResourceExhausted, message));
+        }
+        self.input.reserve(missing);
+    }
+
+    fn handle(&mut self, message: Message, now: &mut Instant) -> Result<(), ProtocolError> {
+        let Message { header, body } = message;
+        match self.session.receive(&header, now.into_std())? {
+            FromClient::Start { answer } => self.start(header, body, answer, now),
+            FromClient::Cancel => self.home.calls.cancel(header.seq),
+            FromClient::Pong => self.push(&HeaderRef::new(Kind::Pong, header.seq)),
+            FromClient::Finish => {
+                self.goodbye = true;
+                self.phase = Phase::Finishing;
+            }
+            FromClient::Ignore => {}
+        }
+        Ok(())
+    }
+
+    fn start(&mut self, header: Header, body: Bytes, answer: bool, now: &mut Instant) {
+        let seq = header.seq;
+        let response = match self.admit(header, body, answer, now) {
+            Ok((call, request)) => match call.start(request, &self.home, *now) {
+                Started::Ended(response, at) => {
+                    *now = at;
+                    response
+                }
+                Started::Spawned(at) => {
+                    *now = at;
+                    return;
+                }
+            },
+            Err(status) => Response::error(status),
+        };
+        if answer {
+            let (response, flags) = compressed(response, &self.home.agreed);
+            push_response(&mut self.outbox, &self.home.agreed, seq, &response, flags);
+            if flags.contains(Flags::COMPRESSED) {
+                *now = Instant::now();
+            }
+        } else if let Some(status) = response.status() {
+            debug!(%seq, peer = %self.info.peer, %status, "one-way call failed");
+        }
+    }
+
+    /// Decides whether a request is started at all.
+    fn admit(
+        &self,
+        header: Header,
+        body: Bytes,
+        answer: bool,
+        now: &mut Instant,
+    ) -> Result<(Call, Request), Status> {
+        let Home { calls, agreed, core } = &self.home;
+        let arrived = *now;
+        let exhausted = |message| Err(Status::refused(Code::ResourceExhausted, message));
+        if calls.running() >= agreed.max_in_flight.get() {
+            return exhausted(format!("{} calls are in flight on this connection", agreed.max_in_flight));
+        }
+        if core.is_full() {
+            return exhausted(format!(
+                "{} calls are in flight on this server",
+                core.limits.max_in_flight_in_all
+            ));
+        }
+        if core.budget.lacks(0) {
+            return exhausted(format!("the server's buffers are full: {} bytes", core.budget.limit()));
+        }
+        let method = Arc::clone(core.router.find(&header.service_method)?);
+        let body = self.plain(header.flags, body, now)?;
+        let theirs =
+            (header.timeout_ms > 0).then(|| after(arrived, Duration::from_millis(header.timeout_ms)));
+        let ours = agreed.handle_timeout.map(|limit| after(arrived, limit));
+        let deadline = match (theirs, ours) {
+            (Some(theirs), Some(ours)) => Some(theirs.min(ours)),
+            (one, other) => one.or(other),
+        };
+        let inherited = Inherited { deadline, metadata: header.metadata.map(|metadata| Arc::new(*metadata)) };
+        let idempotent = header.flags.contains(Flags::IDEMPOTENT);
+        let info = Arc::clone(&self.info);
+        let context =
+            CallContext::new(header.service_method, header.seq, inherited.clone(), idempotent, info);
+        let call = Call { seq: header.seq, answer, method, inherited, arrived };
+        call.check_deadline(*now)?;
+        Ok((call, Request { context, codec: agreed.codec.clone(), body }))
+    }
+
+    /// The body as it was before it was compressed.
+    fn plain(&self, flags: Flags, body: Bytes, now: &mut Instant) -> Result<Bytes, Status> {
+        if !flags.contains(Flags::COMPRESSED) {
+            return Ok(body);
+        }
+        let agreed = &self.home.agreed;
+        let refused = |message: String| Status::refused(Code::InvalidArgument, message);
+        let Some(compression) = agreed.compression else {
+            return Err(refused("a compressed body, though none was agreed on".to_owned()));
+        };
+        let plain = compression.decompress(&body, agreed.receive_limit);
+        *now = Instant::now();
+        plain.map_err(|error| refused(error.to_string()))
+    }
+}

@@ -1,0 +1,43 @@
+//! What all connections of one server share.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+use farcall_protocol::ServerTerms;
+use tokio_util::task::TaskTracker;
+
+use crate::budget::Budget;
+use crate::limits::Limits;
+use crate::router::Router;
+
+/// A running server, seen from its connections.
+#[derive(Debug)]
+pub(crate) struct Core {
+    pub(crate) router: Arc<Router>,
+    pub(crate) limits: Limits,
+    pub(crate) terms: ServerTerms,
+    pub(crate) budget: Arc<Budget>,
+    /// Calls in tasks of their own, over all connections.
+    pub(crate) in_flight: AtomicUsize,
+    /// Owns the tasks of connections and of calls: the server has stopped when it is empty.
+    pub(crate) tasks: TaskTracker,
+}
+
+impl Core {
+    pub(crate) fn new(router: Arc<Router>, limits: Limits, terms: ServerTerms) -> Arc<Self> {
+        let budget = Budget::new(limits.buffered_bytes);
+        Arc::new(Self {
+            router,
+            limits,
+            terms,
+            budget,
+            in_flight: AtomicUsize::new(0),
+            tasks: TaskTracker::new(),
+        })
+    }
+
+    /// Whether the limit of calls in all is reached.
+    pub(crate) fn is_full(&self) -> bool {
+        self.in_flight.load(Relaxed) >= self.limits.max_in_flight_in_all
+    }
+}

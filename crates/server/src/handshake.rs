@@ -1,0 +1,107 @@
+//! The server's half of the handshake, and refusals.
+
+use std::io;
+use std::time::Duration;
+
+use bytes::{Buf, BytesMut};
+use farcall_protocol::{Agreed, Asked, Code, Outbox, ProtocolError, ServerTerms, Status, next_option};
+use farcall_transport::Stream;
+use thiserror::Error;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::{Instant, timeout, timeout_at};
+use tokio_util::sync::CancellationToken;
+
+use crate::limits::{FIRST_READ, LINGER, after};
+
+/// A handshake that led to no connection.
+#[derive(Debug, Error)]
+pub(crate) enum HandshakeFailure {
+    #[error("{0}")]
+    Refused(Status),
+    #[error("it closed before its Option was complete")]
+    Closed,
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// Reads the client's Option and answers it, all within `limit`. What came behind the Option is
+/// kept. One that is not complete when `stop` is cancelled is refused.
+pub(crate) async fn shake(
+    stream: &mut Stream,
+    terms: &ServerTerms,
+    limit: Duration,
+    stop: &CancellationToken,
+) -> Result<(Agreed, BytesMut), HandshakeFailure> {
+    let deadline = after(Instant::now(), limit);
+    let mut input = BytesMut::with_capacity(FIRST_READ);
+    let read = tokio::select! {
+        biased;
+        // Whichever loses is dropped with what it read: no use is made of the stream again but to
+        // refuse.
+        () = stop.cancelled() => Err(HandshakeFailure::Refused(stopping())),
+        read = timeout_at(deadline, read_option(stream, &mut input, terms)) => read.unwrap_or_else(|_| {
+            let message = format!("the handshake was not complete within {limit:?}");
+            Err(HandshakeFailure::Refused(Status::refused(Code::DeadlineExceeded, message)))
+        }),
+    };
+    let asked = match read {
+        Ok(asked) => asked,
+        Err(HandshakeFailure::Refused(status)) => {
+            refuse(stream, terms, &status).await;
+            return Err(HandshakeFailure::Refused(status));
+        }
+        Err(failure) => return Err(failure),
+    };
+    match timeout_at(deadline, send(stream, &ServerTerms::accept(&asked.agreed))).await {
+        Ok(sent) => sent?,
+        Err(_elapsed) => return Err(io::Error::from(io::ErrorKind::TimedOut).into()),
+    }
+    Ok((asked.agreed, input))
+}
+
+/// What a connection is told that comes too late.
+pub(crate) fn stopping() -> Status {
+    Status::refused(Code::Unavailable, "the server is stopping")
+}
+
+async fn read_option(
+    stream: &mut Stream,
+    input: &mut BytesMut,
+    terms: &ServerTerms,
+) -> Result<Asked, HandshakeFailure> {
+    loop {
+        match next_option(input) {
+            Ok(Some(option)) => return terms.consider(&option).map_err(HandshakeFailure::Refused),
+            Ok(None) => {}
+            Err(error) => {
+                let code = ProtocolError::from(error.clone()).code();
+                return Err(HandshakeFailure::Refused(Status::refused(code, error.to_string())));
+            }
+        }
+        if stream.read_buf(input).await? == 0 {
+            return Err(HandshakeFailure::Closed);
+        }
+    }
+}
+
+/// Sends a refusal and closes, in such a way that it arrives.
+pub(crate) async fn refuse(stream: &mut Stream, terms: &ServerTerms, status: &Status) {
+    let said = async {
+        send(stream, &terms.refuse(status)).await?;
+        stream.shutdown().await?;
+        let mut discarded = [0; 1024];
+        while stream.read(&mut discarded).await? > 0 {}
+        io::Result::Ok(())
+    };
+    // Whether it arrives is the peer's concern; this side is done with it in any case.
+    let _ = timeout(LINGER, said).await;
+}
+
+async fn send(stream: &mut Stream, option: &[u8]) -> io::Result<()> {
+    let mut outbox = Outbox::new();
+    outbox.push_frame(option);
+    while outbox.has_remaining() {
+        stream.write_buf(&mut outbox).await?;
+    }
+    stream.flush().await
+}

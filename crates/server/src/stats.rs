@@ -1,0 +1,146 @@
+//! Figures of a method: counters, and a histogram of latencies.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use farcall_protocol::describe::MethodStats;
+
+/// Buckets of one power of two: a bucket is at most 1/32 = 3% wide.
+const STEPS: u64 = 32;
+const STEPS_BITS: u32 = STEPS.trailing_zeros();
+/// Latencies over 2^32 us (71 minutes) fall in the last bucket; the maximum is exact.
+const MOST_BITS: u32 = 32;
+const BUCKETS: usize = ((MOST_BITS - STEPS_BITS + 1) as usize) << STEPS_BITS;
+
+/// Counts of one method. Written by many connections at once, so all of it is atomic.
+#[derive(Debug)]
+pub(crate) struct Stats {
+    in_flight: AtomicU64,
+    errors: AtomicU64,
+    max_us: AtomicU64,
+    /// Counts by latency, log-linear as in HdrHistogram: 32 steps to each power of two.
+    buckets: Box<[AtomicU64]>,
+}
+
+impl Default for Stats {
+    fn default() -> Self {
+        Self {
+            in_flight: AtomicU64::new(0),
+            errors: AtomicU64::new(0),
+            max_us: AtomicU64::new(0),
+            buckets: (0..BUCKETS).map(|_| AtomicU64::new(0)).collect(),
+        }
+    }
+}
+
+impl Stats {
+    pub(crate) fn started(&self) {
+        self.in_flight.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn ended(&self, latency: Duration, failed: bool) {
+        let us = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
+        self.in_flight.fetch_sub(1, Relaxed);
+        self.buckets[bucket(us)].fetch_add(1, Relaxed);
+        // Loaded first: a store that is not needed would take the line from other cores.
+        if us > self.max_us.load(Relaxed) {
+            self.max_us.fetch_max(us, Relaxed);
+        }
+        if failed {
+            self.errors.fetch_add(1, Relaxed);
+        }
+    }
+
+    pub(crate) fn snapshot(&self, name: &str) -> MethodStats {
+        let counts: Vec<u64> = self.buckets.iter().map(|bucket| bucket.load(Relaxed)).collect();
+        let calls = counts.iter().sum();
+        let max_us = self.max_us.load(Relaxed);
+        let percentile = |percent| percentile(&counts, calls, percent).min(max_us);
+        MethodStats {
+            name: name.to_owned(),
+            calls,
+            errors: self.errors.load(Relaxed),
+            in_flight: self.in_flight.load(Relaxed),
+            p50_us: percentile(50),
+            p90_us: percentile(90),
+            p99_us: percentile(99),
+            max_us,
+        }
+    }
+}
+
+fn bucket(us: u64) -> usize {
+    let us = us.min((1 << MOST_BITS) - 1);
+    if us < STEPS {
+        return us as usize;
+    }
+    let shift = us.ilog2() - STEPS_BITS;
+    let step = us >> shift; // STEPS <= step < 2 * STEPS
+    (u64::from(shift) * STEPS + step) as usize
+}
+
+/// The largest latency that falls in a bucket.
+fn upper_end(bucket: usize) -> u64 {
+    let bucket = bucket as u64;
+    if bucket < 2 * STEPS {
+        return bucket;
+    }
+    let shift = bucket / STEPS - 1;
+    let step = STEPS + bucket % STEPS;
+    ((step + 1) << shift) - 1
+}
+
+fn percentile(counts: &[u64], calls: u64, percent: u64) -> u64 {
+    let rank = (calls * percent).div_ceil(100).max(1);
+    let mut seen = 0;
+    for (index, count) in counts.iter().enumerate() {
+        seen += count;
+        if seen >= rank {
+            return upper_end(index);
+        }
+    }
+    0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bucket_is_at_most_three_percent_wide() {
+        for us in (0..100_000).chain([1 << 20, (1 << 31) + 12_345, (1 << 32) - 1]) {
+            let end = upper_end(bucket(us));
+            assert!(end >= us && end - us <= us / 32, "{us} is in the bucket that ends at {end}");
+        }
+    }
+
+    #[test]
+    fn percentiles_are_those_of_the_calls() {
+        let stats = Stats::default();
+        for us in 1..=1000 {
+            stats.started();
+            stats.ended(Duration::from_micros(us), us > 990);
+        }
+        let snapshot = stats.snapshot("Arith.multiply");
+        assert_eq!((snapshot.calls, snapshot.errors, snapshot.in_flight), (1000, 10, 0));
+        assert!((500..=516).contains(&snapshot.p50_us), "{snapshot:?}");
+        assert!((900..=928).contains(&snapshot.p90_us), "{snapshot:?}");
+        assert_eq!(snapshot.max_us, 1000);
+    }
+
+    #[test]
+    fn a_method_that_was_never_called_has_zeros() {
+        assert_eq!(
+            Stats::default().snapshot("m"),
+            MethodStats { name: "m".to_owned(), ..Default::default() }
+        );
+    }
+
+    #[test]
+    fn an_endless_latency_has_a_bucket() {
+        let stats = Stats::default();
+        stats.started();
+        stats.ended(Duration::MAX, false);
+        assert_eq!(stats.snapshot("m").max_us, u64::MAX);
+    }
+}

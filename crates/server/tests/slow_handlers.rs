@@ -1,0 +1,138 @@
+//! DESIGN.md, "The path of a call": a handler that burns CPU does not hold up its neighbours. In
+//! real time, since that is what it burns; only the order of things is asserted.
+
+#![allow(clippy::unwrap_used, reason = "all of it is test code")]
+
+mod support;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+
+use bytes::Bytes;
+use farcall_protocol::{Code, Execution, HeaderRef, Kind};
+use serde_json::json;
+use support::{Count, Nothing, Raw, Running, builder, millis, none, serve_with, stage};
+
+/// A server with `T.burn`, which blocks its thread until it is let go, but only from its second
+/// call on: the first burns for a moment, by which it is known to be slow.
+fn with_burn(in_call: bool) -> (Running, Arc<AtomicBool>) {
+    let stage = stage();
+    let (go, calls) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let burn = {
+        let go = Arc::clone(&go);
+        move || {
+            if calls.fetch_add(1, SeqCst) == 0 {
+                std::thread::sleep(millis(5));
+            } else {
+                while !go.load(SeqCst) {
+                    std::thread::sleep(millis(1));
+                }
+            }
+        }
+    };
+    let builder = builder(&stage).method("T.burn", move |_: Nothing| {
+        let burn = burn.clone();
+        if in_call {
+            burn();
+        }
+        async move {
+            if !in_call {
+                burn();
+            }
+        }
+    });
+    (serve_with(stage, builder), go)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn neighbours_of_a_slow_method_are_answered_meanwhile() {
+    for in_call in [false, true] {
+        let (server, go) = with_burn(in_call);
+        let mut client = server.connect().await;
+        client.call("T.burn", none()).await.value();
+        let burning = client.request("T.burn", none()).await;
+        for n in 0..50 {
+            let text = n.to_string();
+            assert_eq!(client.call("T.echo", json!({"text": text})).await.value(), text);
+            client.call("T.sleep", json!({"n": 1})).await.value();
+        }
+        go.store(true, SeqCst);
+        assert_eq!(client.response().await.seq(), burning);
+    }
+}
+
+#[tokio::test]
+async fn a_slow_call_that_is_cancelled_before_it_began_is_refused() {
+    let (server, go) = with_burn(false);
+    go.store(true, SeqCst);
+    let mut client = server.connect().await;
+    client.call("T.burn", none()).await.value();
+    // In one write, so that the connection reads the cancel before the call's own task runs.
+    let seq = client.next_seq();
+    let header = HeaderRef { service_method: "T.burn", ..HeaderRef::new(Kind::Request, seq) };
+    let mut bytes = client.encode(&header, Bytes::new());
+    bytes.extend(client.encode(&HeaderRef::new(Kind::Cancel, seq), Bytes::new()));
+    client.write(&bytes).await;
+    client.response().await.expect_error(Code::Cancelled, Execution::Refused);
+    client.expect_silence().await;
+    assert_eq!(server.handle.in_flight(), 0);
+}
+
+/// A server with `T.task`, which tells the task that it runs on: the connection's, or its own.
+/// `T.burn` blocks for 5 ms in its first poll, and goes on later.
+fn with_tasks() -> Running {
+    let stage = stage();
+    let builder = builder(&stage)
+        .method("T.task", async |args: Count| {
+            std::thread::sleep(millis(args.n));
+            tokio::task::id().to_string()
+        })
+        .method("T.burn", async |_: Nothing| {
+            std::thread::sleep(millis(5));
+            tokio::task::yield_now().await;
+        });
+    serve_with(stage, builder)
+}
+
+async fn task(client: &mut Raw, blocks_ms: u64) -> String {
+    client.call("T.task", json!({"n": blocks_ms})).await.value().as_str().expect("text").to_owned()
+}
+
+#[tokio::test]
+async fn a_method_that_is_quick_again_costs_no_task_again() {
+    let server = with_tasks();
+    let mut client = server.connect().await;
+    let connections = task(&mut client, 5).await;
+    assert_ne!(task(&mut client, 0).await, connections, "it is known to be slow");
+    // However often a busy machine makes it look slow meanwhile.
+    for _ in 0..100_000 {
+        if task(&mut client, 0).await == connections {
+            return;
+        }
+    }
+    panic!("slow for ever");
+}
+
+#[tokio::test]
+async fn a_call_is_not_charged_with_what_its_neighbour_took() {
+    // A busy machine may make the quick method look slow; not every time.
+    for _ in 0..50 {
+        let server = with_tasks();
+        let mut client = server.connect().await;
+        let connections = task(&mut client, 0).await;
+        let mut bytes = Vec::new();
+        for method in ["T.burn", "T.task"] {
+            let seq = client.next_seq();
+            let header = HeaderRef { service_method: method, ..HeaderRef::new(Kind::Request, seq) };
+            let body = client.codec().encode(&json!({"n": 0})).unwrap();
+            bytes.extend(client.encode(&header, body));
+        }
+        client.write(&bytes).await;
+        client.response().await.value();
+        client.response().await.value();
+        if task(&mut client, 0).await == connections {
+            return;
+        }
+    }
+    panic!("always taken for slow");
+}

@@ -1,0 +1,116 @@
+//! Where the kernel matters: real sockets, and a process without file descriptors.
+
+#![allow(clippy::unwrap_used, reason = "all of it is test code")]
+
+mod support;
+
+use std::process::Command;
+
+use farcall_protocol::{ClientTerms, Code};
+use farcall_transport::{Dialer, Stream};
+use serde_json::json;
+use support::{Raw, builder, millis, none, secs, stage};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+async fn dial(address: &str) -> Raw<Stream> {
+    let stream = Dialer::default().dial(&address.parse().unwrap()).await.unwrap();
+    Raw::shake(stream, &ClientTerms::default()).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_server_serves_and_stops_over_tcp_and_unix() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = format!("unix@{}/t.sock", directory.path().display());
+    let stage = stage();
+    let server = builder(&stage).listen("tcp@127.0.0.1:0").listen(&path[..]).bind().await.unwrap();
+    let addresses: Vec<_> = server.addresses().map(ToString::to_string).collect();
+    assert_eq!(addresses[1], path);
+    let handle = server.handle();
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let serving = tokio::spawn(server.serve_until(stopped));
+    let mut clients = Vec::new();
+    for address in &addresses {
+        let mut client = dial(address).await;
+        assert_eq!(client.call("T.echo", json!({"text": address})).await.value(), address[..]);
+        clients.push(client);
+    }
+    assert_eq!(handle.connections(), 2);
+    stop.send(()).unwrap();
+    for client in &mut clients {
+        client.expect_goaway(1, Code::Unavailable).await;
+        client.expect_end().await;
+    }
+    drop(clients);
+    timeout(secs(60), serving).await.unwrap().unwrap();
+    assert_eq!(handle.connections(), 0);
+    // Nobody listens any more.
+    assert!(Dialer::default().dial(&addresses[0].parse().unwrap()).await.is_err());
+    assert!(!directory.path().join("t.sock").exists());
+}
+
+#[tokio::test]
+async fn the_last_answers_survive_a_close_with_unread_input() {
+    // A close with unread input is a reset, which destroys what the peer has not read yet.
+    use bytes::Bytes;
+    use farcall_protocol::{HeaderRef, Kind, Seq};
+    use tokio::io::AsyncWriteExt;
+    let stage = stage();
+    let server = builder(&stage).listen("tcp@127.0.0.1:0").bind().await.unwrap();
+    let address = server.addresses().next().unwrap().to_string();
+    tokio::spawn(server.serve());
+    for _ in 0..20 {
+        let mut client = dial(&address).await;
+        client.request("T.big", json!({"n": 100_000})).await;
+        client.goaway().await;
+        let pong = client.encode(&HeaderRef::new(Kind::Pong, Seq(1)), Bytes::new());
+        for _ in 0..20 {
+            // It may have closed by now, which is what this is about.
+            let _ = client.stream.write_all(&pong.repeat(1000)).await;
+        }
+        client.response().await.value();
+    }
+}
+
+/// The test below runs this one in a process of its own, with few file descriptors.
+#[tokio::test]
+#[ignore = "only as a child of the test below"]
+async fn few_descriptors() {
+    tracing_subscriber::fmt().with_ansi(false).with_writer(std::io::stderr).init();
+    let stage = stage();
+    let server = builder(&stage).listen("tcp@127.0.0.1:0").bind().await.unwrap();
+    let address = server.addresses().next().unwrap().socket_addr().unwrap();
+    let handle = server.handle();
+    tokio::spawn(server.serve());
+    let mut first = dial(&format!("tcp@{address}")).await;
+    for _ in 0..3 {
+        // Each takes two: one at this end, one at the server's, until there is none left.
+        let mut held = Vec::new();
+        while let Ok(stream) = TcpStream::connect(address).await {
+            held.push(stream);
+        }
+        tokio::time::sleep(millis(300)).await;
+        first.call("T.echo", json!({"text": "still here"})).await.value();
+        drop(held);
+        let mut client = timeout(secs(60), dial(&format!("tcp@{address}"))).await.unwrap();
+        client.call("T.count", none()).await.value();
+        while handle.connections() > 2 {
+            tokio::time::sleep(millis(10)).await;
+        }
+    }
+    println!("accepted again");
+}
+
+#[test]
+fn a_server_without_descriptors_accepts_again_when_there_are_some() {
+    let this = std::env::current_exe().unwrap();
+    let output = Command::new("sh")
+        .args(["-c", r#"ulimit -n 40 && exec "$0" --ignored --exact few_descriptors --nocapture"#])
+        .arg(this)
+        .output()
+        .unwrap();
+    let (out, log) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success() && out.contains("accepted again"), "{out}{log}");
+    assert_eq!(log.matches("accepting pauses").count(), 1, "{log}");
+    assert!(log.contains("out of resources"), "{log}");
+}

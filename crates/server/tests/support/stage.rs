@@ -1,0 +1,180 @@
+//! The service `T`, with handlers of all manners, and what a test sees of them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::task::Poll;
+
+use farcall_context::{Context, current};
+use farcall_server::{Server, ServerBuilder};
+use serde::{Deserialize, Serialize};
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, sleep};
+
+use super::millis;
+
+/// What the test and the handlers of `T` share.
+#[derive(Clone)]
+pub struct Stage {
+    /// `T.wait` takes a permit of it.
+    pub gate: Arc<Semaphore>,
+    /// Handlers that were begun.
+    pub begun: Arc<AtomicUsize>,
+    /// Handlers that were begun and are not dropped.
+    pub alive: Arc<AtomicUsize>,
+}
+
+impl Stage {
+    pub fn begun(&self) -> usize {
+        self.begun.load(SeqCst)
+    }
+
+    pub fn alive(&self) -> usize {
+        self.alive.load(SeqCst)
+    }
+
+    fn enter(&self) -> Alive {
+        self.begun.fetch_add(1, SeqCst);
+        self.alive.fetch_add(1, SeqCst);
+        Alive(Arc::clone(&self.alive))
+    }
+}
+
+struct Alive(Arc<AtomicUsize>);
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, SeqCst);
+    }
+}
+
+#[derive(Deserialize)]
+pub struct Nothing {}
+
+#[derive(Deserialize)]
+pub struct Text {
+    pub text: String,
+}
+
+#[derive(Deserialize)]
+pub struct Count {
+    pub n: u64,
+}
+
+/// Panics when it is dropped, unless a panic is under way.
+struct Mine;
+
+impl Drop for Mine {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            panic!("in a drop");
+        }
+    }
+}
+
+/// What a handler sees of its time, before and after an await.
+#[derive(Serialize)]
+struct Times {
+    context_ms: Option<u64>,
+    current_ms: Option<u64>,
+    later_ms: Option<u64>,
+    key: Option<String>,
+}
+
+pub fn stage() -> Stage {
+    Stage { gate: Arc::new(Semaphore::new(0)), begun: Arc::default(), alive: Arc::default() }
+}
+
+/// The service `T`.
+pub fn builder(stage: &Stage) -> ServerBuilder {
+    let (wait, hang, count, chain) = (stage.clone(), stage.clone(), stage.clone(), stage.clone());
+    let left = |at: Option<Instant>| at.map(|at| at.duration_since(Instant::now()).as_millis() as u64);
+    Server::builder()
+        .method("T.echo", |args: Text| async move { args.text })
+        .method("T.count", move |_: Nothing| {
+            let alive = count.enter();
+            async move { drop(alive) }
+        })
+        .method("T.wait", move |_: Nothing| {
+            let (stage, alive) = (wait.clone(), wait.enter());
+            async move {
+                let _alive = alive;
+                stage.gate.acquire().await.unwrap().forget();
+                "done"
+            }
+        })
+        .method("T.hang", move |_: Nothing| {
+            let alive = hang.enter();
+            async move {
+                let _alive = alive;
+                std::future::pending::<()>().await;
+            }
+        })
+        .method("T.sleep", |args: Count| async move {
+            sleep(millis(args.n)).await;
+            args.n
+        })
+        .method("T.yields", move |args: Count| {
+            let alive = chain.enter();
+            async move {
+                let _alive = alive;
+                for _ in 0..args.n {
+                    tokio::task::yield_now().await;
+                }
+                args.n
+            }
+        })
+        .method("T.big", |args: Count| async move { "x".repeat(args.n as usize) })
+        .method("T.big_later", |args: Count| async move {
+            sleep(millis(10)).await;
+            "x".repeat(args.n as usize)
+        })
+        .method("T.noise", |args: Count| async move { noise(args.n as usize) })
+        .method("T.panic_sync", |_: Nothing| -> std::future::Ready<()> { panic!("in the call") })
+        .method("T.panic_first", |_: Nothing| async move {
+            if true {
+                panic!("in the first poll");
+            }
+        })
+        .method("T.panic_later", |_: Nothing| async move {
+            sleep(millis(1)).await;
+            if true {
+                panic!("in a later poll");
+            }
+        })
+        .method("T.panic_drop", |_: Nothing| {
+            let mine = Mine;
+            std::future::poll_fn(move |_| {
+                let _ = &mine;
+                Poll::Ready(7)
+            })
+        })
+        .method("T.panic_drop_later", |_: Nothing| {
+            let mine = Mine;
+            let mut sleep = Box::pin(sleep(millis(1)));
+            std::future::poll_fn(move |cx| {
+                let _ = &mine;
+                sleep.as_mut().poll(cx)
+            })
+        })
+        .method("T.times", move |cx: Context, _: Nothing| async move {
+            let current_ms = left(current().deadline);
+            sleep(millis(10)).await;
+            Times {
+                context_ms: left(cx.deadline()),
+                current_ms,
+                later_ms: left(current().deadline),
+                key: current().metadata.and_then(|all| all.get("key").map(str::to_owned)),
+            }
+        })
+        .try_method("T.fails", |args: Text| async move { Err::<(), String>(args.text) })
+}
+
+/// Text that no codec makes shorter.
+pub fn noise(bytes: usize) -> String {
+    let mut state = 1_u32;
+    let mut next = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        char::from(b'0' + (state >> 24) as u8 % 75)
+    };
+    (0..bytes).map(|_| next()).collect()
+}
