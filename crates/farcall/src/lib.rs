@@ -1,0 +1,95 @@
+//! farcall: write a trait, serve it from one process, call it from another.
+//!
+//! ```
+//! use farcall::{Channel, Server};
+//! use serde::{Deserialize, Serialize};
+//!
+//! /// Integer arithmetic.
+//! #[farcall::service]
+//! pub trait Arith {
+//!     /// Multiplies two numbers.
+//!     #[rpc(idempotent)]
+//!     async fn multiply(&self, a: i64, b: i64) -> i64;
+//!     /// Divides; fails on zero.
+//!     async fn divide(&self, a: i64, b: i64) -> Result<i64, DivideError>;
+//! }
+//!
+//! #[derive(Debug, PartialEq, Serialize, Deserialize, thiserror::Error)]
+//! #[error("division by zero")]
+//! pub struct DivideError;
+//!
+//! struct Calculator;
+//!
+//! impl Arith for Calculator {
+//!     async fn multiply(&self, a: i64, b: i64) -> i64 {
+//!         a * b
+//!     }
+//!     async fn divide(&self, a: i64, b: i64) -> Result<i64, DivideError> {
+//!         a.checked_div(b).ok_or(DivideError)
+//!     }
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let server = Server::builder().service(Calculator.into_service()).listen("tcp@127.0.0.1:0").bind().await?;
+//! let address = server.addresses().next().expect("it listens on one").clone();
+//! tokio::spawn(server.serve());
+//!
+//! let arith = ArithClient::new(Channel::to(address)?);
+//! assert_eq!(arith.multiply(6, 7).await?, 42);
+//! let error = arith.divide(6, 0).await.unwrap_err();
+//! assert_eq!(error.application(), Some(&DivideError));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! A [`Call`] is a builder that is also a future: `arith.multiply(6, 7).timeout(limit).await`.
+//! Dropping it cancels it, to the handler. What [`macro@service`] makes of a trait is told there.
+//!
+//! # Features
+//!
+//! All are on by default. `server` and `client` are the two sides, `macros` is
+//! [`macro@service`], `msgpack` and `json` are the codecs, of which one must be on, and `lz4`
+//! compresses bodies where both sides have it.
+//!
+//! This crate only gathers the others, and chooses among them by features.
+
+#[cfg(feature = "client")]
+pub use farcall_client::{
+    BuildError as ChannelError, Call, CallError, Channel, ChannelBuilder, Connection, Options, Phase,
+    RpcError, Started,
+};
+pub use farcall_context::{Context, Inherited, current};
+#[cfg(feature = "macros")]
+pub use farcall_macros::service;
+#[cfg(feature = "msgpack")]
+pub use farcall_protocol::BodyCodec;
+pub use farcall_protocol::{
+    Bytes, Code, Codec, Compression, Execution, KeepAlive, MaxFrameBytes, MaxInFlight, Metadata, Status,
+    describe,
+};
+#[cfg(feature = "server")]
+pub use farcall_server::{
+    BuildError, CallLayer, CallService, Handler, LayeredCall, Limits, Reply, Request, Response, ServeError,
+    Server, ServerBuilder, ServerHandle, Service,
+};
+pub use farcall_transport::{Address, Dialer, Human, PeerAddress, Stream};
+
+/// The protocol crate, whole.
+pub mod protocol {
+    pub use farcall_protocol::*;
+}
+
+#[doc(hidden)]
+#[path = "private.rs"]
+pub mod __private;
+
+/// The code in README and the guide is run with the tests.
+#[cfg(doctest)]
+mod documents {
+    #[doc = include_str!("../../../README.md")]
+    struct Readme;
+
+    #[doc = include_str!("../../../docs/GUIDE.md")]
+    struct Guide;
+}

@@ -1,0 +1,70 @@
+//! What `farcall.services` says of a service (PROTOCOL.md, 6).
+
+use std::collections::HashMap;
+
+use farcall::describe::{MethodInfo, ParamInfo, ServiceInfo};
+use farcall::{Codec, Context};
+
+use crate::results::DivideError;
+use crate::running::channel_to;
+
+/// Many
+/// kinds.
+///
+/// Of methods.
+#[farcall::service(name = "Everything")]
+trait Kinds {
+    /// Adds.
+    #[rpc(idempotent, name = "plus")]
+    async fn add(&self, cx: &Context, a: i64, r#type: HashMap<String, Vec<u8>>) -> Result<i64, DivideError>;
+    async fn bare(&self);
+    #[rpc(one_way)]
+    #[cfg(not(test))]
+    async fn left_out(&self);
+}
+
+struct All;
+
+impl Kinds for All {
+    async fn add(&self, _: &Context, a: i64, r#type: HashMap<String, Vec<u8>>) -> Result<i64, DivideError> {
+        Ok(a + i64::try_from(r#type.len()).unwrap())
+    }
+
+    async fn bare(&self) {}
+}
+
+fn expected() -> ServiceInfo {
+    let param = |name: &str, ty: &str| ParamInfo { name: name.to_owned(), type_name: ty.to_owned() };
+    ServiceInfo {
+        name: "Everything".to_owned(),
+        doc: "Many\nkinds.\n\nOf methods.".to_owned(),
+        methods: vec![
+            MethodInfo {
+                name: "plus".to_owned(),
+                doc: "Adds.".to_owned(),
+                params: vec![param("a", "i64"), param("type", "HashMap<String, Vec<u8>>")],
+                returns: "Result<i64, DivideError>".to_owned(),
+                idempotent: true,
+                streaming: false,
+            },
+            MethodInfo { name: "bare".to_owned(), returns: "()".to_owned(), ..MethodInfo::default() },
+        ],
+    }
+}
+
+#[tokio::test]
+async fn a_service_is_described_as_it_was_written() {
+    for codec in Codec::built_in() {
+        let kinds = KindsClient::new(channel_to(All.into_service(), codec).await);
+        let services: Vec<ServiceInfo> = kinds.channel().call("farcall.services", &()).await.unwrap();
+        assert_eq!(services, [expected()]);
+    }
+}
+
+#[tokio::test]
+async fn what_is_described_can_be_called() {
+    let kinds = KindsClient::new(channel_to(All.into_service(), Codec::default()).await);
+    let one = HashMap::from([("key".to_owned(), vec![1])]);
+    assert_eq!(kinds.add(1, one).await.unwrap(), 2);
+    kinds.bare().await.unwrap();
+}

@@ -1,0 +1,9 @@
+//! Services made by `#[farcall::service]`, called through the clients made with them.
+
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+mod arguments;
+mod context;
+mod description;
+mod results;
+mod running;

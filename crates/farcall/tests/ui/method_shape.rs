@@ -1,0 +1,18 @@
+//! What a method is: `async fn name(&self, ..)`. All mistakes of a trait are told at once.
+
+#[farcall::service]
+trait Arith {
+    fn not_async(&self) -> i64;
+    async fn no_receiver(a: i64) -> i64;
+    async fn exclusive(&mut self);
+    async fn consuming(self);
+    async fn shared(self: std::sync::Arc<Self>);
+    async fn generic<T>(&self, a: T) -> T;
+    async fn bounded(&self)
+    where
+        Self: Clone;
+    async unsafe fn dangerous(&self);
+    async extern "C" fn foreign(&self);
+}
+
+fn main() {}

@@ -1,0 +1,21 @@
+//! Settings of a method.
+
+#[farcall::service]
+trait Arith {
+    #[rpc(idempotnet)]
+    async fn misspelled(&self);
+    #[rpc]
+    async fn nothing(&self);
+    #[rpc(name = who)]
+    async fn unquoted(&self);
+    #[rpc(name)]
+    async fn unnamed(&self);
+    #[rpc(name = "")]
+    async fn empty(&self);
+    #[rpc(name = "a.b")]
+    async fn dotted(&self);
+    #[rpc(idempotent, idempotent)]
+    async fn twice(&self);
+}
+
+fn main() {}

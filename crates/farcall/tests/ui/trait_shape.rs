@@ -1,0 +1,14 @@
+//! What a trait of methods may not have beside them.
+
+#[farcall::service]
+trait Generic<T> {
+    type Item;
+    const LIMIT: usize;
+    async fn get(&self) -> i64;
+    some_macro!();
+}
+
+#[farcall::service]
+unsafe trait Dangerous {}
+
+fn main() {}
