@@ -1,0 +1,137 @@
+//! What may be typed on the command line. What it means is for [`crate::job`] and
+//! [`crate::server`].
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::builder::RangedU64ValueParser;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use farcall::{Address, Codec};
+
+/// Counts the words of files on a cluster of farcall servers that it starts, and checks the
+/// answers.
+#[derive(Debug, Parser)]
+#[command(name = "demo", version, args_conflicts_with_subcommands = true)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) job: JobArgs,
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Runs one server alone, until SIGTERM or SIGINT.
+    Server(ServerArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct JobArgs {
+    /// Files, and directories to search for files; what .gitignore names is left out. Default:
+    /// the sources and documents of farcall itself.
+    #[arg(long, value_name = "PATH", num_args = 1..)]
+    pub(crate) input: Vec<PathBuf>,
+    /// How many servers to start.
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = count(64))]
+    pub(crate) servers: usize,
+    /// How many calls may be under way at once.
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = count(65_536))]
+    pub(crate) concurrency: usize,
+    /// How often each file is sent.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = count(1_000_000_000))]
+    pub(crate) repeat: usize,
+    /// How messages are encoded.
+    #[arg(long, value_enum, default_value_t = CodecName::Msgpack)]
+    pub(crate) codec: CodecName,
+    /// Puts the servers on unix sockets instead of TCP.
+    #[arg(long)]
+    pub(crate) unix: bool,
+}
+
+/// A codec by the name that is typed for it.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum CodecName {
+    /// MessagePack.
+    Msgpack,
+    /// JSON.
+    Json,
+}
+
+impl CodecName {
+    pub(crate) const fn codec(self) -> Codec {
+        match self {
+            Self::Msgpack => Codec::MessagePack,
+            Self::Json => Codec::Json,
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ServerArgs {
+    /// Where to listen, as in `tcp@127.0.0.1:0` or `unix@/run/demo.sock`. Each address is printed
+    /// on a line `listening ADDR`, with the port it got.
+    #[arg(long, value_name = "ADDR", required = true)]
+    pub(crate) listen: Vec<Address>,
+    /// What `Echo.whoami` answers beside the process id.
+    #[arg(long, value_name = "NAME", default_value = "demo")]
+    pub(crate) instance: String,
+    /// The time for a handshake. Default 10s.
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub(crate) handshake_timeout: Option<Duration>,
+    /// The longest a handler may run; 0 is no limit, the default.
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub(crate) handle_timeout: Option<Duration>,
+    /// Calls at once on one connection. Default 1024.
+    #[arg(long, value_name = "N", value_parser = count(1 << 24))]
+    pub(crate) max_in_flight: Option<usize>,
+    /// The largest frame that is accepted, in bytes. Default 4 MiB.
+    #[arg(long, value_name = "BYTES", value_parser = count(u32::MAX as u64))]
+    pub(crate) max_frame_bytes: Option<usize>,
+    /// Connections in all. Default 65536.
+    #[arg(long, value_name = "N", value_parser = count(u32::MAX as u64))]
+    pub(crate) max_connections: Option<usize>,
+    /// Connections from one IP address. Default 8192.
+    #[arg(long, value_name = "N", value_parser = count(u32::MAX as u64))]
+    pub(crate) max_connections_per_peer: Option<usize>,
+    /// How long calls may go on once the server is to stop.
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration)]
+    pub(crate) drain_timeout: Duration,
+    /// Silence after which a client is pinged. Default 10s.
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub(crate) keep_alive_idle: Option<Duration>,
+    /// Further silence after which its connection is dead. Default 5s.
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub(crate) keep_alive_timeout: Option<Duration>,
+    /// Stops when stdin ends, as it does when the process that started this one is gone.
+    #[arg(long, hide = true)]
+    pub(crate) exit_with_parent: bool,
+}
+
+/// Reads a number from 1 to `most`.
+fn count(most: u64) -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(1..=most)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_job_and_a_server_are_not_asked_for_together() {
+        let typed = ["demo", "--repeat", "2", "server", "--listen", "127.0.0.1:0"];
+        assert!(Cli::try_parse_from(typed).is_err());
+    }
+
+    #[test]
+    fn no_limit_may_be_zero() {
+        assert!(Cli::try_parse_from(["demo", "--servers", "0"]).is_err());
+        assert!(Cli::try_parse_from(["demo", "--concurrency", "0"]).is_err());
+    }
+}

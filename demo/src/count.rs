@@ -1,0 +1,119 @@
+//! Words and how often they occur: counted on the spot, merged, compared.
+//!
+//! The counting here shares nothing with the service's, which it is there to check.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+
+/// How often each word occurs.
+pub(crate) type Counts = BTreeMap<String, u64>;
+
+/// Counts the words of a text, character by character.
+pub(crate) fn count_locally(text: &str) -> Counts {
+    let mut counts = HashMap::<String, u64>::new();
+    let mut word = String::new();
+    // A blank at the end closes a word that ends with the text.
+    for c in text.chars().chain([' ']) {
+        if c.is_alphanumeric() {
+            word.extend(c.to_lowercase());
+        } else if !word.is_empty() {
+            match counts.get_mut(&word) {
+                Some(count) => *count += 1,
+                None => drop(counts.insert(word.clone(), 1)),
+            }
+            word.clear();
+        }
+    }
+    counts.into_iter().collect()
+}
+
+/// Adds the counts of a text that occurred `times` times.
+pub(crate) fn merge(total: &mut Counts, counts: &Counts, times: u64) {
+    for (word, count) in counts {
+        match total.get_mut(word) {
+            Some(sum) => *sum += count * times,
+            None => drop(total.insert(word.clone(), count * times)),
+        }
+    }
+}
+
+/// The `most` commonest words, the commonest first; those that are as common as each other in the
+/// order of the alphabet.
+pub(crate) fn commonest(counts: &Counts, most: usize) -> Vec<(&str, u64)> {
+    let mut words: Vec<_> = counts.iter().map(|(word, count)| (word.as_str(), *count)).collect();
+    words.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    words.truncate(most);
+    words
+}
+
+/// A word of which two counts differ.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Difference {
+    pub(crate) word: String,
+    pub(crate) answered: u64,
+    pub(crate) counted: u64,
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { word, answered, counted } = self;
+        write!(f, "{word:?} occurs {counted} times, and {answered} were answered")
+    }
+}
+
+/// The first word, in the order of the alphabet, of which the counts differ.
+pub(crate) fn difference(answered: &Counts, counted: &Counts) -> Option<Difference> {
+    if answered == counted {
+        return None;
+    }
+    let of = |counts: &Counts, word: &str| counts.get(word).copied();
+    let word = answered
+        .keys()
+        .chain(counted.keys())
+        .filter(|word| of(answered, word) != of(counted, word))
+        .min()
+        .expect("maps that are not equal differ in a word");
+    Some(Difference {
+        word: word.clone(),
+        answered: of(answered, word).unwrap_or(0),
+        counted: of(counted, word).unwrap_or(0),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn counts(words: &[(&str, u64)]) -> Counts {
+        words.iter().map(|(word, count)| ((*word).to_owned(), *count)).collect()
+    }
+
+    #[test]
+    fn a_word_may_end_with_the_text() {
+        assert_eq!(count_locally("One two,ONE"), counts(&[("one", 2), ("two", 1)]));
+    }
+
+    #[test]
+    fn merging_adds_what_is_there_and_what_is_not() {
+        let mut total = counts(&[("a", 1)]);
+        merge(&mut total, &counts(&[("a", 2), ("b", 1)]), 3);
+        assert_eq!(total, counts(&[("a", 7), ("b", 3)]));
+    }
+
+    #[test]
+    fn the_commonest_come_first_and_ties_by_the_alphabet() {
+        let counts = counts(&[("a", 1), ("b", 3), ("c", 1), ("d", 2)]);
+        assert_eq!(commonest(&counts, 3), [("b", 3), ("d", 2), ("a", 1)]);
+    }
+
+    #[test]
+    fn a_difference_is_found_on_either_side() {
+        let full = counts(&[("a", 1), ("b", 2)]);
+        assert_eq!(difference(&full, &full), None);
+        let missing = difference(&counts(&[("a", 1)]), &full).unwrap();
+        assert_eq!(missing.to_string(), r#""b" occurs 2 times, and 0 were answered"#);
+        let surplus = difference(&counts(&[("Z", 1), ("a", 1), ("b", 2)]), &full).unwrap();
+        assert_eq!((surplus.answered, surplus.counted), (1, 0));
+        assert!(difference(&counts(&[("a", 1), ("b", 3)]), &full).is_some());
+    }
+}

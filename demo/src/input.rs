@@ -1,0 +1,241 @@
+//! What the job reads: which files there are, and their text. Files that cannot be sent are
+//! skipped, with a reason; counting them is for [`crate::source`].
+
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use anyhow::bail;
+use farcall::Codec;
+use farcall::protocol::Escaped;
+use ignore::{DirEntry, WalkBuilder};
+use serde::Serialize;
+
+/// JSON writes a control character, which is one byte of text, in six. A text below this share of
+/// the limit fits, however it is encoded, and so do its quotes and its name.
+const SURE_TO_FIT: usize = 8;
+
+/// The files that were found, in order and each once, and what was met beside them.
+#[derive(Debug, Default)]
+pub(crate) struct Found {
+    pub(crate) files: Vec<PathBuf>,
+    pub(crate) skipped: Vec<Skipped>,
+}
+
+/// A file that is not sent.
+#[derive(Debug)]
+pub(crate) struct Skipped {
+    pub(crate) path: PathBuf,
+    pub(crate) reason: Reason,
+}
+
+/// Why a file is not sent.
+#[derive(Debug)]
+pub(crate) enum Reason {
+    /// The system does not let it be read, or not as a file.
+    Unreadable(String),
+    /// It is not UTF-8, or there is a NUL in it.
+    Binary,
+    /// Its call would not fit into a frame that the servers accept.
+    TooLarge { limit: usize },
+}
+
+/// What a call may consist of.
+#[derive(Clone, Debug)]
+pub(crate) struct Terms {
+    /// How it is encoded.
+    pub(crate) codec: Codec,
+    /// The largest frame that every server accepts, in bytes.
+    pub(crate) max_frame_bytes: usize,
+}
+
+impl Found {
+    /// Searches directories for files, and takes files as they are.
+    pub(crate) fn search(roots: &[PathBuf]) -> anyhow::Result<Self> {
+        let mut found = Self::default();
+        for root in roots {
+            // A name that was mistyped must not pass for a file that was skipped.
+            match root.metadata() {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    bail!("--input {}: {error}", shown(root));
+                }
+                Ok(_) | Err(_) => found.walk(root),
+            }
+        }
+        found.files.sort_unstable();
+        found.files.dedup();
+        Ok(found)
+    }
+
+    fn walk(&mut self, root: &Path) {
+        // Hidden files are documents like others, and a copy without .git has its .gitignore.
+        let mut walk = WalkBuilder::new(root);
+        walk.hidden(false).require_git(false).filter_entry(is_searched);
+        for entry in walk.build() {
+            match entry {
+                Ok(entry) => self.add(entry, root),
+                Err(error) => self.skipped.push(unreadable(root, &error)),
+            }
+        }
+    }
+
+    fn add(&mut self, entry: DirEntry, root: &Path) {
+        let is_file = entry.file_type().is_some_and(|kind| kind.is_file());
+        // What was asked for by name is tried, whatever it is: reading tells what is wrong with
+        // it. Links in a directory are passed over, or their targets would count twice.
+        if is_file || (entry.depth() == 0 && !root.is_dir()) {
+            self.files.push(entry.into_path());
+        }
+    }
+}
+
+/// The sources and documents of farcall where this was built from them, and they are still there;
+/// else the current directory.
+pub(crate) fn default_root() -> PathBuf {
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent();
+    match workspace {
+        Some(root) if root.join("Cargo.toml").is_file() => root.to_owned(),
+        _ => PathBuf::from("."),
+    }
+}
+
+/// Reads the text of a file.
+///
+/// # Errors
+///
+/// Why it is to be skipped.
+pub(crate) fn read(path: &Path, terms: &Terms) -> Result<String, Reason> {
+    let limit = terms.max_frame_bytes;
+    let mut bytes = Vec::new();
+    // One byte more than fits tells that there is more, however long the file claims to be.
+    open(path)
+        .and_then(|file| file.take(limit as u64 + 1).read_to_end(&mut bytes))
+        .map_err(|error| Reason::Unreadable(error.to_string()))?;
+    if bytes.len() > limit {
+        return Err(Reason::TooLarge { limit });
+    }
+    if bytes.contains(&0) {
+        return Err(Reason::Binary);
+    }
+    let text = String::from_utf8(bytes).map_err(|_| Reason::Binary)?;
+    if fits(&text, terms) { Ok(text) } else { Err(Reason::TooLarge { limit }) }
+}
+
+/// A path as it may be printed: a name can hold what moves a cursor.
+pub(crate) fn shown(path: &Path) -> String {
+    Escaped(&path.to_string_lossy()).to_string()
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreadable(why) => write!(f, "unreadable: {}", Escaped(why)),
+            Self::Binary => f.write_str("binary"),
+            Self::TooLarge { limit } => {
+                write!(f, "too large: the servers accept frames of at most {limit} bytes")
+            }
+        }
+    }
+}
+
+/// Opens a regular file. Another might never end, or not even open: a pipe waits for a writer.
+fn open(path: &Path) -> io::Result<File> {
+    if !path.metadata()?.is_file() {
+        return Err(io::Error::other("not a regular file"));
+    }
+    File::open(path)
+}
+
+fn fits(text: &str, terms: &Terms) -> bool {
+    #[derive(Serialize)]
+    struct Arguments<'a> {
+        text: &'a str,
+    }
+    if text.len() <= terms.max_frame_bytes / SURE_TO_FIT {
+        return true;
+    }
+    let encoded = terms.codec.encode(&Arguments { text });
+    encoded.is_ok_and(|body| body.len() <= terms.max_frame_bytes)
+}
+
+fn is_searched(entry: &DirEntry) -> bool {
+    let is_dir = entry.file_type().is_some_and(|kind| kind.is_dir());
+    entry.depth() == 0 || !is_dir || (entry.file_name() != ".git" && entry.file_name() != "target")
+}
+
+/// The skipped entry for what went wrong while walking. Only its text tells where.
+fn unreadable(root: &Path, error: &ignore::Error) -> Skipped {
+    Skipped { path: root.to_owned(), reason: Reason::Unreadable(error.to_string()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    fn terms(codec: Codec, max_frame_bytes: usize) -> Terms {
+        Terms { codec, max_frame_bytes }
+    }
+
+    fn read_bytes(bytes: &[u8], terms: &Terms) -> Result<String, Reason> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        fs::write(&path, bytes).unwrap();
+        read(&path, terms)
+    }
+
+    #[test]
+    fn what_git_ignores_and_what_is_built_is_passed_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = |name: &str, text: &str| {
+            let path = dir.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        };
+        for name in ["b.md", "src/a.rs", ".ci/run", "target/x.rs", ".git/config", "ignored.log"] {
+            file(name, "text");
+        }
+        file(".gitignore", "*.log\n");
+        let root = dir.path().to_owned();
+        let found = Found::search(&[root.clone(), root.join("b.md")]).unwrap();
+        let names: Vec<_> = found.files.iter().map(|path| path.strip_prefix(&root).unwrap()).collect();
+        assert_eq!(names, [".ci/run", ".gitignore", "b.md", "src/a.rs"].map(Path::new));
+        assert!(found.skipped.is_empty());
+    }
+
+    #[test]
+    fn a_name_that_is_not_there_is_an_error() {
+        let error = Found::search(&[PathBuf::from("/nowhere/at/all")]).unwrap_err();
+        assert!(error.to_string().starts_with("--input /nowhere/at/all: "), "{error}");
+    }
+
+    #[test]
+    fn what_is_not_text_is_binary() {
+        let terms = terms(Codec::MessagePack, 1000);
+        assert_eq!(read_bytes("\u{fc}".as_bytes(), &terms).unwrap(), "\u{fc}");
+        assert!(matches!(read_bytes(b"a\0b", &terms), Err(Reason::Binary)));
+        assert!(matches!(read_bytes(b"a\xff", &terms), Err(Reason::Binary)));
+    }
+
+    #[test]
+    fn a_text_fits_if_its_call_does() {
+        // In front of the text are the map, its key, and the text's length: 1 + 5 + 3 bytes.
+        let msgpack = terms(Codec::MessagePack, 1000);
+        assert!(read_bytes(&[b'a'; 991], &msgpack).is_ok());
+        assert!(matches!(read_bytes(&[b'a'; 992], &msgpack), Err(Reason::TooLarge { limit: 1000 })));
+        assert!(matches!(read_bytes(&[b'a'; 5000], &msgpack), Err(Reason::TooLarge { .. })));
+        let json = terms(Codec::Json, 1000);
+        assert!(read_bytes(&[1; 160], &json).is_ok());
+        assert!(matches!(read_bytes(&[1; 170], &json), Err(Reason::TooLarge { .. })));
+    }
+
+    #[test]
+    fn what_is_no_file_is_not_opened() {
+        let Err(Reason::Unreadable(why)) = read(Path::new("/dev/zero"), &terms(Codec::Json, 10)) else {
+            panic!("it was read");
+        };
+        assert_eq!(why, "not a regular file");
+    }
+}

@@ -1,0 +1,32 @@
+//! The demo: a cluster of farcall servers on one machine, and a job that uses it.
+//!
+//! `demo` starts three servers, counts the words of many files by calling them, compares the
+//! answers with a count of its own, and reports. `demo server` is one server alone. What the
+//! servers offer is in [`services`]:
+//!
+//! ```no_run
+//! use demo::services::ArithClient;
+//! use farcall::Channel;
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let arith = ArithClient::new(Channel::to("tcp@127.0.0.1:7001")?);
+//! assert_eq!(arith.multiply(6, 7).await?, 42);
+//! # Ok(())
+//! # }
+//! ```
+
+mod cli;
+mod cluster;
+mod count;
+mod input;
+mod job;
+mod outcome;
+mod progress;
+mod report;
+mod run;
+mod server;
+pub mod services;
+mod signals;
+mod source;
+
+pub use self::run::run;

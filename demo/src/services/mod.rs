@@ -1,0 +1,21 @@
+//! The services that a demo server offers.
+
+mod arith;
+mod echo;
+mod text;
+
+use farcall::Service;
+
+pub use self::arith::{Arith, ArithClient, ArithError};
+pub use self::echo::{Echo, EchoClient, WhoAmI};
+pub use self::text::{Text, TextClient};
+
+/// All services, implemented; `instance` is what [`Echo::whoami`] answers.
+pub(crate) fn all(instance: &str) -> [Service; 3] {
+    let instance = instance.to_owned();
+    [
+        text::Counter.into_service(),
+        arith::Calculator.into_service(),
+        echo::Echoing { instance }.into_service(),
+    ]
+}

@@ -1,0 +1,151 @@
+//! Servers that are killed, stopped and stalled under load, over real sockets.
+
+mod support;
+
+use std::time::{Duration, Instant};
+
+use demo::services::{ArithClient, EchoClient};
+use farcall::{Channel, Code, Execution, KeepAlive, Options, Phase};
+use futures::future::join_all;
+use rustix::process::Signal;
+
+use self::support::{Demo, SOON};
+
+/// A server on TCP and on a unix socket, and where it listens.
+fn server() -> (Demo, Vec<String>, tempfile::TempDir) {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = format!("unix@{}", dir.path().join("socket").display());
+    let (server, addresses) = Demo::server(&["--listen", "tcp@127.0.0.1:0", "--listen", &socket]);
+    (server, addresses, dir)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn thousands_of_calls_in_flight_on_one_connection_are_answered_right() {
+    let (_server, addresses, _dir) = server();
+    for address in &addresses {
+        let channel = Channel::to(&**address).unwrap();
+        let (arith, echo) = (ArithClient::new(channel.clone()), EchoClient::new(channel.clone()));
+        let products: Vec<_> = (0..5000).map(|n| arith.multiply(n, n + 1).start()).collect();
+        let naps: Vec<_> = (0..5000).map(|n| echo.sleep(n % 40).start()).collect();
+        for (n, nap) in naps.into_iter().enumerate() {
+            assert_eq!(nap.await.unwrap(), n as u64 % 40);
+        }
+        for (n, product) in products.into_iter().enumerate() {
+            assert_eq!(product.await.unwrap(), (n * (n + 1)) as i64);
+        }
+        assert_eq!(channel.connection().unwrap().in_flight(), 0);
+    }
+}
+
+/// How long after a kill -9 the last of many calls ended.
+async fn end_by_kill(over: usize) -> Duration {
+    let (server, addresses, _dir) = server();
+    let channel = Channel::to(&*addresses[over]).unwrap();
+    let echo = EchoClient::new(channel.clone());
+    echo.sleep(0).await.unwrap();
+    let calls: Vec<_> = (0..500).map(|_| echo.sleep(600_000).start()).collect();
+    // Until the server has begun them all.
+    let all_began = async || {
+        let stats: Vec<farcall::describe::MethodStats> = channel.call("farcall.stats", &()).await.unwrap();
+        stats.iter().any(|stats| stats.name == "Echo.sleep" && stats.in_flight == 500)
+    };
+    while !all_began().await {
+        tokio::task::yield_now().await;
+    }
+    let killed = Instant::now();
+    server.signal(Signal::KILL);
+    for outcome in join_all(calls).await {
+        let error = outcome.unwrap_err();
+        let error = error.rpc().unwrap();
+        assert_eq!((error.code(), error.execution()), (Code::Unavailable, Execution::Maybe), "{error}");
+        assert_eq!(
+            (error.phase(), error.endpoint().unwrap().to_string()),
+            (Phase::Wait, addresses[over].clone())
+        );
+    }
+    let took = killed.elapsed();
+    let error = echo.sleep(0).await.unwrap_err();
+    assert_eq!(error.execution(), Execution::NotSent, "{error}");
+    took
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_servers_calls_end_within_100_ms() {
+    for over in 0..2 {
+        // A machine that is busy elsewhere may take its time once, but not each time.
+        let mut took = Vec::new();
+        while took.iter().all(|took| *took > Duration::from_millis(100)) {
+            assert!(took.len() < 10, "{took:?}");
+            took.push(end_by_kill(over).await);
+        }
+        println!("the last of 500 calls ended {took:?} after the kill");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stopped_server_is_noticed_by_pings() {
+    let (server, addresses, _dir) = server();
+    let times = KeepAlive { idle: Duration::from_millis(300), timeout: Duration::from_millis(300) };
+    for address in &addresses {
+        let options = Options::default().keep_alive(times);
+        let channel = Channel::builder().to(&**address).options(options).build().unwrap();
+        let echo = EchoClient::new(channel.clone());
+        // A server that lives answers its pings, however long a call takes.
+        assert_eq!(echo.sleep(1500).await.unwrap(), 1500);
+
+        let call = echo.sleep(600_000).start();
+        server.signal(Signal::STOP);
+        let error = call.await.unwrap_err();
+        server.signal(Signal::CONT);
+        assert_eq!((error.code(), error.execution()), (Code::Unavailable, Execution::Maybe));
+        assert_eq!(
+            error.to_string(),
+            format!("waiting for {address}: it did not answer a ping (unavailable, maybe)"),
+        );
+        assert!(!channel.is_available());
+        // Going on, it serves again: the channel dials by itself.
+        assert_eq!(echo.sleep(1).await.unwrap(), 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stopping_server_finishes_what_it_has_begun() {
+    let (server, addresses, _dir) = server();
+    let echo = EchoClient::new(Channel::to(&*addresses[0]).unwrap());
+    echo.sleep(0).await.unwrap();
+    let channel = Channel::to(&*addresses[0]).unwrap();
+    let naps: Vec<_> = (0..50).map(|_| echo.sleep(700).start()).collect();
+    let began = async || {
+        let stats: Vec<farcall::describe::MethodStats> = channel.call("farcall.stats", &()).await.unwrap();
+        stats.iter().any(|stats| stats.name == "Echo.sleep" && stats.in_flight == 50)
+    };
+    while !began().await {
+        tokio::task::yield_now().await;
+    }
+    server.signal(Signal::TERM);
+    for nap in naps {
+        assert_eq!(nap.await.unwrap(), 700);
+    }
+    server.ended().expect_code(0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_vanishes_has_its_calls_stopped() {
+    let (_server, addresses, _dir) = server();
+    let watcher = Channel::to(&*addresses[0]).unwrap();
+    let in_flight = async || {
+        let stats: Vec<farcall::describe::MethodStats> = watcher.call("farcall.stats", &()).await.unwrap();
+        stats.iter().find(|stats| stats.name == "Echo.sleep").map_or(0, |stats| stats.in_flight)
+    };
+    let channel = Channel::to(&*addresses[1]).unwrap();
+    let calls: Vec<_> = (0..100).map(|_| EchoClient::new(channel.clone()).sleep(600_000).start()).collect();
+    while in_flight().await < 100 {
+        tokio::task::yield_now().await;
+    }
+    drop((calls, channel));
+    let deadline = Instant::now() + SOON;
+    while in_flight().await > 0 {
+        assert!(Instant::now() < deadline, "calls of a client that has gone go on");
+        tokio::task::yield_now().await;
+    }
+}
