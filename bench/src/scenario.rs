@@ -1,0 +1,63 @@
+//! What is measured: a kind of call, so many at once, over so many connections.
+
+use std::fmt;
+use std::str::FromStr;
+
+use anyhow::anyhow;
+
+/// What one call carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Work {
+    /// Two integers there, their product back.
+    Multiply,
+    /// So many bytes there and back.
+    Echo(usize),
+}
+
+/// A scenario: its name is what tables and options call it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Scenario {
+    pub(crate) name: &'static str,
+    pub(crate) work: Work,
+    pub(crate) connections: usize,
+    /// Calls in flight on each connection.
+    pub(crate) in_flight: usize,
+}
+
+const fn multiply(name: &'static str, connections: usize, in_flight: usize) -> Scenario {
+    Scenario { name, work: Work::Multiply, connections, in_flight }
+}
+
+const fn echo(name: &'static str, bytes: usize, in_flight: usize) -> Scenario {
+    Scenario { name, work: Work::Echo(bytes), connections: 1, in_flight }
+}
+
+impl Scenario {
+    pub(crate) const ALL: &[Self] = &[
+        multiply("mul1", 1, 1),
+        multiply("mul16", 1, 16),
+        multiply("mul64", 1, 64),
+        multiply("mul256", 1, 256),
+        multiply("mul1024", 1, 1024),
+        multiply("mul8x64", 8, 64),
+        echo("echo1k64", 1024, 64),
+        echo("echo64k16", 64 * 1024, 16),
+        echo("echo1m4", 1024 * 1024, 4),
+    ];
+}
+
+impl FromStr for Scenario {
+    type Err = anyhow::Error;
+
+    fn from_str(name: &str) -> anyhow::Result<Self> {
+        let known = || Self::ALL.iter().map(|scenario| scenario.name).collect::<Vec<_>>().join(", ");
+        let found = Self::ALL.iter().find(|scenario| scenario.name == name);
+        found.copied().ok_or_else(|| anyhow!("no scenario `{name}`: there are {}", known()))
+    }
+}
+
+impl fmt::Display for Scenario {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name)
+    }
+}
