@@ -121,7 +121,7 @@ impl<T, E> Call<T, E> {
     ///
     /// Outside of a tokio runtime.
     pub fn start(self) -> Started<T, E> {
-        Started { calling: Calling::begin(self.request, &self.inner).detach(), read: self.read }
+        Started { calling: Calling::begin(self.request, self.inner).detach(), read: self.read }
     }
 
     /// Sends the call and wants no answer: whether the handler runs, and how it ends, stays
@@ -143,7 +143,7 @@ impl<T, E> IntoFuture for Call<T, E> {
     type IntoFuture = Started<T, E>;
 
     fn into_future(self) -> Started<T, E> {
-        Started { calling: Calling::begin(self.request, &self.inner), read: self.read }
+        Started { calling: Calling::begin(self.request, self.inner), read: self.read }
     }
 }
 

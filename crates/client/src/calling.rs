@@ -29,20 +29,19 @@ pub(crate) enum Calling {
 
 impl Calling {
     /// Begins a call: sends it at once, where there is a connection with a free place.
-    pub(crate) fn begin(request: Request, inner: &Arc<Inner>) -> Self {
+    pub(crate) fn begin(request: Request, inner: Arc<Inner>) -> Self {
         let ready = match request.ready() {
             Ok(ready) => Box::new(ready),
             Err(error) => return Self::Failed(Some(error)),
         };
         match inner.link.ready().map(|connection| ready.try_send(&connection)) {
-            Some(Ok(Some(pending))) => Self::Sent { pending, ready: Some(ready), inner: Arc::clone(inner) },
+            Some(Ok(Some(pending))) => Self::Sent { pending, ready: Some(ready), inner },
             Some(Err(error)) => Self::Failed(Some(error)),
             Some(Ok(None)) | None => Self::slow(ready, inner, 1),
         }
     }
 
-    fn slow(ready: Box<Ready>, inner: &Arc<Inner>, attempt: u32) -> Self {
-        let inner = Arc::clone(inner);
+    fn slow(ready: Box<Ready>, inner: Arc<Inner>, attempt: u32) -> Self {
         Self::Slow(Box::pin(async move { ready.call(&inner, attempt).await }))
     }
 
@@ -76,7 +75,7 @@ impl Future for Calling {
                     if !ready.tries_again(&mut attempt, &error) {
                         return Poll::Ready(Err(error));
                     }
-                    let slow = Self::slow(ready, inner, attempt);
+                    let slow = Self::slow(ready, Arc::clone(inner), attempt);
                     *self = slow;
                 }
                 Self::Slow(future) => return future.as_mut().poll(cx),

@@ -205,6 +205,13 @@ impl RpcError {
         self.inner.metadata.as_ref()?.get(key)
     }
 
+    /// The error that this one was made of, such as that of a codec; its text is part of
+    /// [`RpcError::message`].
+    #[must_use]
+    pub fn cause(&self) -> Option<&(dyn Error + 'static)> {
+        self.inner.source.as_deref().map(|source| source as &(dyn Error + 'static))
+    }
+
     /// What the method said beside its message: for the code `application` its error, encoded.
     /// None where there is nothing.
     ///
@@ -242,8 +249,9 @@ impl fmt::Debug for RpcError {
 }
 
 impl Error for RpcError {
+    /// What lies behind the [cause](RpcError::cause), whose own text is told already.
     fn source(&self) -> Option<&(dyn Error + 'static)> {
-        self.inner.source.as_deref().map(|source| source as &(dyn Error + 'static))
+        self.cause().and_then(Error::source)
     }
 }
 

@@ -94,7 +94,7 @@ impl Router {
         self.methods.get(name.as_bytes()).ok_or_else(|| {
             let name = cut(name, 200);
             let message = match name.rsplit_once('.') {
-                Some((service, method)) if self.services.iter().any(|known| known.name == service) => {
+                Some((service, method)) if self.has_service(service) => {
                     format!("no method `{}` in service `{}`", Escaped(method), Escaped(service))
                 }
                 Some((service, _)) => format!("no service `{}`", Escaped(service)),
@@ -102,6 +102,13 @@ impl Router {
             };
             Status::refused(Code::Unimplemented, message)
         })
+    }
+
+    /// Whether there is a method of this service, the reserved ones included.
+    fn has_service(&self, service: &str) -> bool {
+        let of_service =
+            |name: &[u8]| name.strip_prefix(service.as_bytes()).is_some_and(|rest| rest.starts_with(b"."));
+        self.methods.keys().any(|name| of_service(name))
     }
 
     pub(crate) fn services(&self) -> &[ServiceInfo] {

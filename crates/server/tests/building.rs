@@ -249,6 +249,9 @@ async fn services_and_health_are_answered() {
     assert_eq!(answer.expect_error(Code::Unimplemented, Execution::Refused), "no service `X`");
     let answer = client.call("farcall.health", json!({"service": 7})).await;
     answer.expect_error(Code::InvalidArgument, Execution::Refused);
+    let answer = client.call("farcall.nope", none()).await;
+    let message = answer.expect_error(Code::Unimplemented, Execution::Refused);
+    assert_eq!(message, "no method `nope` in service `farcall`");
 }
 
 #[tokio::test(start_paused = true)]
