@@ -1,5 +1,7 @@
 //! Servers that are killed, stopped and stalled under load, over real sockets.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot set up has failed")]
+
 mod support;
 
 use std::time::{Duration, Instant};

@@ -25,9 +25,18 @@ use crate::request::Request;
 /// is awaited cancels it, to the handler.
 #[must_use = "a call is made when it is awaited, started, or sent with `notify`"]
 pub struct Call<T, E = Infallible> {
-    inner: Arc<Inner>,
-    request: Request,
+    stage: Stage,
     read: Read<T, E>,
+}
+
+/// How far a call has got.
+enum Stage {
+    /// It is described.
+    Asked { inner: Arc<Inner>, request: Request },
+    /// It is under way, since it was polled.
+    Begun(Calling),
+    /// It is on its way from one to the other.
+    Between,
 }
 
 /// How the outcome of a call is read.
@@ -84,30 +93,37 @@ impl<T, E> Call<T, E> {
             idempotent: false,
             inherited: current(),
         };
-        Self { inner, request, read }
+        Self { stage: Stage::Asked { inner, request }, read }
     }
 
     /// The time for the whole call, connecting and further tries included, from when it is awaited
     /// or started. Default: the channel's, which is none unless it was set. An inherited deadline
     /// that is earlier counts. With less than a millisecond, zero included, nothing is sent.
-    pub const fn timeout(mut self, limit: Duration) -> Self {
-        self.request.timeout = Some(limit);
-        self
+    pub fn timeout(self, limit: Duration) -> Self {
+        self.with_request(|request| request.timeout = Some(limit))
     }
 
     /// Sends `value` along under `key`, which must be lower case; otherwise the call fails with
     /// `invalid_argument`.
-    pub fn metadata(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
-        let metadata = self.request.metadata.get_or_insert_with(|| Box::new(Metadata::new()));
-        if let Err(mistake) = metadata.insert(key, value) {
-            self.request.mistake.get_or_insert(mistake);
-        }
-        self
+    pub fn metadata(self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.with_request(|request| {
+            let metadata = request.metadata.get_or_insert_with(|| Box::new(Metadata::new()));
+            if let Err(mistake) = metadata.insert(key, value) {
+                request.mistake.get_or_insert(mistake);
+            }
+        })
     }
 
     /// Says that the call may be made twice with the effect of once. Default: it may not.
-    pub const fn idempotent(mut self) -> Self {
-        self.request.idempotent = true;
+    pub fn idempotent(self) -> Self {
+        self.with_request(|request| request.idempotent = true)
+    }
+
+    /// Changes what is asked for, as long as nothing is under way.
+    fn with_request(mut self, change: impl FnOnce(&mut Request)) -> Self {
+        if let Stage::Asked { request, .. } = &mut self.stage {
+            change(request);
+        }
         self
     }
 
@@ -120,8 +136,8 @@ impl<T, E> Call<T, E> {
     /// # Panics
     ///
     /// Outside of a tokio runtime.
-    pub fn start(self) -> Started<T, E> {
-        Started { calling: Calling::begin(self.request, self.inner).detach(), read: self.read }
+    pub fn start(mut self) -> Started<T, E> {
+        Started { calling: self.stage.begin().detach(), read: self.read }
     }
 
     /// Sends the call and wants no answer: whether the handler runs, and how it ends, stays
@@ -134,22 +150,46 @@ impl<T, E> Call<T, E> {
     /// It could not be sent: no connection, no time left, arguments that do not encode, a request
     /// over the server's limit of size. The execution is `not_sent`.
     pub async fn notify(self) -> Result<(), RpcError> {
-        notify(self.request, &self.inner).await
+        match self.stage {
+            Stage::Asked { inner, request } => notify(request, &inner).await,
+            // It was polled before, as a call with an answer, and goes on as one.
+            Stage::Begun(calling) => calling.await.map(drop),
+            Stage::Between => unreachable!("only within a poll"),
+        }
     }
 }
 
-impl<T, E> IntoFuture for Call<T, E> {
-    type Output = Result<T, CallError<E>>;
-    type IntoFuture = Started<T, E>;
+impl Stage {
+    /// Sends the call, unless that was done.
+    fn begin(&mut self) -> Calling {
+        match std::mem::replace(self, Self::Between) {
+            Self::Asked { inner, request } => Calling::begin(request, inner),
+            Self::Begun(calling) => calling,
+            Self::Between => unreachable!("only within a poll"),
+        }
+    }
+}
 
-    fn into_future(self) -> Started<T, E> {
-        Started { calling: Calling::begin(self.request, self.inner), read: self.read }
+impl<T, E> Future for Call<T, E> {
+    type Output = Result<T, CallError<E>>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        if let Stage::Asked { .. } = self.stage {
+            self.stage = Stage::Begun(self.stage.begin());
+        }
+        let Stage::Begun(calling) = &mut self.stage else { unreachable!("it has begun") };
+        let outcome = ready!(Pin::new(calling).poll(cx));
+        Poll::Ready((self.read)(outcome))
     }
 }
 
 impl<T, E> fmt::Debug for Call<T, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Call").field("method", &self.request.method).finish_non_exhaustive()
+        let mut shown = f.debug_struct("Call");
+        if let Stage::Asked { request, .. } = &self.stage {
+            shown.field("method", &request.method);
+        }
+        shown.finish_non_exhaustive()
     }
 }
 

@@ -153,9 +153,9 @@ impl Ready {
 
     /// Whether to try once more after the try number `attempt`, which counts up if so.
     ///
-    /// The place for more: other endpoints, a budget, calls that are idempotent.
+    /// The place for more: other endpoints, a budget.
     fn tries_again(&mut self, attempt: &mut u32, error: &RpcError) -> bool {
-        if *attempt >= MAX_TRIES || !may_try_again(error) {
+        if *attempt >= MAX_TRIES || !may_try_again(error, self.is_idempotent()) {
             return false;
         }
         *attempt += 1;
@@ -164,10 +164,14 @@ impl Ready {
     }
 }
 
-/// Whether the same call may be made again: nothing of it was done, nothing was wrong with it, and
-/// another connection can do better.
-fn may_try_again(error: &RpcError) -> bool {
-    let undone = matches!(error.execution(), Execution::NotSent | Execution::Refused);
+/// Whether the same call may be made again: nothing of it was done, or it may be done twice;
+/// nothing was wrong with it, and another connection can do better.
+fn may_try_again(error: &RpcError, idempotent: bool) -> bool {
+    let undone = match error.execution() {
+        Execution::NotSent | Execution::Refused => true,
+        Execution::Maybe => idempotent,
+        Execution::Done => false,
+    };
     // What could not be connected to rests for a while, so that trying at once would be in vain.
     let connected = matches!(error.phase(), Phase::Queue | Phase::Write | Phase::Wait);
     undone && connected && error.code() == Code::Unavailable

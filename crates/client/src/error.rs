@@ -55,6 +55,16 @@ impl<E> From<RpcError> for CallError<E> {
     }
 }
 
+impl From<CallError> for RpcError {
+    /// Without an error of the method's own, there is only farcall's.
+    fn from(error: CallError) -> Self {
+        match error {
+            CallError::Application(never) => match never {},
+            CallError::Rpc(error) => error,
+        }
+    }
+}
+
 impl<E: fmt::Display> fmt::Display for CallError<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -260,7 +270,7 @@ impl Error for RpcError {
 #[non_exhaustive]
 pub enum BuildError {
     /// The address does not parse.
-    #[error("address: {0}")]
+    #[error(transparent)]
     Address(#[from] AddressError),
     /// There is nobody to call.
     #[error("no address: give one with `Channel::to` or `ChannelBuilder::to`")]

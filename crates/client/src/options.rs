@@ -110,7 +110,8 @@ impl Options {
         self
     }
 
-    /// The bearer credential that the handshake carries. Default: none. With one over some 3.9 KB
+    /// The bearer credential that the handshake carries. Default: none. Servers of this version
+    /// do not look at it. With one over some 3.9 KB
     /// every handshake fails, since an Option has at most 4 KiB.
     #[must_use]
     pub fn token(mut self, token: impl Into<String>) -> Self {

@@ -84,6 +84,11 @@ pub(crate) struct Ready {
 }
 
 impl Ready {
+    /// Whether it may be sent twice.
+    pub(crate) const fn is_idempotent(&self) -> bool {
+        self.flags.contains(Flags::IDEMPOTENT)
+    }
+
     /// The same request, to which no answer is wanted.
     pub(crate) fn one_way(mut self) -> Self {
         self.flags = self.flags.with(Flags::ONE_WAY);

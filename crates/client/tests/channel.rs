@@ -156,6 +156,31 @@ async fn a_server_that_dies_of_every_connection_is_paused() {
 }
 
 #[tokio::test]
+async fn a_call_that_was_cut_off_is_made_again_only_if_it_is_idempotent() {
+    let listener = Listener::bind().await;
+    let channel = Channel::to(listener.address.clone()).unwrap();
+    let once = channel.call::<u64>("T.once", &()).start();
+    let mut old = listener.accept().await;
+    old.request().await;
+    let again = channel.call::<u64>("T.again", &()).idempotent().start();
+    old.request().await;
+    drop(old);
+    let error = rpc(once.await);
+    assert_eq!((error.code(), error.execution()), (Code::Unavailable, Execution::Maybe), "{error}");
+
+    let serving = async {
+        let mut new = listener.accept().await;
+        let request = new.request().await;
+        assert_eq!(request.header.service_method.as_str(), "T.again");
+        assert_eq!(request.header.metadata.unwrap().get("farcall-attempt"), Some("2"));
+        new.answer(request.header.seq, &7).await;
+        new
+    };
+    let (answer, _new) = tokio::join!(again, serving);
+    assert_eq!(answer.unwrap(), 7);
+}
+
+#[tokio::test]
 async fn calls_above_a_goaway_go_to_a_new_connection_unnoticed() {
     let (channel, listener) = channel().await;
     let (connected, mut old) = tokio::join!(channel.connect(), listener.accept());
@@ -165,7 +190,7 @@ async fn calls_above_a_goaway_go_to_a_new_connection_unnoticed() {
     old.request().await;
     old.goaway(first, "draining").await;
     old.expect(Kind::Goaway).await;
-    let refused = tokio::spawn(refused.into_future());
+    let refused = tokio::spawn(refused);
     let mut new = listener.accept().await;
     let retried = new.request().await;
     assert_eq!(retried.header.metadata.unwrap().get("farcall-attempt"), Some("2"));
@@ -184,7 +209,7 @@ async fn calls_above_a_goaway_go_to_a_new_connection_unnoticed() {
 #[tokio::test]
 async fn a_call_is_tried_three_times_at_most() {
     let (channel, listener) = channel().await;
-    let call = tokio::spawn(channel.call::<i32>("A.a", &()).into_future());
+    let call = tokio::spawn(channel.call::<i32>("A.a", &()));
     for attempt in 1..=3 {
         let mut peer = listener.accept().await;
         let request = peer.request().await;
@@ -304,7 +329,8 @@ async fn a_notification_also_goes_to_a_new_connection() {
 
 #[test]
 fn an_address_that_does_not_parse_is_refused_when_the_channel_is_built() {
-    assert!(Channel::to("tcp@").unwrap_err().to_string().starts_with("address: "));
+    let error = Channel::to("tcp@").unwrap_err();
+    assert!(error.to_string().starts_with("address \"tcp@\": "), "{error}");
     let error = Channel::builder().build().unwrap_err();
     assert_eq!(error.to_string(), "no address: give one with `Channel::to` or `ChannelBuilder::to`");
 }

@@ -11,14 +11,14 @@ use crate::inherited::Inherited;
 /// The connection that a call came over.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Connection {
+pub struct ConnectionInfo {
     /// Who is on the other side, such as `tcp@127.0.0.1:50412`.
     pub peer: String,
     /// A number of its own within this server.
     pub id: u64,
 }
 
-impl Connection {
+impl ConnectionInfo {
     /// A connection from `peer`.
     #[must_use]
     pub fn new(id: u64, peer: impl fmt::Display) -> Self {
@@ -33,7 +33,7 @@ pub struct Context {
     seq: Seq,
     inherited: Inherited,
     idempotent: bool,
-    connection: Arc<Connection>,
+    connection: Arc<ConnectionInfo>,
 }
 
 impl Context {
@@ -44,7 +44,7 @@ impl Context {
         seq: Seq,
         inherited: Inherited,
         idempotent: bool,
-        connection: Arc<Connection>,
+        connection: Arc<ConnectionInfo>,
     ) -> Self {
         Self { method, seq, inherited, idempotent, connection }
     }
@@ -100,7 +100,7 @@ impl Context {
 
     /// The connection that the call came over.
     #[must_use]
-    pub fn connection(&self) -> &Connection {
+    pub fn connection(&self) -> &ConnectionInfo {
         &self.connection
     }
 

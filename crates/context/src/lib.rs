@@ -17,5 +17,5 @@
 mod context;
 mod inherited;
 
-pub use self::context::{Connection, Context};
+pub use self::context::{ConnectionInfo, Context};
 pub use self::inherited::{Inherit, Inherited, current};

@@ -59,7 +59,7 @@ pub use farcall_client::{
     BuildError as ChannelError, Call, CallError, Channel, ChannelBuilder, Connection, Options, Phase,
     RpcError, Started,
 };
-pub use farcall_context::{Context, Inherited, current};
+pub use farcall_context::{ConnectionInfo, Context, Inherit, Inherited, current};
 #[cfg(feature = "macros")]
 pub use farcall_macros::service;
 #[cfg(feature = "msgpack")]
@@ -70,10 +70,15 @@ pub use farcall_protocol::{
 };
 #[cfg(feature = "server")]
 pub use farcall_server::{
-    BuildError, CallLayer, CallService, Handler, LayeredCall, Limits, Reply, Request, Response, ServeError,
-    Server, ServerBuilder, ServerHandle, Service,
+    AsyncMethod, BuildError, CallFuture, CallLayer, CallService, Handler, LayeredCall, LayeredHandler,
+    Limits, Reply, Request, Response, ServeError, Server, ServerBuilder, ServerHandle, Service,
 };
-pub use farcall_transport::{Address, Dialer, Human, PeerAddress, Stream};
+pub use farcall_transport::{Address, AddressError, Dialer, Human, PeerAddress, Scheme, Stream};
+
+/// The transport crate, whole: dialing and listening, their errors, resolvers.
+pub mod transport {
+    pub use farcall_transport::*;
+}
 
 /// The protocol crate, whole.
 pub mod protocol {

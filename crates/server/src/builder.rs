@@ -96,13 +96,9 @@ impl ServerBuilder {
     #[must_use]
     pub fn listen<A>(mut self, address: A) -> Self
     where
-        A: TryInto<Address, Error: Into<AddressError>> + fmt::Debug,
+        A: TryInto<Address, Error: Into<AddressError>>,
     {
-        let text = format!("{address:?}");
-        let address = address.try_into().map_err(|error| BuildError::Address {
-            text: text.trim_matches('"').to_owned(),
-            source: error.into(),
-        });
+        let address = address.try_into().map_err(|error| BuildError::Address(error.into()));
         self.addresses.push(address);
         self
     }

@@ -32,13 +32,8 @@ pub enum BuildError {
         name: String,
     },
     /// An address that does not parse.
-    #[error("address {text:?}: {source}")]
-    Address {
-        /// The address as given.
-        text: String,
-        /// What is wrong with it.
-        source: AddressError,
-    },
+    #[error(transparent)]
+    Address(#[from] AddressError),
     /// There is nothing to listen on.
     #[error("no address to listen on: add one with `listen`")]
     NoAddress,

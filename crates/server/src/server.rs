@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use farcall_context::Connection as ConnectionInfo;
+use farcall_context::ConnectionInfo;
 use farcall_protocol::describe::{HealthStatus, MethodStats, ServiceInfo};
 use farcall_transport::{Address, Listener, PeerAddress, Stream, is_exhaustion, is_transient};
 use tokio::time::{Instant, sleep, timeout};

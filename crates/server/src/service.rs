@@ -141,6 +141,10 @@ fn describe<Args, Output>(name: String) -> MethodInfo {
 }
 
 /// A closure that can be a method: `async |args| ...` or `async |context, args| ...`.
+#[diagnostic::on_unimplemented(
+    message = "this closure cannot be a method",
+    note = "a method takes one value with all its arguments, `async |args: Args| ...`, or a `Context` and that value, `async |context: Context, args: Args| ...`"
+)]
 pub trait AsyncMethod<Args, Marker>: Send + Sync + 'static {
     /// What the closure results in.
     type Output: Send + 'static;

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::{Buf, Bytes, BytesMut};
-use farcall_context::Connection as ConnectionInfo;
+use farcall_context::ConnectionInfo;
 use farcall_protocol::{
     Agreed, Code, HeaderRef, Kind, MessageDecoder, Outbox, ProtocolError, ServerSession, Silence, Status,
 };
