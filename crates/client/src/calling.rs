@@ -37,12 +37,13 @@ impl Calling {
         match inner.link.ready().map(|connection| ready.try_send(&connection)) {
             Some(Ok(Some(pending))) => Self::Sent { pending, ready: Some(ready), inner },
             Some(Err(error)) => Self::Failed(Some(error)),
-            Some(Ok(None)) | None => Self::slow(ready, inner, 1),
+            Some(Ok(None)) | None => Self::slow(ready, inner, 1, None),
         }
     }
 
-    fn slow(ready: Box<Ready>, inner: Arc<Inner>, attempt: u32) -> Self {
-        Self::Slow(Box::pin(async move { ready.call(&inner, attempt).await }))
+    /// The call from its try number `attempt` on; `before` is how the last one failed.
+    fn slow(ready: Box<Ready>, inner: Arc<Inner>, attempt: u32, before: Option<RpcError>) -> Self {
+        Self::Slow(Box::pin(async move { ready.call(&inner, attempt, before).await }))
     }
 
     /// Lets the call get on without being polled.
@@ -75,7 +76,7 @@ impl Future for Calling {
                     if !ready.tries_again(&mut attempt, &error) {
                         return Poll::Ready(Err(error));
                     }
-                    let slow = Self::slow(ready, Arc::clone(inner), attempt);
+                    let slow = Self::slow(ready, Arc::clone(inner), attempt, Some(error));
                     *self = slow;
                 }
                 Self::Slow(future) => return future.as_mut().poll(cx),
@@ -113,12 +114,23 @@ impl Ready {
     }
 
     /// Makes the call, from its try number `attempt` on, until it is answered or tried enough.
-    async fn call(mut self: Box<Self>, inner: &Inner, mut attempt: u32) -> Result<Answer, RpcError> {
+    async fn call(
+        mut self: Box<Self>,
+        inner: &Inner,
+        mut attempt: u32,
+        mut before: Option<RpcError>,
+    ) -> Result<Answer, RpcError> {
         loop {
-            match self.attempt(inner).await {
-                Err(error) if self.tries_again(&mut attempt, &error) => {}
-                outcome => return outcome,
+            let error = match self.attempt(inner).await {
+                Ok(answer) => return Ok(answer),
+                Err(error) => error,
+            };
+            let again = self.tries_again(&mut attempt, &error);
+            let error = told(before.take(), error);
+            if !again {
+                return Err(error);
             }
+            before = Some(error);
         }
     }
 
@@ -161,6 +173,16 @@ impl Ready {
         *attempt += 1;
         self.mark(*attempt);
         true
+    }
+}
+
+/// The error that a call ends with after a further try: a try that came to nothing takes back
+/// nothing of what an earlier one may have done.
+fn told(before: Option<RpcError>, error: RpcError) -> RpcError {
+    let undone = matches!(error.execution(), Execution::NotSent | Execution::Refused);
+    match before {
+        Some(before) if undone && before.execution() == Execution::Maybe => before,
+        _ => error,
     }
 }
 

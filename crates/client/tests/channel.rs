@@ -181,6 +181,21 @@ async fn a_call_that_was_cut_off_is_made_again_only_if_it_is_idempotent() {
 }
 
 #[tokio::test]
+async fn a_further_try_that_comes_to_nothing_takes_back_nothing() {
+    let listener = Listener::bind().await;
+    let channel = Channel::to(listener.address.clone()).unwrap();
+    let call = channel.call::<u64>("T.again", &()).idempotent().start();
+    let mut peer = listener.accept().await;
+    peer.request().await;
+    // Gone for good: the second try finds nobody.
+    let address = listener.address.clone();
+    drop((listener, peer));
+    let error = rpc(call.await);
+    assert_eq!((error.execution(), error.phase()), (Execution::Maybe, Phase::Wait), "{error}");
+    assert!(error.to_string().starts_with(&format!("waiting for {address}: it ")), "{error}");
+}
+
+#[tokio::test]
 async fn calls_above_a_goaway_go_to_a_new_connection_unnoticed() {
     let (channel, listener) = channel().await;
     let (connected, mut old) = tokio::join!(channel.connect(), listener.accept());
