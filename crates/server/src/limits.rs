@@ -169,6 +169,10 @@ pub(crate) const FIRST_READ: usize = MAX_OPTION_BYTES;
 pub(crate) const MOST_READ: usize = 64 * 1024;
 /// Reads of one connection in a row before it lets others go on.
 pub(crate) const READS_PER_TURN: usize = 8;
+/// Messages that are handled before their answers are written, though more have been read: the
+/// client works on those while the server goes on. Fewer are more writes, more are two processes
+/// that wait for each other in turn: 64 calls in flight were a fifth slower with all in one write.
+pub(crate) const MESSAGES_PER_WRITE: usize = 16;
 /// How long input is discarded after the last answer, so that closing does not destroy it on its
 /// way: a kernel that holds unread input answers a close with a reset.
 pub(crate) const LINGER: Duration = Duration::from_secs(1);

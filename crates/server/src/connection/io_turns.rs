@@ -34,7 +34,7 @@ impl Connection {
                 self.handle_input(Instant::now());
             }
             let flushed = self.poll_flush(cx)?.is_ready();
-            if flushed && self.unread {
+            if self.unread && (flushed || !self.is_outbox_full()) {
                 continue;
             }
             if self.is_done() {

@@ -14,23 +14,26 @@ use super::call::{Call, Home, Started};
 use super::response::{compressed, push_response};
 use super::{Connection, Phase};
 use crate::handler::{Request, Response};
-use crate::limits::{MOST_READ, after};
+use crate::limits::{MESSAGES_PER_WRITE, MOST_READ, after};
 
 impl Connection {
-    /// Handles all whole messages in the input, as long as the outbox has room.
+    /// Handles the whole messages in the input, as long as the outbox has room, and not more of
+    /// them than should wait for one write.
     ///
     /// `now` goes along: each step that takes its time leaves the time at its end, so that no
     /// call is charged with what another took, and the clock is read once for each.
     pub(super) fn handle_input(&mut self, mut now: Instant) {
         self.unread = false;
+        let mut handled = 0;
         while matches!(self.phase, Phase::Open | Phase::Finishing) {
-            if self.is_outbox_full() {
+            if handled == MESSAGES_PER_WRITE || self.is_outbox_full() {
                 self.unread = true;
                 self.frame_begun = None;
                 return;
             }
             match self.decoder.next(&mut self.input).map_err(ProtocolError::from) {
                 Ok(Some(message)) => {
+                    handled += 1;
                     self.frame_begun = None;
                     if let Err(error) = self.handle(message, &mut now) {
                         return self.fail(&error);
