@@ -23,17 +23,23 @@ fn server() -> (Demo, Vec<String>, tempfile::TempDir) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn thousands_of_calls_in_flight_on_one_connection_are_answered_right() {
-    let (_server, addresses, _dir) = server();
+    let dir = tempfile::tempdir().unwrap();
+    let socket = format!("unix@{}", dir.path().join("socket").display());
+    let listen = ["--listen", "tcp@127.0.0.1:0", "--listen", &socket, "--max-in-flight", "8192"];
+    let (_server, addresses) = Demo::server(&listen);
     for address in &addresses {
         let channel = Channel::to(&**address).unwrap();
         let (arith, echo) = (ArithClient::new(channel.clone()), EchoClient::new(channel.clone()));
-        let products: Vec<_> = (0..5000).map(|n| arith.multiply(n, n + 1).start()).collect();
-        let naps: Vec<_> = (0..5000).map(|n| echo.sleep(n % 40).start()).collect();
-        for (n, nap) in naps.into_iter().enumerate() {
-            assert_eq!(nap.await.unwrap(), n as u64 % 40);
-        }
+        echo.sleep(0).await.unwrap();
+        // All of the naps last until the last call has been made: they are in flight together.
+        let naps: Vec<_> = (0..5000).map(|n| echo.sleep(4000 + n % 40).start()).collect();
+        assert_eq!(channel.connection().unwrap().in_flight(), 5000);
+        let products: Vec<_> = (0..3000).map(|n| arith.multiply(n, n + 1).start()).collect();
         for (n, product) in products.into_iter().enumerate() {
             assert_eq!(product.await.unwrap(), (n * (n + 1)) as i64);
+        }
+        for (n, nap) in naps.into_iter().enumerate() {
+            assert_eq!(nap.await.unwrap(), 4000 + n as u64 % 40);
         }
         assert_eq!(channel.connection().unwrap().in_flight(), 0);
     }
