@@ -1,0 +1,86 @@
+//! What a client sees of an endpoint's load.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// What a client has seen of an endpoint: calls in flight, and how long they took. Without locks.
+#[derive(Debug)]
+// A cache line of its own (two, since they are fetched in pairs), so that calls to one endpoint do
+// not slow those to the next.
+#[repr(align(128))]
+pub struct Load {
+    in_flight: AtomicUsize,
+    /// The peak-sensitive moving average of latency, in nanoseconds; zero before the first.
+    latency: AtomicU64,
+    /// When that was last changed, in nanoseconds since `born`.
+    changed: AtomicU64,
+    born: Instant,
+}
+
+/// The time after which what was measured counts for 1/e.
+const DECAY: Duration = Duration::from_secs(10);
+
+impl Default for Load {
+    fn default() -> Self {
+        Self {
+            in_flight: AtomicUsize::new(0),
+            latency: AtomicU64::new(0),
+            changed: AtomicU64::new(0),
+            born: Instant::now(),
+        }
+    }
+}
+
+impl Load {
+    /// Calls that this client has under way there.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// The moving average of latency, which jumps to a peak at once and falls slowly: with time,
+    /// too, so that an endpoint that was slow is tried again. Zero where nothing is known.
+    #[must_use]
+    pub fn latency(&self) -> Duration {
+        let latency = self.latency.load(Ordering::Relaxed);
+        let age = self.now().saturating_sub(self.changed.load(Ordering::Relaxed));
+        Duration::from_nanos((latency as f64 * faded(age)) as u64)
+    }
+
+    /// A call goes there.
+    pub fn begun(&self) {
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A call has ended, however it did.
+    pub fn ended(&self) {
+        self.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// A call was answered after this time, or is known to take at least as long.
+    pub fn took(&self, latency: Duration) {
+        let now = self.now();
+        let seen = u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX).max(1);
+        let age = now.saturating_sub(self.changed.swap(now, Ordering::Relaxed));
+        let last = self.latency.load(Ordering::Relaxed);
+        let next = if seen > last {
+            seen
+        } else {
+            let kept = faded(age);
+            (last as f64 * kept + seen as f64 * (1.0 - kept)) as u64
+        };
+        // Of two that end at once, one may be lost: it is an average.
+        self.latency.store(next, Ordering::Relaxed);
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.born.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+}
+
+/// How much of what was known `age` nanoseconds ago still counts.
+fn faded(age: u64) -> f64 {
+    (-(age as f64) / DECAY.as_nanos() as f64).exp()
+}

@@ -1,0 +1,139 @@
+//! [`Discovery`]: where lists of endpoints come from, and how they reach a channel.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::endpoint::Endpoint;
+
+/// Finds the endpoints of a service, and tells of changes.
+///
+/// ```
+/// use farcall_discovery::{Discovery, Endpoint, Publisher};
+/// use farcall_transport::Address;
+///
+/// /// Asks a configuration service that the readers of this line have.
+/// struct Config;
+///
+/// impl Discovery for Config {
+///     fn describe(&self) -> String {
+///         "the configuration service".to_owned()
+///     }
+///
+///     async fn run(self, publisher: Publisher) {
+///         let address = Address::parse("tcp@10.0.0.3:7001").expect("it is well formed");
+///         publisher.publish(vec![Endpoint::new(address)]);
+///     }
+/// }
+/// ```
+pub trait Discovery: Send + 'static {
+    /// Where the list comes from, for people: `Arith at http://registry:7100`.
+    fn describe(&self) -> String;
+
+    /// Publishes the list, and each further one, until it is dropped. The last list stays in force
+    /// when this ends, and while it fails.
+    fn run(self, publisher: Publisher) -> impl Future<Output = ()> + Send + 'static
+    where
+        Self: Sized;
+}
+
+/// What is known of a service's endpoints at one moment. Cloning is cheap.
+#[derive(Clone, Debug, Default)]
+pub struct Discovered {
+    /// The last list, in the order of addresses. Empty where there was none yet.
+    pub endpoints: Arc<[Arc<Endpoint>]>,
+    /// When the list was last known to be true; none before there was one.
+    pub confirmed: Option<Instant>,
+    /// Why it could not be renewed since, if so.
+    pub failing: Option<Failing>,
+}
+
+/// A source that fails.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failing {
+    /// Since when.
+    pub since: Instant,
+    /// The last reason.
+    pub why: Arc<str>,
+}
+
+/// The end through which a [`Discovery`] tells what it finds.
+#[derive(Debug)]
+pub struct Publisher {
+    state: watch::Sender<Discovered>,
+}
+
+/// The end at which lists arrive.
+pub type Subscription = watch::Receiver<Discovered>;
+
+/// Both ends of a way for lists.
+#[must_use]
+pub fn publisher() -> (Publisher, Subscription) {
+    let (state, subscription) = watch::channel(Discovered::default());
+    (Publisher { state }, subscription)
+}
+
+impl Publisher {
+    /// Puts this list in place of the last one. Of endpoints with the same address the first
+    /// counts. An empty list is one: nobody is there.
+    pub fn publish(&self, mut endpoints: Vec<Endpoint>) {
+        // Stable, so that the first of several stays first.
+        endpoints.sort_by(|a, b| a.address.cmp(&b.address));
+        endpoints.dedup_by(|later, first| later.address == first.address);
+        self.state.send_if_modified(|state| {
+            let first = state.confirmed.is_none();
+            let recovered = state.failing.take().is_some();
+            state.confirmed = Some(Instant::now());
+            let same = state.endpoints.len() == endpoints.len()
+                && state.endpoints.iter().zip(&endpoints).all(|(old, new)| **old == *new);
+            if !same {
+                state.endpoints = share(endpoints, &state.endpoints);
+            }
+            first || recovered || !same
+        });
+    }
+
+    /// The last list is still true.
+    pub fn confirm(&self) {
+        self.state.send_if_modified(|state| {
+            if state.confirmed.is_some() {
+                state.confirmed = Some(Instant::now());
+            }
+            state.failing.take().is_some()
+        });
+    }
+
+    /// The list could not be renewed. The last one stays in force.
+    pub fn failed(&self, why: impl Into<Arc<str>>) {
+        self.state.send_modify(|state| {
+            let since = state.failing.as_ref().map_or_else(Instant::now, |failing| failing.since);
+            state.failing = Some(Failing { since, why: why.into() });
+        });
+    }
+
+    /// What was told last.
+    #[must_use]
+    pub fn last(&self) -> Discovered {
+        self.state.borrow().clone()
+    }
+
+    /// Ready when nobody listens any more.
+    pub async fn closed(&self) {
+        self.state.closed().await;
+    }
+}
+
+/// The list, with what did not change taken from the last one. Both are sorted.
+fn share(endpoints: Vec<Endpoint>, last: &[Arc<Endpoint>]) -> Arc<[Arc<Endpoint>]> {
+    let mut last = last.iter().peekable();
+    let mut shared = Vec::with_capacity(endpoints.len());
+    for endpoint in endpoints {
+        while last.next_if(|old| old.address < endpoint.address).is_some() {}
+        shared.push(match last.next_if(|old| ***old == endpoint) {
+            Some(old) => Arc::clone(old),
+            None => Arc::new(endpoint),
+        });
+    }
+    shared.into()
+}
