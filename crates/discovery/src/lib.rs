@@ -9,12 +9,25 @@
 
 mod balance;
 mod discovery;
+mod dns;
 mod endpoint;
+mod file;
 mod instance;
+mod keep_registered;
+mod memory;
 mod registrar;
+mod static_list;
 
-pub use self::balance::{Asked, Balancer, Candidate, Candidates, KeySource, Load, Picker};
+pub use self::balance::{
+    Asked, Balancer, BalancerFn, Candidate, Candidates, ConsistentHash, KeySource, LeastLoaded, Load,
+    PeakEwma, Picker, Random, RoundRobin, WeightedRoundRobin, ZoneFirst, balancer_fn,
+};
 pub use self::discovery::{Discovered, Discovery, Failing, Publisher, Subscription, publisher};
+pub use self::dns::{DnsDiscovery, DnsDiscoveryError};
 pub use self::endpoint::{Endpoint, State};
+pub use self::file::FileDiscovery;
 pub use self::instance::{Instance, InstanceError};
-pub use self::registrar::{Registered, Registrar, RegistrarError, Renewal, keep_registered};
+pub use self::keep_registered::{RegistrationState, keep_registered, keep_registered_with};
+pub use self::memory::{MemoryDiscovery, MemoryRegistrar, MemoryRegistry};
+pub use self::registrar::{Registered, Registrar, RegistrarError, Renewal};
+pub use self::static_list::StaticList;

@@ -127,6 +127,15 @@ impl Address {
         }
     }
 
+    /// The same address with another port; a `unix` address, which has none, stays as it is.
+    #[must_use]
+    pub fn with_port(mut self, to: u16) -> Address {
+        if let Place::Net { port, .. } = &mut self.place {
+            *port = to;
+        }
+        self
+    }
+
     /// The path of a `unix` address; `None` for any other.
     pub fn path(&self) -> Option<&Path> {
         match &self.place {

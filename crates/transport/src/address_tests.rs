@@ -78,6 +78,15 @@ fn port_0_and_wildcard_addresses_are_unspecified() {
 }
 
 #[test]
+fn a_port_can_be_replaced_where_there_is_one() {
+    for (text, expected) in
+        [("a:0", "tcp@a:7001"), ("tls@[::1]:1", "tls@[::1]:7001"), ("unix@/a:1", "unix@/a:1")]
+    {
+        assert_eq!(Address::parse(text).unwrap().with_port(7001).to_string(), expected);
+    }
+}
+
+#[test]
 fn a_refusal_says_what_and_where() {
     let known = "tcp, unix, tls, http, connect, https, ws, wss";
     let ports = "it must be a number from 0 to 65535";

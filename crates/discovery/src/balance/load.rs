@@ -44,9 +44,25 @@ impl Load {
     /// too, so that an endpoint that was slow is tried again. Zero where nothing is known.
     #[must_use]
     pub fn latency(&self) -> Duration {
+        self.latency_at(Instant::now())
+    }
+
+    /// [`Load::latency`] at this moment, for those who look at several and ask the clock once.
+    #[must_use]
+    pub fn latency_at(&self, now: Instant) -> Duration {
         let latency = self.latency.load(Ordering::Relaxed);
-        let age = self.now().saturating_sub(self.changed.load(Ordering::Relaxed));
+        if latency == 0 {
+            return Duration::ZERO;
+        }
+        let age = self.age_at(now).saturating_sub(self.changed.load(Ordering::Relaxed));
         Duration::from_nanos((latency as f64 * faded(age)) as u64)
+    }
+
+    /// The moving average as the last answer left it, without what time has taken from it since.
+    /// Zero where nothing is known.
+    #[must_use]
+    pub fn peak(&self) -> Duration {
+        Duration::from_nanos(self.latency.load(Ordering::Relaxed))
     }
 
     /// A call goes there.
@@ -61,7 +77,7 @@ impl Load {
 
     /// A call was answered after this time, or is known to take at least as long.
     pub fn took(&self, latency: Duration) {
-        let now = self.now();
+        let now = self.age_at(Instant::now());
         let seen = u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX).max(1);
         let age = now.saturating_sub(self.changed.swap(now, Ordering::Relaxed));
         let last = self.latency.load(Ordering::Relaxed);
@@ -69,14 +85,15 @@ impl Load {
             seen
         } else {
             let kept = faded(age);
-            (last as f64 * kept + seen as f64 * (1.0 - kept)) as u64
+            // Never zero: that is for nothing known.
+            ((last as f64 * kept + seen as f64 * (1.0 - kept)) as u64).max(1)
         };
         // Of two that end at once, one may be lost: it is an average.
         self.latency.store(next, Ordering::Relaxed);
     }
 
-    fn now(&self) -> u64 {
-        u64::try_from(self.born.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    fn age_at(&self, now: Instant) -> u64 {
+        u64::try_from(now.saturating_duration_since(self.born).as_nanos()).unwrap_or(u64::MAX)
     }
 }
 

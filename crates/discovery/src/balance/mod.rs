@@ -1,17 +1,39 @@
 //! What a balancer is, and what it knows when it chooses.
 
+mod balancer_fn;
+mod candidates;
+mod consistent_hash;
+mod draw;
+mod least_loaded;
 mod load;
+mod peak_ewma;
+mod random;
+mod ring;
+mod round_robin;
+#[cfg(test)]
+mod testing;
+mod weighted_round_robin;
+mod zone_first;
 
 use std::fmt;
 use std::sync::Arc;
 
+pub use self::balancer_fn::{BalancerFn, balancer_fn};
+pub use self::candidates::{Candidate, Candidates};
+pub use self::consistent_hash::ConsistentHash;
+pub use self::least_loaded::LeastLoaded;
 pub use self::load::Load;
-use crate::endpoint::Endpoint;
+pub use self::peak_ewma::PeakEwma;
+pub use self::random::Random;
+pub use self::round_robin::RoundRobin;
+pub use self::weighted_round_robin::WeightedRoundRobin;
+pub use self::zone_first::ZoneFirst;
 
 /// A way to spread calls over endpoints.
 ///
 /// Whenever the endpoints that may be called change, it makes a [`Picker`] for them, away from the
-/// path of any call; the picker then chooses for each call.
+/// path of any call; the picker then chooses for each call. Where nothing is to be prepared,
+/// [`balancer_fn`] makes a balancer of a closure.
 ///
 /// ```
 /// use farcall_discovery::{Asked, Balancer, Candidates, Picker};
@@ -55,27 +77,6 @@ pub trait Picker: fmt::Debug + Send + Sync + 'static {
     fn pick(&self, asked: &Asked<'_>) -> usize;
 }
 
-/// The endpoints that a picker is made for.
-#[derive(Clone, Debug)]
-pub struct Candidates {
-    /// Those to choose among, in the order of addresses: not drained, not ejected, and stale only
-    /// where nobody else is left. Never empty.
-    pub usable: Arc<[Candidate]>,
-    /// All that were found and are not drained, usable or not.
-    pub known: Arc<[Candidate]>,
-}
-
-/// An endpoint that may be chosen. Cloning is cheap.
-#[derive(Clone, Debug)]
-pub struct Candidate {
-    /// Tells endpoints of a channel from each other, for as long as the channel lives.
-    pub id: u64,
-    /// What was found out of it.
-    pub endpoint: Arc<Endpoint>,
-    /// What this client has seen of it.
-    pub load: Arc<Load>,
-}
-
 /// A call that an endpoint is wanted for.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Asked<'a> {
@@ -91,6 +92,41 @@ impl Asked<'_> {
     pub fn has_tried(&self, candidate: &Candidate) -> bool {
         self.tried.contains(&candidate.id)
     }
+
+    /// Whether the call has been to the one of this index.
+    fn has_been_to(&self, usable: &[Candidate], index: usize) -> bool {
+        !self.tried.is_empty() && usable.get(index).is_some_and(|candidate| self.has_tried(candidate))
+    }
+
+    /// This index, or the first one after it, all around, that the call has not been to; this one
+    /// where it has been to all.
+    fn next_untried(&self, usable: &[Candidate], index: usize) -> usize {
+        if !self.has_been_to(usable, index) {
+            return index;
+        }
+        let others = (index + 1..usable.len()).chain(0..index);
+        others.into_iter().find(|index| !self.has_been_to(usable, *index)).unwrap_or(index)
+    }
+}
+
+impl<B: Balancer + ?Sized> Balancer for Box<B> {
+    fn picker(&self, candidates: &Candidates) -> Box<dyn Picker> {
+        (**self).picker(candidates)
+    }
+
+    fn key(&self) -> KeySource {
+        (**self).key()
+    }
+}
+
+impl<B: Balancer + ?Sized> Balancer for Arc<B> {
+    fn picker(&self, candidates: &Candidates) -> Box<dyn Picker> {
+        (**self).picker(candidates)
+    }
+
+    fn key(&self) -> KeySource {
+        (**self).key()
+    }
 }
 
 /// Where the key of a call comes from.
@@ -104,6 +140,7 @@ pub enum KeySource {
     Call,
     /// The value of this key of the call's metadata.
     Metadata(String),
-    /// This field of the call's arguments: a string, a number, a boolean.
+    /// This field of the call's arguments: a string, a number, a boolean. A number stands for its
+    /// decimal digits, a boolean for `true` or `false`, so that all codecs give the same key.
     Argument(String),
 }

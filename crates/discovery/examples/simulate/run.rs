@@ -1,0 +1,167 @@
+//! One run: calls arrive at a client, its balancer sends them to servers, and servers work them off.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use farcall_discovery::{Asked, Balancer, Candidate, Candidates, Endpoint};
+use farcall_transport::Address;
+
+/// A server that works at so many calls at once, for an exponentially distributed time each. Others
+/// wait in the order of their arrival.
+#[derive(Clone, Copy)]
+pub(crate) struct Server {
+    pub(crate) weight: u16,
+    pub(crate) workers: u32,
+    /// The mean time that a call takes.
+    pub(crate) takes: Duration,
+}
+
+impl Server {
+    /// Calls a second that it can do.
+    fn capacity(&self) -> f64 {
+        f64::from(self.workers) / self.takes.as_secs_f64()
+    }
+}
+
+/// What is simulated: calls that arrive one by one, whether earlier ones were answered or not.
+pub(crate) struct Scenario {
+    pub(crate) servers: Vec<Server>,
+    /// Calls that arrive, as a part of what all servers together can do.
+    pub(crate) load: f64,
+    pub(crate) calls: usize,
+}
+
+/// What came of it.
+pub(crate) struct Outcome {
+    /// The part of the calls that each server got.
+    pub(crate) shares: Vec<f64>,
+    /// In order, in milliseconds.
+    latencies: Vec<f64>,
+}
+
+impl Outcome {
+    /// The latency that this part of the calls did not pass.
+    pub(crate) fn percentile(&self, part: f64) -> f64 {
+        let last = self.latencies.len() - 1;
+        self.latencies[(part * last as f64).round() as usize]
+    }
+}
+
+const SEED: u64 = 42;
+/// Users whose calls these are; one of them makes a tenth of all calls.
+const USERS: f64 = 1_000.0;
+
+/// A call, the same for all balancers.
+struct Call {
+    arrives: u64,
+    /// How much work it is; 1 is the mean.
+    work: f64,
+    user: u32,
+}
+
+/// Ordered by time, in nanoseconds; of those at once the arrival of the lower number comes first.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum What {
+    Arrives(usize),
+    IsDone(usize, usize),
+}
+
+#[derive(Default)]
+struct Working {
+    busy: u32,
+    waiting: VecDeque<usize>,
+}
+
+/// Runs a scenario with a balancer, in virtual time.
+pub(crate) fn run(scenario: &Scenario, balancer: &dyn Balancer) -> Outcome {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_time().start_paused(true).build().expect("a runtime without I/O");
+    runtime.block_on(simulate(scenario, balancer))
+}
+
+async fn simulate(scenario: &Scenario, balancer: &dyn Balancer) -> Outcome {
+    fastrand::seed(SEED);
+    let candidates = candidates(&scenario.servers);
+    let picker = balancer.picker(&candidates);
+    let calls = calls(scenario);
+    let mut servers: Vec<Working> = scenario.servers.iter().map(|_| Working::default()).collect();
+    let mut counts = vec![0_usize; servers.len()];
+    let mut latencies = Vec::with_capacity(calls.len());
+    let mut now = 0;
+    let mut events = BinaryHeap::from([Reverse((calls[0].arrives, What::Arrives(0)))]);
+
+    while let Some(Reverse((at, what))) = events.pop() {
+        tokio::time::advance(Duration::from_nanos(at - now)).await;
+        now = at;
+        let index = match what {
+            What::Arrives(call) => {
+                if let Some(next) = calls.get(call + 1) {
+                    events.push(Reverse((next.arrives, What::Arrives(call + 1))));
+                }
+                let key = calls[call].user.to_string();
+                let index = picker.pick(&Asked { key: Some(key.as_bytes()), tried: &[] });
+                candidates.usable[index].load.begun();
+                counts[index] += 1;
+                servers[index].waiting.push_back(call);
+                index
+            }
+            What::IsDone(index, call) => {
+                let latency = Duration::from_nanos(now - calls[call].arrives);
+                candidates.usable[index].load.ended();
+                candidates.usable[index].load.took(latency);
+                latencies.push(latency.as_secs_f64() * 1e3);
+                servers[index].busy -= 1;
+                index
+            }
+        };
+        let (server, working) = (scenario.servers[index], &mut servers[index]);
+        while working.busy < server.workers
+            && let Some(call) = working.waiting.pop_front()
+        {
+            working.busy += 1;
+            let takes = (calls[call].work * server.takes.as_nanos() as f64) as u64;
+            events.push(Reverse((now + takes, What::IsDone(index, call))));
+        }
+    }
+    latencies.sort_by(f64::total_cmp);
+    Outcome { shares: counts.iter().map(|count| *count as f64 / calls.len() as f64).collect(), latencies }
+}
+
+fn calls(scenario: &Scenario) -> Vec<Call> {
+    let mut chance = fastrand::Rng::with_seed(SEED);
+    let mut exponential = |mean: f64| -mean * (1.0 - chance.f64()).ln();
+    let capacity: f64 = scenario.servers.iter().map(Server::capacity).sum();
+    let apart = 1e9 / (capacity * scenario.load);
+    let mut arrives = 0.0;
+    let mut call = || {
+        arrives += exponential(apart);
+        // A cube prefers small numbers: the first of a thousand users makes a tenth of the calls.
+        let user = (USERS * (1.0 - (-exponential(1.0)).exp()).powi(3)) as u32;
+        Call { arrives: arrives as u64, work: exponential(1.0), user }
+    };
+    (0..scenario.calls).map(|_| call()).collect()
+}
+
+/// The first three servers are in the client's zone.
+fn zone(index: usize) -> &'static str {
+    if index < 3 { "here" } else { "there" }
+}
+
+fn candidates(servers: &[Server]) -> Candidates {
+    let candidate = |(index, server): (usize, &Server)| Candidate {
+        id: index as u64,
+        endpoint: Arc::new(endpoint(index).with_weight(server.weight).with_zone(zone(index))),
+        load: Arc::default(),
+    };
+    let usable: Arc<[Candidate]> = servers.iter().enumerate().map(candidate).collect();
+    Candidates { known: Arc::clone(&usable), usable }
+}
+
+/// The endpoint of this number.
+pub(crate) fn endpoint(number: usize) -> Endpoint {
+    let [.., high, low] = number.to_be_bytes();
+    let address = format!("tcp@10.0.{high}.{low}:7001");
+    Endpoint::new(Address::parse(&address).expect("the address is well formed"))
+}

@@ -1,0 +1,27 @@
+//! Which part of the calls stays in the client's zone as endpoints of it fail.
+
+use std::sync::Arc;
+
+use farcall_discovery::{Asked, Balancer, Candidate, Candidates, Random, ZoneFirst};
+
+use crate::run::endpoint;
+
+/// Endpoints of each of the two zones.
+pub(crate) const EACH: usize = 5;
+const PICKS: usize = 20_000;
+
+/// The part of calls that stays in a zone of which so many endpoints can be used, where the other is
+/// whole.
+pub(crate) fn kept(usable: usize) -> f64 {
+    fastrand::seed(42);
+    let candidate = |index: usize| Candidate {
+        id: index as u64,
+        endpoint: Arc::new(endpoint(index).with_zone(if index < EACH { "here" } else { "there" })),
+        load: Arc::default(),
+    };
+    let known: Arc<[Candidate]> = (0..2 * EACH).map(candidate).collect();
+    let usable: Arc<[Candidate]> = known[EACH - usable..].into();
+    let picker = ZoneFirst::new("here", Random).picker(&Candidates { usable: Arc::clone(&usable), known });
+    let stays = |_: &usize| usable[picker.pick(&Asked::default())].id < EACH as u64;
+    (0..PICKS).filter(stays).count() as f64 / PICKS as f64
+}

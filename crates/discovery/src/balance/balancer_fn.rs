@@ -1,0 +1,68 @@
+//! [`balancer_fn`]: a balancer from a closure.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::{Asked, Balancer, Candidate, Candidates, Picker};
+
+/// A balancer that asks a closure for each call. It is given the usable endpoints and the call, and
+/// says an index among them.
+///
+/// ```
+/// use farcall_discovery::balancer_fn;
+///
+/// // Always the first that the call has not been to: the others are there in case it fails.
+/// let in_order = balancer_fn(|usable, asked| {
+///     usable.iter().position(|candidate| !asked.has_tried(candidate)).unwrap_or(0)
+/// });
+/// ```
+///
+/// One that prepares something whenever the endpoints change implements [`Balancer`] itself.
+pub fn balancer_fn<F>(choose: F) -> BalancerFn<F>
+where
+    F: Fn(&[Candidate], &Asked<'_>) -> usize + Send + Sync + 'static,
+{
+    BalancerFn { choose: Arc::new(choose) }
+}
+
+/// See [`balancer_fn`].
+pub struct BalancerFn<F> {
+    choose: Arc<F>,
+}
+
+struct PickerFn<F> {
+    choose: Arc<F>,
+    usable: Arc<[Candidate]>,
+}
+
+impl<F> Balancer for BalancerFn<F>
+where
+    F: Fn(&[Candidate], &Asked<'_>) -> usize + Send + Sync + 'static,
+{
+    fn picker(&self, candidates: &Candidates) -> Box<dyn Picker> {
+        let (choose, usable) = (Arc::clone(&self.choose), Arc::clone(&candidates.usable));
+        Box::new(PickerFn { choose, usable })
+    }
+}
+
+impl<F> Picker for PickerFn<F>
+where
+    F: Fn(&[Candidate], &Asked<'_>) -> usize + Send + Sync + 'static,
+{
+    fn pick(&self, asked: &Asked<'_>) -> usize {
+        let picked = (self.choose)(&self.usable, asked);
+        if picked < self.usable.len() { picked } else { 0 }
+    }
+}
+
+impl<F> fmt::Debug for BalancerFn<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BalancerFn").finish_non_exhaustive()
+    }
+}
+
+impl<F> fmt::Debug for PickerFn<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PickerFn").field("usable", &self.usable).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,57 @@
+//! [`RoundRobin`]: each endpoint in turn.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::{Asked, Balancer, Candidate, Candidates, Picker};
+
+/// Takes endpoints in turn, in the order of their addresses, beginning with any.
+///
+/// All get the same number of calls: weights other than zero are not looked at, for which there is
+/// [`WeightedRoundRobin`](crate::WeightedRoundRobin).
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RoundRobin;
+
+#[derive(Debug)]
+// What every call writes to has a cache line of its own (two, since they are fetched in pairs).
+#[repr(align(128))]
+struct RoundRobinPicker {
+    turn: AtomicUsize,
+    usable: Arc<[Candidate]>,
+}
+
+impl Balancer for RoundRobin {
+    fn picker(&self, candidates: &Candidates) -> Box<dyn Picker> {
+        let usable = Arc::clone(&candidates.usable);
+        // Many clients that begin at once must not begin with the same endpoint.
+        let turn = AtomicUsize::new(fastrand::usize(..usable.len().max(1)));
+        Box::new(RoundRobinPicker { turn, usable })
+    }
+}
+
+impl Picker for RoundRobinPicker {
+    fn pick(&self, asked: &Asked<'_>) -> usize {
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        asked.next_untried(&self.usable, turn % self.usable.len().max(1))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::testing::{candidates, count};
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn all_get_as_many_calls_whatever_they_weigh(
+            weights in proptest::collection::vec(1_u16..=u16::MAX, 1..20),
+            rounds in 1_usize..20,
+        ) {
+            let picker = RoundRobin.picker(&candidates(&weights));
+            let picked = count(&*picker, rounds * weights.len(), weights.len());
+            prop_assert!(picked.iter().all(|count| *count == rounds), "{picked:?}");
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! What the tests of balancers share.
+
+use std::sync::Arc;
+
+use farcall_transport::Address;
+
+use super::{Asked, Candidate, Candidates, Picker};
+use crate::endpoint::Endpoint;
+
+/// Endpoints of these weights, all usable; the address of each is told by its place.
+pub(super) fn candidates(weights: &[u16]) -> Candidates {
+    of(weights.iter().enumerate().map(|(place, weight)| endpoint(place).with_weight(*weight)))
+}
+
+/// These endpoints, all usable.
+pub(super) fn of(endpoints: impl IntoIterator<Item = Endpoint>) -> Candidates {
+    let candidate = |(id, endpoint): (usize, Endpoint)| Candidate {
+        // Far from any index, so that nobody takes the one for the other.
+        id: 1_000_000 + id as u64,
+        endpoint: Arc::new(endpoint),
+        load: Arc::default(),
+    };
+    let usable: Arc<[_]> = endpoints.into_iter().enumerate().map(candidate).collect();
+    Candidates { known: Arc::clone(&usable), usable }
+}
+
+pub(super) fn endpoint(place: usize) -> Endpoint {
+    let [.., high, low] = place.to_be_bytes();
+    Endpoint::new(Address::parse(&format!("tcp@10.0.{high}.{low}:7001")).unwrap())
+}
+
+/// How often each of `endpoints` is picked in so many picks.
+pub(super) fn count(picker: &dyn Picker, picks: usize, endpoints: usize) -> Vec<usize> {
+    let mut picked = vec![0; endpoints];
+    for _ in 0..picks {
+        picked[picker.pick(&Asked::default())] += 1;
+    }
+    picked
+}
+
+/// How far chance takes the number of hits in `draws`, each of which hits with this probability, but
+/// for once in 10^13: Bernstein's inequality.
+pub(super) fn chance_bound(draws: usize, probability: f64) -> f64 {
+    let odds = (2.0e13_f64).ln();
+    let variance = draws as f64 * probability * (1.0 - probability);
+    odds / 3.0 + (odds * odds / 9.0 + 2.0 * odds * variance).sqrt()
+}

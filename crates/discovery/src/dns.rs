@@ -1,0 +1,238 @@
+//! [`DnsDiscovery`], the addresses of a name, which is resolved again and again.
+//!
+//! The asking itself is behind [`Resolve`] of `farcall-transport`.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use farcall_transport::{Address, AddressError, Human, Resolve, Scheme, SystemResolver};
+use tokio::time::{sleep, timeout};
+use tracing::{debug, info, warn};
+
+use crate::discovery::{Discovery, Publisher};
+use crate::endpoint::Endpoint;
+
+/// Endpoints from a name with several addresses, such as a headless service of Kubernetes: each
+/// address is one, with the scheme and the port that were given with the name.
+///
+/// The name is resolved every 30 s (10% more or less, so that clients which began together do not ask
+/// together), and after 1, 2, 4 … 15 s while that fails. A failure keeps the last list: an error, no
+/// answer within 10 s, an answer without addresses. Of an answer, unspecified addresses such as
+/// `0.0.0.0` are left out, an IPv4 address in IPv6 form (`::ffff:10.0.0.1`) is taken for the IPv4
+/// address, and at most 1,024 addresses are used, the smallest.
+///
+/// A name says nothing of weights, zones or draining, and an address stays in an answer until whoever
+/// keeps the name takes it out. How long a server that left is still called depends on caches on the
+/// way, too; channels notice by themselves that it does not answer.
+///
+/// An IP address in the place of the name is the only endpoint then, and nobody is asked.
+///
+/// The schemes `tls`, `https` and `wss` are not supported yet: a certificate is checked against the
+/// name, which an endpoint by its IP address no longer has. With `http`, `connect` and `ws` the server
+/// sees the IP address in the `Host` header; a reverse proxy that chooses by name needs the name dialed.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use farcall_discovery::{Discovery, DnsDiscovery};
+///
+/// let source = DnsDiscovery::new("tcp@arith.internal:7001")?.every(Duration::from_secs(10));
+/// assert_eq!(source.describe(), "the addresses of arith.internal, port 7001");
+/// # Ok::<(), farcall_discovery::DnsDiscoveryError>(())
+/// ```
+#[derive(Clone)]
+pub struct DnsDiscovery {
+    address: Address,
+    every: Duration,
+    resolver: Arc<dyn Resolve>,
+}
+
+/// Why an address is none whose name can be resolved to endpoints.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DnsDiscoveryError {
+    /// It does not parse.
+    #[error(transparent)]
+    Address(#[from] AddressError),
+    /// Its scheme needs the name when it is dialed.
+    #[error(
+        "{address}: the certificate of a {} server is checked against its name, which is lost when the \
+         name is resolved to endpoints; this is not supported yet, dial the name itself",
+        address.scheme()
+    )]
+    NameNeeded {
+        /// The address.
+        address: Address,
+    },
+    /// There is no name in it.
+    #[error("{address}: a path has no name that can be resolved")]
+    NoName {
+        /// The address.
+        address: Address,
+    },
+    /// It can be listened at, but not dialed.
+    #[error("{address}: nobody can dial port 0 or an unspecified address")]
+    Undialable {
+        /// The address.
+        address: Address,
+    },
+}
+
+/// Why an answer is no list.
+#[derive(Debug, thiserror::Error)]
+enum AnswerFault {
+    #[error("no answer within {}", Human(ANSWER_LIMIT))]
+    Silence,
+    #[error("{0}")]
+    Failed(#[from] io::Error),
+    #[error("it has no addresses")]
+    Empty,
+}
+
+/// Resolvers ask the next name server after 5 s; this leaves the second one time to answer.
+const ANSWER_LIMIT: Duration = Duration::from_secs(10);
+/// The first and the longest pause after a failure.
+const FIRST_RETRY: Duration = Duration::from_secs(1);
+const LONGEST_RETRY: Duration = Duration::from_secs(15);
+/// Name servers are shared: oftener than this is nobody's right.
+const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
+/// More than a name has anywhere; it bounds what a wrong answer can do.
+const MAX_ADDRESSES: usize = 1024;
+
+impl DnsDiscovery {
+    /// How long after an answer the next question is asked, unless told otherwise.
+    pub const DEFAULT_PAUSE: Duration = Duration::from_secs(30);
+
+    /// Endpoints from the name in this address, `scheme@name:port`.
+    ///
+    /// # Errors
+    ///
+    /// The address does not parse, has no name, is unspecified, or its scheme is one of `tls`,
+    /// `https` and `wss`.
+    pub fn new<A>(address: A) -> Result<Self, DnsDiscoveryError>
+    where
+        A: TryInto<Address>,
+        AddressError: From<A::Error>,
+    {
+        let address = address.try_into().map_err(AddressError::from)?;
+        match address.scheme() {
+            Scheme::Tls | Scheme::Https | Scheme::Wss => Err(DnsDiscoveryError::NameNeeded { address }),
+            _ if address.host().is_none() => Err(DnsDiscoveryError::NoName { address }),
+            _ if address.is_unspecified() => Err(DnsDiscoveryError::Undialable { address }),
+            _ => Ok(Self { address, every: Self::DEFAULT_PAUSE, resolver: Arc::new(SystemResolver) }),
+        }
+    }
+
+    /// How long after an answer the next question is asked; by default
+    /// [`DnsDiscovery::DEFAULT_PAUSE`], at least 1 s.
+    ///
+    /// Too low, and name servers are burdened for nothing, as answers are cached on the way. Too high,
+    /// and new servers get calls late.
+    #[must_use]
+    pub fn every(mut self, pause: Duration) -> Self {
+        self.every = pause.max(SHORTEST_PAUSE);
+        self
+    }
+
+    /// Who is asked; [`SystemResolver`] by default.
+    #[must_use]
+    pub fn resolver(mut self, resolver: impl Resolve) -> Self {
+        self.resolver = Arc::new(resolver);
+        self
+    }
+
+    /// Asks once.
+    async fn ask(&self) -> Result<Vec<Endpoint>, AnswerFault> {
+        let host = self.address.host().unwrap_or_default();
+        let port = self.address.port().unwrap_or_default();
+        let asking = timeout(ANSWER_LIMIT, self.resolver.resolve(host, port));
+        let sockets = asking.await.map_err(|_| AnswerFault::Silence)??;
+        let endpoints = endpoints(self.address.scheme(), sockets);
+        if endpoints.is_empty() { Err(AnswerFault::Empty) } else { Ok(endpoints) }
+    }
+}
+
+impl Discovery for DnsDiscovery {
+    fn describe(&self) -> String {
+        let (host, port) = (self.address.host().unwrap_or_default(), self.address.port().unwrap_or_default());
+        format!("the addresses of {host}, port {port}")
+    }
+
+    async fn run(self, publisher: Publisher) {
+        if self.address.socket_addr().is_some() {
+            publisher.publish(vec![self.address.into()]);
+            return;
+        }
+        let place = self.describe();
+        let mut failures = 0_u32;
+        loop {
+            let pause = match self.ask().await {
+                Ok(endpoints) => {
+                    if std::mem::take(&mut failures) > 0 {
+                        info!(place, "they are answered again");
+                    }
+                    publisher.publish(endpoints);
+                    self.every.mul_f64(0.9 + 0.2 * fastrand::f64())
+                }
+                Err(fault) => {
+                    if failures == 0 {
+                        warn!(place, %fault, "they can't be found; the last list is kept");
+                    } else {
+                        debug!(place, %fault, failures, "they still can't be found");
+                    }
+                    publisher.failed(format!("{place}: {fault}"));
+                    let doubled = FIRST_RETRY.saturating_mul(1 << failures.min(8));
+                    failures = failures.saturating_add(1);
+                    doubled.min(LONGEST_RETRY).min(self.every).mul_f64(0.5 + 0.5 * fastrand::f64())
+                }
+            };
+            sleep(pause).await;
+        }
+    }
+}
+
+impl fmt::Debug for DnsDiscovery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DnsDiscovery")
+            .field("address", &self.address)
+            .field("every", &self.every)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The endpoints of an answer, in order, each once.
+fn endpoints(scheme: Scheme, mut sockets: Vec<SocketAddr>) -> Vec<Endpoint> {
+    for socket in &mut sockets {
+        // Only where something changes: a new socket address has lost the zone of the old one.
+        let canonical = socket.ip().to_canonical();
+        if canonical != socket.ip() {
+            *socket = SocketAddr::new(canonical, socket.port());
+        }
+    }
+    sockets.retain(|socket| !socket.ip().is_unspecified() && socket.port() != 0);
+    sockets.sort_unstable();
+    sockets.dedup();
+    if sockets.len() > MAX_ADDRESSES {
+        warn!(addresses = sockets.len(), used = MAX_ADDRESSES, "a name has very many addresses");
+        sockets.truncate(MAX_ADDRESSES);
+    }
+    sockets.into_iter().filter_map(|socket| address(scheme, socket)).map(Endpoint::new).collect()
+}
+
+/// A socket's address in a scheme. Every scheme but `unix`, which has no sockets, writes it alike.
+fn address(scheme: Scheme, socket: SocketAddr) -> Option<Address> {
+    let tcp = Address::tcp(socket);
+    if scheme == Scheme::Tcp {
+        return Some(tcp);
+    }
+    let text = tcp.to_string();
+    let (_, place) = text.split_once('@')?;
+    Address::parse(&format!("{scheme}@{place}")).ok()
+}
+
+#[cfg(test)]
+#[path = "dns_tests.rs"]
+mod tests;

@@ -1,0 +1,310 @@
+//! [`FileDiscovery`], endpoints from a file that is watched.
+
+mod list;
+mod watched;
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use farcall_transport::Human;
+use tokio::task::spawn_blocking;
+use tokio::time::{sleep, timeout};
+use tracing::{debug, info, warn};
+
+use self::watched::{AT_REST, Sight, Watched};
+use crate::discovery::{Discovery, Publisher};
+
+/// Endpoints from a file, which is looked at again every second.
+///
+/// The file is either plain text, an address a line; what follows a `#` at the beginning of a line or
+/// behind white space is a comment:
+///
+/// ```text
+/// # the two in the east
+/// tcp@10.0.0.1:7001
+/// tcp@10.0.0.2:7001   # since May
+/// ```
+///
+/// or it is a JSON array, of addresses and of objects. Of an object only `address` (or `addr`) must
+/// be there; a field with another name than these is a mistake:
+///
+/// ```json
+/// [
+///   "tcp@10.0.0.1:7001",
+///   {"address": "tcp@10.0.0.2:7001", "weight": 50, "zone": "east", "version": "1.4",
+///    "metadata": {"rack": "7"}, "state": "draining"}
+/// ]
+/// ```
+///
+/// `weight` is 0 to 65535 and by default 100; 0 drains. `state` is `up`, `draining` or `stale`. Where
+/// an address is there twice, the first counts. The name of the file is of no importance.
+///
+/// **Changing it.** Best write a new file beside it and rename that into place; links are followed, so
+/// that a ConfigMap of Kubernetes works as it is. A file that is written in place is taken once it has
+/// not changed for 100 ms, or 1 s later.
+///
+/// **What can go wrong** never takes a list away: a file that is missing (also at first, when it may
+/// still come), unreadable, not UTF-8, no list, larger than 16 MiB, of more than 100,000 endpoints. The
+/// last list stays, and channels report the reason with the line and the column of the mistake. So
+/// does an empty file, since a file that is about to be written is empty for a moment: a list of
+/// nobody is written `[]`.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use farcall_discovery::{Discovery, FileDiscovery};
+///
+/// let source = FileDiscovery::new("/etc/arith/servers").every(Duration::from_secs(5));
+/// assert_eq!(source.describe(), "the file /etc/arith/servers");
+/// ```
+#[derive(Clone, Debug)]
+pub struct FileDiscovery {
+    path: PathBuf,
+    every: Duration,
+}
+
+/// Looking is a system call; oftener than this would only be noise.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
+
+/// A file system that takes longer is reported, such as one on a network that is gone.
+const SLOW: Duration = Duration::from_secs(10);
+
+impl FileDiscovery {
+    /// How often the file is looked at, unless told otherwise.
+    pub const DEFAULT_PAUSE: Duration = Duration::from_secs(1);
+
+    /// Endpoints from the file at this path. It need not be there yet.
+    #[must_use]
+    pub fn new(path: impl AsRef<Path>) -> Self {
+        Self { path: path.as_ref().to_owned(), every: Self::DEFAULT_PAUSE }
+    }
+
+    /// How long to wait between looks; by default [`FileDiscovery::DEFAULT_PAUSE`], at least 10 ms.
+    ///
+    /// A look at a file that did not change costs one system call. Too high, and changes arrive late.
+    #[must_use]
+    pub fn every(mut self, pause: Duration) -> Self {
+        self.every = pause.max(SHORTEST_PAUSE);
+        self
+    }
+}
+
+impl Discovery for FileDiscovery {
+    fn describe(&self) -> String {
+        format!("the file {}", self.path.display())
+    }
+
+    async fn run(self, publisher: Publisher) {
+        let mut report = Report::new(publisher, self.describe());
+        let mut watched = Watched::new(self.path);
+        loop {
+            let Some((same, sight)) = look(watched, &mut report).await else { return };
+            watched = same;
+            let pause = if matches!(sight, Sight::Unsettled) { AT_REST } else { self.every };
+            report.tell(sight);
+            sleep(pause).await;
+        }
+    }
+}
+
+/// Looks at the file, away from the threads that calls need. None if the runtime ends.
+async fn look(mut watched: Watched, report: &mut Report) -> Option<(Watched, Sight)> {
+    // Nobody needs to end it: it is one look, and the next one waits for it.
+    let mut looking = spawn_blocking(move || {
+        let sight = watched.look(SystemTime::now());
+        (watched, sight)
+    });
+    loop {
+        match timeout(SLOW, &mut looking).await {
+            Ok(looked) => return looked.ok(),
+            Err(_) => report.failed(format!("the file system has given no answer for {}", Human(SLOW))),
+        }
+    }
+}
+
+/// Tells channels and the log, once for each change.
+struct Report {
+    publisher: Publisher,
+    place: String,
+    /// What was wrong with the file when it was last read.
+    fault: Option<String>,
+    /// Why the list can't be renewed at present, as it was told.
+    failing: Option<String>,
+}
+
+impl Report {
+    fn new(publisher: Publisher, place: String) -> Self {
+        Self { publisher, place, fault: None, failing: None }
+    }
+
+    fn tell(&mut self, sight: Sight) {
+        match sight {
+            Sight::Unsettled => return,
+            Sight::List(list) => {
+                debug!(place = self.place, endpoints = list.len(), "read");
+                self.fault = None;
+                self.publisher.publish(list);
+            }
+            Sight::Fault(fault) => self.fault = Some(fault.to_string()),
+            Sight::Same if self.fault.is_none() => self.publisher.confirm(),
+            Sight::Same => {}
+        }
+        if let Some(fault) = self.fault.clone() {
+            self.failed(fault);
+        } else if self.failing.take().is_some() {
+            info!(place = self.place, "it can be used again");
+        }
+    }
+
+    fn failed(&mut self, reason: String) {
+        // A file that is missing for a week must not wake every channel each second.
+        if self.failing.as_ref() != Some(&reason) {
+            warn!(place = self.place, reason, "it can't be used; the last list is kept");
+            self.publisher.failed(format!("{}: {reason}", self.place));
+            self.failing = Some(reason);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use tempfile::TempDir;
+
+    use super::watched::FileFault;
+    use super::*;
+    use crate::discovery::{Discovered, Subscription, publisher};
+
+    /// A file that is watched, in time that does not pass by itself. Files are dated by the real
+    /// clock, so that they look young; a young file is taken after ten looks.
+    struct Fixture {
+        dir: TempDir,
+        subscription: Subscription,
+    }
+
+    impl Fixture {
+        fn new() -> Self {
+            let dir = TempDir::new().unwrap();
+            let (publisher, subscription) = publisher();
+            tokio::spawn(FileDiscovery::new(dir.path().join("list")).run(publisher));
+            Self { dir, subscription }
+        }
+
+        fn path(&self) -> PathBuf {
+            self.dir.path().join("list")
+        }
+
+        fn replace(&self, content: &str) {
+            let new = self.dir.path().join("new");
+            fs::write(&new, content).unwrap();
+            fs::rename(new, self.path()).unwrap();
+        }
+
+        async fn until(&mut self, right: impl FnMut(&Discovered) -> bool) -> Discovered {
+            self.subscription.wait_for(right).await.unwrap().clone()
+        }
+
+        async fn until_len(&mut self, len: usize) {
+            let right = |found: &Discovered| {
+                found.confirmed.is_some() && found.endpoints.len() == len && found.failing.is_none()
+            };
+            self.until(right).await;
+        }
+
+        async fn until_failing(&mut self, with: &str) -> Discovered {
+            self.until(|found| found.failing.as_ref().is_some_and(|failing| failing.why.contains(with))).await
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_list_follows_the_file() {
+        let mut file = Fixture::new();
+        let failing = file.until_failing("No such file").await;
+        assert!(failing.confirmed.is_none(), "it has never been there");
+        let why = failing.failing.unwrap().why;
+        assert!(why.starts_with(&format!("the file {}: it can't be read", file.path().display())), "{why}");
+
+        file.replace("10.0.0.1:7001\n10.0.0.2:7001");
+        file.until_len(2).await;
+        file.replace(r#"["10.0.0.3:7001"]"#);
+        file.until_len(1).await;
+        fs::write(file.path(), "10.0.0.1:7001\n10.0.0.2:7001\n10.0.0.3:7001\n").unwrap();
+        file.until_len(3).await;
+        file.replace("[]");
+        file.until_len(0).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_bad_file_keeps_the_last_list() {
+        let mut file = Fixture::new();
+        file.replace(r#"["10.0.0.1:7001", "10.0.0.2:7001"]"#);
+        file.until_len(2).await;
+
+        for (content, why) in [
+            ("[\n\"10.0.0.1:7001\",", "line 2 column"),
+            ("", "there is no address in it"),
+            ("10.0.0.1:7001\n:7001", "line 2, column 1: "),
+        ] {
+            file.replace(content);
+            let found = file.until_failing(why).await;
+            assert_eq!(found.endpoints.len(), 2, "{content:?}");
+        }
+        fs::write(file.path(), b"\xff").unwrap();
+        assert_eq!(file.until_failing("UTF-8").await.endpoints.len(), 2);
+        fs::remove_file(file.path()).unwrap();
+        assert_eq!(file.until_failing("No such file").await.endpoints.len(), 2);
+
+        file.replace("10.0.0.1:7001");
+        file.until_len(1).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_file_that_stays_as_it_is_is_confirmed_and_wakes_nobody() {
+        let mut file = Fixture::new();
+        file.replace("10.0.0.1:7001");
+        file.until_len(1).await;
+        let first = file.subscription.borrow_and_update().confirmed.unwrap();
+        let waking = timeout(Duration::from_secs(60), file.subscription.changed()).await;
+        assert!(waking.is_err(), "{:?}", file.subscription.borrow());
+        let last = file.subscription.borrow().confirmed.unwrap();
+        assert!(last - first > Duration::from_secs(50), "{:?}", last - first);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_file_that_stays_away_wakes_nobody() {
+        let mut file = Fixture::new();
+        file.until_failing("No such file").await;
+        file.subscription.borrow_and_update();
+        assert!(timeout(Duration::from_secs(60), file.subscription.changed()).await.is_err());
+        assert!(file.subscription.borrow().failing.is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_looks_any_more_once_it_is_dropped() {
+        let (publisher, subscription) = publisher();
+        let running = tokio::spawn(FileDiscovery::new("/nowhere").every(Duration::ZERO).run(publisher));
+        sleep(Duration::from_secs(1)).await;
+        running.abort();
+        assert!(running.await.unwrap_err().is_cancelled());
+        assert!(subscription.has_changed().is_err(), "its publisher is gone with it");
+    }
+    #[test]
+    fn a_file_system_that_answers_again_is_as_it_was_before() {
+        let (publisher, subscription) = publisher();
+        let failing = || subscription.borrow().failing.as_ref().map(|failing| failing.why.to_string());
+        let mut report = Report::new(publisher, "the file".to_owned());
+        report.tell(Sight::List(Vec::new()));
+        report.failed("slow".to_owned());
+        assert_eq!(failing().as_deref(), Some("the file: slow"));
+        report.tell(Sight::Unsettled);
+        assert!(failing().is_some(), "nothing is known yet");
+        report.tell(Sight::Same);
+        assert_eq!(failing(), None);
+
+        report.tell(Sight::Fault(FileFault::NotRegular));
+        report.failed("slow".to_owned());
+        report.tell(Sight::Same);
+        assert_eq!(failing().as_deref(), Some("the file: it is no regular file"));
+    }
+}

@@ -1,0 +1,235 @@
+//! [`keep_registered`]: the loop that keeps an instance known at one place, whatever happens there.
+//! What is said to that place, and how, is a [`Registrar`]'s.
+
+use std::any::Any;
+use std::fmt;
+use std::panic::AssertUnwindSafe;
+use std::pin::pin;
+use std::time::Duration;
+
+use farcall_transport::Human;
+use futures::FutureExt;
+use tokio::time::{Instant, sleep, timeout_at};
+use tracing::{debug, info, warn};
+
+use crate::discovery::Failing;
+use crate::instance::Instance;
+use crate::registrar::{Registered, Registrar, RegistrarError, Renewal};
+
+/// How long each request may take.
+const STEP_LIMIT: Duration = Duration::from_secs(10);
+/// How long taking an instance away may hold up a server that stops.
+const DEREGISTER_LIMIT: Duration = Duration::from_secs(2);
+/// How much of that a renewal that is under way may take for itself.
+const LAST_RENEWAL_LIMIT: Duration = Duration::from_secs(1);
+/// The first and the longest pause after a failure.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(15);
+/// Heartbeats come no more often, whatever a registry says: a zero must not make it spin.
+const SHORTEST_HEARTBEAT: Duration = Duration::from_millis(100);
+/// Nor less often than the longest time to live asks for.
+const LONGEST_HEARTBEAT: Duration = Instance::MAX_TTL;
+
+/// How a registration is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RegistrationState {
+    /// It was not answered yet.
+    #[default]
+    Registering,
+    /// It is known there.
+    Registered {
+        /// Since when without a failure.
+        since: Instant,
+    },
+    /// The last request failed; it is tried again for ever. While it could only not be renewed, the
+    /// instance may still be known there, until its time to live has passed.
+    Failing(Failing),
+    /// It was taken away, as the server stops.
+    Deregistered,
+}
+
+/// For people: `registered for 90 s`, `failing for 15 s: connection refused`.
+impl fmt::Display for RegistrationState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let whole_seconds = |since: &Instant| Human(Duration::from_secs(since.elapsed().as_secs()));
+        match self {
+            Self::Registering => f.write_str("registering"),
+            Self::Registered { since } => write!(f, "registered for {}", whole_seconds(since)),
+            Self::Failing(Failing { since, why }) => {
+                write!(f, "failing for {}: {why}", whole_seconds(since))
+            }
+            Self::Deregistered => f.write_str("deregistered"),
+        }
+    }
+}
+
+/// Registers the instance, renews it for ever, registers it again where it is no longer known, and
+/// takes it away when `stop` is ready. It is ready itself at most 2 s after that.
+///
+/// - A request may take 10 s. After one that fails, or panics, it tries again: after 1, 2, 4 … 15 s,
+///   of which it waits a random half to whole.
+/// - It renews after 0.9 to 1.0 of the time that the registrar says, at random, so that servers that
+///   were started together do not stay together. Times under 100 ms and over a day are taken as such.
+/// - Where `stop` comes while a request is under way, that may still end, so that what it registers
+///   is taken away as well; a renewal may take 1 s of the 2. A registration that is not answered by
+///   then, and one whose answer was lost earlier, goes when its time to live has passed.
+///
+/// Where it is dropped instead, nothing is taken away.
+pub async fn keep_registered<R: Registrar>(registrar: R, instance: Instance, stop: impl Future<Output = ()>) {
+    keep_registered_with(registrar, instance, stop, |_| {}).await;
+}
+
+/// As [`keep_registered`], and tells each change of state, as it happens.
+pub async fn keep_registered_with<R: Registrar>(
+    registrar: R,
+    instance: Instance,
+    stop: impl Future<Output = ()>,
+    report: impl FnMut(RegistrationState),
+) {
+    let place = registrar.describe();
+    let state = RegistrationState::default();
+    let mut kept = Kept { registrar, instance, place, lease: None, failures: 0, state, report };
+    let mut stop = pin!(stop);
+    let mut pause = Duration::ZERO;
+    let stopped = loop {
+        tokio::select! {
+            biased;
+            () = &mut stop => break Instant::now(),
+            () = sleep(pause) => {}
+        }
+        let renews = kept.lease.is_some();
+        let mut step = pin!(kept.step());
+        tokio::select! {
+            biased;
+            next = &mut step => pause = next,
+            () = &mut stop => {
+                let stopped = Instant::now();
+                // Whoever renews has a lease to give back. Whoever registers gets one only now.
+                let limit = if renews { LAST_RENEWAL_LIMIT } else { DEREGISTER_LIMIT };
+                let _ = timeout_at(stopped + limit, step).await;
+                break stopped;
+            }
+        }
+    };
+    kept.end(stopped + DEREGISTER_LIMIT).await;
+}
+
+/// An instance at one place.
+struct Kept<R: Registrar, F> {
+    registrar: R,
+    instance: Instance,
+    place: String,
+    lease: Option<R::Lease>,
+    /// Failures in a row.
+    failures: u32,
+    state: RegistrationState,
+    report: F,
+}
+
+impl<R: Registrar, F: FnMut(RegistrationState)> Kept<R, F> {
+    /// Makes one request; returns how long to wait before the next.
+    async fn step(&mut self) -> Duration {
+        let Self { registrar, instance, lease, .. } = self;
+        let limit = Instant::now() + STEP_LIMIT;
+        let outcome = match lease {
+            Some(lease) => guarded(limit, async { registrar.renew(instance, lease).await }).await,
+            None => {
+                let registered = guarded(limit, async { registrar.register(instance).await }).await;
+                registered.map(|Registered { lease: granted, heartbeat }| {
+                    *lease = Some(granted);
+                    Renewal::Renewed(heartbeat)
+                })
+            }
+        };
+        match outcome {
+            Ok(Renewal::Renewed(heartbeat)) => {
+                self.succeeded();
+                let heartbeat = heartbeat.clamp(SHORTEST_HEARTBEAT, LONGEST_HEARTBEAT);
+                heartbeat.mul_f64(0.9 + 0.1 * fastrand::f64())
+            }
+            Ok(Renewal::Unknown) => {
+                info!(place = self.place, id = self.instance.id, "no longer known; registering again");
+                self.lease = None;
+                Duration::ZERO
+            }
+            Err(error) => {
+                self.failed(error);
+                let doubled = FIRST_PAUSE.saturating_mul(1 << (self.failures - 1).min(8));
+                doubled.min(LONGEST_PAUSE).mul_f64(0.5 + 0.5 * fastrand::f64())
+            }
+        }
+    }
+
+    /// Takes the instance away.
+    async fn end(mut self, limit: Instant) {
+        let Some(lease) = self.lease.take() else { return };
+        let Self { registrar, instance, .. } = &self;
+        match guarded(limit, async { registrar.deregister(instance, lease).await }).await {
+            Ok(()) => {
+                let Instance { service, id, .. } = &self.instance;
+                debug!(place = self.place, service, id, "deregistered");
+                self.tell(RegistrationState::Deregistered);
+            }
+            Err(error) => {
+                self.failures = 0; // This one is logged, whatever came before.
+                self.failed(RegistrarError(format!("not deregistered: {error}")));
+            }
+        }
+    }
+
+    fn succeeded(&mut self) {
+        self.failures = 0;
+        if !matches!(self.state, RegistrationState::Registered { .. }) {
+            let Instance { service, id, .. } = &self.instance;
+            info!(place = self.place, service, id, "registered");
+            self.tell(RegistrationState::Registered { since: Instant::now() });
+        }
+    }
+
+    fn failed(&mut self, error: RegistrarError) {
+        let Instance { service, id, .. } = &self.instance;
+        self.failures = self.failures.saturating_add(1);
+        let failures = self.failures;
+        // One line for each time that it begins, however long it lasts.
+        if failures == 1 {
+            warn!(place = self.place, service, id, %error, "registering failed");
+        } else {
+            debug!(place = self.place, service, id, %error, failures, "registering failed again");
+        }
+        let since = match &self.state {
+            RegistrationState::Failing(failing) => failing.since,
+            _ => Instant::now(),
+        };
+        self.tell(RegistrationState::Failing(Failing { since, why: error.0.into() }));
+    }
+
+    fn tell(&mut self, state: RegistrationState) {
+        self.state = state.clone();
+        (self.report)(state);
+    }
+}
+
+/// Makes an error of a request that takes too long, and of one that panics: a server outlives both.
+async fn guarded<T>(
+    limit: Instant,
+    request: impl Future<Output = Result<T, RegistrarError>>,
+) -> Result<T, RegistrarError> {
+    let begun = Instant::now();
+    // What a panic may leave half done is the registrar's own, which goes on as it would after a
+    // future that was dropped.
+    let request = AssertUnwindSafe(request).catch_unwind();
+    match timeout_at(limit, request).await {
+        Ok(Ok(outcome)) => outcome,
+        Ok(Err(panic)) => Err(RegistrarError(format!("the registrar panicked: {}", message(&*panic)))),
+        Err(_elapsed) => {
+            let allowed = Human(limit.saturating_duration_since(begun));
+            Err(RegistrarError(format!("no answer within {allowed}")))
+        }
+    }
+}
+
+fn message(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("with no message")
+}

@@ -1,0 +1,323 @@
+//! [`MemoryRegistry`]: a registry within one process, for tests and for programs that are one process.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
+
+use crate::discovery::{Discovery, Publisher};
+use crate::endpoint::{Endpoint, State};
+use crate::instance::Instance;
+use crate::registrar::{Registered, Registrar, RegistrarError, Renewal};
+
+/// How many heartbeats fit into a time to live.
+const HEARTBEATS_OF_A_TTL: u32 = 3;
+
+/// Which instances are up, as registered with this value or with a clone of it. Cloning is cheap.
+///
+/// ```
+/// use farcall_discovery::{Discovery, Instance, MemoryRegistry, Registrar, publisher};
+///
+/// # tokio::runtime::Builder::new_current_thread().enable_time().build()?.block_on(async {
+/// let registry = MemoryRegistry::new();
+/// let instance = Instance::new("Arith", "tcp@10.0.0.5:7001".parse()?);
+/// registry.registrar().register(&instance).await?;
+///
+/// let (publisher, mut seen) = publisher();
+/// tokio::spawn(registry.discovery("Arith").run(publisher));
+/// seen.changed().await?;
+/// assert_eq!(seen.borrow().endpoints[0].address, instance.addr);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct MemoryRegistry {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    ttl: Duration,
+    entries: Mutex<Entries>,
+    /// Counts the changes, to wake those who watch.
+    changes: watch::Sender<u64>,
+}
+
+#[derive(Debug, Default)]
+struct Entries {
+    /// By service and id. Those whose time is over go at the next registration, so that there are no
+    /// more than were registered within a time to live.
+    entries: BTreeMap<(String, String), Entry>,
+    /// Why nobody is answered, if so.
+    interrupted: Option<String>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    instance: Instance,
+    until: Instant,
+}
+
+impl MemoryRegistry {
+    /// The time to live of an instance that asks for none.
+    pub const DEFAULT_TTL: Duration = Duration::from_secs(30);
+
+    /// An empty registry, in which instances that ask for no time to live have
+    /// [`DEFAULT_TTL`](Self::DEFAULT_TTL).
+    #[must_use]
+    pub fn new() -> Self {
+        Self::with_ttl(Self::DEFAULT_TTL)
+    }
+
+    /// An empty registry, in which instances that ask for no time to live have this one.
+    #[must_use]
+    pub fn with_ttl(ttl: Duration) -> Self {
+        let (changes, _) = watch::channel(0);
+        Self { shared: Arc::new(Shared { ttl, entries: Mutex::default(), changes }) }
+    }
+
+    /// What servers register with.
+    #[must_use]
+    pub fn registrar(&self) -> MemoryRegistrar {
+        MemoryRegistrar { registry: self.clone() }
+    }
+
+    /// Finds the instances of a service; `""` is the plain list of servers.
+    #[must_use]
+    pub fn discovery(&self, service: impl Into<String>) -> MemoryDiscovery {
+        MemoryDiscovery { registry: self.clone(), service: service.into() }
+    }
+
+    /// Answers nobody from now on, as if it were unreachable, for this reason. Time goes on: who cannot
+    /// renew expires.
+    pub fn interrupt(&self, why: impl Into<String>) {
+        let why = why.into();
+        self.change(|entries| entries.interrupted = Some(why));
+    }
+
+    /// Answers again after [`interrupt`](Self::interrupt).
+    pub fn restore(&self) {
+        self.change(|entries| entries.interrupted = None);
+    }
+
+    /// Forgets every instance, as if it had started anew.
+    pub fn clear(&self) {
+        self.change(|entries| entries.entries.clear());
+    }
+
+    /// Changes what is registered, and wakes those who watch.
+    fn change<T>(&self, change: impl FnOnce(&mut Entries) -> T) -> T {
+        let changed = change(&mut self.shared.entries.lock().unwrap_or_else(PoisonError::into_inner));
+        self.shared.changes.send_modify(|changes| *changes = changes.wrapping_add(1));
+        changed
+    }
+
+    fn ttl(&self, instance: &Instance) -> Duration {
+        instance.ttl_ms.map_or(self.shared.ttl, Duration::from_millis)
+    }
+
+    /// Who is up, and when the first of them expires.
+    fn list(&self, service: &str) -> Result<(Vec<Endpoint>, Option<Instant>), String> {
+        let entries = self.shared.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(why) = &entries.interrupted {
+            return Err(why.clone());
+        }
+        let now = Instant::now();
+        let first = (service.to_owned(), String::new());
+        let up = || {
+            let of_service =
+                entries.entries.range(first.clone()..).take_while(|((name, _), _)| name == service);
+            of_service.map(|(_, entry)| entry).filter(|entry| now < entry.until)
+        };
+        let endpoints = up().map(|entry| entry.instance.endpoint(State::Up)).collect();
+        Ok((endpoints, up().map(|entry| entry.until).min()))
+    }
+}
+
+impl Default for MemoryRegistry {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Entries {
+    fn check_reachable(&self) -> Result<(), RegistrarError> {
+        match &self.interrupted {
+            None => Ok(()),
+            Some(why) => Err(RegistrarError(why.clone())),
+        }
+    }
+}
+
+/// Registers in a [`MemoryRegistry`].
+#[derive(Clone, Debug)]
+pub struct MemoryRegistrar {
+    registry: MemoryRegistry,
+}
+
+impl Registrar for MemoryRegistrar {
+    type Lease = ();
+
+    fn describe(&self) -> String {
+        "this process's registry".to_owned()
+    }
+
+    async fn register(&self, instance: &Instance) -> Result<Registered<()>, RegistrarError> {
+        let instance = instance.clone().check().map_err(|error| RegistrarError(error.to_string()))?;
+        let ttl = self.registry.ttl(&instance);
+        self.registry.change(|entries| {
+            entries.check_reachable()?;
+            let now = Instant::now();
+            entries.entries.retain(|_, entry| now < entry.until);
+            let name = (instance.service.clone(), instance.id.clone());
+            entries.entries.insert(name, Entry { instance, until: now + ttl });
+            Ok(Registered { lease: (), heartbeat: ttl / HEARTBEATS_OF_A_TTL })
+        })
+    }
+
+    async fn renew(&self, instance: &Instance, _lease: &mut ()) -> Result<Renewal, RegistrarError> {
+        let ttl = self.registry.ttl(instance);
+        // Nobody is woken: those who watch look again when the old time is over.
+        let mut entries = self.registry.shared.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        entries.check_reachable()?;
+        let now = Instant::now();
+        match entries.entries.get_mut(&name(instance)).filter(|entry| now < entry.until) {
+            None => Ok(Renewal::Unknown),
+            Some(entry) => {
+                entry.until = now + ttl;
+                Ok(Renewal::Renewed(ttl / HEARTBEATS_OF_A_TTL))
+            }
+        }
+    }
+
+    async fn deregister(&self, instance: &Instance, (): ()) -> Result<(), RegistrarError> {
+        self.registry.change(|entries| {
+            entries.check_reachable()?;
+            entries.entries.remove(&name(instance));
+            Ok(())
+        })
+    }
+}
+
+/// Under what an instance is kept; without an id it is its address.
+fn name(instance: &Instance) -> (String, String) {
+    let id = if instance.id.is_empty() { instance.addr.to_string() } else { instance.id.clone() };
+    (instance.service.clone(), id)
+}
+
+/// Finds the instances of a service in a [`MemoryRegistry`].
+#[derive(Clone, Debug)]
+pub struct MemoryDiscovery {
+    registry: MemoryRegistry,
+    service: String,
+}
+
+impl Discovery for MemoryDiscovery {
+    fn describe(&self) -> String {
+        let service = if self.service.is_empty() { "servers" } else { &self.service };
+        format!("{service} in this process's registry")
+    }
+
+    async fn run(self, publisher: Publisher) {
+        let mut changes = self.registry.shared.changes.subscribe();
+        loop {
+            // Before looking, so that no change between is missed.
+            changes.mark_unchanged();
+            let expiry = match self.registry.list(&self.service) {
+                Ok((endpoints, expiry)) => {
+                    publisher.publish(endpoints);
+                    expiry
+                }
+                Err(why) => {
+                    publisher.failed(why);
+                    None
+                }
+            };
+            let expired = async {
+                match expiry {
+                    Some(at) => sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                // All three lose nothing when they are dropped. `self` holds the sender, so there is no end.
+                _ = changes.changed() => {}
+                () = expired => {}
+                () = publisher.closed() => return,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use farcall_transport::Address;
+
+    use super::*;
+    use crate::discovery::{Subscription, publisher};
+
+    fn instance(service: &str, port: u16) -> Instance {
+        Instance::new(service, Address::tcp(([10, 0, 0, 1], port).into()))
+    }
+
+    fn watch(registry: &MemoryRegistry, service: &str) -> Subscription {
+        let (publisher, seen) = publisher();
+        tokio::spawn(registry.discovery(service).run(publisher));
+        seen
+    }
+
+    fn ports(seen: &Subscription) -> Vec<u16> {
+        seen.borrow().endpoints.iter().filter_map(|endpoint| endpoint.address.port()).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_instance_expires_at_its_time_to_live_after_the_last_renewal() {
+        let registry = MemoryRegistry::with_ttl(Duration::from_secs(10));
+        let (registrar, mut seen) = (registry.registrar(), watch(&registry, "S"));
+        let begin = Instant::now();
+        registrar.register(&instance("S", 1)).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(9)).await;
+        let renewed = registrar.renew(&instance("S", 1), &mut ()).await.unwrap();
+        assert_eq!(renewed, Renewal::Renewed(Duration::from_secs(10) / 3));
+
+        seen.wait_for(|seen| seen.endpoints.len() == 1).await.unwrap();
+        seen.wait_for(|seen| seen.endpoints.is_empty()).await.unwrap();
+        assert_eq!(begin.elapsed().as_secs(), 19);
+        assert_eq!(registrar.renew(&instance("S", 1), &mut ()).await.unwrap(), Renewal::Unknown);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn services_do_not_mix() {
+        let registry = MemoryRegistry::new();
+        for (service, port) in [("", 1), ("A", 2), ("AA", 3), ("A", 4), ("B", 5)] {
+            registry.registrar().register(&instance(service, port)).await.unwrap();
+        }
+        for (service, expected) in [("", vec![1]), ("A", vec![2, 4]), ("AA", vec![3]), ("C", vec![])] {
+            let mut seen = watch(&registry, service);
+            seen.wait_for(|seen| seen.confirmed.is_some()).await.unwrap();
+            assert_eq!(ports(&seen), expected, "{service}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_expired_is_not_kept() {
+        let registry = MemoryRegistry::with_ttl(Duration::from_secs(1));
+        for port in 1..1000 {
+            registry.registrar().register(&instance("S", port)).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        assert!(registry.shared.entries.lock().unwrap().entries.len() <= 11);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_discovery_ends_when_nobody_listens() {
+        let registry = MemoryRegistry::new();
+        let (publisher, seen) = publisher();
+        let running = tokio::spawn(registry.discovery("S").run(publisher));
+        drop(seen);
+        running.await.unwrap();
+    }
+}

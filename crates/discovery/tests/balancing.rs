@@ -1,0 +1,136 @@
+//! What holds for every balancer, whatever the endpoints, their load, and where a call has been.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use farcall_discovery::{
+    Asked, Balancer, Candidate, Candidates, ConsistentHash, Endpoint, LeastLoaded, PeakEwma, Random,
+    RoundRobin, State, WeightedRoundRobin, ZoneFirst,
+};
+use farcall_transport::Address;
+use proptest::prelude::*;
+
+fn balancers() -> Vec<Box<dyn Balancer>> {
+    vec![
+        Box::new(Random),
+        Box::new(RoundRobin),
+        Box::new(WeightedRoundRobin),
+        Box::new(LeastLoaded),
+        Box::new(PeakEwma),
+        Box::new(ConsistentHash::by_key()),
+        Box::new(ConsistentHash::by_key().unbounded()),
+        Box::new(ConsistentHash::by_key().load_factor(1.0)),
+        Box::new(ZoneFirst::new("zone-0", LeastLoaded)),
+        Box::new(ZoneFirst::new("zone-1", WeightedRoundRobin)),
+        Box::new(ZoneFirst::new("zone-1", ZoneFirst::new("zone-2", ConsistentHash::by_key()))),
+    ]
+}
+
+/// What is known of an endpoint.
+#[derive(Clone, Debug)]
+struct Known {
+    weight: u16,
+    zone: u8,
+    state: State,
+    ejected: bool,
+    in_flight: usize,
+    latency: u64,
+}
+
+prop_compose! {
+    fn known()(
+        weight in prop_oneof![1 => Just(0_u16), 8 => 1_u16..4, 8 => 1_u16..=u16::MAX],
+        zone in 0_u8..3,
+        state in prop_oneof![4 => Just(State::Up), 1 => Just(State::Stale), 1 => Just(State::Draining)],
+        ejected in prop::bool::weighted(0.2),
+        in_flight in prop_oneof![Just(0_usize), 0_usize..50],
+        latency in prop_oneof![Just(0_u64), 1_u64..1_000_000_000],
+    ) -> Known {
+        Known { weight, zone, state, ejected, in_flight, latency }
+    }
+}
+
+fn all(known: &[Known]) -> Vec<(Candidate, bool)> {
+    let candidate = |(place, known): (usize, &Known)| {
+        let address = Address::parse(&format!("tcp@10.0.0.1:{}", place + 1)).expect("it is well formed");
+        let endpoint =
+            Endpoint::new(address).with_weight(known.weight).with_zone(format!("zone-{}", known.zone));
+        let endpoint = Arc::new(endpoint.with_state(known.state));
+        let candidate = Candidate { id: 700 + place as u64, endpoint, load: Arc::default() };
+        (0..known.in_flight).for_each(|_| candidate.load.begun());
+        if known.latency > 0 {
+            candidate.load.took(Duration::from_nanos(known.latency));
+        }
+        (candidate, known.ejected)
+    };
+    known.iter().enumerate().map(candidate).collect()
+}
+
+proptest! {
+    #[test]
+    fn nobody_is_picked_who_is_not_there_or_was_tried_while_others_are_left(
+        known in proptest::collection::vec(known(), 1..24),
+        tried in proptest::collection::vec(any::<prop::sample::Index>(), 0..24),
+        keys in proptest::collection::vec(proptest::option::of(any::<[u8; 3]>()), 8),
+    ) {
+        let Some(candidates) = Candidates::select(&all(&known)) else { return Ok(()) };
+        let usable = &candidates.usable;
+        let tried: Vec<u64> = tried.iter().map(|index| 700 + index.index(known.len()) as u64).collect();
+        let left = usable.iter().any(|candidate| !tried.contains(&candidate.id));
+        for balancer in balancers() {
+            let picker = balancer.picker(&candidates);
+            for key in &keys {
+                let asked = Asked { key: key.as_ref().map(|key| &key[..]), tried: &tried };
+                let picked = picker.pick(&asked);
+                prop_assert!(picked < usable.len(), "{balancer:?} picked {picked} of {}", usable.len());
+                prop_assert!(!left || !asked.has_tried(&usable[picked]), "{balancer:?} picked one again");
+                // The call goes there, as far as the picker knows.
+                usable[picked].load.begun();
+            }
+        }
+    }
+
+    #[test]
+    fn nobody_who_is_drained_or_ejected_is_picked_while_others_are_up(
+        known in proptest::collection::vec(known(), 1..24),
+        tried in proptest::collection::vec(any::<prop::sample::Index>(), 0..24),
+    ) {
+        let Some(candidates) = Candidates::select(&all(&known)) else { return Ok(()) };
+        let is_up = |known: &Known| known.state == State::Up && known.weight > 0 && !known.ejected;
+        let any_up = known.iter().any(is_up);
+        let tried: Vec<u64> = tried.iter().map(|index| 700 + index.index(known.len()) as u64).collect();
+        for balancer in balancers() {
+            let picker = balancer.picker(&candidates);
+            for key in 0_u8..16 {
+                let picked = picker.pick(&Asked { key: (key > 4).then_some(&[key]), tried: &tried });
+                let picked = &known[candidates.usable[picked].id as usize - 700];
+                prop_assert!(picked.state != State::Draining && picked.weight > 0, "{balancer:?}: {picked:?}");
+                prop_assert!(!any_up || is_up(picked), "{balancer:?}: {picked:?}");
+            }
+        }
+    }
+}
+
+/// Candidates are never empty by their contract; one that is by mistake must not bring down a client.
+#[test]
+fn no_picker_panics_where_there_is_nobody() {
+    let nobody = Candidates { usable: Arc::new([]), known: Arc::new([]) };
+    for balancer in balancers() {
+        let picker = balancer.picker(&nobody);
+        for key in [None, Some(&b"key"[..])] {
+            assert_eq!(picker.pick(&Asked { key, tried: &[1, 2] }), 0, "{balancer:?}");
+        }
+    }
+}
+
+#[test]
+fn a_key_that_is_wanted_is_named() {
+    use farcall_discovery::KeySource;
+
+    let argument = KeySource::Argument("user_id".to_owned());
+    assert_eq!(ConsistentHash::by_argument("user_id").key(), argument);
+    assert_eq!(ConsistentHash::by_key().key(), KeySource::Call);
+    let boxed: Box<dyn Balancer> = Box::new(ConsistentHash::by_argument("user_id"));
+    assert_eq!(ZoneFirst::new("zone-a", boxed).key(), argument);
+    assert_eq!(ZoneFirst::new("zone-a", LeastLoaded).key(), KeySource::None);
+}
