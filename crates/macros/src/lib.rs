@@ -47,7 +47,7 @@ mod type_text;
 ///
 /// | on the trait | |
 /// | --- | --- |
-/// | `#[farcall::service(name = "Math")]` | the name on the wire; default: the trait's |
+/// | `#[farcall::service(name = "Math")]` | the name on the wire, which may have dots, as `shop.Math`; default: the trait's |
 /// | `#[farcall::service(crate = "path")]` | where the crate `farcall` is; default: `::farcall` |
 ///
 /// | on a method | |

@@ -17,20 +17,32 @@ pub(crate) struct WireName {
 }
 
 impl WireName {
-    /// A service's name: the one that was set, or else the trait's.
+    /// A service's name: the one that was set, or else the trait's. It may have dots in it: the
+    /// method is what follows the last one of `shop.Arith.multiply`.
     pub(crate) fn of_service(set: Option<&syn::LitStr>, ident: &Ident) -> syn::Result<Self> {
         let name = Self::new("service", set, ident)?;
-        if name.text == RESERVED_SERVICE {
-            let message =
-                "the service `farcall` is every server's own: choose another name, with `name = \"...\"`";
-            return Err(syn::Error::new(name.span, message));
+        if name.text.split('.').any(str::is_empty) {
+            return name.refuse("a dot in a service's name stands between two words, as in `shop.Arith`");
+        }
+        if name.text.split('.').next() == Some(RESERVED_SERVICE) {
+            return name.refuse(
+                "the service `farcall`, and what begins with `farcall.`, is every server's own: choose \
+                 another name, with `name = \"...\"`",
+            );
         }
         Ok(name)
     }
 
     /// A method's name: the one that was set, or else the one it has in the trait.
     pub(crate) fn of_method(set: Option<&syn::LitStr>, ident: &Ident) -> syn::Result<Self> {
-        Self::new("method", set, ident)
+        let name = Self::new("method", set, ident)?;
+        if name.text.contains('.') {
+            let instead = name.text.replace('.', "_");
+            return name.refuse(&format!(
+                "a method's name cannot hold a dot, which stands between service and method: write `{instead}`"
+            ));
+        }
+        Ok(name)
     }
 
     fn new(what: &str, set: Option<&syn::LitStr>, ident: &Ident) -> syn::Result<Self> {
@@ -39,9 +51,13 @@ impl WireName {
             None => Self { text: ident.unraw().to_string(), span: ident.span() },
         };
         match mistake(what, &name.text) {
-            Some(message) => Err(syn::Error::new(name.span, message)),
+            Some(message) => name.refuse(&message),
             None => Ok(name),
         }
+    }
+
+    fn refuse(&self, message: &str) -> syn::Result<Self> {
+        Err(syn::Error::new(self.span, message))
     }
 }
 
@@ -49,12 +65,6 @@ fn mistake(what: &str, name: &str) -> Option<String> {
     if name.is_empty() {
         return Some(format!(
             "the name of a {what} cannot be empty: leave out `name` to call it as the code does"
-        ));
-    }
-    if name.contains('.') {
-        return Some(format!(
-            "a {what}'s name cannot hold a dot, which stands between service and method: write `{}`",
-            name.replace('.', "_")
         ));
     }
     if name.chars().any(|c| c.is_whitespace() || c.is_control()) {
@@ -71,13 +81,38 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_has_1_to_256_bytes_without_dots_and_white_space() {
-        for good in ["a", "snake_case", "größe", &"x".repeat(MAX_NAME_BYTES)] {
-            assert_eq!(mistake("method", good), None, "{good}");
+    fn a_name_has_1_to_256_bytes_without_white_space() {
+        for what in ["service", "method"] {
+            for good in ["a", "snake_case", "größe", &"x".repeat(MAX_NAME_BYTES)] {
+                assert_eq!(mistake(what, good), None, "{what} {good}");
+            }
+            for bad in ["", "a b", "a\n", &"x".repeat(MAX_NAME_BYTES + 1)] {
+                assert!(mistake(what, bad).is_some(), "{what} {bad}");
+            }
         }
-        for bad in ["", ".", "a.b", "a b", "a\n", &"x".repeat(MAX_NAME_BYTES + 1)] {
-            assert!(mistake("method", bad).is_some(), "{bad}");
+    }
+
+    fn service(name: &str) -> syn::Result<WireName> {
+        let set = syn::LitStr::new(name, Span::call_site());
+        WireName::of_service(Some(&set), &Ident::new("Trait", Span::call_site()))
+    }
+
+    #[test]
+    fn a_service_may_have_dots_between_words_and_a_method_none() {
+        assert_eq!(service("shop.eu.Arith").unwrap().text, "shop.eu.Arith");
+        for bad in [".", ".a", "a.", "a..b"] {
+            assert!(service(bad).is_err(), "{bad}");
         }
+        let set = syn::LitStr::new("a.b", Span::call_site());
+        assert!(WireName::of_method(Some(&set), &Ident::new("method", Span::call_site())).is_err());
+    }
+
+    #[test]
+    fn a_service_is_not_called_as_the_reserved_ones_are() {
+        for reserved in ["farcall", "farcall.mine"] {
+            assert!(service(reserved).is_err(), "{reserved}");
+        }
+        assert_eq!(service("farcalls.mine").unwrap().text, "farcalls.mine");
     }
 
     #[test]

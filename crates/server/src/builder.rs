@@ -8,6 +8,7 @@ use farcall_transport::{Address, AddressError, Listener};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::advertise::Advertisement;
 use crate::core::Core;
 use crate::error::{BuildError, ServeError};
 use crate::layer::{CallLayer, Layered};
@@ -30,6 +31,7 @@ pub struct ServerBuilder {
     codecs: Option<Vec<Codec>>,
     without_compression: bool,
     without_reserved_methods: bool,
+    pub(crate) advertisement: Advertisement,
 }
 
 impl ServerBuilder {
@@ -142,12 +144,12 @@ impl ServerBuilder {
             return Err(BuildError::NoAddress.into());
         }
         let addresses = addresses.into_iter().collect::<Result<Vec<_>, _>>()?;
-        let core = self.core()?;
+        let (core, advertisement) = self.core()?;
         let mut listeners = Vec::new();
         for address in addresses {
             listeners.push(Listener::bind(&address).await?);
         }
-        Ok(Server::new(core, listeners))
+        Ok(Server::new(core, listeners, advertisement)?)
     }
 
     /// Builds a server that listens nowhere: it serves what
@@ -157,7 +159,8 @@ impl ServerBuilder {
     ///
     /// What was described has a mistake in it.
     pub fn build(self) -> Result<Server, BuildError> {
-        Ok(Server::new(self.core()?, Vec::new()))
+        let (core, advertisement) = self.core()?;
+        Server::new(core, Vec::new(), advertisement)
     }
 
     /// Binds the server and serves until `signal` is ready. See [`Server::serve_until`].
@@ -170,7 +173,7 @@ impl ServerBuilder {
         Ok(())
     }
 
-    fn core(self) -> Result<Arc<Core>, BuildError> {
+    fn core(self) -> Result<(Arc<Core>, Advertisement), BuildError> {
         if let Some(mistake) = self.mistake {
             return Err(mistake);
         }
@@ -182,7 +185,7 @@ impl ServerBuilder {
             max_frame_bytes: self.limits.max_frame_bytes,
             max_in_flight: self.limits.max_in_flight,
         };
-        Ok(Core::new(router, self.limits, terms))
+        Ok((Core::new(router, self.limits, terms), self.advertisement))
     }
 }
 

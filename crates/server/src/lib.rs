@@ -26,6 +26,7 @@
 //! # }
 //! ```
 
+mod advertise;
 mod budget;
 mod builder;
 mod connection;
@@ -37,6 +38,7 @@ mod layer;
 mod limits;
 mod method;
 mod places;
+mod registrations;
 mod router;
 mod server;
 mod service;
@@ -47,5 +49,6 @@ pub use self::error::{BuildError, ServeError};
 pub use self::handler::{Handler, Reply, Request, Response};
 pub use self::layer::{CallFuture, CallLayer, CallService, LayeredCall, LayeredHandler};
 pub use self::limits::Limits;
+pub use self::registrations::Registration;
 pub use self::server::{Server, ServerHandle};
 pub use self::service::{AsyncMethod, Service, from_fn};

@@ -29,6 +29,7 @@ pub struct Limits {
     pub(crate) outbox_bytes: usize,
     pub(crate) buffered_bytes: usize,
     pub(crate) keep_alive: KeepAlive,
+    pub(crate) deregister_pause: Duration,
     pub(crate) drain_timeout: Duration,
 }
 
@@ -47,6 +48,7 @@ impl Default for Limits {
             outbox_bytes: 4 * 1024 * 1024,
             buffered_bytes: 1024 * 1024 * 1024,
             keep_alive: KeepAlive::default(),
+            deregister_pause: Duration::from_millis(250),
             drain_timeout: Duration::from_secs(30),
         }
     }
@@ -151,6 +153,16 @@ impl Limits {
     #[must_use]
     pub const fn keep_alive(mut self, times: KeepAlive) -> Self {
         self.keep_alive = times;
+        self
+    }
+
+    /// How long a server that was registered goes on as before once it is no longer, so that clients
+    /// which watch the registry see that it goes before it says so. Default 250 ms. Too low, and
+    /// they dial a server that turns them away, and have to try another; too high, and every stop
+    /// takes as long. Servers that were not registered do not wait.
+    #[must_use]
+    pub const fn deregister_pause(mut self, pause: Duration) -> Self {
+        self.deregister_pause = pause;
         self
     }
 

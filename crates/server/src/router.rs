@@ -106,8 +106,11 @@ impl Router {
 
     /// Whether there is a method of this service, the reserved ones included.
     fn has_service(&self, service: &str) -> bool {
-        let of_service =
-            |name: &[u8]| name.strip_prefix(service.as_bytes()).is_some_and(|rest| rest.starts_with(b"."));
+        // `shop` is not a service because `shop.Arith` is one.
+        let of_service = |name: &[u8]| {
+            let rest = name.strip_prefix(service.as_bytes()).and_then(|rest| rest.strip_prefix(b"."));
+            rest.is_some_and(|method| !method.contains(&b'.'))
+        };
         self.methods.keys().any(|name| of_service(name))
     }
 

@@ -12,11 +12,14 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
+use crate::advertise::Advertisement;
 use crate::builder::ServerBuilder;
 use crate::connection::{Connection, Signal};
 use crate::core::Core;
+use crate::error::BuildError;
 use crate::handshake::{refuse, shake};
 use crate::places::{Admission, Place, Places};
+use crate::registrations::{Registration, Registrations};
 
 /// A server that is bound to its addresses.
 ///
@@ -36,7 +39,10 @@ pub struct ServerHandle {
 struct Shared {
     core: Arc<Core>,
     places: Arc<Places>,
-    /// Ends accepting, and refuses handshakes.
+    registrations: Registrations,
+    /// Has the server deregister, and drain then.
+    asked_to_stop: CancellationToken,
+    /// Refuses handshakes.
     stop: CancellationToken,
     /// Ends handshakes and refusals where they are.
     kill: CancellationToken,
@@ -56,10 +62,22 @@ impl Server {
         ServerBuilder::new()
     }
 
-    pub(crate) fn new(core: Arc<Core>, listeners: Vec<Listener>) -> Self {
-        let (stop, kill) = (CancellationToken::new(), CancellationToken::new());
-        let shared = Shared { core, places: Arc::default(), stop, kill };
-        Self { listeners, handle: ServerHandle { shared: Arc::new(shared) } }
+    pub(crate) fn new(
+        core: Arc<Core>,
+        listeners: Vec<Listener>,
+        advertisement: Advertisement,
+    ) -> Result<Self, BuildError> {
+        let listening: Vec<_> = listeners.iter().map(|listener| listener.address().clone()).collect();
+        let registrations = advertisement.registrations(core.router.services(), &listening)?;
+        let shared = Shared {
+            core,
+            places: Arc::default(),
+            registrations,
+            asked_to_stop: CancellationToken::new(),
+            stop: CancellationToken::new(),
+            kill: CancellationToken::new(),
+        };
+        Ok(Self { listeners, handle: ServerHandle { shared: Arc::new(shared) } })
     }
 
     /// The addresses that it listens on, with the ports that it got.
@@ -82,12 +100,16 @@ impl Server {
     /// accepts nothing more, says goaway, finishes what is under way within the limits'
     /// `drain_timeout`, closes. What has not ended by then is stopped and answered `cancelled`.
     ///
+    /// Where the server registers, it does so while this runs. Stopping begins with taking that
+    /// back, in at most some 2 s, and with the limits' `deregister_pause`; during both it accepts
+    /// and serves as before, though its health is `draining`, so that no client is turned away that
+    /// could not know better.
+    ///
     /// When this is ready, nothing of the server runs any more, but for handlers that block a
     /// thread, which nobody can end: after some seconds they are no longer waited for. Where this
     /// is dropped instead, all of it is stopped at once, without a goodbye.
     pub async fn serve_until<T>(self, signal: impl Future<Output = T>) {
         let Self { listeners, handle } = self;
-        let stop = handle.shared.stop.clone();
         let _guard = KillOnDrop(handle.clone());
         {
             let accepting = async {
@@ -97,10 +119,9 @@ impl Server {
                 std::future::pending::<()>().await;
             };
             tokio::select! {
-                // All three only wait, or hold what they need in the listener: none loses anything.
+                // Accepting holds what it needs in the listeners, and loses nothing where it ends.
                 () = accepting => {}
-                _ = signal => {}
-                () = stop.cancelled() => {}
+                () = handle.until_stopped(signal) => {}
             }
         }
         handle.drain().await;
@@ -111,7 +132,12 @@ impl ServerHandle {
     /// Stops the server gracefully, as the end of [`Server::serve_until`] does. Called before
     /// that, it has nothing served.
     pub fn stop(&self) {
-        self.shared.stop.cancel();
+        let Shared { registrations, asked_to_stop, stop, .. } = &*self.shared;
+        asked_to_stop.cancel();
+        // Where it is registered, clients that could not know still get in until it no longer is.
+        if !registrations.are_running() {
+            stop.cancel();
+        }
     }
 
     /// Serves a stream that was opened elsewhere: in memory, for tests, or by another protocol's
@@ -157,6 +183,12 @@ impl ServerHandle {
     #[must_use]
     pub fn health(&self) -> HealthStatus {
         self.shared.core.router.health()
+    }
+
+    /// The server's registrations, and how each stands.
+    #[must_use]
+    pub fn registrations(&self) -> Vec<Registration> {
+        self.shared.registrations.list()
     }
 
     /// How many connections are open.
@@ -214,6 +246,23 @@ impl ServerHandle {
         debug!(peer, id = place.id, %end, "disconnected");
     }
 
+    /// Is registered until the server is to stop, and no longer when this is ready.
+    async fn until_stopped<T>(&self, signal: impl Future<Output = T>) {
+        let Shared { core, registrations, asked_to_stop, .. } = &*self.shared;
+        if asked_to_stop.is_cancelled() {
+            return;
+        }
+        let running = registrations.start();
+        tokio::select! {
+            // Both only wait.
+            _ = signal => {}
+            () = asked_to_stop.cancelled() => {}
+        }
+        // Whoever asks, such as a load balancer, is not to send anybody here any more.
+        core.router.drain();
+        running.end(core.limits.deregister_pause).await;
+    }
+
     async fn drain(&self) {
         let Shared { core, places, stop, .. } = &*self.shared;
         core.router.drain();
@@ -238,7 +287,7 @@ impl ServerHandle {
 
     /// Stops everything at once.
     fn kill(&self) {
-        let Shared { core, places, stop, kill } = &*self.shared;
+        let Shared { core, places, stop, kill, .. } = &*self.shared;
         core.router.drain();
         stop.cancel();
         kill.cancel();
@@ -248,7 +297,10 @@ impl ServerHandle {
 
 impl fmt::Debug for ServerHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ServerHandle").field("connections", &self.connections()).finish_non_exhaustive()
+        f.debug_struct("ServerHandle")
+            .field("connections", &self.connections())
+            .field("registrations", &self.shared.registrations)
+            .finish_non_exhaustive()
     }
 }
 

@@ -53,6 +53,39 @@ async fn arguments_of_any_kind_arrive_as_they_were_given() {
 }
 
 #[tokio::test]
+async fn a_services_name_may_have_dots() {
+    #[farcall::service(name = "shop.eu.Arith")]
+    trait Arith {
+        async fn add(&self, a: i64, b: i64) -> i64;
+    }
+
+    struct Calculator;
+
+    impl Arith for Calculator {
+        async fn add(&self, a: i64, b: i64) -> i64 {
+            a + b
+        }
+    }
+
+    for codec in Codec::built_in() {
+        let channel = channel_to(Calculator.into_service(), codec).await;
+        assert_eq!(ArithClient::new(channel.clone()).add(1, 2).await.unwrap(), 3);
+        let services: Vec<farcall::describe::ServiceInfo> =
+            channel.call("farcall.services", &()).await.unwrap();
+        assert_eq!(services[0].name, "shop.eu.Arith");
+        // What stands before the last dot is one name, of which there are no parts.
+        for (method, expected) in [
+            ("shop.eu.Arith.sub", "no method `sub` in service `shop.eu.Arith`"),
+            ("shop.eu.nothing", "no service `shop.eu`"),
+        ] {
+            let error = channel.call::<Value>(method, &()).await.unwrap_err();
+            let error = error.rpc().unwrap();
+            assert_eq!((error.code(), error.message()), (Code::Unimplemented, expected));
+        }
+    }
+}
+
+#[tokio::test]
 async fn names_on_the_wire_are_those_that_were_set_or_else_the_codes_without_r() {
     for codec in Codec::built_in() {
         let channel = words(codec).await;

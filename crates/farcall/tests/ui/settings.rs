@@ -6,7 +6,7 @@ trait Unknown {}
 #[farcall::service(name = "")]
 trait Empty {}
 
-#[farcall::service(name = "math.Arith")]
+#[farcall::service(name = "math..Arith")]
 trait Dotted {}
 
 #[farcall::service(name = "integer arithmetic")]
