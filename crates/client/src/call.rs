@@ -14,9 +14,11 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::answer::Answer;
+use crate::broadcast::Broadcast;
 use crate::calling::{Calling, notify};
 use crate::channel::{Channel, Inner};
 use crate::error::{CallError, RpcError};
+use crate::failure_mode::FailureMode;
 use crate::request::Request;
 
 /// A call that is about to be made. Nothing happens before it is awaited, or started.
@@ -40,7 +42,7 @@ enum Stage {
 }
 
 /// How the outcome of a call is read.
-type Read<T, E> = fn(Result<Answer, RpcError>) -> Result<T, CallError<E>>;
+pub(crate) type Read<T, E> = fn(Result<Answer, RpcError>) -> Result<T, CallError<E>>;
 
 impl<T: DeserializeOwned> Call<T> {
     /// A call of a method without an error type of its own. `arguments` serialize to a map by
@@ -84,15 +86,8 @@ impl<T, E> Call<T, E> {
         read: Read<T, E>,
     ) -> Self {
         let inner = Arc::clone(&channel.inner);
-        let request = Request {
-            method,
-            body: inner.codec.encode(arguments),
-            metadata: None,
-            mistake: None,
-            timeout: inner.timeout,
-            idempotent: false,
-            inherited: current(),
-        };
+        let body = inner.codec.encode(arguments);
+        let request = Request { timeout: inner.timeout, inherited: current(), ..Request::new(method, body) };
         Self { stage: Stage::Asked { inner, request }, read }
     }
 
@@ -117,6 +112,31 @@ impl<T, E> Call<T, E> {
     /// Says that the call may be made twice with the effect of once. Default: it may not.
     pub fn idempotent(self) -> Self {
         self.with_request(|request| request.idempotent = true)
+    }
+
+    /// The key that the channel's balancer goes by, where it is one that wants the call's own, such
+    /// as `ConsistentHash::by_key()`: calls with the same key go to the same endpoint. Default: none.
+    pub fn key(self, key: impl AsRef<[u8]>) -> Self {
+        self.with_request(|request| request.routing().key = Some(key.as_ref().into()))
+    }
+
+    /// What is done when the call fails. Default: what the channel does.
+    pub fn on_failure(self, mode: FailureMode) -> Self {
+        self.with_request(|request| request.routing().on_failure = Some(mode))
+    }
+
+    /// Waits, as long as the call's time allows, while nobody can be reached, instead of failing at
+    /// once; without a timeout, for ever. Default: what the channel does, which is to fail.
+    pub fn wait_for_ready(self, wait: bool) -> Self {
+        self.with_request(|request| request.routing().wait_for_ready = Some(wait))
+    }
+
+    /// Calls every endpoint of the channel at once, instead of one. See [`Broadcast`].
+    pub fn broadcast(self) -> Broadcast<T, E> {
+        match self.stage {
+            Stage::Asked { inner, request } => Broadcast::new(inner, request, self.read),
+            _ => panic!("a call that has begun cannot become a broadcast"),
+        }
     }
 
     /// Changes what is asked for, as long as nothing is under way.

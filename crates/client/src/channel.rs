@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use farcall_discovery::{Asked, Balancer, Discovery, Endpoint, LeastLoaded, Publisher};
 use farcall_protocol::Codec;
 use farcall_transport::{Address, AddressError};
 use serde::Serialize;
@@ -12,9 +13,14 @@ use serde::de::DeserializeOwned;
 
 use crate::call::Call;
 use crate::connection::Connection;
+use crate::endpoints::{EndpointStatus, Endpoints, Source};
 use crate::error::{BuildError, RpcError};
-use crate::link::Link;
+use crate::failure_mode::FailureMode;
+use crate::links::Links;
 use crate::options::Options;
+use crate::outliers::Outliers;
+use crate::request::Ready;
+use crate::retry_budget::{Budget, RetryBudget};
 
 /// A way to a server, over which calls are made. Cloning is cheap, and clones share everything.
 ///
@@ -43,11 +49,32 @@ pub struct Channel {
 /// What the calls of a channel share.
 #[derive(Debug)]
 pub(crate) struct Inner {
-    pub(crate) link: Link,
+    pub(crate) targets: Targets,
     /// What arguments are encoded in.
     pub(crate) codec: Codec,
     /// The time of a call that sets none of its own.
     pub(crate) timeout: Option<Duration>,
+    pub(crate) budget: Budget,
+    on_failure: FailureMode,
+    wait_for_ready: bool,
+}
+
+/// Who is called.
+#[derive(Debug)]
+pub(crate) enum Targets {
+    /// One address, without choosing, counting and judging.
+    One(Links),
+    Many(Endpoints),
+}
+
+impl Inner {
+    pub(crate) fn on_failure(&self, ready: &Ready) -> FailureMode {
+        ready.on_failure().unwrap_or(self.on_failure)
+    }
+
+    pub(crate) fn waits_for_ready(&self, ready: &Ready) -> bool {
+        ready.wait_for_ready().unwrap_or(self.wait_for_ready)
+    }
 }
 
 impl Channel {
@@ -92,7 +119,8 @@ impl Channel {
         Call::<()>::new(self, method, arguments).notify().await
     }
 
-    /// Dials now, instead of at the first call.
+    /// Dials now, instead of at the first call: the one address, or one of the endpoints that were
+    /// found.
     ///
     /// # Errors
     ///
@@ -102,26 +130,64 @@ impl Channel {
     ///
     /// Outside of a tokio runtime, where it has to dial.
     pub async fn connect(&self) -> Result<(), RpcError> {
-        self.inner.link.connection().await.map(drop)
+        match &self.inner.targets {
+            Targets::One(links) => links.connection().await.map(drop),
+            Targets::Many(endpoints) => {
+                let visit = endpoints.visit(&Asked::default(), false).await?;
+                visit.member().links().connection().await.map(drop)
+            }
+        }
     }
 
     /// Whether there is a connection that takes calls at this moment. A channel without one is
     /// not broken: its next call dials.
     #[must_use]
     pub fn is_available(&self) -> bool {
-        self.inner.link.ready().is_some()
+        self.connection().is_some()
     }
 
-    /// The connection that calls go over at this moment.
+    /// A connection that calls go over at this moment; the only one, where there is one address.
     #[must_use]
     pub fn connection(&self) -> Option<Connection> {
-        self.inner.link.ready()
+        match &self.inner.targets {
+            Targets::One(links) => links.any_ready(),
+            Targets::Many(endpoints) => endpoints.any_ready(),
+        }
     }
 
-    /// Closes the connection: what is under way is finished, and calls that wait for it to be
+    /// The endpoints that were found, with what the channel's calls know of each. Empty for a
+    /// channel to one address, and before the first call.
+    #[must_use]
+    pub fn endpoints(&self) -> Vec<EndpointStatus> {
+        match &self.inner.targets {
+            Targets::One(_) => Vec::new(),
+            Targets::Many(endpoints) => endpoints.status(),
+        }
+    }
+
+    /// How long ago the list of endpoints was last known to be true; none where there is no list.
+    /// The gauge `farcall_client_endpoints_age_seconds` shows the same.
+    #[must_use]
+    pub fn endpoints_age(&self) -> Option<Duration> {
+        match &self.inner.targets {
+            Targets::One(_) => None,
+            Targets::Many(endpoints) => endpoints.age(),
+        }
+    }
+
+    /// Further tries that the [retry budget](ChannelBuilder::retry_budget) allows at this moment.
+    #[must_use]
+    pub fn retries_left(&self) -> f64 {
+        self.inner.budget.left()
+    }
+
+    /// Closes the connections: what is under way is finished, and calls that wait for one to be
     /// dialed fail. A later call dials again.
     pub fn close(&self) {
-        self.inner.link.close();
+        match &self.inner.targets {
+            Targets::One(links) => links.close(),
+            Targets::Many(endpoints) => endpoints.close(),
+        }
     }
 }
 
@@ -130,32 +196,56 @@ impl From<Connection> for Channel {
     /// has closed, calls fail with `unavailable`, `not_sent`.
     fn from(connection: Connection) -> Self {
         let codec = connection.agreed().codec.clone();
-        Self { inner: Arc::new(Inner { link: Link::over(connection), codec, timeout: None }) }
+        let targets = Targets::One(Links::over(connection));
+        ChannelBuilder::default().with(targets, codec)
     }
 }
 
 impl fmt::Debug for Channel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Channel").field("link", &self.inner.link).finish_non_exhaustive()
+        f.debug_struct("Channel").field("targets", &self.inner.targets).finish_non_exhaustive()
     }
 }
 
 /// Describes a channel: whom it calls, and how.
 #[derive(Debug, Default)]
 pub struct ChannelBuilder {
-    address: Option<Result<Address, AddressError>>,
+    addresses: Vec<Result<Address, AddressError>>,
+    source: Option<Source>,
+    balancer: Option<Box<dyn Balancer>>,
     options: Options,
+    connections: usize,
     timeout: Option<Duration>,
+    on_failure: FailureMode,
+    wait_for_ready: bool,
+    retry_budget: RetryBudget,
+    outliers: Outliers,
 }
 
 impl ChannelBuilder {
-    /// The one address that is called. [`ChannelBuilder::build`] fails if it does not parse.
+    /// An address that is called; given several times, one of several among which is chosen.
+    /// [`ChannelBuilder::build`] fails if it does not parse.
     #[must_use]
     pub fn to<A>(mut self, address: A) -> Self
     where
         A: TryInto<Address, Error: Into<AddressError>>,
     {
-        self.address = Some(address.try_into().map_err(Into::into));
+        self.addresses.push(address.try_into().map_err(Into::into));
+        self
+    }
+
+    /// Where the addresses come from: a registry, DNS, a file, or what a user writes. It is asked
+    /// from the first call on, and followed for as long as the channel lives.
+    #[must_use]
+    pub fn discover(mut self, discovery: impl Discovery) -> Self {
+        self.source = Some(Source::new(discovery));
+        self
+    }
+
+    /// Which of several endpoints a call goes to. Default [`LeastLoaded`].
+    #[must_use]
+    pub fn pick(mut self, balancer: impl Balancer) -> Self {
+        self.balancer = Some(Box::new(balancer));
         self
     }
 
@@ -163,6 +253,15 @@ impl ChannelBuilder {
     #[must_use]
     pub fn options(mut self, options: Options) -> Self {
         self.options = options;
+        self
+    }
+
+    /// Connections to each endpoint, which take turns. Default 1, which is right for most: a
+    /// connection carries many calls at once. More help where one is bound by a core of the server,
+    /// and cost as many sockets on both sides.
+    #[must_use]
+    pub const fn connections(mut self, connections: usize) -> Self {
+        self.connections = connections;
         self
     }
 
@@ -174,15 +273,85 @@ impl ChannelBuilder {
         self
     }
 
+    /// What is done about a call that failed, where it may be made again. Default
+    /// [`FailureMode::fail_over`].
+    #[must_use]
+    pub const fn on_failure(mut self, mode: FailureMode) -> Self {
+        self.on_failure = mode;
+        self
+    }
+
+    /// Whether calls wait while nobody can be reached, as long as their time allows, instead of
+    /// failing at once. Default: they fail.
+    #[must_use]
+    pub const fn wait_for_ready(mut self, wait: bool) -> Self {
+        self.wait_for_ready = wait;
+        self
+    }
+
+    /// How many further tries the channel's calls may make together. Default: a fifth of the
+    /// calls, and 10 a second.
+    #[must_use]
+    pub const fn retry_budget(mut self, budget: RetryBudget) -> Self {
+        self.retry_budget = budget;
+        self
+    }
+
+    /// When an endpoint that keeps failing is left out. Default: after 5 failures in a row.
+    #[must_use]
+    pub const fn outliers(mut self, outliers: Outliers) -> Self {
+        self.outliers = outliers;
+        self
+    }
+
     /// Builds the channel. It dials when the first call is made.
     ///
     /// # Errors
     ///
-    /// There is no address, or it does not parse.
-    pub fn build(self) -> Result<Channel, BuildError> {
-        let address = self.address.ok_or(BuildError::NoAddress)??;
+    /// There is no address and no source of them, or both, or an address does not parse.
+    pub fn build(mut self) -> Result<Channel, BuildError> {
+        let addresses = std::mem::take(&mut self.addresses).into_iter().collect::<Result<Vec<_>, _>>()?;
+        let source = self.source.take();
+        let targets = match (source, &addresses[..]) {
+            (None, []) => return Err(BuildError::NoAddress),
+            (Some(_), [_, ..]) => return Err(BuildError::AddressesAndDiscovery),
+            (None, [one]) => Targets::One(Links::new(one, &self.options, self.connections)),
+            (None, _) => self.many(Source::new(Fixed(addresses))),
+            (Some(source), []) => self.many(source),
+        };
         let codec = self.options.terms.codec.clone();
-        let link = Link::new(address, self.options);
-        Ok(Channel { inner: Arc::new(Inner { link, codec, timeout: self.timeout }) })
+        Ok(self.with(targets, codec))
+    }
+
+    fn many(&mut self, source: Source) -> Targets {
+        let balancer = self.balancer.take().unwrap_or_else(|| Box::new(LeastLoaded));
+        let options = self.options.clone();
+        Targets::Many(Endpoints::new(source, balancer, options, self.connections, self.outliers))
+    }
+
+    fn with(self, targets: Targets, codec: Codec) -> Channel {
+        Channel {
+            inner: Arc::new(Inner {
+                targets,
+                codec,
+                timeout: self.timeout,
+                budget: Budget::new(self.retry_budget),
+                on_failure: self.on_failure,
+                wait_for_ready: self.wait_for_ready,
+            }),
+        }
+    }
+}
+
+/// The addresses that a channel was built with.
+struct Fixed(Vec<Address>);
+
+impl Discovery for Fixed {
+    fn describe(&self) -> String {
+        "the addresses of the channel".to_owned()
+    }
+
+    async fn run(self, publisher: Publisher) {
+        publisher.publish(self.0.into_iter().map(Endpoint::new).collect());
     }
 }

@@ -86,6 +86,8 @@ impl<E: fmt::Debug + fmt::Display> Error for CallError<E> {
 pub enum Phase {
     /// Encoding its arguments, and what else happens before an endpoint is asked.
     Prepare,
+    /// Choosing an endpoint.
+    Pick,
     /// Finding the addresses of a name.
     Resolve,
     /// Opening a connection.
@@ -107,6 +109,7 @@ impl Phase {
     const fn text(self) -> &'static str {
         match self {
             Self::Prepare => "calling",
+            Self::Pick => "choosing",
             Self::Resolve => "resolving",
             Self::Connect | Self::Handshake => "connecting to",
             Self::Queue => "waiting for a place at",
@@ -273,6 +276,9 @@ pub enum BuildError {
     #[error(transparent)]
     Address(#[from] AddressError),
     /// There is nobody to call.
-    #[error("no address: give one with `Channel::to` or `ChannelBuilder::to`")]
+    #[error("no address: give one with `Channel::to` or `ChannelBuilder::to`, or a source of them")]
     NoAddress,
+    /// There are both.
+    #[error("addresses and a source of addresses: give one or the other")]
+    AddressesAndDiscovery,
 }

@@ -21,19 +21,31 @@
 
 mod answer;
 mod backoff;
+mod broadcast;
 mod call;
 mod calling;
 mod channel;
 mod connection;
 mod deadline;
+mod endpoints;
 mod error;
+mod failure_mode;
 mod in_flight;
+mod key;
 mod link;
+mod links;
 mod options;
+mod outliers;
 mod request;
+mod retry_budget;
 
+pub use self::broadcast::{Broadcast, BroadcastError, Failure, Said};
 pub use self::call::{Call, Started};
 pub use self::channel::{Channel, ChannelBuilder};
 pub use self::connection::Connection;
+pub use self::endpoints::{EndpointStatus, Health};
 pub use self::error::{BuildError, CallError, Phase, RpcError};
+pub use self::failure_mode::FailureMode;
 pub use self::options::Options;
+pub use self::outliers::Outliers;
+pub use self::retry_budget::RetryBudget;

@@ -106,6 +106,26 @@ impl Link {
         dialed.unwrap_or_else(|| Err(self.shared.unavailable("dialing was given up")))
     }
 
+    /// Whether the last connection is gone, other than by [`Link::close`], and nobody dials.
+    pub(crate) fn is_lost(&self) -> bool {
+        let had = self.shared.current.load().as_ref().is_some_and(|connection| !connection.is_available());
+        had && {
+            let state = self.shared.lock();
+            state.connected.is_some() && state.dialing.is_none()
+        }
+    }
+
+    /// What is said of a connection that was lost.
+    pub(crate) fn why_lost(&self) -> RpcError {
+        self.shared.unavailable(format!("the connection was lost: {}", self.shared.why_closed()))
+    }
+
+    /// When it may be dialed again after a failure; none where it may be at once.
+    pub(crate) fn rests_until(&self) -> Option<Instant> {
+        let next = self.shared.lock().failed.as_ref().map(|(_, next)| *next);
+        next.filter(|next| *next > Instant::now())
+    }
+
     /// Ends the connection, and the dial that may be under way. It may be dialed again.
     pub(crate) fn close(&self) {
         self.give_up_dialing();

@@ -5,14 +5,17 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use farcall_context::Inherited;
+use farcall_discovery::KeySource;
 use farcall_protocol::metadata::{ATTEMPT, RESERVED_PREFIX};
-use farcall_protocol::{Code, EncodeError, Execution, Flags, Metadata, MetadataError, Part, TooLarge};
+use farcall_protocol::{Code, Codec, EncodeError, Execution, Flags, Metadata, MetadataError, Part, TooLarge};
 use farcall_transport::Human;
 use tokio::time::Instant;
 
 use crate::connection::{Connection, NotSent, Outgoing};
 use crate::deadline::Deadline;
 use crate::error::{Phase, RpcError};
+use crate::failure_mode::FailureMode;
+use crate::key;
 
 /// A call as it is asked for.
 #[derive(Debug)]
@@ -25,9 +28,36 @@ pub(crate) struct Request {
     pub(crate) timeout: Option<Duration>,
     pub(crate) idempotent: bool,
     pub(crate) inherited: Inherited,
+    pub(crate) routing: Option<Box<Routing>>,
+}
+
+/// What a call says of where it is to go, beyond what its channel says.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Routing {
+    /// What consistent hashing goes by.
+    pub(crate) key: Option<Box<[u8]>>,
+    pub(crate) on_failure: Option<FailureMode>,
+    pub(crate) wait_for_ready: Option<bool>,
 }
 
 impl Request {
+    pub(crate) fn new(method: Cow<'static, str>, body: Result<Bytes, EncodeError>) -> Self {
+        Self {
+            method,
+            body,
+            metadata: None,
+            mistake: None,
+            timeout: None,
+            idempotent: false,
+            inherited: Inherited::default(),
+            routing: None,
+        }
+    }
+
+    pub(crate) fn routing(&mut self) -> &mut Routing {
+        self.routing.get_or_insert_default()
+    }
+
     /// Fixes the deadline, and merges what is inherited.
     ///
     /// # Errors
@@ -45,7 +75,7 @@ impl Request {
         let deadline = deadline(self.timeout, &self.inherited);
         let flags = if self.idempotent { Flags::IDEMPOTENT } else { Flags::NONE };
         let metadata = merge(self.inherited.metadata.as_deref(), self.metadata);
-        let ready = Ready { method: self.method, body, flags, metadata, deadline };
+        let ready = Ready { method: self.method, body, flags, metadata, deadline, routing: self.routing };
         if deadline.is_some_and(|deadline| deadline.is_over(Instant::now())) {
             return Err(ready.out_of_time(Phase::Prepare));
         }
@@ -75,15 +105,42 @@ fn merge(inherited: Option<&Metadata>, own: Option<Box<Metadata>>) -> Option<Box
 }
 
 /// A request that is ready to be sent, as often as need be.
+#[derive(Clone)]
 pub(crate) struct Ready {
     method: Cow<'static, str>,
     body: Bytes,
     flags: Flags,
     metadata: Option<Box<Metadata>>,
     pub(crate) deadline: Option<Deadline>,
+    routing: Option<Box<Routing>>,
 }
 
 impl Ready {
+    /// What the balancer goes by, as far as the call has it.
+    pub(crate) fn key<'a>(&'a self, source: &KeySource, codec: &Codec) -> Option<Cow<'a, [u8]>> {
+        match source {
+            KeySource::Call => {
+                let routing = self.routing.as_ref()?;
+                routing.key.as_deref().map(Cow::Borrowed)
+            }
+            KeySource::Metadata(key) => {
+                let value = self.metadata.as_ref()?.get(key)?;
+                Some(Cow::Borrowed(value.as_bytes()))
+            }
+            KeySource::Argument(name) => key::of_argument(name, &self.body, codec).map(Cow::Owned),
+            // No key is wanted.
+            _ => None,
+        }
+    }
+
+    pub(crate) fn on_failure(&self) -> Option<FailureMode> {
+        self.routing.as_ref()?.on_failure
+    }
+
+    pub(crate) fn wait_for_ready(&self) -> Option<bool> {
+        self.routing.as_ref()?.wait_for_ready
+    }
+
     /// Whether it may be sent twice.
     pub(crate) const fn is_idempotent(&self) -> bool {
         self.flags.contains(Flags::IDEMPOTENT)

@@ -347,5 +347,8 @@ fn an_address_that_does_not_parse_is_refused_when_the_channel_is_built() {
     let error = Channel::to("tcp@").unwrap_err();
     assert!(error.to_string().starts_with("address \"tcp@\": "), "{error}");
     let error = Channel::builder().build().unwrap_err();
-    assert_eq!(error.to_string(), "no address: give one with `Channel::to` or `ChannelBuilder::to`");
+    assert_eq!(
+        error.to_string(),
+        "no address: give one with `Channel::to` or `ChannelBuilder::to`, or a source of them"
+    );
 }

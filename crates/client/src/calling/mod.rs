@@ -1,0 +1,208 @@
+//! A call on its way to an answer: sent at once where that can be, else by [`attempts`].
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use farcall_discovery::Asked;
+use farcall_protocol::{Code, Execution};
+use tokio::task::JoinHandle;
+
+use self::attempts::Attempts;
+use crate::answer::Answer;
+use crate::channel::{Inner, Targets};
+use crate::connection::{Connection, NotSent, Pending};
+use crate::endpoints::Visit;
+use crate::error::{Phase, RpcError};
+use crate::failure_mode::Kind;
+use crate::request::{Ready, Request};
+
+mod again;
+mod attempts;
+
+pub(crate) use self::attempts::call_at;
+
+/// A call on its way.
+pub(crate) enum Calling {
+    /// It was sent at once, as most are. What a further try would need is kept.
+    Sent { sent: Sent, ready: Option<Box<Ready>>, inner: Arc<Inner> },
+    /// It waits for a connection or a place, or is tried again.
+    Slow(Pin<Box<dyn Future<Output = Result<Answer, RpcError>> + Send>>),
+    /// It failed before it began.
+    Failed(Option<RpcError>),
+}
+
+/// A request that was sent and not yet answered.
+pub(crate) struct Sent {
+    pending: Pending,
+    /// Where it went, if there are several to go to.
+    visit: Option<Visit>,
+}
+
+/// Why a request was not sent at once.
+enum NotAtOnce {
+    /// It has to wait for something, there if that was chosen.
+    At(Option<Visit>),
+    /// It never will be.
+    Failed(RpcError),
+}
+
+impl Calling {
+    /// Begins a call: sends it at once, where there is a connection with a free place.
+    pub(crate) fn begin(request: Request, inner: Arc<Inner>) -> Self {
+        let ready = match request.ready() {
+            Ok(ready) => Box::new(ready),
+            Err(error) => return Self::Failed(Some(error)),
+        };
+        inner.budget.deposit();
+        match Sent::at_once(&ready, &inner) {
+            Ok(sent) => Self::Sent { sent, ready: Some(ready), inner },
+            Err(NotAtOnce::Failed(error)) => Self::Failed(Some(error)),
+            Err(NotAtOnce::At(visit)) => Self::slow(ready, inner, Attempts::to(visit), None),
+        }
+    }
+
+    /// The call from here on; `error` is that of the first try, if one was made.
+    fn slow(ready: Box<Ready>, inner: Arc<Inner>, attempts: Attempts, error: Option<RpcError>) -> Self {
+        Self::Slow(Box::pin(async move { attempts.run(*ready, &inner, error.map(Err)).await }))
+    }
+
+    /// Lets the call get on without being polled.
+    pub(crate) fn detach(self) -> Self {
+        match self {
+            Self::Slow(future) => {
+                let task = AbortOnDrop(tokio::spawn(future));
+                Self::Slow(Box::pin(task.join()))
+            }
+            other => other,
+        }
+    }
+}
+
+impl Future for Calling {
+    type Output = Result<Answer, RpcError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        loop {
+            match &mut *self {
+                Self::Sent { sent, ready, inner } => {
+                    let error = match ready!(Pin::new(&mut *sent).poll(cx)) {
+                        Ok(answer) => return Poll::Ready(Ok(answer)),
+                        Err(error) => error,
+                    };
+                    let ready = ready.take().expect("taken only when the future ends or changes");
+                    // Most failures are final: they cost no further future.
+                    if !again::is_thinkable(&error, &ready) {
+                        return Poll::Ready(Err(error));
+                    }
+                    let attempts = Attempts::at(sent.visit.as_ref());
+                    let slow = Self::slow(ready, Arc::clone(inner), attempts, Some(error));
+                    *self = slow;
+                }
+                Self::Slow(future) => return future.as_mut().poll(cx),
+                Self::Failed(error) => {
+                    return Poll::Ready(Err(error.take().expect("not polled after it was ready")));
+                }
+            }
+        }
+    }
+}
+
+impl Sent {
+    /// Sends a request if it can be done at once.
+    fn at_once(ready: &Ready, inner: &Inner) -> Result<Self, NotAtOnce> {
+        let (connection, visit) = match &inner.targets {
+            Targets::One(links) => (links.ready(), None),
+            // What may be sent twice needs a clock.
+            Targets::Many(_) if matches!(inner.on_failure(ready).kind, Kind::Backup(_)) => (None, None),
+            Targets::Many(endpoints) => {
+                let key = ready.key(endpoints.key(), &inner.codec);
+                let visit = endpoints.pick(&Asked { key: key.as_deref(), tried: &[] });
+                (visit.as_ref().and_then(Visit::ready), visit)
+            }
+        };
+        let sent = connection.map_or(Ok(None), |connection| ready.try_send(&connection));
+        match sent {
+            Ok(Some(pending)) => Ok(Self { pending, visit }),
+            Ok(None) => Err(NotAtOnce::At(visit)),
+            Err(error) => Err(NotAtOnce::Failed(error)),
+        }
+    }
+
+    const fn new(pending: Pending, visit: Option<Visit>) -> Self {
+        Self { pending, visit }
+    }
+}
+
+impl Future for Sent {
+    type Output = Result<Answer, RpcError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let Self { pending, visit } = &mut *self;
+        let answered = ready!(Pin::new(&mut *pending).poll(cx));
+        let outcome = answered.and_then(|message| Answer::new(message, pending.connection()));
+        if let Some(visit) = visit {
+            visit.learn(outcome.as_ref().err());
+        }
+        Poll::Ready(outcome)
+    }
+}
+
+/// Sends a request that nobody waits for.
+pub(crate) async fn notify(request: Request, inner: &Inner) -> Result<(), RpcError> {
+    let ready = request.ready()?.one_way();
+    inner.budget.deposit();
+    Attempts::default().notify(ready, inner).await
+}
+
+impl Ready {
+    /// Sends the request if it can be done at once; none if it has to wait for something.
+    fn try_send(&self, connection: &Connection) -> Result<Option<Pending>, RpcError> {
+        let packed = self.pack(connection)?;
+        match connection.try_send(&packed.outgoing(self)) {
+            Ok(pending) => Ok(Some(pending)),
+            Err(NotSent::NoPlace | NotSent::NoRoom | NotSent::Closed) => Ok(None),
+            Err(error) => Err(self.not_sent(&error, Phase::Prepare, connection)),
+        }
+    }
+
+    /// Makes the call over this connection, once.
+    pub(crate) async fn call_over(&self, connection: &Connection) -> Result<Answer, RpcError> {
+        let packed = self.pack(connection)?;
+        let mut phase = Phase::Queue;
+        let sent = connection.send(&packed.outgoing(self), &mut phase).await;
+        Sent::new(sent.map_err(|why| self.not_sent(&why, phase, connection))?, None).await
+    }
+}
+
+impl Inner {
+    /// Makes the call once, where there is one endpoint.
+    pub(crate) async fn call_once(&self, ready: &Ready) -> Result<Answer, RpcError> {
+        Attempts::default().once(ready, self).await
+    }
+}
+
+/// A call in a task of its own, which ends with its handle.
+struct AbortOnDrop(JoinHandle<Result<Answer, RpcError>>);
+
+impl AbortOnDrop {
+    async fn join(mut self) -> Result<Answer, RpcError> {
+        match (&mut self.0).await {
+            Ok(outcome) => outcome,
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                Err(_cancelled) => {
+                    let message = "the runtime of the call was shut down";
+                    Err(RpcError::new(Code::Unavailable, Execution::Maybe, Phase::Wait, message))
+                }
+            },
+        }
+    }
+}
+
+impl Drop for AbortOnDrop {
+    /// Whoever started the call has gone: dropping what the task holds cancels it.
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}

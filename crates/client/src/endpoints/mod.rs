@@ -1,0 +1,195 @@
+//! The endpoints of a channel: one that is fixed, or many that come and go.
+//!
+//! What is known of one of many is in [`member`]; the task that keeps all of them is in [`watch`].
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use farcall_discovery::{Asked, Balancer, KeySource};
+use farcall_protocol::{Code, Execution};
+use farcall_transport::Human;
+use tokio::sync::Notify;
+use tokio::task::AbortHandle;
+use tokio::time::timeout;
+
+pub(crate) use self::member::{Member, Visit};
+use self::snapshot::{Seat, Snapshot};
+pub use self::status::{EndpointStatus, Health};
+pub(crate) use self::watch::Source;
+use self::watch::Watch;
+use crate::connection::Connection;
+use crate::error::{Phase, RpcError};
+use crate::options::Options;
+use crate::outliers::Outliers;
+
+mod member;
+mod probe;
+mod snapshot;
+mod status;
+mod watch;
+
+/// Endpoints that come and go, and the choice among them. Dropping it ends its task and, behind
+/// what is under way, its connections.
+#[derive(Debug)]
+pub(crate) struct Endpoints {
+    shared: Arc<Shared>,
+    /// What the task will be made of, until the first call starts it.
+    source: Mutex<Option<Source>>,
+    task: Mutex<Option<AbortHandle>>,
+}
+
+/// What the calls and the task share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    /// Who there is to choose among, replaced as a whole by the task.
+    snapshot: ArcSwap<Snapshot>,
+    /// Told when the snapshot was replaced.
+    replaced: Notify,
+    /// Told by members whose health has changed.
+    unwell: Arc<Notify>,
+    balancer: Box<dyn Balancer>,
+    key: KeySource,
+    options: Options,
+    connections: usize,
+    outliers: Outliers,
+    /// Where the endpoints come from, for people.
+    origin: String,
+}
+
+impl Endpoints {
+    pub(crate) fn new(
+        source: Source,
+        balancer: Box<dyn Balancer>,
+        options: Options,
+        connections: usize,
+        outliers: Outliers,
+    ) -> Self {
+        let shared = Shared {
+            snapshot: ArcSwap::default(),
+            replaced: Notify::new(),
+            unwell: Arc::default(),
+            key: balancer.key(),
+            balancer,
+            options,
+            connections,
+            outliers,
+            origin: source.origin.clone(),
+        };
+        Self { shared: Arc::new(shared), source: Mutex::new(Some(source)), task: Mutex::default() }
+    }
+
+    /// Where the key of a call comes from.
+    pub(crate) fn key(&self) -> &KeySource {
+        &self.shared.key
+    }
+
+    /// Where a call goes; none where nobody can be called as far as is known.
+    pub(crate) fn pick(&self, asked: &Asked<'_>) -> Option<Visit> {
+        self.shared.snapshot.load().pick(asked)
+    }
+
+    /// Where a call goes, once there has been a list; the first call has it made. With `patience`,
+    /// as soon as there is anybody to be called.
+    ///
+    /// # Errors
+    ///
+    /// There is nobody, and why.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime, for the first call.
+    pub(crate) async fn visit(&self, asked: &Asked<'_>, patience: bool) -> Result<Visit, RpcError> {
+        self.start();
+        let waiting = async {
+            loop {
+                let replaced = self.shared.replaced.notified();
+                let snapshot = self.shared.snapshot.load_full();
+                if let Some(visit) = snapshot.pick(asked) {
+                    return Some(visit);
+                }
+                if snapshot.is_known() && !patience {
+                    return None;
+                }
+                replaced.await;
+            }
+        };
+        // However patient a call is, its own deadline is around this.
+        let limit = if patience { Duration::MAX } else { self.shared.options.connect_limit() };
+        let found = timeout(limit, waiting).await;
+        found.ok().flatten().ok_or_else(|| self.nobody(limit))
+    }
+
+    /// All that may be called, once there has been a list.
+    pub(crate) async fn everybody(&self) -> Result<Vec<Arc<Member>>, RpcError> {
+        // Picking somebody waits for the list, and says why there is none.
+        self.visit(&Asked::default(), false).await?;
+        Ok(self.shared.snapshot.load().known().cloned().collect())
+    }
+
+    /// Ready when the endpoints, or what is known of them, have changed since this was made.
+    pub(crate) async fn changed(&self) {
+        self.shared.replaced.notified().await;
+    }
+
+    /// The endpoints with what is known of each, drained ones included.
+    pub(crate) fn status(&self) -> Vec<EndpointStatus> {
+        let snapshot = self.shared.snapshot.load();
+        snapshot.seats.iter().map(|Seat { endpoint, member }| member.status(endpoint)).collect()
+    }
+
+    /// How long ago the list was last known to be true.
+    pub(crate) fn age(&self) -> Option<Duration> {
+        self.shared.age()
+    }
+
+    /// Whether a call that has been to these can go elsewhere.
+    pub(crate) fn has_others(&self, tried: &[u64]) -> bool {
+        self.shared.snapshot.load().has_others(tried)
+    }
+
+    /// A connection that takes calls.
+    pub(crate) fn any_ready(&self) -> Option<Connection> {
+        self.shared.snapshot.load().seats.iter().find_map(|seat| seat.member.links().any_ready())
+    }
+
+    /// Closes all connections; a later call dials again.
+    pub(crate) fn close(&self) {
+        for seat in &self.shared.snapshot.load().seats {
+            seat.member.links().close();
+        }
+    }
+
+    /// Starts the task, unless that was done.
+    pub(crate) fn start(&self) {
+        let mut source = self.source.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(source) = source.take() {
+            // Owned by this: it ends with it. What goes wrong in it is in the snapshot.
+            let task = tokio::spawn(Watch::new(Arc::clone(&self.shared), source).run());
+            *self.task.lock().unwrap_or_else(PoisonError::into_inner) = Some(task.abort_handle());
+        }
+    }
+
+    fn nobody(&self, limit: Duration) -> RpcError {
+        let snapshot = self.shared.snapshot.load();
+        let why =
+            snapshot.why_nobody().unwrap_or_else(|| format!("nothing was found within {}", Human(limit)));
+        let message = format!("no endpoint: {}: {why}", self.shared.origin);
+        RpcError::new(Code::Unavailable, Execution::NotSent, Phase::Pick, message)
+    }
+}
+
+impl Shared {
+    fn age(&self) -> Option<Duration> {
+        self.snapshot.load().discovered.confirmed.map(|confirmed| confirmed.elapsed())
+    }
+}
+
+impl Drop for Endpoints {
+    /// The task holds what it works on: left alone it would go on for ever.
+    fn drop(&mut self) {
+        if let Some(task) = self.task.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            task.abort();
+        }
+    }
+}

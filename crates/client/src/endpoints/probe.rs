@@ -1,0 +1,59 @@
+//! Letting back a member that was left out.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use farcall_protocol::describe::{HEALTH, Health, HealthRequest, HealthStatus};
+use farcall_protocol::{Code, Execution};
+use tokio::time::sleep;
+
+use super::member::{Condition, Member};
+use crate::error::{Phase, RpcError};
+use crate::options::Options;
+use crate::request::Request;
+
+/// How long a member may take to say that it is well.
+const HEALTH_LIMIT: Duration = Duration::from_secs(5);
+
+/// Ready when the member has been let back, or has left the list.
+pub(super) async fn restored(member: Arc<Member>, options: Options) -> u64 {
+    let gone = member.gone().clone();
+    let id = member.id();
+    gone.run_until_cancelled_owned(async move {
+        // A connection that broke is made again at once; whoever fails is left alone for a while.
+        if member.condition() == Condition::Failing {
+            sleep(member.pause()).await;
+        }
+        while let Err(error) = probe(&member, &options).await {
+            member.stays_ill(error);
+            sleep(member.pause()).await;
+        }
+        member.restore();
+    })
+    .await;
+    id
+}
+
+async fn probe(member: &Member, options: &Options) -> Result<(), RpcError> {
+    let connection = member.links().connection().await?;
+    if member.condition() != Condition::Failing {
+        return Ok(());
+    }
+    let codec = &options.terms.codec;
+    let request = Request {
+        timeout: Some(HEALTH_LIMIT),
+        ..Request::new(HEALTH.into(), codec.encode(&HealthRequest::default()))
+    };
+    let health = match request.ready()?.call_over(&connection).await {
+        Ok(answer) => answer.decode::<Health>()?,
+        // It has no such method, but it answers.
+        Err(error) if error.code() == Code::Unimplemented => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    if health.status == HealthStatus::Serving {
+        return Ok(());
+    }
+    let message = "it says that it does not serve";
+    Err(RpcError::new(Code::Unavailable, Execution::Refused, Phase::Answer, message)
+        .at(connection.endpoint()))
+}

@@ -1,0 +1,74 @@
+//! What a channel does about a call that failed and may be made again.
+
+use std::time::Duration;
+
+/// What to do about a call that failed, where it may be made again: nothing of it was done, or it
+/// is idempotent.
+///
+/// Whether a call may be tried again is decided by its [`Execution`](farcall_protocol::Execution)
+/// and never by the mode: `not_sent` always, `refused` where another server may say otherwise,
+/// `maybe` where the call is idempotent, `done` never.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FailureMode {
+    pub(crate) kind: Kind,
+    pub(crate) tries: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Fast,
+    Over,
+    Again,
+    Backup(Duration),
+}
+
+/// The tries of a call, the first included.
+const TRIES: u32 = 3;
+
+impl FailureMode {
+    /// The first failure is the call's. Right for calls that are worthless when late.
+    #[must_use]
+    pub const fn fail_fast() -> Self {
+        Self { kind: Kind::Fast, tries: 1 }
+    }
+
+    /// Tries again on another endpoint, one that the call has not been to. The default, with 3
+    /// tries. With one endpoint it is [`FailureMode::fail_try`].
+    #[must_use]
+    pub const fn fail_over() -> Self {
+        Self { kind: Kind::Over, tries: TRIES }
+    }
+
+    /// Tries again on the same endpoint, for state that only that one has. 3 tries by default.
+    #[must_use]
+    pub const fn fail_try() -> Self {
+        Self { kind: Kind::Again, tries: TRIES }
+    }
+
+    /// As [`FailureMode::fail_over`], and a try that is not answered after `delay` is given
+    /// company: a second request to another endpoint. The first answer counts, the other request
+    /// is cancelled. Only idempotent calls are sent twice, and only within the retry budget. A
+    /// good delay is the 95th to 99th percentile of the method's latency: too short, and every
+    /// call is made twice; too long, and it helps nobody. See Dean and Barroso, "The Tail at
+    /// Scale", Communications of the ACM 56/2, 2013.
+    #[must_use]
+    pub const fn backup_after(delay: Duration) -> Self {
+        Self { kind: Kind::Backup(delay), tries: TRIES }
+    }
+
+    /// The tries that may reach a server, the first included; at least 1. Default 3. Too many, and
+    /// a cluster in trouble is kicked, within the retry budget; too few, and calls fail that
+    /// another server would have answered. Endpoints that cannot be connected to do not count: of
+    /// those, each is tried once.
+    #[must_use]
+    pub const fn tries(mut self, tries: u32) -> Self {
+        self.tries = if tries == 0 { 1 } else { tries };
+        self
+    }
+}
+
+impl Default for FailureMode {
+    fn default() -> Self {
+        Self::fail_over()
+    }
+}

@@ -1,0 +1,87 @@
+//! Who gets a call, as balancers choose.
+
+use std::collections::HashMap;
+
+use farcall_client::Channel;
+use farcall_discovery::{ConsistentHash, RoundRobin, WeightedRoundRobin};
+
+use super::support::{Line, Running, User, list, over, script, serve_at, until, who};
+
+fn serve(name: &'static str) -> Running {
+    serve_at(name, "tcp@127.0.0.1:0", |builder| {
+        builder.method("T.hello", move |_: User| async move { name.to_owned() })
+    })
+}
+
+#[tokio::test]
+async fn round_robin_gives_each_the_same() {
+    let servers = [serve("a"), serve("b"), serve("c")];
+    let channel = over(&[&servers[0], &servers[1], &servers[2]]).pick(RoundRobin);
+    let channel = channel.build().unwrap();
+    for _ in 0..30 {
+        who(&channel).await;
+    }
+    assert_eq!(servers.each_ref().map(Running::calls), [10; 3]);
+}
+
+#[tokio::test]
+async fn weights_count_as_they_were_told_last() {
+    let (a, b) = (serve("a"), serve("b"));
+    let (tell, script) = script();
+    let channel = Channel::builder().discover(script).pick(WeightedRoundRobin).build().unwrap();
+    let weights = |x, y| Line::List(vec![a.endpoint().with_weight(x), b.endpoint().with_weight(y)]);
+    tell.send(weights(30, 10)).ok().unwrap();
+    for _ in 0..40 {
+        who(&channel).await;
+    }
+    assert_eq!((a.calls(), b.calls()), (30, 10));
+    tell.send(weights(10, 30)).ok().unwrap();
+    until("it is told", || {
+        channel.endpoints().iter().any(|one| one.endpoint.weight == 30 && one.endpoint.address == b.address)
+    })
+    .await;
+    for _ in 0..40 {
+        who(&channel).await;
+    }
+    assert_eq!((a.calls(), b.calls()), (40, 40));
+}
+
+#[tokio::test]
+async fn a_key_stays_where_it_is_wherever_it_comes_from() {
+    let servers = [serve("a"), serve("b"), serve("c")];
+    let all = [&servers[0], &servers[1], &servers[2]];
+    let by_key = over(&all).pick(ConsistentHash::by_key()).build().unwrap();
+    let by_metadata = over(&all).pick(ConsistentHash::by_metadata("user")).build().unwrap();
+    let by_argument = over(&all).pick(ConsistentHash::by_argument("user")).build().unwrap();
+    let mut homes = HashMap::<String, usize>::new();
+    for user in ["ann", "ben", "cleo", "dan", "eve", "finn", "gus", "hal", "ida", "jo", "kim", "lea"] {
+        let hello = serde_json::json!({ "user": user });
+        let home: String = by_key.call("T.hello", &hello).key(user).await.unwrap();
+        for _ in 0..3 {
+            let again: String = by_key.call("T.hello", &hello).key(user).await.unwrap();
+            assert_eq!(again, home);
+        }
+        let other: String = by_metadata.call("T.hello", &hello).metadata("user", user).await.unwrap();
+        assert_eq!(other, home, "{user}");
+        let other: String = by_argument.call("T.hello", &hello).await.unwrap();
+        assert_eq!(other, home, "{user}");
+        *homes.entry(home).or_default() += 1;
+    }
+    assert!(homes.len() > 1, "{homes:?}");
+}
+
+#[tokio::test]
+async fn a_key_whose_home_is_gone_has_another() {
+    let mut servers = [serve("a"), serve("b"), serve("c")];
+    let (tell, script) = script();
+    let channel = Channel::builder().discover(script).pick(ConsistentHash::by_key()).build().unwrap();
+    tell.send(list(&[&servers[0], &servers[1], &servers[2]])).ok().unwrap();
+    let home = |channel: Channel| async move {
+        channel.call::<String>("T.who", &()).key("ann").idempotent().await.unwrap()
+    };
+    let first = home(channel.clone()).await;
+    servers.iter_mut().find(|server| server.name == first).unwrap().kill();
+    let second = home(channel.clone()).await;
+    assert_ne!(second, first);
+    assert_eq!(home(channel.clone()).await, second);
+}

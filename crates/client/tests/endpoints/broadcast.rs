@@ -1,0 +1,110 @@
+//! Calls of everybody at once.
+
+use farcall_client::{CallError, Channel};
+use farcall_discovery::State;
+use farcall_protocol::{Code, Execution};
+
+use super::support::{Line, MS, Running, over, script, serve, until};
+
+fn three() -> [Running; 3] {
+    [serve("a"), serve("b"), serve("c")]
+}
+
+#[tokio::test]
+async fn everybody_is_called_and_all_must_succeed() {
+    let servers = three();
+    let channel = over(&[&servers[0], &servers[1], &servers[2]]).build().unwrap();
+    let all = channel.call::<String>("T.who", &()).broadcast().await.unwrap();
+    assert_eq!(all.len(), 3);
+    for said in all {
+        let server = servers.iter().find(|server| server.address == said.endpoint).unwrap();
+        assert_eq!(said.value, server.name);
+    }
+    assert_eq!(servers.each_ref().map(Running::calls), [1; 3]);
+}
+
+#[tokio::test]
+async fn the_first_error_ends_the_others_and_says_whose_it_is() {
+    let servers = three();
+    let channel = over(&[&servers[0], &servers[1], &servers[2]]).build().unwrap();
+    let mut broadcast = Box::pin(channel.call::<String>("T.slow", &()).broadcast().into_future());
+    tokio::select! {
+        _ = &mut broadcast => panic!("they are slow"),
+        () = until("all run", || servers.iter().all(|server| server.handle.in_flight() == 1)) => {}
+    }
+    let mut servers = servers;
+    let killed = servers[1].address.clone();
+    servers[1].kill();
+    let error = broadcast.await.unwrap_err();
+    assert_eq!(error.failures.len(), 1);
+    assert_eq!(error.first().endpoint.as_ref(), Some(&killed));
+    assert_eq!(error.first().error.execution(), Execution::Maybe);
+    assert!(error.to_string().contains(&killed.to_string()), "{error}");
+    for server in [&servers[0], &servers[2]] {
+        until("the others are stopped", || server.handle.in_flight() == 0).await;
+    }
+}
+
+#[tokio::test]
+async fn any_success_does() {
+    let servers = three();
+    for server in &servers[..2] {
+        server.fails(Code::Internal, Execution::Done);
+    }
+    let channel = over(&[&servers[0], &servers[1], &servers[2]]).build().unwrap();
+    let said = channel.call::<String>("T.fail", &()).broadcast().any().await.unwrap();
+    assert_eq!((said.value.as_str(), said.endpoint), ("c", servers[2].address.clone()));
+    servers[2].fails(Code::Internal, Execution::Done);
+    let error = channel.call::<String>("T.fail", &()).broadcast().any().await.unwrap_err();
+    assert_eq!(error.failures.len(), 3);
+}
+
+#[tokio::test]
+async fn each_outcome_is_collected() {
+    let mut servers = three();
+    servers[0].fails(Code::Internal, Execution::Done);
+    servers[1].kill();
+    let channel = over(&[&servers[0], &servers[1], &servers[2]]).build().unwrap();
+    let each = channel.call::<String>("T.fail", &()).broadcast().each().await.unwrap();
+    let said = |server: &Running| {
+        let said = each.iter().find(|said| said.endpoint == server.address).unwrap();
+        said.value.clone().map_err(|error: CallError| error.code())
+    };
+    assert_eq!(each.len(), 3);
+    assert_eq!(said(&servers[0]), Err(Code::Internal));
+    assert_eq!(said(&servers[1]), Err(Code::Unavailable));
+    assert_eq!(said(&servers[2]), Ok("c".to_owned()));
+}
+
+#[tokio::test]
+async fn the_drained_are_left_out() {
+    let servers = three();
+    let (tell, script) = script();
+    let channel = Channel::builder().discover(script).build().unwrap();
+    let drained = servers[0].endpoint().with_state(State::Draining);
+    tell.send(Line::List(vec![drained, servers[1].endpoint(), servers[2].endpoint()])).ok().unwrap();
+    let all = channel.call::<String>("T.who", &()).broadcast().await.unwrap();
+    assert_eq!(all.len(), 2);
+    tell.send(Line::List(Vec::new())).ok().unwrap();
+    until("nobody is left", || channel.endpoints().is_empty()).await;
+    let error = channel.call::<String>("T.who", &()).broadcast().each().await.unwrap_err();
+    assert!(error.to_string().starts_with("no endpoint: T in a script: nobody is there"), "{error}");
+}
+
+#[tokio::test]
+async fn its_timeout_is_that_of_all() {
+    let servers = three();
+    let channel = over(&[&servers[0], &servers[1], &servers[2]]).build().unwrap();
+    let slow = channel.call::<String>("T.slow", &()).timeout(100 * MS).broadcast();
+    for said in slow.each().await.unwrap() {
+        assert_eq!(said.value.unwrap_err().code(), Code::DeadlineExceeded);
+    }
+}
+
+#[tokio::test]
+async fn a_channel_to_one_address_has_an_everybody_of_one() {
+    let server = serve("a");
+    let channel = Channel::to(server.address.clone()).unwrap();
+    let all = channel.call::<String>("T.who", &()).broadcast().await.unwrap();
+    assert_eq!((all.len(), all[0].value.as_str()), (1, "a"));
+}

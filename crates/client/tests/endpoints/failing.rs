@@ -1,0 +1,251 @@
+//! Calls that fail, and are made again, or not.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use farcall_client::{Channel, FailureMode, Outliers, RetryBudget, RpcError};
+use farcall_discovery::RoundRobin;
+use farcall_protocol::{Code, Execution};
+use farcall_server::Limits;
+use tokio::time::{Instant, sleep};
+
+use super::support::{MS, PATIENCE, Running, over, serve, serve_at, until, who};
+
+async fn fail(channel: &Channel) -> Result<String, RpcError> {
+    Ok(channel.call::<String>("T.fail", &()).await?)
+}
+
+/// Two servers of which the first fails like this, and a channel that calls it first.
+async fn first_fails(code: Code, execution: Execution, mode: FailureMode) -> (Running, Running, Channel) {
+    let (a, b) = (serve("a"), serve("b"));
+    a.fails(code, execution);
+    let builder = over(&[&a, &b]).pick(RoundRobin).on_failure(mode);
+    let channel = builder.outliers(Outliers::kept()).build().unwrap();
+    // Which of them is first, depends on their ports and on the picker: until it is a's turn.
+    while who(&channel).await != "b" {}
+    (a, b, channel)
+}
+
+#[tokio::test]
+async fn a_server_that_is_killed_loses_no_idempotent_call() {
+    let mut servers = [serve("a"), serve("b"), serve("c")];
+    let channel = over(&[&servers[0], &servers[1], &servers[2]]).build().unwrap();
+    let answered = Arc::<AtomicUsize>::default();
+    let callers: Vec<_> = (0..50)
+        .map(|_| {
+            let (channel, answered) = (channel.clone(), Arc::clone(&answered));
+            tokio::spawn(async move {
+                for _ in 0..200 {
+                    who(&channel).await;
+                    answered.fetch_add(1, Ordering::Relaxed);
+                }
+            })
+        })
+        .collect();
+    until("a part is done", || answered.load(Ordering::Relaxed) > 2000).await;
+    assert!(servers[1].calls() > 0);
+    servers[1].kill();
+    for caller in callers {
+        caller.await.unwrap();
+    }
+    assert_eq!(answered.load(Ordering::Relaxed), 10_000);
+}
+
+#[tokio::test]
+async fn a_server_that_stops_gracefully_loses_no_call_at_all() {
+    let mut servers = [serve("a"), serve("b")];
+    let channel = over(&[&servers[0], &servers[1]]).build().unwrap();
+    let answered = Arc::<AtomicUsize>::default();
+    let callers: Vec<_> = (0..20)
+        .map(|_| {
+            let (channel, answered) = (channel.clone(), Arc::clone(&answered));
+            tokio::spawn(async move {
+                for _ in 0..200 {
+                    // Not idempotent: only what was surely not done is made again.
+                    channel.call::<String>("T.who", &()).await.unwrap();
+                    answered.fetch_add(1, Ordering::Relaxed);
+                }
+            })
+        })
+        .collect();
+    until("a part is done", || answered.load(Ordering::Relaxed) > 1000).await;
+    servers[0].handle.stop();
+    for caller in callers {
+        caller.await.unwrap();
+    }
+    servers[0].kill();
+}
+
+#[tokio::test]
+async fn what_was_refused_by_one_is_asked_of_another() {
+    for code in [Code::Unavailable, Code::ResourceExhausted, Code::Unimplemented] {
+        let (a, _b, channel) = first_fails(code, Execution::Refused, FailureMode::fail_over()).await;
+        assert_eq!(fail(&channel).await.unwrap(), "b", "{code}");
+        assert_eq!(fail(&channel).await.unwrap(), "b", "{code}");
+        assert!(a.calls() > 0);
+    }
+}
+
+#[tokio::test]
+async fn what_every_server_would_refuse_is_asked_once() {
+    for code in [Code::InvalidArgument, Code::Unauthenticated, Code::PermissionDenied] {
+        let (a, b, channel) = first_fails(code, Execution::Refused, FailureMode::fail_over()).await;
+        b.fails(code, Execution::Refused);
+        let before = a.calls() + b.calls();
+        assert_eq!(fail(&channel).await.unwrap_err().code(), code);
+        assert_eq!(a.calls() + b.calls(), before + 1);
+    }
+}
+
+#[tokio::test]
+async fn what_may_have_happened_is_made_again_only_where_that_does_no_harm() {
+    let (a, b, channel) = first_fails(Code::Cancelled, Execution::Maybe, FailureMode::fail_over()).await;
+    b.fails(Code::Cancelled, Execution::Maybe);
+    let before = a.calls() + b.calls();
+    assert_eq!(fail(&channel).await.unwrap_err().execution(), Execution::Maybe);
+    assert_eq!(a.calls() + b.calls(), before + 1);
+    b.recovers();
+    for _ in 0..4 {
+        assert_eq!(channel.call::<String>("T.fail", &()).idempotent().await.unwrap(), "b");
+    }
+}
+
+#[tokio::test]
+async fn what_was_done_is_never_made_again() {
+    let (a, b, channel) = first_fails(Code::Internal, Execution::Done, FailureMode::fail_over()).await;
+    b.fails(Code::Internal, Execution::Done);
+    let before = a.calls() + b.calls();
+    let error = channel.call::<String>("T.fail", &()).idempotent().await.unwrap_err();
+    assert_eq!(error.execution(), Execution::Done);
+    assert_eq!(a.calls() + b.calls(), before + 1);
+}
+
+#[tokio::test]
+async fn failing_fast_makes_one_try() {
+    let (a, b, channel) = first_fails(Code::Unavailable, Execution::Refused, FailureMode::fail_fast()).await;
+    b.fails(Code::Unavailable, Execution::Refused);
+    let before = a.calls() + b.calls();
+    fail(&channel).await.unwrap_err();
+    assert_eq!(a.calls() + b.calls(), before + 1);
+}
+
+#[tokio::test]
+async fn trying_again_stays_where_it_was() {
+    let (a, b, channel) =
+        first_fails(Code::ResourceExhausted, Execution::Refused, FailureMode::fail_try().tries(4)).await;
+    b.fails(Code::ResourceExhausted, Execution::Refused);
+    let before = [a.calls(), b.calls()];
+    fail(&channel).await.unwrap_err();
+    let mut made = [a.calls() - before[0], b.calls() - before[1]];
+    made.sort_unstable();
+    assert_eq!(made, [0, 4]);
+}
+
+#[tokio::test]
+async fn a_call_can_say_what_is_done_when_it_fails() {
+    let (a, b, channel) = first_fails(Code::Unavailable, Execution::Refused, FailureMode::fail_fast()).await;
+    let call = || channel.call::<String>("T.fail", &()).on_failure(FailureMode::fail_over());
+    assert_eq!(call().await.unwrap(), "b");
+    assert_eq!(call().await.unwrap(), "b");
+    b.fails(Code::Unavailable, Execution::Refused);
+    let before = a.calls() + b.calls();
+    call().await.unwrap_err();
+    assert_eq!(a.calls() + b.calls(), before + 2, "each was asked once");
+}
+
+#[tokio::test]
+async fn the_budget_bounds_what_all_calls_make_again() {
+    let servers = [serve("a"), serve("b"), serve("c")];
+    for server in &servers {
+        server.fails(Code::Unavailable, Execution::Refused);
+    }
+    let builder = over(&[&servers[0], &servers[1], &servers[2]]).outliers(Outliers::kept());
+    let channel = builder.retry_budget(RetryBudget::new(0.2, 0.0)).build().unwrap();
+    for _ in 0..100 {
+        fail(&channel).await.unwrap_err();
+    }
+    let calls: usize = servers.iter().map(Running::calls).sum();
+    assert!((101..=120).contains(&calls), "{calls}");
+}
+
+#[tokio::test]
+async fn a_dead_endpoint_costs_no_call() {
+    let alive = serve("alive");
+    let mut dead = [serve("dead"), serve("dead too")];
+    let channel = over(&[&alive, &dead[0], &dead[1]]).pick(RoundRobin);
+    let channel = channel.retry_budget(RetryBudget::new(0.0, 0.0)).build().unwrap();
+    dead.iter_mut().for_each(Running::kill);
+    for _ in 0..100 {
+        assert_eq!(channel.call::<String>("T.who", &()).await.unwrap(), "alive");
+    }
+}
+
+#[tokio::test]
+async fn all_dead_is_said_of_the_last_that_was_tried() {
+    let mut dead = [serve("a"), serve("b")];
+    let channel = over(&[&dead[0], &dead[1]]).build().unwrap();
+    dead.iter_mut().for_each(Running::kill);
+    let error = channel.call::<String>("T.who", &()).await.unwrap_err();
+    assert_eq!((error.code(), error.execution()), (Code::Unavailable, Execution::NotSent));
+    assert!(error.to_string().starts_with("connecting to tcp@127.0.0.1:"), "{error}");
+}
+
+#[tokio::test]
+async fn a_backup_helps_a_call_that_is_slow_and_the_loser_is_stopped() {
+    let slow = serve_at("slow", "tcp@127.0.0.1:0", |builder| builder);
+    let quick = serve_at("quick", "tcp@127.0.0.1:0", |builder| {
+        builder.method("T.mixed", async |_: super::support::Nothing| "quick".to_owned())
+    });
+    // The same method, which only one of them answers soon.
+    drop(slow);
+    let stopped = Arc::<AtomicUsize>::default();
+    let count = Arc::clone(&stopped);
+    let slow = serve_at("slow", "tcp@127.0.0.1:0", move |builder| {
+        builder.method("T.mixed", move |_: super::support::Nothing| {
+            let guard = super::support::CountDrop(Arc::clone(&count));
+            async move {
+                sleep(PATIENCE).await;
+                drop(guard);
+                "slow".to_owned()
+            }
+        })
+    });
+    let channel = over(&[&slow, &quick]).pick(RoundRobin);
+    let channel = channel.on_failure(FailureMode::backup_after(20 * MS)).build().unwrap();
+    let begin = Instant::now();
+    for _ in 0..4 {
+        let answer = channel.call::<String>("T.mixed", &()).idempotent().timeout(PATIENCE).await;
+        assert_eq!(answer.unwrap(), "quick");
+    }
+    assert!(begin.elapsed() < PATIENCE);
+    until("both losers are stopped", || stopped.load(Ordering::Relaxed) == 2).await;
+    // What is not idempotent is not sent twice.
+    let call = || channel.call::<String>("T.mixed", &()).timeout(100 * MS);
+    let answers = [call().await, call().await];
+    assert_eq!(answers.iter().filter(|answer| answer.is_err()).count(), 1);
+}
+
+#[tokio::test]
+async fn a_server_that_has_no_place_left_is_passed_over() {
+    let full =
+        serve_at("full", "tcp@127.0.0.1:0", |builder| builder.limits(Limits::default().max_connections(1)));
+    let free = serve("free");
+    let first = Channel::to(full.address.clone()).unwrap();
+    first.connect().await.unwrap();
+    let channel = over(&[&full, &free]).pick(RoundRobin).build().unwrap();
+    for _ in 0..10 {
+        assert_eq!(channel.call::<String>("T.who", &()).await.unwrap(), "free");
+    }
+}
+
+#[tokio::test]
+async fn one_way_calls_go_to_who_is_there() {
+    let alive = serve("alive");
+    let mut dead = serve("dead");
+    let channel = over(&[&alive, &dead]).pick(RoundRobin).build().unwrap();
+    dead.kill();
+    for _ in 0..10 {
+        channel.notify("T.who", &()).await.unwrap();
+    }
+    until("all have come", || alive.calls() == 10).await;
+}

@@ -1,0 +1,126 @@
+//! Who is left out, and let back.
+
+use farcall_client::{Channel, Health, Outliers};
+use farcall_discovery::RoundRobin;
+use farcall_protocol::{Code, Execution};
+
+use super::support::{Running, over, serve, serve_at, until, who};
+
+async fn fail(channel: &Channel) {
+    let _ = channel.call::<String>("T.fail", &()).await;
+}
+
+fn ejected(channel: &Channel) -> Vec<String> {
+    let out = channel.endpoints().into_iter().filter(|one| matches!(one.health, Health::Ejected { .. }));
+    out.map(|one| one.endpoint.address.to_string()).collect()
+}
+
+fn unreachable(channel: &Channel) -> usize {
+    channel.endpoints().iter().filter(|one| matches!(one.health, Health::Unreachable { .. })).count()
+}
+
+#[tokio::test]
+async fn an_endpoint_that_keeps_failing_is_left_out_until_a_probe_succeeds() {
+    let (good, bad) = (serve("good"), serve("bad"));
+    bad.fails(Code::Internal, Execution::Done);
+    let channel = over(&[&good, &bad]).pick(RoundRobin).outliers(Outliers::failures(3)).build();
+    let channel = channel.unwrap();
+    let mut calls = 0;
+    while ejected(&channel).is_empty() {
+        fail(&channel).await;
+        calls += 1;
+        assert!(calls < 1000);
+    }
+    assert_eq!(ejected(&channel), [bad.address.to_string()]);
+    let status = channel.endpoints().into_iter().find(|one| one.endpoint.address == bad.address).unwrap();
+    let Health::Ejected { why, .. } = status.health else { panic!("{status:?}") };
+    assert_eq!(why.code(), Code::Internal);
+    let before = bad.calls();
+    for _ in 0..20 {
+        assert_eq!(who(&channel).await, "good");
+    }
+    assert_eq!(bad.calls(), before);
+    // It answers that it is well, after a second, and gets calls again.
+    bad.recovers();
+    until("it is let back", || ejected(&channel).is_empty()).await;
+    until_called(&channel, &bad).await;
+}
+
+async fn until_called(channel: &Channel, server: &Running) {
+    let before = server.calls();
+    for _ in 0..10 {
+        who(channel).await;
+    }
+    assert!(server.calls() > before);
+}
+
+#[tokio::test]
+async fn one_that_was_let_back_has_one_try() {
+    let (good, bad) = (serve("good"), serve("bad"));
+    bad.fails(Code::Internal, Execution::Done);
+    let channel = over(&[&good, &bad]).pick(RoundRobin).outliers(Outliers::failures(3)).build();
+    let channel = channel.unwrap();
+    while ejected(&channel).is_empty() {
+        fail(&channel).await;
+    }
+    let before = bad.calls();
+    // Its method still fails, though it says that it is well.
+    until("it is let back", || ejected(&channel).is_empty()).await;
+    while ejected(&channel).is_empty() {
+        fail(&channel).await;
+    }
+    assert_eq!(bad.calls(), before + 1);
+}
+
+#[tokio::test]
+async fn never_more_than_half_are_left_out_for_failing() {
+    let servers = [serve("a"), serve("b"), serve("c"), serve("d")];
+    for server in &servers {
+        server.fails(Code::Internal, Execution::Done);
+    }
+    let channel = servers.iter().fold(Channel::builder(), |builder, one| builder.to(one.address.clone()));
+    let channel = channel.pick(RoundRobin).outliers(Outliers::failures(2)).build().unwrap();
+    let mut most = 0;
+    for _ in 0..200 {
+        fail(&channel).await;
+        most = most.max(ejected(&channel).len());
+    }
+    assert_eq!(most, 2);
+}
+
+#[tokio::test]
+async fn an_endpoint_that_is_dead_is_left_out_and_comes_back() {
+    let alive = serve("alive");
+    let mut dead = serve("dead");
+    let channel = over(&[&alive, &dead]).pick(RoundRobin).build().unwrap();
+    who(&channel).await;
+    who(&channel).await;
+    let address = dead.address.to_string();
+    dead.kill();
+    until("its connection is gone", || {
+        channel.endpoints().iter().filter(|one| one.connections == 1).count() == 1
+    })
+    .await;
+    for _ in 0..10 {
+        assert_eq!(who(&channel).await, "alive");
+    }
+    assert_eq!(unreachable(&channel), 1);
+    let back = serve_at("back", &address, |builder| builder);
+    until("it is let back", || unreachable(&channel) == 0).await;
+    until_called(&channel, &back).await;
+}
+
+#[tokio::test]
+async fn where_all_look_bad_all_are_used() {
+    let mut servers = [serve("a"), serve("b")];
+    let channel = over(&[&servers[0], &servers[1]]).pick(RoundRobin).build().unwrap();
+    who(&channel).await;
+    let addresses = [servers[0].address.to_string(), servers[1].address.to_string()];
+    servers.iter_mut().for_each(Running::kill);
+    while unreachable(&channel) < 2 {
+        channel.call::<String>("T.who", &()).await.unwrap_err();
+    }
+    let _back = addresses.map(|address| serve_at("back", &address, |builder| builder));
+    until("one is back", || unreachable(&channel) < 2).await;
+    assert_eq!(who(&channel).await, "back");
+}

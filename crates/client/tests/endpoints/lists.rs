@@ -1,0 +1,226 @@
+//! Lists of endpoints: who comes, who leaves, and what is said where there is nobody.
+
+use farcall_client::{BuildError, Channel, Phase};
+use farcall_discovery::{RoundRobin, State};
+use farcall_protocol::{Code, Execution};
+use tokio::time::{Duration, sleep, timeout};
+
+use super::support::{Line, MS, PATIENCE, Running, list, over, script, serve, until, who};
+
+async fn nobody(channel: &Channel) -> String {
+    let error = channel.call::<()>("T.who", &()).await.unwrap_err();
+    let error = error.rpc().unwrap();
+    assert_eq!((error.code(), error.execution()), (Code::Unavailable, Execution::NotSent));
+    assert_eq!(error.phase(), Phase::Pick);
+    error.to_string()
+}
+
+#[tokio::test]
+async fn the_first_call_waits_for_the_first_list() {
+    let server = serve("a");
+    let (tell, script) = script();
+    let channel = Channel::builder().discover(script).build().unwrap();
+    let call = channel.call::<String>("T.who", &()).start();
+    sleep(50 * MS).await;
+    tell.send(list(&[&server])).ok().unwrap();
+    assert_eq!(call.await.unwrap(), "a");
+    assert!(channel.endpoints_age().unwrap() < PATIENCE);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_source_that_says_nothing_is_told_after_the_time_for_connecting() {
+    let (_tell, script) = script();
+    let channel = Channel::builder().discover(script).build().unwrap();
+    assert_eq!(
+        nobody(&channel).await,
+        "no endpoint: T in a script: nothing was found within 10 s (unavailable, not_sent)"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn why_there_is_nobody_is_said() {
+    let (tell, script) = script();
+    let channel = Channel::builder().discover(script).build().unwrap();
+    tell.send(Line::Failed("connection refused")).ok().unwrap();
+    let text = nobody(&channel).await;
+    let known =
+        "no endpoint: T in a script: none was ever found; looking has failed for 0 s: connection refused";
+    assert_eq!(text, format!("{known} (unavailable, not_sent)"));
+
+    tell.send(Line::List(Vec::new())).ok().unwrap();
+    sleep(MS).await;
+    let text = "no endpoint: T in a script: nobody is there (unavailable, not_sent)";
+    assert_eq!(nobody(&channel).await, text);
+
+    let drained = ["tcp@127.0.0.1:1", "tcp@127.0.0.1:2"].map(|address| {
+        let endpoint = farcall_discovery::Endpoint::new(farcall_transport::Address::parse(address).unwrap());
+        endpoint.with_state(State::Draining)
+    });
+    tell.send(Line::List(drained.to_vec())).ok().unwrap();
+    sleep(MS).await;
+    let text = "no endpoint: T in a script: all 2 are drained (unavailable, not_sent)";
+    assert_eq!(nobody(&channel).await, text);
+
+    tell.send(Line::Failed("no answer")).ok().unwrap();
+    sleep(Duration::from_secs(70)).await;
+    let text = nobody(&channel).await;
+    assert!(text.contains("all 2 are drained; looking has failed for 70 s: no answer"), "{text}");
+}
+
+#[tokio::test]
+async fn a_source_that_fails_leaves_the_last_list_in_force() {
+    let server = serve("a");
+    let (tell, script) = script();
+    let channel = Channel::builder().discover(script).build().unwrap();
+    tell.send(list(&[&server])).ok().unwrap();
+    assert_eq!(who(&channel).await, "a");
+    tell.send(Line::Failed("no answer")).ok().unwrap();
+    tell.send(Line::Panic).ok().unwrap();
+    sleep(50 * MS).await;
+    assert_eq!(who(&channel).await, "a");
+}
+
+#[tokio::test]
+async fn a_source_that_panics_is_said_to() {
+    let (tell, script) = script();
+    let channel = Channel::builder().discover(script).build().unwrap();
+    tell.send(Line::Panic).ok().unwrap();
+    let text = nobody(&channel).await;
+    assert!(
+        text.contains("none was ever found; looking has failed for 0 s: its discovery panicked"),
+        "{text}"
+    );
+}
+
+#[tokio::test]
+async fn calls_go_to_who_comes_and_no_longer_to_who_leaves() {
+    let (a, b) = (serve("a"), serve("b"));
+    let (tell, script) = script();
+    let channel = Channel::builder().discover(script).pick(RoundRobin).build().unwrap();
+    tell.send(list(&[&a])).ok().unwrap();
+    assert_eq!(who(&channel).await, "a");
+    tell.send(list(&[&a, &b])).ok().unwrap();
+    until("b is known", || channel.endpoints().len() == 2).await;
+    let both = [who(&channel).await, who(&channel).await];
+    assert!(both.contains(&"a".to_owned()) && both.contains(&"b".to_owned()), "{both:?}");
+
+    // What is under way at one that leaves is finished there.
+    let slow = channel.call::<String>("T.slow", &()).timeout(PATIENCE).start();
+    until("it runs", || a.calls() + b.calls() == 4).await;
+    let (stays, leaves) = if b.handle.in_flight() == 0 { (&b, &a) } else { (&a, &b) };
+    tell.send(list(&[stays])).ok().unwrap();
+    until("one has left", || channel.endpoints().len() == 1).await;
+    for _ in 0..10 {
+        assert_eq!(who(&channel).await, stays.name);
+    }
+    assert_eq!(leaves.handle.connections(), 1, "it has a call under way");
+    drop(slow);
+    until("its connection is closed", || leaves.handle.connections() == 0).await;
+}
+
+#[tokio::test]
+async fn a_drained_endpoint_gets_no_calls_and_keeps_its_connection() {
+    let (a, b) = (serve("a"), serve("b"));
+    let (tell, script) = script();
+    let channel = Channel::builder().discover(script).pick(RoundRobin).build().unwrap();
+    tell.send(list(&[&a, &b])).ok().unwrap();
+    who(&channel).await;
+    who(&channel).await;
+    let drain =
+        |weight, state| Line::List(vec![a.endpoint().with_weight(weight).with_state(state), b.endpoint()]);
+    for (weight, state) in [(100, State::Draining), (0, State::Up)] {
+        tell.send(drain(weight, state)).ok().unwrap();
+        until("it is drained", || channel.endpoints().iter().any(|one| one.endpoint.is_drained())).await;
+        for _ in 0..10 {
+            assert_eq!(who(&channel).await, "b");
+        }
+        tell.send(list(&[&a, &b])).ok().unwrap();
+        until("it is back", || !channel.endpoints().iter().any(|one| one.endpoint.is_drained())).await;
+        assert_ne!(who(&channel).await, who(&channel).await);
+    }
+    assert_eq!(a.handle.connections(), 1);
+}
+
+#[tokio::test]
+async fn a_call_that_waits_for_ready_is_made_when_somebody_comes() {
+    let server = serve("a");
+    let (tell, script) = script();
+    let channel = Channel::builder().discover(script).wait_for_ready(true).build().unwrap();
+    tell.send(Line::List(Vec::new())).ok().unwrap();
+    let call = channel.call::<String>("T.who", &()).start();
+    let hasty = channel.call::<String>("T.who", &()).timeout(20 * MS).await.unwrap_err();
+    assert_eq!((hasty.code(), hasty.execution()), (Code::DeadlineExceeded, Execution::NotSent));
+    tell.send(list(&[&server])).ok().unwrap();
+    assert_eq!(timeout(PATIENCE, call).await.unwrap().unwrap(), "a");
+}
+
+#[tokio::test]
+async fn a_call_that_waits_for_ready_outlasts_servers_that_are_not_up_yet() {
+    let mut server = serve("early");
+    let address = server.address.clone();
+    server.kill();
+    until("the port is free", || std::net::TcpStream::connect(address.socket_addr().unwrap()).is_err()).await;
+    let (tell, script) = script();
+    let one = Channel::to(address.clone()).unwrap();
+    let many = Channel::builder().discover(script).build().unwrap();
+    tell.send(list(&[&server])).ok().unwrap();
+    let calls = [one, many].map(|channel| {
+        let call = channel.call::<String>("T.who", &()).wait_for_ready(true).timeout(PATIENCE).start();
+        (channel, call)
+    });
+    sleep(100 * MS).await;
+    let _server = super::support::serve_at("late", &address.to_string(), |builder| builder);
+    for (_channel, call) in calls {
+        assert_eq!(call.await.unwrap(), "late");
+    }
+}
+
+#[tokio::test]
+async fn calls_that_need_the_same_connection_wait_for_one_dial() {
+    let server = serve("a");
+    let channel = over(&[&server, &server]).build().unwrap();
+    let calls: Vec<_> = (0..100).map(|_| channel.call::<String>("T.who", &()).start()).collect();
+    for call in calls {
+        assert_eq!(call.await.unwrap(), "a");
+    }
+    assert_eq!(server.handle.connections(), 1);
+}
+
+#[tokio::test]
+async fn an_endpoint_can_have_several_connections() {
+    let (a, b) = (serve("a"), serve("b"));
+    let calls = |channel: Channel| async move {
+        for _ in 0..30 {
+            who(&channel).await;
+        }
+        channel
+    };
+    let one = calls(Channel::builder().to(a.address.clone()).connections(3).build().unwrap()).await;
+    assert_eq!(a.handle.connections(), 3);
+    drop(one);
+    let both = over(&[&a, &b]).pick(RoundRobin).connections(2);
+    let both = calls(both.build().unwrap()).await;
+    until("the first channel's are closed", || a.handle.connections() == 2).await;
+    assert_eq!(b.handle.connections(), 2);
+    assert!(both.endpoints().iter().all(|one| one.connections == 2));
+}
+
+#[tokio::test]
+async fn a_channel_that_is_dropped_leaves_nothing_behind() {
+    let servers: Vec<Running> = vec![serve("a"), serve("b")];
+    let (tell, script) = script();
+    let channel = Channel::builder().discover(script).pick(RoundRobin).build().unwrap();
+    tell.send(list(&[&servers[0], &servers[1]])).ok().unwrap();
+    who(&channel).await;
+    who(&channel).await;
+    drop(channel);
+    until("nobody asks the source", || tell.is_closed()).await;
+    until("nothing is connected", || servers.iter().all(|server| server.handle.connections() == 0)).await;
+}
+
+#[test]
+fn addresses_and_a_source_are_not_given_together() {
+    let (_tell, script) = script();
+    let error = Channel::builder().to("tcp@127.0.0.1:1").discover(script).build().unwrap_err();
+    assert_eq!(error, BuildError::AddressesAndDiscovery);
+}

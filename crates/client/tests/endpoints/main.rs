@@ -1,0 +1,12 @@
+//! Channels over many endpoints, with real servers: who is called, what happens when one fails,
+//! and what is said where there is nobody.
+
+#![allow(unreachable_pub, reason = "what tests share is public to them")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot set up has failed")]
+
+mod balance;
+mod broadcast;
+mod failing;
+mod health;
+mod lists;
+mod support;

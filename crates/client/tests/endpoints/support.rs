@@ -1,0 +1,195 @@
+//! Servers that can be killed, and a list of them that a test changes by hand.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use farcall_client::{Channel, ChannelBuilder};
+use farcall_discovery::{Discovery, Endpoint, Publisher};
+use farcall_protocol::describe::MethodInfo;
+use farcall_protocol::{Code, Execution, Status};
+use farcall_server::{
+    Handler, Limits, Reply, Request, Response, Server, ServerBuilder, ServerHandle, Service,
+};
+use farcall_transport::Address;
+use tokio::runtime::Runtime;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep};
+
+/// Longer than anything takes on a busy machine.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const MS: Duration = Duration::from_millis(1);
+
+/// A server in a runtime of its own, so that it can be killed.
+pub struct Running {
+    pub name: &'static str,
+    pub address: Address,
+    pub handle: ServerHandle,
+    /// How often its methods were called.
+    pub calls: Arc<AtomicUsize>,
+    /// What `T.fail` answers, in place of its name.
+    pub failure: Arc<Mutex<Option<Status>>>,
+    runtime: Option<Runtime>,
+}
+
+/// Fails as it is told, or answers its server's name.
+struct Fail {
+    name: &'static str,
+    calls: Arc<AtomicUsize>,
+    failure: Arc<Mutex<Option<Status>>>,
+}
+
+impl Handler for Fail {
+    fn call(&self, request: Request) -> Reply {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        let response = match &*self.failure.lock().unwrap() {
+            Some(status) => Response::error(status.clone()),
+            None => Response::ok(request.codec(), self.name),
+        };
+        Reply::new(async { response })
+    }
+}
+
+#[derive(serde::Deserialize)]
+pub struct Nothing {}
+
+#[derive(serde::Deserialize)]
+pub struct User {
+    #[allow(dead_code, reason = "only the client looks at it")]
+    pub user: String,
+}
+
+/// Counts when it is dropped.
+pub struct CountDrop(pub Arc<AtomicUsize>);
+
+impl Drop for CountDrop {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// A server whose method `T.who` answers its name.
+pub fn serve(name: &'static str) -> Running {
+    serve_at(name, "tcp@127.0.0.1:0", |builder| builder)
+}
+
+pub fn serve_at(
+    name: &'static str,
+    address: &str,
+    more: impl FnOnce(ServerBuilder) -> ServerBuilder,
+) -> Running {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let calls = Arc::<AtomicUsize>::default();
+    let (count, count_too) = (Arc::clone(&calls), Arc::clone(&calls));
+    let failure = Arc::<Mutex<_>>::default();
+    let fail = Fail { name, calls: Arc::clone(&calls), failure: Arc::clone(&failure) };
+    let info = MethodInfo { name: "fail".to_owned(), ..MethodInfo::default() };
+    let builder = Server::builder()
+        .service(Service::new("T").handler(info, fail))
+        .method("T.who", move |_: Nothing| {
+            count.fetch_add(1, Ordering::Relaxed);
+            async move { name.to_owned() }
+        })
+        .method("T.slow", move |_: Nothing| {
+            count_too.fetch_add(1, Ordering::Relaxed);
+            async move {
+                sleep(PATIENCE).await;
+                name.to_owned()
+            }
+        })
+        .limits(Limits::default().drain_timeout(Duration::from_secs(2)))
+        .listen(address);
+    // On a thread of its own, since a test's runtime does not let another one block in it.
+    let builder = more(builder);
+    let bound = std::thread::scope(|scope| scope.spawn(|| runtime.block_on(builder.bind())).join());
+    let server = bound.unwrap().unwrap();
+    let address = server.addresses().next().unwrap().clone();
+    let handle = server.handle();
+    runtime.spawn(server.serve());
+    Running { name, address, handle, calls, failure, runtime: Some(runtime) }
+}
+
+impl Running {
+    pub fn calls(&self) -> usize {
+        self.calls.load(Ordering::Relaxed)
+    }
+
+    pub fn fails(&self, code: Code, execution: Execution) {
+        *self.failure.lock().unwrap() = Some(Status::new(code, execution, "as the test wants it"));
+    }
+
+    pub fn recovers(&self) {
+        *self.failure.lock().unwrap() = None;
+    }
+
+    /// Ends it without a goodbye.
+    pub fn kill(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+
+    pub fn endpoint(&self) -> Endpoint {
+        Endpoint::new(self.address.clone())
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// What a [`Script`] is told.
+pub enum Line {
+    List(Vec<Endpoint>),
+    Failed(&'static str),
+    Panic,
+}
+
+/// A source of endpoints that does what a test says.
+pub struct Script(mpsc::UnboundedReceiver<Line>);
+
+pub fn script() -> (mpsc::UnboundedSender<Line>, Script) {
+    let (tell, told) = mpsc::unbounded_channel();
+    (tell, Script(told))
+}
+
+impl Discovery for Script {
+    fn describe(&self) -> String {
+        "T in a script".to_owned()
+    }
+
+    async fn run(mut self, publisher: Publisher) {
+        while let Some(line) = self.0.recv().await {
+            match line {
+                Line::List(endpoints) => publisher.publish(endpoints),
+                Line::Failed(why) => publisher.failed(why),
+                Line::Panic => panic!("as the script says"),
+            }
+        }
+        std::future::pending::<()>().await;
+    }
+}
+
+pub fn list(servers: &[&Running]) -> Line {
+    Line::List(servers.iter().map(|server| server.endpoint()).collect())
+}
+
+/// A channel over all of these.
+pub fn over(servers: &[&Running]) -> ChannelBuilder {
+    servers.iter().fold(Channel::builder(), |builder, server| builder.to(server.address.clone()))
+}
+
+pub async fn who(channel: &Channel) -> String {
+    channel.call("T.who", &()).idempotent().await.unwrap()
+}
+
+/// Ready when `is` says so.
+pub async fn until(what: &str, mut is: impl FnMut() -> bool) {
+    let begin = Instant::now();
+    while !is() {
+        assert!(begin.elapsed() < PATIENCE, "in vain: {what}");
+        sleep(5 * MS).await;
+    }
+}
