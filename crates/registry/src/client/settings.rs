@@ -1,0 +1,34 @@
+//! [`SettingsError`]: what can be wrong before anything is sent.
+
+use farcall_discovery::InstanceError;
+
+/// What is wrong with how a registrar or a discovery was set up.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SettingsError {
+    /// The URL is not that of a registry.
+    #[error("`{url}` is not the URL of a registry: {why}; write one like http://127.0.0.1:7100/registry")]
+    Url {
+        /// What was given, escaped and cut short, without a password.
+        url: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The name of the service is none.
+    #[error("{0}")]
+    Service(#[from] InstanceError),
+    /// The name of the service is `.` or `..`, which a path cannot have in it.
+    #[error(
+        "a service cannot be found over HTTP under the name `{name}`, which means something else in a path"
+    )]
+    Dots {
+        /// The name.
+        name: String,
+    },
+    /// The certificates do not read.
+    #[error("the certificates to trust are not PEM: {why}")]
+    Roots {
+        /// What is wrong with them.
+        why: String,
+    },
+}

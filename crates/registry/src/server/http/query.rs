@@ -1,0 +1,138 @@
+//! [`Query`]: what stands after the `?`, and names in paths.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use farcall_discovery::Instance;
+use percent_encoding::percent_decode_str;
+
+use super::failure::Failure;
+use crate::wire::PLAIN_LIST;
+
+/// Pairs of a query. Names that nobody asks for are ignored.
+#[derive(Debug, Default)]
+pub(super) struct Query(Vec<(String, String)>);
+
+impl Query {
+    /// Reads a query. Whether it is well-formed is checked at the gate.
+    pub(super) fn parse(query: Option<&str>) -> Result<Self, Failure> {
+        let mut pairs = Vec::<(String, String)>::new();
+        for pair in query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let (name, value) = (decode(name)?, decode(value)?);
+            if pairs.iter().any(|(known, _)| *known == name) {
+                return Err(Failure::bad_request(format!("the query has `{}` twice", name.escape_debug())));
+            }
+            pairs.push((name, value));
+        }
+        Ok(Self(pairs))
+    }
+
+    /// The value of this name.
+    pub(super) fn text(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+
+    /// The service that is asked for; `~` and nothing are the plain list.
+    pub(super) fn service(&self) -> Result<Option<String>, Failure> {
+        self.text("service").map(service).transpose()
+    }
+
+    /// The zone that is asked for.
+    pub(super) fn zone(&self) -> Option<String> {
+        self.text("zone").map(str::to_owned)
+    }
+
+    /// A revision.
+    pub(super) fn rev(&self) -> Result<Option<u64>, Failure> {
+        let Some(text) = self.text("rev") else { return Ok(None) };
+        let wrong =
+            |_| Failure::bad_request(format!("rev=`{}` in the query is no revision", text.escape_debug()));
+        text.parse().map(Some).map_err(wrong)
+    }
+
+    /// How long to wait.
+    pub(super) fn wait(&self) -> Result<Duration, Failure> {
+        let Some(text) = self.text("wait") else { return Ok(Duration::ZERO) };
+        humantime::parse_duration(text).map_err(|_| {
+            let text = text.escape_debug();
+            Failure::bad_request(format!("wait=`{text}` in the query must be a time such as 55s or 500ms"))
+        })
+    }
+
+    /// What else is to be in a list: whether stale ones, whether `last_seen`.
+    pub(super) fn include(&self) -> Result<(bool, bool), Failure> {
+        let (mut stale, mut last_seen) = (false, false);
+        for what in self.text("include").unwrap_or_default().split(',').filter(|what| !what.is_empty()) {
+            match what {
+                "stale" => stale = true,
+                "last_seen" => last_seen = true,
+                other => {
+                    let other = other.escape_debug();
+                    let error = format!("include=`{other}` in the query must be stale, last_seen or both");
+                    return Err(Failure::bad_request(error));
+                }
+            }
+        }
+        Ok((stale, last_seen))
+    }
+}
+
+/// The name of a service as it stands in paths and queries.
+pub(super) fn service(name: &str) -> Result<String, Failure> {
+    if name == PLAIN_LIST {
+        return Ok(String::new());
+    }
+    Instance::check_service(name)?;
+    Ok(name.to_owned())
+}
+
+fn decode(text: &str) -> Result<String, Failure> {
+    let spaced: Cow<'_, str> = if text.contains('+') { text.replace('+', " ").into() } else { text.into() };
+    let decoded = percent_decode_str(&spaced).decode_utf8().map(Cow::into_owned);
+    decoded.map_err(|_| Failure::bad_request("the query is not UTF-8 behind its percent signs"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_decoded_and_unknown_names_ignored() {
+        let query = Query::parse(Some("service=A&x=1&&zone=a+b%2Fc&flag")).unwrap();
+        assert_eq!(query.service().unwrap().as_deref(), Some("A"));
+        assert_eq!(query.zone().as_deref(), Some("a b/c"));
+        assert_eq!(query.text("flag"), Some(""));
+        assert_eq!(query.rev().unwrap(), None);
+    }
+
+    #[test]
+    fn the_plain_list_has_two_ways_to_be_asked_for() {
+        for text in ["service=", "service=~"] {
+            assert_eq!(Query::parse(Some(text)).unwrap().service().unwrap().as_deref(), Some(""));
+        }
+    }
+
+    #[test]
+    fn bad_values_are_named() {
+        for (text, part) in [
+            ("rev=-1", "rev=`-1`"),
+            ("rev=99999999999999999999", "rev="),
+            ("wait=55", "wait=`55`"),
+            ("wait=soon", "55s"),
+            ("include=fresh", "include=`fresh`"),
+            ("service=a/b", "a/b"),
+            ("service=%FF", "UTF-8"),
+            ("a=1&a=2", "`a` twice"),
+        ] {
+            let read = Query::parse(Some(text)).and_then(|query| {
+                query.rev()?;
+                query.wait()?;
+                query.include()?;
+                query.service()
+            });
+            let failure = read.unwrap_err();
+            assert!(failure.error().contains(part), "{text}: {}", failure.error());
+        }
+    }
+}

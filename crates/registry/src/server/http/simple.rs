@@ -1,0 +1,114 @@
+//! The simple interface: one path, GET and POST, for `curl` and for clients of twenty lines.
+
+use std::num::ParseIntError;
+use std::str::FromStr;
+
+use axum::Extension;
+use axum::body::Body;
+use axum::extract::{RawQuery, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use axum::response::Response;
+use farcall_discovery::Instance;
+use farcall_transport::Address;
+
+use super::answer;
+use super::auth::Caller;
+use super::body;
+use super::failure::Failure;
+use super::query::{self, Query};
+use crate::server::registry::Registry;
+use crate::wire;
+
+/// The headers that describe an instance.
+const ABOUT: [&str; 6] = [wire::SERVER, wire::SERVICE, wire::WEIGHT, wire::ZONE, wire::VERSION, wire::TTL_MS];
+
+/// `GET`: the addresses that are up.
+pub(super) async fn list(
+    State(registry): State<Registry>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Result<Response, Failure> {
+    let service = Query::parse(query.as_deref())?.service()?.unwrap_or_default();
+    let (addresses, tag) = {
+        let mut store = registry.store();
+        let tag = answer::tag(store.epoch(), store.service_rev(&service), store.warming());
+        (store.addresses(&service), tag)
+    };
+    let mut response = answer::tagged(&headers, &tag, addresses.body.clone());
+    let about = response.headers_mut();
+    about.insert(HeaderName::from_static(wire::SERVER_COUNT), HeaderValue::from(addresses.count));
+    // Paths of sockets may be other than ASCII; what does not fit into a header is as good as too long.
+    match addresses.header.as_ref().and_then(|list| HeaderValue::from_bytes(list.as_bytes()).ok()) {
+        Some(list) => about.insert(HeaderName::from_static(wire::SERVERS), list),
+        None => about.insert(HeaderName::from_static(wire::SERVERS_OMITTED), HeaderValue::from_static("1")),
+    };
+    Ok(response)
+}
+
+/// `POST`: registers or renews, by headers or by a JSON body.
+pub(super) async fn register(
+    State(registry): State<Registry>,
+    Extension(caller): Extension<Caller>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Failure> {
+    let body = body::bytes(body, registry.inner.settings.max_body_bytes).await?;
+    let by_header = ABOUT.iter().find(|name| headers.contains_key(**name));
+    let instance = match (by_header, body.is_empty()) {
+        (Some(name), false) => {
+            let error = format!(
+                "there is both a header `{name}` and a body: an instance is described by one of them"
+            );
+            return Err(Failure::bad_request(error));
+        }
+        (None, true) => {
+            let error =
+                "there is neither a header `X-Farcall-Server: ADDRESS` nor an instance as JSON in the body";
+            return Err(Failure::bad_request(error));
+        }
+        (Some(_), true) => from_headers(&headers)?,
+        (None, false) => body::parse(&body, "an instance")?,
+    };
+    caller.may_write(&instance.service)?;
+    let registration = registry.register(instance)?;
+    Ok(answer::json(&registry, registration))
+}
+
+fn from_headers(headers: &HeaderMap) -> Result<Instance, Failure> {
+    let Some(address) = text(headers, wire::SERVER)? else {
+        return Err(Failure::bad_request("the header `X-Farcall-Server: ADDRESS` is missing"));
+    };
+    let address = Address::parse(address).map_err(|error| wrong(wire::SERVER, &error.to_string()))?;
+    let service = text(headers, wire::SERVICE)?.unwrap_or_default();
+    let service = if service.is_empty() { String::new() } else { query::service(service)? };
+    let mut instance = Instance::new(service, address);
+    if let Some(weight) = number(headers, wire::WEIGHT)? {
+        instance.weight = weight;
+    }
+    instance.zone = text(headers, wire::ZONE)?.map(str::to_owned);
+    instance.version = text(headers, wire::VERSION)?.map(str::to_owned);
+    instance.ttl_ms = number(headers, wire::TTL_MS)?;
+    Ok(instance)
+}
+
+/// The value of a header that may be there once.
+fn text<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a str>, Failure> {
+    let mut values = headers.get_all(name).iter();
+    match (values.next(), values.next()) {
+        (None, _) => Ok(None),
+        (Some(value), None) => {
+            let text = std::str::from_utf8(value.as_bytes()).map_err(|_| wrong(name, "it is not UTF-8"))?;
+            Ok(Some(text))
+        }
+        (Some(_), Some(_)) => Err(wrong(name, "it is there more than once")),
+    }
+}
+
+fn number<T: FromStr<Err = ParseIntError>>(headers: &HeaderMap, name: &str) -> Result<Option<T>, Failure> {
+    let Some(text) = text(headers, name)? else { return Ok(None) };
+    text.parse().map(Some).map_err(|error: ParseIntError| wrong(name, &error.to_string()))
+}
+
+fn wrong(name: &str, why: &str) -> Failure {
+    Failure::bad_request(format!("the header `{name}`: {why}"))
+}

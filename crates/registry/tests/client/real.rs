@@ -1,0 +1,82 @@
+//! The client and farcall's own registry, whole and in parts, as where a proxy lets only some of it
+//! through.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::Request;
+use axum::http::StatusCode;
+use axum::middleware::{Next, from_fn};
+use axum::response::IntoResponse as _;
+use farcall_discovery::{Instance, Registrar, Renewal};
+use farcall_registry::client::{HttpDiscovery, HttpRegistrar};
+use farcall_registry::server::{Registry, Settings};
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+
+use crate::told::{PATIENCE, Running};
+
+/// A registry of which only a part is shown; it runs until the set is dropped.
+async fn registry(part: impl FnOnce(Router) -> Router) -> (SocketAddr, JoinSet<()>) {
+    let registry = Registry::open(Settings::default()).await.unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let router = part(registry.router(&[address]));
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move { axum::serve(listener, router).await.unwrap() });
+    tasks.spawn(async move { registry.run(std::future::pending()).await });
+    (address, tasks)
+}
+
+/// Lets only some paths through.
+fn only(whole: Router, shown: fn(&str) -> bool) -> Router {
+    whole.layer(from_fn(move |request: Request, next: Next| async move {
+        if shown(request.uri().path()) {
+            next.run(request).await
+        } else {
+            StatusCode::NOT_FOUND.into_response()
+        }
+    }))
+}
+
+/// Registers, renews, changes and takes away, and sees each of it.
+async fn registers_and_is_seen(address: SocketAddr, service: &str) {
+    let url = format!("http://{address}");
+    let registrar = HttpRegistrar::new(&url).unwrap().timeout(PATIENCE);
+    let mut running = Running::of(
+        HttpDiscovery::new(&url, service).unwrap().timeout(PATIENCE).refresh(Duration::from_millis(50)),
+    );
+    running.until_ports(&[]).await;
+    let mut instance = Instance::new(service, "tcp@10.0.0.1:7001".parse().unwrap());
+    let mut lease = registrar.register(&instance).await.unwrap().lease;
+    running.until_ports(&[7001]).await;
+    let renewal = registrar.renew(&instance, &mut lease).await.unwrap();
+    assert_eq!(renewal, Renewal::Renewed(Duration::from_secs(240)), "the registry's own heartbeat");
+    instance.addr = "tcp@10.0.0.1:7002".parse().unwrap();
+    instance.id = instance.addr.to_string();
+    let other = registrar.register(&instance).await.unwrap().lease;
+    running.until_ports(&[7001, 7002]).await;
+    registrar.deregister(&instance, other).await.unwrap();
+    running.until_ports(&[7001]).await;
+}
+
+#[tokio::test]
+async fn the_whole_registry() {
+    let (address, _tasks) = registry(|whole| whole).await;
+    registers_and_is_seen(address, "Arith").await;
+    registers_and_is_seen(address, "").await;
+}
+
+#[tokio::test]
+async fn a_registry_that_cannot_be_watched() {
+    let (address, _tasks) = registry(|whole| only(whole, |path| path != "/v1/watch")).await;
+    registers_and_is_seen(address, "Arith").await;
+}
+
+#[tokio::test]
+async fn the_simple_interface_alone() {
+    let (address, _tasks) = registry(|whole| only(whole, |path| path == "/registry")).await;
+    registers_and_is_seen(address, "Arith").await;
+    registers_and_is_seen(address, "").await;
+}

@@ -1,0 +1,303 @@
+//! [`Told`]: an HTTP server of a few lines that answers what it is told, well-formed or not.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use farcall_discovery::{Discovered, Discovery, Subscription, publisher};
+use farcall_registry::client::HttpDiscovery;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::{AbortHandle, JoinSet};
+
+/// How long a test waits for what must come: long, for machines are busy.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+/// After how long a client gives up, where a test is about that.
+pub(crate) const IMPATIENCE: Duration = Duration::from_millis(700);
+/// How often they ask, and how soon they try again.
+pub(crate) const SOON: Duration = Duration::from_millis(20);
+
+/// A request, as it came.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Request {
+    pub(crate) method: String,
+    /// Path and query.
+    pub(crate) target: String,
+    headers: Vec<(String, String)>,
+    pub(crate) body: String,
+}
+
+impl Request {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(given, _)| given == name).map(|(_, value)| value.as_str())
+    }
+
+    pub(crate) fn is(&self, method: &str, path: &str) -> bool {
+        self.method == method && self.target.split('?').next() == Some(path)
+    }
+}
+
+/// What is done with a request.
+#[derive(Clone, Debug)]
+pub(crate) enum Reply {
+    /// These bytes, then the end.
+    Bytes(Vec<u8>),
+    /// These bytes, then nothing, and no end.
+    Hold(Vec<u8>),
+    /// The first bytes, then what is sent here later, until the sender is gone.
+    Stream(Vec<u8>, Feed),
+    /// These bytes, then this many more.
+    Flood(Vec<u8>, usize),
+    /// No answer: the connection is reset.
+    Reset,
+}
+
+/// What a [`Reply::Stream`] goes on with: all that is in it, and what comes.
+pub(crate) type Feed = watch::Receiver<Vec<u8>>;
+
+/// An answer with this status line's end, headers and body.
+pub(crate) fn answer(status: &str, headers: &str, body: &str) -> Reply {
+    let length = body.len();
+    Reply::Bytes(
+        format!("HTTP/1.1 {status}\r\n{headers}content-length: {length}\r\nconnection: close\r\n\r\n{body}")
+            .into_bytes(),
+    )
+}
+
+pub(crate) fn json(body: &str) -> Reply {
+    answer("200 OK", "content-type: application/json\r\n", body)
+}
+
+pub(crate) fn not_found() -> Reply {
+    answer("404 Not Found", "", "")
+}
+
+type Script = Arc<Mutex<Box<dyn FnMut(&Request) -> Reply + Send>>>;
+
+/// The server. It ends when it is dropped.
+pub(crate) struct Told {
+    pub(crate) address: SocketAddr,
+    script: Script,
+    requests: Arc<Mutex<Vec<Request>>>,
+    written: Arc<AtomicUsize>,
+    open: Arc<AtomicUsize>,
+    accepting: AbortHandle,
+}
+
+impl Told {
+    pub(crate) async fn new(script: impl FnMut(&Request) -> Reply + Send + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let script: Script = Arc::new(Mutex::new(Box::new(script)));
+        let (requests, written, open) = (Arc::default(), Arc::default(), Arc::default());
+        let shared = Shared {
+            script: Arc::clone(&script),
+            requests: Arc::clone(&requests),
+            written: Arc::clone(&written),
+            open: Arc::clone(&open),
+        };
+        let accepting = tokio::spawn(async move {
+            let mut connections = JoinSet::new();
+            while let Ok((stream, _)) = listener.accept().await {
+                connections.spawn(shared.clone().serve(stream));
+            }
+        })
+        .abort_handle();
+        Self { address, script, requests, written, open, accepting }
+    }
+
+    /// Answers otherwise from now on.
+    pub(crate) fn tell(&self, script: impl FnMut(&Request) -> Reply + Send + 'static) {
+        *self.script.lock().unwrap() = Box::new(script);
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}/registry", self.address)
+    }
+
+    pub(crate) fn requests(&self) -> Vec<Request> {
+        self.requests.lock().unwrap().clone()
+    }
+
+    /// How many bytes of floods were taken off its hands.
+    pub(crate) fn flooded(&self) -> usize {
+        self.written.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn open_connections(&self) -> usize {
+        self.open.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        self.accepting.abort();
+    }
+}
+
+#[derive(Clone)]
+struct Shared {
+    script: Script,
+    requests: Arc<Mutex<Vec<Request>>>,
+    written: Arc<AtomicUsize>,
+    open: Arc<AtomicUsize>,
+}
+
+impl Shared {
+    async fn serve(self, mut stream: TcpStream) {
+        self.open.fetch_add(1, Ordering::Relaxed);
+        // Clients hang up when they have enough: no failure.
+        let _ = self.reply(&mut stream).await;
+        self.open.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    async fn reply(&self, stream: &mut TcpStream) -> io::Result<()> {
+        let request = read(stream).await?;
+        let reply = (self.script.lock().unwrap())(&request);
+        self.requests.lock().unwrap().push(request);
+        match reply {
+            Reply::Bytes(bytes) => {
+                stream.write_all(&bytes).await?;
+                stream.shutdown().await?;
+                // A close with something unread would be a reset.
+                while stream.read(&mut [0; 1024]).await? > 0 {}
+            }
+            Reply::Hold(bytes) => {
+                stream.write_all(&bytes).await?;
+                while stream.read(&mut [0; 1024]).await? > 0 {}
+            }
+            Reply::Stream(bytes, mut feed) => {
+                stream.write_all(&bytes).await?;
+                let mut sent = 0;
+                loop {
+                    let more = feed.borrow_and_update()[sent..].to_vec();
+                    sent += more.len();
+                    stream.write_all(&more).await?;
+                    tokio::select! {
+                        changed = feed.changed() => if changed.is_err() { return Ok(()) },
+                        read = stream.read_u8() => return read.map(drop),
+                    }
+                }
+            }
+            Reply::Flood(bytes, mut count) => {
+                stream.write_all(&bytes).await?;
+                while count > 0 {
+                    let written = stream.write(&[b' '; 65536][..count.min(65536)]).await?;
+                    self.written.fetch_add(written, Ordering::Relaxed);
+                    count -= written;
+                }
+            }
+            Reply::Reset => stream.set_zero_linger()?,
+        }
+        Ok(())
+    }
+}
+
+async fn read(stream: &mut TcpStream) -> io::Result<Request> {
+    let mut bytes = Vec::new();
+    let end = loop {
+        if let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") {
+            break end;
+        }
+        bytes.push(stream.read_u8().await?);
+    };
+    let head = String::from_utf8(bytes[..end].to_vec()).unwrap();
+    let mut lines = head.split("\r\n");
+    let mut words = lines.next().unwrap().split(' ');
+    let mut request = Request {
+        method: words.next().unwrap().to_owned(),
+        target: words.next().unwrap().to_owned(),
+        ..Request::default()
+    };
+    for line in lines {
+        let (name, value) = line.split_once(": ").unwrap();
+        request.headers.push((name.to_ascii_lowercase(), value.to_owned()));
+    }
+    let length = request.header("content-length").map_or(0, |length| length.parse().unwrap());
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body).await?;
+    request.body = String::from_utf8(body).unwrap();
+    Ok(request)
+}
+
+/// A client of a registry, in a hurry.
+pub(crate) fn discovery(url: &str) -> HttpDiscovery {
+    HttpDiscovery::new(url, "S").unwrap().timeout(PATIENCE).refresh(SOON).backoff(SOON, SOON)
+}
+
+/// A discovery that runs until this is dropped.
+pub(crate) struct Running {
+    seen: Subscription,
+    running: AbortHandle,
+}
+
+impl Running {
+    pub(crate) fn of(discovery: HttpDiscovery) -> Self {
+        let (publisher, seen) = publisher();
+        Self { seen, running: tokio::spawn(discovery.run(publisher)).abort_handle() }
+    }
+
+    pub(crate) fn last(&self) -> Discovered {
+        self.seen.borrow().clone()
+    }
+
+    /// The ports of the endpoints, which the tests tell them apart by.
+    pub(crate) fn ports(&self) -> Vec<u16> {
+        ports(&self.seen.borrow())
+    }
+
+    pub(crate) async fn until(&mut self, what: &str, is: impl FnMut(&Discovered) -> bool) -> Discovered {
+        let waited =
+            tokio::time::timeout(PATIENCE, self.seen.wait_for(is)).await.map(|seen| seen.unwrap().clone());
+        waited.unwrap_or_else(|_| panic!("not in {PATIENCE:?}: {what}; it is {:?}", self.seen.borrow()))
+    }
+
+    pub(crate) async fn until_ports(&mut self, expected: &[u16]) {
+        self.until(&format!("ports {expected:?}, no failure"), |seen| {
+            ports(seen) == expected && seen.failing.is_none()
+        })
+        .await;
+    }
+
+    /// Waits until it fails for this reason; returns the whole sentence.
+    pub(crate) async fn until_failing(&mut self, why: &str) -> String {
+        let is = |seen: &Discovered| seen.failing.as_ref().is_some_and(|failing| failing.why.contains(why));
+        let seen = self.until(&format!("failing with `{why}`"), is).await;
+        seen.failing.unwrap().why.to_string()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.running.abort();
+    }
+}
+
+fn ports(seen: &Discovered) -> Vec<u16> {
+    seen.endpoints.iter().filter_map(|endpoint| endpoint.address.port()).collect()
+}
+
+/// Waits until it is so.
+pub(crate) async fn eventually(what: &str, mut is: impl FnMut() -> bool) {
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    while !is() {
+        assert!(tokio::time::Instant::now() < deadline, "not in {PATIENCE:?}: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// The JSON of an instance of the service `S`.
+pub(crate) fn instance(port: u16) -> String {
+    format!(
+        r#"{{"service":"S","id":"i{port}","addr":"tcp@10.0.0.1:{port}","state":"up","rev":1,"registered_at":"2031-04-05T06:07:08.009Z"}}"#
+    )
+}
+
+/// The JSON of a list of the full interface, also that of a snapshot.
+pub(crate) fn list(epoch: &str, rev: u64, ports: &[u16]) -> String {
+    let instances: Vec<_> = ports.iter().map(|&port| instance(port)).collect();
+    format!(r#"{{"epoch":"{epoch}","rev":{rev},"instances":[{}]}}"#, instances.join(","))
+}

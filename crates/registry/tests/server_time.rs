@@ -1,0 +1,164 @@
+//! Expiry, the guard against mass expiry, warming: in time that stands still until all wait.
+
+#![allow(clippy::unwrap_used, reason = "what is beside the tests is a part of them")]
+
+mod server_support;
+
+use std::time::Duration;
+
+use farcall_registry::server::{Registry, Settings};
+use serde_json::json;
+use server_support::call;
+use tokio::time::sleep;
+
+const TTL: Duration = Duration::from_secs(30);
+
+async fn running() -> Registry {
+    let settings = Settings::default().ttl(TTL).heartbeat(Duration::from_secs(10));
+    let registry = Registry::open(settings).await.unwrap();
+    let run = registry.clone();
+    tokio::spawn(async move { run.run(std::future::pending()).await });
+    registry
+}
+
+fn register(registry: &Registry, count: u16) {
+    for n in 0..count {
+        let instance = json!({"service": "A", "id": n.to_string(), "addr": format!("10.0.0.1:{}", 1 + n)});
+        registry.register(serde_json::from_value(instance).unwrap()).unwrap();
+    }
+}
+
+fn states(registry: &Registry) -> Vec<(String, String)> {
+    let name = |listed: &farcall_registry::wire::Listed| format!("{:?}", listed.state).to_lowercase();
+    registry.list("A").iter().map(|listed| (listed.instance.id.clone(), name(listed))).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_instance_goes_within_a_second_of_its_time_to_live() {
+    let registry = running().await;
+    register(&registry, 1);
+    sleep(TTL - Duration::from_millis(10)).await;
+    assert_eq!(registry.list("A").len(), 1);
+    sleep(Duration::from_millis(1010)).await;
+    assert_eq!(registry.list("A"), []);
+    assert_eq!(registry.renew("A", "0"), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn heartbeats_keep_it_and_say_when_the_next_is_due() {
+    let registry = running().await;
+    register(&registry, 1);
+    for _ in 0..20 {
+        sleep(Duration::from_secs(25)).await;
+        let (status, body, _) = call(&registry, "POST /v1/services/A/instances/0/heartbeat", "").await;
+        assert_eq!(
+            (status.as_u16(), &body["ttl_ms"], &body["heartbeat_ms"]),
+            (200, &json!(30_000), &json!(10_000))
+        );
+    }
+    assert_eq!(registry.list("A")[0].rev, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_time_to_live_of_its_own_is_kept_and_a_third_of_it_is_the_heartbeat() {
+    let registry = running().await;
+    let body = r#"{"addr":"10.0.0.1:1","ttl_ms":6000}"#;
+    let (_, body, _) = call(&registry, "PUT /v1/services/A/instances/0", body).await;
+    assert_eq!((&body["ttl_ms"], &body["heartbeat_ms"]), (&json!(6000), &json!(2000)));
+    sleep(Duration::from_secs(7)).await;
+    assert_eq!(registry.list("A"), []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_mass_expiry_is_held_back_for_one_more_time_to_live() {
+    let registry = running().await;
+    register(&registry, 10);
+    sleep(Duration::from_secs(20)).await;
+    for n in 0..6 {
+        registry.renew("A", &n.to_string()).unwrap();
+    }
+    sleep(Duration::from_secs(11)).await;
+    assert_eq!(states(&registry).iter().filter(|(_, state)| state == "stale").count(), 4);
+    // Beside those that are up they are not served.
+    let (_, list, _) = call(&registry, "GET /v1/services/A/instances", "").await;
+    assert_eq!(list["instances"].as_array().unwrap().len(), 6);
+    let (_, list, _) = call(&registry, "GET /v1/services/A/instances?include=stale", "").await;
+    assert_eq!(list["instances"].as_array().unwrap().len(), 10);
+    // A DELETE is not held back.
+    call(&registry, "DELETE /v1/services/A/instances/9", "").await;
+    // One comes back, the others go.
+    registry.renew("A", "8").unwrap();
+    for _ in 0..3 {
+        sleep(Duration::from_secs(10)).await;
+        for n in [0, 1, 2, 3, 4, 5, 8] {
+            registry.renew("A", &n.to_string()).unwrap();
+        }
+    }
+    sleep(Duration::from_secs(2)).await;
+    let up: Vec<_> = states(&registry).into_iter().map(|(id, state)| id + &state).collect();
+    assert_eq!(up, ["0up", "1up", "2up", "3up", "4up", "5up", "8up"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_all_fall_silent_the_last_list_is_served_on() {
+    let registry = running().await;
+    register(&registry, 3);
+    sleep(TTL + Duration::from_secs(1)).await;
+    let (_, list, headers) = call(&registry, "GET /registry?service=A", "").await;
+    assert_eq!(
+        (list.as_array().unwrap().len(), &headers["x-farcall-server-count"]),
+        (3, &"3".parse().unwrap())
+    );
+    sleep(TTL + Duration::from_secs(1)).await;
+    let (_, list, _) = call(&registry, "GET /registry?service=A", "").await;
+    assert_eq!(list, json!([]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_snapshot_it_is_warming_for_one_heartbeat() {
+    let registry = running().await;
+    register(&registry, 1);
+    let mut tags = Vec::new();
+    for warming in [true, false] {
+        for path in ["/v1/services", "/v1/services/A/instances", "/v1/services/A/instances/0", "/v1/status"] {
+            let (status, body, headers) = call(&registry, &format!("GET {path}"), "").await;
+            assert_eq!((status.as_u16(), body.get("warming").is_some()), (200, warming), "{path}");
+            assert_eq!(headers.contains_key("x-farcall-warming"), warming, "{path}");
+        }
+        let (status, list, headers) = call(&registry, "GET /registry?service=A", "").await;
+        assert_eq!((status.as_u16(), list.as_array().unwrap().len()), (200, 1));
+        assert_eq!(headers.contains_key("x-farcall-warming"), warming);
+        tags.push(headers["etag"].clone());
+        let (status, body, _) = call(&registry, "GET /readyz", "").await;
+        assert_eq!(
+            (status.as_u16(), body.get("error").is_some()),
+            if warming { (503, true) } else { (200, false) }
+        );
+        assert_eq!(call(&registry, "GET /healthz", "").await.0, 200);
+        sleep(Duration::from_secs(11)).await;
+    }
+    assert_ne!(tags[0], tags[1]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn watchers_are_told_when_warming_ends() {
+    let registry = running().await;
+    register(&registry, 1);
+    let router = registry.router(&[]);
+    let request = axum::http::Request::get("/v1/watch").header("host", "localhost");
+    let request = request.body(axum::body::Body::empty()).unwrap();
+    let response = tower::ServiceExt::oneshot(router, request).await.unwrap();
+    let mut body = response.into_body().into_data_stream();
+    let mut text = String::new();
+    while text.matches("event: snapshot").count() < 2 {
+        let part = futures::StreamExt::next(&mut body).await.unwrap().unwrap();
+        text += std::str::from_utf8(&part).unwrap();
+    }
+    let (first, second) = text.rsplit_once("event: snapshot").unwrap();
+    assert!(first.contains(r#""warming":true"#) && !second.contains("warming"));
+    assert!(!text.contains("resync"));
+    // Then there is silence, and a comment every 15 s.
+    let began = tokio::time::Instant::now();
+    let ping = futures::StreamExt::next(&mut body).await.unwrap().unwrap();
+    assert_eq!((&ping[..], began.elapsed().as_secs()), (&b": ping\n\n"[..], 15));
+}

@@ -1,0 +1,176 @@
+//! Watching: Server-Sent Events, and coming back to them.
+
+mod server_support;
+
+use std::time::Duration;
+
+use farcall_registry::server::Settings;
+use serde_json::json;
+use server_support::{LONG, start};
+use tokio::time::timeout;
+
+#[tokio::test]
+async fn a_watcher_is_told_everything_and_then_each_change() {
+    let running = start(Settings::default()).await;
+    running.put("Arith", "10.0.0.1:1").await;
+    running.put("Text", "10.0.0.2:1").await;
+    let mut all = running.watch("", &[]).await;
+    let mut arith = running.watch("?service=Arith", &[]).await;
+
+    let snapshot = all.named("snapshot").await;
+    let epoch = snapshot.data["epoch"].as_str().unwrap().to_owned();
+    assert_eq!((snapshot.id, &snapshot.data["rev"]), (format!("{epoch}-2"), &json!(2)));
+    assert_eq!(snapshot.data["instances"].as_array().unwrap().len(), 2);
+    assert_eq!(snapshot.data.get("service"), None);
+    let snapshot = arith.named("snapshot").await;
+    assert_eq!(snapshot.data["service"], "Arith");
+    assert_eq!(snapshot.data["instances"].as_array().unwrap().len(), 1);
+
+    running.put("Text", "10.0.0.3:1").await;
+    running.send("PATCH /v1/services/Arith/instances/10.0.0.1:1", &[], r#"{"drain":true}"#).await;
+    running.send("DELETE /v1/services/Arith/instances/10.0.0.1:1", &[], "").await;
+
+    let put = all.named("put").await;
+    assert_eq!(
+        (put.id, &put.data["service"], &put.data["rev"]),
+        (format!("{epoch}-3"), &json!("Text"), &json!(3))
+    );
+    for events in [&mut all, &mut arith] {
+        let put = events.named("put").await;
+        assert_eq!((&put.data["instance"]["state"], &put.data["epoch"]), (&json!("draining"), &json!(epoch)));
+        let delete = events.named("delete").await;
+        let expected = json!({"epoch": epoch, "rev": 5, "warming": true, "service": "Arith", "id": "10.0.0.1:1",
+            "cause": "deleted"});
+        assert_eq!((delete.id, delete.data), (format!("{epoch}-5"), expected));
+    }
+}
+
+#[tokio::test]
+async fn a_watcher_that_comes_back_gets_what_it_missed() {
+    let running = start(Settings::default()).await;
+    let mut events = running.watch("", &[]).await;
+    let id = events.named("snapshot").await.id;
+    drop(events);
+    running.put("Arith", "10.0.0.1:1").await;
+    running.put("Text", "10.0.0.1:1").await;
+
+    let known = format!("Last-Event-ID: {id}");
+    let mut all = running.watch("", &[&known]).await;
+    assert_eq!(all.named("put").await.data["service"], "Arith");
+    assert_eq!(all.named("put").await.data["service"], "Text");
+    let mut text = running.watch("?service=Text", &[&known]).await;
+    assert_eq!(text.named("put").await.data["service"], "Text");
+}
+
+#[tokio::test]
+async fn a_watcher_of_another_epoch_gets_a_snapshot() {
+    let running = start(Settings::default()).await;
+    running.put("Arith", "10.0.0.1:1").await;
+    let epoch = running.get("/healthz").await.json()["epoch"].as_str().unwrap().to_owned();
+    for id in
+        ["0123456789abcdef-1".to_owned(), format!("{epoch}-2"), "nonsense".to_owned(), format!("{epoch}-x")]
+    {
+        let mut events = running.watch("?service=Arith", &[&format!("Last-Event-ID: {id}")]).await;
+        assert_eq!(events.named("snapshot").await.data["instances"].as_array().unwrap().len(), 1, "{id}");
+    }
+}
+
+#[tokio::test]
+async fn a_watcher_too_slow_for_what_is_remembered_gets_resync_and_a_snapshot() {
+    let running = start(Settings::default()).await;
+    let mut events = running.watch("", &[]).await;
+    events.named("snapshot").await;
+    // Nobody reads meanwhile: far more than the buffers between hold, and more changes than are remembered.
+    let metadata = "x".repeat(4000);
+    let mut written = 0;
+    for n in 0..10_000_u64 {
+        let instance = json!({"service": "A", "id": "a", "addr": "10.0.0.1:1", "weight": 1 + n % 2,
+            "metadata": {"k": metadata}});
+        running.registry.register(serde_json::from_value(instance).unwrap()).unwrap();
+        written += 1;
+        if n % 64 == 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+    let mut seen = 0;
+    loop {
+        let event = events.next().await.unwrap();
+        seen += 1;
+        if event.name == "resync" {
+            assert!(event.data["reason"].as_str().unwrap().contains("slow"));
+            break;
+        }
+        assert_eq!(event.name, "put");
+        assert!(event.data["rev"].as_u64().unwrap() < written, "everything was sent to who did not read");
+    }
+    assert!(seen < written);
+    let snapshot = events.named("snapshot").await;
+    assert_eq!(snapshot.data["instances"].as_array().unwrap().len(), 1);
+    running.put("B", "10.0.0.2:1").await;
+    // From there on, nothing is missing.
+    let mut at = snapshot.data["rev"].as_u64().unwrap();
+    while at <= written {
+        let put = events.named("put").await;
+        at += 1;
+        assert_eq!(put.data["rev"], at);
+    }
+}
+
+#[tokio::test]
+async fn many_watchers_hear_of_a_change_soon() {
+    let running = start(Settings::default()).await;
+    let mut watchers = Vec::new();
+    for _ in 0..50 {
+        let mut events = running.watch("", &[]).await;
+        events.named("snapshot").await;
+        watchers.push(events);
+    }
+    assert_eq!(running.registry.counts().watchers, 50);
+    running.put("Arith", "10.0.0.1:1").await;
+    for events in &mut watchers {
+        assert_eq!(events.named("put").await.data["instance"]["id"], "10.0.0.1:1");
+    }
+    drop(watchers);
+    // A place is free again when its watcher is gone; that shows when something is written to it.
+    let freed = async {
+        for n in 2.. {
+            if running.registry.counts().watchers == 0 {
+                break;
+            }
+            running.put("Arith", &format!("10.0.0.1:{n}")).await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(LONG, freed).await.unwrap();
+}
+
+#[tokio::test]
+async fn past_the_bound_of_watchers_the_answer_is_429() {
+    let running = start(Settings::default().max_watchers(1)).await;
+    let mut events = running.watch("", &[]).await;
+    events.named("snapshot").await;
+    for path in ["/v1/watch", "/v1/services/A/instances?rev=0&wait=5s"] {
+        let answer = running.get(path).await;
+        assert!(answer.status == 429 && answer.error().contains("no room"), "{answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn closing_ends_watches_and_long_polls() {
+    let running = start(Settings::default()).await;
+    let mut events = running.watch("", &[]).await;
+    events.named("snapshot").await;
+    let poll = running.get("/v1/services/A/instances?rev=0&wait=55s");
+    let close = async {
+        while running.registry.counts().watchers < 2 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        running.registry.close().await;
+    };
+    let (answer, ()) = timeout(LONG, async { tokio::join!(poll, close) }).await.unwrap();
+    assert_eq!(answer.status, 304);
+    assert_eq!(events.next().await, None);
+    assert_eq!(running.get("/v1/watch").await.status, 503);
+    assert_eq!(running.get("/readyz").await.status, 503);
+    assert_eq!(running.get("/healthz").await.status, 200);
+}
