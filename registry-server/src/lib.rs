@@ -1,1 +1,36 @@
-//! Not written yet.
+//! The farcall registry as a program, and as a server to put into another one.
+//!
+//! [`run`] is the whole program: command line, logs, signals, exit code. [`Server`] is what it runs:
+//! `farcall-registry`'s store and interface on sockets, with TLS, limits of time and of connections,
+//! and tokens and certificates that are read again when they change.
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use farcall_registry::server::Settings;
+//! use registry_server::{Config, Server};
+//!
+//! let server = Server::bind(Config::new(Settings::default()).listen("127.0.0.1:0")).await?;
+//! println!("a page for people: {}", server.urls().next().expect("it listens on one"));
+//! # async fn ctrl_c() {}
+//! server.serve(ctrl_c()).await?;
+//! # Ok(())
+//! # }
+//! ```
+
+mod config;
+mod connection;
+mod failure;
+mod files;
+mod logging;
+mod options;
+mod reload;
+mod run;
+mod server;
+mod tls;
+mod tokens;
+
+pub use self::config::Config;
+pub use self::failure::Failure;
+pub use self::run::run;
+pub use self::server::Server;

@@ -1,0 +1,362 @@
+//! [`Options`]: everything that can be set, each by a flag, an environment variable or a key of the
+//! configuration file. What they mean together is for [`crate::config`].
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::{Args, Parser, ValueEnum};
+use serde::Deserialize;
+use serde::de::{self, Deserializer, SeqAccess, Visitor};
+
+use crate::failure::Failure;
+
+/// The farcall registry: which instances of a service are up.
+///
+/// Servers register with it and send heartbeats; clients ask it or watch it; `/` is a page for
+/// people. It keeps everything in memory, and in a snapshot file if one is named.
+#[derive(Debug, Parser)]
+#[command(name = "registry-server", version, after_long_help = LONG_HELP, max_term_width = 100)]
+pub(crate) struct Cli {
+    /// A TOML file with any of these settings: each flag's name without the dashes is a key. A flag
+    /// beats the environment, and the environment beats the file.
+    #[arg(long, env = "REGISTRY_CONFIG", value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) options: Options,
+}
+
+const LONG_HELP: &str = "\
+Tokens:
+  A token file has one token on each line; lines that begin with # are left out. Several tokens hold
+  at once, so that they can be changed one server after the other. A token may also come from the
+  environment, REGISTRY_READ_TOKEN and REGISTRY_WRITE_TOKEN, and holds beside those of the file.
+  Tokens for single services stand in the configuration file:
+      [[service-token]]
+      services = [\"Arith\", \"Text\"]      # \"~\" is the plain list of servers
+      token-file = \"/etc/farcall/arith.token\"      # or: token = \"...\"
+  Token files, the service tokens of the configuration file, and certificates are read again when
+  they change, and at SIGHUP. Where the new ones are bad, the old ones stay, and the log says so.
+
+Output:
+  On stdout one line `listening URL` for each --listen, once it can be asked there. Logs go to stderr;
+  RUST_LOG chooses which, as in RUST_LOG=debug (default: info).
+
+Signals:
+  SIGTERM and SIGINT end it: watchers are sent away, the snapshot is written. SIGHUP reads files again.
+
+Exit codes:
+  0  ended by a signal
+  1  something else failed while it ran
+  2  a flag, an environment variable or a value is wrong, or settings do not fit together
+  3  the configuration file is missing or wrong
+  4  a token file is missing, empty or wrong
+  5  the TLS certificate or key is missing or wrong
+  6  it cannot listen: the port is in use, or not allowed
+  7  the snapshot file or its directory cannot be used";
+
+/// What can be set. All of it may be left out.
+#[derive(Clone, Debug, Default, Args, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub(crate) struct Options {
+    /// Where to listen, HOST:PORT; port 0 is any that is free. May be given several times
+    /// [default: 127.0.0.1:7100]
+    #[arg(long, env = "REGISTRY_LISTEN", value_name = "HOST:PORT", value_delimiter = ',')]
+    #[serde(deserialize_with = "one_or_many")]
+    pub(crate) listen: Option<Vec<Listen>>,
+
+    /// The file to start from, written within 5 s of a change and at the end. Without it, all
+    /// servers have to register again after a restart.
+    #[arg(long, env = "REGISTRY_SNAPSHOT", value_name = "FILE")]
+    pub(crate) snapshot: Option<PathBuf>,
+
+    /// How long an instance stays without a heartbeat where it asks for no time of its own; from 1s
+    /// to 1day [default: 5m]
+    #[arg(long, env = "REGISTRY_TTL", value_name = "TIME")]
+    pub(crate) ttl: Option<Time>,
+
+    /// How often such instances are told to send one; below --ttl [default: 4/5 of --ttl, 4m]
+    #[arg(long, env = "REGISTRY_HEARTBEAT", value_name = "TIME")]
+    pub(crate) heartbeat: Option<Time>,
+
+    /// A file with the tokens that allow to read. Without one, everybody may read.
+    #[arg(long, env = "REGISTRY_READ_TOKEN_FILE", value_name = "FILE")]
+    pub(crate) read_token_file: Option<PathBuf>,
+
+    /// A file with the tokens that allow to write, and read. Without any token, everybody may write.
+    #[arg(long, env = "REGISTRY_WRITE_TOKEN_FILE", value_name = "FILE")]
+    pub(crate) write_token_file: Option<PathBuf>,
+
+    /// The certificate chain for TLS, as PEM; with --tls-key. Then it is https only.
+    #[arg(long, env = "REGISTRY_TLS_CERT", value_name = "FILE")]
+    pub(crate) tls_cert: Option<PathBuf>,
+
+    /// The private key for TLS, as PEM; with --tls-cert.
+    #[arg(long, env = "REGISTRY_TLS_KEY", value_name = "FILE")]
+    pub(crate) tls_key: Option<PathBuf>,
+
+    /// One more name by which it may be called, with or without a port. Requests for other hosts
+    /// than these, its addresses and loopback names are refused. May be given several times.
+    #[arg(long, env = "REGISTRY_ALLOWED_HOST", value_name = "HOST", value_delimiter = ',')]
+    #[serde(deserialize_with = "one_or_many")]
+    pub(crate) allowed_host: Option<Vec<String>>,
+
+    /// The path of the simple interface [default: /registry]
+    #[arg(long, env = "REGISTRY_PATH", value_name = "PATH")]
+    pub(crate) path: Option<String>,
+
+    /// The most instances; more are answered 429 [default: 100000]
+    #[arg(long, env = "REGISTRY_MAX_INSTANCES", value_name = "N")]
+    pub(crate) max_instances: Option<usize>,
+
+    /// The most open watches and long polls; more are answered 429 [default: 10000]
+    #[arg(long, env = "REGISTRY_MAX_WATCHERS", value_name = "N")]
+    pub(crate) max_watchers: Option<usize>,
+
+    /// The largest body of a request, in bytes; larger ones are answered 413 [default: 65536]
+    #[arg(long, env = "REGISTRY_MAX_BODY_BYTES", value_name = "BYTES")]
+    pub(crate) max_body_bytes: Option<usize>,
+
+    /// The most connections; more are closed at once [default: 16384]
+    #[arg(long, env = "REGISTRY_MAX_CONNECTIONS", value_name = "N")]
+    pub(crate) max_connections: Option<usize>,
+
+    /// How long the header of a request may take; a connection that is idle for so long is closed.
+    /// Bodies have 10 s [default: 60s]
+    #[arg(long, env = "REGISTRY_HEADER_TIMEOUT", value_name = "TIME")]
+    pub(crate) header_timeout: Option<Time>,
+
+    /// How logs look [default: human]
+    #[arg(long, env = "REGISTRY_LOG_FORMAT", value_name = "FORMAT")]
+    pub(crate) log_format: Option<LogFormat>,
+
+    /// Tokens for single services; in the file only.
+    #[arg(skip)]
+    pub(crate) service_token: Vec<ServiceToken>,
+}
+
+impl Options {
+    /// Reads what a configuration file says.
+    pub(crate) fn read(text: &str, file: &Path) -> Result<Self, Failure> {
+        toml::from_str(text).map_err(|error| {
+            let line = error.span().map(|span| text[..span.start].matches('\n').count() + 1);
+            let what = error.message().lines().collect::<Vec<_>>().join("; ");
+            Failure::ConfigContent { file: file.to_owned(), line: line.unwrap_or(1), what }
+        })
+    }
+
+    /// These, and where they say nothing, `file`'s.
+    pub(crate) fn or(self, file: Self) -> Self {
+        Self {
+            listen: self.listen.or(file.listen),
+            snapshot: self.snapshot.or(file.snapshot),
+            ttl: self.ttl.or(file.ttl),
+            heartbeat: self.heartbeat.or(file.heartbeat),
+            read_token_file: self.read_token_file.or(file.read_token_file),
+            write_token_file: self.write_token_file.or(file.write_token_file),
+            tls_cert: self.tls_cert.or(file.tls_cert),
+            tls_key: self.tls_key.or(file.tls_key),
+            allowed_host: self.allowed_host.or(file.allowed_host),
+            path: self.path.or(file.path),
+            max_instances: self.max_instances.or(file.max_instances),
+            max_watchers: self.max_watchers.or(file.max_watchers),
+            max_body_bytes: self.max_body_bytes.or(file.max_body_bytes),
+            max_connections: self.max_connections.or(file.max_connections),
+            header_timeout: self.header_timeout.or(file.header_timeout),
+            log_format: self.log_format.or(file.log_format),
+            service_token: file.service_token,
+        }
+    }
+}
+
+/// A token for single services, `[[service-token]]` in the configuration file.
+#[derive(Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub(crate) struct ServiceToken {
+    pub(crate) services: Vec<String>,
+    pub(crate) token: Option<String>,
+    pub(crate) token_file: Option<PathBuf>,
+}
+
+/// Never shows the token.
+impl fmt::Debug for ServiceToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServiceToken").field("services", &self.services).finish_non_exhaustive()
+    }
+}
+
+/// How logs look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum LogFormat {
+    /// A line of text for each.
+    #[default]
+    Human,
+    /// An object on a line for each.
+    Json,
+}
+
+/// A place to listen, `HOST:PORT`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Listen(pub(crate) String);
+
+impl FromStr for Listen {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let port = text.rsplit_once(':').filter(|(host, _)| !host.is_empty()).map(|(_, port)| port);
+        match port.map(str::parse::<u16>) {
+            Some(Ok(_)) => Ok(Self(text.to_owned())),
+            _ => Err(format!("`{text}` is not HOST:PORT, such as 127.0.0.1:7100 or [::1]:7100")),
+        }
+    }
+}
+
+/// Reads `"a"` like `["a"]`: most have one only.
+fn one_or_many<'de, D: Deserializer<'de>, T: FromStr<Err: fmt::Display>>(
+    deserializer: D,
+) -> Result<Option<Vec<T>>, D::Error> {
+    struct OneOrMany<T>(PhantomData<T>);
+
+    impl<'de, T: FromStr<Err: fmt::Display>> Visitor<'de> for OneOrMany<T> {
+        type Value = Vec<T>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a string or a list of strings")
+        }
+
+        fn visit_str<E: de::Error>(self, text: &str) -> Result<Vec<T>, E> {
+            text.parse().map(|one| vec![one]).map_err(E::custom)
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<T>, A::Error> {
+            let mut many = Vec::new();
+            while let Some(text) = list.next_element::<String>()? {
+                many.push(text.parse().map_err(de::Error::custom)?);
+            }
+            Ok(many)
+        }
+    }
+
+    deserializer.deserialize_any(OneOrMany(PhantomData)).map(Some)
+}
+
+/// A length of time as people write it: `30s`, `5m`, `1h 30m`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub(crate) struct Time(pub(crate) Duration);
+
+impl FromStr for Time {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        humantime::parse_duration(text)
+            .map(Self)
+            .map_err(|error| format!("`{text}` is no length of time, such as 30s or 5m: {error}"))
+    }
+}
+
+impl TryFrom<String> for Time {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_flag_is_named_alike_in_the_environment_and_in_the_file() {
+        for argument in Cli::command().get_arguments() {
+            let Some(flag) = argument.get_long() else { continue };
+            if ["help", "version"].contains(&flag) {
+                continue;
+            }
+            let variable = argument.get_env().and_then(|name| name.to_str()).map(str::to_owned);
+            assert_eq!(
+                variable,
+                Some(format!("REGISTRY_{}", flag.replace('-', "_").to_uppercase())),
+                "{flag}"
+            );
+            if flag == "config" {
+                continue;
+            }
+            // A key that is not known would be named so; a table is never what a key wants.
+            let error = Options::read(&format!("{flag} = {{}}"), Path::new("f")).unwrap_err().to_string();
+            assert!(!error.contains("unknown"), "{flag}: {error}");
+        }
+    }
+
+    #[test]
+    fn the_page_for_operators_has_every_setting_and_its_examples_are_right() {
+        let page = include_str!("../../docs/OPERATIONS.md");
+        for argument in Cli::command().get_arguments() {
+            let (Some(flag), Some(variable)) = (argument.get_long(), argument.get_env()) else { continue };
+            let variable = variable.to_str().unwrap();
+            let row = page.lines().find(|line| line.starts_with(&format!("| `--{flag}`")));
+            let row = row.unwrap_or_else(|| panic!("--{flag} is missing"));
+            assert!(row.contains(&format!("`{variable}`")), "{row}");
+            assert!(flag == "config" || row.contains(&format!("`{flag}`")), "{row}");
+        }
+        let examples: Vec<_> =
+            page.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+        assert_eq!(examples.len(), 2);
+        for example in examples {
+            Options::read(example, Path::new("example")).unwrap();
+        }
+    }
+
+    #[test]
+    fn the_page_for_operators_and_the_help_have_the_same_exit_codes() {
+        let page = include_str!("../../docs/OPERATIONS.md");
+        for code in 0..=7 {
+            let line = LONG_HELP.lines().find_map(|line| line.strip_prefix(&format!("  {code}  "))).unwrap();
+            // The signals have names in the one and not in the other.
+            let what = if code == 0 { "ended by" } else { line };
+            assert!(page.contains(&format!("| {code} | {what}")), "{code}: {what}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_key_is_named_with_its_line() {
+        let error =
+            Options::read("ttl = \"10s\"\n\nlisen = [\"a:1\"]\n", Path::new("/etc/r.toml")).unwrap_err();
+        let text = error.to_string();
+        assert!(
+            text.contains("/etc/r.toml") && text.contains("line 3") && text.contains("`lisen`"),
+            "{text}"
+        );
+        assert!(!text.contains('\n'), "{text}");
+    }
+
+    #[test]
+    fn a_place_to_listen_has_a_host_and_a_port() {
+        for good in ["127.0.0.1:0", "[::1]:7100", "localhost:80"] {
+            assert!(good.parse::<Listen>().is_ok(), "{good}");
+        }
+        for bad in ["", "7100", ":7100", "127.0.0.1", "127.0.0.1:65536", "host:http"] {
+            assert!(bad.parse::<Listen>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_is_typed_beats_the_file() {
+        let file = Options::read("ttl = \"10s\"\nmax-instances = 5", Path::new("f")).unwrap();
+        let typed = Options { ttl: Some("20s".parse().unwrap()), ..Options::default() };
+        let both = typed.or(file);
+        assert_eq!(both.ttl, Some(Time(Duration::from_secs(20))));
+        assert_eq!(both.max_instances, Some(5));
+    }
+}

@@ -1,0 +1,13 @@
+//! The registry as a process: what it is told, what it says, how it ends, and its page in a browser.
+
+#![allow(clippy::unwrap_used, reason = "all of it is test code")]
+
+mod browser;
+mod hostile;
+mod page;
+mod process;
+mod readme;
+mod settings;
+mod support;
+mod tls;
+mod tokens;

@@ -1,0 +1,269 @@
+//! The page at `/`, in a browser.
+
+use std::sync::Arc;
+
+use reqwest::Method;
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use crate::browser::Browser;
+use crate::support::{PATIENCE, Running, command, http, until};
+
+/// The page, live.
+async fn open(registry: &Running) -> Browser {
+    let browser = Browser::start().await;
+    browser.open(&registry.url).await;
+    browser.shows("Live").await;
+    browser
+}
+
+/// The only instance of the service, in the registry.
+async fn only(registry: &Running, service: &str) -> Value {
+    registry.instances(service).await.swap_remove(0)
+}
+
+#[tokio::test]
+async fn an_instance_appears_changes_and_goes_without_reloading() {
+    let registry = Running::start(&[]);
+    let browser = open(&registry).await;
+    browser.shows("No instance is registered yet").await;
+    browser.script("window.loadedOnce = true").await;
+
+    let instance = json!({"addr": "tcp@127.0.0.1:7001", "zone": "zone-a", "version": "1.2.3", "metadata": {"rack": "r12"}});
+    registry.put("Arith", "node-1", &instance).await;
+    for part in ["Arith", "tcp@127.0.0.1:7001", "node-1", "zone-a", "1.2.3", "rack=r12", "up", "100"] {
+        browser.shows(part).await;
+    }
+    // How long ago it was heard of is asked for apart.
+    browser.sees("/^\\d+ (s|min) ago$/.test(document.querySelector('td.seen').innerText.replace('Last heartbeat', '').trim())").await;
+
+    let changed = json!({"addr": "tcp@127.0.0.1:7002", "zone": "zone-b"});
+    registry.put("Arith", "node-1", &changed).await;
+    browser.shows("tcp@127.0.0.1:7002").await;
+    browser.sees("!document.body.innerText.includes('zone-a')").await;
+
+    let path = "/v1/services/Arith/instances/node-1";
+    assert_eq!(registry.ask(Method::DELETE, path).send().await.unwrap().status(), 204);
+    browser.sees("!document.body.innerText.includes('node-1')").await;
+    assert_eq!(browser.script("return window.loadedOnce").await, true);
+    assert_eq!(browser.log().await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn one_click_drains_and_another_undrains() {
+    let registry = Running::start(&[]);
+    registry.register("tcp@127.0.0.1:7001", "Arith").await;
+    let browser = open(&registry).await;
+    browser.click(".act").await;
+    until("it drains", async || only(&registry, "Arith").await["state"] == "draining").await;
+    browser.sees("document.querySelector('.state').innerText === 'draining'").await;
+    browser.sees("document.querySelector('.act').innerText === 'Undrain'").await;
+    assert_eq!(registry.addresses("Arith").await, Vec::<String>::new());
+    // By the keyboard this time.
+    browser.script("document.querySelector('.act').focus()").await;
+    browser.keys(".act", "\u{e007}").await;
+    until("it is up", async || only(&registry, "Arith").await["state"] == "up").await;
+    browser.sees("document.querySelector('.act').innerText === 'Drain'").await;
+}
+
+#[tokio::test]
+async fn a_weight_is_set_and_taken_back() {
+    let registry = Running::start(&[]);
+    registry.register("tcp@127.0.0.1:7001", "Arith").await;
+    let browser = open(&registry).await;
+    browser.click(".set").await;
+    browser.keys(".editor input", "7\u{e007}").await;
+    until("the weight is 7", async || only(&registry, "Arith").await["weight"] == 7).await;
+    browser.sees("document.querySelector('.set.overridden').innerText.startsWith('7')").await;
+
+    browser.click(".set").await;
+    browser.keys(".editor input", "99999\u{e007}").await;
+    browser.shows("A weight is a whole number from 0 to 65535").await;
+    browser.click(".editor button").await;
+    until("it is as registered", async || only(&registry, "Arith").await["weight"] == 100).await;
+    browser.sees("!document.querySelector('.set.overridden')").await;
+}
+
+#[tokio::test]
+async fn what_instances_say_is_shown_as_text_and_never_run() {
+    let registry = Running::start(&[]);
+    let hostile = "<img src=x onerror=\"window.ran=1\"><script>window.ran=2</script>";
+    let id = format!("{hostile}/../?#%2e 'x' \u{1f600}\u{202e}");
+    let instance = json!({"addr": "tcp@127.0.0.1:7001", "metadata": {hostile: hostile, "__proto__": "p", "constructor": "c"}});
+    registry.put("Arith", &id, &instance).await;
+    registry.put("__proto__", "constructor", &json!({"addr": "tcp@127.0.0.1:7002"})).await;
+    let browser = open(&registry).await;
+    browser
+        .sees(&format!("[...document.querySelectorAll('.id')].some((e) => e.textContent === {})", json!(id)))
+        .await;
+    browser.click(".more").await;
+    browser
+        .sees(&format!(
+            "[...document.querySelectorAll('.pair')].some((e) => e.textContent === {})",
+            json!(format!("{hostile}={hostile}"))
+        ))
+        .await;
+    browser.shows("__proto__=p").await;
+    browser.sees("[...document.querySelectorAll('.name')].some((e) => e.textContent === '__proto__')").await;
+    assert_eq!(
+        browser.script("return document.querySelectorAll('img, script').length").await,
+        1,
+        "its own script"
+    );
+    assert_eq!(browser.script("return window.ran ?? null").await, Value::Null);
+    // And it is drained like any other.
+    browser.click("[data-service=Arith] .act").await;
+    until("it drains", async || only(&registry, "Arith").await["state"] == "draining").await;
+    assert_eq!(browser.log().await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn the_policy_of_the_page_refuses_scripts_and_html_that_were_slipped_in() {
+    let registry = Running::start(&[]);
+    let answer = registry.get("/").send().await.unwrap();
+    let policy = answer.headers()["content-security-policy"].to_str().unwrap().to_owned();
+    assert!(policy.starts_with("default-src 'none'") && !policy.contains("unsafe"), "{policy}");
+    let browser = open(&registry).await;
+    let slipped = "const s = document.createElement('script'); \
+                   try { s.textContent = 'window.ran = 1'; document.body.append(s); } catch (error) {} \
+                   try { document.body.insertAdjacentHTML('beforeend', '<img src=x onerror=window.ran=2>'); } catch (error) {} \
+                   return [window.ran ?? null, document.querySelectorAll('img').length]";
+    assert_eq!(browser.script(slipped).await, json!([null, 0]));
+}
+
+#[tokio::test]
+async fn a_token_is_asked_for_and_kept_for_the_session() {
+    let mut command = command(&["--listen", "127.0.0.1:0"]);
+    let registry =
+        Running::spawn(command.env("REGISTRY_READ_TOKEN", "r-one").env("REGISTRY_WRITE_TOKEN", "w-one"));
+    let register = registry.ask(Method::POST, "/registry").header("x-farcall-server", "tcp@127.0.0.1:7001");
+    assert_eq!(register.bearer_auth("w-one").send().await.unwrap().status(), 200);
+
+    let browser = Browser::start().await;
+    browser.open(&registry.url).await;
+    let enter = async |token: &str| {
+        browser.sees("document.getElementById('token-dialog').open").await;
+        browser.keys("#token-input", &format!("{token}\u{e007}")).await;
+    };
+    enter("wrong").await;
+    browser.shows("does not take this token").await;
+    enter("r-one").await;
+    browser.shows("tcp@127.0.0.1:7001").await;
+    browser.sees("!document.getElementById('token-dialog').open").await;
+
+    browser.reload().await;
+    browser.shows("tcp@127.0.0.1:7001").await;
+    assert_eq!(browser.script("return document.getElementById('token-dialog').open").await, false);
+
+    browser.click(".act").await;
+    browser.shows("This needs a token that may write").await;
+    enter("w-one").await;
+    browser.sees("document.querySelector('.state')?.innerText === 'draining'").await;
+    browser.shows("Live").await;
+    assert!(!browser.script("return location.href").await.as_str().unwrap().contains("one"));
+}
+
+#[tokio::test]
+async fn it_fits_a_phone() {
+    let registry = Running::start(&[]);
+    let long = "x".repeat(128);
+    let instance = json!({
+        "addr": format!("tcp@{}.example:7001", "host".repeat(15)), "zone": long, "version": long,
+        "metadata": {"a-key": "v".repeat(900), "k2": "v", "k3": "v"},
+    });
+    registry.put(&long, &"i".repeat(200), &instance).await;
+    registry.register("tcp@127.0.0.1:7001", "Arith").await;
+    let browser = Browser::start().await;
+    for (width, mobile) in [(320, true), (390, true), (800, false), (1000, false), (1400, false)] {
+        browser.screen(width, 800, mobile).await;
+        browser.open(&registry.url).await;
+        browser.shows("tcp@127.0.0.1:7001").await;
+        browser.click(".more").await;
+        // A window on a desk has a bar to scroll down, which takes some of its width.
+        let root = browser
+            .script("const r = document.documentElement; return [r.scrollWidth - r.clientWidth, innerWidth]")
+            .await;
+        assert_eq!(root, json!([0, width]), "it scrolls sideways");
+        // What is to be touched is on the screen.
+        let outside = "return [...document.querySelectorAll('button, input')].filter((e) => e.offsetParent && \
+                       (e.getBoundingClientRect().right > innerWidth || e.getBoundingClientRect().left < 0)).length";
+        assert_eq!(browser.script(outside).await, 0);
+    }
+}
+
+#[tokio::test]
+async fn it_is_dark_for_those_who_like_it() {
+    let registry = Running::start(&[]);
+    let browser = open(&registry).await;
+    let light =
+        "return getComputedStyle(document.body).backgroundColor.match(/\\d+/g).every((part) => part > 200)";
+    browser.scheme("light").await;
+    assert_eq!(browser.script(light).await, true);
+    browser.scheme("dark").await;
+    let dark = light.replace("> 200", "< 60");
+    assert_eq!(browser.script(&dark).await, true);
+    let text = "return getComputedStyle(document.body).color.match(/\\d+/g).every((part) => part > 200)";
+    assert_eq!(browser.script(text).await, true);
+}
+
+#[tokio::test]
+async fn it_says_that_the_registry_is_away_and_finds_it_again() {
+    let mut registry = Running::start(&[]);
+    registry.register("tcp@127.0.0.1:7001", "Arith").await;
+    let browser = open(&registry).await;
+    browser.shows("tcp@127.0.0.1:7001").await;
+    registry.signal(Signal::KILL);
+    registry.ends_within(PATIENCE);
+    browser.shows("Reconnecting for").await;
+    // What was known stays in view.
+    browser.shows("tcp@127.0.0.1:7001").await;
+
+    let registry = Running::start_again(&registry.url, &[]);
+    registry.register("tcp@127.0.0.1:7002", "Text").await;
+    browser.shows("Live").await;
+    browser.shows("tcp@127.0.0.1:7002").await;
+    browser.sees("!document.body.innerText.includes('tcp@127.0.0.1:7001')").await;
+    // It started without a snapshot.
+    browser.shows("The registry is warming").await;
+}
+
+#[tokio::test]
+async fn ten_thousand_instances_are_not_drawn_all_at_once() {
+    let registry = Arc::new(Running::start(&[]));
+    let client = http();
+    let mut tasks = tokio::task::JoinSet::new();
+    for task in 0..16_u32 {
+        let (registry, client) = (Arc::clone(&registry), client.clone());
+        tasks.spawn(async move {
+            for index in (task..10_000).step_by(16) {
+                // One service has half of them.
+                let service =
+                    if index % 2 == 0 { "big".to_owned() } else { format!("service-{:03}", index % 499) };
+                let address = format!("tcp@10.{}.{}.1:7001", index / 250, index % 250);
+                let request =
+                    client.post(format!("{}/registry", registry.url)).header("x-farcall-server", address);
+                let answer = request.header("x-farcall-service", service).send().await.unwrap();
+                assert_eq!(answer.status(), 200);
+            }
+        });
+    }
+    tasks.join_all().await;
+    let browser = open(&registry).await;
+    browser.shows("10,000").await;
+    assert_eq!(
+        browser.script("return document.querySelectorAll('tbody tr').length").await,
+        0,
+        "all are closed"
+    );
+
+    browser.click("[data-service=big] .head").await;
+    browser.sees("document.querySelectorAll('tbody tr').length === 100").await;
+    browser.click("[data-service=big] .rest").await;
+    browser.sees("document.querySelectorAll('tbody tr').length === 200").await;
+
+    browser.keys("#search", "tcp@10.17.77.1:7001").await;
+    browser.sees("document.querySelectorAll('tbody tr').length === 1").await;
+    browser.shows("tcp@10.17.77.1:7001").await;
+    browser.keys("#search", " nowhere").await;
+    browser.shows("Nothing here matches the filter").await;
+}

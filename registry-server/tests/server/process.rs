@@ -1,0 +1,204 @@
+//! Starting, ending, starting again.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::time::Duration;
+
+use reqwest::{Method, StatusCode};
+use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
+use serde_json::Value;
+
+use crate::support::{Running, command, fails_with, text, until};
+
+/// "Within a few seconds", and room for a busy machine.
+const A_FEW_SECONDS: Duration = Duration::from_secs(20);
+
+#[tokio::test]
+async fn it_says_where_it_listens_and_answers_there() {
+    let registry = Running::start(&[]);
+    assert!(
+        registry.url.starts_with("http://127.0.0.1:") && !registry.url.ends_with(":0"),
+        "{}",
+        registry.url
+    );
+    registry.register("tcp@127.0.0.1:7001", "").await;
+    assert_eq!(registry.addresses("").await, ["tcp@127.0.0.1:7001"]);
+    registry.end();
+}
+
+#[tokio::test]
+async fn it_listens_in_several_places() {
+    let mut child = command(&["--listen", "127.0.0.1:0", "--listen", "127.0.0.1:0"]).spawn().unwrap();
+    let mut lines = String::new();
+    let mut stdout = child.stdout.take().unwrap();
+    until("both places are named", async || {
+        let mut piece = [0; 256];
+        let read = stdout.read(&mut piece).unwrap();
+        lines.push_str(std::str::from_utf8(&piece[..read]).unwrap());
+        lines.lines().count() == 2 && lines.ends_with('\n')
+    })
+    .await;
+    for line in lines.lines() {
+        let address = line.strip_prefix("listening http://").unwrap();
+        TcpStream::connect(address).unwrap();
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[tokio::test]
+async fn what_was_registered_outlives_kill_9() {
+    let directory = tempfile::tempdir().unwrap();
+    let snapshot = directory.path().join("registry.json");
+    let args = ["--snapshot", text(&snapshot)];
+    let mut registry = Running::start(&args);
+    registry.register("tcp@127.0.0.1:7001", "Arith").await;
+    until("the snapshot is written", async || {
+        fs::read_to_string(&snapshot).is_ok_and(|content| content.contains("tcp@127.0.0.1:7001"))
+    })
+    .await;
+    registry.signal(Signal::KILL);
+    registry.ends_within(A_FEW_SECONDS);
+
+    let registry = Running::start_again(&registry.url, &args);
+    assert_eq!(registry.addresses("Arith").await, ["tcp@127.0.0.1:7001"]);
+}
+
+#[tokio::test]
+async fn sigterm_and_sigint_write_the_snapshot_and_end_with_0() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let directory = tempfile::tempdir().unwrap();
+        let snapshot = directory.path().join("registry.json");
+        let args = ["--snapshot", text(&snapshot), "--heartbeat", "1s"];
+        let mut registry = Running::start(&args);
+        registry.register("tcp@127.0.0.1:7001", "").await;
+        let ready = async |registry: &Running| {
+            registry.get("/readyz").send().await.unwrap().status() == StatusCode::OK
+        };
+        until("it is warm", async || ready(&registry).await).await;
+        registry.signal(signal);
+        assert_eq!(registry.ends_within(A_FEW_SECONDS).code(), Some(0), "{}", registry.stderr());
+        assert!(fs::read_to_string(&snapshot).unwrap().contains("tcp@127.0.0.1:7001"));
+
+        let again = Running::start(&args);
+        assert_eq!(again.addresses("").await, ["tcp@127.0.0.1:7001"]);
+        assert!(ready(&again).await, "it knows what was registered");
+    }
+}
+
+#[tokio::test]
+async fn a_thousand_watchers_do_not_hold_up_the_end() {
+    // Files of this process: a socket for each watcher.
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }).unwrap();
+    let mut registry = Running::start(&[]);
+    let address = registry.url.strip_prefix("http://").unwrap().to_owned();
+    let mut watchers: Vec<_> = (0..1000)
+        .map(|_| {
+            let mut stream = TcpStream::connect(&address).unwrap();
+            write!(stream, "GET /v1/watch HTTP/1.1\r\nHost: {address}\r\n\r\n").unwrap();
+            stream
+        })
+        .collect();
+    until("all of them watch", async || {
+        let status: Value = registry.get("/v1/status").send().await.unwrap().json().await.unwrap();
+        status["counts"]["watchers"] == 1000
+    })
+    .await;
+    registry.signal(Signal::TERM);
+    assert_eq!(registry.ends_within(A_FEW_SECONDS).code(), Some(0), "{}", registry.stderr());
+    // Each was told something, and then the end.
+    for watcher in &mut watchers {
+        let mut heard = Vec::new();
+        watcher.read_to_end(&mut heard).unwrap();
+        assert!(heard.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&heard));
+    }
+}
+
+#[tokio::test]
+async fn a_damaged_snapshot_is_kept_aside_and_named_and_it_starts_warming() {
+    let directory = tempfile::tempdir().unwrap();
+    let snapshot = directory.path().join("registry.json");
+    fs::write(&snapshot, "{\"instances\": [{\"serv").unwrap();
+    let registry = Running::start(&["--snapshot", text(&snapshot)]);
+    registry.logs("registry.json.damaged-").await;
+    let answer = registry.get("/registry").send().await.unwrap();
+    assert_eq!(answer.headers()["x-farcall-warming"], "1");
+    assert_eq!(registry.get("/readyz").send().await.unwrap().status(), StatusCode::SERVICE_UNAVAILABLE);
+    let kept = fs::read_dir(directory.path())
+        .unwrap()
+        .map(|entry| entry.unwrap())
+        .find(|entry| entry.file_name().to_string_lossy().starts_with("registry.json.damaged-"))
+        .unwrap();
+    assert_eq!(fs::read_to_string(kept.path()).unwrap(), "{\"instances\": [{\"serv");
+    registry.end();
+}
+
+#[test]
+fn a_port_in_use_is_said_with_code_6_and_the_snapshot_stays_untouched() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let directory = tempfile::tempdir().unwrap();
+    let snapshot = directory.path().join("registry.json");
+    fs::write(&snapshot, "damaged").unwrap();
+    let args = ["--listen", address.as_str(), "--snapshot", text(&snapshot)];
+    fails_with(&mut command(&args), 6, &[&address, "the port is in use"]);
+    assert_eq!(fs::read_to_string(&snapshot).unwrap(), "damaged");
+}
+
+#[test]
+fn an_address_of_another_machine_is_said_with_code_6() {
+    // Addresses for documentation: no machine has them.
+    fails_with(&mut command(&["--listen", "192.0.2.1:0"]), 6, &["192.0.2.1:0", "does not have the address"]);
+}
+
+#[test]
+fn a_snapshot_that_cannot_be_used_is_said_with_code_7() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory_as_file = text(directory.path());
+    let listen = ["--listen", "127.0.0.1:0", "--snapshot"];
+    fails_with(
+        &mut command(&[&listen[..], &[directory_as_file]].concat()),
+        7,
+        &["snapshot", directory_as_file],
+    );
+    let nowhere = directory.path().join("missing/registry.json");
+    fails_with(&mut command(&[&listen[..], &[text(&nowhere)]].concat()), 7, &["snapshot", text(&nowhere)]);
+}
+
+#[tokio::test]
+async fn an_operators_override_outlives_a_restart() {
+    let directory = tempfile::tempdir().unwrap();
+    let snapshot = directory.path().join("registry.json");
+    let args = ["--snapshot", text(&snapshot)];
+    let registry = Running::start(&args);
+    registry.register("tcp@127.0.0.1:7001", "Arith").await;
+    let path = "/v1/services/Arith/instances/tcp@127.0.0.1:7001";
+    let answer = registry.ask(Method::PATCH, path).body("{\"drain\": true}").send().await.unwrap();
+    assert_eq!(answer.status(), StatusCode::OK, "{}", answer.text().await.unwrap());
+    registry.end();
+    let registry = Running::start(&args);
+    assert_eq!(registry.instances("Arith").await[0]["state"], "draining");
+}
+
+#[tokio::test]
+async fn the_page_for_operators_names_the_metrics_that_there_are() {
+    let directory = tempfile::tempdir().unwrap();
+    let snapshot = directory.path().join("registry.json");
+    let registry = Running::start(&["--snapshot", text(&snapshot)]);
+    registry.register("tcp@127.0.0.1:7001", "Arith").await;
+    let page = include_str!("../../../docs/OPERATIONS.md");
+    let named: Vec<_> = page
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `farcall_registry_"))
+        .filter(|line| !line.contains("=="))
+        .filter_map(|line| line.split(['`', '{']).next())
+        .collect();
+    assert!(named.len() >= 13, "{named:?}");
+    until("the snapshot is written", async || snapshot.exists()).await;
+    let metrics = registry.get("/metrics").send().await.unwrap().text().await.unwrap();
+    for name in named {
+        assert!(metrics.contains(&format!("# TYPE farcall_registry_{name} ")), "{name} is not in\n{metrics}");
+    }
+}

@@ -1,0 +1,104 @@
+//! TLS: certificates from files, exchanged while it runs.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+
+use rcgen::{CertifiedKey, generate_simple_self_signed};
+use tempfile::TempDir;
+
+use crate::support::{PATIENCE, Running, command, fails_with, install_tls, text, until};
+
+struct Files {
+    _directory: TempDir,
+    cert: PathBuf,
+    key: PathBuf,
+}
+
+impl Files {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let (cert, key) = (directory.path().join("cert.pem"), directory.path().join("key.pem"));
+        Self { _directory: directory, cert, key }
+    }
+
+    /// Writes a new pair, as tools for certificates do: each file at once. Returns the certificate.
+    fn renew(&self) -> String {
+        let CertifiedKey { cert, signing_key } =
+            generate_simple_self_signed(["localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap();
+        replace(&self.key, &signing_key.serialize_pem());
+        replace(&self.cert, &cert.pem());
+        cert.pem()
+    }
+
+    fn args(&self) -> [&str; 4] {
+        ["--tls-cert", text(&self.cert), "--tls-key", text(&self.key)]
+    }
+}
+
+fn replace(file: &Path, content: &str) {
+    let new = file.with_extension("new");
+    fs::write(&new, content).unwrap();
+    fs::rename(&new, file).unwrap();
+}
+
+/// Whether it can be asked by one who trusts this certificate only.
+async fn is_trusted(registry: &Running, certificate: &str) -> bool {
+    install_tls();
+    let root = reqwest::Certificate::from_pem(certificate.as_bytes()).unwrap();
+    let client =
+        reqwest::Client::builder().no_proxy().tls_certs_only([root]).timeout(PATIENCE).build().unwrap();
+    client.get(format!("{}/registry", registry.url)).send().await.is_ok_and(|answer| answer.status() == 200)
+}
+
+#[tokio::test]
+async fn it_speaks_https_and_new_certificates_are_taken_and_bad_ones_are_not() {
+    let files = Files::new();
+    let first = files.renew();
+    let registry = Running::start(&files.args());
+    assert!(registry.url.starts_with("https://127.0.0.1:"), "{}", registry.url);
+    assert!(is_trusted(&registry, &first).await);
+
+    let second = files.renew();
+    until("the new certificate is shown", async || is_trusted(&registry, &second).await).await;
+    assert!(!is_trusted(&registry, &first).await);
+
+    replace(&files.cert, "-----BEGIN CERTIFICATE-----\nnonsense\n");
+    registry.logs("the new certificates cannot be used; the old ones stay").await;
+    assert!(is_trusted(&registry, &second).await);
+    registry.end();
+}
+
+#[test]
+fn bad_tls_files_are_said_with_code_5() {
+    let files = Files::new();
+    let run = |parts: &[&str]| {
+        fails_with(&mut command(&[&["--listen", "127.0.0.1:0"][..], &files.args()].concat()), 5, parts);
+    };
+    run(&[text(&files.cert), "cannot be read"]);
+    files.renew();
+    fs::write(&files.key, "").unwrap();
+    run(&[text(&files.key), "private key"]);
+    let other = Files::new();
+    other.renew();
+    fs::copy(&other.key, &files.key).unwrap();
+    run(&[text(&files.cert), "does not go with the key", text(&files.key)]);
+    fs::write(&files.cert, "hello").unwrap();
+    run(&[text(&files.cert), "no certificate"]);
+}
+
+#[tokio::test]
+async fn who_speaks_plain_http_to_it_holds_up_nobody() {
+    let files = Files::new();
+    let cert = files.renew();
+    let registry = Running::start(&files.args());
+    let mut plain = TcpStream::connect(registry.url.strip_prefix("https://").unwrap()).unwrap();
+    plain.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    plain.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut heard = Vec::new();
+    // It may be cut off: then this is an error, and nothing was heard.
+    let _ = plain.read_to_end(&mut heard);
+    assert!(!heard.starts_with(b"HTTP"));
+    assert!(is_trusted(&registry, &cert).await);
+}
