@@ -1,0 +1,201 @@
+//! [`CallError`], why etcd could not be asked, or would not answer.
+
+use std::error::Error;
+use std::fmt;
+use std::time::Duration;
+
+use farcall_transport::Human;
+
+use crate::wire::ErrorAnswer;
+
+/// What went wrong at one endpoint, or at each of several. The text names them.
+#[derive(Debug)]
+pub(crate) struct CallError {
+    endpoint: String,
+    method: &'static str,
+    pub(crate) fault: Fault,
+    /// What went wrong at the endpoints that were asked before.
+    before: Vec<CallError>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Fault {
+    #[error("{0}")]
+    Unreachable(String),
+    #[error("no answer within {}", Human(*.0))]
+    Silent(Duration),
+    #[error("etcd says `{message}`{}{}", code_note(*.code), advice(message))]
+    Refused { code: Option<i64>, message: String },
+    #[error("its answer is not etcd's: {0}")]
+    Nonsense(String),
+    #[error("its answer is longer than {0} bytes")]
+    TooLong(usize),
+    #[error("more than {0} keys are there")]
+    TooMany(usize),
+    #[error("the watch ended: {0}")]
+    WatchEnded(String),
+}
+
+/// gRPC's codes that matter here.
+mod code {
+    pub(super) const DEADLINE_EXCEEDED: i64 = 4;
+    pub(super) const NOT_FOUND: i64 = 5;
+    pub(super) const RESOURCE_EXHAUSTED: i64 = 8;
+    pub(super) const FAILED_PRECONDITION: i64 = 9;
+    pub(super) const INTERNAL: i64 = 13;
+    pub(super) const UNAVAILABLE: i64 = 14;
+    pub(super) const UNAUTHENTICATED: i64 = 16;
+}
+
+impl CallError {
+    pub(crate) fn new(endpoint: &str, method: &'static str, fault: Fault) -> Self {
+        Self { endpoint: endpoint.to_owned(), method, fault, before: Vec::new() }
+    }
+
+    /// The same, with what had gone wrong before.
+    pub(crate) fn after(mut self, before: Vec<Self>) -> Self {
+        self.before = before;
+        self
+    }
+}
+
+impl fmt::Display for CallError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for error in &self.before {
+            write!(f, "{error}; ")?;
+        }
+        write!(f, "{} ({}): {}", self.endpoint, self.method, self.fault)
+    }
+}
+
+impl Fault {
+    /// What an answer that is no success says.
+    pub(crate) fn refused(status: u16, body: &[u8]) -> Self {
+        let answer = serde_json::from_slice::<ErrorAnswer>(body).ok();
+        let said = answer.as_ref().and_then(|answer| {
+            let message = answer.message.as_deref().or_else(|| ErrorAnswer::sentence(&answer.error))?;
+            Some((answer.code(), message))
+        });
+        match said {
+            Some((code, message)) => Self::Refused { code, message: excerpt(message) },
+            None => {
+                Self::Nonsense(format!("HTTP status {status}, `{}`", excerpt(&String::from_utf8_lossy(body))))
+            }
+        }
+    }
+
+    /// What a request that did not come to an end says: the innermost cause, which is the one that
+    /// people know.
+    pub(crate) fn unreachable(error: &reqwest::Error) -> Self {
+        let mut cause: &dyn Error = error;
+        while let Some(source) = cause.source() {
+            cause = source;
+        }
+        let what = if error.is_connect() { "connecting failed" } else { "the connection broke" };
+        Self::Unreachable(format!("{what}: {cause}"))
+    }
+
+    /// Whether another endpoint may do better: this one is the trouble, not what was asked.
+    pub(crate) fn may_differ_elsewhere(&self) -> bool {
+        match self {
+            Self::Unreachable(_) | Self::Silent(_) | Self::Nonsense(_) | Self::TooLong(_) => true,
+            Self::TooMany(_) | Self::WatchEnded(_) => false,
+            Self::Refused { code, .. } => matches!(
+                code,
+                None | Some(
+                    code::DEADLINE_EXCEEDED | code::RESOURCE_EXHAUSTED | code::INTERNAL | code::UNAVAILABLE
+                )
+            ),
+        }
+    }
+
+    /// Whether a new token may help. etcd has the same code for these and for much else, so that
+    /// its sentences must tell.
+    pub(crate) fn wants_new_token(&self) -> bool {
+        match self {
+            Self::Refused { code: Some(code::UNAUTHENTICATED), .. } => true,
+            Self::Refused { message, .. } => {
+                ["invalid auth token", "user name is empty", "revision of auth store is old"]
+                    .iter()
+                    .any(|sentence| message.contains(sentence))
+            }
+            // All that is said to a watch whose token is not known any more.
+            Self::WatchEnded(reason) => reason.contains("permission denied"),
+            _ => false,
+        }
+    }
+
+    /// Whether etcd asks nobody for a password.
+    pub(crate) fn is_auth_off(&self) -> bool {
+        let Self::Refused { code, message } = self else { return false };
+        *code == Some(code::FAILED_PRECONDITION) && message.contains("authentication is not enabled")
+    }
+
+    /// Whether it is not there: a lease that expired, say.
+    pub(crate) const fn is_not_found(&self) -> bool {
+        matches!(self, Self::Refused { code: Some(code::NOT_FOUND), .. })
+    }
+}
+
+fn code_note(code: Option<i64>) -> String {
+    code.map_or_else(String::new, |code| format!(" (gRPC code {code})"))
+}
+
+/// What to do about sentences of etcd that do not say so.
+fn advice(message: &str) -> &'static str {
+    if message.contains("user name is empty") {
+        "; it wants a user and a password"
+    } else if message.contains("invalid user ID or password") {
+        "; the user or the password is wrong"
+    } else {
+        ""
+    }
+}
+
+/// The beginning of what somebody else wrote, safe to show.
+pub(crate) fn excerpt(text: &str) -> String {
+    const LENGTH: usize = 160; // etcd's own sentences are shorter
+    let mut shown: String =
+        text.trim().chars().take(LENGTH).map(|c| if c.is_control() { ' ' } else { c }).collect();
+    if text.trim().chars().nth(LENGTH).is_some() {
+        shown.push('…');
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_etcd_says_is_passed_on_in_a_sentence() {
+        for (status, body, expected) in [
+            (
+                400,
+                r#"{"error":"e","message":"etcdserver: authentication failed, invalid user ID or password","code":3}"#,
+                "http://a:2379 (auth/authenticate): etcd says `etcdserver: authentication failed, invalid user ID or \
+                 password` (gRPC code 3); the user or the password is wrong",
+            ),
+            (
+                503,
+                r#"{"error":{"grpc_code":14,"http_code":503,"message":"no leader"}}"#,
+                "http://a:2379 (auth/authenticate): etcd says `no leader` (gRPC code 14)",
+            ),
+            (
+                502,
+                "<html>\n<b>Bad",
+                "http://a:2379 (auth/authenticate): its answer is not etcd's: HTTP status 502, `<html> <b>Bad`",
+            ),
+        ] {
+            let error =
+                CallError::new("http://a:2379", "auth/authenticate", Fault::refused(status, body.as_bytes()));
+            assert_eq!(error.to_string(), expected);
+        }
+    }
+
+    #[test]
+    fn an_endless_answer_is_shown_in_part() {
+        let fault = Fault::refused(500, "x".repeat(100_000).as_bytes());
+        assert!(fault.to_string().len() < 300, "{fault}");
+    }
+}

@@ -1,0 +1,270 @@
+//! [`Client`], calls of etcd's methods: over which endpoint, with which token, within which bounds.
+//! What is asked for is the callers' business.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE};
+use reqwest::{Response, redirect};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::time::timeout;
+use tracing::{debug, warn};
+
+use crate::call_error::{CallError, Fault};
+use crate::config::{Credentials, EtcdConfig, EtcdConfigError};
+use crate::endpoints::Endpoints;
+use crate::tls;
+use crate::watch::Watch;
+use crate::wire::{AuthenticateAnswer, AuthenticateRequest, WatchRequest};
+
+/// The most bytes of an answer. A key with the largest value that etcd takes (1.5 MiB) fits several
+/// times; callers that ask for many keys ask for pages.
+pub(crate) const MAX_ANSWER_BYTES: usize = 8 * 1024 * 1024;
+
+/// The same connections, token and preferred endpoint, however often it is cloned.
+#[derive(Clone, Debug)]
+pub(crate) struct Client(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    http: reqwest::Client,
+    endpoints: Endpoints,
+    /// The endpoint that answered last, modulo their number.
+    current: AtomicUsize,
+    credentials: Option<Credentials>,
+    /// Never locked across an await: two callers may authenticate at once, and the later wins.
+    token: Mutex<Token>,
+    request_timeout: Duration,
+}
+
+#[derive(Clone, Debug)]
+enum Token {
+    /// To be asked for, if there are credentials.
+    None,
+    /// etcd asks nobody for a password.
+    NotWanted,
+    Is(Arc<str>),
+}
+
+impl Client {
+    pub(crate) fn new(config: &EtcdConfig) -> Result<Self, EtcdConfigError> {
+        config.check()?;
+        let http = reqwest::Client::builder()
+            .tls_backend_preconfigured(tls::client_config(config)?)
+            // Answers must come from the endpoints that were named, and tokens go nowhere else.
+            .no_proxy()
+            .redirect(redirect::Policy::none())
+            // A peer that vanished under a silent watch is noticed by the kernel, too.
+            .tcp_keepalive(Duration::from_secs(10))
+            .build()
+            .map_err(EtcdConfigError::Client)?;
+        Ok(Self(Arc::new(Inner {
+            http,
+            endpoints: config.endpoints.clone(),
+            current: AtomicUsize::new(0),
+            credentials: config.credentials.clone(),
+            token: Mutex::new(Token::None),
+            request_timeout: config.request_timeout,
+        })))
+    }
+
+    pub(crate) fn endpoints(&self) -> &Endpoints {
+        &self.0.endpoints
+    }
+
+    /// Calls a method at the preferred endpoint, then at the others, until one can say something.
+    pub(crate) async fn call<A: DeserializeOwned>(
+        &self,
+        method: &'static str,
+        request: &(impl Serialize + Sync),
+    ) -> Result<A, CallError> {
+        let mut before = Vec::new();
+        loop {
+            let index = self.preferred();
+            match self.call_at(index, method, request).await {
+                Err(error) if error.fault.may_differ_elsewhere() => {
+                    self.leave(index);
+                    if before.len() + 1 == self.0.endpoints.len() {
+                        return Err(error.after(before));
+                    }
+                    before.push(error);
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    /// Calls a method at one endpoint.
+    pub(crate) async fn call_at<A: DeserializeOwned>(
+        &self,
+        index: usize,
+        method: &'static str,
+        request: &(impl Serialize + Sync),
+    ) -> Result<A, CallError> {
+        let answer = self.within_limit(self.bytes(index, method, request)).await;
+        answer.and_then(|bytes| parse(&bytes)).map_err(|fault| self.error(index, method, fault))
+    }
+
+    /// Opens a watch at the preferred endpoint, which is left if that fails. It stands when its first
+    /// message says so.
+    pub(crate) async fn watch(&self, request: &WatchRequest) -> Result<Watch, CallError> {
+        let index = self.preferred();
+        let opened = self.within_limit(async {
+            let response = self.answer(index, Watch::METHOD, request).await?;
+            let mut watch = Watch::new(index, response);
+            watch.created().await?;
+            Ok(watch)
+        });
+        opened.await.map_err(|fault| {
+            if fault.may_differ_elsewhere() {
+                self.leave(index);
+            }
+            if fault.wants_new_token() {
+                self.forget_token();
+            }
+            self.error(index, Watch::METHOD, fault)
+        })
+    }
+
+    /// The other endpoints are asked first from now on.
+    pub(crate) fn leave(&self, index: usize) {
+        let next = (index + 1) % self.0.endpoints.len();
+        // Who finds it changed already lost nothing: somebody else left the same one.
+        let left = self.0.current.compare_exchange(index, next, Ordering::Relaxed, Ordering::Relaxed);
+        if left.is_ok() && next != index {
+            debug!(
+                from = self.0.endpoints.name(index),
+                to = self.0.endpoints.name(next),
+                "asking another etcd"
+            );
+        }
+    }
+
+    /// Forgets the token, so that the next call asks for another.
+    fn forget_token(&self) {
+        self.set_token(Token::None);
+    }
+
+    pub(crate) fn error(&self, index: usize, method: &'static str, fault: Fault) -> CallError {
+        CallError::new(self.0.endpoints.name(index), method, fault)
+    }
+
+    /// A fault in what the preferred endpoint said.
+    pub(crate) fn error_here(&self, method: &'static str, fault: Fault) -> CallError {
+        self.error(self.preferred(), method, fault)
+    }
+
+    fn preferred(&self) -> usize {
+        self.0.current.load(Ordering::Relaxed)
+    }
+
+    async fn within_limit<T>(&self, doing: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
+        let limit = self.0.request_timeout;
+        timeout(limit, doing).await.unwrap_or(Err(Fault::Silent(limit)))
+    }
+
+    async fn bytes(&self, index: usize, method: &str, request: &impl Serialize) -> Result<Vec<u8>, Fault> {
+        let response = self.answer(index, method, request).await?;
+        read(response, MAX_ANSWER_BYTES).await
+    }
+
+    /// The answer, if it is a success; with another token, if the first one is refused.
+    async fn answer(&self, index: usize, method: &str, request: &impl Serialize) -> Result<Response, Fault> {
+        // None of the requests can fail to become JSON: they are strings, numbers and flags.
+        let body =
+            Bytes::from(serde_json::to_vec(request).map_err(|error| Fault::Nonsense(error.to_string()))?);
+        let token = self.token(index).await?;
+        match self.post(index, method, body.clone(), token.as_deref()).await {
+            Err(fault) if fault.wants_new_token() && self.0.credentials.is_some() => {
+                debug!(%fault, "asking etcd for another token");
+                self.forget_token();
+                let token = self.token(index).await?;
+                self.post(index, method, body, token.as_deref()).await
+            }
+            outcome => outcome,
+        }
+    }
+
+    async fn post(
+        &self,
+        index: usize,
+        method: &str,
+        body: Bytes,
+        token: Option<&str>,
+    ) -> Result<Response, Fault> {
+        let mut request = self.0.http.post(self.0.endpoints.method(index, method));
+        request = request.header(CONTENT_TYPE, "application/json").body(body);
+        if let Some(token) = token {
+            request = request.header(AUTHORIZATION, token);
+        }
+        if method == Watch::METHOD {
+            // A member that is cut off from the others ends its watches rather than keep silent.
+            request = request.header("Grpc-Metadata-Hasleader", "true");
+        }
+        let response = request.send().await.map_err(|error| Fault::unreachable(&error))?;
+        let status = response.status();
+        if status.is_success() {
+            return Ok(response);
+        }
+        // Pages of errors may be long; a sentence is enough.
+        const MAX_ERROR_BYTES: usize = 64 * 1024;
+        Err(Fault::refused(status.as_u16(), &read(response, MAX_ERROR_BYTES).await?))
+    }
+
+    /// The token, if etcd wants one.
+    async fn token(&self, index: usize) -> Result<Option<Arc<str>>, Fault> {
+        let Some(Credentials { user, password }) = &self.0.credentials else { return Ok(None) };
+        // Cloned out, so that the lock is not held below.
+        let known = self.0.token.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        match known {
+            Token::Is(token) => return Ok(Some(token)),
+            Token::NotWanted => return Ok(None),
+            Token::None => {}
+        }
+        let request = AuthenticateRequest { name: user, password };
+        let body = serde_json::to_vec(&request).map_err(|error| Fault::Nonsense(error.to_string()))?;
+        match self.post(index, "auth/authenticate", body.into(), None).await {
+            Ok(response) => {
+                let answer: AuthenticateAnswer = parse(&read(response, MAX_ANSWER_BYTES).await?)?;
+                let token: Arc<str> = answer.token.into();
+                self.set_token(Token::Is(Arc::clone(&token)));
+                Ok(Some(token))
+            }
+            Err(fault) if fault.is_auth_off() => {
+                warn!(endpoint = self.0.endpoints.name(index), user, "this etcd asks nobody for a password");
+                self.set_token(Token::NotWanted);
+                Ok(None)
+            }
+            Err(fault) => Err(fault),
+        }
+    }
+
+    fn set_token(&self, token: Token) {
+        *self.0.token.lock().unwrap_or_else(PoisonError::into_inner) = token;
+    }
+}
+
+/// The whole body, if it is not longer than `limit`.
+async fn read(mut response: Response, limit: usize) -> Result<Vec<u8>, Fault> {
+    if response.content_length().is_some_and(|length| length > limit as u64) {
+        return Err(Fault::TooLong(limit));
+    }
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(|error| Fault::unreachable(&error))? {
+        if body.len() + chunk.len() > limit {
+            return Err(Fault::TooLong(limit));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}
+
+fn parse<A: DeserializeOwned>(body: &[u8]) -> Result<A, Fault> {
+    serde_json::from_slice(body).map_err(|error| {
+        let beginning = String::from_utf8_lossy(&body[..body.len().min(200)]);
+        Fault::Nonsense(format!("{error}, in `{}`", crate::call_error::excerpt(&beginning)))
+    })
+}

@@ -1,0 +1,237 @@
+//! [`EtcdConfig`]: which etcd, as whom, and how patiently. What is said to it is for the others.
+
+use std::fmt;
+use std::time::Duration;
+
+use farcall_discovery::{Instance, InstanceError};
+
+use crate::endpoints::Endpoints;
+
+/// Where etcd is, and how it is spoken to. An [`EtcdRegistrar`](crate::EtcdRegistrar) and an
+/// [`EtcdDiscovery`](crate::EtcdDiscovery) that are to meet need the same prefix.
+///
+/// ```
+/// use std::time::Duration;
+/// use farcall_etcd::{EtcdConfig, EtcdDiscovery, EtcdRegistrar};
+///
+/// let config = EtcdConfig::new("http://10.0.0.1:2379,http://10.0.0.2:2379")?
+///     .user("farcall", "a long password")
+///     .ttl(Duration::from_secs(10));
+/// let registrar = EtcdRegistrar::new(&config)?;
+/// let discovery = EtcdDiscovery::new(&config, "Arith")?;
+/// # Ok::<(), farcall_etcd::EtcdConfigError>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct EtcdConfig {
+    pub(crate) endpoints: Endpoints,
+    pub(crate) credentials: Option<Credentials>,
+    pub(crate) extra_roots: Vec<Vec<u8>>,
+    pub(crate) identity: Option<Identity>,
+    pub(crate) prefix: String,
+    pub(crate) ttl: Duration,
+    pub(crate) request_timeout: Duration,
+    pub(crate) check_after: Duration,
+}
+
+/// What is wrong with an [`EtcdConfig`], or with the name of a service.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EtcdConfigError {
+    /// One of the endpoints is none.
+    #[error(
+        "`{endpoint}` is not an etcd endpoint: {why}; write `http://host:2379`, several separated by commas"
+    )]
+    Endpoint {
+        /// What was given.
+        endpoint: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The prefix is none.
+    #[error("`{0}` is not a prefix of etcd keys: it begins with `/` and does not end with one")]
+    Prefix(String),
+    /// A lease that is too short or too long.
+    #[error("an etcd lease of {0:?}: it must be from 1 s to 1 day")]
+    Ttl(Duration),
+    /// A time that is zero.
+    #[error("the {0} for etcd is zero; nothing could ever be in time")]
+    Zero(&'static str),
+    /// A certificate or key does not read.
+    #[error("the {what} for etcd does not read: {why}")]
+    Tls {
+        /// Which.
+        what: &'static str,
+        /// Why not.
+        why: String,
+    },
+    /// The client could not be made of it.
+    #[error("no HTTP client for etcd: {0}")]
+    Client(#[source] reqwest::Error),
+    /// The name of the service is none.
+    #[error(transparent)]
+    Service(#[from] InstanceError),
+}
+
+#[derive(Clone)]
+pub(crate) struct Credentials {
+    pub(crate) user: String,
+    pub(crate) password: String,
+}
+
+/// A client's certificate, with those between it and its root, and its key, as PEM.
+#[derive(Clone)]
+pub(crate) struct Identity {
+    pub(crate) chain: Vec<u8>,
+    pub(crate) key: Vec<u8>,
+}
+
+impl EtcdConfig {
+    /// How long an instance stays without a renewal, where neither it nor the configuration says.
+    pub const DEFAULT_TTL: Duration = Duration::from_secs(15);
+    /// Where keys begin, unless the configuration says otherwise.
+    pub const DEFAULT_PREFIX: &'static str = "/farcall/v1";
+
+    /// One etcd, or several members of one cluster, separated by commas: what is asked of one that
+    /// does not answer, or cannot, is asked of the next, and it stays with the one that could.
+    /// `http` or `https`; without a scheme, `http`; without a port, 2379. Proxies that the
+    /// environment names are not used.
+    ///
+    /// # Errors
+    ///
+    /// One of them is not the address of an etcd.
+    pub fn new(endpoints: &str) -> Result<Self, EtcdConfigError> {
+        Ok(Self {
+            endpoints: Endpoints::parse(endpoints)?,
+            credentials: None,
+            extra_roots: Vec::new(),
+            identity: None,
+            prefix: Self::DEFAULT_PREFIX.to_owned(),
+            ttl: Self::DEFAULT_TTL,
+            request_timeout: Duration::from_secs(3),
+            check_after: Duration::from_secs(10),
+        })
+    }
+
+    /// The user of etcd and its password; by default none. Over `http` anybody on the way can read
+    /// them. A registrar needs permission to read and write the keys under the prefix, a discovery
+    /// to read them.
+    #[must_use]
+    pub fn user(mut self, user: impl Into<String>, password: impl Into<String>) -> Self {
+        self.credentials = Some(Credentials { user: user.into(), password: password.into() });
+        self
+    }
+
+    /// Trusts these certificates (PEM, one or several) beside the system's own. May be called again.
+    /// Read when a registrar or discovery is made.
+    #[must_use]
+    pub fn extra_roots(mut self, pem: impl Into<Vec<u8>>) -> Self {
+        self.extra_roots.push(pem.into());
+        self
+    }
+
+    /// Shows this certificate (PEM, with those between it and its root) and proves it with this key
+    /// (PEM), for an etcd that asks for one. By default none.
+    #[must_use]
+    pub fn client_certificate(mut self, chain_pem: impl Into<Vec<u8>>, key_pem: impl Into<Vec<u8>>) -> Self {
+        self.identity = Some(Identity { chain: chain_pem.into(), key: key_pem.into() });
+        self
+    }
+
+    /// Where keys begin; default `/farcall/v1`. Several systems that share an etcd but no servers
+    /// have different ones.
+    #[must_use]
+    pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.prefix = prefix.into();
+        self
+    }
+
+    /// How long an instance stays without a renewal, where [`Instance::ttl_ms`] does not say; 1 s to
+    /// 1 day, in whole seconds, rounded up; default 15 s. It is renewed three times as often. Too
+    /// low, and servers that are busy vanish for moments (etcd makes it at least 2 s or so); too
+    /// high, and servers that crashed are found for as long.
+    #[must_use]
+    pub const fn ttl(mut self, ttl: Duration) -> Self {
+        self.ttl = ttl;
+        self
+    }
+
+    /// How long an endpoint may take for one answer before the next is asked; default 3 s. Too low,
+    /// and an etcd that elects a leader (a second or so) looks dead; too high, and a machine that is
+    /// gone holds up a server's renewal.
+    #[must_use]
+    pub const fn request_timeout(mut self, limit: Duration) -> Self {
+        self.request_timeout = limit;
+        self
+    }
+
+    /// How long a watch may say nothing before etcd is asked whether anything changed; default
+    /// 10 s. A watch whose connection died silently is found out after that. Too low, and many
+    /// clients of services that never change keep etcd busy.
+    #[must_use]
+    pub const fn check_after(mut self, silence: Duration) -> Self {
+        self.check_after = silence;
+        self
+    }
+
+    pub(crate) fn check(&self) -> Result<(), EtcdConfigError> {
+        if !self.prefix.starts_with('/') || self.prefix.ends_with('/') {
+            return Err(EtcdConfigError::Prefix(self.prefix.clone()));
+        }
+        if !(Instance::MIN_TTL..=Instance::MAX_TTL).contains(&self.ttl) {
+            return Err(EtcdConfigError::Ttl(self.ttl));
+        }
+        for (name, limit) in [
+            ("request timeout", self.request_timeout),
+            ("time before a silent watch is checked", self.check_after),
+        ] {
+            if limit.is_zero() {
+                return Err(EtcdConfigError::Zero(name));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Without the password.
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Credentials").field("user", &self.user).finish_non_exhaustive()
+    }
+}
+
+/// Without the key.
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Identity").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_are_not_shown() {
+        let config = EtcdConfig::new("a").unwrap().user("root", "hush").client_certificate("chain", "hush");
+        let shown = format!("{config:?}");
+        assert!(shown.contains("root") && !shown.contains("hush"), "{shown}");
+        assert!(!shown.contains(&format!("{:?}", b"hush")), "{shown}");
+    }
+
+    #[test]
+    fn what_cannot_work_is_refused_with_a_reason() {
+        let config = || EtcdConfig::new("a").unwrap();
+        for (config, expected) in [
+            (config().prefix("farcall"), "`farcall` is not a prefix"),
+            (config().prefix("/farcall/"), "`/farcall/` is not a prefix"),
+            (config().ttl(Duration::from_millis(999)), "it must be from 1 s to 1 day"),
+            (config().ttl(Duration::from_secs(86_401)), "it must be from 1 s to 1 day"),
+            (config().request_timeout(Duration::ZERO), "the request timeout for etcd is zero"),
+            (config().check_after(Duration::ZERO), "is zero"),
+        ] {
+            let error = config.check().unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+        config().check().unwrap();
+    }
+}

@@ -1,0 +1,275 @@
+//! [`EtcdDiscovery`], which follows the keys of a service, and tells of each change.
+//!
+//! It reads all of them, then watches from the next revision on. However a watch ends, it reads
+//! again, which shows what changed in between.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use farcall_discovery::{Discovery, Instance, Publisher};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tracing::{debug, info, warn};
+
+use crate::call_error::{CallError, Fault};
+use crate::client::Client;
+use crate::config::{EtcdConfig, EtcdConfigError};
+use crate::keys::Keys;
+use crate::listing::{Entries, Listing, MAX_KEYS};
+use crate::watch::Watch;
+use crate::wire::{Base64, Int64, RangeAnswer, RangeRequest, WatchCreateRequest, WatchRequest};
+
+/// How many keys are asked for at once; fewer, where they make too long an answer.
+const PAGE: i64 = 1000;
+/// The first and the longest pause after a failure.
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// Changes that come within this time are told together: making a list of 10,000 costs milliseconds.
+const GATHERING: Duration = Duration::from_millis(20);
+/// A watch that stood for so long is no sign of trouble when it ends.
+const LASTING: Duration = Duration::from_secs(10);
+
+/// Finds the instances of a service that an [`EtcdRegistrar`](crate::EtcdRegistrar) keeps in etcd.
+///
+/// Changes are told within 20 ms of etcd's telling. A crashed server's instance
+/// stays until its lease expires. While etcd cannot be reached, or answers something that is not
+/// etcd's, the last list stays in force, [`Discovered::failing`](farcall_discovery::Discovered) says
+/// why, and it is tried again after 0.25 s, 0.5 s … 5 s, for ever.
+///
+/// A key whose value is no instance, as [`Instance::check`] has it, is left out with a warning in the
+/// log, so that one that somebody wrote by hand, and wrongly, costs no other its calls. The key says
+/// which service and id a value belongs to: a value may leave both out, and
+/// `etcdctl put /farcall/v1/Arith/a '{"addr": "tcp@10.0.0.5:7001"}'` is enough. With more than
+/// 100,000 keys the list is not taken.
+#[derive(Debug)]
+pub struct EtcdDiscovery {
+    client: Client,
+    listing: Listing,
+    check_after: Duration,
+}
+
+impl EtcdDiscovery {
+    /// Follows this service; `""` is the plain list of servers. It calls nobody yet.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the configuration, or the name of the service.
+    pub fn new(config: &EtcdConfig, service: &str) -> Result<Self, EtcdConfigError> {
+        Instance::check_service(service)?;
+        let listing = Listing::new(Keys::new(&config.prefix, service));
+        Ok(Self { client: Client::new(config)?, listing, check_after: config.check_after })
+    }
+}
+
+impl Discovery for EtcdDiscovery {
+    fn describe(&self) -> String {
+        let service = match self.listing.keys().service() {
+            "" => "servers",
+            service => service,
+        };
+        format!("{service} at etcd {}", self.client.endpoints())
+    }
+
+    async fn run(mut self, publisher: Publisher) {
+        tokio::select! {
+            // Whatever is under way is dropped: nobody wants it any more.
+            () = publisher.closed() => {}
+            never = self.follow(&publisher) => match never {},
+        }
+    }
+}
+
+impl EtcdDiscovery {
+    async fn follow(&mut self, publisher: &Publisher) -> Infallible {
+        let place = self.describe();
+        let (mut failed_reads, mut short_watches) = (0, 0_u32);
+        loop {
+            // The first watch that ends soon may be chance, and the list may have changed already.
+            sleep(pause(failed_reads.max(short_watches.saturating_sub(1)))).await;
+            if let Err(error) = self.read().await {
+                if failed_reads == 0 {
+                    warn!(place, %error, "etcd cannot be read; the last list stays in force");
+                } else {
+                    debug!(place, %error, failed_reads, "etcd still cannot be read");
+                }
+                publisher.failed(error.to_string());
+                failed_reads = failed_reads.saturating_add(1);
+                continue;
+            }
+            if failed_reads > 0 {
+                info!(place, "etcd is read again");
+            }
+            failed_reads = 0;
+            publisher.publish(self.listing.endpoints());
+
+            let began = Instant::now();
+            let Err(why) = self.watch(publisher).await;
+            let lasted = began.elapsed();
+            debug!(place, %why, ?lasted, "a watch ended; reading the list again");
+            // One that never lasts leaves reading the list every few seconds, which is good enough.
+            short_watches = if lasted >= LASTING { 0 } else { short_watches.saturating_add(1) };
+        }
+    }
+
+    /// Reads all keys as of one revision.
+    async fn read(&mut self) -> Result<(), CallError> {
+        const METHOD: &str = "kv/range";
+        let keys = self.listing.keys().clone();
+        let mut entries = Entries::new();
+        let mut seen = 0;
+        let mut request = RangeRequest {
+            key: keys.start().into(),
+            range_end: Some(Base64(keys.end())),
+            limit: Int64(PAGE),
+            ..RangeRequest::default()
+        };
+        loop {
+            let answer: RangeAnswer = match self.client.call(METHOD, &request).await {
+                Err(CallError { fault: Fault::TooLong(_), .. }) if request.limit.0 > 1 => {
+                    request.limit.0 /= 2;
+                    continue;
+                }
+                outcome => outcome?,
+            };
+            // Further pages are as of the first one's revision, so that together they are one list.
+            if request.revision.0 == 0 {
+                request.revision = answer.header.revision;
+            }
+            if answer.kvs.is_empty() && answer.more {
+                let fault = Fault::Nonsense("an empty page, and more to come".to_owned());
+                return Err(self.client.error_here(METHOD, fault));
+            }
+            let next = answer.kvs.last().filter(|_| answer.more).map(|last| last.key.0.clone());
+            seen += answer.kvs.len();
+            if seen > MAX_KEYS {
+                return Err(self.client.error_here(METHOD, Fault::TooMany(MAX_KEYS)));
+            }
+            entries.extend(self.listing.entries(answer.kvs));
+            let Some(mut next) = next else { break };
+            next.push(0); // the least key after the last one
+            request.key = Base64(next);
+        }
+        self.listing.replace(entries, request.revision.0);
+        Ok(())
+    }
+
+    /// Follows what a watch tells from the list's revision on, until it ends.
+    async fn watch(&mut self, publisher: &Publisher) -> Result<Infallible, CallError> {
+        let keys = self.listing.keys();
+        let request = WatchRequest {
+            create_request: WatchCreateRequest {
+                key: keys.start().into(),
+                range_end: Base64(keys.end()),
+                start_revision: Int64(self.listing.revision() + 1),
+                progress_notify: true,
+                fragment: true,
+            },
+        };
+        let mut watch = self.client.watch(&request).await?;
+        let endpoint = watch.endpoint();
+        let client = self.client.clone();
+        let ended = |fault| client.error(endpoint, Watch::METHOD, fault);
+        loop {
+            // Time that runs out loses nothing of the watch: its `next` can be dropped.
+            let Ok(next) = timeout(self.check_after, watch.next()).await else {
+                self.check(endpoint).await?;
+                publisher.confirm();
+                continue;
+            };
+            let message = next.map_err(ended)?;
+            if message.events.is_empty() {
+                // A notice of progress: whatever happened up to this revision has been told.
+                self.listing.nothing_until(message.header.revision.0);
+                publisher.confirm();
+                continue;
+            }
+            self.listing.apply(message.events);
+            // What comes with it, as where many servers start, is one change.
+            let until = Instant::now() + GATHERING;
+            let mut end = None;
+            while end.is_none()
+                && let Ok(next) = timeout_at(until, watch.next()).await
+            {
+                match next {
+                    Ok(message) => self.listing.apply(message.events),
+                    Err(fault) => end = Some(fault),
+                }
+            }
+            if self.listing.len() > MAX_KEYS {
+                return Err(ended(Fault::TooMany(MAX_KEYS)));
+            }
+            // Before the end is told: who knows when the list can be read again.
+            publisher.publish(self.listing.endpoints());
+            if let Some(fault) = end {
+                return Err(ended(fault));
+            }
+        }
+    }
+
+    /// Finds out whether a watch that says nothing has nothing to say. It is asked where the watch is,
+    /// and an answer takes a majority of the cluster, so that a member that is cut off is found out.
+    async fn check(&mut self, endpoint: usize) -> Result<(), CallError> {
+        let error = match self.missed(endpoint).await {
+            Ok(false) => return Ok(()),
+            Ok(true) => {
+                let fault = Fault::WatchEnded("it keeps changes to itself".to_owned());
+                self.client.error(endpoint, Watch::METHOD, fault)
+            }
+            Err(error) => error,
+        };
+        self.client.leave(endpoint);
+        Err(error)
+    }
+
+    /// Whether etcd has other keys than the list.
+    async fn missed(&mut self, endpoint: usize) -> Result<bool, CallError> {
+        let keys = self.listing.keys();
+        // No key is asked for, only how far the store is: nothing was written in most silences.
+        let request = RangeRequest { key: keys.start().into(), count_only: true, ..RangeRequest::default() };
+        let answer: RangeAnswer = self.client.call_at(endpoint, "kv/range", &request).await?;
+        if answer.header.revision.0 == self.listing.revision() {
+            return Ok(false);
+        }
+        // Something was, perhaps for others. Any put would give one of our keys a newer revision, and
+        // deletions alone would leave fewer of them.
+        let request = RangeRequest {
+            key: keys.start().into(),
+            range_end: Some(Base64(keys.end())),
+            limit: Int64(1),
+            sort_target: Some("MOD"),
+            sort_order: Some("DESCEND"),
+            keys_only: true,
+            ..RangeRequest::default()
+        };
+        let answer: RangeAnswer = self.client.call_at(endpoint, "kv/range", &request).await?;
+        let newest = answer.kvs.first().map_or(0, |kv| kv.mod_revision.0);
+        if (newest, answer.count.0) != (self.listing.newest(), self.listing.len() as i64) {
+            return Ok(true);
+        }
+        self.listing.nothing_until(answer.header.revision.0);
+        Ok(false)
+    }
+}
+
+/// How long to wait after this many failures in a row; spread, so that clients that lost etcd
+/// together do not come back together.
+fn pause(failures: u32) -> Duration {
+    let Some(doublings) = failures.checked_sub(1) else { return Duration::ZERO };
+    let pause = FIRST_PAUSE.saturating_mul(1 << doublings.min(8)).min(LONGEST_PAUSE);
+    pause.mul_f64(0.5 + 0.5 * fastrand::f64())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_to_five_seconds_and_stay_there() {
+        assert_eq!(pause(0), Duration::ZERO);
+        for (failures, longest) in [(1, 250), (2, 500), (5, 4000), (6, 5000), (u32::MAX, 5000)] {
+            let longest = Duration::from_millis(longest);
+            for _ in 0..100 {
+                assert!((longest / 2..=longest).contains(&pause(failures)), "after {failures}");
+            }
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! [`Watch`], the messages of one watch as they arrive, a line for each.
+
+use bytes::{Buf, BytesMut};
+use reqwest::Response;
+
+use crate::call_error::{Fault, excerpt};
+use crate::client::MAX_ANSWER_BYTES;
+use crate::wire::{ErrorAnswer, WatchLine, WatchMessage};
+
+/// A watch that etcd was asked for.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    endpoint: usize,
+    response: Response,
+    /// What arrived and was not taken yet; at most [`MAX_ANSWER_BYTES`] and what one read brings.
+    arrived: BytesMut,
+    /// How much of it is known to have no end of a line.
+    searched: usize,
+}
+
+impl Watch {
+    pub(crate) const METHOD: &'static str = "watch";
+
+    pub(crate) fn new(endpoint: usize, response: Response) -> Self {
+        Self { endpoint, response, arrived: BytesMut::new(), searched: 0 }
+    }
+
+    /// The number of the endpoint where it is.
+    pub(crate) const fn endpoint(&self) -> usize {
+        self.endpoint
+    }
+
+    /// Waits for the first message, which only says that the watch stands.
+    pub(crate) async fn created(&mut self) -> Result<(), Fault> {
+        let message = self.next().await?;
+        if message.created {
+            Ok(())
+        } else {
+            Err(Fault::Nonsense("a watch that does not say it stands".into()))
+        }
+    }
+
+    /// The next message, unless it says that the watch is over. May be dropped and called again.
+    pub(crate) async fn next(&mut self) -> Result<WatchMessage, Fault> {
+        loop {
+            if let Some(line) = self.line() {
+                if !line.trim_ascii().is_empty() {
+                    return message(&line);
+                }
+            } else if self.arrived.len() > MAX_ANSWER_BYTES {
+                return Err(Fault::TooLong(MAX_ANSWER_BYTES));
+            } else {
+                // Nothing is lost where this is dropped: what was read is in `arrived` already.
+                match self.response.chunk().await.map_err(|error| Fault::unreachable(&error))? {
+                    Some(chunk) => self.arrived.extend_from_slice(&chunk),
+                    None => return Err(Fault::Unreachable("etcd closed the watch".to_owned())),
+                }
+            }
+        }
+    }
+
+    fn line(&mut self) -> Option<BytesMut> {
+        let Some(end) = self.arrived[self.searched..].iter().position(|byte| *byte == b'\n') else {
+            self.searched = self.arrived.len();
+            return None;
+        };
+        let line = self.arrived.split_to(self.searched + end);
+        self.arrived.advance(1);
+        self.searched = 0;
+        Some(line)
+    }
+}
+
+fn message(line: &[u8]) -> Result<WatchMessage, Fault> {
+    let nonsense = |why: &dyn std::fmt::Display| {
+        let beginning = String::from_utf8_lossy(&line[..line.len().min(200)]);
+        Fault::Nonsense(format!("{why}, in the watch's `{}`", excerpt(&beginning)))
+    };
+    let line: WatchLine = serde_json::from_slice(line).map_err(|error| nonsense(&error))?;
+    if let Some(error) = &line.error {
+        let sentence = ErrorAnswer::sentence(error).unwrap_or("an error without a sentence");
+        return Err(Fault::WatchEnded(excerpt(sentence)));
+    }
+    let message = line.result.ok_or_else(|| nonsense(&"neither a result nor an error"))?;
+    if message.canceled {
+        return Err(Fault::WatchEnded(if message.compact_revision.0 > 0 {
+            format!("the changes up to revision {} were compacted", message.compact_revision.0)
+        } else if message.cancel_reason.is_empty() {
+            "etcd gave no reason".to_owned()
+        } else {
+            excerpt(&message.cancel_reason)
+        }));
+    }
+    Ok(message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_that_ends_the_watch_says_why() {
+        for (line, expected) in [
+            (
+                r#"{"result":{"header":{},"canceled":true,"compact_revision":"9"}}"#,
+                "up to revision 9 were compacted",
+            ),
+            (
+                r#"{"result":{"header":{},"created":true,"canceled":true,"cancel_reason":"no"}}"#,
+                "the watch ended: no",
+            ),
+            (r#"{"result":{"header":{},"canceled":true}}"#, "etcd gave no reason"),
+            (
+                r#"{"error":{"grpc_code":14,"message":"etcdserver: no leader"}}"#,
+                "ended: etcdserver: no leader",
+            ),
+            (r#"{"error":"gone"}"#, "the watch ended: gone"),
+            ("{}", "neither a result nor an error"),
+            (r#"{"result":{}}"#, "missing field `header`"),
+            ("<html>", "in the watch's `<html>`"),
+        ] {
+            let fault = message(line.as_bytes()).unwrap_err().to_string();
+            assert!(fault.contains(expected), "{line}: {fault}");
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! Answers that are not etcd's, or not whole: the last list stays, and the reason is said.
+
+use std::time::Duration;
+
+use farcall_discovery::Registrar;
+use farcall_etcd::EtcdRegistrar;
+use futures::future::join_all;
+
+use crate::proxy::{Lie, Mode, Proxy};
+use crate::server::EtcdServer;
+use crate::support::{Follower, config, instance, put, register};
+
+fn answer(status: &str, body: &str) -> String {
+    format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+}
+
+const SILENCE: &str = "no answer within 2 s";
+
+/// What is said to everything, and how it is called afterwards.
+fn lies() -> Vec<(Lie, &'static str)> {
+    let ok = |body: &str| Lie::Says(answer("200 OK", body));
+    vec![
+        (ok("<html><body>Welcome"), "its answer is not etcd's"),
+        (Lie::Says(answer("502 Bad Gateway", "<html>Bad gateway")), "HTTP status 502, `<html>Bad gateway`"),
+        (Lie::Says(answer("302 Found\r\nLocation: http://127.0.0.1:1/", "")), "HTTP status 302"),
+        (ok(""), "its answer is not etcd's"),
+        (ok("{}"), "missing field `header`"),
+        (ok("[]"), "its answer is not etcd's"),
+        (ok(&"[".repeat(100_000)), "its answer is not etcd's"),
+        (ok(r#"{"header":{"revision":"9"},"kvs":[{"key":"L2Zhc"#), "its answer is not etcd's"),
+        (ok(r#"{"header":{"revision":"9"},"kvs":[{"key":"???"}]}"#), "its answer is not etcd's"),
+        (ok(r#"{"header":{"revision":"9"},"kvs":[],"more":true}"#), "an empty page, and more to come"),
+        (
+            Lie::Says(
+                "HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n{\"header\":{\"revision\":\"9\"}}".to_owned(),
+            ),
+            "the connection broke",
+        ),
+        (
+            Lie::NeverEnds("HTTP/1.1 200 OK\r\nContent-Length: 104857600\r\n\r\n".to_owned()),
+            "longer than 8388608 bytes",
+        ),
+        (Lie::NeverEnds("HTTP/1.1 200 OK\r\n\r\n".to_owned()), "longer than 8388608 bytes"),
+        (Lie::Says("SSH-2.0-OpenSSH\r\n".to_owned()), "the connection broke"),
+        (Lie::Says(answer("503 Service Unavailable", r#"{"error":"etcdserver: no leader"}"#)), "no leader"),
+        (Lie::Says(String::new()), "the connection broke"),
+        (Lie::Begins(String::new()), SILENCE),
+        (Lie::Begins("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{".to_owned()), SILENCE),
+    ]
+}
+
+#[tokio::test]
+async fn no_answer_but_etcds_own_replaces_a_list() {
+    let etcd = EtcdServer::start().await;
+    register(&config(&etcd.url()), &instance("Arith", 7001)).await;
+    join_all(lies().into_iter().map(|(lie, expected)| lied_to(&etcd, lie, expected))).await;
+}
+
+async fn lied_to(etcd: &EtcdServer, lie: Lie, expected: &str) {
+    let proxy = Proxy::to(etcd.host_and_port()).await;
+    // Only silence is waited for; what comes slowly on a busy machine is not taken for it.
+    let patience = if expected == SILENCE { 2 } else { 20 };
+    let config = config(&proxy.url()).request_timeout(Duration::from_secs(patience));
+    let mut follower = Follower::new(&config, "Arith");
+    follower.until_ports(&[7001]).await;
+    proxy.set(Mode::Lie(lie));
+    proxy.cut();
+    let found = follower.until_failing(expected).await;
+    let why = found.failing.unwrap().why;
+    assert!(why.starts_with(&format!("{} (kv/range): ", proxy.url())), "{why}");
+    assert!(why.len() < 500, "{why}");
+    assert_eq!(follower.ports(), [7001], "after {expected}");
+    // Cut, since some of the lies never end.
+    proxy.set(Mode::Forward);
+    proxy.cut();
+    follower.until_ports(&[7001]).await;
+}
+
+#[tokio::test]
+async fn a_registrar_says_what_it_was_answered() {
+    let etcd = EtcdServer::start().await;
+    let proxy = Proxy::to(etcd.host_and_port()).await;
+    let registrar = EtcdRegistrar::new(&config(&proxy.url())).unwrap();
+    for lie in
+        [Lie::Says(answer("200 OK", "<html>")), Lie::Says(answer("404 Not Found", "404 page not found\n"))]
+    {
+        proxy.set(Mode::Lie(lie));
+        let error = registrar.register(&instance("Arith", 7001)).await.unwrap_err().to_string();
+        assert!(
+            error.starts_with(&format!("{} (lease/grant): its answer is not etcd's: ", proxy.url())),
+            "{error}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn where_no_watch_can_stand_the_list_is_read_again_and_again() {
+    let created = r#"{"result":{"header":{"revision":"1"},"created":true}}"#;
+    let stream = |lines: &str| format!("HTTP/1.1 200 OK\r\n\r\n{lines}\n");
+    let etcd = EtcdServer::start().await;
+    let lies = [
+        Lie::Says(answer("404 Not Found", "<html>")),
+        Lie::Says(stream("<html>")),
+        Lie::Says(stream(created)),
+        Lie::Begins(stream(created)),
+        Lie::Begins(String::new()),
+        Lie::NeverEnds(format!("HTTP/1.1 200 OK\r\n\r\n{created}\n{{")),
+        Lie::Says(stream(&format!("{created}\n{{\"result\":{{}}}}"))),
+        Lie::Begins(stream(&format!(
+            "{created}\n{}",
+            r#"{"result":{"header":{"revision":"9"},"canceled":true,"compact_revision":"9"}}"#
+        ))),
+        Lie::Begins(stream(&format!(
+            "{created}\n{}",
+            r#"{"error":{"grpc_code":14,"http_code":503,"message":"etcdserver: no leader"}}"#
+        ))),
+    ];
+    join_all(lies.into_iter().enumerate().map(|(number, lie)| watches_lied_to(&etcd, number, lie))).await;
+}
+
+async fn watches_lied_to(etcd: &EtcdServer, number: usize, lie: Lie) {
+    let proxy = Proxy::to(etcd.host_and_port()).await;
+    proxy.set(Mode::LieToWatches(lie));
+    let service = format!("Service{number}");
+    let mut follower = Follower::new(&config(&proxy.url()).request_timeout(Duration::from_secs(1)), &service);
+    for port in [7001, 7002] {
+        put(etcd, &format!("/farcall/v1/{service}/a"), &format!(r#"{{"addr": "tcp@10.0.0.1:{port}"}}"#))
+            .await;
+        follower.until_ports(&[port]).await;
+    }
+}

@@ -1,0 +1,47 @@
+//! Services of many instances, and values that are much too long.
+
+use serde_json::json;
+
+use crate::server::EtcdServer;
+use crate::support::{Follower, base64, config, put};
+
+#[tokio::test]
+async fn a_service_of_2500_instances_is_found_whole() {
+    let etcd = EtcdServer::start().await;
+    let ports: Vec<u16> = (10_000..12_500).collect();
+    for ports in ports.chunks(100) {
+        let puts: Vec<_> = ports
+            .iter()
+            .map(|port| {
+                let key = base64(&format!("/farcall/v1/Arith/{port}"));
+                let value = base64(&format!(r#"{{"addr":"tcp@10.0.0.1:{port}"}}"#));
+                json!({"request_put": {"key": key, "value": value}})
+            })
+            .collect();
+        etcd.ask("kv/txn", json!({"success": puts})).await;
+    }
+    let config = config(&etcd.url());
+    let mut follower = Follower::new(&config, "Arith");
+    follower.until_ports(&ports).await;
+    // All of them at once, over the watch.
+    let (key, range_end) = (base64("/farcall/v1/Arith/"), base64("/farcall/v1/Arith0"));
+    etcd.ask("kv/deleterange", json!({"key": key, "range_end": range_end})).await;
+    follower.until_ports(&[]).await;
+}
+
+#[tokio::test]
+async fn values_that_make_an_answer_too_long_cost_only_their_own_keys() {
+    let etcd = EtcdServer::start().await;
+    let long = "x".repeat(1_000_000);
+    put(&etcd, "/farcall/v1/Arith/a", r#"{"addr": "tcp@10.0.0.1:7001"}"#).await;
+    for number in 0..12 {
+        put(&etcd, &format!("/farcall/v1/Arith/long{number}"), &long).await;
+    }
+    put(&etcd, "/farcall/v1/Arith/z", r#"{"addr": "tcp@10.0.0.1:7002"}"#).await;
+    let mut follower = Follower::new(&config(&etcd.url()), "Arith");
+    follower.until_ports(&[7001, 7002]).await;
+    // Over the watch, too.
+    put(&etcd, "/farcall/v1/Arith/long", &long).await;
+    put(&etcd, "/farcall/v1/Arith/b", r#"{"addr": "tcp@10.0.0.1:7003"}"#).await;
+    follower.until_ports(&[7001, 7002, 7003]).await;
+}

@@ -1,0 +1,173 @@
+//! [`Proxy`], a way to an etcd that can be cut, frozen, or lie.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+
+pub(crate) struct Proxy {
+    address: SocketAddr,
+    state: Arc<watch::Sender<State>>,
+    // Ends all its connections when it is dropped.
+    _tasks: JoinSet<()>,
+}
+
+#[derive(Clone, Default)]
+struct State {
+    /// Connections of earlier generations are cut.
+    generation: u64,
+    mode: Mode,
+}
+
+/// What the proxy does with requests.
+#[derive(Clone, Default)]
+pub(crate) enum Mode {
+    #[default]
+    Forward,
+    /// Connections are closed as they come.
+    Refuse,
+    /// Connections over which a watch was asked for carry nothing any more, and stay.
+    FreezeWatches,
+    /// Everything is answered with this.
+    Lie(Lie),
+    /// Watches are answered with this.
+    LieToWatches(Lie),
+}
+
+#[derive(Clone)]
+pub(crate) enum Lie {
+    /// These bytes, then the end of the connection.
+    Says(String),
+    /// These bytes, then silence.
+    Begins(String),
+    /// These bytes, then others without end.
+    NeverEnds(String),
+}
+
+impl Proxy {
+    /// A way to `target`, which is `host:port`.
+    pub(crate) async fn to(target: String) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let state = Arc::new(watch::Sender::new(State::default()));
+        let mut tasks = JoinSet::new();
+        let accepting = Arc::clone(&state);
+        tasks.spawn(async move {
+            let mut connections = JoinSet::new();
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                let state = accepting.subscribe();
+                if !matches!(state.borrow().mode, Mode::Refuse) {
+                    connections.spawn(serve(stream, target.clone(), state.clone()));
+                }
+                while connections.try_join_next().is_some() {}
+            }
+        });
+        Self { address, state, _tasks: tasks }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// From now on, on connections that stand, too.
+    pub(crate) fn set(&self, mode: Mode) {
+        self.state.send_modify(|state| state.mode = mode);
+    }
+
+    /// Cuts all connections that stand.
+    pub(crate) fn cut(&self) {
+        self.state.send_modify(|state| state.generation += 1);
+    }
+}
+
+async fn serve(near: TcpStream, target: String, mut state: watch::Receiver<State>) {
+    let generation = state.borrow().generation;
+    let cut = {
+        let mut state = state.clone();
+        async move {
+            let _ = state.wait_for(|state| state.generation != generation).await;
+        }
+    };
+    tokio::select! {
+        () = cut => {}
+        () = forward(near, target, &mut state) => {}
+    }
+}
+
+async fn forward(near: TcpStream, target: String, state: &mut watch::Receiver<State>) {
+    let (near_read, mut near_write) = near.into_split();
+    let (watching, is_watching) = watch::channel(false);
+    let Ok(far) = TcpStream::connect(target).await else { return };
+    let (far_read, far_write) = far.into_split();
+    let back = answers(far_read, &mut near_write, state.clone(), is_watching);
+    let lie = tokio::select! {
+        lie = requests(near_read, far_write, state.clone(), watching) => lie,
+        () = back => None,
+    };
+    if let Some(lie) = lie {
+        tell(near_write, lie).await;
+    }
+}
+
+/// Passes requests on, until one is to be answered with a lie.
+async fn requests(
+    mut near: OwnedReadHalf,
+    mut far: OwnedWriteHalf,
+    state: watch::Receiver<State>,
+    watching: watch::Sender<bool>,
+) -> Option<Lie> {
+    let mut buffer = vec![0; 64 * 1024];
+    loop {
+        let length = near.read(&mut buffer).await.ok().filter(|length| *length > 0)?;
+        let chunk = &buffer[..length];
+        let for_watch = chunk.starts_with(b"POST /v3/watch ");
+        watching.send_if_modified(|watching| for_watch && !std::mem::replace(watching, true));
+        match &state.borrow().mode {
+            Mode::Lie(lie) => return Some(lie.clone()),
+            Mode::LieToWatches(lie) if for_watch => return Some(lie.clone()),
+            _ => {}
+        }
+        far.write_all(chunk).await.ok()?;
+    }
+}
+
+async fn answers(
+    mut far: OwnedReadHalf,
+    near: &mut OwnedWriteHalf,
+    mut state: watch::Receiver<State>,
+    watching: watch::Receiver<bool>,
+) {
+    let mut buffer = vec![0; 64 * 1024];
+    while let Ok(length @ 1..) = far.read(&mut buffer).await {
+        let frozen = |state: &State| matches!(state.mode, Mode::FreezeWatches) && *watching.borrow();
+        if state.wait_for(|state| !frozen(state)).await.is_err()
+            || near.write_all(&buffer[..length]).await.is_err()
+        {
+            return;
+        }
+    }
+}
+
+async fn tell(mut near: OwnedWriteHalf, lie: Lie) {
+    let (Lie::Says(text) | Lie::Begins(text) | Lie::NeverEnds(text)) = &lie;
+    let mut alive = near.write_all(text.as_bytes()).await.is_ok();
+    match lie {
+        Lie::Says(_) => {}
+        // The connection is held until it is cut.
+        Lie::Begins(_) => loop {
+            sleep(Duration::from_secs(3600)).await;
+        },
+        Lie::NeverEnds(_) => {
+            while alive {
+                alive = near.write_all(&[b' '; 64 * 1024]).await.is_ok();
+            }
+        }
+    }
+}

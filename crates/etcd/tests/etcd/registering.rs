@@ -1,0 +1,253 @@
+//! Registering and finding where all goes well, and servers that come, stop and crash.
+
+use std::time::Duration;
+
+use farcall_discovery::{Discovery, Registrar, Renewal};
+use farcall_etcd::{EtcdDiscovery, EtcdRegistrar};
+use farcall_transport::Address;
+use serde_json::json;
+use tokio::time::{Instant, sleep};
+
+use crate::server::{EtcdServer, PATIENCE};
+use crate::support::{Follower, Kept, config, delete, instance, put, register, value};
+
+#[tokio::test]
+async fn an_instance_is_found_with_all_that_it_says() {
+    let etcd = EtcdServer::start().await;
+    let config = config(&etcd.url());
+    let mut instance = instance("Arith", 7001);
+    instance.weight = 7;
+    instance.zone = Some("north".to_owned());
+    instance.version = Some("1.2.3".to_owned());
+    instance.metadata.insert("key".to_owned(), "välue".to_owned());
+    register(&config, &instance).await;
+
+    let mut follower = Follower::new(&config, "Arith");
+    follower.until_ports(&[7001]).await;
+    let found = follower.now();
+    assert_eq!(*found.endpoints[0], instance.endpoint(farcall_discovery::State::Up));
+}
+
+#[tokio::test]
+async fn an_instance_is_json_under_its_key_and_a_lease_of_15_s() {
+    let etcd = EtcdServer::start().await;
+    let config = farcall_etcd::EtcdConfig::new(&etcd.url()).unwrap();
+    let registrar = EtcdRegistrar::new(&config).unwrap();
+    let address = Address::parse("unix@/run/a.sock").unwrap();
+    let registered = registrar.register(&farcall_discovery::Instance::new("", address)).await.unwrap();
+    assert_eq!(registered.heartbeat, Duration::from_secs(5));
+
+    let (instance, lease) = value(&etcd, "/farcall/v1/~/unix@%2Frun%2Fa.sock").await.unwrap();
+    let expected =
+        json!({"service": "", "id": "unix@/run/a.sock", "addr": "unix@/run/a.sock", "weight": 100});
+    assert_eq!(instance, expected);
+    let lease = etcd.ask("lease/timetolive", json!({"ID": lease})).await;
+    assert_eq!(lease["grantedTTL"], "15");
+}
+
+#[tokio::test]
+async fn an_instance_that_says_how_long_it_stays_has_such_a_lease() {
+    let etcd = EtcdServer::start().await;
+    let config = config(&etcd.url());
+    let mut instance = instance("Arith", 7001);
+    instance.ttl_ms = Some(29_001);
+    let registered = EtcdRegistrar::new(&config).unwrap().register(&instance).await.unwrap();
+    assert_eq!(registered.heartbeat, Duration::from_secs(10));
+}
+
+#[tokio::test]
+async fn changes_reach_a_watcher() {
+    let etcd = EtcdServer::start().await;
+    let config = config(&etcd.url());
+    let mut follower = Follower::new(&config, "Arith");
+    follower.until_ports(&[]).await;
+
+    let registrar = EtcdRegistrar::new(&config).unwrap();
+    let mut one = instance("Arith", 7001);
+    let first = registrar.register(&one).await.unwrap().lease;
+    follower.until_ports(&[7001]).await;
+    let two = registrar.register(&instance("Arith", 7002)).await.unwrap().lease;
+    follower.until_ports(&[7001, 7002]).await;
+
+    one.weight = 3;
+    let one_again = registrar.register(&one).await.unwrap().lease;
+    follower.until("the weight", |found| found.endpoints[0].weight == 3).await;
+    // The key has another lease now: the end of the first one takes nothing away.
+    registrar.deregister(&one, first).await.unwrap();
+    registrar.deregister(&instance("Arith", 7002), two).await.unwrap();
+    follower.until_ports(&[7001]).await;
+    registrar.deregister(&one, one_again).await.unwrap();
+    follower.until_ports(&[]).await;
+}
+
+#[tokio::test]
+async fn services_and_prefixes_are_told_apart() {
+    let etcd = EtcdServer::start().await;
+    let config = config(&etcd.url());
+    let elsewhere = config.clone().prefix("/elsewhere");
+    let mut followers = Vec::new();
+    for (config, service, port) in
+        [(&config, "Arith", 1), (&config, "Arith2", 2), (&config, "", 3), (&elsewhere, "Arith", 4)]
+    {
+        register(config, &instance(service, port)).await;
+        followers.push((Follower::new(config, service), port));
+    }
+    for (follower, port) in &mut followers {
+        follower.until_ports(&[*port]).await;
+    }
+}
+
+#[tokio::test]
+async fn an_ill_formed_value_costs_only_its_own_key() {
+    let etcd = EtcdServer::start().await;
+    let config = config(&etcd.url());
+    put(&etcd, "/farcall/v1/Arith/a", "<html>").await;
+    put(&etcd, "/farcall/v1/Arith/b", r#"{"addr": "tcp@10.0.0.1:7002"}"#).await;
+    let mut follower = Follower::new(&config, "Arith");
+    follower.until_ports(&[7002]).await;
+    put(&etcd, "/farcall/v1/Arith/a", r#"{"addr": "tcp@10.0.0.1:7001"}"#).await;
+    follower.until_ports(&[7001, 7002]).await;
+    put(&etcd, "/farcall/v1/Arith/a", r#"{"addr": "tcp@0.0.0.0:7001"}"#).await;
+    follower.until_ports(&[7002]).await;
+    // A silent watch is checked against it: what is left out counts as known.
+    let confirmed = follower.now().confirmed;
+    sleep(Duration::from_millis(1200)).await;
+    assert!(follower.now().confirmed > confirmed);
+    assert_eq!(follower.ports(), [7002]);
+}
+
+#[tokio::test]
+async fn a_lost_lease_is_registered_again() {
+    let etcd = EtcdServer::start().await;
+    let config = config(&etcd.url());
+    let mut follower = Follower::new(&config, "Arith");
+    let kept = Kept::new(&config, instance("Arith", 7001));
+    follower.until_ports(&[7001]).await;
+    for _ in 0..2 {
+        let (_, lease) = value(&etcd, "/farcall/v1/Arith/tcp@10.0.0.1:7001").await.unwrap();
+        etcd.ask("lease/revoke", json!({"ID": lease})).await;
+        follower.until_ports(&[]).await;
+        follower.until_ports(&[7001]).await;
+    }
+    kept.stop().await;
+    follower.until_ports(&[]).await;
+}
+
+#[tokio::test]
+async fn a_key_that_somebody_deleted_is_registered_again() {
+    let etcd = EtcdServer::start().await;
+    let config = config(&etcd.url());
+    let mut follower = Follower::new(&config, "Arith");
+    let kept = Kept::new(&config, instance("Arith", 7001));
+    follower.until_ports(&[7001]).await;
+    delete(&etcd, "/farcall/v1/Arith/tcp@10.0.0.1:7001").await;
+    follower.until_ports(&[]).await;
+    follower.until_ports(&[7001]).await;
+    kept.stop().await;
+    let leases = etcd.ask("lease/leases", json!({})).await;
+    assert_eq!(leases["leases"], json!(null), "no lease is left behind");
+}
+
+#[tokio::test]
+async fn renewals_keep_an_instance_far_beyond_its_lease() {
+    let etcd = EtcdServer::start().await;
+    let config = config(&etcd.url());
+    let registrar = EtcdRegistrar::new(&config).unwrap();
+    let instance = instance("Arith", 7001);
+    let mut lease = registrar.register(&instance).await.unwrap().lease;
+    let begun = Instant::now();
+    let mut renewed = 0;
+    while begun.elapsed() < Duration::from_secs(6) {
+        match registrar.renew(&instance, &mut lease).await.unwrap() {
+            Renewal::Renewed(next) => {
+                assert!(next > Duration::ZERO && next <= Duration::from_secs(1), "{next:?}");
+                renewed += 1;
+            }
+            // A machine that stood still for the whole time of the lease.
+            Renewal::Unknown => lease = registrar.register(&instance).await.unwrap().lease,
+        }
+        sleep(Duration::from_millis(500)).await;
+    }
+    assert!(renewed >= 2, "{renewed}");
+    assert!(value(&etcd, "/farcall/v1/Arith/tcp@10.0.0.1:7001").await.is_some());
+}
+
+#[tokio::test]
+async fn a_graceful_stop_is_seen_within_250_ms() {
+    let etcd = EtcdServer::start().await;
+    let config = config(&etcd.url());
+    let mut follower = Follower::new(&config, "Arith");
+    let mut took = Vec::new();
+    // One that was quick is enough: others may have been held up by the machine.
+    while took.iter().all(|time| *time > Duration::from_millis(250)) {
+        assert!(took.len() < 20, "{took:?}");
+        let kept = Kept::new(&config, instance("Arith", 7001));
+        follower.until_ports(&[7001]).await;
+        let begun = Instant::now();
+        kept.stop().await;
+        follower.until_ports(&[]).await;
+        took.push(begun.elapsed());
+    }
+}
+
+#[tokio::test]
+async fn a_crashed_server_is_gone_when_its_lease_expires() {
+    let etcd = EtcdServer::start().await;
+    let config = config(&etcd.url());
+    let mut follower = Follower::new(&config, "Arith");
+    let crashing = Kept::new(&config, instance("Arith", 7001));
+    let living = Kept::new(&config, instance("Arith", 7002));
+    follower.until_ports(&[7001, 7002]).await;
+    crashing.crash();
+    follower.until_ports(&[7002]).await;
+    living.stop().await;
+}
+
+#[tokio::test]
+async fn two_servers_of_one_id_do_not_take_each_other_away() {
+    let etcd = EtcdServer::start().await;
+    let config = config(&etcd.url());
+    let mut follower = Follower::new(&config, "Arith");
+    let old = Kept::new(&config, instance("Arith", 7001));
+    follower.until_ports(&[7001]).await;
+    let mut again = instance("Arith", 7001);
+    again.version = Some("2".to_owned());
+    let new = Kept::new(&config, again);
+    let is_new = |found: &farcall_discovery::Discovered| found.endpoints[0].version.as_deref() == Some("2");
+    follower.until("the new version", is_new).await;
+    old.stop().await;
+    // Long enough for the new one to renew, were its key gone.
+    sleep(Duration::from_secs(2)).await;
+    assert!(is_new(&follower.now()));
+    new.stop().await;
+    follower.until_ports(&[]).await;
+}
+
+#[tokio::test]
+async fn what_is_no_instance_is_refused_before_anybody_is_asked() {
+    let registrar = EtcdRegistrar::new(&config("http://127.0.0.1:1")).unwrap();
+    let error = registrar.register(&instance("Ar ith", 7001)).await.unwrap_err().to_string();
+    assert!(error.contains("service `Ar ith` must be"), "{error}");
+    let error = EtcdDiscovery::new(&config("http://127.0.0.1:1"), "a/b").unwrap_err().to_string();
+    assert!(error.contains("service `a/b` must be"), "{error}");
+}
+
+#[tokio::test]
+async fn both_say_where_they_look() {
+    let config = config("http://127.0.0.1:1,https://b");
+    let describe = |service| EtcdDiscovery::new(&config, service).unwrap().describe();
+    assert_eq!(describe("Arith"), "Arith at etcd http://127.0.0.1:1,https://b:2379");
+    assert_eq!(describe(""), "servers at etcd http://127.0.0.1:1,https://b:2379");
+    let registrar = EtcdRegistrar::new(&config).unwrap();
+    assert_eq!(registrar.describe(), "etcd at http://127.0.0.1:1,https://b:2379");
+}
+
+#[tokio::test]
+async fn a_discovery_ends_when_nobody_listens() {
+    let etcd = EtcdServer::start().await;
+    let (publisher, mut found) = farcall_discovery::publisher();
+    let task = tokio::spawn(EtcdDiscovery::new(&config(&etcd.url()), "Arith").unwrap().run(publisher));
+    found.changed().await.unwrap();
+    drop(found);
+    tokio::time::timeout(PATIENCE, task).await.unwrap().unwrap();
+}

@@ -1,0 +1,211 @@
+//! Users and passwords, TLS, certificates of clients.
+
+use farcall_discovery::{Discovered, Registrar};
+use farcall_etcd::{EtcdConfig, EtcdRegistrar};
+use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
+use serde_json::json;
+use tempfile::TempDir;
+use tokio::time::{Instant, sleep};
+
+use crate::server::{EtcdServer, PATIENCE};
+use crate::support::{Follower, Kept, base64, config, instance};
+
+/// An etcd that wants a password: `root` may do all, `reader` may read what is under the prefix.
+async fn with_passwords() -> EtcdServer {
+    let etcd = EtcdServer::start().await;
+    let range =
+        json!({"permType": "READ", "key": base64("/farcall/v1/"), "range_end": base64("/farcall/v10")});
+    for (method, request) in [
+        ("auth/user/add", json!({"name": "root", "password": "a secret"})),
+        ("auth/role/add", json!({"name": "root"})),
+        ("auth/user/grant", json!({"user": "root", "role": "root"})),
+        ("auth/user/add", json!({"name": "reader", "password": "another"})),
+        ("auth/role/add", json!({"name": "reading"})),
+        ("auth/role/grant", json!({"name": "reading", "perm": range})),
+        ("auth/user/grant", json!({"user": "reader", "role": "reading"})),
+        ("auth/enable", json!({})),
+    ] {
+        etcd.ask(method, request).await;
+    }
+    etcd
+}
+
+async fn refusal(config: &EtcdConfig) -> String {
+    let registrar = EtcdRegistrar::new(config).unwrap();
+    registrar.register(&instance("Arith", 7001)).await.unwrap_err().to_string()
+}
+
+#[tokio::test]
+async fn a_user_with_its_password_registers_and_finds() {
+    let etcd = with_passwords().await;
+    let mut follower = Follower::new(&config(&etcd.url()).user("reader", "another"), "Arith");
+    follower.until_ports(&[]).await;
+    let kept = Kept::new(&config(&etcd.url()).user("root", "a secret"), instance("Arith", 7001));
+    follower.until_ports(&[7001]).await;
+    kept.stop().await;
+    follower.until_ports(&[]).await;
+}
+
+#[tokio::test]
+async fn tokens_that_etcd_has_forgotten_are_asked_for_again() {
+    let mut etcd = with_passwords().await;
+    let config = config(&etcd.url()).user("root", "a secret");
+    let mut follower = Follower::new(&config, "Arith");
+    let registrar = EtcdRegistrar::new(&config).unwrap();
+    let mut instance = instance("Arith", 7001);
+    instance.ttl_ms = Some(3_600_000);
+    let mut lease = registrar.register(&instance).await.unwrap().lease;
+    follower.until_ports(&[7001]).await;
+    // It keeps its tokens in memory.
+    etcd.kill();
+    etcd.start_again().await;
+    let renewed = registrar.renew(&instance, &mut lease).await.unwrap();
+    assert!(matches!(renewed, farcall_discovery::Renewal::Renewed(_)), "{renewed:?}");
+    registrar.deregister(&instance, lease).await.unwrap();
+    follower.until_ports(&[]).await;
+}
+
+#[tokio::test]
+async fn a_password_that_etcd_begins_to_want_is_given() {
+    let etcd = EtcdServer::start().await;
+    let config = config(&etcd.url()).user("root", "a secret");
+    let mut follower = Follower::new(&config, "Arith");
+    // Nobody is asked for a password yet.
+    let registrar = EtcdRegistrar::new(&config).unwrap();
+    registrar.register(&instance("Arith", 7001)).await.unwrap();
+    follower.until_ports(&[7001]).await;
+    for (method, request) in [
+        ("auth/user/add", json!({"name": "root", "password": "a secret"})),
+        ("auth/role/add", json!({"name": "root"})),
+        ("auth/user/grant", json!({"user": "root", "role": "root"})),
+        ("auth/enable", json!({})),
+    ] {
+        etcd.ask(method, request).await;
+    }
+    let mut second = instance("Arith", 7002);
+    second.ttl_ms = Some(3_600_000);
+    registrar.register(&second).await.unwrap();
+    // The first one had a short lease that nobody renews.
+    follower.until_ports(&[7002]).await;
+}
+
+#[tokio::test]
+async fn who_may_not_is_told_why() {
+    let etcd = with_passwords().await;
+    for (config, expected) in [
+        (config(&etcd.url()).user("root", "wrong"), "the user or the password is wrong"),
+        (config(&etcd.url()).user("nobody", "a secret"), "the user or the password is wrong"),
+        (config(&etcd.url()), "it wants a user and a password"),
+        (config(&etcd.url()).user("reader", "another"), "permission denied"),
+    ] {
+        let error = refusal(&config).await;
+        assert!(error.contains(expected) && error.contains("etcd says `etcdserver: "), "{error}");
+        assert!(error.starts_with(&etcd.url()), "{error}");
+        assert!(!error.contains("a secret") && !error.contains("another"), "{error}");
+    }
+    let mut follower = Follower::new(&config(&etcd.url()).user("root", "wrong"), "Arith");
+    follower.until_failing("the user or the password is wrong").await;
+    let mut follower =
+        Follower::new(&config(&etcd.url()).prefix("/elsewhere").user("reader", "another"), "Arith");
+    follower.until_failing("permission denied").await;
+}
+
+#[tokio::test]
+async fn a_user_that_loses_its_permission_keeps_the_last_list_and_says_so() {
+    let etcd = with_passwords().await;
+    let root = config(&etcd.url()).user("root", "a secret");
+    let kept = Kept::new(&root, instance("Arith", 7001));
+    let mut follower = Follower::new(&config(&etcd.url()).user("reader", "another"), "Arith");
+    follower.until_ports(&[7001]).await;
+    let token = etcd.ask("auth/authenticate", json!({"name": "root", "password": "a secret"})).await;
+    let token = token["token"].as_str().unwrap();
+    etcd.ask_as(Some(token), "auth/user/revoke", json!({"name": "reader", "role": "reading"})).await;
+    // So that the check of the silent watch looks.
+    let failing =
+        |found: &Discovered| found.failing.as_ref().is_some_and(|f| f.why.contains("permission denied"));
+    let begun = Instant::now();
+    while !failing(&follower.now()) {
+        assert!(begun.elapsed() < PATIENCE, "{:?}", follower.now());
+        sleep(std::time::Duration::from_millis(50)).await;
+    }
+    assert_eq!(follower.ports(), [7001]);
+    etcd.ask_as(Some(token), "auth/user/grant", json!({"user": "reader", "role": "reading"})).await;
+    follower.until_ports(&[7001]).await;
+    kept.stop().await;
+}
+
+/// Certificates of a test, as files for etcd.
+struct Certificates {
+    files: TempDir,
+    issuer: Issuer<'static, KeyPair>,
+    root: String,
+}
+
+impl Certificates {
+    fn new() -> Self {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().unwrap();
+        let root = params.self_signed(&key).unwrap().pem();
+        let made = Self { files: tempfile::tempdir().unwrap(), issuer: Issuer::new(params, key), root };
+        let (chain, key) = made.issue();
+        for (name, text) in [("root", &made.root), ("chain", &chain), ("key", &key)] {
+            std::fs::write(made.files.path().join(name), text).unwrap();
+        }
+        made
+    }
+
+    fn issue(&self) -> (String, String) {
+        let mut params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+        // The gateway in etcd shows the server's certificate as a client, to etcd itself.
+        params.extended_key_usages =
+            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        let key = KeyPair::generate().unwrap();
+        (params.signed_by(&key, &self.issuer).unwrap().pem(), key.serialize_pem())
+    }
+
+    fn file(&self, name: &str) -> String {
+        self.files.path().join(name).to_str().unwrap().to_owned()
+    }
+}
+
+#[tokio::test]
+async fn etcd_over_tls_is_trusted_by_its_root_only() {
+    let certificates = Certificates::new();
+    let (chain, key) = (certificates.file("chain"), certificates.file("key"));
+    let etcd = EtcdServer::start_with("https", &["--cert-file", &chain, "--key-file", &key]).await;
+    let trusting = config(&etcd.url()).extra_roots(certificates.root.as_str());
+    let mut follower = Follower::new(&trusting, "Arith");
+    let kept = Kept::new(&trusting, instance("Arith", 7001));
+    follower.until_ports(&[7001]).await;
+    kept.stop().await;
+    follower.until_ports(&[]).await;
+
+    let error = refusal(&config(&etcd.url())).await;
+    assert!(error.contains("certificate") && error.contains("UnknownIssuer"), "{error}");
+    let plain = config(&etcd.url().replace("https", "http"));
+    let error = refusal(&plain).await;
+    assert!(error.starts_with("http://127.0.0.1"), "{error}");
+}
+
+#[tokio::test]
+async fn etcd_that_asks_for_a_certificate_is_shown_one() {
+    let certificates = Certificates::new();
+    let (chain, key, root) =
+        (certificates.file("chain"), certificates.file("key"), certificates.file("root"));
+    let etcd = EtcdServer::start_with(
+        "https",
+        &["--cert-file", &chain, "--key-file", &key, "--client-cert-auth", "--trusted-ca-file", &root],
+    )
+    .await;
+    let without = config(&etcd.url()).extra_roots(certificates.root.as_str());
+    let (chain, key) = certificates.issue();
+    let with = without.clone().client_certificate(chain, key);
+    let mut follower = Follower::new(&with, "Arith");
+    let kept = Kept::new(&with, instance("Arith", 7001));
+    follower.until_ports(&[7001]).await;
+    kept.stop().await;
+
+    let error = refusal(&without).await;
+    assert!(error.contains("certificate") || error.contains("BadCertificate"), "{error}");
+}

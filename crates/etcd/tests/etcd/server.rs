@@ -1,0 +1,201 @@
+//! [`EtcdServer`], an etcd of a test's own: the system's, on ports that are free, with data that go
+//! when it does.
+
+use std::net::{Ipv4Addr, TcpListener};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep, timeout};
+
+/// How long anything may take on a busy machine before a test fails because of it.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+pub(crate) struct EtcdServer {
+    child: Child,
+    data: TempDir,
+    ports: Ports,
+    scheme: &'static str,
+    /// Beside those that every one has.
+    arguments: Vec<String>,
+}
+
+#[derive(Clone, Copy)]
+struct Ports {
+    clients: u16,
+    peers: u16,
+    metrics: u16,
+}
+
+impl EtcdServer {
+    pub(crate) async fn start() -> Self {
+        Self::start_with("http", &[]).await
+    }
+
+    /// With these arguments beside its own, and speaking to clients by `http` or `https`.
+    pub(crate) async fn start_with(scheme: &'static str, arguments: &[&str]) -> Self {
+        Self::start_members(1, scheme, arguments).await.remove(0)
+    }
+
+    /// Starts a cluster of so many members.
+    pub(crate) async fn start_cluster(members: usize) -> Vec<Self> {
+        Self::start_members(members, "http", &[]).await
+    }
+
+    async fn start_members(members: usize, scheme: &'static str, arguments: &[&str]) -> Vec<Self> {
+        // Between finding a port and using it somebody else may have taken it.
+        for _ in 0..10 {
+            let ports = Ports::free(members);
+            let names = ports.iter().map(|ports| format!("{}={}", ports.name(), ports.peers_url()));
+            let cluster = names.collect::<Vec<_>>().join(",");
+            let mut servers: Vec<_> = ports
+                .into_iter()
+                .map(|ports| {
+                    let data = tempfile::tempdir().unwrap();
+                    let mut all = vec!["--initial-cluster".to_owned(), cluster.clone()];
+                    all.extend(arguments.iter().map(|argument| (*argument).to_owned()));
+                    Self { child: spawn(&data, ports, scheme, &all), data, ports, scheme, arguments: all }
+                })
+                .collect();
+            let mut healthy = 0;
+            for server in &mut servers {
+                healthy += usize::from(server.is_soon_healthy().await);
+            }
+            if healthy == members {
+                return servers;
+            }
+        }
+        panic!("etcd ended at once, ten times; run it with the same arguments to see why: {arguments:?}");
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("{}://{}", self.scheme, self.host_and_port())
+    }
+
+    pub(crate) fn host_and_port(&self) -> String {
+        format!("127.0.0.1:{}", self.ports.clients)
+    }
+
+    /// Ends it as a power cut would.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Starts it again after [`EtcdServer::kill`], at the same place with the same data.
+    pub(crate) async fn start_again(&mut self) {
+        let begun = Instant::now();
+        while begun.elapsed() < PATIENCE {
+            self.child = spawn(&self.data, self.ports, self.scheme, &self.arguments);
+            if self.is_soon_healthy().await {
+                return;
+            }
+        }
+        panic!("etcd did not start again at {}", self.url());
+    }
+
+    /// Asks it something, past all code that is tested; only over `http`.
+    pub(crate) async fn ask(&self, method: &str, request: Value) -> Value {
+        self.ask_as(None, method, request).await
+    }
+
+    /// The same with a token.
+    pub(crate) async fn ask_as(&self, token: Option<&str>, method: &str, request: Value) -> Value {
+        let body = request.to_string();
+        let authorization = token.map_or_else(String::new, |token| format!("Authorization: {token}\r\n"));
+        let head = format!(
+            "POST /v3/{method} HTTP/1.0\r\n{authorization}Content-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let (status, answer) = http(self.ports.clients, &head).await.unwrap();
+        assert!(status.contains(" 200 "), "{method} of {body}: {status} {answer}");
+        serde_json::from_str(&answer).unwrap_or_else(|error| panic!("{method}: {error}: {answer}"))
+    }
+
+    /// False if it ended instead.
+    async fn is_soon_healthy(&mut self) -> bool {
+        let begun = Instant::now();
+        while begun.elapsed() < PATIENCE {
+            if self.child.try_wait().unwrap().is_some() {
+                return false;
+            }
+            let asked = http(self.ports.metrics, "GET /health HTTP/1.0\r\n\r\n");
+            if let Ok(Ok((status, _))) = timeout(Duration::from_secs(5), asked).await
+                && status.contains(" 200 ")
+            {
+                return true;
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
+        panic!("etcd at {} was not healthy within {PATIENCE:?}", self.url());
+    }
+}
+
+/// Nothing is left behind, not by a test that fails either.
+impl Drop for EtcdServer {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Ports {
+    /// Those of so many servers, free now. They are below those that the system gives to anybody's
+    /// connections, so that they are still free when a server is started again.
+    fn free(servers: usize) -> Vec<Self> {
+        let mut held = Vec::new();
+        while held.len() < 3 * servers {
+            let port = fastrand::u16(20_000..32_000);
+            held.extend(TcpListener::bind((Ipv4Addr::LOCALHOST, port)).map(|listener| (listener, port)));
+        }
+        held.chunks(3).map(|of| Self { clients: of[0].1, peers: of[1].1, metrics: of[2].1 }).collect()
+    }
+
+    /// What a server is called among the members of its cluster.
+    fn name(self) -> String {
+        format!("member{}", self.peers)
+    }
+
+    fn peers_url(self) -> String {
+        format!("http://127.0.0.1:{}", self.peers)
+    }
+}
+
+fn spawn(data: &TempDir, ports: Ports, scheme: &str, arguments: &[String]) -> Child {
+    let clients = format!("{scheme}://127.0.0.1:{}", ports.clients);
+    let peers = ports.peers_url();
+    let metrics = format!("http://127.0.0.1:{}", ports.metrics);
+    let mut command = Command::new("etcd");
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("ETCD_")) {
+        command.env_remove(name);
+    }
+    command
+        .args(["--name", &ports.name()])
+        .arg("--data-dir")
+        .arg(data.path())
+        .args(["--listen-client-urls", &clients, "--advertise-client-urls", &clients])
+        .args(["--listen-peer-urls", &peers, "--initial-advertise-peer-urls", &peers])
+        .args(["--listen-metrics-urls", &metrics])
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    command.spawn().unwrap_or_else(|error| {
+        panic!(
+            "these tests need the program `etcd` (3.4 or later, Debian's etcd-server) in the PATH: {error}"
+        )
+    })
+}
+
+/// The first line and the body of an answer to a request of HTTP/1.0, which ends with the connection.
+async fn http(port: u16, request: &str) -> std::io::Result<(String, String)> {
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?;
+    stream.write_all(request.as_bytes()).await?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await?;
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+    Ok((head.lines().next().unwrap_or_default().to_owned(), body.to_owned()))
+}
