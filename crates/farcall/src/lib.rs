@@ -48,18 +48,27 @@
 //!
 //! # Features
 //!
-//! All are on by default. `server` and `client` are the two sides, `macros` is
-//! [`macro@service`], `msgpack` and `json` are the codecs, of which one must be on, and `lz4`
-//! compresses bodies where both sides have it.
+//! On by default: `server` and `client`, the two sides; `macros`, which is [`macro@service`];
+//! `msgpack` and `json`, the codecs, of which one must be on; `lz4`, which compresses bodies where
+//! both sides have it.
+//!
+//! Off by default: `registry` and `etcd`, each with a registrar for servers and a discovery for
+//! clients, as they bring an HTTP client along. What is in [`discovery`] needs neither.
 //!
 //! This crate only gathers the others, and chooses among them by features.
 
 #[cfg(feature = "client")]
 pub use farcall_client::{
-    BuildError as ChannelError, Call, CallError, Channel, ChannelBuilder, Connection, Options, Phase,
-    RpcError, Started,
+    Broadcast, BroadcastError, BuildError as ChannelError, Call, CallError, Channel, ChannelBuilder,
+    Connection, EndpointStatus, FailureMode, Options, Outliers, Phase, RetryBudget, RpcError, Started,
 };
 pub use farcall_context::{ConnectionInfo, Context, Inherit, Inherited, current};
+pub use farcall_discovery::{
+    Balancer, ConsistentHash, Discovery, DnsDiscovery, Endpoint, FileDiscovery, Instance, LeastLoaded,
+    MemoryRegistry, PeakEwma, Random, Registrar, RoundRobin, StaticList, WeightedRoundRobin, ZoneFirst,
+};
+#[cfg(feature = "etcd")]
+pub use farcall_etcd::{EtcdConfig, EtcdDiscovery, EtcdRegistrar};
 #[cfg(feature = "macros")]
 pub use farcall_macros::service;
 #[cfg(feature = "msgpack")]
@@ -68,12 +77,19 @@ pub use farcall_protocol::{
     Bytes, Code, Codec, Compression, Execution, KeepAlive, MaxFrameBytes, MaxInFlight, Metadata, Status,
     describe,
 };
+#[cfg(feature = "registry")]
+pub use farcall_registry::client::{HttpDiscovery, HttpRegistrar};
 #[cfg(feature = "server")]
 pub use farcall_server::{
     AsyncMethod, BuildError, CallFuture, CallLayer, CallService, Handler, LayeredCall, LayeredHandler,
-    Limits, Reply, Request, Response, ServeError, Server, ServerBuilder, ServerHandle, Service,
+    Limits, Registration, Reply, Request, Response, ServeError, Server, ServerBuilder, ServerHandle, Service,
 };
 pub use farcall_transport::{Address, AddressError, Dialer, Human, PeerAddress, Scheme, Stream};
+
+/// The discovery crate, whole: endpoints and where they are found, choosing among them, registering.
+pub mod discovery {
+    pub use farcall_discovery::*;
+}
 
 /// The transport crate, whole: dialing and listening, their errors, resolvers.
 pub mod transport {

@@ -1,0 +1,197 @@
+//! What holds at every place that can be reached.
+
+use std::time::Duration;
+
+use farcall_discovery::{Discovery, Registrar, Renewal, State, keep_registered, publisher};
+use tokio::sync::oneshot;
+use tokio::time::{Instant, sleep};
+
+use crate::place::{Place, TTL};
+use crate::watcher::{Watcher, eventually, instance};
+
+/// How soon a watching client sees a graceful stop.
+const SOON: Duration = Duration::from_millis(250);
+/// So often is tried whether something is soon: machines are busy now and then, but not always.
+const TRIES: u16 = 10;
+
+pub(crate) async fn a_registered_instance_is_seen_as_it_is(place: &impl Place) {
+    let mut watcher = Watcher::of(place, "Arith");
+    let mut registered = instance("Arith", 7001);
+    registered.weight = 70;
+    registered.zone = Some("z-1".to_owned());
+    registered.version = Some("1.2.3".to_owned());
+    registered.metadata.insert("rack".to_owned(), "é \"4\", <b>".to_owned());
+    place.registrar().register(&registered).await.unwrap();
+    watcher.until_ports(&[7001]).await;
+    assert_eq!(*watcher.last().endpoints[0], registered.endpoint(State::Up));
+}
+
+pub(crate) async fn instances_that_were_there_before_are_seen(place: &impl Place) {
+    let registrar = place.registrar();
+    registrar.register(&instance("Arith", 1)).await.unwrap();
+    registrar.register(&instance("Arith", 2)).await.unwrap();
+    Watcher::of(place, "Arith").until_ports(&[1, 2]).await;
+}
+
+pub(crate) async fn a_service_without_instances_is_an_empty_list(place: &impl Place) {
+    Watcher::of(place, "Nobody").until_ports(&[]).await;
+}
+
+pub(crate) async fn two_services_do_not_mix(place: &impl Place) {
+    let registrar = place.registrar();
+    let services = [("", 1), ("A", 2), ("A.b", 3), ("AA", 4), ("a", 5)];
+    for (service, port) in services {
+        registrar.register(&instance(service, port)).await.unwrap();
+    }
+    for (service, port) in services {
+        let mut watcher = Watcher::of(place, service);
+        watcher.until_ports(&[port]).await;
+        // What comes later does not mix either.
+        registrar.register(&instance("A", 2)).await.unwrap();
+        assert_eq!(watcher.ports(), [port], "{service}");
+    }
+}
+
+pub(crate) async fn an_instance_that_registers_twice_is_one(place: &impl Place) {
+    let mut watcher = Watcher::of(place, "Arith");
+    place.registrar().register(&instance("Arith", 1)).await.unwrap();
+    place.registrar().register(&instance("Arith", 1)).await.unwrap();
+    place.registrar().register(&instance("Arith", 2)).await.unwrap();
+    watcher.until_ports(&[1, 2]).await;
+}
+
+pub(crate) async fn a_changed_weight_is_seen(place: &impl Place) {
+    let (registrar, mut watcher) = (place.registrar(), Watcher::of(place, "Arith"));
+    let mut registered = instance("Arith", 1);
+    for weight in [10, 20, 65535] {
+        registered.weight = weight;
+        registrar.register(&registered).await.unwrap();
+        watcher.until_endpoint(&format!("weight {weight}"), |endpoint| endpoint.weight == weight).await;
+        assert_eq!(watcher.ports(), [1]);
+    }
+}
+
+pub(crate) async fn an_instance_of_weight_zero_is_seen_as_drained(place: &impl Place) {
+    let (registrar, mut watcher) = (place.registrar(), Watcher::of(place, "Arith"));
+    let mut registered = instance("Arith", 1);
+    registrar.register(&registered).await.unwrap();
+    watcher.until_ports(&[1]).await;
+    registered.weight = 0;
+    registrar.register(&registered).await.unwrap();
+    watcher.until_endpoint("drained", |endpoint| endpoint.is_drained()).await;
+    assert_eq!(watcher.ports(), [1], "it is there, so that it can be said why it is not called");
+}
+
+pub(crate) async fn many_instances_are_all_seen(place: &impl Place) {
+    let (registrar, mut watcher) = (place.registrar(), Watcher::of(place, "Arith"));
+    let ports: Vec<u16> = (1..=50).collect();
+    for &port in &ports {
+        registrar.register(&instance("Arith", port)).await.unwrap();
+    }
+    // They are not renewed: on a slow machine the first may be gone before the last is there.
+    let mut seen = std::collections::BTreeSet::new();
+    let all = |found: &farcall_discovery::Discovered| {
+        seen.extend(found.endpoints.iter().filter_map(|endpoint| endpoint.address.port()));
+        seen.iter().copied().eq(ports.iter().copied())
+    };
+    watcher.until("all of them", all).await;
+}
+
+pub(crate) async fn renewals_keep_an_instance(place: &impl Place) {
+    let mut watcher = Watcher::of(place, "Arith");
+    let (stop, stopped) = oneshot::channel::<()>();
+    let registrar = place.registrar();
+    let kept = tokio::spawn(keep_registered(registrar, instance("Arith", 1), async { drop(stopped.await) }));
+    watcher.until_ports(&[1]).await;
+    // More than once the time after which it would be gone.
+    let until = Instant::now() + TTL * 5 / 2;
+    while Instant::now() < until {
+        assert_eq!(watcher.ports(), [1]);
+        sleep(Duration::from_millis(20)).await;
+    }
+    drop(stop);
+    kept.await.unwrap();
+}
+
+pub(crate) async fn an_instance_that_is_not_renewed_goes_after_its_ttl(place: &impl Place) {
+    let mut watcher = Watcher::of(place, "Arith");
+    let registered = Instant::now();
+    place.registrar().register(&instance("Arith", 1)).await.unwrap();
+    watcher.until_ports(&[1]).await;
+    watcher.until_ports(&[]).await;
+    let gone = registered.elapsed();
+    assert!(gone > TTL / 2, "it was taken away after {gone:?}");
+}
+
+pub(crate) async fn a_deregistered_instance_goes_at_once(place: &impl Place) {
+    let (registrar, mut watcher) = (place.registrar(), Watcher::of(place, "Arith"));
+    let mut soonest = Duration::MAX;
+    for port in 1..=TRIES {
+        let lease = registrar.register(&instance("Arith", port)).await.unwrap().lease;
+        watcher.until_ports(&[port]).await;
+        let begin = Instant::now();
+        registrar.deregister(&instance("Arith", port), lease).await.unwrap();
+        watcher.until_ports(&[]).await;
+        soonest = soonest.min(begin.elapsed());
+    }
+    assert!(soonest < SOON, "the quickest of {TRIES} took {soonest:?}");
+}
+
+pub(crate) async fn a_server_that_stops_goes_at_once(place: &impl Place) {
+    let mut watcher = Watcher::of(place, "Arith");
+    let mut soonest = Duration::MAX;
+    for port in 1..=TRIES {
+        let (stop, stopped) = oneshot::channel::<()>();
+        let registrar = place.registrar();
+        let stopped = async { drop(stopped.await) };
+        let kept = tokio::spawn(keep_registered(registrar, instance("Arith", port), stopped));
+        watcher.until_ports(&[port]).await;
+        let begin = Instant::now();
+        drop(stop);
+        kept.await.unwrap();
+        watcher.until_ports(&[]).await;
+        soonest = soonest.min(begin.elapsed());
+    }
+    assert!(soonest < SOON, "the quickest of {TRIES} took {soonest:?}");
+}
+
+pub(crate) async fn what_nobody_can_dial_is_refused(place: &impl Place) {
+    let mut undialable = instance("Arith", 1);
+    undialable.addr = "tcp@0.0.0.0:7001".parse().unwrap();
+    let error = place.registrar().register(&undialable).await.map(drop).unwrap_err().to_string();
+    assert!(error.contains("tcp@0.0.0.0:7001"), "{error}");
+    let mut misnamed = instance("Arith", 1);
+    misnamed.service = "a/b".to_owned();
+    let error = place.registrar().register(&misnamed).await.map(drop).unwrap_err().to_string();
+    assert!(error.contains("a/b"), "{error}");
+}
+
+pub(crate) async fn every_watcher_sees_the_same(place: &impl Place) {
+    let mut watchers: Vec<_> = (0..5).map(|_| Watcher::of(place, "Arith")).collect();
+    let registrar = place.registrar();
+    let mut lease = registrar.register(&instance("Arith", 1)).await.unwrap().lease;
+    for watcher in &mut watchers {
+        watcher.until_ports(&[1]).await;
+    }
+    assert!(matches!(registrar.renew(&instance("Arith", 1), &mut lease).await, Ok(Renewal::Renewed(_))));
+    registrar.deregister(&instance("Arith", 1), lease).await.unwrap();
+    for watcher in &mut watchers {
+        watcher.until_ports(&[]).await;
+    }
+}
+
+pub(crate) async fn a_discovery_ends_when_nobody_listens(place: &impl Place) {
+    let (publisher, seen) = publisher();
+    let running = tokio::spawn(place.discovery("Arith").run(publisher));
+    drop(seen);
+    eventually("it ends", || running.is_finished()).await;
+}
+
+pub(crate) async fn a_dropped_discovery_leaves_no_connection(place: &impl Place) {
+    let mut watcher = Watcher::of(place, "Arith");
+    watcher.until_ports(&[]).await;
+    let Some(open) = place.connections() else { return };
+    assert!(open > 0, "it watches over a connection");
+    drop(watcher);
+    eventually("no connection is left", || place.connections() == Some(0)).await;
+}

@@ -1,0 +1,65 @@
+//! etcd, the system's program.
+
+use std::time::Duration;
+
+use farcall_etcd::{EtcdConfig, EtcdDiscovery, EtcdRegistrar};
+use serde_json::json;
+
+use crate::gate::Gate;
+use crate::place::{Place, TTL, test_place};
+
+#[path = "../../../etcd/tests/etcd/server.rs"]
+#[allow(dead_code, reason = "the tests of farcall-etcd need more of it")]
+mod server;
+
+test_place!(EtcdPlace);
+
+struct EtcdPlace {
+    gate: Gate,
+    etcd: server::EtcdServer,
+}
+
+impl EtcdPlace {
+    fn config(&self) -> EtcdConfig {
+        let config = EtcdConfig::new(&self.gate.address().to_string()).unwrap();
+        // An etcd that is slow because the machine is busy is not away.
+        config.ttl(TTL).check_after(Duration::from_secs(1)).request_timeout(Duration::from_secs(20))
+    }
+}
+
+impl Place for EtcdPlace {
+    type Registrar = EtcdRegistrar;
+    type Discovery = EtcdDiscovery;
+
+    async fn start() -> Self {
+        let etcd = server::EtcdServer::start().await;
+        Self { gate: Gate::to(etcd.host_and_port().parse().unwrap()).await, etcd }
+    }
+
+    fn registrar(&self) -> EtcdRegistrar {
+        EtcdRegistrar::new(&self.config()).unwrap()
+    }
+
+    fn discovery(&self, service: &str) -> EtcdDiscovery {
+        EtcdDiscovery::new(&self.config(), service).unwrap()
+    }
+
+    fn cut(&self) {
+        self.gate.lead_to(None);
+    }
+
+    fn restore(&self) {
+        self.gate.lead_to(Some(self.etcd.host_and_port().parse().unwrap()));
+    }
+
+    async fn forget(&self) {
+        let leases = self.etcd.ask("lease/leases", json!({})).await;
+        for lease in leases["leases"].as_array().into_iter().flatten() {
+            self.etcd.ask("lease/revoke", json!({"ID": lease["ID"]})).await;
+        }
+    }
+
+    fn connections(&self) -> Option<usize> {
+        Some(self.gate.open_connections())
+    }
+}

@@ -1,0 +1,81 @@
+//! The registry over HTTP.
+
+use std::net::SocketAddr;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use farcall_registry::client::{HttpDiscovery, HttpRegistrar};
+use farcall_registry::server::{Registry, Settings};
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+
+use crate::gate::Gate;
+use crate::place::{Place, TTL, test_place};
+
+test_place!(HttpPlace);
+
+/// How soon clients try again after a failure.
+const SOON: Duration = Duration::from_millis(50);
+
+struct HttpPlace {
+    gate: Gate,
+    registry: Mutex<Running>,
+}
+
+/// A registry that runs until this is dropped.
+struct Running {
+    address: SocketAddr,
+    _tasks: JoinSet<()>,
+}
+
+impl Running {
+    async fn start() -> Self {
+        // Without a snapshot it is warming for a heartbeat.
+        let settings = Settings::default().ttl(TTL).heartbeat(TTL / 6);
+        let registry = Registry::open(settings).await.unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let router = registry.router(&[address]);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move { axum::serve(listener, router).await.unwrap() });
+        tasks.spawn(async move { registry.run(std::future::pending()).await });
+        Self { address, _tasks: tasks }
+    }
+}
+
+impl Place for HttpPlace {
+    type Registrar = HttpRegistrar;
+    type Discovery = HttpDiscovery;
+
+    async fn start() -> Self {
+        let running = Running::start().await;
+        Self { gate: Gate::to(running.address).await, registry: Mutex::new(running) }
+    }
+
+    fn registrar(&self) -> HttpRegistrar {
+        HttpRegistrar::new(&format!("http://{}", self.gate.address())).unwrap().ttl(TTL)
+    }
+
+    fn discovery(&self, service: &str) -> HttpDiscovery {
+        let url = format!("http://{}/registry", self.gate.address());
+        HttpDiscovery::new(&url, service).unwrap().backoff(SOON, SOON)
+    }
+
+    fn cut(&self) {
+        self.gate.lead_to(None);
+    }
+
+    fn restore(&self) {
+        self.gate.lead_to(Some(self.registry.lock().unwrap().address));
+    }
+
+    async fn forget(&self) {
+        let anew = Running::start().await;
+        self.gate.lead_to(Some(anew.address));
+        *self.registry.lock().unwrap() = anew;
+    }
+
+    fn connections(&self) -> Option<usize> {
+        Some(self.gate.open_connections())
+    }
+}

@@ -1,0 +1,40 @@
+//! The registry of one process.
+
+use farcall_discovery::{MemoryDiscovery, MemoryRegistrar, MemoryRegistry};
+
+use crate::place::{Place, TTL, test_place};
+
+test_place!(MemoryRegistry);
+
+impl Place for MemoryRegistry {
+    type Registrar = MemoryRegistrar;
+    type Discovery = MemoryDiscovery;
+
+    async fn start() -> Self {
+        MemoryRegistry::with_ttl(TTL)
+    }
+
+    fn registrar(&self) -> MemoryRegistrar {
+        MemoryRegistry::registrar(self)
+    }
+
+    fn discovery(&self, service: &str) -> MemoryDiscovery {
+        MemoryRegistry::discovery(self, service)
+    }
+
+    fn cut(&self) {
+        self.interrupt("the test cut it off");
+    }
+
+    fn restore(&self) {
+        MemoryRegistry::restore(self);
+    }
+
+    async fn forget(&self) {
+        self.clear();
+    }
+
+    fn connections(&self) -> Option<usize> {
+        None
+    }
+}

@@ -1,0 +1,112 @@
+//! What holds when a place is away, or has lost what it knew.
+
+use farcall_discovery::{Registrar, Renewal, keep_registered};
+use tokio::sync::oneshot;
+use tokio::time::sleep;
+
+use crate::place::{Place, TTL};
+use crate::watcher::{Watcher, instance};
+
+pub(crate) async fn an_instance_that_is_no_longer_known_is_told_so(place: &impl Place) {
+    let registrar = place.registrar();
+    let mut lease = registrar.register(&instance("Arith", 1)).await.unwrap().lease;
+    assert!(matches!(registrar.renew(&instance("Arith", 1), &mut lease).await, Ok(Renewal::Renewed(_))));
+    place.forget().await;
+    // The first request may meet a connection that ended with what is forgotten.
+    let renewal = match registrar.renew(&instance("Arith", 1), &mut lease).await {
+        Ok(renewal) => renewal,
+        Err(_) => registrar.renew(&instance("Arith", 1), &mut lease).await.unwrap(),
+    };
+    assert_eq!(renewal, Renewal::Unknown);
+    registrar.register(&instance("Arith", 1)).await.unwrap();
+    Watcher::of(place, "Arith").until_ports(&[1]).await;
+}
+
+pub(crate) async fn a_server_that_is_no_longer_known_registers_again(place: &impl Place) {
+    let mut watcher = Watcher::of(place, "Arith");
+    let (_stop, stopped) = oneshot::channel::<()>();
+    let registrar = place.registrar();
+    tokio::spawn(keep_registered(registrar, instance("Arith", 1), async { drop(stopped.await) }));
+    watcher.until_ports(&[1]).await;
+    place.forget().await;
+    // One that did not see it before.
+    Watcher::of(place, "Arith").until_ports(&[1]).await;
+    watcher.until_ports(&[1]).await;
+}
+
+pub(crate) async fn an_unreachable_place_changes_nothing_and_is_said(place: &impl Place) {
+    let mut watcher = Watcher::of(place, "Arith");
+    place.registrar().register(&instance("Arith", 1)).await.unwrap();
+    watcher.until_ports(&[1]).await;
+    place.cut();
+    let seen = watcher.until("failing", |seen| seen.failing.is_some()).await;
+    let failing = seen.failing.unwrap();
+    assert!(!failing.why.is_empty());
+    assert!(seen.confirmed.is_some_and(|confirmed| confirmed <= failing.since));
+    // The instance's time passes; nobody says so.
+    sleep(TTL * 3 / 2).await;
+    assert_eq!(watcher.ports(), [1]);
+    assert_eq!(watcher.last().failing.unwrap().since, failing.since, "since it began");
+    place.restore();
+    watcher.until_ports(&[]).await;
+}
+
+pub(crate) async fn a_discovery_that_starts_in_an_outage_finds_all_after_it(place: &impl Place) {
+    place.cut();
+    let mut watcher = Watcher::of(place, "Arith");
+    let seen = watcher.until("failing", |seen| seen.failing.is_some()).await;
+    assert!(seen.confirmed.is_none() && seen.endpoints.is_empty());
+    place.restore();
+    place.registrar().register(&instance("Arith", 1)).await.unwrap();
+    watcher.until_ports(&[1]).await;
+}
+
+pub(crate) async fn registering_at_an_unreachable_place_fails_with_a_reason(place: &impl Place) {
+    let registrar = place.registrar();
+    let mut lease = registrar.register(&instance("Arith", 1)).await.unwrap().lease;
+    place.cut();
+    let error = registrar.register(&instance("Arith", 2)).await.map(drop).unwrap_err();
+    assert!(!error.to_string().is_empty());
+    assert!(registrar.renew(&instance("Arith", 1), &mut lease).await.is_err());
+    assert!(registrar.deregister(&instance("Arith", 1), lease).await.is_err());
+    place.restore();
+    registrar.register(&instance("Arith", 2)).await.unwrap();
+}
+
+pub(crate) async fn a_place_that_comes_back_has_the_right_list(place: &impl Place) {
+    let mut watcher = Watcher::of(place, "Arith");
+    let (_stop, stopped) = oneshot::channel::<()>();
+    let registrar = place.registrar();
+    tokio::spawn(keep_registered(registrar, instance("Arith", 1), async { drop(stopped.await) }));
+    place.registrar().register(&instance("Arith", 2)).await.unwrap();
+    watcher.until("both", |seen| seen.endpoints.len() == 2).await;
+    place.cut();
+    watcher.until("failing", |seen| seen.failing.is_some()).await;
+    assert_eq!(watcher.ports(), [1, 2]);
+    sleep(TTL * 3 / 2).await;
+    assert_eq!(watcher.ports(), [1, 2]);
+    place.restore();
+    // The one that lives on, and not the other.
+    watcher.until_ports(&[1]).await;
+}
+
+pub(crate) async fn what_changed_in_an_outage_is_seen_after_it(place: &impl Place) {
+    let (registrar, mut watcher) = (place.registrar(), Watcher::of(place, "Arith"));
+    let lease = registrar.register(&instance("Arith", 1)).await.unwrap().lease;
+    watcher.until_ports(&[1]).await;
+    for _ in 0..3 {
+        // Short, so that nobody may have noticed.
+        place.cut();
+        place.restore();
+    }
+    // The first request may meet a connection that was cut.
+    let _ = registrar.register(&instance("Arith", 2)).await;
+    registrar.register(&instance("Arith", 2)).await.unwrap();
+    watcher.until_endpoint("the new one", |endpoint| endpoint.address.port() == Some(2)).await;
+    registrar.deregister(&instance("Arith", 1), lease).await.unwrap();
+    watcher
+        .until("the other one", |seen| {
+            seen.failing.is_none() && seen.endpoints.iter().all(|endpoint| endpoint.address.port() != Some(1))
+        })
+        .await;
+}

@@ -1,0 +1,78 @@
+//! [`Watcher`]: a discovery that runs, and what it has found.
+
+use std::time::Duration;
+
+use farcall_discovery::{Discovered, Discovery, Endpoint, Instance, Subscription, publisher};
+use tokio::task::AbortHandle;
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::place::Place;
+
+/// How long is waited for what must come: long, for machines are busy.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A discovery that runs until this is dropped.
+pub(crate) struct Watcher {
+    seen: Subscription,
+    running: AbortHandle,
+}
+
+impl Watcher {
+    pub(crate) fn of(place: &impl Place, service: &str) -> Self {
+        let (publisher, seen) = publisher();
+        let running = tokio::spawn(place.discovery(service).run(publisher)).abort_handle();
+        Self { seen, running }
+    }
+
+    pub(crate) fn last(&self) -> Discovered {
+        self.seen.borrow().clone()
+    }
+
+    /// The ports of what was found, which tests tell instances apart by.
+    pub(crate) fn ports(&self) -> Vec<u16> {
+        ports(&self.seen.borrow())
+    }
+
+    pub(crate) async fn until(&mut self, what: &str, is: impl FnMut(&Discovered) -> bool) -> Discovered {
+        let waited = timeout(PATIENCE, self.seen.wait_for(is)).await;
+        let waited = waited.map(|seen| seen.expect("the discovery runs on").clone());
+        waited.unwrap_or_else(|_| panic!("not within {PATIENCE:?}: {what}; it is {:?}", self.last()))
+    }
+
+    /// Waits for exactly these, of a place that does not fail.
+    pub(crate) async fn until_ports(&mut self, expected: &[u16]) {
+        let is =
+            |seen: &Discovered| seen.confirmed.is_some() && seen.failing.is_none() && ports(seen) == expected;
+        self.until(&format!("ports {expected:?} without failure"), is).await;
+    }
+
+    pub(crate) async fn until_endpoint(&mut self, what: &str, is: impl Fn(&Endpoint) -> bool) {
+        self.until(what, |seen| seen.endpoints.iter().any(|endpoint| is(endpoint))).await;
+    }
+}
+
+/// Leaves no task behind.
+impl Drop for Watcher {
+    fn drop(&mut self) {
+        self.running.abort();
+    }
+}
+
+fn ports(seen: &Discovered) -> Vec<u16> {
+    seen.endpoints.iter().filter_map(|endpoint| endpoint.address.port()).collect()
+}
+
+/// An instance at this port.
+pub(crate) fn instance(service: &str, port: u16) -> Instance {
+    let address = format!("tcp@10.0.0.1:{port}");
+    Instance::new(service, address.parse().expect("it is an address"))
+}
+
+/// Waits until it is so.
+pub(crate) async fn eventually(what: &str, mut is: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !is() {
+        assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}");
+        sleep(Duration::from_millis(5)).await;
+    }
+}
