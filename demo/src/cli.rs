@@ -1,5 +1,5 @@
-//! What may be typed on the command line. What it means is for [`crate::job`] and
-//! [`crate::server`].
+//! What may be typed on the command line. What it means is for [`crate::job`], [`crate::server`] and
+//! [`crate::registry`].
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,8 +8,10 @@ use clap::builder::RangedU64ValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use farcall::{Address, Codec};
 
-/// Counts the words of files on a cluster of farcall servers that it starts, and checks the
-/// answers.
+use crate::registry::{RegistryName, RegistryUrl};
+
+/// Counts the words of files on a cluster that it starts, a registry and servers, and checks the
+/// answers. In the middle of it, one server is killed, another started, and a third one drained.
 #[derive(Debug, Parser)]
 #[command(name = "demo", version, args_conflicts_with_subcommands = true)]
 pub(crate) struct Cli {
@@ -23,6 +25,11 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Runs one server alone, until SIGTERM or SIGINT.
     Server(ServerArgs),
+    /// Runs the registry alone, until SIGTERM or SIGINT.
+    Registry(RegistryArgs),
+    /// Keeps an etcd, for as long as the process that started this one lives.
+    #[command(hide = true)]
+    Etcd(EtcdArgs),
 }
 
 #[derive(Debug, Args)]
@@ -38,7 +45,7 @@ pub(crate) struct JobArgs {
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = count(65_536))]
     pub(crate) concurrency: usize,
     /// How often each file is sent.
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = count(1_000_000_000))]
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = count(1_000_000_000))]
     pub(crate) repeat: usize,
     /// How messages are encoded.
     #[arg(long, value_enum, default_value_t = CodecName::Msgpack)]
@@ -46,6 +53,15 @@ pub(crate) struct JobArgs {
     /// Puts the servers on unix sockets instead of TCP.
     #[arg(long)]
     pub(crate) unix: bool,
+    /// Where the servers register and are found.
+    #[arg(long, value_enum, default_value_t = RegistryName::Http)]
+    pub(crate) registry: RegistryName,
+    /// Lets the servers be: none is killed, started or drained in the middle.
+    #[arg(long)]
+    pub(crate) calm: bool,
+    /// Leaves the cluster running after the job, until Ctrl-C, and says what to open and to call.
+    #[arg(long)]
+    pub(crate) keep: bool,
 }
 
 /// A codec by the name that is typed for it.
@@ -72,6 +88,19 @@ pub(crate) struct ServerArgs {
     /// on a line `listening ADDR`, with the port it got.
     #[arg(long, value_name = "ADDR", required = true)]
     pub(crate) listen: Vec<Address>,
+    /// Registers there, as in `http://127.0.0.1:7100/registry` or `etcd+http://127.0.0.1:2379`.
+    #[arg(long, value_name = "URL")]
+    pub(crate) registry: Vec<RegistryUrl>,
+    /// What others dial, where that is not what is listened on; with port 0, the port of the first
+    /// address that is listened on.
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) advertise: Vec<Address>,
+    /// Where it stands, for clients that prefer their own zone.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) zone: Option<String>,
+    /// Its share of the calls, against those of others.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) weight: Option<u16>,
     /// What `Echo.whoami` answers beside the process id.
     #[arg(long, value_name = "NAME", default_value = "demo")]
     pub(crate) instance: String,
@@ -104,6 +133,35 @@ pub(crate) struct ServerArgs {
     pub(crate) keep_alive_timeout: Option<Duration>,
     /// Stops when stdin ends, as it does when the process that started this one is gone.
     #[arg(long, hide = true)]
+    pub(crate) exit_with_parent: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RegistryArgs {
+    /// Where to listen. It is printed as a line `listening http://...`, with the port it got.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7100")]
+    pub(crate) listen: String,
+    /// How long an instance stays without a heartbeat.
+    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = humantime::parse_duration)]
+    pub(crate) ttl: Duration,
+    /// Where the instances are kept over a restart.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) snapshot: Option<PathBuf>,
+    /// How often servers are told to send one.
+    #[arg(long, value_name = "TIME", default_value = "4m", value_parser = humantime::parse_duration)]
+    pub(crate) heartbeat: Duration,
+    /// Stops when stdin ends, as it does when the process that started this one is gone.
+    #[arg(long, hide = true)]
+    pub(crate) exit_with_parent: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct EtcdArgs {
+    /// Where it keeps its data.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: PathBuf,
+    /// Stops when stdin ends, as it does when the process that started this one is gone.
+    #[arg(long)]
     pub(crate) exit_with_parent: bool,
 }
 

@@ -5,20 +5,23 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow, ensure};
-use farcall::describe::{MethodStats, STATS};
+use farcall::Channel;
 use futures::stream::{self, Stream, StreamExt};
 use tokio::sync::mpsc;
+use tracing::warn;
 
 use crate::cli::JobArgs;
-use crate::cluster::{Cluster, Member, Shape};
+use crate::cluster::{Cluster, Introduced, Shape};
 use crate::count::{Counts, difference, merge};
 use crate::input::{self, Found, Terms, shown};
 use crate::outcome::Outcome;
 use crate::progress::Progress;
-use crate::report::{Latencies, Report, ServerLine, say};
+use crate::registry::RegistryUrl;
+use crate::report::{Latencies, Report, say};
 use crate::services::TextClient;
 use crate::signals::Signals;
 use crate::source::{Expected, Source, read_ahead};
+use crate::story::{Plot, story};
 
 const STDOUT: &str = "writing to stdout";
 
@@ -27,18 +30,27 @@ pub(crate) async fn run(args: JobArgs) -> anyhow::Result<Outcome> {
     // Before there is a process that a signal could leave behind.
     let mut signals = Signals::catch().context("catching signals")?;
     let mut cluster = Cluster::default();
+    let keep = args.keep;
     let worked = tokio::select! {
         // A job that is cut short has nothing to keep; the cluster is stopped below.
         worked = work(args, &mut cluster) => worked.map(|()| Outcome::Done),
         signal = signals.next() => Ok(Outcome::Interrupted(signal)),
     };
+    let worked = match worked {
+        Ok(Outcome::Done) if keep => until_signal(&cluster, &mut signals).await,
+        other => other,
+    };
+    let deaths = cluster.deaths().await;
     match worked {
         Ok(outcome) => {
+            // The job has done without them.
+            for death in deaths {
+                warn!("{death}");
+            }
             cluster.stop().await?;
             Ok(outcome)
         }
         Err(error) => {
-            let deaths = cluster.deaths().await;
             // Whatever it says, it is not why the job failed.
             let _: anyhow::Result<()> = cluster.stop().await;
             Err(if deaths.is_empty() { error } else { error.context(deaths.join("; ")) })
@@ -46,28 +58,54 @@ pub(crate) async fn run(args: JobArgs) -> anyhow::Result<Outcome> {
     }
 }
 
+/// Leaves the cluster to people until they have enough of it.
+async fn until_signal(cluster: &Cluster, signals: &mut Signals) -> anyhow::Result<Outcome> {
+    say("\nThe cluster goes on until Ctrl-C:").context(STDOUT)?;
+    for hint in cluster.url().map(RegistryUrl::hints).unwrap_or_default() {
+        say(format_args!("  {hint}")).context(STDOUT)?;
+    }
+    for Introduced { name, place, pid } in cluster.introduce().skip(1) {
+        say(format_args!("  call    {place} ({name}, pid {pid})")).context(STDOUT)?;
+    }
+    signals.next().await;
+    Ok(Outcome::Done)
+}
+
 async fn work(args: JobArgs, cluster: &mut Cluster) -> anyhow::Result<()> {
     let roots = if args.input.is_empty() { vec![input::default_root()] } else { args.input };
     let found = tokio::task::spawn_blocking(move || Found::search(&roots)).await??;
+    ensure!(!found.files.is_empty(), "there are no files in the input");
     let codec = args.codec.codec();
-    let shape = Shape { servers: args.servers, codec: codec.clone(), unix: args.unix };
-    let members = cluster.start(&shape).await?;
-    for member in &members {
-        say(format_args!("{} at {} (pid {})", member.name, member.address, member.pid)).context(STDOUT)?;
+    let shape =
+        Shape { registry: args.registry, servers: args.servers, codec: codec.clone(), unix: args.unix };
+    cluster.start(&shape).await?;
+    for Introduced { name, place, pid } in cluster.introduce() {
+        say(format_args!("{name} at {place} (pid {pid})")).context(STDOUT)?;
     }
-    let max_frame_bytes = members.iter().map(|member| member.max_frame_bytes).min();
-    let terms = Terms { codec, max_frame_bytes: max_frame_bytes.context("there is no server")? };
-    let job = Job { members, terms, repeat: args.repeat as u64, concurrency: args.concurrency };
-    let report = job.run(found).await?;
+    let max_frame_bytes = cluster.max_frame_bytes().context("there is no server")?;
+    let channel = cluster.channel("Text").await?;
+    say(format_args!("Text found at {} servers", channel.endpoints().len())).context(STDOUT)?;
+    let job = Job {
+        channel,
+        terms: Terms { codec, max_frame_bytes },
+        repeat: args.repeat as u64,
+        concurrency: args.concurrency,
+        calm: args.calm,
+        servers: args.servers,
+    };
+    let report = job.run(found, cluster).await?;
     say(report).context(STDOUT)
 }
 
 /// A job on a cluster that serves.
 struct Job {
-    members: Vec<Member>,
+    /// The way to whoever is there.
+    channel: Channel,
     terms: Terms,
     repeat: u64,
     concurrency: usize,
+    calm: bool,
+    servers: usize,
 }
 
 /// What the answers come to.
@@ -76,8 +114,6 @@ struct Tally {
     calls: u64,
     counts: Counts,
     latencies: Latencies,
-    /// Calls that were sent to each member.
-    sent: Vec<u64>,
 }
 
 /// An answer that came, and was compared with the count of its file.
@@ -85,27 +121,35 @@ struct Answer {
     source: Arc<Source>,
     counts: Counts,
     latency: Duration,
-    /// Which member gave it.
-    member: usize,
 }
 
 impl Job {
-    async fn run(self, found: Found) -> anyhow::Result<Report> {
-        ensure!(!found.files.is_empty(), "there are no files in the input");
-        let progress = Progress::new(found.files.len() as u64 * self.repeat);
+    async fn run(self, found: Found, cluster: &mut Cluster) -> anyhow::Result<Report> {
+        let planned = found.files.len() as u64 * self.repeat;
+        let progress = Progress::new(planned);
         for skipped in &found.skipped {
             progress.skip(skipped, 0);
         }
+        let (plot, story) = match story(self.servers, planned, &progress).filter(|_| !self.calm) {
+            Some((plot, story)) => (Some(plot), Some(story)),
+            None => (None, None),
+        };
         let started = Instant::now();
         let (sources, reading) = read_ahead(found.files, self.repeat, self.terms.clone(), progress.clone());
-        let tally = self.count(sources, &progress).await;
+        let happening = async {
+            match story {
+                Some(story) => story.run(cluster, &self.channel).await,
+                None => Ok(()),
+            }
+        };
+        // The calls end the story, by telling it nothing more.
+        let outcome = tokio::try_join!(self.count(sources, plot, &progress), happening);
         let took = started.elapsed();
         progress.finish();
-        let tally = tally?;
+        let (tally, ()) = outcome?;
         let mut expected = reading.await.context("reading the files")?;
         expected.skipped.splice(0..0, found.skipped);
         check(&tally, &expected)?;
-        let servers = self.check_members(&tally.sent).await?;
         Ok(Report {
             counts: tally.counts,
             files: expected.files,
@@ -114,7 +158,7 @@ impl Job {
             calls: tally.calls,
             took,
             latencies: tally.latencies,
-            servers,
+            servers: cluster.accounts().await?,
         })
     }
 
@@ -122,23 +166,13 @@ impl Job {
     async fn count(
         &self,
         sources: mpsc::Receiver<Arc<Source>>,
+        plot: Option<Plot>,
         progress: &Progress,
     ) -> anyhow::Result<Tally> {
-        let clients: Vec<_> =
-            self.members.iter().map(|member| TextClient::new(member.channel.clone())).collect();
-        let mut tally = Tally {
-            bytes: 0,
-            calls: 0,
-            counts: Counts::new(),
-            latencies: Latencies::new(),
-            sent: vec![0; clients.len()],
-        };
-        let answers = each_repeated(sources, self.repeat)
-            .enumerate()
-            .map(|(number, source)| {
-                let member = number % clients.len();
-                call(&clients[member], member, source)
-            })
+        let client = TextClient::new(self.channel.clone());
+        let mut tally = Tally { bytes: 0, calls: 0, counts: Counts::new(), latencies: Latencies::new() };
+        let answers = in_turn(each_repeated(sources, self.repeat), plot)
+            .map(|source| call(&client, source))
             .buffer_unordered(self.concurrency);
         let mut answers = pin!(answers);
         while let Some(answer) = answers.next().await {
@@ -147,27 +181,18 @@ impl Job {
         }
         Ok(tally)
     }
+}
 
-    /// Asks each member how many calls it took, and compares that with what it was sent.
-    async fn check_members(&self, sent: &[u64]) -> anyhow::Result<Vec<ServerLine>> {
-        let mut lines = Vec::new();
-        for (member, &sent) in self.members.iter().zip(sent) {
-            let stats: Vec<MethodStats> = member
-                .channel
-                .call(STATS, &())
-                .await
-                .with_context(|| format!("asking {} for its statistics", member.name))?;
-            let took = stats.iter().find(|stats| stats.name == "Text.count").map_or(0, |stats| stats.calls);
-            ensure!(took == sent, "{} was sent {sent} calls and says that it took {took}", member.name);
-            lines.push(ServerLine {
-                name: member.name.clone(),
-                address: member.address.to_string(),
-                sent,
-                took,
-            });
+/// Each source when the plot lets it pass.
+fn in_turn(sources: impl Stream<Item = Arc<Source>>, plot: Option<Plot>) -> impl Stream<Item = Arc<Source>> {
+    let numbered = Box::pin(sources.enumerate());
+    stream::unfold((numbered, plot), async |(mut numbered, mut plot)| {
+        let (number, source) = numbered.next().await?;
+        if let Some(plot) = &mut plot {
+            plot.pass(number as u64).await;
         }
-        Ok(lines)
-    }
+        Some((source, (numbered, plot)))
+    })
 }
 
 /// Each source as often as it is to be sent.
@@ -176,12 +201,12 @@ fn each_repeated(sources: mpsc::Receiver<Arc<Source>>, repeat: u64) -> impl Stre
     sources.flat_map(move |source| stream::iter((0..repeat).map(move |_| Arc::clone(&source))))
 }
 
-async fn call(client: &TextClient, member: usize, source: Arc<Source>) -> anyhow::Result<Answer> {
+async fn call(client: &TextClient, source: Arc<Source>) -> anyhow::Result<Answer> {
     let started = Instant::now();
     let counts = client.count(source.text.clone()).await.with_context(|| shown(&source.path))?;
     let latency = started.elapsed();
     match difference(&counts, &source.counts) {
-        None => Ok(Answer { source, counts, latency, member }),
+        None => Ok(Answer { source, counts, latency }),
         Some(difference) => Err(anyhow!("{}: {difference}", shown(&source.path))),
     }
 }
@@ -190,7 +215,6 @@ impl Tally {
     fn add(&mut self, answer: &Answer) {
         self.bytes += answer.source.text.len() as u64;
         self.calls += 1;
-        self.sent[answer.member] += 1;
         self.latencies.record(answer.latency);
         merge(&mut self.counts, &answer.counts, 1);
     }

@@ -1,8 +1,9 @@
 //! The demo: a cluster of farcall servers on one machine, and a job that uses it.
 //!
-//! `demo` starts three servers, counts the words of many files by calling them, compares the
-//! answers with a count of its own, and reports. `demo server` is one server alone. What the
-//! servers offer is in [`services`]:
+//! `demo` starts a registry and three servers, counts the words of many files by calling them while
+//! one is killed, another started and a third drained, compares the answers with a count of its own,
+//! and reports. `demo server` is one server alone, `demo registry` the registry. What the servers
+//! offer is in [`services`]:
 //!
 //! ```no_run
 //! use demo::services::ArithClient;
@@ -20,13 +21,16 @@ mod cluster;
 mod count;
 mod input;
 mod job;
+mod orphan;
 mod outcome;
 mod progress;
+mod registry;
 mod report;
 mod run;
 mod server;
 pub mod services;
 mod signals;
 mod source;
+mod story;
 
 pub use self::run::run;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 
 use crate::input::{Skipped, shown};
+use crate::report::say;
 
 /// How often the bar is drawn while nothing happens, so that its clock runs.
 const TICK: Duration = Duration::from_millis(200);
@@ -39,6 +40,12 @@ impl Progress {
     pub(crate) fn skip(&self, skipped: &Skipped, calls: u64) {
         self.bar.dec_length(calls);
         self.bar.suspend(|| eprintln!("skipped {}: {}", shown(&skipped.path), skipped.reason));
+    }
+
+    /// Prints a line beside the bar.
+    pub(crate) fn tell(&self, line: impl fmt::Display) {
+        // Where it cannot be written, the report cannot either, and says so.
+        let _ = self.bar.suspend(|| say(line));
     }
 
     /// Takes the bar away.

@@ -10,6 +10,7 @@ use comfy_table::{Cell, CellAlignment, Table};
 use farcall::Human;
 use hdrhistogram::Histogram;
 
+use crate::cluster::Past;
 use crate::count::{Counts, commonest};
 use crate::input::{Reason, Skipped};
 
@@ -36,16 +37,7 @@ pub(crate) struct Report {
     pub(crate) calls: u64,
     pub(crate) took: Duration,
     pub(crate) latencies: Latencies,
-    pub(crate) servers: Vec<ServerLine>,
-}
-
-/// A server, and the calls that it was sent and took.
-#[derive(Debug)]
-pub(crate) struct ServerLine {
-    pub(crate) name: String,
-    pub(crate) address: String,
-    pub(crate) sent: u64,
-    pub(crate) took: u64,
+    pub(crate) servers: Vec<Past>,
 }
 
 /// The latencies of calls.
@@ -72,10 +64,10 @@ impl Report {
     }
 
     fn servers(&self) -> Table {
-        let mut table = table(&["server", "address", "calls sent", "calls taken"], &[2, 3]);
-        for server in &self.servers {
-            let ServerLine { name, address, sent, took } = server;
-            table.add_row([name.clone(), address.clone(), grouped(*sent), grouped(*took)]);
+        let mut table = table(&["server", "address", "calls taken", ""], &[2]);
+        for Past { name, address, took, fate } in &self.servers {
+            let took = took.map_or_else(|| "unknown".to_owned(), grouped);
+            table.add_row([name.clone(), address.to_string(), took, (*fate).to_owned()]);
         }
         table
     }
@@ -89,7 +81,7 @@ impl Report {
         };
         line("files", &format_args!("{}{}", grouped(self.files), SkippedCounts(&self.skipped)));
         line("bytes", &grouped(self.bytes));
-        line("calls", &grouped(self.calls));
+        line("calls", &format_args!("{}, none of which failed", grouped(self.calls)));
         line("time", &Human(self.took));
         line("calls/s", &grouped(per_second as u64));
         line("latency", &format_args!("p50 {}, p90 {}, p99 {}", at(50.0), at(90.0), at(99.0)));

@@ -10,7 +10,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::cli::{Cli, Command};
 use crate::outcome::Outcome;
-use crate::{job, server};
+use crate::{job, registry, server};
 
 /// What is logged unless `RUST_LOG` says otherwise: what a person has to know.
 const LOG_FILTER: &str = "warn,demo=info";
@@ -31,6 +31,8 @@ fn start(cli: Cli) -> anyhow::Result<Outcome> {
     let outcome = runtime.block_on(async {
         match cli.command {
             Some(Command::Server(args)) => server::serve(args).await,
+            Some(Command::Registry(args)) => registry::serve(args).await,
+            Some(Command::Etcd(args)) => registry::keep_etcd(args).await,
             None => job::run(cli.job).await,
         }
     });

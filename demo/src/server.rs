@@ -1,30 +1,23 @@
 //! `demo server`: one server process. What it offers is for [`crate::services`].
 
-use std::io::{self, Read, Write};
-use std::process;
-use std::thread;
-use std::time::Duration;
+use std::io::{self, Write};
 
 use anyhow::Context as _;
-use farcall::{KeepAlive, Limits, Server};
-use tokio::sync::oneshot;
+use farcall::{KeepAlive, Limits, Server, ServerHandle};
 use tracing::info;
 
 use crate::cli::ServerArgs;
+use crate::orphan::Parent;
 use crate::outcome::Outcome;
 use crate::services;
 use crate::signals::Signals;
-
-/// How much longer than its drain timeout an orphaned server may take to stop before it exits all
-/// the same: handlers that block every thread keep it from doing so by itself.
-const ORPHAN_GRACE: Duration = Duration::from_secs(5);
 
 /// Serves until a signal, then stops gracefully. A second signal stops it at once.
 pub(crate) async fn serve(args: ServerArgs) -> anyhow::Result<Outcome> {
     // Before anybody is told the address: a signal that comes right then must not kill.
     let mut stop = Signals::catch().context("catching signals")?;
     let mut stop_now = Signals::catch().context("catching signals")?;
-    let orphaned = args.exit_with_parent.then(|| watch_parent(args.drain_timeout));
+    let parent = Parent::new(args.exit_with_parent, args.drain_timeout);
 
     let limits = limits(&args);
     let mut builder = Server::builder().limits(limits);
@@ -34,14 +27,27 @@ pub(crate) async fn serve(args: ServerArgs) -> anyhow::Result<Outcome> {
     for address in args.listen {
         builder = builder.listen(address);
     }
+    for address in args.advertise {
+        builder = builder.advertise(address);
+    }
+    for registry in &args.registry {
+        builder = registry.register(builder)?;
+    }
+    if let Some(zone) = args.zone {
+        builder = builder.zone(zone);
+    }
+    if let Some(weight) = args.weight {
+        builder = builder.weight(weight);
+    }
     let server = builder.bind().await?;
+    let handle = server.handle();
     announce(&server).context("writing to stdout")?;
 
     let asked_to_stop = async {
         tokio::select! {
             // Nothing is lost: whichever comes first stops the server, and nobody asks again.
             signal = stop.next() => info!(%signal, "stopping"),
-            () = parent_gone(orphaned) => info!("stopping: the parent is gone"),
+            () = parent.gone() => info!("stopping: the parent is gone"),
         }
     };
     let asked_twice = async {
@@ -50,7 +56,11 @@ pub(crate) async fn serve(args: ServerArgs) -> anyhow::Result<Outcome> {
     };
     tokio::select! {
         // Cutting the server off is what a second signal asks for.
-        () = server.serve_until(asked_to_stop) => Ok(Outcome::Done),
+        () = server.serve_until(asked_to_stop) => {
+            // Nobody may read it any more.
+            let _: io::Result<()> = account(&handle);
+            Ok(Outcome::Done)
+        }
         signal = asked_twice => Ok(Outcome::Interrupted(signal)),
     }
 }
@@ -61,6 +71,15 @@ fn announce(server: &Server) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
     for address in server.addresses() {
         writeln!(stdout, "listening {address}")?;
+    }
+    stdout.flush()
+}
+
+/// Tells how many calls of each method it took in its life.
+fn account(handle: &ServerHandle) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    for stats in handle.stats().iter().filter(|stats| stats.calls > 0) {
+        writeln!(stdout, "{} took {}", stats.name, stats.calls)?;
     }
     stdout.flush()
 }
@@ -90,35 +109,4 @@ fn limits(args: &ServerArgs) -> Limits {
         idle: args.keep_alive_idle.unwrap_or(default.idle),
         timeout: args.keep_alive_timeout.unwrap_or(default.timeout),
     })
-}
-
-/// Ready when stdin has ended. A thread of its own reads it, since one of tokio's would hold up
-/// the exit until the next byte.
-fn watch_parent(drain_timeout: Duration) -> oneshot::Receiver<()> {
-    let (gone, orphaned) = oneshot::channel();
-    thread::spawn(move || {
-        let mut input = [0; 64];
-        let mut stdin = io::stdin().lock();
-        loop {
-            match stdin.read(&mut input) {
-                Ok(0) => break,
-                Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => break,
-            }
-        }
-        // A server that is not there any more needs no telling.
-        let _: Result<(), ()> = gone.send(());
-        thread::sleep(drain_timeout.saturating_add(ORPHAN_GRACE));
-        process::exit(1);
-    });
-    orphaned
-}
-
-async fn parent_gone(orphaned: Option<oneshot::Receiver<()>>) {
-    match orphaned {
-        // An error means that the watching thread is gone, and then nobody watches.
-        Some(orphaned) => drop(orphaned.await),
-        None => std::future::pending().await,
-    }
 }

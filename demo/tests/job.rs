@@ -27,18 +27,25 @@ fn count(input: &Path, options: &[&str]) -> Ended {
     Demo::run([&["--input", input.to_str().unwrap()], options].concat())
 }
 
-/// Starts a job that does not end, and gives the pids of its servers.
+/// Starts a job that does not end, and gives the pids of its registry and its three servers.
 fn endless(input: &Path, options: &[&str]) -> (Demo, Vec<i32>) {
     let input = ["--input", input.to_str().unwrap()];
     let mut job = Demo::start([&input[..], &ENDLESS, options].concat());
-    let pids = (1..=3).map(|number| {
+    let pids = cluster(&mut job);
+    (job, pids)
+}
+
+/// The pids of a job's registry and its three servers, as it tells them.
+fn cluster(job: &mut Demo) -> Vec<i32> {
+    let pids = ["registry", "server-1", "server-2", "server-3"].map(|name| {
         let line = job.line();
-        assert!(line.starts_with(&format!("server-{number} at ")), "{line:?}");
+        let name = if name == "registry" && line.starts_with("etcd") { "etcd" } else { name };
+        assert!(line.starts_with(&format!("{name} at ")), "{line:?}");
         let (_, pid) = line.split_once("(pid ").unwrap();
         pid.trim_end_matches(')').parse().unwrap()
     });
-    let pids = pids.collect();
-    (job, pids)
+    assert_eq!(job.line(), "Text found at 3 servers");
+    pids.to_vec()
 }
 
 #[track_caller]
@@ -51,26 +58,93 @@ fn expect_gone(pids: &[i32]) {
 fn the_counts_are_printed_and_right() {
     let dir = texts();
     for options in [&[][..], &["--codec", "json"], &["--unix", "--servers", "1"], &["--concurrency", "1"]] {
-        let ended = count(dir.path(), options).expect_code(0);
+        let ended = count(dir.path(), &[options, &["--repeat", "1"]].concat()).expect_code(0);
         ended.expect_line(&["1", "two", "3"]);
         for word in ["one", "three", "\u{fc}ber"] {
             ended.expect_line(&[word, "1"]);
         }
         ended.expect_line(&["files", "2"]);
         ended.expect_line(&["bytes", "29"]);
-        ended.expect_line(&["calls", "2"]);
+        ended.expect_line(&["calls", "2,"]);
         ended.expect_line(&["ok:", "6", "words,", "4"]);
         assert_eq!(ended.stderr, "");
     }
 }
 
 #[test]
-fn repeated_calls_are_spread_evenly() {
+fn the_calls_that_the_servers_took_are_those_that_were_made() {
     let dir = texts();
-    let ended = count(dir.path(), &["--repeat", "300", "--servers", "4"]).expect_code(0);
+    let ended = count(dir.path(), &["--repeat", "300", "--servers", "4", "--calm"]).expect_code(0);
     ended.expect_line(&["1", "two", "900"]);
-    ended.expect_line(&["calls", "600"]);
-    assert_eq!(ended.stdout.lines().filter(|line| line.contains(" 150           150 ")).count(), 4);
+    ended.expect_line(&["calls", "600,", "none", "of", "which", "failed"]);
+    let took = |line: &str| -> Option<u64> {
+        let words: Vec<_> = line.split_whitespace().collect();
+        let address = words.iter().position(|word| word.starts_with("tcp@"))?;
+        words.iter().any(|word| word.starts_with("server-")).then(|| words[address + 1].parse().ok())?
+    };
+    let took: Vec<_> = ended.stdout.lines().filter(|line| line.starts_with('│')).filter_map(took).collect();
+    assert_eq!((took.len(), took.iter().sum::<u64>()), (4, 600), "{}", ended.stdout);
+}
+
+/// What happens in the middle of a job, and how it ends all the same.
+fn a_story_ends_well(options: &[&str]) {
+    let dir = texts();
+    let ended = count(dir.path(), &[&["--repeat", "400"], options].concat()).expect_code(0);
+    ended.expect_line(&["1", "two", "1,200"]);
+    ended.expect_line(&["calls", "800,", "none", "of", "which", "failed"]);
+    let told = |what: &str| ended.stdout.lines().position(|line| line.contains(what));
+    let story = [
+        "server-1 at ",
+        "killed with SIGKILL",
+        "server-4 started at ",
+        "server-4 found by the client",
+        "server-3 asked to stop with SIGTERM",
+        "server-3 ended by itself, after ",
+        "ok: ",
+    ];
+    let lines = story.map(|what| told(what).unwrap_or_else(|| panic!("no {what:?} in\n{}", ended.stdout)));
+    assert!(lines.is_sorted(), "{}", ended.stdout);
+    assert!(ended.has_line(&["unknown", "killed"]) && ended.has_line(&["drained"]), "{}", ended.stdout);
+    assert_eq!(ended.stderr, "");
+}
+
+#[test]
+fn a_server_is_killed_one_started_and_one_drained_and_no_call_fails() {
+    a_story_ends_well(&[]);
+    a_story_ends_well(&["--unix", "--codec", "json"]);
+}
+
+#[test]
+fn etcd_does_as_well() {
+    a_story_ends_well(&["--registry", "etcd"]);
+}
+
+#[test]
+fn a_cluster_that_is_kept_can_be_looked_at_until_ctrl_c() {
+    let dir = texts();
+    for (registry, hint) in [("http", "  list    curl '"), ("etcd", "  list    etcdctl --endpoints ")] {
+        let input = ["--input", dir.path().to_str().unwrap(), "--repeat", "1", "--keep"];
+        let mut job = Demo::start([&input[..], &["--registry", registry]].concat());
+        let pids = cluster(&mut job);
+        let lines: Vec<_> = std::iter::from_fn(|| {
+            let line = job.line();
+            (!line.contains("(server-3, pid ")).then_some(line)
+        })
+        .take(100)
+        .collect();
+        assert!(lines.iter().any(|line| line.starts_with("ok: ")), "{lines:#?}");
+        let line = lines.iter().find(|line| line.starts_with(hint)).unwrap_or_else(|| panic!("{lines:#?}"));
+        if registry == "http" {
+            let url = line.split('\'').nth(1).unwrap();
+            let list = support::get(url);
+            assert!(list.starts_with("HTTP/1.1 200"), "{list}");
+            assert!(list.to_ascii_lowercase().contains("x-farcall-server-count: 3"), "{list}");
+        }
+        assert!(pids.iter().all(|&pid| runs(pid)));
+        job.signal(Signal::INT);
+        job.ended().expect_code(0);
+        expect_gone(&pids);
+    }
 }
 
 #[test]
@@ -81,10 +155,10 @@ fn what_cannot_be_sent_is_named_and_skipped() {
     fs::write(dir.path().join("large.txt"), "two ".repeat(1_100_000)).unwrap();
     // Reading it fails, even for root, who may read everything.
     let unreadable = "/proc/self/mem";
-    let ended = count(dir.path(), &["--input", unreadable]).expect_code(0);
+    let ended = count(dir.path(), &["--input", unreadable, "--repeat", "1"]).expect_code(0);
     ended.expect_line(&["1", "two", "3"]);
     ended.expect_line(&["files", "2;", "skipped:", "1", "unreadable,", "2", "binary,", "1", "too", "large"]);
-    ended.expect_line(&["calls", "2"]);
+    ended.expect_line(&["calls", "2,"]);
     for (name, reason) in [
         ("zero.bin", ": binary"),
         ("latin.txt", ": binary"),
@@ -128,15 +202,47 @@ fn what_is_no_terminal_gets_no_escapes() {
 }
 
 #[test]
-fn a_server_that_is_killed_fails_the_job_and_is_named() {
+fn a_server_that_dies_is_told_and_its_calls_are_made_elsewhere() {
+    let dir = texts();
+    let input = ["--input", dir.path().to_str().unwrap(), "--repeat", "20000", "--calm"];
+    let mut job = Demo::start(input);
+    let pids = cluster(&mut job);
+    signal(pids[2], Signal::KILL);
+    let ended = job.ended().expect_code(0);
+    ended.expect_line(&["calls", "40,000,", "none", "of", "which", "failed"]);
+    let named = format!("server-2 (pid {}) ended: signal: 9 (SIGKILL)", pids[2]);
+    assert!(ended.stderr.contains(&named), "{}", ended.stderr);
+    assert_eq!(ended.stderr.lines().count(), 1, "{}", ended.stderr);
+    expect_gone(&pids);
+}
+
+#[test]
+fn the_death_of_all_servers_fails_the_job_and_is_told() {
     let dir = texts();
     let (job, pids) = endless(dir.path(), &[]);
-    signal(pids[1], Signal::KILL);
+    for &pid in &pids[1..] {
+        signal(pid, Signal::KILL);
+    }
     let ended = job.ended().expect_code(1);
-    let named = format!("error: server-2 (pid {}) ended: signal: 9 (SIGKILL): ", pids[1]);
-    assert!(ended.stderr.starts_with(&named), "{}", ended.stderr);
+    for (number, pid) in (1..).zip(&pids[1..]) {
+        let named = format!("server-{number} (pid {pid}) ended: signal: 9 (SIGKILL)");
+        assert!(ended.stderr.contains(&named), "{}", ended.stderr);
+    }
     assert!(ended.stderr.contains("unavailable"), "{}", ended.stderr);
     assert_eq!(ended.stderr.lines().count(), 1, "{}", ended.stderr);
+    expect_gone(&pids);
+}
+
+#[test]
+fn the_death_of_the_registry_is_told_and_costs_no_call() {
+    let dir = texts();
+    let input = ["--input", dir.path().to_str().unwrap(), "--repeat", "20000", "--calm"];
+    let mut job = Demo::start(input);
+    let pids = cluster(&mut job);
+    signal(pids[0], Signal::KILL);
+    let ended = job.ended().expect_code(0);
+    ended.expect_line(&["calls", "40,000,", "none", "of", "which", "failed"]);
+    assert!(ended.stderr.contains("ended: signal: 9 (SIGKILL)"), "{}", ended.stderr);
     expect_gone(&pids);
 }
 
@@ -152,18 +258,20 @@ fn a_signal_stops_the_job_and_its_servers() {
 }
 
 #[test]
-fn servers_end_when_the_job_is_killed() {
+fn all_processes_end_when_the_job_is_killed() {
     let dir = texts();
-    let (job, pids) = endless(dir.path(), &[]);
-    job.signal(Signal::KILL);
-    expect_gone(&pids);
+    for registry in ["http", "etcd"] {
+        let (job, pids) = endless(dir.path(), &["--registry", registry]);
+        job.signal(Signal::KILL);
+        expect_gone(&pids);
+    }
 }
 
 #[test]
 fn a_server_that_is_stopped_for_good_is_killed_in_the_end() {
     let dir = texts();
     let (job, pids) = endless(dir.path(), &[]);
-    signal(pids[2], Signal::STOP);
+    signal(pids[3], Signal::STOP);
     job.signal(Signal::TERM);
     let ended = job.ended().expect_code(1);
     assert!(ended.stderr.contains("server-3"), "{}", ended.stderr);
