@@ -1,9 +1,11 @@
-//! farcall beside its peers and the raw limit, in one run: `cargo run --release -- compare`.
+//! farcall beside its peers and the raw limit, in one run: `cargo run --release -- compare`; and the
+//! registry at scale: `cargo run --release -- registry`.
 //!
 //! Every measurement is two processes of this program, a server and a client, over loopback TCP.
 //! Rounds are interleaved, so that a machine that changes its mind does so for all alike.
 
 use std::io::IsTerminal;
+use std::path::PathBuf;
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +13,7 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use clap::{Args, Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
+use tokio::runtime::{self, Runtime};
 
 use crate::load::{Figures, Meter, measure};
 use crate::peers::Peer;
@@ -19,7 +22,9 @@ use crate::scenario::Scenario;
 
 mod load;
 mod peers;
+mod pick;
 mod process;
+mod registry;
 mod report;
 mod scenario;
 
@@ -34,6 +39,16 @@ struct Cli {
 enum Commands {
     /// Measures peers in scenarios, several rounds of each, and prints medians and ratios.
     Compare(Compare),
+    /// Measures what choosing an endpoint costs, for each balancer.
+    Pick(pick::Pick),
+    /// Measures the registry: heartbeats, watchers, lists, memory.
+    Registry(registry::Options),
+    /// Serves as the registry (used by `registry`).
+    #[command(hide = true)]
+    ServeRegistry {
+        #[arg(long)]
+        snapshot: PathBuf,
+    },
     /// Serves as one peer (used by `compare`).
     #[command(hide = true)]
     Serve {
@@ -81,6 +96,11 @@ struct Load {
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Commands::Compare(compare) => run_compare(&compare),
+        Commands::Pick(pick) => pick::run(&pick),
+        Commands::Registry(options) => registry::run(&options),
+        Commands::ServeRegistry { snapshot } => {
+            multi_thread().and_then(|runtime| runtime.block_on(registry::serve(&snapshot)))
+        }
         Commands::Serve { peer } => runtime(peer).and_then(|runtime| runtime.block_on(peer.serve())),
         Commands::Load(load) => runtime(load.peer).and_then(|runtime| runtime.block_on(run_load(&load))),
     };
@@ -93,13 +113,15 @@ fn main() -> ExitCode {
     }
 }
 
-fn runtime(peer: Peer) -> anyhow::Result<tokio::runtime::Runtime> {
-    let mut builder = if peer.is_current_thread() {
-        tokio::runtime::Builder::new_current_thread()
-    } else {
-        tokio::runtime::Builder::new_multi_thread()
-    };
-    Ok(builder.worker_threads(2).enable_all().build()?)
+fn runtime(peer: Peer) -> anyhow::Result<Runtime> {
+    if peer.is_current_thread() {
+        return Ok(runtime::Builder::new_current_thread().enable_all().build()?);
+    }
+    multi_thread()
+}
+
+fn multi_thread() -> anyhow::Result<Runtime> {
+    Ok(runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?)
 }
 
 async fn run_load(load: &Load) -> anyhow::Result<()> {
@@ -158,7 +180,7 @@ fn progress(steps: u64) -> ProgressBar {
 
 /// One measurement, in two fresh processes.
 fn measure_once(peer: Peer, scenario: Scenario, ms: u64) -> anyhow::Result<Figures> {
-    let server = ServerProcess::start(peer.name())?;
+    let server = ServerProcess::start(&["serve", "--peer", peer.name()])?;
     let output = Command::new(std::env::current_exe()?)
         .args(["load", "--peer", peer.name(), "--scenario", scenario.name])
         .args(["--address", &server.address, "--server", &server.pid().to_string(), "--ms", &ms.to_string()])

@@ -22,9 +22,18 @@ pub(crate) fn cpu_time(pid: u32) -> anyhow::Result<Duration> {
 
 /// The most memory that a process has had resident, in kilobytes.
 pub(crate) fn peak_kb(pid: u32) -> anyhow::Result<u64> {
+    memory_kb(pid, "VmHWM:")
+}
+
+/// The memory that a process has resident now, in kilobytes.
+pub(crate) fn resident_kb(pid: u32) -> anyhow::Result<u64> {
+    memory_kb(pid, "VmRSS:")
+}
+
+fn memory_kb(pid: u32, field: &str) -> anyhow::Result<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).context("reading memory")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("no VmHWM")?;
-    Ok(line.trim().trim_end_matches(" kB").parse()?)
+    let line = status.lines().find_map(|line| line.strip_prefix(field));
+    Ok(line.with_context(|| format!("no {field}"))?.trim().trim_end_matches(" kB").parse()?)
 }
 
 /// This program as a server, until it is dropped.
@@ -34,9 +43,10 @@ pub(crate) struct ServerProcess {
 }
 
 impl ServerProcess {
-    pub(crate) fn start(peer: &str) -> anyhow::Result<Self> {
+    /// Runs this program with these arguments; the first line that it prints is its address.
+    pub(crate) fn start(args: &[&str]) -> anyhow::Result<Self> {
         let mut child = Command::new(std::env::current_exe()?)
-            .args(["serve", "--peer", peer])
+            .args(args)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()?;
@@ -45,7 +55,7 @@ impl ServerProcess {
         BufReader::new(stdout).read_line(&mut line)?;
         let address = line.trim().to_owned();
         let server = Self { child, address };
-        ensure!(!server.address.is_empty(), "the server of `{peer}` did not start");
+        ensure!(!server.address.is_empty(), "`{}` did not start", args.join(" "));
         Ok(server)
     }
 

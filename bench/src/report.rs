@@ -65,7 +65,7 @@ fn of<'a>(all: &'a [Figures], peer: Peer, scenario: Scenario) -> impl Iterator<I
     all.iter().filter(move |figures| figures.peer == peer.name() && figures.scenario == scenario.name)
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
+pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     match values.len() {
         0 => f64::NAN,
