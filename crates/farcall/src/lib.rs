@@ -60,7 +60,8 @@
 #[cfg(feature = "client")]
 pub use farcall_client::{
     Broadcast, BroadcastError, BuildError as ChannelError, Call, CallError, Channel, ChannelBuilder,
-    Connection, EndpointStatus, FailureMode, Options, Outliers, Phase, RetryBudget, RpcError, Started,
+    Connection, EndpointStatus, Failure as BroadcastFailure, FailureMode, Health, Options, Outliers, Phase,
+    RetryBudget, RpcError, Said, Started,
 };
 pub use farcall_context::{ConnectionInfo, Context, Inherit, Inherited, current};
 pub use farcall_discovery::{
@@ -68,7 +69,7 @@ pub use farcall_discovery::{
     MemoryRegistry, PeakEwma, Random, Registrar, RoundRobin, StaticList, WeightedRoundRobin, ZoneFirst,
 };
 #[cfg(feature = "etcd")]
-pub use farcall_etcd::{EtcdConfig, EtcdDiscovery, EtcdRegistrar};
+pub use farcall_etcd::{EtcdConfig, EtcdConfigError, EtcdDiscovery, EtcdRegistrar};
 #[cfg(feature = "macros")]
 pub use farcall_macros::service;
 #[cfg(feature = "msgpack")]

@@ -1,6 +1,6 @@
 //! What is said of a trait that cannot be a service.
 //!
-//! `TRYBUILD=overwrite cargo test -p farcall --test ui` writes the messages anew; read them as
+//! `TRYBUILD=overwrite cargo test -p farcall-macros --test ui` writes the messages anew; read them as
 //! whoever made the mistake would.
 
 #[test]
