@@ -16,7 +16,7 @@ use crate::discovery::Failing;
 use crate::instance::Instance;
 use crate::registrar::{Registered, Registrar, RegistrarError, Renewal};
 
-/// How long each request may take.
+/// How long each request may take, where the heartbeats are no quicker.
 const STEP_LIMIT: Duration = Duration::from_secs(10);
 /// How long taking an instance away may hold up a server that stops.
 const DEREGISTER_LIMIT: Duration = Duration::from_secs(2);
@@ -25,6 +25,8 @@ const LAST_RENEWAL_LIMIT: Duration = Duration::from_secs(1);
 /// The first and the longest pause after a failure.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(15);
+/// Requests are given so long at least, however quick the heartbeats are.
+const SHORTEST_STEP_LIMIT: Duration = Duration::from_secs(1);
 /// Heartbeats come no more often, whatever a registry says: a zero must not make it spin.
 const SHORTEST_HEARTBEAT: Duration = Duration::from_millis(100);
 /// Nor less often than the longest time to live asks for.
@@ -68,7 +70,8 @@ impl fmt::Display for RegistrationState {
 /// takes it away when `stop` is ready. It is ready itself at most 2 s after that.
 ///
 /// - A request may take 10 s. After one that fails, or panics, it tries again: after 1, 2, 4 … 15 s,
-///   of which it waits a random half to whole.
+///   of which it waits a random half to whole. Where heartbeats come more often than that, neither is
+///   longer than the time between two, so that whoever was away hears of everybody within one.
 /// - It renews after 0.9 to 1.0 of the time that the registrar says, at random, so that servers that
 ///   were started together do not stay together. Times under 100 ms and over a day are taken as such.
 /// - Where `stop` comes while a request is under way, that may still end, so that what it registers
@@ -89,7 +92,8 @@ pub async fn keep_registered_with<R: Registrar>(
 ) {
     let place = registrar.describe();
     let state = RegistrationState::default();
-    let mut kept = Kept { registrar, instance, place, lease: None, failures: 0, state, report };
+    let heartbeat = LONGEST_HEARTBEAT;
+    let mut kept = Kept { registrar, instance, place, lease: None, heartbeat, failures: 0, state, report };
     let mut stop = pin!(stop);
     let mut pause = Duration::ZERO;
     let stopped = loop {
@@ -121,6 +125,8 @@ struct Kept<R: Registrar, F> {
     instance: Instance,
     place: String,
     lease: Option<R::Lease>,
+    /// What the registrar said last of when to renew.
+    heartbeat: Duration,
     /// Failures in a row.
     failures: u32,
     state: RegistrationState,
@@ -130,8 +136,8 @@ struct Kept<R: Registrar, F> {
 impl<R: Registrar, F: FnMut(RegistrationState)> Kept<R, F> {
     /// Makes one request; returns how long to wait before the next.
     async fn step(&mut self) -> Duration {
+        let limit = Instant::now() + self.heartbeat.clamp(SHORTEST_STEP_LIMIT, STEP_LIMIT);
         let Self { registrar, instance, lease, .. } = self;
-        let limit = Instant::now() + STEP_LIMIT;
         let outcome = match lease {
             Some(lease) => guarded(limit, async { registrar.renew(instance, lease).await }).await,
             None => {
@@ -145,8 +151,8 @@ impl<R: Registrar, F: FnMut(RegistrationState)> Kept<R, F> {
         match outcome {
             Ok(Renewal::Renewed(heartbeat)) => {
                 self.succeeded();
-                let heartbeat = heartbeat.clamp(SHORTEST_HEARTBEAT, LONGEST_HEARTBEAT);
-                heartbeat.mul_f64(0.9 + 0.1 * fastrand::f64())
+                self.heartbeat = heartbeat.clamp(SHORTEST_HEARTBEAT, LONGEST_HEARTBEAT);
+                self.heartbeat.mul_f64(0.9 + 0.1 * fastrand::f64())
             }
             Ok(Renewal::Unknown) => {
                 info!(place = self.place, id = self.instance.id, "no longer known; registering again");
@@ -156,7 +162,8 @@ impl<R: Registrar, F: FnMut(RegistrationState)> Kept<R, F> {
             Err(error) => {
                 self.failed(error);
                 let doubled = FIRST_PAUSE.saturating_mul(1 << (self.failures - 1).min(8));
-                doubled.min(LONGEST_PAUSE).mul_f64(0.5 + 0.5 * fastrand::f64())
+                let longest = LONGEST_PAUSE.min(self.heartbeat);
+                doubled.min(longest).mul_f64(0.5 + 0.5 * fastrand::f64())
             }
         }
     }

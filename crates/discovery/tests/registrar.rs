@@ -190,6 +190,18 @@ async fn it_tries_again_for_ever_after_1_2_4_and_at_most_15_seconds_with_jitter(
 }
 
 #[tokio::test(start_paused = true)]
+async fn it_tries_no_less_often_than_it_would_renew() {
+    let kept = keep(Place::new([Grants(secs(2)), Fails]));
+    sleep(secs(600)).await;
+    let gaps = kept.place.gaps();
+    assert!(gaps.iter().all(|gap| *gap <= secs(2) + TICK), "{gaps:?}");
+    let hangs = keep(Place::new([Grants(secs(2)), Hangs]));
+    sleep(secs(600)).await;
+    let gaps = hangs.place.gaps();
+    assert!(gaps.iter().all(|gap| *gap <= secs(4) + TICK), "a request may take as long: {gaps:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_success_begins_the_pauses_anew() {
     let script = [Fails, Fails, Fails, Fails, Grants(secs(60)), Fails, Fails];
     let kept = keep(Place::new(script));
