@@ -1,0 +1,181 @@
+//! Promise 4: much of a service falls silent at once; and what is no such case.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use farcall::discovery::State;
+use farcall_registry::wire::Listed;
+use rustix::process::Signal;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep};
+
+use crate::load::{Calls, Load};
+use crate::processes::{Registry, Server, client, servers, until, until_file};
+
+const TTL: Duration = Duration::from_secs(2);
+/// Until a registry has looked who has expired, and said so.
+const SWEEP: Duration = Duration::from_secs(1);
+/// What a busy machine may add. It is told from another whole time to live.
+const SLACK: Duration = Duration::from_millis(500);
+const TRIES: usize = 4;
+
+/// The instances with this state, by address.
+fn in_state(instances: &[Listed], state: State) -> Vec<String> {
+    let found = instances.iter().filter(|one| one.state == state);
+    found.map(|one| one.instance.addr.to_string()).collect()
+}
+
+fn sorted(mut addresses: Vec<String>) -> Vec<String> {
+    addresses.sort();
+    addresses
+}
+
+/// Four of ten are killed just before the registry restarts, which gives all of them one whole time to
+/// live: those of the four end in the same moment.
+#[tokio::test(flavor = "multi_thread")]
+async fn four_of_ten_that_die_at_once_are_stale_and_uncalled_and_go_after_one_more_ttl() {
+    // Longer than a server that has met no registry pauses before its next tries.
+    const TTL: Duration = Duration::from_secs(4);
+    let directory = tempfile::tempdir().unwrap();
+    let snapshot = directory.path().join("registry.json");
+    let options = ["--ttl", "4s", "--heartbeat", "500ms", "--snapshot", snapshot.to_str().unwrap()];
+    let registry = Registry::start(&options);
+    let mut servers = servers(10, &registry).await;
+    until_file(&snapshot, |text| {
+        text.matches("\"registered_at\"").count() == 3 * servers.len() && !text.contains("\"warming\":true")
+    });
+
+    let dead = sorted(servers.drain(..4).map(Server::kill).collect());
+    let registry = registry.kill().restart();
+    let restarted = Instant::now();
+    let mut instances = Vec::new();
+    until("they are stale", async || {
+        instances = registry.list().await.body.instances;
+        // Nobody goes before that.
+        assert_eq!(instances.len(), 10, "{instances:?}");
+        in_state(&instances, State::Stale).len() == dead.len()
+    })
+    .await;
+    let stale_after = restarted.elapsed();
+    let stale_at = Instant::now();
+    assert_eq!(sorted(in_state(&instances, State::Stale)), dead);
+    assert_eq!(in_state(&instances, State::Up).len(), servers.len());
+
+    // Whoever asks plainly is not told of them, and nobody calls them: somebody listens where they were.
+    let simple = registry.ask("GET", "/registry?service=Echo").await;
+    let plain: Vec<String> = serde_json::from_slice(&simple.body).unwrap();
+    assert_eq!(plain.len(), servers.len());
+    assert!(dead.iter().all(|address| !plain.contains(address)));
+    let graves = Graves::dig(&dead).await;
+    let channel = client(&registry.url());
+    let load = Load::start(&channel, Calls::Once);
+    load.go_on(500).await;
+    for server in &servers {
+        assert!(load.answered_by(server.pid()) > 0);
+    }
+    let watched = channel.endpoints();
+    // The client knows them, if they are not gone by now.
+    assert!(watched.len() == 10 || stale_at.elapsed() > TTL - SLACK, "{watched:?}");
+
+    until("they are gone", async || registry.list().await.body.instances.len() == servers.len()).await;
+    let gone_after = stale_at.elapsed();
+    println!("stale {stale_after:?} after the restart, gone {gone_after:?} later");
+    assert!(gone_after > TTL - SLACK, "they had no further time to live: {gone_after:?}");
+    until("the client has seen it", async || channel.endpoints().len() == servers.len()).await;
+    load.end().await;
+    assert_eq!(graves.visits(), 0, "a stale server was called though others are up");
+}
+
+/// Ten die together. Their last heartbeats, and so the ends of their times to live, are as far apart as
+/// heartbeats are, which is longer than the registry's pause between two looks.
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_of_ten_that_die_at_once_are_stale_however_far_apart_their_heartbeats_are() {
+    let registry = Registry::start(&["--ttl", "9s", "--heartbeat", "3s"]);
+    let mut servers = Vec::new();
+    for number in 0..10 {
+        servers.push(Server::start(&format!("server-{number}"), &[&registry.url()]));
+        sleep(Duration::from_millis(300)).await;
+    }
+    until("every server is known", async || registry.list().await.body.instances.len() == servers.len())
+        .await;
+    let killed = Instant::now();
+    servers.into_iter().for_each(|server| drop(server.kill()));
+    until("all of them are stale", async || {
+        let instances = registry.list().await.body.instances;
+        let stale = in_state(&instances, State::Stale).len();
+        assert_eq!(instances.len(), 10, "some are gone after {:?}, {stale} are stale", killed.elapsed());
+        stale == 10
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_of_ten_that_dies_is_gone_after_its_ttl() {
+    let registry = Registry::start(&["--ttl", "2s", "--heartbeat", "500ms"]);
+    let mut servers = servers(10, &registry).await;
+    let mut measured = Vec::new();
+    while measured.iter().all(|took| *took > TTL + SWEEP) {
+        assert!(measured.len() < TRIES, "it takes longer than that: {measured:?}");
+        let address = servers.pop().unwrap().kill();
+        let killed = Instant::now();
+        until("it is gone", async || {
+            let instances = registry.list().await.body.instances;
+            assert_eq!(in_state(&instances, State::Stale), Vec::<String>::new());
+            instances.iter().all(|one| one.instance.addr.to_string() != address)
+        })
+        .await;
+        measured.push(killed.elapsed());
+        println!("one of ten was gone {:?} after its kill", killed.elapsed());
+        assert_eq!(registry.list().await.body.instances.len(), servers.len());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_delete_is_never_held_back() {
+    let registry = Registry::start(&["--ttl", "60s", "--heartbeat", "30s"]);
+    let servers = servers(10, &registry).await;
+    // Who lives on would register again.
+    servers.iter().for_each(|server| server.signal(Signal::STOP));
+    for (deleted, server) in servers.iter().enumerate() {
+        let path = format!("/v1/services/Echo/instances/{}", server.address);
+        for _ in 0..2 {
+            assert_eq!(registry.ask("DELETE", &path).await.status, 204);
+            assert!(registry.find(&server.address).await.is_none());
+        }
+        assert_eq!(registry.ask("GET", &path).await.status, 404);
+        let left = registry.list().await.body.instances;
+        assert_eq!(in_state(&left, State::Up).len(), servers.len() - deleted - 1);
+    }
+    assert_eq!(registry.ask("GET", "/registry?service=Echo").await.body, b"[]");
+}
+
+/// Listeners where servers were, which count who comes.
+struct Graves {
+    visits: Arc<AtomicUsize>,
+    _tasks: JoinSet<()>,
+}
+
+impl Graves {
+    async fn dig(addresses: &[String]) -> Self {
+        let visits = Arc::<AtomicUsize>::default();
+        let mut tasks = JoinSet::new();
+        for address in addresses {
+            let address: SocketAddr = address.strip_prefix("tcp@").unwrap().parse().unwrap();
+            let listener = TcpListener::bind(address).await.unwrap();
+            let visits = Arc::clone(&visits);
+            tasks.spawn(async move {
+                while listener.accept().await.is_ok() {
+                    visits.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        Self { visits, _tasks: tasks }
+    }
+
+    fn visits(&self) -> usize {
+        self.visits.load(Ordering::Relaxed)
+    }
+}

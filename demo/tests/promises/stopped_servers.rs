@@ -1,0 +1,47 @@
+//! Promise 3, its last sentence: a heartbeat that is answered 404 registers again.
+
+use std::time::Duration;
+
+use demo::services::EchoClient;
+use farcall::Channel;
+use rustix::process::Signal;
+use tokio::time::{Instant, sleep};
+
+use crate::processes::{Registry, client, found, servers, until};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn servers_that_stood_still_for_longer_than_their_ttl_come_back_by_themselves() {
+    let registry = Registry::start(&["--ttl", "2s", "--heartbeat", "500ms"]);
+    let servers = servers(3, &registry).await;
+    let channel = client(&registry.url());
+    channel.connect().await.unwrap();
+    // One of them, which expires, and all, which are held back first.
+    for still in [&servers[..1], &servers[..]] {
+        still.iter().for_each(|server| server.signal(Signal::STOP));
+        let begun = Instant::now();
+        until("who stands still is forgotten", async || {
+            let listed = registry.list().await.body.instances;
+            let gone = |address: &String| listed.iter().all(|one| one.instance.addr.to_string() != *address);
+            still.iter().all(|server| gone(&server.address))
+        })
+        .await;
+        assert!(begun.elapsed() > Duration::from_secs(1), "that was too soon to be the time to live");
+        for server in still {
+            let path = format!("/v1/services/Echo/instances/{}/heartbeat", server.address);
+            assert_eq!(registry.ask("POST", &path).await.status, 404);
+        }
+        until("the client has seen it", async || found(&channel).len() == servers.len() - still.len()).await;
+
+        still.iter().for_each(|server| server.signal(Signal::CONT));
+        let goes_on = Instant::now();
+        until("they are back", async || found(&channel).len() == servers.len()).await;
+        println!("{} stood still, and were back after {:?}", still.len(), goes_on.elapsed());
+        for server in still {
+            let echo = EchoClient::new(Channel::to(&*server.address).unwrap());
+            assert_eq!(echo.whoami().await.unwrap().pid, server.pid());
+        }
+        // They stay.
+        sleep(Duration::from_secs(3)).await;
+        assert_eq!(found(&channel).len(), servers.len());
+    }
+}
