@@ -1,5 +1,7 @@
 //! What a response means: a result, or an error.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use farcall_protocol::{Code, Execution, Flags, Message};
 use serde::de::DeserializeOwned;
@@ -11,6 +13,8 @@ use crate::error::{Phase, RpcError};
 pub(crate) struct Answer {
     connection: Connection,
     body: Bytes,
+    /// Which method gave it, for the error where it cannot be read.
+    method: Cow<'static, str>,
 }
 
 impl Answer {
@@ -25,7 +29,7 @@ impl Answer {
             if header.flags.contains(Flags::COMPRESSED) { decompress(&body, connection) } else { Ok(body) };
         let Some(status) = header.error else {
             return match body {
-                Ok(body) => Ok(Self { connection: connection.clone(), body }),
+                Ok(body) => Ok(Self { connection: connection.clone(), body, method: Cow::Borrowed("") }),
                 Err(why) => Err(unreadable(&why, connection)),
             };
         };
@@ -39,6 +43,17 @@ impl Answer {
         }
     }
 
+    /// The answer, or the error, of a call of this method.
+    pub(crate) fn named(
+        outcome: Result<Self, RpcError>,
+        method: Cow<'static, str>,
+    ) -> Result<Self, RpcError> {
+        match outcome {
+            Ok(answer) => Ok(Self { method, ..answer }),
+            Err(error) => Err(error.of(method)),
+        }
+    }
+
     /// The result.
     ///
     /// # Errors
@@ -46,7 +61,9 @@ impl Answer {
     /// It is no `T`: the method ran, but nobody can say with what result.
     pub(crate) fn decode<T: DeserializeOwned>(&self) -> Result<T, RpcError> {
         let decoded = self.connection.agreed().codec.decode(&self.body);
-        decoded.map_err(|error| unreadable(&error.to_string(), &self.connection).with_source(error))
+        decoded.map_err(|error| {
+            unreadable(&error.to_string(), &self.connection).of(self.method.clone()).with_source(error)
+        })
     }
 }
 

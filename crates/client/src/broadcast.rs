@@ -9,6 +9,7 @@ use farcall_transport::Address;
 use futures::StreamExt as _;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
+use tokio::time::timeout_at;
 
 use crate::answer::Answer;
 use crate::call::Read;
@@ -18,7 +19,7 @@ use crate::error::{CallError, Phase, RpcError};
 use crate::request::{Ready, Request};
 
 /// A call of every endpoint at once: of all that are known and not drained, those included that
-/// are left out at the moment because they failed. Each is tried once.
+/// are left out at the moment because they failed. Each is tried once, whatever the failure mode.
 ///
 /// Awaited, all must succeed: the first error cancels the rest and is returned with its endpoint.
 /// [`Broadcast::any`] wants one success, [`Broadcast::each`] every outcome.
@@ -127,15 +128,17 @@ impl<T: Send + 'static, E: Send + 'static> Broadcast<T, E> {
                 let inner = Arc::clone(&inner);
                 outcomes.push(Box::pin(async move {
                     let answer = inner.call_once(&ready).await;
-                    Said { endpoint, value: read(answer) }
+                    Said { endpoint, value: read(Answer::named(answer, ready.method().clone())) }
                 }));
             }
             Targets::Many(endpoints) => {
-                for member in within(&ready, endpoints.everybody()).await? {
+                let everybody = endpoints.everybody(inner.waits_for_ready(&ready));
+                for member in within(&ready, everybody).await? {
                     let ready = Arc::clone(&ready);
                     outcomes.push(Box::pin(async move {
-                        let answer: Result<Answer, RpcError> = call_at(&ready, &member).await;
-                        Said { endpoint: member.links().endpoint().clone(), value: read(answer) }
+                        let answer = call_at(&ready, &member).await;
+                        let value = read(Answer::named(answer, ready.method().clone()));
+                        Said { endpoint: member.links().endpoint().clone(), value }
                     }));
                 }
             }
@@ -146,9 +149,14 @@ impl<T: Send + 'static, E: Send + 'static> Broadcast<T, E> {
 
 /// The outcome of `finding`, if it is there in time.
 async fn within<F>(ready: &Ready, finding: impl Future<Output = Result<F, RpcError>>) -> Result<F, RpcError> {
-    let Some(deadline) = ready.deadline else { return finding.await };
-    let found = tokio::time::timeout_at(deadline.at, finding).await;
-    found.unwrap_or_else(|_| Err(ready.out_of_time(Phase::Connect)))
+    let found = match ready.deadline {
+        None => finding.await,
+        Some(deadline) => {
+            let found = timeout_at(deadline.at, finding).await;
+            found.unwrap_or_else(|_| Err(ready.out_of_time(Phase::Connect)))
+        }
+    };
+    found.map_err(|error| error.of(ready.method().clone()))
 }
 
 impl<T: Send + 'static, E: Send + 'static> IntoFuture for Broadcast<T, E> {

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use farcall_discovery::{Asked, Balancer, Discovery, Endpoint, LeastLoaded, Publisher};
+use farcall_discovery::{Balancer, Discovery, Endpoint, LeastLoaded, Publisher};
 use farcall_protocol::Codec;
 use farcall_transport::{Address, AddressError};
 use serde::Serialize;
@@ -120,11 +120,11 @@ impl Channel {
     }
 
     /// Dials now, instead of at the first call: the one address, or one of the endpoints that were
-    /// found.
+    /// found, and others where that one cannot be connected to.
     ///
     /// # Errors
     ///
-    /// In the phase that failed, or, in a pause between dials, what the last one said.
+    /// In the phase that failed last, or, in a pause between dials, what the last one said.
     ///
     /// # Panics
     ///
@@ -132,10 +132,7 @@ impl Channel {
     pub async fn connect(&self) -> Result<(), RpcError> {
         match &self.inner.targets {
             Targets::One(links) => links.connection().await.map(drop),
-            Targets::Many(endpoints) => {
-                let visit = endpoints.visit(&Asked::default(), false).await?;
-                visit.member().links().connection().await.map(drop)
-            }
+            Targets::Many(endpoints) => endpoints.connect().await,
         }
     }
 
@@ -315,7 +312,7 @@ impl ChannelBuilder {
         let targets = match (source, &addresses[..]) {
             (None, []) => return Err(BuildError::NoAddress),
             (Some(_), [_, ..]) => return Err(BuildError::AddressesAndDiscovery),
-            (None, [one]) => Targets::One(Links::new(one, &self.options, self.connections)),
+            (None, [one]) => Targets::One(Links::new(one, &Arc::new(self.options.clone()), self.connections)),
             (None, _) => self.many(Source::new(Fixed(addresses))),
             (Some(source), []) => self.many(source),
         };
@@ -325,7 +322,7 @@ impl ChannelBuilder {
 
     fn many(&mut self, source: Source) -> Targets {
         let balancer = self.balancer.take().unwrap_or_else(|| Box::new(LeastLoaded));
-        let options = self.options.clone();
+        let options = Arc::new(self.options.clone());
         Targets::Many(Endpoints::new(source, balancer, options, self.connections, self.outliers))
     }
 

@@ -1,5 +1,6 @@
 //! What can go wrong with a call, and what is known of it.
 
+use std::borrow::Cow;
 use std::convert::Infallible;
 use std::error::Error;
 use std::fmt;
@@ -9,6 +10,8 @@ use bytes::Bytes;
 use farcall_protocol::{Code, Codec, DecodeError, Escaped, Execution, Metadata, Status};
 use farcall_transport::{Address, AddressError};
 use serde::de::DeserializeOwned;
+
+use crate::tries::Tries;
 
 /// Why a call failed: the method's own error as it returned it, or farcall's.
 ///
@@ -126,6 +129,9 @@ impl Phase {
 /// ```text
 /// connecting to tcp@10.0.0.3:7001: no answer to the handshake within 10 s (unavailable, not_sent)
 /// ```
+///
+/// The error of a call that was made several times is that of its last try, unless an earlier one may
+/// have done something; it ends with `, after 3 tries: tcp@10.0.0.1:7001, tcp@10.0.0.2:7001, ...`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RpcError {
     // Boxed, since it is in every result of a call.
@@ -139,6 +145,8 @@ struct Inner {
     endpoint: Option<Address>,
     details: Option<(Codec, Bytes)>,
     metadata: Option<Box<Metadata>>,
+    method: Option<Cow<'static, str>>,
+    tries: Option<Box<Tries>>,
     source: Option<Arc<dyn Error + Send + Sync>>,
 }
 
@@ -157,7 +165,16 @@ impl RpcError {
     }
 
     pub(crate) fn from_status(status: Status, phase: Phase) -> Self {
-        let inner = Inner { status, phase, endpoint: None, details: None, metadata: None, source: None };
+        let inner = Inner {
+            status,
+            phase,
+            endpoint: None,
+            details: None,
+            metadata: None,
+            method: None,
+            tries: None,
+            source: None,
+        };
         Self { inner: Box::new(inner) }
     }
 
@@ -174,6 +191,25 @@ impl RpcError {
     pub(crate) fn with_metadata(mut self, metadata: Option<Box<Metadata>>) -> Self {
         self.inner.metadata = metadata;
         self
+    }
+
+    /// Says which method was called.
+    pub(crate) fn of(mut self, method: Cow<'static, str>) -> Self {
+        self.inner.method = Some(method);
+        self
+    }
+
+    /// Says how often the call was made, if more than once.
+    pub(crate) fn after(mut self, tries: Tries) -> Self {
+        self.inner.tries = (tries.made() > 1).then(|| Box::new(tries));
+        self
+    }
+
+    /// Whether no connection could be made, for another reason than that the call had no time left.
+    pub(crate) fn is_unconnected(&self) -> bool {
+        matches!(self.phase(), Phase::Resolve | Phase::Connect | Phase::Handshake)
+            && self.execution() == Execution::NotSent
+            && self.code() != Code::DeadlineExceeded
     }
 
     pub(crate) fn with_source(mut self, source: impl Error + Send + Sync + 'static) -> Self {
@@ -212,6 +248,27 @@ impl RpcError {
         self.inner.endpoint.as_ref()
     }
 
+    /// The method that was called, such as `Arith.multiply`; none where the error is of no call, as
+    /// that of [`Connection::open`](crate::Connection::open).
+    #[must_use]
+    pub fn method(&self) -> Option<&str> {
+        self.inner.method.as_deref()
+    }
+
+    /// How often the call was tried, those tries included that found nobody to connect to; 1 where
+    /// there was no further try.
+    #[must_use]
+    pub fn tries(&self) -> u32 {
+        self.inner.tries.as_ref().map_or(1, |tries| tries.made())
+    }
+
+    /// Where the call was tried, in order, each endpoint once, and the first 8 at most; empty where
+    /// there was one try only, of which [`RpcError::endpoint`] tells.
+    #[must_use]
+    pub fn tried(&self) -> &[Address] {
+        self.inner.tries.as_ref().map_or(&[], |tries| tries.at())
+    }
+
     /// Metadata that came with the error.
     #[must_use]
     pub fn metadata(&self, key: &str) -> Option<&str> {
@@ -239,23 +296,26 @@ impl RpcError {
 
 impl fmt::Display for RpcError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Inner { status, phase, endpoint, .. } = &*self.inner;
+        let Inner { status, phase, endpoint, tries, .. } = &*self.inner;
         if let Some(endpoint) = endpoint {
             write!(f, "{} {endpoint}: ", phase.text())?;
         }
-        write!(f, "{} ({}, {})", Escaped(&status.message), status.code, status.execution)
+        write!(f, "{} ({}, {})", Escaped(&status.message), status.code, status.execution)?;
+        tries.as_ref().map_or(Ok(()), |tries| write!(f, ", {tries}"))
     }
 }
 
 impl fmt::Debug for RpcError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Inner { status, phase, endpoint, source, .. } = &*self.inner;
+        let Inner { status, phase, endpoint, method, tries, source, .. } = &*self.inner;
         f.debug_struct("RpcError")
             .field("code", &status.code)
             .field("execution", &status.execution)
             .field("message", &status.message)
             .field("phase", phase)
             .field("endpoint", endpoint)
+            .field("method", method)
+            .field("tries", tries)
             .field("source", source)
             .finish_non_exhaustive()
     }

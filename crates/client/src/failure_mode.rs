@@ -33,13 +33,15 @@ impl FailureMode {
     }
 
     /// Tries again on another endpoint, one that the call has not been to. The default, with 3
-    /// tries. With one endpoint it is [`FailureMode::fail_try`].
+    /// tries. With one endpoint a call is made again only where its connection was at fault.
     #[must_use]
     pub const fn fail_over() -> Self {
         Self { kind: Kind::Over, tries: TRIES }
     }
 
-    /// Tries again on the same endpoint, for state that only that one has. 3 tries by default.
+    /// Tries again on the same endpoint, for state that only that one has. 3 tries by default. Where
+    /// it cannot be connected to, the call fails at once, unless it
+    /// [waits for ready](crate::Call::wait_for_ready).
     #[must_use]
     pub const fn fail_try() -> Self {
         Self { kind: Kind::Again, tries: TRIES }
@@ -47,7 +49,8 @@ impl FailureMode {
 
     /// As [`FailureMode::fail_over`], and a try that is not answered after `delay` is given
     /// company: a second request to another endpoint. The first answer counts, the other request
-    /// is cancelled. Only idempotent calls are sent twice, and only within the retry budget. A
+    /// is cancelled. Only idempotent calls are sent twice, and only within the retry budget; the
+    /// second request does not count as a try. An error is an answer where no further try could help. A
     /// good delay is the 95th to 99th percentile of the method's latency: too short, and every
     /// call is made twice; too long, and it helps nobody. See Dean and Barroso, "The Tail at
     /// Scale", Communications of the ACM 56/2, 2013.
@@ -59,7 +62,7 @@ impl FailureMode {
     /// The tries that may reach a server, the first included; at least 1. Default 3. Too many, and
     /// a cluster in trouble is kicked, within the retry budget; too few, and calls fail that
     /// another server would have answered. Endpoints that cannot be connected to do not count: of
-    /// those, each is tried once.
+    /// those, each is tried once, up to a thousand.
     #[must_use]
     pub const fn tries(mut self, tries: u32) -> Self {
         self.tries = if tries == 0 { 1 } else { tries };

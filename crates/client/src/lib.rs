@@ -38,6 +38,7 @@ mod options;
 mod outliers;
 mod request;
 mod retry_budget;
+mod tries;
 
 pub use self::broadcast::{Broadcast, BroadcastError, Failure, Said};
 pub use self::call::{Call, Started};

@@ -24,7 +24,7 @@ pub(crate) struct Link {
 
 struct Shared {
     endpoint: Address,
-    options: Options,
+    options: Arc<Options>,
     /// Whether it may be dialed; not so where its one connection was opened elsewhere.
     dials: bool,
     /// The connection in use, to be found without a lock.
@@ -64,16 +64,16 @@ enum Way {
 const PROVEN: Duration = Duration::from_secs(1);
 
 impl Link {
-    pub(crate) fn new(endpoint: Address, options: Options) -> Self {
+    pub(crate) fn new(endpoint: Address, options: Arc<Options>) -> Self {
         Self::with(endpoint, options, None)
     }
 
     /// A link over a connection that was opened elsewhere, and that nobody can open again.
     pub(crate) fn over(connection: Connection) -> Self {
-        Self::with(connection.endpoint().clone(), Options::default(), Some(connection))
+        Self::with(connection.endpoint().clone(), Arc::default(), Some(connection))
     }
 
-    fn with(endpoint: Address, options: Options, connection: Option<Connection>) -> Self {
+    fn with(endpoint: Address, options: Arc<Options>, connection: Option<Connection>) -> Self {
         let dials = connection.is_none();
         let current = ArcSwapOption::from(connection.map(Arc::new));
         Self { shared: Arc::new(Shared { endpoint, options, dials, current, state: Mutex::default() }) }
@@ -106,6 +106,11 @@ impl Link {
         dialed.unwrap_or_else(|| Err(self.shared.unavailable("dialing was given up")))
     }
 
+    /// Begins to dial, if there is no connection and it may; nobody waits for it.
+    pub(crate) fn dial(&self) {
+        let _ = self.shared.way();
+    }
+
     /// Whether the last connection is gone, other than by [`Link::close`], and nobody dials.
     pub(crate) fn is_lost(&self) -> bool {
         let had = self.shared.current.load().as_ref().is_some_and(|connection| !connection.is_available());
@@ -113,6 +118,11 @@ impl Link {
             let state = self.shared.lock();
             state.connected.is_some() && state.dialing.is_none()
         }
+    }
+
+    /// What is said of a dial that takes longer than calls wait for it.
+    pub(crate) fn why_slow(&self) -> RpcError {
+        self.shared.unavailable("it is being dialed, and did not answer yet")
     }
 
     /// What is said of a connection that was lost.

@@ -1,5 +1,6 @@
 //! The connections to one endpoint: one, or several that share its calls.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use farcall_transport::Address;
@@ -18,8 +19,8 @@ pub(crate) struct Links {
 }
 
 impl Links {
-    pub(crate) fn new(endpoint: &Address, options: &Options, connections: usize) -> Self {
-        let links = (0..connections.max(1)).map(|_| Link::new(endpoint.clone(), options.clone()));
+    pub(crate) fn new(endpoint: &Address, options: &Arc<Options>, connections: usize) -> Self {
+        let links = (0..connections.max(1)).map(|_| Link::new(endpoint.clone(), Arc::clone(options)));
         Self { links: links.collect(), turn: AtomicUsize::new(0) }
     }
 
@@ -47,9 +48,14 @@ impl Links {
         self.links.iter().filter(|link| link.ready().is_some()).count()
     }
 
-    /// A connection: one that has to be dialed and may be, else the one whose turn it is.
+    /// A connection, dialed where there is none. One of those that are missing is dialed in any case.
     pub(crate) async fn connection(&self) -> Result<Connection, RpcError> {
         let missing = self.links.iter().find(|link| link.ready().is_none() && link.rests_until().is_none());
+        if let Some(ready) = self.any_ready() {
+            // Nobody waits for a further connection where one is there.
+            missing.inspect(|link| link.dial());
+            return Ok(ready);
+        }
         let dialed = missing.unwrap_or_else(|| self.next()).connection().await;
         dialed.or_else(|error| self.any_ready().ok_or(error))
     }
@@ -65,9 +71,15 @@ impl Links {
         why.why_lost()
     }
 
-    /// When the pause after the last failure is over; none where there is no pause.
+    /// What is said of a dial that takes longer than calls wait for it.
+    pub(crate) fn why_slow(&self) -> RpcError {
+        self.links[0].why_slow()
+    }
+
+    /// When one of them may be dialed again after a failure; none where one may be at once.
     pub(crate) fn rests_until(&self) -> Option<Instant> {
-        self.links.iter().filter_map(Link::rests_until).max()
+        // None is less than any.
+        self.links.iter().map(Link::rests_until).min().flatten()
     }
 
     pub(crate) fn close(&self) {

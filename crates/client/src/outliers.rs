@@ -2,8 +2,8 @@
 
 /// When an endpoint that keeps failing is left out of the choice.
 ///
-/// After so many failures in a row (connections lost or calls not answered in time, and answers
-/// `unavailable` or `internal`) it gets no calls for a time that grows from 1 s by 1.6 to 120 s,
+/// After so many failures in a row (calls not answered in time, and answers `unavailable` or
+/// `internal`) it gets no calls for a time that grows from 1 s by 1.6 to 120 s,
 /// with jitter. Then it is probed: a connection, and `farcall.health` over it. Where that works it
 /// is let back, and the first failure after that ends its stay at once. Never more than half of
 /// the endpoints are left out for failing, and where all look bad, all are used.

@@ -64,8 +64,10 @@ impl Request {
     ///
     /// It cannot be sent to anybody.
     pub(crate) fn ready(self) -> Result<Ready, RpcError> {
-        let wrong =
-            |message| RpcError::new(Code::InvalidArgument, Execution::NotSent, Phase::Prepare, message);
+        let wrong = |message| {
+            RpcError::new(Code::InvalidArgument, Execution::NotSent, Phase::Prepare, message)
+                .of(self.method.clone())
+        };
         if let Some(mistake) = self.mistake {
             return Err(wrong(format!("`{}`: {mistake}", self.method)).with_source(mistake));
         }
@@ -77,7 +79,7 @@ impl Request {
         let metadata = merge(self.inherited.metadata.as_deref(), self.metadata);
         let ready = Ready { method: self.method, body, flags, metadata, deadline, routing: self.routing };
         if deadline.is_some_and(|deadline| deadline.is_over(Instant::now())) {
-            return Err(ready.out_of_time(Phase::Prepare));
+            return Err(ready.out_of_time(Phase::Prepare).of(ready.into_method()));
         }
         Ok(ready)
     }
@@ -116,6 +118,19 @@ pub(crate) struct Ready {
 }
 
 impl Ready {
+    pub(crate) const fn method(&self) -> &Cow<'static, str> {
+        &self.method
+    }
+
+    pub(crate) fn into_method(self) -> Cow<'static, str> {
+        self.method
+    }
+
+    /// Whether no time is left for a further try after such a pause.
+    pub(crate) fn is_over_after(&self, pause: Duration) -> bool {
+        self.deadline.is_some_and(|deadline| deadline.is_over(Instant::now() + pause))
+    }
+
     /// What the balancer goes by, as far as the call has it.
     pub(crate) fn key<'a>(&'a self, source: &KeySource, codec: &Codec) -> Option<Cow<'a, [u8]>> {
         match source {

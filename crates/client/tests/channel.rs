@@ -236,7 +236,10 @@ async fn a_call_is_tried_three_times_at_most() {
         peer.goaway(Seq(0), "draining").await;
         peer.expect(Kind::Goaway).await;
     }
-    let text = format!("waiting for {}: it said goaway: draining (unavailable, refused)", listener.address);
+    let text = format!(
+        "waiting for {}: it said goaway: draining (unavailable, refused), after 3 tries",
+        listener.address
+    );
     assert_error!(rpc(call.await.unwrap()), Unavailable, Refused, Wait, text);
 }
 

@@ -276,7 +276,7 @@ async fn the_server_says_goaway_and_those_up_to_its_number_finish() {
         NotSent,
         Connect,
         "connecting to tcp@10.0.0.3:7001: it said goaway: draining, and this channel cannot dial again \
-         (unavailable, not_sent)"
+         (unavailable, not_sent), after 2 tries"
     );
     // The client's own goaway, so that its end of stream stops nothing.
     assert_eq!(peer.expect(Kind::Goaway).await.header.seq, Seq(2));

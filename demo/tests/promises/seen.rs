@@ -112,7 +112,6 @@ async fn a_client_that_polls_sees_both_a_refresh_later_at_most() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "fails: the age that is told is that of the last change, not of the last confirmation"]
 async fn a_list_that_is_confirmed_stays_young() {
     let registry = Registry::start(&["--ttl", "60s", "--heartbeat", "20s"]);
     let _servers = servers(2, &registry).await;

@@ -24,26 +24,17 @@ pub(super) fn is_thinkable(error: &RpcError, ready: &Ready) -> bool {
 #[expect(clippy::match_same_arms, reason = "each arm is a case of its own, with its reason")]
 pub(super) fn again(error: &RpcError, idempotent: bool) -> Option<Again> {
     match (error.execution(), error.phase(), error.code()) {
-        // No byte left: the call's own fault, its time, or the connection's.
-        (Execution::NotSent, Phase::Queue | Phase::Write, Code::Unavailable) => Some(Again::Anywhere),
+        (Execution::Done, ..) => None,
+        (Execution::Maybe, ..) if !idempotent => None,
         // What could not be connected to rests for a while, so that trying at once would be in vain.
-        (Execution::NotSent, Phase::Resolve | Phase::Connect | Phase::Handshake, Code::Unavailable) => {
-            Some(Again::Elsewhere)
-        }
-        // It has no place for a further connection.
-        (Execution::NotSent, Phase::Handshake, Code::ResourceExhausted) => Some(Again::Elsewhere),
-        // The server said goaway before it began.
-        (Execution::Refused, Phase::Wait, Code::Unavailable) => Some(Again::Anywhere),
-        // What another server may see in another way.
-        (Execution::Refused, _, Code::Unavailable | Code::ResourceExhausted | Code::Unimplemented) => {
-            Some(Again::Elsewhere)
-        }
-        (Execution::Maybe, _, _) if !idempotent => None,
-        (Execution::Maybe, Phase::Wait, Code::Unavailable) => Some(Again::Anywhere),
-        // It was cut off there, by a shutdown or a limit; not by its caller, who is still here.
-        (Execution::Maybe, Phase::Answer, Code::Unavailable | Code::Cancelled | Code::DeadlineExceeded)
-        | (Execution::Maybe, Phase::Wait | Phase::Write, Code::DeadlineExceeded) => Some(Again::Elsewhere),
-        _ => None,
+        (Execution::NotSent, ..) if error.is_unconnected() => Some(Again::Elsewhere),
+        // The connection broke, or the server said goaway before it began.
+        (_, Phase::Queue | Phase::Write | Phase::Wait, Code::Unavailable) => Some(Again::Anywhere),
+        // The call's own fault, or its time; and where there is nobody to choose, there is no other.
+        (Execution::NotSent, ..) => None,
+        // Another server would say the same.
+        (_, _, Code::InvalidArgument | Code::Unauthenticated | Code::PermissionDenied) => None,
+        (Execution::Refused | Execution::Maybe, ..) => Some(Again::Elsewhere),
     }
 }
 

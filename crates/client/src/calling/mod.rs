@@ -19,8 +19,9 @@ use crate::request::{Ready, Request};
 
 mod again;
 mod attempts;
+mod reach;
 
-pub(crate) use self::attempts::call_at;
+pub(crate) use self::reach::{call_at, call_over};
 
 /// A call on its way.
 pub(crate) enum Calling {
@@ -57,7 +58,7 @@ impl Calling {
         inner.budget.deposit();
         match Sent::at_once(&ready, &inner) {
             Ok(sent) => Self::Sent { sent, ready: Some(ready), inner },
-            Err(NotAtOnce::Failed(error)) => Self::Failed(Some(error)),
+            Err(NotAtOnce::Failed(error)) => Self::Failed(Some(error.of(ready.into_method()))),
             Err(NotAtOnce::At(visit)) => Self::slow(ready, inner, Attempts::to(visit), None),
         }
     }
@@ -86,16 +87,16 @@ impl Future for Calling {
         loop {
             match &mut *self {
                 Self::Sent { sent, ready, inner } => {
-                    let error = match ready!(Pin::new(&mut *sent).poll(cx)) {
-                        Ok(answer) => return Poll::Ready(Ok(answer)),
-                        Err(error) => error,
-                    };
+                    let outcome = ready!(Pin::new(&mut *sent).poll(cx));
                     let ready = ready.take().expect("taken only when the future ends or changes");
-                    // Most failures are final: they cost no further future.
-                    if !again::is_thinkable(&error, &ready) {
-                        return Poll::Ready(Err(error));
-                    }
-                    let attempts = Attempts::at(sent.visit.as_ref());
+                    // It has ended, however long this is kept.
+                    let visit = sent.visit.take();
+                    let error = match outcome {
+                        Err(error) if again::is_thinkable(&error, &ready) => error,
+                        // Most failures are final: they cost no further future.
+                        last => return Poll::Ready(Answer::named(last, ready.into_method())),
+                    };
+                    let attempts = Attempts::at(visit);
                     let slow = Self::slow(ready, Arc::clone(inner), attempts, Some(error));
                     *self = slow;
                 }
@@ -114,7 +115,11 @@ impl Sent {
         let (connection, visit) = match &inner.targets {
             Targets::One(links) => (links.ready(), None),
             // What may be sent twice needs a clock.
-            Targets::Many(_) if matches!(inner.on_failure(ready).kind, Kind::Backup(_)) => (None, None),
+            Targets::Many(_)
+                if ready.is_idempotent() && matches!(inner.on_failure(ready).kind, Kind::Backup(_)) =>
+            {
+                (None, None)
+            }
             Targets::Many(endpoints) => {
                 let key = ready.key(endpoints.key(), &inner.codec);
                 let visit = endpoints.pick(&Asked { key: key.as_deref(), tried: &[] });
@@ -164,14 +169,6 @@ impl Ready {
             Err(NotSent::NoPlace | NotSent::NoRoom | NotSent::Closed) => Ok(None),
             Err(error) => Err(self.not_sent(&error, Phase::Prepare, connection)),
         }
-    }
-
-    /// Makes the call over this connection, once.
-    pub(crate) async fn call_over(&self, connection: &Connection) -> Result<Answer, RpcError> {
-        let packed = self.pack(connection)?;
-        let mut phase = Phase::Queue;
-        let sent = connection.send(&packed.outgoing(self), &mut phase).await;
-        Sent::new(sent.map_err(|why| self.not_sent(&why, phase, connection))?, None).await
     }
 }
 

@@ -1,11 +1,11 @@
 //! One endpoint of many: its connections, its load and its health.
 
+use std::fmt;
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use farcall_discovery::{Candidate, Endpoint, Load};
-use farcall_protocol::{Code, Execution};
 use farcall_transport::Address;
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -14,12 +14,10 @@ use tokio_util::sync::CancellationToken;
 use super::Shared;
 use super::status::{EndpointStatus, Health};
 use crate::backoff::Backoff;
-use crate::connection::Connection;
-use crate::error::{Phase, RpcError};
+use crate::error::RpcError;
 use crate::links::Links;
 
 /// An endpoint that calls go to. It outlives changes of its description, such as of its weight.
-#[derive(Debug)]
 pub(crate) struct Member {
     id: u64,
     links: Links,
@@ -33,6 +31,8 @@ pub(crate) struct Member {
     condition: AtomicU8,
     record: Mutex<Record>,
     unwell: Arc<Notify>,
+    /// Told when a call was answered though nobody could be connected to before.
+    answered: Notify,
     /// Cancelled when it has left the list.
     gone: CancellationToken,
 }
@@ -77,6 +77,7 @@ impl Member {
             condition: AtomicU8::new(Condition::Well as u8),
             record: Mutex::default(),
             unwell: Arc::clone(&shared.unwell),
+            answered: Notify::new(),
             gone: CancellationToken::new(),
         }
     }
@@ -87,6 +88,10 @@ impl Member {
 
     pub(crate) const fn links(&self) -> &Links {
         &self.links
+    }
+
+    pub(super) fn load(&self) -> &Load {
+        &self.load
     }
 
     pub(super) const fn gone(&self) -> &CancellationToken {
@@ -139,10 +144,18 @@ impl Member {
 
     /// The connection is gone, and no call should wait for the next one where another can do.
     pub(crate) fn lost(&self, why: RpcError) {
-        self.falls_ill(Condition::Lost, why);
+        // Somebody else may have had more luck meanwhile.
+        if self.links.any_ready().is_none() {
+            self.falls_ill(Condition::Lost, why, Instant::now());
+        }
     }
 
-    fn succeeded(&self) {
+    /// Ready when a call was answered that went to a member which is lost.
+    pub(super) async fn answered(&self) {
+        self.answered.notified().await;
+    }
+
+    pub(super) fn succeeded(&self) {
         // Read before it is written, so that calls do not fight for the cache line.
         if self.failures.load(Ordering::Relaxed) != 0 {
             self.failures.store(0, Ordering::Relaxed);
@@ -150,18 +163,24 @@ impl Member {
         if self.limit.load(Ordering::Relaxed) != self.usual_limit {
             self.limit.store(self.usual_limit, Ordering::Relaxed);
         }
-    }
-
-    fn failed(&self, why: &RpcError) {
-        let failures = self.failures.fetch_add(1, Ordering::Relaxed).saturating_add(1);
-        if failures >= self.limit.load(Ordering::Relaxed) {
-            self.falls_ill(Condition::Failing, why.clone());
+        if self.condition() == Condition::Lost {
+            self.answered.notify_one();
         }
     }
 
-    fn falls_ill(&self, condition: Condition, why: RpcError) {
+    /// A call that went there `asked` has failed.
+    pub(super) fn failed(&self, why: &RpcError, asked: Instant) {
+        let failures = self.failures.fetch_add(1, Ordering::Relaxed).saturating_add(1);
+        if failures >= self.limit.load(Ordering::Relaxed) {
+            self.falls_ill(Condition::Failing, why.clone(), asked);
+        }
+    }
+
+    fn falls_ill(&self, condition: Condition, why: RpcError, asked: Instant) {
         let mut record = self.record();
-        if record.condition != Condition::Well {
+        // What was asked before it was let back says nothing of how it is now.
+        let long_ago = record.restored.is_some_and(|restored| asked < restored);
+        if record.condition != Condition::Well || long_ago {
             return;
         }
         let now = Instant::now();
@@ -224,59 +243,12 @@ impl Member {
     }
 }
 
-/// A call's stay at a member, which counts it in the load.
-#[derive(Debug)]
-pub(crate) struct Visit {
-    member: Arc<Member>,
-    began: Instant,
-}
-
-impl Visit {
-    /// A call goes there.
-    pub(crate) fn new(member: &Arc<Member>) -> Self {
-        member.load.begun();
-        Self { member: Arc::clone(member), began: Instant::now() }
-    }
-
-    pub(crate) const fn member(&self) -> &Arc<Member> {
-        &self.member
-    }
-
-    pub(crate) fn ready(&self) -> Option<Connection> {
-        self.member.links.ready()
-    }
-
-    /// Draws the conclusions from how the call ended.
-    pub(crate) fn learn(&self, error: Option<&RpcError>) {
-        let Some(error) = error else {
-            self.member.load.took(self.began.elapsed());
-            return self.member.succeeded();
-        };
-        match (error.phase(), error.code()) {
-            (Phase::Resolve | Phase::Connect, Code::Unavailable)
-            | (Phase::Handshake, Code::Unavailable | Code::ResourceExhausted) => {
-                self.member.lost(error.clone());
-            }
-            (Phase::Wait | Phase::Answer, Code::DeadlineExceeded) => {
-                self.member.load.took(self.began.elapsed());
-                self.member.failed(error);
-            }
-            (Phase::Answer, Code::Unavailable | Code::Internal) => self.member.failed(error),
-            // It answered, if only with what the caller did wrong.
-            (Phase::Answer, _) if error.execution() == Execution::Done => {
-                self.member.load.took(self.began.elapsed());
-                self.member.succeeded();
-            }
-            // A connection that is lost may take a thousand calls with it, which says less than whether
-            // it can be made again; and what never left says nothing.
-            _ => {}
-        }
-    }
-}
-
-impl Drop for Visit {
-    /// However the call ends, by its caller's going away, too, it is no longer under way.
-    fn drop(&mut self) {
-        self.member.load.ended();
+impl fmt::Debug for Member {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Member")
+            .field("endpoint", self.links.endpoint())
+            .field("condition", &self.condition())
+            .field("in_flight", &self.load.in_flight())
+            .finish_non_exhaustive()
     }
 }

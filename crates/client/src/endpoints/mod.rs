@@ -2,20 +2,23 @@
 //!
 //! What is known of one of many is in [`member`]; the task that keeps all of them is in [`watch`].
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::fmt;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use farcall_discovery::{Asked, Balancer, KeySource};
+use farcall_discovery::{Asked, Balancer, KeySource, Subscription};
 use farcall_protocol::{Code, Execution};
 use farcall_transport::Human;
+use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
-pub(crate) use self::member::{Member, Visit};
+pub(crate) use self::member::Member;
 use self::snapshot::{Seat, Snapshot};
 pub use self::status::{EndpointStatus, Health};
+pub(crate) use self::visit::Visit;
 pub(crate) use self::watch::Source;
 use self::watch::Watch;
 use crate::connection::Connection;
@@ -27,11 +30,11 @@ mod member;
 mod probe;
 mod snapshot;
 mod status;
+mod visit;
 mod watch;
 
 /// Endpoints that come and go, and the choice among them. Dropping it ends its task and, behind
 /// what is under way, its connections.
-#[derive(Debug)]
 pub(crate) struct Endpoints {
     shared: Arc<Shared>,
     /// What the task will be made of, until the first call starts it.
@@ -40,17 +43,19 @@ pub(crate) struct Endpoints {
 }
 
 /// What the calls and the task share.
-#[derive(Debug)]
 pub(crate) struct Shared {
     /// Who there is to choose among, replaced as a whole by the task.
     snapshot: ArcSwap<Snapshot>,
     /// Told when the snapshot was replaced.
     replaced: Notify,
+    /// What the source says, once it was asked. That a list was confirmed makes no new snapshot, so
+    /// that its age is to be found only here.
+    list: OnceLock<Subscription>,
     /// Told by members whose health has changed.
     unwell: Arc<Notify>,
     balancer: Box<dyn Balancer>,
     key: KeySource,
-    options: Options,
+    options: Arc<Options>,
     connections: usize,
     outliers: Outliers,
     /// Where the endpoints come from, for people.
@@ -61,13 +66,14 @@ impl Endpoints {
     pub(crate) fn new(
         source: Source,
         balancer: Box<dyn Balancer>,
-        options: Options,
+        options: Arc<Options>,
         connections: usize,
         outliers: Outliers,
     ) -> Self {
         let shared = Shared {
             snapshot: ArcSwap::default(),
             replaced: Notify::new(),
+            list: OnceLock::new(),
             unwell: Arc::default(),
             key: balancer.key(),
             balancer,
@@ -100,17 +106,45 @@ impl Endpoints {
     ///
     /// Outside of a tokio runtime, for the first call.
     pub(crate) async fn visit(&self, asked: &Asked<'_>, patience: bool) -> Result<Visit, RpcError> {
+        self.find(patience, |snapshot| snapshot.pick(asked)).await
+    }
+
+    /// All that may be called, once there has been a list; never empty. For the rest it is as
+    /// [`Endpoints::visit`].
+    pub(crate) async fn everybody(&self, patience: bool) -> Result<Vec<Arc<Member>>, RpcError> {
+        let everybody = |snapshot: &Snapshot| -> Vec<_> { snapshot.known().cloned().collect() };
+        self.find(patience, |snapshot| Some(everybody(snapshot)).filter(|all| !all.is_empty())).await
+    }
+
+    /// Has a connection made to somebody.
+    pub(crate) async fn connect(&self) -> Result<(), RpcError> {
+        let mut tried = Vec::new();
+        loop {
+            let visit = self.visit(&Asked { key: None, tried: &tried }, false).await?;
+            let member = Arc::clone(visit.member());
+            let Err(error) = visit.over(member.links().connection().await) else { return Ok(()) };
+            tried.push(member.id());
+            if !self.has_others(&tried) {
+                return Err(error);
+            }
+        }
+    }
+
+    /// What `wanted` finds in the list, once there has been one, or with `patience`, once it is found.
+    async fn find<T>(&self, patience: bool, wanted: impl Fn(&Snapshot) -> Option<T>) -> Result<T, RpcError> {
         self.start();
         let waiting = async {
             loop {
+                // Made before it is looked: it hears of what is replaced from here on.
                 let replaced = self.shared.replaced.notified();
                 let snapshot = self.shared.snapshot.load_full();
-                if let Some(visit) = snapshot.pick(asked) {
-                    return Some(visit);
+                if let Some(found) = wanted(&snapshot) {
+                    return Some(found);
                 }
                 if snapshot.is_known() && !patience {
                     return None;
                 }
+                drop(snapshot);
                 replaced.await;
             }
         };
@@ -120,14 +154,7 @@ impl Endpoints {
         found.ok().flatten().ok_or_else(|| self.nobody(limit))
     }
 
-    /// All that may be called, once there has been a list.
-    pub(crate) async fn everybody(&self) -> Result<Vec<Arc<Member>>, RpcError> {
-        // Picking somebody waits for the list, and says why there is none.
-        self.visit(&Asked::default(), false).await?;
-        Ok(self.shared.snapshot.load().known().cloned().collect())
-    }
-
-    /// Ready when the endpoints, or what is known of them, have changed since this was made.
+    /// Ready when the endpoints, or what is known of them, change from now on.
     pub(crate) async fn changed(&self) {
         self.shared.replaced.notified().await;
     }
@@ -163,9 +190,14 @@ impl Endpoints {
     /// Starts the task, unless that was done.
     pub(crate) fn start(&self) {
         let mut source = self.source.lock().unwrap_or_else(PoisonError::into_inner);
+        if source.is_none() {
+            return;
+        }
+        // Panics, if it does, while the source is still there for a call from within a runtime.
+        let runtime = Handle::current();
         if let Some(source) = source.take() {
             // Owned by this: it ends with it. What goes wrong in it is in the snapshot.
-            let task = tokio::spawn(Watch::new(Arc::clone(&self.shared), source).run());
+            let task = runtime.spawn(Watch::new(Arc::clone(&self.shared), source).run());
             *self.task.lock().unwrap_or_else(PoisonError::into_inner) = Some(task.abort_handle());
         }
     }
@@ -180,8 +212,28 @@ impl Endpoints {
 }
 
 impl Shared {
+    /// Puts this snapshot in place of the last one.
+    fn replace(&self, snapshot: Snapshot) {
+        self.snapshot.store(Arc::new(snapshot));
+        self.replaced.notify_waiters();
+    }
+
     fn age(&self) -> Option<Duration> {
-        self.snapshot.load().discovered.confirmed.map(|confirmed| confirmed.elapsed())
+        let confirmed = self.list.get()?.borrow().confirmed;
+        confirmed.map(|confirmed| confirmed.elapsed())
+    }
+}
+
+impl fmt::Debug for Endpoints {
+    /// Briefly, since there may be ten thousand.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let snapshot = self.shared.snapshot.load();
+        f.debug_struct("Endpoints")
+            .field("origin", &self.shared.origin)
+            .field("balancer", &self.shared.balancer)
+            .field("found", &snapshot.seats.len())
+            .field("usable", &snapshot.usable().len())
+            .finish_non_exhaustive()
     }
 }
 

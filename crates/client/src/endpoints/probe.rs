@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use farcall_protocol::describe::{HEALTH, Health, HealthRequest, HealthStatus};
 use farcall_protocol::{Code, Execution};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use super::member::{Condition, Member};
+use crate::calling::call_over;
 use crate::error::{Phase, RpcError};
 use crate::options::Options;
 use crate::request::Request;
@@ -16,7 +17,7 @@ use crate::request::Request;
 const HEALTH_LIMIT: Duration = Duration::from_secs(5);
 
 /// Ready when the member has been let back, or has left the list.
-pub(super) async fn restored(member: Arc<Member>, options: Options) -> u64 {
+pub(super) async fn restored(member: Arc<Member>, options: Arc<Options>) -> u64 {
     let gone = member.gone().clone();
     let id = member.id();
     gone.run_until_cancelled_owned(async move {
@@ -26,7 +27,8 @@ pub(super) async fn restored(member: Arc<Member>, options: Options) -> u64 {
         }
         while let Err(error) = probe(&member, &options).await {
             member.stays_ill(error);
-            sleep(member.pause()).await;
+            // A call that was answered there, where all look bad, says as much as a probe.
+            let _ = timeout(member.pause(), member.answered()).await;
         }
         member.restore();
     })
@@ -44,7 +46,7 @@ async fn probe(member: &Member, options: &Options) -> Result<(), RpcError> {
         timeout: Some(HEALTH_LIMIT),
         ..Request::new(HEALTH.into(), codec.encode(&HealthRequest::default()))
     };
-    let health = match request.ready()?.call_over(&connection).await {
+    let health = match call_over(&request.ready()?, &connection).await {
         Ok(answer) => answer.decode::<Health>()?,
         // It has no such method, but it answers.
         Err(error) if error.code() == Code::Unimplemented => return Ok(()),

@@ -7,7 +7,8 @@ use farcall_discovery::{Asked, Discovered, Endpoint, Picker};
 use farcall_transport::Human;
 use tokio::time::Instant;
 
-use super::member::{Member, Visit};
+use super::member::Member;
+use super::visit::Visit;
 
 /// Who there is to choose among. It never changes: the next one takes its place.
 #[derive(Debug, Default)]
@@ -44,8 +45,11 @@ impl Snapshot {
 
     /// Whether calls go to somebody who is not among these.
     pub(super) fn has_others(&self, tried: &[u64]) -> bool {
-        let usable = self.choice.as_ref().map_or(&[][..], |choice| &choice.usable);
-        usable.iter().any(|seat| !tried.contains(&seat.member.id()))
+        self.usable().iter().any(|seat| !tried.contains(&seat.member.id()))
+    }
+
+    pub(super) fn usable(&self) -> &[Seat] {
+        self.choice.as_ref().map_or(&[], |choice| &choice.usable)
     }
 
     /// All that are not drained.

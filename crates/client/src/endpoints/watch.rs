@@ -7,11 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use farcall_discovery::{Candidates, Discovered, Discovery, Failing, Publisher, Subscription, publisher};
-use futures::StreamExt as _;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
-use tokio::task::JoinHandle;
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use futures::{FutureExt as _, StreamExt as _};
+use tokio::task::{JoinError, JoinHandle};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use tracing::{debug, error};
 
 use super::Shared;
@@ -44,97 +44,116 @@ pub(super) struct Watch {
     shared: Arc<Shared>,
     subscription: Subscription,
     discovery: Discovering,
-    /// Whether the source has said its last word, which stays in force.
-    ended: bool,
-    /// Since when there is no source because it panicked.
-    panicked: Option<Instant>,
+    /// What its end means, once the source's task has ended.
+    over: Option<Failing>,
     next_id: u64,
-    /// Those who are ill, by id, until they are let back. Bounded by the members.
+    /// Those who are ill, until they are let back. Bounded by the members.
     probes: FuturesUnordered<BoxFuture<'static, u64>>,
-    /// Who of them is left out, and whether for failing.
+    /// Who of the members is left out, and why.
     ill: HashMap<u64, Condition>,
 }
 
 /// The source's own task, which ends with its owner.
-struct Discovering(JoinHandle<()>);
-
-impl Drop for Discovering {
-    /// Nobody listens any more.
-    fn drop(&mut self) {
-        self.0.abort();
-    }
+struct Discovering {
+    task: JoinHandle<()>,
+    ended: bool,
 }
 
+/// With ten thousand endpoints a look takes milliseconds, and where many fall ill there is always
+/// something to look at: beyond this, no more than half of the time goes into looking.
+const QUICK_LOOK: Duration = Duration::from_millis(1);
 /// How often the age of the list is reported.
 const REPORT_EVERY: Duration = Duration::from_secs(1);
 
 impl Watch {
     pub(super) fn new(shared: Arc<Shared>, source: Source) -> Self {
         let (publisher, subscription) = publisher();
-        let discovery = Discovering(tokio::spawn((source.run)(publisher)));
+        // There is one task, so that it was not set before.
+        let _ = shared.list.set(subscription.clone());
+        // Called in the task, too: should it panic, that is the source's fault, not the caller's.
+        let task = tokio::spawn(async move { (source.run)(publisher).await });
+        let discovery = Discovering { task, ended: false };
         let (probes, ill) = (FuturesUnordered::new(), HashMap::new());
-        Self { shared, subscription, discovery, ended: false, panicked: None, next_id: 0, probes, ill }
+        Self { shared, subscription, discovery, over: None, next_id: 0, probes, ill }
     }
 
     pub(super) async fn run(mut self) {
         let mut report = interval(REPORT_EVERY);
         report.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // Whether the source has let go of its end: what it said last stays in force.
+        let mut silent = false;
         loop {
             // None of these loses anything when another is first: each only says that it is time
             // to look again.
             tokio::select! {
-                changed = self.subscription.changed(), if !self.ended => {
-                    if changed.is_err() {
-                        self.source_ended().await;
-                    }
-                }
+                changed = self.subscription.changed(), if !silent => silent = changed.is_err(),
+                over = self.discovery.over(), if !self.discovery.ended => self.source_ended(over),
                 () = self.shared.unwell.notified() => {}
-                Some(restored) = self.probes.next(), if !self.probes.is_empty() => {
-                    self.ill.remove(&restored);
-                }
+                Some(restored) = self.probes.next(), if !self.probes.is_empty() => self.let_back(restored),
                 _ = report.tick() => {
                     self.report();
                     continue;
                 }
             }
+            let begin = Instant::now();
             self.look();
+            let took = begin.elapsed();
+            if took > QUICK_LOOK {
+                // What happens meanwhile is looked at all at once.
+                sleep(took).await;
+            }
         }
     }
 
-    /// Makes the next snapshot.
+    /// Makes the next snapshot. It goes through all endpoints.
     fn look(&mut self) {
         let discovered = self.discovered();
         let last = self.shared.snapshot.load_full();
         let seats = self.seats(&discovered, &last);
         self.tend(&seats);
         let choice = self.choice(&seats, last.choice.as_ref());
-        self.shared.snapshot.store(Arc::new(Snapshot { discovered, seats, choice }));
-        self.shared.replaced.notify_waiters();
+        self.shared.replace(Snapshot { discovered, seats, choice });
     }
 
-    async fn source_ended(&mut self) {
-        self.ended = true;
-        if let Err(error) = (&mut self.discovery.0).await {
-            error!(origin = self.shared.origin, %error, "the discovery of endpoints has failed for good");
-            self.panicked = Some(Instant::now());
+    /// This one has been let back or has left, and whoever else has by now.
+    fn let_back(&mut self, restored: u64) {
+        self.ill.remove(&restored);
+        while let Some(Some(restored)) = self.probes.next().now_or_never() {
+            self.ill.remove(&restored);
         }
+    }
+
+    fn source_ended(&mut self, over: Result<(), JoinError>) {
+        let why = match over {
+            Ok(()) if self.subscription.borrow().confirmed.is_some() => return,
+            Ok(()) => "its discovery ended without a list",
+            Err(error) => {
+                error!(origin = self.shared.origin, %error, "the discovery of endpoints has failed for good");
+                "its discovery panicked"
+            }
+        };
+        self.over = Some(Failing { since: Instant::now(), why: why.into() });
     }
 
     fn discovered(&mut self) -> Discovered {
         let mut discovered = self.subscription.borrow_and_update().clone();
-        if let Some(since) = self.panicked {
-            discovered.failing = Some(Failing { since, why: "its discovery panicked".into() });
+        if let Some(over) = &self.over {
+            discovered.failing = Some(over.clone());
         }
         discovered
     }
 
     /// A member for each endpoint, the same as before where it was there. Both lists are sorted.
     fn seats(&mut self, discovered: &Discovered, last: &Snapshot) -> Vec<Seat> {
+        let mut leave = |left: &Seat| {
+            left.member.leave();
+            self.ill.remove(&left.member.id());
+        };
         let mut old = last.seats.iter().peekable();
         let mut seats = Vec::with_capacity(discovered.endpoints.len());
         for endpoint in &*discovered.endpoints {
             while let Some(left) = old.next_if(|seat| seat.endpoint.address < endpoint.address) {
-                left.member.leave();
+                leave(left);
             }
             let member = match old.next_if(|seat| seat.endpoint.address == endpoint.address) {
                 Some(stays) => Arc::clone(&stays.member),
@@ -145,29 +164,34 @@ impl Watch {
             };
             seats.push(Seat { endpoint: Arc::clone(endpoint), member });
         }
-        old.for_each(|left| left.member.leave());
+        old.for_each(leave);
         seats
     }
 
     /// Leaves out who has fallen ill, as far as that is allowed.
     fn tend(&mut self, seats: &[Seat]) {
-        let known = seats.iter().filter(|seat| !seat.endpoint.is_drained()).count();
+        let asked = seats.iter().filter(|seat| !seat.endpoint.is_drained());
+        let (mut known, mut ejected) = (0, 0);
+        for seat in asked {
+            known += 1;
+            ejected += usize::from(self.ill.get(&seat.member.id()) == Some(&Condition::Failing));
+        }
         for Seat { member, endpoint } in seats {
             let condition = member.condition();
             if condition == Condition::Well || self.ill.contains_key(&member.id()) {
                 continue;
             }
             if condition == Condition::Failing {
-                let ejected = self.ill.values().filter(|ill| **ill == Condition::Failing).count();
                 if (ejected + 1) * 2 > known {
                     member.pardon();
                     continue;
                 }
+                ejected += 1;
             }
             debug!(endpoint = %endpoint.address, ?condition, "left out");
             member.leave_out();
             self.ill.insert(member.id(), condition);
-            let options = self.shared.options.clone();
+            let options = Arc::clone(&self.shared.options);
             self.probes.push(Box::pin(restored(Arc::clone(member), options)));
         }
     }
@@ -178,12 +202,10 @@ impl Watch {
             (member.candidate(endpoint), self.ill.contains_key(&member.id()))
         });
         let candidates = Candidates::select(&all.collect::<Vec<_>>())?;
-        let by_id: HashMap<u64, &Seat> = seats.iter().map(|seat| (seat.member.id(), seat)).collect();
-        let usable: Vec<Seat> = candidates
-            .usable
-            .iter()
-            .filter_map(|candidate| by_id.get(&candidate.id).copied().cloned())
-            .collect();
+        // Those that are usable stand in the same order.
+        let mut ids = candidates.usable.iter().map(|candidate| candidate.id).peekable();
+        let usable = seats.iter().filter(|seat| ids.next_if_eq(&seat.member.id()).is_some());
+        let usable: Vec<Seat> = usable.cloned().collect();
         let same = |last: &&Arc<Choice>| {
             last.known == candidates.known.len()
                 && last.usable.len() == usable.len()
@@ -203,5 +225,36 @@ impl Watch {
             metrics::gauge!("farcall_client_endpoints_age_seconds", "origin" => self.shared.origin.clone())
                 .set(age.as_secs_f64());
         }
+    }
+}
+
+impl Drop for Watch {
+    /// Nobody looks any more: the channel is gone, its runtime was shut down, or a balancer of a
+    /// user's panicked. Calls that wait for endpoints are not to wait for this.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            error!(origin = self.shared.origin, "the task that looks for endpoints has panicked");
+        }
+        let Snapshot { discovered, seats, choice } = &*self.shared.snapshot.load_full();
+        let why = "the task that looks for endpoints has ended".into();
+        let failing = Some(Failing { since: Instant::now(), why });
+        let discovered = Discovered { failing, ..discovered.clone() };
+        self.shared.replace(Snapshot { discovered, seats: seats.clone(), choice: choice.clone() });
+    }
+}
+
+impl Discovering {
+    /// Ready when the source has ended, as it did. Not to be asked again then.
+    async fn over(&mut self) -> Result<(), JoinError> {
+        let over = (&mut self.task).await;
+        self.ended = true;
+        over
+    }
+}
+
+impl Drop for Discovering {
+    /// Nobody listens any more.
+    fn drop(&mut self) {
+        self.task.abort();
     }
 }

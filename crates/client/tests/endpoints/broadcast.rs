@@ -108,3 +108,36 @@ async fn a_channel_to_one_address_has_an_everybody_of_one() {
     let all = channel.call::<String>("T.who", &()).broadcast().await.unwrap();
     assert_eq!((all.len(), all[0].value.as_str()), (1, "a"));
 }
+
+#[tokio::test]
+async fn it_takes_nobodys_turn() {
+    let servers = [serve("a"), serve("b")];
+    let channel = over(&[&servers[0], &servers[1]]).pick(farcall_discovery::RoundRobin).build().unwrap();
+    let first = super::support::who(&channel).await;
+    channel.call::<String>("T.who", &()).broadcast().await.unwrap();
+    assert_ne!(super::support::who(&channel).await, first);
+}
+
+#[tokio::test]
+async fn it_waits_for_ready_as_any_call_does() {
+    let server = serve("a");
+    let (tell, script) = script();
+    let channel = Channel::builder().discover(script).wait_for_ready(true).build().unwrap();
+    tell.send(Line::List(Vec::new())).ok().unwrap();
+    let broadcast = channel.call::<String>("T.who", &()).timeout(60_000 * MS).broadcast().into_future();
+    let broadcast = tokio::spawn(broadcast);
+    until("nobody is known", || channel.endpoints_age().is_some()).await;
+    tell.send(Line::List(vec![server.endpoint()])).ok().unwrap();
+    assert_eq!(broadcast.await.unwrap().unwrap()[0].value, "a");
+}
+
+#[tokio::test]
+async fn dropping_it_stops_the_handlers() {
+    let servers = three();
+    let channel = over(&[&servers[0], &servers[1], &servers[2]]).build().unwrap();
+    let broadcast = tokio::spawn(channel.call::<String>("T.slow", &()).broadcast().into_future());
+    until("all run", || servers.iter().all(|server| server.handle.in_flight() == 1)).await;
+    broadcast.abort();
+    until("all are stopped", || servers.iter().all(|server| server.handle.in_flight() == 0)).await;
+    until("none is counted", || channel.endpoints().iter().all(|one| one.in_flight == 0)).await;
+}

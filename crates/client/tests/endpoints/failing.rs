@@ -7,7 +7,7 @@ use farcall_client::{Channel, FailureMode, Outliers, RetryBudget, RpcError};
 use farcall_discovery::RoundRobin;
 use farcall_protocol::{Code, Execution};
 use farcall_server::Limits;
-use tokio::time::{Instant, sleep};
+use tokio::time::timeout;
 
 use super::support::{MS, PATIENCE, Running, over, serve, serve_at, until, who};
 
@@ -78,7 +78,8 @@ async fn a_server_that_stops_gracefully_loses_no_call_at_all() {
 
 #[tokio::test]
 async fn what_was_refused_by_one_is_asked_of_another() {
-    for code in [Code::Unavailable, Code::ResourceExhausted, Code::Unimplemented] {
+    let codes = [Code::Unavailable, Code::ResourceExhausted, Code::Unimplemented];
+    for code in [&codes[..], &[Code::Cancelled, Code::DeadlineExceeded, Code::Internal]].concat() {
         let (a, _b, channel) = first_fails(code, Execution::Refused, FailureMode::fail_over()).await;
         assert_eq!(fail(&channel).await.unwrap(), "b", "{code}");
         assert_eq!(fail(&channel).await.unwrap(), "b", "{code}");
@@ -105,6 +106,11 @@ async fn what_may_have_happened_is_made_again_only_where_that_does_no_harm() {
     assert_eq!(fail(&channel).await.unwrap_err().execution(), Execution::Maybe);
     assert_eq!(a.calls() + b.calls(), before + 1);
     b.recovers();
+    for _ in 0..4 {
+        assert_eq!(channel.call::<String>("T.fail", &()).idempotent().await.unwrap(), "b");
+    }
+    // Nor does it matter what it says of it.
+    a.fails(Code::Internal, Execution::Maybe);
     for _ in 0..4 {
         assert_eq!(channel.call::<String>("T.fail", &()).idempotent().await.unwrap(), "b");
     }
@@ -139,6 +145,34 @@ async fn trying_again_stays_where_it_was() {
     let mut made = [a.calls() - before[0], b.calls() - before[1]];
     made.sort_unstable();
     assert_eq!(made, [0, 4]);
+    // Also where there is only one.
+    let one = Channel::builder().to(a.address.clone()).on_failure(FailureMode::fail_try().tries(3)).build();
+    a.fails(Code::ResourceExhausted, Execution::Refused);
+    let before = a.calls();
+    fail(&one.unwrap()).await.unwrap_err();
+    assert_eq!(a.calls() - before, 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn trying_again_fails_at_once_where_it_cannot_be_connected_to() {
+    let mut dead = [serve("a"), serve("b")];
+    let channel = over(&[&dead[0], &dead[1]]).on_failure(FailureMode::fail_try()).build().unwrap();
+    dead.iter_mut().for_each(Running::kill);
+    let call = tokio::spawn(async move { channel.call::<String>("T.who", &()).await.unwrap_err() });
+    let error = timeout(PATIENCE, call).await.expect("it ends").unwrap();
+    assert_eq!((error.code(), error.execution()), (Code::Unavailable, Execution::NotSent));
+}
+
+#[tokio::test]
+async fn a_call_whose_time_is_up_takes_nothing_of_the_budget() {
+    let servers = [serve("a"), serve("b")];
+    let budget = RetryBudget::new(0.0, 10.0);
+    let channel = over(&[&servers[0], &servers[1]]).retry_budget(budget).outliers(Outliers::kept());
+    let channel = channel.build().unwrap();
+    for _ in 0..10 {
+        channel.call::<String>("T.slow", &()).idempotent().timeout(20 * MS).await.unwrap_err();
+    }
+    assert!(channel.retries_left() > 99.0, "{}", channel.retries_left());
 }
 
 #[tokio::test]
@@ -188,41 +222,14 @@ async fn all_dead_is_said_of_the_last_that_was_tried() {
     let error = channel.call::<String>("T.who", &()).await.unwrap_err();
     assert_eq!((error.code(), error.execution()), (Code::Unavailable, Execution::NotSent));
     assert!(error.to_string().starts_with("connecting to tcp@127.0.0.1:"), "{error}");
-}
-
-#[tokio::test]
-async fn a_backup_helps_a_call_that_is_slow_and_the_loser_is_stopped() {
-    let slow = serve_at("slow", "tcp@127.0.0.1:0", |builder| builder);
-    let quick = serve_at("quick", "tcp@127.0.0.1:0", |builder| {
-        builder.method("T.mixed", async |_: super::support::Nothing| "quick".to_owned())
-    });
-    // The same method, which only one of them answers soon.
-    drop(slow);
-    let stopped = Arc::<AtomicUsize>::default();
-    let count = Arc::clone(&stopped);
-    let slow = serve_at("slow", "tcp@127.0.0.1:0", move |builder| {
-        builder.method("T.mixed", move |_: super::support::Nothing| {
-            let guard = super::support::CountDrop(Arc::clone(&count));
-            async move {
-                sleep(PATIENCE).await;
-                drop(guard);
-                "slow".to_owned()
-            }
-        })
-    });
-    let channel = over(&[&slow, &quick]).pick(RoundRobin);
-    let channel = channel.on_failure(FailureMode::backup_after(20 * MS)).build().unwrap();
-    let begin = Instant::now();
-    for _ in 0..4 {
-        let answer = channel.call::<String>("T.mixed", &()).idempotent().timeout(PATIENCE).await;
-        assert_eq!(answer.unwrap(), "quick");
+    let error = error.rpc().unwrap();
+    let (tried, mut wanted) = (error.tried(), [dead[0].address.clone(), dead[1].address.clone()]);
+    if tried.first() != wanted.first() {
+        wanted.reverse();
     }
-    assert!(begin.elapsed() < PATIENCE);
-    until("both losers are stopped", || stopped.load(Ordering::Relaxed) == 2).await;
-    // What is not idempotent is not sent twice.
-    let call = || channel.call::<String>("T.mixed", &()).timeout(100 * MS);
-    let answers = [call().await, call().await];
-    assert_eq!(answers.iter().filter(|answer| answer.is_err()).count(), 1);
+    assert_eq!((error.method(), error.tries(), tried), (Some("T.who"), 2, &wanted[..]));
+    let [first, second] = wanted;
+    assert!(error.to_string().ends_with(&format!("after 2 tries: {first}, {second}")), "{error}");
 }
 
 #[tokio::test]

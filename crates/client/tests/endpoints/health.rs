@@ -1,10 +1,13 @@
 //! Who is left out, and let back.
 
-use farcall_client::{Channel, Health, Outliers};
-use farcall_discovery::RoundRobin;
-use farcall_protocol::{Code, Execution};
+use std::io::{Read as _, Write as _};
 
-use super::support::{Running, over, serve, serve_at, until, who};
+use farcall_client::{Channel, Health, Outliers};
+use farcall_discovery::{Discovery, Endpoint, Publisher, RoundRobin};
+use farcall_protocol::{Code, Execution};
+use tokio::time::{Duration, sleep};
+
+use super::support::{MS, Running, over, serve, serve_at, until, who};
 
 async fn fail(channel: &Channel) {
     let _ = channel.call::<String>("T.fail", &()).await;
@@ -123,4 +126,76 @@ async fn where_all_look_bad_all_are_used() {
     let _back = addresses.map(|address| serve_at("back", &address, |builder| builder));
     until("one is back", || unreachable(&channel) < 2).await;
     assert_eq!(who(&channel).await, "back");
+}
+
+#[tokio::test]
+async fn a_source_that_lets_go_of_its_publisher_holds_nothing_up() {
+    struct Once(Vec<Endpoint>);
+    impl Discovery for Once {
+        fn describe(&self) -> String {
+            "once".to_owned()
+        }
+        async fn run(self, publisher: Publisher) {
+            publisher.publish(self.0);
+            drop(publisher);
+            std::future::pending::<()>().await;
+        }
+    }
+    let alive = serve("alive");
+    let mut dead = serve("dead");
+    let source = Once(vec![alive.endpoint(), dead.endpoint()]);
+    let channel = Channel::builder().discover(source).pick(RoundRobin).build().unwrap();
+    who(&channel).await;
+    dead.kill();
+    for _ in 0..10 {
+        who(&channel).await;
+    }
+    until("it is left out", || unreachable(&channel) == 1).await;
+}
+
+#[tokio::test]
+async fn what_was_asked_before_it_was_let_back_says_nothing_of_how_it_is() {
+    let (good, bad) = (serve("good"), serve("bad"));
+    bad.fails(Code::Internal, Execution::Done);
+    let channel = over(&[&good, &bad]).pick(RoundRobin).outliers(Outliers::failures(2)).build();
+    let channel = channel.unwrap();
+    who(&channel).await;
+    who(&channel).await;
+    let slow: Vec<_> =
+        (0..4).map(|_| channel.call::<()>("T.slow", &()).timeout(Duration::from_secs(4)).start()).collect();
+    until("they are there", || bad.handle.in_flight() == 2).await;
+    while ejected(&channel).is_empty() {
+        fail(&channel).await;
+    }
+    until("it is let back", || ejected(&channel).is_empty()).await;
+    for call in slow {
+        call.await.unwrap_err();
+    }
+    for _ in 0..100 {
+        let left_out = ejected(&channel);
+        assert!(!left_out.contains(&bad.address.to_string()), "{left_out:?}");
+        sleep(5 * MS).await;
+    }
+}
+
+#[tokio::test]
+async fn an_endpoint_that_refuses_the_handshake_is_left_out() {
+    let good = serve("good");
+    let picky = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = picky.local_addr().unwrap().to_string();
+    std::thread::spawn(move || {
+        for stream in picky.incoming() {
+            let mut stream = stream.unwrap();
+            let answer = r#"{"magic_number":3405691582,"version":1,"codec_type":"application/msgpack",
+                "error":{"code":"unauthenticated","message":"who are you?"}}"#;
+            let _ = stream.read(&mut [0; 4096]);
+            let _ = stream.write_all(&(answer.len() as u32).to_be_bytes());
+            let _ = stream.write_all(answer.as_bytes());
+        }
+    });
+    let channel = over(&[&good]).to(&*address).pick(RoundRobin).build().unwrap();
+    for _ in 0..10 {
+        assert_eq!(who(&channel).await, "good");
+    }
+    until("it is left out", || unreachable(&channel) == 1).await;
 }

@@ -1,7 +1,7 @@
 //! Lists of endpoints: who comes, who leaves, and what is said where there is nobody.
 
 use farcall_client::{BuildError, Channel, Phase};
-use farcall_discovery::{RoundRobin, State};
+use farcall_discovery::{Balancer, Candidates, Discovery, Picker, Publisher, RoundRobin, State};
 use farcall_protocol::{Code, Execution};
 use tokio::time::{Duration, sleep, timeout};
 
@@ -80,6 +80,20 @@ async fn a_source_that_fails_leaves_the_last_list_in_force() {
     assert_eq!(who(&channel).await, "a");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_list_that_is_confirmed_is_as_young_as_a_new_one() {
+    let (tell, script) = script();
+    let channel = Channel::builder().discover(script).build().unwrap();
+    assert_eq!(channel.endpoints_age(), None);
+    tell.send(Line::List(Vec::new())).ok().unwrap();
+    nobody(&channel).await;
+    sleep(Duration::from_secs(60)).await;
+    assert_eq!(channel.endpoints_age().unwrap().as_secs(), 60);
+    tell.send(Line::Confirmed).ok().unwrap();
+    sleep(MS).await;
+    assert_eq!(channel.endpoints_age().unwrap().as_secs(), 0);
+}
+
 #[tokio::test]
 async fn a_source_that_panics_is_said_to() {
     let (tell, script) = script();
@@ -90,6 +104,57 @@ async fn a_source_that_panics_is_said_to() {
         text.contains("none was ever found; looking has failed for 0 s: its discovery panicked"),
         "{text}"
     );
+}
+
+/// A source, and a balancer, that panic as soon as they can.
+#[derive(Debug)]
+struct Panics;
+
+impl Discovery for Panics {
+    fn describe(&self) -> String {
+        "a source that panics".to_owned()
+    }
+
+    #[allow(clippy::manual_async_fn, reason = "it panics before there is a future")]
+    fn run(self, _publisher: Publisher) -> impl Future<Output = ()> + Send + 'static {
+        let panics: fn() -> std::future::Ready<()> = || panic!("as the test says");
+        panics()
+    }
+}
+
+impl Balancer for Panics {
+    fn picker(&self, _candidates: &Candidates) -> Box<dyn Picker> {
+        panic!("as the test says")
+    }
+}
+
+#[tokio::test]
+async fn a_source_that_panics_before_it_runs_is_said_to() {
+    let channel = Channel::builder().discover(Panics).build().unwrap();
+    let text = nobody(&channel).await;
+    assert!(text.contains("its discovery panicked"), "{text}");
+}
+
+#[tokio::test]
+async fn a_balancer_that_panics_is_said_to() {
+    let server = serve("a");
+    let channel = over(&[&server, &serve("b")]).pick(Panics).build().unwrap();
+    let text = nobody(&channel).await;
+    assert!(text.contains("the task that looks for endpoints has ended"), "{text}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_source_that_ends_without_a_list_is_said_to() {
+    struct Nothing;
+    impl Discovery for Nothing {
+        fn describe(&self) -> String {
+            "nothing".to_owned()
+        }
+        async fn run(self, _publisher: Publisher) {}
+    }
+    let channel = Channel::builder().discover(Nothing).build().unwrap();
+    let text = nobody(&channel).await;
+    assert!(text.contains("its discovery ended without a list"), "{text}");
 }
 
 #[tokio::test]

@@ -24,6 +24,8 @@ pub const MS: Duration = Duration::from_millis(1);
 pub struct Running {
     pub name: &'static str,
     pub address: Address,
+    /// All that it listens on, the one above the first.
+    pub addresses: Vec<Address>,
     pub handle: ServerHandle,
     /// How often its methods were called.
     pub calls: Arc<AtomicUsize>,
@@ -103,10 +105,11 @@ pub fn serve_at(
     let builder = more(builder);
     let bound = std::thread::scope(|scope| scope.spawn(|| runtime.block_on(builder.bind())).join());
     let server = bound.unwrap().unwrap();
-    let address = server.addresses().next().unwrap().clone();
+    let addresses: Vec<Address> = server.addresses().cloned().collect();
+    let address = addresses[0].clone();
     let handle = server.handle();
     runtime.spawn(server.serve());
-    Running { name, address, handle, calls, failure, runtime: Some(runtime) }
+    Running { name, address, addresses, handle, calls, failure, runtime: Some(runtime) }
 }
 
 impl Running {
@@ -144,6 +147,7 @@ impl Drop for Running {
 pub enum Line {
     List(Vec<Endpoint>),
     Failed(&'static str),
+    Confirmed,
     Panic,
 }
 
@@ -165,6 +169,7 @@ impl Discovery for Script {
             match line {
                 Line::List(endpoints) => publisher.publish(endpoints),
                 Line::Failed(why) => publisher.failed(why),
+                Line::Confirmed => publisher.confirm(),
                 Line::Panic => panic!("as the script says"),
             }
         }

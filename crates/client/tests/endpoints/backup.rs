@@ -1,0 +1,117 @@
+//! Second requests beside a first one that takes long.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use farcall_client::{Channel, FailureMode};
+use farcall_discovery::RoundRobin;
+use farcall_protocol::describe::MethodInfo;
+use farcall_protocol::{Code, Execution, Status};
+use farcall_server::{Handler, Reply, Request, Response, Service};
+use tokio::time::{Duration, Instant, sleep, timeout};
+
+use super::support::{CountDrop, MS, Nothing, PATIENCE, Running, over, serve_at, until};
+
+/// Fails after a while, and notes which try of its call it was asked for.
+struct Fails {
+    after: Duration,
+    how: (Code, Execution),
+    tries: Arc<std::sync::Mutex<Vec<String>>>,
+}
+
+impl Handler for Fails {
+    fn call(&self, request: Request) -> Reply {
+        let attempt = request.context().metadata("farcall-attempt").unwrap_or("1").to_owned();
+        self.tries.lock().unwrap().push(attempt);
+        let (after, (code, execution)) = (self.after, self.how);
+        Reply::new(async move {
+            sleep(after).await;
+            Response::error(Status::new(code, execution, "as the test wants it"))
+        })
+    }
+}
+
+fn failing(name: &'static str, after: Duration, code: Code, execution: Execution) -> Running {
+    let fails = Fails { after, how: (code, execution), tries: Arc::default() };
+    serve_with(name, fails)
+}
+
+fn serve_with(name: &'static str, fails: Fails) -> Running {
+    let info = MethodInfo { name: "method".to_owned(), ..MethodInfo::default() };
+    serve_at(name, "tcp@127.0.0.1:0", |builder| builder.service(Service::new("Late").handler(info, fails)))
+}
+
+/// A channel over both, which makes one try, and one beside it.
+fn backed_up(servers: [&Running; 2], after: Duration) -> Channel {
+    let mode = FailureMode::backup_after(after).tries(1);
+    over(&servers).pick(RoundRobin).on_failure(mode).build().unwrap()
+}
+
+#[tokio::test]
+async fn a_backup_helps_a_call_that_is_slow_and_the_loser_is_stopped() {
+    let quick = serve_at("quick", "tcp@127.0.0.1:0", |builder| {
+        builder.method("T.mixed", async |_: Nothing| "quick".to_owned())
+    });
+    // The same method, which only one of them answers soon.
+    let stopped = Arc::<AtomicUsize>::default();
+    let count = Arc::clone(&stopped);
+    let slow = serve_at("slow", "tcp@127.0.0.1:0", move |builder| {
+        builder.method("T.mixed", move |_: Nothing| {
+            let guard = CountDrop(Arc::clone(&count));
+            async move {
+                sleep(PATIENCE).await;
+                drop(guard);
+                "slow".to_owned()
+            }
+        })
+    });
+    let channel = over(&[&slow, &quick]).pick(RoundRobin);
+    let channel = channel.on_failure(FailureMode::backup_after(20 * MS)).build().unwrap();
+    let begin = Instant::now();
+    for _ in 0..4 {
+        let answer = channel.call::<String>("T.mixed", &()).idempotent().timeout(PATIENCE).await;
+        assert_eq!(answer.unwrap(), "quick");
+    }
+    assert!(begin.elapsed() < PATIENCE);
+    until("both losers are stopped", || stopped.load(Ordering::Relaxed) >= 2).await;
+    // What is not idempotent is not sent twice.
+    let call = || channel.call::<String>("T.mixed", &()).timeout(1500 * MS);
+    let answers = [call().await, call().await];
+    assert_eq!(answers.iter().filter(|answer| answer.is_err()).count(), 1);
+}
+
+#[tokio::test]
+async fn an_error_that_is_an_answer_ends_both() {
+    let slow = failing("slow", 10 * PATIENCE, Code::Internal, Execution::Done);
+    let quick = failing("quick", Duration::ZERO, Code::Application, Execution::Done);
+    let channel = backed_up([&slow, &quick], 20 * MS);
+    for _ in 0..4 {
+        let call = channel.call::<()>("Late.method", &()).idempotent();
+        let error = timeout(PATIENCE, call).await.expect("the first answer counts").unwrap_err();
+        assert_eq!(error.code(), Code::Application);
+    }
+    until("the losers are stopped", || slow.handle.in_flight() == 0).await;
+}
+
+#[tokio::test]
+async fn a_backup_that_comes_to_nothing_takes_back_nothing() {
+    let some = failing("some", 500 * MS, Code::Unavailable, Execution::Maybe);
+    let none = failing("none", 1500 * MS, Code::Unavailable, Execution::Refused);
+    let channel = backed_up([&some, &none], 20 * MS);
+    for _ in 0..2 {
+        let error = channel.call::<()>("Late.method", &()).idempotent().await.unwrap_err();
+        assert_eq!(error.execution(), Execution::Maybe);
+    }
+}
+
+#[tokio::test]
+async fn a_backup_has_a_number_of_its_own() {
+    let tries = Arc::<std::sync::Mutex<Vec<String>>>::default();
+    let [one, other] = ["one", "other"].map(|name| {
+        let how = (Code::Unavailable, Execution::Maybe);
+        serve_with(name, Fails { after: 2000 * MS, how, tries: Arc::clone(&tries) })
+    });
+    let channel = backed_up([&one, &other], 20 * MS);
+    channel.call::<()>("Late.method", &()).idempotent().await.unwrap_err();
+    assert_eq!(*tries.lock().unwrap(), ["1", "2"]);
+}

@@ -1,0 +1,73 @@
+//! Ten thousand endpoints, of which few are there, in lists that change all the time.
+
+use std::collections::HashSet;
+
+use farcall_client::{Channel, Health};
+use farcall_discovery::{Endpoint, StaticList};
+use farcall_server::ServerBuilder;
+use farcall_transport::Address;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::support::{MS, PATIENCE, Running, serve_at, until};
+
+const DEAD: usize = 9_000;
+/// Addresses of each of two servers.
+const ALIVE: usize = 250;
+const ROUNDS: usize = 20;
+const CALLS: usize = 20;
+
+/// A server with many addresses, and these.
+fn serve(name: &'static str) -> (Running, Vec<Endpoint>) {
+    let listen =
+        |builder| (1..ALIVE).fold(builder, |builder: ServerBuilder, _| builder.listen("127.0.0.1:0"));
+    let running = serve_at(name, "tcp@127.0.0.1:0", listen);
+    let endpoints = running.addresses.iter().cloned().map(Endpoint::new).collect();
+    (running, endpoints)
+}
+
+/// Addresses within this machine at which nobody listens.
+fn dead() -> Vec<Endpoint> {
+    let address = |number: usize| format!("tcp@127.9.{}.{}:9", number / 250, number % 250 + 1);
+    (0..DEAD).map(|number| Endpoint::new(address(number).parse().unwrap())).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_ten_thousand_endpoints_those_are_called_that_are_there_and_in_the_list() {
+    let (a, b) = (serve("a"), serve("b"));
+    let dead = dead();
+    let list = StaticList::of([] as [Endpoint; 0]);
+    let channel = Channel::builder().discover(list.clone()).timeout(PATIENCE).build().unwrap();
+    let begin = Instant::now();
+    for round in 0..ROUNDS {
+        let (server, endpoints) = if round % 2 == 0 { &a } else { &b };
+        // Some of the dead leave, and are back in the next round as if nobody knew them.
+        let some = dead.iter().enumerate().filter(|(index, _)| index % ROUNDS != round);
+        list.set(some.map(|(_, endpoint)| endpoint.clone()).chain(endpoints.iter().cloned()));
+        let call = async || channel.call::<String>("T.who", &()).await.unwrap();
+        // Until the list has come: who calls in between is answered by one of the last.
+        let new = async {
+            while call().await != server.name {
+                sleep(MS).await;
+            }
+        };
+        timeout(PATIENCE, new).await.expect("the list comes");
+        for _ in 0..CALLS {
+            assert_eq!(call().await, server.name);
+        }
+        sleep(100 * MS).await;
+    }
+    let all = channel.endpoints();
+    assert_eq!(all.len(), DEAD - DEAD / ROUNDS + ALIVE);
+    assert!(all.iter().all(|one| one.in_flight == 0));
+    let alive: HashSet<&Address> = b.1.iter().map(|endpoint| &endpoint.address).collect();
+    let well = |one: &&farcall_client::EndpointStatus| matches!(one.health, Health::Well);
+    let found = all.iter().filter(well).filter(|one| alive.contains(&one.endpoint.address)).count();
+    let out = all.len() - all.iter().filter(well).count();
+    println!("{out} left out, {found} of {ALIVE} well, after {:?}", begin.elapsed());
+    assert_eq!(found, ALIVE);
+    assert!(format!("{channel:?}").len() < 1000);
+    // Who has left is not connected to.
+    until("connections are closed", || a.0.handle.connections() == 0).await;
+    drop(channel);
+    until("all are closed", || b.0.handle.connections() == 0).await;
+}
