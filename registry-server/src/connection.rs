@@ -25,9 +25,9 @@ use crate::tls::CurrentTls;
 
 /// How long a TLS handshake may take.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
-/// How long a peer may take nothing of what is sent to it.
-#[cfg(target_os = "linux")]
-const STUCK_LIMIT: Duration = Duration::from_secs(60);
+/// How long a peer may take nothing of what is sent to it: longer than a network is away for a moment, and
+/// no longer, for a watcher that is gone or stuck holds a place. The kernel counts it, on Linux only.
+pub(crate) const STUCK_LIMIT: Duration = Duration::from_secs(30);
 /// The largest header of a request, in bytes.
 const MAX_HEADER_BYTES: usize = 64 * 1024;
 
@@ -38,6 +38,8 @@ pub(crate) struct Connections {
     pub(crate) tls: Option<Arc<CurrentTls>>,
     /// How long a header may take, and a pause between requests; bodies have a limit in the router.
     pub(crate) header_timeout: Duration,
+    /// [`STUCK_LIMIT`], but in tests.
+    pub(crate) stuck_limit: Duration,
     /// From now on a connection ends after the request that it has.
     pub(crate) stop: CancellationToken,
 }
@@ -45,7 +47,7 @@ pub(crate) struct Connections {
 impl Connections {
     /// Serves a connection to its end.
     pub(crate) async fn serve(self, stream: TcpStream, peer: SocketAddr) {
-        if let Err(error) = prepare(&stream) {
+        if let Err(error) = prepare(&stream, self.stuck_limit) {
             debug!(%peer, %error, "socket options");
         }
         let Some(tls) = &self.tls else { return self.serve_http(stream, peer).await };
@@ -80,12 +82,13 @@ impl Connections {
     }
 }
 
-fn prepare(stream: &TcpStream) -> std::io::Result<()> {
+#[cfg_attr(not(target_os = "linux"), expect(unused_variables, reason = "it cannot be set there"))]
+fn prepare(stream: &TcpStream, stuck_limit: Duration) -> std::io::Result<()> {
     // Answers are written whole: waiting for more to send would only delay them.
     stream.set_nodelay(true)?;
-    // A watcher that takes nothing any more would hold its place for ever.
+    // Counts for a peer that is gone, and for one that is there and does not read.
     #[cfg(target_os = "linux")]
-    socket2::SockRef::from(stream).set_tcp_user_timeout(Some(STUCK_LIMIT))?;
+    socket2::SockRef::from(stream).set_tcp_user_timeout(Some(stuck_limit))?;
     Ok(())
 }
 
@@ -98,4 +101,48 @@ async fn answer(
     let answer = router.call(request).await?;
     debug!(%peer, %method, path, status = answer.status().as_u16(), "answered");
     Ok(answer)
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use axum::body::{Body, Bytes};
+    use axum::routing::get;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// Far longer than anything takes, also where the machine is busy.
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    #[tokio::test]
+    async fn answers_are_sent_at_once_and_peers_that_take_nothing_have_a_limit() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let peer = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        prepare(&peer, STUCK_LIMIT).unwrap();
+        assert!(peer.nodelay().unwrap());
+        assert_eq!(socket2::SockRef::from(&peer).tcp_user_timeout().unwrap(), Some(STUCK_LIMIT));
+    }
+
+    #[tokio::test]
+    async fn who_stops_reading_loses_the_connection() {
+        let endless = get(async || {
+            let chunk = Ok::<_, Infallible>(Bytes::from_static(&[b'.'; 64 * 1024]));
+            Body::from_stream(futures::stream::repeat(chunk))
+        });
+        let connections = Connections {
+            router: Router::new().route("/", endless),
+            tls: None,
+            header_timeout: PATIENCE,
+            stuck_limit: Duration::from_secs(1),
+            stop: CancellationToken::new(),
+        };
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut watcher = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (accepted, peer) = listener.accept().await.unwrap();
+        let serving = tokio::spawn(connections.serve(accepted, peer));
+        watcher.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+        watcher.read_exact(&mut [0; 15]).await.unwrap();
+        timeout(PATIENCE, serving).await.expect("it ends, though the peer is there").unwrap();
+    }
 }

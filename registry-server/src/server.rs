@@ -14,7 +14,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
 use crate::config::{Config, ConnectionLimits};
-use crate::connection::Connections;
+use crate::connection::{Connections, STUCK_LIMIT};
 use crate::failure::Failure;
 use crate::reload::{Reload, Watched};
 use crate::tls::CurrentTls;
@@ -142,6 +142,7 @@ impl Server {
             router: self.registry.router(&self.addresses),
             tls: self.tls,
             header_timeout: self.limits.header_timeout,
+            stuck_limit: STUCK_LIMIT,
             stop: stopping.clone(),
         };
         let room = Arc::new(Semaphore::new(self.limits.max_connections.min(Semaphore::MAX_PERMITS)));

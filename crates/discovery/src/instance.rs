@@ -57,6 +57,15 @@ pub enum InstanceError {
         /// What it was given.
         name: String,
     },
+    /// A service or an id that no path of a URL can carry: both are parts of paths in the registry's
+    /// interface.
+    #[error("{field} `{name}` is not allowed: it means another place in a path")]
+    Dots {
+        /// Which.
+        field: &'static str,
+        /// `.` or `..`.
+        name: String,
+    },
     /// An id that is too long, or has control characters in it.
     #[error("id `{}` must be at most {} bytes, without control characters", excerpt(.id), Instance::MAX_ID)]
     Id {
@@ -127,17 +136,16 @@ impl Instance {
     ///
     /// # Errors
     ///
-    /// What is wrong with it: a name, the address, a bound.
+    /// What is wrong with it: a name, the id, the address, a bound.
     pub fn check(mut self) -> Result<Self, InstanceError> {
         if self.id.is_empty() {
             self.id = self.addr.to_string();
         }
-        if !self.service.is_empty() {
-            check_name("service", &self.service)?;
-        }
+        Self::check_service(&self.service)?;
         if self.id.len() > Self::MAX_ID || self.id.chars().any(char::is_control) {
             return Err(InstanceError::Id { id: self.id });
         }
+        check_dots("id", &self.id)?;
         for (field, name) in [("zone", &self.zone), ("version", &self.version)] {
             if let Some(name) = name {
                 check_name(field, name)?;
@@ -161,9 +169,13 @@ impl Instance {
     ///
     /// # Errors
     ///
-    /// It is too long, or has other characters than letters, digits, `.`, `_`, `-`.
+    /// It is too long, has other characters than letters, digits, `.`, `_`, `-`, or is `.` or `..`.
     pub fn check_service(name: &str) -> Result<(), InstanceError> {
-        if name.is_empty() { Ok(()) } else { check_name("service", name) }
+        if name.is_empty() {
+            return Ok(());
+        }
+        check_name("service", name)?;
+        check_dots("service", name)
     }
 
     /// The endpoint that a client sees of it.
@@ -189,11 +201,19 @@ fn check_name(field: &'static str, name: &str) -> Result<(), InstanceError> {
     }
 }
 
+/// Refuses what every client and proxy takes out of a path, percent-encoded or not.
+fn check_dots(field: &'static str, name: &str) -> Result<(), InstanceError> {
+    match name {
+        "." | ".." => Err(InstanceError::Dots { field, name: name.to_owned() }),
+        _ => Ok(()),
+    }
+}
+
 /// Refuses what can be listened on, but not dialed.
 fn check_dialable(address: &Address) -> Result<(), InstanceError> {
     let why = if address.port() == Some(0) {
         "port 0 is any port"
-    } else if address.socket_addr().is_some_and(|socket| socket.ip().to_canonical().is_unspecified()) {
+    } else if address.is_unspecified() {
         "it is every address of a machine"
     } else if address.to_string().contains(',') {
         // Lists of addresses are separated by them.
@@ -212,4 +232,58 @@ fn excerpt(text: &str) -> String {
         shown.push('…');
     }
     shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(address: &str) -> Instance {
+        Instance::new("Arith", address.parse().unwrap())
+    }
+
+    #[test]
+    fn an_instance_without_an_id_has_its_address_for_one() {
+        let checked = Instance { id: String::new(), ..at("tcp@10.0.0.5:7001") }.check().unwrap();
+        assert_eq!(checked.id, "tcp@10.0.0.5:7001");
+    }
+
+    #[test]
+    fn services_and_ids_that_no_path_can_carry_are_refused() {
+        for dots in [".", ".."] {
+            let field = |error| match error {
+                InstanceError::Dots { field, name } if name == dots => field,
+                other => panic!("{other}"),
+            };
+            let service = Instance { service: dots.to_owned(), ..at("a:1") };
+            let id = Instance { id: dots.to_owned(), ..at("a:1") };
+            assert_eq!(field(service.check().unwrap_err()), "service");
+            assert_eq!(field(id.check().unwrap_err()), "id");
+            assert_eq!(field(Instance::check_service(dots).unwrap_err()), "service");
+        }
+        for name in ["...", ".a", "a..", ".-"] {
+            let named = Instance { service: name.to_owned(), id: name.to_owned(), ..at("a:1") };
+            named.check().unwrap_or_else(|error| panic!("{error}"));
+        }
+    }
+
+    #[test]
+    fn addresses_that_nobody_can_dial_are_refused_with_the_reason() {
+        for (address, why) in [
+            ("0.0.0.0:1", "every address"),
+            ("[::]:1", "every address"),
+            ("[::ffff:0.0.0.0]:1", "every address"),
+            ("[::%eth0]:1", "every address"),
+            ("tls@[::%1]:1", "every address"),
+            ("a:0", "port 0"),
+            ("[::%eth0]:0", "port 0"),
+        ] {
+            let error = at(address).check().unwrap_err();
+            assert!(matches!(error, InstanceError::Undialable { .. }), "{address}: {error}");
+            assert!(error.to_string().contains(why), "{address}: {error}");
+        }
+        for address in ["a:1", "10.0.0.5:1", "[::1]:1", "[fe80::1%eth0]:1", "unix@/run/a.sock"] {
+            at(address).check().unwrap_or_else(|error| panic!("{address}: {error}"));
+        }
+    }
 }

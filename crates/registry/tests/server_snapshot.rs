@@ -156,3 +156,25 @@ async fn a_snapshot_that_cannot_be_written_stops_nothing_and_is_told() {
     until(|| inner.join("registry.json").exists()).await;
     run.abort();
 }
+
+#[tokio::test]
+async fn changes_that_never_end_are_not_written_all_the_time() {
+    let directory = tempfile::tempdir().unwrap();
+    let registry = Registry::open(settings(&directory.path().join("registry.json"))).await.unwrap();
+    let begun = std::time::Instant::now();
+    let mut written = std::collections::BTreeSet::new();
+    let change = async {
+        for n in 0.. {
+            register(&registry, &format!("i{n}"));
+            let status = call(&registry, "GET /v1/status", "").await.1;
+            written.extend(status["snapshot"]["written_at"].as_str().map(str::to_owned));
+            if written.len() > 1 || begun.elapsed() > LONG {
+                break;
+            }
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    registry.run(change).await;
+    assert_eq!(written.len(), 2, "once at the start, and again");
+    assert!(begun.elapsed() >= Duration::from_secs(2), "{:?}", begun.elapsed());
+}

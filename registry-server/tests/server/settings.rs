@@ -99,6 +99,7 @@ fn settings_that_do_not_fit_together_are_said_with_code_2() {
         (["--ttl", "2days", "--heartbeat", "4m"], "1 day"),
         (["--tls-cert", "cert.pem", "--ttl", "10s"], "tls-key"),
         (["--path", "/v1/x", "--ttl", "10s"], "/v1/x"),
+        (["--allowed-host", "a.example,https://b.example", "--ttl", "10s"], "`https://b.example`"),
     ] {
         fails_with(&mut command(&[&listen[..], &args].concat()), 2, &[part]);
     }

@@ -17,7 +17,6 @@ use super::http::Http;
 use super::known::Known;
 use super::lists::List;
 use super::settings::SettingsError;
-use super::urls::fits_in_a_path;
 use super::watching::Ended;
 
 /// How often the list is asked for where it cannot be watched.
@@ -56,9 +55,6 @@ impl HttpDiscovery {
     pub fn new(url: &str, service: impl Into<String>) -> Result<Self, SettingsError> {
         let service = service.into();
         Instance::check_service(&service)?;
-        if !fits_in_a_path(&service) {
-            return Err(SettingsError::Dots { name: service });
-        }
         Ok(Self {
             http: Http::new(url)?,
             service,

@@ -2,12 +2,14 @@
 //!
 //! What is asked for and what the answer means is for others.
 
+use std::error::Error as _;
+use std::io::{self, ErrorKind};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use farcall_transport::Human;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap};
-use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, Url};
+use reqwest::{Client, Method, Request, RequestBuilder, Response, StatusCode, Url};
 use rustls::pki_types::CertificateDer;
 use tokio::sync::OnceCell;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -25,7 +27,7 @@ pub(super) const BODY_STEPS: u32 = 6;
 /// The most of an answer that is read, where it is no list.
 pub(super) const SMALL_BODY: usize = 64 * 1024;
 
-/// The way to one registry. Its connections are kept for further requests, and end with it.
+/// The way to one registry. A connection is kept for further requests, and ends with it.
 #[derive(Debug)]
 pub(super) struct Http {
     pub(super) urls: Urls,
@@ -121,7 +123,8 @@ impl Http {
             if let Some(token) = self.token.header().await.map_err(wrong)? {
                 request = request.header(AUTHORIZATION, token);
             }
-            request.send().await.map_err(|error| Failure::of_transport(label, &error))
+            let request = request.build().map_err(|error| Failure::of_transport(label, &error))?;
+            send(client, request).await.map_err(|error| Failure::of_transport(label, &error))
         };
         timeout(limit, begin)
             .await
@@ -166,6 +169,41 @@ impl Http {
             body.extend_from_slice(&chunk);
         }
     }
+}
+
+/// Sends a request; once more, where its connection was closed before an answer came. Most often it is one
+/// that was kept, and that the registry closed for its idleness at just that moment. All that is ever
+/// asked of a registry may be done twice.
+async fn send(client: &Client, request: Request) -> reqwest::Result<Response> {
+    let again = request.try_clone();
+    match (client.execute(request).await, again) {
+        (Err(error), Some(again)) if was_closed(&error) => client.execute(again).await,
+        (outcome, _) => outcome,
+    }
+}
+
+/// Whether the connection was there, and ended without a byte of an answer.
+fn was_closed(error: &reqwest::Error) -> bool {
+    if error.is_connect() {
+        return false;
+    }
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<hyper::Error>()
+            && (error.is_incomplete_message() || error.is_canceled())
+        {
+            return true;
+        }
+        if let Some(error) = error.downcast_ref::<io::Error>() {
+            let kind = error.kind();
+            return matches!(
+                kind,
+                ErrorKind::BrokenPipe | ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted
+            );
+        }
+        cause = error.source();
+    }
+    false
 }
 
 /// Whether the answer says of itself that it is of this type.

@@ -61,6 +61,9 @@ pub(super) async fn client(
         .tls_backend_preconfigured(tls)
         .user_agent(USER_AGENT)
         .redirect(Policy::none())
+        // Requests go one after the other; and where a connection that was kept turns out to be closed, the
+        // next try must not get another such.
+        .pool_max_idle_per_host(1)
         .connect_timeout(connect_limit);
     if is_loopback(url) {
         builder = builder.no_proxy();

@@ -11,7 +11,6 @@ use super::failure::{Failure, Kind, label};
 use super::http::{Answered, Http, SMALL_BODY};
 use super::lists::diagnose;
 use super::settings::SettingsError;
-use super::urls::fits_in_a_path;
 use crate::wire;
 
 /// When to renew where neither the registry nor anybody else says so.
@@ -122,12 +121,7 @@ impl HttpRegistrar {
         if let (None, Some(ttl)) = (instance.ttl_ms, self.ttl) {
             instance.ttl_ms = Some(u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX));
         }
-        let instance = instance.check().map_err(|error| RegistrarError(error.to_string()))?;
-        if let Some(name) = [&instance.service, &instance.id].into_iter().find(|name| !fits_in_a_path(name)) {
-            let why = format!("`{name}` cannot be registered: it means something else in a path");
-            return Err(RegistrarError(why));
-        }
-        Ok(instance)
+        instance.check().map_err(|error| RegistrarError(error.to_string()))
     }
 
     async fn put(&self, instance: &Instance) -> Result<Duration, Failure> {

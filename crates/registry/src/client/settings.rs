@@ -17,14 +17,6 @@ pub enum SettingsError {
     /// The name of the service is none.
     #[error("{0}")]
     Service(#[from] InstanceError),
-    /// The name of the service is `.` or `..`, which a path cannot have in it.
-    #[error(
-        "a service cannot be found over HTTP under the name `{name}`, which means something else in a path"
-    )]
-    Dots {
-        /// The name.
-        name: String,
-    },
     /// The certificates do not read.
     #[error("the certificates to trust are not PEM: {why}")]
     Roots {

@@ -94,11 +94,6 @@ impl Urls {
     }
 }
 
-/// Whether a path can have this part: dots alone mean something else there, encoded or not.
-pub(super) fn fits_in_a_path(part: &str) -> bool {
-    !matches!(part, "." | "..")
-}
-
 fn named(service: &str) -> &str {
     if service.is_empty() { PLAIN_LIST } else { service }
 }

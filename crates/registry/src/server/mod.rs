@@ -37,6 +37,7 @@ mod snapshot_file;
 mod snapshots;
 mod store;
 mod tokens;
+mod turns;
 mod watchers;
 
 pub use self::registry::{OpenError, RegisterError, Registry};

@@ -11,16 +11,17 @@ use axum::Router;
 use axum::http::HeaderValue;
 use farcall_discovery::{Instance, InstanceError};
 use tokio::sync::Semaphore;
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use super::http;
+use super::http::{self, Authority};
 use super::metrics::Metrics;
 use super::settings::Settings;
 use super::snapshots::Snapshots;
-use super::store::{Full, Granted, Now, Store};
+use super::store::{Full, Granted, Now, Store, Times};
 use super::tokens::Tokens;
+use super::turns::Turns;
 use super::watchers::Watchers;
 use crate::wire::{self, Counts, Listed, Patch, Registration, Timestamp};
 
@@ -37,11 +38,15 @@ pub struct Registry {
 #[derive(Debug)]
 pub(super) struct Inner {
     pub(super) settings: Settings,
+    /// By which names it may be called, beside those that are its own anyway.
+    pub(super) allowed_hosts: Vec<Authority>,
     /// The store's epoch as a header.
     pub(super) epoch: HeaderValue,
     // A std mutex: it is held for what the processor alone does, never across an await.
     store: Mutex<Store>,
     pub(super) watchers: Watchers,
+    /// When each of those who wait is told.
+    turns: Turns,
     /// A permit for each watch and long poll.
     pub(super) watching: Arc<Semaphore>,
     /// Ends watches and long polls.
@@ -90,7 +95,7 @@ impl Registry {
     ///
     /// [`OpenError`].
     pub async fn open(settings: Settings) -> Result<Self, OpenError> {
-        settings.check()?;
+        let allowed_hosts = settings.check()?;
         let (snapshots, saved) = match settings.snapshot.clone() {
             Some(file) => {
                 let (snapshots, saved) = Snapshots::open(file).await?;
@@ -100,7 +105,8 @@ impl Registry {
         };
         let epoch = format!("{:016x}", fastrand::u64(..));
         let header = HeaderValue::try_from(&epoch).expect("they are hexadecimal digits");
-        let mut store = Store::new(epoch, settings.ttl, settings.max_instances);
+        let times = Times { ttl: settings.ttl, heartbeat: settings.heartbeat_interval() };
+        let mut store = Store::new(epoch, times, settings.max_instances);
         let now = now();
         if saved.as_ref().is_none_or(|saved| saved.warming) {
             store.warm_until(now.at + settings.heartbeat_interval());
@@ -115,10 +121,12 @@ impl Registry {
             tokens: RwLock::new(Arc::new(settings.tokens.clone())),
             store: Mutex::new(store),
             watchers: Watchers::default(),
+            turns: Turns::default(),
             closing: CancellationToken::new(),
             metrics: Metrics::new(),
             snapshots,
             started: now.at,
+            allowed_hosts,
             settings,
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -207,9 +215,24 @@ impl Registry {
     /// How much there is.
     #[must_use]
     pub fn counts(&self) -> Counts {
-        let free = self.inner.watching.available_permits();
-        let watchers = self.inner.settings.max_watchers.saturating_sub(free);
-        Counts { watchers, ..self.store().counts() }
+        Counts { watchers: self.watching(), ..self.store().counts() }
+    }
+
+    /// When a watch that has something to tell is to tell it; none if it is now.
+    pub(super) fn take_turn(&self) -> Option<Instant> {
+        self.inner.turns.take(self.watching())
+    }
+
+    /// Waits until a long poll that has something to tell is to tell it.
+    pub(super) async fn wait_turn(&self) {
+        if let Some(turn) = self.take_turn() {
+            sleep_until(turn).await;
+        }
+    }
+
+    /// How many watches and long polls there are.
+    fn watching(&self) -> usize {
+        self.inner.settings.max_watchers.saturating_sub(self.inner.watching.available_permits())
     }
 
     /// What `GET /v1/status` tells.
@@ -265,10 +288,7 @@ impl Registry {
     }
 
     pub(super) fn registration(&self, granted: Granted) -> Registration {
-        let heartbeat = match granted.own_ttl {
-            true => granted.ttl / 3,
-            false => self.inner.settings.heartbeat_interval(),
-        };
+        let heartbeat = granted.heartbeat(self.inner.settings.heartbeat_interval());
         Registration { ttl_ms: millis(granted.ttl), heartbeat_ms: millis(heartbeat) }
     }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use farcall_discovery::Instance;
 
+use super::http::Authority;
 use super::registry::OpenError;
 use super::tokens::Tokens;
 
@@ -26,7 +27,7 @@ pub struct Settings {
     heartbeat: Option<Duration>,
     pub(super) snapshot: Option<PathBuf>,
     pub(super) tokens: Tokens,
-    pub(super) allowed_hosts: Vec<String>,
+    allowed_hosts: Vec<String>,
     pub(super) max_instances: usize,
     pub(super) max_watchers: usize,
     pub(super) max_body_bytes: usize,
@@ -87,7 +88,8 @@ impl Settings {
 
     /// One more name by which it may be called, `registry.example.com` for any port or
     /// `registry.example.com:7100`. Requests to other hosts than these, the addresses it listens at,
-    /// and loopback names are refused, so that no web page can reach it by a name of its own.
+    /// and loopback names are refused, so that no web page can reach it by a name of its own. What is no
+    /// host, such as a URL, keeps the registry from starting.
     #[must_use]
     pub fn allowed_host(mut self, host: impl Into<String>) -> Self {
         self.allowed_hosts.push(host.into());
@@ -129,8 +131,8 @@ impl Settings {
         self.heartbeat.unwrap_or(self.ttl * 4 / 5)
     }
 
-    /// Whether they make sense.
-    pub(super) fn check(&self) -> Result<(), OpenError> {
+    /// Whether they make sense; returns the hosts that are allowed.
+    pub(super) fn check(&self) -> Result<Vec<Authority>, OpenError> {
         let refuse = |what: String| Err(OpenError::Settings(what));
         let (ttl, heartbeat) = (self.ttl, self.heartbeat_interval());
         if !(Instance::MIN_TTL..=Instance::MAX_TTL).contains(&ttl) {
@@ -150,7 +152,18 @@ impl Settings {
                  `-` and `/`, and be none of the other paths"
             ));
         }
-        Ok(())
+        let mut allowed = Vec::new();
+        for host in &self.allowed_hosts {
+            let Some(authority) = Authority::parse(host) else {
+                let host = host.escape_debug();
+                return refuse(format!(
+                    "the allowed host `{host}` is none: it must be a name or an IP address, one of version 6 in \
+                     brackets, and may have a port behind it, such as `registry.example.com:7100`"
+                ));
+            };
+            allowed.push(authority);
+        }
+        Ok(allowed)
     }
 }
 
@@ -178,6 +191,13 @@ mod tests {
             (Settings::default().simple_path("/{a}"), "`/{a}`"),
             (Settings::default().simple_path("/v1/services"), "other paths"),
             (Settings::default().simple_path("/"), "other paths"),
+            (Settings::default().allowed_host("https://a.example"), "`https://a.example`"),
+            (Settings::default().allowed_host("a.example").allowed_host("b.example/x"), "`b.example/x`"),
+            (Settings::default().allowed_host("a.example:port"), "`a.example:port`"),
+            (Settings::default().allowed_host("*.example"), "`*.example`"),
+            (Settings::default().allowed_host("::1"), "in brackets"),
+            (Settings::default().allowed_host("a\n"), r"`a\n`"),
+            (Settings::default().allowed_host(""), "``"),
         ] {
             let error = settings.check().unwrap_err().to_string();
             assert!(error.contains(part), "{error}");

@@ -62,18 +62,20 @@ impl Snapshots {
         self.outcome.lock().unwrap_or_else(PoisonError::into_inner).status
     }
 
-    /// Writes the file whenever something has changed, and once at the start, which shows early if
+    /// Writes the file where something has changed, at most every 2 s, and once at the start, which shows early if
     /// it can't be written.
     pub(super) async fn save_for_ever(&self, registry: &Registry) {
         let mut changes = registry.inner.watchers.subscribe(None);
         loop {
-            while self.is_behind(registry.saved_state()) {
-                if self.save(registry).await.is_err() {
-                    sleep(RETRY).await;
-                }
+            if self.is_behind(registry.saved_state()) {
+                let outcome = self.save(registry).await;
+                // Also where more has changed by now: where changes never end, writing would not either, and
+                // take what requests need.
+                sleep(if outcome.is_ok() { GATHER } else { RETRY }).await;
+            } else {
+                changes.changed().await;
+                sleep(GATHER).await;
             }
-            changes.changed().await;
-            sleep(GATHER).await;
         }
     }
 

@@ -65,6 +65,11 @@ impl Subscription {
             std::future::pending::<()>().await;
         }
     }
+
+    /// What has changed until now is about to be looked up: [`changed`](Self::changed) need not tell of it.
+    pub(super) fn catch_up(&mut self) {
+        self.receiver.mark_unchanged();
+    }
 }
 
 /// Takes the service out with its last watcher: else names that were watched once would stay.

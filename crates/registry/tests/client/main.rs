@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot set up has failed")]
 
 mod hostile;
+mod kept;
 mod polling;
 mod real;
 mod registrar;

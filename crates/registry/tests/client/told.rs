@@ -45,6 +45,10 @@ impl Request {
 pub(crate) enum Reply {
     /// These bytes, then the end.
     Bytes(Vec<u8>),
+    /// These bytes; then a second request is waited for, and the connection closed in its face.
+    Kept(Vec<u8>),
+    /// These bytes; then a second request is waited for, and the connection reset.
+    KeptThenReset(Vec<u8>),
     /// These bytes, then nothing, and no end.
     Hold(Vec<u8>),
     /// The first bytes, then what is sent here later, until the sender is gone.
@@ -83,6 +87,7 @@ pub(crate) struct Told {
     script: Script,
     requests: Arc<Mutex<Vec<Request>>>,
     written: Arc<AtomicUsize>,
+    hung_up: Arc<AtomicUsize>,
     open: Arc<AtomicUsize>,
     accepting: AbortHandle,
 }
@@ -92,11 +97,13 @@ impl Told {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let script: Script = Arc::new(Mutex::new(Box::new(script)));
-        let (requests, written, open) = (Arc::default(), Arc::default(), Arc::default());
+        let (requests, open) = (Arc::default(), Arc::default());
+        let (written, hung_up) = (Arc::default(), Arc::default());
         let shared = Shared {
             script: Arc::clone(&script),
             requests: Arc::clone(&requests),
             written: Arc::clone(&written),
+            hung_up: Arc::clone(&hung_up),
             open: Arc::clone(&open),
         };
         let accepting = tokio::spawn(async move {
@@ -106,7 +113,7 @@ impl Told {
             }
         })
         .abort_handle();
-        Self { address, script, requests, written, open, accepting }
+        Self { address, script, requests, written, hung_up, open, accepting }
     }
 
     /// Answers otherwise from now on.
@@ -127,6 +134,11 @@ impl Told {
         self.written.load(Ordering::Relaxed)
     }
 
+    /// How many requests were not answered because they came second on their connection.
+    pub(crate) fn hung_up(&self) -> usize {
+        self.hung_up.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn open_connections(&self) -> usize {
         self.open.load(Ordering::Relaxed)
     }
@@ -143,6 +155,7 @@ struct Shared {
     script: Script,
     requests: Arc<Mutex<Vec<Request>>>,
     written: Arc<AtomicUsize>,
+    hung_up: Arc<AtomicUsize>,
     open: Arc<AtomicUsize>,
 }
 
@@ -164,6 +177,17 @@ impl Shared {
                 stream.shutdown().await?;
                 // A close with something unread would be a reset.
                 while stream.read(&mut [0; 1024]).await? > 0 {}
+            }
+            Reply::Kept(bytes) => {
+                stream.write_all(&bytes).await?;
+                read(stream).await?;
+                self.hung_up.fetch_add(1, Ordering::Relaxed);
+            }
+            Reply::KeptThenReset(bytes) => {
+                stream.write_all(&bytes).await?;
+                read(stream).await?;
+                self.hung_up.fetch_add(1, Ordering::Relaxed);
+                stream.set_zero_linger()?;
             }
             Reply::Hold(bytes) => {
                 stream.write_all(&bytes).await?;

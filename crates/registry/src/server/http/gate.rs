@@ -31,7 +31,7 @@ pub(super) struct Gate {
 
 /// A host, and a port unless it does not matter or is the usual one.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Authority {
+pub(in crate::server) struct Authority {
     /// In lower case, without brackets, IP addresses in their shortest form.
     host: String,
     port: Option<u16>,
@@ -47,12 +47,11 @@ pub(super) async fn check(State(gate): State<Arc<Gate>>, request: Request, next:
 }
 
 impl Gate {
-    pub(super) fn new(listening: &[SocketAddr], allowed: &[String]) -> Self {
+    pub(super) fn new(listening: &[SocketAddr], allowed: Vec<Authority>) -> Self {
         Self {
             listening: listening.iter().map(|address| address.ip().to_canonical()).collect(),
             any_address: listening.iter().any(|address| address.ip().to_canonical().is_unspecified()),
-            // What is no host fits no `Host` either.
-            allowed: allowed.iter().filter_map(|host| Authority::parse(host)).collect(),
+            allowed,
         }
     }
 
@@ -110,7 +109,8 @@ impl Gate {
 }
 
 impl Authority {
-    fn parse(text: &str) -> Option<Self> {
+    /// None, if the text is no host, with a port or without.
+    pub(in crate::server) fn parse(text: &str) -> Option<Self> {
         let (host, port) = match text.strip_prefix('[') {
             Some(bracketed) => {
                 let (host, rest) = bracketed.split_once(']')?;
@@ -197,8 +197,8 @@ mod tests {
     }
 
     fn gate(listening: &str, allowed: &[&str]) -> Gate {
-        let allowed: Vec<_> = allowed.iter().map(|&host| host.to_owned()).collect();
-        Gate::new(&[listening.parse().unwrap()], &allowed)
+        let allowed = allowed.iter().map(|host| Authority::parse(host).unwrap()).collect();
+        Gate::new(&[listening.parse().unwrap()], allowed)
     }
 
     #[test]

@@ -207,7 +207,10 @@ impl Poll<'_> {
             loop {
                 // Cancel-safe: what it tells is looked up again.
                 tokio::select! {
-                    () = subscription.changed() => if moved() { return true },
+                    () = subscription.changed() => if moved() {
+                        registry.wait_turn().await;
+                        return true;
+                    },
                     () = registry.inner.closing.cancelled() => return false,
                 }
             }

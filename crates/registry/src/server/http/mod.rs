@@ -18,13 +18,14 @@ use axum::Router;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
 
+pub(super) use self::gate::Authority;
 use super::page;
 use super::registry::Registry;
 
 /// Everything: routes, and around them, from the inside: tokens, `Host` and `Origin`, what all
 /// answers have in common.
 pub(super) fn router(registry: Registry, listening: &[SocketAddr]) -> Router {
-    let gate = gate::Gate::new(listening, &registry.inner.settings.allowed_hosts);
+    let gate = gate::Gate::new(listening, registry.inner.allowed_hosts.clone());
     let simple = registry.inner.settings.simple_path.clone();
     let instance =
         get(instances::one).put(instances::register).patch(instances::patch).delete(instances::deregister);

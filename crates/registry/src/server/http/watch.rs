@@ -31,7 +31,7 @@ const PING: Bytes = Bytes::from_static(b": ping\n\n");
 /// How long a watcher whose connection ends is asked to wait before it comes back.
 const RETRY: Bytes = Bytes::from_static(b"retry: 1000\n\n");
 /// Changes that come within this time of others are sent together: with a thousand watchers, the writes are
-/// what costs. A change after a silence is sent at once.
+/// what costs. A change after a silence is sent as soon as it is the watcher's turn.
 const GATHER: Duration = Duration::from_millis(50);
 /// What is sent at once, at most: connections take what they are given, and a slow one should not be
 /// given a whole snapshot at a time.
@@ -82,6 +82,8 @@ struct Watcher {
     pending: VecDeque<Bytes>,
     /// When changes were sent last.
     sent: Option<Instant>,
+    /// When the store is to be asked; none while there is nothing new in it.
+    look_at: Option<Instant>,
     ping_at: Instant,
     _permit: OwnedSemaphorePermit,
 }
@@ -110,6 +112,7 @@ impl Watcher {
             service,
             pending: VecDeque::from([RETRY]),
             sent: None,
+            look_at: Some(Instant::now()),
             ping_at: Instant::now() + PING_AFTER,
             _permit: permit,
         }
@@ -124,28 +127,31 @@ impl Watcher {
                 self.ping_at = Instant::now() + PING_AFTER;
                 return Some(bytes);
             }
-            if let Some(sent) = self.sent
-                && sent.elapsed() < GATHER
-            {
-                tokio::select! {
-                    () = closing.cancelled() => return None,
-                    () = sleep_until(sent + GATHER) => {}
-                }
-            }
-            self.look();
-            if !self.pending.is_empty() {
+            let now = Instant::now();
+            if self.look_at.is_some_and(|at| at <= now) {
+                self.look();
                 continue;
             }
             tokio::select! {
                 () = closing.cancelled() => return None,
-                () = self.subscription.changed() => {}
-                () = sleep_until(self.ping_at) => self.pending.push_back(PING),
+                () = self.subscription.changed(), if self.look_at.is_none() => {
+                    let turn = self.registry.take_turn();
+                    self.look_at = turn.max(self.sent.map(|sent| sent + GATHER)).or(Some(now));
+                }
+                () = sleep_until(self.look_at.unwrap_or(self.ping_at)) => {
+                    if self.look_at.is_none() {
+                        self.pending.push_back(PING);
+                    }
+                }
             }
         }
     }
 
     /// Asks the store for what is to be told.
     fn look(&mut self) {
+        // Before it is asked, so that no change falls between.
+        self.subscription.catch_up();
+        self.look_at = None;
         let mut store = self.registry.store();
         let warmed = self.warming && !store.warming();
         let since = match self.told {
@@ -154,11 +160,14 @@ impl Watcher {
         };
         match since {
             Since::Changes { frames, rev } => {
+                let now = Instant::now();
                 if !frames.is_empty() {
-                    self.sent = Some(Instant::now());
+                    self.sent = Some(now);
                 }
                 self.pending.extend(frames);
                 self.told = Some(rev);
+                // There was more than it hands out at once.
+                self.look_at = (rev != store.rev()).then_some(now + GATHER);
             }
             Since::Lost => {
                 let (rev, snapshot) = store.snapshot(self.service.as_deref());
@@ -171,6 +180,8 @@ impl Watcher {
                 }
                 self.pending.push_back(snapshot);
                 self.told = Some(rev);
+                // The snapshot may be one that was made a few changes ago.
+                self.look_at = (rev != store.rev()).then(Instant::now);
                 self.warming = store.warming();
             }
         }

@@ -37,7 +37,7 @@ const MAX_EMPTY: usize = 1024;
 /// How far a snapshot for those who watch everything may lie behind. It is sent with the changes since,
 /// so that a thousand watchers who come while much changes don't cost a thousand snapshots.
 const SNAPSHOT_LAG: u64 = 256;
-/// Fewer instances than this that expire together are no mass expiry.
+/// Fewer instances than this that fall silent together are no mass expiry.
 const MASS_COUNT: usize = 3;
 /// Nor are these, of a hundred of a service, or fewer.
 const MASS_PERCENT: usize = 30;
@@ -70,8 +70,17 @@ pub(super) struct Store {
     /// The snapshot for those who watch everything, of the revision that stands beside it.
     snapshot: Option<(u64, Bytes)>,
     warming_until: Option<Instant>,
-    ttl: Duration,
+    times: Times,
     max_instances: usize,
+}
+
+/// The times of instances that ask for none of their own.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Times {
+    /// How long they stay without a heartbeat.
+    pub(super) ttl: Duration,
+    /// How often they are told to send one.
+    pub(super) heartbeat: Duration,
 }
 
 /// What a registration or a heartbeat gave.
@@ -81,6 +90,14 @@ pub(super) struct Granted {
     pub(super) ttl: Duration,
     /// Whether it asked for that time.
     pub(super) own_ttl: bool,
+}
+
+impl Granted {
+    /// How often to send a heartbeat, which is `usual` for those with the usual time: of its own, one
+    /// that may be lost twice.
+    pub(super) fn heartbeat(&self, usual: Duration) -> Duration {
+        if self.own_ttl { self.ttl / 3 } else { usual }
+    }
 }
 
 /// There are as many instances as are allowed.
@@ -99,8 +116,8 @@ pub(super) struct Swept {
 }
 
 impl Store {
-    /// An empty one. `ttl` is for instances that ask for none.
-    pub(super) fn new(epoch: String, ttl: Duration, max_instances: usize) -> Self {
+    /// An empty one.
+    pub(super) fn new(epoch: String, times: Times, max_instances: usize) -> Self {
         Self {
             history: History::new(epoch),
             services: BTreeMap::new(),
@@ -112,7 +129,7 @@ impl Store {
             services_body: None,
             snapshot: None,
             warming_until: None,
-            ttl,
+            times,
             max_instances,
         }
     }
@@ -145,9 +162,9 @@ impl Store {
                 return Err(Full);
             }
             let overrides = self.kept.take(&instance.service, &instance.id).unwrap_or_default();
-            return Ok(self.insert(Record::new(instance, overrides, self.ttl, now)));
+            return Ok(self.insert(Record::new(instance, overrides, self.times.ttl, now)));
         }
-        let ttl = self.ttl;
+        let ttl = self.times.ttl;
         let change = |record: &mut Record| record.register(instance.clone(), ttl, now);
         Ok(self.change(&instance.service, &instance.id, change).expect("it was found just now"))
     }
@@ -170,15 +187,17 @@ impl Store {
         self.remove(service, id, Cause::Deleted).is_some()
     }
 
-    /// Takes away what has expired, or holds it back where that is much of a service at once.
+    /// Takes away what has expired, or holds it back where much of its service is silent: what cuts
+    /// many off at once, a network or this process, lets them expire one after the other.
     pub(super) fn sweep(&mut self, now: Instant) -> Swept {
         let mut swept = Swept::default();
         for (service, ids) in self.expiry.due(now) {
             let Some(known) = self.services.get(&service) else { continue };
-            let fresh = |id: &&Arc<str>| known.instances.get(*id).is_some_and(|record| !record.is_stale());
-            let (fresh, all): (Vec<_>, _) =
-                (ids.iter().filter(fresh).cloned().collect(), known.instances.len());
-            let hold = fresh.len() >= MASS_COUNT && fresh.len() * 100 > all * MASS_PERCENT;
+            let records = known.instances.values();
+            let silent = records.filter(|record| record.is_silent(now, self.times.heartbeat)).count();
+            let hold = silent >= MASS_COUNT && silent * 100 > known.instances.len() * MASS_PERCENT;
+            let is_fresh = |id: &&Arc<str>| known.instances.get(*id).is_some_and(|record| !record.is_stale());
+            let fresh: Vec<_> = ids.iter().filter(is_fresh).cloned().collect();
             for id in &ids {
                 if hold && fresh.contains(id) {
                     self.change(&service, id, |record| record.hold_back(now));

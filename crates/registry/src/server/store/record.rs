@@ -155,6 +155,14 @@ impl Record {
         self.stale
     }
 
+    /// Whether so much of its time has passed without a heartbeat that one is surely missing, where
+    /// instances without a time of their own are told to send one every `heartbeat`.
+    pub(super) fn is_silent(&self, now: Instant, heartbeat: Duration) -> bool {
+        let heartbeat = self.granted().heartbeat(heartbeat);
+        let silence = (self.ttl * 7 / 10).max(heartbeat * 6 / 5).min(self.ttl);
+        self.stale || now + self.ttl >= self.deadline + silence
+    }
+
     pub(super) fn deadline(&self) -> Instant {
         self.deadline
     }

@@ -52,7 +52,7 @@ impl Store {
     /// the bound on instances is not asked: they were here.
     pub(in crate::server) fn restore(&mut self, saved: Saved, now: Now) {
         for SavedInstance { registered, overrides, registered_at, last_seen, stale } in saved.instances {
-            let mut record = Record::new(registered, overrides, self.ttl, now);
+            let mut record = Record::new(registered, overrides, self.times.ttl, now);
             record.restore(registered_at, last_seen, stale);
             // A file that was written by hand may name one twice.
             let (service, id) = record.key();

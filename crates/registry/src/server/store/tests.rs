@@ -10,6 +10,8 @@ use super::*;
 use crate::wire::{Answer, Instances, Put};
 
 const TTL: Duration = Duration::from_secs(10);
+const HEARTBEAT: Duration = Duration::from_secs(3);
+const TIMES: Times = Times { ttl: TTL, heartbeat: HEARTBEAT };
 
 struct Clock(Now);
 
@@ -25,7 +27,7 @@ impl Clock {
 }
 
 fn store() -> (Store, Clock) {
-    (Store::new("e".to_owned(), TTL, 1000), Clock::new())
+    (Store::new("e".to_owned(), TIMES, 1000), Clock::new())
 }
 
 fn instance(service: &str, n: u16) -> Instance {
@@ -121,6 +123,43 @@ fn three_in_ten_expire_and_four_are_held_back() {
 }
 
 #[test]
+fn those_that_fell_silent_together_are_held_back_though_they_expire_apart() {
+    let (mut store, mut clock) = store();
+    for n in 0..10 {
+        store.register(instance("A", n), clock.0).unwrap();
+        clock.after(HEARTBEAT / 10);
+    }
+    // Nobody is heard of again: the first to expire has the others for company.
+    let mut swept = Swept::default();
+    for _ in 0..40 {
+        let now = store.sweep(clock.after(TTL / 20).at);
+        swept.expired += now.expired;
+        swept.held_back += now.held_back;
+        if swept.held_back == 10 {
+            break;
+        }
+    }
+    assert_eq!((swept.expired, swept.held_back), (0, 10));
+    assert_eq!(states(&mut store), [State::Stale; 10]);
+}
+
+#[test]
+fn those_that_are_heard_of_hold_nobody_back() {
+    let (mut store, mut clock) = store();
+    register_all(&mut store, 10, clock.0);
+    // The last one is dead; the others are late with each heartbeat, and come.
+    let mut expired = 0;
+    while expired == 0 {
+        let now = clock.after(TTL / 2);
+        expired = store.sweep(now.at).expired;
+        for n in 0..9 {
+            store.renew("A", &id(n), now).unwrap();
+        }
+    }
+    assert_eq!(store.counts().instances, 9);
+}
+
+#[test]
 fn fewer_than_three_are_never_held_back() {
     let (mut store, mut clock) = store();
     register_all(&mut store, 2, clock.0);
@@ -198,7 +237,7 @@ fn a_line_of_addresses_that_is_too_long_is_left_out_whole() {
 #[test]
 fn past_the_bound_new_ones_are_refused_and_old_ones_renewed() {
     let clock = Clock::new();
-    let mut store = Store::new("e".to_owned(), TTL, 1);
+    let mut store = Store::new("e".to_owned(), TIMES, 1);
     register_all(&mut store, 1, clock.0);
     assert_eq!(store.register(instance("A", 1), clock.0), Err(Full));
     assert!(store.register(instance("A", 0), clock.0).is_ok());
@@ -301,7 +340,7 @@ fn what_is_saved_is_restored_with_a_full_ttl_and_overrides_apart() {
     }
     let saved: Saved = serde_json::from_slice(&serde_json::to_vec(&saved).unwrap()).unwrap();
 
-    let mut restored = Store::new("f".to_owned(), TTL, 1000);
+    let mut restored = Store::new("f".to_owned(), TIMES, 1000);
     let now = clock.after(TTL * 5);
     restored.restore(saved, now);
     assert_eq!(restored.counts(), store.counts());
@@ -340,8 +379,17 @@ struct Known {
     weight: u16,
     ttl: Duration,
     deadline: Instant,
+    own_ttl: bool,
     drain: bool,
     stale: bool,
+}
+
+impl Known {
+    fn is_silent(&self, now: Instant) -> bool {
+        let heartbeat = if self.own_ttl { self.ttl / 3 } else { HEARTBEAT };
+        let after = (self.ttl * 7 / 10).max(heartbeat * 6 / 5);
+        self.stale || now >= self.deadline - self.ttl + after.min(self.ttl)
+    }
 }
 
 #[derive(Default)]
@@ -356,9 +404,9 @@ impl Model {
             let of_service = |key: &(String, String)| key.0 == service;
             let due: Vec<_> =
                 self.known.iter().filter(|(key, known)| of_service(key) && known.deadline <= now).collect();
-            let fresh = due.iter().filter(|(_, known)| !known.stale).count();
-            let all = self.known.keys().filter(|key| of_service(key)).count();
-            let hold = fresh >= 3 && fresh as f64 / all as f64 > 0.3;
+            let all: Vec<_> = self.known.iter().filter(|(key, _)| of_service(key)).collect();
+            let silent = all.iter().filter(|(_, known)| known.is_silent(now)).count();
+            let hold = silent >= 3 && silent as f64 / all.len() as f64 > 0.3;
             for key in due.into_iter().map(|(key, _)| key.clone()).collect::<Vec<_>>() {
                 let known = self.known.get_mut(&key).unwrap();
                 if hold && !known.stale {
@@ -421,7 +469,8 @@ proptest! {
                         None => model.kept.remove(&key).is_some(),
                     };
                     let deadline = clock.0.at + ttl;
-                    model.known.insert(key, Known { weight, ttl, deadline, drain, stale: false });
+                    let own_ttl = ttl_ms.is_some();
+                    model.known.insert(key, Known { weight, ttl, deadline, own_ttl, drain, stale: false });
                 }
                 Step::Renew { service, n } => {
                     let key = key(service, n);
