@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use farcall_protocol::{ClientTerms, Codec, Compression, DEFAULT_CONNECT_TIMEOUT, KeepAlive, MaxFrameBytes};
 use farcall_transport::Dialer;
+#[cfg(feature = "tls")]
+use farcall_transport::TlsClient;
 
 /// The options of a channel's, or a connection's, side of the wire.
 #[derive(Clone, Debug)]
@@ -14,6 +16,8 @@ pub struct Options {
     pub(crate) answer_timeout: Option<Duration>,
     pub(crate) outbox_bytes: usize,
     pub(crate) keep_alive: KeepAlive,
+    #[cfg(feature = "tls")]
+    tls: Option<TlsClient>,
 }
 
 /// The dialer's default, which it does not tell.
@@ -28,6 +32,8 @@ impl Default for Options {
             answer_timeout: None,
             outbox_bytes: 4 * 1024 * 1024,
             keep_alive: KeepAlive::default(),
+            #[cfg(feature = "tls")]
+            tls: None,
         }
     }
 }
@@ -39,6 +45,15 @@ impl Options {
     #[must_use]
     pub fn dialer(mut self, dialer: Dialer) -> Self {
         self.dialer = dialer;
+        self
+    }
+
+    /// Whom to trust at encrypted addresses such as `tls@host:port`, and the certificate to show.
+    /// Default: what the dialer has, which is whom the system trusts, and none. See [`Dialer::tls`].
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn tls(mut self, client: TlsClient) -> Self {
+        self.tls = Some(client);
         self
     }
 
@@ -110,9 +125,10 @@ impl Options {
         self
     }
 
-    /// The bearer credential that the handshake carries. Default: none. Servers of this version
-    /// do not look at it. With one over some 3.9 KB
-    /// every handshake fails, since an Option has at most 4 KiB.
+    /// The bearer credential that the handshake carries, for servers that ask for one. Default:
+    /// none. It is checked once for each connection; where it is wrong, calls fail with
+    /// `unauthenticated`. Whoever sees it can use it, so it belongs into encrypted connections. With
+    /// one over some 3.9 KB every handshake fails, since an Option has at most 4 KiB.
     #[must_use]
     pub fn token(mut self, token: impl Into<String>) -> Self {
         self.terms.token = Some(token.into());
@@ -140,6 +156,11 @@ impl Options {
     pub(crate) fn limited_dialer(&self) -> Dialer {
         let limit = self.connect_limit();
         let dialer = self.dialer.clone().connect_timeout(limit);
+        #[cfg(feature = "tls")]
+        let dialer = match &self.tls {
+            Some(client) => dialer.tls(client.clone()),
+            None => dialer,
+        };
         // Otherwise a name server that says nothing would look like a server that says nothing.
         if limit < DEFAULT_RESOLVE_TIMEOUT { dialer.resolve_timeout(limit) } else { dialer }
     }

@@ -4,8 +4,10 @@ use std::fmt;
 use std::sync::Arc;
 
 use farcall_protocol::{ByteStr, Metadata, Seq};
+use farcall_transport::{PeerCertificate, TlsInfo};
 use tokio::time::{Duration, Instant};
 
+use crate::identity::Identity;
 use crate::inherited::Inherited;
 
 /// The connection that a call came over.
@@ -16,13 +18,31 @@ pub struct ConnectionInfo {
     pub peer: String,
     /// A number of its own within this server.
     pub id: u64,
+    /// What TLS tells of it; none where it is not encrypted.
+    pub tls: Option<Arc<TlsInfo>>,
+    /// Who is on the other side, where the server asks for a credential.
+    pub identity: Option<Identity>,
 }
 
 impl ConnectionInfo {
     /// A connection from `peer`.
     #[must_use]
     pub fn new(id: u64, peer: impl fmt::Display) -> Self {
-        Self { peer: peer.to_string(), id }
+        Self { peer: peer.to_string(), id, tls: None, identity: None }
+    }
+
+    /// With what TLS tells of it.
+    #[must_use]
+    pub fn with_tls(mut self, tls: Option<Arc<TlsInfo>>) -> Self {
+        self.tls = tls;
+        self
+    }
+
+    /// With who is on the other side.
+    #[must_use]
+    pub fn with_identity(mut self, identity: Option<Identity>) -> Self {
+        self.identity = identity;
+        self
     }
 }
 
@@ -96,6 +116,19 @@ impl Context {
     #[must_use]
     pub fn peer(&self) -> &str {
         &self.connection.peer
+    }
+
+    /// Who called, by the credential of its connection; none where the server asks for none.
+    #[must_use]
+    pub fn identity(&self) -> Option<&Identity> {
+        self.connection.identity.as_ref()
+    }
+
+    /// The certificate of the caller, which TLS has verified; none where it showed none, as all do
+    /// whose server does not ask.
+    #[must_use]
+    pub fn certificate(&self) -> Option<&PeerCertificate> {
+        self.connection.tls.as_ref()?.certificate.as_ref()
     }
 
     /// The connection that the call came over.

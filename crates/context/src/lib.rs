@@ -15,7 +15,9 @@
 //! ```
 
 mod context;
+mod identity;
 mod inherited;
 
 pub use self::context::{ConnectionInfo, Context};
+pub use self::identity::Identity;
 pub use self::inherited::{Inherit, Inherited, current};

@@ -5,10 +5,13 @@ use std::sync::Arc;
 
 use farcall_protocol::{Codec, Compression, ServerTerms};
 use farcall_transport::{Address, AddressError, Listener};
+#[cfg(feature = "tls")]
+use farcall_transport::{ListenError, TlsServer};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::advertise::Advertisement;
+use crate::authenticate::Authenticate;
 use crate::core::Core;
 use crate::error::{BuildError, ServeError};
 use crate::layer::{CallLayer, Layered};
@@ -31,6 +34,9 @@ pub struct ServerBuilder {
     codecs: Option<Vec<Codec>>,
     without_compression: bool,
     without_reserved_methods: bool,
+    authenticate: Option<Arc<dyn Authenticate>>,
+    #[cfg(feature = "tls")]
+    tls: Option<TlsServer>,
     pub(crate) advertisement: Advertisement,
 }
 
@@ -105,6 +111,28 @@ impl ServerBuilder {
         self
     }
 
+    /// The certificate for the `tls@` addresses that it listens on, and which certificates it wants
+    /// of its clients.
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn tls(mut self, tls: TlsServer) -> Self {
+        self.tls = Some(tls);
+        self
+    }
+
+    /// Lets in only clients whose credential passes this check: [`Tokens`](crate::Tokens), or an
+    /// `async` closure from [`Credential`](crate::Credential) to `Result<Identity, Status>`. Who is
+    /// not let in is told so in the handshake; who is has its identity in the context of its calls.
+    /// Default: whoever can connect is let in. See [`Authenticate`].
+    ///
+    /// A credential that travels unencrypted can be read and used by others: see
+    /// [`ServerBuilder::tls`].
+    #[must_use]
+    pub fn authenticate(mut self, check: impl Authenticate) -> Self {
+        self.authenticate = Some(Arc::new(check));
+        self
+    }
+
     /// Sets the limits.
     #[must_use]
     pub fn limits(mut self, limits: Limits) -> Self {
@@ -144,10 +172,16 @@ impl ServerBuilder {
             return Err(BuildError::NoAddress.into());
         }
         let addresses = addresses.into_iter().collect::<Result<Vec<_>, _>>()?;
+        #[cfg(feature = "tls")]
+        let tls = self.tls.take();
         let (core, advertisement) = self.core()?;
         let mut listeners = Vec::new();
         for address in addresses {
-            listeners.push(Listener::bind(&address).await?);
+            #[cfg(feature = "tls")]
+            let listener = listen(&address, tls.as_ref()).await?;
+            #[cfg(not(feature = "tls"))]
+            let listener = Listener::bind(&address).await?;
+            listeners.push(listener);
         }
         Ok(Server::new(core, listeners, advertisement)?)
     }
@@ -185,7 +219,15 @@ impl ServerBuilder {
             max_frame_bytes: self.limits.max_frame_bytes,
             max_in_flight: self.limits.max_in_flight,
         };
-        Ok((Core::new(router, self.limits, terms), self.advertisement))
+        Ok((Core::new(router, self.limits, terms, self.authenticate), self.advertisement))
+    }
+}
+
+#[cfg(feature = "tls")]
+async fn listen(address: &Address, tls: Option<&TlsServer>) -> Result<Listener, ListenError> {
+    match tls {
+        Some(tls) => Listener::bind_with(address, tls).await,
+        None => Listener::bind(address).await,
     }
 }
 

@@ -6,16 +6,18 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use farcall_protocol::ServerTerms;
 use tokio_util::task::TaskTracker;
 
+use crate::authenticate::Authenticate;
 use crate::budget::Budget;
 use crate::limits::Limits;
 use crate::router::Router;
 
 /// A running server, seen from its connections.
-#[derive(Debug)]
 pub(crate) struct Core {
     pub(crate) router: Arc<Router>,
     pub(crate) limits: Limits,
     pub(crate) terms: ServerTerms,
+    /// Who finds out who a client is; none where nobody asks.
+    pub(crate) authenticate: Option<Arc<dyn Authenticate>>,
     pub(crate) budget: Arc<Budget>,
     /// Calls in tasks of their own, over all connections.
     pub(crate) in_flight: AtomicUsize,
@@ -24,12 +26,18 @@ pub(crate) struct Core {
 }
 
 impl Core {
-    pub(crate) fn new(router: Arc<Router>, limits: Limits, terms: ServerTerms) -> Arc<Self> {
+    pub(crate) fn new(
+        router: Arc<Router>,
+        limits: Limits,
+        terms: ServerTerms,
+        authenticate: Option<Arc<dyn Authenticate>>,
+    ) -> Arc<Self> {
         let budget = Budget::new(limits.buffered_bytes);
         Arc::new(Self {
             router,
             limits,
             terms,
+            authenticate,
             budget,
             in_flight: AtomicUsize::new(0),
             tasks: TaskTracker::new(),

@@ -1,9 +1,9 @@
 //! The server's half of the handshake, and refusals.
 
 use std::io;
-use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
+use farcall_context::Identity;
 use farcall_protocol::{Agreed, Asked, Code, Outbox, ProtocolError, ServerTerms, Status, next_option};
 use farcall_transport::Stream;
 use thiserror::Error;
@@ -11,6 +11,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
+use crate::authenticate::{Credential, check};
+use crate::core::Core;
 use crate::limits::{FIRST_READ, LINGER, after};
 
 /// A handshake that led to no connection.
@@ -24,14 +26,26 @@ pub(crate) enum HandshakeFailure {
     Io(#[from] io::Error),
 }
 
-/// Reads the client's Option and answers it, all within `limit`. What came behind the Option is
-/// kept. One that is not complete when `stop` is cancelled is refused.
+/// A handshake that is done.
+pub(crate) struct Shaken {
+    pub(crate) agreed: Agreed,
+    /// What came behind the Option.
+    pub(crate) input: BytesMut,
+    /// Who the client is, where the server asks.
+    pub(crate) identity: Option<Identity>,
+}
+
+/// Reads the client's Option, checks its credential and answers, all within the limit of a
+/// handshake, which that of TLS counts in: it is made by the first read. One that is not complete
+/// when `stop` is cancelled is refused.
 pub(crate) async fn shake(
     stream: &mut Stream,
-    terms: &ServerTerms,
-    limit: Duration,
+    core: &Core,
+    peer: &str,
     stop: &CancellationToken,
-) -> Result<(Agreed, BytesMut), HandshakeFailure> {
+) -> Result<Shaken, HandshakeFailure> {
+    let Core { terms, limits, .. } = core;
+    let limit = limits.handshake_timeout;
     let deadline = after(Instant::now(), limit);
     let mut input = BytesMut::with_capacity(FIRST_READ);
     let read = tokio::select! {
@@ -39,24 +53,38 @@ pub(crate) async fn shake(
         // Whichever loses is dropped with what it read: no use is made of the stream again but to
         // refuse.
         () = stop.cancelled() => Err(HandshakeFailure::Refused(stopping())),
-        read = timeout_at(deadline, read_option(stream, &mut input, terms)) => read.unwrap_or_else(|_| {
+        read = timeout_at(deadline, hear(stream, &mut input, core, peer)) => read.unwrap_or_else(|_| {
             let message = format!("the handshake was not complete within {limit:?}");
             Err(HandshakeFailure::Refused(Status::refused(Code::DeadlineExceeded, message)))
         }),
     };
-    let asked = match read {
-        Ok(asked) => asked,
+    let (agreed, identity) = match read {
+        Ok(heard) => heard,
         Err(HandshakeFailure::Refused(status)) => {
             refuse(stream, terms, &status).await;
             return Err(HandshakeFailure::Refused(status));
         }
         Err(failure) => return Err(failure),
     };
-    match timeout_at(deadline, send(stream, &ServerTerms::accept(&asked.agreed))).await {
+    match timeout_at(deadline, send(stream, &ServerTerms::accept(&agreed))).await {
         Ok(sent) => sent?,
         Err(_elapsed) => return Err(io::Error::from(io::ErrorKind::TimedOut).into()),
     }
-    Ok((asked.agreed, input))
+    Ok(Shaken { agreed, input, identity })
+}
+
+/// What the client wants, and who it is.
+async fn hear(
+    stream: &mut Stream,
+    input: &mut BytesMut,
+    core: &Core,
+    peer: &str,
+) -> Result<(Agreed, Option<Identity>), HandshakeFailure> {
+    let Asked { agreed, token, .. } = read_option(stream, input, &core.terms).await?;
+    let Some(by) = &core.authenticate else { return Ok((agreed, None)) };
+    let credential = Credential::new(token, peer.to_owned(), stream.tls().cloned());
+    let identity = check(&**by, credential).await.map_err(HandshakeFailure::Refused)?;
+    Ok((agreed, Some(identity)))
 }
 
 /// What a connection is told that comes too late.
@@ -73,6 +101,10 @@ async fn read_option(
         match next_option(input) {
             Ok(Some(option)) => return terms.consider(&option).map_err(HandshakeFailure::Refused),
             Ok(None) => {}
+            Err(_) if is_tls(input) => {
+                let message = "it speaks TLS, and this address is not encrypted";
+                return Err(HandshakeFailure::Refused(Status::refused(Code::InvalidArgument, message)));
+            }
             Err(error) => {
                 let code = ProtocolError::from(error.clone()).code();
                 return Err(HandshakeFailure::Refused(Status::refused(code, error.to_string())));
@@ -82,6 +114,12 @@ async fn read_option(
             return Err(HandshakeFailure::Closed);
         }
     }
+}
+
+/// Whether these bytes begin a handshake of TLS: the type of its record, and the version, of which the
+/// first byte is always 3. As the length of a frame they would be over any limit.
+fn is_tls(input: &[u8]) -> bool {
+    input.starts_with(&[22, 3])
 }
 
 /// Sends a refusal and closes, in such a way that it arrives.

@@ -27,11 +27,14 @@
 //! ```
 
 mod advertise;
+mod allow;
+mod authenticate;
 mod budget;
 mod builder;
 mod connection;
 mod core;
 mod error;
+mod figures;
 mod handler;
 mod handshake;
 mod layer;
@@ -43,12 +46,17 @@ mod router;
 mod server;
 mod service;
 mod stats;
+mod tokens;
 
+pub use self::allow::{Allow, Allowed};
+pub use self::authenticate::{Authenticate, Authenticating, Credential};
 pub use self::builder::ServerBuilder;
 pub use self::error::{BuildError, ServeError};
+pub use self::figures::MethodFigures;
 pub use self::handler::{Handler, Reply, Request, Response};
 pub use self::layer::{CallFuture, CallLayer, CallService, LayeredCall, LayeredHandler};
 pub use self::limits::Limits;
 pub use self::registrations::Registration;
 pub use self::server::{Server, ServerHandle};
 pub use self::service::{AsyncMethod, Service, from_fn};
+pub use self::tokens::{TokenFault, Tokens, TokensError};

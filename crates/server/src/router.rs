@@ -11,6 +11,7 @@ use farcall_protocol::{ByteStr, Code, Escaped, Status, cut};
 use rustc_hash::FxHashMap;
 
 use crate::error::BuildError;
+use crate::figures::MethodFigures;
 use crate::handler::{Handler, Reply, Request, Response};
 use crate::layer::Layered;
 use crate::method::Method;
@@ -135,6 +136,14 @@ impl Router {
             .collect();
         stats.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         stats
+    }
+
+    /// As [`Router::stats`], in full.
+    pub(crate) fn figures(&self) -> Vec<MethodFigures> {
+        let methods = self.methods.values().filter(|method| !is_reserved(&method.name));
+        let mut figures: Vec<_> = methods.map(|method| method.stats.figures(&method.name)).collect();
+        figures.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        figures
     }
 
     fn service_health(&self, request: HealthRequest) -> Result<Health, Status> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use farcall_context::ConnectionInfo;
+use farcall_context::{ConnectionInfo, Identity};
 use farcall_protocol::describe::{HealthStatus, MethodStats, ServiceInfo};
 use farcall_transport::{Address, Listener, PeerAddress, Stream, is_exhaustion, is_transient};
 use tokio::time::{Instant, sleep, timeout};
@@ -17,7 +17,8 @@ use crate::builder::ServerBuilder;
 use crate::connection::{Connection, Signal};
 use crate::core::Core;
 use crate::error::BuildError;
-use crate::handshake::{refuse, shake};
+use crate::figures::MethodFigures;
+use crate::handshake::{Shaken, refuse, shake};
 use crate::places::{Admission, Place, Places};
 use crate::registrations::{Registration, Registrations};
 
@@ -46,6 +47,8 @@ struct Shared {
     stop: CancellationToken,
     /// Ends handshakes and refusals where they are.
     kill: CancellationToken,
+    /// Nothing is served any more.
+    ended: CancellationToken,
 }
 
 /// How long accepting pauses where the system has no file descriptor or memory left.
@@ -76,6 +79,7 @@ impl Server {
             asked_to_stop: CancellationToken::new(),
             stop: CancellationToken::new(),
             kill: CancellationToken::new(),
+            ended: CancellationToken::new(),
         };
         Ok(Self { listeners, handle: ServerHandle { shared: Arc::new(shared) } })
     }
@@ -179,6 +183,18 @@ impl ServerHandle {
         self.shared.core.router.stats()
     }
 
+    /// The figures of each method, as counts that can be added up over servers.
+    #[must_use]
+    pub fn figures(&self) -> Vec<MethodFigures> {
+        self.shared.core.router.figures()
+    }
+
+    /// Ready when the server has ended: [`Server::serve_until`] is over, or was dropped. What answers
+    /// beside it, such as a health page, can go on until then.
+    pub async fn ended(&self) {
+        self.shared.ended.cancelled().await;
+    }
+
     /// Whether it takes calls.
     #[must_use]
     pub fn health(&self) -> HealthStatus {
@@ -233,14 +249,16 @@ impl ServerHandle {
 
     async fn serve_connection(self, mut stream: Stream, peer: String, place: Place) {
         let Shared { core, stop, kill, .. } = &*self.shared;
-        let shaking = shake(&mut stream, &core.terms, core.limits.handshake_timeout, stop);
-        let (agreed, input) = match kill.run_until_cancelled(shaking).await {
+        let shaking = shake(&mut stream, core, &peer, stop);
+        let Shaken { agreed, input, identity } = match kill.run_until_cancelled(shaking).await {
             Some(Ok(shaken)) => shaken,
             Some(Err(failure)) => return debug!(peer, %failure, "handshake failed"),
             None => return,
         };
-        let info = ConnectionInfo::new(place.id, &peer);
-        debug!(peer, codec = %agreed.codec, id = place.id, "connected");
+        let caller = identity.as_ref().map(Identity::name);
+        debug!(peer, caller, codec = %agreed.codec, id = place.id, "connected");
+        let info =
+            ConnectionInfo::new(place.id, &peer).with_tls(stream.tls().cloned()).with_identity(identity);
         let calls = Arc::clone(&place.calls);
         let end = Connection::new(stream, input, agreed, info, calls, Arc::clone(core)).await;
         debug!(peer, id = place.id, %end, "disconnected");
@@ -304,11 +322,13 @@ impl fmt::Debug for ServerHandle {
     }
 }
 
-/// Stops all connections where the future that serves is dropped instead of being run to its end.
+/// Stops all connections where the future that serves is dropped instead of being run to its end, and
+/// says in either case that it has ended.
 struct KillOnDrop(ServerHandle);
 
 impl Drop for KillOnDrop {
     fn drop(&mut self) {
         self.0.kill();
+        self.0.shared.ended.cancel();
     }
 }

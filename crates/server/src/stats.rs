@@ -3,7 +3,10 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
+use farcall_protocol::Code;
 use farcall_protocol::describe::MethodStats;
+
+use crate::figures::MethodFigures;
 
 /// Buckets of one power of two: a bucket is at most 1/32 = 3% wide.
 const STEPS: u64 = 32;
@@ -16,7 +19,8 @@ const BUCKETS: usize = ((MOST_BITS - STEPS_BITS + 1) as usize) << STEPS_BITS;
 #[derive(Debug)]
 pub(crate) struct Stats {
     in_flight: AtomicU64,
-    errors: AtomicU64,
+    /// By code, in the order of [`Code::ALL`].
+    errors: [AtomicU64; Code::ALL.len()],
     max_us: AtomicU64,
     /// Counts by latency, log-linear as in HdrHistogram: 32 steps to each power of two.
     buckets: Box<[AtomicU64]>,
@@ -26,7 +30,7 @@ impl Default for Stats {
     fn default() -> Self {
         Self {
             in_flight: AtomicU64::new(0),
-            errors: AtomicU64::new(0),
+            errors: Default::default(),
             max_us: AtomicU64::new(0),
             buckets: (0..BUCKETS).map(|_| AtomicU64::new(0)).collect(),
         }
@@ -38,7 +42,7 @@ impl Stats {
         self.in_flight.fetch_add(1, Relaxed);
     }
 
-    pub(crate) fn ended(&self, latency: Duration, failed: bool) {
+    pub(crate) fn ended(&self, latency: Duration, error: Option<Code>) {
         let us = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
         self.in_flight.fetch_sub(1, Relaxed);
         self.buckets[bucket(us)].fetch_add(1, Relaxed);
@@ -46,8 +50,8 @@ impl Stats {
         if us > self.max_us.load(Relaxed) {
             self.max_us.fetch_max(us, Relaxed);
         }
-        if failed {
-            self.errors.fetch_add(1, Relaxed);
+        if let Some(code) = error {
+            self.errors_of(code).fetch_add(1, Relaxed);
         }
     }
 
@@ -59,13 +63,33 @@ impl Stats {
         MethodStats {
             name: name.to_owned(),
             calls,
-            errors: self.errors.load(Relaxed),
+            errors: self.errors.iter().map(|count| count.load(Relaxed)).sum(),
             in_flight: self.in_flight.load(Relaxed),
             p50_us: percentile(50),
             p90_us: percentile(90),
             p99_us: percentile(99),
             max_us,
         }
+    }
+
+    /// The same in full, for whoever adds up many servers.
+    pub(crate) fn figures(&self, name: &str) -> MethodFigures {
+        let counted = |count: &AtomicU64| Some(count.load(Relaxed)).filter(|&count| count > 0);
+        let errors = Code::ALL.iter().filter_map(|&code| Some((code, counted(self.errors_of(code))?)));
+        let buckets = self.buckets.iter().enumerate();
+        MethodFigures {
+            name: name.to_owned(),
+            in_flight: self.in_flight.load(Relaxed),
+            errors: errors.collect(),
+            latencies: buckets
+                .filter_map(|(index, count)| Some((upper_end(index), counted(count)?)))
+                .collect(),
+        }
+    }
+
+    fn errors_of(&self, code: Code) -> &AtomicU64 {
+        // The numbers of codes begin at 1, and have no gaps.
+        &self.errors[usize::from(code.number() - 1)]
     }
 }
 
@@ -119,13 +143,27 @@ mod tests {
         let stats = Stats::default();
         for us in 1..=1000 {
             stats.started();
-            stats.ended(Duration::from_micros(us), us > 990);
+            stats.ended(Duration::from_micros(us), (us > 990).then_some(Code::Internal));
         }
         let snapshot = stats.snapshot("Arith.multiply");
         assert_eq!((snapshot.calls, snapshot.errors, snapshot.in_flight), (1000, 10, 0));
         assert!((500..=516).contains(&snapshot.p50_us), "{snapshot:?}");
         assert!((900..=928).contains(&snapshot.p90_us), "{snapshot:?}");
         assert_eq!(snapshot.max_us, 1000);
+    }
+
+    #[test]
+    fn every_code_has_its_count() {
+        let stats = Stats::default();
+        for (calls, code) in (1..).zip(Code::ALL) {
+            for _ in 0..calls {
+                stats.started();
+                stats.ended(Duration::from_micros(1), Some(code));
+            }
+        }
+        let expected: Vec<_> = Code::ALL.into_iter().zip(1..).collect();
+        assert_eq!(stats.figures("m").errors, expected);
+        assert_eq!(stats.snapshot("m").errors, 55);
     }
 
     #[test]
@@ -140,7 +178,7 @@ mod tests {
     fn an_endless_latency_has_a_bucket() {
         let stats = Stats::default();
         stats.started();
-        stats.ended(Duration::MAX, false);
+        stats.ended(Duration::MAX, None);
         assert_eq!(stats.snapshot("m").max_us, u64::MAX);
     }
 }

@@ -136,6 +136,16 @@ impl Address {
         self
     }
 
+    /// The same host and port by another scheme; a `unix` address, which has none, stays as it is,
+    /// and so does any other that is asked to become one.
+    #[must_use]
+    pub fn with_scheme(mut self, to: Scheme) -> Address {
+        if self.scheme != Scheme::Unix && to != Scheme::Unix {
+            self.scheme = to;
+        }
+        self
+    }
+
     /// The path of a `unix` address; `None` for any other.
     pub fn path(&self) -> Option<&Path> {
         match &self.place {

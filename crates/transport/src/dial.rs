@@ -16,10 +16,18 @@ use tokio::time::timeout;
 
 use crate::address::Address;
 use crate::dial_error::{Attempts, DialError, DialFailure};
+#[cfg(feature = "http")]
+use crate::dial_http::ProxyChoice;
+#[cfg(feature = "tls")]
+use crate::dial_tls::TlsChoice;
 use crate::happy_eyeballs::race;
+#[cfg(feature = "http")]
+use crate::opening;
 use crate::resolve::{Resolve, SystemResolver, in_turn};
 use crate::scheme::Scheme;
 use crate::stream::Stream;
+#[cfg(feature = "tls")]
+use crate::tls::Alpn;
 
 /// Opens streams to addresses.
 ///
@@ -42,6 +50,10 @@ pub struct Dialer {
     connect_timeout: Duration,
     attempt_delay: Duration,
     nodelay: bool,
+    #[cfg(feature = "http")]
+    proxy: ProxyChoice,
+    #[cfg(feature = "tls")]
+    tls: TlsChoice,
 }
 
 impl Default for Dialer {
@@ -52,6 +64,10 @@ impl Default for Dialer {
             connect_timeout: Duration::from_secs(10),
             attempt_delay: Duration::from_millis(250),
             nodelay: true,
+            #[cfg(feature = "http")]
+            proxy: ProxyChoice::default(),
+            #[cfg(feature = "tls")]
+            tls: TlsChoice::default(),
         }
     }
 }
@@ -67,7 +83,8 @@ impl Dialer {
         self
     }
 
-    /// How long to try to connect, all addresses of a name together; 10 s by default.
+    /// How long to try to connect, all addresses of a name together; 10 s by default. What is
+    /// said before a stream is there, to a proxy, in HTTP or for TLS, has what is left of it.
     ///
     /// Too low, and a lost packet fails the dial: the kernel repeats the first one after 1 s,
     /// 3 s and 7 s. Too high, and a host that is gone is noticed late.
@@ -114,11 +131,25 @@ impl Dialer {
     ///
     /// A [`DialError`], which names the address, the phase, and the reason: the scheme is not
     /// built in, the address is [unspecified](Address::is_unspecified), its name doesn't
-    /// resolve, nobody accepts, or a limit has passed.
+    /// resolve, nobody accepts, who does gives no stream, or a limit has passed.
     pub async fn dial(&self, address: &Address) -> Result<Stream, DialError> {
-        let connect = |to| connect_tcp(to, self.nodelay);
         let outcome = match (address.scheme(), address.path()) {
-            (Scheme::Tcp, _) => self.dial_tcp(address, connect).await.map(Stream::new),
+            #[cfg(not(feature = "http"))]
+            (Scheme::Tcp, _) => self.dial_directly(address).await,
+            #[cfg(feature = "http")]
+            (Scheme::Tcp, _) => self.reach(address).await,
+            #[cfg(feature = "tls")]
+            (Scheme::Tls, _) => self.reach_encrypted(address, Alpn::Farcall).await,
+            #[cfg(feature = "http")]
+            (Scheme::Http, _) => self.dial_opening(address, |to| opening::upgrade(to, address)).await,
+            #[cfg(feature = "http")]
+            (Scheme::Connect, _) => self.dial_opening(address, |to| opening::connect(to, address)).await,
+            #[cfg(feature = "ws")]
+            (Scheme::Ws, _) => self.dial_opening(address, |to| opening::websocket(to, address)).await,
+            #[cfg(all(feature = "http", feature = "tls"))]
+            (Scheme::Https, _) => self.dial_opening(address, |to| opening::upgrade(to, address)).await,
+            #[cfg(all(feature = "ws", feature = "tls"))]
+            (Scheme::Wss, _) => self.dial_opening(address, |to| opening::websocket(to, address)).await,
             (Scheme::Unix, Some(path)) => self.dial_unix(address, path).await.map(Stream::new),
             (scheme, _) => Err(DialFailure::NotBuiltIn { scheme }),
         };
@@ -127,6 +158,12 @@ impl Dialer {
             Err(error) => tracing::debug!(%address, %error, "dial failed"),
         }
         outcome.map_err(|reason| DialError::new(address, reason))
+    }
+
+    /// Dials TCP at the host and port of an address, whatever its scheme.
+    pub(crate) async fn dial_directly(&self, address: &Address) -> Result<Stream, DialFailure> {
+        let connect = |to| connect_tcp(to, self.nodelay);
+        self.dial_tcp(address, connect).await.map(Stream::new)
     }
 
     /// Dials TCP, with `connect` to reach one socket address.
@@ -194,6 +231,37 @@ impl Dialer {
             }
             Err(_) => Err(DialFailure::ConnectTimeout { limit, attempts: Attempts::literal([]) }),
         }
+    }
+}
+
+#[cfg(feature = "http")]
+impl Dialer {
+    pub(crate) fn with_proxy(mut self, choice: ProxyChoice) -> Dialer {
+        self.proxy = choice;
+        self
+    }
+
+    pub(crate) const fn proxy_choice(&self) -> &ProxyChoice {
+        &self.proxy
+    }
+}
+
+#[cfg(feature = "tls")]
+impl Dialer {
+    pub(crate) fn with_tls(mut self, choice: TlsChoice) -> Dialer {
+        self.tls = choice;
+        self
+    }
+
+    pub(crate) const fn tls_choice(&self) -> &TlsChoice {
+        &self.tls
+    }
+}
+
+#[cfg(any(feature = "http", feature = "tls"))]
+impl Dialer {
+    pub(crate) const fn connect_limit(&self) -> Duration {
+        self.connect_timeout
     }
 }
 

@@ -6,7 +6,13 @@ use std::time::Duration;
 
 use crate::address::Address;
 use crate::human::Human;
+#[cfg(feature = "http")]
+use crate::opening::OpeningError;
+#[cfg(feature = "http")]
+use crate::proxy::ProxyError;
 use crate::scheme::Scheme;
+#[cfg(feature = "tls")]
+use crate::tls::{TlsError, TlsFault};
 
 /// A dial that failed: which address, in which phase, and why.
 ///
@@ -115,6 +121,44 @@ pub enum DialFailure {
         /// The addresses that did answer, with a failure; there may be none.
         attempts: Attempts,
     },
+    /// Somebody accepted the connection, and the handshake of TLS failed.
+    #[cfg(feature = "tls")]
+    #[error("{0}")]
+    Tls(TlsFault),
+    /// Somebody accepted the connection, and did not complete the handshake of TLS in time.
+    #[cfg(feature = "tls")]
+    #[error("it accepted the connection, and did not complete the TLS handshake within {}", Human(*limit))]
+    TlsTimeout {
+        /// How long it had, connecting included; see
+        /// [`Dialer::connect_timeout`](crate::Dialer::connect_timeout).
+        limit: Duration,
+    },
+    /// Nobody was dialed, since this side's TLS cannot be set up.
+    #[cfg(feature = "tls")]
+    #[error("{0}")]
+    TlsSetup(TlsError),
+    /// Somebody accepted the connection, and gave no stream.
+    #[cfg(feature = "http")]
+    #[error(transparent)]
+    Opening(#[from] OpeningError),
+    /// The proxy on the way was not reached, or did not reach the address.
+    #[cfg(feature = "http")]
+    #[error("through the proxy {proxy}: {reason}")]
+    Proxy {
+        /// The proxy, without credentials.
+        proxy: String,
+        /// What went wrong there.
+        reason: Box<DialFailure>,
+    },
+    /// A variable of the environment holds what is no proxy.
+    #[cfg(feature = "http")]
+    #[error("the environment variable {variable}: {error}")]
+    ProxyVariable {
+        /// Its name.
+        variable: &'static str,
+        /// What is wrong with it.
+        error: ProxyError,
+    },
 }
 
 impl DialFailure {
@@ -128,6 +172,15 @@ impl DialFailure {
             | DialFailure::Unspecified
             | DialFailure::Connect { .. }
             | DialFailure::ConnectTimeout { .. } => DialPhase::Connect,
+            #[cfg(feature = "http")]
+            DialFailure::Opening(_) | DialFailure::ProxyVariable { .. } => DialPhase::Connect,
+            #[cfg(feature = "tls")]
+            DialFailure::Tls(_) | DialFailure::TlsTimeout { .. } | DialFailure::TlsSetup(_) => {
+                DialPhase::Connect
+            }
+            // The proxy's name may be what does not resolve, but what is dialed is another.
+            #[cfg(feature = "http")]
+            DialFailure::Proxy { .. } => DialPhase::Connect,
         }
     }
 }

@@ -23,32 +23,62 @@
 //! # }
 //! ```
 //!
-//! Built in are the schemes `tcp` and `unix`. The other [`Scheme`]s parse, and dialing or
-//! listening at them fails with an error that says so. The crate is for Unix-like systems.
+//! Built in are the schemes `tcp` and `unix`, and with the feature `tls`, which is on by default,
+//! `tls`. With the feature `http`, `http`, `connect` and `https` can be dialed, and all of them through
+//! forward proxies; with the feature `ws`, `ws` and `wss`. The other [`Scheme`]s parse, and dialing or listening at them
+//! fails with an error that says so. The crate is for Unix-like systems.
 
 mod accept_error;
 mod address;
 mod address_error;
+mod certificate;
 mod dial;
 mod dial_error;
+#[cfg(feature = "http")]
+mod dial_http;
+#[cfg(feature = "tls")]
+mod dial_tls;
 mod happy_eyeballs;
 mod host;
 mod human;
 mod listen;
+#[cfg(feature = "http")]
+mod opening;
 mod peer;
+#[cfg(feature = "http")]
+mod prefixed;
+#[cfg(feature = "http")]
+mod proxy;
+#[cfg(feature = "http")]
+mod proxy_environment;
+mod reload;
 mod resolve;
 mod scheme;
 mod socket_file;
 mod stream;
+#[cfg(feature = "tls")]
+mod tls;
+#[cfg(feature = "ws")]
+mod websocket;
 
 pub use accept_error::{is_exhaustion, is_transient};
 pub use address::Address;
 pub use address_error::{AddressError, Excerpt, HostFault};
+pub use certificate::{PeerCertificate, SubjectName, TlsInfo};
 pub use dial::Dialer;
 pub use dial_error::{Attempt, Attempts, DialError, DialFailure, DialPhase};
 pub use human::Human;
 pub use listen::{ListenError, Listener};
+#[cfg(feature = "http")]
+pub use opening::OpeningError;
 pub use peer::PeerAddress;
+#[cfg(feature = "http")]
+pub use proxy::{Proxy, ProxyError};
+pub use reload::{FileContent, FileError, Reloading};
 pub use resolve::{Resolve, Resolving, SystemResolver};
 pub use scheme::Scheme;
 pub use stream::Stream;
+#[cfg(feature = "tls")]
+pub use tls::{Alpn, TlsClient, TlsClientBuilder, TlsError, TlsFault, TlsServer, TlsServerBuilder};
+#[cfg(feature = "ws")]
+pub use websocket::{serve_websocket, websocket_accept};

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpSocket, UnixListener};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener};
 use tokio::time::timeout;
 
 use crate::address::Address;
@@ -16,6 +16,8 @@ use crate::peer::PeerAddress;
 use crate::scheme::Scheme;
 use crate::socket_file::{Obstacle, SocketFile};
 use crate::stream::Stream;
+#[cfg(feature = "tls")]
+use crate::tls::{Alpn, TlsServer};
 
 /// How many connections may wait to be accepted. Many clients come at once when a server is
 /// restarted; the kernel lowers it to its own limit (`net.core.somaxconn`, 4096 on Linux).
@@ -31,6 +33,8 @@ const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
 pub struct Listener {
     address: Address,
     socket: Socket,
+    #[cfg(feature = "tls")]
+    tls: Option<TlsServer>,
 }
 
 #[derive(Debug)]
@@ -51,6 +55,12 @@ pub enum ListenError {
         address: Address,
         /// Its scheme.
         scheme: Scheme,
+    },
+    /// The address is encrypted, and there is no certificate for it.
+    #[error("listening at {address}: it needs a certificate, and none is set")]
+    NoCertificate {
+        /// The address to listen at.
+        address: Address,
     },
     /// The host is a name, and has no addresses.
     #[error("listening at {address}: the name does not resolve: {error}")]
@@ -89,6 +99,7 @@ impl ListenError {
     pub fn address(&self) -> &Address {
         match self {
             ListenError::NotBuiltIn { address, .. }
+            | ListenError::NoCertificate { address }
             | ListenError::Resolve { address, .. }
             | ListenError::InUse { address, .. }
             | ListenError::NotASocket { address }
@@ -124,10 +135,31 @@ impl Listener {
         let listener = match (address.scheme(), address.path()) {
             (Scheme::Tcp, _) => Listener::bind_tcp(address).await?,
             (Scheme::Unix, Some(path)) => Listener::bind_unix(address, path).await?,
+            #[cfg(feature = "tls")]
+            (Scheme::Tls, _) => return Err(ListenError::NoCertificate { address: address.clone() }),
             (scheme, _) => {
                 return Err(ListenError::NotBuiltIn { address: address.clone(), scheme });
             }
         };
+        tracing::debug!(address = %listener.address, "listening");
+        Ok(listener)
+    }
+
+    /// Listens at an address, with what a `tls` address needs. An address of another scheme has no
+    /// use for it, and is as plain as with [`Listener::bind`].
+    ///
+    /// # Errors
+    ///
+    /// As for [`Listener::bind`].
+    #[cfg(feature = "tls")]
+    pub async fn bind_with(address: &Address, tls: &TlsServer) -> Result<Listener, ListenError> {
+        if address.scheme() != Scheme::Tls {
+            return Listener::bind(address).await;
+        }
+        let plain = Listener::bind_tcp(address).await?;
+        tls.watch();
+        let listener =
+            Listener { address: plain.address.with_scheme(Scheme::Tls), tls: Some(tls.clone()), ..plain };
         tracing::debug!(address = %listener.address, "listening");
         Ok(listener)
     }
@@ -142,6 +174,8 @@ impl Listener {
     /// Takes the next connection.
     ///
     /// Cancel-safe: dropping the future loses no connection. A TCP stream has `TCP_NODELAY` set.
+    /// The handshake of a TLS stream is made by whoever first reads or writes it, not here: a client
+    /// that says nothing keeps no other waiting.
     ///
     /// # Errors
     ///
@@ -156,7 +190,7 @@ impl Listener {
                     // The peer is gone already, which reading from it will tell.
                     tracing::debug!(%peer, %error, "TCP_NODELAY not set");
                 }
-                Ok((Stream::new(stream), PeerAddress::Tcp(peer)))
+                Ok((self.open(stream), PeerAddress::Tcp(peer)))
             }
             Socket::Unix { listener, .. } => {
                 let (stream, _) = listener.accept().await?;
@@ -169,6 +203,29 @@ impl Listener {
         }
     }
 
+    #[cfg(feature = "tls")]
+    fn open(&self, stream: TcpStream) -> Stream {
+        match &self.tls {
+            Some(tls) => tls.accept(stream, Alpn::Farcall),
+            None => Stream::new(stream),
+        }
+    }
+
+    #[cfg(not(feature = "tls"))]
+    #[expect(clippy::unused_self, reason = "there is nothing to choose")]
+    fn open(&self, stream: TcpStream) -> Stream {
+        Stream::new(stream)
+    }
+
+    fn plain(address: Address, socket: Socket) -> Listener {
+        Listener {
+            address,
+            socket,
+            #[cfg(feature = "tls")]
+            tls: None,
+        }
+    }
+
     async fn bind_tcp(address: &Address) -> Result<Listener, ListenError> {
         let candidates = match address.socket_addr() {
             Some(literal) => vec![literal],
@@ -178,7 +235,7 @@ impl Listener {
         };
         let socket = listen_at_first(&candidates).map_err(|e| ListenError::system(address, e))?;
         let real = socket.local_addr().map_err(|e| ListenError::system(address, e))?;
-        Ok(Listener { address: Address::tcp(real), socket: Socket::Tcp(socket) })
+        Ok(Listener::plain(Address::tcp(real), Socket::Tcp(socket)))
     }
 
     async fn bind_unix(address: &Address, path: &Path) -> Result<Listener, ListenError> {
@@ -190,7 +247,7 @@ impl Listener {
         })?;
         let listener = UnixListener::from_std(listener).map_err(|e| ListenError::system(address, e))?;
         let socket = Socket::Unix { _file: file, listener };
-        Ok(Listener { address: address.clone(), socket })
+        Ok(Listener::plain(address.clone(), socket))
     }
 }
 

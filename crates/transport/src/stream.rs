@@ -6,9 +6,12 @@
 use std::fmt;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::certificate::TlsInfo;
 
 /// What a [`Stream`] can be made of.
 trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -35,12 +38,41 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 /// # Ok(())
 /// # }
 /// ```
-pub struct Stream(Box<dyn Io>);
+pub struct Stream {
+    io: Box<dyn Io>,
+    /// Filled once the handshake of TLS is done; none where there is no TLS.
+    tls: Option<Arc<OnceLock<Arc<TlsInfo>>>>,
+}
 
 impl Stream {
     /// Wraps anything that reads and writes.
     pub fn new(io: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) -> Stream {
-        Stream(Box::new(io))
+        Stream { io: Box::new(io), tls: None }
+    }
+
+    /// Puts something around the stream that reads and writes it, and keeps what is known of its
+    /// peer by TLS.
+    #[must_use]
+    pub fn wrapped<T>(self, wrap: impl FnOnce(Stream) -> T) -> Stream
+    where
+        T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let tls = self.tls.clone();
+        Stream { tls, ..Stream::new(wrap(self)) }
+    }
+
+    #[cfg(feature = "tls")]
+    pub(crate) fn encrypted(
+        io: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+        tls: Arc<OnceLock<Arc<TlsInfo>>>,
+    ) -> Stream {
+        Stream { tls: Some(tls), ..Stream::new(io) }
+    }
+
+    /// What TLS tells of the connection and of its peer. None where there is no TLS, or where its
+    /// handshake is not done: one that was accepted is opened by the first to read or write it.
+    pub fn tls(&self) -> Option<&Arc<TlsInfo>> {
+        self.tls.as_ref()?.get()
     }
 }
 
@@ -50,13 +82,13 @@ impl AsyncRead for Stream {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut *self.0).poll_read(cx, buf)
+        Pin::new(&mut *self.io).poll_read(cx, buf)
     }
 }
 
 impl AsyncWrite for Stream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut *self.0).poll_write(cx, buf)
+        Pin::new(&mut *self.io).poll_write(cx, buf)
     }
 
     fn poll_write_vectored(
@@ -64,19 +96,19 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut *self.0).poll_write_vectored(cx, bufs)
+        Pin::new(&mut *self.io).poll_write_vectored(cx, bufs)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.0.is_write_vectored()
+        self.io.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut *self.0).poll_flush(cx)
+        Pin::new(&mut *self.io).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut *self.0).poll_shutdown(cx)
+        Pin::new(&mut *self.io).poll_shutdown(cx)
     }
 }
 

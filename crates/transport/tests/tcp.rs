@@ -152,8 +152,18 @@ async fn a_cancelled_accept_loses_no_connection() {
 }
 
 #[tokio::test]
+#[allow(clippy::match_like_matches_macro, reason = "with some features all of them are constants")]
 async fn other_schemes_are_not_built_in() {
-    for scheme in Scheme::ALL.into_iter().filter(|s| !matches!(s, Scheme::Tcp | Scheme::Unix)) {
+    let built_in = |scheme: &Scheme| match scheme {
+        Scheme::Tcp | Scheme::Unix => true,
+        Scheme::Tls => cfg!(feature = "tls"),
+        Scheme::Http | Scheme::Connect => cfg!(feature = "http"),
+        Scheme::Ws => cfg!(feature = "ws"),
+        Scheme::Https => cfg!(all(feature = "http", feature = "tls")),
+        Scheme::Wss => cfg!(all(feature = "ws", feature = "tls")),
+        _ => false,
+    };
+    for scheme in Scheme::ALL.into_iter().filter(|scheme| !built_in(scheme)) {
         let address = parse(&format!("{scheme}@127.0.0.1:1"));
         let dialed = Dialer::default().dial(&address).await.unwrap_err();
         assert_eq!(

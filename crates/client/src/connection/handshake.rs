@@ -29,6 +29,11 @@ pub(super) async fn shake(stream: &mut Stream, options: &Options) -> Result<(Agr
                 return Ok((agreed, input));
             }
             Ok(None) => {}
+            // The type of a TLS record that is an alert, and the version, which begins with a 3.
+            Err(_) if input.starts_with(&[21, 3]) => {
+                let message = "it speaks TLS there, and the address is not encrypted: try `tls@`";
+                return Err(failed(Code::Unavailable, message.to_owned()));
+            }
             Err(error) => return Err(failed(Code::Unavailable, format!("the answer is no Option: {error}"))),
         }
         if stream.read_buf(&mut input).await.map_err(broken)? == 0 {

@@ -101,7 +101,7 @@ impl Call {
     }
 
     fn ended(self, response: Response, now: Instant) -> Started {
-        self.method.stats.ended(now - self.arrived, response.error.is_some());
+        self.method.stats.ended(now - self.arrived, response.error.as_ref().map(|status| status.code));
         Started::Ended(response, now)
     }
 
@@ -213,7 +213,7 @@ impl Drop for Place {
             Response::error(Status::maybe(Code::Internal, format!("`{}` was dropped", self.call.method.name)))
         });
         let Self { call, home, .. } = self;
-        call.method.stats.ended(call.arrived.elapsed(), response.error.is_some());
+        call.method.stats.ended(call.arrived.elapsed(), response.error.as_ref().map(|status| status.code));
         home.core.in_flight.fetch_sub(1, Relaxed);
         let response = call.answer.then(|| compressed(within_budget(response, &home.core), &home.agreed));
         home.calls.end(call.seq, |outbox| {

@@ -37,7 +37,8 @@ impl Connection {
             if self.unread && (flushed || !self.is_outbox_full()) {
                 continue;
             }
-            if self.is_done() {
+            // Not before all is with the kernel: what TLS still holds would be lost in the end.
+            if flushed && self.is_done() {
                 let until = Instant::now() + LINGER;
                 self.phase = Phase::Shutting(until);
                 self.wake_by(until);
@@ -81,18 +82,27 @@ impl Connection {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 Poll::Ready(Ok(_)) => self.write_stalled = None,
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                Poll::Pending => {
-                    if self.write_stalled.is_none() {
-                        let now = Instant::now();
-                        self.write_stalled = Some(now);
-                        self.wake_by(after(now, self.home.core.limits.write_timeout));
-                    }
-                    return Poll::Pending;
-                }
+                Poll::Pending => return self.stalled(),
             }
         }
         self.outbox.shrink();
-        Pin::new(&mut self.stream).poll_flush(cx)
+        match Pin::new(&mut self.stream).poll_flush(cx) {
+            Poll::Ready(flushed) => {
+                self.write_stalled = None;
+                Poll::Ready(flushed)
+            }
+            Poll::Pending => self.stalled(),
+        }
+    }
+
+    /// The peer takes nothing: it has the write timeout to change that.
+    fn stalled<T>(&mut self) -> Poll<T> {
+        if self.write_stalled.is_none() {
+            let now = Instant::now();
+            self.write_stalled = Some(now);
+            self.wake_by(after(now, self.home.core.limits.write_timeout));
+        }
+        Poll::Pending
     }
 
     /// Reads once. Ready with whether something came; if not, the peer sends nothing more.

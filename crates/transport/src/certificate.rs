@@ -1,0 +1,91 @@
+//! What TLS tells of a connection and of its peer: [`TlsInfo`], [`PeerCertificate`].
+//!
+//! Plain data, also where TLS is not built in, so that what carries it need not differ.
+
+use std::fmt;
+use std::net::IpAddr;
+
+/// What was agreed on in a TLS handshake, and who is on the other side.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TlsInfo {
+    /// The version, such as `TLSv1.3`.
+    pub version: &'static str,
+    /// What both sides agreed to speak inside (ALPN), such as `farcall/1`; none where they agreed
+    /// on nothing.
+    pub alpn: Option<String>,
+    /// The name that the client asked for (SNI), as a server sees it; none where it gave none, as
+    /// for an IP address.
+    pub server_name: Option<String>,
+    /// Whether an earlier session was resumed. The certificate is that of the earlier one then.
+    pub resumed: bool,
+    /// The certificate of the other side, which was verified; none where it gave none.
+    pub certificate: Option<PeerCertificate>,
+}
+
+/// A certificate of a peer, of which TLS has verified that the peer holds its key, that an
+/// authority that is trusted signed it, and that it is valid at this time.
+///
+/// The names are as the authority signed them; the text of a name may be anything that the
+/// authority lets pass.
+#[derive(Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PeerCertificate {
+    /// The subject alternative names, in the order of the certificate.
+    pub names: Vec<SubjectName>,
+    /// The common name of the subject; none where it has none.
+    pub common_name: Option<String>,
+    /// The serial number in hexadecimal, as in `04:d2`.
+    pub serial: String,
+    /// When it expires, in seconds since 1970.
+    pub not_after: i64,
+    /// The whole certificate, in DER.
+    pub der: Vec<u8>,
+}
+
+/// One of the names that a certificate is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SubjectName {
+    /// A name of the DNS, such as `billing.example`. It may begin with `*.`.
+    Dns(String),
+    /// A URI, such as `spiffe://example/billing`.
+    Uri(String),
+    /// An address of mail.
+    Email(String),
+    /// An IP address.
+    Ip(IpAddr),
+}
+
+impl PeerCertificate {
+    /// The name to call its holder by: the first subject alternative name, or else the common
+    /// name; none where there is neither.
+    pub fn name(&self) -> Option<String> {
+        self.names.first().map(ToString::to_string).or_else(|| self.common_name.clone())
+    }
+
+    /// Whether one of its subject alternative names is this one, to the letter.
+    pub fn has_name(&self, name: &str) -> bool {
+        self.names.iter().any(|one| one.to_string() == name)
+    }
+}
+
+impl fmt::Display for SubjectName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SubjectName::Dns(name) | SubjectName::Uri(name) | SubjectName::Email(name) => f.write_str(name),
+            SubjectName::Ip(ip) => ip.fmt(f),
+        }
+    }
+}
+
+/// Leaves out the DER, which is long and says the same.
+impl fmt::Debug for PeerCertificate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PeerCertificate")
+            .field("names", &self.names)
+            .field("common_name", &self.common_name)
+            .field("serial", &self.serial)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,189 @@
+//! [`TlsFault`]: what goes wrong on a TLS connection, in words for a person.
+
+use std::io;
+use std::time::Duration;
+
+use rustls::{AlertDescription, CertificateError, Error, InvalidMessage};
+
+use crate::address_error::Excerpt;
+use crate::human::Human;
+
+/// What went wrong on a TLS connection. `it` is the other side.
+///
+/// Errors of reading and writing an encrypted [`Stream`](crate::Stream) have one of these inside
+/// ([`io::Error::get_ref`]) where TLS is at fault.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum TlsFault {
+    /// What it sends is no TLS: plain text, most likely.
+    #[error("it does not speak TLS")]
+    NotTls,
+    /// It speaks TLS, and does not agree on `farcall/1` inside.
+    #[error("it speaks TLS, but not farcall/1 inside (ALPN)")]
+    NotFarcall,
+    /// It went away in the middle of the TLS handshake.
+    #[error("it closed the connection in the TLS handshake")]
+    Closed,
+    /// Its stream ended without the goodbye of TLS: somebody on the way may have cut it.
+    #[error("its TLS stream was cut off: it ended without a close_notify")]
+    Truncated,
+    /// Nobody who is trusted has signed its certificate.
+    #[error("its certificate is signed by nobody who is trusted here")]
+    UnknownIssuer,
+    /// Its certificate was valid once.
+    #[error("its certificate expired{}", ago.map(|ago| format!(" {} ago", Human(ago))).unwrap_or_default())]
+    Expired {
+        /// How long ago, where that is known.
+        ago: Option<Duration>,
+    },
+    /// Its certificate will be valid some time, or a clock is wrong.
+    #[error("its certificate is not valid yet")]
+    NotYetValid,
+    /// Its certificate is for others.
+    #[error("its certificate is for {presented}, not for {expected}")]
+    WrongName {
+        /// Who it should be.
+        expected: Excerpt,
+        /// Who it may be, in one line.
+        presented: Excerpt,
+    },
+    /// It gave no certificate, and has to.
+    #[error("it presented no certificate, and one is required")]
+    NoCertificate,
+    /// Its certificate is wrong in another way.
+    #[error("its certificate is not acceptable: {what}")]
+    Certificate {
+        /// In which.
+        what: String,
+    },
+    /// It refused, and said why.
+    #[error("it refused the TLS connection: {why}")]
+    Refused {
+        /// Why, in a sentence.
+        why: String,
+    },
+    /// Anything else that rustls finds wrong.
+    #[error("TLS: {what}")]
+    Other {
+        /// What it says.
+        what: String,
+    },
+    /// The stream below failed.
+    #[error("{text}")]
+    Io {
+        /// The kind of the error.
+        kind: io::ErrorKind,
+        /// What it said.
+        text: String,
+    },
+}
+
+impl TlsFault {
+    /// What an error of the handshake means.
+    pub(super) fn of_handshake(error: &io::Error) -> TlsFault {
+        match rustls_error(error) {
+            Some(error) => TlsFault::of(error),
+            None if error.kind() == io::ErrorKind::UnexpectedEof => TlsFault::Closed,
+            None => TlsFault::Io { kind: error.kind(), text: error.to_string() },
+        }
+    }
+
+    /// An error of reading or writing, in these words where TLS is at fault.
+    pub(super) fn explain(error: io::Error) -> io::Error {
+        match rustls_error(&error) {
+            Some(fault) => TlsFault::of(fault).into(),
+            None if error.kind() == io::ErrorKind::UnexpectedEof => TlsFault::Truncated.into(),
+            None => error,
+        }
+    }
+
+    fn of(error: &Error) -> TlsFault {
+        match error {
+            // What plain text looks like to one who expects the header of a record.
+            Error::InvalidMessage(
+                InvalidMessage::InvalidContentType
+                | InvalidMessage::UnknownProtocolVersion
+                | InvalidMessage::MessageTooLarge
+                | InvalidMessage::InvalidEmptyPayload,
+            ) => TlsFault::NotTls,
+            Error::NoApplicationProtocol | Error::AlertReceived(AlertDescription::NoApplicationProtocol) => {
+                TlsFault::NotFarcall
+            }
+            Error::NoCertificatesPresented => TlsFault::NoCertificate,
+            Error::InvalidCertificate(error) => TlsFault::of_certificate(error),
+            Error::AlertReceived(alert) => TlsFault::Refused { why: meaning(*alert) },
+            other => TlsFault::Other { what: other.to_string() },
+        }
+    }
+
+    fn of_certificate(error: &CertificateError) -> TlsFault {
+        match error {
+            // The latter where an authority that is trusted has the same name as the one that signed it.
+            CertificateError::UnknownIssuer | CertificateError::BadSignature => TlsFault::UnknownIssuer,
+            CertificateError::Expired => TlsFault::Expired { ago: None },
+            CertificateError::ExpiredContext { time, not_after } => {
+                let ago = time.as_secs().saturating_sub(not_after.as_secs());
+                TlsFault::Expired { ago: Some(Duration::from_secs(ago)) }
+            }
+            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+                TlsFault::NotYetValid
+            }
+            CertificateError::NotValidForNameContext { expected, presented } => {
+                let presented = if presented.is_empty() {
+                    "nobody by name".to_owned()
+                } else {
+                    // As rustls lists them, each with its kind; only the names matter here.
+                    let names: Vec<_> = presented.iter().map(|name| bare(name)).collect();
+                    names.join(", ")
+                };
+                TlsFault::WrongName {
+                    expected: Excerpt::of(&expected.to_str()),
+                    presented: Excerpt::of(&presented),
+                }
+            }
+            other => TlsFault::Certificate { what: other.to_string() },
+        }
+    }
+}
+
+impl From<TlsFault> for io::Error {
+    fn from(fault: TlsFault) -> io::Error {
+        let kind = match &fault {
+            TlsFault::Truncated | TlsFault::Closed => io::ErrorKind::UnexpectedEof,
+            TlsFault::Io { kind, .. } => *kind,
+            _ => io::ErrorKind::InvalidData,
+        };
+        io::Error::new(kind, fault)
+    }
+}
+
+fn rustls_error(error: &io::Error) -> Option<&Error> {
+    error.get_ref()?.downcast_ref()
+}
+
+/// `DnsName("a.example")` is `a.example`.
+fn bare(name: &str) -> &str {
+    let inner = name.split_once('(').and_then(|(_, rest)| rest.strip_suffix(')')).unwrap_or(name);
+    inner.trim_matches('"')
+}
+
+/// What an alert means to the side that gets it.
+fn meaning(alert: AlertDescription) -> String {
+    let text = match alert {
+        AlertDescription::CertificateRequired => "it wants a certificate of this side, and got none",
+        AlertDescription::UnknownCA => "it does not trust who signed the certificate of this side",
+        AlertDescription::CertificateExpired => "the certificate of this side has expired",
+        AlertDescription::CertificateRevoked => "the certificate of this side was revoked",
+        AlertDescription::BadCertificate | AlertDescription::CertificateUnknown => {
+            "it does not accept the certificate of this side"
+        }
+        AlertDescription::UnsupportedCertificate => {
+            "the certificate of this side is not of a kind it accepts"
+        }
+        AlertDescription::AccessDenied => "the certificate of this side is not allowed in",
+        AlertDescription::ProtocolVersion => "it speaks no version of TLS that is spoken here",
+        AlertDescription::HandshakeFailure => "there is no set of algorithms that both accept",
+        other => return format!("{other:?}"),
+    };
+    text.to_owned()
+}

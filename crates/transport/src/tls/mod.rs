@@ -1,0 +1,64 @@
+//! TLS around a stream, by rustls with ring: who is trusted, and who this side is.
+//!
+//! What is spoken inside is told by [`Alpn`]. There is no fall-back to plain text anywhere, and no
+//! way to trust everybody.
+
+mod certificates;
+mod client;
+mod fault;
+mod names;
+mod server;
+mod stream;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::crypto::CryptoProvider;
+
+pub use self::certificates::TlsError;
+pub use self::client::{TlsClient, TlsClientBuilder};
+pub use self::fault::TlsFault;
+pub use self::server::{TlsServer, TlsServerBuilder};
+
+/// How often files are looked at unless told otherwise.
+const RELOAD_EVERY: Duration = Duration::from_secs(2);
+
+/// What is to be spoken inside of TLS, which the two sides agree on in its handshake (ALPN,
+/// [RFC 7301](https://www.rfc-editor.org/rfc/rfc7301)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Alpn {
+    /// `farcall/1`, and nothing else: a peer that does not agree on it is refused.
+    Farcall,
+    /// `http/1.1`, or nothing: old HTTP clients do not say what they speak.
+    Http1,
+    /// `farcall/1`, `http/1.1` or nothing, for a listener that tells them apart.
+    FarcallOrHttp1,
+}
+
+impl Alpn {
+    const ALL: [Alpn; 3] = [Alpn::Farcall, Alpn::Http1, Alpn::FarcallOrHttp1];
+
+    fn protocols(self) -> Vec<Vec<u8>> {
+        let names: &[&[u8]] = match self {
+            Alpn::Farcall => &[b"farcall/1"],
+            Alpn::Http1 => &[b"http/1.1"],
+            Alpn::FarcallOrHttp1 => &[b"farcall/1", b"http/1.1"],
+        };
+        names.iter().map(|name| name.to_vec()).collect()
+    }
+
+    /// That what was agreed on is enough.
+    fn check(self, agreed: Option<&[u8]>) -> Result<(), TlsFault> {
+        match (self, agreed) {
+            (Alpn::Farcall, Some(b"farcall/1")) | (Alpn::Http1 | Alpn::FarcallOrHttp1, _) => Ok(()),
+            (Alpn::Farcall, _) => Err(TlsFault::NotFarcall),
+        }
+    }
+}
+
+/// The one provider of cryptography. It is named wherever a configuration is made, so that nothing
+/// depends on what the process has installed.
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::ring::default_provider())
+}

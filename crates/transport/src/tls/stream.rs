@@ -1,0 +1,153 @@
+//! The encrypted stream, and the lazy one of a server, whose handshake is made by whoever reads or
+//! writes first.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use rustls::{CommonState, HandshakeKind, ProtocolVersion};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::time::timeout;
+use tokio_rustls::TlsStream;
+
+use super::{Alpn, TlsFault, names};
+use crate::certificate::TlsInfo;
+use crate::stream::Stream;
+
+/// How long input is discarded after a handshake that failed, so that closing does not destroy the
+/// alert on its way: a kernel that holds unread input answers a close with a reset.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// A stream whose handshake is done, as the client has it.
+pub(super) fn opened<S>(stream: TlsStream<S>, alpn: Alpn) -> Result<Stream, TlsFault>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let info = OnceLock::from(check(&stream, alpn)?);
+    Ok(Stream::encrypted(TlsIo::Open(stream), Arc::new(info)))
+}
+
+/// A stream whose handshake is made by the first to read or write it.
+pub(super) fn accepting<S>(accept: tokio_rustls::Accept<S>, alpn: Alpn) -> Stream
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let info = Arc::new(OnceLock::new());
+    let learned = Arc::clone(&info);
+    let opening = Box::pin(async move {
+        match accept.into_fallible().await {
+            Ok(stream) => {
+                let stream = TlsStream::from(stream);
+                let info = check(&stream, alpn)?;
+                learned.get_or_init(|| info);
+                Ok(stream)
+            }
+            Err((error, mut below)) => {
+                linger(&mut below).await;
+                Err(TlsFault::of_handshake(&error))
+            }
+        }
+    });
+    Stream::encrypted(TlsIo::Opening(opening), info)
+}
+
+/// Closes this half, and waits a moment for the peer to close its own.
+async fn linger<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S) {
+    let read = async {
+        stream.shutdown().await?;
+        let mut discarded = [0; 1024];
+        while stream.read(&mut discarded).await? > 0 {}
+        io::Result::Ok(())
+    };
+    // Whether the alert arrives is the peer's concern.
+    let _ = timeout(LINGER, read).await;
+}
+
+/// What the handshake has told, if it has agreed on enough.
+fn check<S>(stream: &TlsStream<S>, alpn: Alpn) -> Result<Arc<TlsInfo>, TlsFault> {
+    let server_name = match stream {
+        TlsStream::Server(server) => server.get_ref().1.server_name().map(str::to_owned),
+        TlsStream::Client(_) => None,
+    };
+    let state: &CommonState = stream.get_ref().1;
+    alpn.check(state.alpn_protocol())?;
+    Ok(Arc::new(TlsInfo {
+        version: match state.protocol_version() {
+            Some(ProtocolVersion::TLSv1_3) => "TLSv1.3",
+            Some(ProtocolVersion::TLSv1_2) => "TLSv1.2",
+            _ => "TLS",
+        },
+        alpn: state.alpn_protocol().map(|name| String::from_utf8_lossy(name).into_owned()),
+        server_name,
+        resumed: state.handshake_kind() == Some(HandshakeKind::Resumed),
+        certificate: state.peer_certificates().and_then(|chain| chain.first()).map(|der| names::read(der)),
+    }))
+}
+
+type Opening<S> = Pin<Box<dyn Future<Output = Result<TlsStream<S>, TlsFault>> + Send>>;
+
+#[expect(clippy::large_enum_variant, reason = "nearly all are open, and all are boxed as a whole")]
+enum TlsIo<S> {
+    /// The handshake is under way, or not begun.
+    Opening(Opening<S>),
+    /// Bytes can go both ways.
+    Open(TlsStream<S>),
+    /// The handshake failed, and so does all that follows.
+    Failed(TlsFault),
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> TlsIo<S> {
+    /// The stream, once its handshake is done.
+    fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Pin<&mut TlsStream<S>>>> {
+        if let TlsIo::Opening(opening) = self {
+            *self = match ready!(opening.as_mut().poll(cx)) {
+                Ok(stream) => TlsIo::Open(stream),
+                Err(fault) => TlsIo::Failed(fault),
+            };
+        }
+        Poll::Ready(match self {
+            TlsIo::Open(stream) => Ok(Pin::new(stream)),
+            TlsIo::Failed(fault) => Err(fault.clone().into()),
+            TlsIo::Opening(_) => unreachable!("it has just been opened, or has failed"),
+        })
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for TlsIo<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        ready!(self.poll_open(cx))?.poll_read(cx, buf).map_err(TlsFault::explain)
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for TlsIo<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        ready!(self.poll_open(cx))?.poll_write(cx, buf).map_err(TlsFault::explain)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        ready!(self.poll_open(cx))?.poll_write_vectored(cx, bufs).map_err(TlsFault::explain)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        // It must not change while the handshake is under way; what is open says the same.
+        true
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_open(cx))?.poll_flush(cx).map_err(TlsFault::explain)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_open(cx))?.poll_shutdown(cx).map_err(TlsFault::explain)
+    }
+}
