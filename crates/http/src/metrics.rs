@@ -1,0 +1,138 @@
+//! `/metrics`: the server's figures as Prometheus reads them, in its own text format, which its tools check.
+//!
+//! Nothing is counted here: the server keeps its figures, and each request takes what they are.
+
+use std::fmt;
+use std::time::Duration;
+
+use farcall_protocol::describe::HealthStatus;
+use farcall_server::{MethodFigures, ServerHandle};
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder, NoLabelSet};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::{Registry, Unit};
+
+pub(crate) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// The upper ends of the histogram's buckets, in microseconds: from a call that ends in its first
+/// poll to one that somebody waits for.
+const BUCKETS_US: [u64; 15] = [
+    25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 100_000, 250_000, 1_000_000, 2_500_000,
+    10_000_000,
+];
+
+/// All figures as text.
+pub(crate) fn render(handle: &ServerHandle) -> String {
+    let mut registry = Registry::with_prefix("farcall_server");
+    registry.register_collector(Box::new(Figures { handle: handle.clone() }));
+    let mut text = String::new();
+    encode(&mut text, &registry).expect("writing to a text does not fail");
+    classic(&text)
+}
+
+/// Makes Prometheus' own format of OpenMetrics: there, a counter's description is under the whole
+/// name of its samples, and units and an end are not said.
+fn classic(open_metrics: &str) -> String {
+    let mut text = String::with_capacity(open_metrics.len());
+    let mut lines = open_metrics.lines().peekable();
+    while let Some(line) = lines.next() {
+        if line == "# EOF" || line.starts_with("# UNIT ") {
+            continue;
+        }
+        // A description comes before the type that it is for.
+        let of_counter = |line: &str| line.starts_with("# TYPE ") && line.ends_with(" counter");
+        let counter = of_counter(line)
+            || (line.starts_with("# HELP ") && lines.peek().is_some_and(|next| of_counter(next)));
+        match line.splitn(4, ' ').collect::<Vec<_>>()[..] {
+            [mark, what, name, rest] if counter => {
+                text.extend([mark, " ", what, " ", name, "_total ", rest]);
+            }
+            _ => text.push_str(line),
+        }
+        text.push('\n');
+    }
+    text
+}
+
+#[derive(Debug)]
+struct Figures {
+    handle: ServerHandle,
+}
+
+impl Collector for Figures {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let methods = self.handle.figures();
+        let to = &mut encoder;
+        write_calls(to, &methods)?;
+        write_errors(to, &methods)?;
+        write_in_flight(to, &methods)?;
+        write_durations(to, &methods)?;
+        let gauge = |to: &mut DescriptorEncoder<'_>, name, help, unit, value: usize| {
+            let value = ConstGauge::new(u64::try_from(value).unwrap_or(u64::MAX));
+            value.encode(to.encode_descriptor(name, help, unit, MetricType::Gauge)?)
+        };
+        gauge(to, "connections", "Connections that are open.", None, self.handle.connections())?;
+        let help = "Calls under way in tasks of their own, over all connections.";
+        gauge(to, "tasks_in_flight", help, None, self.handle.in_flight())?;
+        let help = "Bytes in the buffers of all connections.";
+        gauge(to, "buffered", help, Some(&Unit::Bytes), self.handle.buffered_bytes())?;
+        let draining = usize::from(self.handle.health() == HealthStatus::Draining);
+        gauge(to, "draining", "1 while the server stops and takes no new calls, else 0.", None, draining)
+    }
+}
+
+fn write_calls(to: &mut DescriptorEncoder<'_>, methods: &[MethodFigures]) -> fmt::Result {
+    let mut family = to.encode_descriptor("calls", "Calls that have ended.", None, MetricType::Counter)?;
+    methods.iter().try_for_each(|method| {
+        ConstCounter::new(method.calls()).encode(family.encode_family(&labels(method))?)
+    })
+}
+
+fn write_errors(to: &mut DescriptorEncoder<'_>, methods: &[MethodFigures]) -> fmt::Result {
+    let help = "Calls that have ended in an error, by its code.";
+    let mut family = to.encode_descriptor("errors", help, None, MetricType::Counter)?;
+    for method in methods {
+        let [service, name] = labels(method);
+        for &(code, errors) in &method.errors {
+            let labels = [service, name, ("code", code.name())];
+            ConstCounter::new(errors).encode(family.encode_family(&labels)?)?;
+        }
+    }
+    Ok(())
+}
+
+fn write_in_flight(to: &mut DescriptorEncoder<'_>, methods: &[MethodFigures]) -> fmt::Result {
+    let mut family = to.encode_descriptor("calls_in_flight", "Calls under way.", None, MetricType::Gauge)?;
+    methods.iter().try_for_each(|method| {
+        ConstGauge::new(method.in_flight).encode(family.encode_family(&labels(method))?)
+    })
+}
+
+fn write_durations(to: &mut DescriptorEncoder<'_>, methods: &[MethodFigures]) -> fmt::Result {
+    let help = "How long calls took from the request's arrival to its answer.";
+    let mut family =
+        to.encode_descriptor("call_duration", help, Some(&Unit::Seconds), MetricType::Histogram)?;
+    methods.iter().try_for_each(|method| write_histogram(family.encode_family(&labels(method))?, method))
+}
+
+fn write_histogram(mut to: MetricEncoder<'_>, method: &MethodFigures) -> fmt::Result {
+    let mut buckets = Vec::with_capacity(BUCKETS_US.len() + 1);
+    let mut below = 0;
+    for us in BUCKETS_US {
+        let end = Duration::from_micros(us);
+        let within = method.calls_within(end);
+        buckets.push((end.as_secs_f64(), within - below));
+        below = within;
+    }
+    buckets.push((f64::INFINITY, method.calls() - below));
+    to.encode_histogram::<NoLabelSet>(method.total_latency().as_secs_f64(), method.calls(), &buckets, None)
+}
+
+/// The names of the service and of its method. Both are the server's own, so their number is bounded.
+fn labels(method: &MethodFigures) -> [(&'static str, &str); 2] {
+    let (service, name) = method.name.rsplit_once('.').unwrap_or(("", &method.name));
+    [("service", service), ("method", name)]
+}

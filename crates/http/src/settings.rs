@@ -1,0 +1,62 @@
+//! [`Settings`]: what a router is told before it is made.
+
+/// What a router is told before it is made.
+///
+/// ```
+/// use farcall_http::Settings;
+///
+/// let settings = Settings::default()
+///     .allowed_host("calc.example.com")
+///     .allowed_origin("https://app.example.com");
+/// ```
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub(crate) allowed_hosts: Vec<String>,
+    pub(crate) allowed_origins: Vec<String>,
+    pub(crate) max_message_bytes: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            allowed_hosts: Vec::new(),
+            allowed_origins: Vec::new(),
+            max_message_bytes: 4 * 1024 * 1024 + 128 * 1024,
+        }
+    }
+}
+
+impl Settings {
+    /// One more name by which pages may be asked for, `calc.example.com` for any port or
+    /// `calc.example.com:7080`; one that a reverse proxy passes on in `Host`, say. Default: none
+    /// but `localhost`. IP addresses need no leave.
+    ///
+    /// Requests with another name in `Host` are refused with 403, so that no web page can read this
+    /// server's by a name of its own that it lets point here. Programs that open a connection for
+    /// calls are no web pages, and may use any name.
+    #[must_use]
+    pub fn allowed_host(mut self, host: impl Into<String>) -> Self {
+        self.allowed_hosts.push(host.into());
+        self
+    }
+
+    /// One more origin whose pages may open WebSockets for calls, and ask for pages, such as
+    /// `https://app.example.com`. Default: none but pages of this server's own.
+    #[must_use]
+    pub fn allowed_origin(mut self, origin: impl Into<String>) -> Self {
+        self.allowed_origins.push(origin.into());
+        self
+    }
+
+    /// The largest WebSocket message that is taken, in bytes. Default 4 MiB and 128 KiB, which is
+    /// a whole call at the default limit of frames. A larger one is closed with 1009.
+    ///
+    /// Too low, and clients that put a call into one message cannot send large ones; this project's
+    /// own cut theirs at 64 KiB. Too high, and each connection can make the server hold as much, on
+    /// top of its other limits.
+    #[must_use]
+    pub const fn max_message_bytes(mut self, bytes: usize) -> Self {
+        self.max_message_bytes = bytes;
+        self
+    }
+}

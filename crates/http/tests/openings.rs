@@ -1,0 +1,259 @@
+//! How a connection is opened inside HTTP, byte by byte, and how it is not.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot set up has failed")]
+
+mod support;
+
+use farcall_client::FailureMode;
+use farcall_http::{ServeOptions, Settings};
+use farcall_transport::{Address, Dialer};
+use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::support::{MS, PATIENCE, World, channel_to, no_args};
+
+/// The handshake of the protocol's vectors: an Option that asks for MessagePack.
+const OPTION: &[u8] =
+    b"\0\0\0\x4a{\"magic_number\":3405691582,\"version\":1,\"codec_type\":\"application/msgpack\"}";
+
+const UPGRADE: &str =
+    "GET /_farcall_ HTTP/1.1\r\nHost: h\r\nConnection: keep-alive, Upgrade\r\nUpgrade: Farcall\r\n\r\n";
+const CONNECT: &str = "CONNECT /_farcall_ HTTP/1.1\r\nHost: h\r\n\r\n";
+const WEBSOCKET: &str = "GET /_farcall_ HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+                         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+
+/// Reads up to the end of a head.
+async fn read_head(stream: &mut TcpStream) -> String {
+    let reading = async {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(stream.read_u8().await.unwrap());
+        }
+        String::from_utf8(head).unwrap()
+    };
+    timeout(PATIENCE, reading).await.unwrap()
+}
+
+/// Sends bytes, and gives the head of the answer and the frame that follows it.
+async fn head_and_frame(world: &World, request: &[u8]) -> (String, String) {
+    let mut stream = TcpStream::connect(&world.place).await.unwrap();
+    stream.write_all(request).await.unwrap();
+    let head = read_head(&mut stream).await;
+    let reading = async {
+        let len = stream.read_u32().await.unwrap();
+        let mut frame = vec![0; len as usize];
+        stream.read_exact(&mut frame).await.unwrap();
+        String::from_utf8(frame).unwrap()
+    };
+    (head, timeout(PATIENCE, reading).await.unwrap())
+}
+
+#[tokio::test]
+async fn bytes_that_came_with_the_head_are_not_lost() {
+    let world = World::new("http").await;
+    for (request, status) in [(UPGRADE, "HTTP/1.1 101 "), (CONNECT, "HTTP/1.1 200 ")] {
+        let both = [request.as_bytes(), OPTION].concat();
+        let (head, frame) = head_and_frame(&world, &both).await;
+        assert!(head.starts_with(status), "{head}");
+        assert!(frame.contains("\"magic_number\":3405691582"), "{frame}");
+    }
+}
+
+#[tokio::test]
+async fn a_websocket_message_that_came_with_the_head_is_not_lost() {
+    let world = World::new("ws").await;
+    // A binary message, masked with zeros, which leave it as it is.
+    let message = [&[0x82, 0x80 | OPTION.len() as u8, 0, 0, 0, 0], OPTION].concat();
+    let mut stream = TcpStream::connect(&world.place).await.unwrap();
+    stream.write_all(&[WEBSOCKET.as_bytes(), &message].concat()).await.unwrap();
+    let head = read_head(&mut stream).await.to_ascii_lowercase();
+    assert!(head.starts_with("http/1.1 101 "), "{head}");
+    // The answer to the example key of RFC 6455.
+    assert!(head.contains("sec-websocket-accept: s3pplmbitxaq9kygzzhzrbk+xoo="), "{head}");
+    let mut begin = [0; 1];
+    timeout(PATIENCE, stream.read_exact(&mut begin)).await.unwrap().unwrap();
+    assert_eq!(begin, [0x82], "a binary message comes back");
+}
+
+#[tokio::test]
+async fn the_heads_are_as_the_protocol_has_them() {
+    let world = World::new("http").await;
+    let mut stream = TcpStream::connect(&world.place).await.unwrap();
+    stream.write_all(UPGRADE.as_bytes()).await.unwrap();
+    let head = read_head(&mut stream).await.to_ascii_lowercase();
+    assert!(
+        head.contains("\r\nconnection: upgrade\r\n") && head.contains("\r\nupgrade: farcall\r\n"),
+        "{head}"
+    );
+
+    let mut stream = TcpStream::connect(&world.place).await.unwrap();
+    stream.write_all(CONNECT.as_bytes()).await.unwrap();
+    let head = read_head(&mut stream).await.to_ascii_lowercase();
+    assert!(!head.contains("content-length") && !head.contains("transfer-encoding"), "{head}");
+}
+
+#[tokio::test]
+async fn a_get_without_upgrade_is_426_and_says_how_to_connect() {
+    let world = World::new("http").await;
+    let answer = world.get("/_farcall_").await;
+    assert!(answer.starts_with("HTTP/1.1 426 "), "{answer}");
+    let lower = answer.to_ascii_lowercase();
+    assert!(lower.contains("\r\nupgrade: farcall, websocket\r\n"), "{answer}");
+    assert!(answer.contains("dial it as http@host:port"), "{answer}");
+    for request in [
+        // The header that says it is about this connection is missing, as behind a proxy that drops it.
+        "GET /_farcall_ HTTP/1.1\r\nHost: h\r\nUpgrade: farcall\r\nConnection: close\r\n\r\n",
+        "GET /_farcall_ HTTP/1.1\r\nHost: h\r\nUpgrade: h2c\r\nConnection: Upgrade, close\r\n\r\n",
+        // HTTP/1.0 has no upgrades.
+        "GET /_farcall_ HTTP/1.0\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: farcall\r\n\r\n",
+    ] {
+        let answer = world.ask(request).await;
+        assert!(answer.contains(" 426 "), "{request}{answer}");
+    }
+}
+
+#[tokio::test]
+async fn any_other_method_is_405_and_says_which_are_allowed() {
+    let world = World::new("http").await;
+    for method in ["POST", "PUT", "HEAD", "OPTIONS", "BREW"] {
+        let answer =
+            world.ask(&format!("{method} /_farcall_ HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")).await;
+        assert!(answer.starts_with("HTTP/1.1 405 "), "{answer}");
+        assert!(answer.to_ascii_lowercase().contains("\r\nallow: get, connect\r\n"), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn it_is_no_proxy_to_elsewhere() {
+    let world = World::new("connect").await;
+    for place in ["calc.example:443", "/", "/metrics", "http://calc.example/_farcall"] {
+        let answer = world
+            .ask(&format!("CONNECT {place} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"))
+            .await;
+        let status = answer.split(' ').nth(1).unwrap();
+        assert!(["400", "403", "404", "405"].contains(&status), "{place}: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_websocket_is_agreed_to_as_the_rfc_has_it() {
+    let world = World::new("ws").await;
+    let old = WEBSOCKET.replace("Version: 13", "Version: 8").replace("Upgrade\r\n", "Upgrade, close\r\n");
+    let answer = world.ask(&old).await;
+    assert!(answer.starts_with("HTTP/1.1 426 "), "{answer}");
+    assert!(answer.to_ascii_lowercase().contains("\r\nsec-websocket-version: 13\r\n"), "{answer}");
+    let short =
+        WEBSOCKET.replace("dGhlIHNhbXBsZSBub25jZQ==", "dGhl").replace("Upgrade\r\n", "Upgrade, close\r\n");
+    let answer = world.ask(&short).await;
+    assert!(answer.starts_with("HTTP/1.1 400 ") && answer.contains("16 bytes"), "{answer}");
+}
+
+#[tokio::test]
+async fn pages_of_foreign_origins_open_nothing() {
+    let settings = Settings::default().allowed_origin("https://app.example.com");
+    let world = World::with("ws", settings, ServeOptions::default()).await;
+    let opened = async |origin: &str, host: &str| {
+        let request = WEBSOCKET.replace("Host: h\r\n", &format!("Host: {host}\r\nOrigin: {origin}\r\n"));
+        let mut stream = TcpStream::connect(&world.place).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        read_head(&mut stream).await.split(' ').nth(1).unwrap().to_owned()
+    };
+    let place = &world.place;
+    assert_eq!(opened("https://app.example.com", place).await, "101");
+    assert_eq!(opened(&format!("http://{place}"), place).await, "101");
+    assert_eq!(opened("http://evil.example", place).await, "403");
+    assert_eq!(opened("null", place).await, "403");
+    // A name of the page's own that points here.
+    assert_eq!(opened("http://evil.example", "evil.example").await, "403");
+}
+
+#[tokio::test]
+async fn a_text_message_is_closed_with_1003() {
+    let world = World::new("ws").await;
+    let mut stream = TcpStream::connect(&world.place).await.unwrap();
+    stream.write_all(WEBSOCKET.as_bytes()).await.unwrap();
+    read_head(&mut stream).await;
+    stream.write_all(&[0x81, 0x82, 0, 0, 0, 0, b'h', b'i']).await.unwrap();
+    let mut close = [0; 4];
+    timeout(PATIENCE, stream.read_exact(&mut close)).await.unwrap().unwrap();
+    assert_eq!((close[0], u16::from_be_bytes([close[2], close[3]])), (0x88, 1003));
+}
+
+#[tokio::test]
+async fn a_head_that_does_not_end_is_given_up() {
+    let limits = ServeOptions::default().head_timeout(200 * MS);
+    let world = World::with("http", Settings::default(), limits).await;
+    let answer = world.ask("GET /_farcall_ HTTP/1.1\r\nHost: h\r\n").await;
+    assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 408 "), "{answer}");
+}
+
+#[tokio::test]
+async fn one_connection_too_many_is_closed_and_those_for_calls_do_not_count() {
+    let limits = ServeOptions::default().max_connections(1);
+    let world = World::with("http", Settings::default(), limits).await;
+    // Two in turn: each ceases to be HTTP's once it is opened.
+    let channels = [world.channel(), world.channel()];
+    for channel in &channels {
+        let echoed = channel.call::<String>("Echo.echo", &json!({"text": "in"}));
+        assert_eq!(timeout(PATIENCE, echoed).await.unwrap().unwrap(), "in");
+    }
+    let mut silent = TcpStream::connect(&world.place).await.unwrap();
+    silent.write_all(b"GET").await.unwrap();
+    let mut second = TcpStream::connect(&world.place).await.unwrap();
+    // Closed, or reset: there is no place.
+    let read = timeout(PATIENCE, second.read(&mut [0])).await.unwrap();
+    assert!(matches!(read, Ok(0) | Err(_)));
+}
+
+#[tokio::test]
+async fn a_handler_sees_who_called_not_who_carried() {
+    for scheme in ["http", "connect", "ws", "https", "wss"] {
+        let world = World::new(scheme).await;
+        let peer = world.channel().call::<String>("Probe.peer", &no_args()).await.unwrap();
+        assert!(peer.starts_with("tcp@127.0.0.1:"), "{scheme}: {peer}");
+        assert_ne!(peer, format!("tcp@{}", world.place));
+    }
+}
+
+/// What dialing says of a server that answers this.
+async fn told(scheme: &str, answer: &'static [u8]) -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("{scheme}@{}", listener.local_addr().unwrap());
+    let server = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        read_head(&mut stream).await;
+        stream.write_all(answer).await.unwrap();
+    });
+    let call = channel_to(&address).call::<()>("Echo.echo", &no_args()).on_failure(FailureMode::fail_fast());
+    let error = timeout(PATIENCE, call).await.unwrap().unwrap_err();
+    server.await.unwrap();
+    error.to_string()
+}
+
+#[tokio::test]
+async fn a_callers_error_says_what_the_other_side_answered() {
+    for scheme in ["http", "connect", "ws"] {
+        let refused = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 12\r\n\r\nnot from you";
+        let error = told(scheme, refused).await;
+        assert!(error.contains("it answered 403 Forbidden: not from you"), "{scheme}: {error}");
+        let page = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi";
+        let error = told(scheme, page).await;
+        assert!(error.contains("no farcall server is there"), "{scheme}: {error}");
+    }
+    let error =
+        told("ws", b"HTTP/1.1 101 Switching\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: x\r\n\r\n").await;
+    assert!(error.contains("Sec-WebSocket-Accept"), "{error}");
+}
+
+#[tokio::test]
+async fn a_server_that_accepts_and_says_nothing_costs_the_connect_timeout() {
+    for scheme in ["http", "connect", "ws"] {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = Address::parse(&format!("{scheme}@{}", listener.local_addr().unwrap())).unwrap();
+        let dialer = Dialer::default().connect_timeout(200 * MS);
+        let error = timeout(PATIENCE, dialer.dial(&address)).await.unwrap().unwrap_err().to_string();
+        assert!(error.ends_with("it accepted the connection, and did not answer within 200 ms"), "{error}");
+    }
+}

@@ -1,0 +1,232 @@
+//! A server that is reached in every way there is, and one in between that breaks connections.
+
+#![allow(dead_code, unreachable_pub, reason = "each test binary uses its part")]
+#![allow(clippy::unwrap_used, clippy::missing_panics_doc, reason = "a test that cannot set up has failed")]
+
+use std::future::pending;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use farcall_client::{Channel, Options};
+use farcall_http::{ServeOptions, Settings, router, serve_with};
+use farcall_server::{Limits, Server, ServerBuilder, ServerHandle};
+use farcall_transport::{Address, Dialer, Listener, TlsClient, TlsServer};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+pub const MS: Duration = Duration::from_millis(1);
+pub const S: Duration = Duration::from_secs(1);
+/// How long a test waits for what should come, on a machine that is busy.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+/// The largest frame that both sides of a world take.
+pub const MAX_FRAME: usize = 16 * 1024 * 1024;
+
+/// A server, and how it is reached.
+pub struct World {
+    pub scheme: &'static str,
+    /// What stands behind the scheme.
+    pub place: String,
+    pub handle: ServerHandle,
+    /// Handlers of `Probe.sleep` that run.
+    pub running: Arc<AtomicUsize>,
+    /// Ready when the server has ended, and HTTP with it.
+    pub ended: JoinHandle<()>,
+    _dir: TempDir,
+}
+
+impl World {
+    pub async fn new(scheme: &'static str) -> World {
+        World::with(scheme, Settings::default(), ServeOptions::default()).await
+    }
+
+    pub async fn with(scheme: &'static str, settings: Settings, limits: ServeOptions) -> World {
+        let dir = TempDir::new().unwrap();
+        let running = Arc::new(AtomicUsize::new(0));
+        let builder = services(&running);
+        let plain = match scheme {
+            "tcp" => Some("tcp@127.0.0.1:0".to_owned()),
+            "unix" => Some(format!("unix@{}/socket", dir.path().display())),
+            _ => None,
+        };
+        let (handle, place, ended);
+        if let Some(address) = plain {
+            let server = builder.listen(address).bind().await.unwrap();
+            let address = server.addresses().next().unwrap().to_string();
+            place = address.split_once('@').unwrap().1.to_owned();
+            handle = server.handle();
+            ended = tokio::spawn(server.serve());
+        } else {
+            let server = builder.build().unwrap();
+            handle = server.handle();
+            let listener = Listener::bind(&Address::parse("127.0.0.1:0").unwrap()).await.unwrap();
+            place = listener.address().socket_addr().unwrap().to_string();
+            let router = router(handle.clone(), settings);
+            let limits = if matches!(scheme, "https" | "wss") { limits.tls(tls_server()) } else { limits };
+            let stop = handle.clone();
+            ended = tokio::spawn(async move {
+                let http = serve_with(listener, router, limits, async { stop.ended().await });
+                tokio::join!(server.serve(), http);
+            });
+        }
+        World { scheme, place, handle, running, ended, _dir: dir }
+    }
+
+    pub fn address(&self) -> String {
+        format!("{}@{}", self.scheme, self.place)
+    }
+
+    /// A client of it. Nothing is tried twice, so that what goes wrong is seen.
+    pub fn channel(&self) -> Channel {
+        channel_to(&self.address())
+    }
+
+    pub async fn wait_for_running(&self, count: usize) {
+        let scheme = self.scheme;
+        until(&format!("{scheme}: {count} handlers run"), || self.running.load(Ordering::SeqCst) == count)
+            .await;
+    }
+
+    /// Sends bytes over a connection of its own, and reads until the server closes.
+    pub async fn ask(&self, request: &str) -> String {
+        let mut stream = TcpStream::connect(&self.place).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        timeout(PATIENCE, stream.read_to_end(&mut answer)).await.unwrap().unwrap();
+        String::from_utf8(answer).unwrap()
+    }
+
+    /// `GET` of a page.
+    pub async fn get(&self, path: &str) -> String {
+        let place = &self.place;
+        self.ask(&format!("GET {path} HTTP/1.1\r\nHost: {place}\r\nConnection: close\r\n\r\n")).await
+    }
+}
+
+pub fn channel_to(address: &str) -> Channel {
+    channel_with(address, Dialer::default())
+}
+
+pub fn channel_with(address: &str, dialer: Dialer) -> Channel {
+    let dialer = dialer.tls(TlsClient::builder().roots_pem(certificate().0.as_str()).build().unwrap());
+    let options = Options::default().max_frame_bytes(MAX_FRAME).dialer(dialer);
+    Channel::builder().to(address).options(options).build().unwrap()
+}
+
+/// A certificate for this machine and its key, in PEM, which is its own authority.
+fn certificate() -> &'static (String, String) {
+    static CERTIFICATE: OnceLock<(String, String)> = OnceLock::new();
+    CERTIFICATE.get_or_init(|| {
+        let names = ["127.0.0.1".to_owned(), "calc.internal".to_owned()];
+        let made = rcgen::generate_simple_self_signed(names).unwrap();
+        (made.cert.pem(), made.signing_key.serialize_pem())
+    })
+}
+
+fn tls_server() -> TlsServer {
+    let (certificate, key) = certificate();
+    TlsServer::builder().certificate_pem(certificate.as_str(), key.as_str()).build().unwrap()
+}
+
+/// Waits until something is true, for as long as it may take on a machine that is busy.
+pub async fn until(what: &str, mut is_true: impl FnMut() -> bool) {
+    let waiting = async {
+        while !is_true() {
+            sleep(5 * MS).await;
+        }
+    };
+    timeout(PATIENCE, waiting).await.unwrap_or_else(|_| panic!("{what}: not within {PATIENCE:?}"));
+}
+
+/// Takes note of a handler that ends, however it does.
+struct Running(Arc<AtomicUsize>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+fn services(running: &Arc<AtomicUsize>) -> ServerBuilder {
+    let running = Arc::clone(running);
+    Server::builder()
+        .limits(Limits::default().max_frame_bytes(MAX_FRAME))
+        .method("Echo.echo", |args: Value| async move { args["text"].clone() })
+        .try_method("Echo.fail", |_: Value| async move { Err::<(), _>("as asked".to_owned()) })
+        .method("Probe.peer", |cx: farcall_context::Context, _: Value| {
+            let peer = cx.peer().to_owned();
+            async move { peer }
+        })
+        .method("Probe.sleep", move |args: Value| {
+            running.fetch_add(1, Ordering::SeqCst);
+            let guard = Running(Arc::clone(&running));
+            async move {
+                let _guard = guard;
+                match args["ms"].as_u64() {
+                    Some(ms) => sleep(Duration::from_millis(ms)).await,
+                    None => pending().await,
+                }
+                "awake"
+            }
+        })
+}
+
+/// Stands between a client and a server, and breaks the connections that it carries.
+pub struct Relay {
+    pub place: String,
+    cut: CancellationToken,
+    _accepting: Accepting,
+    _dir: TempDir,
+}
+
+/// Ends accepting with the test.
+struct Accepting(JoinHandle<()>);
+
+impl Drop for Accepting {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Relay {
+    pub async fn before(world: &World) -> Relay {
+        let dir = TempDir::new().unwrap();
+        let (near, far) = match world.scheme {
+            "unix" => (format!("unix@{}/relay", dir.path().display()), format!("unix@{}", world.place)),
+            _ => ("tcp@127.0.0.1:0".to_owned(), format!("tcp@{}", world.place)),
+        };
+        let listener = Listener::bind(&Address::parse(&near).unwrap()).await.unwrap();
+        let place = listener.address().to_string().split_once('@').unwrap().1.to_owned();
+        let far = Address::parse(&far).unwrap();
+        let cut = CancellationToken::new();
+        let cutting = cut.clone();
+        let accepting = tokio::spawn(async move {
+            // The first connection is the one that is cut, and those behind it are carried on.
+            let mut cut = Some(cutting);
+            loop {
+                let (mut client, _) = listener.accept().await.unwrap();
+                let mut server = Dialer::default().dial(&far).await.unwrap();
+                let cut = cut.take().unwrap_or_default();
+                tokio::spawn(async move {
+                    let carrying = tokio::io::copy_bidirectional(&mut client, &mut server);
+                    let _ = cut.run_until_cancelled(carrying).await;
+                });
+            }
+        });
+        Relay { place, cut, _accepting: Accepting(accepting), _dir: dir }
+    }
+
+    /// Breaks the first connection.
+    pub fn cut(&self) {
+        self.cut.cancel();
+    }
+}
+
+pub fn no_args() -> Value {
+    json!({})
+}
