@@ -50,10 +50,12 @@
 //!
 //! On by default: `server` and `client`, the two sides; `macros`, which is [`macro@service`];
 //! `msgpack` and `json`, the codecs, of which one must be on; `lz4`, which compresses bodies where
-//! both sides have it.
+//! both sides have it; `tls`, which encrypts.
 //!
 //! Off by default: `registry` and `etcd`, each with a registrar for servers and a discovery for
-//! clients, as they bring an HTTP client along. What is in [`discovery`] needs neither.
+//! clients, as they bring an HTTP client along. What is in [`discovery`] needs neither. `http` dials
+//! over HTTP and WebSocket and through proxies; `http-server` serves both, with pages for health and
+//! metrics.
 //!
 //! This crate only gathers the others, and chooses among them by features.
 
@@ -63,7 +65,7 @@ pub use farcall_client::{
     Connection, EndpointStatus, Failure as BroadcastFailure, FailureMode, Health, Options, Outliers, Phase,
     RetryBudget, RpcError, Said, Started,
 };
-pub use farcall_context::{ConnectionInfo, Context, Inherit, Inherited, current};
+pub use farcall_context::{ConnectionInfo, Context, Identity, Inherit, Inherited, current};
 pub use farcall_discovery::{
     Balancer, ConsistentHash, Discovery, DnsDiscovery, Endpoint, FileDiscovery, Instance, LeastLoaded,
     MemoryRegistry, PeakEwma, Random, Registrar, RoundRobin, StaticList, WeightedRoundRobin, ZoneFirst,
@@ -82,14 +84,25 @@ pub use farcall_protocol::{
 pub use farcall_registry::client::{HttpDiscovery, HttpRegistrar};
 #[cfg(feature = "server")]
 pub use farcall_server::{
-    AsyncMethod, BuildError, CallFuture, CallLayer, CallService, Handler, LayeredCall, LayeredHandler,
-    Limits, Registration, Reply, Request, Response, ServeError, Server, ServerBuilder, ServerHandle, Service,
+    Allow, AsyncMethod, Authenticate, BuildError, CallFuture, CallLayer, CallService, Credential, Handler,
+    LayeredCall, LayeredHandler, Limits, Registration, Reply, Request, Response, ServeError, Server,
+    ServerBuilder, ServerHandle, Service, Tokens, TokensError,
 };
-pub use farcall_transport::{Address, AddressError, Dialer, Human, PeerAddress, Scheme, Stream};
+pub use farcall_transport::{
+    Address, AddressError, Dialer, Human, PeerAddress, PeerCertificate, Scheme, Stream, SubjectName, TlsInfo,
+};
+#[cfg(feature = "tls")]
+pub use farcall_transport::{TlsClient, TlsError, TlsFault, TlsServer};
 
 /// The discovery crate, whole: endpoints and where they are found, choosing among them, registering.
 pub mod discovery {
     pub use farcall_discovery::*;
+}
+
+/// The HTTP crate, whole: calls over HTTP and WebSocket, health, metrics.
+#[cfg(feature = "http-server")]
+pub mod http {
+    pub use farcall_http::*;
 }
 
 /// The transport crate, whole: dialing and listening, their errors, resolvers.
@@ -114,4 +127,7 @@ mod documents {
 
     #[doc = include_str!("../../../docs/GUIDE.md")]
     struct Guide;
+
+    #[doc = include_str!("../../../docs/SECURITY.md")]
+    struct Security;
 }

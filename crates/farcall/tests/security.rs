@@ -1,0 +1,335 @@
+//! TLS and credentials from end to end: what calls see, what handlers see, and what is said to those
+//! who do not get in.
+
+#![allow(clippy::unwrap_used, reason = "all of it is test code")]
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use farcall::{
+    Address, Allow, Channel, Code, Context, Credential, Execution, Identity, Limits, Options, Phase,
+    RpcError, Server, ServerBuilder, ServerHandle, Status, TlsClient, TlsServer, Tokens,
+};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use serde::Deserialize;
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
+use tokio::time::{sleep, timeout};
+
+/// Longer than anything takes here, also on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// An authority, and a certificate of it for this machine and `client.example`.
+struct Papers {
+    roots: String,
+    chain: String,
+    key: String,
+}
+
+fn papers() -> Papers {
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.distinguished_name.push(DnType::CommonName, "ca");
+    let key = KeyPair::generate().unwrap();
+    let roots = params.self_signed(&key).unwrap().pem();
+    let issuer = Issuer::new(params, key);
+    let own = KeyPair::generate().unwrap();
+    let names = vec!["client.example".to_owned(), "127.0.0.1".to_owned()];
+    let chain = CertificateParams::new(names).unwrap().signed_by(&own, &issuer).unwrap().pem();
+    Papers { roots, chain, key: own.serialize_pem() }
+}
+
+impl Papers {
+    fn server(&self) -> TlsServer {
+        TlsServer::builder().certificate_pem(&*self.chain, &*self.key).build().unwrap()
+    }
+
+    fn server_that_asks(&self) -> TlsServer {
+        let tls = TlsServer::builder().certificate_pem(&*self.chain, &*self.key);
+        tls.client_roots_pem(&*self.roots).build().unwrap()
+    }
+
+    fn options(&self) -> Options {
+        Options::default().tls(TlsClient::builder().roots_pem(&*self.roots).build().unwrap())
+    }
+
+    fn options_with_certificate(&self) -> Options {
+        let tls = TlsClient::builder().roots_pem(&*self.roots).certificate_pem(&*self.chain, &*self.key);
+        Options::default().tls(tls.build().unwrap())
+    }
+}
+
+#[derive(Deserialize)]
+struct Count {
+    n: usize,
+}
+
+#[derive(Deserialize)]
+struct Text {
+    text: String,
+}
+
+#[derive(Deserialize)]
+struct Nothing {}
+
+/// A server with a bit of everything; a handler of `T.hang` takes a permit away while it lives.
+struct Running {
+    address: Address,
+    handle: ServerHandle,
+    idle: Arc<Semaphore>,
+}
+
+async fn serve(listen: &str, change: impl FnOnce(ServerBuilder) -> ServerBuilder) -> Running {
+    let idle = Arc::new(Semaphore::new(1));
+    let hanging = Arc::clone(&idle);
+    let builder = Server::builder()
+        .method("T.double", |args: Count| async move { args.n * 2 })
+        .method("T.big", |args: Count| async move { "x".repeat(args.n) })
+        .method("T.len", |args: Text| async move { args.text.len() })
+        .method("T.hang", move |_: Nothing| {
+            let permit = Arc::clone(&hanging).try_acquire_owned().unwrap();
+            async move {
+                let _permit = permit;
+                std::future::pending::<()>().await;
+            }
+        })
+        .method("T.who", |cx: Context, _: Nothing| async move {
+            let certificate = cx.certificate().and_then(farcall::PeerCertificate::name);
+            (cx.identity().map(|caller| caller.name().to_owned()), certificate)
+        })
+        .listen(listen);
+    let server = change(builder).bind().await.unwrap();
+    let address = server.addresses().next().unwrap().clone();
+    let handle = server.handle();
+    tokio::spawn(server.serve());
+    Running { address, handle, idle }
+}
+
+fn channel(address: &Address, options: Options) -> Channel {
+    Channel::builder().to(address).options(options).timeout(PATIENCE).build().unwrap()
+}
+
+async fn who(channel: &Channel) -> Result<(Option<String>, Option<String>), RpcError> {
+    channel.call("T.who", &()).await.map_err(RpcError::from)
+}
+
+#[track_caller]
+fn expect(outcome: Result<(Option<String>, Option<String>), RpcError>, code: Code, phase: Phase, text: &str) {
+    let error = outcome.unwrap_err();
+    assert_eq!(
+        (error.code(), error.execution(), error.phase()),
+        (code, Execution::NotSent, phase),
+        "{error}"
+    );
+    assert!(error.to_string().contains(text), "{error}");
+}
+
+#[tokio::test]
+async fn calls_are_what_they_are_without_tls() {
+    const MIB: usize = 1024 * 1024;
+    let papers = papers();
+    let limits = Limits::default().max_frame_bytes(16 * MIB);
+    let server = serve("tls@127.0.0.1:0", |builder| builder.tls(papers.server()).limits(limits)).await;
+    assert!(server.address.to_string().starts_with("tls@127.0.0.1:"));
+    let channel = channel(&server.address, papers.options().max_frame_bytes(16 * MIB));
+
+    let calls = (0..200_usize).map(|n| channel.call::<usize>("T.double", &serde_json::json!({"n": n})));
+    for (n, call) in calls.enumerate() {
+        assert_eq!(call.await.unwrap(), 2 * n);
+    }
+    let big: String = channel.call("T.big", &serde_json::json!({"n": 10 * MIB})).await.unwrap();
+    assert_eq!(big.len(), 10 * MIB);
+    assert_eq!(channel.call::<usize>("T.len", &serde_json::json!({"text": big})).await.unwrap(), 10 * MIB);
+
+    let late = channel.call::<()>("T.hang", &()).timeout(Duration::from_millis(50)).await.unwrap_err();
+    assert_eq!(late.code(), Code::DeadlineExceeded);
+    let stopped = || async { drop(timeout(PATIENCE, server.idle.acquire()).await.unwrap()) };
+    stopped().await;
+    let cancelled = channel.call::<()>("T.hang", &()).start();
+    timeout(PATIENCE, async {
+        while server.idle.available_permits() > 0 {
+            sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await
+    .unwrap();
+    drop(cancelled);
+    stopped().await;
+    assert_eq!(server.handle.connections(), 1);
+
+    // The last answers of a server that stops arrive whole.
+    let big = channel.call::<String>("T.big", &serde_json::json!({"n": 10 * MIB})).start();
+    let calls: u64 = 4;
+    timeout(PATIENCE, async {
+        while server.handle.stats().iter().map(|stats| stats.calls).sum::<u64>() < calls {
+            sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await
+    .unwrap();
+    server.handle.stop();
+    match big.await {
+        Ok(big) => assert_eq!(big.len(), 10 * MIB),
+        Err(error) => assert_eq!(error.execution(), Execution::NotSent, "{error}"),
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_breaks_is_told_to_its_calls() {
+    let papers = papers();
+    let server = serve("tls@127.0.0.1:0", |builder| builder.tls(papers.server())).await;
+    // Somebody in between, who cuts both.
+    let between = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let to = server.address.socket_addr().unwrap();
+    let place = Address::tcp(between.local_addr().unwrap()).with_scheme(farcall::Scheme::Tls);
+    let cut = Arc::new(Semaphore::new(0));
+    let until = Arc::clone(&cut);
+    tokio::spawn(async move {
+        let (mut near, _) = between.accept().await.unwrap();
+        let mut far = TcpStream::connect(to).await.unwrap();
+        tokio::select! {
+            _ = tokio::io::copy_bidirectional(&mut near, &mut far) => {}
+            _ = until.acquire() => {}
+        }
+    });
+    let channel = channel(&place, papers.options());
+    let hanging = channel.call::<()>("T.hang", &()).start();
+    let begun = async {
+        while server.idle.available_permits() > 0 {
+            sleep(Duration::from_millis(1)).await;
+        }
+    };
+    timeout(PATIENCE, begun).await.unwrap();
+    cut.add_permits(1);
+    let error = timeout(PATIENCE, hanging).await.unwrap().unwrap_err();
+    assert_eq!((error.code(), error.execution()), (Code::Unavailable, Execution::Maybe), "{error}");
+    // The server noticed, too, and stopped the handler.
+    drop(timeout(PATIENCE, server.idle.acquire()).await.unwrap());
+}
+
+#[tokio::test]
+async fn the_certificate_of_a_caller_is_in_its_calls() {
+    let papers = papers();
+    let server = serve("tls@127.0.0.1:0", |builder| {
+        builder.tls(papers.server_that_asks()).authenticate(|credential: Credential| async move {
+            assert!(credential.is_encrypted() && credential.peer().starts_with("tcp@127.0.0.1:"));
+            let name = credential.certificate().and_then(farcall::PeerCertificate::name);
+            name.map(Identity::new).ok_or_else(|| Status::refused(Code::Unauthenticated, "no name"))
+        })
+    })
+    .await;
+    let name = Some("client.example".to_owned());
+    let known = channel(&server.address, papers.options_with_certificate());
+    assert_eq!(who(&known).await.unwrap(), (name.clone(), name));
+    let unknown = who(&channel(&server.address, papers.options())).await;
+    let text = "it wants a certificate of this side, and got none";
+    expect(unknown, Code::Unavailable, Phase::Handshake, text);
+}
+
+#[tokio::test]
+async fn wrong_certificates_and_wrong_schemes_are_told_to_the_caller() {
+    let (ours, theirs) = (papers(), papers());
+    let encrypted = serve("tls@127.0.0.1:0", |builder| builder.tls(ours.server())).await;
+    let plain = serve("tcp@127.0.0.1:0", |builder| builder).await;
+    let scheme = |address: &Address, scheme| address.clone().with_scheme(scheme);
+
+    let stranger = who(&channel(&encrypted.address, theirs.options())).await;
+    expect(stranger, Code::Unavailable, Phase::Connect, "signed by nobody who is trusted here");
+    let to_plain = scheme(&plain.address, farcall::Scheme::Tls);
+    let tls_to_plain = who(&channel(&to_plain, ours.options())).await;
+    expect(tls_to_plain, Code::Unavailable, Phase::Connect, "it does not speak TLS");
+    let to_encrypted = scheme(&encrypted.address, farcall::Scheme::Tcp);
+    let plain_to_tls = who(&channel(&to_encrypted, Options::default())).await;
+    expect(plain_to_tls, Code::Unavailable, Phase::Handshake, "it speaks TLS there");
+    // Neither server minds.
+    assert_eq!(who(&channel(&plain.address, Options::default())).await.unwrap(), (None, None));
+    assert_eq!(who(&channel(&encrypted.address, ours.options())).await.unwrap(), (None, None));
+}
+
+#[tokio::test]
+async fn a_client_that_says_nothing_is_let_go_when_its_time_is_up() {
+    let papers = papers();
+    let limits = Limits::default().handshake_timeout(Duration::from_millis(200)).max_connections(2);
+    let server = serve("tls@127.0.0.1:0", |builder| builder.tls(papers.server()).limits(limits)).await;
+    let to = server.address.socket_addr().unwrap();
+    let mut silent = TcpStream::connect(to).await.unwrap();
+    let mut half = TcpStream::connect(to).await.unwrap();
+    tokio::io::AsyncWriteExt::write_all(&mut half, &[22, 3, 1, 2, 0, 1]).await.unwrap();
+    for stream in [&mut silent, &mut half] {
+        // An end or a reset, as long as it comes.
+        let _ = timeout(PATIENCE, stream.read_to_end(&mut Vec::new())).await.unwrap();
+    }
+    assert_eq!(who(&channel(&server.address, papers.options())).await.unwrap(), (None, None));
+}
+
+#[tokio::test]
+async fn only_who_has_a_token_gets_in_and_handlers_know_whose_it_is() {
+    let tokens = Tokens::fixed([("web", "q8mXe01rHsZ9"), ("ops", "bDF4vNyWTjL2")]).unwrap();
+    let papers = papers();
+    for listen in ["tcp@127.0.0.1:0", "tls@127.0.0.1:0"] {
+        let server = serve(listen, |builder| builder.tls(papers.server()).authenticate(tokens.clone())).await;
+        let options = || papers.options();
+        for (token, name) in [("q8mXe01rHsZ9", "web"), ("bDF4vNyWTjL2", "ops")] {
+            let known = channel(&server.address, options().token(token));
+            assert_eq!(who(&known).await.unwrap(), (Some(name.to_owned()), None));
+        }
+        for (options, text) in [
+            (options(), "it refused: a token is required, and none came"),
+            (options().token("q8mXe01rHsZ"), "it refused: the token is not known"),
+            (options().token(""), "it refused: the token is not known"),
+        ] {
+            let refused = who(&channel(&server.address, options)).await;
+            expect(refused, Code::Unauthenticated, Phase::Handshake, text);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_check_of_the_users_may_take_its_time_fail_and_panic_and_nobody_else_notices() {
+    let limits = Limits::default().handshake_timeout(Duration::from_millis(500));
+    let server = serve("tcp@127.0.0.1:0", |builder| {
+        builder.limits(limits).authenticate(|credential: Credential| async move {
+            match credential.token() {
+                Some("slow") => sleep(Duration::from_millis(50)).await,
+                Some("hangs") => std::future::pending().await,
+                Some("down") => return Err(Status::refused(Code::Unavailable, "the token service is down")),
+                Some("panics") => panic!("in a check"),
+                _ => return Err(Status::refused(Code::Unauthenticated, "who are you?")),
+            }
+            Ok(Identity::new("late"))
+        })
+    })
+    .await;
+    let with = |token: &str| channel(&server.address, Options::default().token(token));
+    for (token, code, text) in [
+        ("hangs", Code::DeadlineExceeded, "the handshake was not complete within 500ms"),
+        ("down", Code::Unavailable, "the token service is down"),
+        ("panics", Code::Internal, "the check of the credential panicked"),
+        ("other", Code::Unauthenticated, "who are you?"),
+    ] {
+        expect(who(&with(token)).await, code, Phase::Handshake, text);
+    }
+    assert_eq!(who(&with("slow")).await.unwrap().0.as_deref(), Some("late"));
+}
+
+#[tokio::test]
+async fn callers_may_call_what_they_are_allowed_and_nothing_else_is_begun() {
+    let server = serve("tcp@127.0.0.1:0", |builder| {
+        builder
+            .authenticate(Tokens::fixed([("web", "w"), ("ops", "o")]).unwrap())
+            .layer(Allow::nobody().identity("web", ["T.who"]).identity("ops", ["T.*"]))
+    })
+    .await;
+    let with = |token: &str| channel(&server.address, Options::default().token(token));
+    let (web, ops) = (with("w"), with("o"));
+    let hang = |channel: &Channel| channel.call::<()>("T.hang", &()).timeout(Duration::from_millis(50));
+    assert_eq!(who(&web).await.unwrap().0.as_deref(), Some("web"));
+    let denied = hang(&web).timeout(PATIENCE).await.unwrap_err();
+    assert_eq!((denied.code(), denied.execution()), (Code::PermissionDenied, Execution::Refused));
+    assert!(denied.to_string().contains("`web` may not call `T.hang`"), "{denied}");
+    assert_eq!(server.idle.available_permits(), 1);
+    assert_eq!(hang(&ops).await.unwrap_err().code(), Code::DeadlineExceeded);
+    // What every server answers is behind no layer.
+    web.call::<serde_json::Value>("farcall.health", &serde_json::json!({})).await.unwrap();
+}
