@@ -109,7 +109,7 @@ async fn a_stopped_server_is_noticed_by_pings() {
         assert_eq!((error.code(), error.execution()), (Code::Unavailable, Execution::Maybe));
         assert_eq!(
             error.to_string(),
-            format!("waiting for {address}: it did not answer a ping (unavailable, maybe)"),
+            format!("waiting for {address}: it did not answer a ping (unavailable, maybe), after 2 tries"),
         );
         assert!(!channel.is_available());
         // Going on, it serves again: the channel dials by itself, once its pause is over.
