@@ -150,7 +150,14 @@ impl Cluster {
         let url = self.url.as_ref().context("there is no registry")?;
         let builder = url.discover(Channel::builder(), service)?;
         let channel = builder.options(self.options.clone()).timeout(CALL_LIMIT).build()?;
-        channel.connect().await?;
+        let begin = Instant::now();
+        // Servers register while they serve already: the first list may be from before that.
+        while let Err(error) = channel.connect().await {
+            if begin.elapsed() > START_LIMIT {
+                return Err(error.into());
+            }
+            sleep(LOOK_EVERY).await;
+        }
         for Member { address, .. } in &self.members {
             self.found(&channel, &address.to_string()).await?;
         }
