@@ -11,7 +11,7 @@ use axum::http::header::{
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use farcall_server::ServerHandle;
-use farcall_transport::{PeerAddress, Stream, serve_websocket, websocket_accept};
+use farcall_transport::{PeerAddress, Scheme, Stream, serve_websocket, websocket_accept};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tracing::debug;
@@ -26,8 +26,8 @@ const KEY_LEN: usize = 24;
 
 /// What is spoken over a connection once it is opened.
 enum Carrier {
-    /// The protocol itself.
-    Plain,
+    /// The protocol itself, opened in this way.
+    Plain(Scheme),
     /// WebSocket, with the protocol in its messages, which are at most so large.
     WebSocket { max_message: usize },
 }
@@ -39,8 +39,10 @@ pub(crate) async fn open(State(shared): State<Shared>, mut request: Request) -> 
         return sentence(StatusCode::FORBIDDEN, &forbidden.0);
     }
     let answer = match *method {
-        Method::CONNECT => Ok((Carrier::Plain, StatusCode::OK.into_response())),
-        Method::GET if asks_for(headers, "farcall") => Ok((Carrier::Plain, switching("farcall"))),
+        Method::CONNECT => Ok((Carrier::Plain(Scheme::Connect), StatusCode::OK.into_response())),
+        Method::GET if asks_for(headers, "farcall") => {
+            Ok((Carrier::Plain(Scheme::Http), switching("farcall")))
+        }
         Method::GET if asks_for(headers, "websocket") => agree(headers)
             .map(|answer| (Carrier::WebSocket { max_message: shared.settings.max_message_bytes }, answer)),
         Method::GET => Err(upgrade_required()),
@@ -64,11 +66,16 @@ async fn hand_over(upgrade: OnUpgrade, carrier: Carrier, peer: PeerAddress, hand
         Ok(upgraded) => stream_of(upgraded),
         Err(error) => return debug!(%peer, %error, "the connection ended before it was handed over"),
     };
-    let stream = match carrier {
-        Carrier::Plain => stream,
-        Carrier::WebSocket { max_message } => serve_websocket(stream, max_message),
+    let is_encrypted = stream.tls().is_some();
+    let (stream, scheme) = match carrier {
+        Carrier::Plain(Scheme::Http) if is_encrypted => (stream, Scheme::Https),
+        Carrier::Plain(scheme) => (stream, scheme),
+        Carrier::WebSocket { max_message } => {
+            let scheme = if is_encrypted { Scheme::Wss } else { Scheme::Ws };
+            (serve_websocket(stream, max_message), scheme)
+        }
     };
-    handle.serve_stream(stream, peer);
+    handle.serve_stream(stream.with_scheme(scheme), peer);
 }
 
 /// The stream that HTTP was spoken over. Where it is one of [`serve`](crate::serve)'s it is taken out
@@ -81,7 +88,7 @@ fn stream_of(upgraded: Upgraded) -> Stream {
 }
 
 /// Who is on the other side, as whoever serves the router says.
-fn peer_of(request: &Request) -> PeerAddress {
+pub(crate) fn peer_of(request: &Request) -> PeerAddress {
     let extensions = request.extensions();
     let known = extensions.get::<PeerAddress>().copied();
     let tcp = || extensions.get::<ConnectInfo<SocketAddr>>().map(|info| PeerAddress::Tcp(info.0));

@@ -9,6 +9,7 @@ use tokio_util::task::TaskTracker;
 use crate::authenticate::Authenticate;
 use crate::budget::Budget;
 use crate::limits::Limits;
+use crate::recent::Recent;
 use crate::router::Router;
 
 /// A running server, seen from its connections.
@@ -19,6 +20,8 @@ pub(crate) struct Core {
     /// Who finds out who a client is; none where nobody asks.
     pub(crate) authenticate: Option<Arc<dyn Authenticate>>,
     pub(crate) budget: Arc<Budget>,
+    /// The last slow and failed calls.
+    pub(crate) recent: Recent,
     /// Calls in tasks of their own, over all connections.
     pub(crate) in_flight: AtomicUsize,
     /// Owns the tasks of connections and of calls: the server has stopped when it is empty.
@@ -33,12 +36,14 @@ impl Core {
         authenticate: Option<Arc<dyn Authenticate>>,
     ) -> Arc<Self> {
         let budget = Budget::new(limits.buffered_bytes);
+        let recent = Recent::new(limits.slow_call);
         Arc::new(Self {
             router,
             limits,
             terms,
             authenticate,
             budget,
+            recent,
             in_flight: AtomicUsize::new(0),
             tasks: TaskTracker::new(),
         })

@@ -35,6 +35,27 @@ impl MethodFigures {
         within.map(|(_, calls)| calls).sum()
     }
 
+    /// What has been counted since `before`, of the same method.
+    pub(crate) fn since(&self, before: &Self) -> Self {
+        Self {
+            name: self.name.clone(),
+            in_flight: self.in_flight,
+            errors: less(&self.errors, &before.errors),
+            latencies: less(&self.latencies, &before.latencies),
+        }
+    }
+
+    /// The latency that so many in a hundred stay within, in microseconds; zero without calls.
+    pub(crate) fn percentile_us(&self, percent: u64) -> u64 {
+        let rank = (self.calls() * percent).div_ceil(100).max(1);
+        let mut seen = 0;
+        let within = self.latencies.iter().find(|(_, calls)| {
+            seen += calls;
+            seen >= rank
+        });
+        within.map_or(0, |&(us, _)| us)
+    }
+
     /// The latencies of all calls that ended, added up; at most 3% too high. Calls of over 71 minutes
     /// count as such.
     #[must_use]
@@ -42,6 +63,17 @@ impl MethodFigures {
         let us = self.latencies.iter().map(|&(us, calls)| u128::from(us) * u128::from(calls)).sum::<u128>();
         Duration::from_micros(u64::try_from(us).unwrap_or(u64::MAX))
     }
+}
+
+/// Counts less those from before. Both are in order, and what was counted once stays in the list.
+fn less<K: Copy + PartialEq>(now: &[(K, u64)], before: &[(K, u64)]) -> Vec<(K, u64)> {
+    let mut before = before.iter().peekable();
+    let left = now.iter().filter_map(|&(key, count)| {
+        let known = before.next_if(|(known, _)| *known == key).map_or(0, |&(_, count)| count);
+        // What was counted between the looks at two counts can be missing in one of them.
+        Some((key, count.saturating_sub(known))).filter(|&(_, count)| count > 0)
+    });
+    left.collect()
 }
 
 #[cfg(test)]

@@ -120,6 +120,12 @@ impl Response {
         self.error.as_deref()
     }
 
+    /// What it tells the caller beside its body; none where that is nothing.
+    #[must_use]
+    pub fn metadata(&self) -> Option<&Metadata> {
+        self.metadata.as_deref()
+    }
+
     /// The encoded result, or the encoded details of the error.
     #[must_use]
     pub const fn body(&self) -> &Bytes {

@@ -37,10 +37,15 @@ mod error;
 mod figures;
 mod handler;
 mod handshake;
+mod history;
+mod invoke;
 mod layer;
 mod limits;
+mod look;
 mod method;
+mod overview;
 mod places;
+mod recent;
 mod registrations;
 mod router;
 mod server;
@@ -54,8 +59,13 @@ pub use self::builder::ServerBuilder;
 pub use self::error::{BuildError, ServeError};
 pub use self::figures::MethodFigures;
 pub use self::handler::{Handler, Reply, Request, Response};
+pub use self::invoke::Invocation;
 pub use self::layer::{CallFuture, CallLayer, CallService, LayeredCall, LayeredHandler};
 pub use self::limits::Limits;
+pub use self::overview::{
+    CallOverview, ConnectionOverview, EndedCall, LimitOverview, MethodOverview, Overview,
+    RegistrationOverview, Span, Step,
+};
 pub use self::registrations::Registration;
 pub use self::server::{Server, ServerHandle};
 pub use self::service::{AsyncMethod, Service, from_fn};

@@ -31,6 +31,7 @@ pub struct Limits {
     pub(crate) keep_alive: KeepAlive,
     pub(crate) deregister_pause: Duration,
     pub(crate) drain_timeout: Duration,
+    pub(crate) slow_call: Duration,
 }
 
 impl Default for Limits {
@@ -50,6 +51,7 @@ impl Default for Limits {
             keep_alive: KeepAlive::default(),
             deregister_pause: Duration::from_millis(250),
             drain_timeout: Duration::from_secs(30),
+            slow_call: Duration::from_millis(100),
         }
     }
 }
@@ -171,6 +173,15 @@ impl Limits {
     #[must_use]
     pub const fn drain_timeout(mut self, limit: Duration) -> Self {
         self.drain_timeout = limit;
+        self
+    }
+
+    /// From how long on a call counts as slow, and is listed among the
+    /// [slow ones](crate::Overview::slow). Default 100 ms. Too low, and those that matter are pushed
+    /// out of the list by others; too high, and it stays empty.
+    #[must_use]
+    pub const fn slow_call(mut self, latency: Duration) -> Self {
+        self.slow_call = latency;
         self
     }
 }

@@ -5,9 +5,9 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use farcall_protocol::{Code, Status};
-use farcall_transport::PeerAddress;
+use farcall_transport::{PeerAddress, Scheme};
 
-use crate::connection::{Calls, Signal};
+use crate::connection::{Calls, Facts, Signal};
 use crate::handshake::stopping;
 use crate::limits::Limits;
 
@@ -18,7 +18,7 @@ pub(crate) struct Places(Mutex<Taken>);
 #[derive(Default)]
 struct Taken {
     /// The connections that are open, handshakes included. Bounded by `max_connections`.
-    open: HashMap<u64, Arc<Calls>>,
+    open: HashMap<u64, Open>,
     /// How many of them each peer has. Bounded by `open`.
     by_peer: HashMap<IpAddr, usize>,
     /// Connections that are being told that there is no place.
@@ -26,6 +26,15 @@ struct Taken {
     last_id: u64,
     /// Whether the server has stopped taking connections.
     closed: bool,
+}
+
+/// An open connection, for whoever asks something of it or looks at it.
+#[derive(Clone)]
+pub(crate) struct Open {
+    /// The connection's number, which no other has had.
+    pub(crate) id: u64,
+    pub(crate) calls: Arc<Calls>,
+    pub(crate) facts: Arc<Facts>,
 }
 
 /// Refusals that are spoken at once. Beyond them, connections are just closed.
@@ -43,7 +52,12 @@ pub(crate) enum Admission {
 
 impl Places {
     /// Gives a connection its place, or says why there is none.
-    pub(crate) fn admit(self: &Arc<Self>, peer: &PeerAddress, limits: &Limits) -> Admission {
+    pub(crate) fn admit(
+        self: &Arc<Self>,
+        peer: &PeerAddress,
+        scheme: Option<Scheme>,
+        limits: &Limits,
+    ) -> Admission {
         let mut taken = self.lock();
         let ip = peer.ip();
         let of_peer = ip.and_then(|ip| taken.by_peer.get(&ip).copied()).unwrap_or(0);
@@ -56,12 +70,13 @@ impl Places {
             exhausted(format!("{} connections are open from {ip}", limits.max_connections_per_peer))
         } else {
             taken.last_id += 1;
-            let (id, calls) = (taken.last_id, Arc::new(Calls::default()));
-            taken.open.insert(id, Arc::clone(&calls));
+            let id = taken.last_id;
+            let open = Open { id, calls: Arc::default(), facts: Arc::new(Facts::new(peer, scheme)) };
+            taken.open.insert(id, open.clone());
             if let Some(ip) = ip {
                 *taken.by_peer.entry(ip).or_default() += 1;
             }
-            return Admission::Open(Place { id, calls, ip, places: Arc::clone(self) });
+            return Admission::Open(Place { open, ip, places: Arc::clone(self) });
         };
         if taken.refusing >= MAX_REFUSING {
             return Admission::Dropped;
@@ -75,16 +90,26 @@ impl Places {
     pub(crate) fn close(&self, signal: Signal) {
         let mut taken = self.lock();
         taken.closed = true;
-        for calls in taken.open.values() {
-            calls.signal(signal);
+        for open in taken.open.values() {
+            open.calls.signal(signal);
         }
     }
 
     /// Stops the calls of all connections.
     pub(crate) fn cut(&self) {
-        for calls in self.lock().open.values() {
-            calls.cut();
+        for open in self.lock().open.values() {
+            open.calls.cut();
         }
+    }
+
+    /// The connections that have a place, in no order.
+    pub(crate) fn list(&self) -> Vec<Open> {
+        self.lock().open.values().cloned().collect()
+    }
+
+    /// How many connections the peer with the most of them has.
+    pub(crate) fn most_of_one_peer(&self) -> usize {
+        self.lock().by_peer.values().copied().max().unwrap_or(0)
     }
 
     /// How many connections have a place.
@@ -100,9 +125,7 @@ impl Places {
 
 /// A connection's place. It is given back however the connection ends.
 pub(crate) struct Place {
-    /// The connection's number, which no other has had.
-    pub(crate) id: u64,
-    pub(crate) calls: Arc<Calls>,
+    pub(crate) open: Open,
     ip: Option<IpAddr>,
     places: Arc<Places>,
 }
@@ -110,7 +133,7 @@ pub(crate) struct Place {
 impl Drop for Place {
     fn drop(&mut self) {
         let mut taken = self.places.lock();
-        taken.open.remove(&self.id);
+        taken.open.remove(&self.open.id);
         let Some(ip) = self.ip else { return };
         if let Some(count) = taken.by_peer.get_mut(&ip) {
             *count -= 1;
@@ -140,7 +163,7 @@ mod tests {
     fn refusals_beyond_a_few_are_not_spoken() {
         let places = Arc::new(Places::default());
         let limits = Limits::default().max_connections(0);
-        let admit = || places.admit(&PeerAddress::Memory, &limits);
+        let admit = || places.admit(&PeerAddress::Memory, None, &limits);
         let mut refused: Vec<_> = (0..MAX_REFUSING).map(|_| admit()).collect();
         assert!(refused.iter().all(|admission| matches!(admission, Admission::Refused(..))));
         assert!(matches!(admit(), Admission::Dropped));
@@ -152,12 +175,12 @@ mod tests {
     fn nobody_gets_a_place_once_it_is_closed() {
         let places = Arc::new(Places::default());
         let limits = Limits::default();
-        let Admission::Open(before) = places.admit(&PeerAddress::Memory, &limits) else {
+        let Admission::Open(before) = places.admit(&PeerAddress::Memory, None, &limits) else {
             panic!("it is open")
         };
         places.close(Signal::Drain);
-        assert_eq!(before.calls.signalled(), Signal::Drain);
-        let Admission::Refused(status, _) = places.admit(&PeerAddress::Memory, &limits) else {
+        assert_eq!(before.open.calls.signalled(), Signal::Drain);
+        let Admission::Refused(status, _) = places.admit(&PeerAddress::Memory, None, &limits) else {
             panic!("it is closed")
         };
         assert_eq!(status.code, Code::Unavailable);
@@ -168,12 +191,14 @@ mod tests {
         let places = Arc::new(Places::default());
         let limits = Limits::default().max_connections_per_peer(1);
         let peer = |port: u16| PeerAddress::Tcp(([10, 0, 0, 1], port).into());
-        let first = places.admit(&peer(1), &limits);
+        let first = places.admit(&peer(1), None, &limits);
         assert!(matches!(first, Admission::Open(_)));
-        let Admission::Refused(status, _) = places.admit(&peer(2), &limits) else { panic!("it has one") };
+        let Admission::Refused(status, _) = places.admit(&peer(2), None, &limits) else {
+            panic!("it has one")
+        };
         assert_eq!(status.message, "1 connections are open from 10.0.0.1");
         drop(first);
-        assert!(matches!(places.admit(&peer(2), &limits), Admission::Open(_)));
+        assert!(matches!(places.admit(&peer(2), None, &limits), Admission::Open(_)));
         assert!(places.lock().by_peer.is_empty());
     }
 }

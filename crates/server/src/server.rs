@@ -19,7 +19,9 @@ use crate::core::Core;
 use crate::error::BuildError;
 use crate::figures::MethodFigures;
 use crate::handshake::{Shaken, refuse, shake};
-use crate::places::{Admission, Place, Places};
+use crate::history::History;
+use crate::invoke::Invoked;
+use crate::places::{Admission, Open, Place, Places};
 use crate::registrations::{Registration, Registrations};
 
 /// A server that is bound to its addresses.
@@ -34,17 +36,21 @@ pub struct Server {
 /// Looks at a running server, hands it connections, and stops it. Cloning is cheap.
 #[derive(Clone)]
 pub struct ServerHandle {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
 }
 
-struct Shared {
-    core: Arc<Core>,
-    places: Arc<Places>,
+pub(crate) struct Shared {
+    pub(crate) core: Arc<Core>,
+    pub(crate) places: Arc<Places>,
+    /// The calls that came by no connection.
+    pub(crate) invoked: Arc<Invoked>,
+    pub(crate) history: History,
+    pub(crate) addresses: Vec<Address>,
     registrations: Registrations,
     /// Has the server deregister, and drain then.
     asked_to_stop: CancellationToken,
     /// Refuses handshakes.
-    stop: CancellationToken,
+    pub(crate) stop: CancellationToken,
     /// Ends handshakes and refusals where they are.
     kill: CancellationToken,
     /// Nothing is served any more.
@@ -75,6 +81,9 @@ impl Server {
         let shared = Shared {
             core,
             places: Arc::default(),
+            invoked: Arc::default(),
+            history: History::new(),
+            addresses: listening,
             registrations,
             asked_to_stop: CancellationToken::new(),
             stop: CancellationToken::new(),
@@ -115,7 +124,8 @@ impl Server {
     pub async fn serve_until<T>(self, signal: impl Future<Output = T>) {
         let Self { listeners, handle } = self;
         let _guard = KillOnDrop(handle.clone());
-        {
+        let Shared { history, core, .. } = &*handle.shared;
+        let serving = async {
             let accepting = async {
                 futures::future::join_all(listeners.into_iter().map(|listener| handle.accept(listener)))
                     .await;
@@ -127,8 +137,13 @@ impl Server {
                 () = accepting => {}
                 () = handle.until_stopped(signal) => {}
             }
+            handle.drain().await;
+        };
+        tokio::select! {
+            () = serving => {}
+            // Never ready; what it has looked at is kept where it is dropped.
+            () = history.keep(&core.router) => {}
         }
-        handle.drain().await;
     }
 }
 
@@ -153,11 +168,11 @@ impl ServerHandle {
     /// Outside of a tokio runtime.
     pub fn serve_stream(&self, stream: Stream, peer: PeerAddress) {
         let Shared { core, places, kill, .. } = &*self.shared;
-        let admission = places.admit(&peer, &core.limits);
+        let admission = places.admit(&peer, stream.scheme(), &core.limits);
         let peer = peer.to_string();
         match admission {
             Admission::Open(place) => {
-                core.tasks.spawn(self.clone().serve_connection(stream, peer, place));
+                core.tasks.spawn(self.clone().serve_connection(stream, place));
             }
             Admission::Refused(status, refusal) => {
                 debug!(peer, %status, "refused");
@@ -247,21 +262,23 @@ impl ServerHandle {
         }
     }
 
-    async fn serve_connection(self, mut stream: Stream, peer: String, place: Place) {
+    async fn serve_connection(self, mut stream: Stream, place: Place) {
         let Shared { core, stop, kill, .. } = &*self.shared;
-        let shaking = shake(&mut stream, core, &peer, stop);
+        let Open { id, calls, facts } = place.open.clone();
+        let peer = &*facts.peer;
+        let shaking = shake(&mut stream, core, peer, stop);
         let Shaken { agreed, input, identity } = match kill.run_until_cancelled(shaking).await {
             Some(Ok(shaken)) => shaken,
             Some(Err(failure)) => return debug!(peer, %failure, "handshake failed"),
             None => return,
         };
         let caller = identity.as_ref().map(Identity::name);
-        debug!(peer, caller, codec = %agreed.codec, id = place.id, "connected");
-        let info =
-            ConnectionInfo::new(place.id, &peer).with_tls(stream.tls().cloned()).with_identity(identity);
-        let calls = Arc::clone(&place.calls);
-        let end = Connection::new(stream, input, agreed, info, calls, Arc::clone(core)).await;
-        debug!(peer, id = place.id, %end, "disconnected");
+        debug!(peer, caller, codec = %agreed.codec, id, "connected");
+        let info = ConnectionInfo::new(id, peer).with_tls(stream.tls().cloned()).with_identity(identity);
+        let connection =
+            Connection::new(stream, input, agreed, info, calls, Arc::clone(&facts), Arc::clone(core));
+        let end = connection.await;
+        debug!(peer, id, %end, "disconnected");
     }
 
     /// Is registered until the server is to stop, and no longer when this is ready.
@@ -282,7 +299,7 @@ impl ServerHandle {
     }
 
     async fn drain(&self) {
-        let Shared { core, places, stop, .. } = &*self.shared;
+        let Shared { core, places, invoked, stop, .. } = &*self.shared;
         core.router.drain();
         core.tasks.close();
         stop.cancel();
@@ -294,6 +311,7 @@ impl ServerHandle {
         let (in_flight, connections) = (self.in_flight(), self.connections());
         warn!(?limit, in_flight, connections, "cutting off what has not ended");
         places.cut();
+        invoked.cut();
         if timeout(STOP_GRACE, core.tasks.wait()).await.is_ok() {
             return;
         }
@@ -305,11 +323,12 @@ impl ServerHandle {
 
     /// Stops everything at once.
     fn kill(&self) {
-        let Shared { core, places, stop, kill, .. } = &*self.shared;
+        let Shared { core, places, invoked, stop, kill, .. } = &*self.shared;
         core.router.drain();
         stop.cancel();
         kill.cancel();
         places.close(Signal::Stop);
+        invoked.close();
     }
 }
 

@@ -198,7 +198,7 @@ impl Listener {
                     Ok(credentials) => PeerAddress::unix(credentials.pid(), Some(credentials.uid())),
                     Err(_) => PeerAddress::unix(None, None),
                 };
-                Ok((Stream::new(stream), peer))
+                Ok((Stream::new(stream).with_scheme(Scheme::Unix), peer))
             }
         }
     }
@@ -206,15 +206,15 @@ impl Listener {
     #[cfg(feature = "tls")]
     fn open(&self, stream: TcpStream) -> Stream {
         match &self.tls {
-            Some(tls) => tls.accept(stream, Alpn::Farcall),
-            None => Stream::new(stream),
+            Some(tls) => tls.accept(stream, Alpn::Farcall).with_scheme(Scheme::Tls),
+            None => Stream::new(stream).with_scheme(Scheme::Tcp),
         }
     }
 
     #[cfg(not(feature = "tls"))]
     #[expect(clippy::unused_self, reason = "there is nothing to choose")]
     fn open(&self, stream: TcpStream) -> Stream {
-        Stream::new(stream)
+        Stream::new(stream).with_scheme(Scheme::Tcp)
     }
 
     fn plain(address: Address, socket: Socket) -> Listener {

@@ -12,6 +12,7 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::certificate::TlsInfo;
+use crate::scheme::Scheme;
 
 /// What a [`Stream`] can be made of.
 trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -42,23 +43,24 @@ pub struct Stream {
     io: Box<dyn Io>,
     /// Filled once the handshake of TLS is done; none where there is no TLS.
     tls: Option<Arc<OnceLock<Arc<TlsInfo>>>>,
+    /// How it was opened, where whoever opened it said so.
+    scheme: Option<Scheme>,
 }
 
 impl Stream {
     /// Wraps anything that reads and writes.
     pub fn new(io: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) -> Stream {
-        Stream { io: Box::new(io), tls: None }
+        Stream { io: Box::new(io), tls: None, scheme: None }
     }
 
-    /// Puts something around the stream that reads and writes it, and keeps what is known of its
-    /// peer by TLS.
+    /// Puts something around the stream that reads and writes it, and keeps what is known of it.
     #[must_use]
     pub fn wrapped<T>(self, wrap: impl FnOnce(Stream) -> T) -> Stream
     where
         T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        let tls = self.tls.clone();
-        Stream { tls, ..Stream::new(wrap(self)) }
+        let (tls, scheme) = (self.tls.clone(), self.scheme);
+        Stream { tls, scheme, ..Stream::new(wrap(self)) }
     }
 
     #[cfg(feature = "tls")]
@@ -67,6 +69,18 @@ impl Stream {
         tls: Arc<OnceLock<Arc<TlsInfo>>>,
     ) -> Stream {
         Stream { tls: Some(tls), ..Stream::new(io) }
+    }
+
+    /// Says how it was opened.
+    #[must_use]
+    pub fn with_scheme(self, scheme: Scheme) -> Stream {
+        Stream { scheme: Some(scheme), ..self }
+    }
+
+    /// How it was opened: the scheme of the address by which its client has dialed. None where whoever
+    /// made it did not say, as for a pipe in memory.
+    pub fn scheme(&self) -> Option<Scheme> {
+        self.scheme
     }
 
     /// What TLS tells of the connection and of its peer. None where there is no TLS, or where its

@@ -6,13 +6,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::{self, Poll, Waker};
 
-use farcall_context::Inherited;
+use farcall_context::{ConnectionInfo, Inherited};
 use farcall_protocol::{Agreed, Code, Execution, Seq, Status};
 use futures::stream::{AbortHandle, AbortRegistration, Abortable};
+use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 use tracing::{debug, error};
 
-use super::calls::Calls;
+use super::calls::{Calls, Running};
 use super::response::{compressed, push_response, within_budget};
 use crate::budget::Held;
 use crate::core::Core;
@@ -20,25 +21,35 @@ use crate::handler::{Reply, Request, Response};
 use crate::method::Method;
 
 /// What a call needs from beginning to end.
-pub(super) struct Call {
+pub(crate) struct Call {
     pub(super) seq: Seq,
-    /// Whether the caller wants an answer.
-    pub(super) answer: bool,
+    pub(super) answer: Answer,
     pub(super) method: Arc<Method>,
     pub(super) inherited: Inherited,
     pub(super) arrived: Instant,
 }
 
+/// Who is told how a call ended that did not end at once.
+pub(crate) enum Answer {
+    /// Nobody: it is one-way.
+    Nobody,
+    /// The peer of its connection.
+    Peer,
+    /// Whoever invoked it.
+    Invoker(oneshot::Sender<Response>),
+}
+
 /// What a call needs of its connection once it has left its task.
 #[derive(Clone)]
-pub(super) struct Home {
-    pub(super) calls: Arc<Calls>,
-    pub(super) agreed: Arc<Agreed>,
-    pub(super) core: Arc<Core>,
+pub(crate) struct Home {
+    pub(crate) calls: Arc<Calls>,
+    pub(crate) agreed: Arc<Agreed>,
+    pub(crate) info: Arc<ConnectionInfo>,
+    pub(crate) core: Arc<Core>,
 }
 
 /// How a call got on when it was started, and what time it is then.
-pub(super) enum Started {
+pub(crate) enum Started {
     /// It has ended.
     Ended(Response, Instant),
     /// It goes on in a task of its own.
@@ -49,7 +60,7 @@ impl Call {
     /// Starts the handler. A quick one ends here and now, and costs no task. `now` is the time
     /// that the connection knows; reading the clock again for each call would cost more than
     /// some handlers do.
-    pub(super) fn start(self, request: Request, home: &Home, now: Instant) -> Started {
+    pub(crate) fn start(self, request: Request, home: &Home, now: Instant) -> Started {
         self.method.stats.started();
         let body_len = request.body.len();
         if self.method.is_slow() {
@@ -59,7 +70,7 @@ impl Call {
         }
         let mut reply = match self.guarded(|| self.method.handler.call(request)) {
             Ok(reply) => reply,
-            Err(panicked) => return self.ended(panicked, Instant::now()),
+            Err(panicked) => return self.ended(panicked, home, Instant::now()),
         };
         // This waker wakes nobody: what comes back pending is polled again by its own task.
         let polled = self.poll(&mut reply, &mut task::Context::from_waker(Waker::noop()));
@@ -67,8 +78,8 @@ impl Call {
         self.method.polled(done - now);
         match polled {
             Poll::Ready(response) => match self.guarded(|| drop(reply)) {
-                Ok(()) => self.ended(response, done),
-                Err(panicked) => self.ended(panicked, done),
+                Ok(()) => self.ended(response, home, done),
+                Err(panicked) => self.ended(panicked, home, done),
             },
             Poll::Pending => {
                 self.spawn(Work::Begun(reply), body_len, home);
@@ -91,7 +102,14 @@ impl Call {
 
     fn spawn(self, work: Work, body_len: usize, home: &Home) {
         let (abort, registration) = AbortHandle::new_pair();
-        home.calls.begin(self.seq, abort);
+        let running = Running {
+            method: Arc::clone(&self.method),
+            from: Arc::clone(&home.info),
+            arrived: self.arrived,
+            deadline: self.inherited.deadline,
+            abort,
+        };
+        home.calls.begin(self.seq, running);
         home.core.in_flight.fetch_add(1, Relaxed);
         // Its context keeps the buffer that it was read into; where it does not, its arguments
         // are about as large.
@@ -100,9 +118,16 @@ impl Call {
         home.core.tasks.spawn(place.run(work, registration));
     }
 
-    fn ended(self, response: Response, now: Instant) -> Started {
-        self.method.stats.ended(now - self.arrived, response.error.as_ref().map(|status| status.code));
+    fn ended(self, response: Response, home: &Home, now: Instant) -> Started {
+        self.count(&response, home, now);
         Started::Ended(response, now)
+    }
+
+    /// Counts it among the calls that have ended.
+    fn count(&self, response: &Response, home: &Home, now: Instant) {
+        let (latency, status) = (now - self.arrived, response.status());
+        self.method.stats.ended(latency, status.map(|status| status.code));
+        home.core.recent.ended(&self.method.name, &home.info, latency, status);
     }
 
     /// One poll of the handler, in which calls that it makes inherit what this one has.
@@ -213,13 +238,21 @@ impl Drop for Place {
             Response::error(Status::maybe(Code::Internal, format!("`{}` was dropped", self.call.method.name)))
         });
         let Self { call, home, .. } = self;
-        call.method.stats.ended(call.arrived.elapsed(), response.error.as_ref().map(|status| status.code));
+        call.count(&response, home, Instant::now());
         home.core.in_flight.fetch_sub(1, Relaxed);
-        let response = call.answer.then(|| compressed(within_budget(response, &home.core), &home.agreed));
-        home.calls.end(call.seq, |outbox| {
-            if let Some((response, flags)) = response {
-                push_response(outbox, &home.agreed, call.seq, &response, flags);
+        match std::mem::replace(&mut call.answer, Answer::Nobody) {
+            Answer::Nobody => home.calls.end(call.seq, |_| ()),
+            Answer::Peer => {
+                let (response, flags) = compressed(within_budget(response, &home.core), &home.agreed);
+                home.calls.end(call.seq, |outbox| {
+                    push_response(outbox, &home.agreed, call.seq, &response, flags);
+                });
             }
-        });
+            Answer::Invoker(invoker) => {
+                home.calls.end(call.seq, |_| ());
+                // Whoever invoked it and went away wants no answer.
+                let _ = invoker.send(within_budget(response, &home.core));
+            }
+        }
     }
 }

@@ -2,11 +2,15 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use farcall_context::ConnectionInfo;
 use farcall_protocol::{Outbox, Seq};
 use futures::stream::AbortHandle;
 use futures::task::AtomicWaker;
+use tokio::time::Instant;
+
+use crate::method::Method;
 
 /// What the connection's task and the tasks of its calls share.
 #[derive(Debug, Default)]
@@ -24,7 +28,7 @@ pub(crate) struct Calls {
 #[derive(Debug, Default)]
 struct State {
     /// Bounded by the `max_in_flight` of the connection.
-    running: HashMap<Seq, AbortHandle>,
+    running: HashMap<Seq, Running>,
     /// Bounded by `running`: each call leaves at most one answer, and the connection takes no
     /// new call while its outbox is full.
     answers: Outbox,
@@ -32,6 +36,16 @@ struct State {
     closed: bool,
     /// Whether the server's stop has run out of patience.
     cut: bool,
+}
+
+/// A call under way, for whoever stops it or looks at it.
+#[derive(Clone, Debug)]
+pub(crate) struct Running {
+    pub(crate) method: Arc<Method>,
+    pub(crate) from: Arc<ConnectionInfo>,
+    pub(crate) arrived: Instant,
+    pub(crate) deadline: Option<Instant>,
+    pub(crate) abort: AbortHandle,
 }
 
 /// What the server asks of a connection.
@@ -48,13 +62,13 @@ pub(crate) enum Signal {
 
 impl Calls {
     /// Begins a call: from here on it has a place, until [`Calls::end`].
-    pub(crate) fn begin(&self, seq: Seq, abort: AbortHandle) {
+    pub(crate) fn begin(&self, seq: Seq, call: Running) {
         let mut state = self.lock();
         self.running.fetch_add(1, Ordering::Relaxed);
         if state.cut {
-            abort.abort();
+            call.abort.abort();
         }
-        state.running.insert(seq, abort);
+        state.running.insert(seq, call);
     }
 
     /// Ends a call: its handler has really ended. `answer` appends what there is to say; it is
@@ -77,6 +91,11 @@ impl Calls {
         self.running.load(Ordering::Acquire)
     }
 
+    /// The calls that run, in no order.
+    pub(crate) fn list(&self) -> Vec<Running> {
+        self.lock().running.values().cloned().collect()
+    }
+
     /// Whether no call runs and no answer is left to be taken.
     pub(crate) fn is_idle(&self) -> bool {
         // In this order: see `end`.
@@ -85,8 +104,8 @@ impl Calls {
 
     /// Stops a call, if it runs. It ends, and is answered, when its handler has ended.
     pub(crate) fn cancel(&self, seq: Seq) {
-        if let Some(abort) = self.lock().running.get(&seq) {
-            abort.abort();
+        if let Some(call) = self.lock().running.get(&seq) {
+            call.abort.abort();
         }
     }
 
@@ -95,14 +114,14 @@ impl Calls {
     pub(crate) fn cut(&self) {
         let mut state = self.lock();
         state.cut = true;
-        state.running.values().for_each(AbortHandle::abort);
+        state.running.values().for_each(|call| call.abort.abort());
     }
 
     /// Stops all calls, and drops what they still answer.
     pub(crate) fn close(&self) {
         let mut state = self.lock();
         state.closed = true;
-        state.running.values().for_each(AbortHandle::abort);
+        state.running.values().for_each(|call| call.abort.abort());
         let answers = std::mem::take(&mut state.answers);
         drop(state);
         // A body may be memory of the user's, with a drop of its own.

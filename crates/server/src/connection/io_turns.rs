@@ -80,7 +80,10 @@ impl Connection {
         while self.outbox.has_remaining() {
             match poll_write_buf(Pin::new(&mut self.stream), cx, &mut self.outbox) {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                Poll::Ready(Ok(_)) => self.write_stalled = None,
+                Poll::Ready(Ok(written)) => {
+                    self.traffic.sent += written as u64;
+                    self.write_stalled = None;
+                }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Pending => return self.stalled(),
             }
@@ -112,6 +115,7 @@ impl Connection {
         }
         let room = self.input.capacity() - self.input.len();
         let read = ready!(poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.input))?;
+        self.traffic.received += read as u64;
         if read == room {
             // The peer has more to say than fits: larger reads are fewer reads.
             self.read_size = (self.read_size * 4).min(MOST_READ);

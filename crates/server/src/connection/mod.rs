@@ -19,15 +19,18 @@ use farcall_transport::Stream;
 use tokio::time::{Instant, Sleep, sleep_until};
 use tracing::debug;
 
-use self::call::Home;
-pub(crate) use self::calls::{Calls, Signal};
+pub(crate) use self::call::{Answer, Home, Started};
+pub(crate) use self::calls::{Calls, Running, Signal};
+pub(crate) use self::facts::{Facts, Traffic};
 use crate::budget::Held;
 use crate::core::Core;
 use crate::limits::{FIRST_READ, after};
 
+mod admission;
 mod call;
 mod calls;
 mod clock;
+mod facts;
 mod io_turns;
 mod requests;
 mod response;
@@ -50,7 +53,9 @@ pub(crate) struct Connection {
     decoder: MessageDecoder,
     session: ServerSession,
     home: Home,
-    info: Arc<ConnectionInfo>,
+    facts: Arc<Facts>,
+    /// What has passed by now; shown in `facts` once a turn.
+    traffic: Traffic,
     held: Held,
     phase: Phase,
     silence: Silence,
@@ -102,9 +107,13 @@ impl Connection {
         agreed: Agreed,
         info: ConnectionInfo,
         calls: Arc<Calls>,
+        facts: Arc<Facts>,
         core: Arc<Core>,
     ) -> Self {
         let now = Instant::now();
+        let info = Arc::new(info);
+        // Nobody else sets it: a place is one connection's.
+        let _ = facts.shaken.set((agreed.codec.clone(), Arc::clone(&info)));
         Self {
             stream,
             unread: !input.is_empty(),
@@ -115,7 +124,8 @@ impl Connection {
             outbox: Outbox::new(),
             decoder: MessageDecoder::new(agreed.codec.clone(), agreed.receive_limit),
             session: ServerSession::new(),
-            info: Arc::new(info),
+            facts,
+            traffic: Traffic::default(),
             held: core.budget.hold(0),
             phase: Phase::Open,
             silence: Silence::new(core.limits.keep_alive, now.into_std()),
@@ -123,7 +133,7 @@ impl Connection {
             write_stalled: None,
             yielded: false,
             timer: Box::pin(sleep_until(after(now, core.limits.keep_alive.idle))),
-            home: Home { calls, agreed: Arc::new(agreed), core },
+            home: Home { calls, agreed: Arc::new(agreed), info, core },
         }
     }
 
@@ -163,7 +173,7 @@ impl Connection {
 
     /// The peer broke the protocol: says so, cuts what is in flight, closes.
     fn fail(&mut self, error: &ProtocolError) {
-        debug!(peer = %self.info.peer, %error, "protocol error");
+        debug!(peer = %self.home.info.peer, %error, "protocol error");
         self.close_with(&Status::maybe(error.code(), error.to_string()));
     }
 
@@ -195,6 +205,7 @@ impl Future for Connection {
             Poll::Pending => this.poll_timer(cx),
         };
         this.held.set(this.outbox.remaining() + this.input.capacity());
+        this.facts.show(this.traffic);
         ended
     }
 }

@@ -1,19 +1,16 @@
-//! What a connection does with the messages it has read: which requests it lets in, and how it
-//! starts them.
+//! What a connection does with the messages it has read.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use farcall_context::{Context as CallContext, Inherited};
 use farcall_protocol::{Code, Flags, FromClient, Header, HeaderRef, Kind, Message, ProtocolError, Status};
 use tokio::time::Instant;
 use tracing::debug;
 
-use super::call::{Call, Home, Started};
+use super::call::{Answer, Started};
 use super::response::{compressed, push_response};
 use super::{Connection, Phase};
-use crate::handler::{Request, Response};
+use crate::handler::Response;
 use crate::limits::{MESSAGES_PER_WRITE, MOST_READ, after};
 
 impl Connection {
@@ -86,9 +83,17 @@ impl Connection {
         Ok(())
     }
 
-    fn start(&mut self, header: Header, body: Bytes, answer: bool, now: &mut Instant) {
+    fn start(&mut self, mut header: Header, body: Bytes, answer: bool, now: &mut Instant) {
         let seq = header.seq;
-        let response = match self.admit(header, body, answer, now) {
+        self.traffic.calls += 1;
+        let arrived = *now;
+        let to = if answer { Answer::Peer } else { Answer::Nobody };
+        let flags = header.flags;
+        let admitted = self.home.admit(&mut header, to, arrived, || {
+            let plain = self.plain(flags, body, now)?;
+            Ok((plain, *now))
+        });
+        let response = match admitted {
             Ok((call, request)) => match call.start(request, &self.home, *now) {
                 Started::Ended(response, at) => {
                     *now = at;
@@ -99,7 +104,15 @@ impl Connection {
                     return;
                 }
             },
-            Err(status) => Response::error(status),
+            Err(status) => {
+                self.home.core.recent.ended(
+                    &header.service_method,
+                    &self.home.info,
+                    Duration::ZERO,
+                    Some(&status),
+                );
+                Response::error(status)
+            }
         };
         if answer {
             let (response, flags) = compressed(response, &self.home.agreed);
@@ -108,50 +121,8 @@ impl Connection {
                 *now = Instant::now();
             }
         } else if let Some(status) = response.status() {
-            debug!(%seq, peer = %self.info.peer, %status, "one-way call failed");
+            debug!(%seq, peer = %self.home.info.peer, %status, "one-way call failed");
         }
-    }
-
-    /// Decides whether a request is started at all.
-    fn admit(
-        &self,
-        header: Header,
-        body: Bytes,
-        answer: bool,
-        now: &mut Instant,
-    ) -> Result<(Call, Request), Status> {
-        let Home { calls, agreed, core } = &self.home;
-        let arrived = *now;
-        let exhausted = |message| Err(Status::refused(Code::ResourceExhausted, message));
-        if calls.running() >= agreed.max_in_flight.get() {
-            return exhausted(format!("{} calls are in flight on this connection", agreed.max_in_flight));
-        }
-        if core.is_full() {
-            return exhausted(format!(
-                "{} calls are in flight on this server",
-                core.limits.max_in_flight_in_all
-            ));
-        }
-        if core.budget.lacks(0) {
-            return exhausted(format!("the server's buffers are full: {} bytes", core.budget.limit()));
-        }
-        let method = Arc::clone(core.router.find(&header.service_method)?);
-        let body = self.plain(header.flags, body, now)?;
-        let theirs =
-            (header.timeout_ms > 0).then(|| after(arrived, Duration::from_millis(header.timeout_ms)));
-        let ours = agreed.handle_timeout.map(|limit| after(arrived, limit));
-        let deadline = match (theirs, ours) {
-            (Some(theirs), Some(ours)) => Some(theirs.min(ours)),
-            (one, other) => one.or(other),
-        };
-        let inherited = Inherited { deadline, metadata: header.metadata.map(|metadata| Arc::new(*metadata)) };
-        let idempotent = header.flags.contains(Flags::IDEMPOTENT);
-        let info = Arc::clone(&self.info);
-        let context =
-            CallContext::new(header.service_method, header.seq, inherited.clone(), idempotent, info);
-        let call = Call { seq: header.seq, answer, method, inherited, arrived };
-        call.check_deadline(*now)?;
-        Ok((call, Request { context, codec: agreed.codec.clone(), body }))
     }
 
     /// The body as it was before it was compressed.

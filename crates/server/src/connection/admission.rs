@@ -1,0 +1,63 @@
+//! Which calls are started at all, and what they start with.
+
+use std::mem;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use farcall_context::{Context, Inherited};
+use farcall_protocol::{Code, Flags, Header, Status};
+use tokio::time::Instant;
+
+use super::call::{Answer, Call, Home};
+use crate::handler::Request;
+use crate::limits::after;
+
+impl Home {
+    /// Decides whether a call is started at all. `body` brings its arguments, and what time it is
+    /// then; it is not called for a call that is refused anyway. The header keeps its method's name
+    /// where this fails.
+    ///
+    /// # Errors
+    ///
+    /// The status to answer, `refused`.
+    pub(crate) fn admit(
+        &self,
+        header: &mut Header,
+        answer: Answer,
+        arrived: Instant,
+        body: impl FnOnce() -> Result<(Bytes, Instant), Status>,
+    ) -> Result<(Call, Request), Status> {
+        let Self { calls, agreed, info, core } = self;
+        let exhausted = |message| Err(Status::refused(Code::ResourceExhausted, message));
+        if calls.running() >= agreed.max_in_flight.get() {
+            return exhausted(format!("{} calls are in flight on this connection", agreed.max_in_flight));
+        }
+        if core.is_full() {
+            return exhausted(format!(
+                "{} calls are in flight on this server",
+                core.limits.max_in_flight_in_all
+            ));
+        }
+        if core.budget.lacks(0) {
+            return exhausted(format!("the server's buffers are full: {} bytes", core.budget.limit()));
+        }
+        let method = Arc::clone(core.router.find(&header.service_method)?);
+        let (body, now) = body()?;
+        let theirs =
+            (header.timeout_ms > 0).then(|| after(arrived, Duration::from_millis(header.timeout_ms)));
+        let ours = agreed.handle_timeout.map(|limit| after(arrived, limit));
+        let deadline = match (theirs, ours) {
+            (Some(theirs), Some(ours)) => Some(theirs.min(ours)),
+            (one, other) => one.or(other),
+        };
+        let metadata = header.metadata.take().map(|metadata| Arc::new(*metadata));
+        let inherited = Inherited { deadline, metadata };
+        let call = Call { seq: header.seq, answer, method, inherited: inherited.clone(), arrived };
+        call.check_deadline(now)?;
+        let idempotent = header.flags.contains(Flags::IDEMPOTENT);
+        let name = mem::take(&mut header.service_method);
+        let context = Context::new(name, header.seq, inherited, idempotent, Arc::clone(info));
+        Ok((call, Request { context, codec: agreed.codec.clone(), body }))
+    }
+}

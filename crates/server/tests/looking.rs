@@ -1,0 +1,139 @@
+//! What a server tells of itself: its methods, its calls and connections, its limits.
+
+#![allow(clippy::unwrap_used, reason = "all of it is test code")]
+
+mod support;
+
+use farcall_protocol::{ClientTerms, Code};
+use farcall_server::{Limits, Overview, ServerHandle, Tokens};
+use farcall_transport::PeerAddress;
+use serde_json::json;
+use support::{Raw, builder, millis, none, open_from, secs, serve, serve_with, stage};
+use tokio::time::{advance, sleep};
+
+fn limit(overview: &Overview, name: &str) -> (Option<u64>, Option<u64>) {
+    let found = overview.limits.iter().find(|limit| limit.name == name).expect("it is listed");
+    (found.used, found.limit)
+}
+
+fn span(handle: &ServerHandle, method: &str) -> (u64, u64) {
+    let overview = handle.overview();
+    let method = overview.methods.iter().find(|known| known.name == method).unwrap();
+    (method.total.calls, method.last_minute.calls)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_under_way_is_seen_with_age_deadline_and_caller() {
+    let tokens = Tokens::fixed([("reports", "the-token-of-reports")]).unwrap();
+    let stage = stage();
+    let server = serve_with(stage.clone(), builder(&stage).authenticate(tokens));
+    let terms = ClientTerms { token: Some("the-token-of-reports".to_owned()), ..ClientTerms::default() };
+    let stream = open_from(&server.handle, PeerAddress::Tcp(([10, 0, 0, 1], 7).into()));
+    let mut client = Raw::shake(stream, &terms).await.unwrap();
+    let seq = client.request_with("T.hang", none(), |header| header.timeout_ms = 5_000).await;
+    sleep(millis(1_200)).await;
+
+    let overview = server.handle.overview();
+    let [call] = &overview.calls[..] else { panic!("{overview:?}") };
+    assert_eq!((&*call.method, call.age_ms / 10, call.peer.as_str()), ("T.hang", 120, "tcp@10.0.0.1:7"));
+    assert!(call.remaining_ms.is_some_and(|left| (3_790..=3_800).contains(&left)), "{call:?}");
+    assert_eq!((call.caller.as_deref(), call.connection), (Some("reports"), Some(1)));
+    let [connection] = &overview.connections[..] else { panic!("{overview:?}") };
+    assert_eq!(
+        (connection.in_flight, connection.calls, connection.caller.as_deref()),
+        (1, 1, Some("reports"))
+    );
+    assert_eq!((connection.scheme, connection.codec.as_deref()), ("memory", Some("application/msgpack")));
+    assert!(connection.received_bytes > 0);
+
+    client.cancel(seq).await;
+    client.response().await;
+    sleep(millis(1)).await;
+    let overview = server.handle.overview();
+    assert!(overview.calls.is_empty());
+    assert!(overview.connections[0].sent_bytes > 0 && overview.connections[0].in_flight == 0);
+    let [failed] = &overview.failed[..] else { panic!("{overview:?}") };
+    assert_eq!((&*failed.method, failed.code), ("T.hang", Some("cancelled")));
+    assert_eq!((&*failed.peer, failed.caller.as_deref()), ("tcp@10.0.0.1:7", Some("reports")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn slow_calls_are_listed_and_refused_ones_are_among_the_failed() {
+    let server = serve(Limits::default().slow_call(millis(50)));
+    let mut client = server.connect().await;
+    client.call("T.sleep", json!({"n": 49})).await;
+    client.call("T.sleep", json!({"n": 51})).await;
+    client.call("No.such", none()).await;
+    let overview = server.handle.overview();
+    let slow: Vec<_> = overview.slow.iter().map(|call| call.took_us / 1_000).collect();
+    assert!(matches!(slow[..], [51..=60]), "{slow:?}");
+    let [failed] = &overview.failed[..] else { panic!("{overview:?}") };
+    assert_eq!((&*failed.method, failed.code), ("No.such", Some("unimplemented")));
+    assert_eq!(failed.message.as_deref(), Some("no service `No`"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn limits_are_shown_with_what_is_used_of_them() {
+    let server = serve(Limits::default().max_in_flight(10).max_connections(20).handle_timeout(secs(9)));
+    let (mut one, mut other) = (server.connect().await, server.connect().await);
+    for _ in 0..3 {
+        one.request("T.hang", none()).await;
+    }
+    other.request("T.hang", none()).await;
+    sleep(millis(1)).await;
+    let overview = server.handle.overview();
+    assert_eq!(limit(&overview, "max_connections"), (Some(2), Some(20)));
+    assert_eq!(limit(&overview, "max_in_flight"), (Some(3), Some(10)));
+    assert_eq!(limit(&overview, "max_in_flight_in_all"), (Some(4), Some(65_536)));
+    assert_eq!(limit(&overview, "handle_timeout"), (None, Some(9_000)));
+    assert_eq!(overview.connections[0].in_flight, 3, "the busiest comes first");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_last_minute_moves_on_while_the_server_serves() {
+    let server = serve(Limits::default());
+    let mut client = server.connect().await;
+    sleep(millis(1)).await;
+    for _ in 0..5 {
+        client.call("T.echo", json!({"text": "x"})).await;
+    }
+    assert_eq!(span(&server.handle, "T.echo"), (5, 5));
+    for _ in 0..14 {
+        advance(secs(5)).await;
+        sleep(millis(1)).await;
+    }
+    assert_eq!(span(&server.handle, "T.echo"), (5, 0));
+    let overview = server.handle.overview();
+    let echo = overview.methods.iter().find(|method| method.name == "T.echo").unwrap();
+    assert_eq!(echo.history.iter().map(|step| step.calls).sum::<u64>(), 5);
+    assert!(overview.uptime_s >= 70.0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_more_than_the_oldest_calls_are_listed() {
+    let server = serve(Limits::default());
+    let mut client = server.connect().await;
+    for _ in 0..Overview::MOST_CALLS + 50 {
+        client.request("T.hang", none()).await;
+        advance(millis(1)).await;
+    }
+    sleep(millis(1)).await;
+    let overview = server.handle.overview();
+    assert_eq!(overview.calls.len(), Overview::MOST_CALLS);
+    assert!(overview.calls.windows(2).all(|pair| pair[0].age_ms >= pair[1].age_ms));
+    assert!(overview.calls[0].age_ms >= 250);
+    assert_eq!(limit(&overview, "max_in_flight").0, Some(250));
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_serializes_to_names_that_a_page_can_read() {
+    let server = serve(Limits::default());
+    let mut client = server.connect().await;
+    client.call("T.echo", json!({"no": "text"})).await;
+    let overview = serde_json::to_value(server.handle.overview()).unwrap();
+    assert_eq!(overview["health"], "serving");
+    let methods = overview["methods"].as_array().unwrap();
+    let echo = methods.iter().find(|method| method["name"] == "T.echo").unwrap();
+    assert_eq!(echo["total"]["errors"], json!({Code::InvalidArgument.name(): 1}));
+    assert_eq!(overview["services"][0]["methods"][0]["params"][0]["name"], "arguments");
+}
