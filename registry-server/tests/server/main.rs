@@ -2,7 +2,6 @@
 
 #![allow(clippy::unwrap_used, reason = "all of it is test code")]
 
-mod browser;
 mod hostile;
 mod page;
 mod process;

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
+use farcall_test_browser::Browser;
 use reqwest::Method;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::browser::Browser;
 use crate::support::{PATIENCE, Running, command, http, until};
 
 /// The page, live.

@@ -189,7 +189,10 @@ pub(crate) fn http() -> reqwest::Client {
 /// What reqwest wants before it is used.
 pub(crate) fn install_tls() {
     static ONCE: Once = Once::new();
-    ONCE.call_once(|| rustls::crypto::ring::default_provider().install_default().unwrap());
+    ONCE.call_once(|| {
+        // A browser that was started before has chosen the same.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+    });
 }
 
 /// Waits until it is so.
