@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 use farcall_protocol::{Code, Execution, Flags, Message};
+use farcall_transport::Address;
 use serde::de::DeserializeOwned;
 
 use crate::connection::Connection;
@@ -41,6 +42,11 @@ impl Answer {
             Ok(body) if !body.is_empty() => Err(error.with_details(connection.agreed().codec.clone(), body)),
             _ => Err(error),
         }
+    }
+
+    /// Who gave it.
+    pub(crate) fn endpoint(&self) -> &Address {
+        self.connection.endpoint()
     }
 
     /// The answer, or the error, of a call of this method.

@@ -17,6 +17,7 @@ use crate::calling::call_at;
 use crate::channel::{Inner, Targets};
 use crate::error::{CallError, Phase, RpcError};
 use crate::request::{Ready, Request};
+use crate::span::{CallSpan, Fails, within as within_span};
 
 /// A call of every endpoint at once: of all that are known and not drained, those included that
 /// are left out at the moment because they failed. Each is tried once, whatever the failure mode.
@@ -72,16 +73,20 @@ impl<T: Send + 'static, E: Send + 'static> Broadcast<T, E> {
     /// # Errors
     ///
     /// Nobody succeeded: every failure, each with its endpoint.
-    pub async fn any(self) -> Result<Said<T>, BroadcastError<E>> {
-        let mut outcomes = self.begin().await?;
-        let mut failures = Vec::new();
-        while let Some(Said { endpoint, value }) = outcomes.next().await {
-            match value {
-                Ok(value) => return Ok(Said { endpoint, value }),
-                Err(error) => failures.push(Failure { endpoint: Some(endpoint), error }),
+    pub async fn any(mut self) -> Result<Said<T>, BroadcastError<E>> {
+        let span = CallSpan::open(&mut self.request);
+        within_span(span, async {
+            let mut outcomes = self.begin().await?;
+            let mut failures = Vec::new();
+            while let Some(Said { endpoint, value }) = outcomes.next().await {
+                match value {
+                    Ok(value) => return Ok(Said { endpoint, value }),
+                    Err(error) => failures.push(Failure { endpoint: Some(endpoint), error }),
+                }
             }
-        }
-        Err(BroadcastError { failures })
+            Err(BroadcastError { failures })
+        })
+        .await
     }
 
     /// What each of them said, in the order of their addresses.
@@ -89,18 +94,27 @@ impl<T: Send + 'static, E: Send + 'static> Broadcast<T, E> {
     /// # Errors
     ///
     /// There was nobody to ask.
-    pub async fn each(self) -> Result<Vec<Said<Result<T, CallError<E>>>>, RpcError> {
-        let outcomes = self.begin().await.map_err(|nobody| match nobody.failures.into_iter().next() {
-            Some(Failure { error: CallError::Rpc(error), .. }) => error,
-            _ => unreachable!("a broadcast that does not begin has one error, which is farcall's"),
-        })?;
-        let mut all: Vec<_> = outcomes.collect().await;
-        all.sort_by(|a, b| a.endpoint.cmp(&b.endpoint));
-        Ok(all)
+    pub async fn each(mut self) -> Result<Vec<Said<Result<T, CallError<E>>>>, RpcError> {
+        let span = CallSpan::open(&mut self.request);
+        within_span(span, async {
+            let outcomes = self.begin().await.map_err(|nobody| match nobody.failures.into_iter().next() {
+                Some(Failure { error: CallError::Rpc(error), .. }) => error,
+                _ => unreachable!("a broadcast that does not begin has one error, which is farcall's"),
+            })?;
+            let mut all: Vec<_> = outcomes.collect().await;
+            all.sort_by(|a, b| a.endpoint.cmp(&b.endpoint));
+            Ok(all)
+        })
+        .await
     }
 
     /// What each of them said, in the order of their addresses, where all succeeded.
-    async fn all(self) -> Result<Vec<Said<T>>, BroadcastError<E>> {
+    async fn all(mut self) -> Result<Vec<Said<T>>, BroadcastError<E>> {
+        let span = CallSpan::open(&mut self.request);
+        within_span(span, self.all_unseen()).await
+    }
+
+    async fn all_unseen(self) -> Result<Vec<Said<T>>, BroadcastError<E>> {
         let mut outcomes = self.begin().await?;
         let mut all = Vec::with_capacity(outcomes.len());
         while let Some(Said { endpoint, value }) = outcomes.next().await {
@@ -179,6 +193,12 @@ impl<E> BroadcastError<E> {
     #[must_use]
     pub fn first(&self) -> &Failure<E> {
         &self.failures[0]
+    }
+}
+
+impl<E> Fails for BroadcastError<E> {
+    fn tell(&self, span: &mut CallSpan) {
+        self.first().error.tell(span);
     }
 }
 

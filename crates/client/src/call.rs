@@ -157,7 +157,12 @@ impl<T, E> Call<T, E> {
     ///
     /// Outside of a tokio runtime.
     pub fn start(mut self) -> Started<T, E> {
-        Started { calling: self.stage.begin().detach(), read: self.read }
+        let calling = match std::mem::replace(&mut self.stage, Stage::Between) {
+            Stage::Asked { inner, request } => Calling::start(request, inner),
+            Stage::Begun(calling) => calling.detach(),
+            Stage::Between => unreachable!("only within a poll"),
+        };
+        Started { calling, read: self.read }
     }
 
     /// Sends the call and wants no answer: whether the handler runs, and how it ends, stays

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use farcall_discovery::{Balancer, Discovery, Endpoint, LeastLoaded, Publisher};
@@ -57,6 +58,8 @@ pub(crate) struct Inner {
     pub(crate) budget: Budget,
     on_failure: FailureMode,
     wait_for_ready: bool,
+    /// Tries that have failed, where there is one endpoint; members count their own.
+    failures: AtomicU64,
 }
 
 /// Who is called.
@@ -68,6 +71,22 @@ pub(crate) enum Targets {
 }
 
 impl Inner {
+    /// A try to the only endpoint has failed. Nothing is counted for those that succeed, of which
+    /// there are enough to be in each other's way.
+    pub(crate) fn failed(&self) {
+        if let Targets::One(_) = self.targets {
+            self.failures.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn failures(&self) -> u64 {
+        self.failures.load(Ordering::Relaxed)
+    }
+
+    pub(crate) const fn failure_mode(&self) -> FailureMode {
+        self.on_failure
+    }
+
     pub(crate) fn on_failure(&self, ready: &Ready) -> FailureMode {
         ready.on_failure().unwrap_or(self.on_failure)
     }
@@ -335,6 +354,7 @@ impl ChannelBuilder {
                 budget: Budget::new(self.retry_budget),
                 on_failure: self.on_failure,
                 wait_for_ready: self.wait_for_ready,
+                failures: AtomicU64::new(0),
             }),
         }
     }

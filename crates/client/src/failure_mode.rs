@@ -1,6 +1,9 @@
 //! What a channel does about a call that failed and may be made again.
 
+use std::fmt;
 use std::time::Duration;
+
+use farcall_transport::Human;
 
 /// What to do about a call that failed, where it may be made again: nothing of it was done, or it
 /// is idempotent.
@@ -67,6 +70,22 @@ impl FailureMode {
     pub const fn tries(mut self, tries: u32) -> Self {
         self.tries = if tries == 0 { 1 } else { tries };
         self
+    }
+}
+
+impl fmt::Display for FailureMode {
+    /// In a few words, for people: `fail over, 3 tries`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.kind {
+            Kind::Fast => return f.write_str("fail fast"),
+            Kind::Over => f.write_str("fail over")?,
+            Kind::Again => f.write_str("try the same again")?,
+            Kind::Backup(delay) => write!(f, "back up after {}", Human(delay))?,
+        }
+        match self.tries {
+            1 => f.write_str(", 1 try"),
+            tries => write!(f, ", {tries} tries"),
+        }
     }
 }
 

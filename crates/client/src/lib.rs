@@ -36,8 +36,10 @@ mod link;
 mod links;
 mod options;
 mod outliers;
+mod overview;
 mod request;
 mod retry_budget;
+mod span;
 mod tries;
 
 pub use self::broadcast::{Broadcast, BroadcastError, Failure, Said};
@@ -49,4 +51,5 @@ pub use self::error::{BuildError, CallError, Phase, RpcError};
 pub use self::failure_mode::FailureMode;
 pub use self::options::Options;
 pub use self::outliers::Outliers;
+pub use self::overview::{ChannelOverview, EndpointOverview, EndpointState};
 pub use self::retry_budget::RetryBudget;

@@ -120,6 +120,11 @@ impl Link {
         }
     }
 
+    /// What the last dial has failed with, unless there was a connection since.
+    pub(crate) fn trouble(&self) -> Option<RpcError> {
+        self.shared.lock().failed.as_ref().map(|(error, _)| error.clone())
+    }
+
     /// What is said of a dial that takes longer than calls wait for it.
     pub(crate) fn why_slow(&self) -> RpcError {
         self.shared.unavailable("it is being dialed, and did not answer yet")
@@ -238,6 +243,7 @@ impl Shared {
         match dialed {
             Ok(connection) => {
                 state.connected = Some(now);
+                state.failed = None;
                 self.current.store(Some(Arc::new(connection.clone())));
             }
             Err(error) => {

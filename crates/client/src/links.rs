@@ -48,6 +48,19 @@ impl Links {
         self.links.iter().filter(|link| link.ready().is_some()).count()
     }
 
+    /// Calls under way over all of them.
+    pub(crate) fn in_flight(&self) -> usize {
+        self.links.iter().filter_map(Link::ready).map(|connection| connection.in_flight()).sum()
+    }
+
+    /// Why there is no connection, where the last dial has failed.
+    pub(crate) fn trouble(&self) -> Option<RpcError> {
+        if self.any_ready().is_some() {
+            return None;
+        }
+        self.links.iter().find_map(Link::trouble)
+    }
+
     /// A connection, dialed where there is none. One of those that are missing is dialed in any case.
     pub(crate) async fn connection(&self) -> Result<Connection, RpcError> {
         let missing = self.links.iter().find(|link| link.ready().is_none() && link.rests_until().is_none());

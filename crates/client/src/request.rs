@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use farcall_context::Inherited;
+use farcall_context::trace::{TRACESTATE, TraceContext};
 use farcall_discovery::KeySource;
-use farcall_protocol::metadata::{ATTEMPT, RESERVED_PREFIX};
+use farcall_protocol::metadata::{ATTEMPT, RESERVED_PREFIX, TRACEPARENT};
 use farcall_protocol::{Code, Codec, EncodeError, Execution, Flags, Metadata, MetadataError, Part, TooLarge};
 use farcall_transport::Human;
 use tokio::time::Instant;
@@ -16,6 +17,7 @@ use crate::deadline::Deadline;
 use crate::error::{Phase, RpcError};
 use crate::failure_mode::FailureMode;
 use crate::key;
+use crate::span::counted;
 
 /// A call as it is asked for.
 #[derive(Debug)]
@@ -76,7 +78,7 @@ impl Request {
             .map_err(|error| wrong(format!("arguments of `{}`: {error}", self.method)).with_source(error))?;
         let deadline = deadline(self.timeout, &self.inherited);
         let flags = if self.idempotent { Flags::IDEMPOTENT } else { Flags::NONE };
-        let metadata = merge(self.inherited.metadata.as_deref(), self.metadata);
+        let metadata = merge(&self.inherited, self.metadata);
         let ready = Ready { method: self.method, body, flags, metadata, deadline, routing: self.routing };
         if deadline.is_some_and(|deadline| deadline.is_over(Instant::now())) {
             return Err(ready.out_of_time(Phase::Prepare).of(ready.into_method()));
@@ -94,11 +96,22 @@ fn deadline(timeout: Option<Duration>, inherited: &Inherited) -> Option<Deadline
     Deadline::first(own, inherited.deadline.map(|at| Deadline::at(at, now)))
 }
 
-/// Inherited metadata, and what the call itself says on top of it.
-fn merge(inherited: Option<&Metadata>, own: Option<Box<Metadata>>) -> Option<Box<Metadata>> {
-    let Some(inherited) = inherited else { return own };
-    let mut merged = inherited.clone();
+/// Inherited metadata and the call's place in its trace, and what the call itself says on top of it.
+fn merge(inherited: &Inherited, own: Option<Box<Metadata>>) -> Option<Box<Metadata>> {
+    let Inherited { metadata, trace, .. } = inherited;
+    if metadata.is_none() && trace.is_none() {
+        return own;
+    }
+    let mut merged = metadata.as_deref().cloned().unwrap_or_default();
     merged.retain(|key, _| !key.starts_with(RESERVED_PREFIX));
+    if let Some(trace) = trace {
+        let last = merged.insert(TRACEPARENT, trace.to_string()).expect("the key is well formed");
+        let last = last.and_then(|last| TraceContext::parse(&last));
+        if last.is_none_or(|last| last.trace_id() != trace.trace_id()) {
+            // What is said of one trace is not true of another.
+            merged.remove(TRACESTATE);
+        }
+    }
     for (key, value) in own.map(|own| *own).unwrap_or_default() {
         // Checked when it was set.
         let _ = merged.insert(key, value);
@@ -188,6 +201,7 @@ impl Ready {
     pub(crate) fn mark(&mut self, attempt: u32) {
         let metadata = self.metadata.get_or_insert_default();
         metadata.insert(ATTEMPT, attempt.to_string()).expect("the key is well formed");
+        counted(attempt);
     }
 
     /// The error for a request that did not leave in `phase`.

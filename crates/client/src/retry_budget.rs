@@ -80,6 +80,11 @@ impl Budget {
         self.calls.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// How many calls were made.
+    pub(crate) fn calls(&self) -> u64 {
+        self.calls.load(Ordering::Relaxed)
+    }
+
     /// Takes one further try out of the budget, if there is one left.
     pub(crate) fn withdraw(&self) -> bool {
         if self.allowed.is_unlimited() {

@@ -351,7 +351,7 @@ async fn a_limit_without_end_is_no_overflow() {
 #[tokio::test(start_paused = true)]
 async fn a_deadline_is_inherited_and_the_earlier_one_counts() {
     let (channel, mut peer) = channel().await;
-    let inherited = Inherited { deadline: Some(Instant::now() + 300 * MS), metadata: None };
+    let inherited = Inherited { deadline: Some(Instant::now() + 300 * MS), ..Inherited::default() };
     let calls = inherited.scope(|| {
         [
             channel.call::<()>("A.a", &()).start(),
@@ -368,7 +368,7 @@ async fn a_deadline_is_inherited_and_the_earlier_one_counts() {
         error.to_string(),
         "waiting for tcp@10.0.0.3:7001: no answer within 300 ms (deadline_exceeded, maybe)"
     );
-    let spent = Inherited { deadline: Some(Instant::now()), metadata: None };
+    let spent = Inherited { deadline: Some(Instant::now()), ..Inherited::default() };
     let error = rpc(spent.wrap(async { channel.call::<()>("A.b", &()).await }).await);
     assert_eq!((error.code(), error.execution()), (Code::DeadlineExceeded, Execution::NotSent));
 }
@@ -377,7 +377,7 @@ async fn a_deadline_is_inherited_and_the_earlier_one_counts() {
 async fn metadata_is_inherited_but_not_the_protocols_own() {
     let (channel, mut peer) = channel().await;
     let outer = metadata(&[("tenant", "a"), ("traceparent", "00-1-2-00"), ("farcall-attempt", "3")]);
-    let inherited = Inherited { deadline: None, metadata: Some(Arc::new(outer)) };
+    let inherited = Inherited { metadata: Some(Arc::new(outer)), ..Inherited::default() };
     let call = inherited.scope(|| channel.call::<()>("A.a", &()).metadata("tenant", "b"));
     let call = call.metadata("k", "v").start();
     let sent = peer.request().await.header.metadata.unwrap();

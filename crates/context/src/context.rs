@@ -9,6 +9,7 @@ use tokio::time::{Duration, Instant};
 
 use crate::identity::Identity;
 use crate::inherited::Inherited;
+use crate::trace::TraceContext;
 
 /// The connection that a call came over.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,6 +105,13 @@ impl Context {
     #[must_use]
     pub fn all_metadata(&self) -> Option<&Metadata> {
         self.inherited.metadata.as_deref()
+    }
+
+    /// The trace that the call belongs to, and its own place in it: that of its span where somebody
+    /// listens, else that of its caller. None where its caller sent none, or nothing well formed.
+    #[must_use]
+    pub fn trace(&self) -> Option<TraceContext> {
+        self.inherited.trace_context()
     }
 
     /// Whether the caller says that the call may be made twice with the effect of once.

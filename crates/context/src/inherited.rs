@@ -6,20 +6,27 @@ use std::sync::Arc;
 use std::task::{self, Poll};
 
 use farcall_protocol::Metadata;
+use farcall_protocol::metadata::TRACEPARENT;
 use pin_project_lite::pin_project;
 use tokio::time::Instant;
 
-/// The deadline and metadata that a call hands on to the calls made for it.
+use crate::trace::TraceContext;
+
+/// The deadline, metadata and trace that a call hands on to the calls made for it.
 #[derive(Clone, Debug, Default)]
 pub struct Inherited {
     /// When the time of the outer call is up.
     pub deadline: Option<Instant>,
     /// The metadata of the outer call.
     pub metadata: Option<Arc<Metadata>>,
+    /// The step of a trace that calls made for the outer one belong to: its span, where it has one. None
+    /// where nobody listens; then the metadata's own `traceparent` is handed on as it came.
+    // Behind a pointer, since this is moved often and there mostly is none.
+    pub trace: Option<Arc<TraceContext>>,
 }
 
 thread_local! {
-    static CURRENT: RefCell<Inherited> = const { RefCell::new(Inherited { deadline: None, metadata: None }) };
+    static CURRENT: RefCell<Inherited> = const { RefCell::new(Inherited::NOTHING) };
 }
 
 /// What a call made here and now inherits; nothing outside of a handler.
@@ -29,6 +36,18 @@ pub fn current() -> Inherited {
 }
 
 impl Inherited {
+    const NOTHING: Self = Self { deadline: None, metadata: None, trace: None };
+
+    /// The trace that calls made for the outer one belong to: that of its span, else what its caller
+    /// sent. None where there is none, or where that is malformed.
+    #[must_use]
+    pub fn trace_context(&self) -> Option<TraceContext> {
+        self.trace
+            .as_deref()
+            .copied()
+            .or_else(|| TraceContext::parse(self.metadata.as_ref()?.get(TRACEPARENT)?))
+    }
+
     /// Runs `body` with this as what is current, and restores what was, also after a panic.
     pub fn scope<T>(&self, body: impl FnOnce() -> T) -> T {
         // Most calls hand on nothing, inside of nothing.
@@ -40,7 +59,7 @@ impl Inherited {
     }
 
     const fn is_empty(&self) -> bool {
-        self.deadline.is_none() && self.metadata.is_none()
+        self.deadline.is_none() && self.metadata.is_none() && self.trace.is_none()
     }
 
     /// A future that has this as what is current whenever it is polled.
@@ -84,7 +103,7 @@ mod tests {
 
     #[test]
     fn what_was_current_comes_back_after_a_panic() {
-        let inner = Inherited { deadline: Some(Instant::now()), metadata: None };
+        let inner = Inherited { deadline: Some(Instant::now()), ..Inherited::default() };
         let result = std::panic::catch_unwind(|| inner.scope(|| panic!("in a handler")));
         assert!(result.is_err());
         assert_eq!(current().deadline, None);
@@ -93,7 +112,7 @@ mod tests {
     #[test]
     fn scopes_nest() {
         let now = Instant::now();
-        let outer = Inherited { deadline: Some(now), metadata: None };
+        let outer = Inherited { deadline: Some(now), ..Inherited::default() };
         outer.scope(|| {
             Inherited::default().scope(|| assert_eq!(current().deadline, None));
             assert_eq!(current().deadline, Some(now));

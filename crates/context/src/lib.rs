@@ -1,7 +1,7 @@
 //! What a call carries beside its arguments: its deadline, its metadata, who called.
 //!
 //! A handler that wants to know takes a [`Context`]; calls that a handler makes inherit what is
-//! left of its deadline, and its metadata, without anybody passing them on: the server sets what
+//! left of its deadline, its metadata, and its place in a [trace](trace::TraceContext), without anybody passing them on: the server sets what
 //! is current around each poll of the handler, the client asks for [`current`].
 //!
 //! ```
@@ -9,7 +9,7 @@
 //! use tokio::time::{Duration, Instant};
 //!
 //! let deadline = Instant::now() + Duration::from_secs(1);
-//! let inherited = Inherited { deadline: Some(deadline), metadata: None };
+//! let inherited = Inherited { deadline: Some(deadline), ..Inherited::default() };
 //! inherited.scope(|| assert_eq!(current().deadline, Some(deadline)));
 //! assert_eq!(current().deadline, None);
 //! ```
@@ -17,6 +17,7 @@
 mod context;
 mod identity;
 mod inherited;
+pub mod trace;
 
 pub use self::context::{ConnectionInfo, Context};
 pub use self::identity::Identity;

@@ -55,17 +55,18 @@
 //! Off by default: `registry` and `etcd`, each with a registrar for servers and a discovery for
 //! clients, as they bring an HTTP client along. What is in [`discovery`] needs neither. `http` dials
 //! over HTTP and WebSocket and through proxies; `http-server` serves both, with pages for health and
-//! metrics.
+//! metrics. `opentelemetry` puts calls into OpenTelemetry's traces.
 //!
 //! This crate only gathers the others, and chooses among them by features.
 
 #[cfg(feature = "client")]
 pub use farcall_client::{
     Broadcast, BroadcastError, BuildError as ChannelError, Call, CallError, Channel, ChannelBuilder,
-    Connection, EndpointStatus, Failure as BroadcastFailure, FailureMode, Health, Options, Outliers, Phase,
-    RetryBudget, RpcError, Said, Started,
+    ChannelOverview, Connection, EndpointOverview, EndpointState, EndpointStatus,
+    Failure as BroadcastFailure, FailureMode, Health, Options, Outliers, Phase, RetryBudget, RpcError, Said,
+    Started,
 };
-pub use farcall_context::{ConnectionInfo, Context, Identity, Inherit, Inherited, current};
+pub use farcall_context::{ConnectionInfo, Context, Identity, Inherit, Inherited, current, trace};
 pub use farcall_discovery::{
     Balancer, ConsistentHash, Discovery, DnsDiscovery, Endpoint, FileDiscovery, Instance, LeastLoaded,
     MemoryRegistry, PeakEwma, Random, Registrar, RoundRobin, StaticList, WeightedRoundRobin, ZoneFirst,
@@ -84,15 +85,15 @@ pub use farcall_protocol::{
 pub use farcall_registry::client::{HttpDiscovery, HttpRegistrar};
 #[cfg(feature = "server")]
 pub use farcall_server::{
-    Allow, AsyncMethod, Authenticate, BuildError, CallFuture, CallLayer, CallService, Credential, Handler,
-    LayeredCall, LayeredHandler, Limits, Registration, Reply, Request, Response, ServeError, Server,
-    ServerBuilder, ServerHandle, Service, Tokens, TokensError,
+    Allow, Allowed, AsyncMethod, Authenticate, BuildError, CallFuture, CallLayer, CallService, Credential,
+    Handler, LayeredCall, LayeredHandler, Limits, Registration, Reply, Request, Response, ServeError, Server,
+    ServerBuilder, ServerHandle, Service, TokenFault, Tokens, TokensError,
 };
 pub use farcall_transport::{
     Address, AddressError, Dialer, Human, PeerAddress, PeerCertificate, Scheme, Stream, SubjectName, TlsInfo,
 };
 #[cfg(feature = "tls")]
-pub use farcall_transport::{TlsClient, TlsError, TlsFault, TlsServer};
+pub use farcall_transport::{Alpn, TlsClient, TlsError, TlsFault, TlsServer};
 
 /// The discovery crate, whole: endpoints and where they are found, choosing among them, registering.
 pub mod discovery {
@@ -103,6 +104,12 @@ pub mod discovery {
 #[cfg(feature = "http-server")]
 pub mod http {
     pub use farcall_http::*;
+}
+
+/// The OpenTelemetry crate, whole: calls in its traces.
+#[cfg(feature = "opentelemetry")]
+pub mod opentelemetry {
+    pub use farcall_opentelemetry::*;
 }
 
 /// The transport crate, whole: dialing and listening, their errors, resolvers.

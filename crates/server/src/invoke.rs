@@ -9,7 +9,7 @@ use farcall_context::{ConnectionInfo, Identity};
 use farcall_protocol::{
     Agreed, ByteStr, Code, Codec, Flags, Header, Kind, MaxInFlight, Metadata, Seq, Status,
 };
-use farcall_transport::PeerAddress;
+use farcall_transport::{PeerAddress, TlsInfo};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
@@ -33,6 +33,7 @@ pub struct Invocation {
     idempotent: bool,
     peer: PeerAddress,
     token: Option<String>,
+    tls: Option<Arc<TlsInfo>>,
 }
 
 impl Invocation {
@@ -48,6 +49,7 @@ impl Invocation {
             idempotent: false,
             peer: PeerAddress::Memory,
             token: None,
+            tls: None,
         }
     }
 
@@ -85,6 +87,14 @@ impl Invocation {
         self.token = Some(token.into());
         self
     }
+
+    /// What TLS tells of the connection that it came over, and of who is on its other side. Default:
+    /// it was not encrypted.
+    #[must_use]
+    pub fn tls(mut self, tls: Arc<TlsInfo>) -> Self {
+        self.tls = Some(tls);
+        self
+    }
 }
 
 impl ServerHandle {
@@ -100,11 +110,11 @@ impl ServerHandle {
         if stop.is_cancelled() {
             return Response::error(stopping());
         }
-        let Invocation { method, codec, body, metadata, timeout, idempotent, peer, token } = invocation;
+        let Invocation { method, codec, body, metadata, timeout, idempotent, peer, token, tls } = invocation;
         let arrived = Instant::now();
         let asking = after(arrived, core.limits.handshake_timeout.min(timeout.unwrap_or(Duration::MAX)));
-        let info = ConnectionInfo::new(INVOKED, peer);
-        let info = match timeout_at(asking, identified(core, token, &info.peer)).await {
+        let info = ConnectionInfo::new(INVOKED, peer).with_tls(tls);
+        let info = match timeout_at(asking, identified(core, token, &info)).await {
             Ok(Ok(identity)) => Arc::new(info.with_identity(identity)),
             Ok(Err(status)) => return Response::error(status),
             Err(_elapsed) => {
@@ -171,9 +181,13 @@ impl Invoked {
 }
 
 /// Who invokes, where the server asks.
-async fn identified(core: &Core, token: Option<String>, peer: &str) -> Result<Option<Identity>, Status> {
+async fn identified(
+    core: &Core,
+    token: Option<String>,
+    from: &ConnectionInfo,
+) -> Result<Option<Identity>, Status> {
     let Some(by) = &core.authenticate else { return Ok(None) };
-    check(&**by, Credential::new(token, peer.to_owned(), None)).await.map(Some)
+    check(&**by, Credential::new(token, from.peer.clone(), from.tls.clone())).await.map(Some)
 }
 
 /// What holds for a call that comes by no connection: the server's own limits alone.

@@ -50,6 +50,7 @@ mod registrations;
 mod router;
 mod server;
 mod service;
+mod span;
 mod stats;
 mod tokens;
 

@@ -88,6 +88,12 @@ impl Stream {
     pub fn tls(&self) -> Option<&Arc<TlsInfo>> {
         self.tls.as_ref()?.get()
     }
+
+    /// As [`Stream::tls`], for whoever gives the stream away before its handshake is done.
+    pub fn tls_later(&self) -> impl Fn() -> Option<Arc<TlsInfo>> + Send + Sync + 'static {
+        let tls = self.tls.clone();
+        move || tls.as_ref()?.get().cloned()
+    }
 }
 
 impl AsyncRead for Stream {

@@ -18,6 +18,7 @@ use crate::endpoints::Visit;
 use crate::error::RpcError;
 use crate::failure_mode::Kind;
 use crate::request::Ready;
+use crate::span::tried_again;
 use crate::tries::Tries;
 
 /// What was tried for a call so far.
@@ -99,6 +100,7 @@ impl Attempts {
         ready: &mut Ready,
         inner: &Inner,
     ) -> Result<(), RpcError> {
+        inner.failed();
         self.tries.add(&error);
         self.counted += u32::from(counts(&error));
         let pause = self.pause(&error, ready, inner);
@@ -109,6 +111,7 @@ impl Attempts {
             // There is none, or no time is left for it, so that the last one has the say.
             return Err(error.after(std::mem::take(&mut self.tries)));
         }
+        tried_again(&error);
         self.before = Some(error);
         ready.mark(self.been().next_number());
         Ok(())

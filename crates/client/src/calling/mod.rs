@@ -7,6 +7,7 @@ use std::task::{Context, Poll, ready};
 use farcall_discovery::Asked;
 use farcall_protocol::{Code, Execution};
 use tokio::task::JoinHandle;
+use tracing::Instrument as _;
 
 use self::attempts::Attempts;
 use crate::answer::Answer;
@@ -16,6 +17,7 @@ use crate::endpoints::Visit;
 use crate::error::{Phase, RpcError};
 use crate::failure_mode::Kind;
 use crate::request::{Ready, Request};
+use crate::span::{CallSpan, Spanned, is_wanted, within};
 
 mod again;
 mod attempts;
@@ -51,6 +53,30 @@ enum NotAtOnce {
 impl Calling {
     /// Begins a call: sends it at once, where there is a connection with a free place.
     pub(crate) fn begin(request: Request, inner: Arc<Inner>) -> Self {
+        if is_wanted() {
+            return Self::begin_seen(request, |request| Self::begin_unseen(request, inner));
+        }
+        Self::begin_unseen(request, inner)
+    }
+
+    /// The same, and lets the call get on without being polled.
+    pub(crate) fn start(request: Request, inner: Arc<Inner>) -> Self {
+        Self::begin_seen(request, |request| Self::begin_unseen(request, inner).detach())
+    }
+
+    /// Begins a call within its span, if it gets one. It has no variant of its own, which would make
+    /// polling recursive; and it is kept out of the way of calls that nobody listens to, for that they
+    /// were handed through it would cost them more than the rest of what is looked at.
+    #[cold]
+    #[inline(never)]
+    fn begin_seen(mut request: Request, begin: impl FnOnce(Request) -> Self) -> Self {
+        match CallSpan::open(&mut request) {
+            None => begin(request),
+            Some(span) => Self::Slow(Box::pin(Spanned::new(span, || begin(request)))),
+        }
+    }
+
+    fn begin_unseen(request: Request, inner: Arc<Inner>) -> Self {
         let ready = match request.ready() {
             Ok(ready) => Box::new(ready),
             Err(error) => return Self::Failed(Some(error)),
@@ -72,7 +98,7 @@ impl Calling {
     pub(crate) fn detach(self) -> Self {
         match self {
             Self::Slow(future) => {
-                let task = AbortOnDrop(tokio::spawn(future));
+                let task = AbortOnDrop(tokio::spawn(future.in_current_span()));
                 Self::Slow(Box::pin(task.join()))
             }
             other => other,
@@ -94,7 +120,12 @@ impl Future for Calling {
                     let error = match outcome {
                         Err(error) if again::is_thinkable(&error, &ready) => error,
                         // Most failures are final: they cost no further future.
-                        last => return Poll::Ready(Answer::named(last, ready.into_method())),
+                        last => {
+                            if last.is_err() {
+                                inner.failed();
+                            }
+                            return Poll::Ready(Answer::named(last, ready.into_method()));
+                        }
                     };
                     let attempts = Attempts::at(visit);
                     let slow = Self::slow(ready, Arc::clone(inner), attempts, Some(error));
@@ -154,10 +185,14 @@ impl Future for Sent {
 }
 
 /// Sends a request that nobody waits for.
-pub(crate) async fn notify(request: Request, inner: &Inner) -> Result<(), RpcError> {
-    let ready = request.ready()?.one_way();
-    inner.budget.deposit();
-    Attempts::default().notify(ready, inner).await
+pub(crate) async fn notify(mut request: Request, inner: &Inner) -> Result<(), RpcError> {
+    let span = CallSpan::open(&mut request);
+    within(span, async {
+        let ready = request.ready()?.one_way();
+        inner.budget.deposit();
+        Attempts::default().notify(ready, inner).await
+    })
+    .await
 }
 
 impl Ready {
@@ -175,7 +210,8 @@ impl Ready {
 impl Inner {
     /// Makes the call once, where there is one endpoint.
     pub(crate) async fn call_once(&self, ready: &Ready) -> Result<Answer, RpcError> {
-        Attempts::default().once(ready, self).await
+        let outcome = Attempts::default().once(ready, self).await;
+        outcome.inspect_err(|_| self.failed())
     }
 }
 

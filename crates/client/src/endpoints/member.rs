@@ -1,7 +1,7 @@
 //! One endpoint of many: its connections, its load and its health.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -22,6 +22,7 @@ pub(crate) struct Member {
     id: u64,
     links: Links,
     load: Arc<Load>,
+    tally: Tally,
     /// Failures in a row.
     failures: AtomicU32,
     /// How many are too many: one, where it was let back and has proven nothing yet.
@@ -35,6 +36,15 @@ pub(crate) struct Member {
     answered: Notify,
     /// Cancelled when it has left the list.
     gone: CancellationToken,
+}
+
+/// What has come of the calls that went there, for people.
+#[derive(Debug, Default)]
+// What every call writes to is on no cache line with what every call reads.
+#[repr(align(128))]
+struct Tally {
+    calls: AtomicU64,
+    failures: AtomicU64,
 }
 
 /// How a member is, as its calls have found it.
@@ -71,6 +81,7 @@ impl Member {
             id,
             links: Links::new(address, &shared.options, shared.connections),
             load: Arc::default(),
+            tally: Tally::default(),
             failures: AtomicU32::new(0),
             limit: AtomicU32::new(limit),
             usual_limit: limit,
@@ -92,6 +103,17 @@ impl Member {
 
     pub(super) fn load(&self) -> &Load {
         &self.load
+    }
+
+    /// A call goes there.
+    pub(super) fn called(&self) {
+        self.load.begun();
+        self.tally.calls.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A call there has ended with an error, which may be the caller's own fault.
+    pub(super) fn count_failure(&self) {
+        self.tally.failures.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(super) const fn gone(&self) -> &CancellationToken {
@@ -122,6 +144,8 @@ impl Member {
             connections: self.links.count_ready(),
             in_flight: self.load.in_flight(),
             latency: self.load.latency(),
+            calls: self.tally.calls.load(Ordering::Relaxed),
+            failures: self.tally.failures.load(Ordering::Relaxed),
         }
     }
 

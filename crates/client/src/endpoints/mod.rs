@@ -165,6 +165,16 @@ impl Endpoints {
         snapshot.seats.iter().map(|Seat { endpoint, member }| member.status(endpoint)).collect()
     }
 
+    /// Where the endpoints come from, for people.
+    pub(crate) fn origin(&self) -> &str {
+        &self.shared.origin
+    }
+
+    /// Who chooses among them, for people.
+    pub(crate) fn balancer(&self) -> String {
+        self.shared.balancer.describe()
+    }
+
     /// How long ago the list was last known to be true.
     pub(crate) fn age(&self) -> Option<Duration> {
         self.shared.age()

@@ -21,6 +21,10 @@ pub struct EndpointStatus {
     pub in_flight: usize,
     /// The moving average of latency, which jumps to peaks and falls slowly; zero where unknown.
     pub latency: Duration,
+    /// Calls that went there since it was found, each try counted.
+    pub calls: u64,
+    /// Those of them that ended with an error, the method's own included.
+    pub failures: u64,
 }
 
 /// How an endpoint is, by what a channel's calls have found.

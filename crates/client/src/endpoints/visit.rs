@@ -19,7 +19,7 @@ pub(crate) struct Visit {
 impl Visit {
     /// A call goes there.
     pub(crate) fn new(member: &Arc<Member>) -> Self {
-        member.load().begun();
+        member.called();
         Self { member: Arc::clone(member), asked: Instant::now() }
     }
 
@@ -55,6 +55,7 @@ impl Visit {
             self.member.load().took(self.asked.elapsed());
             return self.member.succeeded();
         };
+        self.member.count_failure();
         match (error.phase(), error.code()) {
             _ if error.is_unconnected() => self.member.lost(error.clone()),
             (Phase::Write | Phase::Wait | Phase::Answer, Code::DeadlineExceeded) => {

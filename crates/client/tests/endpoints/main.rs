@@ -12,5 +12,6 @@ mod dialing;
 mod failing;
 mod health;
 mod lists;
+mod overview;
 mod scale;
 mod support;

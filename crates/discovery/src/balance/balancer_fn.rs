@@ -43,6 +43,10 @@ where
         let (choose, usable) = (Arc::clone(&self.choose), Arc::clone(&candidates.usable));
         Box::new(PickerFn { choose, usable })
     }
+
+    fn describe(&self) -> String {
+        "a closure".to_owned()
+    }
 }
 
 impl<F> Picker for PickerFn<F>

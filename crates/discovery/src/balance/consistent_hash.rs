@@ -128,6 +128,18 @@ impl Balancer for ConsistentHash {
     fn key(&self) -> KeySource {
         self.key.clone()
     }
+
+    fn describe(&self) -> String {
+        let key = match &self.key {
+            KeySource::Argument(name) => format!("the argument `{name}`"),
+            KeySource::Metadata(key) => format!("the metadata `{key}`"),
+            _ => "the call's key".to_owned(),
+        };
+        if self.load_factor.is_infinite() {
+            return format!("consistent hash by {key}, unbounded");
+        }
+        format!("consistent hash by {key}, load factor {}", self.load_factor)
+    }
 }
 
 impl ConsistentHashPicker {

@@ -28,6 +28,10 @@ impl Balancer for LeastLoaded {
     fn picker(&self, candidates: &Candidates) -> Box<dyn Picker> {
         Box::new(LeastLoadedPicker::new(candidates))
     }
+
+    fn describe(&self) -> String {
+        "least loaded".to_owned()
+    }
 }
 
 impl LeastLoadedPicker {

@@ -67,6 +67,11 @@ pub trait Balancer: fmt::Debug + Send + Sync + 'static {
     fn key(&self) -> KeySource {
         KeySource::None
     }
+
+    /// What it does in a few words, for people: `least loaded`. Default: its `Debug` text.
+    fn describe(&self) -> String {
+        format!("{self:?}")
+    }
 }
 
 /// Chooses an endpoint for each call. It is called by many threads at once, and should neither
@@ -117,6 +122,10 @@ impl<B: Balancer + ?Sized> Balancer for Box<B> {
     fn key(&self) -> KeySource {
         (**self).key()
     }
+
+    fn describe(&self) -> String {
+        (**self).describe()
+    }
 }
 
 impl<B: Balancer + ?Sized> Balancer for Arc<B> {
@@ -126,6 +135,10 @@ impl<B: Balancer + ?Sized> Balancer for Arc<B> {
 
     fn key(&self) -> KeySource {
         (**self).key()
+    }
+
+    fn describe(&self) -> String {
+        (**self).describe()
     }
 }
 

@@ -37,6 +37,10 @@ impl Balancer for PeakEwma {
         let usable = Arc::clone(&candidates.usable);
         Box::new(PeakEwmaPicker { draw: Draw::new(&usable), usable })
     }
+
+    fn describe(&self) -> String {
+        "peak EWMA of latency".to_owned()
+    }
 }
 
 impl Picker for PeakEwmaPicker {

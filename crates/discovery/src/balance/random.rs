@@ -23,6 +23,10 @@ impl Balancer for Random {
         let usable = Arc::clone(&candidates.usable);
         Box::new(RandomPicker { draw: Draw::new(&usable), usable })
     }
+
+    fn describe(&self) -> String {
+        "random".to_owned()
+    }
 }
 
 impl Picker for RandomPicker {

@@ -27,6 +27,10 @@ impl Balancer for RoundRobin {
         let turn = AtomicUsize::new(fastrand::usize(..usable.len().max(1)));
         Box::new(RoundRobinPicker { turn, usable })
     }
+
+    fn describe(&self) -> String {
+        "round robin".to_owned()
+    }
 }
 
 impl Picker for RoundRobinPicker {

@@ -65,6 +65,10 @@ impl Balancer for WeightedRoundRobin {
         let turn = AtomicU64::new(fastrand::u64(..places));
         Box::new(WeightedRoundRobinPicker { turn, places, step: best_step(places), ends, usable })
     }
+
+    fn describe(&self) -> String {
+        "weighted round robin".to_owned()
+    }
 }
 
 impl WeightedRoundRobinPicker {

@@ -85,6 +85,10 @@ impl<B: Balancer> Balancer for ZoneFirst<B> {
     fn key(&self) -> KeySource {
         self.inner.key()
     }
+
+    fn describe(&self) -> String {
+        format!("zone `{}` first, {}", self.zone, self.inner.describe())
+    }
 }
 
 impl Group {
@@ -205,6 +209,15 @@ mod tests {
         assert!((0..2_000).all(|key| pick(key) == picked[key]));
         let stayed = picked.iter().filter(|index| **index < 2).count() as f64;
         assert!((stayed - 1_400.0).abs() <= chance_bound(2_000, 0.7), "{stayed} of 2,000 stayed");
+    }
+
+    #[test]
+    fn it_is_described_with_what_it_holds() {
+        let inner: Arc<dyn Balancer> = Arc::new(ConsistentHash::by_argument("user").load_factor(1.5));
+        let of_users = "consistent hash by the argument `user`, load factor 1.5";
+        assert_eq!(ZoneFirst::new("a", inner).describe(), format!("zone `a` first, {of_users}"));
+        let unbounded = ConsistentHash::by_metadata("user").unbounded().describe();
+        assert_eq!(unbounded, "consistent hash by the metadata `user`, unbounded");
     }
 
     #[test]

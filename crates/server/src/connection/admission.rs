@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use super::call::{Answer, Call, Home};
 use crate::handler::Request;
 use crate::limits::after;
+use crate::span::CallSpan;
 
 impl Home {
     /// Decides whether a call is started at all. `body` brings its arguments, and what time it is
@@ -52,9 +53,11 @@ impl Home {
             (one, other) => one.or(other),
         };
         let metadata = header.metadata.take().map(|metadata| Arc::new(*metadata));
-        let inherited = Inherited { deadline, metadata };
-        let call = Call { seq: header.seq, answer, method, inherited: inherited.clone(), arrived };
-        call.check_deadline(now)?;
+        let span = CallSpan::open(&method.name, metadata.as_deref(), info);
+        let trace = span.as_ref().map(|span| Arc::new(span.context()));
+        let inherited = Inherited { deadline, metadata, trace };
+        let call = Call { seq: header.seq, answer, method, inherited: inherited.clone(), arrived, span };
+        call.check_deadline(now).inspect_err(|status| call.failed(status))?;
         let idempotent = header.flags.contains(Flags::IDEMPOTENT);
         let name = mem::take(&mut header.service_method);
         let context = Context::new(name, header.seq, inherited, idempotent, Arc::clone(info));

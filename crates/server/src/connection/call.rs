@@ -11,6 +11,7 @@ use farcall_protocol::{Agreed, Code, Execution, Seq, Status};
 use futures::stream::{AbortHandle, AbortRegistration, Abortable};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
+use tracing::span::Entered;
 use tracing::{debug, error};
 
 use super::calls::{Calls, Running};
@@ -19,6 +20,7 @@ use crate::budget::Held;
 use crate::core::Core;
 use crate::handler::{Reply, Request, Response};
 use crate::method::Method;
+use crate::span::CallSpan;
 
 /// What a call needs from beginning to end.
 pub(crate) struct Call {
@@ -27,6 +29,8 @@ pub(crate) struct Call {
     pub(super) method: Arc<Method>,
     pub(super) inherited: Inherited,
     pub(super) arrived: Instant,
+    /// Where somebody listens. Behind a pointer, since most of the time nobody does.
+    pub(super) span: Option<Box<CallSpan>>,
 }
 
 /// Who is told how a call ended that did not end at once.
@@ -128,6 +132,21 @@ impl Call {
         let (latency, status) = (now - self.arrived, response.status());
         self.method.stats.ended(latency, status.map(|status| status.code));
         home.core.recent.ended(&self.method.name, &home.info, latency, status);
+        if let Some(status) = status {
+            self.failed(status);
+        }
+    }
+
+    /// Tells whoever listens of an error that the call ends with.
+    pub(super) fn failed(&self, status: &Status) {
+        if let Some(span) = &self.span {
+            span.failed(status);
+        }
+    }
+
+    /// Is in the call's span, if it has one, until what this returns is dropped.
+    fn enter_span(&self) -> Option<Entered<'_>> {
+        self.span.as_ref().map(|span| span.enter())
     }
 
     /// One poll of the handler, in which calls that it makes inherit what this one has.
@@ -140,6 +159,7 @@ impl Call {
 
     /// Runs code of the user's: what it panics with becomes the answer.
     fn guarded<T>(&self, body: impl FnOnce() -> T) -> Result<T, Response> {
+        let _entered = self.enter_span();
         // Nothing of ours that the code could have left half done is used after a panic.
         catch_unwind(AssertUnwindSafe(|| self.inherited.scope(body))).map_err(|_| {
             error!(method = %self.method.name, seq = %self.seq, "handler panicked");
@@ -222,6 +242,7 @@ impl Place {
 
     fn cut_off(&self, work: &Work, code: Code, why: &str) -> Response {
         let method = &self.call.method.name;
+        let _entered = self.call.enter_span();
         debug!(method, seq = %self.call.seq, why, "handler stopped");
         let execution = match work {
             Work::Waiting(_) => Execution::Refused,

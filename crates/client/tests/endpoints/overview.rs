@@ -1,0 +1,177 @@
+//! What a channel tells of itself, as a debug page reads it.
+
+use farcall_client::{Channel, EndpointState, FailureMode, Outliers, RetryBudget};
+use farcall_discovery::{Endpoint, RoundRobin};
+use farcall_protocol::{Code, Execution};
+use farcall_transport::Address;
+use serde_json::{Value, json};
+
+use super::support::{Line, MS, PATIENCE, over, script, serve, serve_at, until, who};
+
+fn overview(channel: &Channel) -> Value {
+    serde_json::to_value(channel.overview()).unwrap()
+}
+
+/// An address where nobody is: of a port that only the system could open.
+fn nobody() -> Address {
+    Address::parse("tcp@127.0.0.1:1").unwrap()
+}
+
+fn keys(of: &Value) -> Vec<&str> {
+    of.as_object().unwrap().keys().map(String::as_str).collect()
+}
+
+#[tokio::test]
+async fn a_channel_to_one_address_has_one_endpoint() {
+    let server = serve("a");
+    let channel = Channel::to(server.address.clone()).unwrap();
+    let before = overview(&channel);
+    let fields =
+        ["source", "balancer", "failure_mode", "endpoints_age_ms", "retries_left", "in_flight", "endpoints"];
+    let mut sorted = fields;
+    sorted.sort_unstable();
+    assert_eq!(keys(&before), sorted);
+    assert_eq!(before["source"], format!("the address {}", server.address));
+    assert_eq!(before["failure_mode"], "fail over, 3 tries");
+    assert_eq!(before["endpoints_age_ms"], Value::Null);
+    assert!((before["retries_left"].as_f64().unwrap() - 100.0).abs() < 0.1, "{before}");
+    let mut endpoint = json!({
+        "address": server.address.to_string(), "zone": null, "weight": 100, "state": "well", "since_ms": null,
+        "why": null, "connections": 0, "in_flight": 0, "latency_us": null, "calls": 0, "failures": 0,
+    });
+    assert_eq!(before["endpoints"], json!([endpoint]));
+
+    assert_eq!(who(&channel).await, "a");
+    assert_eq!(who(&channel).await, "a");
+    server.fails(Code::Internal, Execution::Done);
+    channel.call::<String>("T.fail", &()).await.unwrap_err();
+    endpoint["connections"] = 1.into();
+    endpoint["calls"] = 3.into();
+    endpoint["failures"] = 1.into();
+    assert_eq!(overview(&channel)["endpoints"], json!([endpoint]));
+
+    // One that hangs is under way, until its caller goes away and the server has confirmed that.
+    let hangs = channel.call::<()>("T.slow", &()).start();
+    assert_eq!(channel.overview().in_flight, 1);
+    assert_eq!(channel.overview().endpoints[0].in_flight, 1);
+    drop(hangs);
+    until("it is stopped", || channel.overview().in_flight == 0).await;
+}
+
+#[tokio::test]
+async fn the_only_endpoint_is_unreachable_until_a_dial_succeeds() {
+    let address = nobody();
+    let channel = Channel::to(address.clone()).unwrap();
+    channel.call::<String>("T.who", &()).await.unwrap_err();
+    let endpoint = &overview(&channel)["endpoints"][0];
+    assert_eq!((&endpoint["state"], &endpoint["calls"]), (&json!("unreachable"), &json!(1)));
+    assert!(endpoint["failures"].as_u64() >= Some(1), "{endpoint}");
+    assert!(
+        endpoint["why"].as_str().unwrap().starts_with(&format!("connecting to {address}: ")),
+        "{endpoint}"
+    );
+}
+
+#[tokio::test]
+async fn what_a_dial_failed_with_is_forgotten_once_one_succeeds() {
+    let server = serve("a");
+    let address = server.address.clone();
+    drop(server);
+    let channel = Channel::to(address.clone()).unwrap();
+    channel.call::<String>("T.who", &()).await.unwrap_err();
+    let state = || channel.overview().endpoints[0].state;
+    assert_eq!(state(), EndpointState::Unreachable);
+
+    let _server = serve_at("a", &address.to_string(), |builder| builder);
+    let call = channel.call::<String>("T.who", &()).wait_for_ready(true).timeout(PATIENCE);
+    assert_eq!(call.await.unwrap(), "a");
+    assert_eq!(state(), EndpointState::Well);
+    // Closed by this side, which says nothing of the other.
+    channel.close();
+    until("it is closed", || channel.overview().endpoints[0].connections == 0).await;
+    assert_eq!(state(), EndpointState::Well);
+}
+
+#[tokio::test]
+async fn each_of_many_endpoints_is_told_with_its_state() {
+    let (good, bad, drained) = (serve("good"), serve("bad"), serve("drained"));
+    let dead = nobody();
+    bad.fails(Code::Internal, Execution::Done);
+    let (say, script) = script();
+    let endpoints = [
+        good.endpoint().with_zone("a").with_weight(7),
+        bad.endpoint(),
+        drained.endpoint().with_weight(0),
+        Endpoint::new(dead.clone()),
+    ];
+    say.send(Line::List(endpoints.to_vec())).unwrap();
+    let channel = Channel::builder()
+        .discover(script)
+        .pick(RoundRobin)
+        .on_failure(FailureMode::fail_fast())
+        .outliers(Outliers::failures(1))
+        .retry_budget(RetryBudget::unlimited())
+        .build()
+        .unwrap();
+    assert_eq!(overview(&channel)["endpoints"], json!([]), "nobody was looked for yet");
+    let find = |all: &Value, of: &Address| {
+        let all = all["endpoints"].as_array().unwrap();
+        all.iter().find(|one| one["address"] == of.to_string()).cloned().unwrap_or_default()
+    };
+    // All of one moment, since whoever was left out is let back after a while.
+    let all = loop {
+        let all = overview(&channel);
+        let calls = find(&all, &good.address)["calls"].as_u64();
+        if find(&all, &bad.address)["state"] == "ejected"
+            && find(&all, &dead)["state"] == "unreachable"
+            && calls >= Some(1)
+        {
+            break all;
+        }
+        let _ = channel.call::<String>("T.fail", &()).await;
+        tokio::time::sleep(MS).await;
+    };
+    let state = |of: &Address| find(&all, of);
+    assert_eq!(all["source"], "T in a script");
+    assert_eq!(all["balancer"], "round robin");
+    assert_eq!(all["failure_mode"], "fail fast");
+    assert_eq!(all["retries_left"], Value::Null, "there is no limit");
+    assert!(all["endpoints_age_ms"].is_u64(), "{all}");
+
+    let bad = state(&bad.address);
+    assert!(bad["since_ms"].is_u64() && bad["why"].as_str().unwrap().contains("(internal, done)"), "{bad}");
+    assert_eq!(bad["failures"], bad["calls"]);
+    assert!(state(&dead)["why"].as_str().unwrap().contains("connecting to"));
+    let good = state(&good.address);
+    assert_eq!((&good["state"], &good["zone"], &good["weight"]), (&json!("well"), &json!("a"), &json!(7)));
+    assert!(good["latency_us"].is_u64() && good["calls"].as_u64() >= Some(1), "{good}");
+    assert_eq!(good["failures"], 0);
+    assert_eq!(state(&drained.address)["state"], "drained");
+}
+
+#[tokio::test]
+async fn no_more_than_a_thousand_endpoints_are_listed() {
+    let (say, script) = script();
+    let drained = |n: u32| {
+        let address = Address::parse(&format!("tcp@10.0.{}.{}:7001", n / 250, n % 250)).unwrap();
+        Endpoint::new(address).with_weight(0)
+    };
+    say.send(Line::List((0..1_200).map(drained).collect())).unwrap();
+    let channel = Channel::builder().discover(script).build().unwrap();
+    channel.connect().await.unwrap_err();
+    assert_eq!(channel.endpoints().len(), 1_200);
+    assert_eq!(channel.overview().endpoints.len(), 1_000);
+}
+
+#[tokio::test]
+async fn a_call_of_many_is_counted_where_it_went() {
+    let servers = [serve("a"), serve("b")];
+    let channel = over(&[&servers[0], &servers[1]]).pick(RoundRobin).build().unwrap();
+    for _ in 0..10 {
+        who(&channel).await;
+    }
+    let overview = channel.overview();
+    let calls: Vec<u64> = overview.endpoints.iter().map(|one| one.calls).collect();
+    assert_eq!(calls, [5, 5]);
+    assert_eq!(overview.in_flight, 0);
+}

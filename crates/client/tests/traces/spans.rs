@@ -1,0 +1,217 @@
+//! What spans say, and what is sent and handed on, with and without them.
+
+use farcall_client::{Channel, FailureMode};
+use farcall_context::{Inherited, current};
+use farcall_protocol::Code;
+
+use super::support::{LISTENING, PARENT, Sent, Spans, TRACE, chain, make_spans_known, serve, until};
+
+async fn sent(channel: &Channel) -> Sent {
+    channel.call("T.sent", &()).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_trace_goes_through_handlers_though_nobody_listens() {
+    make_spans_known();
+    let channel = chain().await;
+    let nested = channel.call::<Sent>("T.nested", &());
+    let nested = nested.metadata("traceparent", PARENT).metadata("tracestate", "a=b").await.unwrap();
+    assert_eq!(nested.traceparent.as_deref(), Some(PARENT));
+    assert_eq!(nested.tracestate.as_deref(), Some("a=b"));
+}
+
+#[tokio::test]
+async fn nothing_is_sent_where_nobody_listens() {
+    make_spans_known();
+    let channel = chain().await;
+    assert_eq!(sent(&channel).await.traceparent, None);
+    // Nor where somebody listens to something else.
+    let (spans, _watch) = Spans::watch("info");
+    assert_eq!(channel.call::<Sent>("T.nested", &()).await.unwrap().traceparent, None);
+    assert_eq!(spans.ended().iter().map(|seen| seen.name).collect::<Vec<_>>(), ["work"]);
+}
+
+#[tokio::test]
+async fn a_call_has_a_span_on_either_side_in_one_trace() {
+    let (spans, _watch) = Spans::watch(LISTENING);
+    let address = serve(None).await;
+    let sent = sent(&Channel::to(address.clone()).unwrap()).await;
+    until("both have ended", || spans.ended().len() == 2).await;
+
+    let (client, server) = (&spans.named("rpc.client")[0], &spans.named("rpc.server")[0]);
+    for span in [client, server] {
+        assert_eq!(span.get("trace_id"), sent.ids().0);
+        assert_eq!(span.get("otel.name"), "T/sent");
+        assert_eq!(span.get("rpc.system"), "farcall");
+        assert_eq!((span.get("rpc.service"), span.get("rpc.method")), ("T", "sent"));
+        assert_eq!((span.get("error.type"), span.get("otel.status_code")), ("", ""));
+    }
+    assert_eq!((client.get("otel.kind"), server.get("otel.kind")), ("client", "server"));
+    assert_eq!(client.get("server.address"), "127.0.0.1");
+    assert_eq!(client.get("server.port"), address.port().unwrap().to_string());
+    assert_eq!(server.get("client.address"), "127.0.0.1");
+    assert_eq!(client.get("farcall.tries"), "", "said only where there was more than one");
+    assert!(sent.traceparent.unwrap().ends_with("-01"), "a trace that begins here is sampled");
+}
+
+#[tokio::test]
+async fn what_a_handler_calls_is_below_its_span() {
+    let (spans, _watch) = Spans::watch(LISTENING);
+    let channel = chain().await;
+    let nested: Sent = channel.call("T.nested", &()).start().await.unwrap();
+    until("all have ended", || spans.ended().len() == 5).await;
+    let parents: Vec<_> = spans.ended().iter().map(|seen| (seen.name, seen.parent)).collect();
+    let expected = [
+        ("rpc.client", None),
+        ("rpc.server", None),
+        ("work", Some("rpc.server")),
+        ("rpc.client", Some("rpc.server")),
+        ("rpc.server", None),
+    ];
+    assert_eq!(parents, expected);
+    for span in spans.ended().iter().filter(|seen| seen.name != "work") {
+        assert_eq!(span.get("trace_id"), nested.ids().0);
+    }
+}
+
+#[tokio::test]
+async fn each_step_has_an_id_of_its_own() {
+    let (_spans, _watch) = Spans::watch(LISTENING);
+    let channel = chain().await;
+    let inherited = Inherited { metadata: Some(with_parent(PARENT, None)), ..Inherited::default() };
+    let first: Sent = inherited.scope(|| channel.call("T.sent", &())).await.unwrap();
+    let second: Sent = inherited.scope(|| channel.call("T.nested", &())).await.unwrap();
+    assert_eq!((first.ids().0, second.ids().0), (TRACE, TRACE));
+    let mut ids = [first.ids().1, second.ids().1, &PARENT[36..52]];
+    ids.sort_unstable();
+    assert!(ids[0] != ids[1] && ids[1] != ids[2], "{ids:?}");
+}
+
+#[tokio::test]
+async fn the_servers_span_is_above_calls_whose_own_is_left_out() {
+    let (spans, _watch) = Spans::watch("info,farcall::server=debug");
+    let channel = chain().await;
+    let nested = channel.call::<Sent>("T.nested", &()).metadata("traceparent", PARENT).await.unwrap();
+    assert_eq!(nested.ids().0, TRACE);
+    assert_ne!(nested.traceparent.as_deref(), Some(PARENT), "it is of the server's span");
+    assert!(spans.named("rpc.client").is_empty());
+}
+
+#[tokio::test]
+async fn what_is_malformed_begins_a_new_trace() {
+    let (_spans, _watch) = Spans::watch(LISTENING);
+    let channel = chain().await;
+    for malformed in ["", "00-1-2-00", &PARENT.to_uppercase(), &PARENT.replace("-01", "-01-")] {
+        let inherited =
+            Inherited { metadata: Some(with_parent(malformed, Some("a=b"))), ..Inherited::default() };
+        let sent: Sent = inherited.scope(|| channel.call("T.nested", &())).await.unwrap();
+        assert_ne!(sent.ids().0, TRACE, "{malformed:?}");
+        assert_eq!(sent.tracestate, None, "what was said of another trace");
+    }
+}
+
+#[tokio::test]
+async fn the_state_of_a_trace_goes_along_with_it() {
+    let (_spans, _watch) = Spans::watch(LISTENING);
+    let channel = chain().await;
+    let inherited = Inherited { metadata: Some(with_parent(PARENT, Some("a=b"))), ..Inherited::default() };
+    let sent: Sent = inherited.scope(|| channel.call("T.nested", &())).await.unwrap();
+    assert_eq!((sent.ids().0, sent.tracestate.as_deref()), (TRACE, Some("a=b")));
+}
+
+#[tokio::test]
+async fn a_parent_that_is_given_with_a_call_is_sent_as_it_is() {
+    let (spans, _watch) = Spans::watch(LISTENING);
+    let channel = chain().await;
+    let sent = channel.call::<Sent>("T.sent", &()).metadata("traceparent", PARENT).await.unwrap();
+    assert_eq!(sent.traceparent.as_deref(), Some(PARENT));
+    until("both have ended", || spans.ended().len() == 2).await;
+    assert!(spans.ended().iter().all(|seen| seen.get("trace_id") == TRACE));
+}
+
+#[tokio::test]
+async fn an_error_is_told_on_both_sides() {
+    let (spans, _watch) = Spans::watch(LISTENING);
+    let channel = chain().await;
+    channel.call::<String>("T.fail", &()).await.unwrap_err();
+    until("both have ended", || spans.ended().len() == 2).await;
+    for span in spans.ended() {
+        assert_eq!((span.get("error.type"), span.get("otel.status_code")), ("internal", "ERROR"));
+        assert!(span.get("otel.status_description").contains("`T.fail` panicked"), "{span:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_call_whose_caller_goes_away_is_cancelled() {
+    let (spans, _watch) = Spans::watch(LISTENING);
+    let channel = chain().await;
+    sent(&channel).await;
+    drop(channel.call::<()>("T.slow", &()).start());
+    until("both have ended", || spans.ended().len() == 4).await;
+    let (client, server) = (&spans.named("rpc.client")[1], &spans.named("rpc.server")[1]);
+    assert_eq!((client.get("error.type"), client.get("otel.status_code")), ("cancelled", "ERROR"));
+    // Nothing is wrong with the server.
+    assert_eq!((server.get("error.type"), server.get("otel.status_code")), ("cancelled", ""));
+}
+
+#[tokio::test]
+async fn tries_are_counted() {
+    let (spans, _watch) = Spans::watch(LISTENING);
+    let channel = Channel::builder()
+        .to(serve(None).await)
+        .on_failure(FailureMode::fail_try().tries(5))
+        .build()
+        .unwrap();
+    // It has to dial, so that it gets on in a task of its own, which is within the span, too.
+    let answer: String = channel.call("R.refuse", &()).idempotent().start().await.unwrap();
+    assert_eq!(answer, "at last");
+    until("all have ended", || spans.ended().len() == 4).await;
+    assert_eq!(spans.named("rpc.client")[0].get("farcall.tries"), "3");
+    assert_eq!(spans.named("rpc.client")[0].get("otel.status_code"), "");
+    let attempts: Vec<_> =
+        spans.named("rpc.server").iter().map(|seen| seen.get("farcall.attempt").to_owned()).collect();
+    assert_eq!(attempts, ["", "2", "3"]);
+}
+
+#[tokio::test]
+async fn a_call_that_fails_before_it_is_sent_has_a_span_too() {
+    let (spans, _watch) = Spans::watch(LISTENING);
+    let channel = chain().await;
+    let error = channel.call::<()>("T.sent", &()).metadata("Upper", "a").await.unwrap_err();
+    assert_eq!(error.code(), Code::InvalidArgument);
+    assert_eq!(spans.named("rpc.client")[0].get("error.type"), "invalid_argument");
+}
+
+#[tokio::test]
+async fn one_way_calls_and_broadcasts_have_spans() {
+    let (spans, _watch) = Spans::watch(LISTENING);
+    let channel = chain().await;
+    channel.notify("T.sent", &()).await.unwrap();
+    channel.call::<Sent>("T.sent", &()).broadcast().await.unwrap();
+    channel.call::<String>("T.fail", &()).broadcast().any().await.unwrap_err();
+    until("all have ended", || spans.ended().len() == 6).await;
+    let clients = spans.named("rpc.client");
+    let ends: Vec<_> = clients.iter().map(|seen| seen.get("error.type")).collect();
+    assert_eq!(ends, ["", "", "internal"]);
+}
+
+#[tokio::test]
+async fn a_task_that_a_handler_spawns_is_in_the_trace_where_it_inherits() {
+    let (_spans, _watch) = Spans::watch(LISTENING);
+    let channel = chain().await;
+    let inherited = Inherited { metadata: Some(with_parent(PARENT, None)), ..Inherited::default() };
+    let spawned = inherited.wrap(async move {
+        assert_eq!(current().trace_context().unwrap().to_string(), PARENT);
+        sent(&channel).await
+    });
+    assert_eq!(tokio::spawn(spawned).await.unwrap().ids().0, TRACE);
+}
+
+fn with_parent(traceparent: &str, tracestate: Option<&str>) -> std::sync::Arc<farcall_protocol::Metadata> {
+    let mut metadata = farcall_protocol::Metadata::new();
+    metadata.insert("traceparent", traceparent).unwrap();
+    if let Some(tracestate) = tracestate {
+        metadata.insert("tracestate", tracestate).unwrap();
+    }
+    metadata.into()
+}
