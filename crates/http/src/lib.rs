@@ -6,6 +6,8 @@
 //! | `/healthz` | 200: the process is there |
 //! | `/readyz` | 200 while the server takes calls, 503 from when it begins to stop |
 //! | `/metrics` | figures for Prometheus |
+//! | `/rpc` | calls by plain HTTP, with JSON bodies, where `Settings::gateway` turns them on |
+//! | `/debug/farcall` | a page that shows what the server is doing, to this machine: [`Settings::debug_page`] |
 //!
 //! A connection that was opened here is a connection like any other: the server's limits hold for
 //! it, and the server drains it.
@@ -32,13 +34,32 @@
 //! ```
 
 mod answer;
+mod debug;
 mod gate;
+#[cfg(feature = "gateway")]
+mod gateway;
 mod metrics;
+mod one_port;
 mod opening;
 mod router;
 mod serve;
 mod settings;
 
+pub use self::debug::DebugPage;
+#[cfg(feature = "gateway")]
+pub use self::gateway::Gateway;
+#[cfg(feature = "client")]
+pub use self::router::client_router;
 pub use self::router::router;
 pub use self::serve::{ServeOptions, serve, serve_with};
 pub use self::settings::Settings;
+
+/// The code in the document is run with the tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/HTTP.md")]
+struct Document;
+
+/// As above; a part of it is about channels.
+#[cfg(all(doctest, feature = "client"))]
+#[doc = include_str!("../../../docs/OBSERVING.md")]
+struct Observing;

@@ -13,7 +13,10 @@ use farcall_protocol::describe::HealthStatus;
 use farcall_server::ServerHandle;
 
 use crate::answer::sentence;
-use crate::gate::Gate;
+use crate::debug;
+use crate::gate::{Forbidden, Gate};
+#[cfg(feature = "gateway")]
+use crate::gateway;
 use crate::metrics;
 use crate::opening;
 use crate::settings::Settings;
@@ -33,26 +36,54 @@ pub(crate) struct Shared {
 /// another way must do so over HTTP/1.1 with upgrades, as `axum::serve` does, and should say where
 /// requests come from: by axum's `ConnectInfo<SocketAddr>`, or by a
 /// [`PeerAddress`](farcall_transport::PeerAddress) among the request's extensions. Otherwise the
-/// server's limit of connections for each peer does not hold.
+/// server's limit of connections for each peer does not hold. What TLS tells of a caller through the
+/// gateway is looked for there as well, as an `Arc<`[`TlsInfo`](farcall_transport::TlsInfo)`>`.
 pub fn router(handle: ServerHandle, settings: Settings) -> Router {
     let gate = Arc::new(Gate::new(&settings));
-    let shared = Shared { handle, settings: Arc::new(settings), gate };
+    let settings = Arc::new(settings);
+    let debug = debug::routes(Some(handle.clone()), &settings);
+    let shared = Shared { handle, settings: Arc::clone(&settings), gate: Arc::clone(&gate) };
     let pages = Router::new()
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .route("/metrics", get(prometheus))
+        .merge(debug);
+    #[cfg(feature = "gateway")]
+    let pages = pages.merge(gateway::routes(&shared));
+    let pages = pages
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(nothing)
-        .layer(from_fn_with_state(shared.clone(), check));
+        .layer(from_fn_with_state(gate, check));
     Router::new().route("/_farcall_", any(opening::open)).merge(pages).with_state(shared)
 }
 
+/// An axum router for a process that only calls: `/healthz`, and `/debug/farcall` with the channels
+/// of [`Settings::channel`]. For the rest it is as [`router`].
+#[cfg(feature = "client")]
+pub fn client_router(settings: &Settings) -> Router {
+    Router::new()
+        .route("/healthz", get(healthz))
+        .merge(debug::routes(None, settings))
+        .method_not_allowed_fallback(method_not_allowed)
+        .fallback(nothing)
+        .layer(from_fn_with_state(Arc::new(Gate::new(settings)), check))
+}
+
 /// Lets through what no foreign page has asked for.
-async fn check(State(shared): State<Shared>, request: Request, next: Next) -> Response {
-    match shared.gate.check(request.uri(), request.headers()) {
+async fn check(State(gate): State<Arc<Gate>>, request: Request, next: Next) -> Response {
+    match gate.check(request.uri(), request.headers()) {
         Ok(()) => next.run(request).await,
-        Err(forbidden) => sentence(StatusCode::FORBIDDEN, &forbidden.0),
+        Err(why) => forbidden(request.uri().path(), &why),
     }
+}
+
+fn forbidden(path: &str, Forbidden(why): &Forbidden) -> Response {
+    #[cfg(feature = "gateway")]
+    if gateway::is_at(path) {
+        return gateway::forbidden(why);
+    }
+    let _ = path;
+    sentence(StatusCode::FORBIDDEN, why)
 }
 
 /// `GET /healthz`: it answers.

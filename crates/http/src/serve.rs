@@ -8,8 +8,9 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::ConnectInfo;
 use axum::http::Request;
+use farcall_server::ServerHandle;
 #[cfg(feature = "tls")]
-use farcall_transport::{Alpn, TlsServer};
+use farcall_transport::{Alpn, Scheme, TlsServer};
 use farcall_transport::{Listener, PeerAddress, Stream, is_exhaustion, is_transient};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -21,6 +22,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower_service::Service;
 use tracing::{debug, warn};
+
+use crate::one_port::{Spoken, first_words};
 
 /// The largest head of a request, in bytes.
 const MAX_HEAD_BYTES: usize = 64 * 1024;
@@ -36,6 +39,7 @@ pub struct ServeOptions {
     max_connections: usize,
     head_timeout: Duration,
     stop_timeout: Duration,
+    plain_rpc: Option<ServerHandle>,
     #[cfg(feature = "tls")]
     tls: Option<TlsServer>,
 }
@@ -46,6 +50,7 @@ impl Default for ServeOptions {
             max_connections: 4096,
             head_timeout: Duration::from_secs(10),
             stop_timeout: Duration::from_secs(3),
+            plain_rpc: None,
             #[cfg(feature = "tls")]
             tls: None,
         }
@@ -61,8 +66,20 @@ impl ServeOptions {
         self
     }
 
-    /// Encrypts all connections, for `https@` and `wss@`; the listener stays one for `tcp`. Default:
-    /// none are.
+    /// Serves calls without HTTP, too: who dials the port as `tcp@` is handed to this server at once, and its
+    /// limits hold. With [`ServeOptions::tls`] that is `tls@`, and nothing at the port is in plain text. Default:
+    /// only HTTP is served.
+    ///
+    /// The first byte tells which it is, or what was agreed on in TLS (ALPN). Neither speaks before the client
+    /// does, so a client that says nothing is closed after [`ServeOptions::head_timeout`].
+    #[must_use]
+    pub fn plain_rpc(mut self, server: ServerHandle) -> Self {
+        self.plain_rpc = Some(server);
+        self
+    }
+
+    /// Encrypts all connections, for `https@` and `wss@`; the listener stays one for `tcp`. A client that
+    /// speaks no TLS gets its alert, and is closed. Default: none are.
     #[cfg(feature = "tls")]
     #[must_use]
     pub fn tls(mut self, tls: TlsServer) -> Self {
@@ -71,7 +88,9 @@ impl ServeOptions {
     }
 
     /// How long the head of a request may take, with TLS before it, and the pause before that. Default 10 s. Too low, and
-    /// browsers connect anew for each request; too high, and silent connections are held as long.
+    /// browsers connect anew for each request; too high, and silent connections are held as long. With
+    /// [`ServeOptions::plain_rpc`], the first byte of a connection may take as long, and the head behind it
+    /// as long again.
     #[must_use]
     pub const fn head_timeout(mut self, limit: Duration) -> Self {
         self.head_timeout = limit;
@@ -111,6 +130,7 @@ pub async fn serve_with(
         head_timeout: options.head_timeout,
         stop: stopping.clone(),
         cut: cut.clone(),
+        plain_rpc: options.plain_rpc,
         #[cfg(feature = "tls")]
         tls: options.tls,
     };
@@ -169,6 +189,7 @@ struct Connections {
     stop: CancellationToken,
     /// Ends connections where they are.
     cut: CancellationToken,
+    plain_rpc: Option<ServerHandle>,
     #[cfg(feature = "tls")]
     tls: Option<TlsServer>,
 }
@@ -176,22 +197,57 @@ struct Connections {
 impl Connections {
     /// Serves a connection until it ends, or is handed over.
     async fn serve(self, stream: Stream, peer: PeerAddress) {
-        #[cfg(feature = "tls")]
-        let stream = match &self.tls {
-            // Its handshake is made by the first read, under the limit of time for the head.
-            Some(tls) => tls.accept(stream, Alpn::Http1),
-            None => stream,
-        };
+        let stream = self.encrypted(stream);
         let cut = self.cut.clone();
-        cut.run_until_cancelled(self.serve_http(stream, peer)).await;
+        match self.plain_rpc.clone() {
+            None => cut.run_until_cancelled(self.serve_http(stream, peer)).await,
+            Some(server) => cut.run_until_cancelled(self.serve_either(stream, peer, server)).await,
+        };
+    }
+
+    /// Its handshake is made by the first read, under the limit of time for the head.
+    #[cfg(feature = "tls")]
+    fn encrypted(&self, stream: Stream) -> Stream {
+        let alpn = if self.plain_rpc.is_some() { Alpn::FarcallOrHttp1 } else { Alpn::Http1 };
+        match &self.tls {
+            // The scheme is that of calls: those that are opened inside HTTP get their own.
+            Some(tls) => tls.accept(stream, alpn).with_scheme(Scheme::Tls),
+            None => stream,
+        }
+    }
+
+    #[cfg(not(feature = "tls"))]
+    #[expect(clippy::unused_self, reason = "there is nothing to choose")]
+    fn encrypted(&self, stream: Stream) -> Stream {
+        stream
+    }
+
+    /// Serves HTTP, or hands the connection to the server, as the client would have it.
+    async fn serve_either(self, stream: Stream, peer: PeerAddress, server: ServerHandle) {
+        let heard = tokio::select! {
+            heard = timeout(self.head_timeout, first_words(stream)) => heard,
+            // The connection ends with what was read of it: nobody is left to serve it.
+            () = self.stop.cancelled() => return,
+        };
+        match heard {
+            Ok(Ok(Some((Spoken::Calls, stream)))) => server.serve_stream(stream, peer),
+            Ok(Ok(Some((Spoken::Http, stream)))) => self.serve_http(stream, peer).await,
+            Ok(Ok(None)) => {}
+            Ok(Err(error)) => debug!(%peer, %error, "the connection ended before it said what it speaks"),
+            Err(_elapsed) => debug!(%peer, "closed: it said nothing"),
+        }
     }
 
     // HTTP/1.1 only: upgrades are its own, and its reader has a limit of time from the first byte on.
     async fn serve_http(self, stream: Stream, peer: PeerAddress) {
         let Self { router, head_timeout, stop, .. } = self;
+        let tls = stream.tls_later();
         let service = service_fn(move |mut request: Request<Incoming>| {
             let mut router = router.clone();
             request.extensions_mut().insert(peer);
+            if let Some(tls) = tls() {
+                request.extensions_mut().insert(tls);
+            }
             if let PeerAddress::Tcp(address) = peer {
                 request.extensions_mut().insert(ConnectInfo(address));
             }

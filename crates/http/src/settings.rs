@@ -1,5 +1,12 @@
 //! [`Settings`]: what a router is told before it is made.
 
+#[cfg(feature = "client")]
+use farcall_client::Channel;
+
+use crate::debug::DebugPage;
+#[cfg(feature = "gateway")]
+use crate::gateway::Gateway;
+
 /// What a router is told before it is made.
 ///
 /// ```
@@ -14,6 +21,11 @@ pub struct Settings {
     pub(crate) allowed_hosts: Vec<String>,
     pub(crate) allowed_origins: Vec<String>,
     pub(crate) max_message_bytes: usize,
+    pub(crate) debug_page: DebugPage,
+    #[cfg(feature = "gateway")]
+    pub(crate) gateway: Option<Gateway>,
+    #[cfg(feature = "client")]
+    pub(crate) channels: Vec<(String, Channel)>,
 }
 
 impl Default for Settings {
@@ -22,6 +34,11 @@ impl Default for Settings {
             allowed_hosts: Vec::new(),
             allowed_origins: Vec::new(),
             max_message_bytes: 4 * 1024 * 1024 + 128 * 1024,
+            debug_page: DebugPage::default(),
+            #[cfg(feature = "gateway")]
+            gateway: None,
+            #[cfg(feature = "client")]
+            channels: Vec::new(),
         }
     }
 }
@@ -40,7 +57,7 @@ impl Settings {
         self
     }
 
-    /// One more origin whose pages may open WebSockets for calls, and ask for pages, such as
+    /// One more origin whose pages may open WebSockets for calls, use the gateway, and ask for pages, such as
     /// `https://app.example.com`. Default: none but pages of this server's own.
     #[must_use]
     pub fn allowed_origin(mut self, origin: impl Into<String>) -> Self {
@@ -57,6 +74,36 @@ impl Settings {
     #[must_use]
     pub const fn max_message_bytes(mut self, bytes: usize) -> Self {
         self.max_message_bytes = bytes;
+        self
+    }
+
+    /// Who may see the debug page, `/debug/farcall`. Default [`DebugPage::Local`]: this machine.
+    #[must_use]
+    pub const fn debug_page(mut self, access: DebugPage) -> Self {
+        self.debug_page = access;
+        self
+    }
+
+    /// Takes calls by plain HTTP, `POST /rpc/Service.method` with the arguments in JSON, and tells at `/rpc`
+    /// what there is to call. Default: none are taken.
+    ///
+    /// Whoever reaches the port can call then, as over any other address of the server: what
+    /// [`ServerBuilder::authenticate`](farcall_server::ServerBuilder::authenticate) and its layers allow.
+    /// Pages of foreign origins cannot, but for those of [`Settings::allowed_origin`]; and
+    /// programs that ask by a name need it to be a [`Settings::allowed_host`].
+    #[cfg(feature = "gateway")]
+    #[must_use]
+    pub fn gateway(mut self, gateway: Gateway) -> Self {
+        self.gateway = Some(gateway);
+        self
+    }
+
+    /// One more channel that the debug page tells of, under this name. Default: none. Of each, at
+    /// most 200 endpoints are told, first those that are not well.
+    #[cfg(feature = "client")]
+    #[must_use]
+    pub fn channel(mut self, name: impl Into<String>, channel: Channel) -> Self {
+        self.channels.push((name.into(), channel));
         self
     }
 }

@@ -2,16 +2,20 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot set up has failed")]
 
+#[path = "real_programs/authority.rs"]
+mod authority;
 mod support;
 
-use farcall_client::FailureMode;
+use farcall_client::{Channel, FailureMode, Options};
 use farcall_http::{ServeOptions, Settings};
-use farcall_transport::{Address, Dialer};
+use farcall_protocol::{Code, Execution};
+use farcall_transport::{Address, Dialer, TlsClient};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use crate::authority::Authority;
 use crate::support::{MS, PATIENCE, World, channel_to, no_args};
 
 /// The handshake of the protocol's vectors: an Option that asks for MessagePack.
@@ -214,6 +218,32 @@ async fn a_handler_sees_who_called_not_who_carried() {
         let peer = world.channel().call::<String>("Probe.peer", &no_args()).await.unwrap();
         assert!(peer.starts_with("tcp@127.0.0.1:"), "{scheme}: {peer}");
         assert_ne!(peer, format!("tcp@{}", world.place));
+    }
+}
+
+#[tokio::test]
+async fn a_handler_sees_the_verified_name_of_its_caller() {
+    let authority = Authority::new();
+    for (opening, scheme) in [("http", "https"), ("ws", "wss"), ("one_port_tcp", "tls")] {
+        let options = ServeOptions::default().tls(authority.server(true));
+        let world = World::with(opening, Settings::default(), options).await;
+        let called = async |tls: TlsClient| {
+            let options = Options::default().dialer(Dialer::default().tls(tls));
+            let channel = Channel::builder().to(format!("{scheme}@{}", world.place)).options(options);
+            let channel = channel.build().unwrap();
+            let call = channel.call::<Option<String>>("Probe.certificate", &no_args());
+            timeout(PATIENCE, call.on_failure(FailureMode::fail_fast())).await.unwrap()
+        };
+        let name = called(authority.client()).await.unwrap();
+        assert_eq!(name.as_deref(), Some("billing.example"), "{scheme}");
+        let nobody = TlsClient::builder().roots_file(authority.path("root.pem")).build().unwrap();
+        let refused = called(nobody).await.unwrap_err();
+        assert_eq!(
+            (refused.code(), refused.execution()),
+            (Code::Unavailable, Execution::NotSent),
+            "{scheme}: {refused}"
+        );
+        assert!(refused.to_string().contains("it wants a certificate of this side"), "{scheme}: {refused}");
     }
 }
 

@@ -80,7 +80,7 @@ async fn what_is_too_large_fails_alone(scheme: &'static str) {
 async fn a_connection_that_breaks_ends_its_calls_on_both_sides_and_the_next_dials_anew(scheme: &'static str) {
     let world = World::new(scheme).await;
     let relay = Relay::before(&world).await;
-    let channel = channel_to(&format!("{scheme}@{}", relay.place));
+    let channel = channel_to(&format!("{}@{}", world.scheme, relay.place));
     let call = channel.call::<String>("Probe.sleep", &no_args()).on_failure(FailureMode::fail_fast()).start();
     world.wait_for_running(1).await;
     relay.cut();
@@ -141,5 +141,5 @@ suite! {
         a_client_that_leaves_is_gone_at_once
         a_server_that_stops_finishes_what_it_has_begun
     ]
-    over tcp unix http connect ws https wss
+    over tcp unix http connect ws https wss one_port_tcp one_port_ws one_port_tls one_port_https
 }

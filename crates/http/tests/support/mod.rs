@@ -45,12 +45,16 @@ impl World {
         World::with(scheme, Settings::default(), ServeOptions::default()).await
     }
 
+    /// A scheme `one_port_tcp` is a port that serves HTTP too, and is dialed as `tcp@`; so are others.
     pub async fn with(scheme: &'static str, settings: Settings, limits: ServeOptions) -> World {
+        let one_port = scheme.strip_prefix("one_port_");
+        let is_plain_rpc = one_port.is_some();
+        let scheme = one_port.unwrap_or(scheme);
         let dir = TempDir::new().unwrap();
         let running = Arc::new(AtomicUsize::new(0));
         let builder = services(&running);
         let plain = match scheme {
-            "tcp" => Some("tcp@127.0.0.1:0".to_owned()),
+            "tcp" if !is_plain_rpc => Some("tcp@127.0.0.1:0".to_owned()),
             "unix" => Some(format!("unix@{}/socket", dir.path().display())),
             _ => None,
         };
@@ -67,7 +71,9 @@ impl World {
             let listener = Listener::bind(&Address::parse("127.0.0.1:0").unwrap()).await.unwrap();
             place = listener.address().socket_addr().unwrap().to_string();
             let router = router(handle.clone(), settings);
-            let limits = if matches!(scheme, "https" | "wss") { limits.tls(tls_server()) } else { limits };
+            let limits =
+                if matches!(scheme, "tls" | "https" | "wss") { limits.tls(tls_server()) } else { limits };
+            let limits = if is_plain_rpc { limits.plain_rpc(handle.clone()) } else { limits };
             let stop = handle.clone();
             ended = tokio::spawn(async move {
                 let http = serve_with(listener, router, limits, async { stop.ended().await });
@@ -113,7 +119,7 @@ pub fn channel_to(address: &str) -> Channel {
 }
 
 pub fn channel_with(address: &str, dialer: Dialer) -> Channel {
-    let dialer = dialer.tls(TlsClient::builder().roots_pem(certificate().0.as_str()).build().unwrap());
+    let dialer = dialer.tls(tls_client());
     let options = Options::default().max_frame_bytes(MAX_FRAME).dialer(dialer);
     Channel::builder().to(address).options(options).build().unwrap()
 }
@@ -131,6 +137,10 @@ fn certificate() -> &'static (String, String) {
 fn tls_server() -> TlsServer {
     let (certificate, key) = certificate();
     TlsServer::builder().certificate_pem(certificate.as_str(), key.as_str()).build().unwrap()
+}
+
+pub fn tls_client() -> TlsClient {
+    TlsClient::builder().roots_pem(certificate().0.as_str()).build().unwrap()
 }
 
 /// Waits until something is true, for as long as it may take on a machine that is busy.
@@ -161,6 +171,10 @@ fn services(running: &Arc<AtomicUsize>) -> ServerBuilder {
         .method("Probe.peer", |cx: farcall_context::Context, _: Value| {
             let peer = cx.peer().to_owned();
             async move { peer }
+        })
+        .method("Probe.certificate", |cx: farcall_context::Context, _: Value| {
+            let name = cx.certificate().and_then(|certificate| certificate.name());
+            async move { name }
         })
         .method("Probe.sleep", move |args: Value| {
             running.fetch_add(1, Ordering::SeqCst);

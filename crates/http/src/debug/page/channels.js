@@ -1,0 +1,87 @@
+// Channels: whom this process calls, and how that goes.
+
+const STATE_RANK = { well: 0, drained: 1, ejected: 2, unreachable: 3 };
+const channelViews = new Map();
+
+class ChannelView {
+  constructor() {
+    this.name = el("h3", {});
+    this.source = el("span", { class: "source" });
+    this.facts = Object.fromEntries(["balancer", "on failure", "retries left", "list of endpoints", "in flight"].map((title) => [title, el("dd", {})]));
+    this.table = new Table({
+      label: "Endpoints",
+      keyOf: ({ key }) => key,
+      haystackOf: (endpoint) => haystack(endpoint.address, endpoint.zone, endpoint.state, endpoint.why),
+      sort: { name: "address", down: false },
+      empty: "No endpoint is known.",
+      columns: [
+        { name: "state-cell", title: "State", by: ({ state }) => STATE_RANK[state] ?? 9, down: true, make: makeStateCell },
+        { name: "address", title: "Endpoint", by: ({ address }) => address, make: makeAddressCell },
+        { name: "zone", title: "Zone", by: ({ zone }) => zone ?? "", text: ({ zone }) => zone ?? "–" },
+        { name: "weight", title: "Weight", by: ({ weight }) => weight, down: true, text: ({ weight }) => count(weight) },
+        { name: "links", title: "Connections", by: (endpoint) => endpoint.connections, down: true, text: (endpoint) => count(endpoint.connections) },
+        { name: "flight", title: "In flight", by: (endpoint) => endpoint.in_flight, down: true, text: (endpoint) => count(endpoint.in_flight) },
+        { name: "latency", title: "Latency", by: (endpoint) => endpoint.latency_us ?? 0, down: true, text: (endpoint) => (endpoint.latency_us === null ? "–" : took(endpoint.latency_us)) },
+        { name: "rate", title: "Calls/s", by: ({ key }) => rates.of(`calls ${key}`) ?? 0, down: true, text: ({ key }) => rateOrNothing(rates.of(`calls ${key}`)) },
+        { name: "calls-count", title: "Calls", by: (endpoint) => endpoint.calls, down: true, text: (endpoint) => count(endpoint.calls) },
+        { name: "failures", title: "Failures", by: (endpoint) => endpoint.failures, down: true, make: makeFailuresCell },
+      ],
+    });
+    const facts = Object.entries(this.facts).map(([title, value]) => el("div", {}, el("dt", {}, title), value));
+    this.element = el("article", { class: "channel" },
+      el("header", {}, this.name, this.source), el("dl", { class: "facts" }, ...facts), this.table.element);
+  }
+
+  draw(channel) {
+    setText(this.name, channel.name);
+    setText(this.source, channel.source);
+    setText(this.facts.balancer, channel.balancer);
+    setText(this.facts["on failure"], channel.failure_mode);
+    setText(this.facts["retries left"], channel.retries_left === null ? "not bounded" : count(Math.floor(channel.retries_left * 10) / 10));
+    const listed = channel.endpoint_count > channel.endpoints.length ? `${count(channel.endpoints.length)} of ${count(channel.endpoint_count)} shown, ` : "";
+    setText(this.facts["list of endpoints"], listed + (channel.endpoints_age_ms === null ? "none" : `${duration(channel.endpoints_age_ms)} old`));
+    setText(this.facts["in flight"], count(channel.in_flight));
+    this.table.draw({ items: channel.endpoints });
+  }
+}
+
+function makeStateCell() {
+  const pill = el("span", {});
+  const since = el("small", {});
+  return { nodes: [pill, since], update: ({ state, since_ms: time }) => {
+    setAttribute(pill, "class", `state ${Object.hasOwn(STATE_RANK, state) ? state : ""}`);
+    setText(pill, state);
+    setText(since, time === null || state === "well" ? "" : `for ${duration(time)}`);
+  } };
+}
+
+function makeAddressCell() {
+  const address = el("span", {});
+  const why = el("span", { class: "why" });
+  return { nodes: [address, why], update: (endpoint) => {
+    setText(address, endpoint.address);
+    setText(why, endpoint.why ?? "");
+  } };
+}
+
+function makeFailuresCell() {
+  const number = el("span", {});
+  const part = el("small", {});
+  return { nodes: [number, part], update: ({ calls: all, failures }, cell) => {
+    setText(number, count(failures));
+    setText(part, failures > 0 ? percent(failures, all) : "");
+    cell.classList.toggle("some", failures > 0);
+  } };
+}
+
+/** Draws the channels into the element. */
+function drawChannels(parent, channels) {
+  const kept = new Set(channels.map(({ key }) => key));
+  for (const key of channelViews.keys()) if (!kept.has(key)) channelViews.delete(key);
+  arrange(parent, channels.map((channel) => {
+    let view = channelViews.get(channel.key);
+    if (!view) channelViews.set(channel.key, (view = new ChannelView()));
+    view.draw(channel);
+    return view.element;
+  }));
+}

@@ -1,0 +1,62 @@
+//! `POST /rpc/Service.method`: a call.
+
+use std::sync::Arc;
+
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, Request, State};
+use axum::response::{IntoResponse, Response};
+use farcall_protocol::Codec;
+use farcall_server::Invocation;
+use farcall_transport::TlsInfo;
+
+use super::Open;
+use super::answer::{Failure, of_call};
+use super::body::Received;
+use super::head::CallHead;
+use crate::opening::peer_of;
+
+/// Makes the call. A client that goes away drops this, and stops the handler by it.
+pub(super) async fn call(
+    State(open): State<Open>,
+    method: Result<Path<String>, PathRejection>,
+    request: Request,
+) -> Response {
+    match method {
+        Ok(Path(method)) => open.make(method, request).await.unwrap_or_else(Failure::into_response),
+        Err(_) => Failure::invalid("the name of the method in the path is no UTF-8").into_response(),
+    }
+}
+
+impl Open {
+    async fn make(&self, method: String, request: Request) -> Result<Response, Failure> {
+        let peer = peer_of(&request);
+        let (parts, body) = request.into_parts();
+        let CallHead { timeout, idempotent, metadata, token } = CallHead::read(&parts.headers)?;
+        let Received { bytes, room } = self.receive(&parts.headers, body).await?;
+        let idempotent = idempotent || self.is_idempotent(&method);
+        let mut invocation = Invocation::new(method, Codec::Json, bytes).peer(peer).idempotent(idempotent);
+        if let Some(metadata) = metadata {
+            invocation = invocation.metadata(metadata);
+        }
+        if let Some(timeout) = timeout {
+            invocation = invocation.timeout(timeout);
+        }
+        if let Some(tls) = parts.extensions.get::<Arc<TlsInfo>>() {
+            invocation = invocation.tls(Arc::clone(tls));
+        }
+        let had_token = token.is_some();
+        if let Some(token) = token {
+            invocation = invocation.token(token);
+        }
+        let called = self.handle.invoke(invocation).await;
+        drop(room);
+        Ok(of_call(&called, had_token))
+    }
+
+    /// Whether the method is described so.
+    fn is_idempotent(&self, name: &str) -> bool {
+        let Some((service, method)) = name.rsplit_once('.') else { return false };
+        let services = self.handle.services().iter().filter(|known| known.name == service);
+        services.flat_map(|known| &known.methods).any(|known| known.name == method && known.idempotent)
+    }
+}

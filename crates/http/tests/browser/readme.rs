@@ -1,0 +1,25 @@
+//! The examples in the README of the client: each block is a module of its own, and what it says it prints
+//! stands behind its `console.log`.
+
+const README: &str = include_str!("../../../../clients/javascript/README.md");
+
+/// A block of JavaScript.
+pub(crate) struct Example {
+    pub(crate) code: &'static str,
+    /// The lines that it is to print.
+    pub(crate) prints: Vec<&'static str>,
+}
+
+pub(crate) fn examples() -> impl Iterator<Item = Example> {
+    README.split("\n```js\n").skip(1).map(|rest| {
+        let code = rest.split_once("\n```\n").expect("a block has an end").0;
+        let printed =
+            |line: &'static str| Some(line.trim_start().strip_prefix("console.log(")?.split_once("; // ")?.1);
+        Example { code, prints: code.lines().filter_map(printed).collect() }
+    })
+}
+
+/// How many times an example says that it prints: each has to tell what.
+pub(crate) fn logs(code: &str) -> usize {
+    code.matches("console.log(").count()
+}

@@ -1,0 +1,158 @@
+// What the tests' scripts have at hand, in whatever page they run.
+
+import * as farcall from "/farcall.js";
+
+const { connect, FarcallError } = farcall;
+
+/** How a call fails, in a form that goes to the test. */
+export async function failure(promise) {
+  try {
+    return { unexpected: await promise };
+  } catch (error) {
+    if (!(error instanceof FarcallError)) return { foreign: String(error) };
+    const { code, execution, message, details, cause } = error;
+    return { code, execution, message, details, cause: cause === undefined ? undefined : String(cause) };
+  }
+}
+
+/** Waits until it is so. */
+export async function until(condition) {
+  while (!condition()) await new Promise((resolve) => setTimeout(resolve, 5));
+}
+
+/** A WebSocket whose messages arrive in pieces of `size` bytes, joined first if `joins`, and that counts. */
+export function cutting(size, joins) {
+  return class extends WebSocket {
+    static opened = 0;
+    static messages = 0;
+    static largestSent = 0;
+    #held = [];
+
+    constructor(url) {
+      super(url);
+      new.target.opened += 1;
+      super.onmessage = ({ data }) => this.#hold(new Uint8Array(data));
+    }
+
+    set onmessage(listener) {
+      this.listener = listener;
+    }
+
+    send(data) {
+      this.constructor.largestSent = Math.max(this.constructor.largestSent, data.byteLength);
+      super.send(data);
+    }
+
+    #hold(bytes) {
+      this.#held.push(bytes);
+      // What arrives in one turn of the event loop, or close by, goes on as one message.
+      if (!joins) return this.#deliver();
+      if (this.#held.length === 1) setTimeout(() => this.#deliver(), 100);
+    }
+
+    #deliver() {
+      const bytes = new Uint8Array(this.#held.reduce((sum, { length }) => sum + length, 0));
+      let at = 0;
+      for (const part of this.#held.splice(0)) {
+        bytes.set(part, at);
+        at += part.length;
+      }
+      for (let from = 0; from < bytes.length; from += size) {
+        this.constructor.messages += 1;
+        this.listener?.({ data: bytes.slice(from, from + size).buffer });
+      }
+    }
+  };
+}
+
+/** The bytes of frames, each of which is a text, bytes, or what becomes JSON. */
+function framed(...frames) {
+  const parts = frames.flatMap((frame) => {
+    const text = typeof frame === "string" ? frame : JSON.stringify(frame);
+    const bytes = frame instanceof Uint8Array ? frame : new TextEncoder().encode(text);
+    const length = new Uint8Array(4);
+    new DataView(length.buffer).setUint32(0, bytes.length);
+    return [...length, ...bytes];
+  });
+  return new Uint8Array(parts);
+}
+
+/**
+ * A WebSocket to a server that is played here: `answer(socket, header, body)` is told of what the client says,
+ * and answers by `socket.say(header, body)`, or `socket.sends(bytes)` for what no server should send.
+ */
+export function played(answer, terms = {}) {
+  return class {
+    static opened = 0;
+    static heard = [];
+    readyState = 0;
+    bufferedAmount = 0;
+    #frames = [];
+    #greeted = false;
+
+    constructor() {
+      this.number = ++this.constructor.opened;
+      setTimeout(() => {
+        this.readyState = 1;
+        this.onopen();
+      });
+    }
+
+    send(data) {
+      // The client writes whole messages, which are small here.
+      for (let at = 0; at < data.length; ) {
+        const length = new DataView(data.buffer, data.byteOffset + at).getUint32(0);
+        this.#frames.push(new TextDecoder().decode(data.subarray(at + 4, at + 4 + length)));
+        at += 4 + length;
+      }
+      if (!this.#greeted) {
+        const { magic_number, version, codec_type } = JSON.parse(this.#frames.shift());
+        this.#greeted = true;
+        this.sends(framed({ magic_number, version, codec_type, max_frame_bytes: 65536, max_in_flight: 16, ...terms }));
+      }
+      while (this.#frames.length >= 2) {
+        const [header, body] = this.#frames.splice(0, 2);
+        this.constructor.heard.push(header);
+        answer(this, JSON.parse(header), body);
+      }
+    }
+
+    say(header, body = "") {
+      this.sends(framed(header, body));
+    }
+
+    sends(bytes) {
+      setTimeout(() => this.onmessage?.({ data: bytes.buffer ?? bytes }));
+    }
+
+    /** Ends as if the network had. */
+    breaks() {
+      this.readyState = 3;
+      this.onclose?.({ code: 1006, reason: "" });
+    }
+
+    close() {
+      this.readyState = 3;
+      this.isClosed = true;
+    }
+  };
+}
+
+/** Runs an example: what it printed, a line for each time. */
+export async function run(url) {
+  const lines = [];
+  const original = console.log;
+  const text = (value) => {
+    if (typeof value === "bigint") return `${value}n`;
+    return typeof value === "object" ? JSON.stringify(value) : String(value);
+  };
+  console.log = (...values) => lines.push(values.map(text).join(" "));
+  try {
+    await import(url);
+  } finally {
+    console.log = original;
+  }
+  return lines;
+}
+
+Object.assign(globalThis, { connect, FarcallError, farcall, failure, until, cutting, framed, played, run });

@@ -1,0 +1,148 @@
+//! Who may see the page, and what its figures say, by plain requests.
+
+use farcall_http::{DebugPage, Settings};
+use serde_json::{Value, json};
+
+use crate::served::{Served, services};
+use crate::support::until;
+
+const PAGE: &str = "/debug/farcall";
+const OVERVIEW: &str = "/debug/farcall/overview.json";
+
+async fn served(settings: Settings) -> Served {
+    Served::start(services(), settings).await
+}
+
+fn status(answer: &str) -> &str {
+    answer.split(' ').nth(1).unwrap()
+}
+
+fn json_of(answer: &str) -> Value {
+    assert_eq!(status(answer), "200", "{answer}");
+    assert!(answer.contains("content-type: application/json\r\n"), "{answer}");
+    serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap()
+}
+
+#[tokio::test]
+async fn this_machine_sees_the_page_and_its_figures() {
+    let served = served(Settings::default()).await;
+    for path in [PAGE, "/debug/farcall/"] {
+        let answer = served.get(path, "").await;
+        assert_eq!(status(&answer), "200", "{answer}");
+        assert!(answer.contains("content-type: text/html; charset=utf-8\r\n"), "{answer}");
+        assert!(
+            answer.contains("content-security-policy: default-src 'none'; script-src 'nonce-"),
+            "{answer}"
+        );
+    }
+    let overview = json_of(&served.get(OVERVIEW, "").await);
+    assert_eq!(overview["server"]["health"], "serving");
+    assert_eq!(overview["channels"], json!([]));
+    let answer = served.ask(&format!("POST {PAGE} HTTP/1.1\r\nHost: {}\r\n", served.place)).await;
+    assert_eq!(status(&answer), "405", "{answer}");
+}
+
+#[tokio::test]
+async fn what_a_proxy_or_a_foreign_page_asks_is_refused() {
+    let served = served(Settings::default()).await;
+    for path in [PAGE, "/debug/farcall/", OVERVIEW] {
+        for forwarded in
+            ["X-Forwarded-For: 10.0.0.7\r\n", "Forwarded: for=10.0.0.7\r\n", "Via: 1.1 proxy\r\n"]
+        {
+            let answer = served.get(path, forwarded).await;
+            assert_eq!(status(&answer), "403", "{answer}");
+            assert!(answer.contains("Settings::debug_page(DebugPage::Everyone)"), "{answer}");
+        }
+        // As nginx asks where it is told nothing.
+        let answer = served.ask(&format!("GET {path} HTTP/1.0\r\nHost: {}\r\n", served.place)).await;
+        assert_eq!(status(&answer), "403", "{answer}");
+        let answer = served.ask(&format!("GET {path} HTTP/1.1\r\nHost: evil.example\r\n")).await;
+        assert_eq!(status(&answer), "403", "{answer}");
+        let answer = served.get(path, "Origin: https://evil.example\r\n").await;
+        assert_eq!(status(&answer), "403", "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_page_for_everyone_is_shown_through_a_proxy() {
+    let settings = Settings::default().debug_page(DebugPage::Everyone).allowed_host("calc.example.com");
+    let served = served(settings).await;
+    for path in [PAGE, OVERVIEW] {
+        let answer = served
+            .ask(&format!("GET {path} HTTP/1.1\r\nHost: calc.example.com\r\nX-Forwarded-For: 10.0.0.7\r\n"))
+            .await;
+        assert_eq!(status(&answer), "200", "{answer}");
+        // The names that it goes by are as before.
+        let answer = served.ask(&format!("GET {path} HTTP/1.1\r\nHost: evil.example\r\n")).await;
+        assert_eq!(status(&answer), "403", "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_page_that_is_off_is_not_there() {
+    let served = served(Settings::default().debug_page(DebugPage::Off)).await;
+    for path in [PAGE, "/debug/farcall/", OVERVIEW] {
+        let answer = served.get(path, "").await;
+        assert_eq!(status(&answer), "404", "{answer}");
+        assert!(answer.contains("there is nothing at"), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_brief_answer_has_the_figures_without_what_changes_seldom() {
+    let served = served(Settings::default()).await;
+    let channel = served.channel();
+    channel.call::<String>("Probe.echo", &json!({"text": "x"})).await.unwrap();
+    channel.call::<()>("Probe.fail", &json!({})).await.unwrap_err();
+    let sleeping = channel.call::<()>("Probe.sleep", &json!({})).start();
+    until("the call is under way", || served.handle.in_flight() == 1).await;
+
+    let full = json_of(&served.get(OVERVIEW, "").await);
+    let brief = json_of(&served.get(&format!("{OVERVIEW}?brief"), "").await);
+    assert_eq!(full["server"]["services"][0]["methods"][0]["doc"], "Says it again.\n\nWord for word.");
+    assert_eq!(brief["server"]["services"], json!([]));
+    for overview in [&full["server"], &brief["server"]] {
+        let methods = overview["methods"].as_array().unwrap();
+        let of = |name: &str| methods.iter().find(|method| method["name"] == name).unwrap();
+        assert_eq!(of("Probe.echo")["total"]["calls"], 1);
+        assert_eq!(of("Probe.fail")["total"]["errors"], json!({"application": 1}));
+        assert_eq!(of("Probe.sleep")["in_flight"], 1);
+        assert_eq!(overview["calls"][0]["method"], "Probe.sleep");
+        assert_eq!(overview["connections"][0]["scheme"], "http");
+        assert_eq!(overview["failed"][0]["code"], "application");
+    }
+    drop(sleeping);
+}
+
+#[cfg(feature = "client")]
+#[tokio::test]
+async fn a_process_that_only_calls_tells_of_its_channels() {
+    use farcall_http::{client_router, serve};
+    use farcall_transport::{Address, Listener};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    let served = served(Settings::default()).await;
+    let channel = served.channel();
+    channel.call::<String>("Probe.echo", &json!({"text": "x"})).await.unwrap();
+    let listener = Listener::bind(&Address::parse("127.0.0.1:0").unwrap()).await.unwrap();
+    let place = listener.address().socket_addr().unwrap();
+    let router = client_router(&Settings::default().channel("calc", channel));
+    let serving = tokio::spawn(serve(listener, router, std::future::pending()));
+    let get = async |path: &str| {
+        let mut stream = tokio::net::TcpStream::connect(place).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {place}\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    };
+    let overview = json_of(&get(OVERVIEW).await);
+    assert_eq!(overview["server"], Value::Null);
+    let told = &overview["channels"][0];
+    assert_eq!((&told["name"], &told["endpoint_count"]), (&json!("calc"), &json!(1)), "{told}");
+    assert_eq!(told["endpoints"][0]["address"], format!("http@{}", served.place), "{told}");
+    assert_eq!(told["endpoints"][0]["state"], "well", "{told}");
+    assert_eq!(status(&get("/healthz").await), "200");
+    assert_eq!(status(&get("/metrics").await), "404");
+    serving.abort();
+}

@@ -1,0 +1,139 @@
+//! A server with its debug page, behind a port that stays when the server goes.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use farcall_client::Channel;
+use farcall_http::{Settings, router, serve};
+use farcall_protocol::describe::{MethodInfo, ParamInfo};
+use farcall_server::{Handler, Response, Server, ServerBuilder, ServerHandle, Service, from_fn};
+use farcall_transport::{Address, Listener};
+use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+
+use crate::support::{PATIENCE, channel_to};
+
+/// What no text may do to the page.
+pub(crate) const HOSTILE: &str = "<img src=x onerror=\"window.ran=1\"><script>window.ran=2</script>";
+
+/// A server that serves until this is dropped.
+pub(crate) struct Served {
+    pub(crate) place: SocketAddr,
+    pub(crate) handle: ServerHandle,
+    _tasks: JoinSet<()>,
+}
+
+impl Served {
+    pub(crate) async fn start(builder: ServerBuilder, settings: Settings) -> Self {
+        let server = builder.build().unwrap();
+        let handle = server.handle();
+        let listener = Listener::bind(&Address::parse("127.0.0.1:0").unwrap()).await.unwrap();
+        let place = listener.address().socket_addr().unwrap();
+        let router = router(handle.clone(), settings);
+        let ended = handle.clone();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(server.serve());
+        tasks.spawn(async move { serve(listener, router, async { ended.ended().await }).await });
+        Self { place, handle, _tasks: tasks }
+    }
+
+    pub(crate) fn channel(&self) -> Channel {
+        channel_to(&format!("http@{}", self.place))
+    }
+
+    /// The answer to a request of these lines, whole.
+    pub(crate) async fn ask(&self, lines: &str) -> String {
+        let mut stream = TcpStream::connect(self.place).await.unwrap();
+        stream.write_all(format!("{lines}Connection: close\r\n\r\n").as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        timeout(PATIENCE, stream.read_to_end(&mut answer)).await.unwrap().unwrap();
+        String::from_utf8(answer).unwrap()
+    }
+
+    /// `GET` of what is at this path, with these lines more in its head.
+    pub(crate) async fn get(&self, path: &str, more: &str) -> String {
+        self.ask(&format!("GET {path} HTTP/1.1\r\nHost: {}\r\n{more}", self.place)).await
+    }
+}
+
+/// Services that do what the tests need.
+pub(crate) fn services() -> ServerBuilder {
+    let service = Service::new("Probe")
+        .handler(
+            described("echo", "Says it again.\n\nWord for word."),
+            from_fn(
+                |_, args: Value| async move { args["text"].clone() },
+                |codec, value| Response::ok(codec, &value),
+            ),
+        )
+        .handler(described("sleep", "Takes as long as it is told."), sleeping())
+        .handler(
+            described("fail", HOSTILE),
+            from_fn(
+                |_, _: Value| async { format!("{HOSTILE} it says") },
+                |codec, error| Response::application(codec, &error),
+            ),
+        );
+    Server::builder().service(service)
+}
+
+fn described(name: &str, doc: &str) -> MethodInfo {
+    let param = ParamInfo { name: "text".to_owned(), type_name: "Vec<String>".to_owned() };
+    MethodInfo {
+        name: name.to_owned(),
+        doc: doc.to_owned(),
+        params: vec![param],
+        returns: "Result<String, Failure>".to_owned(),
+        idempotent: true,
+        ..MethodInfo::default()
+    }
+}
+
+pub(crate) fn sleeping() -> impl Handler {
+    let sleep = |_, args: Value| async move {
+        sleep(Duration::from_millis(args["ms"].as_u64().unwrap_or(u64::from(u32::MAX)))).await;
+    };
+    from_fn(sleep, |codec, ()| Response::ok(codec, &()))
+}
+
+/// A port whose server can be another one, or none.
+pub(crate) struct Front {
+    pub(crate) place: SocketAddr,
+    target: Arc<Mutex<Option<SocketAddr>>>,
+    _task: JoinSet<()>,
+}
+
+impl Front {
+    pub(crate) async fn before(served: &Served) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let place = listener.local_addr().unwrap();
+        let target = Arc::new(Mutex::new(Some(served.place)));
+        let mut task = JoinSet::new();
+        let to = Arc::clone(&target);
+        task.spawn(async move {
+            // They end with this task.
+            let mut carried = JoinSet::new();
+            loop {
+                let (mut client, _) = listener.accept().await.unwrap();
+                let to = *to.lock().unwrap();
+                carried.spawn(async move {
+                    // Without a server, or where it does not answer, the connection is closed.
+                    if let Some(to) = to
+                        && let Ok(mut server) = TcpStream::connect(to).await
+                    {
+                        let _ = copy_bidirectional(&mut client, &mut server).await;
+                    }
+                });
+            }
+        });
+        Self { place, target, _task: task }
+    }
+
+    pub(crate) fn leads_to(&self, served: Option<&Served>) {
+        *self.target.lock().unwrap() = served.map(|served| served.place);
+    }
+}

@@ -1,0 +1,243 @@
+//! Calls and their answers.
+
+use std::sync::atomic::Ordering;
+
+use farcall_http::Settings;
+use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt;
+use tokio::time::timeout;
+
+use crate::support::PATIENCE;
+use crate::world::{World, read};
+
+#[tokio::test]
+async fn a_call_is_answered_with_its_result_in_json() {
+    let world = World::new().await;
+    for (method, body, result) in [
+        ("Arith.multiply", r#"{"a":6,"b":7}"#, "42"),
+        ("Arith.multiply", "[6, 7]\n", "42"),
+        ("Arith.divide", r#"{"a":1,"b":1,"unknown":[]}"#, "1"),
+        ("Clock.zone", "", "\"UTC\""),
+        ("Clock.zone", " \n", "\"UTC\""),
+        ("Clock.zone", "null", "\"UTC\""),
+        // What returns nothing, and what answers nothing at all.
+        ("Clock.wait", r#"{"ms":1}"#, "null"),
+        ("Odd.tagged", "", "null"),
+    ] {
+        let answer = world.call(method, &[], body).await;
+        assert_eq!((answer.status, &*answer.body), (200, result), "{method} {body}");
+        assert_eq!(answer.header("content-type"), Some("application/json"));
+        assert_eq!(answer.header("x-content-type-options"), Some("nosniff"));
+        assert_eq!(answer.header("cache-control"), Some("no-store"));
+    }
+}
+
+#[tokio::test]
+async fn the_content_type_does_not_matter() {
+    let world = World::new().await;
+    for content_type in [
+        "Content-Type: application/json",
+        "Content-Type: application/x-www-form-urlencoded",
+        "Content-Type: text/plain; charset=latin1",
+        "X-None: none",
+    ] {
+        let answer = world.call("Arith.multiply", &[content_type], r#"{"a":6,"b":7}"#).await;
+        assert_eq!((answer.status, &*answer.body), (200, "42"), "{content_type}");
+    }
+}
+
+#[tokio::test]
+async fn a_service_may_have_dots_and_a_path_may_be_encoded() {
+    let world = World::new().await;
+    for name in ["shop.v1.Probe.call", "shop%2Ev1.Probe%2ecall"] {
+        let answer = world.call(name, &[], r#"{"n":1}"#).await;
+        assert_eq!(answer.json()["args"], json!({"n": 1}), "{answer:?}");
+    }
+    let answer = world.call("Arith.%ff", &[], "").await;
+    assert_eq!((answer.status, answer.error().0.as_str()), (400, "invalid_argument"));
+}
+
+#[tokio::test]
+async fn an_error_is_one_object_with_a_status_that_fits() {
+    let world = World::new().await;
+    for (method, body, status, error) in [
+        ("Arith.divide", r#"{"a":1,"b":0}"#, 422, {
+            let (message, details) = ("1 cannot be divided by 0", json!({"dividend": 1}));
+            json!({"code": "application", "message": message, "execution": "done", "details": details})
+        }),
+        ("Arith.power", "{}", 404, {
+            let message = "no method `power` in service `Arith`";
+            json!({"code": "unimplemented", "message": message, "execution": "refused", "details": null})
+        }),
+        ("Arith/multiply", "{}", 404, {
+            let message = "no method `Arith/multiply`: a name is `Service.method`";
+            json!({"code": "unimplemented", "message": message, "execution": "refused", "details": null})
+        }),
+        ("Odd.panics", "", 500, {
+            let message = "`Odd.panics` panicked";
+            json!({"code": "internal", "message": message, "execution": "done", "details": null})
+        }),
+        ("Arith.multiply", "{\"a\": 6,\n \"b\": \"x\"}", 400, {
+            let message =
+                "arguments of `Arith.multiply`: invalid type: string \"x\", expected i64 at line 2 column 9";
+            json!({"code": "invalid_argument", "message": message, "execution": "refused", "details": null})
+        }),
+    ] {
+        let answer = world.call(method, &[], body).await;
+        assert_eq!((answer.status, answer.json()), (status, json!({ "error": error })), "{method}");
+        assert_eq!(answer.header("content-type"), Some("application/json"));
+        assert_eq!(answer.header("x-content-type-options"), Some("nosniff"));
+        assert_eq!(answer.header("cache-control"), Some("no-store"));
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_is_no_json_is_told_where_it_is_wrong() {
+    let world = World::new().await;
+    for (body, place) in [
+        ("a=6&b=7", "expected value at line 1 column 1"),
+        ("{\"a\": 6,\n\"b\": }", "expected value at line 2 column 6"),
+        ("{\"a\": 6", "EOF while parsing an object at line 1 column 7"),
+        ("{\"a\":6,\"b\":7} x", "trailing characters at line 1 column 15"),
+    ] {
+        // A handler that never looks at its arguments is not begun either.
+        for method in ["Arith.multiply", "Odd.tagged"] {
+            let answer = world.call(method, &[], body).await;
+            let (code, message) = answer.error();
+            assert_eq!((answer.status, code.as_str()), (400, "invalid_argument"), "{answer:?}");
+            assert!(message.contains(place), "{body}: {message}");
+        }
+    }
+    assert_eq!(world.multiplied(), 0);
+}
+
+#[tokio::test]
+async fn the_callers_time_comes_by_a_header() {
+    let world = World::new().await;
+    let answer = world.call("Clock.wait", &["Farcall-Timeout-Ms: 100"], "").await;
+    let (code, _) = answer.error();
+    assert_eq!((answer.status, code.as_str()), (504, "deadline_exceeded"), "{answer:?}");
+    world.wait_for_waiting(0).await;
+
+    let left = world.call("shop.v1.Probe.call", &["farcall-timeout-ms: 3600000"], "").await.json()["left_ms"]
+        .as_u64();
+    assert!(left.is_some_and(|left| (1_000_000..=3_600_000).contains(&left)), "{left:?}");
+    assert_eq!(world.call("shop.v1.Probe.call", &[], "").await.json()["left_ms"], Value::Null);
+    for wrong in ["soon", "0", "-1", "1.5", "86400001", "1, 2"] {
+        let answer = world.call("Arith.multiply", &[&format!("farcall-timeout-ms: {wrong}")], "[6,7]").await;
+        let (code, message) = answer.error();
+        assert_eq!((answer.status, code.as_str()), (400, "invalid_argument"), "{wrong}");
+        assert!(message.contains("`farcall-timeout-ms`") && message.contains(wrong), "{message}");
+    }
+    assert_eq!(world.multiplied(), 0);
+}
+
+#[tokio::test]
+async fn metadata_comes_by_headers_and_goes_back_by_them() {
+    let world = World::new().await;
+    let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let headers = ["Farcall-Meta-Tenant: blue", &format!("traceparent: {trace}"), "x-other: not this"];
+    let answer = world.call("shop.v1.Probe.call", &headers, "").await;
+    assert_eq!(answer.json()["metadata"], json!([["tenant", "blue"], ["traceparent", trace]]));
+
+    let answer = world.call("Odd.tagged", &headers, "").await;
+    assert_eq!(answer.header("farcall-meta-seen-tenant"), Some("blue"));
+    assert_eq!(answer.header("farcall-meta-seen-traceparent"), Some(trace));
+    assert_eq!(answer.header("farcall-meta-farcall-retry-after-ms"), Some("1500"));
+    assert_eq!(answer.header("retry-after"), Some("2"), "in seconds, none too few");
+}
+
+#[tokio::test]
+async fn a_call_is_idempotent_by_a_header_or_by_its_methods_description() {
+    let world = World::new().await;
+    let idempotent = async |method, headers: &[&str]| world.call(method, headers, "").await.body;
+    assert_eq!(idempotent("Odd.safe", &[]).await, "true");
+    for (header, expected) in
+        [("farcall-idempotent: true", true), ("farcall-idempotent: false", false), ("x-none: 1", false)]
+    {
+        let answer = world.call("shop.v1.Probe.call", &[header], "").await;
+        assert_eq!(answer.json()["idempotent"], expected, "{header}");
+    }
+    let answer = world.call("Odd.safe", &["farcall-idempotent: maybe"], "").await;
+    assert_eq!(answer.status, 400, "{answer:?}");
+}
+
+#[tokio::test]
+async fn the_handler_sees_who_called() {
+    let world = World::new().await;
+    let peer = world.call("shop.v1.Probe.call", &[], "").await.json()["peer"].to_string();
+    assert!(peer.starts_with("\"tcp@127.0.0.1:") && !peer.contains(&world.place), "{peer}");
+}
+
+#[tokio::test]
+async fn a_client_that_goes_away_stops_its_handler() {
+    let world = World::new().await;
+    let mut client = world.connect().await;
+    let request =
+        format!("POST /rpc/Clock.wait HTTP/1.1\r\nHost: {}\r\nContent-Length: 0\r\n\r\n", world.place);
+    client.write_all(request.as_bytes()).await.unwrap();
+    world.wait_for_waiting(1).await;
+    drop(client);
+    world.wait_for_waiting(0).await;
+    assert_eq!(world.call("Arith.multiply", &[], "[6,7]").await.body, "42");
+}
+
+#[tokio::test]
+async fn a_server_that_stops_finishes_the_call_and_takes_no_other() {
+    let world = World::new().await;
+    let mut client = world.connect().await;
+    let request = format!(
+        "POST /rpc/Clock.wait HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n",
+        world.place
+    );
+    client.write_all(request.as_bytes()).await.unwrap();
+    world.wait_for_waiting(1).await;
+    world.handle.stop();
+    let refused = async {
+        loop {
+            let answer = world.call("Arith.multiply", &[], "[6,7]").await;
+            if answer.status != 200 {
+                return answer;
+            }
+        }
+    };
+    let refused = timeout(PATIENCE, refused).await.unwrap();
+    assert_eq!((refused.status, refused.error().0.as_str()), (503, "unavailable"), "{refused:?}");
+
+    world.counts.release.cancel();
+    let first = read(&mut client).await;
+    assert_eq!((first.status, &*first.body), (200, "null"));
+    timeout(PATIENCE, world.ended).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn other_methods_of_http_are_405_and_say_how_to_call() {
+    let world = World::new().await;
+    for (line, allowed) in [
+        ("GET /rpc/Arith.multiply", "POST"),
+        ("PUT /rpc/Arith.multiply", "POST"),
+        ("DELETE /rpc/openapi.json", "GET, HEAD"),
+        ("POST /rpc", "GET, HEAD"),
+    ] {
+        let answer = world.ask(line, &[], "").await;
+        let (code, message) = answer.error();
+        assert_eq!((answer.status, code.as_str()), (405, "unimplemented"), "{line}");
+        assert!(message.contains("curl -d"), "{message}");
+        assert_eq!(answer.header("allow"), Some(allowed), "{line}");
+    }
+    assert_eq!(world.multiplied(), 0);
+}
+
+#[tokio::test]
+async fn it_is_off_until_the_settings_turn_it_on_and_says_so() {
+    let world = World::with(Settings::default()).await;
+    for line in
+        ["POST /rpc/Arith.multiply", "GET /rpc", "GET /rpc/openapi.json", "OPTIONS /rpc/Arith.multiply"]
+    {
+        let answer = world.ask(line, &[], "[6,7]").await;
+        let (code, message) = answer.error();
+        assert_eq!((answer.status, code.as_str()), (404, "unimplemented"), "{line}");
+        assert!(message.contains("`Settings::gateway`"), "{message}");
+    }
+    assert_eq!(world.counts.multiplied.load(Ordering::SeqCst), 0);
+}

@@ -1,0 +1,77 @@
+//! The same as in `browsers`, by a real browser: it decides what of an answer a page may see.
+
+use axum::Router;
+use axum::response::Html;
+use axum::routing::get;
+use farcall_http::{Gateway, Settings, serve};
+use farcall_test_browser::Browser;
+use farcall_transport::{Address, Listener};
+use serde_json::{Value, json};
+
+use crate::world::World;
+
+/// A server of somebody else's, and where its page is.
+async fn page() -> String {
+    let listener = Listener::bind(&Address::parse("127.0.0.1:0").unwrap()).await.unwrap();
+    let origin = format!("http://{}", listener.address().socket_addr().unwrap());
+    let router = Router::new().route("/", get(async || Html("<!doctype html><title>a page</title>")));
+    tokio::spawn(serve(listener, router, std::future::pending()));
+    origin
+}
+
+/// Asks in a page, and gives what it sees of the answer, or of why it sees none.
+async fn fetch(browser: &Browser, url: &str, options: &Value) -> Value {
+    let script = format!(
+        "try {{
+            const answer = await fetch('{url}', {options});
+            const meta = answer.headers.get('farcall-meta-seen-tenant');
+            return {{ type: answer.type, status: answer.status, meta, text: await answer.text() }};
+        }} catch (error) {{ return {{ error: error.name }}; }}"
+    );
+    browser.script(&script).await
+}
+
+#[tokio::test]
+async fn a_page_of_an_allowed_origin_calls_and_a_foreign_one_does_not() {
+    let (allowed, foreign) = (page().await, page().await);
+    let settings = Settings::default().gateway(Gateway::default()).allowed_origin(&allowed);
+    let world = World::with(settings).await;
+    let url = |method: &str| format!("http://{}/rpc/{method}", world.place);
+    let browser = Browser::start().await;
+
+    browser.open(&allowed).await;
+    // Headers of the gateway's own make the browser ask for leave first.
+    let headers = json!({
+        "content-type": "application/json",
+        "farcall-timeout-ms": "30000",
+        "farcall-meta-tenant": "blue",
+    });
+    let options = json!({ "method": "POST", "headers": headers, "body": "[6,7]" });
+    let seen = fetch(&browser, &url("Arith.multiply"), &options).await;
+    assert_eq!((&seen["status"], &seen["text"]), (&json!(200), &json!("42")), "{seen}");
+    let seen = fetch(&browser, &url("Odd.tagged"), &options).await;
+    assert_eq!((&seen["meta"], &seen["text"]), (&json!("blue"), &json!("null")), "{seen}");
+    let seen = fetch(&browser, &url("Arith.power"), &options).await;
+    assert!(seen["status"] == 404 && seen["text"].to_string().contains("no method"), "{seen}");
+    assert_eq!(world.multiplied(), 1);
+
+    browser.open(&foreign).await;
+    let plain = json!({ "method": "POST", "headers": { "content-type": "text/plain" }, "body": "[6,7]" });
+    for options in [&options, &plain] {
+        assert_eq!(fetch(&browser, &url("Arith.multiply"), options).await, json!({ "error": "TypeError" }));
+    }
+    // Sent without asking, for an answer that the page does not see.
+    let blind = json!({ "method": "POST", "mode": "no-cors", "body": "[6,7]" });
+    assert_eq!(fetch(&browser, &url("Arith.multiply"), &blind).await["type"], "opaque");
+    assert_eq!(fetch(&browser, &url("openapi.json"), &json!({})).await, json!({ "error": "TypeError" }));
+    // A form, whose one field is JSON with an equals sign in it, and which goes to where it is sent.
+    let form = format!(
+        "document.body.innerHTML = `<form method=post enctype=text/plain action='{}'><input \
+         name='{{\"a\":6,\"b\":7,\"c\":\"' value='\"}}'>\
+         </form>`; document.forms[0].submit();",
+        url("Arith.multiply")
+    );
+    browser.script(&form).await;
+    browser.shows("is a foreign one").await;
+    assert_eq!(world.multiplied(), 1);
+}

@@ -1,0 +1,76 @@
+//! The real curl, as in `docs/CALLING.md`: every command there works, and prints what stands below it.
+
+use farcall_http::{Gateway, Settings};
+use farcall_server::Tokens;
+use tokio::process::Command;
+use tokio::time::timeout;
+
+use crate::support::PATIENCE;
+use crate::world::World;
+
+const CALLING: &str = include_str!("../../../../docs/CALLING.md");
+/// Where the page has a server that takes calls from all, and one that asks for a token.
+const OPEN: &str = "127.0.0.1:7080";
+const GUARDED: &str = "127.0.0.1:7081";
+
+/// What a shell prints that runs this, the progress of curl aside.
+async fn run(command: &str) -> String {
+    let mut shell = Command::new("bash");
+    shell.args(["-e", "-u", "-o", "pipefail", "-c", command]).stdin(std::process::Stdio::null());
+    // What is set for this machine's way out is not for servers on it.
+    shell.env("NO_PROXY", "127.0.0.1").kill_on_drop(true);
+    let output = timeout(PATIENCE, shell.output()).await.unwrap().unwrap();
+    assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// The commands of the page, each with what it prints.
+fn commands() -> Vec<(&'static str, String)> {
+    let blocks = CALLING.split("```console\n").skip(1).map(|rest| rest.split("```").next().unwrap());
+    let command = |text: &'static str| {
+        let (command, printed) = text.split_once('\n').unwrap();
+        (command, printed.trim_end().to_owned())
+    };
+    blocks.flat_map(|block| block.split("$ ").skip(1)).map(command).collect()
+}
+
+#[tokio::test]
+async fn the_shortest_command_prints_the_product() {
+    let world = World::new().await;
+    let command = format!(r#"curl -d '{{"a":6,"b":7}}' http://{}/rpc/Arith.multiply"#, world.place);
+    assert_eq!(run(&command).await, "42");
+}
+
+#[tokio::test]
+async fn every_command_of_the_page_prints_what_stands_below_it() {
+    let settings = || Settings::default().gateway(Gateway::default());
+    let open = World::new().await;
+    let guarded = World::of(settings(), |builder| {
+        builder.authenticate(Tokens::fixed([("web", "q8mXe01rHsZ9")]).unwrap())
+    })
+    .await;
+    let commands = commands();
+    assert!(commands.len() >= 12, "{commands:?}");
+    for (command, printed) in commands {
+        assert!(command.starts_with("curl ") && !printed.is_empty(), "{command}");
+        let here = command.replace(OPEN, &open.place).replace(GUARDED, &guarded.place);
+        assert_ne!(here, command, "it is at neither of the servers of the page");
+        assert_eq!(run(&here).await.trim_end(), printed, "{command}");
+    }
+}
+
+#[tokio::test]
+async fn curl_is_told_of_a_body_that_is_too_large() {
+    let world = World::new().await;
+    let url = format!("http://{}/rpc/Arith.multiply", world.place);
+    for expect in ["-H 'Expect:'", ""] {
+        let command = format!(
+            "head -c 10000000 /dev/zero | tr '\\0' ' ' | curl -s {expect} --data-binary @- -w ' %{{http_code}}' {url}"
+        );
+        let printed = run(&command).await;
+        assert!(
+            printed.contains("over the limit of 4194304 bytes") && printed.ends_with(" 413"),
+            "{printed}"
+        );
+    }
+}

@@ -1,0 +1,128 @@
+//! Bodies that are too large, too slow, or too many.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use farcall_http::{Gateway, Settings, router};
+use tokio::io::AsyncWriteExt;
+use tower_service::Service;
+
+use crate::support::{MS, until};
+use crate::world::{World, read};
+
+async fn world(gateway: Gateway) -> World {
+    World::with(Settings::default().gateway(gateway)).await
+}
+
+#[tokio::test]
+async fn a_body_over_the_limit_is_413_however_it_is_sent() {
+    let world = world(Gateway::default().max_body_bytes(64)).await;
+    let fits = format!("[6,7]{}", " ".repeat(59));
+    assert_eq!(world.call("Arith.multiply", &[], &fits).await.body, "42");
+    let chunked = |body: &str| format!("{:x}\r\n{body}\r\n0\r\n\r\n", body.len());
+    let answer = world.call("Arith.multiply", &["Transfer-Encoding: chunked"], &chunked(&fits)).await;
+    assert_eq!(answer.body, "42");
+
+    let large = fits + " ";
+    for answer in [
+        world.call("Arith.multiply", &[], &large).await,
+        world.call("Arith.multiply", &["Transfer-Encoding: chunked"], &chunked(&large)).await,
+    ] {
+        let (code, message) = answer.error();
+        assert_eq!((answer.status, code.as_str()), (413, "resource_exhausted"), "{answer:?}");
+        assert_eq!(message, "the body is over the limit of 64 bytes");
+    }
+    assert_eq!(world.multiplied(), 2);
+}
+
+#[tokio::test]
+async fn the_refusal_of_a_large_body_reaches_a_client_that_sends_all_of_it() {
+    let world = world(Gateway::default().max_body_bytes(64)).await;
+    // More than the kernel buffers on its way.
+    let answer = world.call("Arith.multiply", &[], &" ".repeat(20_000_000)).await;
+    assert_eq!((answer.status, answer.error().0.as_str()), (413, "resource_exhausted"));
+}
+
+#[tokio::test]
+async fn who_asks_for_leave_to_send_a_large_body_gets_none() {
+    let world = world(Gateway::default().max_body_bytes(64)).await;
+    let mut stream = world.connect().await;
+    let request = format!(
+        "POST /rpc/Arith.multiply HTTP/1.1\r\nHost: {}\r\nExpect: 100-continue\r\nContent-Length: 65\r\n\r\n",
+        world.place
+    );
+    stream.write_all(request.as_bytes()).await.unwrap();
+    assert_eq!(read(&mut stream).await.status, 413);
+}
+
+#[tokio::test]
+async fn bodies_share_their_room_and_give_it_back_with_the_answer() {
+    let world = world(Gateway::default().buffered_bytes(100)).await;
+    let call = |ms: &str| {
+        let body = format!("{{\"ms\":{ms}}}");
+        let body = format!("{body}{}", " ".repeat(80 - body.len()));
+        format!("POST /rpc/Clock.wait HTTP/1.1\r\nHost: {}\r\nContent-Length: 80\r\n\r\n{body}", world.place)
+    };
+    let mut waiting = world.connect().await;
+    waiting.write_all(call("null").as_bytes()).await.unwrap();
+    world.wait_for_waiting(1).await;
+    let answer = world.call("Arith.multiply", &[], &format!("[6,7]{}", " ".repeat(40))).await;
+    let (code, message) = answer.error();
+    assert_eq!((answer.status, code.as_str()), (429, "resource_exhausted"), "{answer:?}");
+    assert_eq!(message, "the buffers for bodies are full: 100 bytes");
+    assert_eq!(world.call("Arith.multiply", &[], "[6,7]").await.body, "42", "a small one has room");
+
+    drop(waiting);
+    world.wait_for_waiting(0).await;
+    let large = format!("[6,7]{}", " ".repeat(95));
+    let began = std::time::Instant::now();
+    while world.call("Arith.multiply", &[], &large).await.status != 200 {
+        assert!(began.elapsed() < crate::support::PATIENCE);
+        tokio::time::sleep(5 * MS).await;
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_does_not_come_is_given_up() {
+    let world = world(Gateway::default().body_timeout(200 * MS)).await;
+    let mut stream = world.connect().await;
+    let request =
+        format!("POST /rpc/Arith.multiply HTTP/1.1\r\nHost: {}\r\nContent-Length: 5\r\n\r\n[6,", world.place);
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let answer = read(&mut stream).await;
+    assert_eq!((answer.status, answer.error().0.as_str()), (408, "deadline_exceeded"), "{answer:?}");
+    assert_eq!(world.multiplied(), 0);
+}
+
+#[tokio::test]
+async fn half_a_body_is_no_call() {
+    let world = world(Gateway::default().body_timeout(Duration::MAX)).await;
+    let mut stream = world.connect().await;
+    let request =
+        format!("POST /rpc/Odd.tagged HTTP/1.1\r\nHost: {}\r\nContent-Length: 500\r\n\r\n[6,7]", world.place);
+    stream.write_all(request.as_bytes()).await.unwrap();
+    drop(stream);
+    // The connection after it shows that the server goes on.
+    assert_eq!(world.call("Arith.multiply", &[], "[6,7]").await.body, "42");
+    let of = |name: &str| world.handle.stats().into_iter().find(|stats| stats.name == name).unwrap().calls;
+    until("it is counted", || of("Arith.multiply") == 1 || world.multiplied() == 1).await;
+    assert_eq!(of("Odd.tagged"), 0);
+}
+
+#[tokio::test]
+async fn metadata_over_the_protocols_limit_is_refused() {
+    let world = world(Gateway::default()).await;
+    let headers = ["farcall-meta-a", "farcall-meta-b"].map(|name| format!("{name}: {}", "x".repeat(29_000)));
+    let answer = world.call("Arith.multiply", &[&headers[0], &headers[1]], "[6,7]").await;
+    assert_eq!(answer.status, 200, "58 kB are carried");
+
+    // The limit of a head is as large where this crate serves, and comes first or not: so without it.
+    let settings = Settings::default().gateway(Gateway::default());
+    let large = "x".repeat(40_000);
+    let request = axum::http::Request::post("/rpc/Arith.multiply").header("host", "localhost");
+    let request = request.header("farcall-meta-a", &large).header("farcall-meta-b", &large);
+    let request = request.body(Body::from("[6,7]")).unwrap();
+    let answer = router(world.handle.clone(), settings).call(request).await.unwrap();
+    assert_eq!(answer.status(), 431);
+    assert_eq!(world.multiplied(), 1);
+}

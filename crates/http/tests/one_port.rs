@@ -1,0 +1,195 @@
+//! One port for calls with HTTP around them and without: who is taken for what, byte by byte.
+//!
+//! The suite of calls over such a port is in `transports.rs`.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot set up has failed")]
+
+mod support;
+
+use farcall_client::{Channel, FailureMode};
+use farcall_http::{ServeOptions, Settings};
+use farcall_transport::{Alpn, Stream};
+use serde_json::json;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::{sleep, timeout};
+
+use crate::support::{MS, PATIENCE, S, World, channel_to, no_args, tls_client, until};
+
+/// The handshake of the protocol's vectors: an Option that asks for MessagePack.
+const OPTION: &[u8] =
+    b"\0\0\0\x4a{\"magic_number\":3405691582,\"version\":1,\"codec_type\":\"application/msgpack\"}";
+const REQUEST: &[u8] = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+
+async fn connect(world: &World) -> TcpStream {
+    let stream = TcpStream::connect(&world.place).await.unwrap();
+    stream.set_nodelay(true).unwrap();
+    stream
+}
+
+/// The first frame that comes back.
+async fn frame(stream: &mut (impl AsyncRead + Unpin)) -> String {
+    let reading = async {
+        let len = stream.read_u32().await.unwrap();
+        assert!(len <= 4096, "that is no Option: {len}");
+        let mut frame = vec![0; len as usize];
+        stream.read_exact(&mut frame).await.unwrap();
+        String::from_utf8(frame).unwrap()
+    };
+    timeout(PATIENCE, reading).await.unwrap()
+}
+
+/// All that comes back until the server closes.
+async fn all(stream: &mut (impl AsyncRead + Unpin)) -> Vec<u8> {
+    let mut answer = Vec::new();
+    timeout(PATIENCE, stream.read_to_end(&mut answer)).await.unwrap().unwrap();
+    answer
+}
+
+/// Sends each byte in a packet of its own, as far as the system lets it.
+async fn trickle(stream: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) {
+    for byte in bytes {
+        stream.write_all(&[*byte]).await.unwrap();
+        stream.flush().await.unwrap();
+        sleep(MS).await;
+    }
+}
+
+/// An encrypted connection, on which this was agreed.
+async fn encrypted(world: &World, alpn: Alpn) -> Stream {
+    let stream = connect(world).await;
+    tls_client().connect(stream, "127.0.0.1", alpn).await.unwrap()
+}
+
+#[tokio::test]
+async fn each_is_told_apart_byte_by_byte() {
+    let world = World::new("one_port_tcp").await;
+    let mut stream = connect(&world).await;
+    trickle(&mut stream, OPTION).await;
+    assert!(frame(&mut stream).await.contains("\"magic_number\":3405691582"));
+    assert_eq!(world.handle.connections(), 1, "it counts among the server's connections");
+
+    let mut stream = connect(&world).await;
+    trickle(&mut stream, REQUEST).await;
+    assert!(all(&mut stream).await.starts_with(b"HTTP/1.1 200 OK\r\n"));
+    assert_eq!(world.handle.connections(), 1);
+}
+
+#[tokio::test]
+async fn a_client_that_says_nothing_is_closed_in_time_and_one_that_closes_at_once() {
+    let limits = ServeOptions::default().head_timeout(200 * MS).max_connections(1);
+    let world = World::with("one_port_tcp", Settings::default(), limits).await;
+    let mut silent = connect(&world).await;
+    assert_eq!(all(&mut silent).await, b"");
+    for _ in 0..3 {
+        drop(connect(&world).await);
+    }
+    // There is place for one, so that each that is left behind would keep this one out.
+    until_it_answers(&world.channel()).await;
+    assert_eq!(all(&mut connect(&world).await).await, b"");
+}
+
+/// Calls until there is an answer: a connection that ends keeps its place for a moment.
+async fn until_it_answers(channel: &Channel) {
+    let calling = async {
+        while channel.call::<String>("Echo.echo", &json!({"text": "in"})).await.is_err() {
+            sleep(5 * MS).await;
+        }
+    };
+    timeout(PATIENCE, calling).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_connection_for_calls_takes_no_place_of_http() {
+    let limits = ServeOptions::default().head_timeout(200 * MS).max_connections(1);
+    let world = World::with("one_port_tcp", Settings::default(), limits).await;
+    let channels = [world.channel(), world.channel(), world.channel()];
+    for channel in &channels {
+        until_it_answers(channel).await;
+    }
+    assert_eq!(world.handle.connections(), 3);
+    // The limit for the first byte is over by then, and means nothing to them.
+    sleep(300 * MS).await;
+    assert_eq!(world.handle.connections(), 3);
+}
+
+#[tokio::test]
+async fn what_is_neither_is_answered_by_http() {
+    let world = World::new("one_port_tcp").await;
+    for garbage in [&b"\xff\xfe\xfd\xfc\r\n\r\n"[..], b"hello\r\n\r\n", b"\x01\0\0\0\r\n\r\n"] {
+        let mut stream = connect(&world).await;
+        stream.write_all(garbage).await.unwrap();
+        let answer = all(&mut stream).await;
+        assert!(answer.starts_with(b"HTTP/1.1 400 "), "{garbage:?}: {}", String::from_utf8_lossy(&answer));
+    }
+    // A frame that is too long for an Option still is one, and the server says so.
+    let mut stream = connect(&world).await;
+    stream.write_all(b"\0\0\x20\0").await.unwrap();
+    assert!(frame(&mut stream).await.contains("resource_exhausted"));
+}
+
+#[tokio::test]
+async fn a_client_of_tls_learns_that_the_port_is_plain() {
+    let world = World::new("one_port_tcp").await;
+    let call = channel_to(&format!("tls@{}", world.place)).call::<()>("Echo.echo", &no_args());
+    let error = timeout(PATIENCE, call.on_failure(FailureMode::fail_fast())).await.unwrap().unwrap_err();
+    assert!(error.to_string().contains("it does not speak TLS"), "{error}");
+}
+
+#[tokio::test]
+async fn inside_of_tls_what_was_agreed_on_counts_and_else_the_first_bytes() {
+    let world = World::new("one_port_tls").await;
+    let mut stream = encrypted(&world, Alpn::Farcall).await;
+    trickle(&mut stream, OPTION).await;
+    assert!(frame(&mut stream).await.contains("\"magic_number\":3405691582"));
+
+    let mut stream = encrypted(&world, Alpn::Http1).await;
+    trickle(&mut stream, REQUEST).await;
+    assert!(all(&mut stream).await.starts_with(b"HTTP/1.1 200 OK\r\n"));
+
+    // Who agreed on HTTP does not get at calls.
+    let mut stream = encrypted(&world, Alpn::Http1).await;
+    stream.write_all(OPTION).await.unwrap();
+    stream.write_all(b"\r\n\r\n").await.unwrap();
+    assert!(all(&mut stream).await.starts_with(b"HTTP/1.1 400 "));
+}
+
+#[tokio::test]
+async fn where_there_is_tls_nothing_is_plain() {
+    let world = World::new("one_port_tls").await;
+    for plain in [OPTION, REQUEST] {
+        let mut stream = connect(&world).await;
+        stream.write_all(plain).await.unwrap();
+        let answer = all(&mut stream).await;
+        // One record, an alert that is fatal.
+        assert!(answer.starts_with(&[0x15, 3]) && answer[5] == 2 && answer.len() == 7, "{answer:?}");
+    }
+    let call = channel_to(&format!("tcp@{}", world.place)).call::<()>("Echo.echo", &no_args());
+    let error = timeout(PATIENCE, call.on_failure(FailureMode::fail_fast())).await.unwrap().unwrap_err();
+    assert!(error.to_string().contains("it speaks TLS there"), "{error}");
+    assert_eq!(world.handle.connections(), 0);
+}
+
+#[tokio::test]
+async fn a_silent_client_of_tls_is_closed_in_time() {
+    let limits = ServeOptions::default().head_timeout(200 * MS);
+    let world = World::with("one_port_tls", Settings::default(), limits).await;
+    assert_eq!(all(&mut connect(&world).await).await, b"");
+    let mut shaken = encrypted(&world, Alpn::Farcall).await;
+    // Without a goodbye, which is an error where the end is TLS's.
+    let read = timeout(PATIENCE, shaken.read(&mut [0])).await.unwrap();
+    assert!(matches!(read, Ok(0) | Err(_)));
+}
+
+#[tokio::test]
+async fn clients_that_say_nothing_do_not_hold_up_the_end() {
+    let limits = ServeOptions::default().head_timeout(60 * S).stop_timeout(60 * S);
+    let world = World::with("one_port_tcp", Settings::default(), limits).await;
+    let mut silent = connect(&world).await;
+    let channel = world.channel();
+    channel.connect().await.unwrap();
+    until("it is connected", || world.handle.connections() == 1).await;
+    world.handle.stop();
+    timeout(PATIENCE, world.ended).await.unwrap().unwrap();
+    assert_eq!(all(&mut silent).await, b"");
+}

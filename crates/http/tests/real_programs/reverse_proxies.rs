@@ -1,0 +1,200 @@
+//! nginx and HAProxy before a server, configured as the document has it.
+
+use std::fs;
+use std::time::Duration;
+
+use farcall_client::{Channel, FailureMode, Options};
+use farcall_protocol::{Code, KeepAlive};
+use farcall_transport::{Dialer, TlsClient};
+use serde_json::json;
+use tokio::time::timeout;
+
+use crate::authority::Authority;
+use crate::document::block;
+use crate::program::{Program, run, text};
+use crate::support::{PATIENCE, S, World, no_args};
+
+/// How long the proxies wait here before they end a connection that is silent.
+const IDLE: &str = "4s";
+/// How long farcall does before it pings: no shorter, for more than 10 pings in 5 s are too many.
+const PING: Duration = Duration::from_millis(700);
+/// How long a call takes that says nothing meanwhile.
+const SILENT_MS: u64 = 6_000;
+
+/// nginx as the document has it, but for where it listens, and what it passes on to.
+async fn nginx(world: &World, tls: Option<&Authority>) -> Program {
+    Program::start("nginx", |place, dir| {
+        let mut listen = format!("listen {place};\n    proxy_read_timeout {IDLE};");
+        if let Some(authority) = tls {
+            let (certificate, key) = (authority.path("server.pem"), authority.path("server.key"));
+            listen = listen.replacen(';', " ssl;", 1);
+            listen += &format!("\n    ssl_certificate {certificate};\n    ssl_certificate_key {key};");
+        }
+        let block = block("nginx", &[("listen 80;", &listen), ("127.0.0.1:7080", &world.place)]);
+        // What a distribution's nginx.conf has around it, in files of this test's own.
+        let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+            .map(|name| format!("{name}_temp_path {}/{name};\n", dir.display()))
+            .concat();
+        let config = format!(
+            "daemon off;\nmaster_process off;\npid {}/pid;\nerror_log stderr;\nevents {{}}\n\
+             http {{\naccess_log off;\n{temporary}{block}}}\n",
+            dir.display()
+        );
+        fs::write(dir.join("nginx.conf"), config).unwrap();
+        let path = |name: &str| dir.join(name).to_str().unwrap().to_owned();
+        ["-e", "stderr", "-p", &path(""), "-c", &path("nginx.conf")].map(str::to_owned).to_vec()
+    })
+    .await
+}
+
+/// HAProxy, likewise.
+async fn haproxy(world: &World) -> Program {
+    Program::start("haproxy", |place, dir| {
+        let replaced = [
+            ("bind :80", &*format!("bind {place}")),
+            ("127.0.0.1:7080", &world.place),
+            ("timeout tunnel 1h", &format!("timeout tunnel {IDLE}")),
+            ("inter 1s", "inter 50ms"),
+        ];
+        fs::write(dir.join("haproxy.cfg"), block("haproxy", &replaced)).unwrap();
+        ["-db", "-f", dir.join("haproxy.cfg").to_str().unwrap()].map(str::to_owned).to_vec()
+    })
+    .await
+}
+
+fn channel(address: &str, idle: Option<Duration>, tls: Option<TlsClient>) -> Channel {
+    let mut options = Options::default();
+    if let Some(idle) = idle {
+        options = options.keep_alive(KeepAlive { idle, ..KeepAlive::default() });
+    }
+    if let Some(tls) = tls {
+        options = options.dialer(Dialer::default().tls(tls));
+    }
+    Channel::builder().to(address).options(options).build().unwrap()
+}
+
+/// Calls, large ones too, and one that is dropped, which frees its handler behind the proxy.
+async fn passes(world: &World, channel: &Channel, what: &str) {
+    let large = "x".repeat(3_000_000);
+    for text in ["small", &large] {
+        let echoed = channel.call::<String>("Echo.echo", &json!({ "text": text }));
+        let echoed = timeout(PATIENCE, echoed).await.unwrap();
+        assert!(echoed.as_deref() == Ok(text), "{what}: {:?}", echoed.map(|text| text.len()));
+    }
+    let call = channel.call::<String>("Probe.sleep", &no_args()).start();
+    world.wait_for_running(1).await;
+    drop(call);
+    world.wait_for_running(0).await;
+    assert_eq!(world.handle.connections(), 1, "{what}");
+}
+
+/// A call that takes longer than the proxy lets a silent connection be: pings keep it alive, and
+/// without them it ends.
+async fn pings_keep_it_alive(world: &World, address: &str) {
+    let call = |idle| {
+        let channel = channel(address, Some(idle), None);
+        let args = json!({"ms": SILENT_MS});
+        let call =
+            channel.call::<String>("Probe.sleep", &args).on_failure(FailureMode::fail_fast()).into_future();
+        async move { (timeout(PATIENCE, call).await.unwrap(), channel) }
+    };
+    let ((kept, _), (lost, _)) = tokio::join!(call(PING), call(60 * S));
+    assert_eq!(kept.as_deref(), Ok("awake"), "{address}");
+    assert_eq!(lost.unwrap_err().code(), Code::Unavailable, "{address}: the proxy has no such limit");
+    world.wait_for_running(0).await;
+}
+
+/// What a call fails with.
+async fn failure(address: &str) -> String {
+    let call =
+        channel(address, None, None).call::<()>("Echo.echo", &no_args()).on_failure(FailureMode::fail_fast());
+    timeout(PATIENCE, call).await.unwrap().unwrap_err().to_string()
+}
+
+async fn nginx_passes(scheme: &'static str) {
+    let world = World::new(scheme).await;
+    let nginx = nginx(&world, None).await;
+    let address = format!("{scheme}@{}", nginx.place);
+    let channel = channel(&address, None, None);
+    passes(&world, &channel, &format!("{scheme}\n{}", nginx.log())).await;
+    drop(channel);
+    pings_keep_it_alive(&world, &address).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nginx_as_documented_passes_an_upgrade() {
+    nginx_passes("http").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nginx_as_documented_passes_a_websocket() {
+    nginx_passes("ws").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nginx_speaks_tls_for_a_server_that_does_not() {
+    let authority = Authority::new();
+    for (scheme, inside) in [("https", "http"), ("wss", "ws")] {
+        let world = World::new(inside).await;
+        let nginx = nginx(&world, Some(&authority)).await;
+        let channel = channel(&format!("{scheme}@{}", nginx.place), None, Some(authority.client()));
+        passes(&world, &channel, scheme).await;
+    }
+}
+
+#[tokio::test]
+async fn a_proxy_that_passes_no_connect_says_so_and_one_without_a_server_too() {
+    let world = World::new("http").await;
+    let nginx = nginx(&world, None).await;
+    let refused = failure(&format!("connect@{}", nginx.place)).await;
+    assert!(refused.contains("it answered 40"), "{refused}");
+    let haproxy = haproxy(&world).await;
+    let refused = failure(&format!("connect@{}", haproxy.place)).await;
+    assert!(refused.contains("it answered 40"), "{refused}");
+    world.handle.stop();
+    timeout(PATIENCE, world.ended).await.unwrap().unwrap();
+    let refused = failure(&format!("http@{}", nginx.place)).await;
+    assert!(refused.contains("it answered 502 Bad Gateway"), "{refused}");
+}
+
+async fn haproxy_passes(scheme: &'static str) {
+    let world = World::new(scheme).await;
+    let haproxy = haproxy(&world).await;
+    let address = format!("{scheme}@{}", haproxy.place);
+    let channel = channel(&address, None, None);
+    passes(&world, &channel, &format!("{scheme}\n{}", haproxy.log())).await;
+    drop(channel);
+    pings_keep_it_alive(&world, &address).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn haproxy_as_documented_passes_an_upgrade() {
+    haproxy_passes("http").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn haproxy_as_documented_passes_a_websocket() {
+    haproxy_passes("ws").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn haproxy_as_documented_sends_nobody_to_a_server_that_drains() {
+    let world = World::new("http").await;
+    let haproxy = haproxy(&world).await;
+    let opened = format!("http://{}/_farcall_", haproxy.place);
+    let status = async || {
+        let arguments =
+            ["--silent", "--noproxy", "*", "--output", "/dev/null", "--write-out", "%{http_code}", &opened];
+        text(&run("curl", &arguments, b"").await)
+    };
+    assert_eq!(status().await, "426", "the server answers");
+    let channel = channel(&format!("http@{}", haproxy.place), None, None);
+    let call = channel.call::<String>("Probe.sleep", &no_args()).start();
+    world.wait_for_running(1).await;
+    world.handle.stop();
+    let taken_out = async { while status().await != "503" {} };
+    timeout(PATIENCE, taken_out).await.unwrap();
+    assert!(world.get("/healthz").await.starts_with("HTTP/1.1 200 "), "the server itself still answers");
+    drop(call);
+    timeout(PATIENCE, world.ended).await.unwrap().unwrap();
+}
