@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::builder::RangedU64ValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use farcall::{Address, Codec};
+use farcall::{Address, Codec, Scheme};
 
 use crate::registry::{RegistryName, RegistryUrl};
 
@@ -22,6 +22,7 @@ pub(crate) struct Cli {
 }
 
 #[derive(Debug, Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "a process has one")]
 pub(crate) enum Command {
     /// Runs one server alone, until SIGTERM or SIGINT.
     Server(ServerArgs),
@@ -85,9 +86,33 @@ impl CodecName {
 #[derive(Debug, Args)]
 pub(crate) struct ServerArgs {
     /// Where to listen, as in `tcp@127.0.0.1:0` or `unix@/run/demo.sock`. Each address is printed
-    /// on a line `listening ADDR`, with the port it got.
-    #[arg(long, value_name = "ADDR", required = true)]
+    /// on a line `listening ADDR`, with the port it got. `tls@` needs --tls-cert.
+    #[arg(long, value_name = "ADDR", required_unless_present_any = ["http", "https"])]
     pub(crate) listen: Vec<Address>,
+    /// Where to serve HTTP, as in `127.0.0.1:7080`: calls for those who dial `http@`, `connect@` or
+    /// `ws@`, calls by plain requests at `/rpc`, and the pages `/debug/farcall`, `/metrics`, `/healthz` and
+    /// `/readyz`. It is printed as a line `listening http://...`.
+    #[arg(long, value_name = "HOST:PORT", value_parser = http_place)]
+    pub(crate) http: Vec<Address>,
+    /// The same inside TLS, for `https@` and `wss@`. It needs --tls-cert.
+    #[arg(long, value_name = "HOST:PORT", value_parser = http_place, requires = "tls_cert")]
+    pub(crate) https: Vec<Address>,
+    /// Serves calls without HTTP at the addresses of --http and --https, too: who dials them as `tcp@`
+    /// and `tls@` is told apart by the first bytes.
+    #[arg(long)]
+    pub(crate) one_port: bool,
+    /// The certificate for `tls@` addresses and --https, in PEM, with those between it and its authority.
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub(crate) tls_cert: Option<PathBuf>,
+    /// The key of the certificate, in PEM.
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub(crate) tls_key: Option<PathBuf>,
+    /// Lets in only clients with a certificate of this authority, in PEM, where there is TLS.
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub(crate) tls_client_ca: Option<PathBuf>,
+    /// Lets in only clients with a token of this file: a name, a space and a token on each line.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
     /// Registers there, as in `http://127.0.0.1:7100/registry` or `etcd+http://127.0.0.1:2379`.
     #[arg(long, value_name = "URL")]
     pub(crate) registry: Vec<RegistryUrl>,
@@ -165,6 +190,15 @@ pub(crate) struct EtcdArgs {
     pub(crate) exit_with_parent: bool,
 }
 
+/// Reads where HTTP is served.
+fn http_place(text: &str) -> Result<Address, String> {
+    match Address::parse(text) {
+        Ok(address) if address.scheme() == Scheme::Tcp => Ok(address),
+        Ok(_) => Err("HTTP is served at host:port".to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
 /// Reads a number from 1 to `most`.
 fn count(most: u64) -> RangedU64ValueParser<usize> {
     RangedU64ValueParser::new().range(1..=most)
@@ -185,6 +219,28 @@ mod tests {
     fn a_job_and_a_server_are_not_asked_for_together() {
         let typed = ["demo", "--repeat", "2", "server", "--listen", "127.0.0.1:0"];
         assert!(Cli::try_parse_from(typed).is_err());
+    }
+
+    #[test]
+    fn a_server_listens_somewhere_and_tls_has_all_that_it_needs() {
+        let server =
+            |words: &str| Cli::try_parse_from(["demo", "server"].into_iter().chain(words.split(' ')));
+        for good in ["--listen 127.0.0.1:0", "--http 127.0.0.1:0", "--https [::1]:0 --tls-cert a --tls-key b"]
+        {
+            assert!(server(good).is_ok(), "{good}");
+        }
+        for bad in [
+            "--one-port",
+            "--http unix@/tmp/socket",
+            "--http http@127.0.0.1:0",
+            "--http 127.0.0.1",
+            "--https 127.0.0.1:0",
+            "--https 127.0.0.1:0 --tls-cert a",
+            "--listen tls@127.0.0.1:0 --tls-key a",
+            "--listen 127.0.0.1:0 --tls-client-ca a",
+        ] {
+            assert!(server(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -11,8 +11,9 @@ use tokio::sync::mpsc;
 use tracing::warn;
 
 use crate::cli::JobArgs;
-use crate::cluster::{Cluster, Introduced, Shape};
+use crate::cluster::{Cluster, Shape};
 use crate::count::{Counts, difference, merge};
+use crate::http::Page;
 use crate::input::{self, Found, Terms, shown};
 use crate::outcome::Outcome;
 use crate::progress::Progress;
@@ -31,15 +32,17 @@ pub(crate) async fn run(args: JobArgs) -> anyhow::Result<Outcome> {
     let mut signals = Signals::catch().context("catching signals")?;
     let mut cluster = Cluster::default();
     let keep = args.keep;
+    let mut page = None;
     let worked = tokio::select! {
         // A job that is cut short has nothing to keep; the cluster is stopped below.
-        worked = work(args, &mut cluster) => worked.map(|()| Outcome::Done),
+        worked = work(args, &mut cluster, &mut page) => worked.map(|()| Outcome::Done),
         signal = signals.next() => Ok(Outcome::Interrupted(signal)),
     };
     let worked = match worked {
-        Ok(Outcome::Done) if keep => until_signal(&cluster, &mut signals).await,
+        Ok(Outcome::Done) if keep => until_signal(&cluster, page.as_ref(), &mut signals).await,
         other => other,
     };
+    drop(page);
     let deaths = cluster.deaths().await;
     match worked {
         Ok(outcome) => {
@@ -59,19 +62,29 @@ pub(crate) async fn run(args: JobArgs) -> anyhow::Result<Outcome> {
 }
 
 /// Leaves the cluster to people until they have enough of it.
-async fn until_signal(cluster: &Cluster, signals: &mut Signals) -> anyhow::Result<Outcome> {
+async fn until_signal(
+    cluster: &Cluster,
+    page: Option<&Page>,
+    signals: &mut Signals,
+) -> anyhow::Result<Outcome> {
     say("\nThe cluster goes on until Ctrl-C:").context(STDOUT)?;
     for hint in cluster.url().map(RegistryUrl::hints).unwrap_or_default() {
         say(format_args!("  {hint}")).context(STDOUT)?;
     }
-    for Introduced { name, place, pid } in cluster.introduce().skip(1) {
-        say(format_args!("  call    {place} ({name}, pid {pid})")).context(STDOUT)?;
+    for server in cluster.introduce() {
+        for hint in server.hints() {
+            say(format_args!("  {hint}")).context(STDOUT)?;
+        }
+    }
+    if let Some(page) = page {
+        say(format_args!("  open    {} (this job)", page.url)).context(STDOUT)?;
     }
     signals.next().await;
     Ok(Outcome::Done)
 }
 
-async fn work(args: JobArgs, cluster: &mut Cluster) -> anyhow::Result<()> {
+/// Starts the cluster and runs the job on it; `page` is to be kept as long as somebody may look.
+async fn work(args: JobArgs, cluster: &mut Cluster, page: &mut Option<Page>) -> anyhow::Result<()> {
     let roots = if args.input.is_empty() { vec![input::default_root()] } else { args.input };
     let found = tokio::task::spawn_blocking(move || Found::search(&roots)).await??;
     ensure!(!found.files.is_empty(), "there are no files in the input");
@@ -79,12 +92,14 @@ async fn work(args: JobArgs, cluster: &mut Cluster) -> anyhow::Result<()> {
     let shape =
         Shape { registry: args.registry, servers: args.servers, codec: codec.clone(), unix: args.unix };
     cluster.start(&shape).await?;
-    for Introduced { name, place, pid } in cluster.introduce() {
-        say(format_args!("{name} at {place} (pid {pid})")).context(STDOUT)?;
+    for introduced in cluster.introduce() {
+        say(format_args!("{} at {}", introduced.name, introduced.whereabouts())).context(STDOUT)?;
     }
     let max_frame_bytes = cluster.max_frame_bytes().context("there is no server")?;
     let channel = cluster.channel("Text").await?;
-    say(format_args!("Text found at {} servers", channel.endpoints().len())).context(STDOUT)?;
+    let Page { url, .. } = page.insert(Page::of("Text", &channel).await?);
+    let servers = channel.endpoints().len();
+    say(format_args!("Text found at {servers} servers, its calls seen at {url}")).context(STDOUT)?;
     let job = Job {
         channel,
         terms: Terms { codec, max_frame_bytes },

@@ -19,6 +19,7 @@
 mod cli;
 mod cluster;
 mod count;
+mod http;
 mod input;
 mod job;
 mod orphan;

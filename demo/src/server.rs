@@ -3,10 +3,11 @@
 use std::io::{self, Write};
 
 use anyhow::Context as _;
-use farcall::{KeepAlive, Limits, Server, ServerHandle};
+use farcall::{KeepAlive, Limits, Server, ServerBuilder, ServerHandle, TlsServer, Tokens};
 use tracing::info;
 
 use crate::cli::ServerArgs;
+use crate::http::Http;
 use crate::orphan::Parent;
 use crate::outcome::Outcome;
 use crate::services;
@@ -19,29 +20,14 @@ pub(crate) async fn serve(args: ServerArgs) -> anyhow::Result<Outcome> {
     let mut stop_now = Signals::catch().context("catching signals")?;
     let parent = Parent::new(args.exit_with_parent, args.drain_timeout);
 
-    let limits = limits(&args);
-    let mut builder = Server::builder().limits(limits);
-    for service in services::all(&args.instance) {
-        builder = builder.service(service);
-    }
-    for address in args.listen {
-        builder = builder.listen(address);
-    }
-    for address in args.advertise {
-        builder = builder.advertise(address);
-    }
-    for registry in &args.registry {
-        builder = registry.register(builder)?;
-    }
-    if let Some(zone) = args.zone {
-        builder = builder.zone(zone);
-    }
-    if let Some(weight) = args.weight {
-        builder = builder.weight(weight);
-    }
-    let server = builder.bind().await?;
+    let tls = tls(&args)?;
+    let server = match (builder(&args, tls.clone())?, args.listen.is_empty()) {
+        (builder, true) => builder.build()?,
+        (builder, false) => builder.bind().await?,
+    };
+    let http = Http::bind(&args, tls).await?;
     let handle = server.handle();
-    announce(&server).context("writing to stdout")?;
+    announce(&server, &http).context("writing to stdout")?;
 
     let asked_to_stop = async {
         tokio::select! {
@@ -54,9 +40,13 @@ pub(crate) async fn serve(args: ServerArgs) -> anyhow::Result<Outcome> {
         stop_now.next().await;
         stop_now.next().await
     };
+    let serving = async {
+        // The pages answer until the server has ended, so that they show how it drains.
+        tokio::join!(server.serve_until(asked_to_stop), http.serve(&handle));
+    };
     tokio::select! {
         // Cutting the server off is what a second signal asks for.
-        () = server.serve_until(asked_to_stop) => {
+        () = serving => {
             // Nobody may read it any more.
             let _: io::Result<()> = account(&handle);
             Ok(Outcome::Done)
@@ -65,12 +55,55 @@ pub(crate) async fn serve(args: ServerArgs) -> anyhow::Result<Outcome> {
     }
 }
 
+/// What the server is to be, but for HTTP.
+fn builder(args: &ServerArgs, tls: Option<TlsServer>) -> anyhow::Result<ServerBuilder> {
+    let mut builder = Server::builder().limits(limits(args));
+    for service in services::all(&args.instance) {
+        builder = builder.service(service);
+    }
+    for address in &args.listen {
+        builder = builder.listen(address);
+    }
+    for address in &args.advertise {
+        builder = builder.advertise(address);
+    }
+    for registry in &args.registry {
+        builder = registry.register(builder)?;
+    }
+    if let Some(zone) = &args.zone {
+        builder = builder.zone(zone);
+    }
+    if let Some(weight) = args.weight {
+        builder = builder.weight(weight);
+    }
+    if let Some(tls) = tls {
+        builder = builder.tls(tls);
+    }
+    if let Some(file) = &args.token_file {
+        builder = builder.authenticate(Tokens::file(file)?);
+    }
+    Ok(builder)
+}
+
+/// The certificate, where there is one.
+fn tls(args: &ServerArgs) -> anyhow::Result<Option<TlsServer>> {
+    let (Some(certificate), Some(key)) = (&args.tls_cert, &args.tls_key) else { return Ok(None) };
+    let mut tls = TlsServer::builder().certificate_files(certificate, key);
+    if let Some(authority) = &args.tls_client_ca {
+        tls = tls.client_roots_file(authority);
+    }
+    Ok(Some(tls.build()?))
+}
+
 /// Tells whoever started the server where it listens. The lines are flushed, since they are
 /// waited for.
-fn announce(server: &Server) -> io::Result<()> {
+fn announce(server: &Server, http: &Http) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
     for address in server.addresses() {
         writeln!(stdout, "listening {address}")?;
+    }
+    for url in http.urls() {
+        writeln!(stdout, "listening {url}")?;
     }
     stdout.flush()
 }

@@ -88,7 +88,7 @@ impl Story {
         self.done.send_replace(Chapter::Killed);
 
         let new = cluster.add().await?;
-        self.tell(format_args!("{} started at {} (pid {})", new.name, new.place, new.pid));
+        self.tell(format_args!("{} started at {}", new.name, new.whereabouts()));
         cluster.found(channel, &new.place).await?;
         self.tell(format_args!("{} found by the client", new.name));
         self.done.send_replace(Chapter::Joined);

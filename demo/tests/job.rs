@@ -6,6 +6,7 @@ mod support;
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use rustix::process::Signal;
 use tempfile::TempDir;
@@ -42,9 +43,13 @@ fn cluster(job: &mut Demo) -> Vec<i32> {
         let name = if name == "registry" && line.starts_with("etcd") { "etcd" } else { name };
         assert!(line.starts_with(&format!("{name} at ")), "{line:?}");
         let (_, pid) = line.split_once("(pid ").unwrap();
-        pid.trim_end_matches(')').parse().unwrap()
+        let (pid, seen) = pid.split_once(')').unwrap();
+        let is_seen = seen.starts_with(", seen at http://127.0.0.1:") && seen.ends_with("/debug/farcall");
+        assert_eq!(is_seen, name.starts_with("server-"), "{line:?}");
+        pid.parse().unwrap()
     });
-    assert_eq!(job.line(), "Text found at 3 servers");
+    let found = job.line();
+    assert!(found.starts_with("Text found at 3 servers, its calls seen at http://127.0.0.1:"), "{found:?}");
     pids.to_vec()
 }
 
@@ -126,12 +131,10 @@ fn a_cluster_that_is_kept_can_be_looked_at_until_ctrl_c() {
         let input = ["--input", dir.path().to_str().unwrap(), "--repeat", "1", "--keep"];
         let mut job = Demo::start([&input[..], &["--registry", registry]].concat());
         let pids = cluster(&mut job);
-        let lines: Vec<_> = std::iter::from_fn(|| {
-            let line = job.line();
-            (!line.contains("(server-3, pid ")).then_some(line)
-        })
-        .take(100)
-        .collect();
+        let mut lines = Vec::new();
+        while lines.len() < 100 && !lines.last().is_some_and(|line: &String| line.ends_with("(this job)")) {
+            lines.push(job.line());
+        }
         assert!(lines.iter().any(|line| line.starts_with("ok: ")), "{lines:#?}");
         let line = lines.iter().find(|line| line.starts_with(hint)).unwrap_or_else(|| panic!("{lines:#?}"));
         if registry == "http" {
@@ -140,6 +143,26 @@ fn a_cluster_that_is_kept_can_be_looked_at_until_ctrl_c() {
             assert!(list.starts_with("HTTP/1.1 200"), "{list}");
             assert!(list.to_ascii_lowercase().contains("x-farcall-server-count: 3"), "{list}");
         }
+        let begin_with = |label: &str| -> Vec<_> {
+            lines.iter().filter_map(|line| line.trim_start().strip_prefix(label).map(str::trim)).collect()
+        };
+        for command in begin_with("try ") {
+            let output = Command::new("sh").args(["-c", command]).env("no_proxy", "*").output().unwrap();
+            assert_eq!(String::from_utf8_lossy(&output.stdout).trim_end(), "42", "{output:?}");
+        }
+        let pages = begin_with("open ").into_iter().filter(|line| line.contains("/debug/farcall"));
+        let pages: Vec<_> = pages.map(|line| line.split(' ').next().unwrap()).collect();
+        for page in &pages {
+            assert!(support::get(page).starts_with("HTTP/1.1 200"), "{page}");
+        }
+        // Each server's, and the job's own.
+        assert_eq!(
+            (begin_with("try ").len(), begin_with("call ").len(), pages.len()),
+            (3, 3, 4),
+            "{lines:#?}"
+        );
+        let figures = support::get(&format!("{}/overview.json", pages[3]));
+        assert!(figures.contains("\"name\":\"Text\""), "{figures}");
         assert!(pids.iter().all(|&pid| runs(pid)));
         job.signal(Signal::INT);
         job.ended().expect_code(0);

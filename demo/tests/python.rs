@@ -1,10 +1,11 @@
-//! The client in Python, written from `docs/PROTOCOL.md` alone, against the demo server.
+//! The package for Python in `clients/python`: what the server does to those who write raw bytes by
+//! `docs/PROTOCOL.md`, and the package's own tests with the examples of its README, all against the demo.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod support;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use self::support::Demo;
@@ -14,24 +15,61 @@ const PYTHON: &str = "/usr/bin/python3";
 
 #[test]
 fn a_client_in_another_language_finds_the_protocol_as_documented() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = format!("unix@{}", dir.path().join("socket").display());
+    let (_server, addresses) = Demo::server(&["--listen", "tcp@127.0.0.1:0", "--listen", &socket]);
+    let addresses = [("FARCALL_TCP", addresses[0].as_str()), ("FARCALL_UNIX", addresses[1].as_str())];
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/python");
+    let summary = run_suite(&tests, &addresses);
+    // Four times what a connection can do wrong, and right.
+    assert!(summary.tests >= 370, "{summary:?}");
+}
+
+#[test]
+fn the_python_package_passes_its_own_tests_and_its_readme_says_what_happens() {
+    let summary = run_suite(&package().join("tests"), &[("FARCALL_DEMO", env!("CARGO_BIN_EXE_demo"))]);
+    assert!(summary.tests >= 140, "{summary:?}");
+    assert_eq!(summary.skipped, 0, "{summary:?}");
+}
+
+/// How many tests a suite has.
+#[derive(Debug)]
+struct Summary {
+    tests: usize,
+    skipped: usize,
+}
+
+fn package() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../clients/python")
+}
+
+/// Runs all tests in a directory, which must pass.
+fn run_suite(tests: &Path, environment: &[(&str, &str)]) -> Summary {
     let needed = Command::new(PYTHON).args(["-c", "import msgpack"]).output();
     assert!(
         needed.as_ref().is_ok_and(|output| output.status.success()),
         "{PYTHON} with the package msgpack is needed; `./test` installs it ({needed:?})",
     );
-    let dir = tempfile::tempdir().unwrap();
-    let socket = format!("unix@{}", dir.path().join("socket").display());
-    let (_server, addresses) = Demo::server(&["--listen", "tcp@127.0.0.1:0", "--listen", &socket]);
     let output = Command::new(PYTHON)
-        .args(["-m", "unittest", "test_demo_server"])
-        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/python"))
-        .env("FARCALL_TCP", &addresses[0])
-        .env("FARCALL_UNIX", &addresses[1])
+        .args(["-W", "error::ResourceWarning", "-m", "unittest"])
+        .current_dir(tests)
+        .env("PYTHONPATH", package().join("src"))
         .env("PYTHONDONTWRITEBYTECODE", "1")
+        .envs(environment.iter().copied())
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}");
     // A suite in which no tests are found succeeds as well.
-    assert!(!said.contains("Ran 0 tests"), "{said}");
+    Summary {
+        tests: number_behind(&said, "\nRan ").expect(&said),
+        skipped: number_behind(&said, "skipped=").unwrap_or(0),
+    }
+}
+
+/// The number that follows a text at its last place.
+fn number_behind(text: &str, before: &str) -> Option<usize> {
+    let (_, rest) = text.rsplit_once(before)?;
+    let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+    rest[..digits].parse().ok()
 }

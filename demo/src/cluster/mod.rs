@@ -12,6 +12,7 @@ use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 
 use self::process::Process;
+use crate::http::DEBUG_PAGE;
 use crate::registry::{RegistryName, RegistryUrl};
 
 /// How long all servers may take to be found.
@@ -57,6 +58,8 @@ pub(crate) struct Cluster {
 struct Member {
     process: Process,
     address: Address,
+    /// Where it serves HTTP.
+    http: String,
     /// A way to this one, beside the job's channel.
     channel: Channel,
     /// The largest frame that it accepts, in bytes.
@@ -79,6 +82,30 @@ pub(crate) struct Introduced {
     pub(crate) name: String,
     pub(crate) place: String,
     pub(crate) pid: u32,
+    /// Where it serves HTTP, if it is one of the servers.
+    pub(crate) http: Option<String>,
+}
+
+impl Introduced {
+    /// Where it is: for programs, for the system, and for browsers.
+    pub(crate) fn whereabouts(&self) -> String {
+        let Self { place, pid, http, .. } = self;
+        let seen = http.as_ref().map(|http| format!(", seen at {http}{DEBUG_PAGE}"));
+        format!("{place} (pid {pid}){}", seen.unwrap_or_default())
+    }
+
+    /// What a person can do with it, if it is one of the servers.
+    pub(crate) fn hints(&self) -> Vec<String> {
+        let Self { name, place, pid, http } = self;
+        let hints = |http| {
+            vec![
+                format!("call    {place} ({name}, pid {pid})"),
+                format!("try     curl -d '{{\"a\": 6, \"b\": 7}}' {http}/rpc/Arith.multiply"),
+                format!("open    {http}{DEBUG_PAGE} ({name})"),
+            ]
+        };
+        http.as_ref().map(hints).unwrap_or_default()
+    }
 }
 
 impl Cluster {
@@ -122,6 +149,8 @@ impl Cluster {
             &name,
             "--listen",
             &address.to_string(),
+            "--http",
+            "127.0.0.1:0",
             "--registry",
             &url.to_string(),
             "--drain-timeout",
@@ -133,6 +162,7 @@ impl Cluster {
     /// Reads where the server listens, and asks whether it serves.
     async fn join(&mut self, mut process: Process) -> anyhow::Result<Introduced> {
         let address = Address::parse(&process.address().await?)?;
+        let http = process.address().await?;
         let builder = Channel::builder().to(address.clone()).options(self.options.clone());
         let channel = builder.timeout(CALL_LIMIT).build()?;
         let health: Health = channel.call(HEALTH, &HealthRequest::default()).await?;
@@ -141,7 +171,7 @@ impl Cluster {
         }
         let connection = channel.connection().context("the connection broke")?;
         let max_frame_bytes = connection.agreed().send_limit.get();
-        self.members.push(Member { process, address, channel, max_frame_bytes });
+        self.members.push(Member { process, address, http, channel, max_frame_bytes });
         Ok(self.members[self.members.len() - 1].introduced())
     }
 
@@ -205,6 +235,7 @@ impl Cluster {
             name: process.name.clone(),
             place: url.to_string(),
             pid: process.pid,
+            http: None,
         });
         registry.into_iter().chain(self.members.iter().map(Member::introduced))
     }
@@ -275,7 +306,8 @@ impl Cluster {
 impl Member {
     fn introduced(&self) -> Introduced {
         let Process { name, pid, .. } = &self.process;
-        Introduced { name: name.clone(), place: self.address.to_string(), pid: *pid }
+        let (name, place, http) = (name.clone(), self.address.to_string(), Some(self.http.clone()));
+        Introduced { name, place, pid: *pid, http }
     }
 
     fn past(&self, took: Option<u64>, fate: &'static str) -> Past {

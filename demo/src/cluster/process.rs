@@ -53,7 +53,7 @@ impl Process {
         Ok(Self { name, pid, child, stdout: BufReader::new(stdout) })
     }
 
-    /// Where it listens, which is the first thing that it says.
+    /// The next address where it listens, which are the first things that it says.
     pub(super) async fn address(&mut self) -> anyhow::Result<String> {
         let mut line = String::new();
         let read = timeout(START_LIMIT, self.stdout.read_line(&mut line)).await;

@@ -59,10 +59,11 @@ impl Demo {
         Self::start(arguments).ended()
     }
 
-    /// Starts a server, and reads its addresses.
+    /// Starts a server, and reads its addresses, those of HTTP last.
     pub(crate) fn server(arguments: &[&str]) -> (Self, Vec<String>) {
         let mut server = Self::start([&["server"], arguments].concat());
-        let addresses = arguments.iter().filter(|argument| **argument == "--listen");
+        let addresses =
+            arguments.iter().filter(|argument| ["--listen", "--http", "--https"].contains(*argument));
         let addresses = addresses
             .map(|_| {
                 let line = server.line();

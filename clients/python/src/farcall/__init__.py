@@ -1,0 +1,59 @@
+"""A client of farcall servers, for asyncio.
+
+    import asyncio
+    import farcall
+
+    async def main():
+        async with farcall.connect("tcp@127.0.0.1:7001") as client:
+            print(await client.call("Arith.multiply", a=6, b=7))
+
+    asyncio.run(main())
+
+`connect` says how to connect, `Client` what can be done, and `FarcallError` how it can
+fail.
+"""
+
+from .client import CLIENT_DEFAULT, Client, Service, connect
+from .errors import (
+    ApplicationError,
+    Cancelled,
+    DeadlineExceeded,
+    Execution,
+    FarcallError,
+    InternalError,
+    InvalidArgument,
+    PermissionDenied,
+    ResourceExhausted,
+    Unauthenticated,
+    Unavailable,
+    Unimplemented,
+)
+from .handshake import Terms
+from .reserved import Health, Method, MethodStats, Parameter, ServiceDescription
+from .tls import Tls
+
+__all__ = [
+    "CLIENT_DEFAULT",
+    "ApplicationError",
+    "Cancelled",
+    "Client",
+    "DeadlineExceeded",
+    "Execution",
+    "FarcallError",
+    "Health",
+    "InternalError",
+    "InvalidArgument",
+    "Method",
+    "MethodStats",
+    "Parameter",
+    "PermissionDenied",
+    "ResourceExhausted",
+    "Service",
+    "ServiceDescription",
+    "Terms",
+    "Tls",
+    "Unauthenticated",
+    "Unavailable",
+    "Unimplemented",
+    "connect",
+]

@@ -1,0 +1,71 @@
+"""Where a server is, as it is written (``docs/PROTOCOL.md``, section 15)."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+
+SCHEMES = ("tcp", "unix", "tls", "http", "https")
+
+
+@dataclass(frozen=True)
+class Address:
+    """A parsed address.  Either host and port are there, or, for ``unix``, the path."""
+
+    scheme: str
+    host: str = ""
+    port: int = 0
+    path: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> Address:
+        """Reads ``scheme@host:port``, ``unix@/path``, or ``host:port`` for ``tcp``.
+
+        Raises ValueError, which says what is wrong.
+        """
+        if not isinstance(text, str):
+            raise TypeError(f"an address is a str, not {type(text).__name__}")
+        if "://" in text:
+            raise ValueError(f"{text!r} is a URL; an address is written scheme@host:port")
+        scheme, at, where = text.partition("@")
+        if not at:
+            scheme, where = "tcp", text
+        if scheme not in SCHEMES:
+            known = ", ".join(SCHEMES)
+            raise ValueError(f"{text!r}: the scheme {scheme!r} is none of {known}")
+        if scheme == "unix":
+            if not where or "\0" in where:
+                raise ValueError(f"{text!r}: behind unix@ stands the path of a socket")
+            return cls(scheme, path=where)
+        host, port = _host_and_port(text, where)
+        return cls(scheme, host, port)
+
+    @property
+    def authority(self) -> str:
+        """``host:port``, as in the ``Host`` of HTTP."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+    def __str__(self) -> str:
+        return f"{self.scheme}@{self.path or self.authority}"
+
+
+def _host_and_port(text: str, where: str) -> tuple[str, int]:
+    host, colon, port = where.rpartition(":")
+    if not colon:
+        raise ValueError(f"{text!r}: there is no port; an address ends in host:port")
+    if not (port.isascii() and port.isdigit()) or not 0 < int(port[:6]) < 1 << 16:
+        raise ValueError(f"{text!r}: the port {port!r} is no number from 1 to 65535")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+        try:
+            ipaddress.IPv6Address(host)
+        except ValueError:
+            raise ValueError(f"{text!r}: [{host}] is no IPv6 address") from None
+    elif ":" in host:
+        raise ValueError(f"{text!r}: an IPv6 address stands in brackets, as [::1]:7001")
+    elif not host:
+        raise ValueError(f"{text!r}: there is no host")
+    elif not host.isascii() or any(c <= " " or c in "/?#@\\[]\x7f" for c in host):
+        raise ValueError(f"{text!r}: {host!r} is no name of a host")
+    return host, int(port)

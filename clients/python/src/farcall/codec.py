@@ -1,0 +1,196 @@
+"""How headers and values become bytes: JSON, and MessagePack where it is installed.
+
+The numbers in the comments are the sections of ``docs/PROTOCOL.md``.
+"""
+
+from __future__ import annotations
+
+import base64
+import importlib
+import json
+from typing import Any, ClassVar, Protocol
+
+from .wire import CODES, EXECUTIONS, KINDS, Header, ProtocolError, WireError, is_known
+
+_KIND_NAMES = {number: name for name, number in KINDS.items()}
+_CODE_NAMES = {number: name for name, number in CODES.items()}
+_EXECUTION_NAMES = {number: name for name, number in EXECUTIONS.items()}
+
+
+class Codec(Protocol):
+    """What a connection needs of a codec."""
+
+    #: How the Option calls it (3.2).
+    content_type: ClassVar[str]
+    #: The largest number that a request may have (4.2).
+    max_seq: ClassVar[int]
+
+    def encode_header(self, header: Header) -> bytes:
+        """The header as bytes, without what holds its default."""
+
+    def decode_header(self, data: bytes) -> Header:
+        """The header in these bytes; `ProtocolError` if there is none."""
+
+    def encode(self, value: Any) -> bytes:
+        """The value as bytes; TypeError, ValueError or OverflowError if it has no form."""
+
+    def decode(self, data: bytes) -> Any:
+        """The one value in these bytes; ValueError if it is not exactly one."""
+
+
+def codec_named(name: str) -> Codec:
+    """The codec ``"json"`` or ``"msgpack"``.
+
+    Raises ValueError for any other, and ImportError if a package is missing.
+    """
+    if name == "json":
+        return JsonCodec()
+    if name == "msgpack":
+        return MsgpackCodec()
+    raise ValueError(f"the codec {name!r} is neither 'json' nor 'msgpack'")
+
+
+class JsonCodec:
+    """Headers are objects; bytes are base64 strings."""
+
+    content_type: ClassVar[str] = "application/json"
+    max_seq: ClassVar[int] = (1 << 53) - 1
+
+    def encode_header(self, header: Header) -> bytes:
+        fields: dict[str, Any] = {"kind": header.kind, "seq": header.seq}
+        if header.service_method:
+            fields["service_method"] = header.service_method
+        if header.timeout_ms:
+            fields["timeout_ms"] = header.timeout_ms
+        if header.error:
+            fields["error"] = header.error._asdict()
+        if header.metadata:
+            fields["metadata"] = header.metadata
+        if header.flags:
+            fields["flags"] = header.flags
+        return self.encode(fields)
+
+    def decode_header(self, data: bytes) -> Header:
+        try:
+            fields = self.decode(data)
+        except ValueError as fault:
+            raise ProtocolError(f"header: {fault}") from None
+        if not isinstance(fields, dict):
+            raise ProtocolError("header: not an object")
+        kind = fields.get("kind")
+        if not isinstance(kind, str) or kind not in KINDS:
+            raise ProtocolError("header: unknown kind")
+        error: Any = fields.get("error")
+        if error is not None:
+            if not isinstance(error, dict):
+                raise ProtocolError("header: error is not an object")
+            error = WireError.of(error.get("code"), error.get("message"), error.get("execution"))
+        names = ("service_method", "timeout_ms", "metadata", "flags")
+        method, timeout_ms, metadata, flags = (fields.get(name) for name in names)
+        header = Header.checked(kind, fields.get("seq"), method, timeout_ms, error, metadata, flags)
+        if header.seq > self.max_seq:
+            raise ProtocolError("header: seq is out of range")
+        return header
+
+    def encode(self, value: Any) -> bytes:
+        text = json.dumps(
+            value,
+            separators=(",", ":"),
+            ensure_ascii=False,
+            allow_nan=False,
+            default=_base64,
+        )
+        return text.encode("utf-8")
+
+    def decode(self, data: bytes) -> Any:
+        try:
+            return json.loads(data.decode("utf-8"), parse_constant=_no_number)
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"not a JSON value: {error}") from None
+
+    def to_bytes(self, value: Any) -> bytes:
+        """The bytes for which a decoded value stands."""
+        if not isinstance(value, str):
+            raise ValueError("not a base64 string")
+        return base64.b64decode(value, validate=True)
+
+
+def _base64(value: Any) -> str:
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return base64.b64encode(value).decode("ascii")
+    raise TypeError(f"{type(value).__name__} has no form in JSON")
+
+
+def _no_number(text: str) -> Any:
+    raise ValueError(f"{text} is no number of JSON")
+
+
+class MsgpackCodec:
+    """Headers are arrays; bytes are bin.  It needs the package ``msgpack``."""
+
+    content_type: ClassVar[str] = "application/msgpack"
+    max_seq: ClassVar[int] = (1 << 64) - 1
+
+    def __init__(self) -> None:
+        try:
+            self._msgpack: Any = importlib.import_module("msgpack")
+        except ImportError:
+            raise ImportError(
+                'the codec "msgpack" needs the package msgpack: pip install "farcall[msgpack]"',
+                name="msgpack",
+            ) from None
+
+    def encode_header(self, header: Header) -> bytes:
+        error = header.error
+        fields: list[Any] = [
+            KINDS[header.kind],
+            header.seq,
+            header.service_method,
+            header.timeout_ms,
+            error and [CODES[error.code], error.message, EXECUTIONS[error.execution]],
+            header.metadata or None,
+            header.flags,
+        ]
+        # Kind and number stay; of the others none is false without being a default.
+        while len(fields) > 2 and not fields[-1]:
+            fields.pop()
+        return self.encode(fields)
+
+    def decode_header(self, data: bytes) -> Header:
+        try:
+            fields = self.decode(data)
+        except ValueError as fault:
+            raise ProtocolError(f"header: {fault}") from None
+        if not isinstance(fields, list) or len(fields) < 2:
+            raise ProtocolError("header: not an array of two or more")
+        kind, seq, method, timeout_ms, error, metadata, flags = (fields + [None] * 5)[:7]
+        if not is_known(_KIND_NAMES, kind):
+            raise ProtocolError("header: unknown kind")
+        if error is not None:
+            if not isinstance(error, list):
+                raise ProtocolError("header: error is not an array")
+            code, message, execution = (error + [None] * 3)[:3]
+            error = WireError.of(
+                _CODE_NAMES[code] if is_known(_CODE_NAMES, code) else None,
+                message,
+                _EXECUTION_NAMES[execution] if is_known(_EXECUTION_NAMES, execution) else None,
+            )
+        name = _KIND_NAMES[kind]
+        return Header.checked(name, seq, method, timeout_ms, error, metadata, flags)
+
+    def encode(self, value: Any) -> bytes:
+        data: bytes = self._msgpack.packb(value, use_bin_type=True)
+        return data
+
+    def decode(self, data: bytes) -> Any:
+        try:
+            return self._msgpack.unpackb(data, raw=False, strict_map_key=False)
+        except (self._msgpack.UnpackException, ValueError, TypeError, RecursionError) as error:
+            name = type(error).__name__
+            raise ValueError(f"not a MessagePack value: {name}") from None
+
+    def to_bytes(self, value: Any) -> bytes:
+        """The bytes for which a decoded value stands."""
+        if not isinstance(value, bytes):
+            raise ValueError("not bytes")
+        return value

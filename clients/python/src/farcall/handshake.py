@@ -1,0 +1,118 @@
+"""The Options of both sides (``docs/PROTOCOL.md``, section 3)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from .codec import Codec, JsonCodec
+from .errors import InvalidArgument
+from .stream import FrameStream
+from .wire import (
+    DEFAULT_MAX_FRAME_BYTES,
+    DEFAULT_MAX_IN_FLIGHT,
+    MAGIC_NUMBER,
+    MAX_OPTION_BYTES,
+    VERSION,
+    FrameTooLarge,
+    ProtocolError,
+    WireError,
+)
+
+_JSON = JsonCodec()
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What the server stated when it was connected."""
+
+    #: The largest frame that it accepts, in bytes.
+    max_frame_bytes: int
+    #: How many calls it runs at once for one connection.
+    max_in_flight: int
+    #: The longest that it lets a method run, in seconds; None is no limit.
+    handle_timeout: float | None
+
+    @classmethod
+    def of(cls, option: dict[str, Any]) -> Terms:
+        """Those in a server's Option; `ProtocolError` if they are none."""
+        timeout_ms = _count(option, "handle_timeout_ms", 0)
+        return cls(
+            _count(option, "max_frame_bytes", DEFAULT_MAX_FRAME_BYTES),
+            _count(option, "max_in_flight", DEFAULT_MAX_IN_FLIGHT),
+            timeout_ms / 1000 if timeout_ms else None,
+        )
+
+
+def option_of(
+    codec: Codec,
+    *,
+    connect_timeout: float,
+    handle_timeout: float | None,
+    max_frame_bytes: int,
+    token: str | None,
+) -> dict[str, Any]:
+    """The Option of a client.  Times are in seconds."""
+    option: dict[str, Any] = {
+        "magic_number": MAGIC_NUMBER,
+        "version": VERSION,
+        "codec_type": codec.content_type,
+        "connect_timeout_ms": math.ceil(connect_timeout * 1000),
+        "max_frame_bytes": max_frame_bytes,
+    }
+    if handle_timeout is not None:
+        option["handle_timeout_ms"] = math.ceil(handle_timeout * 1000)
+    if token is not None:
+        option["token"] = token
+    return option
+
+
+async def shake_hands(stream: FrameStream, option: dict[str, Any]) -> Terms:
+    """Sends the Option, and gives what the server states in its own.
+
+    Raises the error of a refusal, or what reading raises.
+    """
+    data = _JSON.encode(option)
+    if len(data) > MAX_OPTION_BYTES:
+        raise InvalidArgument("the token is too long for a handshake")
+    stream.write_frame(data)
+    answer = await read_option(stream)
+    error = answer.get("error")
+    if error is not None:
+        parts = error if isinstance(error, dict) else {}
+        refusal = WireError.of(parts.get("code"), parts.get("message"), None).raised()
+        refusal.execution = "not_sent"
+        raise refusal
+    for field in ("magic_number", "version", "codec_type"):
+        if answer.get(field) != option[field]:
+            raise ProtocolError(f"the {field} in its Option is another one")
+    return Terms.of(answer)
+
+
+async def read_option(stream: FrameStream) -> dict[str, Any]:
+    """The Option of the other side, whatever it says."""
+    try:
+        option = _JSON.decode(await stream.read_frame(MAX_OPTION_BYTES))
+    except ValueError as error:
+        raise ProtocolError(f"its Option is {error}") from None
+    except FrameTooLarge as error:
+        # Four bytes of something else than a length, most likely.
+        begins = error.length.to_bytes(4, "big")
+        if begins == b"HTTP":
+            raise ProtocolError("it speaks HTTP there, which http@ is for") from None
+        if begins.startswith(b"\x15\x03"):
+            raise ProtocolError("it speaks TLS there, which tls@ is for") from None
+        raise ProtocolError(f"its Option is {error}") from None
+    if not isinstance(option, dict):
+        raise ProtocolError("its Option is not an object")
+    return option
+
+
+def _count(option: dict[str, Any], field: str, default: int) -> int:
+    value = option.get(field)
+    if value is None or value == 0:
+        return default
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ProtocolError(f"{field} in its Option is no count")
+    return value

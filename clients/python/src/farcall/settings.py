@@ -1,0 +1,86 @@
+"""How a client is to connect and to call, checked."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Callable, Union
+
+from .tls import Tls
+from .wire import DEFAULT_MAX_FRAME_BYTES
+
+#: A bearer credential, or a function that gives one for each connection.
+Token = Union[str, Callable[[], Union[str, Awaitable[str]]]]
+
+#: In Option and header lengths are 32 bits wide.
+MOST_FRAME_BYTES = 2**32 - 1
+
+
+@dataclass(frozen=True)
+class Settings:
+    """See `farcall.connect`, which explains each."""
+
+    token: Token | None = None
+    tls: Tls = field(default_factory=Tls)
+    timeout: float | None = None
+    connect_timeout: float = 10.0
+    handle_timeout: float | None = None
+    max_frame_bytes: int = DEFAULT_MAX_FRAME_BYTES
+    max_waiting: int = 10_000
+    ping_after: float = 10.0
+    ping_timeout: float = 5.0
+
+    def __post_init__(self) -> None:
+        """Raises TypeError or ValueError, which names the setting."""
+        if self.token is not None and not isinstance(self.token, str) and not callable(self.token):
+            raise TypeError("token is neither a str nor a function")
+        if not isinstance(self.tls, Tls):
+            raise TypeError(f"tls is a farcall.Tls, not {type(self.tls).__name__}")
+        if self.tls != Tls():
+            self.tls.context("farcall/1")  # for what is wrong with the files
+        checked_timeout("timeout", self.timeout)
+        for name in ("connect_timeout", "handle_timeout", "ping_after", "ping_timeout"):
+            value = checked_timeout(name, getattr(self, name))
+            if name != "handle_timeout" and value is None:
+                raise ValueError(f"{name} is a number of seconds, and not without end")
+            if value is not None and value <= 0:
+                raise ValueError(f"{name} is above 0, not {value:g}")
+        _check_count("max_frame_bytes", self.max_frame_bytes, MOST_FRAME_BYTES)
+        _check_count("max_waiting", self.max_waiting)
+
+    def __repr__(self) -> str:
+        shown = (f.name for f in fields(self) if f.name != "token")
+        return f"Settings({', '.join(f'{name}={getattr(self, name)!r}' for name in shown)})"
+
+
+def checked_timeout(name: str, value: Any) -> float | None:
+    """The seconds, where None and infinity are no limit."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name} is a number of seconds, not {type(value).__name__}")
+    if math.isnan(value):
+        raise ValueError(f"{name} is not a number")
+    return None if value == math.inf else float(value)
+
+
+def checked_metadata(metadata: Mapping[str, str] | None) -> dict[str, str] | None:
+    """A copy of the metadata of a call."""
+    if metadata is None:
+        return None
+    if not isinstance(metadata, Mapping):
+        raise TypeError(f"metadata is a dict, not {type(metadata).__name__}")
+    for key, value in metadata.items():
+        if not isinstance(key, str) or not isinstance(value, str):
+            raise TypeError(f"metadata maps str to str, which {key!r} does not")
+        if not key or key != key.lower():
+            raise ValueError(f"the keys of metadata are in lower case, which {key!r} is not")
+    return dict(metadata)
+
+
+def _check_count(name: str, value: Any, most: int | None = None) -> None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} is an int, not {type(value).__name__}")
+    if value < 1 or (most is not None and value > most):
+        raise ValueError(f"{name} is out of range: {value}")

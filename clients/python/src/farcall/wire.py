@@ -1,0 +1,154 @@
+"""What is on the wire: headers, their parts and limits, and frames.
+
+The numbers in the comments are the sections of ``docs/PROTOCOL.md``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple, cast
+
+from .errors import BY_CODE, Execution, FarcallError
+
+MAGIC_NUMBER = 0xCAFEBABE
+VERSION = 1
+
+# 8
+MAX_OPTION_BYTES = 4 * 1024
+MAX_HEADER_BYTES = 64 * 1024
+DEFAULT_MAX_FRAME_BYTES = 4 * 1024 * 1024
+DEFAULT_MAX_IN_FLIGHT = 1024
+
+# 13: so many pings in so many seconds are allowed.
+MAX_PINGS = 10
+PING_WINDOW = 5.0
+
+# 7
+FLAG_COMPRESSED = 1
+FLAG_ONE_WAY = 2
+FLAG_IDEMPOTENT = 4
+
+# 5
+KINDS = {"request": 1, "response": 2, "cancel": 3, "ping": 4, "pong": 5, "goaway": 6}
+
+# 11.1
+CODES = {
+    "cancelled": 1,
+    "deadline_exceeded": 2,
+    "invalid_argument": 3,
+    "unauthenticated": 4,
+    "unimplemented": 5,
+    "permission_denied": 6,
+    "resource_exhausted": 7,
+    "unavailable": 8,
+    "internal": 9,
+    "application": 10,
+}
+
+# 11.2; `not_sent` is missing, because it never travels.
+EXECUTIONS = {"done": 0, "refused": 1, "maybe": 2}
+
+
+class ProtocolError(Exception):
+    """The peer does not keep to the protocol (12)."""
+
+
+class FrameTooLarge(Exception):
+    """The peer announced a frame over the limit (2)."""
+
+    def __init__(self, length: int, limit: int) -> None:
+        super().__init__(f"a frame of {length} bytes, where {limit} are allowed")
+        self.length = length
+
+
+class EndOfStream(Exception):
+    """The stream ended.  ``clean`` is true if it did so between two messages."""
+
+    def __init__(self, clean: bool) -> None:
+        super().__init__("the stream ended" if clean else "the stream ended in a frame")
+        self.clean = clean
+
+
+class WireError(NamedTuple):
+    """The ``error`` of a header, with code and execution by name."""
+
+    code: str
+    message: str
+    execution: str
+
+    @classmethod
+    def of(cls, code: Any, message: Any, execution: Any) -> WireError:
+        """From what was decoded, where the code or the execution may be unknown (11)."""
+        return cls(
+            code if is_known(CODES, code) else "internal",
+            message if isinstance(message, str) else "",
+            execution if is_known(EXECUTIONS, execution) else "maybe",
+        )
+
+    def raised(self, details: Any = None, metadata: dict[str, str] | None = None) -> FarcallError:
+        """What is raised to the caller."""
+        execution = cast(Execution, self.execution)
+        return BY_CODE[self.code](self.message or self.code, execution, details, metadata)
+
+
+@dataclass
+class Header:
+    """A header (4.2).  ``kind`` is a name from `KINDS`."""
+
+    kind: str
+    seq: int
+    service_method: str = ""
+    timeout_ms: int = 0
+    error: WireError | None = None
+    metadata: dict[str, str] | None = None
+    flags: int = 0
+
+    @classmethod
+    def checked(
+        cls,
+        kind: str,
+        seq: Any,
+        service_method: Any,
+        timeout_ms: Any,
+        error: WireError | None,
+        metadata: Any,
+        flags: Any,
+    ) -> Header:
+        """From decoded fields, where None stands for a default; or `ProtocolError`."""
+        service_method = "" if service_method is None else service_method
+        if not isinstance(service_method, str):
+            raise ProtocolError("header: service_method is not a string")
+        if metadata is not None:
+            if not isinstance(metadata, dict) or not all(
+                isinstance(key, str) and isinstance(value, str) for key, value in metadata.items()
+            ):
+                raise ProtocolError("header: metadata is not a map of strings")
+        return cls(
+            kind=kind,
+            seq=_uint(seq, "seq"),
+            service_method=service_method,
+            timeout_ms=0 if timeout_ms is None else _uint(timeout_ms, "timeout_ms"),
+            error=error,
+            metadata=metadata,
+            flags=0 if flags is None else _uint(flags, "flags"),
+        )
+
+
+def _uint(value: Any, name: str) -> int:
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)  # JSON has one sort of number
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ProtocolError(f"header: {name} is not an integer")
+    if not 0 <= value < 1 << 64:
+        raise ProtocolError(f"header: {name} is out of range")
+    return value
+
+
+def is_known(table: dict[Any, Any], key: Any) -> bool:
+    """Whether the table has the key, whatever a peer sent for it."""
+    return isinstance(key, (int, str)) and not isinstance(key, bool) and key in table
+
+
+def frame(payload: bytes) -> bytes:
+    """The payload with its length in front of it (2)."""
+    return len(payload).to_bytes(4, "big") + payload

@@ -1,0 +1,264 @@
+"""The parts that need no connection: addresses, errors, settings, waiting, resting."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import pickle
+import subprocess
+import sys
+import unittest
+
+from support import PACKAGE, AsyncCase
+
+import farcall
+from farcall.address import Address
+from farcall.backoff import Backoff
+from farcall.deadline import Deadline, within
+from farcall.errors import safe_text
+from farcall.places import Places
+
+
+class AddressTest(unittest.TestCase):
+    def test_what_is_read(self):
+        for text, expected in (
+            ("127.0.0.1:1", Address("tcp", "127.0.0.1", 1)),
+            ("tcp@localhost:7001", Address("tcp", "localhost", 7001)),
+            ("tls@[::1]:7001", Address("tls", "::1", 7001)),
+            ("http@shop.example:65535", Address("http", "shop.example", 65535)),
+            ("unix@/a@b", Address("unix", path="/a@b")),
+        ):
+            address = Address.parse(text)
+            self.assertEqual(address, expected)
+            self.assertEqual(Address.parse(str(address)), address)
+        self.assertEqual(Address.parse("tls@[::1]:7001").authority, "[::1]:7001")
+
+    def test_what_is_wrong_is_named(self):
+        for text, named in (
+            ("", "no port"),
+            ("tcp@", "no port"),
+            ("tcp@host", "no port"),
+            ("tcp@:1", "no host"),
+            ("tcp@host:x", "'x' is no number"),
+            ("tcp@host:0", "'0' is no number"),
+            ("tcp@host:65536", "'65536' is no number"),
+            ("tcp@host:" + "9" * 5000, "is no number"),
+            ("::1:7001", "brackets"),
+            ("[::g]:7001", "no IPv6 address"),
+            ("gopher@host:70", "'gopher' is none of tcp"),
+            ("ws@host:70", "'ws' is none of tcp"),
+            ("unix@", "path"),
+            ("http://host:70", "a URL"),
+            ("http@a\r\nX:70", "no name of a host"),
+            ("http@a/b:70", "no name of a host"),
+        ):
+            with self.subTest(text=text[:40]), self.assertRaisesRegex(ValueError, named):
+                Address.parse(text)
+        with self.assertRaises(TypeError):
+            Address.parse(b"tcp@host:1")
+
+
+class ErrorTest(unittest.TestCase):
+    def test_text_of_a_peer_is_cut_and_escaped(self):
+        self.assertEqual(safe_text("a\n\x1b[31m\u202e"), "a\\n\\x1b[31m\\u202e")
+        self.assertEqual(len(safe_text("x" * 5000)), 1024)
+        self.assertEqual(safe_text("\ud800"), "\\ud800")
+        error = farcall.Unavailable("a\x1bb" + "x" * 5000, "maybe")
+        for text in (str(error), repr(error)):
+            self.assertNotIn("\x1b", text)
+            self.assertLess(len(text), 1100)
+        self.assertIn("\x1b", error.message)
+
+    def test_it_says_what_where_and_whether(self):
+        error = farcall.ApplicationError("division by zero", "done", details={"a": 1})
+        error.method = "Arith.divide"
+        self.assertEqual(str(error), "Arith.divide: division by zero (application, done)")
+        self.assertIsInstance(error, farcall.FarcallError)
+
+    def test_it_can_be_copied_and_sent_to_another_process(self):
+        error = farcall.Unavailable("x", "maybe", [1], {"k": "v"})
+        error.method = "A.b"
+        for again in (copy.copy(error), pickle.loads(pickle.dumps(error))):
+            self.assertEqual((type(again), vars(again)), (type(error), vars(error)))
+
+    def test_retry_after(self):
+        for value, expected in (
+            ("1500", 1.5),
+            ("", None),
+            ("-1", None),
+            ("x", None),
+            ("9" * 99, None),
+        ):
+            error = farcall.Unavailable("", metadata={"farcall-retry-after-ms": value})
+            self.assertEqual(error.retry_after, expected)
+        self.assertIsNone(farcall.Unavailable("").retry_after)
+
+
+class SettingsTest(unittest.TestCase):
+    def test_what_cannot_be_right_is_refused_at_once(self):
+        nan = float("nan")
+        for setting, value, kind in (
+            ("codec", "xml", ValueError),
+            ("token", 5, TypeError),
+            ("tls", "ca.pem", TypeError),
+            ("timeout", "1", TypeError),
+            ("timeout", nan, ValueError),
+            ("timeout", True, TypeError),
+            ("connect_timeout", 0, ValueError),
+            ("connect_timeout", None, ValueError),
+            ("handle_timeout", -1, ValueError),
+            ("ping_after", 0, ValueError),
+            ("ping_timeout", "5", TypeError),
+            ("max_frame_bytes", 0, ValueError),
+            ("max_frame_bytes", 2**32, ValueError),
+            ("max_frame_bytes", 1.5, TypeError),
+            ("max_waiting", 0, ValueError),
+        ):
+            with self.subTest(setting=setting, value=value), self.assertRaisesRegex(kind, setting):
+                farcall.connect("tcp@127.0.0.1:1", **{setting: value})
+
+    def test_files_of_tls_are_looked_at_at_once_and_named(self):
+        for tls, named in (
+            (farcall.Tls(ca_file="/no/such/file"), "/no/such/file"),
+            (farcall.Tls(ca_file=__file__), "test_parts.py"),
+            (farcall.Tls(cert_file="/no/such/file"), "/no/such/file"),
+            (farcall.Tls(cert_file=__file__), "test_parts.py"),
+            (farcall.Tls(key_file=__file__), "without cert_file"),
+        ):
+            with self.assertRaisesRegex(ValueError, named):
+                farcall.connect("tls@127.0.0.1:1", tls=tls)
+
+    def test_a_token_is_not_shown(self):
+        client = farcall.connect("tcp@127.0.0.1:1", token="q8mXe01rHsZ9")
+        self.assertNotIn("q8mX", repr(client) + repr(client._settings))
+
+    def test_without_msgpack_json_works_and_msgpack_says_what_to_install(self):
+        code = (
+            "import sys; sys.modules['msgpack'] = None\n"
+            "import farcall\n"
+            "farcall.connect('tcp@127.0.0.1:1')\n"
+            "try: farcall.connect('tcp@127.0.0.1:1', codec='msgpack')\n"
+            "except ImportError as error: print(error)\n"
+        )
+        environment = {"PYTHONPATH": str(PACKAGE / "src"), "PYTHONDONTWRITEBYTECODE": "1"}
+        done = subprocess.run(
+            [sys.executable, "-c", code], env=environment, capture_output=True, text=True
+        )
+        self.assertIn('pip install "farcall[msgpack]"', done.stdout, done.stderr)
+
+    def test_nothing_is_imported_beside_the_standard_library(self):
+        code = "import sys, farcall.__main__; print('msgpack' in sys.modules)"
+        environment = {"PYTHONPATH": str(PACKAGE / "src"), "PYTHONDONTWRITEBYTECODE": "1"}
+        done = subprocess.run(
+            [sys.executable, "-c", code], env=environment, capture_output=True, text=True
+        )
+        self.assertEqual(done.stdout, "False\n", done.stderr)
+
+
+class BackoffTest(unittest.TestCase):
+    def setUp(self):
+        self.now = 1000.0
+        self.backoff = Backoff(lambda: self.now)
+
+    def test_rests_grow_from_a_second_to_two_minutes(self):
+        self.assertEqual(self.backoff.rest, 0)
+        for expected in (1, 1.6, 2.56, 4.096):
+            self.backoff.dial_failed()
+            self.assertTrue(0.79 * expected <= self.backoff.rest <= 1.21 * expected)
+        for _ in range(5000):
+            self.backoff.dial_failed()
+        self.assertTrue(96 <= self.backoff.rest <= 144)
+        self.now += 145
+        self.assertEqual(self.backoff.rest, 0)
+
+    def test_after_a_good_connection_there_is_no_rest(self):
+        for _ in range(5):
+            self.backoff.dial_failed()
+        self.now += 100
+        self.backoff.connection_ended(lasted=60)
+        self.assertEqual(self.backoff.rest, 0)
+
+    def test_a_server_that_lets_go_at_once_is_left_alone_from_the_second_time_on(self):
+        self.backoff.connection_ended(lasted=0.1)
+        self.assertEqual(self.backoff.rest, 0)
+        self.backoff.connection_ended(lasted=0.1)
+        self.assertGreater(self.backoff.rest, 0)
+
+
+class PlacesTest(AsyncCase):
+    async def waiting(self, places: Places, count: int) -> list:
+        tasks = [asyncio.ensure_future(places.take(Deadline(None))) for _ in range(count)]
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        return tasks
+
+    async def test_first_come_first_served(self):
+        places = Places(1, max_waiting=10)
+        await places.take(Deadline(None))
+        first, second = await self.waiting(places, 2)
+        places.give_back()
+        late = asyncio.ensure_future(places.take(Deadline(None)))
+        await first
+        self.assertFalse(second.done() or late.done())
+        places.give_back()
+        await second
+        places.give_back()
+        await late
+
+    async def test_who_goes_away_keeps_no_place(self):
+        places = Places(1, max_waiting=10)
+        await places.take(Deadline(None))
+        gone, given, last = await self.waiting(places, 3)
+        gone.cancel()
+        await asyncio.wait({gone})
+        places.give_back()
+        given.cancel()  # in the moment in which it got the place
+        await asyncio.wait({given})
+        self.assertTrue(gone.cancelled() and given.cancelled())
+        await last
+
+    async def test_time_runs_out_for_who_waits(self):
+        places = Places(1, max_waiting=10)
+        await places.take(Deadline(None))
+        await self.fails(places.take(Deadline(0.01)), farcall.DeadlineExceeded, "not_sent")
+        places.give_back()
+        await places.take(Deadline(None))
+
+    async def test_only_so_many_may_wait(self):
+        places = Places(1, max_waiting=2)
+        await places.take(Deadline(None))
+        tasks = await self.waiting(places, 2)
+        await self.fails(places.take(Deadline(None)), farcall.ResourceExhausted, "not_sent")
+        places.close("the end")
+        for task in tasks:
+            error = await self.fails(task, farcall.Unavailable, "not_sent")
+            self.assertEqual(error.message, "the end")
+        await self.fails(places.take(Deadline(None)), farcall.Unavailable, "not_sent")
+
+
+class DeadlineTest(AsyncCase):
+    async def test_what_is_left_is_rounded_up(self):
+        self.assertEqual(Deadline(None).timeout_ms(), 0)
+        self.assertTrue(999 <= Deadline(1).timeout_ms() <= 1000)
+        self.assertEqual(Deadline(1e300).timeout_ms(), 2**53 - 1)
+        for timeout in (0.0005, 0, -1):
+            with self.assertRaises(farcall.DeadlineExceeded):
+                Deadline(timeout).timeout_ms()
+
+    async def test_what_is_late_is_cancelled(self):
+        cancelled = asyncio.Event()
+
+        async def work():
+            try:
+                await asyncio.sleep(600)
+            finally:
+                cancelled.set()
+
+        with self.assertRaises(asyncio.TimeoutError):
+            await within(0.01, work())
+        self.assertTrue(cancelled.is_set())
+        self.assertEqual(await within(None, asyncio.sleep(0, 5)), 5)
+
+
+if __name__ == "__main__":
+    unittest.main()
