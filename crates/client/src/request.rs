@@ -104,13 +104,18 @@ fn merge(inherited: &Inherited, own: Option<Box<Metadata>>) -> Option<Box<Metada
     }
     let mut merged = metadata.as_deref().cloned().unwrap_or_default();
     merged.retain(|key, _| !key.starts_with(RESERVED_PREFIX));
-    if let Some(trace) = trace {
-        let last = merged.insert(TRACEPARENT, trace.to_string()).expect("the key is well formed");
-        let last = last.and_then(|last| TraceContext::parse(&last));
-        if last.is_none_or(|last| last.trace_id() != trace.trace_id()) {
+    let trace = trace.as_deref().copied();
+    let named = own.as_deref().and_then(|own| own.get(TRACEPARENT));
+    if named.is_some() || trace.is_some() {
+        let goes = named.map_or(trace, TraceContext::parse);
+        let came = merged.get(TRACEPARENT).and_then(TraceContext::parse);
+        if came.is_none() || came.map(|came| came.trace_id()) != goes.map(|goes| goes.trace_id()) {
             // What is said of one trace is not true of another.
             merged.remove(TRACESTATE);
         }
+    }
+    if let Some(trace) = trace {
+        merged.insert(TRACEPARENT, trace.to_string()).expect("the key is well formed");
     }
     for (key, value) in own.map(|own| *own).unwrap_or_default() {
         // Checked when it was set.

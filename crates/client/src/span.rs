@@ -76,8 +76,8 @@ impl CallSpan {
             // A span of this process that is its parent, if any, is so by itself.
             let remote = Span::current().is_none();
             let parent = request.inherited.trace_context();
-            let state = request.inherited.metadata.as_ref().and_then(|metadata| metadata.get(TRACESTATE));
-            let (context, state) = join(&span, parent, state.unwrap_or(""), remote);
+            let state = inherited_state(request.inherited.metadata.as_deref(), parent);
+            let (context, state) = join(&span, parent, state, remote);
             request.inherited.trace = Some(Arc::new(context));
             if !state.is_empty() {
                 let own = request.metadata.get_or_insert_with(|| Box::new(Metadata::new()));
@@ -137,6 +137,15 @@ impl Drop for CallSpan {
             span.in_scope(|| self.failed(Code::Cancelled, None, Some(&"its caller has gone away")));
         }
     }
+}
+
+/// What was said of the trace of `parent`; empty where nothing was, or where it came with another trace
+/// or with none.
+fn inherited_state(metadata: Option<&Metadata>, parent: Option<TraceContext>) -> &str {
+    let Some((metadata, parent)) = metadata.zip(parent) else { return "" };
+    let came = metadata.get(TRACEPARENT).and_then(TraceContext::parse);
+    let same = came.is_some_and(|came| came.trace_id() == parent.trace_id());
+    metadata.get(TRACESTATE).filter(|_| same).unwrap_or("")
 }
 
 /// The name of a span: `Arith/multiply`, as the conventions have it.

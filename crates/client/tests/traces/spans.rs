@@ -120,6 +120,32 @@ async fn the_state_of_a_trace_goes_along_with_it() {
 }
 
 #[tokio::test]
+async fn a_state_that_came_with_no_trace_goes_no_further() {
+    let (_spans, _watch) = Spans::watch(LISTENING);
+    let channel = chain().await;
+    for malformed in ["", "00-1-2-00"] {
+        let call = channel.call::<Sent>("T.nested", &()).metadata("traceparent", malformed);
+        let sent = call.metadata("tracestate", "a=b").await.unwrap();
+        assert_eq!(sent.tracestate, None, "{malformed:?}, {sent:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_parent_that_is_given_with_a_call_gets_no_state_of_another_trace() {
+    let channel = chain().await;
+    let other = PARENT.replace(TRACE, &"1".repeat(32));
+    for (parent, state) in [(other, None), (PARENT.to_owned(), Some("a=b"))] {
+        let inherited =
+            Inherited { metadata: Some(with_parent(PARENT, Some("a=b"))), ..Inherited::default() };
+        let call = inherited.scope(|| channel.call::<Sent>("T.sent", &()).metadata("traceparent", &parent));
+        assert_eq!(
+            call.await.unwrap(),
+            Sent { traceparent: Some(parent), tracestate: state.map(str::to_owned) }
+        );
+    }
+}
+
+#[tokio::test]
 async fn a_parent_that_is_given_with_a_call_is_sent_as_it_is() {
     let (spans, _watch) = Spans::watch(LISTENING);
     let channel = chain().await;
