@@ -44,6 +44,7 @@ mod opening;
 mod router;
 mod serve;
 mod settings;
+mod write_limit;
 
 pub use self::debug::DebugPage;
 #[cfg(feature = "gateway")]

@@ -18,6 +18,7 @@ use tracing::debug;
 
 use crate::answer::sentence;
 use crate::router::Shared;
+use crate::write_limit::WriteLimit;
 
 /// The one version of WebSocket that there is (RFC 6455).
 const WEBSOCKET_VERSION: &str = "13";
@@ -81,8 +82,8 @@ async fn hand_over(upgrade: OnUpgrade, carrier: Carrier, peer: PeerAddress, hand
 /// The stream that HTTP was spoken over. Where it is one of [`serve`](crate::serve)'s it is taken out
 /// again, which spares a layer, and keeps what is known of its peer by TLS.
 fn stream_of(upgraded: Upgraded) -> Stream {
-    match upgraded.downcast::<TokioIo<Stream>>() {
-        Ok(parts) => parts.io.into_inner().with_prefix(parts.read_buf.into()),
+    match upgraded.downcast::<TokioIo<WriteLimit>>() {
+        Ok(parts) => parts.io.into_inner().into_inner().with_prefix(parts.read_buf.into()),
         Err(upgraded) => Stream::new(TokioIo::new(upgraded)),
     }
 }

@@ -24,6 +24,7 @@ use tower_service::Service;
 use tracing::{debug, warn};
 
 use crate::one_port::{Spoken, first_words};
+use crate::write_limit::WriteLimit;
 
 /// The largest head of a request, in bytes.
 const MAX_HEAD_BYTES: usize = 64 * 1024;
@@ -38,6 +39,7 @@ const LOG_EVERY: Duration = Duration::from_secs(10);
 pub struct ServeOptions {
     max_connections: usize,
     head_timeout: Duration,
+    write_timeout: Duration,
     stop_timeout: Duration,
     plain_rpc: Option<ServerHandle>,
     #[cfg(feature = "tls")]
@@ -49,6 +51,7 @@ impl Default for ServeOptions {
         Self {
             max_connections: 4096,
             head_timeout: Duration::from_secs(10),
+            write_timeout: Duration::from_secs(30),
             stop_timeout: Duration::from_secs(3),
             plain_rpc: None,
             #[cfg(feature = "tls")]
@@ -97,6 +100,14 @@ impl ServeOptions {
         self
     }
 
+    /// How long a client may take nothing of what it asked for. Default 30 s. Too low, and clients that
+    /// pause are thrown out; too high, and those that never read hold their answers as long.
+    #[must_use]
+    pub const fn write_timeout(mut self, limit: Duration) -> Self {
+        self.write_timeout = limit;
+        self
+    }
+
     /// How long requests under way may go on once it is to stop. Default 3 s.
     #[must_use]
     pub const fn stop_timeout(mut self, limit: Duration) -> Self {
@@ -128,6 +139,7 @@ pub async fn serve_with(
     let connections = Connections {
         router,
         head_timeout: options.head_timeout,
+        write_timeout: options.write_timeout,
         stop: stopping.clone(),
         cut: cut.clone(),
         plain_rpc: options.plain_rpc,
@@ -185,6 +197,7 @@ async fn accept(listener: Listener, connections: Connections, room: Arc<Semaphor
 struct Connections {
     router: Router,
     head_timeout: Duration,
+    write_timeout: Duration,
     /// From now on a connection ends after the request that it has.
     stop: CancellationToken,
     /// Ends connections where they are.
@@ -240,7 +253,7 @@ impl Connections {
 
     // HTTP/1.1 only: upgrades are its own, and its reader has a limit of time from the first byte on.
     async fn serve_http(self, stream: Stream, peer: PeerAddress) {
-        let Self { router, head_timeout, stop, .. } = self;
+        let Self { router, head_timeout, write_timeout, stop, .. } = self;
         let tls = stream.tls_later();
         let service = service_fn(move |mut request: Request<Incoming>| {
             let mut router = router.clone();
@@ -257,7 +270,7 @@ impl Connections {
             .timer(TokioTimer::new())
             .header_read_timeout(head_timeout)
             .max_buf_size(MAX_HEAD_BYTES)
-            .serve_connection(TokioIo::new(stream), service)
+            .serve_connection(TokioIo::new(WriteLimit::new(stream, write_timeout)), service)
             .with_upgrades();
         let mut connection = pin!(connection);
         let served = tokio::select! {

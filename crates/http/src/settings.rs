@@ -58,7 +58,8 @@ impl Settings {
     }
 
     /// One more origin whose pages may open WebSockets for calls, use the gateway, and ask for pages, such as
-    /// `https://app.example.com`. Default: none but pages of this server's own.
+    /// `https://app.example.com`, without a path. What is no origin fits none. Default: none but pages of
+    /// this server's own.
     #[must_use]
     pub fn allowed_origin(mut self, origin: impl Into<String>) -> Self {
         self.allowed_origins.push(origin.into());

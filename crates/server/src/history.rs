@@ -87,10 +87,10 @@ impl History {
         let past = self.lock();
         let minute_ago = past.samples.front();
         let methods = now.into_iter().enumerate().map(|(index, figures)| {
-            let mut total = span(&figures, self.age());
-            total.max_us = max_us(&figures.name);
+            let max_us = max_us(&figures.name);
+            let total = Span { max_us, ..span(&figures, self.age(), max_us) };
             let last_minute = match minute_ago {
-                Some(sample) => span(&figures.since(&sample.figures[index]), sample.at.elapsed()),
+                Some(sample) => span(&figures.since(&sample.figures[index]), sample.at.elapsed(), max_us),
                 None => total.clone(),
             };
             let history = past.steps.get(index).map(|steps| steps.iter().copied().collect());
@@ -105,13 +105,15 @@ impl History {
         methods.collect()
     }
 
-    /// Nothing but copying happens under this lock.
+    /// Nothing but adding up and copying happens under this lock.
     fn lock(&self) -> MutexGuard<'_, Past> {
         self.past.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn span(figures: &MethodFigures, length: Duration) -> Span {
+/// No latency was longer than `max_us`, by which the ends of buckets are cut.
+fn span(figures: &MethodFigures, length: Duration, max_us: u64) -> Span {
+    let percentile = |percent| figures.percentile_us(percent).min(max_us);
     let calls = figures.calls();
     // The first moment would make a rate of any call that is beyond all measure.
     let seconds = length.as_secs_f64().max(1.0);
@@ -119,10 +121,10 @@ fn span(figures: &MethodFigures, length: Duration) -> Span {
         calls,
         calls_per_s: calls as f64 / seconds,
         errors: figures.errors.iter().map(|&(code, count)| (code.name(), count)).collect(),
-        p50_us: figures.percentile_us(50),
-        p90_us: figures.percentile_us(90),
-        p99_us: figures.percentile_us(99),
-        max_us: figures.percentile_us(100),
+        p50_us: percentile(50),
+        p90_us: percentile(90),
+        p99_us: percentile(99),
+        max_us: percentile(100),
     }
 }
 
@@ -148,7 +150,7 @@ mod tests {
     }
 
     fn look(history: &History, stats: &Stats) -> MethodOverview {
-        history.overview(vec![stats.figures("m")], |_| 7).pop().expect("there is one")
+        history.overview(vec![stats.figures("m")], |_| 1_000).pop().expect("there is one")
     }
 
     #[tokio::test(start_paused = true)]
@@ -166,7 +168,7 @@ mod tests {
             call(&stats, 20, None);
         }
         let seen = look(&history, &stats);
-        assert_eq!((seen.total.calls, seen.total.p50_us, seen.total.max_us), (130, 1_007, 7));
+        assert_eq!((seen.total.calls, seen.total.p50_us, seen.total.max_us), (130, 1_000, 1_000));
         assert_eq!(seen.total.errors["internal"], 100);
         assert_eq!((seen.last_minute.calls, seen.last_minute.p99_us), (30, 20));
         assert!(seen.last_minute.errors.is_empty());
@@ -188,6 +190,17 @@ mod tests {
         let last = steps[MethodOverview::STEPS - 1];
         assert_eq!(last, Step { calls: 123, errors: 123, p50_us: 10, p99_us: 10 });
         assert_eq!(steps[0].calls, 4);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_percentile_is_above_the_longest_latency() {
+        let (history, stats) = (History::new(), Stats::default());
+        history.sample(vec![stats.figures("m")]);
+        call(&stats, 1_000, None);
+        let seen = history.overview(vec![stats.figures("m")], |_| 1_000).pop().expect("there is one");
+        for span in [seen.total, seen.last_minute] {
+            assert_eq!((span.p50_us, span.p99_us, span.max_us), (1_000, 1_000, 1_000));
+        }
     }
 
     #[tokio::test(start_paused = true)]

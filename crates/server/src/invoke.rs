@@ -34,6 +34,8 @@ pub struct Invocation {
     peer: PeerAddress,
     token: Option<String>,
     tls: Option<Arc<TlsInfo>>,
+    /// Who made it, once the server was asked.
+    identified: Option<Option<Identity>>,
 }
 
 impl Invocation {
@@ -50,7 +52,16 @@ impl Invocation {
             peer: PeerAddress::Memory,
             token: None,
             tls: None,
+            identified: None,
         }
+    }
+
+    /// Its arguments, encoded already, in place of those that it was made with: for whoever
+    /// [asks who calls](ServerHandle::identify) before reading them.
+    #[must_use]
+    pub fn body(mut self, body: Bytes) -> Self {
+        self.body = body;
+        self
     }
 
     /// Metadata for the handler. Default: none.
@@ -98,36 +109,64 @@ impl Invocation {
 }
 
 impl ServerHandle {
+    /// Checks the credential of a call that is to be [invoked](ServerHandle::invoke), which is not asked for
+    /// again then: so that nothing large is read from who may not call.
+    ///
+    /// # Errors
+    ///
+    /// What to answer: what the server's [`Authenticate`](crate::Authenticate) says, that this took longer
+    /// than a handshake may or its caller waits, or that the server stops.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime.
+    pub async fn identify(&self, mut invocation: Invocation) -> Result<Invocation, Status> {
+        let Shared { core, stop, .. } = &*self.shared;
+        if invocation.identified.is_some() {
+            return Ok(invocation);
+        }
+        let limit = core.limits.handshake_timeout.min(invocation.timeout.unwrap_or(Duration::MAX));
+        let (token, tls) = (invocation.token.take(), invocation.tls.clone());
+        let asking = identity_of(core, token, invocation.peer, tls);
+        match stop.run_until_cancelled(timeout_at(after(Instant::now(), limit), asking)).await {
+            Some(Ok(identity)) => invocation.identified = Some(identity?),
+            Some(Err(_elapsed)) => {
+                let message = "its credential was not checked in time";
+                return Err(Status::refused(Code::DeadlineExceeded, message));
+            }
+            None => return Err(stopping()),
+        }
+        Ok(invocation)
+    }
+
     /// Makes a call of one of this server's methods, through its layers and within its limits, as if it had
     /// come over a connection: it is authenticated, counted, stopped at its deadline, and waited for
     /// when the server stops. Dropping the future stops the handler.
     ///
     /// # Panics
     ///
-    /// Outside of a tokio runtime, where the handler does not end at once.
+    /// Outside of a tokio runtime.
     pub async fn invoke(&self, invocation: Invocation) -> Response {
         let Shared { core, invoked, stop, .. } = &*self.shared;
-        if stop.is_cancelled() {
-            return Response::error(stopping());
-        }
-        let Invocation { method, codec, body, metadata, timeout, idempotent, peer, token, tls } = invocation;
         let arrived = Instant::now();
-        let asking = after(arrived, core.limits.handshake_timeout.min(timeout.unwrap_or(Duration::MAX)));
-        let info = ConnectionInfo::new(INVOKED, peer).with_tls(tls);
-        let info = match timeout_at(asking, identified(core, token, &info)).await {
-            Ok(Ok(identity)) => Arc::new(info.with_identity(identity)),
-            Ok(Err(status)) => return Response::error(status),
-            Err(_elapsed) => {
-                let message = "its credential was not checked in time";
-                return Response::error(Status::refused(Code::DeadlineExceeded, message));
-            }
+        let invocation = match self.identify(invocation).await {
+            Ok(invocation) => invocation,
+            Err(status) => return Response::error(status),
         };
+        let Invocation { method, codec, body, metadata, timeout, idempotent, peer, tls, identified, .. } =
+            invocation;
+        let info = ConnectionInfo::new(INVOKED, peer).with_tls(tls).with_identity(identified.flatten());
         let home = Home {
             calls: Arc::clone(&invoked.calls),
             agreed: Arc::new(agreed(codec, core)),
-            info,
+            info: Arc::new(info),
             core: Arc::clone(core),
         };
+        // A server that does not stop yet waits for this, and then for the task of the call.
+        let counted = core.tasks.token();
+        if stop.is_cancelled() {
+            return Response::error(stopping());
+        }
         let mut header = Header {
             kind: Kind::Request,
             seq: Seq(invoked.last.fetch_add(1, Relaxed) + 1),
@@ -151,6 +190,7 @@ impl ServerHandle {
         if let Started::Ended(response, _) = call.start(request, &home, Instant::now()) {
             return response;
         }
+        drop(counted);
         let _stop = StopOnDrop { calls: &home.calls, seq: header.seq };
         // Its place answers however it ends.
         answer.await.unwrap_or_else(|_| Response::error(stopping()))
@@ -181,13 +221,14 @@ impl Invoked {
 }
 
 /// Who invokes, where the server asks.
-async fn identified(
+async fn identity_of(
     core: &Core,
     token: Option<String>,
-    from: &ConnectionInfo,
+    peer: PeerAddress,
+    tls: Option<Arc<TlsInfo>>,
 ) -> Result<Option<Identity>, Status> {
     let Some(by) = &core.authenticate else { return Ok(None) };
-    check(&**by, Credential::new(token, from.peer.clone(), from.tls.clone())).await.map(Some)
+    check(&**by, Credential::new(token, peer.to_string(), tls)).await.map(Some)
 }
 
 /// What holds for a call that comes by no connection: the server's own limits alone.

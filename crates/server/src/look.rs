@@ -29,6 +29,8 @@ impl ServerHandle {
         let mut connections: Vec<_> = open.iter().map(|open| show_connection(open, now)).collect();
         connections.sort_by_key(|shown| (Reverse(shown.in_flight), Reverse(shown.calls), shown.id));
         connections.truncate(Overview::MOST_CONNECTIONS);
+        // Before what is known of the longest, which cuts them.
+        let figures = self.figures();
         let stats = self.stats();
         let max_us = |name: &str| {
             let found = stats.binary_search_by(|stats| stats.name.as_str().cmp(name));
@@ -47,7 +49,7 @@ impl ServerHandle {
             addresses: addresses.iter().map(ToString::to_string).collect(),
             registrations: self.show_registrations(),
             services: self.services().to_vec(),
-            methods: history.overview(self.figures(), max_us),
+            methods: history.overview(figures, max_us),
             calls: calls.iter().map(|call| show_call(call, now)).collect(),
             connections,
             slow: core.recent.slow(),

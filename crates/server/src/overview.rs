@@ -139,7 +139,7 @@ pub struct ConnectionOverview {
     pub id: u64,
     /// Who is on the other side, such as `tcp@127.0.0.1:50412`.
     pub peer: String,
-    /// How it was opened: `tcp`, `unix`, `tls`, `http`, `ws`.
+    /// How it was opened: `tcp`, `unix`, `tls`, `http`, `ws`; `memory` where whoever brought it did not say.
     pub scheme: &'static str,
     /// How its messages are encoded, such as `application/msgpack`; none while its handshake is not done.
     pub codec: Option<String>,
@@ -161,7 +161,7 @@ pub struct ConnectionOverview {
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct EndedCall {
-    /// The full name of its method.
+    /// The full name of its method, cut at 200 bytes.
     pub method: String,
     /// When it ended, in milliseconds since the beginning of 1970.
     pub ended_unix_ms: u64,
@@ -169,7 +169,7 @@ pub struct EndedCall {
     pub took_us: u64,
     /// The name of the error's code; none where it succeeded.
     pub code: Option<&'static str>,
-    /// What the error said, cut at 200 characters.
+    /// What the error said, cut at 200 bytes.
     pub message: Option<String>,
     /// Who called.
     pub peer: String,

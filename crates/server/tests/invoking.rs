@@ -5,8 +5,9 @@
 mod support;
 
 use bytes::Bytes;
+use farcall_context::Identity;
 use farcall_protocol::{Code, Codec, Execution, Metadata};
-use farcall_server::{Allow, Invocation, Limits, Response, ServerHandle, Tokens};
+use farcall_server::{Allow, Credential, Invocation, Limits, Response, ServerHandle, Tokens};
 use serde_json::{Value, json};
 use support::{builder, millis, secs, serve, serve_with, stage};
 use tokio::time::{sleep, timeout};
@@ -75,6 +76,7 @@ async fn the_limit_of_calls_holds_for_it() {
     sleep(millis(1)).await;
     let second = invoke(&server.handle, "T.echo", json!({"text": "x"})).await;
     assert_eq!(error(&second), (Code::ResourceExhausted, Execution::Refused));
+    assert_eq!(second.status().unwrap().message, "1 calls are in flight on this server");
     let seen = server.handle.overview();
     assert_eq!((seen.calls[0].connection, &*seen.calls[0].peer), (None, "memory"));
     first.abort();
@@ -115,6 +117,24 @@ async fn a_server_that_stops_waits_for_it_and_takes_no_more() {
     assert_eq!(error(&late), (Code::Unavailable, Execution::Refused));
     assert_eq!(&running.await.unwrap().body()[..], b"500");
     server.handle.ended().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_has_stopped_while_it_was_authenticated_does_not_begin_it() {
+    let stage = stage();
+    let slow = |_: Credential| async {
+        sleep(secs(2)).await;
+        Ok(Identity::new("ann"))
+    };
+    let server = serve_with(stage.clone(), builder(&stage).authenticate(slow));
+    let handle = server.handle.clone();
+    let asked = tokio::spawn(async move { invoke(&handle, "T.hang", json!({})).await });
+    sleep(millis(1)).await;
+    server.handle.stop();
+    server.handle.ended().await;
+    let response = timeout(secs(1), asked).await.expect("it is told at once").unwrap();
+    assert_eq!(error(&response), (Code::Unavailable, Execution::Refused));
+    assert_eq!(server.stage.begun(), 0);
 }
 
 #[tokio::test(start_paused = true)]

@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use super::Open;
 use super::answer::Failure;
 
-/// How long the rest of a body that is too large is discarded before the answer, so that it arrives: a
+/// How long the rest of a body that is refused is discarded before the answer, so that it arrives: a
 /// kernel that holds unread input answers a close with a reset.
 const LINGER: Duration = Duration::from_secs(2);
 /// How much of it is discarded at most, in bytes.
@@ -55,10 +55,7 @@ impl Open {
             }
             Err(Fault::Broken(error)) => Err(Failure::invalid(format!("the body broke off: {error}"))),
             Err(fault) => {
-                // Who waits for leave to send it has not sent it, and is not asked to.
-                if !headers.contains_key(EXPECT) {
-                    let _ = timeout(LINGER, discard(&mut body)).await;
-                }
+                pass_over(headers, body).await;
                 Err(self.no_place(&fault))
             }
         }
@@ -103,6 +100,14 @@ impl Open {
 async fn next(body: &mut Body) -> Option<Result<Bytes, axum::Error>> {
     let frame = poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await?;
     frame.map(|frame| frame.into_data().ok()).transpose()
+}
+
+/// Discards some of a body that nobody wants, so that who sends it reads the answer.
+pub(super) async fn pass_over(headers: &HeaderMap, mut body: Body) {
+    // Who waits for leave to send it has not sent it, and is not asked to.
+    if !headers.contains_key(EXPECT) {
+        let _ = timeout(LINGER, discard(&mut body)).await;
+    }
 }
 
 async fn discard(body: &mut Body) {

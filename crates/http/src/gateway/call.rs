@@ -2,16 +2,17 @@
 
 use std::sync::Arc;
 
+use axum::body::Bytes;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::response::{IntoResponse, Response};
 use farcall_protocol::Codec;
-use farcall_server::Invocation;
+use farcall_server::{Invocation, Response as Refused};
 use farcall_transport::TlsInfo;
 
 use super::Open;
 use super::answer::{Failure, of_call};
-use super::body::Received;
+use super::body::{Received, pass_over};
 use super::head::CallHead;
 use crate::opening::peer_of;
 
@@ -32,9 +33,9 @@ impl Open {
         let peer = peer_of(&request);
         let (parts, body) = request.into_parts();
         let CallHead { timeout, idempotent, metadata, token } = CallHead::read(&parts.headers)?;
-        let Received { bytes, room } = self.receive(&parts.headers, body).await?;
         let idempotent = idempotent || self.is_idempotent(&method);
-        let mut invocation = Invocation::new(method, Codec::Json, bytes).peer(peer).idempotent(idempotent);
+        let mut invocation =
+            Invocation::new(method, Codec::Json, Bytes::new()).peer(peer).idempotent(idempotent);
         if let Some(metadata) = metadata {
             invocation = invocation.metadata(metadata);
         }
@@ -48,7 +49,16 @@ impl Open {
         if let Some(token) = token {
             invocation = invocation.token(token);
         }
-        let called = self.handle.invoke(invocation).await;
+        // Before the body, for which those who may not call get no room.
+        let invocation = match self.handle.identify(invocation).await {
+            Ok(invocation) => invocation,
+            Err(status) => {
+                pass_over(&parts.headers, body).await;
+                return Ok(of_call(&Refused::error(status), had_token));
+            }
+        };
+        let Received { bytes, room } = self.receive(&parts.headers, body).await?;
+        let called = self.handle.invoke(invocation.body(bytes)).await;
         drop(room);
         Ok(of_call(&called, had_token))
     }

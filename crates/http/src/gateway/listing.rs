@@ -1,11 +1,14 @@
 //! `GET /rpc` and `GET /rpc/openapi.json`: what there is to call, for whoever may call.
 
+use std::sync::Arc;
+
 use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use farcall_protocol::describe::SERVICES;
 use farcall_protocol::{Code, Codec, Status};
 use farcall_server::Invocation;
+use farcall_transport::TlsInfo;
 
 use super::answer::{Failure, of_call, result};
 use super::head::token;
@@ -39,9 +42,13 @@ impl Open {
     /// was told to have no such method.
     async fn ask_for_services(&self, request: Request) -> Result<Response, Failure> {
         let (peer, token) = (peer_of(&request), token(request.headers())?);
+        let tls = request.extensions().get::<Arc<TlsInfo>>().cloned();
         drop(request);
         let had_token = token.is_some();
         let mut invocation = Invocation::new(SERVICES, Codec::Json, Bytes::new()).peer(peer).idempotent(true);
+        if let Some(tls) = tls {
+            invocation = invocation.tls(tls);
+        }
         if let Some(token) = token {
             invocation = invocation.token(token);
         }

@@ -4,6 +4,10 @@ use farcall_http::{Gateway, Settings};
 use farcall_server::{Allow, ServerBuilder, Tokens};
 use serde_json::json;
 
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::timeout;
+
+use crate::support::PATIENCE;
 use crate::world::World;
 
 fn guarded(builder: ServerBuilder) -> ServerBuilder {
@@ -60,6 +64,23 @@ async fn what_a_layer_forbids_is_403() {
     });
     assert_eq!((answer.status, answer.json()["error"].clone()), (403, error));
     assert_eq!(answer.header("www-authenticate"), None);
+}
+
+#[tokio::test]
+async fn who_may_not_call_takes_no_room_with_a_body() {
+    let settings = Settings::default().gateway(Gateway::default().buffered_bytes(100));
+    let world = World::of(settings, guarded).await;
+    let mut nobody = world.connect().await;
+    let head =
+        format!("POST /rpc/Arith.multiply HTTP/1.1\r\nHost: {}\r\nContent-Length: 95\r\n\r\n", world.place);
+    nobody.write_all(format!("{head}{}", " ".repeat(94)).as_bytes()).await.unwrap();
+    // It is answered though its body is not complete.
+    let mut answer = [0; 12];
+    timeout(PATIENCE, nobody.read_exact(&mut answer)).await.unwrap().unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 401");
+    let web = "Authorization: Bearer q8mXe01rHsZ9";
+    let called = world.call("Arith.multiply", &[web], &format!("[6,7]{}", " ".repeat(60))).await;
+    assert_eq!((called.status, &*called.body), (200, "42"));
 }
 
 #[tokio::test]

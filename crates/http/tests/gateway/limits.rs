@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use axum::body::Body;
-use farcall_http::{Gateway, Settings, router};
-use tokio::io::AsyncWriteExt;
+use farcall_http::{Gateway, ServeOptions, Settings, router, serve_with};
+use farcall_transport::{Address, Listener};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::{sleep, timeout};
 use tower_service::Service;
 
-use crate::support::{MS, until};
+use crate::support::{MS, PATIENCE, until};
 use crate::world::{World, read};
 
 async fn world(gateway: Gateway) -> World {
@@ -125,4 +127,40 @@ async fn metadata_over_the_protocols_limit_is_refused() {
     let answer = router(world.handle.clone(), settings).call(request).await.unwrap();
     assert_eq!(answer.status(), 431);
     assert_eq!(world.multiplied(), 1);
+}
+
+#[tokio::test]
+async fn a_client_that_reads_nothing_gives_its_place_back() {
+    let server = farcall_server::Server::builder()
+        .method("Big.text", |_: serde_json::Value| async { "x".repeat(3_900_000) })
+        .build()
+        .unwrap();
+    let handle = server.handle();
+    let listener = Listener::bind(&Address::parse("127.0.0.1:0").unwrap()).await.unwrap();
+    let place = listener.address().socket_addr().unwrap();
+    let router = router(handle.clone(), Settings::default().gateway(Gateway::default()));
+    let options = ServeOptions::default().max_connections(1).write_timeout(Duration::from_millis(200));
+    tokio::spawn(async move { serve_with(listener, router, options, std::future::pending()).await });
+    tokio::spawn(server.serve());
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    let mut client = socket.connect(place).await.unwrap();
+    let request = format!("POST /rpc/Big.text HTTP/1.1\r\nHost: {place}\r\nContent-Length: 0\r\n\r\n");
+    client.write_all(request.repeat(8).as_bytes()).await.unwrap();
+    until("it calls", || handle.stats().iter().any(|stats| stats.calls > 0)).await;
+    let get = format!("GET /healthz HTTP/1.1\r\nHost: {place}\r\nConnection: close\r\n\r\n");
+    let asking = async {
+        loop {
+            let mut other = tokio::net::TcpStream::connect(place).await.unwrap();
+            let mut answer = Vec::new();
+            // While there is no place, it is closed at once.
+            let _ = other.write_all(get.as_bytes()).await;
+            let _ = other.read_to_end(&mut answer).await;
+            if answer.starts_with(b"HTTP/1.1 200") {
+                return;
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(PATIENCE, asking).await.unwrap();
 }

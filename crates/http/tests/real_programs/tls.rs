@@ -1,7 +1,10 @@
 //! `openssl s_client`, which looks at certificates and at what is agreed on in TLS.
 
-use farcall_http::{Gateway, ServeOptions, Settings};
-use farcall_server::Server;
+use farcall_context::Identity;
+use farcall_http::{Gateway, ServeOptions, Settings, router, serve_with};
+use farcall_protocol::{Code, Status};
+use farcall_server::{Credential, Server};
+use farcall_transport::{Address, Listener};
 
 use crate::authority::Authority;
 use crate::program::{run, text};
@@ -86,6 +89,38 @@ async fn a_call_through_the_gateway_tells_who_made_it_by_certificate() {
     assert_eq!(text(&shown).trim_end(), "\"billing.example\"");
     let hidden = run("curl", &asking, b"").await;
     assert!(!hidden.status.success(), "{}", text(&hidden));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_may_call_by_certificate_is_told_what_there_is_to_call() {
+    let authority = Authority::new();
+    let server = Server::builder()
+        .authenticate(|credential: Credential| async move {
+            match credential.certificate().and_then(|certificate| certificate.name()) {
+                Some(name) => Ok(Identity::new(name)),
+                None => Err(Status::refused(Code::Unauthenticated, "a certificate is required")),
+            }
+        })
+        .build()
+        .unwrap();
+    let handle = server.handle();
+    let listener = Listener::bind(&Address::parse("127.0.0.1:0").unwrap()).await.unwrap();
+    let place = listener.address().socket_addr().unwrap();
+    let router = router(handle.clone(), Settings::default().gateway(Gateway::default()));
+    let options = ServeOptions::default().tls(authority.server(true));
+    let stop = handle.clone();
+    tokio::spawn(async move { serve_with(listener, router, options, stop.ended()).await });
+    tokio::spawn(server.serve());
+
+    let files = ["root.pem", "client.pem", "client.key"].map(|name| authority.path(name));
+    for path in ["/rpc", "/rpc/openapi.json"] {
+        let url = format!("https://{place}{path}");
+        let asking =
+            ["-sS", "--fail-with-body", "--cacert", &files[0], "--cert", &files[1], "--key", &files[2]];
+        let told = run("curl", &[&asking[..], &[&url]].concat(), b"").await;
+        assert!(told.status.success(), "{path}: {}", text(&told));
+    }
+    handle.stop();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

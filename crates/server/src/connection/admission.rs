@@ -31,14 +31,15 @@ impl Home {
     ) -> Result<(Call, Request), Status> {
         let Self { calls, agreed, info, core } = self;
         let exhausted = |message| Err(Status::refused(Code::ResourceExhausted, message));
-        if calls.running() >= agreed.max_in_flight.get() {
-            return exhausted(format!("{} calls are in flight on this connection", agreed.max_in_flight));
-        }
+        // Before the connection's, which is the same for calls that come by none.
         if core.is_full() {
             return exhausted(format!(
                 "{} calls are in flight on this server",
                 core.limits.max_in_flight_in_all
             ));
+        }
+        if calls.running() >= agreed.max_in_flight.get() {
+            return exhausted(format!("{} calls are in flight on this connection", agreed.max_in_flight));
         }
         if core.budget.lacks(0) {
             return exhausted(format!("the server's buffers are full: {} bytes", core.budget.limit()));

@@ -1,0 +1,117 @@
+//! [`WriteLimit`]: a stream whose peer has to take what it asked for.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use farcall_transport::Stream;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Sleep, sleep};
+
+/// A stream on which writing fails once its peer has taken nothing for so long.
+#[derive(Debug)]
+pub(crate) struct WriteLimit {
+    stream: Stream,
+    limit: Duration,
+    /// Runs while the peer takes nothing.
+    stalled: Option<Pin<Box<Sleep>>>,
+}
+
+impl WriteLimit {
+    pub(crate) const fn new(stream: Stream, limit: Duration) -> Self {
+        Self { stream, limit, stalled: None }
+    }
+
+    /// The stream alone, for whom other limits hold.
+    pub(crate) fn into_inner(self) -> Stream {
+        self.stream
+    }
+
+    /// What a write came to, or that it has waited for too long.
+    fn limited<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if written.is_ready() {
+            self.stalled = None;
+            return written;
+        }
+        let limit = self.limit;
+        let stalled = self.stalled.get_or_insert_with(|| Box::pin(sleep(limit)));
+        if stalled.as_mut().poll(cx).is_ready() {
+            let message = format!("it took nothing of its answer for {limit:?}");
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, message)));
+        }
+        Poll::Pending
+    }
+}
+
+impl AsyncRead for WriteLimit {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for WriteLimit {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.limited(cx, written)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.limited(cx, written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let flushed = Pin::new(&mut self.stream).poll_flush(cx);
+        self.limited(cx, flushed)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let shut = Pin::new(&mut self.stream).poll_shutdown(cx);
+        self.limited(cx, shut)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::time::{Instant, timeout};
+
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_secs(30);
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_takes_nothing_ends_the_stream() {
+        let (near, _far) = tokio::io::duplex(10);
+        let mut stream = WriteLimit::new(Stream::new(near), LIMIT);
+        let began = Instant::now();
+        let error = stream.write_all(&[7; 11]).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert_eq!(began.elapsed(), LIMIT);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_takes_a_little_now_and_then_is_waited_for() {
+        let (near, mut far) = tokio::io::duplex(10);
+        let mut stream = WriteLimit::new(Stream::new(near), LIMIT);
+        let writing = tokio::spawn(async move { stream.write_all(&[7; 60]).await });
+        for _ in 0..6 {
+            sleep(LIMIT - Duration::from_secs(1)).await;
+            far.read_exact(&mut [0; 10]).await.unwrap();
+        }
+        timeout(LIMIT, writing).await.unwrap().unwrap().unwrap();
+    }
+}
