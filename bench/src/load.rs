@@ -1,14 +1,23 @@
 //! The load: calls in a closed loop, so many at once, and what they took.
 
+use std::cell::OnceCell;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
+use anyhow::{Context, bail, ensure};
+use bytes::Bytes;
 use hdrhistogram::Histogram;
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 
-use crate::scenario::{Scenario, Work};
+use crate::peers::WithClients;
+use crate::process::cpu_time;
+use crate::scenario::{BURN, BURN_EVERY, Scenario, Work};
+
+/// How long first calls may take, and the last ones once the measured time is over. Longer than any takes that ends.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// One measurement.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -27,20 +36,41 @@ pub(crate) struct Figures {
 /// A client of a peer: one connection, on which many calls are in flight at once.
 pub(crate) trait Client: Clone + Send + Sync + 'static {
     fn multiply(&self, a: i64, b: i64) -> impl Future<Output = anyhow::Result<i64>> + Send;
-    fn echo(&self, data: Vec<u8>) -> impl Future<Output = anyhow::Result<Vec<u8>>> + Send;
+
+    /// The bytes are ASCII, so that those who have only text for them may send them as text.
+    fn echo(&self, data: Bytes) -> impl Future<Output = anyhow::Result<Bytes>> + Send;
+
+    /// Has the server burn so much CPU time.
+    fn burn(&self, _: Duration) -> impl Future<Output = anyhow::Result<()>> + Send {
+        std::future::ready(Err(anyhow::anyhow!("its server has no method that burns CPU")))
+    }
 }
 
-/// Counts calls and their latencies while the measured time runs.
+/// Counts calls and their latencies while the measured time runs. There is one in a process.
 #[derive(Default)]
 pub(crate) struct Meter {
+    begun: AtomicUsize,
     counting: AtomicBool,
     stopped: AtomicBool,
     calls: AtomicU64,
+    /// Those of each thread that has recorded some. One for each of a thousand loops would be 200 MB, and
+    /// would be measured, too.
+    latencies: Mutex<Vec<Arc<Mutex<Latencies>>>>,
+}
+
+thread_local! {
+    /// This thread's, of which the meter knows. Nobody else locks it before all is over.
+    static LATENCIES: OnceCell<Arc<Mutex<Latencies>>> = const { OnceCell::new() };
 }
 
 impl Meter {
     pub(crate) fn is_stopped(&self) -> bool {
         self.stopped.load(Relaxed)
+    }
+
+    /// A loop has had its first answer: whatever it dialed for is there.
+    pub(crate) fn has_begun(&self) {
+        self.begun.fetch_add(1, Relaxed);
     }
 
     pub(crate) fn is_counting(&self) -> bool {
@@ -50,89 +80,145 @@ impl Meter {
     pub(crate) fn count(&self, calls: u64) {
         self.calls.fetch_add(calls, Relaxed);
     }
+
+    pub(crate) fn record(&self, latency: Duration) {
+        LATENCIES.with(|latencies| {
+            let latencies = latencies.get_or_init(|| {
+                let own = Arc::new(Mutex::new(latencies_of_none()));
+                self.latencies.lock().push(Arc::clone(&own));
+                own
+            });
+            latencies.lock().saturating_record(latency.as_nanos() as u64);
+        });
+    }
+
+    fn all_latencies(&self) -> anyhow::Result<Latencies> {
+        let mut all = latencies_of_none();
+        for one in self.latencies.lock().iter() {
+            all.add(&*one.lock())?;
+        }
+        Ok(all)
+    }
 }
 
-/// What a loop of calls leaves behind.
+/// Tasks that call until the meter stops.
+pub(crate) type Loops = JoinSet<anyhow::Result<()>>;
+
+/// In nanoseconds.
 pub(crate) type Latencies = Histogram<u64>;
 
-pub(crate) fn latencies() -> Latencies {
+pub(crate) fn latencies_of_none() -> Latencies {
     Histogram::new_with_bounds(1, 60_000_000_000, 3).expect("the bounds are legal")
 }
 
-/// Drives `loops` (tasks that call until the meter stops) through warm-up and measurement.
+/// A percentile in microseconds.
+pub(crate) fn percentile_us(latencies: &Latencies, percent: f64) -> f64 {
+    latencies.value_at_percentile(percent) as f64 / 1000.0
+}
+
+/// Drives `loops` through warm-up and measurement.
 pub(crate) async fn measure(
     meter: Arc<Meter>,
-    mut loops: JoinSet<anyhow::Result<Latencies>>,
+    mut loops: Loops,
     warm_up: Duration,
     time: Duration,
     server: u32,
 ) -> anyhow::Result<(f64, Latencies, f64)> {
+    let patience = Instant::now() + PATIENCE;
+    while meter.begun.load(Relaxed) < loops.len() {
+        if let Some(ended) = loops.try_join_next() {
+            ended??;
+            bail!("a loop ended before its time");
+        }
+        ensure!(Instant::now() < patience, "some calls were not answered within {PATIENCE:?}");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let cpu = || anyhow::Ok(cpu_time(server)? + cpu_time(std::process::id())?);
     tokio::time::sleep(warm_up).await;
-    let cpu = crate::process::cpu_time(server)? + crate::process::cpu_time(std::process::id())?;
+    let cpu_before = cpu()?;
     let began = Instant::now();
     meter.counting.store(true, Relaxed);
     tokio::time::sleep(time).await;
     meter.counting.store(false, Relaxed);
     let took = began.elapsed();
-    let cpu = crate::process::cpu_time(server)? + crate::process::cpu_time(std::process::id())? - cpu;
+    let cpu = cpu()? - cpu_before;
     meter.stopped.store(true, Relaxed);
-    let mut all = latencies();
-    while let Some(ended) = loops.join_next().await {
-        all.add(ended??)?;
-    }
+    let ending = async {
+        while let Some(ended) = loops.join_next().await {
+            ended??;
+        }
+        anyhow::Ok(())
+    };
+    tokio::time::timeout(PATIENCE, ending).await.context("calls did not end")??;
     let calls = meter.calls.load(Relaxed);
-    anyhow::ensure!(calls > 0, "no call ended within {time:?}");
-    Ok((calls as f64 / took.as_secs_f64(), all, cpu.as_secs_f64() * 1e6 / calls as f64))
+    ensure!(calls > 0, "no call ended within {time:?}");
+    Ok((calls as f64 / took.as_secs_f64(), meter.all_latencies()?, cpu.as_secs_f64() * 1e6 / calls as f64))
 }
 
-/// Starts the scenario's loops on `clients`, one for each connection.
-pub(crate) fn start<C: Client>(
-    clients: Vec<C>,
-    scenario: Scenario,
-    meter: &Arc<Meter>,
-) -> JoinSet<anyhow::Result<Latencies>> {
-    let mut loops = JoinSet::new();
-    for client in clients {
-        for lane in 0..scenario.in_flight {
-            loops.spawn(call_until_stopped(client.clone(), scenario.work, lane as i64, Arc::clone(meter)));
+/// Starts the scenario's loops on each connection.
+pub(crate) struct ClosedLoops<'a> {
+    pub(crate) scenario: Scenario,
+    pub(crate) meter: &'a Arc<Meter>,
+}
+
+impl WithClients for ClosedLoops<'_> {
+    type Output = Loops;
+
+    fn run<C: Client>(self, clients: Vec<C>) -> Loops {
+        let mut loops = JoinSet::new();
+        for client in clients {
+            for lane in 0..self.scenario.in_flight {
+                let meter = Arc::clone(self.meter);
+                loops.spawn(call_until_stopped(client.clone(), self.scenario.work, lane, meter));
+            }
         }
+        loops
     }
-    loops
 }
 
 async fn call_until_stopped<C: Client>(
     client: C,
     work: Work,
-    lane: i64,
+    lane: usize,
     meter: Arc<Meter>,
-) -> anyhow::Result<Latencies> {
-    let mut latencies = latencies();
+) -> anyhow::Result<()> {
     let mut calls = 0;
     let mut began = Instant::now();
-    let data = match work {
-        Work::Multiply => Vec::new(),
-        Work::Echo(bytes) => (0..bytes).map(|n| n as u8).collect(),
+    let data: Bytes = match work {
+        Work::Multiply | Work::MultiplyOrBurn => Bytes::new(),
+        Work::Echo(bytes) => (0..bytes).map(|n| b'a' + (n % 26) as u8).collect(),
     };
+    // Lanes differ, so that not all of them burn at once.
     let mut n = lane;
     while !meter.is_stopped() {
+        n += 1;
+        let burns = work == Work::MultiplyOrBurn && n.is_multiple_of(BURN_EVERY);
         match work {
-            Work::Multiply => {
-                n += 1;
+            _ if burns => client.burn(BURN).await?,
+            Work::Multiply | Work::MultiplyOrBurn => {
+                let n = n as i64;
                 let product = client.multiply(n, 7).await?;
-                anyhow::ensure!(product == n * 7, "{n} * 7 = {product}?");
+                ensure!(product == n * 7, "{n} * 7 = {product}?");
             }
             Work::Echo(bytes) => {
                 let back = client.echo(data.clone()).await?;
-                anyhow::ensure!(back.len() == bytes, "{bytes} bytes came back as {}", back.len());
+                ensure!(back.len() == bytes, "{bytes} bytes came back as {}", back.len());
+                // Once is enough to know the peer, and costs the measurement nothing.
+                ensure!(n > lane + 1 || back == data, "other bytes came back");
             }
+        }
+        if n == lane + 1 {
+            meter.has_begun();
         }
         let now = Instant::now();
         if meter.is_counting() {
             calls += 1;
-            latencies.saturating_record((now - began).as_nanos() as u64);
+            if !burns {
+                meter.record(now - began);
+            }
         }
         began = now;
     }
     meter.count(calls);
-    Ok(latencies)
+    Ok(())
 }

@@ -1,4 +1,4 @@
-//! The processes of a measurement: servers that are started and stopped, and what they cost.
+//! The processes of a measurement: servers that are started and stopped, where they run, what they cost.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -6,6 +6,9 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::unistd::Pid;
 
 /// The kernel counts CPU time in hundredths of a second, whatever its own clock does.
 const TICKS_PER_S: f64 = 100.0;
@@ -36,7 +39,46 @@ fn memory_kb(pid: u32, field: &str) -> anyhow::Result<u64> {
     Ok(line.with_context(|| format!("no {field}"))?.trim().trim_end_matches(" kB").parse()?)
 }
 
-/// This program as a server, until it is dropped.
+/// Allows this process as many open files as it may allow itself, and tells how many those are.
+pub(crate) fn raise_open_files() -> anyhow::Result<u64> {
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
+    Ok(most)
+}
+
+/// Holds this thread, and the processes that it starts, to one core, until it is dropped.
+pub(crate) struct OneCore {
+    before: CpuSet,
+}
+
+impl OneCore {
+    pub(crate) fn hold() -> anyhow::Result<Self> {
+        let this = Pid::from_raw(0);
+        let before = sched_getaffinity(this)?;
+        let mut one = CpuSet::new();
+        // Not the first, which has most of the machine's interrupts.
+        let last = (0..CpuSet::count()).rev().find(|core| before.is_set(*core).unwrap_or(false));
+        one.set(last.context("there is no core to run on")?)?;
+        sched_setaffinity(this, &one)?;
+        Ok(Self { before })
+    }
+}
+
+impl Drop for OneCore {
+    fn drop(&mut self) {
+        // It was allowed before.
+        let _ = sched_setaffinity(Pid::from_raw(0), &self.before);
+    }
+}
+
+/// This program with these arguments.
+pub(crate) fn this_program(args: &[&str]) -> anyhow::Result<Command> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.args(args);
+    Ok(command)
+}
+
+/// A program as a server, until it is dropped.
 pub(crate) struct ServerProcess {
     child: Child,
     pub(crate) address: String,
@@ -45,17 +87,19 @@ pub(crate) struct ServerProcess {
 impl ServerProcess {
     /// Runs this program with these arguments; the first line that it prints is its address.
     pub(crate) fn start(args: &[&str]) -> anyhow::Result<Self> {
-        let mut child = Command::new(std::env::current_exe()?)
-            .args(args)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()?;
+        Self::run(this_program(args)?)
+    }
+
+    /// Runs a program; the first line that it prints is its address.
+    pub(crate) fn run(mut command: Command) -> anyhow::Result<Self> {
+        let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
+        let child = child.with_context(|| format!("starting {command:?}"))?;
+        let mut server = Self { child, address: String::new() };
+        let stdout = server.child.stdout.take().context("it is piped")?;
         let mut line = String::new();
-        let stdout = child.stdout.take().context("it is piped")?;
         BufReader::new(stdout).read_line(&mut line)?;
-        let address = line.trim().to_owned();
-        let server = Self { child, address };
-        ensure!(!server.address.is_empty(), "`{}` did not start", args.join(" "));
+        line.trim().clone_into(&mut server.address);
+        ensure!(!server.address.is_empty(), "{command:?} did not start");
         Ok(server)
     }
 

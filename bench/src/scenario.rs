@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 use anyhow::anyhow;
 
@@ -12,7 +13,14 @@ pub(crate) enum Work {
     Multiply,
     /// So many bytes there and back.
     Echo(usize),
+    /// As `Multiply`; but one call in [`BURN_EVERY`] goes to a method that burns [`BURN`] of CPU.
+    MultiplyOrBurn,
 }
+
+/// Which calls burn CPU where some do: one in so many.
+pub(crate) const BURN_EVERY: usize = 100;
+/// How much CPU time those burn.
+pub(crate) const BURN: Duration = Duration::from_millis(5);
 
 /// A scenario: its name is what tables and options call it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,19 +30,22 @@ pub(crate) struct Scenario {
     pub(crate) connections: usize,
     /// Calls in flight on each connection.
     pub(crate) in_flight: usize,
+    /// Whether client and server are held to one core, the same.
+    pub(crate) one_core: bool,
 }
 
 const fn multiply(name: &'static str, connections: usize, in_flight: usize) -> Scenario {
-    Scenario { name, work: Work::Multiply, connections, in_flight }
+    Scenario { name, work: Work::Multiply, connections, in_flight, one_core: false }
 }
 
 const fn echo(name: &'static str, bytes: usize, in_flight: usize) -> Scenario {
-    Scenario { name, work: Work::Echo(bytes), connections: 1, in_flight }
+    Scenario { name, work: Work::Echo(bytes), connections: 1, in_flight, one_core: false }
 }
 
 impl Scenario {
     pub(crate) const ALL: &[Self] = &[
         multiply("mul1", 1, 1),
+        Self { one_core: true, ..multiply("mul1same", 1, 1) },
         multiply("mul16", 1, 16),
         multiply("mul64", 1, 64),
         multiply("mul256", 1, 256),
@@ -43,6 +54,7 @@ impl Scenario {
         echo("echo1k64", 1024, 64),
         echo("echo64k16", 64 * 1024, 16),
         echo("echo1m4", 1024 * 1024, 4),
+        Self { work: Work::MultiplyOrBurn, ..multiply("mul64-burn", 1, 64) },
     ];
 }
 

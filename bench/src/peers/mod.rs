@@ -1,64 +1,167 @@
 //! The peers: each can serve, and each can be called.
 
 use std::fmt;
+use std::path::Path;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use anyhow::anyhow;
-use tokio::task::JoinSet;
+use anyhow::{anyhow, bail};
 
-use crate::load::{Latencies, Meter, start};
-use crate::scenario::Scenario;
+use crate::load::{Client, ClosedLoops, Loops, Meter};
+use crate::scenario::{Scenario, Work};
 
 mod farcall;
+pub(crate) mod go;
+mod jsonrpsee;
+mod ping_pong;
 mod raw;
 mod tarpc;
+// The stubs that are written when this is built name its messages.
+pub(crate) mod tonic;
+mod volo;
 
-/// A peer, by the name that tables and options call it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Peer {
+/// Does something with a peer's clients, of whichever type they are.
+pub(crate) trait WithClients {
+    type Output;
+
+    fn run<C: Client>(self, clients: Vec<C>) -> Self::Output;
+}
+
+/// Peers by the names that tables and options call them.
+macro_rules! peers {
+    ($($(#[$doc:meta])* $peer:ident = $name:literal,)+) => {
+        /// A peer, by the name that tables and options call it.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(crate) enum Peer {
+            $($(#[$doc])* $peer,)+
+        }
+
+        impl Peer {
+            pub(crate) const ALL: &[Self] = &[$(Self::$peer),+];
+
+            pub(crate) const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$peer => $name,)+
+                }
+            }
+        }
+    };
+}
+
+peers! {
+    /// The floor of latency: one call at a time over blocking sockets.
+    PingPong = "ping-pong",
     /// The limit: frames that nobody looks into, pipelined, one write a batch.
-    Raw,
-    TarpcMsgpack,
-    TarpcBincode,
-    TarpcBincodeCt,
-    Farcall,
-    FarcallJson,
+    Raw = "raw",
+    TarpcMsgpack = "tarpc-msgpack",
+    TarpcBincode = "tarpc-bincode",
+    TarpcBincodeCt = "tarpc-bincode-ct",
+    Tonic = "tonic",
+    TonicCt = "tonic-ct",
+    VoloMux = "volo-mux",
+    VoloPool = "volo-pool",
+    JsonrpseeWs = "jsonrpsee-ws",
+    JsonrpseeHttp = "jsonrpsee-http",
+    GoNetrpc = "go-netrpc",
+    GoJsonrpc = "go-jsonrpc",
+    Farcall = "farcall",
+    FarcallJson = "farcall-json",
+    FarcallTls = "farcall-tls",
+    FarcallUnix = "farcall-unix",
+    FarcallHttp = "farcall-http",
+    /// With all that one can have by default: a deadline, a picker over three endpoints, a subscriber of
+    /// `tracing` at `info`.
+    FarcallFull = "farcall-full",
+    /// What that is compared with beside `farcall`: three connections by turns, and nothing else.
+    FarcallTurns = "farcall-turns",
 }
 
 impl Peer {
-    pub(crate) const ALL: &[Self] = &[
-        Self::Raw,
-        Self::TarpcMsgpack,
-        Self::TarpcBincode,
-        Self::TarpcBincodeCt,
-        Self::Farcall,
-        Self::FarcallJson,
-    ];
+    /// Whether its two processes run a current-thread runtime instead of two workers.
+    pub(crate) const fn is_current_thread(self) -> bool {
+        matches!(self, Self::TarpcBincodeCt | Self::TonicCt)
+    }
 
-    pub(crate) const fn name(self) -> &'static str {
+    pub(crate) const fn is_go(self) -> bool {
+        matches!(self, Self::GoNetrpc | Self::GoJsonrpc)
+    }
+
+    pub(crate) const fn is_farcall(self) -> bool {
+        use Peer::{Farcall, FarcallFull, FarcallHttp, FarcallJson, FarcallTls, FarcallTurns, FarcallUnix};
+        matches!(
+            self,
+            Farcall | FarcallJson | FarcallTls | FarcallUnix | FarcallHttp | FarcallFull | FarcallTurns
+        )
+    }
+
+    /// Whether it is an RPC framework of somebody else, and no mere socket.
+    pub(crate) const fn is_rival(self) -> bool {
+        !self.is_farcall() && !matches!(self, Self::PingPong | Self::Raw)
+    }
+
+    /// Whether there is something to measure.
+    pub(crate) const fn takes(self, scenario: &Scenario) -> bool {
         match self {
-            Self::Raw => "raw",
-            Self::TarpcMsgpack => "tarpc-msgpack",
-            Self::TarpcBincode => "tarpc-bincode",
-            Self::TarpcBincodeCt => "tarpc-bincode-ct",
-            Self::Farcall => "farcall",
-            Self::FarcallJson => "farcall-json",
+            Self::PingPong => scenario.in_flight == 1,
+            _ => !matches!(scenario.work, Work::MultiplyOrBurn) || self.is_farcall(),
         }
     }
 
-    /// Whether its two processes run a current-thread runtime instead of two workers.
-    pub(crate) const fn is_current_thread(self) -> bool {
-        matches!(self, Self::TarpcBincodeCt)
+    /// How it is set up, beside what all have in common.
+    pub(crate) const fn settings(self) -> &'static str {
+        match self {
+            Self::PingPong => "blocking std sockets, 16 bytes there and 16 back",
+            Self::Raw => "LengthDelimitedCodec, all that one read brought is answered in one write",
+            Self::TarpcMsgpack | Self::TarpcBincode => {
+                "a task for each call; queues of 1,024, 2,048 calls in flight; frames of at most 8 MiB (its default)"
+            }
+            Self::TarpcBincodeCt => "as tarpc-bincode, on current-thread runtimes",
+            Self::Tonic => {
+                "prost, one HTTP/2 connection; 2,048 streams at once, windows of 4 MiB for a stream and 16 for all"
+            }
+            Self::TonicCt => "as tonic, on current-thread runtimes",
+            Self::VoloMux => "Thrift binary in TTHeader frames, multiplexed over one connection",
+            Self::VoloPool => "the same, a connection for each call in flight, kept in its pool",
+            Self::JsonrpseeWs => "one WebSocket; echo as a JSON string; messages of up to 16 MiB, no logging",
+            Self::JsonrpseeHttp => "HTTP/1.1 with keep-alive; otherwise as jsonrpsee-ws",
+            Self::GoNetrpc => "net/rpc with gob, one connection, GOMAXPROCS=2",
+            Self::GoJsonrpc => "net/rpc/jsonrpc, one connection, GOMAXPROCS=2",
+            Self::Farcall => "MessagePack over tcp; everything at its default",
+            Self::FarcallJson => "as farcall, JSON",
+            Self::FarcallTls => "as farcall, TLS 1.3",
+            Self::FarcallUnix => "as farcall, a Unix domain socket",
+            Self::FarcallHttp => "as farcall, over a connection that was upgraded from HTTP/1.1",
+            Self::FarcallFull => {
+                "as farcall, with a deadline of 10 s, three endpoints and the default picker, and a subscriber of tracing at \
+                 `info`, or at what RUST_LOG says"
+            }
+            Self::FarcallTurns => "as farcall, three connections by turns without a picker",
+        }
     }
 
-    /// Serves on a port of its own, and prints the address.
-    pub(crate) async fn serve(self) -> anyhow::Result<()> {
+    /// Serves on a port of its own, and prints the address. Files go into `directory`.
+    pub(crate) async fn serve(self, directory: &Path) -> anyhow::Result<()> {
         match self {
+            Self::PingPong => ping_pong::serve(),
             Self::Raw => raw::serve().await,
             Self::TarpcMsgpack => tarpc::serve_msgpack().await,
             Self::TarpcBincode | Self::TarpcBincodeCt => tarpc::serve_bincode().await,
-            Self::Farcall | Self::FarcallJson => farcall::serve().await,
+            Self::Tonic | Self::TonicCt => tonic::serve().await,
+            Self::VoloMux => volo::serve(true).await,
+            Self::VoloPool => volo::serve(false).await,
+            Self::JsonrpseeWs | Self::JsonrpseeHttp => jsonrpsee::serve().await,
+            Self::GoNetrpc | Self::GoJsonrpc => bail!("{self} has a program of its own"),
+            Self::Farcall | Self::FarcallJson => farcall::serve(&["tcp@127.0.0.1:0".to_owned()]).await,
+            Self::FarcallTls => farcall::serve_tls(directory).await,
+            Self::FarcallUnix => {
+                farcall::serve(&[format!("unix@{}", directory.join("socket").display())]).await
+            }
+            Self::FarcallHttp => farcall::serve_http().await,
+            Self::FarcallFull => {
+                farcall::log_at_info();
+                farcall::serve(&["tcp@127.0.0.1:0"; 3].map(str::to_owned)).await
+            }
+            Self::FarcallTurns => farcall::serve(&["tcp@127.0.0.1:0"; 3].map(str::to_owned)).await,
         }
     }
 
@@ -68,23 +171,51 @@ impl Peer {
         address: &str,
         scenario: Scenario,
         meter: &Arc<Meter>,
-    ) -> anyhow::Result<JoinSet<anyhow::Result<Latencies>>> {
-        let connections = 0..scenario.connections;
+    ) -> anyhow::Result<Loops> {
+        match self {
+            Self::PingPong => ping_pong::start(address, scenario, meter),
+            Self::Raw => raw::start(address, scenario, meter).await,
+            _ => self.with_clients(address, scenario.connections, ClosedLoops { scenario, meter }).await,
+        }
+    }
+
+    /// Connects so many clients, each with a connection of its own, and does something with them.
+    pub(crate) async fn with_clients<W: WithClients>(
+        self,
+        address: &str,
+        connections: usize,
+        with: W,
+    ) -> anyhow::Result<W::Output> {
+        use ::farcall::Codec::{Json, MessagePack};
         macro_rules! connect {
             ($connect:expr) => {{
                 let mut clients = Vec::new();
-                for _ in connections {
+                for _ in 0..connections {
                     clients.push($connect.await?);
                 }
-                start(clients, scenario, meter)
+                with.run(clients)
             }};
         }
         Ok(match self {
-            Self::Raw => raw::start(address, scenario, meter).await?,
+            Self::PingPong | Self::Raw => bail!("{self} is a mere socket"),
+            Self::GoNetrpc | Self::GoJsonrpc => bail!("{self} has a program of its own"),
             Self::TarpcMsgpack => connect!(tarpc::connect_msgpack(address)),
             Self::TarpcBincode | Self::TarpcBincodeCt => connect!(tarpc::connect_bincode(address)),
-            Self::Farcall => connect!(farcall::connect(address, ::farcall::Codec::MessagePack)),
-            Self::FarcallJson => connect!(farcall::connect(address, ::farcall::Codec::Json)),
+            Self::Tonic | Self::TonicCt => connect!(tonic::connect(address)),
+            Self::VoloMux => connect!(volo::connect(address, true)),
+            Self::VoloPool => connect!(volo::connect(address, false)),
+            Self::JsonrpseeWs => connect!(jsonrpsee::connect_ws(address)),
+            Self::JsonrpseeHttp => connect!(jsonrpsee::connect_http(address)),
+            Self::Farcall | Self::FarcallUnix | Self::FarcallHttp => {
+                connect!(farcall::connect(address, MessagePack))
+            }
+            Self::FarcallJson => connect!(farcall::connect(address, Json)),
+            Self::FarcallTls => connect!(farcall::connect_tls(address)),
+            Self::FarcallFull => {
+                farcall::log_at_info();
+                connect!(farcall::connect_full(address))
+            }
+            Self::FarcallTurns => connect!(farcall::connect_turns(address)),
         })
     }
 }

@@ -6,10 +6,9 @@ use std::time::Instant;
 use bytes::{Bytes, BytesMut};
 use futures::{FutureExt, SinkExt, StreamExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinSet;
 use tokio_util::codec::{Framed, LengthDelimitedCodec};
 
-use crate::load::{Latencies, Meter, latencies};
+use crate::load::{Loops, Meter};
 use crate::scenario::{Scenario, Work};
 
 type Frames = Framed<TcpStream, LengthDelimitedCodec>;
@@ -48,12 +47,8 @@ async fn echo(mut frames: Frames) -> anyhow::Result<()> {
     Ok(())
 }
 
-pub(super) async fn start(
-    address: &str,
-    scenario: Scenario,
-    meter: &Arc<Meter>,
-) -> anyhow::Result<JoinSet<anyhow::Result<Latencies>>> {
-    let mut loops = JoinSet::new();
+pub(super) async fn start(address: &str, scenario: Scenario, meter: &Arc<Meter>) -> anyhow::Result<Loops> {
+    let mut loops = Loops::new();
     for _ in 0..scenario.connections {
         let frames = frames(TcpStream::connect(address).await?)?;
         loops.spawn(call_until_stopped(frames, scenario, Arc::clone(meter)));
@@ -61,17 +56,12 @@ pub(super) async fn start(
     Ok(loops)
 }
 
-async fn call_until_stopped(
-    mut frames: Frames,
-    scenario: Scenario,
-    meter: Arc<Meter>,
-) -> anyhow::Result<Latencies> {
+async fn call_until_stopped(mut frames: Frames, scenario: Scenario, meter: Arc<Meter>) -> anyhow::Result<()> {
     let bytes = match scenario.work {
-        Work::Multiply => MULTIPLY_BYTES,
+        Work::Multiply | Work::MultiplyOrBurn => MULTIPLY_BYTES,
         Work::Echo(bytes) => bytes,
     };
     let frame = Bytes::from(vec![7; bytes]);
-    let mut latencies = latencies();
     let mut calls = 0;
     // When each frame that is under way was sent, the oldest first: answers come in order.
     let mut sent = std::collections::VecDeque::new();
@@ -80,6 +70,7 @@ async fn call_until_stopped(
         sent.push_back(Instant::now());
     }
     SinkExt::<Bytes>::flush(&mut frames).await?;
+    meter.has_begun();
     while !meter.is_stopped() {
         let mut answer = frames.next().await;
         let now = Instant::now();
@@ -89,7 +80,7 @@ async fn call_until_stopped(
             let began = sent.pop_front().unwrap_or(now);
             if meter.is_counting() {
                 calls += 1;
-                latencies.saturating_record((now - began).as_nanos() as u64);
+                meter.record(now - began);
             }
             frames.feed(frame.clone()).await?;
             sent.push_back(now);
@@ -98,5 +89,5 @@ async fn call_until_stopped(
         SinkExt::<Bytes>::flush(&mut frames).await?;
     }
     meter.count(calls);
-    Ok(latencies)
+    Ok(())
 }

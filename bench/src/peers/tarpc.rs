@@ -1,7 +1,7 @@
 //! tarpc over TCP, with MessagePack or bincode, set up as its examples do.
 
+use bytes::Bytes;
 use futures::StreamExt;
-use serde_bytes::ByteBuf;
 use tarpc::context;
 use tarpc::serde_transport::tcp;
 use tarpc::server::{BaseChannel, Channel};
@@ -12,7 +12,7 @@ use crate::load::Client;
 #[tarpc::service]
 pub trait World {
     async fn multiply(a: i64, b: i64) -> i64;
-    async fn echo(data: ByteBuf) -> ByteBuf;
+    async fn echo(data: Bytes) -> Bytes;
 }
 
 #[derive(Clone)]
@@ -23,7 +23,7 @@ impl World for Server {
         a * b
     }
 
-    async fn echo(self, _: context::Context, data: ByteBuf) -> ByteBuf {
+    async fn echo(self, _: context::Context, data: Bytes) -> Bytes {
         data
     }
 }
@@ -66,7 +66,7 @@ impl Client for WorldClient {
         Ok(Self::multiply(self, context::current(), a, b).await?)
     }
 
-    async fn echo(&self, data: Vec<u8>) -> anyhow::Result<Vec<u8>> {
-        Ok(Self::echo(self, context::current(), ByteBuf::from(data)).await?.into_vec())
+    async fn echo(&self, data: Bytes) -> anyhow::Result<Bytes> {
+        Ok(Self::echo(self, context::current(), data).await?)
     }
 }

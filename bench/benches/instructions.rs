@@ -1,0 +1,119 @@
+//! What a call takes, counted instead of timed, and whether it grew: `cargo bench --bench instructions`.
+//!
+//! Time moves by a third from run to run on a busy machine; instructions do not. Each session runs twice
+//! under callgrind, with few calls and with many, and the difference is what calls take. Its clock stands
+//! still, so that nothing depends on how fast the machine is.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, bail, ensure};
+use clap::Parser;
+use farcall_bench::callgrind::{count, is_installed};
+use farcall_bench::instructions::{Kept, TOLERANCE, growth, read, written};
+use farcall_bench::session::Session;
+use tokio::runtime;
+
+const FEW_CALLS: usize = 1_000;
+const MANY_CALLS: usize = 5_000;
+
+#[derive(Parser)]
+#[command(about)]
+struct Cli {
+    /// The sessions, separated by commas; all if left out.
+    #[arg(long, value_delimiter = ',')]
+    sessions: Vec<Session>,
+    /// Keeps what is counted instead of comparing it with what was kept.
+    #[arg(long, conflicts_with = "sessions")]
+    update: bool,
+    /// Where counts are kept.
+    #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/instructions.txt"))]
+    file: PathBuf,
+    /// Runs this session and counts nothing (what valgrind is given to run).
+    #[arg(long, requires = "calls")]
+    run: Option<Session>,
+    /// How many calls that has.
+    #[arg(long)]
+    calls: Option<usize>,
+    /// What cargo passes.
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let result = match (cli.run, cli.calls) {
+        (Some(session), Some(calls)) => run(session, calls),
+        _ => compare(&cli),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(session: Session, calls: usize) -> anyhow::Result<()> {
+    // By the clock, valgrind makes slow methods of quick ones, and those have tasks of their own.
+    let runtime = runtime::Builder::new_current_thread().enable_all().start_paused(true).build()?;
+    runtime.block_on(session.run(calls))
+}
+
+fn compare(cli: &Cli) -> anyhow::Result<()> {
+    if !is_installed() {
+        println!("instructions are not counted: there is no valgrind");
+        return Ok(());
+    }
+    let sessions = if cli.sessions.is_empty() { Session::ALL } else { &cli.sessions };
+    let made_by = made_by()?;
+    let before = if cli.update {
+        None
+    } else {
+        let text = fs::read_to_string(&cli.file);
+        let text = text.with_context(|| format!("{}, which `--update` writes", cli.file.display()))?;
+        Some(read(&text, &made_by)?)
+    };
+    let mut counted = Kept::new();
+    for session in sessions {
+        let counts = |calls: usize| count(&["--run", session.name, "--calls", &calls.to_string()]);
+        let counts = counts(MANY_CALLS)?.over(&counts(FEW_CALLS)?, (MANY_CALLS - FEW_CALLS) as f64);
+        println!("{session}: {} instructions and {} allocations a call", counts.total, counts.allocations);
+        counted.insert(session.name.to_owned(), counts);
+    }
+    let Some(before) = before else {
+        fs::write(&cli.file, written(&counted, &made_by)).context("keeping the counts")?;
+        println!("kept in {}", cli.file.display());
+        return Ok(());
+    };
+    let mut grown = 0;
+    for (name, now) in &counted {
+        let Some(before) = before.get(name) else {
+            bail!("nothing is kept of {name} in {}: `--update` keeps it", cli.file.display());
+        };
+        if let Some(message) = growth(name, before, now) {
+            grown += 1;
+            println!("\n{message}");
+        } else if now.total < before.total * (1.0 - TOLERANCE / 100.0) {
+            println!("\n{name} fell: {} instructions a call to {}", before.total, now.total);
+            println!("  `--update` keeps it from growing back");
+        }
+    }
+    ensure!(
+        grown == 0,
+        "{grown} of {} sessions grew; if that is worth it, `--update` keeps it",
+        counted.len()
+    );
+    println!("\nnothing grew by more than {TOLERANCE}%");
+    Ok(())
+}
+
+/// The compiler and the profile, which counts depend on.
+fn made_by() -> anyhow::Result<String> {
+    // It is at `target/release/deps/instructions-...`.
+    let program = std::env::current_exe()?;
+    let profile = program.ancestors().nth(2).and_then(|directory| directory.file_name()).unwrap_or_default();
+    Ok(format!("{}, {}, profile {}", env!("COMPILER"), std::env::consts::ARCH, profile.to_string_lossy()))
+}

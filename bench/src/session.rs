@@ -1,0 +1,133 @@
+//! A fixed session: client and server of farcall in one thread, over a pipe in memory.
+//!
+//! It does the same each time, so that its instructions can be counted, and it has no socket in it.
+
+use std::fmt;
+use std::str::FromStr;
+
+use anyhow::{Context, anyhow, ensure};
+use bytes::Bytes;
+use farcall::transport::{Address, PeerAddress, Stream};
+use farcall::{Channel, Codec, Connection, Options, Server};
+use serde::{Deserialize, Serialize};
+use tokio::task::JoinSet;
+
+/// What the pipe holds in each direction, in bytes.
+const PIPE_BYTES: usize = 256 * 1024;
+
+#[derive(Serialize, Deserialize)]
+struct Multiply {
+    a: i64,
+    b: i64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Echo {
+    data: farcall::Bytes,
+}
+
+/// What one call carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Work {
+    /// Two integers there, their product back.
+    Multiply,
+    /// So many bytes there and back.
+    Echo(usize),
+}
+
+/// A kind of session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Session {
+    /// What options and the kept counts call it.
+    pub name: &'static str,
+    work: Work,
+    in_flight: usize,
+    json: bool,
+}
+
+impl Session {
+    /// All that there are.
+    pub const ALL: &[Self] = &[
+        Self { name: "mul1", work: Work::Multiply, in_flight: 1, json: false },
+        Self { name: "mul64", work: Work::Multiply, in_flight: 64, json: false },
+        Self { name: "mul64-json", work: Work::Multiply, in_flight: 64, json: true },
+        Self { name: "echo1k64", work: Work::Echo(1024), in_flight: 64, json: false },
+        Self { name: "echo64k16", work: Work::Echo(64 * 1024), in_flight: 16, json: false },
+    ];
+
+    /// Connects, and makes so many calls.
+    ///
+    /// # Errors
+    ///
+    /// A call failed.
+    pub async fn run(self, calls: usize) -> anyhow::Result<()> {
+        let channel =
+            Channel::from(connection(if self.json { Codec::Json } else { Codec::MessagePack }).await?);
+        let mut lanes = JoinSet::new();
+        for lane in 0..self.in_flight {
+            let (channel, work) = (channel.clone(), self.work);
+            let calls = calls / self.in_flight + usize::from(lane < calls % self.in_flight);
+            lanes.spawn(async move {
+                for n in 0..calls {
+                    call(&channel, work, n as i64).await?;
+                }
+                anyhow::Ok(())
+            });
+        }
+        while let Some(ended) = lanes.join_next().await {
+            ended??;
+        }
+        Ok(())
+    }
+}
+
+/// A connection to a server in this runtime, with the methods that sessions call.
+///
+/// # Errors
+///
+/// The two did not agree.
+pub async fn connection(codec: Codec) -> anyhow::Result<Connection> {
+    let server = Server::builder()
+        .method("Arith.multiply", |args: Multiply| async move { args.a * args.b })
+        .method("Echo.echo", |args: Echo| async move { args.data })
+        .build()?;
+    let (near, far) = tokio::io::duplex(PIPE_BYTES);
+    let handle = server.handle();
+    // Both end with the runtime.
+    tokio::spawn(server.serve());
+    handle.serve_stream(Stream::new(far), PeerAddress::Memory);
+    let address = Address::parse("tcp@in-memory:1")?;
+    let options = Options::default().codec(codec);
+    Connection::over(Stream::new(near), &address, &options).await.context("in memory")
+}
+
+async fn call(channel: &Channel, work: Work, n: i64) -> anyhow::Result<()> {
+    match work {
+        Work::Multiply => {
+            let product: i64 = channel.call("Arith.multiply", &Multiply { a: n, b: 7 }).await?;
+            ensure!(product == n * 7, "{n} * 7 = {product}?");
+        }
+        Work::Echo(bytes) => {
+            let data = Bytes::from(vec![7; bytes]).into();
+            let back: farcall::Bytes = channel.call("Echo.echo", &Echo { data }).await?;
+            ensure!(back.len() == bytes, "{bytes} bytes came back as {}", back.len());
+        }
+    }
+    Ok(())
+}
+
+impl FromStr for Session {
+    type Err = anyhow::Error;
+
+    fn from_str(name: &str) -> anyhow::Result<Self> {
+        let known = || Self::ALL.iter().map(|session| session.name).collect::<Vec<_>>().join(", ");
+        let found = Self::ALL.iter().find(|session| session.name == name);
+        found.copied().ok_or_else(|| anyhow!("no session `{name}`: there are {}", known()))
+    }
+}
+
+impl fmt::Display for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name)
+    }
+}
