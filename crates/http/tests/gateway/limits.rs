@@ -79,8 +79,8 @@ async fn bodies_share_their_room_and_give_it_back_with_the_answer() {
     let large = format!("[6,7]{}", " ".repeat(95));
     let began = std::time::Instant::now();
     while world.call("Arith.multiply", &[], &large).await.status != 200 {
-        assert!(began.elapsed() < crate::support::PATIENCE);
-        tokio::time::sleep(5 * MS).await;
+        assert!(began.elapsed() < PATIENCE);
+        sleep(5 * MS).await;
     }
 }
 
