@@ -1,5 +1,6 @@
 //! A byte string as a parameter or result: bin in MessagePack, base64 in JSON.
 
+use std::cell::RefCell;
 use std::fmt;
 use std::ops::Deref;
 
@@ -9,7 +10,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 /// Bytes of an argument or a result.
 ///
 /// A `Vec<u8>` travels as a list of numbers, as serde has it; `Bytes` travels as the codec's byte
-/// string: bin in MessagePack, base64 (RFC 4648, with padding) in JSON. Cloning is cheap.
+/// string: bin in MessagePack, base64 (RFC 4648, with padding) in JSON. Cloning is cheap. Large ones that
+/// come in MessagePack are not copied out of their message.
 ///
 /// ```
 /// use farcall_protocol::Bytes;
@@ -22,6 +24,50 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 /// ```
 #[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Bytes(bytes::Bytes);
+
+/// Byte strings from here on share the memory of the message that they are read from. Smaller ones are
+/// copied: they could keep a whole read buffer alive, which is not much larger than this.
+const LEAST_SHARED: usize = 32 * 1024;
+/// So much of its message a byte string must be for that, as a divisor: what it keeps alive is not many
+/// times what it is.
+const LEAST_SHARE: usize = 4;
+
+thread_local! {
+    /// The message that is being decoded, where it is large.
+    static SOURCE: RefCell<Option<bytes::Bytes>> = const { RefCell::new(None) };
+}
+
+/// Runs `decode`, in which large [`Bytes`] that are read from `source` share its memory instead of being
+/// copied.
+pub fn sharing<T>(source: &bytes::Bytes, decode: impl FnOnce() -> T) -> T {
+    if source.len() < LEAST_SHARED {
+        return decode();
+    }
+    let _restore = Restore(SOURCE.replace(Some(source.clone())));
+    decode()
+}
+
+/// Puts back what was being decoded, also where a `Deserialize` of the user's panics.
+struct Restore(Option<bytes::Bytes>);
+
+impl Drop for Restore {
+    fn drop(&mut self) {
+        SOURCE.set(self.0.take());
+    }
+}
+
+/// The same bytes without a copy, where they are large and of the message that is being decoded.
+fn shared(bytes: &[u8]) -> Option<bytes::Bytes> {
+    if bytes.len() < LEAST_SHARED {
+        return None;
+    }
+    SOURCE.with_borrow(|source| {
+        let source = source.as_ref()?;
+        let (all, part) = (source.as_ptr_range(), bytes.as_ptr_range());
+        let is_worth_it = bytes.len() >= source.len() / LEAST_SHARE;
+        (is_worth_it && all.start <= part.start && part.end <= all.end).then(|| source.slice_ref(bytes))
+    })
+}
 
 impl Bytes {
     /// The shared buffer inside.
@@ -115,7 +161,7 @@ impl<'de> Visitor<'de> for BytesVisitor {
     }
 
     fn visit_bytes<E: Error>(self, bytes: &[u8]) -> Result<Bytes, E> {
-        Ok(bytes.into())
+        Ok(shared(bytes).map_or_else(|| bytes.into(), Bytes))
     }
 
     fn visit_byte_buf<E: Error>(self, bytes: Vec<u8>) -> Result<Bytes, E> {
@@ -154,6 +200,43 @@ mod tests {
         assert_eq!(&Codec::Json.encode(&data).unwrap()[..], br#""3q2+""#);
         assert_eq!(Codec::MessagePack.decode::<Bytes>(&[0xc4, 3, 0xde, 0xad, 0xbe]).unwrap(), data);
         assert_eq!(Codec::Json.decode::<Bytes>(br#""3q2+""#).unwrap(), data);
+    }
+
+    #[test]
+    fn a_large_one_shares_the_memory_of_its_message() {
+        let body = Codec::MessagePack.encode(&Bytes::from(vec![7; LEAST_SHARED])).unwrap();
+        let read = sharing(&body, || Codec::MessagePack.decode::<Bytes>(&body)).unwrap();
+        assert_eq!(read.as_ptr(), body[body.len() - LEAST_SHARED..].as_ptr());
+        // Another message has nothing to share with this one, and neither has one that came later.
+        let other = Codec::MessagePack.encode(&Bytes::from(vec![7; LEAST_SHARED])).unwrap();
+        let read = sharing(&body, || Codec::MessagePack.decode::<Bytes>(&other)).unwrap();
+        assert!(!other.as_ptr_range().contains(&read.as_ptr()));
+        let read = Codec::MessagePack.decode::<Bytes>(&body).unwrap();
+        assert!(!body.as_ptr_range().contains(&read.as_ptr()));
+    }
+
+    #[test]
+    fn a_small_one_keeps_no_message_alive() {
+        let read = |data: (Bytes, Bytes)| {
+            let body = Codec::MessagePack.encode(&data).unwrap();
+            let read = sharing(&body, || Codec::MessagePack.decode::<(Bytes, Bytes)>(&body)).unwrap();
+            assert_eq!(read, data);
+            [read.0, read.1].map(|read| body.as_ptr_range().contains(&read.as_ptr()))
+        };
+        let of = |len: usize| Bytes::from(vec![7; len]);
+        assert_eq!(read((of(LEAST_SHARED - 1), of(LEAST_SHARED))), [false, true]);
+        assert_eq!(read((of(LEAST_SHARED), of(LEAST_SHARE * LEAST_SHARED))), [false, true]);
+    }
+
+    #[test]
+    fn messages_nest_and_a_panic_leaves_nothing_behind() {
+        let body = Codec::MessagePack.encode(&Bytes::from(vec![7; LEAST_SHARED])).unwrap();
+        let inner = body.clone();
+        sharing(&body, || {
+            assert!(std::panic::catch_unwind(|| sharing(&inner, || panic!("in a Deserialize"))).is_err());
+            assert!(SOURCE.with_borrow(Option::is_some));
+        });
+        assert!(SOURCE.with_borrow(Option::is_none));
     }
 
     #[test]

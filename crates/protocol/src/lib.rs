@@ -48,7 +48,7 @@ mod text;
 #[doc(no_inline)]
 pub use erased_serde;
 
-pub use self::bytes::Bytes;
+pub use self::bytes::{Bytes, sharing};
 pub use self::code::{Code, Execution};
 #[cfg(feature = "msgpack")]
 pub use self::codec::BodyCodec;

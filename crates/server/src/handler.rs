@@ -6,7 +6,7 @@ use std::task::{self, Poll};
 
 use bytes::Bytes;
 use farcall_context::Context;
-use farcall_protocol::{Code, Codec, Metadata, Status};
+use farcall_protocol::{Code, Codec, Metadata, Status, sharing};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -49,7 +49,7 @@ impl Request {
     ///
     /// The status to answer: `invalid_argument`, `refused`, with what was wrong and where.
     pub fn arguments<T: DeserializeOwned>(&self) -> Result<T, Status> {
-        self.codec.decode_arguments(&self.body).map_err(|error| {
+        sharing(&self.body, || self.codec.decode_arguments(&self.body)).map_err(|error| {
             let message = format!("arguments of `{}`: {error}", self.context.method());
             Status::refused(Code::InvalidArgument, message)
         })
