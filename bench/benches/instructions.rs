@@ -30,7 +30,7 @@ struct Cli {
     /// Where counts are kept.
     #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/instructions.txt"))]
     file: PathBuf,
-    /// Runs this session and counts nothing (what valgrind is given to run).
+    /// Makes the calls of this name and counts nothing: what valgrind is given to run.
     #[arg(long, requires = "calls")]
     run: Option<Session>,
     /// How many calls that has.

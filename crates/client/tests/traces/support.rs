@@ -168,7 +168,7 @@ pub async fn serve(nested: Option<Channel>) -> Address {
             }
         })
         .method("T.fail", async |_: Nothing| -> String { panic!("as the test wants it") })
-        .method("T.slow", async |_: Nothing| tokio::time::sleep(Duration::from_secs(3600)).await)
+        .method("T.slow", async |_: Nothing| std::future::pending::<()>().await)
         .service(Service::new("R").handler(
             farcall_protocol::describe::MethodInfo { name: "refuse".to_owned(), ..Default::default() },
             Refuses(Mutex::new(2)),
