@@ -19,6 +19,7 @@ use tracing::debug;
 
 use super::broken;
 use super::shared::Shared;
+use super::wake_together::WakeTogether;
 use crate::deadline::later;
 use crate::options::Options;
 
@@ -46,6 +47,7 @@ pub(super) struct Driver {
     /// Answers of one read, until they are handed over together.
     answers: Vec<Message>,
     wakers: Vec<Waker>,
+    wake_together: WakeTogether,
     /// What is being written: taken from the callers all at once.
     outbox: Outbox,
     /// Whether this task let callers go first since it found something to write.
@@ -78,6 +80,7 @@ impl Driver {
             session: ClientSession::new(),
             answers: Vec::new(),
             wakers: Vec::new(),
+            wake_together: WakeTogether::new(),
             outbox: Outbox::new(),
             yielded: false,
             flushed: true,
@@ -141,7 +144,7 @@ impl Driver {
         let handled = self.handle_messages(now);
         // Also where the server broke the protocol: what it answered before counts.
         if !self.answers.is_empty() {
-            self.shared.answer(&mut self.answers, &mut self.wakers);
+            self.answer();
         }
         handled?;
         let missing = self.decoder.missing(&self.input)?;
@@ -163,13 +166,19 @@ impl Driver {
                     );
                     debug!(endpoint = %self.shared.endpoint, %last, why, "goaway");
                     // Answers that came before it count before it.
-                    self.shared.answer(&mut self.answers, &mut self.wakers);
+                    self.answer();
                     self.shared.goaway(last, why);
                 }
                 FromServer::Ignore => {}
             }
         }
         Ok(())
+    }
+
+    /// Hands over the answers that were read.
+    fn answer(&mut self) {
+        self.shared.answer(&mut self.answers, &mut self.wakers);
+        self.wake_together.wake(&mut self.wakers);
     }
 
     /// Writes what callers left. Ready when nothing is left.

@@ -22,6 +22,7 @@ mod driver;
 mod handshake;
 mod pending;
 mod shared;
+mod wake_together;
 
 /// A connection to one server. Cloning is cheap; the connection closes when the last clone, and
 /// the last call on it, are gone.

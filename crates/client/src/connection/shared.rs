@@ -266,7 +266,7 @@ impl Shared {
         self.lock().in_flight.earliest()
     }
 
-    /// Hands over the answers of one read.
+    /// Hands over the answers of one read. Whoever waited for them is to be woken.
     pub(super) fn answer(&self, messages: &mut Vec<Message>, wakers: &mut Vec<Waker>) {
         let mut freed = 0;
         let mut state = self.lock();
@@ -280,7 +280,6 @@ impl Shared {
         if freed > 0 {
             self.places.add_permits(freed);
         }
-        wakers.drain(..).for_each(Waker::wake);
     }
 
     /// Ends calls whose deadline has passed. Returns before when none will.
