@@ -27,12 +27,14 @@
 //!
 //! `msgpack`, `json` (at least one of them) and `lz4`; all are on by default.
 
+mod blocks;
 mod bytes;
 mod code;
 mod codec;
 mod compression;
 pub mod describe;
 mod header;
+mod inbox;
 mod keep_alive;
 pub mod limits;
 mod message;
@@ -55,6 +57,7 @@ pub use self::codec::BodyCodec;
 pub use self::codec::{BoxError, Codec, DecodeError, EncodeError};
 pub use self::compression::{Compression, CompressionError};
 pub use self::header::{ByteStr, Flags, Header, HeaderError, HeaderRef, Kind};
+pub use self::inbox::Inbox;
 pub use self::keep_alive::{KeepAlive, MAX_PINGS, PING_WINDOW, Silence, Silent};
 pub use self::limits::{MaxFrameBytes, MaxInFlight, Seq};
 pub use self::message::{FrameError, Message, MessageDecoder, Part, TooLarge, next_option};

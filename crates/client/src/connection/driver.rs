@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use farcall_protocol::{
-    ClientSession, Escaped, FromServer, Message, MessageDecoder, Outbox, ProtocolError, Silence, Silent,
+    ClientSession, Escaped, FromServer, Inbox, Message, MessageDecoder, Outbox, ProtocolError, Silence,
+    Silent,
 };
 use farcall_transport::{Human, Stream};
 use tokio::io::AsyncWrite as _;
@@ -23,10 +24,6 @@ use super::wake_together::WakeTogether;
 use crate::deadline::later;
 use crate::options::Options;
 
-/// What is read at once while little comes, in bytes.
-const FIRST_READ: usize = 4 * 1024;
-/// What is read at once while much comes, in bytes.
-const MOST_READ: usize = 64 * 1024;
 /// Reads in a row before others on this thread go on.
 const READS_PER_TURN: usize = 8;
 /// The timer never fires more often than this.
@@ -38,10 +35,9 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 pub(super) struct Driver {
     stream: Stream,
     shared: Arc<Shared>,
-    input: BytesMut,
+    input: Inbox,
     /// Whether `input` holds what nobody has looked at: it came along with the handshake.
     unread: bool,
-    read_size: usize,
     decoder: MessageDecoder,
     session: ClientSession,
     /// Answers of one read, until they are handed over together.
@@ -74,8 +70,7 @@ impl Driver {
         Self {
             stream,
             unread: !input.is_empty(),
-            input,
-            read_size: FIRST_READ,
+            input: Inbox::new(input),
             decoder: MessageDecoder::new(agreed.codec.clone(), agreed.receive_limit),
             session: ClientSession::new(),
             answers: Vec::new(),
@@ -118,14 +113,9 @@ impl Driver {
             return Poll::Ready(against_protocol(&error));
         }
         for _ in 0..READS_PER_TURN {
-            if self.input.capacity() - self.input.len() < self.read_size / 4 {
-                self.input.reserve(self.read_size);
-            }
-            let room = self.input.capacity() - self.input.len();
-            match ready!(poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.input)) {
+            match ready!(poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.input.room())) {
                 Ok(0) => return Poll::Ready("it closed the connection".to_owned()),
-                Ok(read) if read == room => self.read_size = (self.read_size * 4).min(MOST_READ),
-                Ok(_) => {}
+                Ok(read) => self.input.has_read(read),
                 Err(error) => return Poll::Ready(broken(&error)),
             }
             let now = Instant::now();
@@ -146,16 +136,11 @@ impl Driver {
         if !self.answers.is_empty() {
             self.answer();
         }
-        handled?;
-        let missing = self.decoder.missing(&self.input)?;
-        if self.input.capacity() - self.input.len() < missing {
-            self.input.reserve(missing);
-        }
-        Ok(())
+        handled
     }
 
     fn handle_messages(&mut self, now: Instant) -> Result<(), ProtocolError> {
-        while let Some(message) = self.decoder.next(&mut self.input)? {
+        while let Some(message) = self.input.next(&self.decoder)? {
             match self.session.receive(&message.header, now.into_std())? {
                 FromServer::Response => self.answers.push(message),
                 FromServer::Pong => self.shared.pong(message.header.seq),
@@ -300,10 +285,9 @@ impl Driver {
         if let Some(earliest) = self.shared.expire(now) {
             next = next.min(earliest);
         }
-        if !std::mem::take(&mut self.heard) && self.input.is_empty() {
+        if !std::mem::take(&mut self.heard) {
             // An idle connection keeps no buffer.
-            self.input = BytesMut::new();
-            self.read_size = FIRST_READ;
+            self.input.shrink();
         }
         Ok(next)
     }

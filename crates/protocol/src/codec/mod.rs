@@ -3,13 +3,15 @@
 use std::any::type_name;
 use std::cell::RefCell;
 use std::fmt;
+use std::io;
 use std::sync::Arc;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 
+use crate::blocks;
 use crate::text::Escaped;
 
 #[cfg(feature = "json")]
@@ -135,10 +137,13 @@ impl Codec {
             out.reserve(SCRATCH_BLOCK);
         }
         let encoded = self.encode_into(value, &mut out);
+        let size = out.capacity();
         let body = out.split().freeze();
         // A large body keeps its block to itself, or small ones behind it would keep it alive.
         if body.len() <= SCRATCH_BLOCK / 4 {
             SCRATCH.set(out);
+        } else {
+            blocks::keep(out, size);
         }
         encoded.map(|()| body)
     }
@@ -299,9 +304,40 @@ impl DecodeError {
     }
 }
 
-/// Lets serializers that want an [`std::io::Write`] append to a buffer.
-fn writer(out: &mut BytesMut) -> impl std::io::Write + '_ {
-    out.writer()
+/// Lets serializers that want an [`io::Write`] append to a buffer, which grows into blocks that were
+/// used before.
+fn writer(out: &mut BytesMut) -> impl io::Write + '_ {
+    Writer(out)
+}
+
+struct Writer<'a>(&'a mut BytesMut);
+
+impl Writer<'_> {
+    #[cold]
+    fn grow(&mut self, room: usize) {
+        let size = self.0.capacity();
+        let least = (self.0.len() + room).max(2 * self.0.len());
+        if least < blocks::LEAST {
+            return self.0.reserve(room);
+        }
+        let mut larger = blocks::take(least);
+        larger.extend_from_slice(self.0);
+        blocks::keep(std::mem::replace(self.0, larger), size);
+    }
+}
+
+impl io::Write for Writer<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.0.capacity() - self.0.len() < bytes.len() {
+            self.grow(bytes.len());
+        }
+        self.0.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 #[cfg(all(test, feature = "msgpack", feature = "json"))]

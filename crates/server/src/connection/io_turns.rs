@@ -5,13 +5,13 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf, BytesMut};
+use bytes::Buf;
 use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 use tokio::time::Instant;
 use tokio_util::io::{poll_read_buf, poll_write_buf};
 
 use super::{Connection, End, Phase};
-use crate::limits::{FIRST_READ, LINGER, MOST_READ, READS_PER_TURN, after};
+use crate::limits::{LINGER, READS_PER_TURN, after};
 
 impl Connection {
     /// Does what can be done without waiting.
@@ -110,16 +110,9 @@ impl Connection {
 
     /// Reads once. Ready with whether something came; if not, the peer sends nothing more.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
-        if self.input.capacity() - self.input.len() < self.read_size / 4 {
-            self.input.reserve(self.read_size);
-        }
-        let room = self.input.capacity() - self.input.len();
-        let read = ready!(poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.input))?;
+        let read = ready!(poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.input.room()))?;
+        self.input.has_read(read);
         self.traffic.received += read as u64;
-        if read == room {
-            // The peer has more to say than fits: larger reads are fewer reads.
-            self.read_size = (self.read_size * 4).min(MOST_READ);
-        }
         Poll::Ready(Ok(read > 0))
     }
 
@@ -138,9 +131,6 @@ impl Connection {
 
     /// An idle connection keeps no large buffer.
     pub(super) fn give_back_memory(&mut self) {
-        if self.input.is_empty() {
-            self.input = BytesMut::new();
-            self.read_size = FIRST_READ;
-        }
+        self.input.shrink();
     }
 }

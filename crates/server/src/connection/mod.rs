@@ -13,7 +13,8 @@ use std::task::{Context, Poll};
 use bytes::{Buf, Bytes, BytesMut};
 use farcall_context::ConnectionInfo;
 use farcall_protocol::{
-    Agreed, Code, HeaderRef, Kind, MessageDecoder, Outbox, ProtocolError, ServerSession, Silence, Status,
+    Agreed, Code, HeaderRef, Inbox, Kind, MessageDecoder, Outbox, ProtocolError, ServerSession, Silence,
+    Status,
 };
 use farcall_transport::Stream;
 use tokio::time::{Instant, Sleep, sleep_until};
@@ -24,7 +25,7 @@ pub(crate) use self::calls::{Calls, Running, Signal};
 pub(crate) use self::facts::{Facts, Traffic};
 use crate::budget::Held;
 use crate::core::Core;
-use crate::limits::{FIRST_READ, after};
+use crate::limits::after;
 
 mod admission;
 mod call;
@@ -38,9 +39,7 @@ mod response;
 /// A connection after its handshake. It is a future that ends when the connection does.
 pub(crate) struct Connection {
     stream: Stream,
-    input: BytesMut,
-    /// How much room a read is given, in bytes.
-    read_size: usize,
+    input: Inbox,
     /// Whether the peer has closed its half.
     eof: bool,
     /// Whether the peer has said goaway, so that closing its half does not mean that it is gone.
@@ -117,8 +116,7 @@ impl Connection {
         Self {
             stream,
             unread: !input.is_empty(),
-            input,
-            read_size: FIRST_READ,
+            input: Inbox::new(input),
             eof: false,
             goodbye: false,
             outbox: Outbox::new(),

@@ -28,7 +28,7 @@ impl Connection {
                 self.frame_begun = None;
                 return;
             }
-            match self.decoder.next(&mut self.input).map_err(ProtocolError::from) {
+            match self.input.next(&self.decoder).map_err(ProtocolError::from) {
                 Ok(Some(message)) => {
                     handled += 1;
                     self.frame_begun = None;
@@ -43,12 +43,8 @@ impl Connection {
         self.input.clear();
     }
 
-    /// Makes room for the rest of the message that was begun.
+    /// Has the rest of the message that was begun come in time, and not take too much room.
     fn await_rest(&mut self, now: Instant) {
-        let missing = match self.decoder.missing(&self.input) {
-            Ok(missing) => missing,
-            Err(error) => return self.fail(&error.into()),
-        };
         if self.input.is_empty() {
             return;
         }
@@ -56,16 +52,13 @@ impl Connection {
             self.frame_begun = Some(now);
             self.wake_by(after(now, self.home.core.limits.frame_timeout));
         }
-        if self.input.capacity() - self.input.len() >= missing {
-            return;
-        }
+        let missing = self.input.missing();
         let budget = &self.home.core.budget;
         if missing > MOST_READ && budget.lacks(missing) {
             let message =
                 format!("no room for {missing} bytes: the server's buffers hold {}", budget.limit());
-            return self.close_with(&Status::maybe(Code::ResourceExhausted, message));
+            self.close_with(&Status::maybe(Code::ResourceExhausted, message));
         }
-        self.input.reserve(missing);
     }
 
     fn handle(&mut self, message: Message, now: &mut Instant) -> Result<(), ProtocolError> {
