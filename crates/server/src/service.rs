@@ -2,10 +2,12 @@
 //! become methods here.
 
 use std::fmt;
+use std::marker::PhantomData;
 use std::sync::Arc;
 
 use farcall_context::Context;
 use farcall_protocol::describe::{MethodInfo, ServiceInfo};
+use futures::FutureExt as _;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -190,24 +192,31 @@ where
     Fut: Future<Output: Send> + Send + 'static,
     Answer: Fn(&farcall_protocol::Codec, Fut::Output) -> Response + Copy + Send + Sync + 'static,
 {
-    FromFn {
-        handle: move |request: Request| match request.arguments() {
-            Ok(args) => {
-                let Request { context, codec, .. } = request;
-                let future = start(context, args);
-                Reply::new(async move { answer(&codec, future.await) })
-            }
-            Err(status) => Reply::ready(Response::error(status)),
-        },
-    }
+    FromFn { start, answer, takes: PhantomData }
 }
 
-struct FromFn<F> {
-    handle: F,
+struct FromFn<Start, Answer, Args> {
+    start: Start,
+    answer: Answer,
+    takes: PhantomData<fn(Args)>,
 }
 
-impl<F: Fn(Request) -> Reply + Send + Sync + 'static> Handler for FromFn<F> {
+impl<Start, Args, Fut, Answer> Handler for FromFn<Start, Answer, Args>
+where
+    Start: Fn(Context, Args) -> Fut + Send + Sync + 'static,
+    Args: DeserializeOwned + 'static,
+    Fut: Future<Output: Send> + Send + 'static,
+    Answer: Fn(&farcall_protocol::Codec, Fut::Output) -> Response + Copy + Send + Sync + 'static,
+{
     fn call(&self, request: Request) -> Reply {
-        (self.handle)(request)
+        let args = match request.arguments() {
+            Ok(args) => args,
+            Err(status) => return Reply::ready(Response::error(status)),
+        };
+        let Request { context, codec, .. } = request;
+        let answer = self.answer;
+        // Not an async block, which would keep room for the future twice: as what it was given, and as
+        // what it waits for.
+        Reply::new((self.start)(context, args).map(move |result| answer(&codec, result)))
     }
 }
