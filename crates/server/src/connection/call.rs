@@ -266,7 +266,7 @@ impl Drop for Place {
             Answer::Peer => {
                 let (response, flags) = compressed(within_budget(response, &home.core), &home.agreed);
                 home.calls.end(call.seq, |outbox| {
-                    push_response(outbox, &home.agreed, call.seq, &response, flags);
+                    push_response(outbox, &home.agreed, call.seq, response, flags);
                 });
             }
             Answer::Invoker(invoker) => {
