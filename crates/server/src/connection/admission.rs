@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use super::call::{Answer, Call, Home};
 use crate::handler::Request;
 use crate::limits::after;
+use crate::method::Method;
 use crate::span::CallSpan;
 
 impl Home {
@@ -28,7 +29,7 @@ impl Home {
         answer: Answer,
         arrived: Instant,
         body: impl FnOnce() -> Result<(Bytes, Instant), Status>,
-    ) -> Result<(Call, Request), Status> {
+    ) -> Result<(Call<&Arc<Method>>, Request), Status> {
         let Self { calls, agreed, info, core } = self;
         let exhausted = |message| Err(Status::refused(Code::ResourceExhausted, message));
         // Before the connection's, which is the same for calls that come by none.
@@ -44,7 +45,7 @@ impl Home {
         if core.budget.lacks(0) {
             return exhausted(format!("the server's buffers are full: {} bytes", core.budget.limit()));
         }
-        let method = Arc::clone(core.router.find(&header.service_method)?);
+        let method = core.router.find(&header.service_method)?;
         let (body, now) = body()?;
         let theirs =
             (header.timeout_ms > 0).then(|| after(arrived, Duration::from_millis(header.timeout_ms)));

@@ -22,11 +22,12 @@ use crate::handler::{Reply, Request, Response};
 use crate::method::Method;
 use crate::span::CallSpan;
 
-/// What a call needs from beginning to end.
-pub(crate) struct Call {
+/// What a call needs from beginning to end. Its method is borrowed until it gets a task: most calls
+/// get none, and the method's count is one that all connections write to.
+pub(crate) struct Call<M = Arc<Method>> {
     pub(super) seq: Seq,
     pub(super) answer: Answer,
-    pub(super) method: Arc<Method>,
+    pub(super) method: M,
     pub(super) inherited: Inherited,
     pub(super) arrived: Instant,
     /// Where somebody listens. Behind a pointer, since most of the time nobody does.
@@ -60,7 +61,7 @@ pub(crate) enum Started {
     Spawned(Instant),
 }
 
-impl Call {
+impl Call<&Arc<Method>> {
     /// Starts the handler. A quick one ends here and now, and costs no task. `now` is the time
     /// that the connection knows; reading the clock again for each call would cost more than
     /// some handlers do.
@@ -69,7 +70,7 @@ impl Call {
         let body_len = request.body.len();
         if self.method.is_slow() {
             // Its beginning may be what is slow about it, so even that is left to its task.
-            self.spawn(Work::Waiting(request), body_len, home);
+            self.with_method_of_its_own().spawn(Work::Waiting(request), body_len, home);
             return Started::Spawned(Instant::now());
         }
         let mut reply = match self.guarded(|| self.method.handler.call(request)) {
@@ -86,24 +87,24 @@ impl Call {
                 Err(panicked) => self.ended(panicked, home, done),
             },
             Poll::Pending => {
-                self.spawn(Work::Begun(reply), body_len, home);
+                self.with_method_of_its_own().spawn(Work::Begun(reply), body_len, home);
                 Started::Spawned(done)
             }
         }
     }
 
-    /// That there is time left to begin.
-    ///
-    /// # Errors
-    ///
-    /// The status to answer: `deadline_exceeded`, `refused`.
-    pub(super) fn check_deadline(&self, now: Instant) -> Result<(), Status> {
-        if self.inherited.deadline.is_some_and(|deadline| deadline <= now) {
-            return Err(Status::refused(Code::DeadlineExceeded, "its time was up before it began"));
-        }
-        Ok(())
+    fn ended(self, response: Response, home: &Home, now: Instant) -> Started {
+        self.count(&response, home, now);
+        Started::Ended(response, now)
     }
 
+    fn with_method_of_its_own(self) -> Call {
+        let Self { seq, answer, method, inherited, arrived, span } = self;
+        Call { seq, answer, method: Arc::clone(method), inherited, arrived, span }
+    }
+}
+
+impl Call {
     fn spawn(self, work: Work, body_len: usize, home: &Home) {
         let (abort, registration) = AbortHandle::new_pair();
         let running = Running {
@@ -121,17 +122,27 @@ impl Call {
         let place = Place { call: self, home: home.clone(), response: None, _held: held };
         home.core.tasks.spawn(place.run(work, registration));
     }
+}
 
-    fn ended(self, response: Response, home: &Home, now: Instant) -> Started {
-        self.count(&response, home, now);
-        Started::Ended(response, now)
+impl<M: AsRef<Method>> Call<M> {
+    /// That there is time left to begin.
+    ///
+    /// # Errors
+    ///
+    /// The status to answer: `deadline_exceeded`, `refused`.
+    pub(super) fn check_deadline(&self, now: Instant) -> Result<(), Status> {
+        if self.inherited.deadline.is_some_and(|deadline| deadline <= now) {
+            return Err(Status::refused(Code::DeadlineExceeded, "its time was up before it began"));
+        }
+        Ok(())
     }
 
     /// Counts it among the calls that have ended.
     fn count(&self, response: &Response, home: &Home, now: Instant) {
-        let (latency, status) = (now - self.arrived, response.status());
-        self.method.stats.ended(latency, status.map(|status| status.code));
-        home.core.recent.ended(&self.method.name, &home.info, latency, status);
+        let (method, status) = (self.method.as_ref(), response.status());
+        let latency = now - self.arrived;
+        method.stats.ended(latency, status.map(|status| status.code));
+        home.core.recent.ended(&method.name, &home.info, latency, status);
         if let Some(status) = status {
             self.failed(status);
         }
@@ -162,8 +173,9 @@ impl Call {
         let _entered = self.enter_span();
         // Nothing of ours that the code could have left half done is used after a panic.
         catch_unwind(AssertUnwindSafe(|| self.inherited.scope(body))).map_err(|_| {
-            error!(method = %self.method.name, seq = %self.seq, "handler panicked");
-            let message = format!("`{}` panicked", self.method.name);
+            let method = &self.method.as_ref().name;
+            error!(%method, seq = %self.seq, "handler panicked");
+            let message = format!("`{method}` panicked");
             Response::error(Status::done(Code::Internal, message))
         })
     }
