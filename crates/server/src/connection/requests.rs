@@ -28,7 +28,7 @@ impl Connection {
                 self.frame_begun = None;
                 return;
             }
-            match self.input.next(&self.decoder).map_err(ProtocolError::from) {
+            match self.input.next(&self.decoder) {
                 Ok(Some(message)) => {
                     handled += 1;
                     self.frame_begun = None;
@@ -37,7 +37,7 @@ impl Connection {
                     }
                 }
                 Ok(None) => return self.await_rest(now),
-                Err(error) => return self.fail(&error),
+                Err(error) => return self.fail(&error.into()),
             }
         }
         self.input.clear();
