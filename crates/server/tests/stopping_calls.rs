@@ -177,8 +177,9 @@ async fn a_panic_is_internal_done_and_leaves_its_neighbours_alone() {
     let server = serve(Limits::default());
     let mut client = server.connect().await;
     let neighbour = client.request("T.wait", none()).await;
-    for method in ["T.panic_sync", "T.panic_first", "T.panic_later", "T.panic_drop", "T.panic_drop_later"] {
-        let answer = client.call(method, none()).await;
+    for name in ["sync", "first", "later", "drop", "twice", "drop_later"] {
+        let method = format!("T.panic_{name}");
+        let answer = client.call(&method, none()).await;
         let said = answer.expect_error(Code::Internal, Execution::Done);
         assert_eq!(said, format!("`{method}` panicked"));
     }

@@ -73,29 +73,31 @@ impl Call<&Arc<Method>> {
             self.with_method_of_its_own().spawn(Work::Waiting(request), body_len, home);
             return Started::Spawned(Instant::now());
         }
-        let mut reply = match self.guarded(|| self.method.handler.call(request)) {
-            Ok(reply) => reply,
-            Err(panicked) => return self.ended(panicked, home, Instant::now()),
-        };
-        // This waker wakes nobody: what comes back pending is polled again by its own task.
-        let polled = self.poll(&mut reply, &mut task::Context::from_waker(Waker::noop()));
+        // All that a quick handler does happens under one guard. What it holds outlives the guard where
+        // it panics, since a second panic while the first unwinds would end the process.
+        let mut begun = None;
+        let polled = self.guarded(|| {
+            let reply = begun.insert(self.method.handler.call(request));
+            // This waker wakes nobody: what comes back pending is polled again by its own task.
+            let polled = Pin::new(reply).poll(&mut task::Context::from_waker(Waker::noop()));
+            if polled.is_ready() {
+                begun = None;
+            }
+            polled
+        });
         let done = Instant::now();
         self.method.polled(done - now);
-        match polled {
-            Poll::Ready(response) => match self.guarded(|| drop(reply)) {
-                Ok(()) => self.ended(response, home, done),
-                Err(panicked) => self.ended(panicked, home, done),
-            },
-            Poll::Pending => {
+        let response = match polled {
+            Ok(Poll::Ready(response)) => response,
+            Ok(Poll::Pending) => {
+                let reply = begun.expect("what was polled and is pending is there");
                 self.with_method_of_its_own().spawn(Work::Begun(reply), body_len, home);
-                Started::Spawned(done)
+                return Started::Spawned(done);
             }
-        }
-    }
-
-    fn ended(self, response: Response, home: &Home, now: Instant) -> Started {
-        self.count(&response, home, now);
-        Started::Ended(response, now)
+            Err(panicked) => self.guarded(|| drop(begun)).err().unwrap_or(panicked),
+        };
+        self.count(&response, home, done);
+        Started::Ended(response, done)
     }
 
     fn with_method_of_its_own(self) -> Call {

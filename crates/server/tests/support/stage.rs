@@ -148,6 +148,16 @@ pub fn builder(stage: &Stage) -> ServerBuilder {
                 Poll::Ready(7)
             })
         })
+        .method("T.panic_twice", |_: Nothing| {
+            let mine = Mine;
+            std::future::poll_fn(move |_| {
+                let _ = &mine;
+                if true {
+                    panic!("in the first poll, and then in the drop");
+                }
+                Poll::Ready(())
+            })
+        })
         .method("T.panic_drop_later", |_: Nothing| {
             let mine = Mine;
             let mut sleep = Box::pin(sleep(millis(1)));
