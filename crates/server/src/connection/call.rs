@@ -5,6 +5,7 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::{self, Poll, Waker};
+use std::time::Duration;
 
 use farcall_context::{ConnectionInfo, Inherited};
 use farcall_protocol::{Agreed, Code, Execution, Seq, Status};
@@ -86,7 +87,8 @@ impl Call<&Arc<Method>> {
             polled
         });
         let done = Instant::now();
-        self.method.polled(done - now);
+        let took = done - now;
+        self.method.polled(took);
         let response = match polled {
             Ok(Poll::Ready(response)) => response,
             Ok(Poll::Pending) => {
@@ -96,7 +98,9 @@ impl Call<&Arc<Method>> {
             }
             Err(panicked) => self.guarded(|| drop(begun)).err().unwrap_or(panicked),
         };
-        self.count(&response, home, done);
+        // Mostly it began when it arrived, and the difference of the two times is known.
+        let latency = if now == self.arrived { took } else { done - self.arrived };
+        self.count(&response, home, latency);
         Started::Ended(response, done)
     }
 
@@ -140,9 +144,8 @@ impl<M: AsRef<Method>> Call<M> {
     }
 
     /// Counts it among the calls that have ended.
-    fn count(&self, response: &Response, home: &Home, now: Instant) {
+    fn count(&self, response: &Response, home: &Home, latency: Duration) {
         let (method, status) = (self.method.as_ref(), response.status());
-        let latency = now - self.arrived;
         method.stats.ended(latency, status.map(|status| status.code));
         home.core.recent.ended(&method.name, &home.info, latency, status);
         if let Some(status) = status {
@@ -273,7 +276,7 @@ impl Drop for Place {
             Response::error(Status::maybe(Code::Internal, format!("`{}` was dropped", self.call.method.name)))
         });
         let Self { call, home, .. } = self;
-        call.count(&response, home, Instant::now());
+        call.count(&response, home, call.arrived.elapsed());
         home.core.in_flight.fetch_sub(1, Relaxed);
         match std::mem::replace(&mut call.answer, Answer::Nobody) {
             Answer::Nobody => home.calls.end(call.seq, |_| ()),
