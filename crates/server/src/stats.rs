@@ -18,7 +18,8 @@ const BUCKETS: usize = ((MOST_BITS - STEPS_BITS + 1) as usize) << STEPS_BITS;
 /// Counts of one method. Written by many connections at once, so all of it is atomic.
 #[derive(Debug)]
 pub(crate) struct Stats {
-    in_flight: AtomicU64,
+    /// Calls that were started. Those that ended are in `buckets`; the others are in flight.
+    started: AtomicU64,
     /// By code, in the order of [`Code::ALL`].
     errors: [AtomicU64; Code::ALL.len()],
     max_us: AtomicU64,
@@ -29,7 +30,7 @@ pub(crate) struct Stats {
 impl Default for Stats {
     fn default() -> Self {
         Self {
-            in_flight: AtomicU64::new(0),
+            started: AtomicU64::new(0),
             errors: Default::default(),
             max_us: AtomicU64::new(0),
             buckets: (0..BUCKETS).map(|_| AtomicU64::new(0)).collect(),
@@ -39,12 +40,16 @@ impl Default for Stats {
 
 impl Stats {
     pub(crate) fn started(&self) {
-        self.in_flight.fetch_add(1, Relaxed);
+        self.started.fetch_add(1, Relaxed);
+    }
+
+    /// How many calls were started by now.
+    pub(crate) fn calls(&self) -> u64 {
+        self.started.load(Relaxed)
     }
 
     pub(crate) fn ended(&self, latency: Duration, error: Option<Code>) {
         let us = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
-        self.in_flight.fetch_sub(1, Relaxed);
         self.buckets[bucket(us)].fetch_add(1, Relaxed);
         // Loaded first: a store that is not needed would take the line from other cores.
         if us > self.max_us.load(Relaxed) {
@@ -64,7 +69,7 @@ impl Stats {
             name: name.to_owned(),
             calls,
             errors: self.errors.iter().map(|count| count.load(Relaxed)).sum(),
-            in_flight: self.in_flight.load(Relaxed),
+            in_flight: self.in_flight(calls),
             p50_us: percentile(50),
             p90_us: percentile(90),
             p99_us: percentile(99),
@@ -77,14 +82,20 @@ impl Stats {
         let counted = |count: &AtomicU64| Some(count.load(Relaxed)).filter(|&count| count > 0);
         let errors = Code::ALL.iter().filter_map(|&code| Some((code, counted(self.errors_of(code))?)));
         let buckets = self.buckets.iter().enumerate();
+        let latencies: Vec<_> =
+            buckets.filter_map(|(index, count)| Some((upper_end(index), counted(count)?))).collect();
         MethodFigures {
             name: name.to_owned(),
-            in_flight: self.in_flight.load(Relaxed),
+            in_flight: self.in_flight(latencies.iter().map(|(_, calls)| calls).sum()),
             errors: errors.collect(),
-            latencies: buckets
-                .filter_map(|(index, count)| Some((upper_end(index), counted(count)?)))
-                .collect(),
+            latencies,
         }
+    }
+
+    /// How many calls are in flight where so many have ended. Not a count of its own, which each call
+    /// would write to twice; a call that comes or goes while the others are added up may be amiss.
+    fn in_flight(&self, ended: u64) -> u64 {
+        self.calls().saturating_sub(ended)
     }
 
     fn errors_of(&self, code: Code) -> &AtomicU64 {
@@ -164,6 +175,19 @@ mod tests {
         let expected: Vec<_> = Code::ALL.into_iter().zip(1..).collect();
         assert_eq!(stats.figures("m").errors, expected);
         assert_eq!(stats.snapshot("m").errors, 55);
+    }
+
+    #[test]
+    fn a_call_is_in_flight_from_its_start_to_its_end() {
+        let stats = Stats::default();
+        let in_flight = || (stats.snapshot("m").in_flight, stats.figures("m").in_flight);
+        stats.started();
+        stats.started();
+        assert_eq!(in_flight(), (2, 2));
+        stats.ended(Duration::from_micros(7), None);
+        assert_eq!(in_flight(), (1, 1));
+        stats.ended(Duration::from_secs(7), Some(Code::Cancelled));
+        assert_eq!(in_flight(), (0, 0));
     }
 
     #[test]
