@@ -28,6 +28,7 @@ impl Recent {
     }
 
     /// Keeps a call that has ended, if it is worth it. Most are not, and cost a comparison.
+    #[inline]
     pub(crate) fn ended(
         &self,
         method: &str,
