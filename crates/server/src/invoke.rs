@@ -180,14 +180,14 @@ impl ServerHandle {
         let (invoker, answer) = oneshot::channel();
         let to = Answer::Invoker(invoker);
         let admitted = home.admit(&mut header, to, arrived, || Ok((body, Instant::now())));
-        let (call, request) = match admitted {
+        let (call, body) = match admitted {
             Ok(admitted) => admitted,
             Err(status) => {
                 core.recent.ended(&header.service_method, &home.info, arrived.elapsed(), Some(&status));
                 return Response::error(status);
             }
         };
-        if let Started::Ended(response, _) = call.start(request, &home, Instant::now()) {
+        if let Started::Ended(response, _) = call.start(&mut header, body, &home, Instant::now()) {
             return response;
         }
         drop(counted);

@@ -1,24 +1,21 @@
 //! Which calls are started at all, and what they start with.
 
-use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use farcall_context::{Context, Inherited};
-use farcall_protocol::{Code, Flags, Header, Status};
+use farcall_context::Inherited;
+use farcall_protocol::{Code, Header, Status};
 use tokio::time::Instant;
 
 use super::call::{Answer, Call, Home};
-use crate::handler::Request;
 use crate::limits::after;
 use crate::method::Method;
 use crate::span::CallSpan;
 
 impl Home {
     /// Decides whether a call is started at all. `body` brings its arguments, and what time it is
-    /// then; it is not called for a call that is refused anyway. The header keeps its method's name
-    /// where this fails.
+    /// then; it is not called for a call that is refused anyway. Of the header, the metadata is taken.
     ///
     /// # Errors
     ///
@@ -29,7 +26,7 @@ impl Home {
         answer: Answer,
         arrived: Instant,
         body: impl FnOnce() -> Result<(Bytes, Instant), Status>,
-    ) -> Result<(Call<&Arc<Method>>, Request), Status> {
+    ) -> Result<(Call<&Arc<Method>>, Bytes), Status> {
         let Self { calls, agreed, info, core } = self;
         let exhausted = |message| Err(Status::refused(Code::ResourceExhausted, message));
         // Before the connection's, which is the same for calls that come by none.
@@ -58,11 +55,8 @@ impl Home {
         let span = CallSpan::open(&method.name, metadata.as_deref(), info);
         let trace = span.as_ref().map(|span| Arc::new(span.context()));
         let inherited = Inherited { deadline, metadata, trace };
-        let call = Call { seq: header.seq, answer, method, inherited: inherited.clone(), arrived, span };
+        let call = Call { seq: header.seq, answer, method, inherited, arrived, span };
         call.check_deadline(now).inspect_err(|status| call.failed(status))?;
-        let idempotent = header.flags.contains(Flags::IDEMPOTENT);
-        let name = mem::take(&mut header.service_method);
-        let context = Context::new(name, header.seq, inherited, idempotent, Arc::clone(info));
-        Ok((call, Request { context, codec: agreed.codec.clone(), body }))
+        Ok((call, body))
     }
 }

@@ -7,8 +7,9 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::task::{self, Poll, Waker};
 use std::time::Duration;
 
-use farcall_context::{ConnectionInfo, Inherited};
-use farcall_protocol::{Agreed, Code, Execution, Seq, Status};
+use bytes::Bytes;
+use farcall_context::{ConnectionInfo, Context, Inherited};
+use farcall_protocol::{Agreed, Code, Execution, Flags, Header, Seq, Status};
 use futures::stream::{AbortHandle, AbortRegistration, Abortable};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
@@ -65,12 +66,13 @@ pub(crate) enum Started {
 impl Call<&Arc<Method>> {
     /// Starts the handler. A quick one ends here and now, and costs no task. `now` is the time
     /// that the connection knows; reading the clock again for each call would cost more than
-    /// some handlers do.
-    pub(crate) fn start(self, request: Request, home: &Home, now: Instant) -> Started {
+    /// some handlers do. The handler is given the method's name from the header.
+    pub(crate) fn start(self, header: &mut Header, body: Bytes, home: &Home, now: Instant) -> Started {
         self.method.stats.started();
-        let body_len = request.body.len();
+        let body_len = body.len();
         if self.method.is_slow() {
             // Its beginning may be what is slow about it, so even that is left to its task.
+            let request = self.request(header, body, home);
             self.with_method_of_its_own().spawn(Work::Waiting(request), body_len, home);
             return Started::Spawned(Instant::now());
         }
@@ -78,7 +80,7 @@ impl Call<&Arc<Method>> {
         // it panics, since a second panic while the first unwinds would end the process.
         let mut begun = None;
         let polled = self.guarded(|| {
-            let reply = begun.insert(self.method.handler.call(request));
+            let reply = begun.insert(self.method.handler.call(self.request(header, body, home)));
             // This waker wakes nobody: what comes back pending is polled again by its own task.
             let polled = Pin::new(reply).poll(&mut task::Context::from_waker(Waker::noop()));
             if polled.is_ready() {
@@ -102,6 +104,15 @@ impl Call<&Arc<Method>> {
         let latency = if now == self.arrived { took } else { done - self.arrived };
         self.count(&response, home, latency);
         Started::Ended(response, done)
+    }
+
+    /// What its handler is given. Made where it is handed over, since it is large to be moved.
+    fn request(&self, header: &mut Header, body: Bytes, home: &Home) -> Request {
+        let name = std::mem::take(&mut header.service_method);
+        let idempotent = header.flags.contains(Flags::IDEMPOTENT);
+        let (inherited, info) = (self.inherited.clone(), Arc::clone(&home.info));
+        let context = Context::new(name, self.seq, inherited, idempotent, info);
+        Request { context, codec: home.agreed.codec.clone(), body }
     }
 
     fn with_method_of_its_own(self) -> Call {

@@ -62,9 +62,9 @@ impl Connection {
     }
 
     fn handle(&mut self, message: Message, now: &mut Instant) -> Result<(), ProtocolError> {
-        let Message { header, body } = message;
+        let Message { mut header, body } = message;
         match self.session.receive(&header, now.into_std())? {
-            FromClient::Start { answer } => self.start(header, body, answer, now),
+            FromClient::Start { answer } => self.start(&mut header, body, answer, now),
             FromClient::Cancel => self.home.calls.cancel(header.seq),
             FromClient::Pong => self.push(&HeaderRef::new(Kind::Pong, header.seq)),
             FromClient::Finish => {
@@ -76,18 +76,18 @@ impl Connection {
         Ok(())
     }
 
-    fn start(&mut self, mut header: Header, body: Bytes, answer: bool, now: &mut Instant) {
+    fn start(&mut self, header: &mut Header, body: Bytes, answer: bool, now: &mut Instant) {
         let seq = header.seq;
         self.traffic.calls += 1;
         let arrived = *now;
         let to = if answer { Answer::Peer } else { Answer::Nobody };
         let flags = header.flags;
-        let admitted = self.home.admit(&mut header, to, arrived, || {
+        let admitted = self.home.admit(header, to, arrived, || {
             let plain = self.plain(flags, body, now)?;
             Ok((plain, *now))
         });
         let response = match admitted {
-            Ok((call, request)) => match call.start(request, &self.home, *now) {
+            Ok((call, body)) => match call.start(header, body, &self.home, *now) {
                 Started::Ended(response, at) => {
                     *now = at;
                     response
