@@ -39,7 +39,8 @@ pub(crate) struct InFlight {
 
 #[derive(Debug, Default)]
 struct Slot {
-    /// The call's number; 0 in a free slot.
+    /// The call's number; 0 in a free slot, whose other fields say nothing but that nobody waits and
+    /// that there is no deadline.
     seq: u64,
     caller: Caller,
     /// Whether the server is done with the call, so that its place there is free.
@@ -102,9 +103,13 @@ impl InFlight {
     /// before what [`InFlight::earliest`] said until now.
     pub(crate) fn insert(&mut self, seq: Seq, deadline: Option<Instant>, span: (u64, u64)) -> bool {
         let index = self.index(seq.0);
-        debug_assert!(seq.0 > self.last && self.slots[index].seq == 0, "next_seq gives free numbers");
-        self.slots[index] =
-            Slot { seq: seq.0, caller: Caller::Waiting(None), answered: false, deadline, span };
+        let slot = &mut self.slots[index];
+        debug_assert!(seq.0 > self.last && slot.seq == 0, "next_seq gives free numbers");
+        slot.seq = seq.0;
+        slot.caller = Caller::Waiting(None);
+        slot.answered = false;
+        slot.deadline = deadline;
+        slot.span = span;
         self.last = seq.0;
         self.taken += 1;
         self.unanswered += 1;
@@ -242,7 +247,8 @@ impl InFlight {
     fn free_if_done(&mut self, index: usize) {
         let slot = &mut self.slots[index];
         if slot.answered && matches!(slot.caller, Caller::Gone) {
-            *slot = Slot::default();
+            debug_assert!(slot.deadline.is_none(), "what was answered has none");
+            slot.seq = 0;
             self.taken -= 1;
         }
     }
