@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use farcall_context::current;
@@ -186,9 +186,9 @@ impl<T, E> Call<T, E> {
 
 impl Stage {
     /// Sends the call, unless that was done.
-    fn begin(&mut self) -> Calling {
+    fn begin(&mut self, waker: &Waker) -> Calling {
         match std::mem::replace(self, Self::Between) {
-            Self::Asked { inner, request } => Calling::begin(request, inner),
+            Self::Asked { inner, request } => Calling::begin(request, inner, waker),
             Self::Begun(calling) => calling,
             Self::Between => unreachable!("only within a poll"),
         }
@@ -200,7 +200,13 @@ impl<T, E> Future for Call<T, E> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         if let Stage::Asked { .. } = self.stage {
-            self.stage = Stage::Begun(self.stage.begin());
+            let calling = self.stage.begin(cx.waker());
+            let sent = calling.is_sent();
+            self.stage = Stage::Begun(calling);
+            if sent {
+                // Its end wakes this task, which need not ask for it before.
+                return Poll::Pending;
+            }
         }
         let Stage::Begun(calling) = &mut self.stage else { unreachable!("it has begun") };
         let outcome = ready!(Pin::new(calling).poll(cx));

@@ -99,14 +99,20 @@ impl InFlight {
         Seq(self.last)
     }
 
-    /// Takes a call in under the number that [`InFlight::next_seq`] gave. Whether its deadline is
-    /// before what [`InFlight::earliest`] said until now.
-    pub(crate) fn insert(&mut self, seq: Seq, deadline: Option<Instant>, span: (u64, u64)) -> bool {
+    /// Takes a call in under the number that [`InFlight::next_seq`] gave; `waker` is whom to wake, if
+    /// that is known already. Whether its deadline is before what [`InFlight::earliest`] said until now.
+    pub(crate) fn insert(
+        &mut self,
+        seq: Seq,
+        deadline: Option<Instant>,
+        span: (u64, u64),
+        waker: Option<Waker>,
+    ) -> bool {
         let index = self.index(seq.0);
         let slot = &mut self.slots[index];
         debug_assert!(seq.0 > self.last && slot.seq == 0, "next_seq gives free numbers");
         slot.seq = seq.0;
-        slot.caller = Caller::Waiting(None);
+        slot.caller = Caller::Waiting(waker);
         slot.answered = false;
         slot.deadline = deadline;
         slot.span = span;

@@ -2,7 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use farcall_discovery::Asked;
 use farcall_protocol::{Code, Execution};
@@ -51,17 +51,18 @@ enum NotAtOnce {
 }
 
 impl Calling {
-    /// Begins a call: sends it at once, where there is a connection with a free place.
-    pub(crate) fn begin(request: Request, inner: Arc<Inner>) -> Self {
+    /// Begins a call: sends it at once, where there is a connection with a free place. `waker` is woken
+    /// where that was done, and the call has ended; what is not sent is to be polled.
+    pub(crate) fn begin(request: Request, inner: Arc<Inner>, waker: &Waker) -> Self {
         if is_wanted() {
-            return Self::begin_seen(request, |request| Self::begin_unseen(request, inner));
+            return Self::begin_seen(request, |request| Self::begin_unseen(request, inner, Some(waker)));
         }
-        Self::begin_unseen(request, inner)
+        Self::begin_unseen(request, inner, Some(waker))
     }
 
     /// The same, and lets the call get on without being polled.
     pub(crate) fn start(request: Request, inner: Arc<Inner>) -> Self {
-        Self::begin_seen(request, |request| Self::begin_unseen(request, inner).detach())
+        Self::begin_seen(request, |request| Self::begin_unseen(request, inner, None).detach())
     }
 
     /// Begins a call within its span, if it gets one. It has no variant of its own, which would make
@@ -76,17 +77,22 @@ impl Calling {
         }
     }
 
-    fn begin_unseen(request: Request, inner: Arc<Inner>) -> Self {
+    fn begin_unseen(request: Request, inner: Arc<Inner>, waker: Option<&Waker>) -> Self {
         let ready = match request.ready() {
             Ok(ready) => Box::new(ready),
             Err(error) => return Self::Failed(Some(error)),
         };
         inner.budget.deposit();
-        match Sent::at_once(&ready, &inner) {
+        match Sent::at_once(&ready, &inner, waker) {
             Ok(sent) => Self::Sent { sent, ready: Some(ready), inner },
             Err(NotAtOnce::Failed(error)) => Self::Failed(Some(error.of(ready.into_method()))),
             Err(NotAtOnce::At(visit)) => Self::slow(ready, inner, Attempts::to(visit), None),
         }
+    }
+
+    /// Whether it waits for nothing but its answer.
+    pub(crate) const fn is_sent(&self) -> bool {
+        matches!(self, Self::Sent { .. })
     }
 
     /// The call from here on; `error` is that of the first try, if one was made.
@@ -142,7 +148,7 @@ impl Future for Calling {
 
 impl Sent {
     /// Sends a request if it can be done at once.
-    fn at_once(ready: &Ready, inner: &Inner) -> Result<Self, NotAtOnce> {
+    fn at_once(ready: &Ready, inner: &Inner, waker: Option<&Waker>) -> Result<Self, NotAtOnce> {
         let (connection, visit) = match &inner.targets {
             Targets::One(links) => (links.ready(), None),
             // What may be sent twice needs a clock.
@@ -157,7 +163,7 @@ impl Sent {
                 (visit.as_ref().and_then(Visit::ready), visit)
             }
         };
-        let sent = connection.map_or(Ok(None), |connection| ready.try_send(&connection));
+        let sent = connection.map_or(Ok(None), |connection| ready.try_send(&connection, waker));
         match sent {
             Ok(Some(pending)) => Ok(Self { pending, visit }),
             Ok(None) => Err(NotAtOnce::At(visit)),
@@ -197,9 +203,9 @@ pub(crate) async fn notify(mut request: Request, inner: &Inner) -> Result<(), Rp
 
 impl Ready {
     /// Sends the request if it can be done at once; none if it has to wait for something.
-    fn try_send(&self, connection: &Connection) -> Result<Option<Pending>, RpcError> {
+    fn try_send(&self, connection: &Connection, waker: Option<&Waker>) -> Result<Option<Pending>, RpcError> {
         let packed = self.pack(connection)?;
-        match connection.try_send(&packed.outgoing(self)) {
+        match connection.try_send(&packed.outgoing(self), waker) {
             Ok(pending) => Ok(Some(pending)),
             Err(NotSent::NoPlace | NotSent::NoRoom | NotSent::Closed) => Ok(None),
             Err(error) => Err(self.not_sent(&error, Phase::Prepare, connection)),

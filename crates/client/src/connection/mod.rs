@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 use std::sync::Arc;
+use std::task::Waker;
 
 use farcall_protocol::{Agreed, Code, Execution};
 use farcall_transport::{Address, DialPhase, Human, Stream};
@@ -153,10 +154,15 @@ impl Connection {
         self.shared().closed_at()
     }
 
-    /// Sends a request if it can be done at once.
-    pub(crate) fn try_send(&self, outgoing: &Outgoing<'_>) -> Result<Pending, NotSent> {
+    /// Sends a request if it can be done at once; `waker` is whom its end wakes, if somebody waits
+    /// already.
+    pub(crate) fn try_send(
+        &self,
+        outgoing: &Outgoing<'_>,
+        waker: Option<&Waker>,
+    ) -> Result<Pending, NotSent> {
         let place = self.shared().places.try_acquire().map_err(|_| NotSent::NoPlace)?;
-        let (seq, limit) = self.shared().send(outgoing)?;
+        let (seq, limit) = self.shared().send(outgoing, waker)?;
         // The answer gives it back.
         place.forget();
         Ok(Pending::new(self.clone(), seq, limit))
@@ -168,7 +174,7 @@ impl Connection {
         let shared = self.shared();
         *phase = Phase::Queue;
         let place = shared.places.acquire().await.map_err(|_closed| NotSent::Closed)?;
-        let (seq, limit) = self.when_room(phase, || shared.send(outgoing)).await?;
+        let (seq, limit) = self.when_room(phase, || shared.send(outgoing, None)).await?;
         place.forget();
         Ok(Pending::new(self.clone(), seq, limit))
     }

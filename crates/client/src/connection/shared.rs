@@ -139,16 +139,21 @@ impl Shared {
 
 /// What callers do.
 impl Shared {
-    /// Appends a request, and takes its call in. Returns the call's number, and the limit of its
-    /// time.
-    pub(super) fn send(&self, outgoing: &Outgoing<'_>) -> Result<(Seq, Option<Duration>), NotSent> {
+    /// Appends a request, and takes its call in; `waker` is whom its end wakes, if somebody waits
+    /// already. Returns the call's number, and the limit of its time.
+    pub(super) fn send(
+        &self,
+        outgoing: &Outgoing<'_>,
+        waker: Option<&Waker>,
+    ) -> Result<(Seq, Option<Duration>), NotSent> {
         let (deadline, timeout_ms) = time_left(outgoing.deadline, self.answer_timeout)?;
         let mut state = self.lock_open()?;
         let seq = state.in_flight.next_seq();
         let begin = state.outbox.appended();
         self.push_request(&mut state, outgoing, seq, timeout_ms)?;
         let span = (begin, state.outbox.appended());
-        let earlier = state.in_flight.insert(seq, deadline.map(|deadline| deadline.at), span);
+        let at = deadline.map(|deadline| deadline.at);
+        let earlier = state.in_flight.insert(seq, at, span, waker.cloned());
         drop(state);
         if earlier {
             // The task may be held up in writing, so that it does not look at what is new.

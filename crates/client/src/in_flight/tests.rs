@@ -31,7 +31,7 @@ fn poll(calls: &mut InFlight, seq: Seq) -> Poll<Outcome> {
 
 fn begin(calls: &mut InFlight) -> Seq {
     let seq = calls.next_seq();
-    calls.insert(seq, None, (0, 0));
+    calls.insert(seq, None, (0, 0), None);
     seq
 }
 
@@ -96,6 +96,24 @@ fn the_last_waker_is_the_one_that_is_woken() {
 }
 
 #[test]
+fn a_waker_that_came_with_the_call_is_woken() {
+    let mut calls = InFlight::new();
+    let (first, last) = (Arc::new(Count::default()), Arc::new(Count::default()));
+    let waker = |count: &Arc<Count>| Waker::from(Arc::clone(count));
+    let seqs = [(); 2].map(|()| {
+        let seq = calls.next_seq();
+        calls.insert(seq, None, (0, 0), Some(waker(&first)));
+        seq
+    });
+    // Another one takes its place.
+    assert!(calls.poll(seqs[1], &waker(&last)).is_pending());
+    for seq in seqs {
+        calls.answer(response(seq, 1)).flatten().expect("somebody waits").wake();
+    }
+    assert_eq!((first.0.load(Ordering::Relaxed), last.0.load(Ordering::Relaxed)), (1, 1));
+}
+
+#[test]
 fn an_abandoned_call_keeps_its_place_until_it_is_answered() {
     let mut calls = InFlight::new();
     let seq = begin(&mut calls);
@@ -120,7 +138,7 @@ fn an_expired_call_keeps_its_place_and_is_cancelled_once() {
     let mut calls = InFlight::new();
     let now = Instant::now();
     let seq = calls.next_seq();
-    calls.insert(seq, Some(now), (0, 10));
+    calls.insert(seq, Some(now), (0, 10), None);
     let mut expired = Vec::new();
     calls.expire(now, 9, |seq, _| expired.push(seq));
     calls.expire(now, 9, |seq, _| expired.push(seq));
@@ -137,7 +155,7 @@ fn a_deadline_tells_whether_the_request_was_written() {
     for (written, all) in [(0, false), (9, false), (10, true)] {
         let mut calls = InFlight::new();
         let seq = calls.next_seq();
-        calls.insert(seq, Some(now), (5, 10));
+        calls.insert(seq, Some(now), (5, 10), None);
         calls.expire(now, written, |_, _| ());
         assert_eq!(poll(&mut calls, seq), Poll::Ready(Err(Lost::Deadline { written: all })));
     }
@@ -148,7 +166,7 @@ fn a_lost_connection_tells_whether_a_byte_was_written() {
     for (written, execution) in [(5, Execution::NotSent), (6, Execution::Maybe), (99, Execution::Maybe)] {
         let mut calls = InFlight::new();
         let seq = calls.next_seq();
-        calls.insert(seq, None, (5, 10));
+        calls.insert(seq, None, (5, 10), None);
         calls.lose_all(written, |_| ());
         assert_eq!(poll(&mut calls, seq), Poll::Ready(Err(Lost::Connection(execution))));
         assert!(empty(&calls));
@@ -161,7 +179,7 @@ fn only_a_deadline_before_all_others_is_news() {
     let now = Instant::now();
     let mut insert = |after| {
         let seq = calls.next_seq();
-        calls.insert(seq, Some(now + Duration::from_secs(after)), (0, 0))
+        calls.insert(seq, Some(now + Duration::from_secs(after)), (0, 0), None)
     };
     assert_eq!([5, 6, 5, 4].map(&mut insert), [true, false, false, true]);
     assert_eq!(calls.earliest(), Some(now + Duration::from_secs(4)));
@@ -257,7 +275,7 @@ proptest! {
                     prop_assert!(seq.0 > last, "numbers only grow");
                     last = seq.0;
                     let span = (last * 10, last * 10 + 10);
-                    calls.insert(seq, deadline.map(at), span);
+                    calls.insert(seq, deadline.map(at), span, None);
                     seqs.push(seq);
                     let call = Model { answered: false, caller: true, outcome: None, deadline, span };
                     model.insert(seq.0, call);

@@ -22,9 +22,9 @@ fn a_connection_closes_before_its_numbers_are_more_than_json_can_carry() {
     let outgoing =
         Outgoing { method: "A.a", body: &Bytes::new(), flags: Flags::NONE, metadata: None, deadline: None };
     shared.lock().in_flight = InFlight::behind(Seq(LAST_SEQ - 1));
-    let (seq, _) = shared.send(&outgoing).unwrap();
+    let (seq, _) = shared.send(&outgoing, None).unwrap();
     assert!(seq.0 >= LAST_SEQ && seq.0 < Seq::JSON_END);
-    assert!(matches!(shared.send(&outgoing), Err(NotSent::Closed)));
+    assert!(matches!(shared.send(&outgoing, None), Err(NotSent::Closed)));
     assert!(!shared.is_open());
     assert!(shared.places.is_closed());
     assert_eq!(shared.why_closed(), "the numbers for its calls are used up");
