@@ -24,14 +24,14 @@ impl Answer {
     /// # Errors
     ///
     /// It says that the call failed, or it cannot be read.
-    pub(crate) fn new(message: Message, connection: &Connection) -> Result<Self, RpcError> {
+    pub(crate) fn new(message: Message, connection: Connection) -> Result<Self, RpcError> {
         let Message { header, body } = message;
         let body =
-            if header.flags.contains(Flags::COMPRESSED) { decompress(&body, connection) } else { Ok(body) };
+            if header.flags.contains(Flags::COMPRESSED) { decompress(&body, &connection) } else { Ok(body) };
         let Some(status) = header.error else {
             return match body {
-                Ok(body) => Ok(Self { connection: connection.clone(), body, method: Cow::Borrowed("") }),
-                Err(why) => Err(unreadable(&why, connection)),
+                Ok(body) => Ok(Self { connection, body, method: Cow::Borrowed("") }),
+                Err(why) => Err(unreadable(&why, &connection)),
             };
         };
         let error = RpcError::from_status(*status, Phase::Answer)

@@ -163,7 +163,7 @@ impl Sent {
                 (visit.as_ref().and_then(Visit::ready), visit)
             }
         };
-        let sent = connection.map_or(Ok(None), |connection| ready.try_send(&connection, waker));
+        let sent = connection.map_or(Ok(None), |connection| ready.try_send(connection, waker));
         match sent {
             Ok(Some(pending)) => Ok(Self { pending, visit }),
             Ok(None) => Err(NotAtOnce::At(visit)),
@@ -181,8 +181,7 @@ impl Future for Sent {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let Self { pending, visit } = &mut *self;
-        let answered = ready!(Pin::new(&mut *pending).poll(cx));
-        let outcome = answered.and_then(|message| Answer::new(message, pending.connection()));
+        let outcome = ready!(Pin::new(pending).poll(cx));
         if let Some(visit) = visit {
             visit.learn(outcome.as_ref().err());
         }
@@ -203,12 +202,12 @@ pub(crate) async fn notify(mut request: Request, inner: &Inner) -> Result<(), Rp
 
 impl Ready {
     /// Sends the request if it can be done at once; none if it has to wait for something.
-    fn try_send(&self, connection: &Connection, waker: Option<&Waker>) -> Result<Option<Pending>, RpcError> {
-        let packed = self.pack(connection)?;
+    fn try_send(&self, connection: Connection, waker: Option<&Waker>) -> Result<Option<Pending>, RpcError> {
+        let packed = self.pack(&connection)?;
         match connection.try_send(&packed.outgoing(self), waker) {
             Ok(pending) => Ok(Some(pending)),
-            Err(NotSent::NoPlace | NotSent::NoRoom | NotSent::Closed) => Ok(None),
-            Err(error) => Err(self.not_sent(&error, Phase::Prepare, connection)),
+            Err((NotSent::NoPlace | NotSent::NoRoom | NotSent::Closed, _)) => Ok(None),
+            Err((why, connection)) => Err(self.not_sent(&why, Phase::Prepare, &connection)),
         }
     }
 }

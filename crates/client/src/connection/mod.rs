@@ -4,8 +4,9 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::task::Waker;
+use std::time::Duration;
 
-use farcall_protocol::{Agreed, Code, Execution};
+use farcall_protocol::{Agreed, Code, Execution, Seq};
 use farcall_transport::{Address, DialPhase, Human, Stream};
 use tokio::time::{Instant, timeout_at};
 use tracing::debug;
@@ -156,16 +157,31 @@ impl Connection {
 
     /// Sends a request if it can be done at once; `waker` is whom its end wakes, if somebody waits
     /// already.
+    ///
+    /// # Errors
+    ///
+    /// Why it was not sent, and the connection again.
     pub(crate) fn try_send(
+        self,
+        outgoing: &Outgoing<'_>,
+        waker: Option<&Waker>,
+    ) -> Result<Pending, (NotSent, Self)> {
+        match self.send_now(outgoing, waker) {
+            Ok((seq, limit)) => Ok(Pending::new(self, seq, limit)),
+            Err(why) => Err((why, self)),
+        }
+    }
+
+    fn send_now(
         &self,
         outgoing: &Outgoing<'_>,
         waker: Option<&Waker>,
-    ) -> Result<Pending, NotSent> {
+    ) -> Result<(Seq, Option<Duration>), NotSent> {
         let place = self.shared().places.try_acquire().map_err(|_| NotSent::NoPlace)?;
-        let (seq, limit) = self.shared().send(outgoing, waker)?;
+        let sent = self.shared().send(outgoing, waker)?;
         // The answer gives it back.
         place.forget();
-        Ok(Pending::new(self.clone(), seq, limit))
+        Ok(sent)
     }
 
     /// Sends a request as soon as there is a place and room for it; `phase` tells for which of

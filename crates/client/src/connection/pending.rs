@@ -4,33 +4,30 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use farcall_protocol::{Code, Execution, Message, Seq};
+use farcall_protocol::{Code, Execution, Seq};
 use farcall_transport::Human;
 
 use super::Connection;
+use crate::answer::Answer;
 use crate::error::{Phase, RpcError};
 use crate::in_flight::Lost;
 
 /// A call that is under way. Dropping it tells the server that the caller has gone.
 pub(crate) struct Pending {
-    connection: Connection,
+    /// None once the outcome was fetched, which takes it along.
+    connection: Option<Connection>,
     seq: Seq,
     /// The limit of its time, for the error that says it was passed.
     limit: Option<Duration>,
-    fetched: bool,
 }
 
 impl Pending {
     pub(super) const fn new(connection: Connection, seq: Seq, limit: Option<Duration>) -> Self {
-        Self { connection, seq, limit, fetched: false }
+        Self { connection: Some(connection), seq, limit }
     }
 
-    pub(crate) const fn connection(&self) -> &Connection {
-        &self.connection
-    }
-
-    fn lost(&self, lost: Lost) -> RpcError {
-        let shared = self.connection.shared();
+    fn lost(&self, lost: Lost, connection: &Connection) -> RpcError {
+        let shared = connection.shared();
         let within = |what: &str| format!("{what} within {}", Human(self.limit.unwrap_or_default()));
         let (code, execution, phase, message) = match lost {
             Lost::Deadline { written: true } => {
@@ -54,22 +51,25 @@ impl Pending {
 }
 
 impl Future for Pending {
-    type Output = Result<Message, RpcError>;
+    type Output = Result<Answer, RpcError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        // Its slot may be another call's by then.
-        assert!(!self.fetched, "polled after it was ready");
-        let outcome = ready!(self.connection.shared().poll(self.seq, cx.waker()));
-        self.fetched = true;
-        Poll::Ready(outcome.map_err(|lost| self.lost(lost)))
+        // Its slot may be another call's once it was fetched.
+        let connection = self.connection.as_ref().expect("not polled after it was ready");
+        let outcome = ready!(connection.shared().poll(self.seq, cx.waker()));
+        let connection = self.connection.take().expect("just looked at");
+        Poll::Ready(match outcome {
+            Ok(message) => Answer::new(message, connection),
+            Err(lost) => Err(self.lost(lost, &connection)),
+        })
     }
 }
 
 impl Drop for Pending {
     /// A caller that goes before its answer comes has its handler stopped.
     fn drop(&mut self) {
-        if !self.fetched {
-            self.connection.shared().abandon(self.seq);
+        if let Some(connection) = &self.connection {
+            connection.shared().abandon(self.seq);
         }
     }
 }
