@@ -184,7 +184,7 @@ impl<T: Send + 'static, E: Send + 'static> IntoFuture for Broadcast<T, E> {
 
 impl<T, E> fmt::Debug for Broadcast<T, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Broadcast").field("method", &self.request.method).finish_non_exhaustive()
+        f.debug_struct("Broadcast").field("method", &self.request.method()).finish_non_exhaustive()
     }
 }
 

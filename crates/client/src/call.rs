@@ -5,18 +5,18 @@ use std::convert::Infallible;
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use farcall_context::current;
-use farcall_protocol::{Code, Metadata};
+use farcall_protocol::Code;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::answer::Answer;
 use crate::broadcast::Broadcast;
 use crate::calling::{Calling, notify};
-use crate::channel::{Channel, Inner};
+use crate::channel::Channel;
 use crate::error::{CallError, RpcError};
 use crate::failure_mode::FailureMode;
 use crate::request::Request;
@@ -27,18 +27,8 @@ use crate::request::Request;
 /// is awaited cancels it, to the handler.
 #[must_use = "a call is made when it is awaited, started, or sent with `notify`"]
 pub struct Call<T, E = Infallible> {
-    stage: Stage,
+    calling: Calling,
     read: Read<T, E>,
-}
-
-/// How far a call has got.
-enum Stage {
-    /// It is described.
-    Asked { inner: Arc<Inner>, request: Request },
-    /// It is under way, since it was polled.
-    Begun(Calling),
-    /// It is on its way from one to the other.
-    Between,
 }
 
 /// How the outcome of a call is read.
@@ -86,9 +76,10 @@ impl<T, E> Call<T, E> {
         read: Read<T, E>,
     ) -> Self {
         let inner = Arc::clone(&channel.inner);
-        let body = inner.codec.encode(arguments);
-        let request = Request { timeout: inner.timeout, inherited: current(), ..Request::new(method, body) };
-        Self { stage: Stage::Asked { inner, request }, read }
+        let mut request = Request::new(method, inner.codec.encode(arguments));
+        request.timeout = inner.timeout;
+        request.inherited = current();
+        Self { calling: Calling::new(request, inner), read }
     }
 
     /// The time for the whole call, connecting and further tries included, from when it is awaited
@@ -101,17 +92,12 @@ impl<T, E> Call<T, E> {
     /// Sends `value` along under `key`, which must be lower case; otherwise the call fails with
     /// `invalid_argument`.
     pub fn metadata(self, key: impl Into<String>, value: impl Into<String>) -> Self {
-        self.with_request(|request| {
-            let metadata = request.metadata.get_or_insert_with(|| Box::new(Metadata::new()));
-            if let Err(mistake) = metadata.insert(key, value) {
-                request.mistake.get_or_insert(mistake);
-            }
-        })
+        self.with_request(|request| request.set_metadata(key, value))
     }
 
     /// Says that the call may be made twice with the effect of once. Default: it may not.
     pub fn idempotent(self) -> Self {
-        self.with_request(|request| request.idempotent = true)
+        self.with_request(Request::set_idempotent)
     }
 
     /// The key that the channel's balancer goes by, where it is one that wants the call's own, such
@@ -132,16 +118,15 @@ impl<T, E> Call<T, E> {
     }
 
     /// Calls every endpoint of the channel at once, instead of one. See [`Broadcast`].
-    pub fn broadcast(self) -> Broadcast<T, E> {
-        match self.stage {
-            Stage::Asked { inner, request } => Broadcast::new(inner, request, self.read),
-            _ => panic!("a call that has begun cannot become a broadcast"),
-        }
+    pub fn broadcast(mut self) -> Broadcast<T, E> {
+        let asked = self.calling.take_asked();
+        let (request, inner) = asked.expect("a call that has begun cannot become a broadcast");
+        Broadcast::new(inner, request, self.read)
     }
 
     /// Changes what is asked for, as long as nothing is under way.
     fn with_request(mut self, change: impl FnOnce(&mut Request)) -> Self {
-        if let Stage::Asked { request, .. } = &mut self.stage {
+        if let Some(request) = self.calling.asked() {
             change(request);
         }
         self
@@ -157,12 +142,8 @@ impl<T, E> Call<T, E> {
     ///
     /// Outside of a tokio runtime.
     pub fn start(mut self) -> Started<T, E> {
-        let calling = match std::mem::replace(&mut self.stage, Stage::Between) {
-            Stage::Asked { inner, request } => Calling::start(request, inner),
-            Stage::Begun(calling) => calling.detach(),
-            Stage::Between => unreachable!("only within a poll"),
-        };
-        Started { calling, read: self.read }
+        self.calling.start();
+        Started { calling: self.calling, read: self.read }
     }
 
     /// Sends the call and wants no answer: whether the handler runs, and how it ends, stays
@@ -174,23 +155,11 @@ impl<T, E> Call<T, E> {
     ///
     /// It could not be sent: no connection, no time left, arguments that do not encode, a request
     /// over the server's limit of size. The execution is `not_sent`.
-    pub async fn notify(self) -> Result<(), RpcError> {
-        match self.stage {
-            Stage::Asked { inner, request } => notify(request, &inner).await,
+    pub async fn notify(mut self) -> Result<(), RpcError> {
+        match self.calling.take_asked() {
+            Some((request, inner)) => notify(request, &inner).await,
             // It was polled before, as a call with an answer, and goes on as one.
-            Stage::Begun(calling) => calling.await.map(drop),
-            Stage::Between => unreachable!("only within a poll"),
-        }
-    }
-}
-
-impl Stage {
-    /// Sends the call, unless that was done.
-    fn begin(&mut self, waker: &Waker) -> Calling {
-        match std::mem::replace(self, Self::Between) {
-            Self::Asked { inner, request } => Calling::begin(request, inner, waker),
-            Self::Begun(calling) => calling,
-            Self::Between => unreachable!("only within a poll"),
+            None => self.calling.await.map(drop),
         }
     }
 }
@@ -199,17 +168,7 @@ impl<T, E> Future for Call<T, E> {
     type Output = Result<T, CallError<E>>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        if let Stage::Asked { .. } = self.stage {
-            let calling = self.stage.begin(cx.waker());
-            let sent = calling.is_sent();
-            self.stage = Stage::Begun(calling);
-            if sent {
-                // Its end wakes this task, which need not ask for it before.
-                return Poll::Pending;
-            }
-        }
-        let Stage::Begun(calling) = &mut self.stage else { unreachable!("it has begun") };
-        let outcome = ready!(Pin::new(calling).poll(cx));
+        let outcome = ready!(Pin::new(&mut self.calling).poll(cx));
         Poll::Ready((self.read)(outcome))
     }
 }
@@ -217,8 +176,8 @@ impl<T, E> Future for Call<T, E> {
 impl<T, E> fmt::Debug for Call<T, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut shown = f.debug_struct("Call");
-        if let Stage::Asked { request, .. } = &self.stage {
-            shown.field("method", &request.method);
+        if let Some(method) = self.calling.method() {
+            shown.field("method", &method);
         }
         shown.finish_non_exhaustive()
     }

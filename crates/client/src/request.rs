@@ -20,17 +20,16 @@ use crate::key;
 use crate::span::counted;
 
 /// A call as it is asked for.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Request {
-    pub(crate) method: Cow<'static, str>,
-    pub(crate) body: Result<Bytes, EncodeError>,
-    pub(crate) metadata: Option<Box<Metadata>>,
-    /// The first key that was refused.
-    pub(crate) mistake: Option<MetadataError>,
+    /// What is sent; without its deadline, and without what is inherited, before [`Request::prepare`].
+    ready: Ready,
     pub(crate) timeout: Option<Duration>,
-    pub(crate) idempotent: bool,
     pub(crate) inherited: Inherited,
-    pub(crate) routing: Option<Box<Routing>>,
+    /// Why the arguments did not encode.
+    unencoded: Option<Box<EncodeError>>,
+    /// Why a key was refused, the first of them.
+    mistake: Option<Box<MetadataError>>,
 }
 
 /// What a call says of where it is to go, beyond what its channel says.
@@ -44,63 +43,89 @@ pub(crate) struct Routing {
 
 impl Request {
     pub(crate) fn new(method: Cow<'static, str>, body: Result<Bytes, EncodeError>) -> Self {
-        Self {
-            method,
-            body,
-            metadata: None,
-            mistake: None,
-            timeout: None,
-            idempotent: false,
-            inherited: Inherited::default(),
-            routing: None,
+        let (body, unencoded) = match body {
+            Ok(body) => (body, None),
+            Err(error) => (Bytes::new(), Some(Box::new(error))),
+        };
+        let ready = Ready { method, body, ..Ready::default() };
+        Self { ready, timeout: None, inherited: Inherited::default(), unencoded, mistake: None }
+    }
+
+    pub(crate) fn method(&self) -> &str {
+        &self.ready.method
+    }
+
+    /// The metadata that the call itself sets.
+    pub(crate) fn metadata(&self) -> Option<&Metadata> {
+        self.ready.metadata.as_deref()
+    }
+
+    /// Sets a pair of metadata, or remembers that its key was refused.
+    pub(crate) fn set_metadata(&mut self, key: impl Into<String>, value: impl Into<String>) {
+        let metadata = self.ready.metadata.get_or_insert_default();
+        if let Err(mistake) = metadata.insert(key, value) {
+            self.mistake.get_or_insert_with(|| Box::new(mistake));
         }
     }
 
-    pub(crate) fn routing(&mut self) -> &mut Routing {
-        self.routing.get_or_insert_default()
+    pub(crate) const fn set_idempotent(&mut self) {
+        self.ready.flags = self.ready.flags.with(Flags::IDEMPOTENT);
     }
 
-    /// Fixes the deadline, and merges what is inherited.
+    pub(crate) fn routing(&mut self) -> &mut Routing {
+        self.ready.routing.get_or_insert_default()
+    }
+
+    /// Fixes the deadline, and merges what is inherited: to be done once, before anything is sent.
     ///
     /// # Errors
     ///
     /// It cannot be sent to anybody.
-    pub(crate) fn ready(self) -> Result<Ready, RpcError> {
+    pub(crate) fn prepare(&mut self) -> Result<(), RpcError> {
+        let ready = &mut self.ready;
         let wrong = |message| {
             RpcError::new(Code::InvalidArgument, Execution::NotSent, Phase::Prepare, message)
-                .of(self.method.clone())
+                .of(ready.method.clone())
         };
-        if let Some(mistake) = self.mistake {
-            return Err(wrong(format!("`{}`: {mistake}", self.method)).with_source(mistake));
+        if let Some(mistake) = self.mistake.take() {
+            return Err(wrong(format!("`{}`: {mistake}", ready.method)).with_source(*mistake));
         }
-        let body = self
-            .body
-            .map_err(|error| wrong(format!("arguments of `{}`: {error}", self.method)).with_source(error))?;
-        let deadline = deadline(self.timeout, &self.inherited);
-        let flags = if self.idempotent { Flags::IDEMPOTENT } else { Flags::NONE };
-        let metadata = merge(&self.inherited, self.metadata);
-        let ready = Ready { method: self.method, body, flags, metadata, deadline, routing: self.routing };
-        if deadline.is_some_and(|deadline| deadline.is_over(Instant::now())) {
-            return Err(ready.out_of_time(Phase::Prepare).of(ready.into_method()));
+        if let Some(error) = self.unencoded.take() {
+            return Err(wrong(format!("arguments of `{}`: {error}", ready.method)).with_source(*error));
         }
-        Ok(ready)
+        merge(&self.inherited, &mut ready.metadata);
+        if self.timeout.is_some() || self.inherited.deadline.is_some() {
+            let now = Instant::now();
+            let own = self.timeout.map(|limit| Deadline::after(now, limit));
+            ready.deadline = Deadline::first(own, self.inherited.deadline.map(|at| Deadline::at(at, now)));
+            if ready.deadline.is_some_and(|deadline| deadline.is_over(now)) {
+                return Err(ready.out_of_time(Phase::Prepare).of(ready.method.clone()));
+            }
+        }
+        Ok(())
+    }
+
+    /// What is sent, once it was prepared.
+    pub(crate) const fn prepared(&mut self) -> &mut Ready {
+        &mut self.ready
+    }
+
+    /// Prepares it, to be sent.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be sent to anybody.
+    pub(crate) fn ready(mut self) -> Result<Ready, RpcError> {
+        self.prepare()?;
+        Ok(self.ready)
     }
 }
 
-fn deadline(timeout: Option<Duration>, inherited: &Inherited) -> Option<Deadline> {
-    if timeout.is_none() && inherited.deadline.is_none() {
-        return None;
-    }
-    let now = Instant::now();
-    let own = timeout.map(|limit| Deadline::after(now, limit));
-    Deadline::first(own, inherited.deadline.map(|at| Deadline::at(at, now)))
-}
-
-/// Inherited metadata and the call's place in its trace, and what the call itself says on top of it.
-fn merge(inherited: &Inherited, own: Option<Box<Metadata>>) -> Option<Box<Metadata>> {
+/// Puts inherited metadata and the call's place in its trace below what the call itself says.
+fn merge(inherited: &Inherited, own: &mut Option<Box<Metadata>>) {
     let Inherited { metadata, trace, .. } = inherited;
     if metadata.is_none() && trace.is_none() {
-        return own;
+        return;
     }
     let mut merged = metadata.as_deref().cloned().unwrap_or_default();
     merged.retain(|key, _| !key.starts_with(RESERVED_PREFIX));
@@ -117,15 +142,15 @@ fn merge(inherited: &Inherited, own: Option<Box<Metadata>>) -> Option<Box<Metada
     if let Some(trace) = trace {
         merged.insert(TRACEPARENT, trace.to_string()).expect("the key is well formed");
     }
-    for (key, value) in own.map(|own| *own).unwrap_or_default() {
+    for (key, value) in own.take().map(|own| *own).unwrap_or_default() {
         // Checked when it was set.
         let _ = merged.insert(key, value);
     }
-    (!merged.is_empty()).then(|| Box::new(merged))
+    *own = (!merged.is_empty()).then(|| Box::new(merged));
 }
 
 /// A request that is ready to be sent, as often as need be.
-#[derive(Clone)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Ready {
     method: Cow<'static, str>,
     body: Bytes,
@@ -142,6 +167,12 @@ impl Ready {
 
     pub(crate) fn into_method(self) -> Cow<'static, str> {
         self.method
+    }
+
+    /// The method, for the outcome of a call that has ended: what was sent is not needed any more.
+    pub(crate) fn take_method(&mut self) -> Cow<'static, str> {
+        self.body = Bytes::new();
+        std::mem::take(&mut self.method)
     }
 
     /// Whether no time is left for a further try after such a pause.

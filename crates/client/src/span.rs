@@ -51,11 +51,11 @@ impl CallSpan {
         let span = debug_span!(
             target: TARGET,
             "rpc.client",
-            otel.name = %Name(&request.method),
+            otel.name = %Name(request.method()),
             otel.kind = "client",
             rpc.system = "farcall",
-            rpc.service = split(&request.method).0,
-            rpc.method = split(&request.method).1,
+            rpc.service = split(request.method()).0,
+            rpc.method = split(request.method()).1,
             trace_id = Empty,
             server.address = Empty,
             server.port = Empty,
@@ -67,7 +67,7 @@ impl CallSpan {
         if !is_seen(&span) {
             return None;
         }
-        if let Some(own) = request.metadata.as_ref().and_then(|own| own.get(TRACEPARENT)) {
+        if let Some(own) = request.metadata().and_then(|own| own.get(TRACEPARENT)) {
             // Whoever names a parent for the server's span knows better.
             if let Some(own) = TraceContext::parse(own) {
                 span.record("trace_id", display(own.trace_id()));
@@ -79,11 +79,8 @@ impl CallSpan {
             let state = inherited_state(request.inherited.metadata.as_deref(), parent);
             let (context, state) = join(&span, parent, state, remote);
             request.inherited.trace = Some(Arc::new(context));
-            if !state.is_empty() {
-                let own = request.metadata.get_or_insert_with(|| Box::new(Metadata::new()));
-                if own.get(TRACESTATE).is_none() {
-                    own.insert(TRACESTATE, state).expect("the key is well formed");
-                }
+            if !state.is_empty() && request.metadata().is_none_or(|own| own.get(TRACESTATE).is_none()) {
+                request.set_metadata(TRACESTATE, state);
             }
         }
         Some(Self { span, ended: false })
@@ -172,9 +169,8 @@ pub(crate) struct Spanned {
 }
 
 impl Spanned {
-    /// The call that `begin` begins within the span.
-    pub(crate) fn new(span: CallSpan, begin: impl FnOnce() -> Calling) -> Self {
-        let calling = span.in_scope(begin);
+    /// A call that was begun within the span.
+    pub(crate) const fn new(span: CallSpan, calling: Calling) -> Self {
         Self { span, calling }
     }
 }

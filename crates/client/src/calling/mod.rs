@@ -25,14 +25,26 @@ mod reach;
 
 pub(crate) use self::reach::{call_at, call_over};
 
-/// A call on its way.
-pub(crate) enum Calling {
-    /// It was sent at once, as most are. What a further try would need is kept.
-    Sent { sent: Sent, ready: Option<Box<Ready>>, inner: Arc<Inner> },
+/// A call, from when it is described to its end.
+pub(crate) struct Calling {
+    /// What is asked for. It stays here while the call is under way, for a further try.
+    request: Request,
+    inner: Arc<Inner>,
+    stage: Stage,
+}
+
+/// How far a call has got.
+enum Stage {
+    /// It is described.
+    Asked,
+    /// It was sent at once, as most are.
+    Sent(Sent),
     /// It waits for a connection or a place, or is tried again.
     Slow(Pin<Box<dyn Future<Output = Result<Answer, RpcError>> + Send>>),
     /// It failed before it began.
-    Failed(Option<RpcError>),
+    Failed(RpcError),
+    /// It has ended.
+    Over,
 }
 
 /// A request that was sent and not yet answered.
@@ -51,63 +63,114 @@ enum NotAtOnce {
 }
 
 impl Calling {
-    /// Begins a call: sends it at once, where there is a connection with a free place. `waker` is woken
-    /// where that was done, and the call has ended; what is not sent is to be polled.
-    pub(crate) fn begin(request: Request, inner: Arc<Inner>, waker: &Waker) -> Self {
-        if is_wanted() {
-            return Self::begin_seen(request, |request| Self::begin_unseen(request, inner, Some(waker)));
+    pub(crate) const fn new(request: Request, inner: Arc<Inner>) -> Self {
+        Self { request, inner, stage: Stage::Asked }
+    }
+
+    /// What is asked for, as long as nothing is under way.
+    pub(crate) const fn asked(&mut self) -> Option<&mut Request> {
+        match self.stage {
+            Stage::Asked => Some(&mut self.request),
+            _ => None,
         }
-        Self::begin_unseen(request, inner, Some(waker))
     }
 
-    /// The same, and lets the call get on without being polled.
-    pub(crate) fn start(request: Request, inner: Arc<Inner>) -> Self {
-        Self::begin_seen(request, |request| Self::begin_unseen(request, inner, None).detach())
+    /// The method, as long as nothing is under way.
+    pub(crate) fn method(&self) -> Option<&str> {
+        matches!(self.stage, Stage::Asked).then(|| self.request.method())
     }
 
-    /// Begins a call within its span, if it gets one. It has no variant of its own, which would make
-    /// polling recursive; and it is kept out of the way of calls that nobody listens to, for that they
-    /// were handed through it would cost them more than the rest of what is looked at.
+    /// What was asked for, and of whom, to be asked otherwise; none where it is under way.
+    pub(crate) fn take_asked(&mut self) -> Option<(Request, Arc<Inner>)> {
+        let request = std::mem::take(self.asked()?);
+        self.stage = Stage::Over;
+        Some((request, Arc::clone(&self.inner)))
+    }
+
+    /// Begins the call, unless that was done, and lets it get on without being polled.
+    pub(crate) fn start(&mut self) {
+        match self.stage {
+            Stage::Asked => self.begin_seen(|calling| {
+                calling.begin_unseen(None);
+                calling.detach();
+            }),
+            _ => self.detach(),
+        }
+    }
+
+    /// Sends the call at once, where there is a connection with a free place. Then its end wakes
+    /// `waker`; otherwise it is to be polled.
+    fn begin(&mut self, waker: &Waker) {
+        if is_wanted() {
+            self.begin_seen(|calling| calling.begin_unseen(Some(waker)));
+        } else {
+            self.begin_unseen(Some(waker));
+        }
+    }
+
+    /// Begins a call within its span, if it gets one. It has no stage of its own, which would make
+    /// polling recursive; and it is kept out of the way of calls that nobody listens to.
     #[cold]
     #[inline(never)]
-    fn begin_seen(mut request: Request, begin: impl FnOnce(Request) -> Self) -> Self {
-        match CallSpan::open(&mut request) {
-            None => begin(request),
-            Some(span) => Self::Slow(Box::pin(Spanned::new(span, || begin(request)))),
-        }
+    fn begin_seen(&mut self, begin: impl FnOnce(&mut Self)) {
+        let Some(span) = CallSpan::open(&mut self.request) else { return begin(self) };
+        let mut seen = Self::new(std::mem::take(&mut self.request), Arc::clone(&self.inner));
+        span.in_scope(|| begin(&mut seen));
+        self.stage = Stage::Slow(Box::pin(Spanned::new(span, seen)));
     }
 
-    fn begin_unseen(request: Request, inner: Arc<Inner>, waker: Option<&Waker>) -> Self {
-        let ready = match request.ready() {
-            Ok(ready) => Box::new(ready),
-            Err(error) => return Self::Failed(Some(error)),
-        };
-        inner.budget.deposit();
-        match Sent::at_once(&ready, &inner, waker) {
-            Ok(sent) => Self::Sent { sent, ready: Some(ready), inner },
-            Err(NotAtOnce::Failed(error)) => Self::Failed(Some(error.of(ready.into_method()))),
-            Err(NotAtOnce::At(visit)) => Self::slow(ready, inner, Attempts::to(visit), None),
+    fn begin_unseen(&mut self, waker: Option<&Waker>) {
+        if let Err(error) = self.request.prepare() {
+            self.stage = Stage::Failed(error);
+            return;
         }
-    }
-
-    /// Whether it waits for nothing but its answer.
-    pub(crate) const fn is_sent(&self) -> bool {
-        matches!(self, Self::Sent { .. })
+        self.inner.budget.deposit();
+        match Sent::at_once(self.request.prepared(), &self.inner, waker) {
+            Ok(sent) => self.stage = Stage::Sent(sent),
+            Err(NotAtOnce::Failed(error)) => {
+                self.stage = Stage::Failed(error.of(self.request.prepared().take_method()));
+            }
+            Err(NotAtOnce::At(visit)) => self.slow_down(Attempts::to(visit), None),
+        }
     }
 
     /// The call from here on; `error` is that of the first try, if one was made.
-    fn slow(ready: Box<Ready>, inner: Arc<Inner>, attempts: Attempts, error: Option<RpcError>) -> Self {
-        Self::Slow(Box::pin(async move { attempts.run(*ready, &inner, error.map(Err)).await }))
+    fn slow_down(&mut self, attempts: Attempts, error: Option<RpcError>) {
+        let ready = std::mem::take(self.request.prepared());
+        let inner = Arc::clone(&self.inner);
+        self.stage = Stage::Slow(Box::pin(async move { attempts.run(ready, &inner, error.map(Err)).await }));
     }
 
     /// Lets the call get on without being polled.
-    pub(crate) fn detach(self) -> Self {
-        match self {
-            Self::Slow(future) => {
+    fn detach(&mut self) {
+        self.stage = match std::mem::replace(&mut self.stage, Stage::Over) {
+            Stage::Slow(future) => {
                 let task = AbortOnDrop(tokio::spawn(future.in_current_span()));
-                Self::Slow(Box::pin(task.join()))
+                Stage::Slow(Box::pin(task.join()))
             }
             other => other,
+        };
+    }
+
+    /// Ends a call that was sent, unless it is made again: then there is no outcome yet.
+    fn end(&mut self, outcome: Result<Answer, RpcError>) -> Option<Result<Answer, RpcError>> {
+        // It has ended, however long this is kept.
+        let Stage::Sent(Sent { visit, .. }) = std::mem::replace(&mut self.stage, Stage::Over) else {
+            unreachable!("it was sent");
+        };
+        let ready = self.request.prepared();
+        match outcome {
+            Err(error) if again::is_thinkable(&error, ready) => {
+                self.slow_down(Attempts::at(visit), Some(error));
+                None
+            }
+            // Most failures are final: they cost no further future.
+            last => {
+                if last.is_err() {
+                    self.inner.failed();
+                }
+                Some(Answer::named(last, ready.take_method()))
+            }
         }
     }
 }
@@ -116,32 +179,25 @@ impl Future for Calling {
     type Output = Result<Answer, RpcError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        loop {
-            match &mut *self {
-                Self::Sent { sent, ready, inner } => {
-                    let outcome = ready!(Pin::new(&mut *sent).poll(cx));
-                    let ready = ready.take().expect("taken only when the future ends or changes");
-                    // It has ended, however long this is kept.
-                    let visit = sent.visit.take();
-                    let error = match outcome {
-                        Err(error) if again::is_thinkable(&error, &ready) => error,
-                        // Most failures are final: they cost no further future.
-                        last => {
-                            if last.is_err() {
-                                inner.failed();
-                            }
-                            return Poll::Ready(Answer::named(last, ready.into_method()));
-                        }
-                    };
-                    let attempts = Attempts::at(visit);
-                    let slow = Self::slow(ready, Arc::clone(inner), attempts, Some(error));
-                    *self = slow;
-                }
-                Self::Slow(future) => return future.as_mut().poll(cx),
-                Self::Failed(error) => {
-                    return Poll::Ready(Err(error.take().expect("not polled after it was ready")));
-                }
+        if let Stage::Asked = self.stage {
+            self.begin(cx.waker());
+            if let Stage::Sent(_) = self.stage {
+                // Its end wakes this task, which need not ask for it before.
+                return Poll::Pending;
             }
+        }
+        if let Stage::Sent(sent) = &mut self.stage {
+            let outcome = ready!(Pin::new(sent).poll(cx));
+            if let Some(outcome) = self.end(outcome) {
+                return Poll::Ready(outcome);
+            }
+        }
+        if let Stage::Slow(future) = &mut self.stage {
+            return future.as_mut().poll(cx);
+        }
+        match std::mem::replace(&mut self.stage, Stage::Over) {
+            Stage::Failed(error) => Poll::Ready(Err(error)),
+            _ => panic!("polled after it was ready"),
         }
     }
 }

@@ -42,10 +42,8 @@ async fn probe(member: &Member, options: &Options) -> Result<(), RpcError> {
         return Ok(());
     }
     let codec = &options.terms.codec;
-    let request = Request {
-        timeout: Some(HEALTH_LIMIT),
-        ..Request::new(HEALTH.into(), codec.encode(&HealthRequest::default()))
-    };
+    let mut request = Request::new(HEALTH.into(), codec.encode(&HealthRequest::default()));
+    request.timeout = Some(HEALTH_LIMIT);
     let health = match call_over(&request.ready()?, &connection).await {
         Ok(answer) => answer.decode::<Health>()?,
         // It has no such method, but it answers.
