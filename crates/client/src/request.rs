@@ -42,13 +42,20 @@ pub(crate) struct Routing {
 }
 
 impl Request {
-    pub(crate) fn new(method: Cow<'static, str>, body: Result<Bytes, EncodeError>) -> Self {
+    // Inlined where calls are made, in the crates of others, so that it is written where it stays.
+    #[inline]
+    pub(crate) fn new(
+        method: Cow<'static, str>,
+        body: Result<Bytes, EncodeError>,
+        timeout: Option<Duration>,
+        inherited: Inherited,
+    ) -> Self {
         let (body, unencoded) = match body {
             Ok(body) => (body, None),
             Err(error) => (Bytes::new(), Some(Box::new(error))),
         };
         let ready = Ready { method, body, ..Ready::default() };
-        Self { ready, timeout: None, inherited: Inherited::default(), unencoded, mistake: None }
+        Self { ready, timeout, inherited, unencoded, mistake: None }
     }
 
     pub(crate) fn method(&self) -> &str {

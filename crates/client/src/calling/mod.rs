@@ -63,6 +63,7 @@ enum NotAtOnce {
 }
 
 impl Calling {
+    #[inline]
     pub(crate) const fn new(request: Request, inner: Arc<Inner>) -> Self {
         Self { request, inner, stage: Stage::Asked }
     }

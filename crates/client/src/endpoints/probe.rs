@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use farcall_context::Inherited;
 use farcall_protocol::describe::{HEALTH, Health, HealthRequest, HealthStatus};
 use farcall_protocol::{Code, Execution};
 use tokio::time::{sleep, timeout};
@@ -42,8 +43,8 @@ async fn probe(member: &Member, options: &Options) -> Result<(), RpcError> {
         return Ok(());
     }
     let codec = &options.terms.codec;
-    let mut request = Request::new(HEALTH.into(), codec.encode(&HealthRequest::default()));
-    request.timeout = Some(HEALTH_LIMIT);
+    let arguments = codec.encode(&HealthRequest::default());
+    let request = Request::new(HEALTH.into(), arguments, Some(HEALTH_LIMIT), Inherited::default());
     let health = match call_over(&request.ready()?, &connection).await {
         Ok(answer) => answer.decode::<Health>()?,
         // It has no such method, but it answers.
