@@ -33,9 +33,9 @@ struct Multiply {
 }
 
 fn push(outbox: &mut Outbox, codec: &Codec, n: u64) {
-    let body = codec.encode(&Multiply { a: n as i64, b: 7 }).expect("two integers encode");
+    let body = codec.encode_body(&Multiply { a: n as i64, b: 7 }).expect("two integers encode");
     let header = HeaderRef { service_method: "Arith.multiply", ..HeaderRef::new(Kind::Request, Seq(n)) };
-    outbox.push(codec, &header, body, MaxFrameBytes::default()).expect("it is small");
+    outbox.push(codec, &header, &body, MaxFrameBytes::default()).expect("it is small");
 }
 
 /// Requests into the outgoing bytes.

@@ -76,7 +76,7 @@ impl<T, E> Call<T, E> {
         read: Read<T, E>,
     ) -> Self {
         let inner = Arc::clone(&channel.inner);
-        let request = Request::new(method, inner.codec.encode(arguments), inner.timeout, current());
+        let request = Request::new(method, inner.codec.encode_body(arguments), inner.timeout, current());
         Self { calling: Calling::new(request, inner), read }
     }
 

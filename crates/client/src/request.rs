@@ -3,12 +3,13 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use bytes::Bytes;
 use farcall_context::Inherited;
 use farcall_context::trace::{TRACESTATE, TraceContext};
 use farcall_discovery::KeySource;
 use farcall_protocol::metadata::{ATTEMPT, RESERVED_PREFIX, TRACEPARENT};
-use farcall_protocol::{Code, Codec, EncodeError, Execution, Flags, Metadata, MetadataError, Part, TooLarge};
+use farcall_protocol::{
+    Body, Code, Codec, Compression, EncodeError, Execution, Flags, Metadata, MetadataError, Part, TooLarge,
+};
 use farcall_transport::Human;
 use tokio::time::Instant;
 
@@ -46,13 +47,13 @@ impl Request {
     #[inline]
     pub(crate) fn new(
         method: Cow<'static, str>,
-        body: Result<Bytes, EncodeError>,
+        body: Result<Body, EncodeError>,
         timeout: Option<Duration>,
         inherited: Inherited,
     ) -> Self {
         let (body, unencoded) = match body {
             Ok(body) => (body, None),
-            Err(error) => (Bytes::new(), Some(Box::new(error))),
+            Err(error) => (Body::default(), Some(Box::new(error))),
         };
         let ready = Ready { method, body, ..Ready::default() };
         Self { ready, timeout, inherited, unencoded, mistake: None }
@@ -160,7 +161,7 @@ fn merge(inherited: &Inherited, own: &mut Option<Box<Metadata>>) {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Ready {
     method: Cow<'static, str>,
-    body: Bytes,
+    body: Body,
     flags: Flags,
     metadata: Option<Box<Metadata>>,
     pub(crate) deadline: Option<Deadline>,
@@ -178,7 +179,7 @@ impl Ready {
 
     /// The method, for the outcome of a call that has ended: what was sent is not needed any more.
     pub(crate) fn take_method(&mut self) -> Cow<'static, str> {
-        self.body = Bytes::new();
+        self.body = Body::default();
         std::mem::take(&mut self.method)
     }
 
@@ -198,7 +199,9 @@ impl Ready {
                 let value = self.metadata.as_ref()?.get(key)?;
                 Some(Cow::Borrowed(value.as_bytes()))
             }
-            KeySource::Argument(name) => key::of_argument(name, &self.body, codec).map(Cow::Owned),
+            KeySource::Argument(name) => {
+                key::of_argument(name, &self.body.clone().into_bytes(), codec).map(Cow::Owned)
+            }
             // No key is wanted.
             _ => None,
         }
@@ -234,8 +237,9 @@ impl Ready {
         if size > limit {
             return Err(self.too_large(&TooLarge { part: Part::Body, size, limit }, connection));
         }
-        Ok(match agreed.compression.and_then(|compression| compression.compress(&self.body)) {
-            Some(body) => Packed { compressed: Some(body), flags: self.flags.with(Flags::COMPRESSED) },
+        let compress = |compression: Compression| compression.compress(&self.body.clone().into_bytes());
+        Ok(match agreed.compression.and_then(compress) {
+            Some(body) => Packed { compressed: Some(body.into()), flags: self.flags.with(Flags::COMPRESSED) },
             None => Packed { compressed: None, flags: self.flags },
         })
     }
@@ -280,7 +284,7 @@ impl Ready {
 
 /// What of a request depends on the connection that it goes over.
 pub(crate) struct Packed {
-    compressed: Option<Bytes>,
+    compressed: Option<Body>,
     flags: Flags,
 }
 

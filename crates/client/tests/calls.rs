@@ -347,7 +347,7 @@ async fn answers_in_any_order_reach_their_calls() {
         let [n] = peer.codec().decode::<[u64; 1]>(&request.body).unwrap();
         let header = HeaderRef::new(Kind::Response, request.header.seq);
         let body = peer.codec().encode(&(n * 2)).unwrap();
-        outbox.push(&peer.codec(), &header, body, MaxFrameBytes::DEFAULT).unwrap();
+        outbox.push(&peer.codec(), &header, &body.into(), MaxFrameBytes::DEFAULT).unwrap();
     }
     peer.raw(&outbox.copy_to_bytes(outbox.remaining())).await;
     for (n, call) in calls.into_iter().enumerate() {

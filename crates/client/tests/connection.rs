@@ -93,7 +93,7 @@ async fn a_server_that_breaks_the_protocol_is_left() {
         let mut outbox = Outbox::new();
         let body = peer.codec().encode(&7).unwrap();
         let header = HeaderRef::new(Kind::Response, seq);
-        outbox.push(&peer.codec(), &header, body, MaxFrameBytes::DEFAULT).unwrap();
+        outbox.push(&peer.codec(), &header, &body.into(), MaxFrameBytes::DEFAULT).unwrap();
         let mut bytes = outbox.copy_to_bytes(outbox.remaining()).to_vec();
         bytes.extend(frame);
         peer.raw(&bytes).await;
@@ -294,9 +294,11 @@ async fn an_answer_just_before_a_goaway_counts() {
     let codec = peer.codec();
     for seq in [two, one] {
         let header = HeaderRef::new(Kind::Response, seq);
-        outbox.push(&codec, &header, codec.encode(&seq.0).unwrap(), MaxFrameBytes::DEFAULT).unwrap();
+        outbox.push(&codec, &header, &codec.encode_body(&seq.0).unwrap(), MaxFrameBytes::DEFAULT).unwrap();
     }
-    outbox.push(&codec, &HeaderRef::new(Kind::Goaway, Seq(0)), Bytes::new(), MaxFrameBytes::DEFAULT).unwrap();
+    outbox
+        .push(&codec, &HeaderRef::new(Kind::Goaway, Seq(0)), &Bytes::new().into(), MaxFrameBytes::DEFAULT)
+        .unwrap();
     peer.raw(&outbox.copy_to_bytes(outbox.remaining())).await;
     assert_eq!((first.await.unwrap(), second.await.unwrap()), (1, 2));
 }

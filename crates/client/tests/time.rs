@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use farcall_client::{Channel, Connection, Options};
 use farcall_context::Inherited;
-use farcall_protocol::{Code, Execution, Kind, Seq, ServerTerms};
+use farcall_protocol::{Body, Code, Execution, Kind, Seq, ServerTerms};
 use farcall_transport::{Address, Dialer, Resolve, Resolving, Stream};
 use support::{MEMORY, MS, S, channel, connect, connect_for, connect_with, metadata, pass, rpc, settle};
 use tokio::time::{Duration, Instant};
@@ -446,7 +446,7 @@ async fn what_comes_along_with_the_handshake_is_read_at_once() {
         let mut outbox = farcall_protocol::Outbox::new();
         outbox.push_frame(&ServerTerms::accept(&agreed));
         let header = farcall_protocol::HeaderRef::new(Kind::Goaway, Seq(0));
-        outbox.push(&agreed.codec, &header, bytes::Bytes::new(), agreed.send_limit).unwrap();
+        outbox.push(&agreed.codec, &header, &Body::default(), agreed.send_limit).unwrap();
         tokio::io::AsyncWriteExt::write_all_buf(&mut far, &mut outbox).await.unwrap();
         far
     };

@@ -69,6 +69,33 @@ fn shared(bytes: &[u8]) -> Option<bytes::Bytes> {
     })
 }
 
+/// Byte strings from here on are sent from where they are: a copy would cost more than a piece of its own.
+const LEAST_APART: usize = 16 * 1024;
+
+thread_local! {
+    /// The byte string that is being encoded, where it is large.
+    static OFFERED: RefCell<Option<bytes::Bytes>> = const { RefCell::new(None) };
+}
+
+/// Runs `encode`, in which a writer that is given the bytes of `data` may have them without a copy.
+fn offering<T>(data: &bytes::Bytes, encode: impl FnOnce() -> T) -> T {
+    if data.len() < LEAST_APART {
+        return encode();
+    }
+    OFFERED.set(Some(data.clone()));
+    let encoded = encode();
+    OFFERED.set(None);
+    encoded
+}
+
+/// The same bytes without a copy, where they are large and what is being encoded.
+pub(crate) fn offered(bytes: &[u8]) -> Option<bytes::Bytes> {
+    if bytes.len() < LEAST_APART {
+        return None;
+    }
+    OFFERED.take().filter(|offered| offered.as_ptr() == bytes.as_ptr() && offered.len() == bytes.len())
+}
+
 impl Bytes {
     /// The shared buffer inside.
     #[must_use]
@@ -135,7 +162,7 @@ impl Serialize for Bytes {
             let text = base64::engine::general_purpose::STANDARD.encode(&self.0);
             return serializer.serialize_str(&text);
         }
-        serializer.serialize_bytes(&self.0)
+        offering(&self.0, || serializer.serialize_bytes(&self.0))
     }
 }
 

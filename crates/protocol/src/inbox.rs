@@ -31,7 +31,7 @@ pub struct Inbox {
     read_size: usize,
     /// The size of the message that was taken last, if it was large.
     last_large: usize,
-    /// How many bytes are missing of the message that was begun.
+    /// How many bytes are missing of the message that was begun, as far as can be told.
     missing: usize,
     /// The room of the last read, if it was for messages that are not large.
     offered: usize,
@@ -56,11 +56,11 @@ impl Inbox {
         self.bytes.capacity()
     }
 
-    /// How many bytes are missing of the message that was begun, as far as could be told when
-    /// [`Inbox::next`] found that it is not all there.
+    /// How much memory the next read takes for the message that was begun, in bytes: what is missing
+    /// of it, unless there is room for that.
     #[must_use]
-    pub const fn missing(&self) -> usize {
-        self.missing
+    pub fn wanted(&self) -> usize {
+        if self.missing > self.spare() { self.missing } else { 0 }
     }
 
     /// Takes the next message, if all of it is there.
@@ -83,7 +83,7 @@ impl Inbox {
 
     /// Room for one read.
     pub fn room(&mut self) -> Limit<&mut BytesMut> {
-        let spare = self.bytes.capacity() - self.bytes.len();
+        let spare = self.spare();
         let most = if self.missing >= LARGE {
             self.missing
         } else if (LARGE..=MOST_EXPECTED).contains(&self.last_large) {
@@ -93,7 +93,7 @@ impl Inbox {
             if spare < self.read_size / 4 || spare < self.missing {
                 self.grow(self.read_size.max(self.missing));
             }
-            self.offered = self.bytes.capacity() - self.bytes.len();
+            self.offered = self.spare();
             return (&mut self.bytes).limit(self.offered);
         };
         if spare < most {
@@ -125,6 +125,10 @@ impl Inbox {
         blocks::give_back_idle();
     }
 
+    fn spare(&self) -> usize {
+        self.bytes.capacity() - self.bytes.len()
+    }
+
     /// Makes room for so many bytes, and hardly more: `reserve` would double.
     fn grow(&mut self, room: usize) {
         if !self.bytes.try_reclaim(room) {
@@ -153,7 +157,12 @@ mod tests {
         for (n, body) in bodies.iter().enumerate() {
             let header = HeaderRef::new(Kind::Response, Seq(n as u64 + 1));
             outbox
-                .push(&Codec::default(), &header, vec![n as u8; *body].into(), MaxFrameBytes::DEFAULT)
+                .push(
+                    &Codec::default(),
+                    &header,
+                    &bytes::Bytes::from(vec![n as u8; *body]).into(),
+                    MaxFrameBytes::DEFAULT,
+                )
                 .unwrap();
         }
         outbox.copy_to_bytes(outbox.remaining()).to_vec()
@@ -233,7 +242,7 @@ mod tests {
                         held.push(message);
                     }
                 }
-                prop_assert_eq!(inbox.missing() == 0, inbox.is_empty());
+                prop_assert_eq!(inbox.missing == 0, inbox.is_empty());
             }
             prop_assert!(stream.is_empty() && inbox.is_empty());
             for (n, message) in held.iter().enumerate() {

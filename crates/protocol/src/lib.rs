@@ -11,7 +11,7 @@
 //! let codec = Codec::default();
 //! let mut outbox = Outbox::new();
 //! let header = HeaderRef { service_method: "Arith.square", ..HeaderRef::new(Kind::Request, Seq(1)) };
-//! outbox.push(&codec, &header, codec.encode(&[7])?, MaxFrameBytes::DEFAULT)?;
+//! outbox.push(&codec, &header, &codec.encode_body(&[7])?, MaxFrameBytes::DEFAULT)?;
 //!
 //! // ... bytes travel ...
 //! let mut received = BytesMut::from(&outbox.copy_to_bytes(outbox.remaining())[..]);
@@ -28,6 +28,7 @@
 //! `msgpack`, `json` (at least one of them) and `lz4`; all are on by default.
 
 mod blocks;
+mod body;
 mod bytes;
 mod code;
 mod codec;
@@ -50,6 +51,7 @@ mod text;
 #[doc(no_inline)]
 pub use erased_serde;
 
+pub use self::body::Body;
 pub use self::bytes::{Bytes, sharing};
 pub use self::code::{Code, Execution};
 #[cfg(feature = "msgpack")]

@@ -5,12 +5,13 @@ use std::io::IoSlice;
 
 use bytes::{Buf, Bytes, BytesMut};
 
+use crate::body::Body;
 use crate::codec::Codec;
 use crate::header::HeaderRef;
 use crate::limits::{LENGTH_BYTES, MaxFrameBytes};
 use crate::message::{Part, TooLarge};
 
-/// Bodies from here on go out as they are instead of being copied behind their header.
+/// Pieces of bodies from here on, in bytes, go out as they are instead of being copied behind their header.
 const LEAST_UNCOPIED: usize = 8 * 1024;
 
 /// The most that an empty outbox keeps of its buffer.
@@ -48,11 +49,12 @@ impl Outbox {
         &mut self,
         codec: &Codec,
         header: &HeaderRef<'_>,
-        body: Bytes,
+        body: &Body,
         limit: MaxFrameBytes,
     ) -> Result<(), TooLarge> {
-        if body.len() > limit.get() {
-            return Err(TooLarge { part: Part::Body, size: body.len(), limit: limit.get() });
+        let body_len = body.len();
+        if body_len > limit.get() {
+            return Err(TooLarge { part: Part::Body, size: body_len, limit: limit.get() });
         }
         let start = self.open.len();
         self.open.extend_from_slice(&[0; LENGTH_BYTES]);
@@ -63,14 +65,16 @@ impl Outbox {
             return Err(TooLarge { part: Part::Header, size, limit: limit.for_header() });
         }
         self.open[start..start + LENGTH_BYTES].copy_from_slice(&(size as u32).to_be_bytes());
-        self.open.extend_from_slice(&(body.len() as u32).to_be_bytes());
-        self.appended += (size + 2 * LENGTH_BYTES + body.len()) as u64;
-        if body.len() < LEAST_UNCOPIED {
-            self.open.extend_from_slice(&body);
-        } else {
-            self.close_open();
-            self.closed_len += body.len();
-            self.closed.push_back(body);
+        self.open.extend_from_slice(&(body_len as u32).to_be_bytes());
+        self.appended += (size + 2 * LENGTH_BYTES + body_len) as u64;
+        for piece in body.pieces() {
+            if piece.len() < LEAST_UNCOPIED {
+                self.open.extend_from_slice(piece);
+            } else {
+                self.close_open();
+                self.closed_len += piece.len();
+                self.closed.push_back(piece.clone());
+            }
         }
         Ok(())
     }
@@ -170,7 +174,12 @@ mod tests {
     fn push(outbox: &mut Outbox, seq: u64, body: usize) {
         let header = HeaderRef::new(Kind::Response, Seq(seq));
         outbox
-            .push(&Codec::default(), &header, vec![seq as u8; body].into(), MaxFrameBytes::DEFAULT)
+            .push(
+                &Codec::default(),
+                &header,
+                &Bytes::from(vec![seq as u8; body]).into(),
+                MaxFrameBytes::DEFAULT,
+            )
             .unwrap();
     }
 
@@ -181,11 +190,12 @@ mod tests {
         let before = outbox.remaining();
         let limit = MaxFrameBytes::new(100);
         let header = HeaderRef::new(Kind::Request, Seq(2));
-        let error = outbox.push(&Codec::default(), &header, vec![0; 101].into(), limit).unwrap_err();
+        let error =
+            outbox.push(&Codec::default(), &header, &Bytes::from(vec![0; 101]).into(), limit).unwrap_err();
         assert_eq!(error.to_string(), "body of 101 bytes: the limit is 100 bytes");
         let name = "m".repeat(200);
         let header = HeaderRef { service_method: &name, ..header };
-        let error = outbox.push(&Codec::default(), &header, Bytes::new(), limit).unwrap_err();
+        let error = outbox.push(&Codec::default(), &header, &Body::default(), limit).unwrap_err();
         assert_eq!(error.part, Part::Header);
         assert_eq!(outbox.remaining(), before);
         assert_eq!(outbox.appended(), before as u64);
@@ -196,7 +206,7 @@ mod tests {
         let mut outbox = Outbox::new();
         let body = Bytes::from(vec![7; LEAST_UNCOPIED]);
         let header = HeaderRef::new(Kind::Response, Seq(1));
-        outbox.push(&Codec::default(), &header, body.clone(), MaxFrameBytes::DEFAULT).unwrap();
+        outbox.push(&Codec::default(), &header, &body.clone().into(), MaxFrameBytes::DEFAULT).unwrap();
         outbox.advance(outbox.chunk().len());
         assert_eq!(outbox.chunk().as_ptr(), body.as_ptr());
     }

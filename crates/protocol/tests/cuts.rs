@@ -74,7 +74,7 @@ fn outbox(codec: &Codec, messages: &[Message]) -> Outbox {
     let mut outbox = Outbox::new();
     for Message { header, body } in messages {
         outbox
-            .push(codec, &header.as_ref(), body.clone(), MaxFrameBytes::DEFAULT)
+            .push(codec, &header.as_ref(), &body.clone().into(), MaxFrameBytes::DEFAULT)
             .expect("it is within the limits");
     }
     outbox

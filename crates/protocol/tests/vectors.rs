@@ -99,7 +99,9 @@ fn empty(header: Header) -> Vector {
 fn encoded(codec: &Codec, messages: &[Vector]) -> Bytes {
     let mut outbox = Outbox::new();
     for (header, body) in messages {
-        outbox.push(codec, &header.as_ref(), body(codec), MaxFrameBytes::DEFAULT).expect("it is small");
+        outbox
+            .push(codec, &header.as_ref(), &body(codec).into(), MaxFrameBytes::DEFAULT)
+            .expect("it is small");
     }
     assert_eq!(outbox.appended(), outbox.remaining() as u64);
     outbox.copy_to_bytes(outbox.remaining())
@@ -199,7 +201,7 @@ fn the_documents_compressed_body() {
     assert!(Compression::Lz4.decompress(&message.body, MaxFrameBytes::new(6)).is_err());
 
     let mut outbox = Outbox::new();
-    outbox.push(&codec, &message.header.as_ref(), message.body, MaxFrameBytes::DEFAULT).unwrap();
+    outbox.push(&codec, &message.header.as_ref(), &message.body.into(), MaxFrameBytes::DEFAULT).unwrap();
     assert_eq!(hex(outbox.chunk()), hex(wire));
 }
 
@@ -270,6 +272,6 @@ fn a_stream_of_all_vectors_is_cut_into_its_messages() {
     // What a sender has at hand is the borrowed form.
     let ping = HeaderRef::new(Kind::Ping, Seq(9));
     let mut outbox = Outbox::new();
-    outbox.push(&Codec::MessagePack, &ping, Bytes::new(), MaxFrameBytes::DEFAULT).unwrap();
+    outbox.push(&Codec::MessagePack, &ping, &Bytes::new().into(), MaxFrameBytes::DEFAULT).unwrap();
     assert_eq!(hex(outbox.chunk()), hex(&bytes(PING)));
 }

@@ -6,7 +6,7 @@ use std::task::{self, Poll};
 
 use bytes::Bytes;
 use farcall_context::Context;
-use farcall_protocol::{Code, Codec, Metadata, Status, sharing};
+use farcall_protocol::{Body, Code, Codec, Metadata, Status, sharing};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -70,7 +70,7 @@ impl fmt::Debug for Request {
 #[derive(Clone, Debug, Default)]
 pub struct Response {
     pub(crate) error: Option<Box<Status>>,
-    pub(crate) body: Bytes,
+    pub(crate) body: Body,
     pub(crate) metadata: Option<Box<Metadata>>,
 }
 
@@ -78,14 +78,14 @@ impl Response {
     /// A result that is encoded already.
     #[must_use]
     pub fn new(body: Bytes) -> Self {
-        Self { body, ..Self::default() }
+        Self { body: body.into(), ..Self::default() }
     }
 
     /// A result.
     #[must_use]
     pub fn ok<T: Serialize + ?Sized>(codec: &Codec, value: &T) -> Self {
-        match codec.encode(value) {
-            Ok(body) => Self::new(body),
+        match codec.encode_body(value) {
+            Ok(body) => Self { body, ..Self::default() },
             // The work was done; what cannot be told is its result.
             Err(error) => Self::error(Status::done(Code::Internal, format!("the result: {error}"))),
         }
@@ -101,7 +101,7 @@ impl Response {
     #[must_use]
     pub fn application<E: Serialize + fmt::Display>(codec: &Codec, error: &E) -> Self {
         let status = Status::done(Code::Application, error.to_string());
-        match codec.encode(error) {
+        match codec.encode_body(error) {
             Ok(body) => Self { error: Some(Box::new(status)), body, metadata: None },
             Err(error) => Self::error(Status::done(Code::Internal, format!("the error: {error}"))),
         }
@@ -128,8 +128,8 @@ impl Response {
 
     /// The encoded result, or the encoded details of the error.
     #[must_use]
-    pub const fn body(&self) -> &Bytes {
-        &self.body
+    pub fn body(&self) -> Bytes {
+        self.body.clone().into_bytes()
     }
 }
 

@@ -188,7 +188,7 @@ impl Limits {
 
 /// What a connection reads into before it knows how much it will need, in bytes.
 pub(crate) const FIRST_READ: usize = MAX_OPTION_BYTES;
-/// What a busy connection reads at once, in bytes.
+/// What a busy connection may always read into, in bytes.
 pub(crate) const MOST_READ: usize = 64 * 1024;
 /// Reads of one connection in a row before it lets others go on.
 pub(crate) const READS_PER_TURN: usize = 8;

@@ -154,6 +154,6 @@ async fn its_metadata_reaches_the_handler() {
     let mut metadata = Metadata::new();
     metadata.insert("key", "value").unwrap();
     let response = server.handle.invoke(invocation("T.times", &json!({})).metadata(metadata)).await;
-    let times: Value = serde_json::from_slice(response.body()).unwrap();
+    let times: Value = serde_json::from_slice(&response.body()).unwrap();
     assert_eq!(times["key"], "value", "{times}");
 }

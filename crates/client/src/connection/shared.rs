@@ -5,8 +5,8 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
-use bytes::{Buf, Bytes};
-use farcall_protocol::{Agreed, Flags, HeaderRef, Kind, Message, Metadata, Outbox, Seq, TooLarge};
+use bytes::Buf;
+use farcall_protocol::{Agreed, Body, Flags, HeaderRef, Kind, Message, Metadata, Outbox, Seq, TooLarge};
 use farcall_transport::Address;
 use futures::task::AtomicWaker;
 use tokio::sync::{Notify, Semaphore};
@@ -66,7 +66,7 @@ enum Phase {
 /// A request on its way out.
 pub(crate) struct Outgoing<'a> {
     pub(crate) method: &'a str,
-    pub(crate) body: &'a Bytes,
+    pub(crate) body: &'a Body,
     pub(crate) flags: Flags,
     pub(crate) metadata: Option<&'a Metadata>,
     /// When the whole call's time is up.
@@ -210,7 +210,7 @@ impl Shared {
             ..HeaderRef::new(Kind::Request, seq)
         };
         let Agreed { codec, send_limit, .. } = &self.agreed;
-        state.outbox.push(codec, &header, outgoing.body.clone(), *send_limit).map_err(NotSent::TooLarge)
+        state.outbox.push(codec, &header, outgoing.body, *send_limit).map_err(NotSent::TooLarge)
     }
 
     pub(super) fn poll(&self, seq: Seq, waker: &Waker) -> Poll<Outcome> {
@@ -386,7 +386,7 @@ impl Shared {
     fn push(&self, state: &mut State, header: &HeaderRef<'_>) {
         // Such headers have a kind and a number only, which fit any limit that a server can
         // state and still be of use; where they do not, there is no better thing to send.
-        let _ = state.outbox.push(&self.agreed.codec, header, Bytes::new(), self.agreed.send_limit);
+        let _ = state.outbox.push(&self.agreed.codec, header, &Body::default(), self.agreed.send_limit);
     }
 
     fn wake(&self) {

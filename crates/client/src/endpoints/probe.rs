@@ -43,7 +43,7 @@ async fn probe(member: &Member, options: &Options) -> Result<(), RpcError> {
         return Ok(());
     }
     let codec = &options.terms.codec;
-    let arguments = codec.encode(&HealthRequest::default());
+    let arguments = codec.encode_body(&HealthRequest::default());
     let request = Request::new(HEALTH.into(), arguments, Some(HEALTH_LIMIT), Inherited::default());
     let health = match call_over(&request.ready()?, &connection).await {
         Ok(answer) => answer.decode::<Health>()?,

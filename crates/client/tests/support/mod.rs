@@ -142,7 +142,7 @@ impl<S: AsyncReadExt + AsyncWriteExt + Unpin> Peer<S> {
 
     pub async fn send(&mut self, header: &HeaderRef<'_>, body: impl Into<Bytes>) {
         let mut outbox = Outbox::new();
-        outbox.push(&self.agreed.codec, header, body.into(), self.agreed.send_limit).unwrap();
+        outbox.push(&self.agreed.codec, header, &body.into().into(), self.agreed.send_limit).unwrap();
         self.raw(&outbox.copy_to_bytes(outbox.remaining())).await;
     }
 

@@ -111,10 +111,10 @@ pub(super) fn of_call(called: &farcall_server::Response, had_token: bool) -> Res
         return Failure::from(Status::done(Code::ResourceExhausted, message)).into_response();
     }
     let mut response = match called.status() {
-        Some(status) => Failure::from(status.clone()).with_token(had_token).answer(called.body()),
+        Some(status) => Failure::from(status.clone()).with_token(had_token).answer(&called.body()),
         // What a handler of the user's own makes may be nothing at all.
         None if called.body().is_empty() => result(Body::from("null")),
-        None => result(Body::from(called.body().clone())),
+        None => result(Body::from(called.body())),
     };
     if let Some(metadata) = metadata {
         add_metadata(response.headers_mut(), metadata);

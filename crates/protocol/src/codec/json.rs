@@ -1,14 +1,13 @@
 //! Bodies in JSON, by serde_json, whose own recursion limit stands in for that of the protocol: it
 //! refuses the 128th level itself, where MessagePack refuses the first one past it.
 
-use bytes::BytesMut;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{BoxError, DecodeError, writer};
+use super::{BoxError, DecodeError, Writer};
 
-pub(super) fn encode<T: Serialize + ?Sized>(value: &T, out: &mut BytesMut) -> Result<(), BoxError> {
-    serde_json::to_writer(writer(out), value).map_err(BoxError::from)
+pub(super) fn encode<T: Serialize + ?Sized>(value: &T, out: Writer<'_>) -> Result<(), BoxError> {
+    serde_json::to_writer(out, value).map_err(BoxError::from)
 }
 
 pub(super) fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, DecodeError> {

@@ -12,6 +12,8 @@ use serde::de::DeserializeOwned;
 use thiserror::Error;
 
 use crate::blocks;
+use crate::body::Body;
+use crate::bytes::offered;
 use crate::text::Escaped;
 
 #[cfg(feature = "json")]
@@ -131,12 +133,23 @@ impl Codec {
     /// The value's own `Serialize` failed, or it is of a kind that the codec cannot express (a
     /// map with keys that are no strings, in JSON).
     pub fn encode<T: Serialize + ?Sized>(&self, value: &T) -> Result<Bytes, EncodeError> {
+        self.encode_body(value).map(Body::into_bytes)
+    }
+
+    /// Encodes a value as a body that is to be sent: large [`crate::Bytes`] in it are not copied, where
+    /// the codec has them as they are.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Codec::encode`].
+    pub fn encode_body<T: Serialize + ?Sized>(&self, value: &T) -> Result<Body, EncodeError> {
         // Taken out rather than borrowed: a `Serialize` of the user's may encode something itself.
         let mut out = SCRATCH.take();
         if out.capacity() < SCRATCH_LEAST {
             out.reserve(SCRATCH_BLOCK);
         }
-        let encoded = self.encode_into(value, &mut out);
+        let mut apart = Vec::new();
+        let encoded = self.encode_to(value, Writer { out: &mut out, apart: &mut apart });
         let size = out.capacity();
         let body = out.split().freeze();
         // A large body keeps its block to itself, or small ones behind it would keep it alive.
@@ -145,26 +158,17 @@ impl Codec {
         } else {
             blocks::keep(out, size);
         }
-        encoded.map(|()| body)
+        encoded.map(|()| if apart.is_empty() { Body::from(body) } else { together(body, apart) })
     }
 
-    /// Appends a value, encoded, to `out`. What was appended before an error stays there.
-    ///
-    /// # Errors
-    ///
-    /// As for [`Codec::encode`].
-    pub fn encode_into<T: Serialize + ?Sized>(
-        &self,
-        value: &T,
-        out: &mut BytesMut,
-    ) -> Result<(), EncodeError> {
+    fn encode_to<T: Serialize + ?Sized>(&self, value: &T, out: Writer<'_>) -> Result<(), EncodeError> {
         let result = match self {
             #[cfg(feature = "msgpack")]
             Self::MessagePack => msgpack::encode(value, out),
             #[cfg(feature = "json")]
             Self::Json => json::encode(value, out),
             #[cfg(feature = "msgpack")]
-            Self::Custom(codec) => codec.encode(&value, out),
+            Self::Custom(codec) => codec.encode(&value, out.out),
         };
         result.map_err(|source| EncodeError { type_name: type_name::<T>(), source: Arc::from(source) })
     }
@@ -304,37 +308,68 @@ impl DecodeError {
     }
 }
 
-/// Lets serializers that want an [`io::Write`] append to a buffer, which grows into blocks that were
-/// used before.
-fn writer(out: &mut BytesMut) -> impl io::Write + '_ {
-    Writer(out)
+/// What was written as the body `written`, with each byte string that was set apart in its place.
+fn together(mut written: Bytes, apart: Vec<Apart>) -> Body {
+    let mut pieces = Vec::with_capacity(2 * apart.len() + 1);
+    let mut begin = 0;
+    for Apart { at, bytes } in apart {
+        pieces.extend([written.split_to(at - begin), bytes]);
+        begin = at;
+    }
+    pieces.push(written);
+    pieces.retain(|piece| !piece.is_empty());
+    Body::of(pieces)
 }
 
-struct Writer<'a>(&'a mut BytesMut);
+/// A large byte string that was not copied into what is written.
+struct Apart {
+    /// How much was written before it.
+    at: usize,
+    bytes: Bytes,
+}
+
+/// Lets serializers that want an [`io::Write`] append to a buffer, which grows into blocks that were
+/// used before.
+struct Writer<'a> {
+    out: &'a mut BytesMut,
+    apart: &'a mut Vec<Apart>,
+}
 
 impl Writer<'_> {
     #[cold]
     fn grow(&mut self, room: usize) {
-        let size = self.0.capacity();
-        let least = (self.0.len() + room).max(2 * self.0.len());
+        let size = self.out.capacity();
+        let least = (self.out.len() + room).max(2 * self.out.len());
         if least < blocks::LEAST {
-            return self.0.reserve(room);
+            return self.out.reserve(room);
         }
         let mut larger = blocks::take(least);
-        larger.extend_from_slice(self.0);
-        blocks::keep(std::mem::replace(self.0, larger), size);
+        larger.extend_from_slice(self.out);
+        blocks::keep(std::mem::replace(self.out, larger), size);
     }
 }
 
 impl io::Write for Writer<'_> {
+    #[inline]
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.0.capacity() - self.0.len() < bytes.len() {
-            self.grow(bytes.len());
-        }
-        self.0.extend_from_slice(bytes);
-        Ok(bytes.len())
+        self.write_all(bytes).map(|()| bytes.len())
     }
 
+    // Serializers write a byte or two at a time.
+    #[inline]
+    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if self.out.capacity() - self.out.len() < bytes.len() {
+            if let Some(bytes) = offered(bytes) {
+                self.apart.push(Apart { at: self.out.len(), bytes });
+                return Ok(());
+            }
+            self.grow(bytes.len());
+        }
+        self.out.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    #[inline]
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }

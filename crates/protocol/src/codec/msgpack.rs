@@ -1,13 +1,12 @@
 //! Bodies in MessagePack, by rmp-serde: structs as maps, enums tagged from outside.
 
-use bytes::BytesMut;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{BoxError, DecodeError, walk, writer};
+use super::{BoxError, DecodeError, Writer, walk};
 
-pub(super) fn encode<T: Serialize + ?Sized>(value: &T, out: &mut BytesMut) -> Result<(), BoxError> {
-    let mut serializer = rmp_serde::Serializer::new(writer(out)).with_struct_map();
+pub(super) fn encode<T: Serialize + ?Sized>(value: &T, out: Writer<'_>) -> Result<(), BoxError> {
+    let mut serializer = rmp_serde::Serializer::new(out).with_struct_map();
     value.serialize(&mut serializer).map_err(BoxError::from)
 }
 

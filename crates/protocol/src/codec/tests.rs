@@ -205,3 +205,33 @@ fn a_codec_of_the_users_carries_bodies() {
     assert_eq!(codec.decode::<(i64, String)>(&body).unwrap(), (6, "seven".to_owned()));
     assert!(codec.decode::<i64>(b"!").is_err());
 }
+
+#[test]
+fn a_large_byte_string_is_sent_from_where_it_is() {
+    #[derive(Serialize)]
+    struct Upload<'a> {
+        name: &'a str,
+        parts: Vec<crate::Bytes>,
+        text: String,
+    }
+
+    let part = |len: usize| crate::Bytes::from((0..len).map(|n| n as u8).collect::<Vec<_>>());
+    // The last text is so long that the buffer grows behind what was set apart.
+    let upload =
+        Upload { name: "n", parts: vec![part(100_000), part(3), part(20_000)], text: "t".repeat(50_000) };
+    let body = Codec::MessagePack.encode_body(&upload).unwrap();
+    let found = |part: &crate::Bytes| body.pieces().iter().any(|piece| piece.as_ptr() == part.as_ptr());
+    assert_eq!(upload.parts.iter().map(found).collect::<Vec<_>>(), [true, false, true]);
+    assert_eq!(body.pieces().len(), 5);
+
+    let mut copied = Vec::new();
+    upload.serialize(&mut rmp_serde::Serializer::new(&mut copied).with_struct_map()).unwrap();
+    assert_eq!(body.len(), copied.len());
+    assert_eq!(body.into_bytes(), copied);
+    assert_eq!(Codec::MessagePack.encode(&upload).unwrap(), copied);
+
+    // As it was told, and nothing of it before or behind.
+    let alone = Codec::MessagePack.encode_body(&part(16 * 1024)).unwrap();
+    assert_eq!(alone.pieces().len(), 2);
+    assert_eq!(Codec::Json.encode_body(&upload).unwrap().pieces().len(), 1, "as text it is other bytes");
+}

@@ -10,11 +10,11 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, BytesMut};
 use farcall_context::ConnectionInfo;
 use farcall_protocol::{
-    Agreed, Code, HeaderRef, Inbox, Kind, MessageDecoder, Outbox, ProtocolError, ServerSession, Silence,
-    Status,
+    Agreed, Body, Code, HeaderRef, Inbox, Kind, MessageDecoder, Outbox, ProtocolError, ServerSession,
+    Silence, Status,
 };
 use farcall_transport::Stream;
 use tokio::time::{Instant, Sleep, sleep_until};
@@ -152,9 +152,9 @@ impl Connection {
         let agreed = &self.home.agreed;
         // A header without text fits any limit that a handshake lets through; a goaway whose
         // sentence does not is sent without it.
-        if self.outbox.push(&agreed.codec, header, Bytes::new(), agreed.send_limit).is_err() {
+        if self.outbox.push(&agreed.codec, header, &Body::default(), agreed.send_limit).is_err() {
             let bare = HeaderRef::new(header.kind, header.seq);
-            let _ = self.outbox.push(&agreed.codec, &bare, Bytes::new(), agreed.send_limit);
+            let _ = self.outbox.push(&agreed.codec, &bare, &Body::default(), agreed.send_limit);
         }
     }
 

@@ -52,11 +52,10 @@ impl Connection {
             self.frame_begun = Some(now);
             self.wake_by(after(now, self.home.core.limits.frame_timeout));
         }
-        let missing = self.input.missing();
+        let wanted = self.input.wanted();
         let budget = &self.home.core.budget;
-        if missing > MOST_READ && budget.lacks(missing) {
-            let message =
-                format!("no room for {missing} bytes: the server's buffers hold {}", budget.limit());
+        if wanted > MOST_READ && budget.lacks(wanted) {
+            let message = format!("no room for {wanted} bytes: the server's buffers hold {}", budget.limit());
             self.close_with(&Status::maybe(Code::ResourceExhausted, message));
         }
     }

@@ -1,8 +1,7 @@
 //! Responses on their way into an outbox: compressed where that is worth it, replaced where they
 //! would be too large.
 
-use bytes::Bytes;
-use farcall_protocol::{Agreed, Code, Flags, HeaderRef, Kind, MaxFrameBytes, Outbox, Seq, Status};
+use farcall_protocol::{Agreed, Body, Code, Flags, HeaderRef, Kind, MaxFrameBytes, Outbox, Seq, Status};
 
 use crate::core::Core;
 use crate::handler::Response;
@@ -17,9 +16,9 @@ pub(super) fn compressed(mut response: Response, agreed: &Agreed) -> (Response, 
     if response.body.len() > agreed.send_limit.get() {
         return (response, Flags::NONE);
     }
-    match compression.compress(&response.body) {
+    match compression.compress(&response.body()) {
         Some(body) => {
-            response.body = body;
+            response.body = body.into();
             (response, Flags::COMPRESSED)
         }
         None => (response, Flags::NONE),
@@ -52,7 +51,7 @@ pub(super) fn push_response(
         flags,
         ..HeaderRef::new(Kind::Response, seq)
     };
-    let Err(too_large) = outbox.push(&agreed.codec, &header, body, agreed.send_limit) else {
+    let Err(too_large) = outbox.push(&agreed.codec, &header, &body, agreed.send_limit) else {
         return;
     };
     let mut status = Status::done(Code::ResourceExhausted, format!("the answer's {too_large}"));
@@ -69,5 +68,5 @@ pub(super) fn push_response(
 
 fn push_error(outbox: &mut Outbox, agreed: &Agreed, seq: Seq, status: &Status, limit: MaxFrameBytes) -> bool {
     let header = HeaderRef { error: Some(status), ..HeaderRef::new(Kind::Response, seq) };
-    outbox.push(&agreed.codec, &header, Bytes::new(), limit).is_ok()
+    outbox.push(&agreed.codec, &header, &Body::default(), limit).is_ok()
 }

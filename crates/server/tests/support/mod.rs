@@ -108,7 +108,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Raw<S> {
 
     pub fn encode(&self, header: &HeaderRef<'_>, body: Bytes) -> Vec<u8> {
         let mut outbox = Outbox::new();
-        outbox.push(self.codec(), header, body, MaxFrameBytes::new(usize::MAX)).unwrap();
+        outbox.push(self.codec(), header, &body.into(), MaxFrameBytes::new(usize::MAX)).unwrap();
         outbox.copy_to_bytes(outbox.remaining()).to_vec()
     }
 

@@ -19,8 +19,13 @@ fn shared() -> Shared {
 #[test]
 fn a_connection_closes_before_its_numbers_are_more_than_json_can_carry() {
     let shared = shared();
-    let outgoing =
-        Outgoing { method: "A.a", body: &Bytes::new(), flags: Flags::NONE, metadata: None, deadline: None };
+    let outgoing = Outgoing {
+        method: "A.a",
+        body: &Body::default(),
+        flags: Flags::NONE,
+        metadata: None,
+        deadline: None,
+    };
     shared.lock().in_flight = InFlight::behind(Seq(LAST_SEQ - 1));
     let (seq, _) = shared.send(&outgoing, None).unwrap();
     assert!(seq.0 >= LAST_SEQ && seq.0 < Seq::JSON_END);
