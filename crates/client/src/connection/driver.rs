@@ -26,6 +26,8 @@ use crate::options::Options;
 
 /// Reads in a row before others on this thread go on.
 const READS_PER_TURN: usize = 8;
+/// Bytes in a row before others go on: whoever got much has something to do meanwhile.
+const BYTES_PER_TURN: usize = 200 * 1024;
 /// The timer never fires more often than this.
 const MIN_TICK: Duration = Duration::from_millis(1);
 /// How long the server may take to close once all is said. Calls whose callers have gone may
@@ -112,10 +114,14 @@ impl Driver {
         {
             return Poll::Ready(against_protocol(&error));
         }
+        let mut bytes = 0;
         for _ in 0..READS_PER_TURN {
             match ready!(poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.input.room())) {
                 Ok(0) => return Poll::Ready("it closed the connection".to_owned()),
-                Ok(read) => self.input.has_read(read),
+                Ok(read) => {
+                    self.input.has_read(read);
+                    bytes += read;
+                }
                 Err(error) => return Poll::Ready(broken(&error)),
             }
             let now = Instant::now();
@@ -123,6 +129,9 @@ impl Driver {
             self.heard = true;
             if let Err(error) = self.handle_input(now) {
                 return Poll::Ready(against_protocol(&error));
+            }
+            if bytes > BYTES_PER_TURN {
+                break;
             }
         }
         // There may be more, of which nobody would tell again.
@@ -187,7 +196,7 @@ impl Driver {
             if !self.shared.has_output() {
                 return self.poll_flush(cx);
             }
-            if !std::mem::replace(&mut self.yielded, true) {
+            if !self.shared.has_much_output() && !std::mem::replace(&mut self.yielded, true) {
                 // Callers that are ready to call do so first, and all leave in one write.
                 cx.waker().wake_by_ref();
                 return Poll::Pending;

@@ -51,6 +51,9 @@ struct State {
     phase: Phase,
 }
 
+/// With so many bytes to write, the kernel is kept busy while more are encoded.
+const MUCH_OUTPUT: usize = 32 * 1024;
+
 /// Calls end on a connection long before their numbers pass what JSON carries exactly; the next
 /// connection begins at 1 again.
 const LAST_SEQ: u64 = Seq::JSON_END / 2;
@@ -253,6 +256,11 @@ impl Shared {
 impl Shared {
     pub(super) fn has_output(&self) -> bool {
         self.has_output.load(Ordering::Acquire)
+    }
+
+    /// Whether what waits to be written is worth a write of its own.
+    pub(super) fn has_much_output(&self) -> bool {
+        self.lock().outbox.remaining() >= MUCH_OUTPUT
     }
 
     /// Moves what waits to be written into `outbox`.
