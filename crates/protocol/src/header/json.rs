@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use serde::de::{Unexpected, Visitor};
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{ByteStr, Flags, Header, HeaderError, HeaderRef, Kind};
 use crate::code::{Code, Execution};
+use crate::codec::writer;
 use crate::limits::Seq;
 use crate::metadata::Metadata;
 use crate::object::Object;
@@ -19,7 +20,7 @@ use crate::status::Status;
 use crate::text::{MAX_PEER_TEXT, cut};
 
 pub(super) fn encode(header: &HeaderRef<'_>, out: &mut BytesMut) {
-    serde_json::to_writer(out.writer(), &Written(header)).expect("strings and numbers always encode");
+    serde_json::to_writer(writer(out), &Written(header)).expect("strings and numbers always encode");
 }
 
 /// The fields that do not hold their default.
