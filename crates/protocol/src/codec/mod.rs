@@ -1,7 +1,7 @@
 //! Codecs: how values become bodies and come back. Headers are the `header` module's.
 
 use std::any::type_name;
-use std::cell::RefCell;
+use std::cell::Cell;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
@@ -86,7 +86,7 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 thread_local! {
     /// Where bodies are encoded. Small ones are cut from one block, which is used again when all
     /// that was cut from it has been dropped, so that most bodies cost no allocation.
-    static SCRATCH: RefCell<BytesMut> = RefCell::new(BytesMut::new());
+    static SCRATCH: Cell<Option<BytesMut>> = const { Cell::new(None) };
 }
 
 /// The block of the scratch buffer, in bytes: some dozens of typical bodies.
@@ -144,17 +144,17 @@ impl Codec {
     /// As for [`Codec::encode`].
     pub fn encode_body<T: Serialize + ?Sized>(&self, value: &T) -> Result<Body, EncodeError> {
         // Taken out rather than borrowed: a `Serialize` of the user's may encode something itself.
-        let mut out = SCRATCH.take();
+        let mut out = SCRATCH.take().unwrap_or_default();
         if out.capacity() < SCRATCH_LEAST {
             out.reserve(SCRATCH_BLOCK);
         }
         let mut apart = Vec::new();
-        let encoded = self.encode_to(value, Writer { out: &mut out, apart: &mut apart });
+        let encoded = self.encode_to(value, Writer { out: &mut out, apart: Some(&mut apart) });
         let size = out.capacity();
         let body = out.split().freeze();
         // A large body keeps its block to itself, or small ones behind it would keep it alive.
         if body.len() <= SCRATCH_BLOCK / 4 {
-            SCRATCH.set(out);
+            SCRATCH.with(|scratch| scratch.set(Some(out)));
         } else {
             blocks::keep(out, size);
         }
@@ -330,12 +330,18 @@ struct Apart {
 
 /// Lets serializers that want an [`io::Write`] append to a buffer, which grows into blocks that were
 /// used before.
-struct Writer<'a> {
+pub(crate) struct Writer<'a> {
     out: &'a mut BytesMut,
-    apart: &'a mut Vec<Apart>,
+    /// Where large byte strings go, if they may be set apart.
+    apart: Option<&'a mut Vec<Apart>>,
 }
 
-impl Writer<'_> {
+impl<'a> Writer<'a> {
+    /// One that copies all that it is given.
+    pub(crate) const fn copying(out: &'a mut BytesMut) -> Self {
+        Self { out, apart: None }
+    }
+
     #[cold]
     fn grow(&mut self, room: usize) {
         let size = self.out.capacity();
@@ -359,8 +365,10 @@ impl io::Write for Writer<'_> {
     #[inline]
     fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
         if self.out.capacity() - self.out.len() < bytes.len() {
-            if let Some(bytes) = offered(bytes) {
-                self.apart.push(Apart { at: self.out.len(), bytes });
+            if let Some(apart) = &mut self.apart
+                && let Some(bytes) = offered(bytes)
+            {
+                apart.push(Apart { at: self.out.len(), bytes });
                 return Ok(());
             }
             self.grow(bytes.len());
