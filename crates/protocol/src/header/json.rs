@@ -81,7 +81,7 @@ pub(super) fn decode(message: &Bytes, frame: Range<usize>) -> Result<Header, Hea
     }
     let service_method = match read.service_method {
         None => ByteStr::default(),
-        Some(Cow::Borrowed(name)) => ByteStr::slice_of(message, name),
+        Some(Cow::Borrowed(name)) => ByteStr::slice_of(message, name.as_bytes()),
         Some(Cow::Owned(name)) => ByteStr::from(name),
     };
     Ok(Header {

@@ -2,6 +2,7 @@
 //! What may follow what is the sessions' business.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::ops::{Deref, Range};
 
 use bytes::{Bytes, BytesMut};
@@ -194,26 +195,73 @@ impl Header {
     }
 }
 
-/// Text that is a slice of the buffer it was read into.
-#[derive(Clone, Default, PartialEq, Eq, Hash)]
-pub struct ByteStr(Bytes);
+/// Text that came in a message: a copy where it is short, as names of methods are, else a slice of the
+/// buffer it was read into.
+#[derive(Clone)]
+pub struct ByteStr(Text);
+
+#[derive(Clone)]
+enum Text {
+    /// The text, zeros, and in the last byte its length.
+    Copied([u8; COPY_BYTES]),
+    Shared(Bytes),
+}
+
+/// So much as fits where a `Bytes` would be, beside the one word that tells the two apart. Such a copy
+/// costs less than to count one more owner of the buffer, and later one less.
+const COPY_BYTES: usize = size_of::<Bytes>() - size_of::<usize>();
+
+impl Text {
+    #[inline]
+    fn copied(text: &[u8]) -> Option<Self> {
+        let mut bytes = [0; COPY_BYTES];
+        let [copy @ .., len] = &mut bytes;
+        copy.get_mut(..text.len())?.copy_from_slice(text);
+        *len = text.len() as u8;
+        Some(Self::Copied(bytes))
+    }
+}
 
 impl ByteStr {
-    /// `text`, which is a part of `message`.
-    fn slice_of(message: &Bytes, text: &str) -> Self {
-        Self(message.slice_ref(text.as_bytes()))
+    /// `text`, which is UTF-8 and a part of `message`.
+    #[inline]
+    fn slice_of(message: &Bytes, text: &[u8]) -> Self {
+        Self(Text::copied(text).unwrap_or_else(|| Text::Shared(message.slice_ref(text))))
     }
 
     /// The bytes of the text.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
-        &self.0
+        match &self.0 {
+            Text::Copied([text @ .., len]) => &text[..usize::from(*len)],
+            Text::Shared(bytes) => bytes,
+        }
     }
 
     /// The text.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        std::str::from_utf8(&self.0).expect("checked when it was made, and immutable since")
+        std::str::from_utf8(self.as_bytes()).expect("checked when it was made, and immutable since")
+    }
+}
+
+impl Default for ByteStr {
+    fn default() -> Self {
+        Self(Text::Copied([0; COPY_BYTES]))
+    }
+}
+
+impl PartialEq for ByteStr {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_bytes() == other.as_bytes()
+    }
+}
+
+impl Eq for ByteStr {}
+
+impl Hash for ByteStr {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.as_bytes().hash(state);
     }
 }
 
@@ -227,13 +275,14 @@ impl Deref for ByteStr {
 
 impl From<String> for ByteStr {
     fn from(text: String) -> Self {
-        Self(text.into())
+        Self(Text::copied(text.as_bytes()).unwrap_or_else(|| Text::Shared(text.into())))
     }
 }
 
 impl From<&str> for ByteStr {
     fn from(text: &str) -> Self {
-        Self(Bytes::copy_from_slice(text.as_bytes()))
+        let text = text.as_bytes();
+        Self(Text::copied(text).unwrap_or_else(|| Text::Shared(Bytes::copy_from_slice(text))))
     }
 }
 

@@ -121,10 +121,7 @@ pub(super) fn decode(message: &Bytes, frame: Range<usize>) -> Result<Header, Hea
         flags: Flags::NONE,
     };
     if fields >= 3 {
-        let name = read.str("service_method")?;
-        if !name.is_empty() {
-            header.service_method = ByteStr::slice_of(message, name);
-        }
+        header.service_method = ByteStr::slice_of(message, read.str("service_method")?.as_bytes());
     }
     if fields >= 4 {
         header.timeout_ms = read.uint("timeout_ms")?.unwrap_or(0);

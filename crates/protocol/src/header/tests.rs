@@ -116,6 +116,26 @@ fn a_json_header_is_an_object_and_no_array_of_its_fields() {
 }
 
 #[test]
+fn a_copied_text_takes_no_more_room_than_a_shared_one() {
+    assert_eq!(size_of::<ByteStr>(), size_of::<Bytes>());
+}
+
+#[test]
+fn a_text_is_the_same_whether_it_is_copied_or_shared() {
+    for len in [0, 1, COPY_BYTES - 2, COPY_BYTES - 1, COPY_BYTES, 100] {
+        let text = "é".repeat(len / 2) + &"x".repeat(len % 2);
+        assert_eq!(text.len(), len);
+        let message = Bytes::from(format!("[{text}]"));
+        let read = ByteStr::slice_of(&message, &message[1..=len]);
+        assert_eq!(matches!(read.0, Text::Shared(_)), len >= COPY_BYTES);
+        assert_eq!(read.as_str(), text);
+        for other in [ByteStr::from(&text[..]), ByteStr::from(text), read.clone()] {
+            assert_eq!(read, other);
+        }
+    }
+}
+
+#[test]
 fn a_long_message_of_a_peer_is_cut() {
     let status = Status::done(Code::Internal, "é".repeat(4000));
     for codec in Codec::built_in() {
