@@ -4,6 +4,8 @@
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::ops::{Deref, Range};
+#[cfg(feature = "msgpack")]
+use std::str::Utf8Error;
 
 use bytes::{Bytes, BytesMut};
 use thiserror::Error;
@@ -220,9 +222,30 @@ impl Text {
         *len = text.len() as u8;
         Some(Self::Copied(bytes))
     }
+
+    /// Whether it is ASCII, as names nearly always are, which is seen sooner than that it is UTF-8.
+    #[cfg(feature = "msgpack")]
+    fn is_ascii(&self) -> bool {
+        match self {
+            // Zeros and a length are ASCII, too: so many bytes are looked at for any text.
+            Self::Copied(bytes) => bytes.is_ascii(),
+            Self::Shared(bytes) => bytes.is_ascii(),
+        }
+    }
 }
 
 impl ByteStr {
+    /// `text`, a part of `message`, if it is UTF-8.
+    #[cfg(feature = "msgpack")]
+    #[inline]
+    fn part_of(message: &Bytes, text: &[u8]) -> Result<Self, Utf8Error> {
+        let read = Self::slice_of(message, text);
+        if !read.0.is_ascii() {
+            std::str::from_utf8(text)?;
+        }
+        Ok(read)
+    }
+
     /// `text`, which is UTF-8 and a part of `message`.
     #[inline]
     fn slice_of(message: &Bytes, text: &[u8]) -> Self {

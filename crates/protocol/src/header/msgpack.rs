@@ -15,6 +15,11 @@ use crate::metadata::Metadata;
 use crate::status::Status;
 use crate::text::{MAX_PEER_TEXT, cut};
 
+const NIL: u8 = Marker::Null.to_u8();
+const U8: u8 = Marker::U8.to_u8();
+const U16: u8 = Marker::U16.to_u8();
+const U32: u8 = Marker::U32.to_u8();
+
 pub(super) fn encode(header: &HeaderRef<'_>, out: &mut BytesMut) {
     let metadata = header.metadata();
     let fields = if header.flags != Flags::NONE {
@@ -102,7 +107,59 @@ fn put_metadata(out: &mut BytesMut, metadata: Option<&Metadata>) {
 }
 
 pub(super) fn decode(message: &Bytes, frame: Range<usize>) -> Result<Header, HeaderError> {
-    let mut read = Reader { rest: &message[frame] };
+    let frame = &message[frame];
+    if let Some(header) = decode_usual(message, frame) {
+        return Ok(header);
+    }
+    decode_any(message, frame)
+}
+
+/// Reads a header as most are: no error, no metadata, and the other fields in short forms. Any other is
+/// left to `decode_any`, right or wrong.
+fn decode_usual(message: &Bytes, frame: &[u8]) -> Option<Header> {
+    let [array, kind, rest @ ..] = frame else { return None };
+    let Marker::FixArray(fields @ (2..=4 | 7)) = Marker::from_u8(*array) else { return None };
+    let (seq, rest) = short_uint(rest)?;
+    let (name, rest) = if fields >= 3 { short_str(message, rest)? } else { (ByteStr::default(), rest) };
+    let (timeout_ms, rest) = if fields >= 4 { short_uint(rest)? } else { (0, rest) };
+    let flags = match rest {
+        [] if fields <= 4 => 0,
+        [NIL, NIL, flags @ 0..=0x7f] if fields == 7 => *flags,
+        _ => return None,
+    };
+    Some(Header {
+        kind: Kind::from_number(u64::from(*kind))?,
+        seq: Seq(seq),
+        service_method: name,
+        timeout_ms,
+        error: None,
+        metadata: None,
+        flags: Flags::from_bits(u64::from(flags)),
+    })
+}
+
+/// A number below 2^32 as senders write it, and what follows it.
+#[inline]
+fn short_uint(bytes: &[u8]) -> Option<(u64, &[u8])> {
+    Some(match bytes {
+        [value @ 0..=0x7f, rest @ ..] | [U8, value, rest @ ..] => (u64::from(*value), rest),
+        [U16, a, b, rest @ ..] => (u64::from(u16::from_be_bytes([*a, *b])), rest),
+        [U32, a, b, c, d, rest @ ..] => (u64::from(u32::from_be_bytes([*a, *b, *c, *d])), rest),
+        _ => return None,
+    })
+}
+
+/// A string below 32 bytes, and what follows it.
+#[inline]
+fn short_str<'a>(message: &Bytes, bytes: &'a [u8]) -> Option<(ByteStr, &'a [u8])> {
+    let (marker, rest) = bytes.split_first()?;
+    let Marker::FixStr(len) = Marker::from_u8(*marker) else { return None };
+    let (text, rest) = rest.split_at_checked(usize::from(len))?;
+    Some((ByteStr::part_of(message, text).ok()?, rest))
+}
+
+fn decode_any(message: &Bytes, frame: &[u8]) -> Result<Header, HeaderError> {
+    let mut read = Reader { rest: frame };
     let fields = read.array_len("header")?;
     if fields < 2 {
         return Err(HeaderError::malformed(format_args!(
@@ -274,4 +331,56 @@ impl<'a> Reader<'a> {
 
 fn unexpected(field: &str, wanted: &str, found: Marker) -> HeaderError {
     HeaderError::malformed(format_args!("{field} is {found:?}, not {wanted}"))
+}
+
+#[cfg(all(test, feature = "json"))]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::tests::any_header;
+    use super::*;
+    use crate::codec::Codec;
+
+    fn check(frame: &Bytes) -> Result<(), TestCaseError> {
+        if let Some(read) = decode_usual(frame, frame) {
+            prop_assert_eq!(Ok(read), decode_any(frame, frame));
+        }
+        Ok(())
+    }
+
+    proptest! {
+        #[test]
+        fn a_usual_header_is_read_as_any_other(
+            mut header in any_header(),
+            seq: u32,
+            at in any::<prop::sample::Index>(),
+            byte: u8,
+        ) {
+            header.error = None;
+            header.metadata = None;
+            header.seq = Seq(u64::from(seq));
+            header.timeout_ms %= 1 << 32;
+            let mut out = BytesMut::new();
+            header.as_ref().encode(&Codec::MessagePack, &mut out);
+            let frame = out.clone().freeze();
+            prop_assert_eq!(decode_usual(&frame, &frame).is_some(), header.service_method.len() < 32);
+            check(&frame)?;
+            let at = at.index(out.len());
+            out[at] = byte;
+            check(&out.freeze())?;
+        }
+
+        #[test]
+        fn any_bytes_that_are_a_usual_header_are_read_as_any_other(
+            fields in 0x90_u8..0x98,
+            kind in 0_u8..8,
+            // Mostly the first and last of each form.
+            rest in proptest::collection::vec(
+                prop_oneof![0_u8..4, 0x7e..0x82_u8, 0xa0..0xa4_u8, 0xc0..0xc4_u8, 0xcc..0xd0_u8, any::<u8>()],
+                0..16,
+            ),
+        ) {
+            check(&[&[fields, kind], &rest[..]].concat().into())?;
+        }
+    }
 }

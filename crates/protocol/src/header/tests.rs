@@ -126,7 +126,7 @@ fn a_text_is_the_same_whether_it_is_copied_or_shared() {
         let text = "é".repeat(len / 2) + &"x".repeat(len % 2);
         assert_eq!(text.len(), len);
         let message = Bytes::from(format!("[{text}]"));
-        let read = ByteStr::slice_of(&message, &message[1..=len]);
+        let read = ByteStr::part_of(&message, &message[1..=len]).unwrap();
         assert_eq!(matches!(read.0, Text::Shared(_)), len >= COPY_BYTES);
         assert_eq!(read.as_str(), text);
         for other in [ByteStr::from(&text[..]), ByteStr::from(text), read.clone()] {
@@ -158,7 +158,7 @@ fn not_sent_never_goes_on_the_wire() {
     }
 }
 
-fn any_header() -> impl Strategy<Value = Header> {
+pub(super) fn any_header() -> impl Strategy<Value = Header> {
     let status = (0..Code::ALL.len(), ".{0,40}", 0_u64..3).prop_map(|(code, message, execution)| {
         Box::new(Status::new(Code::ALL[code], Execution::from_number(execution), message))
     });
