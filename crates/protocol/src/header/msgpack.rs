@@ -35,8 +35,8 @@ pub(super) fn encode(header: &HeaderRef<'_>, out: &mut BytesMut) {
     } else {
         3
     };
-    put_marker(out, Marker::FixArray(fields));
-    put_uint(out, header.kind as u64);
+    // No kind is over 6, which is one byte.
+    out.extend_from_slice(&[Marker::FixArray(fields).to_u8(), header.kind as u8]);
     put_uint(out, header.seq.0);
     if fields >= 3 {
         put_str(out, header.service_method);
@@ -55,10 +55,12 @@ pub(super) fn encode(header: &HeaderRef<'_>, out: &mut BytesMut) {
     }
 }
 
+#[inline]
 fn put_marker(out: &mut BytesMut, marker: Marker) {
     out.extend_from_slice(&[marker.to_u8()]);
 }
 
+#[inline]
 fn put_uint(out: &mut BytesMut, value: u64) {
     if value < 128 {
         out.extend_from_slice(&[value as u8]);
@@ -76,15 +78,20 @@ fn put_uint(out: &mut BytesMut, value: u64) {
     }
 }
 
+#[inline]
 fn put_str(out: &mut BytesMut, text: &str) {
     if text.len() < 32 {
         put_marker(out, Marker::FixStr(text.len() as u8));
     } else {
-        let mut length = ByteBuf::with_capacity(5);
-        rmp::encode::write_str_len(&mut length, text.len() as u32).expect("a vector takes all bytes");
-        out.extend_from_slice(length.as_slice());
+        put_str_len(out, text.len() as u32);
     }
     out.extend_from_slice(text.as_bytes());
+}
+
+fn put_str_len(out: &mut BytesMut, len: u32) {
+    let mut length = ByteBuf::with_capacity(5);
+    rmp::encode::write_str_len(&mut length, len).expect("a vector takes all bytes");
+    out.extend_from_slice(length.as_slice());
 }
 
 fn put_error(out: &mut BytesMut, error: Option<&Status>) {
