@@ -12,7 +12,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{ByteStr, Flags, Header, HeaderError, HeaderRef, Kind};
 use crate::code::{Code, Execution};
-use crate::codec::writer;
+use crate::codec::Writer;
 use crate::limits::Seq;
 use crate::metadata::Metadata;
 use crate::object::Object;
@@ -43,7 +43,7 @@ pub(super) fn encode(header: &HeaderRef<'_>, out: &mut BytesMut) {
 
 fn put<T: Serialize + ?Sized>(out: &mut BytesMut, key: &str, value: &T) {
     out.extend_from_slice(key.as_bytes());
-    serde_json::to_writer(writer(out), value).expect("strings and numbers always encode");
+    serde_json::to_writer(Writer::copying(out), value).expect("strings and numbers always encode");
 }
 
 struct WrittenError<'a>(&'a Status);
