@@ -3,12 +3,13 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use farcall_protocol::{Code, Execution, Flags, Message, sharing};
+use farcall_protocol::{Code, Execution, Flags, sharing};
 use farcall_transport::Address;
 use serde::de::DeserializeOwned;
 
 use crate::connection::Connection;
 use crate::error::{Phase, RpcError};
+use crate::in_flight::Reply;
 
 /// A result, as it came over a connection.
 pub(crate) struct Answer {
@@ -19,24 +20,23 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    /// Reads a response.
+    /// Reads a reply.
     ///
     /// # Errors
     ///
     /// It says that the call failed, or it cannot be read.
-    pub(crate) fn new(message: Message, connection: Connection) -> Result<Self, RpcError> {
-        let Message { header, body } = message;
-        let body =
-            if header.flags.contains(Flags::COMPRESSED) { decompress(&body, &connection) } else { Ok(body) };
-        let Some(status) = header.error else {
+    #[inline]
+    pub(crate) fn new(reply: Reply, connection: Connection) -> Result<Self, RpcError> {
+        let Reply { error, metadata, flags, body } = reply;
+        let body = if flags.contains(Flags::COMPRESSED) { decompress(&body, &connection) } else { Ok(body) };
+        let Some(status) = error else {
             return match body {
                 Ok(body) => Ok(Self { connection, body, method: Cow::Borrowed("") }),
                 Err(why) => Err(unreadable(&why, &connection)),
             };
         };
-        let error = RpcError::from_status(*status, Phase::Answer)
-            .at(connection.endpoint())
-            .with_metadata(header.metadata);
+        let error =
+            RpcError::from_status(*status, Phase::Answer).at(connection.endpoint()).with_metadata(metadata);
         // What the error says beside its text may be lost; that it is one is not.
         match body {
             Ok(body) if !body.is_empty() => Err(error.with_details(connection.agreed().codec.clone(), body)),

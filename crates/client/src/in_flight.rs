@@ -6,7 +6,8 @@
 
 use std::task::{Poll, Waker};
 
-use farcall_protocol::{Execution, Message, Seq};
+use bytes::Bytes;
+use farcall_protocol::{Execution, Flags, Message, Metadata, Seq, Status};
 use tokio::time::Instant;
 
 /// How a call ended that got no answer.
@@ -20,8 +21,17 @@ pub(crate) enum Lost {
     Goaway,
 }
 
+/// What of a response its caller has to know: half of a [`Message`], which is moved often.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Reply {
+    pub(crate) error: Option<Box<Status>>,
+    pub(crate) metadata: Option<Box<Metadata>>,
+    pub(crate) flags: Flags,
+    pub(crate) body: Bytes,
+}
+
 /// What a caller gets.
-pub(crate) type Outcome = Result<Message, Lost>;
+pub(crate) type Outcome = Result<Reply, Lost>;
 
 /// The calls in flight.
 #[derive(Debug)]
@@ -170,7 +180,7 @@ impl InFlight {
             return None;
         }
         self.unanswered -= 1;
-        let waker = slot.tell(Ok(message));
+        let waker = slot.tell(Ok(Reply::from(message)));
         self.free_if_done(index);
         Some(waker)
     }
@@ -270,6 +280,12 @@ impl InFlight {
                 self.slots[index] = slot;
             }
         }
+    }
+}
+
+impl From<Message> for Reply {
+    fn from(Message { header, body }: Message) -> Self {
+        Self { error: header.error, metadata: header.metadata, flags: header.flags, body }
     }
 }
 

@@ -59,7 +59,7 @@ impl Future for Pending {
         let outcome = ready!(connection.shared().poll(self.seq, cx.waker()));
         let connection = self.connection.take().expect("just looked at");
         Poll::Ready(match outcome {
-            Ok(message) => Answer::new(message, connection),
+            Ok(reply) => Answer::new(reply, connection),
             Err(lost) => Err(self.lost(lost, &connection)),
         })
     }

@@ -56,7 +56,7 @@ fn an_answer_reaches_its_call_and_frees_its_slot() {
     assert_eq!(calls.unanswered(), 1);
     assert!(calls.answer(response(seq, 7)).expect("it is in flight").is_some(), "somebody waits");
     assert_eq!((calls.unanswered(), calls.taken), (0, 1));
-    assert_eq!(poll(&mut calls, seq), Poll::Ready(Ok(response(seq, 7))));
+    assert_eq!(poll(&mut calls, seq), Poll::Ready(Ok(response(seq, 7).into())));
     assert!(empty(&calls));
 }
 
@@ -78,7 +78,7 @@ fn the_second_answer_to_a_call_is_ignored() {
     let seq = begin(&mut calls);
     assert!(calls.answer(response(seq, 1)).is_some());
     assert!(calls.answer(response(seq, 2)).is_none());
-    assert_eq!(poll(&mut calls, seq), Poll::Ready(Ok(response(seq, 1))));
+    assert_eq!(poll(&mut calls, seq), Poll::Ready(Ok(response(seq, 1).into())));
     assert!(calls.answer(response(seq, 3)).is_none());
     assert!(empty(&calls));
 }
@@ -206,7 +206,7 @@ fn a_ring_that_grows_keeps_everyone() {
         assert!(calls.answer(response(*seq, seq.0)).is_some());
     }
     for seq in seqs {
-        assert_eq!(poll(&mut calls, seq), Poll::Ready(Ok(response(seq, seq.0))));
+        assert_eq!(poll(&mut calls, seq), Poll::Ready(Ok(response(seq, seq.0).into())));
     }
     assert!(empty(&calls));
 }
@@ -309,7 +309,7 @@ proptest! {
                     let body = which as u64;
                     prop_assert_eq!(calls.answer(response(seq, body)).is_some(), !call.answered);
                     if !std::mem::replace(&mut call.answered, true) {
-                        call.tell(Ok(response(seq, body)));
+                        call.tell(Ok(response(seq, body).into()));
                     }
                 }
                 Event::Expire { at: now } => {
