@@ -12,7 +12,7 @@ use tracing::Instrument as _;
 use self::attempts::Attempts;
 use crate::answer::Answer;
 use crate::channel::{Inner, Targets};
-use crate::connection::{Connection, NotSent, Pending};
+use crate::connection::{NotSent, Pending};
 use crate::endpoints::Visit;
 use crate::error::{Phase, RpcError};
 use crate::failure_mode::Kind;
@@ -220,11 +220,14 @@ impl Sent {
                 (visit.as_ref().and_then(Visit::ready), visit)
             }
         };
-        let sent = connection.map_or(Ok(None), |connection| ready.try_send(connection, waker));
-        match sent {
-            Ok(Some(pending)) => Ok(Self { pending, visit }),
-            Ok(None) => Err(NotAtOnce::At(visit)),
-            Err(error) => Err(NotAtOnce::Failed(error)),
+        let Some(connection) = connection else { return Err(NotAtOnce::At(visit)) };
+        let packed = ready.pack(&connection).map_err(NotAtOnce::Failed)?;
+        match connection.try_send(&packed.outgoing(ready), waker) {
+            Ok(pending) => Ok(Self { pending, visit }),
+            Err((NotSent::NoPlace | NotSent::NoRoom | NotSent::Closed, _)) => Err(NotAtOnce::At(visit)),
+            Err((why, connection)) => {
+                Err(NotAtOnce::Failed(ready.not_sent(&why, Phase::Prepare, &connection)))
+            }
         }
     }
 
@@ -255,18 +258,6 @@ pub(crate) async fn notify(mut request: Request, inner: &Inner) -> Result<(), Rp
         Attempts::default().notify(ready, inner).await
     })
     .await
-}
-
-impl Ready {
-    /// Sends the request if it can be done at once; none if it has to wait for something.
-    fn try_send(&self, connection: Connection, waker: Option<&Waker>) -> Result<Option<Pending>, RpcError> {
-        let packed = self.pack(&connection)?;
-        match connection.try_send(&packed.outgoing(self), waker) {
-            Ok(pending) => Ok(Some(pending)),
-            Err((NotSent::NoPlace | NotSent::NoRoom | NotSent::Closed, _)) => Ok(None),
-            Err((why, connection)) => Err(self.not_sent(&why, Phase::Prepare, &connection)),
-        }
-    }
 }
 
 impl Inner {
