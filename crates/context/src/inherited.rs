@@ -54,7 +54,8 @@ impl Inherited {
         if self.is_empty() && CURRENT.with_borrow(Self::is_empty) {
             return body();
         }
-        let _restore = Restore(CURRENT.replace(self.clone()));
+        // Not by the key's own `replace`, which is prepared to put this in as the first value, too.
+        let _restore = Restore(CURRENT.with(|current| current.replace(self.clone())));
         body()
     }
 
@@ -74,7 +75,7 @@ struct Restore(Inherited);
 
 impl Drop for Restore {
     fn drop(&mut self) {
-        CURRENT.set(std::mem::take(&mut self.0));
+        CURRENT.with_borrow_mut(|current| std::mem::swap(current, &mut self.0));
     }
 }
 
