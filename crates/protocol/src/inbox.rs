@@ -93,7 +93,7 @@ impl Inbox {
             if spare < self.read_size / 4 || spare < self.missing {
                 self.grow(self.read_size.max(self.missing));
             }
-            self.offered = self.spare();
+            self.offered = self.spare().min(MOST_READ);
             return (&mut self.bytes).limit(self.offered);
         };
         if spare < most {
@@ -207,7 +207,7 @@ mod tests {
         let (mut reads, mut taken) = (0, 0);
         while taken < 10_000 {
             reads += 1;
-            assert!(read(&mut inbox, &mut stream, usize::MAX) <= 2 * MOST_READ);
+            assert!(read(&mut inbox, &mut stream, usize::MAX) <= MOST_READ);
             while inbox.next(&decoder()).unwrap().is_some() {
                 taken += 1;
             }
