@@ -1,6 +1,6 @@
 //! farcall beside its peers and the raw limit, in one run: `cargo run --release -- compare`; what it costs at
 //! rest and at a fixed rate: `idle`, `latency-under-load`; and the registry at scale: `registry`. `cargo bench`
-//! measures parts, and counts instructions.
+//! measures parts, and the package in `instructions` counts what a call takes.
 //!
 //! Every measurement is two processes of this program, a server and a client, over loopback. Rounds
 //! are interleaved, so that a machine that changes its mind does so for all alike.

@@ -227,7 +227,7 @@ pub(crate) fn print(all: &[Measured], idle: Option<&Idle>) {
     }
     println!("\nthe ratios to reach (medians of each round's ratio)\n{table}");
     println!(
-        "instructions a call: `cargo bench --bench instructions` compares them with those that are kept"
+        "instructions a call: `cargo run --release -p farcall-instructions` compares them with those that are kept"
     );
 }
 

@@ -85,7 +85,7 @@ fn part_of(function: &str) -> &'static str {
         "farcall_discovery",
     ];
     const OTHERS: [(&str, &[&str]); 5] = [
-        ("this benchmark", &["farcall_bench"]),
+        ("this benchmark", &["farcall_instructions"]),
         ("serde", &["serde", "rmp"]),
         ("tokio", &["tokio"]),
         ("allocator", &["malloc", "calloc", "realloc", "free", "_chunk", "__rdl_", "__rust_"]),

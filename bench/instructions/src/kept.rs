@@ -42,8 +42,8 @@ pub fn growth(name: &str, before: &Counts, now: &Counts) -> Option<String> {
 }
 
 const HEAD: &str = "\
-# What a call of each session takes under callgrind: `cargo bench --bench instructions` compares, and with
-# `-- --update` writes this file. Instructions in all, those of each part, calls of the allocator.
+# What a call of each session takes under callgrind: `cargo run --release -p farcall-instructions`
+# compares, and with `-- --update` writes this file. Instructions in all, those of each part, calls of the allocator.
 ";
 const MADE_BY: &str = "# made by ";
 
@@ -61,12 +61,12 @@ pub fn written(kept: &Kept, made_by: &str) -> String {
     text
 }
 
-/// Reads the text of the file, and says so where another compiler has made it.
+/// Reads the text of the file. Beside what it keeps, tells whether this compiler has made it.
 ///
 /// # Errors
 ///
 /// It is something else, or was made with another profile.
-pub fn read(text: &str, made_by: &str) -> anyhow::Result<Kept> {
+pub fn read(text: &str, made_by: &str) -> anyhow::Result<(Kept, bool)> {
     let maker = text.lines().find_map(|line| line.strip_prefix(MADE_BY)).unwrap_or("nobody knows what");
     let profile = |maker: &str| maker.rsplit_once(' ').map(|(_, profile)| profile.to_owned());
     ensure!(
@@ -78,7 +78,7 @@ pub fn read(text: &str, made_by: &str) -> anyhow::Result<Kept> {
             "what is kept was made by {maker}; this is {made_by}, and some of the difference may be that"
         );
     }
-    parse(text)
+    Ok((parse(text)?, maker == made_by))
 }
 
 fn parse(text: &str) -> anyhow::Result<Kept> {
