@@ -20,6 +20,8 @@ impl Home {
     /// # Errors
     ///
     /// The status to answer, `refused`.
+    // By itself it is too long to be inlined, most of it being refusals; what it returns is large to be moved.
+    #[inline]
     pub(crate) fn admit(
         &self,
         header: &mut Header,
