@@ -6,8 +6,10 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use farcall_protocol::ServerTerms;
 use tokio_util::task::TaskTracker;
 
+use crate::aside::Aside;
 use crate::authenticate::Authenticate;
 use crate::budget::Budget;
+use crate::connection::Turn;
 use crate::limits::Limits;
 use crate::recent::Recent;
 use crate::router::Router;
@@ -24,6 +26,8 @@ pub(crate) struct Core {
     pub(crate) recent: Recent,
     /// Calls in tasks of their own, over all connections.
     pub(crate) in_flight: AtomicUsize,
+    /// Where slow methods are polled.
+    pub(crate) aside: Arc<Aside<Turn>>,
     /// Owns the tasks of connections and of calls: the server has stopped when it is empty.
     pub(crate) tasks: TaskTracker,
 }
@@ -45,6 +49,7 @@ impl Core {
             budget,
             recent,
             in_flight: AtomicUsize::new(0),
+            aside: Aside::new(),
             tasks: TaskTracker::new(),
         })
     }

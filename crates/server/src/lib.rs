@@ -28,6 +28,7 @@
 
 mod advertise;
 mod allow;
+mod aside;
 mod authenticate;
 mod budget;
 mod builder;

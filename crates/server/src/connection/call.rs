@@ -1,4 +1,5 @@
 //! One call: its first poll on the connection's task, and a task of its own if that was not enough.
+//! Where that has it polled is for [`super::turns`].
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
@@ -18,6 +19,7 @@ use tracing::{debug, error};
 
 use super::calls::{Calls, Running};
 use super::response::{compressed, push_response, within_budget};
+use super::turns::Turns;
 use crate::budget::Held;
 use crate::core::Core;
 use crate::handler::{Reply, Request, Response};
@@ -76,6 +78,7 @@ impl Call<&Arc<Method>> {
             self.with_method_of_its_own().spawn(Work::Waiting(request), body_len, home);
             return Started::Spawned(Instant::now());
         }
+        home.core.aside.quick_call();
         // All that a quick handler does happens under one guard. What it holds outlives the guard where
         // it panics, since a second panic while the first unwinds would end the process.
         let mut begun = None;
@@ -137,7 +140,8 @@ impl Call {
         // are about as large.
         let held = home.core.budget.hold(body_len);
         let place = Place { call: self, home: home.clone(), response: None, _held: held };
-        home.core.tasks.spawn(place.run(work, registration));
+        let handling = Handling { work, place, was_slow: false };
+        home.core.tasks.spawn(handling.run(registration));
     }
 }
 
@@ -236,38 +240,65 @@ struct Place {
     _held: Held,
 }
 
-impl Place {
-    async fn run(mut self, mut work: Work, registration: AbortRegistration) {
-        let method = &self.call.method;
-        let mut was_slow = false;
-        let ended = {
-            let handler = std::future::poll_fn(|cx| {
-                let began = Instant::now();
-                let polled = work.poll(&self.call, began, cx);
-                was_slow |= method.polled(began.elapsed());
-                polled
-            });
-            let handler = pin!(Abortable::new(handler, registration));
-            match self.call.inherited.deadline {
-                Some(deadline) => timeout_at(deadline, handler).await,
-                None => Ok(handler.await),
-            }
-        };
-        if !was_slow && matches!(ended, Ok(Ok(_))) {
-            method.was_quick();
-        }
-        let response = match ended {
-            Ok(Ok(response)) => response,
-            Ok(Err(_aborted)) => self.cut_off(&work, Code::Cancelled, self.home.calls.why_cancelled()),
-            Err(_elapsed) => self.cut_off(&work, Code::DeadlineExceeded, "its time ran out"),
-        };
-        // Whatever the handler holds is gone before its place comes free.
-        self.response = Some(match self.call.guarded(|| drop(work)) {
-            Ok(()) => response,
-            Err(panicked) => panicked,
-        });
+/// A handler at work, and the place that it has.
+pub(super) struct Handling {
+    // In this order, also where it is dropped unfinished: what the handler holds is gone before
+    // its place comes free.
+    work: Work,
+    place: Place,
+    was_slow: bool,
+}
+
+impl Handling {
+    pub(super) const fn core(&self) -> &Arc<Core> {
+        &self.place.home.core
     }
 
+    /// Whether a poll may take too long for a thread that others wait for.
+    pub(super) fn is_slow(&self) -> bool {
+        self.place.call.method.is_slow()
+    }
+
+    /// One poll. Ready once there is a response.
+    pub(super) fn poll(&mut self, cx: &mut task::Context<'_>) -> Poll<()> {
+        let Self { work, place, was_slow } = self;
+        let began = Instant::now();
+        let polled = work.poll(&place.call, began, cx);
+        *was_slow |= place.call.method.polled(began.elapsed());
+        polled.map(|response| place.response = Some(response))
+    }
+
+    async fn run(self, registration: AbortRegistration) {
+        let deadline = self.place.call.inherited.deadline;
+        let mut turns = Turns::new(self);
+        let ended = {
+            let running = pin!(Abortable::new(turns.run(), registration));
+            match deadline {
+                Some(deadline) => timeout_at(deadline, running).await,
+                None => Ok(running.await),
+            }
+        };
+        let Some(Self { work, mut place, was_slow }) = turns.over().await else { return };
+        let response = match (place.response.take(), ended) {
+            (Some(response), _) => {
+                if !was_slow {
+                    place.call.method.was_quick();
+                }
+                response
+            }
+            (None, Ok(_)) => place.cut_off(&work, Code::Cancelled, place.home.calls.why_cancelled()),
+            (None, Err(_elapsed)) => place.cut_off(&work, Code::DeadlineExceeded, "its time ran out"),
+        };
+        // Whatever the handler holds is gone before its place comes free.
+        let response = match place.call.guarded(|| drop(work)) {
+            Ok(()) => response,
+            Err(panicked) => panicked,
+        };
+        place.response = Some(response);
+    }
+}
+
+impl Place {
     fn cut_off(&self, work: &Work, code: Code, why: &str) -> Response {
         let method = &self.call.method.name;
         let _entered = self.call.enter_span();

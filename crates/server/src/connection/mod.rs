@@ -23,6 +23,7 @@ use tracing::debug;
 pub(crate) use self::call::{Answer, Home, Started};
 pub(crate) use self::calls::{Calls, Running, Signal};
 pub(crate) use self::facts::{Facts, Traffic};
+pub(crate) use self::turns::Turn;
 use crate::budget::Held;
 use crate::core::Core;
 use crate::limits::after;
@@ -35,6 +36,7 @@ mod facts;
 mod io_turns;
 mod requests;
 mod response;
+mod turns;
 
 /// A connection after its handshake. It is a future that ends when the connection does.
 pub(crate) struct Connection {
