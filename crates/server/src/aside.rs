@@ -3,7 +3,7 @@
 //! They are threads of tokio's for blocking operations, taken while there is work and given back
 //! after it. What is done there, and what becomes of it, is for [`crate::connection`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::available_parallelism;
@@ -14,6 +14,9 @@ use tokio_util::task::TaskTracker;
 
 /// What keeps a thread busy.
 pub(crate) trait Job: Send + 'static {
+    /// Jobs of one kind take about as long as each other. There are few kinds.
+    fn kind(&self) -> usize;
+
     fn run(self);
 }
 
@@ -29,10 +32,13 @@ pub(crate) struct Aside<J> {
 }
 
 struct State<J> {
-    /// What no thread has taken yet, in its order. Bounded by the calls in flight: each has one
+    /// What no thread has taken yet, by its order. Bounded by the calls in flight: each has one
     /// job at a time, and takes it back where it is stopped.
     line: BTreeMap<Ticket, J>,
-    last_ticket: Ticket,
+    last_number: u64,
+    kinds: HashMap<usize, Kind>,
+    /// The start of what was taken last, in time that threads have worked.
+    reached: Duration,
     threads: usize,
     /// Threads that are taken to be waiting rather than working.
     stuck: usize,
@@ -43,7 +49,20 @@ struct State<J> {
 
 /// A place in the line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Ticket(u64);
+pub(crate) struct Ticket {
+    start: Duration,
+    number: u64,
+}
+
+/// Threads divide their time fairly between kinds, so that a quick method that was taken for slow
+/// does not stand behind a hundred burns: a job starts where the one before it of its kind ends, if
+/// that takes as long as the last did. That is start-time fair queueing, by Goyal, Vin and Cheng
+/// (1996).
+#[derive(Clone, Copy, Default)]
+struct Kind {
+    took: Duration,
+    end: Duration,
+}
 
 /// Without quick calls for so long, there is nothing to leave a core to.
 const QUICK_LATELY: Duration = Duration::from_millis(100);
@@ -59,7 +78,9 @@ impl<J: Job> Aside<J> {
     fn with_cores(cores: usize) -> Arc<Self> {
         let state = State {
             line: BTreeMap::new(),
-            last_ticket: Ticket(0),
+            last_number: 0,
+            kinds: HashMap::new(),
+            reached: Duration::ZERO,
             threads: 0,
             stuck: 0,
             moved: Instant::now(),
@@ -83,8 +104,7 @@ impl<J: Job> Aside<J> {
         if state.line.is_empty() {
             state.moved = now;
         }
-        state.last_ticket.0 += 1;
-        let ticket = state.last_ticket;
+        let ticket = state.ticket(job.kind());
         state.line.insert(ticket, job);
         self.add_thread(state, now, tasks);
         ticket
@@ -92,7 +112,13 @@ impl<J: Job> Aside<J> {
 
     /// Takes a job back that no thread has taken yet.
     pub(crate) fn withdraw(&self, ticket: Ticket) -> Option<J> {
-        self.lock().line.remove(&ticket)
+        let mut state = self.lock();
+        let job = state.line.remove(&ticket)?;
+        if let Some(kind) = state.kinds.get_mut(&job.kind()) {
+            // Or its kind would pay for time that it has not had.
+            kind.end = kind.end.saturating_sub(kind.took);
+        }
+        Some(job)
     }
 
     /// Helps the line along where it does not move, for whoever has stood in it for [`STUCK`].
@@ -119,25 +145,32 @@ impl<J: Job> Aside<J> {
     /// A thread's whole stay. One job follows on the other here, since to wake a thread for each
     /// would take as long as some of them do.
     fn work(&self, spawned: Instant) {
-        let mut began = spawned;
-        while let Some((job, now)) = self.next(began) {
-            began = now;
+        let (mut kind, mut began) = (None, spawned);
+        while let Some((job, now)) = self.next(kind, began) {
+            (kind, began) = (Some(job.kind()), now);
             job.run();
         }
     }
 
-    /// The next job for a thread that was busy since `began`, and what time it is. None where the
-    /// thread is to go.
-    fn next(&self, began: Instant) -> Option<(J, Instant)> {
-        let mut state = self.lock();
+    /// The next job for a thread that was busy since `began`, with a job of `kind` if with any; and
+    /// what time it is. None where the thread is to go.
+    fn next(&self, kind: Option<usize>, began: Instant) -> Option<(J, Instant)> {
+        let mut guard = self.lock();
+        let state = &mut *guard;
         let now = Instant::now();
-        if now - began >= STUCK {
+        let took = now - began;
+        if let Some(kind) = kind.and_then(|kind| state.kinds.get_mut(&kind)) {
+            // One that was blocked says nothing of the next.
+            kind.took = took.min(STUCK);
+        }
+        if took >= STUCK {
             state.stuck = state.stuck.saturating_sub(1);
         }
-        if state.threads <= self.most_threads(&mut state, now)
-            && let Some((_, job)) = state.line.pop_first()
+        if state.threads <= self.most_threads(state, now)
+            && let Some((ticket, job)) = state.line.pop_first()
         {
             state.moved = now;
+            state.reached = ticket.start;
             return Some((job, now));
         }
         state.threads -= 1;
@@ -159,6 +192,16 @@ impl<J: Job> Aside<J> {
     }
 }
 
+impl<J> State<J> {
+    fn ticket(&mut self, kind: usize) -> Ticket {
+        self.last_number += 1;
+        let kind = self.kinds.entry(kind).or_default();
+        let start = kind.end.max(self.reached);
+        kind.end = start + kind.took;
+        Ticket { start, number: self.last_number }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::mpsc;
@@ -169,6 +212,10 @@ mod tests {
     struct Blocks(mpsc::Receiver<()>);
 
     impl Job for Blocks {
+        fn kind(&self) -> usize {
+            0
+        }
+
         fn run(self) {
             let _ = self.0.recv();
         }
@@ -204,6 +251,22 @@ mod tests {
         aside.quick_call();
         let _job = lines_up(&aside, &tasks);
         assert_eq!(threads(&aside), 1);
+    }
+
+    #[test]
+    fn a_kind_that_takes_little_does_not_stand_behind_one_that_takes_much() {
+        let aside = Aside::<Blocks>::with_cores(1);
+        let mut state = aside.lock();
+        let ms = Duration::from_millis;
+        state.kinds.insert(1, Kind { took: ms(5), end: ms(0) });
+        state.kinds.insert(2, Kind { took: ms(1), end: ms(0) });
+        let long: Vec<_> = (0..3).map(|_| state.ticket(1)).collect();
+        let short: Vec<_> = (0..7).map(|_| state.ticket(2)).collect();
+        assert!(long[0] < short[0] && short[5] > long[1] && short[4] < long[1]);
+        assert!(short[6] < long[2]);
+        // Nobody saves up time by staying away.
+        state.reached = ms(100);
+        assert_eq!(state.ticket(1).start, ms(100));
     }
 
     #[tokio::test(start_paused = true)]

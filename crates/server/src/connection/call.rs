@@ -254,6 +254,11 @@ impl Handling {
         &self.place.home.core
     }
 
+    /// What tells its method from the others of the server.
+    pub(super) fn method_id(&self) -> usize {
+        Arc::as_ptr(&self.place.call.method).addr()
+    }
+
     /// Whether a poll may take too long for a thread that others wait for.
     pub(super) fn is_slow(&self) -> bool {
         self.place.call.method.is_slow()

@@ -123,6 +123,10 @@ impl Drop for Turns {
 }
 
 impl Job for Turn {
+    fn kind(&self) -> usize {
+        self.handling.method_id()
+    }
+
     fn run(self) {
         let Self { mut handling, waker, runtime, back } = self;
         let mut cx = Context::from_waker(&waker);
