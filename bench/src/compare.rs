@@ -1,7 +1,8 @@
 //! `compare`: peers in scenarios, several rounds of each, and what they come to.
 
+use std::fs;
 use std::io::IsTerminal;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -43,6 +44,9 @@ pub(crate) struct Compare {
     /// Draws calls a second into this file, as SVG.
     #[arg(long, value_name = "FILE")]
     chart: Option<PathBuf>,
+    /// Measures nothing, and shows what `--json` has printed into this file.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["quick", "peers", "scenarios", "rounds", "json"])]
+    from: Option<PathBuf>,
 }
 
 #[derive(Args)]
@@ -72,6 +76,13 @@ impl Measured {
 }
 
 pub(crate) fn run(compare: &Compare) -> anyhow::Result<()> {
+    if let Some(file) = &compare.from {
+        let all = read(file)?;
+        draw(compare, &all)?;
+        report::print_tables(&all);
+        ratios::print(&all, None);
+        return Ok(());
+    }
     let began = Instant::now();
     let go = go::Program::build().inspect_err(|error| eprintln!("without Go: {error:#}")).ok();
     let mut plan = plan(compare);
@@ -112,9 +123,7 @@ pub(crate) fn run(compare: &Compare) -> anyhow::Result<()> {
         None
     };
     progress.bar.finish_and_clear();
-    if let Some(path) = &compare.chart {
-        std::fs::write(path, chart::draw(&all)).with_context(|| format!("writing {}", path.display()))?;
-    }
+    draw(compare, &all)?;
     if !compare.json {
         report::print(&all, compare.rounds, ms);
         let idle = idle.map(|held| Idle { connections: held.connections, server_kb: held.server_kb });
@@ -123,6 +132,26 @@ pub(crate) fn run(compare: &Compare) -> anyhow::Result<()> {
     }
     ensure!(failed == 0, "{failed} measurements failed");
     Ok(())
+}
+
+/// What `--json` has printed: each round has a scenario of a peer once.
+fn read(file: &Path) -> anyhow::Result<Vec<Measured>> {
+    let text = fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?;
+    let mut all: Vec<Measured> = Vec::new();
+    for (index, line) in text.lines().enumerate() {
+        let figures: Figures =
+            serde_json::from_str(line).with_context(|| format!("{}, line {}", file.display(), index + 1))?;
+        let is_same =
+            |one: &&Measured| one.figures.peer == figures.peer && one.figures.scenario == figures.scenario;
+        let round = all.iter().filter(is_same).count();
+        all.push(Measured { round, figures });
+    }
+    Ok(all)
+}
+
+fn draw(compare: &Compare, all: &[Measured]) -> anyhow::Result<()> {
+    let Some(path) = &compare.chart else { return Ok(()) };
+    fs::write(path, chart::draw(all)).with_context(|| format!("writing {}", path.display()))
 }
 
 /// What is measured in each round, a scenario after the other.

@@ -13,6 +13,11 @@ use crate::scenario::Scenario;
 type Figure = fn(&Figures) -> f64;
 
 pub(crate) fn print(all: &[Measured], rounds: usize, ms: u64) {
+    print_tables(all);
+    println!("\n{}", caption(&measured(all).0, rounds, ms));
+}
+
+pub(crate) fn print_tables(all: &[Measured]) {
     let tables: [(&str, Figure, usize); 5] = [
         ("thousand calls a second", |figures| figures.calls_per_s / 1000.0, 1),
         ("p50, microseconds", |figures| figures.p50_us, 0),
@@ -33,7 +38,6 @@ pub(crate) fn print(all: &[Measured], rounds: usize, ms: u64) {
         println!("\ncalls a second against raw (medians of each round's ratio)");
         println!("{}", table(&peers, &scenarios, |peer, scenario| against_raw(all, peer, scenario)));
     }
-    println!("\n{}", caption(&peers, rounds, ms));
 }
 
 /// The peers and the scenarios that there are figures of, in the usual order.
