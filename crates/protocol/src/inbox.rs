@@ -12,8 +12,9 @@ const FIRST_READ: usize = 4 * 1024;
 const MOST_READ: usize = 64 * 1024;
 /// Messages from here on, in bytes, are read into memory of their own.
 const LARGE: usize = blocks::LEAST;
-/// A large message up to this, in bytes, is expected to be followed by one of its size.
-const MOST_EXPECTED: usize = 128 * 1024;
+/// A large message up to this, in bytes, is expected to be followed by one of its size: a body of
+/// [`MOST_READ`], and its header.
+const MOST_EXPECTED: usize = MOST_READ + 4 * 1024;
 /// By how many bytes that one may be larger: its numbers may be longer.
 const LEEWAY: usize = 64;
 
@@ -181,7 +182,7 @@ mod tests {
 
     #[test]
     fn large_messages_are_read_into_memory_of_their_own() {
-        const BODY: usize = 100_000;
+        const BODY: usize = MOST_READ;
         let stream = messages(&[BODY; 4]);
         let mut stream = &stream[..];
         let mut inbox = Inbox::new(BytesMut::new());
