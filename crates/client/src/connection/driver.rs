@@ -30,6 +30,9 @@ const READS_PER_TURN: usize = 8;
 const BYTES_PER_TURN: usize = 200 * 1024;
 /// The timer never fires more often than this.
 const MIN_TICK: Duration = Duration::from_millis(1);
+/// Callers are not left to be woken together for longer: their thread may be kept busy, where another
+/// is not.
+const MOST_DUE: Duration = Duration::from_millis(2);
 /// How long the server may take to close once all is said. Calls whose callers have gone may
 /// still be under way, of which the server is to see the end of stream, not a reset.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -143,7 +146,7 @@ impl Driver {
         let handled = self.handle_messages(now);
         // Also where the server broke the protocol: what it answered before counts.
         if !self.answers.is_empty() {
-            self.answer();
+            self.answer(now);
         }
         handled
     }
@@ -160,7 +163,7 @@ impl Driver {
                     );
                     debug!(endpoint = %self.shared.endpoint, %last, why, "goaway");
                     // Answers that came before it count before it.
-                    self.answer();
+                    self.answer(now);
                     self.shared.goaway(last, why);
                 }
                 FromServer::Ignore => {}
@@ -170,9 +173,11 @@ impl Driver {
     }
 
     /// Hands over the answers that were read.
-    fn answer(&mut self) {
+    fn answer(&mut self, now: Instant) {
         self.shared.answer(&mut self.answers, &mut self.wakers);
-        self.wake_together.wake(&mut self.wakers);
+        if self.wake_together.wake(&mut self.wakers) {
+            self.wake_by(now + MOST_DUE);
+        }
     }
 
     /// Writes what callers left. Ready when nothing is left.
@@ -315,6 +320,8 @@ impl Future for Driver {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         // Before anything is looked at: what changes afterwards wakes this task.
         self.shared.waker.register(cx.waker());
+        // Whoever has waited until now does so no longer: there is more to read or to write.
+        self.wake_together.wake_due();
         let why = ready!(self.poll_end(cx));
         debug!(endpoint = %self.shared.endpoint, why, "disconnected");
         self.shared.end(why);

@@ -349,9 +349,11 @@ impl Shared {
         let _ = self.ended.set(why.clone());
         let stopped = self.stop_calls(&mut state, why);
         state.phase = Phase::Closed;
-        state.outbox = Outbox::new();
+        // Bodies may be memory of the user's, with a drop of its own, which is not for under the lock.
+        let unsent = std::mem::take(&mut state.outbox);
         state.in_flight.lose_all(self.written.load(Ordering::Relaxed), |waker| wakers.extend(waker));
         drop(state);
+        drop(unsent);
         if stopped {
             self.tell_of_stop();
         }

@@ -28,17 +28,25 @@ impl WakeTogether {
         Self { due, waker, turn: ReusableBoxFuture::new(future::ready(())) }
     }
 
-    /// Wakes them soon, and leaves `wakers` empty.
-    pub(super) fn wake(&mut self, wakers: &mut Vec<Waker>) {
+    /// Wakes them soon, and leaves `wakers` empty. Whether some have still to be woken: the thread
+    /// may be kept busy, so that [`WakeTogether::wake_due`] is to be called in the end.
+    pub(super) fn wake(&mut self, wakers: &mut Vec<Waker>) -> bool {
         if wakers.len() <= 1 {
             // Nobody to share with, so nothing to wait for.
-            return wakers.drain(..).for_each(Waker::wake);
+            wakers.drain(..).for_each(Waker::wake);
+            return false;
         }
         self.due.lock().append(wakers);
         self.turn.set(yield_now());
         if self.turn.poll(&mut Context::from_waker(&self.waker)).is_ready() {
             self.due.wake_all();
         }
+        true
+    }
+
+    /// Wakes whoever has still to be woken.
+    pub(super) fn wake_due(&self) {
+        self.due.wake_all();
     }
 }
 
@@ -58,6 +66,9 @@ impl Due {
     fn wake_all(&self) {
         // Taken out: what a waker runs may come back here.
         let mut wakers = std::mem::take(&mut *self.lock());
+        if wakers.is_empty() {
+            return;
+        }
         wakers.drain(..).for_each(Waker::wake);
         let mut due = self.lock();
         if due.capacity() == 0 {
@@ -112,6 +123,16 @@ mod tests {
             yield_now().await;
         }
         assert_eq!((count.0.load(Ordering::SeqCst), later.0.load(Ordering::SeqCst)), (3, 2));
+    }
+
+    #[tokio::test]
+    async fn on_a_thread_that_is_kept_busy_whoever_is_due_can_be_woken() {
+        let mut together = WakeTogether::new();
+        let (count, mut wakers) = counted(3);
+        assert!(together.wake(&mut wakers));
+        assert_eq!(count.0.load(Ordering::SeqCst), 0);
+        together.wake_due();
+        assert_eq!(count.0.load(Ordering::SeqCst), 3);
     }
 
     #[tokio::test]
