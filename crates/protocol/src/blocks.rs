@@ -3,7 +3,7 @@
 //! An allocator hands large memory back to the system as soon as it is free, and the system gives it
 //! again a page at a time, zeroed: with a megabyte there and back, half of a call's time. So the last
 //! such blocks are remembered here, in use or not, and one that nobody has any more is taken for the
-//! next large message.
+//! next large message. A process without connections may keep some.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -70,7 +70,8 @@ struct Block {
 impl Blocks {
     fn take(&mut self, least: usize) -> Option<BytesMut> {
         let fits = |block: &mut Block| {
-            block.size >= least && block.size / LEAST_PART <= least && block.rest.try_reclaim(least)
+            // The whole of it, or the rest would be forgotten.
+            block.size >= least && block.size / LEAST_PART <= least && block.rest.try_reclaim(block.size)
         };
         let index = self.blocks.iter_mut().position(fits)?;
         let block = self.blocks.remove(index)?;

@@ -10,8 +10,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 /// Bytes of an argument or a result.
 ///
 /// A `Vec<u8>` travels as a list of numbers, as serde has it; `Bytes` travels as the codec's byte
-/// string: bin in MessagePack, base64 (RFC 4648, with padding) in JSON. Cloning is cheap. Large ones that
-/// come in MessagePack are not copied out of their message.
+/// string: bin in MessagePack, base64 (RFC 4648, with padding) in JSON. Cloning is cheap. In MessagePack large
+/// ones are not copied: one that came keeps its message, and one that is sent keeps the memory that it is a
+/// part of until it is written.
 ///
 /// ```
 /// use farcall_protocol::Bytes;
@@ -83,9 +84,17 @@ fn offering<T>(data: &bytes::Bytes, encode: impl FnOnce() -> T) -> T {
         return encode();
     }
     OFFERED.set(Some(data.clone()));
-    let encoded = encode();
-    OFFERED.set(None);
-    encoded
+    let _withdraw = Withdraw;
+    encode()
+}
+
+/// Takes back what was offered, also where a serializer of the user's panics.
+struct Withdraw;
+
+impl Drop for Withdraw {
+    fn drop(&mut self) {
+        OFFERED.set(None);
+    }
 }
 
 /// The same bytes without a copy, where they are large and what is being encoded.

@@ -346,7 +346,8 @@ impl<'a> Writer<'a> {
     fn grow(&mut self, room: usize) {
         let size = self.out.capacity();
         let least = (self.out.len() + room).max(2 * self.out.len());
-        if least < blocks::LEAST {
+        // What is copied goes into a buffer of somebody else's, of whose block this may be a part.
+        if least < blocks::LEAST || self.apart.is_none() {
             return self.out.reserve(room);
         }
         let mut larger = blocks::take(least);
