@@ -32,11 +32,11 @@ pub(crate) struct Aside<J> {
 }
 
 struct State<J> {
-    /// What no thread has taken yet, by its order. Bounded by the calls in flight: each has one
-    /// job at a time, and takes it back where it is stopped.
-    line: BTreeMap<Ticket, J>,
+    kinds: HashMap<usize, Kind<J>>,
+    /// How many jobs are in line. Bounded by the calls in flight: each has one job at a time, and
+    /// takes it back where it is stopped.
+    waiting: usize,
     last_number: u64,
-    kinds: HashMap<usize, Kind>,
     /// The start of what was taken last, in time that threads have worked.
     reached: Duration,
     threads: usize,
@@ -48,20 +48,27 @@ struct State<J> {
 }
 
 /// A place in the line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Ticket {
-    start: Duration,
+    kind: usize,
     number: u64,
 }
 
 /// Threads divide their time fairly between kinds, so that a quick method that was taken for slow
-/// does not stand behind a hundred burns: a job starts where the one before it of its kind ends, if
-/// that takes as long as the last did. That is start-time fair queueing, by Goyal, Vin and Cheng
-/// (1996).
-#[derive(Clone, Copy, Default)]
-struct Kind {
-    took: Duration,
+/// does not stand behind a hundred burns: the next job is of the kind that has had least, but nobody
+/// saves up time by staying away. That is start-time fair queueing, by Goyal, Vin and Cheng (1996),
+/// with what a job takes added once it is known.
+struct Kind<J> {
+    /// What no thread has taken yet, in order.
+    line: BTreeMap<u64, J>,
+    /// The time that it has had.
     end: Duration,
+}
+
+/// A thread's stay among those that are counted, given back whatever becomes of it.
+struct Worker<J: Job> {
+    aside: Arc<Aside<J>>,
+    counted: bool,
 }
 
 /// Without quick calls for so long, there is nothing to leave a core to.
@@ -77,9 +84,9 @@ impl<J: Job> Aside<J> {
 
     fn with_cores(cores: usize) -> Arc<Self> {
         let state = State {
-            line: BTreeMap::new(),
-            last_number: 0,
             kinds: HashMap::new(),
+            waiting: 0,
+            last_number: 0,
             reached: Duration::ZERO,
             threads: 0,
             stuck: 0,
@@ -101,11 +108,10 @@ impl<J: Job> Aside<J> {
     pub(crate) fn line_up(self: &Arc<Self>, job: J, tasks: &TaskTracker) -> Ticket {
         let mut state = self.lock();
         let now = Instant::now();
-        if state.line.is_empty() {
+        if state.waiting == 0 {
             state.moved = now;
         }
-        let ticket = state.ticket(job.kind());
-        state.line.insert(ticket, job);
+        let ticket = state.line_up(job);
         self.add_thread(state, now, tasks);
         ticket
     }
@@ -113,11 +119,8 @@ impl<J: Job> Aside<J> {
     /// Takes a job back that no thread has taken yet.
     pub(crate) fn withdraw(&self, ticket: Ticket) -> Option<J> {
         let mut state = self.lock();
-        let job = state.line.remove(&ticket)?;
-        if let Some(kind) = state.kinds.get_mut(&job.kind()) {
-            // Or its kind would pay for time that it has not had.
-            kind.end = kind.end.saturating_sub(kind.took);
-        }
+        let job = state.kinds.get_mut(&ticket.kind)?.line.remove(&ticket.number)?;
+        state.waiting -= 1;
         Some(job)
     }
 
@@ -125,7 +128,7 @@ impl<J: Job> Aside<J> {
     pub(crate) fn help(self: &Arc<Self>, tasks: &TaskTracker) {
         let mut state = self.lock();
         let now = Instant::now();
-        if !state.line.is_empty() && now - state.moved >= STUCK {
+        if state.waiting > 0 && now - state.moved >= STUCK {
             state.moved = now;
             state.stuck = (state.stuck + 1).min(state.threads);
         }
@@ -133,23 +136,13 @@ impl<J: Job> Aside<J> {
     }
 
     fn add_thread(self: &Arc<Self>, mut state: MutexGuard<'_, State<J>>, now: Instant, tasks: &TaskTracker) {
-        if state.line.is_empty() || state.threads >= self.most_threads(&mut state, now) {
+        if state.waiting == 0 || state.threads >= self.most_threads(&mut state, now) {
             return;
         }
         state.threads += 1;
         drop(state);
-        let aside = Arc::clone(self);
-        tasks.spawn_blocking(move || aside.work(now));
-    }
-
-    /// A thread's whole stay. One job follows on the other here, since to wake a thread for each
-    /// would take as long as some of them do.
-    fn work(&self, spawned: Instant) {
-        let (mut kind, mut began) = (None, spawned);
-        while let Some((job, now)) = self.next(kind, began) {
-            (kind, began) = (Some(job.kind()), now);
-            job.run();
-        }
+        let worker = Worker { aside: Arc::clone(self), counted: true };
+        tasks.spawn_blocking(move || worker.work(now));
     }
 
     /// The next job for a thread that was busy since `began`, with a job of `kind` if with any; and
@@ -160,17 +153,16 @@ impl<J: Job> Aside<J> {
         let now = Instant::now();
         let took = now - began;
         if let Some(kind) = kind.and_then(|kind| state.kinds.get_mut(&kind)) {
-            // One that was blocked says nothing of the next.
-            kind.took = took.min(STUCK);
+            // One that was blocked has worked less than that.
+            kind.end += took.min(STUCK);
         }
         if took >= STUCK {
             state.stuck = state.stuck.saturating_sub(1);
         }
         if state.threads <= self.most_threads(state, now)
-            && let Some((ticket, job)) = state.line.pop_first()
+            && let Some(job) = state.take()
         {
             state.moved = now;
-            state.reached = ticket.start;
             return Some((job, now));
         }
         state.threads -= 1;
@@ -192,13 +184,49 @@ impl<J: Job> Aside<J> {
     }
 }
 
-impl<J> State<J> {
-    fn ticket(&mut self, kind: usize) -> Ticket {
+impl<J: Job> State<J> {
+    fn line_up(&mut self, job: J) -> Ticket {
         self.last_number += 1;
-        let kind = self.kinds.entry(kind).or_default();
-        let start = kind.end.max(self.reached);
-        kind.end = start + kind.took;
-        Ticket { start, number: self.last_number }
+        let ticket = Ticket { kind: job.kind(), number: self.last_number };
+        let kind = self.kinds.entry(ticket.kind);
+        let kind = kind.or_insert_with(|| Kind { line: BTreeMap::new(), end: Duration::ZERO });
+        kind.line.insert(ticket.number, job);
+        self.waiting += 1;
+        ticket
+    }
+
+    /// The next job, of the kind that has had least.
+    fn take(&mut self) -> Option<J> {
+        let reached = self.reached;
+        let in_line = self.kinds.values_mut().filter(|kind| !kind.line.is_empty());
+        let first = |kind: &&mut Kind<J>| (kind.end.max(reached), kind.line.keys().next().copied());
+        let kind = in_line.min_by_key(first)?;
+        kind.end = kind.end.max(reached);
+        self.reached = kind.end;
+        self.waiting -= 1;
+        kind.line.pop_first().map(|(_, job)| job)
+    }
+}
+
+impl<J: Job> Worker<J> {
+    /// A thread's whole stay. One job follows on the other here, since to wake a thread for each
+    /// would take as long as some of them do.
+    fn work(mut self, spawned: Instant) {
+        let (mut kind, mut began) = (None, spawned);
+        while let Some((job, now)) = self.aside.next(kind, began) {
+            (kind, began) = (Some(job.kind()), now);
+            job.run();
+        }
+        self.counted = false;
+    }
+}
+
+impl<J: Job> Drop for Worker<J> {
+    /// Also where the thread never came, or a job panicked.
+    fn drop(&mut self) {
+        if self.counted {
+            self.aside.lock().threads -= 1;
+        }
     }
 }
 
@@ -255,31 +283,71 @@ mod tests {
 
     #[test]
     fn a_kind_that_takes_little_does_not_stand_behind_one_that_takes_much() {
-        let aside = Aside::<Blocks>::with_cores(1);
+        struct Takes(u64);
+
+        impl Job for Takes {
+            fn kind(&self) -> usize {
+                self.0 as usize
+            }
+
+            fn run(self) {}
+        }
+
+        let aside = Aside::with_cores(1);
         let mut state = aside.lock();
-        let ms = Duration::from_millis;
-        state.kinds.insert(1, Kind { took: ms(5), end: ms(0) });
-        state.kinds.insert(2, Kind { took: ms(1), end: ms(0) });
-        let long: Vec<_> = (0..3).map(|_| state.ticket(1)).collect();
-        let short: Vec<_> = (0..7).map(|_| state.ticket(2)).collect();
-        assert!(long[0] < short[0] && short[5] > long[1] && short[4] < long[1]);
-        assert!(short[6] < long[2]);
-        // Nobody saves up time by staying away.
-        state.reached = ms(100);
-        assert_eq!(state.ticket(1).start, ms(100));
+        let take = |state: &mut State<Takes>| {
+            let Takes(ms) = state.take().unwrap();
+            state.kinds.get_mut(&(ms as usize)).unwrap().end += Duration::from_millis(ms);
+            ms
+        };
+        for ms in [[5; 10], [1; 10]].concat() {
+            state.line_up(Takes(ms));
+        }
+        let taken: Vec<_> = (0..12).map(|_| take(&mut state)).collect();
+        assert_eq!(taken, [5, 1, 1, 1, 1, 1, 5, 1, 1, 1, 1, 1]);
+        let rest: Vec<_> = (0..8).map(|_| take(&mut state)).collect();
+        assert_eq!(rest, [5; 8]);
+        // Nobody saves up time by staying away: they take turns from here on.
+        for ms in [[5; 3], [1; 3]].concat() {
+            state.line_up(Takes(ms));
+        }
+        let taken: Vec<_> = (0..4).map(|_| take(&mut state)).collect();
+        assert!(taken.contains(&5), "{taken:?}");
+        assert_eq!(state.waiting, 2);
+    }
+
+    #[tokio::test]
+    async fn a_thread_that_a_job_ends_is_not_counted_any_more() {
+        struct Panics;
+
+        impl Job for Panics {
+            fn kind(&self) -> usize {
+                0
+            }
+
+            fn run(self) {
+                panic!("as a drop of the user's may");
+            }
+        }
+
+        let (aside, tasks) = (Aside::with_cores(1), TaskTracker::new());
+        aside.line_up(Panics, &tasks);
+        tasks.close();
+        tasks.wait().await;
+        assert_eq!(aside.lock().threads, 0);
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_no_thread_has_taken_can_be_taken_back() {
         let (aside, tasks) = (Aside::with_cores(1), TaskTracker::new());
         let (taken, ticket) = lines_up(&aside, &tasks);
-        while !aside.lock().line.is_empty() {
+        while aside.lock().waiting > 0 {
             tokio::task::yield_now().await;
         }
         assert!(aside.withdraw(ticket).is_none());
         let (_waits, ticket) = lines_up(&aside, &tasks);
         assert!(aside.withdraw(ticket).is_some());
-        assert!(aside.lock().line.is_empty());
+        assert_eq!(aside.lock().waiting, 0);
         drop(taken);
     }
 
@@ -287,7 +355,7 @@ mod tests {
     async fn a_line_that_does_not_move_gets_another_thread() {
         let (aside, tasks) = (Aside::with_cores(1), TaskTracker::new());
         let first = lines_up(&aside, &tasks);
-        while !aside.lock().line.is_empty() {
+        while aside.lock().waiting > 0 {
             tokio::task::yield_now().await;
         }
         tokio::time::advance(STUCK).await;

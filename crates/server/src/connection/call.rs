@@ -99,7 +99,8 @@ impl Call<&Arc<Method>> {
             Ok(Poll::Pending) => {
                 let reply = begun.expect("what was polled and is pending is there");
                 self.with_method_of_its_own().spawn(Work::Begun(reply), body_len, home);
-                return Started::Spawned(done);
+                // Not `done`: the next call is not charged with what this one's task takes to make.
+                return Started::Spawned(Instant::now());
             }
             Err(panicked) => self.guarded(|| drop(begun)).err().unwrap_or(panicked),
         };
@@ -264,12 +265,13 @@ impl Handling {
         self.place.call.method.is_slow()
     }
 
-    /// One poll. Ready once there is a response.
-    pub(super) fn poll(&mut self, cx: &mut task::Context<'_>) -> Poll<()> {
+    /// One poll, which may take so much more time than another for what is not the handler's doing.
+    /// Ready once there is a response.
+    pub(super) fn poll(&mut self, cx: &mut task::Context<'_>, allowance: Duration) -> Poll<()> {
         let Self { work, place, was_slow } = self;
         let began = Instant::now();
         let polled = work.poll(&place.call, began, cx);
-        *was_slow |= place.call.method.polled(began.elapsed());
+        *was_slow |= place.call.method.polled(began.elapsed().saturating_sub(allowance));
         polled.map(|response| place.response = Some(response))
     }
 
@@ -330,7 +332,7 @@ impl Drop for Place {
             Answer::Peer => {
                 let (response, flags) = compressed(within_budget(response, &home.core), &home.agreed);
                 home.calls.end(call.seq, |outbox| {
-                    push_response(outbox, &home.agreed, call.seq, response, flags);
+                    push_response(outbox, &home.agreed, call.seq, &response, flags);
                 });
             }
             Answer::Invoker(invoker) => {

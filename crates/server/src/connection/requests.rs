@@ -108,7 +108,7 @@ impl Connection {
         };
         if answer {
             let (response, flags) = compressed(response, &self.home.agreed);
-            push_response(&mut self.outbox, &self.home.agreed, seq, response, flags);
+            push_response(&mut self.outbox, &self.home.agreed, seq, &response, flags);
             if flags.contains(Flags::COMPRESSED) {
                 *now = Instant::now();
             }

@@ -41,17 +41,16 @@ pub(super) fn push_response(
     outbox: &mut Outbox,
     agreed: &Agreed,
     seq: Seq,
-    response: Response,
+    response: &Response,
     flags: Flags,
 ) {
-    let Response { error, body, metadata } = response;
     let header = HeaderRef {
-        error: error.as_deref(),
-        metadata: metadata.as_deref(),
+        error: response.error.as_deref(),
+        metadata: response.metadata.as_deref(),
         flags,
         ..HeaderRef::new(Kind::Response, seq)
     };
-    let Err(too_large) = outbox.push(&agreed.codec, &header, &body, agreed.send_limit) else {
+    let Err(too_large) = outbox.push(&agreed.codec, &header, &response.body, agreed.send_limit) else {
         return;
     };
     let mut status = Status::done(Code::ResourceExhausted, format!("the answer's {too_large}"));

@@ -3,14 +3,20 @@
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::timeout;
+use tracing::dispatcher::{self, Dispatch};
 
 use super::call::Handling;
 use crate::aside::{Job, STUCK, Ticket};
 use crate::core::Core;
+
+/// What a poll aside may take longer than one in place: its thread was just woken, on another core, and
+/// finds nothing in that one's caches. Without, quick methods would stay aside for being there.
+const COLD: Duration = Duration::from_micros(100);
 
 /// A handler that is polled until it has ended, wherever that is done.
 ///
@@ -35,6 +41,8 @@ pub(crate) struct Turn {
     handling: Handling,
     waker: Waker,
     runtime: Handle,
+    /// Who listens to spans and events where the call's task is.
+    dispatch: Dispatch,
     back: oneshot::Sender<(Handling, Poll<()>)>,
 }
 
@@ -75,7 +83,7 @@ impl Turns {
     fn poll_here(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
         match &mut self.here {
             Some(handling) if handling.is_slow() => Poll::Ready(false),
-            Some(handling) => handling.poll(cx).map(|()| true),
+            Some(handling) => handling.poll(cx, Duration::ZERO).map(|()| true),
             None => Poll::Ready(true),
         }
     }
@@ -86,7 +94,8 @@ impl Turns {
             let core = Arc::clone(handling.core());
             let waker = Waker::from(Arc::clone(self.woken.get_or_insert_default()));
             let (sender, back) = oneshot::channel();
-            let turn = Turn { handling, waker, runtime: Handle::current(), back: sender };
+            let dispatch = dispatcher::get_default(Dispatch::clone);
+            let turn = Turn { handling, waker, runtime: Handle::current(), dispatch, back: sender };
             let ticket = core.aside.line_up(turn, &core.tasks);
             self.aside = Some(Aside { core, ticket, back });
         }
@@ -128,11 +137,12 @@ impl Job for Turn {
     }
 
     fn run(self) {
-        let Self { mut handling, waker, runtime, back } = self;
+        let Self { mut handling, waker, runtime, dispatch, back } = self;
+        let _listened = dispatcher::set_default(&dispatch);
         let mut cx = Context::from_waker(&waker);
         // As a task of the runtime's is polled: with its timers, and a budget after which even
         // what never waits comes back, and can be stopped.
-        let polled = runtime.block_on(poll_fn(|_| Poll::Ready(handling.poll(&mut cx))));
+        let polled = runtime.block_on(poll_fn(|_| Poll::Ready(handling.poll(&mut cx, COLD))));
         // Where its task was dropped meanwhile, this drops the handler, and gives its place back.
         let _ = back.send((handling, polled));
     }
