@@ -338,6 +338,7 @@ pub(crate) struct Writer<'a> {
 
 impl<'a> Writer<'a> {
     /// One that copies all that it is given.
+    #[cfg(feature = "json")]
     pub(crate) const fn copying(out: &'a mut BytesMut) -> Self {
         Self { out, apart: None }
     }
