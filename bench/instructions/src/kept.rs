@@ -61,7 +61,8 @@ pub fn written(kept: &Kept, made_by: &str) -> String {
     text
 }
 
-/// Reads the text of the file. Beside what it keeps, tells whether this compiler has made it.
+/// Reads the text of the file. Beside what it keeps, tells whether it was made by the same compiler on the same
+/// processor.
 ///
 /// # Errors
 ///

@@ -80,7 +80,7 @@ fn compare(cli: &Cli) -> anyhow::Result<()> {
         println!("{session}: {} instructions and {} allocations a call", counts.total, counts.allocations);
         counted.insert(session.name.to_owned(), counts);
     }
-    let Some((before, same_compiler)) = before else {
+    let Some((before, same_maker)) = before else {
         fs::write(&cli.file, written(&counted, &made_by)).context("keeping the counts")?;
         println!("kept in {}", cli.file.display());
         return Ok(());
@@ -98,8 +98,11 @@ fn compare(cli: &Cli) -> anyhow::Result<()> {
             println!("  `--update` keeps it from growing back");
         }
     }
-    if grown > 0 && !same_compiler {
-        println!("\n{grown} of {} sessions grew, which may be the other compiler's doing", counted.len());
+    if grown > 0 && !same_maker {
+        println!(
+            "\n{grown} of {} sessions grew, which may be the other compiler's or processor's doing",
+            counted.len()
+        );
         return Ok(());
     }
     ensure!(
@@ -111,10 +114,14 @@ fn compare(cli: &Cli) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The compiler and the profile, which counts depend on.
+/// The compiler, the processor, for which copying is done in its own way, and the profile: what counts
+/// depend on.
 fn made_by() -> anyhow::Result<String> {
     // It is at `target/release/farcall-instructions`.
     let program = std::env::current_exe()?;
     let profile = program.ancestors().nth(1).and_then(|directory| directory.file_name()).unwrap_or_default();
-    Ok(format!("{}, {}, profile {}", env!("COMPILER"), std::env::consts::ARCH, profile.to_string_lossy()))
+    let processors = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = processors.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+    let processor = model.map_or(std::env::consts::ARCH, |(_, model)| model.trim());
+    Ok(format!("{}, {processor}, profile {}", env!("COMPILER"), profile.to_string_lossy()))
 }
