@@ -22,7 +22,7 @@ const LEEWAY: usize = 64;
 ///
 /// Messages are slices of the memory that was read into. Small ones come many in a read. A large
 /// one has memory of its own, which is as large as it is and into which nothing behind it is read,
-/// so that neither has to be moved.
+/// so that neither has to be moved, but for what came of it before its size was known.
 #[derive(Debug)]
 pub struct Inbox {
     bytes: BytesMut,
