@@ -7,7 +7,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use divan::Bencher;
 use divan::counter::ItemsCount;
 use farcall::{Channel, Codec};
-use farcall_discovery::{Asked, Balancer, Candidate, Candidates, Endpoint, LeastLoaded, RoundRobin};
+use farcall_discovery::{Balancer, Candidate, Candidates, Endpoint, LeastLoaded, PickRequest, RoundRobin};
 use farcall_instructions::session;
 use farcall_protocol::{HeaderRef, Kind, MaxFrameBytes, MessageDecoder, Outbox, Seq};
 use farcall_transport::Address;
@@ -77,7 +77,7 @@ fn pick<B: Balancer + Default>(bencher: Bencher, endpoints: u64) {
     };
     let usable: Arc<[Candidate]> = (0..endpoints).map(candidate).collect();
     let picker = B::default().picker(&Candidates { known: Arc::clone(&usable), usable });
-    bencher.bench(|| picker.pick(&Asked { key: None, tried: &[] }));
+    bencher.bench(|| picker.pick(&PickRequest { key: None, tried: &[] }));
 }
 
 /// So many calls at once, each of which takes a slot and gives it back, by way of the client's public face:

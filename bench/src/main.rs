@@ -44,7 +44,7 @@ enum Commands {
     /// Measures what choosing an endpoint costs, for each balancer.
     Pick(pick::Pick),
     /// Measures the registry: heartbeats, watchers, lists, memory.
-    Registry(registry::Options),
+    Registry(registry::ConnectionOptions),
     /// Serves as the registry (used by `registry`).
     #[command(hide = true)]
     ServeRegistry {

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use comfy_table::{CellAlignment, Table, presets};
 use farcall_discovery::{
-    Asked, Balancer, Candidate, Candidates, ConsistentHash, Endpoint, LeastLoaded, PeakEwma, Picker, Random,
-    RoundRobin, WeightedRoundRobin, ZoneFirst,
+    Balancer, Candidate, Candidates, ConsistentHash, Endpoint, LeastLoaded, PeakEwma, PickRequest, Picker,
+    Random, RoundRobin, WeightedRoundRobin, ZoneFirst,
 };
 use farcall_transport::Address;
 use serde::Serialize;
@@ -118,7 +118,7 @@ fn measure(picker: &dyn Picker, time: Duration, threads: usize) -> f64 {
         while begun.elapsed() < time {
             for _ in 0..BATCH {
                 let key = keys[picks % KEYS].as_bytes();
-                black_box(picker.pick(&Asked { key: Some(black_box(key)), tried: &[] }));
+                black_box(picker.pick(&PickRequest { key: Some(black_box(key)), tried: &[] }));
                 picks += 1;
             }
         }

@@ -5,7 +5,7 @@ use std::future::pending;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use farcall::http::{Gateway, ServeOptions, Settings, client_router, router, serve, serve_with};
+use farcall::http::{Gateway, HttpOptions, ServeOptions, client_router, router, serve, serve_with};
 use farcall::transport::Listener;
 use farcall::{Address, Channel, ServerHandle, TlsServer};
 use futures::future::join_all;
@@ -54,7 +54,7 @@ impl Http {
 
     /// Serves until the server has ended.
     pub(crate) async fn serve(self, server: &ServerHandle) {
-        let settings = Settings::default().gateway(Gateway::default().title("farcall demo"));
+        let settings = HttpOptions::default().gateway(Gateway::default().title("farcall demo"));
         let router = router(server.clone(), settings);
         let serving = self.listeners.into_iter().map(|(listener, tls)| {
             let mut options = ServeOptions::default().stop_timeout(STOP_LIMIT);
@@ -82,7 +82,7 @@ impl Page {
     pub(crate) async fn of(name: &str, channel: &Channel) -> anyhow::Result<Self> {
         let listener = Listener::bind(&Address::parse("127.0.0.1:0")?).await?;
         let url = format!("{}{DEBUG_PAGE}", url("http", &listener));
-        let router = client_router(&Settings::default().channel(name, channel.clone()));
+        let router = client_router(&HttpOptions::default().channel(name, channel.clone()));
         let serving = tokio::spawn(serve(listener, router, pending()));
         Ok(Self { url, serving })
     }

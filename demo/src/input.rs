@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 use farcall::Codec;
-use farcall::protocol::Escaped;
+use farcall::protocol::EscapedText;
 use ignore::{DirEntry, WalkBuilder};
 use serde::Serialize;
 
@@ -124,13 +124,13 @@ pub(crate) fn read(path: &Path, terms: &Terms) -> Result<String, Reason> {
 
 /// A path as it may be printed: a name can hold what moves a cursor.
 pub(crate) fn shown(path: &Path) -> String {
-    Escaped(&path.to_string_lossy()).to_string()
+    EscapedText(&path.to_string_lossy()).to_string()
 }
 
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unreadable(why) => write!(f, "unreadable: {}", Escaped(why)),
+            Self::Unreadable(why) => write!(f, "unreadable: {}", EscapedText(why)),
             Self::Binary => f.write_str("binary"),
             Self::TooLarge { limit } => {
                 write!(f, "too large: the servers accept frames of at most {limit} bytes")

@@ -11,9 +11,9 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use clap::ValueEnum;
 use farcall::{
-    ChannelBuilder, EtcdConfig, EtcdDiscovery, EtcdRegistrar, HttpDiscovery, HttpRegistrar, ServerBuilder,
+    ChannelBuilder, EtcdDiscovery, EtcdOptions, EtcdRegistrar, HttpDiscovery, HttpRegistrar, ServerBuilder,
 };
-use farcall_registry::server::Settings;
+use farcall_registry::server::RegistryOptions;
 use registry_server::{Config, Server};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::AsyncReadExt;
@@ -73,7 +73,7 @@ impl RegistryUrl {
     pub(crate) fn register(&self, builder: ServerBuilder) -> anyhow::Result<ServerBuilder> {
         Ok(match self {
             Self::Http(url) => builder.register_with(HttpRegistrar::new(url)?),
-            Self::Etcd(url) => builder.register_with(EtcdRegistrar::new(&EtcdConfig::new(url)?)?),
+            Self::Etcd(url) => builder.register_with(EtcdRegistrar::new(&EtcdOptions::new(url)?)?),
         })
     }
 
@@ -81,7 +81,7 @@ impl RegistryUrl {
     pub(crate) fn discover(&self, builder: ChannelBuilder, service: &str) -> anyhow::Result<ChannelBuilder> {
         Ok(match self {
             Self::Http(url) => builder.discover(HttpDiscovery::new(url, service)?),
-            Self::Etcd(url) => builder.discover(EtcdDiscovery::new(&EtcdConfig::new(url)?, service)?),
+            Self::Etcd(url) => builder.discover(EtcdDiscovery::new(&EtcdOptions::new(url)?, service)?),
         })
     }
 
@@ -126,7 +126,7 @@ impl FromStr for RegistryUrl {
 pub(crate) async fn serve(args: RegistryArgs) -> anyhow::Result<Outcome> {
     let mut signals = Signals::catch().context("catching signals")?;
     let parent = Parent::new(args.exit_with_parent, STOP_LIMIT);
-    let mut settings = Settings::default().ttl(args.ttl).heartbeat(args.heartbeat);
+    let mut settings = RegistryOptions::default().ttl(args.ttl).heartbeat(args.heartbeat);
     if let Some(file) = args.snapshot {
         settings = settings.snapshot(file);
     }

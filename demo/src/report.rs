@@ -7,7 +7,7 @@ use std::time::Duration;
 use anstyle::{AnsiColor, Style};
 use comfy_table::presets::UTF8_BORDERS_ONLY;
 use comfy_table::{Cell, CellAlignment, Table};
-use farcall::Human;
+use farcall::HumanDuration;
 use hdrhistogram::Histogram;
 
 use crate::cluster::Past;
@@ -74,7 +74,7 @@ impl Report {
 
     fn figures(&self) -> String {
         let per_second = self.calls as f64 / self.took.as_secs_f64().max(f64::MIN_POSITIVE);
-        let at = |percent| Human(self.latencies.percentile(percent));
+        let at = |percent| HumanDuration(self.latencies.percentile(percent));
         let mut text = String::new();
         let mut line = |name: &str, value: &dyn Display| {
             writeln!(text, "{name:<9}{value}").expect("a String takes what is written");
@@ -82,7 +82,7 @@ impl Report {
         line("files", &format_args!("{}{}", grouped(self.files), SkippedCounts(&self.skipped)));
         line("bytes", &grouped(self.bytes));
         line("calls", &format_args!("{}, none of which failed", grouped(self.calls)));
-        line("time", &Human(self.took));
+        line("time", &HumanDuration(self.took));
         line("calls/s", &grouped(per_second as u64));
         line("latency", &format_args!("p50 {}, p90 {}, p99 {}", at(50.0), at(90.0), at(99.0)));
         text

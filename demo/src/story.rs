@@ -4,7 +4,7 @@
 use std::fmt::Display;
 use std::time::Instant;
 
-use farcall::{Channel, Human};
+use farcall::{Channel, HumanDuration};
 use tokio::sync::watch;
 
 use crate::cluster::Cluster;
@@ -109,7 +109,7 @@ impl Story {
     }
 
     fn tell(&self, line: impl Display) {
-        let at = Human(self.began.elapsed()).to_string();
+        let at = HumanDuration(self.began.elapsed()).to_string();
         self.progress.tell(format_args!("{at:>9}  {line}"));
     }
 }

@@ -7,7 +7,7 @@ mod support;
 use std::time::{Duration, Instant};
 
 use demo::services::{ArithClient, EchoClient};
-use farcall::{Channel, Code, Execution, KeepAlive, Options, Phase};
+use farcall::{Channel, Code, ConnectionOptions, Execution, KeepAlive, Phase};
 use futures::future::join_all;
 use rustix::process::Signal;
 
@@ -96,7 +96,8 @@ async fn a_stopped_server_is_noticed_by_pings() {
     let times = KeepAlive { idle: Duration::from_millis(300), timeout: Duration::from_millis(300) };
     for address in &addresses {
         // The calls are idempotent, and tried again: that a server that is stopped shakes no hands is soon known.
-        let options = Options::default().keep_alive(times).connect_timeout(Duration::from_millis(500));
+        let options =
+            ConnectionOptions::default().keep_alive(times).connect_timeout(Duration::from_millis(500));
         let channel = Channel::builder().to(&**address).options(options).build().unwrap();
         let echo = EchoClient::new(channel.clone());
         // A server that lives answers its pings, however long a call takes.

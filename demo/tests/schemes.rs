@@ -10,7 +10,7 @@ use std::process::{Command, Output};
 use std::time::Duration;
 
 use demo::services::{ArithClient, ArithError, EchoClient};
-use farcall::{Bytes, CallError, Channel, Code, Execution, FailureMode, Options, TlsClient};
+use farcall::{Bytes, CallError, Channel, Code, ConnectionOptions, Execution, RetryPolicy, TlsClient};
 use futures::future::join_all;
 use rustix::process::Signal;
 use tempfile::TempDir;
@@ -71,7 +71,7 @@ impl World {
 
     fn channel(&self) -> Channel {
         let tls = TlsClient::builder().roots_file(self.files.path("cert.pem")).build().unwrap();
-        Channel::builder().to(&self.address).options(Options::default().tls(tls)).build().unwrap()
+        Channel::builder().to(&self.address).options(ConnectionOptions::default().tls(tls)).build().unwrap()
     }
 
     fn echo(&self) -> EchoClient {
@@ -133,7 +133,7 @@ async fn a_server_that_is_killed_ends_its_calls_and_its_successor_is_found(schem
     let echo = world.echo();
     let who = echo.whoami().await.unwrap();
     assert_eq!(who.pid, world.server.pid() as u32);
-    let call = echo.sleep(600_000).on_failure(FailureMode::fail_fast()).start();
+    let call = echo.sleep(600_000).retry(RetryPolicy::fail_fast()).start();
     echo.sleep(0).await.unwrap(); // the call before it is under way
     world.server.signal(Signal::KILL);
     let error = timeout(SOON, call).await.unwrap().unwrap_err();
@@ -297,7 +297,7 @@ async fn one_port_serves_calls_and_pages() {
     let tls = TlsClient::builder().roots_file(&certificate).build().unwrap();
     for (url, scheme) in urls.iter().zip(["tcp", "tls"]) {
         let address = format!("{scheme}@{}", url.split_once("://").unwrap().1);
-        let options = Options::default().tls(tls.clone());
+        let options = ConnectionOptions::default().tls(tls.clone());
         let channel = Channel::builder().to(&address).options(options).build().unwrap();
         assert_eq!(ArithClient::new(channel).multiply(6, 7).await, Ok(42), "{address}");
         assert_eq!(answer(&["--cacert", &certificate, &format!("{url}/healthz")]).0, "200");
@@ -312,7 +312,8 @@ async fn a_token_or_a_certificate_is_asked_for_where_the_server_was_told_to() {
     let (_server, addresses) =
         Demo::server(&["--listen", "127.0.0.1:0", "--http", "127.0.0.1:0", "--token-file", &tokens]);
     let call = |token: Option<&str>| {
-        let options = token.map_or_else(Options::default, |token| Options::default().token(token));
+        let options =
+            token.map_or_else(ConnectionOptions::default, |token| ConnectionOptions::default().token(token));
         let channel = Channel::builder().to(&addresses[0]).options(options).build().unwrap();
         ArithClient::new(channel).multiply(6, 7).into_future()
     };
@@ -338,9 +339,9 @@ async fn a_token_or_a_certificate_is_asked_for_where_the_server_was_told_to() {
     ]);
     let known = TlsClient::builder().roots_file(&certificate).certificate_files(&certificate, &key);
     for (tls, expected) in [(TlsClient::builder().roots_file(&certificate), false), (known, true)] {
-        let options = Options::default().tls(tls.build().unwrap());
+        let options = ConnectionOptions::default().tls(tls.build().unwrap());
         let channel = Channel::builder().to(&addresses[0]).options(options).build().unwrap();
-        let called = ArithClient::new(channel).multiply(6, 7).on_failure(FailureMode::fail_fast()).await;
+        let called = ArithClient::new(channel).multiply(6, 7).retry(RetryPolicy::fail_fast()).await;
         assert_eq!(called.is_ok(), expected, "{called:?}");
     }
     let url = format!("{}/healthz", addresses[1]);

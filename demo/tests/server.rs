@@ -93,9 +93,9 @@ async fn its_limits_are_those_of_the_command_line() {
     let error = EchoClient::new(channel.clone()).sleep(60_000).await.unwrap_err();
     assert_eq!(error.code(), Code::DeadlineExceeded);
     let connection = channel.connection().unwrap();
-    let agreed = connection.agreed();
-    assert_eq!((agreed.max_in_flight.get(), agreed.send_limit.get()), (7, 5000));
-    assert_eq!(agreed.handle_timeout, Some(Duration::from_millis(50)));
+    let negotiated = connection.negotiated();
+    assert_eq!((negotiated.max_in_flight.get(), negotiated.send_limit.get()), (7, 5000));
+    assert_eq!(negotiated.handle_timeout, Some(Duration::from_millis(50)));
 }
 
 #[tokio::test]

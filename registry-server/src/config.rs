@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use farcall_registry::server::Settings;
+use farcall_registry::server::RegistryOptions;
 
 use crate::failure::Failure;
 use crate::files;
@@ -15,14 +15,14 @@ use crate::tokens::TokenSources;
 ///
 /// ```
 /// use registry_server::Config;
-/// use farcall_registry::server::Settings;
+/// use farcall_registry::server::RegistryOptions;
 ///
-/// let config = Config::new(Settings::default()).listen("127.0.0.1:0");
+/// let config = Config::new(RegistryOptions::default()).listen("127.0.0.1:0");
 /// ```
 #[derive(Clone, Debug)]
 pub struct Config {
     pub(crate) listen: Vec<String>,
-    pub(crate) settings: Settings,
+    pub(crate) settings: RegistryOptions,
     pub(crate) tokens: TokenSources,
     pub(crate) tls: Option<TlsFiles>,
     pub(crate) limits: ConnectionLimits,
@@ -51,7 +51,7 @@ impl Config {
     /// A registry with these settings, without TLS, which listens on `127.0.0.1:7100`. Tokens that
     /// the settings have hold as they are.
     #[must_use]
-    pub fn new(settings: Settings) -> Self {
+    pub fn new(settings: RegistryOptions) -> Self {
         Self {
             listen: Vec::new(),
             settings,
@@ -122,7 +122,7 @@ impl Config {
             services: options.service_token,
             config_file,
         };
-        let mut settings = Settings::default();
+        let mut settings = RegistryOptions::default();
         if let Some(ttl) = options.ttl {
             settings = settings.ttl(ttl.0);
         }
@@ -175,5 +175,5 @@ pub(crate) fn read_file(file: &Path) -> Result<Options, Failure> {
 }
 
 fn refuse<T>(what: &str) -> Result<T, Failure> {
-    Err(Failure::Settings(what.to_owned()))
+    Err(Failure::RegistryOptions(what.to_owned()))
 }

@@ -11,7 +11,7 @@ use farcall_registry::server::OpenError;
 pub enum Failure {
     /// Settings that do not fit together.
     #[error("{0}")]
-    Settings(String),
+    RegistryOptions(String),
     /// The configuration file cannot be read.
     #[error("the configuration file `{}` cannot be read: {source}", file.display())]
     ConfigFile {
@@ -68,7 +68,7 @@ impl Failure {
     pub const fn exit_code(&self) -> u8 {
         match self {
             Self::Other(_) => 1,
-            Self::Settings(_) => 2,
+            Self::RegistryOptions(_) => 2,
             Self::ConfigFile { .. } | Self::ConfigContent { .. } => 3,
             Self::Token { .. } => 4,
             Self::Tls { .. } => 5,
@@ -81,7 +81,7 @@ impl Failure {
 impl From<OpenError> for Failure {
     fn from(error: OpenError) -> Self {
         match error {
-            OpenError::Settings(what) => Self::Settings(what),
+            OpenError::RegistryOptions(what) => Self::RegistryOptions(what),
             error => Self::Snapshot(error),
         }
     }

@@ -7,10 +7,10 @@
 //! ```
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! use farcall_registry::server::Settings;
+//! use farcall_registry::server::RegistryOptions;
 //! use registry_server::{Config, Server};
 //!
-//! let server = Server::bind(Config::new(Settings::default()).listen("127.0.0.1:0")).await?;
+//! let server = Server::bind(Config::new(RegistryOptions::default()).listen("127.0.0.1:0")).await?;
 //! println!("a page for people: {}", server.urls().next().expect("it listens on one"));
 //! # async fn ctrl_c() {}
 //! server.serve(ctrl_c()).await?;

@@ -12,7 +12,7 @@ pub(crate) fn start(format: LogFormat) {
     let filter = EnvFilter::builder().with_default_directive(LevelFilter::INFO.into()).from_env_lossy();
     let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
     let started = match format {
-        LogFormat::Human => logs.with_ansi(io::stderr().is_terminal()).try_init(),
+        LogFormat::HumanDuration => logs.with_ansi(io::stderr().is_terminal()).try_init(),
         LogFormat::Json => logs.json().flatten_event(true).with_ansi(false).try_init(),
     };
     // Only one that is there already makes it fail.

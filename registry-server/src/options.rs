@@ -193,7 +193,7 @@ impl fmt::Debug for ServiceToken {
 pub(crate) enum LogFormat {
     /// A line of text for each.
     #[default]
-    Human,
+    HumanDuration,
     /// An object on a line for each.
     Json,
 }

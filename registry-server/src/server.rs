@@ -187,7 +187,7 @@ async fn accept(
     tracker: TaskTracker,
     cut: CancellationToken,
 ) {
-    let mut complaints = Complaints::default();
+    let mut complaints = LogThrottle::default();
     loop {
         let (stream, peer) = match listener.accept().await {
             Ok(accepted) => accepted,
@@ -216,11 +216,11 @@ async fn accept(
 
 /// Lets the same trouble be logged only now and then.
 #[derive(Default)]
-struct Complaints {
+struct LogThrottle {
     last: Option<Instant>,
 }
 
-impl Complaints {
+impl LogThrottle {
     fn are_due(&mut self) -> bool {
         let due = self.last.is_none_or(|last| last.elapsed() >= LOG_EVERY);
         if due {

@@ -8,7 +8,7 @@ use std::str::FromStr;
 use anyhow::{Context, anyhow, ensure};
 use bytes::Bytes;
 use farcall::transport::{Address, PeerAddress, Stream};
-use farcall::{Channel, Codec, Connection, Options, Server};
+use farcall::{Channel, Codec, Connection, ConnectionOptions, Server};
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 
@@ -97,7 +97,7 @@ pub async fn connection(codec: Codec) -> anyhow::Result<Connection> {
     tokio::spawn(server.serve());
     handle.serve_stream(Stream::new(far), PeerAddress::Memory);
     let address = Address::parse("tcp@in-memory:1")?;
-    let options = Options::default().codec(codec);
+    let options = ConnectionOptions::default().codec(codec);
     Connection::over(Stream::new(near), &address, &options).await.context("in memory")
 }
 

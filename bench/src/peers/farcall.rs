@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use farcall::discovery::StaticList;
 use farcall::transport::{Address, Listener};
-use farcall::{Bytes, Channel, Codec, Limits, Options, Server, ServerBuilder, TlsClient, TlsServer};
+use farcall::{
+    Bytes, Channel, Codec, ConnectionOptions, Limits, Server, ServerBuilder, TlsClient, TlsServer,
+};
 use nix::time::{ClockId, clock_gettime};
 use rcgen::{CertificateParams, KeyPair};
 use serde::{Deserialize, Serialize};
@@ -77,7 +79,7 @@ async fn bound(server: ServerBuilder, rest: &str) -> anyhow::Result<()> {
 pub(super) async fn serve_http() -> anyhow::Result<()> {
     let server = server().build()?;
     let handle = server.handle();
-    let router = farcall::http::router(handle.clone(), farcall::http::Settings::default());
+    let router = farcall::http::router(handle.clone(), farcall::http::HttpOptions::default());
     let listener = Listener::bind(&Address::parse("127.0.0.1:0")?).await?;
     println!("{}", listener.address().to_string().replace("tcp@", "http@"));
     let http = farcall::http::serve(listener, router, async { handle.ended().await });
@@ -91,20 +93,20 @@ pub(crate) struct Connected {
     deadline: Option<Duration>,
 }
 
-async fn connected(address: &str, options: Options) -> anyhow::Result<Connected> {
+async fn connected(address: &str, options: ConnectionOptions) -> anyhow::Result<Connected> {
     let channel = Channel::builder().to(address).options(options).build()?;
     channel.connect().await?;
     Ok(Connected { channel, deadline: None })
 }
 
 pub(super) async fn connect(address: &str, codec: Codec) -> anyhow::Result<Connected> {
-    connected(address, Options::default().codec(codec)).await
+    connected(address, ConnectionOptions::default().codec(codec)).await
 }
 
 pub(super) async fn connect_tls(address: &str) -> anyhow::Result<Connected> {
     let (address, roots) = address.split_once(' ').unwrap_or((address, ""));
     let tls = TlsClient::builder().roots_file(roots).build()?;
-    connected(address, Options::default().tls(tls)).await
+    connected(address, ConnectionOptions::default().tls(tls)).await
 }
 
 pub(super) async fn connect_full(addresses: &str) -> anyhow::Result<Connected> {

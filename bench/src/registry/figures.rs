@@ -6,7 +6,7 @@ use comfy_table::{CellAlignment, Table, presets};
 use hdrhistogram::Histogram;
 use serde::{Serialize, Serializer};
 
-use super::Options;
+use super::ConnectionOptions;
 use crate::report::median;
 
 /// How long something took, many times.
@@ -107,7 +107,7 @@ const ROWS: &[Row] = &[
     ("resident at most, MB", "< 150", |f| f.peak_mb, 1),
 ];
 
-pub(super) fn print(options: &Options, all: &[Figures], lists: &[ListFigures]) {
+pub(super) fn print(options: &ConnectionOptions, all: &[Figures], lists: &[ListFigures]) {
     println!(
         "\n{} instances of {} services, {} heartbeats/s, {} watchers, {} changes/s (medians of {})",
         options.instances,
@@ -135,7 +135,7 @@ pub(super) fn print(options: &Options, all: &[Figures], lists: &[ListFigures]) {
     }
 }
 
-fn print_lists(options: &Options, lists: &[ListFigures]) {
+fn print_lists(options: &ConnectionOptions, lists: &[ListFigures]) {
     println!(
         "\nlists of {} instances in one service, {} connections (medians of {})",
         options.instances, options.connections, options.rounds

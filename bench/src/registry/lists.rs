@@ -10,13 +10,13 @@ use super::figures::{ListFigures, Spread};
 use super::http::Connection;
 use super::population::Population;
 use super::serve::RegistryProcess;
-use super::{Options, Watch, Window, changes, register};
+use super::{ConnectionOptions, Watch, Window, changes, register};
 use crate::process::peak_kb;
 
 const SIMPLE: &str = "/registry";
 const FULL: &str = "/v1/services/~/instances";
 
-pub(super) fn measure(options: &Options) -> anyhow::Result<Vec<ListFigures>> {
+pub(super) fn measure(options: &ConnectionOptions) -> anyhow::Result<Vec<ListFigures>> {
     let registry = RegistryProcess::start()?;
     let population = Population::plain(registry.address(), options.instances);
     register(registry.address(), &population)?;
@@ -42,7 +42,7 @@ struct Asking<'a> {
 }
 
 impl Asking<'_> {
-    fn measure(&self, options: &Options, changes_per_s: u32) -> anyhow::Result<ListFigures> {
+    fn measure(&self, options: &ConnectionOptions, changes_per_s: u32) -> anyhow::Result<ListFigures> {
         // There are eight of these where there is one of the others.
         let time = Duration::from_secs(options.seconds).div_f64(4.0);
         let window = Window::of(time);

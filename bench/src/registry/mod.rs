@@ -27,7 +27,7 @@ use crate::process::{cpu_time, peak_kb, resident_kb};
 pub(crate) use self::serve::serve;
 
 #[derive(Args, Clone, Debug)]
-pub(crate) struct Options {
+pub(crate) struct ConnectionOptions {
     /// The measured time of each run, in seconds.
     #[arg(long, default_value_t = 10)]
     seconds: u64,
@@ -117,7 +117,7 @@ impl Window {
     }
 }
 
-pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
+pub(crate) fn run(options: &ConnectionOptions) -> anyhow::Result<()> {
     let mut all = Vec::new();
     let mut lists = Vec::new();
     for round in 1..=options.rounds {
@@ -147,7 +147,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn print_line(options: &Options, figures: &impl serde::Serialize) -> anyhow::Result<()> {
+fn print_line(options: &ConnectionOptions, figures: &impl serde::Serialize) -> anyhow::Result<()> {
     if options.json {
         println!("{}", serde_json::to_string(figures)?);
     }
@@ -155,7 +155,7 @@ fn print_line(options: &Options, figures: &impl serde::Serialize) -> anyhow::Res
 }
 
 /// One run: a registry, all its instances, watchers, heartbeats and changes.
-fn measure(options: &Options, watch: Watch) -> anyhow::Result<Figures> {
+fn measure(options: &ConnectionOptions, watch: Watch) -> anyhow::Result<Figures> {
     let registry = RegistryProcess::start()?;
     let population = Population::new(registry.address(), options.instances, options.services);
     let registering = register(registry.address(), &population)?;

@@ -4,14 +4,14 @@ use std::io::Write;
 use std::path::Path;
 
 use axum::serve::ListenerExt;
-use farcall_registry::server::{Registry, Settings};
+use farcall_registry::server::{Registry, RegistryOptions};
 use tokio::net::TcpListener;
 
 use crate::process::ServerProcess;
 
 /// Serves until it is killed. Its first line is its address.
 pub(crate) async fn serve(snapshot: &Path) -> anyhow::Result<()> {
-    let registry = Registry::open(Settings::default().snapshot(snapshot)).await?;
+    let registry = Registry::open(RegistryOptions::default().snapshot(snapshot)).await?;
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?;
     let router = registry.router(&[address]);

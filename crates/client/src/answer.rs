@@ -39,7 +39,9 @@ impl Answer {
             RpcError::from_status(*status, Phase::Answer).at(connection.endpoint()).with_metadata(metadata);
         // What the error says beside its text may be lost; that it is one is not.
         match body {
-            Ok(body) if !body.is_empty() => Err(error.with_details(connection.agreed().codec.clone(), body)),
+            Ok(body) if !body.is_empty() => {
+                Err(error.with_details(connection.negotiated().codec.clone(), body))
+            }
             _ => Err(error),
         }
     }
@@ -66,7 +68,7 @@ impl Answer {
     ///
     /// It is no `T`: the method ran, but nobody can say with what result.
     pub(crate) fn decode<T: DeserializeOwned>(&self) -> Result<T, RpcError> {
-        let decoded = sharing(&self.body, || self.connection.agreed().codec.decode(&self.body));
+        let decoded = sharing(&self.body, || self.connection.negotiated().codec.decode(&self.body));
         decoded.map_err(|error| {
             unreadable(&error.to_string(), &self.connection).of(self.method.clone()).with_source(error)
         })
@@ -74,9 +76,10 @@ impl Answer {
 }
 
 fn decompress(body: &Bytes, connection: &Connection) -> Result<Bytes, String> {
-    let agreed = connection.agreed();
-    let compression = agreed.compression.ok_or("it is compressed, though no compression was agreed on")?;
-    compression.decompress(body, agreed.receive_limit).map_err(|error| error.to_string())
+    let negotiated = connection.negotiated();
+    let compression =
+        negotiated.compression.ok_or("it is compressed, though no compression was agreed on")?;
+    compression.decompress(body, negotiated.receive_limit).map_err(|error| error.to_string())
 }
 
 fn unreadable(why: &str, connection: &Connection) -> RpcError {

@@ -35,7 +35,7 @@ pub struct Broadcast<T, E> {
 
 /// What one endpoint said.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Said<R> {
+pub struct EndpointReply<R> {
     /// Who.
     pub endpoint: Address,
     /// What.
@@ -46,12 +46,12 @@ pub struct Said<R> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BroadcastError<E> {
     /// Each failure, in the order in which they came: the first one only, where all had to succeed.
-    pub failures: Vec<Failure<E>>,
+    pub failures: Vec<EndpointFailure<E>>,
 }
 
 /// One endpoint's failure, or that there was none to ask.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Failure<E> {
+pub struct EndpointFailure<E> {
     /// Who; none where there was nobody.
     pub endpoint: Option<Address>,
     /// What went wrong.
@@ -59,7 +59,7 @@ pub struct Failure<E> {
 }
 
 /// The outcomes, as they come.
-type Outcomes<T, E> = FuturesUnordered<BoxFuture<'static, Said<Result<T, CallError<E>>>>>;
+type Outcomes<T, E> = FuturesUnordered<BoxFuture<'static, EndpointReply<Result<T, CallError<E>>>>>;
 
 impl<T, E> Broadcast<T, E> {
     pub(crate) fn new(inner: Arc<Inner>, request: Request, read: Read<T, E>) -> Self {
@@ -73,15 +73,15 @@ impl<T: Send + 'static, E: Send + 'static> Broadcast<T, E> {
     /// # Errors
     ///
     /// Nobody succeeded: every failure, each with its endpoint.
-    pub async fn any(mut self) -> Result<Said<T>, BroadcastError<E>> {
+    pub async fn any(mut self) -> Result<EndpointReply<T>, BroadcastError<E>> {
         let span = CallSpan::open(&mut self.request);
         within_span(span, async {
             let mut outcomes = self.begin().await?;
             let mut failures = Vec::new();
-            while let Some(Said { endpoint, value }) = outcomes.next().await {
+            while let Some(EndpointReply { endpoint, value }) = outcomes.next().await {
                 match value {
-                    Ok(value) => return Ok(Said { endpoint, value }),
-                    Err(error) => failures.push(Failure { endpoint: Some(endpoint), error }),
+                    Ok(value) => return Ok(EndpointReply { endpoint, value }),
+                    Err(error) => failures.push(EndpointFailure { endpoint: Some(endpoint), error }),
                 }
             }
             Err(BroadcastError { failures })
@@ -94,11 +94,11 @@ impl<T: Send + 'static, E: Send + 'static> Broadcast<T, E> {
     /// # Errors
     ///
     /// There was nobody to ask.
-    pub async fn each(mut self) -> Result<Vec<Said<Result<T, CallError<E>>>>, RpcError> {
+    pub async fn each(mut self) -> Result<Vec<EndpointReply<Result<T, CallError<E>>>>, RpcError> {
         let span = CallSpan::open(&mut self.request);
         within_span(span, async {
             let outcomes = self.begin().await.map_err(|nobody| match nobody.failures.into_iter().next() {
-                Some(Failure { error: CallError::Rpc(error), .. }) => error,
+                Some(EndpointFailure { error: CallError::Rpc(error), .. }) => error,
                 _ => unreachable!("a broadcast that does not begin has one error, which is farcall's"),
             })?;
             let mut all: Vec<_> = outcomes.collect().await;
@@ -109,19 +109,19 @@ impl<T: Send + 'static, E: Send + 'static> Broadcast<T, E> {
     }
 
     /// What each of them said, in the order of their addresses, where all succeeded.
-    async fn all(mut self) -> Result<Vec<Said<T>>, BroadcastError<E>> {
+    async fn all(mut self) -> Result<Vec<EndpointReply<T>>, BroadcastError<E>> {
         let span = CallSpan::open(&mut self.request);
         within_span(span, self.all_unseen()).await
     }
 
-    async fn all_unseen(self) -> Result<Vec<Said<T>>, BroadcastError<E>> {
+    async fn all_unseen(self) -> Result<Vec<EndpointReply<T>>, BroadcastError<E>> {
         let mut outcomes = self.begin().await?;
         let mut all = Vec::with_capacity(outcomes.len());
-        while let Some(Said { endpoint, value }) = outcomes.next().await {
+        while let Some(EndpointReply { endpoint, value }) = outcomes.next().await {
             match value {
-                Ok(value) => all.push(Said { endpoint, value }),
+                Ok(value) => all.push(EndpointReply { endpoint, value }),
                 Err(error) => {
-                    let failure = Failure { endpoint: Some(endpoint), error };
+                    let failure = EndpointFailure { endpoint: Some(endpoint), error };
                     return Err(BroadcastError { failures: vec![failure] });
                 }
             }
@@ -142,7 +142,7 @@ impl<T: Send + 'static, E: Send + 'static> Broadcast<T, E> {
                 let inner = Arc::clone(&inner);
                 outcomes.push(Box::pin(async move {
                     let answer = inner.call_once(&ready).await;
-                    Said { endpoint, value: read(Answer::named(answer, ready.method().clone())) }
+                    EndpointReply { endpoint, value: read(Answer::named(answer, ready.method().clone())) }
                 }));
             }
             Targets::Many(endpoints) => {
@@ -152,7 +152,7 @@ impl<T: Send + 'static, E: Send + 'static> Broadcast<T, E> {
                     outcomes.push(Box::pin(async move {
                         let answer = call_at(&ready, &member).await;
                         let value = read(Answer::named(answer, ready.method().clone()));
-                        Said { endpoint: member.links().endpoint().clone(), value }
+                        EndpointReply { endpoint: member.links().endpoint().clone(), value }
                     }));
                 }
             }
@@ -174,7 +174,7 @@ async fn within<F>(ready: &Ready, finding: impl Future<Output = Result<F, RpcErr
 }
 
 impl<T: Send + 'static, E: Send + 'static> IntoFuture for Broadcast<T, E> {
-    type Output = Result<Vec<Said<T>>, BroadcastError<E>>;
+    type Output = Result<Vec<EndpointReply<T>>, BroadcastError<E>>;
     type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
 
     fn into_future(self) -> Self::IntoFuture {
@@ -191,7 +191,7 @@ impl<T, E> fmt::Debug for Broadcast<T, E> {
 impl<E> BroadcastError<E> {
     /// The first failure.
     #[must_use]
-    pub fn first(&self) -> &Failure<E> {
+    pub fn first(&self) -> &EndpointFailure<E> {
         &self.failures[0]
     }
 }
@@ -205,14 +205,14 @@ impl<E> Fails for BroadcastError<E> {
 impl<E> From<RpcError> for BroadcastError<E> {
     /// Nobody was asked.
     fn from(error: RpcError) -> Self {
-        let failure = Failure { endpoint: error.endpoint().cloned(), error: CallError::Rpc(error) };
+        let failure = EndpointFailure { endpoint: error.endpoint().cloned(), error: CallError::Rpc(error) };
         Self { failures: vec![failure] }
     }
 }
 
 impl<E: fmt::Display> fmt::Display for BroadcastError<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, Failure { endpoint, error }) in self.failures.iter().enumerate() {
+        for (index, EndpointFailure { endpoint, error }) in self.failures.iter().enumerate() {
             if index > 0 {
                 f.write_str("; ")?;
             }

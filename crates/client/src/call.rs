@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use farcall_context::current;
+use farcall_context::Inherited;
 use farcall_protocol::Code;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -18,8 +18,8 @@ use crate::broadcast::Broadcast;
 use crate::calling::{Calling, notify};
 use crate::channel::Channel;
 use crate::error::{CallError, RpcError};
-use crate::failure_mode::FailureMode;
 use crate::request::Request;
+use crate::retry_policy::RetryPolicy;
 
 /// A call that is about to be made. Nothing happens before it is awaited, or started.
 ///
@@ -76,7 +76,8 @@ impl<T, E> Call<T, E> {
         read: Read<T, E>,
     ) -> Self {
         let inner = Arc::clone(&channel.inner);
-        let request = Request::new(method, inner.codec.encode_body(arguments), inner.timeout, current());
+        let request =
+            Request::new(method, inner.codec.encode_body(arguments), inner.timeout, Inherited::current());
         Self { calling: Calling::new(request, inner), read }
     }
 
@@ -105,8 +106,8 @@ impl<T, E> Call<T, E> {
     }
 
     /// What is done when the call fails. Default: what the channel does.
-    pub fn on_failure(self, mode: FailureMode) -> Self {
-        self.with_request(|request| request.routing().on_failure = Some(mode))
+    pub fn retry(self, mode: RetryPolicy) -> Self {
+        self.with_request(|request| request.routing().retry = Some(mode))
     }
 
     /// Waits, as long as the call's time allows, while nobody can be reached, instead of failing at
@@ -139,9 +140,9 @@ impl<T, E> Call<T, E> {
     /// # Panics
     ///
     /// Outside of a tokio runtime.
-    pub fn start(mut self) -> Started<T, E> {
+    pub fn start(mut self) -> StartedCall<T, E> {
         self.calling.start();
-        Started { calling: self.calling, read: self.read }
+        StartedCall { calling: self.calling, read: self.read }
     }
 
     /// Sends the call and wants no answer: whether the handler runs, and how it ends, stays
@@ -183,12 +184,12 @@ impl<T, E> fmt::Debug for Call<T, E> {
 
 /// A call that is under way. Await it for its outcome; drop it to cancel it.
 #[must_use = "dropping a started call cancels it"]
-pub struct Started<T, E = Infallible> {
+pub struct StartedCall<T, E = Infallible> {
     calling: Calling,
     read: Read<T, E>,
 }
 
-impl<T, E> Future for Started<T, E> {
+impl<T, E> Future for StartedCall<T, E> {
     type Output = Result<T, CallError<E>>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
@@ -197,7 +198,7 @@ impl<T, E> Future for Started<T, E> {
     }
 }
 
-impl<T, E> fmt::Debug for Started<T, E> {
+impl<T, E> fmt::Debug for StartedCall<T, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Started").finish_non_exhaustive()
     }

@@ -16,12 +16,12 @@ use crate::call::Call;
 use crate::connection::Connection;
 use crate::endpoints::{EndpointStatus, Endpoints, Source};
 use crate::error::{BuildError, RpcError};
-use crate::failure_mode::FailureMode;
 use crate::links::Links;
-use crate::options::Options;
-use crate::outliers::Outliers;
+use crate::options::ConnectionOptions;
+use crate::outlier_detection::OutlierDetection;
 use crate::request::Ready;
 use crate::retry_budget::{Budget, RetryBudget};
+use crate::retry_policy::RetryPolicy;
 
 /// A way to a server, over which calls are made. Cloning is cheap, and clones share everything.
 ///
@@ -56,7 +56,7 @@ pub(crate) struct Inner {
     /// The time of a call that sets none of its own.
     pub(crate) timeout: Option<Duration>,
     pub(crate) budget: Budget,
-    on_failure: FailureMode,
+    retry: RetryPolicy,
     wait_for_ready: bool,
     /// Tries that have failed, where there is one endpoint; members count their own.
     failures: AtomicU64,
@@ -83,12 +83,12 @@ impl Inner {
         self.failures.load(Ordering::Relaxed)
     }
 
-    pub(crate) const fn failure_mode(&self) -> FailureMode {
-        self.on_failure
+    pub(crate) const fn retry_policy(&self) -> RetryPolicy {
+        self.retry
     }
 
-    pub(crate) fn on_failure(&self, ready: &Ready) -> FailureMode {
-        ready.on_failure().unwrap_or(self.on_failure)
+    pub(crate) fn retry(&self, ready: &Ready) -> RetryPolicy {
+        ready.retry().unwrap_or(self.retry)
     }
 
     pub(crate) fn waits_for_ready(&self, ready: &Ready) -> bool {
@@ -211,7 +211,7 @@ impl From<Connection> for Channel {
     /// A channel over a connection that was opened elsewhere. It cannot dial: when the connection
     /// has closed, calls fail with `unavailable`, `not_sent`.
     fn from(connection: Connection) -> Self {
-        let codec = connection.agreed().codec.clone();
+        let codec = connection.negotiated().codec.clone();
         let targets = Targets::One(Links::over(connection));
         ChannelBuilder::default().with(targets, codec)
     }
@@ -229,13 +229,13 @@ pub struct ChannelBuilder {
     addresses: Vec<Result<Address, AddressError>>,
     source: Option<Source>,
     balancer: Option<Box<dyn Balancer>>,
-    options: Options,
+    options: ConnectionOptions,
     connections: usize,
     timeout: Option<Duration>,
-    on_failure: FailureMode,
+    retry: RetryPolicy,
     wait_for_ready: bool,
     retry_budget: RetryBudget,
-    outliers: Outliers,
+    outlier_detection: OutlierDetection,
 }
 
 impl ChannelBuilder {
@@ -260,14 +260,14 @@ impl ChannelBuilder {
 
     /// Which of several endpoints a call goes to. Default [`LeastLoaded`].
     #[must_use]
-    pub fn pick(mut self, balancer: impl Balancer) -> Self {
+    pub fn balancer(mut self, balancer: impl Balancer) -> Self {
         self.balancer = Some(Box::new(balancer));
         self
     }
 
-    /// How connections are made: codec, limits, credential. Default: [`Options::default`].
+    /// How connections are made: codec, limits, credential. Default: [`ConnectionOptions::default`].
     #[must_use]
-    pub fn options(mut self, options: Options) -> Self {
+    pub fn options(mut self, options: ConnectionOptions) -> Self {
         self.options = options;
         self
     }
@@ -290,10 +290,10 @@ impl ChannelBuilder {
     }
 
     /// What is done about a call that failed, where it may be made again. Default
-    /// [`FailureMode::fail_over`].
+    /// [`RetryPolicy::fail_over`].
     #[must_use]
-    pub const fn on_failure(mut self, mode: FailureMode) -> Self {
-        self.on_failure = mode;
+    pub const fn retry(mut self, mode: RetryPolicy) -> Self {
+        self.retry = mode;
         self
     }
 
@@ -315,8 +315,8 @@ impl ChannelBuilder {
 
     /// When an endpoint that keeps failing is left out. Default: after 5 failures in a row.
     #[must_use]
-    pub const fn outliers(mut self, outliers: Outliers) -> Self {
-        self.outliers = outliers;
+    pub const fn outlier_detection(mut self, outlier_detection: OutlierDetection) -> Self {
+        self.outlier_detection = outlier_detection;
         self
     }
 
@@ -342,7 +342,7 @@ impl ChannelBuilder {
     fn many(&mut self, source: Source) -> Targets {
         let balancer = self.balancer.take().unwrap_or_else(|| Box::new(LeastLoaded));
         let options = Arc::new(self.options.clone());
-        Targets::Many(Endpoints::new(source, balancer, options, self.connections, self.outliers))
+        Targets::Many(Endpoints::new(source, balancer, options, self.connections, self.outlier_detection))
     }
 
     fn with(self, targets: Targets, codec: Codec) -> Channel {
@@ -352,7 +352,7 @@ impl ChannelBuilder {
                 codec,
                 timeout: self.timeout,
                 budget: Budget::new(self.retry_budget),
-                on_failure: self.on_failure,
+                retry: self.retry,
                 wait_for_ready: self.wait_for_ready,
                 failures: AtomicU64::new(0),
             }),

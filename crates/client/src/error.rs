@@ -7,7 +7,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use farcall_protocol::{Code, Codec, DecodeError, Escaped, Execution, Metadata, Status};
+use farcall_protocol::{Code, Codec, DecodeError, EscapedText, Execution, Metadata, Status};
 use farcall_transport::{Address, AddressError};
 use serde::de::DeserializeOwned;
 
@@ -229,7 +229,7 @@ impl RpcError {
         self.inner.status.execution
     }
 
-    /// A sentence about it; escape it with [`Escaped`] where it is shown, since it may be the
+    /// A sentence about it; escape it with [`EscapedText`] where it is shown, since it may be the
     /// peer's.
     #[must_use]
     pub fn message(&self) -> &str {
@@ -300,7 +300,7 @@ impl fmt::Display for RpcError {
         if let Some(endpoint) = endpoint {
             write!(f, "{} {endpoint}: ", phase.text())?;
         }
-        write!(f, "{} ({}, {})", Escaped(&status.message), status.code, status.execution)?;
+        write!(f, "{} ({}, {})", EscapedText(&status.message), status.code, status.execution)?;
         tries.as_ref().map_or(Ok(()), |tries| write!(f, ", {tries}"))
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use farcall_protocol::{Code, Execution};
-use farcall_transport::{Address, Human};
+use farcall_transport::{Address, HumanDuration};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
@@ -15,7 +15,7 @@ use tracing::debug;
 use crate::backoff::Backoff;
 use crate::connection::Connection;
 use crate::error::{Phase, RpcError};
-use crate::options::Options;
+use crate::options::ConnectionOptions;
 
 /// An endpoint and the way to it. One dial is under way at a time, and calls wait for it.
 pub(crate) struct Link {
@@ -24,7 +24,7 @@ pub(crate) struct Link {
 
 struct Shared {
     endpoint: Address,
-    options: Arc<Options>,
+    options: Arc<ConnectionOptions>,
     /// Whether it may be dialed; not so where its one connection was opened elsewhere.
     dials: bool,
     /// The connection in use, to be found without a lock.
@@ -64,7 +64,7 @@ enum Way {
 const PROVEN: Duration = Duration::from_secs(1);
 
 impl Link {
-    pub(crate) fn new(endpoint: Address, options: Arc<Options>) -> Self {
+    pub(crate) fn new(endpoint: Address, options: Arc<ConnectionOptions>) -> Self {
         Self::with(endpoint, options, None)
     }
 
@@ -73,7 +73,7 @@ impl Link {
         Self::with(connection.endpoint().clone(), Arc::default(), Some(connection))
     }
 
-    fn with(endpoint: Address, options: Arc<Options>, connection: Option<Connection>) -> Self {
+    fn with(endpoint: Address, options: Arc<ConnectionOptions>, connection: Option<Connection>) -> Self {
         let dials = connection.is_none();
         let current = ArcSwapOption::from(connection.map(Arc::new));
         Self { shared: Arc::new(Shared { endpoint, options, dials, current, state: Mutex::default() }) }
@@ -270,7 +270,7 @@ impl Shared {
 
 /// What calls are told until the next dial is due, so that they do not pile up behind a dead peer.
 fn resting(error: &RpcError, left: Duration, endpoint: &Address) -> RpcError {
-    let left = Human(Duration::from_millis(left.as_millis() as u64 + 1));
+    let left = HumanDuration(Duration::from_millis(left.as_millis() as u64 + 1));
     let message = format!("{} (dialed again in {left})", error.message());
     RpcError::new(error.code(), Execution::NotSent, error.phase(), message)
         .at(endpoint)

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use crate::connection::Connection;
 use crate::error::RpcError;
 use crate::link::Link;
-use crate::options::Options;
+use crate::options::ConnectionOptions;
 
 /// The ways to one endpoint, used in turn. There is at least one.
 #[derive(Debug)]
@@ -19,7 +19,7 @@ pub(crate) struct Links {
 }
 
 impl Links {
-    pub(crate) fn new(endpoint: &Address, options: &Arc<Options>, connections: usize) -> Self {
+    pub(crate) fn new(endpoint: &Address, options: &Arc<ConnectionOptions>, connections: usize) -> Self {
         let links = (0..connections.max(1)).map(|_| Link::new(endpoint.clone(), Arc::clone(options)));
         Self { links: links.collect(), turn: AtomicUsize::new(0) }
     }

@@ -2,16 +2,16 @@
 
 use std::time::Duration;
 
-use farcall_protocol::{ClientTerms, Codec, Compression, DEFAULT_CONNECT_TIMEOUT, KeepAlive, MaxFrameBytes};
+use farcall_protocol::{ClientOffer, Codec, Compression, DEFAULT_CONNECT_TIMEOUT, KeepAlive, MaxFrameBytes};
 use farcall_transport::Dialer;
 #[cfg(feature = "tls")]
 use farcall_transport::TlsClient;
 
 /// The options of a channel's, or a connection's, side of the wire.
 #[derive(Clone, Debug)]
-pub struct Options {
+pub struct ConnectionOptions {
     pub(crate) dialer: Dialer,
-    pub(crate) terms: ClientTerms,
+    pub(crate) terms: ClientOffer,
     pub(crate) write_timeout: Duration,
     pub(crate) answer_timeout: Option<Duration>,
     pub(crate) outbox_bytes: usize,
@@ -23,11 +23,11 @@ pub struct Options {
 /// The dialer's default, which it does not tell.
 const DEFAULT_RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
 
-impl Default for Options {
+impl Default for ConnectionOptions {
     fn default() -> Self {
         Self {
             dialer: Dialer::default(),
-            terms: ClientTerms::default(),
+            terms: ClientOffer::default(),
             write_timeout: Duration::from_secs(10),
             answer_timeout: None,
             outbox_bytes: 4 * 1024 * 1024,
@@ -38,9 +38,9 @@ impl Default for Options {
     }
 }
 
-impl Options {
+impl ConnectionOptions {
     /// How connections are opened: who resolves names, and so on. Default [`Dialer::default`]. Its
-    /// connect timeout is replaced by [`Options::connect_timeout`]'s, and so is its resolve timeout
+    /// connect timeout is replaced by [`ConnectionOptions::connect_timeout`]'s, and so is its resolve timeout
     /// where that is shorter than the default of 5 s.
     #[must_use]
     pub fn dialer(mut self, dialer: Dialer) -> Self {

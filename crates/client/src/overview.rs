@@ -21,7 +21,7 @@ pub struct ChannelOverview {
     /// Who chooses among them: `least loaded`.
     pub balancer: String,
     /// What is done about a call that failed: `fail over, 3 tries`.
-    pub failure_mode: String,
+    pub retry_policy: String,
     /// Since the list of endpoints was last known to be true, in milliseconds; none where there is no
     /// list, or none yet.
     pub endpoints_age_ms: Option<u64>,
@@ -76,7 +76,7 @@ pub struct EndpointOverview {
 #[non_exhaustive]
 pub enum EndpointState {
     /// It gets calls.
-    Well,
+    Healthy,
     /// It is to get no further calls, by what its registry says.
     Drained,
     /// It cannot be connected to.
@@ -96,7 +96,7 @@ impl Channel {
             Targets::Many(endpoints) => many(endpoints),
         };
         ChannelOverview {
-            failure_mode: inner.failure_mode().to_string(),
+            retry_policy: inner.retry_policy().to_string(),
             retries_left: left.is_finite().then_some(left),
             ..rest
         }
@@ -111,7 +111,7 @@ fn one(links: &Links, inner: &Inner) -> ChannelOverview {
         address: links.endpoint().to_string(),
         zone: None,
         weight: Endpoint::DEFAULT_WEIGHT,
-        state: if trouble.is_some() { EndpointState::Unreachable } else { EndpointState::Well },
+        state: if trouble.is_some() { EndpointState::Unreachable } else { EndpointState::Healthy },
         since_ms: None,
         why: trouble.as_ref().map(RpcError::to_string),
         connections: links.count_ready(),
@@ -145,7 +145,7 @@ fn overview(
     ChannelOverview {
         source,
         balancer,
-        failure_mode: String::new(),
+        retry_policy: String::new(),
         endpoints_age_ms: None,
         retries_left: None,
         in_flight,
@@ -159,7 +159,7 @@ impl From<EndpointStatus> for EndpointOverview {
         let (state, trouble) = match health {
             // That it is to get no calls is its own word, whatever calls have found of it.
             _ if endpoint.is_drained() => (EndpointState::Drained, None),
-            Health::Well => (EndpointState::Well, None),
+            Health::Healthy => (EndpointState::Healthy, None),
             Health::Unreachable { since, why } => (EndpointState::Unreachable, Some((since, why))),
             Health::Ejected { since, why } => (EndpointState::Ejected, Some((since, why))),
         };

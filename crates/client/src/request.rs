@@ -10,14 +10,14 @@ use farcall_protocol::metadata::{ATTEMPT, RESERVED_PREFIX, TRACEPARENT};
 use farcall_protocol::{
     Body, Code, Codec, Compression, EncodeError, Execution, Flags, Metadata, MetadataError, Part, TooLarge,
 };
-use farcall_transport::Human;
+use farcall_transport::HumanDuration;
 use tokio::time::Instant;
 
 use crate::connection::{Connection, NotSent, Outgoing};
 use crate::deadline::Deadline;
 use crate::error::{Phase, RpcError};
-use crate::failure_mode::FailureMode;
 use crate::key;
+use crate::retry_policy::RetryPolicy;
 use crate::span::counted;
 
 /// A call as it is asked for.
@@ -38,7 +38,7 @@ pub(crate) struct Request {
 pub(crate) struct Routing {
     /// What consistent hashing goes by.
     pub(crate) key: Option<Box<[u8]>>,
-    pub(crate) on_failure: Option<FailureMode>,
+    pub(crate) retry: Option<RetryPolicy>,
     pub(crate) wait_for_ready: Option<bool>,
 }
 
@@ -207,8 +207,8 @@ impl Ready {
         }
     }
 
-    pub(crate) fn on_failure(&self) -> Option<FailureMode> {
-        self.routing.as_ref()?.on_failure
+    pub(crate) fn retry(&self) -> Option<RetryPolicy> {
+        self.routing.as_ref()?.retry
     }
 
     pub(crate) fn wait_for_ready(&self) -> Option<bool> {
@@ -232,13 +232,13 @@ impl Ready {
     ///
     /// It is larger than the server accepts.
     pub(crate) fn pack(&self, connection: &Connection) -> Result<Packed, RpcError> {
-        let agreed = connection.agreed();
-        let (size, limit) = (self.body.len(), agreed.send_limit.get());
+        let negotiated = connection.negotiated();
+        let (size, limit) = (self.body.len(), negotiated.send_limit.get());
         if size > limit {
             return Err(self.too_large(&TooLarge { part: Part::Body, size, limit }, connection));
         }
         let compress = |compression: Compression| compression.compress(&self.body.clone().into_bytes());
-        Ok(match agreed.compression.and_then(compress) {
+        Ok(match negotiated.compression.and_then(compress) {
             Some(body) => Packed { compressed: Some(body.into()), flags: self.flags.with(Flags::COMPRESSED) },
             None => Packed { compressed: None, flags: self.flags },
         })
@@ -271,7 +271,7 @@ impl Ready {
 
     /// The error for a request whose time was up in `phase`.
     pub(crate) fn out_of_time(&self, phase: Phase) -> RpcError {
-        let limit = Human(self.deadline.map_or(Duration::ZERO, |deadline| deadline.limit));
+        let limit = HumanDuration(self.deadline.map_or(Duration::ZERO, |deadline| deadline.limit));
         let message = match phase {
             Phase::Connect => format!("no connection within {limit}"),
             Phase::Queue => format!("no place for the call within {limit}"),

@@ -5,9 +5,9 @@
 mod support;
 
 use bytes::{Buf, Bytes};
-use farcall_client::{Call, CallError, Channel, Options};
+use farcall_client::{Call, CallError, Channel, ConnectionOptions};
 use farcall_protocol::{
-    Code, Codec, Compression, Execution, Flags, HeaderRef, Kind, MaxFrameBytes, Outbox, Seq, ServerTerms,
+    Code, Codec, Compression, Execution, Flags, HeaderRef, Kind, MaxFrameBytes, Outbox, Seq, ServerPolicy,
     Status,
 };
 use support::{MS, S, channel, connect, connect_for, connect_with, is_one_way, metadata, rpc, settle};
@@ -33,7 +33,8 @@ async fn dropping_a_call_cancels_it_and_the_cancel_stands_behind_its_request() {
 
 #[tokio::test(start_paused = true)]
 async fn no_cancel_ever_overtakes_its_request() {
-    let (connection, mut peer) = connect_with(&Options::default(), &ServerTerms::default(), 512).await;
+    let (connection, mut peer) =
+        connect_with(&ConnectionOptions::default(), &ServerPolicy::default(), 512).await;
     let channel = Channel::from(connection);
     for n in 0..300_usize {
         let call = channel.call::<()>("A.a", &(vec![0_u8; n * 7],)).start();
@@ -144,8 +145,8 @@ async fn no_more_requests_are_on_their_way_than_the_server_allows() {
 
 #[tokio::test(start_paused = true)]
 async fn a_request_that_is_too_large_fails_alone() {
-    let terms = ServerTerms { max_frame_bytes: MaxFrameBytes::new(1000), ..ServerTerms::default() };
-    let (connection, mut peer) = connect_with(&Options::default(), &terms, 4096).await;
+    let terms = ServerPolicy { max_frame_bytes: MaxFrameBytes::new(1000), ..ServerPolicy::default() };
+    let (connection, mut peer) = connect_with(&ConnectionOptions::default(), &terms, 4096).await;
     let channel = Channel::from(connection);
     let body = rpc(channel.call::<()>("A.a", &("x".repeat(2000),)).await);
     assert_error!(
@@ -273,7 +274,7 @@ async fn a_result_that_cannot_be_read_is_internal_and_done() {
 
 #[tokio::test(start_paused = true)]
 async fn bodies_are_compressed_where_it_was_agreed_on_and_pays() {
-    let options = Options::default().compression(Compression::built_in());
+    let options = ConnectionOptions::default().compression(Compression::built_in());
     let (connection, mut peer) = connect(&options).await;
     let channel = Channel::from(connection);
     let text = "the same again, ".repeat(200);
@@ -316,7 +317,7 @@ async fn a_compressed_body_that_nobody_agreed_on_is_internal_and_done() {
         Done,
         Answer,
         "answer of tcp@10.0.0.3:7001: the result cannot be read: it is compressed, though no compression was \
-         agreed on (internal, done)"
+         negotiated on (internal, done)"
     );
     // An error stays what it is, whatever its details look like.
     assert_eq!(rpc(error.await).code(), Code::PermissionDenied);
@@ -324,7 +325,7 @@ async fn a_compressed_body_that_nobody_agreed_on_is_internal_and_done() {
 
 #[tokio::test(start_paused = true)]
 async fn a_json_connection_speaks_json() {
-    let (connection, mut peer) = connect(&Options::default().codec(Codec::Json)).await;
+    let (connection, mut peer) = connect(&ConnectionOptions::default().codec(Codec::Json)).await;
     let channel = Channel::from(connection);
     let call = channel.call::<i32>("A.a", &serde_json::json!({"a": 1})).timeout(S).idempotent().start();
     let request = peer.request().await;

@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use farcall_client::{Channel, Options, Phase};
+use farcall_client::{Channel, ConnectionOptions, Phase};
 use farcall_protocol::{Code, Execution, Kind, Seq};
 use farcall_transport::{Dialer, Resolve, Resolving};
 use support::{Listener, MS, S, pass, rpc, settle};
@@ -86,7 +86,7 @@ impl Resolve for Unknown {
 #[tokio::test(start_paused = true)]
 async fn failed_dials_are_followed_by_pauses_in_which_calls_fail_at_once() {
     let unknown = Unknown::default();
-    let options = Options::default().dialer(Dialer::default().resolver(unknown.clone()));
+    let options = ConnectionOptions::default().dialer(Dialer::default().resolver(unknown.clone()));
     let channel = Channel::builder().to("tcp@nowhere:1").options(options).build().unwrap();
     let mut expected = 1.0;
     for dials in 1..12 {
@@ -298,7 +298,8 @@ impl Resolve for Panics {
 async fn a_resolver_that_panics_does_not_block_the_channel_for_good() {
     let listener = Listener::bind().await;
     let address = listener.address.replace("127.0.0.1", "somewhere");
-    let options = Options::default().dialer(Dialer::default().resolver(Panics(AtomicUsize::new(0))));
+    let options =
+        ConnectionOptions::default().dialer(Dialer::default().resolver(Panics(AtomicUsize::new(0))));
     let channel = Channel::builder().to(&*address).options(options).build().unwrap();
     assert_eq!(rpc(channel.call::<i32>("A.a", &()).await).code(), Code::Unavailable);
     let call = channel.call::<i32>("A.b", &()).start();

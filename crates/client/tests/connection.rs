@@ -11,9 +11,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
 use bytes::{Buf, Bytes};
-use farcall_client::{Channel, Connection, Options};
+use farcall_client::{Channel, Connection, ConnectionOptions};
 use farcall_protocol::{
-    Code, Execution, HeaderRef, KeepAlive, Kind, MaxFrameBytes, Outbox, Seq, ServerTerms,
+    Code, Execution, HeaderRef, KeepAlive, Kind, MaxFrameBytes, Outbox, Seq, ServerPolicy,
 };
 use farcall_transport::{Address, Stream};
 use support::{MEMORY, MS, Peer, S, channel, connect, connect_for, connect_with, rpc, settle};
@@ -22,7 +22,8 @@ use tokio::time::{Duration, Instant};
 
 #[tokio::test(start_paused = true)]
 async fn what_was_written_on_a_lost_connection_is_maybe_and_what_was_not_is_not_sent() {
-    let (connection, mut peer) = connect_with(&Options::default(), &ServerTerms::default(), 1000).await;
+    let (connection, mut peer) =
+        connect_with(&ConnectionOptions::default(), &ServerPolicy::default(), 1000).await;
     let channel = Channel::from(connection);
     let written = channel.call::<()>("A.a", &()).start();
     peer.request().await;
@@ -109,7 +110,7 @@ async fn a_server_that_breaks_the_protocol_is_left() {
 
 #[tokio::test(start_paused = true)]
 async fn a_flood_of_pings_breaks_the_protocol() {
-    let (connection, mut peer) = connect(&Options::default()).await;
+    let (connection, mut peer) = connect(&ConnectionOptions::default()).await;
     for seq in 0..11 {
         peer.say(Kind::Ping, seq).await;
     }
@@ -119,7 +120,7 @@ async fn a_flood_of_pings_breaks_the_protocol() {
 
 #[tokio::test(start_paused = true)]
 async fn pings_are_answered_with_their_number() {
-    let (_connection, mut peer) = connect(&Options::default()).await;
+    let (_connection, mut peer) = connect(&ConnectionOptions::default()).await;
     for seq in [9, 0, 1 << 52] {
         peer.say(Kind::Ping, seq).await;
         assert_eq!(peer.expect(Kind::Pong).await.header.seq, Seq(seq));
@@ -142,7 +143,7 @@ async fn a_silent_server_is_pinged_after_ten_seconds_and_dead_after_fifteen() {
 
 #[tokio::test(start_paused = true)]
 async fn any_byte_is_a_sign_of_life() {
-    let (connection, mut peer) = connect(&Options::default()).await;
+    let (connection, mut peer) = connect(&ConnectionOptions::default()).await;
     let begin = Instant::now();
     // A response to nothing, a byte every 8 s.
     for byte in [0, 0, 0, 3, 0x92, 2, 1, 0, 0, 0, 0] {
@@ -161,7 +162,7 @@ async fn any_byte_is_a_sign_of_life() {
 #[tokio::test(start_paused = true)]
 async fn the_times_of_keeping_alive_are_settings() {
     let times = KeepAlive { idle: S, timeout: 500 * MS };
-    let (connection, mut peer) = connect(&Options::default().keep_alive(times)).await;
+    let (connection, mut peer) = connect(&ConnectionOptions::default().keep_alive(times)).await;
     let begin = Instant::now();
     peer.expect(Kind::Ping).await;
     assert_eq!(begin.elapsed(), S);
@@ -204,7 +205,7 @@ async fn what_is_lost_after_closing_says_how_it_was_lost() {
 
 #[tokio::test(start_paused = true)]
 async fn dropping_the_last_handle_closes() {
-    let (connection, mut peer) = connect(&Options::default()).await;
+    let (connection, mut peer) = connect(&ConnectionOptions::default()).await;
     let channel = Channel::from(connection.clone());
     let clone = channel.clone();
     channel.notify("A.a", &()).await.unwrap();
@@ -305,7 +306,8 @@ async fn an_answer_just_before_a_goaway_counts() {
 
 #[tokio::test(start_paused = true)]
 async fn a_client_reads_while_it_cannot_write() {
-    let (connection, mut peer) = connect_with(&Options::default(), &ServerTerms::default(), 256).await;
+    let (connection, mut peer) =
+        connect_with(&ConnectionOptions::default(), &ServerPolicy::default(), 256).await;
     let channel = Channel::from(connection);
     let asked = channel.call::<Vec<u8>>("A.a", &()).start();
     let seq = peer.request().await.header.seq;
@@ -321,8 +323,8 @@ async fn a_client_reads_while_it_cannot_write() {
 
 #[tokio::test(start_paused = true)]
 async fn callers_that_wait_for_room_all_get_it() {
-    let options = Options::default().outbox_bytes(1);
-    let (connection, mut peer) = connect_with(&options, &ServerTerms::default(), 64).await;
+    let options = ConnectionOptions::default().outbox_bytes(1);
+    let (connection, mut peer) = connect_with(&options, &ServerPolicy::default(), 64).await;
     let channel = Channel::from(connection);
     let calls: Vec<_> =
         (0..100_u32).map(|n| channel.call::<u32>("A.a", &(n, vec![0_u8; 100])).start()).collect();
@@ -369,8 +371,8 @@ async fn counted() -> (Channel, Peer, Arc<AtomicUsize>, Arc<AtomicUsize>) {
     let (near, far) = tokio::io::duplex(64 * 1024);
     let (reads, writes) = (Arc::default(), Arc::default());
     let stream = Stream::new(Counted(near, Arc::clone(&reads), Arc::clone(&writes)));
-    let (address, options) = (Address::parse(MEMORY).unwrap(), Options::default());
-    let terms = ServerTerms::default();
+    let (address, options) = (Address::parse(MEMORY).unwrap(), ConnectionOptions::default());
+    let terms = ServerPolicy::default();
     let (near, far) = tokio::join!(Connection::over(stream, &address, &options), Peer::accept(far, &terms));
     settle().await;
     (near.unwrap().into(), far, reads, writes)

@@ -8,9 +8,9 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use farcall_client::{Channel, Connection, Options};
+use farcall_client::{Channel, Connection, ConnectionOptions};
 use farcall_context::Inherited;
-use farcall_protocol::{Body, Code, Execution, Kind, Seq, ServerTerms};
+use farcall_protocol::{Body, Code, Execution, Kind, Seq, ServerPolicy};
 use farcall_transport::{Address, Dialer, Resolve, Resolving, Stream};
 use support::{MEMORY, MS, S, channel, connect, connect_for, connect_with, metadata, pass, rpc, settle};
 use tokio::time::{Duration, Instant};
@@ -27,11 +27,11 @@ impl Resolve for Slow {
     }
 }
 
-fn resolving(limit: Duration, resolver: Slow) -> Options {
-    Options::default().connect_timeout(limit).dialer(Dialer::default().resolver(resolver))
+fn resolving(limit: Duration, resolver: Slow) -> ConnectionOptions {
+    ConnectionOptions::default().connect_timeout(limit).dialer(Dialer::default().resolver(resolver))
 }
 
-async fn open(address: &str, options: &Options) -> farcall_client::RpcError {
+async fn open(address: &str, options: &ConnectionOptions) -> farcall_client::RpcError {
     Connection::open(&Address::parse(address).unwrap(), options).await.unwrap_err()
 }
 
@@ -92,7 +92,7 @@ async fn connecting_has_its_limit() {
     }
     tokio::time::sleep(50 * MS).await;
     let dialed = Address::parse(&format!("tcp@{address}")).unwrap();
-    let options = Options::default().connect_timeout(3 * S);
+    let options = ConnectionOptions::default().connect_timeout(3 * S);
     let opening = tokio::spawn(async move { Connection::open(&dialed, &options).await.unwrap_err() });
     tokio::time::sleep(20 * MS).await;
     pass(3 * S).await;
@@ -106,7 +106,7 @@ async fn nobody_there_is_said() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = format!("tcp@{}", listener.local_addr().unwrap());
     drop(listener);
-    let error = open(&address, &Options::default()).await;
+    let error = open(&address, &ConnectionOptions::default()).await;
     assert_eq!((error.code(), error.execution()), (Code::Unavailable, Execution::NotSent));
     assert!(error.to_string().starts_with(&format!("connecting to {address}: ")), "{error}");
     assert!(error.to_string().contains("refused"), "{error}");
@@ -117,7 +117,8 @@ async fn the_handshake_has_its_limit() {
     let (near, _far) = tokio::io::duplex(4096);
     let address = Address::parse(MEMORY).unwrap();
     let begin = Instant::now();
-    let error = Connection::over(Stream::new(near), &address, &Options::default()).await.unwrap_err();
+    let error =
+        Connection::over(Stream::new(near), &address, &ConnectionOptions::default()).await.unwrap_err();
     assert_error!(
         error,
         Unavailable,
@@ -155,7 +156,8 @@ async fn a_place_is_waited_for_within_the_deadline() {
 
 #[tokio::test(start_paused = true)]
 async fn a_server_that_reads_nothing_is_given_up() {
-    let (connection, _peer) = connect_with(&Options::default(), &ServerTerms::default(), 4096).await;
+    let (connection, _peer) =
+        connect_with(&ConnectionOptions::default(), &ServerPolicy::default(), 4096).await;
     let channel = Channel::from(connection);
     let begin = Instant::now();
     let begun = channel.call::<()>("A.a", &(vec![0_u8; 100_000],)).start();
@@ -178,7 +180,8 @@ async fn a_server_that_reads_nothing_is_given_up() {
 
 #[tokio::test(start_paused = true)]
 async fn a_deadline_counts_before_the_request_is_written() {
-    let (connection, mut peer) = connect_with(&Options::default(), &ServerTerms::default(), 4096).await;
+    let (connection, mut peer) =
+        connect_with(&ConnectionOptions::default(), &ServerPolicy::default(), 4096).await;
     let channel = Channel::from(connection);
     let large = channel.call::<()>("A.a", &(vec![0_u8; 100_000],)).start();
     settle().await;
@@ -203,8 +206,8 @@ async fn a_deadline_counts_before_the_request_is_written() {
 
 #[tokio::test(start_paused = true)]
 async fn room_is_waited_for_within_the_deadline() {
-    let options = Options::default().outbox_bytes(1000);
-    let (connection, mut peer) = connect_with(&options, &ServerTerms::default(), 4096).await;
+    let options = ConnectionOptions::default().outbox_bytes(1000);
+    let (connection, mut peer) = connect_with(&options, &ServerPolicy::default(), 4096).await;
     let channel = Channel::from(connection);
     let large = channel.call::<()>("A.a", &(vec![0_u8; 100_000],)).start();
     settle().await;
@@ -254,7 +257,7 @@ async fn an_answer_is_waited_for_until_the_deadline_and_the_handler_stopped() {
 
 #[tokio::test(start_paused = true)]
 async fn answers_have_a_limit_of_their_own() {
-    let (connection, mut peer) = connect(&Options::default().answer_timeout(300 * MS)).await;
+    let (connection, mut peer) = connect(&ConnectionOptions::default().answer_timeout(300 * MS)).await;
     let channel = Channel::from(connection);
     let call = channel.call::<i32>("A.a", &()).timeout(10 * S).start();
     assert_eq!(peer.request().await.header.timeout_ms, 300);
@@ -273,9 +276,9 @@ async fn answers_have_a_limit_of_their_own() {
 
 #[tokio::test(start_paused = true)]
 async fn the_answer_timeout_begins_when_the_request_leaves() {
-    let options = Options::default().answer_timeout(300 * MS);
+    let options = ConnectionOptions::default().answer_timeout(300 * MS);
     let terms =
-        ServerTerms { max_in_flight: farcall_protocol::MaxInFlight::new(1), ..ServerTerms::default() };
+        ServerPolicy { max_in_flight: farcall_protocol::MaxInFlight::new(1), ..ServerPolicy::default() };
     let (connection, mut peer) = connect_with(&options, &terms, 4096).await;
     let channel = Channel::from(connection);
     let first = channel.call::<i32>("A.a", &()).start();
@@ -334,12 +337,12 @@ async fn with_less_than_a_millisecond_left_nothing_is_sent() {
 async fn a_limit_without_end_is_no_overflow() {
     let endless = Duration::MAX;
     let keep_alive = farcall_protocol::KeepAlive { idle: endless, timeout: endless };
-    let options = Options::default()
+    let options = ConnectionOptions::default()
         .connect_timeout(endless)
         .write_timeout(endless)
         .answer_timeout(endless)
         .keep_alive(keep_alive);
-    let (connection, mut peer) = connect_with(&options, &ServerTerms::default(), 64).await;
+    let (connection, mut peer) = connect_with(&options, &ServerPolicy::default(), 64).await;
     let channel = Channel::from(connection);
     let call = channel.call::<i32>("A.a", &(vec![0_u8; 1000],)).timeout(endless).start();
     tokio::time::sleep(3600 * S).await;
@@ -405,7 +408,7 @@ async fn an_expired_call_cannot_be_answered_late() {
 
 #[tokio::test(start_paused = true)]
 async fn a_handshake_that_is_refused_says_why() {
-    let terms = ServerTerms { codecs: vec![farcall_protocol::Codec::Json], ..ServerTerms::default() };
+    let terms = ServerPolicy { codecs: vec![farcall_protocol::Codec::Json], ..ServerPolicy::default() };
     let (near, mut far) = tokio::io::duplex(4096);
     let address = Address::parse(MEMORY).unwrap();
     let server = async {
@@ -416,12 +419,12 @@ async fn a_handshake_that_is_refused_says_why() {
             }
             tokio::io::AsyncReadExt::read_buf(&mut far, &mut input).await.unwrap();
         };
-        let status = terms.consider(&option).unwrap_err();
+        let status = terms.negotiate(&option).unwrap_err();
         let mut outbox = farcall_protocol::Outbox::new();
-        outbox.push_frame(&terms.refuse(&status));
+        outbox.push_frame(&terms.encode_refusal(&status));
         tokio::io::AsyncWriteExt::write_all_buf(&mut far, &mut outbox).await.unwrap();
     };
-    let options = Options::default();
+    let options = ConnectionOptions::default();
     let (opened, ()) = tokio::join!(Connection::over(Stream::new(near), &address, &options), server);
     assert_error!(
         opened.unwrap_err(),
@@ -437,16 +440,16 @@ async fn a_handshake_that_is_refused_says_why() {
 async fn what_comes_along_with_the_handshake_is_read_at_once() {
     let (near, mut far) = tokio::io::duplex(4096);
     let address = Address::parse(MEMORY).unwrap();
-    let options = Options::default();
+    let options = ConnectionOptions::default();
     let opening = Connection::over(Stream::new(near), &address, &options);
     let server = async {
         let mut option = vec![0; 4096];
         let read = tokio::io::AsyncReadExt::read(&mut far, &mut option).await.unwrap();
-        let agreed = ServerTerms::default().consider(&option[4..read]).unwrap().agreed;
+        let negotiated = ServerPolicy::default().negotiate(&option[4..read]).unwrap().negotiated;
         let mut outbox = farcall_protocol::Outbox::new();
-        outbox.push_frame(&ServerTerms::accept(&agreed));
+        outbox.push_frame(&ServerPolicy::encode_accept(&negotiated));
         let header = farcall_protocol::HeaderRef::new(Kind::Goaway, Seq(0));
-        outbox.push(&agreed.codec, &header, &Body::default(), agreed.send_limit).unwrap();
+        outbox.push(&negotiated.codec, &header, &Body::default(), negotiated.send_limit).unwrap();
         tokio::io::AsyncWriteExt::write_all_buf(&mut far, &mut outbox).await.unwrap();
         far
     };
@@ -461,7 +464,8 @@ async fn a_server_that_hangs_up_in_the_handshake_is_said() {
     let (near, far) = tokio::io::duplex(4096);
     drop(far);
     let address = Address::parse(MEMORY).unwrap();
-    let error = Connection::over(Stream::new(near), &address, &Options::default()).await.unwrap_err();
+    let error =
+        Connection::over(Stream::new(near), &address, &ConnectionOptions::default()).await.unwrap_err();
     assert_error!(
         error,
         Unavailable,
@@ -471,7 +475,8 @@ async fn a_server_that_hangs_up_in_the_handshake_is_said() {
     );
     let (near, mut far) = tokio::io::duplex(4096);
     tokio::io::AsyncWriteExt::write_all(&mut far, b"HTTP/1.1 400 Bad Request\r\n\r\n").await.unwrap();
-    let error = Connection::over(Stream::new(near), &address, &Options::default()).await.unwrap_err();
+    let error =
+        Connection::over(Stream::new(near), &address, &ConnectionOptions::default()).await.unwrap_err();
     assert_eq!((error.code(), error.execution()), (Code::Unavailable, Execution::NotSent));
     assert!(error.to_string().contains("the answer is no Option"), "{error}");
 }

@@ -29,14 +29,14 @@ thread_local! {
     static CURRENT: RefCell<Inherited> = const { RefCell::new(Inherited::NOTHING) };
 }
 
-/// What a call made here and now inherits; nothing outside of a handler.
-#[must_use]
-pub fn current() -> Inherited {
-    CURRENT.with_borrow(Clone::clone)
-}
-
 impl Inherited {
     const NOTHING: Self = Self { deadline: None, metadata: None, trace: None };
+
+    /// Returns what a call made here and now inherits: nothing outside a handler.
+    #[must_use]
+    pub fn current() -> Self {
+        CURRENT.with_borrow(Clone::clone)
+    }
 
     /// The trace that calls made for the outer one belong to: that of its span, else what its caller
     /// sent. None where there is none, or where that is malformed.
@@ -64,8 +64,8 @@ impl Inherited {
     }
 
     /// A future that has this as what is current whenever it is polled.
-    pub const fn wrap<F>(self, future: F) -> Inherit<F> {
-        Inherit { inherited: self, future }
+    pub const fn wrap<F>(self, future: F) -> WithInherited<F> {
+        WithInherited { inherited: self, future }
     }
 }
 
@@ -82,14 +82,14 @@ impl Drop for Restore {
 pin_project! {
     /// A future that is polled with an [`Inherited`] as what is current. See [`Inherited::wrap`].
     #[derive(Debug)]
-    pub struct Inherit<F> {
+    pub struct WithInherited<F> {
         inherited: Inherited,
         #[pin]
         future: F,
     }
 }
 
-impl<F: Future> Future for Inherit<F> {
+impl<F: Future> Future for WithInherited<F> {
     type Output = F::Output;
 
     fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<F::Output> {
@@ -107,7 +107,7 @@ mod tests {
         let inner = Inherited { deadline: Some(Instant::now()), ..Inherited::default() };
         let result = std::panic::catch_unwind(|| inner.scope(|| panic!("in a handler")));
         assert!(result.is_err());
-        assert_eq!(current().deadline, None);
+        assert_eq!(Inherited::current().deadline, None);
     }
 
     #[test]
@@ -115,8 +115,8 @@ mod tests {
         let now = Instant::now();
         let outer = Inherited { deadline: Some(now), ..Inherited::default() };
         outer.scope(|| {
-            Inherited::default().scope(|| assert_eq!(current().deadline, None));
-            assert_eq!(current().deadline, Some(now));
+            Inherited::default().scope(|| assert_eq!(Inherited::current().deadline, None));
+            assert_eq!(Inherited::current().deadline, Some(now));
         });
     }
 }

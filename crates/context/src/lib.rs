@@ -5,13 +5,13 @@
 //! is current around each poll of the handler, the client asks for [`current`].
 //!
 //! ```
-//! use farcall_context::{Inherited, current};
+//! use farcall_context::{Inherited};
 //! use tokio::time::{Duration, Instant};
 //!
 //! let deadline = Instant::now() + Duration::from_secs(1);
 //! let inherited = Inherited { deadline: Some(deadline), ..Inherited::default() };
-//! inherited.scope(|| assert_eq!(current().deadline, Some(deadline)));
-//! assert_eq!(current().deadline, None);
+//! inherited.scope(|| assert_eq!(Inherited::current().deadline, Some(deadline)));
+//! assert_eq!(Inherited::current().deadline, None);
 //! ```
 
 mod context;
@@ -21,4 +21,4 @@ pub mod trace;
 
 pub use self::context::{ConnectionInfo, Context};
 pub use self::identity::Identity;
-pub use self::inherited::{Inherit, Inherited, current};
+pub use self::inherited::{Inherited, WithInherited};

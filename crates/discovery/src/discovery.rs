@@ -40,18 +40,18 @@ pub trait Discovery: Send + 'static {
 
 /// What is known of a service's endpoints at one moment. Cloning is cheap.
 #[derive(Clone, Debug, Default)]
-pub struct Discovered {
+pub struct EndpointList {
     /// The last list, in the order of addresses. Empty where there was none yet.
     pub endpoints: Arc<[Arc<Endpoint>]>,
     /// When the list was last known to be true; none before there was one.
     pub confirmed: Option<Instant>,
     /// Why it could not be renewed since, if so.
-    pub failing: Option<Failing>,
+    pub failing: Option<SourceError>,
 }
 
 /// A source that fails.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Failing {
+pub struct SourceError {
     /// Since when.
     pub since: Instant,
     /// The last reason.
@@ -61,16 +61,16 @@ pub struct Failing {
 /// The end through which a [`Discovery`] tells what it finds.
 #[derive(Debug)]
 pub struct Publisher {
-    state: watch::Sender<Discovered>,
+    state: watch::Sender<EndpointList>,
 }
 
 /// The end at which lists arrive.
-pub type Subscription = watch::Receiver<Discovered>;
+pub type Subscription = watch::Receiver<EndpointList>;
 
 /// Both ends of a way for lists.
 #[must_use]
 pub fn publisher() -> (Publisher, Subscription) {
-    let (state, subscription) = watch::channel(Discovered::default());
+    let (state, subscription) = watch::channel(EndpointList::default());
     (Publisher { state }, subscription)
 }
 
@@ -108,13 +108,13 @@ impl Publisher {
     pub fn failed(&self, why: impl Into<Arc<str>>) {
         self.state.send_modify(|state| {
             let since = state.failing.as_ref().map_or_else(Instant::now, |failing| failing.since);
-            state.failing = Some(Failing { since, why: why.into() });
+            state.failing = Some(SourceError { since, why: why.into() });
         });
     }
 
     /// What was told last.
     #[must_use]
-    pub fn last(&self) -> Discovered {
+    pub fn last(&self) -> EndpointList {
         self.state.borrow().clone()
     }
 

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use farcall_transport::{Address, AddressError, Human, Resolve, Scheme, SystemResolver};
+use farcall_transport::{Address, AddressError, HumanDuration, Resolve, Scheme, SystemResolver};
 use tokio::time::{sleep, timeout};
 use tracing::{debug, info, warn};
 
@@ -84,7 +84,7 @@ pub enum DnsDiscoveryError {
 /// Why an answer is no list.
 #[derive(Debug, thiserror::Error)]
 enum AnswerFault {
-    #[error("no answer within {}", Human(ANSWER_LIMIT))]
+    #[error("no answer within {}", HumanDuration(ANSWER_LIMIT))]
     Silence,
     #[error("{0}")]
     Failed(#[from] io::Error),

@@ -5,7 +5,7 @@ use farcall_transport::Resolving;
 use tokio::time::Instant;
 
 use super::*;
-use crate::discovery::{Discovered, Subscription, publisher};
+use crate::discovery::{EndpointList, Subscription, publisher};
 
 /// What the next question gets.
 enum Answer {
@@ -58,17 +58,18 @@ fn run(script: &Script) -> Subscription {
     subscription
 }
 
-fn addresses(found: &Discovered) -> Vec<String> {
+fn addresses(found: &EndpointList) -> Vec<String> {
     found.endpoints.iter().map(|endpoint| endpoint.address.to_string()).collect()
 }
 
-async fn until(subscription: &mut Subscription, wanted: &[&str]) -> Discovered {
-    let right = |found: &Discovered| addresses(found) == wanted && found.failing.is_none();
+async fn until(subscription: &mut Subscription, wanted: &[&str]) -> EndpointList {
+    let right = |found: &EndpointList| addresses(found) == wanted && found.failing.is_none();
     subscription.wait_for(right).await.unwrap().clone()
 }
 
-async fn until_failing(subscription: &mut Subscription, with: &str) -> Discovered {
-    let right = |found: &Discovered| found.failing.as_ref().is_some_and(|failing| failing.why.contains(with));
+async fn until_failing(subscription: &mut Subscription, with: &str) -> EndpointList {
+    let right =
+        |found: &EndpointList| found.failing.as_ref().is_some_and(|failing| failing.why.contains(with));
     subscription.wait_for(right).await.unwrap().clone()
 }
 

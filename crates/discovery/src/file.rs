@@ -6,7 +6,7 @@ mod watched;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use farcall_transport::Human;
+use farcall_transport::HumanDuration;
 use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, info, warn};
@@ -117,7 +117,9 @@ async fn look(mut watched: Watched, report: &mut Report) -> Option<(Watched, Sig
     loop {
         match timeout(SLOW, &mut looking).await {
             Ok(looked) => return looked.ok(),
-            Err(_) => report.failed(format!("the file system has given no answer for {}", Human(SLOW))),
+            Err(_) => {
+                report.failed(format!("the file system has given no answer for {}", HumanDuration(SLOW)))
+            }
         }
     }
 }
@@ -174,7 +176,7 @@ mod tests {
 
     use super::watched::FileFault;
     use super::*;
-    use crate::discovery::{Discovered, Subscription, publisher};
+    use crate::discovery::{EndpointList, Subscription, publisher};
 
     /// A file that is watched, in time that does not pass by itself. Files are dated by the real
     /// clock, so that they look young; a young file is taken after ten looks.
@@ -201,18 +203,18 @@ mod tests {
             fs::rename(new, self.path()).unwrap();
         }
 
-        async fn until(&mut self, right: impl FnMut(&Discovered) -> bool) -> Discovered {
+        async fn until(&mut self, right: impl FnMut(&EndpointList) -> bool) -> EndpointList {
             self.subscription.wait_for(right).await.unwrap().clone()
         }
 
         async fn until_len(&mut self, len: usize) {
-            let right = |found: &Discovered| {
+            let right = |found: &EndpointList| {
                 found.confirmed.is_some() && found.endpoints.len() == len && found.failing.is_none()
             };
             self.until(right).await;
         }
 
-        async fn until_failing(&mut self, with: &str) -> Discovered {
+        async fn until_failing(&mut self, with: &str) -> EndpointList {
             self.until(|found| found.failing.as_ref().is_some_and(|failing| failing.why.contains(with))).await
         }
     }

@@ -7,12 +7,12 @@ use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::time::Duration;
 
-use farcall_transport::Human;
+use farcall_transport::HumanDuration;
 use futures::FutureExt;
 use tokio::time::{Instant, sleep, timeout_at};
 use tracing::{debug, info, warn};
 
-use crate::discovery::Failing;
+use crate::discovery::SourceError;
 use crate::instance::Instance;
 use crate::registrar::{Registered, Registrar, RegistrarError, Renewal};
 
@@ -46,7 +46,7 @@ pub enum RegistrationState {
     },
     /// The last request failed; it is tried again for ever. While it could only not be renewed, the
     /// instance may still be known there, until its time to live has passed.
-    Failing(Failing),
+    Failing(SourceError),
     /// It was taken away, as the server stops.
     Deregistered,
 }
@@ -54,11 +54,11 @@ pub enum RegistrationState {
 /// For people: `registered for 90 s`, `failing for 15 s: connection refused`.
 impl fmt::Display for RegistrationState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let whole_seconds = |since: &Instant| Human(Duration::from_secs(since.elapsed().as_secs()));
+        let whole_seconds = |since: &Instant| HumanDuration(Duration::from_secs(since.elapsed().as_secs()));
         match self {
             Self::Registering => f.write_str("registering"),
             Self::Registered { since } => write!(f, "registered for {}", whole_seconds(since)),
-            Self::Failing(Failing { since, why }) => {
+            Self::Failing(SourceError { since, why }) => {
                 write!(f, "failing for {}: {why}", whole_seconds(since))
             }
             Self::Deregistered => f.write_str("deregistered"),
@@ -208,7 +208,7 @@ impl<R: Registrar, F: FnMut(RegistrationState)> Kept<R, F> {
             RegistrationState::Failing(failing) => failing.since,
             _ => Instant::now(),
         };
-        self.tell(RegistrationState::Failing(Failing { since, why: error.0.into() }));
+        self.tell(RegistrationState::Failing(SourceError { since, why: error.0.into() }));
     }
 
     fn tell(&mut self, state: RegistrationState) {
@@ -230,7 +230,7 @@ async fn guarded<T>(
         Ok(Ok(outcome)) => outcome,
         Ok(Err(panic)) => Err(RegistrarError(format!("the registrar panicked: {}", message(&*panic)))),
         Err(_elapsed) => {
-            let allowed = Human(limit.saturating_duration_since(begun));
+            let allowed = HumanDuration(limit.saturating_duration_since(begun));
             Err(RegistrarError(format!("no answer within {allowed}")))
         }
     }

@@ -19,10 +19,10 @@ mod registrar;
 mod static_list;
 
 pub use self::balance::{
-    Asked, Balancer, BalancerFn, Candidate, Candidates, ConsistentHash, KeySource, LeastLoaded, Load,
-    PeakEwma, Picker, Random, RoundRobin, WeightedRoundRobin, ZoneFirst, balancer_fn,
+    Balancer, BalancerFn, Candidate, Candidates, ConsistentHash, KeySource, LeastLoaded, Load, PeakEwma,
+    PickRequest, Picker, Random, RoundRobin, WeightedRoundRobin, ZoneFirst, balancer_fn,
 };
-pub use self::discovery::{Discovered, Discovery, Failing, Publisher, Subscription, publisher};
+pub use self::discovery::{Discovery, EndpointList, Publisher, SourceError, Subscription, publisher};
 pub use self::dns::{DnsDiscovery, DnsDiscoveryError};
 pub use self::endpoint::{Endpoint, State};
 pub use self::file::FileDiscovery;

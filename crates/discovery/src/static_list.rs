@@ -119,7 +119,7 @@ fn collect<E: Into<Endpoint>>(endpoints: impl IntoIterator<Item = E>) -> List {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::discovery::{Discovered, Subscription, publisher};
+    use crate::discovery::{EndpointList, Subscription, publisher};
 
     fn address(last: u8) -> Address {
         Address::parse(&format!("tcp@10.0.0.{last}:7001")).unwrap()
@@ -132,9 +132,9 @@ mod tests {
     }
 
     /// The last part of each address, once the list is as it should be.
-    async fn until(subscription: &mut Subscription, wanted: &[u8]) -> Discovered {
+    async fn until(subscription: &mut Subscription, wanted: &[u8]) -> EndpointList {
         let wanted: Vec<_> = wanted.iter().map(|last| address(*last)).collect();
-        let right = |found: &Discovered| {
+        let right = |found: &EndpointList| {
             found.confirmed.is_some() && found.endpoints.iter().map(|e| &e.address).eq(&wanted)
         };
         subscription.wait_for(right).await.unwrap().clone()
@@ -171,7 +171,7 @@ mod tests {
         until(&mut subscription, &[1]).await;
 
         list.add(Endpoint::new(address(1)).with_weight(0).with_zone("east"));
-        let drained = |found: &Discovered| found.endpoints.iter().all(|endpoint| endpoint.is_drained());
+        let drained = |found: &EndpointList| found.endpoints.iter().all(|endpoint| endpoint.is_drained());
         let found = subscription.wait_for(drained).await.unwrap().clone();
         assert_eq!(found.endpoints.len(), 1);
         assert_eq!(found.endpoints[0].zone.as_deref(), Some("east"));

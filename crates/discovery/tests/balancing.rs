@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use farcall_discovery::{
-    Asked, Balancer, Candidate, Candidates, ConsistentHash, Endpoint, LeastLoaded, PeakEwma, Random,
+    Balancer, Candidate, Candidates, ConsistentHash, Endpoint, LeastLoaded, PeakEwma, PickRequest, Random,
     RoundRobin, State, WeightedRoundRobin, ZoneFirst,
 };
 use farcall_transport::Address;
@@ -80,7 +80,7 @@ proptest! {
         for balancer in balancers() {
             let picker = balancer.picker(&candidates);
             for key in &keys {
-                let asked = Asked { key: key.as_ref().map(|key| &key[..]), tried: &tried };
+                let asked = PickRequest { key: key.as_ref().map(|key| &key[..]), tried: &tried };
                 let picked = picker.pick(&asked);
                 prop_assert!(picked < usable.len(), "{balancer:?} picked {picked} of {}", usable.len());
                 prop_assert!(!left || !asked.has_tried(&usable[picked]), "{balancer:?} picked one again");
@@ -102,7 +102,7 @@ proptest! {
         for balancer in balancers() {
             let picker = balancer.picker(&candidates);
             for key in 0_u8..16 {
-                let picked = picker.pick(&Asked { key: (key > 4).then_some(&[key]), tried: &tried });
+                let picked = picker.pick(&PickRequest { key: (key > 4).then_some(&[key]), tried: &tried });
                 let picked = &known[candidates.usable[picked].id as usize - 700];
                 prop_assert!(picked.state != State::Draining && picked.weight > 0, "{balancer:?}: {picked:?}");
                 prop_assert!(!any_up || is_up(picked), "{balancer:?}: {picked:?}");
@@ -118,7 +118,7 @@ fn no_picker_panics_where_there_is_nobody() {
     for balancer in balancers() {
         let picker = balancer.picker(&nobody);
         for key in [None, Some(&b"key"[..])] {
-            assert_eq!(picker.pick(&Asked { key, tried: &[1, 2] }), 0, "{balancer:?}");
+            assert_eq!(picker.pick(&PickRequest { key, tried: &[1, 2] }), 0, "{balancer:?}");
         }
     }
 }

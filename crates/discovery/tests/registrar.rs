@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use farcall_discovery::{
-    Failing, Instance, Registered, Registrar, RegistrarError, RegistrationState, Renewal,
+    Instance, Registered, Registrar, RegistrarError, RegistrationState, Renewal, SourceError,
     keep_registered_with,
 };
 use farcall_transport::Address;
@@ -216,7 +216,9 @@ async fn a_request_without_an_answer_is_given_up_after_10_seconds() {
     let kept = keep(Place::new([Hangs]));
     sleep(secs(12)).await;
     assert!((millis(10_500)..=secs(11) + TICK).contains(&kept.place.gaps()[0]));
-    let [RegistrationState::Failing(Failing { why, .. })] = &kept.states()[..] else { panic!("one state") };
+    let [RegistrationState::Failing(SourceError { why, .. })] = &kept.states()[..] else {
+        panic!("one state")
+    };
     assert_eq!(&**why, "no answer within 10 s");
 }
 
@@ -278,7 +280,9 @@ async fn a_panic_is_a_failure_like_others() {
         let kept = keep(place);
         sleep(secs(13)).await;
         assert_eq!(kept.place.requests(), [Register, Register, Renew, Renew]);
-        let RegistrationState::Failing(Failing { why, .. }) = &kept.states()[0] else { panic!("it failed") };
+        let RegistrationState::Failing(SourceError { why, .. }) = &kept.states()[0] else {
+            panic!("it failed")
+        };
         assert!(why.starts_with("the registrar panicked: "), "{why}");
         let (time, requests) = kept.stop().await;
         assert!(time <= TICK && requests == [Deregister], "{time:?}, {requests:?}");
@@ -342,7 +346,7 @@ async fn the_end_takes_2_seconds_however_a_place_hangs() {
         let (time, requests) = kept.stop().await;
         assert!(time <= LIMIT && requests == [Deregister], "{time:?}, {requests:?}");
         let last = states.lock().unwrap().last().cloned().unwrap();
-        let RegistrationState::Failing(Failing { why, .. }) = last else { panic!("{last:?}") };
+        let RegistrationState::Failing(SourceError { why, .. }) = last else { panic!("{last:?}") };
         assert!(why.starts_with("not deregistered: no answer within "), "{why}");
     }
 }

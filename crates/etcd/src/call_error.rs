@@ -4,7 +4,7 @@ use std::error::Error;
 use std::fmt;
 use std::time::Duration;
 
-use farcall_transport::Human;
+use farcall_transport::HumanDuration;
 
 use crate::wire::ErrorAnswer;
 
@@ -22,7 +22,7 @@ pub(crate) struct CallError {
 pub(crate) enum Fault {
     #[error("{0}")]
     Unreachable(String),
-    #[error("no answer within {}", Human(*.0))]
+    #[error("no answer within {}", HumanDuration(*.0))]
     Silent(Duration),
     #[error("etcd says `{message}`{}{}", code_note(*.code), advice(message))]
     Refused { code: Option<i64>, message: String },

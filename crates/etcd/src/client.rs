@@ -14,8 +14,8 @@ use tokio::time::timeout;
 use tracing::{debug, warn};
 
 use crate::call_error::{CallError, Fault};
-use crate::config::{Credentials, EtcdConfig, EtcdConfigError};
 use crate::endpoints::Endpoints;
+use crate::options::{Credentials, EtcdOptions, EtcdOptionsError};
 use crate::tls;
 use crate::watch::Watch;
 use crate::wire::{AuthenticateAnswer, AuthenticateRequest, WatchRequest};
@@ -50,7 +50,7 @@ enum Token {
 }
 
 impl Client {
-    pub(crate) fn new(config: &EtcdConfig) -> Result<Self, EtcdConfigError> {
+    pub(crate) fn new(config: &EtcdOptions) -> Result<Self, EtcdOptionsError> {
         config.check()?;
         let http = reqwest::Client::builder()
             .tls_backend_preconfigured(tls::client_config(config)?)
@@ -60,7 +60,7 @@ impl Client {
             // A peer that vanished under a silent watch is noticed by the kernel, too.
             .tcp_keepalive(Duration::from_secs(10))
             .build()
-            .map_err(EtcdConfigError::Client)?;
+            .map_err(EtcdOptionsError::Client)?;
         Ok(Self(Arc::new(Inner {
             http,
             endpoints: config.endpoints.clone(),

@@ -12,9 +12,9 @@ use tracing::{debug, info, warn};
 
 use crate::call_error::{CallError, Fault};
 use crate::client::Client;
-use crate::config::{EtcdConfig, EtcdConfigError};
 use crate::keys::Keys;
 use crate::listing::{Entries, Listing, MAX_KEYS};
+use crate::options::{EtcdOptions, EtcdOptionsError};
 use crate::watch::Watch;
 use crate::wire::{Base64, Int64, RangeAnswer, RangeRequest, WatchCreateRequest, WatchRequest};
 
@@ -32,7 +32,7 @@ const LASTING: Duration = Duration::from_secs(10);
 ///
 /// Changes are told within 20 ms of etcd's telling. A crashed server's instance
 /// stays until its lease expires. While etcd cannot be reached, or answers something that is not
-/// etcd's, the last list stays in force, [`Discovered::failing`](farcall_discovery::Discovered) says
+/// etcd's, the last list stays in force, [`EndpointList::failing`](farcall_discovery::Discovered) says
 /// why, and it is tried again after 0.25 s, 0.5 s … 5 s, for ever.
 ///
 /// A key whose value is no instance, as [`Instance::check`] has it, is left out with a warning in the
@@ -53,7 +53,7 @@ impl EtcdDiscovery {
     /// # Errors
     ///
     /// What is wrong with the configuration, or the name of the service.
-    pub fn new(config: &EtcdConfig, service: &str) -> Result<Self, EtcdConfigError> {
+    pub fn new(config: &EtcdOptions, service: &str) -> Result<Self, EtcdOptionsError> {
         Instance::check_service(service)?;
         let listing = Listing::new(Keys::new(&config.prefix, service));
         Ok(Self { client: Client::new(config)?, listing, check_after: config.check_after })

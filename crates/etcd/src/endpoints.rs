@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use reqwest::Url;
 
-use crate::config::EtcdConfigError;
+use crate::options::EtcdOptionsError;
 
 /// The port of etcd's clients.
 const DEFAULT_PORT: u16 = 2379;
@@ -15,7 +15,7 @@ const DEFAULT_PORT: u16 = 2379;
 pub(crate) struct Endpoints(Arc<[Url]>);
 
 impl Endpoints {
-    pub(crate) fn parse(list: &str) -> Result<Self, EtcdConfigError> {
+    pub(crate) fn parse(list: &str) -> Result<Self, EtcdOptionsError> {
         list.split(',').map(|endpoint| parse_one(endpoint.trim())).collect::<Result<_, _>>().map(Self)
     }
 
@@ -49,8 +49,8 @@ impl fmt::Display for Endpoints {
     }
 }
 
-fn parse_one(text: &str) -> Result<Url, EtcdConfigError> {
-    let wrong = |why: &str| EtcdConfigError::Endpoint {
+fn parse_one(text: &str) -> Result<Url, EtcdOptionsError> {
+    let wrong = |why: &str| EtcdOptionsError::Endpoint {
         // It may have a password in it, which logs need not see.
         endpoint: text.rsplit_once('@').map_or(text, |(_, place)| place).to_owned(),
         why: why.to_owned(),

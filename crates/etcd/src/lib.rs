@@ -6,11 +6,11 @@
 //!
 //! ```
 //! use farcall_discovery::{Instance, keep_registered, publisher, Discovery};
-//! use farcall_etcd::{EtcdConfig, EtcdDiscovery, EtcdRegistrar};
+//! use farcall_etcd::{EtcdOptions, EtcdDiscovery, EtcdRegistrar};
 //! use farcall_transport::Address;
 //!
 //! # async fn example(stop: std::future::Ready<()>) -> Result<(), Box<dyn std::error::Error>> {
-//! let config = EtcdConfig::new("http://10.0.0.1:2379,http://10.0.0.2:2379")?;
+//! let config = EtcdOptions::new("http://10.0.0.1:2379,http://10.0.0.2:2379")?;
 //!
 //! // A server:
 //! let instance = Instance::new("Arith", Address::parse("tcp@10.0.0.5:7001")?);
@@ -40,16 +40,16 @@
 
 mod call_error;
 mod client;
-mod config;
 mod discovery;
 mod endpoints;
 mod keys;
 mod listing;
+mod options;
 mod registrar;
 mod tls;
 mod watch;
 mod wire;
 
-pub use self::config::{EtcdConfig, EtcdConfigError};
 pub use self::discovery::EtcdDiscovery;
+pub use self::options::{EtcdOptions, EtcdOptionsError};
 pub use self::registrar::{EtcdLease, EtcdRegistrar};

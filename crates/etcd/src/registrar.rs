@@ -7,8 +7,8 @@ use tracing::debug;
 
 use crate::call_error::CallError;
 use crate::client::Client;
-use crate::config::{EtcdConfig, EtcdConfigError};
 use crate::keys::Keys;
+use crate::options::{EtcdOptions, EtcdOptionsError};
 use crate::wire::{
     Done, Int64, LeaseGrantAnswer, LeaseGrantRequest, LeaseKeepAliveAnswer, LeaseRequest, PutRequest,
     RangeAnswer, RangeRequest,
@@ -19,7 +19,7 @@ const RENEWALS: u32 = 3;
 
 /// Registers instances in etcd, each under a lease of its own.
 ///
-/// The lease lasts as long as [`Instance::ttl_ms`] says, or else [`EtcdConfig::ttl`], and is to be
+/// The lease lasts as long as [`Instance::ttl_ms`] says, or else [`EtcdOptions::ttl`], and is to be
 /// renewed after a third of that. A renewal finds out, too, whether somebody deleted the key; then,
 /// and where the lease is lost, the instance has to be registered again, which
 /// [`keep_registered`](farcall_discovery::keep_registered) does. Deregistering revokes the lease, and
@@ -41,7 +41,7 @@ impl EtcdRegistrar {
     /// # Errors
     ///
     /// What is wrong with the configuration.
-    pub fn new(config: &EtcdConfig) -> Result<Self, EtcdConfigError> {
+    pub fn new(config: &EtcdOptions) -> Result<Self, EtcdOptionsError> {
         Ok(Self { client: Client::new(config)?, prefix: config.prefix.clone(), ttl: config.ttl })
     }
 
@@ -122,7 +122,7 @@ fn sentence(error: CallError) -> RegistrarError {
 }
 
 fn whole_seconds(ttl: Duration) -> i64 {
-    // At most a day, which `Instance::check` and `EtcdConfig::check` see to.
+    // At most a day, which `Instance::check` and `EtcdOptions::check` see to.
     ttl.as_secs() as i64 + i64::from(ttl.subsec_nanos() > 0)
 }
 

@@ -7,11 +7,11 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
 use tracing::warn;
 
-use crate::config::{EtcdConfig, EtcdConfigError};
+use crate::options::{EtcdOptions, EtcdOptionsError};
 
 /// The TLS side of the HTTP client. It is made for `http` endpoints, too, where it is never used:
 /// the HTTP client would otherwise look for a provider of cryptography that nobody installed.
-pub(crate) fn client_config(config: &EtcdConfig) -> Result<ClientConfig, EtcdConfigError> {
+pub(crate) fn client_config(config: &EtcdOptions) -> Result<ClientConfig, EtcdOptionsError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -26,7 +26,7 @@ pub(crate) fn client_config(config: &EtcdConfig) -> Result<ClientConfig, EtcdCon
     builder.with_client_auth_cert(chain, key).map_err(|error| wrong("client certificate", &error))
 }
 
-fn roots(config: &EtcdConfig) -> Result<RootCertStore, EtcdConfigError> {
+fn roots(config: &EtcdOptions) -> Result<RootCertStore, EtcdOptionsError> {
     let mut roots = RootCertStore::empty();
     for pem in &config.extra_roots {
         for certificate in certificates("extra root certificate", pem)? {
@@ -45,7 +45,7 @@ fn roots(config: &EtcdConfig) -> Result<RootCertStore, EtcdConfigError> {
     Ok(roots)
 }
 
-fn certificates(what: &'static str, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, EtcdConfigError> {
+fn certificates(what: &'static str, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, EtcdOptionsError> {
     let found: Vec<_> =
         CertificateDer::pem_slice_iter(pem).collect::<Result<_, _>>().map_err(|error| wrong(what, &error))?;
     if found.is_empty() {
@@ -54,8 +54,8 @@ fn certificates(what: &'static str, pem: &[u8]) -> Result<Vec<CertificateDer<'st
     Ok(found)
 }
 
-fn wrong(what: &'static str, why: &dyn std::fmt::Display) -> EtcdConfigError {
-    EtcdConfigError::Tls { what, why: why.to_string() }
+fn wrong(what: &'static str, why: &dyn std::fmt::Display) -> EtcdOptionsError {
+    EtcdOptionsError::Tls { what, why: why.to_string() }
 }
 
 #[cfg(test)]
@@ -64,7 +64,7 @@ mod tests {
 
     #[test]
     fn what_does_not_read_is_named() {
-        let config = || EtcdConfig::new("http://a").unwrap();
+        let config = || EtcdOptions::new("http://a").unwrap();
         for (config, expected) in [
             (
                 config().extra_roots("nothing"),

@@ -62,17 +62,17 @@
 #[cfg(feature = "client")]
 pub use farcall_client::{
     Broadcast, BroadcastError, BuildError as ChannelError, Call, CallError, Channel, ChannelBuilder,
-    ChannelOverview, Connection, EndpointOverview, EndpointState, EndpointStatus,
-    Failure as BroadcastFailure, FailureMode, Health, Options, Outliers, Phase, RetryBudget, RpcError, Said,
-    Started,
+    ChannelOverview, Connection, ConnectionOptions, EndpointFailure, EndpointOverview, EndpointReply,
+    EndpointState, EndpointStatus, Health, OutlierDetection, Phase, RetryBudget, RetryPolicy, RpcError,
+    StartedCall,
 };
-pub use farcall_context::{ConnectionInfo, Context, Identity, Inherit, Inherited, current, trace};
+pub use farcall_context::{ConnectionInfo, Context, Identity, Inherited, WithInherited, trace};
 pub use farcall_discovery::{
     Balancer, ConsistentHash, Discovery, DnsDiscovery, Endpoint, FileDiscovery, Instance, LeastLoaded,
     MemoryRegistry, PeakEwma, Random, Registrar, RoundRobin, StaticList, WeightedRoundRobin, ZoneFirst,
 };
 #[cfg(feature = "etcd")]
-pub use farcall_etcd::{EtcdConfig, EtcdConfigError, EtcdDiscovery, EtcdRegistrar};
+pub use farcall_etcd::{EtcdDiscovery, EtcdOptions, EtcdOptionsError, EtcdRegistrar};
 #[cfg(feature = "macros")]
 pub use farcall_macros::service;
 #[cfg(feature = "msgpack")]
@@ -85,15 +85,17 @@ pub use farcall_protocol::{
 pub use farcall_registry::client::{HttpDiscovery, HttpRegistrar};
 #[cfg(feature = "server")]
 pub use farcall_server::{
-    Allow, Allowed, AsyncMethod, Authenticate, BuildError, CallFuture, CallLayer, CallService, Credential,
-    Handler, LayeredCall, LayeredHandler, Limits, Registration, Reply, Request, Response, ServeError, Server,
-    ServerBuilder, ServerHandle, Service, TokenFault, Tokens, TokensError,
+    AsyncMethod, Authenticate, Authorize, AuthorizeLayer, BuildError, CallFuture, CallLayer, CallService,
+    Credential, Handler, LayeredCall, LayeredHandler, Limits, Registration, Request, Response,
+    ResponseFuture, ServeError, Server, ServerBuilder, ServerHandle, Service, TokenErrorKind, Tokens,
+    TokensError,
 };
 pub use farcall_transport::{
-    Address, AddressError, Dialer, Human, PeerAddress, PeerCertificate, Scheme, Stream, SubjectName, TlsInfo,
+    Address, AddressError, Dialer, HumanDuration, PeerAddress, PeerCertificate, Scheme, Stream, SubjectName,
+    TlsInfo,
 };
 #[cfg(feature = "tls")]
-pub use farcall_transport::{Alpn, TlsClient, TlsError, TlsFault, TlsServer};
+pub use farcall_transport::{Alpn, TlsClient, TlsError, TlsErrorKind, TlsServer};
 
 /// The discovery crate, whole: endpoints and where they are found, choosing among them, registering.
 pub mod discovery {

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use farcall::{
-    Address, Allow, Channel, Code, Context, Credential, Execution, Identity, Limits, Options, Phase,
-    RpcError, Server, ServerBuilder, ServerHandle, Status, TlsClient, TlsServer, Tokens,
+    Address, AuthorizeLayer, Channel, Code, ConnectionOptions, Context, Credential, Execution, Identity,
+    Limits, Phase, RpcError, Server, ServerBuilder, ServerHandle, Status, TlsClient, TlsServer, Tokens,
 };
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use serde::Deserialize;
@@ -50,13 +50,13 @@ impl Papers {
         tls.client_roots_pem(&*self.roots).build().unwrap()
     }
 
-    fn options(&self) -> Options {
-        Options::default().tls(TlsClient::builder().roots_pem(&*self.roots).build().unwrap())
+    fn options(&self) -> ConnectionOptions {
+        ConnectionOptions::default().tls(TlsClient::builder().roots_pem(&*self.roots).build().unwrap())
     }
 
-    fn options_with_certificate(&self) -> Options {
+    fn options_with_certificate(&self) -> ConnectionOptions {
         let tls = TlsClient::builder().roots_pem(&*self.roots).certificate_pem(&*self.chain, &*self.key);
-        Options::default().tls(tls.build().unwrap())
+        ConnectionOptions::default().tls(tls.build().unwrap())
     }
 }
 
@@ -106,7 +106,7 @@ async fn serve(listen: &str, change: impl FnOnce(ServerBuilder) -> ServerBuilder
     Running { address, handle, idle }
 }
 
-fn channel(address: &Address, options: Options) -> Channel {
+fn channel(address: &Address, options: ConnectionOptions) -> Channel {
     Channel::builder().to(address).options(options).timeout(PATIENCE).build().unwrap()
 }
 
@@ -240,10 +240,10 @@ async fn wrong_certificates_and_wrong_schemes_are_told_to_the_caller() {
     let tls_to_plain = who(&channel(&to_plain, ours.options())).await;
     expect(tls_to_plain, Code::Unavailable, Phase::Connect, "it does not speak TLS");
     let to_encrypted = scheme(&encrypted.address, farcall::Scheme::Tcp);
-    let plain_to_tls = who(&channel(&to_encrypted, Options::default())).await;
+    let plain_to_tls = who(&channel(&to_encrypted, ConnectionOptions::default())).await;
     expect(plain_to_tls, Code::Unavailable, Phase::Handshake, "it speaks TLS there");
     // Neither server minds.
-    assert_eq!(who(&channel(&plain.address, Options::default())).await.unwrap(), (None, None));
+    assert_eq!(who(&channel(&plain.address, ConnectionOptions::default())).await.unwrap(), (None, None));
     assert_eq!(who(&channel(&encrypted.address, ours.options())).await.unwrap(), (None, None));
 }
 
@@ -301,7 +301,7 @@ async fn a_check_of_the_users_may_take_its_time_fail_and_panic_and_nobody_else_n
         })
     })
     .await;
-    let with = |token: &str| channel(&server.address, Options::default().token(token));
+    let with = |token: &str| channel(&server.address, ConnectionOptions::default().token(token));
     for (token, code, text) in [
         ("hangs", Code::DeadlineExceeded, "the handshake was not complete within 500ms"),
         ("down", Code::Unavailable, "the token service is down"),
@@ -318,10 +318,10 @@ async fn callers_may_call_what_they_are_allowed_and_nothing_else_is_begun() {
     let server = serve("tcp@127.0.0.1:0", |builder| {
         builder
             .authenticate(Tokens::fixed([("web", "w"), ("ops", "o")]).unwrap())
-            .layer(Allow::nobody().identity("web", ["T.who"]).identity("ops", ["T.*"]))
+            .layer(AuthorizeLayer::nobody().identity("web", ["T.who"]).identity("ops", ["T.*"]))
     })
     .await;
-    let with = |token: &str| channel(&server.address, Options::default().token(token));
+    let with = |token: &str| channel(&server.address, ConnectionOptions::default().token(token));
     let (web, ops) = (with("w"), with("o"));
     let hang = |channel: &Channel| channel.call::<()>("T.hang", &()).timeout(Duration::from_millis(50));
     assert_eq!(who(&web).await.unwrap().0.as_deref(), Some("web"));

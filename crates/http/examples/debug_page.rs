@@ -10,9 +10,9 @@
 use std::error::Error;
 use std::time::Duration;
 
-use farcall_client::{Channel, Options};
+use farcall_client::{Channel, ConnectionOptions};
 use farcall_context::Context;
-use farcall_http::Settings;
+use farcall_http::HttpOptions;
 use farcall_protocol::describe::{MethodInfo, ParamInfo};
 use farcall_server::{Response, Server, Service, Tokens, from_fn};
 use farcall_transport::{Address, Listener};
@@ -41,12 +41,14 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let mut callers = JoinSet::new();
     let mut channels = Vec::new();
     for name in CALLERS {
-        let channel =
-            Channel::builder().to(&address).options(Options::default().token(token(name))).build()?;
+        let channel = Channel::builder()
+            .to(&address)
+            .options(ConnectionOptions::default().token(token(name)))
+            .build()?;
         channels.push((name, channel.clone()));
         put_under_load(&mut callers, name, &channel);
     }
-    let settings = with_channels(Settings::default(), channels);
+    let settings = with_channels(HttpOptions::default(), channels);
 
     let listener = Listener::bind(&Address::parse(&http)?).await?;
     println!("http://{}/debug/farcall", listener.address().socket_addr().ok_or("it is no TCP address")?);
@@ -64,12 +66,12 @@ fn token(name: &str) -> String {
 }
 
 #[cfg(feature = "client")]
-fn with_channels(settings: Settings, channels: Vec<(&'static str, Channel)>) -> Settings {
+fn with_channels(settings: HttpOptions, channels: Vec<(&'static str, Channel)>) -> HttpOptions {
     channels.into_iter().fold(settings, |settings, (name, channel)| settings.channel(name, channel))
 }
 
 #[cfg(not(feature = "client"))]
-fn with_channels(settings: Settings, _: Vec<(&'static str, Channel)>) -> Settings {
+fn with_channels(settings: HttpOptions, _: Vec<(&'static str, Channel)>) -> HttpOptions {
     settings
 }
 

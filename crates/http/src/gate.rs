@@ -1,4 +1,4 @@
-//! [`Gate`]: requests that web pages could make a browser send end here.
+//! [`OriginCheck`]: requests that web pages could make a browser send end here.
 //!
 //! A page that somebody visits can send requests to servers that only the visitor reaches, and by a
 //! name of its own that it lets point there, read the answers ("DNS rebinding"). So a name in `Host`
@@ -10,11 +10,11 @@ use std::net::{IpAddr, Ipv6Addr};
 use axum::http::header::{HOST, ORIGIN};
 use axum::http::{HeaderMap, Uri};
 
-use crate::settings::Settings;
+use crate::options::HttpOptions;
 
 /// Which hosts and origins there may be.
 #[derive(Debug)]
-pub(crate) struct Gate {
+pub(crate) struct OriginCheck {
     hosts: Vec<Authority>,
     origins: Vec<Origin>,
 }
@@ -39,9 +39,9 @@ struct Origin {
     port: u16,
 }
 
-impl Gate {
+impl OriginCheck {
     /// What is no host, or no origin, among the allowed ones fits nothing.
-    pub(crate) fn new(settings: &Settings) -> Self {
+    pub(crate) fn new(settings: &HttpOptions) -> Self {
         Self {
             hosts: settings.allowed_hosts.iter().filter_map(|host| Authority::parse(host)).collect(),
             origins: settings.allowed_origins.iter().filter_map(|origin| Origin::parse(origin)).collect(),
@@ -77,7 +77,7 @@ impl Gate {
     ///
     /// # Errors
     ///
-    /// As for [`Gate::check`].
+    /// As for [`OriginCheck::check`].
     pub(crate) fn check_opening(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), Forbidden> {
         if headers.contains_key(ORIGIN) { self.check(uri, headers) } else { Ok(()) }
     }
@@ -172,12 +172,12 @@ mod tests {
         headers
     }
 
-    fn gate() -> Gate {
-        let settings = Settings::default()
+    fn gate() -> OriginCheck {
+        let settings = HttpOptions::default()
             .allowed_host("calc.example.com")
             .allowed_host("Other.example.com:7080")
             .allowed_origin("https://app.example.com");
-        Gate::new(&settings)
+        OriginCheck::new(&settings)
     }
 
     #[test]

@@ -6,8 +6,8 @@
 //! | `/healthz` | 200: the process is there |
 //! | `/readyz` | 200 while the server takes calls, 503 from when it begins to stop |
 //! | `/metrics` | figures for Prometheus |
-//! | `/rpc` | calls by plain HTTP, with JSON bodies, where `Settings::gateway` turns them on |
-//! | `/debug/farcall` | a page that shows what the server is doing, to this machine: [`Settings::debug_page`] |
+//! | `/rpc` | calls by plain HTTP, with JSON bodies, where `HttpOptions::gateway` turns them on |
+//! | `/debug/farcall` | a page that shows what the server is doing, to this machine: [`HttpOptions::debug_page`] |
 //!
 //! A connection that was opened here is a connection like any other: the server's limits hold for
 //! it, and the server drains it.
@@ -15,13 +15,13 @@
 //! ```
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! use farcall_http::Settings;
+//! use farcall_http::HttpOptions;
 //! use farcall_server::Server;
 //! use farcall_transport::{Address, Listener};
 //!
 //! let server = Server::builder().listen("tcp@127.0.0.1:0").bind().await?;
 //! let handle = server.handle();
-//! let router = farcall_http::router(handle.clone(), Settings::default());
+//! let router = farcall_http::router(handle.clone(), HttpOptions::default());
 //! let listener = Listener::bind(&Address::parse("127.0.0.1:0")?).await?;
 //! println!("http://{}/metrics", listener.address().socket_addr().expect("it has one"));
 //!
@@ -41,19 +41,19 @@ mod gateway;
 mod metrics;
 mod one_port;
 mod opening;
+mod options;
 mod router;
 mod serve;
-mod settings;
 mod write_limit;
 
 pub use self::debug::DebugPage;
 #[cfg(feature = "gateway")]
 pub use self::gateway::Gateway;
+pub use self::options::HttpOptions;
 #[cfg(feature = "client")]
 pub use self::router::client_router;
 pub use self::router::router;
 pub use self::serve::{ServeOptions, serve, serve_with};
-pub use self::settings::Settings;
 
 /// The code in the document is run with the tests.
 #[cfg(doctest)]

@@ -6,7 +6,7 @@ use std::fmt;
 use std::time::Duration;
 
 use farcall_protocol::describe::HealthStatus;
-use farcall_server::{MethodFigures, ServerHandle};
+use farcall_server::{MethodMetrics, ServerHandle};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder, NoLabelSet};
@@ -84,14 +84,14 @@ impl Collector for Figures {
     }
 }
 
-fn write_calls(to: &mut DescriptorEncoder<'_>, methods: &[MethodFigures]) -> fmt::Result {
+fn write_calls(to: &mut DescriptorEncoder<'_>, methods: &[MethodMetrics]) -> fmt::Result {
     let mut family = to.encode_descriptor("calls", "Calls that have ended.", None, MetricType::Counter)?;
     methods.iter().try_for_each(|method| {
         ConstCounter::new(method.calls()).encode(family.encode_family(&labels(method))?)
     })
 }
 
-fn write_errors(to: &mut DescriptorEncoder<'_>, methods: &[MethodFigures]) -> fmt::Result {
+fn write_errors(to: &mut DescriptorEncoder<'_>, methods: &[MethodMetrics]) -> fmt::Result {
     let help = "Calls that have ended in an error, by its code.";
     let mut family = to.encode_descriptor("errors", help, None, MetricType::Counter)?;
     for method in methods {
@@ -104,21 +104,21 @@ fn write_errors(to: &mut DescriptorEncoder<'_>, methods: &[MethodFigures]) -> fm
     Ok(())
 }
 
-fn write_in_flight(to: &mut DescriptorEncoder<'_>, methods: &[MethodFigures]) -> fmt::Result {
+fn write_in_flight(to: &mut DescriptorEncoder<'_>, methods: &[MethodMetrics]) -> fmt::Result {
     let mut family = to.encode_descriptor("calls_in_flight", "Calls under way.", None, MetricType::Gauge)?;
     methods.iter().try_for_each(|method| {
         ConstGauge::new(method.in_flight).encode(family.encode_family(&labels(method))?)
     })
 }
 
-fn write_durations(to: &mut DescriptorEncoder<'_>, methods: &[MethodFigures]) -> fmt::Result {
+fn write_durations(to: &mut DescriptorEncoder<'_>, methods: &[MethodMetrics]) -> fmt::Result {
     let help = "How long calls took from the request's arrival to its answer.";
     let mut family =
         to.encode_descriptor("call_duration", help, Some(&Unit::Seconds), MetricType::Histogram)?;
     methods.iter().try_for_each(|method| write_histogram(family.encode_family(&labels(method))?, method))
 }
 
-fn write_histogram(mut to: MetricEncoder<'_>, method: &MethodFigures) -> fmt::Result {
+fn write_histogram(mut to: MetricEncoder<'_>, method: &MethodMetrics) -> fmt::Result {
     let mut buckets = Vec::with_capacity(BUCKETS_US.len() + 1);
     let mut below = 0;
     for us in BUCKETS_US {
@@ -132,7 +132,7 @@ fn write_histogram(mut to: MetricEncoder<'_>, method: &MethodFigures) -> fmt::Re
 }
 
 /// The names of the service and of its method. Both are the server's own, so their number is bounded.
-fn labels(method: &MethodFigures) -> [(&'static str, &str); 2] {
+fn labels(method: &MethodMetrics) -> [(&'static str, &str); 2] {
     let (service, name) = method.name.rsplit_once('.').unwrap_or(("", &method.name));
     [("service", service), ("method", name)]
 }

@@ -18,7 +18,7 @@ use tracing::debug;
 
 use crate::answer::sentence;
 use crate::router::Shared;
-use crate::write_limit::WriteLimit;
+use crate::write_limit::WriteTimeout;
 
 /// The one version of WebSocket that there is (RFC 6455).
 const WEBSOCKET_VERSION: &str = "13";
@@ -82,7 +82,7 @@ async fn hand_over(upgrade: OnUpgrade, carrier: Carrier, peer: PeerAddress, hand
 /// The stream that HTTP was spoken over. Where it is one of [`serve`](crate::serve)'s it is taken out
 /// again, which spares a layer, and keeps what is known of its peer by TLS.
 fn stream_of(upgraded: Upgraded) -> Stream {
-    match upgraded.downcast::<TokioIo<WriteLimit>>() {
+    match upgraded.downcast::<TokioIo<WriteTimeout>>() {
         Ok(parts) => parts.io.into_inner().into_inner().with_prefix(parts.read_buf.into()),
         Err(upgraded) => Stream::new(TokioIo::new(upgraded)),
     }

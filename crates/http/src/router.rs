@@ -14,19 +14,19 @@ use farcall_server::ServerHandle;
 
 use crate::answer::sentence;
 use crate::debug;
-use crate::gate::{Forbidden, Gate};
+use crate::gate::{Forbidden, OriginCheck};
 #[cfg(feature = "gateway")]
 use crate::gateway;
 use crate::metrics;
 use crate::opening;
-use crate::settings::Settings;
+use crate::options::HttpOptions;
 
 /// What all requests share. A clone is cheap.
 #[derive(Clone, Debug)]
 pub(crate) struct Shared {
     pub(crate) handle: ServerHandle,
-    pub(crate) settings: Arc<Settings>,
-    pub(crate) gate: Arc<Gate>,
+    pub(crate) settings: Arc<HttpOptions>,
+    pub(crate) gate: Arc<OriginCheck>,
 }
 
 /// An axum router for a server: connections for calls, and pages about it. See the
@@ -38,8 +38,8 @@ pub(crate) struct Shared {
 /// [`PeerAddress`](farcall_transport::PeerAddress) among the request's extensions. Otherwise the
 /// server's limit of connections for each peer does not hold. What TLS tells of a caller through the
 /// gateway is looked for there as well, as an `Arc<`[`TlsInfo`](farcall_transport::TlsInfo)`>`.
-pub fn router(handle: ServerHandle, settings: Settings) -> Router {
-    let gate = Arc::new(Gate::new(&settings));
+pub fn router(handle: ServerHandle, settings: HttpOptions) -> Router {
+    let gate = Arc::new(OriginCheck::new(&settings));
     let settings = Arc::new(settings);
     let debug = debug::routes(Some(handle.clone()), &settings);
     let shared = Shared { handle, settings: Arc::clone(&settings), gate: Arc::clone(&gate) };
@@ -58,19 +58,19 @@ pub fn router(handle: ServerHandle, settings: Settings) -> Router {
 }
 
 /// An axum router for a process that only calls: `/healthz`, and `/debug/farcall` with the channels
-/// of [`Settings::channel`]. For the rest it is as [`router`].
+/// of [`HttpOptions::channel`]. For the rest it is as [`router`].
 #[cfg(feature = "client")]
-pub fn client_router(settings: &Settings) -> Router {
+pub fn client_router(settings: &HttpOptions) -> Router {
     Router::new()
         .route("/healthz", get(healthz))
         .merge(debug::routes(None, settings))
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(nothing)
-        .layer(from_fn_with_state(Arc::new(Gate::new(settings)), check))
+        .layer(from_fn_with_state(Arc::new(OriginCheck::new(settings)), check))
 }
 
 /// Lets through what no foreign page has asked for.
-async fn check(State(gate): State<Arc<Gate>>, request: Request, next: Next) -> Response {
+async fn check(State(gate): State<Arc<OriginCheck>>, request: Request, next: Next) -> Response {
     match gate.check(request.uri(), request.headers()) {
         Ok(()) => next.run(request).await,
         Err(why) => forbidden(request.uri().path(), &why),

@@ -24,7 +24,7 @@ use tower_service::Service;
 use tracing::{debug, warn};
 
 use crate::one_port::{Spoken, first_words};
-use crate::write_limit::WriteLimit;
+use crate::write_limit::WriteTimeout;
 
 /// The largest head of a request, in bytes.
 const MAX_HEAD_BYTES: usize = 64 * 1024;
@@ -163,7 +163,7 @@ pub async fn serve_with(
 
 /// Accepts connections, for as long as it is polled. `room` bounds how many there are.
 async fn accept(listener: Listener, connections: Connections, room: Arc<Semaphore>, tracker: &TaskTracker) {
-    let mut complaints = Complaints::default();
+    let mut complaints = LogThrottle::default();
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => match Arc::clone(&room).try_acquire_owned() {
@@ -270,7 +270,7 @@ impl Connections {
             .timer(TokioTimer::new())
             .header_read_timeout(head_timeout)
             .max_buf_size(MAX_HEAD_BYTES)
-            .serve_connection(TokioIo::new(WriteLimit::new(stream, write_timeout)), service)
+            .serve_connection(TokioIo::new(WriteTimeout::new(stream, write_timeout)), service)
             .with_upgrades();
         let mut connection = pin!(connection);
         let served = tokio::select! {
@@ -289,11 +289,11 @@ impl Connections {
 
 /// Lets the same trouble be logged only now and then.
 #[derive(Default)]
-struct Complaints {
+struct LogThrottle {
     last: Option<Instant>,
 }
 
-impl Complaints {
+impl LogThrottle {
     fn are_due(&mut self) -> bool {
         let due = self.last.is_none_or(|last| last.elapsed() >= LOG_EVERY);
         if due {

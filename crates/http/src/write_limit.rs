@@ -1,4 +1,4 @@
-//! [`WriteLimit`]: a stream whose peer has to take what it asked for.
+//! [`WriteTimeout`]: a stream whose peer has to take what it asked for.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -11,14 +11,14 @@ use tokio::time::{Sleep, sleep};
 
 /// A stream on which writing fails once its peer has taken nothing for so long.
 #[derive(Debug)]
-pub(crate) struct WriteLimit {
+pub(crate) struct WriteTimeout {
     stream: Stream,
     limit: Duration,
     /// Runs while the peer takes nothing.
     stalled: Option<Pin<Box<Sleep>>>,
 }
 
-impl WriteLimit {
+impl WriteTimeout {
     pub(crate) const fn new(stream: Stream, limit: Duration) -> Self {
         Self { stream, limit, stalled: None }
     }
@@ -44,7 +44,7 @@ impl WriteLimit {
     }
 }
 
-impl AsyncRead for WriteLimit {
+impl AsyncRead for WriteTimeout {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -54,7 +54,7 @@ impl AsyncRead for WriteLimit {
     }
 }
 
-impl AsyncWrite for WriteLimit {
+impl AsyncWrite for WriteTimeout {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(cx, buf);
         self.limited(cx, written)
@@ -96,7 +96,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_peer_that_takes_nothing_ends_the_stream() {
         let (near, _far) = tokio::io::duplex(10);
-        let mut stream = WriteLimit::new(Stream::new(near), LIMIT);
+        let mut stream = WriteTimeout::new(Stream::new(near), LIMIT);
         let began = Instant::now();
         let error = stream.write_all(&[7; 11]).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
@@ -106,7 +106,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn one_that_takes_a_little_now_and_then_is_waited_for() {
         let (near, mut far) = tokio::io::duplex(10);
-        let mut stream = WriteLimit::new(Stream::new(near), LIMIT);
+        let mut stream = WriteTimeout::new(Stream::new(near), LIMIT);
         let writing = tokio::spawn(async move { stream.write_all(&[7; 60]).await });
         for _ in 0..6 {
             sleep(LIMIT - Duration::from_secs(1)).await;

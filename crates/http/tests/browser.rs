@@ -10,7 +10,7 @@ mod readme;
 mod site;
 mod support;
 
-use farcall_http::Settings;
+use farcall_http::HttpOptions;
 use farcall_protocol::KeepAlive;
 use farcall_server::Limits;
 use farcall_test_browser::Browser;
@@ -404,7 +404,8 @@ async fn a_page_of_another_origin_is_refused_unless_it_is_allowed() {
     let origin = format!("http://{}", home.place);
     let foreign = Site::new().await;
     let friendly =
-        Site::with(Setup { settings: Settings::default().allowed_origin(&origin), ..Setup::default() }).await;
+        Site::with(Setup { settings: HttpOptions::default().allowed_origin(&origin), ..Setup::default() })
+            .await;
     let browser = home.browser().await;
     let call = |url: String| {
         format!("return await failure(connect('{url}').call('Arith.multiply', {{ a: 6, b: 7 }}))")

@@ -6,8 +6,8 @@
 
 mod support;
 
-use farcall_client::{Channel, FailureMode};
-use farcall_http::{ServeOptions, Settings};
+use farcall_client::{Channel, RetryPolicy};
+use farcall_http::{HttpOptions, ServeOptions};
 use farcall_transport::{Alpn, Stream};
 use serde_json::json;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -78,7 +78,7 @@ async fn each_is_told_apart_byte_by_byte() {
 #[tokio::test]
 async fn a_client_that_says_nothing_is_closed_in_time_and_one_that_closes_at_once() {
     let limits = ServeOptions::default().head_timeout(200 * MS).max_connections(1);
-    let world = World::with("one_port_tcp", Settings::default(), limits).await;
+    let world = World::with("one_port_tcp", HttpOptions::default(), limits).await;
     let mut silent = connect(&world).await;
     assert_eq!(all(&mut silent).await, b"");
     for _ in 0..3 {
@@ -102,7 +102,7 @@ async fn until_it_answers(channel: &Channel) {
 #[tokio::test]
 async fn a_connection_for_calls_takes_no_place_of_http() {
     let limits = ServeOptions::default().head_timeout(200 * MS).max_connections(1);
-    let world = World::with("one_port_tcp", Settings::default(), limits).await;
+    let world = World::with("one_port_tcp", HttpOptions::default(), limits).await;
     let channels = [world.channel(), world.channel(), world.channel()];
     for channel in &channels {
         until_it_answers(channel).await;
@@ -132,7 +132,7 @@ async fn what_is_neither_is_answered_by_http() {
 async fn a_client_of_tls_learns_that_the_port_is_plain() {
     let world = World::new("one_port_tcp").await;
     let call = channel_to(&format!("tls@{}", world.place)).call::<()>("Echo.echo", &no_args());
-    let error = timeout(PATIENCE, call.on_failure(FailureMode::fail_fast())).await.unwrap().unwrap_err();
+    let error = timeout(PATIENCE, call.retry(RetryPolicy::fail_fast())).await.unwrap().unwrap_err();
     assert!(error.to_string().contains("it does not speak TLS"), "{error}");
 }
 
@@ -165,7 +165,7 @@ async fn where_there_is_tls_nothing_is_plain() {
         assert!(answer.starts_with(&[0x15, 3]) && answer[5] == 2 && answer.len() == 7, "{answer:?}");
     }
     let call = channel_to(&format!("tcp@{}", world.place)).call::<()>("Echo.echo", &no_args());
-    let error = timeout(PATIENCE, call.on_failure(FailureMode::fail_fast())).await.unwrap().unwrap_err();
+    let error = timeout(PATIENCE, call.retry(RetryPolicy::fail_fast())).await.unwrap().unwrap_err();
     assert!(error.to_string().contains("it speaks TLS there"), "{error}");
     assert_eq!(world.handle.connections(), 0);
 }
@@ -173,7 +173,7 @@ async fn where_there_is_tls_nothing_is_plain() {
 #[tokio::test]
 async fn a_silent_client_of_tls_is_closed_in_time() {
     let limits = ServeOptions::default().head_timeout(200 * MS);
-    let world = World::with("one_port_tls", Settings::default(), limits).await;
+    let world = World::with("one_port_tls", HttpOptions::default(), limits).await;
     assert_eq!(all(&mut connect(&world).await).await, b"");
     let mut shaken = encrypted(&world, Alpn::Farcall).await;
     // Without a goodbye, which is an error where the end is TLS's.
@@ -184,7 +184,7 @@ async fn a_silent_client_of_tls_is_closed_in_time() {
 #[tokio::test]
 async fn clients_that_say_nothing_do_not_hold_up_the_end() {
     let limits = ServeOptions::default().head_timeout(60 * S).stop_timeout(60 * S);
-    let world = World::with("one_port_tcp", Settings::default(), limits).await;
+    let world = World::with("one_port_tcp", HttpOptions::default(), limits).await;
     let mut silent = connect(&world).await;
     let channel = world.channel();
     channel.connect().await.unwrap();

@@ -6,8 +6,8 @@
 mod authority;
 mod support;
 
-use farcall_client::{Channel, FailureMode, Options};
-use farcall_http::{ServeOptions, Settings};
+use farcall_client::{Channel, ConnectionOptions, RetryPolicy};
+use farcall_http::{HttpOptions, ServeOptions};
 use farcall_protocol::{Code, Execution};
 use farcall_transport::{Address, Dialer, TlsClient};
 use serde_json::json;
@@ -156,7 +156,7 @@ async fn a_websocket_is_agreed_to_as_the_rfc_has_it() {
 
 #[tokio::test]
 async fn pages_of_foreign_origins_open_nothing() {
-    let settings = Settings::default().allowed_origin("https://app.example.com");
+    let settings = HttpOptions::default().allowed_origin("https://app.example.com");
     let world = World::with("ws", settings, ServeOptions::default()).await;
     let opened = async |origin: &str, host: &str| {
         let request = WEBSOCKET.replace("Host: h\r\n", &format!("Host: {host}\r\nOrigin: {origin}\r\n"));
@@ -188,7 +188,7 @@ async fn a_text_message_is_closed_with_1003() {
 #[tokio::test]
 async fn a_head_that_does_not_end_is_given_up() {
     let limits = ServeOptions::default().head_timeout(200 * MS);
-    let world = World::with("http", Settings::default(), limits).await;
+    let world = World::with("http", HttpOptions::default(), limits).await;
     let answer = world.ask("GET /_farcall_ HTTP/1.1\r\nHost: h\r\n").await;
     assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 408 "), "{answer}");
 }
@@ -196,7 +196,7 @@ async fn a_head_that_does_not_end_is_given_up() {
 #[tokio::test]
 async fn one_connection_too_many_is_closed_and_those_for_calls_do_not_count() {
     let limits = ServeOptions::default().max_connections(1);
-    let world = World::with("http", Settings::default(), limits).await;
+    let world = World::with("http", HttpOptions::default(), limits).await;
     // Two in turn: each ceases to be HTTP's once it is opened.
     let channels = [world.channel(), world.channel()];
     for channel in &channels {
@@ -226,13 +226,13 @@ async fn a_handler_sees_the_verified_name_of_its_caller() {
     let authority = Authority::new();
     for (opening, scheme) in [("http", "https"), ("ws", "wss"), ("one_port_tcp", "tls")] {
         let options = ServeOptions::default().tls(authority.server(true));
-        let world = World::with(opening, Settings::default(), options).await;
+        let world = World::with(opening, HttpOptions::default(), options).await;
         let called = async |tls: TlsClient| {
-            let options = Options::default().dialer(Dialer::default().tls(tls));
+            let options = ConnectionOptions::default().dialer(Dialer::default().tls(tls));
             let channel = Channel::builder().to(format!("{scheme}@{}", world.place)).options(options);
             let channel = channel.build().unwrap();
             let call = channel.call::<Option<String>>("Probe.certificate", &no_args());
-            timeout(PATIENCE, call.on_failure(FailureMode::fail_fast())).await.unwrap()
+            timeout(PATIENCE, call.retry(RetryPolicy::fail_fast())).await.unwrap()
         };
         let name = called(authority.client()).await.unwrap();
         assert_eq!(name.as_deref(), Some("billing.example"), "{scheme}");
@@ -256,7 +256,7 @@ async fn told(scheme: &str, answer: &'static [u8]) -> String {
         read_head(&mut stream).await;
         stream.write_all(answer).await.unwrap();
     });
-    let call = channel_to(&address).call::<()>("Echo.echo", &no_args()).on_failure(FailureMode::fail_fast());
+    let call = channel_to(&address).call::<()>("Echo.echo", &no_args()).retry(RetryPolicy::fail_fast());
     let error = timeout(PATIENCE, call).await.unwrap().unwrap_err();
     server.await.unwrap();
     error.to_string()

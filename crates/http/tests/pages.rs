@@ -4,7 +4,7 @@
 
 mod support;
 
-use farcall_http::{ServeOptions, Settings};
+use farcall_http::{HttpOptions, ServeOptions};
 use serde_json::json;
 use tokio::time::timeout;
 
@@ -85,7 +85,7 @@ async fn metrics_count_calls_errors_and_time_by_method() {
 
 #[tokio::test]
 async fn a_page_by_a_name_that_is_not_ours_is_not_shown() {
-    let settings = Settings::default().allowed_host("calc.example.com");
+    let settings = HttpOptions::default().allowed_host("calc.example.com");
     let world = World::with("http", settings, ServeOptions::default()).await;
     for (host, status) in [
         ("localhost", "200"),

@@ -7,7 +7,7 @@ mod support;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use farcall_client::FailureMode;
+use farcall_client::RetryPolicy;
 use farcall_transport::Dialer;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -88,7 +88,7 @@ async fn every_way_of_the_network_leads_through_a_proxy() {
 /// What a call through a proxy fails with.
 async fn failure(proxy: &str, place: &str) -> String {
     let channel = channel_with(&format!("http@{place}"), dialer(proxy));
-    let call = channel.call::<String>("Echo.echo", &json!({"text": ""})).on_failure(FailureMode::fail_fast());
+    let call = channel.call::<String>("Echo.echo", &json!({"text": ""})).retry(RetryPolicy::fail_fast());
     timeout(PATIENCE, call).await.unwrap().unwrap_err().to_string()
 }
 

@@ -5,7 +5,7 @@
 
 mod support;
 
-use farcall_client::FailureMode;
+use farcall_client::RetryPolicy;
 use farcall_protocol::{Code, Execution};
 use serde_json::json;
 use tokio::time::{sleep, timeout};
@@ -81,7 +81,7 @@ async fn a_connection_that_breaks_ends_its_calls_on_both_sides_and_the_next_dial
     let world = World::new(scheme).await;
     let relay = Relay::before(&world).await;
     let channel = channel_to(&format!("{}@{}", world.scheme, relay.place));
-    let call = channel.call::<String>("Probe.sleep", &no_args()).on_failure(FailureMode::fail_fast()).start();
+    let call = channel.call::<String>("Probe.sleep", &no_args()).retry(RetryPolicy::fail_fast()).start();
     world.wait_for_running(1).await;
     relay.cut();
     let error = timeout(PATIENCE, call).await.unwrap().unwrap_err();
@@ -109,8 +109,7 @@ async fn a_server_that_stops_finishes_what_it_has_begun(scheme: &'static str) {
     assert_eq!(call.await.unwrap(), "awake");
     timeout(PATIENCE, world.ended).await.unwrap().unwrap();
     sleep(MS).await;
-    let late =
-        channel.call::<String>("Echo.echo", &json!({"text": "late"})).on_failure(FailureMode::fail_fast());
+    let late = channel.call::<String>("Echo.echo", &json!({"text": "late"})).retry(RetryPolicy::fail_fast());
     assert_eq!(timeout(PATIENCE, late).await.unwrap().unwrap_err().code(), Code::Unavailable);
 }
 

@@ -7,11 +7,11 @@ use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use farcall_client::{Channel, FailureMode};
+use farcall_client::{Channel, RetryPolicy};
 use farcall_context::{Context, Inherited};
 use farcall_protocol::describe::MethodInfo;
 use farcall_protocol::{Code, Execution, Metadata, Status as RpcStatus};
-use farcall_server::{Handler, Reply, Request, Response, Server, Service};
+use farcall_server::{Handler, Request, Response, ResponseFuture, Server, Service};
 use farcall_transport::Address;
 use opentelemetry::trace::{SpanId, SpanKind, Status, TracerProvider as _};
 use opentelemetry_sdk::trace::{InMemorySpanExporter, Sampler, SdkTracerProvider, SpanData};
@@ -90,13 +90,17 @@ fn assert_below(below: &SpanData, above: &SpanData) {
 struct Refuses(Mutex<usize>);
 
 impl Handler for Refuses {
-    fn call(&self, request: Request) -> Reply {
+    fn call(&self, request: Request) -> ResponseFuture {
         let mut left = self.0.lock().unwrap();
         if *left == 0 {
-            return Reply::ready(Response::ok(request.codec(), "at last"));
+            return ResponseFuture::ready(Response::ok(request.codec(), "at last"));
         }
         *left -= 1;
-        Reply::ready(Response::error(RpcStatus::new(Code::Unavailable, Execution::Refused, "not yet")))
+        ResponseFuture::ready(Response::error(RpcStatus::new(
+            Code::Unavailable,
+            Execution::Refused,
+            "not yet",
+        )))
     }
 }
 
@@ -204,11 +208,8 @@ async fn what_the_caller_did_wrong_is_no_error_of_the_servers() {
 #[tokio::test]
 async fn each_try_is_seen() {
     let export = Export::begin();
-    let channel = Channel::builder()
-        .to(serve(None).await)
-        .on_failure(FailureMode::fail_try().tries(5))
-        .build()
-        .unwrap();
+    let channel =
+        Channel::builder().to(serve(None).await).retry(RetryPolicy::retry_same().tries(5)).build().unwrap();
     let _: String = channel.call("Stock2.refuse", &()).idempotent().await.unwrap();
     let spans = export.spans(4).await;
     let client = find(&spans, "Stock2/refuse", &SpanKind::Client);

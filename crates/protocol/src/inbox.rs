@@ -105,7 +105,7 @@ impl Inbox {
     }
 
     /// Is told how many bytes came into the [`Inbox::room`].
-    pub fn has_read(&mut self, count: usize) {
+    pub fn advance(&mut self, count: usize) {
         if count == self.offered {
             // There is more than fits: larger reads are fewer reads.
             self.read_size = (self.read_size * 4).min(MOST_READ);
@@ -176,7 +176,7 @@ mod tests {
         assert!(count > 0 || stream.is_empty() || most == 0, "there is room for something");
         room.put_slice(&stream[..count]);
         stream.advance(count);
-        inbox.has_read(count);
+        inbox.advance(count);
         count
     }
 

@@ -20,7 +20,7 @@ impl Default for KeepAlive {
 
 /// Watches over one connection's silence.
 #[derive(Clone, Debug)]
-pub struct Silence {
+pub struct KeepAliveTimer {
     times: KeepAlive,
     heard: Instant,
     pinged: Option<Instant>,
@@ -28,7 +28,7 @@ pub struct Silence {
 
 /// What silence asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Silent {
+pub enum KeepAliveAction {
     /// Nothing yet; look again at this time.
     Until(Instant),
     /// Send a ping now, and look again at this time.
@@ -37,7 +37,7 @@ pub enum Silent {
     Dead,
 }
 
-impl Silence {
+impl KeepAliveTimer {
     /// Begins to watch.
     #[must_use]
     pub const fn new(times: KeepAlive, now: Instant) -> Self {
@@ -51,19 +51,19 @@ impl Silence {
     }
 
     /// What is due at `now`.
-    pub fn check(&mut self, now: Instant) -> Silent {
+    pub fn check(&mut self, now: Instant) -> KeepAliveAction {
         match self.pinged {
             None => {
                 let due = later(self.heard, self.times.idle);
                 if now < due {
-                    return Silent::Until(due);
+                    return KeepAliveAction::Until(due);
                 }
                 self.pinged = Some(now);
-                Silent::Ping(later(now, self.times.timeout))
+                KeepAliveAction::Ping(later(now, self.times.timeout))
             }
             Some(pinged) => {
                 let due = later(pinged, self.times.timeout);
-                if now < due { Silent::Until(due) } else { Silent::Dead }
+                if now < due { KeepAliveAction::Until(due) } else { KeepAliveAction::Dead }
             }
         }
     }
@@ -112,31 +112,33 @@ mod tests {
     #[test]
     fn silence_is_asked_about_once_and_then_deadly() {
         let start = Instant::now();
-        let mut silence = Silence::new(KeepAlive::default(), start);
-        assert_eq!(silence.check(start + 9 * S), Silent::Until(start + 10 * S));
-        assert_eq!(silence.check(start + 10 * S), Silent::Ping(start + 15 * S));
-        assert_eq!(silence.check(start + 14 * S), Silent::Until(start + 15 * S));
-        assert_eq!(silence.check(start + 15 * S), Silent::Dead);
+        let mut silence = KeepAliveTimer::new(KeepAlive::default(), start);
+        assert_eq!(silence.check(start + 9 * S), KeepAliveAction::Until(start + 10 * S));
+        assert_eq!(silence.check(start + 10 * S), KeepAliveAction::Ping(start + 15 * S));
+        assert_eq!(silence.check(start + 14 * S), KeepAliveAction::Until(start + 15 * S));
+        assert_eq!(silence.check(start + 15 * S), KeepAliveAction::Dead);
     }
 
     #[test]
     fn a_byte_begins_the_silence_anew() {
         let start = Instant::now();
-        let mut silence = Silence::new(KeepAlive::default(), start);
-        assert_eq!(silence.check(start + 10 * S), Silent::Ping(start + 15 * S));
+        let mut silence = KeepAliveTimer::new(KeepAlive::default(), start);
+        assert_eq!(silence.check(start + 10 * S), KeepAliveAction::Ping(start + 15 * S));
         silence.heard(start + 14 * S);
-        assert_eq!(silence.check(start + 15 * S), Silent::Until(start + 24 * S));
+        assert_eq!(silence.check(start + 15 * S), KeepAliveAction::Until(start + 24 * S));
     }
 
     #[test]
     fn a_time_without_end_is_no_overflow() {
         let never = KeepAlive { idle: Duration::MAX, timeout: Duration::MAX };
         let start = Instant::now();
-        let mut silence = Silence::new(never, start);
-        assert!(matches!(silence.check(start + 3600 * S), Silent::Until(at) if at > start + 3600 * S));
-        let mut silence = Silence::new(KeepAlive { idle: S, ..never }, start);
-        assert!(matches!(silence.check(start + S), Silent::Ping(_)));
-        assert!(matches!(silence.check(start + 3600 * S), Silent::Until(_)));
+        let mut silence = KeepAliveTimer::new(never, start);
+        assert!(
+            matches!(silence.check(start + 3600 * S), KeepAliveAction::Until(at) if at > start + 3600 * S)
+        );
+        let mut silence = KeepAliveTimer::new(KeepAlive { idle: S, ..never }, start);
+        assert!(matches!(silence.check(start + S), KeepAliveAction::Ping(_)));
+        assert!(matches!(silence.check(start + 3600 * S), KeepAliveAction::Until(_)));
     }
 
     #[test]

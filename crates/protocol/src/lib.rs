@@ -34,6 +34,7 @@ mod code;
 mod codec;
 mod compression;
 pub mod describe;
+mod handshake;
 mod header;
 mod inbox;
 mod keep_alive;
@@ -41,7 +42,6 @@ pub mod limits;
 mod message;
 pub mod metadata;
 mod object;
-mod option;
 mod outbox;
 mod session;
 mod status;
@@ -58,16 +58,17 @@ pub use self::code::{Code, Execution};
 pub use self::codec::BodyCodec;
 pub use self::codec::{BoxError, Codec, DecodeError, EncodeError};
 pub use self::compression::{Compression, CompressionError};
+pub use self::handshake::{
+    ClientHello, ClientOffer, DEFAULT_CONNECT_TIMEOUT, HandshakeError, MAGIC_NUMBER, Negotiated,
+    ServerPolicy, VERSION,
+};
 pub use self::header::{ByteStr, Flags, Header, HeaderError, HeaderRef, Kind};
 pub use self::inbox::Inbox;
-pub use self::keep_alive::{KeepAlive, MAX_PINGS, PING_WINDOW, Silence, Silent};
+pub use self::keep_alive::{KeepAlive, KeepAliveAction, KeepAliveTimer, MAX_PINGS, PING_WINDOW};
 pub use self::limits::{MaxFrameBytes, MaxInFlight, Seq};
 pub use self::message::{FrameError, Message, MessageDecoder, Part, TooLarge, next_option};
 pub use self::metadata::{Metadata, MetadataError};
-pub use self::option::{
-    Agreed, Asked, ClientTerms, DEFAULT_CONNECT_TIMEOUT, HandshakeError, MAGIC_NUMBER, ServerTerms, VERSION,
-};
 pub use self::outbox::Outbox;
-pub use self::session::{ClientSession, FromClient, FromServer, ProtocolError, ServerSession};
+pub use self::session::{ClientAction, ClientSession, ProtocolError, ServerAction, ServerSession};
 pub use self::status::Status;
-pub use self::text::{Escaped, MAX_PEER_TEXT, cut};
+pub use self::text::{EscapedText, MAX_PEER_TEXT, truncate};

@@ -23,7 +23,7 @@ pub struct ServerSession {
 
 /// What a server is to do about a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FromClient {
+pub enum ServerAction {
     /// Start this call, and answer it unless it is one-way.
     Start {
         /// Whether an answer is wanted.
@@ -51,33 +51,36 @@ impl ServerSession {
     /// # Errors
     ///
     /// The client broke the protocol; the session is over.
-    pub fn receive(&mut self, header: &Header, now: Instant) -> Result<FromClient, ProtocolError> {
+    pub fn receive(&mut self, header: &Header, now: Instant) -> Result<ServerAction, ProtocolError> {
         match header.kind {
             Kind::Request => self.request(header),
-            Kind::Cancel => Ok(FromClient::Cancel),
-            Kind::Ping if self.pings.allows(now) => Ok(FromClient::Pong),
+            Kind::Cancel => Ok(ServerAction::Cancel),
+            Kind::Ping if self.pings.allows(now) => Ok(ServerAction::Pong),
             Kind::Ping => Err(ProtocolError::PingFlood),
-            Kind::Pong => Ok(FromClient::Ignore),
+            Kind::Pong => Ok(ServerAction::Ignore),
             Kind::Goaway => {
                 self.peer_goaway = true;
-                Ok(FromClient::Finish)
+                Ok(ServerAction::Finish)
             }
-            Kind::Response => Err(ProtocolError::NotYours { kind: header.kind, side: "client" }),
+            Kind::Response => Err(ProtocolError::UnexpectedKind { kind: header.kind, side: "client" }),
         }
     }
 
-    fn request(&mut self, header: &Header) -> Result<FromClient, ProtocolError> {
+    fn request(&mut self, header: &Header) -> Result<ServerAction, ProtocolError> {
         if self.peer_goaway {
             return Err(ProtocolError::AfterGoaway { seq: header.seq });
         }
         if self.last.is_some_and(|last| header.seq <= last) || header.seq == Seq(0) {
-            return Err(ProtocolError::NotGrown { seq: header.seq, last: self.last.unwrap_or_default() });
+            return Err(ProtocolError::SeqNotIncreasing {
+                seq: header.seq,
+                last: self.last.unwrap_or_default(),
+            });
         }
         self.last = Some(header.seq);
         if self.own_goaway.is_some() {
-            return Ok(FromClient::Ignore);
+            return Ok(ServerAction::Ignore);
         }
-        Ok(FromClient::Start { answer: !header.flags.contains(Flags::ONE_WAY) })
+        Ok(ServerAction::Start { answer: !header.flags.contains(Flags::ONE_WAY) })
     }
 
     /// From here on no request is started. Returns the number for the goaway message: that of
@@ -95,7 +98,7 @@ pub struct ClientSession {
 
 /// What a client is to do about a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FromServer {
+pub enum ClientAction {
     /// Hand this to the caller, if there still is one.
     Response,
     /// Answer with a pong of the same number.
@@ -121,15 +124,15 @@ impl ClientSession {
     /// # Errors
     ///
     /// The server broke the protocol; the session is over.
-    pub fn receive(&mut self, header: &Header, now: Instant) -> Result<FromServer, ProtocolError> {
+    pub fn receive(&mut self, header: &Header, now: Instant) -> Result<ClientAction, ProtocolError> {
         match header.kind {
-            Kind::Response => Ok(FromServer::Response),
-            Kind::Ping if self.pings.allows(now) => Ok(FromServer::Pong),
+            Kind::Response => Ok(ClientAction::Response),
+            Kind::Ping if self.pings.allows(now) => Ok(ClientAction::Pong),
             Kind::Ping => Err(ProtocolError::PingFlood),
-            Kind::Pong => Ok(FromServer::Ignore),
-            Kind::Goaway => Ok(FromServer::Goaway { last: header.seq }),
+            Kind::Pong => Ok(ClientAction::Ignore),
+            Kind::Goaway => Ok(ClientAction::Goaway { last: header.seq }),
             Kind::Request | Kind::Cancel => {
-                Err(ProtocolError::NotYours { kind: header.kind, side: "server" })
+                Err(ProtocolError::UnexpectedKind { kind: header.kind, side: "server" })
             }
         }
     }
@@ -144,7 +147,7 @@ pub enum ProtocolError {
     Frame(#[from] FrameError),
     /// A kind that the other side sends.
     #[error("a {kind} is not for a {side} to send")]
-    NotYours {
+    UnexpectedKind {
         /// The kind.
         kind: Kind,
         /// Who sent it.
@@ -152,7 +155,7 @@ pub enum ProtocolError {
     },
     /// A request whose number is not above all before it.
     #[error("request {seq} does not grow: the last was {last}")]
-    NotGrown {
+    SeqNotIncreasing {
         /// Its number.
         seq: Seq,
         /// The largest before it; 0 where there was none.
@@ -197,11 +200,11 @@ mod tests {
         }
     }
 
-    fn receive(session: &mut ServerSession, kind: Kind, seq: u64) -> Result<FromClient, ProtocolError> {
+    fn receive(session: &mut ServerSession, kind: Kind, seq: u64) -> Result<ServerAction, ProtocolError> {
         session.receive(&header(kind, seq), Instant::now())
     }
 
-    const START: FromClient = FromClient::Start { answer: true };
+    const START: ServerAction = ServerAction::Start { answer: true };
 
     #[test]
     fn a_seq_must_grow() {
@@ -210,7 +213,7 @@ mod tests {
         assert_eq!(receive(&mut session, Kind::Request, 9), Ok(START));
         for seq in [9, 8, 0] {
             let error = receive(&mut session, Kind::Request, seq).unwrap_err();
-            assert_eq!(error, ProtocolError::NotGrown { seq: Seq(seq), last: Seq(9) });
+            assert_eq!(error, ProtocolError::SeqNotIncreasing { seq: Seq(seq), last: Seq(9) });
         }
     }
 
@@ -225,14 +228,14 @@ mod tests {
         let mut session = ServerSession::new();
         assert_eq!(receive(&mut session, Kind::Request, 7), Ok(START));
         assert_eq!(session.goaway(), Seq(7));
-        assert_eq!(receive(&mut session, Kind::Request, 8), Ok(FromClient::Ignore));
+        assert_eq!(receive(&mut session, Kind::Request, 8), Ok(ServerAction::Ignore));
         assert_eq!(session.goaway(), Seq(7));
     }
 
     #[test]
     fn a_request_behind_the_clients_own_goaway_is_a_protocol_error() {
         let mut session = ServerSession::new();
-        assert_eq!(receive(&mut session, Kind::Goaway, 0), Ok(FromClient::Finish));
+        assert_eq!(receive(&mut session, Kind::Goaway, 0), Ok(ServerAction::Finish));
         let error = receive(&mut session, Kind::Request, 1).unwrap_err();
         assert_eq!(error, ProtocolError::AfterGoaway { seq: Seq(1) });
     }
@@ -241,7 +244,7 @@ mod tests {
     fn a_one_way_request_wants_no_answer() {
         let one_way = Header { flags: Flags::ONE_WAY, ..header(Kind::Request, 1) };
         let event = ServerSession::new().receive(&one_way, Instant::now());
-        assert_eq!(event, Ok(FromClient::Start { answer: false }));
+        assert_eq!(event, Ok(ServerAction::Start { answer: false }));
     }
 
     #[test]
@@ -257,8 +260,8 @@ mod tests {
         let now = Instant::now();
         let (mut server, mut client) = (ServerSession::new(), ClientSession::new());
         for n in 0..10 {
-            assert_eq!(server.receive(&header(Kind::Ping, n), now), Ok(FromClient::Pong));
-            assert_eq!(client.receive(&header(Kind::Ping, n), now), Ok(FromServer::Pong));
+            assert_eq!(server.receive(&header(Kind::Ping, n), now), Ok(ServerAction::Pong));
+            assert_eq!(client.receive(&header(Kind::Ping, n), now), Ok(ClientAction::Pong));
         }
         assert_eq!(server.receive(&header(Kind::Ping, 11), now), Err(ProtocolError::PingFlood));
         assert_eq!(client.receive(&header(Kind::Ping, 11), now), Err(ProtocolError::PingFlood));

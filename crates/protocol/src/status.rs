@@ -4,7 +4,7 @@
 use std::fmt;
 
 use crate::code::{Code, Execution};
-use crate::text::{Escaped, MAX_PEER_TEXT, cut};
+use crate::text::{EscapedText, MAX_PEER_TEXT, truncate};
 
 /// The error of a message header.
 ///
@@ -52,13 +52,13 @@ impl Status {
 
     /// What of the message goes on the wire.
     pub(crate) fn wire_message(&self) -> &str {
-        cut(&self.message, MAX_PEER_TEXT)
+        truncate(&self.message, MAX_PEER_TEXT)
     }
 }
 
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ({}): {}", self.code, self.execution, Escaped(&self.message))
+        write!(f, "{} ({}): {}", self.code, self.execution, EscapedText(&self.message))
     }
 }
 

@@ -7,7 +7,7 @@ pub const MAX_PEER_TEXT: usize = 1024;
 
 /// Cuts `text` to at most `limit` bytes, at a border between characters.
 #[must_use]
-pub fn cut(text: &str, limit: usize) -> &str {
+pub fn truncate(text: &str, limit: usize) -> &str {
     // `str::floor_char_boundary`, which is younger than the oldest compiler that is supported.
     let mut end = limit.min(text.len());
     while !text.is_char_boundary(end) {
@@ -20,19 +20,19 @@ pub fn cut(text: &str, limit: usize) -> &str {
 /// it, so that it can forge no line of a log and move no cursor.
 ///
 /// ```
-/// use farcall_protocol::Escaped;
+/// use farcall_protocol::EscapedText;
 ///
-/// assert_eq!(Escaped("gone\n\u{1b}[2J").to_string(), r"gone\n\u{1b}[2J");
+/// assert_eq!(EscapedText("gone\n\u{1b}[2J").to_string(), r"gone\n\u{1b}[2J");
 /// ```
 #[derive(Clone, Copy, Debug)]
-pub struct Escaped<'a>(
+pub struct EscapedText<'a>(
     /// The text as the peer sent it.
     pub &'a str,
 );
 
-impl fmt::Display for Escaped<'_> {
+impl fmt::Display for EscapedText<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kept = cut(self.0, MAX_PEER_TEXT);
+        let kept = truncate(self.0, MAX_PEER_TEXT);
         for c in kept.chars() {
             // Bidirectional overrides reorder what a person reads, though they are no controls.
             let reorders =
@@ -53,22 +53,22 @@ mod tests {
 
     #[test]
     fn text_is_cut_between_characters() {
-        assert_eq!(cut("aé", 2), "a");
-        assert_eq!(cut("aé", 3), "aé");
-        assert_eq!(cut("aé", usize::MAX), "aé");
-        assert_eq!(cut("é", 1), "");
-        assert_eq!(cut("", 0), "");
+        assert_eq!(truncate("aé", 2), "a");
+        assert_eq!(truncate("aé", 3), "aé");
+        assert_eq!(truncate("aé", usize::MAX), "aé");
+        assert_eq!(truncate("é", 1), "");
+        assert_eq!(truncate("", 0), "");
     }
 
     #[test]
     fn a_long_text_is_cut_and_says_so() {
-        let shown = Escaped(&"x".repeat(5000)).to_string();
+        let shown = EscapedText(&"x".repeat(5000)).to_string();
         assert_eq!(shown.len(), MAX_PEER_TEXT + 3);
         assert!(shown.ends_with("..."));
     }
 
     #[test]
     fn direction_overrides_are_escaped() {
-        assert_eq!(Escaped("a\u{202e}b").to_string(), r"a\u{202e}b");
+        assert_eq!(EscapedText("a\u{202e}b").to_string(), r"a\u{202e}b");
     }
 }

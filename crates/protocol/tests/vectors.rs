@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 
 use bytes::{Buf, Bytes, BytesMut};
 use farcall_protocol::{
-    ClientTerms, Code, Codec, Flags, HandshakeError, Header, HeaderRef, Kind, MaxFrameBytes, MessageDecoder,
-    Metadata, Outbox, Seq, ServerTerms, Status, next_option,
+    ClientOffer, Code, Codec, Flags, HandshakeError, Header, HeaderRef, Kind, MaxFrameBytes, MessageDecoder,
+    Metadata, Outbox, Seq, ServerPolicy, Status, next_option,
 };
 
 const OPTION: &str = "0000004a 7b226d616769635f6e756d626572223a333430353639313538322c2276657273696f6e223a312c22\
@@ -126,14 +126,14 @@ fn check(codec: &Codec, wire: &[u8], messages: &[Vector]) {
 #[track_caller]
 fn check_option(codec: &Codec, wire: &[u8]) {
     let mut outbox = Outbox::new();
-    let terms = ClientTerms { codec: codec.clone(), ..ClientTerms::default() };
-    outbox.push_frame(&terms.ask().expect("it is small"));
+    let terms = ClientOffer { codec: codec.clone(), ..ClientOffer::default() };
+    outbox.push_frame(&terms.encode().expect("it is small"));
     assert_eq!(hex(outbox.chunk()), hex(wire));
     let mut received = BytesMut::from(wire);
     let option = next_option(&mut received).expect("it is small").expect("the frame is whole");
     assert_eq!(received, b""[..]);
-    let asked = ServerTerms::default().consider(&option).expect("it asks for nothing special");
-    assert_eq!(asked.agreed.codec, *codec);
+    let asked = ServerPolicy::default().negotiate(&option).expect("it asks for nothing special");
+    assert_eq!(asked.negotiated.codec, *codec);
 }
 
 #[test]
@@ -233,30 +233,33 @@ fn the_documents_examples_of_options() {
     let accepted = json_blocks(section(&document, "### 3.3 Example: accepted"));
     let [asked, answered, smallest] = accepted[..] else { panic!("three Options, not {}", accepted.len()) };
     let server =
-        ServerTerms { handle_timeout: Some(std::time::Duration::from_secs(20)), ..ServerTerms::default() };
-    let asked = server.consider(asked).unwrap();
+        ServerPolicy { handle_timeout: Some(std::time::Duration::from_secs(20)), ..ServerPolicy::default() };
+    let asked = server.negotiate(asked).unwrap();
     assert_eq!(asked.token.as_deref(), Some("a-bearer-credential"));
-    assert_eq!(asked.agreed.send_limit, MaxFrameBytes::new(1_048_576));
+    assert_eq!(asked.negotiated.send_limit, MaxFrameBytes::new(1_048_576));
 
-    let client = ClientTerms {
+    let client = ClientOffer {
         codec: Codec::Json,
         max_frame_bytes: MaxFrameBytes::new(1_048_576),
         compression: farcall_protocol::Compression::built_in(),
-        ..ClientTerms::default()
+        ..ClientOffer::default()
     };
     #[cfg(feature = "lz4")]
     {
-        let ours = client.conclude(&ServerTerms::accept(&asked.agreed)).unwrap();
-        assert_eq!(client.conclude(answered).unwrap(), ours);
+        let ours = client.accept_answer(&ServerPolicy::encode_accept(&asked.negotiated)).unwrap();
+        assert_eq!(client.accept_answer(answered).unwrap(), ours);
     }
     #[cfg(not(feature = "lz4"))]
-    assert!(matches!(client.conclude(answered), Err(HandshakeError::Unasked { field: "compression", .. })));
+    assert!(matches!(
+        client.accept_answer(answered),
+        Err(HandshakeError::Unasked { field: "compression", .. })
+    ));
 
-    let agreed = server.consider(smallest).unwrap().agreed;
-    assert_eq!((agreed.codec, agreed.send_limit), (Codec::MessagePack, MaxFrameBytes::DEFAULT));
+    let negotiated = server.negotiate(smallest).unwrap().negotiated;
+    assert_eq!((negotiated.codec, negotiated.send_limit), (Codec::MessagePack, MaxFrameBytes::DEFAULT));
 
     let refused = json_blocks(section(&document, "### 3.4 Example: refused"));
-    let Err(HandshakeError::Refused { status, codecs }) = client.conclude(refused[0]) else {
+    let Err(HandshakeError::Refused { status, codecs }) = client.accept_answer(refused[0]) else {
         panic!("it is a refusal")
     };
     assert_eq!(status.code, Code::InvalidArgument);

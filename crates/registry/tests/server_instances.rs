@@ -6,7 +6,7 @@ mod server_support;
 
 use std::time::{Duration, Instant};
 
-use farcall_registry::server::Settings;
+use farcall_registry::server::RegistryOptions;
 use serde_json::{Value, json};
 use server_support::{Answer, Running, start};
 
@@ -23,7 +23,7 @@ async fn patch(running: &Running, id: &str, body: &str) -> Answer {
 
 #[tokio::test]
 async fn an_instance_is_put_read_renewed_and_deleted() {
-    let running = start(Settings::default()).await;
+    let running = start(RegistryOptions::default()).await;
     let path = format!("{A}/one");
     let body = r#"{"addr":"10.0.0.1:7001","metadata":{"k":"<script>\n\u2028"},"future":1}"#;
     let put = running.send(&format!("PUT {path}"), &[], body).await;
@@ -55,7 +55,7 @@ async fn an_instance_is_put_read_renewed_and_deleted() {
 
 #[tokio::test]
 async fn ids_are_percent_encoded_in_paths() {
-    let running = start(Settings::default()).await;
+    let running = start(RegistryOptions::default()).await;
     let path = format!("{A}/unix@%2Frun%2Fa.sock");
     let put = running.send(&format!("PUT {path}"), &[], r#"{"addr":"unix@/run/a.sock"}"#).await;
     assert_eq!(put.status, 200, "{put:?}");
@@ -70,7 +70,7 @@ async fn ids_are_percent_encoded_in_paths() {
 
 #[tokio::test]
 async fn what_path_and_body_say_must_agree() {
-    let running = start(Settings::default()).await;
+    let running = start(RegistryOptions::default()).await;
     for (body, part) in [
         (r#"{"addr":"10.0.0.1:1","id":"two"}"#, "`two` in the body and `one` in the path"),
         (r#"{"addr":"10.0.0.1:1","service":"Text"}"#, "`Text` in the body and `Arith` in the path"),
@@ -86,7 +86,7 @@ async fn what_path_and_body_say_must_agree() {
 
 #[tokio::test]
 async fn an_operator_drains_and_takes_it_back() {
-    let running = start(Settings::default()).await;
+    let running = start(RegistryOptions::default()).await;
     running.put("Arith", "10.0.0.1:1").await;
     running.put("Arith", "10.0.0.2:1").await;
     let drained = patch(&running, "10.0.0.1:1", r#"{"drain": true}"#).await;
@@ -116,7 +116,7 @@ async fn an_operator_drains_and_takes_it_back() {
 
 #[tokio::test]
 async fn many_heartbeats_are_one_request_and_unknown_ones_are_named() {
-    let running = start(Settings::default()).await;
+    let running = start(RegistryOptions::default()).await;
     running.put("Arith", "10.0.0.1:1").await;
     let short = r#"{"addr":"10.0.0.2:1","ttl_ms":9000}"#;
     running.send("PUT /v1/services/~/instances/short", &[], short).await;
@@ -141,7 +141,7 @@ async fn many_heartbeats_are_one_request_and_unknown_ones_are_named() {
 
 #[tokio::test]
 async fn services_are_listed_with_their_counts() {
-    let running = start(Settings::default()).await;
+    let running = start(RegistryOptions::default()).await;
     running.put("Arith", "10.0.0.1:1").await;
     running.put("Arith", "10.0.0.2:1").await;
     running.put("~", "10.0.0.3:1").await;
@@ -161,7 +161,7 @@ async fn services_are_listed_with_their_counts() {
 
 #[tokio::test]
 async fn a_list_can_be_of_one_zone_and_with_last_seen() {
-    let running = start(Settings::default()).await;
+    let running = start(RegistryOptions::default()).await;
     for (id, zone) in [("a1", "a"), ("a2", "a"), ("b1", "b")] {
         let body = json!({"addr": "10.0.0.1:1", "zone": zone}).to_string();
         running.send(&format!("PUT {A}/{id}"), &[], &body).await;
@@ -180,7 +180,7 @@ async fn a_list_can_be_of_one_zone_and_with_last_seen() {
 
 #[tokio::test]
 async fn a_long_poll_answers_when_the_list_moves() {
-    let running = start(Settings::default()).await;
+    let running = start(RegistryOptions::default()).await;
     running.put("Arith", "10.0.0.1:1").await;
     let list = running.get(A).await.json();
     let (epoch, rev) = (list["epoch"].as_str().unwrap(), list["rev"].as_u64().unwrap());
@@ -220,7 +220,7 @@ async fn a_long_poll_answers_when_the_list_moves() {
 
 #[tokio::test]
 async fn a_long_poll_of_a_service_that_is_not_there_waits_for_it() {
-    let running = start(Settings::default()).await;
+    let running = start(RegistryOptions::default()).await;
     let rev = running.get(A).await.json()["rev"].clone();
     let path = format!("{A}?rev={rev}&wait=55s");
     let change = async {
@@ -235,7 +235,7 @@ async fn a_long_poll_of_a_service_that_is_not_there_waits_for_it() {
 
 #[tokio::test]
 async fn past_the_bound_of_instances_the_answer_is_429() {
-    let running = start(Settings::default().max_instances(1)).await;
+    let running = start(RegistryOptions::default().max_instances(1)).await;
     assert_eq!(running.put("Arith", "10.0.0.1:1").await.status, 200);
     let answer = running.put("Arith", "10.0.0.2:1").await;
     assert!(answer.status == 429 && answer.error().contains("no room"), "{answer:?}");
@@ -244,7 +244,7 @@ async fn past_the_bound_of_instances_the_answer_is_429() {
 
 #[tokio::test]
 async fn bad_queries_are_400_with_the_value() {
-    let running = start(Settings::default()).await;
+    let running = start(RegistryOptions::default()).await;
     for (path, part) in [
         (format!("{A}?rev=new"), "rev=`new`"),
         (format!("{A}?wait=55"), "wait=`55`"),
@@ -264,7 +264,7 @@ async fn bad_queries_are_400_with_the_value() {
 
 #[tokio::test]
 async fn status_tells_what_there_is_and_what_is_allowed() {
-    let running = start(Settings::default()).await;
+    let running = start(RegistryOptions::default()).await;
     running.put("Arith", "10.0.0.1:1").await;
     let status = running.get("/v1/status").await.json();
     assert_eq!(
@@ -278,7 +278,7 @@ async fn status_tells_what_there_is_and_what_is_allowed() {
 
 #[tokio::test]
 async fn metrics_are_prometheus_text() {
-    let running = start(Settings::default()).await;
+    let running = start(RegistryOptions::default()).await;
     running.put("Arith", "10.0.0.1:1").await;
     running.send(&format!("POST {A}/10.0.0.1:1/heartbeat"), &[], "").await;
     running.get("/nowhere/1").await;

@@ -2,7 +2,7 @@
 
 mod server_support;
 
-use farcall_registry::server::{Settings, Tokens};
+use farcall_registry::server::{RegistryOptions, Tokens};
 use server_support::start;
 
 const READING: [&str; 8] = [
@@ -30,7 +30,7 @@ fn bearer(token: &str) -> String {
 
 #[tokio::test]
 async fn every_route_asks_for_its_token() {
-    let running = start(Settings::default().tokens(Tokens::default().read("r").write("w"))).await;
+    let running = start(RegistryOptions::default().tokens(Tokens::default().read("r").write("w"))).await;
     for request in READING.into_iter().chain(WRITING) {
         for headers in [
             vec![],
@@ -70,7 +70,7 @@ async fn every_route_asks_for_its_token() {
 #[tokio::test]
 async fn a_services_token_writes_to_that_service_alone_and_overrides_nothing() {
     let tokens = Tokens::default().read("r").write("w").service("s", ["A"]);
-    let running = start(Settings::default().tokens(tokens)).await;
+    let running = start(RegistryOptions::default().tokens(tokens)).await;
     let token = bearer("s");
     let body = r#"{"addr":"10.0.0.1:1"}"#;
     for (request, body, status) in [
@@ -95,7 +95,7 @@ async fn a_services_token_writes_to_that_service_alone_and_overrides_nothing() {
 
 #[tokio::test]
 async fn tokens_can_be_exchanged_at_run_time() {
-    let running = start(Settings::default().tokens(Tokens::default().read("old"))).await;
+    let running = start(RegistryOptions::default().tokens(Tokens::default().read("old"))).await;
     assert_eq!(running.send("GET /registry", &[&bearer("old")], "").await.status, 200);
     running.registry.set_tokens(Tokens::default().read("new"));
     assert_eq!(running.send("GET /registry", &[&bearer("old")], "").await.status, 401);
@@ -104,7 +104,7 @@ async fn tokens_can_be_exchanged_at_run_time() {
 
 #[tokio::test]
 async fn no_web_page_reaches_it() {
-    let running = start(Settings::default().allowed_host("registry.example.com")).await;
+    let running = start(RegistryOptions::default().allowed_host("registry.example.com")).await;
     let port = running.address.port();
     let request = |line: &str, head: &str| format!("{line} HTTP/1.1\r\nConnection: close\r\n{head}\r\n\r\n");
     for (host, ours) in [
@@ -149,7 +149,7 @@ async fn no_web_page_reaches_it() {
 
 #[tokio::test]
 async fn bodies_are_bounded_and_the_answer_arrives() {
-    let running = start(Settings::default()).await;
+    let running = start(RegistryOptions::default()).await;
     let megabyte = "x".repeat(1 << 20);
     for request in ["POST /registry", "PUT /v1/services/A/instances/i", "PATCH /v1/services/A/instances/i"] {
         let answer = running.send(request, &[], &megabyte).await;
@@ -170,7 +170,7 @@ async fn bodies_are_bounded_and_the_answer_arrives() {
 
 #[tokio::test]
 async fn hostile_heads_change_nothing() {
-    let running = start(Settings::default()).await;
+    let running = start(RegistryOptions::default()).await;
     let host = running.address;
     let post = |head: &[u8]| {
         let begin =
@@ -205,7 +205,7 @@ async fn hostile_heads_change_nothing() {
 
 #[tokio::test]
 async fn unknown_paths_and_methods_are_json_errors() {
-    let running = start(Settings::default()).await;
+    let running = start(RegistryOptions::default()).await;
     for path in ["/nowhere", "/v1", "/v1/services/A", "/registry/", "/v1/services//instances", "//registry"] {
         let answer = running.get(path).await;
         assert_eq!(answer.status, 404, "{path}");

@@ -2,7 +2,7 @@
 
 mod server_support;
 
-use farcall_registry::server::Settings;
+use farcall_registry::server::RegistryOptions;
 use serde_json::json;
 use server_support::{Running, start};
 
@@ -12,7 +12,7 @@ async fn post(running: &Running, headers: &[&str], body: &str) -> server_support
 
 #[tokio::test]
 async fn a_server_is_registered_by_one_header_and_listed() {
-    let running = start(Settings::default()).await;
+    let running = start(RegistryOptions::default()).await;
     let empty = running.get("/registry").await;
     assert_eq!(
         (empty.status, empty.header("x-farcall-server-count"), empty.json()),
@@ -42,7 +42,7 @@ async fn a_server_is_registered_by_one_header_and_listed() {
 
 #[tokio::test]
 async fn headers_and_a_json_body_without_content_type_say_the_same() {
-    let running = start(Settings::default()).await;
+    let running = start(RegistryOptions::default()).await;
     let headers = [
         "X-Farcall-Server: 10.0.0.1:7001",
         "X-Farcall-Service: Arith",
@@ -70,7 +70,7 @@ async fn headers_and_a_json_body_without_content_type_say_the_same() {
 
 #[tokio::test]
 async fn who_has_the_list_is_answered_304_until_it_changes() {
-    let running = start(Settings::default()).await;
+    let running = start(RegistryOptions::default()).await;
     post(&running, &["X-Farcall-Server: 10.0.0.1:7001"], "").await;
     let tag = running.get("/registry").await.header("etag").unwrap().to_owned();
     let known = format!("If-None-Match: {tag}");
@@ -89,7 +89,7 @@ async fn who_has_the_list_is_answered_304_until_it_changes() {
 
 #[tokio::test]
 async fn head_answers_like_get_without_a_body() {
-    let running = start(Settings::default()).await;
+    let running = start(RegistryOptions::default()).await;
     post(&running, &["X-Farcall-Server: 10.0.0.1:7001"], "").await;
     let head = running.send("HEAD /registry", &[], "").await;
     assert_eq!((head.status, head.body.len()), (200, 0));
@@ -98,7 +98,7 @@ async fn head_answers_like_get_without_a_body() {
 
 #[tokio::test]
 async fn other_methods_are_405_with_what_is_allowed() {
-    let running = start(Settings::default()).await;
+    let running = start(RegistryOptions::default()).await;
     for method in ["PUT", "DELETE", "PATCH", "OPTIONS", "BREW"] {
         let answer = running.send(&format!("{method} /registry"), &[], "").await;
         assert_eq!(answer.status, 405);
@@ -109,7 +109,7 @@ async fn other_methods_are_405_with_what_is_allowed() {
 
 #[tokio::test]
 async fn ill_formed_registrations_are_400_and_change_nothing() {
-    let running = start(Settings::default()).await;
+    let running = start(RegistryOptions::default()).await;
     let server = "X-Farcall-Server: 10.0.0.1:7001";
     for (headers, body, part) in [
         (vec![], "", "X-Farcall-Server"),
@@ -150,7 +150,7 @@ async fn ill_formed_registrations_are_400_and_change_nothing() {
 
 #[tokio::test]
 async fn a_list_too_long_for_a_header_is_in_the_body_alone() {
-    let running = start(Settings::default()).await;
+    let running = start(RegistryOptions::default()).await;
     for n in 0..460 {
         let address = format!("10.0.0.1:{}", 10_000 + n);
         running.registry.register(serde_json::from_value(json!({"addr": address})).unwrap()).unwrap();
@@ -164,7 +164,7 @@ async fn a_list_too_long_for_a_header_is_in_the_body_alone() {
 
 #[tokio::test]
 async fn the_path_can_be_another() {
-    let running = start(Settings::default().simple_path("/_farcall_/servers")).await;
+    let running = start(RegistryOptions::default().simple_path("/_farcall_/servers")).await;
     assert_eq!(running.get("/_farcall_/servers").await.status, 200);
     assert_eq!(running.get("/registry").await.status, 404);
 }

@@ -7,13 +7,13 @@ mod server_support;
 use std::path::Path;
 use std::time::Duration;
 
-use farcall_registry::server::{Registry, Settings};
+use farcall_registry::server::{Registry, RegistryOptions};
 use serde_json::json;
 use server_support::{LONG, call};
 use tokio::time::{sleep, timeout};
 
-fn settings(file: &Path) -> Settings {
-    Settings::default().ttl(Duration::from_secs(30)).heartbeat(Duration::from_secs(10)).snapshot(file)
+fn settings(file: &Path) -> RegistryOptions {
+    RegistryOptions::default().ttl(Duration::from_secs(30)).heartbeat(Duration::from_secs(10)).snapshot(file)
 }
 
 fn register(registry: &Registry, id: &str) {

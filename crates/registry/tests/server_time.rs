@@ -6,7 +6,7 @@ mod server_support;
 
 use std::time::Duration;
 
-use farcall_registry::server::{Registry, Settings};
+use farcall_registry::server::{Registry, RegistryOptions};
 use serde_json::json;
 use server_support::call;
 use tokio::time::sleep;
@@ -14,7 +14,7 @@ use tokio::time::sleep;
 const TTL: Duration = Duration::from_secs(30);
 
 async fn running() -> Registry {
-    let settings = Settings::default().ttl(TTL).heartbeat(Duration::from_secs(10));
+    let settings = RegistryOptions::default().ttl(TTL).heartbeat(Duration::from_secs(10));
     let registry = Registry::open(settings).await.unwrap();
     let run = registry.clone();
     tokio::spawn(async move { run.run(std::future::pending()).await });

@@ -4,14 +4,14 @@ mod server_support;
 
 use std::time::Duration;
 
-use farcall_registry::server::Settings;
+use farcall_registry::server::RegistryOptions;
 use serde_json::json;
 use server_support::{LONG, start};
 use tokio::time::timeout;
 
 #[tokio::test]
 async fn a_watcher_is_told_everything_and_then_each_change() {
-    let running = start(Settings::default()).await;
+    let running = start(RegistryOptions::default()).await;
     running.put("Arith", "10.0.0.1:1").await;
     running.put("Text", "10.0.0.2:1").await;
     let mut all = running.watch("", &[]).await;
@@ -47,7 +47,7 @@ async fn a_watcher_is_told_everything_and_then_each_change() {
 
 #[tokio::test]
 async fn a_watcher_that_comes_back_gets_what_it_missed() {
-    let running = start(Settings::default()).await;
+    let running = start(RegistryOptions::default()).await;
     let mut events = running.watch("", &[]).await;
     let id = events.named("snapshot").await.id;
     drop(events);
@@ -64,7 +64,7 @@ async fn a_watcher_that_comes_back_gets_what_it_missed() {
 
 #[tokio::test]
 async fn a_watcher_of_another_epoch_gets_a_snapshot() {
-    let running = start(Settings::default()).await;
+    let running = start(RegistryOptions::default()).await;
     running.put("Arith", "10.0.0.1:1").await;
     let epoch = running.get("/healthz").await.json()["epoch"].as_str().unwrap().to_owned();
     for id in
@@ -77,7 +77,7 @@ async fn a_watcher_of_another_epoch_gets_a_snapshot() {
 
 #[tokio::test]
 async fn a_watcher_too_slow_for_what_is_remembered_gets_resync_and_a_snapshot() {
-    let running = start(Settings::default()).await;
+    let running = start(RegistryOptions::default()).await;
     let mut events = running.watch("", &[]).await;
     events.named("snapshot").await;
     // Nobody reads meanwhile: far more than the buffers between hold, and more changes than are remembered.
@@ -118,7 +118,7 @@ async fn a_watcher_too_slow_for_what_is_remembered_gets_resync_and_a_snapshot() 
 
 #[tokio::test]
 async fn many_watchers_hear_of_a_change_soon() {
-    let running = start(Settings::default()).await;
+    let running = start(RegistryOptions::default()).await;
     let mut watchers = Vec::new();
     for _ in 0..50 {
         let mut events = running.watch("", &[]).await;
@@ -146,7 +146,7 @@ async fn many_watchers_hear_of_a_change_soon() {
 
 #[tokio::test]
 async fn past_the_bound_of_watchers_the_answer_is_429() {
-    let running = start(Settings::default().max_watchers(1)).await;
+    let running = start(RegistryOptions::default().max_watchers(1)).await;
     let mut events = running.watch("", &[]).await;
     events.named("snapshot").await;
     for path in ["/v1/watch", "/v1/services/A/instances?rev=0&wait=5s"] {
@@ -157,7 +157,7 @@ async fn past_the_bound_of_watchers_the_answer_is_429() {
 
 #[tokio::test]
 async fn closing_ends_watches_and_long_polls() {
-    let running = start(Settings::default()).await;
+    let running = start(RegistryOptions::default()).await;
     let mut events = running.watch("", &[]).await;
     events.named("snapshot").await;
     let poll = running.get("/v1/services/A/instances?rev=0&wait=55s");

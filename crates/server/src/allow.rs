@@ -1,4 +1,4 @@
-//! [`Allow`]: which callers may call what.
+//! [`AuthorizeLayer`]: which callers may call what.
 
 use std::fmt;
 use std::sync::Arc;
@@ -23,17 +23,17 @@ use crate::layer::LayeredCall;
 /// [`ServerBuilder::without_reserved_methods`](crate::ServerBuilder::without_reserved_methods).
 ///
 /// ```
-/// use farcall_server::{Allow, Server, Tokens};
+/// use farcall_server::{AuthorizeLayer, Server, Tokens};
 ///
 /// let builder = Server::builder()
 ///     .authenticate(Tokens::fixed([("web", "q8mXe01rHsZ9"), ("ops", "bDF4vNyWTjL2")])?)
-///     .layer(Allow::nobody().identity("web", ["Arith.*"]).identity("ops", ["*"]));
+///     .layer(AuthorizeLayer::nobody().identity("web", ["Arith.*"]).identity("ops", ["*"]));
 /// # let _ = builder;
 /// # Ok::<(), farcall_server::TokensError>(())
 /// ```
 #[derive(Clone, Debug)]
 #[must_use]
-pub struct Allow {
+pub struct AuthorizeLayer {
     rules: Arc<Vec<Rule>>,
 }
 
@@ -56,7 +56,7 @@ enum Pattern {
     Beginning(String),
 }
 
-impl Allow {
+impl AuthorizeLayer {
     /// Begins with nobody allowed to call anything.
     pub fn nobody() -> Self {
         Self { rules: Arc::default() }
@@ -144,22 +144,22 @@ impl Pattern {
     }
 }
 
-impl<S> Layer<S> for Allow {
-    type Service = Allowed<S>;
+impl<S> Layer<S> for AuthorizeLayer {
+    type Service = Authorize<S>;
 
-    fn layer(&self, inner: S) -> Allowed<S> {
-        Allowed { allow: self.clone(), inner }
+    fn layer(&self, inner: S) -> Authorize<S> {
+        Authorize { allow: self.clone(), inner }
     }
 }
 
-/// The service of [`Allow`].
+/// The service of [`AuthorizeLayer`].
 #[derive(Clone)]
-pub struct Allowed<S> {
-    allow: Allow,
+pub struct Authorize<S> {
+    allow: AuthorizeLayer,
     inner: S,
 }
 
-impl<S> Service<LayeredCall> for Allowed<S>
+impl<S> Service<LayeredCall> for Authorize<S>
 where
     S: Service<LayeredCall, Response = Response, Error: Into<BoxError>>,
 {
@@ -180,7 +180,7 @@ where
     }
 }
 
-impl<S> fmt::Debug for Allowed<S> {
+impl<S> fmt::Debug for Authorize<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Allowed").field("allow", &self.allow).finish_non_exhaustive()
     }
@@ -190,13 +190,13 @@ impl<S> fmt::Debug for Allowed<S> {
 mod tests {
     use super::*;
 
-    fn check(allow: &Allow, caller: Option<&Identity>, method: &str) -> Option<Code> {
+    fn check(allow: &AuthorizeLayer, caller: Option<&Identity>, method: &str) -> Option<Code> {
         allow.check(caller, method).err().map(|status| status.code)
     }
 
     #[test]
     fn what_rules_allow_adds_up_and_nothing_else_is_allowed() {
-        let allow = Allow::nobody()
+        let allow = AuthorizeLayer::nobody()
             .identity("web", ["Arith.multiply"])
             .identity("web", ["Text.*"])
             .attribute("role", "admin", ["*"])
@@ -218,6 +218,6 @@ mod tests {
         ] {
             assert_eq!(check(&allow, caller.as_ref(), method), refused, "{caller:?} {method}");
         }
-        assert_eq!(check(&Allow::nobody(), admin.as_ref(), "Text.count"), denied);
+        assert_eq!(check(&AuthorizeLayer::nobody(), admin.as_ref(), "Text.count"), denied);
     }
 }

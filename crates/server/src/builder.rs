@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use farcall_protocol::{Codec, Compression, ServerTerms};
+use farcall_protocol::{Codec, Compression, ServerPolicy};
 use farcall_transport::{Address, AddressError, Listener};
 #[cfg(feature = "tls")]
 use farcall_transport::{ListenError, TlsServer};
@@ -212,7 +212,7 @@ impl ServerBuilder {
             return Err(mistake);
         }
         let router = Router::new(self.services, &self.layers, !self.without_reserved_methods)?;
-        let terms = ServerTerms {
+        let terms = ServerPolicy {
             codecs: self.codecs.unwrap_or_else(Codec::built_in),
             handle_timeout: self.limits.handle_timeout,
             compression: if self.without_compression { Vec::new() } else { Compression::built_in() },

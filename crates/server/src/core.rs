@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use farcall_protocol::ServerTerms;
+use farcall_protocol::ServerPolicy;
 use tokio_util::task::TaskTracker;
 
 use crate::aside::Aside;
@@ -18,7 +18,7 @@ use crate::router::Router;
 pub(crate) struct Core {
     pub(crate) router: Arc<Router>,
     pub(crate) limits: Limits,
-    pub(crate) terms: ServerTerms,
+    pub(crate) terms: ServerPolicy,
     /// Who finds out who a client is; none where nobody asks.
     pub(crate) authenticate: Option<Arc<dyn Authenticate>>,
     pub(crate) budget: Arc<Budget>,
@@ -36,7 +36,7 @@ impl Core {
     pub(crate) fn new(
         router: Arc<Router>,
         limits: Limits,
-        terms: ServerTerms,
+        terms: ServerPolicy,
         authenticate: Option<Arc<dyn Authenticate>>,
     ) -> Arc<Self> {
         let budget = Budget::new(limits.buffered_bytes);

@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 /// implement it for what neither can express, such as passing calls on.
 pub trait Handler: Send + Sync + 'static {
     /// Begins to handle a call.
-    fn call(&self, request: Request) -> Reply;
+    fn call(&self, request: Request) -> ResponseFuture;
 }
 
 /// A call as it reaches its handler.
@@ -134,14 +134,14 @@ impl Response {
 }
 
 /// An answer that is there, or on its way.
-pub struct Reply(Inner);
+pub struct ResponseFuture(Inner);
 
 enum Inner {
     Ready(Option<Response>),
     Future(Pin<Box<dyn Future<Output = Response> + Send>>),
 }
 
-impl Reply {
+impl ResponseFuture {
     /// An answer that took no waiting.
     #[must_use]
     pub const fn ready(response: Response) -> Self {
@@ -155,7 +155,7 @@ impl Reply {
     }
 }
 
-impl Future for Reply {
+impl Future for ResponseFuture {
     type Output = Response;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Response> {
@@ -166,7 +166,7 @@ impl Future for Reply {
     }
 }
 
-impl fmt::Debug for Reply {
+impl fmt::Debug for ResponseFuture {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Reply")
     }

@@ -4,7 +4,9 @@ use std::io;
 
 use bytes::{Buf, BytesMut};
 use farcall_context::Identity;
-use farcall_protocol::{Agreed, Asked, Code, Outbox, ProtocolError, ServerTerms, Status, next_option};
+use farcall_protocol::{
+    ClientHello, Code, Negotiated, Outbox, ProtocolError, ServerPolicy, Status, next_option,
+};
 use farcall_transport::Stream;
 use thiserror::Error;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -28,7 +30,7 @@ pub(crate) enum HandshakeFailure {
 
 /// A handshake that is done.
 pub(crate) struct Shaken {
-    pub(crate) agreed: Agreed,
+    pub(crate) negotiated: Negotiated,
     /// What came behind the Option.
     pub(crate) input: BytesMut,
     /// Who the client is, where the server asks.
@@ -58,7 +60,7 @@ pub(crate) async fn shake(
             Err(HandshakeFailure::Refused(Status::refused(Code::DeadlineExceeded, message)))
         }),
     };
-    let (agreed, identity) = match read {
+    let (negotiated, identity) = match read {
         Ok(heard) => heard,
         Err(HandshakeFailure::Refused(status)) => {
             refuse(stream, terms, &status).await;
@@ -66,11 +68,11 @@ pub(crate) async fn shake(
         }
         Err(failure) => return Err(failure),
     };
-    match timeout_at(deadline, send(stream, &ServerTerms::accept(&agreed))).await {
+    match timeout_at(deadline, send(stream, &ServerPolicy::encode_accept(&negotiated))).await {
         Ok(sent) => sent?,
         Err(_elapsed) => return Err(io::Error::from(io::ErrorKind::TimedOut).into()),
     }
-    Ok(Shaken { agreed, input, identity })
+    Ok(Shaken { negotiated, input, identity })
 }
 
 /// What the client wants, and who it is.
@@ -79,12 +81,12 @@ async fn hear(
     input: &mut BytesMut,
     core: &Core,
     peer: &str,
-) -> Result<(Agreed, Option<Identity>), HandshakeFailure> {
-    let Asked { agreed, token, .. } = read_option(stream, input, &core.terms).await?;
-    let Some(by) = &core.authenticate else { return Ok((agreed, None)) };
+) -> Result<(Negotiated, Option<Identity>), HandshakeFailure> {
+    let ClientHello { negotiated, token, .. } = read_option(stream, input, &core.terms).await?;
+    let Some(by) = &core.authenticate else { return Ok((negotiated, None)) };
     let credential = Credential::new(token, peer.to_owned(), stream.tls().cloned());
     let identity = check(&**by, credential).await.map_err(HandshakeFailure::Refused)?;
-    Ok((agreed, Some(identity)))
+    Ok((negotiated, Some(identity)))
 }
 
 /// What a connection is told that comes too late.
@@ -95,11 +97,11 @@ pub(crate) fn stopping() -> Status {
 async fn read_option(
     stream: &mut Stream,
     input: &mut BytesMut,
-    terms: &ServerTerms,
-) -> Result<Asked, HandshakeFailure> {
+    terms: &ServerPolicy,
+) -> Result<ClientHello, HandshakeFailure> {
     loop {
         match next_option(input) {
-            Ok(Some(option)) => return terms.consider(&option).map_err(HandshakeFailure::Refused),
+            Ok(Some(option)) => return terms.negotiate(&option).map_err(HandshakeFailure::Refused),
             Ok(None) => {}
             Err(_) if is_tls(input) => {
                 let message = "it speaks TLS, and this address is not encrypted";
@@ -123,9 +125,9 @@ fn is_tls(input: &[u8]) -> bool {
 }
 
 /// Sends a refusal and closes, in such a way that it arrives.
-pub(crate) async fn refuse(stream: &mut Stream, terms: &ServerTerms, status: &Status) {
+pub(crate) async fn refuse(stream: &mut Stream, terms: &ServerPolicy, status: &Status) {
     let said = async {
-        send(stream, &terms.refuse(status)).await?;
+        send(stream, &terms.encode_refusal(status)).await?;
         stream.shutdown().await?;
         let mut discarded = [0; 1024];
         while stream.read(&mut discarded).await? > 0 {}

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use crate::figures::MethodFigures;
-use crate::overview::{MethodOverview, Span, Step};
+use crate::metrics::MethodMetrics;
+use crate::overview::{HistoryBucket, MethodOverview, WindowStats};
 use crate::router::Router;
 
 /// How long a step is.
@@ -30,14 +30,14 @@ struct Past {
     samples: VecDeque<Sample>,
     /// For each method, in the order of the samples' figures: its last steps, the oldest first.
     /// Bounded by [`MethodOverview::STEPS`].
-    steps: Vec<VecDeque<Step>>,
+    steps: Vec<VecDeque<HistoryBucket>>,
 }
 
 /// The counts of all methods at one time.
 #[derive(Debug)]
 struct Sample {
     at: Instant,
-    figures: Vec<MethodFigures>,
+    figures: Vec<MethodMetrics>,
 }
 
 impl History {
@@ -60,7 +60,7 @@ impl History {
         }
     }
 
-    fn sample(&self, figures: Vec<MethodFigures>) {
+    fn sample(&self, figures: Vec<MethodMetrics>) {
         let mut past = self.lock();
         let Past { samples, steps } = &mut *past;
         if let Some(last) = samples.back() {
@@ -81,14 +81,14 @@ impl History {
     /// How each method is used, by its counts now and in the past.
     pub(crate) fn overview(
         &self,
-        now: Vec<MethodFigures>,
+        now: Vec<MethodMetrics>,
         max_us: impl Fn(&str) -> u64,
     ) -> Vec<MethodOverview> {
         let past = self.lock();
         let minute_ago = past.samples.front();
         let methods = now.into_iter().enumerate().map(|(index, figures)| {
             let max_us = max_us(&figures.name);
-            let total = Span { max_us, ..span(&figures, self.age(), max_us) };
+            let total = WindowStats { max_us, ..span(&figures, self.age(), max_us) };
             let last_minute = match minute_ago {
                 Some(sample) => span(&figures.since(&sample.figures[index]), sample.at.elapsed(), max_us),
                 None => total.clone(),
@@ -112,12 +112,12 @@ impl History {
 }
 
 /// No latency was longer than `max_us`, by which the ends of buckets are cut.
-fn span(figures: &MethodFigures, length: Duration, max_us: u64) -> Span {
+fn span(figures: &MethodMetrics, length: Duration, max_us: u64) -> WindowStats {
     let percentile = |percent| figures.percentile_us(percent).min(max_us);
     let calls = figures.calls();
     // The first moment would make a rate of any call that is beyond all measure.
     let seconds = length.as_secs_f64().max(1.0);
-    Span {
+    WindowStats {
         calls,
         calls_per_s: calls as f64 / seconds,
         errors: figures.errors.iter().map(|&(code, count)| (code.name(), count)).collect(),
@@ -128,8 +128,8 @@ fn span(figures: &MethodFigures, length: Duration, max_us: u64) -> Span {
     }
 }
 
-fn step(figures: &MethodFigures) -> Step {
-    Step {
+fn step(figures: &MethodMetrics) -> HistoryBucket {
+    HistoryBucket {
         calls: figures.calls(),
         errors: figures.errors.iter().map(|(_, count)| count).sum(),
         p50_us: figures.percentile_us(50),
@@ -188,7 +188,7 @@ mod tests {
         let steps = look(&history, &stats).history;
         assert_eq!(steps.len(), MethodOverview::STEPS);
         let last = steps[MethodOverview::STEPS - 1];
-        assert_eq!(last, Step { calls: 123, errors: 123, p50_us: 10, p99_us: 10 });
+        assert_eq!(last, HistoryBucket { calls: 123, errors: 123, p50_us: 10, p99_us: 10 });
         assert_eq!(steps[0].calls, 4);
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use farcall_context::{ConnectionInfo, Identity};
 use farcall_protocol::{
-    Agreed, ByteStr, Code, Codec, Flags, Header, Kind, MaxInFlight, Metadata, Seq, Status,
+    ByteStr, Code, Codec, Flags, Header, Kind, MaxInFlight, Metadata, Negotiated, Seq, Status,
 };
 use farcall_transport::{PeerAddress, TlsInfo};
 use tokio::sync::oneshot;
@@ -158,7 +158,7 @@ impl ServerHandle {
         let info = ConnectionInfo::new(INVOKED, peer).with_tls(tls).with_identity(identified.flatten());
         let home = Home {
             calls: Arc::clone(&invoked.calls),
-            agreed: Arc::new(agreed(codec, core)),
+            negotiated: Arc::new(negotiated(codec, core)),
             info: Arc::new(info),
             core: Arc::clone(core),
         };
@@ -232,8 +232,8 @@ async fn identity_of(
 }
 
 /// What holds for a call that comes by no connection: the server's own limits alone.
-fn agreed(codec: Codec, core: &Core) -> Agreed {
-    Agreed {
+fn negotiated(codec: Codec, core: &Core) -> Negotiated {
+    Negotiated {
         codec,
         handle_timeout: core.limits.handle_timeout,
         compression: None,

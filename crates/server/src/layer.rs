@@ -10,7 +10,7 @@ use farcall_protocol::{BoxError, Code, Execution, Status};
 use tower_layer::Layer;
 use tower_service::Service;
 
-use crate::handler::{Handler, Reply, Request, Response};
+use crate::handler::{Handler, Request, Response, ResponseFuture};
 
 /// A call on its way through layers: the request, and where it goes after the last of them.
 pub struct LayeredCall {
@@ -47,7 +47,7 @@ impl Service<LayeredCall> for CallService {
 
 /// The future of [`CallService`].
 #[derive(Debug)]
-pub struct CallFuture(Reply);
+pub struct CallFuture(ResponseFuture);
 
 impl Future for CallFuture {
     type Output = Result<Response, std::convert::Infallible>;
@@ -84,7 +84,7 @@ where
 /// A layered service behind a pointer. Only [`CallLayer`] makes them.
 pub trait LayeredHandler: Send + Sync {
     /// Sends a call through the layers.
-    fn call(&self, call: LayeredCall) -> Reply;
+    fn call(&self, call: LayeredCall) -> ResponseFuture;
 }
 
 struct Tower<S>(S);
@@ -97,10 +97,10 @@ where
         + Sync
         + 'static,
 {
-    fn call(&self, call: LayeredCall) -> Reply {
+    fn call(&self, call: LayeredCall) -> ResponseFuture {
         let mut service = self.0.clone();
         let started = Arc::clone(&call.started);
-        Reply::new(async move {
+        ResponseFuture::new(async move {
             let failed = |error: S::Error| Response::error(status(error.into(), &started));
             match poll_fn(|cx| service.poll_ready(cx)).await.map_err(failed) {
                 Ok(()) => service.call(call).await.unwrap_or_else(failed),
@@ -143,7 +143,7 @@ struct Around {
 }
 
 impl Handler for Around {
-    fn call(&self, request: Request) -> Reply {
+    fn call(&self, request: Request) -> ResponseFuture {
         let started = Arc::new(AtomicBool::new(false));
         self.layered.handler.call(LayeredCall { request, target: Arc::clone(&self.target), started })
     }

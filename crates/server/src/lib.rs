@@ -35,7 +35,6 @@ mod builder;
 mod connection;
 mod core;
 mod error;
-mod figures;
 mod handler;
 mod handshake;
 mod history;
@@ -44,6 +43,7 @@ mod layer;
 mod limits;
 mod look;
 mod method;
+mod metrics;
 mod overview;
 mod places;
 mod recent;
@@ -55,20 +55,20 @@ mod span;
 mod stats;
 mod tokens;
 
-pub use self::allow::{Allow, Allowed};
+pub use self::allow::{Authorize, AuthorizeLayer};
 pub use self::authenticate::{Authenticate, Authenticating, Credential};
 pub use self::builder::ServerBuilder;
 pub use self::error::{BuildError, ServeError};
-pub use self::figures::MethodFigures;
-pub use self::handler::{Handler, Reply, Request, Response};
+pub use self::handler::{Handler, Request, Response, ResponseFuture};
 pub use self::invoke::Invocation;
 pub use self::layer::{CallFuture, CallLayer, CallService, LayeredCall, LayeredHandler};
 pub use self::limits::Limits;
+pub use self::metrics::MethodMetrics;
 pub use self::overview::{
-    CallOverview, ConnectionOverview, EndedCall, LimitOverview, MethodOverview, Overview,
-    RegistrationOverview, Span, Step,
+    CallOverview, ConnectionOverview, EndedCall, HistoryBucket, LimitOverview, MethodOverview, Overview,
+    RegistrationOverview, WindowStats,
 };
 pub use self::registrations::Registration;
 pub use self::server::{Server, ServerHandle};
 pub use self::service::{AsyncMethod, Service, from_fn};
-pub use self::tokens::{TokenFault, Tokens, TokensError};
+pub use self::tokens::{TokenErrorKind, Tokens, TokensError};

@@ -93,13 +93,13 @@ impl fmt::Debug for Method {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::handler::{Reply, Request, Response};
+    use crate::handler::{Request, Response, ResponseFuture};
 
     struct Nothing;
 
     impl Handler for Nothing {
-        fn call(&self, _request: Request) -> Reply {
-            Reply::ready(Response::default())
+        fn call(&self, _request: Request) -> ResponseFuture {
+            ResponseFuture::ready(Response::default())
         }
     }
 

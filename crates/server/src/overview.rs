@@ -64,12 +64,12 @@ pub struct MethodOverview {
     /// Calls under way.
     pub in_flight: u64,
     /// Since the start.
-    pub total: Span,
+    pub total: WindowStats,
     /// Over the last minute.
-    pub last_minute: Span,
+    pub last_minute: WindowStats,
     /// The last minutes in steps of [`MethodOverview::STEP_S`], the oldest first; shorter where the server is
     /// younger.
-    pub history: Vec<Step>,
+    pub history: Vec<HistoryBucket>,
 }
 
 impl MethodOverview {
@@ -82,7 +82,7 @@ impl MethodOverview {
 /// The calls of a method that ended in some time.
 #[derive(Clone, Debug, Default, Serialize)]
 #[non_exhaustive]
-pub struct Span {
+pub struct WindowStats {
     /// How many ended.
     pub calls: u64,
     /// How many ended each second, on average.
@@ -102,7 +102,7 @@ pub struct Span {
 /// One step of a method's history.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
-pub struct Step {
+pub struct HistoryBucket {
     /// Calls that ended in it.
     pub calls: u64,
     /// Those of them that failed.

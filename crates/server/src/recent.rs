@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use farcall_context::{ConnectionInfo, Identity};
-use farcall_protocol::{Code, Status, cut};
+use farcall_protocol::{Code, Status, truncate};
 
 use crate::overview::EndedCall;
 
@@ -42,10 +42,10 @@ impl Recent {
             None => return,
         };
         ring.push(|| Ended {
-            method: cut(method, MOST_TEXT).into(),
+            method: truncate(method, MOST_TEXT).into(),
             at: SystemTime::now(),
             took,
-            error: status.map(|status| (status.code, cut(&status.message, MOST_TEXT).into())),
+            error: status.map(|status| (status.code, truncate(&status.message, MOST_TEXT).into())),
             from: Arc::clone(from),
         });
     }

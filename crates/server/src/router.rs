@@ -7,14 +7,14 @@ use farcall_protocol::describe::{
     HEALTH, Health, HealthRequest, HealthStatus, MethodInfo, MethodStats, ParamInfo, RESERVED_SERVICE,
     SERVICES, STATS, ServiceInfo,
 };
-use farcall_protocol::{ByteStr, Code, Escaped, Status, cut};
+use farcall_protocol::{ByteStr, Code, EscapedText, Status, truncate};
 use rustc_hash::FxHashMap;
 
 use crate::error::BuildError;
-use crate::figures::MethodFigures;
-use crate::handler::{Handler, Reply, Request, Response};
+use crate::handler::{Handler, Request, Response, ResponseFuture};
 use crate::layer::Layered;
 use crate::method::Method;
+use crate::metrics::MethodMetrics;
 use crate::service::Service;
 
 /// All methods of a server.
@@ -93,13 +93,13 @@ impl Router {
     /// The status to answer: `unimplemented`, `refused`; it says whether the service is known.
     pub(crate) fn find(&self, name: &ByteStr) -> Result<&Arc<Method>, Status> {
         self.methods.get(name.as_bytes()).ok_or_else(|| {
-            let name = cut(name, 200);
+            let name = truncate(name, 200);
             let message = match name.rsplit_once('.') {
                 Some((service, method)) if self.has_service(service) => {
-                    format!("no method `{}` in service `{}`", Escaped(method), Escaped(service))
+                    format!("no method `{}` in service `{}`", EscapedText(method), EscapedText(service))
                 }
-                Some((service, _)) => format!("no service `{}`", Escaped(service)),
-                None => format!("no method `{}`: a name is `Service.method`", Escaped(name)),
+                Some((service, _)) => format!("no service `{}`", EscapedText(service)),
+                None => format!("no method `{}`: a name is `Service.method`", EscapedText(name)),
             };
             Status::refused(Code::Unimplemented, message)
         })
@@ -139,7 +139,7 @@ impl Router {
     }
 
     /// As [`Router::stats`], in full.
-    pub(crate) fn figures(&self) -> Vec<MethodFigures> {
+    pub(crate) fn figures(&self) -> Vec<MethodMetrics> {
         let methods = self.methods.values().filter(|method| !is_reserved(&method.name));
         let mut figures: Vec<_> = methods.map(|method| method.stats.figures(&method.name)).collect();
         figures.sort_unstable_by(|a, b| a.name.cmp(&b.name));
@@ -149,7 +149,7 @@ impl Router {
     fn service_health(&self, request: HealthRequest) -> Result<Health, Status> {
         let unknown = |name: &String| !self.services.iter().any(|known| known.name == *name);
         if let Some(name) = request.service.filter(unknown) {
-            let message = format!("no service `{}`", Escaped(cut(&name, 200)));
+            let message = format!("no service `{}`", EscapedText(truncate(&name, 200)));
             return Err(Status::refused(Code::Unimplemented, message));
         }
         Ok(Health { status: self.health() })
@@ -174,10 +174,10 @@ struct Reserved<F> {
 }
 
 impl<F: Fn(&Router, &Request) -> Response + Send + Sync + 'static> Handler for Reserved<F> {
-    fn call(&self, request: Request) -> Reply {
+    fn call(&self, request: Request) -> ResponseFuture {
         let router = self.router.get().and_then(Weak::upgrade);
         let router = router.expect("the router that found this method is alive");
-        Reply::ready((self.answer)(&router, &request))
+        ResponseFuture::ready((self.answer)(&router, &request))
     }
 }
 

@@ -17,10 +17,10 @@ use crate::builder::ServerBuilder;
 use crate::connection::{Connection, Signal};
 use crate::core::Core;
 use crate::error::BuildError;
-use crate::figures::MethodFigures;
 use crate::handshake::{Shaken, refuse, shake};
 use crate::history::History;
 use crate::invoke::Invoked;
+use crate::metrics::MethodMetrics;
 use crate::places::{Admission, Open, Place, Places};
 use crate::registrations::{Registration, Registrations};
 
@@ -200,7 +200,7 @@ impl ServerHandle {
 
     /// The figures of each method, as counts that can be added up over servers.
     #[must_use]
-    pub fn figures(&self) -> Vec<MethodFigures> {
+    pub fn figures(&self) -> Vec<MethodMetrics> {
         self.shared.core.router.figures()
     }
 
@@ -267,16 +267,16 @@ impl ServerHandle {
         let Open { id, calls, facts } = place.open.clone();
         let peer = &*facts.peer;
         let shaking = shake(&mut stream, core, peer, stop);
-        let Shaken { agreed, input, identity } = match kill.run_until_cancelled(shaking).await {
+        let Shaken { negotiated, input, identity } = match kill.run_until_cancelled(shaking).await {
             Some(Ok(shaken)) => shaken,
             Some(Err(failure)) => return debug!(peer, %failure, "handshake failed"),
             None => return,
         };
         let caller = identity.as_ref().map(Identity::name);
-        debug!(peer, caller, codec = %agreed.codec, id, "connected");
+        debug!(peer, caller, codec = %negotiated.codec, id, "connected");
         let info = ConnectionInfo::new(id, peer).with_tls(stream.tls().cloned()).with_identity(identity);
         let connection =
-            Connection::new(stream, input, agreed, info, calls, Arc::clone(&facts), Arc::clone(core));
+            Connection::new(stream, input, negotiated, info, calls, Arc::clone(&facts), Arc::clone(core));
         let end = connection.await;
         debug!(peer, id, %end, "disconnected");
     }

@@ -11,7 +11,7 @@ use futures::FutureExt as _;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::handler::{Handler, Reply, Request, Response};
+use crate::handler::{Handler, Request, Response, ResponseFuture};
 use crate::layer::{CallLayer, Layered};
 
 /// A service: a name, its description, and a handler for each method.
@@ -208,15 +208,15 @@ where
     Fut: Future<Output: Send> + Send + 'static,
     Answer: Fn(&farcall_protocol::Codec, Fut::Output) -> Response + Copy + Send + Sync + 'static,
 {
-    fn call(&self, request: Request) -> Reply {
+    fn call(&self, request: Request) -> ResponseFuture {
         let args = match request.arguments() {
             Ok(args) => args,
-            Err(status) => return Reply::ready(Response::error(status)),
+            Err(status) => return ResponseFuture::ready(Response::error(status)),
         };
         let Request { context, codec, .. } = request;
         let answer = self.answer;
         // Not an async block, which would keep room for the future twice: as what it was given, and as
         // what it waits for.
-        Reply::new((self.start)(context, args).map(move |result| answer(&codec, result)))
+        ResponseFuture::new((self.start)(context, args).map(move |result| answer(&codec, result)))
     }
 }

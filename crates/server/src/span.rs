@@ -9,7 +9,7 @@ use std::fmt;
 use farcall_context::ConnectionInfo;
 use farcall_context::trace::{TRACESTATE, TraceContext, is_seen, join};
 use farcall_protocol::metadata::{ATTEMPT, TRACEPARENT};
-use farcall_protocol::{Code, Escaped, Metadata, Status};
+use farcall_protocol::{Code, EscapedText, Metadata, Status};
 use tracing::field::{Empty, display};
 use tracing::level_filters::LevelFilter;
 use tracing::{Span, debug_span, span};
@@ -88,7 +88,7 @@ impl CallSpan {
         self.span.record("error.type", status.code.name());
         if is_fault(status.code) {
             self.span.record("otel.status_code", "ERROR");
-            self.span.record("otel.status_description", display(Escaped(&status.message)));
+            self.span.record("otel.status_description", display(EscapedText(&status.message)));
         }
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use farcall_protocol::Code;
 use farcall_protocol::describe::MethodStats;
 
-use crate::figures::MethodFigures;
+use crate::metrics::MethodMetrics;
 
 /// Buckets of one power of two: a bucket is at most 1/32 = 3% wide.
 const STEPS: u64 = 32;
@@ -78,13 +78,13 @@ impl Stats {
     }
 
     /// The same in full, for whoever adds up many servers.
-    pub(crate) fn figures(&self, name: &str) -> MethodFigures {
+    pub(crate) fn figures(&self, name: &str) -> MethodMetrics {
         let counted = |count: &AtomicU64| Some(count.load(Relaxed)).filter(|&count| count > 0);
         let errors = Code::ALL.iter().filter_map(|&code| Some((code, counted(self.errors_of(code))?)));
         let buckets = self.buckets.iter().enumerate();
         let latencies: Vec<_> =
             buckets.filter_map(|(index, count)| Some((upper_end(index), counted(count)?))).collect();
-        MethodFigures {
+        MethodMetrics {
             name: name.to_owned(),
             in_flight: self.in_flight(latencies.iter().map(|(_, calls)| calls).sum()),
             errors: errors.collect(),

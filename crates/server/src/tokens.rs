@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use farcall_context::Identity;
 use farcall_protocol::{Code, Status};
-use farcall_transport::{FileContent, FileError, Reloading};
+use farcall_transport::{FileContent, FileError, Reloaded};
 use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
 use thiserror::Error;
 
@@ -33,7 +33,7 @@ const MAX_TOKEN: usize = 3800;
 /// ```
 #[derive(Clone)]
 pub struct Tokens {
-    known: Reloading<Vec<Known>>,
+    known: Reloaded<Vec<Known>>,
 }
 
 struct Known {
@@ -56,7 +56,7 @@ pub enum TokensError {
         /// The line, counted from 1.
         line: usize,
         /// What is wrong with it.
-        what: TokenFault,
+        what: TokenErrorKind,
     },
     /// A token in the program is wrong.
     #[error("the token of {name:?}: {what}")]
@@ -64,14 +64,14 @@ pub enum TokensError {
         /// Whose it is.
         name: String,
         /// What is wrong with it.
-        what: TokenFault,
+        what: TokenErrorKind,
     },
 }
 
 /// What is wrong with a token.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum TokenFault {
+pub enum TokenErrorKind {
     /// It would let in everybody who sends an empty one.
     #[error("it is empty")]
     Empty,
@@ -112,7 +112,7 @@ impl Tokens {
             add(&mut known, name, token.as_ref())
                 .map_err(|what| TokensError::Fixed { name: name.to_owned(), what })?;
         }
-        Ok(Self { known: Reloading::fixed(known) })
+        Ok(Self { known: Reloaded::fixed(known) })
     }
 
     /// Tokens of a file, one on a line behind the name of who holds it and a space. Empty lines and
@@ -133,7 +133,7 @@ impl Tokens {
     ///
     /// The file cannot be read, or a line of it is wrong; the error says which.
     pub fn file(path: impl AsRef<Path>) -> Result<Self, TokensError> {
-        Self::file_looked_at_every(path, RELOAD_EVERY)
+        Self::poll_interval(path, RELOAD_EVERY)
     }
 
     /// The same, looking at the file as often as this.
@@ -141,9 +141,9 @@ impl Tokens {
     /// # Errors
     ///
     /// As for [`Tokens::file`].
-    pub fn file_looked_at_every(path: impl AsRef<Path>, every: Duration) -> Result<Self, TokensError> {
+    pub fn poll_interval(path: impl AsRef<Path>, every: Duration) -> Result<Self, TokensError> {
         let path = path.as_ref().to_owned();
-        Ok(Self { known: Reloading::load("tokens", [path], every, |files| parse(&files[0]))? })
+        Ok(Self { known: Reloaded::load("tokens", [path], every, |files| parse(&files[0]))? })
     }
 
     /// Looks at all of them, also after one that fits.
@@ -181,34 +181,34 @@ fn parse(file: &FileContent) -> Result<Vec<Known>, TokensError> {
     let wrong = |line, what| TokensError::Line { path: file.path.clone(), line, what };
     let mut known = Vec::new();
     for (line, text) in (1..).zip(file.bytes.split(|&byte| byte == b'\n')) {
-        let text = std::str::from_utf8(text).map_err(|_| wrong(line, TokenFault::NotUtf8))?.trim();
+        let text = std::str::from_utf8(text).map_err(|_| wrong(line, TokenErrorKind::NotUtf8))?.trim();
         if text.is_empty() || text.starts_with('#') {
             continue;
         }
         let mut words = text.split_whitespace();
         let (Some(name), Some(token), None) = (words.next(), words.next(), words.next()) else {
-            return Err(wrong(line, TokenFault::NotTwoWords));
+            return Err(wrong(line, TokenErrorKind::NotTwoWords));
         };
         add(&mut known, name, token).map_err(|what| wrong(line, what))?;
     }
     Ok(known)
 }
 
-fn add(known: &mut Vec<Known>, name: &str, token: &str) -> Result<(), TokenFault> {
+fn add(known: &mut Vec<Known>, name: &str, token: &str) -> Result<(), TokenErrorKind> {
     if name.is_empty() {
-        return Err(TokenFault::NoName);
+        return Err(TokenErrorKind::NoName);
     }
     if token.is_empty() {
-        return Err(TokenFault::Empty);
+        return Err(TokenErrorKind::Empty);
     }
     if token.len() > MAX_TOKEN {
-        return Err(TokenFault::TooLong);
+        return Err(TokenErrorKind::TooLong);
     }
     if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err(TokenFault::Character);
+        return Err(TokenErrorKind::Character);
     }
     if known.iter().any(|one| *one.token == *token.as_bytes() && one.identity.name() != name) {
-        return Err(TokenFault::Shared);
+        return Err(TokenErrorKind::Shared);
     }
     known.push(Known { identity: Identity::new(name), token: token.as_bytes().into() });
     Ok(())
@@ -241,11 +241,11 @@ mod tests {
             Err(TokensError::Fixed { what, .. }) => what,
             other => panic!("{other:?}"),
         };
-        assert_eq!(refused(&[("a", "")]), TokenFault::Empty);
-        assert_eq!(refused(&[("", "one")]), TokenFault::NoName);
-        assert_eq!(refused(&[("a", "one two")]), TokenFault::Character);
-        assert_eq!(refused(&[("a", "one"), ("b", "one")]), TokenFault::Shared);
-        assert_eq!(refused(&[("a", &"x".repeat(MAX_TOKEN + 1))]), TokenFault::TooLong);
+        assert_eq!(refused(&[("a", "")]), TokenErrorKind::Empty);
+        assert_eq!(refused(&[("", "one")]), TokenErrorKind::NoName);
+        assert_eq!(refused(&[("a", "one two")]), TokenErrorKind::Character);
+        assert_eq!(refused(&[("a", "one"), ("b", "one")]), TokenErrorKind::Shared);
+        assert_eq!(refused(&[("a", &"x".repeat(MAX_TOKEN + 1))]), TokenErrorKind::TooLong);
     }
 
     #[test]

@@ -5,7 +5,7 @@
 mod support;
 
 use bytes::Bytes;
-use farcall_protocol::{ClientTerms, Code, Codec, Execution, HeaderRef, Kind, Seq};
+use farcall_protocol::{ClientOffer, Code, Codec, Execution, HeaderRef, Kind, Seq};
 use farcall_server::Limits;
 use serde_json::json;
 use support::{Raw, millis, none, secs, serve};
@@ -209,7 +209,7 @@ async fn a_protocol_error_is_told_cuts_what_is_in_flight_and_closes_within_a_sec
 #[tokio::test(start_paused = true)]
 async fn a_protocol_error_is_told_in_json_too() {
     let server = serve(Limits::default());
-    let terms = ClientTerms { codec: Codec::Json, ..ClientTerms::default() };
+    let terms = ClientOffer { codec: Codec::Json, ..ClientOffer::default() };
     for header in [&b"{\"kind\":\"teapot\",\"seq\":1}"[..], b"{\"kind\":\"request\"}", b"[]", b"{"] {
         let mut client = Raw::connect_with(&server.handle, &terms).await;
         client.write(&[&support::frame(header)[..], &[0; 4]].concat()).await;

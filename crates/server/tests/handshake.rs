@@ -4,7 +4,7 @@
 
 mod support;
 
-use farcall_protocol::{ClientTerms, Code, Codec, HandshakeError, HeaderRef, Kind, Seq};
+use farcall_protocol::{ClientOffer, Code, Codec, HandshakeError, HeaderRef, Kind, Seq};
 use farcall_server::Limits;
 use farcall_transport::PeerAddress;
 use serde_json::{Value, json};
@@ -97,7 +97,7 @@ async fn the_handshakes_limit_is_for_all_of_it() {
     let (mut near, far) = tokio::io::duplex(128);
     server.handle.serve_stream(farcall_transport::Stream::new(far), PeerAddress::Memory);
     tokio::time::sleep(secs(2)).await;
-    near.write_all(&frame(&ClientTerms::default().ask().unwrap())).await.unwrap();
+    near.write_all(&frame(&ClientOffer::default().encode().unwrap())).await.unwrap();
     tokio::time::sleep(secs(2)).await;
     assert_eq!(server.handle.connections(), 0);
 }
@@ -115,21 +115,22 @@ async fn bytes_behind_the_option_are_kept() {
     for cut in [0, 3, 7] {
         let server = serve(Limits::default());
         let mut stream = open(&server.handle);
-        let terms = ClientTerms::default();
-        let agreed = terms.conclude(&farcall_protocol::ServerTerms::accept(&{
-            let asked = farcall_protocol::ServerTerms::default().consider(&terms.ask().unwrap()).unwrap();
-            asked.agreed
+        let terms = ClientOffer::default();
+        let negotiated = terms.accept_answer(&farcall_protocol::ServerPolicy::encode_accept(&{
+            let asked =
+                farcall_protocol::ServerPolicy::default().negotiate(&terms.encode().unwrap()).unwrap();
+            asked.negotiated
         }));
-        let mut bytes = frame(&terms.ask().unwrap());
+        let mut bytes = frame(&terms.encode().unwrap());
         let header = HeaderRef { service_method: "T.echo", ..HeaderRef::new(Kind::Request, Seq(1)) };
         let (unused, _) = tokio::io::duplex(1);
-        let encoder = Raw::after_handshake(unused, agreed.clone().unwrap());
+        let encoder = Raw::after_handshake(unused, negotiated.clone().unwrap());
         let body = Codec::default().encode(&json!({"text": "early"})).unwrap();
         bytes.extend(encoder.encode(&header, body));
         let rest = bytes.split_off(bytes.len() - cut);
         stream.write_all(&bytes).await.unwrap();
         read_option(&mut stream).await.unwrap();
-        let mut client = Raw::after_handshake(stream, agreed.unwrap());
+        let mut client = Raw::after_handshake(stream, negotiated.unwrap());
         client.write(&rest).await;
         assert_eq!(client.response().await.value(), "early");
     }
@@ -139,7 +140,7 @@ async fn bytes_behind_the_option_are_kept() {
 async fn an_option_may_come_byte_by_byte() {
     let server = serve(Limits::default());
     let mut stream = open(&server.handle);
-    for byte in frame(&ClientTerms::default().ask().unwrap()) {
+    for byte in frame(&ClientOffer::default().encode().unwrap()) {
         stream.write_u8(byte).await.unwrap();
         tokio::task::yield_now().await;
     }
@@ -152,7 +153,7 @@ async fn too_many_connections_are_told_so() {
     let first = server.connect().await;
     let _second = server.connect().await;
     let Err(HandshakeError::Refused { status, .. }) =
-        Raw::try_connect(&server.handle, &ClientTerms::default()).await
+        Raw::try_connect(&server.handle, &ClientOffer::default()).await
     else {
         panic!("one too many");
     };
@@ -167,7 +168,7 @@ async fn too_many_connections_are_told_so() {
 async fn too_many_connections_from_one_peer_are_told_so() {
     let server = serve(Limits::default().max_connections_per_peer(1));
     let peer = |last: u8, port: u16| PeerAddress::Tcp(([10, 0, 0, last], port).into());
-    let connect = async |peer| Raw::shake(open_from(&server.handle, peer), &ClientTerms::default()).await;
+    let connect = async |peer| Raw::shake(open_from(&server.handle, peer), &ClientOffer::default()).await;
     let first = connect(peer(1, 1)).await.unwrap();
     let Err(HandshakeError::Refused { status, .. }) = connect(peer(1, 2)).await else { panic!("too many") };
     assert_eq!(status.message, "1 connections are open from 10.0.0.1");
@@ -188,7 +189,7 @@ async fn who_comes_while_the_server_stops_is_told_so() {
     server.handle.stop();
     // A handshake that was under way, and one that begins now.
     assert_eq!(refusal(&mut half).await["code"], "unavailable");
-    let ask = frame(&ClientTerms::default().ask().unwrap());
+    let ask = frame(&ClientOffer::default().encode().unwrap());
     assert_eq!(refused(open(&server.handle), &ask).await["code"], "unavailable");
     server.stage.gate.add_permits(1);
     client.expect_goaway(1, Code::Unavailable).await;

@@ -7,7 +7,7 @@ mod support;
 use bytes::Bytes;
 use farcall_context::Identity;
 use farcall_protocol::{Code, Codec, Execution, Metadata};
-use farcall_server::{Allow, Credential, Invocation, Limits, Response, ServerHandle, Tokens};
+use farcall_server::{AuthorizeLayer, Credential, Invocation, Limits, Response, ServerHandle, Tokens};
 use serde_json::{Value, json};
 use support::{builder, millis, secs, serve, serve_with, stage};
 use tokio::time::{sleep, timeout};
@@ -86,7 +86,7 @@ async fn the_limit_of_calls_holds_for_it() {
 async fn it_is_authenticated_and_layers_are_around_it() {
     let stage = stage();
     let tokens = Tokens::fixed([("ann", "the-token-of-ann"), ("bob", "the-token-of-bob")]).unwrap();
-    let allow = Allow::nobody().identity("ann", ["T.*"]);
+    let allow = AuthorizeLayer::nobody().identity("ann", ["T.*"]);
     let server = serve_with(stage.clone(), builder(&stage).authenticate(tokens).layer(allow));
     let call = |token: Option<&str>| {
         let call = invocation("T.echo", &json!({"text": "x"}));

@@ -4,7 +4,7 @@
 
 mod support;
 
-use farcall_protocol::{ClientTerms, Code};
+use farcall_protocol::{ClientOffer, Code};
 use farcall_server::{Limits, Overview, ServerHandle, Tokens};
 use farcall_transport::PeerAddress;
 use serde_json::json;
@@ -27,7 +27,7 @@ async fn a_call_under_way_is_seen_with_age_deadline_and_caller() {
     let tokens = Tokens::fixed([("reports", "the-token-of-reports")]).unwrap();
     let stage = stage();
     let server = serve_with(stage.clone(), builder(&stage).authenticate(tokens));
-    let terms = ClientTerms { token: Some("the-token-of-reports".to_owned()), ..ClientTerms::default() };
+    let terms = ClientOffer { token: Some("the-token-of-reports".to_owned()), ..ClientOffer::default() };
     let stream = open_from(&server.handle, PeerAddress::Tcp(([10, 0, 0, 1], 7).into()));
     let mut client = Raw::shake(stream, &terms).await.unwrap();
     let seq = client.request_with("T.hang", none(), |header| header.timeout_ms = 5_000).await;

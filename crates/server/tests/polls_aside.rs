@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::thread;
 use std::time::Instant;
 
-use farcall_context::{Context, current};
+use farcall_context::{Context, Inherited};
 use farcall_protocol::{Code, Execution};
 use farcall_server::ServerBuilder;
 use serde_json::{Value, json};
@@ -148,8 +148,8 @@ async fn do_everything(cx: Context, _: Nothing) -> Vec<String> {
     let mut burn = || {
         thread::sleep(millis(5));
         threads.push(format!("{:?}", thread::current().id()));
-        assert_eq!(current().deadline, cx.deadline());
-        assert!(current().deadline.is_some());
+        assert_eq!(Inherited::current().deadline, cx.deadline());
+        assert!(Inherited::current().deadline.is_some());
     };
     burn();
     sleep(millis(1)).await;

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use farcall_discovery::{
-    Failing, Instance, InstanceError, Registered, Registrar, RegistrarError, RegistrationState, Renewal,
+    Instance, InstanceError, Registered, Registrar, RegistrarError, RegistrationState, Renewal, SourceError,
 };
 use farcall_protocol::Code;
 use farcall_protocol::describe::HealthStatus;
@@ -257,7 +257,7 @@ async fn a_place_that_fails_in_any_way_holds_up_neither_start_nor_stop() {
         expect_service(&server.handle).await;
         sleep(secs(3600)).await;
         expect_service(&server.handle).await;
-        let [RegistrationState::Failing(Failing { since, why })] = &states(&server.handle)[..] else {
+        let [RegistrationState::Failing(SourceError { since, why })] = &states(&server.handle)[..] else {
             panic!("it fails")
         };
         assert_eq!(&**why, expected);

@@ -5,9 +5,9 @@
 mod support;
 
 use farcall_protocol::{
-    ClientTerms, Code, Codec, Compression, Execution, Flags, HeaderRef, Kind, MaxFrameBytes, Metadata, Seq,
+    ClientOffer, Code, Codec, Compression, Execution, Flags, HeaderRef, Kind, MaxFrameBytes, Metadata, Seq,
 };
-use farcall_server::{Handler, Limits, Reply, Request, Response};
+use farcall_server::{Handler, Limits, Request, Response, ResponseFuture};
 use serde_json::{Value, json};
 use support::{Raw, builder, none, serve, serve_with, stage};
 
@@ -34,7 +34,7 @@ async fn answers_come_in_any_order() {
 #[tokio::test(start_paused = true)]
 async fn json_is_answered_in_json() {
     let server = serve(Limits::default());
-    let terms = ClientTerms { codec: Codec::Json, ..ClientTerms::default() };
+    let terms = ClientOffer { codec: Codec::Json, ..ClientOffer::default() };
     let mut client = Raw::connect_with(&server.handle, &terms).await;
     let answer = client.call("T.echo", json!({"text": "hello"})).await;
     assert_eq!(&answer.message.body[..], br#""hello""#);
@@ -178,8 +178,8 @@ async fn unknown_flags_and_pongs_and_cancels_of_nothing_are_ignored() {
     client.expect_silence().await;
 }
 
-fn lz4() -> ClientTerms {
-    ClientTerms { compression: Compression::built_in(), ..ClientTerms::default() }
+fn lz4() -> ClientOffer {
+    ClientOffer { compression: Compression::built_in(), ..ClientOffer::default() }
 }
 
 #[tokio::test(start_paused = true)]
@@ -189,7 +189,7 @@ async fn bodies_are_compressed_both_ways_where_it_is_worth_it() {
     let text = "tell me again ".repeat(1000);
     let seq = client.next_seq();
     let body = client.codec().encode(&json!({"text": text})).unwrap();
-    let body = client.agreed.compression.unwrap().compress(&body).unwrap();
+    let body = client.negotiated.compression.unwrap().compress(&body).unwrap();
     let header = HeaderRef {
         service_method: "T.echo",
         flags: Flags::COMPRESSED,
@@ -229,7 +229,7 @@ async fn a_compressed_body_that_was_not_agreed_on_is_refused() {
     let builder = builder(&stage).without_compression();
     let server = serve_with(stage, builder);
     let mut client = Raw::connect_with(&server.handle, &lz4()).await;
-    assert_eq!(client.agreed.compression, None);
+    assert_eq!(client.negotiated.compression, None);
     client.request_with("T.count", none(), |header| header.flags = Flags::COMPRESSED).await;
     client.response().await.expect_error(Code::InvalidArgument, REFUSED);
     assert!(!client.call("T.big", json!({"n": 5000})).await.is_compressed());
@@ -240,7 +240,7 @@ async fn a_response_over_the_clients_limit_is_replaced() {
     let server = serve(Limits::default());
     for compression in [Vec::new(), Compression::built_in()] {
         let terms =
-            ClientTerms { max_frame_bytes: MaxFrameBytes::new(1000), compression, ..ClientTerms::default() };
+            ClientOffer { max_frame_bytes: MaxFrameBytes::new(1000), compression, ..ClientOffer::default() };
         let mut client = Raw::connect_with(&server.handle, &terms).await;
         // The limit holds before compression too.
         let answer = client.call("T.big", json!({"n": 2000})).await;
@@ -257,11 +257,11 @@ async fn a_response_over_the_clients_limit_is_replaced() {
 struct Chatty;
 
 impl Handler for Chatty {
-    fn call(&self, _request: Request) -> Reply {
+    fn call(&self, _request: Request) -> ResponseFuture {
         let mut metadata = Metadata::new();
         metadata.insert("farcall-retry-after-ms", "250").expect("a good key");
         metadata.insert("much", "m".repeat(70_000)).expect("a good key");
-        Reply::ready(Response::default().with_metadata(metadata))
+        ResponseFuture::ready(Response::default().with_metadata(metadata))
     }
 }
 
@@ -280,7 +280,7 @@ async fn a_response_with_too_large_a_header_is_replaced() {
     assert!(said.starts_with("the answer's header of 70"), "{said}");
     // A peer that accepts next to nothing still gets its answer.
     for limit in [30, 1] {
-        let terms = ClientTerms { max_frame_bytes: MaxFrameBytes::new(limit), ..ClientTerms::default() };
+        let terms = ClientOffer { max_frame_bytes: MaxFrameBytes::new(limit), ..ClientOffer::default() };
         let mut client = Raw::connect_with(&server.handle, &terms).await;
         assert_eq!(client.call("C.chat", none()).await.expect_error(Code::ResourceExhausted, DONE), "");
     }

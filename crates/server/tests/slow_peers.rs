@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 
 use bytes::Bytes;
-use farcall_protocol::{ClientTerms, Code, HeaderRef, KeepAlive, Kind, Seq};
+use farcall_protocol::{ClientOffer, Code, HeaderRef, KeepAlive, Kind, Seq};
 use farcall_server::Limits;
 use farcall_transport::{PeerAddress, Stream};
 use serde_json::json;
@@ -305,7 +305,7 @@ async fn a_connection_is_not_polled_without_need() {
     let polls = Arc::default();
     let counted = Counted { inner: far, polls: Arc::clone(&polls) };
     server.handle.serve_stream(Stream::new(counted), PeerAddress::Memory);
-    let mut client = Raw::shake(near, &ClientTerms::default()).await.unwrap();
+    let mut client = Raw::shake(near, &ClientOffer::default()).await.unwrap();
     let over = |what: &str, most: usize| {
         let polls = polls.swap(0, SeqCst);
         assert!(polls <= most, "{what}: {polls} polls");

@@ -6,7 +6,7 @@ mod support;
 
 use std::process::Command;
 
-use farcall_protocol::{ClientTerms, Code};
+use farcall_protocol::{ClientOffer, Code};
 use farcall_transport::{Dialer, Stream};
 use serde_json::json;
 use support::{Raw, builder, millis, none, secs, stage};
@@ -15,7 +15,7 @@ use tokio::time::timeout;
 
 async fn dial(address: &str) -> Raw<Stream> {
     let stream = Dialer::default().dial(&address.parse().unwrap()).await.unwrap();
-    Raw::shake(stream, &ClientTerms::default()).await.unwrap()
+    Raw::shake(stream, &ClientOffer::default()).await.unwrap()
 }
 
 #[tokio::test]

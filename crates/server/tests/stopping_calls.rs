@@ -5,7 +5,7 @@
 
 mod support;
 
-use farcall_protocol::{ClientTerms, Code, Execution, HeaderRef, Kind, Metadata};
+use farcall_protocol::{ClientOffer, Code, Execution, HeaderRef, Kind, Metadata};
 use farcall_server::Limits;
 use serde_json::json;
 use support::{Raw, millis, none, secs, serve};
@@ -97,7 +97,7 @@ async fn the_smaller_handle_timeout_holds() {
     ] {
         let limits = ours.map_or(Limits::default(), |ours| Limits::default().handle_timeout(secs(ours)));
         let server = serve(limits);
-        let terms = ClientTerms { handle_timeout: theirs.map(secs), ..ClientTerms::default() };
+        let terms = ClientOffer { handle_timeout: theirs.map(secs), ..ClientOffer::default() };
         let mut client = Raw::connect_with(&server.handle, &terms).await;
         let start = Instant::now();
         client.request_with("T.hang", none(), |header| header.timeout_ms = call).await;

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::address_error::{AddressError, Excerpt, HostFault};
+use crate::address_error::{AddressError, Excerpt, HostErrorKind};
 use crate::host;
 use crate::scheme::Scheme;
 
@@ -288,7 +288,7 @@ fn parse_net(text: &str, place: &str) -> Result<Place, AddressError> {
     let missing_port = || AddressError::MissingPort { text: Excerpt::of(text) };
 
     let (host, port) = if let Some(bracketed) = place.strip_prefix('[') {
-        let brackets = || bad_host(place, HostFault::Brackets);
+        let brackets = || bad_host(place, HostErrorKind::Brackets);
         let (host, rest) = bracketed.split_once(']').ok_or_else(brackets)?;
         let host = host::bracketed(host).map_err(|fault| bad_host(host, fault))?;
         if rest.is_empty() {

@@ -56,7 +56,7 @@ pub enum AddressError {
         /// The part taken for the host.
         host: Excerpt,
         /// What is wrong with it.
-        fault: HostFault,
+        fault: HostErrorKind,
     },
     /// No `:port` follows the host.
     #[error("address {text}: the port is missing; write host:port")]
@@ -107,7 +107,7 @@ impl From<Infallible> for AddressError {
 /// What is wrong with a host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum HostFault {
+pub enum HostErrorKind {
     /// A character that names don't have. International names are written in punycode.
     #[error("a name has only ASCII letters, digits, '-', '_' and '.'")]
     Character,

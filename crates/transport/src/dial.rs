@@ -15,14 +15,14 @@ use tokio::net::{TcpSocket, TcpStream, UnixStream};
 use tokio::time::timeout;
 
 use crate::address::Address;
-use crate::dial_error::{Attempts, DialError, DialFailure};
+use crate::dial_error::{Attempts, DialError, DialErrorKind};
 #[cfg(feature = "http")]
 use crate::dial_http::ProxyChoice;
 #[cfg(feature = "tls")]
 use crate::dial_tls::TlsChoice;
 use crate::happy_eyeballs::race;
 #[cfg(feature = "http")]
-use crate::opening;
+use crate::http_upgrade;
 use crate::resolve::{Resolve, SystemResolver, in_turn};
 use crate::scheme::Scheme;
 use crate::stream::Stream;
@@ -141,17 +141,27 @@ impl Dialer {
             #[cfg(feature = "tls")]
             (Scheme::Tls, _) => self.reach_encrypted(address, Alpn::Farcall).await,
             #[cfg(feature = "http")]
-            (Scheme::Http, _) => self.dial_opening(address, |to| opening::upgrade(to, address)).await,
+            (Scheme::Http, _) => {
+                self.dial_http_upgrade(address, |to| http_upgrade::upgrade(to, address)).await
+            }
             #[cfg(feature = "http")]
-            (Scheme::Connect, _) => self.dial_opening(address, |to| opening::connect(to, address)).await,
+            (Scheme::Connect, _) => {
+                self.dial_http_upgrade(address, |to| http_upgrade::connect(to, address)).await
+            }
             #[cfg(feature = "ws")]
-            (Scheme::Ws, _) => self.dial_opening(address, |to| opening::websocket(to, address)).await,
+            (Scheme::Ws, _) => {
+                self.dial_http_upgrade(address, |to| http_upgrade::websocket(to, address)).await
+            }
             #[cfg(all(feature = "http", feature = "tls"))]
-            (Scheme::Https, _) => self.dial_opening(address, |to| opening::upgrade(to, address)).await,
+            (Scheme::Https, _) => {
+                self.dial_http_upgrade(address, |to| http_upgrade::upgrade(to, address)).await
+            }
             #[cfg(all(feature = "ws", feature = "tls"))]
-            (Scheme::Wss, _) => self.dial_opening(address, |to| opening::websocket(to, address)).await,
+            (Scheme::Wss, _) => {
+                self.dial_http_upgrade(address, |to| http_upgrade::websocket(to, address)).await
+            }
             (Scheme::Unix, Some(path)) => self.dial_unix(address, path).await.map(Stream::new),
-            (scheme, _) => Err(DialFailure::NotBuiltIn { scheme }),
+            (scheme, _) => Err(DialErrorKind::NotBuiltIn { scheme }),
         };
         match &outcome {
             Ok(_) => tracing::debug!(%address, "connected"),
@@ -161,7 +171,7 @@ impl Dialer {
     }
 
     /// Dials TCP at the host and port of an address, whatever its scheme.
-    pub(crate) async fn dial_directly(&self, address: &Address) -> Result<Stream, DialFailure> {
+    pub(crate) async fn dial_directly(&self, address: &Address) -> Result<Stream, DialErrorKind> {
         let connect = |to| connect_tcp(to, self.nodelay);
         self.dial_tcp(address, connect).await.map(Stream::new)
     }
@@ -171,12 +181,12 @@ impl Dialer {
         &self,
         address: &Address,
         connect: impl Fn(SocketAddr) -> Attempt,
-    ) -> Result<T, DialFailure>
+    ) -> Result<T, DialErrorKind>
     where
         Attempt: Future<Output = io::Result<T>>,
     {
         if address.is_unspecified() {
-            return Err(DialFailure::Unspecified);
+            return Err(DialErrorKind::Unspecified);
         }
         let literal = address.socket_addr();
         let candidates = match literal {
@@ -201,35 +211,35 @@ impl Dialer {
                 }
                 Ok(connected)
             }
-            Ok(None) => Err(DialFailure::Connect { attempts }),
-            Err(_) => Err(DialFailure::ConnectTimeout { limit, attempts }),
+            Ok(None) => Err(DialErrorKind::Connect { attempts }),
+            Err(_) => Err(DialErrorKind::ConnectTimeout { limit, attempts }),
         }
     }
 
     /// The socket addresses of a name, in the order to try them; at least one.
-    async fn resolve(&self, address: &Address) -> Result<Vec<SocketAddr>, DialFailure> {
+    async fn resolve(&self, address: &Address) -> Result<Vec<SocketAddr>, DialErrorKind> {
         let host = address.host().unwrap_or_default();
         let port = address.port().unwrap_or_default();
         let limit = self.resolve_timeout;
         match timeout(limit, self.resolver.resolve(host, port)).await {
-            Err(_) => Err(DialFailure::ResolveTimeout { host: host.to_owned(), limit }),
-            Ok(Err(source)) => Err(DialFailure::Resolve { host: host.to_owned(), source }),
+            Err(_) => Err(DialErrorKind::ResolveTimeout { host: host.to_owned(), limit }),
+            Ok(Err(source)) => Err(DialErrorKind::Resolve { host: host.to_owned(), source }),
             Ok(Ok(found)) => match in_turn(found) {
-                none if none.is_empty() => Err(DialFailure::NoAddresses { host: host.to_owned() }),
+                none if none.is_empty() => Err(DialErrorKind::NoAddresses { host: host.to_owned() }),
                 candidates => Ok(candidates),
             },
         }
     }
 
-    async fn dial_unix(&self, address: &Address, path: &Path) -> Result<UnixStream, DialFailure> {
+    async fn dial_unix(&self, address: &Address, path: &Path) -> Result<UnixStream, DialErrorKind> {
         let limit = self.connect_timeout;
         match timeout(limit, UnixStream::connect(path)).await {
             Ok(Ok(stream)) => Ok(stream),
             Ok(Err(error)) => {
                 let attempts = Attempts::literal([(address.clone(), error)]);
-                Err(DialFailure::Connect { attempts })
+                Err(DialErrorKind::Connect { attempts })
             }
-            Err(_) => Err(DialFailure::ConnectTimeout { limit, attempts: Attempts::literal([]) }),
+            Err(_) => Err(DialErrorKind::ConnectTimeout { limit, attempts: Attempts::literal([]) }),
         }
     }
 }

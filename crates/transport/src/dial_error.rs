@@ -5,14 +5,14 @@ use std::io;
 use std::time::Duration;
 
 use crate::address::Address;
-use crate::human::Human;
 #[cfg(feature = "http")]
-use crate::opening::OpeningError;
+use crate::http_upgrade::HttpUpgradeError;
+use crate::human::HumanDuration;
 #[cfg(feature = "http")]
 use crate::proxy::ProxyError;
 use crate::scheme::Scheme;
 #[cfg(feature = "tls")]
-use crate::tls::{TlsError, TlsFault};
+use crate::tls::{TlsError, TlsErrorKind};
 
 /// A dial that failed: which address, in which phase, and why.
 ///
@@ -22,11 +22,11 @@ use crate::tls::{TlsError, TlsFault};
 #[error("{} {address}: {reason}", reason.phase())]
 pub struct DialError {
     address: Address,
-    reason: DialFailure,
+    reason: DialErrorKind,
 }
 
 impl DialError {
-    pub(crate) fn new(address: &Address, reason: DialFailure) -> DialError {
+    pub(crate) fn new(address: &Address, reason: DialErrorKind) -> DialError {
         DialError { address: address.clone(), reason }
     }
 
@@ -41,12 +41,12 @@ impl DialError {
     }
 
     /// What went wrong. Its text doesn't name the address.
-    pub fn reason(&self) -> &DialFailure {
+    pub fn reason(&self) -> &DialErrorKind {
         &self.reason
     }
 
     /// What went wrong, to keep.
-    pub fn into_reason(self) -> DialFailure {
+    pub fn into_reason(self) -> DialErrorKind {
         self.reason
     }
 }
@@ -74,7 +74,7 @@ impl fmt::Display for DialPhase {
 /// What went wrong with a dial.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum DialFailure {
+pub enum DialErrorKind {
     /// The address is fine, but its scheme is not one that this build can dial.
     #[error("the scheme {scheme} is not built in")]
     NotBuiltIn {
@@ -93,7 +93,7 @@ pub enum DialFailure {
         source: io::Error,
     },
     /// The resolver said nothing for too long.
-    #[error("no answer about the name {host} within {}", Human(*limit))]
+    #[error("no answer about the name {host} within {}", HumanDuration(*limit))]
     ResolveTimeout {
         /// The name that was asked for.
         host: String,
@@ -113,7 +113,7 @@ pub enum DialFailure {
         attempts: Attempts,
     },
     /// Some addresses may have failed, and no other answered in time.
-    #[error("no answer within {}{}", Human(*limit), attempts.before_timeout())]
+    #[error("no answer within {}{}", HumanDuration(*limit), attempts.before_timeout())]
     ConnectTimeout {
         /// How long they were waited for together; see
         /// [`Dialer::connect_timeout`](crate::Dialer::connect_timeout).
@@ -124,10 +124,10 @@ pub enum DialFailure {
     /// Somebody accepted the connection, and the handshake of TLS failed.
     #[cfg(feature = "tls")]
     #[error("{0}")]
-    Tls(TlsFault),
+    Tls(TlsErrorKind),
     /// Somebody accepted the connection, and did not complete the handshake of TLS in time.
     #[cfg(feature = "tls")]
-    #[error("it accepted the connection, and did not complete the TLS handshake within {}", Human(*limit))]
+    #[error("it accepted the connection, and did not complete the TLS handshake within {}", HumanDuration(*limit))]
     TlsTimeout {
         /// How long it had, connecting included; see
         /// [`Dialer::connect_timeout`](crate::Dialer::connect_timeout).
@@ -140,7 +140,7 @@ pub enum DialFailure {
     /// Somebody accepted the connection, and gave no stream.
     #[cfg(feature = "http")]
     #[error(transparent)]
-    Opening(#[from] OpeningError),
+    Opening(#[from] HttpUpgradeError),
     /// The proxy on the way was not reached, or did not reach the address.
     #[cfg(feature = "http")]
     #[error("through the proxy {proxy}: {reason}")]
@@ -148,7 +148,7 @@ pub enum DialFailure {
         /// The proxy, without credentials.
         proxy: String,
         /// What went wrong there.
-        reason: Box<DialFailure>,
+        reason: Box<DialErrorKind>,
     },
     /// A variable of the environment holds what is no proxy.
     #[cfg(feature = "http")]
@@ -161,26 +161,26 @@ pub enum DialFailure {
     },
 }
 
-impl DialFailure {
+impl DialErrorKind {
     /// How far the dial had come.
     pub fn phase(&self) -> DialPhase {
         match self {
-            DialFailure::Resolve { .. }
-            | DialFailure::ResolveTimeout { .. }
-            | DialFailure::NoAddresses { .. } => DialPhase::Resolve,
-            DialFailure::NotBuiltIn { .. }
-            | DialFailure::Unspecified
-            | DialFailure::Connect { .. }
-            | DialFailure::ConnectTimeout { .. } => DialPhase::Connect,
+            DialErrorKind::Resolve { .. }
+            | DialErrorKind::ResolveTimeout { .. }
+            | DialErrorKind::NoAddresses { .. } => DialPhase::Resolve,
+            DialErrorKind::NotBuiltIn { .. }
+            | DialErrorKind::Unspecified
+            | DialErrorKind::Connect { .. }
+            | DialErrorKind::ConnectTimeout { .. } => DialPhase::Connect,
             #[cfg(feature = "http")]
-            DialFailure::Opening(_) | DialFailure::ProxyVariable { .. } => DialPhase::Connect,
+            DialErrorKind::Opening(_) | DialErrorKind::ProxyVariable { .. } => DialPhase::Connect,
             #[cfg(feature = "tls")]
-            DialFailure::Tls(_) | DialFailure::TlsTimeout { .. } | DialFailure::TlsSetup(_) => {
+            DialErrorKind::Tls(_) | DialErrorKind::TlsTimeout { .. } | DialErrorKind::TlsSetup(_) => {
                 DialPhase::Connect
             }
             // The proxy's name may be what does not resolve, but what is dialed is another.
             #[cfg(feature = "http")]
-            DialFailure::Proxy { .. } => DialPhase::Connect,
+            DialErrorKind::Proxy { .. } => DialPhase::Connect,
         }
     }
 }

@@ -1,5 +1,5 @@
 //! The part of [`Dialer`] that passes where only HTTP passes: openings inside HTTP, and forward
-//! proxies. What is said to either is in [`crate::opening`].
+//! proxies. What is said to either is in [`crate::http_upgrade`].
 
 use std::future::Future;
 
@@ -7,8 +7,8 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::address::Address;
 use crate::dial::Dialer;
-use crate::dial_error::DialFailure;
-use crate::opening::{self, OpeningError};
+use crate::dial_error::DialErrorKind;
+use crate::http_upgrade::{self, HttpUpgradeError};
 use crate::proxy::Proxy;
 use crate::proxy_environment::proxy_for;
 #[cfg(feature = "tls")]
@@ -53,13 +53,13 @@ impl Dialer {
     }
 
     /// Opens a stream inside HTTP: reaches the address, and has `open` ask for it.
-    pub(crate) async fn dial_opening<Opening>(
+    pub(crate) async fn dial_http_upgrade<Opening>(
         &self,
         address: &Address,
         open: impl FnOnce(Stream) -> Opening,
-    ) -> Result<Stream, DialFailure>
+    ) -> Result<Stream, DialErrorKind>
     where
-        Opening: Future<Output = Result<Stream, OpeningError>>,
+        Opening: Future<Output = Result<Stream, HttpUpgradeError>>,
     {
         let begun = Instant::now();
         let stream = self.reach_http(address).await?;
@@ -67,7 +67,7 @@ impl Dialer {
     }
 
     /// A stream in which HTTP can be spoken to the address, encrypted where its scheme says so.
-    async fn reach_http(&self, address: &Address) -> Result<Stream, DialFailure> {
+    async fn reach_http(&self, address: &Address) -> Result<Stream, DialErrorKind> {
         #[cfg(feature = "tls")]
         if matches!(address.scheme(), Scheme::Https | Scheme::Wss) {
             return self.reach_encrypted(address, Alpn::Http1).await;
@@ -76,31 +76,31 @@ impl Dialer {
     }
 
     /// A stream to the address itself, through a proxy where there is one for it.
-    pub(crate) async fn reach(&self, address: &Address) -> Result<Stream, DialFailure> {
+    pub(crate) async fn reach(&self, address: &Address) -> Result<Stream, DialErrorKind> {
         if address.is_unspecified() {
-            return Err(DialFailure::Unspecified);
+            return Err(DialErrorKind::Unspecified);
         }
         match self.proxy_for(address)? {
             None => self.dial_directly(address).await,
-            Some(proxy) => self
-                .tunnel(&proxy, address)
-                .await
-                .map_err(|reason| DialFailure::Proxy { proxy: proxy.to_string(), reason: Box::new(reason) }),
+            Some(proxy) => self.tunnel(&proxy, address).await.map_err(|reason| DialErrorKind::Proxy {
+                proxy: proxy.to_string(),
+                reason: Box::new(reason),
+            }),
         }
     }
 
-    async fn tunnel(&self, proxy: &Proxy, address: &Address) -> Result<Stream, DialFailure> {
+    async fn tunnel(&self, proxy: &Proxy, address: &Address) -> Result<Stream, DialErrorKind> {
         let begun = Instant::now();
         let stream = self.dial_directly(proxy.address()).await?;
-        Ok(self.opened(begun, opening::tunnel(stream, address, proxy.authorization())).await?)
+        Ok(self.opened(begun, http_upgrade::tunnel(stream, address, proxy.authorization())).await?)
     }
 
-    fn proxy_for(&self, address: &Address) -> Result<Option<Proxy>, DialFailure> {
+    fn proxy_for(&self, address: &Address) -> Result<Option<Proxy>, DialErrorKind> {
         match self.proxy_choice() {
             ProxyChoice::Given(proxy) => Ok(Some(proxy.clone())),
             ProxyChoice::Never => Ok(None),
             ProxyChoice::Environment => proxy_for(address, |name| std::env::var(name).ok())
-                .map_err(|(variable, error)| DialFailure::ProxyVariable { variable, error }),
+                .map_err(|(variable, error)| DialErrorKind::ProxyVariable { variable, error }),
         }
     }
 
@@ -108,10 +108,10 @@ impl Dialer {
     async fn opened(
         &self,
         begun: Instant,
-        opening: impl Future<Output = Result<Stream, OpeningError>>,
-    ) -> Result<Stream, OpeningError> {
+        opening: impl Future<Output = Result<Stream, HttpUpgradeError>>,
+    ) -> Result<Stream, HttpUpgradeError> {
         let limit = self.connect_limit();
         let Some(deadline) = begun.checked_add(limit) else { return opening.await };
-        timeout_at(deadline, opening).await.unwrap_or(Err(OpeningError::Timeout { limit }))
+        timeout_at(deadline, opening).await.unwrap_or(Err(HttpUpgradeError::Timeout { limit }))
     }
 }

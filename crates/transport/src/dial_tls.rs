@@ -7,7 +7,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::address::Address;
 use crate::dial::Dialer;
-use crate::dial_error::DialFailure;
+use crate::dial_error::DialErrorKind;
 use crate::stream::Stream;
 use crate::tls::{Alpn, TlsClient, TlsError};
 
@@ -41,8 +41,12 @@ impl Dialer {
 
     /// Opens an encrypted stream to an address, in which `alpn` is to be spoken, all of it within
     /// the connect timeout.
-    pub(crate) async fn reach_encrypted(&self, address: &Address, alpn: Alpn) -> Result<Stream, DialFailure> {
-        let client = self.tls_choice().client().await.map_err(DialFailure::TlsSetup)?;
+    pub(crate) async fn reach_encrypted(
+        &self,
+        address: &Address,
+        alpn: Alpn,
+    ) -> Result<Stream, DialErrorKind> {
+        let client = self.tls_choice().client().await.map_err(DialErrorKind::TlsSetup)?;
         let begun = Instant::now();
         #[cfg(feature = "http")]
         let stream = self.reach(address).await?;
@@ -55,6 +59,6 @@ impl Dialer {
             Some(deadline) => timeout_at(deadline, connecting).await,
             None => Ok(connecting.await),
         };
-        connected.map_err(|_| DialFailure::TlsTimeout { limit })?.map_err(DialFailure::Tls)
+        connected.map_err(|_| DialErrorKind::TlsTimeout { limit })?.map_err(DialErrorKind::Tls)
     }
 }

@@ -4,43 +4,43 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use crate::address_error::HostFault;
+use crate::address_error::HostErrorKind;
 
 const MAX_NAME_LEN: usize = 253; // RFC 1035, section 2.3.4, as text
 const MAX_LABEL_LEN: usize = 63; // the same
 
 /// Reads what stands in brackets, with its zone if it has one (RFC 4007, section 11).
-pub(crate) fn bracketed(host: &str) -> Result<String, HostFault> {
+pub(crate) fn bracketed(host: &str) -> Result<String, HostErrorKind> {
     let (ip, zone) = match host.split_once('%') {
         None => (host, None),
         Some((ip, zone)) => (ip, Some(zone)),
     };
-    let ip: Ipv6Addr = ip.parse().map_err(|_| HostFault::NotIpv6)?;
+    let ip: Ipv6Addr = ip.parse().map_err(|_| HostErrorKind::NotIpv6)?;
     match zone {
         None => Ok(ip.to_string()),
         Some(zone) if !zone.is_empty() && zone.bytes().all(in_name) => Ok(format!("{ip}%{zone}")),
-        Some(_) => Err(HostFault::NotIpv6),
+        Some(_) => Err(HostErrorKind::NotIpv6),
     }
 }
 
 /// Reads an IPv4 address or a name.
-pub(crate) fn plain(host: &str) -> Result<String, HostFault> {
+pub(crate) fn plain(host: &str) -> Result<String, HostErrorKind> {
     if host.contains(':') {
-        return Err(HostFault::NoBrackets);
+        return Err(HostErrorKind::NoBrackets);
     }
     if !host.bytes().all(in_name) {
-        return Err(HostFault::Character);
+        return Err(HostErrorKind::Character);
     }
     // One dot at the end keeps a resolver from trying its search list.
     let labels = host.strip_suffix('.').unwrap_or(host);
     if labels.split('.').any(str::is_empty) {
-        return Err(HostFault::EmptyLabel);
+        return Err(HostErrorKind::EmptyLabel);
     }
     if labels.len() > MAX_NAME_LEN || labels.split('.').any(|label| label.len() > MAX_LABEL_LEN) {
-        return Err(HostFault::TooLong);
+        return Err(HostErrorKind::TooLong);
     }
     if labels.rsplit('.').next().is_some_and(is_number) {
-        let ip: Ipv4Addr = host.parse().map_err(|_| HostFault::NotIpv4)?;
+        let ip: Ipv4Addr = host.parse().map_err(|_| HostErrorKind::NotIpv4)?;
         return Ok(ip.to_string());
     }
     Ok(host.to_ascii_lowercase())

@@ -7,17 +7,17 @@ use std::time::Duration;
 ///
 /// ```
 /// use std::time::Duration;
-/// use farcall_transport::Human;
+/// use farcall_transport::HumanDuration;
 ///
-/// assert_eq!(Human(Duration::from_millis(1500)).to_string(), "1.5 s");
+/// assert_eq!(HumanDuration(Duration::from_millis(1500)).to_string(), "1.5 s");
 /// ```
 #[derive(Clone, Copy, Debug)]
-pub struct Human(
+pub struct HumanDuration(
     /// The duration.
     pub Duration,
 );
 
-impl fmt::Display for Human {
+impl fmt::Display for HumanDuration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const SECOND: Duration = Duration::from_secs(1);
         const MILLISECOND: Duration = Duration::from_millis(1);
@@ -50,7 +50,7 @@ mod tests {
             (1_500_000, "1.5 ms"),
             (20_500, "20.5 µs"),
         ] {
-            assert_eq!(Human(Duration::from_nanos(nanos)).to_string(), text);
+            assert_eq!(HumanDuration(Duration::from_nanos(nanos)).to_string(), text);
         }
     }
 }

@@ -40,10 +40,10 @@ mod dial_http;
 mod dial_tls;
 mod happy_eyeballs;
 mod host;
+#[cfg(feature = "http")]
+mod http_upgrade;
 mod human;
 mod listen;
-#[cfg(feature = "http")]
-mod opening;
 mod peer;
 #[cfg(feature = "http")]
 mod prefixed;
@@ -63,22 +63,22 @@ mod websocket;
 
 pub use accept_error::{is_exhaustion, is_transient};
 pub use address::Address;
-pub use address_error::{AddressError, Excerpt, HostFault};
+pub use address_error::{AddressError, Excerpt, HostErrorKind};
 pub use certificate::{PeerCertificate, SubjectName, TlsInfo};
 pub use dial::Dialer;
-pub use dial_error::{Attempt, Attempts, DialError, DialFailure, DialPhase};
-pub use human::Human;
-pub use listen::{ListenError, Listener};
+pub use dial_error::{Attempt, Attempts, DialError, DialErrorKind, DialPhase};
 #[cfg(feature = "http")]
-pub use opening::OpeningError;
+pub use http_upgrade::HttpUpgradeError;
+pub use human::HumanDuration;
+pub use listen::{ListenError, Listener};
 pub use peer::PeerAddress;
 #[cfg(feature = "http")]
 pub use proxy::{Proxy, ProxyError};
-pub use reload::{FileContent, FileError, Reloading};
+pub use reload::{FileContent, FileError, Reloaded};
 pub use resolve::{Resolve, Resolving, SystemResolver};
 pub use scheme::Scheme;
 pub use stream::Stream;
 #[cfg(feature = "tls")]
-pub use tls::{Alpn, TlsClient, TlsClientBuilder, TlsError, TlsFault, TlsServer, TlsServerBuilder};
+pub use tls::{Alpn, TlsClient, TlsClientBuilder, TlsError, TlsErrorKind, TlsServer, TlsServerBuilder};
 #[cfg(feature = "ws")]
 pub use websocket::{serve_websocket, websocket_accept};

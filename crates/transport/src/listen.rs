@@ -11,7 +11,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener};
 use tokio::time::timeout;
 
 use crate::address::Address;
-use crate::human::Human;
+use crate::human::HumanDuration;
 use crate::peer::PeerAddress;
 use crate::scheme::Scheme;
 use crate::socket_file::{Obstacle, SocketFile};
@@ -256,7 +256,7 @@ async fn resolve(address: &Address) -> io::Result<Vec<SocketAddr>> {
     match timeout(RESOLVE_TIMEOUT, tokio::net::lookup_host(place)).await {
         Ok(found) => Ok(found?.collect()),
         Err(_) => {
-            let text = format!("no answer within {}", Human(RESOLVE_TIMEOUT));
+            let text = format!("no answer within {}", HumanDuration(RESOLVE_TIMEOUT));
             Err(io::Error::new(io::ErrorKind::TimedOut, text))
         }
     }

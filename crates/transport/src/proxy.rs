@@ -1,7 +1,7 @@
 //! [`Proxy`], a forward proxy that is asked by `CONNECT` to reach an address.
 //!
 //! What the environment says of proxies is read in [`crate::proxy_environment`], and how one is
-//! spoken to is in [`crate::opening`].
+//! spoken to is in [`crate::http_upgrade`].
 
 use std::fmt;
 use std::sync::Arc;

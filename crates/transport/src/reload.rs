@@ -1,4 +1,4 @@
-//! [`Reloading`], a value made of files that is made anew when they change: certificates, tokens.
+//! [`Reloaded`], a value made of files that is made anew when they change: certificates, tokens.
 //!
 //! What the files mean is for those who make the value of them.
 
@@ -23,9 +23,9 @@ const MAX_BYTES: u64 = 4 * 1024 * 1024;
 /// What is new must be found twice in a row, so that nothing half written is taken. Where it
 /// cannot be used, the old value stays, and one warning says why.
 ///
-/// A task looks at the files from the first [`Reloading::get`] within a tokio runtime on. It ends
+/// A task looks at the files from the first [`Reloaded::get`] within a tokio runtime on. It ends
 /// with the last clone.
-pub struct Reloading<T> {
+pub struct Reloaded<T> {
     shared: Arc<Shared<T>>,
 }
 
@@ -75,7 +75,7 @@ struct Files<T> {
     first: Arc<[FileContent]>,
 }
 
-impl<T: Send + Sync + 'static> Reloading<T> {
+impl<T: Send + Sync + 'static> Reloaded<T> {
     /// Makes the value of what the files say now, and again when that changes. `kind` says in the
     /// log what they are, such as `certificates`; `every` is how often they are looked at. Without
     /// any file, the value is made once.
@@ -90,7 +90,7 @@ impl<T: Send + Sync + 'static> Reloading<T> {
         paths: impl IntoIterator<Item = PathBuf>,
         every: Duration,
         make: F,
-    ) -> Result<Reloading<T>, E>
+    ) -> Result<Reloaded<T>, E>
     where
         E: From<FileError> + fmt::Display,
         F: Fn(&[FileContent]) -> Result<T, E> + Send + Sync + 'static,
@@ -102,13 +102,13 @@ impl<T: Send + Sync + 'static> Reloading<T> {
         let every = every.max(Duration::from_millis(1));
         let files = (!paths.is_empty()).then_some(Files { kind, paths, every, make, first });
         let shared = Shared { current: RwLock::new(Arc::new(value)), files, task: Mutex::new(None) };
-        Ok(Reloading { shared: Arc::new(shared) })
+        Ok(Reloaded { shared: Arc::new(shared) })
     }
 
     /// A value that is made of no file.
-    pub fn fixed(value: T) -> Reloading<T> {
+    pub fn fixed(value: T) -> Reloaded<T> {
         let current = RwLock::new(Arc::new(value));
-        Reloading { shared: Arc::new(Shared { current, files: None, task: Mutex::new(None) }) }
+        Reloaded { shared: Arc::new(Shared { current, files: None, task: Mutex::new(None) }) }
     }
 
     /// The value of this moment.
@@ -148,13 +148,13 @@ impl<T> Drop for Shared<T> {
     }
 }
 
-impl<T> Clone for Reloading<T> {
-    fn clone(&self) -> Reloading<T> {
-        Reloading { shared: Arc::clone(&self.shared) }
+impl<T> Clone for Reloaded<T> {
+    fn clone(&self) -> Reloaded<T> {
+        Reloaded { shared: Arc::clone(&self.shared) }
     }
 }
 
-impl<T> fmt::Debug for Reloading<T> {
+impl<T> fmt::Debug for Reloaded<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let paths = self.shared.files.as_ref().map(|files| &files.paths);
         f.debug_struct("Reloading").field("files", &paths).finish_non_exhaustive()
@@ -296,8 +296,8 @@ mod tests {
 
     const EVERY: Duration = Duration::from_secs(2);
 
-    fn number(path: &Path) -> Result<Reloading<u32>, FileError> {
-        Reloading::load("numbers", [path.to_owned()], EVERY, |files| {
+    fn number(path: &Path) -> Result<Reloaded<u32>, FileError> {
+        Reloaded::load("numbers", [path.to_owned()], EVERY, |files| {
             let text = String::from_utf8_lossy(&files[0].bytes);
             text.trim().parse().map_err(|_| FileError::new(&files[0].path, "has no number in it"))
         })

@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 
 use farcall_transport::{
-    Address, DialFailure, Dialer, ListenError, Listener, PeerAddress, Resolve, Resolving, Scheme,
+    Address, DialErrorKind, Dialer, ListenError, Listener, PeerAddress, Resolve, Resolving, Scheme,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpSocket;
@@ -103,7 +103,7 @@ async fn nobody_listening_is_a_refusal_that_names_the_address() {
     let text = error.to_string();
     assert!(text.starts_with(&format!("connecting to {address}: Connection refused")), "{text}");
 
-    let DialFailure::Connect { attempts } = error.reason() else { panic!("{text}") };
+    let DialErrorKind::Connect { attempts } = error.reason() else { panic!("{text}") };
     let kinds: Vec<_> = attempts.iter().map(|attempt| attempt.error.kind()).collect();
     assert_eq!(kinds, [io::ErrorKind::ConnectionRefused]);
 }
@@ -170,7 +170,7 @@ async fn other_schemes_are_not_built_in() {
             dialed.to_string(),
             format!("connecting to {address}: the scheme {scheme} is not built in")
         );
-        assert!(matches!(dialed.into_reason(), DialFailure::NotBuiltIn { scheme: s } if s == scheme));
+        assert!(matches!(dialed.into_reason(), DialErrorKind::NotBuiltIn { scheme: s } if s == scheme));
 
         let listened = Listener::bind(&address).await.unwrap_err();
         assert_eq!(

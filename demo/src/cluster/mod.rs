@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use farcall::describe::{HEALTH, Health, HealthRequest, HealthStatus, MethodStats, STATS};
-use farcall::{Address, Channel, Codec, Options};
+use farcall::{Address, Channel, Codec, ConnectionOptions};
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 
@@ -49,7 +49,7 @@ pub(crate) struct Cluster {
     past: Vec<Past>,
     /// The sockets, and what etcd keeps.
     files: Option<TempDir>,
-    options: Options,
+    options: ConnectionOptions,
     unix: bool,
 }
 
@@ -112,7 +112,8 @@ impl Cluster {
     /// Starts all, and waits until all serve. Where that fails, those that were started are still
     /// there to be stopped.
     pub(crate) async fn start(&mut self, shape: &Shape) -> anyhow::Result<()> {
-        self.options = Options::default().codec(shape.codec.clone()).max_frame_bytes(MAX_ANSWER_BYTES);
+        self.options =
+            ConnectionOptions::default().codec(shape.codec.clone()).max_frame_bytes(MAX_ANSWER_BYTES);
         self.unix = shape.unix;
         let files = tempfile::Builder::new().prefix("farcall-demo-").tempdir();
         self.files = Some(files.context("making a directory for the cluster")?);
@@ -170,7 +171,7 @@ impl Cluster {
             bail!("{} does not serve", process.name);
         }
         let connection = channel.connection().context("the connection broke")?;
-        let max_frame_bytes = connection.agreed().send_limit.get();
+        let max_frame_bytes = connection.negotiated().send_limit.get();
         self.members.push(Member { process, address, http, channel, max_frame_bytes });
         Ok(self.members[self.members.len() - 1].introduced())
     }

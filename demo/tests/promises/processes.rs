@@ -138,7 +138,7 @@ pub(crate) fn client(url: &str) -> Channel {
 }
 
 pub(crate) fn client_of(discovery: HttpDiscovery) -> Channel {
-    Channel::builder().discover(discovery).pick(RoundRobin).timeout(SOON).build().unwrap()
+    Channel::builder().discover(discovery).balancer(RoundRobin).timeout(SOON).build().unwrap()
 }
 
 /// The addresses that a channel has found.

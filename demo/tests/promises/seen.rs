@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use demo::services::EchoClient;
 use farcall::HttpDiscovery;
-use farcall::discovery::{Discovered, Discovery, Subscription, publisher};
+use farcall::discovery::{Discovery, EndpointList, Subscription, publisher};
 use rustix::process::Signal;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
@@ -31,7 +31,7 @@ const HITS: usize = 2;
 /// A server goes as `go` has it go; measured is how long the list has it after that.
 async fn measure(registry: &Registry, list: &mut Subscription, go: impl Fn(&Server)) -> Duration {
     let server = Server::start("leaving", &[&registry.url()]);
-    let has_it = |discovered: &Discovered| {
+    let has_it = |discovered: &EndpointList| {
         discovered.endpoints.iter().any(|endpoint| endpoint.address.to_string() == server.address)
     };
     timeout(SOON, list.wait_for(has_it)).await.expect("the server is not found").unwrap();

@@ -16,8 +16,8 @@ use crate::answer::Answer;
 use crate::channel::{Inner, Targets};
 use crate::endpoints::Visit;
 use crate::error::RpcError;
-use crate::failure_mode::Kind;
 use crate::request::Ready;
+use crate::retry_policy::Kind;
 use crate::span::tried_again;
 use crate::tries::Tries;
 
@@ -138,7 +138,7 @@ impl Attempts {
     /// How long to wait before the next try; none where there is no next.
     fn pause(&self, error: &RpcError, ready: &Ready, inner: &Inner) -> Option<Duration> {
         let again = again(error, ready.is_idempotent())?;
-        let mode = inner.on_failure(ready);
+        let mode = inner.retry(ready);
         if mode.kind == Kind::Fast || self.counted >= mode.tries || self.tries.made() >= MOST_TRIES {
             return None;
         }
@@ -180,7 +180,7 @@ impl Attempts {
 
     /// One try; a second one beside it, where that is wanted and the first takes long.
     async fn attempt(&self, ready: &Ready, inner: &Inner) -> Result<Answer, RpcError> {
-        match inner.on_failure(ready).kind {
+        match inner.retry(ready).kind {
             // Only what may be done twice is sent twice.
             Kind::Backup(delay) if ready.is_idempotent() => self.with_backup(delay, ready, inner).await,
             _ => self.once(ready, inner).await,

@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 
-use farcall_discovery::Asked;
+use farcall_discovery::PickRequest;
 use farcall_protocol::{Code, Execution};
 use tokio::task::JoinHandle;
 use tracing::Instrument as _;
@@ -15,8 +15,8 @@ use crate::channel::{Inner, Targets};
 use crate::connection::{NotSent, Pending};
 use crate::endpoints::Visit;
 use crate::error::{Phase, RpcError};
-use crate::failure_mode::Kind;
 use crate::request::{Ready, Request};
+use crate::retry_policy::Kind;
 use crate::span::{CallSpan, Spanned, is_wanted, within};
 
 mod again;
@@ -36,7 +36,7 @@ pub(crate) struct Calling {
 /// How far a call has got.
 enum Stage {
     /// It is described.
-    Asked,
+    PickRequest,
     /// It was sent at once, as most are.
     Sent(Sent),
     /// It waits for a connection or a place, or is tried again.
@@ -65,20 +65,20 @@ enum NotAtOnce {
 impl Calling {
     #[inline]
     pub(crate) const fn new(request: Request, inner: Arc<Inner>) -> Self {
-        Self { request, inner, stage: Stage::Asked }
+        Self { request, inner, stage: Stage::PickRequest }
     }
 
     /// What is asked for, as long as nothing is under way.
     pub(crate) const fn asked(&mut self) -> Option<&mut Request> {
         match self.stage {
-            Stage::Asked => Some(&mut self.request),
+            Stage::PickRequest => Some(&mut self.request),
             _ => None,
         }
     }
 
     /// The method, as long as nothing is under way.
     pub(crate) fn method(&self) -> Option<&str> {
-        matches!(self.stage, Stage::Asked).then(|| self.request.method())
+        matches!(self.stage, Stage::PickRequest).then(|| self.request.method())
     }
 
     /// What was asked for, and of whom, to be asked otherwise; none where it is under way.
@@ -91,7 +91,7 @@ impl Calling {
     /// Begins the call, unless that was done, and lets it get on without being polled.
     pub(crate) fn start(&mut self) {
         match self.stage {
-            Stage::Asked => self.begin_seen(|calling| {
+            Stage::PickRequest => self.begin_seen(|calling| {
                 calling.begin_unseen(None);
                 calling.detach();
             }),
@@ -180,7 +180,7 @@ impl Future for Calling {
     type Output = Result<Answer, RpcError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        if let Stage::Asked = self.stage {
+        if let Stage::PickRequest = self.stage {
             self.begin(cx.waker());
             if let Stage::Sent(_) = self.stage {
                 // Its end wakes this task, which need not ask for it before.
@@ -210,13 +210,13 @@ impl Sent {
             Targets::One(links) => (links.ready(), None),
             // What may be sent twice needs a clock.
             Targets::Many(_)
-                if ready.is_idempotent() && matches!(inner.on_failure(ready).kind, Kind::Backup(_)) =>
+                if ready.is_idempotent() && matches!(inner.retry(ready).kind, Kind::Backup(_)) =>
             {
                 (None, None)
             }
             Targets::Many(endpoints) => {
                 let key = ready.key(endpoints.key(), &inner.codec);
-                let visit = endpoints.pick(&Asked { key: key.as_deref(), tried: &[] });
+                let visit = endpoints.pick(&PickRequest { key: key.as_deref(), tried: &[] });
                 (visit.as_ref().and_then(Visit::ready), visit)
             }
         };

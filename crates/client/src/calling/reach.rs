@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use farcall_discovery::Asked;
+use farcall_discovery::PickRequest;
 use farcall_transport::Address;
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -14,8 +14,8 @@ use crate::channel::{Inner, Targets};
 use crate::connection::{Connection, NotSent, Outgoing, Pending};
 use crate::endpoints::{Endpoints, Member, Visit};
 use crate::error::{Phase, RpcError};
-use crate::failure_mode::Kind;
 use crate::request::Ready;
+use crate::retry_policy::Kind;
 
 /// Where a call has been.
 #[derive(Debug, Default)]
@@ -95,7 +95,7 @@ impl Attempts {
         inner: &Inner,
         endpoints: &Endpoints,
     ) -> Result<(Connection, Option<Visit>), RpcError> {
-        let stays = inner.on_failure(ready).kind == Kind::Again;
+        let stays = inner.retry(ready).kind == Kind::Again;
         loop {
             let visit = self.choose(ready, inner, endpoints, stays).await?;
             self.been().go(visit.member());
@@ -135,7 +135,7 @@ impl Attempts {
             return Ok(visit);
         }
         let key = ready.key(endpoints.key(), &inner.codec);
-        let asked = Asked { key: key.as_deref(), tried: &tried };
+        let asked = PickRequest { key: key.as_deref(), tried: &tried };
         endpoints.visit(&asked, inner.waits_for_ready(ready)).await
     }
 }

@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use farcall_protocol::{
-    ClientSession, Escaped, FromServer, Inbox, Message, MessageDecoder, Outbox, ProtocolError, Silence,
-    Silent,
+    ClientAction, ClientSession, EscapedText, Inbox, KeepAliveAction, KeepAliveTimer, Message,
+    MessageDecoder, Outbox, ProtocolError,
 };
-use farcall_transport::{Human, Stream};
+use farcall_transport::{HumanDuration, Stream};
 use tokio::io::AsyncWrite as _;
 use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::io::{poll_read_buf, poll_write_buf};
@@ -22,7 +22,7 @@ use super::broken;
 use super::shared::Shared;
 use super::wake_together::WakeTogether;
 use crate::deadline::later;
-use crate::options::Options;
+use crate::options::ConnectionOptions;
 
 /// Reads in a row before others on this thread go on.
 const READS_PER_TURN: usize = 8;
@@ -59,7 +59,7 @@ pub(super) struct Driver {
     /// When to stop waiting for the server to close; set once all is said.
     close_by: Option<Instant>,
     timer: Pin<Box<Sleep>>,
-    silence: Silence,
+    silence: KeepAliveTimer,
     idle: Duration,
     /// Whether something was heard since the timer fired last.
     heard: bool,
@@ -69,14 +69,19 @@ pub(super) struct Driver {
 }
 
 impl Driver {
-    pub(super) fn new(stream: Stream, input: BytesMut, shared: Arc<Shared>, options: &Options) -> Self {
+    pub(super) fn new(
+        stream: Stream,
+        input: BytesMut,
+        shared: Arc<Shared>,
+        options: &ConnectionOptions,
+    ) -> Self {
         let now = Instant::now();
-        let agreed = &shared.agreed;
+        let negotiated = &shared.negotiated;
         Self {
             stream,
             unread: !input.is_empty(),
             input: Inbox::new(input),
-            decoder: MessageDecoder::new(agreed.codec.clone(), agreed.receive_limit),
+            decoder: MessageDecoder::new(negotiated.codec.clone(), negotiated.receive_limit),
             session: ClientSession::new(),
             answers: Vec::new(),
             wakers: Vec::new(),
@@ -87,7 +92,7 @@ impl Driver {
             shut: false,
             close_by: None,
             timer: Box::pin(sleep_until(later(now, options.keep_alive.idle))),
-            silence: Silence::new(options.keep_alive, now.into_std()),
+            silence: KeepAliveTimer::new(options.keep_alive, now.into_std()),
             idle: options.keep_alive.idle.max(MIN_TICK),
             heard: true,
             write_timeout: options.write_limit(),
@@ -122,7 +127,7 @@ impl Driver {
             match ready!(poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.input.room())) {
                 Ok(0) => return Poll::Ready("it closed the connection".to_owned()),
                 Ok(read) => {
-                    self.input.has_read(read);
+                    self.input.advance(read);
                     bytes += read;
                 }
                 Err(error) => return Poll::Ready(broken(&error)),
@@ -154,19 +159,19 @@ impl Driver {
     fn handle_messages(&mut self, now: Instant) -> Result<(), ProtocolError> {
         while let Some(message) = self.input.next(&self.decoder)? {
             match self.session.receive(&message.header, now.into_std())? {
-                FromServer::Response => self.answers.push(message),
-                FromServer::Pong => self.shared.pong(message.header.seq),
-                FromServer::Goaway { last } => {
+                ClientAction::Response => self.answers.push(message),
+                ClientAction::Pong => self.shared.pong(message.header.seq),
+                ClientAction::Goaway { last } => {
                     let why = message.header.error.map_or_else(
                         || "it said goaway".to_owned(),
-                        |status| format!("it said goaway: {}", Escaped(&status.message)),
+                        |status| format!("it said goaway: {}", EscapedText(&status.message)),
                     );
                     debug!(endpoint = %self.shared.endpoint, %last, why, "goaway");
                     // Answers that came before it count before it.
                     self.answer(now);
                     self.shared.goaway(last, why);
                 }
-                FromServer::Ignore => {}
+                ClientAction::Ignore => {}
             }
         }
         Ok(())
@@ -284,17 +289,17 @@ impl Driver {
         if let Some(stalled) = self.write_stalled {
             let by = later(stalled, self.write_timeout);
             if now >= by {
-                return Err(format!("nothing could be written for {}", Human(self.write_timeout)));
+                return Err(format!("nothing could be written for {}", HumanDuration(self.write_timeout)));
             }
             next = next.min(by);
         }
         match self.silence.check(now.into_std()) {
-            Silent::Until(time) => next = next.min(time.into()),
-            Silent::Ping(time) => {
+            KeepAliveAction::Until(time) => next = next.min(time.into()),
+            KeepAliveAction::Ping(time) => {
                 self.shared.ping();
                 next = next.min(time.into());
             }
-            Silent::Dead => return Err("it did not answer a ping".to_owned()),
+            KeepAliveAction::Dead => return Err("it did not answer a ping".to_owned()),
         }
         if let Some(earliest) = self.shared.expire(now) {
             next = next.min(earliest);

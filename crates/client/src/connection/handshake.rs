@@ -3,19 +3,22 @@
 use std::io;
 
 use bytes::BytesMut;
-use farcall_protocol::{Agreed, Code, Execution, HandshakeError, Outbox, next_option};
+use farcall_protocol::{Code, Execution, HandshakeError, Negotiated, Outbox, next_option};
 use farcall_transport::Stream;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::error::{Phase, RpcError};
-use crate::options::Options;
+use crate::options::ConnectionOptions;
 
 /// Where the server's answer is read into: the largest Option, and its length.
 const FIRST_READ: usize = 4 * 1024 + 4;
 
 /// Sends this side's Option and reads the other's. Returns what was read behind it, too.
-pub(super) async fn shake(stream: &mut Stream, options: &Options) -> Result<(Agreed, BytesMut), RpcError> {
-    let ask = options.terms.ask().map_err(|error| disagreed(&error))?;
+pub(super) async fn shake(
+    stream: &mut Stream,
+    options: &ConnectionOptions,
+) -> Result<(Negotiated, BytesMut), RpcError> {
+    let ask = options.terms.encode().map_err(|error| disagreed(&error))?;
     let mut outbox = Outbox::new();
     outbox.push_frame(&ask);
     stream.write_all_buf(&mut outbox).await.map_err(broken)?;
@@ -25,8 +28,8 @@ pub(super) async fn shake(stream: &mut Stream, options: &Options) -> Result<(Agr
         // Bounded by the limit of an Option, which is checked before more is read.
         match next_option(&mut input) {
             Ok(Some(answer)) => {
-                let agreed = options.terms.conclude(&answer).map_err(|error| disagreed(&error))?;
-                return Ok((agreed, input));
+                let negotiated = options.terms.accept_answer(&answer).map_err(|error| disagreed(&error))?;
+                return Ok((negotiated, input));
             }
             Ok(None) => {}
             // The type of a TLS record that is an alert, and the version, which begins with a 3.

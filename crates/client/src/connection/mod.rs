@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
 
-use farcall_protocol::{Agreed, Code, Execution, Seq};
-use farcall_transport::{Address, DialPhase, Human, Stream};
+use farcall_protocol::{Code, Execution, Negotiated, Seq};
+use farcall_transport::{Address, DialPhase, HumanDuration, Stream};
 use tokio::time::{Instant, timeout_at};
 use tracing::debug;
 
@@ -18,7 +18,7 @@ use self::shared::Shared;
 pub(crate) use self::shared::{NotSent, Outgoing};
 use crate::deadline::later;
 use crate::error::{Phase, RpcError};
-use crate::options::Options;
+use crate::options::ConnectionOptions;
 
 mod driver;
 mod handshake;
@@ -57,7 +57,7 @@ impl Connection {
     /// # Panics
     ///
     /// Outside of a tokio runtime.
-    pub async fn open(address: &Address, options: &Options) -> Result<Self, RpcError> {
+    pub async fn open(address: &Address, options: &ConnectionOptions) -> Result<Self, RpcError> {
         let deadline = later(Instant::now(), options.connect_limit());
         let stream = match timeout_at(deadline, options.limited_dialer().dial(address)).await {
             Ok(Ok(stream)) => stream,
@@ -70,7 +70,7 @@ impl Connection {
                 return Err(unavailable(phase, message).at(address).with_source(error));
             }
             Err(_elapsed) => {
-                let message = format!("no answer within {}", Human(options.connect_limit()));
+                let message = format!("no answer within {}", HumanDuration(options.connect_limit()));
                 return Err(unavailable(Phase::Connect, message).at(address));
             }
         };
@@ -87,20 +87,24 @@ impl Connection {
     /// # Panics
     ///
     /// Outside of a tokio runtime.
-    pub async fn over(stream: Stream, address: &Address, options: &Options) -> Result<Self, RpcError> {
+    pub async fn over(
+        stream: Stream,
+        address: &Address,
+        options: &ConnectionOptions,
+    ) -> Result<Self, RpcError> {
         Self::agree(stream, address, options, later(Instant::now(), options.connect_limit())).await
     }
 
     async fn agree(
         mut stream: Stream,
         address: &Address,
-        options: &Options,
+        options: &ConnectionOptions,
         deadline: Instant,
     ) -> Result<Self, RpcError> {
         match timeout_at(deadline, shake(&mut stream, options)).await {
-            Ok(Ok((agreed, input))) => {
-                debug!(endpoint = %address, codec = %agreed.codec, "connected");
-                let shared = Arc::new(Shared::new(agreed, address.clone(), options));
+            Ok(Ok((negotiated, input))) => {
+                debug!(endpoint = %address, codec = %negotiated.codec, "connected");
+                let shared = Arc::new(Shared::new(negotiated, address.clone(), options));
                 // The task ends when the connection does, which the last handle's drop sees to;
                 // what goes wrong in it is told to every caller.
                 tokio::spawn(Driver::new(stream, input, Arc::clone(&shared), options));
@@ -109,7 +113,7 @@ impl Connection {
             Ok(Err(error)) => Err(error.at(address)),
             Err(_elapsed) => {
                 let limit = options.connect_limit();
-                let message = format!("no answer to the handshake within {}", Human(limit));
+                let message = format!("no answer to the handshake within {}", HumanDuration(limit));
                 Err(unavailable(Phase::Handshake, message).at(address))
             }
         }
@@ -134,8 +138,8 @@ impl Connection {
 
     /// What was agreed on in the handshake.
     #[must_use]
-    pub fn agreed(&self) -> &Agreed {
-        &self.shared().agreed
+    pub fn negotiated(&self) -> &Negotiated {
+        &self.shared().negotiated
     }
 
     /// How many calls are in flight, including those that the server still has to confirm as

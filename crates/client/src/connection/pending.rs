@@ -5,7 +5,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use farcall_protocol::{Code, Execution, Seq};
-use farcall_transport::Human;
+use farcall_transport::HumanDuration;
 
 use super::Connection;
 use crate::answer::Answer;
@@ -28,7 +28,7 @@ impl Pending {
 
     fn lost(&self, lost: Lost, connection: &Connection) -> RpcError {
         let shared = connection.shared();
-        let within = |what: &str| format!("{what} within {}", Human(self.limit.unwrap_or_default()));
+        let within = |what: &str| format!("{what} within {}", HumanDuration(self.limit.unwrap_or_default()));
         let (code, execution, phase, message) = match lost {
             Lost::Deadline { written: true } => {
                 (Code::DeadlineExceeded, Execution::Maybe, Phase::Wait, within("no answer"))

@@ -6,7 +6,7 @@ use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use bytes::Buf;
-use farcall_protocol::{Agreed, Body, Flags, HeaderRef, Kind, Message, Metadata, Outbox, Seq, TooLarge};
+use farcall_protocol::{Body, Flags, HeaderRef, Kind, Message, Metadata, Negotiated, Outbox, Seq, TooLarge};
 use farcall_transport::Address;
 use futures::task::AtomicWaker;
 use tokio::sync::{Notify, Semaphore};
@@ -14,10 +14,10 @@ use tokio::time::Instant;
 
 use crate::deadline::Deadline;
 use crate::in_flight::{InFlight, Outcome};
-use crate::options::Options;
+use crate::options::ConnectionOptions;
 
 pub(super) struct Shared {
-    pub(super) agreed: Agreed,
+    pub(super) negotiated: Negotiated,
     pub(super) endpoint: Address,
     state: Mutex<State>,
     /// Whether `State::outbox` may hold something, to be read without the lock.
@@ -45,7 +45,7 @@ pub(super) struct Shared {
 
 struct State {
     in_flight: InFlight,
-    /// Bounded by `Options::outbox_bytes` and one message. Beyond that come, at most, a cancel for
+    /// Bounded by `ConnectionOptions::outbox_bytes` and one message. Beyond that come, at most, a cancel for
     /// each call in flight, a ping, and a goaway.
     outbox: Outbox,
     phase: Phase,
@@ -92,10 +92,10 @@ pub(crate) enum NotSent {
 }
 
 impl Shared {
-    pub(super) fn new(agreed: Agreed, endpoint: Address, options: &Options) -> Self {
+    pub(super) fn new(negotiated: Negotiated, endpoint: Address, options: &ConnectionOptions) -> Self {
         Self {
-            places: Semaphore::new(agreed.max_in_flight.get()),
-            agreed,
+            places: Semaphore::new(negotiated.max_in_flight.get()),
+            negotiated,
             endpoint,
             state: Mutex::new(State {
                 in_flight: InFlight::new(),
@@ -212,7 +212,7 @@ impl Shared {
             flags: outgoing.flags,
             ..HeaderRef::new(Kind::Request, seq)
         };
-        let Agreed { codec, send_limit, .. } = &self.agreed;
+        let Negotiated { codec, send_limit, .. } = &self.negotiated;
         state.outbox.push(codec, &header, outgoing.body, *send_limit).map_err(NotSent::TooLarge)
     }
 
@@ -396,7 +396,8 @@ impl Shared {
     fn push(&self, state: &mut State, header: &HeaderRef<'_>) {
         // Such headers have a kind and a number only, which fit any limit that a server can
         // state and still be of use; where they do not, there is no better thing to send.
-        let _ = state.outbox.push(&self.agreed.codec, header, &Body::default(), self.agreed.send_limit);
+        let _ =
+            state.outbox.push(&self.negotiated.codec, header, &Body::default(), self.negotiated.send_limit);
     }
 
     fn wake(&self) {

@@ -52,11 +52,11 @@ struct Tally {
 #[repr(u8)]
 pub(super) enum Condition {
     #[default]
-    Well,
+    Healthy,
     /// Too many calls in a row have failed.
-    Failing,
+    Ejected,
     /// There is no connection, and none could be made at once.
-    Lost,
+    Unreachable,
 }
 
 #[derive(Debug, Default)]
@@ -76,7 +76,7 @@ const FORGIVEN_AFTER: Duration = Duration::from_secs(60);
 
 impl Member {
     pub(super) fn new(id: u64, address: &Address, shared: &Shared) -> Self {
-        let limit = shared.outliers.limit();
+        let limit = shared.outlier_detection.limit();
         Self {
             id,
             links: Links::new(address, &shared.options, shared.connections),
@@ -85,7 +85,7 @@ impl Member {
             failures: AtomicU32::new(0),
             limit: AtomicU32::new(limit),
             usual_limit: limit,
-            condition: AtomicU8::new(Condition::Well as u8),
+            condition: AtomicU8::new(Condition::Healthy as u8),
             record: Mutex::default(),
             unwell: Arc::clone(&shared.unwell),
             answered: Notify::new(),
@@ -129,13 +129,13 @@ impl Member {
         let record = self.record();
         let trouble = record.trouble.as_ref().filter(|_| record.left_out);
         let health = match (record.condition, trouble) {
-            (Condition::Lost, Some((why, since))) => {
+            (Condition::Unreachable, Some((why, since))) => {
                 Health::Unreachable { since: since.elapsed(), why: why.clone() }
             }
-            (Condition::Failing, Some((why, since))) => {
+            (Condition::Ejected, Some((why, since))) => {
                 Health::Ejected { since: since.elapsed(), why: why.clone() }
             }
-            _ => Health::Well,
+            _ => Health::Healthy,
         };
         drop(record);
         EndpointStatus {
@@ -160,9 +160,9 @@ impl Member {
 impl Member {
     pub(super) fn condition(&self) -> Condition {
         match self.condition.load(Ordering::Acquire) {
-            lost if lost == Condition::Lost as u8 => Condition::Lost,
-            failing if failing == Condition::Failing as u8 => Condition::Failing,
-            _ => Condition::Well,
+            lost if lost == Condition::Unreachable as u8 => Condition::Unreachable,
+            failing if failing == Condition::Ejected as u8 => Condition::Ejected,
+            _ => Condition::Healthy,
         }
     }
 
@@ -170,7 +170,7 @@ impl Member {
     pub(crate) fn lost(&self, why: RpcError) {
         // Somebody else may have had more luck meanwhile.
         if self.links.any_ready().is_none() {
-            self.falls_ill(Condition::Lost, why, Instant::now());
+            self.falls_ill(Condition::Unreachable, why, Instant::now());
         }
     }
 
@@ -187,7 +187,7 @@ impl Member {
         if self.limit.load(Ordering::Relaxed) != self.usual_limit {
             self.limit.store(self.usual_limit, Ordering::Relaxed);
         }
-        if self.condition() == Condition::Lost {
+        if self.condition() == Condition::Unreachable {
             self.answered.notify_one();
         }
     }
@@ -196,7 +196,7 @@ impl Member {
     pub(super) fn failed(&self, why: &RpcError, asked: Instant) {
         let failures = self.failures.fetch_add(1, Ordering::Relaxed).saturating_add(1);
         if failures >= self.limit.load(Ordering::Relaxed) {
-            self.falls_ill(Condition::Failing, why.clone(), asked);
+            self.falls_ill(Condition::Ejected, why.clone(), asked);
         }
     }
 
@@ -204,7 +204,7 @@ impl Member {
         let mut record = self.record();
         // What was asked before it was let back says nothing of how it is now.
         let long_ago = record.restored.is_some_and(|restored| asked < restored);
-        if record.condition != Condition::Well || long_ago {
+        if record.condition != Condition::Healthy || long_ago {
             return;
         }
         let now = Instant::now();
@@ -239,7 +239,7 @@ impl Member {
     pub(super) fn restore(&self) {
         let mut record = self.record();
         record.restored = Some(Instant::now());
-        if record.condition == Condition::Failing {
+        if record.condition == Condition::Ejected {
             self.limit.store(1, Ordering::Relaxed);
         }
         self.recovers(record);
@@ -254,7 +254,7 @@ impl Member {
         record.trouble = None;
         record.left_out = false;
         self.failures.store(0, Ordering::Relaxed);
-        self.set(record, Condition::Well);
+        self.set(record, Condition::Healthy);
     }
 
     fn set(&self, mut record: MutexGuard<'_, Record>, condition: Condition) {

@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use farcall_discovery::{Asked, Balancer, KeySource, Subscription};
+use farcall_discovery::{Balancer, KeySource, PickRequest, Subscription};
 use farcall_protocol::{Code, Execution};
-use farcall_transport::Human;
+use farcall_transport::HumanDuration;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
@@ -23,8 +23,8 @@ pub(crate) use self::watch::Source;
 use self::watch::Watch;
 use crate::connection::Connection;
 use crate::error::{Phase, RpcError};
-use crate::options::Options;
-use crate::outliers::Outliers;
+use crate::options::ConnectionOptions;
+use crate::outlier_detection::OutlierDetection;
 
 mod member;
 mod probe;
@@ -55,9 +55,9 @@ pub(crate) struct Shared {
     unwell: Arc<Notify>,
     balancer: Box<dyn Balancer>,
     key: KeySource,
-    options: Arc<Options>,
+    options: Arc<ConnectionOptions>,
     connections: usize,
-    outliers: Outliers,
+    outlier_detection: OutlierDetection,
     /// Where the endpoints come from, for people.
     origin: String,
 }
@@ -66,9 +66,9 @@ impl Endpoints {
     pub(crate) fn new(
         source: Source,
         balancer: Box<dyn Balancer>,
-        options: Arc<Options>,
+        options: Arc<ConnectionOptions>,
         connections: usize,
-        outliers: Outliers,
+        outlier_detection: OutlierDetection,
     ) -> Self {
         let shared = Shared {
             snapshot: ArcSwap::default(),
@@ -79,7 +79,7 @@ impl Endpoints {
             balancer,
             options,
             connections,
-            outliers,
+            outlier_detection,
             origin: source.origin.clone(),
         };
         Self { shared: Arc::new(shared), source: Mutex::new(Some(source)), task: Mutex::default() }
@@ -91,7 +91,7 @@ impl Endpoints {
     }
 
     /// Where a call goes; none where nobody can be called as far as is known.
-    pub(crate) fn pick(&self, asked: &Asked<'_>) -> Option<Visit> {
+    pub(crate) fn pick(&self, asked: &PickRequest<'_>) -> Option<Visit> {
         self.shared.snapshot.load().pick(asked)
     }
 
@@ -105,7 +105,7 @@ impl Endpoints {
     /// # Panics
     ///
     /// Outside of a tokio runtime, for the first call.
-    pub(crate) async fn visit(&self, asked: &Asked<'_>, patience: bool) -> Result<Visit, RpcError> {
+    pub(crate) async fn visit(&self, asked: &PickRequest<'_>, patience: bool) -> Result<Visit, RpcError> {
         self.find(patience, |snapshot| snapshot.pick(asked)).await
     }
 
@@ -120,7 +120,7 @@ impl Endpoints {
     pub(crate) async fn connect(&self) -> Result<(), RpcError> {
         let mut tried = Vec::new();
         loop {
-            let visit = self.visit(&Asked { key: None, tried: &tried }, false).await?;
+            let visit = self.visit(&PickRequest { key: None, tried: &tried }, false).await?;
             let member = Arc::clone(visit.member());
             let Err(error) = visit.over(member.links().connection().await) else { return Ok(()) };
             tried.push(member.id());
@@ -214,8 +214,9 @@ impl Endpoints {
 
     fn nobody(&self, limit: Duration) -> RpcError {
         let snapshot = self.shared.snapshot.load();
-        let why =
-            snapshot.why_nobody().unwrap_or_else(|| format!("nothing was found within {}", Human(limit)));
+        let why = snapshot
+            .why_nobody()
+            .unwrap_or_else(|| format!("nothing was found within {}", HumanDuration(limit)));
         let message = format!("no endpoint: {}: {why}", self.shared.origin);
         RpcError::new(Code::Unavailable, Execution::NotSent, Phase::Pick, message)
     }

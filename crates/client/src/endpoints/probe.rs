@@ -11,19 +11,19 @@ use tokio::time::{sleep, timeout};
 use super::member::{Condition, Member};
 use crate::calling::call_over;
 use crate::error::{Phase, RpcError};
-use crate::options::Options;
+use crate::options::ConnectionOptions;
 use crate::request::Request;
 
 /// How long a member may take to say that it is well.
 const HEALTH_LIMIT: Duration = Duration::from_secs(5);
 
 /// Ready when the member has been let back, or has left the list.
-pub(super) async fn restored(member: Arc<Member>, options: Arc<Options>) -> u64 {
+pub(super) async fn restored(member: Arc<Member>, options: Arc<ConnectionOptions>) -> u64 {
     let gone = member.gone().clone();
     let id = member.id();
     gone.run_until_cancelled_owned(async move {
         // A connection that broke is made again at once; whoever fails is left alone for a while.
-        if member.condition() == Condition::Failing {
+        if member.condition() == Condition::Ejected {
             sleep(member.pause()).await;
         }
         while let Err(error) = probe(&member, &options).await {
@@ -37,9 +37,9 @@ pub(super) async fn restored(member: Arc<Member>, options: Arc<Options>) -> u64 
     id
 }
 
-async fn probe(member: &Member, options: &Options) -> Result<(), RpcError> {
+async fn probe(member: &Member, options: &ConnectionOptions) -> Result<(), RpcError> {
     let connection = member.links().connection().await?;
-    if member.condition() != Condition::Failing {
+    if member.condition() != Condition::Ejected {
         return Ok(());
     }
     let codec = &options.terms.codec;

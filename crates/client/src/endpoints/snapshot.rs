@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use farcall_discovery::{Asked, Discovered, Endpoint, Picker};
-use farcall_transport::Human;
+use farcall_discovery::{Endpoint, EndpointList, PickRequest, Picker};
+use farcall_transport::HumanDuration;
 use tokio::time::Instant;
 
 use super::member::Member;
@@ -13,7 +13,7 @@ use super::visit::Visit;
 /// Who there is to choose among. It never changes: the next one takes its place.
 #[derive(Debug, Default)]
 pub(super) struct Snapshot {
-    pub(super) discovered: Discovered,
+    pub(super) discovered: EndpointList,
     /// All that were found, in the order of addresses.
     pub(super) seats: Vec<Seat>,
     pub(super) choice: Option<Arc<Choice>>,
@@ -37,7 +37,7 @@ pub(super) struct Choice {
 }
 
 impl Snapshot {
-    pub(super) fn pick(&self, asked: &Asked<'_>) -> Option<Visit> {
+    pub(super) fn pick(&self, asked: &PickRequest<'_>) -> Option<Visit> {
         let Choice { usable, picker, .. } = &**self.choice.as_ref()?;
         let seat = usable.get(picker.pick(asked)).unwrap_or(&usable[0]);
         Some(Visit::new(&seat.member))
@@ -64,7 +64,7 @@ impl Snapshot {
 
     /// Why there is nobody to choose; none where nothing is known at all.
     pub(super) fn why_nobody(&self) -> Option<String> {
-        let Discovered { confirmed, failing, .. } = &self.discovered;
+        let EndpointList { confirmed, failing, .. } = &self.discovered;
         let mut why = match (confirmed, self.seats.len()) {
             (None, _) if failing.is_none() => return None,
             (None, _) => "none was ever found".to_owned(),
@@ -74,7 +74,7 @@ impl Snapshot {
         };
         if let Some(failing) = failing {
             let since = Instant::now().saturating_duration_since(failing.since);
-            let since = Human(Duration::from_secs(since.as_secs()));
+            let since = HumanDuration(Duration::from_secs(since.as_secs()));
             why.push_str(&format!("; looking has failed for {since}: {}", failing.why));
         }
         Some(why)

@@ -32,7 +32,7 @@ pub struct EndpointStatus {
 #[non_exhaustive]
 pub enum Health {
     /// It gets calls, unless it is drained.
-    Well,
+    Healthy,
     /// It cannot be connected to, and is dialed again and again.
     Unreachable {
         /// For how long.

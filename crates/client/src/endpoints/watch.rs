@@ -6,7 +6,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use farcall_discovery::{Candidates, Discovered, Discovery, Failing, Publisher, Subscription, publisher};
+use farcall_discovery::{
+    Candidates, Discovery, EndpointList, Publisher, SourceError, Subscription, publisher,
+};
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt as _, StreamExt as _};
@@ -45,7 +47,7 @@ pub(super) struct Watch {
     subscription: Subscription,
     discovery: Discovering,
     /// What its end means, once the source's task has ended.
-    over: Option<Failing>,
+    over: Option<SourceError>,
     next_id: u64,
     /// Those who are ill, until they are let back. Bounded by the members.
     probes: FuturesUnordered<BoxFuture<'static, u64>>,
@@ -132,10 +134,10 @@ impl Watch {
                 "its discovery panicked"
             }
         };
-        self.over = Some(Failing { since: Instant::now(), why: why.into() });
+        self.over = Some(SourceError { since: Instant::now(), why: why.into() });
     }
 
-    fn discovered(&mut self) -> Discovered {
+    fn discovered(&mut self) -> EndpointList {
         let mut discovered = self.subscription.borrow_and_update().clone();
         if let Some(over) = &self.over {
             discovered.failing = Some(over.clone());
@@ -144,7 +146,7 @@ impl Watch {
     }
 
     /// A member for each endpoint, the same as before where it was there. Both lists are sorted.
-    fn seats(&mut self, discovered: &Discovered, last: &Snapshot) -> Vec<Seat> {
+    fn seats(&mut self, discovered: &EndpointList, last: &Snapshot) -> Vec<Seat> {
         let mut leave = |left: &Seat| {
             left.member.leave();
             self.ill.remove(&left.member.id());
@@ -174,14 +176,14 @@ impl Watch {
         let (mut known, mut ejected) = (0, 0);
         for seat in asked {
             known += 1;
-            ejected += usize::from(self.ill.get(&seat.member.id()) == Some(&Condition::Failing));
+            ejected += usize::from(self.ill.get(&seat.member.id()) == Some(&Condition::Ejected));
         }
         for Seat { member, endpoint } in seats {
             let condition = member.condition();
-            if condition == Condition::Well || self.ill.contains_key(&member.id()) {
+            if condition == Condition::Healthy || self.ill.contains_key(&member.id()) {
                 continue;
             }
-            if condition == Condition::Failing {
+            if condition == Condition::Ejected {
                 if (ejected + 1) * 2 > known {
                     member.pardon();
                     continue;
@@ -237,8 +239,8 @@ impl Drop for Watch {
         }
         let Snapshot { discovered, seats, choice } = &*self.shared.snapshot.load_full();
         let why = "the task that looks for endpoints has ended".into();
-        let failing = Some(Failing { since: Instant::now(), why });
-        let discovered = Discovered { failing, ..discovered.clone() };
+        let failing = Some(SourceError { since: Instant::now(), why });
+        let discovered = EndpointList { failing, ..discovered.clone() };
         self.shared.replace(Snapshot { discovered, seats: seats.clone(), choice: choice.clone() });
     }
 }

@@ -16,7 +16,7 @@ fn serve(name: &'static str) -> Running {
 #[tokio::test]
 async fn round_robin_gives_each_the_same() {
     let servers = [serve("a"), serve("b"), serve("c")];
-    let channel = over(&[&servers[0], &servers[1], &servers[2]]).pick(RoundRobin);
+    let channel = over(&[&servers[0], &servers[1], &servers[2]]).balancer(RoundRobin);
     let channel = channel.build().unwrap();
     for _ in 0..30 {
         who(&channel).await;
@@ -28,7 +28,7 @@ async fn round_robin_gives_each_the_same() {
 async fn weights_count_as_they_were_told_last() {
     let (a, b) = (serve("a"), serve("b"));
     let (tell, script) = script();
-    let channel = Channel::builder().discover(script).pick(WeightedRoundRobin).build().unwrap();
+    let channel = Channel::builder().discover(script).balancer(WeightedRoundRobin).build().unwrap();
     let weights = |x, y| Line::List(vec![a.endpoint().with_weight(x), b.endpoint().with_weight(y)]);
     tell.send(weights(30, 10)).ok().unwrap();
     for _ in 0..40 {
@@ -50,9 +50,9 @@ async fn weights_count_as_they_were_told_last() {
 async fn a_key_stays_where_it_is_wherever_it_comes_from() {
     let servers = [serve("a"), serve("b"), serve("c")];
     let all = [&servers[0], &servers[1], &servers[2]];
-    let by_key = over(&all).pick(ConsistentHash::by_key()).build().unwrap();
-    let by_metadata = over(&all).pick(ConsistentHash::by_metadata("user")).build().unwrap();
-    let by_argument = over(&all).pick(ConsistentHash::by_argument("user")).build().unwrap();
+    let by_key = over(&all).balancer(ConsistentHash::by_key()).build().unwrap();
+    let by_metadata = over(&all).balancer(ConsistentHash::by_metadata("user")).build().unwrap();
+    let by_argument = over(&all).balancer(ConsistentHash::by_argument("user")).build().unwrap();
     let mut homes = HashMap::<String, usize>::new();
     for user in ["ann", "ben", "cleo", "dan", "eve", "finn", "gus", "hal", "ida", "jo", "kim", "lea"] {
         let hello = serde_json::json!({ "user": user });
@@ -74,7 +74,7 @@ async fn a_key_stays_where_it_is_wherever_it_comes_from() {
 async fn a_key_whose_home_is_gone_has_another() {
     let mut servers = [serve("a"), serve("b"), serve("c")];
     let (tell, script) = script();
-    let channel = Channel::builder().discover(script).pick(ConsistentHash::by_key()).build().unwrap();
+    let channel = Channel::builder().discover(script).balancer(ConsistentHash::by_key()).build().unwrap();
     tell.send(list(&[&servers[0], &servers[1], &servers[2]])).ok().unwrap();
     let home = |channel: Channel| async move {
         channel.call::<String>("T.who", &()).key("ann").idempotent().await.unwrap()

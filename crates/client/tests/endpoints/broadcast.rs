@@ -112,7 +112,7 @@ async fn a_channel_to_one_address_has_an_everybody_of_one() {
 #[tokio::test]
 async fn it_takes_nobodys_turn() {
     let servers = [serve("a"), serve("b")];
-    let channel = over(&[&servers[0], &servers[1]]).pick(farcall_discovery::RoundRobin).build().unwrap();
+    let channel = over(&[&servers[0], &servers[1]]).balancer(farcall_discovery::RoundRobin).build().unwrap();
     let first = super::support::who(&channel).await;
     channel.call::<String>("T.who", &()).broadcast().await.unwrap();
     assert_ne!(super::support::who(&channel).await, first);

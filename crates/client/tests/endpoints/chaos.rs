@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use farcall_client::{CallError, Channel, FailureMode, Health, RetryBudget, RpcError};
+use farcall_client::{CallError, Channel, Health, RetryBudget, RetryPolicy, RpcError};
 use farcall_discovery::{Endpoint, StaticList};
 use farcall_protocol::{Code, Execution};
 use farcall_server::ServerBuilder;
@@ -63,9 +63,9 @@ async fn call_on(channel: Channel, caller: u64, over: Arc<AtomicBool>, tally: Ar
         let mut call = channel.call::<u64>("T.echo", &arguments).wait_for_ready(random.bool());
         call = call.timeout(if random.u8(..8) == 0 { random.u32(..10) * MS } else { PATIENCE });
         call = match random.u8(..6) {
-            0 => call.on_failure(FailureMode::fail_fast()),
-            1 => call.on_failure(FailureMode::fail_try()),
-            2 => call.on_failure(FailureMode::backup_after(random.u32(..5) * MS)),
+            0 => call.retry(RetryPolicy::fail_fast()),
+            1 => call.retry(RetryPolicy::retry_same()),
+            2 => call.retry(RetryPolicy::hedge_after(random.u32(..5) * MS)),
             _ => call,
         };
         if random.bool() {
@@ -189,7 +189,7 @@ async fn whatever_happens_calls_end_as_they_may_and_all_is_well_in_the_end() {
     until("nothing is in flight", || channel.endpoints().iter().all(|one| one.in_flight == 0)).await;
     until("all are well", || {
         let all = channel.endpoints();
-        all.len() == SERVERS && all.iter().all(|one| matches!(one.health, Health::Well))
+        all.len() == SERVERS && all.iter().all(|one| matches!(one.health, Health::Healthy))
     })
     .await;
     let everybody = || channel.call::<String>("T.who", &()).broadcast();

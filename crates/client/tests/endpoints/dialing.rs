@@ -1,6 +1,6 @@
 //! Dials that take long, and who waits for them.
 
-use farcall_client::{Channel, Options};
+use farcall_client::{Channel, ConnectionOptions};
 use farcall_discovery::RoundRobin;
 use farcall_transport::Address;
 use tokio::io::copy_bidirectional;
@@ -36,15 +36,15 @@ async fn hole(honest: usize, server: &Running) -> Address {
     address
 }
 
-fn patient() -> Options {
-    Options::default().connect_timeout(FOR_EVER)
+fn patient() -> ConnectionOptions {
+    ConnectionOptions::default().connect_timeout(FOR_EVER)
 }
 
 #[tokio::test]
 async fn a_call_goes_elsewhere_where_a_dial_takes_long() {
     let server = serve("a");
     let hole = hole(0, &server).await;
-    let channel = over(&[&server]).to(hole.clone()).pick(RoundRobin).options(patient()).build().unwrap();
+    let channel = over(&[&server]).to(hole.clone()).balancer(RoundRobin).options(patient()).build().unwrap();
     let begin = Instant::now();
     for _ in 0..10 {
         let answer: String = channel.call("T.who", &()).timeout(PATIENCE).await.unwrap();
@@ -52,7 +52,7 @@ async fn a_call_goes_elsewhere_where_a_dial_takes_long() {
     }
     assert!(begin.elapsed() < PATIENCE);
     let away = |one: &farcall_client::EndpointStatus| {
-        one.endpoint.address == hole && !matches!(one.health, farcall_client::Health::Well)
+        one.endpoint.address == hole && !matches!(one.health, farcall_client::Health::Healthy)
     };
     until("it is left out", || channel.endpoints().iter().any(away)).await;
 }

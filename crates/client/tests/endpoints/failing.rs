@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use farcall_client::{Channel, FailureMode, Outliers, RetryBudget, RpcError};
+use farcall_client::{Channel, OutlierDetection, RetryBudget, RetryPolicy, RpcError};
 use farcall_discovery::RoundRobin;
 use farcall_protocol::{Code, Execution};
 use farcall_server::Limits;
@@ -16,11 +16,11 @@ async fn fail(channel: &Channel) -> Result<String, RpcError> {
 }
 
 /// Two servers of which the first fails like this, and a channel that calls it first.
-async fn first_fails(code: Code, execution: Execution, mode: FailureMode) -> (Running, Running, Channel) {
+async fn first_fails(code: Code, execution: Execution, mode: RetryPolicy) -> (Running, Running, Channel) {
     let (a, b) = (serve("a"), serve("b"));
     a.fails(code, execution);
-    let builder = over(&[&a, &b]).pick(RoundRobin).on_failure(mode);
-    let channel = builder.outliers(Outliers::kept()).build().unwrap();
+    let builder = over(&[&a, &b]).balancer(RoundRobin).retry(mode);
+    let channel = builder.outlier_detection(OutlierDetection::disabled()).build().unwrap();
     // Which of them is first, depends on their ports and on the picker: until it is a's turn.
     while who(&channel).await != "b" {}
     (a, b, channel)
@@ -80,7 +80,7 @@ async fn a_server_that_stops_gracefully_loses_no_call_at_all() {
 async fn what_was_refused_by_one_is_asked_of_another() {
     let codes = [Code::Unavailable, Code::ResourceExhausted, Code::Unimplemented];
     for code in [&codes[..], &[Code::Cancelled, Code::DeadlineExceeded, Code::Internal]].concat() {
-        let (a, _b, channel) = first_fails(code, Execution::Refused, FailureMode::fail_over()).await;
+        let (a, _b, channel) = first_fails(code, Execution::Refused, RetryPolicy::fail_over()).await;
         assert_eq!(fail(&channel).await.unwrap(), "b", "{code}");
         assert_eq!(fail(&channel).await.unwrap(), "b", "{code}");
         assert!(a.calls() > 0);
@@ -90,7 +90,7 @@ async fn what_was_refused_by_one_is_asked_of_another() {
 #[tokio::test]
 async fn what_every_server_would_refuse_is_asked_once() {
     for code in [Code::InvalidArgument, Code::Unauthenticated, Code::PermissionDenied] {
-        let (a, b, channel) = first_fails(code, Execution::Refused, FailureMode::fail_over()).await;
+        let (a, b, channel) = first_fails(code, Execution::Refused, RetryPolicy::fail_over()).await;
         b.fails(code, Execution::Refused);
         let before = a.calls() + b.calls();
         assert_eq!(fail(&channel).await.unwrap_err().code(), code);
@@ -100,7 +100,7 @@ async fn what_every_server_would_refuse_is_asked_once() {
 
 #[tokio::test]
 async fn what_may_have_happened_is_made_again_only_where_that_does_no_harm() {
-    let (a, b, channel) = first_fails(Code::Cancelled, Execution::Maybe, FailureMode::fail_over()).await;
+    let (a, b, channel) = first_fails(Code::Cancelled, Execution::Maybe, RetryPolicy::fail_over()).await;
     b.fails(Code::Cancelled, Execution::Maybe);
     let before = a.calls() + b.calls();
     assert_eq!(fail(&channel).await.unwrap_err().execution(), Execution::Maybe);
@@ -118,7 +118,7 @@ async fn what_may_have_happened_is_made_again_only_where_that_does_no_harm() {
 
 #[tokio::test]
 async fn what_was_done_is_never_made_again() {
-    let (a, b, channel) = first_fails(Code::Internal, Execution::Done, FailureMode::fail_over()).await;
+    let (a, b, channel) = first_fails(Code::Internal, Execution::Done, RetryPolicy::fail_over()).await;
     b.fails(Code::Internal, Execution::Done);
     let before = a.calls() + b.calls();
     let error = channel.call::<String>("T.fail", &()).idempotent().await.unwrap_err();
@@ -128,7 +128,7 @@ async fn what_was_done_is_never_made_again() {
 
 #[tokio::test]
 async fn failing_fast_makes_one_try() {
-    let (a, b, channel) = first_fails(Code::Unavailable, Execution::Refused, FailureMode::fail_fast()).await;
+    let (a, b, channel) = first_fails(Code::Unavailable, Execution::Refused, RetryPolicy::fail_fast()).await;
     b.fails(Code::Unavailable, Execution::Refused);
     let before = a.calls() + b.calls();
     fail(&channel).await.unwrap_err();
@@ -138,7 +138,7 @@ async fn failing_fast_makes_one_try() {
 #[tokio::test]
 async fn trying_again_stays_where_it_was() {
     let (a, b, channel) =
-        first_fails(Code::ResourceExhausted, Execution::Refused, FailureMode::fail_try().tries(4)).await;
+        first_fails(Code::ResourceExhausted, Execution::Refused, RetryPolicy::retry_same().tries(4)).await;
     b.fails(Code::ResourceExhausted, Execution::Refused);
     let before = [a.calls(), b.calls()];
     fail(&channel).await.unwrap_err();
@@ -146,7 +146,7 @@ async fn trying_again_stays_where_it_was() {
     made.sort_unstable();
     assert_eq!(made, [0, 4]);
     // Also where there is only one.
-    let one = Channel::builder().to(a.address.clone()).on_failure(FailureMode::fail_try().tries(3)).build();
+    let one = Channel::builder().to(a.address.clone()).retry(RetryPolicy::retry_same().tries(3)).build();
     a.fails(Code::ResourceExhausted, Execution::Refused);
     let before = a.calls();
     fail(&one.unwrap()).await.unwrap_err();
@@ -156,7 +156,7 @@ async fn trying_again_stays_where_it_was() {
 #[tokio::test(flavor = "multi_thread")]
 async fn trying_again_fails_at_once_where_it_cannot_be_connected_to() {
     let mut dead = [serve("a"), serve("b")];
-    let channel = over(&[&dead[0], &dead[1]]).on_failure(FailureMode::fail_try()).build().unwrap();
+    let channel = over(&[&dead[0], &dead[1]]).retry(RetryPolicy::retry_same()).build().unwrap();
     dead.iter_mut().for_each(Running::kill);
     let call = tokio::spawn(async move { channel.call::<String>("T.who", &()).await.unwrap_err() });
     let error = timeout(PATIENCE, call).await.expect("it ends").unwrap();
@@ -167,7 +167,9 @@ async fn trying_again_fails_at_once_where_it_cannot_be_connected_to() {
 async fn a_call_whose_time_is_up_takes_nothing_of_the_budget() {
     let servers = [serve("a"), serve("b")];
     let budget = RetryBudget::new(0.0, 10.0);
-    let channel = over(&[&servers[0], &servers[1]]).retry_budget(budget).outliers(Outliers::kept());
+    let channel = over(&[&servers[0], &servers[1]])
+        .retry_budget(budget)
+        .outlier_detection(OutlierDetection::disabled());
     let channel = channel.build().unwrap();
     for _ in 0..10 {
         channel.call::<String>("T.slow", &()).idempotent().timeout(20 * MS).await.unwrap_err();
@@ -177,8 +179,8 @@ async fn a_call_whose_time_is_up_takes_nothing_of_the_budget() {
 
 #[tokio::test]
 async fn a_call_can_say_what_is_done_when_it_fails() {
-    let (a, b, channel) = first_fails(Code::Unavailable, Execution::Refused, FailureMode::fail_fast()).await;
-    let call = || channel.call::<String>("T.fail", &()).on_failure(FailureMode::fail_over());
+    let (a, b, channel) = first_fails(Code::Unavailable, Execution::Refused, RetryPolicy::fail_fast()).await;
+    let call = || channel.call::<String>("T.fail", &()).retry(RetryPolicy::fail_over());
     assert_eq!(call().await.unwrap(), "b");
     assert_eq!(call().await.unwrap(), "b");
     b.fails(Code::Unavailable, Execution::Refused);
@@ -193,7 +195,8 @@ async fn the_budget_bounds_what_all_calls_make_again() {
     for server in &servers {
         server.fails(Code::Unavailable, Execution::Refused);
     }
-    let builder = over(&[&servers[0], &servers[1], &servers[2]]).outliers(Outliers::kept());
+    let builder =
+        over(&[&servers[0], &servers[1], &servers[2]]).outlier_detection(OutlierDetection::disabled());
     let channel = builder.retry_budget(RetryBudget::new(0.2, 0.0)).build().unwrap();
     for _ in 0..100 {
         fail(&channel).await.unwrap_err();
@@ -206,7 +209,7 @@ async fn the_budget_bounds_what_all_calls_make_again() {
 async fn a_dead_endpoint_costs_no_call() {
     let alive = serve("alive");
     let mut dead = [serve("dead"), serve("dead too")];
-    let channel = over(&[&alive, &dead[0], &dead[1]]).pick(RoundRobin);
+    let channel = over(&[&alive, &dead[0], &dead[1]]).balancer(RoundRobin);
     let channel = channel.retry_budget(RetryBudget::new(0.0, 0.0)).build().unwrap();
     dead.iter_mut().for_each(Running::kill);
     for _ in 0..100 {
@@ -239,7 +242,7 @@ async fn a_server_that_has_no_place_left_is_passed_over() {
     let free = serve("free");
     let first = Channel::to(full.address.clone()).unwrap();
     first.connect().await.unwrap();
-    let channel = over(&[&full, &free]).pick(RoundRobin).build().unwrap();
+    let channel = over(&[&full, &free]).balancer(RoundRobin).build().unwrap();
     for _ in 0..10 {
         assert_eq!(channel.call::<String>("T.who", &()).await.unwrap(), "free");
     }
@@ -249,7 +252,7 @@ async fn a_server_that_has_no_place_left_is_passed_over() {
 async fn one_way_calls_go_to_who_is_there() {
     let alive = serve("alive");
     let mut dead = serve("dead");
-    let channel = over(&[&alive, &dead]).pick(RoundRobin).build().unwrap();
+    let channel = over(&[&alive, &dead]).balancer(RoundRobin).build().unwrap();
     dead.kill();
     for _ in 0..10 {
         channel.notify("T.who", &()).await.unwrap();

@@ -2,7 +2,7 @@
 
 use std::io::{Read as _, Write as _};
 
-use farcall_client::{Channel, Health, Outliers};
+use farcall_client::{Channel, Health, OutlierDetection};
 use farcall_discovery::{Discovery, Endpoint, Publisher, RoundRobin};
 use farcall_protocol::{Code, Execution};
 use tokio::time::{Duration, sleep};
@@ -26,7 +26,8 @@ fn unreachable(channel: &Channel) -> usize {
 async fn an_endpoint_that_keeps_failing_is_left_out_until_a_probe_succeeds() {
     let (good, bad) = (serve("good"), serve("bad"));
     bad.fails(Code::Internal, Execution::Done);
-    let channel = over(&[&good, &bad]).pick(RoundRobin).outliers(Outliers::failures(3)).build();
+    let channel =
+        over(&[&good, &bad]).balancer(RoundRobin).outlier_detection(OutlierDetection::failures(3)).build();
     let channel = channel.unwrap();
     let mut calls = 0;
     while ejected(&channel).is_empty() {
@@ -61,7 +62,8 @@ async fn until_called(channel: &Channel, server: &Running) {
 async fn one_that_was_let_back_has_one_try() {
     let (good, bad) = (serve("good"), serve("bad"));
     bad.fails(Code::Internal, Execution::Done);
-    let channel = over(&[&good, &bad]).pick(RoundRobin).outliers(Outliers::failures(3)).build();
+    let channel =
+        over(&[&good, &bad]).balancer(RoundRobin).outlier_detection(OutlierDetection::failures(3)).build();
     let channel = channel.unwrap();
     while ejected(&channel).is_empty() {
         fail(&channel).await;
@@ -82,7 +84,8 @@ async fn never_more_than_half_are_left_out_for_failing() {
         server.fails(Code::Internal, Execution::Done);
     }
     let channel = servers.iter().fold(Channel::builder(), |builder, one| builder.to(one.address.clone()));
-    let channel = channel.pick(RoundRobin).outliers(Outliers::failures(2)).build().unwrap();
+    let channel =
+        channel.balancer(RoundRobin).outlier_detection(OutlierDetection::failures(2)).build().unwrap();
     let mut most = 0;
     for _ in 0..200 {
         fail(&channel).await;
@@ -95,7 +98,7 @@ async fn never_more_than_half_are_left_out_for_failing() {
 async fn an_endpoint_that_is_dead_is_left_out_and_comes_back() {
     let alive = serve("alive");
     let mut dead = serve("dead");
-    let channel = over(&[&alive, &dead]).pick(RoundRobin).build().unwrap();
+    let channel = over(&[&alive, &dead]).balancer(RoundRobin).build().unwrap();
     who(&channel).await;
     who(&channel).await;
     let address = dead.address.to_string();
@@ -116,7 +119,7 @@ async fn an_endpoint_that_is_dead_is_left_out_and_comes_back() {
 #[tokio::test]
 async fn where_all_look_bad_all_are_used() {
     let mut servers = [serve("a"), serve("b")];
-    let channel = over(&[&servers[0], &servers[1]]).pick(RoundRobin).build().unwrap();
+    let channel = over(&[&servers[0], &servers[1]]).balancer(RoundRobin).build().unwrap();
     who(&channel).await;
     let addresses = [servers[0].address.to_string(), servers[1].address.to_string()];
     servers.iter_mut().for_each(Running::kill);
@@ -144,7 +147,7 @@ async fn a_source_that_lets_go_of_its_publisher_holds_nothing_up() {
     let alive = serve("alive");
     let mut dead = serve("dead");
     let source = Once(vec![alive.endpoint(), dead.endpoint()]);
-    let channel = Channel::builder().discover(source).pick(RoundRobin).build().unwrap();
+    let channel = Channel::builder().discover(source).balancer(RoundRobin).build().unwrap();
     who(&channel).await;
     dead.kill();
     for _ in 0..10 {
@@ -157,7 +160,8 @@ async fn a_source_that_lets_go_of_its_publisher_holds_nothing_up() {
 async fn what_was_asked_before_it_was_let_back_says_nothing_of_how_it_is() {
     let (good, bad) = (serve("good"), serve("bad"));
     bad.fails(Code::Internal, Execution::Done);
-    let channel = over(&[&good, &bad]).pick(RoundRobin).outliers(Outliers::failures(2)).build();
+    let channel =
+        over(&[&good, &bad]).balancer(RoundRobin).outlier_detection(OutlierDetection::failures(2)).build();
     let channel = channel.unwrap();
     who(&channel).await;
     who(&channel).await;
@@ -193,7 +197,7 @@ async fn an_endpoint_that_refuses_the_handshake_is_left_out() {
             let _ = stream.write_all(answer.as_bytes());
         }
     });
-    let channel = over(&[&good]).to(&*address).pick(RoundRobin).build().unwrap();
+    let channel = over(&[&good]).to(&*address).balancer(RoundRobin).build().unwrap();
     for _ in 0..10 {
         assert_eq!(who(&channel).await, "good");
     }

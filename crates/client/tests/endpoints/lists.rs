@@ -138,7 +138,7 @@ async fn a_source_that_panics_before_it_runs_is_said_to() {
 #[tokio::test]
 async fn a_balancer_that_panics_is_said_to() {
     let server = serve("a");
-    let channel = over(&[&server, &serve("b")]).pick(Panics).build().unwrap();
+    let channel = over(&[&server, &serve("b")]).balancer(Panics).build().unwrap();
     let text = nobody(&channel).await;
     assert!(text.contains("the task that looks for endpoints has ended"), "{text}");
 }
@@ -161,7 +161,7 @@ async fn a_source_that_ends_without_a_list_is_said_to() {
 async fn calls_go_to_who_comes_and_no_longer_to_who_leaves() {
     let (a, b) = (serve("a"), serve("b"));
     let (tell, script) = script();
-    let channel = Channel::builder().discover(script).pick(RoundRobin).build().unwrap();
+    let channel = Channel::builder().discover(script).balancer(RoundRobin).build().unwrap();
     tell.send(list(&[&a])).ok().unwrap();
     assert_eq!(who(&channel).await, "a");
     tell.send(list(&[&a, &b])).ok().unwrap();
@@ -187,7 +187,7 @@ async fn calls_go_to_who_comes_and_no_longer_to_who_leaves() {
 async fn a_drained_endpoint_gets_no_calls_and_keeps_its_connection() {
     let (a, b) = (serve("a"), serve("b"));
     let (tell, script) = script();
-    let channel = Channel::builder().discover(script).pick(RoundRobin).build().unwrap();
+    let channel = Channel::builder().discover(script).balancer(RoundRobin).build().unwrap();
     tell.send(list(&[&a, &b])).ok().unwrap();
     who(&channel).await;
     who(&channel).await;
@@ -263,7 +263,7 @@ async fn an_endpoint_can_have_several_connections() {
     let one = calls(Channel::builder().to(a.address.clone()).connections(3).build().unwrap()).await;
     assert_eq!(a.handle.connections(), 3);
     drop(one);
-    let both = over(&[&a, &b]).pick(RoundRobin).connections(2);
+    let both = over(&[&a, &b]).balancer(RoundRobin).connections(2);
     let both = calls(both.build().unwrap()).await;
     until("the first channel's are closed", || a.handle.connections() == 2).await;
     assert_eq!(b.handle.connections(), 2);
@@ -274,7 +274,7 @@ async fn an_endpoint_can_have_several_connections() {
 async fn a_channel_that_is_dropped_leaves_nothing_behind() {
     let servers: Vec<Running> = vec![serve("a"), serve("b")];
     let (tell, script) = script();
-    let channel = Channel::builder().discover(script).pick(RoundRobin).build().unwrap();
+    let channel = Channel::builder().discover(script).balancer(RoundRobin).build().unwrap();
     tell.send(list(&[&servers[0], &servers[1]])).ok().unwrap();
     who(&channel).await;
     who(&channel).await;

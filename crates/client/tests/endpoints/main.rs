@@ -4,13 +4,13 @@
 #![allow(unreachable_pub, reason = "what tests share is public to them")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot set up has failed")]
 
-mod backup;
 mod balance;
 mod broadcast;
 mod chaos;
 mod dialing;
 mod failing;
 mod health;
+mod hedging;
 mod lists;
 mod overview;
 mod scale;

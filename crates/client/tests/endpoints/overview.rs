@@ -1,6 +1,6 @@
 //! What a channel tells of itself, as a debug page reads it.
 
-use farcall_client::{Channel, EndpointState, FailureMode, Outliers, RetryBudget};
+use farcall_client::{Channel, EndpointState, OutlierDetection, RetryBudget, RetryPolicy};
 use farcall_discovery::{Endpoint, RoundRobin};
 use farcall_protocol::{Code, Execution};
 use farcall_transport::Address;
@@ -85,11 +85,11 @@ async fn what_a_dial_failed_with_is_forgotten_once_one_succeeds() {
     let _server = serve_at("a", &address.to_string(), |builder| builder);
     let call = channel.call::<String>("T.who", &()).wait_for_ready(true).timeout(PATIENCE);
     assert_eq!(call.await.unwrap(), "a");
-    assert_eq!(state(), EndpointState::Well);
+    assert_eq!(state(), EndpointState::Healthy);
     // Closed by this side, which says nothing of the other.
     channel.close();
     until("it is closed", || channel.overview().endpoints[0].connections == 0).await;
-    assert_eq!(state(), EndpointState::Well);
+    assert_eq!(state(), EndpointState::Healthy);
 }
 
 #[tokio::test]
@@ -107,9 +107,9 @@ async fn each_of_many_endpoints_is_told_with_its_state() {
     say.send(Line::List(endpoints.to_vec())).unwrap();
     let channel = Channel::builder()
         .discover(script)
-        .pick(RoundRobin)
-        .on_failure(FailureMode::fail_fast())
-        .outliers(Outliers::failures(1))
+        .balancer(RoundRobin)
+        .retry(RetryPolicy::fail_fast())
+        .outlier_detection(OutlierDetection::failures(1))
         .retry_budget(RetryBudget::unlimited())
         .build()
         .unwrap();
@@ -166,7 +166,7 @@ async fn no_more_than_a_thousand_endpoints_are_listed() {
 #[tokio::test]
 async fn a_call_of_many_is_counted_where_it_went() {
     let servers = [serve("a"), serve("b")];
-    let channel = over(&[&servers[0], &servers[1]]).pick(RoundRobin).build().unwrap();
+    let channel = over(&[&servers[0], &servers[1]]).balancer(RoundRobin).build().unwrap();
     for _ in 0..10 {
         who(&channel).await;
     }

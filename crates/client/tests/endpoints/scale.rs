@@ -60,7 +60,7 @@ async fn of_ten_thousand_endpoints_those_are_called_that_are_there_and_in_the_li
     assert_eq!(all.len(), DEAD - DEAD / ROUNDS + ALIVE);
     assert!(all.iter().all(|one| one.in_flight == 0));
     let alive: HashSet<&Address> = b.1.iter().map(|endpoint| &endpoint.address).collect();
-    let well = |one: &&farcall_client::EndpointStatus| matches!(one.health, Health::Well);
+    let well = |one: &&farcall_client::EndpointStatus| matches!(one.health, Health::Healthy);
     let found = all.iter().filter(well).filter(|one| alive.contains(&one.endpoint.address)).count();
     let out = all.len() - all.iter().filter(well).count();
     println!("{out} left out, {found} of {ALIVE} well, after {:?}", begin.elapsed());

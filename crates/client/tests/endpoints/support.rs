@@ -9,7 +9,7 @@ use farcall_discovery::{Discovery, Endpoint, Publisher};
 use farcall_protocol::describe::MethodInfo;
 use farcall_protocol::{Code, Execution, Status};
 use farcall_server::{
-    Handler, Limits, Reply, Request, Response, Server, ServerBuilder, ServerHandle, Service,
+    Handler, Limits, Request, Response, ResponseFuture, Server, ServerBuilder, ServerHandle, Service,
 };
 use farcall_transport::Address;
 use tokio::runtime::Runtime;
@@ -42,13 +42,13 @@ struct Fail {
 }
 
 impl Handler for Fail {
-    fn call(&self, request: Request) -> Reply {
+    fn call(&self, request: Request) -> ResponseFuture {
         self.calls.fetch_add(1, Ordering::Relaxed);
         let response = match &*self.failure.lock().unwrap() {
             Some(status) => Response::error(status.clone()),
             None => Response::ok(request.codec(), self.name),
         };
-        Reply::new(async { response })
+        ResponseFuture::new(async { response })
     }
 }
 

@@ -6,10 +6,10 @@
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
-use farcall_client::{CallError, Channel, Connection, Options, RpcError};
+use farcall_client::{CallError, Channel, Connection, ConnectionOptions, RpcError};
 use farcall_protocol::{
-    Agreed, Code, Codec, Execution, Flags, HeaderRef, Kind, MaxInFlight, Message, MessageDecoder, Metadata,
-    Outbox, Seq, ServerTerms, Status, next_option,
+    Code, Codec, Execution, Flags, HeaderRef, Kind, MaxInFlight, Message, MessageDecoder, Metadata,
+    Negotiated, Outbox, Seq, ServerPolicy, Status, next_option,
 };
 use farcall_transport::{Address, Stream};
 use serde::Serialize;
@@ -29,23 +29,27 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// The server's end of a connection.
 pub struct Peer<S = DuplexStream> {
     pub stream: S,
-    pub agreed: Agreed,
+    pub negotiated: Negotiated,
     input: BytesMut,
 }
 
 /// A connection in memory, and the server's end of it.
-pub async fn connect(options: &Options) -> (Connection, Peer) {
-    connect_with(options, &ServerTerms::default(), 64 * 1024).await
+pub async fn connect(options: &ConnectionOptions) -> (Connection, Peer) {
+    connect_with(options, &ServerPolicy::default(), 64 * 1024).await
 }
 
 /// The same, with at most `calls` in flight.
 pub async fn connect_for(calls: usize) -> (Channel, Peer) {
-    let terms = ServerTerms { max_in_flight: MaxInFlight::new(calls), ..ServerTerms::default() };
-    let (connection, peer) = connect_with(&Options::default(), &terms, 64 * 1024).await;
+    let terms = ServerPolicy { max_in_flight: MaxInFlight::new(calls), ..ServerPolicy::default() };
+    let (connection, peer) = connect_with(&ConnectionOptions::default(), &terms, 64 * 1024).await;
     (Channel::from(connection), peer)
 }
 
-pub async fn connect_with(options: &Options, terms: &ServerTerms, buffer: usize) -> (Connection, Peer) {
+pub async fn connect_with(
+    options: &ConnectionOptions,
+    terms: &ServerPolicy,
+    buffer: usize,
+) -> (Connection, Peer) {
     let (near, far) = tokio::io::duplex(buffer);
     let address = Address::parse(MEMORY).unwrap();
     let near = Connection::over(Stream::new(near), &address, options);
@@ -55,7 +59,7 @@ pub async fn connect_with(options: &Options, terms: &ServerTerms, buffer: usize)
 
 /// A channel over a connection in memory, and the server's end of it.
 pub async fn channel() -> (Channel, Peer) {
-    let (connection, peer) = connect(&Options::default()).await;
+    let (connection, peer) = connect(&ConnectionOptions::default()).await;
     (connection.into(), peer)
 }
 
@@ -73,7 +77,7 @@ impl Listener {
     }
 
     pub async fn accept(&self) -> Peer<TcpStream> {
-        Peer::accept(self.accept_mute().await, &ServerTerms::default()).await
+        Peer::accept(self.accept_mute().await, &ServerPolicy::default()).await
     }
 
     /// A client that gets no answer to its handshake yet.
@@ -92,7 +96,7 @@ impl Listener {
 
 impl<S: AsyncReadExt + AsyncWriteExt + Unpin> Peer<S> {
     /// Takes the client's Option and answers it.
-    pub async fn accept(mut stream: S, terms: &ServerTerms) -> Self {
+    pub async fn accept(mut stream: S, terms: &ServerPolicy) -> Self {
         let mut input = BytesMut::new();
         let option = loop {
             if let Some(option) = next_option(&mut input).unwrap() {
@@ -100,16 +104,16 @@ impl<S: AsyncReadExt + AsyncWriteExt + Unpin> Peer<S> {
             }
             assert_ne!(stream.read_buf(&mut input).await.unwrap(), 0, "the client says something");
         };
-        let agreed = terms.consider(&option).unwrap().agreed;
+        let negotiated = terms.negotiate(&option).unwrap().negotiated;
         let mut outbox = Outbox::new();
-        outbox.push_frame(&ServerTerms::accept(&agreed));
+        outbox.push_frame(&ServerPolicy::encode_accept(&negotiated));
         stream.write_all_buf(&mut outbox).await.unwrap();
-        Self { stream, agreed, input }
+        Self { stream, negotiated, input }
     }
 
     /// The next message of the client; none at the end of its stream.
     pub async fn next(&mut self) -> Option<Message> {
-        let decoder = MessageDecoder::new(self.agreed.codec.clone(), self.agreed.receive_limit);
+        let decoder = MessageDecoder::new(self.negotiated.codec.clone(), self.negotiated.receive_limit);
         loop {
             if let Some(message) = decoder.next(&mut self.input).unwrap() {
                 return Some(message);
@@ -142,7 +146,7 @@ impl<S: AsyncReadExt + AsyncWriteExt + Unpin> Peer<S> {
 
     pub async fn send(&mut self, header: &HeaderRef<'_>, body: impl Into<Bytes>) {
         let mut outbox = Outbox::new();
-        outbox.push(&self.agreed.codec, header, &body.into().into(), self.agreed.send_limit).unwrap();
+        outbox.push(&self.negotiated.codec, header, &body.into().into(), self.negotiated.send_limit).unwrap();
         self.raw(&outbox.copy_to_bytes(outbox.remaining())).await;
     }
 
@@ -158,7 +162,7 @@ impl<S: AsyncReadExt + AsyncWriteExt + Unpin> Peer<S> {
 
     /// Answers a request.
     pub async fn answer(&mut self, seq: Seq, result: &impl Serialize) {
-        let body = self.agreed.codec.encode(result).unwrap();
+        let body = self.negotiated.codec.encode(result).unwrap();
         self.send(&HeaderRef::new(Kind::Response, seq), body).await;
     }
 
@@ -177,7 +181,7 @@ impl<S: AsyncReadExt + AsyncWriteExt + Unpin> Peer<S> {
     }
 
     pub fn codec(&self) -> Codec {
-        self.agreed.codec.clone()
+        self.negotiated.codec.clone()
     }
 }
 

@@ -1,7 +1,7 @@
 //! What spans say, and what is sent and handed on, with and without them.
 
-use farcall_client::{Channel, FailureMode};
-use farcall_context::{Inherited, current};
+use farcall_client::{Channel, RetryPolicy};
+use farcall_context::Inherited;
 use farcall_protocol::Code;
 
 use super::support::{LISTENING, PARENT, Sent, Spans, TRACE, chain, make_spans_known, serve, until};
@@ -183,11 +183,8 @@ async fn a_call_whose_caller_goes_away_is_cancelled() {
 #[tokio::test]
 async fn tries_are_counted() {
     let (spans, _watch) = Spans::watch(LISTENING);
-    let channel = Channel::builder()
-        .to(serve(None).await)
-        .on_failure(FailureMode::fail_try().tries(5))
-        .build()
-        .unwrap();
+    let channel =
+        Channel::builder().to(serve(None).await).retry(RetryPolicy::retry_same().tries(5)).build().unwrap();
     // It has to dial, so that it gets on in a task of its own, which is within the span, too.
     let answer: String = channel.call("R.refuse", &()).idempotent().start().await.unwrap();
     assert_eq!(answer, "at last");
@@ -227,7 +224,7 @@ async fn a_task_that_a_handler_spawns_is_in_the_trace_where_it_inherits() {
     let channel = chain().await;
     let inherited = Inherited { metadata: Some(with_parent(PARENT, None)), ..Inherited::default() };
     let spawned = inherited.wrap(async move {
-        assert_eq!(current().trace_context().unwrap().to_string(), PARENT);
+        assert_eq!(Inherited::current().trace_context().unwrap().to_string(), PARENT);
         sent(&channel).await
     });
     assert_eq!(tokio::spawn(spawned).await.unwrap().ids().0, TRACE);

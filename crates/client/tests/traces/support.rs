@@ -8,7 +8,7 @@ use std::time::Duration;
 use farcall_client::Channel;
 use farcall_context::Context;
 use farcall_protocol::{Code, Execution, Status};
-use farcall_server::{Handler, Reply, Request, Response, Server, ServerBuilder, Service};
+use farcall_server::{Handler, Request, Response, ResponseFuture, Server, ServerBuilder, Service};
 use farcall_transport::Address;
 use serde::{Deserialize, Serialize};
 use tracing::field::{Field, Visit};
@@ -144,14 +144,14 @@ impl Sent {
 struct Refuses(Mutex<usize>);
 
 impl Handler for Refuses {
-    fn call(&self, request: Request) -> Reply {
+    fn call(&self, request: Request) -> ResponseFuture {
         let mut left = self.0.lock().unwrap();
         if *left == 0 {
-            return Reply::ready(Response::ok(request.codec(), "at last"));
+            return ResponseFuture::ready(Response::ok(request.codec(), "at last"));
         }
         *left -= 1;
         let status = Status::new(Code::Unavailable, Execution::Refused, "not yet");
-        Reply::ready(Response::error(status))
+        ResponseFuture::ready(Response::error(status))
     }
 }
 

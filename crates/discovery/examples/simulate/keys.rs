@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use farcall_discovery::{Asked, Balancer, Candidate, Candidates, ConsistentHash};
+use farcall_discovery::{Balancer, Candidate, Candidates, ConsistentHash, PickRequest};
 
 use crate::run::endpoint;
 
@@ -49,6 +49,6 @@ fn owners(n: usize) -> Vec<usize> {
     };
     let usable: Arc<[Candidate]> = (0..n).map(candidate).collect();
     let picker = ConsistentHash::by_key().picker(&Candidates { known: Arc::clone(&usable), usable });
-    let owner = |key: u64| picker.pick(&Asked { key: Some(key.to_string().as_bytes()), tried: &[] });
+    let owner = |key: u64| picker.pick(&PickRequest { key: Some(key.to_string().as_bytes()), tried: &[] });
     (0..KEYS).map(owner).collect()
 }

@@ -5,7 +5,7 @@ use std::collections::{BinaryHeap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use farcall_discovery::{Asked, Balancer, Candidate, Candidates, Endpoint};
+use farcall_discovery::{Balancer, Candidate, Candidates, Endpoint, PickRequest};
 use farcall_transport::Address;
 
 /// A server that works at so many calls at once, for an exponentially distributed time each. Others
@@ -101,7 +101,7 @@ async fn simulate(scenario: &Scenario, balancer: &dyn Balancer) -> Outcome {
                     events.push(Reverse((next.arrives, What::Arrives(call + 1))));
                 }
                 let key = calls[call].user.to_string();
-                let index = picker.pick(&Asked { key: Some(key.as_bytes()), tried: &[] });
+                let index = picker.pick(&PickRequest { key: Some(key.as_bytes()), tried: &[] });
                 candidates.usable[index].load.begun();
                 counts[index] += 1;
                 servers[index].waiting.push_back(call);

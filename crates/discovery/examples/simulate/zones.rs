@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use farcall_discovery::{Asked, Balancer, Candidate, Candidates, Random, ZoneFirst};
+use farcall_discovery::{Balancer, Candidate, Candidates, PickRequest, Random, ZoneFirst};
 
 use crate::run::endpoint;
 
@@ -22,6 +22,6 @@ pub(crate) fn kept(usable: usize) -> f64 {
     let known: Arc<[Candidate]> = (0..2 * EACH).map(candidate).collect();
     let usable: Arc<[Candidate]> = known[EACH - usable..].into();
     let picker = ZoneFirst::new("here", Random).picker(&Candidates { usable: Arc::clone(&usable), known });
-    let stays = |_: &usize| usable[picker.pick(&Asked::default())].id < EACH as u64;
+    let stays = |_: &usize| usable[picker.pick(&PickRequest::default())].id < EACH as u64;
     (0..PICKS).filter(stays).count() as f64 / PICKS as f64
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::{Asked, Balancer, Candidate, Candidates, Picker};
+use super::{Balancer, Candidate, Candidates, PickRequest, Picker};
 
 /// A balancer that asks a closure for each call. It is given the usable endpoints and the call, and
 /// says an index among them.
@@ -20,7 +20,7 @@ use super::{Asked, Balancer, Candidate, Candidates, Picker};
 /// One that prepares something whenever the endpoints change implements [`Balancer`] itself.
 pub fn balancer_fn<F>(choose: F) -> BalancerFn<F>
 where
-    F: Fn(&[Candidate], &Asked<'_>) -> usize + Send + Sync + 'static,
+    F: Fn(&[Candidate], &PickRequest<'_>) -> usize + Send + Sync + 'static,
 {
     BalancerFn { choose: Arc::new(choose) }
 }
@@ -37,7 +37,7 @@ struct PickerFn<F> {
 
 impl<F> Balancer for BalancerFn<F>
 where
-    F: Fn(&[Candidate], &Asked<'_>) -> usize + Send + Sync + 'static,
+    F: Fn(&[Candidate], &PickRequest<'_>) -> usize + Send + Sync + 'static,
 {
     fn picker(&self, candidates: &Candidates) -> Box<dyn Picker> {
         let (choose, usable) = (Arc::clone(&self.choose), Arc::clone(&candidates.usable));
@@ -51,9 +51,9 @@ where
 
 impl<F> Picker for PickerFn<F>
 where
-    F: Fn(&[Candidate], &Asked<'_>) -> usize + Send + Sync + 'static,
+    F: Fn(&[Candidate], &PickRequest<'_>) -> usize + Send + Sync + 'static,
 {
-    fn pick(&self, asked: &Asked<'_>) -> usize {
+    fn pick(&self, asked: &PickRequest<'_>) -> usize {
         let picked = (self.choose)(&self.usable, asked);
         if picked < self.usable.len() { picked } else { 0 }
     }

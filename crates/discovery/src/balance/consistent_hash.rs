@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::least_loaded::LeastLoadedPicker;
 use super::ring::{Ring, position_of};
-use super::{Asked, Balancer, Candidate, Candidates, KeySource, Picker};
+use super::{Balancer, Candidate, Candidates, KeySource, PickRequest, Picker};
 
 /// Sends calls with the same key to the same endpoint, so that what it has cached is used again.
 ///
@@ -143,7 +143,7 @@ impl Balancer for ConsistentHash {
 }
 
 impl ConsistentHashPicker {
-    fn pick_by(&self, key: &[u8], asked: &Asked<'_>) -> usize {
+    fn pick_by(&self, key: &[u8], asked: &PickRequest<'_>) -> usize {
         let position = position_of(key);
         let untried = |index| !asked.has_been_to(&self.usable, index);
         let picked = self.ring.nearest(position, |index| untried(index) && self.has_room(index));
@@ -165,7 +165,7 @@ impl ConsistentHashPicker {
 }
 
 impl Picker for ConsistentHashPicker {
-    fn pick(&self, asked: &Asked<'_>) -> usize {
+    fn pick(&self, asked: &PickRequest<'_>) -> usize {
         self.in_flight.look_around(&self.usable);
         let picked = match asked.key {
             Some(key) => self.pick_by(key, asked),

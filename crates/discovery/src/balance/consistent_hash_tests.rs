@@ -16,7 +16,7 @@ fn owners(there: &[usize], weights: &[u16]) -> Vec<usize> {
 }
 
 fn pick(picker: &dyn Picker, key: usize) -> usize {
-    picker.pick(&Asked { key: Some(format!("user-{key}").as_bytes()), tried: &[] })
+    picker.pick(&PickRequest { key: Some(format!("user-{key}").as_bytes()), tried: &[] })
 }
 
 fn any_weights() -> impl Strategy<Value = Vec<u16>> {
@@ -148,7 +148,7 @@ fn a_second_try_goes_where_the_key_would_be_without_the_first() {
     for key in 0..200 {
         let first = pick(&*picker, key);
         let tried = [candidates.usable[first].id];
-        let second = picker.pick(&Asked { key: Some(format!("user-{key}").as_bytes()), tried: &tried });
+        let second = picker.pick(&PickRequest { key: Some(format!("user-{key}").as_bytes()), tried: &tried });
         let rest: Vec<usize> = (0..6).filter(|place| *place != first).collect();
         assert_eq!(second, owners(&rest, &weights)[key]);
     }

@@ -1,6 +1,6 @@
 //! [`Draw`], endpoints drawn at random in proportion to their weights, in constant time.
 
-use super::{Asked, Candidate};
+use super::{Candidate, PickRequest};
 
 /// An alias table: Walker's, built as Vose does it (IEEE Transactions on Software Engineering 17(9),
 /// 1991). Integers keep it exact.
@@ -47,7 +47,7 @@ impl Draw {
     }
 
     /// One that the call has not been to, where there is one.
-    pub(super) fn untried(&self, usable: &[Candidate], asked: &Asked<'_>) -> usize {
+    pub(super) fn untried(&self, usable: &[Candidate], asked: &PickRequest<'_>) -> usize {
         let drawn = self.any();
         if !asked.has_been_to(usable, drawn) {
             return drawn;
@@ -62,7 +62,7 @@ impl Draw {
     }
 
     /// Two that differ, neither of which the call has been to, as far as there are such.
-    pub(super) fn two_untried(&self, usable: &[Candidate], asked: &Asked<'_>) -> (usize, usize) {
+    pub(super) fn two_untried(&self, usable: &[Candidate], asked: &PickRequest<'_>) -> (usize, usize) {
         let first = self.untried(usable, asked);
         if self.endpoints < 2 {
             return (first, first);

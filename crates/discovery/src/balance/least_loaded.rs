@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::draw::Draw;
-use super::{Asked, Balancer, Candidate, Candidates, Picker};
+use super::{Balancer, Candidate, Candidates, PickRequest, Picker};
 
 /// Draws two endpoints by weight, and takes the one with fewer calls in flight for its weight; the
 /// first drawn where they are alike.
@@ -42,7 +42,7 @@ impl LeastLoadedPicker {
 }
 
 impl Picker for LeastLoadedPicker {
-    fn pick(&self, asked: &Asked<'_>) -> usize {
+    fn pick(&self, asked: &PickRequest<'_>) -> usize {
         let (first, second) = self.draw.two_untried(&self.usable, asked);
         match (self.usable.get(first), self.usable.get(second)) {
             (Some(one), Some(other)) if is_less_loaded(other, one) => second,
@@ -95,7 +95,7 @@ mod tests {
             let picker = LeastLoaded.picker(&candidates);
             let total: u64 = weights.iter().map(|weight| u64::from(*weight)).sum();
             for _ in 0..EACH * total {
-                candidates.usable[picker.pick(&Asked::default())].load.begun();
+                candidates.usable[picker.pick(&PickRequest::default())].load.begun();
             }
             for candidate in candidates.usable.iter() {
                 // Two choices keep the most loaded within a few calls of the mean.
@@ -110,7 +110,7 @@ mod tests {
         let candidates = candidates(&[100, 100]);
         candidates.usable[0].load.begun();
         let picker = LeastLoaded.picker(&candidates);
-        assert!((0..1_000).all(|_| picker.pick(&Asked::default()) == 1));
+        assert!((0..1_000).all(|_| picker.pick(&PickRequest::default()) == 1));
     }
 
     #[test]
@@ -119,6 +119,6 @@ mod tests {
         (0..2).for_each(|_| candidates.usable[0].load.begun());
         candidates.usable[1].load.begun();
         let picker = LeastLoaded.picker(&candidates);
-        assert!((0..1_000).all(|_| picker.pick(&Asked::default()) == 0), "2/300 is less than 1/100");
+        assert!((0..1_000).all(|_| picker.pick(&PickRequest::default()) == 0), "2/300 is less than 1/100");
     }
 }

@@ -36,7 +36,7 @@ pub use self::zone_first::ZoneFirst;
 /// [`balancer_fn`] makes a balancer of a closure.
 ///
 /// ```
-/// use farcall_discovery::{Asked, Balancer, Candidates, Picker};
+/// use farcall_discovery::{PickRequest, Balancer, Candidates, Picker};
 ///
 /// /// Sends every call to the endpoint with the largest weight.
 /// #[derive(Debug)]
@@ -54,7 +54,7 @@ pub use self::zone_first::ZoneFirst;
 /// }
 ///
 /// impl Picker for Always {
-///     fn pick(&self, _asked: &Asked<'_>) -> usize {
+///     fn pick(&self, _asked: &PickRequest<'_>) -> usize {
 ///         self.0
 ///     }
 /// }
@@ -79,19 +79,19 @@ pub trait Balancer: fmt::Debug + Send + Sync + 'static {
 pub trait Picker: fmt::Debug + Send + Sync + 'static {
     /// The index among the usable candidates. One that the call has tried already is to be
     /// avoided where another can do; an index that is out of bounds is taken for the first.
-    fn pick(&self, asked: &Asked<'_>) -> usize;
+    fn pick(&self, asked: &PickRequest<'_>) -> usize;
 }
 
 /// A call that an endpoint is wanted for.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Asked<'a> {
+pub struct PickRequest<'a> {
     /// The call's key, where the balancer wants one and the call has one.
     pub key: Option<&'a [u8]>,
     /// The ids of candidates that the call has been to.
     pub tried: &'a [u64],
 }
 
-impl Asked<'_> {
+impl PickRequest<'_> {
     /// Whether the call has been there.
     #[must_use]
     pub fn has_tried(&self, candidate: &Candidate) -> bool {

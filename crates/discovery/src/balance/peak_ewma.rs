@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::draw::Draw;
-use super::{Asked, Balancer, Candidate, Candidates, Picker};
+use super::{Balancer, Candidate, Candidates, PickRequest, Picker};
 
 /// Draws two endpoints, and takes the one whose latency × (calls in flight + 1) / weight is less.
 ///
@@ -44,7 +44,7 @@ impl Balancer for PeakEwma {
 }
 
 impl Picker for PeakEwmaPicker {
-    fn pick(&self, asked: &Asked<'_>) -> usize {
+    fn pick(&self, asked: &PickRequest<'_>) -> usize {
         let (first, second) = self.draw.two_untried(&self.usable, asked);
         let (Some(one), Some(other)) = (self.usable.get(first), self.usable.get(second)) else {
             return first;
@@ -103,7 +103,7 @@ mod tests {
         let candidates = candidates(&[100, 100]);
         candidates.usable[0].load.took(Duration::from_secs(1));
         let picker = PeakEwma.picker(&candidates);
-        assert_eq!(picker.pick(&Asked::default()), 1, "it is tried at once");
+        assert_eq!(picker.pick(&PickRequest::default()), 1, "it is tried at once");
         candidates.usable[1].load.begun();
         assert_eq!(count(&*picker, 100, 2), [100, 0], "and not again before it has answered");
         candidates.usable[1].load.took(Duration::from_millis(1));
@@ -117,7 +117,7 @@ mod tests {
         let candidates = candidates(&[100; 4]);
         let picker = PeakEwma.picker(&candidates);
         for _ in 0..400 {
-            candidates.usable[picker.pick(&Asked::default())].load.begun();
+            candidates.usable[picker.pick(&PickRequest::default())].load.begun();
         }
         let shared = candidates.usable.iter().map(|candidate| candidate.load.in_flight());
         assert!(shared.clone().all(|calls| calls.abs_diff(100) < 10), "{:?}", shared.collect::<Vec<_>>());
@@ -130,7 +130,7 @@ mod tests {
         let picker = PeakEwma.picker(&candidates);
         tokio::time::advance(Duration::from_secs(300)).await;
         candidates.usable[1].load.took(Duration::from_millis(10));
-        assert_eq!(picker.pick(&Asked::default()), 0, "its peak has faded");
+        assert_eq!(picker.pick(&PickRequest::default()), 0, "its peak has faded");
         candidates.usable[0].load.begun();
         assert_eq!(count(&*picker, 100, 2), [0, 100], "one is enough to see how it is now");
     }

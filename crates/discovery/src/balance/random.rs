@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::draw::Draw;
-use super::{Asked, Balancer, Candidate, Candidates, Picker};
+use super::{Balancer, Candidate, Candidates, PickRequest, Picker};
 
 /// Draws an endpoint for each call, each with a probability in proportion to its weight.
 ///
@@ -30,7 +30,7 @@ impl Balancer for Random {
 }
 
 impl Picker for RandomPicker {
-    fn pick(&self, asked: &Asked<'_>) -> usize {
+    fn pick(&self, asked: &PickRequest<'_>) -> usize {
         self.draw.untried(&self.usable, asked)
     }
 }
@@ -68,7 +68,7 @@ mod tests {
         fastrand::seed(7);
         let candidates = candidates(&[100; 4]);
         let picker = Random.picker(&candidates);
-        let asked = Asked { key: None, tried: &[candidates.usable[1].id] };
+        let asked = PickRequest { key: None, tried: &[candidates.usable[1].id] };
         let mut picked = [0_usize; 4];
         for _ in 0..9_000 {
             picked[picker.pick(&asked)] += 1;

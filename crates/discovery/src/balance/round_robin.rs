@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::{Asked, Balancer, Candidate, Candidates, Picker};
+use super::{Balancer, Candidate, Candidates, PickRequest, Picker};
 
 /// Takes endpoints in turn, in the order of their addresses, beginning with any.
 ///
@@ -34,7 +34,7 @@ impl Balancer for RoundRobin {
 }
 
 impl Picker for RoundRobinPicker {
-    fn pick(&self, asked: &Asked<'_>) -> usize {
+    fn pick(&self, asked: &PickRequest<'_>) -> usize {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         asked.next_untried(&self.usable, turn % self.usable.len().max(1))
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use farcall_transport::Address;
 
-use super::{Asked, Candidate, Candidates, Picker};
+use super::{Candidate, Candidates, PickRequest, Picker};
 use crate::endpoint::Endpoint;
 
 /// Endpoints of these weights, all usable; the address of each is told by its place.
@@ -33,7 +33,7 @@ pub(super) fn endpoint(place: usize) -> Endpoint {
 pub(super) fn count(picker: &dyn Picker, picks: usize, endpoints: usize) -> Vec<usize> {
     let mut picked = vec![0; endpoints];
     for _ in 0..picks {
-        picked[picker.pick(&Asked::default())] += 1;
+        picked[picker.pick(&PickRequest::default())] += 1;
     }
     picked
 }

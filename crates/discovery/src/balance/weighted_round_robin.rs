@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::{Asked, Balancer, Candidate, Candidates, Picker};
+use super::{Balancer, Candidate, Candidates, PickRequest, Picker};
 
 /// Takes endpoints in turn, each exactly as often as it weighs, and evenly in between.
 ///
@@ -83,7 +83,7 @@ impl WeightedRoundRobinPicker {
 }
 
 impl Picker for WeightedRoundRobinPicker {
-    fn pick(&self, asked: &Asked<'_>) -> usize {
+    fn pick(&self, asked: &PickRequest<'_>) -> usize {
         let mut picked = self.next();
         if asked.tried.is_empty() {
             return picked;
@@ -158,7 +158,7 @@ mod tests {
             let picker = WeightedRoundRobin.picker(&candidates(&weights));
             let mut picked = vec![0_u32; weights.len()];
             for calls in 1..=cycle {
-                picked[picker.pick(&Asked::default())] += 1;
+                picked[picker.pick(&PickRequest::default())] += 1;
                 for (weight, picked) in weights.iter().zip(&picked) {
                     let share = f64::from(*weight) / divisor as f64 / cycle as f64;
                     let off = (f64::from(*picked) - share * calls as f64).abs();
@@ -188,7 +188,7 @@ mod tests {
         let picker = WeightedRoundRobin.picker(&candidates(&weights));
         let mut picked = vec![0_u32; weights.len()];
         for calls in 1..=cycle {
-            let index = picker.pick(&Asked::default());
+            let index = picker.pick(&PickRequest::default());
             picked[index] += 1;
             let share = f64::from(weights[index]) / divisor as f64 / cycle as f64;
             let off = (f64::from(picked[index]) - share * calls as f64).abs();
@@ -204,9 +204,9 @@ mod tests {
         let mut picked = [0_i32; 4];
         for _ in 0..7_000 {
             // All calls that come to the first endpoint fail there, and are tried again.
-            let mut index = picker.pick(&Asked::default());
+            let mut index = picker.pick(&PickRequest::default());
             if index == 0 {
-                index = picker.pick(&Asked { key: None, tried: &[candidates.usable[0].id] });
+                index = picker.pick(&PickRequest { key: None, tried: &[candidates.usable[0].id] });
             }
             picked[index] += 1;
         }

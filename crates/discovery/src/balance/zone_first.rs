@@ -2,7 +2,7 @@
 
 use twox_hash::XxHash3_64;
 
-use super::{Asked, Balancer, Candidate, Candidates, KeySource, Picker};
+use super::{Balancer, Candidate, Candidates, KeySource, PickRequest, Picker};
 
 /// Keeps calls in the client's zone, and lets any other balancer choose among the endpoints there.
 ///
@@ -93,7 +93,7 @@ impl<B: Balancer> Balancer for ZoneFirst<B> {
 
 impl Group {
     /// Its picker's choice, as an index among all; none where the call has been there already.
-    fn pick(&self, asked: &Asked<'_>) -> Option<usize> {
+    fn pick(&self, asked: &PickRequest<'_>) -> Option<usize> {
         let picked = self.picker.pick(asked);
         if asked.has_been_to(&self.candidates.usable, picked) {
             return None;
@@ -123,14 +123,14 @@ impl ZoneFirstPicker {
 }
 
 impl Picker for ZoneFirstPicker {
-    fn pick(&self, asked: &Asked<'_>) -> usize {
+    fn pick(&self, asked: &PickRequest<'_>) -> usize {
         let (first, second) = match self.stays(asked.key) {
             true => (&self.here, &self.elsewhere),
             false => (&self.elsewhere, &self.here),
         };
         let untried = first.pick(asked).or_else(|| second.pick(asked));
         // It has been to all: as if it had been nowhere.
-        untried.or_else(|| first.pick(&Asked { tried: &[], ..*asked })).unwrap_or_default()
+        untried.or_else(|| first.pick(&PickRequest { tried: &[], ..*asked })).unwrap_or_default()
     }
 }
 
@@ -191,10 +191,13 @@ mod tests {
         let picker = ZoneFirst::new("a", LeastLoaded).picker(&candidates);
         let ids: Vec<u64> = candidates.usable.iter().map(|candidate| candidate.id).collect();
         for _ in 0..100 {
-            assert_eq!(picker.pick(&Asked { key: None, tried: &ids[..1] }), 1);
-            assert!(picker.pick(&Asked { key: None, tried: &ids[..2] }) >= 2);
-            assert_eq!(picker.pick(&Asked { key: None, tried: &ids[..3] }), 3);
-            assert!(picker.pick(&Asked { key: None, tried: &ids }) < 2, "all tried: its own zone again");
+            assert_eq!(picker.pick(&PickRequest { key: None, tried: &ids[..1] }), 1);
+            assert!(picker.pick(&PickRequest { key: None, tried: &ids[..2] }) >= 2);
+            assert_eq!(picker.pick(&PickRequest { key: None, tried: &ids[..3] }), 3);
+            assert!(
+                picker.pick(&PickRequest { key: None, tried: &ids }) < 2,
+                "all tried: its own zone again"
+            );
         }
     }
 
@@ -204,7 +207,7 @@ mod tests {
         let balancer = ZoneFirst::new("a", ConsistentHash::by_metadata("user"));
         assert_eq!(balancer.key(), KeySource::Metadata("user".to_owned()));
         let picker = balancer.picker(&candidates);
-        let pick = |key: usize| picker.pick(&Asked { key: Some(&key.to_be_bytes()), tried: &[] });
+        let pick = |key: usize| picker.pick(&PickRequest { key: Some(&key.to_be_bytes()), tried: &[] });
         let picked: Vec<usize> = (0..2_000).map(pick).collect();
         assert!((0..2_000).all(|key| pick(key) == picked[key]));
         let stayed = picked.iter().filter(|index| **index < 2).count() as f64;

@@ -31,7 +31,7 @@ async fn an_instance_is_found_with_all_that_it_says() {
 #[tokio::test]
 async fn an_instance_is_json_under_its_key_and_a_lease_of_15_s() {
     let etcd = EtcdServer::start().await;
-    let config = farcall_etcd::EtcdConfig::new(&etcd.url()).unwrap();
+    let config = farcall_etcd::EtcdOptions::new(&etcd.url()).unwrap();
     let registrar = EtcdRegistrar::new(&config).unwrap();
     let address = Address::parse("unix@/run/a.sock").unwrap();
     let registered = registrar.register(&farcall_discovery::Instance::new("", address)).await.unwrap();
@@ -213,7 +213,7 @@ async fn two_servers_of_one_id_do_not_take_each_other_away() {
     let mut again = instance("Arith", 7001);
     again.version = Some("2".to_owned());
     let new = Kept::new(&config, again);
-    let is_new = |found: &farcall_discovery::Discovered| found.endpoints[0].version.as_deref() == Some("2");
+    let is_new = |found: &farcall_discovery::EndpointList| found.endpoints[0].version.as_deref() == Some("2");
     follower.until("the new version", is_new).await;
     old.stop().await;
     // Long enough for the new one to renew, were its key gone.

@@ -1,7 +1,7 @@
 //! Users and passwords, TLS, certificates of clients.
 
-use farcall_discovery::{Discovered, Registrar};
-use farcall_etcd::{EtcdConfig, EtcdRegistrar};
+use farcall_discovery::{EndpointList, Registrar};
+use farcall_etcd::{EtcdOptions, EtcdRegistrar};
 use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
 use serde_json::json;
 use tempfile::TempDir;
@@ -30,7 +30,7 @@ async fn with_passwords() -> EtcdServer {
     etcd
 }
 
-async fn refusal(config: &EtcdConfig) -> String {
+async fn refusal(config: &EtcdOptions) -> String {
     let registrar = EtcdRegistrar::new(config).unwrap();
     registrar.register(&instance("Arith", 7001)).await.unwrap_err().to_string()
 }
@@ -122,7 +122,7 @@ async fn a_user_that_loses_its_permission_keeps_the_last_list_and_says_so() {
     etcd.ask_as(Some(token), "auth/user/revoke", json!({"name": "reader", "role": "reading"})).await;
     // So that the check of the silent watch looks.
     let failing =
-        |found: &Discovered| found.failing.as_ref().is_some_and(|f| f.why.contains("permission denied"));
+        |found: &EndpointList| found.failing.as_ref().is_some_and(|f| f.why.contains("permission denied"));
     let begun = Instant::now();
     while !failing(&follower.now()) {
         assert!(begun.elapsed() < PATIENCE, "{:?}", follower.now());

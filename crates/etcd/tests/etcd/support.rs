@@ -5,9 +5,9 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use farcall_discovery::{
-    Discovered, Discovery, Instance, Registered, Registrar, Subscription, keep_registered, publisher,
+    Discovery, EndpointList, Instance, Registered, Registrar, Subscription, keep_registered, publisher,
 };
-use farcall_etcd::{EtcdConfig, EtcdDiscovery, EtcdLease, EtcdRegistrar};
+use farcall_etcd::{EtcdDiscovery, EtcdLease, EtcdOptions, EtcdRegistrar};
 use farcall_transport::Address;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
@@ -17,8 +17,8 @@ use tokio::time::timeout;
 use crate::server::{EtcdServer, PATIENCE};
 
 /// A configuration that notices trouble soon, but does not take a busy machine for trouble.
-pub(crate) fn config(endpoints: &str) -> EtcdConfig {
-    EtcdConfig::new(endpoints)
+pub(crate) fn config(endpoints: &str) -> EtcdOptions {
+    EtcdOptions::new(endpoints)
         .unwrap()
         .ttl(Duration::from_secs(2))
         .request_timeout(Duration::from_secs(20))
@@ -48,13 +48,13 @@ impl Drop for AbortOnDrop {
 }
 
 impl Follower {
-    pub(crate) fn new(config: &EtcdConfig, service: &str) -> Self {
+    pub(crate) fn new(config: &EtcdOptions, service: &str) -> Self {
         let (publisher, subscription) = publisher();
         let discovery = EtcdDiscovery::new(config, service).unwrap();
         Self { subscription, _task: AbortOnDrop(tokio::spawn(discovery.run(publisher))) }
     }
 
-    pub(crate) fn now(&self) -> Discovered {
+    pub(crate) fn now(&self) -> EndpointList {
         self.subscription.borrow().clone()
     }
 
@@ -63,7 +63,11 @@ impl Follower {
         ports(&self.now())
     }
 
-    pub(crate) async fn until(&mut self, what: &str, reached: impl FnMut(&Discovered) -> bool) -> Discovered {
+    pub(crate) async fn until(
+        &mut self,
+        what: &str,
+        reached: impl FnMut(&EndpointList) -> bool,
+    ) -> EndpointList {
         let waited =
             timeout(PATIENCE, self.subscription.wait_for(reached)).await.map(|found| found.unwrap().clone());
         waited.unwrap_or_else(|_| panic!("waited for {what}; there is {:?}", self.now()))
@@ -71,21 +75,22 @@ impl Follower {
 
     /// Waits until just these are there, and all is well.
     pub(crate) async fn until_ports(&mut self, expected: &[u16]) {
-        let well = |found: &Discovered| {
+        let well = |found: &EndpointList| {
             found.confirmed.is_some() && found.failing.is_none() && ports(found) == expected
         };
         self.until(&format!("{expected:?}"), well).await;
     }
 
     /// Waits until it fails for this reason.
-    pub(crate) async fn until_failing(&mut self, expected: &str) -> Discovered {
-        let failing =
-            |found: &Discovered| found.failing.as_ref().is_some_and(|failing| failing.why.contains(expected));
+    pub(crate) async fn until_failing(&mut self, expected: &str) -> EndpointList {
+        let failing = |found: &EndpointList| {
+            found.failing.as_ref().is_some_and(|failing| failing.why.contains(expected))
+        };
         self.until(&format!("the failure `{expected}`"), failing).await
     }
 }
 
-fn ports(found: &Discovered) -> Vec<u16> {
+fn ports(found: &EndpointList) -> Vec<u16> {
     found.endpoints.iter().filter_map(|endpoint| endpoint.address.port()).collect()
 }
 
@@ -96,7 +101,7 @@ pub(crate) struct Kept {
 }
 
 impl Kept {
-    pub(crate) fn new(config: &EtcdConfig, instance: Instance) -> Self {
+    pub(crate) fn new(config: &EtcdOptions, instance: Instance) -> Self {
         let (stop, stopped) = oneshot::channel();
         let registrar = EtcdRegistrar::new(config).unwrap();
         let task = tokio::spawn(keep_registered(registrar, instance, async {
@@ -117,7 +122,7 @@ impl Kept {
 }
 
 /// Registers an instance once; it stays for as long as its lease, which is long.
-pub(crate) async fn register(config: &EtcdConfig, instance: &Instance) -> EtcdLease {
+pub(crate) async fn register(config: &EtcdOptions, instance: &Instance) -> EtcdLease {
     let registrar = EtcdRegistrar::new(&config.clone().ttl(Duration::from_secs(3600))).unwrap();
     let Registered { lease, .. } = registrar.register(instance).await.unwrap();
     lease

@@ -1,6 +1,6 @@
 //! A running service: a real server and a real client, over a pipe in memory.
 
-use farcall::{Address, Channel, Codec, Connection, Options, PeerAddress, Server, Service, Stream};
+use farcall::{Address, Channel, Codec, Connection, ConnectionOptions, PeerAddress, Server, Service, Stream};
 
 /// Room in the pipe; larger than all that a test sends at once.
 const PIPE_BYTES: usize = 64 * 1024;
@@ -11,6 +11,6 @@ pub(crate) async fn channel_to(service: Service, codec: Codec) -> Channel {
     let (near, far) = tokio::io::duplex(PIPE_BYTES);
     server.handle().serve_stream(Stream::new(far), PeerAddress::Memory);
     let address = Address::parse("memory.test:1").unwrap();
-    let options = Options::default().codec(codec);
+    let options = ConnectionOptions::default().codec(codec);
     Channel::from(Connection::over(Stream::new(near), &address, &options).await.unwrap())
 }

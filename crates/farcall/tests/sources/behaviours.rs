@@ -90,7 +90,7 @@ pub(crate) async fn many_instances_are_all_seen(place: &impl Place) {
     }
     // They are not renewed: on a slow machine the first may be gone before the last is there.
     let mut seen = std::collections::BTreeSet::new();
-    let all = |found: &farcall_discovery::Discovered| {
+    let all = |found: &farcall_discovery::EndpointList| {
         seen.extend(found.endpoints.iter().filter_map(|endpoint| endpoint.address.port()));
         seen.iter().copied().eq(ports.iter().copied())
     };

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use farcall_etcd::{EtcdConfig, EtcdDiscovery, EtcdRegistrar};
+use farcall_etcd::{EtcdDiscovery, EtcdOptions, EtcdRegistrar};
 use serde_json::json;
 
 use crate::gate::Gate;
@@ -20,8 +20,8 @@ struct EtcdPlace {
 }
 
 impl EtcdPlace {
-    fn config(&self) -> EtcdConfig {
-        let config = EtcdConfig::new(&self.gate.address().to_string()).unwrap();
+    fn config(&self) -> EtcdOptions {
+        let config = EtcdOptions::new(&self.gate.address().to_string()).unwrap();
         // An etcd that is slow because the machine is busy is not away.
         config.ttl(TTL).check_after(Duration::from_secs(1)).request_timeout(Duration::from_secs(20))
     }

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use farcall_registry::client::{HttpDiscovery, HttpRegistrar};
-use farcall_registry::server::{Registry, Settings};
+use farcall_registry::server::{Registry, RegistryOptions};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
@@ -31,7 +31,7 @@ struct Running {
 impl Running {
     async fn start() -> Self {
         // Without a snapshot it is warming for a heartbeat.
-        let settings = Settings::default().ttl(TTL).heartbeat(TTL / 6);
+        let settings = RegistryOptions::default().ttl(TTL).heartbeat(TTL / 6);
         let registry = Registry::open(settings).await.unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();

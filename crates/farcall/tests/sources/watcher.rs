@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use farcall_discovery::{Discovered, Discovery, Endpoint, Instance, Subscription, publisher};
+use farcall_discovery::{Discovery, Endpoint, EndpointList, Instance, Subscription, publisher};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -24,7 +24,7 @@ impl Watcher {
         Self { seen, running }
     }
 
-    pub(crate) fn last(&self) -> Discovered {
+    pub(crate) fn last(&self) -> EndpointList {
         self.seen.borrow().clone()
     }
 
@@ -33,7 +33,7 @@ impl Watcher {
         ports(&self.seen.borrow())
     }
 
-    pub(crate) async fn until(&mut self, what: &str, is: impl FnMut(&Discovered) -> bool) -> Discovered {
+    pub(crate) async fn until(&mut self, what: &str, is: impl FnMut(&EndpointList) -> bool) -> EndpointList {
         let waited = timeout(PATIENCE, self.seen.wait_for(is)).await;
         let waited = waited.map(|seen| seen.expect("the discovery runs on").clone());
         waited.unwrap_or_else(|_| panic!("not within {PATIENCE:?}: {what}; it is {:?}", self.last()))
@@ -41,8 +41,9 @@ impl Watcher {
 
     /// Waits for exactly these, of a place that does not fail.
     pub(crate) async fn until_ports(&mut self, expected: &[u16]) {
-        let is =
-            |seen: &Discovered| seen.confirmed.is_some() && seen.failing.is_none() && ports(seen) == expected;
+        let is = |seen: &EndpointList| {
+            seen.confirmed.is_some() && seen.failing.is_none() && ports(seen) == expected
+        };
         self.until(&format!("ports {expected:?} without failure"), is).await;
     }
 
@@ -58,7 +59,7 @@ impl Drop for Watcher {
     }
 }
 
-fn ports(seen: &Discovered) -> Vec<u16> {
+fn ports(seen: &EndpointList) -> Vec<u16> {
     seen.endpoints.iter().filter_map(|endpoint| endpoint.address.port()).collect()
 }
 

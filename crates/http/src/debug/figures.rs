@@ -11,7 +11,7 @@ use tokio::time::Instant;
 #[cfg(feature = "client")]
 use farcall_client::{Channel, ChannelOverview, EndpointState};
 
-use crate::settings::Settings;
+use crate::options::HttpOptions;
 
 /// For so long an answer is given again, so that many readers cost what one does.
 const KEPT_FOR: Duration = Duration::from_millis(500);
@@ -20,7 +20,7 @@ const MOST_HISTORIES: usize = 200;
 
 /// How much is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Extent {
+pub(super) enum Detail {
     /// Everything.
     Full,
     /// Without descriptions of services and the history of methods: what changes seldom, and is most of it.
@@ -63,7 +63,7 @@ struct NamedChannel {
 }
 
 impl Figures {
-    pub(super) fn new(handle: Option<ServerHandle>, settings: &Settings) -> Self {
+    pub(super) fn new(handle: Option<ServerHandle>, settings: &HttpOptions) -> Self {
         #[cfg(not(feature = "client"))]
         let _ = settings;
         Self {
@@ -76,10 +76,10 @@ impl Figures {
     }
 
     /// The figures as JSON, at most [`KEPT_FOR`] old.
-    pub(super) async fn json(&self, extent: Extent) -> Bytes {
+    pub(super) async fn json(&self, extent: Detail) -> Bytes {
         let told = match extent {
-            Extent::Full => &self.full,
-            Extent::Brief => &self.brief,
+            Detail::Full => &self.full,
+            Detail::Brief => &self.brief,
         };
         // Held while it is put together: whoever asks meanwhile gets the same.
         let mut told = told.lock().await;
@@ -93,12 +93,12 @@ impl Figures {
         json
     }
 
-    fn answer(&self, extent: Extent) -> Answer {
+    fn answer(&self, extent: Detail) -> Answer {
         let mut server = self.handle.as_ref().map(ServerHandle::overview);
         if let Some(overview) = &mut server {
             match extent {
-                Extent::Full => bound_histories(overview),
-                Extent::Brief => leave_out(overview),
+                Detail::Full => bound_histories(overview),
+                Detail::Brief => leave_out(overview),
             }
         }
         Answer { server, channels: self.channels() }
@@ -146,7 +146,7 @@ impl NamedChannel {
         let mut overview = channel.overview();
         let endpoint_count = overview.endpoints.len();
         // Where not all are told, those are that somebody looks for.
-        overview.endpoints.sort_by_key(|endpoint| endpoint.state == EndpointState::Well);
+        overview.endpoints.sort_by_key(|endpoint| endpoint.state == EndpointState::Healthy);
         overview.endpoints.truncate(Self::MOST_ENDPOINTS);
         Self { name: name.to_owned(), endpoint_count, overview }
     }
@@ -164,18 +164,18 @@ mod tests {
             service.method(format!("method{n}"), |_: Value| async {})
         });
         let server = Server::builder().service(service).build().unwrap();
-        Figures::new(Some(server.handle()), &Settings::default())
+        Figures::new(Some(server.handle()), &HttpOptions::default())
     }
 
     #[tokio::test(start_paused = true)]
     async fn however_many_look_it_is_put_together_twice_a_second() {
         let figures = figures(1);
-        let first = figures.json(Extent::Full).await;
+        let first = figures.json(Detail::Full).await;
         tokio::time::advance(KEPT_FOR - Duration::from_millis(1)).await;
-        assert_eq!(figures.json(Extent::Full).await, first);
-        assert_ne!(figures.json(Extent::Brief).await, first);
+        assert_eq!(figures.json(Detail::Full).await, first);
+        assert_ne!(figures.json(Detail::Brief).await, first);
         tokio::time::advance(Duration::from_millis(1)).await;
-        assert_ne!(figures.json(Extent::Full).await, first);
+        assert_ne!(figures.json(Detail::Full).await, first);
     }
 
     #[test]
@@ -183,7 +183,7 @@ mod tests {
         let handle = figures(MOST_HISTORIES + 10).handle.unwrap();
         let mut overview = handle.overview();
         for (index, method) in overview.methods.iter_mut().enumerate() {
-            method.history = vec![farcall_server::Step::default()];
+            method.history = vec![farcall_server::HistoryBucket::default()];
             method.total.calls = index as u64;
         }
         bound_histories(&mut overview);

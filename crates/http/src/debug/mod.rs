@@ -15,16 +15,16 @@ use axum::routing::get;
 use farcall_server::ServerHandle;
 
 pub use self::access::DebugPage;
-use self::figures::{Extent, Figures};
+use self::figures::{Detail, Figures};
 use crate::answer::sentence;
-use crate::settings::Settings;
+use crate::options::HttpOptions;
 
 mod access;
 mod figures;
 mod page;
 
 /// The page, and what it reads; nothing where it is off.
-pub(crate) fn routes<S>(handle: Option<ServerHandle>, settings: &Settings) -> Router<S>
+pub(crate) fn routes<S>(handle: Option<ServerHandle>, settings: &HttpOptions) -> Router<S>
 where
     S: Clone + Send + Sync + 'static,
 {
@@ -49,7 +49,7 @@ where
 
 /// `GET /debug/farcall/overview.json`; with `?brief` without what changes seldom.
 async fn overview(State(figures): State<Arc<Figures>>, uri: Uri) -> Response {
-    let extent = if uri.query() == Some("brief") { Extent::Brief } else { Extent::Full };
+    let extent = if uri.query() == Some("brief") { Detail::Brief } else { Detail::Full };
     let headers = [
         (CONTENT_TYPE, "application/json"),
         (CACHE_CONTROL, "no-store"),

@@ -10,7 +10,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use farcall_protocol::limits::MAX_HEADER_BYTES;
 use farcall_protocol::metadata::RETRY_AFTER_MS;
-use farcall_protocol::{Code, MAX_PEER_TEXT, Metadata, Status, cut};
+use farcall_protocol::{Code, MAX_PEER_TEXT, Metadata, Status, truncate};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -59,7 +59,7 @@ impl Failure {
     fn answer(&self, details: &[u8]) -> Response {
         let details = serde_json::from_slice(details).ok();
         let Status { code, message, execution } = &*self.status;
-        let message = cut(message, MAX_PEER_TEXT);
+        let message = truncate(message, MAX_PEER_TEXT);
         let error = ErrorObject { code: code.name(), message, execution: execution.name(), details };
         let mut response = (self.http, headers(), Json(ErrorBody { error })).into_response();
         if self.http == StatusCode::UNAUTHORIZED {

@@ -6,7 +6,7 @@ use axum::http::header::{AUTHORIZATION, HeaderName};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use farcall_protocol::limits::MAX_HEADER_BYTES;
 use farcall_protocol::metadata::TRACEPARENT;
-use farcall_protocol::{Code, Escaped, Metadata, Status, cut};
+use farcall_protocol::{Code, EscapedText, Metadata, Status, truncate};
 
 use super::answer::Failure;
 
@@ -86,7 +86,7 @@ fn timeout(value: &str) -> Result<Duration, Failure> {
     let digits = value.bytes().all(|byte| byte.is_ascii_digit());
     let ms = value.parse().ok().filter(|ms| digits && (1..=MAX_TIMEOUT_MS).contains(ms));
     ms.map(Duration::from_millis).ok_or_else(|| {
-        let value = Escaped(cut(value, 40));
+        let value = EscapedText(truncate(value, 40));
         let message =
             format!("the header `{TIMEOUT}` is `{value}`: it must be a number from 1 to {MAX_TIMEOUT_MS}");
         Failure::invalid(message)
@@ -98,7 +98,7 @@ fn idempotent(value: &str) -> Result<bool, Failure> {
         "true" => Ok(true),
         "false" => Ok(false),
         other => {
-            let value = Escaped(cut(other, 40));
+            let value = EscapedText(truncate(other, 40));
             Err(Failure::invalid(format!(
                 "the header `{IDEMPOTENT}` is `{value}`: it must be `true` or `false`"
             )))
@@ -114,7 +114,7 @@ fn metadata(headers: &HeaderMap) -> Result<Option<Metadata>, Failure> {
         let value = only(headers, name)?.unwrap_or_default();
         let inserted = metadata.insert(key, value);
         inserted.map_err(|error| {
-            Failure::invalid(format!("the header `{}`: {error}", cut(name.as_str(), 300)))
+            Failure::invalid(format!("the header `{}`: {error}", truncate(name.as_str(), 300)))
         })?;
     }
     // W3C has two of them, or one that is not as it has it, be none at all rather than an error.

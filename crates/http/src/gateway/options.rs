@@ -6,13 +6,13 @@ use farcall_protocol::MaxFrameBytes;
 use tokio::sync::Semaphore;
 
 /// How calls by plain HTTP are taken: `POST /rpc/Service.method`, with the arguments in JSON. See
-/// [`Settings::gateway`](crate::Settings::gateway), which turns it on.
+/// [`HttpOptions::gateway`](crate::Settings::gateway), which turns it on.
 ///
 /// ```
-/// use farcall_http::{Gateway, Settings};
+/// use farcall_http::{Gateway, HttpOptions};
 ///
 /// let gateway = Gateway::default().max_body_bytes(64 * 1024).title("Calculator").version("2.1.0");
-/// let settings = Settings::default().gateway(gateway);
+/// let settings = HttpOptions::default().gateway(gateway);
 /// # let _ = settings;
 /// ```
 #[derive(Clone, Debug)]

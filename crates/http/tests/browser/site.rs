@@ -11,7 +11,7 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
 use axum::routing::get;
 use farcall_context::Context;
-use farcall_http::{Settings, router, serve};
+use farcall_http::{HttpOptions, router, serve};
 use farcall_server::{Limits, Server, ServerBuilder, ServerHandle, Tokens};
 use farcall_test_browser::Browser;
 use farcall_transport::{Address, Listener};
@@ -33,7 +33,7 @@ const BENCH: &str = "<!doctype html><meta charset=utf-8><link rel=icon href=data
 /// How a site differs from others.
 #[derive(Default)]
 pub(crate) struct Setup {
-    pub(crate) settings: Settings,
+    pub(crate) settings: HttpOptions,
     pub(crate) limits: Limits,
     pub(crate) token: Option<&'static str>,
 }

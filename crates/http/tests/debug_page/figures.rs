@@ -1,6 +1,6 @@
 //! Who may see the page, and what its figures say, by plain requests.
 
-use farcall_http::{DebugPage, Settings};
+use farcall_http::{DebugPage, HttpOptions};
 use serde_json::{Value, json};
 
 use crate::served::{Served, services};
@@ -9,7 +9,7 @@ use crate::support::until;
 const PAGE: &str = "/debug/farcall";
 const OVERVIEW: &str = "/debug/farcall/overview.json";
 
-async fn served(settings: Settings) -> Served {
+async fn served(settings: HttpOptions) -> Served {
     Served::start(services(), settings).await
 }
 
@@ -25,7 +25,7 @@ fn json_of(answer: &str) -> Value {
 
 #[tokio::test]
 async fn this_machine_sees_the_page_and_its_figures() {
-    let served = served(Settings::default()).await;
+    let served = served(HttpOptions::default()).await;
     for path in [PAGE, "/debug/farcall/"] {
         let answer = served.get(path, "").await;
         assert_eq!(status(&answer), "200", "{answer}");
@@ -44,7 +44,7 @@ async fn this_machine_sees_the_page_and_its_figures() {
 
 #[tokio::test]
 async fn what_a_proxy_or_a_foreign_page_asks_is_refused() {
-    let served = served(Settings::default()).await;
+    let served = served(HttpOptions::default()).await;
     for path in [PAGE, "/debug/farcall/", OVERVIEW] {
         for forwarded in
             ["X-Forwarded-For: 10.0.0.7\r\n", "Forwarded: for=10.0.0.7\r\n", "Via: 1.1 proxy\r\n"]
@@ -65,7 +65,7 @@ async fn what_a_proxy_or_a_foreign_page_asks_is_refused() {
 
 #[tokio::test]
 async fn a_page_for_everyone_is_shown_through_a_proxy() {
-    let settings = Settings::default().debug_page(DebugPage::Everyone).allowed_host("calc.example.com");
+    let settings = HttpOptions::default().debug_page(DebugPage::Everyone).allowed_host("calc.example.com");
     let served = served(settings).await;
     for path in [PAGE, OVERVIEW] {
         let answer = served
@@ -80,7 +80,7 @@ async fn a_page_for_everyone_is_shown_through_a_proxy() {
 
 #[tokio::test]
 async fn a_page_that_is_off_is_not_there() {
-    let served = served(Settings::default().debug_page(DebugPage::Off)).await;
+    let served = served(HttpOptions::default().debug_page(DebugPage::Off)).await;
     for path in [PAGE, "/debug/farcall/", OVERVIEW] {
         let answer = served.get(path, "").await;
         assert_eq!(status(&answer), "404", "{answer}");
@@ -90,7 +90,7 @@ async fn a_page_that_is_off_is_not_there() {
 
 #[tokio::test]
 async fn a_brief_answer_has_the_figures_without_what_changes_seldom() {
-    let served = served(Settings::default()).await;
+    let served = served(HttpOptions::default()).await;
     let channel = served.channel();
     channel.call::<String>("Probe.echo", &json!({"text": "x"})).await.unwrap();
     channel.call::<()>("Probe.fail", &json!({})).await.unwrap_err();
@@ -121,12 +121,12 @@ async fn a_process_that_only_calls_tells_of_its_channels() {
     use farcall_transport::{Address, Listener};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-    let served = served(Settings::default()).await;
+    let served = served(HttpOptions::default()).await;
     let channel = served.channel();
     channel.call::<String>("Probe.echo", &json!({"text": "x"})).await.unwrap();
     let listener = Listener::bind(&Address::parse("127.0.0.1:0").unwrap()).await.unwrap();
     let place = listener.address().socket_addr().unwrap();
-    let router = client_router(&Settings::default().channel("calc", channel));
+    let router = client_router(&HttpOptions::default().channel("calc", channel));
     let serving = tokio::spawn(serve(listener, router, std::future::pending()));
     let get = async |path: &str| {
         let mut stream = tokio::net::TcpStream::connect(place).await.unwrap();
@@ -141,7 +141,7 @@ async fn a_process_that_only_calls_tells_of_its_channels() {
     let told = &overview["channels"][0];
     assert_eq!((&told["name"], &told["endpoint_count"]), (&json!("calc"), &json!(1)), "{told}");
     assert_eq!(told["endpoints"][0]["address"], format!("http@{}", served.place), "{told}");
-    assert_eq!(told["endpoints"][0]["state"], "well", "{told}");
+    assert_eq!(told["endpoints"][0]["state"], "healthy", "{told}");
     assert_eq!(status(&get("/healthz").await), "200");
     assert_eq!(status(&get("/metrics").await), "404");
     serving.abort();

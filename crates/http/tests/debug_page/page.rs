@@ -1,6 +1,6 @@
 //! The page in a browser, with a real server behind it.
 
-use farcall_http::Settings;
+use farcall_http::HttpOptions;
 use farcall_protocol::describe::MethodInfo;
 use farcall_server::{Server, Service};
 use farcall_test_browser::Browser;
@@ -11,7 +11,7 @@ use crate::support::until;
 
 /// A server, and the page, live.
 async fn open() -> (Served, Browser) {
-    let served = Served::start(services(), Settings::default()).await;
+    let served = Served::start(services(), HttpOptions::default()).await;
     let browser = Browser::start().await;
     browser.screen(1280, 900, false).await;
     browser.open(&format!("http://{}/debug/farcall", served.place)).await;
@@ -206,7 +206,7 @@ const POOR_CONTRAST: &str = "
 
 #[tokio::test]
 async fn a_server_that_goes_is_told_and_one_that_comes_is_shown() {
-    let first = Served::start(services(), Settings::default()).await;
+    let first = Served::start(services(), HttpOptions::default()).await;
     let front = Front::before(&first).await;
     let browser = Browser::start().await;
     browser.open(&format!("http://{}/debug/farcall/", front.place)).await;
@@ -223,7 +223,7 @@ async fn a_server_that_goes_is_told_and_one_that_comes_is_shown() {
 
     let other = Service::new("Other")
         .handler(MethodInfo { name: "method".to_owned(), ..MethodInfo::default() }, sleeping());
-    let second = Served::start(Server::builder().service(other), Settings::default()).await;
+    let second = Served::start(Server::builder().service(other), HttpOptions::default()).await;
     front.leads_to(Some(&second));
     browser.shows("Live").await;
     browser.sees("document.querySelector('#lost').hidden").await;
@@ -268,7 +268,7 @@ async fn two_hundred_methods_and_calls_are_no_burden() {
         ..MethodInfo::default()
     };
     let service = (0..200).fold(Service::new("Many"), |service, n| service.handler(describe(n), sleeping()));
-    let served = Served::start(Server::builder().service(service), Settings::default()).await;
+    let served = Served::start(Server::builder().service(service), HttpOptions::default()).await;
     let channel = served.channel();
     let names: Vec<_> = (0..200).map(|n| format!("Many.method{n:03}")).collect();
     let calls: Vec<_> =

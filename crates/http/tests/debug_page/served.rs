@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use farcall_client::Channel;
-use farcall_http::{Settings, router, serve};
+use farcall_http::{HttpOptions, router, serve};
 use farcall_protocol::describe::{MethodInfo, ParamInfo};
 use farcall_server::{Handler, Response, Server, ServerBuilder, ServerHandle, Service, from_fn};
 use farcall_transport::{Address, Listener};
@@ -28,7 +28,7 @@ pub(crate) struct Served {
 }
 
 impl Served {
-    pub(crate) async fn start(builder: ServerBuilder, settings: Settings) -> Self {
+    pub(crate) async fn start(builder: ServerBuilder, settings: HttpOptions) -> Self {
         let server = builder.build().unwrap();
         let handle = server.handle();
         let listener = Listener::bind(&Address::parse("127.0.0.1:0").unwrap()).await.unwrap();

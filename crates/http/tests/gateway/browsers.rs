@@ -1,13 +1,13 @@
 //! What pages that a browser shows can do, as the browser sends it.
 
-use farcall_http::{Gateway, Settings};
+use farcall_http::{Gateway, HttpOptions};
 
 use crate::world::World;
 
 const BODY: &str = r#"{"a":6,"b":7}"#;
 
 async fn world() -> World {
-    let settings = Settings::default()
+    let settings = HttpOptions::default()
         .gateway(Gateway::default())
         .allowed_host("calc.example.com")
         .allowed_origin("https://app.example.com");

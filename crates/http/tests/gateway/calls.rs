@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use farcall_http::Settings;
+use farcall_http::HttpOptions;
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
@@ -230,7 +230,7 @@ async fn other_methods_of_http_are_405_and_say_how_to_call() {
 
 #[tokio::test]
 async fn it_is_off_until_the_settings_turn_it_on_and_says_so() {
-    let world = World::with(Settings::default()).await;
+    let world = World::with(HttpOptions::default()).await;
     for line in
         ["POST /rpc/Arith.multiply", "GET /rpc", "GET /rpc/openapi.json", "OPTIONS /rpc/Arith.multiply"]
     {

@@ -3,7 +3,7 @@
 use axum::Router;
 use axum::response::Html;
 use axum::routing::get;
-use farcall_http::{Gateway, Settings, serve};
+use farcall_http::{Gateway, HttpOptions, serve};
 use farcall_test_browser::Browser;
 use farcall_transport::{Address, Listener};
 use serde_json::{Value, json};
@@ -34,7 +34,7 @@ async fn fetch(browser: &Browser, url: &str, options: &Value) -> Value {
 #[tokio::test]
 async fn a_page_of_an_allowed_origin_calls_and_a_foreign_one_does_not() {
     let (allowed, foreign) = (page().await, page().await);
-    let settings = Settings::default().gateway(Gateway::default()).allowed_origin(&allowed);
+    let settings = HttpOptions::default().gateway(Gateway::default()).allowed_origin(&allowed);
     let world = World::with(settings).await;
     let url = |method: &str| format!("http://{}/rpc/{method}", world.place);
     let browser = Browser::start().await;

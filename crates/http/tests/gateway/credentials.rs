@@ -1,7 +1,7 @@
 //! Who may call.
 
-use farcall_http::{Gateway, Settings};
-use farcall_server::{Allow, ServerBuilder, Tokens};
+use farcall_http::{Gateway, HttpOptions};
+use farcall_server::{AuthorizeLayer, ServerBuilder, Tokens};
 use serde_json::json;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -13,11 +13,11 @@ use crate::world::World;
 fn guarded(builder: ServerBuilder) -> ServerBuilder {
     builder
         .authenticate(Tokens::fixed([("web", "q8mXe01rHsZ9"), ("ops", "bDF4vNyWTjL2")]).unwrap())
-        .layer(Allow::nobody().identity("web", ["Arith.multiply"]).identity("ops", ["*"]))
+        .layer(AuthorizeLayer::nobody().identity("web", ["Arith.multiply"]).identity("ops", ["*"]))
 }
 
 async fn world() -> World {
-    World::of(Settings::default().gateway(Gateway::default()), guarded).await
+    World::of(HttpOptions::default().gateway(Gateway::default()), guarded).await
 }
 
 #[tokio::test]
@@ -68,7 +68,7 @@ async fn what_a_layer_forbids_is_403() {
 
 #[tokio::test]
 async fn who_may_not_call_takes_no_room_with_a_body() {
-    let settings = Settings::default().gateway(Gateway::default().buffered_bytes(100));
+    let settings = HttpOptions::default().gateway(Gateway::default().buffered_bytes(100));
     let world = World::of(settings, guarded).await;
     let mut nobody = world.connect().await;
     let head =

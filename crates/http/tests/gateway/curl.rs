@@ -1,6 +1,6 @@
 //! The real curl, as in `docs/CALLING.md`: every command there works, and prints what stands below it.
 
-use farcall_http::{Gateway, Settings};
+use farcall_http::{Gateway, HttpOptions};
 use farcall_server::Tokens;
 use tokio::process::Command;
 use tokio::time::timeout;
@@ -43,7 +43,7 @@ async fn the_shortest_command_prints_the_product() {
 
 #[tokio::test]
 async fn every_command_of_the_page_prints_what_stands_below_it() {
-    let settings = || Settings::default().gateway(Gateway::default());
+    let settings = || HttpOptions::default().gateway(Gateway::default());
     let open = World::new().await;
     let guarded = World::of(settings(), |builder| {
         builder.authenticate(Tokens::fixed([("web", "q8mXe01rHsZ9")]).unwrap())

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum::body::Body;
-use farcall_http::{Gateway, ServeOptions, Settings, router, serve_with};
+use farcall_http::{Gateway, HttpOptions, ServeOptions, router, serve_with};
 use farcall_transport::{Address, Listener};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{sleep, timeout};
@@ -13,7 +13,7 @@ use crate::support::{MS, PATIENCE, until};
 use crate::world::{World, read};
 
 async fn world(gateway: Gateway) -> World {
-    World::with(Settings::default().gateway(gateway)).await
+    World::with(HttpOptions::default().gateway(gateway)).await
 }
 
 #[tokio::test]
@@ -119,7 +119,7 @@ async fn metadata_over_the_protocols_limit_is_refused() {
     assert_eq!(answer.status, 200, "58 kB are carried");
 
     // The limit of a head is as large where this crate serves, and comes first or not: so without it.
-    let settings = Settings::default().gateway(Gateway::default());
+    let settings = HttpOptions::default().gateway(Gateway::default());
     let large = "x".repeat(40_000);
     let request = axum::http::Request::post("/rpc/Arith.multiply").header("host", "localhost");
     let request = request.header("farcall-meta-a", &large).header("farcall-meta-b", &large);
@@ -138,7 +138,7 @@ async fn a_client_that_reads_nothing_gives_its_place_back() {
     let handle = server.handle();
     let listener = Listener::bind(&Address::parse("127.0.0.1:0").unwrap()).await.unwrap();
     let place = listener.address().socket_addr().unwrap();
-    let router = router(handle.clone(), Settings::default().gateway(Gateway::default()));
+    let router = router(handle.clone(), HttpOptions::default().gateway(Gateway::default()));
     let options = ServeOptions::default().max_connections(1).write_timeout(Duration::from_millis(200));
     tokio::spawn(async move { serve_with(listener, router, options, std::future::pending()).await });
     tokio::spawn(server.serve());

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use farcall_http::{Gateway, Settings};
+use farcall_http::{Gateway, HttpOptions};
 use farcall_protocol::describe::ServiceInfo;
 use serde_json::{Value, json};
 
@@ -20,7 +20,7 @@ async fn the_services_are_told_as_the_server_knows_them() {
 
 #[tokio::test]
 async fn a_server_that_is_not_to_say_what_it_offers_does_not() {
-    let settings = Settings::default().gateway(Gateway::default());
+    let settings = HttpOptions::default().gateway(Gateway::default());
     let world = World::of(settings, |builder| builder.without_reserved_methods()).await;
     for path in ["/rpc", "/rpc/openapi.json"] {
         let answer = world.get(path).await;
@@ -45,7 +45,7 @@ fn references<'a>(value: &'a Value, into: &mut BTreeSet<&'a str>) {
 #[tokio::test]
 async fn the_document_describes_every_method_and_refers_to_nothing_that_is_missing() {
     let gateway = Gateway::default().title("Calculator").version("2.1.0");
-    let world = World::with(Settings::default().gateway(gateway)).await;
+    let world = World::with(HttpOptions::default().gateway(gateway)).await;
     let answer = world.get("/rpc/openapi.json").await;
     assert_eq!((answer.status, answer.header("content-type")), (200, Some("application/json")));
     let document = answer.json();

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use axum::http::HeaderMap;
 use farcall_context::Context;
-use farcall_http::{Gateway, Settings, router, serve};
+use farcall_http::{Gateway, HttpOptions, router, serve};
 use farcall_protocol::describe::{MethodInfo, ParamInfo};
 use farcall_protocol::{Codec, Metadata};
 use farcall_server::{
-    Handler, Reply, Request, Response, Server, ServerBuilder, ServerHandle, Service, from_fn,
+    Handler, Request, Response, ResponseFuture, Server, ServerBuilder, ServerHandle, Service, from_fn,
 };
 use farcall_transport::{Address, Listener};
 use serde::{Deserialize, Serialize};
@@ -53,14 +53,17 @@ pub(crate) struct Answer {
 impl World {
     /// A server with the gateway on.
     pub(crate) async fn new() -> World {
-        World::with(Settings::default().gateway(Gateway::default())).await
+        World::with(HttpOptions::default().gateway(Gateway::default())).await
     }
 
-    pub(crate) async fn with(settings: Settings) -> World {
+    pub(crate) async fn with(settings: HttpOptions) -> World {
         World::of(settings, |builder| builder).await
     }
 
-    pub(crate) async fn of(settings: Settings, more: impl FnOnce(ServerBuilder) -> ServerBuilder) -> World {
+    pub(crate) async fn of(
+        settings: HttpOptions,
+        more: impl FnOnce(ServerBuilder) -> ServerBuilder,
+    ) -> World {
         let counts = Counts::default();
         let server = more(services(&counts)).build().unwrap();
         let handle = server.handle();
@@ -179,13 +182,13 @@ impl Drop for Waiting {
 struct Tagged;
 
 impl Handler for Tagged {
-    fn call(&self, request: Request) -> Reply {
+    fn call(&self, request: Request) -> ResponseFuture {
         let mut metadata = Metadata::new();
         for (key, value) in request.context().all_metadata().into_iter().flat_map(Metadata::iter) {
             metadata.insert(format!("seen-{key}"), value).unwrap();
         }
         metadata.insert("farcall-retry-after-ms", "1500").unwrap();
-        Reply::ready(Response::default().with_metadata(metadata))
+        ResponseFuture::ready(Response::default().with_metadata(metadata))
     }
 }
 

@@ -4,7 +4,7 @@ use std::fs;
 use std::net::Ipv4Addr;
 use std::process::{Command, Output};
 
-use farcall_client::{Channel, FailureMode};
+use farcall_client::{Channel, RetryPolicy};
 use farcall_transport::{Dialer, Resolve, Resolving};
 use serde_json::json;
 use tokio::net::TcpListener;
@@ -31,7 +31,7 @@ fn through(proxy: &str, address: &str) -> Channel {
 
 async fn echo(channel: &Channel) -> Result<String, String> {
     let args = json!({"text": "hello"});
-    let call = channel.call::<String>("Echo.echo", &args).on_failure(FailureMode::fail_fast());
+    let call = channel.call::<String>("Echo.echo", &args).retry(RetryPolicy::fail_fast());
     timeout(PATIENCE, call).await.unwrap().map_err(|error| error.to_string())
 }
 

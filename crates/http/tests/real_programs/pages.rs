@@ -1,6 +1,6 @@
 //! curl and promtool, which read the pages.
 
-use farcall_http::{ServeOptions, Settings};
+use farcall_http::{HttpOptions, ServeOptions};
 use serde_json::json;
 
 use crate::authority::Authority;
@@ -18,7 +18,7 @@ async fn curl(arguments: &[&str]) -> (Option<i32>, String) {
 async fn curl_gets_the_pages_inside_of_tls_and_only_there() {
     let authority = Authority::new();
     let options = ServeOptions::default().tls(authority.server(false));
-    let world = World::with("http", Settings::default(), options).await;
+    let world = World::with("http", HttpOptions::default(), options).await;
     let url = |scheme: &str, path: &str| format!("{scheme}://{}{path}", world.place);
     let root = authority.path("root.pem");
     let trusting = ["--fail", "--cacert", &root];
@@ -42,7 +42,7 @@ async fn curl_gets_the_pages_inside_of_tls_and_only_there() {
 async fn curl_without_a_certificate_is_refused_where_one_is_wanted() {
     let authority = Authority::new();
     let options = ServeOptions::default().tls(authority.server(true));
-    let world = World::with("http", Settings::default(), options).await;
+    let world = World::with("http", HttpOptions::default(), options).await;
     let (root, certificate, key) =
         (authority.path("root.pem"), authority.path("client.pem"), authority.path("client.key"));
     let url = format!("https://{}/healthz", world.place);

@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::Duration;
 
-use farcall_client::{Channel, FailureMode, Options};
+use farcall_client::{Channel, ConnectionOptions, RetryPolicy};
 use farcall_protocol::{Code, KeepAlive};
 use farcall_transport::{Dialer, TlsClient};
 use serde_json::json;
@@ -63,7 +63,7 @@ async fn haproxy(world: &World) -> Program {
 }
 
 fn channel(address: &str, idle: Option<Duration>, tls: Option<TlsClient>) -> Channel {
-    let mut options = Options::default();
+    let mut options = ConnectionOptions::default();
     if let Some(idle) = idle {
         options = options.keep_alive(KeepAlive { idle, ..KeepAlive::default() });
     }
@@ -94,8 +94,7 @@ async fn pings_keep_it_alive(world: &World, address: &str) {
     let call = |idle| {
         let channel = channel(address, Some(idle), None);
         let args = json!({"ms": SILENT_MS});
-        let call =
-            channel.call::<String>("Probe.sleep", &args).on_failure(FailureMode::fail_fast()).into_future();
+        let call = channel.call::<String>("Probe.sleep", &args).retry(RetryPolicy::fail_fast()).into_future();
         async move { (timeout(PATIENCE, call).await.unwrap(), channel) }
     };
     let ((kept, _), (lost, _)) = tokio::join!(call(PING), call(60 * S));
@@ -107,7 +106,7 @@ async fn pings_keep_it_alive(world: &World, address: &str) {
 /// What a call fails with.
 async fn failure(address: &str) -> String {
     let call =
-        channel(address, None, None).call::<()>("Echo.echo", &no_args()).on_failure(FailureMode::fail_fast());
+        channel(address, None, None).call::<()>("Echo.echo", &no_args()).retry(RetryPolicy::fail_fast());
     timeout(PATIENCE, call).await.unwrap().unwrap_err().to_string()
 }
 

@@ -1,7 +1,7 @@
 //! `openssl s_client`, which looks at certificates and at what is agreed on in TLS.
 
 use farcall_context::Identity;
-use farcall_http::{Gateway, ServeOptions, Settings, router, serve_with};
+use farcall_http::{Gateway, HttpOptions, ServeOptions, router, serve_with};
 use farcall_protocol::{Code, Status};
 use farcall_server::{Credential, Server};
 use farcall_transport::{Address, Listener};
@@ -65,7 +65,7 @@ async fn a_tls_address_agrees_on_farcall_and_on_nothing_else() {
 async fn an_https_address_agrees_on_http_or_on_nothing() {
     let authority = Authority::new();
     let options = ServeOptions::default().tls(authority.server(false));
-    let world = World::with("http", Settings::default(), options).await;
+    let world = World::with("http", HttpOptions::default(), options).await;
     let (done, said) = s_client(&authority, &world.place, &["-alpn", "h2,http/1.1"], b"").await;
     assert!(done, "{said}");
     expect(&said, &["ALPN protocol: http/1.1", GOOD]);
@@ -79,7 +79,7 @@ async fn an_https_address_agrees_on_http_or_on_nothing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_call_through_the_gateway_tells_who_made_it_by_certificate() {
     let authority = Authority::new();
-    let settings = Settings::default().gateway(Gateway::default());
+    let settings = HttpOptions::default().gateway(Gateway::default());
     let options = ServeOptions::default().tls(authority.server(true));
     let world = World::with("http", settings, options).await;
     let url = format!("https://{}/rpc/Probe.certificate", world.place);
@@ -106,7 +106,7 @@ async fn who_may_call_by_certificate_is_told_what_there_is_to_call() {
     let handle = server.handle();
     let listener = Listener::bind(&Address::parse("127.0.0.1:0").unwrap()).await.unwrap();
     let place = listener.address().socket_addr().unwrap();
-    let router = router(handle.clone(), Settings::default().gateway(Gateway::default()));
+    let router = router(handle.clone(), HttpOptions::default().gateway(Gateway::default()));
     let options = ServeOptions::default().tls(authority.server(true));
     let stop = handle.clone();
     tokio::spawn(async move { serve_with(listener, router, options, stop.ended()).await });
@@ -127,7 +127,7 @@ async fn who_may_call_by_certificate_is_told_what_there_is_to_call() {
 async fn one_port_agrees_on_either_and_else_goes_by_the_first_bytes() {
     let authority = Authority::new();
     let options = ServeOptions::default().tls(authority.server(false));
-    let world = World::with("one_port_http", Settings::default(), options).await;
+    let world = World::with("one_port_http", HttpOptions::default(), options).await;
     for alpn in ["farcall/1", "http/1.1"] {
         let (_, said) = s_client(&authority, &world.place, &["-alpn", alpn], b"").await;
         expect(&said, &[&format!("ALPN protocol: {alpn}"), GOOD]);

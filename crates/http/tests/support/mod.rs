@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use farcall_client::{Channel, Options};
-use farcall_http::{ServeOptions, Settings, router, serve_with};
+use farcall_client::{Channel, ConnectionOptions};
+use farcall_http::{HttpOptions, ServeOptions, router, serve_with};
 use farcall_server::{Limits, Server, ServerBuilder, ServerHandle};
 use farcall_transport::{Address, Dialer, Listener, TlsClient, TlsServer};
 use serde_json::{Value, json};
@@ -42,11 +42,11 @@ pub struct World {
 
 impl World {
     pub async fn new(scheme: &'static str) -> World {
-        World::with(scheme, Settings::default(), ServeOptions::default()).await
+        World::with(scheme, HttpOptions::default(), ServeOptions::default()).await
     }
 
     /// A scheme `one_port_tcp` is a port that serves HTTP too, and is dialed as `tcp@`; so are others.
-    pub async fn with(scheme: &'static str, settings: Settings, limits: ServeOptions) -> World {
+    pub async fn with(scheme: &'static str, settings: HttpOptions, limits: ServeOptions) -> World {
         let one_port = scheme.strip_prefix("one_port_");
         let is_plain_rpc = one_port.is_some();
         let scheme = one_port.unwrap_or(scheme);
@@ -120,7 +120,7 @@ pub fn channel_to(address: &str) -> Channel {
 
 pub fn channel_with(address: &str, dialer: Dialer) -> Channel {
     let dialer = dialer.tls(tls_client());
-    let options = Options::default().max_frame_bytes(MAX_FRAME).dialer(dialer);
+    let options = ConnectionOptions::default().max_frame_bytes(MAX_FRAME).dialer(dialer);
     Channel::builder().to(address).options(options).build().unwrap()
 }
 

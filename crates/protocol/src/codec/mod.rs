@@ -14,7 +14,7 @@ use thiserror::Error;
 use crate::blocks;
 use crate::body::Body;
 use crate::bytes::offered;
-use crate::text::Escaped;
+use crate::text::EscapedText;
 
 #[cfg(feature = "json")]
 mod json;
@@ -304,7 +304,7 @@ pub enum DecodeError {
 impl DecodeError {
     /// serde quotes what it found, which a stranger wrote.
     fn value(error: impl fmt::Display) -> Self {
-        Self::Value { message: Escaped(&error.to_string()).to_string() }
+        Self::Value { message: EscapedText(&error.to_string()).to_string() }
     }
 }
 

@@ -17,7 +17,7 @@ use crate::limits::Seq;
 use crate::metadata::Metadata;
 use crate::object::Object;
 use crate::status::Status;
-use crate::text::{MAX_PEER_TEXT, cut};
+use crate::text::{MAX_PEER_TEXT, truncate};
 
 /// By hand, but for the values: serde_json would look for what is to be escaped in each key.
 pub(super) fn encode(header: &HeaderRef<'_>, out: &mut BytesMut) {
@@ -125,7 +125,7 @@ impl ReadError {
     fn into_status(self) -> Status {
         Status {
             code: self.code.as_deref().map_or(Code::Internal, Code::from_name),
-            message: cut(&self.message.unwrap_or_default(), MAX_PEER_TEXT).to_owned(),
+            message: truncate(&self.message.unwrap_or_default(), MAX_PEER_TEXT).to_owned(),
             execution: self.execution.as_deref().map_or(Execution::Maybe, Execution::from_name),
         }
     }

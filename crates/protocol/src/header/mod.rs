@@ -14,7 +14,7 @@ use crate::codec::Codec;
 use crate::limits::Seq;
 use crate::metadata::Metadata;
 use crate::status::Status;
-use crate::text::Escaped;
+use crate::text::EscapedText;
 
 #[cfg(feature = "json")]
 mod json;
@@ -317,7 +317,7 @@ impl fmt::Debug for ByteStr {
 
 impl fmt::Display for ByteStr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        Escaped(self).fmt(f)
+        EscapedText(self).fmt(f)
     }
 }
 
@@ -341,11 +341,11 @@ pub enum HeaderError {
 
 impl HeaderError {
     fn malformed(message: impl fmt::Display) -> Self {
-        Self::Malformed { message: Escaped(&message.to_string()).to_string() }
+        Self::Malformed { message: EscapedText(&message.to_string()).to_string() }
     }
 
     fn unknown_kind(found: impl fmt::Display) -> Self {
-        Self::UnknownKind { found: Escaped(&found.to_string()).to_string() }
+        Self::UnknownKind { found: EscapedText(&found.to_string()).to_string() }
     }
 }
 

@@ -13,7 +13,7 @@ use crate::codec::walk::value_len;
 use crate::limits::Seq;
 use crate::metadata::Metadata;
 use crate::status::Status;
-use crate::text::{MAX_PEER_TEXT, cut};
+use crate::text::{MAX_PEER_TEXT, truncate};
 
 const NIL: u8 = Marker::Null.to_u8();
 const U8: u8 = Marker::U8.to_u8();
@@ -300,7 +300,7 @@ impl<'a> Reader<'a> {
             status.code = Code::from_number(self.uint("error code")?.unwrap_or(0));
         }
         if fields >= 2 {
-            cut(self.str("error message")?, MAX_PEER_TEXT).clone_into(&mut status.message);
+            truncate(self.str("error message")?, MAX_PEER_TEXT).clone_into(&mut status.message);
         }
         if fields >= 3 {
             status.execution = self.uint("error execution")?.map_or(Execution::Maybe, Execution::from_number);

@@ -4,7 +4,7 @@ use std::error::Error;
 use std::fmt;
 use std::time::Duration;
 
-use farcall_transport::Human;
+use farcall_transport::HumanDuration;
 use reqwest::header::LOCATION;
 use reqwest::{Method, StatusCode, Url};
 
@@ -82,7 +82,7 @@ impl Failure {
 
     /// Nothing came for this long.
     pub(super) fn of_silence(label: &str, limit: Duration) -> Self {
-        Self::new(label, format_args!("nothing came for {}", Human(limit)))
+        Self::new(label, format_args!("nothing came for {}", HumanDuration(limit)))
     }
 }
 

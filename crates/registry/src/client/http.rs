@@ -7,7 +7,7 @@ use std::io::{self, ErrorKind};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use farcall_transport::Human;
+use farcall_transport::HumanDuration;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap};
 use reqwest::{Client, Method, Request, RequestBuilder, Response, StatusCode, Url};
 use rustls::pki_types::CertificateDer;
@@ -126,9 +126,9 @@ impl Http {
             let request = request.build().map_err(|error| Failure::of_transport(label, &error))?;
             send(client, request).await.map_err(|error| Failure::of_transport(label, &error))
         };
-        timeout(limit, begin)
-            .await
-            .unwrap_or_else(|_| Err(Failure::new(label, format_args!("no answer within {}", Human(limit)))))
+        timeout(limit, begin).await.unwrap_or_else(|_| {
+            Err(Failure::new(label, format_args!("no answer within {}", HumanDuration(limit))))
+        })
     }
 
     /// What an answer says that was opened and is not the one hoped for.
@@ -158,7 +158,7 @@ impl Http {
                 Err(_) if next == deadline => {
                     return Err(Failure::new(
                         label,
-                        format_args!("the answer took longer than {}", Human(limit)),
+                        format_args!("the answer took longer than {}", HumanDuration(limit)),
                     ));
                 }
                 Err(_) => return Err(Failure::of_silence(label, self.timeout)),

@@ -6,9 +6,9 @@
 //! ```
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! use farcall_registry::server::{Registry, Settings};
+//! use farcall_registry::server::{Registry, RegistryOptions};
 //!
-//! let registry = Registry::open(Settings::default()).await?;
+//! let registry = Registry::open(RegistryOptions::default()).await?;
 //! let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
 //! let router = registry.router(&[listener.local_addr()?]);
 //! # let stopped = async {};
@@ -30,9 +30,9 @@
 
 mod http;
 mod metrics;
+mod options;
 mod page;
 mod registry;
-mod settings;
 mod snapshot_file;
 mod snapshots;
 mod store;
@@ -40,6 +40,6 @@ mod tokens;
 mod turns;
 mod watchers;
 
+pub use self::options::RegistryOptions;
 pub use self::registry::{OpenError, RegisterError, Registry};
-pub use self::settings::Settings;
 pub use self::tokens::Tokens;

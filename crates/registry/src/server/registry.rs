@@ -17,7 +17,7 @@ use tracing::{debug, info, warn};
 
 use super::http::{self, Authority};
 use super::metrics::Metrics;
-use super::settings::Settings;
+use super::options::RegistryOptions;
 use super::snapshots::Snapshots;
 use super::store::{Full, Granted, Now, Store, Times};
 use super::tokens::Tokens;
@@ -37,7 +37,7 @@ pub struct Registry {
 
 #[derive(Debug)]
 pub(super) struct Inner {
-    pub(super) settings: Settings,
+    pub(super) settings: RegistryOptions,
     /// By which names it may be called, beside those that are its own anyway.
     pub(super) allowed_hosts: Vec<Authority>,
     /// The store's epoch as a header.
@@ -63,7 +63,7 @@ pub(super) struct Inner {
 pub enum OpenError {
     /// A setting makes no sense.
     #[error("{0}")]
-    Settings(String),
+    RegistryOptions(String),
     /// The snapshot is there and cannot be read, or its directory is not there. One that is read, but
     /// damaged, is no error: it is kept aside.
     #[error("the snapshot `{}` cannot be used: {source}", path.display())]
@@ -82,7 +82,7 @@ pub enum RegisterError {
     /// Something is wrong with it.
     #[error(transparent)]
     Instance(#[from] InstanceError),
-    /// There are as many as are allowed. See [`Settings::max_instances`].
+    /// There are as many as are allowed. See [`RegistryOptions::max_instances`].
     #[error("the registry has {0} instances, and no room for another")]
     Full(usize),
 }
@@ -94,7 +94,7 @@ impl Registry {
     /// # Errors
     ///
     /// [`OpenError`].
-    pub async fn open(settings: Settings) -> Result<Self, OpenError> {
+    pub async fn open(settings: RegistryOptions) -> Result<Self, OpenError> {
         let allowed_hosts = settings.check()?;
         let (snapshots, saved) = match settings.snapshot.clone() {
             Some(file) => {

@@ -11,7 +11,7 @@ use axum::middleware::{Next, from_fn};
 use axum::response::IntoResponse as _;
 use farcall_discovery::{Instance, Registrar, Renewal};
 use farcall_registry::client::{HttpDiscovery, HttpRegistrar};
-use farcall_registry::server::{Registry, Settings};
+use farcall_registry::server::{Registry, RegistryOptions};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
@@ -19,7 +19,7 @@ use crate::told::{PATIENCE, Running};
 
 /// A registry of which only a part is shown; it runs until the set is dropped.
 async fn registry(part: impl FnOnce(Router) -> Router) -> (SocketAddr, JoinSet<()>) {
-    let registry = Registry::open(Settings::default()).await.unwrap();
+    let registry = Registry::open(RegistryOptions::default()).await.unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let router = part(registry.router(&[address]));

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use farcall_discovery::{Discovered, Discovery, Subscription, publisher};
+use farcall_discovery::{Discovery, EndpointList, Subscription, publisher};
 use farcall_registry::client::HttpDiscovery;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -264,7 +264,7 @@ impl Running {
         Self { seen, running: tokio::spawn(discovery.run(publisher)).abort_handle() }
     }
 
-    pub(crate) fn last(&self) -> Discovered {
+    pub(crate) fn last(&self) -> EndpointList {
         self.seen.borrow().clone()
     }
 
@@ -273,7 +273,7 @@ impl Running {
         ports(&self.seen.borrow())
     }
 
-    pub(crate) async fn until(&mut self, what: &str, is: impl FnMut(&Discovered) -> bool) -> Discovered {
+    pub(crate) async fn until(&mut self, what: &str, is: impl FnMut(&EndpointList) -> bool) -> EndpointList {
         let waited =
             tokio::time::timeout(PATIENCE, self.seen.wait_for(is)).await.map(|seen| seen.unwrap().clone());
         waited.unwrap_or_else(|_| panic!("not in {PATIENCE:?}: {what}; it is {:?}", self.seen.borrow()))
@@ -288,7 +288,7 @@ impl Running {
 
     /// Waits until it fails for this reason; returns the whole sentence.
     pub(crate) async fn until_failing(&mut self, why: &str) -> String {
-        let is = |seen: &Discovered| seen.failing.as_ref().is_some_and(|failing| failing.why.contains(why));
+        let is = |seen: &EndpointList| seen.failing.as_ref().is_some_and(|failing| failing.why.contains(why));
         let seen = self.until(&format!("failing with `{why}`"), is).await;
         seen.failing.unwrap().why.to_string()
     }
@@ -300,7 +300,7 @@ impl Drop for Running {
     }
 }
 
-fn ports(seen: &Discovered) -> Vec<u16> {
+fn ports(seen: &EndpointList) -> Vec<u16> {
     seen.endpoints.iter().filter_map(|endpoint| endpoint.address.port()).collect()
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
-use farcall_registry::server::{Registry, Settings};
+use farcall_registry::server::{Registry, RegistryOptions};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -31,7 +31,7 @@ impl Drop for Running {
     }
 }
 
-pub async fn start(settings: Settings) -> Running {
+pub async fn start(settings: RegistryOptions) -> Running {
     let registry = Registry::open(settings).await.unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();

@@ -29,7 +29,7 @@ impl Home {
         arrived: Instant,
         body: impl FnOnce() -> Result<(Bytes, Instant), Status>,
     ) -> Result<(Call<&Arc<Method>>, Bytes), Status> {
-        let Self { calls, agreed, info, core } = self;
+        let Self { calls, negotiated, info, core } = self;
         let exhausted = |message| Err(Status::refused(Code::ResourceExhausted, message));
         // Before the connection's, which is the same for calls that come by none.
         if core.is_full() {
@@ -38,8 +38,8 @@ impl Home {
                 core.limits.max_in_flight_in_all
             ));
         }
-        if calls.running() >= agreed.max_in_flight.get() {
-            return exhausted(format!("{} calls are in flight on this connection", agreed.max_in_flight));
+        if calls.running() >= negotiated.max_in_flight.get() {
+            return exhausted(format!("{} calls are in flight on this connection", negotiated.max_in_flight));
         }
         if core.budget.lacks(0) {
             return exhausted(format!("the server's buffers are full: {} bytes", core.budget.limit()));
@@ -48,7 +48,7 @@ impl Home {
         let (body, now) = body()?;
         let theirs =
             (header.timeout_ms > 0).then(|| after(arrived, Duration::from_millis(header.timeout_ms)));
-        let ours = agreed.handle_timeout.map(|limit| after(arrived, limit));
+        let ours = negotiated.handle_timeout.map(|limit| after(arrived, limit));
         let deadline = match (theirs, ours) {
             (Some(theirs), Some(ours)) => Some(theirs.min(ours)),
             (one, other) => one.or(other),

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use farcall_context::{ConnectionInfo, Context, Inherited};
-use farcall_protocol::{Agreed, Code, Execution, Flags, Header, Seq, Status};
+use farcall_protocol::{Code, Execution, Flags, Header, Negotiated, Seq, Status};
 use futures::stream::{AbortHandle, AbortRegistration, Abortable};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
@@ -22,7 +22,7 @@ use super::response::{compressed, push_response, within_budget};
 use super::turns::Turns;
 use crate::budget::Held;
 use crate::core::Core;
-use crate::handler::{Reply, Request, Response};
+use crate::handler::{Request, Response, ResponseFuture};
 use crate::method::Method;
 use crate::span::CallSpan;
 
@@ -52,7 +52,7 @@ pub(crate) enum Answer {
 #[derive(Clone)]
 pub(crate) struct Home {
     pub(crate) calls: Arc<Calls>,
-    pub(crate) agreed: Arc<Agreed>,
+    pub(crate) negotiated: Arc<Negotiated>,
     pub(crate) info: Arc<ConnectionInfo>,
     pub(crate) core: Arc<Core>,
 }
@@ -116,7 +116,7 @@ impl Call<&Arc<Method>> {
         let idempotent = header.flags.contains(Flags::IDEMPOTENT);
         let (inherited, info) = (self.inherited.clone(), Arc::clone(&home.info));
         let context = Context::new(name, self.seq, inherited, idempotent, info);
-        Request { context, codec: home.agreed.codec.clone(), body }
+        Request { context, codec: home.negotiated.codec.clone(), body }
     }
 
     fn with_method_of_its_own(self) -> Call {
@@ -182,7 +182,7 @@ impl<M: AsRef<Method>> Call<M> {
     }
 
     /// One poll of the handler, in which calls that it makes inherit what this one has.
-    fn poll(&self, reply: &mut Reply, cx: &mut task::Context<'_>) -> Poll<Response> {
+    fn poll(&self, reply: &mut ResponseFuture, cx: &mut task::Context<'_>) -> Poll<Response> {
         match self.guarded(|| Pin::new(reply).poll(cx)) {
             Ok(polled) => polled,
             Err(panicked) => Poll::Ready(panicked),
@@ -207,7 +207,7 @@ enum Work {
     /// It was not called yet.
     Waiting(Request),
     /// It was called, and perhaps polled.
-    Begun(Reply),
+    Begun(ResponseFuture),
     /// It will not be called, or did not survive it.
     Over,
 }
@@ -330,9 +330,9 @@ impl Drop for Place {
         match std::mem::replace(&mut call.answer, Answer::Nobody) {
             Answer::Nobody => home.calls.end(call.seq, |_| ()),
             Answer::Peer => {
-                let (response, flags) = compressed(within_budget(response, &home.core), &home.agreed);
+                let (response, flags) = compressed(within_budget(response, &home.core), &home.negotiated);
                 home.calls.end(call.seq, |outbox| {
-                    push_response(outbox, &home.agreed, call.seq, &response, flags);
+                    push_response(outbox, &home.negotiated, call.seq, &response, flags);
                 });
             }
             Answer::Invoker(invoker) => {

@@ -4,7 +4,7 @@
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use farcall_protocol::{Code, HeaderRef, Kind, Seq, Silent, Status};
+use farcall_protocol::{Code, HeaderRef, KeepAliveAction, Kind, Seq, Status};
 use tokio::time::Instant;
 
 use super::{Connection, End, Phase};
@@ -80,12 +80,12 @@ impl Connection {
             self.silence.heard(now.into_std());
         }
         match self.silence.check(now.into_std()) {
-            Silent::Until(time) => Ok(time.into()),
-            Silent::Ping(time) => {
+            KeepAliveAction::Until(time) => Ok(time.into()),
+            KeepAliveAction::Ping(time) => {
                 self.push(&HeaderRef::new(Kind::Ping, Seq(1)));
                 Ok(time.into())
             }
-            Silent::Dead => Err(End::Dead("it did not answer a ping")),
+            KeepAliveAction::Dead => Err(End::Dead("it did not answer a ping")),
         }
     }
 }

@@ -111,7 +111,7 @@ impl Connection {
     /// Reads once. Ready with whether something came; if not, the peer sends nothing more.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
         let read = ready!(poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.input.room()))?;
-        self.input.has_read(read);
+        self.input.advance(read);
         self.traffic.received += read as u64;
         Poll::Ready(Ok(read > 0))
     }

@@ -13,8 +13,8 @@ use std::task::{Context, Poll};
 use bytes::{Buf, BytesMut};
 use farcall_context::ConnectionInfo;
 use farcall_protocol::{
-    Agreed, Body, Code, HeaderRef, Inbox, Kind, MessageDecoder, Outbox, ProtocolError, ServerSession,
-    Silence, Status,
+    Body, Code, HeaderRef, Inbox, KeepAliveTimer, Kind, MessageDecoder, Negotiated, Outbox, ProtocolError,
+    ServerSession, Status,
 };
 use farcall_transport::Stream;
 use tokio::time::{Instant, Sleep, sleep_until};
@@ -59,7 +59,7 @@ pub(crate) struct Connection {
     traffic: Traffic,
     held: Held,
     phase: Phase,
-    silence: Silence,
+    silence: KeepAliveTimer,
     /// When the message that is read now was begun. None while it is this side that does not
     /// read.
     frame_begun: Option<Instant>,
@@ -105,7 +105,7 @@ impl Connection {
     pub(crate) fn new(
         stream: Stream,
         input: BytesMut,
-        agreed: Agreed,
+        negotiated: Negotiated,
         info: ConnectionInfo,
         calls: Arc<Calls>,
         facts: Arc<Facts>,
@@ -114,7 +114,7 @@ impl Connection {
         let now = Instant::now();
         let info = Arc::new(info);
         // Nobody else sets it: a place is one connection's.
-        let _ = facts.shaken.set((agreed.codec.clone(), Arc::clone(&info)));
+        let _ = facts.shaken.set((negotiated.codec.clone(), Arc::clone(&info)));
         Self {
             stream,
             unread: !input.is_empty(),
@@ -122,18 +122,18 @@ impl Connection {
             eof: false,
             goodbye: false,
             outbox: Outbox::new(),
-            decoder: MessageDecoder::new(agreed.codec.clone(), agreed.receive_limit),
+            decoder: MessageDecoder::new(negotiated.codec.clone(), negotiated.receive_limit),
             session: ServerSession::new(),
             facts,
             traffic: Traffic::default(),
             held: core.budget.hold(0),
             phase: Phase::Open,
-            silence: Silence::new(core.limits.keep_alive, now.into_std()),
+            silence: KeepAliveTimer::new(core.limits.keep_alive, now.into_std()),
             frame_begun: None,
             write_stalled: None,
             yielded: false,
             timer: Box::pin(sleep_until(after(now, core.limits.keep_alive.idle))),
-            home: Home { calls, agreed: Arc::new(agreed), info, core },
+            home: Home { calls, negotiated: Arc::new(negotiated), info, core },
         }
     }
 
@@ -151,12 +151,12 @@ impl Connection {
     }
 
     fn push(&mut self, header: &HeaderRef<'_>) {
-        let agreed = &self.home.agreed;
+        let negotiated = &self.home.negotiated;
         // A header without text fits any limit that a handshake lets through; a goaway whose
         // sentence does not is sent without it.
-        if self.outbox.push(&agreed.codec, header, &Body::default(), agreed.send_limit).is_err() {
+        if self.outbox.push(&negotiated.codec, header, &Body::default(), negotiated.send_limit).is_err() {
             let bare = HeaderRef::new(header.kind, header.seq);
-            let _ = self.outbox.push(&agreed.codec, &bare, &Body::default(), agreed.send_limit);
+            let _ = self.outbox.push(&negotiated.codec, &bare, &Body::default(), negotiated.send_limit);
         }
     }
 

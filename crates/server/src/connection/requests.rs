@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use farcall_protocol::{Code, Flags, FromClient, Header, HeaderRef, Kind, Message, ProtocolError, Status};
+use farcall_protocol::{Code, Flags, Header, HeaderRef, Kind, Message, ProtocolError, ServerAction, Status};
 use tokio::time::Instant;
 use tracing::debug;
 
@@ -63,14 +63,14 @@ impl Connection {
     fn handle(&mut self, message: Message, now: &mut Instant) -> Result<(), ProtocolError> {
         let Message { mut header, body } = message;
         match self.session.receive(&header, now.into_std())? {
-            FromClient::Start { answer } => self.start(&mut header, body, answer, now),
-            FromClient::Cancel => self.home.calls.cancel(header.seq),
-            FromClient::Pong => self.push(&HeaderRef::new(Kind::Pong, header.seq)),
-            FromClient::Finish => {
+            ServerAction::Start { answer } => self.start(&mut header, body, answer, now),
+            ServerAction::Cancel => self.home.calls.cancel(header.seq),
+            ServerAction::Pong => self.push(&HeaderRef::new(Kind::Pong, header.seq)),
+            ServerAction::Finish => {
                 self.goodbye = true;
                 self.phase = Phase::Finishing;
             }
-            FromClient::Ignore => {}
+            ServerAction::Ignore => {}
         }
         Ok(())
     }
@@ -107,8 +107,8 @@ impl Connection {
             }
         };
         if answer {
-            let (response, flags) = compressed(response, &self.home.agreed);
-            push_response(&mut self.outbox, &self.home.agreed, seq, &response, flags);
+            let (response, flags) = compressed(response, &self.home.negotiated);
+            push_response(&mut self.outbox, &self.home.negotiated, seq, &response, flags);
             if flags.contains(Flags::COMPRESSED) {
                 *now = Instant::now();
             }
@@ -122,12 +122,12 @@ impl Connection {
         if !flags.contains(Flags::COMPRESSED) {
             return Ok(body);
         }
-        let agreed = &self.home.agreed;
+        let negotiated = &self.home.negotiated;
         let refused = |message: String| Status::refused(Code::InvalidArgument, message);
-        let Some(compression) = agreed.compression else {
+        let Some(compression) = negotiated.compression else {
             return Err(refused("a compressed body, though none was agreed on".to_owned()));
         };
-        let plain = compression.decompress(&body, agreed.receive_limit);
+        let plain = compression.decompress(&body, negotiated.receive_limit);
         *now = Instant::now();
         plain.map_err(|error| refused(error.to_string()))
     }

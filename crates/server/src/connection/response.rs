@@ -1,7 +1,7 @@
 //! Responses on their way into an outbox: compressed where that is worth it, replaced where they
 //! would be too large.
 
-use farcall_protocol::{Agreed, Body, Code, Flags, HeaderRef, Kind, MaxFrameBytes, Outbox, Seq, Status};
+use farcall_protocol::{Body, Code, Flags, HeaderRef, Kind, MaxFrameBytes, Negotiated, Outbox, Seq, Status};
 
 use crate::core::Core;
 use crate::handler::Response;
@@ -10,10 +10,10 @@ use crate::handler::Response;
 const ALWAYS_FITS: usize = 4096;
 
 /// The response with its body compressed where that was agreed on and is worth it.
-pub(super) fn compressed(mut response: Response, agreed: &Agreed) -> (Response, Flags) {
-    let Some(compression) = agreed.compression else { return (response, Flags::NONE) };
+pub(super) fn compressed(mut response: Response, negotiated: &Negotiated) -> (Response, Flags) {
+    let Some(compression) = negotiated.compression else { return (response, Flags::NONE) };
     // The peer bounds the size before compression too.
-    if response.body.len() > agreed.send_limit.get() {
+    if response.body.len() > negotiated.send_limit.get() {
         return (response, Flags::NONE);
     }
     match compression.compress(&response.body()) {
@@ -39,7 +39,7 @@ pub(super) fn within_budget(response: Response, core: &Core) -> Response {
 /// that says so.
 pub(super) fn push_response(
     outbox: &mut Outbox,
-    agreed: &Agreed,
+    negotiated: &Negotiated,
     seq: Seq,
     response: &Response,
     flags: Flags,
@@ -50,22 +50,29 @@ pub(super) fn push_response(
         flags,
         ..HeaderRef::new(Kind::Response, seq)
     };
-    let Err(too_large) = outbox.push(&agreed.codec, &header, &response.body, agreed.send_limit) else {
+    let Err(too_large) = outbox.push(&negotiated.codec, &header, &response.body, negotiated.send_limit)
+    else {
         return;
     };
     let mut status = Status::done(Code::ResourceExhausted, format!("the answer's {too_large}"));
-    if push_error(outbox, agreed, seq, &status, agreed.send_limit) {
+    if push_error(outbox, negotiated, seq, &status, negotiated.send_limit) {
         return;
     }
     // A peer that accepts not even the sentence gets the code alone, and in the end over its
     // limit: it asked for an answer, and none would leave it waiting.
     status.message.clear();
-    if !push_error(outbox, agreed, seq, &status, agreed.send_limit) {
-        push_error(outbox, agreed, seq, &status, MaxFrameBytes::DEFAULT);
+    if !push_error(outbox, negotiated, seq, &status, negotiated.send_limit) {
+        push_error(outbox, negotiated, seq, &status, MaxFrameBytes::DEFAULT);
     }
 }
 
-fn push_error(outbox: &mut Outbox, agreed: &Agreed, seq: Seq, status: &Status, limit: MaxFrameBytes) -> bool {
+fn push_error(
+    outbox: &mut Outbox,
+    negotiated: &Negotiated,
+    seq: Seq,
+    status: &Status,
+    limit: MaxFrameBytes,
+) -> bool {
     let header = HeaderRef { error: Some(status), ..HeaderRef::new(Kind::Response, seq) };
-    outbox.push(&agreed.codec, &header, &Body::default(), limit).is_ok()
+    outbox.push(&negotiated.codec, &header, &Body::default(), limit).is_ok()
 }

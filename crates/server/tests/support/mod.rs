@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use farcall_protocol::{
-    Agreed, ClientTerms, Code, Codec, Execution, Flags, HandshakeError, Header, HeaderRef, Kind,
-    MaxFrameBytes, Message, MessageDecoder, Outbox, Seq, Status, next_option,
+    ClientOffer, Code, Codec, Execution, Flags, HandshakeError, Header, HeaderRef, Kind, MaxFrameBytes,
+    Message, MessageDecoder, Negotiated, Outbox, Seq, Status, next_option,
 };
 use farcall_server::{Limits, ServerBuilder, ServerHandle};
 use farcall_transport::{PeerAddress, Stream};
@@ -41,7 +41,7 @@ pub fn millis(n: u64) -> Duration {
 /// A client that knows the protocol's bytes and none of its rules.
 pub struct Raw<S = DuplexStream> {
     pub stream: S,
-    pub agreed: Agreed,
+    pub negotiated: Negotiated,
     input: BytesMut,
     decoder: MessageDecoder,
     last: Seq,
@@ -49,14 +49,14 @@ pub struct Raw<S = DuplexStream> {
 
 impl Raw {
     pub async fn connect(handle: &ServerHandle) -> Self {
-        Self::connect_with(handle, &ClientTerms::default()).await
+        Self::connect_with(handle, &ClientOffer::default()).await
     }
 
-    pub async fn connect_with(handle: &ServerHandle, terms: &ClientTerms) -> Self {
+    pub async fn connect_with(handle: &ServerHandle, terms: &ClientOffer) -> Self {
         Self::try_connect(handle, terms).await.unwrap()
     }
 
-    pub async fn try_connect(handle: &ServerHandle, terms: &ClientTerms) -> Result<Self, HandshakeError> {
+    pub async fn try_connect(handle: &ServerHandle, terms: &ClientOffer) -> Result<Self, HandshakeError> {
         Self::shake(open(handle), terms).await
     }
 }
@@ -91,19 +91,19 @@ pub async fn read_option<S: AsyncRead + Unpin>(stream: &mut S) -> Option<Vec<u8>
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Raw<S> {
-    pub async fn shake(mut stream: S, terms: &ClientTerms) -> Result<Self, HandshakeError> {
-        stream.write_all(&frame(&terms.ask().unwrap())).await.unwrap();
+    pub async fn shake(mut stream: S, terms: &ClientOffer) -> Result<Self, HandshakeError> {
+        stream.write_all(&frame(&terms.encode().unwrap())).await.unwrap();
         let answer = read_option(&mut stream).await.expect("an Option");
-        Ok(Self::after_handshake(stream, terms.conclude(&answer)?))
+        Ok(Self::after_handshake(stream, terms.accept_answer(&answer)?))
     }
 
-    pub fn after_handshake(stream: S, agreed: Agreed) -> Self {
-        let decoder = MessageDecoder::new(agreed.codec.clone(), MaxFrameBytes::DEFAULT);
-        Self { stream, agreed, input: BytesMut::new(), decoder, last: Seq(0) }
+    pub fn after_handshake(stream: S, negotiated: Negotiated) -> Self {
+        let decoder = MessageDecoder::new(negotiated.codec.clone(), MaxFrameBytes::DEFAULT);
+        Self { stream, negotiated, input: BytesMut::new(), decoder, last: Seq(0) }
     }
 
     pub fn codec(&self) -> &Codec {
-        &self.agreed.codec
+        &self.negotiated.codec
     }
 
     pub fn encode(&self, header: &HeaderRef<'_>, body: Bytes) -> Vec<u8> {
@@ -186,7 +186,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Raw<S> {
     pub async fn response(&mut self) -> Answer {
         let message = self.recv().await;
         assert_eq!(message.header.kind, Kind::Response, "{message:?}");
-        Answer { codec: self.codec().clone(), message, agreed: self.agreed.clone() }
+        Answer { codec: self.codec().clone(), message, negotiated: self.negotiated.clone() }
     }
 
     pub async fn call(&mut self, method: &str, args: Value) -> Answer {
@@ -220,7 +220,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Raw<S> {
 pub struct Answer {
     pub message: Message,
     codec: Codec,
-    agreed: Agreed,
+    negotiated: Negotiated,
 }
 
 impl Answer {
@@ -237,7 +237,7 @@ impl Answer {
         assert_eq!(self.message.header.error, None);
         let mut body = self.message.body.clone();
         if self.is_compressed() {
-            body = self.agreed.compression.unwrap().decompress(&body, MaxFrameBytes::DEFAULT).unwrap();
+            body = self.negotiated.compression.unwrap().decompress(&body, MaxFrameBytes::DEFAULT).unwrap();
         }
         self.codec.decode(&body).unwrap()
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::task::Poll;
 
-use farcall_context::{Context, current};
+use farcall_context::{Context, Inherited};
 use farcall_server::{Server, ServerBuilder};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
@@ -167,13 +167,13 @@ pub fn builder(stage: &Stage) -> ServerBuilder {
             })
         })
         .method("T.times", move |cx: Context, _: Nothing| async move {
-            let current_ms = left(current().deadline);
+            let current_ms = left(Inherited::current().deadline);
             sleep(millis(10)).await;
             Times {
                 context_ms: left(cx.deadline()),
                 current_ms,
-                later_ms: left(current().deadline),
-                key: current().metadata.and_then(|all| all.get("key").map(str::to_owned)),
+                later_ms: left(Inherited::current().deadline),
+                key: Inherited::current().metadata.and_then(|all| all.get("key").map(str::to_owned)),
             }
         })
         .try_method("T.fails", |args: Text| async move { Err::<(), String>(args.text) })

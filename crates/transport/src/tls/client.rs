@@ -12,9 +12,9 @@ use tokio_rustls::TlsConnector;
 
 use super::certificates::{Identity, Pem, TlsError, add_roots, add_system_roots};
 use super::stream::opened;
-use super::{Alpn, RELOAD_EVERY, TlsFault, provider};
+use super::{Alpn, RELOAD_EVERY, TlsErrorKind, provider};
 use crate::address_error::Excerpt;
-use crate::reload::{FileContent, Reloading};
+use crate::reload::{FileContent, Reloaded};
 use crate::stream::Stream;
 
 /// The client's side of TLS: whom it trusts, and the certificate that it shows, if any. Cloning is
@@ -31,7 +31,7 @@ use crate::stream::Stream;
 /// ```
 #[derive(Clone)]
 pub struct TlsClient {
-    configs: Reloading<[Arc<ClientConfig>; Alpn::ALL.len()]>,
+    configs: Reloaded<[Arc<ClientConfig>; Alpn::ALL.len()]>,
     server_name: Option<ServerName<'static>>,
 }
 
@@ -73,17 +73,17 @@ impl TlsClient {
     /// # Errors
     ///
     /// The handshake failed.
-    pub async fn connect<S>(&self, stream: S, host: &str, alpn: Alpn) -> Result<Stream, TlsFault>
+    pub async fn connect<S>(&self, stream: S, host: &str, alpn: Alpn) -> Result<Stream, TlsErrorKind>
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         let name = match &self.server_name {
             Some(name) => name.clone(),
-            None => server_name(host).map_err(|error| TlsFault::Other { what: error.to_string() })?,
+            None => server_name(host).map_err(|error| TlsErrorKind::Other { what: error.to_string() })?,
         };
         let config = Arc::clone(&self.configs.get()[alpn as usize]);
         let connected = TlsConnector::from(config).connect(name, stream).await;
-        opened(connected.map_err(|error| TlsFault::of_handshake(&error))?.into(), alpn)
+        opened(connected.map_err(|error| TlsErrorKind::of_handshake(&error))?.into(), alpn)
     }
 }
 
@@ -143,8 +143,7 @@ impl TlsClientBuilder {
         let TlsClientBuilder { parts, server_name: name, reload_every } = self;
         let name = name.as_deref().map(server_name).transpose()?;
         let files = parts.files();
-        let configs =
-            Reloading::load("certificates", files, reload_every, move |files| parts.configs(files))?;
+        let configs = Reloaded::load("certificates", files, reload_every, move |files| parts.configs(files))?;
         Ok(TlsClient { configs, server_name: name })
     }
 }

@@ -1,4 +1,4 @@
-//! [`TlsFault`]: what goes wrong on a TLS connection, in words for a person.
+//! [`TlsErrorKind`]: what goes wrong on a TLS connection, in words for a person.
 
 use std::io;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use rustls::{AlertDescription, CertificateError, Error, InvalidMessage};
 
 use crate::address_error::Excerpt;
-use crate::human::Human;
+use crate::human::HumanDuration;
 
 /// What went wrong on a TLS connection. `it` is the other side.
 ///
@@ -14,7 +14,7 @@ use crate::human::Human;
 /// ([`io::Error::get_ref`]) where TLS is at fault.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum TlsFault {
+pub enum TlsErrorKind {
     /// What it sends is no TLS: plain text, most likely.
     #[error("it does not speak TLS")]
     NotTls,
@@ -31,7 +31,7 @@ pub enum TlsFault {
     #[error("its certificate is signed by nobody who is trusted here")]
     UnknownIssuer,
     /// Its certificate was valid once.
-    #[error("its certificate expired{}", ago.map(|ago| format!(" {} ago", Human(ago))).unwrap_or_default())]
+    #[error("its certificate expired{}", ago.map(|ago| format!(" {} ago", HumanDuration(ago))).unwrap_or_default())]
     Expired {
         /// How long ago, where that is known.
         ago: Option<Duration>,
@@ -78,26 +78,26 @@ pub enum TlsFault {
     },
 }
 
-impl TlsFault {
+impl TlsErrorKind {
     /// What an error of the handshake means.
-    pub(super) fn of_handshake(error: &io::Error) -> TlsFault {
+    pub(super) fn of_handshake(error: &io::Error) -> TlsErrorKind {
         match rustls_error(error) {
-            Some(error) => TlsFault::of(error),
-            None if error.kind() == io::ErrorKind::UnexpectedEof => TlsFault::Closed,
-            None => TlsFault::Io { kind: error.kind(), text: error.to_string() },
+            Some(error) => TlsErrorKind::of(error),
+            None if error.kind() == io::ErrorKind::UnexpectedEof => TlsErrorKind::Closed,
+            None => TlsErrorKind::Io { kind: error.kind(), text: error.to_string() },
         }
     }
 
     /// An error of reading or writing, in these words where TLS is at fault.
     pub(super) fn explain(error: io::Error) -> io::Error {
         match rustls_error(&error) {
-            Some(fault) => TlsFault::of(fault).into(),
-            None if error.kind() == io::ErrorKind::UnexpectedEof => TlsFault::Truncated.into(),
+            Some(fault) => TlsErrorKind::of(fault).into(),
+            None if error.kind() == io::ErrorKind::UnexpectedEof => TlsErrorKind::Truncated.into(),
             None => error,
         }
     }
 
-    fn of(error: &Error) -> TlsFault {
+    fn of(error: &Error) -> TlsErrorKind {
         match error {
             // What plain text looks like to one who expects the header of a record.
             Error::InvalidMessage(
@@ -105,28 +105,28 @@ impl TlsFault {
                 | InvalidMessage::UnknownProtocolVersion
                 | InvalidMessage::MessageTooLarge
                 | InvalidMessage::InvalidEmptyPayload,
-            ) => TlsFault::NotTls,
+            ) => TlsErrorKind::NotTls,
             Error::NoApplicationProtocol | Error::AlertReceived(AlertDescription::NoApplicationProtocol) => {
-                TlsFault::NotFarcall
+                TlsErrorKind::NotFarcall
             }
-            Error::NoCertificatesPresented => TlsFault::NoCertificate,
-            Error::InvalidCertificate(error) => TlsFault::of_certificate(error),
-            Error::AlertReceived(alert) => TlsFault::Refused { why: meaning(*alert) },
-            other => TlsFault::Other { what: other.to_string() },
+            Error::NoCertificatesPresented => TlsErrorKind::NoCertificate,
+            Error::InvalidCertificate(error) => TlsErrorKind::of_certificate(error),
+            Error::AlertReceived(alert) => TlsErrorKind::Refused { why: meaning(*alert) },
+            other => TlsErrorKind::Other { what: other.to_string() },
         }
     }
 
-    fn of_certificate(error: &CertificateError) -> TlsFault {
+    fn of_certificate(error: &CertificateError) -> TlsErrorKind {
         match error {
             // The latter where an authority that is trusted has the same name as the one that signed it.
-            CertificateError::UnknownIssuer | CertificateError::BadSignature => TlsFault::UnknownIssuer,
-            CertificateError::Expired => TlsFault::Expired { ago: None },
+            CertificateError::UnknownIssuer | CertificateError::BadSignature => TlsErrorKind::UnknownIssuer,
+            CertificateError::Expired => TlsErrorKind::Expired { ago: None },
             CertificateError::ExpiredContext { time, not_after } => {
                 let ago = time.as_secs().saturating_sub(not_after.as_secs());
-                TlsFault::Expired { ago: Some(Duration::from_secs(ago)) }
+                TlsErrorKind::Expired { ago: Some(Duration::from_secs(ago)) }
             }
             CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
-                TlsFault::NotYetValid
+                TlsErrorKind::NotYetValid
             }
             CertificateError::NotValidForNameContext { expected, presented } => {
                 let presented = if presented.is_empty() {
@@ -136,21 +136,21 @@ impl TlsFault {
                     let names: Vec<_> = presented.iter().map(|name| bare(name)).collect();
                     names.join(", ")
                 };
-                TlsFault::WrongName {
+                TlsErrorKind::WrongName {
                     expected: Excerpt::of(&expected.to_str()),
                     presented: Excerpt::of(&presented),
                 }
             }
-            other => TlsFault::Certificate { what: other.to_string() },
+            other => TlsErrorKind::Certificate { what: other.to_string() },
         }
     }
 }
 
-impl From<TlsFault> for io::Error {
-    fn from(fault: TlsFault) -> io::Error {
+impl From<TlsErrorKind> for io::Error {
+    fn from(fault: TlsErrorKind) -> io::Error {
         let kind = match &fault {
-            TlsFault::Truncated | TlsFault::Closed => io::ErrorKind::UnexpectedEof,
-            TlsFault::Io { kind, .. } => *kind,
+            TlsErrorKind::Truncated | TlsErrorKind::Closed => io::ErrorKind::UnexpectedEof,
+            TlsErrorKind::Io { kind, .. } => *kind,
             _ => io::ErrorKind::InvalidData,
         };
         io::Error::new(kind, fault)

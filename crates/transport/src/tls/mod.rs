@@ -17,7 +17,7 @@ use rustls::crypto::CryptoProvider;
 
 pub use self::certificates::TlsError;
 pub use self::client::{TlsClient, TlsClientBuilder};
-pub use self::fault::TlsFault;
+pub use self::fault::TlsErrorKind;
 pub use self::server::{TlsServer, TlsServerBuilder};
 
 /// How often files are looked at unless told otherwise.
@@ -49,10 +49,10 @@ impl Alpn {
     }
 
     /// That what was agreed on is enough.
-    fn check(self, agreed: Option<&[u8]>) -> Result<(), TlsFault> {
+    fn check(self, agreed: Option<&[u8]>) -> Result<(), TlsErrorKind> {
         match (self, agreed) {
             (Alpn::Farcall, Some(b"farcall/1")) | (Alpn::Http1 | Alpn::FarcallOrHttp1, _) => Ok(()),
-            (Alpn::Farcall, _) => Err(TlsFault::NotFarcall),
+            (Alpn::Farcall, _) => Err(TlsErrorKind::NotFarcall),
         }
     }
 }

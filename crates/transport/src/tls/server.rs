@@ -14,7 +14,7 @@ use tokio_rustls::TlsAcceptor;
 use super::certificates::{Identity, Pem, TlsError, add_roots};
 use super::stream::accepting;
 use super::{Alpn, RELOAD_EVERY, provider};
-use crate::reload::{FileContent, Reloading};
+use crate::reload::{FileContent, Reloaded};
 use crate::stream::Stream;
 
 /// The server's side of TLS: its certificate, and which certificates it wants of its clients, if
@@ -31,7 +31,7 @@ use crate::stream::Stream;
 /// ```
 #[derive(Clone)]
 pub struct TlsServer {
-    configs: Reloading<[Arc<ServerConfig>; Alpn::ALL.len()]>,
+    configs: Reloaded<[Arc<ServerConfig>; Alpn::ALL.len()]>,
 }
 
 /// Describes a [`TlsServer`].
@@ -57,7 +57,7 @@ impl TlsServer {
 
     /// Encrypts a stream that was accepted. The handshake is made by whoever first reads or writes
     /// what is returned, so that this never waits; the limit of time for that is theirs, too. Where
-    /// it fails, so do all reads and writes, with a [`TlsFault`](super::TlsFault) inside.
+    /// it fails, so do all reads and writes, with a [`TlsErrorKind`](super::TlsFault) inside.
     pub fn accept<S>(&self, stream: S, alpn: Alpn) -> Stream
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
@@ -122,8 +122,7 @@ impl TlsServerBuilder {
     pub fn build(self) -> Result<TlsServer, TlsError> {
         let TlsServerBuilder { parts, reload_every } = self;
         let files = parts.files();
-        let configs =
-            Reloading::load("certificates", files, reload_every, move |files| parts.configs(files))?;
+        let configs = Reloaded::load("certificates", files, reload_every, move |files| parts.configs(files))?;
         Ok(TlsServer { configs })
     }
 }

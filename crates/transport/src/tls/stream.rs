@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::timeout;
 use tokio_rustls::TlsStream;
 
-use super::{Alpn, TlsFault, names};
+use super::{Alpn, TlsErrorKind, names};
 use crate::certificate::TlsInfo;
 use crate::stream::Stream;
 
@@ -21,7 +21,7 @@ use crate::stream::Stream;
 const LINGER: Duration = Duration::from_secs(1);
 
 /// A stream whose handshake is done, as the client has it.
-pub(super) fn opened<S>(stream: TlsStream<S>, alpn: Alpn) -> Result<Stream, TlsFault>
+pub(super) fn opened<S>(stream: TlsStream<S>, alpn: Alpn) -> Result<Stream, TlsErrorKind>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
@@ -46,7 +46,7 @@ where
             }
             Err((error, mut below)) => {
                 linger(&mut below).await;
-                Err(TlsFault::of_handshake(&error))
+                Err(TlsErrorKind::of_handshake(&error))
             }
         }
     });
@@ -66,7 +66,7 @@ async fn linger<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S) {
 }
 
 /// What the handshake has told, if it has agreed on enough.
-fn check<S>(stream: &TlsStream<S>, alpn: Alpn) -> Result<Arc<TlsInfo>, TlsFault> {
+fn check<S>(stream: &TlsStream<S>, alpn: Alpn) -> Result<Arc<TlsInfo>, TlsErrorKind> {
     let server_name = match stream {
         TlsStream::Server(server) => server.get_ref().1.server_name().map(str::to_owned),
         TlsStream::Client(_) => None,
@@ -86,7 +86,7 @@ fn check<S>(stream: &TlsStream<S>, alpn: Alpn) -> Result<Arc<TlsInfo>, TlsFault>
     }))
 }
 
-type Opening<S> = Pin<Box<dyn Future<Output = Result<TlsStream<S>, TlsFault>> + Send>>;
+type Opening<S> = Pin<Box<dyn Future<Output = Result<TlsStream<S>, TlsErrorKind>> + Send>>;
 
 #[expect(clippy::large_enum_variant, reason = "nearly all are open, and all are boxed as a whole")]
 enum TlsIo<S> {
@@ -95,7 +95,7 @@ enum TlsIo<S> {
     /// Bytes can go both ways.
     Open(TlsStream<S>),
     /// The handshake failed, and so does all that follows.
-    Failed(TlsFault),
+    Failed(TlsErrorKind),
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> TlsIo<S> {
@@ -121,13 +121,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for TlsIo<S> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        ready!(self.poll_open(cx))?.poll_read(cx, buf).map_err(TlsFault::explain)
+        ready!(self.poll_open(cx))?.poll_read(cx, buf).map_err(TlsErrorKind::explain)
     }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for TlsIo<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        ready!(self.poll_open(cx))?.poll_write(cx, buf).map_err(TlsFault::explain)
+        ready!(self.poll_open(cx))?.poll_write(cx, buf).map_err(TlsErrorKind::explain)
     }
 
     fn poll_write_vectored(
@@ -135,7 +135,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for TlsIo<S> {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        ready!(self.poll_open(cx))?.poll_write_vectored(cx, bufs).map_err(TlsFault::explain)
+        ready!(self.poll_open(cx))?.poll_write_vectored(cx, bufs).map_err(TlsErrorKind::explain)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -144,10 +144,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for TlsIo<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.poll_open(cx))?.poll_flush(cx).map_err(TlsFault::explain)
+        ready!(self.poll_open(cx))?.poll_flush(cx).map_err(TlsErrorKind::explain)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.poll_open(cx))?.poll_shutdown(cx).map_err(TlsFault::explain)
+        ready!(self.poll_open(cx))?.poll_shutdown(cx).map_err(TlsErrorKind::explain)
     }
 }

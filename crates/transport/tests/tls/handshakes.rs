@@ -1,6 +1,8 @@
 //! Who trusts whom.
 
-use farcall_transport::{Alpn, DialFailure, Dialer, ListenError, Listener, TlsClient, TlsFault, TlsServer};
+use farcall_transport::{
+    Alpn, DialErrorKind, Dialer, ListenError, Listener, TlsClient, TlsErrorKind, TlsServer,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Duration, timeout};
@@ -30,9 +32,9 @@ async fn a_server_of_a_stranger_is_refused() {
         text,
         format!("connecting to {address}: its certificate is signed by nobody who is trusted here")
     );
-    assert_eq!(dial_fault(near), TlsFault::UnknownIssuer);
+    assert_eq!(dial_fault(near), TlsErrorKind::UnknownIssuer);
     let why = "it does not trust who signed the certificate of this side".to_owned();
-    assert_eq!(fault(far), TlsFault::Refused { why });
+    assert_eq!(fault(far), TlsErrorKind::Refused { why });
 }
 
 #[tokio::test]
@@ -42,7 +44,7 @@ async fn a_server_of_a_stranger_is_refused_by_whoever_trusts_the_system_too() {
     // A machine may be without roots of its own.
     let Ok(client) = client else { return };
     let (near, _) = meet(&listener, &client).await;
-    assert_eq!(dial_fault(near), TlsFault::UnknownIssuer);
+    assert_eq!(dial_fault(near), TlsErrorKind::UnknownIssuer);
 }
 
 #[tokio::test]
@@ -52,9 +54,9 @@ async fn an_expired_certificate_is_refused() {
     let (near, far) = meet(&listener, &trusting(&authority)).await;
     let text = near.as_ref().unwrap_err().to_string();
     assert!(text.contains(": its certificate expired ") && text.ends_with(" s ago"), "{text}");
-    assert!(matches!(dial_fault(near), TlsFault::Expired { .. }));
+    assert!(matches!(dial_fault(near), TlsErrorKind::Expired { .. }));
     let why = "the certificate of this side has expired".to_owned();
-    assert_eq!(fault(far), TlsFault::Refused { why });
+    assert_eq!(fault(far), TlsErrorKind::Refused { why });
 }
 
 #[tokio::test]
@@ -65,8 +67,8 @@ async fn a_certificate_for_another_name_is_refused_unless_that_is_the_name_wante
     let text = near.as_ref().unwrap_err().to_string();
     let wanted = r#"its certificate is for "shop.example, 10.0.0.1", not for "127.0.0.1""#;
     assert!(text.ends_with(wanted), "{text}");
-    assert!(matches!(dial_fault(near), TlsFault::WrongName { .. }));
-    assert!(matches!(fault(far), TlsFault::Refused { .. }));
+    assert!(matches!(dial_fault(near), TlsErrorKind::WrongName { .. }));
+    assert!(matches!(fault(far), TlsErrorKind::Refused { .. }));
 
     let client = TlsClient::builder().roots_pem(&*authority.pem).server_name("shop.example");
     let (near, far) = meet(&listener, &client.build().unwrap()).await;
@@ -102,10 +104,10 @@ async fn a_client_without_a_certificate_is_refused_where_one_is_required_and_tol
     // Again and again, as what tells it may be lost where the server closes carelessly.
     for _ in 0..3 {
         let (near, far) = meet(&listener, &trusting(&authority)).await;
-        assert_eq!(fault(far), TlsFault::NoCertificate);
+        assert_eq!(fault(far), TlsErrorKind::NoCertificate);
         let read = timeout(PATIENCE, near.unwrap().read_u8()).await.unwrap();
         let why = "it wants a certificate of this side, and got none".to_owned();
-        assert_eq!(fault(read), TlsFault::Refused { why });
+        assert_eq!(fault(read), TlsErrorKind::Refused { why });
     }
     let optional = required.client_certificate_optional().build().unwrap();
     let (_near, far) = open(&optional, &trusting(&authority)).await;
@@ -124,9 +126,9 @@ async fn a_client_with_a_certificate_of_a_stranger_is_refused() {
     let client =
         TlsClient::builder().roots_pem(&*authority.pem).certificate_pem(&*own.chain, &*own.key).build();
     let (near, far) = meet(&listen(&tls.build().unwrap()).await, &client.unwrap()).await;
-    assert_eq!(fault(far), TlsFault::UnknownIssuer);
+    assert_eq!(fault(far), TlsErrorKind::UnknownIssuer);
     let read = timeout(PATIENCE, near.unwrap().read_u8()).await.unwrap();
-    assert!(matches!(fault(read), TlsFault::Refused { .. }));
+    assert!(matches!(fault(read), TlsErrorKind::Refused { .. }));
 }
 
 #[tokio::test]
@@ -144,11 +146,11 @@ async fn a_server_that_speaks_no_tls_is_not_spoken_to() {
         dialed.as_ref().unwrap_err().to_string(),
         format!("connecting to {address}: it does not speak TLS")
     );
-    assert_eq!(dial_fault(dialed), TlsFault::NotTls);
+    assert_eq!(dial_fault(dialed), TlsErrorKind::NotTls);
 
     let closing = async { drop(listener.accept().await) };
     let (dialed, ()) = tokio::join!(dialer.dial(&address), closing);
-    assert!(matches!(dial_fault(dialed), TlsFault::Closed | TlsFault::Io { .. }));
+    assert!(matches!(dial_fault(dialed), TlsErrorKind::Closed | TlsErrorKind::Io { .. }));
 }
 
 #[tokio::test]
@@ -160,7 +162,7 @@ async fn a_server_that_says_nothing_is_given_up() {
     let error = timeout(PATIENCE, dialer.dial(&address)).await.unwrap().unwrap_err();
     let said = "it accepted the connection, and did not complete the TLS handshake within 100 ms";
     assert_eq!(error.to_string(), format!("connecting to {address}: {said}"));
-    assert!(matches!(error.reason(), DialFailure::TlsTimeout { .. }));
+    assert!(matches!(error.reason(), DialErrorKind::TlsTimeout { .. }));
 }
 
 #[tokio::test]
@@ -182,10 +184,10 @@ async fn a_client_that_speaks_no_tls_is_refused_and_a_silent_one_holds_up_nobody
             heard
         };
         let (heard, read) = timeout(PATIENCE, async { tokio::join!(heard, far.read_u8()) }).await.unwrap();
-        assert_eq!(fault(read), TlsFault::NotTls);
+        assert_eq!(fault(read), TlsErrorKind::NotTls);
         assert_eq!(heard.first(), Some(&21), "an alert");
         // It stays refused.
-        assert_eq!(fault(far.write_all(b"!").await), TlsFault::NotTls);
+        assert_eq!(fault(far.write_all(b"!").await), TlsErrorKind::NotTls);
     }
     let (near, far) = meet(&listener, &trusting(&authority)).await;
     near.unwrap();
@@ -201,8 +203,8 @@ async fn whoever_speaks_something_else_inside_is_refused() {
         let (near, far) = tokio::io::duplex(64 * 1024);
         let mut far = tls.accept(far, theirs);
         let (near, far) = tokio::join!(client.connect(near, "127.0.0.1", ours), far.read_u8());
-        assert_eq!(near.unwrap_err(), TlsFault::NotFarcall);
-        assert_eq!(fault(far), TlsFault::NotFarcall);
+        assert_eq!(near.unwrap_err(), TlsErrorKind::NotFarcall);
+        assert_eq!(fault(far), TlsErrorKind::NotFarcall);
     }
     let (near, far) = tokio::io::duplex(64 * 1024);
     let mut far = tls.accept(far, Alpn::FarcallOrHttp1);

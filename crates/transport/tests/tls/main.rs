@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use authority::{Authority, Pair};
 use farcall_transport::{
-    Address, DialError, DialFailure, Dialer, Listener, Stream, TlsClient, TlsFault, TlsServer,
+    Address, DialError, DialErrorKind, Dialer, Listener, Stream, TlsClient, TlsErrorKind, TlsServer,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
@@ -67,17 +67,17 @@ async fn open(tls: &TlsServer, client: &TlsClient) -> (Stream, Stream) {
 }
 
 #[track_caller]
-fn dial_fault(outcome: Result<Stream, DialError>) -> TlsFault {
+fn dial_fault(outcome: Result<Stream, DialError>) -> TlsErrorKind {
     match outcome.unwrap_err().into_reason() {
-        DialFailure::Tls(fault) => fault,
+        DialErrorKind::Tls(fault) => fault,
         other => panic!("{other:?}"),
     }
 }
 
 #[track_caller]
-fn fault<T>(outcome: io::Result<T>) -> TlsFault {
+fn fault<T>(outcome: io::Result<T>) -> TlsErrorKind {
     let Err(error) = outcome else { panic!("it was to fail") };
-    match error.get_ref().and_then(|inner| inner.downcast_ref::<TlsFault>()) {
+    match error.get_ref().and_then(|inner| inner.downcast_ref::<TlsErrorKind>()) {
         Some(fault) => fault.clone(),
         None => panic!("{error:?}"),
     }

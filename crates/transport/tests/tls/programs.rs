@@ -49,9 +49,9 @@ async fn openssl_agrees_on_farcall_inside_and_verifies_the_certificate() {
 async fn openssl_is_refused_where_it_would_speak_something_else() {
     let (said, read) = s_client(&["-alpn", "h2"]).await;
     assert!(said.contains("no application protocol"), "{said}");
-    assert_eq!(super::fault(read), farcall_transport::TlsFault::NotFarcall);
+    assert_eq!(super::fault(read), farcall_transport::TlsErrorKind::NotFarcall);
     let (_, read) = s_client(&[]).await;
-    assert_eq!(super::fault(read), farcall_transport::TlsFault::NotFarcall);
+    assert_eq!(super::fault(read), farcall_transport::TlsErrorKind::NotFarcall);
 }
 
 #[tokio::test]

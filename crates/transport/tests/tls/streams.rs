@@ -2,7 +2,7 @@
 
 use std::io;
 
-use farcall_transport::{Alpn, TlsFault};
+use farcall_transport::{Alpn, TlsErrorKind};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
@@ -41,11 +41,11 @@ async fn a_stream_that_is_cut_off_is_no_end() {
     drop(far);
     let read = timeout(PATIENCE, near.read_to_end(&mut Vec::new())).await.unwrap();
     assert_eq!(read.as_ref().unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
-    assert_eq!(fault(read), TlsFault::Truncated);
+    assert_eq!(fault(read), TlsErrorKind::Truncated);
 
     let (near, mut far) = open(&server(&authority.sign(&["127.0.0.1"])), &trusting(&authority)).await;
     drop(near);
-    assert_eq!(fault(timeout(PATIENCE, far.read_u8()).await.unwrap()), TlsFault::Truncated);
+    assert_eq!(fault(timeout(PATIENCE, far.read_u8()).await.unwrap()), TlsErrorKind::Truncated);
 }
 
 #[tokio::test]
@@ -90,5 +90,5 @@ async fn a_byte_that_is_changed_on_the_way_is_noticed() {
     let read = proxy_near.read(&mut record).await.unwrap();
     record[read - 1] ^= 1;
     proxy_far.write_all(&record[..read]).await.unwrap();
-    assert!(matches!(fault(far.read_u8().await), TlsFault::Other { .. }));
+    assert!(matches!(fault(far.read_u8().await), TlsErrorKind::Other { .. }));
 }

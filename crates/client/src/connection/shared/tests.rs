@@ -5,7 +5,7 @@ use farcall_protocol::{Codec, MaxFrameBytes, MaxInFlight};
 use super::*;
 
 fn shared() -> Shared {
-    let agreed = Agreed {
+    let negotiated = Negotiated {
         codec: Codec::default(),
         handle_timeout: None,
         compression: None,
@@ -13,7 +13,7 @@ fn shared() -> Shared {
         receive_limit: MaxFrameBytes::DEFAULT,
         max_in_flight: MaxInFlight::DEFAULT,
     };
-    Shared::new(agreed, Address::parse("tcp@10.0.0.3:7001").unwrap(), &Options::default())
+    Shared::new(negotiated, Address::parse("tcp@10.0.0.3:7001").unwrap(), &ConnectionOptions::default())
 }
 
 #[test]

@@ -1,6 +1,6 @@
 // Channels: whom this process calls, and how that goes.
 
-const STATE_RANK = { well: 0, drained: 1, ejected: 2, unreachable: 3 };
+const STATE_RANK = { healthy: 0, drained: 1, ejected: 2, unreachable: 3 };
 const channelViews = new Map();
 
 class ChannelView {
@@ -51,7 +51,7 @@ function makeStateCell() {
   return { nodes: [pill, since], update: ({ state, since_ms: time }) => {
     setAttribute(pill, "class", `state ${Object.hasOwn(STATE_RANK, state) ? state : ""}`);
     setText(pill, state);
-    setText(since, time === null || state === "well" ? "" : `for ${duration(time)}`);
+    setText(since, time === null || state === "healthy" ? "" : `for ${duration(time)}`);
   } };
 }
 

@@ -29,7 +29,7 @@ const serverTiles = {
   connections: new Tile("connections-tile", "Connections", [plain]),
 };
 const clientTiles = {
-  endpoints: new Tile("endpoints-tile", "Endpoints well"),
+  endpoints: new Tile("endpoints-tile", "Healthy endpoints"),
   calls: new Tile("channel-calls-tile", "Calls a second", [calls]),
   failures: new Tile("channel-failures-tile", "Failures a second", [errors]),
   inFlight: new Tile("channel-flight-tile", "In flight", [plain]),
@@ -74,14 +74,14 @@ function drawServerTiles(server) {
 
 function drawClientTiles(channels) {
   const all = channels.flatMap(({ endpoints }) => endpoints);
-  const well = all.filter(({ state }) => state === "well").length;
+  const healthy = all.filter(({ state }) => state === "healthy").length;
   const perSecond = sum(all, ({ key }) => rates.of(`calls ${key}`) ?? 0);
   const failures = sum(all, ({ key }) => rates.of(`failures ${key}`) ?? 0);
   const inFlight = sum(channels, ({ in_flight: number }) => number);
   // The first look tells of no rate yet.
   if (all.some(({ key }) => rates.of(`calls ${key}`) !== null)) model.looks.push({ perSecond, failures, inFlight });
   if (model.looks.length > LOOKS_KEPT) model.looks.shift();
-  clientTiles.endpoints.show(`${count(well)} of ${count(all.length)}`, `of ${plural(channels.length, "channel")}`, well === all.length ? "good" : well === 0 ? "bad" : "warn");
+  clientTiles.endpoints.show(`${count(healthy)} of ${count(all.length)}`, `of ${plural(channels.length, "channel")}`, healthy === all.length ? "good" : healthy === 0 ? "bad" : "warn");
   clientTiles.calls.show(rate(perSecond), `${count(sum(all, (endpoint) => endpoint.calls))} in total`);
   clientTiles.failures.show(rate(failures), `${count(sum(all, (endpoint) => endpoint.failures))} in total`, failures > 0 ? "bad" : null);
   clientTiles.inFlight.show(count(inFlight), "at this moment");

@@ -1,4 +1,4 @@
-//! [`Gate`]: requests that web pages could make a browser send, or that are not well-formed, end here.
+//! [`OriginCheck`]: requests that web pages could make a browser send, or that are not well-formed, end here.
 //!
 //! A page that somebody visits can send requests to addresses that only the visitor reaches, and by a
 //! name of its own that it lets point there, read the answers ("DNS rebinding"). So `Host` must be
@@ -21,7 +21,7 @@ const MAX_URI: usize = 8 * 1024;
 
 /// What `Host` may be.
 #[derive(Debug)]
-pub(super) struct Gate {
+pub(super) struct OriginCheck {
     /// Addresses that it listens at, with whatever port: ports are forwarded.
     listening: Vec<IpAddr>,
     /// It listens at every address of the machine, whichever those are.
@@ -38,7 +38,7 @@ pub(in crate::server) struct Authority {
 }
 
 /// Lets through what is well-formed and meant for us.
-pub(super) async fn check(State(gate): State<Arc<Gate>>, request: Request, next: Next) -> Response {
+pub(super) async fn check(State(gate): State<Arc<OriginCheck>>, request: Request, next: Next) -> Response {
     let checked = check_uri(request.uri()).and_then(|()| gate.check_host(request.uri(), request.headers()));
     match checked {
         Ok(()) => next.run(request).await,
@@ -46,7 +46,7 @@ pub(super) async fn check(State(gate): State<Arc<Gate>>, request: Request, next:
     }
 }
 
-impl Gate {
+impl OriginCheck {
     pub(super) fn new(listening: &[SocketAddr], allowed: Vec<Authority>) -> Self {
         Self {
             listening: listening.iter().map(|address| address.ip().to_canonical()).collect(),
@@ -187,7 +187,7 @@ mod tests {
 
     use super::*;
 
-    fn checked(gate: &Gate, host: &str, origin: Option<&str>) -> bool {
+    fn checked(gate: &OriginCheck, host: &str, origin: Option<&str>) -> bool {
         let mut headers = HeaderMap::new();
         headers.insert(HOST, HeaderValue::try_from(host).unwrap());
         if let Some(origin) = origin {
@@ -196,9 +196,9 @@ mod tests {
         gate.check_host(&Uri::from_static("/"), &headers).is_ok()
     }
 
-    fn gate(listening: &str, allowed: &[&str]) -> Gate {
+    fn gate(listening: &str, allowed: &[&str]) -> OriginCheck {
         let allowed = allowed.iter().map(|host| Authority::parse(host).unwrap()).collect();
-        Gate::new(&[listening.parse().unwrap()], allowed)
+        OriginCheck::new(&[listening.parse().unwrap()], allowed)
     }
 
     #[test]

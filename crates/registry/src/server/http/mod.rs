@@ -25,7 +25,7 @@ use super::registry::Registry;
 /// Everything: routes, and around them, from the inside: tokens, `Host` and `Origin`, what all
 /// answers have in common.
 pub(super) fn router(registry: Registry, listening: &[SocketAddr]) -> Router {
-    let gate = gate::Gate::new(listening, registry.inner.allowed_hosts.clone());
+    let gate = gate::OriginCheck::new(listening, registry.inner.allowed_hosts.clone());
     let simple = registry.inner.settings.simple_path.clone();
     let instance =
         get(instances::one).put(instances::register).patch(instances::patch).delete(instances::deregister);

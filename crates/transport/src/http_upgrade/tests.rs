@@ -5,7 +5,7 @@ use tokio::io::AsyncReadExt;
 use super::*;
 
 /// Opens against a side that reads the request, answers this, and closes unless it is to stay.
-async fn open(scheme: &str, answer: &[u8]) -> (Result<Stream, OpeningError>, String) {
+async fn open(scheme: &str, answer: &[u8]) -> (Result<Stream, HttpUpgradeError>, String) {
     let (near, mut far) = tokio::io::duplex(64 * 1024);
     let address = Address::parse(&format!("{scheme}@calc.example:7001")).unwrap();
     let answer = answer.to_vec();
@@ -34,7 +34,7 @@ async fn failure(scheme: &str, answer: &[u8]) -> String {
     open(scheme, answer).await.0.unwrap_err().to_string()
 }
 
-async fn heard(opened: Result<Stream, OpeningError>) -> String {
+async fn heard(opened: Result<Stream, HttpUpgradeError>) -> String {
     let mut heard = String::new();
     opened.unwrap().read_to_string(&mut heard).await.unwrap();
     heard

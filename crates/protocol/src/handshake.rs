@@ -12,7 +12,7 @@ use crate::compression::Compression;
 use crate::limits::{MAX_OPTION_BYTES, MaxFrameBytes, MaxInFlight};
 use crate::object::Object;
 use crate::status::Status;
-use crate::text::{Escaped, MAX_PEER_TEXT, cut};
+use crate::text::{EscapedText, MAX_PEER_TEXT, truncate};
 
 /// The number that every Option begins with. It guards against accidents; it authenticates nobody.
 pub const MAGIC_NUMBER: u32 = 0xCAFE_BABE;
@@ -23,7 +23,7 @@ pub const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What a client asks for.
 #[derive(Clone)]
-pub struct ClientTerms {
+pub struct ClientOffer {
     /// The codec of the connection.
     pub codec: Codec,
     /// Its budget for the whole handshake.
@@ -38,7 +38,7 @@ pub struct ClientTerms {
     pub token: Option<String>,
 }
 
-impl Default for ClientTerms {
+impl Default for ClientOffer {
     fn default() -> Self {
         Self {
             codec: Codec::default(),
@@ -51,7 +51,7 @@ impl Default for ClientTerms {
     }
 }
 
-impl fmt::Debug for ClientTerms {
+impl fmt::Debug for ClientOffer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ClientTerms")
             .field("codec", &self.codec)
@@ -66,7 +66,7 @@ impl fmt::Debug for ClientTerms {
 
 /// What a server offers.
 #[derive(Clone, Debug)]
-pub struct ServerTerms {
+pub struct ServerPolicy {
     /// The codecs that it speaks.
     pub codecs: Vec<Codec>,
     /// The longest a handler may run.
@@ -79,7 +79,7 @@ pub struct ServerTerms {
     pub max_in_flight: MaxInFlight,
 }
 
-impl Default for ServerTerms {
+impl Default for ServerPolicy {
     fn default() -> Self {
         Self {
             codecs: Codec::built_in(),
@@ -93,7 +93,7 @@ impl Default for ServerTerms {
 
 /// What holds on a connection after both Options.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Agreed {
+pub struct Negotiated {
     /// The codec of headers and bodies.
     pub codec: Codec,
     /// The longest a handler runs.
@@ -153,13 +153,13 @@ struct OptionError {
     message: Option<String>,
 }
 
-impl ClientTerms {
+impl ClientOffer {
     /// The Option frame that asks for these terms.
     ///
     /// # Errors
     ///
     /// It would be over 4 KiB, which only a token can cause.
-    pub fn ask(&self) -> Result<Vec<u8>, HandshakeError> {
+    pub fn encode(&self) -> Result<Vec<u8>, HandshakeError> {
         let names: Vec<_> = self.compression.iter().map(|one| one.name().to_owned()).collect();
         let stated = |limit: MaxFrameBytes| (limit != MaxFrameBytes::DEFAULT).then_some(limit.get() as u64);
         let option = ClientOption {
@@ -180,17 +180,17 @@ impl ClientTerms {
         Ok(frame)
     }
 
-    /// Reads the server's answer to [`ClientTerms::ask`].
+    /// Reads the server's answer to [`ClientOffer::encode`].
     ///
     /// # Errors
     ///
     /// The server refused, or answered something that was not asked for.
-    pub fn conclude(&self, answer: &[u8]) -> Result<Agreed, HandshakeError> {
+    pub fn accept_answer(&self, answer: &[u8]) -> Result<Negotiated, HandshakeError> {
         let Object(answer): Object<ServerOption> = serde_json::from_slice(answer)
             .map_err(|error| HandshakeError::Malformed { message: error.to_string() })?;
         if let Some(Object(error)) = answer.error {
             let code = error.code.as_deref().map_or(Code::Internal, Code::from_name);
-            let message = cut(&error.message.unwrap_or_default(), MAX_PEER_TEXT).to_owned();
+            let message = truncate(&error.message.unwrap_or_default(), MAX_PEER_TEXT).to_owned();
             let codecs = answer.codecs.unwrap_or_default();
             return Err(HandshakeError::Refused {
                 status: Status::new(code, Execution::Refused, message),
@@ -214,7 +214,7 @@ impl ClientTerms {
                 None => return wrong("compression", shown(Some(name))),
             },
         };
-        Ok(Agreed {
+        Ok(Negotiated {
             codec: self.codec.clone(),
             handle_timeout: from_millis(answer.handle_timeout_ms),
             compression,
@@ -229,32 +229,32 @@ impl ClientTerms {
 
 /// A client's Option as a server read it: what was agreed, and what else it said.
 #[derive(Clone)]
-pub struct Asked {
+pub struct ClientHello {
     /// What holds on the connection, if the server goes on with it.
-    pub agreed: Agreed,
+    pub negotiated: Negotiated,
     /// The client's credential.
     pub token: Option<String>,
     /// The client's budget for the whole handshake.
     pub connect_timeout: Duration,
 }
 
-impl fmt::Debug for Asked {
+impl fmt::Debug for ClientHello {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Asked")
-            .field("agreed", &self.agreed)
+            .field("agreed", &self.negotiated)
             .field("token", &self.token.as_ref().map(|_| "..."))
             .field("connect_timeout", &self.connect_timeout)
             .finish()
     }
 }
 
-impl ServerTerms {
+impl ServerPolicy {
     /// Reads a client's Option.
     ///
     /// # Errors
     ///
-    /// The refusal to send back with [`ServerTerms::refuse`]; it names what was refused.
-    pub fn consider(&self, option: &[u8]) -> Result<Asked, Status> {
+    /// The refusal to send back with [`ServerPolicy::encode_refusal`]; it names what was refused.
+    pub fn negotiate(&self, option: &[u8]) -> Result<ClientHello, Status> {
         let refuse = |message: String| Err(Status::refused(Code::InvalidArgument, message));
         let asked: ClientOption = match serde_json::from_slice(option) {
             Ok(Object(asked)) => asked,
@@ -280,8 +280,8 @@ impl ServerTerms {
             (Some(theirs), Some(ours)) => Some(theirs.min(ours)),
             (one, other) => one.or(other),
         };
-        Ok(Asked {
-            agreed: Agreed {
+        Ok(ClientHello {
+            negotiated: Negotiated {
                 codec: codec.clone(),
                 handle_timeout,
                 compression,
@@ -296,22 +296,22 @@ impl ServerTerms {
 
     /// The Option frame that accepts.
     #[must_use]
-    pub fn accept(agreed: &Agreed) -> Vec<u8> {
+    pub fn encode_accept(negotiated: &Negotiated) -> Vec<u8> {
         encode(&ServerOption {
             magic_number: Some(MAGIC_NUMBER.into()),
             version: Some(VERSION.into()),
-            codec_type: Some(agreed.codec.name().to_owned()),
-            handle_timeout_ms: Some(agreed.handle_timeout.map_or(0, millis)),
-            compression: agreed.compression.map(|one| one.name().to_owned()),
-            max_frame_bytes: Some(agreed.receive_limit.get() as u64),
-            max_in_flight: Some(agreed.max_in_flight.get() as u64),
+            codec_type: Some(negotiated.codec.name().to_owned()),
+            handle_timeout_ms: Some(negotiated.handle_timeout.map_or(0, millis)),
+            compression: negotiated.compression.map(|one| one.name().to_owned()),
+            max_frame_bytes: Some(negotiated.receive_limit.get() as u64),
+            max_in_flight: Some(negotiated.max_in_flight.get() as u64),
             ..ServerOption::default()
         })
     }
 
     /// The Option frame that refuses, and says what this server speaks.
     #[must_use]
-    pub fn refuse(&self, status: &Status) -> Vec<u8> {
+    pub fn encode_refusal(&self, status: &Status) -> Vec<u8> {
         let refusal = |message: &str| {
             encode(&ServerOption {
                 magic_number: Some(MAGIC_NUMBER.into()),
@@ -328,7 +328,7 @@ impl ServerTerms {
         let mut message = status.wire_message();
         let mut frame = refusal(message);
         while frame.len() > MAX_OPTION_BYTES && !message.is_empty() {
-            message = cut(message, message.len() / 2);
+            message = truncate(message, message.len() / 2);
             frame = refusal(message);
         }
         frame
@@ -358,7 +358,7 @@ fn limit(bytes: Option<u64>) -> MaxFrameBytes {
 fn shown(value: Option<impl fmt::Display>) -> String {
     value.map_or_else(
         || "is missing".to_owned(),
-        |value| format!("`{}`", Escaped(cut(&value.to_string(), 100))),
+        |value| format!("`{}`", EscapedText(truncate(&value.to_string(), 100))),
     )
 }
 
@@ -375,7 +375,7 @@ pub enum HandshakeError {
         codecs: Vec<String>,
     },
     /// The server answered with something that is no Option.
-    #[error("the answer is no Option: {}", Escaped(.message))]
+    #[error("the answer is no Option: {}", EscapedText(.message))]
     Malformed {
         /// What was found.
         message: String,
@@ -400,7 +400,7 @@ fn spoken(codecs: &[String]) -> String {
     if codecs.is_empty() {
         return String::new();
     }
-    format!(" (it speaks {})", Escaped(&codecs.join(", ")))
+    format!(" (it speaks {})", EscapedText(&codecs.join(", ")))
 }
 
 #[cfg(all(test, feature = "msgpack", feature = "json"))]

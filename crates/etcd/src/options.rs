@@ -1,4 +1,4 @@
-//! [`EtcdConfig`]: which etcd, as whom, and how patiently. What is said to it is for the others.
+//! [`EtcdOptions`]: which etcd, as whom, and how patiently. What is said to it is for the others.
 
 use std::fmt;
 use std::time::Duration;
@@ -12,17 +12,17 @@ use crate::endpoints::Endpoints;
 ///
 /// ```
 /// use std::time::Duration;
-/// use farcall_etcd::{EtcdConfig, EtcdDiscovery, EtcdRegistrar};
+/// use farcall_etcd::{EtcdOptions, EtcdDiscovery, EtcdRegistrar};
 ///
-/// let config = EtcdConfig::new("http://10.0.0.1:2379,http://10.0.0.2:2379")?
+/// let config = EtcdOptions::new("http://10.0.0.1:2379,http://10.0.0.2:2379")?
 ///     .user("farcall", "a long password")
 ///     .ttl(Duration::from_secs(10));
 /// let registrar = EtcdRegistrar::new(&config)?;
 /// let discovery = EtcdDiscovery::new(&config, "Arith")?;
-/// # Ok::<(), farcall_etcd::EtcdConfigError>(())
+/// # Ok::<(), farcall_etcd::EtcdOptionsError>(())
 /// ```
 #[derive(Clone, Debug)]
-pub struct EtcdConfig {
+pub struct EtcdOptions {
     pub(crate) endpoints: Endpoints,
     pub(crate) credentials: Option<Credentials>,
     pub(crate) extra_roots: Vec<Vec<u8>>,
@@ -33,10 +33,10 @@ pub struct EtcdConfig {
     pub(crate) check_after: Duration,
 }
 
-/// What is wrong with an [`EtcdConfig`], or with the name of a service.
+/// What is wrong with an [`EtcdOptions`], or with the name of a service.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum EtcdConfigError {
+pub enum EtcdOptionsError {
     /// One of the endpoints is none.
     #[error(
         "`{endpoint}` is not an etcd endpoint: {why}; write `http://host:2379`, several separated by commas"
@@ -85,7 +85,7 @@ pub(crate) struct Identity {
     pub(crate) key: Vec<u8>,
 }
 
-impl EtcdConfig {
+impl EtcdOptions {
     /// How long an instance stays without a renewal, where neither it nor the configuration says.
     pub const DEFAULT_TTL: Duration = Duration::from_secs(15);
     /// Where keys begin, unless the configuration says otherwise.
@@ -99,7 +99,7 @@ impl EtcdConfig {
     /// # Errors
     ///
     /// One of them is not the address of an etcd.
-    pub fn new(endpoints: &str) -> Result<Self, EtcdConfigError> {
+    pub fn new(endpoints: &str) -> Result<Self, EtcdOptionsError> {
         Ok(Self {
             endpoints: Endpoints::parse(endpoints)?,
             credentials: None,
@@ -173,19 +173,19 @@ impl EtcdConfig {
         self
     }
 
-    pub(crate) fn check(&self) -> Result<(), EtcdConfigError> {
+    pub(crate) fn check(&self) -> Result<(), EtcdOptionsError> {
         if !self.prefix.starts_with('/') || self.prefix.ends_with('/') {
-            return Err(EtcdConfigError::Prefix(self.prefix.clone()));
+            return Err(EtcdOptionsError::Prefix(self.prefix.clone()));
         }
         if !(Instance::MIN_TTL..=Instance::MAX_TTL).contains(&self.ttl) {
-            return Err(EtcdConfigError::Ttl(self.ttl));
+            return Err(EtcdOptionsError::Ttl(self.ttl));
         }
         for (name, limit) in [
             ("request timeout", self.request_timeout),
             ("time before a silent watch is checked", self.check_after),
         ] {
             if limit.is_zero() {
-                return Err(EtcdConfigError::Zero(name));
+                return Err(EtcdOptionsError::Zero(name));
             }
         }
         Ok(())
@@ -212,7 +212,7 @@ mod tests {
 
     #[test]
     fn secrets_are_not_shown() {
-        let config = EtcdConfig::new("a").unwrap().user("root", "hush").client_certificate("chain", "hush");
+        let config = EtcdOptions::new("a").unwrap().user("root", "hush").client_certificate("chain", "hush");
         let shown = format!("{config:?}");
         assert!(shown.contains("root") && !shown.contains("hush"), "{shown}");
         assert!(!shown.contains(&format!("{:?}", b"hush")), "{shown}");
@@ -220,7 +220,7 @@ mod tests {
 
     #[test]
     fn what_cannot_work_is_refused_with_a_reason() {
-        let config = || EtcdConfig::new("a").unwrap();
+        let config = || EtcdOptions::new("a").unwrap();
         for (config, expected) in [
             (config().prefix("farcall"), "`farcall` is not a prefix"),
             (config().prefix("/farcall/"), "`/farcall/` is not a prefix"),

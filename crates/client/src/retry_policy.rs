@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use farcall_transport::Human;
+use farcall_transport::HumanDuration;
 
 /// What to do about a call that failed, where it may be made again: nothing of it was done, or it
 /// is idempotent.
@@ -12,7 +12,7 @@ use farcall_transport::Human;
 /// and never by the mode: `not_sent` always, `refused` where another server may say otherwise,
 /// `maybe` where the call is idempotent, `done` never.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FailureMode {
+pub struct RetryPolicy {
     pub(crate) kind: Kind,
     pub(crate) tries: u32,
 }
@@ -28,7 +28,7 @@ pub(crate) enum Kind {
 /// The tries of a call, the first included.
 const TRIES: u32 = 3;
 
-impl FailureMode {
+impl RetryPolicy {
     /// The first failure is the call's. Right for calls that are worthless when late.
     #[must_use]
     pub const fn fail_fast() -> Self {
@@ -46,11 +46,11 @@ impl FailureMode {
     /// it cannot be connected to, the call fails at once, unless it
     /// [waits for ready](crate::Call::wait_for_ready).
     #[must_use]
-    pub const fn fail_try() -> Self {
+    pub const fn retry_same() -> Self {
         Self { kind: Kind::Again, tries: TRIES }
     }
 
-    /// As [`FailureMode::fail_over`], and a try that is not answered after `delay` is given
+    /// As [`RetryPolicy::fail_over`], and a try that is not answered after `delay` is given
     /// company: a second request to another endpoint. The first answer counts, the other request
     /// is cancelled. Only idempotent calls are sent twice, and only within the retry budget; the
     /// second request does not count as a try. An error is an answer where no further try could help. A
@@ -58,7 +58,7 @@ impl FailureMode {
     /// call is made twice; too long, and it helps nobody. See Dean and Barroso, "The Tail at
     /// Scale", Communications of the ACM 56/2, 2013.
     #[must_use]
-    pub const fn backup_after(delay: Duration) -> Self {
+    pub const fn hedge_after(delay: Duration) -> Self {
         Self { kind: Kind::Backup(delay), tries: TRIES }
     }
 
@@ -73,14 +73,14 @@ impl FailureMode {
     }
 }
 
-impl fmt::Display for FailureMode {
+impl fmt::Display for RetryPolicy {
     /// In a few words, for people: `fail over, 3 tries`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.kind {
             Kind::Fast => return f.write_str("fail fast"),
             Kind::Over => f.write_str("fail over")?,
             Kind::Again => f.write_str("try the same again")?,
-            Kind::Backup(delay) => write!(f, "back up after {}", Human(delay))?,
+            Kind::Backup(delay) => write!(f, "back up after {}", HumanDuration(delay))?,
         }
         match self.tries {
             1 => f.write_str(", 1 try"),
@@ -89,7 +89,7 @@ impl fmt::Display for FailureMode {
     }
 }
 
-impl Default for FailureMode {
+impl Default for RetryPolicy {
     fn default() -> Self {
         Self::fail_over()
     }

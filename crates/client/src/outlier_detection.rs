@@ -11,11 +11,11 @@
 /// This is about endpoints that answer badly. One that cannot be connected to gets no calls until
 /// it can be, whatever is set here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Outliers {
+pub struct OutlierDetection {
     failures: u32,
 }
 
-impl Outliers {
+impl OutlierDetection {
     /// Failures in a row after which an endpoint is left out, at least 1. Default 5. Too low, and
     /// a moment's trouble takes a server out; too high, and calls fail meanwhile.
     #[must_use]
@@ -25,7 +25,7 @@ impl Outliers {
 
     /// No endpoint is left out for failing.
     #[must_use]
-    pub const fn kept() -> Self {
+    pub const fn disabled() -> Self {
         Self { failures: u32::MAX }
     }
 
@@ -34,7 +34,7 @@ impl Outliers {
     }
 }
 
-impl Default for Outliers {
+impl Default for OutlierDetection {
     fn default() -> Self {
         Self::failures(5)
     }

@@ -1,4 +1,4 @@
-//! [`Settings`]: what a router is told before it is made.
+//! [`HttpOptions`]: what a router is told before it is made.
 
 #[cfg(feature = "client")]
 use farcall_client::Channel;
@@ -10,14 +10,14 @@ use crate::gateway::Gateway;
 /// What a router is told before it is made.
 ///
 /// ```
-/// use farcall_http::Settings;
+/// use farcall_http::HttpOptions;
 ///
-/// let settings = Settings::default()
+/// let settings = HttpOptions::default()
 ///     .allowed_host("calc.example.com")
 ///     .allowed_origin("https://app.example.com");
 /// ```
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub struct HttpOptions {
     pub(crate) allowed_hosts: Vec<String>,
     pub(crate) allowed_origins: Vec<String>,
     pub(crate) max_message_bytes: usize,
@@ -28,7 +28,7 @@ pub struct Settings {
     pub(crate) channels: Vec<(String, Channel)>,
 }
 
-impl Default for Settings {
+impl Default for HttpOptions {
     fn default() -> Self {
         Self {
             allowed_hosts: Vec::new(),
@@ -43,7 +43,7 @@ impl Default for Settings {
     }
 }
 
-impl Settings {
+impl HttpOptions {
     /// One more name by which pages may be asked for, `calc.example.com` for any port or
     /// `calc.example.com:7080`; one that a reverse proxy passes on in `Host`, say. Default: none
     /// but `localhost`. IP addresses need no leave.
@@ -90,8 +90,8 @@ impl Settings {
     ///
     /// Whoever reaches the port can call then, as over any other address of the server: what
     /// [`ServerBuilder::authenticate`](farcall_server::ServerBuilder::authenticate) and its layers allow.
-    /// Pages of foreign origins cannot, but for those of [`Settings::allowed_origin`]; and
-    /// programs that ask by a name need it to be a [`Settings::allowed_host`].
+    /// Pages of foreign origins cannot, but for those of [`HttpOptions::allowed_origin`]; and
+    /// programs that ask by a name need it to be a [`HttpOptions::allowed_host`].
     #[cfg(feature = "gateway")]
     #[must_use]
     pub fn gateway(mut self, gateway: Gateway) -> Self {

@@ -1,4 +1,4 @@
-//! [`Settings`]: what a registry is told before it starts.
+//! [`RegistryOptions`]: what a registry is told before it starts.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,16 +13,16 @@ use super::tokens::Tokens;
 ///
 /// ```
 /// use std::time::Duration;
-/// use farcall_registry::server::Settings;
+/// use farcall_registry::server::RegistryOptions;
 ///
 /// // What production wants: a crash is seen after 30 s at most.
-/// let settings = Settings::default()
+/// let settings = RegistryOptions::default()
 ///     .ttl(Duration::from_secs(30))
 ///     .heartbeat(Duration::from_secs(10))
 ///     .snapshot("/var/lib/farcall/registry.json");
 /// ```
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub struct RegistryOptions {
     pub(super) ttl: Duration,
     heartbeat: Option<Duration>,
     pub(super) snapshot: Option<PathBuf>,
@@ -34,7 +34,7 @@ pub struct Settings {
     pub(super) simple_path: String,
 }
 
-impl Default for Settings {
+impl Default for RegistryOptions {
     fn default() -> Self {
         Self {
             ttl: Duration::from_secs(5 * 60),
@@ -50,7 +50,7 @@ impl Default for Settings {
     }
 }
 
-impl Settings {
+impl RegistryOptions {
     /// How long an instance stays without a heartbeat where it asks for no time of its own. Default 5 min;
     /// from 1 s to 1 day. Shorter: crashes are seen sooner, and a short breakdown of the network
     /// looks like one.
@@ -126,14 +126,14 @@ impl Settings {
         self
     }
 
-    /// See [`Settings::heartbeat`].
+    /// See [`RegistryOptions::heartbeat`].
     pub(super) fn heartbeat_interval(&self) -> Duration {
         self.heartbeat.unwrap_or(self.ttl * 4 / 5)
     }
 
     /// Whether they make sense; returns the hosts that are allowed.
     pub(super) fn check(&self) -> Result<Vec<Authority>, OpenError> {
-        let refuse = |what: String| Err(OpenError::Settings(what));
+        let refuse = |what: String| Err(OpenError::RegistryOptions(what));
         let (ttl, heartbeat) = (self.ttl, self.heartbeat_interval());
         if !(Instance::MIN_TTL..=Instance::MAX_TTL).contains(&ttl) {
             return refuse(format!("the time to live {ttl:?} must be from 1 s to 1 day"));
@@ -173,7 +173,7 @@ mod tests {
 
     #[test]
     fn the_defaults_are_five_minutes_and_four() {
-        let settings = Settings::default();
+        let settings = RegistryOptions::default();
         settings.check().unwrap();
         assert_eq!(settings.ttl, Duration::from_secs(300));
         assert_eq!(settings.heartbeat_interval(), Duration::from_secs(240));
@@ -183,21 +183,24 @@ mod tests {
     fn settings_that_make_no_sense_are_refused_with_a_reason() {
         let seconds = Duration::from_secs;
         for (settings, part) in [
-            (Settings::default().ttl(Duration::ZERO), "time to live"),
-            (Settings::default().ttl(seconds(86_401)), "1 day"),
-            (Settings::default().ttl(seconds(10)).heartbeat(seconds(10)), "between heartbeats"),
-            (Settings::default().heartbeat(Duration::ZERO), "between heartbeats"),
-            (Settings::default().simple_path("registry"), "`registry`"),
-            (Settings::default().simple_path("/{a}"), "`/{a}`"),
-            (Settings::default().simple_path("/v1/services"), "other paths"),
-            (Settings::default().simple_path("/"), "other paths"),
-            (Settings::default().allowed_host("https://a.example"), "`https://a.example`"),
-            (Settings::default().allowed_host("a.example").allowed_host("b.example/x"), "`b.example/x`"),
-            (Settings::default().allowed_host("a.example:port"), "`a.example:port`"),
-            (Settings::default().allowed_host("*.example"), "`*.example`"),
-            (Settings::default().allowed_host("::1"), "in brackets"),
-            (Settings::default().allowed_host("a\n"), r"`a\n`"),
-            (Settings::default().allowed_host(""), "``"),
+            (RegistryOptions::default().ttl(Duration::ZERO), "time to live"),
+            (RegistryOptions::default().ttl(seconds(86_401)), "1 day"),
+            (RegistryOptions::default().ttl(seconds(10)).heartbeat(seconds(10)), "between heartbeats"),
+            (RegistryOptions::default().heartbeat(Duration::ZERO), "between heartbeats"),
+            (RegistryOptions::default().simple_path("registry"), "`registry`"),
+            (RegistryOptions::default().simple_path("/{a}"), "`/{a}`"),
+            (RegistryOptions::default().simple_path("/v1/services"), "other paths"),
+            (RegistryOptions::default().simple_path("/"), "other paths"),
+            (RegistryOptions::default().allowed_host("https://a.example"), "`https://a.example`"),
+            (
+                RegistryOptions::default().allowed_host("a.example").allowed_host("b.example/x"),
+                "`b.example/x`",
+            ),
+            (RegistryOptions::default().allowed_host("a.example:port"), "`a.example:port`"),
+            (RegistryOptions::default().allowed_host("*.example"), "`*.example`"),
+            (RegistryOptions::default().allowed_host("::1"), "in brackets"),
+            (RegistryOptions::default().allowed_host("a\n"), r"`a\n`"),
+            (RegistryOptions::default().allowed_host(""), "``"),
         ] {
             let error = settings.check().unwrap_err().to_string();
             assert!(error.contains(part), "{error}");

@@ -2,19 +2,19 @@ use serde_json::{Value, json};
 
 use super::*;
 
-fn consider(change: impl FnOnce(&mut Value)) -> Result<Asked, Status> {
+fn consider(change: impl FnOnce(&mut Value)) -> Result<ClientHello, Status> {
     let mut option = json!({
         "magic_number": 3_405_691_582_u32,
         "version": 1,
         "codec_type": "application/json",
     });
     change(&mut option);
-    ServerTerms::default().consider(option.to_string().as_bytes())
+    ServerPolicy::default().negotiate(option.to_string().as_bytes())
 }
 
 #[test]
 fn the_default_option_is_the_vector_of_the_specification() {
-    let frame = ClientTerms { codec: Codec::MessagePack, ..ClientTerms::default() }.ask().unwrap();
+    let frame = ClientOffer { codec: Codec::MessagePack, ..ClientOffer::default() }.encode().unwrap();
     let hex: String = frame.iter().map(|byte| format!("{byte:02x}")).collect();
     assert_eq!(
         hex,
@@ -25,29 +25,29 @@ fn the_default_option_is_the_vector_of_the_specification() {
 
 #[test]
 fn what_one_side_asks_and_the_other_accepts_is_the_same() {
-    let client = ClientTerms {
+    let client = ClientOffer {
         codec: Codec::Json,
         handle_timeout: Some(Duration::from_secs(3)),
         compression: Compression::built_in(),
         max_frame_bytes: MaxFrameBytes::new(1000),
         token: Some("secret".to_owned()),
-        ..ClientTerms::default()
+        ..ClientOffer::default()
     };
-    let server = ServerTerms {
+    let server = ServerPolicy {
         handle_timeout: Some(Duration::from_secs(2)),
         max_frame_bytes: MaxFrameBytes::new(2000),
         max_in_flight: MaxInFlight::new(7),
-        ..ServerTerms::default()
+        ..ServerPolicy::default()
     };
-    let asked = server.consider(&client.ask().unwrap()).unwrap();
+    let asked = server.negotiate(&client.encode().unwrap()).unwrap();
     assert_eq!(asked.token.as_deref(), Some("secret"));
-    let agreed = client.conclude(&ServerTerms::accept(&asked.agreed)).unwrap();
-    assert_eq!(agreed.codec, Codec::Json);
-    assert_eq!(agreed.handle_timeout, Some(Duration::from_secs(2)));
-    assert_eq!(agreed.compression, Compression::built_in().first().copied());
-    assert_eq!(agreed.max_in_flight.get(), 7);
-    assert_eq!((agreed.send_limit.get(), agreed.receive_limit.get()), (2000, 1000));
-    assert_eq!((asked.agreed.send_limit.get(), asked.agreed.receive_limit.get()), (1000, 2000));
+    let negotiated = client.accept_answer(&ServerPolicy::encode_accept(&asked.negotiated)).unwrap();
+    assert_eq!(negotiated.codec, Codec::Json);
+    assert_eq!(negotiated.handle_timeout, Some(Duration::from_secs(2)));
+    assert_eq!(negotiated.compression, Compression::built_in().first().copied());
+    assert_eq!(negotiated.max_in_flight.get(), 7);
+    assert_eq!((negotiated.send_limit.get(), negotiated.receive_limit.get()), (2000, 1000));
+    assert_eq!((asked.negotiated.send_limit.get(), asked.negotiated.receive_limit.get()), (1000, 2000));
 }
 
 #[test]
@@ -77,16 +77,16 @@ fn unknown_fields_are_ignored_and_null_is_absent() {
         option["compression"] = Value::Null;
         option["handle_timeout_ms"] = 0.into();
     });
-    let agreed = asked.unwrap().agreed;
-    assert_eq!((agreed.compression, agreed.handle_timeout), (None, None));
-    assert_eq!(agreed.send_limit, MaxFrameBytes::DEFAULT);
+    let negotiated = asked.unwrap().negotiated;
+    assert_eq!((negotiated.compression, negotiated.handle_timeout), (None, None));
+    assert_eq!(negotiated.send_limit, MaxFrameBytes::DEFAULT);
 }
 
 #[test]
 fn the_client_is_told_why_and_what_is_spoken() {
-    let server = ServerTerms::default();
-    let refusal = server.refuse(&Status::refused(Code::Unauthenticated, "token is missing"));
-    let error = ClientTerms::default().conclude(&refusal).unwrap_err();
+    let server = ServerPolicy::default();
+    let refusal = server.encode_refusal(&Status::refused(Code::Unauthenticated, "token is missing"));
+    let error = ClientOffer::default().accept_answer(&refusal).unwrap_err();
     assert_eq!(
         error.to_string(),
         "refused: unauthenticated (refused): token is missing \
@@ -99,32 +99,33 @@ fn the_client_is_told_why_and_what_is_spoken() {
 #[test]
 fn an_answer_that_was_not_asked_for_is_an_error() {
     let answer = json!({"magic_number": 3_405_691_582_u32, "version": 1, "codec_type": "application/cbor"});
-    let error = ClientTerms::default().conclude(answer.to_string().as_bytes()).unwrap_err();
+    let error = ClientOffer::default().accept_answer(answer.to_string().as_bytes()).unwrap_err();
     assert_eq!(error.to_string(), "the answer's codec_type `application/cbor` is not what was asked for");
-    assert!(ClientTerms::default().conclude(b"HTTP/1.1 400 Bad Request").is_err());
+    assert!(ClientOffer::default().accept_answer(b"HTTP/1.1 400 Bad Request").is_err());
 }
 
 #[test]
 fn a_token_that_does_not_fit_is_refused_at_home() {
-    let terms = ClientTerms { token: Some("x".repeat(5000)), ..ClientTerms::default() };
-    assert!(matches!(terms.ask(), Err(HandshakeError::OptionTooLarge { size }) if size > 5000));
+    let terms = ClientOffer { token: Some("x".repeat(5000)), ..ClientOffer::default() };
+    assert!(matches!(terms.encode(), Err(HandshakeError::OptionTooLarge { size }) if size > 5000));
     assert!(!format!("{terms:?}").contains("xxx"));
 }
 
 #[test]
 fn an_option_is_an_object_and_no_array_of_its_fields() {
     let fields = br#"[3405691582,1,"application/json",null,null,null,null,null]"#;
-    let refusal = ServerTerms::default().consider(fields).unwrap_err();
+    let refusal = ServerPolicy::default().negotiate(fields).unwrap_err();
     assert_eq!(refusal.message, "Option: invalid type: sequence, expected an object at line 1 column 0");
     let fields = br#"[3405691582,1,"application/msgpack",null,null,null,null,null,null]"#;
-    assert!(matches!(ClientTerms::default().conclude(fields), Err(HandshakeError::Malformed { .. })));
+    assert!(matches!(ClientOffer::default().accept_answer(fields), Err(HandshakeError::Malformed { .. })));
 }
 
 #[test]
 fn a_refusal_never_exceeds_the_limit_of_an_option() {
-    let refusal = ServerTerms::default().refuse(&Status::refused(Code::Internal, "\u{1}".repeat(1024)));
+    let refusal =
+        ServerPolicy::default().encode_refusal(&Status::refused(Code::Internal, "\u{1}".repeat(1024)));
     assert!(refusal.len() <= MAX_OPTION_BYTES, "{} bytes", refusal.len());
-    let error = ClientTerms::default().conclude(&refusal).unwrap_err();
+    let error = ClientOffer::default().accept_answer(&refusal).unwrap_err();
     assert!(matches!(error, HandshakeError::Refused { status, .. } if status.message.len() == 512));
 }
 
@@ -133,7 +134,7 @@ fn what_the_server_wrote_is_escaped_in_every_error() {
     let mut answer =
         json!({"magic_number": 3_405_691_582_u32, "version": 1, "codec_type": "application/json"});
     answer["compression"] = "\u{1b}[2J".into();
-    let terms = ClientTerms { codec: Codec::Json, ..ClientTerms::default() };
-    let error = terms.conclude(answer.to_string().as_bytes()).unwrap_err();
+    let terms = ClientOffer { codec: Codec::Json, ..ClientOffer::default() };
+    let error = terms.accept_answer(answer.to_string().as_bytes()).unwrap_err();
     assert_eq!(error.to_string(), r"the answer's compression `\u{1b}[2J` is not what was asked for");
 }

@@ -1,4 +1,4 @@
-//! [`MethodFigures`], a method's figures in a form that can be added up over servers.
+//! [`MethodMetrics`], a method's figures in a form that can be added up over servers.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use farcall_protocol::Code;
 /// be added up over servers and subtracted over time, as percentiles cannot.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub struct MethodFigures {
+pub struct MethodMetrics {
     /// The full name, such as `Arith.multiply`.
     pub name: String,
     /// Calls under way.
@@ -19,7 +19,7 @@ pub struct MethodFigures {
     pub(crate) latencies: Vec<(u64, u64)>,
 }
 
-impl MethodFigures {
+impl MethodMetrics {
     /// Calls that have ended, those that failed among them.
     #[must_use]
     pub fn calls(&self) -> u64 {

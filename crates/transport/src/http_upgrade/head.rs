@@ -6,7 +6,7 @@ use httparse::Status;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::time::timeout;
 
-use super::error::{OpeningError, shown};
+use super::error::{HttpUpgradeError, shown};
 
 /// The longest head, in bytes. Those of proxies have some hundred.
 pub(super) const MAX_HEAD: usize = 16 * 1024;
@@ -54,7 +54,7 @@ impl Head {
 
 /// Reads up to the end of a head, past interim ones such as `100 Continue`, and returns also what
 /// was read behind it.
-pub(super) async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Result<(Head, Vec<u8>), OpeningError> {
+pub(super) async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Result<(Head, Vec<u8>), HttpUpgradeError> {
     let mut bytes = Vec::new();
     // What was read in all, interim heads included.
     let mut total = 0;
@@ -66,12 +66,12 @@ pub(super) async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Result<(Head,
             }
         }
         if total >= MAX_HEAD {
-            return Err(OpeningError::HeadTooLong { limit: MAX_HEAD });
+            return Err(HttpUpgradeError::HeadTooLong { limit: MAX_HEAD });
         }
         let mut chunk = [0; CHUNK];
         let read = stream.read(&mut chunk).await?;
         if read == 0 {
-            return Err(OpeningError::Closed);
+            return Err(HttpUpgradeError::Closed);
         }
         bytes.extend_from_slice(&chunk[..read]);
         total += read;
@@ -79,13 +79,13 @@ pub(super) async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Result<(Head,
 }
 
 /// The head at the beginning of the bytes and its length, if all of it is there.
-fn parse(bytes: &[u8]) -> Result<Option<(Head, usize)>, OpeningError> {
+fn parse(bytes: &[u8]) -> Result<Option<(Head, usize)>, HttpUpgradeError> {
     let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
     let mut response = httparse::Response::new(&mut fields);
     let len = match response.parse(bytes) {
         Ok(Status::Complete(len)) => len,
         Ok(Status::Partial) => return Ok(None),
-        Err(why) => return Err(OpeningError::NotHttp { why }),
+        Err(why) => return Err(HttpUpgradeError::NotHttp { why }),
     };
     let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
     let head = Head {

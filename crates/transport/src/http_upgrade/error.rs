@@ -3,14 +3,14 @@
 use std::io;
 use std::time::Duration;
 
-use crate::human::Human;
+use crate::human::HumanDuration;
 
 /// Why somebody who accepted the connection gave no stream, in a sentence about "it".
 ///
 /// What the other side wrote is quoted escaped and cut short, so it is safe to log.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum OpeningError {
+pub enum HttpUpgradeError {
     /// An answer that is no success, as a proxy gives it whose server is gone.
     #[error("it answered {line}{}", .said.as_ref().map(|said| format!(": {said}")).unwrap_or_default())]
     Refused {
@@ -52,7 +52,7 @@ pub enum OpeningError {
     #[error("it closed the connection instead of answering")]
     Closed,
     /// It said nothing, or not all of the head, for too long.
-    #[error("it accepted the connection, and did not answer within {}", Human(*limit))]
+    #[error("it accepted the connection, and did not answer within {}", HumanDuration(*limit))]
     Timeout {
         /// How long it had, connecting included; see
         /// [`Dialer::connect_timeout`](crate::Dialer::connect_timeout).

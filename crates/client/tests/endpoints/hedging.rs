@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use farcall_client::{Channel, FailureMode};
+use farcall_client::{Channel, RetryPolicy};
 use farcall_discovery::RoundRobin;
 use farcall_protocol::describe::MethodInfo;
 use farcall_protocol::{Code, Execution, Status};
-use farcall_server::{Handler, Reply, Request, Response, Service};
+use farcall_server::{Handler, Request, Response, ResponseFuture, Service};
 use tokio::time::{Duration, Instant, sleep, timeout};
 
 use super::support::{CountDrop, MS, Nothing, PATIENCE, Running, over, serve_at, until};
@@ -20,11 +20,11 @@ struct Fails {
 }
 
 impl Handler for Fails {
-    fn call(&self, request: Request) -> Reply {
+    fn call(&self, request: Request) -> ResponseFuture {
         let attempt = request.context().metadata("farcall-attempt").unwrap_or("1").to_owned();
         self.tries.lock().unwrap().push(attempt);
         let (after, (code, execution)) = (self.after, self.how);
-        Reply::new(async move {
+        ResponseFuture::new(async move {
             sleep(after).await;
             Response::error(Status::new(code, execution, "as the test wants it"))
         })
@@ -43,8 +43,8 @@ fn serve_with(name: &'static str, fails: Fails) -> Running {
 
 /// A channel over both, which makes one try, and one beside it.
 fn backed_up(servers: [&Running; 2], after: Duration) -> Channel {
-    let mode = FailureMode::backup_after(after).tries(1);
-    over(&servers).pick(RoundRobin).on_failure(mode).build().unwrap()
+    let mode = RetryPolicy::hedge_after(after).tries(1);
+    over(&servers).balancer(RoundRobin).retry(mode).build().unwrap()
 }
 
 #[tokio::test]
@@ -65,8 +65,8 @@ async fn a_backup_helps_a_call_that_is_slow_and_the_loser_is_stopped() {
             }
         })
     });
-    let channel = over(&[&slow, &quick]).pick(RoundRobin);
-    let channel = channel.on_failure(FailureMode::backup_after(20 * MS)).build().unwrap();
+    let channel = over(&[&slow, &quick]).balancer(RoundRobin);
+    let channel = channel.retry(RetryPolicy::hedge_after(20 * MS)).build().unwrap();
     let begin = Instant::now();
     for _ in 0..4 {
         let answer = channel.call::<String>("T.mixed", &()).idempotent().timeout(PATIENCE).await;

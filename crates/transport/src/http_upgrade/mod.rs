@@ -8,7 +8,7 @@ mod head;
 
 use tokio::io::AsyncWriteExt;
 
-pub use self::error::OpeningError;
+pub use self::error::HttpUpgradeError;
 use self::head::Head;
 use crate::address::Address;
 use crate::scheme::Scheme;
@@ -21,7 +21,7 @@ const PATH: &str = "/_farcall_";
 const USER_AGENT: &str = concat!("farcall/", env!("CARGO_PKG_VERSION"));
 
 /// `http@`: asks for an upgrade, and gives what follows its answer.
-pub(crate) async fn upgrade(mut stream: Stream, address: &Address) -> Result<Stream, OpeningError> {
+pub(crate) async fn upgrade(mut stream: Stream, address: &Address) -> Result<Stream, HttpUpgradeError> {
     let host = host_of(address);
     let request = format!(
         "GET {PATH} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: {USER_AGENT}\r\nConnection: Upgrade\r\n\
@@ -33,13 +33,13 @@ pub(crate) async fn upgrade(mut stream: Stream, address: &Address) -> Result<Str
 }
 
 /// `connect@`: asks for a stream as Go's net/rpc does, and gives what follows the answer.
-pub(crate) async fn connect(mut stream: Stream, address: &Address) -> Result<Stream, OpeningError> {
+pub(crate) async fn connect(mut stream: Stream, address: &Address) -> Result<Stream, HttpUpgradeError> {
     let host = host_of(address);
     let request = format!("CONNECT {PATH} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: {USER_AGENT}\r\n\r\n");
     let (head, rest) = ask(&mut stream, &request).await?;
     // A web server that knows no CONNECT may well answer with a page.
     if head.has("content-length") || head.has("transfer-encoding") {
-        return Err(OpeningError::Page { status: head.status_line() });
+        return Err(HttpUpgradeError::Page { status: head.status_line() });
     }
     Ok(stream.with_prefix(rest))
 }
@@ -51,7 +51,7 @@ pub(crate) async fn tunnel(
     mut stream: Stream,
     address: &Address,
     authorization: Option<&str>,
-) -> Result<Stream, OpeningError> {
+) -> Result<Stream, HttpUpgradeError> {
     let place = authority(address, true);
     let authorization =
         authorization.map(|value| format!("Proxy-Authorization: {value}\r\n")).unwrap_or_default();
@@ -65,7 +65,7 @@ pub(crate) async fn tunnel(
 
 /// `ws@`: asks for a WebSocket, and gives the bytes in its messages.
 #[cfg(feature = "ws")]
-pub(crate) async fn websocket(mut stream: Stream, address: &Address) -> Result<Stream, OpeningError> {
+pub(crate) async fn websocket(mut stream: Stream, address: &Address) -> Result<Stream, HttpUpgradeError> {
     use crate::websocket;
 
     let host = host_of(address);
@@ -77,13 +77,13 @@ pub(crate) async fn websocket(mut stream: Stream, address: &Address) -> Result<S
     let (head, rest) = ask(&mut stream, &request).await?;
     check_switched(&head, "websocket")?;
     if head.value("sec-websocket-accept").map(str::trim) != Some(&websocket::accept_key(key.as_bytes())) {
-        return Err(OpeningError::WrongKey);
+        return Err(HttpUpgradeError::WrongKey);
     }
     Ok(websocket::client(stream.with_prefix(rest)))
 }
 
 /// Sends a request and reads the head of a success, and what was read behind it.
-async fn ask(stream: &mut Stream, request: &str) -> Result<(Head, Vec<u8>), OpeningError> {
+async fn ask(stream: &mut Stream, request: &str) -> Result<(Head, Vec<u8>), HttpUpgradeError> {
     stream.write_all(request.as_bytes()).await?;
     stream.flush().await?;
     let (head, rest) = head::read(stream).await?;
@@ -91,16 +91,16 @@ async fn ask(stream: &mut Stream, request: &str) -> Result<(Head, Vec<u8>), Open
         return Ok((head, rest));
     }
     let said = head::first_line(stream, &head, rest).await;
-    Err(OpeningError::Refused { status: head.status(), line: head.status_line(), said })
+    Err(HttpUpgradeError::Refused { status: head.status(), line: head.status_line(), said })
 }
 
-fn check_switched(head: &Head, to: &str) -> Result<(), OpeningError> {
+fn check_switched(head: &Head, to: &str) -> Result<(), HttpUpgradeError> {
     if head.status() != 101 {
-        return Err(OpeningError::Page { status: head.status_line() });
+        return Err(HttpUpgradeError::Page { status: head.status_line() });
     }
     let protocol = head.value("upgrade").unwrap_or_default();
     if !protocol.trim().eq_ignore_ascii_case(to) {
-        return Err(OpeningError::WrongProtocol { protocol: error::shown(protocol) });
+        return Err(HttpUpgradeError::WrongProtocol { protocol: error::shown(protocol) });
     }
     Ok(())
 }
