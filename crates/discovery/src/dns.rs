@@ -12,6 +12,7 @@ use farcall_transport::{Address, AddressError, HumanDuration, Resolve, Scheme, S
 use tokio::time::{sleep, timeout};
 use tracing::{debug, info, warn};
 
+use crate::backoff::{Backoff, Jitter};
 use crate::discovery::{Discovery, Publisher};
 use crate::endpoint::Endpoint;
 
@@ -94,9 +95,8 @@ enum AnswerFault {
 
 /// Resolvers ask the next name server after 5 s; this leaves the second one time to answer.
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
-/// The first and the longest pause after a failure.
-const FIRST_RETRY: Duration = Duration::from_secs(1);
-const LONGEST_RETRY: Duration = Duration::from_secs(15);
+/// The pauses after failures.
+const BACKOFF: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(15)).jitter(Jitter::Equal);
 /// Name servers are shared: oftener than this is nobody's right.
 const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
 /// More than a name has anywhere; it bounds what a wrong answer can do.
@@ -167,26 +167,26 @@ impl Discovery for DnsDiscovery {
             return;
         }
         let place = self.describe();
-        let mut failures = 0_u32;
+        let mut backoff = BACKOFF;
         loop {
             let pause = match self.ask().await {
                 Ok(endpoints) => {
-                    if std::mem::take(&mut failures) > 0 {
+                    if backoff.failures() > 0 {
                         info!(place, "they are answered again");
                     }
+                    backoff.reset();
                     publisher.publish(endpoints);
                     self.every.mul_f64(0.9 + 0.2 * fastrand::f64())
                 }
                 Err(fault) => {
+                    let failures = backoff.failures();
                     if failures == 0 {
                         warn!(place, %fault, "they can't be found; the last list is kept");
                     } else {
                         debug!(place, %fault, failures, "they still can't be found");
                     }
                     publisher.failed(format!("{place}: {fault}"));
-                    let doubled = FIRST_RETRY.saturating_mul(1 << failures.min(8));
-                    failures = failures.saturating_add(1);
-                    doubled.min(LONGEST_RETRY).min(self.every).mul_f64(0.5 + 0.5 * fastrand::f64())
+                    backoff.next_pause_within(self.every)
                 }
             };
             sleep(pause).await;

@@ -12,6 +12,7 @@ use futures::FutureExt;
 use tokio::time::{Instant, sleep, timeout_at};
 use tracing::{debug, info, warn};
 
+use crate::backoff::{Backoff, Jitter};
 use crate::discovery::SourceError;
 use crate::instance::Instance;
 use crate::registrar::{Registered, Registrar, RegistrarError, Renewal};
@@ -22,9 +23,8 @@ const STEP_LIMIT: Duration = Duration::from_secs(10);
 const DEREGISTER_LIMIT: Duration = Duration::from_secs(2);
 /// How much of that a renewal that is under way may take for itself.
 const LAST_RENEWAL_LIMIT: Duration = Duration::from_secs(1);
-/// The first and the longest pause after a failure.
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_secs(15);
+/// The pauses after failures.
+const BACKOFF: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(15)).jitter(Jitter::Equal);
 /// Requests are given so long at least, however quick the heartbeats are.
 const SHORTEST_STEP_LIMIT: Duration = Duration::from_secs(1);
 /// Heartbeats come no more often, whatever a registry says: a zero must not make it spin.
@@ -93,7 +93,8 @@ pub async fn keep_registered_with<R: Registrar>(
     let place = registrar.describe();
     let state = RegistrationState::default();
     let heartbeat = LONGEST_HEARTBEAT;
-    let mut kept = Kept { registrar, instance, place, lease: None, heartbeat, failures: 0, state, report };
+    let mut kept =
+        Kept { registrar, instance, place, lease: None, heartbeat, backoff: BACKOFF, state, report };
     let mut stop = pin!(stop);
     let mut pause = Duration::ZERO;
     let stopped = loop {
@@ -127,8 +128,8 @@ struct Kept<R: Registrar, F> {
     lease: Option<R::Lease>,
     /// What the registrar said last of when to renew.
     heartbeat: Duration,
-    /// Failures in a row.
-    failures: u32,
+    /// The pauses after failures in a row, and their number.
+    backoff: Backoff,
     state: RegistrationState,
     report: F,
 }
@@ -161,9 +162,7 @@ impl<R: Registrar, F: FnMut(RegistrationState)> Kept<R, F> {
             }
             Err(error) => {
                 self.failed(error);
-                let doubled = FIRST_PAUSE.saturating_mul(1 << (self.failures - 1).min(8));
-                let longest = LONGEST_PAUSE.min(self.heartbeat);
-                doubled.min(longest).mul_f64(0.5 + 0.5 * fastrand::f64())
+                self.backoff.next_pause_within(self.heartbeat)
             }
         }
     }
@@ -179,14 +178,14 @@ impl<R: Registrar, F: FnMut(RegistrationState)> Kept<R, F> {
                 self.tell(RegistrationState::Deregistered);
             }
             Err(error) => {
-                self.failures = 0; // This one is logged, whatever came before.
+                self.backoff.reset(); // This one is logged, whatever came before.
                 self.failed(RegistrarError(format!("not deregistered: {error}")));
             }
         }
     }
 
     fn succeeded(&mut self) {
-        self.failures = 0;
+        self.backoff.reset();
         if !matches!(self.state, RegistrationState::Registered { .. }) {
             let Instance { service, id, .. } = &self.instance;
             info!(place = self.place, service, id, "registered");
@@ -196,10 +195,9 @@ impl<R: Registrar, F: FnMut(RegistrationState)> Kept<R, F> {
 
     fn failed(&mut self, error: RegistrarError) {
         let Instance { service, id, .. } = &self.instance;
-        self.failures = self.failures.saturating_add(1);
-        let failures = self.failures;
-        // One line for each time that it begins, however long it lasts.
-        if failures == 1 {
+        let failures = self.backoff.failures();
+        // One warning when it begins, however long it lasts.
+        if failures == 0 {
             warn!(place = self.place, service, id, %error, "registering failed");
         } else {
             debug!(place = self.place, service, id, %error, failures, "registering failed again");

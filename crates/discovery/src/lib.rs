@@ -7,6 +7,7 @@
 //!
 //! Nothing in here calls anybody: channels do, in `farcall-client`.
 
+mod backoff;
 mod balance;
 mod discovery;
 mod dns;
@@ -18,6 +19,7 @@ mod memory;
 mod registrar;
 mod static_list;
 
+pub use self::backoff::{Backoff, Jitter};
 pub use self::balance::{
     Balancer, BalancerFn, Candidate, Candidates, ConsistentHash, KeySource, LeastLoaded, Load, PeakEwma,
     PickRequest, Picker, Random, RoundRobin, WeightedRoundRobin, ZoneFirst, balancer_fn,

@@ -6,7 +6,7 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
-use farcall_discovery::{Discovery, Instance, Publisher};
+use farcall_discovery::{Backoff, Discovery, Instance, Jitter, Publisher};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tracing::{debug, info, warn};
 
@@ -20,9 +20,9 @@ use crate::wire::{Base64, Int64, RangeAnswer, RangeRequest, WatchCreateRequest, 
 
 /// How many keys are asked for at once; fewer, where they make too long an answer.
 const PAGE: i64 = 1000;
-/// The first and the longest pause after a failure.
-const FIRST_PAUSE: Duration = Duration::from_millis(250);
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// The pauses between reads that fail, and between watches that end soon.
+const BACKOFF: Backoff =
+    Backoff::new(Duration::from_millis(250), Duration::from_secs(5)).jitter(Jitter::Equal);
 /// Changes that come within this time are told together: making a list of 10,000 costs milliseconds.
 const GATHERING: Duration = Duration::from_millis(20);
 /// A watch that stood for so long is no sign of trouble when it ends.
@@ -81,32 +81,42 @@ impl Discovery for EtcdDiscovery {
 impl EtcdDiscovery {
     async fn follow(&mut self, publisher: &Publisher) -> Infallible {
         let place = self.describe();
-        let (mut failed_reads, mut short_watches) = (0, 0_u32);
+        let (mut reads, mut watches) = (BACKOFF, BACKOFF);
+        let mut was_short = false;
+        let mut pause = Duration::ZERO;
         loop {
-            // The first watch that ends soon may be chance, and the list may have changed already.
-            sleep(pause(failed_reads.max(short_watches.saturating_sub(1)))).await;
+            sleep(pause).await;
             if let Err(error) = self.read().await {
+                let failed_reads = reads.failures();
                 if failed_reads == 0 {
                     warn!(place, %error, "etcd cannot be read; the last list stays in force");
                 } else {
                     debug!(place, %error, failed_reads, "etcd still cannot be read");
                 }
                 publisher.failed(error.to_string());
-                failed_reads = failed_reads.saturating_add(1);
+                pause = reads.next_pause();
                 continue;
             }
-            if failed_reads > 0 {
+            if reads.failures() > 0 {
                 info!(place, "etcd is read again");
             }
-            failed_reads = 0;
+            reads.reset();
             publisher.publish(self.listing.endpoints());
 
             let began = Instant::now();
             let Err(why) = self.watch(publisher).await;
             let lasted = began.elapsed();
             debug!(place, %why, ?lasted, "a watch ended; reading the list again");
-            // One that never lasts leaves reading the list every few seconds, which is good enough.
-            short_watches = if lasted >= LASTING { 0 } else { short_watches.saturating_add(1) };
+            // The first watch that ends soon may be chance, and the list may have changed already. If none
+            // lasts, the list is read every few seconds, which is good enough.
+            let is_short = lasted < LASTING;
+            pause = if is_short && was_short {
+                watches.next_pause()
+            } else {
+                watches.reset();
+                Duration::ZERO
+            };
+            was_short = is_short;
         }
     }
 
@@ -247,29 +257,5 @@ impl EtcdDiscovery {
         }
         self.listing.nothing_until(answer.header.revision.0);
         Ok(false)
-    }
-}
-
-/// How long to wait after this many failures in a row; spread, so that clients that lost etcd
-/// together do not come back together.
-fn pause(failures: u32) -> Duration {
-    let Some(doublings) = failures.checked_sub(1) else { return Duration::ZERO };
-    let pause = FIRST_PAUSE.saturating_mul(1 << doublings.min(8)).min(LONGEST_PAUSE);
-    pause.mul_f64(0.5 + 0.5 * fastrand::f64())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pauses_grow_to_five_seconds_and_stay_there() {
-        assert_eq!(pause(0), Duration::ZERO);
-        for (failures, longest) in [(1, 250), (2, 500), (5, 4000), (6, 5000), (u32::MAX, 5000)] {
-            let longest = Duration::from_millis(longest);
-            for _ in 0..100 {
-                assert!((longest / 2..=longest).contains(&pause(failures)), "after {failures}");
-            }
-        }
     }
 }
