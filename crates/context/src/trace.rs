@@ -4,12 +4,16 @@
 //! call's span is given some here: those that a tracing system has for it, where a [`Propagator`] is
 //! installed that knows, else new ones.
 
+mod method_name;
+
 use std::fmt;
 use std::sync::OnceLock;
 
 use tracing::Span;
 use tracing::field::display;
 use tracing::subscriber::NoSubscriber;
+
+pub use self::method_name::MethodName;
 
 /// The metadata key under which a tracing system's own remarks on a trace travel.
 pub const TRACESTATE: &str = "tracestate";

@@ -13,6 +13,7 @@ use crate::limits::{MAX_OPTION_BYTES, MaxFrameBytes, MaxInFlight};
 use crate::object::Object;
 use crate::status::Status;
 use crate::text::{EscapedText, MAX_PEER_TEXT, truncate};
+use crate::time::{millis_rounded_up, sooner};
 
 /// The number that every Option begins with. It guards against accidents; it authenticates nobody.
 pub const MAGIC_NUMBER: u32 = 0xCAFE_BABE;
@@ -167,8 +168,8 @@ impl ClientOffer {
             version: Some(VERSION.into()),
             codec_type: Some(self.codec.name().to_owned()),
             connect_timeout_ms: (self.connect_timeout != DEFAULT_CONNECT_TIMEOUT)
-                .then(|| millis(self.connect_timeout)),
-            handle_timeout_ms: self.handle_timeout.map(millis),
+                .then(|| millis_rounded_up(self.connect_timeout)),
+            handle_timeout_ms: self.handle_timeout.map(millis_rounded_up),
             compression: (!names.is_empty()).then_some(names),
             max_frame_bytes: stated(self.max_frame_bytes),
             token: self.token.clone(),
@@ -275,11 +276,7 @@ impl ServerPolicy {
         let wanted = asked.compression.unwrap_or_default();
         let compression =
             wanted.iter().find_map(|name| self.compression.iter().find(|one| one.name() == name)).copied();
-        let theirs = from_millis(asked.handle_timeout_ms);
-        let handle_timeout = match (theirs, self.handle_timeout) {
-            (Some(theirs), Some(ours)) => Some(theirs.min(ours)),
-            (one, other) => one.or(other),
-        };
+        let handle_timeout = sooner(from_millis(asked.handle_timeout_ms), self.handle_timeout);
         Ok(ClientHello {
             negotiated: Negotiated {
                 codec: codec.clone(),
@@ -301,7 +298,7 @@ impl ServerPolicy {
             magic_number: Some(MAGIC_NUMBER.into()),
             version: Some(VERSION.into()),
             codec_type: Some(negotiated.codec.name().to_owned()),
-            handle_timeout_ms: Some(negotiated.handle_timeout.map_or(0, millis)),
+            handle_timeout_ms: Some(negotiated.handle_timeout.map_or(0, millis_rounded_up)),
             compression: negotiated.compression.map(|one| one.name().to_owned()),
             max_frame_bytes: Some(negotiated.receive_limit.get() as u64),
             max_in_flight: Some(negotiated.max_in_flight.get() as u64),
@@ -337,11 +334,6 @@ impl ServerPolicy {
 
 fn encode(option: &ServerOption) -> Vec<u8> {
     serde_json::to_vec(option).expect("strings and numbers always encode")
-}
-
-/// Whole milliseconds, rounded up, so that a limit never becomes 0, which would mean none.
-fn millis(limit: Duration) -> u64 {
-    u64::try_from(limit.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
 }
 
 fn from_millis(millis: Option<u64>) -> Option<Duration> {

@@ -3,6 +3,8 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use crate::time::later;
+
 /// The two times of keeping alive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KeepAlive {
@@ -67,14 +69,6 @@ impl KeepAliveTimer {
             }
         }
     }
-}
-
-/// As good as never, and no clock overflows by it.
-const NEVER: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
-
-/// The time `by` after `at`. `Duration::MAX`, by which one may say "never", is no overflow.
-fn later(at: Instant, by: Duration) -> Instant {
-    at + by.min(NEVER)
 }
 
 /// How many pings a peer may send within [`PING_WINDOW`].

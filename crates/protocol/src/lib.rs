@@ -45,7 +45,8 @@ mod object;
 mod outbox;
 mod session;
 mod status;
-mod text;
+pub mod text;
+pub mod time;
 
 #[cfg(feature = "msgpack")]
 #[doc(no_inline)]

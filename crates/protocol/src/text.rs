@@ -1,14 +1,14 @@
-//! Text that a peer wrote: cut at a bound where it comes in, escaped where it goes out to a person.
+//! Foreign text: shortened at a bound when it arrives, escaped when it is shown.
 
 use std::fmt;
 
 /// The most of a peer's text that is kept, in bytes.
 pub const MAX_PEER_TEXT: usize = 1024;
 
-/// Cuts `text` to at most `limit` bytes, at a border between characters.
+/// Returns the beginning of `text`, at most `limit` bytes, cut between two characters.
 #[must_use]
 pub fn truncate(text: &str, limit: usize) -> &str {
-    // `str::floor_char_boundary`, which is younger than the oldest compiler that is supported.
+    // `str::floor_char_boundary` is younger than the oldest supported compiler.
     let mut end = limit.min(text.len());
     while !text.is_char_boundary(end) {
         end -= 1;
@@ -16,8 +16,50 @@ pub fn truncate(text: &str, limit: usize) -> &str {
     &text[..end]
 }
 
-/// Prints text of a peer with control characters escaped and at most [`MAX_PEER_TEXT`] bytes of
-/// it, so that it can forge no line of a log and move no cursor.
+/// Returns the first `max_chars` characters of `text`, escaped like [`EscapedText`], and `…` if there are
+/// more.
+///
+/// ```
+/// use farcall_protocol::text::excerpt;
+///
+/// assert_eq!(excerpt("gone\n", 10), r"gone\n");
+/// assert_eq!(excerpt("a long answer", 6), "a long…");
+/// ```
+#[must_use]
+pub fn excerpt(text: &str, max_chars: usize) -> String {
+    let (kept, cut) = first_chars(text, max_chars);
+    let mut shown = String::with_capacity(kept.len());
+    for c in kept.chars() {
+        // Writing to a `String` never fails.
+        let _ = write_escaped(&mut shown, c);
+    }
+    if cut {
+        shown.push('…');
+    }
+    shown
+}
+
+/// Returns the first `max_chars` characters, and `true` if there are more.
+fn first_chars(text: &str, max_chars: usize) -> (&str, bool) {
+    match text.char_indices().nth(max_chars) {
+        Some((end, _)) => (&text[..end], true),
+        None => (text, false),
+    }
+}
+
+/// Writes `c`, escaped if it could forge a line of a log, move a cursor or reorder text.
+fn write_escaped(to: &mut impl fmt::Write, c: char) -> fmt::Result {
+    // Bidirectional overrides reorder what a person reads, though they are no control characters.
+    let reorders = matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    if c.is_control() || reorders || matches!(c, '\u{2028}' | '\u{2029}') {
+        write!(to, "{}", c.escape_default())
+    } else {
+        to.write_char(c)
+    }
+}
+
+/// A peer's text that displays with control characters escaped and at most [`MAX_PEER_TEXT`] bytes of
+/// it, so that it cannot forge a line of a log or move a cursor.
 ///
 /// ```
 /// use farcall_protocol::EscapedText;
@@ -34,16 +76,48 @@ impl fmt::Display for EscapedText<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kept = truncate(self.0, MAX_PEER_TEXT);
         for c in kept.chars() {
-            // Bidirectional overrides reorder what a person reads, though they are no controls.
-            let reorders =
-                matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-            if c.is_control() || reorders || matches!(c, '\u{2028}' | '\u{2029}') {
-                write!(f, "{}", c.escape_default())?;
-            } else {
-                fmt::Write::write_char(f, c)?;
-            }
+            write_escaped(f, c)?;
         }
         if kept.len() < self.0.len() { f.write_str("...") } else { Ok(()) }
+    }
+}
+
+/// The beginning of a foreign text, for an error that keeps it: at most [`Excerpt::MAX_CHARS`]
+/// characters, displayed in quotes, with quotes inside escaped too.
+///
+/// ```
+/// use farcall_protocol::text::Excerpt;
+///
+/// assert_eq!(Excerpt::new("a \"b\"\n").to_string(), r#""a \"b\"\n""#);
+/// ```
+#[derive(Clone, PartialEq, Eq)]
+pub struct Excerpt(Box<str>);
+
+impl Excerpt {
+    /// The characters that are kept: enough to recognize an address, few enough for a line of a log.
+    pub const MAX_CHARS: usize = 80;
+
+    /// Keeps the beginning of a text.
+    #[must_use]
+    pub fn new(text: &str) -> Self {
+        let (kept, cut) = first_chars(text, Self::MAX_CHARS);
+        let mut shown: String = kept.escape_debug().collect();
+        if cut {
+            shown.push('…');
+        }
+        Self(shown.into())
+    }
+}
+
+impl fmt::Display for Excerpt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{}\"", self.0)
+    }
+}
+
+impl fmt::Debug for Excerpt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 
@@ -61,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_text_is_cut_and_says_so() {
+    fn long_text_ends_with_dots() {
         let shown = EscapedText(&"x".repeat(5000)).to_string();
         assert_eq!(shown.len(), MAX_PEER_TEXT + 3);
         assert!(shown.ends_with("..."));
@@ -70,5 +144,27 @@ mod tests {
     #[test]
     fn direction_overrides_are_escaped() {
         assert_eq!(EscapedText("a\u{202e}b").to_string(), r"a\u{202e}b");
+        assert_eq!(excerpt("a\u{202e}b", 9), r"a\u{202e}b");
+    }
+
+    #[test]
+    fn excerpt_counts_characters_and_marks_the_cut() {
+        assert_eq!(excerpt("äöü", 3), "äöü");
+        assert_eq!(excerpt("äöü", 2), "äö…");
+        assert_eq!(excerpt("\u{1b}[2J", 1), r"\u{1b}…");
+        assert_eq!(excerpt("", 0), "");
+    }
+
+    #[test]
+    fn quoted_excerpt_escapes_quotes_and_controls() {
+        assert_eq!(Excerpt::new("a\u{1b}[2J\n\"").to_string(), r#""a\u{1b}[2J\n\"""#);
+        assert_eq!(Excerpt::new("\u{202e}").to_string(), r#""\u{202e}""#);
+    }
+
+    #[test]
+    fn quoted_excerpt_is_cut_between_characters() {
+        let long = "ä".repeat(100);
+        assert_eq!(Excerpt::new(&long).to_string(), format!("\"{}…\"", "ä".repeat(80)));
+        assert_eq!(Excerpt::new(&long[..160]).to_string(), format!("\"{}\"", "ä".repeat(80)));
     }
 }
