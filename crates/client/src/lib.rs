@@ -19,37 +19,21 @@
 //! # }
 //! ```
 
-mod answer;
-mod backoff;
-mod broadcast;
 mod call;
-mod calling;
 mod channel;
 mod connection;
 mod deadline;
 mod endpoints;
 mod error;
-mod in_flight;
-mod key;
-mod link;
-mod links;
-mod options;
-mod outlier_detection;
-mod overview;
-mod request;
-mod retry_budget;
-mod retry_policy;
-mod span;
-mod tries;
 
-pub use self::broadcast::{Broadcast, BroadcastError, EndpointFailure, EndpointReply};
+pub use self::call::broadcast::{Broadcast, BroadcastError, EndpointFailure, EndpointReply};
+pub use self::call::retry_budget::RetryBudget;
+pub use self::call::retry_policy::RetryPolicy;
 pub use self::call::{Call, StartedCall};
+pub use self::channel::overview::{ChannelOverview, EndpointOverview, EndpointState};
 pub use self::channel::{Channel, ChannelBuilder};
 pub use self::connection::Connection;
+pub use self::connection::options::ConnectionOptions;
+pub use self::endpoints::outlier_detection::OutlierDetection;
 pub use self::endpoints::{EndpointStatus, Health};
 pub use self::error::{BuildError, CallError, Phase, RpcError};
-pub use self::options::ConnectionOptions;
-pub use self::outlier_detection::OutlierDetection;
-pub use self::overview::{ChannelOverview, EndpointOverview, EndpointState};
-pub use self::retry_budget::RetryBudget;
-pub use self::retry_policy::RetryPolicy;

@@ -20,9 +20,9 @@ use tracing::debug;
 
 use super::broken;
 use super::shared::Shared;
-use super::wake_together::WakeTogether;
+use super::wake_batch::WakeTogether;
+use crate::connection::options::ConnectionOptions;
 use crate::deadline::later;
-use crate::options::ConnectionOptions;
 
 /// Reads in a row before others on this thread go on.
 const READS_PER_TURN: usize = 8;

@@ -7,8 +7,8 @@ use farcall_protocol::{Code, Execution, HandshakeError, Negotiated, Outbox, next
 use farcall_transport::Stream;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use crate::connection::options::ConnectionOptions;
 use crate::error::{Phase, RpcError};
-use crate::options::ConnectionOptions;
 
 /// Where the server's answer is read into: the largest Option, and its length.
 const FIRST_READ: usize = 4 * 1024 + 4;

@@ -16,15 +16,21 @@ use self::handshake::shake;
 pub(crate) use self::pending::Pending;
 use self::shared::Shared;
 pub(crate) use self::shared::{NotSent, Outgoing};
+use crate::connection::options::ConnectionOptions;
 use crate::deadline::later;
 use crate::error::{Phase, RpcError};
-use crate::options::ConnectionOptions;
 
+pub(crate) mod backoff;
 mod driver;
 mod handshake;
+pub(crate) mod in_flight;
+pub(crate) mod options;
 mod pending;
+pub(crate) mod pool;
+pub(crate) mod response;
 mod shared;
-mod wake_together;
+pub(crate) mod slot;
+mod wake_batch;
 
 /// A connection to one server. Cloning is cheap; the connection closes when the last clone, and
 /// the last call on it, are gone.

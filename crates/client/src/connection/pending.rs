@@ -8,9 +8,9 @@ use farcall_protocol::{Code, Execution, Seq};
 use farcall_transport::HumanDuration;
 
 use super::Connection;
-use crate::answer::Answer;
+use crate::connection::in_flight::Lost;
+use crate::connection::response::Answer;
 use crate::error::{Phase, RpcError};
-use crate::in_flight::Lost;
 
 /// A call that is under way. Dropping it tells the server that the caller has gone.
 pub(crate) struct Pending {

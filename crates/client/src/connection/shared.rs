@@ -12,9 +12,9 @@ use futures::task::AtomicWaker;
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 
+use crate::connection::in_flight::{InFlight, Outcome};
+use crate::connection::options::ConnectionOptions;
 use crate::deadline::Deadline;
-use crate::in_flight::{InFlight, Outcome};
-use crate::options::ConnectionOptions;
 
 pub(super) struct Shared {
     pub(super) negotiated: Negotiated,

@@ -1,6 +1,6 @@
 //! The endpoints of a channel: one that is fixed, or many that come and go.
 //!
-//! What is known of one of many is in [`member`]; the task that keeps all of them is in [`watch`].
+//! What is known of one of many is in [`backend`]; the task that keeps all of them is in [`watch`].
 
 use std::fmt;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -15,22 +15,23 @@ use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
-pub(crate) use self::member::Member;
+pub(crate) use self::backend::Member;
+pub(crate) use self::guard::Visit;
 use self::snapshot::{Seat, Snapshot};
 pub use self::status::{EndpointStatus, Health};
-pub(crate) use self::visit::Visit;
 pub(crate) use self::watch::Source;
 use self::watch::Watch;
 use crate::connection::Connection;
+use crate::connection::options::ConnectionOptions;
+use crate::endpoints::outlier_detection::OutlierDetection;
 use crate::error::{Phase, RpcError};
-use crate::options::ConnectionOptions;
-use crate::outlier_detection::OutlierDetection;
 
-mod member;
+mod backend;
+mod guard;
+pub(crate) mod outlier_detection;
 mod probe;
 mod snapshot;
 mod status;
-mod visit;
 mod watch;
 
 /// Endpoints that come and go, and the choice among them. Dropping it ends its task and, behind

@@ -8,11 +8,11 @@ use farcall_protocol::describe::{HEALTH, Health, HealthRequest, HealthStatus};
 use farcall_protocol::{Code, Execution};
 use tokio::time::{sleep, timeout};
 
-use super::member::{Condition, Member};
-use crate::calling::call_over;
+use super::backend::{Condition, Member};
+use crate::call::endpoint_choice::call_over;
+use crate::call::request::Request;
+use crate::connection::options::ConnectionOptions;
 use crate::error::{Phase, RpcError};
-use crate::options::ConnectionOptions;
-use crate::request::Request;
 
 /// How long a member may take to say that it is well.
 const HEALTH_LIMIT: Duration = Duration::from_secs(5);

@@ -7,8 +7,8 @@ use farcall_discovery::{Endpoint, EndpointList, PickRequest, Picker};
 use farcall_transport::HumanDuration;
 use tokio::time::Instant;
 
-use super::member::Member;
-use super::visit::Visit;
+use super::backend::Member;
+use super::guard::Visit;
 
 /// Who there is to choose among. It never changes: the next one takes its place.
 #[derive(Debug, Default)]

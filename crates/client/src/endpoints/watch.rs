@@ -17,7 +17,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use tracing::{debug, error};
 
 use super::Shared;
-use super::member::{Condition, Member};
+use super::backend::{Condition, Member};
 use super::probe::restored;
 use super::snapshot::{Choice, Seat, Snapshot};
 

@@ -1,5 +1,5 @@
 //! The attempts of a call that could not simply be sent and answered: whether there is a next one,
-//! and when. How one of them gets to an endpoint is for [`reach`](super::reach) to say.
+//! and when. How one of them gets to an endpoint is for [`endpoint_choice`](super::endpoint_choice) to say.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -9,17 +9,17 @@ use futures::future::select;
 use tokio::task::coop::consume_budget;
 use tokio::time::{sleep, sleep_until, timeout, timeout_at};
 
-use super::Sent;
-use super::again::{Again, again, counts, is_thinkable, is_unreachable, told};
-use super::reach::Been;
-use crate::answer::Answer;
+use super::endpoint_choice::Been;
+use super::retry::{Again, again, counts, is_thinkable, is_unreachable, told};
+use super::state::Sent;
+use crate::call::request::Ready;
+use crate::call::retry_policy::Kind;
+use crate::call::span::tried_again;
 use crate::channel::{Inner, Targets};
+use crate::connection::response::Answer;
 use crate::endpoints::Visit;
 use crate::error::RpcError;
-use crate::request::Ready;
-use crate::retry_policy::Kind;
-use crate::span::tried_again;
-use crate::tries::Tries;
+use crate::error::attempt_log::Tries;
 
 /// What was tried for a call so far.
 #[derive(Debug, Default)]

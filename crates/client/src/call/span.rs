@@ -17,10 +17,10 @@ use tracing::field::{Empty, display};
 use tracing::level_filters::LevelFilter;
 use tracing::{Instrument as _, Span, debug, debug_span};
 
-use crate::answer::Answer;
-use crate::calling::Calling;
+use crate::call::request::Request;
+use crate::call::state::Calling;
+use crate::connection::response::Answer;
 use crate::error::{CallError, RpcError};
-use crate::request::Request;
 
 /// What spans are asked for by.
 const TARGET: &str = "farcall::client";

@@ -8,8 +8,8 @@ use farcall_transport::Address;
 use serde::de::DeserializeOwned;
 
 use crate::connection::Connection;
+use crate::connection::in_flight::Reply;
 use crate::error::{Phase, RpcError};
-use crate::in_flight::Reply;
 
 /// A result, as it came over a connection.
 pub(crate) struct Answer {

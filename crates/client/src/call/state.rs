@@ -9,21 +9,16 @@ use farcall_protocol::{Code, Execution};
 use tokio::task::JoinHandle;
 use tracing::Instrument as _;
 
-use self::attempts::Attempts;
-use crate::answer::Answer;
+use crate::call::attempts::Attempts;
+use crate::call::request::{Ready, Request};
+use crate::call::retry;
+use crate::call::retry_policy::Kind;
+use crate::call::span::{CallSpan, Spanned, is_wanted, within};
 use crate::channel::{Inner, Targets};
+use crate::connection::response::Answer;
 use crate::connection::{NotSent, Pending};
 use crate::endpoints::Visit;
 use crate::error::{Phase, RpcError};
-use crate::request::{Ready, Request};
-use crate::retry_policy::Kind;
-use crate::span::{CallSpan, Spanned, is_wanted, within};
-
-mod again;
-mod attempts;
-mod reach;
-
-pub(crate) use self::reach::{call_at, call_over};
 
 /// A call, from when it is described to its end.
 pub(crate) struct Calling {
@@ -161,7 +156,7 @@ impl Calling {
         };
         let ready = self.request.prepared();
         match outcome {
-            Err(error) if again::is_thinkable(&error, ready) => {
+            Err(error) if retry::is_thinkable(&error, ready) => {
                 self.slow_down(Attempts::at(visit), Some(error));
                 None
             }
@@ -231,7 +226,7 @@ impl Sent {
         }
     }
 
-    const fn new(pending: Pending, visit: Option<Visit>) -> Self {
+    pub(super) const fn new(pending: Pending, visit: Option<Visit>) -> Self {
         Self { pending, visit }
     }
 }

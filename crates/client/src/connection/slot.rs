@@ -12,10 +12,10 @@ use tokio::task::AbortHandle;
 use tokio::time::Instant;
 use tracing::debug;
 
-use crate::backoff::Backoff;
 use crate::connection::Connection;
+use crate::connection::backoff::Backoff;
+use crate::connection::options::ConnectionOptions;
 use crate::error::{Phase, RpcError};
-use crate::options::ConnectionOptions;
 
 /// An endpoint and the way to it. One dial is under way at a time, and calls wait for it.
 pub(crate) struct Link {

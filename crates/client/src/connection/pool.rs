@@ -7,9 +7,9 @@ use farcall_transport::Address;
 use tokio::time::Instant;
 
 use crate::connection::Connection;
+use crate::connection::options::ConnectionOptions;
+use crate::connection::slot::Link;
 use crate::error::RpcError;
-use crate::link::Link;
-use crate::options::ConnectionOptions;
 
 /// The ways to one endpoint, used in turn. There is at least one.
 #[derive(Debug)]

@@ -7,15 +7,15 @@ use farcall_discovery::PickRequest;
 use farcall_transport::Address;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::Sent;
 use super::attempts::Attempts;
-use crate::answer::Answer;
+use super::state::Sent;
+use crate::call::request::Ready;
+use crate::call::retry_policy::Kind;
 use crate::channel::{Inner, Targets};
+use crate::connection::response::Answer;
 use crate::connection::{Connection, NotSent, Outgoing, Pending};
 use crate::endpoints::{Endpoints, Member, Visit};
 use crate::error::{Phase, RpcError};
-use crate::request::Ready;
-use crate::retry_policy::Kind;
 
 /// Where a call has been.
 #[derive(Debug, Default)]

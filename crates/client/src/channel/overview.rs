@@ -7,9 +7,9 @@ use farcall_transport::Address;
 use serde::Serialize;
 
 use crate::channel::{Channel, Inner, Targets};
+use crate::connection::pool::Links;
 use crate::endpoints::{EndpointStatus, Endpoints, Health};
 use crate::error::RpcError;
-use crate::links::Links;
 
 /// What a channel is doing at one moment. It serializes to what a debug page reads; times are in the
 /// unit that a field's name ends with.

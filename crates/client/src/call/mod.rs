@@ -13,13 +13,24 @@ use farcall_protocol::Code;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::answer::Answer;
-use crate::broadcast::Broadcast;
-use crate::calling::{Calling, notify};
+use crate::call::broadcast::Broadcast;
+use crate::call::request::Request;
+use crate::call::retry_policy::RetryPolicy;
+use crate::call::state::{Calling, notify};
 use crate::channel::Channel;
+use crate::connection::response::Answer;
 use crate::error::{CallError, RpcError};
-use crate::request::Request;
-use crate::retry_policy::RetryPolicy;
+
+pub(crate) mod attempts;
+pub(crate) mod broadcast;
+pub(crate) mod endpoint_choice;
+pub(crate) mod request;
+pub(crate) mod retry;
+pub(crate) mod retry_budget;
+pub(crate) mod retry_policy;
+pub(crate) mod routing_key;
+pub(crate) mod span;
+pub(crate) mod state;
 
 /// A call that is about to be made. Nothing happens before it is awaited, or started.
 ///

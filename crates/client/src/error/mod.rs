@@ -11,7 +11,9 @@ use farcall_protocol::{Code, Codec, DecodeError, EscapedText, Execution, Metadat
 use farcall_transport::{Address, AddressError};
 use serde::de::DeserializeOwned;
 
-use crate::tries::Tries;
+use self::attempt_log::Tries;
+
+pub(crate) mod attempt_log;
 
 /// Why a call failed: the method's own error as it returned it, or farcall's.
 ///

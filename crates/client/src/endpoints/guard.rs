@@ -5,7 +5,7 @@ use std::sync::Arc;
 use farcall_protocol::{Code, Execution};
 use tokio::time::Instant;
 
-use super::member::Member;
+use super::backend::Member;
 use crate::connection::Connection;
 use crate::error::{Phase, RpcError};
 

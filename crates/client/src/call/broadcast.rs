@@ -11,13 +11,13 @@ use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use tokio::time::timeout_at;
 
-use crate::answer::Answer;
 use crate::call::Read;
-use crate::calling::call_at;
+use crate::call::endpoint_choice::call_at;
+use crate::call::request::{Ready, Request};
+use crate::call::span::{CallSpan, Fails, within as within_span};
 use crate::channel::{Inner, Targets};
+use crate::connection::response::Answer;
 use crate::error::{CallError, Phase, RpcError};
-use crate::request::{Ready, Request};
-use crate::span::{CallSpan, Fails, within as within_span};
 
 /// A call of every endpoint at once: of all that are known and not drained, those included that
 /// are left out at the moment because they failed. Each is tried once, whatever the failure mode.

@@ -13,12 +13,12 @@ use farcall_protocol::{
 use farcall_transport::HumanDuration;
 use tokio::time::Instant;
 
+use crate::call::retry_policy::RetryPolicy;
+use crate::call::routing_key;
+use crate::call::span::counted;
 use crate::connection::{Connection, NotSent, Outgoing};
 use crate::deadline::Deadline;
 use crate::error::{Phase, RpcError};
-use crate::key;
-use crate::retry_policy::RetryPolicy;
-use crate::span::counted;
 
 /// A call as it is asked for.
 #[derive(Debug, Default)]
@@ -200,7 +200,7 @@ impl Ready {
                 Some(Cow::Borrowed(value.as_bytes()))
             }
             KeySource::Argument(name) => {
-                key::of_argument(name, &self.body.clone().into_bytes(), codec).map(Cow::Owned)
+                routing_key::of_argument(name, &self.body.clone().into_bytes(), codec).map(Cow::Owned)
             }
             // No key is wanted.
             _ => None,

@@ -2,8 +2,8 @@
 
 use farcall_protocol::{Code, Execution};
 
+use crate::call::request::Ready;
 use crate::error::{Phase, RpcError};
-use crate::request::Ready;
 
 /// How a call may be made again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -13,15 +13,17 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::call::Call;
+use crate::call::request::Ready;
+use crate::call::retry_budget::{Budget, RetryBudget};
+use crate::call::retry_policy::RetryPolicy;
 use crate::connection::Connection;
+use crate::connection::options::ConnectionOptions;
+use crate::connection::pool::Links;
+use crate::endpoints::outlier_detection::OutlierDetection;
 use crate::endpoints::{EndpointStatus, Endpoints, Source};
 use crate::error::{BuildError, RpcError};
-use crate::links::Links;
-use crate::options::ConnectionOptions;
-use crate::outlier_detection::OutlierDetection;
-use crate::request::Ready;
-use crate::retry_budget::{Budget, RetryBudget};
-use crate::retry_policy::RetryPolicy;
+
+pub(crate) mod overview;
 
 /// A way to a server, over which calls are made. Cloning is cheap, and clones share everything.
 ///

@@ -13,9 +13,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::Shared;
 use super::status::{EndpointStatus, Health};
-use crate::backoff::Backoff;
+use crate::connection::backoff::Backoff;
+use crate::connection::pool::Links;
 use crate::error::RpcError;
-use crate::links::Links;
 
 /// An endpoint that calls go to. It outlives changes of its description, such as of its weight.
 pub(crate) struct Member {
