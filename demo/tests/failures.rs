@@ -22,7 +22,7 @@ fn server() -> (Demo, Vec<String>, tempfile::TempDir) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn thousands_of_calls_in_flight_on_one_connection_are_answered_right() {
+async fn thousands_of_calls_on_one_connection_get_their_own_answers() {
     let dir = tempfile::tempdir().unwrap();
     let socket = format!("unix@{}", dir.path().join("socket").display());
     let listen = ["--listen", "tcp@127.0.0.1:0", "--listen", &socket, "--max-in-flight", "8192"];
@@ -78,7 +78,7 @@ async fn end_by_kill(over: usize) -> Duration {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_killed_servers_calls_end_within_100_ms() {
+async fn calls_to_a_killed_server_end_within_100_ms() {
     for over in 0..2 {
         // A machine that is busy elsewhere may take its time once, but not each time.
         let mut took = Vec::new();
@@ -91,7 +91,7 @@ async fn a_killed_servers_calls_end_within_100_ms() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stopped_server_is_noticed_by_pings() {
+async fn suspended_server_is_detected_by_pings() {
     let (server, addresses, _dir) = server();
     let times = KeepAlive { idle: Duration::from_millis(300), timeout: Duration::from_millis(300) };
     for address in &addresses {
@@ -124,7 +124,7 @@ async fn a_stopped_server_is_noticed_by_pings() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stopping_server_finishes_what_it_has_begun() {
+async fn stopping_server_finishes_its_running_calls() {
     let (server, addresses, _dir) = server();
     let echo = EchoClient::new(Channel::to(&*addresses[0]).unwrap());
     echo.sleep(0).await.unwrap();
@@ -141,11 +141,11 @@ async fn a_stopping_server_finishes_what_it_has_begun() {
     for nap in naps {
         assert_eq!(nap.await.unwrap(), 700);
     }
-    server.ended().expect_code(0);
+    server.ended().assert_code(0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_that_vanishes_has_its_calls_stopped() {
+async fn calls_of_a_disconnected_client_are_stopped() {
     let (_server, addresses, _dir) = server();
     let watcher = Channel::to(&*addresses[0]).unwrap();
     let in_flight = async || {

@@ -54,34 +54,34 @@ fn cluster(job: &mut Demo) -> Vec<i32> {
 }
 
 #[track_caller]
-fn expect_gone(pids: &[i32]) {
+fn assert_gone(pids: &[i32]) {
     let gone = within(SOON, || !pids.iter().any(|&pid| runs(pid)));
     assert!(gone, "left behind: {:?}", pids.iter().filter(|&&pid| runs(pid)).collect::<Vec<_>>());
 }
 
 #[test]
-fn the_counts_are_printed_and_right() {
+fn job_prints_correct_counts() {
     let dir = texts();
     for options in [&[][..], &["--codec", "json"], &["--unix", "--servers", "1"], &["--concurrency", "1"]] {
-        let ended = count(dir.path(), &[options, &["--repeat", "1"]].concat()).expect_code(0);
-        ended.expect_line(&["1", "two", "3"]);
+        let ended = count(dir.path(), &[options, &["--repeat", "1"]].concat()).assert_code(0);
+        ended.assert_line(&["1", "two", "3"]);
         for word in ["one", "three", "\u{fc}ber"] {
-            ended.expect_line(&[word, "1"]);
+            ended.assert_line(&[word, "1"]);
         }
-        ended.expect_line(&["files", "2"]);
-        ended.expect_line(&["bytes", "29"]);
-        ended.expect_line(&["calls", "2,"]);
-        ended.expect_line(&["ok:", "6", "words,", "4"]);
+        ended.assert_line(&["files", "2"]);
+        ended.assert_line(&["bytes", "29"]);
+        ended.assert_line(&["calls", "2,"]);
+        ended.assert_line(&["ok:", "6", "words,", "4"]);
         assert_eq!(ended.stderr, "");
     }
 }
 
 #[test]
-fn the_calls_that_the_servers_took_are_those_that_were_made() {
+fn calls_taken_by_servers_equal_calls_made() {
     let dir = texts();
-    let ended = count(dir.path(), &["--repeat", "300", "--servers", "4", "--calm"]).expect_code(0);
-    ended.expect_line(&["1", "two", "900"]);
-    ended.expect_line(&["calls", "600,", "none", "of", "which", "failed"]);
+    let ended = count(dir.path(), &["--repeat", "300", "--servers", "4", "--calm"]).assert_code(0);
+    ended.assert_line(&["1", "two", "900"]);
+    ended.assert_line(&["calls", "600,", "none", "of", "which", "failed"]);
     let took = |line: &str| -> Option<u64> {
         let words: Vec<_> = line.split_whitespace().collect();
         let address = words.iter().position(|word| word.starts_with("tcp@"))?;
@@ -92,11 +92,11 @@ fn the_calls_that_the_servers_took_are_those_that_were_made() {
 }
 
 /// What happens in the middle of a job, and how it ends all the same.
-fn a_story_ends_well(options: &[&str]) {
+fn assert_job_survives_its_disruptions(options: &[&str]) {
     let dir = texts();
-    let ended = count(dir.path(), &[&["--repeat", "400"], options].concat()).expect_code(0);
-    ended.expect_line(&["1", "two", "1,200"]);
-    ended.expect_line(&["calls", "800,", "none", "of", "which", "failed"]);
+    let ended = count(dir.path(), &[&["--repeat", "400"], options].concat()).assert_code(0);
+    ended.assert_line(&["1", "two", "1,200"]);
+    ended.assert_line(&["calls", "800,", "none", "of", "which", "failed"]);
     let told = |what: &str| ended.stdout.lines().position(|line| line.contains(what));
     let story = [
         "server-1 at ",
@@ -114,18 +114,18 @@ fn a_story_ends_well(options: &[&str]) {
 }
 
 #[test]
-fn a_server_is_killed_one_started_and_one_drained_and_no_call_fails() {
-    a_story_ends_well(&[]);
-    a_story_ends_well(&["--unix", "--codec", "json"]);
+fn job_survives_a_kill_a_start_and_a_drain() {
+    assert_job_survives_its_disruptions(&[]);
+    assert_job_survives_its_disruptions(&["--unix", "--codec", "json"]);
 }
 
 #[test]
-fn etcd_does_as_well() {
-    a_story_ends_well(&["--registry", "etcd"]);
+fn job_survives_disruptions_with_etcd() {
+    assert_job_survives_its_disruptions(&["--registry", "etcd"]);
 }
 
 #[test]
-fn a_cluster_that_is_kept_can_be_looked_at_until_ctrl_c() {
+fn kept_cluster_can_be_inspected_until_ctrl_c() {
     let dir = texts();
     for (registry, hint) in [("http", "  list    curl '"), ("etcd", "  list    etcdctl --endpoints ")] {
         let input = ["--input", dir.path().to_str().unwrap(), "--repeat", "1", "--keep"];
@@ -165,23 +165,23 @@ fn a_cluster_that_is_kept_can_be_looked_at_until_ctrl_c() {
         assert!(figures.contains("\"name\":\"Text\""), "{figures}");
         assert!(pids.iter().all(|&pid| runs(pid)));
         job.signal(Signal::INT);
-        job.ended().expect_code(0);
-        expect_gone(&pids);
+        job.ended().assert_code(0);
+        assert_gone(&pids);
     }
 }
 
 #[test]
-fn what_cannot_be_sent_is_named_and_skipped() {
+fn unsendable_files_are_reported_and_skipped() {
     let dir = texts();
     fs::write(dir.path().join("zero.bin"), b"two\0two").unwrap();
     fs::write(dir.path().join("latin.txt"), b"two \xfc").unwrap();
     fs::write(dir.path().join("large.txt"), "two ".repeat(1_100_000)).unwrap();
     // Reading it fails, even for root, who may read everything.
     let unreadable = "/proc/self/mem";
-    let ended = count(dir.path(), &["--input", unreadable, "--repeat", "1"]).expect_code(0);
-    ended.expect_line(&["1", "two", "3"]);
-    ended.expect_line(&["files", "2;", "skipped:", "1", "unreadable,", "2", "binary,", "1", "too", "large"]);
-    ended.expect_line(&["calls", "2,"]);
+    let ended = count(dir.path(), &["--input", unreadable, "--repeat", "1"]).assert_code(0);
+    ended.assert_line(&["1", "two", "3"]);
+    ended.assert_line(&["files", "2;", "skipped:", "1", "unreadable,", "2", "binary,", "1", "too", "large"]);
+    ended.assert_line(&["calls", "2,"]);
     for (name, reason) in [
         ("zero.bin", ": binary"),
         ("latin.txt", ": binary"),
@@ -198,115 +198,115 @@ fn what_cannot_be_sent_is_named_and_skipped() {
 }
 
 #[test]
-fn nothing_to_count_is_a_failure() {
+fn empty_input_is_a_failure() {
     let dir = tempfile::tempdir().unwrap();
-    let ended = count(dir.path(), &[]).expect_code(1);
+    let ended = count(dir.path(), &[]).assert_code(1);
     assert_eq!(ended.stderr, "error: there are no files in the input\n");
     fs::write(dir.path().join("x.bin"), [0]).unwrap();
-    let ended = count(dir.path(), &[]).expect_code(1);
+    let ended = count(dir.path(), &[]).assert_code(1);
     assert!(ended.stderr.ends_with("error: there is nothing to count: all files were skipped\n"));
-    let ended = count(&dir.path().join("nowhere"), &[]).expect_code(1);
+    let ended = count(&dir.path().join("nowhere"), &[]).assert_code(1);
     assert!(ended.stderr.starts_with("error: --input "), "{}", ended.stderr);
     assert_eq!(ended.stderr.lines().count(), 1, "{}", ended.stderr);
 }
 
 #[test]
-fn a_wrong_command_line_is_a_usage_error() {
+fn invalid_command_line_is_a_usage_error() {
     for wrong in [&["--servers", "0"][..], &["--codec", "xml"], &["--nonsense"], &["nonsense"]] {
-        Demo::run(wrong).expect_code(2);
+        Demo::run(wrong).assert_code(2);
     }
 }
 
 #[test]
-fn what_is_no_terminal_gets_no_escapes() {
+fn output_to_a_pipe_has_no_escape_sequences() {
     let dir = texts();
-    let ended = count(dir.path(), &[]).expect_code(0);
+    let ended = count(dir.path(), &[]).assert_code(0);
     assert!(!ended.stdout.contains('\x1b') && !ended.stderr.contains('\x1b'));
 }
 
 #[test]
-fn a_server_that_dies_is_told_and_its_calls_are_made_elsewhere() {
+fn killed_server_is_reported_and_its_calls_fail_over() {
     let dir = texts();
     let input = ["--input", dir.path().to_str().unwrap(), "--repeat", "20000", "--calm"];
     let mut job = Demo::start(input);
     let pids = cluster(&mut job);
     signal(pids[2], Signal::KILL);
-    let ended = job.ended().expect_code(0);
-    ended.expect_line(&["calls", "40,000,", "none", "of", "which", "failed"]);
+    let ended = job.ended().assert_code(0);
+    ended.assert_line(&["calls", "40,000,", "none", "of", "which", "failed"]);
     let named = format!("server-2 (pid {}) ended: signal: 9 (SIGKILL)", pids[2]);
     assert!(ended.stderr.contains(&named), "{}", ended.stderr);
     assert_eq!(ended.stderr.lines().count(), 1, "{}", ended.stderr);
-    expect_gone(&pids);
+    assert_gone(&pids);
 }
 
 #[test]
-fn the_death_of_all_servers_fails_the_job_and_is_told() {
+fn job_fails_if_all_servers_are_killed() {
     let dir = texts();
     let (job, pids) = endless(dir.path(), &[]);
     for &pid in &pids[1..] {
         signal(pid, Signal::KILL);
     }
-    let ended = job.ended().expect_code(1);
+    let ended = job.ended().assert_code(1);
     for (number, pid) in (1..).zip(&pids[1..]) {
         let named = format!("server-{number} (pid {pid}) ended: signal: 9 (SIGKILL)");
         assert!(ended.stderr.contains(&named), "{}", ended.stderr);
     }
     assert!(ended.stderr.contains("unavailable"), "{}", ended.stderr);
     assert_eq!(ended.stderr.lines().count(), 1, "{}", ended.stderr);
-    expect_gone(&pids);
+    assert_gone(&pids);
 }
 
 #[test]
-fn the_death_of_the_registry_is_told_and_costs_no_call() {
+fn killed_registry_is_reported_and_fails_no_call() {
     let dir = texts();
     let input = ["--input", dir.path().to_str().unwrap(), "--repeat", "20000", "--calm"];
     let mut job = Demo::start(input);
     let pids = cluster(&mut job);
     signal(pids[0], Signal::KILL);
-    let ended = job.ended().expect_code(0);
-    ended.expect_line(&["calls", "40,000,", "none", "of", "which", "failed"]);
+    let ended = job.ended().assert_code(0);
+    ended.assert_line(&["calls", "40,000,", "none", "of", "which", "failed"]);
     assert!(ended.stderr.contains("ended: signal: 9 (SIGKILL)"), "{}", ended.stderr);
-    expect_gone(&pids);
+    assert_gone(&pids);
 }
 
 #[test]
-fn a_signal_stops_the_job_and_its_servers() {
+fn signal_stops_the_job_and_its_servers() {
     let dir = texts();
     for (number, code) in [(Signal::INT, 130), (Signal::TERM, 143)] {
         let (job, pids) = endless(dir.path(), &["--unix"]);
         job.signal(number);
-        job.ended().expect_code(code);
-        expect_gone(&pids);
+        job.ended().assert_code(code);
+        assert_gone(&pids);
     }
 }
 
 #[test]
-fn all_processes_end_when_the_job_is_killed() {
+fn killing_the_job_ends_all_its_processes() {
     let dir = texts();
     for registry in ["http", "etcd"] {
         let (job, pids) = endless(dir.path(), &["--registry", registry]);
         job.signal(Signal::KILL);
-        expect_gone(&pids);
+        assert_gone(&pids);
     }
 }
 
 #[test]
-fn a_server_that_is_stopped_for_good_is_killed_in_the_end() {
+fn suspended_server_is_killed_when_the_job_stops() {
     let dir = texts();
     let (job, pids) = endless(dir.path(), &[]);
     signal(pids[3], Signal::STOP);
     job.signal(Signal::TERM);
-    let ended = job.ended().expect_code(1);
+    let ended = job.ended().assert_code(1);
     assert!(ended.stderr.contains("server-3"), "{}", ended.stderr);
-    expect_gone(&pids);
+    assert_gone(&pids);
 }
 
 #[test]
-fn nobody_reading_the_report_is_a_failure_like_others() {
+fn closed_stdout_is_a_failure() {
     let dir = texts();
     let mut job = Demo::start(["--input", dir.path().to_str().unwrap()]);
     job.close_stdout();
-    let ended = job.ended().expect_code(1);
+    let ended = job.ended().assert_code(1);
     assert_eq!(
         ended.stderr,
         "error: writing to stdout: Broken pipe (os error 32)

@@ -14,7 +14,7 @@ use self::support::Demo;
 const PYTHON: &str = "/usr/bin/python3";
 
 #[test]
-fn a_client_in_another_language_finds_the_protocol_as_documented() {
+fn python_client_confirms_the_documented_protocol() {
     let dir = tempfile::tempdir().unwrap();
     let socket = format!("unix@{}", dir.path().join("socket").display());
     let (_server, addresses) = Demo::server(&["--listen", "tcp@127.0.0.1:0", "--listen", &socket]);
@@ -26,7 +26,7 @@ fn a_client_in_another_language_finds_the_protocol_as_documented() {
 }
 
 #[test]
-fn the_python_package_passes_its_own_tests_and_its_readme_says_what_happens() {
+fn python_package_passes_its_tests_and_readme_examples() {
     let summary = run_suite(&package().join("tests"), &[("FARCALL_DEMO", env!("CARGO_BIN_EXE_demo"))]);
     assert!(summary.tests >= 140, "{summary:?}");
     assert_eq!(summary.skipped, 0, "{summary:?}");

@@ -84,7 +84,7 @@ impl World {
     }
 }
 
-async fn calls_are_answered_each_with_its_own(scheme: &str) {
+async fn each_call_gets_its_own_answer(scheme: &str) {
     let world = World::new(scheme);
     let arith = ArithClient::new(world.channel());
     let answers = join_all((0..200).map(|n| arith.multiply(n, 7).into_future())).await;
@@ -93,7 +93,7 @@ async fn calls_are_answered_each_with_its_own(scheme: &str) {
     assert_eq!(error, Err(CallError::Application(ArithError::DivisionByZero)));
 }
 
-async fn a_call_that_is_dropped_makes_room_for_the_next(scheme: &str) {
+async fn dropped_call_frees_its_slot(scheme: &str) {
     let place = if scheme == "unix" { "socket" } else { "127.0.0.1:0" };
     let world = World::at(scheme, place, Files::new(), &["--max-in-flight", "1"]);
     let echo = world.echo();
@@ -106,7 +106,7 @@ async fn a_call_that_is_dropped_makes_room_for_the_next(scheme: &str) {
     }
 }
 
-async fn a_deadline_ends_a_call(scheme: &str) {
+async fn deadline_ends_a_call(scheme: &str) {
     let world = World::new(scheme);
     let echo = world.echo();
     echo.sleep(0).await.unwrap();
@@ -115,7 +115,7 @@ async fn a_deadline_ends_a_call(scheme: &str) {
     assert_eq!(echo.sleep(1).await, Ok(1));
 }
 
-async fn large_bodies_go_both_ways(scheme: &str) {
+async fn large_bodies_round_trip(scheme: &str) {
     let world = World::new(scheme);
     let echo = world.echo();
     let data: Bytes = (0..3_000_000_u32).map(|n| (n % 251) as u8).collect::<Vec<_>>().into();
@@ -128,7 +128,7 @@ async fn large_bodies_go_both_ways(scheme: &str) {
     assert_eq!((error.code(), error.execution()), (Code::ResourceExhausted, Execution::NotSent));
 }
 
-async fn a_server_that_is_killed_ends_its_calls_and_its_successor_is_found(scheme: &str) {
+async fn killed_server_ends_its_calls_and_its_successor_is_found(scheme: &str) {
     let world = World::new(scheme);
     let echo = world.echo();
     let who = echo.whoami().await.unwrap();
@@ -155,7 +155,7 @@ async fn a_server_that_is_killed_ends_its_calls_and_its_successor_is_found(schem
     assert_eq!(timeout(SOON, finding).await.unwrap().pid, successor.server.pid() as u32);
 }
 
-async fn a_stop_lets_calls_finish(scheme: &str) {
+async fn stop_lets_calls_finish(scheme: &str) {
     let world = World::new(scheme);
     let echo = world.echo();
     echo.sleep(0).await.unwrap();
@@ -163,7 +163,7 @@ async fn a_stop_lets_calls_finish(scheme: &str) {
     echo.sleep(0).await.unwrap(); // the call before it is under way
     world.server.signal(Signal::TERM);
     assert_eq!(call.await, Ok(300));
-    world.server.ended().expect_code(0);
+    world.server.ended().assert_code(0);
 }
 
 /// Each fact over each scheme.
@@ -183,12 +183,12 @@ macro_rules! suite {
 
 suite! {
     [
-        calls_are_answered_each_with_its_own
-        a_call_that_is_dropped_makes_room_for_the_next
-        a_deadline_ends_a_call
-        large_bodies_go_both_ways
-        a_server_that_is_killed_ends_its_calls_and_its_successor_is_found
-        a_stop_lets_calls_finish
+        each_call_gets_its_own_answer
+        dropped_call_frees_its_slot
+        deadline_ends_a_call
+        large_bodies_round_trip
+        killed_server_ends_its_calls_and_its_successor_is_found
+        stop_lets_calls_finish
     ]
     over tcp unix tls http connect ws https wss
 }
@@ -216,7 +216,7 @@ fn with<'a>(options: &[&'a str], url: &'a str) -> Vec<&'a str> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn curl_gets_each_page_and_calls() {
+async fn curl_can_fetch_pages_and_make_calls() {
     let files = Files::new();
     let (certificate, key) = (files.text("cert.pem"), files.text("key.pem"));
     let (_server, urls) = Demo::server(&[
@@ -264,7 +264,7 @@ async fn curl_gets_each_page_and_calls() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_that_drains_is_healthy_and_not_ready() {
+async fn draining_server_is_healthy_but_not_ready() {
     let (server, addresses) = Demo::server(&["--listen", "127.0.0.1:0", "--http", "127.0.0.1:0"]);
     let echo = EchoClient::new(Channel::to(addresses[0].as_str()).unwrap());
     echo.sleep(0).await.unwrap();
@@ -276,7 +276,7 @@ async fn a_server_that_drains_is_healthy_and_not_ready() {
     assert!(within(SOON, || status("/readyz") == "503"), "it is still ready");
     assert_eq!(status("/healthz"), "200");
     drop(call);
-    server.ended().expect_code(0);
+    server.ended().assert_code(0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -305,7 +305,7 @@ async fn one_port_serves_calls_and_pages() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_token_or_a_certificate_is_asked_for_where_the_server_was_told_to() {
+async fn token_or_certificate_is_required_if_configured() {
     let files = Files::new();
     std::fs::write(files.path("tokens"), "web q8mXe01rHsZ9\n").unwrap();
     let (certificate, key, tokens) = (files.text("cert.pem"), files.text("key.pem"), files.text("tokens"));
@@ -351,12 +351,12 @@ async fn a_token_or_a_certificate_is_asked_for_where_the_server_was_told_to() {
 }
 
 #[test]
-fn a_certificate_that_cannot_be_read_is_one_line_and_a_failure() {
+fn unreadable_certificate_is_a_one_line_failure() {
     let nowhere = Path::new("/nowhere/cert.pem").to_str().unwrap();
     let ended = Demo::run(["server", "--https", "127.0.0.1:0", "--tls-cert", nowhere, "--tls-key", nowhere]);
-    let ended = ended.expect_code(1);
+    let ended = ended.assert_code(1);
     assert!(ended.stderr.starts_with("error: ") && ended.stderr.contains(nowhere), "{}", ended.stderr);
     assert_eq!(ended.stderr.lines().count(), 1, "{}", ended.stderr);
-    let ended = Demo::run(["server", "--listen", "tls@127.0.0.1:0"]).expect_code(1);
+    let ended = Demo::run(["server", "--listen", "tls@127.0.0.1:0"]).assert_code(1);
     assert!(ended.stderr.contains("it needs a certificate"), "{}", ended.stderr);
 }

@@ -19,7 +19,7 @@ fn channel(address: &str) -> Channel {
 }
 
 #[test]
-fn it_tells_its_addresses_and_stops_on_a_signal() {
+fn server_prints_its_addresses_and_stops_on_a_signal() {
     let dir = tempfile::tempdir().unwrap();
     let socket = format!("unix@{}", dir.path().join("socket").display());
     for signal in [Signal::TERM, Signal::INT] {
@@ -28,16 +28,16 @@ fn it_tells_its_addresses_and_stops_on_a_signal() {
         assert_ne!(port, 0);
         assert_eq!(addresses[1], socket);
         server.signal(signal);
-        let ended = server.ended().expect_code(0);
+        let ended = server.ended().assert_code(0);
         assert_eq!(ended.stdout, "");
         assert!(!dir.path().join("socket").exists());
     }
 }
 
 #[test]
-fn an_address_in_use_is_one_line_and_a_failure() {
+fn address_in_use_is_a_one_line_failure() {
     let (_server, addresses) = Demo::server(&ANY_PORT);
-    let ended = Demo::run(["server", "--listen", &addresses[0]]).expect_code(1);
+    let ended = Demo::run(["server", "--listen", &addresses[0]]).assert_code(1);
     assert_eq!(
         ended.stderr,
         format!("error: listening at {}: Address already in use (os error 98)\n", addresses[0]),
@@ -46,20 +46,20 @@ fn an_address_in_use_is_one_line_and_a_failure() {
 }
 
 #[test]
-fn a_wrong_command_line_is_a_usage_error() {
+fn invalid_command_line_is_a_usage_error() {
     for wrong in [
         &["server"][..],
         &["server", "--listen", "gopher@localhost:70"],
         &["server", "--listen", "127.0.0.1:0", "--handle-timeout", "soon"],
         &["server", "--listen", "127.0.0.1:0", "--max-in-flight", "0"],
     ] {
-        let ended = Demo::run(wrong).expect_code(2);
+        let ended = Demo::run(wrong).assert_code(2);
         assert!(ended.stderr.starts_with("error: "), "{}", ended.stderr);
     }
 }
 
 #[tokio::test]
-async fn it_serves_what_it_says() {
+async fn server_serves_its_advertised_services() {
     let (server, addresses) = Demo::server(&["--listen", "127.0.0.1:0", "--instance", "a"]);
     let channel = channel(&addresses[0]);
 
@@ -86,7 +86,7 @@ async fn it_serves_what_it_says() {
 }
 
 #[tokio::test]
-async fn its_limits_are_those_of_the_command_line() {
+async fn limits_come_from_the_command_line() {
     let limits = ["--max-in-flight", "7", "--max-frame-bytes", "5000", "--handle-timeout", "50ms"];
     let (_server, addresses) = Demo::server(&[&ANY_PORT[..], &limits].concat());
     let channel = channel(&addresses[0]);
@@ -99,7 +99,7 @@ async fn its_limits_are_those_of_the_command_line() {
 }
 
 #[tokio::test]
-async fn a_stop_lets_calls_finish_and_a_second_signal_does_not() {
+async fn first_signal_drains_and_second_signal_kills() {
     let (server, addresses) = Demo::server(&ANY_PORT);
     let echo = EchoClient::new(channel(&addresses[0]));
     echo.sleep(0).await.unwrap();
@@ -107,7 +107,7 @@ async fn a_stop_lets_calls_finish_and_a_second_signal_does_not() {
     echo.sleep(0).await.unwrap(); // the call before it is under way
     server.signal(Signal::TERM);
     assert_eq!(call.await, Ok(300));
-    server.ended().expect_code(0);
+    server.ended().assert_code(0);
 
     let (server, addresses) = Demo::server(&ANY_PORT);
     let echo = EchoClient::new(channel(&addresses[0]));
@@ -119,7 +119,7 @@ async fn a_stop_lets_calls_finish_and_a_second_signal_does_not() {
     assert!(within(SOON, draining), "it still accepts");
     server.signal(Signal::TERM);
     assert_eq!(call.await.unwrap_err().code(), Code::Unavailable);
-    server.ended().expect_code(143);
+    server.ended().assert_code(143);
 }
 
 fn echo_is_refused(address: &str) -> bool {
@@ -127,7 +127,7 @@ fn echo_is_refused(address: &str) -> bool {
 }
 
 #[tokio::test]
-async fn an_orphan_whose_threads_are_all_busy_ends_too() {
+async fn orphan_with_busy_threads_exits() {
     let orphan = ["--exit-with-parent", "--drain-timeout", "0s"];
     let (mut server, addresses) = Demo::server(&[&ANY_PORT[..], &orphan].concat());
     let echo = EchoClient::new(channel(&addresses[0]));

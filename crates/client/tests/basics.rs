@@ -42,7 +42,7 @@ async fn serve() -> (String, farcall_server::ServerHandle) {
 }
 
 #[tokio::test]
-async fn a_call_by_name_returns_its_result() {
+async fn call_by_name_returns_its_result() {
     let (address, _server) = serve().await;
     let channel = Channel::to(&*address).unwrap();
     let product: i64 = channel.call("Arith.multiply", &json!({"a": 6, "b": 7})).await.unwrap();
@@ -52,7 +52,7 @@ async fn a_call_by_name_returns_its_result() {
 }
 
 #[tokio::test]
-async fn thousands_of_calls_in_flight_are_answered_right() {
+async fn thousands_of_concurrent_calls_get_their_own_answers() {
     let (address, _server) = serve().await;
     let channel = Channel::to(&*address).unwrap();
     let calls: Vec<_> =
@@ -63,7 +63,7 @@ async fn thousands_of_calls_in_flight_are_answered_right() {
 }
 
 #[tokio::test]
-async fn a_deadline_is_kept() {
+async fn deadline_ends_the_call_on_both_sides() {
     let (address, server) = serve().await;
     let channel = Channel::to(&*address).unwrap();
     let call = channel.call::<u64>("Echo.sleep", &json!({"ms": 60_000})).timeout(Duration::from_millis(50));

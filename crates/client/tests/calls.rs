@@ -13,7 +13,7 @@ use farcall_protocol::{
 use support::{MS, S, channel, connect, connect_for, connect_with, is_one_way, metadata, rpc, settle};
 
 #[tokio::test(start_paused = true)]
-async fn dropping_a_call_cancels_it_and_the_cancel_stands_behind_its_request() {
+async fn dropped_call_sends_its_cancel_after_its_request() {
     let (channel, mut peer) = channel().await;
     // Dropped before a byte of it was written, and after.
     drop(channel.call::<()>("A.a", &()).start());
@@ -32,7 +32,7 @@ async fn dropping_a_call_cancels_it_and_the_cancel_stands_behind_its_request() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_cancel_ever_overtakes_its_request() {
+async fn cancel_never_overtakes_its_request() {
     let (connection, mut peer) =
         connect_with(&ConnectionOptions::default(), &ServerPolicy::default(), 512).await;
     let channel = Channel::from(connection);
@@ -55,27 +55,27 @@ async fn no_cancel_ever_overtakes_its_request() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_that_is_answered_is_not_cancelled() {
+async fn answered_call_is_not_cancelled() {
     let (channel, mut peer) = channel().await;
     let call = channel.call::<i32>("A.a", &()).start();
     let seq = peer.request().await.header.seq;
     peer.answer(seq, &1).await;
     settle().await;
     drop(call);
-    peer.hears_nothing(S).await;
+    peer.assert_silent(S).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn nothing_happens_before_a_call_is_awaited() {
+async fn call_sends_nothing_before_it_is_awaited() {
     let (channel, mut peer) = channel().await;
     let call = channel.call::<()>("A.a", &());
-    peer.hears_nothing(S).await;
+    peer.assert_silent(S).await;
     drop(call);
-    peer.hears_nothing(S).await;
+    peer.assert_silent(S).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_started_call_gets_under_way_without_being_polled() {
+async fn started_call_is_sent_without_being_polled() {
     let (channel, mut peer) = connect_for(1).await;
     let first = channel.call::<i32>("A.a", &()).start();
     let second = channel.call::<i32>("A.b", &()).start();
@@ -93,7 +93,7 @@ async fn a_started_call_gets_under_way_without_being_polled() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_notification_is_flagged_and_takes_no_place() {
+async fn one_way_call_is_flagged_and_takes_no_slot() {
     let (channel, mut peer) = connect_for(1).await;
     let call = channel.call::<()>("A.a", &()).start();
     peer.request().await;
@@ -112,7 +112,7 @@ async fn a_notification_is_flagged_and_takes_no_place() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_more_requests_are_on_their_way_than_the_server_allows() {
+async fn requests_in_flight_never_exceed_the_servers_limit() {
     const MOST: usize = 3;
     let (channel, mut peer) = connect_for(MOST).await;
     let calls: Vec<_> = (0..30).map(|n| channel.call::<u64>("A.a", &(n,)).start()).collect();
@@ -123,13 +123,13 @@ async fn no_more_requests_are_on_their_way_than_the_server_allows() {
             let request = peer.request().await;
             open.push((request.header.seq, peer.codec().decode::<[u64; 1]>(&request.body).unwrap()[0]));
         }
-        peer.hears_nothing(MS).await;
+        peer.assert_silent(MS).await;
         let (seq, n) = open.swap_remove(turn % open.len());
         if n % 4 == 0 {
             // A cancelled one has its place until the server says that it is done.
             drop(calls[n as usize].take());
             assert_eq!(peer.expect(Kind::Cancel).await.header.seq, seq);
-            peer.hears_nothing(MS).await;
+            peer.assert_silent(MS).await;
             peer.fail(seq, Code::Cancelled, Execution::Maybe, "cancelled").await;
         } else {
             peer.answer(seq, &(n * n)).await;
@@ -144,7 +144,7 @@ async fn no_more_requests_are_on_their_way_than_the_server_allows() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_request_that_is_too_large_fails_alone() {
+async fn too_large_request_fails_alone() {
     let terms = ServerPolicy { max_frame_bytes: MaxFrameBytes::new(1000), ..ServerPolicy::default() };
     let (connection, mut peer) = connect_with(&ConnectionOptions::default(), &terms, 4096).await;
     let channel = Channel::from(connection);
@@ -171,7 +171,7 @@ async fn a_request_that_is_too_large_fails_alone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_mistake_in_a_call_fails_it_before_it_is_sent() {
+async fn invalid_call_fails_before_it_is_sent() {
     let (channel, mut peer) = channel().await;
     let error = rpc(channel.call::<()>("A.a", &()).metadata("Upper", "v").await);
     assert_error!(
@@ -192,7 +192,7 @@ async fn a_mistake_in_a_call_fails_it_before_it_is_sent() {
     assert!(
         error.to_string().starts_with("arguments of `A.a`: ") && error.to_string().contains("no such thing")
     );
-    peer.hears_nothing(S).await;
+    peer.assert_silent(S).await;
 }
 
 #[derive(Debug, PartialEq, serde::Deserialize)]
@@ -201,7 +201,7 @@ struct DivideError {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_methods_own_error_is_typed() {
+async fn application_error_is_typed() {
     let (channel, mut peer) = channel().await;
     let [good, odd] =
         [(); 2].map(|()| Call::<i64, DivideError>::fallible(&channel, "A.divide", &(1, 0)).start());
@@ -227,7 +227,7 @@ async fn a_methods_own_error_is_typed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_error_of_the_server_comes_with_all_it_says() {
+async fn error_of_the_server_keeps_its_message_and_metadata() {
     let (channel, mut peer) = channel().await;
     let call = channel.call::<()>("A.a", &()).start();
     let seq = peer.request().await.header.seq;
@@ -249,7 +249,7 @@ async fn an_error_of_the_server_comes_with_all_it_says() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_unknown_code_counts_as_internal_and_an_unknown_execution_as_maybe() {
+async fn unknown_code_is_internal_and_unknown_execution_is_maybe() {
     let (channel, mut peer) = channel().await;
     let call = channel.call::<()>("A.a", &()).start();
     let Seq(seq) = peer.request().await.header.seq;
@@ -261,7 +261,7 @@ async fn an_unknown_code_counts_as_internal_and_an_unknown_execution_as_maybe() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_result_that_cannot_be_read_is_internal_and_done() {
+async fn undecodable_result_is_internal_and_done() {
     let (channel, mut peer) = channel().await;
     let call = channel.call::<i32>("A.a", &()).start();
     let seq = peer.request().await.header.seq;
@@ -273,7 +273,7 @@ async fn a_result_that_cannot_be_read_is_internal_and_done() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn bodies_are_compressed_where_it_was_agreed_on_and_pays() {
+async fn bodies_are_compressed_if_negotiated_and_worthwhile() {
     let options = ConnectionOptions::default().compression(Compression::built_in());
     let (connection, mut peer) = connect(&options).await;
     let channel = Channel::from(connection);
@@ -301,7 +301,7 @@ async fn bodies_are_compressed_where_it_was_agreed_on_and_pays() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_compressed_body_that_nobody_agreed_on_is_internal_and_done() {
+async fn compressed_result_without_negotiation_is_internal_and_done() {
     let (channel, mut peer) = channel().await;
     let calls = [(); 2].map(|()| channel.call::<i32>("A.a", &()).start());
     let status = Status::refused(Code::PermissionDenied, "not you");
@@ -324,7 +324,7 @@ async fn a_compressed_body_that_nobody_agreed_on_is_internal_and_done() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_json_connection_speaks_json() {
+async fn json_connection_sends_json() {
     let (connection, mut peer) = connect(&ConnectionOptions::default().codec(Codec::Json)).await;
     let channel = Channel::from(connection);
     let call = channel.call::<i32>("A.a", &serde_json::json!({"a": 1})).timeout(S).idempotent().start();
@@ -336,7 +336,7 @@ async fn a_json_connection_speaks_json() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn answers_in_any_order_reach_their_calls() {
+async fn out_of_order_answers_reach_their_calls() {
     let (channel, mut peer) = channel().await;
     let calls: Vec<_> = (0..500_u64).map(|n| channel.call::<u64>("A.a", &(n,)).start()).collect();
     let mut requests = Vec::new();

@@ -21,7 +21,7 @@ async fn channel() -> (Channel, Listener) {
 }
 
 #[tokio::test]
-async fn it_dials_at_the_first_call_and_once_for_all() {
+async fn channel_dials_once_at_the_first_call() {
     let (channel, listener) = channel().await;
     assert!(!listener.was_dialed().await);
     assert!(!channel.is_available());
@@ -41,7 +41,7 @@ async fn it_dials_at_the_first_call_and_once_for_all() {
 }
 
 #[tokio::test]
-async fn a_callers_deadline_does_not_end_the_dial_of_the_others() {
+async fn deadline_of_one_call_does_not_cancel_a_shared_dial() {
     let (channel, listener) = channel().await;
     let hasty = channel.call::<i32>("A.a", &()).timeout(50 * MS).start();
     let patient = channel.call::<i32>("A.b", &()).start();
@@ -59,7 +59,7 @@ async fn a_callers_deadline_does_not_end_the_dial_of_the_others() {
 }
 
 #[tokio::test]
-async fn the_handshake_of_a_dial_has_its_limit() {
+async fn handshake_of_a_dial_times_out() {
     let (channel, listener) = channel().await;
     let call = channel.call::<i32>("A.a", &()).start();
     let _stream = listener.accept_mute().await;
@@ -84,7 +84,7 @@ impl Resolve for Unknown {
 }
 
 #[tokio::test(start_paused = true)]
-async fn failed_dials_are_followed_by_pauses_in_which_calls_fail_at_once() {
+async fn calls_fail_at_once_during_the_backoff_after_failed_dials() {
     let unknown = Unknown::default();
     let options = ConnectionOptions::default().dialer(Dialer::default().resolver(unknown.clone()));
     let channel = Channel::builder().to("tcp@nowhere:1").options(options).build().unwrap();
@@ -113,7 +113,7 @@ async fn failed_dials_are_followed_by_pauses_in_which_calls_fail_at_once() {
 }
 
 #[tokio::test]
-async fn after_a_break_the_first_retry_is_made_at_once() {
+async fn first_redial_after_a_lost_connection_is_immediate() {
     let (channel, listener) = channel().await;
     let (connected, peer) = tokio::join!(channel.connect(), listener.accept());
     connected.unwrap();
@@ -131,7 +131,7 @@ async fn after_a_break_the_first_retry_is_made_at_once() {
 }
 
 #[tokio::test]
-async fn a_server_that_dies_of_every_connection_is_paused() {
+async fn server_that_drops_every_connection_is_backed_off() {
     let (channel, listener) = channel().await;
     for _ in 0..2 {
         let call = channel.call::<()>("A.a", &()).start();
@@ -156,7 +156,7 @@ async fn a_server_that_dies_of_every_connection_is_paused() {
 }
 
 #[tokio::test]
-async fn a_call_that_was_cut_off_is_made_again_only_if_it_is_idempotent() {
+async fn interrupted_call_is_retried_only_if_idempotent() {
     let listener = Listener::bind().await;
     let channel = Channel::to(listener.address.clone()).unwrap();
     let once = channel.call::<u64>("T.once", &()).start();
@@ -181,7 +181,7 @@ async fn a_call_that_was_cut_off_is_made_again_only_if_it_is_idempotent() {
 }
 
 #[tokio::test]
-async fn a_further_try_that_comes_to_nothing_takes_back_nothing() {
+async fn retry_that_cannot_connect_keeps_the_first_outcome() {
     let listener = Listener::bind().await;
     let channel = Channel::to(listener.address.clone()).unwrap();
     let call = channel.call::<u64>("T.again", &()).idempotent().start();
@@ -196,7 +196,7 @@ async fn a_further_try_that_comes_to_nothing_takes_back_nothing() {
 }
 
 #[tokio::test]
-async fn calls_above_a_goaway_go_to_a_new_connection_unnoticed() {
+async fn calls_above_a_goaway_move_to_a_new_connection() {
     let (channel, listener) = channel().await;
     let (connected, mut old) = tokio::join!(channel.connect(), listener.accept());
     connected.unwrap();
@@ -222,7 +222,7 @@ async fn calls_above_a_goaway_go_to_a_new_connection_unnoticed() {
 }
 
 #[tokio::test]
-async fn a_call_is_tried_three_times_at_most() {
+async fn call_is_tried_at_most_three_times() {
     let (channel, listener) = channel().await;
     let call = tokio::spawn(channel.call::<i32>("A.a", &()));
     for attempt in 1..=3 {
@@ -244,7 +244,7 @@ async fn a_call_is_tried_three_times_at_most() {
 }
 
 #[tokio::test]
-async fn a_refusal_of_the_server_is_not_tried_again() {
+async fn refusal_by_the_server_is_not_retried() {
     let (channel, listener) = channel().await;
     let call = channel.call::<i32>("A.a", &()).start();
     let mut peer = listener.accept().await;
@@ -255,7 +255,7 @@ async fn a_refusal_of_the_server_is_not_tried_again() {
 }
 
 #[tokio::test]
-async fn a_closed_channel_finishes_and_dials_again_at_once() {
+async fn closed_channel_finishes_its_calls_and_can_dial_again() {
     let (channel, listener) = channel().await;
     for _ in 0..4 {
         let call = channel.call::<i32>("A.a", &()).start();
@@ -269,7 +269,7 @@ async fn a_closed_channel_finishes_and_dials_again_at_once() {
 }
 
 #[tokio::test]
-async fn a_channel_that_is_closed_while_it_dials_can_dial_again() {
+async fn channel_closed_while_dialing_can_dial_again() {
     let (channel, listener) = channel().await;
     let call = channel.call::<i32>("A.a", &()).start();
     let _mute = listener.accept_mute().await;
@@ -295,7 +295,7 @@ impl Resolve for Panics {
 }
 
 #[tokio::test]
-async fn a_resolver_that_panics_does_not_block_the_channel_for_good() {
+async fn panicking_resolver_does_not_block_the_channel() {
     let listener = Listener::bind().await;
     let address = listener.address.replace("127.0.0.1", "somewhere");
     let options =
@@ -310,7 +310,7 @@ async fn a_resolver_that_panics_does_not_block_the_channel_for_good() {
 }
 
 #[tokio::test]
-async fn a_dropped_channel_gives_up_its_dial() {
+async fn dropped_channel_cancels_its_dial() {
     let (channel, listener) = channel().await;
     drop(channel.call::<i32>("A.a", &()).start());
     let call = channel.call::<i32>("A.a", &()).start();
@@ -322,7 +322,7 @@ async fn a_dropped_channel_gives_up_its_dial() {
 }
 
 #[tokio::test]
-async fn a_dropped_channel_leaves_the_connection_to_who_has_it() {
+async fn dropped_channel_leaves_a_connection_that_is_still_held() {
     let (channel, listener) = channel().await;
     let (connected, mut peer) = tokio::join!(channel.connect(), listener.accept());
     connected.unwrap();
@@ -335,7 +335,7 @@ async fn a_dropped_channel_leaves_the_connection_to_who_has_it() {
 }
 
 #[tokio::test]
-async fn a_notification_also_goes_to_a_new_connection() {
+async fn one_way_call_is_sent_on_a_new_connection() {
     let (channel, listener) = channel().await;
     let (connected, mut peer) = tokio::join!(channel.connect(), listener.accept());
     connected.unwrap();
@@ -347,7 +347,7 @@ async fn a_notification_also_goes_to_a_new_connection() {
 }
 
 #[test]
-fn an_address_that_does_not_parse_is_refused_when_the_channel_is_built() {
+fn invalid_address_is_refused_when_the_channel_is_built() {
     let error = Channel::to("tcp@").unwrap_err();
     assert!(error.to_string().starts_with("address \"tcp@\": "), "{error}");
     let error = Channel::builder().build().unwrap_err();

@@ -21,7 +21,7 @@ use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 use tokio::time::{Duration, Instant};
 
 #[tokio::test(start_paused = true)]
-async fn what_was_written_on_a_lost_connection_is_maybe_and_what_was_not_is_not_sent() {
+async fn lost_connection_reports_written_requests_as_maybe_and_others_as_not_sent() {
     let (connection, mut peer) =
         connect_with(&ConnectionOptions::default(), &ServerPolicy::default(), 1000).await;
     let channel = Channel::from(connection);
@@ -41,7 +41,7 @@ async fn what_was_written_on_a_lost_connection_is_maybe_and_what_was_not_is_not_
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_end_of_the_stream_is_named() {
+async fn end_of_stream_is_reported() {
     let (channel, mut peer) = channel().await;
     let call = channel.call::<()>("A.a", &()).start();
     peer.request().await;
@@ -59,7 +59,7 @@ async fn the_end_of_the_stream_is_named() {
 }
 
 #[tokio::test]
-async fn a_reset_is_named() {
+async fn connection_reset_is_reported() {
     let listener = support::Listener::bind().await;
     let channel = Channel::to(&*listener.address).unwrap();
     let call = channel.call::<()>("A.a", &()).start();
@@ -74,7 +74,7 @@ async fn a_reset_is_named() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_that_breaks_the_protocol_is_left() {
+async fn protocol_error_of_the_server_closes_the_connection() {
     let too_large = (MaxFrameBytes::DEFAULT.get() as u32 + 1).to_be_bytes();
     let frames: [(&str, Vec<u8>); 4] = [
         ("a request is not for a server to send", vec![0, 0, 0, 3, 0x92, 1, 1, 0, 0, 0, 0]),
@@ -109,7 +109,7 @@ async fn a_server_that_breaks_the_protocol_is_left() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_flood_of_pings_breaks_the_protocol() {
+async fn ping_flood_is_a_protocol_error() {
     let (connection, mut peer) = connect(&ConnectionOptions::default()).await;
     for seq in 0..11 {
         peer.say(Kind::Ping, seq).await;
@@ -119,7 +119,7 @@ async fn a_flood_of_pings_breaks_the_protocol() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn pings_are_answered_with_their_number() {
+async fn ping_is_answered_with_its_seq() {
     let (_connection, mut peer) = connect(&ConnectionOptions::default()).await;
     for seq in [9, 0, 1 << 52] {
         peer.say(Kind::Ping, seq).await;
@@ -128,7 +128,7 @@ async fn pings_are_answered_with_their_number() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_silent_server_is_pinged_after_ten_seconds_and_dead_after_fifteen() {
+async fn silent_server_is_pinged_after_10_s_and_dead_after_15() {
     let (channel, mut peer) = channel().await;
     let begin = Instant::now();
     let call = channel.call::<()>("A.a", &()).start();
@@ -142,7 +142,7 @@ async fn a_silent_server_is_pinged_after_ten_seconds_and_dead_after_fifteen() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn any_byte_is_a_sign_of_life() {
+async fn any_byte_counts_as_liveness() {
     let (connection, mut peer) = connect(&ConnectionOptions::default()).await;
     let begin = Instant::now();
     // A response to nothing, a byte every 8 s.
@@ -160,7 +160,7 @@ async fn any_byte_is_a_sign_of_life() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_times_of_keeping_alive_are_settings() {
+async fn keep_alive_times_are_configurable() {
     let times = KeepAlive { idle: S, timeout: 500 * MS };
     let (connection, mut peer) = connect(&ConnectionOptions::default().keep_alive(times)).await;
     let begin = Instant::now();
@@ -172,7 +172,7 @@ async fn the_times_of_keeping_alive_are_settings() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn closing_says_goaway_and_finishes_what_is_in_flight() {
+async fn close_sends_goaway_and_finishes_calls_in_flight() {
     let (connection, mut peer) = connect_for(1).await;
     let channel = connection;
     let connection = channel.connection().unwrap();
@@ -186,14 +186,14 @@ async fn closing_says_goaway_and_finishes_what_is_in_flight() {
         assert_eq!((error.code(), error.execution()), (Code::Unavailable, Execution::NotSent));
         assert!(error.to_string().contains("this side closed the connection"), "{error}");
     }
-    peer.hears_nothing(60 * MS).await;
+    peer.assert_silent(60 * MS).await;
     peer.answer(seq, &1).await;
     assert_eq!(call.await.unwrap(), 1);
     assert_eq!(peer.next().await, None, "the client's half is closed");
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_lost_after_closing_says_how_it_was_lost() {
+async fn call_lost_after_close_reports_how_the_connection_was_lost() {
     let (channel, mut peer) = channel().await;
     let call = channel.call::<i32>("A.a", &()).start();
     peer.request().await;
@@ -204,7 +204,7 @@ async fn what_is_lost_after_closing_says_how_it_was_lost() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn dropping_the_last_handle_closes() {
+async fn dropping_the_last_handle_closes_the_connection() {
     let (connection, mut peer) = connect(&ConnectionOptions::default()).await;
     let channel = Channel::from(connection.clone());
     let clone = channel.clone();
@@ -218,12 +218,12 @@ async fn dropping_the_last_handle_closes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_under_way_keeps_its_connection_open() {
+async fn call_in_flight_keeps_its_connection_open() {
     let (channel, mut peer) = channel().await;
     let call = channel.call::<i32>("A.a", &()).start();
     drop(channel);
     let seq = peer.request().await.header.seq;
-    peer.hears_nothing(S).await;
+    peer.assert_silent(S).await;
     peer.answer(seq, &1).await;
     assert_eq!(call.await.unwrap(), 1);
     peer.expect(Kind::Goaway).await;
@@ -231,7 +231,7 @@ async fn a_call_under_way_keeps_its_connection_open() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_connection_that_nobody_has_does_not_outlive_a_server_that_never_answers() {
+async fn abandoned_connection_ends_though_the_server_never_answers() {
     let (channel, mut peer) = channel().await;
     let call = channel.call::<i32>("A.a", &()).start();
     peer.request().await;
@@ -248,7 +248,7 @@ async fn a_connection_that_nobody_has_does_not_outlive_a_server_that_never_answe
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_last_handle_of_a_closed_connection_ends_the_wait_for_answers() {
+async fn dropping_the_last_handle_of_a_closed_connection_stops_waiting_for_answers() {
     let (channel, mut peer) = channel().await;
     let call = channel.call::<i32>("A.a", &()).start();
     channel.close();
@@ -264,7 +264,7 @@ async fn the_last_handle_of_a_closed_connection_ends_the_wait_for_answers() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_server_says_goaway_and_those_up_to_its_number_finish() {
+async fn calls_up_to_the_seq_of_a_goaway_finish() {
     let (channel, mut peer) = channel().await;
     let [kept, refused] = [(); 2].map(|()| channel.call::<i32>("A.a", &()).start());
     let seq = peer.request().await.header.seq;
@@ -287,7 +287,7 @@ async fn the_server_says_goaway_and_those_up_to_its_number_finish() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_just_before_a_goaway_counts() {
+async fn answer_just_before_a_goaway_is_delivered() {
     let (channel, mut peer) = channel().await;
     let [first, second] = [(); 2].map(|()| channel.call::<i32>("A.a", &()).start());
     let (one, two) = (peer.request().await.header.seq, peer.request().await.header.seq);
@@ -305,7 +305,7 @@ async fn an_answer_just_before_a_goaway_counts() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_reads_while_it_cannot_write() {
+async fn client_reads_while_its_writes_are_blocked() {
     let (connection, mut peer) =
         connect_with(&ConnectionOptions::default(), &ServerPolicy::default(), 256).await;
     let channel = Channel::from(connection);
@@ -322,7 +322,7 @@ async fn a_client_reads_while_it_cannot_write() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn callers_that_wait_for_room_all_get_it() {
+async fn calls_waiting_for_outbox_space_all_get_it() {
     let options = ConnectionOptions::default().outbox_bytes(1);
     let (connection, mut peer) = connect_with(&options, &ServerPolicy::default(), 64).await;
     let channel = Channel::from(connection);
@@ -379,7 +379,7 @@ async fn counted() -> (Channel, Peer, Arc<AtomicUsize>, Arc<AtomicUsize>) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_idle_connection_is_not_polled() {
+async fn idle_connection_is_not_polled() {
     let (channel, mut peer, reads, _) = counted().await;
     let call = channel.call::<()>("A.a", &()).timeout(3600 * S).start();
     peer.request().await;
@@ -395,7 +395,7 @@ async fn an_idle_connection_is_not_polled() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn calls_that_are_made_together_leave_in_one_write() {
+async fn concurrent_calls_are_batched_into_one_write() {
     let (channel, mut peer, _, writes) = counted().await;
     let before = writes.load(Ordering::Relaxed);
     let calls: Vec<_> = (0..100).map(|n| channel.call::<()>("A.a", &(n,)).start()).collect();
@@ -407,7 +407,7 @@ async fn calls_that_are_made_together_leave_in_one_write() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn callers_that_are_ready_to_call_do_so_before_anything_is_written() {
+async fn ready_callers_join_the_batch_before_it_is_written() {
     let (channel, mut peer, _, writes) = counted().await;
     let before = writes.load(Ordering::Relaxed);
     let first = channel.call::<()>("A.a", &()).start();
@@ -421,7 +421,7 @@ async fn callers_that_are_ready_to_call_do_so_before_anything_is_written() {
 }
 
 #[test]
-fn a_runtime_that_shuts_down_ends_its_connections_and_calls() {
+fn runtime_shutdown_ends_its_connections_and_calls() {
     let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let (doomed, other) = (runtime(), runtime());
     let (channel, _peer) = doomed.block_on(connect_for(1));

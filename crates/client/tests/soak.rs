@@ -73,7 +73,7 @@ async fn some_calls(channel: Channel, task: usize, tally: Arc<Tally>) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn every_answer_is_its_own_calls_and_nothing_is_left_behind() {
+async fn every_call_gets_its_own_answer_and_releases_its_slot() {
     let server = Server::builder()
         .method("Soak.echo", |echo: Echo| async move {
             if echo.sleep_us > 0 {

@@ -36,7 +36,7 @@ async fn open(address: &str, options: &ConnectionOptions) -> farcall_client::Rpc
 }
 
 #[tokio::test(start_paused = true)]
-async fn resolving_has_its_limit() {
+async fn resolving_times_out() {
     let begin = Instant::now();
     let error = open("tcp@nowhere:7001", &resolving(10 * S, Slow(3600 * S, Ok(vec![])))).await;
     assert_error!(
@@ -50,7 +50,7 @@ async fn resolving_has_its_limit() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_short_limit_for_connecting_names_the_resolver_where_that_was_silent() {
+async fn short_connect_timeout_reports_the_silent_resolver() {
     let begin = Instant::now();
     let error = open("tcp@nowhere:7001", &resolving(2 * S, Slow(3600 * S, Ok(vec![])))).await;
     assert_error!(
@@ -64,7 +64,7 @@ async fn a_short_limit_for_connecting_names_the_resolver_where_that_was_silent()
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_name_that_does_not_resolve_is_said() {
+async fn unresolvable_name_is_reported_with_its_cause() {
     let unknown = Slow(MS, Err(io::ErrorKind::NotFound.into()));
     let error = open("tcp@nowhere:7001", &resolving(2 * S, unknown)).await;
     assert_error!(
@@ -80,7 +80,7 @@ async fn a_name_that_does_not_resolve_is_said() {
 }
 
 #[tokio::test]
-async fn connecting_has_its_limit() {
+async fn connecting_times_out() {
     // A full backlog: the kernel drops what comes, and says nothing.
     let socket = tokio::net::TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
@@ -102,7 +102,7 @@ async fn connecting_has_its_limit() {
 }
 
 #[tokio::test]
-async fn nobody_there_is_said() {
+async fn refused_connection_is_reported() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = format!("tcp@{}", listener.local_addr().unwrap());
     drop(listener);
@@ -113,7 +113,7 @@ async fn nobody_there_is_said() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_handshake_has_its_limit() {
+async fn handshake_times_out() {
     let (near, _far) = tokio::io::duplex(4096);
     let address = Address::parse(MEMORY).unwrap();
     let begin = Instant::now();
@@ -130,7 +130,7 @@ async fn the_handshake_has_its_limit() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_place_is_waited_for_within_the_deadline() {
+async fn waiting_for_a_slot_ends_at_the_deadline() {
     let (channel, mut peer) = connect_for(1).await;
     let first = channel.call::<i32>("A.a", &()).start();
     let seq = peer.request().await.header.seq;
@@ -147,7 +147,7 @@ async fn a_place_is_waited_for_within_the_deadline() {
     assert_eq!(begin.elapsed(), 200 * MS);
     peer.answer(seq, &1).await;
     assert_eq!(first.await.unwrap(), 1);
-    peer.hears_nothing(S).await;
+    peer.assert_silent(S).await;
     // The place that nobody took is free.
     let second = channel.call::<i32>("A.c", &()).start();
     assert_eq!(&*peer.request().await.header.service_method, "A.c");
@@ -155,7 +155,7 @@ async fn a_place_is_waited_for_within_the_deadline() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_that_reads_nothing_is_given_up() {
+async fn server_that_reads_nothing_hits_the_write_timeout() {
     let (connection, _peer) =
         connect_with(&ConnectionOptions::default(), &ServerPolicy::default(), 4096).await;
     let channel = Channel::from(connection);
@@ -179,7 +179,7 @@ async fn a_server_that_reads_nothing_is_given_up() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_deadline_counts_before_the_request_is_written() {
+async fn deadline_passes_before_the_request_is_written() {
     let (connection, mut peer) =
         connect_with(&ConnectionOptions::default(), &ServerPolicy::default(), 4096).await;
     let channel = Channel::from(connection);
@@ -205,7 +205,7 @@ async fn a_deadline_counts_before_the_request_is_written() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn room_is_waited_for_within_the_deadline() {
+async fn waiting_for_outbox_space_ends_at_the_deadline() {
     let options = ConnectionOptions::default().outbox_bytes(1000);
     let (connection, mut peer) = connect_with(&options, &ServerPolicy::default(), 4096).await;
     let channel = Channel::from(connection);
@@ -228,7 +228,7 @@ async fn room_is_waited_for_within_the_deadline() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_is_waited_for_until_the_deadline_and_the_handler_stopped() {
+async fn deadline_ends_the_wait_for_an_answer_and_cancels_the_handler() {
     let (channel, mut peer) = connect_for(1).await;
     let begin = Instant::now();
     let call = channel.call::<i32>("A.a", &()).timeout(500 * MS).start();
@@ -247,7 +247,7 @@ async fn an_answer_is_waited_for_until_the_deadline_and_the_handler_stopped() {
     let connection = channel.connection().unwrap();
     assert_eq!(connection.in_flight(), 1);
     let next = channel.call::<i32>("A.b", &()).start();
-    peer.hears_nothing(S).await;
+    peer.assert_silent(S).await;
     peer.fail(request.header.seq, Code::Cancelled, Execution::Maybe, "cancelled").await;
     let second = peer.request().await;
     peer.answer(second.header.seq, &7).await;
@@ -256,7 +256,7 @@ async fn an_answer_is_waited_for_until_the_deadline_and_the_handler_stopped() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn answers_have_a_limit_of_their_own() {
+async fn answer_timeout_limits_the_wait_for_an_answer() {
     let (connection, mut peer) = connect(&ConnectionOptions::default().answer_timeout(300 * MS)).await;
     let channel = Channel::from(connection);
     let call = channel.call::<i32>("A.a", &()).timeout(10 * S).start();
@@ -275,7 +275,7 @@ async fn answers_have_a_limit_of_their_own() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_answer_timeout_begins_when_the_request_leaves() {
+async fn answer_timeout_starts_when_the_request_is_sent() {
     let options = ConnectionOptions::default().answer_timeout(300 * MS);
     let terms =
         ServerPolicy { max_in_flight: farcall_protocol::MaxInFlight::new(1), ..ServerPolicy::default() };
@@ -294,7 +294,7 @@ async fn the_answer_timeout_begins_when_the_request_leaves() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_left_of_the_time_travels_rounded_up() {
+async fn remaining_time_is_sent_rounded_up() {
     let (channel, mut peer) = channel().await;
     let calls = [Duration::from_micros(1500), MS, 10 * S]
         .map(|limit| channel.call::<()>("A.a", &()).timeout(limit).start());
@@ -309,7 +309,7 @@ async fn what_is_left_of_the_time_travels_rounded_up() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn time_spent_waiting_for_a_place_is_gone_from_what_travels() {
+async fn time_waiting_for_a_slot_is_deducted_from_the_sent_timeout() {
     let (channel, mut peer) = connect_for(1).await;
     let first = channel.call::<i32>("A.a", &()).start();
     let second = channel.call::<i32>("A.b", &()).timeout(500 * MS).start();
@@ -321,7 +321,7 @@ async fn time_spent_waiting_for_a_place_is_gone_from_what_travels() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn with_less_than_a_millisecond_left_nothing_is_sent() {
+async fn call_with_less_than_a_millisecond_left_is_not_sent() {
     let (channel, mut peer) = channel().await;
     for limit in [Duration::ZERO, Duration::from_micros(999)] {
         let error = rpc(channel.call::<()>("A.a", &()).timeout(limit).await);
@@ -330,11 +330,11 @@ async fn with_less_than_a_millisecond_left_nothing_is_sent() {
     let error = rpc(channel.call::<()>("A.a", &()).timeout(Duration::from_micros(999)).await);
     let text = "`A.a` was not called: of its time, 999 µs was left (deadline_exceeded, not_sent)";
     assert_error!(error, DeadlineExceeded, NotSent, Prepare, text);
-    peer.hears_nothing(S).await;
+    peer.assert_silent(S).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_limit_without_end_is_no_overflow() {
+async fn unlimited_timeouts_do_not_overflow() {
     let endless = Duration::MAX;
     let keep_alive = farcall_protocol::KeepAlive { idle: endless, timeout: endless };
     let options = ConnectionOptions::default()
@@ -352,7 +352,7 @@ async fn a_limit_without_end_is_no_overflow() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_deadline_is_inherited_and_the_earlier_one_counts() {
+async fn inherited_deadline_applies_if_it_is_earlier() {
     let (channel, mut peer) = channel().await;
     let inherited = Inherited { deadline: Some(Instant::now() + 300 * MS), ..Inherited::default() };
     let calls = inherited.scope(|| {
@@ -377,7 +377,7 @@ async fn a_deadline_is_inherited_and_the_earlier_one_counts() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn metadata_is_inherited_but_not_the_protocols_own() {
+async fn inherited_metadata_excludes_protocol_keys() {
     let (channel, mut peer) = channel().await;
     let outer = metadata(&[("tenant", "a"), ("traceparent", "00-1-2-00"), ("farcall-attempt", "3")]);
     let inherited = Inherited { metadata: Some(Arc::new(outer)), ..Inherited::default() };
@@ -389,7 +389,7 @@ async fn metadata_is_inherited_but_not_the_protocols_own() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_expired_call_cannot_be_answered_late() {
+async fn late_answer_to_an_expired_call_is_ignored() {
     let (channel, mut peer) = channel().await;
     let call = channel.call::<i32>("A.a", &()).timeout(10 * MS).start();
     let seq = peer.request().await.header.seq;
@@ -407,7 +407,7 @@ async fn an_expired_call_cannot_be_answered_late() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_handshake_that_is_refused_says_why() {
+async fn refused_handshake_reports_the_reason() {
     let terms = ServerPolicy { codecs: vec![farcall_protocol::Codec::Json], ..ServerPolicy::default() };
     let (near, mut far) = tokio::io::duplex(4096);
     let address = Address::parse(MEMORY).unwrap();
@@ -437,7 +437,7 @@ async fn a_handshake_that_is_refused_says_why() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_comes_along_with_the_handshake_is_read_at_once() {
+async fn message_sent_along_with_the_handshake_is_read() {
     let (near, mut far) = tokio::io::duplex(4096);
     let address = Address::parse(MEMORY).unwrap();
     let options = ConnectionOptions::default();
@@ -460,7 +460,7 @@ async fn what_comes_along_with_the_handshake_is_read_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_that_hangs_up_in_the_handshake_is_said() {
+async fn server_that_hangs_up_during_the_handshake_is_reported() {
     let (near, far) = tokio::io::duplex(4096);
     drop(far);
     let address = Address::parse(MEMORY).unwrap();

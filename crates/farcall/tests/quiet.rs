@@ -84,7 +84,7 @@ mod shadows {
 
 /// A service within a function.
 #[test]
-fn a_service_may_be_local_to_a_function() {
+fn service_may_be_defined_in_a_function() {
     #[farcall::service]
     trait Local {
         async fn call(&self) -> Answer;
@@ -106,7 +106,7 @@ fn a_service_may_be_local_to_a_function() {
 
 /// A service whose types come from a macro of the user's.
 #[test]
-fn a_service_may_come_out_of_a_macro() {
+fn service_may_be_defined_by_a_macro() {
     macro_rules! service {
         ($name:ident, $argument:ty, $result:ty) => {
             #[farcall::service]
@@ -133,7 +133,7 @@ fn a_service_may_come_out_of_a_macro() {
 
 /// The crate under another name.
 #[test]
-fn the_facade_may_be_found_elsewhere() {
+fn facade_may_be_reexported_under_another_path() {
     #[allow(clippy::redundant_pub_crate)]
     mod vendored {
         pub(crate) mod rpc {

@@ -54,7 +54,7 @@ async fn start(registry: &MemoryRegistry, counted: &Counted) -> (ServerHandle, J
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
-async fn no_call_fails_while_servers_are_replaced_one_after_the_other() {
+async fn no_call_fails_during_a_rolling_replacement() {
     const CALLERS: usize = 8;
     const REPLACEMENTS: usize = 15;
     let (registry, counted) = (MemoryRegistry::new(), Counted::default());

@@ -126,7 +126,7 @@ fn expect(outcome: Result<(Option<String>, Option<String>), RpcError>, code: Cod
 }
 
 #[tokio::test]
-async fn calls_are_what_they_are_without_tls() {
+async fn calls_over_tls_behave_as_over_tcp() {
     const MIB: usize = 1024 * 1024;
     let papers = papers();
     let limits = Limits::default().max_frame_bytes(16 * MIB);
@@ -176,7 +176,7 @@ async fn calls_are_what_they_are_without_tls() {
 }
 
 #[tokio::test]
-async fn a_connection_that_breaks_is_told_to_its_calls() {
+async fn broken_tls_connection_fails_its_calls() {
     let papers = papers();
     let server = serve("tls@127.0.0.1:0", |builder| builder.tls(papers.server())).await;
     // Somebody in between, who cuts both.
@@ -209,7 +209,7 @@ async fn a_connection_that_breaks_is_told_to_its_calls() {
 }
 
 #[tokio::test]
-async fn the_certificate_of_a_caller_is_in_its_calls() {
+async fn handlers_see_the_callers_certificate() {
     let papers = papers();
     let server = serve("tls@127.0.0.1:0", |builder| {
         builder.tls(papers.server_that_asks()).authenticate(|credential: Credential| async move {
@@ -228,7 +228,7 @@ async fn the_certificate_of_a_caller_is_in_its_calls() {
 }
 
 #[tokio::test]
-async fn wrong_certificates_and_wrong_schemes_are_told_to_the_caller() {
+async fn wrong_certificates_and_schemes_are_reported_to_the_caller() {
     let (ours, theirs) = (papers(), papers());
     let encrypted = serve("tls@127.0.0.1:0", |builder| builder.tls(ours.server())).await;
     let plain = serve("tcp@127.0.0.1:0", |builder| builder).await;
@@ -248,7 +248,7 @@ async fn wrong_certificates_and_wrong_schemes_are_told_to_the_caller() {
 }
 
 #[tokio::test]
-async fn a_client_that_says_nothing_is_let_go_when_its_time_is_up() {
+async fn silent_tls_client_is_dropped_at_the_handshake_timeout() {
     let papers = papers();
     let limits = Limits::default().handshake_timeout(Duration::from_millis(200)).max_connections(2);
     let server = serve("tls@127.0.0.1:0", |builder| builder.tls(papers.server()).limits(limits)).await;
@@ -264,7 +264,7 @@ async fn a_client_that_says_nothing_is_let_go_when_its_time_is_up() {
 }
 
 #[tokio::test]
-async fn only_who_has_a_token_gets_in_and_handlers_know_whose_it_is() {
+async fn token_is_required_and_identifies_the_caller() {
     let tokens = Tokens::fixed([("web", "q8mXe01rHsZ9"), ("ops", "bDF4vNyWTjL2")]).unwrap();
     let papers = papers();
     for listen in ["tcp@127.0.0.1:0", "tls@127.0.0.1:0"] {
@@ -286,7 +286,7 @@ async fn only_who_has_a_token_gets_in_and_handlers_know_whose_it_is() {
 }
 
 #[tokio::test]
-async fn a_check_of_the_users_may_take_its_time_fail_and_panic_and_nobody_else_notices() {
+async fn slow_failing_and_panicking_authentication_affects_no_other_caller() {
     let limits = Limits::default().handshake_timeout(Duration::from_millis(500));
     let server = serve("tcp@127.0.0.1:0", |builder| {
         builder.limits(limits).authenticate(|credential: Credential| async move {
@@ -314,7 +314,7 @@ async fn a_check_of_the_users_may_take_its_time_fail_and_panic_and_nobody_else_n
 }
 
 #[tokio::test]
-async fn callers_may_call_what_they_are_allowed_and_nothing_else_is_begun() {
+async fn unauthorized_call_is_refused_before_its_handler_starts() {
     let server = serve("tcp@127.0.0.1:0", |builder| {
         builder
             .authenticate(Tokens::fixed([("web", "w"), ("ops", "o")]).unwrap())

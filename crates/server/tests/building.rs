@@ -23,7 +23,7 @@ fn refused(builder: farcall_server::ServerBuilder) -> BuildError {
 }
 
 #[test]
-fn a_name_may_be_used_once() {
+fn duplicate_method_names_are_refused() {
     let twice = Server::builder().method("A.b", async |_: Nothing| ()).method("A.b", async |_: Nothing| ());
     assert_eq!(refused(twice), BuildError::DuplicateName { name: "A.b".to_owned() });
     let in_two = Server::builder()
@@ -42,7 +42,7 @@ fn reserved_names_are_refused() {
 }
 
 #[test]
-fn bad_names_are_refused() {
+fn invalid_names_are_refused() {
     for name in ["A.", ".b", "A b.c", "A.b\n", &format!("A.{}", "b".repeat(257))] {
         let bad = Server::builder().method(name, async |_: Nothing| ());
         assert!(matches!(refused(bad), BuildError::BadName { .. }), "{name}");
@@ -53,7 +53,7 @@ fn bad_names_are_refused() {
 }
 
 #[tokio::test]
-async fn addresses_must_be_there_and_parse() {
+async fn missing_invalid_and_taken_addresses_are_refused() {
     let failure = |builder: farcall_server::ServerBuilder| async { builder.bind().await.unwrap_err() };
     assert!(matches!(failure(Server::builder()).await, ServeError::Build(BuildError::NoAddress)));
     let error = failure(Server::builder().listen("tcp@nowhere")).await;
@@ -120,7 +120,7 @@ where
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_layer_sees_each_call_of_its_services_and_none_of_the_reserved_methods() {
+async fn layer_sees_calls_of_its_services_but_not_of_reserved_methods() {
     let (all, one) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let stage = stage();
     let layered = Service::new("L")
@@ -137,7 +137,7 @@ async fn a_layer_sees_each_call_of_its_services_and_none_of_the_reserved_methods
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_layer_fails_with_says_whether_the_handler_was_begun() {
+async fn error_of_a_layer_states_if_the_handler_was_started() {
     let stage = stage();
     let builder = builder(&stage).layer(Gatekeeper { seen: Arc::default() });
     let server = serve_with(stage, builder);
@@ -156,13 +156,13 @@ async fn what_a_layer_fails_with_says_whether_the_handler_was_begun() {
             ..farcall_protocol::HeaderRef::new(farcall_protocol::Kind::Request, seq)
         };
         client.send(&header, "").await;
-        assert_eq!(client.response().await.expect_error(code, execution), said);
+        assert_eq!(client.response().await.assert_error(code, execution), said);
         assert_eq!(server.stage.begun(), begun);
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_concurrency_limit_is_shared_by_all_methods_and_connections() {
+async fn concurrency_limit_layer_is_shared_by_all_methods_and_connections() {
     let stage = stage();
     let builder = builder(&stage).layer(ConcurrencyLimitLayer::new(2));
     let server = serve_with(stage, builder);
@@ -172,7 +172,7 @@ async fn a_concurrency_limit_is_shared_by_all_methods_and_connections() {
     tokio::time::sleep(millis(1)).await;
     let cancelled = one.request("T.count", none()).await;
     one.request("T.count", none()).await;
-    one.expect_silence().await;
+    one.assert_silent().await;
     assert_eq!(server.stage.begun(), 2);
     assert_eq!(one.call("farcall.health", none()).await.value(), json!({"status": "serving"}));
     // Waiting for a permit is stopped like anything else.
@@ -183,12 +183,12 @@ async fn a_concurrency_limit_is_shared_by_all_methods_and_connections() {
     for _ in 0..2 {
         one.response().await.value();
     }
-    server.expect_nothing_left().await;
+    server.assert_nothing_left().await;
 }
 
 /// A service is nothing but its types here: see that they can be named.
 #[test]
-fn the_types_of_layers_can_be_named() {
+fn layer_types_can_be_named() {
     fn is<S: tower_service::Service<LayeredCall, Future = CallFuture>>() {}
     is::<CallService>();
 }
@@ -228,7 +228,7 @@ async fn statistics_count_calls_errors_and_times() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn services_and_health_are_answered() {
+async fn reserved_methods_describe_services_and_health() {
     let described = Service::new("D").doc("Described.").method("one", async |args: Text| args.text);
     let builder = Server::builder()
         .service(described)
@@ -246,19 +246,19 @@ async fn services_and_health_are_answered() {
         assert_eq!(client.call("farcall.health", args).await.value(), json!({"status": "serving"}));
     }
     let answer = client.call("farcall.health", json!({"service": "X"})).await;
-    assert_eq!(answer.expect_error(Code::Unimplemented, Execution::Refused), "no service `X`");
+    assert_eq!(answer.assert_error(Code::Unimplemented, Execution::Refused), "no service `X`");
     let answer = client.call("farcall.health", json!({"service": 7})).await;
-    answer.expect_error(Code::InvalidArgument, Execution::Refused);
+    answer.assert_error(Code::InvalidArgument, Execution::Refused);
     let answer = client.call("farcall.nope", none()).await;
-    let message = answer.expect_error(Code::Unimplemented, Execution::Refused);
+    let message = answer.assert_error(Code::Unimplemented, Execution::Refused);
     assert_eq!(message, "no method `nope` in service `farcall`");
 }
 
 #[tokio::test(start_paused = true)]
-async fn reserved_methods_can_be_left_out() {
+async fn reserved_methods_can_be_disabled() {
     let stage = stage();
     let builder = builder(&stage).without_reserved_methods();
     let server = serve_with(stage, builder);
     let answer = server.connect().await.call("farcall.health", none()).await;
-    answer.expect_error(Code::Unimplemented, Execution::Refused);
+    answer.assert_error(Code::Unimplemented, Execution::Refused);
 }

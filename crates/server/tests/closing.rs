@@ -13,7 +13,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::time::{Instant, sleep, timeout};
 
 #[tokio::test(start_paused = true)]
-async fn behind_the_clients_goaway_what_is_in_flight_is_answered_and_then_it_closes() {
+async fn calls_before_the_clients_goaway_are_answered_before_closing() {
     for half_closed in [false, true] {
         let server = serve(Limits::default());
         let mut client = server.connect().await;
@@ -26,15 +26,15 @@ async fn behind_the_clients_goaway_what_is_in_flight_is_answered_and_then_it_clo
         server.stage.gate.add_permits(1);
         let answer = client.response().await;
         assert_eq!((answer.seq(), answer.value()), (seq, json!("done")));
-        client.expect_end().await;
+        client.assert_closed().await;
         drop(client);
-        server.expect_nothing_left().await;
+        server.assert_nothing_left().await;
         assert_eq!(server.handle.connections(), 0);
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_said_goodbye_and_closed_its_half_is_not_asked_whether_it_lives() {
+async fn half_closed_client_after_goaway_is_not_pinged() {
     let server = serve(Limits::default());
     let mut client = server.connect().await;
     client.request("T.sleep", json!({"n": 60_000})).await;
@@ -43,74 +43,74 @@ async fn who_said_goodbye_and_closed_its_half_is_not_asked_whether_it_lives() {
     // It cannot answer a ping any more.
     let message = client.next().await.unwrap();
     assert_eq!(message.header.kind, Kind::Response, "{message:?}");
-    client.expect_end().await;
+    client.assert_closed().await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_idle_client_that_says_goaway_is_closed() {
+async fn idle_client_that_sends_goaway_is_closed() {
     let server = serve(Limits::default());
     let mut client = server.connect().await;
     client.goaway().await;
-    client.expect_end().await;
+    client.assert_closed().await;
     // Though it keeps its own half open.
     sleep(millis(1100)).await;
     assert_eq!(server.handle.connections(), 0);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_request_behind_the_clients_goaway_is_a_protocol_error() {
+async fn request_after_the_clients_goaway_is_a_protocol_error() {
     let server = serve(Limits::default());
     let mut client = server.connect().await;
     client.request("T.hang", none()).await;
     client.goaway().await;
     client.request("T.count", none()).await;
-    let said = client.expect_goaway(1, Code::InvalidArgument).await;
+    let said = client.assert_goaway(1, Code::InvalidArgument).await;
     assert_eq!(said, "request 2 follows a goaway");
-    client.expect_end().await;
-    server.expect_nothing_left().await;
+    client.assert_closed().await;
+    server.assert_nothing_left().await;
     assert_eq!(server.stage.begun(), 1);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_that_stops_finishes_what_it_began() {
+async fn stopping_server_finishes_running_calls() {
     let server = serve(Limits::default());
     let mut client = server.connect().await;
     let mut idle = server.connect().await;
     let seq = client.request("T.wait", none()).await;
     sleep(millis(1)).await;
     server.handle.stop();
-    assert_eq!(client.expect_goaway(1, Code::Unavailable).await, "the server is stopping");
-    idle.expect_goaway(0, Code::Unavailable).await;
-    idle.expect_end().await;
+    assert_eq!(client.assert_goaway(1, Code::Unavailable).await, "the server is stopping");
+    idle.assert_goaway(0, Code::Unavailable).await;
+    idle.assert_closed().await;
     assert_eq!(server.handle.health(), farcall_protocol::describe::HealthStatus::Draining);
     // Later requests get no answer, but pings do.
     client.request("T.count", none()).await;
     client.send(&HeaderRef::new(Kind::Ping, Seq(5)), Bytes::new()).await;
     assert_eq!(client.recv().await.header.kind, Kind::Pong);
-    client.expect_silence().await;
+    client.assert_silent().await;
     server.stage.gate.add_permits(1);
     let answer = client.response().await;
     assert_eq!((answer.seq(), answer.value()), (seq, json!("done")));
-    client.expect_end().await;
+    client.assert_closed().await;
     drop((client, idle));
     timeout(secs(1), server.serving).await.unwrap().unwrap();
     assert_eq!((server.stage.begun(), server.handle.connections()), (1, 0));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_that_stops_is_done_within_its_limit_though_handlers_hang() {
+async fn stopping_server_cancels_hanging_handlers_at_the_drain_timeout() {
     let server = serve(Limits::default().drain_timeout(secs(5)));
     let mut client = server.connect().await;
     let seq = client.request("T.hang", none()).await;
     sleep(millis(1)).await;
     server.handle.stop();
-    client.expect_goaway(1, Code::Unavailable).await;
+    client.assert_goaway(1, Code::Unavailable).await;
     let start = Instant::now();
     let answer = client.response().await;
     assert_eq!((answer.seq(), start.elapsed().as_secs()), (seq, 5));
-    let said = answer.expect_error(Code::Cancelled, Execution::Maybe);
+    let said = answer.assert_error(Code::Cancelled, Execution::Maybe);
     assert_eq!(said, "`T.hang` was stopped: the server was stopped");
-    client.expect_end().await;
+    client.assert_closed().await;
     server.serving.await.unwrap();
     assert!(start.elapsed() <= secs(8));
     assert_eq!(
@@ -120,7 +120,7 @@ async fn a_server_that_stops_is_done_within_its_limit_though_handlers_hang() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_peer_that_reads_nothing_does_not_keep_the_server_from_stopping() {
+async fn peer_that_reads_nothing_does_not_block_a_stop() {
     let server = serve(Limits::default().drain_timeout(secs(5)));
     let mut client = server.connect().await;
     client.request("T.big", json!({"n": 1_000_000})).await;
@@ -133,23 +133,23 @@ async fn a_peer_that_reads_nothing_does_not_keep_the_server_from_stopping() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn serving_that_is_dropped_stops_everything_at_once() {
+async fn dropped_serve_future_stops_everything() {
     let server = serve(Limits::default());
     let mut client = server.connect().await;
     client.request("T.hang", none()).await;
     let mut shaking = support::open(&server.handle);
     sleep(millis(1)).await;
     server.serving.abort();
-    client.expect_end().await;
+    client.assert_closed().await;
     let mut said = Vec::new();
     tokio::io::AsyncReadExt::read_to_end(&mut shaking, &mut said).await.unwrap();
-    server.expect_nothing_left().await;
+    server.assert_nothing_left().await;
     assert_eq!(server.handle.connections(), 0);
     assert_eq!(server.handle.health(), farcall_protocol::describe::HealthStatus::Draining);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_without_listeners_serves_until_it_is_stopped() {
+async fn server_without_listeners_serves_until_stopped() {
     let server = serve(Limits::default());
     sleep(secs(100)).await;
     assert!(!server.serving.is_finished());
@@ -184,18 +184,18 @@ fn broken() -> Vec<(&'static str, Vec<u8>, Code)> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_protocol_error_is_told_cuts_what_is_in_flight_and_closes_within_a_second() {
+async fn protocol_error_is_reported_drops_calls_and_closes_within_a_second() {
     for (what, bytes, code) in broken() {
         let server = serve(Limits::default());
         let mut client = server.connect().await;
         client.request("T.hang", none()).await;
         sleep(millis(1)).await;
         client.write(&bytes).await;
-        let said = client.expect_goaway(1, code).await;
+        let said = client.assert_goaway(1, code).await;
         assert!(!said.is_empty(), "{what}");
         // Its sending side is shut, and what is in flight cut.
-        client.expect_end().await;
-        server.expect_nothing_left().await;
+        client.assert_closed().await;
+        server.assert_nothing_left().await;
         assert_eq!(server.handle.connections(), 1, "{what}: it discards input");
         let start = Instant::now();
         while client.stream.write_all(b"more of it").await.is_ok() {
@@ -207,19 +207,19 @@ async fn a_protocol_error_is_told_cuts_what_is_in_flight_and_closes_within_a_sec
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_protocol_error_is_told_in_json_too() {
+async fn protocol_error_is_reported_on_a_json_connection() {
     let server = serve(Limits::default());
     let terms = ClientOffer { codec: Codec::Json, ..ClientOffer::default() };
     for header in [&b"{\"kind\":\"teapot\",\"seq\":1}"[..], b"{\"kind\":\"request\"}", b"[]", b"{"] {
         let mut client = Raw::connect_with(&server.handle, &terms).await;
         client.write(&[&support::frame(header)[..], &[0; 4]].concat()).await;
-        client.expect_goaway(0, Code::InvalidArgument).await;
-        client.expect_end().await;
+        client.assert_goaway(0, Code::InvalidArgument).await;
+        client.assert_closed().await;
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn answers_that_were_there_leave_before_the_goaway() {
+async fn ready_answers_are_sent_before_the_goaway() {
     let server = serve(Limits::default());
     let mut client = server.connect().await;
     let mut bytes = Vec::new();
@@ -233,14 +233,14 @@ async fn answers_that_were_there_leave_before_the_goaway() {
     for seq in 1..=3 {
         assert_eq!(client.response().await.seq(), Seq(seq));
     }
-    client.expect_goaway(3, Code::ResourceExhausted).await;
-    client.expect_end().await;
+    client.assert_goaway(3, Code::ResourceExhausted).await;
+    client.assert_closed().await;
 }
 
 /// The answer is left, and the place given back, in one step: a connection that looks in between
 /// must not close as if there were nothing to say.
 #[test]
-fn the_last_answer_is_not_lost_when_a_connection_closes() {
+fn last_answer_is_sent_before_the_connection_closes() {
     let stage = support::stage();
     let builder = support::builder(&stage);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(3).enable_all().build().unwrap();

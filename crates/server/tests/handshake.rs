@@ -30,7 +30,7 @@ async fn refusal(stream: &mut DuplexStream) -> Value {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_wrong_with_an_option_is_named_in_the_refusal() {
+async fn refusal_names_the_invalid_field_of_the_option() {
     let server = serve(Limits::default());
     let good = json!({"magic_number": 3_405_691_582_u32, "version": 1, "codec_type": "application/json"});
     for (field, value, named) in [
@@ -49,19 +49,19 @@ async fn what_is_wrong_with_an_option_is_named_in_the_refusal() {
         let error = refused(open(&server.handle), &frame(bytes)).await;
         assert_eq!(error["code"], "invalid_argument", "{error}");
     }
-    server.expect_nothing_left().await;
+    server.assert_nothing_left().await;
     assert_eq!(server.handle.connections(), 0);
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_option_over_4_kib_is_refused_from_its_length_alone() {
+async fn option_over_4_kib_is_refused_by_its_length() {
     let server = serve(Limits::default());
     let error = refused(open(&server.handle), &4097_u32.to_be_bytes()).await;
     assert_eq!(error["code"], "resource_exhausted");
 }
 
 #[tokio::test(start_paused = true)]
-async fn unknown_fields_are_ignored() {
+async fn unknown_option_fields_are_ignored() {
     let server = serve(Limits::default());
     let mut stream = open(&server.handle);
     let option = json!({
@@ -80,7 +80,7 @@ async fn unknown_fields_are_ignored() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_handshake_that_is_not_complete_in_time_is_told_so() {
+async fn incomplete_handshake_is_refused_at_its_timeout() {
     for sent in [&b""[..], b"\0\0", b"\0\0\0\x20{\"magic"] {
         let server = serve(Limits::default().handshake_timeout(secs(3)));
         let start = Instant::now();
@@ -91,7 +91,7 @@ async fn a_handshake_that_is_not_complete_in_time_is_told_so() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_handshakes_limit_is_for_all_of_it() {
+async fn handshake_timeout_covers_writing_the_answer() {
     let server = serve(Limits::default().handshake_timeout(secs(3)));
     // Nobody reads the answer, and the pipe holds next to nothing.
     let (mut near, far) = tokio::io::duplex(128);
@@ -103,15 +103,15 @@ async fn the_handshakes_limit_is_for_all_of_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_handshake_that_never_begins_leaves_nothing_behind() {
+async fn aborted_handshake_releases_its_connection() {
     let server = serve(Limits::default());
     drop(open(&server.handle));
-    server.expect_nothing_left().await;
+    server.assert_nothing_left().await;
     assert_eq!(server.handle.connections(), 0);
 }
 
 #[tokio::test(start_paused = true)]
-async fn bytes_behind_the_option_are_kept() {
+async fn bytes_after_the_option_are_kept() {
     for cut in [0, 3, 7] {
         let server = serve(Limits::default());
         let mut stream = open(&server.handle);
@@ -137,7 +137,7 @@ async fn bytes_behind_the_option_are_kept() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_option_may_come_byte_by_byte() {
+async fn option_may_arrive_byte_by_byte() {
     let server = serve(Limits::default());
     let mut stream = open(&server.handle);
     for byte in frame(&ClientOffer::default().encode().unwrap()) {
@@ -148,7 +148,7 @@ async fn an_option_may_come_byte_by_byte() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn too_many_connections_are_told_so() {
+async fn connection_past_max_connections_is_refused() {
     let server = serve(Limits::default().max_connections(2));
     let first = server.connect().await;
     let _second = server.connect().await;
@@ -165,7 +165,7 @@ async fn too_many_connections_are_told_so() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn too_many_connections_from_one_peer_are_told_so() {
+async fn connection_past_max_connections_per_peer_is_refused() {
     let server = serve(Limits::default().max_connections_per_peer(1));
     let peer = |last: u8, port: u16| PeerAddress::Tcp(([10, 0, 0, last], port).into());
     let connect = async |peer| Raw::shake(open_from(&server.handle, peer), &ClientOffer::default()).await;
@@ -179,7 +179,7 @@ async fn too_many_connections_from_one_peer_are_told_so() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_comes_while_the_server_stops_is_told_so() {
+async fn connection_to_a_stopping_server_is_refused() {
     let server = serve(Limits::default());
     let mut client = server.connect().await;
     client.request("T.wait", none()).await;
@@ -192,7 +192,7 @@ async fn who_comes_while_the_server_stops_is_told_so() {
     let ask = frame(&ClientOffer::default().encode().unwrap());
     assert_eq!(refused(open(&server.handle), &ask).await["code"], "unavailable");
     server.stage.gate.add_permits(1);
-    client.expect_goaway(1, Code::Unavailable).await;
+    client.assert_goaway(1, Code::Unavailable).await;
     assert_eq!(client.response().await.value(), "done");
     drop(client);
     timeout(secs(2), server.serving).await.unwrap().unwrap();
@@ -201,7 +201,7 @@ async fn who_comes_while_the_server_stops_is_told_so() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refused_peer_that_never_closes_is_let_go_after_a_second() {
+async fn refused_peer_that_never_closes_is_dropped_after_a_second() {
     let server = serve(Limits::default().max_connections(0));
     let mut stream = open(&server.handle);
     read_option(&mut stream).await.unwrap();
@@ -213,7 +213,7 @@ async fn a_refused_peer_that_never_closes_is_let_go_after_a_second() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn times_without_end_are_no_overflow() {
+async fn unlimited_times_do_not_overflow() {
     let never = std::time::Duration::MAX;
     let limits = Limits::default()
         .handshake_timeout(never)

@@ -26,7 +26,7 @@ fn error(response: &Response) -> (Code, Execution) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn it_is_answered_and_counted() {
+async fn local_call_is_answered_and_counted() {
     let server = serve(Limits::default());
     let quick = invoke(&server.handle, "T.echo", json!({"text": "hello"})).await;
     assert_eq!((quick.status(), &quick.body()[..]), (None, &b"\"hello\""[..]));
@@ -39,7 +39,7 @@ async fn it_is_answered_and_counted() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_wrong_with_it_is_told() {
+async fn local_call_errors_are_reported() {
     let server = serve(Limits::default());
     for (method, args, code) in
         [("No.such", json!({}), Code::Unimplemented), ("T.echo", json!({"text": 7}), Code::InvalidArgument)]
@@ -51,7 +51,7 @@ async fn what_is_wrong_with_it_is_told() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn dropping_it_stops_the_handler() {
+async fn dropped_local_call_stops_its_handler() {
     let server = serve(Limits::default());
     let call = invoke(&server.handle, "T.hang", json!({}));
     assert!(timeout(secs(1), call).await.is_err());
@@ -60,7 +60,7 @@ async fn dropping_it_stops_the_handler() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn its_deadline_stops_it() {
+async fn local_call_stops_at_its_deadline() {
     let server = serve(Limits::default());
     let call = invocation("T.hang", &json!({})).timeout(millis(100));
     let response = server.handle.invoke(call).await;
@@ -69,7 +69,7 @@ async fn its_deadline_stops_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_limit_of_calls_holds_for_it() {
+async fn local_calls_count_against_the_servers_limit() {
     let server = serve(Limits::default().max_in_flight_in_all(1));
     let handle = server.handle.clone();
     let first = tokio::spawn(async move { invoke(&handle, "T.hang", json!({})).await });
@@ -83,7 +83,7 @@ async fn the_limit_of_calls_holds_for_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn it_is_authenticated_and_layers_are_around_it() {
+async fn local_calls_are_authenticated_and_layered() {
     let stage = stage();
     let tokens = Tokens::fixed([("ann", "the-token-of-ann"), ("bob", "the-token-of-bob")]).unwrap();
     let allow = AuthorizeLayer::nobody().identity("ann", ["T.*"]);
@@ -106,7 +106,7 @@ async fn it_is_authenticated_and_layers_are_around_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_that_stops_waits_for_it_and_takes_no_more() {
+async fn stopping_server_finishes_local_calls_and_refuses_new_ones() {
     let server = serve(Limits::default());
     let handle = server.handle.clone();
     let running = tokio::spawn(async move { invoke(&handle, "T.sleep", json!({"n": 500})).await });
@@ -120,7 +120,7 @@ async fn a_server_that_stops_waits_for_it_and_takes_no_more() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_that_has_stopped_while_it_was_authenticated_does_not_begin_it() {
+async fn local_call_is_refused_if_the_server_stopped_during_authentication() {
     let stage = stage();
     let slow = |_: Credential| async {
         sleep(secs(2)).await;
@@ -138,7 +138,7 @@ async fn a_server_that_has_stopped_while_it_was_authenticated_does_not_begin_it(
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_that_waits_no_longer_cuts_it_off() {
+async fn drain_timeout_cancels_local_calls() {
     let server = serve(Limits::default().drain_timeout(secs(1)));
     let handle = server.handle.clone();
     let running = tokio::spawn(async move { invoke(&handle, "T.hang", json!({})).await });
@@ -149,7 +149,7 @@ async fn a_server_that_waits_no_longer_cuts_it_off() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn its_metadata_reaches_the_handler() {
+async fn metadata_of_a_local_call_reaches_the_handler() {
     let server = serve(Limits::default());
     let mut metadata = Metadata::new();
     metadata.insert("key", "value").unwrap();

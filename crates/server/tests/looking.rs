@@ -23,7 +23,7 @@ fn span(handle: &ServerHandle, method: &str) -> (u64, u64) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_under_way_is_seen_with_age_deadline_and_caller() {
+async fn running_call_is_listed_with_age_deadline_and_caller() {
     let tokens = Tokens::fixed([("reports", "the-token-of-reports")]).unwrap();
     let stage = stage();
     let server = serve_with(stage.clone(), builder(&stage).authenticate(tokens));
@@ -58,7 +58,7 @@ async fn a_call_under_way_is_seen_with_age_deadline_and_caller() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn slow_calls_are_listed_and_refused_ones_are_among_the_failed() {
+async fn slow_and_failed_calls_are_listed() {
     let server = serve(Limits::default().slow_call(millis(50)));
     let mut client = server.connect().await;
     client.call("T.sleep", json!({"n": 49})).await;
@@ -73,7 +73,7 @@ async fn slow_calls_are_listed_and_refused_ones_are_among_the_failed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn limits_are_shown_with_what_is_used_of_them() {
+async fn limits_are_listed_with_their_usage() {
     let server = serve(Limits::default().max_in_flight(10).max_connections(20).handle_timeout(secs(9)));
     let (mut one, mut other) = (server.connect().await, server.connect().await);
     for _ in 0..3 {
@@ -90,7 +90,7 @@ async fn limits_are_shown_with_what_is_used_of_them() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_last_minute_moves_on_while_the_server_serves() {
+async fn last_minute_statistics_expire() {
     let server = serve(Limits::default());
     let mut client = server.connect().await;
     sleep(millis(1)).await;
@@ -110,7 +110,7 @@ async fn the_last_minute_moves_on_while_the_server_serves() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_more_than_the_oldest_calls_are_listed() {
+async fn overview_lists_only_the_oldest_calls() {
     let server = serve(Limits::default());
     let mut client = server.connect().await;
     for _ in 0..Overview::MOST_CALLS + 50 {
@@ -126,7 +126,7 @@ async fn no_more_than_the_oldest_calls_are_listed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn it_serializes_to_names_that_a_page_can_read() {
+async fn overview_serializes_with_readable_names() {
     let server = serve(Limits::default());
     let mut client = server.connect().await;
     client.call("T.echo", json!({"no": "text"})).await;

@@ -112,7 +112,7 @@ async fn connect(server: &Running) -> Raw {
     client
 }
 
-async fn quick_calls_are_answered_meanwhile() {
+async fn assert_quick_calls_are_answered_meanwhile() {
     let (server, fire) = with_burn(stage());
     let mut client = connect(&server).await;
     let many = cores() + 4;
@@ -133,13 +133,13 @@ async fn quick_calls_are_answered_meanwhile() {
 }
 
 #[tokio::test]
-async fn quick_calls_are_answered_while_slow_ones_burn_in_one_thread() {
-    quick_calls_are_answered_meanwhile().await;
+async fn quick_calls_are_answered_while_slow_ones_block_in_one_thread() {
+    assert_quick_calls_are_answered_meanwhile().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn quick_calls_are_answered_while_slow_ones_burn() {
-    quick_calls_are_answered_meanwhile().await;
+async fn quick_calls_are_answered_while_slow_ones_block() {
+    assert_quick_calls_are_answered_meanwhile().await;
 }
 
 /// What a slow handler can do, all of it.
@@ -191,19 +191,19 @@ async fn a_slow_handler_has_all_of_its_runtime() -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_slow_handler_has_all_of_its_runtime_in_one_thread() {
+async fn offloaded_handler_can_use_its_current_thread_runtime() {
     let threads = a_slow_handler_has_all_of_its_runtime().await;
     let connections = format!("{:?}", thread::current().id());
     assert!(!threads.contains(&connections), "{threads:?}, and {connections}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn a_slow_handler_has_all_of_its_runtime_and_may_block_in_place() {
+async fn offloaded_handler_can_use_its_runtime_and_block_in_place() {
     a_slow_handler_has_all_of_its_runtime().await;
 }
 
 #[tokio::test]
-async fn a_poll_is_over_before_its_cancelled_call_is_answered() {
+async fn cancelled_call_is_answered_after_its_poll_ends() {
     let (server, fire) = with_burn(stage());
     let mut client = connect(&server).await;
     let seq = client.request("T.burn", burning(AND_HANG)).await;
@@ -215,14 +215,14 @@ async fn a_poll_is_over_before_its_cancelled_call_is_answered() {
     fire.put_out();
     let answer = client.response().await;
     assert_eq!(answer.seq(), seq);
-    let said = answer.expect_error(Code::Cancelled, Execution::Maybe);
+    let said = answer.assert_error(Code::Cancelled, Execution::Maybe);
     assert_eq!(said, "`T.burn` was stopped: its caller cancelled it");
     assert_eq!((fire.alive(), server.handle.in_flight()), (0, 0));
     assert_eq!(server.in_flight_stats(), 0);
 }
 
 #[tokio::test]
-async fn a_result_of_a_poll_under_way_outruns_the_cancel() {
+async fn result_of_a_running_poll_wins_over_the_cancel() {
     let (server, fire) = with_burn(stage());
     let mut client = connect(&server).await;
     let seq = client.request("T.burn", burning(UNTIL_PUT_OUT)).await;
@@ -234,7 +234,7 @@ async fn a_result_of_a_poll_under_way_outruns_the_cancel() {
 }
 
 #[tokio::test]
-async fn a_slow_handler_is_stopped_at_its_deadline() {
+async fn offloaded_handler_stops_at_its_deadline() {
     let (server, fire) = with_burn(stage());
     let mut client = connect(&server).await;
     client.request_with("T.burn", burning(AND_HANG), |header| header.timeout_ms = 50).await;
@@ -245,7 +245,7 @@ async fn a_slow_handler_is_stopped_at_its_deadline() {
 }
 
 #[tokio::test]
-async fn a_call_whose_time_runs_out_in_the_line_is_refused() {
+async fn call_that_expires_in_the_offload_queue_is_refused() {
     let (server, fire) = with_burn(stage());
     let mut client = connect(&server).await;
     for _ in 0..cores() {
@@ -255,7 +255,7 @@ async fn a_call_whose_time_runs_out_in_the_line_is_refused() {
     let seq = client.request_with("T.burn", late, |header| header.timeout_ms = 50).await;
     let answer = client.response().await;
     assert_eq!(answer.seq(), seq);
-    answer.expect_error(Code::DeadlineExceeded, Execution::Refused);
+    answer.assert_error(Code::DeadlineExceeded, Execution::Refused);
     fire.put_out();
 }
 
@@ -267,19 +267,19 @@ async fn run_without_end(_: Nothing) {
 }
 
 #[tokio::test]
-async fn a_slow_handler_that_never_waits_is_stopped_too() {
+async fn offloaded_handler_that_never_waits_stops_at_its_deadline() {
     let stage = stage();
     let builder = builder(&stage).method("T.endless", run_without_end);
     let server = serve_with(stage, builder);
     let mut client = server.connect().await;
     for _ in 0..3 {
         client.request_with("T.endless", none(), |header| header.timeout_ms = 100).await;
-        client.response().await.expect_error(Code::DeadlineExceeded, Execution::Maybe);
+        client.response().await.assert_error(Code::DeadlineExceeded, Execution::Maybe);
     }
 }
 
 #[tokio::test]
-async fn a_panic_aside_is_internal_done() {
+async fn panic_in_an_offloaded_poll_is_internal_and_done() {
     let stage = stage();
     let builder = builder(&stage).method("T.panics", async |_: Nothing| {
         thread::sleep(millis(5));
@@ -291,13 +291,13 @@ async fn a_panic_aside_is_internal_done() {
     let mut client = server.connect().await;
     for _ in 0..3 {
         let answer = client.call("T.panics", none()).await;
-        assert_eq!(answer.expect_error(Code::Internal, Execution::Done), "`T.panics` panicked");
+        assert_eq!(answer.assert_error(Code::Internal, Execution::Done), "`T.panics` panicked");
     }
     assert_eq!((server.handle.in_flight(), server.in_flight_stats()), (0, 0));
 }
 
 #[tokio::test]
-async fn a_slow_call_may_wait_for_another() {
+async fn offloaded_call_may_wait_for_another() {
     let stage = stage();
     let fire = Fire::default();
     let helper = fire.clone();
@@ -327,7 +327,7 @@ async fn a_slow_call_may_wait_for_another() {
 }
 
 #[tokio::test]
-async fn a_server_that_stops_waits_for_polls_and_for_the_line() {
+async fn stopping_server_waits_for_offloaded_and_queued_polls() {
     let (mut server, fire) = with_burn(stage());
     let mut client = connect(&server).await;
     let many = cores() + 2;
@@ -338,20 +338,20 @@ async fn a_server_that_stops_waits_for_polls_and_for_the_line() {
     client.response().await.value();
     fire.until_burning().await;
     server.handle.stop();
-    client.expect_goaway(last.0, Code::Unavailable).await;
+    client.assert_goaway(last.0, Code::Unavailable).await;
     assert!(timeout(millis(50), &mut server.serving).await.is_err(), "it has not waited");
     fire.put_out();
     for _ in 0..many {
         client.response().await.value();
     }
-    client.expect_end().await;
+    client.assert_closed().await;
     drop(client);
     server.serving.await.unwrap();
     assert_eq!((fire.alive(), server.handle.in_flight()), (0, 0));
 }
 
 #[test]
-fn a_runtime_that_ends_takes_the_line_with_it() {
+fn runtime_shutdown_drops_queued_polls() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let (server, fire, client) = runtime.block_on(async {
         let (server, fire) = with_burn(stage());

@@ -126,12 +126,12 @@ fn states(handle: &ServerHandle) -> Vec<RegistrationState> {
 }
 
 /// Asserts that a server answers.
-async fn expect_service(handle: &ServerHandle) {
+async fn assert_serving(handle: &ServerHandle) {
     Raw::connect(handle).await.call("T.echo", json!({"text": "here"})).await.value();
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stop_is_deregister_pause_goaway_drain() {
+async fn stop_deregisters_pauses_sends_goaway_and_drains() {
     let place = Place::new(Manner::Slow(400));
     let stage = stage();
     let builder = builder(&stage).advertise("tcp@10.0.0.5:7001").register_with(place.clone());
@@ -144,12 +144,12 @@ async fn a_stop_is_deregister_pause_goaway_drain() {
     // It is being taken away, and then time is given: all the while it serves who comes.
     for _ in 0..6 {
         sleep(millis(100)).await;
-        expect_service(&server.handle).await;
+        assert_serving(&server.handle).await;
         assert_eq!(server.handle.health(), HealthStatus::Draining);
     }
     let deregistered = place.first(Deregister);
     assert!(deregistered - begun < millis(10), "{:?}", deregistered - begun);
-    client.expect_goaway(1, Code::Unavailable).await;
+    client.assert_goaway(1, Code::Unavailable).await;
     // 400 ms to be taken away, 250 ms of pause.
     assert!((millis(645)..millis(700)).contains(&begun.elapsed()), "{:?}", begun.elapsed());
     // Nobody gets in any more, and what was begun is finished.
@@ -164,7 +164,7 @@ async fn a_stop_is_deregister_pause_goaway_drain() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_signal_stops_it_the_same_way() {
+async fn serve_until_deregisters_before_it_stops() {
     let place = Place::default();
     let server = advertised(&place).build().unwrap();
     let begun = Instant::now();
@@ -176,7 +176,7 @@ async fn a_signal_stops_it_the_same_way() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_pause_can_be_set_and_is_only_where_something_was_registered() {
+async fn deregister_pause_is_configurable_and_only_after_a_registration() {
     let set = Limits::default().deregister_pause(secs(7));
     let nobody = builder(&stage());
     let failing = advertised(&Place::new(Manner::Failing));
@@ -193,7 +193,7 @@ async fn the_pause_can_be_set_and_is_only_where_something_was_registered() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nothing_is_registered_before_it_serves() {
+async fn nothing_is_registered_before_serving() {
     let place = Place::default();
     let server = advertised(&place).build().unwrap();
     let handle = server.handle();
@@ -211,7 +211,7 @@ async fn nothing_is_registered_before_it_serves() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_that_is_stopped_before_it_serves_registers_nothing() {
+async fn server_stopped_before_serving_registers_nothing() {
     let place = Place::default();
     let server = advertised(&place).build().unwrap();
     server.handle().stop();
@@ -222,7 +222,7 @@ async fn one_that_is_stopped_before_it_serves_registers_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn serving_that_is_dropped_stops_renewing_without_a_goodbye() {
+async fn dropped_serve_future_stops_renewing_without_deregistering() {
     let place = Place::default();
     let server = serve_with(stage(), advertised(&place));
     sleep(secs(5)).await;
@@ -232,7 +232,7 @@ async fn serving_that_is_dropped_stops_renewing_without_a_goodbye() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stop_that_is_dropped_is_a_stop_at_once() {
+async fn dropped_serve_future_ends_a_stop_at_once() {
     let place = Place::new(Manner::Clinging);
     let server = serve_with(stage(), advertised(&place));
     let mut client = server.connect().await;
@@ -240,12 +240,12 @@ async fn a_stop_that_is_dropped_is_a_stop_at_once() {
     server.handle.stop();
     sleep(secs(1)).await;
     server.serving.abort();
-    client.expect_end().await;
+    client.assert_closed().await;
     assert_eq!(server.handle.connections(), 0);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_place_that_fails_in_any_way_holds_up_neither_start_nor_stop() {
+async fn failing_registrar_delays_neither_start_nor_stop() {
     // How it fails, what it says, and how much of the two seconds it takes at the end.
     let manners = [
         (Manner::Failing, "it says no", secs(0)),
@@ -254,9 +254,9 @@ async fn a_place_that_fails_in_any_way_holds_up_neither_start_nor_stop() {
     ];
     for (manner, expected, end) in manners {
         let server = serve_with(stage(), advertised(&Place::new(manner)));
-        expect_service(&server.handle).await;
+        assert_serving(&server.handle).await;
         sleep(secs(3600)).await;
-        expect_service(&server.handle).await;
+        assert_serving(&server.handle).await;
         let [RegistrationState::Failing(SourceError { since, why })] = &states(&server.handle)[..] else {
             panic!("it fails")
         };
@@ -270,7 +270,7 @@ async fn a_place_that_fails_in_any_way_holds_up_neither_start_nor_stop() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn many_places_are_left_side_by_side_within_two_seconds() {
+async fn many_registrars_are_deregistered_concurrently_within_two_seconds() {
     let good = Place::default();
     let mut builder = advertised(&good);
     let others: Vec<_> = (0..20)
@@ -297,7 +297,7 @@ async fn many_places_are_left_side_by_side_within_two_seconds() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_registration_that_is_under_way_when_it_stops_is_taken_away() {
+async fn registration_in_progress_at_stop_is_deregistered() {
     let place = Place::new(Manner::Slow(800));
     let server = serve_with(stage(), advertised(&place));
     sleep(millis(100)).await;
@@ -308,7 +308,7 @@ async fn a_registration_that_is_under_way_when_it_stops_is_taken_away() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn it_registers_again_where_it_was_forgotten() {
+async fn unknown_registration_is_registered_again() {
     let place = Place::new(Manner::Forgetful);
     let server = serve_with(stage(), advertised(&place));
     sleep(secs(15)).await;
@@ -336,7 +336,7 @@ fn pairs(of: &[(&str, &str)]) -> Vec<(String, String)> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn every_service_is_registered_under_every_address() {
+async fn each_service_is_registered_at_each_address() {
     let place = registered(two_services().advertise("10.0.0.5:1").advertise("10.0.0.5:2")).await;
     let (first, second) = ("tcp@10.0.0.5:1", "tcp@10.0.0.5:2");
     let expected = [("Text", first), ("Text", second), ("shop.Arith", first), ("shop.Arith", second)];
@@ -345,7 +345,7 @@ async fn every_service_is_registered_under_every_address() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn names_that_are_given_stand_for_those_of_the_services() {
+async fn register_as_replaces_the_service_names() {
     let named = two_services().advertise("a:1").register_as("").register_as("arith").register_as("arith");
     let place = registered(named).await;
     assert_eq!(place.names_and_addresses(), pairs(&[("", "tcp@a:1"), ("arith", "tcp@a:1")]));
@@ -355,7 +355,7 @@ async fn names_that_are_given_stand_for_those_of_the_services() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_instance_says_what_the_server_says_of_itself() {
+async fn instance_carries_the_servers_settings() {
     let builder = builder(&stage()).advertise("tls@arith.example:7001").instance_id("arith-1").weight(7);
     let builder = builder.zone("a").version("1.4.2").label("region", "eu").registration_ttl(secs(30));
     let [instance] = &registered(builder).await.registered()[..] else { panic!("one instance") };
@@ -367,7 +367,7 @@ async fn an_instance_says_what_the_server_says_of_itself() {
 }
 
 #[tokio::test]
-async fn what_is_listened_on_is_what_is_advertised() {
+async fn listening_addresses_are_advertised() {
     let place = Place::default();
     let listening = two_services().register_as("").listen("tcp@127.0.0.1:0").register_with(place.clone());
     let server = listening.bind().await.unwrap();
@@ -381,7 +381,7 @@ async fn what_is_listened_on_is_what_is_advertised() {
 }
 
 #[tokio::test]
-async fn port_0_is_advertised_as_the_port_that_listening_got() {
+async fn port_0_is_advertised_as_the_bound_port() {
     let builder = builder(&stage()).listen("tcp@127.0.0.1:0").advertise("tcp@10.0.0.5:0");
     let server = builder.register_with(Place::default()).bind().await.unwrap();
     let port = server.addresses().next().unwrap().port().unwrap();
@@ -391,7 +391,7 @@ async fn port_0_is_advertised_as_the_port_that_listening_got() {
 }
 
 #[test]
-fn an_address_that_nobody_can_dial_is_refused() {
+fn undialable_address_is_refused() {
     let refused = |builder: ServerBuilder| builder.register_with(Place::default()).build().unwrap_err();
     assert_eq!(refused(builder(&stage())), BuildError::NothingToDial);
     let error = refused(builder(&stage()).advertise("tcp@10.0.0.5:0"));
@@ -405,7 +405,7 @@ fn an_address_that_nobody_can_dial_is_refused() {
 }
 
 #[test]
-fn what_cannot_be_registered_is_refused() {
+fn invalid_registrations_are_refused() {
     let refused = |builder: ServerBuilder| {
         builder.advertise("10.0.0.5:1").register_with(Place::default()).build().unwrap_err()
     };
@@ -428,7 +428,7 @@ fn what_cannot_be_registered_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
-async fn a_place_that_blocks_its_thread_holds_up_neither_service_nor_stop() {
+async fn blocking_registrar_delays_neither_calls_nor_stop() {
     struct Blocking(Mutex<std::sync::mpsc::Receiver<()>>);
 
     impl Registrar for Blocking {
@@ -456,7 +456,7 @@ async fn a_place_that_blocks_its_thread_holds_up_neither_service_nor_stop() {
     let (release, blocks) = std::sync::mpsc::channel();
     let builder = builder(&stage()).advertise("10.0.0.5:1").register_with(Blocking(Mutex::new(blocks)));
     let server = serve_with(stage(), builder);
-    timeout(secs(60), expect_service(&server.handle)).await.unwrap();
+    timeout(secs(60), assert_serving(&server.handle)).await.unwrap();
     server.handle.stop();
     timeout(secs(60), server.serving).await.unwrap().unwrap();
     drop(release);

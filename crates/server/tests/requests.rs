@@ -15,7 +15,7 @@ const REFUSED: Execution = Execution::Refused;
 const DONE: Execution = Execution::Done;
 
 #[tokio::test(start_paused = true)]
-async fn answers_come_in_any_order() {
+async fn answers_are_sent_as_soon_as_they_are_ready() {
     let server = serve(Limits::default());
     let mut client = server.connect().await;
     let slow = client.request("T.sleep", json!({"n": 50})).await;
@@ -27,24 +27,24 @@ async fn answers_come_in_any_order() {
     }
     // And as soon as they are there.
     assert!(start.elapsed() < support::millis(60));
-    client.expect_silence().await;
-    server.expect_nothing_left().await;
+    client.assert_silent().await;
+    server.assert_nothing_left().await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn json_is_answered_in_json() {
+async fn json_request_gets_a_json_answer() {
     let server = serve(Limits::default());
     let terms = ClientOffer { codec: Codec::Json, ..ClientOffer::default() };
     let mut client = Raw::connect_with(&server.handle, &terms).await;
     let answer = client.call("T.echo", json!({"text": "hello"})).await;
     assert_eq!(&answer.message.body[..], br#""hello""#);
     let answer = client.call("T.fails", json!({"text": "no"})).await;
-    assert_eq!(answer.expect_error(Code::Application, DONE), "no");
+    assert_eq!(answer.assert_error(Code::Application, DONE), "no");
     assert_eq!(&answer.message.body[..], br#""no""#);
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_not_there_is_unimplemented() {
+async fn unknown_method_is_unimplemented() {
     let server = serve(Limits::default());
     let mut client = server.connect().await;
     for (name, said) in [
@@ -55,13 +55,13 @@ async fn what_is_not_there_is_unimplemented() {
         ("U.\u{1b}[2J", "no service `U`"),
     ] {
         let answer = client.call(name, none()).await;
-        assert_eq!(answer.expect_error(Code::Unimplemented, REFUSED), said);
+        assert_eq!(answer.assert_error(Code::Unimplemented, REFUSED), said);
     }
     client.call("T.count", none()).await.value();
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_body_that_does_not_decode_is_refused_and_the_connection_goes_on() {
+async fn undecodable_body_is_refused_and_the_connection_stays_open() {
     let server = serve(Limits::default());
     let mut client = server.connect().await;
     for body in
@@ -72,14 +72,14 @@ async fn a_body_that_does_not_decode_is_refused_and_the_connection_goes_on() {
         client.send(&header, body.to_vec()).await;
         let answer = client.response().await;
         assert_eq!(answer.seq(), seq);
-        let said = answer.expect_error(Code::InvalidArgument, REFUSED);
+        let said = answer.assert_error(Code::InvalidArgument, REFUSED);
         assert!(said.starts_with("arguments of `T.echo`: "), "{said}");
     }
     assert_eq!(client.call("T.echo", json!({"text": "on"})).await.value(), "on");
 }
 
 #[tokio::test(start_paused = true)]
-async fn arguments_are_a_map_an_array_or_nothing() {
+async fn arguments_may_be_a_map_an_array_or_nothing() {
     let server = serve(Limits::default());
     let mut client = server.connect().await;
     assert_eq!(client.call("T.echo", json!(["list"])).await.value(), "list");
@@ -92,13 +92,13 @@ async fn arguments_are_a_map_an_array_or_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_request_past_max_in_flight_is_refused() {
+async fn request_past_max_in_flight_is_refused() {
     let server = serve(Limits::default().max_in_flight(2));
     let mut client = server.connect().await;
     let first = client.request("T.wait", none()).await;
     client.request("T.wait", none()).await;
     let answer = client.call("T.wait", none()).await;
-    let said = answer.expect_error(Code::ResourceExhausted, REFUSED);
+    let said = answer.assert_error(Code::ResourceExhausted, REFUSED);
     assert_eq!(said, "2 calls are in flight on this connection");
     // Another connection has places of its own.
     server.connect().await.call("T.count", none()).await.value();
@@ -110,11 +110,11 @@ async fn a_request_past_max_in_flight_is_refused() {
     for _ in 0..2 {
         assert_eq!(client.response().await.value(), "done");
     }
-    server.expect_nothing_left().await;
+    server.assert_nothing_left().await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_request_past_the_limit_of_calls_in_all_is_refused() {
+async fn request_past_max_in_flight_in_all_is_refused() {
     let server = serve(Limits::default().max_in_flight_in_all(2));
     let (mut one, mut other) = (server.connect().await, server.connect().await);
     one.request("T.wait", none()).await;
@@ -122,7 +122,7 @@ async fn a_request_past_the_limit_of_calls_in_all_is_refused() {
     tokio::time::sleep(support::millis(1)).await;
     for client in [&mut one, &mut other] {
         let answer = client.call("T.wait", none()).await;
-        let said = answer.expect_error(Code::ResourceExhausted, REFUSED);
+        let said = answer.assert_error(Code::ResourceExhausted, REFUSED);
         assert_eq!(said, "2 calls are in flight on this server");
     }
     server.stage.gate.add_permits(1);
@@ -135,7 +135,7 @@ async fn a_request_past_the_limit_of_calls_in_all_is_refused() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_one_way_call_is_never_answered() {
+async fn one_way_call_is_never_answered() {
     let server = serve(Limits::default().max_in_flight(1));
     let mut client = server.connect().await;
     let one_way = |header: &mut HeaderRef<'_>| header.flags = Flags::ONE_WAY;
@@ -154,14 +154,14 @@ async fn a_one_way_call_is_never_answered() {
     // Past the limit it is dropped.
     client.request_with("T.count", none(), one_way).await;
     client.cancel(held).await;
-    client.expect_silence().await;
+    client.assert_silent().await;
     assert_eq!(server.stage.begun(), 2);
-    server.expect_nothing_left().await;
+    server.assert_nothing_left().await;
     assert_eq!(server.in_flight_stats(), 0);
 }
 
 #[tokio::test(start_paused = true)]
-async fn unknown_flags_and_pongs_and_cancels_of_nothing_are_ignored() {
+async fn unknown_flags_and_unmatched_pongs_and_cancels_are_ignored() {
     let server = serve(Limits::default());
     let mut client = server.connect().await;
     // Flags 0xf0 and an eighth element, as a later version may send them.
@@ -175,7 +175,7 @@ async fn unknown_flags_and_pongs_and_cancels_of_nothing_are_ignored() {
     client.cancel(Seq(99)).await;
     assert_eq!(client.response().await.value(), Value::Null);
     client.call("T.count", none()).await.value();
-    client.expect_silence().await;
+    client.assert_silent().await;
 }
 
 fn lz4() -> ClientOffer {
@@ -183,7 +183,7 @@ fn lz4() -> ClientOffer {
 }
 
 #[tokio::test(start_paused = true)]
-async fn bodies_are_compressed_both_ways_where_it_is_worth_it() {
+async fn bodies_are_compressed_both_ways_if_worthwhile() {
     let server = serve(Limits::default());
     let mut client = Raw::connect_with(&server.handle, &lz4()).await;
     let text = "tell me again ".repeat(1000);
@@ -205,7 +205,7 @@ async fn bodies_are_compressed_both_ways_where_it_is_worth_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_compressed_body_that_lies_is_refused() {
+async fn compressed_body_with_a_wrong_length_is_refused() {
     let server = serve(Limits::default());
     let mut client = Raw::connect_with(&server.handle, &lz4()).await;
     let bomb = [&u32::MAX.to_le_bytes()[..], &[0; 100]].concat();
@@ -218,25 +218,25 @@ async fn a_compressed_body_that_lies_is_refused() {
             ..HeaderRef::new(Kind::Request, seq)
         };
         client.send(&header, body).await;
-        client.response().await.expect_error(Code::InvalidArgument, REFUSED);
+        client.response().await.assert_error(Code::InvalidArgument, REFUSED);
     }
     client.call("T.count", none()).await.value();
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_compressed_body_that_was_not_agreed_on_is_refused() {
+async fn compressed_body_without_negotiation_is_refused() {
     let stage = stage();
     let builder = builder(&stage).without_compression();
     let server = serve_with(stage, builder);
     let mut client = Raw::connect_with(&server.handle, &lz4()).await;
     assert_eq!(client.negotiated.compression, None);
     client.request_with("T.count", none(), |header| header.flags = Flags::COMPRESSED).await;
-    client.response().await.expect_error(Code::InvalidArgument, REFUSED);
+    client.response().await.assert_error(Code::InvalidArgument, REFUSED);
     assert!(!client.call("T.big", json!({"n": 5000})).await.is_compressed());
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_response_over_the_clients_limit_is_replaced() {
+async fn response_over_the_clients_limit_is_replaced_by_an_error() {
     let server = serve(Limits::default());
     for compression in [Vec::new(), Compression::built_in()] {
         let terms =
@@ -244,12 +244,12 @@ async fn a_response_over_the_clients_limit_is_replaced() {
         let mut client = Raw::connect_with(&server.handle, &terms).await;
         // The limit holds before compression too.
         let answer = client.call("T.big", json!({"n": 2000})).await;
-        let said = answer.expect_error(Code::ResourceExhausted, DONE);
+        let said = answer.assert_error(Code::ResourceExhausted, DONE);
         assert_eq!(said, "the answer's body of 2003 bytes: the limit is 1000 bytes");
         assert_eq!(client.call("T.big", json!({"n": 3})).await.value(), "xxx");
         // The text of an error is part of the header.
         let answer = client.call("T.fails", json!({"text": "e".repeat(990)})).await;
-        let said = answer.expect_error(Code::ResourceExhausted, DONE);
+        let said = answer.assert_error(Code::ResourceExhausted, DONE);
         assert!(said.starts_with("the answer's header of "), "{said}");
     }
 }
@@ -266,7 +266,7 @@ impl Handler for Chatty {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_response_with_too_large_a_header_is_replaced() {
+async fn response_with_a_too_large_header_is_replaced_by_an_error() {
     let stage = stage();
     let chatty = farcall_server::Service::new("C").handler(
         farcall_protocol::describe::MethodInfo { name: "chat".to_owned(), ..Default::default() },
@@ -276,18 +276,18 @@ async fn a_response_with_too_large_a_header_is_replaced() {
     let server = serve_with(stage, builder);
     let mut client = server.connect().await;
     let answer = client.call("C.chat", none()).await;
-    let said = answer.expect_error(Code::ResourceExhausted, DONE);
+    let said = answer.assert_error(Code::ResourceExhausted, DONE);
     assert!(said.starts_with("the answer's header of 70"), "{said}");
     // A peer that accepts next to nothing still gets its answer.
     for limit in [30, 1] {
         let terms = ClientOffer { max_frame_bytes: MaxFrameBytes::new(limit), ..ClientOffer::default() };
         let mut client = Raw::connect_with(&server.handle, &terms).await;
-        assert_eq!(client.call("C.chat", none()).await.expect_error(Code::ResourceExhausted, DONE), "");
+        assert_eq!(client.call("C.chat", none()).await.assert_error(Code::ResourceExhausted, DONE), "");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn many_calls_in_one_write_are_all_answered_once() {
+async fn calls_in_one_write_are_each_answered_once() {
     let server = serve(Limits::default());
     let mut client = server.connect().await;
     let mut bytes = Vec::new();
@@ -306,6 +306,6 @@ async fn many_calls_in_one_write_are_all_answered_once() {
         assert_eq!(answer.value(), (answer.seq().0 - 1) % 7);
         assert!(seen.insert(answer.seq()), "answered twice");
     }
-    client.expect_silence().await;
-    server.expect_nothing_left().await;
+    client.assert_silent().await;
+    server.assert_nothing_left().await;
 }

@@ -45,7 +45,7 @@ fn with_burn(in_call: bool) -> (Running, Arc<AtomicBool>) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn neighbours_of_a_slow_method_are_answered_meanwhile() {
+async fn slow_method_does_not_block_other_calls() {
     for in_call in [false, true] {
         let (server, go) = with_burn(in_call);
         let mut client = server.connect().await;
@@ -62,7 +62,7 @@ async fn neighbours_of_a_slow_method_are_answered_meanwhile() {
 }
 
 #[tokio::test]
-async fn a_slow_call_that_is_cancelled_before_it_began_is_refused() {
+async fn slow_call_cancelled_before_its_first_poll_is_refused() {
     let (server, go) = with_burn(false);
     go.store(true, SeqCst);
     let mut client = server.connect().await;
@@ -73,8 +73,8 @@ async fn a_slow_call_that_is_cancelled_before_it_began_is_refused() {
     let mut bytes = client.encode(&header, Bytes::new());
     bytes.extend(client.encode(&HeaderRef::new(Kind::Cancel, seq), Bytes::new()));
     client.write(&bytes).await;
-    client.response().await.expect_error(Code::Cancelled, Execution::Refused);
-    client.expect_silence().await;
+    client.response().await.assert_error(Code::Cancelled, Execution::Refused);
+    client.assert_silent().await;
     assert_eq!(server.handle.in_flight(), 0);
 }
 
@@ -99,7 +99,7 @@ async fn task(client: &mut Raw, blocks_ms: u64) -> String {
 }
 
 #[tokio::test]
-async fn a_method_that_is_quick_again_costs_no_task_again() {
+async fn method_that_is_quick_again_runs_inline_again() {
     let server = with_tasks();
     let mut client = server.connect().await;
     let connections = task(&mut client, 5).await;
@@ -114,7 +114,7 @@ async fn a_method_that_is_quick_again_costs_no_task_again() {
 }
 
 #[tokio::test]
-async fn a_call_is_not_charged_with_what_its_neighbour_took() {
+async fn call_is_not_charged_for_the_time_of_its_neighbour() {
     // A busy machine may make the quick method look slow; not every time.
     for _ in 0..50 {
         let server = with_tasks();

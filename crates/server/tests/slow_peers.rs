@@ -16,20 +16,20 @@ use support::{Counted, Raw, millis, none, secs, serve};
 use tokio::time::{Instant, sleep};
 
 #[tokio::test(start_paused = true)]
-async fn a_silent_client_is_pinged_after_10_s_and_dead_after_15() {
+async fn silent_client_is_pinged_after_10_s_and_dead_after_15() {
     let server = serve(Limits::default());
     let mut client = server.connect().await;
     client.request("T.hang", none()).await;
     let start = Instant::now();
     let message = client.next().await.unwrap();
     assert_eq!((message.header.kind, start.elapsed().as_secs()), (Kind::Ping, 10));
-    client.expect_end().await;
+    client.assert_closed().await;
     assert_eq!(start.elapsed().as_secs(), 15);
-    server.expect_nothing_left().await;
+    server.assert_nothing_left().await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_that_answers_pings_stays() {
+async fn client_that_answers_pings_stays_connected() {
     let server = serve(Limits::default());
     let mut client = server.connect().await;
     let seq = client.request("T.sleep", json!({"n": 120_000})).await;
@@ -37,7 +37,7 @@ async fn a_client_that_answers_pings_stays() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn any_byte_is_a_sign_of_life() {
+async fn any_byte_counts_as_liveness() {
     let server = serve(Limits::default().frame_timeout(secs(600)));
     let mut client = server.connect().await;
     let bytes = client.encode(
@@ -54,19 +54,19 @@ async fn any_byte_is_a_sign_of_life() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_times_of_keeping_alive_are_settings() {
+async fn keep_alive_times_are_configurable() {
     let times = KeepAlive { idle: secs(2), timeout: secs(1) };
     let server = serve(Limits::default().keep_alive(times));
     let mut client = server.connect().await;
     let start = Instant::now();
     assert_eq!(client.next().await.unwrap().header.kind, Kind::Ping);
     assert_eq!(start.elapsed().as_secs(), 2);
-    client.expect_end().await;
+    client.assert_closed().await;
     assert_eq!(start.elapsed().as_secs(), 3);
 }
 
 #[tokio::test(start_paused = true)]
-async fn more_than_ten_pings_in_five_seconds_are_a_protocol_error() {
+async fn more_than_10_pings_in_5_s_are_a_protocol_error() {
     let server = serve(Limits::default());
     let mut client = server.connect().await;
     for n in 1..=30 {
@@ -86,11 +86,11 @@ async fn more_than_ten_pings_in_five_seconds_are_a_protocol_error() {
         }
         assert_eq!(header.kind, Kind::Pong);
     }
-    client.expect_end().await;
+    client.assert_closed().await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_message_that_is_begun_must_be_complete_in_time() {
+async fn incomplete_message_times_out() {
     let server = serve(Limits::default().frame_timeout(secs(3)));
     let mut client = server.connect().await;
     client.call("T.count", none()).await.value();
@@ -101,17 +101,17 @@ async fn a_message_that_is_begun_must_be_complete_in_time() {
         client.write(&[0]).await;
         sleep(secs(1)).await;
     }
-    let said = client.expect_goaway(2, Code::DeadlineExceeded).await;
+    let said = client.assert_goaway(2, Code::DeadlineExceeded).await;
     assert_eq!((&said[..], start.elapsed().as_secs()), ("a message was not complete within 3s", 3));
     // Once, and not again while it closes.
-    client.expect_end().await;
-    server.expect_nothing_left().await;
+    client.assert_closed().await;
+    server.assert_nothing_left().await;
     sleep(secs(2)).await;
     assert_eq!(server.handle.connections(), 0);
 }
 
 #[tokio::test(start_paused = true)]
-async fn half_a_message_from_a_peer_that_reads_nothing_ends_all_the_same() {
+async fn incomplete_message_of_a_peer_that_reads_nothing_closes_the_connection() {
     let limits = Limits::default().frame_timeout(secs(3)).write_timeout(secs(5));
     let server = serve(limits);
     let mut client = server.connect().await;
@@ -126,7 +126,7 @@ async fn half_a_message_from_a_peer_that_reads_nothing_ends_all_the_same() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_peer_that_reads_nothing_is_closed_at_the_write_limit() {
+async fn peer_that_reads_nothing_is_closed_at_the_write_timeout() {
     let server = serve(Limits::default().write_timeout(secs(7)));
     let mut client = server.connect().await;
     client.request("T.big", json!({"n": 200_000})).await;
@@ -137,7 +137,7 @@ async fn a_peer_that_reads_nothing_is_closed_at_the_write_limit() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_peer_that_reads_nothing_and_breaks_the_protocol_is_closed_too() {
+async fn peer_that_reads_nothing_after_a_protocol_error_is_closed() {
     let server = serve(Limits::default().write_timeout(secs(7)));
     let mut client = server.connect().await;
     client.request("T.big", json!({"n": 200_000})).await;
@@ -148,7 +148,7 @@ async fn a_peer_that_reads_nothing_and_breaks_the_protocol_is_closed_too() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_peer_that_reads_slowly_is_no_dead_one() {
+async fn slow_reader_stays_connected() {
     use tokio::io::AsyncReadExt;
     let server = serve(Limits::default().write_timeout(secs(3)));
     let mut client = server.connect().await;
@@ -178,7 +178,7 @@ async fn ask_without_reading(client: &mut Raw, limit: usize) -> u64 {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_server_stops_reading_a_peer_whose_outbox_is_full_and_nobody_else() {
+async fn full_outbox_stops_reading_from_that_peer_only() {
     let server = serve(Limits::default().outbox_bytes(100_000));
     let mut client = server.connect().await;
     let mut other = server.connect().await;
@@ -194,11 +194,11 @@ async fn the_server_stops_reading_a_peer_whose_outbox_is_full_and_nobody_else() 
     sleep(millis(1)).await;
     assert_eq!(server.handle.connections(), 1);
     drop(other);
-    server.expect_nothing_left().await;
+    server.assert_nothing_left().await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_peer_that_is_not_read_from_is_neither_silent_nor_late() {
+async fn peer_that_is_not_read_from_does_not_time_out() {
     let limits = Limits::default().outbox_bytes(100_000).frame_timeout(secs(5)).write_timeout(secs(100));
     let server = serve(limits);
     let mut client = server.connect().await;
@@ -211,7 +211,7 @@ async fn a_peer_that_is_not_read_from_is_neither_silent_nor_late() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn half_a_message_that_is_not_read_on_is_not_late() {
+async fn incomplete_message_does_not_time_out_while_reading_is_paused() {
     let limits = Limits::default().outbox_bytes(1000).frame_timeout(secs(5)).write_timeout(secs(100));
     let server = serve(limits);
     let mut client = server.connect().await;
@@ -230,7 +230,7 @@ async fn half_a_message_that_is_not_read_on_is_not_late() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn answers_of_tasks_fill_the_outbox_too() {
+async fn answers_of_tasks_count_against_the_outbox() {
     let server = serve(Limits::default().outbox_bytes(1));
     let mut client = server.connect().await;
     for n in 0..300 {
@@ -239,11 +239,11 @@ async fn answers_of_tasks_fill_the_outbox_too() {
     for _ in 0..300 {
         client.response().await.value();
     }
-    client.expect_silence().await;
+    client.assert_silent().await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_outbox_of_no_bytes_is_one_of_a_byte() {
+async fn outbox_limit_of_zero_still_answers() {
     let server = serve(Limits::default().outbox_bytes(0));
     let mut client = server.connect().await;
     client.call("T.count", none()).await.value();
@@ -251,17 +251,17 @@ async fn an_outbox_of_no_bytes_is_one_of_a_byte() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn past_the_servers_buffers_calls_are_refused_and_large_messages_not_begun() {
+async fn full_buffers_refuse_calls_and_large_messages() {
     let server = serve(Limits::default().buffered_bytes(300_000));
     let mut greedy = server.connect().await;
     let mut other = server.connect().await;
     greedy.request("T.big", json!({"n": 390_000})).await;
     sleep(millis(1)).await;
     let answer = other.call("T.count", none()).await;
-    let said = answer.expect_error(Code::ResourceExhausted, farcall_protocol::Execution::Refused);
+    let said = answer.assert_error(Code::ResourceExhausted, farcall_protocol::Execution::Refused);
     assert_eq!(said, "the server's buffers are full: 300000 bytes");
     other.write(&[&support::frame(&[0x92, 1, 9])[..], &200_000_u32.to_be_bytes()].concat()).await;
-    other.expect_goaway(1, Code::ResourceExhausted).await;
+    other.assert_goaway(1, Code::ResourceExhausted).await;
     // When the first one reads, there is room again.
     greedy.response().await.value();
     sleep(millis(1)).await;
@@ -269,7 +269,7 @@ async fn past_the_servers_buffers_calls_are_refused_and_large_messages_not_begun
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_bodies_of_calls_in_flight_count_among_the_servers_buffers() {
+async fn bodies_of_calls_in_flight_count_against_the_buffer_limit() {
     let server = serve(Limits::default());
     let mut client = server.connect().await;
     let mut calls = Vec::new();
@@ -283,23 +283,23 @@ async fn the_bodies_of_calls_in_flight_count_among_the_servers_buffers() {
         client.response().await;
     }
     drop(client);
-    server.expect_nothing_left().await;
+    server.assert_nothing_left().await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_for_which_there_is_no_room_is_replaced() {
+async fn answer_without_buffer_space_is_replaced_by_an_error() {
     let server = serve(Limits::default().buffered_bytes(300_000));
     let (mut client, mut greedy) = (server.connect().await, server.connect().await);
     let seq = client.request("T.big_later", json!({"n": 20_000})).await;
     greedy.request("T.big", json!({"n": 390_000})).await;
     let answer = client.response().await;
     assert_eq!(answer.seq(), seq);
-    answer.expect_error(Code::ResourceExhausted, farcall_protocol::Execution::Done);
+    answer.assert_error(Code::ResourceExhausted, farcall_protocol::Execution::Done);
     greedy.response().await.value();
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_connection_is_not_polled_without_need() {
+async fn connection_is_not_polled_needlessly() {
     let server = serve(Limits::default().keep_alive(KeepAlive { idle: secs(50), timeout: secs(5) }));
     let (near, far) = tokio::io::duplex(support::PIPE);
     let polls = Arc::default();
@@ -333,5 +333,5 @@ async fn a_connection_is_not_polled_without_need() {
     over("a peer that has half closed", 40);
     server.stage.gate.add_permits(1);
     client.response().await.value();
-    client.expect_end().await;
+    client.assert_closed().await;
 }

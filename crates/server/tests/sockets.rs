@@ -19,7 +19,7 @@ async fn dial(address: &str) -> Raw<Stream> {
 }
 
 #[tokio::test]
-async fn a_server_serves_and_stops_over_tcp_and_unix() {
+async fn server_serves_and_stops_over_tcp_and_unix_sockets() {
     let directory = tempfile::tempdir().unwrap();
     let path = format!("unix@{}/t.sock", directory.path().display());
     let stage = stage();
@@ -41,8 +41,8 @@ async fn a_server_serves_and_stops_over_tcp_and_unix() {
     assert_eq!(handle.connections(), 2);
     stop.send(()).unwrap();
     for client in &mut clients {
-        client.expect_goaway(1, Code::Unavailable).await;
-        client.expect_end().await;
+        client.assert_goaway(1, Code::Unavailable).await;
+        client.assert_closed().await;
     }
     drop(clients);
     timeout(secs(60), serving).await.unwrap().unwrap();
@@ -53,7 +53,7 @@ async fn a_server_serves_and_stops_over_tcp_and_unix() {
 }
 
 #[tokio::test]
-async fn the_last_answers_survive_a_close_with_unread_input() {
+async fn last_answers_survive_a_close_with_unread_input() {
     // A close with unread input is a reset, which destroys what the peer has not read yet.
     use bytes::Bytes;
     use farcall_protocol::{HeaderRef, Kind, Seq};
@@ -78,7 +78,7 @@ async fn the_last_answers_survive_a_close_with_unread_input() {
 /// The test below runs this one in a process of its own, with few file descriptors.
 #[tokio::test]
 #[ignore = "only as a child of the test below"]
-async fn few_descriptors() {
+async fn child_process_with_few_descriptors() {
     tracing_subscriber::fmt().with_ansi(false).with_writer(std::io::stderr).init();
     let stage = stage();
     let server = builder(&stage).listen("tcp@127.0.0.1:0").bind().await.unwrap();
@@ -105,10 +105,13 @@ async fn few_descriptors() {
 }
 
 #[test]
-fn a_server_without_descriptors_accepts_again_when_there_are_some() {
+fn server_accepts_again_once_descriptors_are_free() {
     let this = std::env::current_exe().unwrap();
     let output = Command::new("sh")
-        .args(["-c", r#"ulimit -n 40 && exec "$0" --ignored --exact few_descriptors --nocapture"#])
+        .args([
+            "-c",
+            r#"ulimit -n 40 && exec "$0" --ignored --exact child_process_with_few_descriptors --nocapture"#,
+        ])
         .arg(this)
         .output()
         .unwrap();

@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep};
 const MAYBE: Execution = Execution::Maybe;
 
 #[tokio::test(start_paused = true)]
-async fn a_cancelled_call_is_answered_once_when_its_handler_has_ended() {
+async fn cancelled_call_is_answered_once_after_its_handler_is_dropped() {
     let server = serve(Limits::default().max_in_flight(1));
     let mut client = server.connect().await;
     for _ in 0..3 {
@@ -23,19 +23,19 @@ async fn a_cancelled_call_is_answered_once_when_its_handler_has_ended() {
         client.cancel(seq).await;
         let answer = client.response().await;
         assert_eq!(answer.seq(), seq);
-        let said = answer.expect_error(Code::Cancelled, MAYBE);
+        let said = answer.assert_error(Code::Cancelled, MAYBE);
         assert_eq!(said, "`T.hang` was stopped: its caller cancelled it");
         // Its drop ran before the answer.
         assert_eq!(server.stage.alive(), 0);
     }
     assert_eq!(server.stage.begun(), 3);
-    client.expect_silence().await;
-    server.expect_nothing_left().await;
+    client.assert_silent().await;
+    server.assert_nothing_left().await;
     assert_eq!(server.in_flight_stats(), 0);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_result_that_was_on_its_way_outruns_the_cancel() {
+async fn finished_result_wins_over_a_later_cancel() {
     let server = serve(Limits::default());
     let mut client = server.connect().await;
     let seq = client.request("T.echo", json!({"text": "done"})).await;
@@ -47,11 +47,11 @@ async fn a_result_that_was_on_its_way_outruns_the_cancel() {
     sleep(millis(1)).await;
     client.cancel(seq).await;
     assert_eq!(client.response().await.value(), "done");
-    client.expect_silence().await;
+    client.assert_silent().await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_cancel_and_a_result_at_the_same_moment_make_one_answer() {
+async fn simultaneous_cancel_and_result_produce_one_answer() {
     let server = serve(Limits::default());
     let mut client = server.connect().await;
     for n in 0..200 {
@@ -63,30 +63,30 @@ async fn a_cancel_and_a_result_at_the_same_moment_make_one_answer() {
         let answer = client.response().await;
         assert_eq!(answer.seq(), seq);
         if answer.message.header.error.is_some() {
-            answer.expect_error(Code::Cancelled, MAYBE);
+            answer.assert_error(Code::Cancelled, MAYBE);
         }
     }
-    client.expect_silence().await;
-    server.expect_nothing_left().await;
+    client.assert_silent().await;
+    server.assert_nothing_left().await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_handler_is_stopped_at_its_callers_deadline() {
+async fn handler_stops_at_its_callers_deadline() {
     let server = serve(Limits::default());
     let mut client = server.connect().await;
     let start = Instant::now();
     let seq = client.request_with("T.hang", none(), |header| header.timeout_ms = 300).await;
     let answer = client.response().await;
     assert_eq!((answer.seq(), start.elapsed().as_millis() / 10), (seq, 30));
-    let said = answer.expect_error(Code::DeadlineExceeded, MAYBE);
+    let said = answer.assert_error(Code::DeadlineExceeded, MAYBE);
     assert_eq!(said, "`T.hang` was stopped: its time ran out");
     assert_eq!(server.stage.alive(), 0);
-    client.expect_silence().await;
-    server.expect_nothing_left().await;
+    client.assert_silent().await;
+    server.assert_nothing_left().await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_smaller_handle_timeout_holds() {
+async fn smallest_handle_timeout_applies() {
     for (theirs, ours, call, expected) in [
         (None, Some(2), 0, 2),
         (Some(3), None, 0, 3),
@@ -101,13 +101,13 @@ async fn the_smaller_handle_timeout_holds() {
         let mut client = Raw::connect_with(&server.handle, &terms).await;
         let start = Instant::now();
         client.request_with("T.hang", none(), |header| header.timeout_ms = call).await;
-        client.response().await.expect_error(Code::DeadlineExceeded, MAYBE);
+        client.response().await.assert_error(Code::DeadlineExceeded, MAYBE);
         assert_eq!(start.elapsed().as_secs(), expected, "{theirs:?} {ours:?} {call}");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_handler_sees_its_deadline_across_awaits_and_in_its_task() {
+async fn handler_sees_its_deadline_across_awaits() {
     let server = serve(Limits::default());
     let mut client = server.connect().await;
     let mut metadata = Metadata::new();
@@ -132,7 +132,7 @@ async fn a_handler_sees_its_deadline_across_awaits_and_in_its_task() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_caller_that_has_gone_stops_its_handlers() {
+async fn disconnected_caller_stops_its_handlers() {
     let server = serve(Limits::default());
     let mut client = server.connect().await;
     for _ in 0..5 {
@@ -141,30 +141,30 @@ async fn a_caller_that_has_gone_stops_its_handlers() {
     sleep(millis(1)).await;
     assert_eq!((server.stage.alive(), server.handle.in_flight()), (5, 5));
     drop(client);
-    server.expect_nothing_left().await;
+    server.assert_nothing_left().await;
     assert_eq!((server.handle.connections(), server.in_flight_stats()), (0, 0));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_half_closed_stream_without_goaway_means_gone() {
+async fn half_closed_stream_without_goaway_counts_as_disconnected() {
     use tokio::io::AsyncWriteExt;
     let server = serve(Limits::default());
     let mut client = server.connect().await;
     client.request("T.hang", none()).await;
     client.stream.shutdown().await.unwrap();
-    client.expect_end().await;
-    server.expect_nothing_left().await;
+    client.assert_closed().await;
+    server.assert_nothing_left().await;
     assert_eq!(server.handle.connections(), 0);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_caller_that_goes_while_the_server_drains_is_not_waited_for() {
+async fn draining_server_does_not_wait_for_a_disconnected_caller() {
     let server = serve(Limits::default());
     let mut client = server.connect().await;
     client.request("T.hang", none()).await;
     sleep(millis(1)).await;
     server.handle.stop();
-    client.expect_goaway(1, Code::Unavailable).await;
+    client.assert_goaway(1, Code::Unavailable).await;
     drop(client);
     let start = Instant::now();
     server.serving.await.unwrap();
@@ -173,27 +173,27 @@ async fn a_caller_that_goes_while_the_server_drains_is_not_waited_for() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_panic_is_internal_done_and_leaves_its_neighbours_alone() {
+async fn panic_is_internal_and_done_and_affects_no_other_call() {
     let server = serve(Limits::default());
     let mut client = server.connect().await;
     let neighbour = client.request("T.wait", none()).await;
     for name in ["sync", "first", "later", "drop", "twice", "drop_later"] {
         let method = format!("T.panic_{name}");
         let answer = client.call(&method, none()).await;
-        let said = answer.expect_error(Code::Internal, Execution::Done);
+        let said = answer.assert_error(Code::Internal, Execution::Done);
         assert_eq!(said, format!("`{method}` panicked"));
     }
     server.stage.gate.add_permits(1);
     let answer = client.response().await;
     assert_eq!((answer.seq(), answer.value()), (neighbour, json!("done")));
-    server.expect_nothing_left().await;
+    server.assert_nothing_left().await;
     assert_eq!(server.in_flight_stats(), 0);
     let panics = server.handle.stats().into_iter().filter(|stats| stats.name.starts_with("T.panic"));
     assert!(panics.into_iter().all(|stats| (stats.calls, stats.errors) == (1, 1)));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_handler_that_panics_as_it_is_stopped_is_answered_all_the_same() {
+async fn handler_that_panics_while_being_dropped_is_answered() {
     let server = serve(Limits::default());
     let mut client = server.connect().await;
     let seq = client.request_with("T.panic_drop_later", none(), |header| header.timeout_ms = 1).await;
@@ -202,7 +202,7 @@ async fn a_handler_that_panics_as_it_is_stopped_is_answered_all_the_same() {
     let mut answered = Vec::new();
     for _ in 0..2 {
         let answer = client.response().await;
-        answer.expect_error(Code::Internal, Execution::Done);
+        answer.assert_error(Code::Internal, Execution::Done);
         answered.push(answer.seq());
     }
     answered.sort();
@@ -211,7 +211,7 @@ async fn a_handler_that_panics_as_it_is_stopped_is_answered_all_the_same() {
 }
 
 #[test]
-fn a_runtime_that_ends_takes_the_calls_with_it() {
+fn runtime_shutdown_drops_all_calls() {
     let stage = support::stage();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let builder = support::builder(&stage);

@@ -21,7 +21,7 @@ const AT_ONCE: usize = 32;
 type Answers = HashMap<u32, u64>;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn none_of_100_000_idempotent_calls_is_lost_when_a_server_is_killed() {
+async fn killed_server_loses_none_of_100_000_idempotent_calls() {
     let registry = Registry::start(&["--ttl", "2s", "--heartbeat", "500ms"]);
     let mut servers = servers(3, &registry).await;
     let channel = client(&registry.url());

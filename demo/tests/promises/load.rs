@@ -81,18 +81,18 @@ impl Load {
 
     /// Waits until so many further calls have been answered, which were begun after this.
     pub(crate) async fn go_on(&self, calls: u64) {
-        self.assert_well();
+        self.assert_no_failures();
         // Each caller may have one under way.
         let enough = self.answered() + CALLERS + calls;
         until("calls are answered", async || {
-            self.assert_well();
+            self.assert_no_failures();
             self.answered() >= enough
         })
         .await;
     }
 
     /// No call has failed.
-    pub(crate) fn assert_well(&self) {
+    pub(crate) fn assert_no_failures(&self) {
         let failed = self.tally.failed.load(Ordering::Relaxed);
         let answered = self.answered();
         assert!(
@@ -108,7 +108,7 @@ impl Load {
         while let Some(caller) = self.callers.join_next().await {
             caller.unwrap();
         }
-        self.assert_well();
+        self.assert_no_failures();
         self.answered()
     }
 }

@@ -36,7 +36,7 @@ fn sorted(mut addresses: Vec<String>) -> Vec<String> {
 /// Four of ten are killed just before the registry restarts, which gives all of them one whole time to
 /// live: those of the four end in the same moment.
 #[tokio::test(flavor = "multi_thread")]
-async fn four_of_ten_that_die_at_once_are_stale_and_uncalled_and_go_after_one_more_ttl() {
+async fn four_of_ten_killed_together_are_stale_and_removed_after_another_ttl() {
     // Longer than a server that has met no registry pauses before its next tries.
     const TTL: Duration = Duration::from_secs(4);
     let directory = tempfile::tempdir().unwrap();
@@ -92,7 +92,7 @@ async fn four_of_ten_that_die_at_once_are_stale_and_uncalled_and_go_after_one_mo
 /// Ten die together. Their last heartbeats, and so the ends of their times to live, are as far apart as
 /// heartbeats are, which is longer than the registry's pause between two looks.
 #[tokio::test(flavor = "multi_thread")]
-async fn ten_of_ten_that_die_at_once_are_stale_however_far_apart_their_heartbeats_are() {
+async fn ten_of_ten_killed_together_are_stale() {
     let registry = Registry::start(&["--ttl", "9s", "--heartbeat", "3s"]);
     let mut servers = Vec::new();
     for number in 0..10 {
@@ -113,7 +113,7 @@ async fn ten_of_ten_that_die_at_once_are_stale_however_far_apart_their_heartbeat
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_of_ten_that_dies_is_gone_after_its_ttl() {
+async fn one_of_ten_killed_is_removed_after_its_ttl() {
     let registry = Registry::start(&["--ttl", "2s", "--heartbeat", "500ms"]);
     let mut servers = servers(10, &registry).await;
     let mut measured = Vec::new();
@@ -134,7 +134,7 @@ async fn one_of_ten_that_dies_is_gone_after_its_ttl() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_delete_is_never_held_back() {
+async fn delete_is_applied_at_once() {
     let registry = Registry::start(&["--ttl", "60s", "--heartbeat", "30s"]);
     let servers = servers(10, &registry).await;
     // Who lives on would register again.

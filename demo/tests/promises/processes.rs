@@ -119,7 +119,7 @@ impl Server {
     /// Stops it with SIGTERM, and waits for its end, which must be a good one. Gives its address.
     pub(crate) fn stop(self) -> String {
         self.signal(Signal::TERM);
-        self.process.ended().expect_code(0);
+        self.process.ended().assert_code(0);
         self.address
     }
 }

@@ -32,7 +32,7 @@ fn until_saved(snapshot: &Path, servers: &[Server]) {
 /// Measured is from the moment at which the new registry says that it listens to the one at which a
 /// request shows that all servers have registered again, each by its own heartbeat.
 #[tokio::test(flavor = "multi_thread")]
-async fn without_a_snapshot_the_list_is_back_within_1_2_heartbeats_and_no_call_fails() {
+async fn list_is_rebuilt_without_a_snapshot_and_no_call_fails() {
     let directory = tempfile::tempdir().unwrap();
     let snapshot = directory.path().join("registry.json");
     let mut registry = Registry::start(&options(&snapshot));
@@ -74,7 +74,7 @@ async fn without_a_snapshot_the_list_is_back_within_1_2_heartbeats_and_no_call_f
         .await;
         measured.push(listens.elapsed());
         println!("without a snapshot: the whole list after {:?}, warm {warmed_at:?}", listens.elapsed());
-        load.assert_well();
+        load.assert_no_failures();
     }
     until("warming ends", async || registry.ask("GET", "/readyz").await.status == 200).await;
     let list = registry.ask("GET", "/registry?service=Echo").await;
@@ -90,7 +90,7 @@ async fn without_a_snapshot_the_list_is_back_within_1_2_heartbeats_and_no_call_f
 /// Measured is from the moment at which the new registry says that it listens to the one at which
 /// every server has sent a heartbeat to it. The list is whole at once.
 #[tokio::test(flavor = "multi_thread")]
-async fn with_its_snapshot_it_has_the_whole_list_at_once_and_all_heartbeats_within_1_2() {
+async fn list_is_complete_at_once_with_a_snapshot() {
     let directory = tempfile::tempdir().unwrap();
     let snapshot = directory.path().join("registry.json");
     let mut registry = Registry::start(&options(&snapshot));
@@ -124,13 +124,13 @@ async fn with_its_snapshot_it_has_the_whole_list_at_once_and_all_heartbeats_with
         .await;
         measured.push(listens.elapsed());
         println!("with its snapshot: all heartbeats after {:?}", listens.elapsed());
-        load.assert_well();
+        load.assert_no_failures();
     }
     assert!(load.end().await > 100);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn while_the_registry_is_down_the_list_ages_and_a_killed_server_is_left() {
+async fn list_ages_and_a_killed_server_is_avoided_while_the_registry_is_down() {
     let directory = tempfile::tempdir().unwrap();
     let snapshot = directory.path().join("registry.json");
     // Longer than the longest pause of servers that cannot renew.
@@ -192,7 +192,7 @@ async fn while_the_registry_is_down_the_list_ages_and_a_killed_server_is_left() 
 /// An outage of many heartbeats, by the end of which servers pause for 7 to 15 s between two tries.
 /// Measured as without a snapshot.
 #[tokio::test(flavor = "multi_thread")]
-async fn after_a_long_outage_the_list_is_back_within_1_2_heartbeats_and_no_call_fails() {
+async fn list_is_rebuilt_after_a_long_outage_and_no_call_fails() {
     let directory = tempfile::tempdir().unwrap();
     let snapshot = directory.path().join("registry.json");
     let mut registry = Registry::start(&options(&snapshot));
@@ -207,7 +207,7 @@ async fn after_a_long_outage_the_list_is_back_within_1_2_heartbeats_and_no_call_
         let place = registry.kill();
         remove(place.snapshot());
         sleep(8 * HEARTBEAT).await;
-        load.assert_well();
+        load.assert_no_failures();
         registry = place.restart();
         let listens = Instant::now();
         until("all servers are listed again", async || {

@@ -67,7 +67,7 @@ fn kill(server: &Server) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_that_watches_sees_a_graceful_stop_within_250_ms_and_a_crash_with_its_expiry() {
+async fn watching_client_sees_a_stop_within_250_ms_and_a_crash_at_its_expiry() {
     let registry = Registry::start(&["--ttl", "2s", "--heartbeat", "500ms"]);
     let _others = servers(2, &registry).await;
     let mut tasks = JoinSet::new();
@@ -78,7 +78,7 @@ async fn a_client_that_watches_sees_a_graceful_stop_within_250_ms_and_a_crash_wi
 
 /// The same by a channel, whose list is what calls go by.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_channel_that_watches_has_no_server_that_has_stopped_250_ms_ago() {
+async fn watching_channel_removes_a_stopped_server_within_250_ms() {
     let registry = Registry::start(&["--ttl", "10s", "--heartbeat", "2s"]);
     let _others = servers(2, &registry).await;
     let channel = client(&registry.url());
@@ -95,7 +95,7 @@ async fn a_channel_that_watches_has_no_server_that_has_stopped_250_ms_ago() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_that_polls_sees_both_a_refresh_later_at_most() {
+async fn polling_client_sees_both_at_most_a_refresh_later() {
     let registry = Registry::start(&["--ttl", "2s", "--heartbeat", "500ms"]);
     let _others = servers(2, &registry).await;
     let proxy = SimpleOnly::start(&registry).await;
@@ -112,7 +112,7 @@ async fn a_client_that_polls_sees_both_a_refresh_later_at_most() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_list_that_is_confirmed_stays_young() {
+async fn confirmed_list_stays_young() {
     let registry = Registry::start(&["--ttl", "60s", "--heartbeat", "20s"]);
     let _servers = servers(2, &registry).await;
     let proxy = SimpleOnly::start(&registry).await;
@@ -130,7 +130,7 @@ async fn a_list_that_is_confirmed_stays_young() {
 
 /// The registry needs another minute to know what the connection knows at once.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_crash_is_seen_at_once_where_the_client_has_a_connection() {
+async fn crash_is_detected_at_once_over_a_connection() {
     let registry = Registry::start(&["--ttl", "60s", "--heartbeat", "30s"]);
     let mut servers = servers(4, &registry).await;
     let channel = client(&registry.url());

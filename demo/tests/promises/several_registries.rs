@@ -8,7 +8,7 @@ use crate::load::{Calls, Load};
 use crate::processes::{Registry, Server, client, found, until};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_registry_that_dies_is_not_noticed_by_clients_of_another() {
+async fn dead_registry_does_not_affect_clients_of_another() {
     let options = ["--ttl", "2s", "--heartbeat", "500ms"];
     let (dies, lives) = (Registry::start(&options), Registry::start(&options));
     let urls = [dies.url(), lives.url()];

@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep};
 use crate::processes::{Registry, client, found, servers, until};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn servers_that_stood_still_for_longer_than_their_ttl_come_back_by_themselves() {
+async fn servers_suspended_past_their_ttl_register_again() {
     let registry = Registry::start(&["--ttl", "2s", "--heartbeat", "500ms"]);
     let servers = servers(3, &registry).await;
     let channel = client(&registry.url());

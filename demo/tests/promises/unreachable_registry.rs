@@ -35,13 +35,13 @@ async fn start_call_and_stop(registries: &[&str]) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_whose_registry_is_not_there_serves_and_stops() {
+async fn server_with_an_absent_registry_serves_and_stops() {
     start_call_and_stop(&["http://127.0.0.1:1/registry"]).await;
     start_call_and_stop(&["etcd+http://127.0.0.1:1"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_whose_registry_is_silent_serves_and_stops() {
+async fn server_with_a_silent_registry_serves_and_stops() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let accepted = Arc::<AtomicUsize>::default();
@@ -62,7 +62,7 @@ async fn a_server_whose_registry_is_silent_serves_and_stops() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_dead_registry_among_several_keeps_a_server_from_no_other() {
+async fn dead_registry_does_not_block_the_others() {
     let registry = Registry::start(&["--ttl", "10s", "--heartbeat", "2s"]);
     let server =
         Server::start("a", &["http://127.0.0.1:1/registry", &registry.url(), "etcd+http://127.0.0.1:1"]);

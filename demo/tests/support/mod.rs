@@ -130,7 +130,7 @@ impl Drop for Demo {
 impl Ended {
     /// Asserts the exit code, and shows what was written if it is another.
     #[track_caller]
-    pub(crate) fn expect_code(self, code: i32) -> Self {
+    pub(crate) fn assert_code(self, code: i32) -> Self {
         assert_eq!(self.code, Some(code), "stdout:\n{}\nstderr:\n{}", self.stdout, self.stderr);
         self
     }
@@ -144,7 +144,7 @@ impl Ended {
     }
 
     #[track_caller]
-    pub(crate) fn expect_line(&self, words: &[&str]) {
+    pub(crate) fn assert_line(&self, words: &[&str]) {
         assert!(self.has_line(words), "no line with {words:?} in\n{}", self.stdout);
     }
 }

@@ -14,7 +14,7 @@ fn serve(name: &'static str) -> Running {
 }
 
 #[tokio::test]
-async fn round_robin_gives_each_the_same() {
+async fn round_robin_spreads_calls_evenly() {
     let servers = [serve("a"), serve("b"), serve("c")];
     let channel = over(&[&servers[0], &servers[1], &servers[2]]).balancer(RoundRobin);
     let channel = channel.build().unwrap();
@@ -25,7 +25,7 @@ async fn round_robin_gives_each_the_same() {
 }
 
 #[tokio::test]
-async fn weights_count_as_they_were_told_last() {
+async fn calls_follow_the_latest_weights() {
     let (a, b) = (serve("a"), serve("b"));
     let (tell, script) = script();
     let channel = Channel::builder().discover(script).balancer(WeightedRoundRobin).build().unwrap();
@@ -47,7 +47,7 @@ async fn weights_count_as_they_were_told_last() {
 }
 
 #[tokio::test]
-async fn a_key_stays_where_it_is_wherever_it_comes_from() {
+async fn key_maps_to_the_same_endpoint_from_every_source() {
     let servers = [serve("a"), serve("b"), serve("c")];
     let all = [&servers[0], &servers[1], &servers[2]];
     let by_key = over(&all).balancer(ConsistentHash::by_key()).build().unwrap();
@@ -71,7 +71,7 @@ async fn a_key_stays_where_it_is_wherever_it_comes_from() {
 }
 
 #[tokio::test]
-async fn a_key_whose_home_is_gone_has_another() {
+async fn key_moves_if_its_endpoint_is_gone() {
     let mut servers = [serve("a"), serve("b"), serve("c")];
     let (tell, script) = script();
     let channel = Channel::builder().discover(script).balancer(ConsistentHash::by_key()).build().unwrap();

@@ -11,7 +11,7 @@ fn three() -> [Running; 3] {
 }
 
 #[tokio::test]
-async fn everybody_is_called_and_all_must_succeed() {
+async fn broadcast_calls_every_endpoint_and_all_must_succeed() {
     let servers = three();
     let channel = over(&[&servers[0], &servers[1], &servers[2]]).build().unwrap();
     let all = channel.call::<String>("T.who", &()).broadcast().await.unwrap();
@@ -24,7 +24,7 @@ async fn everybody_is_called_and_all_must_succeed() {
 }
 
 #[tokio::test]
-async fn the_first_error_ends_the_others_and_says_whose_it_is() {
+async fn first_error_cancels_the_rest_and_names_its_endpoint() {
     let servers = three();
     let channel = over(&[&servers[0], &servers[1], &servers[2]]).build().unwrap();
     let mut broadcast = Box::pin(channel.call::<String>("T.slow", &()).broadcast().into_future());
@@ -46,7 +46,7 @@ async fn the_first_error_ends_the_others_and_says_whose_it_is() {
 }
 
 #[tokio::test]
-async fn any_success_does() {
+async fn any_returns_the_first_success() {
     let servers = three();
     for server in &servers[..2] {
         server.fails(Code::Internal, Execution::Done);
@@ -60,7 +60,7 @@ async fn any_success_does() {
 }
 
 #[tokio::test]
-async fn each_outcome_is_collected() {
+async fn each_collects_every_outcome() {
     let mut servers = three();
     servers[0].fails(Code::Internal, Execution::Done);
     servers[1].kill();
@@ -77,7 +77,7 @@ async fn each_outcome_is_collected() {
 }
 
 #[tokio::test]
-async fn the_drained_are_left_out() {
+async fn broadcast_skips_drained_endpoints() {
     let servers = three();
     let (tell, script) = script();
     let channel = Channel::builder().discover(script).build().unwrap();
@@ -92,7 +92,7 @@ async fn the_drained_are_left_out() {
 }
 
 #[tokio::test]
-async fn its_timeout_is_that_of_all() {
+async fn timeout_applies_to_every_call_of_a_broadcast() {
     let servers = three();
     let channel = over(&[&servers[0], &servers[1], &servers[2]]).build().unwrap();
     let slow = channel.call::<String>("T.slow", &()).timeout(100 * MS).broadcast();
@@ -102,7 +102,7 @@ async fn its_timeout_is_that_of_all() {
 }
 
 #[tokio::test]
-async fn a_channel_to_one_address_has_an_everybody_of_one() {
+async fn broadcast_over_one_address_makes_one_call() {
     let server = serve("a");
     let channel = Channel::to(server.address.clone()).unwrap();
     let all = channel.call::<String>("T.who", &()).broadcast().await.unwrap();
@@ -110,7 +110,7 @@ async fn a_channel_to_one_address_has_an_everybody_of_one() {
 }
 
 #[tokio::test]
-async fn it_takes_nobodys_turn() {
+async fn broadcast_does_not_advance_the_balancer() {
     let servers = [serve("a"), serve("b")];
     let channel = over(&[&servers[0], &servers[1]]).balancer(farcall_discovery::RoundRobin).build().unwrap();
     let first = super::support::who(&channel).await;
@@ -119,7 +119,7 @@ async fn it_takes_nobodys_turn() {
 }
 
 #[tokio::test]
-async fn it_waits_for_ready_as_any_call_does() {
+async fn broadcast_waits_for_ready() {
     let server = serve("a");
     let (tell, script) = script();
     let channel = Channel::builder().discover(script).wait_for_ready(true).build().unwrap();
@@ -132,7 +132,7 @@ async fn it_waits_for_ready_as_any_call_does() {
 }
 
 #[tokio::test]
-async fn dropping_it_stops_the_handlers() {
+async fn dropped_broadcast_stops_its_handlers() {
     let servers = three();
     let channel = over(&[&servers[0], &servers[1], &servers[2]]).build().unwrap();
     let broadcast = tokio::spawn(channel.call::<String>("T.slow", &()).broadcast().into_future());

@@ -149,7 +149,7 @@ async fn disturb(servers: &mut [Server], list: &StaticList, random: &mut Rng) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whatever_happens_calls_end_as_they_may_and_all_is_well_in_the_end() {
+async fn chaos_every_call_ends_with_a_permitted_outcome() {
     let mut servers: Vec<Server> = (0..SERVERS)
         .map(|_| {
             let running = serve_at("server", "tcp@127.0.0.1:0", with_echo);

@@ -41,7 +41,7 @@ fn patient() -> ConnectionOptions {
 }
 
 #[tokio::test]
-async fn a_call_goes_elsewhere_where_a_dial_takes_long() {
+async fn call_goes_elsewhere_while_a_dial_is_slow() {
     let server = serve("a");
     let hole = hole(0, &server).await;
     let channel = over(&[&server]).to(hole.clone()).balancer(RoundRobin).options(patient()).build().unwrap();
@@ -58,7 +58,7 @@ async fn a_call_goes_elsewhere_where_a_dial_takes_long() {
 }
 
 #[tokio::test]
-async fn a_call_waits_for_a_dial_where_nobody_else_is_there() {
+async fn call_waits_for_a_dial_if_no_other_endpoint_is_ready() {
     let server = serve("a");
     let (one, other) = (hole(1, &server).await, hole(0, &server).await);
     let channel = Channel::builder().to(one).to(other).options(patient()).build().unwrap();
@@ -68,7 +68,7 @@ async fn a_call_waits_for_a_dial_where_nobody_else_is_there() {
 }
 
 #[tokio::test]
-async fn a_connection_that_is_there_is_used_while_another_is_dialed() {
+async fn open_connection_is_used_while_another_is_dialed() {
     let server = serve("a");
     let hole = hole(1, &server).await;
     let channel = Channel::builder().to(hole).connections(3).options(patient()).build().unwrap();
@@ -78,7 +78,7 @@ async fn a_connection_that_is_there_is_used_while_another_is_dialed() {
 }
 
 #[tokio::test]
-async fn connecting_ahead_finds_somebody_who_is_there() {
+async fn connect_succeeds_if_any_endpoint_is_reachable() {
     let server = serve("a");
     let mut dead = [serve("b"), serve("c"), serve("d")];
     dead.iter_mut().for_each(Running::kill);

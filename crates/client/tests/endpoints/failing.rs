@@ -27,7 +27,7 @@ async fn first_fails(code: Code, execution: Execution, mode: RetryPolicy) -> (Ru
 }
 
 #[tokio::test]
-async fn a_server_that_is_killed_loses_no_idempotent_call() {
+async fn killed_server_loses_no_idempotent_call() {
     let mut servers = [serve("a"), serve("b"), serve("c")];
     let channel = over(&[&servers[0], &servers[1], &servers[2]]).build().unwrap();
     let answered = Arc::<AtomicUsize>::default();
@@ -52,7 +52,7 @@ async fn a_server_that_is_killed_loses_no_idempotent_call() {
 }
 
 #[tokio::test]
-async fn a_server_that_stops_gracefully_loses_no_call_at_all() {
+async fn gracefully_stopped_server_loses_no_call() {
     let mut servers = [serve("a"), serve("b")];
     let channel = over(&[&servers[0], &servers[1]]).build().unwrap();
     let answered = Arc::<AtomicUsize>::default();
@@ -77,7 +77,7 @@ async fn a_server_that_stops_gracefully_loses_no_call_at_all() {
 }
 
 #[tokio::test]
-async fn what_was_refused_by_one_is_asked_of_another() {
+async fn refused_call_fails_over() {
     let codes = [Code::Unavailable, Code::ResourceExhausted, Code::Unimplemented];
     for code in [&codes[..], &[Code::Cancelled, Code::DeadlineExceeded, Code::Internal]].concat() {
         let (a, _b, channel) = first_fails(code, Execution::Refused, RetryPolicy::fail_over()).await;
@@ -88,7 +88,7 @@ async fn what_was_refused_by_one_is_asked_of_another() {
 }
 
 #[tokio::test]
-async fn what_every_server_would_refuse_is_asked_once() {
+async fn permanent_refusal_is_not_retried() {
     for code in [Code::InvalidArgument, Code::Unauthenticated, Code::PermissionDenied] {
         let (a, b, channel) = first_fails(code, Execution::Refused, RetryPolicy::fail_over()).await;
         b.fails(code, Execution::Refused);
@@ -99,7 +99,7 @@ async fn what_every_server_would_refuse_is_asked_once() {
 }
 
 #[tokio::test]
-async fn what_may_have_happened_is_made_again_only_where_that_does_no_harm() {
+async fn possibly_executed_call_is_retried_only_if_idempotent() {
     let (a, b, channel) = first_fails(Code::Cancelled, Execution::Maybe, RetryPolicy::fail_over()).await;
     b.fails(Code::Cancelled, Execution::Maybe);
     let before = a.calls() + b.calls();
@@ -117,7 +117,7 @@ async fn what_may_have_happened_is_made_again_only_where_that_does_no_harm() {
 }
 
 #[tokio::test]
-async fn what_was_done_is_never_made_again() {
+async fn executed_call_is_never_retried() {
     let (a, b, channel) = first_fails(Code::Internal, Execution::Done, RetryPolicy::fail_over()).await;
     b.fails(Code::Internal, Execution::Done);
     let before = a.calls() + b.calls();
@@ -127,7 +127,7 @@ async fn what_was_done_is_never_made_again() {
 }
 
 #[tokio::test]
-async fn failing_fast_makes_one_try() {
+async fn fail_fast_makes_one_try() {
     let (a, b, channel) = first_fails(Code::Unavailable, Execution::Refused, RetryPolicy::fail_fast()).await;
     b.fails(Code::Unavailable, Execution::Refused);
     let before = a.calls() + b.calls();
@@ -136,7 +136,7 @@ async fn failing_fast_makes_one_try() {
 }
 
 #[tokio::test]
-async fn trying_again_stays_where_it_was() {
+async fn retry_same_stays_at_one_endpoint() {
     let (a, b, channel) =
         first_fails(Code::ResourceExhausted, Execution::Refused, RetryPolicy::retry_same().tries(4)).await;
     b.fails(Code::ResourceExhausted, Execution::Refused);
@@ -154,7 +154,7 @@ async fn trying_again_stays_where_it_was() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn trying_again_fails_at_once_where_it_cannot_be_connected_to() {
+async fn retry_same_fails_at_once_if_no_endpoint_is_reachable() {
     let mut dead = [serve("a"), serve("b")];
     let channel = over(&[&dead[0], &dead[1]]).retry(RetryPolicy::retry_same()).build().unwrap();
     dead.iter_mut().for_each(Running::kill);
@@ -164,7 +164,7 @@ async fn trying_again_fails_at_once_where_it_cannot_be_connected_to() {
 }
 
 #[tokio::test]
-async fn a_call_whose_time_is_up_takes_nothing_of_the_budget() {
+async fn expired_call_takes_nothing_from_the_retry_budget() {
     let servers = [serve("a"), serve("b")];
     let budget = RetryBudget::new(0.0, 10.0);
     let channel = over(&[&servers[0], &servers[1]])
@@ -178,7 +178,7 @@ async fn a_call_whose_time_is_up_takes_nothing_of_the_budget() {
 }
 
 #[tokio::test]
-async fn a_call_can_say_what_is_done_when_it_fails() {
+async fn call_can_override_the_retry_policy() {
     let (a, b, channel) = first_fails(Code::Unavailable, Execution::Refused, RetryPolicy::fail_fast()).await;
     let call = || channel.call::<String>("T.fail", &()).retry(RetryPolicy::fail_over());
     assert_eq!(call().await.unwrap(), "b");
@@ -190,7 +190,7 @@ async fn a_call_can_say_what_is_done_when_it_fails() {
 }
 
 #[tokio::test]
-async fn the_budget_bounds_what_all_calls_make_again() {
+async fn retry_budget_bounds_the_retries_of_all_calls() {
     let servers = [serve("a"), serve("b"), serve("c")];
     for server in &servers {
         server.fails(Code::Unavailable, Execution::Refused);
@@ -206,7 +206,7 @@ async fn the_budget_bounds_what_all_calls_make_again() {
 }
 
 #[tokio::test]
-async fn a_dead_endpoint_costs_no_call() {
+async fn dead_endpoint_fails_no_call() {
     let alive = serve("alive");
     let mut dead = [serve("dead"), serve("dead too")];
     let channel = over(&[&alive, &dead[0], &dead[1]]).balancer(RoundRobin);
@@ -218,7 +218,7 @@ async fn a_dead_endpoint_costs_no_call() {
 }
 
 #[tokio::test]
-async fn all_dead_is_said_of_the_last_that_was_tried() {
+async fn error_of_all_dead_endpoints_lists_those_tried() {
     let mut dead = [serve("a"), serve("b")];
     let channel = over(&[&dead[0], &dead[1]]).build().unwrap();
     dead.iter_mut().for_each(Running::kill);
@@ -236,7 +236,7 @@ async fn all_dead_is_said_of_the_last_that_was_tried() {
 }
 
 #[tokio::test]
-async fn a_server_that_has_no_place_left_is_passed_over() {
+async fn server_at_its_connection_limit_is_skipped() {
     let full =
         serve_at("full", "tcp@127.0.0.1:0", |builder| builder.limits(Limits::default().max_connections(1)));
     let free = serve("free");
@@ -249,7 +249,7 @@ async fn a_server_that_has_no_place_left_is_passed_over() {
 }
 
 #[tokio::test]
-async fn one_way_calls_go_to_who_is_there() {
+async fn one_way_calls_skip_unconnected_endpoints() {
     let alive = serve("alive");
     let mut dead = serve("dead");
     let channel = over(&[&alive, &dead]).balancer(RoundRobin).build().unwrap();

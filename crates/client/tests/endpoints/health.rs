@@ -23,7 +23,7 @@ fn unreachable(channel: &Channel) -> usize {
 }
 
 #[tokio::test]
-async fn an_endpoint_that_keeps_failing_is_left_out_until_a_probe_succeeds() {
+async fn failing_endpoint_is_ejected_until_a_probe_succeeds() {
     let (good, bad) = (serve("good"), serve("bad"));
     bad.fails(Code::Internal, Execution::Done);
     let channel =
@@ -59,7 +59,7 @@ async fn until_called(channel: &Channel, server: &Running) {
 }
 
 #[tokio::test]
-async fn one_that_was_let_back_has_one_try() {
+async fn readmitted_endpoint_is_ejected_again_after_one_failure() {
     let (good, bad) = (serve("good"), serve("bad"));
     bad.fails(Code::Internal, Execution::Done);
     let channel =
@@ -78,7 +78,7 @@ async fn one_that_was_let_back_has_one_try() {
 }
 
 #[tokio::test]
-async fn never_more_than_half_are_left_out_for_failing() {
+async fn at_most_half_of_the_endpoints_are_ejected() {
     let servers = [serve("a"), serve("b"), serve("c"), serve("d")];
     for server in &servers {
         server.fails(Code::Internal, Execution::Done);
@@ -95,7 +95,7 @@ async fn never_more_than_half_are_left_out_for_failing() {
 }
 
 #[tokio::test]
-async fn an_endpoint_that_is_dead_is_left_out_and_comes_back() {
+async fn dead_endpoint_is_excluded_and_comes_back() {
     let alive = serve("alive");
     let mut dead = serve("dead");
     let channel = over(&[&alive, &dead]).balancer(RoundRobin).build().unwrap();
@@ -117,7 +117,7 @@ async fn an_endpoint_that_is_dead_is_left_out_and_comes_back() {
 }
 
 #[tokio::test]
-async fn where_all_look_bad_all_are_used() {
+async fn all_endpoints_are_used_if_all_are_unreachable() {
     let mut servers = [serve("a"), serve("b")];
     let channel = over(&[&servers[0], &servers[1]]).balancer(RoundRobin).build().unwrap();
     who(&channel).await;
@@ -132,7 +132,7 @@ async fn where_all_look_bad_all_are_used() {
 }
 
 #[tokio::test]
-async fn a_source_that_lets_go_of_its_publisher_holds_nothing_up() {
+async fn discovery_that_drops_its_publisher_blocks_nothing() {
     struct Once(Vec<Endpoint>);
     impl Discovery for Once {
         fn describe(&self) -> String {
@@ -157,7 +157,7 @@ async fn a_source_that_lets_go_of_its_publisher_holds_nothing_up() {
 }
 
 #[tokio::test]
-async fn what_was_asked_before_it_was_let_back_says_nothing_of_how_it_is() {
+async fn outcomes_of_calls_sent_before_readmission_are_ignored() {
     let (good, bad) = (serve("good"), serve("bad"));
     bad.fails(Code::Internal, Execution::Done);
     let channel =
@@ -183,7 +183,7 @@ async fn what_was_asked_before_it_was_let_back_says_nothing_of_how_it_is() {
 }
 
 #[tokio::test]
-async fn an_endpoint_that_refuses_the_handshake_is_left_out() {
+async fn endpoint_that_refuses_the_handshake_is_unreachable() {
     let good = serve("good");
     let picky = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = picky.local_addr().unwrap().to_string();

@@ -48,7 +48,7 @@ fn backed_up(servers: [&Running; 2], after: Duration) -> Channel {
 }
 
 #[tokio::test]
-async fn a_backup_helps_a_call_that_is_slow_and_the_loser_is_stopped() {
+async fn hedge_answers_a_slow_call_and_the_loser_is_cancelled() {
     let quick = serve_at("quick", "tcp@127.0.0.1:0", |builder| {
         builder.method("T.mixed", async |_: Nothing| "quick".to_owned())
     });
@@ -81,7 +81,7 @@ async fn a_backup_helps_a_call_that_is_slow_and_the_loser_is_stopped() {
 }
 
 #[tokio::test]
-async fn an_error_that_is_an_answer_ends_both() {
+async fn error_answer_ends_both_attempts() {
     let slow = failing("slow", 10 * PATIENCE, Code::Internal, Execution::Done);
     let quick = failing("quick", Duration::ZERO, Code::Application, Execution::Done);
     let channel = backed_up([&slow, &quick], 20 * MS);
@@ -94,7 +94,7 @@ async fn an_error_that_is_an_answer_ends_both() {
 }
 
 #[tokio::test]
-async fn a_backup_that_comes_to_nothing_takes_back_nothing() {
+async fn refused_hedge_keeps_the_first_attempts_outcome() {
     let some = failing("some", 500 * MS, Code::Unavailable, Execution::Maybe);
     let none = failing("none", 1500 * MS, Code::Unavailable, Execution::Refused);
     let channel = backed_up([&some, &none], 20 * MS);
@@ -105,7 +105,7 @@ async fn a_backup_that_comes_to_nothing_takes_back_nothing() {
 }
 
 #[tokio::test]
-async fn a_backup_has_a_number_of_its_own() {
+async fn hedge_has_its_own_attempt_number() {
     let tries = Arc::<std::sync::Mutex<Vec<String>>>::default();
     let [one, other] = ["one", "other"].map(|name| {
         let how = (Code::Unavailable, Execution::Maybe);

@@ -16,7 +16,7 @@ async fn nobody(channel: &Channel) -> String {
 }
 
 #[tokio::test]
-async fn the_first_call_waits_for_the_first_list() {
+async fn first_call_waits_for_the_first_list() {
     let server = serve("a");
     let (tell, script) = script();
     let channel = Channel::builder().discover(script).build().unwrap();
@@ -28,7 +28,7 @@ async fn the_first_call_waits_for_the_first_list() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_source_that_says_nothing_is_told_after_the_time_for_connecting() {
+async fn silent_discovery_fails_calls_after_the_connect_timeout() {
     let (_tell, script) = script();
     let channel = Channel::builder().discover(script).build().unwrap();
     assert_eq!(
@@ -38,7 +38,7 @@ async fn a_source_that_says_nothing_is_told_after_the_time_for_connecting() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn why_there_is_nobody_is_said() {
+async fn reason_for_no_endpoint_is_reported() {
     let (tell, script) = script();
     let channel = Channel::builder().discover(script).build().unwrap();
     tell.send(Line::Failed("connection refused")).ok().unwrap();
@@ -68,7 +68,7 @@ async fn why_there_is_nobody_is_said() {
 }
 
 #[tokio::test]
-async fn a_source_that_fails_leaves_the_last_list_in_force() {
+async fn failing_discovery_keeps_the_last_list() {
     let server = serve("a");
     let (tell, script) = script();
     let channel = Channel::builder().discover(script).build().unwrap();
@@ -81,7 +81,7 @@ async fn a_source_that_fails_leaves_the_last_list_in_force() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_list_that_is_confirmed_is_as_young_as_a_new_one() {
+async fn confirming_a_list_resets_its_age() {
     let (tell, script) = script();
     let channel = Channel::builder().discover(script).build().unwrap();
     assert_eq!(channel.endpoints_age(), None);
@@ -95,7 +95,7 @@ async fn a_list_that_is_confirmed_is_as_young_as_a_new_one() {
 }
 
 #[tokio::test]
-async fn a_source_that_panics_is_said_to() {
+async fn panicking_discovery_is_reported() {
     let (tell, script) = script();
     let channel = Channel::builder().discover(script).build().unwrap();
     tell.send(Line::Panic).ok().unwrap();
@@ -129,14 +129,14 @@ impl Balancer for Panics {
 }
 
 #[tokio::test]
-async fn a_source_that_panics_before_it_runs_is_said_to() {
+async fn discovery_that_panics_before_running_is_reported() {
     let channel = Channel::builder().discover(Panics).build().unwrap();
     let text = nobody(&channel).await;
     assert!(text.contains("its discovery panicked"), "{text}");
 }
 
 #[tokio::test]
-async fn a_balancer_that_panics_is_said_to() {
+async fn panicking_balancer_is_reported() {
     let server = serve("a");
     let channel = over(&[&server, &serve("b")]).balancer(Panics).build().unwrap();
     let text = nobody(&channel).await;
@@ -144,7 +144,7 @@ async fn a_balancer_that_panics_is_said_to() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_source_that_ends_without_a_list_is_said_to() {
+async fn discovery_that_ends_without_a_list_is_reported() {
     struct Nothing;
     impl Discovery for Nothing {
         fn describe(&self) -> String {
@@ -158,7 +158,7 @@ async fn a_source_that_ends_without_a_list_is_said_to() {
 }
 
 #[tokio::test]
-async fn calls_go_to_who_comes_and_no_longer_to_who_leaves() {
+async fn calls_follow_added_and_removed_endpoints() {
     let (a, b) = (serve("a"), serve("b"));
     let (tell, script) = script();
     let channel = Channel::builder().discover(script).balancer(RoundRobin).build().unwrap();
@@ -184,7 +184,7 @@ async fn calls_go_to_who_comes_and_no_longer_to_who_leaves() {
 }
 
 #[tokio::test]
-async fn a_drained_endpoint_gets_no_calls_and_keeps_its_connection() {
+async fn drained_endpoint_gets_no_calls_and_keeps_its_connection() {
     let (a, b) = (serve("a"), serve("b"));
     let (tell, script) = script();
     let channel = Channel::builder().discover(script).balancer(RoundRobin).build().unwrap();
@@ -207,7 +207,7 @@ async fn a_drained_endpoint_gets_no_calls_and_keeps_its_connection() {
 }
 
 #[tokio::test]
-async fn a_call_that_waits_for_ready_is_made_when_somebody_comes() {
+async fn wait_for_ready_call_is_sent_when_an_endpoint_appears() {
     let server = serve("a");
     let (tell, script) = script();
     let channel = Channel::builder().discover(script).wait_for_ready(true).build().unwrap();
@@ -220,7 +220,7 @@ async fn a_call_that_waits_for_ready_is_made_when_somebody_comes() {
 }
 
 #[tokio::test]
-async fn a_call_that_waits_for_ready_outlasts_servers_that_are_not_up_yet() {
+async fn wait_for_ready_call_outlasts_a_server_that_is_not_up_yet() {
     let mut server = serve("early");
     let address = server.address.clone();
     server.kill();
@@ -241,7 +241,7 @@ async fn a_call_that_waits_for_ready_outlasts_servers_that_are_not_up_yet() {
 }
 
 #[tokio::test]
-async fn calls_that_need_the_same_connection_wait_for_one_dial() {
+async fn calls_to_one_endpoint_share_a_dial() {
     let server = serve("a");
     let channel = over(&[&server, &server]).build().unwrap();
     let calls: Vec<_> = (0..100).map(|_| channel.call::<String>("T.who", &()).start()).collect();
@@ -252,7 +252,7 @@ async fn calls_that_need_the_same_connection_wait_for_one_dial() {
 }
 
 #[tokio::test]
-async fn an_endpoint_can_have_several_connections() {
+async fn endpoint_can_have_several_connections() {
     let (a, b) = (serve("a"), serve("b"));
     let calls = |channel: Channel| async move {
         for _ in 0..30 {
@@ -271,7 +271,7 @@ async fn an_endpoint_can_have_several_connections() {
 }
 
 #[tokio::test]
-async fn a_channel_that_is_dropped_leaves_nothing_behind() {
+async fn dropped_channel_releases_discovery_and_connections() {
     let servers: Vec<Running> = vec![serve("a"), serve("b")];
     let (tell, script) = script();
     let channel = Channel::builder().discover(script).balancer(RoundRobin).build().unwrap();
@@ -284,7 +284,7 @@ async fn a_channel_that_is_dropped_leaves_nothing_behind() {
 }
 
 #[test]
-fn addresses_and_a_source_are_not_given_together() {
+fn addresses_and_discovery_exclude_each_other() {
     let (_tell, script) = script();
     let error = Channel::builder().to("tcp@127.0.0.1:1").discover(script).build().unwrap_err();
     assert_eq!(error, BuildError::AddressesAndDiscovery);

@@ -22,7 +22,7 @@ fn keys(of: &Value) -> Vec<&str> {
 }
 
 #[tokio::test]
-async fn a_channel_to_one_address_has_one_endpoint() {
+async fn overview_of_a_single_address_has_one_endpoint() {
     let server = serve("a");
     let channel = Channel::to(server.address.clone()).unwrap();
     let before = overview(&channel);
@@ -59,7 +59,7 @@ async fn a_channel_to_one_address_has_one_endpoint() {
 }
 
 #[tokio::test]
-async fn the_only_endpoint_is_unreachable_until_a_dial_succeeds() {
+async fn failed_dial_is_shown_with_its_reason() {
     let address = nobody();
     let channel = Channel::to(address.clone()).unwrap();
     channel.call::<String>("T.who", &()).await.unwrap_err();
@@ -73,7 +73,7 @@ async fn the_only_endpoint_is_unreachable_until_a_dial_succeeds() {
 }
 
 #[tokio::test]
-async fn what_a_dial_failed_with_is_forgotten_once_one_succeeds() {
+async fn successful_dial_clears_the_last_failure() {
     let server = serve("a");
     let address = server.address.clone();
     drop(server);
@@ -93,7 +93,7 @@ async fn what_a_dial_failed_with_is_forgotten_once_one_succeeds() {
 }
 
 #[tokio::test]
-async fn each_of_many_endpoints_is_told_with_its_state() {
+async fn overview_shows_the_state_of_each_endpoint() {
     let (good, bad, drained) = (serve("good"), serve("bad"), serve("drained"));
     let dead = nobody();
     bad.fails(Code::Internal, Execution::Done);
@@ -150,7 +150,7 @@ async fn each_of_many_endpoints_is_told_with_its_state() {
 }
 
 #[tokio::test]
-async fn no_more_than_a_thousand_endpoints_are_listed() {
+async fn overview_lists_at_most_a_thousand_endpoints() {
     let (say, script) = script();
     let drained = |n: u32| {
         let address = Address::parse(&format!("tcp@10.0.{}.{}:7001", n / 250, n % 250)).unwrap();
@@ -164,7 +164,7 @@ async fn no_more_than_a_thousand_endpoints_are_listed() {
 }
 
 #[tokio::test]
-async fn a_call_of_many_is_counted_where_it_went() {
+async fn calls_are_counted_at_their_endpoint() {
     let servers = [serve("a"), serve("b")];
     let channel = over(&[&servers[0], &servers[1]]).balancer(RoundRobin).build().unwrap();
     for _ in 0..10 {

@@ -32,7 +32,7 @@ fn dead() -> Vec<Endpoint> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_ten_thousand_endpoints_those_are_called_that_are_there_and_in_the_list() {
+async fn only_live_listed_endpoints_of_ten_thousand_are_called() {
     let (a, b) = (serve("a"), serve("b"));
     let dead = dead();
     let list = StaticList::of([] as [Endpoint; 0]);

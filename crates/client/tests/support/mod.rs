@@ -138,7 +138,7 @@ impl<S: AsyncReadExt + AsyncWriteExt + Unpin> Peer<S> {
     }
 
     /// That the client says nothing for so long.
-    pub async fn hears_nothing(&mut self, time: Duration) {
+    pub async fn assert_silent(&mut self, time: Duration) {
         if let Ok(heard) = timeout(time, self.next()).await {
             panic!("nothing was to come: {heard:?}");
         }

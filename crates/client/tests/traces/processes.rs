@@ -15,7 +15,7 @@ const SERVES: &str = "FARCALL_TEST_SERVES";
 
 /// Not a test of its own: the other process of the one below.
 #[test]
-fn serves_in_a_process_of_its_own() {
+fn child_process_that_serves() {
     if std::env::var_os(SERVES).is_none() {
         return;
     }
@@ -61,9 +61,9 @@ fn trace_of(log: &str, text: &str) -> String {
 }
 
 #[test]
-fn lines_of_two_processes_are_joined_by_their_trace() {
+fn log_lines_of_two_processes_share_a_trace_id() {
     let mut other = Command::new(std::env::current_exe().unwrap())
-        .args(["processes::serves_in_a_process_of_its_own", "--exact", "--nocapture"])
+        .args(["processes::child_process_that_serves", "--exact", "--nocapture"])
         .env(SERVES, "1")
         .env_remove("RUST_LOG")
         .stdin(Stdio::piped())

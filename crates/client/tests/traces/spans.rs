@@ -11,7 +11,7 @@ async fn sent(channel: &Channel) -> Sent {
 }
 
 #[tokio::test]
-async fn a_trace_goes_through_handlers_though_nobody_listens() {
+async fn trace_passes_through_handlers_without_a_subscriber() {
     make_spans_known();
     let channel = chain().await;
     let nested = channel.call::<Sent>("T.nested", &());
@@ -21,7 +21,7 @@ async fn a_trace_goes_through_handlers_though_nobody_listens() {
 }
 
 #[tokio::test]
-async fn nothing_is_sent_where_nobody_listens() {
+async fn no_trace_is_sent_without_a_subscriber() {
     make_spans_known();
     let channel = chain().await;
     assert_eq!(sent(&channel).await.traceparent, None);
@@ -32,7 +32,7 @@ async fn nothing_is_sent_where_nobody_listens() {
 }
 
 #[tokio::test]
-async fn a_call_has_a_span_on_either_side_in_one_trace() {
+async fn client_and_server_spans_of_a_call_share_a_trace() {
     let (spans, _watch) = Spans::watch(LISTENING);
     let address = serve(None).await;
     let sent = sent(&Channel::to(address.clone()).unwrap()).await;
@@ -55,7 +55,7 @@ async fn a_call_has_a_span_on_either_side_in_one_trace() {
 }
 
 #[tokio::test]
-async fn what_a_handler_calls_is_below_its_span() {
+async fn nested_call_is_a_child_of_the_handlers_span() {
     let (spans, _watch) = Spans::watch(LISTENING);
     let channel = chain().await;
     let nested: Sent = channel.call("T.nested", &()).start().await.unwrap();
@@ -75,7 +75,7 @@ async fn what_a_handler_calls_is_below_its_span() {
 }
 
 #[tokio::test]
-async fn each_step_has_an_id_of_its_own() {
+async fn each_hop_has_its_own_span_id() {
     let (_spans, _watch) = Spans::watch(LISTENING);
     let channel = chain().await;
     let inherited = Inherited { metadata: Some(with_parent(PARENT, None)), ..Inherited::default() };
@@ -88,7 +88,7 @@ async fn each_step_has_an_id_of_its_own() {
 }
 
 #[tokio::test]
-async fn the_servers_span_is_above_calls_whose_own_is_left_out() {
+async fn nested_call_without_a_client_span_is_a_child_of_the_server_span() {
     let (spans, _watch) = Spans::watch("info,farcall::server=debug");
     let channel = chain().await;
     let nested = channel.call::<Sent>("T.nested", &()).metadata("traceparent", PARENT).await.unwrap();
@@ -98,7 +98,7 @@ async fn the_servers_span_is_above_calls_whose_own_is_left_out() {
 }
 
 #[tokio::test]
-async fn what_is_malformed_begins_a_new_trace() {
+async fn malformed_traceparent_starts_a_new_trace() {
     let (_spans, _watch) = Spans::watch(LISTENING);
     let channel = chain().await;
     for malformed in ["", "00-1-2-00", &PARENT.to_uppercase(), &PARENT.replace("-01", "-01-")] {
@@ -111,7 +111,7 @@ async fn what_is_malformed_begins_a_new_trace() {
 }
 
 #[tokio::test]
-async fn the_state_of_a_trace_goes_along_with_it() {
+async fn tracestate_is_forwarded_with_its_trace() {
     let (_spans, _watch) = Spans::watch(LISTENING);
     let channel = chain().await;
     let inherited = Inherited { metadata: Some(with_parent(PARENT, Some("a=b"))), ..Inherited::default() };
@@ -120,7 +120,7 @@ async fn the_state_of_a_trace_goes_along_with_it() {
 }
 
 #[tokio::test]
-async fn a_state_that_came_with_no_trace_goes_no_further() {
+async fn tracestate_without_a_trace_is_not_forwarded() {
     let (_spans, _watch) = Spans::watch(LISTENING);
     let channel = chain().await;
     for malformed in ["", "00-1-2-00"] {
@@ -131,7 +131,7 @@ async fn a_state_that_came_with_no_trace_goes_no_further() {
 }
 
 #[tokio::test]
-async fn a_parent_that_is_given_with_a_call_gets_no_state_of_another_trace() {
+async fn explicit_traceparent_gets_no_tracestate_of_another_trace() {
     let channel = chain().await;
     let other = PARENT.replace(TRACE, &"1".repeat(32));
     for (parent, state) in [(other, None), (PARENT.to_owned(), Some("a=b"))] {
@@ -146,7 +146,7 @@ async fn a_parent_that_is_given_with_a_call_gets_no_state_of_another_trace() {
 }
 
 #[tokio::test]
-async fn a_parent_that_is_given_with_a_call_is_sent_as_it_is() {
+async fn explicit_traceparent_is_sent_unchanged() {
     let (spans, _watch) = Spans::watch(LISTENING);
     let channel = chain().await;
     let sent = channel.call::<Sent>("T.sent", &()).metadata("traceparent", PARENT).await.unwrap();
@@ -156,7 +156,7 @@ async fn a_parent_that_is_given_with_a_call_is_sent_as_it_is() {
 }
 
 #[tokio::test]
-async fn an_error_is_told_on_both_sides() {
+async fn error_is_recorded_in_both_spans() {
     let (spans, _watch) = Spans::watch(LISTENING);
     let channel = chain().await;
     channel.call::<String>("T.fail", &()).await.unwrap_err();
@@ -168,7 +168,7 @@ async fn an_error_is_told_on_both_sides() {
 }
 
 #[tokio::test]
-async fn a_call_whose_caller_goes_away_is_cancelled() {
+async fn span_of_a_dropped_call_records_cancelled() {
     let (spans, _watch) = Spans::watch(LISTENING);
     let channel = chain().await;
     sent(&channel).await;
@@ -181,7 +181,7 @@ async fn a_call_whose_caller_goes_away_is_cancelled() {
 }
 
 #[tokio::test]
-async fn tries_are_counted() {
+async fn span_records_the_number_of_tries() {
     let (spans, _watch) = Spans::watch(LISTENING);
     let channel =
         Channel::builder().to(serve(None).await).retry(RetryPolicy::retry_same().tries(5)).build().unwrap();
@@ -197,7 +197,7 @@ async fn tries_are_counted() {
 }
 
 #[tokio::test]
-async fn a_call_that_fails_before_it_is_sent_has_a_span_too() {
+async fn call_that_fails_before_it_is_sent_has_a_span() {
     let (spans, _watch) = Spans::watch(LISTENING);
     let channel = chain().await;
     let error = channel.call::<()>("T.sent", &()).metadata("Upper", "a").await.unwrap_err();
@@ -219,7 +219,7 @@ async fn one_way_calls_and_broadcasts_have_spans() {
 }
 
 #[tokio::test]
-async fn a_task_that_a_handler_spawns_is_in_the_trace_where_it_inherits() {
+async fn spawned_task_that_inherits_stays_in_the_trace() {
     let (_spans, _watch) = Spans::watch(LISTENING);
     let channel = chain().await;
     let inherited = Inherited { metadata: Some(with_parent(PARENT, None)), ..Inherited::default() };

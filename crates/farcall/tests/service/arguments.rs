@@ -39,7 +39,7 @@ async fn words(codec: Codec) -> Channel {
 }
 
 #[tokio::test]
-async fn arguments_of_any_kind_arrive_as_they_were_given() {
+async fn arguments_of_all_kinds_round_trip() {
     for codec in Codec::built_in() {
         let text = TextClient::new(words(codec).await);
         let joined = text.join("a".to_owned(), Some("b".to_owned()), Some('-')).await.unwrap();
@@ -53,7 +53,7 @@ async fn arguments_of_any_kind_arrive_as_they_were_given() {
 }
 
 #[tokio::test]
-async fn a_services_name_may_have_dots() {
+async fn service_name_may_contain_dots() {
     #[farcall::service(name = "shop.eu.Arith")]
     trait Arith {
         async fn add(&self, a: i64, b: i64) -> i64;
@@ -86,7 +86,7 @@ async fn a_services_name_may_have_dots() {
 }
 
 #[tokio::test]
-async fn names_on_the_wire_are_those_that_were_set_or_else_the_codes_without_r() {
+async fn wire_names_are_the_set_names_or_identifiers_without_raw_prefix() {
     for codec in Codec::built_in() {
         let channel = words(codec).await;
         let call =
@@ -103,7 +103,7 @@ async fn names_on_the_wire_are_those_that_were_set_or_else_the_codes_without_r()
 }
 
 #[tokio::test]
-async fn an_optional_argument_may_be_left_out_of_a_map_and_of_an_array() {
+async fn optional_argument_may_be_omitted_from_maps_and_arrays() {
     for codec in Codec::built_in() {
         let channel = words(codec).await;
         for (arguments, expected) in [
@@ -121,7 +121,7 @@ async fn an_optional_argument_may_be_left_out_of_a_map_and_of_an_array() {
 }
 
 #[tokio::test]
-async fn no_arguments_are_a_map_or_an_array_without_any_or_nil() {
+async fn empty_arguments_may_be_a_map_an_array_or_nil() {
     for codec in Codec::built_in() {
         let channel = words(codec).await;
         for arguments in [json!({}), json!([]), json!(null)] {
@@ -132,7 +132,7 @@ async fn no_arguments_are_a_map_or_an_array_without_any_or_nil() {
 }
 
 #[tokio::test]
-async fn wrong_arguments_are_refused_with_what_the_method_takes() {
+async fn invalid_arguments_are_refused_with_the_expected_ones() {
     for codec in Codec::built_in() {
         let channel = words(codec).await;
         for (method, arguments, explanation) in [

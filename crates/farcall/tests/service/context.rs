@@ -70,7 +70,7 @@ async fn outer() -> OuterClient {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_method_sees_its_deadline_and_metadata() {
+async fn method_sees_its_deadline_and_metadata() {
     let inner = inner().await;
     assert_eq!(inner.seen().await.unwrap(), (None, None));
     let seen = inner.seen().timeout(Duration::from_secs(5)).metadata("k", "v").await.unwrap();
@@ -78,13 +78,13 @@ async fn a_method_sees_its_deadline_and_metadata() {
 }
 
 #[tokio::test]
-async fn the_context_is_not_an_argument() {
+async fn context_parameter_is_not_a_wire_argument() {
     let seen = inner().await.call("an argument called cx".to_owned()).await.unwrap();
     assert_eq!(seen, "Inner.call an argument called cx");
 }
 
 #[tokio::test]
-async fn an_idempotent_method_is_called_as_one() {
+async fn idempotent_attribute_marks_its_calls() {
     let inner = inner().await;
     assert!(inner.twice().await.unwrap());
     assert!(!inner.once().await.unwrap());
@@ -92,7 +92,7 @@ async fn an_idempotent_method_is_called_as_one() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_inside_a_handler_inherits_deadline_and_metadata() {
+async fn nested_call_inherits_deadline_and_metadata() {
     let outer = outer().await;
     assert_eq!(outer.ask().await.unwrap(), (None, None));
     let seen = outer.ask().timeout(Duration::from_secs(5)).metadata("k", "v").await.unwrap();
@@ -100,7 +100,7 @@ async fn a_call_inside_a_handler_inherits_deadline_and_metadata() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_inside_a_handler_ends_at_the_outer_calls_deadline() {
+async fn nested_call_ends_at_the_outer_deadline() {
     let outer = outer().await;
     let begun = tokio::time::Instant::now();
     let error = outer.hang().timeout(Duration::from_secs(5)).await.unwrap_err();

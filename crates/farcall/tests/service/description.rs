@@ -53,7 +53,7 @@ fn expected() -> ServiceInfo {
 }
 
 #[tokio::test]
-async fn a_service_is_described_as_it_was_written() {
+async fn service_description_matches_its_trait() {
     for codec in Codec::built_in() {
         let kinds = KindsClient::new(channel_to(All.into_service(), codec).await);
         let services: Vec<ServiceInfo> = kinds.channel().call("farcall.services", &()).await.unwrap();
@@ -62,7 +62,7 @@ async fn a_service_is_described_as_it_was_written() {
 }
 
 #[tokio::test]
-async fn what_is_described_can_be_called() {
+async fn described_methods_can_be_called() {
     let kinds = KindsClient::new(channel_to(All.into_service(), Codec::default()).await);
     let one = HashMap::from([("key".to_owned(), vec![1])]);
     assert_eq!(kinds.add(1, one).await.unwrap(), 2);

@@ -68,7 +68,7 @@ async fn arith(codec: Codec) -> (ArithClient, mpsc::UnboundedReceiver<String>) {
 }
 
 #[tokio::test]
-async fn a_plain_result_comes_back_in_both_codecs() {
+async fn plain_result_round_trips_in_both_codecs() {
     for codec in Codec::built_in() {
         let (arith, _) = arith(codec).await;
         assert_eq!(arith.multiply(6, 7).await.unwrap(), 42);
@@ -76,7 +76,7 @@ async fn a_plain_result_comes_back_in_both_codecs() {
 }
 
 #[tokio::test]
-async fn a_fallible_result_comes_back_typed_in_both_codecs() {
+async fn fallible_result_round_trips_typed_in_both_codecs() {
     for codec in Codec::built_in() {
         let (arith, _) = arith(codec).await;
         assert_eq!(arith.divide(42, 6).await.unwrap(), 7);
@@ -88,7 +88,7 @@ async fn a_fallible_result_comes_back_typed_in_both_codecs() {
 }
 
 #[tokio::test]
-async fn whoever_expects_no_error_of_the_methods_own_gets_its_text() {
+async fn untyped_caller_gets_the_text_of_an_application_error() {
     let (arith, _) = arith(Codec::default()).await;
     let arguments = serde_json::json!({"a": 1, "b": 0});
     let error = arith.channel().call::<i64>("Arith.divide", &arguments).await.unwrap_err();
@@ -96,7 +96,7 @@ async fn whoever_expects_no_error_of_the_methods_own_gets_its_text() {
 }
 
 #[tokio::test]
-async fn a_unit_result_comes_back_in_both_codecs() {
+async fn unit_result_round_trips_in_both_codecs() {
     for codec in Codec::built_in() {
         let (arith, _) = arith(codec).await;
         let () = arith.nothing().await.unwrap();
@@ -105,7 +105,7 @@ async fn a_unit_result_comes_back_in_both_codecs() {
 }
 
 #[tokio::test]
-async fn a_one_way_call_reaches_its_handler() {
+async fn one_way_call_reaches_its_handler() {
     for codec in Codec::built_in() {
         let (arith, mut logged) = arith(codec).await;
         arith.log("first".to_owned()).await.unwrap();
@@ -118,7 +118,7 @@ async fn a_one_way_call_reaches_its_handler() {
 }
 
 #[tokio::test]
-async fn a_method_with_a_body_in_the_trait_needs_no_other() {
+async fn provided_trait_method_needs_no_implementation() {
     let (arith, _) = arith(Codec::default()).await;
     assert_eq!(arith.square(7).await.unwrap(), 49);
     let error = arith.square(0).await.unwrap_err();
@@ -126,7 +126,7 @@ async fn a_method_with_a_body_in_the_trait_needs_no_other() {
 }
 
 #[tokio::test]
-async fn many_calls_of_one_client_are_under_way_at_once() {
+async fn calls_of_one_client_run_concurrently() {
     let (arith, _) = arith(Codec::default()).await;
     let calls: Vec<_> = (0..100).map(|n| arith.multiply(n, 2).start()).collect();
     for (n, call) in (0..).zip(calls) {

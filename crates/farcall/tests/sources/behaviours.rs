@@ -14,7 +14,7 @@ const SOON: Duration = Duration::from_millis(250);
 /// So often is tried whether something is soon: machines are busy now and then, but not always.
 const TRIES: u16 = 10;
 
-pub(crate) async fn a_registered_instance_is_seen_as_it_is(place: &impl Place) {
+pub(crate) async fn registered_instance_is_discovered_with_all_its_fields(place: &impl Place) {
     let mut watcher = Watcher::of(place, "Arith");
     let mut registered = instance("Arith", 7001);
     registered.weight = 70;
@@ -26,18 +26,18 @@ pub(crate) async fn a_registered_instance_is_seen_as_it_is(place: &impl Place) {
     assert_eq!(*watcher.last().endpoints[0], registered.endpoint(State::Up));
 }
 
-pub(crate) async fn instances_that_were_there_before_are_seen(place: &impl Place) {
+pub(crate) async fn instances_registered_before_watching_are_discovered(place: &impl Place) {
     let registrar = place.registrar();
     registrar.register(&instance("Arith", 1)).await.unwrap();
     registrar.register(&instance("Arith", 2)).await.unwrap();
     Watcher::of(place, "Arith").until_ports(&[1, 2]).await;
 }
 
-pub(crate) async fn a_service_without_instances_is_an_empty_list(place: &impl Place) {
+pub(crate) async fn service_without_instances_has_an_empty_list(place: &impl Place) {
     Watcher::of(place, "Nobody").until_ports(&[]).await;
 }
 
-pub(crate) async fn two_services_do_not_mix(place: &impl Place) {
+pub(crate) async fn services_are_kept_apart(place: &impl Place) {
     let registrar = place.registrar();
     let services = [("", 1), ("A", 2), ("A.b", 3), ("AA", 4), ("a", 5)];
     for (service, port) in services {
@@ -52,7 +52,7 @@ pub(crate) async fn two_services_do_not_mix(place: &impl Place) {
     }
 }
 
-pub(crate) async fn an_instance_that_registers_twice_is_one(place: &impl Place) {
+pub(crate) async fn instance_registered_twice_is_listed_once(place: &impl Place) {
     let mut watcher = Watcher::of(place, "Arith");
     place.registrar().register(&instance("Arith", 1)).await.unwrap();
     place.registrar().register(&instance("Arith", 1)).await.unwrap();
@@ -60,7 +60,7 @@ pub(crate) async fn an_instance_that_registers_twice_is_one(place: &impl Place) 
     watcher.until_ports(&[1, 2]).await;
 }
 
-pub(crate) async fn a_changed_weight_is_seen(place: &impl Place) {
+pub(crate) async fn changed_weight_is_discovered(place: &impl Place) {
     let (registrar, mut watcher) = (place.registrar(), Watcher::of(place, "Arith"));
     let mut registered = instance("Arith", 1);
     for weight in [10, 20, 65535] {
@@ -71,7 +71,7 @@ pub(crate) async fn a_changed_weight_is_seen(place: &impl Place) {
     }
 }
 
-pub(crate) async fn an_instance_of_weight_zero_is_seen_as_drained(place: &impl Place) {
+pub(crate) async fn instance_of_weight_zero_is_drained(place: &impl Place) {
     let (registrar, mut watcher) = (place.registrar(), Watcher::of(place, "Arith"));
     let mut registered = instance("Arith", 1);
     registrar.register(&registered).await.unwrap();
@@ -82,7 +82,7 @@ pub(crate) async fn an_instance_of_weight_zero_is_seen_as_drained(place: &impl P
     assert_eq!(watcher.ports(), [1], "it is there, so that it can be said why it is not called");
 }
 
-pub(crate) async fn many_instances_are_all_seen(place: &impl Place) {
+pub(crate) async fn fifty_instances_are_all_discovered(place: &impl Place) {
     let (registrar, mut watcher) = (place.registrar(), Watcher::of(place, "Arith"));
     let ports: Vec<u16> = (1..=50).collect();
     for &port in &ports {
@@ -97,7 +97,7 @@ pub(crate) async fn many_instances_are_all_seen(place: &impl Place) {
     watcher.until("all of them", all).await;
 }
 
-pub(crate) async fn renewals_keep_an_instance(place: &impl Place) {
+pub(crate) async fn renewals_keep_an_instance_listed(place: &impl Place) {
     let mut watcher = Watcher::of(place, "Arith");
     let (stop, stopped) = oneshot::channel::<()>();
     let registrar = place.registrar();
@@ -113,7 +113,7 @@ pub(crate) async fn renewals_keep_an_instance(place: &impl Place) {
     kept.await.unwrap();
 }
 
-pub(crate) async fn an_instance_that_is_not_renewed_goes_after_its_ttl(place: &impl Place) {
+pub(crate) async fn instance_expires_without_renewal(place: &impl Place) {
     let mut watcher = Watcher::of(place, "Arith");
     let registered = Instant::now();
     place.registrar().register(&instance("Arith", 1)).await.unwrap();
@@ -123,7 +123,7 @@ pub(crate) async fn an_instance_that_is_not_renewed_goes_after_its_ttl(place: &i
     assert!(gone > TTL / 2, "it was taken away after {gone:?}");
 }
 
-pub(crate) async fn a_deregistered_instance_goes_at_once(place: &impl Place) {
+pub(crate) async fn deregistered_instance_is_removed_at_once(place: &impl Place) {
     let (registrar, mut watcher) = (place.registrar(), Watcher::of(place, "Arith"));
     let mut soonest = Duration::MAX;
     for port in 1..=TRIES {
@@ -137,7 +137,7 @@ pub(crate) async fn a_deregistered_instance_goes_at_once(place: &impl Place) {
     assert!(soonest < SOON, "the quickest of {TRIES} took {soonest:?}");
 }
 
-pub(crate) async fn a_server_that_stops_goes_at_once(place: &impl Place) {
+pub(crate) async fn stopped_server_is_removed_at_once(place: &impl Place) {
     let mut watcher = Watcher::of(place, "Arith");
     let mut soonest = Duration::MAX;
     for port in 1..=TRIES {
@@ -155,7 +155,7 @@ pub(crate) async fn a_server_that_stops_goes_at_once(place: &impl Place) {
     assert!(soonest < SOON, "the quickest of {TRIES} took {soonest:?}");
 }
 
-pub(crate) async fn what_nobody_can_dial_is_refused(place: &impl Place) {
+pub(crate) async fn undialable_and_misnamed_instances_are_refused(place: &impl Place) {
     let mut undialable = instance("Arith", 1);
     undialable.addr = "tcp@0.0.0.0:7001".parse().unwrap();
     let error = place.registrar().register(&undialable).await.map(drop).unwrap_err().to_string();
@@ -166,7 +166,7 @@ pub(crate) async fn what_nobody_can_dial_is_refused(place: &impl Place) {
     assert!(error.contains("a/b"), "{error}");
 }
 
-pub(crate) async fn every_watcher_sees_the_same(place: &impl Place) {
+pub(crate) async fn all_watchers_see_the_same_list(place: &impl Place) {
     let mut watchers: Vec<_> = (0..5).map(|_| Watcher::of(place, "Arith")).collect();
     let registrar = place.registrar();
     let mut lease = registrar.register(&instance("Arith", 1)).await.unwrap().lease;
@@ -180,14 +180,14 @@ pub(crate) async fn every_watcher_sees_the_same(place: &impl Place) {
     }
 }
 
-pub(crate) async fn a_discovery_ends_when_nobody_listens(place: &impl Place) {
+pub(crate) async fn discovery_ends_without_subscribers(place: &impl Place) {
     let (publisher, seen) = publisher();
     let running = tokio::spawn(place.discovery("Arith").run(publisher));
     drop(seen);
     eventually("it ends", || running.is_finished()).await;
 }
 
-pub(crate) async fn a_dropped_discovery_leaves_no_connection(place: &impl Place) {
+pub(crate) async fn dropped_discovery_closes_its_connections(place: &impl Place) {
     let mut watcher = Watcher::of(place, "Arith");
     watcher.until_ports(&[]).await;
     let Some(open) = place.connections() else { return };

@@ -7,7 +7,7 @@ use tokio::time::sleep;
 use crate::place::{Place, TTL};
 use crate::watcher::{Watcher, instance};
 
-pub(crate) async fn an_instance_that_is_no_longer_known_is_told_so(place: &impl Place) {
+pub(crate) async fn renewal_of_a_forgotten_instance_returns_unknown(place: &impl Place) {
     let registrar = place.registrar();
     let mut lease = registrar.register(&instance("Arith", 1)).await.unwrap().lease;
     assert!(matches!(registrar.renew(&instance("Arith", 1), &mut lease).await, Ok(Renewal::Renewed(_))));
@@ -22,7 +22,7 @@ pub(crate) async fn an_instance_that_is_no_longer_known_is_told_so(place: &impl 
     Watcher::of(place, "Arith").until_ports(&[1]).await;
 }
 
-pub(crate) async fn a_server_that_is_no_longer_known_registers_again(place: &impl Place) {
+pub(crate) async fn forgotten_server_registers_again(place: &impl Place) {
     let mut watcher = Watcher::of(place, "Arith");
     let (_stop, stopped) = oneshot::channel::<()>();
     let registrar = place.registrar();
@@ -34,7 +34,7 @@ pub(crate) async fn a_server_that_is_no_longer_known_registers_again(place: &imp
     watcher.until_ports(&[1]).await;
 }
 
-pub(crate) async fn an_unreachable_place_changes_nothing_and_is_said(place: &impl Place) {
+pub(crate) async fn unreachable_registry_keeps_the_list_and_is_reported(place: &impl Place) {
     let mut watcher = Watcher::of(place, "Arith");
     place.registrar().register(&instance("Arith", 1)).await.unwrap();
     watcher.until_ports(&[1]).await;
@@ -51,7 +51,7 @@ pub(crate) async fn an_unreachable_place_changes_nothing_and_is_said(place: &imp
     watcher.until_ports(&[]).await;
 }
 
-pub(crate) async fn a_discovery_that_starts_in_an_outage_finds_all_after_it(place: &impl Place) {
+pub(crate) async fn discovery_started_in_an_outage_recovers(place: &impl Place) {
     place.cut();
     let mut watcher = Watcher::of(place, "Arith");
     let seen = watcher.until("failing", |seen| seen.failing.is_some()).await;
@@ -61,7 +61,7 @@ pub(crate) async fn a_discovery_that_starts_in_an_outage_finds_all_after_it(plac
     watcher.until_ports(&[1]).await;
 }
 
-pub(crate) async fn registering_at_an_unreachable_place_fails_with_a_reason(place: &impl Place) {
+pub(crate) async fn registering_at_an_unreachable_registry_fails_with_a_reason(place: &impl Place) {
     let registrar = place.registrar();
     let mut lease = registrar.register(&instance("Arith", 1)).await.unwrap().lease;
     place.cut();
@@ -73,7 +73,7 @@ pub(crate) async fn registering_at_an_unreachable_place_fails_with_a_reason(plac
     registrar.register(&instance("Arith", 2)).await.unwrap();
 }
 
-pub(crate) async fn a_place_that_comes_back_has_the_right_list(place: &impl Place) {
+pub(crate) async fn registry_that_comes_back_has_the_right_list(place: &impl Place) {
     let mut watcher = Watcher::of(place, "Arith");
     let (_stop, stopped) = oneshot::channel::<()>();
     let registrar = place.registrar();
@@ -90,7 +90,7 @@ pub(crate) async fn a_place_that_comes_back_has_the_right_list(place: &impl Plac
     watcher.until_ports(&[1]).await;
 }
 
-pub(crate) async fn what_changed_in_an_outage_is_seen_after_it(place: &impl Place) {
+pub(crate) async fn changes_during_an_outage_are_discovered_after_it(place: &impl Place) {
     let (registrar, mut watcher) = (place.registrar(), Watcher::of(place, "Arith"));
     let lease = registrar.register(&instance("Arith", 1)).await.unwrap().lease;
     watcher.until_ports(&[1]).await;

@@ -196,7 +196,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Raw<S> {
         answer
     }
 
-    pub async fn expect_goaway(&mut self, last: u64, code: Code) -> String {
+    pub async fn assert_goaway(&mut self, last: u64, code: Code) -> String {
         let Header { kind, seq, error, .. } = self.recv().await.header;
         let error = error.expect("a goaway says why");
         assert_eq!((kind, seq, error.code), (Kind::Goaway, Seq(last), code), "{error}");
@@ -204,13 +204,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Raw<S> {
     }
 
     /// Asserts that the server closes its half without another word.
-    pub async fn expect_end(&mut self) {
+    pub async fn assert_closed(&mut self) {
         let next = timeout(LONG, self.next()).await.expect("an end");
         assert!(next.is_none(), "{next:?}");
     }
 
     /// Asserts that a while goes by without a word from the server.
-    pub async fn expect_silence(&mut self) {
+    pub async fn assert_silent(&mut self) {
         let next = timeout(secs(1), self.next()).await;
         assert!(next.is_err(), "{next:?}");
     }
@@ -248,7 +248,7 @@ impl Answer {
     }
 
     #[track_caller]
-    pub fn expect_error(&self, code: Code, execution: Execution) -> &str {
+    pub fn assert_error(&self, code: Code, execution: Execution) -> &str {
         let status = self.status();
         assert_eq!((status.code, status.execution), (code, execution), "{status}");
         &status.message
@@ -280,7 +280,7 @@ impl Running {
     }
 
     /// Asserts that in a moment nothing is left of calls and their memory.
-    pub async fn expect_nothing_left(&self) {
+    pub async fn assert_nothing_left(&self) {
         sleep(millis(1)).await;
         assert_eq!((self.handle.in_flight(), self.stage.alive()), (0, 0));
         let connections = self.handle.connections();
