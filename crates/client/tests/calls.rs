@@ -10,7 +10,9 @@ use farcall_protocol::{
     Code, Codec, Compression, Execution, Flags, HeaderRef, Kind, MaxFrameBytes, Outbox, Seq, ServerPolicy,
     Status,
 };
-use support::{MS, S, channel, connect, connect_for, connect_with, is_one_way, metadata, rpc, settle};
+use support::{
+    MEMORY, MS, S, channel, connect, connect_for, connect_with, is_one_way, metadata, rpc, settle,
+};
 
 #[tokio::test(start_paused = true)]
 async fn dropped_call_sends_its_cancel_after_its_request() {
@@ -149,17 +151,9 @@ async fn too_large_request_fails_alone() {
     let (connection, mut peer) = connect_with(&ConnectionOptions::default(), &terms, 4096).await;
     let channel = Channel::from(connection);
     let body = rpc(channel.call::<()>("A.a", &("x".repeat(2000),)).await);
-    assert_error!(
-        body,
-        ResourceExhausted,
-        NotSent,
-        Prepare,
-        "calling tcp@10.0.0.3:7001: `A.a`: the request's body of 2004 bytes: the limit is 1000 bytes \
-         (resource_exhausted, not_sent)"
-    );
+    assert_error!(body, ResourceExhausted, NotSent, Prepare, MEMORY);
     let header = rpc(channel.call::<()>("A.a", &()).metadata("k", "x".repeat(2000)).await);
-    assert_eq!((header.code(), header.execution()), (Code::ResourceExhausted, Execution::NotSent));
-    assert!(header.to_string().contains("the request's header of 20"), "{header}");
+    assert_error!(header, ResourceExhausted, NotSent, Prepare, MEMORY);
     let error = channel.notify("A.a", &("x".repeat(2000),)).await.unwrap_err();
     assert_eq!(error.code(), Code::ResourceExhausted);
     // No place was lost over it, and nothing sent.
@@ -174,13 +168,7 @@ async fn too_large_request_fails_alone() {
 async fn invalid_call_fails_before_it_is_sent() {
     let (channel, mut peer) = channel().await;
     let error = rpc(channel.call::<()>("A.a", &()).metadata("Upper", "v").await);
-    assert_error!(
-        error,
-        InvalidArgument,
-        NotSent,
-        Prepare,
-        "`A.a`: metadata key \"Upper\" has 'U': lower-case visible ASCII is allowed (invalid_argument, not_sent)"
-    );
+    assert_error!(error, InvalidArgument, NotSent, Prepare);
     struct Broken;
     impl serde::Serialize for Broken {
         fn serialize<S: serde::Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
@@ -188,10 +176,8 @@ async fn invalid_call_fails_before_it_is_sent() {
         }
     }
     let error = rpc(channel.call::<()>("A.a", &Broken).await);
-    assert_eq!((error.code(), error.execution()), (Code::InvalidArgument, Execution::NotSent));
-    assert!(
-        error.to_string().starts_with("arguments of `A.a`: ") && error.to_string().contains("no such thing")
-    );
+    assert_error!(error, InvalidArgument, NotSent, Prepare);
+    assert!(error.message().contains("no such thing"), "{error}");
     peer.assert_silent(S).await;
 }
 
@@ -213,15 +199,10 @@ async fn application_error_is_typed() {
         peer.send(&header, body).await;
     }
     assert_eq!(good.await, Err(CallError::Application(DivideError { by: 0 })));
-    // Not the error that was promised: its text has to do.
+    // Details of another type: only the message is left.
     let error = odd.await.unwrap_err();
-    assert_error!(
-        error.rpc().unwrap(),
-        Application,
-        Done,
-        Answer,
-        "answer of tcp@10.0.0.3:7001: division by zero (application, done)"
-    );
+    assert_error!(error.rpc().unwrap(), Application, Done, Answer, MEMORY);
+    assert_eq!(error.rpc().unwrap().message(), status.message);
     assert!(error.rpc().unwrap().details::<DivideError>().unwrap().is_err());
     assert_eq!(error.rpc().unwrap().details::<String>().unwrap().unwrap(), "what?");
 }
@@ -237,13 +218,8 @@ async fn error_of_the_server_keeps_its_message_and_metadata() {
         HeaderRef { error: Some(&status), metadata: Some(&metadata), ..HeaderRef::new(Kind::Response, seq) };
     peer.send(&header, Bytes::new()).await;
     let error = rpc(call.await);
-    assert_error!(
-        error,
-        Unimplemented,
-        Refused,
-        Answer,
-        "answer of tcp@10.0.0.3:7001: no method\\n\\u{1b}[2J (unimplemented, refused)"
-    );
+    assert_error!(error, Unimplemented, Refused, Answer, MEMORY);
+    assert_eq!(error.message(), status.message);
     assert_eq!(error.metadata("farcall-retry-after-ms"), Some("20"));
     assert!(error.details::<()>().is_none());
 }
@@ -256,8 +232,9 @@ async fn unknown_code_is_internal_and_unknown_execution_is_maybe() {
     // [2, seq, "", 0, [99, "odd", 77]]
     let header = [0x95, 2, seq as u8, 0xa0, 0, 0x93, 99, 0xa3, b'o', b'd', b'd', 77];
     peer.raw(&[&[0, 0, 0, header.len() as u8], &header[..], &[0; 4]].concat()).await;
-    let text = "answer of tcp@10.0.0.3:7001: odd (internal, maybe)";
-    assert_error!(rpc(call.await), Internal, Maybe, Answer, text);
+    let error = rpc(call.await);
+    assert_error!(error, Internal, Maybe, Answer, MEMORY);
+    assert_eq!(error.message(), "odd");
 }
 
 #[tokio::test(start_paused = true)]
@@ -267,9 +244,7 @@ async fn undecodable_result_is_internal_and_done() {
     let seq = peer.request().await.header.seq;
     peer.answer(seq, &"seven").await;
     let error = rpc(call.await);
-    assert_eq!((error.code(), error.execution()), (Code::Internal, Execution::Done));
-    let begin = "answer of tcp@10.0.0.3:7001: the result cannot be read: ";
-    assert!(error.to_string().starts_with(begin), "{error}");
+    assert_error!(error, Internal, Done, Answer, MEMORY);
 }
 
 #[tokio::test(start_paused = true)]
@@ -311,14 +286,7 @@ async fn compressed_result_without_negotiation_is_internal_and_done() {
         peer.send(&header, &b"1234 what"[..]).await;
     }
     let [result, error] = calls;
-    assert_error!(
-        rpc(result.await),
-        Internal,
-        Done,
-        Answer,
-        "answer of tcp@10.0.0.3:7001: the result cannot be read: it is compressed, though no compression was \
-         negotiated on (internal, done)"
-    );
+    assert_error!(rpc(result.await), Internal, Done, Answer, MEMORY);
     // An error stays what it is, whatever its details look like.
     assert_eq!(rpc(error.await).code(), Code::PermissionDenied);
 }

@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use farcall_client::{Channel, ConnectionOptions, Phase};
+use farcall_client::{BuildError, Channel, ConnectionOptions, Phase};
 use farcall_protocol::{Code, Execution, Kind, Seq};
 use farcall_transport::{Dialer, Resolve, Resolving};
 use support::{Listener, MS, S, pass, rpc, settle};
@@ -46,11 +46,7 @@ async fn deadline_of_one_call_does_not_cancel_a_shared_dial() {
     let hasty = channel.call::<i32>("A.a", &()).timeout(50 * MS).start();
     let patient = channel.call::<i32>("A.b", &()).start();
     let stream = listener.accept_mute().await;
-    let text = format!(
-        "connecting to {}: no connection within 50 ms (deadline_exceeded, not_sent)",
-        listener.address
-    );
-    assert_error!(rpc(hasty.await), DeadlineExceeded, NotSent, Connect, text);
+    assert_error!(rpc(hasty.await), DeadlineExceeded, NotSent, Connect, listener.address);
     let mut peer = support::Peer::accept(stream, &Default::default()).await;
     let request = peer.request().await;
     assert_eq!(&*request.header.service_method, "A.b");
@@ -65,11 +61,7 @@ async fn handshake_of_a_dial_times_out() {
     let _stream = listener.accept_mute().await;
     tokio::time::sleep(20 * MS).await;
     pass(10 * S).await;
-    let text = format!(
-        "connecting to {}: no answer to the handshake within 10 s (unavailable, not_sent)",
-        listener.address
-    );
-    assert_error!(rpc(call.await), Unavailable, NotSent, Handshake, text);
+    assert_error!(rpc(call.await), Unavailable, NotSent, Handshake, listener.address);
 }
 
 /// Knows no name, and counts who asks.
@@ -83,6 +75,19 @@ impl Resolve for Unknown {
     }
 }
 
+/// The seconds in the last parentheses of an error's message, as in `(... 1.6 s)` or `(... 950 ms)`.
+fn pause_of(message: &str) -> f64 {
+    let (_, time) = message.trim_end_matches(')').rsplit_once('(').expect("the message ends with a time");
+    let mut words = time.rsplit(' ');
+    let (unit, number) = (words.next().unwrap(), words.next().unwrap());
+    let number: f64 = number.parse().unwrap();
+    match unit {
+        "s" => number,
+        "ms" => number / 1000.0,
+        other => panic!("{other} is no unit of time: {message}"),
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn calls_fail_at_once_during_the_backoff_after_failed_dials() {
     let unknown = Unknown::default();
@@ -93,19 +98,13 @@ async fn calls_fail_at_once_during_the_backoff_after_failed_dials() {
         let error = rpc(channel.call::<()>("A.a", &()).await);
         assert_eq!((error.execution(), error.phase()), (Execution::NotSent, Phase::Resolve));
         assert_eq!(unknown.0.load(Ordering::Relaxed), dials);
-        // In the pause nobody is asked, and calls say when that will change.
+        // During the backoff the resolver is not asked, and errors state when the next dial is.
         let begin = Instant::now();
         let error = rpc(channel.call::<()>("A.a", &()).await);
         assert_eq!(begin.elapsed(), Duration::ZERO);
         assert_eq!(unknown.0.load(Ordering::Relaxed), dials);
-        let text = error.to_string();
-        let known =
-            "resolving tcp@nowhere:1: the name nowhere does not resolve: entity not found (dialed again in ";
-        assert!(text.starts_with(known), "{text}");
-        let seconds: f64 = text[known.len()..].split_once(" s)").map_or_else(
-            || text[known.len()..].split_once(" ms)").unwrap().0.parse::<f64>().unwrap() / 1000.0,
-            |(seconds, _)| seconds.parse().unwrap(),
-        );
+        assert_error!(error, Unavailable, NotSent, Resolve, "tcp@nowhere:1");
+        let seconds = pause_of(error.message());
         assert!((expected * 0.79..expected * 1.21).contains(&seconds), "{seconds} s is not {expected} s");
         tokio::time::sleep(Duration::from_secs_f64(seconds)).await;
         expected = (expected * 1.6_f64).min(120.0);
@@ -142,10 +141,7 @@ async fn server_that_drops_every_connection_is_backed_off() {
         assert_eq!((error.code(), error.execution()), (Code::Unavailable, Execution::Maybe));
     }
     let error = rpc(channel.call::<()>("A.a", &()).await);
-    assert_eq!((error.code(), error.execution()), (Code::Unavailable, Execution::NotSent));
-    let begin = format!("connecting to {}: the last connection did not last: it ", listener.address);
-    assert!(error.to_string().starts_with(&begin), "{error}");
-    assert!(error.to_string().contains(" (dialed again in "), "{error}");
+    assert_error!(error, Unavailable, NotSent, Connect, listener.address);
     assert!(!listener.was_dialed().await);
     pass(1300 * MS).await;
     let call = channel.call::<i32>("A.a", &()).start();
@@ -191,8 +187,7 @@ async fn retry_that_cannot_connect_keeps_the_first_outcome() {
     let address = listener.address.clone();
     drop((listener, peer));
     let error = rpc(call.await);
-    assert_eq!((error.execution(), error.phase()), (Execution::Maybe, Phase::Wait), "{error}");
-    assert!(error.to_string().starts_with(&format!("waiting for {address}: it ")), "{error}");
+    assert_error!(error, Unavailable, Maybe, Wait, address);
 }
 
 #[tokio::test]
@@ -236,11 +231,9 @@ async fn call_is_tried_at_most_three_times() {
         peer.goaway(Seq(0), "draining").await;
         peer.expect(Kind::Goaway).await;
     }
-    let text = format!(
-        "waiting for {}: it said goaway: draining (unavailable, refused), after 3 tries",
-        listener.address
-    );
-    assert_error!(rpc(call.await.unwrap()), Unavailable, Refused, Wait, text);
+    let error = rpc(call.await.unwrap());
+    assert_error!(error, Unavailable, Refused, Wait, listener.address);
+    assert_eq!(error.tries(), 3);
 }
 
 #[tokio::test]
@@ -275,8 +268,7 @@ async fn channel_closed_while_dialing_can_dial_again() {
     let _mute = listener.accept_mute().await;
     settle().await;
     channel.close();
-    let text = format!("connecting to {}: dialing was given up (unavailable, not_sent)", listener.address);
-    assert_error!(rpc(call.await), Unavailable, NotSent, Connect, text);
+    assert_error!(rpc(call.await), Unavailable, NotSent, Connect, listener.address);
     let call = channel.call::<i32>("A.b", &()).start();
     let mut peer = listener.accept().await;
     let seq = peer.request().await.header.seq;
@@ -348,11 +340,6 @@ async fn one_way_call_is_sent_on_a_new_connection() {
 
 #[test]
 fn invalid_address_is_refused_when_the_channel_is_built() {
-    let error = Channel::to("tcp@").unwrap_err();
-    assert!(error.to_string().starts_with("address \"tcp@\": "), "{error}");
-    let error = Channel::builder().build().unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "no address: give one with `Channel::to` or `ChannelBuilder::to`, or a source of them"
-    );
+    assert!(matches!(Channel::to("tcp@").unwrap_err(), BuildError::Address(_)));
+    assert_eq!(Channel::builder().build().unwrap_err(), BuildError::NoAddress);
 }

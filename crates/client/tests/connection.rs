@@ -33,8 +33,7 @@ async fn lost_connection_reports_written_requests_as_maybe_and_others_as_not_sen
     drop(peer);
     for call in [written, begun] {
         let error = rpc(call.await);
-        assert_eq!((error.code(), error.execution()), (Code::Unavailable, Execution::Maybe));
-        assert!(error.to_string().starts_with("waiting for tcp@10.0.0.3:7001: it "), "{error}");
+        assert_error!(error, Unavailable, Maybe, Wait, MEMORY);
     }
     let error = rpc(behind.await);
     assert_eq!((error.code(), error.execution()), (Code::Unavailable, Execution::NotSent));
@@ -46,16 +45,8 @@ async fn end_of_stream_is_reported() {
     let call = channel.call::<()>("A.a", &()).start();
     peer.request().await;
     drop(peer);
-    let text = "waiting for tcp@10.0.0.3:7001: it closed the connection (unavailable, maybe)";
-    assert_error!(rpc(call.await), Unavailable, Maybe, Wait, text);
-    assert_error!(
-        rpc(channel.call::<()>("A.b", &()).await),
-        Unavailable,
-        NotSent,
-        Connect,
-        "connecting to tcp@10.0.0.3:7001: it closed the connection, and this channel cannot dial again \
-         (unavailable, not_sent)"
-    );
+    assert_error!(rpc(call.await), Unavailable, Maybe, Wait, MEMORY);
+    assert_error!(rpc(channel.call::<()>("A.b", &()).await), Unavailable, NotSent, Connect, MEMORY);
 }
 
 #[tokio::test]
@@ -69,23 +60,23 @@ async fn connection_reset_is_reported() {
     peer.stream.set_zero_linger().unwrap();
     drop(peer);
     let error = rpc(call.await);
-    let text = format!("waiting for {}: it broke the connection (unavailable, maybe)", listener.address);
-    assert_error!(error, Unavailable, Maybe, Wait, text);
+    assert_error!(error, Unavailable, Maybe, Wait, listener.address);
 }
 
 #[tokio::test(start_paused = true)]
 async fn protocol_error_of_the_server_closes_the_connection() {
     let too_large = (MaxFrameBytes::DEFAULT.get() as u32 + 1).to_be_bytes();
-    let frames: [(&str, Vec<u8>); 4] = [
-        ("a request is not for a server to send", vec![0, 0, 0, 3, 0x92, 1, 1, 0, 0, 0, 0]),
-        ("header: kind 9 is unknown", vec![0, 0, 0, 3, 0x92, 9, 1, 0, 0, 0, 0]),
-        ("header: ", vec![0, 0, 0, 1, 0xc1, 0, 0, 0, 0]),
-        (
-            "body of 4194305 bytes: the limit is 4194304 bytes",
-            [&[0, 0, 0, 3, 0x92, 2, 1], &too_large[..]].concat(),
-        ),
+    let frames: [Vec<u8>; 4] = [
+        // A request, which only clients send.
+        vec![0, 0, 0, 3, 0x92, 1, 1, 0, 0, 0, 0],
+        // A message of an unknown kind.
+        vec![0, 0, 0, 3, 0x92, 9, 1, 0, 0, 0, 0],
+        // A header that does not decode.
+        vec![0, 0, 0, 1, 0xc1, 0, 0, 0, 0],
+        // A body over the limit.
+        [&[0, 0, 0, 3, 0x92, 2, 1], &too_large[..]].concat(),
     ];
-    for (what, frame) in frames {
+    for frame in frames {
         let (channel, mut peer) = channel().await;
         let [answered, cut] = [(); 2].map(|()| channel.call::<i32>("A.a", &()).start());
         let seq = peer.request().await.header.seq;
@@ -100,10 +91,7 @@ async fn protocol_error_of_the_server_closes_the_connection() {
         peer.raw(&bytes).await;
         assert_eq!(answered.await.unwrap(), 7);
         let error = rpc(cut.await);
-        assert_eq!((error.code(), error.execution()), (Code::Unavailable, Execution::Maybe));
-        let begin = format!("waiting for tcp@10.0.0.3:7001: it broke the protocol: {what}");
-        assert!(error.to_string().starts_with(&begin), "{error}");
-        // It just closes.
+        assert_error!(error, Unavailable, Maybe, Wait, MEMORY);
         assert_eq!(peer.next().await, None);
     }
 }
@@ -135,8 +123,7 @@ async fn silent_server_is_pinged_after_10_s_and_dead_after_15() {
     peer.request().await;
     peer.expect(Kind::Ping).await;
     assert_eq!(begin.elapsed(), 10 * S);
-    let text = "waiting for tcp@10.0.0.3:7001: it did not answer a ping (unavailable, maybe)";
-    assert_error!(rpc(call.await), Unavailable, Maybe, Wait, text);
+    assert_error!(rpc(call.await), Unavailable, Maybe, Wait, MEMORY);
     assert_eq!(begin.elapsed(), 15 * S);
     assert_eq!(peer.next().await, None);
 }
@@ -184,7 +171,6 @@ async fn close_sends_goaway_and_finishes_calls_in_flight() {
     assert_eq!(peer.expect(Kind::Goaway).await.header.seq, seq);
     for error in [rpc(waiting.await), rpc(channel.call::<i32>("A.c", &()).await)] {
         assert_eq!((error.code(), error.execution()), (Code::Unavailable, Execution::NotSent));
-        assert!(error.to_string().contains("this side closed the connection"), "{error}");
     }
     peer.assert_silent(60 * MS).await;
     peer.answer(seq, &1).await;
@@ -199,8 +185,7 @@ async fn call_lost_after_close_reports_how_the_connection_was_lost() {
     peer.request().await;
     channel.close();
     drop(peer);
-    let text = "waiting for tcp@10.0.0.3:7001: it closed the connection (unavailable, maybe)";
-    assert_error!(rpc(call.await), Unavailable, Maybe, Wait, text);
+    assert_error!(rpc(call.await), Unavailable, Maybe, Wait, MEMORY);
 }
 
 #[tokio::test(start_paused = true)]
@@ -271,14 +256,9 @@ async fn calls_up_to_the_seq_of_a_goaway_finish() {
     peer.request().await;
     peer.goaway(seq, "draining").await;
     // This channel cannot dial again, so that the further try fails, too.
-    assert_error!(
-        rpc(refused.await),
-        Unavailable,
-        NotSent,
-        Connect,
-        "connecting to tcp@10.0.0.3:7001: it said goaway: draining, and this channel cannot dial again \
-         (unavailable, not_sent), after 2 tries"
-    );
+    let refused = rpc(refused.await);
+    assert_error!(refused, Unavailable, NotSent, Connect, MEMORY);
+    assert_eq!(refused.tries(), 2);
     // The client's own goaway, so that its end of stream stops nothing.
     assert_eq!(peer.expect(Kind::Goaway).await.header.seq, Seq(2));
     peer.answer(seq, &1).await;
@@ -433,7 +413,6 @@ fn runtime_shutdown_ends_its_connections_and_calls() {
     drop(doomed);
     let error = rpc(other.block_on(sent));
     assert_eq!(error.code(), Code::Unavailable);
-    assert!(error.to_string().contains("the runtime of the connection was shut down"), "{error}");
     let error = rpc(other.block_on(waits));
     assert_eq!(error.code(), Code::Unavailable);
 }

@@ -3,6 +3,7 @@
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its part")]
 #![allow(clippy::unwrap_used, clippy::missing_panics_doc, reason = "a test that cannot set up has failed")]
 
+use std::io;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -14,7 +15,8 @@ use farcall_protocol::{
 use farcall_transport::{Address, Stream};
 use serde::Serialize;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::task::JoinSet;
 use tokio::time::{advance, pause, resume, timeout};
 
 pub const MS: Duration = Duration::from_millis(1);
@@ -94,21 +96,59 @@ impl Listener {
     }
 }
 
+/// A listener whose backlog is full: the kernel drops further connections without an answer.
+pub struct FullBacklog {
+    pub address: Address,
+    _listener: TcpListener,
+    _filling: JoinSet<io::Result<TcpStream>>,
+}
+
+impl FullBacklog {
+    pub async fn bind() -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let listener = socket.listen(1).unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut filling = JoinSet::new();
+        for _ in 0..3 {
+            filling.spawn(TcpStream::connect(address));
+        }
+        // Two fit. The third never connects.
+        for _ in 0..2 {
+            filling.join_next().await.unwrap().unwrap().unwrap();
+        }
+        Self { address: Address::tcp(address), _listener: listener, _filling: filling }
+    }
+}
+
 impl<S: AsyncReadExt + AsyncWriteExt + Unpin> Peer<S> {
     /// Takes the client's Option and answers it.
     pub async fn accept(mut stream: S, terms: &ServerPolicy) -> Self {
         let mut input = BytesMut::new();
-        let option = loop {
-            if let Some(option) = next_option(&mut input).unwrap() {
-                break option;
-            }
-            assert_ne!(stream.read_buf(&mut input).await.unwrap(), 0, "the client says something");
-        };
+        let option = Self::read_option(&mut stream, &mut input).await;
         let negotiated = terms.negotiate(&option).unwrap().negotiated;
         let mut outbox = Outbox::new();
         outbox.push_frame(&ServerPolicy::encode_accept(&negotiated));
         stream.write_all_buf(&mut outbox).await.unwrap();
         Self { stream, negotiated, input }
+    }
+
+    /// Takes the client's Option and refuses it, which these terms must do.
+    pub async fn refuse(mut stream: S, terms: &ServerPolicy) {
+        let option = Self::read_option(&mut stream, &mut BytesMut::new()).await;
+        let status = terms.negotiate(&option).unwrap_err();
+        let mut outbox = Outbox::new();
+        outbox.push_frame(&terms.encode_refusal(&status));
+        stream.write_all_buf(&mut outbox).await.unwrap();
+    }
+
+    async fn read_option(stream: &mut S, input: &mut BytesMut) -> Bytes {
+        loop {
+            if let Some(option) = next_option(input).unwrap() {
+                return option;
+            }
+            assert_ne!(stream.read_buf(input).await.unwrap(), 0, "the client sends an Option");
+        }
     }
 
     /// The next message of the client; none at the end of its stream.
@@ -206,16 +246,17 @@ pub fn rpc<T: std::fmt::Debug>(outcome: Result<T, CallError>) -> RpcError {
     }
 }
 
-/// What an error says of itself: its code, its execution, its phase, its text.
+/// Asserts the code, the execution, the phase and, if given, the endpoint of an error. Texts are
+/// pinned in `error_texts.rs` alone.
 #[macro_export]
 macro_rules! assert_error {
-    ($error:expr, $code:ident, $execution:ident, $phase:ident, $text:expr) => {{
+    ($error:expr, $code:ident, $execution:ident, $phase:ident $(, $endpoint:expr)?) => {{
         let error = &$error;
         let is = (error.code(), error.execution(), error.phase());
         let code = farcall_protocol::Code::$code;
         let execution = farcall_protocol::Execution::$execution;
         assert_eq!(is, (code, execution, farcall_client::Phase::$phase), "{error}");
-        assert_eq!(error.to_string(), $text);
+        $(assert_eq!(error.endpoint().unwrap().to_string(), *$endpoint, "{error}");)?
     }};
 }
 
