@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use clap::builder::RangedU64ValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use farcall::{Address, Codec, Scheme};
+use farcall::Address;
+use farcall::protocol::Codec;
+use farcall::transport::Scheme;
 
 use crate::registry::{RegistryName, RegistryUrl};
 

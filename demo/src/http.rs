@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use farcall::http::{Gateway, HttpOptions, ServeOptions, client_router, router, serve, serve_with};
+use farcall::server::ServerHandle;
 use farcall::transport::Listener;
-use farcall::{Address, Channel, ServerHandle, TlsServer};
+use farcall::transport::TlsServer;
+use farcall::{Address, Channel};
 use futures::future::join_all;
 use tokio::task::JoinHandle;
 

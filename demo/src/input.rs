@@ -7,7 +7,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use anyhow::bail;
-use farcall::Codec;
+use farcall::protocol::Codec;
 use farcall::protocol::EscapedText;
 use ignore::{DirEntry, WalkBuilder};
 use serde::Serialize;

@@ -10,9 +10,10 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use clap::ValueEnum;
-use farcall::{
-    ChannelBuilder, EtcdDiscovery, EtcdOptions, EtcdRegistrar, HttpDiscovery, HttpRegistrar, ServerBuilder,
-};
+use farcall::client::ChannelBuilder;
+use farcall::etcd::{EtcdDiscovery, EtcdOptions, EtcdRegistrar};
+use farcall::registry::{HttpDiscovery, HttpRegistrar};
+use farcall::server::ServerBuilder;
 use farcall_registry::server::RegistryOptions;
 use registry_server::{Config, Server};
 use rustix::process::{Pid, Signal, kill_process};

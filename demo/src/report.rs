@@ -7,7 +7,7 @@ use std::time::Duration;
 use anstyle::{AnsiColor, Style};
 use comfy_table::presets::UTF8_BORDERS_ONLY;
 use comfy_table::{Cell, CellAlignment, Table};
-use farcall::HumanDuration;
+use farcall::transport::HumanDuration;
 use hdrhistogram::Histogram;
 
 use crate::cluster::Past;

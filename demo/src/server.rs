@@ -3,7 +3,10 @@
 use std::io::{self, Write};
 
 use anyhow::Context as _;
-use farcall::{KeepAlive, Limits, Server, ServerBuilder, ServerHandle, TlsServer, Tokens};
+use farcall::Server;
+use farcall::protocol::KeepAlive;
+use farcall::server::{Limits, ServerBuilder, ServerHandle, Tokens};
+use farcall::transport::TlsServer;
 use tracing::info;
 
 use crate::cli::ServerArgs;

@@ -4,7 +4,8 @@
 use std::fmt::Display;
 use std::time::Instant;
 
-use farcall::{Channel, HumanDuration};
+use farcall::Channel;
+use farcall::transport::HumanDuration;
 use tokio::sync::watch;
 
 use crate::cluster::Cluster;

@@ -7,7 +7,9 @@ mod support;
 use std::time::{Duration, Instant};
 
 use demo::services::{ArithClient, EchoClient};
-use farcall::{Channel, Code, ConnectionOptions, Execution, KeepAlive, Phase};
+use farcall::client::{ConnectionOptions, Phase};
+use farcall::protocol::{Execution, KeepAlive};
+use farcall::{Channel, Code};
 use futures::future::join_all;
 use rustix::process::Signal;
 
@@ -54,7 +56,8 @@ async fn end_by_kill(over: usize) -> Duration {
     let calls: Vec<_> = (0..500).map(|_| echo.sleep(600_000).start()).collect();
     // Until the server has begun them all.
     let all_began = async || {
-        let stats: Vec<farcall::describe::MethodStats> = channel.call("farcall.stats", &()).await.unwrap();
+        let stats: Vec<farcall::protocol::describe::MethodStats> =
+            channel.call("farcall.stats", &()).await.unwrap();
         stats.iter().any(|stats| stats.name == "Echo.sleep" && stats.in_flight == 500)
     };
     while !all_began().await {
@@ -131,7 +134,8 @@ async fn stopping_server_finishes_its_running_calls() {
     let channel = Channel::to(&*addresses[0]).unwrap();
     let naps: Vec<_> = (0..50).map(|_| echo.sleep(700).start()).collect();
     let began = async || {
-        let stats: Vec<farcall::describe::MethodStats> = channel.call("farcall.stats", &()).await.unwrap();
+        let stats: Vec<farcall::protocol::describe::MethodStats> =
+            channel.call("farcall.stats", &()).await.unwrap();
         stats.iter().any(|stats| stats.name == "Echo.sleep" && stats.in_flight == 50)
     };
     while !began().await {
@@ -149,7 +153,8 @@ async fn calls_of_a_disconnected_client_are_stopped() {
     let (_server, addresses, _dir) = server();
     let watcher = Channel::to(&*addresses[0]).unwrap();
     let in_flight = async || {
-        let stats: Vec<farcall::describe::MethodStats> = watcher.call("farcall.stats", &()).await.unwrap();
+        let stats: Vec<farcall::protocol::describe::MethodStats> =
+            watcher.call("farcall.stats", &()).await.unwrap();
         stats.iter().find(|stats| stats.name == "Echo.sleep").map_or(0, |stats| stats.in_flight)
     };
     let channel = Channel::to(&*addresses[1]).unwrap();

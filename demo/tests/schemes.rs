@@ -10,7 +10,10 @@ use std::process::{Command, Output};
 use std::time::Duration;
 
 use demo::services::{ArithClient, ArithError, EchoClient};
-use farcall::{Bytes, CallError, Channel, Code, ConnectionOptions, Execution, RetryPolicy, TlsClient};
+use farcall::client::{ConnectionOptions, RetryPolicy};
+use farcall::protocol::Execution;
+use farcall::transport::TlsClient;
+use farcall::{Bytes, CallError, Channel, Code};
 use futures::future::join_all;
 use rustix::process::Signal;
 use tempfile::TempDir;

@@ -7,8 +7,10 @@ use std::str::FromStr;
 
 use anyhow::{Context, anyhow, ensure};
 use bytes::Bytes;
+use farcall::client::{Connection, ConnectionOptions};
+use farcall::protocol::Codec;
 use farcall::transport::{Address, PeerAddress, Stream};
-use farcall::{Channel, Codec, Connection, ConnectionOptions, Server};
+use farcall::{Channel, Server};
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 

@@ -5,11 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
+use farcall::client::ConnectionOptions;
 use farcall::discovery::StaticList;
+use farcall::protocol::Codec;
+use farcall::server::{Limits, ServerBuilder};
 use farcall::transport::{Address, Listener};
-use farcall::{
-    Bytes, Channel, Codec, ConnectionOptions, Limits, Server, ServerBuilder, TlsClient, TlsServer,
-};
+use farcall::transport::{TlsClient, TlsServer};
+use farcall::{Bytes, Channel, Server};
 use nix::time::{ClockId, clock_gettime};
 use rcgen::{CertificateParams, KeyPair};
 use serde::{Deserialize, Serialize};

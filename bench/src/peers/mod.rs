@@ -186,7 +186,7 @@ impl Peer {
         connections: usize,
         with: W,
     ) -> anyhow::Result<W::Output> {
-        use ::farcall::Codec::{Json, MessagePack};
+        use ::farcall::protocol::Codec::{Json, MessagePack};
         macro_rules! connect {
             ($connect:expr) => {{
                 let mut clients = Vec::new();

@@ -43,92 +43,122 @@
 //! # }
 //! ```
 //!
-//! A [`Call`] is a builder that is also a future: `arith.multiply(6, 7).timeout(limit).await`.
-//! Dropping it cancels it, to the handler. What [`macro@service`] makes of a trait is told there.
+//! A [`Call`] is a builder: `arith.multiply(6, 7).timeout(limit).await`. Dropping its future cancels
+//! the call, to the handler. [`macro@service`] documents what it generates from a trait.
+//!
+//! # Where things are
+//!
+//! A dozen names are at the root, and in the [`prelude`]. Everything else is in the module that is
+//! named after its side or its layer: [`client`] and [`server`]; [`context`], what a handler sees of
+//! its call; [`discovery`], endpoints, balancers and registrars; [`transport`], addresses, dialing
+//! and TLS; [`protocol`], codecs, codes and limits. Each is the crate of the same name, whole.
 //!
 //! # Features
 //!
 //! On by default: `server` and `client`, the two sides; `macros`, which is [`macro@service`];
-//! `msgpack` and `json`, the codecs, of which one must be on; `lz4`, which compresses bodies where
-//! both sides have it; `tls`, which encrypts.
+//! `msgpack` and `json`, the codecs, of which one must be on; `lz4`, which compresses bodies if both
+//! sides have it; `tls`, which encrypts.
 //!
 //! Off by default: `registry` and `etcd`, each with a registrar for servers and a discovery for
-//! clients, as they bring an HTTP client along. What is in [`discovery`] needs neither. `http` dials
-//! over HTTP and WebSocket and through proxies; `http-server` serves both, with pages for health and
-//! metrics. `opentelemetry` puts calls into OpenTelemetry's traces.
-//!
-//! This crate only gathers the others, and chooses among them by features.
+//! clients, because they bring an HTTP client along; what is in [`discovery`] needs neither. `http`
+//! dials over HTTP and WebSocket and through proxies; `http-server` serves both, with pages for
+//! health and metrics. `opentelemetry` puts calls into OpenTelemetry's traces.
 
 #[cfg(feature = "client")]
-pub use farcall_client::{
-    Broadcast, BroadcastError, BuildError as ChannelError, Call, CallError, Channel, ChannelBuilder,
-    ChannelOverview, Connection, ConnectionOptions, EndpointFailure, EndpointOverview, EndpointReply,
-    EndpointState, EndpointStatus, Health, OutlierDetection, Phase, RetryBudget, RetryPolicy, RpcError,
-    StartedCall,
-};
-pub use farcall_context::{ConnectionInfo, Context, Identity, Inherited, WithInherited, trace};
-pub use farcall_discovery::{
-    Balancer, ConsistentHash, Discovery, DnsDiscovery, Endpoint, FileDiscovery, Instance, LeastLoaded,
-    MemoryRegistry, PeakEwma, Random, Registrar, RoundRobin, StaticList, WeightedRoundRobin, ZoneFirst,
-};
-#[cfg(feature = "etcd")]
-pub use farcall_etcd::{EtcdDiscovery, EtcdOptions, EtcdOptionsError, EtcdRegistrar};
+pub use farcall_client::{Call, CallError, Channel, RpcError};
+pub use farcall_context::{Context, Inherited};
 #[cfg(feature = "macros")]
 pub use farcall_macros::service;
-#[cfg(feature = "msgpack")]
-pub use farcall_protocol::BodyCodec;
-pub use farcall_protocol::{
-    Bytes, Code, Codec, Compression, Execution, KeepAlive, MaxFrameBytes, MaxInFlight, Metadata, Status,
-    describe,
-};
-#[cfg(feature = "registry")]
-pub use farcall_registry::client::{HttpDiscovery, HttpRegistrar};
+pub use farcall_protocol::{Bytes, Code, Status};
 #[cfg(feature = "server")]
-pub use farcall_server::{
-    AsyncMethod, Authenticate, Authorize, AuthorizeLayer, BuildError, CallFuture, CallLayer, CallService,
-    Credential, Handler, LayeredCall, LayeredHandler, Limits, Registration, Request, Response,
-    ResponseFuture, ServeError, Server, ServerBuilder, ServerHandle, Service, TokenErrorKind, Tokens,
-    TokensError,
-};
-pub use farcall_transport::{
-    Address, AddressError, Dialer, HumanDuration, PeerAddress, PeerCertificate, Scheme, Stream, SubjectName,
-    TlsInfo,
-};
-#[cfg(feature = "tls")]
-pub use farcall_transport::{Alpn, TlsClient, TlsError, TlsErrorKind, TlsServer};
+pub use farcall_server::Server;
+pub use farcall_transport::Address;
 
-/// The discovery crate, whole: endpoints and where they are found, choosing among them, registering.
+/// The client: channels, calls, retries, outlier detection and their errors.
+#[cfg(feature = "client")]
+pub mod client {
+    pub use farcall_client::*;
+}
+
+/// The server: services, handlers, limits, authentication, middleware and observation.
+#[cfg(feature = "server")]
+pub mod server {
+    pub use farcall_server::*;
+}
+
+/// The context of a call: what a handler sees of it, and what nested calls inherit.
+pub mod context {
+    pub use farcall_context::*;
+}
+
+/// Endpoints: where they are found, how one is chosen, and how a server registers.
 pub mod discovery {
     pub use farcall_discovery::*;
 }
 
-/// The HTTP crate, whole: calls over HTTP and WebSocket, health, metrics.
+/// The byte streams below: addresses, dialing, listening, TLS, proxies, resolvers.
+pub mod transport {
+    pub use farcall_transport::*;
+}
+
+/// The wire protocol: codecs, codes, limits, frames and sessions.
+pub mod protocol {
+    pub use farcall_protocol::*;
+}
+
+/// Calls over HTTP and WebSocket, the gateway, health, metrics and the debug page.
 #[cfg(feature = "http-server")]
 pub mod http {
     pub use farcall_http::*;
 }
 
-/// The OpenTelemetry crate, whole: calls in its traces.
+/// The registry's client: a registrar for servers and a discovery for clients, over HTTP.
+#[cfg(feature = "registry")]
+pub mod registry {
+    pub use farcall_registry::client::*;
+}
+
+/// A registrar for servers and a discovery for clients, over etcd.
+#[cfg(feature = "etcd")]
+pub mod etcd {
+    pub use farcall_etcd::*;
+}
+
+/// Calls in OpenTelemetry's traces.
 #[cfg(feature = "opentelemetry")]
 pub mod opentelemetry {
     pub use farcall_opentelemetry::*;
 }
 
-/// The transport crate, whole: dialing and listening, their errors, resolvers.
-pub mod transport {
-    pub use farcall_transport::*;
-}
-
-/// The protocol crate, whole.
-pub mod protocol {
-    pub use farcall_protocol::*;
+/// The names that most files need: `use farcall::prelude::*`.
+///
+/// ```
+/// use farcall::prelude::*;
+///
+/// #[service]
+/// trait Greeter {
+///     async fn greet(&self, name: String) -> String;
+/// }
+///
+/// async fn greet(channel: Channel) -> Result<String, RpcError> {
+///     Ok(GreeterClient::new(channel).greet("Ada".to_owned()).await?)
+/// }
+/// ```
+pub mod prelude {
+    #[cfg(feature = "server")]
+    pub use crate::Server;
+    #[cfg(feature = "macros")]
+    pub use crate::service;
+    pub use crate::{Address, Bytes, Code, Context, Status};
+    #[cfg(feature = "client")]
+    pub use crate::{Call, CallError, Channel, RpcError};
 }
 
 #[doc(hidden)]
 #[path = "private.rs"]
 pub mod __private;
 
-/// The code in README and the guide is run with the tests.
+/// The code in README and the guide, run with the tests.
 #[cfg(doctest)]
 mod documents {
     #[doc = include_str!("../../../README.md")]

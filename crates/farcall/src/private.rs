@@ -9,11 +9,11 @@ pub use serde;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::describe::{MethodInfo, ParamInfo};
+use crate::protocol::describe::{MethodInfo, ParamInfo};
 #[cfg(feature = "client")]
 use crate::{Call, Channel};
 #[cfg(feature = "server")]
-use crate::{Codec, Response};
+use crate::{protocol::Codec, server::Response};
 // The macro cannot see which features this crate was compiled with; these can.
 #[cfg(feature = "client")]
 pub use crate::{__dropped as unless_client, __kept as if_client};

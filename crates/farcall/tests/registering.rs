@@ -7,8 +7,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
 
+use farcall::discovery::MemoryRegistry;
 use farcall::discovery::RegistrationState;
-use farcall::{Channel, Limits, MemoryRegistry, Server, ServerHandle};
+use farcall::server::{Limits, ServerHandle};
+use farcall::{Channel, Server};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 

@@ -6,10 +6,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use farcall::{
-    Address, AuthorizeLayer, Channel, Code, ConnectionOptions, Context, Credential, Execution, Identity,
-    Limits, Phase, RpcError, Server, ServerBuilder, ServerHandle, Status, TlsClient, TlsServer, Tokens,
-};
+use farcall::client::{ConnectionOptions, Phase};
+use farcall::context::Identity;
+use farcall::protocol::Execution;
+use farcall::server::{AuthorizeLayer, Credential, Limits, ServerBuilder, ServerHandle, Tokens};
+use farcall::transport::{TlsClient, TlsServer};
+use farcall::{Address, Channel, Code, Context, RpcError, Server, Status};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use serde::Deserialize;
 use tokio::io::AsyncReadExt;
@@ -95,7 +97,7 @@ async fn serve(listen: &str, change: impl FnOnce(ServerBuilder) -> ServerBuilder
             }
         })
         .method("T.who", |cx: Context, _: Nothing| async move {
-            let certificate = cx.certificate().and_then(farcall::PeerCertificate::name);
+            let certificate = cx.certificate().and_then(farcall::transport::PeerCertificate::name);
             (cx.identity().map(|caller| caller.name().to_owned()), certificate)
         })
         .listen(listen);
@@ -182,7 +184,7 @@ async fn broken_tls_connection_fails_its_calls() {
     // Somebody in between, who cuts both.
     let between = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let to = server.address.socket_addr().unwrap();
-    let place = Address::tcp(between.local_addr().unwrap()).with_scheme(farcall::Scheme::Tls);
+    let place = Address::tcp(between.local_addr().unwrap()).with_scheme(farcall::transport::Scheme::Tls);
     let cut = Arc::new(Semaphore::new(0));
     let until = Arc::clone(&cut);
     tokio::spawn(async move {
@@ -214,7 +216,7 @@ async fn handlers_see_the_callers_certificate() {
     let server = serve("tls@127.0.0.1:0", |builder| {
         builder.tls(papers.server_that_asks()).authenticate(|credential: Credential| async move {
             assert!(credential.is_encrypted() && credential.peer().starts_with("tcp@127.0.0.1:"));
-            let name = credential.certificate().and_then(farcall::PeerCertificate::name);
+            let name = credential.certificate().and_then(farcall::transport::PeerCertificate::name);
             name.map(Identity::new).ok_or_else(|| Status::refused(Code::Unauthenticated, "no name"))
         })
     })
@@ -236,10 +238,10 @@ async fn wrong_certificates_and_schemes_are_reported_to_the_caller() {
 
     let stranger = who(&channel(&encrypted.address, theirs.options())).await;
     expect(stranger, Code::Unavailable, Phase::Connect, "signed by nobody who is trusted here");
-    let to_plain = scheme(&plain.address, farcall::Scheme::Tls);
+    let to_plain = scheme(&plain.address, farcall::transport::Scheme::Tls);
     let tls_to_plain = who(&channel(&to_plain, ours.options())).await;
     expect(tls_to_plain, Code::Unavailable, Phase::Connect, "it does not speak TLS");
-    let to_encrypted = scheme(&encrypted.address, farcall::Scheme::Tcp);
+    let to_encrypted = scheme(&encrypted.address, farcall::transport::Scheme::Tcp);
     let plain_to_tls = who(&channel(&to_encrypted, ConnectionOptions::default())).await;
     expect(plain_to_tls, Code::Unavailable, Phase::Handshake, "it speaks TLS there");
     // Neither server minds.

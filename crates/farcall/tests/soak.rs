@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use farcall::{Channel, Server, ServerHandle};
+use farcall::server::ServerHandle;
+use farcall::{Channel, Server};
 use tokio::task::JoinSet;
 
 #[farcall::service]

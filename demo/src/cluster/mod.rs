@@ -6,8 +6,10 @@ mod process;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use farcall::describe::{HEALTH, Health, HealthRequest, HealthStatus, MethodStats, STATS};
-use farcall::{Address, Channel, Codec, ConnectionOptions};
+use farcall::client::ConnectionOptions;
+use farcall::protocol::Codec;
+use farcall::protocol::describe::{HEALTH, Health, HealthRequest, HealthStatus, MethodStats, STATS};
+use farcall::{Address, Channel};
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 

@@ -4,7 +4,7 @@ mod arith;
 mod echo;
 mod text;
 
-use farcall::Service;
+use farcall::server::Service;
 
 pub use self::arith::{Arith, ArithClient, ArithError};
 pub use self::echo::{Echo, EchoClient, WhoAmI};

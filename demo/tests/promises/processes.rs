@@ -4,7 +4,9 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use farcall::{Channel, HttpDiscovery, RoundRobin};
+use farcall::Channel;
+use farcall::discovery::RoundRobin;
+use farcall::registry::HttpDiscovery;
 use farcall_registry::wire::{Answer, Instances, Listed};
 use rustix::process::Signal;
 

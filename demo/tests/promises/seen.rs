@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use demo::services::EchoClient;
-use farcall::HttpDiscovery;
 use farcall::discovery::{Discovery, EndpointList, Subscription, publisher};
+use farcall::registry::HttpDiscovery;
 use rustix::process::Signal;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};

@@ -1,6 +1,7 @@
 //! Arguments: by name, in order, left out, wrong (PROTOCOL.md, 3, "Bodies").
 
-use farcall::{Bytes, Channel, Code, Codec, Execution};
+use farcall::protocol::{Codec, Execution};
+use farcall::{Bytes, Channel, Code};
 use serde_json::{Value, json};
 
 use crate::running::channel_to;
@@ -70,7 +71,7 @@ async fn service_name_may_contain_dots() {
     for codec in Codec::built_in() {
         let channel = channel_to(Calculator.into_service(), codec).await;
         assert_eq!(ArithClient::new(channel.clone()).add(1, 2).await.unwrap(), 3);
-        let services: Vec<farcall::describe::ServiceInfo> =
+        let services: Vec<farcall::protocol::describe::ServiceInfo> =
             channel.call("farcall.services", &()).await.unwrap();
         assert_eq!(services[0].name, "shop.eu.Arith");
         // What stands before the last dot is one name, of which there are no parts.

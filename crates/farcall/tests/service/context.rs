@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use farcall::{Channel, Codec, Context};
+use farcall::protocol::Codec;
+use farcall::{Channel, Context};
 
 use crate::running::channel_to;
 

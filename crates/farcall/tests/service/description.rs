@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 
-use farcall::describe::{MethodInfo, ParamInfo, ServiceInfo};
-use farcall::{Codec, Context};
+use farcall::Context;
+use farcall::protocol::Codec;
+use farcall::protocol::describe::{MethodInfo, ParamInfo, ServiceInfo};
 
 use crate::results::DivideError;
 use crate::running::channel_to;

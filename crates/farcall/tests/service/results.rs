@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use farcall::{CallError, Code, Codec, Execution};
+use farcall::protocol::{Codec, Execution};
+use farcall::{CallError, Code};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 

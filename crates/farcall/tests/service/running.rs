@@ -1,6 +1,10 @@
 //! A running service: a real server and a real client, over a pipe in memory.
 
-use farcall::{Address, Channel, Codec, Connection, ConnectionOptions, PeerAddress, Server, Service, Stream};
+use farcall::client::{Connection, ConnectionOptions};
+use farcall::protocol::Codec;
+use farcall::server::Service;
+use farcall::transport::{PeerAddress, Stream};
+use farcall::{Address, Channel, Server};
 
 /// Room in the pipe; larger than all that a test sends at once.
 const PIPE_BYTES: usize = 64 * 1024;

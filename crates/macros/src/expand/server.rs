@@ -25,9 +25,9 @@ pub(super) fn expand(service: &Service) -> TokenStream {
         #farcall::__private::if_server! {
             /// Makes a service of it, to be given to `farcall::Server::builder().service(..)`.
             #[allow(dead_code, deprecated, unused_variables)]
-            fn into_service(self) -> #farcall::Service {
+            fn into_service(self) -> #farcall::server::Service {
                 let #this = ::std::sync::Arc::new(self);
-                let #built = #farcall::Service::new(#name).doc(#doc);
+                let #built = #farcall::server::Service::new(#name).doc(#doc);
                 #(#methods)*
                 #built
             }
