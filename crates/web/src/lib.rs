@@ -1,0 +1,61 @@
+//! Parts that farcall's HTTP servers share: the debug page's server (`farcall-http`) and the registry.
+//!
+//! | part | provides |
+//! | --- | --- |
+//! | [`Page`] | one HTML document with its own style and scripts, and the policy that confines it |
+//! | [`OriginCheck`] | refuses requests that a foreign web page made a browser send |
+//! | `Connections` | an accept loop with a limit on connections, graceful shutdown and abort |
+//! | `serve_http1` | one HTTP/1.1 connection that ends after its current request at shutdown |
+//! | [`LogThrottle`] | lets a repeated log message through once per interval |
+//!
+//! Routes, authentication and TLS are the servers' own.
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # #[cfg(feature = "serve")] {
+//! use std::convert::Infallible;
+//! use std::time::Duration;
+//!
+//! use axum::response::{IntoResponse, Response};
+//! use farcall_web::{Connections, serve_http1};
+//! use tokio::net::TcpListener;
+//!
+//! let listener = TcpListener::bind("127.0.0.1:0").await?;
+//! let connections = Connections::new(1024);
+//! let shutdown = connections.shutdown_token().clone();
+//! let accept = connections.accept(&listener, |stream, _peer| {
+//!     let shutdown = shutdown.clone();
+//!     async move {
+//!         let hello = |_request| async { Ok::<Response, Infallible>("hello".into_response()) };
+//!         let header_timeout = Some(Duration::from_secs(10));
+//!         // The peer learns of an error by the closed connection.
+//!         let _ = serve_http1(stream, hello, header_timeout, &shutdown).await;
+//!     }
+//! });
+//! # let signal = async {};
+//! tokio::select! {
+//!     () = accept => {}
+//!     () = signal => {} // a real one waits for ctrl-c
+//! }
+//! connections.shut_down(Some(Duration::from_secs(3))).await;
+//! # }
+//! # Ok(())
+//! # }
+//! ```
+
+#[cfg(feature = "serve")]
+mod accept;
+#[cfg(feature = "serve")]
+mod http1;
+mod log_throttle;
+mod origin;
+mod page;
+
+#[cfg(feature = "serve")]
+pub use self::accept::{AbortGuard, Accept, Connections};
+#[cfg(feature = "serve")]
+pub use self::http1::serve_http1;
+pub use self::log_throttle::LogThrottle;
+pub use self::origin::{Authority, Origin, OriginCheck, OriginError};
+pub use self::page::Page;

@@ -1,0 +1,426 @@
+//! [`OriginCheck`]: refuses requests that a foreign web page made a browser send.
+//!
+//! A page in a visitor's browser can send requests to servers that only the visitor reaches, and, by a
+//! host name of its own that it resolves to such a server, read the answers ("DNS rebinding"). So a
+//! name in `Host` must be allowed, and an `Origin` must be the host itself or be allowed. An IP address
+//! needs no list: a page that was loaded from this address came from this server.
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+
+use axum::http::header::{HOST, ORIGIN};
+use axum::http::{HeaderMap, Uri};
+
+/// The hosts and origins that a server answers to.
+///
+/// `localhost` and loopback addresses are always allowed.
+///
+/// ```
+/// use axum::http::header::{HOST, HeaderMap, HeaderValue};
+/// use farcall_web::{Authority, OriginCheck};
+///
+/// let check = OriginCheck::any_address()
+///     .allow_hosts([Authority::parse("calc.example.com").expect("it is a host")]);
+/// let mut headers = HeaderMap::new();
+/// headers.insert(HOST, HeaderValue::from_static("calc.example.com"));
+/// assert!(check.check(&"/".parse()?, &headers).is_ok());
+/// headers.insert(HOST, HeaderValue::from_static("evil.example"));
+/// assert!(check.check(&"/".parse()?, &headers).is_err());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct OriginCheck {
+    addresses: AllowedAddresses,
+    hosts: Vec<Authority>,
+    origins: Vec<Origin>,
+    hosts_are_origins: bool,
+}
+
+/// The IP addresses that `Host` may contain, with any port: ports are forwarded.
+#[derive(Clone, Debug)]
+enum AllowedAddresses {
+    Any,
+    Listening(Vec<IpAddr>),
+}
+
+/// The reason why a request is refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum OriginError {
+    /// There is no `Host` header.
+    #[error("there is no header `Host`")]
+    MissingHost,
+    /// There are two `Host` headers, which different programs would read differently.
+    #[error("there are two headers `Host`")]
+    DuplicateHost,
+    /// The `Host` header is not text.
+    #[error("the header `Host` is not text")]
+    HostNotText,
+    /// The `Host` header names a host that is not allowed.
+    #[error("`Host: {}` is not this server's: it must be {expected}", host.escape_debug())]
+    ForeignHost {
+        /// The header's value.
+        host: String,
+        /// The hosts that are allowed, in words.
+        expected: &'static str,
+    },
+    /// The `Origin` header names an origin that is not allowed.
+    #[error("`Origin: {}` is a foreign origin and is not allowed", origin.escape_debug())]
+    ForeignOrigin {
+        /// The header's value.
+        origin: String,
+    },
+}
+
+/// A host, with a port unless any port or the scheme's default is meant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Authority {
+    /// In lower case, without brackets, IP addresses in canonical form.
+    host: String,
+    port: Option<u16>,
+}
+
+/// The origin of a page: scheme, host and port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    scheme: String,
+    host: String,
+    port: u16,
+}
+
+impl OriginCheck {
+    /// Creates a check that accepts every IP address as host.
+    #[must_use]
+    pub const fn any_address() -> Self {
+        Self::new(AllowedAddresses::Any)
+    }
+
+    /// Creates a check that accepts the addresses that the server listens on, which are all if it
+    /// listens on the unspecified address.
+    #[must_use]
+    pub fn listening_on(addresses: &[SocketAddr]) -> Self {
+        let addresses: Vec<_> = addresses.iter().map(|address| address.ip().to_canonical()).collect();
+        let is_any = addresses.iter().any(IpAddr::is_unspecified);
+        Self::new(if is_any { AllowedAddresses::Any } else { AllowedAddresses::Listening(addresses) })
+    }
+
+    const fn new(addresses: AllowedAddresses) -> Self {
+        Self { addresses, hosts: Vec::new(), origins: Vec::new(), hosts_are_origins: false }
+    }
+
+    /// Adds hosts that requests may be for.
+    #[must_use]
+    pub fn allow_hosts(mut self, hosts: impl IntoIterator<Item = Authority>) -> Self {
+        self.hosts.extend(hosts);
+        self
+    }
+
+    /// Adds origins whose pages may send requests.
+    #[must_use]
+    pub fn allow_origins(mut self, origins: impl IntoIterator<Item = Origin>) -> Self {
+        self.origins.extend(origins);
+        self
+    }
+
+    /// Allows pages of the allowed hosts even if `Host` is another one: a reverse proxy may have
+    /// replaced it.
+    #[must_use]
+    pub const fn allow_origins_of_hosts(mut self) -> Self {
+        self.hosts_are_origins = true;
+        self
+    }
+
+    /// Checks `Host` and `Origin` of a request that a browser may have sent.
+    ///
+    /// # Errors
+    ///
+    /// The host or the origin is not allowed.
+    pub fn check(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), OriginError> {
+        let text = host_of(uri, headers)?;
+        let host = Authority::parse(text)
+            .filter(|host| self.allows_host(host))
+            .ok_or_else(|| OriginError::ForeignHost { host: text.to_owned(), expected: self.expected_host() })?;
+        headers.get_all(ORIGIN).iter().try_for_each(|origin| {
+            let text = origin.to_str().unwrap_or("(not text)");
+            if Origin::parse(text).is_some_and(|origin| self.allows_origin(&origin, &host)) {
+                return Ok(());
+            }
+            Err(OriginError::ForeignOrigin { origin: text.to_owned() })
+        })
+    }
+
+    /// Checks a request that opens a stream of calls. A request without `Origin` was not made by a page,
+    /// so any `Host` is accepted.
+    ///
+    /// # Errors
+    ///
+    /// As for [`OriginCheck::check`].
+    pub fn check_upgrade(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), OriginError> {
+        if headers.contains_key(ORIGIN) { self.check(uri, headers) } else { Ok(()) }
+    }
+
+    fn allows_host(&self, host: &Authority) -> bool {
+        let allows_address = |address: IpAddr| match &self.addresses {
+            AllowedAddresses::Any => true,
+            AllowedAddresses::Listening(listening) => address.is_loopback() || listening.contains(&address),
+        };
+        host.host == "localhost" || host.address().is_some_and(allows_address) || self.lists_host(host)
+    }
+
+    fn lists_host(&self, host: &Authority) -> bool {
+        let fits = |allowed: &Authority| {
+            allowed.host == host.host && (allowed.port.is_none() || allowed.port == host.port)
+        };
+        self.hosts.iter().any(fits)
+    }
+
+    fn allows_origin(&self, origin: &Origin, host: &Authority) -> bool {
+        let is_of_host =
+            || self.hosts_are_origins && self.lists_host(&Authority::new(&origin.host, origin.port));
+        origin.is_same_host(host) || self.origins.contains(origin) || is_of_host()
+    }
+
+    const fn expected_host(&self) -> &'static str {
+        match self.addresses {
+            AllowedAddresses::Any => "an IP address, localhost, or an allowed host",
+            AllowedAddresses::Listening(_) => {
+                "a loopback name, the address that the server listens on, or an allowed host"
+            }
+        }
+    }
+}
+
+impl Authority {
+    /// Parses a host with an optional port. Returns `None` if the text is neither.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let (host, port) = match text.strip_prefix('[') {
+            Some(bracketed) => {
+                let (host, rest) = bracketed.split_once(']')?;
+                let address: Ipv6Addr = host.parse().ok()?;
+                let port = if rest.is_empty() { None } else { Some(rest.strip_prefix(':')?) };
+                (IpAddr::V6(address).to_canonical().to_string(), port)
+            }
+            None => {
+                let (host, port) =
+                    text.split_once(':').map_or((text, None), |(host, port)| (host, Some(port)));
+                let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
+                (!host.is_empty() && host.bytes().all(is_allowed)).then_some(())?;
+                (host.to_ascii_lowercase(), port)
+            }
+        };
+        let port = match port {
+            None => None,
+            // `parse` alone would accept a plus sign.
+            Some(port) if port.bytes().all(|byte| byte.is_ascii_digit()) => Some(port.parse().ok()?),
+            Some(_) => return None,
+        };
+        Some(Self { host, port })
+    }
+
+    fn new(host: &str, port: u16) -> Self {
+        Self { host: host.to_owned(), port: Some(port) }
+    }
+
+    fn address(&self) -> Option<IpAddr> {
+        self.host.parse().ok()
+    }
+}
+
+impl Origin {
+    /// Parses `scheme://host[:port]` with the scheme `http` or `https`. Returns `None` for other text.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let (scheme, authority) = text.split_once("://")?;
+        let default_port = default_port(scheme)?;
+        let Authority { host, port } = Authority::parse(authority)?;
+        Some(Self { scheme: scheme.to_owned(), host, port: port.unwrap_or(default_port) })
+    }
+
+    /// Returns `true` if it is the requested host. The scheme is not compared: behind a proxy that
+    /// terminates TLS the server doesn't know which one the browser used.
+    fn is_same_host(&self, host: &Authority) -> bool {
+        self.host == host.host && Some(self.port) == host.port.or_else(|| default_port(&self.scheme))
+    }
+}
+
+fn default_port(scheme: &str) -> Option<u16> {
+    match scheme {
+        "http" => Some(80),
+        "https" => Some(443),
+        _ => None,
+    }
+}
+
+/// Returns the host that the request names: `Host`, or `:authority` of HTTP/2.
+fn host_of<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> Result<&'a str, OriginError> {
+    let mut hosts = headers.get_all(HOST).iter();
+    match (hosts.next(), hosts.next(), uri.authority()) {
+        (_, Some(_), _) => Err(OriginError::DuplicateHost),
+        (Some(host), None, _) => host.to_str().map_err(|_| OriginError::HostNotText),
+        (None, None, Some(authority)) => Ok(authority.as_str()),
+        (None, None, None) => Err(OriginError::MissingHost),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::HeaderValue;
+
+    use super::*;
+
+    fn headers(host: &str, origin: Option<&str>) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        headers.insert(HOST, HeaderValue::try_from(host).unwrap());
+        if let Some(origin) = origin {
+            headers.insert(ORIGIN, HeaderValue::try_from(origin).unwrap());
+        }
+        headers
+    }
+
+    fn hosts<const N: usize>(hosts: [&str; N]) -> [Authority; N] {
+        hosts.map(|host| Authority::parse(host).unwrap())
+    }
+
+    /// As the debug page's server configures it.
+    fn any_address() -> OriginCheck {
+        OriginCheck::any_address()
+            .allow_hosts(hosts(["calc.example.com", "Other.example.com:7080"]))
+            .allow_origins(Origin::parse("https://app.example.com"))
+    }
+
+    /// As the registry configures it.
+    fn listening_on(address: &str) -> OriginCheck {
+        OriginCheck::listening_on(&[address.parse().unwrap()])
+            .allow_hosts(hosts(["registry.example.com", "Other.example.com:7100"]))
+            .allow_origins_of_hosts()
+    }
+
+    #[test]
+    fn hosts_are_addresses_localhost_and_allowed_names() {
+        for (host, allowed) in [
+            ("127.0.0.1", true),
+            ("10.0.0.5:7080", true),
+            ("[::1]:7080", true),
+            ("LocalHost:7080", true),
+            ("calc.example.com", true),
+            ("CALC.example.com:443", true),
+            ("other.example.com:7080", true),
+            ("other.example.com", false),
+            ("evil.example", false),
+            ("localhost.evil.example", false),
+            ("127.0.0.1.evil.example", false),
+            ("localhost:", false),
+            ("localhost:+1", false),
+            ("localhost:99999", false),
+            ("::1", false),
+            ("[::1", false),
+            ("user@localhost", false),
+            ("localhost/", false),
+            ("", false),
+        ] {
+            let checked = any_address().check(&Uri::from_static("/"), &headers(host, None));
+            assert_eq!(checked.is_ok(), allowed, "{host}: {checked:?}");
+        }
+    }
+
+    #[test]
+    fn only_listening_addresses_are_hosts_of_a_server_that_lists_them() {
+        let check = listening_on("10.0.0.5:7100");
+        for (host, allowed) in [
+            ("127.0.0.1", true),
+            ("127.0.0.1:1", true),
+            ("localhost:7100", true),
+            ("[::1]:7100", true),
+            ("[::ffff:127.0.0.1]", true),
+            ("10.0.0.5:7100", true),
+            ("10.0.0.5", true),
+            ("10.0.0.6:7100", false),
+            ("registry.example.com", true),
+            ("REGISTRY.example.com:443", true),
+            ("other.example.com:7100", true),
+            ("other.example.com:7101", false),
+            ("other.example.com", false),
+            ("evil.example", false),
+        ] {
+            let checked = check.check(&Uri::from_static("/"), &headers(host, None));
+            assert_eq!(checked.is_ok(), allowed, "{host}: {checked:?}");
+        }
+    }
+
+    #[test]
+    fn server_on_the_unspecified_address_accepts_any_address_but_not_any_name() {
+        let check = OriginCheck::listening_on(&["0.0.0.0:7100".parse().unwrap()]);
+        assert!(check.check(&Uri::from_static("/"), &headers("10.0.0.6:7100", None)).is_ok());
+        assert!(check.check(&Uri::from_static("/"), &headers("evil.example:7100", None)).is_err());
+    }
+
+    #[test]
+    fn origin_is_the_host_itself_or_an_allowed_one() {
+        for (host, origin, allowed) in [
+            ("localhost:7080", "http://localhost:7080", true),
+            ("localhost", "http://localhost", true),
+            ("localhost", "https://localhost", true),
+            ("calc.example.com", "https://calc.example.com", true),
+            ("localhost:80", "http://localhost", true),
+            ("localhost:7080", "https://app.example.com", true),
+            ("localhost:7080", "https://app.example.com:443", true),
+            ("localhost:7080", "http://app.example.com", false),
+            ("localhost:7080", "https://app.example.com:8443", false),
+            ("localhost:7080", "http://localhost:3000", false),
+            ("localhost:7080", "http://127.0.0.1:7080", false),
+            ("localhost:7080", "http://evil.example", false),
+            // An allowed host is no allowed origin here.
+            ("localhost:7080", "https://calc.example.com", false),
+            // A name that resolves to this server is no host of it.
+            ("evil.example:7080", "http://evil.example:7080", false),
+            ("localhost:7080", "ftp://localhost:7080", false),
+            ("localhost:7080", "null", false),
+            ("localhost:7080", "", false),
+        ] {
+            let headers = headers(host, Some(origin));
+            for checked in [
+                any_address().check(&Uri::from_static("/"), &headers),
+                any_address().check_upgrade(&Uri::from_static("/"), &headers),
+            ] {
+                assert_eq!(checked.is_ok(), allowed, "{host} {origin}: {checked:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn origins_of_allowed_hosts_are_accepted_if_enabled() {
+        for (origin, allowed) in [
+            ("https://registry.example.com", true),
+            ("https://registry.example.com:8443", true),
+            ("http://other.example.com:7100", true),
+            ("http://other.example.com", false),
+            ("http://127.0.0.1:7100", true),
+            ("http://localhost:7100", false),
+            ("http://evil.example", false),
+        ] {
+            let headers = headers("127.0.0.1:7100", Some(origin));
+            let checked = listening_on("127.0.0.1:7100").check(&Uri::from_static("/"), &headers);
+            assert_eq!(checked.is_ok(), allowed, "{origin}: {checked:?}");
+        }
+    }
+
+    #[test]
+    fn program_opens_streams_by_any_name() {
+        let headers = headers("calc.internal:7080", None);
+        assert_eq!(any_address().check_upgrade(&Uri::from_static("/"), &headers), Ok(()));
+        assert!(any_address().check(&Uri::from_static("/"), &headers).is_err());
+    }
+
+    #[test]
+    fn ambiguous_and_missing_hosts_are_refused() {
+        let check = |headers: &HeaderMap| any_address().check(&Uri::from_static("/"), headers);
+        assert_eq!(check(&HeaderMap::new()), Err(OriginError::MissingHost));
+        let mut two = headers("localhost", None);
+        two.append(HOST, HeaderValue::from_static("localhost"));
+        assert_eq!(check(&two), Err(OriginError::DuplicateHost));
+        let mut bytes = HeaderMap::new();
+        bytes.insert(HOST, HeaderValue::from_bytes(b"\xff").unwrap());
+        assert_eq!(check(&bytes), Err(OriginError::HostNotText));
+        assert!(any_address().check(&Uri::from_static("http://localhost/"), &HeaderMap::new()).is_ok());
+    }
+}

@@ -1,0 +1,180 @@
+//! [`Page`]: one HTML document with its style and scripts in it, and the policy that confines it.
+//!
+//! The frame, the palette, the base style and the helpers for documents, numbers and tables are here;
+//! what a page shows is its own.
+
+use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY};
+use axum::http::header::{X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS};
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+
+/// The placeholder of the nonce in a document.
+const NONCE: &str = "{{nonce}}";
+
+/// The scripts that all pages have. `dom.js` comes first: the others use it.
+const SHARED_SCRIPTS: [&str; 4] = [
+    include_str!("page/dom.js"),
+    include_str!("page/format.js"),
+    include_str!("page/table.js"),
+    include_str!("page/controls.js"),
+];
+
+/// What no page may contain: references to other documents, and functions that parse text as HTML.
+const FORBIDDEN: [&str; 11] = [
+    "src=",
+    "@import",
+    "url(",
+    "href=\"http",
+    "href=\"/",
+    "innerHTML",
+    "outerHTML",
+    "insertAdjacentHTML",
+    "document.write",
+    "eval(",
+    "DOMParser",
+];
+
+/// A page: one document for all readers, which fetches what it shows and inserts it as text.
+///
+/// ```
+/// use farcall_web::Page;
+///
+/// let page = Page::new("farcall example", "#2a9d6b")
+///     .style("b { color: var(--good); }")
+///     .body("<b id=\"count\"></b>")
+///     .script("setText(byId(\"count\"), count(10000));\n");
+/// assert_eq!(page.violations(), Vec::<String>::new());
+/// assert!(page.response().headers().contains_key("content-security-policy"));
+/// ```
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct Page {
+    title: &'static str,
+    icon_color: &'static str,
+    style: &'static str,
+    body: &'static str,
+    script: String,
+}
+
+impl Page {
+    /// Creates an empty page. `icon_color` is the color of its icon, as `#rrggbb`.
+    pub fn new(title: &'static str, icon_color: &'static str) -> Self {
+        Self { title, icon_color, style: "", body: "", script: SHARED_SCRIPTS.concat() }
+    }
+
+    /// Sets the page's own style, which follows the shared one.
+    pub const fn style(mut self, style: &'static str) -> Self {
+        self.style = style;
+        self
+    }
+
+    /// Sets the content of `<body>`, without the script.
+    pub const fn body(mut self, body: &'static str) -> Self {
+        self.body = body;
+        self
+    }
+
+    /// Appends a file to the script. All files are one module, so that they see each other.
+    pub fn script(mut self, script: &str) -> Self {
+        self.script.push_str(script);
+        self
+    }
+
+    /// Returns the whole document, with placeholders for the nonce.
+    #[must_use]
+    pub fn document(&self) -> String {
+        let style = [
+            include_str!("page/style.css"),
+            self.style,
+            // Last, since it overrides the wide layout.
+            include_str!("page/narrow.css"),
+        ];
+        include_str!("page/frame.html")
+            .replace("{{title}}", self.title)
+            .replace("{{icon-color}}", &self.icon_color.replace('#', "%23"))
+            .replace("{{style}}", style.map(str::trim_end).join("\n").trim_end())
+            .replace("{{body}}", self.body.trim_end())
+            .replace("{{script}}", self.script.trim_end())
+    }
+
+    /// Returns the answer to a request for the page, with a new nonce.
+    ///
+    /// Its policy lets the browser run and apply what is in the document and nothing else, load nothing
+    /// from elsewhere, connect to this server only, and never parse text as HTML at run time.
+    #[must_use]
+    pub fn response(&self) -> Response {
+        // The document contains nothing that clients send, so a guessed nonce would not help an attacker:
+        // a generator that is not cryptographic is good enough.
+        let nonce = format!("{:032x}", fastrand::u128(..));
+        let policy = format!(
+            "default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; connect-src 'self'; \
+             img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
+             require-trusted-types-for 'script'; trusted-types 'none'"
+        );
+        let Ok(policy) = HeaderValue::try_from(policy) else {
+            return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+        };
+        let headers = [
+            (CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8")),
+            (CONTENT_SECURITY_POLICY, policy),
+            (CACHE_CONTROL, HeaderValue::from_static("no-store")),
+            (REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
+            (X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+            (X_FRAME_OPTIONS, HeaderValue::from_static("DENY")),
+        ];
+        (headers, self.document().replace(NONCE, &nonce)).into_response()
+    }
+
+    /// Returns what breaks the rules of a page: a reference to another document, a function that parses
+    /// text as HTML, an early end of the script, an unfilled placeholder. Empty for a sound page; for
+    /// the tests of pages.
+    #[must_use]
+    pub fn violations(&self) -> Vec<String> {
+        let document = self.document();
+        let mut violations: Vec<_> =
+            FORBIDDEN.iter().filter(|text| document.contains(**text)).map(|text| (*text).to_owned()).collect();
+        for (text, expected) in [(NONCE, 2), ("{{", 2), ("</script", 1), ("</style", 1)] {
+            let found = document.matches(text).count();
+            if found != expected {
+                violations.push(format!("`{text}` occurs {found} times instead of {expected}"));
+            }
+        }
+        violations
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn page() -> Page {
+        Page::new("title", "#123456")
+    }
+
+    #[test]
+    fn every_response_has_its_own_nonce() {
+        let policy = || page().response().headers()[CONTENT_SECURITY_POLICY].to_str().unwrap().to_owned();
+        assert_ne!(policy(), policy());
+    }
+
+    #[test]
+    fn shared_parts_break_no_rule() {
+        assert_eq!(page().violations(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn violations_are_found() {
+        let violations = page().body("<img src=x>{{else}}").script("a.innerHTML = '</script>'").violations();
+        assert_eq!(violations.len(), 4, "{violations:?}");
+    }
+
+    #[test]
+    fn document_contains_all_parts_in_order() {
+        let document = page().style("/* own */").body("<p>body</p>").script("first();").script("second();");
+        let document = document.document();
+        let places = ["<title>title</title>", "%23123456", "--good:", "/* own */", "<p>body</p>", "byId"]
+            .map(|part| document.find(part).unwrap_or_else(|| panic!("{part} is missing")));
+        assert!(places.is_sorted(), "{places:?}");
+        assert!(document.contains("first();second();\n</script>"));
+    }
+}
