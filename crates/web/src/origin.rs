@@ -136,9 +136,9 @@ impl OriginCheck {
     /// The host or the origin is not allowed.
     pub fn check(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), OriginError> {
         let text = host_of(uri, headers)?;
-        let host = Authority::parse(text)
-            .filter(|host| self.allows_host(host))
-            .ok_or_else(|| OriginError::ForeignHost { host: text.to_owned(), expected: self.expected_host() })?;
+        let host = Authority::parse(text).filter(|host| self.allows_host(host)).ok_or_else(|| {
+            OriginError::ForeignHost { host: text.to_owned(), expected: self.expected_host() }
+        })?;
         headers.get_all(ORIGIN).iter().try_for_each(|origin| {
             let text = origin.to_str().unwrap_or("(not text)");
             if Origin::parse(text).is_some_and(|origin| self.allows_origin(&origin, &host)) {
@@ -203,7 +203,8 @@ impl Authority {
             None => {
                 let (host, port) =
                     text.split_once(':').map_or((text, None), |(host, port)| (host, Some(port)));
-                let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
+                let is_allowed =
+                    |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
                 (!host.is_empty() && host.bytes().all(is_allowed)).then_some(())?;
                 (host.to_ascii_lowercase(), port)
             }

@@ -131,8 +131,11 @@ impl Page {
     #[must_use]
     pub fn violations(&self) -> Vec<String> {
         let document = self.document();
-        let mut violations: Vec<_> =
-            FORBIDDEN.iter().filter(|text| document.contains(**text)).map(|text| (*text).to_owned()).collect();
+        let mut violations: Vec<_> = FORBIDDEN
+            .iter()
+            .filter(|text| document.contains(**text))
+            .map(|text| (*text).to_owned())
+            .collect();
         for (text, expected) in [(NONCE, 2), ("{{", 2), ("</script", 1), ("</style", 1)] {
             let found = document.matches(text).count();
             if found != expected {
