@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use farcall_registry::server::OpenError;
+use farcall_tls::TlsError;
 
 /// Why the registry does not start, or ended other than it should.
 #[derive(Debug, thiserror::Error)]
@@ -39,13 +40,8 @@ pub enum Failure {
         what: String,
     },
     /// The certificate or key cannot be read, or does not fit.
-    #[error("TLS: `{}`: {what}", file.display())]
-    Tls {
-        /// The file.
-        file: PathBuf,
-        /// What is wrong.
-        what: String,
-    },
+    #[error("TLS: {0}")]
+    Tls(#[from] TlsError),
     /// It cannot listen there.
     #[error("cannot listen on {address}: {}", listen_reason(source))]
     Listen {
@@ -71,7 +67,7 @@ impl Failure {
             Self::RegistryOptions(_) => 2,
             Self::ConfigFile { .. } | Self::ConfigContent { .. } => 3,
             Self::Token { .. } => 4,
-            Self::Tls { .. } => 5,
+            Self::Tls(_) => 5,
             Self::Listen { .. } => 6,
             Self::Snapshot(_) => 7,
         }

@@ -1,119 +1,88 @@
-//! Reading tokens and certificates again when their files have changed.
+//! Reading tokens again when their files have changed, and certificates on request. That certificates
+//! are read again when they change is left to [`farcall_tls::Reloaded`].
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use farcall_registry::server::Registry;
+use farcall_tls::{ReloadOutcome, ReloadState};
 use tokio::sync::Notify;
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::{error, info};
 
-use crate::failure::Failure;
-use crate::tls::{CurrentTls, TlsContent, TlsFiles};
+use crate::tls::CurrentTls;
 use crate::tokens::{Secrets, TokenSources};
 
-/// How often files are looked at. They are small; comparing what they say is surer than their
-/// times, which links and copies can keep.
-const EVERY: Duration = Duration::from_secs(2);
+/// The time between two checks of the files. They are small; comparing their content is more reliable
+/// than their times, which links and copies can keep.
+pub(crate) const INTERVAL: Duration = Duration::from_secs(2);
 
-/// What may change while the registry runs.
+/// The settings that may change while the registry runs.
 pub(crate) struct Reload {
-    pub(crate) registry: Registry,
-    pub(crate) tokens: Watched<TokenSources, Secrets>,
-    pub(crate) tls: Option<(Watched<TlsFiles, TlsContent>, Arc<CurrentTls>)>,
-}
-
-/// Files, what they said when it was last good, and what was last wrong with them.
-pub(crate) struct Watched<F, C> {
-    files: F,
-    content: C,
-    complaint: Option<String>,
-}
-
-impl<F, C> Watched<F, C> {
-    pub(crate) const fn new(files: F, content: C) -> Self {
-        Self { files, content, complaint: None }
-    }
-
-    /// Says what is wrong, once, however often it is seen.
-    fn complain(&mut self, of: &str, failure: &Failure) {
-        let complaint = failure.to_string();
-        if self.complaint.as_ref() != Some(&complaint) {
-            error!(error = %complaint, "the new {of} cannot be used; the old ones stay");
-            self.complaint = Some(complaint);
-        }
-    }
+    registry: Registry,
+    tokens: TokenSources,
+    secrets: ReloadState<Secrets>,
+    tls: Option<Arc<CurrentTls>>,
 }
 
 impl Reload {
-    /// Looks at the files every few seconds, and when it is told to, for as long as it is polled.
+    /// `secrets` are those that were read from `tokens`, and are in use.
+    pub(crate) fn new(
+        registry: Registry,
+        tokens: TokenSources,
+        secrets: Secrets,
+        tls: Option<Arc<CurrentTls>>,
+    ) -> Self {
+        Self { registry, tokens, secrets: ReloadState::new(secrets), tls }
+    }
+
+    /// Checks the token files every few seconds, and all files on each notice of `now`, for as long as it
+    /// is polled.
     pub(crate) async fn run(mut self, now: Arc<Notify>) {
-        if !self.tokens.files.can_change() && self.tls.is_none() {
+        if !self.tokens.can_change() && self.tls.is_none() {
             return;
         }
-        let mut ticks = interval(EVERY);
+        let mut ticks = interval(INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            tokio::select! {
-                // Both are cancel-safe: a tick or a notice that was not taken is there for the next turn.
-                _ = ticks.tick() => {}
-                () = now.notified() => info!("told to read the files again"),
-            }
-            // Disks can be slow, and the files can be on somebody else's.
-            let look = tokio::task::spawn_blocking(move || {
-                self.look();
-                self
-            });
-            match look.await {
-                Ok(this) => self = this,
-                Err(failure) => return error!(%failure, "files are no longer looked at"),
-            }
-        }
-    }
-
-    fn look(&mut self) {
-        self.look_at_tokens();
-        self.look_at_tls();
-    }
-
-    fn look_at_tokens(&mut self) {
-        let watched = &mut self.tokens;
-        if !watched.files.can_change() {
-            return;
-        }
-        match watched.files.read_again() {
-            Err(failure) => watched.complain("tokens", &failure),
-            Ok(secrets) => {
-                watched.complaint = None;
-                if secrets != watched.content {
-                    self.registry.set_tokens(secrets.tokens());
-                    watched.content = secrets;
-                    info!("new tokens hold from now on");
+            // Both are cancel-safe: a tick or a notice that was not taken is there for the next turn.
+            let requested = tokio::select! {
+                _ = ticks.tick() => false,
+                () = now.notified() => true,
+            };
+            if requested {
+                info!("told to read the files again");
+                if let Some(tls) = &self.tls {
+                    tls.check_now();
                 }
             }
+            if !self.tokens.can_change() {
+                continue;
+            }
+            // Disks can be slow, and the files can be on a network.
+            let check = tokio::task::spawn_blocking(move || {
+                self.check_tokens(requested);
+                self
+            });
+            match check.await {
+                Ok(this) => self = this,
+                Err(error) => return error!(%error, "token files are no longer checked"),
+            }
         }
     }
 
-    fn look_at_tls(&mut self) {
-        let Some((watched, current)) = &mut self.tls else { return };
-        let content = match watched.files.read() {
-            Err(failure) => return watched.complain("certificates", &failure),
-            Ok(content) if content == watched.content => {
-                watched.complaint = None;
-                return;
+    /// Reads the tokens once; `complete` says that nobody is writing the files.
+    fn check_tokens(&mut self, complete: bool) {
+        let found = self.tokens.read_again().map_err(|failure| failure.to_string());
+        match self.secrets.check(found, complete, |secrets| Ok(secrets.tokens())) {
+            ReloadOutcome::Changed(tokens) => {
+                self.registry.set_tokens(tokens);
+                info!("the new tokens are used from now on");
             }
-            Ok(content) => content,
-        };
-        // Of a pair that is being replaced one file may be old still: then they do not fit, and the
-        // next look finds both.
-        match watched.files.config(&content) {
-            Err(failure) => watched.complain("certificates", &failure),
-            Ok(config) => {
-                current.set(config);
-                watched.content = content;
-                watched.complaint = None;
-                info!(cert = %watched.files.cert.display(), "new connections have the new certificate");
+            ReloadOutcome::Rejected(error) => {
+                error!(error, "the new tokens cannot be used; the old ones stay");
             }
+            _ => {}
         }
     }
 }

@@ -16,8 +16,8 @@ use tracing::{error, info, warn};
 use crate::config::{Config, ConnectionLimits};
 use crate::connection::{Connections, STUCK_LIMIT};
 use crate::failure::Failure;
-use crate::reload::{Reload, Watched};
-use crate::tls::CurrentTls;
+use crate::reload::Reload;
+use crate::tls::{CurrentTls, TlsFiles};
 
 /// How long requests that are under way may go on once it is to end.
 const END_LIMIT: Duration = Duration::from_secs(3);
@@ -47,14 +47,7 @@ impl Server {
     /// [`Failure`]; nothing is left behind then.
     pub async fn bind(config: Config) -> Result<Self, Failure> {
         let secrets = config.tokens.read()?;
-        let (tls, tls_reload) = match &config.tls {
-            None => (None, None),
-            Some(files) => {
-                let content = files.read()?;
-                let current = Arc::new(CurrentTls::new(files.config(&content)?));
-                (Some(Arc::clone(&current)), Some((Watched::new(files.clone(), content), current)))
-            }
-        };
+        let tls = config.tls.as_ref().map(TlsFiles::load).transpose()?.map(Arc::new);
         // Before the snapshot is touched: where another registry runs already, it is that one's.
         let mut listeners = Vec::new();
         let mut addresses = Vec::new();
@@ -70,11 +63,7 @@ impl Server {
         }
         let registry = Registry::open(settings).await?;
         let guarded = secrets.guard_writing();
-        let reload = Reload {
-            registry: registry.clone(),
-            tokens: Watched::new(config.tokens, secrets),
-            tls: tls_reload,
-        };
+        let reload = Reload::new(registry.clone(), config.tokens, secrets, tls.clone());
         let reload_now = Arc::new(Notify::new());
         Ok(Self { registry, listeners, addresses, tls, guarded, limits: config.limits, reload, reload_now })
     }

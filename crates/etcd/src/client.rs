@@ -53,7 +53,7 @@ impl Client {
     pub(crate) fn new(config: &EtcdOptions) -> Result<Self, EtcdOptionsError> {
         config.check()?;
         let http = reqwest::Client::builder()
-            .tls_backend_preconfigured(tls::client_config(config)?)
+            .tls_backend_preconfigured(tls::configure(config)?)
             // Answers must come from the endpoints that were named, and tokens go nowhere else.
             .no_proxy()
             .redirect(redirect::Policy::none())

@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use farcall_discovery::{Instance, InstanceError};
+use farcall_tls::{Identity, TlsError};
 
 use crate::endpoints::Endpoints;
 
@@ -56,14 +57,9 @@ pub enum EtcdOptionsError {
     /// A time that is zero.
     #[error("the {0} for etcd is zero; nothing could ever be in time")]
     Zero(&'static str),
-    /// A certificate or key does not read.
-    #[error("the {what} for etcd does not read: {why}")]
-    Tls {
-        /// Which.
-        what: &'static str,
-        /// Why not.
-        why: String,
-    },
+    /// A certificate or key cannot be used.
+    #[error("TLS to etcd: {0}")]
+    Tls(#[from] TlsError),
     /// The client could not be made of it.
     #[error("no HTTP client for etcd: {0}")]
     Client(#[source] reqwest::Error),
@@ -76,13 +72,6 @@ pub enum EtcdOptionsError {
 pub(crate) struct Credentials {
     pub(crate) user: String,
     pub(crate) password: String,
-}
-
-/// A client's certificate, with those between it and its root, and its key, as PEM.
-#[derive(Clone)]
-pub(crate) struct Identity {
-    pub(crate) chain: Vec<u8>,
-    pub(crate) key: Vec<u8>,
 }
 
 impl EtcdOptions {
@@ -133,7 +122,7 @@ impl EtcdOptions {
     /// (PEM), for an etcd that asks for one. By default none.
     #[must_use]
     pub fn client_certificate(mut self, chain_pem: impl Into<Vec<u8>>, key_pem: impl Into<Vec<u8>>) -> Self {
-        self.identity = Some(Identity { chain: chain_pem.into(), key: key_pem.into() });
+        self.identity = Some(Identity::from_pem(chain_pem, key_pem));
         self
     }
 
@@ -196,13 +185,6 @@ impl EtcdOptions {
 impl fmt::Debug for Credentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Credentials").field("user", &self.user).finish_non_exhaustive()
-    }
-}
-
-/// Without the key.
-impl fmt::Debug for Identity {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Identity").finish_non_exhaustive()
     }
 }
 

@@ -1,61 +1,30 @@
-//! What is trusted, and what is shown, where etcd is spoken to over TLS.
+//! The TLS configuration of the HTTP client: trusted authorities, and the client's certificate. Parsing
+//! them is left to `farcall-tls`.
 
-use std::sync::Arc;
-
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use farcall_tls::{Pem, TlsError, add_roots, add_system_roots, client_config};
 use rustls::{ClientConfig, RootCertStore};
 use tracing::warn;
 
-use crate::options::{EtcdOptions, EtcdOptionsError};
+use crate::options::EtcdOptions;
 
-/// The TLS side of the HTTP client. It is made for `http` endpoints, too, where it is never used:
-/// the HTTP client would otherwise look for a provider of cryptography that nobody installed.
-pub(crate) fn client_config(config: &EtcdOptions) -> Result<ClientConfig, EtcdOptionsError> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| wrong("versions of TLS", &error))?
-        .with_root_certificates(roots(config)?);
-    let Some(identity) = &config.identity else {
-        return Ok(builder.with_no_client_auth());
-    };
-    let chain = certificates("client certificate", &identity.chain)?;
-    let key = PrivateKeyDer::from_pem_slice(&identity.key)
-        .map_err(|error| wrong("key of the client certificate", &error))?;
-    builder.with_client_auth_cert(chain, key).map_err(|error| wrong("client certificate", &error))
+/// Creates the TLS side of the HTTP client. It is needed for `http` endpoints, too, which never use it:
+/// the HTTP client would otherwise look for a provider of cryptography that was never installed.
+pub(crate) fn configure(options: &EtcdOptions) -> Result<ClientConfig, TlsError> {
+    client_config(roots(options)?, options.identity.as_ref(), &[])
 }
 
-fn roots(config: &EtcdOptions) -> Result<RootCertStore, EtcdOptionsError> {
+fn roots(options: &EtcdOptions) -> Result<RootCertStore, TlsError> {
     let mut roots = RootCertStore::empty();
-    for pem in &config.extra_roots {
-        for certificate in certificates("extra root certificate", pem)? {
-            roots.add(certificate).map_err(|error| wrong("extra root certificate", &error))?;
-        }
+    for pem in &options.extra_roots {
+        add_roots(&mut roots, "extra root certificate", &Pem::Text(pem.clone()), &[])?;
     }
-    // Reading the system's own takes a while: only who needs them pays.
-    if config.endpoints.use_tls() {
-        let native = rustls_native_certs::load_native_certs();
-        for error in &native.errors {
-            warn!(%error, "a root certificate of the system does not read");
-        }
-        // Old ones that rustls does not take are common in the stores of systems.
-        roots.add_parsable_certificates(native.certs);
+    // Reading the system's own takes a while, and is not needed without TLS.
+    if options.endpoints.use_tls()
+        && let Err(error) = add_system_roots(&mut roots)
+    {
+        warn!(%error, "only the extra root certificates are trusted");
     }
     Ok(roots)
-}
-
-fn certificates(what: &'static str, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, EtcdOptionsError> {
-    let found: Vec<_> =
-        CertificateDer::pem_slice_iter(pem).collect::<Result<_, _>>().map_err(|error| wrong(what, &error))?;
-    if found.is_empty() {
-        return Err(wrong(what, &"no certificate in it, in PEM format"));
-    }
-    Ok(found)
-}
-
-fn wrong(what: &'static str, why: &dyn std::fmt::Display) -> EtcdOptionsError {
-    EtcdOptionsError::Tls { what, why: why.to_string() }
 }
 
 #[cfg(test)]
@@ -63,16 +32,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_does_not_read_is_named() {
-        let config = || EtcdOptions::new("http://a").unwrap();
-        for (config, expected) in [
+    fn parts_that_cannot_be_parsed_are_named() {
+        let options = || EtcdOptions::new("http://a").unwrap();
+        for (options, expected) in [
             (
-                config().extra_roots("nothing"),
-                "the extra root certificate for etcd does not read: no certificate",
+                options().extra_roots("nothing"),
+                "the extra root certificate in the given PEM cannot be used: there is no certificate",
             ),
-            (config().client_certificate("", ""), "the client certificate for etcd does not read"),
+            (
+                options().client_certificate("", ""),
+                "the certificate in the given PEM cannot be used: there is no certificate",
+            ),
         ] {
-            let error = client_config(&config).unwrap_err().to_string();
+            let error = configure(&options).unwrap_err().to_string();
             assert!(error.contains(expected), "{error}");
         }
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use farcall_context::Identity;
 use farcall_protocol::{Code, Status};
-use farcall_transport::{FileContent, FileError, Reloaded};
+use farcall_tls::{FileContent, FileError, Reloaded};
 use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
 use thiserror::Error;
 

@@ -21,7 +21,7 @@ impl TlsChoice {
         let system = || async {
             match tokio::task::spawn_blocking(TlsClient::system).await {
                 Ok(system) => system,
-                Err(error) => Err(TlsError::Other { what: error.to_string() }),
+                Err(error) => Err(TlsError::other(error)),
             }
         };
         self.0.get_or_try_init(system).await.cloned()

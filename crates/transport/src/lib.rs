@@ -51,7 +51,6 @@ mod prefixed;
 mod proxy;
 #[cfg(feature = "http")]
 mod proxy_environment;
-mod reload;
 mod resolve;
 mod scheme;
 mod socket_file;
@@ -67,6 +66,7 @@ pub use address_error::{AddressError, Excerpt, HostErrorKind};
 pub use certificate::{PeerCertificate, SubjectName, TlsInfo};
 pub use dial::Dialer;
 pub use dial_error::{Attempt, Attempts, DialError, DialErrorKind, DialPhase};
+pub use farcall_tls::FileError;
 #[cfg(feature = "http")]
 pub use http_upgrade::HttpUpgradeError;
 pub use human::HumanDuration;
@@ -74,11 +74,12 @@ pub use listen::{ListenError, Listener};
 pub use peer::PeerAddress;
 #[cfg(feature = "http")]
 pub use proxy::{Proxy, ProxyError};
-pub use reload::{FileContent, FileError, Reloaded};
 pub use resolve::{Resolve, Resolving, SystemResolver};
 pub use scheme::Scheme;
 pub use stream::Stream;
 #[cfg(feature = "tls")]
-pub use tls::{Alpn, TlsClient, TlsClientBuilder, TlsError, TlsErrorKind, TlsServer, TlsServerBuilder};
+pub use tls::{
+    Alpn, PemError, TlsClient, TlsClientBuilder, TlsError, TlsErrorKind, TlsServer, TlsServerBuilder,
+};
 #[cfg(feature = "ws")]
 pub use websocket::{serve_websocket, websocket_accept};

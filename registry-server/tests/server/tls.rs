@@ -83,7 +83,7 @@ fn bad_tls_files_are_said_with_code_5() {
     let other = Files::new();
     other.renew();
     fs::copy(&other.key, &files.key).unwrap();
-    run(&[text(&files.cert), "does not go with the key", text(&files.key)]);
+    run(&[text(&files.cert), "do not belong together", text(&files.key)]);
     fs::write(&files.cert, "hello").unwrap();
     run(&[text(&files.cert), "no certificate"]);
 }

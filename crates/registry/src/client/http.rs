@@ -7,10 +7,10 @@ use std::io::{self, ErrorKind};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use farcall_tls::Pem;
 use farcall_transport::HumanDuration;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap};
 use reqwest::{Client, Method, Request, RequestBuilder, Response, StatusCode, Url};
-use rustls::pki_types::CertificateDer;
 use tokio::sync::OnceCell;
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -32,7 +32,7 @@ pub(super) const SMALL_BODY: usize = 64 * 1024;
 pub(super) struct Http {
     pub(super) urls: Urls,
     token: Token,
-    roots: Vec<CertificateDer<'static>>,
+    roots: Vec<Pem>,
     timeout: Duration,
     /// Made when it is first needed: reading the system's certificates takes a while, and may fail.
     client: OnceCell<Client>,
@@ -70,7 +70,7 @@ impl Http {
     }
 
     pub(super) fn add_roots(&mut self, pem: &[u8]) -> Result<(), SettingsError> {
-        self.roots.extend(http_client::read_roots(pem)?);
+        self.roots.push(http_client::parse_roots(pem)?);
         Ok(())
     }
 

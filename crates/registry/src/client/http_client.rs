@@ -1,62 +1,40 @@
 //! The HTTP client that requests go through: pooling, proxies, and whom it trusts.
 
-use std::sync::Arc;
 use std::time::Duration;
 
+use farcall_tls::{Pem, TlsError, add_roots, add_system_roots, client_config};
 use reqwest::redirect::Policy;
 use reqwest::{Client, Url};
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject as _;
-use rustls::{ClientConfig, RootCertStore};
-
-use super::settings::SettingsError;
+use rustls::RootCertStore;
 
 const USER_AGENT: &str = concat!("farcall-registry/", env!("CARGO_PKG_VERSION"));
 
-/// The certificates of a PEM file; there must be one at least.
-pub(super) fn read_roots(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, SettingsError> {
-    let wrong = |why: String| SettingsError::Roots { why };
-    let roots: Vec<_> = CertificateDer::pem_slice_iter(pem)
-        .collect::<Result<_, _>>()
-        .map_err(|error| wrong(error.to_string()))?;
-    if roots.is_empty() {
-        return Err(wrong("there is no certificate in them".to_owned()));
-    }
-    // What PEM holds is any bytes: that they are certificates is found out here, not when they are needed.
-    let mut store = RootCertStore::empty();
-    for root in &roots {
-        store.add(root.clone()).map_err(|error| wrong(error.to_string()))?;
-    }
-    Ok(roots)
+/// Parses the certificates of a PEM file, at least one.
+pub(super) fn parse_roots(pem: &[u8]) -> Result<Pem, TlsError> {
+    // Checked here, not when they are needed: PEM can hold any bytes.
+    let pem = Pem::Text(pem.to_owned());
+    let mut roots = RootCertStore::empty();
+    add_roots(&mut roots, "root certificate", &pem, &[])?;
+    Ok(pem)
 }
 
 /// A client for this registry. Proxies are those of the environment (`HTTP_PROXY`, `NO_PROXY` and so
 /// on), but never for this machine's own addresses. An error is a sentence.
 pub(super) async fn client(
     url: &Url,
-    extra_roots: &[CertificateDer<'static>],
+    extra_roots: &[Pem],
     connect_limit: Duration,
 ) -> Result<Client, String> {
     let mut roots = RootCertStore::empty();
     if url.scheme() == "https" {
-        for root in extra_roots {
-            roots.add(root.clone()).map_err(|error| format!("a certificate to trust: {error}"))?;
-        }
+        let extra_roots = extra_roots.to_vec();
         // Reads some hundred files.
-        let native = tokio::task::spawn_blocking(rustls_native_certs::load_native_certs)
+        roots = tokio::task::spawn_blocking(move || trusted_roots(&extra_roots))
             .await
-            .map_err(|error| format!("the system's certificates: {error}"))?;
-        roots.add_parsable_certificates(native.certs);
-        if roots.is_empty() {
-            let why = native.errors.first().map_or_else(|| "there are none".to_owned(), ToString::to_string);
-            return Err(format!("no certificate to trust, for the system's do not load: {why}"));
-        }
+            .map_err(|error| format!("the system's certificates: {error}"))?
+            .map_err(|error| error.to_string())?;
     }
-    let tls = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(|error| error.to_string())?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+    let tls = client_config(roots, None, &[]).map_err(|error| error.to_string())?;
     let mut builder = Client::builder()
         .tls_backend_preconfigured(tls)
         .user_agent(USER_AGENT)
@@ -71,6 +49,18 @@ pub(super) async fn client(
     builder.build().map_err(|error| error.to_string())
 }
 
+fn trusted_roots(extra: &[Pem]) -> Result<RootCertStore, TlsError> {
+    let mut roots = RootCertStore::empty();
+    for pem in extra {
+        add_roots(&mut roots, "root certificate", pem, &[])?;
+    }
+    match add_system_roots(&mut roots) {
+        // Those that were given are enough.
+        Err(_) if !roots.is_empty() => Ok(roots),
+        outcome => outcome.map(|()| roots),
+    }
+}
+
 fn is_loopback(url: &Url) -> bool {
     let host = url.host_str().unwrap_or_default();
     let ip = host.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>();
@@ -82,10 +72,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_no_certificate_is_refused() {
+    fn pem_without_a_certificate_is_refused() {
         for pem in [&b""[..], b"hello", b"-----BEGIN CERTIFICATE-----\naGVsbG8=\n-----END CERTIFICATE-----\n"]
         {
-            assert!(matches!(read_roots(pem), Err(SettingsError::Roots { .. })));
+            assert!(matches!(parse_roots(pem), Err(TlsError::Pem { .. })));
         }
     }
 

@@ -1,9 +1,10 @@
 //! [`SettingsError`]: what can be wrong before anything is sent.
 
 use farcall_discovery::InstanceError;
+use farcall_tls::TlsError;
 
 /// What is wrong with how a registrar or a discovery was set up.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SettingsError {
     /// The URL is not that of a registry.
@@ -17,10 +18,7 @@ pub enum SettingsError {
     /// The name of the service is none.
     #[error("{0}")]
     Service(#[from] InstanceError),
-    /// The certificates do not read.
-    #[error("the certificates to trust are not PEM: {why}")]
-    Roots {
-        /// What is wrong with them.
-        why: String,
-    },
+    /// The certificates to trust cannot be used.
+    #[error("{0}")]
+    Roots(#[from] TlsError),
 }

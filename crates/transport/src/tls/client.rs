@@ -1,20 +1,20 @@
 //! [`TlsClient`]: whom a client trusts, and the certificate that it shows.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use farcall_tls::{
+    FileContent, Identity, Pem, Reloaded, TlsError, add_roots, add_system_roots, client_config,
+};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 
-use super::certificates::{Identity, Pem, TlsError, add_roots, add_system_roots};
 use super::stream::opened;
-use super::{Alpn, RELOAD_EVERY, TlsErrorKind, provider};
-use crate::address_error::Excerpt;
-use crate::reload::{FileContent, Reloaded};
+use super::{Alpn, RELOAD_EVERY, TlsErrorKind};
 use crate::stream::Stream;
 
 /// The client's side of TLS: whom it trusts, and the certificate that it shows, if any. Cloning is
@@ -97,7 +97,7 @@ impl TlsClientBuilder {
 
     /// Trusts the authorities in this PEM, as [`TlsClientBuilder::roots_file`] does.
     pub fn roots_pem(mut self, pem: impl Into<Vec<u8>>) -> Self {
-        self.parts.roots.push(Pem::Given(pem.into()));
+        self.parts.roots.push(Pem::Text(pem.into()));
         self
     }
 
@@ -110,13 +110,13 @@ impl TlsClientBuilder {
     /// Shows the certificate in this PEM file, with those between it and the authority behind it,
     /// to servers that ask. The key is in the other file, in PEM and without a passphrase.
     pub fn certificate_files(mut self, chain: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
-        self.parts.identity = Some(Identity { chain: Pem::File(chain.into()), key: Pem::File(key.into()) });
+        self.parts.identity = Some(Identity::from_files(chain, key));
         self
     }
 
     /// Shows the certificate in this PEM, as [`TlsClientBuilder::certificate_files`] does.
     pub fn certificate_pem(mut self, chain: impl Into<Vec<u8>>, key: impl Into<Vec<u8>>) -> Self {
-        self.parts.identity = Some(Identity { chain: Pem::Given(chain.into()), key: Pem::Given(key.into()) });
+        self.parts.identity = Some(Identity::from_pem(chain, key));
         self
     }
 
@@ -150,8 +150,8 @@ impl TlsClientBuilder {
 
 impl Parts {
     fn files(&self) -> Vec<PathBuf> {
-        let identity = self.identity.iter().flat_map(Identity::files);
-        self.roots.iter().filter_map(Pem::file).chain(identity).collect()
+        let identity = self.identity.iter().flat_map(Identity::paths);
+        self.roots.iter().filter_map(Pem::path).chain(identity).map(Path::to_owned).collect()
     }
 
     fn configs(&self, files: &[FileContent]) -> Result<[Arc<ClientConfig>; Alpn::ALL.len()], TlsError> {
@@ -162,17 +162,7 @@ impl Parts {
         if self.system_roots || self.roots.is_empty() {
             add_system_roots(&mut roots)?;
         }
-        let builder = ClientConfig::builder_with_provider(provider())
-            .with_safe_default_protocol_versions()
-            .map_err(|error| TlsError::other(&error))?
-            .with_root_certificates(roots);
-        let config = match &self.identity {
-            None => builder.with_no_client_auth(),
-            Some(identity) => {
-                let (chain, key) = identity.read(files)?;
-                builder.with_client_auth_cert(chain, key).map_err(|error| identity.refused(&error))?
-            }
-        };
+        let config = client_config(roots, self.identity.as_ref(), files)?;
         // The copies share one store of sessions.
         Ok(Alpn::ALL.map(|alpn| {
             let mut config = config.clone();
@@ -185,7 +175,7 @@ impl Parts {
 /// The zone of an IPv6 address is this machine's own business, and in no certificate.
 fn server_name(host: &str) -> Result<ServerName<'static>, TlsError> {
     let bare = host.split('%').next().unwrap_or(host);
-    ServerName::try_from(bare.to_owned()).map_err(|_| TlsError::ServerName { name: Excerpt::of(host) })
+    ServerName::try_from(bare.to_owned()).map_err(|error| TlsError::server_name(host, error))
 }
 
 impl fmt::Debug for TlsClient {

@@ -3,19 +3,16 @@
 //! What is spoken inside is told by [`Alpn`]. There is no fall-back to plain text anywhere, and no
 //! way to trust everybody.
 
-mod certificates;
 mod client;
 mod fault;
 mod names;
 mod server;
 mod stream;
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::crypto::CryptoProvider;
+pub use farcall_tls::{PemError, TlsError};
 
-pub use self::certificates::TlsError;
 pub use self::client::{TlsClient, TlsClientBuilder};
 pub use self::fault::TlsErrorKind;
 pub use self::server::{TlsServer, TlsServerBuilder};
@@ -55,10 +52,4 @@ impl Alpn {
             (Alpn::Farcall, _) => Err(TlsErrorKind::NotFarcall),
         }
     }
-}
-
-/// The one provider of cryptography. It is named wherever a configuration is made, so that nothing
-/// depends on what the process has installed.
-fn provider() -> Arc<CryptoProvider> {
-    Arc::new(rustls::crypto::ring::default_provider())
 }

@@ -1,20 +1,18 @@
 //! [`TlsServer`]: the certificate of a server, and which certificates it wants of its clients.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use farcall_tls::{ClientAuth, FileContent, Identity, Pem, Reloaded, TlsError, add_roots, server_config};
 use rustls::crypto::ring::Ticketer;
-use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsAcceptor;
 
-use super::certificates::{Identity, Pem, TlsError, add_roots};
 use super::stream::accepting;
-use super::{Alpn, RELOAD_EVERY, provider};
-use crate::reload::{FileContent, Reloaded};
+use super::{Alpn, RELOAD_EVERY};
 use crate::stream::Stream;
 
 /// The server's side of TLS: its certificate, and which certificates it wants of its clients, if
@@ -46,7 +44,7 @@ pub struct TlsServerBuilder {
 struct Parts {
     identity: Option<Identity>,
     client_roots: Vec<Pem>,
-    clients_may_be_nobody: bool,
+    client_certificate_optional: bool,
 }
 
 impl TlsServer {
@@ -76,13 +74,13 @@ impl TlsServerBuilder {
     /// Shows the certificate in this PEM file, with those between it and the authority behind it.
     /// The key is in the other file, in PEM and without a passphrase.
     pub fn certificate_files(mut self, chain: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
-        self.parts.identity = Some(Identity { chain: Pem::File(chain.into()), key: Pem::File(key.into()) });
+        self.parts.identity = Some(Identity::from_files(chain, key));
         self
     }
 
     /// Shows the certificate in this PEM, as [`TlsServerBuilder::certificate_files`] does.
     pub fn certificate_pem(mut self, chain: impl Into<Vec<u8>>, key: impl Into<Vec<u8>>) -> Self {
-        self.parts.identity = Some(Identity { chain: Pem::Given(chain.into()), key: Pem::Given(key.into()) });
+        self.parts.identity = Some(Identity::from_pem(chain, key));
         self
     }
 
@@ -96,14 +94,14 @@ impl TlsServerBuilder {
     /// Lets in only clients with a certificate that an authority in this PEM has signed, as
     /// [`TlsServerBuilder::client_roots_file`] does.
     pub fn client_roots_pem(mut self, pem: impl Into<Vec<u8>>) -> Self {
-        self.parts.client_roots.push(Pem::Given(pem.into()));
+        self.parts.client_roots.push(Pem::Text(pem.into()));
         self
     }
 
     /// Lets in clients without a certificate, too: one that is shown must still be a good one. For
     /// servers that know some clients by their certificates and others by their tokens.
     pub fn client_certificate_optional(mut self) -> Self {
-        self.parts.clients_may_be_nobody = true;
+        self.parts.client_certificate_optional = true;
         self
     }
 
@@ -129,32 +127,31 @@ impl TlsServerBuilder {
 
 impl Parts {
     fn files(&self) -> Vec<PathBuf> {
-        let identity = self.identity.iter().flat_map(Identity::files);
-        identity.chain(self.client_roots.iter().filter_map(Pem::file)).collect()
+        let identity = self.identity.iter().flat_map(Identity::paths);
+        identity.chain(self.client_roots.iter().filter_map(Pem::path)).map(Path::to_owned).collect()
+    }
+
+    fn client_auth(&self, files: &[FileContent]) -> Result<ClientAuth, TlsError> {
+        if self.client_roots.is_empty() {
+            return Ok(ClientAuth::None);
+        }
+        let mut roots = RootCertStore::empty();
+        for pem in &self.client_roots {
+            add_roots(&mut roots, "root certificate of clients", pem, files)?;
+        }
+        Ok(if self.client_certificate_optional {
+            ClientAuth::Optional(roots)
+        } else {
+            ClientAuth::Required(roots)
+        })
     }
 
     fn configs(&self, files: &[FileContent]) -> Result<[Arc<ServerConfig>; Alpn::ALL.len()], TlsError> {
         let identity = self.identity.as_ref().ok_or(TlsError::NoCertificate)?;
-        let (chain, key) = identity.read(files)?;
-        let builder = ServerConfig::builder_with_provider(provider())
-            .with_safe_default_protocol_versions()
-            .map_err(|error| TlsError::other(&error))?;
-        let builder = if self.client_roots.is_empty() {
-            builder.with_no_client_auth()
-        } else {
-            let mut roots = RootCertStore::empty();
-            for pem in &self.client_roots {
-                add_roots(&mut roots, "root certificate of clients", pem, files)?;
-            }
-            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider());
-            let verifier =
-                if self.clients_may_be_nobody { verifier.allow_unauthenticated() } else { verifier };
-            builder.with_client_cert_verifier(verifier.build().map_err(|error| TlsError::other(&error))?)
-        };
-        let mut config = builder.with_single_cert(chain, key).map_err(|error| identity.refused(&error))?;
+        let mut config = server_config(identity, self.client_auth(files)?, files)?;
         // Sessions are resumed by tickets, which cost the server no memory. Their key is this
         // configuration's own, so that who was let in by an old one has to show himself anew.
-        config.ticketer = Ticketer::new().map_err(|error| TlsError::other(&error))?;
+        config.ticketer = Ticketer::new().map_err(TlsError::other)?;
         Ok(Alpn::ALL.map(|alpn| {
             let mut config = config.clone();
             config.alpn_protocols = alpn.protocols();

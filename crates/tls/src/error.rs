@@ -1,0 +1,105 @@
+//! [`TlsError`]: the reasons why TLS cannot be set up. What goes wrong on a connection is left to the
+//! crates that open it.
+
+use std::error::Error;
+use std::sync::Arc;
+
+use crate::file::FileError;
+
+/// A cause that is kept for [`Error::source`].
+type Cause = Arc<dyn Error + Send + Sync>;
+
+/// The reason why one side's TLS cannot be set up. The text names the file, and what is wrong with it.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TlsError {
+    /// A file cannot be read.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// Some PEM is not what it should be.
+    #[error("the {part} in {place} cannot be used: {source}")]
+    #[non_exhaustive]
+    Pem {
+        /// `certificate`, `key` and so on.
+        part: &'static str,
+        /// The file, or that it was given as text.
+        place: String,
+        /// What is wrong with it.
+        source: PemError,
+    },
+    /// The key belongs to another certificate.
+    #[error("the certificate in {certificate} and the key in {key} do not belong together")]
+    #[non_exhaustive]
+    Mismatch {
+        /// Where the certificate is.
+        certificate: String,
+        /// Where the key is.
+        key: String,
+    },
+    /// A server without a certificate.
+    #[error("a TLS server needs a certificate and its key")]
+    NoCertificate,
+    /// The system has no root certificate that can be read.
+    #[error("no root certificates were found in this system{}", .source.as_ref().map(|e| format!(": {e}")).unwrap_or_default())]
+    #[non_exhaustive]
+    NoSystemRoots {
+        /// The first error of reading them; `None` if there was none.
+        source: Option<Cause>,
+    },
+    /// What should be the name of a server cannot be one.
+    #[error("{name:?} is not a name that a certificate can have")]
+    #[non_exhaustive]
+    ServerName {
+        /// What was given.
+        name: String,
+        /// What is wrong with it.
+        source: Cause,
+    },
+    /// Any other reason, such as one that rustls gives for the whole configuration.
+    #[error("TLS: {0}")]
+    Other(#[source] Cause),
+}
+
+/// What is wrong with some PEM.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PemError {
+    /// It has no certificate in it.
+    #[error("there is no certificate in it, in PEM")]
+    NoCertificate,
+    /// It has no private key in it.
+    #[error("there is no private key in it, in PEM (one with a passphrase is not read)")]
+    NoKey,
+    /// It is damaged PEM.
+    #[error("{0}")]
+    Syntax(#[source] Cause),
+    /// rustls rejects the certificate or key that is in it.
+    #[error("{0}")]
+    Rejected(#[source] Cause),
+}
+
+impl TlsError {
+    /// Creates an error for any other reason.
+    pub fn other(cause: impl Error + Send + Sync + 'static) -> Self {
+        Self::Other(Arc::new(cause))
+    }
+
+    /// Creates the error for what cannot be the name of a server.
+    pub fn server_name(name: &str, cause: impl Error + Send + Sync + 'static) -> Self {
+        Self::ServerName { name: name.to_owned(), source: Arc::new(cause) }
+    }
+
+    pub(crate) fn no_system_roots<E: Error + Send + Sync + 'static>(cause: Option<E>) -> Self {
+        Self::NoSystemRoots { source: cause.map(|cause| Arc::new(cause) as Cause) }
+    }
+}
+
+impl PemError {
+    pub(crate) fn syntax(cause: impl Error + Send + Sync + 'static) -> Self {
+        Self::Syntax(Arc::new(cause))
+    }
+
+    pub(crate) fn rejected(cause: impl Error + Send + Sync + 'static) -> Self {
+        Self::Rejected(Arc::new(cause))
+    }
+}

@@ -1,0 +1,162 @@
+//! [`Pem`] and [`Identity`]: where certificates and keys come from, and how they are parsed. Making a
+//! configuration of them is left to [`crate::client_config`] and [`crate::server_config`].
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use rustls::pki_types::pem::{self, PemObject};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+use crate::error::{PemError, TlsError};
+use crate::file::FileContent;
+
+/// Text in PEM, given as such or as the file that has it.
+#[derive(Clone)]
+#[non_exhaustive]
+pub enum Pem {
+    /// The path of a file.
+    File(PathBuf),
+    /// The text.
+    Text(Vec<u8>),
+}
+
+/// A certificate with those between it and its authority, and its key.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    chain: Pem,
+    key: Pem,
+}
+
+/// The parsed form of an [`Identity`].
+pub type ChainAndKey = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
+
+impl Pem {
+    /// Returns the path, if it is a file.
+    #[must_use]
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Self::File(path) => Some(path),
+            Self::Text(_) => None,
+        }
+    }
+
+    /// Parses all certificates in it, at least one. `part` names them in errors, such as
+    /// `root certificate`; `files` has the content of the file, if it is one.
+    ///
+    /// # Errors
+    ///
+    /// There is none, one is damaged, or the file is not among `files`.
+    pub fn certificates(
+        &self,
+        part: &'static str,
+        files: &[FileContent],
+    ) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+        let found = CertificateDer::pem_slice_iter(self.bytes(files)).collect::<Result<Vec<_>, _>>();
+        match found {
+            Err(error) => Err(self.error(part, PemError::syntax(error))),
+            Ok(none) if none.is_empty() => Err(self.error(part, PemError::NoCertificate)),
+            Ok(found) => Ok(found),
+        }
+    }
+
+    fn key(&self, files: &[FileContent]) -> Result<PrivateKeyDer<'static>, TlsError> {
+        PrivateKeyDer::from_pem_slice(self.bytes(files)).map_err(|error| match error {
+            pem::Error::NoItemsFound => self.error("key", PemError::NoKey),
+            error => self.error("key", PemError::syntax(error)),
+        })
+    }
+
+    pub(crate) fn error(&self, part: &'static str, source: PemError) -> TlsError {
+        TlsError::Pem { part, place: self.place(), source }
+    }
+
+    fn place(&self) -> String {
+        match self {
+            Self::File(path) => path.display().to_string(),
+            Self::Text(_) => "the given PEM".to_owned(),
+        }
+    }
+
+    /// Returns the text; empty for a file that was not read, which then has no certificate in it.
+    fn bytes<'a>(&'a self, files: &'a [FileContent]) -> &'a [u8] {
+        match self {
+            Self::Text(bytes) => bytes,
+            Self::File(path) => files.iter().find(|file| file.path == *path).map_or(&[], |file| &file.bytes),
+        }
+    }
+}
+
+/// Never shows the text: it may be a key.
+impl fmt::Debug for Pem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Pem({})", self.place())
+    }
+}
+
+impl Identity {
+    /// Creates one of a chain of certificates and the key of its first.
+    #[must_use]
+    pub const fn new(chain: Pem, key: Pem) -> Self {
+        Self { chain, key }
+    }
+
+    /// Creates one of two files.
+    pub fn from_files(chain: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
+        Self::new(Pem::File(chain.into()), Pem::File(key.into()))
+    }
+
+    /// Creates one of two texts.
+    pub fn from_pem(chain: impl Into<Vec<u8>>, key: impl Into<Vec<u8>>) -> Self {
+        Self::new(Pem::Text(chain.into()), Pem::Text(key.into()))
+    }
+
+    /// Returns the paths of its files.
+    pub fn paths(&self) -> impl Iterator<Item = &Path> {
+        [self.chain.path(), self.key.path()].into_iter().flatten()
+    }
+
+    /// Parses both.
+    ///
+    /// # Errors
+    ///
+    /// There is no certificate or no key, or one of them is damaged.
+    pub fn read(&self, files: &[FileContent]) -> Result<ChainAndKey, TlsError> {
+        Ok((self.chain.certificates("certificate", files)?, self.key.key(files)?))
+    }
+
+    /// Creates the error for a pair that rustls rejects.
+    pub(crate) fn rejected(&self, error: rustls::Error) -> TlsError {
+        match error {
+            rustls::Error::InconsistentKeys(_) => {
+                TlsError::Mismatch { certificate: self.chain.place(), key: self.key.place() }
+            }
+            rustls::Error::InvalidCertificate(_) => {
+                self.chain.error("certificate", PemError::rejected(error))
+            }
+            error => self.key.error("key", PemError::rejected(error)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn missing_and_damaged_parts_are_named() {
+        let none = Pem::Text(b"hello".to_vec()).certificates("root certificate", &[]).unwrap_err();
+        assert_eq!(
+            none.to_string(),
+            "the root certificate in the given PEM cannot be used: there is no certificate in it, in PEM"
+        );
+        let damaged = Pem::Text(b"-----BEGIN CERTIFICATE-----\nhello\n".to_vec());
+        let error = damaged.certificates("certificate", &[]).unwrap_err();
+        assert!(matches!(error, TlsError::Pem { source: PemError::Syntax(_), .. }), "{error}");
+    }
+
+    #[test]
+    fn text_is_never_shown() {
+        let identity = Identity::from_pem("chain", "hush");
+        assert!(!format!("{identity:?}").contains("hush"));
+    }
+}
