@@ -14,6 +14,11 @@
 //! assert_eq!(Inherited::current().deadline, None);
 //! ```
 
+const _: () = assert!(
+    farcall_protocol::Codec::ANY,
+    "farcall needs a codec: enable the feature `msgpack`, or `json`, or both"
+);
+
 mod context;
 mod identity;
 mod inherited;

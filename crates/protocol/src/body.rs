@@ -17,7 +17,7 @@ enum Pieces {
 
 impl Body {
     /// The body that is made of these, in order.
-    pub(crate) fn of(pieces: Vec<Bytes>) -> Self {
+    pub(crate) fn from_pieces(pieces: Vec<Bytes>) -> Self {
         Self(Pieces::Many(pieces.into()))
     }
 

@@ -28,10 +28,10 @@ pub struct Bytes(bytes::Bytes);
 
 /// Byte strings from here on share the memory of the message that they are read from. Smaller ones are
 /// copied: they could keep a whole read buffer alive, which is not much larger than this.
-const LEAST_SHARED: usize = 32 * 1024;
+const MIN_SHARED: usize = 32 * 1024;
 /// So much of its message a byte string must be for that, as a divisor: what it keeps alive is not many
 /// times what it is.
-const LEAST_SHARE: usize = 4;
+const MIN_SHARE_DIVISOR: usize = 4;
 
 thread_local! {
     /// The message that is being decoded, where it is large.
@@ -40,8 +40,8 @@ thread_local! {
 
 /// Runs `decode`, in which large [`Bytes`] that are read from `source` share its memory instead of being
 /// copied.
-pub fn sharing<T>(source: &bytes::Bytes, decode: impl FnOnce() -> T) -> T {
-    if source.len() < LEAST_SHARED {
+pub fn with_shared_source<T>(source: &bytes::Bytes, decode: impl FnOnce() -> T) -> T {
+    if source.len() < MIN_SHARED {
         return decode();
     }
     let _restore = Restore(SOURCE.replace(Some(source.clone())));
@@ -59,19 +59,19 @@ impl Drop for Restore {
 
 /// The same bytes without a copy, where they are large and of the message that is being decoded.
 fn shared(bytes: &[u8]) -> Option<bytes::Bytes> {
-    if bytes.len() < LEAST_SHARED {
+    if bytes.len() < MIN_SHARED {
         return None;
     }
     SOURCE.with_borrow(|source| {
         let source = source.as_ref()?;
         let (all, part) = (source.as_ptr_range(), bytes.as_ptr_range());
-        let is_worth_it = bytes.len() >= source.len() / LEAST_SHARE;
+        let is_worth_it = bytes.len() >= source.len() / MIN_SHARE_DIVISOR;
         (is_worth_it && all.start <= part.start && part.end <= all.end).then(|| source.slice_ref(bytes))
     })
 }
 
 /// Byte strings from here on are sent from where they are: a copy would cost more than a piece of its own.
-const LEAST_APART: usize = 16 * 1024;
+const MIN_SEGMENT: usize = 16 * 1024;
 
 thread_local! {
     /// The byte string that is being encoded, where it is large.
@@ -79,8 +79,8 @@ thread_local! {
 }
 
 /// Runs `encode`, in which a writer that is given the bytes of `data` may have them without a copy.
-fn offering<T>(data: &bytes::Bytes, encode: impl FnOnce() -> T) -> T {
-    if data.len() < LEAST_APART {
+fn with_offered<T>(data: &bytes::Bytes, encode: impl FnOnce() -> T) -> T {
+    if data.len() < MIN_SEGMENT {
         return encode();
     }
     OFFERED.set(Some(data.clone()));
@@ -98,8 +98,8 @@ impl Drop for Withdraw {
 }
 
 /// The same bytes without a copy, where they are large and what is being encoded.
-pub(crate) fn offered(bytes: &[u8]) -> Option<bytes::Bytes> {
-    if bytes.len() < LEAST_APART {
+pub(crate) fn take_offered(bytes: &[u8]) -> Option<bytes::Bytes> {
+    if bytes.len() < MIN_SEGMENT {
         return None;
     }
     OFFERED.take().filter(|offered| offered.as_ptr() == bytes.as_ptr() && offered.len() == bytes.len())
@@ -171,7 +171,7 @@ impl Serialize for Bytes {
             let text = base64::engine::general_purpose::STANDARD.encode(&self.0);
             return serializer.serialize_str(&text);
         }
-        offering(&self.0, || serializer.serialize_bytes(&self.0))
+        with_offered(&self.0, || serializer.serialize_bytes(&self.0))
     }
 }
 
@@ -240,12 +240,12 @@ mod tests {
 
     #[test]
     fn a_large_one_shares_the_memory_of_its_message() {
-        let body = Codec::MessagePack.encode(&Bytes::from(vec![7; LEAST_SHARED])).unwrap();
-        let read = sharing(&body, || Codec::MessagePack.decode::<Bytes>(&body)).unwrap();
-        assert_eq!(read.as_ptr(), body[body.len() - LEAST_SHARED..].as_ptr());
+        let body = Codec::MessagePack.encode(&Bytes::from(vec![7; MIN_SHARED])).unwrap();
+        let read = with_shared_source(&body, || Codec::MessagePack.decode::<Bytes>(&body)).unwrap();
+        assert_eq!(read.as_ptr(), body[body.len() - MIN_SHARED..].as_ptr());
         // Another message has nothing to share with this one, and neither has one that came later.
-        let other = Codec::MessagePack.encode(&Bytes::from(vec![7; LEAST_SHARED])).unwrap();
-        let read = sharing(&body, || Codec::MessagePack.decode::<Bytes>(&other)).unwrap();
+        let other = Codec::MessagePack.encode(&Bytes::from(vec![7; MIN_SHARED])).unwrap();
+        let read = with_shared_source(&body, || Codec::MessagePack.decode::<Bytes>(&other)).unwrap();
         assert!(!other.as_ptr_range().contains(&read.as_ptr()));
         let read = Codec::MessagePack.decode::<Bytes>(&body).unwrap();
         assert!(!body.as_ptr_range().contains(&read.as_ptr()));
@@ -255,21 +255,25 @@ mod tests {
     fn a_small_one_keeps_no_message_alive() {
         let read = |data: (Bytes, Bytes)| {
             let body = Codec::MessagePack.encode(&data).unwrap();
-            let read = sharing(&body, || Codec::MessagePack.decode::<(Bytes, Bytes)>(&body)).unwrap();
+            let read =
+                with_shared_source(&body, || Codec::MessagePack.decode::<(Bytes, Bytes)>(&body)).unwrap();
             assert_eq!(read, data);
             [read.0, read.1].map(|read| body.as_ptr_range().contains(&read.as_ptr()))
         };
         let of = |len: usize| Bytes::from(vec![7; len]);
-        assert_eq!(read((of(LEAST_SHARED - 1), of(LEAST_SHARED))), [false, true]);
-        assert_eq!(read((of(LEAST_SHARED), of(LEAST_SHARE * LEAST_SHARED))), [false, true]);
+        assert_eq!(read((of(MIN_SHARED - 1), of(MIN_SHARED))), [false, true]);
+        assert_eq!(read((of(MIN_SHARED), of(MIN_SHARE_DIVISOR * MIN_SHARED))), [false, true]);
     }
 
     #[test]
     fn messages_nest_and_a_panic_leaves_nothing_behind() {
-        let body = Codec::MessagePack.encode(&Bytes::from(vec![7; LEAST_SHARED])).unwrap();
+        let body = Codec::MessagePack.encode(&Bytes::from(vec![7; MIN_SHARED])).unwrap();
         let inner = body.clone();
-        sharing(&body, || {
-            assert!(std::panic::catch_unwind(|| sharing(&inner, || panic!("in a Deserialize"))).is_err());
+        with_shared_source(&body, || {
+            assert!(
+                std::panic::catch_unwind(|| with_shared_source(&inner, || panic!("in a Deserialize")))
+                    .is_err()
+            );
             assert!(SOURCE.with_borrow(Option::is_some));
         });
         assert!(SOURCE.with_borrow(Option::is_none));

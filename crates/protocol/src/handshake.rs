@@ -39,6 +39,7 @@ pub struct ClientOffer {
     pub token: Option<String>,
 }
 
+#[cfg(any(feature = "msgpack", feature = "json"))]
 impl Default for ClientOffer {
     fn default() -> Self {
         Self {

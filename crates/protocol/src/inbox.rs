@@ -3,18 +3,18 @@
 use bytes::buf::Limit;
 use bytes::{BufMut, BytesMut};
 
-use crate::blocks;
+use crate::buffer_source::{BufferSource, MIN_POOLED_BUFFER, Unpooled};
 use crate::message::{FrameError, Message, MessageDecoder};
 
 /// What is read at once while little comes, in bytes.
 const FIRST_READ: usize = 4 * 1024;
 /// What is read at once of messages that are not large, in bytes.
-const MOST_READ: usize = 64 * 1024;
+const MAX_READ: usize = 64 * 1024;
 /// Messages from here on, in bytes, are read into memory of their own.
-const LARGE: usize = blocks::LEAST;
+const LARGE: usize = MIN_POOLED_BUFFER;
 /// A large message up to this, in bytes, is expected to be followed by one of its size: a body of
-/// [`MOST_READ`], and its header.
-const MOST_EXPECTED: usize = MOST_READ + 4 * 1024;
+/// [`MAX_READ`], and its header.
+const MAX_EXPECTED: usize = MAX_READ + 4 * 1024;
 /// By how many bytes that one may be larger: its numbers may be longer.
 const LEEWAY: usize = 64;
 
@@ -24,7 +24,7 @@ const LEEWAY: usize = 64;
 /// one has memory of its own, which is as large as it is and into which nothing behind it is read,
 /// so that neither has to be moved, but for what came of it before its size was known.
 #[derive(Debug)]
-pub struct Inbox {
+pub struct Inbox<B = Unpooled> {
     bytes: BytesMut,
     /// The size of the block that `bytes` are in.
     block: usize,
@@ -36,13 +36,24 @@ pub struct Inbox {
     missing: usize,
     /// The room of the last read, if it was for messages that are not large.
     offered: usize,
+    /// The memory to read into.
+    source: B,
 }
 
 impl Inbox {
-    /// What came along with the handshake.
+    /// Creates an inbox with memory from the allocator. It begins with the bytes that arrived along with the
+    /// handshake.
     #[must_use]
     pub const fn new(bytes: BytesMut) -> Self {
-        Self { bytes, block: 0, read_size: FIRST_READ, last_large: 0, missing: 0, offered: 0 }
+        Self::with_source(bytes, Unpooled)
+    }
+}
+
+impl<B: BufferSource> Inbox<B> {
+    /// Creates an inbox with memory of `source`. It begins with the bytes that arrived along with the handshake.
+    #[must_use]
+    pub const fn with_source(bytes: BytesMut, source: B) -> Self {
+        Self { bytes, block: 0, read_size: FIRST_READ, last_large: 0, missing: 0, offered: 0, source }
     }
 
     /// Whether no byte waits here.
@@ -61,7 +72,7 @@ impl Inbox {
     /// of it, unless there is room for that.
     #[must_use]
     pub fn wanted(&self) -> usize {
-        if self.missing > self.spare() { self.missing } else { 0 }
+        if self.missing > self.unfilled() { self.missing } else { 0 }
     }
 
     /// Takes the next message, if all of it is there.
@@ -84,20 +95,20 @@ impl Inbox {
 
     /// Room for one read.
     pub fn room(&mut self) -> Limit<&mut BytesMut> {
-        let spare = self.spare();
+        let unfilled = self.unfilled();
         let most = if self.missing >= LARGE {
             self.missing
-        } else if (LARGE..=MOST_EXPECTED).contains(&self.last_large) {
+        } else if (LARGE..=MAX_EXPECTED).contains(&self.last_large) {
             // The rest of one like the last, where this one has not told its size yet.
             (self.last_large + LEEWAY).saturating_sub(self.bytes.len()).max(self.missing).max(LEEWAY)
         } else {
-            if spare < self.read_size / 4 || spare < self.missing {
+            if unfilled < self.read_size / 4 || unfilled < self.missing {
                 self.grow(self.read_size.max(self.missing));
             }
-            self.offered = self.spare().min(MOST_READ);
+            self.offered = self.unfilled().min(MAX_READ);
             return (&mut self.bytes).limit(self.offered);
         };
-        if spare < most {
+        if unfilled < most {
             self.grow(most);
         }
         self.offered = usize::MAX;
@@ -108,7 +119,7 @@ impl Inbox {
     pub fn advance(&mut self, count: usize) {
         if count == self.offered {
             // There is more than fits: larger reads are fewer reads.
-            self.read_size = (self.read_size * 4).min(MOST_READ);
+            self.read_size = (self.read_size * 4).min(MAX_READ);
         }
     }
 
@@ -121,22 +132,24 @@ impl Inbox {
     /// Gives its memory back, unless something waits in it.
     pub fn shrink(&mut self) {
         if self.bytes.is_empty() {
-            *self = Self::new(BytesMut::new());
+            self.bytes = BytesMut::new();
+            (self.block, self.read_size) = (0, FIRST_READ);
+            (self.last_large, self.missing, self.offered) = (0, 0, 0);
         }
-        blocks::give_back_idle();
+        self.source.release_idle();
     }
 
-    fn spare(&self) -> usize {
+    fn unfilled(&self) -> usize {
         self.bytes.capacity() - self.bytes.len()
     }
 
     /// Makes room for so many bytes, and hardly more: `reserve` would double.
     fn grow(&mut self, room: usize) {
         if !self.bytes.try_reclaim(room) {
-            let mut larger = blocks::take(self.bytes.len() + room);
+            let mut larger = self.source.take(self.bytes.len() + room);
             larger.extend_from_slice(&self.bytes);
             let size = std::mem::replace(&mut self.block, larger.capacity());
-            blocks::keep(std::mem::replace(&mut self.bytes, larger), size);
+            self.source.recycle(std::mem::replace(&mut self.bytes, larger), size);
         }
     }
 }
@@ -182,7 +195,7 @@ mod tests {
 
     #[test]
     fn large_messages_are_read_into_memory_of_their_own() {
-        const BODY: usize = MOST_READ;
+        const BODY: usize = MAX_READ;
         let stream = messages(&[BODY; 4]);
         let mut stream = &stream[..];
         let mut inbox = Inbox::new(BytesMut::new());
@@ -208,7 +221,7 @@ mod tests {
         let (mut reads, mut taken) = (0, 0);
         while taken < 10_000 {
             reads += 1;
-            assert!(read(&mut inbox, &mut stream, usize::MAX) <= MOST_READ);
+            assert!(read(&mut inbox, &mut stream, usize::MAX) <= MAX_READ);
             while inbox.next(&decoder()).unwrap().is_some() {
                 taken += 1;
             }

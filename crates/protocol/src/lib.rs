@@ -1,8 +1,13 @@
 //! The wire protocol of farcall: what goes over a connection, to the byte.
 //!
 //! Here are the Option that opens a connection, frames, headers, codecs, errors and limits, and
-//! the rules of what may follow what. There is no I/O and no clock here: bytes and times are
-//! arguments, so that other transports, test tools and proxies can be built on it.
+//! the rules of what may follow what. There is no I/O, no clock and no global state here: bytes, times and
+//! the [source of memory](BufferSource) are arguments, so that other transports, test tools and proxies can
+//! be built on it.
+//!
+//! The one exception is forced by serde, which passes no context to a `Serialize` or `Deserialize`: while a
+//! value is encoded or decoded, two thread-local cells hold the byte string or message that [`Bytes`] may
+//! share. They are empty before and after, also after a panic.
 //!
 //! ```
 //! use bytes::{Buf, BytesMut};
@@ -25,10 +30,17 @@
 //!
 //! # Features
 //!
-//! `msgpack`, `json` (at least one of them) and `lz4`; all are on by default.
+//! `msgpack`, `json` and `lz4`; all are on by default. Without `msgpack` and `json` there is no [`Codec`], and
+//! only what needs none is of use: [`text`], [`time`], the errors.
 
-mod blocks;
+// Without a codec there is no value of `Codec`, and no code that handles one is reached.
+#![cfg_attr(
+    not(any(feature = "msgpack", feature = "json")),
+    allow(dead_code, unreachable_code, unused_imports, unused_variables)
+)]
+
 mod body;
+mod buffer_source;
 mod bytes;
 mod code;
 mod codec;
@@ -53,7 +65,8 @@ pub mod time;
 pub use erased_serde;
 
 pub use self::body::Body;
-pub use self::bytes::{Bytes, sharing};
+pub use self::buffer_source::{BufferSource, MIN_POOLED_BUFFER, Unpooled};
+pub use self::bytes::{Bytes, with_shared_source};
 pub use self::code::{Code, Execution};
 #[cfg(feature = "msgpack")]
 pub use self::codec::BodyCodec;

@@ -8,7 +8,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use thiserror::Error;
 
 use crate::codec::Codec;
-use crate::header::{Header, HeaderError};
+use crate::header::{self, Header, HeaderError};
 use crate::limits::{LENGTH_BYTES, MAX_OPTION_BYTES, MaxFrameBytes};
 
 /// A message: a header and its body.
@@ -47,7 +47,7 @@ impl MessageDecoder {
             return Ok(None);
         }
         let mut message = buffer.split_to(end).freeze();
-        let header = Header::decode(&self.codec, &message, LENGTH_BYTES..header.end)?;
+        let header = header::decode(&self.codec, &message, LENGTH_BYTES..header.end)?;
         message.advance(body_start);
         Ok(Some(Message { header, body: message }))
     }

@@ -7,7 +7,7 @@ use bytes::{Buf, Bytes, BytesMut};
 
 use crate::body::Body;
 use crate::codec::Codec;
-use crate::header::HeaderRef;
+use crate::header::{self, HeaderRef};
 use crate::limits::{LENGTH_BYTES, MaxFrameBytes};
 use crate::message::{Part, TooLarge};
 
@@ -58,7 +58,7 @@ impl Outbox {
         }
         let start = self.open.len();
         self.open.extend_from_slice(&[0; LENGTH_BYTES]);
-        header.encode(codec, &mut self.open);
+        header::encode(header, codec, &mut self.open);
         let size = self.open.len() - start - LENGTH_BYTES;
         if size > limit.for_header() {
             self.open.truncate(start);

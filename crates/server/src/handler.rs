@@ -6,7 +6,8 @@ use std::task::{self, Poll};
 
 use bytes::Bytes;
 use farcall_context::Context;
-use farcall_protocol::{Body, Code, Codec, Metadata, Status, sharing};
+use farcall_protocol::{Body, Code, Codec, Metadata, Status, with_shared_source};
+use farcall_transport::BufferPool;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -49,7 +50,7 @@ impl Request {
     ///
     /// The status to answer: `invalid_argument`, `refused`, with what was wrong and where.
     pub fn arguments<T: DeserializeOwned>(&self) -> Result<T, Status> {
-        sharing(&self.body, || self.codec.decode_arguments(&self.body)).map_err(|error| {
+        with_shared_source(&self.body, || self.codec.decode_arguments(&self.body)).map_err(|error| {
             let message = format!("arguments of `{}`: {error}", self.context.method());
             Status::refused(Code::InvalidArgument, message)
         })
@@ -84,7 +85,7 @@ impl Response {
     /// A result.
     #[must_use]
     pub fn ok<T: Serialize + ?Sized>(codec: &Codec, value: &T) -> Self {
-        match codec.encode_body(value) {
+        match codec.encode_body_in(&BufferPool, value) {
             Ok(body) => Self { body, ..Self::default() },
             // The work was done; what cannot be told is its result.
             Err(error) => Self::error(Status::done(Code::Internal, format!("the result: {error}"))),
@@ -101,7 +102,7 @@ impl Response {
     #[must_use]
     pub fn application<E: Serialize + fmt::Display>(codec: &Codec, error: &E) -> Self {
         let status = Status::done(Code::Application, error.to_string());
-        match codec.encode_body(error) {
+        match codec.encode_body_in(&BufferPool, error) {
             Ok(body) => Self { error: Some(Box::new(status)), body, metadata: None },
             Err(error) => Self::error(Status::done(Code::Internal, format!("the error: {error}"))),
         }

@@ -31,6 +31,7 @@
 mod accept_error;
 mod address;
 mod address_error;
+mod buffer_pool;
 mod certificate;
 mod dial;
 mod dial_error;
@@ -63,6 +64,7 @@ mod websocket;
 pub use accept_error::{is_exhaustion, is_transient};
 pub use address::Address;
 pub use address_error::{AddressError, Excerpt, HostErrorKind};
+pub use buffer_pool::BufferPool;
 pub use certificate::{PeerCertificate, SubjectName, TlsInfo};
 pub use dial::Dialer;
 pub use dial_error::{Attempt, Attempts, DialError, DialErrorKind, DialPhase};

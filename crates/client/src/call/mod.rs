@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use farcall_context::Inherited;
 use farcall_protocol::Code;
+use farcall_transport::BufferPool;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -87,8 +88,12 @@ impl<T, E> Call<T, E> {
         read: Read<T, E>,
     ) -> Self {
         let inner = Arc::clone(&channel.inner);
-        let request =
-            Request::new(method, inner.codec.encode_body(arguments), inner.timeout, Inherited::current());
+        let request = Request::new(
+            method,
+            inner.codec.encode_body_in(&BufferPool, arguments),
+            inner.timeout,
+            Inherited::current(),
+        );
         Self { calling: Calling::new(request, inner), read }
     }
 

@@ -12,7 +12,7 @@ use farcall_protocol::{
     ClientAction, ClientSession, EscapedText, Inbox, KeepAliveAction, KeepAliveTimer, Message,
     MessageDecoder, Outbox, ProtocolError,
 };
-use farcall_transport::{HumanDuration, Stream};
+use farcall_transport::{BufferPool, HumanDuration, Stream};
 use tokio::io::AsyncWrite as _;
 use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::io::{poll_read_buf, poll_write_buf};
@@ -40,7 +40,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 pub(super) struct Driver {
     stream: Stream,
     shared: Arc<Shared>,
-    input: Inbox,
+    input: Inbox<BufferPool>,
     /// Whether `input` holds what nobody has looked at: it came along with the handshake.
     unread: bool,
     decoder: MessageDecoder,
@@ -80,7 +80,7 @@ impl Driver {
         Self {
             stream,
             unread: !input.is_empty(),
-            input: Inbox::new(input),
+            input: Inbox::with_source(input, BufferPool),
             decoder: MessageDecoder::new(negotiated.codec.clone(), negotiated.receive_limit),
             session: ClientSession::new(),
             answers: Vec::new(),

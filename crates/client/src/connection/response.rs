@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use farcall_protocol::{Code, Execution, Flags, sharing};
+use farcall_protocol::{Code, Execution, Flags, with_shared_source};
 use farcall_transport::Address;
 use serde::de::DeserializeOwned;
 
@@ -68,7 +68,8 @@ impl Answer {
     ///
     /// It is no `T`: the method ran, but nobody can say with what result.
     pub(crate) fn decode<T: DeserializeOwned>(&self) -> Result<T, RpcError> {
-        let decoded = sharing(&self.body, || self.connection.negotiated().codec.decode(&self.body));
+        let decoded =
+            with_shared_source(&self.body, || self.connection.negotiated().codec.decode(&self.body));
         decoded.map_err(|error| {
             unreadable(&error.to_string(), &self.connection).of(self.method.clone()).with_source(error)
         })

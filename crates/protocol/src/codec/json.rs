@@ -4,9 +4,14 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{BoxError, DecodeError, Writer};
+use super::error::{BoxError, DecodeError};
+use super::writer::Writer;
+use crate::buffer_source::BufferSource;
 
-pub(super) fn encode<T: Serialize + ?Sized>(value: &T, out: Writer<'_>) -> Result<(), BoxError> {
+pub(super) fn encode<T: Serialize + ?Sized, B: BufferSource>(
+    value: &T,
+    out: Writer<'_, B>,
+) -> Result<(), BoxError> {
     serde_json::to_writer(out, value).map_err(BoxError::from)
 }
 

@@ -3,9 +3,15 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{BoxError, DecodeError, Writer, walk};
+use super::error::{BoxError, DecodeError};
+use super::walk;
+use super::writer::Writer;
+use crate::buffer_source::BufferSource;
 
-pub(super) fn encode<T: Serialize + ?Sized>(value: &T, out: Writer<'_>) -> Result<(), BoxError> {
+pub(super) fn encode<T: Serialize + ?Sized, B: BufferSource>(
+    value: &T,
+    out: Writer<'_, B>,
+) -> Result<(), BoxError> {
     let mut serializer = rmp_serde::Serializer::new(out).with_struct_map();
     value.serialize(&mut serializer).map_err(BoxError::from)
 }

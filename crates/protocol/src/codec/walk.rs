@@ -7,7 +7,7 @@
 
 use rmp::Marker;
 
-use super::DecodeError;
+use super::error::DecodeError;
 use crate::limits::MAX_DEPTH;
 
 /// Most values nest no deeper. To clear the places for all that are allowed would take longer than

@@ -10,7 +10,8 @@ use serde::de::{Unexpected, Visitor};
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::{ByteStr, Flags, Header, HeaderError, HeaderRef, Kind};
+use super::byte_str::ByteStr;
+use super::types::{Flags, Header, HeaderError, HeaderRef, Kind};
 use crate::code::{Code, Execution};
 use crate::codec::Writer;
 use crate::limits::Seq;

@@ -7,9 +7,10 @@ use bytes::{Bytes, BytesMut};
 use rmp::Marker;
 use rmp::encode::ByteBuf;
 
-use super::{ByteStr, Flags, Header, HeaderError, HeaderRef, Kind};
+use super::byte_str::ByteStr;
+use super::types::{Flags, Header, HeaderError, HeaderRef, Kind};
 use crate::code::{Code, Execution};
-use crate::codec::walk::value_len;
+use crate::codec::value_len;
 use crate::limits::Seq;
 use crate::metadata::Metadata;
 use crate::status::Status;
@@ -346,7 +347,6 @@ mod tests {
 
     use super::super::tests::any_header;
     use super::*;
-    use crate::codec::Codec;
 
     fn check(frame: &Bytes) -> Result<(), TestCaseError> {
         if let Some(read) = decode_usual(frame, frame) {
@@ -368,7 +368,7 @@ mod tests {
             header.seq = Seq(u64::from(seq));
             header.timeout_ms %= 1 << 32;
             let mut out = BytesMut::new();
-            header.as_ref().encode(&Codec::MessagePack, &mut out);
+            encode(&header.as_ref(), &mut out);
             let frame = out.clone().freeze();
             prop_assert_eq!(decode_usual(&frame, &frame).is_some(), header.service_method.len() < 32);
             check(&frame)?;

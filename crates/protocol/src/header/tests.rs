@@ -2,15 +2,18 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::code::{Code, Execution};
+use crate::limits::Seq;
+use crate::metadata::Metadata;
+use crate::status::Status;
 
 fn encoded(codec: &Codec, header: &HeaderRef<'_>) -> Bytes {
     let mut out = BytesMut::new();
-    header.encode(codec, &mut out);
+    encode(header, codec, &mut out);
     out.freeze()
 }
 
 fn decode(codec: &Codec, frame: &Bytes) -> Result<Header, HeaderError> {
-    Header::decode(codec, frame, 0..frame.len())
+    super::decode(codec, frame, 0..frame.len())
 }
 
 fn msgpack(bytes: &'static [u8]) -> Result<Header, HeaderError> {
@@ -113,26 +116,6 @@ fn a_json_header_is_an_object_and_no_array_of_its_fields() {
     let error = json(fields).unwrap_err().to_string();
     assert_eq!(error, "header: invalid type: sequence, expected an object at line 1 column 0");
     assert!(json(r#"{"kind":"response","seq":1,"error":["internal","",null]}"#).is_err());
-}
-
-#[test]
-fn a_copied_text_takes_no_more_room_than_a_shared_one() {
-    assert_eq!(size_of::<ByteStr>(), size_of::<Bytes>());
-}
-
-#[test]
-fn a_text_is_the_same_whether_it_is_copied_or_shared() {
-    for len in [0, 1, COPY_BYTES - 2, COPY_BYTES - 1, COPY_BYTES, 100] {
-        let text = "é".repeat(len / 2) + &"x".repeat(len % 2);
-        assert_eq!(text.len(), len);
-        let message = Bytes::from(format!("[{text}]"));
-        let read = ByteStr::part_of(&message, &message[1..=len]).unwrap();
-        assert_eq!(matches!(read.0, Text::Shared(_)), len >= COPY_BYTES);
-        assert_eq!(read.as_str(), text);
-        for other in [ByteStr::from(&text[..]), ByteStr::from(text), read.clone()] {
-            assert_eq!(read, other);
-        }
-    }
 }
 
 #[test]

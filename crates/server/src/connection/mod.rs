@@ -16,7 +16,7 @@ use farcall_protocol::{
     Body, Code, HeaderRef, Inbox, KeepAliveTimer, Kind, MessageDecoder, Negotiated, Outbox, ProtocolError,
     ServerSession, Status,
 };
-use farcall_transport::Stream;
+use farcall_transport::{BufferPool, Stream};
 use tokio::time::{Instant, Sleep, sleep_until};
 use tracing::debug;
 
@@ -41,7 +41,7 @@ mod turns;
 /// A connection after its handshake. It is a future that ends when the connection does.
 pub(crate) struct Connection {
     stream: Stream,
-    input: Inbox,
+    input: Inbox<BufferPool>,
     /// Whether the peer has closed its half.
     eof: bool,
     /// Whether the peer has said goaway, so that closing its half does not mean that it is gone.
@@ -118,7 +118,7 @@ impl Connection {
         Self {
             stream,
             unread: !input.is_empty(),
-            input: Inbox::new(input),
+            input: Inbox::with_source(input, BufferPool),
             eof: false,
             goodbye: false,
             outbox: Outbox::new(),

@@ -1,0 +1,72 @@
+//! The errors of encoding and decoding a value.
+
+use std::fmt;
+use std::sync::Arc;
+
+use thiserror::Error;
+
+use crate::text::EscapedText;
+
+/// An error of a user's codec.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// A value that a codec could not encode.
+#[derive(Clone, Debug, Error)]
+#[error("encoding `{type_name}`: {source}")]
+pub struct EncodeError {
+    type_name: &'static str,
+    source: Arc<dyn std::error::Error + Send + Sync>,
+}
+
+impl EncodeError {
+    pub(super) fn new(type_name: &'static str, source: BoxError) -> Self {
+        Self { type_name, source: Arc::from(source) }
+    }
+}
+
+/// Bytes that are not the value that was asked for.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum DecodeError {
+    /// The bytes end within the value, or a count promises more than they can hold.
+    #[error("the value is cut short at byte {at}")]
+    Truncated {
+        /// Where more was expected.
+        at: usize,
+    },
+    /// The value nests deeper than any reader should follow.
+    #[error("the value nests deeper than {limit} levels at byte {at}")]
+    TooDeep {
+        /// Where the level too many begins.
+        at: usize,
+        /// [`MAX_DEPTH`](crate::limits::MAX_DEPTH).
+        limit: usize,
+    },
+    /// A byte that MessagePack never uses (0xc1).
+    #[error("byte {at} is 0xc1, which is no MessagePack")]
+    Reserved {
+        /// Where it stands.
+        at: usize,
+    },
+    /// Bytes follow the value.
+    #[error("{extra} bytes follow the value, which ends at byte {at}")]
+    Trailing {
+        /// Where the value ends.
+        at: usize,
+        /// How many bytes follow.
+        extra: usize,
+    },
+    /// The bytes are well formed, or seem so, but not the value that was asked for.
+    #[error("{message}")]
+    Value {
+        /// What the deserializer found, escaped and cut at 1 KiB.
+        message: String,
+    },
+}
+
+impl DecodeError {
+    /// serde quotes what it found, which a stranger wrote.
+    pub(super) fn value(error: impl fmt::Display) -> Self {
+        Self::Value { message: EscapedText(&error.to_string()).to_string() }
+    }
+}

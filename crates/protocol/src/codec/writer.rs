@@ -1,0 +1,97 @@
+//! The buffer that serializers write to: it grows into memory of a source, and sets large byte strings apart.
+
+use std::io;
+
+use bytes::{Bytes, BytesMut};
+
+use crate::body::Body;
+use crate::buffer_source::{BufferSource, MIN_POOLED_BUFFER, Unpooled};
+use crate::bytes::take_offered;
+
+/// A large byte string that was not copied into the written bytes.
+pub(super) struct Segment {
+    /// The number of bytes written before it.
+    at: usize,
+    bytes: Bytes,
+}
+
+/// Returns the body that consists of `written` with each segment in its place.
+pub(super) fn assemble(mut written: Bytes, segments: Vec<Segment>) -> Body {
+    let mut pieces = Vec::with_capacity(2 * segments.len() + 1);
+    let mut begin = 0;
+    for Segment { at, bytes } in segments {
+        pieces.extend([written.split_to(at - begin), bytes]);
+        begin = at;
+    }
+    pieces.push(written);
+    pieces.retain(|piece| !piece.is_empty());
+    Body::from_pieces(pieces)
+}
+
+/// An [`io::Write`] that appends to a buffer.
+pub(crate) struct Writer<'a, B = Unpooled> {
+    pub(super) out: &'a mut BytesMut,
+    /// The memory to grow into, and the segments that were set apart; `None` if everything is copied.
+    segments: Option<(&'a B, &'a mut Vec<Segment>)>,
+}
+
+impl<'a> Writer<'a> {
+    /// Creates a writer that copies everything.
+    #[cfg(feature = "json")]
+    pub(crate) const fn copying(out: &'a mut BytesMut) -> Self {
+        Self { out, segments: None }
+    }
+}
+
+impl<'a, B: BufferSource> Writer<'a, B> {
+    /// Creates a writer that grows into buffers of `source` and sets large byte strings apart.
+    pub(super) const fn segmented(
+        out: &'a mut BytesMut,
+        source: &'a B,
+        segments: &'a mut Vec<Segment>,
+    ) -> Self {
+        Self { out, segments: Some((source, segments)) }
+    }
+
+    #[cold]
+    fn grow(&mut self, additional: usize) {
+        let size = self.out.capacity();
+        let needed = (self.out.len() + additional).max(2 * self.out.len());
+        // A copying writer appends to a buffer of its caller's, which may be a part of a larger block.
+        let Some((source, _)) = &self.segments else { return self.out.reserve(additional) };
+        if needed < MIN_POOLED_BUFFER {
+            return self.out.reserve(additional);
+        }
+        let mut larger = source.take(needed);
+        larger.extend_from_slice(self.out);
+        source.recycle(std::mem::replace(self.out, larger), size);
+    }
+}
+
+impl<B: BufferSource> io::Write for Writer<'_, B> {
+    #[inline]
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.write_all(bytes).map(|()| bytes.len())
+    }
+
+    // Serializers write a byte or two at a time.
+    #[inline]
+    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if self.out.capacity() - self.out.len() < bytes.len() {
+            if let Some((_, segments)) = &mut self.segments
+                && let Some(bytes) = take_offered(bytes)
+            {
+                segments.push(Segment { at: self.out.len(), bytes });
+                return Ok(());
+            }
+            self.grow(bytes.len());
+        }
+        self.out.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    #[inline]
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

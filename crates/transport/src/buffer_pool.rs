@@ -1,0 +1,204 @@
+//! Memory for large messages and for encoded bodies, used again.
+//!
+//! An allocator returns large memory to the system as soon as it is free, and the system hands it out again
+//! a page at a time, zeroed: for a megabyte there and back, half of a call's time. So the process keeps the
+//! last such blocks, in use or not, and takes one that has no reader any more for the next large message. A
+//! process without connections may keep some.
+
+use std::cell::Cell;
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+use farcall_protocol::{BufferSource, MIN_POOLED_BUFFER};
+
+/// Larger blocks, in bytes, are left to the allocator.
+const MAX_BLOCK: usize = 4 * 1024 * 1024;
+/// The most that all kept blocks have together, in bytes; for the process.
+const CAPACITY: usize = 16 * 1024 * 1024;
+/// A block is not taken for less than this part of it, as a divisor.
+const MAX_WASTE: usize = 4;
+/// A block that was not used for this long is released.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The block of a thread's scratch buffer, in bytes: room for some dozens of typical bodies.
+const SCRATCH_BLOCK: usize = 16 * 1024;
+/// With less room than this left, in bytes, the next scratch block is due.
+const MIN_SCRATCH: usize = 64;
+
+static BLOCKS: Mutex<Blocks> = Mutex::new(Blocks { blocks: VecDeque::new(), bytes: 0 });
+
+thread_local! {
+    /// Small bodies are cut from one block, which is used again when all that was cut from it has been
+    /// dropped, so that most bodies cost no allocation.
+    static SCRATCH: Cell<Option<BytesMut>> = const { Cell::new(None) };
+}
+
+/// The process's pool of buffers. Every value of this type is a handle to the same pool.
+///
+/// ```
+/// use farcall_protocol::{BufferSource, Codec};
+/// use farcall_transport::BufferPool;
+///
+/// let buffer = BufferPool.take(100_000);
+/// assert!(buffer.is_empty() && buffer.capacity() >= 100_000);
+/// ```
+#[derive(Clone, Copy, Debug, Default)]
+pub struct BufferPool;
+
+impl BufferSource for BufferPool {
+    fn take(&self, capacity: usize) -> BytesMut {
+        if (MIN_POOLED_BUFFER..=MAX_BLOCK).contains(&capacity)
+            && let Some(block) = lock().take(capacity)
+        {
+            return block;
+        }
+        BytesMut::with_capacity(capacity)
+    }
+
+    fn recycle(&self, mut rest: BytesMut, size: usize) {
+        if (MIN_POOLED_BUFFER..=MAX_BLOCK).contains(&size) {
+            rest.clear();
+            let excess = lock().recycle(Block { rest, size, idle_since: Instant::now() });
+            // Memory goes back to the system outside of the lock.
+            drop(excess);
+        }
+    }
+
+    fn release_idle(&self) {
+        let idle = lock().take_idle(Instant::now());
+        drop(idle);
+    }
+
+    #[inline]
+    fn take_scratch(&self) -> BytesMut {
+        let mut scratch = SCRATCH.take().unwrap_or_default();
+        if scratch.capacity() < MIN_SCRATCH {
+            scratch.reserve(SCRATCH_BLOCK);
+        }
+        scratch
+    }
+
+    #[inline]
+    fn put_scratch(&self, scratch: BytesMut) {
+        SCRATCH.set(Some(scratch));
+    }
+}
+
+fn lock() -> MutexGuard<'static, Blocks> {
+    BLOCKS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The kept blocks: at most [`CAPACITY`] bytes.
+struct Blocks {
+    /// The one that was kept first is first.
+    blocks: VecDeque<Block>,
+    bytes: usize,
+}
+
+struct Block {
+    /// Has no bytes; it reclaims the whole block once all that was cut from it has been dropped.
+    rest: BytesMut,
+    size: usize,
+    idle_since: Instant,
+}
+
+impl Blocks {
+    fn take(&mut self, capacity: usize) -> Option<BytesMut> {
+        let fits = |block: &mut Block| {
+            // The whole of it, or the rest would be lost.
+            block.size >= capacity && block.size / MAX_WASTE <= capacity && block.rest.try_reclaim(block.size)
+        };
+        let index = self.blocks.iter_mut().position(fits)?;
+        let block = self.blocks.remove(index)?;
+        self.bytes -= block.size;
+        Some(block.rest)
+    }
+
+    /// Keeps a block; returns those for which there is no room any more.
+    fn recycle(&mut self, block: Block) -> Vec<Block> {
+        self.bytes += block.size;
+        self.blocks.push_back(block);
+        let mut excess = Vec::new();
+        while self.bytes > CAPACITY {
+            excess.extend(self.remove_oldest());
+        }
+        excess
+    }
+
+    fn take_idle(&mut self, now: Instant) -> Vec<Block> {
+        let mut idle = Vec::new();
+        while self.blocks.front().is_some_and(|block| now - block.idle_since > IDLE_TIMEOUT) {
+            idle.extend(self.remove_oldest());
+        }
+        idle
+    }
+
+    fn remove_oldest(&mut self) -> Option<Block> {
+        let block = self.blocks.pop_front()?;
+        self.bytes -= block.size;
+        Some(block)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn blocks() -> Blocks {
+        Blocks { blocks: VecDeque::new(), bytes: 0 }
+    }
+
+    /// Returns a block all of which is in the returned message.
+    fn used(size: usize) -> (Block, BytesMut) {
+        let mut rest = BytesMut::with_capacity(size);
+        rest.resize(size, 1);
+        let message = rest.split();
+        (Block { rest, size, idle_since: Instant::now() }, message)
+    }
+
+    #[test]
+    fn block_is_reused_after_its_message_is_dropped() {
+        let mut blocks = blocks();
+        let (block, message) = used(100_000);
+        let address = message.as_ptr();
+        assert!(blocks.recycle(block).is_empty());
+        assert!(blocks.take(100_000).is_none(), "the message is still alive");
+        drop(message);
+        assert!(blocks.take(100_001).is_none(), "the block is too small");
+        assert!(blocks.take(20_000).is_none(), "most of the block would be wasted");
+        let again = blocks.take(90_000).unwrap();
+        assert_eq!(again.as_ptr(), address);
+        assert!(again.is_empty() && again.capacity() >= 90_000);
+        assert_eq!(blocks.bytes, 0);
+    }
+
+    #[test]
+    fn kept_blocks_are_bounded_and_expire() {
+        let mut blocks = blocks();
+        for _ in 0..100 {
+            for size in [1_000_000, 20_000] {
+                blocks.recycle(used(size).0);
+                assert!(blocks.bytes <= CAPACITY);
+                assert_eq!(blocks.bytes, blocks.blocks.iter().map(|block| block.size).sum::<usize>());
+            }
+        }
+        assert!(blocks.bytes > CAPACITY / 2);
+        assert!(blocks.take_idle(Instant::now() + IDLE_TIMEOUT / 2).is_empty());
+        assert!(!blocks.take_idle(Instant::now() + 2 * IDLE_TIMEOUT).is_empty());
+        assert_eq!((blocks.blocks.len(), blocks.bytes), (0, 0));
+    }
+
+    #[test]
+    fn scratch_buffer_is_reused_by_its_thread() {
+        let mut scratch = BufferPool.take_scratch();
+        assert!(scratch.capacity() >= MIN_SCRATCH);
+        scratch.extend_from_slice(b"body");
+        let body = scratch.split().freeze();
+        let next = scratch.as_ptr();
+        BufferPool.put_scratch(scratch);
+        assert_eq!(BufferPool.take_scratch().as_ptr(), next);
+        assert_eq!(&body[..], b"body");
+    }
+}
