@@ -3,7 +3,7 @@
 use proc_macro2::{Group, Span, TokenStream, TokenTree};
 use quote::quote;
 
-use crate::expand::{arguments_ident, full_name};
+use super::names::{arguments_ident, full_name};
 use crate::method::Method;
 use crate::parameters::Parameter;
 use crate::service::Service;

@@ -4,7 +4,7 @@ use proc_macro2::TokenStream;
 use quote::{format_ident, quote};
 use syn::ext::IdentExt as _;
 
-use crate::expand::{arguments_ident, full_name};
+use super::names::{arguments_ident, full_name};
 use crate::method::Method;
 use crate::output::Output;
 use crate::parameters::Parameter;

@@ -5,7 +5,7 @@ use quote::{ToTokens as _, quote_spanned};
 use syn::spanned::Spanned as _;
 use syn::{Block, TraitItemFn, parse_quote, parse_quote_spanned};
 
-use crate::expand::server;
+use super::server;
 use crate::method::Method;
 use crate::service::Service;
 

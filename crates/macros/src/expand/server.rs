@@ -4,7 +4,7 @@ use proc_macro2::TokenStream;
 use quote::{quote, quote_spanned};
 use syn::spanned::Spanned as _;
 
-use crate::expand::{arguments_ident, local};
+use super::names::{arguments_ident, local};
 use crate::method::Method;
 use crate::output::Output;
 use crate::service::Service;
