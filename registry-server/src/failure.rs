@@ -77,7 +77,7 @@ impl Failure {
 impl From<OpenError> for Failure {
     fn from(error: OpenError) -> Self {
         match error {
-            OpenError::RegistryOptions(what) => Self::RegistryOptions(what),
+            OpenError::Options(error) => Self::RegistryOptions(error.to_string()),
             error => Self::Snapshot(error),
         }
     }

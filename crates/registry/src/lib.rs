@@ -1,9 +1,13 @@
-//! The farcall registry: which instances of a service are up.
+//! The farcall registry: records which instances of a service are up, and tells clients.
 //!
-//! [`wire`] is what its two sides say to each other.
+//! - `server` (feature `server`): the registry itself, its store and HTTP interface.
+//! - `client` (feature `client`): registers servers in a registry, and finds servers there.
+//! - [`wire`]: the JSON that the two exchange.
 
 #[cfg(feature = "client")]
 pub mod client;
+#[cfg(any(feature = "client", feature = "server"))]
+mod excerpt;
 #[cfg(feature = "server")]
 pub mod server;
 pub mod wire;

@@ -29,7 +29,7 @@ fn register(registry: &Registry, count: u16) {
 }
 
 fn states(registry: &Registry) -> Vec<(String, String)> {
-    let name = |listed: &farcall_registry::wire::Listed| format!("{:?}", listed.state).to_lowercase();
+    let name = |listed: &farcall_registry::wire::InstanceRecord| format!("{:?}", listed.state).to_lowercase();
     registry.list("A").iter().map(|listed| (listed.instance.id.clone(), name(listed))).collect()
 }
 

@@ -1,4 +1,4 @@
-//! The registries and servers of these tests, each in a separate process.
+//! The registries and servers of these tests, each in a process of its own.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use farcall::Channel;
 use farcall::discovery::RoundRobin;
 use farcall::registry::HttpDiscovery;
-use farcall_registry::wire::{Answer, Instances, Listed};
+use farcall_registry::wire::{Envelope, InstanceRecord, Instances};
 use rustix::process::Signal;
 
 use crate::http::{Response, ask};
@@ -19,7 +19,7 @@ pub(crate) struct Registry {
     place: Place,
 }
 
-/// The address of a registry and its command line.
+/// Where a registry was, and how it was started.
 pub(crate) struct Place {
     pub(crate) address: SocketAddr,
     options: Vec<String>,
@@ -52,7 +52,7 @@ impl Registry {
         self.place.address
     }
 
-    /// Returns the URL for servers and clients.
+    /// What servers and clients are told.
     pub(crate) fn url(&self) -> String {
         format!("http://{}/registry", self.address())
     }
@@ -63,14 +63,14 @@ impl Registry {
     }
 
     /// The instances of `Echo`, the stale ones included.
-    pub(crate) async fn list(&self) -> Answer<Instances> {
+    pub(crate) async fn list(&self) -> Envelope<Instances> {
         let response = self.ask("GET", "/v1/services/Echo/instances?include=stale").await;
         assert_eq!(response.status, 200);
         serde_json::from_slice(&response.body).unwrap()
     }
 
-    /// Returns its entry for the `Echo` of a server.
-    pub(crate) async fn find(&self, server: &str) -> Option<Listed> {
+    /// What it knows of the `Echo` of a server.
+    pub(crate) async fn find(&self, server: &str) -> Option<InstanceRecord> {
         self.list().await.body.instances.into_iter().find(|listed| listed.instance.addr.to_string() == server)
     }
 }
@@ -126,7 +126,7 @@ impl Server {
     }
 }
 
-/// Starts this many servers at a registry, and waits until all are registered.
+/// So many servers at one registry, all of which it knows.
 pub(crate) async fn servers(count: usize, registry: &Registry) -> Vec<Server> {
     let servers: Vec<_> =
         (0..count).map(|number| Server::start(&format!("server-{number}"), &[&registry.url()])).collect();
@@ -168,12 +168,12 @@ pub(crate) fn until_file(path: &Path, condition: impl Fn(&str) -> bool) {
     assert!(within(SOON, holds), "{} has {:?}", path.display(), std::fs::read_to_string(path));
 }
 
-/// Returns a loopback address that nothing else uses: a port there stays free while its process is dead,
-/// and no client gets that port as its own.
+/// A loopback address that nothing else uses: a port there stays free while its process is dead, and
+/// nobody who dials it comes from the very same port.
 fn own_loopback() -> String {
     static LAST: AtomicU8 = AtomicU8::new(0);
     let number = LAST.fetch_add(1, Ordering::Relaxed);
     let [.., high, low] = std::process::id().to_be_bytes();
-    // Not 127.0.0.1, and no network or broadcast address.
+    // Neither 127.0.0.1 nor, in its last part, a network or its broadcast address.
     format!("127.{}.{low}.{}:0", 64 + high % 128, 1 + number % 254)
 }

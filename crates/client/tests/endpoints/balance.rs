@@ -1,4 +1,4 @@
-//! The endpoint of a call, as chosen by balancers.
+//! Who gets a call, as balancers choose.
 
 use std::collections::HashMap;
 

@@ -1,4 +1,4 @@
-//! A subscriber that records spans, and servers that return the trace context they received.
+//! A subscriber that remembers spans, and servers that tell what they were sent.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -20,12 +20,12 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, registry};
 
-/// A filter that enables the spans of calls.
+/// What lets the spans of calls through.
 pub const LISTENING: &str = "info,farcall::client=debug,farcall::server=debug";
 pub const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 pub const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
-/// The spans that were recorded in a thread.
+/// The spans that a thread has seen.
 #[derive(Clone, Default)]
 pub struct Spans(Arc<Mutex<Vec<Seen>>>);
 
@@ -39,11 +39,12 @@ pub struct Seen {
     pub closed: bool,
 }
 
-/// The index of a span in the list.
+/// Where a span is in the list.
 struct Place(usize);
 
-/// Creates each span of the tests once. `tracing` caches for the whole process if a span is enabled, and
-/// may miss a subscriber that a thread installs while another creates the first such span.
+/// Has each span that tests look at been made once. Whether one is enabled is kept for the whole
+/// process, and a subscriber that a thread installs just when another makes the first such span may be
+/// overlooked.
 pub fn make_spans_known() {
     static MADE: LazyLock<()> = LazyLock::new(|| {
         let made = std::thread::spawn(|| {
@@ -57,7 +58,7 @@ pub fn make_spans_known() {
 }
 
 impl Spans {
-    /// Records the spans of this thread from here on that pass `filter`.
+    /// What this thread does from here on, as far as `filter` lets it through.
     pub fn watch(filter: &str) -> (Self, DefaultGuard) {
         make_spans_known();
         let spans = Self::default();
@@ -65,12 +66,12 @@ impl Spans {
         (spans.clone(), registry().with(filter).with(spans).set_default())
     }
 
-    /// Returns the spans that have ended, in the order of their start.
+    /// Those that have ended, in the order in which they began.
     pub fn ended(&self) -> Vec<Seen> {
         self.0.lock().unwrap().iter().filter(|seen| seen.closed).cloned().collect()
     }
 
-    /// Returns the spans of this name that have ended.
+    /// Those of this name that have ended.
     pub fn named(&self, name: &str) -> Vec<Seen> {
         self.ended().into_iter().filter(|seen| seen.name == name).collect()
     }
@@ -119,7 +120,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Spans {
 #[derive(Deserialize)]
 pub struct Nothing {}
 
-/// The trace context that a handler received.
+/// What a handler was sent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sent {
     pub traceparent: Option<String>,
@@ -132,14 +133,14 @@ impl Sent {
         Self { traceparent: of("traceparent"), tracestate: of("tracestate") }
     }
 
-    /// Returns the ids of the trace and of the span.
+    /// Trace and span of what was sent.
     pub fn ids(&self) -> (&str, &str) {
         let traceparent = self.traceparent.as_deref().unwrap();
         (&traceparent[3..35], &traceparent[36..52])
     }
 }
 
-/// Refuses this many calls, and then answers.
+/// Refuses calls, so many times, and then answers.
 struct Refuses(Mutex<usize>);
 
 impl Handler for Refuses {
@@ -154,8 +155,8 @@ impl Handler for Refuses {
     }
 }
 
-/// Starts a server in this runtime: `T.sent` returns the context it received, `T.nested` that of a call to
-/// `nested` in a separate span, `T.fail` panics, `R.refuse` refuses twice, `T.slow` hangs.
+/// A server in this runtime: `T.sent` tells what it was sent, `T.nested` what another server was sent
+/// that its handler calls in a span of its own, `T.fail` panics, `T.refuse` refuses twice, `T.slow` hangs.
 pub async fn serve(nested: Option<Channel>) -> Address {
     let builder: ServerBuilder = Server::builder()
         .method("T.sent", async |cx: Context, _: Nothing| Sent::to(&cx))
@@ -166,7 +167,7 @@ pub async fn serve(nested: Option<Channel>) -> Address {
                 info_span!("work").in_scope(|| nested.call::<Sent>("T.sent", &())).await.unwrap()
             }
         })
-        .method("T.fail", async |_: Nothing| -> String { panic!("requested by the test") })
+        .method("T.fail", async |_: Nothing| -> String { panic!("as the test wants it") })
         .method("T.slow", async |_: Nothing| std::future::pending::<()>().await)
         .service(Service::new("R").handler(
             farcall_protocol::describe::MethodInfo { name: "refuse".to_owned(), ..Default::default() },
@@ -178,17 +179,17 @@ pub async fn serve(nested: Option<Channel>) -> Address {
     address
 }
 
-/// Returns a channel to a server that calls a second one.
+/// A channel to a server of its own, and one behind that.
 pub async fn chain() -> Channel {
     let behind = Channel::to(serve(None).await).unwrap();
     Channel::to(serve(Some(behind)).await).unwrap()
 }
 
-/// Waits until a condition holds; panics if it takes longer than [`PATIENCE`].
+/// Ready when `is` says so.
 pub async fn until(what: &str, mut is: impl FnMut() -> bool) {
     let begin = std::time::Instant::now();
     while !is() {
-        assert!(begin.elapsed() < Duration::from_secs(60), "not within 60 s: {what}");
+        assert!(begin.elapsed() < Duration::from_secs(60), "in vain: {what}");
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
 }

@@ -1,4 +1,4 @@
-//! [`Place`]: the interface of a registry under test.
+//! [`Place`]: what a place must offer so that the suite can run there.
 
 use std::time::Duration;
 
@@ -7,34 +7,35 @@ use farcall_discovery::{Discovery, Registrar};
 /// The time to live of all instances of the suite: no less than any place allows.
 pub(crate) const TTL: Duration = Duration::from_secs(3);
 
-/// A registry for one test, empty at first. Dropping it stops it.
+/// A place where servers register, of its own for each test, with nothing in it. It ends when it is
+/// dropped.
 pub(crate) trait Place: Send + Sync + Sized + 'static {
-    /// The registrar of this registry.
+    /// What registers there.
     type Registrar: Registrar;
-    /// The discovery of this registry.
+    /// What finds there.
     type Discovery: Discovery;
 
     async fn start() -> Self;
 
-    /// Returns a registrar whose instances have the time to live [`TTL`].
+    /// A registrar whose instances have the time to live [`TTL`].
     fn registrar(&self) -> Self::Registrar;
 
-    /// Returns a discovery that watches, and retries soon after failures.
+    /// A discovery that watches, and tries again soon after failures.
     fn discovery(&self, service: &str) -> Self::Discovery;
 
-    /// Makes it unreachable until [`restore`](Self::restore). It keeps its state, and time goes on.
+    /// Nobody reaches it, until [`restore`](Self::restore). What it knows it keeps, and time goes on.
     fn cut(&self);
 
     fn restore(&self);
 
-    /// Makes it forget all instances, as a restart without a snapshot does.
+    /// It knows no instance any more, as if it had been started anew.
     async fn forget(&self);
 
-    /// Returns the number of open connections, or `None` if it has no connections.
+    /// How many connections to it are open; none where there are no connections.
     fn connections(&self) -> Option<usize>;
 }
 
-/// Makes a test of each behaviour for this registry.
+/// Makes a test of each behaviour at this place.
 macro_rules! test_place {
     ($place:ty) => {
         crate::place::test_place! { $place, behaviours:

@@ -1,9 +1,9 @@
-//! Registering servers in a registry over HTTP, and finding them there.
+//! Registers servers in a registry over HTTP, and finds them there.
 //!
 //! [`HttpRegistrar`] and [`HttpDiscovery`] take the URL of the registry: its origin,
 //! `http://registry:7100`, or the whole path of its simple interface,
-//! `http://registry:7100/registry`. Either way they speak the full interface where the registry has
-//! it, and the simple one where it has nothing else.
+//! `http://registry:7100/registry`. Either way they use the full interface if the registry has it, otherwise the simple
+//! one.
 //!
 //! ```
 //! use farcall_discovery::Discovery;
@@ -14,25 +14,28 @@
 //! # Ok::<(), farcall_registry::client::SettingsError>(())
 //! ```
 //!
-//! What a registry answers is taken for what it is: text from a network. Answers are bounded in size
-//! and time, only a well-formed list replaces the last one, redirects are not followed, and what is
-//! wrong is said in a sentence that names the URL.
+//! Responses are not trusted: their size and time are limited, only a well-formed list replaces the last one,
+//! redirects are not followed, and errors name the URL.
 
-mod backoff;
+mod decode;
 mod discovery;
-mod failure;
 mod http;
 mod http_client;
-mod known;
-mod lists;
+mod list_state;
+mod options;
 mod polling;
 mod registrar;
+mod request_error;
+mod response;
+mod service_view;
 mod settings;
+mod source;
 mod sse;
+mod task;
 mod token;
 mod urls;
 mod watching;
 
 pub use self::discovery::HttpDiscovery;
 pub use self::registrar::{HttpLease, HttpRegistrar};
-pub use self::settings::SettingsError;
+pub use self::settings::{SettingsError, UrlError};

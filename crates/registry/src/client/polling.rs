@@ -1,4 +1,4 @@
-//! Asking for the list again and again: by long polls, and in the simple interface.
+//! [`Poller`]: requests the list again and again, by long polls or in the simple interface.
 
 use std::time::Duration;
 
@@ -6,99 +6,111 @@ use reqwest::header::{ACCEPT, CACHE_CONTROL, ETAG, HeaderValue, IF_NONE_MATCH};
 use reqwest::{Method, RequestBuilder, StatusCode, Url};
 use tokio::time::{Instant, sleep};
 
-use super::discovery::Following;
-use super::failure::{Failure, Kind, label};
-use super::http::Answered;
-use super::lists;
+use super::decode::{self, MAX_LIST_BYTES};
+use super::list_state::ListState;
+use super::request_error::{RequestError, RequestErrorKind, label};
+use super::response::FullResponse;
+use super::source::Source;
 
-/// The longest list that is read, in bytes: some 60,000 instances.
-pub(super) const MAX_LIST: usize = 16 * 1024 * 1024;
-/// After how many refreshes a client that polls looks for something better: 5 min, if nothing is set.
-const LOOK_AGAIN: u32 = 30;
-/// The pause between two long polls, in which changes that come close together are gathered.
-const GATHER: Duration = Duration::from_millis(100);
-/// A long poll that comes back sooner without a change did not wait: the registry must not be asked
-/// as fast as it answers.
-const DID_NOT_WAIT: Duration = Duration::from_secs(1);
+/// Refreshes after which a better interface is tried: 5 min by default.
+const REFRESHES_BEFORE_UPGRADE: u32 = 30;
+/// The pause between two long polls, in which changes are coalesced.
+const COALESCE_WINDOW: Duration = Duration::from_millis(100);
+/// A long poll that returns sooner without a change did not wait: the registry must not be asked as fast as it answers.
+const MIN_LONG_POLL: Duration = Duration::from_secs(1);
 
-impl Following<'_> {
-    /// Asks for the full interface's list; with `patient`, waits there for changes. Returns when it is
-    /// time to look for something better.
-    pub(super) async fn poll_lists(&mut self, patient: bool) -> Result<(), Failure> {
-        let until = Instant::now() + self.from.refresh * LOOK_AGAIN;
+/// Requests lists until it is time to try a better interface.
+pub(super) struct Poller<'s, 'a> {
+    source: &'a Source,
+    state: &'s mut ListState<'a>,
+}
+
+impl<'s, 'a> Poller<'s, 'a> {
+    pub(super) fn new(source: &'a Source, state: &'s mut ListState<'a>) -> Self {
+        Self { source, state }
+    }
+
+    /// Requests lists of the full interface, by long polls if `long_poll`.
+    pub(super) async fn poll_lists(&mut self, long_poll: bool) -> Result<(), RequestError> {
+        let until = self.upgrade_at();
         while Instant::now() < until {
-            let asked = Instant::now();
-            let before = self.known.position().map(|(epoch, rev)| (epoch.to_owned(), rev));
-            self.ask_for_list(patient).await?;
+            let started = Instant::now();
+            let before = self.state.view.position().map(|(epoch, rev)| (epoch.to_owned(), rev));
+            self.request_list(long_poll).await?;
             let before = before.as_ref().map(|(epoch, rev)| (epoch.as_str(), *rev));
-            let moved = self.known.position() != before;
-            let waited = moved || asked.elapsed() >= DID_NOT_WAIT;
-            sleep(if patient && waited && !self.known.is_incomplete() { GATHER } else { self.pause() }).await;
+            let changed = self.state.view.position() != before;
+            let waited = changed || started.elapsed() >= MIN_LONG_POLL;
+            let at_once = long_poll && waited && !self.state.view.is_incomplete();
+            sleep(if at_once { COALESCE_WINDOW } else { self.pause() }).await;
         }
         Ok(())
     }
 
-    async fn ask_for_list(&mut self, patient: bool) -> Result<(), Failure> {
-        let mut url = self.from.http.urls.list(&self.from.service);
-        // While the registry warms, the end of it is what is waited for, and no long poll tells of that.
-        let known = self.known.position().filter(|_| patient && !self.known.is_incomplete());
-        if let Some((epoch, rev)) = known {
-            url.query_pairs_mut()
-                .append_pair("epoch", epoch)
-                .append_pair("rev", &rev.to_string())
-                .append_pair("wait", &format!("{}s", self.from.wait.as_secs()));
-        }
-        let conditional = known.is_some();
-        let patience = if conditional { self.from.wait } else { Duration::ZERO };
-        let label = label(&Method::GET, &url);
-        let answered = self.get(url, None, patience).await?;
-        if answered.status == StatusCode::NOT_MODIFIED && conditional {
-            self.confirm();
-            return Ok(());
-        }
-        if answered.status != StatusCode::OK {
-            return Err(Failure::of_status(&label, &answered));
-        }
-        let list = lists::full(&answered.body, &self.from.service).map_err(|why| {
-            // Some registries of twenty lines answer any path with their only list, or with a page.
-            let kind = if self.has_full_interface { Kind::Other } else { Kind::NoRoute };
-            Failure::new(&label, why).of_kind(kind)
-        })?;
-        self.has_full_interface = true;
-        // A watch that follows begins with a list of its own.
-        self.last_event = None;
-        self.adopt(list);
-        Ok(())
-    }
-
-    /// Asks for the simple interface's list. Returns when it is time to look for something better.
-    pub(super) async fn poll_simple(&mut self) -> Result<(), Failure> {
-        let until = Instant::now() + self.from.refresh * LOOK_AGAIN;
-        // What names the last list; lists of the full interface have none of these names.
+    /// Requests lists of the simple interface.
+    pub(super) async fn poll_simple(&mut self) -> Result<(), RequestError> {
+        let until = self.upgrade_at();
+        // Lists of the full interface have other ETags.
         let mut etag = None;
         while Instant::now() < until {
-            self.ask_for_simple_list(&mut etag).await?;
+            self.request_simple_list(&mut etag).await?;
             sleep(self.pause()).await;
         }
         Ok(())
     }
 
-    async fn ask_for_simple_list(&mut self, etag: &mut Option<HeaderValue>) -> Result<(), Failure> {
-        let url = self.from.http.urls.simple_list(&self.from.service);
+    async fn request_list(&mut self, long_poll: bool) -> Result<(), RequestError> {
+        let mut url = self.source.http.options.urls.list(&self.source.service);
+        // The end of warming changes no revision, so a long poll would not report it.
+        let position = self.state.view.position().filter(|_| long_poll && !self.state.view.is_incomplete());
+        if let Some((epoch, rev)) = position {
+            url.query_pairs_mut()
+                .append_pair("epoch", epoch)
+                .append_pair("rev", &rev.to_string())
+                .append_pair("wait", &format!("{}s", self.source.wait.as_secs()));
+        }
+        let conditional = position.is_some();
+        let extra_wait = if conditional { self.source.wait } else { Duration::ZERO };
         let label = label(&Method::GET, &url);
-        let answered = self.get(url, etag.as_ref(), Duration::ZERO).await?;
-        if answered.status == StatusCode::NOT_MODIFIED && etag.is_some() {
-            self.confirm();
+        let response = self.get(url, None, extra_wait).await?;
+        if response.status == StatusCode::NOT_MODIFIED && conditional {
+            self.state.confirm();
             return Ok(());
         }
-        if answered.status != StatusCode::OK {
-            return Err(Failure::of_status(&label, &answered));
+        if response.status != StatusCode::OK {
+            return Err(RequestError::of_status(&label, &response));
         }
-        let list = lists::simple(&answered).map_err(|why| Failure::new(&label, why))?;
-        // That of a list which is not complete would keep the complete one away.
-        *etag = answered.headers.get(ETAG).filter(|_| !list.warming).cloned();
-        self.last_event = None;
-        self.adopt(list);
+        let list = decode::full_list(&response.body, &self.source.service).map_err(|error| {
+            // Registries with the simple interface only may answer any path with their list, or with a page.
+            let kind = if self.state.has_full_interface {
+                RequestErrorKind::Other
+            } else {
+                RequestErrorKind::NoRoute
+            };
+            RequestError::new(&label, error).with_kind(kind)
+        })?;
+        self.state.has_full_interface = true;
+        // The next watch must begin with a snapshot.
+        self.state.last_event = None;
+        self.state.adopt(list);
+        Ok(())
+    }
+
+    async fn request_simple_list(&mut self, etag: &mut Option<HeaderValue>) -> Result<(), RequestError> {
+        let url = self.source.http.options.urls.simple_list(&self.source.service);
+        let label = label(&Method::GET, &url);
+        let response = self.get(url, etag.as_ref(), Duration::ZERO).await?;
+        if response.status == StatusCode::NOT_MODIFIED && etag.is_some() {
+            self.state.confirm();
+            return Ok(());
+        }
+        if response.status != StatusCode::OK {
+            return Err(RequestError::of_status(&label, &response));
+        }
+        let list = decode::simple_list(&response).map_err(|error| RequestError::new(&label, error))?;
+        // The ETag of an incomplete list could suppress the complete one.
+        *etag = response.headers.get(ETAG).filter(|_| !list.warming).cloned();
+        self.state.last_event = None;
+        self.state.adopt(list);
         Ok(())
     }
 
@@ -106,9 +118,8 @@ impl Following<'_> {
         &self,
         url: Url,
         etag: Option<&HeaderValue>,
-        patience: Duration,
-    ) -> Result<Answered, Failure> {
-        let http = &self.from.http;
+        extra_wait: Duration,
+    ) -> Result<FullResponse, RequestError> {
         let complete = |mut request: RequestBuilder| {
             request = request.header(ACCEPT, "application/json").header(CACHE_CONTROL, "no-cache");
             match etag {
@@ -116,11 +127,16 @@ impl Following<'_> {
                 None => request,
             }
         };
-        http.exchange(Method::GET, url, complete, patience, MAX_LIST).await
+        self.source.http.exchange(Method::GET, url, complete, extra_wait, MAX_LIST_BYTES).await
     }
 
-    /// A little shorter than is set, so that clients that began together do not stay so.
+    /// Returns when a better interface is to be tried.
+    fn upgrade_at(&self) -> Instant {
+        Instant::now() + self.source.refresh * REFRESHES_BEFORE_UPGRADE
+    }
+
+    /// Returns the refresh interval, shortened at random by up to 10%, so that clients that started together spread.
     fn pause(&self) -> Duration {
-        self.from.refresh.mul_f64(0.9 + 0.1 * fastrand::f64())
+        self.source.refresh.mul_f64(0.9 + 0.1 * fastrand::f64())
     }
 }

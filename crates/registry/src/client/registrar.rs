@@ -1,4 +1,6 @@
-//! [`HttpRegistrar`]: registering a server in a registry over HTTP.
+//! [`HttpRegistrar`]: registers a server in a registry over HTTP.
+//!
+//! When heartbeats are sent is left to [`keep_registered`](farcall_discovery::keep_registered).
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -7,22 +9,23 @@ use farcall_discovery::{Instance, Registered, Registrar, RegistrarError, Renewal
 use reqwest::{Method, RequestBuilder, StatusCode, Url};
 use serde::Deserialize;
 
-use super::failure::{Failure, Kind, label};
-use super::http::{Answered, Http, SMALL_BODY};
-use super::lists::diagnose;
+use super::decode::diagnose;
+use super::http::{Http, MAX_SMALL_BODY};
+use super::options::ClientOptions;
+use super::request_error::{RequestError, RequestErrorKind, label};
+use super::response::FullResponse;
 use super::settings::SettingsError;
 use crate::wire;
 
-/// When to renew where neither the registry nor anybody else says so.
+/// The heartbeat interval if neither the registry nor [`HttpRegistrar::heartbeat`] sets it.
 const DEFAULT_HEARTBEAT: Duration = Duration::from_secs(4 * 60);
-/// How many heartbeats fit into a time to live, where the registry says only that.
-const HEARTBEATS_OF_A_TTL: u32 = 3;
+/// Heartbeats in a time to live, if the registry sets only that.
+const HEARTBEATS_PER_TTL: u32 = 3;
 
-/// Registers instances in the registry at a URL.
+/// Registers instances in a registry over HTTP.
 ///
-/// It uses the full interface where the registry has it. Where it does not, it uses the simple one,
-/// which keeps neither an id other than the address nor metadata, and in which taking an instance
-/// away is to register it with weight 0 for a second.
+/// It uses the full interface if the registry has it, otherwise the simple one. That keeps no metadata and no id other
+/// than the address, and has no removal: deregistering registers the instance with weight 0 for a second.
 ///
 /// ```no_run
 /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -37,13 +40,14 @@ const HEARTBEATS_OF_A_TTL: u32 = 3;
 /// # }
 /// ```
 #[derive(Debug)]
+#[must_use = "a registrar does nothing until it is used"]
 pub struct HttpRegistrar {
     http: Http,
     ttl: Option<Duration>,
     heartbeat: Option<Duration>,
 }
 
-/// What is held while an instance is registered: which interface the registry has.
+/// The lease of a registered instance: the interface through which it was registered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpLease(Interface);
 
@@ -54,68 +58,60 @@ enum Interface {
 }
 
 impl HttpRegistrar {
-    /// A registrar for the registry at this URL: its origin, or the path of its simple interface.
-    /// Nothing is sent yet.
+    /// Creates a registrar for the registry at `url`: its origin, or the path of its simple interface. Nothing is sent yet.
     ///
     /// # Errors
     ///
-    /// What is wrong with the URL.
+    /// [`SettingsError`], if the URL is invalid.
     pub fn new(url: &str) -> Result<Self, SettingsError> {
-        Ok(Self { http: Http::new(url)?, ttl: None, heartbeat: None })
+        Ok(Self { http: Http::new(ClientOptions::new(url)?), ttl: None, heartbeat: None })
     }
 
-    /// The bearer token for writing; none if not set. It crosses the network as it is unless the URL
-    /// begins with `https`.
-    #[must_use]
+    /// Sets the bearer token for writing. Default: none. It is sent in clear text unless the URL begins with `https`.
     pub fn token(mut self, token: impl Into<String>) -> Self {
-        self.http.set_token(token.into());
+        self.http.options.set_token(token.into());
         self
     }
 
-    /// A file whose first line is the bearer token. It is read for each request, so that the token can
-    /// be replaced while the server runs; that it does not read is a failure like any other.
-    #[must_use]
+    /// Sets a file whose first line is the bearer token. It is read for each request, so that the token can be replaced
+    /// while the server runs. A file that cannot be read is a failure like any other.
     pub fn token_file(mut self, path: impl Into<PathBuf>) -> Self {
-        self.http.set_token_file(path.into());
+        self.http.options.set_token_file(path.into());
         self
     }
 
-    /// Trusts these certificates (PEM) beside the system's, for `https`.
+    /// Adds certificates (PEM) to trust for `https`, in addition to the system's.
     ///
     /// # Errors
     ///
-    /// They are not PEM, or there is none.
+    /// [`SettingsError::Roots`], if they are not PEM, or there is none.
     pub fn extra_roots(mut self, pem: &[u8]) -> Result<Self, SettingsError> {
-        self.http.add_roots(pem)?;
+        self.http.options.add_roots(pem)?;
         Ok(self)
     }
 
-    /// How long an instance that says nothing of it stays without a heartbeat, 1 s to 1 day. If not set,
-    /// the registry decides. Too short, and a pause of the network takes servers away; too long, and
-    /// clients try dead ones.
-    #[must_use]
+    /// Sets the time to live of instances that have none, from 1 s to 1 day. Default: the registry's. Too short: a brief
+    /// network failure removes servers. Too long: clients try crashed servers.
     pub fn ttl(mut self, ttl: Duration) -> Self {
         self.ttl = Some(ttl);
         self
     }
 
-    /// The time between heartbeats; if not set, the registry decides. It must be well
-    /// below the time to live, so that one may be lost.
-    #[must_use]
+    /// Sets the interval between heartbeats. Default: the registry's. It must be well below the time to live, so that a
+    /// heartbeat may be lost.
     pub fn heartbeat(mut self, heartbeat: Duration) -> Self {
         self.heartbeat = Some(heartbeat);
         self
     }
 
-    /// How long connecting may take, and how long an answer may be in coming; 5 s if not set.
-    /// Registering anew may need two requests.
-    #[must_use]
+    /// Sets the timeout of each step of a request: connecting, the response's beginning, and each pause in its body.
+    /// Default 5 s; at least 1 ms. Registering may need two requests.
     pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.http.set_timeout(timeout);
+        self.http.options.set_timeout(timeout);
         self
     }
 
-    /// The instance as it is sent.
+    /// Returns the instance as it is sent: checked, and with a time to live.
     fn complete(&self, instance: &Instance) -> Result<Instance, RegistrarError> {
         let mut instance = instance.clone();
         if let (None, Some(ttl)) = (instance.ttl_ms, self.ttl) {
@@ -124,13 +120,13 @@ impl HttpRegistrar {
         instance.check().map_err(|error| RegistrarError(error.to_string()))
     }
 
-    async fn put(&self, instance: &Instance) -> Result<Duration, Failure> {
-        let url = self.http.urls.instance(instance);
-        self.say(Method::PUT, url, instance, |request| request.json(instance)).await
+    async fn put(&self, instance: &Instance) -> Result<Duration, RequestError> {
+        let url = self.http.options.urls.instance(instance);
+        self.send(Method::PUT, url, instance, |request| request.json(instance)).await
     }
 
-    async fn post(&self, instance: &Instance) -> Result<Duration, Failure> {
-        let url = self.http.urls.simple().clone();
+    async fn post(&self, instance: &Instance) -> Result<Duration, RequestError> {
+        let url = self.http.options.urls.simple().clone();
         let headers = |mut request: RequestBuilder| {
             request = request.header(wire::SERVER, instance.addr.to_string()).body("");
             if !instance.service.is_empty() {
@@ -148,45 +144,45 @@ impl HttpRegistrar {
             }
             request
         };
-        self.say(Method::POST, url, instance, headers).await
+        self.send(Method::POST, url, instance, headers).await
     }
 
-    async fn beat(&self, instance: &Instance) -> Result<Duration, Failure> {
-        let url = self.http.urls.heartbeat(instance);
-        self.say(Method::POST, url, instance, |request| request.body("")).await
+    async fn heartbeat_once(&self, instance: &Instance) -> Result<Duration, RequestError> {
+        let url = self.http.options.urls.heartbeat(instance);
+        self.send(Method::POST, url, instance, |request| request.body("")).await
     }
 
-    /// Sends what registers or renews; returns when to renew.
-    async fn say(
+    /// Sends a registration or a heartbeat; returns the time until the next heartbeat.
+    async fn send(
         &self,
         method: Method,
         url: Url,
         instance: &Instance,
         complete: impl FnOnce(RequestBuilder) -> RequestBuilder,
-    ) -> Result<Duration, Failure> {
+    ) -> Result<Duration, RequestError> {
         let label = label(&method, &url);
-        let answered = self.http.exchange(method, url, complete, Duration::ZERO, SMALL_BODY).await?;
-        if !answered.status.is_success() {
-            return Err(Failure::of_status(&label, &answered));
+        let response = self.http.exchange(method, url, complete, Duration::ZERO, MAX_SMALL_BODY).await?;
+        if !response.status.is_success() {
+            return Err(RequestError::of_status(&label, &response));
         }
-        self.heartbeat_of(&answered, instance).map_err(|why| Failure::new(&label, why))
+        self.heartbeat_interval(&response, instance).map_err(|error| RequestError::new(&label, error))
     }
 
-    fn heartbeat_of(&self, answered: &Answered, instance: &Instance) -> Result<Duration, String> {
-        // As much of `wire::Registration` as a registry of twenty lines may leave out.
+    fn heartbeat_interval(&self, response: &FullResponse, instance: &Instance) -> Result<Duration, String> {
+        // `wire::Registration`, of which a registry of twenty lines may omit any field.
         #[derive(Deserialize)]
-        struct Agreed {
+        struct PartialRegistration {
             ttl_ms: Option<u64>,
             heartbeat_ms: Option<u64>,
         }
-        // An answer that is none, such as a page that asks to sign in, has registered nothing.
-        let agreed: Agreed =
-            serde_json::from_slice(&answered.body).map_err(|error| diagnose(&answered.body, &error))?;
-        let of_ttl = |ttl_ms| Duration::from_millis(ttl_ms) / HEARTBEATS_OF_A_TTL;
+        // A body that is not JSON, such as a proxy's login page, means that nothing was registered.
+        let registration: PartialRegistration =
+            serde_json::from_slice(&response.body).map_err(|error| diagnose(&response.body, &error))?;
+        let of_ttl = |ttl_ms| Duration::from_millis(ttl_ms) / HEARTBEATS_PER_TTL;
         Ok(self
             .heartbeat
-            .or(agreed.heartbeat_ms.map(Duration::from_millis))
-            .or(agreed.ttl_ms.or(instance.ttl_ms).map(of_ttl))
+            .or(registration.heartbeat_ms.map(Duration::from_millis))
+            .or(registration.ttl_ms.or(instance.ttl_ms).map(of_ttl))
             .unwrap_or(DEFAULT_HEARTBEAT))
     }
 }
@@ -195,15 +191,15 @@ impl Registrar for HttpRegistrar {
     type Lease = HttpLease;
 
     fn describe(&self) -> String {
-        self.http.urls.simple().to_string()
+        self.http.options.urls.simple().to_string()
     }
 
     async fn register(&self, instance: &Instance) -> Result<Registered<HttpLease>, RegistrarError> {
         let instance = self.complete(instance)?;
         let full = match self.put(&instance).await {
             Ok(heartbeat) => return Ok(Registered { lease: HttpLease(Interface::Full), heartbeat }),
-            Err(failure) if failure.kind == Kind::NoRoute => failure,
-            Err(failure) => return Err(failed(&failure)),
+            Err(error) if error.kind == RequestErrorKind::NoRoute => error,
+            Err(error) => return Err(failed(&error)),
         };
         match self.post(&instance).await {
             Ok(heartbeat) => Ok(Registered { lease: HttpLease(Interface::Simple), heartbeat }),
@@ -214,14 +210,14 @@ impl Registrar for HttpRegistrar {
     async fn renew(&self, instance: &Instance, lease: &mut HttpLease) -> Result<Renewal, RegistrarError> {
         let instance = self.complete(instance)?;
         let outcome = match lease.0 {
-            Interface::Full => self.beat(&instance).await,
+            Interface::Full => self.heartbeat_once(&instance).await,
             Interface::Simple => self.post(&instance).await,
         };
         match outcome {
             Ok(heartbeat) => Ok(Renewal::Renewed(heartbeat)),
-            // The instance is not there, or the interface no longer is: registering finds out which.
-            Err(failure) if failure.kind == Kind::NoRoute => Ok(Renewal::Unknown),
-            Err(failure) => Err(failed(&failure)),
+            // Either the instance or the interface is gone: registering again finds out which.
+            Err(error) if error.kind == RequestErrorKind::NoRoute => Ok(Renewal::Unknown),
+            Err(error) => Err(failed(&error)),
         }
     }
 
@@ -229,28 +225,28 @@ impl Registrar for HttpRegistrar {
         let mut instance = self.complete(instance)?;
         match lease.0 {
             Interface::Full => {
-                let url = self.http.urls.instance(&instance);
+                let url = self.http.options.urls.instance(&instance);
                 let label = label(&Method::DELETE, &url);
-                let answered = self
+                let response = self
                     .http
-                    .exchange(Method::DELETE, url, |request| request, Duration::ZERO, SMALL_BODY)
+                    .exchange(Method::DELETE, url, |request| request, Duration::ZERO, MAX_SMALL_BODY)
                     .await
-                    .map_err(|failure| failed(&failure))?;
-                if answered.status.is_success() || answered.status == StatusCode::NOT_FOUND {
+                    .map_err(|error| failed(&error))?;
+                if response.status.is_success() || response.status == StatusCode::NOT_FOUND {
                     Ok(())
                 } else {
-                    Err(failed(&Failure::of_status(&label, &answered)))
+                    Err(failed(&RequestError::of_status(&label, &response)))
                 }
             }
             Interface::Simple => {
                 instance.weight = 0;
                 instance.ttl_ms = u64::try_from(Instance::MIN_TTL.as_millis()).ok();
-                self.post(&instance).await.map(drop).map_err(|failure| failed(&failure))
+                self.post(&instance).await.map(drop).map_err(|error| failed(&error))
             }
         }
     }
 }
 
-fn failed(failure: &Failure) -> RegistrarError {
-    RegistrarError(failure.to_string())
+fn failed(error: &RequestError) -> RegistrarError {
+    RegistrarError(error.to_string())
 }

@@ -1,35 +1,35 @@
-//! [`Events`]: server-sent events out of bytes that come in any pieces.
+//! [`EventDecoder`]: decodes Server-Sent Events from bytes that arrive in arbitrary pieces.
 //!
 //! The format is [the HTML standard's](https://html.spec.whatwg.org/multipage/server-sent-events.html).
-//! No I/O, no clock.
+//! No I/O and no clock.
 
-/// An event.
+/// A Server-Sent Event.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Event {
-    /// `message` where none is given.
+    /// The event's type; `message` if none is given.
     pub(super) name: String,
     pub(super) data: String,
-    /// The id that stands at this event or was the last before it.
+    /// The last id up to and including this event.
     pub(super) id: Option<String>,
 }
 
-/// Reads events.
+/// An incremental decoder.
 #[derive(Debug)]
-pub(super) struct Events {
-    /// The most bytes of one event.
+pub(super) struct EventDecoder {
+    /// The maximum size of an event, in bytes.
     limit: usize,
-    /// The line that has begun.
+    /// The bytes of the current line.
     line: Vec<u8>,
-    /// The last line ended in CR: an LF that follows belongs to it.
+    /// `true` if the last line ended in CR: an LF that follows belongs to it.
     after_cr: bool,
-    /// Nothing was read yet: a byte order mark may come.
+    /// `true` until the first line was read, which may begin with a byte order mark.
     at_start: bool,
     name: String,
     data: String,
     id: Option<String>,
 }
 
-impl Events {
+impl EventDecoder {
     pub(super) fn new(limit: usize) -> Self {
         Self {
             limit,
@@ -42,9 +42,8 @@ impl Events {
         }
     }
 
-    /// The events that end in these bytes. An error is a sentence, after which nothing more is to be
-    /// read.
-    pub(super) fn read(&mut self, mut bytes: &[u8]) -> Result<Vec<Event>, String> {
+    /// Returns the events that end in these bytes. After an error, which is a message, the decoder must not be used.
+    pub(super) fn decode(&mut self, mut bytes: &[u8]) -> Result<Vec<Event>, String> {
         let mut events = Vec::new();
         while !bytes.is_empty() {
             if std::mem::take(&mut self.after_cr) && bytes[0] == b'\n' {
@@ -84,7 +83,7 @@ impl Events {
                 self.data.push_str(value);
             }
             "id" if !value.contains('\0') => self.id = Some(value.to_owned()),
-            // A comment, which has no name; `retry`, for this client has its own pauses; what is unknown.
+            // Comments, which have an empty name; `retry`, because this client has its own pauses; unknown fields.
             _ => {}
         }
         None
@@ -123,38 +122,38 @@ mod tests {
     }
 
     #[test]
-    fn events_are_read_as_the_standard_says() {
-        assert_eq!(Events::new(100).read(STREAM.as_bytes()).unwrap(), expected());
+    fn events_are_decoded_as_the_standard_requires() {
+        assert_eq!(EventDecoder::new(100).decode(STREAM.as_bytes()).unwrap(), expected());
     }
 
     #[test]
-    fn an_event_without_an_end_is_refused_at_the_limit() {
+    fn endless_event_is_refused_at_the_limit() {
         for line in ["data: x\n", "x"] {
-            let mut events = Events::new(1000);
-            let refused = (0..2000).any(|_| events.read(line.as_bytes()).is_err());
+            let mut events = EventDecoder::new(1000);
+            let refused = (0..2000).any(|_| events.decode(line.as_bytes()).is_err());
             assert!(refused, "{line}");
             assert!(events.line.capacity() + events.data.capacity() < 10_000);
         }
-        // Events one after the other are as many as may come.
-        let mut events = Events::new(1000);
-        assert!((0..2000).all(|_| events.read(b"data: x\n\n").unwrap().len() == 1));
+        // The limit is for one event, not for all of them.
+        let mut events = EventDecoder::new(1000);
+        assert!((0..2000).all(|_| events.decode(b"data: x\n\n").unwrap().len() == 1));
     }
 
     #[test]
-    fn what_is_not_utf8_is_refused() {
-        assert!(Events::new(100).read(b"data: \xff\n").is_err());
+    fn invalid_utf8_is_refused() {
+        assert!(EventDecoder::new(100).decode(b"data: \xff\n").is_err());
     }
 
     proptest! {
         #[test]
-        fn pieces_make_no_difference(cuts in proptest::collection::vec(0..STREAM.len(), 0..20)) {
+        fn arbitrary_pieces_give_the_same_events(cuts in proptest::collection::vec(0..STREAM.len(), 0..20)) {
             let mut cuts = cuts;
             cuts.extend([0, STREAM.len()]);
             cuts.sort_unstable();
-            let mut events = Events::new(100);
+            let mut events = EventDecoder::new(100);
             let mut read = Vec::new();
             for pair in cuts.windows(2) {
-                read.extend(events.read(&STREAM.as_bytes()[pair[0]..pair[1]]).unwrap());
+                read.extend(events.decode(&STREAM.as_bytes()[pair[0]..pair[1]]).unwrap());
             }
             prop_assert_eq!(read, expected());
         }

@@ -1,37 +1,37 @@
-//! [`Token`]: the bearer token that requests carry, if any.
+//! [`Token`]: the source of the bearer token that requests carry.
 
 use std::fmt;
 use std::path::PathBuf;
 
 use reqwest::header::HeaderValue;
 
-/// The longest token, in bytes: what is longer is not a token but the wrong file.
+/// The maximum length of a token, in bytes: anything longer is the wrong file.
 const MAX_TOKEN: usize = 4096;
 
-/// Where the token comes from.
+/// The source of the token.
 #[derive(Clone, Default)]
 pub(super) enum Token {
-    /// There is none.
+    /// No token.
     #[default]
     None,
-    /// It was given.
-    Given(String),
-    /// The first line of a file, which is read again for each request, so that it can be replaced while
-    /// the program runs.
+    /// A token from the program.
+    Literal(String),
+    /// The first line of a file, which is read for each request, so that it can be replaced while the program runs.
     File(PathBuf),
 }
 
 impl Token {
-    /// The value of `Authorization`; an error is a sentence that does not show the token.
+    /// Returns the value of `Authorization`; `None` without a token. The error is a message without the token.
     pub(super) async fn header(&self) -> Result<Option<HeaderValue>, String> {
         match self {
             Token::None => Ok(None),
-            Token::Given(token) => bearer(token).map(Some).map_err(|why| format!("the token {why}")),
+            Token::Literal(token) => bearer(token).map(Some).map_err(|reason| format!("the token {reason}")),
             Token::File(path) => {
-                let wrong = |why: String| format!("the token file {}: {why}", path.display());
-                let text = tokio::fs::read_to_string(path).await.map_err(|error| wrong(error.to_string()))?;
+                let failed = |reason: String| format!("the token file {}: {reason}", path.display());
+                let text =
+                    tokio::fs::read_to_string(path).await.map_err(|error| failed(error.to_string()))?;
                 let token = text.lines().next().unwrap_or_default().trim();
-                bearer(token).map(Some).map_err(|why| wrong(format!("its first line {why}")))
+                bearer(token).map(Some).map_err(|reason| failed(format!("its first line {reason}")))
             }
         }
     }
@@ -45,7 +45,7 @@ fn bearer(token: &str) -> Result<HeaderValue, &'static str> {
         return Err("is longer than 4096 bytes");
     }
     if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err("has characters that no token has");
+        return Err("has characters that a token cannot have");
     }
     let mut value =
         HeaderValue::try_from(format!("Bearer {token}")).expect("graphic ASCII is allowed in headers");
@@ -53,12 +53,12 @@ fn bearer(token: &str) -> Result<HeaderValue, &'static str> {
     Ok(value)
 }
 
-/// Does not show the token.
+/// Shows the kind of source, never the token.
 impl fmt::Debug for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Token::None => f.write_str("None"),
-            Token::Given(_) => f.write_str("Given(..)"),
+            Token::Literal(_) => f.write_str("Literal(..)"),
             Token::File(path) => f.debug_tuple("File").field(path).finish(),
         }
     }
@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_token_file_is_read_again_for_each_request() {
+    async fn token_file_is_read_for_each_request() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("token");
         let token = Token::File(path.clone());
@@ -82,11 +82,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn no_token_is_shown() {
-        let token = Token::Given("top secret\r\nX-Other: 1".to_owned());
+    async fn errors_and_debug_output_have_no_token() {
+        let token = Token::Literal("top secret\r\nX-Other: 1".to_owned());
         let error = token.header().await.unwrap_err();
-        assert_eq!(error, "the token has characters that no token has");
+        assert_eq!(error, "the token has characters that a token cannot have");
         assert!(!format!("{token:?}").contains("secret"));
-        assert!(Token::Given("secret".to_owned()).header().await.unwrap().unwrap().is_sensitive());
+        assert!(Token::Literal("secret".to_owned()).header().await.unwrap().unwrap().is_sensitive());
     }
 }

@@ -1,19 +1,19 @@
-//! [`Urls`]: where a registry has what, from the one URL that a user gives.
+//! [`Urls`]: the URLs of a registry's parts, derived from the one that a user gives.
 
 use farcall_discovery::Instance;
 use reqwest::Url;
 
-use super::failure::excerpt;
-use super::settings::SettingsError;
+use super::settings::{SettingsError, UrlError};
+use crate::excerpt::excerpt;
 use crate::wire::PLAIN_LIST;
 
-/// The last part of the simple interface's path, where the URL does not give it.
+/// The last segment of the simple interface's path, if the URL does not have it.
 const SIMPLE: &str = "registry";
 
 /// The URLs of a registry.
 ///
-/// The path that is given is the simple interface's, and the full one is beside it: `/x/registry` and
-/// `/x/v1/`. A URL that ends in `/`, or has no path, is the place where both are.
+/// The path of the given URL is the simple interface's, and the full interface is next to it: `/x/registry` and `/x/v1/`.
+/// If the URL ends in `/` or has no path, both are below it.
 #[derive(Clone, Debug)]
 pub(super) struct Urls {
     simple: Url,
@@ -23,19 +23,19 @@ pub(super) struct Urls {
 
 impl Urls {
     pub(super) fn parse(text: &str) -> Result<Self, SettingsError> {
-        let wrong = |shown: &str, why: &str| SettingsError::Url { url: excerpt(shown), why: why.to_owned() };
-        let mut simple = Url::parse(text).map_err(|error| wrong(text, &error.to_string()))?;
+        let invalid = |shown: &str, source| SettingsError::Url { url: excerpt(shown), source };
+        let mut simple = Url::parse(text).map_err(|error| invalid(text, UrlError::Malformed(error)))?;
         if !simple.username().is_empty() || simple.password().is_some() {
-            return Err(wrong(simple.host_str().unwrap_or_default(), "it has a user or password in it"));
+            return Err(invalid(simple.host_str().unwrap_or_default(), UrlError::Credentials));
         }
         if !matches!(simple.scheme(), "http" | "https") {
-            return Err(wrong(text, "it begins with neither http:// nor https://"));
+            return Err(invalid(text, UrlError::Scheme));
         }
         if simple.query().is_some() || simple.fragment().is_some() {
-            return Err(wrong(text, "it has a ? or # in it"));
+            return Err(invalid(text, UrlError::Query));
         }
         if simple.port() == Some(0) {
-            return Err(wrong(text, "port 0 is any port"));
+            return Err(invalid(text, UrlError::Port));
         }
         if let Some(path) = simple.path().strip_suffix("/registry/").map(|base| format!("{base}/{SIMPLE}")) {
             simple.set_path(&path);
@@ -50,12 +50,12 @@ impl Urls {
         Ok(Self { simple, full })
     }
 
-    /// The simple interface, for people and for `POST`.
+    /// Returns the URL of the simple interface, for display and for `POST`.
     pub(super) fn simple(&self) -> &Url {
         &self.simple
     }
 
-    /// The simple interface's list of a service.
+    /// Returns the URL of a service's list in the simple interface.
     pub(super) fn simple_list(&self, service: &str) -> Url {
         let mut url = self.simple.clone();
         if !service.is_empty() {
@@ -64,37 +64,37 @@ impl Urls {
         url
     }
 
-    /// The events of a service.
+    /// Returns the URL of a service's events.
     pub(super) fn watch(&self, service: &str) -> Url {
         let mut url = self.below(&["watch"]);
-        url.query_pairs_mut().append_pair("service", named(service));
+        url.query_pairs_mut().append_pair("service", service_segment(service));
         url
     }
 
-    /// The list of a service, in whatever state its instances are.
+    /// Returns the URL of a service's list, with instances in any state.
     pub(super) fn list(&self, service: &str) -> Url {
-        let mut url = self.below(&["services", named(service), "instances"]);
+        let mut url = self.below(&["services", service_segment(service), "instances"]);
         url.query_pairs_mut().append_pair("include", "stale");
         url
     }
 
     pub(super) fn instance(&self, instance: &Instance) -> Url {
-        self.below(&["services", named(&instance.service), "instances", &instance.id])
+        self.below(&["services", service_segment(&instance.service), "instances", &instance.id])
     }
 
     pub(super) fn heartbeat(&self, instance: &Instance) -> Url {
-        self.below(&["services", named(&instance.service), "instances", &instance.id, "heartbeat"])
+        self.below(&["services", service_segment(&instance.service), "instances", &instance.id, "heartbeat"])
     }
 
-    /// The full interface's URL of this path; its parts are encoded.
-    fn below(&self, parts: &[&str]) -> Url {
+    /// Returns a URL of the full interface; the segments of its path are encoded.
+    fn below(&self, segments: &[&str]) -> Url {
         let mut url = self.full.clone();
-        url.path_segments_mut().expect("http and https URLs have paths").extend(parts);
+        url.path_segments_mut().expect("http and https URLs have paths").extend(segments);
         url
     }
 }
 
-fn named(service: &str) -> &str {
+fn service_segment(service: &str) -> &str {
     if service.is_empty() { PLAIN_LIST } else { service }
 }
 
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn the_full_interface_is_beside_the_simple_one() {
+    fn full_interface_is_next_to_the_simple_one() {
         for (given, simple, list) in [
             ("http://h:7100", "http://h:7100/registry", "http://h:7100/v1/services/S/instances"),
             ("http://h:7100/", "http://h:7100/registry", "http://h:7100/v1/services/S/instances"),
@@ -147,8 +147,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_with_a_url_is_said_without_its_password() {
-        for (given, why) in [
+    fn url_errors_do_not_show_passwords() {
+        for (given, reason) in [
             ("", "relative URL without a base"),
             ("127.0.0.1:7100", "relative URL without a base"),
             ("localhost:7100", "neither http:// nor https://"),
@@ -161,7 +161,7 @@ mod tests {
             ("http://u:secret@h/registry", "user or password"),
         ] {
             let error = Urls::parse(given).unwrap_err().to_string();
-            assert!(error.contains(why), "{given}: {error}");
+            assert!(error.contains(reason), "{given}: {error}");
             assert!(!error.contains("secret"), "{error}");
         }
     }

@@ -1,4 +1,4 @@
-//! Watching: one request whose answer goes on for as long as there are changes.
+//! [`Watch`]: one request whose response carries changes for as long as it lasts.
 
 use std::time::Duration;
 
@@ -6,159 +6,194 @@ use reqwest::header::{ACCEPT, CACHE_CONTROL, HeaderName, HeaderValue};
 use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
 use tokio::time::{Instant, timeout_at};
 
-use super::discovery::Following;
-use super::failure::{Failure, label};
-use super::http::{BODY_STEPS, has_type};
-use super::lists;
-use super::polling::MAX_LIST;
-use super::sse::{Event, Events};
+use super::decode::{self, MAX_LIST_BYTES};
+use super::http::BODY_TIMEOUT_FACTOR;
+use super::list_state::ListState;
+use super::request_error::{RequestError, label};
+use super::response::has_content_type;
+use super::source::Source;
+use super::sse::{Event, EventDecoder};
 use crate::wire::event;
 
-const EVENTS: &str = "text/event-stream";
+const EVENT_STREAM: &str = "text/event-stream";
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
-/// The longest id of an event that is sent back, in bytes.
+/// The maximum length of an event's id that is sent back, in bytes.
 const MAX_EVENT_ID: usize = 256;
 
-/// How a watch ended; the failure says why.
-pub(super) enum Ended {
-    /// It told nothing.
-    NotBegun(Failure),
-    /// It broke off, or was ended, after so long.
-    Broken(Failure, Duration),
-    /// What it told cannot be read.
-    Nonsense(Failure),
+/// The end of a watch, with its cause.
+pub(super) enum WatchEnd {
+    /// It ended before a complete list.
+    NotStarted(RequestError),
+    /// It ended after this time.
+    Broken(RequestError, Duration),
+    /// It sent a malformed event.
+    Malformed(RequestError),
 }
 
-/// What came out of some bytes of the watch.
-#[derive(Default)]
-struct Told {
-    /// What is known has changed.
+/// The effect of some bytes of the watch.
+#[derive(Clone, Copy, Default)]
+struct WatchUpdate {
+    /// The view has changed.
     changed: bool,
-    /// Everything was told, and nothing of it is missing since.
+    /// The view is complete.
     complete: bool,
-    /// Something is missing: everything is to be told anew.
+    /// Changes are missing: a snapshot must follow.
     lost: bool,
 }
 
-impl Following<'_> {
-    /// Watches until that ends.
-    pub(super) async fn watch(&mut self) -> Ended {
-        let url = self.from.http.urls.watch(&self.from.service);
+/// The deadlines of a snapshot that has still to arrive.
+struct SnapshotDeadline {
+    timeout: Duration,
+    /// The deadline of the next bytes; `None` while no snapshot is missing.
+    next: Option<Instant>,
+    /// The deadline of the whole snapshot.
+    all: Instant,
+}
+
+/// A watch of one service.
+pub(super) struct Watch<'s, 'a> {
+    source: &'a Source,
+    state: &'s mut ListState<'a>,
+}
+
+impl<'s, 'a> Watch<'s, 'a> {
+    pub(super) fn new(source: &'a Source, state: &'s mut ListState<'a>) -> Self {
+        Self { source, state }
+    }
+
+    /// Watches until the watch ends.
+    pub(super) async fn run(mut self) -> WatchEnd {
+        let url = self.source.http.options.urls.watch(&self.source.service);
         let label = label(&Method::GET, &url);
-        match self.open_watch(&label, url).await {
-            Ok(response) => self.listen(&label, response).await,
-            Err(failure) => Ended::NotBegun(failure),
+        match self.open(&label, url).await {
+            Ok(response) => self.read(&label, response).await,
+            Err(error) => WatchEnd::NotStarted(error),
         }
     }
 
-    async fn open_watch(&self, label: &str, url: Url) -> Result<Response, Failure> {
-        let http = &self.from.http;
+    async fn open(&self, label: &str, url: Url) -> Result<Response, RequestError> {
+        let http = &self.source.http;
         let complete = |mut request: RequestBuilder| {
-            request = request.header(ACCEPT, EVENTS).header(CACHE_CONTROL, "no-cache");
-            match &self.last_event {
+            request = request.header(ACCEPT, EVENT_STREAM).header(CACHE_CONTROL, "no-cache");
+            match &self.state.last_event {
                 Some(id) => request.header(LAST_EVENT_ID, id),
                 None => request,
             }
         };
         let response = http.open(label, Method::GET, url, complete, Duration::ZERO).await?;
         if response.status() != StatusCode::OK {
-            return Err(http.refusal(label, response).await);
+            return Err(http.status_error(label, response).await);
         }
-        if !has_type(response.headers(), EVENTS) {
-            return Err(Failure::new(label, "the answer is not events"));
+        if !has_content_type(response.headers(), EVENT_STREAM) {
+            return Err(RequestError::new(label, "the answer is not events"));
         }
         Ok(response)
     }
 
-    async fn listen(&mut self, label: &str, mut response: Response) -> Ended {
-        let timeout = self.from.http.timeout();
+    async fn read(&mut self, label: &str, mut response: Response) -> WatchEnd {
         let opened = Instant::now();
-        let mut events = Events::new(MAX_LIST);
-        let mut begun = false;
-        // Until when more of the snapshot must come, and all of it; none while nothing is missing.
-        let mut due = self.last_event.is_none().then(|| opened + timeout);
-        let mut all_due = opened + timeout * BODY_STEPS;
-        let failure = loop {
-            let silent = Instant::now() + self.from.silence;
-            let chunk = match timeout_at(due.map_or(silent, |due| due.min(silent)), response.chunk()).await {
+        let mut decoder = EventDecoder::new(MAX_LIST_BYTES);
+        let mut started = false;
+        let mut deadline = SnapshotDeadline::new(self.source.http.options.timeout);
+        if self.state.last_event.is_some() {
+            deadline.clear();
+        }
+        let error = loop {
+            let silent_at = Instant::now() + self.source.silence;
+            let chunk = match timeout_at(deadline.sooner(silent_at), response.chunk()).await {
                 Ok(Ok(Some(chunk))) => chunk,
-                Ok(Ok(None)) => break Failure::new(label, "the registry ended the watch"),
-                Ok(Err(error)) => break Failure::of_transport(label, &error),
-                Err(_) if due.is_some_and(|due| due < silent) => {
-                    break Failure::new(label, "no complete list came in time");
+                Ok(Ok(None)) => break RequestError::new(label, "the registry ended the watch"),
+                Ok(Err(error)) => break RequestError::of_transport(label, &error),
+                Err(_) if deadline.sooner(silent_at) < silent_at => {
+                    break RequestError::new(label, "no complete list came in time");
                 }
-                Err(_) => break Failure::of_silence(label, self.from.silence),
+                Err(_) => break RequestError::of_silence(label, self.source.silence),
             };
-            let told = match self.hear(&mut events, &chunk) {
-                Ok(told) => told,
-                Err(why) => {
-                    // Continuing here would tell the same again.
-                    self.lose_place();
-                    let failure = Failure::new(label, why);
-                    return if begun { Ended::Nonsense(failure) } else { Ended::NotBegun(failure) };
+            let update = match self.on_bytes(&mut decoder, &chunk) {
+                Ok(update) => update,
+                Err(error) => {
+                    // A watch that continues here would receive the same event again.
+                    self.state.lose_position();
+                    let error = RequestError::new(label, error);
+                    return if started { WatchEnd::Malformed(error) } else { WatchEnd::NotStarted(error) };
                 }
             };
-            if told.lost {
-                all_due = Instant::now() + timeout * BODY_STEPS;
-                due = Some(Instant::now() + timeout);
-            } else if told.complete {
-                due = None;
-            } else if due.is_some() {
-                due = Some(all_due.min(Instant::now() + timeout));
+            deadline.record(update);
+            if update.changed {
+                self.state.publish();
+            } else if deadline.next.is_none() {
+                self.state.confirm();
             }
-            if told.changed {
-                self.publish();
-            } else if due.is_none() {
-                self.confirm();
-            }
-            begun |= due.is_none();
+            started |= deadline.next.is_none();
         };
-        if !begun {
-            self.lose_place();
-            Ended::NotBegun(failure)
-        } else {
-            Ended::Broken(failure, opened.elapsed())
+        if !started {
+            self.state.lose_position();
+            return WatchEnd::NotStarted(error);
         }
+        WatchEnd::Broken(error, opened.elapsed())
     }
 
-    /// Takes what some bytes tell. An error is a sentence.
-    fn hear(&mut self, events: &mut Events, bytes: &[u8]) -> Result<Told, String> {
-        let mut told = Told::default();
-        for event in events.read(bytes)? {
-            self.take(&event, &mut told).map_err(|why| format!("event `{}`: {why}", event.name))?;
+    /// Applies the events that end in these bytes. The error is a message.
+    fn on_bytes(&mut self, decoder: &mut EventDecoder, bytes: &[u8]) -> Result<WatchUpdate, String> {
+        let mut update = WatchUpdate::default();
+        for event in decoder.decode(bytes)? {
+            update =
+                self.on_event(&event, update).map_err(|error| format!("event `{}`: {error}", event.name))?;
             let id = event.id.filter(|id| id.len() <= MAX_EVENT_ID);
-            self.last_event = id.and_then(|id| HeaderValue::try_from(id).ok()).filter(|_| !told.lost);
+            self.state.last_event = id.and_then(|id| HeaderValue::try_from(id).ok()).filter(|_| !update.lost);
         }
-        Ok(told)
+        Ok(update)
     }
 
-    fn take(&mut self, event: &Event, told: &mut Told) -> Result<(), String> {
-        let (data, service) = (event.data.as_bytes(), &self.from.service);
+    /// Applies one event after those of `update`.
+    fn on_event(&mut self, event: &Event, update: WatchUpdate) -> Result<WatchUpdate, String> {
+        let (data, service) = (event.data.as_bytes(), &self.source.service);
         match event.name.as_str() {
             event::SNAPSHOT => {
-                self.known.adopt(lists::full(data, service)?);
-                self.has_full_interface = true;
-                *told = Told { changed: true, complete: true, lost: false };
+                self.state.view.adopt(decode::full_list(data, service)?);
+                self.state.has_full_interface = true;
+                Ok(WatchUpdate { changed: true, complete: true, lost: false })
             }
             event::PUT | event::DELETE => {
-                let read = if event.name == event::PUT { lists::put } else { lists::delete };
-                let (at, change) = read(data, service)?;
-                self.known.apply(&at, change)?;
-                told.changed = true;
+                let decode = if event.name == event::PUT { decode::put } else { decode::delete };
+                let (at, change) = decode(data, service)?;
+                self.state.view.apply(&at, change)?;
+                Ok(WatchUpdate { changed: true, ..update })
             }
             event::RESYNC => {
-                self.lose_place();
-                *told = Told { lost: true, ..*told };
+                self.state.lose_position();
+                Ok(WatchUpdate { lost: true, ..update })
             }
-            // One that a later registry has.
-            _ => {}
+            // Unknown events may come from newer registries.
+            _ => Ok(update),
         }
-        Ok(())
+    }
+}
+
+impl SnapshotDeadline {
+    fn new(timeout: Duration) -> Self {
+        let now = Instant::now();
+        Self { timeout, next: Some(now + timeout), all: now + timeout * BODY_TIMEOUT_FACTOR }
     }
 
-    /// What is known stays; where it stood in the registry's history is no longer known.
-    fn lose_place(&mut self) {
-        self.last_event = None;
-        self.known.lose_place();
+    /// Notes that no snapshot is missing.
+    fn clear(&mut self) {
+        self.next = None;
+    }
+
+    /// Moves the deadlines on after some bytes.
+    fn record(&mut self, update: WatchUpdate) {
+        if update.lost {
+            *self = Self::new(self.timeout);
+        } else if update.complete {
+            self.clear();
+        } else if self.next.is_some() {
+            self.next = Some(self.all.min(Instant::now() + self.timeout));
+        }
+    }
+
+    /// Returns the deadline of the next bytes, or `other` if that is sooner.
+    fn sooner(&self, other: Instant) -> Instant {
+        self.next.map_or(other, |next| next.min(other))
     }
 }

@@ -1,5 +1,6 @@
-//! [`Metrics`]: what the registry counts, and its Prometheus text. The recorder is the registry's
-//! own, so that a process can run several, and has its global one for itself.
+//! [`Metrics`]: the registry's counters and gauges, and their Prometheus text.
+//!
+//! Each registry has its own recorder, so that a process can run several, and the global one stays free for it.
 
 use std::fmt;
 use std::time::Duration;
@@ -10,16 +11,18 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, Prometheu
 
 use crate::wire::Counts;
 
-/// Seconds. Answers take well under a millisecond; what is above 10 ms is worth a look.
+/// The buckets of request durations, in seconds. Requests normally take well under 1 ms; those over 10 ms deserve a
+/// look.
 const BUCKETS: [f64; 11] = [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2.5];
 
+/// The metrics of one registry.
 pub(super) struct Metrics {
     recorder: PrometheusRecorder,
     handle: PrometheusHandle,
     pub(super) registrations: Counter,
     pub(super) heartbeats: Counter,
     pub(super) expirations: Counter,
-    pub(super) held_back: Counter,
+    pub(super) withheld: Counter,
     pub(super) snapshot_failures: Counter,
     snapshot_written: Gauge,
     up: Gauge,
@@ -33,32 +36,33 @@ pub(super) struct Metrics {
 
 impl Metrics {
     pub(super) fn new() -> Self {
-        let builder = PrometheusBuilder::new().set_buckets(&BUCKETS).expect("there are buckets");
+        let builder =
+            PrometheusBuilder::new().set_buckets(&BUCKETS).expect("the list of buckets is not empty");
         let recorder = builder.build_recorder();
-        for (name, what) in [
-            ("registrations", "Registrations that were accepted, repeated ones too."),
+        for (name, description) in [
+            ("registrations", "Accepted registrations, including repeated ones."),
             ("heartbeats", "Heartbeats of known instances."),
-            ("expirations", "Instances that went because nothing was heard of them."),
-            ("held_back", "Instances that became stale instead, because many of a service expired at once."),
+            ("expirations", "Instances removed because no heartbeat arrived."),
+            ("held_back", "Expired instances kept as stale, because many of a service expired at once."),
             ("snapshot_failures", "Snapshots that could not be written."),
-            ("requests", "Requests that were answered, by route, method and status."),
+            ("requests", "Answered requests, by route, method and status."),
         ] {
-            recorder.describe_counter(name_of(name, "_total").into(), None, what.into());
+            recorder.describe_counter(full_name(name, "_total").into(), None, description.into());
         }
-        for (name, what) in [
+        for (name, description) in [
             ("instances", "Instances by state."),
             ("services", "Services with instances."),
             ("watchers", "Open watches and long polls."),
             ("revision", "The newest revision; starts again with the process."),
-            ("warming", "1 while the registry does not know yet what was registered before it started."),
-            ("snapshot_written_timestamp_seconds", "When the snapshot was last written, since 1970."),
+            ("warming", "1 while the registry may miss instances that were registered before it started."),
+            ("snapshot_written_timestamp_seconds", "The time of the last write of the snapshot, since 1970."),
         ] {
-            recorder.describe_gauge(name_of(name, "").into(), None, what.into());
+            recorder.describe_gauge(full_name(name, "").into(), None, description.into());
         }
         recorder.describe_histogram(
-            name_of("request_duration_seconds", "").into(),
+            full_name("request_duration_seconds", "").into(),
             Some(Unit::Seconds),
-            "How long requests took to their answer, by route; long polls that waited are left out.".into(),
+            "The time from request to response, by route, without long polls that waited.".into(),
         );
         let counter = |name| recorder.register_counter(&key(name, "_total", Vec::new()), &METADATA);
         let gauge = |name| recorder.register_gauge(&key(name, "", Vec::new()), &METADATA);
@@ -70,7 +74,7 @@ impl Metrics {
             registrations: counter("registrations"),
             heartbeats: counter("heartbeats"),
             expirations: counter("expirations"),
-            held_back: counter("held_back"),
+            withheld: counter("held_back"),
             snapshot_failures: counter("snapshot_failures"),
             snapshot_written: gauge("snapshot_written_timestamp_seconds"),
             up: instances("up"),
@@ -85,8 +89,14 @@ impl Metrics {
         }
     }
 
-    /// A request was answered. `took` is none where it waited on purpose.
-    pub(super) fn answered(&self, route: &str, method: &Method, status: StatusCode, took: Option<Duration>) {
+    /// Counts a request. `took` is `None` if it waited on purpose.
+    pub(super) fn record_request(
+        &self,
+        route: &str,
+        method: &Method,
+        status: StatusCode,
+        took: Option<Duration>,
+    ) {
         let route = Label::new("route", route.to_owned());
         let labels = vec![
             route.clone(),
@@ -100,14 +110,14 @@ impl Metrics {
         }
     }
 
-    /// A snapshot was written, so many seconds after 1970.
+    /// Records that a snapshot was written, `seconds` after 1970.
     pub(super) fn snapshot_written(&self, seconds: f64) {
         self.snapshot_written.set(seconds);
     }
 
-    /// Everything as text, with these numbers of the moment.
+    /// Returns all metrics as text, with the current values of the gauges.
     pub(super) fn render(&self, counts: Counts, revision: u64, warming: bool) -> String {
-        #[expect(clippy::cast_precision_loss, reason = "they stay far below 2^53")]
+        #[expect(clippy::cast_precision_loss, reason = "the values stay far below 2^53")]
         let set = |gauge: &Gauge, value: u64| gauge.set(value as f64);
         set(&self.up, counts.up as u64);
         set(&self.draining, counts.draining as u64);
@@ -119,7 +129,7 @@ impl Metrics {
         self.handle.render()
     }
 
-    /// Brings samples together that would pile up where nobody asks for the text.
+    /// Aggregates samples, which would otherwise accumulate until the next render.
     pub(super) fn upkeep(&self) {
         self.handle.run_upkeep();
     }
@@ -133,15 +143,16 @@ impl fmt::Debug for Metrics {
 
 static METADATA: Metadata<'static> = Metadata::new("farcall_registry", Level::INFO, None);
 
-fn name_of(name: &str, end: &str) -> String {
-    format!("farcall_registry_{name}{end}")
+fn full_name(name: &str, suffix: &str) -> String {
+    format!("farcall_registry_{name}{suffix}")
 }
 
-fn key(name: &str, end: &str, labels: Vec<Label>) -> Key {
-    Key::from_parts(name_of(name, end), labels)
+fn key(name: &str, suffix: &str, labels: Vec<Label>) -> Key {
+    Key::from_parts(full_name(name, suffix), labels)
 }
 
-/// Methods are whatever somebody writes: those that nobody serves are one, or labels had no bound.
+/// Returns the label of a method: all unknown methods share one, because clients can send any text and the number of
+/// labels must be bounded.
 fn method_name(method: &Method) -> &'static str {
     match method.as_str() {
         "GET" => "GET",

@@ -1,7 +1,7 @@
-//! The registry itself: one process's store of instances, and the HTTP interface to it.
+//! The registry's server: the store of instances, and the HTTP interface to it.
 //!
-//! [`Registry`] is the store with what it needs to run; [`Registry::router`] is its interface, for
-//! `axum::serve` or a server of one's own.
+//! [`Registry`] is a running registry; [`Registry::router`] is its HTTP interface, for `axum::serve` or another
+//! server. Sockets, TLS and settings files are left to the program `registry-server`.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")]
@@ -14,32 +14,36 @@
 //! # let stopped = async {};
 //! # async fn on_signal() {}
 //!
-//! // Expires what is silent, and writes the snapshot, for as long as it is polled.
+//! // Expires silent instances and writes the snapshot while it is polled.
 //! let run = registry.run(on_signal());
 //! let serve = async {
 //!     axum::serve(listener, router).with_graceful_shutdown(stopped).await
 //! };
 //! let (served, ()) = tokio::join!(serve, async {
 //!     run.await;
-//!     registry.close().await; // ends the watchers, so that the server can end
+//!     registry.close().await; // ends the watches, so that the server can stop
 //! });
 //! served?;
 //! # Ok(())
 //! # }
 //! ```
 
+mod error;
 mod http;
 mod metrics;
 mod options;
 mod page;
 mod registry;
+mod shared_store;
 mod snapshot_file;
 mod snapshots;
+mod state;
 mod store;
 mod tokens;
-mod turns;
+mod wake_batches;
 mod watchers;
 
+pub use self::error::{OpenError, OptionsError, RegisterError};
 pub use self::options::RegistryOptions;
-pub use self::registry::{OpenError, RegisterError, Registry};
+pub use self::registry::Registry;
 pub use self::tokens::Tokens;

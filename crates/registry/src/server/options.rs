@@ -1,22 +1,22 @@
-//! [`RegistryOptions`]: what a registry is told before it starts.
+//! [`RegistryOptions`]: a registry's settings, and the check of their values.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use farcall_discovery::Instance;
 
+use super::error::OptionsError;
 use super::http::Authority;
-use super::registry::OpenError;
 use super::tokens::Tokens;
 
-/// What a registry is told before it starts.
+/// The settings of a [`Registry`](super::Registry).
 ///
 /// ```
 /// use std::time::Duration;
 /// use farcall_registry::server::RegistryOptions;
 ///
-/// // What production wants: a crash is seen after 30 s at most.
-/// let settings = RegistryOptions::default()
+/// // Suitable for production: a crashed server is removed after 30 s.
+/// let options = RegistryOptions::default()
 ///     .ttl(Duration::from_secs(30))
 ///     .heartbeat(Duration::from_secs(10))
 ///     .snapshot("/var/lib/farcall/registry.json");
@@ -51,120 +51,112 @@ impl Default for RegistryOptions {
 }
 
 impl RegistryOptions {
-    /// How long an instance stays without a heartbeat where it asks for no time of its own. Default 5 min;
-    /// from 1 s to 1 day. Shorter: crashes are seen sooner, and a short breakdown of the network
-    /// looks like one.
+    /// Sets how long an instance that requests no time to live stays registered without a heartbeat. Default 5 min;
+    /// from 1 s to 1 day. Too long: clients try crashed servers. Too short: a brief network failure looks like
+    /// a crash.
     #[must_use]
     pub const fn ttl(mut self, ttl: Duration) -> Self {
         self.ttl = ttl;
         self
     }
 
-    /// How often such instances are told to send a heartbeat; also how long the registry is warming where
-    /// it starts without a snapshot. Default: 4/5 of the time to live, 4 min by default. With half
-    /// the time to live or more, one heartbeat that is lost makes an instance expire.
+    /// Sets the heartbeat interval of such instances; also how long the registry is warming if it starts without
+    /// a snapshot. Default: 4/5 of the time to live, which is 4 min by default. At half the time to live or more,
+    /// one lost heartbeat makes an instance expire.
     #[must_use]
     pub const fn heartbeat(mut self, heartbeat: Duration) -> Self {
         self.heartbeat = Some(heartbeat);
         self
     }
 
-    /// The file that the registry starts from, written within 5 s of a change. Default none: after a
-    /// restart servers have to register again. Its directory must be there. Files with other ends to this
-    /// name are made beside it: `.tmp`, and `.damaged-<time>`.
+    /// Sets the file that the registry starts from, which is written within 5 s of a change. Default: none; then
+    /// servers must register again after a restart. Its directory must exist. Files with this name and `.tmp` or
+    /// `.damaged-<time>` at its end are created in the same directory.
     #[must_use]
     pub fn snapshot(mut self, file: impl Into<PathBuf>) -> Self {
         self.snapshot = Some(file.into());
         self
     }
 
-    /// Who may read and write. Default: everybody. They can be exchanged at run time:
-    /// [`Registry::set_tokens`](super::Registry::set_tokens).
+    /// Sets the tokens for reading and writing. Default: none, so that every request is allowed. They can be
+    /// replaced at run time: [`Registry::set_tokens`](super::Registry::set_tokens).
     #[must_use]
     pub fn tokens(mut self, tokens: Tokens) -> Self {
         self.tokens = tokens;
         self
     }
 
-    /// One more name by which it may be called, `registry.example.com` for any port or
-    /// `registry.example.com:7100`. Requests to other hosts than these, the addresses it listens at,
-    /// and loopback names are refused, so that no web page can reach it by a name of its own. What is no
-    /// host, such as a URL, keeps the registry from starting.
+    /// Adds a host that requests may name: `registry.example.com` for any port, or `registry.example.com:7100`.
+    /// Requests for other hosts than these, the listening addresses and loopback names are refused, so that a web
+    /// page cannot reach the registry through a host name that its author controls. Default: none. A malformed
+    /// host, such as a URL, makes [`Registry::open`](super::Registry::open) fail.
     #[must_use]
     pub fn allowed_host(mut self, host: impl Into<String>) -> Self {
         self.allowed_hosts.push(host.into());
         self
     }
 
-    /// The most instances. Default 100,000. Past it, registering new ones is answered 429.
+    /// Sets the maximum number of instances. Default 100,000. Past it, new instances are refused with status 429.
     #[must_use]
     pub const fn max_instances(mut self, max: usize) -> Self {
         self.max_instances = max;
         self
     }
 
-    /// The most open watches and long polls. Default 10,000. Past it, the answer is 429.
+    /// Sets the maximum number of open watches and long polls. Default 10,000. Past it, they are refused with
+    /// status 429.
     #[must_use]
     pub const fn max_watchers(mut self, max: usize) -> Self {
         self.max_watchers = max;
         self
     }
 
-    /// The largest body of a request, in bytes. Default 64 KiB; an instance has 4 KiB of metadata at
-    /// most. `POST /v1/heartbeats` may always have 4 MiB. Past it, the answer is 413.
+    /// Sets the maximum size of a request's body, in bytes. Default 64 KiB; an instance has at most 4 KiB of
+    /// metadata. The limit of `POST /v1/heartbeats` is always 4 MiB. Past it, requests are refused with status 413.
     #[must_use]
     pub const fn max_body_bytes(mut self, max: usize) -> Self {
         self.max_body_bytes = max;
         self
     }
 
-    /// The path of the simple interface. Default `/registry`. It must begin with `/`, and must not
-    /// be one of the full interface's.
+    /// Sets the path of the simple interface. Default `/registry`. It must begin with `/`, and must not be a path of
+    /// the full interface.
     #[must_use]
     pub fn simple_path(mut self, path: impl Into<String>) -> Self {
         self.simple_path = path.into();
         self
     }
 
-    /// See [`RegistryOptions::heartbeat`].
+    /// Returns the heartbeat interval. See [`RegistryOptions::heartbeat`].
     pub(super) fn heartbeat_interval(&self) -> Duration {
         self.heartbeat.unwrap_or(self.ttl * 4 / 5)
     }
 
-    /// Whether they make sense; returns the hosts that are allowed.
-    pub(super) fn check(&self) -> Result<Vec<Authority>, OpenError> {
-        let refuse = |what: String| Err(OpenError::RegistryOptions(what));
+    /// Checks all values; returns the allowed hosts.
+    pub(super) fn check(&self) -> Result<Vec<Authority>, OptionsError> {
         let (ttl, heartbeat) = (self.ttl, self.heartbeat_interval());
         if !(Instance::MIN_TTL..=Instance::MAX_TTL).contains(&ttl) {
-            return refuse(format!("the time to live {ttl:?} must be from 1 s to 1 day"));
+            return Err(OptionsError::Ttl { ttl });
         }
         if heartbeat.is_zero() || heartbeat >= ttl {
-            return refuse(format!(
-                "the time between heartbeats {heartbeat:?} must be above zero and below the time to live {ttl:?}"
-            ));
+            return Err(OptionsError::Heartbeat { heartbeat, ttl });
         }
-        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '.' | '_' | '-');
-        let path = self.simple_path.as_str();
-        let taken = ["/healthz", "/readyz", "/metrics"].contains(&path) || path.starts_with("/v1");
-        if !path.starts_with('/') || path == "/" || taken || !path.chars().all(plain) {
-            return refuse(format!(
-                "the path of the simple interface `{path}` must begin with `/`, have only letters, digits, `.`, `_`, \
-                 `-` and `/`, and be none of the other paths"
-            ));
+        if !is_valid_path(&self.simple_path) {
+            return Err(OptionsError::SimplePath { path: self.simple_path.clone() });
         }
-        let mut allowed = Vec::new();
-        for host in &self.allowed_hosts {
-            let Some(authority) = Authority::parse(host) else {
-                let host = host.escape_debug();
-                return refuse(format!(
-                    "the allowed host `{host}` is none: it must be a name or an IP address, one of version 6 in \
-                     brackets, and may have a port behind it, such as `registry.example.com:7100`"
-                ));
-            };
-            allowed.push(authority);
-        }
-        Ok(allowed)
+        let parse = |host: &String| {
+            Authority::parse(host).ok_or_else(|| OptionsError::AllowedHost { host: host.clone() })
+        };
+        self.allowed_hosts.iter().map(parse).collect()
     }
+}
+
+/// Returns `true` if the simple interface can have this path.
+fn is_valid_path(path: &str) -> bool {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '.' | '_' | '-');
+    let is_taken =
+        path == "/" || ["/healthz", "/readyz", "/metrics"].contains(&path) || path.starts_with("/v1");
+    path.starts_with('/') && !is_taken && path.chars().all(is_plain)
 }
 
 #[cfg(test)]
@@ -172,17 +164,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_defaults_are_five_minutes_and_four() {
-        let settings = RegistryOptions::default();
-        settings.check().unwrap();
-        assert_eq!(settings.ttl, Duration::from_secs(300));
-        assert_eq!(settings.heartbeat_interval(), Duration::from_secs(240));
+    fn default_ttl_is_5_min_and_heartbeat_4_min() {
+        let options = RegistryOptions::default();
+        options.check().unwrap();
+        assert_eq!(options.ttl, Duration::from_secs(300));
+        assert_eq!(options.heartbeat_interval(), Duration::from_secs(240));
     }
 
     #[test]
-    fn settings_that_make_no_sense_are_refused_with_a_reason() {
+    fn invalid_options_are_refused_with_a_reason() {
         let seconds = Duration::from_secs;
-        for (settings, part) in [
+        for (options, part) in [
             (RegistryOptions::default().ttl(Duration::ZERO), "time to live"),
             (RegistryOptions::default().ttl(seconds(86_401)), "1 day"),
             (RegistryOptions::default().ttl(seconds(10)).heartbeat(seconds(10)), "between heartbeats"),
@@ -202,7 +194,7 @@ mod tests {
             (RegistryOptions::default().allowed_host("a\n"), r"`a\n`"),
             (RegistryOptions::default().allowed_host(""), "``"),
         ] {
-            let error = settings.check().unwrap_err().to_string();
+            let error = options.check().unwrap_err().to_string();
             assert!(error.contains(part), "{error}");
         }
     }

@@ -1,5 +1,7 @@
-//! The snapshot on disk: reading it, keeping a damaged one aside, writing it so that a crash leaves
-//! the old one or the new one.
+//! The snapshot file: reads it, renames a damaged one, and writes it atomically, so that after a crash there is the
+//! old file or the new one.
+//!
+//! When it is written is left to [`Snapshots`](super::snapshots::Snapshots).
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
@@ -9,15 +11,15 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
-use super::registry::OpenError;
-use super::store::Saved;
+use super::error::OpenError;
+use super::store::SavedStore;
 use crate::wire::Timestamp;
 
-/// What tells this file from others.
+/// The name of the format, which distinguishes snapshots from other JSON files.
 const FORMAT: &str = "farcall-registry-snapshot";
-/// Grows when older registries could not read it.
+/// The format's version, incremented when older registries cannot read it.
 const VERSION: u32 = 1;
-/// A file that is larger is none of ours: 100,000 of the largest instances fit.
+/// The maximum size of a snapshot, in bytes: 100,000 of the largest instances fit.
 const MAX_BYTES: u64 = 1 << 30;
 
 #[derive(Serialize, Deserialize)]
@@ -29,8 +31,8 @@ struct Document<S> {
     saved: S,
 }
 
-/// Reads the snapshot. `None` where there is none, or a damaged one, which is put aside.
-pub(super) fn read(file: &Path) -> Result<Option<Saved>, OpenError> {
+/// Reads the snapshot. `None` if there is none, or if it is damaged, in which case it is renamed.
+pub(super) fn read(file: &Path) -> Result<Option<SavedStore>, OpenError> {
     let refuse = |source| OpenError::Snapshot { path: file.to_owned(), source };
     let bytes = match read_bytes(file) {
         Ok(bytes) => bytes,
@@ -41,28 +43,28 @@ pub(super) fn read(file: &Path) -> Result<Option<Saved>, OpenError> {
     };
     match parse(&bytes) {
         Ok(saved) => Ok(Some(saved)),
-        Err(why) => {
-            let aside = damaged_name(file);
-            fs::rename(file, &aside).map_err(refuse)?;
+        Err(error) => {
+            let renamed = damaged_name(file);
+            fs::rename(file, &renamed).map_err(refuse)?;
             warn!(
-                snapshot = %file.display(), kept_as = %aside.display(), %why,
-                "the snapshot is damaged: it is kept aside, and the registry starts empty"
+                snapshot = %file.display(), renamed = %renamed.display(), %error,
+                "the snapshot is damaged: it was renamed, and the registry starts empty"
             );
             Ok(None)
         }
     }
 }
 
-/// Puts a new snapshot in the place of the old one.
-pub(super) fn write(file: &Path, saved: &Saved) -> io::Result<()> {
-    let temporary = with_end(file, ".tmp");
+/// Replaces the snapshot atomically.
+pub(super) fn write(file: &Path, saved: &SavedStore) -> io::Result<()> {
+    let temporary = with_suffix(file, ".tmp");
     let mut writer = BufWriter::new(File::create(&temporary)?);
     let document =
         Document { format: FORMAT.to_owned(), version: VERSION, written_at: Timestamp::now(), saved };
     serde_json::to_writer(&mut writer, &document)?;
     writer.write_all(b"\n")?;
     writer.flush()?;
-    // What is renamed must be on disk before its name is.
+    // The content must be on disk before the name refers to it.
     writer.get_ref().sync_all()?;
     fs::rename(&temporary, file)?;
     File::open(directory(file))?.sync_all()
@@ -71,20 +73,23 @@ pub(super) fn write(file: &Path, saved: &Saved) -> io::Result<()> {
 fn read_bytes(file: &Path) -> io::Result<Vec<u8>> {
     let size = fs::metadata(file)?.len();
     if size > MAX_BYTES {
-        let why = format!("it has {size} bytes, and a snapshot has at most {MAX_BYTES}");
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, why));
+        let error = format!("it has {size} bytes, and a snapshot has at most {MAX_BYTES}");
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, error));
     }
     fs::read(file)
 }
 
-/// What is wrong is said as a sentence.
-fn parse(bytes: &[u8]) -> Result<Saved, String> {
-    let document: Document<Saved> = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+/// Parses a snapshot; the error is a message for the log.
+fn parse(bytes: &[u8]) -> Result<SavedStore, String> {
+    let document: Document<SavedStore> = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
     if document.format != FORMAT {
-        return Err(format!("its format is `{}`, and not `{FORMAT}`", document.format.escape_default()));
+        return Err(format!("its format is `{}` instead of `{FORMAT}`", document.format.escape_default()));
     }
     if document.version != VERSION {
-        return Err(format!("it is of version {}, and this registry reads {VERSION}", document.version));
+        return Err(format!(
+            "its version is {}, and this registry reads version {VERSION}",
+            document.version
+        ));
     }
     let mut saved = document.saved;
     for instance in &mut saved.instances {
@@ -98,7 +103,10 @@ fn check_directory(file: &Path) -> io::Result<()> {
     if fs::metadata(&directory)?.is_dir() {
         Ok(())
     } else {
-        Err(io::Error::new(io::ErrorKind::NotADirectory, format!("{} is no directory", directory.display())))
+        Err(io::Error::new(
+            io::ErrorKind::NotADirectory,
+            format!("{} is not a directory", directory.display()),
+        ))
     }
 }
 
@@ -111,12 +119,12 @@ fn directory(file: &Path) -> PathBuf {
 
 fn damaged_name(file: &Path) -> PathBuf {
     let time = humantime::format_rfc3339_millis(SystemTime::from(Timestamp::now()));
-    with_end(file, &format!(".damaged-{time}"))
+    with_suffix(file, &format!(".damaged-{time}"))
 }
 
-fn with_end(file: &Path, end: &str) -> PathBuf {
+fn with_suffix(file: &Path, suffix: &str) -> PathBuf {
     let mut name = file.as_os_str().to_owned();
-    name.push(end);
+    name.push(suffix);
     PathBuf::from(name)
 }
 
@@ -124,21 +132,21 @@ fn with_end(file: &Path, end: &str) -> PathBuf {
 mod tests {
     use super::*;
 
-    fn saved() -> Saved {
+    fn saved() -> SavedStore {
         let instance = r#"{"registered":{"service":"A","addr":"10.0.0.1:7001"},
             "registered_at":"2031-04-05T06:07:08.009Z","last_seen":"2031-04-05T06:07:09.010Z"}"#;
         let mut saved =
-            Saved { instances: vec![serde_json::from_str(instance).unwrap()], ..Saved::default() };
+            SavedStore { instances: vec![serde_json::from_str(instance).unwrap()], ..SavedStore::default() };
         saved.instances[0].registered.id = "tcp@10.0.0.1:7001".to_owned();
         saved
     }
 
     #[test]
-    fn what_was_written_is_read() {
+    fn written_snapshot_can_be_read() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("registry.json");
         assert_eq!(read(&file).unwrap(), None);
-        for saved in [Saved::default(), saved()] {
+        for saved in [SavedStore::default(), saved()] {
             write(&file, &saved).unwrap();
             assert_eq!(read(&file).unwrap(), Some(saved));
         }
@@ -146,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_snapshot_is_kept_aside() {
+    fn damaged_snapshot_is_renamed() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("registry.json");
         write(&file, &saved()).unwrap();
@@ -160,24 +168,22 @@ mod tests {
             whole.replace("\"version\":1", "\"version\":2"),
             whole.replace("10.0.0.1:7001", "0.0.0.0:0"),
         ];
-        for (count, damaged) in damages.iter().enumerate() {
-            assert_ne!(*damaged, whole);
-            fs::write(&file, damaged).unwrap();
+        for damaged in damages {
+            assert_ne!(damaged, whole);
+            let directory = tempfile::tempdir().unwrap();
+            let file = directory.path().join("registry.json");
+            fs::write(&file, &damaged).unwrap();
             assert_eq!(read(&file).unwrap(), None, "{damaged}");
-            assert!(!file.exists());
-            let mut aside: Vec<_> =
+            let left: Vec<_> =
                 fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
-            aside.sort();
-            assert_eq!(aside.len(), count + 1);
-            assert!(aside[0].to_str().unwrap().contains("registry.json.damaged-2"));
-            assert!(aside.iter().any(|file| fs::read_to_string(file).unwrap() == *damaged));
-            // Names differ by milliseconds.
-            std::thread::sleep(std::time::Duration::from_millis(2));
+            let [renamed] = &*left else { panic!("{left:?}") };
+            assert!(renamed.to_str().unwrap().contains("registry.json.damaged-2"));
+            assert_eq!(fs::read_to_string(renamed).unwrap(), damaged);
         }
     }
 
     #[test]
-    fn a_snapshot_that_cannot_be_used_is_an_error_that_names_it() {
+    fn unusable_snapshot_is_an_error_with_its_path() {
         let directory = tempfile::tempdir().unwrap();
         for file in [directory.path().to_owned(), directory.path().join("no/where.json")] {
             let error = read(&file).unwrap_err().to_string();

@@ -1,50 +1,55 @@
-//! [`Snapshots`]: when the snapshot is written, and how that went.
+//! [`Snapshots`]: decides when the snapshot is written, and records how that went.
+//!
+//! The file's format, and writing it atomically, is left to [`snapshot_file`].
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::task::{spawn_blocking, yield_now};
 use tokio::time::sleep;
 use tracing::{info, warn};
 
-use super::registry::{OpenError, Registry};
+use super::error::OpenError;
+use super::metrics::Metrics;
+use super::shared_store::{SharedStore, StoreVersion};
 use super::snapshot_file;
-use super::store::Saved;
-use crate::wire::{SnapshotFile, Timestamp};
+use super::store::SavedStore;
+use crate::wire::{SnapshotStatus, Timestamp};
 
-/// How long changes are gathered before they are written: promised are 5 s, and a slow disk takes a
-/// part of them.
-const GATHER: Duration = Duration::from_secs(2);
-/// After a failed write.
-const RETRY: Duration = Duration::from_secs(5);
-/// How many instances are copied while the store is held: well under a millisecond's worth.
-const AT_ONCE: usize = 500;
+/// The time in which changes are collected before they are written. 5 s are promised, part of which a slow disk
+/// may need.
+const COALESCE_WINDOW: Duration = Duration::from_secs(2);
+/// The pause after a failed write.
+const RETRY_PAUSE: Duration = Duration::from_secs(5);
+/// Instances that are copied at once while the store is locked, which takes well under a millisecond.
+const INSTANCES_AT_ONCE: usize = 500;
 
+/// The snapshot file and the outcome of the last write.
 #[derive(Debug)]
 pub(super) struct Snapshots {
     file: PathBuf,
-    /// Held while a file is written, also after the future that began it was dropped: two writers
-    /// would spoil each other's temporary file.
+    /// Locked while a file is written, even after the future that began it was dropped: two writers would
+    /// overwrite each other's temporary file.
     writing: Arc<tokio::sync::Mutex<()>>,
     outcome: Mutex<Outcome>,
 }
 
 #[derive(Debug, Default)]
 struct Outcome {
-    /// What the file has; none, if it was not written yet.
-    written: Option<(u64, bool)>,
-    status: SnapshotFile,
+    /// The version in the file; `None` if nothing was written yet.
+    written: Option<StoreVersion>,
+    status: SnapshotStatus,
     failing: bool,
 }
 
-/// It could not be written, which is logged.
+/// The snapshot could not be written; the cause was logged.
 #[derive(Debug)]
-pub(super) struct NotSaved;
+pub(super) struct SaveFailed;
 
 impl Snapshots {
-    /// Reads what is there.
-    pub(super) async fn open(file: PathBuf) -> Result<(Self, Option<Saved>), OpenError> {
+    /// Reads the snapshot, if there is one.
+    pub(super) async fn open(file: PathBuf) -> Result<(Self, Option<SavedStore>), OpenError> {
         let path = file.clone();
         let read = spawn_blocking(move || snapshot_file::read(&path)).await;
         let saved = read.unwrap_or_else(|error| {
@@ -53,38 +58,38 @@ impl Snapshots {
         Ok((Self { file, writing: Arc::default(), outcome: Mutex::default() }, saved))
     }
 
-    /// Whether there is something to write.
-    pub(super) fn is_behind(&self, state: (u64, bool)) -> bool {
-        self.outcome.lock().unwrap_or_else(PoisonError::into_inner).written != Some(state)
+    /// Returns `true` if the file does not have this version.
+    pub(super) fn is_behind(&self, version: StoreVersion) -> bool {
+        self.outcome().written != Some(version)
     }
 
-    pub(super) fn status(&self) -> SnapshotFile {
-        self.outcome.lock().unwrap_or_else(PoisonError::into_inner).status
+    pub(super) fn status(&self) -> SnapshotStatus {
+        self.outcome().status
     }
 
-    /// Writes the file where something has changed, at most every 2 s, and once at the start, which shows early if
-    /// it can't be written.
-    pub(super) async fn save_for_ever(&self, registry: &Registry) {
-        let mut changes = registry.inner.watchers.subscribe(None);
+    /// Writes the file after changes, at most every 2 s, and once at the start, to find out early if it cannot be
+    /// written. Never ready.
+    pub(super) async fn run(&self, store: &SharedStore, metrics: &Metrics) {
+        let mut changes = store.subscribe(None);
         loop {
-            if self.is_behind(registry.saved_state()) {
-                let outcome = self.save(registry).await;
-                // Also where more has changed by now: where changes never end, writing would not either, and
-                // take what requests need.
-                sleep(if outcome.is_ok() { GATHER } else { RETRY }).await;
+            if self.is_behind(store.version()) {
+                let outcome = self.save(store, metrics).await;
+                // Pause even if more has changed by now: during constant changes, constant writing would take
+                // what requests need.
+                sleep(if outcome.is_ok() { COALESCE_WINDOW } else { RETRY_PAUSE }).await;
             } else {
                 changes.changed().await;
-                sleep(GATHER).await;
+                sleep(COALESCE_WINDOW).await;
             }
         }
     }
 
     /// Writes the file.
-    pub(super) async fn save(&self, registry: &Registry) -> Result<(), NotSaved> {
+    pub(super) async fn save(&self, store: &SharedStore, metrics: &Metrics) -> Result<(), SaveFailed> {
         let guard = Arc::clone(&self.writing).lock_owned().await;
-        // Before anything is copied: what changes meanwhile is written the next time.
-        let state = registry.saved_state();
-        let saved = collect(registry).await;
+        // Read before anything is copied: changes during the copy belong to the next write.
+        let version = store.version();
+        let saved = copy(store).await;
         let (instances, file) = (saved.instances.len(), self.file.clone());
         let write = spawn_blocking(move || {
             let written = snapshot_file::write(&file, &saved);
@@ -93,13 +98,12 @@ impl Snapshots {
         });
         let written = write.await.unwrap_or_else(|error| Err(std::io::Error::other(error)));
 
-        let metrics = &registry.inner.metrics;
-        let mut outcome = self.outcome.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut outcome = self.outcome();
         let file = self.file.display();
         match written {
             Ok(()) => {
                 let now = Timestamp::now();
-                outcome.written = Some(state);
+                outcome.written = Some(version);
                 outcome.status.written_at = Some(now);
                 let since = SystemTime::from(now).duration_since(UNIX_EPOCH).unwrap_or_default();
                 metrics.snapshot_written(since.as_secs_f64());
@@ -112,20 +116,24 @@ impl Snapshots {
                 outcome.status.failures += 1;
                 metrics.snapshot_failures.increment(1);
                 if !std::mem::replace(&mut outcome.failing, true) {
-                    warn!(snapshot = %file, %error, "the snapshot cannot be written; it is tried again every 5 s");
+                    warn!(snapshot = %file, %error, "the snapshot cannot be written; retrying every 5 s");
                 }
-                Err(NotSaved)
+                Err(SaveFailed)
             }
         }
     }
+
+    fn outcome(&self) -> MutexGuard<'_, Outcome> {
+        self.outcome.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
-/// Copies what is to be saved, a part at a time, so that heartbeats are answered meanwhile.
-async fn collect(registry: &Registry) -> Saved {
-    let mut saved = registry.store().saved_frame();
+/// Copies what is saved, in parts, so that heartbeats are answered meanwhile.
+async fn copy(store: &SharedStore) -> SavedStore {
+    let mut saved = store.lock().saved_header();
     let mut last = None;
     loop {
-        let part = registry.store().save_after(last.as_ref(), AT_ONCE);
+        let part = store.lock().saved_instances_after(last.as_ref(), INSTANCES_AT_ONCE);
         let Some((instances, key)) = part else { return saved };
         saved.instances.extend(instances);
         last = Some(key);

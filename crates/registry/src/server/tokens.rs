@@ -1,21 +1,22 @@
-//! [`Tokens`]: who may read, who may write, and who may write what.
+//! [`Tokens`]: bearer tokens and the rights of each.
+//!
+//! Reading a token from a request, and refusing it, is left to [`http::auth`](super::http).
 
 use std::collections::BTreeSet;
 use std::fmt;
 
 use subtle::{Choice, ConstantTimeEq};
 
-/// Bearer tokens, and what each of them allows. Without any, everybody may do everything.
+/// Bearer tokens and their rights. Without any token, every request is allowed.
 ///
-/// - A read token allows to read.
-/// - A write token allows all, reading too. Where there is none, but one of another kind, nobody
+/// - A read token allows reading.
+/// - A write token allows everything, including reading. If there is none, but tokens of other kinds, then no request
 ///   has its rights.
-/// - A service's token allows to read, and to register, renew and take away instances of the
-///   services that it is for. It does not allow to override what servers say: that is for operators,
-///   who have the write token.
+/// - A service token allows reading, and registering, renewing and removing instances of its services. It does not
+///   allow overriding what servers register: that is for operators, who have the write token.
 ///
-/// Reading needs a token only where there is a read token. Several of a kind can be set, so that
-/// tokens can be changed one server after the other.
+/// Reading needs a token only if there is a read token. There can be several tokens of a kind, so that tokens can be
+/// changed on one server after the other.
 ///
 /// ```
 /// use farcall_registry::server::Tokens;
@@ -31,22 +32,22 @@ pub struct Tokens {
 }
 
 impl Tokens {
-    /// One more token that allows to read. An empty one is ignored: it would let everybody in.
+    /// Adds a token that allows reading. An empty one is ignored, because it would match requests without a token.
     #[must_use]
     pub fn read(mut self, token: impl Into<String>) -> Self {
         self.read.extend(Secret::new(token));
         self
     }
 
-    /// One more token that allows everything. An empty one is ignored.
+    /// Adds a token that allows everything. An empty one is ignored.
     #[must_use]
     pub fn write(mut self, token: impl Into<String>) -> Self {
         self.write.extend(Secret::new(token));
         self
     }
 
-    /// One more token that allows to register, renew and take away instances of these services, and
-    /// to read. `""` is the plain list. An empty token is ignored.
+    /// Adds a token that allows reading, and registering, renewing and removing instances of these services. `""` is
+    /// the plain list. An empty token is ignored.
     #[must_use]
     pub fn service<S: Into<String>>(
         mut self,
@@ -58,35 +59,35 @@ impl Tokens {
         self
     }
 
-    /// Whether there is none, so that everybody may do everything.
+    /// Returns `true` if there is no token, so that every request is allowed.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.read.is_empty() && self.write.is_empty() && self.services.is_empty()
     }
 
-    /// What the holder of this token may do, or who comes without one. Takes as long whichever
-    /// token it is; what can be measured is how long the tokens are.
+    /// Returns the rights of a request with this token, or without one. Takes the same time for every token: only the
+    /// lengths of the tokens can be measured.
     pub(super) fn rights(&self, token: Option<&str>) -> Rights {
         let token = token.unwrap_or_default();
-        let write = holds(&self.write, token);
-        let read = holds(&self.read, token);
+        let write = contains(&self.write, token);
+        let read = contains(&self.read, token);
         let mut services = BTreeSet::new();
-        let mut of_service = false;
+        let mut for_services = false;
         for (secret, names) in &self.services {
-            if bool::from(secret.is(token)) {
-                of_service = true;
+            if bool::from(secret.ct_eq(token)) {
+                for_services = true;
                 services.extend(names.iter().cloned());
             }
         }
         Rights {
-            known: write || read || of_service,
-            read: write || read || of_service || self.read.is_empty(),
+            known: write || read || for_services,
+            read: write || read || for_services || self.read.is_empty(),
             write: if write || self.is_empty() { Write::All } else { Write::Services(services) },
         }
     }
 }
 
-/// Never shows a token.
+/// Shows the number of tokens, never a token.
 impl fmt::Debug for Tokens {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Tokens")
@@ -97,18 +98,18 @@ impl fmt::Debug for Tokens {
     }
 }
 
-/// What somebody may do.
+/// The rights of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Rights {
-    /// Whether the token is one of ours. It decides between "who are you" and "you may not".
+    /// `true` if the token is one of the registry's. It decides between status 401 and 403.
     pub(super) known: bool,
-    /// Whether reading is allowed.
+    /// `true` if reading is allowed.
     pub(super) read: bool,
-    /// What may be written.
+    /// The right to write.
     pub(super) write: Write,
 }
 
-/// What may be written.
+/// The right to write.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Write {
     /// Everything.
@@ -126,14 +127,14 @@ impl Secret {
         (!token.is_empty()).then(|| Self(token.into_bytes().into()))
     }
 
-    fn is(&self, token: &str) -> Choice {
+    fn ct_eq(&self, token: &str) -> Choice {
         self.0.ct_eq(token.as_bytes())
     }
 }
 
-/// Looks at all of them, also after one that fits.
-fn holds(secrets: &[Secret], token: &str) -> bool {
-    secrets.iter().fold(Choice::from(0), |held, secret| held | secret.is(token)).into()
+/// Returns `true` if `token` is one of the secrets. Compares all of them, even after a match, to take constant time.
+fn contains(secrets: &[Secret], token: &str) -> bool {
+    secrets.iter().fold(Choice::from(0), |found, secret| found | secret.ct_eq(token)).into()
 }
 
 #[cfg(test)]
@@ -145,20 +146,20 @@ mod tests {
     }
 
     #[test]
-    fn without_tokens_everybody_may_do_everything() {
+    fn without_tokens_everything_is_allowed() {
         let rights = Tokens::default().rights(None);
         assert_eq!(rights, Rights { known: false, read: true, write: Write::All });
     }
 
     #[test]
-    fn an_empty_token_opens_nothing() {
+    fn empty_token_allows_nothing() {
         let tokens = Tokens::default().write("w").read("").write("").service("", ["Arith"]);
         assert_eq!(tokens.rights(Some("")).write, services([]));
         assert_eq!(tokens.rights(None).write, services([]));
     }
 
     #[test]
-    fn the_write_token_reads_too_and_the_read_token_does_not_write() {
+    fn write_token_reads_and_read_token_does_not_write() {
         let tokens = Tokens::default().read("r").write("w");
         assert_eq!(tokens.rights(Some("w")), Rights { known: true, read: true, write: Write::All });
         assert_eq!(tokens.rights(Some("r")), Rights { known: true, read: true, write: services([]) });
@@ -166,24 +167,24 @@ mod tests {
     }
 
     #[test]
-    fn with_a_read_token_alone_nobody_writes() {
+    fn writing_needs_a_token_if_only_a_read_token_is_set() {
         assert_eq!(Tokens::default().read("r").rights(Some("r")).write, services([]));
     }
 
     #[test]
-    fn reading_is_open_where_only_writing_is_guarded() {
+    fn reading_needs_no_token_if_only_a_write_token_is_set() {
         assert!(Tokens::default().write("w").rights(None).read);
     }
 
     #[test]
-    fn a_services_token_writes_its_services_only() {
+    fn service_token_writes_its_services_only() {
         let tokens = Tokens::default().read("r").write("w").service("s", ["Arith"]).service("s", ["Text"]);
         let rights = tokens.rights(Some("s"));
         assert_eq!(rights, Rights { known: true, read: true, write: services(["Arith", "Text"]) });
     }
 
     #[test]
-    fn no_token_is_shown() {
+    fn debug_output_has_no_token() {
         let shown =
             format!("{:?}", Tokens::default().read("secret-r").write("secret-w").service("secret-s", ["A"]));
         assert!(!shown.contains("secret"), "{shown}");

@@ -1,50 +1,51 @@
-//! [`Watchers`]: wakes those who wait for changes, of one service or of all. What changed they ask
-//! the store; so nothing is queued for anybody, and nobody who is slow costs memory.
+//! [`Watchers`]: wakes the tasks that wait for changes, of one service or of all.
+//!
+//! What has changed is left to the store: nothing is queued for a watcher, so a slow one costs no memory.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 
-/// See the module. Clones are the same.
+/// The tasks that wait for changes. Clones share them.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Watchers {
     all: watch::Sender<()>,
-    /// Only those that somebody waits for: the bound on watchers bounds it.
+    /// Only services that are watched: the limit of watchers bounds it.
     services: Arc<Mutex<HashMap<Arc<str>, watch::Sender<()>>>>,
 }
 
-/// Somebody who waits for changes.
+/// A task's subscription to changes.
 #[derive(Debug)]
 pub(super) struct Subscription {
     receiver: watch::Receiver<()>,
-    /// Where it is to be taken out again.
-    place: Option<(Watchers, Arc<str>)>,
+    /// The entry that is removed with the last subscription of a service.
+    entry: Option<(Watchers, Arc<str>)>,
 }
 
 impl Watchers {
-    /// Waits for changes after this call.
+    /// Subscribes to changes after this call, of one service or of all.
     pub(super) fn subscribe(&self, service: Option<&str>) -> Subscription {
         let Some(service) = service else {
-            return Subscription { receiver: self.all.subscribe(), place: None };
+            return Subscription { receiver: self.all.subscribe(), entry: None };
         };
         let service: Arc<str> = service.into();
         let receiver = self.services().entry(Arc::clone(&service)).or_default().subscribe();
-        Subscription { receiver, place: Some((self.clone(), service)) }
+        Subscription { receiver, entry: Some((self.clone(), service)) }
     }
 
-    /// These services changed.
+    /// Wakes the watchers of these services, and of all services.
     pub(super) fn wake(&self, services: &BTreeSet<Arc<str>>) {
         self.all.send_replace(());
-        let waiting = self.services();
+        let watched = self.services();
         for service in services {
-            if let Some(sender) = waiting.get(service) {
+            if let Some(sender) = watched.get(service) {
                 sender.send_replace(());
             }
         }
     }
 
-    /// What concerns everybody has changed.
+    /// Wakes all watchers.
     pub(super) fn wake_all(&self) {
         self.all.send_replace(());
         for sender in self.services().values() {
@@ -58,28 +59,28 @@ impl Watchers {
 }
 
 impl Subscription {
-    /// Ready when there was a change since the last time this was ready.
+    /// Waits for a change since the last time this was ready.
     pub(super) async fn changed(&mut self) {
         if self.receiver.changed().await.is_err() {
-            // The registry is gone; whoever waits is ended by its closing.
+            // The registry was dropped; its closing ends this task.
             std::future::pending::<()>().await;
         }
     }
 
-    /// What has changed until now is about to be looked up: [`changed`](Self::changed) need not tell of it.
-    pub(super) fn catch_up(&mut self) {
+    /// Ignores changes until now, because the caller is about to read the store.
+    pub(super) fn mark_seen(&mut self) {
         self.receiver.mark_unchanged();
     }
 }
 
-/// Takes the service out with its last watcher: else names that were watched once would stay.
+/// Removes a service with its last watcher; otherwise every service that was ever watched would stay.
 impl Drop for Subscription {
     fn drop(&mut self) {
-        if let Some((watchers, service)) = self.place.take() {
-            let mut waiting = watchers.services();
-            // This one's receiver is still there.
-            if waiting.get(&service).is_some_and(|sender| sender.receiver_count() <= 1) {
-                waiting.remove(&service);
+        if let Some((watchers, service)) = self.entry.take() {
+            let mut watched = watchers.services();
+            // This subscription's receiver still counts.
+            if watched.get(&service).is_some_and(|sender| sender.receiver_count() <= 1) {
+                watched.remove(&service);
             }
         }
     }
@@ -92,7 +93,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn who_waits_for_a_service_is_woken_by_it_alone() {
+    async fn watcher_of_a_service_is_woken_by_that_service_only() {
         let watchers = Watchers::default();
         let (mut all, mut arith) = (watchers.subscribe(None), watchers.subscribe(Some("Arith")));
         watchers.wake(&BTreeSet::from(["Text".into()]));
@@ -104,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn a_service_is_forgotten_with_its_last_watcher() {
+    fn service_is_removed_with_its_last_watcher() {
         let watchers = Watchers::default();
         let two = (watchers.subscribe(Some("Arith")), watchers.subscribe(Some("Arith")));
         drop(two.0);

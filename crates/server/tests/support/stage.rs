@@ -1,4 +1,4 @@
-//! The service `T` with its test handlers, and the state they share with a test.
+//! The service `T`, with handlers of all manners, and what a test sees of them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -12,14 +12,14 @@ use tokio::time::{Instant, sleep};
 
 use super::millis;
 
-/// The state shared by a test and the handlers of `T`.
+/// What the test and the handlers of `T` share.
 #[derive(Clone)]
 pub struct Stage {
-    /// `T.wait` takes one of its permits.
+    /// `T.wait` takes a permit of it.
     pub gate: Arc<Semaphore>,
-    /// The number of handlers that were started.
+    /// Handlers that were begun.
     pub begun: Arc<AtomicUsize>,
-    /// The number of handlers that were started and not dropped.
+    /// Handlers that were begun and are not dropped.
     pub alive: Arc<AtomicUsize>,
 }
 
@@ -71,7 +71,7 @@ impl Drop for Mine {
     }
 }
 
-/// A handler's view of its deadline, before and after an await.
+/// What a handler sees of its time, before and after an await.
 #[derive(Serialize)]
 struct Times {
     context_ms: Option<u64>,
@@ -179,7 +179,7 @@ pub fn builder(stage: &Stage) -> ServerBuilder {
         .try_method("T.fails", |args: Text| async move { Err::<(), String>(args.text) })
 }
 
-/// Returns text that does not compress.
+/// Text that no codec makes shorter.
 pub fn noise(bytes: usize) -> String {
     let mut state = 1_u32;
     let mut next = || {

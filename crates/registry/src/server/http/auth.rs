@@ -1,4 +1,4 @@
-//! Tokens: who may read, who may write what. [`Caller`] is what handlers ask.
+//! Authentication and authorization by bearer tokens. Handlers ask [`Caller`] for the right to write.
 
 use axum::extract::{Request, State};
 use axum::http::Method;
@@ -7,44 +7,47 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use super::failure::Failure;
-use crate::server::registry::Registry;
+use crate::server::state::SharedState;
 use crate::server::tokens::{Rights, Write};
 
-/// Whoever sent the request, past [`check`]. In the request's extensions.
+/// The sender's rights: an extension of each request that has passed [`check`].
 #[derive(Clone, Debug)]
 pub(super) struct Caller(Rights);
 
-/// Lets through who may read, or may write at least something.
-pub(super) async fn check(State(registry): State<Registry>, mut request: Request, next: Next) -> Response {
+/// Refuses requests that the sender may not make: reads without the right to read, writes without the right to write to
+/// any service.
+pub(super) async fn check(State(registry): State<SharedState>, mut request: Request, next: Next) -> Response {
     let token = match bearer(&request) {
         Ok(token) => token,
         Err(failure) => return failure.into_response(),
     };
     let rights = registry.tokens().rights(token);
     let reads = matches!(*request.method(), Method::GET | Method::HEAD);
-    let may = match &rights.write {
+    let allowed = match &rights.write {
         _ if reads => rights.read,
         Write::All => true,
         Write::Services(services) => !services.is_empty(),
     };
-    if may {
+    if allowed {
         request.extensions_mut().insert(Caller(rights));
         return next.run(request).await;
     }
-    let what = if reads { "reading" } else { "writing" };
+    let action = if reads { "reading" } else { "writing" };
     match (rights.known, token.is_some()) {
         (true, _) => Failure::forbidden("this token allows reading only"),
-        (false, true) => Failure::unauthorized(format!("the token in `Authorization` does not allow {what}")),
+        (false, true) => {
+            Failure::unauthorized(format!("the token in `Authorization` does not allow {action}"))
+        }
         (false, false) => {
-            Failure::unauthorized(format!("{what} needs a token: `Authorization: Bearer TOKEN`"))
+            Failure::unauthorized(format!("{action} needs a token: `Authorization: Bearer TOKEN`"))
         }
     }
     .into_response()
 }
 
 impl Caller {
-    /// Whether instances of this service may be registered, renewed and taken away.
-    pub(super) fn may_write(&self, service: &str) -> Result<(), Failure> {
+    /// Checks the right to register, renew and remove instances of this service.
+    pub(super) fn check_write(&self, service: &str) -> Result<(), Failure> {
         match &self.0.write {
             Write::All => Ok(()),
             Write::Services(services) if services.contains(service) => Ok(()),
@@ -55,8 +58,8 @@ impl Caller {
         }
     }
 
-    /// Whether what servers say may be overridden.
-    pub(super) fn may_override(&self) -> Result<(), Failure> {
+    /// Checks the right to override what servers register.
+    pub(super) fn check_override(&self) -> Result<(), Failure> {
         match self.0.write {
             Write::All => Ok(()),
             Write::Services(_) => {
@@ -66,11 +69,11 @@ impl Caller {
     }
 }
 
-/// The token, if there is one.
+/// Returns the bearer token; `None` if there is no header `Authorization`.
 fn bearer(request: &Request) -> Result<Option<&str>, Failure> {
     let Some(value) = request.headers().get(AUTHORIZATION) else { return Ok(None) };
-    let ill_formed = || Failure::unauthorized("`Authorization` must be `Bearer TOKEN`");
+    let malformed = || Failure::unauthorized("`Authorization` must be `Bearer TOKEN`");
     let (scheme, token) =
-        value.to_str().ok().and_then(|value| value.split_once(' ')).ok_or_else(ill_formed)?;
-    if scheme.eq_ignore_ascii_case("bearer") { Ok(Some(token.trim())) } else { Err(ill_formed()) }
+        value.to_str().ok().and_then(|value| value.split_once(' ')).ok_or_else(malformed)?;
+    if scheme.eq_ignore_ascii_case("bearer") { Ok(Some(token.trim())) } else { Err(malformed()) }
 }

@@ -1,4 +1,4 @@
-//! Reading bodies: bounded in bytes and in time.
+//! Reads request bodies, with limits of size and time, and parses them.
 
 use std::time::Duration;
 
@@ -10,35 +10,37 @@ use tokio::time::timeout;
 
 use super::failure::Failure;
 
-/// The largest body of `POST /v1/heartbeats`: 10,000 instances with the longest names fit.
-pub(super) const HEARTBEATS_LIMIT: usize = 4 * 1024 * 1024;
-/// The most instances of one such request, which keeps the others waiting.
+/// The maximum size of the body of `POST /v1/heartbeats`: 10,000 instances with the longest names fit.
+pub(super) const MAX_HEARTBEATS_BYTES: usize = 4 * 1024 * 1024;
+/// The maximum number of instances in such a request, because other requests wait meanwhile.
 pub(super) const MAX_HEARTBEATS: usize = 20_000;
-/// How long a body may take.
-const TIME: Duration = Duration::from_secs(10);
-/// How much of a body that is too long is read and thrown away, and for how long, so that who sends
-/// it all before it reads sees the answer, and not a connection that breaks.
-const SWALLOWED: usize = 8 * 1024 * 1024;
-const SWALLOW_TIME: Duration = Duration::from_secs(2);
+/// The time in which a body must arrive.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+/// Bytes of a too long body that are read and discarded, so that a client that sends all of it before it reads receives
+/// the response instead of a broken connection.
+const MAX_DISCARDED_BYTES: usize = 8 * 1024 * 1024;
+/// The time for that.
+const DISCARD_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The whole body.
-pub(super) async fn bytes(body: Body, limit: usize) -> Result<Bytes, Failure> {
+/// Reads the whole body.
+pub(super) async fn read(body: Body, limit: usize) -> Result<Bytes, Failure> {
     let mut stream = body.into_data_stream();
-    let read = timeout(TIME, collect(&mut stream, limit)).await;
-    let read = read.unwrap_or_else(|_| Err(Failure::timeout(format!("the body took longer than {TIME:?}"))));
+    let read = timeout(BODY_TIMEOUT, collect(&mut stream, limit)).await;
+    let read =
+        read.unwrap_or_else(|_| Err(Failure::timeout(format!("the body took longer than {BODY_TIMEOUT:?}"))));
     if matches!(&read, Err(failure) if failure.is_too_large()) {
-        // Whether it ends in time or not, the answer is the same.
-        let _ = timeout(SWALLOW_TIME, swallow(&mut stream)).await;
+        // The response is the same if it times out.
+        let _ = timeout(DISCARD_TIMEOUT, discard(&mut stream)).await;
     }
     read
 }
 
-/// What the body says as JSON; `what` is what it should say.
+/// Parses the body as JSON; `what` names the expected content in errors.
 pub(super) fn parse<T: DeserializeOwned>(body: &[u8], what: &str) -> Result<T, Failure> {
     if body.is_empty() {
         return Err(Failure::bad_request(format!("the body is empty; it must be {what} as JSON")));
     }
-    // Lists would be read as fields in their order, which is nobody's interface.
+    // serde would read a list as the fields in their order, which is not part of the interface.
     if body.trim_ascii_start().first() == Some(&b'[') {
         return Err(Failure::bad_request(format!("the body is a list; it must be {what} as a JSON object")));
     }
@@ -61,11 +63,11 @@ async fn collect(
     Ok(whole.freeze())
 }
 
-async fn swallow(stream: &mut (impl Stream<Item = Result<Bytes, axum::Error>> + Unpin)) {
-    let mut swallowed = 0;
+async fn discard(stream: &mut (impl Stream<Item = Result<Bytes, axum::Error>> + Unpin)) {
+    let mut discarded = 0;
     while let Some(Ok(part)) = stream.next().await {
-        swallowed += part.len();
-        if swallowed > SWALLOWED {
+        discarded += part.len();
+        if discarded > MAX_DISCARDED_BYTES {
             return;
         }
     }

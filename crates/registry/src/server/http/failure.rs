@@ -1,4 +1,4 @@
-//! [`Failure`]: an answer that says no, and what was wrong where.
+//! [`Failure`]: an error response.
 
 use std::borrow::Cow;
 
@@ -7,9 +7,10 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use farcall_discovery::InstanceError;
 
-use crate::server::registry::RegisterError;
+use crate::server::error::RegisterError;
 
-/// It becomes JSON in `answer`, where the epoch is known.
+/// An error response: status and message. It becomes JSON in [`response::finish`](super::response::finish), which knows
+/// the epoch.
 #[derive(Clone, Debug)]
 pub(super) struct Failure {
     status: StatusCode,
@@ -22,23 +23,23 @@ impl Failure {
         Self { status, error: error.into(), header: None }
     }
 
-    /// 400: what was sent is ill-formed.
+    /// 400: the request is malformed.
     pub(super) fn bad_request(error: impl Into<Cow<'static, str>>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, error)
     }
 
-    /// 401: we don't know who you are.
+    /// 401: there is no token, or an unknown one.
     pub(super) fn unauthorized(error: impl Into<Cow<'static, str>>) -> Self {
         let header = (WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"farcall-registry\""));
         Self { header: Some(header), ..Self::new(StatusCode::UNAUTHORIZED, error) }
     }
 
-    /// 403: you may not.
+    /// 403: the sender is known and not allowed.
     pub(super) fn forbidden(error: impl Into<Cow<'static, str>>) -> Self {
         Self::new(StatusCode::FORBIDDEN, error)
     }
 
-    /// 404.
+    /// 404: the path or the instance does not exist.
     pub(super) fn not_found(error: impl Into<Cow<'static, str>>) -> Self {
         Self::new(StatusCode::NOT_FOUND, error)
     }
@@ -58,22 +59,22 @@ impl Failure {
         Self::new(StatusCode::URI_TOO_LONG, error)
     }
 
-    /// 429: a bound is reached.
+    /// 429: a limit is reached.
     pub(super) fn too_many(error: impl Into<Cow<'static, str>>) -> Self {
         Self::new(StatusCode::TOO_MANY_REQUESTS, error)
     }
 
-    /// 503: not now.
+    /// 503: the registry cannot serve the request now.
     pub(super) fn unavailable(error: impl Into<Cow<'static, str>>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, error)
     }
 
-    /// Whether it is a 413.
+    /// Returns `true` for a 413.
     pub(super) fn is_too_large(&self) -> bool {
         self.status == StatusCode::PAYLOAD_TOO_LARGE
     }
 
-    /// What was wrong.
+    /// The message.
     pub(super) fn error(&self) -> &str {
         &self.error
     }

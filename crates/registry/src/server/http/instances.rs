@@ -1,4 +1,4 @@
-//! Services and their instances: lists, long polls, registration, heartbeats, overrides.
+//! Handlers of the full interface for services and instances: lists, long polls, registration, heartbeats, overrides.
 
 use std::time::Duration;
 
@@ -10,31 +10,32 @@ use axum::response::Response;
 use farcall_discovery::Instance;
 use tokio::time::{Instant, timeout_at};
 
-use super::answer::{self, Waited};
 use super::auth::Caller;
 use super::body;
 use super::failure::Failure;
 use super::query::{self, Query};
+use super::response::{self, LongPoll};
 use super::watch;
-use crate::server::registry::{Registry, millis};
-use crate::server::store::View;
-use crate::wire::{Heartbeats, One, Patch, Renewed};
+use crate::excerpt::excerpt;
+use crate::server::state::{RegistryState, SharedState};
+use crate::server::store::ListFilter;
+use crate::wire::{Heartbeats, HeartbeatsReply, InstanceBody, Patch};
 
-/// A long poll waits no longer than this, whatever it asks for.
-const LONGEST_WAIT: Duration = Duration::from_secs(5 * 60);
+/// The maximum time that a long poll waits.
+const MAX_WAIT: Duration = Duration::from_secs(5 * 60);
 
 /// `GET /v1/services`
-pub(super) async fn services(State(registry): State<Registry>, headers: HeaderMap) -> Response {
+pub(super) async fn services(State(registry): State<SharedState>, headers: HeaderMap) -> Response {
     let (tag, body) = {
-        let mut store = registry.store();
-        (answer::tag(store.epoch(), store.rev(), store.warming()), store.services())
+        let mut store = registry.store.lock();
+        (response::etag(store.epoch(), store.rev(), store.is_warming()), store.services())
     };
-    answer::tagged(&headers, &tag, body)
+    response::tagged(&headers, &tag, body)
 }
 
 /// `GET /v1/services/{service}/instances`
 pub(super) async fn list(
-    State(registry): State<Registry>,
+    State(registry): State<SharedState>,
     Path(service): Path<String>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
@@ -42,176 +43,175 @@ pub(super) async fn list(
     let service = query::service(&service)?;
     let query = Query::parse(query.as_deref())?;
     let (stale, last_seen) = query.include()?;
-    let view = View { zone: query.zone(), stale, last_seen };
-    let poll = Poll { epoch: query.text("epoch"), rev: query.rev()?, wait: query.wait()? };
-    let moved = poll.moved(&registry, &service).await?;
+    let filter = ListFilter { zone: query.zone(), stale, last_seen };
+    let poll = PollCondition { epoch: query.text("epoch"), rev: query.rev()?, wait: query.wait()? };
+    let changed = poll.wait_for_change(&registry, &service).await?;
 
     let (tag, body) = {
-        let mut store = registry.store();
-        let tag = answer::tag(store.epoch(), store.service_rev(&service), store.warming());
-        (tag, moved.then(|| store.list(&service, &view)))
+        let mut store = registry.store.lock();
+        let tag = response::etag(store.epoch(), store.service_rev(&service), store.is_warming());
+        (tag, changed.then(|| store.list(&service, &filter)))
     };
     let mut response = match body {
-        None => answer::not_modified(HeaderValue::try_from(tag).expect("it is hexadecimal and digits")),
-        // Heartbeats move what is in it, and not its tag; and who polls by revision has decided already.
-        Some(body) if last_seen || poll.rev.is_some() => answer::tagged(&HeaderMap::new(), &tag, body),
-        Some(body) => answer::tagged(&headers, &tag, body),
+        None => {
+            response::not_modified(HeaderValue::try_from(tag).expect("an ETag is hexadecimal and digits"))
+        }
+        // Heartbeats change `last_seen` and not the ETag; and a poll by revision has decided to send.
+        Some(body) if last_seen || poll.rev.is_some() => response::tagged(&HeaderMap::new(), &tag, body),
+        Some(body) => response::tagged(&headers, &tag, body),
     };
     if last_seen {
         response.headers_mut().remove(axum::http::header::ETAG);
     }
     if !poll.wait.is_zero() {
-        response.extensions_mut().insert(Waited);
+        response.extensions_mut().insert(LongPoll);
     }
     Ok(response)
 }
 
 /// `GET /v1/services/{service}/instances/{id}`
-pub(super) async fn one(
-    State(registry): State<Registry>,
+pub(super) async fn get(
+    State(registry): State<SharedState>,
     Path((service, id)): Path<(String, String)>,
 ) -> Result<Response, Failure> {
     let service = query::service(&service)?;
-    let one = {
-        let store = registry.store();
-        let listed = store.one(&service, &id).ok_or_else(|| unknown(&service, &id))?;
-        One { epoch: store.epoch().to_owned(), warming: store.warming(), listed }
+    let body = {
+        let store = registry.store.lock();
+        let record = store.instance(&service, &id).ok_or_else(|| unknown(&service, &id))?;
+        InstanceBody { epoch: store.epoch().to_owned(), warming: store.is_warming(), record }
     };
-    Ok(answer::object(&one))
+    Ok(response::object(&body))
 }
 
 /// `PUT /v1/services/{service}/instances/{id}`
 pub(super) async fn register(
-    State(registry): State<Registry>,
+    State(registry): State<SharedState>,
     Path((service, id)): Path<(String, String)>,
     Extension(caller): Extension<Caller>,
     body: Body,
 ) -> Result<Response, Failure> {
     let service = query::service(&service)?;
-    caller.may_write(&service)?;
-    let body = body::bytes(body, registry.inner.settings.max_body_bytes).await?;
+    caller.check_write(&service)?;
+    let body = body::read(body, registry.options.max_body_bytes).await?;
     let mut instance: Instance = body::parse(&body, "an instance")?;
-    for (field, said, path) in [("service", &mut instance.service, service), ("id", &mut instance.id, id)] {
-        if !said.is_empty() && *said != path {
-            let (said, path) = (excerpt(said), excerpt(&path));
+    for (field, given, path) in [("service", &mut instance.service, service), ("id", &mut instance.id, id)] {
+        if !given.is_empty() && *given != path {
+            let (given, path) = (excerpt(given), excerpt(&path));
             return Err(Failure::bad_request(format!(
-                "{field} is `{said}` in the body and `{path}` in the path"
+                "{field} is `{given}` in the body and `{path}` in the path"
             )));
         }
-        *said = path;
+        *given = path;
     }
     let registration = registry.register(instance)?;
-    Ok(answer::json(&registry, registration))
+    Ok(response::json(&registry, registration))
 }
 
 /// `POST .../{id}/heartbeat`. A body is ignored.
 pub(super) async fn heartbeat(
-    State(registry): State<Registry>,
+    State(registry): State<SharedState>,
     Path((service, id)): Path<(String, String)>,
     Extension(caller): Extension<Caller>,
 ) -> Result<Response, Failure> {
     let service = query::service(&service)?;
-    caller.may_write(&service)?;
+    caller.check_write(&service)?;
     let registration = registry.renew(&service, &id).ok_or_else(|| unknown(&service, &id))?;
-    Ok(answer::json(&registry, registration))
+    Ok(response::json(&registry, registration))
 }
 
 /// `POST /v1/heartbeats`
 pub(super) async fn heartbeats(
-    State(registry): State<Registry>,
+    State(registry): State<SharedState>,
     Extension(caller): Extension<Caller>,
     body: Body,
 ) -> Result<Response, Failure> {
-    let body = body::bytes(body, body::HEARTBEATS_LIMIT).await?;
+    let body = body::read(body, body::MAX_HEARTBEATS_BYTES).await?;
     let Heartbeats { instances } = body::parse(&body, "a list of instances")?;
     if instances.len() > body::MAX_HEARTBEATS {
-        let (count, most) = (instances.len(), body::MAX_HEARTBEATS);
-        return Err(Failure::too_large(format!(
-            "these are {count} heartbeats; at most {most} go into one request"
-        )));
+        let (count, max) = (instances.len(), body::MAX_HEARTBEATS);
+        return Err(Failure::too_large(format!("the request has {count} heartbeats; the maximum is {max}")));
     }
     for name in &instances {
-        caller.may_write(&name.service)?;
+        caller.check_write(&name.service)?;
     }
-    let own = millis(registry.inner.settings.heartbeat_interval());
-    let mut renewed = Renewed::default();
+    let mut reply = HeartbeatsReply::default();
     let mut shortest = None;
     for name in instances {
         match registry.renew(&name.service, &name.id) {
             Some(registration) => {
-                renewed.renewed += 1;
+                reply.renewed += 1;
                 shortest = shortest.min(Some(registration.heartbeat_ms)).or(Some(registration.heartbeat_ms));
             }
-            None => renewed.unknown.push(name),
+            None => reply.unknown.push(name),
         }
     }
-    renewed.heartbeat_ms = shortest.unwrap_or(own);
-    Ok(answer::json(&registry, renewed))
+    reply.heartbeat_ms = shortest.unwrap_or_else(|| registry.default_heartbeat_ms());
+    Ok(response::json(&registry, reply))
 }
 
 /// `PATCH .../{id}`
 pub(super) async fn patch(
-    State(registry): State<Registry>,
+    State(registry): State<SharedState>,
     Path((service, id)): Path<(String, String)>,
     Extension(caller): Extension<Caller>,
     body: Body,
 ) -> Result<Response, Failure> {
     let service = query::service(&service)?;
-    caller.may_override()?;
-    let body = body::bytes(body, registry.inner.settings.max_body_bytes).await?;
+    caller.check_override()?;
+    let body = body::read(body, registry.options.max_body_bytes).await?;
     let patch: Patch = body::parse(&body, "an override such as {\"drain\": true} or {\"weight\": 10}")?;
     registry.patch(&service, &id, patch).ok_or_else(|| unknown(&service, &id))?;
-    one(State(registry), Path((service_in_path(service), id))).await
+    get(State(registry), Path((service_in_path(service), id))).await
 }
 
 /// `DELETE .../{id}`
 pub(super) async fn deregister(
-    State(registry): State<Registry>,
+    State(registry): State<SharedState>,
     Path((service, id)): Path<(String, String)>,
     Extension(caller): Extension<Caller>,
 ) -> Result<Response, Failure> {
     let service = query::service(&service)?;
-    caller.may_write(&service)?;
+    caller.check_write(&service)?;
     registry.deregister(&service, &id);
-    Ok(answer::no_content())
+    Ok(response::no_content())
 }
 
-/// What a list is to be compared with before it is sent.
-struct Poll<'a> {
+/// The list that the client has, and the time to wait until it changes.
+struct PollCondition<'a> {
     epoch: Option<&'a str>,
     rev: Option<u64>,
     wait: Duration,
 }
 
-impl Poll<'_> {
-    /// Waits until the list is another than the one that is known; false, if it is not in time.
-    async fn moved(&self, registry: &Registry, service: &str) -> Result<bool, Failure> {
+impl PollCondition<'_> {
+    /// Waits until the list differs from the client's; returns `false` if it does not in time.
+    async fn wait_for_change(&self, registry: &RegistryState, service: &str) -> Result<bool, Failure> {
         let Some(rev) = self.rev else { return Ok(true) };
-        // Before the first look, so that no change falls between.
-        let mut subscription = registry.inner.watchers.subscribe(Some(service));
-        let moved = || {
-            let store = registry.store();
+        // Subscribe before the first check, so that no change is missed in between.
+        let mut subscription = registry.store.subscribe(Some(service));
+        let is_changed = || {
+            let store = registry.store.lock();
             let other_epoch = self.epoch.is_some_and(|epoch| epoch != store.epoch());
-            // A revision that is not there yet is another epoch's.
+            // A revision in the future belongs to another epoch.
             other_epoch || store.service_rev(service) > rev || rev > store.rev()
         };
-        if moved() {
+        if is_changed() {
             return Ok(true);
         }
         if self.wait.is_zero() {
             return Ok(false);
         }
         let _permit = watch::permit(registry)?;
-        let deadline = Instant::now() + self.wait.min(LONGEST_WAIT);
+        let deadline = Instant::now() + self.wait.min(MAX_WAIT);
         let changed = async {
             loop {
-                // Cancel-safe: what it tells is looked up again.
+                // Cancel-safe: a lost notification is repeated by the check of the store.
                 tokio::select! {
-                    () = subscription.changed() => if moved() {
-                        registry.wait_turn().await;
+                    () = subscription.changed() => if is_changed() {
+                        registry.wait_for_wake().await;
                         return true;
                     },
-                    () = registry.inner.closing.cancelled() => return false,
+                    () = registry.closing.cancelled() => return false,
                 }
             }
         };
@@ -226,9 +226,4 @@ fn unknown(service: &str, id: &str) -> Failure {
 
 fn service_in_path(service: String) -> String {
     if service.is_empty() { crate::wire::PLAIN_LIST.to_owned() } else { service }
-}
-
-/// The beginning of what somebody else wrote, safe to show.
-fn excerpt(text: &str) -> String {
-    text.chars().take(128).flat_map(char::escape_debug).collect()
 }

@@ -1,6 +1,7 @@
-//! The HTTP interface: [`router`]. Handlers are thin; each file is one part of the interface.
+//! The HTTP interface: [`router`] and its handlers, one file for each part of the interface.
+//!
+//! Handlers are thin: the operations are methods of [`RegistryState`](super::state::RegistryState).
 
-mod answer;
 mod auth;
 mod body;
 mod failure;
@@ -8,6 +9,7 @@ mod gate;
 mod instances;
 mod operations;
 mod query;
+mod response;
 mod simple;
 mod watch;
 
@@ -20,16 +22,16 @@ use axum::routing::{get, post};
 
 pub(super) use self::gate::Authority;
 use super::page;
-use super::registry::Registry;
+use super::state::SharedState;
 
-/// Everything: routes, and around them, from the inside: tokens, `Host` and `Origin`, what all
-/// answers have in common.
-pub(super) fn router(registry: Registry, listening: &[SocketAddr]) -> Router {
-    let gate = gate::OriginCheck::new(listening, registry.inner.allowed_hosts.clone());
-    let simple = registry.inner.settings.simple_path.clone();
+/// Returns all routes, in layers; from the inside: the check of tokens, the check of `Host` and `Origin`, and the
+/// completion of responses.
+pub(super) fn router(registry: SharedState, listening: &[SocketAddr]) -> Router {
+    let gate = gate::OriginCheck::new(listening, registry.allowed_hosts.clone());
+    let simple = registry.options.simple_path.clone();
     let instance =
-        get(instances::one).put(instances::register).patch(instances::patch).delete(instances::deregister);
-    let guarded = Router::new()
+        get(instances::get).put(instances::register).patch(instances::patch).delete(instances::deregister);
+    let authorized = Router::new()
         .route(&simple, get(simple::list).post(simple::register))
         .route("/v1/services", get(instances::services))
         .route("/v1/services/{service}/instances", get(instances::list))
@@ -44,9 +46,9 @@ pub(super) fn router(registry: Registry, listening: &[SocketAddr]) -> Router {
         .route("/", get(async || page::page()))
         .route("/healthz", get(operations::healthz))
         .route("/readyz", get(operations::readyz));
-    guarded
+    authorized
         .merge(open)
         .layer(from_fn_with_state(Arc::new(gate), gate::check))
-        .layer(from_fn_with_state(registry.clone(), answer::finish))
+        .layer(from_fn_with_state(registry.clone(), response::finish))
         .with_state(registry)
 }

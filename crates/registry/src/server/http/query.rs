@@ -1,4 +1,4 @@
-//! [`Query`]: what stands after the `?`, and names in paths.
+//! [`Query`]: the parameters of a request's query, and service names in paths.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -9,18 +9,18 @@ use percent_encoding::percent_decode_str;
 use super::failure::Failure;
 use crate::wire::PLAIN_LIST;
 
-/// Pairs of a query. Names that nobody asks for are ignored.
+/// The parameters of a query. Unknown ones are ignored.
 #[derive(Debug, Default)]
 pub(super) struct Query(Vec<(String, String)>);
 
 impl Query {
-    /// Reads a query. Whether it is well-formed is checked at the gate.
+    /// Parses a query, whose percent-encoding was checked before.
     pub(super) fn parse(query: Option<&str>) -> Result<Self, Failure> {
         let mut pairs = Vec::<(String, String)>::new();
         for pair in query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             let (name, value) = (decode(name)?, decode(value)?);
-            if pairs.iter().any(|(known, _)| *known == name) {
+            if pairs.iter().any(|(given, _)| *given == name) {
                 return Err(Failure::bad_request(format!("the query has `{}` twice", name.escape_debug())));
             }
             pairs.push((name, value));
@@ -28,30 +28,30 @@ impl Query {
         Ok(Self(pairs))
     }
 
-    /// The value of this name.
+    /// Returns the value of a parameter.
     pub(super) fn text(&self, name: &str) -> Option<&str> {
-        self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+        self.0.iter().find(|(given, _)| given == name).map(|(_, value)| value.as_str())
     }
 
-    /// The service that is asked for; `~` and nothing are the plain list.
+    /// Returns the requested service; `~` and an empty value are the plain list.
     pub(super) fn service(&self) -> Result<Option<String>, Failure> {
         self.text("service").map(service).transpose()
     }
 
-    /// The zone that is asked for.
+    /// Returns the requested zone.
     pub(super) fn zone(&self) -> Option<String> {
         self.text("zone").map(str::to_owned)
     }
 
-    /// A revision.
+    /// Returns the revision that the client has.
     pub(super) fn rev(&self) -> Result<Option<u64>, Failure> {
         let Some(text) = self.text("rev") else { return Ok(None) };
-        let wrong =
-            |_| Failure::bad_request(format!("rev=`{}` in the query is no revision", text.escape_debug()));
-        text.parse().map(Some).map_err(wrong)
+        let invalid =
+            |_| Failure::bad_request(format!("rev=`{}` in the query is not a revision", text.escape_debug()));
+        text.parse().map(Some).map_err(invalid)
     }
 
-    /// How long to wait.
+    /// Returns the time to wait for a change; zero if not given.
     pub(super) fn wait(&self) -> Result<Duration, Failure> {
         let Some(text) = self.text("wait") else { return Ok(Duration::ZERO) };
         humantime::parse_duration(text).map_err(|_| {
@@ -60,7 +60,7 @@ impl Query {
         })
     }
 
-    /// What else is to be in a list: whether stale ones, whether `last_seen`.
+    /// Returns whether to include stale instances, and whether to include `last_seen`.
     pub(super) fn include(&self) -> Result<(bool, bool), Failure> {
         let (mut stale, mut last_seen) = (false, false);
         for what in self.text("include").unwrap_or_default().split(',').filter(|what| !what.is_empty()) {
@@ -78,7 +78,7 @@ impl Query {
     }
 }
 
-/// The name of a service as it stands in paths and queries.
+/// Parses the name of a service in a path or a query.
 pub(super) fn service(name: &str) -> Result<String, Failure> {
     if name == PLAIN_LIST {
         return Ok(String::new());
@@ -98,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn values_are_decoded_and_unknown_names_ignored() {
+    fn values_are_decoded_and_unknown_names_are_ignored() {
         let query = Query::parse(Some("service=A&x=1&&zone=a+b%2Fc&flag")).unwrap();
         assert_eq!(query.service().unwrap().as_deref(), Some("A"));
         assert_eq!(query.zone().as_deref(), Some("a b/c"));
@@ -107,14 +107,14 @@ mod tests {
     }
 
     #[test]
-    fn the_plain_list_has_two_ways_to_be_asked_for() {
+    fn empty_service_and_tilde_are_the_plain_list() {
         for text in ["service=", "service=~"] {
             assert_eq!(Query::parse(Some(text)).unwrap().service().unwrap().as_deref(), Some(""));
         }
     }
 
     #[test]
-    fn bad_values_are_named() {
+    fn invalid_values_are_named_in_the_error() {
         for (text, part) in [
             ("rev=-1", "rev=`-1`"),
             ("rev=99999999999999999999", "rev="),

@@ -11,50 +11,52 @@ use axum::response::Response;
 use farcall_discovery::Instance;
 use farcall_transport::Address;
 
-use super::answer;
 use super::auth::Caller;
 use super::body;
 use super::failure::Failure;
 use super::query::{self, Query};
-use crate::server::registry::Registry;
+use super::response;
+use crate::server::state::SharedState;
 use crate::wire;
 
 /// The headers that describe an instance.
-const ABOUT: [&str; 6] = [wire::SERVER, wire::SERVICE, wire::WEIGHT, wire::ZONE, wire::VERSION, wire::TTL_MS];
+const INSTANCE_HEADERS: [&str; 6] =
+    [wire::SERVER, wire::SERVICE, wire::WEIGHT, wire::ZONE, wire::VERSION, wire::TTL_MS];
 
-/// `GET`: the addresses that are up.
+/// `GET`: the addresses of instances that are up.
 pub(super) async fn list(
-    State(registry): State<Registry>,
+    State(registry): State<SharedState>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response, Failure> {
     let service = Query::parse(query.as_deref())?.service()?.unwrap_or_default();
     let (addresses, tag) = {
-        let mut store = registry.store();
-        let tag = answer::tag(store.epoch(), store.service_rev(&service), store.warming());
+        let mut store = registry.store.lock();
+        let tag = response::etag(store.epoch(), store.service_rev(&service), store.is_warming());
         (store.addresses(&service), tag)
     };
-    let mut response = answer::tagged(&headers, &tag, addresses.body.clone());
-    let about = response.headers_mut();
-    about.insert(HeaderName::from_static(wire::SERVER_COUNT), HeaderValue::from(addresses.count));
-    // Paths of sockets may be other than ASCII; what does not fit into a header is as good as too long.
+    let mut response = response::tagged(&headers, &tag, addresses.body.clone());
+    let answer_headers = response.headers_mut();
+    answer_headers.insert(HeaderName::from_static(wire::SERVER_COUNT), HeaderValue::from(addresses.count));
+    // Paths of sockets may have bytes that headers cannot carry: then the list is omitted, as if it were too long.
     match addresses.header.as_ref().and_then(|list| HeaderValue::from_bytes(list.as_bytes()).ok()) {
-        Some(list) => about.insert(HeaderName::from_static(wire::SERVERS), list),
-        None => about.insert(HeaderName::from_static(wire::SERVERS_OMITTED), HeaderValue::from_static("1")),
+        Some(list) => answer_headers.insert(HeaderName::from_static(wire::SERVERS), list),
+        None => answer_headers
+            .insert(HeaderName::from_static(wire::SERVERS_OMITTED), HeaderValue::from_static("1")),
     };
     Ok(response)
 }
 
 /// `POST`: registers or renews, by headers or by a JSON body.
 pub(super) async fn register(
-    State(registry): State<Registry>,
+    State(registry): State<SharedState>,
     Extension(caller): Extension<Caller>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Failure> {
-    let body = body::bytes(body, registry.inner.settings.max_body_bytes).await?;
-    let by_header = ABOUT.iter().find(|name| headers.contains_key(**name));
-    let instance = match (by_header, body.is_empty()) {
+    let body = body::read(body, registry.options.max_body_bytes).await?;
+    let described_by = INSTANCE_HEADERS.iter().find(|name| headers.contains_key(**name));
+    let instance = match (described_by, body.is_empty()) {
         (Some(name), false) => {
             let error = format!(
                 "there is both a header `{name}` and a body: an instance is described by one of them"
@@ -69,16 +71,16 @@ pub(super) async fn register(
         (Some(_), true) => from_headers(&headers)?,
         (None, false) => body::parse(&body, "an instance")?,
     };
-    caller.may_write(&instance.service)?;
+    caller.check_write(&instance.service)?;
     let registration = registry.register(instance)?;
-    Ok(answer::json(&registry, registration))
+    Ok(response::json(&registry, registration))
 }
 
 fn from_headers(headers: &HeaderMap) -> Result<Instance, Failure> {
     let Some(address) = text(headers, wire::SERVER)? else {
         return Err(Failure::bad_request("the header `X-Farcall-Server: ADDRESS` is missing"));
     };
-    let address = Address::parse(address).map_err(|error| wrong(wire::SERVER, &error.to_string()))?;
+    let address = Address::parse(address).map_err(|error| invalid(wire::SERVER, &error.to_string()))?;
     let service = text(headers, wire::SERVICE)?.unwrap_or_default();
     let service = if service.is_empty() { String::new() } else { query::service(service)? };
     let mut instance = Instance::new(service, address);
@@ -91,24 +93,24 @@ fn from_headers(headers: &HeaderMap) -> Result<Instance, Failure> {
     Ok(instance)
 }
 
-/// The value of a header that may be there once.
+/// Returns the value of a header that may occur once.
 fn text<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a str>, Failure> {
     let mut values = headers.get_all(name).iter();
     match (values.next(), values.next()) {
         (None, _) => Ok(None),
         (Some(value), None) => {
-            let text = std::str::from_utf8(value.as_bytes()).map_err(|_| wrong(name, "it is not UTF-8"))?;
+            let text = std::str::from_utf8(value.as_bytes()).map_err(|_| invalid(name, "it is not UTF-8"))?;
             Ok(Some(text))
         }
-        (Some(_), Some(_)) => Err(wrong(name, "it is there more than once")),
+        (Some(_), Some(_)) => Err(invalid(name, "it occurs more than once")),
     }
 }
 
 fn number<T: FromStr<Err = ParseIntError>>(headers: &HeaderMap, name: &str) -> Result<Option<T>, Failure> {
     let Some(text) = text(headers, name)? else { return Ok(None) };
-    text.parse().map(Some).map_err(|error: ParseIntError| wrong(name, &error.to_string()))
+    text.parse().map(Some).map_err(|error: ParseIntError| invalid(name, &error.to_string()))
 }
 
-fn wrong(name: &str, why: &str) -> Failure {
-    Failure::bad_request(format!("the header `{name}`: {why}"))
+fn invalid(name: &str, reason: &str) -> Failure {
+    Failure::bad_request(format!("the header `{name}`: {reason}"))
 }

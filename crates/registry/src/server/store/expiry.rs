@@ -1,4 +1,4 @@
-//! [`Expiry`]: who expires when, in that order, so that a sweep looks at nobody else.
+//! [`ExpiryQueue`]: the instances in the order of their deadlines, so that a sweep visits only those that are due.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -8,13 +8,13 @@ use tokio::time::Instant;
 /// A service and an id.
 pub(in crate::server) type Key = (Arc<str>, Arc<str>);
 
-/// The deadlines of all instances: one for each, so that the store's bound bounds it.
+/// The deadlines of all instances: one for each, so the store's limit of instances bounds it.
 #[derive(Debug, Default)]
-pub(super) struct Expiry {
+pub(super) struct ExpiryQueue {
     deadlines: BTreeSet<(Instant, Key)>,
 }
 
-impl Expiry {
+impl ExpiryQueue {
     pub(super) fn insert(&mut self, deadline: Instant, key: Key) {
         self.deadlines.insert((deadline, key));
     }
@@ -23,7 +23,7 @@ impl Expiry {
         self.deadlines.remove(&(deadline, key.clone()));
     }
 
-    /// Those whose deadline has come, by service. They stay until they are removed.
+    /// Returns the instances whose deadline has come, by service. They stay in the queue until removed.
     pub(super) fn due(&self, now: Instant) -> BTreeMap<Arc<str>, BTreeSet<Arc<str>>> {
         let mut due = BTreeMap::<_, BTreeSet<_>>::new();
         for (_, (service, id)) in self.deadlines.iter().take_while(|(deadline, _)| *deadline <= now) {

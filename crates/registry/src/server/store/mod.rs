@@ -1,11 +1,12 @@
-//! [`Store`], all that the registry knows: services, their instances, when those expire, what changed.
+//! [`Store`]: the services, their instances, the leases of those, and the last changes.
 //!
-//! It does no I/O and has no clock: `now` is an argument. What it hands out was serialized once for
-//! each revision.
+//! No I/O and no clock: `now` is an argument. Lists and events are serialized once for each revision. Locking
+//! and waking watchers is left to [`shared_store`](super::shared_store).
 
-mod changes;
 mod expiry;
-mod kept;
+mod history;
+mod lease;
+mod override_cache;
 mod record;
 mod saved;
 mod service;
@@ -15,121 +16,86 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use farcall_discovery::Instance;
 use tokio::time::Instant;
 
-use self::changes::History;
-pub(super) use self::changes::{Since, frame};
-use self::expiry::{Expiry, Key};
-use self::kept::Kept;
+use self::expiry::{ExpiryQueue, Key};
+use self::history::History;
+pub(super) use self::history::{ChangesSince, frame};
+pub(super) use self::lease::{LeaseDefaults, LeaseGrant, Now};
+use self::override_cache::OverrideCache;
 use self::record::Record;
-pub(super) use self::saved::Saved;
+pub(super) use self::saved::{SavedInstance, SavedStore};
 use self::service::Service;
-pub(super) use self::service::{Addresses, View};
-use crate::wire::{self, Cause, Counts, Listed, Overrides, Patch, Timestamp};
+pub(super) use self::service::{Addresses, ListFilter};
+use crate::wire::{self, Cause, Counts, InstanceName, InstanceRecord, Overrides, Patch};
 
-/// How many services without instances are remembered, so that who polls such a list is told when
-/// it moves. Of more of them, the oldest are forgotten; see `Store::floor`.
+/// Services without instances that are kept, so that clients that poll such a list learn of its changes. Past
+/// it the oldest are dropped; see `Store::floor`.
 const MAX_EMPTY: usize = 1024;
-/// How far a snapshot for those who watch everything may lie behind. It is sent with the changes since,
-/// so that a thousand watchers who come while much changes don't cost a thousand snapshots.
+/// Revisions that a cached snapshot of all services may lag behind. It is sent with the changes since then, so
+/// that a thousand watchers that connect during many changes do not cost a thousand snapshots.
 const SNAPSHOT_LAG: u64 = 256;
-/// Fewer instances than this that fall silent together are no mass expiry.
-const MASS_COUNT: usize = 3;
-/// Nor are these, of a hundred of a service, or fewer.
-const MASS_PERCENT: usize = 30;
+/// Fewer silent instances than this are no mass expiry.
+const MASS_EXPIRY_MIN_COUNT: usize = 3;
+/// Silent instances are a mass expiry only if they are more than this percentage of their service.
+const MASS_EXPIRY_PERCENT: usize = 30;
 
-/// A moment, by both clocks.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Now {
-    /// What expiry is counted by.
-    pub(super) at: Instant,
-    /// What people are shown.
-    pub(super) clock: Timestamp,
-}
-
-/// See the module.
+/// All data of a registry. See the module.
 #[derive(Debug)]
 pub(super) struct Store {
     history: History,
     services: BTreeMap<Arc<str>, Service>,
-    /// How many there are, over all services.
+    /// The number of instances of all services.
     instances: usize,
-    expiry: Expiry,
-    kept: Kept,
-    /// Services without instances, by the revision that made them so.
+    expiry: ExpiryQueue,
+    expired_overrides: OverrideCache,
+    /// Services without instances, by the revision of their last removal.
     empty: BTreeSet<(u64, Arc<str>)>,
-    /// The revision of services that are not in `services`: the last one of those that were forgotten.
-    /// Who asks whether such a list moved since then may be told so though it did not; never the reverse.
+    /// The revision that services have that are not in `services`: the newest of those that were dropped. A
+    /// client may be told that such a list has changed although it has not, but never the reverse.
     floor: u64,
-    /// `GET /v1/services`, of the revision that stands beside it.
+    /// The body of `GET /v1/services`, and its revision.
     services_body: Option<(u64, Bytes)>,
-    /// The snapshot for those who watch everything, of the revision that stands beside it.
+    /// The snapshot for watchers of all services, and its revision.
     snapshot: Option<(u64, Bytes)>,
     warming_until: Option<Instant>,
-    times: Times,
+    defaults: LeaseDefaults,
     max_instances: usize,
 }
 
-/// The times of instances that ask for none of their own.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Times {
-    /// How long they stay without a heartbeat.
-    pub(super) ttl: Duration,
-    /// How often they are told to send one.
-    pub(super) heartbeat: Duration,
-}
-
-/// What a registration or a heartbeat gave.
+/// The store has as many instances as it may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Granted {
-    /// How long it stays without a heartbeat.
-    pub(super) ttl: Duration,
-    /// Whether it asked for that time.
-    pub(super) own_ttl: bool,
-}
+pub(super) struct StoreFull;
 
-impl Granted {
-    /// How often to send a heartbeat, which is `usual` for those with the usual time: of its own, one
-    /// that may be lost twice.
-    pub(super) fn heartbeat(&self, usual: Duration) -> Duration {
-        if self.own_ttl { self.ttl / 3 } else { usual }
-    }
-}
-
-/// There are as many instances as are allowed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Full;
-
-/// What a sweep did.
+/// The effects of a sweep.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Swept {
-    /// How many instances are gone.
+pub(super) struct SweepOutcome {
+    /// The number of instances that were removed.
     pub(super) expired: usize,
-    /// How many would be gone, but for the guard against mass expiry.
-    pub(super) held_back: usize,
-    /// Whether warming ended.
+    /// The number of expired instances that were kept as stale, by the guard against mass expiry.
+    pub(super) withheld: usize,
+    /// `true` if warming has ended.
     pub(super) warmed: bool,
 }
 
 impl Store {
-    /// An empty one.
-    pub(super) fn new(epoch: String, times: Times, max_instances: usize) -> Self {
+    /// Creates an empty store.
+    pub(super) fn new(epoch: String, defaults: LeaseDefaults, max_instances: usize) -> Self {
         Self {
             history: History::new(epoch),
             services: BTreeMap::new(),
             instances: 0,
-            expiry: Expiry::default(),
-            kept: Kept::default(),
+            expiry: ExpiryQueue::default(),
+            expired_overrides: OverrideCache::default(),
             empty: BTreeSet::new(),
             floor: 0,
             services_body: None,
             snapshot: None,
             warming_until: None,
-            times,
+            defaults,
             max_instances,
         }
     }
@@ -143,110 +109,112 @@ impl Store {
         self.history.rev
     }
 
-    pub(super) fn warming(&self) -> bool {
+    pub(super) fn is_warming(&self) -> bool {
         self.warming_until.is_some()
     }
 
-    /// Says of everything that it may be incomplete, until a sweep after this moment.
+    /// Marks all answers as possibly incomplete, until a sweep after `until`.
     pub(super) fn warm_until(&mut self, until: Instant) {
         self.warming_until = Some(until);
         self.history.warming = true;
     }
 
-    /// Registers the instance, which must have passed [`Instance::check`], or renews it.
-    pub(super) fn register(&mut self, instance: Instance, now: Now) -> Result<Granted, Full> {
+    /// Registers or renews an instance, which must have passed [`Instance::check`].
+    pub(super) fn register(&mut self, instance: Instance, now: Now) -> Result<LeaseGrant, StoreFull> {
         let known =
             self.services.get(&*instance.service).and_then(|service| service.instances.get(&*instance.id));
         if known.is_none() {
             if self.instances >= self.max_instances {
-                return Err(Full);
+                return Err(StoreFull);
             }
-            let overrides = self.kept.take(&instance.service, &instance.id).unwrap_or_default();
-            return Ok(self.insert(Record::new(instance, overrides, self.times.ttl, now)));
+            let overrides =
+                self.expired_overrides.remove(&instance.service, &instance.id).unwrap_or_default();
+            return Ok(self.insert(Record::new(instance, overrides, self.defaults.ttl, now)));
         }
-        let ttl = self.times.ttl;
+        let ttl = self.defaults.ttl;
         let change = |record: &mut Record| record.register(instance.clone(), ttl, now);
-        Ok(self.change(&instance.service, &instance.id, change).expect("it was found just now"))
+        Ok(self.change(&instance.service, &instance.id, change).expect("it was found above"))
     }
 
-    /// Renews it; `None` if it is not known.
-    pub(super) fn renew(&mut self, service: &str, id: &str, now: Now) -> Option<Granted> {
+    /// Renews the lease of an instance; `None` if the instance is unknown.
+    pub(super) fn renew(&mut self, service: &str, id: &str, now: Now) -> Option<LeaseGrant> {
         self.change(service, id, |record| record.renew(now))
     }
 
-    /// Sets or takes back what an operator overrides; `None` if the instance is not known.
-    pub(super) fn patch(&mut self, service: &str, id: &str, patch: Patch) -> Option<Listed> {
+    /// Sets or removes overrides; `None` if the instance is unknown.
+    pub(super) fn patch(&mut self, service: &str, id: &str, patch: Patch) -> Option<InstanceRecord> {
         self.change(service, id, |record| record.patch(patch))?;
-        self.one(service, id)
+        self.instance(service, id)
     }
 
-    /// Takes it away, and what was overridden of it; says whether it was there.
+    /// Removes an instance and its overrides; returns `true` if it was there.
     pub(super) fn delete(&mut self, service: &str, id: &str) -> bool {
-        // An override that waits for an instance that has expired goes, too.
-        self.kept.take(service, id);
+        // Also the overrides that were kept for its return.
+        self.expired_overrides.remove(service, id);
         self.remove(service, id, Cause::Deleted).is_some()
     }
 
-    /// Takes away what has expired, or holds it back where much of its service is silent: what cuts
-    /// many off at once, a network or this process, lets them expire one after the other.
-    pub(super) fn sweep(&mut self, now: Instant) -> Swept {
-        let mut swept = Swept::default();
+    /// Removes expired instances, or keeps them as stale if much of their service is silent: a network failure or
+    /// a pause of this process cuts off many at once, and they then expire one after the other.
+    pub(super) fn sweep(&mut self, now: Instant) -> SweepOutcome {
+        let mut outcome = SweepOutcome::default();
         for (service, ids) in self.expiry.due(now) {
             let Some(known) = self.services.get(&service) else { continue };
             let records = known.instances.values();
-            let silent = records.filter(|record| record.is_silent(now, self.times.heartbeat)).count();
-            let hold = silent >= MASS_COUNT && silent * 100 > known.instances.len() * MASS_PERCENT;
+            let silent = records.filter(|record| record.is_silent(now, self.defaults.heartbeat)).count();
+            let withhold =
+                silent >= MASS_EXPIRY_MIN_COUNT && silent * 100 > known.instances.len() * MASS_EXPIRY_PERCENT;
             let is_fresh = |id: &&Arc<str>| known.instances.get(*id).is_some_and(|record| !record.is_stale());
             let fresh: Vec<_> = ids.iter().filter(is_fresh).cloned().collect();
             for id in &ids {
-                if hold && fresh.contains(id) {
-                    self.change(&service, id, |record| record.hold_back(now));
-                    swept.held_back += 1;
+                if withhold && fresh.contains(id) {
+                    self.change(&service, id, |record| record.withhold(now));
+                    outcome.withheld += 1;
                 } else if let Some(overrides) = self.remove(&service, id, Cause::Expired) {
-                    self.kept.keep(&service, id, overrides);
-                    swept.expired += 1;
+                    self.expired_overrides.insert(&service, id, overrides);
+                    outcome.expired += 1;
                 }
             }
         }
         if self.warming_until.is_some_and(|until| until <= now) {
-            swept.warmed = true;
+            outcome.warmed = true;
             self.end_warming();
         }
-        swept
+        outcome
     }
 
-    /// One instance, with `last_seen`.
-    pub(super) fn one(&self, service: &str, id: &str) -> Option<Listed> {
+    /// Returns one instance, with `last_seen`.
+    pub(super) fn instance(&self, service: &str, id: &str) -> Option<InstanceRecord> {
         Some(self.services.get(service)?.instances.get(id)?.with_last_seen())
     }
 
-    /// All instances of a service, in whatever state.
-    pub(super) fn all(&self, service: &str) -> Vec<Listed> {
+    /// Returns all instances of a service in any state, with `last_seen`.
+    pub(super) fn instances(&self, service: &str) -> Vec<InstanceRecord> {
         let service = self.services.get(service);
         service
             .map(|service| service.instances.values().map(Record::with_last_seen).collect())
             .unwrap_or_default()
     }
 
-    /// The revision of the last change of a service's list.
+    /// Returns the revision of the last change of a service's list.
     pub(super) fn service_rev(&self, service: &str) -> u64 {
         self.services.get(service).map_or(self.floor, |service| service.rev)
     }
 
-    /// The body of a list. Its revision is [`Store::service_rev`].
-    pub(super) fn list(&mut self, service: &str, view: &View) -> Bytes {
+    /// Returns the body of a list. Its revision is [`Store::service_rev`].
+    pub(super) fn list(&mut self, service: &str, filter: &ListFilter) -> Bytes {
         match self.services.get_mut(service) {
-            Some(service) => service.list(&self.history, view),
-            None => Service::new(Arc::default(), self.floor).list(&self.history, view),
+            Some(service) => service.list(&self.history, filter),
+            None => Service::new(Arc::default(), self.floor).list(&self.history, filter),
         }
     }
 
-    /// The plain addresses. Their revision is [`Store::service_rev`].
+    /// Returns the addresses for the simple interface. Their revision is [`Store::service_rev`].
     pub(super) fn addresses(&mut self, service: &str) -> Arc<Addresses> {
         self.services.get_mut(service).map(Service::addresses).unwrap_or_default()
     }
 
-    /// The body of the list of services. Its revision is [`Store::rev`].
+    /// Returns the body of the list of services. Its revision is [`Store::rev`].
     pub(super) fn services(&mut self) -> Bytes {
         if let Some((rev, body)) = &self.services_body
             && *rev == self.history.rev
@@ -260,15 +228,15 @@ impl Store {
         body
     }
 
-    /// What changed after this revision, of one service or of all.
-    pub(super) fn since(&self, service: Option<&str>, rev: u64) -> Since {
+    /// Returns the changes after `rev`, of one service or of all.
+    pub(super) fn since(&self, service: Option<&str>, rev: u64) -> ChangesSince {
         match service {
             Some(name) => self.history.since_of(name, self.service_rev(name), rev),
             None => self.history.since(rev),
         }
     }
 
-    /// What a watcher is to know first, as a frame; and the revision that changes are to follow from.
+    /// Returns a watcher's first event, with all instances, and the revision after which changes follow.
     pub(super) fn snapshot(&mut self, service: Option<&str>) -> (u64, Bytes) {
         let Some(name) = service else { return self.snapshot_of_all() };
         let frame = match self.services.get_mut(name) {
@@ -278,7 +246,7 @@ impl Store {
         (self.history.rev, frame)
     }
 
-    /// How much there is. Watchers are not counted here.
+    /// Returns the numbers of services and instances. Watchers are not counted here.
     pub(super) fn counts(&self) -> Counts {
         let mut counts = Counts { services: self.services.len() - self.empty.len(), ..Counts::default() };
         for service in self.services.values().map(Service::summary) {
@@ -290,9 +258,46 @@ impl Store {
         counts
     }
 
-    /// The services that changed after this revision; `None` if that is not known any more.
+    /// Returns the services that changed after `rev`; `None` if some of the changes were dropped.
     pub(super) fn changed_since(&self, rev: u64) -> Option<BTreeSet<Arc<str>>> {
         self.history.services_since(rev)
+    }
+
+    /// Returns what is saved, without the instances.
+    pub(super) fn saved_header(&self) -> SavedStore {
+        SavedStore {
+            warming: self.is_warming(),
+            instances: Vec::new(),
+            expired_overrides: self.expired_overrides.iter().cloned().collect(),
+        }
+    }
+
+    /// Returns up to `limit` instances after `key`, to be saved, and the last one's key; `None` if there are no
+    /// more. Parts, so that the store need not stay locked while all of them are copied.
+    pub(super) fn saved_instances_after(
+        &self,
+        key: Option<&Key>,
+        limit: usize,
+    ) -> Option<(Vec<SavedInstance>, Key)> {
+        let records: Vec<_> = self.records_after(key).take(limit).collect();
+        let last = records.last()?.key();
+        Some((records.into_iter().map(SavedInstance::from).collect(), last))
+    }
+
+    /// Restores what was saved into an empty store. Each instance gets a full time to live from `now` on. The
+    /// limit of instances does not apply: they were registered before.
+    pub(super) fn restore(&mut self, saved: SavedStore, now: Now) {
+        for SavedInstance { registered, overrides, registered_at, last_seen, stale } in saved.instances {
+            let mut record = Record::new(registered, overrides, self.defaults.ttl, now);
+            record.restore(registered_at, last_seen, stale);
+            // A file that was edited by hand may contain an instance twice.
+            let (service, id) = record.key();
+            self.delete(&service, &id);
+            self.insert(record);
+        }
+        for (InstanceName { service, id }, overrides) in saved.expired_overrides {
+            self.expired_overrides.insert(&service, &id, overrides);
+        }
     }
 
     fn snapshot_of_all(&mut self) -> (u64, Bytes) {
@@ -302,28 +307,28 @@ impl Store {
             return (*rev, frame.clone());
         }
         let records = self.services.values().flat_map(|service| service.instances.values());
-        let frame = changes::snapshot(&self.history, self.history.rev, None, records);
+        let frame = self.history.snapshot(self.history.rev, None, records);
         self.snapshot = Some((self.history.rev, frame.clone()));
         (self.history.rev, frame)
     }
 
-    fn insert(&mut self, mut record: Record) -> Granted {
+    fn insert(&mut self, mut record: Record) -> LeaseGrant {
         let (name, id) = record.key();
         let floor = self.floor;
         let service = self.services.entry(Arc::clone(&name)).or_insert_with(|| Service::new(name, floor));
         if service.instances.is_empty() {
             self.empty.remove(&(service.rev, Arc::clone(&service.name)));
         }
-        service.touched(self.history.put(&service.name, service.rev, &mut record));
+        service.set_rev(self.history.put(&service.name, service.rev, &mut record));
         self.expiry.insert(record.deadline(), (Arc::clone(&service.name), Arc::clone(&id)));
         self.instances += 1;
-        let granted = record.granted();
+        let grant = record.grant();
         service.instances.insert(id, record);
-        granted
+        grant
     }
 
-    /// Changes a record, and says so where that can be seen.
-    fn change(&mut self, service: &str, id: &str, change: impl FnOnce(&mut Record)) -> Option<Granted> {
+    /// Changes a record, and makes a new revision if clients can see the change.
+    fn change(&mut self, service: &str, id: &str, change: impl FnOnce(&mut Record)) -> Option<LeaseGrant> {
         let service = self.services.get_mut(service)?;
         let (id, _) = service.instances.get_key_value(id)?;
         let key: Key = (Arc::clone(&service.name), Arc::clone(id));
@@ -336,28 +341,28 @@ impl Store {
         }
         if record.refresh() {
             let rev = self.history.put(&service.name, service.rev, record);
-            let granted = record.granted();
-            service.touched(rev);
-            return Some(granted);
+            let grant = record.grant();
+            service.set_rev(rev);
+            return Some(grant);
         }
-        Some(record.granted())
+        Some(record.grant())
     }
 
-    /// Takes a record away; returns what was overridden of it.
+    /// Removes a record; returns its overrides.
     fn remove(&mut self, service: &str, id: &str, cause: Cause) -> Option<Overrides> {
         let service = self.services.get_mut(service)?;
         let (id, record) = service.instances.remove_entry(id)?;
         self.instances -= 1;
-        service.touched(self.history.delete(&service.name, service.rev, &id, cause));
+        service.set_rev(self.history.delete(&service.name, service.rev, &id, cause));
         self.expiry.remove(record.deadline(), &(Arc::clone(&service.name), id));
         if service.instances.is_empty() {
             self.empty.insert((service.rev, Arc::clone(&service.name)));
-            self.forget_empty();
+            self.drop_oldest_empty();
         }
         Some(record.overrides())
     }
 
-    fn forget_empty(&mut self) {
+    fn drop_oldest_empty(&mut self) {
         while self.empty.len() > MAX_EMPTY
             && let Some((rev, name)) = self.empty.pop_first()
         {
@@ -366,18 +371,18 @@ impl Store {
         }
     }
 
-    /// Everything that was serialized says that it may be incomplete.
+    /// Ends warming. All cached bodies carry `warming`, so they are dropped.
     fn end_warming(&mut self) {
         self.warming_until = None;
         self.history.warming = false;
         self.services_body = None;
         self.snapshot = None;
         for service in self.services.values_mut() {
-            service.forget_views();
+            service.clear_cache();
         }
     }
 
-    /// All records, in the order of services and ids, from the one after this.
+    /// Returns the records after `key`, by service and id; all if it is `None`.
     fn records_after(&self, key: Option<&Key>) -> impl Iterator<Item = &Record> {
         let from = key.map_or(Bound::Unbounded, |(service, _)| Bound::Included(Arc::clone(service)));
         self.services.range((from, Bound::Unbounded)).flat_map(move |(name, service)| {

@@ -1,4 +1,4 @@
-//! [`Record`], one instance: what its server registered, what an operator overrode, what comes of both.
+//! [`Record`]: one instance, with what its server registered, what an operator has overridden, and the result of both.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,17 +6,19 @@ use std::time::Duration;
 use farcall_discovery::{Instance, State};
 use tokio::time::Instant;
 
-use super::{Granted, Now};
-use crate::wire::{Listed, Overrides, Patch, Timestamp};
+use super::lease::{LeaseGrant, Now};
+use crate::wire::{InstanceRecord, Overrides, Patch, Timestamp};
 
+/// One instance of the store.
 #[derive(Debug)]
 pub(super) struct Record {
-    /// What is handed out, overrides in place. Its `overrides` are the truth about them.
-    listed: Listed,
-    /// The same as JSON; empty where it has changed since.
+    /// The instance as clients receive it, overrides applied. Its `overrides` are authoritative.
+    public: InstanceRecord,
+    /// `public` as JSON; empty if `public` has changed since it was serialized.
     json: Box<str>,
-    /// What the server registered where `listed` may say something else.
+    /// The registered weight; that of `public` may be an override.
     weight: u16,
+    /// The requested time to live; `public` has the one that was granted.
     ttl_ms: Option<u64>,
     ttl: Duration,
     stale: bool,
@@ -25,12 +27,12 @@ pub(super) struct Record {
 }
 
 impl Record {
-    /// One that was never in the store.
+    /// Creates the record of an instance that is new to the store.
     pub(super) fn new(instance: Instance, overrides: Overrides, default_ttl: Duration, now: Now) -> Self {
         let mut record = Self {
             weight: instance.weight,
             ttl_ms: instance.ttl_ms,
-            listed: Listed {
+            public: InstanceRecord {
                 instance,
                 state: State::Up,
                 rev: 0,
@@ -50,15 +52,15 @@ impl Record {
         record
     }
 
-    /// Puts what the server says now in place of what it said before.
+    /// Replaces what the server registered before.
     pub(super) fn register(&mut self, instance: Instance, default_ttl: Duration, now: Now) {
         let mut changed = (self.weight, self.ttl_ms) != (instance.weight, instance.ttl_ms);
         (self.weight, self.ttl_ms) = (instance.weight, instance.ttl_ms);
-        // What is seen of weight and time to live is only what comes of them.
-        let (weight, ttl_ms) = (self.listed.instance.weight, self.listed.instance.ttl_ms);
-        let said = Instance { weight, ttl_ms, ..instance };
-        changed |= said != self.listed.instance;
-        self.listed.instance = said;
+        // Clients see the effective weight and time to live, not the registered ones.
+        let (weight, ttl_ms) = (self.public.instance.weight, self.public.instance.ttl_ms);
+        let registered = Instance { weight, ttl_ms, ..instance };
+        changed |= registered != self.public.instance;
+        self.public.instance = registered;
         self.set_ttl(default_ttl);
         if changed {
             self.json = Box::default();
@@ -66,18 +68,19 @@ impl Record {
         self.renew(now);
     }
 
-    /// Its server lives on.
+    /// Restarts the lease, after a heartbeat.
     pub(super) fn renew(&mut self, now: Now) {
         self.stale = false;
         self.last_seen = now.clock;
         self.deadline = now.at + self.ttl;
     }
 
+    /// Sets or removes overrides.
     pub(super) fn patch(&mut self, patch: Patch) {
-        let overrides = &mut self.listed.overrides;
+        let overrides = &mut self.public.overrides;
         let before = *overrides;
         if let Some(drain) = patch.drain {
-            // Not to drain is what holds without an override.
+            // `false` is the default: it needs no override.
             overrides.drain = drain.filter(|drain| *drain);
         }
         if let Some(weight) = patch.weight {
@@ -88,63 +91,65 @@ impl Record {
         }
     }
 
-    /// It has expired, and stays as stale for one more time to live.
-    pub(super) fn hold_back(&mut self, now: Instant) {
+    /// Keeps the expired instance as stale for one more time to live.
+    pub(super) fn withhold(&mut self, now: Instant) {
         self.stale = true;
         self.deadline = now + self.ttl;
     }
 
-    /// Makes `listed` of what is known; returns whether it has changed and needs a revision.
+    /// Updates the public record; returns `true` if it has changed and needs a new revision.
     pub(super) fn refresh(&mut self) -> bool {
-        let weight = self.listed.overrides.weight.unwrap_or(self.weight);
-        let state = match (self.listed.overrides.drain, self.stale) {
+        let weight = self.public.overrides.weight.unwrap_or(self.weight);
+        let state = match (self.public.overrides.drain, self.stale) {
             (Some(true), _) => State::Draining,
             (_, true) => State::Stale,
             (_, false) => State::Up,
         };
         let changed =
-            self.json.is_empty() || (weight, state) != (self.listed.instance.weight, self.listed.state);
-        (self.listed.instance.weight, self.listed.state) = (weight, state);
+            self.json.is_empty() || (weight, state) != (self.public.instance.weight, self.public.state);
+        (self.public.instance.weight, self.public.state) = (weight, state);
         changed
     }
 
-    /// The revision that it has from now on.
+    /// Sets the revision of the last change, and serializes the record.
     pub(super) fn set_rev(&mut self, rev: u64) {
-        self.listed.rev = rev;
-        self.json = serde_json::to_string(&self.listed).expect("it has text for keys").into();
+        self.public.rev = rev;
+        self.json = serde_json::to_string(&self.public).expect("all keys are strings").into();
     }
 
     pub(super) fn json(&self) -> &str {
         &self.json
     }
 
-    pub(super) fn listed(&self) -> &Listed {
-        &self.listed
+    /// The instance as clients receive it, without `last_seen`.
+    pub(super) fn public(&self) -> &InstanceRecord {
+        &self.public
     }
 
-    pub(super) fn with_last_seen(&self) -> Listed {
-        Listed { last_seen: Some(self.last_seen), ..self.listed.clone() }
+    /// Returns the instance as clients receive it, with `last_seen`.
+    pub(super) fn with_last_seen(&self) -> InstanceRecord {
+        InstanceRecord { last_seen: Some(self.last_seen), ..self.public.clone() }
     }
 
-    /// What the server registered, overrides left out.
+    /// Returns what the server registered, without overrides.
     pub(super) fn registered(&self) -> Instance {
-        Instance { weight: self.weight, ttl_ms: self.ttl_ms, ..self.listed.instance.clone() }
+        Instance { weight: self.weight, ttl_ms: self.ttl_ms, ..self.public.instance.clone() }
     }
 
-    /// As a saved one was.
+    /// Restores the parts of a saved instance that a registration does not set.
     pub(super) fn restore(&mut self, registered_at: Timestamp, last_seen: Timestamp, stale: bool) {
-        self.listed.registered_at = registered_at;
+        self.public.registered_at = registered_at;
         self.last_seen = last_seen;
         self.stale = stale;
         self.refresh();
     }
 
     pub(super) fn key(&self) -> (Arc<str>, Arc<str>) {
-        (self.listed.instance.service.as_str().into(), self.listed.instance.id.as_str().into())
+        (self.public.instance.service.as_str().into(), self.public.instance.id.as_str().into())
     }
 
     pub(super) fn overrides(&self) -> Overrides {
-        self.listed.overrides
+        self.public.overrides
     }
 
     pub(super) fn last_seen(&self) -> Timestamp {
@@ -155,10 +160,10 @@ impl Record {
         self.stale
     }
 
-    /// Whether so much of its time has passed without a heartbeat that one is surely missing, where
-    /// instances without a time of their own are told to send one every `heartbeat`.
+    /// Returns `true` if the instance has been silent for so long that a heartbeat is surely missing.
+    /// `heartbeat` is the interval of instances that requested no time to live.
     pub(super) fn is_silent(&self, now: Instant, heartbeat: Duration) -> bool {
-        let heartbeat = self.granted().heartbeat(heartbeat);
+        let heartbeat = self.grant().heartbeat(heartbeat);
         let silence = (self.ttl * 7 / 10).max(heartbeat * 6 / 5).min(self.ttl);
         self.stale || now + self.ttl >= self.deadline + silence
     }
@@ -167,17 +172,17 @@ impl Record {
         self.deadline
     }
 
-    pub(super) fn granted(&self) -> Granted {
-        Granted { ttl: self.ttl, own_ttl: self.ttl_ms.is_some() }
+    pub(super) fn grant(&self) -> LeaseGrant {
+        LeaseGrant { ttl: self.ttl, requested: self.ttl_ms.is_some() }
     }
 
-    /// Whether a client may be sent there, its state aside.
-    pub(super) fn takes_calls(&self) -> bool {
-        self.listed.state != State::Draining && self.listed.instance.weight > 0
+    /// Returns `true` if clients may send calls to it, stale or not.
+    pub(super) fn accepts_calls(&self) -> bool {
+        self.public.state != State::Draining && self.public.instance.weight > 0
     }
 
     fn set_ttl(&mut self, default_ttl: Duration) {
         self.ttl = self.ttl_ms.map_or(default_ttl, Duration::from_millis);
-        self.listed.instance.ttl_ms = u64::try_from(self.ttl.as_millis()).ok();
+        self.public.instance.ttl_ms = u64::try_from(self.ttl.as_millis()).ok();
     }
 }

@@ -1,4 +1,4 @@
-//! [`Service`]: its instances, and its lists as they are sent, made once for each revision.
+//! [`Service`]: a service's instances, and its lists in serialized form, each made once for a revision.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -6,116 +6,124 @@ use std::sync::Arc;
 use bytes::Bytes;
 use farcall_discovery::State;
 
-use super::changes::{self, History};
+use super::history::History;
 use super::record::Record;
 use crate::wire;
 
-/// How many lists of one revision are remembered beside the whole one. They differ by zone, and a
-/// list without instances is not remembered, so that together they are a few times the whole list.
-const MAX_VIEWS: usize = 16;
-/// The longest line of the header `X-Farcall-Servers`, in bytes: what proxies and clients read.
+/// Serialized lists of one revision that are kept. They differ by zone, and lists without instances are not
+/// kept, so that together they take a few times the whole list.
+const MAX_CACHED_LISTS: usize = 16;
+/// The longest line of the header `X-Farcall-Servers`, in bytes, that proxies and clients accept.
 const MAX_HEADER_LINE: usize = 8 * 1024;
 
+/// A service and its instances.
 #[derive(Debug)]
 pub(super) struct Service {
     pub(super) name: Arc<str>,
-    /// Of the last change of its list.
+    /// The revision of the last change of its list.
     pub(super) rev: u64,
     pub(super) instances: BTreeMap<Arc<str>, Record>,
-    views: Views,
+    cache: RenderCache,
 }
 
-/// What is asked of a list.
+/// The instances that a list request selects, and their fields.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(in crate::server) struct View {
-    /// Only those of this zone.
+pub(in crate::server) struct ListFilter {
+    /// Only the instances of this zone; all if `None`.
     pub(in crate::server) zone: Option<String>,
-    /// The stale ones, too, where others are up.
+    /// `true` to include stale instances even if others are up.
     pub(in crate::server) stale: bool,
-    /// `last_seen` of each; such a list is made each time, as heartbeats move it.
+    /// `true` to include `last_seen`. Heartbeats change it, so such a list is serialized for each request.
     pub(in crate::server) last_seen: bool,
 }
 
-/// The addresses that the simple interface hands out, sorted.
+/// The addresses that the simple interface returns, sorted.
 #[derive(Debug)]
 pub(in crate::server) struct Addresses {
-    /// How many.
+    /// The number of addresses.
     pub(in crate::server) count: usize,
-    /// With commas between; none, if that is too long for a header.
+    /// The addresses separated by commas; `None` if they are too long for a header.
     pub(in crate::server) header: Option<String>,
-    /// As a JSON array.
+    /// The addresses as a JSON array.
     pub(in crate::server) body: Bytes,
 }
 
-/// What was made of the service at its revision.
+/// The serialized forms of the service at its revision.
 #[derive(Debug, Default)]
-struct Views {
-    lists: Vec<(View, Bytes)>,
+struct RenderCache {
+    lists: Vec<(ListFilter, Bytes)>,
     addresses: Option<Arc<Addresses>>,
     snapshot: Option<Bytes>,
 }
 
 impl Service {
     pub(super) fn new(name: Arc<str>, rev: u64) -> Self {
-        Self { name, rev, instances: BTreeMap::new(), views: Views::default() }
+        Self { name, rev, instances: BTreeMap::new(), cache: RenderCache::default() }
     }
 
-    /// Its list has changed, at this revision.
-    pub(super) fn touched(&mut self, rev: u64) {
+    /// Sets the revision of the last change.
+    pub(super) fn set_rev(&mut self, rev: u64) {
         self.rev = rev;
-        self.forget_views();
+        self.clear_cache();
     }
 
-    pub(super) fn forget_views(&mut self) {
-        self.views = Views::default();
+    pub(super) fn clear_cache(&mut self) {
+        self.cache = RenderCache::default();
     }
 
-    pub(super) fn list(&mut self, history: &History, view: &View) -> Bytes {
-        if let Some((_, body)) = self.views.lists.iter().find(|(known, _)| known == view) {
+    /// Returns the body of a list.
+    pub(super) fn list(&mut self, history: &History, filter: &ListFilter) -> Bytes {
+        if let Some((_, body)) = self.cache.lists.iter().find(|(cached, _)| cached == filter) {
             return body.clone();
         }
-        let listed = self.viewed(view);
-        let body = if view.last_seen {
-            let instances = listed.iter().map(|record| record.with_last_seen()).collect();
+        let selected = self.select(filter);
+        let body = if filter.last_seen {
+            let instances = selected.iter().map(|record| record.with_last_seen()).collect();
             Bytes::from(history.json(self.rev, wire::Instances { instances }))
         } else {
-            changes::list(history, self.rev, &listed)
+            history.list(self.rev, &selected)
         };
-        if !view.last_seen && !listed.is_empty() && self.views.lists.len() < MAX_VIEWS {
-            self.views.lists.push((view.clone(), body.clone()));
+        if !filter.last_seen && !selected.is_empty() && self.cache.lists.len() < MAX_CACHED_LISTS {
+            self.cache.lists.push((filter.clone(), body.clone()));
         }
         body
     }
 
+    /// Returns the addresses that the simple interface lists.
     pub(super) fn addresses(&mut self) -> Arc<Addresses> {
-        if let Some(addresses) = &self.views.addresses {
+        if let Some(addresses) = &self.cache.addresses {
             return Arc::clone(addresses);
         }
-        let candidates: Vec<_> = self.instances.values().filter(|record| record.takes_calls()).collect();
-        let any_up = candidates.iter().any(|record| record.listed().state == State::Up);
-        let served = candidates.iter().filter(|record| !any_up || record.listed().state == State::Up);
-        let addresses = Arc::new(Addresses::of(
-            &served.map(|record| record.listed().instance.addr.to_string()).collect(),
+        let candidates: Vec<_> = self.instances.values().filter(|record| record.accepts_calls()).collect();
+        let any_up = candidates.iter().any(|record| record.public().state == State::Up);
+        let served = candidates.iter().filter(|record| !any_up || record.public().state == State::Up);
+        let addresses = Arc::new(Addresses::new(
+            &served.map(|record| record.public().instance.addr.to_string()).collect(),
         ));
-        self.views.addresses = Some(Arc::clone(&addresses));
+        self.cache.addresses = Some(Arc::clone(&addresses));
         addresses
     }
 
+    /// Returns the event that carries all instances.
     pub(super) fn snapshot(&mut self, history: &History) -> Bytes {
-        if let Some(snapshot) = &self.views.snapshot {
+        if let Some(snapshot) = &self.cache.snapshot {
             return snapshot.clone();
         }
-        let snapshot = changes::snapshot(history, self.rev, Some(&self.name), self.instances.values());
-        self.views.snapshot = Some(snapshot.clone());
+        let snapshot = history.snapshot(self.rev, Some(&self.name), self.instances.values());
+        self.cache.snapshot = Some(snapshot.clone());
         snapshot
     }
 
-    pub(super) fn summary(&self) -> wire::Service {
-        let mut summary =
-            wire::Service { name: self.name.to_string(), rev: self.rev, ..wire::Service::default() };
+    /// Returns the numbers of instances by state.
+    pub(super) fn summary(&self) -> wire::ServiceSummary {
+        let mut summary = wire::ServiceSummary {
+            name: self.name.to_string(),
+            rev: self.rev,
+            ..wire::ServiceSummary::default()
+        };
         for record in self.instances.values() {
             summary.instances += 1;
-            match record.listed().state {
+            match record.public().state {
                 State::Up => summary.up += 1,
                 State::Draining => summary.draining += 1,
                 State::Stale => summary.stale += 1,
@@ -124,33 +132,34 @@ impl Service {
         summary
     }
 
-    fn viewed(&self, view: &View) -> Vec<&Record> {
-        let in_zone = |record: &&Record| view.zone.is_none() || record.listed().instance.zone == view.zone;
-        let mut viewed: Vec<_> = self.instances.values().filter(in_zone).collect();
-        let up = |record: &&Record| record.listed().state == State::Up && record.takes_calls();
-        if !view.stale && viewed.iter().any(up) {
-            viewed.retain(|record| record.listed().state != State::Stale);
+    fn select(&self, filter: &ListFilter) -> Vec<&Record> {
+        let in_zone =
+            |record: &&Record| filter.zone.is_none() || record.public().instance.zone == filter.zone;
+        let mut selected: Vec<_> = self.instances.values().filter(in_zone).collect();
+        let is_up = |record: &&Record| record.public().state == State::Up && record.accepts_calls();
+        if !filter.stale && selected.iter().any(is_up) {
+            selected.retain(|record| record.public().state != State::Stale);
         }
-        viewed
+        selected
     }
 }
 
 impl Addresses {
-    /// Two instances may have the same address: they are one.
-    fn of(addresses: &BTreeSet<String>) -> Self {
+    /// A set, because several instances may have the same address.
+    fn new(addresses: &BTreeSet<String>) -> Self {
         let line =
             "x-farcall-servers: ".len() + addresses.iter().map(|address| address.len() + 1).sum::<usize>();
         let joined = || addresses.iter().map(String::as_str).collect::<Vec<_>>().join(",");
         Self {
             count: addresses.len(),
             header: (line <= MAX_HEADER_LINE).then(joined),
-            body: serde_json::to_vec(addresses).expect("it is a list of texts").into(),
+            body: serde_json::to_vec(addresses).expect("a list of strings is valid JSON").into(),
         }
     }
 }
 
 impl Default for Addresses {
     fn default() -> Self {
-        Self::of(&BTreeSet::new())
+        Self::new(&BTreeSet::new())
     }
 }

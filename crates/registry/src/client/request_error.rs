@@ -1,0 +1,106 @@
+//! [`RequestError`]: the reason why a request to the registry failed, with a message that names the request.
+
+use std::error::Error;
+use std::fmt;
+use std::time::Duration;
+
+use farcall_transport::HumanDuration;
+use reqwest::header::LOCATION;
+use reqwest::{Method, StatusCode, Url};
+
+use super::response::FullResponse;
+use crate::excerpt::excerpt;
+use crate::wire;
+
+/// The reason why a request failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct RequestError {
+    pub(super) kind: RequestErrorKind,
+    message: String,
+}
+
+/// The consequence of a failure for the next attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum RequestErrorKind {
+    /// The registry does not have this part of the interface.
+    NoRoute,
+    /// The registry has too many watches and long polls.
+    Busy,
+    /// No connection could be made.
+    Unreachable,
+    /// Any other failure.
+    Other,
+}
+
+impl RequestError {
+    /// Creates an error of the request that `label` names; see [`label`].
+    pub(super) fn new(label: &str, message: impl fmt::Display) -> Self {
+        Self { kind: RequestErrorKind::Other, message: format!("{label}: {message}") }
+    }
+
+    /// Sets the kind.
+    pub(super) fn with_kind(mut self, kind: RequestErrorKind) -> Self {
+        self.kind = kind;
+        self
+    }
+
+    /// Creates the error for a response with an unexpected status.
+    pub(super) fn of_status(label: &str, response: &FullResponse) -> Self {
+        let status = response.status;
+        let mut message = format!("answered {status}");
+        if let Ok(wire::ErrorBody { error }) = serde_json::from_slice(&response.body) {
+            message.push_str(&format!(": {}", excerpt(&error)));
+        }
+        if status.is_redirection()
+            && let Some(location) = response.headers.get(LOCATION)
+        {
+            let location = excerpt(&String::from_utf8_lossy(location.as_bytes()));
+            message.push_str(&format!(", a redirect to {location}, which is not followed"));
+        }
+        let kind = match status {
+            StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED => {
+                RequestErrorKind::NoRoute
+            }
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => RequestErrorKind::Busy,
+            _ => RequestErrorKind::Other,
+        };
+        Self::new(label, message).with_kind(kind)
+    }
+
+    /// Creates the error for a failure of the HTTP client.
+    pub(super) fn of_transport(label: &str, error: &reqwest::Error) -> Self {
+        let mut cause: &dyn Error = error;
+        while let Some(source) = cause.source() {
+            cause = source;
+        }
+        if error.is_connect() && error.is_timeout() {
+            Self::new(label, "cannot connect: no answer in time").with_kind(RequestErrorKind::Unreachable)
+        } else if error.is_connect() {
+            Self::new(label, format_args!("cannot connect: {cause}")).with_kind(RequestErrorKind::Unreachable)
+        } else {
+            Self::new(label, format_args!("the answer broke off: {cause}"))
+        }
+    }
+
+    /// Creates the error for a response in which no byte arrived for `limit`.
+    pub(super) fn of_silence(label: &str, limit: Duration) -> Self {
+        Self::new(label, format_args!("nothing came for {}", HumanDuration(limit)))
+    }
+}
+
+impl fmt::Display for RequestError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+/// Returns the request's name in messages: the same for all requests of a kind, so that a lasting failure has the same
+/// message each time.
+pub(super) fn label(method: &Method, url: &Url) -> String {
+    let mut shown = url.clone();
+    shown.set_query(None);
+    if let Some((_, service)) = url.query_pairs().find(|(key, _)| key == "service") {
+        shown.query_pairs_mut().append_pair("service", &service);
+    }
+    format!("{method} {shown}")
+}

@@ -1,0 +1,77 @@
+//! The errors of the registry's public interface: [`OpenError`], [`OptionsError`], [`RegisterError`].
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use farcall_discovery::InstanceError;
+
+/// The reason why a registry cannot start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// An option is invalid.
+    #[error(transparent)]
+    Options(#[from] OptionsError),
+    /// The snapshot exists and cannot be read, or its directory does not exist. A snapshot that can be read but
+    /// is damaged is no error: it is renamed.
+    #[error("the snapshot `{}` cannot be used: {source}", path.display())]
+    Snapshot {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        source: std::io::Error,
+    },
+}
+
+/// An invalid value in [`RegistryOptions`](super::RegistryOptions).
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum OptionsError {
+    /// The time to live is out of its range.
+    #[error("the time to live {ttl:?} must be from 1 s to 1 day")]
+    Ttl {
+        /// The value.
+        ttl: Duration,
+    },
+    /// The heartbeat interval is zero, or not below the time to live.
+    #[error(
+        "the time between heartbeats {heartbeat:?} must be above zero and below the time to live {ttl:?}"
+    )]
+    Heartbeat {
+        /// The value.
+        heartbeat: Duration,
+        /// The time to live.
+        ttl: Duration,
+    },
+    /// The path of the simple interface is malformed, or belongs to the full interface.
+    #[error(
+        "the path of the simple interface `{path}` must begin with `/`, have only letters, digits, `.`, `_`, `-` \
+         and `/`, and be none of the other paths"
+    )]
+    SimplePath {
+        /// The value.
+        path: String,
+    },
+    /// An allowed host is malformed.
+    #[error(
+        "the allowed host `{}` is malformed: it must be a name or an IP address, one of version 6 in brackets, and \
+         may be followed by a port, such as `registry.example.com:7100`",
+        host.escape_debug()
+    )]
+    AllowedHost {
+        /// The value.
+        host: String,
+    },
+}
+
+/// The reason why an instance cannot be registered.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RegisterError {
+    /// The instance is invalid.
+    #[error(transparent)]
+    Instance(#[from] InstanceError),
+    /// The registry is full. See [`RegistryOptions::max_instances`](super::RegistryOptions::max_instances).
+    #[error("the registry has {0} instances, and no room for another")]
+    Full(usize),
+}

@@ -1,0 +1,167 @@
+//! [`RegistryState`]: all parts of a running registry, and the operations on them.
+//!
+//! It is what the HTTP handlers share. Starting, background work and stopping are left to
+//! [`Registry`](super::Registry).
+
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use axum::http::HeaderValue;
+use farcall_discovery::Instance;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+use super::error::RegisterError;
+use super::http::Authority;
+use super::metrics::Metrics;
+use super::options::RegistryOptions;
+use super::shared_store::SharedStore;
+use super::snapshots::Snapshots;
+use super::store::{LeaseGrant, Store, StoreFull};
+use super::tokens::Tokens;
+use super::wake_batches::WakeBatches;
+use crate::wire::{self, Counts, InstanceRecord, Patch, Registration};
+
+/// The state that all clones of a [`Registry`](super::Registry) and its HTTP handlers share.
+pub(super) type SharedState = Arc<RegistryState>;
+
+/// The parts of a running registry.
+#[derive(Debug)]
+pub(super) struct RegistryState {
+    pub(super) options: RegistryOptions,
+    /// Hosts that requests may name, in addition to the listening addresses and loopback names.
+    pub(super) allowed_hosts: Vec<Authority>,
+    /// The store's epoch as a header value.
+    pub(super) epoch: HeaderValue,
+    pub(super) store: SharedStore,
+    /// Spreads the watchers that one change wakes over time.
+    wake_batches: WakeBatches,
+    /// One permit for each watch and long poll.
+    watch_permits: Arc<Semaphore>,
+    /// Ends watches and long polls.
+    pub(super) closing: CancellationToken,
+    tokens: RwLock<Arc<Tokens>>,
+    pub(super) metrics: Metrics,
+    pub(super) snapshots: Option<Snapshots>,
+    started: Instant,
+}
+
+impl RegistryState {
+    pub(super) fn new(
+        options: RegistryOptions,
+        allowed_hosts: Vec<Authority>,
+        store: Store,
+        snapshots: Option<Snapshots>,
+    ) -> Self {
+        Self {
+            allowed_hosts,
+            epoch: HeaderValue::try_from(store.epoch()).expect("the epoch is hexadecimal digits"),
+            store: SharedStore::new(store),
+            wake_batches: WakeBatches::default(),
+            watch_permits: Arc::new(Semaphore::new(options.max_watchers.min(Semaphore::MAX_PERMITS))),
+            closing: CancellationToken::new(),
+            tokens: RwLock::new(Arc::new(options.tokens.clone())),
+            metrics: Metrics::new(),
+            snapshots,
+            started: Instant::now(),
+            options,
+        }
+    }
+
+    /// Registers or renews an instance.
+    pub(super) fn register(&self, instance: Instance) -> Result<Registration, RegisterError> {
+        let instance = instance.check()?;
+        let grant = self.store.update(|store, now| store.register(instance, now));
+        let grant = grant.map_err(|StoreFull| RegisterError::Full(self.options.max_instances))?;
+        self.metrics.registrations.increment(1);
+        Ok(self.registration(grant))
+    }
+
+    /// Renews an instance; `None` if it is unknown.
+    pub(super) fn renew(&self, service: &str, id: &str) -> Option<Registration> {
+        let grant = self.store.update(|store, now| store.renew(service, id, now))?;
+        self.metrics.heartbeats.increment(1);
+        Some(self.registration(grant))
+    }
+
+    /// Sets or removes overrides; `None` if the instance is unknown.
+    pub(super) fn patch(&self, service: &str, id: &str, patch: Patch) -> Option<InstanceRecord> {
+        let record = self.store.update(|store, _| store.patch(service, id, patch))?;
+        info!(service, id, ?patch, "overrides changed");
+        Some(record)
+    }
+
+    /// Removes an instance; returns `true` if it was there.
+    pub(super) fn deregister(&self, service: &str, id: &str) -> bool {
+        self.store.update(|store, _| store.delete(service, id))
+    }
+
+    /// Acquires a permit for a watch or a long poll; `None` if there are too many.
+    pub(super) fn watch_permit(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.watch_permits).try_acquire_owned().ok()
+    }
+
+    /// Returns when a watch that has changes to send may send them; `None` if at once.
+    pub(super) fn next_wake(&self) -> Option<Instant> {
+        self.wake_batches.next_wake(self.watchers())
+    }
+
+    /// Waits until a long poll that has changes to send may send them.
+    pub(super) async fn wait_for_wake(&self) {
+        if let Some(at) = self.next_wake() {
+            sleep_until(at).await;
+        }
+    }
+
+    /// Returns the numbers of services, instances and watchers.
+    pub(super) fn counts(&self) -> Counts {
+        Counts { watchers: self.watchers(), ..self.store.lock().counts() }
+    }
+
+    /// Returns the body of `GET /v1/status`.
+    pub(super) fn status(&self) -> wire::Status {
+        let options = &self.options;
+        wire::Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            uptime_ms: millis(self.started.elapsed()),
+            counts: self.counts(),
+            limits: wire::Limits {
+                ttl_ms: millis(options.ttl),
+                heartbeat_ms: self.default_heartbeat_ms(),
+                max_instances: options.max_instances,
+                max_watchers: options.max_watchers,
+                max_body_bytes: options.max_body_bytes,
+            },
+            snapshot: self.snapshots.as_ref().map(Snapshots::status),
+        }
+    }
+
+    /// Returns the heartbeat interval of instances that request no time to live.
+    pub(super) fn default_heartbeat_ms(&self) -> u64 {
+        millis(self.options.heartbeat_interval())
+    }
+
+    pub(super) fn tokens(&self) -> Arc<Tokens> {
+        Arc::clone(&self.tokens.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(super) fn set_tokens(&self, tokens: Tokens) {
+        *self.tokens.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(tokens);
+    }
+
+    /// The number of watches and long polls.
+    fn watchers(&self) -> usize {
+        self.options.max_watchers.saturating_sub(self.watch_permits.available_permits())
+    }
+
+    fn registration(&self, grant: LeaseGrant) -> Registration {
+        let heartbeat = grant.heartbeat(self.options.heartbeat_interval());
+        Registration { ttl_ms: millis(grant.ttl), heartbeat_ms: millis(heartbeat) }
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,61 @@
+//! Tests of the store, and the fixtures that they share.
+
+mod expiry;
+mod history;
+mod lists;
+mod model;
+mod registration;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use farcall_discovery::State;
+use farcall_transport::Address;
+
+use super::*;
+use crate::wire::{Envelope, Instances, Put};
+
+const TTL: Duration = Duration::from_secs(10);
+const HEARTBEAT: Duration = Duration::from_secs(3);
+const DEFAULTS: LeaseDefaults = LeaseDefaults { ttl: TTL, heartbeat: HEARTBEAT };
+
+/// A clock that tests advance.
+struct Clock(Now);
+
+impl Clock {
+    fn new() -> Self {
+        Self(Now::read())
+    }
+
+    fn after(&mut self, time: Duration) -> Now {
+        self.0.at += time;
+        self.0
+    }
+}
+
+fn store() -> (Store, Clock) {
+    (Store::new("e".to_owned(), DEFAULTS, 1000), Clock::new())
+}
+
+fn instance(service: &str, n: u16) -> Instance {
+    Instance::new(service, Address::parse(&format!("10.0.0.1:{}", 1000 + n)).unwrap())
+}
+
+fn id(n: u16) -> String {
+    instance("A", n).id
+}
+
+fn register_all(store: &mut Store, count: u16, now: Now) {
+    for n in 0..count {
+        store.register(instance("A", n), now).unwrap();
+    }
+}
+
+fn list(store: &mut Store, filter: &ListFilter) -> Vec<InstanceRecord> {
+    let body = store.list("A", filter);
+    serde_json::from_slice::<Envelope<Instances>>(&body).unwrap().body.instances
+}
+
+fn states(store: &mut Store) -> Vec<State> {
+    store.instances("A").into_iter().map(|record| record.state).collect()
+}

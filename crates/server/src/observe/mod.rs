@@ -1,9 +1,0 @@
-//! Observation of a running server: statistics per method, recent calls, spans, snapshots.
-
-pub(crate) mod collect;
-pub(crate) mod history;
-pub(crate) mod metrics;
-pub(crate) mod overview;
-pub(crate) mod recent;
-pub(crate) mod span;
-pub(crate) mod stats;

@@ -1,0 +1,208 @@
+//! Names to methods, and the reserved methods that tell of the others.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
+
+use farcall_protocol::describe::{
+    HEALTH, Health, HealthRequest, HealthStatus, MethodInfo, MethodStats, ParamInfo, RESERVED_SERVICE,
+    SERVICES, STATS, ServiceInfo,
+};
+use farcall_protocol::{ByteStr, Code, EscapedText, Status, truncate};
+use rustc_hash::FxHashMap;
+
+use crate::error::BuildError;
+use crate::handler::{Handler, Request, Response, ResponseFuture};
+use crate::layer::Layered;
+use crate::method::Method;
+use crate::metrics::MethodMetrics;
+use crate::service::Service;
+
+/// All methods of a server.
+#[derive(Debug)]
+pub(crate) struct Router {
+    /// By full name, as it stands on the wire. The names are the server's own, so that a hash
+    /// without a secret does: callers only look up.
+    methods: FxHashMap<Box<[u8]>, Arc<Method>>,
+    /// The descriptions of the services, in the order they were added in.
+    services: Vec<ServiceInfo>,
+    draining: AtomicBool,
+}
+
+impl Router {
+    /// Builds the table.
+    ///
+    /// # Errors
+    ///
+    /// A name was used twice, or is none that a header can carry.
+    pub(crate) fn new(
+        services: Vec<Service>,
+        layers: &[Arc<Layered>],
+        reserved: bool,
+    ) -> Result<Arc<Self>, BuildError> {
+        let mut router =
+            Self { methods: FxHashMap::default(), services: Vec::new(), draining: AtomicBool::new(false) };
+        for service in services {
+            if is_reserved(service.name()) {
+                return Err(BuildError::ReservedName { name: service.name().to_owned() });
+            }
+            router.add(service, layers)?;
+        }
+        let shared = Arc::new(OnceLock::new());
+        if reserved {
+            router.add(reserved_methods(&shared), &[])?;
+            // What describes the others is not itself one of them.
+            router.services.pop();
+        }
+        let router = Arc::new(router);
+        shared.set(Arc::downgrade(&router)).expect("set only here");
+        Ok(router)
+    }
+
+    fn add(&mut self, service: Service, layers: &[Arc<Layered>]) -> Result<(), BuildError> {
+        let Service { info, handlers, layers: own } = service;
+        check_name(&info.name)?;
+        for (method, mut handler) in info.methods.iter().zip(handlers) {
+            check_name(&method.name)?;
+            for layer in own.iter().chain(layers) {
+                handler = Layered::around(layer, handler);
+            }
+            let name = format!("{}.{}", info.name, method.name);
+            let previous =
+                self.methods.insert(Box::from(name.as_bytes()), Arc::new(Method::new(name.clone(), handler)));
+            if previous.is_some() {
+                return Err(BuildError::DuplicateName { name });
+            }
+        }
+        // Methods that were added one by one under one service make one service.
+        match self.services.iter_mut().find(|known| known.name == info.name) {
+            Some(known) => {
+                known.methods.extend(info.methods);
+                if known.doc.is_empty() {
+                    known.doc = info.doc;
+                }
+            }
+            None => self.services.push(info),
+        }
+        Ok(())
+    }
+
+    /// The method of this name.
+    ///
+    /// # Errors
+    ///
+    /// The status to answer: `unimplemented`, `refused`; it says whether the service is known.
+    pub(crate) fn find(&self, name: &ByteStr) -> Result<&Arc<Method>, Status> {
+        self.methods.get(name.as_bytes()).ok_or_else(|| {
+            let name = truncate(name, 200);
+            let message = match name.rsplit_once('.') {
+                Some((service, method)) if self.has_service(service) => {
+                    format!("no method `{}` in service `{}`", EscapedText(method), EscapedText(service))
+                }
+                Some((service, _)) => format!("no service `{}`", EscapedText(service)),
+                None => format!("no method `{}`: a name is `Service.method`", EscapedText(name)),
+            };
+            Status::refused(Code::Unimplemented, message)
+        })
+    }
+
+    /// Whether there is a method of this service, the reserved ones included.
+    fn has_service(&self, service: &str) -> bool {
+        // `shop` is not a service because `shop.Arith` is one.
+        let of_service = |name: &[u8]| {
+            let rest = name.strip_prefix(service.as_bytes()).and_then(|rest| rest.strip_prefix(b"."));
+            rest.is_some_and(|method| !method.contains(&b'.'))
+        };
+        self.methods.keys().any(|name| of_service(name))
+    }
+
+    pub(crate) fn services(&self) -> &[ServiceInfo] {
+        &self.services
+    }
+
+    pub(crate) fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn health(&self) -> HealthStatus {
+        if self.draining.load(Ordering::Relaxed) { HealthStatus::Draining } else { HealthStatus::Serving }
+    }
+
+    pub(crate) fn stats(&self) -> Vec<MethodStats> {
+        let mut stats: Vec<_> = self
+            .methods
+            .values()
+            .map(|method| method.stats.snapshot(&method.name))
+            .filter(|stats| !is_reserved(&stats.name))
+            .collect();
+        stats.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        stats
+    }
+
+    /// As [`Router::stats`], in full.
+    pub(crate) fn figures(&self) -> Vec<MethodMetrics> {
+        let methods = self.methods.values().filter(|method| !is_reserved(&method.name));
+        let mut figures: Vec<_> = methods.map(|method| method.stats.figures(&method.name)).collect();
+        figures.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        figures
+    }
+
+    fn service_health(&self, request: HealthRequest) -> Result<Health, Status> {
+        let unknown = |name: &String| !self.services.iter().any(|known| known.name == *name);
+        if let Some(name) = request.service.filter(unknown) {
+            let message = format!("no service `{}`", EscapedText(truncate(&name, 200)));
+            return Err(Status::refused(Code::Unimplemented, message));
+        }
+        Ok(Health { status: self.health() })
+    }
+}
+
+/// Whether a name is `farcall`, or begins with it and a dot.
+fn is_reserved(name: &str) -> bool {
+    name.split('.').next() == Some(RESERVED_SERVICE)
+}
+
+fn check_name(name: &str) -> Result<(), BuildError> {
+    let fits =
+        !name.is_empty() && name.len() <= 256 && !name.chars().any(|c| c.is_control() || c.is_whitespace());
+    if fits { Ok(()) } else { Err(BuildError::BadName { name: name.to_owned() }) }
+}
+
+/// A reserved method: an answer made of the router and the request.
+struct Reserved<F> {
+    router: Arc<OnceLock<Weak<Router>>>,
+    answer: F,
+}
+
+impl<F: Fn(&Router, &Request) -> Response + Send + Sync + 'static> Handler for Reserved<F> {
+    fn call(&self, request: Request) -> ResponseFuture {
+        let router = self.router.get().and_then(Weak::upgrade);
+        let router = router.expect("the router that found this method is alive");
+        ResponseFuture::ready((self.answer)(&router, &request))
+    }
+}
+
+fn reserved_methods(router: &Arc<OnceLock<Weak<Router>>>) -> Service {
+    let reserved = |answer| Reserved { router: Arc::clone(router), answer };
+    let info = |name: &str, returns: &str| MethodInfo {
+        name: name.strip_prefix("farcall.").expect("all reserved names have it").to_owned(),
+        returns: returns.to_owned(),
+        idempotent: true,
+        ..MethodInfo::default()
+    };
+    let health = MethodInfo {
+        params: vec![ParamInfo { name: "service".to_owned(), type_name: "Option<String>".to_owned() }],
+        ..info(HEALTH, "Health")
+    };
+    type Answer = fn(&Router, &Request) -> Response;
+    let services: Answer = |router, request| Response::ok(&request.codec, &router.services);
+    let status: Answer =
+        |router, request| match request.arguments().and_then(|health| router.service_health(health)) {
+            Ok(health) => Response::ok(&request.codec, &health),
+            Err(status) => Response::error(status),
+        };
+    let stats: Answer = |router, request| Response::ok(&request.codec, &router.stats());
+    Service::new(RESERVED_SERVICE)
+        .handler(info(SERVICES, "Vec<ServiceInfo>"), reserved(services))
+        .handler(health, reserved(status))
+        .handler(info(STATS, "Vec<MethodStats>"), reserved(stats))
+}

@@ -1,0 +1,222 @@
+//! Services: named methods with their descriptions. The macro builds them from traits; closures
+//! become methods here.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use farcall_context::Context;
+use farcall_protocol::describe::{MethodInfo, ServiceInfo};
+use futures::FutureExt as _;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::handler::{Handler, Request, Response, ResponseFuture};
+use crate::layer::{CallLayer, Layered};
+
+/// A service: a name, its description, and a handler for each method.
+///
+/// `#[farcall::service]` makes one of a trait's implementation by `into_service()`. By hand:
+///
+/// ```
+/// use farcall_server::Service;
+///
+/// #[derive(serde::Deserialize)]
+/// struct Words {
+///     text: String,
+/// }
+///
+/// let text = Service::new("Text")
+///     .method("words", |words: Words| async move { words.text.split_whitespace().count() });
+/// # let _ = text;
+/// ```
+pub struct Service {
+    pub(crate) info: ServiceInfo,
+    pub(crate) handlers: Vec<Arc<dyn Handler>>,
+    /// Innermost first.
+    pub(crate) layers: Vec<Arc<Layered>>,
+}
+
+impl Service {
+    /// A service without methods.
+    #[must_use]
+    pub fn new(name: impl Into<String>) -> Self {
+        let info = ServiceInfo { name: name.into(), ..ServiceInfo::default() };
+        Self { info, handlers: Vec::new(), layers: Vec::new() }
+    }
+
+    /// Sets the documentation that `farcall.services` answers.
+    #[must_use]
+    pub fn doc(mut self, doc: impl Into<String>) -> Self {
+        self.info.doc = doc.into();
+        self
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.info.name
+    }
+
+    /// Its description.
+    #[must_use]
+    pub const fn info(&self) -> &ServiceInfo {
+        &self.info
+    }
+
+    /// Adds a method with all that is known of it.
+    #[must_use]
+    pub fn handler(mut self, info: MethodInfo, handler: impl Handler) -> Self {
+        self.info.methods.push(info);
+        self.handlers.push(Arc::new(handler));
+        self
+    }
+
+    /// Adds a closure as a method. It takes the arguments as a type with a field for each, or a
+    /// [`Context`] and the arguments, and returns the result.
+    #[must_use]
+    pub fn method<F, Args, Marker>(self, name: impl Into<String>, method: F) -> Self
+    where
+        F: AsyncMethod<Args, Marker>,
+        F::Output: Serialize,
+        Args: DeserializeOwned + 'static,
+        Marker: 'static,
+    {
+        let info = describe::<Args, F::Output>(name.into());
+        self.handler(
+            info,
+            from_fn(move |cx, args| method.call(cx, args), |codec, value| Response::ok(codec, &value)),
+        )
+    }
+
+    /// Adds a closure that can fail as a method; its error reaches the caller encoded, under the
+    /// code `application`.
+    #[must_use]
+    pub fn try_method<F, Args, Marker, T, E>(self, name: impl Into<String>, method: F) -> Self
+    where
+        F: AsyncMethod<Args, Marker, Output = Result<T, E>>,
+        Args: DeserializeOwned + 'static,
+        T: Serialize + Send + 'static,
+        E: Serialize + fmt::Display + Send + 'static,
+        Marker: 'static,
+    {
+        let info = describe::<Args, F::Output>(name.into());
+        self.handler(
+            info,
+            from_fn(
+                move |cx, args| method.call(cx, args),
+                |codec, result| match result {
+                    Ok(value) => Response::ok(codec, &value),
+                    Err(error) => Response::application(codec, &error),
+                },
+            ),
+        )
+    }
+
+    /// Puts a tower layer around all calls of this service, also of methods that are added after
+    /// it; a layer that is added later is further out. See [`CallLayer`].
+    #[must_use]
+    #[expect(clippy::needless_pass_by_value, reason = "layers are handed over, as tower has it")]
+    pub fn layer(mut self, layer: impl CallLayer) -> Self {
+        self.layers.push(Arc::new(Layered::new(&layer)));
+        self
+    }
+}
+
+impl fmt::Debug for Service {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Service").field("info", &self.info).finish_non_exhaustive()
+    }
+}
+
+/// What is known of a closure: a name, and types without their paths.
+fn describe<Args, Output>(name: String) -> MethodInfo {
+    MethodInfo {
+        name,
+        params: vec![farcall_protocol::describe::ParamInfo {
+            name: "arguments".to_owned(),
+            type_name: std::any::type_name::<Args>().to_owned(),
+        }],
+        returns: std::any::type_name::<Output>().to_owned(),
+        ..MethodInfo::default()
+    }
+}
+
+/// A closure that can be a method: `async |args| ...` or `async |context, args| ...`.
+#[diagnostic::on_unimplemented(
+    message = "this closure cannot be a method",
+    note = "a method takes one value with all its arguments, `async |args: Args| ...`, or a `Context` and that value, `async |context: Context, args: Args| ...`"
+)]
+pub trait AsyncMethod<Args, Marker>: Send + Sync + 'static {
+    /// What the closure results in.
+    type Output: Send + 'static;
+    /// The closure's future.
+    type Future: Future<Output = Self::Output> + Send + 'static;
+
+    /// Calls it.
+    fn call(&self, context: Context, args: Args) -> Self::Future;
+}
+
+impl<F, Args, Fut> AsyncMethod<Args, (Args,)> for F
+where
+    F: Fn(Args) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output: Send + 'static> + Send + 'static,
+{
+    type Output = Fut::Output;
+    type Future = Fut;
+
+    fn call(&self, _context: Context, args: Args) -> Fut {
+        self(args)
+    }
+}
+
+impl<F, Args, Fut> AsyncMethod<Args, (Context, Args)> for F
+where
+    F: Fn(Context, Args) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output: Send + 'static> + Send + 'static,
+{
+    type Output = Fut::Output;
+    type Future = Fut;
+
+    fn call(&self, context: Context, args: Args) -> Fut {
+        self(context, args)
+    }
+}
+
+/// A handler that decodes arguments, calls `start`, and lets `answer` make the response of what
+/// comes out. Generated services are built on it.
+pub fn from_fn<Start, Args, Fut, Answer>(start: Start, answer: Answer) -> impl Handler
+where
+    Start: Fn(Context, Args) -> Fut + Send + Sync + 'static,
+    Args: DeserializeOwned + 'static,
+    Fut: Future<Output: Send> + Send + 'static,
+    Answer: Fn(&farcall_protocol::Codec, Fut::Output) -> Response + Copy + Send + Sync + 'static,
+{
+    FromFn { start, answer, takes: PhantomData }
+}
+
+struct FromFn<Start, Answer, Args> {
+    start: Start,
+    answer: Answer,
+    takes: PhantomData<fn(Args)>,
+}
+
+impl<Start, Args, Fut, Answer> Handler for FromFn<Start, Answer, Args>
+where
+    Start: Fn(Context, Args) -> Fut + Send + Sync + 'static,
+    Args: DeserializeOwned + 'static,
+    Fut: Future<Output: Send> + Send + 'static,
+    Answer: Fn(&farcall_protocol::Codec, Fut::Output) -> Response + Copy + Send + Sync + 'static,
+{
+    fn call(&self, request: Request) -> ResponseFuture {
+        let args = match request.arguments() {
+            Ok(args) => args,
+            Err(status) => return ResponseFuture::ready(Response::error(status)),
+        };
+        let Request { context, codec, .. } = request;
+        let answer = self.answer;
+        // Not an async block, which would keep room for the future twice: as what it was given, and as
+        // what it waits for.
+        ResponseFuture::new((self.start)(context, args).map(move |result| answer(&codec, result)))
+    }
+}

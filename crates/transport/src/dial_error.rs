@@ -1,0 +1,253 @@
+//! Why a dial failed, in words for a person and in variants for a program.
+
+use std::fmt;
+use std::io;
+use std::time::Duration;
+
+use crate::address::Address;
+#[cfg(feature = "http")]
+use crate::http_upgrade::HttpUpgradeError;
+use crate::human::HumanDuration;
+#[cfg(feature = "http")]
+use crate::proxy::ProxyError;
+use crate::scheme::Scheme;
+#[cfg(feature = "tls")]
+use crate::tls::{TlsError, TlsErrorKind};
+
+/// A dial that failed: which address, in which phase, and why.
+///
+/// The text says it all in one line, as in `connecting to tcp@10.0.0.3:7001: no answer within
+/// 10 s`. Who has said already which address it is shows only the [`reason`](DialError::reason).
+#[derive(Debug, thiserror::Error)]
+#[error("{} {address}: {reason}", reason.phase())]
+pub struct DialError {
+    address: Address,
+    reason: DialErrorKind,
+}
+
+impl DialError {
+    pub(crate) fn new(address: &Address, reason: DialErrorKind) -> DialError {
+        DialError { address: address.clone(), reason }
+    }
+
+    /// The address that was dialed.
+    pub fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// How far the dial had come.
+    pub fn phase(&self) -> DialPhase {
+        self.reason.phase()
+    }
+
+    /// What went wrong. Its text doesn't name the address.
+    pub fn reason(&self) -> &DialErrorKind {
+        &self.reason
+    }
+
+    /// What went wrong, to keep.
+    pub fn into_reason(self) -> DialErrorKind {
+        self.reason
+    }
+}
+
+/// How far a dial had come when it failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum DialPhase {
+    /// Finding the addresses of a name.
+    Resolve,
+    /// Reaching one of them.
+    Connect,
+}
+
+/// The phase as the beginning of a sentence: `resolving`, `connecting to`.
+impl fmt::Display for DialPhase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            DialPhase::Resolve => "resolving",
+            DialPhase::Connect => "connecting to",
+        })
+    }
+}
+
+/// What went wrong with a dial.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DialErrorKind {
+    /// The address is fine, but its scheme is not one that this build can dial.
+    #[error("the scheme {scheme} is not built in")]
+    NotBuiltIn {
+        /// The scheme of the address.
+        scheme: Scheme,
+    },
+    /// Port 0, or an IP address like `0.0.0.0`: a place to listen, not to dial.
+    #[error("one can listen at such an address, not dial it")]
+    Unspecified,
+    /// The resolver said that there is no such name, or could not answer.
+    #[error("the name {host} does not resolve: {source}")]
+    Resolve {
+        /// The name that was asked for.
+        host: String,
+        /// What the resolver said.
+        source: io::Error,
+    },
+    /// The resolver said nothing for too long.
+    #[error("no answer about the name {host} within {}", HumanDuration(*limit))]
+    ResolveTimeout {
+        /// The name that was asked for.
+        host: String,
+        /// How long it was waited for; see [`Dialer::resolve_timeout`](crate::Dialer::resolve_timeout).
+        limit: Duration,
+    },
+    /// The name exists, and has no address that can be dialed.
+    #[error("the name {host} has no addresses")]
+    NoAddresses {
+        /// The name that was asked for.
+        host: String,
+    },
+    /// Every address was tried and failed.
+    #[error("{attempts}")]
+    Connect {
+        /// What each of them said; there is at least one.
+        attempts: Attempts,
+    },
+    /// Some addresses may have failed, and no other answered in time.
+    #[error("no answer within {}{}", HumanDuration(*limit), attempts.before_timeout())]
+    ConnectTimeout {
+        /// How long they were waited for together; see
+        /// [`Dialer::connect_timeout`](crate::Dialer::connect_timeout).
+        limit: Duration,
+        /// The addresses that did answer, with a failure; there may be none.
+        attempts: Attempts,
+    },
+    /// Somebody accepted the connection, and the handshake of TLS failed.
+    #[cfg(feature = "tls")]
+    #[error("{0}")]
+    Tls(TlsErrorKind),
+    /// Somebody accepted the connection, and did not complete the handshake of TLS in time.
+    #[cfg(feature = "tls")]
+    #[error("it accepted the connection, and did not complete the TLS handshake within {}", HumanDuration(*limit))]
+    TlsTimeout {
+        /// How long it had, connecting included; see
+        /// [`Dialer::connect_timeout`](crate::Dialer::connect_timeout).
+        limit: Duration,
+    },
+    /// Nobody was dialed, since this side's TLS cannot be set up.
+    #[cfg(feature = "tls")]
+    #[error("{0}")]
+    TlsSetup(TlsError),
+    /// Somebody accepted the connection, and gave no stream.
+    #[cfg(feature = "http")]
+    #[error(transparent)]
+    Opening(#[from] HttpUpgradeError),
+    /// The proxy on the way was not reached, or did not reach the address.
+    #[cfg(feature = "http")]
+    #[error("through the proxy {proxy}: {reason}")]
+    Proxy {
+        /// The proxy, without credentials.
+        proxy: String,
+        /// What went wrong there.
+        reason: Box<DialErrorKind>,
+    },
+    /// A variable of the environment holds what is no proxy.
+    #[cfg(feature = "http")]
+    #[error("the environment variable {variable}: {error}")]
+    ProxyVariable {
+        /// Its name.
+        variable: &'static str,
+        /// What is wrong with it.
+        error: ProxyError,
+    },
+}
+
+impl DialErrorKind {
+    /// How far the dial had come.
+    pub fn phase(&self) -> DialPhase {
+        match self {
+            DialErrorKind::Resolve { .. }
+            | DialErrorKind::ResolveTimeout { .. }
+            | DialErrorKind::NoAddresses { .. } => DialPhase::Resolve,
+            DialErrorKind::NotBuiltIn { .. }
+            | DialErrorKind::Unspecified
+            | DialErrorKind::Connect { .. }
+            | DialErrorKind::ConnectTimeout { .. } => DialPhase::Connect,
+            #[cfg(feature = "http")]
+            DialErrorKind::Opening(_) | DialErrorKind::ProxyVariable { .. } => DialPhase::Connect,
+            #[cfg(feature = "tls")]
+            DialErrorKind::Tls(_) | DialErrorKind::TlsTimeout { .. } | DialErrorKind::TlsSetup(_) => {
+                DialPhase::Connect
+            }
+            // The proxy's name may be what does not resolve, but what is dialed is another.
+            #[cfg(feature = "http")]
+            DialErrorKind::Proxy { .. } => DialPhase::Connect,
+        }
+    }
+}
+
+/// Attempts to connect that failed, in the order in which they did.
+///
+/// The text has them all in one line, and names their addresses if they came from a name.
+#[derive(Debug)]
+pub struct Attempts {
+    failed: Vec<Attempt>,
+    from_a_name: bool,
+}
+
+/// One address that was tried, and what came of it.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Attempt {
+    /// The address, with an IP address where that which was dialed may have a name.
+    pub address: Address,
+    /// Why it failed.
+    pub error: io::Error,
+}
+
+impl Attempts {
+    /// Attempts at the addresses that a name resolved to.
+    pub(crate) fn from_a_name(failed: impl IntoIterator<Item = (Address, io::Error)>) -> Attempts {
+        Attempts { from_a_name: true, ..Attempts::literal(failed) }
+    }
+
+    /// Attempts at an address as it was given.
+    pub(crate) fn literal(failed: impl IntoIterator<Item = (Address, io::Error)>) -> Attempts {
+        let attempt = |(address, error)| Attempt { address, error };
+        Attempts { failed: failed.into_iter().map(attempt).collect(), from_a_name: false }
+    }
+
+    /// The attempts, the earliest failure first.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &Attempt> {
+        self.failed.iter()
+    }
+
+    /// How many attempts failed.
+    pub fn len(&self) -> usize {
+        self.failed.len()
+    }
+
+    /// Whether there were none.
+    pub fn is_empty(&self) -> bool {
+        self.failed.is_empty()
+    }
+
+    /// These attempts as the end of a sentence about a timeout.
+    fn before_timeout(&self) -> String {
+        if self.is_empty() { String::new() } else { format!("; before that: {self}") }
+    }
+}
+
+impl fmt::Display for Attempts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, Attempt { address, error }) in self.failed.iter().enumerate() {
+            if index > 0 {
+                f.write_str("; ")?;
+            }
+            if self.from_a_name {
+                write!(f, "{address}: ")?;
+            }
+            write!(f, "{error}")?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,160 @@
+//! Dialing on a paused clock, with names and connections that a test makes up.
+
+use std::future::pending;
+
+use tokio::time::Instant;
+
+use super::*;
+use crate::dial_error::DialPhase;
+use crate::resolve::Resolving;
+
+/// A resolver that gives one answer to every question.
+enum Answer {
+    Addresses(&'static [&'static str]),
+    Unknown,
+    Silence,
+}
+
+impl Resolve for Answer {
+    fn resolve<'a>(&'a self, _: &'a str, port: u16) -> Resolving<'a> {
+        Box::pin(async move {
+            match self {
+                Answer::Addresses(ips) => {
+                    Ok(ips.iter().map(|ip| SocketAddr::new(ip.parse().unwrap(), port)).collect())
+                }
+                Answer::Unknown => Err(io::Error::other("no such name")),
+                Answer::Silence => pending().await,
+            }
+        })
+    }
+}
+
+fn named() -> Address {
+    Address::parse("db.example:7001").unwrap()
+}
+
+async fn refuse(_: SocketAddr) -> io::Result<SocketAddr> {
+    Err(io::ErrorKind::ConnectionRefused.into())
+}
+
+async fn silence(_: SocketAddr) -> io::Result<SocketAddr> {
+    pending().await
+}
+
+/// Dials and returns the text of the error, with the phase and the time that it took.
+async fn failure<Attempt>(
+    dialer: Dialer,
+    address: &Address,
+    connect: impl Fn(SocketAddr) -> Attempt,
+) -> (String, DialPhase, Duration)
+where
+    Attempt: Future<Output = io::Result<SocketAddr>>,
+{
+    let begin = Instant::now();
+    let reason = dialer.dial_tcp(address, connect).await.unwrap_err();
+    let error = DialError::new(address, reason);
+    (error.to_string(), error.phase(), begin.elapsed())
+}
+
+#[tokio::test(start_paused = true)]
+async fn ipv6_is_tried_before_ipv4() {
+    let dialer = Dialer::default().resolver(Answer::Addresses(&["10.0.0.1", "::2"]));
+    let reached = dialer.dial_tcp(&named(), async |to| Ok(to)).await.unwrap();
+    assert_eq!(reached, "[::2]:7001".parse().unwrap());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_address_family_costs_one_attempt_delay() {
+    let dialer = Dialer::default().resolver(Answer::Addresses(&["10.0.0.1", "::2"]));
+    let begin = Instant::now();
+    let connect = async |to: SocketAddr| {
+        if to.is_ipv6() { pending().await } else { Ok(to) }
+    };
+    let reached = dialer.dial_tcp(&named(), connect).await.unwrap();
+    assert_eq!(reached, "10.0.0.1:7001".parse().unwrap());
+    assert_eq!(begin.elapsed().as_millis(), 250);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_ip_address_is_never_resolved() {
+    let dialer = Dialer::default().resolver(Answer::Unknown);
+    let address = Address::parse("[::1]:7").unwrap();
+    let reached = dialer.dial_tcp(&address, async |to| Ok(to)).await.unwrap();
+    assert_eq!(reached, "[::1]:7".parse().unwrap());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connect_timeout_names_the_address_and_the_limit() {
+    let address = Address::parse("10.0.0.3:7001").unwrap();
+    let (text, phase, took) = failure(Dialer::default(), &address, silence).await;
+    assert_eq!(text, "connecting to tcp@10.0.0.3:7001: no answer within 10 s");
+    assert_eq!((phase, took.as_secs()), (DialPhase::Connect, 10));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connect_timeout_spans_all_addresses_of_a_name() {
+    let dialer = Dialer::default()
+        .connect_timeout(Duration::from_millis(600))
+        .resolver(Answer::Addresses(&["10.0.0.1", "10.0.0.2", "10.0.0.3", "::1"]));
+    let connect = async |to: SocketAddr| {
+        if to.is_ipv6() { refuse(to).await } else { silence(to).await }
+    };
+    let (text, _, took) = failure(dialer, &named(), connect).await;
+    assert_eq!(
+        text,
+        "connecting to tcp@db.example:7001: no answer within 600 ms; \
+         before that: tcp@[::1]:7001: connection refused"
+    );
+    assert_eq!(took.as_millis(), 600);
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_failures_of_a_name_are_told_with_their_addresses() {
+    let dialer = Dialer::default().resolver(Answer::Addresses(&["10.0.0.1", "::1"]));
+    let (text, phase, _) = failure(dialer, &named(), refuse).await;
+    assert_eq!(
+        text,
+        "connecting to tcp@db.example:7001: tcp@[::1]:7001: connection refused; \
+         tcp@10.0.0.1:7001: connection refused"
+    );
+    assert_eq!(phase, DialPhase::Connect);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unknown_name_fails_in_resolving() {
+    let (text, phase, _) = failure(Dialer::default().resolver(Answer::Unknown), &named(), refuse).await;
+    assert_eq!(text, "resolving tcp@db.example:7001: the name db.example does not resolve: no such name");
+    assert_eq!(phase, DialPhase::Resolve);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_resolver_is_given_up() {
+    let (text, phase, took) = failure(Dialer::default().resolver(Answer::Silence), &named(), refuse).await;
+    assert_eq!(text, "resolving tcp@db.example:7001: no answer about the name db.example within 5 s");
+    assert_eq!((phase, took.as_secs()), (DialPhase::Resolve, 5));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_name_blocked_in_a_hosts_file_has_no_addresses() {
+    let dialer = Dialer::default().resolver(Answer::Addresses(&["0.0.0.0", "::"]));
+    let (text, phase, _) = failure(dialer, &named(), async |to| Ok(to)).await;
+    assert_eq!(text, "resolving tcp@db.example:7001: the name db.example has no addresses");
+    assert_eq!(phase, DialPhase::Resolve);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unspecified_address_is_not_dialed() {
+    let address = Address::parse("0.0.0.0:7001").unwrap();
+    let (text, _, _) = failure(Dialer::default(), &address, async |to| Ok(to)).await;
+    assert_eq!(text, "connecting to tcp@0.0.0.0:7001: one can listen at such an address, not dial it");
+}
+
+#[tokio::test]
+async fn a_socket_connected_to_itself_is_refused() {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
+    let itself = socket.local_addr().unwrap();
+    let stream = socket.connect(itself).await.unwrap();
+    let error = refuse_oneself(stream).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+}
