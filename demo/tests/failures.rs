@@ -33,7 +33,7 @@ async fn thousands_of_calls_on_one_connection_get_their_own_answers() {
         let channel = Channel::to(&**address).unwrap();
         let (arith, echo) = (ArithClient::new(channel.clone()), EchoClient::new(channel.clone()));
         echo.sleep(0).await.unwrap();
-        // All of the naps last until the last call has been made: they are in flight together.
+        // The naps last until the last call has been made, so that all are in flight together.
         let naps: Vec<_> = (0..5000).map(|n| echo.sleep(4000 + n % 40).start()).collect();
         assert_eq!(channel.connection().unwrap().in_flight(), 5000);
         let products: Vec<_> = (0..3000).map(|n| arith.multiply(n, n + 1).start()).collect();
@@ -47,14 +47,14 @@ async fn thousands_of_calls_on_one_connection_get_their_own_answers() {
     }
 }
 
-/// How long after a kill -9 the last of many calls ended.
+/// Returns the time from a kill -9 to the end of the last of many calls.
 async fn end_by_kill(over: usize) -> Duration {
     let (server, addresses, _dir) = server();
     let channel = Channel::to(&*addresses[over]).unwrap();
     let echo = EchoClient::new(channel.clone());
     echo.sleep(0).await.unwrap();
     let calls: Vec<_> = (0..500).map(|_| echo.sleep(600_000).start()).collect();
-    // Until the server has begun them all.
+    // Wait until the server has started them all.
     let all_began = async || {
         let stats: Vec<farcall::protocol::describe::MethodStats> =
             channel.call("farcall.stats", &()).await.unwrap();
@@ -83,7 +83,7 @@ async fn end_by_kill(over: usize) -> Duration {
 #[tokio::test(flavor = "multi_thread")]
 async fn calls_to_a_killed_server_end_within_100_ms() {
     for over in 0..2 {
-        // A machine that is busy elsewhere may take its time once, but not each time.
+        // A busy machine may be late sometimes, but not every time.
         let mut took = Vec::new();
         while took.iter().all(|took| *took > Duration::from_millis(100)) {
             assert!(took.len() < 10, "{took:?}");
@@ -98,12 +98,12 @@ async fn suspended_server_is_detected_by_pings() {
     let (server, addresses, _dir) = server();
     let times = KeepAlive { idle: Duration::from_millis(300), timeout: Duration::from_millis(300) };
     for address in &addresses {
-        // The calls are idempotent, and tried again: that a server that is stopped shakes no hands is soon known.
+        // The calls are idempotent and retried: a short limit for the handshake with the suspended server.
         let options =
             ConnectionOptions::default().keep_alive(times).connect_timeout(Duration::from_millis(500));
         let channel = Channel::builder().to(&**address).options(options).build().unwrap();
         let echo = EchoClient::new(channel.clone());
-        // A server that lives answers its pings, however long a call takes.
+        // A live server answers pings during a long call.
         assert_eq!(echo.sleep(1500).await.unwrap(), 1500);
 
         let call = echo.sleep(600_000).start();
@@ -116,7 +116,7 @@ async fn suspended_server_is_detected_by_pings() {
             format!("waiting for {address}: it did not answer a ping (unavailable, maybe), after 2 tries"),
         );
         assert!(!channel.is_available());
-        // Going on, it serves again: the channel dials by itself, once its pause is over.
+        // After SIGCONT it serves again: the channel dials once its backoff is over.
         let deadline = Instant::now() + SOON;
         while let Err(error) = echo.sleep(1).await {
             assert_eq!(error.execution(), Execution::NotSent, "{error}");

@@ -1,4 +1,4 @@
-//! The job as a person runs it: what it prints, how it ends, and that it leaves nothing behind.
+//! The job as run from a terminal: its output, its end, and the processes it leaves.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 use self::support::{Demo, Ended, SOON, runs, signal, within};
 
-/// More calls than anybody waits for.
+/// More calls than any test waits for.
 const ENDLESS: [&str; 2] = ["--repeat", "1000000000"];
 
 fn texts() -> TempDir {
@@ -91,7 +91,7 @@ fn calls_taken_by_servers_equal_calls_made() {
     assert_eq!((took.len(), took.iter().sum::<u64>()), (4, 600), "{}", ended.stdout);
 }
 
-/// What happens in the middle of a job, and how it ends all the same.
+/// Asserts that a job ends well though servers are killed, started and drained during it.
 fn assert_job_survives_its_disruptions(options: &[&str]) {
     let dir = texts();
     let ended = count(dir.path(), &[&["--repeat", "400"], options].concat()).assert_code(0);
@@ -155,7 +155,7 @@ fn kept_cluster_can_be_inspected_until_ctrl_c() {
         for page in &pages {
             assert!(support::get(page).starts_with("HTTP/1.1 200"), "{page}");
         }
-        // Each server's, and the job's own.
+        // One page for each server, and the job's own.
         assert_eq!(
             (begin_with("try ").len(), begin_with("call ").len(), pages.len()),
             (3, 3, 4),
@@ -176,7 +176,7 @@ fn unsendable_files_are_reported_and_skipped() {
     fs::write(dir.path().join("zero.bin"), b"two\0two").unwrap();
     fs::write(dir.path().join("latin.txt"), b"two \xfc").unwrap();
     fs::write(dir.path().join("large.txt"), "two ".repeat(1_100_000)).unwrap();
-    // Reading it fails, even for root, who may read everything.
+    // Reading it fails, even for root.
     let unreadable = "/proc/self/mem";
     let ended = count(dir.path(), &["--input", unreadable, "--repeat", "1"]).assert_code(0);
     ended.assert_line(&["1", "two", "3"]);

@@ -21,7 +21,7 @@ fn python_client_confirms_the_documented_protocol() {
     let addresses = [("FARCALL_TCP", addresses[0].as_str()), ("FARCALL_UNIX", addresses[1].as_str())];
     let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/python");
     let summary = run_suite(&tests, &addresses);
-    // Four times what a connection can do wrong, and right.
+    // Each case over two sockets and with two codecs.
     assert!(summary.tests >= 370, "{summary:?}");
 }
 
@@ -32,7 +32,7 @@ fn python_package_passes_its_tests_and_readme_examples() {
     assert_eq!(summary.skipped, 0, "{summary:?}");
 }
 
-/// How many tests a suite has.
+/// The number of tests of a suite.
 #[derive(Debug)]
 struct Summary {
     tests: usize,
@@ -60,7 +60,7 @@ fn run_suite(tests: &Path, environment: &[(&str, &str)]) -> Summary {
         .unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}");
-    // A suite in which no tests are found succeeds as well.
+    // A suite without tests succeeds as well, so count them.
     Summary {
         tests: number_behind(&said, "\nRan ").expect(&said),
         skipped: number_behind(&said, "skipped=").unwrap_or(0),

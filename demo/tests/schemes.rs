@@ -56,7 +56,7 @@ impl World {
         Self::at(scheme, place, Files::new(), &[])
     }
 
-    /// At a place of its own, and with further options.
+    /// Starts it at a given place, with further options.
     fn at(scheme: &str, place: &str, files: Files, further: &[&str]) -> Self {
         let (option, place) = match scheme {
             "unix" => ("--listen", format!("unix@{}", files.text(place))),
@@ -81,7 +81,7 @@ impl World {
         EchoClient::new(self.channel())
     }
 
-    /// What stands behind the scheme.
+    /// Returns the address without its scheme.
     fn place(&self) -> &str {
         self.address.split_once('@').unwrap().1
     }
@@ -126,7 +126,7 @@ async fn large_bodies_round_trip(scheme: &str) {
     for echoed in timeout(SOON, join_all(calls)).await.unwrap() {
         assert!(echoed.unwrap() == data, "other bytes came back");
     }
-    // More than a frame of the server's.
+    // Larger than a frame of the server.
     let error = echo.echo(vec![0; 5 << 20].into()).await.unwrap_err();
     assert_eq!((error.code(), error.execution()), (Code::ResourceExhausted, Execution::NotSent));
 }
@@ -146,7 +146,7 @@ async fn killed_server_ends_its_calls_and_its_successor_is_found(scheme: &str) {
     let World { server, files, .. } = world;
     server.ended();
     let successor = World::at(scheme, &place, files, &[]);
-    // The first tries may be made before it listens, and are over then.
+    // The first tries may be made before it listens.
     let finding = async {
         loop {
             match echo.whoami().await {
@@ -260,7 +260,7 @@ async fn curl_can_fetch_pages_and_make_calls() {
         "{urls:?}"
     );
 
-    // Nobody who does not trust the certificate, and nothing in plain text.
+    // Refused: clients that do not trust the certificate, and plain text.
     assert_eq!(curl(&[&format!("{}/healthz", urls[1])]).status.code(), Some(60));
     let plain = urls[1].replace("https://", "http://");
     assert!(!curl(&[&format!("{plain}/healthz")]).status.success());
@@ -327,7 +327,7 @@ async fn token_or_certificate_is_required_if_configured() {
     let bearer = ["-H", "Authorization: Bearer q8mXe01rHsZ9"];
     assert_eq!(answer(&with(&[PRODUCT, bearer].concat(), &url)).0, "200");
 
-    // The certificate of the server is its own authority, and does for the client as well.
+    // The server's certificate is self-signed, and serves as the client's certificate as well.
     let (_server, addresses) = Demo::server(&[
         "--listen",
         "tls@127.0.0.1:0",

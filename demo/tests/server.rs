@@ -132,7 +132,7 @@ async fn orphan_with_busy_threads_exits() {
     let (mut server, addresses) = Demo::server(&[&ANY_PORT[..], &orphan].concat());
     let echo = EchoClient::new(channel(&addresses[0]));
     echo.sleep(0).await.unwrap();
-    // As many as there are threads, and some.
+    // More than there are threads.
     let burning: Vec<_> = (0..256).map(|_| echo.burn(600_000_000).start()).collect();
     let busy = async || echo.sleep(0).timeout(Duration::from_millis(50)).await.is_err();
     while !busy().await {}

@@ -17,7 +17,7 @@ use support::{
 #[tokio::test(start_paused = true)]
 async fn dropped_call_sends_its_cancel_after_its_request() {
     let (channel, mut peer) = channel().await;
-    // Dropped before a byte of it was written, and after.
+    // One is dropped before a byte of it was written, one after.
     drop(channel.call::<()>("A.a", &()).start());
     let call = channel.call::<()>("A.b", &()).start();
     let first = peer.request().await.header.seq;
@@ -83,12 +83,12 @@ async fn started_call_is_sent_without_being_polled() {
     let second = channel.call::<i32>("A.b", &()).start();
     let third = channel.call::<i32>("A.c", &()).start();
     let seq = peer.request().await.header.seq;
-    // The second is dropped while it waits for its place, and is never seen.
+    // The second is dropped while it waits for its slot, and is never sent.
     drop(second);
     peer.answer(seq, &1).await;
     let request = peer.request().await;
     assert_eq!(&*request.header.service_method, "A.c");
-    // The third is dropped under way.
+    // The third is dropped in flight.
     drop(third);
     assert_eq!(peer.expect(Kind::Cancel).await.header.seq, request.header.seq);
     assert_eq!(first.await.unwrap(), 1);
@@ -115,20 +115,20 @@ async fn one_way_call_is_flagged_and_takes_no_slot() {
 
 #[tokio::test(start_paused = true)]
 async fn requests_in_flight_never_exceed_the_servers_limit() {
-    const MOST: usize = 3;
-    let (channel, mut peer) = connect_for(MOST).await;
+    const MAX_CALLS: usize = 3;
+    let (channel, mut peer) = connect_for(MAX_CALLS).await;
     let calls: Vec<_> = (0..30).map(|n| channel.call::<u64>("A.a", &(n,)).start()).collect();
     let mut calls: Vec<_> = calls.into_iter().map(Some).collect();
     let mut open = Vec::new();
     for turn in 0..30 {
-        while open.len() < MOST && turn + open.len() < 30 {
+        while open.len() < MAX_CALLS && turn + open.len() < 30 {
             let request = peer.request().await;
             open.push((request.header.seq, peer.codec().decode::<[u64; 1]>(&request.body).unwrap()[0]));
         }
         peer.assert_silent(MS).await;
         let (seq, n) = open.swap_remove(turn % open.len());
         if n % 4 == 0 {
-            // A cancelled one has its place until the server says that it is done.
+            // A cancelled call holds its slot until the server answers.
             drop(calls[n as usize].take());
             assert_eq!(peer.expect(Kind::Cancel).await.header.seq, seq);
             peer.assert_silent(MS).await;
@@ -156,7 +156,7 @@ async fn too_large_request_fails_alone() {
     assert_error!(header, ResourceExhausted, NotSent, Prepare, MEMORY);
     let error = channel.notify("A.a", &("x".repeat(2000),)).await.unwrap_err();
     assert_eq!(error.code(), Code::ResourceExhausted);
-    // No place was lost over it, and nothing sent.
+    // No slot was lost, and nothing was sent.
     assert_eq!(channel.connection().unwrap().in_flight(), 0);
     let call = channel.call::<i32>("A.b", &()).start();
     let seq = peer.request().await.header.seq;
@@ -287,7 +287,7 @@ async fn compressed_result_without_negotiation_is_internal_and_done() {
     }
     let [result, error] = calls;
     assert_error!(rpc(result.await), Internal, Done, Answer, MEMORY);
-    // An error stays what it is, whatever its details look like.
+    // An error keeps its code, even if its details cannot be read.
     assert_eq!(rpc(error.await).code(), Code::PermissionDenied);
 }
 

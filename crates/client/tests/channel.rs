@@ -1,4 +1,4 @@
-//! Channels: when they dial, when they rest, and what calls learn of it.
+//! Channels: dialing, backoff, retries over a new connection, and closing.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot set up has failed")]
 
@@ -26,7 +26,7 @@ async fn channel_dials_once_at_the_first_call() {
     assert!(!listener.was_dialed().await);
     assert!(!channel.is_available());
     let calls: Vec<_> = (0..50).map(|n| channel.clone().call::<i32>("A.a", &(n,)).start()).collect();
-    // Under way without being polled, though it has to dial first.
+    // The calls are sent without being polled, though the channel has to dial first.
     let mut peer = listener.accept().await;
     for _ in 0..50 {
         let request = peer.request().await;
@@ -64,7 +64,7 @@ async fn handshake_of_a_dial_times_out() {
     assert_error!(rpc(call.await), Unavailable, NotSent, Handshake, listener.address);
 }
 
-/// Knows no name, and counts who asks.
+/// Resolves no name, and counts the requests.
 #[derive(Clone, Default)]
 struct Unknown(Arc<AtomicUsize>);
 
@@ -124,7 +124,7 @@ async fn first_redial_after_a_lost_connection_is_immediate() {
     let call = channel.call::<i32>("A.b", &()).start();
     let mut peer = listener.accept().await;
     let seq = peer.request().await.header.seq;
-    assert_eq!(seq, Seq(1), "numbers begin anew");
+    assert_eq!(seq, Seq(1), "numbers start at 1");
     peer.answer(seq, &1).await;
     assert_eq!(call.await.unwrap(), 1);
 }
@@ -183,7 +183,7 @@ async fn retry_that_cannot_connect_keeps_the_first_outcome() {
     let call = channel.call::<u64>("T.again", &()).idempotent().start();
     let mut peer = listener.accept().await;
     peer.request().await;
-    // Gone for good: the second try finds nobody.
+    // The listener is gone: the second try cannot connect.
     let address = listener.address.clone();
     drop((listener, peer));
     let error = rpc(call.await);
@@ -206,7 +206,7 @@ async fn calls_above_a_goaway_move_to_a_new_connection() {
     assert_eq!(retried.header.metadata.unwrap().get("farcall-attempt"), Some("2"));
     new.answer(retried.header.seq, &2).await;
     assert_eq!(refused.await.unwrap().unwrap(), 2);
-    // New calls go the new way, while the old one finishes.
+    // New calls use the new connection, while the old one finishes.
     let call = channel.call::<i32>("A.b", &()).start();
     let seq = new.request().await.header.seq;
     new.answer(seq, &3).await;
@@ -226,7 +226,7 @@ async fn call_is_tried_at_most_three_times() {
         let mark =
             request.header.metadata.and_then(|metadata| Some(metadata.get("farcall-attempt")?.to_owned()));
         assert_eq!(mark, (attempt > 1).then(|| attempt.to_string()));
-        // Long enough that each counts as a good one.
+        // Longer than a connection must last for the next dial to be immediate.
         pass(2 * S).await;
         peer.goaway(Seq(0), "draining").await;
         peer.expect(Kind::Goaway).await;
@@ -276,7 +276,7 @@ async fn channel_closed_while_dialing_can_dial_again() {
     assert_eq!(call.await.unwrap(), 1);
 }
 
-/// Panics the first time that it is asked.
+/// Panics at the first request.
 struct Panics(AtomicUsize);
 
 impl Resolve for Panics {
@@ -309,7 +309,7 @@ async fn dropped_channel_cancels_its_dial() {
     let mut mute = listener.accept_mute().await;
     drop((channel, call));
     let mut option = Vec::new();
-    // The end of the stream comes behind the client's Option.
+    // The stream ends after the client's Option.
     tokio::io::AsyncReadExt::read_to_end(&mut mute, &mut option).await.unwrap();
 }
 

@@ -1,4 +1,4 @@
-//! A connection's life: how it is kept, how it is closed, how it is lost.
+//! The life of a connection: keep-alive, closing, loss, batching.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot set up has failed")]
 
@@ -81,7 +81,7 @@ async fn protocol_error_of_the_server_closes_the_connection() {
         let [answered, cut] = [(); 2].map(|()| channel.call::<i32>("A.a", &()).start());
         let seq = peer.request().await.header.seq;
         peer.request().await;
-        // What it answered before it broke the protocol counts.
+        // An answer before the protocol error is delivered.
         let mut outbox = Outbox::new();
         let body = peer.codec().encode(&7).unwrap();
         let header = HeaderRef::new(Kind::Response, seq);
@@ -132,7 +132,7 @@ async fn silent_server_is_pinged_after_10_s_and_dead_after_15() {
 async fn any_byte_counts_as_liveness() {
     let (connection, mut peer) = connect(&ConnectionOptions::default()).await;
     let begin = Instant::now();
-    // A response to nothing, a byte every 8 s.
+    // A response to no request, a byte every 8 s.
     for byte in [0, 0, 0, 3, 0x92, 2, 1, 0, 0, 0, 0] {
         tokio::time::sleep(8 * S).await;
         peer.raw(&[byte]).await;
@@ -195,7 +195,7 @@ async fn dropping_the_last_handle_closes_the_connection() {
     let clone = channel.clone();
     channel.notify("A.a", &()).await.unwrap();
     drop((channel, clone));
-    assert!(connection.is_available(), "somebody else has it");
+    assert!(connection.is_available(), "another handle exists");
     drop(connection);
     let note = peer.request().await;
     assert_eq!(peer.expect(Kind::Goaway).await.header.seq, note.header.seq);
@@ -225,7 +225,7 @@ async fn abandoned_connection_ends_though_the_server_never_answers() {
     peer.expect(Kind::Cancel).await;
     peer.expect(Kind::Goaway).await;
     assert_eq!(peer.next().await, None);
-    // The server does not answer the cancelled call, but lives.
+    // The server never answers the cancelled call, but is alive.
     while tokio::io::AsyncWriteExt::write_all(&mut peer.stream, &[0]).await.is_ok() {
         tokio::time::sleep(S).await;
         assert!(gone.elapsed() < 20 * S, "the task of the connection is still there");
@@ -255,11 +255,11 @@ async fn calls_up_to_the_seq_of_a_goaway_finish() {
     let seq = peer.request().await.header.seq;
     peer.request().await;
     peer.goaway(seq, "draining").await;
-    // This channel cannot dial again, so that the further try fails, too.
+    // This channel cannot dial again, so that the retry fails, too.
     let refused = rpc(refused.await);
     assert_error!(refused, Unavailable, NotSent, Connect, MEMORY);
     assert_eq!(refused.tries(), 2);
-    // The client's own goaway, so that its end of stream stops nothing.
+    // The client's own goaway, so that its end of stream cancels no call.
     assert_eq!(peer.expect(Kind::Goaway).await.header.seq, Seq(2));
     peer.answer(seq, &1).await;
     assert_eq!(kept.await.unwrap(), 1);
@@ -291,7 +291,7 @@ async fn client_reads_while_its_writes_are_blocked() {
     let channel = Channel::from(connection);
     let asked = channel.call::<Vec<u8>>("A.a", &()).start();
     let seq = peer.request().await.header.seq;
-    // The client writes much, of which the server reads nothing before it has written much.
+    // The client writes a large request, which the server reads only after it has written a large answer.
     let large = channel.call::<i32>("A.b", &(vec![1_u8; 100_000],)).start();
     settle().await;
     peer.answer(seq, &vec![2_u8; 100_000]).await;
@@ -318,7 +318,7 @@ async fn calls_waiting_for_outbox_space_all_get_it() {
     }
 }
 
-/// Counts how often it is looked at, which is once for each poll of the connection's task.
+/// Counts its reads and writes; there is one read for each poll of the connection's task.
 struct Counted(DuplexStream, Arc<AtomicUsize>, Arc<AtomicUsize>);
 
 impl AsyncRead for Counted {
@@ -368,7 +368,7 @@ async fn idle_connection_is_not_polled() {
         let seq = peer.expect(Kind::Ping).await.header.seq;
         peer.say(Kind::Pong, seq.0).await;
     }
-    // A timer, a yield, a write and an answer for each ping.
+    // A timer, a yield, a write and a read for each ping.
     let polls = reads.load(Ordering::Relaxed) - before;
     assert!(polls <= 60, "{polls} polls in 100 s");
     drop(call);
@@ -391,7 +391,7 @@ async fn ready_callers_join_the_batch_before_it_is_written() {
     let (channel, mut peer, _, writes) = counted().await;
     let before = writes.load(Ordering::Relaxed);
     let first = channel.call::<()>("A.a", &()).start();
-    // Behind the connection's task, which was woken by the first.
+    // It runs after the connection's task, which was woken by the first call.
     let second = tokio::spawn(async move { channel.call::<()>("A.b", &()).await });
     for _ in 0..2 {
         peer.request().await;

@@ -1,4 +1,4 @@
-//! Very many calls at once over a real socket, of which some are dropped and some run out of time.
+//! 100,000 calls over a real socket, some of them dropped and some expired.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot set up has failed")]
 
@@ -12,7 +12,7 @@ use tokio::time::{Duration, sleep, timeout};
 
 const CALLS: usize = 100_000;
 const TASKS: usize = 200;
-/// Fewer than the tasks, so that some wait for a place.
+/// Fewer than the tasks, so that some calls wait for a slot.
 const PLACES: usize = 128;
 
 #[derive(serde::Deserialize)]
@@ -116,7 +116,7 @@ async fn every_call_gets_its_own_answer_and_releases_its_slot() {
     timeout(Duration::from_secs(10), nothing_left).await.unwrap_or_else(|_| {
         panic!("left in flight: {} here, {} there", connection.in_flight(), server_handle.in_flight())
     });
-    // Every place came back.
+    // Every slot is free again.
     let calls: Vec<_> = (0..PLACES as u64)
         .map(|n| channel.call::<u64>("Soak.echo", &serde_json::json!({"n": n, "sleep_us": 300_000})).start())
         .collect();

@@ -1,4 +1,4 @@
-//! The phases of a call, each with its limit: what is given up when, and what is said of it.
+//! The phases of a call and their limits: timeouts, deadlines, inheritance.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot set up has failed")]
 
@@ -58,7 +58,7 @@ async fn unresolvable_name_is_reported_with_its_cause() {
     let unknown = Slow(MS, Err(io::ErrorKind::NotFound.into()));
     let error = open("tcp@nowhere:7001", &resolving(2 * S, unknown)).await;
     assert_error!(error, Unavailable, NotSent, Resolve, "tcp@nowhere:7001");
-    // The cause is kept, and its text is told once: error chains go on behind it.
+    // The cause is kept, and its text appears once: the error chain continues after it.
     assert!(error.cause().is_some());
     assert!(std::error::Error::source(&error).is_none());
 }
@@ -107,7 +107,7 @@ async fn waiting_for_a_slot_ends_at_the_deadline() {
     peer.answer(seq, &1).await;
     assert_eq!(first.await.unwrap(), 1);
     peer.assert_silent(S).await;
-    // The place that nobody took is free.
+    // The slot of the expired call is free.
     let second = channel.call::<i32>("A.c", &()).start();
     assert_eq!(&*peer.request().await.header.service_method, "A.c");
     drop(second);
@@ -124,7 +124,7 @@ async fn server_that_reads_nothing_hits_the_write_timeout() {
     let behind = channel.call::<()>("A.b", &()).start();
     let (begun, behind) = tokio::join!(begun, behind);
     assert_error!(rpc(begun), Unavailable, Maybe, Wait, MEMORY);
-    // It is tried again, which this channel cannot.
+    // It is retried, but this channel cannot dial again.
     let behind = rpc(behind);
     assert_eq!(behind.execution(), Execution::NotSent);
     assert_eq!(begin.elapsed(), 10 * S);
@@ -137,12 +137,12 @@ async fn deadline_passes_before_the_request_is_written() {
     let channel = Channel::from(connection);
     let large = channel.call::<()>("A.a", &(vec![0_u8; 100_000],)).start();
     settle().await;
-    // The task of the connection is held up by now, and must hear of this deadline all the same.
+    // The connection's task is blocked by the write, and must still observe this deadline.
     let begin = Instant::now();
     let error = rpc(channel.call::<()>("A.b", &()).timeout(100 * MS).await);
     assert_error!(error, DeadlineExceeded, Maybe, Write, MEMORY);
     assert_eq!(begin.elapsed(), 100 * MS);
-    // What was left in the outbox still leaves, its cancel behind it.
+    // The rest of the outbox is still sent, followed by the cancel.
     assert_eq!(&*peer.request().await.header.service_method, "A.a");
     let late = peer.request().await;
     assert_eq!(&*late.header.service_method, "A.b");
@@ -177,7 +177,7 @@ async fn deadline_ends_the_wait_for_an_answer_and_cancels_the_handler() {
     assert_error!(rpc(call.await), DeadlineExceeded, Maybe, Wait, MEMORY);
     assert_eq!(begin.elapsed(), 500 * MS);
     assert_eq!(peer.expect(Kind::Cancel).await.header.seq, request.header.seq);
-    // The server is not done with it: its place is taken until it says so.
+    // The server has not answered the cancel: the slot is still taken.
     let connection = channel.connection().unwrap();
     assert_eq!(connection.in_flight(), 1);
     let next = channel.call::<i32>("A.b", &()).start();
@@ -197,7 +197,7 @@ async fn answer_timeout_limits_the_wait_for_an_answer() {
     assert_eq!(peer.request().await.header.timeout_ms, 300);
     assert_error!(rpc(call.await), DeadlineExceeded, Maybe, Wait, MEMORY);
     peer.expect(Kind::Cancel).await;
-    // A request that nobody waits for is not given up.
+    // A one-way request has no answer timeout.
     channel.notify("A.b", &()).await.unwrap();
     assert_eq!(peer.request().await.header.timeout_ms, 0);
 }

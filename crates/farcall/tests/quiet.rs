@@ -53,7 +53,7 @@ pub mod strict {
     }
 }
 
-/// A service that nobody uses, with names of its own for all that generated code needs.
+/// An unused service in a module that shadows every name that generated code needs.
 mod shadows {
     macro_rules! own {
         ($kind:ident: $($name:ident)*) => { $(#[allow(dead_code)] $kind $name {})* };

@@ -25,7 +25,7 @@ struct Counted(Arc<AtomicU64>);
 
 impl Counter for Counted {
     async fn count(&self) -> u64 {
-        // Some calls are under way whenever a server is asked to stop.
+        // Slow enough that some calls are in flight whenever a server stops.
         sleep(Duration::from_millis(5)).await;
         self.0.fetch_add(1, SeqCst)
     }
@@ -87,7 +87,7 @@ async fn no_call_fails_during_a_rolling_replacement() {
         timeout(LONG, serving).await.unwrap().unwrap();
         assert_eq!(handle.registrations()[0].state, RegistrationState::Deregistered);
     }
-    // The servers of the end get their share, too.
+    // The last servers get calls, too.
     let called = |handle: &ServerHandle| handle.stats().iter().any(|method| method.calls > 0);
     let all_called = async {
         while !servers.iter().all(|(handle, _)| called(handle)) {

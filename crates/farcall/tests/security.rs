@@ -1,5 +1,4 @@
-//! TLS and credentials from end to end: what calls see, what handlers see, and what is said to those
-//! who do not get in.
+//! TLS and credentials from end to end: calls, handlers, and refused clients.
 
 #![allow(clippy::unwrap_used, reason = "all of it is test code")]
 
@@ -22,7 +21,7 @@ use tokio::time::{sleep, timeout};
 /// Longer than anything takes here, also on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// An authority, and a certificate of it for this machine and `client.example`.
+/// An authority, and a certificate signed by it for this machine and `client.example`.
 struct Papers {
     roots: String,
     chain: String,
@@ -75,7 +74,7 @@ struct Text {
 #[derive(Deserialize)]
 struct Nothing {}
 
-/// A server with a bit of everything; a handler of `T.hang` takes a permit away while it lives.
+/// A test server; a handler of `T.hang` holds the permit of `idle` while it lives.
 struct Running {
     address: Address,
     handle: ServerHandle,
@@ -181,7 +180,7 @@ async fn calls_over_tls_behave_as_over_tcp() {
 async fn broken_tls_connection_fails_its_calls() {
     let papers = papers();
     let server = serve("tls@127.0.0.1:0", |builder| builder.tls(papers.server())).await;
-    // Somebody in between, who cuts both.
+    // A relay in between, which cuts both sides.
     let between = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let to = server.address.socket_addr().unwrap();
     let place = Address::tcp(between.local_addr().unwrap()).with_scheme(farcall::transport::Scheme::Tls);
@@ -206,7 +205,7 @@ async fn broken_tls_connection_fails_its_calls() {
     cut.add_permits(1);
     let error = timeout(PATIENCE, hanging).await.unwrap().unwrap_err();
     assert_eq!((error.code(), error.execution()), (Code::Unavailable, Execution::Maybe), "{error}");
-    // The server noticed, too, and stopped the handler.
+    // The server noticed it, too, and stopped the handler.
     drop(timeout(PATIENCE, server.idle.acquire()).await.unwrap());
 }
 
@@ -244,7 +243,7 @@ async fn wrong_certificates_and_schemes_are_reported_to_the_caller() {
     let to_encrypted = scheme(&encrypted.address, farcall::transport::Scheme::Tcp);
     let plain_to_tls = who(&channel(&to_encrypted, ConnectionOptions::default())).await;
     expect(plain_to_tls, Code::Unavailable, Phase::Handshake, "it speaks TLS there");
-    // Neither server minds.
+    // Both servers still serve.
     assert_eq!(who(&channel(&plain.address, ConnectionOptions::default())).await.unwrap(), (None, None));
     assert_eq!(who(&channel(&encrypted.address, ours.options())).await.unwrap(), (None, None));
 }
@@ -259,7 +258,7 @@ async fn silent_tls_client_is_dropped_at_the_handshake_timeout() {
     let mut half = TcpStream::connect(to).await.unwrap();
     tokio::io::AsyncWriteExt::write_all(&mut half, &[22, 3, 1, 2, 0, 1]).await.unwrap();
     for stream in [&mut silent, &mut half] {
-        // An end or a reset, as long as it comes.
+        // Either an end or a reset.
         let _ = timeout(PATIENCE, stream.read_to_end(&mut Vec::new())).await.unwrap();
     }
     assert_eq!(who(&channel(&server.address, papers.options())).await.unwrap(), (None, None));
@@ -332,6 +331,6 @@ async fn unauthorized_call_is_refused_before_its_handler_starts() {
     assert!(denied.to_string().contains("`web` may not call `T.hang`"), "{denied}");
     assert_eq!(server.idle.available_permits(), 1);
     assert_eq!(hang(&ops).await.unwrap_err().code(), Code::DeadlineExceeded);
-    // What every server answers is behind no layer.
+    // Reserved methods are outside of all layers.
     web.call::<serde_json::Value>("farcall.health", &serde_json::json!({})).await.unwrap();
 }

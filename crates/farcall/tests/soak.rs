@@ -1,5 +1,5 @@
-//! A million calls, a tenth of them cancelled, over real sockets: none gets another's answer, and
-//! slots, tasks and memory end where they began.
+//! A million calls over real sockets, a tenth of them cancelled: each gets its own answer, and slots, tasks
+//! and memory are released.
 
 #![cfg(all(feature = "server", feature = "client", feature = "macros"))]
 #![allow(clippy::unwrap_used, reason = "a test that cannot set up has failed")]
@@ -133,7 +133,7 @@ async fn soak(address: String) {
     let serving = tokio::spawn(server.serve());
     let soak = SoakClient::new(channel.clone());
 
-    // Until buffers and tables have the size that this load needs.
+    // Warm up until buffers and tables have the size that this load needs.
     all_work(&soak, CALLS / 5).await;
     quiet(&channel, &handle, &running).await;
     let (memory, tasks) = (resident_kb(), tokio::runtime::Handle::current().metrics().num_alive_tasks());

@@ -1,4 +1,4 @@
-//! What a server is built of: names, addresses, layers, and what it tells of itself.
+//! Building a server: names, addresses, layers, statistics, reserved methods.
 
 #![allow(clippy::unwrap_used, reason = "all of it is test code")]
 
@@ -175,7 +175,7 @@ async fn concurrency_limit_layer_is_shared_by_all_methods_and_connections() {
     one.assert_silent().await;
     assert_eq!(server.stage.begun(), 2);
     assert_eq!(one.call("farcall.health", none()).await.value(), json!({"status": "serving"}));
-    // Waiting for a permit is stopped like anything else.
+    // A call that waits for a permit can be cancelled.
     one.cancel(cancelled).await;
     assert_eq!(one.response().await.seq(), cancelled);
     server.stage.gate.add_permits(2);

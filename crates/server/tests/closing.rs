@@ -40,7 +40,7 @@ async fn half_closed_client_after_goaway_is_not_pinged() {
     client.request("T.sleep", json!({"n": 60_000})).await;
     client.goaway().await;
     client.stream.shutdown().await.unwrap();
-    // It cannot answer a ping any more.
+    // It could not answer a ping.
     let message = client.next().await.unwrap();
     assert_eq!(message.header.kind, Kind::Response, "{message:?}");
     client.assert_closed().await;
@@ -52,7 +52,7 @@ async fn idle_client_that_sends_goaway_is_closed() {
     let mut client = server.connect().await;
     client.goaway().await;
     client.assert_closed().await;
-    // Though it keeps its own half open.
+    // The client keeps its own half open.
     sleep(millis(1100)).await;
     assert_eq!(server.handle.connections(), 0);
 }
@@ -193,7 +193,7 @@ async fn protocol_error_is_reported_drops_calls_and_closes_within_a_second() {
         client.write(&bytes).await;
         let said = client.assert_goaway(1, code).await;
         assert!(!said.is_empty(), "{what}");
-        // Its sending side is shut, and what is in flight cut.
+        // Its sending side is shut, and calls in flight are dropped.
         client.assert_closed().await;
         server.assert_nothing_left().await;
         assert_eq!(server.handle.connections(), 1, "{what}: it discards input");

@@ -1,4 +1,4 @@
-//! PROTOCOL.md, 2: the Options, and who gets in.
+//! PROTOCOL.md, 2: the handshake, and the connections that are refused.
 
 #![allow(clippy::unwrap_used, reason = "all of it is test code")]
 
@@ -93,7 +93,7 @@ async fn incomplete_handshake_is_refused_at_its_timeout() {
 #[tokio::test(start_paused = true)]
 async fn handshake_timeout_covers_writing_the_answer() {
     let server = serve(Limits::default().handshake_timeout(secs(3)));
-    // Nobody reads the answer, and the pipe holds next to nothing.
+    // The answer is not read, and does not fit into the pipe.
     let (mut near, far) = tokio::io::duplex(128);
     server.handle.serve_stream(farcall_transport::Stream::new(far), PeerAddress::Memory);
     tokio::time::sleep(secs(2)).await;
@@ -187,7 +187,7 @@ async fn connection_to_a_stopping_server_is_refused() {
     half.write_all(b"\0\0\0").await.unwrap();
     tokio::task::yield_now().await;
     server.handle.stop();
-    // A handshake that was under way, and one that begins now.
+    // A handshake in progress, and a new one.
     assert_eq!(refusal(&mut half).await["code"], "unavailable");
     let ask = frame(&ClientOffer::default().encode().unwrap());
     assert_eq!(refused(open(&server.handle), &ask).await["code"], "unavailable");
@@ -196,7 +196,7 @@ async fn connection_to_a_stopping_server_is_refused() {
     assert_eq!(client.response().await.value(), "done");
     drop(client);
     timeout(secs(2), server.serving).await.unwrap().unwrap();
-    // After the end nobody is left to say so.
+    // A server that has ended sends no refusal.
     assert!(read_option(&mut open(&server.handle)).await.is_none());
 }
 

@@ -1,4 +1,4 @@
-//! Calls that come by no connection: what holds for those of connections holds for them.
+//! Local calls, which arrive without a connection: the same rules hold for them.
 
 #![allow(clippy::unwrap_used, reason = "all of it is test code")]
 

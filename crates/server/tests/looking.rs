@@ -1,4 +1,4 @@
-//! What a server tells of itself: its methods, its calls and connections, its limits.
+//! The overview of a server: its methods, calls, connections and limits.
 
 #![allow(clippy::unwrap_used, reason = "all of it is test code")]
 

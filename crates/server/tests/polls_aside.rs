@@ -20,17 +20,17 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::time::{sleep, timeout};
 
-/// What `T.burn` does, by the number that it is called with.
+/// The behaviours of `T.burn`, by its argument.
 const A_LITTLE: u64 = 0;
 const UNTIL_PUT_OUT: u64 = 1;
 const AND_HANG: u64 = 2;
 
-/// What burning handlers share with their test.
+/// The state shared by blocking handlers and their test.
 #[derive(Clone, Default)]
 struct Fire {
     out: Arc<AtomicBool>,
     burning: Arc<AtomicUsize>,
-    /// Handlers that were begun and are not dropped.
+    /// The number of handlers that were started and not dropped.
     alive: Arc<AtomicUsize>,
 }
 
@@ -142,7 +142,7 @@ async fn quick_calls_are_answered_while_slow_ones_block() {
     assert_quick_calls_are_answered_meanwhile().await;
 }
 
-/// What a slow handler can do, all of it.
+/// Uses all that a handler may use of its runtime.
 async fn do_everything(cx: Context, _: Nothing) -> Vec<String> {
     let mut threads = Vec::new();
     let mut burn = || {
@@ -209,7 +209,7 @@ async fn cancelled_call_is_answered_after_its_poll_ends() {
     let seq = client.request("T.burn", burning(AND_HANG)).await;
     fire.until_burning().await;
     client.cancel(seq).await;
-    // Behind the cancel, on the same connection.
+    // It follows the cancel on the same connection.
     client.call("T.echo", json!({"text": "read"})).await.value();
     assert_eq!((fire.alive(), server.handle.in_flight()), (1, 1));
     fire.put_out();

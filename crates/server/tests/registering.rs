@@ -1,4 +1,4 @@
-//! Registering: what is registered, when, and that no place where it happens can hold a server up.
+//! Registration: what is registered and when; no registrar can delay a server.
 
 #![allow(clippy::unwrap_used, reason = "all of it is test code")]
 
@@ -26,7 +26,7 @@ enum Request {
     Deregister,
 }
 
-/// How a place behaves.
+/// The behaviour of a [`Place`].
 #[derive(Clone, Copy, Default)]
 enum Manner {
     #[default]
@@ -35,14 +35,14 @@ enum Manner {
     Forgetful,
     Failing,
     Hanging,
-    /// It answers after so many milliseconds.
+    /// Answers after this many milliseconds.
     Slow(u64),
-    /// It hangs only when something is taken away.
+    /// Hangs when an instance is deregistered.
     Clinging,
     Panicking,
 }
 
-/// A place that keeps a record of what is asked of it.
+/// A registrar that records its requests.
 #[derive(Clone, Default)]
 struct Place {
     manner: Manner,
@@ -73,13 +73,13 @@ impl Place {
         self.record.lock().unwrap().iter().map(|(request, ..)| *request).collect()
     }
 
-    /// When this was asked for first.
+    /// Returns the time of the first request of this kind.
     fn first(&self, wanted: Request) -> Instant {
         let record = self.record.lock().unwrap();
         record.iter().find(|(request, ..)| *request == wanted).expect("it was asked for").2
     }
 
-    /// What was registered, in order of names and addresses.
+    /// Returns the registered instances, ordered by name and address.
     fn registered(&self) -> Vec<Instance> {
         let record = self.record.lock().unwrap();
         let mut instances: Vec<_> =
@@ -141,7 +141,7 @@ async fn stop_deregisters_pauses_sends_goaway_and_drains() {
     sleep(secs(1)).await;
     let begun = Instant::now();
     server.handle.stop();
-    // It is being taken away, and then time is given: all the while it serves who comes.
+    // While it deregisters and pauses, it still serves new connections.
     for _ in 0..6 {
         sleep(millis(100)).await;
         assert_serving(&server.handle).await;
@@ -150,9 +150,9 @@ async fn stop_deregisters_pauses_sends_goaway_and_drains() {
     let deregistered = place.first(Deregister);
     assert!(deregistered - begun < millis(10), "{:?}", deregistered - begun);
     client.assert_goaway(1, Code::Unavailable).await;
-    // 400 ms to be taken away, 250 ms of pause.
+    // 400 ms for deregistering, 250 ms of pause.
     assert!((millis(645)..millis(700)).contains(&begun.elapsed()), "{:?}", begun.elapsed());
-    // Nobody gets in any more, and what was begun is finished.
+    // New connections are refused, and running calls are finished.
     assert!(Raw::try_connect(&server.handle, &Default::default()).await.is_err());
     sleep(secs(5)).await;
     assert!(!server.serving.is_finished());
@@ -246,7 +246,7 @@ async fn dropped_serve_future_ends_a_stop_at_once() {
 
 #[tokio::test(start_paused = true)]
 async fn failing_registrar_delays_neither_start_nor_stop() {
-    // How it fails, what it says, and how much of the two seconds it takes at the end.
+    // The manner, the expected reason, and the part of the two seconds that the stop takes.
     let manners = [
         (Manner::Failing, "it says no", secs(0)),
         (Manner::Panicking, "the registrar panicked: in a request", secs(0)),
@@ -316,7 +316,7 @@ async fn unknown_registration_is_registered_again() {
     server.serving.abort();
 }
 
-/// What this server registers.
+/// Serves for a second; returns the place with what was registered.
 async fn registered(builder: ServerBuilder) -> Place {
     let place = Place::default();
     let server = builder.register_with(place.clone()).build().unwrap();
@@ -349,7 +349,7 @@ async fn register_as_replaces_the_service_names() {
     let named = two_services().advertise("a:1").register_as("").register_as("arith").register_as("arith");
     let place = registered(named).await;
     assert_eq!(place.names_and_addresses(), pairs(&[("", "tcp@a:1"), ("arith", "tcp@a:1")]));
-    // So a server of nothing but what it is asked for later can be registered as well.
+    // A server without services can be registered as well.
     let place = registered(Server::builder().advertise("a:1").register_as("")).await;
     assert_eq!(place.names_and_addresses(), pairs(&[("", "tcp@a:1")]));
 }
@@ -400,7 +400,7 @@ fn undialable_address_is_refused() {
         let error = refused(builder(&stage()).advertise(undialable));
         assert!(matches!(error, BuildError::Instance(InstanceError::Undialable { .. })), "{error}");
     }
-    // An address that does not parse is told without a registrar, too.
+    // An invalid address is reported without a registrar, too.
     assert!(matches!(builder(&stage()).advertise("nowhere").build(), Err(BuildError::Address(_))));
 }
 
@@ -439,7 +439,7 @@ async fn blocking_registrar_delays_neither_calls_nor_stop() {
         }
 
         async fn register(&self, _: &Instance) -> Result<Registered<()>, RegistrarError> {
-            // Until the test has ended.
+            // Blocks until the test has ended.
             let _ = self.0.lock().unwrap().recv();
             Err(RegistrarError("late".to_owned()))
         }
@@ -462,12 +462,12 @@ async fn blocking_registrar_delays_neither_calls_nor_stop() {
     drop(release);
 }
 
-/// Waits until this is so.
+/// Waits until a condition holds.
 async fn until(so: impl Fn() -> bool) {
     let poll = async {
         while !so() {
             sleep(millis(5)).await;
         }
     };
-    timeout(secs(60), poll).await.expect("it becomes so");
+    timeout(secs(60), poll).await.expect("the condition comes true");
 }

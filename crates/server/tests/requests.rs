@@ -25,7 +25,7 @@ async fn answers_are_sent_as_soon_as_they_are_ready() {
     for seq in [now, quick, slow] {
         assert_eq!(client.response().await.seq(), seq);
     }
-    // And as soon as they are there.
+    // They are sent as soon as they are ready.
     assert!(start.elapsed() < support::millis(60));
     client.assert_silent().await;
     server.assert_nothing_left().await;
@@ -100,11 +100,11 @@ async fn request_past_max_in_flight_is_refused() {
     let answer = client.call("T.wait", none()).await;
     let said = answer.assert_error(Code::ResourceExhausted, REFUSED);
     assert_eq!(said, "2 calls are in flight on this connection");
-    // Another connection has places of its own.
+    // Other connections are not affected.
     server.connect().await.call("T.count", none()).await.value();
     client.cancel(first).await;
     assert_eq!(client.response().await.seq(), first);
-    // Its place is free as soon as it is answered.
+    // The slot is free as soon as the call is answered.
     client.request("T.wait", none()).await;
     server.stage.gate.add_permits(2);
     for _ in 0..2 {
@@ -199,7 +199,7 @@ async fn bodies_are_compressed_both_ways_if_worthwhile() {
     let answer = client.response().await;
     assert!(answer.is_compressed() && answer.message.body.len() < 1000);
     assert_eq!(answer.value(), text);
-    // What is short, or noise, is sent as it is.
+    // Short or incompressible bodies are not compressed.
     assert!(!client.call("T.big", json!({"n": 100})).await.is_compressed());
     assert!(!client.call("T.noise", json!({"n": 5000})).await.is_compressed());
 }
@@ -278,7 +278,7 @@ async fn response_with_a_too_large_header_is_replaced_by_an_error() {
     let answer = client.call("C.chat", none()).await;
     let said = answer.assert_error(Code::ResourceExhausted, DONE);
     assert!(said.starts_with("the answer's header of 70"), "{said}");
-    // A peer that accepts next to nothing still gets its answer.
+    // A peer with a tiny limit still gets its answer.
     for limit in [30, 1] {
         let terms = ClientOffer { max_frame_bytes: MaxFrameBytes::new(limit), ..ClientOffer::default() };
         let mut client = Raw::connect_with(&server.handle, &terms).await;
@@ -293,7 +293,7 @@ async fn calls_in_one_write_are_each_answered_once() {
     let mut bytes = Vec::new();
     for n in 0..500_u64 {
         let seq = client.next_seq();
-        // Every other one needs a task, and answers from there.
+        // Every other call needs a task, and is answered from it.
         let method = if n % 2 == 0 { "T.yields" } else { "T.sleep" };
         let header = HeaderRef { service_method: method, ..HeaderRef::new(Kind::Request, seq) };
         let body = client.codec().encode(&json!({"n": n % 7})).unwrap();

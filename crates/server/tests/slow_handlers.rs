@@ -110,7 +110,7 @@ async fn method_that_is_quick_again_runs_inline_again() {
             return;
         }
     }
-    panic!("slow for ever");
+    panic!("slow every time");
 }
 
 #[tokio::test]
@@ -134,5 +134,5 @@ async fn call_is_not_charged_for_the_time_of_its_neighbour() {
             return;
         }
     }
-    panic!("always taken for slow");
+    panic!("marked as slow every time");
 }

@@ -103,7 +103,7 @@ async fn incomplete_message_times_out() {
     }
     let said = client.assert_goaway(2, Code::DeadlineExceeded).await;
     assert_eq!((&said[..], start.elapsed().as_secs()), ("a message was not complete within 3s", 3));
-    // Once, and not again while it closes.
+    // The goaway is sent once, and not again while it closes.
     client.assert_closed().await;
     server.assert_nothing_left().await;
     sleep(secs(2)).await;
@@ -163,7 +163,7 @@ async fn slow_reader_stays_connected() {
     assert_eq!(server.handle.connections(), 1);
 }
 
-/// Asks for more than the outbox and the pipe hold, without reading; returns how often.
+/// Requests more than the outbox and the pipe hold, without reading; returns the number of requests.
 async fn ask_without_reading(client: &mut Raw, limit: usize) -> u64 {
     for n in 0..limit {
         let seq = client.next_seq();
@@ -185,7 +185,7 @@ async fn full_outbox_stops_reading_from_that_peer_only() {
     let asked = ask_without_reading(&mut client, 20_000).await;
     assert!(server.handle.buffered_bytes() < 400_000, "{}", server.handle.buffered_bytes());
     assert_eq!(other.call("T.echo", json!({"text": "quick"})).await.value(), "quick");
-    // The last write was cut in the middle, so no more is asked. When it reads, it goes on.
+    // The last write was cut in the middle, so no more is requested. The server goes on when the client reads.
     for seq in 1..=asked {
         let answer = client.response().await;
         assert_eq!(answer.seq(), Seq(seq));
@@ -220,7 +220,7 @@ async fn incomplete_message_does_not_time_out_while_reading_is_paused() {
     let header = HeaderRef { service_method: "T.count", ..HeaderRef::new(Kind::Request, seq) };
     let bytes = client.encode(&header, Bytes::new());
     client.write(&bytes[..1]).await;
-    // The answer fills the outbox, and what comes now is left where it is.
+    // The answer fills the outbox, so that nothing more is read.
     sleep(millis(50)).await;
     client.write(&bytes[1..2]).await;
     sleep(secs(30)).await;
@@ -262,7 +262,7 @@ async fn full_buffers_refuse_calls_and_large_messages() {
     assert_eq!(said, "the server's buffers are full: 300000 bytes");
     other.write(&[&support::frame(&[0x92, 1, 9])[..], &200_000_u32.to_be_bytes()].concat()).await;
     other.assert_goaway(1, Code::ResourceExhausted).await;
-    // When the first one reads, there is room again.
+    // When the first client reads, there is space again.
     greedy.response().await.value();
     sleep(millis(1)).await;
     server.connect().await.call("T.count", none()).await.value();

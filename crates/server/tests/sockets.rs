@@ -1,4 +1,4 @@
-//! Where the kernel matters: real sockets, and a process without file descriptors.
+//! Behaviour of real sockets: closing, and a process without file descriptors.
 
 #![allow(clippy::unwrap_used, reason = "all of it is test code")]
 
@@ -23,8 +23,7 @@ async fn server_serves_and_stops_over_tcp_and_unix_sockets() {
     let directory = tempfile::tempdir().unwrap();
     let path = format!("unix@{}/t.sock", directory.path().display());
     let stage = stage();
-    // Its own address, where there are many of this machine: whoever binds port 0 elsewhere may get the
-    // port once it is free.
+    // An address that only this test uses: another test that binds port 0 may get the port once it is free.
     let host = if cfg!(target_os = "linux") { "127.7.7.7" } else { "127.0.0.1" };
     let server = builder(&stage).listen(format!("tcp@{host}:0")).listen(&path[..]).bind().await.unwrap();
     let addresses: Vec<_> = server.addresses().map(ToString::to_string).collect();
@@ -47,7 +46,7 @@ async fn server_serves_and_stops_over_tcp_and_unix_sockets() {
     drop(clients);
     timeout(secs(60), serving).await.unwrap().unwrap();
     assert_eq!(handle.connections(), 0);
-    // Nobody listens any more.
+    // The listener is closed.
     assert!(Dialer::default().dial(&addresses[0].parse().unwrap()).await.is_err());
     assert!(!directory.path().join("t.sock").exists());
 }
@@ -68,14 +67,14 @@ async fn last_answers_survive_a_close_with_unread_input() {
         client.goaway().await;
         let pong = client.encode(&HeaderRef::new(Kind::Pong, Seq(1)), Bytes::new());
         for _ in 0..20 {
-            // It may have closed by now, which is what this is about.
+            // The server may have closed by now; that is the case under test.
             let _ = client.stream.write_all(&pong.repeat(1000)).await;
         }
         client.response().await.value();
     }
 }
 
-/// The test below runs this one in a process of its own, with few file descriptors.
+/// The test below runs this one in a child process with few file descriptors.
 #[tokio::test]
 #[ignore = "only as a child of the test below"]
 async fn child_process_with_few_descriptors() {
@@ -87,7 +86,7 @@ async fn child_process_with_few_descriptors() {
     tokio::spawn(server.serve());
     let mut first = dial(&format!("tcp@{address}")).await;
     for _ in 0..3 {
-        // Each takes two: one at this end, one at the server's, until there is none left.
+        // Each connection takes two descriptors, one at each end, until none is left.
         let mut held = Vec::new();
         while let Ok(stream) = TcpStream::connect(address).await {
             held.push(stream);

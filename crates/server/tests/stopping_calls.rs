@@ -1,5 +1,5 @@
-//! PROTOCOL.md, 3: what stops a handler before its end: a cancel, a deadline, a caller that has
-//! gone, a panic. Each is answered once, and gives its place back.
+//! PROTOCOL.md, 3: handlers that are stopped by a cancel, a deadline, a disconnect or a panic. Each call
+//! is answered once and frees its slot.
 
 #![allow(clippy::unwrap_used, reason = "all of it is test code")]
 
@@ -25,7 +25,7 @@ async fn cancelled_call_is_answered_once_after_its_handler_is_dropped() {
         assert_eq!(answer.seq(), seq);
         let said = answer.assert_error(Code::Cancelled, MAYBE);
         assert_eq!(said, "`T.hang` was stopped: its caller cancelled it");
-        // Its drop ran before the answer.
+        // The handler was dropped before the answer.
         assert_eq!(server.stage.alive(), 0);
     }
     assert_eq!(server.stage.begun(), 3);
@@ -126,7 +126,7 @@ async fn handler_sees_its_deadline_across_awaits() {
         assert!((485..=490).contains(&times[later].as_u64().unwrap()), "{times}");
     }
     assert_eq!(times["key"], "value");
-    // And the next call inherits nothing of it.
+    // The next call inherits nothing of it.
     let times = client.call("T.times", none()).await.value();
     assert_eq!(times, json!({"context_ms": null, "current_ms": null, "later_ms": null, "key": null}));
 }

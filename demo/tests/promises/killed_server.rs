@@ -17,7 +17,7 @@ const TASKS: i64 = 4;
 /// Of each task.
 const AT_ONCE: usize = 32;
 
-/// How often each server answered.
+/// The number of answers of each server.
 type Answers = HashMap<u32, u64>;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -42,7 +42,7 @@ async fn killed_server_loses_none_of_100_000_idempotent_calls() {
             .find(|status| status.endpoint.address.to_string() == address)
             .map_or(0, |status| status.in_flight)
     };
-    // Well in the middle, and while it has calls.
+    // In the middle of the load, while the server has calls in flight.
     let middle = async || done.load(Ordering::Relaxed) > CALLS / 3 && in_flight() > 0;
     until("the calls are on their way", middle).await;
     let (before, under_way) = (done.load(Ordering::Relaxed), in_flight());
@@ -63,12 +63,12 @@ async fn killed_server_loses_none_of_100_000_idempotent_calls() {
     assert_eq!(done.load(Ordering::Relaxed), CALLS);
     assert!(answers[&pid] > 0, "the server that was killed has answered none: {answers:?}");
     for server in &servers {
-        // A third of them before it, and more after it.
+        // The others answered as many before the kill, and more after it.
         assert!(answers[&server.pid()] > answers[&pid], "{answers:?}");
     }
 }
 
-/// A task's share of the calls, every tenth of which tells by whom it was answered.
+/// Makes a task's share of the calls; every tenth returns the server that answered it.
 async fn calls(channel: Channel, done: Arc<AtomicI64>, task: i64) -> Answers {
     let (arith, echo) = (ArithClient::new(channel.clone()), EchoClient::new(channel));
     let numbers = (0..CALLS).filter(|number| number % TASKS == task);

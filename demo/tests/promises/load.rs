@@ -1,4 +1,4 @@
-//! A load that does not pause, and that misses nothing: each answer is checked, each failure is told.
+//! A continuous load: each answer is checked, each failure is reported.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -18,13 +18,12 @@ use crate::processes::until;
 const CALLERS: u64 = 16;
 /// Between two calls of a caller: what is tested is not how much two cores can do.
 const PAUSE: Duration = Duration::from_millis(2);
-/// How long one call of three takes, in milliseconds.
+/// The duration of one call in three, in milliseconds.
 const NAP_MS: i64 = 10;
-/// So many failures are shown.
+/// The number of failures that are shown.
 const SHOWN: usize = 5;
 
-/// Whether calls may be made twice. What is not idempotent fails where a server is killed in the
-/// middle of it, and nowhere else.
+/// The kind of calls: those that are not idempotent fail if their server is killed, and only then.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Calls {
     Idempotent,
@@ -43,7 +42,7 @@ struct Tally {
     answered: AtomicU64,
     failed: AtomicU64,
     failures: Mutex<Vec<String>>,
-    /// Who answered how often.
+    /// The number of answers by process id.
     by_pid: Mutex<HashMap<u32, u64>>,
 }
 
@@ -69,20 +68,20 @@ impl Load {
         Self { tally, callers }
     }
 
-    /// Calls that were answered, as they should be.
+    /// Returns the number of calls with a correct answer.
     pub(crate) fn answered(&self) -> u64 {
         self.tally.answered.load(Ordering::Relaxed)
     }
 
-    /// How many of them this process answered.
+    /// Returns the number of calls that this process answered.
     pub(crate) fn answered_by(&self, pid: u32) -> u64 {
         self.tally.by_pid.lock().unwrap().get(&pid).copied().unwrap_or_default()
     }
 
-    /// Waits until so many further calls have been answered, which were begun after this.
+    /// Waits until this many further calls have been answered that were started after this.
     pub(crate) async fn go_on(&self, calls: u64) {
         self.assert_no_failures();
-        // Each caller may have one under way.
+        // Each caller may have one call in flight.
         let enough = self.answered() + CALLERS + calls;
         until("calls are answered", async || {
             self.assert_no_failures();
@@ -91,7 +90,7 @@ impl Load {
         .await;
     }
 
-    /// No call has failed.
+    /// Asserts that no call has failed.
     pub(crate) fn assert_no_failures(&self) {
         let failed = self.tally.failed.load(Ordering::Relaxed);
         let answered = self.answered();
@@ -102,7 +101,7 @@ impl Load {
         );
     }
 
-    /// Ends it; gives how many calls were made, none of which failed.
+    /// Ends the load and asserts that no call failed; returns their number.
     pub(crate) async fn end(mut self) -> u64 {
         self.tally.stop.store(true, Ordering::Relaxed);
         while let Some(caller) = self.callers.join_next().await {
@@ -127,7 +126,7 @@ impl Tally {
 async fn call(channel: &Channel, calls: Calls, number: i64, tally: &Tally) -> Result<(), String> {
     let (expected, answer): (i64, i64) = match number % 3 {
         0 => (number * -7, by_name(channel, calls, "Arith.multiply", &(number, -7)).await?),
-        // One that is under way when something happens to its server.
+        // Slow enough to be in flight when its server is disturbed.
         1 => (NAP_MS, by_name(channel, calls, "Echo.sleep", &(NAP_MS,)).await?),
         _ => {
             let who: WhoAmI = by_name(channel, calls, "Echo.whoami", &()).await?;

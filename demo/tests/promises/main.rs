@@ -1,8 +1,7 @@
-//! What the registry promises when things fail, done to real processes: registries, servers and the
-//! kernel's signals. A module for each promise; the client is in here.
+//! The registry's promises in the face of failures, tested with real processes and signals. There is a
+//! module for each promise; the client runs in this process.
 //!
-//! What has a limit in time may be measured several times: a machine that is busy elsewhere is late
-//! now and then, and what is broken is late each time.
+//! Limits of time may be measured several times: a busy machine is late sometimes, a defect every time.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 

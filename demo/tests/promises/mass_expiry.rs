@@ -1,4 +1,4 @@
-//! Promise 4: much of a service falls silent at once; and what is no such case.
+//! Promise 4: many instances of a service fall silent at once.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,9 +16,9 @@ use crate::load::{Calls, Load};
 use crate::processes::{Registry, Server, client, servers, until, until_file};
 
 const TTL: Duration = Duration::from_secs(2);
-/// Until a registry has looked who has expired, and said so.
+/// The interval in which a registry removes expired instances.
 const SWEEP: Duration = Duration::from_secs(1);
-/// What a busy machine may add. It is told from another whole time to live.
+/// The delay that a busy machine may add; much less than a time to live.
 const SLACK: Duration = Duration::from_millis(500);
 const TRIES: usize = 4;
 
@@ -54,7 +54,7 @@ async fn four_of_ten_killed_together_are_stale_and_removed_after_another_ttl() {
     let mut instances = Vec::new();
     until("they are stale", async || {
         instances = registry.list().await.body.instances;
-        // Nobody goes before that.
+        // No instance is removed before that.
         assert_eq!(instances.len(), 10, "{instances:?}");
         in_state(&instances, State::Stale).len() == dead.len()
     })
@@ -64,7 +64,7 @@ async fn four_of_ten_killed_together_are_stale_and_removed_after_another_ttl() {
     assert_eq!(sorted(in_state(&instances, State::Stale)), dead);
     assert_eq!(in_state(&instances, State::Up).len(), servers.len());
 
-    // Whoever asks plainly is not told of them, and nobody calls them: somebody listens where they were.
+    // The simple interface omits them, and they get no calls: listeners at their addresses count connections.
     let simple = registry.ask("GET", "/registry?service=Echo").await;
     let plain: Vec<String> = serde_json::from_slice(&simple.body).unwrap();
     assert_eq!(plain.len(), servers.len());
@@ -77,7 +77,7 @@ async fn four_of_ten_killed_together_are_stale_and_removed_after_another_ttl() {
         assert!(load.answered_by(server.pid()) > 0);
     }
     let watched = channel.endpoints();
-    // The client knows them, if they are not gone by now.
+    // The client lists them, unless they were removed by now.
     assert!(watched.len() == 10 || stale_at.elapsed() > TTL - SLACK, "{watched:?}");
 
     until("they are gone", async || registry.list().await.body.instances.len() == servers.len()).await;
@@ -137,7 +137,7 @@ async fn one_of_ten_killed_is_removed_after_its_ttl() {
 async fn delete_is_applied_at_once() {
     let registry = Registry::start(&["--ttl", "60s", "--heartbeat", "30s"]);
     let servers = servers(10, &registry).await;
-    // Who lives on would register again.
+    // Suspended, since a live server would register again.
     servers.iter().for_each(|server| server.signal(Signal::STOP));
     for (deleted, server) in servers.iter().enumerate() {
         let path = format!("/v1/services/Echo/instances/{}", server.address);
@@ -152,7 +152,7 @@ async fn delete_is_applied_at_once() {
     assert_eq!(registry.ask("GET", "/registry?service=Echo").await.body, b"[]");
 }
 
-/// Listeners where servers were, which count who comes.
+/// Listeners at the addresses of dead servers, which count connections.
 struct Graves {
     visits: Arc<AtomicUsize>,
     _tasks: JoinSet<()>,

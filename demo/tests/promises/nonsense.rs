@@ -1,4 +1,4 @@
-//! Promise 2: what answers at the registry's place talks nonsense.
+//! Promise 2: the registry's address answers nonsense.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::processes::{Registry, Server, client_of, found, servers, until};
 
 const LIST: &str = "/v1/services/Echo/instances?include=stale";
 const SIMPLE: &str = "/registry?service=Echo";
-/// What the client asks of each kind of nonsense before the next one comes.
+/// The number of requests that each kind of nonsense answers.
 const QUESTIONS: u64 = 8;
 const HUGE: usize = 100_000_000;
 static BLANKS: [u8; 64 * 1024] = [b' '; 64 * 1024];
@@ -47,7 +47,7 @@ const KINDS: [Nonsense; 8] = [
     Nonsense::Silence,
 ];
 
-/// What a real registry has answered.
+/// The answers of a real registry.
 struct Real {
     list: Response,
     simple: Response,
@@ -59,7 +59,7 @@ async fn invalid_registry_answers_change_no_list_and_fail_no_call() {
     let registry = Registry::start(&["--ttl", "60s", "--heartbeat", "16s"]);
     let servers = servers(3, &registry).await;
     let discovery = HttpDiscovery::new(&registry.url(), "Echo").unwrap();
-    // Quicker than by default, so that it asks often.
+    // Quicker than by default, for many requests.
     let (first, longest) = (Duration::from_millis(20), Duration::from_millis(100));
     let channel = client_of(discovery.timeout(Duration::from_millis(500)).backoff(first, longest));
     let load = Load::start(&channel, Calls::Once);
@@ -75,7 +75,7 @@ async fn invalid_registry_answers_change_no_list_and_fail_no_call() {
         let answering = Answering::start(place.address, kind, Arc::clone(&real)).await;
         until("the client has asked often enough", async || {
             load.assert_no_failures();
-            // Nothing of what was said is taken for a list, or confirms the last one.
+            // No answer is taken for a list or for a confirmation of the last one.
             assert_eq!(found(&channel), expected, "{kind:?}");
             let passed = killed.elapsed();
             assert!(channel.endpoints_age().unwrap() >= passed, "{kind:?} has confirmed the list");
@@ -87,7 +87,7 @@ async fn invalid_registry_answers_change_no_list_and_fail_no_call() {
         answering.end().await;
     }
 
-    // All of them have stood it: a real registry is taken up again.
+    // A real registry is used again.
     let registry = place.restart();
     let new = Server::start("new", &[&registry.url()]);
     until("the new server is called", async || load.answered_by(new.pid()) > 0).await;
@@ -104,7 +104,7 @@ async fn invalid_registry_answers_change_no_list_and_fail_no_call() {
 
 /// Something that listens where the registry was.
 struct Answering {
-    /// How often the client asked, which only reads.
+    /// The number of the client's GET requests.
     questions: Arc<AtomicU64>,
     task: tokio::task::JoinHandle<()>,
 }
@@ -124,14 +124,14 @@ impl Answering {
         Self { questions, task }
     }
 
-    /// When this is ready, nobody listens there any more.
+    /// Stops listening.
     async fn end(self) {
         self.task.abort();
         assert!(self.task.await.unwrap_err().is_cancelled());
     }
 }
 
-/// Answers one request. Whoever asked may hang up at any time.
+/// Answers one request. The client may hang up at any time.
 async fn answer(mut stream: TcpStream, kind: Nonsense, real: Arc<Real>, questions: Arc<AtomicU64>) {
     let Some((method, path, _)) = read_head(&mut stream).await else { return };
     let watched = path.starts_with("/v1/watch");
@@ -161,7 +161,7 @@ async fn answer(mut stream: TcpStream, kind: Nonsense, real: Arc<Real>, question
                 stream.write_all(&head(kind_of(watched), None)).await?;
                 let first: &[u8] = if watched { b"data: [" } else { b"[" };
                 stream.write_all(first).await?;
-                // Well-formed so far, however much of it is read.
+                // Well-formed up to any point.
                 for _ in 0..HUGE / BLANKS.len() {
                     stream.write_all(&BLANKS).await?;
                 }

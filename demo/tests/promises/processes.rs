@@ -1,4 +1,4 @@
-//! The registries and servers of these tests, each in a process of its own.
+//! The registries and servers of these tests, each in a separate process.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -19,7 +19,7 @@ pub(crate) struct Registry {
     place: Place,
 }
 
-/// Where a registry was, and how it was started.
+/// The address of a registry and its command line.
 pub(crate) struct Place {
     pub(crate) address: SocketAddr,
     options: Vec<String>,
@@ -52,7 +52,7 @@ impl Registry {
         self.place.address
     }
 
-    /// What servers and clients are told.
+    /// Returns the URL for servers and clients.
     pub(crate) fn url(&self) -> String {
         format!("http://{}/registry", self.address())
     }
@@ -69,7 +69,7 @@ impl Registry {
         serde_json::from_slice(&response.body).unwrap()
     }
 
-    /// What it knows of the `Echo` of a server.
+    /// Returns its entry for the `Echo` of a server.
     pub(crate) async fn find(&self, server: &str) -> Option<InstanceRecord> {
         self.list().await.body.instances.into_iter().find(|listed| listed.instance.addr.to_string() == server)
     }
@@ -126,7 +126,7 @@ impl Server {
     }
 }
 
-/// So many servers at one registry, all of which it knows.
+/// Starts this many servers at a registry, and waits until all are registered.
 pub(crate) async fn servers(count: usize, registry: &Registry) -> Vec<Server> {
     let servers: Vec<_> =
         (0..count).map(|number| Server::start(&format!("server-{number}"), &[&registry.url()])).collect();
@@ -168,12 +168,12 @@ pub(crate) fn until_file(path: &Path, condition: impl Fn(&str) -> bool) {
     assert!(within(SOON, holds), "{} has {:?}", path.display(), std::fs::read_to_string(path));
 }
 
-/// A loopback address that nothing else uses: a port there stays free while its process is dead, and
-/// nobody who dials it comes from the very same port.
+/// Returns a loopback address that nothing else uses: a port there stays free while its process is dead,
+/// and no client gets that port as its own.
 fn own_loopback() -> String {
     static LAST: AtomicU8 = AtomicU8::new(0);
     let number = LAST.fetch_add(1, Ordering::Relaxed);
     let [.., high, low] = std::process::id().to_be_bytes();
-    // Neither 127.0.0.1 nor, in its last part, a network or its broadcast address.
+    // Not 127.0.0.1, and no network or broadcast address.
     format!("127.{}.{low}.{}:0", 64 + high % 128, 1 + number % 254)
 }

@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep};
 use crate::load::{Calls, Load};
 use crate::processes::{Registry, Server, client, found, servers, until, until_file};
 
-/// What a heartbeat's interval is here, and what may pass of it until a list is whole again.
+/// The interval of heartbeats, and the time within which a list is complete again.
 const HEARTBEAT: Duration = Duration::from_secs(2);
 const BACK_WITHIN: Duration = Duration::from_millis(2_400);
 /// A machine that is busy elsewhere makes a measurement late, now and then.
@@ -50,7 +50,7 @@ async fn list_is_rebuilt_without_a_snapshot_and_no_call_fails() {
         registry = place.restart();
         let listens = Instant::now();
 
-        // It says that it does not know everybody yet, as does its list.
+        // It reports that it is warming, and so does its list.
         let ready = registry.ask("GET", "/readyz").await;
         let list = registry.ask("GET", "/registry?service=Echo").await;
         if listens.elapsed() < HEARTBEAT {
@@ -67,7 +67,7 @@ async fn list_is_rebuilt_without_a_snapshot_and_no_call_fails() {
             if !listed.warming {
                 warmed_at.get_or_insert(listens.elapsed());
             }
-            // Whoever holds a list keeps it.
+            // Clients keep their list.
             assert_eq!(channel.endpoints().len(), 3, "{:?}", channel.endpoints());
             listed.body.instances.len() == servers.len()
         })
@@ -80,7 +80,7 @@ async fn list_is_rebuilt_without_a_snapshot_and_no_call_fails() {
     let list = registry.ask("GET", "/registry?service=Echo").await;
     assert!(!list.head.contains("x-farcall-warming"), "{}", list.head);
     assert_eq!(found(&channel).len(), 3);
-    // The client follows the new registry: it learns of a server that has come since.
+    // The client follows the new registry: it finds a new server.
     let new = Server::start("new", &[&registry.url()]);
     until("the new server is found", async || found(&channel).contains(&new.address)).await;
     load.go_on(100).await;
@@ -139,7 +139,7 @@ async fn list_ages_and_a_killed_server_is_avoided_while_the_registry_is_down() {
     let registry = Registry::start(&long);
     let mut servers = servers(3, &registry).await;
     let channel = client(&registry.url());
-    // A call that a server was killed in may be made again, for it is said to be idempotent.
+    // Idempotent calls, since a server is killed during some of them.
     let load = Load::start(&channel, Calls::Idempotent);
     load.go_on(100).await;
     until_saved(&snapshot, &servers);
@@ -166,7 +166,7 @@ async fn list_ages_and_a_killed_server_is_avoided_while_the_registry_is_down() {
     until("the killed server is left", async || {
         let endpoints = channel.endpoints();
         let dead = endpoints.iter().find(|status| status.endpoint.address.to_string() == address);
-        // It stays in the list, which nobody has changed.
+        // It stays in the unchanged list.
         dead.unwrap().connections == 0 && format!("{:?}", dead.unwrap().health).starts_with("Unreachable")
     })
     .await;

@@ -30,6 +30,6 @@ async fn fifty_rolling_restarts_fail_no_call() {
     load.go_on(100).await;
     let calls = load.end().await;
     println!("{RESTARTS} restarts in {:?}, {calls} calls, none failed", begun.elapsed());
-    // The load was there all the time, and not just before and after.
+    // The load was continuous.
     assert!(calls > 20 * RESTARTS as u64, "{calls} calls are hardly a load");
 }

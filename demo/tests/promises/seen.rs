@@ -1,4 +1,4 @@
-//! Promise 6: how soon it is seen that a server has gone.
+//! Promise 6: the delay until clients see that a server is gone.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -19,16 +19,16 @@ use crate::processes::{Registry, Server, client, client_of, found, servers, unti
 use crate::support::SOON;
 
 const TTL: Duration = Duration::from_secs(2);
-/// Until a registry has looked who has expired, and said so.
+/// The interval in which a registry removes expired instances.
 const SWEEP: Duration = Duration::from_secs(1);
 const REFRESH: Duration = Duration::from_secs(1);
-/// What is promised to clients that watch.
+/// The limit that is promised to clients that watch.
 const WATCHED: Duration = Duration::from_millis(250);
-/// How often something is tried at most, and how often it must be within its limit.
+/// The number of measurements at most, and of those that must be within the limit.
 const TRIES: usize = 8;
 const HITS: usize = 2;
 
-/// A server goes as `go` has it go; measured is how long the list has it after that.
+/// Returns how long the list still has a server after `go` has ended it.
 async fn measure(registry: &Registry, list: &mut Subscription, go: impl Fn(&Server)) -> Duration {
     let server = Server::start("leaving", &[&registry.url()]);
     let has_it = |discovered: &EndpointList| {
@@ -51,7 +51,7 @@ async fn within(limit: Duration, what: &str, mut measure: impl AsyncFnMut() -> D
     println!("{what} is seen after {measured:?}, promised are {limit:?}");
 }
 
-/// Follows a list as a client does that has not called anybody.
+/// Follows a list as a client without connections does.
 fn follow(discovery: HttpDiscovery, tasks: &mut JoinSet<()>) -> Subscription {
     let (publisher, list) = publisher();
     tasks.spawn(discovery.run(publisher));
@@ -101,7 +101,7 @@ async fn polling_client_sees_both_at_most_a_refresh_later() {
     let proxy = SimpleOnly::start(&registry).await;
     let mut tasks = JoinSet::new();
     let mut list = follow(HttpDiscovery::new(&proxy.url, "Echo").unwrap().refresh(REFRESH), &mut tasks);
-    // What the registry needs itself, and the request.
+    // The registry's own delay, and that of the request.
     let limit = REFRESH + WATCHED;
     within(limit, "a graceful stop, by polls,", async || measure(&registry, &mut list, stop).await).await;
     let limit = TTL + SWEEP + REFRESH;
@@ -149,7 +149,7 @@ async fn crash_is_detected_at_once_over_a_connection() {
         }
         println!("50 calls went elsewhere within {:?}, the slowest took {slowest:?}", killed.elapsed());
         assert!(killed.elapsed() < Duration::from_secs(10), "{:?}", killed.elapsed());
-        // Not because the registry knew.
+        // The registry still lists it.
         assert!(registry.find(&address).await.is_some());
         assert!(found(&channel).contains(&address));
     }
@@ -158,7 +158,7 @@ async fn crash_is_detected_at_once_over_a_connection() {
 /// A registry of which only the simple interface can be reached.
 struct SimpleOnly {
     url: String,
-    /// How often the simple interface was asked, and the full one refused.
+    /// The number of requests to the simple interface, and to the full one.
     lists: Arc<AtomicUsize>,
     refused: Arc<AtomicUsize>,
     _task: JoinSet<()>,
@@ -178,7 +178,7 @@ impl SimpleOnly {
                 let count = |path: &str| if path.starts_with("/v1/") { &counted_refused } else { &counted };
                 let Some((method, path, headers)) = read_head(&mut stream).await else { continue };
                 count(&path).fetch_add(1, Ordering::Relaxed);
-                // Whoever asked may have gone.
+                // The client may have hung up.
                 let _ = forward(stream, registry, &method, &path, &headers).await;
             }
         });

@@ -24,7 +24,7 @@ async fn dead_registry_does_not_affect_clients_of_another() {
     let rev = lives.list().await.rev;
     dies.kill();
 
-    // Long enough for who is not renewed to expire.
+    // Long enough for an instance to expire that is not renewed.
     let end = Instant::now() + 3 * Duration::from_secs(2);
     while Instant::now() < end {
         assert_eq!(found(&channel), before);
@@ -32,7 +32,7 @@ async fn dead_registry_does_not_affect_clients_of_another() {
     }
     assert_eq!(lives.list().await.rev, rev, "the list of the registry that lives has moved");
 
-    // Whoever comes and goes meanwhile does so as ever.
+    // Servers still come and go meanwhile.
     let new = Server::start("both-new", &urls);
     until("the new server is called", async || load.answered_by(new.pid()) > 0).await;
     let leaving = servers.remove(0);

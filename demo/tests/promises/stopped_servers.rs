@@ -15,7 +15,7 @@ async fn servers_suspended_past_their_ttl_register_again() {
     let servers = servers(3, &registry).await;
     let channel = client(&registry.url());
     channel.connect().await.unwrap();
-    // One of them, which expires, and all, which are held back first.
+    // First one server, which expires, then all, which are stale first.
     for still in [&servers[..1], &servers[..]] {
         still.iter().for_each(|server| server.signal(Signal::STOP));
         let begun = Instant::now();
@@ -40,7 +40,7 @@ async fn servers_suspended_past_their_ttl_register_again() {
             let echo = EchoClient::new(Channel::to(&*server.address).unwrap());
             assert_eq!(echo.whoami().await.unwrap().pid, server.pid());
         }
-        // They stay.
+        // They stay registered.
         sleep(Duration::from_secs(3)).await;
         assert_eq!(found(&channel).len(), servers.len());
     }

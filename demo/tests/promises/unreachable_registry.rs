@@ -21,7 +21,7 @@ async fn start_call_and_stop(registries: &[&str]) {
     let echo = EchoClient::new(Channel::to(&*server.address).unwrap());
     assert_eq!(echo.whoami().await.unwrap().pid, server.pid());
     let answered = begun.elapsed();
-    // It goes on so while it tries to register.
+    // It keeps answering while it tries to register.
     for _ in 0..150 {
         assert_eq!(echo.sleep(10).await, Ok(10));
     }
@@ -46,7 +46,7 @@ async fn server_with_a_silent_registry_serves_and_stops() {
     let address = listener.local_addr().unwrap();
     let accepted = Arc::<AtomicUsize>::default();
     let counted = Arc::clone(&accepted);
-    // It ends with the test, whose runtime it runs on.
+    // The task ends with the test's runtime.
     tokio::spawn(async move {
         let mut held = Vec::new();
         loop {

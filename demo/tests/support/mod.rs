@@ -1,4 +1,4 @@
-//! The demo's program as a process, which ends with the test that started it.
+//! The demo as a child process, which ends with the test that started it.
 
 #![allow(dead_code, reason = "each test program uses some of it")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-/// How long anything may take that ought to happen soon. Only a test that fails waits for it.
+/// The longest wait for something that must happen; only a failing test waits for it.
 pub(crate) const SOON: Duration = Duration::from_secs(30);
 
-/// What a process that has ended left.
+/// The exit code and the output of a process.
 #[derive(Debug)]
 pub(crate) struct Ended {
     pub(crate) code: Option<i32>,
@@ -101,7 +101,7 @@ impl Demo {
     /// Waits for its end.
     pub(crate) fn ended(mut self) -> Ended {
         let mut status = None;
-        // What it writes fits into the pipes, so that it can end before it is read.
+        // Its output fits into the pipes, so that it can end before it is read.
         let ended = within(SOON, || {
             status = self.child.try_wait().unwrap();
             status.is_some()
@@ -121,21 +121,21 @@ impl Demo {
 
 impl Drop for Demo {
     fn drop(&mut self) {
-        // It may have ended already.
+        // It may have exited already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
 impl Ended {
-    /// Asserts the exit code, and shows what was written if it is another.
+    /// Asserts the exit code; shows the output if it differs.
     #[track_caller]
     pub(crate) fn assert_code(self, code: i32) -> Self {
         assert_eq!(self.code, Some(code), "stdout:\n{}\nstderr:\n{}", self.stdout, self.stderr);
         self
     }
 
-    /// Whether a line of stdout has these words in it, one after the other.
+    /// Returns `true` if a line of stdout contains these words in sequence.
     pub(crate) fn has_line(&self, words: &[&str]) -> bool {
         self.stdout.lines().any(|line| {
             let found: Vec<_> = line.split_whitespace().collect();
@@ -154,15 +154,15 @@ pub(crate) fn signal(pid: i32, signal: Signal) {
     kill_process(Pid::from_raw(pid).unwrap(), signal).unwrap();
 }
 
-/// Whether a process runs. One that has ended and was not waited for does not.
+/// Returns `true` if a process runs; a zombie does not.
 pub(crate) fn runs(pid: i32) -> bool {
     let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else { return false };
-    // The state follows the name, which is in parentheses and may have some in it.
+    // The state follows the name, which is in parentheses and may contain some.
     let state = stat.rsplit_once(") ").map(|(_, rest)| rest.chars().next());
     !matches!(state, Some(Some('Z' | 'X')))
 }
 
-/// Waits until a condition holds; whether it did in time.
+/// Waits until a condition holds; returns `false` if it did not in time.
 pub(crate) fn within(limit: Duration, mut condition: impl FnMut() -> bool) -> bool {
     let end = Instant::now() + limit;
     while !condition() {
@@ -174,7 +174,7 @@ pub(crate) fn within(limit: Duration, mut condition: impl FnMut() -> bool) -> bo
     true
 }
 
-/// What an HTTP server answers to a GET, head and body.
+/// Returns an HTTP server's answer to a GET, head and body.
 pub(crate) fn get(url: &str) -> String {
     let (host, path) = url.strip_prefix("http://").unwrap().split_once('/').unwrap();
     let mut stream = std::net::TcpStream::connect(host).unwrap();

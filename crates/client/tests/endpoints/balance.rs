@@ -1,4 +1,4 @@
-//! Who gets a call, as balancers choose.
+//! The endpoint of a call, as chosen by balancers.
 
 use std::collections::HashMap;
 

@@ -1,4 +1,4 @@
-//! Calls of everybody at once.
+//! Broadcasts: one call of every endpoint.
 
 use farcall_client::{CallError, Channel};
 use farcall_discovery::State;
@@ -86,7 +86,7 @@ async fn broadcast_skips_drained_endpoints() {
     let all = channel.call::<String>("T.who", &()).broadcast().await.unwrap();
     assert_eq!(all.len(), 2);
     tell.send(Line::List(Vec::new())).ok().unwrap();
-    until("nobody is left", || channel.endpoints().is_empty()).await;
+    until("no endpoint is left", || channel.endpoints().is_empty()).await;
     let error = channel.call::<String>("T.who", &()).broadcast().each().await.unwrap_err();
     assert!(error.to_string().starts_with("no endpoint: T in a script: nobody is there"), "{error}");
 }
@@ -126,7 +126,7 @@ async fn broadcast_waits_for_ready() {
     tell.send(Line::List(Vec::new())).ok().unwrap();
     let broadcast = channel.call::<String>("T.who", &()).timeout(60_000 * MS).broadcast().into_future();
     let broadcast = tokio::spawn(broadcast);
-    until("nobody is known", || channel.endpoints_age().is_some()).await;
+    until("the empty list has arrived", || channel.endpoints_age().is_some()).await;
     tell.send(Line::List(vec![server.endpoint()])).ok().unwrap();
     assert_eq!(broadcast.await.unwrap().unwrap()[0].value, "a");
 }

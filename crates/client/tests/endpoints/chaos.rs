@@ -14,8 +14,8 @@ use super::support::{MS, PATIENCE, Running, serve_at, until};
 
 const SERVERS: usize = 5;
 const CALLERS: usize = 50;
-const LASTS: Duration = Duration::from_secs(10);
-/// Changes what happens; a run that failed says nothing of another number.
+const DURATION: Duration = Duration::from_secs(10);
+/// Another seed gives another sequence of disturbances.
 const SEED: u64 = 7;
 
 #[derive(serde::Deserialize)]
@@ -46,9 +46,9 @@ fn with_echo(builder: ServerBuilder) -> ServerBuilder {
     })
 }
 
-/// What a call may end with here: its time was up, or nobody could be reached, or it was cut off by
-/// a server that was killed or stopped. None of that says that it was done.
-fn assert_allowed(error: &RpcError) {
+/// Asserts that an error is permitted here: the deadline passed, no server was reachable, or the server
+/// was killed or stopped. None of them reports the call as executed.
+fn assert_permitted(error: &RpcError) {
     let code = matches!(error.code(), Code::DeadlineExceeded | Code::Unavailable | Code::Cancelled);
     assert!(code && error.execution() != Execution::Done, "{error}: {error:?}");
 }
@@ -75,7 +75,7 @@ async fn call_on(channel: Channel, caller: u64, over: Arc<AtomicBool>, tally: Ar
             for said in call.broadcast().each().await.into_iter().flatten() {
                 match said.value {
                     Ok(answer) => assert_eq!(answer, number),
-                    Err(error) => assert_allowed(error.rpc().unwrap()),
+                    Err(error) => assert_permitted(error.rpc().unwrap()),
                 }
             }
             count(&tally.broadcast);
@@ -89,7 +89,7 @@ async fn call_on(channel: Channel, caller: u64, over: Arc<AtomicBool>, tally: Ar
                     count(&tally.answered);
                 }
                 Err(CallError::Rpc(error)) => {
-                    assert_allowed(&error);
+                    assert_permitted(&error);
                     let late = error.code() == Code::DeadlineExceeded;
                     count(if late { &tally.late } else { &tally.failed });
                 }
@@ -108,7 +108,7 @@ struct Server {
 impl Server {
     async fn start(&mut self) {
         if self.running.is_none() {
-            // Its port may still be held by what was killed.
+            // The killed server may still hold its port.
             let begin = Instant::now();
             while std::net::TcpListener::bind(self.address.trim_start_matches("tcp@")).is_err() {
                 assert!(begin.elapsed() < PATIENCE, "{} stays in use", self.address);
@@ -130,7 +130,7 @@ async fn disturb(servers: &mut [Server], list: &StaticList, random: &mut Rng) {
             }
         }
         2 => {
-            // Whatever is left of it.
+            // Kill what still runs of it.
             server.running = None;
             server.start().await;
         }
@@ -167,7 +167,7 @@ async fn chaos_every_call_ends_with_a_permitted_outcome() {
         .collect();
 
     let (mut random, begin) = (Rng::with_seed(SEED), Instant::now());
-    while begin.elapsed() < LASTS {
+    while begin.elapsed() < DURATION {
         disturb(&mut servers, &list, &mut random).await;
         sleep(random.u32(..100) * MS).await;
     }
@@ -192,8 +192,8 @@ async fn chaos_every_call_ends_with_a_permitted_outcome() {
         all.len() == SERVERS && all.iter().all(|one| matches!(one.health, Health::Healthy))
     })
     .await;
-    let everybody = || channel.call::<String>("T.who", &()).broadcast();
-    assert_eq!(everybody().await.unwrap().len(), SERVERS);
+    let broadcast = || channel.call::<String>("T.who", &()).broadcast();
+    assert_eq!(broadcast().await.unwrap().len(), SERVERS);
     drop(channel);
     let open = |server: &Server| server.running.as_ref().unwrap().handle.connections();
     until("no connection is left", || servers.iter().all(|server| open(server) == 0)).await;

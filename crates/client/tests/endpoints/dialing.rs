@@ -1,4 +1,4 @@
-//! Dials that take long, and who waits for them.
+//! Slow dials, and the calls that wait for them or go elsewhere.
 
 use farcall_client::{Channel, ConnectionOptions};
 use farcall_discovery::RoundRobin;
@@ -9,11 +9,11 @@ use tokio::time::{Duration, Instant};
 
 use super::support::{PATIENCE, Running, over, serve, until, who};
 
-/// Longer than any test: what waits for a dial of such a limit never ends.
-const FOR_EVER: Duration = Duration::from_secs(600);
+/// Longer than any test: a dial with this limit never ends.
+const ENDLESS: Duration = Duration::from_secs(600);
 
-/// Somebody who takes connections and says nothing, but for the first `honest` ones, which it
-/// passes on to `server`.
+/// A listener that accepts connections and never answers, except for the first `honest` ones, which it
+/// relays to `server`.
 async fn hole(honest: usize, server: &Running) -> Address {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = Address::parse(&listener.local_addr().unwrap().to_string()).unwrap();
@@ -37,7 +37,7 @@ async fn hole(honest: usize, server: &Running) -> Address {
 }
 
 fn patient() -> ConnectionOptions {
-    ConnectionOptions::default().connect_timeout(FOR_EVER)
+    ConnectionOptions::default().connect_timeout(ENDLESS)
 }
 
 #[tokio::test]
@@ -54,7 +54,7 @@ async fn call_goes_elsewhere_while_a_dial_is_slow() {
     let away = |one: &farcall_client::EndpointStatus| {
         one.endpoint.address == hole && !matches!(one.health, farcall_client::Health::Healthy)
     };
-    until("it is left out", || channel.endpoints().iter().any(away)).await;
+    until("it is excluded", || channel.endpoints().iter().any(away)).await;
 }
 
 #[tokio::test]

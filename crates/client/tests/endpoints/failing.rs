@@ -1,4 +1,4 @@
-//! Calls that fail, and are made again, or not.
+//! Failed calls, and their retries.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -21,7 +21,7 @@ async fn first_fails(code: Code, execution: Execution, mode: RetryPolicy) -> (Ru
     a.fails(code, execution);
     let builder = over(&[&a, &b]).balancer(RoundRobin).retry(mode);
     let channel = builder.outlier_detection(OutlierDetection::disabled()).build().unwrap();
-    // Which of them is first, depends on their ports and on the picker: until it is a's turn.
+    // The first endpoint depends on the ports and the picker: call until it is a's turn.
     while who(&channel).await != "b" {}
     (a, b, channel)
 }
@@ -61,7 +61,7 @@ async fn gracefully_stopped_server_loses_no_call() {
             let (channel, answered) = (channel.clone(), Arc::clone(&answered));
             tokio::spawn(async move {
                 for _ in 0..200 {
-                    // Not idempotent: only what was surely not done is made again.
+                    // Not idempotent: only calls that were not executed are retried.
                     channel.call::<String>("T.who", &()).await.unwrap();
                     answered.fetch_add(1, Ordering::Relaxed);
                 }
@@ -109,7 +109,7 @@ async fn possibly_executed_call_is_retried_only_if_idempotent() {
     for _ in 0..4 {
         assert_eq!(channel.call::<String>("T.fail", &()).idempotent().await.unwrap(), "b");
     }
-    // Nor does it matter what it says of it.
+    // The same holds for any other code.
     a.fails(Code::Internal, Execution::Maybe);
     for _ in 0..4 {
         assert_eq!(channel.call::<String>("T.fail", &()).idempotent().await.unwrap(), "b");
@@ -145,7 +145,7 @@ async fn retry_same_stays_at_one_endpoint() {
     let mut made = [a.calls() - before[0], b.calls() - before[1]];
     made.sort_unstable();
     assert_eq!(made, [0, 4]);
-    // Also where there is only one.
+    // The same with a single endpoint.
     let one = Channel::builder().to(a.address.clone()).retry(RetryPolicy::retry_same().tries(3)).build();
     a.fails(Code::ResourceExhausted, Execution::Refused);
     let before = a.calls();

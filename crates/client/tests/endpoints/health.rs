@@ -1,4 +1,4 @@
-//! Who is left out, and let back.
+//! Endpoints that are ejected or unreachable, and readmitted.
 
 use std::io::{Read as _, Write as _};
 
@@ -44,9 +44,9 @@ async fn failing_endpoint_is_ejected_until_a_probe_succeeds() {
         assert_eq!(who(&channel).await, "good");
     }
     assert_eq!(bad.calls(), before);
-    // It answers that it is well, after a second, and gets calls again.
+    // A probe succeeds after a second, and it gets calls again.
     bad.recovers();
-    until("it is let back", || ejected(&channel).is_empty()).await;
+    until("it is readmitted", || ejected(&channel).is_empty()).await;
     until_called(&channel, &bad).await;
 }
 
@@ -69,8 +69,8 @@ async fn readmitted_endpoint_is_ejected_again_after_one_failure() {
         fail(&channel).await;
     }
     let before = bad.calls();
-    // Its method still fails, though it says that it is well.
-    until("it is let back", || ejected(&channel).is_empty()).await;
+    // The probe succeeds, though the method still fails.
+    until("it is readmitted", || ejected(&channel).is_empty()).await;
     while ejected(&channel).is_empty() {
         fail(&channel).await;
     }
@@ -112,7 +112,7 @@ async fn dead_endpoint_is_excluded_and_comes_back() {
     }
     assert_eq!(unreachable(&channel), 1);
     let back = serve_at("back", &address, |builder| builder);
-    until("it is let back", || unreachable(&channel) == 0).await;
+    until("it is readmitted", || unreachable(&channel) == 0).await;
     until_called(&channel, &back).await;
 }
 
@@ -153,7 +153,7 @@ async fn discovery_that_drops_its_publisher_blocks_nothing() {
     for _ in 0..10 {
         who(&channel).await;
     }
-    until("it is left out", || unreachable(&channel) == 1).await;
+    until("it is excluded", || unreachable(&channel) == 1).await;
 }
 
 #[tokio::test]
@@ -171,7 +171,7 @@ async fn outcomes_of_calls_sent_before_readmission_are_ignored() {
     while ejected(&channel).is_empty() {
         fail(&channel).await;
     }
-    until("it is let back", || ejected(&channel).is_empty()).await;
+    until("it is readmitted", || ejected(&channel).is_empty()).await;
     for call in slow {
         call.await.unwrap_err();
     }
@@ -201,5 +201,5 @@ async fn endpoint_that_refuses_the_handshake_is_unreachable() {
     for _ in 0..10 {
         assert_eq!(who(&channel).await, "good");
     }
-    until("it is left out", || unreachable(&channel) == 1).await;
+    until("it is excluded", || unreachable(&channel) == 1).await;
 }

@@ -1,4 +1,4 @@
-//! Second requests beside a first one that takes long.
+//! Hedging: a second request while the first is slow.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,7 +12,7 @@ use tokio::time::{Duration, Instant, sleep, timeout};
 
 use super::support::{CountDrop, MS, Nothing, PATIENCE, Running, over, serve_at, until};
 
-/// Fails after a while, and notes which try of its call it was asked for.
+/// Fails after a while, and records the attempt number of each request.
 struct Fails {
     after: Duration,
     how: (Code, Execution),
@@ -26,7 +26,7 @@ impl Handler for Fails {
         let (after, (code, execution)) = (self.after, self.how);
         ResponseFuture::new(async move {
             sleep(after).await;
-            Response::error(Status::new(code, execution, "as the test wants it"))
+            Response::error(Status::new(code, execution, "requested by the test"))
         })
     }
 }
@@ -41,7 +41,7 @@ fn serve_with(name: &'static str, fails: Fails) -> Running {
     serve_at(name, "tcp@127.0.0.1:0", |builder| builder.service(Service::new("Late").handler(info, fails)))
 }
 
-/// A channel over both, which makes one try, and one beside it.
+/// A channel over both servers that makes one try and one hedge.
 fn backed_up(servers: [&Running; 2], after: Duration) -> Channel {
     let mode = RetryPolicy::hedge_after(after).tries(1);
     over(&servers).balancer(RoundRobin).retry(mode).build().unwrap()
@@ -52,7 +52,7 @@ async fn hedge_answers_a_slow_call_and_the_loser_is_cancelled() {
     let quick = serve_at("quick", "tcp@127.0.0.1:0", |builder| {
         builder.method("T.mixed", async |_: Nothing| "quick".to_owned())
     });
-    // The same method, which only one of them answers soon.
+    // The same method, which only one of the servers answers soon.
     let stopped = Arc::<AtomicUsize>::default();
     let count = Arc::clone(&stopped);
     let slow = serve_at("slow", "tcp@127.0.0.1:0", move |builder| {
@@ -74,7 +74,7 @@ async fn hedge_answers_a_slow_call_and_the_loser_is_cancelled() {
     }
     assert!(begin.elapsed() < PATIENCE);
     until("both losers are stopped", || stopped.load(Ordering::Relaxed) >= 2).await;
-    // What is not idempotent is not sent twice.
+    // Calls that are not idempotent are not hedged.
     let call = || channel.call::<String>("T.mixed", &()).timeout(1500 * MS);
     let answers = [call().await, call().await];
     assert_eq!(answers.iter().filter(|answer| answer.is_err()).count(), 1);

@@ -1,4 +1,4 @@
-//! Lists of endpoints: who comes, who leaves, and what is said where there is nobody.
+//! Lists of endpoints: added and removed endpoints, discovery failures, and errors without an endpoint.
 
 use farcall_client::{BuildError, Channel, Phase};
 use farcall_discovery::{Balancer, Candidates, Discovery, Picker, Publisher, RoundRobin, State};
@@ -7,7 +7,7 @@ use tokio::time::{Duration, sleep, timeout};
 
 use super::support::{Line, MS, PATIENCE, Running, list, over, script, serve, until, who};
 
-async fn nobody(channel: &Channel) -> String {
+async fn no_endpoint(channel: &Channel) -> String {
     let error = channel.call::<()>("T.who", &()).await.unwrap_err();
     let error = error.rpc().unwrap();
     assert_eq!((error.code(), error.execution()), (Code::Unavailable, Execution::NotSent));
@@ -32,7 +32,7 @@ async fn silent_discovery_fails_calls_after_the_connect_timeout() {
     let (_tell, script) = script();
     let channel = Channel::builder().discover(script).build().unwrap();
     assert_eq!(
-        nobody(&channel).await,
+        no_endpoint(&channel).await,
         "no endpoint: T in a script: nothing was found within 10 s (unavailable, not_sent)"
     );
 }
@@ -42,7 +42,7 @@ async fn reason_for_no_endpoint_is_reported() {
     let (tell, script) = script();
     let channel = Channel::builder().discover(script).build().unwrap();
     tell.send(Line::Failed("connection refused")).ok().unwrap();
-    let text = nobody(&channel).await;
+    let text = no_endpoint(&channel).await;
     let known =
         "no endpoint: T in a script: none was ever found; looking has failed for 0 s: connection refused";
     assert_eq!(text, format!("{known} (unavailable, not_sent)"));
@@ -50,7 +50,7 @@ async fn reason_for_no_endpoint_is_reported() {
     tell.send(Line::List(Vec::new())).ok().unwrap();
     sleep(MS).await;
     let text = "no endpoint: T in a script: nobody is there (unavailable, not_sent)";
-    assert_eq!(nobody(&channel).await, text);
+    assert_eq!(no_endpoint(&channel).await, text);
 
     let drained = ["tcp@127.0.0.1:1", "tcp@127.0.0.1:2"].map(|address| {
         let endpoint = farcall_discovery::Endpoint::new(farcall_transport::Address::parse(address).unwrap());
@@ -59,11 +59,11 @@ async fn reason_for_no_endpoint_is_reported() {
     tell.send(Line::List(drained.to_vec())).ok().unwrap();
     sleep(MS).await;
     let text = "no endpoint: T in a script: all 2 are drained (unavailable, not_sent)";
-    assert_eq!(nobody(&channel).await, text);
+    assert_eq!(no_endpoint(&channel).await, text);
 
     tell.send(Line::Failed("no answer")).ok().unwrap();
     sleep(Duration::from_secs(70)).await;
-    let text = nobody(&channel).await;
+    let text = no_endpoint(&channel).await;
     assert!(text.contains("all 2 are drained; looking has failed for 70 s: no answer"), "{text}");
 }
 
@@ -86,7 +86,7 @@ async fn confirming_a_list_resets_its_age() {
     let channel = Channel::builder().discover(script).build().unwrap();
     assert_eq!(channel.endpoints_age(), None);
     tell.send(Line::List(Vec::new())).ok().unwrap();
-    nobody(&channel).await;
+    no_endpoint(&channel).await;
     sleep(Duration::from_secs(60)).await;
     assert_eq!(channel.endpoints_age().unwrap().as_secs(), 60);
     tell.send(Line::Confirmed).ok().unwrap();
@@ -99,7 +99,7 @@ async fn panicking_discovery_is_reported() {
     let (tell, script) = script();
     let channel = Channel::builder().discover(script).build().unwrap();
     tell.send(Line::Panic).ok().unwrap();
-    let text = nobody(&channel).await;
+    let text = no_endpoint(&channel).await;
     assert!(
         text.contains("none was ever found; looking has failed for 0 s: its discovery panicked"),
         "{text}"
@@ -131,7 +131,7 @@ impl Balancer for Panics {
 #[tokio::test]
 async fn discovery_that_panics_before_running_is_reported() {
     let channel = Channel::builder().discover(Panics).build().unwrap();
-    let text = nobody(&channel).await;
+    let text = no_endpoint(&channel).await;
     assert!(text.contains("its discovery panicked"), "{text}");
 }
 
@@ -139,7 +139,7 @@ async fn discovery_that_panics_before_running_is_reported() {
 async fn panicking_balancer_is_reported() {
     let server = serve("a");
     let channel = over(&[&server, &serve("b")]).balancer(Panics).build().unwrap();
-    let text = nobody(&channel).await;
+    let text = no_endpoint(&channel).await;
     assert!(text.contains("the task that looks for endpoints has ended"), "{text}");
 }
 
@@ -153,7 +153,7 @@ async fn discovery_that_ends_without_a_list_is_reported() {
         async fn run(self, _publisher: Publisher) {}
     }
     let channel = Channel::builder().discover(Nothing).build().unwrap();
-    let text = nobody(&channel).await;
+    let text = no_endpoint(&channel).await;
     assert!(text.contains("its discovery ended without a list"), "{text}");
 }
 
@@ -169,7 +169,7 @@ async fn calls_follow_added_and_removed_endpoints() {
     let both = [who(&channel).await, who(&channel).await];
     assert!(both.contains(&"a".to_owned()) && both.contains(&"b".to_owned()), "{both:?}");
 
-    // What is under way at one that leaves is finished there.
+    // A call in flight at a removed endpoint is finished there.
     let slow = channel.call::<String>("T.slow", &()).timeout(PATIENCE).start();
     until("it runs", || a.calls() + b.calls() == 4).await;
     let (stays, leaves) = if b.handle.in_flight() == 0 { (&b, &a) } else { (&a, &b) };
@@ -279,7 +279,7 @@ async fn dropped_channel_releases_discovery_and_connections() {
     who(&channel).await;
     who(&channel).await;
     drop(channel);
-    until("nobody asks the source", || tell.is_closed()).await;
+    until("the discovery is dropped", || tell.is_closed()).await;
     until("nothing is connected", || servers.iter().all(|server| server.handle.connections() == 0)).await;
 }
 

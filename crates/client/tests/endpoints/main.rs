@@ -1,5 +1,4 @@
-//! Channels over many endpoints, with real servers: who is called, what happens when one fails,
-//! and what is said where there is nobody.
+//! Channels over many endpoints, with real servers: balancing, failures, and errors without an endpoint.
 
 #![allow(unreachable_pub, reason = "what tests share is public to them")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot set up has failed")]

@@ -1,4 +1,4 @@
-//! What a channel tells of itself, as a debug page reads it.
+//! The overview of a channel, as a debug page reads it.
 
 use farcall_client::{Channel, EndpointState, OutlierDetection, RetryBudget, RetryPolicy};
 use farcall_discovery::{Endpoint, RoundRobin};
@@ -12,8 +12,8 @@ fn overview(channel: &Channel) -> Value {
     serde_json::to_value(channel.overview()).unwrap()
 }
 
-/// An address where nobody is: of a port that only the system could open.
-fn nobody() -> Address {
+/// An address without a listener: its port is reserved for the system.
+fn unused_address() -> Address {
     Address::parse("tcp@127.0.0.1:1").unwrap()
 }
 
@@ -50,7 +50,7 @@ async fn overview_of_a_single_address_has_one_endpoint() {
     endpoint["failures"] = 1.into();
     assert_eq!(overview(&channel)["endpoints"], json!([endpoint]));
 
-    // One that hangs is under way, until its caller goes away and the server has confirmed that.
+    // A hanging call is in flight until its caller drops it and the server has confirmed the cancel.
     let hangs = channel.call::<()>("T.slow", &()).start();
     assert_eq!(channel.overview().in_flight, 1);
     assert_eq!(channel.overview().endpoints[0].in_flight, 1);
@@ -60,7 +60,7 @@ async fn overview_of_a_single_address_has_one_endpoint() {
 
 #[tokio::test]
 async fn failed_dial_is_shown_with_its_reason() {
-    let address = nobody();
+    let address = unused_address();
     let channel = Channel::to(address.clone()).unwrap();
     channel.call::<String>("T.who", &()).await.unwrap_err();
     let endpoint = &overview(&channel)["endpoints"][0];
@@ -86,7 +86,7 @@ async fn successful_dial_clears_the_last_failure() {
     let call = channel.call::<String>("T.who", &()).wait_for_ready(true).timeout(PATIENCE);
     assert_eq!(call.await.unwrap(), "a");
     assert_eq!(state(), EndpointState::Healthy);
-    // Closed by this side, which says nothing of the other.
+    // Closing by this side does not change the endpoint's state.
     channel.close();
     until("it is closed", || channel.overview().endpoints[0].connections == 0).await;
     assert_eq!(state(), EndpointState::Healthy);
@@ -95,7 +95,7 @@ async fn successful_dial_clears_the_last_failure() {
 #[tokio::test]
 async fn overview_shows_the_state_of_each_endpoint() {
     let (good, bad, drained) = (serve("good"), serve("bad"), serve("drained"));
-    let dead = nobody();
+    let dead = unused_address();
     bad.fails(Code::Internal, Execution::Done);
     let (say, script) = script();
     let endpoints = [
@@ -113,12 +113,12 @@ async fn overview_shows_the_state_of_each_endpoint() {
         .retry_budget(RetryBudget::unlimited())
         .build()
         .unwrap();
-    assert_eq!(overview(&channel)["endpoints"], json!([]), "nobody was looked for yet");
+    assert_eq!(overview(&channel)["endpoints"], json!([]), "no list was requested yet");
     let find = |all: &Value, of: &Address| {
         let all = all["endpoints"].as_array().unwrap();
         all.iter().find(|one| one["address"] == of.to_string()).cloned().unwrap_or_default()
     };
-    // All of one moment, since whoever was left out is let back after a while.
+    // One snapshot, since excluded endpoints are readmitted after a while.
     let all = loop {
         let all = overview(&channel);
         let calls = find(&all, &good.address)["calls"].as_u64();

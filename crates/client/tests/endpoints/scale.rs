@@ -1,4 +1,4 @@
-//! Ten thousand endpoints, of which few are there, in lists that change all the time.
+//! Ten thousand endpoints, few of them reachable, in lists that keep changing.
 
 use std::collections::HashSet;
 
@@ -25,7 +25,7 @@ fn serve(name: &'static str) -> (Running, Vec<Endpoint>) {
     (running, endpoints)
 }
 
-/// Addresses within this machine at which nobody listens.
+/// Loopback addresses without a listener.
 fn dead() -> Vec<Endpoint> {
     let address = |number: usize| format!("tcp@127.9.{}.{}:9", number / 250, number % 250 + 1);
     (0..DEAD).map(|number| Endpoint::new(address(number).parse().unwrap())).collect()
@@ -40,11 +40,11 @@ async fn only_live_listed_endpoints_of_ten_thousand_are_called() {
     let begin = Instant::now();
     for round in 0..ROUNDS {
         let (server, endpoints) = if round % 2 == 0 { &a } else { &b };
-        // Some of the dead leave, and are back in the next round as if nobody knew them.
+        // Some of the dead leave, and return as new endpoints in the next round.
         let some = dead.iter().enumerate().filter(|(index, _)| index % ROUNDS != round);
         list.set(some.map(|(_, endpoint)| endpoint.clone()).chain(endpoints.iter().cloned()));
         let call = async || channel.call::<String>("T.who", &()).await.unwrap();
-        // Until the list has come: who calls in between is answered by one of the last.
+        // Calls before the list arrives are answered by a server of the last one.
         let new = async {
             while call().await != server.name {
                 sleep(MS).await;
@@ -66,7 +66,7 @@ async fn only_live_listed_endpoints_of_ten_thousand_are_called() {
     println!("{out} left out, {found} of {ALIVE} well, after {:?}", begin.elapsed());
     assert_eq!(found, ALIVE);
     assert!(format!("{channel:?}").len() < 1000);
-    // Who has left is not connected to.
+    // Removed endpoints are disconnected.
     until("connections are closed", || a.0.handle.connections() == 0).await;
     drop(channel);
     until("all are closed", || b.0.handle.connections() == 0).await;

@@ -16,25 +16,25 @@ use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 
-/// Longer than anything takes on a busy machine.
+/// Longer than anything takes on a busy machine; only a failing test waits for it.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 pub const MS: Duration = Duration::from_millis(1);
 
-/// A server in a runtime of its own, so that it can be killed.
+/// A server in a separate runtime, so that it can be killed.
 pub struct Running {
     pub name: &'static str,
     pub address: Address,
-    /// All that it listens on, the one above the first.
+    /// All addresses it listens on, starting with `address`.
     pub addresses: Vec<Address>,
     pub handle: ServerHandle,
-    /// How often its methods were called.
+    /// The number of calls of its methods.
     pub calls: Arc<AtomicUsize>,
-    /// What `T.fail` answers, in place of its name.
+    /// The error that `T.fail` answers instead of the server's name.
     pub failure: Arc<Mutex<Option<Status>>>,
     runtime: Option<Runtime>,
 }
 
-/// Fails as it is told, or answers its server's name.
+/// Fails with the configured status, or answers its server's name.
 struct Fail {
     name: &'static str,
     calls: Arc<AtomicUsize>,
@@ -101,7 +101,7 @@ pub fn serve_at(
         })
         .limits(Limits::default().drain_timeout(Duration::from_secs(2)))
         .listen(address);
-    // On a thread of its own, since a test's runtime does not let another one block in it.
+    // On a separate thread: one runtime must not block in another.
     let builder = more(builder);
     let bound = std::thread::scope(|scope| scope.spawn(|| runtime.block_on(builder.bind())).join());
     let server = bound.unwrap().unwrap();
@@ -118,7 +118,7 @@ impl Running {
     }
 
     pub fn fails(&self, code: Code, execution: Execution) {
-        *self.failure.lock().unwrap() = Some(Status::new(code, execution, "as the test wants it"));
+        *self.failure.lock().unwrap() = Some(Status::new(code, execution, "requested by the test"));
     }
 
     pub fn recovers(&self) {
@@ -143,7 +143,7 @@ impl Drop for Running {
     }
 }
 
-/// What a [`Script`] is told.
+/// A step of a [`Script`].
 pub enum Line {
     List(Vec<Endpoint>),
     Failed(&'static str),
@@ -151,7 +151,7 @@ pub enum Line {
     Panic,
 }
 
-/// A source of endpoints that does what a test says.
+/// A discovery that is controlled by a test.
 pub struct Script(mpsc::UnboundedReceiver<Line>);
 
 pub fn script() -> (mpsc::UnboundedSender<Line>, Script) {
@@ -190,11 +190,11 @@ pub async fn who(channel: &Channel) -> String {
     channel.call("T.who", &()).idempotent().await.unwrap()
 }
 
-/// Ready when `is` says so.
+/// Waits until a condition holds; panics if it takes longer than [`PATIENCE`].
 pub async fn until(what: &str, mut is: impl FnMut() -> bool) {
     let begin = Instant::now();
     while !is() {
-        assert!(begin.elapsed() < PATIENCE, "in vain: {what}");
+        assert!(begin.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}");
         sleep(5 * MS).await;
     }
 }

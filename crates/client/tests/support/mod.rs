@@ -1,4 +1,4 @@
-//! A server that does what a test says, message by message, built on nothing but the protocol.
+//! A server that a test controls message by message, built on the protocol crate alone.
 
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its part")]
 #![allow(clippy::unwrap_used, clippy::missing_panics_doc, reason = "a test that cannot set up has failed")]
@@ -22,10 +22,10 @@ use tokio::time::{advance, pause, resume, timeout};
 pub const MS: Duration = Duration::from_millis(1);
 pub const S: Duration = Duration::from_secs(1);
 
-/// What the client's errors call a server in memory.
+/// The address of a server in memory, as the client's errors name it.
 pub const MEMORY: &str = "tcp@10.0.0.3:7001";
 
-/// How long a test waits for what should come: in paused time, longer than anything should take.
+/// The longest wait for something that must come; in paused time, longer than anything takes.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The server's end of a connection.
@@ -35,12 +35,12 @@ pub struct Peer<S = DuplexStream> {
     input: BytesMut,
 }
 
-/// A connection in memory, and the server's end of it.
+/// Opens a connection in memory; returns it and the server's end.
 pub async fn connect(options: &ConnectionOptions) -> (Connection, Peer) {
     connect_with(options, &ServerPolicy::default(), 64 * 1024).await
 }
 
-/// The same, with at most `calls` in flight.
+/// Opens a channel in memory with at most `calls` in flight.
 pub async fn connect_for(calls: usize) -> (Channel, Peer) {
     let terms = ServerPolicy { max_in_flight: MaxInFlight::new(calls), ..ServerPolicy::default() };
     let (connection, peer) = connect_with(&ConnectionOptions::default(), &terms, 64 * 1024).await;
@@ -59,13 +59,13 @@ pub async fn connect_with(
     (near.unwrap(), far)
 }
 
-/// A channel over a connection in memory, and the server's end of it.
+/// Opens a channel over a connection in memory; returns it and the server's end.
 pub async fn channel() -> (Channel, Peer) {
     let (connection, peer) = connect(&ConnectionOptions::default()).await;
     (connection.into(), peer)
 }
 
-/// A server that is dialed. Time must not be paused while the kernel works: see [`pass`].
+/// A server on a real socket. Time must not be paused while the kernel works: see [`pass`].
 pub struct Listener {
     listener: TcpListener,
     pub address: String,
@@ -82,14 +82,14 @@ impl Listener {
         Peer::accept(self.accept_mute().await, &ServerPolicy::default()).await
     }
 
-    /// A client that gets no answer to its handshake yet.
+    /// Accepts a connection without answering its handshake.
     pub async fn accept_mute(&self) -> TcpStream {
         let (stream, _) = timeout(PATIENCE, self.listener.accept()).await.expect("the client dials").unwrap();
         stream.set_nodelay(true).unwrap();
         stream
     }
 
-    /// Whether a client has come that was not accepted yet.
+    /// Returns `true` if a client has dialed that was not accepted yet.
     pub async fn was_dialed(&self) -> bool {
         settle().await;
         timeout(20 * MS, self.listener.accept()).await.is_ok()
@@ -122,7 +122,7 @@ impl FullBacklog {
 }
 
 impl<S: AsyncReadExt + AsyncWriteExt + Unpin> Peer<S> {
-    /// Takes the client's Option and answers it.
+    /// Reads the client's Option and accepts it.
     pub async fn accept(mut stream: S, terms: &ServerPolicy) -> Self {
         let mut input = BytesMut::new();
         let option = Self::read_option(&mut stream, &mut input).await;
@@ -133,7 +133,7 @@ impl<S: AsyncReadExt + AsyncWriteExt + Unpin> Peer<S> {
         Self { stream, negotiated, input }
     }
 
-    /// Takes the client's Option and refuses it, which these terms must do.
+    /// Reads the client's Option and refuses it, as these terms must.
     pub async fn refuse(mut stream: S, terms: &ServerPolicy) {
         let option = Self::read_option(&mut stream, &mut BytesMut::new()).await;
         let status = terms.negotiate(&option).unwrap_err();
@@ -151,7 +151,7 @@ impl<S: AsyncReadExt + AsyncWriteExt + Unpin> Peer<S> {
         }
     }
 
-    /// The next message of the client; none at the end of its stream.
+    /// Returns the client's next message, or `None` at the end of its stream.
     pub async fn next(&mut self) -> Option<Message> {
         let decoder = MessageDecoder::new(self.negotiated.codec.clone(), self.negotiated.receive_limit);
         loop {
@@ -159,28 +159,28 @@ impl<S: AsyncReadExt + AsyncWriteExt + Unpin> Peer<S> {
                 return Some(message);
             }
             let read = timeout(PATIENCE, self.stream.read_buf(&mut self.input));
-            if read.await.expect("the client says something").unwrap_or(0) == 0 {
+            if read.await.expect("the client sends a message").unwrap_or(0) == 0 {
                 return None;
             }
         }
     }
 
-    /// The next message, which is of this kind.
+    /// Returns the next message, which must be of this kind.
     pub async fn expect(&mut self, kind: Kind) -> Message {
-        let message = self.next().await.expect("the client is not gone");
+        let message = self.next().await.expect("the client is still connected");
         assert_eq!(message.header.kind, kind, "{message:?}");
         message
     }
 
-    /// The next message, which is a request.
+    /// Returns the next message, which must be a request.
     pub async fn request(&mut self) -> Message {
         self.expect(Kind::Request).await
     }
 
-    /// That the client says nothing for so long.
+    /// Asserts that the client sends nothing for this long.
     pub async fn assert_silent(&mut self, time: Duration) {
         if let Ok(heard) = timeout(time, self.next()).await {
-            panic!("nothing was to come: {heard:?}");
+            panic!("an unexpected message: {heard:?}");
         }
     }
 
@@ -190,7 +190,7 @@ impl<S: AsyncReadExt + AsyncWriteExt + Unpin> Peer<S> {
         self.raw(&outbox.copy_to_bytes(outbox.remaining())).await;
     }
 
-    /// Writes bytes as they are.
+    /// Writes raw bytes.
     pub async fn raw(&mut self, bytes: &[u8]) {
         self.stream.write_all(bytes).await.unwrap();
         self.stream.flush().await.unwrap();
@@ -213,9 +213,9 @@ impl<S: AsyncReadExt + AsyncWriteExt + Unpin> Peer<S> {
         self.send(&header, Bytes::new()).await;
     }
 
-    /// Says that nothing above `last` will be started.
-    pub async fn goaway(&mut self, last: Seq, why: &str) {
-        let status = Status::refused(Code::Unavailable, why);
+    /// Sends a goaway: no request above `last` will be started.
+    pub async fn goaway(&mut self, last: Seq, reason: &str) {
+        let status = Status::refused(Code::Unavailable, reason);
         let header = HeaderRef { error: Some(&status), ..HeaderRef::new(Kind::Goaway, last) };
         self.send(&header, Bytes::new()).await;
     }
@@ -238,11 +238,11 @@ pub fn is_one_way(message: &Message) -> bool {
     message.header.flags.contains(Flags::ONE_WAY)
 }
 
-/// farcall's error of a call that failed.
+/// Returns farcall's error of a call that must have failed.
 pub fn rpc<T: std::fmt::Debug>(outcome: Result<T, CallError>) -> RpcError {
     match outcome {
         Err(CallError::Rpc(error)) => error,
-        other => panic!("the call was to fail: {other:?}"),
+        other => panic!("the call should have failed: {other:?}"),
     }
 }
 
@@ -260,7 +260,7 @@ macro_rules! assert_error {
     }};
 }
 
-/// Lets everything that is ready run, where time does not pass.
+/// Lets all ready tasks run, without time passing.
 pub async fn settle() {
     for _ in 0..100 {
         tokio::task::yield_now().await;

@@ -1,4 +1,4 @@
-//! Traces without a tracing system: what spans say, what is sent, and what is handed on.
+//! Spans and trace context, without a tracing system.
 
 #![allow(unreachable_pub, reason = "what tests share is public to them")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot set up has failed")]

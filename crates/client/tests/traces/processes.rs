@@ -1,4 +1,4 @@
-//! The logs of two processes, joined by the trace that both tell.
+//! The logs of two processes, which share a trace id.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write};
 use std::process::{Command, Stdio};
@@ -13,7 +13,7 @@ use super::support::Nothing;
 /// Set for the process that serves.
 const SERVES: &str = "FARCALL_TEST_SERVES";
 
-/// Not a test of its own: the other process of the one below.
+/// The child process of the test below; it passes at once if it is run on its own.
 #[test]
 fn child_process_that_serves() {
     if std::env::var_os(SERVES).is_none() {
@@ -30,7 +30,7 @@ fn child_process_that_serves() {
             .await
             .unwrap();
         println!("\nserves at {}", server.addresses().next().unwrap());
-        // Until the other process closes its end.
+        // Until the parent closes its end.
         let closed = tokio::task::spawn_blocking(|| std::io::stdin().read_to_end(&mut Vec::new()));
         tokio::select! {
             () = server.serve() => {}
@@ -39,7 +39,7 @@ fn child_process_that_serves() {
     });
 }
 
-/// What is logged.
+/// The log lines of this process.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
 
@@ -53,7 +53,7 @@ impl Write for Log {
     }
 }
 
-/// The trace that the line with `text` is of.
+/// Returns the trace id in the log line that contains `text`.
 fn trace_of(log: &str, text: &str) -> String {
     let line = log.lines().find(|line| line.contains(text)).unwrap_or_else(|| panic!("{text}: {log}"));
     let (_, rest) = line.split_once("trace_id=").unwrap_or_else(|| panic!("no trace: {line}"));
@@ -93,7 +93,7 @@ fn log_lines_of_two_processes_share_a_trace_id() {
     drop(other.stdin.take());
     let mut theirs = String::new();
     other.stderr.take().unwrap().read_to_string(&mut theirs).unwrap();
-    // To its end, or it could not say that it has ended well.
+    // Read to the end, or the child could not write its last lines.
     lines.for_each(drop);
     assert!(other.wait().unwrap().success());
 

@@ -1,4 +1,4 @@
-//! What spans say, and what is sent and handed on, with and without them.
+//! The fields of spans, and the trace context that is sent and forwarded.
 
 use farcall_client::{Channel, RetryPolicy};
 use farcall_context::Inherited;
@@ -25,7 +25,7 @@ async fn no_trace_is_sent_without_a_subscriber() {
     make_spans_known();
     let channel = chain().await;
     assert_eq!(sent(&channel).await.traceparent, None);
-    // Nor where somebody listens to something else.
+    // Nor with a subscriber that filters out the spans of calls.
     let (spans, _watch) = Spans::watch("info");
     assert_eq!(channel.call::<Sent>("T.nested", &()).await.unwrap().traceparent, None);
     assert_eq!(spans.ended().iter().map(|seen| seen.name).collect::<Vec<_>>(), ["work"]);
@@ -176,7 +176,7 @@ async fn span_of_a_dropped_call_records_cancelled() {
     until("both have ended", || spans.ended().len() == 4).await;
     let (client, server) = (&spans.named("rpc.client")[1], &spans.named("rpc.server")[1]);
     assert_eq!((client.get("error.type"), client.get("otel.status_code")), ("cancelled", "ERROR"));
-    // Nothing is wrong with the server.
+    // A cancel is no error of the server.
     assert_eq!((server.get("error.type"), server.get("otel.status_code")), ("cancelled", ""));
 }
 
@@ -185,7 +185,7 @@ async fn span_records_the_number_of_tries() {
     let (spans, _watch) = Spans::watch(LISTENING);
     let channel =
         Channel::builder().to(serve(None).await).retry(RetryPolicy::retry_same().tries(5)).build().unwrap();
-    // It has to dial, so that it gets on in a task of its own, which is within the span, too.
+    // The call has to dial, so that it runs in a separate task, which is within the span, too.
     let answer: String = channel.call("R.refuse", &()).idempotent().start().await.unwrap();
     assert_eq!(answer, "at last");
     until("all have ended", || spans.ended().len() == 4).await;

@@ -1,4 +1,4 @@
-//! A subscriber that remembers spans, and servers that tell what they were sent.
+//! A subscriber that records spans, and servers that return the trace context they received.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -20,12 +20,12 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, registry};
 
-/// What lets the spans of calls through.
+/// A filter that enables the spans of calls.
 pub const LISTENING: &str = "info,farcall::client=debug,farcall::server=debug";
 pub const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 pub const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
-/// The spans that a thread has seen.
+/// The spans that were recorded in a thread.
 #[derive(Clone, Default)]
 pub struct Spans(Arc<Mutex<Vec<Seen>>>);
 
@@ -39,12 +39,11 @@ pub struct Seen {
     pub closed: bool,
 }
 
-/// Where a span is in the list.
+/// The index of a span in the list.
 struct Place(usize);
 
-/// Has each span that tests look at been made once. Whether one is enabled is kept for the whole
-/// process, and a subscriber that a thread installs just when another makes the first such span may be
-/// overlooked.
+/// Creates each span of the tests once. `tracing` caches for the whole process if a span is enabled, and
+/// may miss a subscriber that a thread installs while another creates the first such span.
 pub fn make_spans_known() {
     static MADE: LazyLock<()> = LazyLock::new(|| {
         let made = std::thread::spawn(|| {
@@ -58,7 +57,7 @@ pub fn make_spans_known() {
 }
 
 impl Spans {
-    /// What this thread does from here on, as far as `filter` lets it through.
+    /// Records the spans of this thread from here on that pass `filter`.
     pub fn watch(filter: &str) -> (Self, DefaultGuard) {
         make_spans_known();
         let spans = Self::default();
@@ -66,12 +65,12 @@ impl Spans {
         (spans.clone(), registry().with(filter).with(spans).set_default())
     }
 
-    /// Those that have ended, in the order in which they began.
+    /// Returns the spans that have ended, in the order of their start.
     pub fn ended(&self) -> Vec<Seen> {
         self.0.lock().unwrap().iter().filter(|seen| seen.closed).cloned().collect()
     }
 
-    /// Those of this name that have ended.
+    /// Returns the spans of this name that have ended.
     pub fn named(&self, name: &str) -> Vec<Seen> {
         self.ended().into_iter().filter(|seen| seen.name == name).collect()
     }
@@ -120,7 +119,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Spans {
 #[derive(Deserialize)]
 pub struct Nothing {}
 
-/// What a handler was sent.
+/// The trace context that a handler received.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sent {
     pub traceparent: Option<String>,
@@ -133,14 +132,14 @@ impl Sent {
         Self { traceparent: of("traceparent"), tracestate: of("tracestate") }
     }
 
-    /// Trace and span of what was sent.
+    /// Returns the ids of the trace and of the span.
     pub fn ids(&self) -> (&str, &str) {
         let traceparent = self.traceparent.as_deref().unwrap();
         (&traceparent[3..35], &traceparent[36..52])
     }
 }
 
-/// Refuses calls, so many times, and then answers.
+/// Refuses this many calls, and then answers.
 struct Refuses(Mutex<usize>);
 
 impl Handler for Refuses {
@@ -155,8 +154,8 @@ impl Handler for Refuses {
     }
 }
 
-/// A server in this runtime: `T.sent` tells what it was sent, `T.nested` what another server was sent
-/// that its handler calls in a span of its own, `T.fail` panics, `T.refuse` refuses twice, `T.slow` hangs.
+/// Starts a server in this runtime: `T.sent` returns the context it received, `T.nested` that of a call to
+/// `nested` in a separate span, `T.fail` panics, `R.refuse` refuses twice, `T.slow` hangs.
 pub async fn serve(nested: Option<Channel>) -> Address {
     let builder: ServerBuilder = Server::builder()
         .method("T.sent", async |cx: Context, _: Nothing| Sent::to(&cx))
@@ -167,7 +166,7 @@ pub async fn serve(nested: Option<Channel>) -> Address {
                 info_span!("work").in_scope(|| nested.call::<Sent>("T.sent", &())).await.unwrap()
             }
         })
-        .method("T.fail", async |_: Nothing| -> String { panic!("as the test wants it") })
+        .method("T.fail", async |_: Nothing| -> String { panic!("requested by the test") })
         .method("T.slow", async |_: Nothing| std::future::pending::<()>().await)
         .service(Service::new("R").handler(
             farcall_protocol::describe::MethodInfo { name: "refuse".to_owned(), ..Default::default() },
@@ -179,17 +178,17 @@ pub async fn serve(nested: Option<Channel>) -> Address {
     address
 }
 
-/// A channel to a server of its own, and one behind that.
+/// Returns a channel to a server that calls a second one.
 pub async fn chain() -> Channel {
     let behind = Channel::to(serve(None).await).unwrap();
     Channel::to(serve(Some(behind)).await).unwrap()
 }
 
-/// Ready when `is` says so.
+/// Waits until a condition holds; panics if it takes longer than [`PATIENCE`].
 pub async fn until(what: &str, mut is: impl FnMut() -> bool) {
     let begin = std::time::Instant::now();
     while !is() {
-        assert!(begin.elapsed() < Duration::from_secs(60), "in vain: {what}");
+        assert!(begin.elapsed() < Duration::from_secs(60), "not within 60 s: {what}");
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
 }

@@ -74,7 +74,7 @@ async fn service_name_may_contain_dots() {
         let services: Vec<farcall::protocol::describe::ServiceInfo> =
             channel.call("farcall.services", &()).await.unwrap();
         assert_eq!(services[0].name, "shop.eu.Arith");
-        // What stands before the last dot is one name, of which there are no parts.
+        // The part before the last dot is one name.
         for (method, expected) in [
             ("shop.eu.Arith.sub", "no method `sub` in service `shop.eu.Arith`"),
             ("shop.eu.nothing", "no service `shop.eu`"),

@@ -1,4 +1,4 @@
-//! What a method knows of its call, and what the calls that it makes inherit.
+//! The context of a call, and its inheritance by nested calls.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::running::channel_to;
 
 #[farcall::service]
 trait Inner {
-    /// What is left of the deadline in milliseconds, and the metadata `k`.
+    /// Returns the remaining time in milliseconds, and the metadata `k`.
     async fn seen(&self, cx: &Context) -> (Option<u128>, Option<String>);
     async fn call(&self, _: &Context, cx: String) -> String;
     #[rpc(idempotent)]

@@ -1,4 +1,4 @@
-//! What `farcall.services` says of a service (PROTOCOL.md, 6).
+//! The description of a service by `farcall.services` (PROTOCOL.md, 6).
 
 use std::collections::HashMap;
 

@@ -1,4 +1,4 @@
-//! What a method returns, and how it reaches the caller.
+//! The results of methods, as callers receive them.
 
 use std::fmt;
 
@@ -43,7 +43,7 @@ struct Calculator {
 
 impl Arith for Calculator {
     async fn multiply(&self, a: i64, b: i64) -> i64 {
-        // Lets the server see a call that is not ready at once.
+        // The server must handle a call that is not ready at once.
         tokio::task::yield_now().await;
         a * b
     }
@@ -110,7 +110,7 @@ async fn one_way_call_reaches_its_handler() {
     for codec in Codec::built_in() {
         let (arith, mut logged) = arith(codec).await;
         arith.log("first".to_owned()).await.unwrap();
-        // It holds what it needs, so it can outlive its client.
+        // The future owns its data, so it can outlive its client.
         let second = arith.clone().log("second".to_owned());
         tokio::spawn(second).await.unwrap().unwrap();
         assert_eq!(logged.recv().await.unwrap(), "first");

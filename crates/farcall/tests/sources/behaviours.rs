@@ -1,4 +1,4 @@
-//! What holds at every place that can be reached.
+//! Behaviours of every registry that is reachable.
 
 use std::time::Duration;
 
@@ -9,9 +9,9 @@ use tokio::time::{Instant, sleep};
 use crate::place::{Place, TTL};
 use crate::watcher::{Watcher, eventually, instance};
 
-/// How soon a watching client sees a graceful stop.
+/// The time within which a watching client sees a graceful stop.
 const SOON: Duration = Duration::from_millis(250);
-/// So often is tried whether something is soon: machines are busy now and then, but not always.
+/// The number of measurements; the quickest counts, since a machine may be busy.
 const TRIES: u16 = 10;
 
 pub(crate) async fn registered_instance_is_discovered_with_all_its_fields(place: &impl Place) {
@@ -46,7 +46,7 @@ pub(crate) async fn services_are_kept_apart(place: &impl Place) {
     for (service, port) in services {
         let mut watcher = Watcher::of(place, service);
         watcher.until_ports(&[port]).await;
-        // What comes later does not mix either.
+        // Later registrations are kept apart, too.
         registrar.register(&instance("A", 2)).await.unwrap();
         assert_eq!(watcher.ports(), [port], "{service}");
     }
@@ -88,7 +88,7 @@ pub(crate) async fn fifty_instances_are_all_discovered(place: &impl Place) {
     for &port in &ports {
         registrar.register(&instance("Arith", port)).await.unwrap();
     }
-    // They are not renewed: on a slow machine the first may be gone before the last is there.
+    // They are not renewed: on a slow machine the first may expire before the last is registered.
     let mut seen = std::collections::BTreeSet::new();
     let all = |found: &farcall_discovery::EndpointList| {
         seen.extend(found.endpoints.iter().filter_map(|endpoint| endpoint.address.port()));
@@ -103,7 +103,7 @@ pub(crate) async fn renewals_keep_an_instance_listed(place: &impl Place) {
     let registrar = place.registrar();
     let kept = tokio::spawn(keep_registered(registrar, instance("Arith", 1), async { drop(stopped.await) }));
     watcher.until_ports(&[1]).await;
-    // More than once the time after which it would be gone.
+    // Longer than the time after which it would expire.
     let until = Instant::now() + TTL * 5 / 2;
     while Instant::now() < until {
         assert_eq!(watcher.ports(), [1]);

@@ -22,7 +22,7 @@ struct EtcdPlace {
 impl EtcdPlace {
     fn config(&self) -> EtcdOptions {
         let config = EtcdOptions::new(&self.gate.address().to_string()).unwrap();
-        // An etcd that is slow because the machine is busy is not away.
+        // A generous timeout: an etcd on a busy machine is slow, not unreachable.
         config.ttl(TTL).check_after(Duration::from_secs(1)).request_timeout(Duration::from_secs(20))
     }
 }

@@ -12,7 +12,7 @@ use tokio::task::{AbortHandle, JoinSet};
 /// Relays connections to a server, or ends them. It ends when it is dropped.
 pub(crate) struct Gate {
     address: SocketAddr,
-    /// Where connections go; none: nowhere. A change ends those that are open.
+    /// The target of connections, or `None` to close them. A change ends those that are open.
     to: watch::Sender<Option<SocketAddr>>,
     open: Arc<AtomicUsize>,
     relaying: AbortHandle,
@@ -36,7 +36,7 @@ impl Gate {
         Self { address, to, open, relaying }
     }
 
-    /// Where clients connect.
+    /// Returns the address for clients.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
@@ -69,7 +69,7 @@ async fn relay(
         copy_bidirectional(&mut client, &mut server).await
     };
     tokio::select! {
-        // However it ends, it is over.
+        // Either side has closed, or the relay failed.
         _ = relayed => {}
         _ = target.changed() => {}
     }

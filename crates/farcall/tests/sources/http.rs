@@ -14,7 +14,7 @@ use crate::place::{Place, TTL, test_place};
 
 test_place!(HttpPlace);
 
-/// How soon clients try again after a failure.
+/// The pause of clients after a failure.
 const SOON: Duration = Duration::from_millis(50);
 
 struct HttpPlace {
@@ -30,7 +30,7 @@ struct Running {
 
 impl Running {
     async fn start() -> Self {
-        // Without a snapshot it is warming for a heartbeat.
+        // Without a snapshot a registry warms for one heartbeat.
         let settings = RegistryOptions::default().ttl(TTL).heartbeat(TTL / 6);
         let registry = Registry::open(settings).await.unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -70,9 +70,9 @@ impl Place for HttpPlace {
     }
 
     async fn forget(&self) {
-        let anew = Running::start().await;
-        self.gate.lead_to(Some(anew.address));
-        *self.registry.lock().unwrap() = anew;
+        let fresh = Running::start().await;
+        self.gate.lead_to(Some(fresh.address));
+        *self.registry.lock().unwrap() = fresh;
     }
 
     fn connections(&self) -> Option<usize> {

@@ -1,7 +1,7 @@
-//! One suite of behaviours for every place where servers register and clients find them.
+//! One suite of behaviours for every kind of registry.
 //!
-//! [`behaviours`] says what must hold anywhere; a place is made testable by [`place::Place`] and one
-//! line of `test_place!`.
+//! [`behaviours`] and [`outages`] hold the suite; a registry is tested by an `impl` of [`place::Place`] and
+//! one line of `test_place!`.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot set up has failed")]
 

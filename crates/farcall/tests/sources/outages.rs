@@ -1,4 +1,4 @@
-//! What holds when a place is away, or has lost what it knew.
+//! Behaviours of a registry that is unreachable or has lost its state.
 
 use farcall_discovery::{Registrar, Renewal, keep_registered};
 use tokio::sync::oneshot;
@@ -12,7 +12,7 @@ pub(crate) async fn renewal_of_a_forgotten_instance_returns_unknown(place: &impl
     let mut lease = registrar.register(&instance("Arith", 1)).await.unwrap().lease;
     assert!(matches!(registrar.renew(&instance("Arith", 1), &mut lease).await, Ok(Renewal::Renewed(_))));
     place.forget().await;
-    // The first request may meet a connection that ended with what is forgotten.
+    // The first request may use a connection that was closed by the restart.
     let renewal = match registrar.renew(&instance("Arith", 1), &mut lease).await {
         Ok(renewal) => renewal,
         Err(_) => registrar.renew(&instance("Arith", 1), &mut lease).await.unwrap(),
@@ -29,7 +29,7 @@ pub(crate) async fn forgotten_server_registers_again(place: &impl Place) {
     tokio::spawn(keep_registered(registrar, instance("Arith", 1), async { drop(stopped.await) }));
     watcher.until_ports(&[1]).await;
     place.forget().await;
-    // One that did not see it before.
+    // A watcher that did not see it before.
     Watcher::of(place, "Arith").until_ports(&[1]).await;
     watcher.until_ports(&[1]).await;
 }
@@ -43,7 +43,7 @@ pub(crate) async fn unreachable_registry_keeps_the_list_and_is_reported(place: &
     let failing = seen.failing.unwrap();
     assert!(!failing.why.is_empty());
     assert!(seen.confirmed.is_some_and(|confirmed| confirmed <= failing.since));
-    // The instance's time passes; nobody says so.
+    // The instance expires, but the client cannot learn it.
     sleep(TTL * 3 / 2).await;
     assert_eq!(watcher.ports(), [1]);
     assert_eq!(watcher.last().failing.unwrap().since, failing.since, "since it began");
@@ -86,7 +86,7 @@ pub(crate) async fn registry_that_comes_back_has_the_right_list(place: &impl Pla
     sleep(TTL * 3 / 2).await;
     assert_eq!(watcher.ports(), [1, 2]);
     place.restore();
-    // The one that lives on, and not the other.
+    // The first is renewed and kept; the other has expired.
     watcher.until_ports(&[1]).await;
 }
 
@@ -95,11 +95,11 @@ pub(crate) async fn changes_during_an_outage_are_discovered_after_it(place: &imp
     let lease = registrar.register(&instance("Arith", 1)).await.unwrap().lease;
     watcher.until_ports(&[1]).await;
     for _ in 0..3 {
-        // Short, so that nobody may have noticed.
+        // Short enough to remain unnoticed.
         place.cut();
         place.restore();
     }
-    // The first request may meet a connection that was cut.
+    // The first request may use a connection that was cut.
     let _ = registrar.register(&instance("Arith", 2)).await;
     registrar.register(&instance("Arith", 2)).await.unwrap();
     watcher.until_endpoint("the new one", |endpoint| endpoint.address.port() == Some(2)).await;

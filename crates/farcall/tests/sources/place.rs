@@ -1,4 +1,4 @@
-//! [`Place`]: what a place must offer so that the suite can run there.
+//! [`Place`]: the interface of a registry under test.
 
 use std::time::Duration;
 
@@ -7,35 +7,34 @@ use farcall_discovery::{Discovery, Registrar};
 /// The time to live of all instances of the suite: no less than any place allows.
 pub(crate) const TTL: Duration = Duration::from_secs(3);
 
-/// A place where servers register, of its own for each test, with nothing in it. It ends when it is
-/// dropped.
+/// A registry for one test, empty at first. Dropping it stops it.
 pub(crate) trait Place: Send + Sync + Sized + 'static {
-    /// What registers there.
+    /// The registrar of this registry.
     type Registrar: Registrar;
-    /// What finds there.
+    /// The discovery of this registry.
     type Discovery: Discovery;
 
     async fn start() -> Self;
 
-    /// A registrar whose instances have the time to live [`TTL`].
+    /// Returns a registrar whose instances have the time to live [`TTL`].
     fn registrar(&self) -> Self::Registrar;
 
-    /// A discovery that watches, and tries again soon after failures.
+    /// Returns a discovery that watches, and retries soon after failures.
     fn discovery(&self, service: &str) -> Self::Discovery;
 
-    /// Nobody reaches it, until [`restore`](Self::restore). What it knows it keeps, and time goes on.
+    /// Makes it unreachable until [`restore`](Self::restore). It keeps its state, and time goes on.
     fn cut(&self);
 
     fn restore(&self);
 
-    /// It knows no instance any more, as if it had been started anew.
+    /// Makes it forget all instances, as a restart without a snapshot does.
     async fn forget(&self);
 
-    /// How many connections to it are open; none where there are no connections.
+    /// Returns the number of open connections, or `None` if it has no connections.
     fn connections(&self) -> Option<usize>;
 }
 
-/// Makes a test of each behaviour at this place.
+/// Makes a test of each behaviour for this registry.
 macro_rules! test_place {
     ($place:ty) => {
         crate::place::test_place! { $place, behaviours:

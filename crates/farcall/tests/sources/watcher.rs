@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::place::Place;
 
-/// How long is waited for what must come: long, for machines are busy.
+/// The longest wait for something that must come, generous since machines are busy.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A discovery that runs until this is dropped.
@@ -69,7 +69,7 @@ pub(crate) fn instance(service: &str, port: u16) -> Instance {
     Instance::new(service, address.parse().expect("it is an address"))
 }
 
-/// Waits until it is so.
+/// Waits until a condition holds.
 pub(crate) async fn eventually(what: &str, mut is: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !is() {

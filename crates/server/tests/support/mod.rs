@@ -1,4 +1,4 @@
-//! A raw client, which says just what it is told to, and a server for it.
+//! A raw client that sends what a test tells it to, and a server for it.
 
 #![allow(dead_code, unreachable_pub, reason = "no test file needs all of it")]
 #![allow(clippy::unwrap_used, reason = "all of it is test code")]
@@ -25,9 +25,9 @@ pub use self::stage::*;
 
 mod stage;
 
-/// What the pipe between client and server holds, in bytes.
+/// The capacity of the pipe between client and server, in bytes.
 pub const PIPE: usize = 64 * 1024;
-/// Longer than anything that is waited for on purpose.
+/// Longer than any intended wait.
 pub const LONG: Duration = Duration::from_secs(3600);
 
 pub fn secs(n: u64) -> Duration {
@@ -38,7 +38,7 @@ pub fn millis(n: u64) -> Duration {
     Duration::from_millis(n)
 }
 
-/// A client that knows the protocol's bytes and none of its rules.
+/// A client that speaks the protocol's encoding without following its rules.
 pub struct Raw<S = DuplexStream> {
     pub stream: S,
     pub negotiated: Negotiated,
@@ -61,7 +61,7 @@ impl Raw {
     }
 }
 
-/// The client's end of a new connection, before the handshake.
+/// Opens a connection; returns the client's end, before the handshake.
 pub fn open(handle: &ServerHandle) -> DuplexStream {
     open_from(handle, PeerAddress::Memory)
 }
@@ -76,15 +76,15 @@ pub fn frame(bytes: &[u8]) -> Vec<u8> {
     [&(bytes.len() as u32).to_be_bytes()[..], bytes].concat()
 }
 
-/// Reads the server's Option, or nothing if it closes instead.
+/// Reads the server's Option; returns `None` if the server closes instead.
 pub async fn read_option<S: AsyncRead + Unpin>(stream: &mut S) -> Option<Vec<u8>> {
     let mut input = BytesMut::new();
     loop {
         if let Some(option) = next_option(&mut input).unwrap() {
-            assert!(input.is_empty(), "nothing follows an Option unasked");
+            assert!(input.is_empty(), "nothing follows an Option");
             return Some(option.to_vec());
         }
-        // Byte by byte, as nothing behind it may be lost.
+        // Byte by byte: bytes after the Option must stay in the stream.
         let byte = stream.read_u8().await.ok()?;
         input.extend_from_slice(&[byte]);
     }
@@ -154,10 +154,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Raw<S> {
         self.send(&HeaderRef::new(Kind::Goaway, last), Bytes::new()).await;
     }
 
-    /// The next message, whatever it is; none at the end of the stream.
+    /// Returns the next message of any kind, or `None` at the end of the stream.
     pub async fn next(&mut self) -> Option<Message> {
         loop {
-            if let Some(message) = self.decoder.next(&mut self.input).expect("the server keeps the rules") {
+            if let Some(message) =
+                self.decoder.next(&mut self.input).expect("the server sends valid messages")
+            {
                 return Some(message);
             }
             // A reset is an end too.
@@ -168,7 +170,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Raw<S> {
         }
     }
 
-    /// The next message that is no ping; pings are answered.
+    /// Returns the next message that is not a ping; pings are answered.
     pub async fn recv(&mut self) -> Message {
         timeout(LONG, self.next_but_pings()).await.expect("a message, not silence")
     }
@@ -198,18 +200,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Raw<S> {
 
     pub async fn assert_goaway(&mut self, last: u64, code: Code) -> String {
         let Header { kind, seq, error, .. } = self.recv().await.header;
-        let error = error.expect("a goaway says why");
+        let error = error.expect("a goaway has an error");
         assert_eq!((kind, seq, error.code), (Kind::Goaway, Seq(last), code), "{error}");
         error.message
     }
 
-    /// Asserts that the server closes its half without another word.
+    /// Asserts that the server closes its half without a further message.
     pub async fn assert_closed(&mut self) {
         let next = timeout(LONG, self.next()).await.expect("an end");
         assert!(next.is_none(), "{next:?}");
     }
 
-    /// Asserts that a while goes by without a word from the server.
+    /// Asserts that the server sends nothing for a second.
     pub async fn assert_silent(&mut self) {
         let next = timeout(secs(1), self.next()).await;
         assert!(next.is_err(), "{next:?}");
@@ -255,7 +257,7 @@ impl Answer {
     }
 }
 
-/// A server that serves until the test says stop, or ends.
+/// A running server, which ends with the test's runtime.
 pub struct Running {
     pub handle: ServerHandle,
     pub stage: Stage,
@@ -279,7 +281,7 @@ impl Running {
         Raw::connect(&self.handle).await
     }
 
-    /// Asserts that in a moment nothing is left of calls and their memory.
+    /// Asserts that calls and their memory are released within a millisecond.
     pub async fn assert_nothing_left(&self) {
         sleep(millis(1)).await;
         assert_eq!((self.handle.in_flight(), self.stage.alive()), (0, 0));

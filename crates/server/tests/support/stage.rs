@@ -1,4 +1,4 @@
-//! The service `T`, with handlers of all manners, and what a test sees of them.
+//! The service `T` with its test handlers, and the state they share with a test.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -12,14 +12,14 @@ use tokio::time::{Instant, sleep};
 
 use super::millis;
 
-/// What the test and the handlers of `T` share.
+/// The state shared by a test and the handlers of `T`.
 #[derive(Clone)]
 pub struct Stage {
-    /// `T.wait` takes a permit of it.
+    /// `T.wait` takes one of its permits.
     pub gate: Arc<Semaphore>,
-    /// Handlers that were begun.
+    /// The number of handlers that were started.
     pub begun: Arc<AtomicUsize>,
-    /// Handlers that were begun and are not dropped.
+    /// The number of handlers that were started and not dropped.
     pub alive: Arc<AtomicUsize>,
 }
 
@@ -71,7 +71,7 @@ impl Drop for Mine {
     }
 }
 
-/// What a handler sees of its time, before and after an await.
+/// A handler's view of its deadline, before and after an await.
 #[derive(Serialize)]
 struct Times {
     context_ms: Option<u64>,
@@ -179,7 +179,7 @@ pub fn builder(stage: &Stage) -> ServerBuilder {
         .try_method("T.fails", |args: Text| async move { Err::<(), String>(args.text) })
 }
 
-/// Text that no codec makes shorter.
+/// Returns text that does not compress.
 pub fn noise(bytes: usize) -> String {
     let mut state = 1_u32;
     let mut next = || {
