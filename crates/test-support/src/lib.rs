@@ -1,0 +1,28 @@
+//! The shared parts of farcall's tests; the services and servers under test stay with their tests.
+//!
+//! - [`wait`]: waiting for a condition instead of sleeping, and letting paused time pass;
+//! - [`machine`]: a measure of how busy the machine is, for tests of promises in real time;
+//! - [`frames`]: a raw connection that speaks the protocol's frames and follows none of its rules;
+//! - [`pki`]: certificates;
+//! - [`http`]: HTTP/1.1 by hand, as a client and as a server;
+//! - [`loopback`]: addresses and ports of this machine.
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() {
+//! use std::sync::atomic::{AtomicBool, Ordering};
+//!
+//! let ready = AtomicBool::new(true);
+//! farcall_test_support::wait::until("the server is ready", || ready.load(Ordering::Relaxed)).await;
+//! # }
+//! ```
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot set up has failed")]
+#![allow(clippy::missing_panics_doc, reason = "a panic is how a test fails")]
+
+pub mod frames;
+pub mod http;
+pub mod loopback;
+pub mod machine;
+pub mod pki;
+pub mod wait;
