@@ -9,10 +9,12 @@ import os
 import subprocess
 import sys
 import time
+import types
 import unittest
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 HERE = Path(__file__).resolve().parent
 PACKAGE = HERE.parent
@@ -65,14 +67,28 @@ class AsyncCase(unittest.IsolatedAsyncioTestCase):
         self.addAsyncCleanup(abort)
         return client
 
-    async def fails(
-        self, call: Awaitable[Any], kind: type[farcall.FarcallError], execution: str
+    async def assert_fails(
+        self, call: Awaitable[Any], kind: type[farcall.FarcallError], *executions: str
     ) -> Any:
-        """The error with which a call fails."""
+        """Returns the error with which a call fails.
+
+        Several executions are given if a race decides between correct outcomes.
+        """
         with self.assertRaises(kind) as caught:
             await call
-        self.assertEqual(caught.exception.execution, execution, caught.exception)
+        self.assertIn(caught.exception.execution, executions, caught.exception)
         return caught.exception
+
+    def stop_deadline_clock(self) -> types.SimpleNamespace:
+        """Stops the clock of all deadlines until the test ends; ``now`` of the result moves it.
+
+        A pause of the process then takes nothing from the time of a call.
+        """
+        clock = types.SimpleNamespace(now=1000.0)
+        patch = mock.patch("farcall.deadline.monotonic", lambda: clock.now)
+        patch.start()
+        self.addCleanup(patch.stop)
+        return clock
 
 
 async def until(condition: Callable[[], bool]) -> None:

@@ -89,14 +89,14 @@ class HandshakeTest(AsyncCase):
             with self.subTest(said=said[:80]):
                 place = await raw_server(self, said)
                 kind = farcall.InternalError if named == "internal" else farcall.Unavailable
-                error = await self.fails(self.connect(place).connect(), kind, "not_sent")
+                error = await self.assert_fails(self.connect(place).connect(), kind, "not_sent")
                 self.assertIn(named, str(error))
                 self.assertIn(f"connecting to tcp@{place}", str(error))
 
     async def test_a_token_that_is_too_long(self):
         server = await FakeServer.start(self, echoing)
         client = self.connect(server.address, token="x" * 5000)
-        error = await self.fails(client.call("A.b"), farcall.InvalidArgument, "not_sent")
+        error = await self.assert_fails(client.call("A.b"), farcall.InvalidArgument, "not_sent")
         self.assertIn("token is too long", str(error))
         self.assertNotIn("xxx", str(error))
 
@@ -111,7 +111,7 @@ class HandshakeTest(AsyncCase):
 
         server = await FakeServer.start(self, leaving, echoing)
         client = await self.connect(server.address, token=token)
-        await self.fails(client.call("A.b"), farcall.Unavailable, "maybe")
+        await self.assert_fails(client.call("A.b"), farcall.Unavailable, "maybe")
         self.assertEqual(await client.call("A.b", x=1), {"x": 1})
         self.assertEqual([option["token"] for option in server.options], ["first", "second"])
 
@@ -120,7 +120,7 @@ class HandshakeTest(AsyncCase):
 
         for function, said in ((broken, "the vault is closed"), (lambda: 5, "an int"[3:])):
             client = self.connect(server.address, token=function)
-            error = await self.fails(client.connect(), farcall.Unauthenticated, "not_sent")
+            error = await self.assert_fails(client.connect(), farcall.Unauthenticated, "not_sent")
             self.assertIn(said, str(error))
 
     async def test_connecting_takes_no_longer_than_it_may(self):
@@ -130,16 +130,16 @@ class HandshakeTest(AsyncCase):
 
         server = await FakeServer.start(self, silent, opening=never)
         client = self.connect(server.address, connect_timeout=0.05)
-        error = await self.fails(client.call("A.b"), farcall.Unavailable, "not_sent")
+        error = await self.assert_fails(client.call("A.b"), farcall.Unavailable, "not_sent")
         self.assertIn("no answer within 0.05 s", str(error))
         # The time of one call ends that call, and leaves the connecting to others.
         client = self.connect(server.address)
         other = asyncio.ensure_future(client.call("A.b"))
         call = client.call("A.b", timeout=0.05)
-        await self.fails(call, farcall.DeadlineExceeded, "not_sent")
+        await self.assert_fails(call, farcall.DeadlineExceeded, "not_sent")
         self.assertFalse(other.done())
         await client.close()
-        await self.fails(other, farcall.Unavailable, "not_sent")
+        await self.assert_fails(other, farcall.Unavailable, "not_sent")
 
 
 class AgainTest(AsyncCase):
@@ -166,11 +166,11 @@ class AgainTest(AsyncCase):
         now = 0.0
         client = self.connect(server.address)
         client._backoff = Backoff(lambda: now)
-        first = await self.fails(client.call("A.b"), farcall.Unavailable, "not_sent")
+        first = await self.assert_fails(client.call("A.b"), farcall.Unavailable, "not_sent")
         self.assertNotIn("dialed again", str(first))
         again = await FakeServer.start(self, echoing, port=server.port)
         for _ in range(3):
-            error = await self.fails(client.call("A.b"), farcall.Unavailable, "not_sent")
+            error = await self.assert_fails(client.call("A.b"), farcall.Unavailable, "not_sent")
             self.assertRegex(str(error), r"dialed again in [01]\.\d s")
         self.assertEqual(again.connections, 0)
         now = 1.3
@@ -266,7 +266,7 @@ class HttpTest(AsyncCase):
             with self.subTest(said=said[:40]):
                 place = await raw_server(self, said, reads=1000)
                 connecting = self.connect(f"http@{place}").connect()
-                error = await self.fails(connecting, farcall.Unavailable, "not_sent")
+                error = await self.assert_fails(connecting, farcall.Unavailable, "not_sent")
                 self.assertIn(named, str(error))
 
 
@@ -288,9 +288,9 @@ class TlsTest(AsyncCase):
             context.set_alpn_protocols(list(alpn))
         return context
 
-    async def refused(self, server: FakeServer, *, host: str = "127.0.0.1", tls=None) -> str:
+    async def assert_refused(self, server: FakeServer, *, host: str = "127.0.0.1", tls=None) -> str:
         client = self.connect(f"tls@{host}:{server.port}", tls=tls)
-        error = await self.fails(client.call("A.b"), farcall.Unavailable, "not_sent")
+        error = await self.assert_fails(client.call("A.b"), farcall.Unavailable, "not_sent")
         self.assertEqual(server.options, [], "nothing is said to who is not trusted")
         return str(error)
 
@@ -306,13 +306,13 @@ class TlsTest(AsyncCase):
 
     async def test_an_authority_that_is_not_trusted(self):
         server = await FakeServer.start(self, echoing, ssl=self.context())
-        self.assertIn("certificate is not accepted", await self.refused(server))
+        self.assertIn("certificate is not accepted", await self.assert_refused(server))
 
     async def test_a_certificate_for_another_name(self):
         server = await FakeServer.start(self, echoing, ssl=self.context("named"))
-        said = await self.refused(server, tls=self.trusting)
+        said = await self.assert_refused(server, tls=self.trusting)
         self.assertIn("127.0.0.1", said.split("not accepted")[1])
-        await self.refused(server, host="localhost", tls=self.trusting)
+        await self.assert_refused(server, host="localhost", tls=self.trusting)
         named = farcall.Tls(ca_file=self.files["ca.pem"], server_name="shop.example")
         client = await self.connect(f"tls@127.0.0.1:{server.port}", tls=named)
         self.assertEqual(await client.call("A.b", x=1), {"x": 1})
@@ -320,14 +320,14 @@ class TlsTest(AsyncCase):
     async def test_a_server_that_does_not_agree_on_farcall_inside(self):
         for alpn in ((), ("http/1.1",)):
             server = await FakeServer.start(self, echoing, ssl=self.context(alpn=alpn))
-            self.assertIn("farcall/1", await self.refused(server, tls=self.trusting))
+            self.assertIn("farcall/1", await self.assert_refused(server, tls=self.trusting))
 
     async def test_a_certificate_of_the_client(self):
         context = self.context()
         context.verify_mode = ssl.CERT_REQUIRED
         context.load_verify_locations(self.files["ca.pem"])
         server = await FakeServer.start(self, echoing, ssl=context)
-        await self.refused(server, tls=self.trusting)
+        await self.assert_refused(server, tls=self.trusting)
         tls = farcall.Tls(
             ca_file=self.files["ca.pem"],
             cert_file=self.files["client.pem"],
@@ -339,7 +339,7 @@ class TlsTest(AsyncCase):
     async def test_a_server_without_tls(self):
         place = await raw_server(self, b"HTTP/1.1 400 Bad Request\r\n\r\n")
         connecting = self.connect(f"tls@{place}", tls=self.trusting).connect()
-        error = await self.fails(connecting, farcall.Unavailable, "not_sent")
+        error = await self.assert_fails(connecting, farcall.Unavailable, "not_sent")
         self.assertIn("it does not speak TLS", str(error))
 
     async def test_an_upgrade_inside_of_tls(self):
@@ -370,7 +370,7 @@ class TlsTest(AsyncCase):
         tls = farcall.Tls(ca_file=renewed)
         client = self.connect(f"tls@127.0.0.1:{server.port}", tls=tls)
         renewed.write_text("broken")
-        error = await self.fails(client.call("A.b"), farcall.Unavailable, "not_sent")
+        error = await self.assert_fails(client.call("A.b"), farcall.Unavailable, "not_sent")
         self.assertIn("renewed.pem", str(error))
         renewed.write_text(Path(self.files["ca.pem"]).read_text())
         with mock.patch.object(client, "_backoff", Backoff()):

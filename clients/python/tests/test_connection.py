@@ -86,14 +86,15 @@ class CallTest(AsyncCase):
         seen = asyncio.Event()
         server = await FakeServer.start(self, script)
         client = await self.connect(server.address)
+        self.stop_deadline_clock()  # the request is sent, however long that takes
         call = client.call("Echo.sleep", ms=600_000, timeout=0.05)
-        error = await self.fails(call, farcall.DeadlineExceeded, "maybe")
+        error = await self.assert_fails(call, farcall.DeadlineExceeded, "maybe")
         self.assertEqual(error.method, "Echo.sleep")
         self.assertEqual(client.in_flight, 1)  # until it is answered
         seen.set()
         await until(lambda: client.in_flight == 0)
-        await self.fails(client.call("A.b", timeout=0), farcall.DeadlineExceeded, "not_sent")
-        await self.fails(client.call("A.b", timeout=-1), farcall.DeadlineExceeded, "not_sent")
+        await self.assert_fails(client.call("A.b", timeout=0), farcall.DeadlineExceeded, "not_sent")
+        await self.assert_fails(client.call("A.b", timeout=-1), farcall.DeadlineExceeded, "not_sent")
         self.assertEqual(await client.call("A.b", x=1, timeout=float("inf")), {"x": 1})
 
     async def test_a_cancelled_task_cancels_its_call(self):
@@ -165,11 +166,11 @@ class CallTest(AsyncCase):
 
         server = await FakeServer.start(self, script)
         client = await self.connect(server.address)
-        error = await self.fails(client.call("A.b"), farcall.InternalError, "done")
+        error = await self.assert_fails(client.call("A.b"), farcall.InternalError, "done")
         self.assertIn("not a JSON value", error.message)
-        error = await self.fails(client.call("A.b"), farcall.InternalError, "done")
+        error = await self.assert_fails(client.call("A.b"), farcall.InternalError, "done")
         self.assertIn("compressed", error.message)
-        await self.fails(client.call("A.b"), farcall.InternalError, "maybe")
+        await self.assert_fails(client.call("A.b"), farcall.InternalError, "maybe")
         self.assertEqual(await client.call("A.b", x=1), {"x": 1})
 
     async def test_what_means_nothing_is_ignored(self):
@@ -214,12 +215,12 @@ class CallTest(AsyncCase):
         client = await self.connect(server.address, max_waiting=2)
         calls = [asyncio.ensure_future(client.call("A.b", n=n)) for n in range(4)]
         await until(lambda: client.in_flight == 2)
-        await self.fails(client.call("A.b"), farcall.ResourceExhausted, "not_sent")
+        await self.assert_fails(client.call("A.b"), farcall.ResourceExhausted, "not_sent")
         gone = calls.pop()
         gone.cancel()
         await asyncio.wait({gone})
         late = client.call("A.b", timeout=0.01)
-        await self.fails(late, farcall.DeadlineExceeded, "not_sent")
+        await self.assert_fails(late, farcall.DeadlineExceeded, "not_sent")
         go_on.set()
         self.assertEqual(await asyncio.gather(*calls), [1, 2, {"n": 2}])
 
@@ -230,25 +231,25 @@ class CallTest(AsyncCase):
             client.call("A.b", x="y" * 1000),
             client.call("A.b", metadata={"k": "v" * 1000}),
         ):
-            await self.fails(call, farcall.ResourceExhausted, "not_sent")
+            await self.assert_fails(call, farcall.ResourceExhausted, "not_sent")
         self.assertEqual(await client.call("A.b", x="y" * 900), {"x": "y" * 900})
         server = await FakeServer.start(self, echoing)
         client = await self.connect(server.address)
         call = client.call("A.b", metadata={"k": "v" * 65_536})
-        await self.fails(call, farcall.ResourceExhausted, "not_sent")
+        await self.assert_fails(call, farcall.ResourceExhausted, "not_sent")
         self.assertEqual(client.terms, farcall.Terms(4 << 20, 1024, None))
 
     async def test_arguments_that_cannot_be_sent(self):
         client = self.connect("tcp@127.0.0.1:1")  # nobody is asked
         for codec, value in (("json", {1}), ("json", float("nan")), ("msgpack", 2**64)):
             client = self.connect("tcp@127.0.0.1:1", codec=codec)
-            error = await self.fails(
+            error = await self.assert_fails(
                 client.call("A.b", x=value), farcall.InvalidArgument, "not_sent"
             )
             self.assertIn("cannot be encoded", str(error))
         loop: list = []
         loop.append(loop)
-        await self.fails(client.call("A.b", loop), farcall.InvalidArgument, "not_sent")
+        await self.assert_fails(client.call("A.b", loop), farcall.InvalidArgument, "not_sent")
 
     async def test_calls_that_are_written_wrongly(self):
         client = self.connect("tcp@127.0.0.1:1")
@@ -280,12 +281,16 @@ class CallTest(AsyncCase):
         client = await self.connect(server.address)
         data = "x" * (1 << 20)
         calls = []
-        while not calls or client.in_flight == len(calls):
+        while client.in_flight == len(calls):
             calls.append(asyncio.ensure_future(client.call("A.b", x=data)))
-            await asyncio.sleep(0.001)
             self.assertLess(len(calls), 100, "it takes everything")
+            # The socket's buffers may still grow: they are full if a call waits for long.
+            for _ in range(100):
+                await asyncio.sleep(0.001)
+                if client.in_flight == len(calls):
+                    break
         late = client.call("A.b", x=data, timeout=0.02)
-        await self.fails(late, farcall.DeadlineExceeded, "not_sent")
+        await self.assert_fails(late, farcall.DeadlineExceeded, "not_sent")
         read.set()
         self.assertEqual(await asyncio.gather(*calls), [{"x": data}] * len(calls))
 

@@ -28,8 +28,8 @@ class EndTest(AsyncCase):
         await until(lambda: client.in_flight == 2)
         waiting = asyncio.ensure_future(client.call("A.b", n=3))
         cut.set()
-        await self.fails(first, farcall.Unavailable, "maybe")
-        await self.fails(second, farcall.Unavailable, "maybe")
+        await self.assert_fails(first, farcall.Unavailable, "maybe")
+        await self.assert_fails(second, farcall.Unavailable, "maybe")
         # This one was not sent, so another connection may have it.
         self.assertEqual(await waiting, {"n": 3})
         self.assertEqual(server.connections, 2)
@@ -54,7 +54,7 @@ class EndTest(AsyncCase):
             with self.subTest(wrong=wrong):
                 server = await FakeServer.start(self, script)
                 client = await self.connect(server.address)
-                error = await self.fails(client.call("A.b"), farcall.Unavailable, "maybe")
+                error = await self.assert_fails(client.call("A.b"), farcall.Unavailable, "maybe")
                 self.assertIn("broke the protocol", error.message)
                 await asyncio.wait_for(ended.wait(), 30)
 
@@ -81,7 +81,7 @@ class EndTest(AsyncCase):
             with self.subTest(data=data[-4:], limit=limit):
                 server = await FakeServer.start(self, script)
                 client = await self.connect(server.address, max_frame_bytes=limit)
-                await self.fails(client.call("A.b"), farcall.Unavailable, "maybe")
+                await self.assert_fails(client.call("A.b"), farcall.Unavailable, "maybe")
                 await asyncio.wait_for(ended.wait(), 30)
                 await server.stop()
 
@@ -118,7 +118,7 @@ class EndTest(AsyncCase):
 
         server = await FakeServer.start(self, script)
         client = await self.connect(server.address)
-        error = await self.fails(client.call("A.b"), farcall.Unavailable, "maybe")
+        error = await self.assert_fails(client.call("A.b"), farcall.Unavailable, "maybe")
         self.assertIn("draining", error.message)
         self.assertEqual(server.connections, 1)
 
@@ -130,7 +130,7 @@ class EndTest(AsyncCase):
         server = await FakeServer.start(self, script)
         client = await self.connect(server.address)
         with mock.patch("farcall.backoff.PROVEN", 0.0):
-            await self.fails(client.call("A.b"), farcall.Unavailable, "refused")
+            await self.assert_fails(client.call("A.b"), farcall.Unavailable, "refused")
         self.assertEqual(server.connections, 3)
 
     async def test_a_server_that_does_not_close_after_its_goaway_is_left(self):
@@ -160,8 +160,8 @@ class EndTest(AsyncCase):
             await until(lambda: client.in_flight == 2)
         self.assertEqual(await calls[0], "one")
         self.assertEqual(await calls[1], "two")
-        await self.fails(calls[2], farcall.Unavailable, "not_sent")
-        await self.fails(client.call("A.b"), farcall.Unavailable, "not_sent")
+        await self.assert_fails(calls[2], farcall.Unavailable, "not_sent")
+        await self.assert_fails(client.call("A.b"), farcall.Unavailable, "not_sent")
         await client.close()
         await server.stop()
 
@@ -171,7 +171,7 @@ class EndTest(AsyncCase):
         call = asyncio.ensure_future(client.call("A.b"))
         await until(lambda: client.in_flight == 1)
         await client.close(timeout=0.01)
-        await self.fails(call, farcall.Unavailable, "maybe")
+        await self.assert_fails(call, farcall.Unavailable, "maybe")
 
     async def test_abort_ends_everything_at_once(self):
         server = await FakeServer.start(self, silent)
@@ -179,8 +179,8 @@ class EndTest(AsyncCase):
         call = asyncio.ensure_future(client.call("A.b"))
         await until(lambda: client.in_flight == 1)
         client.abort()
-        await self.fails(call, farcall.Unavailable, "maybe")
-        await self.fails(client.call("A.b"), farcall.Unavailable, "not_sent")
+        await self.assert_fails(call, farcall.Unavailable, "maybe")
+        await self.assert_fails(client.call("A.b"), farcall.Unavailable, "not_sent")
 
 
 class KeepAliveTest(AsyncCase):
@@ -208,7 +208,7 @@ class KeepAliveTest(AsyncCase):
 
         server = await FakeServer.start(self, script)
         client = await self.connect(server.address)
-        error = await self.fails(client.call("A.b"), farcall.Unavailable, "maybe")
+        error = await self.assert_fails(client.call("A.b"), farcall.Unavailable, "maybe")
         self.assertIn("too many pings", error.message)
 
     async def test_silence_is_pinged_and_ends_the_connection(self):
@@ -221,7 +221,7 @@ class KeepAliveTest(AsyncCase):
 
         server = await FakeServer.start(self, script)
         client = await self.connect(server.address, ping_after=0.05, ping_timeout=0.2)
-        error = await self.fails(client.call("A.b"), farcall.Unavailable, "maybe")
+        error = await self.assert_fails(client.call("A.b"), farcall.Unavailable, "maybe")
         self.assertIn("silent", error.message)
 
     async def test_a_client_pings_no_more_than_a_server_bears(self):
@@ -242,7 +242,7 @@ class KeepAliveTest(AsyncCase):
     async def test_a_ping_without_a_pong(self):
         server = await FakeServer.start(self, silent)
         client = await self.connect(server.address)
-        await self.fails(client.ping(timeout=0.01), farcall.DeadlineExceeded, "maybe")
+        await self.assert_fails(client.ping(timeout=0.01), farcall.DeadlineExceeded, "maybe")
 
 
 if __name__ == "__main__":

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import math
-import time
 from collections.abc import Coroutine
+from time import monotonic
 from typing import Any, TypeVar
 
 from .errors import DeadlineExceeded, Execution
@@ -23,12 +23,12 @@ class Deadline:
 
     def __init__(self, timeout: float | None) -> None:
         self._timeout = timeout
-        self._end = None if timeout is None else time.monotonic() + timeout
+        self._end = None if timeout is None else monotonic() + timeout
 
     @property
     def left(self) -> float | None:
         """The seconds that are left, possibly below 0; None if there is no end."""
-        return None if self._end is None else self._end - time.monotonic()
+        return None if self._end is None else self._end - monotonic()
 
     def timeout_ms(self) -> int:
         """What to send: the time that is left, rounded up, or 0 for no end.
