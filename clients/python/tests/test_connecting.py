@@ -10,7 +10,7 @@ import unittest
 from pathlib import Path
 from unittest import mock
 
-from support import AsyncCase, Certificates, FakeServer, Peer, echoing, silent, until
+from support import SOON, AsyncCase, Certificates, FakeServer, Peer, echoing, silent, until
 
 import farcall
 from farcall.backoff import Backoff
@@ -189,7 +189,7 @@ class AgainTest(AsyncCase):
 
     async def test_who_stops_waiting_does_not_stop_the_connecting(self):
         async def slow(*_: object) -> bytes:
-            await asyncio.wait_for(go_on.wait(), 30)
+            await asyncio.wait_for(go_on.wait(), SOON)
             return b""
 
         go_on = asyncio.Event()

@@ -6,7 +6,7 @@ import asyncio
 import unittest
 from types import MappingProxyType
 
-from support import AsyncCase, FakeServer, Peer, echoing, silent, until
+from support import SOON, AsyncCase, FakeServer, Peer, echoing, silent, until
 
 import farcall
 from farcall.wire import CODES, Header, WireError
@@ -79,7 +79,7 @@ class CallTest(AsyncCase):
             header, _ = await peer.next()
             cancel, _ = await peer.next("cancel")
             self.assertEqual(cancel, Header("cancel", header.seq))
-            await asyncio.wait_for(seen.wait(), 30)
+            await asyncio.wait_for(seen.wait(), SOON)
             peer.fail(header.seq, "cancelled", "maybe")
             await echoing(peer)
 
@@ -205,7 +205,7 @@ class CallTest(AsyncCase):
         async def script(peer: Peer) -> None:
             first, _ = await peer.next()
             second, _ = await peer.next()
-            await asyncio.wait_for(go_on.wait(), 30)
+            await asyncio.wait_for(go_on.wait(), SOON)
             peer.answer(first.seq, 1)
             peer.answer(second.seq, 2)
             await echoing(peer)
@@ -273,7 +273,7 @@ class CallTest(AsyncCase):
 
     async def test_a_server_that_does_not_read_holds_calls_back(self):
         async def script(peer: Peer) -> None:
-            await asyncio.wait_for(read.wait(), 30)
+            await asyncio.wait_for(read.wait(), SOON)
             await echoing(peer)
 
         read = asyncio.Event()

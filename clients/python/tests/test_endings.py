@@ -7,7 +7,7 @@ import time
 import unittest
 from unittest import mock
 
-from support import AsyncCase, FakeServer, Peer, echoing, silent, until
+from support import SOON, AsyncCase, FakeServer, Peer, echoing, silent, until
 
 import farcall
 from farcall.wire import Header, WireError, frame
@@ -18,7 +18,7 @@ class EndTest(AsyncCase):
         async def script(peer: Peer) -> None:
             await peer.next()
             await peer.next()
-            await asyncio.wait_for(cut.wait(), 30)
+            await asyncio.wait_for(cut.wait(), SOON)
 
         cut = asyncio.Event()
         server = await FakeServer.start(self, script, echoing, max_in_flight=2)
@@ -56,7 +56,7 @@ class EndTest(AsyncCase):
                 client = await self.connect(server.address)
                 error = await self.assert_fails(client.call("A.b"), farcall.Unavailable, "maybe")
                 self.assertIn("broke the protocol", error.message)
-                await asyncio.wait_for(ended.wait(), 30)
+                await asyncio.wait_for(ended.wait(), SOON)
 
     async def test_a_frame_over_the_limit_is_refused_from_its_length(self):
         header = frame(b'{"kind":"response","seq":1}')
@@ -82,7 +82,7 @@ class EndTest(AsyncCase):
                 server = await FakeServer.start(self, script)
                 client = await self.connect(server.address, max_frame_bytes=limit)
                 await self.assert_fails(client.call("A.b"), farcall.Unavailable, "maybe")
-                await asyncio.wait_for(ended.wait(), 30)
+                await asyncio.wait_for(ended.wait(), SOON)
                 await server.stop()
 
     async def test_goaway_takes_calls_to_another_connection_and_loses_none(self):
@@ -90,7 +90,7 @@ class EndTest(AsyncCase):
             await peer.next()
             await peer.next()
             peer.send(Header("goaway", 1, error=WireError("unavailable", "draining", "maybe")))
-            await asyncio.wait_for(taken.wait(), 30)
+            await asyncio.wait_for(taken.wait(), SOON)
             peer.answer(1, "from the first")
 
         async def next_one(peer: Peer) -> None:
@@ -143,7 +143,7 @@ class EndTest(AsyncCase):
         server = await FakeServer.start(self, script)
         with mock.patch("farcall.connection.CLOSE_AFTER_GOAWAY", 0.01):
             await self.connect(server.address)
-            await asyncio.wait_for(ended.wait(), 30)
+            await asyncio.wait_for(ended.wait(), SOON)
 
     async def test_close_lets_the_calls_be_answered(self):
         async def script(peer: Peer) -> None:
@@ -196,7 +196,7 @@ class KeepAliveTest(AsyncCase):
         answered = asyncio.Event()
         server = await FakeServer.start(self, script)
         client = await self.connect(server.address)
-        await asyncio.wait_for(answered.wait(), 30)
+        await asyncio.wait_for(answered.wait(), SOON)
         self.assertEqual(await client.call("A.b", x=1), {"x": 1})
 
     async def test_a_server_that_pings_too_often_is_left(self):
