@@ -74,11 +74,11 @@ fn decode(bencher: Bencher, name: &str) {
 fn pick<B: Balancer + Default>(bencher: Bencher, endpoints: u64) {
     let candidate = |id| {
         let address = Address::parse(&format!("tcp@10.0.0.{}:7001", id + 1)).expect("it is one");
-        Candidate { id, endpoint: Arc::new(Endpoint::new(address)), load: Arc::default() }
+        Candidate::new(id, Arc::new(Endpoint::new(address)), Arc::default())
     };
     let usable: Arc<[Candidate]> = (0..endpoints).map(candidate).collect();
-    let picker = B::default().picker(&Candidates { known: Arc::clone(&usable), usable });
-    bencher.bench(|| picker.pick(&PickRequest { key: None, tried: &[] }));
+    let picker = B::default().picker(&Candidates::new(Arc::clone(&usable), usable));
+    bencher.bench(|| picker.pick(&PickRequest::new(None, &[])));
 }
 
 /// So many calls at once, each of which takes a slot and gives it back, by way of the client's public face:

@@ -100,14 +100,14 @@ fn candidates(endpoints: usize, weights: &str) -> anyhow::Result<Candidates> {
         let address = Address::parse(&format!("tcp@10.{}.{}.1:7001", index / 256, index % 256))?;
         let weight = if weights == "equal" { 100 } else { chance.u16(50..=150) };
         let endpoint = Endpoint::new(address).with_weight(weight).with_zone(format!("zone-{}", index % 3));
-        let candidate = Candidate { id: index as u64, endpoint: Arc::new(endpoint), load: Arc::default() };
-        (0..chance.usize(..8)).for_each(|_| candidate.load.begun());
-        candidate.load.took(Duration::from_micros(chance.u64(500..50_000)));
+        let candidate = Candidate::new(index as u64, Arc::new(endpoint), Arc::default());
+        (0..chance.usize(..8)).for_each(|_| candidate.load.started());
+        candidate.load.record_latency(Duration::from_micros(chance.u64(500..50_000)));
         Ok(candidate)
     };
     let usable: anyhow::Result<Arc<[Candidate]>> = (0..endpoints).map(&mut candidate).collect();
     let usable = usable?;
-    Ok(Candidates { known: Arc::clone(&usable), usable })
+    Ok(Candidates::new(Arc::clone(&usable), usable))
 }
 
 /// Nanoseconds a pick takes, as each of the threads sees it.
@@ -118,7 +118,7 @@ fn measure(picker: &dyn Picker, time: Duration, threads: usize) -> f64 {
         while begun.elapsed() < time {
             for _ in 0..BATCH {
                 let key = keys[picks % KEYS].as_bytes();
-                black_box(picker.pick(&PickRequest { key: Some(black_box(key)), tried: &[] }));
+                black_box(picker.pick(&PickRequest::new(Some(black_box(key)), &[])));
                 picks += 1;
             }
         }

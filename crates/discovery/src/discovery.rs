@@ -40,6 +40,7 @@ pub trait Discovery: Send + 'static {
 
 /// What is known of a service's endpoints at one moment. Cloning is cheap.
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct EndpointList {
     /// The last list, in the order of addresses. Empty where there was none yet.
     pub endpoints: Arc<[Arc<Endpoint>]>,
@@ -49,13 +50,22 @@ pub struct EndpointList {
     pub failing: Option<SourceError>,
 }
 
-/// A source that fails.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// The failure of a source, or of a registration, that lasts.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}")]
+#[non_exhaustive]
 pub struct SourceError {
-    /// Since when.
+    /// When it began.
     pub since: Instant,
-    /// The last reason.
-    pub why: Arc<str>,
+    /// The last reason, a sentence.
+    pub reason: Arc<str>,
+}
+
+impl SourceError {
+    /// Creates one that begins now.
+    pub fn new(reason: impl Into<Arc<str>>) -> Self {
+        Self { since: Instant::now(), reason: reason.into() }
+    }
 }
 
 /// The end through which a [`Discovery`] tells what it finds.
@@ -105,10 +115,10 @@ impl Publisher {
     }
 
     /// The list could not be renewed. The last one stays in force.
-    pub fn failed(&self, why: impl Into<Arc<str>>) {
+    pub fn failed(&self, reason: impl Into<Arc<str>>) {
         self.state.send_modify(|state| {
             let since = state.failing.as_ref().map_or_else(Instant::now, |failing| failing.since);
-            state.failing = Some(SourceError { since, why: why.into() });
+            state.failing = Some(SourceError { since, reason: reason.into() });
         });
     }
 

@@ -69,7 +69,7 @@ async fn until(subscription: &mut Subscription, wanted: &[&str]) -> EndpointList
 
 async fn until_failing(subscription: &mut Subscription, with: &str) -> EndpointList {
     let right =
-        |found: &EndpointList| found.failing.as_ref().is_some_and(|failing| failing.why.contains(with));
+        |found: &EndpointList| found.failing.as_ref().is_some_and(|failing| failing.reason.contains(with));
     subscription.wait_for(right).await.unwrap().clone()
 }
 
@@ -115,7 +115,7 @@ async fn every_failure_keeps_the_last_list() {
     for why in ["no such name", "no answer within 10 s", "it has no addresses"] {
         let found = until_failing(&mut subscription, why).await;
         assert_eq!(addresses(&found), ["tcp@10.0.0.1:7001"], "{why}");
-        let why = found.failing.unwrap().why;
+        let why = found.failing.unwrap().reason;
         assert!(why.starts_with("the addresses of arith.internal, port 7001: "), "{why}");
     }
     until(&mut subscription, &["tcp@10.0.0.2:7001"]).await;

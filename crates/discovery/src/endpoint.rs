@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 /// One place where a service can be called, as whoever found it describes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Endpoint {
     /// Where it is dialed. No two endpoints of a list have the same.
     pub address: Address,
@@ -19,13 +20,13 @@ pub struct Endpoint {
     /// What else is said of it.
     pub metadata: BTreeMap<String, String>,
     /// How it is.
-    pub state: State,
+    pub state: AdvertisedState,
 }
 
 /// How an endpoint is, by what is known where it was found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum State {
+pub enum AdvertisedState {
     /// It takes calls.
     #[default]
     Up,
@@ -48,7 +49,7 @@ impl Endpoint {
             zone: None,
             version: None,
             metadata: BTreeMap::new(),
-            state: State::Up,
+            state: AdvertisedState::Up,
         }
     }
 
@@ -66,9 +67,23 @@ impl Endpoint {
         self
     }
 
+    /// Sets the version that it runs.
+    #[must_use]
+    pub fn with_version(mut self, version: impl Into<String>) -> Self {
+        self.version = Some(version.into());
+        self
+    }
+
+    /// Adds a pair of metadata.
+    #[must_use]
+    pub fn with_metadata(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.metadata.insert(key.into(), value.into());
+        self
+    }
+
     /// The same in this state.
     #[must_use]
-    pub const fn with_state(mut self, state: State) -> Self {
+    pub const fn with_state(mut self, state: AdvertisedState) -> Self {
         self.state = state;
         self
     }
@@ -76,7 +91,7 @@ impl Endpoint {
     /// Whether it is to get no further calls: it is draining, or of weight zero.
     #[must_use]
     pub fn is_drained(&self) -> bool {
-        self.state == State::Draining || self.weight == 0
+        self.state == AdvertisedState::Draining || self.weight == 0
     }
 }
 

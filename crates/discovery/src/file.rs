@@ -215,7 +215,8 @@ mod tests {
         }
 
         async fn until_failing(&mut self, with: &str) -> EndpointList {
-            self.until(|found| found.failing.as_ref().is_some_and(|failing| failing.why.contains(with))).await
+            self.until(|found| found.failing.as_ref().is_some_and(|failing| failing.reason.contains(with)))
+                .await
         }
     }
 
@@ -224,7 +225,7 @@ mod tests {
         let mut file = Fixture::new();
         let failing = file.until_failing("No such file").await;
         assert!(failing.confirmed.is_none(), "it has never been there");
-        let why = failing.failing.unwrap().why;
+        let why = failing.failing.unwrap().reason;
         assert!(why.starts_with(&format!("the file {}: it can't be read", file.path().display())), "{why}");
 
         file.replace("10.0.0.1:7001\n10.0.0.2:7001");
@@ -294,7 +295,7 @@ mod tests {
     #[test]
     fn a_file_system_that_answers_again_is_as_it_was_before() {
         let (publisher, subscription) = publisher();
-        let failing = || subscription.borrow().failing.as_ref().map(|failing| failing.why.to_string());
+        let failing = || subscription.borrow().failing.as_ref().map(|failing| failing.reason.to_string());
         let mut report = Report::new(publisher, "the file".to_owned());
         report.tell(Sight::List(Vec::new()));
         report.failed("slow".to_owned());

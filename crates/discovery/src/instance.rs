@@ -6,7 +6,7 @@ use std::time::Duration;
 use farcall_transport::{Address, AddressError, Scheme};
 use serde::{Deserialize, Serialize};
 
-use crate::endpoint::{Endpoint, State};
+use crate::endpoint::{AdvertisedState, Endpoint};
 
 /// An instance of a service, as its server registers it, and as registries keep it.
 ///
@@ -180,7 +180,7 @@ impl Instance {
 
     /// The endpoint that a client sees of it.
     #[must_use]
-    pub fn endpoint(&self, state: State) -> Endpoint {
+    pub fn endpoint(&self, state: AdvertisedState) -> Endpoint {
         Endpoint {
             address: self.addr.clone(),
             weight: self.weight,

@@ -15,22 +15,22 @@ use tracing::{debug, info, warn};
 use crate::backoff::{Backoff, Jitter};
 use crate::discovery::SourceError;
 use crate::instance::Instance;
-use crate::registrar::{Registered, Registrar, RegistrarError, Renewal};
+use crate::registrar::{Registered, Registrar, RegistrarError, RegistrarErrorKind, Renewal};
 
 /// How long each request may take, where the heartbeats are no quicker.
-const STEP_LIMIT: Duration = Duration::from_secs(10);
+const MAX_STEP_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long taking an instance away may hold up a server that stops.
-const DEREGISTER_LIMIT: Duration = Duration::from_secs(2);
+const DEREGISTER_TIMEOUT: Duration = Duration::from_secs(2);
 /// How much of that a renewal that is under way may take for itself.
-const LAST_RENEWAL_LIMIT: Duration = Duration::from_secs(1);
+const LAST_RENEWAL_TIMEOUT: Duration = Duration::from_secs(1);
 /// The pauses after failures.
 const BACKOFF: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(15)).jitter(Jitter::Equal);
 /// Requests are given so long at least, however quick the heartbeats are.
-const SHORTEST_STEP_LIMIT: Duration = Duration::from_secs(1);
+const MIN_STEP_TIMEOUT: Duration = Duration::from_secs(1);
 /// Heartbeats come no more often, whatever a registry says: a zero must not make it spin.
-const SHORTEST_HEARTBEAT: Duration = Duration::from_millis(100);
+const MIN_HEARTBEAT: Duration = Duration::from_millis(100);
 /// Nor less often than the longest time to live asks for.
-const LONGEST_HEARTBEAT: Duration = Instance::MAX_TTL;
+const MAX_HEARTBEAT: Duration = Instance::MAX_TTL;
 
 /// How a registration is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -58,8 +58,8 @@ impl fmt::Display for RegistrationState {
         match self {
             Self::Registering => f.write_str("registering"),
             Self::Registered { since } => write!(f, "registered for {}", whole_seconds(since)),
-            Self::Failing(SourceError { since, why }) => {
-                write!(f, "failing for {}: {why}", whole_seconds(since))
+            Self::Failing(SourceError { since, reason }) => {
+                write!(f, "failing for {}: {reason}", whole_seconds(since))
             }
             Self::Deregistered => f.write_str("deregistered"),
         }
@@ -92,9 +92,17 @@ pub async fn keep_registered_with<R: Registrar>(
 ) {
     let place = registrar.describe();
     let state = RegistrationState::default();
-    let heartbeat = LONGEST_HEARTBEAT;
-    let mut kept =
-        Kept { registrar, instance, place, lease: None, heartbeat, backoff: BACKOFF, state, report };
+    let heartbeat = MAX_HEARTBEAT;
+    let mut registration = RegistrationLoop {
+        registrar,
+        instance,
+        place,
+        lease: None,
+        heartbeat,
+        backoff: BACKOFF,
+        state,
+        report,
+    };
     let mut stop = pin!(stop);
     let mut pause = Duration::ZERO;
     let stopped = loop {
@@ -103,25 +111,25 @@ pub async fn keep_registered_with<R: Registrar>(
             () = &mut stop => break Instant::now(),
             () = sleep(pause) => {}
         }
-        let renews = kept.lease.is_some();
-        let mut step = pin!(kept.step());
+        let renews = registration.lease.is_some();
+        let mut step = pin!(registration.step());
         tokio::select! {
             biased;
             next = &mut step => pause = next,
             () = &mut stop => {
                 let stopped = Instant::now();
                 // Whoever renews has a lease to give back. Whoever registers gets one only now.
-                let limit = if renews { LAST_RENEWAL_LIMIT } else { DEREGISTER_LIMIT };
+                let limit = if renews { LAST_RENEWAL_TIMEOUT } else { DEREGISTER_TIMEOUT };
                 let _ = timeout_at(stopped + limit, step).await;
                 break stopped;
             }
         }
     };
-    kept.end(stopped + DEREGISTER_LIMIT).await;
+    registration.end(stopped + DEREGISTER_TIMEOUT).await;
 }
 
 /// An instance at one place.
-struct Kept<R: Registrar, F> {
+struct RegistrationLoop<R: Registrar, F> {
     registrar: R,
     instance: Instance,
     place: String,
@@ -134,10 +142,10 @@ struct Kept<R: Registrar, F> {
     report: F,
 }
 
-impl<R: Registrar, F: FnMut(RegistrationState)> Kept<R, F> {
+impl<R: Registrar, F: FnMut(RegistrationState)> RegistrationLoop<R, F> {
     /// Makes one request; returns how long to wait before the next.
     async fn step(&mut self) -> Duration {
-        let limit = Instant::now() + self.heartbeat.clamp(SHORTEST_STEP_LIMIT, STEP_LIMIT);
+        let limit = Instant::now() + self.heartbeat.clamp(MIN_STEP_TIMEOUT, MAX_STEP_TIMEOUT);
         let Self { registrar, instance, lease, .. } = self;
         let outcome = match lease {
             Some(lease) => guarded(limit, async { registrar.renew(instance, lease).await }).await,
@@ -152,7 +160,7 @@ impl<R: Registrar, F: FnMut(RegistrationState)> Kept<R, F> {
         match outcome {
             Ok(Renewal::Renewed(heartbeat)) => {
                 self.succeeded();
-                self.heartbeat = heartbeat.clamp(SHORTEST_HEARTBEAT, LONGEST_HEARTBEAT);
+                self.heartbeat = heartbeat.clamp(MIN_HEARTBEAT, MAX_HEARTBEAT);
                 self.heartbeat.mul_f64(0.9 + 0.1 * fastrand::f64())
             }
             Ok(Renewal::Unknown) => {
@@ -175,11 +183,11 @@ impl<R: Registrar, F: FnMut(RegistrationState)> Kept<R, F> {
             Ok(()) => {
                 let Instance { service, id, .. } = &self.instance;
                 debug!(place = self.place, service, id, "deregistered");
-                self.tell(RegistrationState::Deregistered);
+                self.set_state(RegistrationState::Deregistered);
             }
             Err(error) => {
                 self.backoff.reset(); // This one is logged, whatever came before.
-                self.failed(RegistrarError(format!("not deregistered: {error}")));
+                self.failed(error.with_prefix("not deregistered: "));
             }
         }
     }
@@ -189,7 +197,7 @@ impl<R: Registrar, F: FnMut(RegistrationState)> Kept<R, F> {
         if !matches!(self.state, RegistrationState::Registered { .. }) {
             let Instance { service, id, .. } = &self.instance;
             info!(place = self.place, service, id, "registered");
-            self.tell(RegistrationState::Registered { since: Instant::now() });
+            self.set_state(RegistrationState::Registered { since: Instant::now() });
         }
     }
 
@@ -206,10 +214,10 @@ impl<R: Registrar, F: FnMut(RegistrationState)> Kept<R, F> {
             RegistrationState::Failing(failing) => failing.since,
             _ => Instant::now(),
         };
-        self.tell(RegistrationState::Failing(SourceError { since, why: error.0.into() }));
+        self.set_state(RegistrationState::Failing(SourceError { since, reason: error.to_string().into() }));
     }
 
-    fn tell(&mut self, state: RegistrationState) {
+    fn set_state(&mut self, state: RegistrationState) {
         self.state = state.clone();
         (self.report)(state);
     }
@@ -226,15 +234,18 @@ async fn guarded<T>(
     let request = AssertUnwindSafe(request).catch_unwind();
     match timeout_at(limit, request).await {
         Ok(Ok(outcome)) => outcome,
-        Ok(Err(panic)) => Err(RegistrarError(format!("the registrar panicked: {}", message(&*panic)))),
+        Ok(Err(panic)) => {
+            let text = format!("the registrar panicked: {}", panic_message(&*panic));
+            Err(RegistrarError::new(RegistrarErrorKind::Panicked, text))
+        }
         Err(_elapsed) => {
             let allowed = HumanDuration(limit.saturating_duration_since(begun));
-            Err(RegistrarError(format!("no answer within {allowed}")))
+            Err(RegistrarError::new(RegistrarErrorKind::Timeout, format!("no answer within {allowed}")))
         }
     }
 }
 
-fn message(panic: &(dyn Any + Send)) -> &str {
+fn panic_message(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<&str>().copied();
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("with no message")
 }

@@ -26,10 +26,10 @@ pub use self::balance::{
 };
 pub use self::discovery::{Discovery, EndpointList, Publisher, SourceError, Subscription, publisher};
 pub use self::dns::{DnsDiscovery, DnsDiscoveryError};
-pub use self::endpoint::{Endpoint, State};
+pub use self::endpoint::{AdvertisedState, Endpoint};
 pub use self::file::FileDiscovery;
 pub use self::instance::{Instance, InstanceError};
 pub use self::keep_registered::{RegistrationState, keep_registered, keep_registered_with};
 pub use self::memory::{MemoryDiscovery, MemoryRegistrar, MemoryRegistry};
-pub use self::registrar::{Registered, Registrar, RegistrarError, Renewal};
+pub use self::registrar::{Registered, Registrar, RegistrarError, RegistrarErrorKind, Renewal};
 pub use self::static_list::StaticList;

@@ -8,9 +8,9 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use crate::discovery::{Discovery, Publisher};
-use crate::endpoint::{Endpoint, State};
+use crate::endpoint::{AdvertisedState, Endpoint};
 use crate::instance::Instance;
-use crate::registrar::{Registered, Registrar, RegistrarError, Renewal};
+use crate::registrar::{Registered, Registrar, RegistrarError, RegistrarErrorKind, Renewal};
 
 /// How many heartbeats fit into a time to live.
 const HEARTBEATS_OF_A_TTL: u32 = 3;
@@ -132,7 +132,7 @@ impl MemoryRegistry {
                 entries.entries.range(first.clone()..).take_while(|((name, _), _)| name == service);
             of_service.map(|(_, entry)| entry).filter(|entry| now < entry.until)
         };
-        let endpoints = up().map(|entry| entry.instance.endpoint(State::Up)).collect();
+        let endpoints = up().map(|entry| entry.instance.endpoint(AdvertisedState::Up)).collect();
         Ok((endpoints, up().map(|entry| entry.until).min()))
     }
 }
@@ -147,7 +147,7 @@ impl Entries {
     fn check_reachable(&self) -> Result<(), RegistrarError> {
         match &self.interrupted {
             None => Ok(()),
-            Some(why) => Err(RegistrarError(why.clone())),
+            Some(why) => Err(RegistrarError::new(RegistrarErrorKind::Unavailable, why.clone())),
         }
     }
 }
@@ -166,7 +166,7 @@ impl Registrar for MemoryRegistrar {
     }
 
     async fn register(&self, instance: &Instance) -> Result<Registered<()>, RegistrarError> {
-        let instance = instance.clone().check().map_err(|error| RegistrarError(error.to_string()))?;
+        let instance = instance.clone().check()?;
         let ttl = self.registry.ttl(&instance);
         self.registry.change(|entries| {
             entries.check_reachable()?;

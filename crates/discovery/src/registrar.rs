@@ -1,9 +1,11 @@
 //! [`Registrar`]: where a server makes itself known. How it stays known is in `keep_registered`.
 
+use std::error::Error;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::instance::Instance;
+use crate::instance::{Instance, InstanceError};
 
 /// A place where instances are registered: a registry, etcd, or what a user writes.
 ///
@@ -40,26 +42,111 @@ pub trait Registrar: Send + Sync + 'static {
 
 /// A registration.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Registered<L> {
-    /// What is to be renewed and given back.
+    /// The lease to renew, and to give back at the end.
     pub lease: L,
-    /// When to renew.
+    /// The time until it should be renewed.
     pub heartbeat: Duration,
+}
+
+impl<L> Registered<L> {
+    /// Creates one with this lease, to be renewed after `heartbeat`.
+    pub const fn new(lease: L, heartbeat: Duration) -> Self {
+        Self { lease, heartbeat }
+    }
 }
 
 /// The outcome of a renewal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Renewal {
-    /// It lives on; when to renew next.
+    /// The registration is renewed, and should be again after this time.
     Renewed(Duration),
-    /// Nobody there knows it, so that it must be registered again.
+    /// The registration is not known there, so that the instance must be registered again.
     Unknown,
 }
 
-/// Why registering failed: a sentence.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct RegistrarError(pub String);
+/// A request of a [`Registrar`] that failed. The text is a sentence.
+///
+/// ```
+/// use std::io;
+///
+/// use farcall_discovery::{RegistrarError, RegistrarErrorKind};
+///
+/// let refused = RegistrarError::new(RegistrarErrorKind::Rejected, "the zone is full");
+/// assert_eq!(refused.to_string(), "the zone is full");
+///
+/// let cause = io::Error::from(io::ErrorKind::ConnectionRefused);
+/// let unreachable = RegistrarError::from_source(RegistrarErrorKind::Unavailable, cause);
+/// assert_eq!(unreachable.kind(), RegistrarErrorKind::Unavailable);
+/// ```
+#[derive(Clone, Debug)]
+pub struct RegistrarError {
+    kind: RegistrarErrorKind,
+    message: String,
+    source: Option<Arc<dyn Error + Send + Sync>>,
+}
+
+/// The kind of a [`RegistrarError`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum RegistrarErrorKind {
+    /// The instance cannot be registered anywhere, such as one with an address that cannot be dialed.
+    InvalidInstance,
+    /// The place cannot be reached, or cannot answer at present.
+    Unavailable,
+    /// The place did not answer in time.
+    Timeout,
+    /// The place rejects the request, such as one without a permission.
+    Rejected,
+    /// The registrar panicked.
+    Panicked,
+    /// Anything else.
+    Other,
+}
+
+impl RegistrarError {
+    /// Creates an error with this sentence.
+    pub fn new(kind: RegistrarErrorKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), source: None }
+    }
+
+    /// Creates an error with this cause, and its text.
+    pub fn from_source(kind: RegistrarErrorKind, source: impl Error + Send + Sync + 'static) -> Self {
+        Self { kind, message: source.to_string(), source: Some(Arc::new(source)) }
+    }
+
+    /// Puts text before the sentence.
+    pub(crate) fn with_prefix(mut self, prefix: &str) -> Self {
+        self.message.insert_str(0, prefix);
+        self
+    }
+
+    /// Returns the kind of the error.
+    #[must_use]
+    pub const fn kind(&self) -> RegistrarErrorKind {
+        self.kind
+    }
+}
+
+impl fmt::Display for RegistrarError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl Error for RegistrarError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.source.as_deref().map(|source| source as _)
+    }
+}
+
+impl From<InstanceError> for RegistrarError {
+    fn from(error: InstanceError) -> Self {
+        Self::from_source(RegistrarErrorKind::InvalidInstance, error)
+    }
+}
 
 /// One registrar may serve many instances.
 impl<R: Registrar> Registrar for Arc<R> {

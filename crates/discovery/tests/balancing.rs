@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use farcall_discovery::{
-    Balancer, Candidate, Candidates, ConsistentHash, Endpoint, LeastLoaded, PeakEwma, PickRequest, Random,
-    RoundRobin, State, WeightedRoundRobin, ZoneFirst,
+    AdvertisedState, Balancer, Candidate, Candidates, ConsistentHash, Endpoint, LeastLoaded, PeakEwma,
+    PickRequest, Random, RoundRobin, WeightedRoundRobin, ZoneFirst,
 };
 use farcall_transport::Address;
 use proptest::prelude::*;
@@ -31,7 +31,7 @@ fn balancers() -> Vec<Box<dyn Balancer>> {
 struct Known {
     weight: u16,
     zone: u8,
-    state: State,
+    state: AdvertisedState,
     ejected: bool,
     in_flight: usize,
     latency: u64,
@@ -41,7 +41,7 @@ prop_compose! {
     fn known()(
         weight in prop_oneof![1 => Just(0_u16), 8 => 1_u16..4, 8 => 1_u16..=u16::MAX],
         zone in 0_u8..3,
-        state in prop_oneof![4 => Just(State::Up), 1 => Just(State::Stale), 1 => Just(State::Draining)],
+        state in prop_oneof![4 => Just(AdvertisedState::Up), 1 => Just(AdvertisedState::Stale), 1 => Just(AdvertisedState::Draining)],
         ejected in prop::bool::weighted(0.2),
         in_flight in prop_oneof![Just(0_usize), 0_usize..50],
         latency in prop_oneof![Just(0_u64), 1_u64..1_000_000_000],
@@ -56,10 +56,10 @@ fn all(known: &[Known]) -> Vec<(Candidate, bool)> {
         let endpoint =
             Endpoint::new(address).with_weight(known.weight).with_zone(format!("zone-{}", known.zone));
         let endpoint = Arc::new(endpoint.with_state(known.state));
-        let candidate = Candidate { id: 700 + place as u64, endpoint, load: Arc::default() };
-        (0..known.in_flight).for_each(|_| candidate.load.begun());
+        let candidate = Candidate::new(700 + place as u64, endpoint, Arc::default());
+        (0..known.in_flight).for_each(|_| candidate.load.started());
         if known.latency > 0 {
-            candidate.load.took(Duration::from_nanos(known.latency));
+            candidate.load.record_latency(Duration::from_nanos(known.latency));
         }
         (candidate, known.ejected)
     };
@@ -80,12 +80,12 @@ proptest! {
         for balancer in balancers() {
             let picker = balancer.picker(&candidates);
             for key in &keys {
-                let asked = PickRequest { key: key.as_ref().map(|key| &key[..]), tried: &tried };
+                let asked = PickRequest::new(key.as_ref().map(|key| &key[..]), &tried);
                 let picked = picker.pick(&asked);
                 prop_assert!(picked < usable.len(), "{balancer:?} picked {picked} of {}", usable.len());
                 prop_assert!(!left || !asked.has_tried(&usable[picked]), "{balancer:?} picked one again");
                 // The call goes there, as far as the picker knows.
-                usable[picked].load.begun();
+                usable[picked].load.started();
             }
         }
     }
@@ -96,15 +96,15 @@ proptest! {
         tried in proptest::collection::vec(any::<prop::sample::Index>(), 0..24),
     ) {
         let Some(candidates) = Candidates::select(&all(&known)) else { return Ok(()) };
-        let is_up = |known: &Known| known.state == State::Up && known.weight > 0 && !known.ejected;
+        let is_up = |known: &Known| known.state == AdvertisedState::Up && known.weight > 0 && !known.ejected;
         let any_up = known.iter().any(is_up);
         let tried: Vec<u64> = tried.iter().map(|index| 700 + index.index(known.len()) as u64).collect();
         for balancer in balancers() {
             let picker = balancer.picker(&candidates);
             for key in 0_u8..16 {
-                let picked = picker.pick(&PickRequest { key: (key > 4).then_some(&[key]), tried: &tried });
+                let picked = picker.pick(&PickRequest::new((key > 4).then_some(&[key]), &tried));
                 let picked = &known[candidates.usable[picked].id as usize - 700];
-                prop_assert!(picked.state != State::Draining && picked.weight > 0, "{balancer:?}: {picked:?}");
+                prop_assert!(picked.state != AdvertisedState::Draining && picked.weight > 0, "{balancer:?}: {picked:?}");
                 prop_assert!(!any_up || is_up(picked), "{balancer:?}: {picked:?}");
             }
         }
@@ -114,11 +114,11 @@ proptest! {
 /// Candidates are never empty by their contract; one that is by mistake must not bring down a client.
 #[test]
 fn no_picker_panics_where_there_is_nobody() {
-    let nobody = Candidates { usable: Arc::new([]), known: Arc::new([]) };
+    let nobody = Candidates::new(Arc::new([]), Arc::new([]));
     for balancer in balancers() {
         let picker = balancer.picker(&nobody);
         for key in [None, Some(&b"key"[..])] {
-            assert_eq!(picker.pick(&PickRequest { key, tried: &[1, 2] }), 0, "{balancer:?}");
+            assert_eq!(picker.pick(&PickRequest::new(key, &[1, 2])), 0, "{balancer:?}");
         }
     }
 }

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use farcall_discovery::{
-    Instance, Registered, Registrar, RegistrarError, RegistrationState, Renewal, SourceError,
-    keep_registered_with,
+    Instance, Registered, Registrar, RegistrarError, RegistrarErrorKind, RegistrationState, Renewal,
+    SourceError, keep_registered_with,
 };
 use farcall_transport::Address;
 use tokio::task::JoinHandle;
@@ -71,7 +71,7 @@ impl Place {
             match answer {
                 Grants(heartbeat) => Ok(Renewal::Renewed(heartbeat)),
                 Unknown => Ok(Renewal::Unknown),
-                Fails => Err(RegistrarError("it says no".to_owned())),
+                Fails => Err(RegistrarError::new(RegistrarErrorKind::Rejected, "it says no")),
                 Hangs => std::future::pending().await,
                 Panics | PanicsAtOnce | Takes(..) => panic!("in the request"),
             }
@@ -99,8 +99,8 @@ impl Registrar for Place {
         let answer = self.ask(Register);
         async {
             match answer.await? {
-                Renewal::Renewed(heartbeat) => Ok(Registered { lease: 7, heartbeat }),
-                Renewal::Unknown => panic!("a registration is not unknown"),
+                Renewal::Renewed(heartbeat) => Ok(Registered::new(7, heartbeat)),
+                other => panic!("a registration is not {other:?}"),
             }
         }
     }
@@ -216,7 +216,7 @@ async fn a_request_without_an_answer_is_given_up_after_10_seconds() {
     let kept = keep(Place::new([Hangs]));
     sleep(secs(12)).await;
     assert!((millis(10_500)..=secs(11) + TICK).contains(&kept.place.gaps()[0]));
-    let [RegistrationState::Failing(SourceError { why, .. })] = &kept.states()[..] else {
+    let [RegistrationState::Failing(SourceError { reason: why, .. })] = &kept.states()[..] else {
         panic!("one state")
     };
     assert_eq!(&**why, "no answer within 10 s");
@@ -280,7 +280,7 @@ async fn a_panic_is_a_failure_like_others() {
         let kept = keep(place);
         sleep(secs(13)).await;
         assert_eq!(kept.place.requests(), [Register, Register, Renew, Renew]);
-        let RegistrationState::Failing(SourceError { why, .. }) = &kept.states()[0] else {
+        let RegistrationState::Failing(SourceError { reason: why, .. }) = &kept.states()[0] else {
             panic!("it failed")
         };
         assert!(why.starts_with("the registrar panicked: "), "{why}");
@@ -346,7 +346,7 @@ async fn the_end_takes_2_seconds_however_a_place_hangs() {
         let (time, requests) = kept.stop().await;
         assert!(time <= LIMIT && requests == [Deregister], "{time:?}, {requests:?}");
         let last = states.lock().unwrap().last().cloned().unwrap();
-        let RegistrationState::Failing(SourceError { why, .. }) = last else { panic!("{last:?}") };
+        let RegistrationState::Failing(SourceError { reason: why, .. }) = last else { panic!("{last:?}") };
         assert!(why.starts_with("not deregistered: no answer within "), "{why}");
     }
 }
@@ -379,7 +379,7 @@ async fn each_change_of_state_is_told_once() {
     let [Fail(first), Fail(second), Registered { since }, Deregistered] = &states[..] else {
         panic!("{states:?}")
     };
-    assert_eq!((&*first.why, first.since), ("it says no", second.since));
+    assert_eq!((&*first.reason, first.since), ("it says no", second.since));
     assert!(first.since - begun <= TICK && *since > first.since);
     assert!(states[2].to_string().starts_with("registered for 5"), "{}", states[2]);
     sleep(secs(30)).await;

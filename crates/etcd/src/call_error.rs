@@ -4,6 +4,7 @@ use std::error::Error;
 use std::fmt;
 use std::time::Duration;
 
+use farcall_discovery::RegistrarErrorKind;
 use farcall_transport::HumanDuration;
 
 use crate::wire::ErrorAnswer;
@@ -68,6 +69,12 @@ impl fmt::Display for CallError {
     }
 }
 
+impl Error for CallError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&self.fault)
+    }
+}
+
 impl Fault {
     /// What an answer that is no success says.
     pub(crate) fn refused(status: u16, body: &[u8]) -> Self {
@@ -125,7 +132,19 @@ impl Fault {
         }
     }
 
-    /// Whether etcd asks nobody for a password.
+    /// Returns the kind of the error for the users of a registrar.
+    pub(crate) const fn registrar_error_kind(&self) -> RegistrarErrorKind {
+        match self {
+            Self::Unreachable(_) => RegistrarErrorKind::Unavailable,
+            Self::Silent(_) => RegistrarErrorKind::Timeout,
+            Self::Refused { .. } => RegistrarErrorKind::Rejected,
+            Self::Nonsense(_) | Self::TooLong(_) | Self::TooMany(_) | Self::WatchEnded(_) => {
+                RegistrarErrorKind::Other
+            }
+        }
+    }
+
+    /// Returns `true` if authentication is not enabled in etcd.
     pub(crate) fn is_auth_off(&self) -> bool {
         let Self::Refused { code, message } = self else { return false };
         *code == Some(code::FAILED_PRECONDITION) && message.contains("authentication is not enabled")

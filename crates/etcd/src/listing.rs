@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use farcall_discovery::{Endpoint, Instance, State};
+use farcall_discovery::{AdvertisedState, Endpoint, Instance};
 use tracing::warn;
 
 use crate::call_error::excerpt;
@@ -101,7 +101,7 @@ impl Listing {
 
     fn entry(&self, kv: &KeyValue) -> Entry {
         let endpoint = match self.instance(kv) {
-            Ok(instance) => Some(instance.endpoint(State::Up)),
+            Ok(instance) => Some(instance.endpoint(AdvertisedState::Up)),
             Err(why) => {
                 // Said once for each value, not each time that it is read.
                 let known = self.entries.get(&kv.key.0);

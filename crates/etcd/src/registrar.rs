@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use farcall_discovery::{Instance, Registered, Registrar, RegistrarError, Renewal};
+use farcall_discovery::{Instance, Registered, Registrar, RegistrarError, RegistrarErrorKind, Renewal};
 use tracing::debug;
 
 use crate::call_error::CallError;
@@ -66,12 +66,14 @@ impl Registrar for EtcdRegistrar {
     }
 
     async fn register(&self, instance: &Instance) -> Result<Registered<EtcdLease>, RegistrarError> {
-        let instance = instance.clone().check().map_err(|error| RegistrarError(error.to_string()))?;
+        let instance = instance.clone().check()?;
         let ttl = instance.ttl_ms.map_or(self.ttl, Duration::from_millis);
         let request = LeaseGrantRequest { ttl: Int64(whole_seconds(ttl)) };
-        let granted: LeaseGrantAnswer = self.client.call("lease/grant", &request).await.map_err(sentence)?;
+        let granted: LeaseGrantAnswer =
+            self.client.call("lease/grant", &request).await.map_err(registrar_error)?;
 
-        let value = serde_json::to_vec(&instance).map_err(|error| RegistrarError(error.to_string()))?;
+        let value = serde_json::to_vec(&instance)
+            .map_err(|error| RegistrarError::from_source(RegistrarErrorKind::Other, error))?;
         let key = self.key(&instance);
         let request =
             PutRequest { key: key.as_str().into(), value: value.as_slice().into(), lease: granted.id };
@@ -83,42 +85,41 @@ impl Registrar for EtcdRegistrar {
             {
                 debug!(%error, "a lease that nobody uses is left to expire");
             }
-            return Err(sentence(error));
+            return Err(registrar_error(error));
         }
-        Ok(Registered { lease: EtcdLease(granted.id), heartbeat: heartbeat(granted.ttl) })
+        Ok(Registered::new(EtcdLease(granted.id), heartbeat(granted.ttl)))
     }
 
     async fn renew(&self, instance: &Instance, lease: &mut EtcdLease) -> Result<Renewal, RegistrarError> {
         let request = LeaseRequest { id: lease.0 };
         let kept: LeaseKeepAliveAnswer =
-            self.client.call("lease/keepalive", &request).await.map_err(sentence)?;
+            self.client.call("lease/keepalive", &request).await.map_err(registrar_error)?;
         if kept.result.ttl.0 <= 0 {
             return Ok(Renewal::Unknown);
         }
         // The lease lives even where somebody deleted the key by hand.
-        let instance = instance.clone().check().map_err(|error| RegistrarError(error.to_string()))?;
+        let instance = instance.clone().check()?;
         let request = RangeRequest {
             key: self.key(&instance).as_str().into(),
             count_only: true,
             ..RangeRequest::default()
         };
-        let there: RangeAnswer = self.client.call("kv/range", &request).await.map_err(sentence)?;
+        let there: RangeAnswer = self.client.call("kv/range", &request).await.map_err(registrar_error)?;
         if there.count.0 == 0 {
             // The lease would hold nothing for the rest of its time.
-            self.revoke(lease.0).await.map_err(sentence)?;
+            self.revoke(lease.0).await.map_err(registrar_error)?;
             return Ok(Renewal::Unknown);
         }
         Ok(Renewal::Renewed(heartbeat(kept.result.ttl)))
     }
 
     async fn deregister(&self, _: &Instance, lease: EtcdLease) -> Result<(), RegistrarError> {
-        self.revoke(lease.0).await.map_err(sentence)
+        self.revoke(lease.0).await.map_err(registrar_error)
     }
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "it is what `map_err` gives")]
-fn sentence(error: CallError) -> RegistrarError {
-    RegistrarError(error.to_string())
+fn registrar_error(error: CallError) -> RegistrarError {
+    RegistrarError::from_source(error.fault.registrar_error_kind(), error)
 }
 
 fn whole_seconds(ttl: Duration) -> i64 {

@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use farcall_discovery::{
-    Instance, InstanceError, Registered, Registrar, RegistrarError, RegistrationState, Renewal, SourceError,
+    Instance, InstanceError, Registered, Registrar, RegistrarError, RegistrarErrorKind, RegistrationState,
+    Renewal, SourceError,
 };
 use farcall_protocol::Code;
 use farcall_protocol::describe::HealthStatus;
@@ -57,7 +58,7 @@ impl Place {
     async fn ask(&self, request: Request, instance: &Instance) -> Result<(), RegistrarError> {
         self.record.lock().unwrap().push((request, instance.clone(), Instant::now()));
         match self.manner {
-            Manner::Failing => Err(RegistrarError("it says no".to_owned())),
+            Manner::Failing => Err(RegistrarError::new(RegistrarErrorKind::Rejected, "it says no")),
             Manner::Hanging => std::future::pending().await,
             Manner::Clinging if request == Deregister => std::future::pending().await,
             Manner::Slow(after) => {
@@ -102,7 +103,7 @@ impl Registrar for Place {
 
     async fn register(&self, instance: &Instance) -> Result<Registered<()>, RegistrarError> {
         self.ask(Register, instance).await?;
-        Ok(Registered { lease: (), heartbeat: secs(10) })
+        Ok(Registered::new((), secs(10)))
     }
 
     async fn renew(&self, instance: &Instance, (): &mut ()) -> Result<Renewal, RegistrarError> {
@@ -257,7 +258,9 @@ async fn failing_registrar_delays_neither_start_nor_stop() {
         assert_serving(&server.handle).await;
         sleep(secs(3600)).await;
         assert_serving(&server.handle).await;
-        let [RegistrationState::Failing(SourceError { since, why })] = &states(&server.handle)[..] else {
+        let [RegistrationState::Failing(SourceError { since, reason: why, .. })] =
+            &states(&server.handle)[..]
+        else {
             panic!("it fails")
         };
         assert_eq!(&**why, expected);
@@ -441,7 +444,7 @@ async fn blocking_registrar_delays_neither_calls_nor_stop() {
         async fn register(&self, _: &Instance) -> Result<Registered<()>, RegistrarError> {
             // Blocks until the test has ended.
             let _ = self.0.lock().unwrap().recv();
-            Err(RegistrarError("late".to_owned()))
+            Err(RegistrarError::new(RegistrarErrorKind::Timeout, "late"))
         }
 
         async fn renew(&self, _: &Instance, (): &mut ()) -> Result<Renewal, RegistrarError> {

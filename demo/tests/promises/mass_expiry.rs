@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use farcall::discovery::State;
+use farcall::discovery::AdvertisedState;
 use farcall_registry::wire::InstanceRecord;
 use rustix::process::Signal;
 use tokio::net::TcpListener;
@@ -23,7 +23,7 @@ const SLACK: Duration = Duration::from_millis(500);
 const TRIES: usize = 4;
 
 /// The instances with this state, by address.
-fn in_state(instances: &[InstanceRecord], state: State) -> Vec<String> {
+fn in_state(instances: &[InstanceRecord], state: AdvertisedState) -> Vec<String> {
     let found = instances.iter().filter(|one| one.state == state);
     found.map(|one| one.instance.addr.to_string()).collect()
 }
@@ -56,13 +56,13 @@ async fn four_of_ten_killed_together_are_stale_and_removed_after_another_ttl() {
         instances = registry.list().await.body.instances;
         // No instance is removed before that.
         assert_eq!(instances.len(), 10, "{instances:?}");
-        in_state(&instances, State::Stale).len() == dead.len()
+        in_state(&instances, AdvertisedState::Stale).len() == dead.len()
     })
     .await;
     let stale_after = restarted.elapsed();
     let stale_at = Instant::now();
-    assert_eq!(sorted(in_state(&instances, State::Stale)), dead);
-    assert_eq!(in_state(&instances, State::Up).len(), servers.len());
+    assert_eq!(sorted(in_state(&instances, AdvertisedState::Stale)), dead);
+    assert_eq!(in_state(&instances, AdvertisedState::Up).len(), servers.len());
 
     // The simple interface omits them, and they get no calls: listeners at their addresses count connections.
     let simple = registry.ask("GET", "/registry?service=Echo").await;
@@ -105,7 +105,7 @@ async fn ten_of_ten_killed_together_are_stale() {
     servers.into_iter().for_each(|server| drop(server.kill()));
     until("all of them are stale", async || {
         let instances = registry.list().await.body.instances;
-        let stale = in_state(&instances, State::Stale).len();
+        let stale = in_state(&instances, AdvertisedState::Stale).len();
         assert_eq!(instances.len(), 10, "some are gone after {:?}, {stale} are stale", killed.elapsed());
         stale == 10
     })
@@ -123,7 +123,7 @@ async fn one_of_ten_killed_is_removed_after_its_ttl() {
         let killed = Instant::now();
         until("it is gone", async || {
             let instances = registry.list().await.body.instances;
-            assert_eq!(in_state(&instances, State::Stale), Vec::<String>::new());
+            assert_eq!(in_state(&instances, AdvertisedState::Stale), Vec::<String>::new());
             instances.iter().all(|one| one.instance.addr.to_string() != address)
         })
         .await;
@@ -147,7 +147,7 @@ async fn delete_is_applied_at_once() {
         }
         assert_eq!(registry.ask("GET", &path).await.status, 404);
         let left = registry.list().await.body.instances;
-        assert_eq!(in_state(&left, State::Up).len(), servers.len() - deleted - 1);
+        assert_eq!(in_state(&left, AdvertisedState::Up).len(), servers.len() - deleted - 1);
     }
     assert_eq!(registry.ask("GET", "/registry?service=Echo").await.body, b"[]");
 }

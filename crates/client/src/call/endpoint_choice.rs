@@ -135,7 +135,7 @@ impl Attempts {
             return Ok(visit);
         }
         let key = ready.key(endpoints.key(), &inner.codec);
-        let asked = PickRequest { key: key.as_deref(), tried: &tried };
+        let asked = PickRequest::new(key.as_deref(), &tried);
         endpoints.visit(&asked, inner.waits_for_ready(ready)).await
     }
 }

@@ -211,7 +211,7 @@ impl Sent {
             }
             Targets::Many(endpoints) => {
                 let key = ready.key(endpoints.key(), &inner.codec);
-                let visit = endpoints.pick(&PickRequest { key: key.as_deref(), tried: &[] });
+                let visit = endpoints.pick(&PickRequest::new(key.as_deref(), &[]));
                 (visit.as_ref().and_then(Visit::ready), visit)
             }
         };

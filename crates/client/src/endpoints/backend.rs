@@ -107,7 +107,7 @@ impl Member {
 
     /// A call goes there.
     pub(super) fn called(&self) {
-        self.load.begun();
+        self.load.started();
         self.tally.calls.fetch_add(1, Ordering::Relaxed);
     }
 
@@ -122,7 +122,7 @@ impl Member {
 
     /// What pickers see of it, under this description.
     pub(super) fn candidate(&self, endpoint: &Arc<Endpoint>) -> Candidate {
-        Candidate { id: self.id, endpoint: Arc::clone(endpoint), load: Arc::clone(&self.load) }
+        Candidate::new(self.id, Arc::clone(endpoint), Arc::clone(&self.load))
     }
 
     pub(super) fn status(&self, endpoint: &Arc<Endpoint>) -> EndpointStatus {

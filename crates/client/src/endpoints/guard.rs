@@ -52,20 +52,20 @@ impl Visit {
     /// Draws the conclusions from how the call ended.
     pub(crate) fn learn(&self, error: Option<&RpcError>) {
         let Some(error) = error else {
-            self.member.load().took(self.asked.elapsed());
+            self.member.load().record_latency(self.asked.elapsed());
             return self.member.succeeded();
         };
         self.member.count_failure();
         match (error.phase(), error.code()) {
             _ if error.is_unconnected() => self.member.lost(error.clone()),
             (Phase::Write | Phase::Wait | Phase::Answer, Code::DeadlineExceeded) => {
-                self.member.load().took(self.asked.elapsed());
+                self.member.load().record_latency(self.asked.elapsed());
                 self.member.failed(error, self.asked);
             }
             (Phase::Answer, Code::Unavailable | Code::Internal) => self.member.failed(error, self.asked),
             // It answered, if only with what the caller did wrong.
             (Phase::Answer, _) if error.execution() == Execution::Done => {
-                self.member.load().took(self.asked.elapsed());
+                self.member.load().record_latency(self.asked.elapsed());
                 self.member.succeeded();
             }
             // A connection that is lost may take a thousand calls with it, which says less than whether

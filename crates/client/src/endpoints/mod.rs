@@ -121,7 +121,7 @@ impl Endpoints {
     pub(crate) async fn connect(&self) -> Result<(), RpcError> {
         let mut tried = Vec::new();
         loop {
-            let visit = self.visit(&PickRequest { key: None, tried: &tried }, false).await?;
+            let visit = self.visit(&PickRequest::new(None, &tried), false).await?;
             let member = Arc::clone(visit.member());
             let Err(error) = visit.over(member.links().connection().await) else { return Ok(()) };
             tried.push(member.id());

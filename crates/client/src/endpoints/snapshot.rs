@@ -75,7 +75,7 @@ impl Snapshot {
         if let Some(failing) = failing {
             let since = Instant::now().saturating_duration_since(failing.since);
             let since = HumanDuration(Duration::from_secs(since.as_secs()));
-            why.push_str(&format!("; looking has failed for {since}: {}", failing.why));
+            why.push_str(&format!("; looking has failed for {since}: {}", failing.reason));
         }
         Some(why)
     }

@@ -134,7 +134,7 @@ impl Watch {
                 "its discovery panicked"
             }
         };
-        self.over = Some(SourceError { since: Instant::now(), why: why.into() });
+        self.over = Some(SourceError::new(why));
     }
 
     fn discovered(&mut self) -> EndpointList {
@@ -238,9 +238,8 @@ impl Drop for Watch {
             error!(origin = self.shared.origin, "the task that looks for endpoints has panicked");
         }
         let Snapshot { discovered, seats, choice } = &*self.shared.snapshot.load_full();
-        let why = "the task that looks for endpoints has ended".into();
-        let failing = Some(SourceError { since: Instant::now(), why });
-        let discovered = EndpointList { failing, ..discovered.clone() };
+        let mut discovered = discovered.clone();
+        discovered.failing = Some(SourceError::new("the task that looks for endpoints has ended"));
         self.shared.replace(Snapshot { discovered, seats: seats.clone(), choice: choice.clone() });
     }
 }

@@ -1,7 +1,7 @@
 //! Broadcasts: one call of every endpoint.
 
 use farcall_client::{CallError, Channel};
-use farcall_discovery::State;
+use farcall_discovery::AdvertisedState;
 use farcall_protocol::{Code, Execution};
 
 use super::support::{Line, MS, Running, over, script, serve, until};
@@ -81,7 +81,7 @@ async fn broadcast_skips_drained_endpoints() {
     let servers = three();
     let (tell, script) = script();
     let channel = Channel::builder().discover(script).build().unwrap();
-    let drained = servers[0].endpoint().with_state(State::Draining);
+    let drained = servers[0].endpoint().with_state(AdvertisedState::Draining);
     tell.send(Line::List(vec![drained, servers[1].endpoint(), servers[2].endpoint()])).ok().unwrap();
     let all = channel.call::<String>("T.who", &()).broadcast().await.unwrap();
     assert_eq!(all.len(), 2);

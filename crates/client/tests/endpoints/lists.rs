@@ -1,7 +1,7 @@
 //! Lists of endpoints: added and removed endpoints, discovery failures, and errors without an endpoint.
 
 use farcall_client::{BuildError, Channel, Phase};
-use farcall_discovery::{Balancer, Candidates, Discovery, Picker, Publisher, RoundRobin, State};
+use farcall_discovery::{AdvertisedState, Balancer, Candidates, Discovery, Picker, Publisher, RoundRobin};
 use farcall_protocol::{Code, Execution};
 use tokio::time::{Duration, sleep, timeout};
 
@@ -54,7 +54,7 @@ async fn reason_for_no_endpoint_is_reported() {
 
     let drained = ["tcp@127.0.0.1:1", "tcp@127.0.0.1:2"].map(|address| {
         let endpoint = farcall_discovery::Endpoint::new(farcall_transport::Address::parse(address).unwrap());
-        endpoint.with_state(State::Draining)
+        endpoint.with_state(AdvertisedState::Draining)
     });
     tell.send(Line::List(drained.to_vec())).ok().unwrap();
     sleep(MS).await;
@@ -193,7 +193,7 @@ async fn drained_endpoint_gets_no_calls_and_keeps_its_connection() {
     who(&channel).await;
     let drain =
         |weight, state| Line::List(vec![a.endpoint().with_weight(weight).with_state(state), b.endpoint()]);
-    for (weight, state) in [(100, State::Draining), (0, State::Up)] {
+    for (weight, state) in [(100, AdvertisedState::Draining), (0, AdvertisedState::Up)] {
         tell.send(drain(weight, state)).ok().unwrap();
         until("it is drained", || channel.endpoints().iter().any(|one| one.endpoint.is_drained())).await;
         for _ in 0..10 {

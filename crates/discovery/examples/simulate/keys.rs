@@ -42,13 +42,9 @@ pub(crate) fn moved(n: usize) -> Moved {
 
 /// The endpoint of each key among `n`.
 fn owners(n: usize) -> Vec<usize> {
-    let candidate = |index: usize| Candidate {
-        id: index as u64,
-        endpoint: Arc::new(endpoint(index)),
-        load: Arc::default(),
-    };
+    let candidate = |index: usize| Candidate::new(index as u64, Arc::new(endpoint(index)), Arc::default());
     let usable: Arc<[Candidate]> = (0..n).map(candidate).collect();
-    let picker = ConsistentHash::by_key().picker(&Candidates { known: Arc::clone(&usable), usable });
-    let owner = |key: u64| picker.pick(&PickRequest { key: Some(key.to_string().as_bytes()), tried: &[] });
+    let picker = ConsistentHash::by_key().picker(&Candidates::new(Arc::clone(&usable), usable));
+    let owner = |key: u64| picker.pick(&PickRequest::new(Some(key.to_string().as_bytes()), &[]));
     (0..KEYS).map(owner).collect()
 }

@@ -101,8 +101,8 @@ async fn simulate(scenario: &Scenario, balancer: &dyn Balancer) -> Outcome {
                     events.push(Reverse((next.arrives, What::Arrives(call + 1))));
                 }
                 let key = calls[call].user.to_string();
-                let index = picker.pick(&PickRequest { key: Some(key.as_bytes()), tried: &[] });
-                candidates.usable[index].load.begun();
+                let index = picker.pick(&PickRequest::new(Some(key.as_bytes()), &[]));
+                candidates.usable[index].load.started();
                 counts[index] += 1;
                 servers[index].waiting.push_back(call);
                 index
@@ -110,7 +110,7 @@ async fn simulate(scenario: &Scenario, balancer: &dyn Balancer) -> Outcome {
             What::IsDone(index, call) => {
                 let latency = Duration::from_nanos(now - calls[call].arrives);
                 candidates.usable[index].load.ended();
-                candidates.usable[index].load.took(latency);
+                candidates.usable[index].load.record_latency(latency);
                 latencies.push(latency.as_secs_f64() * 1e3);
                 servers[index].busy -= 1;
                 index
@@ -150,13 +150,15 @@ fn zone(index: usize) -> &'static str {
 }
 
 fn candidates(servers: &[Server]) -> Candidates {
-    let candidate = |(index, server): (usize, &Server)| Candidate {
-        id: index as u64,
-        endpoint: Arc::new(endpoint(index).with_weight(server.weight).with_zone(zone(index))),
-        load: Arc::default(),
+    let candidate = |(index, server): (usize, &Server)| {
+        Candidate::new(
+            index as u64,
+            Arc::new(endpoint(index).with_weight(server.weight).with_zone(zone(index))),
+            Arc::default(),
+        )
     };
     let usable: Arc<[Candidate]> = servers.iter().enumerate().map(candidate).collect();
-    Candidates { known: Arc::clone(&usable), usable }
+    Candidates::new(Arc::clone(&usable), usable)
 }
 
 /// The endpoint of this number.

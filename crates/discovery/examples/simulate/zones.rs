@@ -14,14 +14,13 @@ const PICKS: usize = 20_000;
 /// whole.
 pub(crate) fn kept(usable: usize) -> f64 {
     fastrand::seed(42);
-    let candidate = |index: usize| Candidate {
-        id: index as u64,
-        endpoint: Arc::new(endpoint(index).with_zone(if index < EACH { "here" } else { "there" })),
-        load: Arc::default(),
+    let candidate = |index: usize| {
+        let zone = if index < EACH { "here" } else { "there" };
+        Candidate::new(index as u64, Arc::new(endpoint(index).with_zone(zone)), Arc::default())
     };
     let known: Arc<[Candidate]> = (0..2 * EACH).map(candidate).collect();
     let usable: Arc<[Candidate]> = known[EACH - usable..].into();
-    let picker = ZoneFirst::new("here", Random).picker(&Candidates { usable: Arc::clone(&usable), known });
+    let picker = ZoneFirst::new("here", Random).picker(&Candidates::new(Arc::clone(&usable), known));
     let stays = |_: &usize| usable[picker.pick(&PickRequest::default())].id < EACH as u64;
     (0..PICKS).filter(stays).count() as f64 / PICKS as f64
 }

@@ -5,10 +5,11 @@
 use std::sync::Arc;
 
 use super::Load;
-use crate::endpoint::{Endpoint, State};
+use crate::endpoint::{AdvertisedState, Endpoint};
 
 /// The endpoints that a picker is made for.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Candidates {
     /// Those to choose among, in the order of addresses: not drained, and stale or ejected ones only
     /// where nobody else is left. Never empty.
@@ -19,6 +20,7 @@ pub struct Candidates {
 
 /// An endpoint that may be chosen. Cloning is cheap.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Candidate {
     /// Tells endpoints of a channel from each other, for as long as the channel lives.
     pub id: u64,
@@ -29,6 +31,13 @@ pub struct Candidate {
 }
 
 impl Candidates {
+    /// Creates the candidates of a picker, for tests of balancers. See [`Candidates::select`] for a
+    /// channel's.
+    #[must_use]
+    pub const fn new(usable: Arc<[Candidate]>, known: Arc<[Candidate]>) -> Self {
+        Self { usable, known }
+    }
+
     /// Those of `all` that may be chosen, where the flag says whether one is ejected: left out for a
     /// time because it failed. The order stays.
     ///
@@ -47,13 +56,19 @@ impl Candidates {
         if known.is_empty() {
             return None;
         }
-        let choices = [healthy(State::Up), healthy(State::Stale)];
+        let choices = [healthy(AdvertisedState::Up), healthy(AdvertisedState::Stale)];
         let usable = choices.into_iter().find(|some| !some.is_empty()).unwrap_or_else(|| Arc::clone(&known));
         Some(Self { usable, known })
     }
 }
 
 impl Candidate {
+    /// Creates one.
+    #[must_use]
+    pub const fn new(id: u64, endpoint: Arc<Endpoint>, load: Arc<Load>) -> Self {
+        Self { id, endpoint, load }
+    }
+
     /// Its weight against others, at least 1.
     pub(super) fn weight(&self) -> u64 {
         u64::from(self.endpoint.weight.max(1))
@@ -68,10 +83,14 @@ mod tests {
     use super::*;
 
     fn found() -> impl Strategy<Value = Vec<(Candidate, bool)>> {
-        let state = prop_oneof![Just(State::Up), Just(State::Draining), Just(State::Stale)];
+        let state = prop_oneof![
+            Just(AdvertisedState::Up),
+            Just(AdvertisedState::Draining),
+            Just(AdvertisedState::Stale)
+        ];
         let one = (state, prop_oneof![Just(0_u16), 1_u16..300], any::<bool>());
         proptest::collection::vec(one, 0..12).prop_map(|all| {
-            let candidate = |(id, (state, weight, ejected)): (usize, (State, u16, bool))| {
+            let candidate = |(id, (state, weight, ejected)): (usize, (AdvertisedState, u16, bool))| {
                 let address = Address::parse(&format!("tcp@10.0.0.1:{}", id + 1)).unwrap();
                 let endpoint = Arc::new(Endpoint::new(address).with_weight(weight).with_state(state));
                 (Candidate { id: id as u64, endpoint, load: Arc::default() }, ejected)
@@ -100,8 +119,8 @@ mod tests {
         #[test]
         fn the_best_that_are_there_are_usable_all_of_them_and_nobody_else(all in found()) {
             let rank = |(candidate, ejected): &(Candidate, bool)| match (candidate.endpoint.state, ejected) {
-                (State::Up, false) => 0,
-                (State::Stale, false) => 1,
+                (AdvertisedState::Up, false) => 0,
+                (AdvertisedState::Stale, false) => 1,
                 _ => 2,
             };
             let alive: Vec<_> = all.iter().filter(|(one, _)| !one.endpoint.is_drained()).cloned().collect();

@@ -67,7 +67,7 @@ proptest! {
         for call in 1..=400_usize {
             let index = pick(&*picker, call % keys);
             let load = &candidates.usable[index].load;
-            load.begun();
+            load.started();
             let share = f64::from(weights[index]) / total;
             // The same product in another order may be rounded otherwise.
             let bound = (factor * call as f64 * share + 1e-9).ceil();
@@ -112,7 +112,7 @@ fn a_key_stays_with_its_endpoint_while_calls_come_and_go() {
     let first = pick(&*picker, 1);
     for _ in 0..1_000 {
         assert_eq!(pick(&*picker, 1), first);
-        candidates.usable[first].load.begun();
+        candidates.usable[first].load.started();
         candidates.usable[first].load.ended();
     }
 }
@@ -122,7 +122,7 @@ fn without_a_bound_a_key_stays_however_many_calls_are_in_flight() {
     let candidates = candidates(&[100; 5]);
     let picker = ConsistentHash::by_key().unbounded().picker(&candidates);
     let first = pick(&*picker, 1);
-    (0..1_000).for_each(|_| candidates.usable[first].load.begun());
+    (0..1_000).for_each(|_| candidates.usable[first].load.started());
     assert_eq!(pick(&*picker, 1), first);
 }
 
@@ -130,13 +130,13 @@ fn without_a_bound_a_key_stays_however_many_calls_are_in_flight() {
 fn what_is_in_flight_is_found_again_after_other_balancers_sent_it() {
     let candidates = candidates(&[100; 50]);
     let picker = ConsistentHash::by_key().picker(&candidates);
-    candidates.usable.iter().for_each(|candidate| (0..100).for_each(|_| candidate.load.begun()));
+    candidates.usable.iter().for_each(|candidate| (0..100).for_each(|_| candidate.load.started()));
     // Fifty endpoints, two with each pick: now all have been looked at.
     count(&*picker, 25, 50);
     let first = pick(&*picker, 1);
     for _ in 0..20 {
         assert_eq!(pick(&*picker, 1), first, "a quarter more than its share is allowed");
-        candidates.usable[first].load.begun();
+        candidates.usable[first].load.started();
     }
 }
 
@@ -157,7 +157,7 @@ fn a_second_try_goes_where_the_key_would_be_without_the_first() {
 #[test]
 fn calls_without_a_key_go_to_the_less_loaded() {
     let candidates = candidates(&[100, 100]);
-    candidates.usable[0].load.begun();
+    candidates.usable[0].load.started();
     let picker = ConsistentHash::by_metadata("user").picker(&candidates);
     assert_eq!(count(&*picker, 100, 2), [0, 100]);
 }

@@ -95,7 +95,7 @@ mod tests {
             let picker = LeastLoaded.picker(&candidates);
             let total: u64 = weights.iter().map(|weight| u64::from(*weight)).sum();
             for _ in 0..EACH * total {
-                candidates.usable[picker.pick(&PickRequest::default())].load.begun();
+                candidates.usable[picker.pick(&PickRequest::default())].load.started();
             }
             for candidate in candidates.usable.iter() {
                 // Two choices keep the most loaded within a few calls of the mean.
@@ -108,7 +108,7 @@ mod tests {
     #[test]
     fn of_two_endpoints_the_busier_one_gets_nothing() {
         let candidates = candidates(&[100, 100]);
-        candidates.usable[0].load.begun();
+        candidates.usable[0].load.started();
         let picker = LeastLoaded.picker(&candidates);
         assert!((0..1_000).all(|_| picker.pick(&PickRequest::default()) == 1));
     }
@@ -116,8 +116,8 @@ mod tests {
     #[test]
     fn load_counts_per_weight() {
         let candidates = candidates(&[300, 100]);
-        (0..2).for_each(|_| candidates.usable[0].load.begun());
-        candidates.usable[1].load.begun();
+        (0..2).for_each(|_| candidates.usable[0].load.started());
+        candidates.usable[1].load.started();
         let picker = LeastLoaded.picker(&candidates);
         assert!((0..1_000).all(|_| picker.pick(&PickRequest::default()) == 0), "2/300 is less than 1/100");
     }

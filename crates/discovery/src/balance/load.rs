@@ -66,7 +66,7 @@ impl Load {
     }
 
     /// A call goes there.
-    pub fn begun(&self) {
+    pub fn started(&self) {
         self.in_flight.fetch_add(1, Ordering::Relaxed);
     }
 
@@ -76,7 +76,7 @@ impl Load {
     }
 
     /// A call was answered after this time, or is known to take at least as long.
-    pub fn took(&self, latency: Duration) {
+    pub fn record_latency(&self, latency: Duration) {
         let now = self.age_at(Instant::now());
         let seen = u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX).max(1);
         let age = now.saturating_sub(self.changed.swap(now, Ordering::Relaxed));

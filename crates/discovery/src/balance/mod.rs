@@ -84,6 +84,7 @@ pub trait Picker: fmt::Debug + Send + Sync + 'static {
 
 /// A call that an endpoint is wanted for.
 #[derive(Clone, Copy, Debug, Default)]
+#[non_exhaustive]
 pub struct PickRequest<'a> {
     /// The call's key, where the balancer wants one and the call has one.
     pub key: Option<&'a [u8]>,
@@ -91,7 +92,14 @@ pub struct PickRequest<'a> {
     pub tried: &'a [u64],
 }
 
-impl PickRequest<'_> {
+impl<'a> PickRequest<'a> {
+    /// Creates the request of a call with this key, which has tried these candidates.
+    #[inline]
+    #[must_use]
+    pub const fn new(key: Option<&'a [u8]>, tried: &'a [u64]) -> Self {
+        Self { key, tried }
+    }
+
     /// Whether the call has been there.
     #[must_use]
     pub fn has_tried(&self, candidate: &Candidate) -> bool {

@@ -79,7 +79,7 @@ mod tests {
 
     fn took(candidates: &Candidates, milliseconds: &[u64]) {
         for (candidate, latency) in candidates.usable.iter().zip(milliseconds) {
-            candidate.load.took(Duration::from_millis(*latency));
+            candidate.load.record_latency(Duration::from_millis(*latency));
         }
     }
 
@@ -94,19 +94,19 @@ mod tests {
     fn a_quick_one_with_many_calls_in_flight_loses_to_a_slow_idle_one() {
         let candidates = candidates(&[100, 100]);
         took(&candidates, &[50, 5]);
-        (0..12).for_each(|_| candidates.usable[1].load.begun());
+        (0..12).for_each(|_| candidates.usable[1].load.started());
         assert_eq!(count(&*PeakEwma.picker(&candidates), 100, 2), [100, 0]);
     }
 
     #[test]
     fn an_unknown_endpoint_is_tried_by_one_call_at_a_time() {
         let candidates = candidates(&[100, 100]);
-        candidates.usable[0].load.took(Duration::from_secs(1));
+        candidates.usable[0].load.record_latency(Duration::from_secs(1));
         let picker = PeakEwma.picker(&candidates);
         assert_eq!(picker.pick(&PickRequest::default()), 1, "it is tried at once");
-        candidates.usable[1].load.begun();
+        candidates.usable[1].load.started();
         assert_eq!(count(&*picker, 100, 2), [100, 0], "and not again before it has answered");
-        candidates.usable[1].load.took(Duration::from_millis(1));
+        candidates.usable[1].load.record_latency(Duration::from_millis(1));
         candidates.usable[1].load.ended();
         assert_eq!(count(&*picker, 100, 2), [0, 100]);
     }
@@ -117,7 +117,7 @@ mod tests {
         let candidates = candidates(&[100; 4]);
         let picker = PeakEwma.picker(&candidates);
         for _ in 0..400 {
-            candidates.usable[picker.pick(&PickRequest::default())].load.begun();
+            candidates.usable[picker.pick(&PickRequest::default())].load.started();
         }
         let shared = candidates.usable.iter().map(|candidate| candidate.load.in_flight());
         assert!(shared.clone().all(|calls| calls.abs_diff(100) < 10), "{:?}", shared.collect::<Vec<_>>());
@@ -129,9 +129,9 @@ mod tests {
         took(&candidates, &[10_000, 10]);
         let picker = PeakEwma.picker(&candidates);
         tokio::time::advance(Duration::from_secs(300)).await;
-        candidates.usable[1].load.took(Duration::from_millis(10));
+        candidates.usable[1].load.record_latency(Duration::from_millis(10));
         assert_eq!(picker.pick(&PickRequest::default()), 0, "its peak has faded");
-        candidates.usable[0].load.begun();
+        candidates.usable[0].load.started();
         assert_eq!(count(&*picker, 100, 2), [0, 100], "one is enough to see how it is now");
     }
 }

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
 
-use crate::endpoint::{Endpoint, State};
+use crate::endpoint::{AdvertisedState, Endpoint};
 
 /// The most endpoints of a file: as many as a registry holds.
 pub(super) const MAX_ENDPOINTS: usize = 100_000;
@@ -152,7 +152,7 @@ struct Object {
     #[serde(default)]
     metadata: BTreeMap<String, String>,
     #[serde(default)]
-    state: State,
+    state: AdvertisedState,
 }
 
 const fn default_weight() -> u16 {

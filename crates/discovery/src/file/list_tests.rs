@@ -35,7 +35,9 @@ fn json_has_addresses_and_objects() {
     let third = Endpoint {
         version: Some("1.2".to_owned()),
         metadata: [("rack".to_owned(), "4".to_owned())].into(),
-        ..Endpoint::new(Address::parse("10.0.0.3:7001").unwrap()).with_zone("east").with_state(State::Stale)
+        ..Endpoint::new(Address::parse("10.0.0.3:7001").unwrap())
+            .with_zone("east")
+            .with_state(AdvertisedState::Stale)
     };
     assert_eq!(list[0], Endpoint::new(Address::parse("10.0.0.1:7001").unwrap()));
     assert_eq!(list[1], Endpoint::new(Address::parse("10.0.0.2:7001").unwrap()).with_weight(0));

@@ -66,7 +66,7 @@ async fn lied_to(etcd: &EtcdServer, lie: Lie, expected: &str) {
     proxy.set(Mode::Lie(lie));
     proxy.cut();
     let found = follower.until_failing(expected).await;
-    let why = found.failing.unwrap().why;
+    let why = found.failing.unwrap().reason;
     assert!(why.starts_with(&format!("{} (kv/range): ", proxy.url())), "{why}");
     assert!(why.len() < 500, "{why}");
     assert_eq!(follower.ports(), [7001], "after {expected}");

@@ -25,7 +25,7 @@ async fn an_instance_is_found_with_all_that_it_says() {
     let mut follower = Follower::new(&config, "Arith");
     follower.until_ports(&[7001]).await;
     let found = follower.now();
-    assert_eq!(*found.endpoints[0], instance.endpoint(farcall_discovery::State::Up));
+    assert_eq!(*found.endpoints[0], instance.endpoint(farcall_discovery::AdvertisedState::Up));
 }
 
 #[tokio::test]
@@ -164,7 +164,7 @@ async fn renewals_keep_an_instance_far_beyond_its_lease() {
                 renewed += 1;
             }
             // A machine that stood still for the whole time of the lease.
-            Renewal::Unknown => lease = registrar.register(&instance).await.unwrap().lease,
+            _ => lease = registrar.register(&instance).await.unwrap().lease,
         }
         sleep(Duration::from_millis(500)).await;
     }

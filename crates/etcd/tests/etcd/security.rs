@@ -122,7 +122,7 @@ async fn a_user_that_loses_its_permission_keeps_the_last_list_and_says_so() {
     etcd.ask_as(Some(token), "auth/user/revoke", json!({"name": "reader", "role": "reading"})).await;
     // So that the check of the silent watch looks.
     let failing =
-        |found: &EndpointList| found.failing.as_ref().is_some_and(|f| f.why.contains("permission denied"));
+        |found: &EndpointList| found.failing.as_ref().is_some_and(|f| f.reason.contains("permission denied"));
     let begun = Instant::now();
     while !failing(&follower.now()) {
         assert!(begun.elapsed() < PATIENCE, "{:?}", follower.now());

@@ -84,7 +84,7 @@ impl Follower {
     /// Waits until it fails for this reason.
     pub(crate) async fn until_failing(&mut self, expected: &str) -> EndpointList {
         let failing = |found: &EndpointList| {
-            found.failing.as_ref().is_some_and(|failing| failing.why.contains(expected))
+            found.failing.as_ref().is_some_and(|failing| failing.reason.contains(expected))
         };
         self.until(&format!("the failure `{expected}`"), failing).await
     }

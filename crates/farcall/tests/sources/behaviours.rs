@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use farcall_discovery::{Discovery, Registrar, Renewal, State, keep_registered, publisher};
+use farcall_discovery::{AdvertisedState, Discovery, Registrar, Renewal, keep_registered, publisher};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep};
 
@@ -23,7 +23,7 @@ pub(crate) async fn registered_instance_is_discovered_with_all_its_fields(place:
     registered.metadata.insert("rack".to_owned(), "é \"4\", <b>".to_owned());
     place.registrar().register(&registered).await.unwrap();
     watcher.until_ports(&[7001]).await;
-    assert_eq!(*watcher.last().endpoints[0], registered.endpoint(State::Up));
+    assert_eq!(*watcher.last().endpoints[0], registered.endpoint(AdvertisedState::Up));
 }
 
 pub(crate) async fn instances_registered_before_watching_are_discovered(place: &impl Place) {

@@ -41,7 +41,7 @@ pub(crate) async fn unreachable_registry_keeps_the_list_and_is_reported(place: &
     place.cut();
     let seen = watcher.until("failing", |seen| seen.failing.is_some()).await;
     let failing = seen.failing.unwrap();
-    assert!(!failing.why.is_empty());
+    assert!(!failing.reason.is_empty());
     assert!(seen.confirmed.is_some_and(|confirmed| confirmed <= failing.since));
     // The instance expires, but the client cannot learn it.
     sleep(TTL * 3 / 2).await;

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use farcall_discovery::{Endpoint, Instance, State};
+use farcall_discovery::{AdvertisedState, Endpoint, Instance};
 use farcall_transport::Address;
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
@@ -54,7 +54,7 @@ struct ListedInstance {
     #[serde(flatten)]
     instance: Instance,
     #[serde(default)]
-    state: State,
+    state: AdvertisedState,
 }
 
 impl ListedInstance {
@@ -98,7 +98,7 @@ pub(super) fn simple_list(response: &FullResponse) -> Result<InstanceList, Strin
         let address = Address::parse(text).map_err(|error| format!("address {at}: {error}"))?;
         let instance =
             Instance::new("", address).check().map_err(|error| format!("address {at}: {error}"))?;
-        endpoints.insert(instance.id.clone(), instance.endpoint(State::Up));
+        endpoints.insert(instance.id.clone(), instance.endpoint(AdvertisedState::Up));
     }
     let warming = response.headers.get(WARMING).is_some_and(|value| value == "1");
     let epoch = response.headers.get(EPOCH).and_then(|value| value.to_str().ok()).map(str::to_owned);

@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use farcall_discovery::{Instance, Registered, Registrar, RegistrarError, Renewal};
+use farcall_discovery::{Instance, Registered, Registrar, RegistrarError, RegistrarErrorKind, Renewal};
 use reqwest::{Method, RequestBuilder, StatusCode, Url};
 use serde::Deserialize;
 
@@ -117,7 +117,7 @@ impl HttpRegistrar {
         if let (None, Some(ttl)) = (instance.ttl_ms, self.ttl) {
             instance.ttl_ms = Some(u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX));
         }
-        instance.check().map_err(|error| RegistrarError(error.to_string()))
+        Ok(instance.check()?)
     }
 
     async fn put(&self, instance: &Instance) -> Result<Duration, RequestError> {
@@ -197,13 +197,15 @@ impl Registrar for HttpRegistrar {
     async fn register(&self, instance: &Instance) -> Result<Registered<HttpLease>, RegistrarError> {
         let instance = self.complete(instance)?;
         let full = match self.put(&instance).await {
-            Ok(heartbeat) => return Ok(Registered { lease: HttpLease(Interface::Full), heartbeat }),
+            Ok(heartbeat) => return Ok(Registered::new(HttpLease(Interface::Full), heartbeat)),
             Err(error) if error.kind == RequestErrorKind::NoRoute => error,
             Err(error) => return Err(failed(&error)),
         };
         match self.post(&instance).await {
-            Ok(heartbeat) => Ok(Registered { lease: HttpLease(Interface::Simple), heartbeat }),
-            Err(simple) => Err(RegistrarError(format!("{simple}; {full}"))),
+            Ok(heartbeat) => Ok(Registered::new(HttpLease(Interface::Simple), heartbeat)),
+            Err(simple) => {
+                Err(RegistrarError::new(registrar_error_kind(&simple), format!("{simple}; {full}")))
+            }
         }
     }
 
@@ -248,5 +250,13 @@ impl Registrar for HttpRegistrar {
 }
 
 fn failed(error: &RequestError) -> RegistrarError {
-    RegistrarError(error.to_string())
+    RegistrarError::new(registrar_error_kind(error), error.to_string())
+}
+
+fn registrar_error_kind(error: &RequestError) -> RegistrarErrorKind {
+    match error.kind {
+        RequestErrorKind::Unreachable | RequestErrorKind::Busy => RegistrarErrorKind::Unavailable,
+        RequestErrorKind::NoRoute => RegistrarErrorKind::Rejected,
+        RequestErrorKind::Other => RegistrarErrorKind::Other,
+    }
 }

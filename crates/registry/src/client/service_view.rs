@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use farcall_discovery::{Endpoint, State};
+use farcall_discovery::{AdvertisedState, Endpoint};
 
 use super::decode::{Change, InstanceList, MAX_INSTANCES, Position};
 
@@ -88,9 +88,9 @@ impl ServiceView {
     pub(super) fn endpoints(&self) -> Vec<Endpoint> {
         let mut endpoints: Vec<_> = self.current.values().chain(self.held.values()).cloned().collect();
         endpoints.sort_by_key(|endpoint| match endpoint.state {
-            State::Up => 0,
-            State::Draining => 1,
-            State::Stale => 2,
+            AdvertisedState::Up => 0,
+            AdvertisedState::Draining => 1,
+            AdvertisedState::Stale => 2,
         });
         endpoints
     }
@@ -184,8 +184,8 @@ mod tests {
     fn instance_that_is_up_precedes_others_with_its_address() {
         let mut view = ServiceView::default();
         let mut two = list("e", 1, &[7]);
-        two.endpoints.insert("0".to_owned(), endpoint(7).with_state(State::Stale));
+        two.endpoints.insert("0".to_owned(), endpoint(7).with_state(AdvertisedState::Stale));
         view.adopt(two);
-        assert_eq!(view.endpoints()[0].state, State::Up);
+        assert_eq!(view.endpoints()[0].state, AdvertisedState::Up);
     }
 }

@@ -5,7 +5,7 @@
 
 mod timestamp;
 
-use farcall_discovery::{Endpoint, Instance, State};
+use farcall_discovery::{AdvertisedState, Endpoint, Instance};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 pub use self::timestamp::Timestamp;
@@ -102,7 +102,7 @@ pub struct InstanceRecord {
     #[serde(flatten)]
     pub instance: Instance,
     /// The instance's state.
-    pub state: State,
+    pub state: AdvertisedState,
     /// The revision of its last change.
     pub rev: u64,
     /// The time of the first registration; heartbeats and later registrations don't change it.

@@ -288,9 +288,10 @@ impl Running {
 
     /// Waits until it fails for this reason; returns the whole sentence.
     pub(crate) async fn until_failing(&mut self, why: &str) -> String {
-        let is = |seen: &EndpointList| seen.failing.as_ref().is_some_and(|failing| failing.why.contains(why));
+        let is =
+            |seen: &EndpointList| seen.failing.as_ref().is_some_and(|failing| failing.reason.contains(why));
         let seen = self.until(&format!("failing with `{why}`"), is).await;
-        seen.failing.unwrap().why.to_string()
+        seen.failing.unwrap().reason.to_string()
     }
 }
 

@@ -25,8 +25,8 @@ fn full_list_has_all_fields_of_its_instances() {
     assert_eq!((list.epoch.as_deref(), list.rev), (Some("e1"), Some(7)));
     assert!(!list.warming);
     let (a, b) = (&list.endpoints["a"], &list.endpoints["b"]);
-    assert_eq!((a.weight, a.zone.as_deref(), a.state), (50, Some("z"), State::Up));
-    assert_eq!((b.weight, b.state, b.is_drained()), (0, State::Stale, true));
+    assert_eq!((a.weight, a.zone.as_deref(), a.state), (50, Some("z"), AdvertisedState::Up));
+    assert_eq!((b.weight, b.state, b.is_drained()), (0, AdvertisedState::Stale, true));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use farcall_discovery::{Instance, State};
+use farcall_discovery::{AdvertisedState, Instance};
 use tokio::time::Instant;
 
 use super::lease::{LeaseGrant, Now};
@@ -34,7 +34,7 @@ impl Record {
             ttl_ms: instance.ttl_ms,
             public: InstanceRecord {
                 instance,
-                state: State::Up,
+                state: AdvertisedState::Up,
                 rev: 0,
                 registered_at: now.clock,
                 last_seen: None,
@@ -101,9 +101,9 @@ impl Record {
     pub(super) fn refresh(&mut self) -> bool {
         let weight = self.public.overrides.weight.unwrap_or(self.weight);
         let state = match (self.public.overrides.drain, self.stale) {
-            (Some(true), _) => State::Draining,
-            (_, true) => State::Stale,
-            (_, false) => State::Up,
+            (Some(true), _) => AdvertisedState::Draining,
+            (_, true) => AdvertisedState::Stale,
+            (_, false) => AdvertisedState::Up,
         };
         let changed =
             self.json.is_empty() || (weight, state) != (self.public.instance.weight, self.public.state);
@@ -178,7 +178,7 @@ impl Record {
 
     /// Returns `true` if clients may send calls to it, stale or not.
     pub(super) fn accepts_calls(&self) -> bool {
-        self.public.state != State::Draining && self.public.instance.weight > 0
+        self.public.state != AdvertisedState::Draining && self.public.instance.weight > 0
     }
 
     fn set_ttl(&mut self, default_ttl: Duration) {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use farcall_discovery::State;
+use farcall_discovery::AdvertisedState;
 
 use super::history::History;
 use super::record::Record;
@@ -95,8 +95,9 @@ impl Service {
             return Arc::clone(addresses);
         }
         let candidates: Vec<_> = self.instances.values().filter(|record| record.accepts_calls()).collect();
-        let any_up = candidates.iter().any(|record| record.public().state == State::Up);
-        let served = candidates.iter().filter(|record| !any_up || record.public().state == State::Up);
+        let any_up = candidates.iter().any(|record| record.public().state == AdvertisedState::Up);
+        let served =
+            candidates.iter().filter(|record| !any_up || record.public().state == AdvertisedState::Up);
         let addresses = Arc::new(Addresses::new(
             &served.map(|record| record.public().instance.addr.to_string()).collect(),
         ));
@@ -124,9 +125,9 @@ impl Service {
         for record in self.instances.values() {
             summary.instances += 1;
             match record.public().state {
-                State::Up => summary.up += 1,
-                State::Draining => summary.draining += 1,
-                State::Stale => summary.stale += 1,
+                AdvertisedState::Up => summary.up += 1,
+                AdvertisedState::Draining => summary.draining += 1,
+                AdvertisedState::Stale => summary.stale += 1,
             }
         }
         summary
@@ -136,9 +137,9 @@ impl Service {
         let in_zone =
             |record: &&Record| filter.zone.is_none() || record.public().instance.zone == filter.zone;
         let mut selected: Vec<_> = self.instances.values().filter(in_zone).collect();
-        let is_up = |record: &&Record| record.public().state == State::Up && record.accepts_calls();
+        let is_up = |record: &&Record| record.public().state == AdvertisedState::Up && record.accepts_calls();
         if !filter.stale && selected.iter().any(is_up) {
-            selected.retain(|record| record.public().state != State::Stale);
+            selected.retain(|record| record.public().state != AdvertisedState::Stale);
         }
         selected
     }

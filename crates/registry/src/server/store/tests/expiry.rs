@@ -34,7 +34,7 @@ fn instances_that_fell_silent_together_are_withheld_although_they_expire_apart()
         }
     }
     assert_eq!((swept.expired, swept.withheld), (0, 10));
-    assert_eq!(states(&mut store), [State::Stale; 10]);
+    assert_eq!(states(&mut store), [AdvertisedState::Stale; 10]);
 }
 
 #[test]
@@ -67,7 +67,7 @@ fn stale_instances_are_served_only_without_others_and_expire_after_one_more_ttl(
     register_all(&mut store, 3, clock.0);
     let now = clock.after(TTL);
     assert_eq!(store.sweep(now.at).withheld, 3);
-    assert_eq!(states(&mut store), [State::Stale; 3]);
+    assert_eq!(states(&mut store), [AdvertisedState::Stale; 3]);
     assert_eq!(store.addresses("A").count, 3);
     assert_eq!(list(&mut store, &ListFilter::default()).len(), 3);
 
@@ -80,7 +80,7 @@ fn stale_instances_are_served_only_without_others_and_expire_after_one_more_ttl(
     assert_eq!(store.sweep(clock.after(TTL - Duration::from_millis(1)).at), SweepOutcome::default());
     store.renew("A", &id(1), clock.0).unwrap();
     assert_eq!(store.sweep(clock.after(Duration::from_millis(1)).at).expired, 2);
-    assert_eq!(states(&mut store), [State::Up]);
+    assert_eq!(states(&mut store), [AdvertisedState::Up]);
 }
 
 #[test]

@@ -72,6 +72,6 @@ fn restored_store_has_full_leases_and_removable_overrides() {
     assert_eq!(restored.counts(), store.counts());
     assert_eq!(restored.sweep((now.at + TTL) - Duration::from_millis(1)), SweepOutcome::default());
     let back = restored.patch("A", &id(1), Patch::default().clear_drain().clear_weight()).unwrap();
-    assert_eq!((back.state, back.instance.weight), (State::Up, 100));
+    assert_eq!((back.state, back.instance.weight), (AdvertisedState::Up, 100));
     assert_eq!(back.registered_at, store.instance("A", &id(1)).unwrap().registered_at);
 }

@@ -9,7 +9,7 @@ mod registration;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use farcall_discovery::State;
+use farcall_discovery::AdvertisedState;
 use farcall_transport::Address;
 
 use super::*;
@@ -56,6 +56,6 @@ fn list(store: &mut Store, filter: &ListFilter) -> Vec<InstanceRecord> {
     serde_json::from_slice::<Envelope<Instances>>(&body).unwrap().body.instances
 }
 
-fn states(store: &mut Store) -> Vec<State> {
+fn states(store: &mut Store) -> Vec<AdvertisedState> {
     store.instances("A").into_iter().map(|record| record.state).collect()
 }

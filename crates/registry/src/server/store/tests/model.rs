@@ -163,9 +163,9 @@ proptest! {
                 }
             }
             let state = |known: &ModelInstance| match (known.drain, known.stale) {
-                (true, _) => State::Draining,
-                (_, true) => State::Stale,
-                _ => State::Up,
+                (true, _) => AdvertisedState::Draining,
+                (_, true) => AdvertisedState::Stale,
+                _ => AdvertisedState::Up,
             };
             let expected: BTreeMap<_, _> =
                 model.known.iter().map(|(key, known)| (key.clone(), (state(known), known.weight))).collect();

@@ -34,12 +34,12 @@ fn override_applies_over_registrations_until_removed() {
     register_all(&mut store, 1, clock.0);
     let set = Patch::default().drain(true).weight(3);
     let patched = store.patch("A", &id(0), set).unwrap();
-    assert_eq!((patched.state, patched.instance.weight), (State::Draining, 3));
+    assert_eq!((patched.state, patched.instance.weight), (AdvertisedState::Draining, 3));
     store.register(Instance { weight: 50, ..instance("A", 0) }, clock.0).unwrap();
     let one = store.instance("A", &id(0)).unwrap();
-    assert_eq!((one.state, one.instance.weight), (State::Draining, 3));
+    assert_eq!((one.state, one.instance.weight), (AdvertisedState::Draining, 3));
     let back = store.patch("A", &id(0), Patch::default().clear_drain().clear_weight()).unwrap();
-    assert_eq!((back.state, back.instance.weight), (State::Up, 50));
+    assert_eq!((back.state, back.instance.weight), (AdvertisedState::Up, 50));
     assert!(back.overrides.is_empty());
 }
 
@@ -54,7 +54,7 @@ fn override_outlives_expiry_but_not_a_delete() {
     assert!(store.delete("A", &id(1)));
     assert_eq!(store.sweep(now.at).expired, 1);
     register_all(&mut store, 2, now);
-    assert_eq!(states(&mut store), [State::Draining, State::Up]);
+    assert_eq!(states(&mut store), [AdvertisedState::Draining, AdvertisedState::Up]);
 }
 
 #[test]
