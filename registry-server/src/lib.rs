@@ -1,8 +1,8 @@
-//! The farcall registry as a program, and as a server to put into another one.
+//! The farcall registry as a program, and as a server to embed in another program.
 //!
-//! [`run`] is the whole program: command line, logs, signals, exit code. [`Server`] is what it runs:
-//! `farcall-registry`'s store and interface on sockets, with TLS, limits of time and of connections,
-//! and tokens and certificates that are read again when they change.
+//! [`run`] is the whole program: command line, logs, signals, exit code. [`Server`] serves `farcall-registry`'s HTTP
+//! interface on sockets, with TLS, limits of time and of connections, and tokens and certificates that are read again
+//! when they change.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")]
@@ -11,7 +11,7 @@
 //! use registry_server::{Config, Server};
 //!
 //! let server = Server::bind(Config::new(RegistryOptions::default()).listen("127.0.0.1:0")).await?;
-//! println!("a page for people: {}", server.urls().next().expect("it listens on one"));
+//! println!("open {}", server.urls().next().expect("there is one address"));
 //! # async fn ctrl_c() {}
 //! server.serve(ctrl_c()).await?;
 //! # Ok(())
@@ -31,6 +31,6 @@ mod tls;
 mod tokens;
 
 pub use self::config::Config;
-pub use self::failure::Failure;
+pub use self::failure::{ConfigError, ConfigSyntaxError, Failure, TokenError};
 pub use self::run::run;
 pub use self::server::Server;

@@ -1,4 +1,4 @@
-//! Logs: for people or for machines, on stderr.
+//! Logs on stderr, as text or as JSON.
 
 use std::io::{self, IsTerminal};
 
@@ -7,14 +7,14 @@ use tracing_subscriber::filter::LevelFilter;
 
 use crate::options::LogFormat;
 
-/// Begins to log. Where the process logs already, as when it is part of another program, that stays.
+/// Starts logging. A subscriber that the process has already, as part of another program, stays in use.
 pub(crate) fn start(format: LogFormat) {
     let filter = EnvFilter::builder().with_default_directive(LevelFilter::INFO.into()).from_env_lossy();
     let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
     let started = match format {
-        LogFormat::HumanDuration => logs.with_ansi(io::stderr().is_terminal()).try_init(),
+        LogFormat::Human => logs.with_ansi(io::stderr().is_terminal()).try_init(),
         LogFormat::Json => logs.json().flatten_event(true).with_ansi(false).try_init(),
     };
-    // Only one that is there already makes it fail.
+    // It fails only if there is a subscriber already.
     drop(started);
 }

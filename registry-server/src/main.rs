@@ -1,4 +1,4 @@
-//! The farcall registry: which instances of a service are up.
+//! The program `registry-server`: the farcall registry.
 
 fn main() -> std::process::ExitCode {
     registry_server::run(std::env::args_os())

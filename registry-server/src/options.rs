@@ -1,27 +1,29 @@
-//! [`Options`]: everything that can be set, each by a flag, an environment variable or a key of the
-//! configuration file. What they mean together is for [`crate::config`].
+//! [`Options`]: the settings as given, each by a flag, an environment variable or a key of the configuration file.
+//!
+//! Defaults, and the check of settings against each other, are left to [`Config`](crate::Config).
 
 use std::fmt;
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
+use std::str::{FromStr, Utf8Error};
 use std::time::Duration;
 
 use clap::{Args, Parser, ValueEnum};
 use serde::Deserialize;
 use serde::de::{self, Deserializer, SeqAccess, Visitor};
 
-use crate::failure::Failure;
+use crate::failure::{ConfigSyntaxError, Failure};
+use crate::files;
 
-/// The farcall registry: which instances of a service are up.
+/// The farcall registry: records which instances of a service are up.
 ///
-/// Servers register with it and send heartbeats; clients ask it or watch it; `/` is a page for
-/// people. It keeps everything in memory, and in a snapshot file if one is named.
+/// Servers register and send heartbeats; clients request lists or watch them; `/` is a web page.
+/// All data is in memory, and in a snapshot file if one is given.
 #[derive(Debug, Parser)]
 #[command(name = "registry-server", version, after_long_help = LONG_HELP, max_term_width = 100)]
 pub(crate) struct Cli {
-    /// A TOML file with any of these settings: each flag's name without the dashes is a key. A flag
-    /// beats the environment, and the environment beats the file.
+    /// A TOML file with any of these settings: the keys are the flags without the leading dashes. A
+    /// flag takes precedence over the environment, and the environment over the file.
     #[arg(long, env = "REGISTRY_CONFIG", value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
     #[command(flatten)]
@@ -30,22 +32,23 @@ pub(crate) struct Cli {
 
 const LONG_HELP: &str = "\
 Tokens:
-  A token file has one token on each line; lines that begin with # are left out. Several tokens hold
-  at once, so that they can be changed one server after the other. A token may also come from the
-  environment, REGISTRY_READ_TOKEN and REGISTRY_WRITE_TOKEN, and holds beside those of the file.
-  Tokens for single services stand in the configuration file:
+  A token file has one token on each line; lines that begin with # are comments. All tokens are
+  valid at once, so that they can be changed on one server after the other. A token may also come
+  from the environment, REGISTRY_READ_TOKEN and REGISTRY_WRITE_TOKEN, and is valid in addition to
+  those of the file. Tokens for single services are in the configuration file:
       [[service-token]]
       services = [\"Arith\", \"Text\"]      # \"~\" is the plain list of servers
       token-file = \"/etc/farcall/arith.token\"      # or: token = \"...\"
   Token files, the service tokens of the configuration file, and certificates are read again when
-  they change, and at SIGHUP. Where the new ones are bad, the old ones stay, and the log says so.
+  they change, and at SIGHUP. If the new ones are invalid, the old ones stay in use, and an error
+  is logged.
 
 Output:
-  On stdout one line `listening URL` for each --listen, once it can be asked there. Logs go to stderr;
-  RUST_LOG chooses which, as in RUST_LOG=debug (default: info).
+  One line `listening URL` on stdout for each --listen, once it accepts connections. Logs go to
+  stderr; RUST_LOG sets their level, for example RUST_LOG=debug (default: info).
 
 Signals:
-  SIGTERM and SIGINT end it: watchers are sent away, the snapshot is written. SIGHUP reads files again.
+  SIGTERM and SIGINT stop it: watches end, and the snapshot is written. SIGHUP reads files again.
 
 Exit codes:
   0  ended by a signal
@@ -57,48 +60,49 @@ Exit codes:
   6  it cannot listen: the port is in use, or not allowed
   7  the snapshot file or its directory cannot be used";
 
-/// What can be set. All of it may be left out.
+/// The settings as given; all are optional.
 #[derive(Clone, Debug, Default, Args, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub(crate) struct Options {
-    /// Where to listen, HOST:PORT; port 0 is any that is free. May be given several times
+    /// An address to listen at, HOST:PORT; port 0 is any free port. May be given several times
     /// [default: 127.0.0.1:7100]
     #[arg(long, env = "REGISTRY_LISTEN", value_name = "HOST:PORT", value_delimiter = ',')]
     #[serde(deserialize_with = "one_or_many")]
-    pub(crate) listen: Option<Vec<Listen>>,
+    pub(crate) listen: Option<Vec<ListenAddress>>,
 
-    /// The file to start from, written within 5 s of a change and at the end. Without it, all
-    /// servers have to register again after a restart.
+    /// The snapshot file, read at the start, and written within 5 s of a change and at the end.
+    /// Without it, all servers must register again after a restart.
     #[arg(long, env = "REGISTRY_SNAPSHOT", value_name = "FILE")]
     pub(crate) snapshot: Option<PathBuf>,
 
-    /// How long an instance stays without a heartbeat where it asks for no time of its own; from 1s
-    /// to 1day [default: 5m]
+    /// The time without a heartbeat after which an instance that requests no time to live expires;
+    /// from 1s to 1day [default: 5m]
     #[arg(long, env = "REGISTRY_TTL", value_name = "TIME")]
-    pub(crate) ttl: Option<Time>,
+    pub(crate) ttl: Option<HumanTime>,
 
-    /// How often such instances are told to send one; below --ttl [default: 4/5 of --ttl, 4m]
+    /// The heartbeat interval of such instances; below --ttl [default: 4/5 of --ttl, 4m]
     #[arg(long, env = "REGISTRY_HEARTBEAT", value_name = "TIME")]
-    pub(crate) heartbeat: Option<Time>,
+    pub(crate) heartbeat: Option<HumanTime>,
 
-    /// A file with the tokens that allow to read. Without one, everybody may read.
+    /// A file with tokens that allow reading. Without one, reading needs no token.
     #[arg(long, env = "REGISTRY_READ_TOKEN_FILE", value_name = "FILE")]
     pub(crate) read_token_file: Option<PathBuf>,
 
-    /// A file with the tokens that allow to write, and read. Without any token, everybody may write.
+    /// A file with tokens that allow writing and reading. Without tokens of any kind, writing needs no
+    /// token.
     #[arg(long, env = "REGISTRY_WRITE_TOKEN_FILE", value_name = "FILE")]
     pub(crate) write_token_file: Option<PathBuf>,
 
-    /// The certificate chain for TLS, as PEM; with --tls-key. Then it is https only.
+    /// The certificate chain for TLS, as PEM; requires --tls-key. Only https is served then.
     #[arg(long, env = "REGISTRY_TLS_CERT", value_name = "FILE")]
     pub(crate) tls_cert: Option<PathBuf>,
 
-    /// The private key for TLS, as PEM; with --tls-cert.
+    /// The private key for TLS, as PEM; requires --tls-cert.
     #[arg(long, env = "REGISTRY_TLS_KEY", value_name = "FILE")]
     pub(crate) tls_key: Option<PathBuf>,
 
-    /// One more name by which it may be called, with or without a port. Requests for other hosts
-    /// than these, its addresses and loopback names are refused. May be given several times.
+    /// A host that requests may name, with or without a port. Requests for other hosts than these,
+    /// the listening addresses and loopback names are refused. May be given several times.
     #[arg(long, env = "REGISTRY_ALLOWED_HOST", value_name = "HOST", value_delimiter = ',')]
     #[serde(deserialize_with = "one_or_many")]
     pub(crate) allowed_host: Option<Vec<String>>,
@@ -107,47 +111,60 @@ pub(crate) struct Options {
     #[arg(long, env = "REGISTRY_PATH", value_name = "PATH")]
     pub(crate) path: Option<String>,
 
-    /// The most instances; more are answered 429 [default: 100000]
+    /// The maximum number of instances; more are refused with status 429 [default: 100000]
     #[arg(long, env = "REGISTRY_MAX_INSTANCES", value_name = "N")]
     pub(crate) max_instances: Option<usize>,
 
-    /// The most open watches and long polls; more are answered 429 [default: 10000]
+    /// The maximum number of open watches and long polls; more are refused with status 429
+    /// [default: 10000]
     #[arg(long, env = "REGISTRY_MAX_WATCHERS", value_name = "N")]
     pub(crate) max_watchers: Option<usize>,
 
-    /// The largest body of a request, in bytes; larger ones are answered 413 [default: 65536]
+    /// The maximum size of a request's body, in bytes; larger ones are refused with status 413
+    /// [default: 65536]
     #[arg(long, env = "REGISTRY_MAX_BODY_BYTES", value_name = "BYTES")]
     pub(crate) max_body_bytes: Option<usize>,
 
-    /// The most connections; more are closed at once [default: 16384]
+    /// The maximum number of connections; more are closed at once [default: 16384]
     #[arg(long, env = "REGISTRY_MAX_CONNECTIONS", value_name = "N")]
     pub(crate) max_connections: Option<usize>,
 
-    /// How long the header of a request may take; a connection that is idle for so long is closed.
-    /// Bodies have 10 s [default: 60s]
+    /// The time limit for the header of a request, and for idle connections. Bodies have 10 s
+    /// [default: 60s]
     #[arg(long, env = "REGISTRY_HEADER_TIMEOUT", value_name = "TIME")]
-    pub(crate) header_timeout: Option<Time>,
+    pub(crate) header_timeout: Option<HumanTime>,
 
-    /// How logs look [default: human]
+    /// The format of logs [default: human]
     #[arg(long, env = "REGISTRY_LOG_FORMAT", value_name = "FORMAT")]
     pub(crate) log_format: Option<LogFormat>,
 
-    /// Tokens for single services; in the file only.
+    /// Tokens for single services; only in the configuration file.
     #[arg(skip)]
     pub(crate) service_token: Vec<ServiceToken>,
 }
 
 impl Options {
-    /// Reads what a configuration file says.
-    pub(crate) fn read(text: &str, file: &Path) -> Result<Self, Failure> {
+    /// Reads a configuration file.
+    pub(crate) fn read_file(file: &Path) -> Result<Self, Failure> {
+        let bytes =
+            files::read(file).map_err(|source| Failure::ConfigFile { file: file.to_owned(), source })?;
+        let text = std::str::from_utf8(&bytes).map_err(|error: Utf8Error| {
+            let line = bytes[..error.valid_up_to()].iter().filter(|&&byte| byte == b'\n').count() + 1;
+            Failure::ConfigContent { file: file.to_owned(), line, source: error.into() }
+        })?;
+        Self::parse(text, file)
+    }
+
+    /// Parses the content of a configuration file; `file` is for errors.
+    pub(crate) fn parse(text: &str, file: &Path) -> Result<Self, Failure> {
         toml::from_str(text).map_err(|error| {
             let line = error.span().map(|span| text[..span.start].matches('\n').count() + 1);
-            let what = error.message().lines().collect::<Vec<_>>().join("; ");
-            Failure::ConfigContent { file: file.to_owned(), line: line.unwrap_or(1), what }
+            let source = ConfigSyntaxError::from(error);
+            Failure::ConfigContent { file: file.to_owned(), line: line.unwrap_or(1), source }
         })
     }
 
-    /// These, and where they say nothing, `file`'s.
+    /// Returns these settings, completed by those of `file`.
     pub(crate) fn or(self, file: Self) -> Self {
         Self {
             listen: self.listen.or(file.listen),
@@ -180,29 +197,29 @@ pub(crate) struct ServiceToken {
     pub(crate) token_file: Option<PathBuf>,
 }
 
-/// Never shows the token.
+/// Shows the services, never the token.
 impl fmt::Debug for ServiceToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ServiceToken").field("services", &self.services).finish_non_exhaustive()
     }
 }
 
-/// How logs look.
+/// The format of logs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum LogFormat {
-    /// A line of text for each.
+    /// A line of text for each event.
     #[default]
-    HumanDuration,
-    /// An object on a line for each.
+    Human,
+    /// A JSON object on a line for each event.
     Json,
 }
 
-/// A place to listen, `HOST:PORT`.
+/// An address to listen at, `HOST:PORT`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Listen(pub(crate) String);
+pub(crate) struct ListenAddress(pub(crate) String);
 
-impl FromStr for Listen {
+impl FromStr for ListenAddress {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -214,7 +231,7 @@ impl FromStr for Listen {
     }
 }
 
-/// Reads `"a"` like `["a"]`: most have one only.
+/// Deserializes `"a"` like `["a"]`, because most lists have one element.
 fn one_or_many<'de, D: Deserializer<'de>, T: FromStr<Err: fmt::Display>>(
     deserializer: D,
 ) -> Result<Option<Vec<T>>, D::Error> {
@@ -243,22 +260,22 @@ fn one_or_many<'de, D: Deserializer<'de>, T: FromStr<Err: fmt::Display>>(
     deserializer.deserialize_any(OneOrMany(PhantomData)).map(Some)
 }
 
-/// A length of time as people write it: `30s`, `5m`, `1h 30m`.
+/// A duration with units: `30s`, `5m`, `1h 30m`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
-pub(crate) struct Time(pub(crate) Duration);
+pub(crate) struct HumanTime(pub(crate) Duration);
 
-impl FromStr for Time {
+impl FromStr for HumanTime {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
         humantime::parse_duration(text)
             .map(Self)
-            .map_err(|error| format!("`{text}` is no length of time, such as 30s or 5m: {error}"))
+            .map_err(|error| format!("`{text}` is not a duration such as 30s or 5m: {error}"))
     }
 }
 
-impl TryFrom<String> for Time {
+impl TryFrom<String> for HumanTime {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
@@ -273,12 +290,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_command_line_is_consistent() {
+    fn command_line_is_consistent() {
         Cli::command().debug_assert();
     }
 
     #[test]
-    fn every_flag_is_named_alike_in_the_environment_and_in_the_file() {
+    fn every_flag_has_the_same_name_in_the_environment_and_in_the_file() {
         for argument in Cli::command().get_arguments() {
             let Some(flag) = argument.get_long() else { continue };
             if ["help", "version"].contains(&flag) {
@@ -293,14 +310,14 @@ mod tests {
             if flag == "config" {
                 continue;
             }
-            // A key that is not known would be named so; a table is never what a key wants.
-            let error = Options::read(&format!("{flag} = {{}}"), Path::new("f")).unwrap_err().to_string();
+            // No key takes a table, so this is an error, but not one about an unknown key.
+            let error = Options::parse(&format!("{flag} = {{}}"), Path::new("f")).unwrap_err().to_string();
             assert!(!error.contains("unknown"), "{flag}: {error}");
         }
     }
 
     #[test]
-    fn the_page_for_operators_has_every_setting_and_its_examples_are_right() {
+    fn operations_page_has_every_setting_and_valid_examples() {
         let page = include_str!("../../docs/OPERATIONS.md");
         for argument in Cli::command().get_arguments() {
             let (Some(flag), Some(variable)) = (argument.get_long(), argument.get_env()) else { continue };
@@ -314,25 +331,25 @@ mod tests {
             page.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
         assert_eq!(examples.len(), 2);
         for example in examples {
-            Options::read(example, Path::new("example")).unwrap();
+            Options::parse(example, Path::new("example")).unwrap();
         }
     }
 
     #[test]
-    fn the_page_for_operators_and_the_help_have_the_same_exit_codes() {
+    fn operations_page_and_help_have_the_same_exit_codes() {
         let page = include_str!("../../docs/OPERATIONS.md");
         for code in 0..=7 {
             let line = LONG_HELP.lines().find_map(|line| line.strip_prefix(&format!("  {code}  "))).unwrap();
-            // The signals have names in the one and not in the other.
-            let what = if code == 0 { "ended by" } else { line };
-            assert!(page.contains(&format!("| {code} | {what}")), "{code}: {what}");
+            // The page names the signals, the help does not.
+            let meaning = if code == 0 { "ended by" } else { line };
+            assert!(page.contains(&format!("| {code} | {meaning}")), "{code}: {meaning}");
         }
     }
 
     #[test]
-    fn an_unknown_key_is_named_with_its_line() {
+    fn unknown_key_is_reported_with_its_line() {
         let error =
-            Options::read("ttl = \"10s\"\n\nlisen = [\"a:1\"]\n", Path::new("/etc/r.toml")).unwrap_err();
+            Options::parse("ttl = \"10s\"\n\nlisen = [\"a:1\"]\n", Path::new("/etc/r.toml")).unwrap_err();
         let text = error.to_string();
         assert!(
             text.contains("/etc/r.toml") && text.contains("line 3") && text.contains("`lisen`"),
@@ -342,21 +359,21 @@ mod tests {
     }
 
     #[test]
-    fn a_place_to_listen_has_a_host_and_a_port() {
+    fn listen_address_needs_a_host_and_a_port() {
         for good in ["127.0.0.1:0", "[::1]:7100", "localhost:80"] {
-            assert!(good.parse::<Listen>().is_ok(), "{good}");
+            assert!(good.parse::<ListenAddress>().is_ok(), "{good}");
         }
         for bad in ["", "7100", ":7100", "127.0.0.1", "127.0.0.1:65536", "host:http"] {
-            assert!(bad.parse::<Listen>().is_err(), "{bad}");
+            assert!(bad.parse::<ListenAddress>().is_err(), "{bad}");
         }
     }
 
     #[test]
-    fn what_is_typed_beats_the_file() {
-        let file = Options::read("ttl = \"10s\"\nmax-instances = 5", Path::new("f")).unwrap();
-        let typed = Options { ttl: Some("20s".parse().unwrap()), ..Options::default() };
-        let both = typed.or(file);
-        assert_eq!(both.ttl, Some(Time(Duration::from_secs(20))));
+    fn flags_take_precedence_over_the_file() {
+        let file = Options::parse("ttl = \"10s\"\nmax-instances = 5", Path::new("f")).unwrap();
+        let flags = Options { ttl: Some("20s".parse().unwrap()), ..Options::default() };
+        let both = flags.or(file);
+        assert_eq!(both.ttl, Some(HumanTime(Duration::from_secs(20))));
         assert_eq!(both.max_instances, Some(5));
     }
 }

@@ -1,8 +1,7 @@
-//! Reading tokens again when their files have changed, and certificates on request. That certificates
-//! are read again when they change is left to [`farcall_tls::Reloaded`].
+//! [`Reload`]: reads tokens again when their files have changed, and certificates on request. Reading certificates when
+//! they change is left to [`farcall_tls::Reloaded`].
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use farcall_registry::server::Registry;
 use farcall_tls::{ReloadOutcome, ReloadState};
@@ -10,12 +9,9 @@ use tokio::sync::Notify;
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::{error, info};
 
+use crate::files::CHECK_INTERVAL;
 use crate::tls::CurrentTls;
 use crate::tokens::{Secrets, TokenSources};
-
-/// The time between two checks of the files. They are small; comparing their content is more reliable
-/// than their times, which links and copies can keep.
-pub(crate) const INTERVAL: Duration = Duration::from_secs(2);
 
 /// The settings that may change while the registry runs.
 pub(crate) struct Reload {
@@ -42,7 +38,7 @@ impl Reload {
         if !self.tokens.can_change() && self.tls.is_none() {
             return;
         }
-        let mut ticks = interval(INTERVAL);
+        let mut ticks = interval(CHECK_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             // Both are cancel-safe: a tick or a notice that was not taken is there for the next turn.
@@ -71,7 +67,7 @@ impl Reload {
         }
     }
 
-    /// Reads the tokens once; `complete` says that nobody is writing the files.
+    /// Reads the tokens once; `complete` is `true` if no other process is writing the files.
     fn check_tokens(&mut self, complete: bool) {
         let found = self.tokens.read_again().map_err(|failure| failure.to_string());
         match self.secrets.check(found, complete, |secrets| Ok(secrets.tokens())) {

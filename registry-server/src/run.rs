@@ -1,4 +1,4 @@
-//! The program: from what was typed to the exit code.
+//! [`run`]: the program, from the command line to the exit code.
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -17,15 +17,15 @@ use crate::logging;
 use crate::options::Cli;
 use crate::server::Server;
 
-/// Runs the registry until a signal ends it. `args` are those of the command line, the program's own
-/// name first. Whatever fails is one line on stderr, and a code that `--help` explains.
+/// Runs the registry until a signal stops it, and returns the exit code, which `--help` explains. `args` are those of the
+/// command line, with the program's name first. An error is one line on stderr.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
-        // Asking for help comes this way, too, with a code of 0.
+        // `--help` and `--version` arrive here as well, with exit code 0.
         Err(error) => {
             let code = u8::try_from(error.exit_code()).unwrap_or(2);
-            // Where nobody reads it, there is nobody to tell.
+            // Printing fails only if the output is closed: then there is no place to report it.
             drop(error.print());
             return ExitCode::from(code);
         }
@@ -49,28 +49,28 @@ fn run_with(config: Config) -> Result<(), Failure> {
     let outcome = runtime.block_on(async {
         let signals = Signals::catch().map_err(|error| Failure::Other(format!("signals: {error}")))?;
         let server = Server::bind(config).await?;
-        announce(&server);
+        print_urls(&server);
         server.warn_if_open();
         let stop = signals.stop(server.reload_now());
         server.serve(stop).await
     });
-    // A look at a file on a disk that hangs must not hold up the end.
+    // A check of a file on a disk that hangs must not delay the exit.
     runtime.shutdown_background();
     outcome
 }
 
-/// Says where it listens, for scripts and people that started it with port 0.
-fn announce(server: &Server) {
+/// Prints the listening URLs, for scripts and users that chose port 0.
+fn print_urls(server: &Server) {
     let mut stdout = io::stdout().lock();
     for url in server.urls() {
-        // Whoever started it may have closed the pipe: no reason to end.
+        // A closed pipe is no reason to stop.
         drop(writeln!(stdout, "listening {url}"));
         info!(version = env!("CARGO_PKG_VERSION"), url, "listening");
     }
     drop(stdout.flush());
 }
 
-/// The signals that it knows, caught from the moment this is made.
+/// The handled signals, which are caught from its creation on.
 struct Signals {
     interrupt: Signal,
     terminate: Signal,
@@ -86,27 +86,27 @@ impl Signals {
         })
     }
 
-    /// Ready when it is to end; passes SIGHUP on meanwhile.
+    /// Waits for a signal to stop; forwards SIGHUP meanwhile.
     async fn stop(mut self, reload: Arc<Notify>) {
         let signal = loop {
             tokio::select! {
-                // All are cancel-safe: a signal that was not taken is there for the next turn.
+                // Cancel-safe: a signal that was not received stays pending.
                 _ = self.interrupt.recv() => break "SIGINT",
                 _ = self.terminate.recv() => break "SIGTERM",
                 _ = self.hang_up.recv() => reload.notify_one(),
             }
         };
-        info!(signal, "ending");
+        info!(signal, "stopping");
     }
 }
 
-/// Each watcher is a file to the kernel, and many systems allow 1024 unless asked for more.
+/// Raises the limit of open files to its maximum: each connection needs one, and many systems allow 1024 by default.
 fn raise_file_limit() {
     let limit = getrlimit(Resource::Nofile);
     if limit.current < limit.maximum || (limit.current.is_some() && limit.maximum.is_none()) {
         let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
         if let Err(error) = setrlimit(Resource::Nofile, raised) {
-            warn!(%error, ?limit, "the limit of open files stays");
+            warn!(%error, ?limit, "the limit of open files cannot be raised");
         }
     }
 }

@@ -51,13 +51,13 @@ impl Server {
         // Before the snapshot is touched: where another registry runs already, it is that one's.
         let mut listeners = Vec::new();
         let mut addresses = Vec::new();
-        for place in config.places() {
+        for place in config.listen_addresses() {
             let failed = |source| Failure::Listen { address: place.to_owned(), source };
             let listener = TcpListener::bind(place).await.map_err(failed)?;
             addresses.push(listener.local_addr().map_err(failed)?);
             listeners.push(listener);
         }
-        let mut settings = config.settings.clone();
+        let mut settings = config.registry.clone();
         if !config.tokens.is_empty() {
             settings = settings.tokens(secrets.tokens());
         }

@@ -8,7 +8,7 @@ use farcall_tls::{ClientAuth, Identity, Reloaded, TlsError, server_config};
 use rustls::ServerConfig;
 
 use crate::failure::Failure;
-use crate::reload::INTERVAL;
+use crate::files::CHECK_INTERVAL;
 
 /// The files of the certificate and of its key.
 #[derive(Clone, Debug)]
@@ -22,7 +22,7 @@ impl TlsFiles {
     pub(crate) fn load(&self) -> Result<CurrentTls, Failure> {
         let identity = Identity::from_files(&self.cert, &self.key);
         let files = [self.cert.clone(), self.key.clone()];
-        let config = Reloaded::load("certificates", files, INTERVAL, move |files| {
+        let config = Reloaded::load("certificates", files, CHECK_INTERVAL, move |files| {
             let mut config = server_config(&identity, ClientAuth::None, files)?;
             config.alpn_protocols = vec![b"http/1.1".to_vec()];
             Ok::<_, TlsError>(config)

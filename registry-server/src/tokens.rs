@@ -1,31 +1,35 @@
-//! Where tokens come from: files, the environment, the configuration file.
+//! [`TokenSources`]: reads tokens from files, the environment and the configuration file.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use farcall_discovery::Instance;
 use farcall_registry::server::Tokens;
+use farcall_registry::wire::PLAIN_LIST;
 
-use crate::config;
-use crate::failure::Failure;
+use crate::failure::{Failure, TokenError};
 use crate::files;
-use crate::options::ServiceToken;
+use crate::options::{Options, ServiceToken};
 
-/// Where tokens come from. Reading them again finds those that are there then.
+/// The maximum length of a token, in bytes.
+const MAX_TOKEN: usize = 4096;
+
+/// The sources of tokens, which can be read again.
 #[derive(Clone, Default)]
 pub(crate) struct TokenSources {
     pub(crate) read_file: Option<PathBuf>,
     pub(crate) write_file: Option<PathBuf>,
-    /// Out of the environment.
+    /// From the environment.
     pub(crate) read: Option<String>,
-    /// Out of the environment.
+    /// From the environment.
     pub(crate) write: Option<String>,
-    /// As the configuration file said at the start; it is asked again.
+    /// From the configuration file, which is read again.
     pub(crate) services: Vec<ServiceToken>,
     pub(crate) config_file: Option<PathBuf>,
 }
 
 impl TokenSources {
-    /// Whether there is nothing to read.
+    /// Returns `true` if there are no sources.
     pub(crate) fn is_empty(&self) -> bool {
         self.read_file.is_none()
             && self.write_file.is_none()
@@ -34,12 +38,12 @@ impl TokenSources {
             && self.services.is_empty()
     }
 
-    /// Whether reading again may find others.
+    /// Returns `true` if reading again may find other tokens.
     pub(crate) fn can_change(&self) -> bool {
         self.config_file.is_some() || self.read_file.is_some() || self.write_file.is_some()
     }
 
-    /// Reads all of them.
+    /// Reads all sources.
     pub(crate) fn read(&self) -> Result<Secrets, Failure> {
         let mut read = self
             .read
@@ -61,16 +65,16 @@ impl TokenSources {
         Ok(Secrets { read, write, services: services.into_iter().flatten().collect() })
     }
 
-    /// Asks the configuration file again for the tokens of services, then reads all of them.
+    /// Reads the service tokens of the configuration file again, then all sources.
     pub(crate) fn read_again(&mut self) -> Result<Secrets, Failure> {
         if let Some(file) = &self.config_file {
-            self.services = config::read_file(file)?.service_token;
+            self.services = Options::read_file(file)?.service_token;
         }
         self.read()
     }
 }
 
-/// Never shows a token.
+/// Shows the files, never a token.
 impl fmt::Debug for TokenSources {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TokenSources")
@@ -81,7 +85,7 @@ impl fmt::Debug for TokenSources {
     }
 }
 
-/// Tokens as they were read, to be compared with those that are read later.
+/// The tokens as they were read, for comparison with later ones.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub(crate) struct Secrets {
     read: Vec<String>,
@@ -90,12 +94,12 @@ pub(crate) struct Secrets {
 }
 
 impl Secrets {
-    /// Whether anybody needs a token to write.
+    /// Returns `true` if writing needs a token.
     pub(crate) fn guard_writing(&self) -> bool {
         !self.read.is_empty() || !self.write.is_empty() || !self.services.is_empty()
     }
 
-    /// As the registry takes them.
+    /// Returns the tokens in the registry's form.
     pub(crate) fn tokens(&self) -> Tokens {
         let tokens = self.read.iter().fold(Tokens::default(), Tokens::read);
         let tokens = self.write.iter().fold(tokens, Tokens::write);
@@ -105,59 +109,59 @@ impl Secrets {
 
 fn for_services(token: &ServiceToken) -> Result<Vec<(String, Vec<String>)>, Failure> {
     let failed =
-        |what: String| Failure::Token { place: "service-token of the configuration file".to_owned(), what };
+        |source| Failure::Token { origin: "service-token of the configuration file".to_owned(), source };
     let names = &token.services;
     if names.is_empty() {
-        return Err(failed("it names no services".to_owned()));
+        return Err(failed(TokenError::NoServices));
     }
     for name in names {
-        if name != "~" {
-            farcall_discovery::Instance::check_service(name).map_err(|error| failed(error.to_string()))?;
+        if name != PLAIN_LIST {
+            Instance::check_service(name).map_err(|error| failed(error.into()))?;
         }
     }
     let names: Vec<_> =
-        names.iter().map(|name| if name == "~" { String::new() } else { name.clone() }).collect();
+        names.iter().map(|name| if name == PLAIN_LIST { String::new() } else { name.clone() }).collect();
     let secrets = match (&token.token, &token.token_file) {
-        (Some(secret), None) => vec![check(secret).map_err(|what| failed(what.to_owned()))?],
+        (Some(secret), None) => vec![check(secret).map_err(failed)?],
         (None, Some(file)) => from_file("service token file", file)?,
-        _ => return Err(failed("it needs either token or token-file".to_owned())),
+        _ => return Err(failed(TokenError::ServiceTokenSource)),
     };
     Ok(secrets.into_iter().map(|secret| (secret, names.clone())).collect())
 }
 
 fn from_variable(name: &str, token: &str) -> Result<String, Failure> {
-    check(token.trim()).map_err(|what| Failure::Token {
-        place: format!("the environment variable {name}"),
-        what: what.to_owned(),
-    })
+    check(token.trim())
+        .map_err(|source| Failure::Token { origin: format!("the environment variable {name}"), source })
 }
 
-/// The tokens of a file, one on a line. There must be one: a file that is empty by accident must not
-/// open the registry to everybody, nor shut out all.
-fn from_file(what: &str, file: &Path) -> Result<Vec<String>, Failure> {
-    let failed =
-        |why: String| Failure::Token { place: format!("the {what} `{}`", file.display()), what: why };
-    let bytes = files::read(file).map_err(|error| failed(format!("it cannot be read: {error}")))?;
-    let text = String::from_utf8(bytes).map_err(|_| failed("it is not UTF-8".to_owned()))?;
+/// Returns the tokens of a file, one on a line. There must be one: a file that is empty by accident must neither open
+/// the registry to every request nor refuse all.
+fn from_file(kind: &str, file: &Path) -> Result<Vec<String>, Failure> {
+    let failed = |source| Failure::Token { origin: format!("the {kind} `{}`", file.display()), source };
+    let bytes = files::read(file).map_err(|error| failed(TokenError::Unreadable(error)))?;
+    let text = String::from_utf8(bytes).map_err(|_| failed(TokenError::NotUtf8))?;
     let mut tokens = Vec::new();
     for (index, line) in text.lines().enumerate() {
-        let line = line.trim();
-        if line.is_empty() || line.starts_with('#') {
+        let token = line.trim();
+        if token.is_empty() || token.starts_with('#') {
             continue;
         }
-        tokens.push(check(line).map_err(|what| failed(format!("line {}: {what}", index + 1)))?);
+        tokens.push(
+            check(token)
+                .map_err(|source| failed(TokenError::Line { line: index + 1, source: Box::new(source) }))?,
+        );
     }
-    if tokens.is_empty() { Err(failed("there is no token in it".to_owned())) } else { Ok(tokens) }
+    if tokens.is_empty() { Err(failed(TokenError::NoToken)) } else { Ok(tokens) }
 }
 
-/// A token that can be sent in a header.
-fn check(token: &str) -> Result<String, &'static str> {
+/// Returns the token if it can be sent in a header.
+fn check(token: &str) -> Result<String, TokenError> {
     if token.is_empty() {
-        Err("a token must not be empty")
-    } else if token.len() > 4096 {
-        Err("a token must have at most 4096 characters")
+        Err(TokenError::Empty)
+    } else if token.len() > MAX_TOKEN {
+        Err(TokenError::TooLong)
     } else if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
-        Err("a token must have visible ASCII characters only, without spaces")
+        Err(TokenError::InvalidCharacter)
     } else {
         Ok(token.to_owned())
     }
@@ -168,14 +172,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_may_have_several_tokens_and_remarks() {
+    fn file_may_have_several_tokens_and_comments() {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), "# old\nalpha\r\n\n  beta  \n").unwrap();
         assert_eq!(from_file("token file", file.path()).unwrap(), ["alpha", "beta"]);
     }
 
     #[test]
-    fn a_file_without_a_token_is_refused() {
+    fn file_without_a_token_is_refused() {
         for content in ["", "\n\n", "# nothing yet\n", "two words\n", "\u{e9}\n", "a\0b\n"] {
             let file = tempfile::NamedTempFile::new().unwrap();
             std::fs::write(file.path(), content).unwrap();
@@ -184,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn a_services_token_needs_services_and_one_source() {
+    fn service_token_needs_services_and_one_source() {
         let good = ServiceToken { services: vec!["~".into()], token: Some("t".into()), token_file: None };
         assert_eq!(for_services(&good).unwrap(), [("t".to_owned(), vec![String::new()])]);
         for bad in [

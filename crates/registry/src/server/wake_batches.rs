@@ -36,7 +36,7 @@ impl Default for WakeBatches {
 }
 
 impl WakeBatches {
-    /// Returns when the next watcher is to be woken, of at most `watchers`; `None` if at once. A watcher that goes
+    /// Returns when to wake the next watcher, of at most `watchers`; `None` if at once. A watcher that goes
     /// away before then leaves its slot unused.
     pub(super) fn next_wake(&self, watchers: usize) -> Option<Instant> {
         let size = BATCH_SIZE.max(watchers.div_ceil(MAX_BATCHES));

@@ -73,7 +73,7 @@ pub struct Envelope<T> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Registration {
-    /// How long the instance stays registered without a heartbeat, in milliseconds.
+    /// The time that the instance stays registered without a heartbeat, in milliseconds.
     pub ttl_ms: u64,
     /// The time until the next heartbeat, in milliseconds.
     pub heartbeat_ms: u64,

@@ -36,7 +36,7 @@ pub(in crate::server) struct LeaseDefaults {
 /// The time that a registration or a heartbeat was granted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::server) struct LeaseGrant {
-    /// How long the instance stays without a further heartbeat.
+    /// The time that the instance stays registered without a further heartbeat.
     pub(in crate::server) ttl: Duration,
     /// `true` if the instance requested this time to live.
     pub(in crate::server) requested: bool,
