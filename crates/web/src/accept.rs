@@ -55,7 +55,7 @@ impl Accept for TcpListener {
 
 /// The connections of a server: how many there may be, and how they end. A clone shares all of it.
 ///
-/// Every connection runs in a task of its own. [`Connections::shut_down`] ends them gracefully;
+/// Every connection has its own task. [`Connections::shut_down`] ends them gracefully;
 /// [`Connections::abort_on_drop`] ends them at once if the server's future is dropped.
 #[derive(Clone, Debug)]
 pub struct Connections {
@@ -111,7 +111,7 @@ impl Connections {
                     }
                     // Closed at once: better than letting the peer wait for an answer.
                     Err(_) if throttle.allows() => {
-                        warn!(%peer, max_connections = self.max_connections, "refused: too many HTTP connections");
+                        warn!(%peer, max_connections = self.max_connections, "refused: too many connections");
                     }
                     Err(_) => {}
                 },

@@ -58,4 +58,4 @@ pub use self::accept::{AbortGuard, Accept, Connections};
 pub use self::http1::serve_http1;
 pub use self::log_throttle::LogThrottle;
 pub use self::origin::{Authority, Origin, OriginCheck, OriginError};
-pub use self::page::Page;
+pub use self::page::{Page, PageBuilder};

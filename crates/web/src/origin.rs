@@ -1,7 +1,7 @@
 //! [`OriginCheck`]: refuses requests that a foreign web page made a browser send.
 //!
 //! A page in a visitor's browser can send requests to servers that only the visitor reaches, and, by a
-//! host name of its own that it resolves to such a server, read the answers ("DNS rebinding"). So a
+//! host name that its owner resolves to such a server, read the answers ("DNS rebinding"). So a
 //! name in `Host` must be allowed, and an `Origin` must be the host itself or be allowed. An IP address
 //! needs no list: a page that was loaded from this address came from this server.
 

@@ -19,7 +19,7 @@ const SHARED_SCRIPTS: [&str; 4] = [
     include_str!("page/controls.js"),
 ];
 
-/// What no page may contain: references to other documents, and functions that parse text as HTML.
+/// Texts that no page may contain: references to other documents, and functions that parse text as HTML.
 const FORBIDDEN: [&str; 11] = [
     "src=",
     "@import",
@@ -39,16 +39,24 @@ const FORBIDDEN: [&str; 11] = [
 /// ```
 /// use farcall_web::Page;
 ///
-/// let page = Page::new("farcall example", "#2a9d6b")
+/// let page = Page::builder("farcall example", "#2a9d6b")
 ///     .style("b { color: var(--good); }")
 ///     .body("<b id=\"count\"></b>")
-///     .script("setText(byId(\"count\"), count(10000));\n");
+///     .script("setText(byId(\"count\"), count(10000));\n")
+///     .build();
 /// assert_eq!(page.violations(), Vec::<String>::new());
 /// assert!(page.response().headers().contains_key("content-security-policy"));
 /// ```
 #[derive(Clone, Debug)]
-#[must_use]
 pub struct Page {
+    /// The document, with placeholders for the nonce.
+    document: String,
+}
+
+/// The parts of a [`Page`].
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct PageBuilder {
     title: &'static str,
     icon_color: &'static str,
     style: &'static str,
@@ -56,12 +64,7 @@ pub struct Page {
     script: String,
 }
 
-impl Page {
-    /// Creates an empty page. `icon_color` is the color of its icon, as `#rrggbb`.
-    pub fn new(title: &'static str, icon_color: &'static str) -> Self {
-        Self { title, icon_color, style: "", body: "", script: SHARED_SCRIPTS.concat() }
-    }
-
+impl PageBuilder {
     /// Sets the page's own style, which follows the shared one.
     pub const fn style(mut self, style: &'static str) -> Self {
         self.style = style;
@@ -80,21 +83,29 @@ impl Page {
         self
     }
 
-    /// Returns the whole document, with placeholders for the nonce.
+    /// Builds the page.
     #[must_use]
-    pub fn document(&self) -> String {
+    pub fn build(self) -> Page {
         let style = [
             include_str!("page/style.css"),
             self.style,
             // Last, since it overrides the wide layout.
             include_str!("page/narrow.css"),
         ];
-        include_str!("page/frame.html")
+        let document = include_str!("page/frame.html")
             .replace("{{title}}", self.title)
             .replace("{{icon-color}}", &self.icon_color.replace('#', "%23"))
             .replace("{{style}}", style.map(str::trim_end).join("\n").trim_end())
             .replace("{{body}}", self.body.trim_end())
-            .replace("{{script}}", self.script.trim_end())
+            .replace("{{script}}", self.script.trim_end());
+        Page { document }
+    }
+}
+
+impl Page {
+    /// Returns a builder of an empty page. `icon_color` is the color of its icon, as `#rrggbb`.
+    pub fn builder(title: &'static str, icon_color: &'static str) -> PageBuilder {
+        PageBuilder { title, icon_color, style: "", body: "", script: SHARED_SCRIPTS.concat() }
     }
 
     /// Returns the answer to a request for the page, with a new nonce.
@@ -122,7 +133,7 @@ impl Page {
             (X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
             (X_FRAME_OPTIONS, HeaderValue::from_static("DENY")),
         ];
-        (headers, self.document().replace(NONCE, &nonce)).into_response()
+        (headers, self.document.replace(NONCE, &nonce)).into_response()
     }
 
     /// Returns what breaks the rules of a page: a reference to another document, a function that parses
@@ -130,7 +141,7 @@ impl Page {
     /// the tests of pages.
     #[must_use]
     pub fn violations(&self) -> Vec<String> {
-        let document = self.document();
+        let document = &self.document;
         let mut violations: Vec<_> = FORBIDDEN
             .iter()
             .filter(|text| document.contains(**text))
@@ -150,31 +161,33 @@ impl Page {
 mod tests {
     use super::*;
 
-    fn page() -> Page {
-        Page::new("title", "#123456")
+    fn builder() -> PageBuilder {
+        Page::builder("title", "#123456")
     }
 
     #[test]
     fn every_response_has_its_own_nonce() {
-        let policy = || page().response().headers()[CONTENT_SECURITY_POLICY].to_str().unwrap().to_owned();
+        let page = builder().build();
+        let policy = || page.response().headers()[CONTENT_SECURITY_POLICY].to_str().unwrap().to_owned();
         assert_ne!(policy(), policy());
     }
 
     #[test]
     fn shared_parts_break_no_rule() {
-        assert_eq!(page().violations(), Vec::<String>::new());
+        assert_eq!(builder().build().violations(), Vec::<String>::new());
     }
 
     #[test]
     fn violations_are_found() {
-        let violations = page().body("<img src=x>{{else}}").script("a.innerHTML = '</script>'").violations();
+        let page = builder().body("<img src=x>{{else}}").script("a.innerHTML = '</script>'").build();
+        let violations = page.violations();
         assert_eq!(violations.len(), 4, "{violations:?}");
     }
 
     #[test]
     fn document_contains_all_parts_in_order() {
-        let document = page().style("/* own */").body("<p>body</p>").script("first();").script("second();");
-        let document = document.document();
+        let builder = builder().style("/* own */").body("<p>body</p>").script("first();").script("second();");
+        let document = builder.build().document;
         let places = ["<title>title</title>", "%23123456", "--good:", "/* own */", "<p>body</p>", "byId"]
             .map(|part| document.find(part).unwrap_or_else(|| panic!("{part} is missing")));
         assert!(places.is_sorted(), "{places:?}");

@@ -146,7 +146,7 @@ async fn a_token_is_asked_for_and_kept_for_the_session() {
         browser.keys("#token-input", &format!("{token}\u{e007}")).await;
     };
     enter("wrong").await;
-    browser.shows("does not take this token").await;
+    browser.shows("does not accept this token").await;
     enter("r-one").await;
     browser.shows("tcp@127.0.0.1:7001").await;
     browser.sees("!document.getElementById('token-dialog').open").await;
@@ -156,7 +156,7 @@ async fn a_token_is_asked_for_and_kept_for_the_session() {
     assert_eq!(browser.script("return document.getElementById('token-dialog').open").await, false);
 
     browser.click(".act").await;
-    browser.shows("This needs a token that may write").await;
+    browser.shows("This change requires a token that may write").await;
     enter("w-one").await;
     browser.sees("document.querySelector('.state')?.innerText === 'draining'").await;
     browser.shows("Live").await;

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use farcall_discovery::Instance;
+use farcall_web::Authority;
 
 use super::error::OptionsError;
-use super::http::Authority;
 use super::tokens::Tokens;
 
 /// The settings of a [`Registry`](super::Registry).

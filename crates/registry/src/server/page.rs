@@ -1,58 +1,30 @@
-//! The page at `/`: one HTML document with its style and script in it, which shows what is registered.
+//! The page at `/`, which shows what is registered.
 //!
-//! What it shows it asks for like any other client, with the token that its reader gives it: the
-//! document itself is the same for everybody, and needs no token.
+//! It fetches its data like any other client, with the token that its reader enters: the document is
+//! the same for all readers and needs no token.
 
 use std::sync::LazyLock;
 
-use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY};
-use axum::http::header::{X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS};
-use axum::http::{HeaderValue, StatusCode};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
+use farcall_web::Page;
 
-/// The answer to `GET /`.
-///
-/// Its policy lets the browser run and apply what stands in the document and nothing else, load
-/// nothing from elsewhere, talk to the registry only, and parse no text as HTML at run time.
+/// Returns the answer to `GET /`.
 pub(super) fn page() -> Response {
-    // New for each answer. Nothing of what others say is in the document, so that a guessed nonce
-    // would help nobody; the browser's other rules hold all the same.
-    let nonce = format!("{:032x}", fastrand::u128(..));
-    let policy = format!(
-        "default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; connect-src 'self'; \
-         img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
-         require-trusted-types-for 'script'; trusted-types 'none'"
-    );
-    let Ok(policy) = HeaderValue::try_from(policy) else {
-        return StatusCode::INTERNAL_SERVER_ERROR.into_response();
-    };
-    let headers = [
-        (CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8")),
-        (CONTENT_SECURITY_POLICY, policy),
-        (CACHE_CONTROL, HeaderValue::from_static("no-store")),
-        (REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
-        (X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
-        (X_FRAME_OPTIONS, HeaderValue::from_static("DENY")),
-    ];
-    (headers, DOCUMENT.replace(NONCE, &nonce)).into_response()
+    PAGE.response()
 }
 
-/// Where the nonce goes.
-const NONCE: &str = "{{nonce}}";
-
-/// The document, but for the nonce. The script is one module, so that its files see each other.
-static DOCUMENT: LazyLock<String> = LazyLock::new(|| {
-    const SCRIPT: &str = concat!(
-        include_str!("page/dom.js"),
-        include_str!("page/model.js"),
-        include_str!("page/stream.js"),
-        include_str!("page/row.js"),
-        include_str!("page/view.js"),
-        include_str!("page/main.js"),
-    );
-    include_str!("page/page.html")
-        .replace("{{style}}", include_str!("page/style.css").trim_end())
-        .replace("{{script}}", SCRIPT.trim_end())
+static PAGE: LazyLock<Page> = LazyLock::new(|| {
+    Page::builder("farcall registry", "#2a9d6b")
+        .style(include_str!("page/style.css"))
+        .body(include_str!("page/body.html"))
+        .script(include_str!("page/model.js"))
+        .script(include_str!("page/requests.js"))
+        .script(include_str!("page/stream.js"))
+        .script(include_str!("page/row.js"))
+        .script(include_str!("page/view.js"))
+        .script(include_str!("page/token.js"))
+        .script(include_str!("page/main.js"))
+        .build()
 });
 
 #[cfg(test)]
@@ -60,23 +32,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_answer_has_a_nonce_of_its_own() {
-        let nonce_of = || page().headers()[CONTENT_SECURITY_POLICY].to_str().unwrap().to_owned();
-        assert_ne!(nonce_of(), nonce_of());
-    }
-
-    #[test]
-    fn the_document_is_whole_and_has_two_places_for_the_nonce() {
-        assert!(!DOCUMENT.contains("{{style}}") && !DOCUMENT.contains("{{script}}"));
-        assert_eq!(DOCUMENT.matches(NONCE).count(), 2);
-        // Nothing in it ends the script early.
-        assert_eq!(DOCUMENT.matches("</script").count(), 1);
-    }
-
-    #[test]
-    fn the_document_asks_for_nothing_from_elsewhere() {
-        for elsewhere in ["src=", "@import", "url(", "href=\"http", "href=\"/"] {
-            assert!(!DOCUMENT.contains(elsewhere), "{elsewhere}");
-        }
+    fn page_loads_nothing_from_elsewhere_and_parses_no_html() {
+        assert_eq!(PAGE.violations(), Vec::<String>::new());
     }
 }

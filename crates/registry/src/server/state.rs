@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use axum::http::HeaderValue;
 use farcall_discovery::Instance;
+use farcall_web::Authority;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use super::error::RegisterError;
-use super::http::Authority;
 use super::metrics::Metrics;
 use super::options::RegistryOptions;
 use super::shared_store::SharedStore;

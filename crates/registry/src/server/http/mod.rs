@@ -19,15 +19,17 @@ use std::sync::Arc;
 use axum::Router;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
+use farcall_web::OriginCheck;
 
-pub(super) use self::gate::Authority;
 use super::page;
 use super::state::SharedState;
 
 /// Returns all routes, in layers; from the inside: the check of tokens, the check of `Host` and `Origin`, and the
 /// completion of responses.
 pub(super) fn router(registry: SharedState, listening: &[SocketAddr]) -> Router {
-    let gate = gate::OriginCheck::new(listening, registry.allowed_hosts.clone());
+    let origins = OriginCheck::listening_on(listening)
+        .allow_hosts(registry.allowed_hosts.clone())
+        .allow_origins_of_hosts();
     let simple = registry.options.simple_path.clone();
     let instance =
         get(instances::get).put(instances::register).patch(instances::patch).delete(instances::deregister);
@@ -48,7 +50,7 @@ pub(super) fn router(registry: SharedState, listening: &[SocketAddr]) -> Router 
         .route("/readyz", get(operations::readyz));
     authorized
         .merge(open)
-        .layer(from_fn_with_state(Arc::new(gate), gate::check))
+        .layer(from_fn_with_state(Arc::new(origins), gate::check))
         .layer(from_fn_with_state(registry.clone(), response::finish))
         .with_state(registry)
 }

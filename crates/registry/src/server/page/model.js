@@ -1,43 +1,43 @@
-// What the registry said: services and their instances, as the stream of events keeps them.
+// The registry's data: services and their instances, as the stream of events keeps them up to date.
 
 const STATES = ["up", "draining", "stale"];
 
-/** Services by name. A service stays in the list while it has instances. */
+/** Services by name. A service is in the list while it has instances. */
 const services = new Map();
 
 class Service {
   constructor(name) {
     this.name = name;
     this.instances = new Map();
-    // The ids in order; null where nobody has asked for them yet.
+    // The sorted ids; null until they are needed.
     this.order = null;
   }
 
   put(instance) {
     const known = this.instances.get(instance.id);
-    if (!known && this.order) this.order.splice(this.placeOf(instance.id), 0, instance.id);
-    this.instances.set(instance.id, withHeartbeatOf(known, instance));
+    if (!known && this.order) this.order.splice(this.position(instance.id), 0, instance.id);
+    this.instances.set(instance.id, keepHeartbeat(known, instance));
   }
 
   delete(id) {
-    if (this.instances.delete(id) && this.order) this.order.splice(this.placeOf(id), 1);
+    if (this.instances.delete(id) && this.order) this.order.splice(this.position(id), 1);
   }
 
-  /** The instances, by id. */
+  /** The instances, sorted by id. */
   sorted() {
     this.order ??= [...this.instances.keys()].sort(compare);
     return this.order.map((id) => this.instances.get(id));
   }
 
-  /** How many are in which state. */
-  tallies() {
-    const tallies = { up: 0, draining: 0, stale: 0 };
-    for (const { state } of this.instances.values()) tallies[state] += 1;
-    return tallies;
+  /** The number of instances by state. */
+  countByState() {
+    const counts = { up: 0, draining: 0, stale: 0 };
+    for (const { state } of this.instances.values()) counts[state] += 1;
+    return counts;
   }
 
-  /** Where the id is in the order, or belongs. */
-  placeOf(id) {
+  /** The index of the id in the order, or the one to insert it at. */
+  position(id) {
     let low = 0, high = this.order.length;
     while (low < high) {
       const middle = (low + high) >> 1;
@@ -48,28 +48,25 @@ class Service {
   }
 }
 
-/** Events know no heartbeats, so that the last one that was told is kept. */
-function withHeartbeatOf(known, instance) {
+/** Copies the last known heartbeat: events do not contain it. */
+function keepHeartbeat(known, instance) {
   if (known?.last_seen && !instance.last_seen) instance.last_seen = known.last_seen;
   return instance;
 }
 
-const collator = new Intl.Collator("en", { numeric: true });
-const compare = (a, b) => collator.compare(a, b) || (a < b ? -1 : a > b ? 1 : 0);
-
-/** Takes an event of the stream; returns the names of the services that it changed, null for all. */
+/** Applies an event of the stream; returns the names of the changed services, null for all. */
 function apply(event, data) {
   if (event === "snapshot") {
     const before = new Map([...services].map(([name, service]) => [name, service.instances]));
     services.clear();
     for (const instance of data.instances) {
-      const service = serviceOf(instance.service ?? "");
-      service.put(withHeartbeatOf(before.get(service.name)?.get(instance.id), instance));
+      const service = getOrCreateService(instance.service ?? "");
+      service.put(keepHeartbeat(before.get(service.name)?.get(instance.id), instance));
     }
     return null;
   }
   const name = data.service ?? "";
-  if (event === "put") serviceOf(name).put(data.instance);
+  if (event === "put") getOrCreateService(name).put(data.instance);
   else if (event === "delete" && services.has(name)) {
     services.get(name).delete(data.id);
     if (services.get(name).instances.size === 0) services.delete(name);
@@ -77,7 +74,7 @@ function apply(event, data) {
   return [name];
 }
 
-function serviceOf(name) {
+function getOrCreateService(name) {
   let service = services.get(name);
   if (!service) services.set(name, (service = new Service(name)));
   return service;
@@ -85,14 +82,14 @@ function serviceOf(name) {
 
 const servicesByName = () => [...services.values()].sort((a, b) => compare(a.name, b.name));
 
-/** What is looked for: words, each somewhere in what is told of an instance, and one state or "". */
-const filter = { words: [], only: "" };
+/** The filter: words that an instance must all contain, and a state ("" for any). */
+const filter = { words: [], state: "" };
 
 function matches(instance) {
-  const { words, only } = filter;
-  if (only && instance.state !== only) return false;
+  const { words, state } = filter;
+  if (state && instance.state !== state) return false;
   if (words.length === 0) return true;
-  instance.haystack ??= [
+  instance.searchText ??= [
     `service:${instance.service || "~"}`,
     `id:${instance.id}`,
     `addr:${instance.addr}`,
@@ -101,10 +98,10 @@ function matches(instance) {
     `state:${instance.state}`,
     ...Object.entries(instance.metadata ?? {}).map(([key, value]) => `${key}=${value}`),
   ].join("\n").toLowerCase();
-  return words.every((word) => instance.haystack.includes(word));
+  return words.every((word) => instance.searchText.includes(word));
 }
 
-/** Where the interface has a service, or an instance of it. Relative: a proxy may put a path before. */
+/** The path of a service's instances, or of one of them. Relative: a proxy may add a prefix. */
 function pathOf(service, id) {
   const list = `v1/services/${encodeURIComponent(service || "~")}/instances`;
   return id === undefined ? list : `${list}/${encodeURIComponent(id)}`;

@@ -1,12 +1,14 @@
-// One instance on the page: its row (a card on a phone), kept and updated in place, so that focus,
-// selection and an editor that is open survive what happens meanwhile.
+// The row of one instance (a card on a phone), updated in place: the focus, a selection and an open
+// editor survive events.
 
-// Pairs of metadata that are shown without being asked for.
-const PAIRS_SHOWN = 2;
-// The part of its time to live after which a silent instance is marked.
+// Metadata pairs that are shown while the list is collapsed.
+const COLLAPSED_PAIRS = 2;
+// A collapsed pair with more characters is cut off.
+const MAX_PAIR_LENGTH = 28;
+// The share of its time to live after which a silent instance is marked.
 const LATE = 0.9;
 
-/** Rows that are on the screen: only they tick, and only their heartbeats are asked for. */
+/** Rows that are on the screen: only their ages are updated and their heartbeats requested. */
 const rowsOnScreen = new Set();
 const rowOfElement = new WeakMap();
 const screenObserver = new IntersectionObserver((entries) => {
@@ -15,33 +17,32 @@ const screenObserver = new IntersectionObserver((entries) => {
     if (!row) continue;
     if (isIntersecting) {
       rowsOnScreen.add(row);
-      row.tick();
-      askForHeartbeatsSoon();
+      row.updateAges();
+      requestHeartbeatsSoon();
     } else rowsOnScreen.delete(row);
   }
 });
 
 class Row {
   constructor(instance) {
-    const cell = (name, label, ...children) => el("td", { class: name, role: "cell", "data-label": label }, ...children);
     this.state = el("span", { class: "state" });
     this.addr = el("div", { class: "addr" });
     this.id = el("div", { class: "id" });
-    this.set = el("button", { type: "button", class: "set" });
-    this.weight = cell("weight", "Weight", this.set);
-    this.zone = cell("zone", "Zone");
-    this.version = cell("version", "Version");
-    this.metadata = cell("metadata", "Metadata");
-    this.seen = cell("seen", "Last heartbeat");
-    this.age = cell("age", "Registered for");
-    this.act = el("button", { type: "button", class: "act" });
-    this.element = el("tr", { role: "row" },
-      cell("state-cell", null, this.state),
-      cell("instance", null, this.addr, this.id),
-      this.weight, this.zone, this.version, this.metadata, this.seen, this.age,
-      cell("act-cell", null, this.act));
-    this.set.addEventListener("click", () => this.edit());
-    this.act.addEventListener("click", () => this.drainOrNot());
+    this.weightButton = el("button", { type: "button", class: "set" });
+    this.weight = makeCell("weight", "Weight", this.weightButton);
+    this.zone = makeCell("zone", "Zone");
+    this.version = makeCell("version", "Version");
+    this.metadata = makeCell("metadata", "Metadata");
+    this.lastSeen = makeCell("seen", "Last heartbeat");
+    this.age = makeCell("age", "Registered for");
+    this.drainButton = el("button", { type: "button", class: "act" });
+    this.element = makeRow(
+      makeCell("state-cell", null, this.state),
+      makeCell("instance", null, this.addr, this.id),
+      this.weight, this.zone, this.version, this.metadata, this.lastSeen, this.age,
+      makeCell("act-cell", null, this.drainButton));
+    this.weightButton.addEventListener("click", () => this.editWeight());
+    this.drainButton.addEventListener("click", () => this.toggleDrain());
     rowOfElement.set(this.element, this);
     screenObserver.observe(this.element);
     this.update(instance);
@@ -61,70 +62,71 @@ class Row {
     setText(this.state, state);
     setText(this.addr, addr);
     setText(this.id, id === addr ? "" : id);
-    setText(this.set, String(weight));
-    setAttribute(this.set, "aria-label", `Weight ${weight} of ${id}: change`);
-    this.set.classList.toggle("overridden", overrides?.weight !== undefined);
-    setAttribute(this.set, "title", overrides?.weight === undefined
-      ? "As its server registered it; click to set another"
-      : "Set by an operator; click to change it, or to take it back");
-    optional(this.zone, instance.zone);
-    optional(this.version, instance.version);
-    this.showMetadata(instance.metadata ?? {});
+    setText(this.weightButton, String(weight));
+    setAttribute(this.weightButton, "aria-label", `Weight ${weight} of ${id}: change`);
+    this.weightButton.classList.toggle("overridden", overrides?.weight !== undefined);
+    setAttribute(this.weightButton, "title", overrides?.weight === undefined
+      ? "As registered by the server; click to override it"
+      : "Overridden by an operator; click to change or reset it");
+    setOptionalText(this.zone, instance.zone);
+    setOptionalText(this.version, instance.version);
+    this.updateMetadata(instance.metadata ?? {});
     const action = this.action();
-    setText(this.act, action.text);
-    setAttribute(this.act, "aria-label", `${action.text} ${id}`);
-    setAttribute(this.act, "title", action.title);
-    this.tick();
+    setText(this.drainButton, action.text);
+    setAttribute(this.drainButton, "aria-label", `${action.text} ${id}`);
+    setAttribute(this.drainButton, "title", action.title);
+    this.updateAges();
   }
 
-  /** What the button does: the opposite of what holds the instance back now. */
+  /** What the drain button does: it reverses what keeps calls away, or drains. */
   action() {
     const { state, weight, overrides } = this.instance;
-    if (overrides?.drain) return { text: "Undrain", title: "Let it have calls again", patch: { drain: null } };
+    if (overrides?.drain) return { text: "Undrain", title: "Let the instance receive calls again", patch: { drain: null } };
     if (weight === 0 && overrides?.weight === 0) {
-      return { text: "Undrain", title: "Take back the weight of 0", patch: { weight: null } };
+      return { text: "Undrain", title: "Reset the weight of 0", patch: { weight: null } };
     }
     const title = state === "draining"
-      ? "Its server says that it is draining; this keeps it so"
-      : "It finishes what it has and gets no further calls";
+      ? "The server reports that it is draining; this keeps it draining"
+      : "The instance finishes its current calls and receives no new ones";
     return { text: "Drain", title, patch: { drain: true } };
   }
 
-  async drainOrNot() {
+  async toggleDrain() {
     const { text, patch } = this.action();
     await this.change(patch, `${this.instance.id}: ${text === "Drain" ? "draining" : "no longer drained"}`);
   }
 
-  async change(patch, done) {
-    if (this.act.getAttribute("aria-busy") === "true") return;
-    this.act.setAttribute("aria-busy", "true");
+  async change(patch, successText) {
+    if (this.drainButton.getAttribute("aria-busy") === "true") return;
+    this.drainButton.setAttribute("aria-busy", "true");
     try {
-      await patchInstance(this.instance, patch, done);
+      await patchInstance(this.instance, patch, successText);
     } finally {
-      this.act.removeAttribute("aria-busy");
+      this.drainButton.removeAttribute("aria-busy");
     }
   }
 
-  /** Puts a field in place of the weight. Enter keeps what is in it, nothing in it takes the override back. */
-  edit() {
+  /** Replaces the weight with a field. Enter sets its value; an empty field removes the override. */
+  editWeight() {
     if (this.editor) return;
     const { id, weight, overrides } = this.instance;
     const field = el("input", {
       type: "number", min: 0, max: 65535, step: 1, value: weight, inputmode: "numeric",
-      "aria-label": `Weight of ${id}`, title: "0 to 65535; Enter sets it, Escape leaves it as it is",
+      "aria-label": `Weight of ${id}`, title: "0 to 65535; Enter sets it, Escape cancels",
     });
     const form = el("form", { class: "editor", novalidate: "" }, field);
     const close = (refocus) => {
       if (this.editor !== form) return;
       this.editor = null;
-      form.replaceWith(this.set);
-      if (refocus) this.set.focus();
+      form.replaceWith(this.weightButton);
+      if (refocus) this.weightButton.focus();
     };
+    const resetWeight = () => this.change({ weight: null }, `${id}: weight as registered`);
     if (overrides?.weight !== undefined) {
-      const reset = el("button", { type: "button", class: "act", title: "Back to what its server registered" }, "Reset");
+      const reset = el("button", { type: "button", class: "act", title: "Reset to the registered weight" }, "Reset");
       reset.addEventListener("click", () => {
         close(true);
-        this.change({ weight: null }, `${id}: weight as registered`);
+        resetWeight();
       });
       form.append(reset);
     }
@@ -136,18 +138,18 @@ class Row {
         return;
       }
       close(true);
-      if (text === "") this.change({ weight: null }, `${id}: weight as registered`);
+      if (text === "") resetWeight();
       else if (wanted !== weight) this.change({ weight: wanted }, `${id}: weight ${wanted}`);
     });
     form.addEventListener("keydown", (event) => { if (event.key === "Escape") close(true); });
     form.addEventListener("focusout", (event) => { if (!form.contains(event.relatedTarget)) close(false); });
     this.editor = form;
-    this.set.replaceWith(form);
+    this.weightButton.replaceWith(form);
     field.focus();
     field.select();
   }
 
-  showMetadata(metadata) {
+  updateMetadata(metadata) {
     const pairs = Object.entries(metadata).sort(([a], [b]) => compare(a, b));
     const text = JSON.stringify(pairs);
     if (text === this.metadataText) return;
@@ -157,36 +159,36 @@ class Row {
     const chips = pairs.map(([key, value]) =>
       el("span", { class: "pair", title: `${key}=${value}` }, el("span", {}, `${key}=`), value));
     const list = el("div", { class: "pairs" });
-    const long = pairs.length > PAIRS_SHOWN || pairs.some(([key, value]) => key.length + value.length > 28);
-    const more = el("button", { type: "button", class: "more", "aria-expanded": "false" });
+    const isLong = pairs.length > COLLAPSED_PAIRS || pairs.some(([key, value]) => key.length + value.length > MAX_PAIR_LENGTH);
+    const button = el("button", { type: "button", class: "more", "aria-expanded": "false" });
     const show = (open) => {
       list.classList.toggle("open", open);
-      more.setAttribute("aria-expanded", String(open));
-      more.textContent = open ? "less" : pairs.length > PAIRS_SHOWN ? `${pairs.length - PAIRS_SHOWN} more` : "whole";
-      list.replaceChildren(...(open ? chips : chips.slice(0, PAIRS_SHOWN)), ...(long ? [more] : []));
+      button.setAttribute("aria-expanded", String(open));
+      button.textContent = open ? "less" : pairs.length > COLLAPSED_PAIRS ? `${pairs.length - COLLAPSED_PAIRS} more` : "whole";
+      list.replaceChildren(...(open ? chips : chips.slice(0, COLLAPSED_PAIRS)), ...(isLong ? [button] : []));
     };
-    more.addEventListener("click", () => {
+    button.addEventListener("click", () => {
       show(!list.classList.contains("open"));
-      more.focus();
+      button.focus();
     });
     show(false);
     this.metadata.replaceChildren(list);
   }
 
-  /** What moves by itself: the age, and how long ago it was heard of. */
-  tick() {
-    const now = registryNow();
-    const { registered_at: since, last_seen: seen, ttl_ms: ttl } = this.instance;
+  /** Updates what changes with time alone: the age, and the time since the last heartbeat. */
+  updateAges() {
+    const now = serverNow();
+    const { registered_at: since, last_seen: lastSeen, ttl_ms: ttl } = this.instance;
     setText(this.age, since ? duration(now - Date.parse(since)) : "–");
     setAttribute(this.age, "title", since ? `since ${new Date(since).toLocaleString()}` : null);
-    const silent = seen ? now - Date.parse(seen) : null;
-    setText(this.seen, silent === null ? "…" : `${duration(silent)} ago`);
-    this.seen.classList.toggle("late", silent !== null && silent > ttl * LATE);
-    setAttribute(this.seen, "title", seen ? `${new Date(seen).toLocaleString()}; it expires ${duration(ttl)} after a heartbeat` : null);
+    const silence = lastSeen ? now - Date.parse(lastSeen) : null;
+    setText(this.lastSeen, silence === null ? "…" : `${duration(silence)} ago`);
+    this.lastSeen.classList.toggle("late", silence !== null && silence > ttl * LATE);
+    setAttribute(this.lastSeen, "title", lastSeen ? `${new Date(lastSeen).toLocaleString()}; expires ${duration(ttl)} after a heartbeat` : null);
   }
 }
 
-function optional(cell, text) {
+function setOptionalText(cell, text) {
   setText(cell, text || "–");
   cell.classList.toggle("nothing", !text);
 }
