@@ -1,33 +1,33 @@
-//! When the time of a call, or of a step of it, is up: a moment, and the limit that set it.
+//! Deadlines: a moment, and the time limit that set it.
 
 use std::time::Duration;
 
+use farcall_protocol::time::{later, millis_rounded_up};
 use tokio::time::Instant;
 
-/// The least that must be left for a request to be worth sending.
-const LEAST: Duration = Duration::from_millis(1);
+/// The time that must be left for a request to be sent.
+const MIN_LEFT: Duration = Duration::from_millis(1);
 
-/// What stands for "never": the clock of some systems ends not long after.
-const NEVER: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
-
-/// A moment, and how far off it was when it was set, which errors name.
+/// The moment at which the time of a call is up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Deadline {
     pub(crate) at: Instant,
+    /// The time that was left when the deadline was set, for errors.
     pub(crate) limit: Duration,
 }
 
 impl Deadline {
+    /// Creates the deadline `limit` after `now`.
     pub(crate) fn after(now: Instant, limit: Duration) -> Self {
         Self { at: later(now, limit), limit }
     }
 
-    /// One that was set elsewhere: its limit is what is left of it.
+    /// Creates a deadline that was set elsewhere: its limit is the time that is left.
     pub(crate) fn at(at: Instant, now: Instant) -> Self {
         Self { at, limit: at.saturating_duration_since(now) }
     }
 
-    /// The one of both that is first.
+    /// Returns the earlier of two deadlines.
     pub(crate) fn first(one: Option<Self>, other: Option<Self>) -> Option<Self> {
         match (one, other) {
             (Some(one), Some(other)) => Some(if other.at < one.at { other } else { one }),
@@ -35,22 +35,16 @@ impl Deadline {
         }
     }
 
-    /// Whether so little is left that nothing is sent any more: less than a millisecond.
+    /// Returns `true` if too little time is left to send a request: less than a millisecond.
     pub(crate) fn is_over(&self, now: Instant) -> bool {
-        self.at.saturating_duration_since(now) < LEAST
+        self.at.saturating_duration_since(now) < MIN_LEFT
     }
 
-    /// What is left in whole milliseconds, rounded up, so that it never becomes 0, which would
+    /// Returns the time left in whole milliseconds, rounded up, and at least 1, since 0 would
     /// mean no limit.
     pub(crate) fn millis_left(&self, now: Instant) -> u64 {
-        let left = self.at.saturating_duration_since(now);
-        u64::try_from(left.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX).max(1)
+        millis_rounded_up(self.at.saturating_duration_since(now)).max(1)
     }
-}
-
-/// `now` and so much later, for limits of any length: a clock that overflows panics.
-pub(crate) fn later(now: Instant, by: Duration) -> Instant {
-    now + by.min(NEVER)
 }
 
 #[cfg(test)]
@@ -58,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_left_is_rounded_up_and_never_zero() {
+    fn time_left_is_rounded_up_and_never_zero() {
         let now = Instant::now();
         for (micros, millis) in [(0, 1), (1, 1), (1000, 1), (1001, 2), (500_000, 500)] {
             assert_eq!(Deadline::after(now, Duration::from_micros(micros)).millis_left(now), millis);
@@ -66,19 +60,14 @@ mod tests {
     }
 
     #[test]
-    fn less_than_a_millisecond_is_nothing() {
+    fn deadline_is_over_with_less_than_a_millisecond_left() {
         let now = Instant::now();
         assert!(Deadline::after(now, Duration::from_micros(999)).is_over(now));
         assert!(!Deadline::after(now, Duration::from_millis(1)).is_over(now));
     }
 
     #[test]
-    fn a_limit_without_end_is_no_overflow() {
-        assert!(later(Instant::now(), Duration::MAX) > Instant::now());
-    }
-
-    #[test]
-    fn the_first_of_two_deadlines_counts() {
+    fn first_returns_the_earlier_deadline() {
         let now = Instant::now();
         let [soon, late] = [1, 2].map(|s| Some(Deadline::after(now, Duration::from_secs(s))));
         assert_eq!(Deadline::first(soon, late), soon);

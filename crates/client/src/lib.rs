@@ -1,7 +1,7 @@
 //! The farcall client: connections, channels, and the calls made over them.
 //!
 //! A [`Channel`] dials when it is first used and again when its connection broke. A [`Call`] is a
-//! builder that is also a future; [`Call::start`] sends it now and lets it be awaited later.
+//! builder that is awaited; [`Call::start`] sends it now and lets it be awaited later.
 //! Every error says whether the work may have happened ([`RpcError::execution`]).
 //!
 //! ```no_run
@@ -27,13 +27,18 @@ mod endpoints;
 mod error;
 
 pub use self::call::broadcast::{Broadcast, BroadcastError, EndpointFailure, EndpointReply};
+pub use self::call::layer::CallService;
+pub use self::call::request::Request;
+pub use self::call::response_future::ResponseFuture;
 pub use self::call::retry_budget::RetryBudget;
 pub use self::call::retry_policy::RetryPolicy;
-pub use self::call::{Call, StartedCall};
+pub use self::call::{Call, CallFuture, StartedCall};
+pub use self::channel::Channel;
+pub use self::channel::builder::ChannelBuilder;
 pub use self::channel::overview::{ChannelOverview, EndpointOverview, EndpointState};
-pub use self::channel::{Channel, ChannelBuilder};
 pub use self::connection::Connection;
 pub use self::connection::options::ConnectionOptions;
+pub use self::connection::response::Response;
 pub use self::endpoints::outlier_detection::OutlierDetection;
-pub use self::endpoints::{EndpointStatus, Health};
+pub use self::endpoints::status::{EndpointStatus, Health};
 pub use self::error::{BuildError, CallError, Phase, RpcError};

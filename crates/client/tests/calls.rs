@@ -5,7 +5,7 @@
 mod support;
 
 use bytes::{Buf, Bytes};
-use farcall_client::{Call, CallError, Channel, ConnectionOptions};
+use farcall_client::{CallError, Channel, ConnectionOptions};
 use farcall_protocol::{
     Code, Codec, Compression, Execution, Flags, HeaderRef, Kind, MaxFrameBytes, Outbox, Seq, ServerPolicy,
     Status,
@@ -190,7 +190,7 @@ struct DivideError {
 async fn application_error_is_typed() {
     let (channel, mut peer) = channel().await;
     let [good, odd] =
-        [(); 2].map(|()| Call::<i64, DivideError>::fallible(&channel, "A.divide", &(1, 0)).start());
+        [(); 2].map(|()| channel.call_fallible::<i64, DivideError>("A.divide", &(1, 0)).start());
     let status = Status::done(Code::Application, "division by zero");
     for details in [serde_json::json!({"by": 0}), serde_json::json!("what?")] {
         let seq = peer.request().await.header.seq;

@@ -219,7 +219,7 @@ async fn calls_above_a_goaway_move_to_a_new_connection() {
 #[tokio::test]
 async fn call_is_tried_at_most_three_times() {
     let (channel, listener) = channel().await;
-    let call = tokio::spawn(channel.call::<i32>("A.a", &()));
+    let call = tokio::spawn(channel.call::<i32>("A.a", &()).into_future());
     for attempt in 1..=3 {
         let mut peer = listener.accept().await;
         let request = peer.request().await;
@@ -233,7 +233,7 @@ async fn call_is_tried_at_most_three_times() {
     }
     let error = rpc(call.await.unwrap());
     assert_error!(error, Unavailable, Refused, Wait, listener.address);
-    assert_eq!(error.tries(), 3);
+    assert_eq!(error.attempts(), 3);
 }
 
 #[tokio::test]

@@ -258,7 +258,7 @@ async fn calls_up_to_the_seq_of_a_goaway_finish() {
     // This channel cannot dial again, so that the retry fails, too.
     let refused = rpc(refused.await);
     assert_error!(refused, Unavailable, NotSent, Connect, MEMORY);
-    assert_eq!(refused.tries(), 2);
+    assert_eq!(refused.attempts(), 2);
     // The client's own goaway, so that its end of stream cancels no call.
     assert_eq!(peer.expect(Kind::Goaway).await.header.seq, Seq(2));
     peer.answer(seq, &1).await;

@@ -281,7 +281,7 @@ async fn lost_connections() {
          (unavailable, not_sent)",
         "waiting for ADDRESS: it did not answer a ping (unavailable, maybe)",
         "connecting to ADDRESS: it said goaway: draining, and this channel cannot dial again \
-         (unavailable, not_sent), after 2 tries",
+         (unavailable, not_sent), after 2 attempts",
     ];
     assert_texts(MEMORY, &[closed, again, unanswered_ping, goaway], &expected);
 }
@@ -330,7 +330,7 @@ async fn protocol_errors() {
 async fn several_tries() {
     let listener = Listener::bind().await;
     let channel = Channel::to(&*listener.address).unwrap();
-    let call = tokio::spawn(channel.call::<i32>("A.a", &()));
+    let call = tokio::spawn(channel.call::<i32>("A.a", &()).into_future());
     for _ in 0..3 {
         let mut peer = listener.accept().await;
         peer.request().await;
@@ -339,7 +339,7 @@ async fn several_tries() {
         peer.goaway(farcall_protocol::Seq(0), "draining").await;
         peer.expect(Kind::Goaway).await;
     }
-    let expected = "waiting for ADDRESS: it said goaway: draining (unavailable, refused), after 3 tries";
+    let expected = "waiting for ADDRESS: it said goaway: draining (unavailable, refused), after 3 attempts";
     assert_texts(&listener.address, &[rpc(call.await.unwrap())], &[expected]);
 }
 

@@ -83,7 +83,7 @@ pub fn call<T: DeserializeOwned>(
     method: &'static str,
     arguments: &impl Serialize,
 ) -> Call<T> {
-    Call::new(channel, method, arguments)
+    channel.call(method, arguments)
 }
 
 /// A call of a method that returns a `Result<T, E>`.
@@ -93,7 +93,7 @@ pub fn fallible_call<T: DeserializeOwned, E: DeserializeOwned>(
     method: &'static str,
     arguments: &impl Serialize,
 ) -> Call<T, E> {
-    Call::fallible(channel, method, arguments)
+    channel.call_fallible(method, arguments)
 }
 
 /// Compiles if a server can send such a result.

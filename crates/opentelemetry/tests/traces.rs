@@ -208,8 +208,11 @@ async fn what_the_caller_did_wrong_is_no_error_of_the_servers() {
 #[tokio::test]
 async fn each_try_is_seen() {
     let export = Export::begin();
-    let channel =
-        Channel::builder().to(serve(None).await).retry(RetryPolicy::retry_same().tries(5)).build().unwrap();
+    let channel = Channel::builder()
+        .to(serve(None).await)
+        .retry(RetryPolicy::retry_same().max_attempts(5))
+        .build()
+        .unwrap();
     let _: String = channel.call("Stock2.refuse", &()).idempotent().await.unwrap();
     let spans = export.spans(4).await;
     let client = find(&spans, "Stock2/refuse", &SpanKind::Client);

@@ -1,228 +1,250 @@
-//! The attempts of a call that could not simply be sent and answered: whether there is a next one,
-//! and when. How one of them gets to an endpoint is for [`endpoint_choice`](super::endpoint_choice) to say.
+//! The attempts of a call that could not be sent and answered at once: whether there is another one, and when.
+//! [`endpoint_choice`](super::endpoint_choice) decides where it goes.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use farcall_discovery::Backoff;
 use farcall_protocol::{Code, Execution};
 use futures::future::select;
 use tokio::task::coop::consume_budget;
 use tokio::time::{sleep, sleep_until, timeout, timeout_at};
 
-use super::endpoint_choice::Been;
-use super::retry::{Again, again, counts, is_thinkable, is_unreachable, told};
-use super::state::Sent;
-use crate::call::request::Ready;
-use crate::call::retry_policy::Kind;
-use crate::call::span::tried_again;
-use crate::channel::{Inner, Targets};
-use crate::connection::response::Answer;
-use crate::endpoints::Visit;
+use super::channel_core::{ChannelCore, Targets};
+use super::endpoint_choice::EndpointChoice;
+use super::in_flight_call::InFlightCall;
+use super::request::Request;
+use super::retry::{
+    RetryScope, counts_as_attempt, is_retryable, is_unreachable, most_informative, retry_scope,
+};
+use super::retry_policy::RetryMode;
+use super::span::{record_attempt, retrying};
+use crate::connection::response::Response;
+use crate::endpoints::guard::InFlightGuard;
 use crate::error::RpcError;
-use crate::error::attempt_log::Tries;
+use crate::error::attempt_log::AttemptLog;
 
-/// What was tried for a call so far.
-#[derive(Debug, Default)]
-pub(crate) struct Attempts {
-    /// Tries that count, of which there is a limit.
+/// The attempts of one call so far.
+#[derive(Debug)]
+pub(super) struct Attempts {
+    /// Failed attempts that count towards the policy's limit.
     counted: u32,
-    /// All tries that have failed.
-    tries: Tries,
-    /// Behind a lock, since two tries may be under way at once.
-    been: Mutex<Been>,
-    /// How the call would end if no further try could be made.
-    before: Option<RpcError>,
+    /// All failed attempts.
+    log: AttemptLog,
+    endpoint: EndpointChoice,
+    /// The pauses between attempts.
+    backoff: Backoff,
+    /// The error that the call ends with if there is no further attempt.
+    last_error: Option<RpcError>,
 }
 
-/// The longest pause before the second try, which doubles with each further one up to
-/// [`LONGEST_PAUSE`]. The pause is anything from nothing to that: the full jitter of Marc Brooker,
-/// "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
+/// The longest pause before the second attempt. It doubles with each further one up to [`MAX_PAUSE`]; the pause is
+/// a random part of it.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-/// How often a call that waits for an endpoint looks again where nothing tells it to.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// The tries of a call, those that found nobody included: of ten thousand endpoints that all are
-/// dead it is enough to know a tenth, and a list that always changes must keep no call for ever.
-const MOST_TRIES: u32 = 1000;
+const MAX_PAUSE: Duration = Duration::from_secs(1);
+/// The interval in which a call that waits for an endpoint checks without being notified.
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
+/// The most attempts of a call, those included that could not connect: with ten thousand endpoints that are all
+/// dead, a tenth is enough to know, and a list that changes all the time must not keep a call retrying.
+const MAX_ATTEMPTS: u32 = 1000;
+
+impl Default for Attempts {
+    fn default() -> Self {
+        Self::with(EndpointChoice::default())
+    }
+}
 
 impl Attempts {
-    /// The first try goes there.
-    pub(super) fn to(visit: Option<Visit>) -> Self {
-        Self { been: Mutex::new(Been::to(visit)), ..Self::default() }
+    /// Starts with the first attempt, at the endpoint that was picked for it.
+    pub(super) fn starting_at(guard: Option<InFlightGuard>) -> Self {
+        Self::with(EndpointChoice::starting_at(guard))
     }
 
-    /// The first try went there.
-    pub(super) fn at(visit: Option<Visit>) -> Self {
-        Self { been: Mutex::new(Been::at(visit)), ..Self::default() }
+    /// Starts after the first attempt, which was made there.
+    pub(super) fn after(guard: Option<InFlightGuard>) -> Self {
+        Self::with(EndpointChoice::after(guard))
     }
 
-    /// Makes the call until it is answered or tried enough. `outcome` is that of the first try, if
-    /// one was made.
+    fn with(endpoint: EndpointChoice) -> Self {
+        Self {
+            counted: 0,
+            log: AttemptLog::default(),
+            endpoint,
+            backoff: Backoff::new(FIRST_PAUSE, MAX_PAUSE),
+            last_error: None,
+        }
+    }
+
+    /// Makes the call until it is answered or there is no further attempt. `outcome` is that of the first attempt,
+    /// if it was made.
     pub(super) async fn run(
         mut self,
-        mut ready: Ready,
-        inner: &Inner,
-        outcome: Option<Result<Answer, RpcError>>,
-    ) -> Result<Answer, RpcError> {
+        mut request: Request,
+        core: &ChannelCore,
+        outcome: Option<Result<Response, RpcError>>,
+    ) -> Result<Response, RpcError> {
         let mut outcome = match outcome {
             Some(outcome) => outcome,
-            None => self.attempt(&ready, inner).await,
+            None => self.attempt(&request, core).await,
         };
         while let Err(error) = outcome {
-            outcome = match self.until_next(error, &mut ready, inner).await {
-                Ok(()) => self.attempt(&ready, inner).await,
-                Err(last) => return Answer::named(Err(last), ready.into_method()),
-            };
+            self.until_next(error, &mut request, core).await?;
+            outcome = self.attempt(&request, core).await;
         }
-        Answer::named(outcome, ready.into_method())
+        outcome
     }
 
-    /// Sends a request that nobody waits for, until it is sent or tried enough.
-    pub(super) async fn notify(mut self, mut ready: Ready, inner: &Inner) -> Result<(), RpcError> {
+    /// Sends a request that is not answered, until it is sent or there is no further attempt.
+    pub(super) async fn send_one_way(
+        mut self,
+        mut request: Request,
+        core: &ChannelCore,
+    ) -> Result<Response, RpcError> {
         loop {
-            let sent = self.send(&ready, inner, async |connection, outgoing, phase| {
-                connection.send_one_way(outgoing, phase).await
+            let sent = self.endpoint.send(&request, core, async |connection, request, phase| {
+                connection.send_one_way(request, phase).await
             });
-            let Err(error) = sent.await else { return Ok(()) };
-            let next = self.until_next(error, &mut ready, inner).await;
-            next.map_err(|last| last.of(ready.method().clone()))?;
+            match sent.await {
+                Ok((response, _)) => return Ok(response),
+                Err(error) => self.until_next(error, &mut request, core).await?,
+            }
         }
     }
 
-    /// Ready when the next try is due.
+    /// Makes the call once.
+    pub(super) async fn once(&self, request: &Request, core: &ChannelCore) -> Result<Response, RpcError> {
+        let sent = self
+            .endpoint
+            .send(request, core, async |connection, request, phase| connection.send(request, phase).await);
+        let (pending, guard) = sent.await?;
+        InFlightCall::new(pending, guard).await
+    }
+
+    /// Waits until the next attempt is due.
     ///
     /// # Errors
     ///
-    /// There is none.
+    /// There is no further attempt.
     async fn until_next(
         &mut self,
         error: RpcError,
-        ready: &mut Ready,
-        inner: &Inner,
+        request: &mut Request,
+        core: &ChannelCore,
     ) -> Result<(), RpcError> {
-        inner.failed();
-        self.tries.add(&error);
-        self.counted += u32::from(counts(&error));
-        let pause = self.pause(&error, ready, inner);
-        let waits = pause.is_none() && is_unreachable(&error) && inner.waits_for_ready(ready);
-        let error = told(self.before.take(), error);
-        let none = pause.is_none() && !waits;
-        if none || !self.due(pause, ready, inner).await {
-            // There is none, or no time is left for it, so that the last one has the say.
-            return Err(error.after(std::mem::take(&mut self.tries)));
+        core.count_failure();
+        self.log.record(error.endpoint());
+        self.counted += u32::from(counts_as_attempt(&error));
+        let pause = self.pause(&error, request, core);
+        let waits = pause.is_none() && is_unreachable(&error) && core.waits_for_ready(request);
+        let error = most_informative(self.last_error.take(), error);
+        let is_last = pause.is_none() && !waits;
+        if is_last || !self.wait(pause, request, core).await {
+            // Either there is no further attempt, or no time for one.
+            return Err(error.with_attempts(std::mem::take(&mut self.log)));
         }
-        tried_again(&error);
-        self.before = Some(error);
-        ready.mark(self.been().next_number());
+        retrying(&error);
+        self.last_error = Some(error);
+        let attempt = self.endpoint.next_attempt();
+        request.set_attempt(attempt);
+        record_attempt(attempt);
         Ok(())
     }
 
-    /// Ready after the pause, or, without one, when there may be somebody to be reached. False where
-    /// the call's time is up before.
-    async fn due(&self, pause: Option<Duration>, ready: &Ready, inner: &Inner) -> bool {
+    /// Waits for the pause, or, without one, until an endpoint may be reachable. Returns `false` if the call's
+    /// deadline passes before.
+    async fn wait(&self, pause: Option<Duration>, request: &Request, core: &ChannelCore) -> bool {
         let due = async {
             match pause {
-                // Where many fail at once, others on this thread get on in between.
+                // If many calls fail at once, other tasks on this thread run in between.
                 Some(Duration::ZERO) => consume_budget().await,
                 Some(pause) => sleep(pause).await,
-                None => self.changed(inner).await,
+                None => self.wait_for_endpoint(core).await,
             }
         };
-        let Some(deadline) = ready.deadline else {
+        let Some(deadline) = request.deadline() else {
             due.await;
             return true;
         };
         timeout_at(deadline.at, due).await.is_ok()
     }
 
-    /// How long to wait before the next try; none where there is no next.
-    fn pause(&self, error: &RpcError, ready: &Ready, inner: &Inner) -> Option<Duration> {
-        let again = again(error, ready.is_idempotent())?;
-        let mode = inner.retry(ready);
-        if mode.kind == Kind::Fast || self.counted >= mode.tries || self.tries.made() >= MOST_TRIES {
+    /// Returns the pause before the next attempt; `None` if there is none.
+    fn pause(&mut self, error: &RpcError, request: &Request, core: &ChannelCore) -> Option<Duration> {
+        let scope = retry_scope(error, request.is_idempotent())?;
+        let policy = core.retry_policy(request);
+        if policy.mode == RetryMode::FailFast
+            || self.counted >= policy.max_attempts
+            || self.log.attempts() >= MAX_ATTEMPTS
+        {
             return None;
         }
-        // What never left costs nobody anything, and says nothing of the next one.
-        let never_left = error.execution() == Execution::NotSent;
-        let stays = mode.kind == Kind::Again;
-        let elsewhere = !stays && self.has_others(inner);
-        // An overload may have passed; a method that is not there will not have come, and who could
-        // not be connected to rests.
-        let same = again == Again::Anywhere || stays && !never_left && error.code() != Code::Unimplemented;
-        if !elsewhere && !same {
+        // A request that was not sent costs the servers nothing, and says nothing about the next attempt.
+        let not_sent = error.execution() == Execution::NotSent;
+        let same_endpoint = policy.mode == RetryMode::SameEndpoint;
+        let other_possible = !same_endpoint && self.endpoint.has_others(core);
+        // An overload may pass; a method that does not exist will not appear, and an endpoint that could not be
+        // connected to backs off.
+        let same_possible = scope == RetryScope::AnyEndpoint
+            || same_endpoint && !not_sent && error.code() != Code::Unimplemented;
+        if !other_possible && !same_possible {
             return None;
         }
-        let pause = if never_left { Duration::ZERO } else { self.jitter() };
-        // Only a try that is made is paid for.
-        let possible = !ready.is_over_after(pause) && (never_left || inner.budget.withdraw());
+        let pause = if not_sent { Duration::ZERO } else { self.backoff.next_pause() };
+        // Only an attempt that is made is withdrawn from the budget.
+        let possible = !request.is_over_after(pause) && (not_sent || core.budget.withdraw());
         possible.then_some(pause)
     }
 
-    fn jitter(&self) -> Duration {
-        let doubled = FIRST_PAUSE.saturating_mul(1 << self.counted.saturating_sub(1).min(16));
-        doubled.min(LONGEST_PAUSE).mul_f64(fastrand::f64())
-    }
-
-    /// Ready when there may be somebody to be reached again.
-    async fn changed(&self, inner: &Inner) {
-        match &inner.targets {
+    /// Waits until an endpoint may be reachable again.
+    async fn wait_for_endpoint(&self, core: &ChannelCore) {
+        match &core.targets {
             Targets::Many(endpoints) => {
-                // A change makes it known at once; that a pause between dials is over, nobody tells.
-                let _ = timeout(LOOK_EVERY, endpoints.changed()).await;
+                // A change is notified; the end of a pause between dials is not.
+                let _ = timeout(POLL_INTERVAL, endpoints.changed()).await;
             }
-            Targets::One(links) => match links.rests_until() {
-                Some(until) => sleep_until(until).await,
+            Targets::One(pool) => match pool.next_dial_at() {
+                Some(at) => sleep_until(at).await,
                 None => sleep(FIRST_PAUSE).await,
             },
         }
-        self.been().forget();
+        self.endpoint.forget();
     }
 
-    /// One try; a second one beside it, where that is wanted and the first takes long.
-    async fn attempt(&self, ready: &Ready, inner: &Inner) -> Result<Answer, RpcError> {
-        match inner.retry(ready).kind {
-            // Only what may be done twice is sent twice.
-            Kind::Backup(delay) if ready.is_idempotent() => self.with_backup(delay, ready, inner).await,
-            _ => self.once(ready, inner).await,
+    /// Makes one attempt, hedged if the policy says so.
+    async fn attempt(&self, request: &Request, core: &ChannelCore) -> Result<Response, RpcError> {
+        match core.retry_policy(request).mode {
+            // Only calls that may be done twice are sent twice.
+            RetryMode::Hedge(delay) if request.is_idempotent() => self.hedged(delay, request, core).await,
+            _ => self.once(request, core).await,
         }
     }
 
-    async fn with_backup(&self, delay: Duration, ready: &Ready, inner: &Inner) -> Result<Answer, RpcError> {
-        let mut first = Box::pin(self.once(ready, inner));
+    /// Makes an attempt, and sends a second request to another endpoint if no reply arrives within `delay`.
+    async fn hedged(
+        &self,
+        delay: Duration,
+        request: &Request,
+        core: &ChannelCore,
+    ) -> Result<Response, RpcError> {
+        let mut first = Box::pin(self.once(request, core));
         if let Ok(outcome) = timeout(delay, &mut first).await {
             return outcome;
         }
-        if !self.has_others(inner) || !inner.budget.withdraw() {
+        if !self.endpoint.has_others(core) || !core.budget.withdraw() {
             return first.await;
         }
-        let mut ready = ready.clone();
-        ready.mark(self.been().next_number());
-        let second = Box::pin(self.once(&ready, inner));
-        // The one that is dropped in the end is cancelled, to its handler.
+        let mut request = request.clone();
+        let attempt = self.endpoint.next_attempt();
+        request.set_attempt(attempt);
+        record_attempt(attempt);
+        let second = Box::pin(self.once(&request, core));
+        // The future that is dropped in the end cancels its request on the server.
         let (outcome, other) = select(first, second).await.factor_first();
         match outcome {
-            Err(error) if is_thinkable(&error, &ready) => other.await.map_err(|last| told(Some(error), last)),
-            // An answer, or an error that the other would get, too.
+            Err(error) if is_retryable(&error, request.is_idempotent()) => {
+                other.await.map_err(|last| most_informative(Some(error), last))
+            }
+            // A result, or an error that the other request would get, too.
             last => last,
         }
-    }
-
-    pub(super) async fn once(&self, ready: &Ready, inner: &Inner) -> Result<Answer, RpcError> {
-        let sent = self
-            .send(ready, inner, async |connection, outgoing, phase| connection.send(outgoing, phase).await);
-        let (pending, visit) = sent.await?;
-        Sent::new(pending, visit).await
-    }
-
-    /// Whether the call can go where it has not been.
-    pub(super) fn has_others(&self, inner: &Inner) -> bool {
-        match &inner.targets {
-            Targets::Many(endpoints) => endpoints.has_others(self.been().tried()),
-            Targets::One(_) => false,
-        }
-    }
-
-    pub(super) fn been(&self) -> MutexGuard<'_, Been> {
-        self.been.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

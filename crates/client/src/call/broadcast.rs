@@ -1,5 +1,6 @@
-//! A call of every endpoint at once.
+//! Calls of all endpoints at once.
 
+use std::error::Error;
 use std::fmt;
 use std::future::IntoFuture;
 use std::pin::Pin;
@@ -11,68 +12,82 @@ use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use tokio::time::timeout_at;
 
-use crate::call::Read;
-use crate::call::endpoint_choice::call_at;
-use crate::call::request::{Ready, Request};
-use crate::call::span::{CallSpan, Fails, within as within_span};
-use crate::channel::{Inner, Targets};
-use crate::connection::response::Answer;
+use super::attempts::Attempts;
+use super::channel_core::{ChannelCore, Targets};
+use super::endpoint_choice::call_backend;
+use super::request::{BroadcastTarget, Request};
+use super::span::{CallSpan, RecordError, within_span};
+use crate::connection::response::{DecodeFn, Response};
+use crate::endpoints::backend::Backend;
 use crate::error::{CallError, Phase, RpcError};
 
-/// A call of every endpoint at once: of all that are known and not drained, those included that
-/// are left out at the moment because they failed. Each is tried once, whatever the failure mode.
+/// A call of all endpoints at once: of all that are known and not drained, including those that
+/// get no other calls at the moment because they failed. Each is tried once, whatever the retry policy is.
 ///
 /// Awaited, all must succeed: the first error cancels the rest and is returned with its endpoint.
-/// [`Broadcast::any`] wants one success, [`Broadcast::each`] every outcome.
+/// [`Broadcast::any`] waits for one success, [`Broadcast::each`] for all outcomes. The layers of the channel see
+/// a request for each endpoint.
 ///
-/// The call's timeout is that of the whole broadcast. Dropping it cancels what is under way.
+/// The call's timeout is that of the whole broadcast. Dropping it cancels the calls in flight.
+///
+/// ```no_run
+/// # async fn example(channel: farcall_client::Channel) -> Result<(), Box<dyn std::error::Error>> {
+/// for reply in channel.call::<u64>("Cache.clear", &()).broadcast().await? {
+///     println!("{} dropped {} entries", reply.endpoint, reply.value);
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[must_use = "a broadcast is made when it is awaited"]
 pub struct Broadcast<T, E> {
-    inner: Arc<Inner>,
+    core: Arc<ChannelCore>,
     request: Request,
-    read: Read<T, E>,
+    decode: DecodeFn<T, E>,
 }
 
-/// What one endpoint said.
+/// The reply of one endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct EndpointReply<R> {
-    /// Who.
+    /// The address of the endpoint.
     pub endpoint: Address,
-    /// What.
+    /// The result.
     pub value: R,
 }
 
-/// A broadcast that failed: who said what. There is at least one failure.
+/// The error of a broadcast, with at least one failure.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct BroadcastError<E> {
-    /// Each failure, in the order in which they came: the first one only, where all had to succeed.
+    /// The failures, in the order in which they came: the first one only, if all had to succeed.
     pub failures: Vec<EndpointFailure<E>>,
 }
 
-/// One endpoint's failure, or that there was none to ask.
+/// The failure of one endpoint, or the reason why there was none to call.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct EndpointFailure<E> {
-    /// Who; none where there was nobody.
+    /// The address of the endpoint; `None` if there was none to call.
     pub endpoint: Option<Address>,
-    /// What went wrong.
+    /// The error of the call.
     pub error: CallError<E>,
 }
 
-/// The outcomes, as they come.
+/// The outcomes, in the order in which they come.
 type Outcomes<T, E> = FuturesUnordered<BoxFuture<'static, EndpointReply<Result<T, CallError<E>>>>>;
 
 impl<T, E> Broadcast<T, E> {
-    pub(crate) fn new(inner: Arc<Inner>, request: Request, read: Read<T, E>) -> Self {
-        Self { inner, request, read }
+    pub(super) fn new(core: Arc<ChannelCore>, request: Request, decode: DecodeFn<T, E>) -> Self {
+        Self { core, request, decode }
     }
 }
 
 impl<T: Send + 'static, E: Send + 'static> Broadcast<T, E> {
-    /// The first success, whoever's it is; the rest is cancelled.
+    /// Returns the first success; the other calls are cancelled.
     ///
     /// # Errors
     ///
-    /// Nobody succeeded: every failure, each with its endpoint.
+    /// All calls failed: the error has every failure, each with its endpoint.
     pub async fn any(mut self) -> Result<EndpointReply<T>, BroadcastError<E>> {
         let span = CallSpan::open(&mut self.request);
         within_span(span, async {
@@ -89,32 +104,28 @@ impl<T: Send + 'static, E: Send + 'static> Broadcast<T, E> {
         .await
     }
 
-    /// What each of them said, in the order of their addresses.
+    /// Returns all outcomes, in the order of the addresses.
     ///
     /// # Errors
     ///
-    /// There was nobody to ask.
+    /// There was no endpoint to call.
     pub async fn each(mut self) -> Result<Vec<EndpointReply<Result<T, CallError<E>>>>, RpcError> {
         let span = CallSpan::open(&mut self.request);
         within_span(span, async {
-            let outcomes = self.begin().await.map_err(|nobody| match nobody.failures.into_iter().next() {
-                Some(EndpointFailure { error: CallError::Rpc(error), .. }) => error,
-                _ => unreachable!("a broadcast that does not begin has one error, which is farcall's"),
-            })?;
-            let mut all: Vec<_> = outcomes.collect().await;
+            let mut all: Vec<_> = self.begin().await?.collect().await;
             all.sort_by(|a, b| a.endpoint.cmp(&b.endpoint));
             Ok(all)
         })
         .await
     }
 
-    /// What each of them said, in the order of their addresses, where all succeeded.
+    /// Returns all results, in the order of the addresses, if all succeed.
     async fn all(mut self) -> Result<Vec<EndpointReply<T>>, BroadcastError<E>> {
         let span = CallSpan::open(&mut self.request);
-        within_span(span, self.all_unseen()).await
+        within_span(span, self.all_untraced()).await
     }
 
-    async fn all_unseen(self) -> Result<Vec<EndpointReply<T>>, BroadcastError<E>> {
+    async fn all_untraced(self) -> Result<Vec<EndpointReply<T>>, BroadcastError<E>> {
         let mut outcomes = self.begin().await?;
         let mut all = Vec::with_capacity(outcomes.len());
         while let Some(EndpointReply { endpoint, value }) = outcomes.next().await {
@@ -130,47 +141,71 @@ impl<T: Send + 'static, E: Send + 'static> Broadcast<T, E> {
         Ok(all)
     }
 
-    /// Calls everybody.
-    async fn begin(self) -> Result<Outcomes<T, E>, BroadcastError<E>> {
-        let Self { inner, request, read } = self;
-        let ready = Arc::new(request.ready()?);
-        inner.budget.deposit();
-        let outcomes = Outcomes::new();
-        match &inner.targets {
-            Targets::One(links) => {
-                let endpoint = links.endpoint().clone();
-                let inner = Arc::clone(&inner);
-                outcomes.push(Box::pin(async move {
-                    let answer = inner.call_once(&ready).await;
-                    EndpointReply { endpoint, value: read(Answer::named(answer, ready.method().clone())) }
-                }));
-            }
-            Targets::Many(endpoints) => {
-                let everybody = endpoints.everybody(inner.waits_for_ready(&ready));
-                for member in within(&ready, everybody).await? {
-                    let ready = Arc::clone(&ready);
-                    outcomes.push(Box::pin(async move {
-                        let answer = call_at(&ready, &member).await;
-                        let value = read(Answer::named(answer, ready.method().clone()));
-                        EndpointReply { endpoint: member.links().endpoint().clone(), value }
-                    }));
-                }
-            }
-        }
-        Ok(outcomes)
+    /// Starts a call of every endpoint.
+    async fn begin(self) -> Result<Outcomes<T, E>, RpcError> {
+        let Self { core, mut request, decode } = self;
+        request.start().map_err(|error| error.of(request.method_name()))?;
+        core.budget.deposit();
+        let targets = targets(&core, &request).await.map_err(|error| error.of(request.method_name()))?;
+        let request = Arc::new(request);
+        let outcomes = targets.into_iter().map(|(endpoint, target)| {
+            let (core, request) = (Arc::clone(&core), Arc::clone(&request));
+            let call: BoxFuture<'static, _> = Box::pin(async move {
+                let outcome = call_one(&request, &core, target).await;
+                let value = decode(outcome).map_err(|error| error.of(request.method_name()));
+                EndpointReply { endpoint, value }
+            });
+            call
+        });
+        Ok(outcomes.collect())
     }
 }
 
-/// The outcome of `finding`, if it is there in time.
-async fn within<F>(ready: &Ready, finding: impl Future<Output = Result<F, RpcError>>) -> Result<F, RpcError> {
-    let found = match ready.deadline {
-        None => finding.await,
-        Some(deadline) => {
-            let found = timeout_at(deadline.at, finding).await;
-            found.unwrap_or_else(|_| Err(ready.out_of_time(Phase::Connect)))
-        }
+/// Returns the endpoints to call, once they are known and before the deadline.
+async fn targets(core: &ChannelCore, request: &Request) -> Result<Vec<(Address, BroadcastTarget)>, RpcError> {
+    let endpoints = match &core.targets {
+        Targets::One(pool) => return Ok(vec![(pool.endpoint().clone(), BroadcastTarget::Only)]),
+        Targets::Many(endpoints) => endpoints,
     };
-    found.map_err(|error| error.of(ready.method().clone()))
+    let all = endpoints.all_when_known(core.waits_for_ready(request));
+    let all = match request.deadline() {
+        None => all.await?,
+        Some(deadline) => timeout_at(deadline.at, all)
+            .await
+            .unwrap_or_else(|_elapsed| Err(request.deadline_exceeded(Phase::Connect)))?,
+    };
+    let target = |backend: Arc<Backend>| {
+        let endpoint = backend.pool().endpoint().clone();
+        (endpoint, BroadcastTarget::Backend(backend))
+    };
+    Ok(all.into_iter().map(target).collect())
+}
+
+/// Calls one endpoint, through the channel's layers if there are any.
+async fn call_one(
+    request: &Request,
+    core: &ChannelCore,
+    target: BroadcastTarget,
+) -> Result<Response, RpcError> {
+    let Some(layers) = &core.layers else { return call_target(request, core, &target).await };
+    let mut request = request.clone();
+    request.set_broadcast_target(target);
+    layers.send(request).await
+}
+
+/// Calls one endpoint once.
+pub(super) async fn call_target(
+    request: &Request,
+    core: &ChannelCore,
+    target: &BroadcastTarget,
+) -> Result<Response, RpcError> {
+    match target {
+        BroadcastTarget::Only => {
+            let outcome = Attempts::default().once(request, core).await;
+            outcome.inspect_err(|_| core.count_failure())
+        }
+        BroadcastTarget::Backend(backend) => call_backend(request, backend).await,
+    }
 }
 
 impl<T: Send + 'static, E: Send + 'static> IntoFuture for Broadcast<T, E> {
@@ -189,21 +224,21 @@ impl<T, E> fmt::Debug for Broadcast<T, E> {
 }
 
 impl<E> BroadcastError<E> {
-    /// The first failure.
+    /// Returns the first failure.
     #[must_use]
     pub fn first(&self) -> &EndpointFailure<E> {
         &self.failures[0]
     }
 }
 
-impl<E> Fails for BroadcastError<E> {
-    fn tell(&self, span: &mut CallSpan) {
-        self.first().error.tell(span);
+impl<E> RecordError for BroadcastError<E> {
+    fn record_error(&self, span: &mut CallSpan) {
+        self.first().error.record_error(span);
     }
 }
 
 impl<E> From<RpcError> for BroadcastError<E> {
-    /// Nobody was asked.
+    /// Creates the error of a broadcast that called no endpoint.
     fn from(error: RpcError) -> Self {
         let failure = EndpointFailure { endpoint: error.endpoint().cloned(), error: CallError::Rpc(error) };
         Self { failures: vec![failure] }
@@ -216,7 +251,7 @@ impl<E: fmt::Display> fmt::Display for BroadcastError<E> {
             if index > 0 {
                 f.write_str("; ")?;
             }
-            // farcall's own errors name their endpoint themselves.
+            // An `RpcError` names its endpoint itself.
             match (endpoint, error) {
                 (Some(endpoint), CallError::Application(error)) => write!(f, "{endpoint}: {error}")?,
                 (_, error) => error.fmt(f)?,
@@ -226,4 +261,9 @@ impl<E: fmt::Display> fmt::Display for BroadcastError<E> {
     }
 }
 
-impl<E: fmt::Debug + fmt::Display> std::error::Error for BroadcastError<E> {}
+impl<E: Error + 'static> Error for BroadcastError<E> {
+    /// Returns the first failure's error.
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&self.first().error)
+    }
+}

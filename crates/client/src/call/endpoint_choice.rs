@@ -1,202 +1,208 @@
-//! How one try of a call gets to an endpoint: which one, over which connection, and in time.
+//! The endpoint of each attempt of a call: which one, over which connection, and before the deadline.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use farcall_discovery::PickRequest;
 use farcall_transport::Address;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::attempts::Attempts;
-use super::state::Sent;
-use crate::call::request::Ready;
-use crate::call::retry_policy::Kind;
-use crate::channel::{Inner, Targets};
-use crate::connection::response::Answer;
-use crate::connection::{Connection, NotSent, Outgoing, Pending};
-use crate::endpoints::{Endpoints, Member, Visit};
+use super::channel_core::{ChannelCore, Targets};
+use super::in_flight_call::InFlightCall;
+use super::request::Request;
+use super::retry_policy::RetryMode;
+use crate::connection::Connection;
+use crate::connection::request::{EncodedRequest, SendError};
+use crate::connection::response::Response;
+use crate::endpoints::Endpoints;
+use crate::endpoints::backend::Backend;
+use crate::endpoints::guard::InFlightGuard;
 use crate::error::{Phase, RpcError};
 
-/// Where a call has been.
+/// Chooses the endpoint of each attempt of one call, and remembers those that were tried.
 #[derive(Debug, Default)]
-pub(super) struct Been {
-    ids: Vec<u64>,
-    last: Option<Arc<Member>>,
-    /// Where it goes next, if that was chosen already.
-    next: Option<Visit>,
-    /// Further tries so far, those beside another included.
-    further: u32,
+pub(super) struct EndpointChoice {
+    /// Behind a lock, since two attempts of a hedged call may be under way at once.
+    history: Mutex<AttemptHistory>,
 }
 
-/// So long a call waits for a dial where another endpoint can do, and half of its time at most. Less,
-/// and servers that are busy are left out until they have answered; more, and calls wait for dead ones.
-const DIAL_PATIENCE: Duration = Duration::from_secs(1);
-
-impl Been {
-    pub(super) fn to(next: Option<Visit>) -> Self {
-        Self { next, ..Self::default() }
-    }
-
-    pub(super) fn at(visit: Option<Visit>) -> Self {
-        let mut been = Self::default();
-        if let Some(visit) = visit {
-            been.go(visit.member());
-        }
-        been
-    }
-
-    /// Of whom the call would take another one.
-    pub(super) fn tried(&self) -> &[u64] {
-        &self.ids
-    }
-
-    /// Everybody is worth a try again.
-    pub(super) fn forget(&mut self) {
-        self.ids.clear();
-    }
-
-    /// The number of the next try; that of the first is 1.
-    pub(super) const fn next_number(&mut self) -> u32 {
-        self.further = self.further.saturating_add(1);
-        self.further.saturating_add(1)
-    }
-
-    fn go(&mut self, member: &Arc<Member>) {
-        if !self.ids.contains(&member.id()) {
-            self.ids.push(member.id());
-        }
-        self.last = Some(Arc::clone(member));
-    }
+/// The endpoints that a call was sent to.
+#[derive(Debug, Default)]
+struct AttemptHistory {
+    tried: Vec<u64>,
+    last: Option<Arc<Backend>>,
+    /// The endpoint of the next attempt, if it was picked already.
+    next: Option<InFlightGuard>,
+    /// Attempts after the first, hedged requests included.
+    retries: u32,
 }
 
-impl Attempts {
-    /// Has `send` send the request to whomever it goes, all of it before the deadline.
+/// The longest time that a call waits for a dial if another endpoint can be used; half of the call's time at most.
+/// Shorter, and busy servers are skipped until they have answered; longer, and calls wait for dead ones.
+const MAX_DIAL_WAIT: Duration = Duration::from_secs(1);
+
+impl EndpointChoice {
+    /// Creates a choice whose first attempt goes to the endpoint that `next` names.
+    pub(super) fn starting_at(next: Option<InFlightGuard>) -> Self {
+        Self { history: Mutex::new(AttemptHistory { next, ..AttemptHistory::default() }) }
+    }
+
+    /// Creates a choice whose first attempt was made at the endpoint that `first` names.
+    pub(super) fn after(first: Option<InFlightGuard>) -> Self {
+        let mut history = AttemptHistory::default();
+        if let Some(first) = first {
+            history.record(first.backend());
+        }
+        Self { history: Mutex::new(history) }
+    }
+
+    /// Returns `true` if the call can be sent to an endpoint that was not tried.
+    pub(super) fn has_others(&self, core: &ChannelCore) -> bool {
+        match &core.targets {
+            Targets::Many(endpoints) => endpoints.has_others(&self.history().tried),
+            Targets::One(_) => false,
+        }
+    }
+
+    /// Forgets which endpoints were tried, so that all of them may be tried again.
+    pub(super) fn forget(&self) {
+        self.history().tried.clear();
+    }
+
+    /// Counts another attempt, and returns its number. The first attempt is number 1.
+    pub(super) fn next_attempt(&self) -> u32 {
+        let mut history = self.history();
+        history.retries = history.retries.saturating_add(1);
+        history.retries.saturating_add(1)
+    }
+
+    /// Chooses and connects an endpoint, then sends the request with `send`, all before the deadline.
     pub(super) async fn send<T>(
         &self,
-        ready: &Ready,
-        inner: &Inner,
-        send: impl AsyncFnOnce(&Connection, &Outgoing<'_>, &mut Phase) -> Result<T, NotSent>,
-    ) -> Result<(T, Option<Visit>), RpcError> {
-        match &inner.targets {
-            Targets::One(links) => {
-                let connect = async { Ok((links.connection().await?, None)) };
-                send_in_time(ready, Some(links.endpoint()), connect, send).await
+        request: &Request,
+        core: &ChannelCore,
+        send: impl AsyncFnOnce(&Connection, &EncodedRequest<'_>, &mut Phase) -> Result<T, SendError>,
+    ) -> Result<(T, Option<InFlightGuard>), RpcError> {
+        match &core.targets {
+            Targets::One(pool) => {
+                let connect = async { Ok((pool.connection().await?, None)) };
+                send_before_deadline(request, Some(pool.endpoint()), connect, send).await
             }
             Targets::Many(endpoints) => {
-                send_in_time(ready, None, self.reach(ready, inner, endpoints), send).await
+                send_before_deadline(request, None, self.connect(request, core, endpoints), send).await
             }
         }
     }
 
-    /// A connection to one of many, dialed if need be.
-    async fn reach(
+    /// Picks an endpoint, and dials it if need be.
+    async fn connect(
         &self,
-        ready: &Ready,
-        inner: &Inner,
+        request: &Request,
+        core: &ChannelCore,
         endpoints: &Endpoints,
-    ) -> Result<(Connection, Option<Visit>), RpcError> {
-        let stays = inner.retry(ready).kind == Kind::Again;
+    ) -> Result<(Connection, Option<InFlightGuard>), RpcError> {
+        let same_endpoint = core.retry_policy(request).mode == RetryMode::SameEndpoint;
         loop {
-            let visit = self.choose(ready, inner, endpoints, stays).await?;
-            self.been().go(visit.member());
-            let links = visit.member().links();
-            let dispensable = !stays && self.has_others(inner);
-            // No call waits for a dial where another endpoint can do; the task dials meanwhile.
-            if dispensable && links.is_lost() {
-                visit.member().lost(links.why_lost());
+            let guard = self.pick(request, core, endpoints, same_endpoint).await?;
+            self.history().record(guard.backend());
+            let pool = guard.backend().pool();
+            let replaceable = !same_endpoint && self.has_others(core);
+            // If another endpoint can be used, no call waits for a dial: the endpoints' task dials meanwhile.
+            if replaceable && pool.is_lost() {
+                guard.backend().mark_unreachable(pool.lost_error());
                 continue;
             }
-            let connected = if dispensable {
-                let Ok(connected) = timeout(patience(ready), links.connection()).await else {
-                    visit.member().lost(links.why_slow());
+            let dialed = if replaceable {
+                let Ok(dialed) = timeout(dial_timeout(request), pool.connection()).await else {
+                    guard.backend().mark_unreachable(pool.slow_dial_error());
                     continue;
                 };
-                connected
+                dialed
             } else {
-                links.connection().await
+                pool.connection().await
             };
-            return visit.over(connected).map(|(connection, visit)| (connection, Some(visit)));
+            return guard.connected(dialed).map(|(connection, guard)| (connection, Some(guard)));
         }
     }
 
-    /// Where this try goes.
-    async fn choose(
+    /// Picks the endpoint of this attempt.
+    async fn pick(
         &self,
-        ready: &Ready,
-        inner: &Inner,
+        request: &Request,
+        core: &ChannelCore,
         endpoints: &Endpoints,
-        stays: bool,
-    ) -> Result<Visit, RpcError> {
+        same_endpoint: bool,
+    ) -> Result<InFlightGuard, RpcError> {
         let (next, last, tried) = {
-            let mut been = self.been();
-            (been.next.take(), been.last.clone().filter(|_| stays), been.ids.clone())
+            let mut history = self.history();
+            (history.next.take(), history.last.clone().filter(|_| same_endpoint), history.tried.clone())
         };
-        if let Some(visit) = next.or_else(|| last.as_ref().map(Visit::new)) {
-            return Ok(visit);
+        if let Some(guard) = next.or_else(|| last.as_ref().map(InFlightGuard::new)) {
+            return Ok(guard);
         }
-        let key = ready.key(endpoints.key(), &inner.codec);
-        let asked = PickRequest::new(key.as_deref(), &tried);
-        endpoints.visit(&asked, inner.waits_for_ready(ready)).await
+        let key = request.routing_key(endpoints.key_source(), &core.codec);
+        let pick = PickRequest::new(key.as_deref(), &tried);
+        endpoints.pick_when_known(&pick, core.waits_for_ready(request)).await
+    }
+
+    fn history(&self) -> MutexGuard<'_, AttemptHistory> {
+        self.history.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// How long this call waits for a dial where another endpoint can do.
-fn patience(ready: &Ready) -> Duration {
-    let left = ready.deadline.map(|deadline| deadline.at.saturating_duration_since(Instant::now()));
-    left.map_or(DIAL_PATIENCE, |left| DIAL_PATIENCE.min(left / 2))
+impl AttemptHistory {
+    fn record(&mut self, backend: &Arc<Backend>) {
+        if !self.tried.contains(&backend.id()) {
+            self.tried.push(backend.id());
+        }
+        self.last = Some(Arc::clone(backend));
+    }
 }
 
-/// Makes the call once, at this endpoint, before its deadline.
-pub(crate) async fn call_at(ready: &Ready, member: &Arc<Member>) -> Result<Answer, RpcError> {
-    let links = member.links();
-    let visit = Visit::new(member);
+/// Returns how long this call waits for a dial if another endpoint can be used.
+fn dial_timeout(request: &Request) -> Duration {
+    let left = request.deadline().map(|deadline| deadline.at.saturating_duration_since(Instant::now()));
+    left.map_or(MAX_DIAL_WAIT, |left| MAX_DIAL_WAIT.min(left / 2))
+}
+
+/// Makes a call once, at this backend, before its deadline.
+pub(super) async fn call_backend(request: &Request, backend: &Arc<Backend>) -> Result<Response, RpcError> {
+    let pool = backend.pool();
+    let guard = InFlightGuard::new(backend);
     let connect = async {
-        let (connection, visit) = visit.over(links.connection().await)?;
-        Ok((connection, Some(visit)))
+        let (connection, guard) = guard.connected(pool.connection().await)?;
+        Ok((connection, Some(guard)))
     };
-    call(ready, links.endpoint(), connect).await
-}
-
-/// Makes the call once, over this connection, before its deadline.
-pub(crate) async fn call_over(ready: &Ready, connection: &Connection) -> Result<Answer, RpcError> {
-    call(ready, connection.endpoint(), async { Ok((connection.clone(), None)) }).await
-}
-
-async fn call(
-    ready: &Ready,
-    endpoint: &Address,
-    connect: impl Future<Output = Result<(Connection, Option<Visit>), RpcError>>,
-) -> Result<Answer, RpcError> {
-    let send = async |connection: &Connection, outgoing: &Outgoing<'_>, phase: &mut Phase| {
-        connection.send(outgoing, phase).await
+    let send = async |connection: &Connection, request: &EncodedRequest<'_>, phase: &mut Phase| {
+        connection.send(request, phase).await
     };
-    let (pending, visit): (Pending, _) = send_in_time(ready, Some(endpoint), connect, send).await?;
-    Sent::new(pending, visit).await
+    let (pending, guard) = send_before_deadline(request, Some(pool.endpoint()), connect, send).await?;
+    InFlightCall::new(pending, guard).await
 }
 
-/// Has `send` send the request over the connection that `connect` makes, all of it before the
-/// deadline.
-async fn send_in_time<T>(
-    ready: &Ready,
+/// Sends the request with `send` over the connection that `connect` returns, all before the deadline.
+async fn send_before_deadline<T>(
+    request: &Request,
     endpoint: Option<&Address>,
-    connect: impl Future<Output = Result<(Connection, Option<Visit>), RpcError>>,
-    send: impl AsyncFnOnce(&Connection, &Outgoing<'_>, &mut Phase) -> Result<T, NotSent>,
-) -> Result<(T, Option<Visit>), RpcError> {
+    connect: impl Future<Output = Result<(Connection, Option<InFlightGuard>), RpcError>>,
+    send: impl AsyncFnOnce(&Connection, &EncodedRequest<'_>, &mut Phase) -> Result<T, SendError>,
+) -> Result<(T, Option<InFlightGuard>), RpcError> {
     let mut phase = Phase::Connect;
     let mut endpoint = endpoint.cloned();
     let steps = async {
-        let (connection, visit) = connect.await?;
+        let (connection, guard) = connect.await?;
         endpoint.get_or_insert_with(|| connection.endpoint().clone());
-        let packed = ready.pack(&connection)?;
+        let encoded = request.encode(&connection)?;
         phase = Phase::Queue;
-        let sent = send(&connection, &packed.outgoing(ready), &mut phase).await;
-        Ok((sent.map_err(|why| ready.not_sent(&why, phase, &connection))?, visit))
+        let sent = send(&connection, &encoded, &mut phase).await;
+        let sent = sent.map_err(|error| connection.handle().send_error(&encoded, &error, phase))?;
+        Ok((sent, guard))
     };
-    let Some(deadline) = ready.deadline else { return steps.await };
+    let Some(deadline) = request.deadline() else { return steps.await };
     match timeout_at(deadline.at, steps).await {
         Ok(result) => result,
         Err(_elapsed) => {
-            let error = ready.out_of_time(phase);
+            let error = request.deadline_exceeded(phase);
             Err(match endpoint {
                 Some(endpoint) => error.at(&endpoint),
                 None => error,

@@ -1,8 +1,12 @@
-//! A call that is about to be made, or under way: a builder that is also a future.
+//! Calls: a builder, and the futures that it turns into.
+//!
+//! A [`Call`] holds a [`Request`]. Awaited, it becomes a [`ResponseFuture`], which sends the request at once if it
+//! can and leaves everything else to [`attempts`]; the response is decoded at the end.
 
 use std::borrow::Cow;
 use std::convert::Infallible;
 use std::fmt;
+use std::future::IntoFuture;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -14,65 +18,110 @@ use farcall_transport::BufferPool;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::call::broadcast::Broadcast;
-use crate::call::request::Request;
-use crate::call::retry_policy::RetryPolicy;
-use crate::call::state::{Calling, notify};
-use crate::channel::Channel;
-use crate::connection::response::Answer;
+use self::broadcast::Broadcast;
+use self::channel_core::ChannelCore;
+use self::request::Request;
+use self::response_future::{ResponseFuture, notify};
+use self::retry_policy::RetryPolicy;
+use crate::connection::response::DecodeFn;
 use crate::error::{CallError, RpcError};
 
-pub(crate) mod attempts;
+mod attempts;
 pub(crate) mod broadcast;
-pub(crate) mod endpoint_choice;
+pub(crate) mod channel_core;
+mod endpoint_choice;
+mod in_flight_call;
+pub(crate) mod layer;
 pub(crate) mod request;
-pub(crate) mod retry;
+pub(crate) mod response_future;
+mod retry;
 pub(crate) mod retry_budget;
 pub(crate) mod retry_policy;
-pub(crate) mod routing_key;
-pub(crate) mod span;
-pub(crate) mod state;
+mod routing_key;
+mod send_request;
+mod span;
 
 /// A call that is about to be made. Nothing happens before it is awaited, or started.
 ///
-/// Made inside a handler, it inherits the handler's deadline and metadata. Dropping it while it
-/// is awaited cancels it, to the handler.
+/// A call made inside a handler inherits the handler's deadline and metadata. Dropping the future that it turns into
+/// cancels it, to the handler. Use [`IntoFuture::into_future`] if a future is needed, as for `tokio::join!`,
+/// `tokio::select!` and `tokio::spawn`.
+///
+/// ```no_run
+/// # async fn example(channel: farcall_client::Channel) -> Result<(), farcall_client::CallError> {
+/// use std::future::IntoFuture;
+/// use std::time::Duration;
+///
+/// let call = channel.call::<i64>("Arith.multiply", &(6, 7));
+/// let product = call.timeout(Duration::from_millis(200)).idempotent().metadata("tenant", "blue").await?;
+///
+/// let twice = channel.call::<i64>("Arith.multiply", &(2, product)).into_future();
+/// let thrice = channel.call::<i64>("Arith.multiply", &(3, product)).into_future();
+/// let (twice, thrice) = tokio::try_join!(twice, thrice)?;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// Its options cannot be changed once it is under way:
+///
+/// ```compile_fail
+/// # async fn example(channel: farcall_client::Channel) {
+/// let started = channel.call::<i64>("Arith.multiply", &(6, 7)).start();
+/// started.idempotent();
+/// # }
+/// ```
 #[must_use = "a call is made when it is awaited, started, or sent with `notify`"]
 pub struct Call<T, E = Infallible> {
-    calling: Calling,
-    read: Read<T, E>,
+    core: Arc<ChannelCore>,
+    request: Request,
+    decode: DecodeFn<T, E>,
 }
 
-/// How the outcome of a call is read.
-pub(crate) type Read<T, E> = fn(Result<Answer, RpcError>) -> Result<T, CallError<E>>;
+/// The future of a [`Call`]. Dropping it cancels the call.
+#[must_use = "a call is made when its future is polled"]
+pub struct CallFuture<T, E = Infallible> {
+    response: ResponseFuture,
+    decode: DecodeFn<T, E>,
+}
+
+/// A call that is under way. Await it for its outcome; drop it to cancel it.
+///
+/// ```no_run
+/// # async fn example(channel: farcall_client::Channel) -> Result<(), farcall_client::CallError> {
+/// let first = channel.call::<i64>("Arith.multiply", &(6, 7)).start();
+/// let second = channel.call::<i64>("Arith.multiply", &(4, 2)).start();
+/// assert_eq!(first.await? + second.await?, 50);
+/// # Ok(())
+/// # }
+/// ```
+#[must_use = "dropping a started call cancels it"]
+pub struct StartedCall<T, E = Infallible>(CallFuture<T, E>);
 
 impl<T: DeserializeOwned> Call<T> {
-    /// A call of a method without an error type of its own. `arguments` serialize to a map by
-    /// parameter name, or to an array in order.
-    pub fn new<A: Serialize + ?Sized>(
-        channel: &Channel,
-        method: impl Into<Cow<'static, str>>,
+    /// Creates a call of a method without an error type.
+    #[inline]
+    pub(crate) fn new<A: Serialize + ?Sized>(
+        core: &Arc<ChannelCore>,
+        method: Cow<'static, str>,
         arguments: &A,
     ) -> Self {
-        Self::with(channel, method.into(), arguments, |outcome| {
-            Ok(outcome.and_then(|answer| answer.decode())?)
-        })
+        Self::with(core, method, arguments, |outcome| Ok(outcome.and_then(|response| response.decode())?))
     }
 }
 
 impl<T: DeserializeOwned, E: DeserializeOwned> Call<T, E> {
-    /// A call of a method that returns a `Result<T, E>`: where it returns an error, the call fails
-    /// with [`CallError::Application`]. `arguments` are as for [`Call::new`].
-    pub fn fallible<A: Serialize + ?Sized>(
-        channel: &Channel,
-        method: impl Into<Cow<'static, str>>,
+    /// Creates a call of a method that returns a `Result<T, E>`.
+    #[inline]
+    pub(crate) fn fallible<A: Serialize + ?Sized>(
+        core: &Arc<ChannelCore>,
+        method: Cow<'static, str>,
         arguments: &A,
     ) -> Self {
-        Self::with(channel, method.into(), arguments, |outcome| match outcome {
-            Ok(answer) => Ok(answer.decode()?),
+        Self::with(core, method, arguments, |outcome| match outcome {
+            Ok(response) => Ok(response.decode()?),
             Err(error) if error.code() == Code::Application => match error.details() {
                 Some(Ok(details)) => Err(CallError::Application(details)),
-                // Not the error that was promised: its text has to do.
+                // Not the error type of the method: the message has to do.
                 _ => Err(error.into()),
             },
             Err(error) => Err(error.into()),
@@ -81,141 +130,150 @@ impl<T: DeserializeOwned, E: DeserializeOwned> Call<T, E> {
 }
 
 impl<T, E> Call<T, E> {
+    #[inline]
     fn with<A: Serialize + ?Sized>(
-        channel: &Channel,
+        core: &Arc<ChannelCore>,
         method: Cow<'static, str>,
         arguments: &A,
-        read: Read<T, E>,
+        decode: DecodeFn<T, E>,
     ) -> Self {
-        let inner = Arc::clone(&channel.inner);
-        let request = Request::new(
-            method,
-            inner.codec.encode_body_in(&BufferPool, arguments),
-            inner.timeout,
-            Inherited::current(),
-        );
-        Self { calling: Calling::new(request, inner), read }
+        let core = Arc::clone(core);
+        let request = describe(&core, method, arguments);
+        Self { core, request, decode }
     }
 
-    /// The time for the whole call, connecting and further tries included, from when it is awaited
+    /// Sets the time for the whole call, including connecting and retries, from when it is awaited
     /// or started. Default: the channel's, which is none unless it was set. An inherited deadline
     /// that is earlier counts. With less than a millisecond, zero included, nothing is sent.
-    pub fn timeout(self, limit: Duration) -> Self {
-        self.with_request(|request| request.timeout = Some(limit))
+    pub fn timeout(mut self, limit: Duration) -> Self {
+        self.request.set_timeout(limit);
+        self
     }
 
     /// Sends `value` along under `key`, which must be lower case; otherwise the call fails with
     /// `invalid_argument`.
-    pub fn metadata(self, key: impl Into<String>, value: impl Into<String>) -> Self {
-        self.with_request(|request| request.set_metadata(key, value))
-    }
-
-    /// Says that the call may be made twice with the effect of once. Default: it may not.
-    pub fn idempotent(self) -> Self {
-        self.with_request(Request::set_idempotent)
-    }
-
-    /// The key that the channel's balancer goes by, where it is one that wants the call's own, such
-    /// as `ConsistentHash::by_key()`: calls with the same key go to the same endpoint. Default: none.
-    pub fn key(self, key: impl AsRef<[u8]>) -> Self {
-        self.with_request(|request| request.routing().key = Some(key.as_ref().into()))
-    }
-
-    /// What is done when the call fails. Default: what the channel does.
-    pub fn retry(self, mode: RetryPolicy) -> Self {
-        self.with_request(|request| request.routing().retry = Some(mode))
-    }
-
-    /// Waits, as long as the call's time allows, while nobody can be reached, instead of failing at
-    /// once; without a timeout, for ever. Default: what the channel does, which is to fail.
-    pub fn wait_for_ready(self, wait: bool) -> Self {
-        self.with_request(|request| request.routing().wait_for_ready = Some(wait))
-    }
-
-    /// Calls every endpoint of the channel at once, instead of one. See [`Broadcast`].
-    pub fn broadcast(mut self) -> Broadcast<T, E> {
-        let asked = self.calling.take_asked();
-        let (request, inner) = asked.expect("a call that has begun cannot become a broadcast");
-        Broadcast::new(inner, request, self.read)
-    }
-
-    /// Changes what is asked for, as long as nothing is under way.
-    fn with_request(mut self, change: impl FnOnce(&mut Request)) -> Self {
-        if let Some(request) = self.calling.asked() {
-            change(request);
-        }
+    pub fn metadata(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.request.set_metadata(key, value);
         self
     }
 
-    /// Sends the call now, and hands back what it will result in. Dropping that cancels it.
+    /// Declares that the call may be made twice with the effect of once. Default: it may not.
+    pub fn idempotent(mut self) -> Self {
+        self.request.set_idempotent();
+        self
+    }
+
+    /// Sets the key for balancers that use the call's own, such
+    /// as `ConsistentHash::by_key()`: calls with the same key go to the same endpoint. Default: none.
+    pub fn key(mut self, key: impl AsRef<[u8]>) -> Self {
+        self.request.set_key(key);
+        self
+    }
+
+    /// Sets what is done if the call fails. Default: the channel's policy.
+    pub fn retry(mut self, policy: RetryPolicy) -> Self {
+        self.request.set_retry(policy);
+        self
+    }
+
+    /// Sets whether the call waits, as long as its time allows, while no endpoint can be reached, instead of failing
+    /// at once. Without a timeout it may wait without end. Default: the channel's setting, which is to fail.
+    pub fn wait_for_ready(mut self, wait: bool) -> Self {
+        self.request.set_wait_for_ready(wait);
+        self
+    }
+
+    /// Calls every endpoint of the channel at once, instead of one. See [`Broadcast`].
+    pub fn broadcast(self) -> Broadcast<T, E> {
+        Broadcast::new(self.core, self.request, self.decode)
+    }
+
+    /// Sends the call now, and returns a future for its outcome. Dropping that cancels it.
     ///
-    /// It gets under way without being awaited, also where the channel has to connect first. Where
-    /// the server refuses it, or the connection breaks before it was written, the next try is made
-    /// when it is awaited.
+    /// The call makes progress without being awaited, even if the channel has to connect first. If
+    /// the server refuses it, or the connection breaks before it was written, the next attempt is made
+    /// when the future is awaited.
     ///
     /// # Panics
     ///
     /// Outside of a tokio runtime.
-    pub fn start(mut self) -> StartedCall<T, E> {
-        self.calling.start();
-        StartedCall { calling: self.calling, read: self.read }
+    pub fn start(self) -> StartedCall<T, E> {
+        let mut future = self.into_future();
+        future.response.start();
+        StartedCall(future)
     }
 
-    /// Sends the call and wants no answer: whether the handler runs, and how it ends, stays
-    /// unknown. Ready once the request is in the hands of the connection, which writes it before it
-    /// closes. It takes no place among the calls that the server runs at once, but waits while too
+    /// Sends the call without asking for a response: whether the handler runs, and how it ends, stays
+    /// unknown. Ready once the request is in the outbox of the connection, which is written before the connection
+    /// closes. It takes no slot among the calls that the server runs at once, but waits while too
     /// many bytes wait to be written.
     ///
     /// # Errors
     ///
-    /// It could not be sent: no connection, no time left, arguments that do not encode, a request
-    /// over the server's limit of size. The execution is `not_sent`.
-    pub async fn notify(mut self) -> Result<(), RpcError> {
-        match self.calling.take_asked() {
-            Some((request, inner)) => notify(request, &inner).await,
-            // It was polled before, as a call with an answer, and goes on as one.
-            None => self.calling.await.map(drop),
-        }
+    /// The request could not be sent: no connection, no time left, arguments that do not encode, a request
+    /// over the server's size limit. The execution is `not_sent`.
+    pub async fn notify(self) -> Result<(), RpcError> {
+        notify(self.request, &self.core).await
     }
 }
 
-impl<T, E> Future for Call<T, E> {
+/// Describes a call with the channel's settings and what the current handler hands on.
+#[inline]
+pub(crate) fn describe<A: Serialize + ?Sized>(
+    core: &ChannelCore,
+    method: Cow<'static, str>,
+    arguments: &A,
+) -> Request {
+    Request::new(
+        method,
+        core.codec.encode_body_in(&BufferPool, arguments),
+        core.timeout,
+        Inherited::current(),
+    )
+}
+
+impl<T, E> IntoFuture for Call<T, E> {
+    type Output = Result<T, CallError<E>>;
+    type IntoFuture = CallFuture<T, E>;
+
+    #[inline]
+    fn into_future(self) -> CallFuture<T, E> {
+        CallFuture { response: ResponseFuture::new(self.request, self.core), decode: self.decode }
+    }
+}
+
+impl<T, E> Future for CallFuture<T, E> {
     type Output = Result<T, CallError<E>>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let outcome = ready!(Pin::new(&mut self.calling).poll(cx));
-        Poll::Ready((self.read)(outcome))
+        let outcome = ready!(Pin::new(&mut self.response).poll(cx));
+        // Errors have their method already, but for those of results that do not decode.
+        Poll::Ready((self.decode)(outcome).map_err(|error| error.of(self.response.method_name())))
     }
-}
-
-impl<T, E> fmt::Debug for Call<T, E> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut shown = f.debug_struct("Call");
-        if let Some(method) = self.calling.method() {
-            shown.field("method", &method);
-        }
-        shown.finish_non_exhaustive()
-    }
-}
-
-/// A call that is under way. Await it for its outcome; drop it to cancel it.
-#[must_use = "dropping a started call cancels it"]
-pub struct StartedCall<T, E = Infallible> {
-    calling: Calling,
-    read: Read<T, E>,
 }
 
 impl<T, E> Future for StartedCall<T, E> {
     type Output = Result<T, CallError<E>>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let outcome = ready!(Pin::new(&mut self.calling).poll(cx));
-        Poll::Ready((self.read)(outcome))
+        Pin::new(&mut self.0).poll(cx)
+    }
+}
+
+impl<T, E> fmt::Debug for Call<T, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Call").field("method", &self.request.method()).finish_non_exhaustive()
+    }
+}
+
+impl<T, E> fmt::Debug for CallFuture<T, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CallFuture").field("method", &self.response.method()).finish_non_exhaustive()
     }
 }
 
 impl<T, E> fmt::Debug for StartedCall<T, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Started").finish_non_exhaustive()
+        f.debug_struct("StartedCall").field("method", &self.0.response.method()).finish_non_exhaustive()
     }
 }

@@ -1,49 +1,77 @@
-//! A call as it is asked for, and what is made of it to be sent.
+//! Requests: calls as their callers describe them, and what a channel adds when they start.
 
 use std::borrow::Cow;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use farcall_context::Inherited;
 use farcall_context::trace::{TRACESTATE, TraceContext};
 use farcall_discovery::KeySource;
 use farcall_protocol::metadata::{ATTEMPT, RESERVED_PREFIX, TRACEPARENT};
-use farcall_protocol::{
-    Body, Code, Codec, Compression, EncodeError, Execution, Flags, Metadata, MetadataError, Part, TooLarge,
-};
-use farcall_transport::HumanDuration;
+use farcall_protocol::{Body, Code, Codec, EncodeError, Execution, Flags, Metadata, MetadataError};
 use tokio::time::Instant;
 
-use crate::call::retry_policy::RetryPolicy;
-use crate::call::routing_key;
-use crate::call::span::counted;
-use crate::connection::{Connection, NotSent, Outgoing};
+use super::retry_policy::RetryPolicy;
+use super::routing_key;
+use crate::connection::Connection;
+use crate::connection::request::{EncodedRequest, deadline_exceeded};
 use crate::deadline::Deadline;
+use crate::endpoints::backend::Backend;
 use crate::error::{Phase, RpcError};
 
-/// A call as it is asked for.
-#[derive(Debug, Default)]
-pub(crate) struct Request {
-    /// What is sent; without its deadline, and without what is inherited, before [`Request::prepare`].
-    ready: Ready,
-    pub(crate) timeout: Option<Duration>,
-    pub(crate) inherited: Inherited,
-    /// Why the arguments did not encode.
-    unencoded: Option<Box<EncodeError>>,
-    /// Why a key was refused, the first of them.
-    mistake: Option<Box<MetadataError>>,
+/// A call before it is sent: its method, encoded arguments, metadata and options.
+///
+/// [`Channel::request`](crate::Channel::request) creates one. Layers around a channel's calls receive and change
+/// it; see [`ChannelBuilder::layer`](crate::ChannelBuilder::layer).
+#[derive(Clone, Default)]
+pub struct Request {
+    method: Cow<'static, str>,
+    body: Body,
+    flags: Flags,
+    metadata: Option<Box<Metadata>>,
+    /// The time for the call, until it starts.
+    timeout: Option<Duration>,
+    /// The deadline, metadata and trace of the handler that makes the call, until it starts.
+    pub(super) inherited: Inherited,
+    /// Set when the call starts.
+    deadline: Option<Deadline>,
+    options: Option<Box<Options>>,
+    /// The reason why it cannot be sent.
+    error: Option<Box<RequestError>>,
 }
 
-/// What a call says of where it is to go, beyond what its channel says.
+/// The options of a call that are rarely set.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Routing {
-    /// What consistent hashing goes by.
-    pub(crate) key: Option<Box<[u8]>>,
-    pub(crate) retry: Option<RetryPolicy>,
-    pub(crate) wait_for_ready: Option<bool>,
+struct Options {
+    /// The key for balancers such as consistent hashing.
+    key: Option<Box<[u8]>>,
+    retry: Option<RetryPolicy>,
+    wait_for_ready: Option<bool>,
+    broadcast_target: Option<BroadcastTarget>,
+    /// Set to `true` when the request has left the layers.
+    left_layers: Option<Arc<AtomicBool>>,
+}
+
+/// The endpoint of one request of a broadcast, which is tried once.
+#[derive(Clone, Debug)]
+pub(crate) enum BroadcastTarget {
+    /// The channel's only endpoint.
+    Only,
+    /// One of many.
+    Backend(Arc<Backend>),
+}
+
+/// Mistakes in a request's description, reported when the call starts.
+#[derive(Clone, Debug)]
+enum RequestError {
+    Arguments(EncodeError),
+    Metadata(MetadataError),
 }
 
 impl Request {
-    // Inlined where calls are made, in the crates of others, so that it is written where it stays.
+    // Inlined into generated code of other crates, so that it is written where it stays.
     #[inline]
     pub(crate) fn new(
         method: Cow<'static, str>,
@@ -51,150 +79,223 @@ impl Request {
         timeout: Option<Duration>,
         inherited: Inherited,
     ) -> Self {
-        let (body, unencoded) = match body {
+        let (body, error) = match body {
             Ok(body) => (body, None),
-            Err(error) => (Body::default(), Some(Box::new(error))),
+            Err(error) => (Body::default(), Some(Box::new(RequestError::Arguments(error)))),
         };
-        let ready = Ready { method, body, ..Ready::default() };
-        Self { ready, timeout, inherited, unencoded, mistake: None }
-    }
-
-    pub(crate) fn method(&self) -> &str {
-        &self.ready.method
-    }
-
-    /// The metadata that the call itself sets.
-    pub(crate) fn metadata(&self) -> Option<&Metadata> {
-        self.ready.metadata.as_deref()
-    }
-
-    /// Sets a pair of metadata, or remembers that its key was refused.
-    pub(crate) fn set_metadata(&mut self, key: impl Into<String>, value: impl Into<String>) {
-        let metadata = self.ready.metadata.get_or_insert_default();
-        if let Err(mistake) = metadata.insert(key, value) {
-            self.mistake.get_or_insert_with(|| Box::new(mistake));
+        Self {
+            method,
+            body,
+            flags: Flags::NONE,
+            metadata: None,
+            timeout,
+            inherited,
+            deadline: None,
+            options: None,
+            error,
         }
     }
 
-    pub(crate) const fn set_idempotent(&mut self) {
-        self.ready.flags = self.ready.flags.with(Flags::IDEMPOTENT);
+    /// Returns the full name of the method, such as `Arith.multiply`.
+    #[must_use]
+    pub fn method(&self) -> &str {
+        &self.method
     }
 
-    pub(crate) fn routing(&mut self) -> &mut Routing {
-        self.ready.routing.get_or_insert_default()
+    /// Returns the encoded arguments.
+    #[must_use]
+    pub const fn body(&self) -> &Body {
+        &self.body
     }
 
-    /// Fixes the deadline, and merges what is inherited: to be done once, before anything is sent.
+    /// Returns the metadata that the call itself carries. What it inherits from the handler that makes it is
+    /// added when it is sent, below what is set here.
+    #[must_use]
+    pub fn metadata(&self) -> Option<&Metadata> {
+        self.metadata.as_deref()
+    }
+
+    /// Sets `value` under `key`, which must be lower case; otherwise the call fails with `invalid_argument`.
+    pub fn set_metadata(&mut self, key: impl Into<String>, value: impl Into<String>) {
+        let metadata = self.metadata.get_or_insert_default();
+        if let Err(error) = metadata.insert(key, value)
+            && !matches!(self.error.as_deref(), Some(RequestError::Metadata(_)))
+        {
+            self.error = Some(Box::new(RequestError::Metadata(error)));
+        }
+    }
+
+    /// Returns the time that is left for the call; `None` if it has no limit.
+    #[must_use]
+    pub fn timeout(&self) -> Option<Duration> {
+        let left = self.deadline.map(|deadline| deadline.at.saturating_duration_since(Instant::now()));
+        match (left, self.timeout) {
+            (Some(left), Some(timeout)) => Some(left.min(timeout)),
+            (left, timeout) => left.or(timeout),
+        }
+    }
+
+    /// Sets the time for the call, from when it is sent. A layer can only shorten the time that the caller gave.
+    pub const fn set_timeout(&mut self, limit: Duration) {
+        self.timeout = Some(limit);
+    }
+
+    /// Returns `true` if the call may be made twice with the effect of once.
+    #[must_use]
+    pub const fn is_idempotent(&self) -> bool {
+        self.flags.contains(Flags::IDEMPOTENT)
+    }
+
+    /// Declares that the call may be made twice with the effect of once.
+    pub const fn set_idempotent(&mut self) {
+        self.flags = self.flags.with(Flags::IDEMPOTENT);
+    }
+
+    /// Returns `true` if no response is wanted, as for [`Call::notify`](crate::Call::notify).
+    #[must_use]
+    pub const fn is_one_way(&self) -> bool {
+        self.flags.contains(Flags::ONE_WAY)
+    }
+
+    pub(crate) const fn set_one_way(&mut self) {
+        self.flags = self.flags.with(Flags::ONE_WAY);
+    }
+
+    /// Returns the key for balancers that use the call's own, such as `ConsistentHash::by_key()`.
+    #[must_use]
+    pub fn key(&self) -> Option<&[u8]> {
+        self.options.as_ref()?.key.as_deref()
+    }
+
+    /// Sets the key for balancers that use the call's own. Calls with the same key go to the same endpoint.
+    pub fn set_key(&mut self, key: impl AsRef<[u8]>) {
+        self.options_mut().key = Some(key.as_ref().into());
+    }
+
+    pub(crate) fn retry(&self) -> Option<RetryPolicy> {
+        self.options.as_ref()?.retry
+    }
+
+    /// Sets what is done if the call fails, in place of the channel's policy.
+    pub fn set_retry(&mut self, policy: RetryPolicy) {
+        self.options_mut().retry = Some(policy);
+    }
+
+    pub(crate) fn wait_for_ready(&self) -> Option<bool> {
+        self.options.as_ref()?.wait_for_ready
+    }
+
+    /// Sets whether the call waits while no endpoint can be reached, in place of the channel's setting.
+    pub fn set_wait_for_ready(&mut self, wait: bool) {
+        self.options_mut().wait_for_ready = Some(wait);
+    }
+
+    /// Returns the endpoint that this request of a broadcast goes to; `None` for other calls.
+    pub(crate) fn broadcast_target(&self) -> Option<BroadcastTarget> {
+        self.options.as_ref()?.broadcast_target.clone()
+    }
+
+    pub(crate) fn set_broadcast_target(&mut self, target: BroadcastTarget) {
+        self.options_mut().broadcast_target = Some(target);
+    }
+
+    /// Returns a flag that [`Request::leave_layers`] sets.
+    pub(crate) fn watch_layers(&mut self) -> Arc<AtomicBool> {
+        Arc::clone(self.options_mut().left_layers.insert(Arc::default()))
+    }
+
+    /// Returns the flag of [`Request::watch_layers`].
+    pub(crate) fn left_layers(&self) -> Option<Arc<AtomicBool>> {
+        self.options.as_ref()?.left_layers.clone()
+    }
+
+    /// Notes that the layers have passed the request on, so that it may be sent from now on.
+    pub(crate) fn leave_layers(&self) {
+        if let Some(left) = self.options.as_ref().and_then(|options| options.left_layers.as_ref()) {
+            left.store(true, Ordering::Relaxed);
+        }
+    }
+
+    fn options_mut(&mut self) -> &mut Options {
+        self.options.get_or_insert_default()
+    }
+
+    /// Takes the request out, and leaves its method behind for errors.
+    pub(crate) fn take(&mut self) -> Self {
+        let method = self.method.clone();
+        std::mem::replace(self, Self { method, ..Self::default() })
+    }
+
+    /// Drops the arguments, which are not needed any more.
+    pub(crate) fn drop_body(&mut self) {
+        self.body = Body::default();
+    }
+
+    /// Returns the method, for errors.
+    pub(crate) fn method_name(&self) -> Cow<'static, str> {
+        self.method.clone()
+    }
+
+    /// Starts the call: sets its deadline, and merges what it inherits. Repeated, it only applies what was
+    /// changed since.
     ///
     /// # Errors
     ///
-    /// It cannot be sent to anybody.
-    pub(crate) fn prepare(&mut self) -> Result<(), RpcError> {
-        let ready = &mut self.ready;
-        let wrong = |message| {
-            RpcError::new(Code::InvalidArgument, Execution::NotSent, Phase::Prepare, message)
-                .of(ready.method.clone())
-        };
-        if let Some(mistake) = self.mistake.take() {
-            return Err(wrong(format!("`{}`: {mistake}", ready.method)).with_source(*mistake));
+    /// The request cannot be sent to any endpoint.
+    pub(crate) fn start(&mut self) -> Result<(), RpcError> {
+        if let Some(error) = self.error.take() {
+            return Err(self.description_error(*error));
         }
-        if let Some(error) = self.unencoded.take() {
-            return Err(wrong(format!("arguments of `{}`: {error}", ready.method)).with_source(*error));
-        }
-        merge(&self.inherited, &mut ready.metadata);
-        if self.timeout.is_some() || self.inherited.deadline.is_some() {
+        merge(&mut self.inherited, &mut self.metadata);
+        if self.timeout.is_some() || self.inherited.deadline.is_some() || self.deadline.is_some() {
             let now = Instant::now();
-            let own = self.timeout.map(|limit| Deadline::after(now, limit));
-            ready.deadline = Deadline::first(own, self.inherited.deadline.map(|at| Deadline::at(at, now)));
-            if ready.deadline.is_some_and(|deadline| deadline.is_over(now)) {
-                return Err(ready.out_of_time(Phase::Prepare).of(ready.method.clone()));
+            self.set_deadline(now);
+            if self.deadline.is_some_and(|deadline| deadline.is_over(now)) {
+                return Err(self.deadline_exceeded(Phase::Prepare));
             }
         }
         Ok(())
     }
 
-    /// What is sent, once it was prepared.
-    pub(crate) const fn prepared(&mut self) -> &mut Ready {
-        &mut self.ready
+    /// Sets the deadline: the earliest of the call's own and the inherited one.
+    pub(crate) fn set_deadline(&mut self, now: Instant) {
+        let own = self.timeout.take().map(|limit| Deadline::after(now, limit));
+        let inherited = self.inherited.deadline.take().map(|at| Deadline::at(at, now));
+        self.deadline = Deadline::first(self.deadline, Deadline::first(own, inherited));
     }
 
-    /// Prepares it, to be sent.
-    ///
-    /// # Errors
-    ///
-    /// It cannot be sent to anybody.
-    pub(crate) fn ready(mut self) -> Result<Ready, RpcError> {
-        self.prepare()?;
-        Ok(self.ready)
-    }
-}
-
-/// Puts inherited metadata and the call's place in its trace below what the call itself says.
-fn merge(inherited: &Inherited, own: &mut Option<Box<Metadata>>) {
-    let Inherited { metadata, trace, .. } = inherited;
-    if metadata.is_none() && trace.is_none() {
-        return;
-    }
-    let mut merged = metadata.as_deref().cloned().unwrap_or_default();
-    merged.retain(|key, _| !key.starts_with(RESERVED_PREFIX));
-    let trace = trace.as_deref().copied();
-    let named = own.as_deref().and_then(|own| own.get(TRACEPARENT));
-    if named.is_some() || trace.is_some() {
-        let goes = named.map_or(trace, TraceContext::parse);
-        let came = merged.get(TRACEPARENT).and_then(TraceContext::parse);
-        if came.is_none() || came.map(|came| came.trace_id()) != goes.map(|goes| goes.trace_id()) {
-            // What is said of one trace is not true of another.
-            merged.remove(TRACESTATE);
+    #[cold]
+    fn description_error(&self, error: RequestError) -> RpcError {
+        let invalid =
+            |message| RpcError::new(Code::InvalidArgument, Execution::NotSent, Phase::Prepare, message);
+        let method = &self.method;
+        match error {
+            RequestError::Metadata(error) => invalid(format!("`{method}`: {error}")).with_source(error),
+            RequestError::Arguments(error) => {
+                invalid(format!("arguments of `{method}`: {error}")).with_source(error)
+            }
         }
     }
-    if let Some(trace) = trace {
-        merged.insert(TRACEPARENT, trace.to_string()).expect("the key is well formed");
-    }
-    for (key, value) in own.take().map(|own| *own).unwrap_or_default() {
-        // Checked when it was set.
-        let _ = merged.insert(key, value);
-    }
-    *own = (!merged.is_empty()).then(|| Box::new(merged));
-}
 
-/// A request that is ready to be sent, as often as need be.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Ready {
-    method: Cow<'static, str>,
-    body: Body,
-    flags: Flags,
-    metadata: Option<Box<Metadata>>,
-    pub(crate) deadline: Option<Deadline>,
-    routing: Option<Box<Routing>>,
-}
-
-impl Ready {
-    pub(crate) const fn method(&self) -> &Cow<'static, str> {
-        &self.method
+    /// Returns the deadline, once the call has started.
+    pub(crate) const fn deadline(&self) -> Option<Deadline> {
+        self.deadline
     }
 
-    pub(crate) fn into_method(self) -> Cow<'static, str> {
-        self.method
-    }
-
-    /// The method, for the outcome of a call that has ended: what was sent is not needed any more.
-    pub(crate) fn take_method(&mut self) -> Cow<'static, str> {
-        self.body = Body::default();
-        std::mem::take(&mut self.method)
-    }
-
-    /// Whether no time is left for a further try after such a pause.
+    /// Returns `true` if no time is left for another attempt after such a pause.
     pub(crate) fn is_over_after(&self, pause: Duration) -> bool {
         self.deadline.is_some_and(|deadline| deadline.is_over(Instant::now() + pause))
     }
 
-    /// What the balancer goes by, as far as the call has it.
-    pub(crate) fn key<'a>(&'a self, source: &KeySource, codec: &Codec) -> Option<Cow<'a, [u8]>> {
+    /// Creates the error of a call whose deadline passed in `phase`, before it was sent.
+    pub(crate) fn deadline_exceeded(&self, phase: Phase) -> RpcError {
+        deadline_exceeded(&self.method, self.deadline, phase)
+    }
+
+    /// Returns the key that the balancer asks for, as far as the call has it.
+    pub(crate) fn routing_key<'a>(&'a self, source: &KeySource, codec: &Codec) -> Option<Cow<'a, [u8]>> {
         match source {
-            KeySource::Call => {
-                let routing = self.routing.as_ref()?;
-                routing.key.as_deref().map(Cow::Borrowed)
-            }
+            KeySource::Call => self.key().map(Cow::Borrowed),
             KeySource::Metadata(key) => {
                 let value = self.metadata.as_ref()?.get(key)?;
                 Some(Cow::Borrowed(value.as_bytes()))
@@ -202,100 +303,67 @@ impl Ready {
             KeySource::Argument(name) => {
                 routing_key::of_argument(name, &self.body.clone().into_bytes(), codec).map(Cow::Owned)
             }
-            // No key is wanted.
+            // The balancer uses no key.
             _ => None,
         }
     }
 
-    pub(crate) fn retry(&self) -> Option<RetryPolicy> {
-        self.routing.as_ref()?.retry
-    }
-
-    pub(crate) fn wait_for_ready(&self) -> Option<bool> {
-        self.routing.as_ref()?.wait_for_ready
-    }
-
-    /// Whether it may be sent twice.
-    pub(crate) const fn is_idempotent(&self) -> bool {
-        self.flags.contains(Flags::IDEMPOTENT)
-    }
-
-    /// The same request, to which no answer is wanted.
-    pub(crate) fn one_way(mut self) -> Self {
-        self.flags = self.flags.with(Flags::ONE_WAY);
-        self
-    }
-
-    /// The body as it goes over `connection`: compressed, where that was agreed on and pays.
+    /// Encodes it for `connection`.
     ///
     /// # Errors
     ///
-    /// It is larger than the server accepts.
-    pub(crate) fn pack(&self, connection: &Connection) -> Result<Packed, RpcError> {
-        let negotiated = connection.negotiated();
-        let (size, limit) = (self.body.len(), negotiated.send_limit.get());
-        if size > limit {
-            return Err(self.too_large(&TooLarge { part: Part::Body, size, limit }, connection));
-        }
-        let compress = |compression: Compression| compression.compress(&self.body.clone().into_bytes());
-        Ok(match negotiated.compression.and_then(compress) {
-            Some(body) => Packed { compressed: Some(body.into()), flags: self.flags.with(Flags::COMPRESSED) },
-            None => Packed { compressed: None, flags: self.flags },
-        })
+    /// The body is larger than the server accepts.
+    #[inline]
+    pub(crate) fn encode(&self, connection: &Connection) -> Result<EncodedRequest<'_>, RpcError> {
+        let metadata = self.metadata.as_deref();
+        connection.handle().encode(&self.method, &self.body, metadata, self.flags, self.deadline)
     }
 
-    /// Tells the server which try this is.
-    pub(crate) fn mark(&mut self, attempt: u32) {
+    /// Tells the server which attempt this is.
+    pub(crate) fn set_attempt(&mut self, attempt: u32) {
         let metadata = self.metadata.get_or_insert_default();
         metadata.insert(ATTEMPT, attempt.to_string()).expect("the key is well formed");
-        counted(attempt);
-    }
-
-    /// The error for a request that did not leave in `phase`.
-    pub(crate) fn not_sent(&self, why: &NotSent, phase: Phase, connection: &Connection) -> RpcError {
-        match why {
-            NotSent::TooLarge(error) => self.too_large(error, connection),
-            NotSent::TooLate => self.out_of_time(phase).at(connection.endpoint()),
-            NotSent::Closed | NotSent::NoPlace | NotSent::NoRoom => {
-                RpcError::new(Code::Unavailable, Execution::NotSent, phase, connection.why_closed())
-                    .at(connection.endpoint())
-            }
-        }
-    }
-
-    fn too_large(&self, error: &TooLarge, connection: &Connection) -> RpcError {
-        let message = format!("`{}`: the request's {error}", self.method);
-        RpcError::new(Code::ResourceExhausted, Execution::NotSent, Phase::Prepare, message)
-            .at(connection.endpoint())
-    }
-
-    /// The error for a request whose time was up in `phase`.
-    pub(crate) fn out_of_time(&self, phase: Phase) -> RpcError {
-        let limit = HumanDuration(self.deadline.map_or(Duration::ZERO, |deadline| deadline.limit));
-        let message = match phase {
-            Phase::Connect => format!("no connection within {limit}"),
-            Phase::Queue => format!("no place for the call within {limit}"),
-            Phase::Write => format!("no room for the request within {limit}"),
-            _ => format!("`{}` was not called: of its time, {limit} was left", self.method),
-        };
-        RpcError::new(Code::DeadlineExceeded, Execution::NotSent, phase, message)
     }
 }
 
-/// What of a request depends on the connection that it goes over.
-pub(crate) struct Packed {
-    compressed: Option<Body>,
-    flags: Flags,
+impl fmt::Debug for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Request")
+            .field("method", &self.method)
+            .field("bytes", &self.body.len())
+            .field("metadata", &self.metadata)
+            .field("timeout", &self.timeout())
+            .field("idempotent", &self.is_idempotent())
+            .finish_non_exhaustive()
+    }
 }
 
-impl Packed {
-    pub(crate) fn outgoing<'a>(&'a self, ready: &'a Ready) -> Outgoing<'a> {
-        Outgoing {
-            method: &ready.method,
-            body: self.compressed.as_ref().unwrap_or(&ready.body),
-            flags: self.flags,
-            metadata: ready.metadata.as_deref(),
-            deadline: ready.deadline,
+/// Merges inherited metadata, and the call's place in its trace, below the call's own metadata.
+fn merge(inherited: &mut Inherited, own: &mut Option<Box<Metadata>>) {
+    if inherited.metadata.is_none() && inherited.trace.is_none() {
+        return;
+    }
+    let (metadata, trace) = (inherited.metadata.take(), inherited.trace.take());
+    let mut merged = metadata.as_deref().cloned().unwrap_or_default();
+    merged.retain(|key, _| !key.starts_with(RESERVED_PREFIX));
+    let trace = trace.as_deref().copied();
+    let named = own.as_deref().and_then(|own| own.get(TRACEPARENT));
+    if named.is_some() || trace.is_some() {
+        let sent = named.map_or(trace, TraceContext::parse);
+        let received = merged.get(TRACEPARENT).and_then(TraceContext::parse);
+        if received.is_none()
+            || received.map(|received| received.trace_id()) != sent.map(|sent| sent.trace_id())
+        {
+            // The state of one trace is not valid for another.
+            merged.remove(TRACESTATE);
         }
     }
+    if let Some(trace) = trace {
+        merged.insert(TRACEPARENT, trace.to_string()).expect("the key is well formed");
+    }
+    for (key, value) in own.take().map(|own| *own).unwrap_or_default() {
+        // The key was checked when it was set.
+        let _ = merged.insert(key, value);
+    }
+    *own = (!merged.is_empty()).then(|| Box::new(merged));
 }

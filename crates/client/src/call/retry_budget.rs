@@ -1,4 +1,4 @@
-//! How many further tries the calls of a channel may make together.
+//! The number of retries that the calls of a channel may make together.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -6,33 +6,41 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How many further tries a channel's calls may make together: a share of its calls, and a small
-/// floor, counted over some ten seconds. Where it is spent, calls fail with what their last try
-/// said, so that a cluster that is dying is not kicked by its clients.
+/// The number of retries that a channel's calls may make together: a share of its calls, and a small
+/// floor, counted over some ten seconds. Once it is spent, calls fail with the error of their last
+/// attempt, so that retries do not add load to a cluster that is overloaded.
 ///
-/// Tries after one that never left this process cost nobody anything, and are not counted.
+/// Retries of requests that were not sent cost the servers nothing, and are not counted.
+///
+/// ```
+/// use farcall_client::{Channel, RetryBudget};
+///
+/// // A tenth of the calls, and one a second.
+/// let channel = Channel::builder().to("tcp@10.0.0.3:7001").retry_budget(RetryBudget::new(0.1, 1.0)).build()?;
+/// assert!(channel.retries_left() >= 10.0);
+/// # Ok::<(), farcall_client::BuildError>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[must_use]
 pub struct RetryBudget {
     share: f64,
     floor: f64,
 }
 
 impl RetryBudget {
-    /// A share of the calls, from 0 to 1, and tries a second that are always allowed. Default 0.2
-    /// and 10. Too low, and the calls of a server that is killed are lost where they could have
-    /// been made elsewhere; too high, and retries multiply the load of those that are left.
+    /// Creates a budget of a share of the calls, from 0 to 1, and a number of retries a second that are always
+    /// allowed. Default 0.2 and 10. Too low, and the calls of a server that is killed fail although another server
+    /// could have answered; too high, and retries multiply the load of the remaining servers.
     ///
     /// # Panics
     ///
-    /// A number that is negative or none at all.
-    #[must_use]
+    /// If a number is negative or NaN.
     pub fn new(share: f64, floor_per_second: f64) -> Self {
         assert!(share >= 0.0 && floor_per_second >= 0.0, "a retry budget is not negative");
         Self { share, floor: floor_per_second }
     }
 
-    /// No limit but that of each call's tries.
-    #[must_use]
+    /// Creates a budget without a limit: only the attempts of each call are limited.
     pub const fn unlimited() -> Self {
         Self { share: f64::INFINITY, floor: f64::INFINITY }
     }
@@ -48,9 +56,9 @@ impl Default for RetryBudget {
     }
 }
 
-/// What is left of a budget. A call costs one addition; the rest is reckoned at each retry.
+/// The state of a budget. A call costs one addition; the rest is computed at each retry.
 #[derive(Debug)]
-// What every call writes to is on no cache line with what every call of its channel reads.
+// Aligned, so that the counter, which every call writes, shares no cache line with what every call reads.
 #[repr(align(128))]
 pub(crate) struct Budget {
     allowed: RetryBudget,
@@ -62,11 +70,11 @@ pub(crate) struct Budget {
 struct Account {
     at: Instant,
     calls: u64,
-    /// Tries that are left, of the share and of the floor; they fade away over [`WINDOW`].
+    /// Retries that are left, of the share and of the floor; they expire over [`WINDOW`].
     balance: f64,
 }
 
-/// For so long calls that were made count for something.
+/// The time for which calls count.
 const WINDOW: Duration = Duration::from_secs(10);
 
 impl Budget {
@@ -75,17 +83,17 @@ impl Budget {
         Self { allowed, calls: AtomicU64::new(0), account: Mutex::new(account) }
     }
 
-    /// A call is made.
+    /// Counts a call.
     pub(crate) fn deposit(&self) {
         self.calls.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// How many calls were made.
+    /// Returns the number of calls so far.
     pub(crate) fn calls(&self) -> u64 {
         self.calls.load(Ordering::Relaxed)
     }
 
-    /// Takes one further try out of the budget, if there is one left.
+    /// Withdraws one retry. Returns `false` if none is left.
     pub(crate) fn withdraw(&self) -> bool {
         if self.allowed.is_unlimited() {
             return true;
@@ -98,12 +106,12 @@ impl Budget {
         left
     }
 
-    /// Further tries that are left at this moment.
+    /// Returns the number of retries that are left at this moment.
     pub(crate) fn left(&self) -> f64 {
         if self.allowed.is_unlimited() { f64::INFINITY } else { self.account().balance }
     }
 
-    /// The account as it stands now.
+    /// Returns the account, settled until now.
     fn account(&self) -> MutexGuard<'_, Account> {
         let mut account = self.account.lock().unwrap_or_else(PoisonError::into_inner);
         account.settle(self.allowed, self.calls.load(Ordering::Relaxed));
@@ -112,13 +120,13 @@ impl Budget {
 }
 
 impl Account {
-    /// Adds what came in since the last time, as if it had come evenly.
+    /// Adds the calls since the last time, as if they had been made at a constant rate.
     fn settle(&mut self, allowed: RetryBudget, calls: u64) {
         let now = Instant::now();
         let (passed, window) = (now.duration_since(self.at).as_secs_f64(), WINDOW.as_secs_f64());
         let counted = passed.min(window);
         let made = (calls - self.calls) as f64;
-        // What came in over longer than the window counts as far as it lies within.
+        // Of calls over a longer time than the window, the part within it counts.
         let recent = if passed > window { made * window / passed } else { made };
         let kept = self.balance * (1.0 - counted / window);
         self.balance = kept + allowed.share * recent + allowed.floor * counted;
@@ -136,7 +144,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_channel_that_has_made_no_calls_has_the_floor() {
+    async fn channel_without_calls_has_the_floor() {
         let budget = Budget::new(RetryBudget::default());
         assert_eq!(spend(&budget), 100);
         tokio::time::advance(Duration::from_secs(1)).await;
@@ -146,7 +154,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_fifth_of_the_calls_may_be_made_again() {
+    async fn share_of_the_calls_may_be_retried() {
         let budget = Budget::new(RetryBudget::new(0.2, 0.0));
         assert_eq!(spend(&budget), 0);
         for _ in 0..1000 {
@@ -157,7 +165,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn calls_of_long_ago_earn_nothing() {
+    async fn calls_before_the_window_do_not_count() {
         let budget = Budget::new(RetryBudget::new(0.2, 0.0));
         for _ in 0..1000 {
             budget.deposit();
@@ -168,7 +176,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn retries_of_calls_that_all_fail_stay_a_fifth() {
+    async fn retries_stay_within_the_share_if_all_calls_fail() {
         let budget = Budget::new(RetryBudget::new(0.2, 10.0));
         let mut retries = 0;
         for _ in 0..60_000 {
@@ -181,7 +189,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn without_a_limit_there_is_none() {
+    async fn unlimited_budget_allows_all_retries() {
         for budget in [RetryBudget::unlimited(), RetryBudget::new(0.2, f64::INFINITY)] {
             assert_eq!(spend(&Budget::new(budget)), 1_000_000);
         }

@@ -1,90 +1,99 @@
-//! What a channel does about a call that failed and may be made again.
+//! [`RetryPolicy`]: the reaction to a call that failed and may be made again.
 
 use std::fmt;
 use std::time::Duration;
 
 use farcall_transport::HumanDuration;
 
-/// What to do about a call that failed, where it may be made again: nothing of it was done, or it
+/// The reaction to a call that failed, if it may be made again: nothing of it was done, or it
 /// is idempotent.
 ///
-/// Whether a call may be tried again is decided by its [`Execution`](farcall_protocol::Execution)
-/// and never by the mode: `not_sent` always, `refused` where another server may say otherwise,
-/// `maybe` where the call is idempotent, `done` never.
+/// Whether a call may be retried is decided by its [`Execution`](farcall_protocol::Execution)
+/// and never by the policy: `not_sent` always, `refused` if another server may answer otherwise,
+/// `maybe` if the call is idempotent, `done` never.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use farcall_client::{Channel, RetryPolicy};
+///
+/// // Two attempts at most; an idempotent call that is not answered within 50 ms is also sent elsewhere.
+/// let policy = RetryPolicy::hedge_after(Duration::from_millis(50)).max_attempts(2);
+/// let channel = Channel::builder().to("tcp@10.0.0.3:7001").to("tcp@10.0.0.4:7001").retry(policy).build()?;
+/// assert_eq!(policy.to_string(), "hedge after 50 ms, 2 attempts");
+/// # Ok::<(), farcall_client::BuildError>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
 pub struct RetryPolicy {
-    pub(crate) kind: Kind,
-    pub(crate) tries: u32,
+    pub(super) mode: RetryMode,
+    pub(super) max_attempts: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
-    Fast,
-    Over,
-    Again,
-    Backup(Duration),
+pub(super) enum RetryMode {
+    FailFast,
+    FailOver,
+    SameEndpoint,
+    /// With the time without a reply after which a second request is sent.
+    Hedge(Duration),
 }
 
-/// The tries of a call, the first included.
-const TRIES: u32 = 3;
+/// The default number of attempts of a call, including the first.
+const DEFAULT_ATTEMPTS: u32 = 3;
 
 impl RetryPolicy {
-    /// The first failure is the call's. Right for calls that are worthless when late.
-    #[must_use]
+    /// Does not retry. For calls that are worthless when late.
     pub const fn fail_fast() -> Self {
-        Self { kind: Kind::Fast, tries: 1 }
+        Self { mode: RetryMode::FailFast, max_attempts: 1 }
     }
 
-    /// Tries again on another endpoint, one that the call has not been to. The default, with 3
-    /// tries. With one endpoint a call is made again only where its connection was at fault.
-    #[must_use]
+    /// Retries on another endpoint that the call was not sent to. The default, with 3
+    /// attempts. With one endpoint, a call is retried only if its connection was at fault.
     pub const fn fail_over() -> Self {
-        Self { kind: Kind::Over, tries: TRIES }
+        Self { mode: RetryMode::FailOver, max_attempts: DEFAULT_ATTEMPTS }
     }
 
-    /// Tries again on the same endpoint, for state that only that one has. 3 tries by default. Where
+    /// Retries on the same endpoint, for state that only that one has. 3 attempts by default. If
     /// it cannot be connected to, the call fails at once, unless it
     /// [waits for ready](crate::Call::wait_for_ready).
-    #[must_use]
     pub const fn retry_same() -> Self {
-        Self { kind: Kind::Again, tries: TRIES }
+        Self { mode: RetryMode::SameEndpoint, max_attempts: DEFAULT_ATTEMPTS }
     }
 
-    /// As [`RetryPolicy::fail_over`], and a try that is not answered after `delay` is given
-    /// company: a second request to another endpoint. The first answer counts, the other request
+    /// Retries as [`RetryPolicy::fail_over`] does; in addition, if no reply arrives within `delay`, sends a second
+    /// (hedged) request to another endpoint. The first reply counts, and the other request
     /// is cancelled. Only idempotent calls are sent twice, and only within the retry budget; the
-    /// second request does not count as a try. An error is an answer where no further try could help. A
+    /// hedged request does not count as an attempt. An error counts as a reply if another attempt could not help. A
     /// good delay is the 95th to 99th percentile of the method's latency: too short, and every
-    /// call is made twice; too long, and it helps nobody. See Dean and Barroso, "The Tail at
+    /// call is made twice; too long, and hedging has no effect. See Dean and Barroso, "The Tail at
     /// Scale", Communications of the ACM 56/2, 2013.
-    #[must_use]
     pub const fn hedge_after(delay: Duration) -> Self {
-        Self { kind: Kind::Backup(delay), tries: TRIES }
+        Self { mode: RetryMode::Hedge(delay), max_attempts: DEFAULT_ATTEMPTS }
     }
 
-    /// The tries that may reach a server, the first included; at least 1. Default 3. Too many, and
-    /// a cluster in trouble is kicked, within the retry budget; too few, and calls fail that
-    /// another server would have answered. Endpoints that cannot be connected to do not count: of
-    /// those, each is tried once, up to a thousand.
-    #[must_use]
-    pub const fn tries(mut self, tries: u32) -> Self {
-        self.tries = if tries == 0 { 1 } else { tries };
+    /// Sets the number of attempts that may reach a server, including the first; at least 1. Default 3. Too many, and
+    /// a cluster in trouble gets more load, within the retry budget; too few, and calls fail that
+    /// another server would have answered. Endpoints that cannot be connected to do not count: each
+    /// of them is tried once, up to a thousand.
+    pub const fn max_attempts(mut self, attempts: u32) -> Self {
+        self.max_attempts = if attempts == 0 { 1 } else { attempts };
         self
     }
 }
 
 impl fmt::Display for RetryPolicy {
-    /// In a few words, for people: `fail over, 3 tries`.
+    /// Writes a few words for status pages: `fail over, 3 attempts`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.kind {
-            Kind::Fast => return f.write_str("fail fast"),
-            Kind::Over => f.write_str("fail over")?,
-            Kind::Again => f.write_str("try the same again")?,
-            Kind::Backup(delay) => write!(f, "back up after {}", HumanDuration(delay))?,
+        match self.mode {
+            RetryMode::FailFast => return f.write_str("fail fast"),
+            RetryMode::FailOver => f.write_str("fail over")?,
+            RetryMode::SameEndpoint => f.write_str("retry the same endpoint")?,
+            RetryMode::Hedge(delay) => write!(f, "hedge after {}", HumanDuration(delay))?,
         }
-        match self.tries {
-            1 => f.write_str(", 1 try"),
-            tries => write!(f, ", {tries} tries"),
+        match self.max_attempts {
+            1 => f.write_str(", 1 attempt"),
+            attempts => write!(f, ", {attempts} attempts"),
         }
     }
 }

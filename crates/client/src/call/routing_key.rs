@@ -1,4 +1,4 @@
-//! The key of a call that is a field of its arguments.
+//! Routing keys that are a field of a call's arguments.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -6,10 +6,10 @@ use std::fmt;
 use farcall_protocol::Codec;
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-/// The value of the argument `name`, as bytes that are the same in every codec: the text of a
-/// string, the digits of a number, `true` or `false`. None where there is no such field or it is
-/// none of these, and where the arguments are an array, which has no names.
-pub(crate) fn of_argument(name: &str, arguments: &[u8], codec: &Codec) -> Option<Vec<u8>> {
+/// Returns the value of the argument `name`, as bytes that are the same in every codec: the text of a
+/// string, the digits of a number, `true` or `false`. `None` if there is no such field, if it is
+/// of another type, and if the arguments are an array, which has no names.
+pub(super) fn of_argument(name: &str, arguments: &[u8], codec: &Codec) -> Option<Vec<u8>> {
     let mut fields = codec.decode::<HashMap<String, Field>>(arguments).ok()?;
     fields.remove(name)?.0
 }
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn a_field_gives_the_same_key_in_every_codec() {
+    fn field_gives_the_same_key_in_every_codec() {
         let map = HashMap::from([("user", 3)]);
         let arguments =
             Arguments { user: "ann", number: -7, open: true, nested: vec![Some(1), None], map, none: None };

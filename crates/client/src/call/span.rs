@@ -1,15 +1,15 @@
-//! The span of a call, where somebody listens; what other processes get to know of it.
+//! The tracing span of a call, and the trace context that the server is sent.
 //!
-//! Names and fields are those of OpenTelemetry's conventions for RPC, as far as they say anything of a
-//! protocol such as this. Its level is `DEBUG`: a span costs more than a small call does, and a program
-//! that logs at `INFO` has not asked for one for each. Its target is its own, to be asked for alone.
+//! Names and fields follow OpenTelemetry's conventions for RPC, as far as they fit this protocol. The level is
+//! `DEBUG`: a span costs more than a small call does, and a program that logs at `INFO` has not asked for one per
+//! call. The target, `farcall::client`, allows enabling these spans alone.
 
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use farcall_context::trace::{TRACESTATE, TraceContext, is_seen, join};
+use farcall_context::trace::{MethodName, TRACESTATE, TraceContext, is_seen, join};
 use farcall_protocol::metadata::TRACEPARENT;
 use farcall_protocol::{Code, Metadata};
 use farcall_transport::Address;
@@ -17,45 +17,45 @@ use tracing::field::{Empty, display};
 use tracing::level_filters::LevelFilter;
 use tracing::{Instrument as _, Span, debug, debug_span};
 
-use crate::call::request::Request;
-use crate::call::state::Calling;
-use crate::connection::response::Answer;
+use super::request::Request;
+use crate::connection::response::Response;
 use crate::error::{CallError, RpcError};
 
-/// What spans are asked for by.
+/// The target of the spans.
 const TARGET: &str = "farcall::client";
 
-/// Whether anybody may listen to calls: a load and a comparison.
+/// Returns `true` if a subscriber may be interested in calls: a load and a comparison.
 #[inline]
-pub(crate) fn is_wanted() -> bool {
+pub(crate) fn is_enabled() -> bool {
     LevelFilter::current() >= LevelFilter::DEBUG
 }
 
-/// The span of a call that somebody listens to. It ends with this.
+/// The span of a call that a subscriber records. Dropping it ends the span.
 #[derive(Debug)]
 pub(crate) struct CallSpan {
     span: Span,
-    /// Whether it was said how the call ended.
+    /// `true` once the outcome was recorded.
     ended: bool,
 }
 
 impl CallSpan {
-    /// The span of a call that is made now, which the request tells the server of. None where nobody
-    /// listens. On the path of every call, [`is_wanted`] is to be asked before.
+    /// Opens the span of a call that starts now, and puts its trace context into the request. `None` if no
+    /// subscriber records it. The path of every call checks [`is_enabled`] before.
     #[cold]
     pub(crate) fn open(request: &mut Request) -> Option<Self> {
-        if !is_wanted() {
+        if !is_enabled() {
             return None;
         }
-        // What is in here is looked at only where it is enabled.
+        let name = MethodName::new(request.method());
+        // The fields are evaluated only if the span is enabled.
         let span = debug_span!(
             target: TARGET,
             "rpc.client",
-            otel.name = %Name(request.method()),
+            otel.name = %name,
             otel.kind = "client",
             rpc.system = "farcall",
-            rpc.service = split(request.method()).0,
-            rpc.method = split(request.method()).1,
+            rpc.service = name.service(),
+            rpc.method = name.method(),
             trace_id = Empty,
             server.address = Empty,
             server.port = Empty,
@@ -68,12 +68,12 @@ impl CallSpan {
             return None;
         }
         if let Some(own) = request.metadata().and_then(|own| own.get(TRACEPARENT)) {
-            // Whoever names a parent for the server's span knows better.
+            // The caller has set the parent of the server's span explicitly.
             if let Some(own) = TraceContext::parse(own) {
                 span.record("trace_id", display(own.trace_id()));
             }
         } else {
-            // A span of this process that is its parent, if any, is so by itself.
+            // If this process has a current span, it is the parent already.
             let remote = Span::current().is_none();
             let parent = request.inherited.trace_context();
             let state = inherited_state(request.inherited.metadata.as_deref(), parent);
@@ -86,33 +86,38 @@ impl CallSpan {
         Some(Self { span, ended: false })
     }
 
-    /// Runs a part of the call within it.
+    /// Runs a part of the call within the span.
     pub(crate) fn in_scope<T>(&self, body: impl FnOnce() -> T) -> T {
         self.span.in_scope(body)
     }
 
-    /// The call has succeeded, at this endpoint if there was one.
-    fn succeeded(&mut self, endpoint: Option<&Address>) {
+    /// Records that the call succeeded, at this endpoint if there was a single one.
+    fn record_success(&mut self, endpoint: Option<&Address>) {
         self.ended = true;
-        self.at(endpoint);
+        self.record_endpoint(endpoint);
     }
 
-    /// The call has failed.
-    fn failed(&mut self, code: Code, endpoint: Option<&Address>, why: Option<&dyn fmt::Display>) {
+    /// Records that the call failed.
+    fn record_failure(
+        &mut self,
+        code: Code,
+        endpoint: Option<&Address>,
+        description: Option<&dyn fmt::Display>,
+    ) {
         self.ended = true;
-        self.at(endpoint);
+        self.record_endpoint(endpoint);
         self.span.record("error.type", code.name());
         self.span.record("otel.status_code", "ERROR");
-        if let Some(why) = why {
-            self.span.record("otel.status_description", display(why));
+        if let Some(description) = description {
+            self.span.record("otel.status_description", display(description));
         }
     }
 
-    fn failed_with(&mut self, error: &RpcError) {
-        self.failed(error.code(), error.endpoint(), Some(error));
+    fn record_rpc_error(&mut self, error: &RpcError) {
+        self.record_failure(error.code(), error.endpoint(), Some(error));
     }
 
-    fn at(&self, endpoint: Option<&Address>) {
+    fn record_endpoint(&self, endpoint: Option<&Address>) {
         let Some(endpoint) = endpoint else { return };
         match (endpoint.host(), endpoint.path()) {
             (Some(host), _) => self.span.record("server.address", host),
@@ -126,111 +131,93 @@ impl CallSpan {
 }
 
 impl Drop for CallSpan {
-    /// Its caller has gone away before it ended.
+    /// Records that the caller dropped the call before its outcome.
     fn drop(&mut self) {
         if !self.ended {
-            // Within it, since a span ends for OpenTelemetry when it was left last.
+            // Entered, since OpenTelemetry ends a span when it is exited last.
             let span = self.span.clone();
-            span.in_scope(|| self.failed(Code::Cancelled, None, Some(&"its caller has gone away")));
+            span.in_scope(|| self.record_failure(Code::Cancelled, None, Some(&"its caller has gone away")));
         }
     }
 }
 
-/// What was said of the trace of `parent`; empty where nothing was, or where it came with another trace
-/// or with none.
+/// Returns the `tracestate` that came with the trace of `parent`; empty if none came, or if it came with another
+/// trace.
 fn inherited_state(metadata: Option<&Metadata>, parent: Option<TraceContext>) -> &str {
     let Some((metadata, parent)) = metadata.zip(parent) else { return "" };
-    let came = metadata.get(TRACEPARENT).and_then(TraceContext::parse);
-    let same = came.is_some_and(|came| came.trace_id() == parent.trace_id());
+    let received = metadata.get(TRACEPARENT).and_then(TraceContext::parse);
+    let same = received.is_some_and(|received| received.trace_id() == parent.trace_id());
     metadata.get(TRACESTATE).filter(|_| same).unwrap_or("")
 }
 
-/// The name of a span: `Arith/multiply`, as the conventions have it.
-struct Name<'a>(&'a str);
-
-impl fmt::Display for Name<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match split(self.0) {
-            ("", method) => f.write_str(method),
-            (service, method) => write!(f, "{service}/{method}"),
-        }
-    }
-}
-
-/// The service and the method of a full name; no service where there is no dot.
-fn split(name: &str) -> (&str, &str) {
-    name.rsplit_once('.').unwrap_or(("", name))
-}
-
 /// A call that is polled within its span.
-pub(crate) struct Spanned {
+pub(crate) struct Spanned<F> {
     span: CallSpan,
-    calling: Calling,
+    call: F,
 }
 
-impl Spanned {
-    /// A call that was begun within the span.
-    pub(crate) const fn new(span: CallSpan, calling: Calling) -> Self {
-        Self { span, calling }
+impl<F> Spanned<F> {
+    /// Wraps a call that was begun within the span.
+    pub(crate) const fn new(span: CallSpan, call: F) -> Self {
+        Self { span, call }
     }
 }
 
-impl Future for Spanned {
-    type Output = Result<Answer, RpcError>;
+impl<F: Future<Output = Result<Response, RpcError>> + Unpin> Future for Spanned<F> {
+    type Output = F::Output;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let Self { span, calling } = &mut *self;
-        let outcome = ready!(span.in_scope(|| Pin::new(calling).poll(cx)));
+        let Self { span, call } = &mut *self;
+        let outcome = ready!(span.in_scope(|| Pin::new(call).poll(cx)));
         match &outcome {
-            Ok(answer) => span.succeeded(Some(answer.endpoint())),
-            Err(error) => span.failed_with(error),
+            Ok(response) => span.record_success(Some(response.endpoint())),
+            Err(error) => span.record_rpc_error(error),
         }
         Poll::Ready(outcome)
     }
 }
 
-/// Makes a call that has no answer, or many, within its span, if it has one.
-pub(crate) async fn within<T, E: Fails>(
+/// Makes a call that has no response, or many, within its span if it has one.
+pub(crate) async fn within_span<T, E: RecordError>(
     span: Option<CallSpan>,
     call: impl Future<Output = Result<T, E>>,
 ) -> Result<T, E> {
     let Some(mut span) = span else { return call.await };
     let outcome = call.instrument(span.span.clone()).await;
     match &outcome {
-        Ok(_) => span.succeeded(None),
-        Err(error) => error.tell(&mut span),
+        Ok(_) => span.record_success(None),
+        Err(error) => error.record_error(&mut span),
     }
     outcome
 }
 
-/// An error that a call can end with.
-pub(crate) trait Fails {
-    /// Tells the call's span of it.
-    fn tell(&self, span: &mut CallSpan);
+/// Errors that a call can end with.
+pub(crate) trait RecordError {
+    /// Records the error in the call's span.
+    fn record_error(&self, span: &mut CallSpan);
 }
 
-impl Fails for RpcError {
-    fn tell(&self, span: &mut CallSpan) {
-        span.failed_with(self);
+impl RecordError for RpcError {
+    fn record_error(&self, span: &mut CallSpan) {
+        span.record_rpc_error(self);
     }
 }
 
-impl<E> Fails for CallError<E> {
-    fn tell(&self, span: &mut CallSpan) {
+impl<E> RecordError for CallError<E> {
+    fn record_error(&self, span: &mut CallSpan) {
         match self {
-            Self::Application(_) => span.failed(Code::Application, None, None),
-            Self::Rpc(error) => span.failed_with(error),
+            Self::Application(_) => span.record_failure(Code::Application, None, None),
+            Self::Rpc(error) => span.record_rpc_error(error),
         }
     }
 }
 
-/// A call is tried again, after this error.
-pub(crate) fn tried_again(error: &RpcError) {
+/// Logs that a call is retried after this error.
+pub(crate) fn retrying(error: &RpcError) {
     debug!(%error, "trying again");
 }
 
-/// The call that is polled now is made for the so many-th time. Where its span is not enabled, the one that
-/// it is polled in has no such field, and takes no note.
-pub(crate) fn counted(tries: u32) {
-    Span::current().record("farcall.tries", tries);
+/// Records the attempt number on the current call span. A no-op if the current span has no `farcall.tries` field.
+pub(crate) fn record_attempt(attempt: u32) {
+    Span::current().record("farcall.tries", attempt);
 }

@@ -1,137 +1,136 @@
-//! [`ChannelOverview`]: what a channel is doing at one moment, for a page or a program to show.
+//! [`ChannelOverview`]: the state of a channel at one moment, for a page or a program to show.
 
 use std::time::Duration;
 
 use farcall_discovery::Endpoint;
+use farcall_protocol::time::millis;
 use farcall_transport::Address;
 use serde::Serialize;
 
-use crate::channel::{Channel, Inner, Targets};
-use crate::connection::pool::Links;
-use crate::endpoints::{EndpointStatus, Endpoints, Health};
+use crate::call::channel_core::{ChannelCore, Targets};
+use crate::connection::pool::ConnectionPool;
+use crate::endpoints::Endpoints;
+use crate::endpoints::status::{EndpointStatus, Health};
 use crate::error::RpcError;
 
-/// What a channel is doing at one moment. It serializes to what a debug page reads; times are in the
+/// The state of a channel at one moment. It serializes to what a debug page reads; times are in the
 /// unit that a field's name ends with.
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct ChannelOverview {
-    /// Where its endpoints come from: `the address tcp@10.0.0.3:7001`, `Arith at http://registry:7100`.
+    /// The source of its endpoints: `the address tcp@10.0.0.3:7001`, `Arith at http://registry:7100`.
     pub source: String,
-    /// Who chooses among them: `least loaded`.
+    /// The balancer: `least loaded`.
     pub balancer: String,
-    /// What is done about a call that failed: `fail over, 3 tries`.
+    /// The reaction to a call that failed: `fail over, 3 attempts`.
     pub retry_policy: String,
-    /// Since the list of endpoints was last known to be true, in milliseconds; none where there is no
+    /// Milliseconds since the list of endpoints was last known to be true; `None` if there is no
     /// list, or none yet.
     pub endpoints_age_ms: Option<u64>,
-    /// Further tries that the retry budget allows at this moment; none where there is no limit.
+    /// Retries that the retry budget allows at this moment; `None` if it is unlimited.
     pub retries_left: Option<f64>,
-    /// Calls under way, to all endpoints.
+    /// Calls in flight, to all endpoints.
     pub in_flight: usize,
     /// The endpoints, drained ones included, in the order of addresses; at most
-    /// [`ChannelOverview::MOST_ENDPOINTS`].
+    /// [`ChannelOverview::MAX_ENDPOINTS`].
     pub endpoints: Vec<EndpointOverview>,
-}
-
-impl ChannelOverview {
-    /// The most endpoints that are listed.
-    pub const MOST_ENDPOINTS: usize = 1000;
 }
 
 /// An endpoint of a channel.
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct EndpointOverview {
-    /// Where it is dialed, such as `tcp@10.0.0.3:7001`.
+    /// The address that is dialed, such as `tcp@10.0.0.3:7001`.
     pub address: String,
-    /// Where it stands, if that is known.
+    /// The zone of the endpoint, if that is known.
     pub zone: Option<String>,
-    /// Its share of the calls, against the weights of the others.
+    /// The share of the calls, relative to the weights of the others.
     pub weight: u16,
-    /// Whether it gets calls.
+    /// The health, as the channel's calls have found it.
     pub state: EndpointState,
-    /// Since it is unreachable or ejected, in milliseconds; none where it is neither, or where that
-    /// is not known, as for a channel's only endpoint.
+    /// Milliseconds since it became unreachable or was ejected; `None` if it is neither, or if that
+    /// is unknown, as for a channel's only endpoint.
     pub since_ms: Option<u64>,
-    /// Why it is unreachable or ejected, as it was said last.
+    /// The last error, if it is unreachable or ejected.
     pub why: Option<String>,
     /// Connections that take calls.
     pub connections: usize,
-    /// Calls under way there.
+    /// Calls in flight.
     pub in_flight: usize,
-    /// The moving average of latency in microseconds; none where it is not known, as for a channel's
+    /// The moving average of latency in microseconds; `None` if it is unknown, as for a channel's
     /// only endpoint.
     pub latency_us: Option<u64>,
-    /// Calls that went there since it was found, each try counted; those of the channel, each counted
-    /// once, where it is the only endpoint.
+    /// Attempts of calls that were made there since it was found; for the only endpoint of a channel, the calls of the
+    /// channel, each counted once.
     pub calls: u64,
-    /// Tries there that ended with an error, the method's own included.
+    /// Attempts there that ended with an error, the method's own included.
     pub failures: u64,
 }
 
-/// How an endpoint is, as a channel's calls have found it.
+/// The health of an endpoint, as a channel's calls have found it. [`Health`] has the same words, with details.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum EndpointState {
-    /// It gets calls.
+    /// The endpoint gets calls.
     Healthy,
-    /// It is to get no further calls, by what its registry says.
-    Drained,
-    /// It cannot be connected to.
+    /// The registry says that the endpoint gets no further calls.
+    #[serde(rename = "drained")]
+    Draining,
+    /// The endpoint cannot be connected to.
     Unreachable,
-    /// It was left out since it kept failing.
+    /// The endpoint gets no calls, since too many in a row failed.
     Ejected,
 }
 
-impl Channel {
-    /// What the channel is doing at this moment. It goes through all endpoints, and costs calls nothing.
-    #[must_use]
-    pub fn overview(&self) -> ChannelOverview {
-        let inner = &*self.inner;
-        let left = inner.budget.left();
-        let rest = match &inner.targets {
-            Targets::One(links) => one(links, inner),
+impl ChannelOverview {
+    /// The number of endpoints that are listed at most.
+    pub const MAX_ENDPOINTS: usize = 1000;
+
+    /// Reads the state of a channel.
+    pub(super) fn of(core: &ChannelCore) -> Self {
+        let left = core.budget.left();
+        let rest = match &core.targets {
+            Targets::One(pool) => one(pool, core),
             Targets::Many(endpoints) => many(endpoints),
         };
-        ChannelOverview {
-            retry_policy: inner.retry_policy().to_string(),
+        Self {
+            retry_policy: core.default_retry_policy().to_string(),
             retries_left: left.is_finite().then_some(left),
             ..rest
         }
     }
 }
 
-/// What is particular to a channel with one endpoint.
-fn one(links: &Links, inner: &Inner) -> ChannelOverview {
-    let in_flight = links.in_flight();
-    let trouble = links.trouble();
+/// Returns the parts that are specific to a channel with one endpoint.
+fn one(pool: &ConnectionPool, core: &ChannelCore) -> ChannelOverview {
+    let in_flight = pool.in_flight();
+    let error = pool.last_error();
     let endpoint = EndpointOverview {
-        address: links.endpoint().to_string(),
+        address: pool.endpoint().to_string(),
         zone: None,
         weight: Endpoint::DEFAULT_WEIGHT,
-        state: if trouble.is_some() { EndpointState::Unreachable } else { EndpointState::Healthy },
+        state: if error.is_some() { EndpointState::Unreachable } else { EndpointState::Healthy },
         since_ms: None,
-        why: trouble.as_ref().map(RpcError::to_string),
-        connections: links.count_ready(),
+        why: error.as_ref().map(RpcError::to_string),
+        connections: pool.count_ready(),
         in_flight,
         latency_us: None,
-        calls: inner.budget.calls(),
-        failures: inner.failures(),
+        calls: core.budget.calls(),
+        failures: core.failures(),
     };
-    overview(source(links.endpoint()), "none: there is one endpoint".to_owned(), in_flight, vec![endpoint])
+    overview(source(pool.endpoint()), "none: there is one endpoint".to_owned(), in_flight, vec![endpoint])
 }
 
 fn source(address: &Address) -> String {
     format!("the address {address}")
 }
 
-/// What is particular to a channel with many endpoints.
+/// Returns the parts that are specific to a channel with many endpoints.
 fn many(endpoints: &Endpoints) -> ChannelOverview {
     let status = endpoints.status();
     let in_flight = status.iter().map(|one| one.in_flight).sum();
-    let listed = status.into_iter().take(ChannelOverview::MOST_ENDPOINTS).map(EndpointOverview::from);
+    let listed = status.into_iter().take(ChannelOverview::MAX_ENDPOINTS).map(EndpointOverview::from);
     let rest = overview(endpoints.origin().to_owned(), endpoints.balancer(), in_flight, listed.collect());
     ChannelOverview { endpoints_age_ms: endpoints.age().map(millis), ..rest }
 }
@@ -157,8 +156,8 @@ impl From<EndpointStatus> for EndpointOverview {
     fn from(status: EndpointStatus) -> Self {
         let EndpointStatus { endpoint, health, connections, in_flight, latency, calls, failures } = status;
         let (state, trouble) = match health {
-            // That it is to get no calls is its own word, whatever calls have found of it.
-            _ if endpoint.is_drained() => (EndpointState::Drained, None),
+            // Draining counts before anything that calls have found.
+            _ if endpoint.is_drained() => (EndpointState::Draining, None),
             Health::Healthy => (EndpointState::Healthy, None),
             Health::Unreachable { since, why } => (EndpointState::Unreachable, Some((since, why))),
             Health::Ejected { since, why } => (EndpointState::Ejected, Some((since, why))),
@@ -173,13 +172,13 @@ impl From<EndpointStatus> for EndpointOverview {
             why: why.as_ref().map(RpcError::to_string),
             connections,
             in_flight,
-            latency_us: (!latency.is_zero()).then(|| u64::try_from(latency.as_micros()).unwrap_or(u64::MAX)),
+            latency_us: latency_us(latency),
             calls,
             failures,
         }
     }
 }
 
-fn millis(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+fn latency_us(latency: Duration) -> Option<u64> {
+    (!latency.is_zero()).then(|| u64::try_from(latency.as_micros()).unwrap_or(u64::MAX))
 }

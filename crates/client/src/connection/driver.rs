@@ -1,5 +1,5 @@
-//! The task of a connection: it writes what callers left, reads what the server answers, and
-//! watches the clock.
+//! The task of a connection: it writes the callers' requests, reads the server's replies, and
+//! enforces time limits.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -8,6 +8,7 @@ use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
+use farcall_protocol::time::later;
 use farcall_protocol::{
     ClientAction, ClientSession, EscapedText, Inbox, KeepAliveAction, KeepAliveTimer, Message,
     MessageDecoder, Outbox, ProtocolError,
@@ -18,53 +19,52 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::io::{poll_read_buf, poll_write_buf};
 use tracing::debug;
 
-use super::broken;
+use super::io_error::describe;
+use super::options::ConnectionOptions;
 use super::shared::Shared;
-use super::wake_batch::WakeTogether;
-use crate::connection::options::ConnectionOptions;
-use crate::deadline::later;
+use super::wake_batch::WakeBatch;
 
-/// Reads in a row before others on this thread go on.
+/// Reads in a row before other tasks on this thread run.
 const READS_PER_TURN: usize = 8;
-/// Bytes in a row before others go on: whoever got much has something to do meanwhile.
+/// Bytes read in a row before other tasks run: callers with large replies have work to do meanwhile.
 const BYTES_PER_TURN: usize = 200 * 1024;
-/// The timer never fires more often than this.
+/// The shortest interval between two expiries of the timer.
 const MIN_TICK: Duration = Duration::from_millis(1);
-/// Callers are not left to be woken together for longer: their thread may be kept busy, where another
-/// is not.
-const MOST_DUE: Duration = Duration::from_millis(2);
-/// How long the server may take to close once all is said. Calls whose callers have gone may
-/// still be under way, of which the server is to see the end of stream, not a reset.
+/// The longest time for which the wake-ups of callers are delayed: their thread may be busy while another is idle.
+const MAX_WAKE_DELAY: Duration = Duration::from_millis(2);
+/// The time that the server has to close the connection after this side did. Calls whose callers have gone may
+/// still run there, and the server has to see the end of the stream, not a reset.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// The task of a connection. It is ready when the connection has ended.
 pub(super) struct Driver {
     stream: Stream,
     shared: Arc<Shared>,
     input: Inbox<BufferPool>,
-    /// Whether `input` holds what nobody has looked at: it came along with the handshake.
+    /// `true` if `input` holds unread bytes that came with the handshake.
     unread: bool,
     decoder: MessageDecoder,
     session: ClientSession,
-    /// Answers of one read, until they are handed over together.
-    answers: Vec<Message>,
+    /// The replies of one read, until their calls are completed together.
+    replies: Vec<Message>,
     wakers: Vec<Waker>,
-    wake_together: WakeTogether,
-    /// What is being written: taken from the callers all at once.
+    wake_batch: WakeBatch,
+    /// The bytes that are being written, taken from the callers all at once.
     outbox: Outbox,
-    /// Whether this task let callers go first since it found something to write.
+    /// `true` if this task let callers run since it found bytes to write.
     yielded: bool,
     flushed: bool,
-    /// Whether this side will write nothing more.
+    /// `true` once this side has shut down its direction of the stream.
     shut: bool,
-    /// When to stop waiting for the server to close; set once all is said.
+    /// The deadline for the server to close; set once everything was written.
     close_by: Option<Instant>,
     timer: Pin<Box<Sleep>>,
     silence: KeepAliveTimer,
     idle: Duration,
-    /// Whether something was heard since the timer fired last.
-    heard: bool,
+    /// `true` if bytes were received since the timer expired last.
+    received: bool,
     write_timeout: Duration,
-    /// Since when the server takes nothing.
+    /// When the server stopped accepting bytes.
     write_stalled: Option<Instant>,
 }
 
@@ -83,9 +83,9 @@ impl Driver {
             input: Inbox::with_source(input, BufferPool),
             decoder: MessageDecoder::new(negotiated.codec.clone(), negotiated.receive_limit),
             session: ClientSession::new(),
-            answers: Vec::new(),
+            replies: Vec::new(),
             wakers: Vec::new(),
-            wake_together: WakeTogether::new(),
+            wake_batch: WakeBatch::new(),
             outbox: Outbox::new(),
             yielded: false,
             flushed: true,
@@ -94,33 +94,33 @@ impl Driver {
             timer: Box::pin(sleep_until(later(now, options.keep_alive.idle))),
             silence: KeepAliveTimer::new(options.keep_alive, now.into_std()),
             idle: options.keep_alive.idle.max(MIN_TICK),
-            heard: true,
+            received: true,
             write_timeout: options.write_limit(),
             write_stalled: None,
             shared,
         }
     }
 
-    /// Ready when the connection has ended, with the reason.
+    /// Drives the connection. Ready when it has ended, with the reason.
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<String> {
-        // Always first, so that two sides that both write cannot lock each other.
-        if let Poll::Ready(why) = self.poll_read(cx) {
-            return Poll::Ready(why);
+        // Reads come first, so that two sides that both write cannot deadlock.
+        if let Poll::Ready(reason) = self.poll_read(cx) {
+            return Poll::Ready(reason);
         }
         if let Poll::Ready(written) = self.poll_write(cx)
-            && let Err(why) = written.and_then(|()| self.close_if_done(cx))
+            && let Err(reason) = written.and_then(|()| self.close_if_done(cx))
         {
-            return Poll::Ready(why);
+            return Poll::Ready(reason);
         }
         self.poll_timer(cx)
     }
 
-    /// Reads and hands over answers. Ready when the connection has ended, with the reason.
+    /// Reads replies and completes their calls. Ready when the connection has ended, with the reason.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<String> {
         if std::mem::take(&mut self.unread)
             && let Err(error) = self.handle_input(Instant::now())
         {
-            return Poll::Ready(against_protocol(&error));
+            return Poll::Ready(protocol_violation(&error));
         }
         let mut bytes = 0;
         for _ in 0..READS_PER_TURN {
@@ -130,28 +130,28 @@ impl Driver {
                     self.input.advance(read);
                     bytes += read;
                 }
-                Err(error) => return Poll::Ready(broken(&error)),
+                Err(error) => return Poll::Ready(describe(&error)),
             }
             let now = Instant::now();
             self.silence.heard(now.into_std());
-            self.heard = true;
+            self.received = true;
             if let Err(error) = self.handle_input(now) {
-                return Poll::Ready(against_protocol(&error));
+                return Poll::Ready(protocol_violation(&error));
             }
             if bytes > BYTES_PER_TURN {
                 break;
             }
         }
-        // There may be more, of which nobody would tell again.
+        // There may be more bytes, which cause no further wake-up.
         cx.waker().wake_by_ref();
         Poll::Pending
     }
 
     fn handle_input(&mut self, now: Instant) -> Result<(), ProtocolError> {
         let handled = self.handle_messages(now);
-        // Also where the server broke the protocol: what it answered before counts.
-        if !self.answers.is_empty() {
-            self.answer(now);
+        // Replies count even if the server broke the protocol after them.
+        if !self.replies.is_empty() {
+            self.complete_calls(now);
         }
         handled
     }
@@ -159,17 +159,17 @@ impl Driver {
     fn handle_messages(&mut self, now: Instant) -> Result<(), ProtocolError> {
         while let Some(message) = self.input.next(&self.decoder)? {
             match self.session.receive(&message.header, now.into_std())? {
-                ClientAction::Response => self.answers.push(message),
+                ClientAction::Response => self.replies.push(message),
                 ClientAction::Pong => self.shared.pong(message.header.seq),
                 ClientAction::Goaway { last } => {
-                    let why = message.header.error.map_or_else(
+                    let reason = message.header.error.map_or_else(
                         || "it said goaway".to_owned(),
                         |status| format!("it said goaway: {}", EscapedText(&status.message)),
                     );
-                    debug!(endpoint = %self.shared.endpoint, %last, why, "goaway");
-                    // Answers that came before it count before it.
-                    self.answer(now);
-                    self.shared.goaway(last, why);
+                    debug!(endpoint = %self.shared.endpoint, %last, reason, "goaway");
+                    // Replies that came before the goaway are handled before it.
+                    self.complete_calls(now);
+                    self.shared.goaway(last, reason);
                 }
                 ClientAction::Ignore => {}
             }
@@ -177,15 +177,15 @@ impl Driver {
         Ok(())
     }
 
-    /// Hands over the answers that were read.
-    fn answer(&mut self, now: Instant) {
-        self.shared.answer(&mut self.answers, &mut self.wakers);
-        if self.wake_together.wake(&mut self.wakers) {
-            self.wake_by(now + MOST_DUE);
+    /// Completes the calls whose replies were read.
+    fn complete_calls(&mut self, now: Instant) {
+        self.shared.complete(&mut self.replies, &mut self.wakers);
+        if self.wake_batch.wake(&mut self.wakers) {
+            self.wake_by(now + MAX_WAKE_DELAY);
         }
     }
 
-    /// Writes what callers left. Ready when nothing is left.
+    /// Writes the callers' requests. Ready when nothing is left to write.
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), String>> {
         if self.shut {
             return Poll::Ready(Ok(()));
@@ -199,15 +199,15 @@ impl Driver {
                         self.write_stalled = None;
                         self.flushed = false;
                     }
-                    Poll::Ready(Err(error)) => return Poll::Ready(Err(broken(&error))),
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err(describe(&error))),
                     Poll::Pending => return self.stalled(),
                 }
             }
             if !self.shared.has_output() {
                 return self.poll_flush(cx);
             }
-            if !self.shared.has_much_output() && !std::mem::replace(&mut self.yielded, true) {
-                // Callers that are ready to call do so first, and all leave in one write.
+            if !self.shared.has_worthwhile_output() && !std::mem::replace(&mut self.yielded, true) {
+                // Let callers that are ready append their requests first, so that one write sends all.
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
@@ -220,7 +220,7 @@ impl Driver {
         if !self.flushed {
             match Pin::new(&mut self.stream).poll_flush(cx) {
                 Poll::Ready(Ok(())) => {}
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(broken(&error))),
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(describe(&error))),
                 Poll::Pending => return self.stalled(),
             }
             self.flushed = true;
@@ -230,7 +230,7 @@ impl Driver {
         Poll::Ready(Ok(()))
     }
 
-    /// The server takes nothing: it has the write timeout to change that.
+    /// Starts the write timeout, since the server accepts no bytes.
     fn stalled<T>(&mut self) -> Poll<T> {
         if self.write_stalled.is_none() {
             let now = Instant::now();
@@ -240,8 +240,8 @@ impl Driver {
         Poll::Pending
     }
 
-    /// Ends this side of the stream once all is said and answered; the server closes when it has
-    /// read so.
+    /// Shuts down this direction of the stream once everything is written and answered; the server then closes the
+    /// connection.
     fn close_if_done(&mut self, cx: &mut Context<'_>) -> Result<(), String> {
         if self.close_by.is_none() {
             if !self.shared.is_done() {
@@ -254,14 +254,14 @@ impl Driver {
         if !self.shut {
             match Pin::new(&mut self.stream).poll_shutdown(cx) {
                 Poll::Ready(Ok(())) => self.shut = true,
-                Poll::Ready(Err(error)) => return Err(broken(&error)),
+                Poll::Ready(Err(error)) => return Err(describe(&error)),
                 Poll::Pending => {}
             }
         }
         Ok(())
     }
 
-    /// Does what is due by the clock. Ready when the connection is dead, with the reason.
+    /// Enforces time limits. Ready when the connection is dead, with the reason.
     fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<String> {
         if let Some(earliest) = self.shared.take_earlier() {
             self.wake_by(earliest);
@@ -270,14 +270,18 @@ impl Driver {
             let now = Instant::now();
             let next = match self.tick(now) {
                 Ok(next) => next,
-                Err(why) => return Poll::Ready(why),
+                Err(reason) => return Poll::Ready(reason),
             };
             self.timer.as_mut().reset(next.max(now + MIN_TICK));
         }
         Poll::Pending
     }
 
-    /// When to look at the clock next; an error when the connection is dead.
+    /// Returns when the timer has to expire next.
+    ///
+    /// # Errors
+    ///
+    /// The connection is dead, for this reason.
     fn tick(&mut self, now: Instant) -> Result<Instant, String> {
         let mut next = later(now, self.idle);
         if let Some(by) = self.close_by {
@@ -304,14 +308,14 @@ impl Driver {
         if let Some(earliest) = self.shared.expire(now) {
             next = next.min(earliest);
         }
-        if !std::mem::take(&mut self.heard) {
-            // An idle connection keeps no buffer.
+        if !std::mem::take(&mut self.received) {
+            // An idle connection releases its buffer.
             self.input.shrink();
         }
         Ok(next)
     }
 
-    /// Has the timer look at `time`, if it would not by itself.
+    /// Lets the timer expire at `time`, if it would expire later.
     fn wake_by(&mut self, time: Instant) {
         if time < self.timer.deadline() {
             self.timer.as_mut().reset(time);
@@ -323,25 +327,25 @@ impl Future for Driver {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        // Before anything is looked at: what changes afterwards wakes this task.
+        // Registered before the state is read: changes afterwards wake this task.
         self.shared.waker.register(cx.waker());
-        // Whoever has waited until now does so no longer: there is more to read or to write.
-        self.wake_together.wake_due();
-        let why = ready!(self.poll_end(cx));
-        debug!(endpoint = %self.shared.endpoint, why, "disconnected");
-        self.shared.end(why);
+        // Callers wait no longer than until the next turn: there is more to read or to write.
+        self.wake_batch.wake_pending();
+        let reason = ready!(self.poll_end(cx));
+        debug!(endpoint = %self.shared.endpoint, reason, "disconnected");
+        self.shared.end(reason);
         Poll::Ready(())
     }
 }
 
 impl Drop for Driver {
-    /// Also where the task is dropped unfinished, as a runtime that shuts down does it: nobody
-    /// waits for an answer that nobody will read.
+    /// Ends all calls if the task is dropped unfinished, as by a runtime that shuts down: their replies will not be
+    /// read.
     fn drop(&mut self) {
         self.shared.end("the runtime of the connection was shut down".to_owned());
     }
 }
 
-fn against_protocol(error: &ProtocolError) -> String {
+fn protocol_violation(error: &ProtocolError) -> String {
     format!("it broke the protocol: {error}")
 }

@@ -1,8 +1,8 @@
-//! The calls of one connection that wait for an answer: all bookkeeping of them, and nothing else.
+//! The calls in flight on one connection: their bookkeeping, without I/O and without a clock.
 //!
-//! A ring of slots, found by the low bits of a call's number; numbers whose slot is taken are
-//! skipped, which the protocol allows. A slot keeps its call's whole number, so that a late answer
-//! cannot reach another call. There is no I/O and no clock here.
+//! A ring of slots, indexed by the low bits of a call's number; numbers whose slot is taken are
+//! skipped, which the protocol allows. A slot keeps its call's whole number, so that a late reply
+//! cannot reach another call.
 
 use std::task::{Poll, Waker};
 
@@ -10,89 +10,91 @@ use bytes::Bytes;
 use farcall_protocol::{Execution, Flags, Message, Metadata, Seq, Status};
 use tokio::time::Instant;
 
-/// How a call ended that got no answer.
+/// Reasons why a call ended without a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Lost {
-    /// Its deadline passed. `written` tells whether all of the request had left by then.
+pub(super) enum ConnectionLoss {
+    /// The deadline passed; `written` is `true` if the whole request was written by then.
     Deadline { written: bool },
     /// The connection ended.
-    Connection(Execution),
-    /// The server said goaway, and will not start it.
+    Closed(Execution),
+    /// The server sent a goaway, and will not start the call.
     Goaway,
 }
 
-/// What of a response its caller has to know: half of a [`Message`], which is moved often.
+/// The parts of a reply that its caller needs: half the size of a [`Message`], since it is moved often.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Reply {
-    pub(crate) error: Option<Box<Status>>,
-    pub(crate) metadata: Option<Box<Metadata>>,
-    pub(crate) flags: Flags,
-    pub(crate) body: Bytes,
+pub(super) struct ReplyParts {
+    pub(super) error: Option<Box<Status>>,
+    pub(super) metadata: Option<Box<Metadata>>,
+    pub(super) flags: Flags,
+    pub(super) body: Bytes,
 }
 
-/// What a caller gets.
-pub(crate) type Outcome = Result<Reply, Lost>;
+/// The outcome of a call in flight.
+pub(super) type Outcome = Result<ReplyParts, ConnectionLoss>;
 
 /// The calls in flight.
 #[derive(Debug)]
-pub(crate) struct InFlight {
-    /// A power of two of them. At most as many are taken as the server allows in flight, plus
-    /// those whose callers have not fetched their outcome yet.
+pub(super) struct InFlight {
+    /// The ring, whose length is a power of two. At most as many slots are taken as the server allows calls in
+    /// flight, plus those whose callers have not taken their outcome yet.
     slots: Vec<Slot>,
     taken: usize,
-    /// Calls that the server is not done with.
+    /// Calls that the server has not finished.
     unanswered: usize,
     last: u64,
-    /// No deadline is before this; there may be none at it any more.
+    /// A lower bound of all deadlines.
     earliest: Option<Instant>,
 }
 
 #[derive(Debug, Default)]
 struct Slot {
-    /// The call's number; 0 in a free slot, whose other fields say nothing but that nobody waits and
-    /// that there is no deadline.
+    /// The call's number; 0 in a free slot, which has no waiter and no deadline.
     seq: u64,
-    caller: Caller,
-    /// Whether the server is done with the call, so that its place there is free.
+    waiter: Waiter,
+    /// `true` if the server has finished the call, so that its slot there is free.
     answered: bool,
     deadline: Option<Instant>,
-    /// Where the request begins and ends in the outgoing stream, in bytes.
+    /// The positions of the request's begin and end in the outgoing stream, in bytes.
     span: (u64, u64),
 }
 
+/// The caller of a call.
 #[derive(Debug, Default)]
-enum Caller {
-    /// Nobody waits.
+enum Waiter {
+    /// Not waiting: it dropped the call, or took the outcome.
     #[default]
     Gone,
     Waiting(Option<Waker>),
-    Told(Outcome),
+    /// The outcome waits for the caller.
+    Completed(Outcome),
 }
 
-/// What became of a call whose caller has gone. To be dropped outside of any lock: the last clone
-/// of a waker may drop a task, and what that holds.
+/// The result of abandoning a call. Drop it outside of any lock: the last clone of a waker may drop a task and
+/// everything that the task owns.
 #[derive(Debug, Default)]
-pub(crate) struct Abandoned {
-    /// Whether the server is to be told: it works on the call, and does not know yet.
-    pub(crate) tell_server: bool,
-    _caller: Caller,
+pub(super) struct Abandoned {
+    /// `true` if the server still works on the call, so that it has to be cancelled there.
+    pub(super) cancel: bool,
+    _waiter: Waiter,
 }
 
+/// The initial number of slots.
 const FIRST_SLOTS: usize = 64;
 
 impl InFlight {
-    pub(crate) fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self { slots: Vec::new(), taken: 0, unanswered: 0, last: 0, earliest: None }
     }
 
-    /// One whose numbers go on behind `last`.
+    /// Creates bookkeeping whose numbers continue after `last`.
     #[cfg(test)]
-    pub(crate) fn behind(last: Seq) -> Self {
+    pub(super) fn behind(last: Seq) -> Self {
         Self { last: last.0, ..Self::new() }
     }
 
-    /// The number that the next call gets. The call is not in flight before [`InFlight::insert`].
-    pub(crate) fn next_seq(&mut self) -> Seq {
+    /// Returns the number of the next call, which is in flight only after [`InFlight::insert`].
+    pub(super) fn next_seq(&mut self) -> Seq {
         if self.taken * 2 >= self.slots.len() {
             self.grow();
         }
@@ -103,15 +105,15 @@ impl InFlight {
         Seq(seq)
     }
 
-    /// A number for a request that nobody waits for.
-    pub(crate) fn skip_seq(&mut self) -> Seq {
+    /// Returns a number for a request that is not answered.
+    pub(super) fn skip_seq(&mut self) -> Seq {
         self.last += 1;
         Seq(self.last)
     }
 
-    /// Takes a call in under the number that [`InFlight::next_seq`] gave; `waker` is whom to wake, if
-    /// that is known already. Whether its deadline is before what [`InFlight::earliest`] said until now.
-    pub(crate) fn insert(
+    /// Inserts a call under the number that [`InFlight::next_seq`] returned; its reply wakes `waker`, if the caller
+    /// waits already. Returns `true` if its deadline is before all others.
+    pub(super) fn insert(
         &mut self,
         seq: Seq,
         deadline: Option<Instant>,
@@ -122,7 +124,7 @@ impl InFlight {
         let slot = &mut self.slots[index];
         debug_assert!(seq.0 > self.last && slot.seq == 0, "next_seq gives free numbers");
         slot.seq = seq.0;
-        slot.caller = Caller::Waiting(waker);
+        slot.waiter = Waiter::Waiting(waker);
         slot.answered = false;
         slot.deadline = deadline;
         slot.span = span;
@@ -137,42 +139,42 @@ impl InFlight {
         earlier
     }
 
-    /// The last number that was given out.
-    pub(crate) const fn last(&self) -> Seq {
+    /// Returns the last number that was used.
+    pub(super) const fn last(&self) -> Seq {
         Seq(self.last)
     }
 
-    /// Calls that the server is not done with.
-    pub(crate) const fn unanswered(&self) -> usize {
+    /// Returns the number of calls that the server has not finished.
+    pub(super) const fn unanswered(&self) -> usize {
         self.unanswered
     }
 
-    /// No deadline is before this.
-    pub(crate) const fn earliest(&self) -> Option<Instant> {
+    /// Returns a lower bound of all deadlines; `None` if there are none.
+    pub(super) const fn earliest(&self) -> Option<Instant> {
         self.earliest
     }
 
-    /// Asks for the outcome of a call; remembers whom to wake if there is none yet.
-    pub(crate) fn poll(&mut self, seq: Seq, waker: &Waker) -> Poll<Outcome> {
+    /// Takes the outcome of a call; registers `waker` if there is none yet.
+    pub(super) fn poll(&mut self, seq: Seq, waker: &Waker) -> Poll<Outcome> {
         let index = self.index(seq.0);
         let slot = &mut self.slots[index];
-        debug_assert_eq!(slot.seq, seq.0, "a slot stays its call's until the outcome is fetched");
-        match &mut slot.caller {
-            Caller::Waiting(Some(known)) if known.will_wake(waker) => {}
-            Caller::Waiting(known) => *known = Some(waker.clone()),
-            caller @ Caller::Told(_) => {
-                let Caller::Told(outcome) = std::mem::take(caller) else { unreachable!("just matched") };
+        debug_assert_eq!(slot.seq, seq.0, "a slot belongs to its call until the outcome is taken");
+        match &mut slot.waiter {
+            Waiter::Waiting(Some(known)) if known.will_wake(waker) => {}
+            Waiter::Waiting(known) => *known = Some(waker.clone()),
+            waiter @ Waiter::Completed(_) => {
+                let Waiter::Completed(outcome) = std::mem::take(waiter) else { unreachable!("just matched") };
                 self.free_if_done(index);
                 return Poll::Ready(outcome);
             }
-            Caller::Gone => {}
+            Waiter::Gone => {}
         }
         Poll::Pending
     }
 
-    /// Takes an answer. `None` where the call is not in flight; else its place at the server has
-    /// come free, and whoever waits is to be woken.
-    pub(crate) fn answer(&mut self, message: Message) -> Option<Option<Waker>> {
+    /// Completes a call with its reply. `None` if the call is not in flight; otherwise its slot at the server is free,
+    /// and the waker has to be woken.
+    pub(super) fn complete(&mut self, message: Message) -> Option<Option<Waker>> {
         let seq = message.header.seq.0;
         let index = self.find(seq)?;
         let slot = &mut self.slots[index];
@@ -180,26 +182,26 @@ impl InFlight {
             return None;
         }
         self.unanswered -= 1;
-        let waker = slot.tell(Ok(Reply::from(message)));
+        let waker = slot.complete(Ok(ReplyParts::from(message)));
         self.free_if_done(index);
         Some(waker)
     }
 
-    /// The caller has gone.
-    pub(crate) fn abandon(&mut self, seq: Seq) -> Abandoned {
+    /// Notes that the caller dropped the call.
+    pub(super) fn abandon(&mut self, seq: Seq) -> Abandoned {
         let Some(index) = self.find(seq.0) else { return Abandoned::default() };
         let slot = &mut self.slots[index];
         slot.deadline = None;
-        let caller = std::mem::take(&mut slot.caller);
-        let tell_server = !slot.answered && matches!(caller, Caller::Waiting(_));
+        let waiter = std::mem::take(&mut slot.waiter);
+        let cancel = !slot.answered && matches!(waiter, Waiter::Waiting(_));
         self.free_if_done(index);
-        Abandoned { tell_server, _caller: caller }
+        Abandoned { cancel, _waiter: waiter }
     }
 
-    /// Ends the calls whose deadline is at or before `now`: they are to be cancelled, and their
-    /// callers woken. Their places stay taken until the server answers. `written` is how far the
-    /// outgoing stream has got.
-    pub(crate) fn expire(&mut self, now: Instant, written: u64, mut expired: impl FnMut(Seq, Option<Waker>)) {
+    /// Ends the calls whose deadline is at or before `now`, and calls `expired` for each: it has to be cancelled, and
+    /// its caller woken. Its slot stays taken until the server answers. `written` is the length of the outgoing stream
+    /// that was written.
+    pub(super) fn expire(&mut self, now: Instant, written: u64, mut expired: impl FnMut(Seq, Option<Waker>)) {
         if self.earliest.is_none_or(|earliest| earliest > now) {
             return;
         }
@@ -208,7 +210,7 @@ impl InFlight {
             let Some(deadline) = slot.deadline else { continue };
             if deadline <= now {
                 slot.deadline = None;
-                let waker = slot.tell(Err(Lost::Deadline { written: written >= slot.span.1 }));
+                let waker = slot.complete(Err(ConnectionLoss::Deadline { written: written >= slot.span.1 }));
                 expired(Seq(slot.seq), waker);
             } else {
                 earliest = Some(earliest.map_or(deadline, |earliest| earliest.min(deadline)));
@@ -217,31 +219,35 @@ impl InFlight {
         self.earliest = earliest;
     }
 
-    /// The server will start no call above `last`: ends those. `ended` is called for each.
-    pub(crate) fn refuse_above(&mut self, last: Seq, mut ended: impl FnMut(Option<Waker>)) {
-        self.end_where(|slot| (slot.seq > last.0).then_some(Lost::Goaway), &mut ended);
+    /// Ends the calls above `last`, which the server will not start, and calls `ended` for each.
+    pub(super) fn refuse_above(&mut self, last: Seq, mut ended: impl FnMut(Option<Waker>)) {
+        self.end_where(|slot| (slot.seq > last.0).then_some(ConnectionLoss::Goaway), &mut ended);
     }
 
-    /// The connection has ended, with so many bytes `written`: ends all calls.
-    pub(crate) fn lose_all(&mut self, written: u64, mut ended: impl FnMut(Option<Waker>)) {
+    /// Ends all calls, since the connection has ended after it had `written` this many bytes.
+    pub(super) fn lose_all(&mut self, written: u64, mut ended: impl FnMut(Option<Waker>)) {
         let lost = |slot: &Slot| {
             let begun = slot.span.0 < written;
-            Some(Lost::Connection(if begun { Execution::Maybe } else { Execution::NotSent }))
+            Some(ConnectionLoss::Closed(if begun { Execution::Maybe } else { Execution::NotSent }))
         };
         self.end_where(lost, &mut ended);
     }
 
-    /// Ends the calls for which `how` says so: the server is done with them.
-    fn end_where(&mut self, how: impl Fn(&Slot) -> Option<Lost>, ended: &mut impl FnMut(Option<Waker>)) {
+    /// Ends the calls for which `loss` returns a reason: the server does not work on them any more.
+    fn end_where(
+        &mut self,
+        loss: impl Fn(&Slot) -> Option<ConnectionLoss>,
+        ended: &mut impl FnMut(Option<Waker>),
+    ) {
         for index in 0..self.slots.len() {
             let slot = &mut self.slots[index];
             if slot.seq == 0 || slot.answered {
                 continue;
             }
-            if let Some(lost) = how(slot) {
+            if let Some(loss) = loss(slot) {
                 slot.answered = true;
                 self.unanswered -= 1;
-                ended(slot.tell(Err(lost)));
+                ended(slot.complete(Err(loss)));
                 self.free_if_done(index);
             }
         }
@@ -262,14 +268,14 @@ impl InFlight {
 
     fn free_if_done(&mut self, index: usize) {
         let slot = &mut self.slots[index];
-        if slot.answered && matches!(slot.caller, Caller::Gone) {
-            debug_assert!(slot.deadline.is_none(), "what was answered has none");
+        if slot.answered && matches!(slot.waiter, Waiter::Gone) {
+            debug_assert!(slot.deadline.is_none(), "an answered call has no deadline");
             slot.seq = 0;
             self.taken -= 1;
         }
     }
 
-    /// Doubles the ring. What had slots of its own in the smaller one has so in the larger.
+    /// Doubles the ring. Calls that had different slots in the smaller ring have different slots in the larger one.
     fn grow(&mut self) {
         let len = (self.slots.len() * 2).max(FIRST_SLOTS);
         let old = std::mem::take(&mut self.slots);
@@ -283,23 +289,23 @@ impl InFlight {
     }
 }
 
-impl From<Message> for Reply {
+impl From<Message> for ReplyParts {
     fn from(Message { header, body }: Message) -> Self {
         Self { error: header.error, metadata: header.metadata, flags: header.flags, body }
     }
 }
 
 impl Slot {
-    /// Leaves an outcome for the caller, if one still waits.
-    fn tell(&mut self, outcome: Outcome) -> Option<Waker> {
+    /// Stores an outcome, if the caller still waits for one.
+    fn complete(&mut self, outcome: Outcome) -> Option<Waker> {
         self.deadline = None;
-        match std::mem::take(&mut self.caller) {
-            Caller::Waiting(waker) => {
-                self.caller = Caller::Told(outcome);
+        match std::mem::take(&mut self.waiter) {
+            Waiter::Waiting(waker) => {
+                self.waiter = Waiter::Completed(outcome);
                 waker
             }
             other => {
-                self.caller = other;
+                self.waiter = other;
                 None
             }
         }

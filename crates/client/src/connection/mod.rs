@@ -1,64 +1,90 @@
-//! A connection to one server: many calls at once, over one stream.
+//! Connections: many calls at once over one stream to one server.
+//!
+//! A [`Connection`] is a handle to a task, the [`driver`], which reads and writes the stream. [`pool`] and
+//! [`slot`] dial connections and replace broken ones.
 
 use std::fmt;
-use std::io;
 use std::sync::Arc;
 use std::task::Waker;
-use std::time::Duration;
 
-use farcall_protocol::{Code, Execution, Negotiated, Seq};
+use farcall_protocol::time::later;
+use farcall_protocol::{Code, Execution, Negotiated};
 use farcall_transport::{Address, DialPhase, HumanDuration, Stream};
 use tokio::time::{Instant, timeout_at};
 use tracing::debug;
 
 use self::driver::Driver;
-use self::handshake::shake;
-pub(crate) use self::pending::Pending;
+use self::handle::Handle;
+use self::handshake::handshake;
+use self::options::ConnectionOptions;
+use self::pending::Pending;
+use self::request::{EncodedRequest, SendError};
+use self::response::Response;
 use self::shared::Shared;
-pub(crate) use self::shared::{NotSent, Outgoing};
-use crate::connection::options::ConnectionOptions;
-use crate::deadline::later;
 use crate::error::{Phase, RpcError};
 
 pub(crate) mod backoff;
 mod driver;
+pub(crate) mod handle;
 mod handshake;
-pub(crate) mod in_flight;
+mod in_flight;
+mod io_error;
 pub(crate) mod options;
-mod pending;
+pub(crate) mod pending;
 pub(crate) mod pool;
+pub(crate) mod request;
 pub(crate) mod response;
 mod shared;
-pub(crate) mod slot;
+mod slot;
 mod wake_batch;
 
-/// A connection to one server. Cloning is cheap; the connection closes when the last clone, and
+/// A connection to one server. Clones are cheap; the connection closes when the last clone, and
 /// the last call on it, are gone.
 ///
-/// Most users want a [`Channel`](crate::Channel), which dials, and dials again. This is for who
-/// has a stream of their own: `Channel::from(connection)` makes calls on it.
+/// Most users want a [`Channel`](crate::Channel), which dials, and dials again if a connection breaks. A
+/// connection is for streams that were opened elsewhere: `Channel::from(connection)` makes calls on it.
+///
+/// ```
+/// use farcall_client::{Channel, Connection, ConnectionOptions};
+/// use farcall_server::Server;
+/// use farcall_transport::{Address, PeerAddress, Stream};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let server = Server::builder().method("Arith.double", async |(n,): (i64,)| 2 * n).build()?;
+/// # let (near, far) = tokio::io::duplex(64 * 1024);
+/// # server.handle().serve_stream(Stream::new(far), PeerAddress::Memory);
+/// // `near` is one end of a pipe, and a server reads the other.
+/// let address: Address = "tcp@10.0.0.3:7001".parse()?;
+/// let connection = Connection::over(Stream::new(near), &address, &ConnectionOptions::default()).await?;
+/// assert!(connection.is_available());
+/// let doubled: i64 = Channel::from(connection).call("Arith.double", &(21,)).await?;
+/// assert_eq!(doubled, 42);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct Connection {
     handle: Arc<Handle>,
 }
 
-/// Closes the connection when the last of its users is gone.
-struct Handle(Arc<Shared>);
-
-impl Drop for Handle {
-    /// Nobody can call any more, and nobody waits: the calls under way hold a handle each.
-    fn drop(&mut self) {
-        self.0.leave();
-    }
+/// Reasons why a request was not sent at once.
+#[derive(Debug)]
+pub(crate) enum TrySendError {
+    /// The connection has no free slot or no room for the request, or it closed: another attempt may have to
+    /// wait.
+    WouldWait,
+    /// The request cannot be sent.
+    Failed(RpcError),
 }
 
 impl Connection {
-    /// Opens a connection: resolves, connects, agrees on terms, all within the options'
-    /// [`connect_timeout`](Options::connect_timeout).
+    /// Opens a connection: resolves the name, connects and performs the handshake, all within the options'
+    /// [`connect_timeout`](ConnectionOptions::connect_timeout).
     ///
     /// # Errors
     ///
-    /// In the phase that failed; nothing was called, so the execution is `not_sent`.
+    /// The error names the phase that failed. Its execution is `not_sent`.
     ///
     /// # Panics
     ///
@@ -80,15 +106,15 @@ impl Connection {
                 return Err(unavailable(Phase::Connect, message).at(address));
             }
         };
-        Self::agree(stream, address, options, deadline).await
+        Self::negotiate(stream, address, options, deadline).await
     }
 
-    /// Speaks over a stream that was opened elsewhere: in memory, for tests, or by another
-    /// protocol's upgrade. `address` is what errors call the other side.
+    /// Performs the handshake over a stream that was opened elsewhere: in memory, for tests, or by the
+    /// upgrade of another protocol. Errors name the other side `address`.
     ///
     /// # Errors
     ///
-    /// The handshake failed; nothing was called, so the execution is `not_sent`.
+    /// The handshake failed. The execution is `not_sent`.
     ///
     /// # Panics
     ///
@@ -98,23 +124,23 @@ impl Connection {
         address: &Address,
         options: &ConnectionOptions,
     ) -> Result<Self, RpcError> {
-        Self::agree(stream, address, options, later(Instant::now(), options.connect_limit())).await
+        Self::negotiate(stream, address, options, later(Instant::now(), options.connect_limit())).await
     }
 
-    async fn agree(
+    async fn negotiate(
         mut stream: Stream,
         address: &Address,
         options: &ConnectionOptions,
         deadline: Instant,
     ) -> Result<Self, RpcError> {
-        match timeout_at(deadline, shake(&mut stream, options)).await {
+        match timeout_at(deadline, handshake(&mut stream, options)).await {
             Ok(Ok((negotiated, input))) => {
                 debug!(endpoint = %address, codec = %negotiated.codec, "connected");
                 let shared = Arc::new(Shared::new(negotiated, address.clone(), options));
-                // The task ends when the connection does, which the last handle's drop sees to;
-                // what goes wrong in it is told to every caller.
+                // The task ends when the connection does, at the latest after the last handle was dropped.
+                // Its failure is returned to every caller.
                 tokio::spawn(Driver::new(stream, input, Arc::clone(&shared), options));
-                Ok(Self { handle: Arc::new(Handle(shared)) })
+                Ok(Self { handle: Arc::new(Handle::new(shared)) })
             }
             Ok(Err(error)) => Err(error.at(address)),
             Err(_elapsed) => {
@@ -125,105 +151,106 @@ impl Connection {
         }
     }
 
-    /// Whether calls can be made on it: it is open, and neither side has said goaway.
+    /// Returns `true` if it takes calls: it is open, and neither side has sent a goaway.
     #[must_use]
     pub fn is_available(&self) -> bool {
         self.shared().is_open()
     }
 
-    /// Closes it: no further call is made, those under way are finished, the server is told.
+    /// Closes it: no further calls are made, those in flight are finished, and the server is told.
     pub fn close(&self) {
         self.shared().close();
     }
 
-    /// The other side, as errors call it.
+    /// Returns the other side's address, as errors name it.
     #[must_use]
     pub fn endpoint(&self) -> &Address {
-        &self.shared().endpoint
+        self.handle.endpoint()
     }
 
-    /// What was agreed on in the handshake.
+    /// Returns what the handshake agreed on.
     #[must_use]
     pub fn negotiated(&self) -> &Negotiated {
-        &self.shared().negotiated
+        self.handle.negotiated()
     }
 
-    /// How many calls are in flight, including those that the server still has to confirm as
-    /// cancelled.
+    /// Returns the number of calls in flight, including cancelled ones that the server has not confirmed yet.
     #[must_use]
     pub fn in_flight(&self) -> usize {
         self.shared().in_flight()
     }
 
-    /// Why it takes no more calls.
-    pub(crate) fn why_closed(&self) -> String {
-        self.shared().why_closed()
+    /// Returns the handle that keeps it open.
+    pub(crate) const fn handle(&self) -> &Arc<Handle> {
+        &self.handle
     }
 
-    /// Since when it takes no more calls.
+    /// Returns the reason why it takes no more calls.
+    pub(crate) fn close_reason(&self) -> String {
+        self.shared().close_reason()
+    }
+
+    /// Returns when it stopped taking calls.
     pub(crate) fn closed_at(&self) -> Option<Instant> {
         self.shared().closed_at()
     }
 
-    /// Sends a request if it can be done at once; `waker` is whom its end wakes, if somebody waits
-    /// already.
-    ///
-    /// # Errors
-    ///
-    /// Why it was not sent, and the connection again.
+    /// Sends a request if that is possible without waiting. The response wakes `waker`, if one is given.
     pub(crate) fn try_send(
         self,
-        outgoing: &Outgoing<'_>,
+        request: &EncodedRequest<'_>,
         waker: Option<&Waker>,
-    ) -> Result<Pending, (NotSent, Self)> {
-        match self.send_now(outgoing, waker) {
-            Ok((seq, limit)) => Ok(Pending::new(self, seq, limit)),
-            Err(why) => Err((why, self)),
+    ) -> Result<Pending, TrySendError> {
+        let shared = self.shared();
+        let sent = match shared.slots.try_acquire() {
+            // The reply returns the slot.
+            Ok(slot) => shared.enqueue(request, waker).inspect(|_| slot.forget()),
+            Err(_) => Err(SendError::TooManyInFlight),
+        };
+        match sent {
+            Ok((seq, limit)) => Ok(Pending::new(self.handle, seq, limit)),
+            Err(SendError::TooManyInFlight | SendError::OutboxFull | SendError::Closed) => {
+                Err(TrySendError::WouldWait)
+            }
+            Err(error) => Err(TrySendError::Failed(self.handle.send_error(request, &error, Phase::Prepare))),
         }
     }
 
-    fn send_now(
+    /// Sends a request as soon as there are a slot and room for it; `phase` is set to what it waits for. If
+    /// the future is dropped before it is ready, nothing was sent and no slot is taken.
+    pub(crate) async fn send(
         &self,
-        outgoing: &Outgoing<'_>,
-        waker: Option<&Waker>,
-    ) -> Result<(Seq, Option<Duration>), NotSent> {
-        let place = self.shared().places.try_acquire().map_err(|_| NotSent::NoPlace)?;
-        let sent = self.shared().send(outgoing, waker)?;
-        // The answer gives it back.
-        place.forget();
-        Ok(sent)
-    }
-
-    /// Sends a request as soon as there is a place and room for it; `phase` tells for which of
-    /// them it waits. Dropped before it is ready, it has sent nothing and holds no place.
-    pub(crate) async fn send(&self, outgoing: &Outgoing<'_>, phase: &mut Phase) -> Result<Pending, NotSent> {
+        request: &EncodedRequest<'_>,
+        phase: &mut Phase,
+    ) -> Result<Pending, SendError> {
         let shared = self.shared();
         *phase = Phase::Queue;
-        let place = shared.places.acquire().await.map_err(|_closed| NotSent::Closed)?;
-        let (seq, limit) = self.when_room(phase, || shared.send(outgoing, None)).await?;
-        place.forget();
-        Ok(Pending::new(self.clone(), seq, limit))
+        let slot = shared.slots.acquire().await.map_err(|_closed| SendError::Closed)?;
+        let (seq, limit) = self.when_room(phase, || shared.enqueue(request, None)).await?;
+        slot.forget();
+        Ok(Pending::new(Arc::clone(&self.handle), seq, limit))
     }
 
-    /// Sends a request that nobody waits for, as soon as there is room for it.
+    /// Sends a request that is not answered, as soon as there is room for it.
     pub(crate) async fn send_one_way(
         &self,
-        outgoing: &Outgoing<'_>,
+        request: &EncodedRequest<'_>,
         phase: &mut Phase,
-    ) -> Result<(), NotSent> {
-        self.when_room(phase, || self.shared().send_one_way(outgoing)).await
+    ) -> Result<Response, SendError> {
+        self.when_room(phase, || self.shared().enqueue_one_way(request)).await?;
+        Ok(Response::empty(Arc::clone(&self.handle)))
     }
 
     async fn when_room<T>(
         &self,
         phase: &mut Phase,
-        mut send: impl FnMut() -> Result<T, NotSent>,
-    ) -> Result<T, NotSent> {
+        mut enqueue: impl FnMut() -> Result<T, SendError>,
+    ) -> Result<T, SendError> {
         loop {
-            // Made before it is looked: it hears of room that is made from here on.
+            // Created before the check, so that room made in between is noticed.
             let room = self.shared().room.notified();
-            match send() {
-                Err(NotSent::NoRoom) => {
+            match enqueue() {
+                Err(SendError::OutboxFull) => {
                     *phase = Phase::Write;
                     room.await;
                 }
@@ -233,7 +260,7 @@ impl Connection {
     }
 
     fn shared(&self) -> &Shared {
-        &self.handle.0
+        self.handle.shared()
     }
 }
 
@@ -249,12 +276,4 @@ impl fmt::Debug for Connection {
 
 fn unavailable(phase: Phase, message: String) -> RpcError {
     RpcError::new(Code::Unavailable, Execution::NotSent, phase, message)
-}
-
-/// What an error of the stream says of the other side.
-fn broken(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => "it broke the connection".to_owned(),
-        _ => error.to_string(),
-    }
 }

@@ -1,4 +1,4 @@
-//! How a client connects and what it allows: one set of options for a channel's connections.
+//! [`ConnectionOptions`]: how a client connects, and what it allows.
 
 use std::time::Duration;
 
@@ -7,12 +7,27 @@ use farcall_transport::Dialer;
 #[cfg(feature = "tls")]
 use farcall_transport::TlsClient;
 
-/// The options of a channel's, or a connection's, side of the wire.
+/// The options of the connections of a channel.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use farcall_client::{Channel, ConnectionOptions};
+/// use farcall_protocol::Compression;
+///
+/// let options = ConnectionOptions::default()
+///     .connect_timeout(Duration::from_secs(2))
+///     .write_timeout(None)
+///     .token("s3cret");
+/// let channel = Channel::builder().to("tcp@10.0.0.3:7001").options(options).build()?;
+/// # Ok::<(), farcall_client::BuildError>(())
+/// ```
 #[derive(Clone, Debug)]
+#[must_use]
 pub struct ConnectionOptions {
     pub(crate) dialer: Dialer,
     pub(crate) terms: ClientOffer,
-    pub(crate) write_timeout: Duration,
+    pub(crate) write_timeout: Option<Duration>,
     pub(crate) answer_timeout: Option<Duration>,
     pub(crate) outbox_bytes: usize,
     pub(crate) keep_alive: KeepAlive,
@@ -20,15 +35,18 @@ pub struct ConnectionOptions {
     tls: Option<TlsClient>,
 }
 
-/// The dialer's default, which it does not tell.
+/// The dialer's default, which has no getter.
 const DEFAULT_RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The shortest time limit. On the wire, times are whole milliseconds, and zero means something else.
+const MIN_TIMEOUT: Duration = Duration::from_millis(1);
 
 impl Default for ConnectionOptions {
     fn default() -> Self {
         Self {
             dialer: Dialer::default(),
             terms: ClientOffer::default(),
-            write_timeout: Duration::from_secs(10),
+            write_timeout: Some(Duration::from_secs(10)),
             answer_timeout: None,
             outbox_bytes: 4 * 1024 * 1024,
             keep_alive: KeepAlive::default(),
@@ -39,111 +57,99 @@ impl Default for ConnectionOptions {
 }
 
 impl ConnectionOptions {
-    /// How connections are opened: who resolves names, and so on. Default [`Dialer::default`]. Its
+    /// Sets how streams are opened: how names are resolved, and so on. Default [`Dialer::default`]. Its
     /// connect timeout is replaced by [`ConnectionOptions::connect_timeout`]'s, and so is its resolve timeout
-    /// where that is shorter than the default of 5 s.
-    #[must_use]
+    /// if that is shorter than the default of 5 s.
     pub fn dialer(mut self, dialer: Dialer) -> Self {
         self.dialer = dialer;
         self
     }
 
-    /// Whom to trust at encrypted addresses such as `tls@host:port`, and the certificate to show.
-    /// Default: what the dialer has, which is whom the system trusts, and none. See [`Dialer::tls`].
+    /// Sets the trusted roots for encrypted addresses such as `tls@host:port`, and the client's certificate.
+    /// Default: those of the dialer, which are the system's roots and no certificate. See [`Dialer::tls`].
     #[cfg(feature = "tls")]
-    #[must_use]
     pub fn tls(mut self, client: TlsClient) -> Self {
         self.tls = Some(client);
         self
     }
 
-    /// The codec of headers and bodies. Default MessagePack.
-    #[must_use]
+    /// Sets the codec of headers and bodies. Default MessagePack.
     pub fn codec(mut self, codec: Codec) -> Self {
         self.terms.codec = codec;
         self
     }
 
-    /// The time for resolving, connecting and the handshake together. Default 10 s. Too low, and
+    /// Sets the time for resolving, connecting and the handshake together, at least 1 ms. Default 10 s. Too low, and
     /// servers that are busy, or far away, are not reached; too high, and calls wait as long for
-    /// a server that is gone. Zero means the default.
-    #[must_use]
-    pub const fn connect_timeout(mut self, limit: Duration) -> Self {
-        self.terms.connect_timeout = limit;
+    /// a server that is gone.
+    pub fn connect_timeout(mut self, limit: Duration) -> Self {
+        self.terms.connect_timeout = limit.max(MIN_TIMEOUT);
         self
     }
 
-    /// The longest that a handler may run for a call of this client. Default: what the server
-    /// allows. Zero means no limit of the client's own. Too low, and handlers are stopped in the
-    /// middle of their work; too high is as if there were none.
-    #[must_use]
-    pub fn handle_timeout(mut self, limit: Duration) -> Self {
-        self.terms.handle_timeout = (!limit.is_zero()).then_some(limit);
+    /// Sets the longest time that a handler may run for a call of this client, at least 1 ms; `None` leaves that to the
+    /// server. Default `None`. Too low, and handlers are stopped in the
+    /// middle of their work; too high has the same effect as `None`.
+    pub fn handle_timeout(mut self, limit: impl Into<Option<Duration>>) -> Self {
+        self.terms.handle_timeout = at_least_min(limit);
         self
     }
 
-    /// How long the server may take nothing of what is written to it before the connection is
-    /// given up. Default 10 s; zero means no limit. Too low, and a server that pauses for a moment
+    /// Sets how long the server may accept no byte of what is written to it before the connection is
+    /// closed, at least 1 ms; `None` for no limit. Default 10 s. Too low, and a server that pauses for a moment
     /// loses its calls; too high, and they wait as long for one that hangs.
-    #[must_use]
-    pub const fn write_timeout(mut self, limit: Duration) -> Self {
-        self.write_timeout = limit;
+    pub fn write_timeout(mut self, limit: impl Into<Option<Duration>>) -> Self {
+        self.write_timeout = at_least_min(limit);
         self
     }
 
-    /// The longest to wait for an answer once a request is on its way; the call then fails with
-    /// `deadline_exceeded`. Default: none, so that the call's own timeout is what counts. Zero means
-    /// no limit. Too low, and slow methods never answer.
-    #[must_use]
-    pub fn answer_timeout(mut self, limit: Duration) -> Self {
-        self.answer_timeout = (!limit.is_zero()).then_some(limit);
+    /// Sets the longest time to wait for a response once a request was sent, at least 1 ms; the call then fails with
+    /// `deadline_exceeded`. Default `None`: only the call's own timeout counts. Too low, and slow methods never succeed.
+    pub fn answer_timeout(mut self, limit: impl Into<Option<Duration>>) -> Self {
+        self.answer_timeout = at_least_min(limit);
         self
     }
 
-    /// Bytes that may wait to be written before further calls wait for room. Default 4 MiB; at
+    /// Sets how many bytes may wait to be written before further calls wait for room. Default 4 MiB; at
     /// least 1. Too low, and calls wait for each other; too high, and a server that reads slowly
     /// costs as much memory, for each connection.
-    #[must_use]
     pub fn outbox_bytes(mut self, bytes: usize) -> Self {
         self.outbox_bytes = bytes.max(1);
         self
     }
 
-    /// The largest frame that is accepted, in bytes. Default 4 MiB. An answer that would be
-    /// larger becomes `resource_exhausted`. Too high, and a server can make this side hold as much.
-    #[must_use]
+    /// Sets the largest frame that is accepted, in bytes. Default 4 MiB. A response that would be
+    /// larger becomes `resource_exhausted`. Too high, and a server can make this side use as much memory.
     pub fn max_frame_bytes(mut self, bytes: usize) -> Self {
         self.terms.max_frame_bytes = MaxFrameBytes::new(bytes);
         self
     }
 
-    /// The compressions of bodies to ask for, in order of preference. Default: none, since within
-    /// a machine room compressing takes longer than sending.
-    #[must_use]
+    /// Sets the compressions of bodies to offer, in order of preference. Default: none, since within
+    /// a data center compressing takes longer than sending.
     pub fn compression(mut self, compression: Vec<Compression>) -> Self {
         self.terms.compression = compression;
         self
     }
 
-    /// The bearer credential that the handshake carries, for servers that ask for one. Default:
-    /// none. It is checked once for each connection; where it is wrong, calls fail with
-    /// `unauthenticated`. Whoever sees it can use it, so it belongs into encrypted connections. With
+    /// Sets the bearer credential that the handshake carries, for servers that require one. Default:
+    /// none. It is checked once for each connection; if it is wrong, calls fail with
+    /// `unauthenticated`. Anyone who sees it can use it, so use encrypted connections. With
     /// one over some 3.9 KB every handshake fails, since an Option has at most 4 KiB.
-    #[must_use]
     pub fn token(mut self, token: impl Into<String>) -> Self {
         self.terms.token = Some(token.into());
         self
     }
 
-    /// When to ping a silent server, and when to give it up. Default 10 s and 5 s. An idle time
+    /// Sets when a silent server is pinged, and when it is given up. Default 10 s and 5 s. An idle time
     /// below half a second makes servers take the pings for a flood, and close; high times let
     /// calls wait as long for a server that vanished.
-    #[must_use]
     pub const fn keep_alive(mut self, times: KeepAlive) -> Self {
         self.keep_alive = times;
         self
     }
 
+    /// Returns the time for resolving, connecting and the handshake together.
     pub(crate) const fn connect_limit(&self) -> Duration {
         if self.terms.connect_timeout.is_zero() {
             DEFAULT_CONNECT_TIMEOUT
@@ -152,8 +158,8 @@ impl ConnectionOptions {
         }
     }
 
-    /// The dialer, within the limit for connecting.
-    pub(crate) fn limited_dialer(&self) -> Dialer {
+    /// Returns the dialer, with the time limit for connecting.
+    pub(super) fn limited_dialer(&self) -> Dialer {
         let limit = self.connect_limit();
         let dialer = self.dialer.clone().connect_timeout(limit);
         #[cfg(feature = "tls")]
@@ -161,11 +167,16 @@ impl ConnectionOptions {
             Some(client) => dialer.tls(client.clone()),
             None => dialer,
         };
-        // Otherwise a name server that says nothing would look like a server that says nothing.
+        // Otherwise a silent name server would look like a silent server.
         if limit < DEFAULT_RESOLVE_TIMEOUT { dialer.resolve_timeout(limit) } else { dialer }
     }
 
-    pub(crate) const fn write_limit(&self) -> Duration {
-        if self.write_timeout.is_zero() { Duration::MAX } else { self.write_timeout }
+    /// Returns the time after which a stalled write closes the connection; [`Duration::MAX`] for no limit.
+    pub(super) fn write_limit(&self) -> Duration {
+        self.write_timeout.unwrap_or(Duration::MAX)
     }
+}
+
+fn at_least_min(limit: impl Into<Option<Duration>>) -> Option<Duration> {
+    limit.into().map(|limit| limit.max(MIN_TIMEOUT))
 }

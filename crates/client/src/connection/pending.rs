@@ -1,75 +1,81 @@
-//! A call that is under way on a connection, seen from its caller.
+//! A call in flight on a connection, as its caller sees it.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use farcall_protocol::{Code, Execution, Seq};
 use farcall_transport::HumanDuration;
 
-use super::Connection;
-use crate::connection::in_flight::Lost;
-use crate::connection::response::Answer;
+use super::handle::Handle;
+use super::in_flight::ConnectionLoss;
+use super::response::Response;
 use crate::error::{Phase, RpcError};
 
-/// A call that is under way. Dropping it tells the server that the caller has gone.
+/// A future for the response of a call in flight. Dropping it cancels the call on the server.
 pub(crate) struct Pending {
-    /// None once the outcome was fetched, which takes it along.
-    connection: Option<Connection>,
+    /// `None` once the outcome was taken.
+    handle: Option<Arc<Handle>>,
     seq: Seq,
-    /// The limit of its time, for the error that says it was passed.
+    /// The time that the call was given, for the error if it is exceeded.
     limit: Option<Duration>,
 }
 
 impl Pending {
-    pub(super) const fn new(connection: Connection, seq: Seq, limit: Option<Duration>) -> Self {
-        Self { connection: Some(connection), seq, limit }
+    pub(super) const fn new(handle: Arc<Handle>, seq: Seq, limit: Option<Duration>) -> Self {
+        Self { handle: Some(handle), seq, limit }
     }
 
-    fn lost(&self, lost: Lost, connection: &Connection) -> RpcError {
-        let shared = connection.shared();
+    /// Creates the error of a call that ended without a reply.
+    fn loss_error(&self, loss: ConnectionLoss, handle: &Handle) -> RpcError {
+        let shared = handle.shared();
         let within = |what: &str| format!("{what} within {}", HumanDuration(self.limit.unwrap_or_default()));
-        let (code, execution, phase, message) = match lost {
-            Lost::Deadline { written: true } => {
+        let (code, execution, phase, message) = match loss {
+            ConnectionLoss::Deadline { written: true } => {
                 (Code::DeadlineExceeded, Execution::Maybe, Phase::Wait, within("no answer"))
             }
-            // It still leaves, with its cancel behind it.
-            Lost::Deadline { written: false } => (
+            // The request is still written, followed by its cancel.
+            ConnectionLoss::Deadline { written: false } => (
                 Code::DeadlineExceeded,
                 Execution::Maybe,
                 Phase::Write,
                 within("the request was not written"),
             ),
-            Lost::Connection(Execution::NotSent) => {
-                (Code::Unavailable, Execution::NotSent, Phase::Write, shared.why_ended())
+            ConnectionLoss::Closed(Execution::NotSent) => {
+                (Code::Unavailable, Execution::NotSent, Phase::Write, shared.end_reason())
             }
-            Lost::Connection(execution) => (Code::Unavailable, execution, Phase::Wait, shared.why_ended()),
-            Lost::Goaway => (Code::Unavailable, Execution::Refused, Phase::Wait, shared.why_closed()),
+            ConnectionLoss::Closed(execution) => {
+                (Code::Unavailable, execution, Phase::Wait, shared.end_reason())
+            }
+            ConnectionLoss::Goaway => {
+                (Code::Unavailable, Execution::Refused, Phase::Wait, shared.close_reason())
+            }
         };
         RpcError::new(code, execution, phase, message).at(&shared.endpoint)
     }
 }
 
 impl Future for Pending {
-    type Output = Result<Answer, RpcError>;
+    type Output = Result<Response, RpcError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        // Its slot may be another call's once it was fetched.
-        let connection = self.connection.as_ref().expect("not polled after it was ready");
-        let outcome = ready!(connection.shared().poll(self.seq, cx.waker()));
-        let connection = self.connection.take().expect("just looked at");
+        // After the outcome was taken, the slot may belong to another call.
+        let handle = self.handle.as_ref().expect("not polled after it was ready");
+        let outcome = ready!(handle.shared().poll(self.seq, cx.waker()));
+        let handle = self.handle.take().expect("it was there a line above");
         Poll::Ready(match outcome {
-            Ok(reply) => Answer::new(reply, connection),
-            Err(lost) => Err(self.lost(lost, &connection)),
+            Ok(reply) => Response::from_reply(reply, handle),
+            Err(loss) => Err(self.loss_error(loss, &handle)),
         })
     }
 }
 
 impl Drop for Pending {
-    /// A caller that goes before its answer comes has its handler stopped.
+    /// Cancels the call on the server if its caller leaves before the reply.
     fn drop(&mut self) {
-        if let Some(connection) = &self.connection {
-            connection.shared().abandon(self.seq);
+        if let Some(handle) = &self.handle {
+            handle.shared().abandon(self.seq);
         }
     }
 }

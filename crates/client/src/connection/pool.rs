@@ -6,101 +6,101 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use farcall_transport::Address;
 use tokio::time::Instant;
 
-use crate::connection::Connection;
-use crate::connection::options::ConnectionOptions;
-use crate::connection::slot::Link;
+use super::Connection;
+use super::options::ConnectionOptions;
+use super::slot::ConnectionSlot;
 use crate::error::RpcError;
 
-/// The ways to one endpoint, used in turn. There is at least one.
+/// The connections to one endpoint, used in turn. It has at least one slot.
 #[derive(Debug)]
-pub(crate) struct Links {
-    links: Box<[Link]>,
+pub(crate) struct ConnectionPool {
+    slots: Box<[ConnectionSlot]>,
     turn: AtomicUsize,
 }
 
-impl Links {
+impl ConnectionPool {
     pub(crate) fn new(endpoint: &Address, options: &Arc<ConnectionOptions>, connections: usize) -> Self {
-        let links = (0..connections.max(1)).map(|_| Link::new(endpoint.clone(), Arc::clone(options)));
-        Self { links: links.collect(), turn: AtomicUsize::new(0) }
+        let slots =
+            (0..connections.max(1)).map(|_| ConnectionSlot::new(endpoint.clone(), Arc::clone(options)));
+        Self { slots: slots.collect(), turn: AtomicUsize::new(0) }
     }
 
-    /// Over a connection that was opened elsewhere.
+    /// Creates a pool of one connection that was opened elsewhere and cannot be dialed again.
     pub(crate) fn over(connection: Connection) -> Self {
-        Self { links: Box::new([Link::over(connection)]), turn: AtomicUsize::new(0) }
+        Self { slots: Box::new([ConnectionSlot::over(connection)]), turn: AtomicUsize::new(0) }
     }
 
     pub(crate) fn endpoint(&self) -> &Address {
-        self.links[0].endpoint()
+        self.slots[0].endpoint()
     }
 
-    /// The connection whose turn it is, if it takes calls.
+    /// Returns the connection whose turn it is, if it takes calls.
     pub(crate) fn ready(&self) -> Option<Connection> {
         self.next().ready()
     }
 
-    /// A connection that takes calls, whosever turn it is.
+    /// Returns any connection that takes calls.
     pub(crate) fn any_ready(&self) -> Option<Connection> {
-        self.links.iter().find_map(Link::ready)
+        self.slots.iter().find_map(ConnectionSlot::ready)
     }
 
-    /// How many of them take calls.
+    /// Returns the number of connections that take calls.
     pub(crate) fn count_ready(&self) -> usize {
-        self.links.iter().filter(|link| link.ready().is_some()).count()
+        self.slots.iter().filter(|slot| slot.ready().is_some()).count()
     }
 
-    /// Calls under way over all of them.
+    /// Returns the number of calls in flight over all of them.
     pub(crate) fn in_flight(&self) -> usize {
-        self.links.iter().filter_map(Link::ready).map(|connection| connection.in_flight()).sum()
+        self.slots.iter().filter_map(ConnectionSlot::ready).map(|connection| connection.in_flight()).sum()
     }
 
-    /// Why there is no connection, where the last dial has failed.
-    pub(crate) fn trouble(&self) -> Option<RpcError> {
+    /// Returns the error of the last dial, if it failed and there is no connection.
+    pub(crate) fn last_error(&self) -> Option<RpcError> {
         if self.any_ready().is_some() {
             return None;
         }
-        self.links.iter().find_map(Link::trouble)
+        self.slots.iter().find_map(ConnectionSlot::last_error)
     }
 
-    /// A connection, dialed where there is none. One of those that are missing is dialed in any case.
+    /// Returns a connection, dialed if there is none. One of the missing connections is dialed in any case.
     pub(crate) async fn connection(&self) -> Result<Connection, RpcError> {
-        let missing = self.links.iter().find(|link| link.ready().is_none() && link.rests_until().is_none());
+        let missing = self.slots.iter().find(|slot| slot.ready().is_none() && slot.next_dial_at().is_none());
         if let Some(ready) = self.any_ready() {
-            // Nobody waits for a further connection where one is there.
-            missing.inspect(|link| link.dial());
+            // The call goes over the one that is there, and the missing one is dialed meanwhile.
+            missing.inspect(|slot| slot.dial());
             return Ok(ready);
         }
         let dialed = missing.unwrap_or_else(|| self.next()).connection().await;
         dialed.or_else(|error| self.any_ready().ok_or(error))
     }
 
-    /// Whether there is no connection since one was lost, which nobody has dialed again.
+    /// Returns `true` if there is no connection, one was lost, and it was not dialed again.
     pub(crate) fn is_lost(&self) -> bool {
-        self.any_ready().is_none() && self.links.iter().any(Link::is_lost)
+        self.any_ready().is_none() && self.slots.iter().any(ConnectionSlot::is_lost)
     }
 
-    /// What is said of a connection that was lost.
-    pub(crate) fn why_lost(&self) -> RpcError {
-        let why = self.links.iter().find(|link| link.is_lost()).unwrap_or(&self.links[0]);
-        why.why_lost()
+    /// Creates the error for a connection that was lost.
+    pub(crate) fn lost_error(&self) -> RpcError {
+        self.slots.iter().find(|slot| slot.is_lost()).unwrap_or(&self.slots[0]).lost_error()
     }
 
-    /// What is said of a dial that takes longer than calls wait for it.
-    pub(crate) fn why_slow(&self) -> RpcError {
-        self.links[0].why_slow()
+    /// Creates the error for a call that stopped waiting while the dial was still under way.
+    pub(crate) fn slow_dial_error(&self) -> RpcError {
+        self.slots[0].slow_dial_error()
     }
 
-    /// When one of them may be dialed again after a failure; none where one may be at once.
-    pub(crate) fn rests_until(&self) -> Option<Instant> {
-        // None is less than any.
-        self.links.iter().map(Link::rests_until).min().flatten()
+    /// Returns when a connection may be dialed again after a failure; `None` if one may be dialed now.
+    pub(crate) fn next_dial_at(&self) -> Option<Instant> {
+        // `None` is less than any `Some`.
+        self.slots.iter().map(ConnectionSlot::next_dial_at).min().flatten()
     }
 
     pub(crate) fn close(&self) {
-        self.links.iter().for_each(Link::close);
+        self.slots.iter().for_each(ConnectionSlot::close);
     }
 
-    fn next(&self) -> &Link {
-        match &*self.links {
+    fn next(&self) -> &ConnectionSlot {
+        match &*self.slots {
             [only] => only,
             several => &several[self.turn.fetch_add(1, Ordering::Relaxed) % several.len()],
         }

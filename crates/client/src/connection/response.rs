@@ -1,89 +1,106 @@
-//! What a response means: a result, or an error.
+//! Responses of servers: a successful result, or the error that a response says.
 
-use std::borrow::Cow;
+use std::fmt;
+use std::sync::Arc;
 
 use bytes::Bytes;
-use farcall_protocol::{Code, Execution, Flags, with_shared_source};
+use farcall_protocol::{Code, Codec, Execution, Flags, with_shared_source};
 use farcall_transport::Address;
 use serde::de::DeserializeOwned;
 
-use crate::connection::Connection;
-use crate::connection::in_flight::Reply;
-use crate::error::{Phase, RpcError};
+use super::handle::Handle;
+use super::in_flight::ReplyParts;
+use crate::error::{CallError, Phase, RpcError};
 
-/// A result, as it came over a connection.
-pub(crate) struct Answer {
-    connection: Connection,
+/// The successful result of a call, still encoded. Layers around a channel's calls see it; see
+/// [`ChannelBuilder::layer`](crate::ChannelBuilder::layer).
+///
+/// It keeps the connection open that it came over. Clones are cheap and share the bytes.
+#[derive(Clone)]
+pub struct Response {
+    handle: Arc<Handle>,
     body: Bytes,
-    /// Which method gave it, for the error where it cannot be read.
-    method: Cow<'static, str>,
 }
 
-impl Answer {
-    /// Reads a reply.
+/// Turns the outcome of a call into the types of its method.
+pub(crate) type DecodeFn<T, E> = fn(Result<Response, RpcError>) -> Result<T, CallError<E>>;
+
+impl Response {
+    /// Creates a response without a result, for requests that are not answered.
+    pub(super) const fn empty(handle: Arc<Handle>) -> Self {
+        Self { handle, body: Bytes::new() }
+    }
+
+    /// Reads a reply, and decompresses its body.
     ///
     /// # Errors
     ///
-    /// It says that the call failed, or it cannot be read.
+    /// The reply is an error, or it cannot be read.
     #[inline]
-    pub(crate) fn new(reply: Reply, connection: Connection) -> Result<Self, RpcError> {
-        let Reply { error, metadata, flags, body } = reply;
-        let body = if flags.contains(Flags::COMPRESSED) { decompress(&body, &connection) } else { Ok(body) };
+    pub(super) fn from_reply(reply: ReplyParts, handle: Arc<Handle>) -> Result<Self, RpcError> {
+        let ReplyParts { error, metadata, flags, body } = reply;
+        let body = if flags.contains(Flags::COMPRESSED) { decompress(&body, &handle) } else { Ok(body) };
         let Some(status) = error else {
             return match body {
-                Ok(body) => Ok(Self { connection, body, method: Cow::Borrowed("") }),
-                Err(why) => Err(unreadable(&why, &connection)),
+                Ok(body) => Ok(Self { handle, body }),
+                Err(reason) => Err(unreadable(&reason, &handle)),
             };
         };
         let error =
-            RpcError::from_status(*status, Phase::Answer).at(connection.endpoint()).with_metadata(metadata);
-        // What the error says beside its text may be lost; that it is one is not.
+            RpcError::from_status(*status, Phase::Answer).at(handle.endpoint()).with_metadata(metadata);
+        // Details that cannot be read are dropped; the error itself is not.
         match body {
-            Ok(body) if !body.is_empty() => {
-                Err(error.with_details(connection.negotiated().codec.clone(), body))
-            }
+            Ok(body) if !body.is_empty() => Err(error.with_details(handle.negotiated().codec.clone(), body)),
             _ => Err(error),
         }
     }
 
-    /// Who gave it.
-    pub(crate) fn endpoint(&self) -> &Address {
-        self.connection.endpoint()
+    /// Returns the address of the server that sent it.
+    #[must_use]
+    pub fn endpoint(&self) -> &Address {
+        self.handle.endpoint()
     }
 
-    /// The answer, or the error, of a call of this method.
-    pub(crate) fn named(
-        outcome: Result<Self, RpcError>,
-        method: Cow<'static, str>,
-    ) -> Result<Self, RpcError> {
-        match outcome {
-            Ok(answer) => Ok(Self { method, ..answer }),
-            Err(error) => Err(error.of(method)),
-        }
+    /// Returns the codec that its body is encoded in.
+    #[must_use]
+    pub fn codec(&self) -> &Codec {
+        &self.handle.negotiated().codec
     }
 
-    /// The result.
+    /// Returns the encoded result. Empty for a request that is not answered.
+    #[must_use]
+    pub const fn body(&self) -> &Bytes {
+        &self.body
+    }
+
+    /// Decodes the result.
     ///
     /// # Errors
     ///
-    /// It is no `T`: the method ran, but nobody can say with what result.
-    pub(crate) fn decode<T: DeserializeOwned>(&self) -> Result<T, RpcError> {
-        let decoded =
-            with_shared_source(&self.body, || self.connection.negotiated().codec.decode(&self.body));
-        decoded.map_err(|error| {
-            unreadable(&error.to_string(), &self.connection).of(self.method.clone()).with_source(error)
-        })
+    /// The result is not a `T`: `internal`, and `done`, since the method ran.
+    pub fn decode<T: DeserializeOwned>(&self) -> Result<T, RpcError> {
+        let decoded = with_shared_source(&self.body, || self.codec().decode(&self.body));
+        decoded.map_err(|error| unreadable(&error.to_string(), &self.handle).with_source(error))
     }
 }
 
-fn decompress(body: &Bytes, connection: &Connection) -> Result<Bytes, String> {
-    let negotiated = connection.negotiated();
+impl fmt::Debug for Response {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Response")
+            .field("endpoint", self.endpoint())
+            .field("bytes", &self.body.len())
+            .finish_non_exhaustive()
+    }
+}
+
+fn decompress(body: &Bytes, handle: &Handle) -> Result<Bytes, String> {
+    let negotiated = handle.negotiated();
     let compression =
         negotiated.compression.ok_or("it is compressed, though no compression was agreed on")?;
     compression.decompress(body, negotiated.receive_limit).map_err(|error| error.to_string())
 }
 
-fn unreadable(why: &str, connection: &Connection) -> RpcError {
-    let message = format!("the result cannot be read: {why}");
-    RpcError::new(Code::Internal, Execution::Done, Phase::Answer, message).at(connection.endpoint())
+fn unreadable(reason: &str, handle: &Handle) -> RpcError {
+    let message = format!("the result cannot be read: {reason}");
+    RpcError::new(Code::Internal, Execution::Done, Phase::Answer, message).at(handle.endpoint())
 }

@@ -1,4 +1,4 @@
-//! What a connection's task and its callers share: the calls in flight, and the outgoing bytes.
+//! The state that a connection's task and its callers share: the calls in flight, and the outgoing bytes.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
@@ -6,95 +6,72 @@ use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use bytes::Buf;
-use farcall_protocol::{Body, Flags, HeaderRef, Kind, Message, Metadata, Negotiated, Outbox, Seq, TooLarge};
+use farcall_protocol::{Body, HeaderRef, Kind, Message, Negotiated, Outbox, Seq};
 use farcall_transport::Address;
 use futures::task::AtomicWaker;
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 
-use crate::connection::in_flight::{InFlight, Outcome};
-use crate::connection::options::ConnectionOptions;
+use super::in_flight::{InFlight, Outcome};
+use super::options::ConnectionOptions;
+use super::request::{EncodedRequest, SendError};
 use crate::deadline::Deadline;
 
+/// The state that a connection's task and its callers share.
 pub(super) struct Shared {
     pub(super) negotiated: Negotiated,
     pub(super) endpoint: Address,
     state: Mutex<State>,
-    /// Whether `State::outbox` may hold something, to be read without the lock.
+    /// `true` if `State::outbox` may hold bytes, read without the lock.
     has_output: AtomicBool,
-    /// Whether a deadline came in that is before all that the task knows.
+    /// `true` if a call was added whose deadline is before all that the task knows.
     has_earlier: AtomicBool,
     open: AtomicBool,
-    /// Whether the last handle is gone: nobody waits for anything any more.
-    left: AtomicBool,
-    /// How much of the outgoing stream the socket has taken, in bytes.
+    /// `true` once the last handle was dropped: no caller waits any more.
+    released: AtomicBool,
+    /// The bytes of the outgoing stream that the socket has accepted.
     pub(super) written: AtomicU64,
-    /// The connection's task.
+    /// Wakes the connection's task.
     pub(super) waker: AtomicWaker,
-    /// Places among the calls that the server runs at once. Closed with the connection.
-    pub(super) places: Semaphore,
-    /// Told when the outbox has been emptied, and when the connection closes.
+    /// The slots of the calls that the server runs at once. Closed with the connection.
+    pub(super) slots: Semaphore,
+    /// Notified when the outbox was emptied, and when the connection closes.
     pub(super) room: Notify,
     outbox_bytes: usize,
     answer_timeout: Option<Duration>,
-    /// Why, and since when, the connection takes no more calls.
+    /// The reason why the connection takes no more calls, and since when.
     closed: OnceLock<(String, Instant)>,
-    /// Why the connection has ended, which may be for another reason.
+    /// The reason why the connection has ended, which may be another one.
     ended: OnceLock<String>,
 }
 
 struct State {
     in_flight: InFlight,
-    /// Bounded by `ConnectionOptions::outbox_bytes` and one message. Beyond that come, at most, a cancel for
+    /// Bounded by `ConnectionOptions::outbox_bytes` and one message; in addition, at most a cancel for
     /// each call in flight, a ping, and a goaway.
     outbox: Outbox,
     phase: Phase,
 }
 
-/// With so many bytes to write, the kernel is kept busy while more are encoded.
-const MUCH_OUTPUT: usize = 32 * 1024;
+/// With this many bytes, a write is worthwhile at once: the kernel works while more are encoded.
+const WORTHWHILE_OUTPUT: usize = 32 * 1024;
 
-/// Calls end on a connection long before their numbers pass what JSON carries exactly; the next
+/// The number after which a connection takes no more calls, long before numbers become inexact in JSON. The next
 /// connection begins at 1 again.
 const LAST_SEQ: u64 = Seq::JSON_END / 2;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     Open,
-    /// One side has said goaway, or will: what is in flight is finished.
+    /// One side has sent a goaway, or will: calls in flight are finished.
     Closing,
     Closed,
-}
-
-/// A request on its way out.
-pub(crate) struct Outgoing<'a> {
-    pub(crate) method: &'a str,
-    pub(crate) body: &'a Body,
-    pub(crate) flags: Flags,
-    pub(crate) metadata: Option<&'a Metadata>,
-    /// When the whole call's time is up.
-    pub(crate) deadline: Option<Deadline>,
-}
-
-/// Why a request was not sent.
-#[derive(Debug)]
-pub(crate) enum NotSent {
-    /// The server runs as many calls as it allows.
-    NoPlace,
-    /// As many bytes wait to be written as are allowed.
-    NoRoom,
-    /// The connection takes no more calls.
-    Closed,
-    /// Less than a millisecond is left of the call's time.
-    TooLate,
-    /// It is over what the server accepts.
-    TooLarge(TooLarge),
 }
 
 impl Shared {
     pub(super) fn new(negotiated: Negotiated, endpoint: Address, options: &ConnectionOptions) -> Self {
         Self {
-            places: Semaphore::new(negotiated.max_in_flight.get()),
+            slots: Semaphore::new(negotiated.max_in_flight.get()),
             negotiated,
             endpoint,
             state: Mutex::new(State {
@@ -105,7 +82,7 @@ impl Shared {
             has_output: AtomicBool::new(false),
             has_earlier: AtomicBool::new(false),
             open: AtomicBool::new(true),
-            left: AtomicBool::new(false),
+            released: AtomicBool::new(false),
             written: AtomicU64::new(0),
             waker: AtomicWaker::new(),
             room: Notify::new(),
@@ -124,42 +101,42 @@ impl Shared {
         self.lock().in_flight.unanswered()
     }
 
-    /// Why the connection takes no more calls.
-    pub(super) fn why_closed(&self) -> String {
-        self.closed.get().map_or_else(|| "the connection is open".to_owned(), |(why, _)| why.clone())
+    /// Returns the reason why the connection takes no more calls.
+    pub(super) fn close_reason(&self) -> String {
+        self.closed.get().map_or_else(|| "the connection is open".to_owned(), |(reason, _)| reason.clone())
     }
 
-    /// Since when the connection takes no more calls.
+    /// Returns when the connection stopped taking calls.
     pub(super) fn closed_at(&self) -> Option<Instant> {
         self.closed.get().map(|(_, at)| *at)
     }
 
-    /// Why the connection has ended.
-    pub(super) fn why_ended(&self) -> String {
-        self.ended.get().cloned().unwrap_or_else(|| self.why_closed())
+    /// Returns the reason why the connection has ended.
+    pub(super) fn end_reason(&self) -> String {
+        self.ended.get().cloned().unwrap_or_else(|| self.close_reason())
     }
 }
 
-/// What callers do.
+/// The callers' side.
 impl Shared {
-    /// Appends a request, and takes its call in; `waker` is whom its end wakes, if somebody waits
-    /// already. Returns the call's number, and the limit of its time.
-    pub(super) fn send(
+    /// Appends a request, and inserts its call; the reply wakes `waker`, if the caller waits already.
+    /// Returns the call's number and its time limit.
+    pub(super) fn enqueue(
         &self,
-        outgoing: &Outgoing<'_>,
+        request: &EncodedRequest<'_>,
         waker: Option<&Waker>,
-    ) -> Result<(Seq, Option<Duration>), NotSent> {
-        let (deadline, timeout_ms) = time_left(outgoing.deadline, self.answer_timeout)?;
+    ) -> Result<(Seq, Option<Duration>), SendError> {
+        let (deadline, timeout_ms) = time_left(request.deadline(), self.answer_timeout)?;
         let mut state = self.lock_open()?;
         let seq = state.in_flight.next_seq();
         let begin = state.outbox.appended();
-        self.push_request(&mut state, outgoing, seq, timeout_ms)?;
+        self.push_request(&mut state, request, seq, timeout_ms)?;
         let span = (begin, state.outbox.appended());
         let at = deadline.map(|deadline| deadline.at);
         let earlier = state.in_flight.insert(seq, at, span, waker.cloned());
         drop(state);
         if earlier {
-            // The task may be held up in writing, so that it does not look at what is new.
+            // The task may be blocked in a write, so that it would not notice the new deadline.
             self.has_earlier.store(true, Ordering::Release);
             self.has_output.store(true, Ordering::Release);
             self.waker.wake();
@@ -170,62 +147,57 @@ impl Shared {
     }
 
     /// Appends a request that is not answered.
-    pub(super) fn send_one_way(&self, outgoing: &Outgoing<'_>) -> Result<(), NotSent> {
-        let (_, timeout_ms) = time_left(outgoing.deadline, None)?;
+    pub(super) fn enqueue_one_way(&self, request: &EncodedRequest<'_>) -> Result<(), SendError> {
+        let (_, timeout_ms) = time_left(request.deadline(), None)?;
         let mut state = self.lock_open()?;
         let seq = state.in_flight.skip_seq();
-        self.push_request(&mut state, outgoing, seq, timeout_ms)?;
+        self.push_request(&mut state, request, seq, timeout_ms)?;
         drop(state);
         self.wake();
         Ok(())
     }
 
-    /// The state, if a request may be appended.
-    fn lock_open(&self) -> Result<MutexGuard<'_, State>, NotSent> {
+    fn push_request(
+        &self,
+        state: &mut State,
+        request: &EncodedRequest<'_>,
+        seq: Seq,
+        timeout_ms: u64,
+    ) -> Result<(), SendError> {
+        let Negotiated { codec, send_limit, .. } = &self.negotiated;
+        let header = request.header(seq, timeout_ms);
+        state.outbox.push(codec, &header, request.body(), *send_limit).map_err(SendError::TooLarge)
+    }
+
+    /// Locks the state, if a request may be appended.
+    fn lock_open(&self) -> Result<MutexGuard<'_, State>, SendError> {
         let mut state = self.lock();
         if state.phase != Phase::Open {
-            return Err(NotSent::Closed);
+            return Err(SendError::Closed);
         }
         if state.in_flight.last().0 >= LAST_SEQ {
             self.stop_calls(&mut state, "the numbers for its calls are used up".to_owned());
             drop(state);
-            self.tell_of_stop();
-            return Err(NotSent::Closed);
+            self.notify_stopped();
+            return Err(SendError::Closed);
         }
         if state.outbox.remaining() >= self.outbox_bytes {
-            return Err(NotSent::NoRoom);
+            return Err(SendError::OutboxFull);
         }
         Ok(state)
     }
 
-    fn push_request(
-        &self,
-        state: &mut State,
-        outgoing: &Outgoing<'_>,
-        seq: Seq,
-        timeout_ms: u64,
-    ) -> Result<(), NotSent> {
-        let header = HeaderRef {
-            service_method: outgoing.method,
-            timeout_ms,
-            metadata: outgoing.metadata,
-            flags: outgoing.flags,
-            ..HeaderRef::new(Kind::Request, seq)
-        };
-        let Negotiated { codec, send_limit, .. } = &self.negotiated;
-        state.outbox.push(codec, &header, outgoing.body, *send_limit).map_err(NotSent::TooLarge)
-    }
-
+    /// Takes the outcome of a call; registers `waker` if there is none yet.
     pub(super) fn poll(&self, seq: Seq, waker: &Waker) -> Poll<Outcome> {
         self.lock().in_flight.poll(seq, waker)
     }
 
-    /// The caller of `seq` has gone: the server is told. The cancel stands behind its request in
-    /// the outbox, so that it cannot overtake it.
+    /// Cancels a call whose caller dropped it. The cancel is appended after its request, so that it cannot overtake
+    /// it.
     pub(super) fn abandon(&self, seq: Seq) {
         let mut state = self.lock();
         let abandoned = state.in_flight.abandon(seq);
-        let cancel = abandoned.tell_server && state.phase != Phase::Closed;
+        let cancel = abandoned.cancel && state.phase != Phase::Closed;
         if cancel {
             self.push(&mut state, &HeaderRef::new(Kind::Cancel, seq));
         }
@@ -235,43 +207,44 @@ impl Shared {
         }
     }
 
-    /// Takes no further call, and says so to the server.
+    /// Takes no further calls, and sends a goaway.
     pub(super) fn close(&self) {
         let stopped = self.stop_calls(&mut self.lock(), "this side closed the connection".to_owned());
         if stopped {
-            self.tell_of_stop();
+            self.notify_stopped();
         }
     }
 
-    /// Closes, and waits for nothing any more.
-    pub(super) fn leave(&self) {
-        self.left.store(true, Ordering::Release);
+    /// Closes the connection after its last handle was dropped.
+    pub(super) fn release(&self) {
+        self.released.store(true, Ordering::Release);
         self.close();
-        // Where it was closed before, the task has to look again whether it is done.
+        // If it was closed before, the task has to check again whether it is done.
         self.wake();
     }
 }
 
-/// What the connection's task does.
+/// The task's side.
 impl Shared {
+    /// Returns `true` if there may be bytes to write.
     pub(super) fn has_output(&self) -> bool {
         self.has_output.load(Ordering::Acquire)
     }
 
-    /// Whether what waits to be written is worth a write of its own.
-    pub(super) fn has_much_output(&self) -> bool {
-        self.lock().outbox.remaining() >= MUCH_OUTPUT
+    /// Returns `true` if there are enough bytes to write them at once.
+    pub(super) fn has_worthwhile_output(&self) -> bool {
+        self.lock().outbox.remaining() >= WORTHWHILE_OUTPUT
     }
 
-    /// Moves what waits to be written into `outbox`.
+    /// Moves the bytes to write into `outbox`.
     pub(super) fn take_output(&self, outbox: &mut Outbox) {
-        // Before the lock: whoever appends after it was released sets it again.
+        // Cleared before the lock is taken: a caller that appends afterwards sets it again.
         self.has_output.store(false, Ordering::Relaxed);
         outbox.append(&mut self.lock().outbox);
         self.room.notify_waiters();
     }
 
-    /// The earliest deadline, if one came in that is before all that this said before.
+    /// Returns the earliest deadline, if it is earlier than all that this returned before.
     pub(super) fn take_earlier(&self) -> Option<Instant> {
         if !self.has_earlier.load(Ordering::Relaxed) || !self.has_earlier.swap(false, Ordering::Acquire) {
             return None;
@@ -279,23 +252,23 @@ impl Shared {
         self.lock().in_flight.earliest()
     }
 
-    /// Hands over the answers of one read. Whoever waited for them is to be woken.
-    pub(super) fn answer(&self, messages: &mut Vec<Message>, wakers: &mut Vec<Waker>) {
+    /// Completes the calls that were answered in one read, and adds the wakers of their callers to `wakers`.
+    pub(super) fn complete(&self, messages: &mut Vec<Message>, wakers: &mut Vec<Waker>) {
         let mut freed = 0;
         let mut state = self.lock();
         for message in messages.drain(..) {
-            if let Some(waker) = state.in_flight.answer(message) {
+            if let Some(waker) = state.in_flight.complete(message) {
                 freed += 1;
                 wakers.extend(waker);
             }
         }
         drop(state);
         if freed > 0 {
-            self.places.add_permits(freed);
+            self.slots.add_permits(freed);
         }
     }
 
-    /// Ends calls whose deadline has passed. Returns before when none will.
+    /// Ends calls whose deadline has passed. Returns a lower bound of the other deadlines.
     pub(super) fn expire(&self, now: Instant) -> Option<Instant> {
         let mut expired = Vec::new();
         let mut state = self.lock();
@@ -313,13 +286,13 @@ impl Shared {
         earliest
     }
 
-    /// Asks the server whether it lives.
+    /// Sends a ping.
     pub(super) fn ping(&self) {
         self.push(&mut self.lock(), &HeaderRef::new(Kind::Ping, Seq(1)));
         self.wake();
     }
 
-    /// Answers a ping, unless the server reads so little that answers pile up.
+    /// Answers a ping, unless the server reads so slowly that pongs would pile up.
     pub(super) fn pong(&self, seq: Seq) {
         let mut state = self.lock();
         if state.outbox.remaining() < self.outbox_bytes {
@@ -329,101 +302,104 @@ impl Shared {
         self.wake();
     }
 
-    /// The server starts no call above `last`.
-    pub(super) fn goaway(&self, last: Seq, why: String) {
+    /// Ends the calls above `last`, which the server will not start.
+    pub(super) fn goaway(&self, last: Seq, reason: String) {
         let mut wakers = Vec::new();
         let mut state = self.lock();
-        let stopped = self.stop_calls(&mut state, why);
+        let stopped = self.stop_calls(&mut state, reason);
         state.in_flight.refuse_above(last, |waker| wakers.extend(waker));
         drop(state);
         if stopped {
-            self.tell_of_stop();
+            self.notify_stopped();
         }
         wakers.into_iter().for_each(Waker::wake);
     }
 
-    /// The connection has ended.
-    pub(super) fn end(&self, why: String) {
+    /// Ends all calls, since the connection has ended.
+    pub(super) fn end(&self, reason: String) {
         let mut wakers = Vec::new();
         let mut state = self.lock();
-        let _ = self.ended.set(why.clone());
-        let stopped = self.stop_calls(&mut state, why);
+        let _ = self.ended.set(reason.clone());
+        let stopped = self.stop_calls(&mut state, reason);
         state.phase = Phase::Closed;
-        // Bodies may be memory of the user's, with a drop of its own, which is not for under the lock.
+        // Drop bodies after unlocking: they may own user memory whose `Drop` runs arbitrary code.
         let unsent = std::mem::take(&mut state.outbox);
         state.in_flight.lose_all(self.written.load(Ordering::Relaxed), |waker| wakers.extend(waker));
         drop(state);
         drop(unsent);
         if stopped {
-            self.tell_of_stop();
+            self.notify_stopped();
         }
         wakers.into_iter().for_each(Waker::wake);
     }
 
-    /// Whether the connection may end: nobody will call, nobody waits, and nothing is unsaid.
+    /// Returns `true` if the connection may end: it takes no calls, no caller waits, and nothing is left to write.
     pub(super) fn is_done(&self) -> bool {
         if self.is_open() {
             return false;
         }
         let state = self.lock();
-        let nobody_waits = state.in_flight.unanswered() == 0 || self.left.load(Ordering::Acquire);
-        nobody_waits && !state.outbox.has_remaining()
+        let no_caller_waits = state.in_flight.unanswered() == 0 || self.released.load(Ordering::Acquire);
+        no_caller_waits && !state.outbox.has_remaining()
     }
 }
 
 impl Shared {
-    /// Whether it took calls until now. If so, [`Shared::tell_of_stop`] is due after the lock.
-    fn stop_calls(&self, state: &mut State, why: String) -> bool {
+    /// Stops taking calls. Returns `true` if it took calls until now: then the caller has to unlock the state and call
+    /// [`Shared::notify_stopped`].
+    fn stop_calls(&self, state: &mut State, reason: String) -> bool {
         if state.phase != Phase::Open {
             return false;
         }
         state.phase = Phase::Closing;
-        let _ = self.closed.set((why, Instant::now()));
+        let _ = self.closed.set((reason, Instant::now()));
         self.open.store(false, Ordering::Release);
-        // Also after the server's own: an end of stream without it would stop what was sent one-way.
+        // Also sent after the server's own: without it, the end of the stream would stop one-way requests.
         let last = state.in_flight.last();
         self.push(state, &HeaderRef::new(Kind::Goaway, last));
         true
     }
 
-    /// Who waits for a place or for room finds the connection closed, and the task what to write.
-    fn tell_of_stop(&self) {
-        self.places.close();
+    /// Lets callers that wait for a slot or for room fail, and wakes the task to write the goaway.
+    fn notify_stopped(&self) {
+        self.slots.close();
         self.room.notify_waiters();
         self.wake();
     }
 
+    /// Appends a message without a body.
     fn push(&self, state: &mut State, header: &HeaderRef<'_>) {
-        // Such headers have a kind and a number only, which fit any limit that a server can
-        // state and still be of use; where they do not, there is no better thing to send.
+        // Such headers have a kind and a number only, which fit into any useful frame limit. If they do not, there
+        // is nothing else to send.
         let _ =
             state.outbox.push(&self.negotiated.codec, header, &Body::default(), self.negotiated.send_limit);
     }
 
+    /// Wakes the task.
     fn wake(&self) {
-        // Whoever finds it set already knows that the task has been woken, and not yet looked.
+        // If it was set before, the task has been woken already, and has not read it yet.
         if !self.has_output.swap(true, Ordering::AcqRel) {
             self.waker.wake();
         }
     }
 
-    /// No waker is woken under this lock: what it runs may call back.
+    /// Locks the state. No waker is woken under this lock, since it may run code that comes back here.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// When a call that is sent now is given up, and what the server is told of it.
+/// Returns the deadline of a call that is sent now, and the time that the request tells the server.
 fn time_left(
     call: Option<Deadline>,
     answer_timeout: Option<Duration>,
-) -> Result<(Option<Deadline>, u64), NotSent> {
+) -> Result<(Option<Deadline>, u64), SendError> {
     if call.is_none() && answer_timeout.is_none() {
         return Ok((None, 0));
     }
     let now = Instant::now();
     if call.is_some_and(|call| call.is_over(now)) {
-        return Err(NotSent::TooLate);
+        return Err(SendError::DeadlineExceeded);
     }
     let answer = answer_timeout.map(|limit| Deadline::after(now, limit));
     let deadline = Deadline::first(call, answer);

@@ -1,10 +1,11 @@
-//! One endpoint of a channel: its connection, dialed when it is needed, and again when it broke.
+//! One connection of a pool: dialed when it is needed, and again after it broke.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
+use farcall_discovery::Backoff;
 use farcall_protocol::{Code, Execution};
 use farcall_transport::{Address, HumanDuration};
 use tokio::sync::watch;
@@ -12,107 +13,119 @@ use tokio::task::AbortHandle;
 use tokio::time::Instant;
 use tracing::debug;
 
-use crate::connection::Connection;
-use crate::connection::backoff::Backoff;
-use crate::connection::options::ConnectionOptions;
+use super::Connection;
+use super::backoff::reconnect_backoff;
+use super::options::ConnectionOptions;
 use crate::error::{Phase, RpcError};
 
-/// An endpoint and the way to it. One dial is under way at a time, and calls wait for it.
-pub(crate) struct Link {
+/// A connection to an endpoint and the means to dial it. At most one dial is under way, and calls share it.
+pub(crate) struct ConnectionSlot {
     shared: Arc<Shared>,
 }
 
+/// The part of a slot that its dial task keeps, too.
 struct Shared {
     endpoint: Address,
     options: Arc<ConnectionOptions>,
-    /// Whether it may be dialed; not so where its one connection was opened elsewhere.
-    dials: bool,
-    /// The connection in use, to be found without a lock.
+    /// `false` for a connection that was opened elsewhere and cannot be dialed.
+    can_dial: bool,
+    /// The connection in use, read without a lock.
     current: ArcSwapOption<Connection>,
     state: Mutex<State>,
 }
 
-#[derive(Default)]
 struct State {
     backoff: Backoff,
-    /// The last failure, and when the next dial may be made.
+    /// The error of the last dial, and when the next dial may be made.
     failed: Option<(RpcError, Instant)>,
     /// When the connection in use was made.
     connected: Option<Instant>,
-    /// Whether the last connection was let go at once.
-    unproven: bool,
-    dialing: Option<Dialing>,
-    /// Dials that were begun, so that the result of one that was given up is known from others.
+    /// `true` if the last connection was closed within [`MIN_HEALTHY_UPTIME`].
+    was_short_lived: bool,
+    dialing: Option<Dial>,
+    /// The number of dials so far, which tells the result of the current dial from that of an abandoned one.
     dials: u64,
 }
 
-type Dialed = Option<Result<Connection, RpcError>>;
+type DialResult = Option<Result<Connection, RpcError>>;
 
-struct Dialing {
-    result: watch::Receiver<Dialed>,
+/// A dial under way.
+struct Dial {
+    result: watch::Receiver<DialResult>,
     task: AbortHandle,
 }
 
-/// How to come by a connection.
-enum Way {
+/// Outcomes of asking for a connection.
+enum DialOutcome {
+    /// There is one.
     Ready(Connection),
-    Dialing(watch::Receiver<Dialed>),
+    /// One is being dialed.
+    Dialing(watch::Receiver<DialResult>),
 }
 
-/// A connection that ended sooner than this proves nothing: a server that lets go of every
-/// connection is not dialed without a pause.
-const PROVEN: Duration = Duration::from_secs(1);
+/// A connection that closed sooner than this does not reset the backoff: a server that accepts connections and
+/// closes them at once is dialed with pauses.
+const MIN_HEALTHY_UPTIME: Duration = Duration::from_secs(1);
 
-impl Link {
-    pub(crate) fn new(endpoint: Address, options: Arc<ConnectionOptions>) -> Self {
+impl ConnectionSlot {
+    pub(super) fn new(endpoint: Address, options: Arc<ConnectionOptions>) -> Self {
         Self::with(endpoint, options, None)
     }
 
-    /// A link over a connection that was opened elsewhere, and that nobody can open again.
-    pub(crate) fn over(connection: Connection) -> Self {
+    /// Creates a slot for a connection that was opened elsewhere and cannot be dialed again.
+    pub(super) fn over(connection: Connection) -> Self {
         Self::with(connection.endpoint().clone(), Arc::default(), Some(connection))
     }
 
     fn with(endpoint: Address, options: Arc<ConnectionOptions>, connection: Option<Connection>) -> Self {
-        let dials = connection.is_none();
+        let can_dial = connection.is_none();
         let current = ArcSwapOption::from(connection.map(Arc::new));
-        Self { shared: Arc::new(Shared { endpoint, options, dials, current, state: Mutex::default() }) }
+        Self {
+            shared: Arc::new(Shared {
+                endpoint,
+                options,
+                can_dial,
+                current,
+                state: Mutex::new(State::new()),
+            }),
+        }
     }
 
-    /// The other side.
-    pub(crate) fn endpoint(&self) -> &Address {
+    /// Returns the other side's address.
+    pub(super) fn endpoint(&self) -> &Address {
         &self.shared.endpoint
     }
 
-    /// The connection, if there is one that takes calls.
-    pub(crate) fn ready(&self) -> Option<Connection> {
+    /// Returns the connection, if there is one that takes calls.
+    pub(super) fn ready(&self) -> Option<Connection> {
         self.shared.ready()
     }
 
-    /// The connection: the one in use, or the one that is dialed now. Dropping this does not end
-    /// the dial, for which others may wait.
-    pub(crate) async fn connection(&self) -> Result<Connection, RpcError> {
+    /// Returns the connection in use, or the one that is dialed now. Dropping the future does not stop the
+    /// dial, which other calls may wait for.
+    pub(super) async fn connection(&self) -> Result<Connection, RpcError> {
         if let Some(connection) = self.ready() {
             return Ok(connection);
         }
-        let mut result = match self.shared.way()? {
-            Way::Ready(connection) => return Ok(connection),
-            Way::Dialing(result) => result,
+        let mut result = match self.shared.ready_or_dial()? {
+            DialOutcome::Ready(connection) => return Ok(connection),
+            DialOutcome::Dialing(result) => result,
         };
         let dialed = match result.wait_for(Option::is_some).await {
             Ok(dialed) => dialed.clone(),
-            Err(_gone) => None,
+            Err(_task_gone) => None,
         };
         dialed.unwrap_or_else(|| Err(self.shared.unavailable("dialing was given up")))
     }
 
-    /// Begins to dial, if there is no connection and it may; nobody waits for it.
-    pub(crate) fn dial(&self) {
-        let _ = self.shared.way();
+    /// Starts a dial if there is no connection and the backoff allows it, without waiting for it.
+    pub(super) fn dial(&self) {
+        let _ = self.shared.ready_or_dial();
     }
 
-    /// Whether the last connection is gone, other than by [`Link::close`], and nobody dials.
-    pub(crate) fn is_lost(&self) -> bool {
+    /// Returns `true` if the last connection is gone, other than by [`ConnectionSlot::close`], and no dial is
+    /// under way.
+    pub(super) fn is_lost(&self) -> bool {
         let had = self.shared.current.load().as_ref().is_some_and(|connection| !connection.is_available());
         had && {
             let state = self.shared.lock();
@@ -120,38 +133,38 @@ impl Link {
         }
     }
 
-    /// What the last dial has failed with, unless there was a connection since.
-    pub(crate) fn trouble(&self) -> Option<RpcError> {
+    /// Returns the error of the last dial, unless there was a connection since.
+    pub(super) fn last_error(&self) -> Option<RpcError> {
         self.shared.lock().failed.as_ref().map(|(error, _)| error.clone())
     }
 
-    /// What is said of a dial that takes longer than calls wait for it.
-    pub(crate) fn why_slow(&self) -> RpcError {
+    /// Creates the error for a call that stopped waiting while the dial was still under way.
+    pub(super) fn slow_dial_error(&self) -> RpcError {
         self.shared.unavailable("it is being dialed, and did not answer yet")
     }
 
-    /// What is said of a connection that was lost.
-    pub(crate) fn why_lost(&self) -> RpcError {
-        self.shared.unavailable(format!("the connection was lost: {}", self.shared.why_closed()))
+    /// Creates the error for a connection that was lost.
+    pub(super) fn lost_error(&self) -> RpcError {
+        self.shared.unavailable(format!("the connection was lost: {}", self.shared.close_reason()))
     }
 
-    /// When it may be dialed again after a failure; none where it may be at once.
-    pub(crate) fn rests_until(&self) -> Option<Instant> {
+    /// Returns when it may be dialed again after a failure; `None` if it may be dialed now.
+    pub(super) fn next_dial_at(&self) -> Option<Instant> {
         let next = self.shared.lock().failed.as_ref().map(|(_, next)| *next);
         next.filter(|next| *next > Instant::now())
     }
 
-    /// Ends the connection, and the dial that may be under way. It may be dialed again.
-    pub(crate) fn close(&self) {
-        self.give_up_dialing();
+    /// Closes the connection and stops the dial that may be under way. The slot may be dialed again.
+    pub(super) fn close(&self) {
+        self.stop_dialing();
         if let Some(connection) = self.shared.current.load().as_ref() {
             connection.close();
         }
     }
 
-    fn give_up_dialing(&self) {
+    fn stop_dialing(&self) {
         let mut state = self.shared.lock();
-        // That this side ends the connection says nothing of the server.
+        // A connection that this side closed does not count as short-lived.
         state.connected = None;
         let dialing = state.dialing.take();
         drop(state);
@@ -161,20 +174,37 @@ impl Link {
     }
 }
 
-impl Drop for Link {
-    /// Nobody waits for the dial any more. The connection ends with its last handle.
+impl Drop for ConnectionSlot {
+    /// Stops the dial, which no call waits for any more. The connection closes with its last handle.
     fn drop(&mut self) {
-        self.give_up_dialing();
+        self.stop_dialing();
     }
 }
 
-impl fmt::Debug for Link {
+impl fmt::Debug for ConnectionSlot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Link").field("endpoint", self.endpoint()).field("ready", &self.ready()).finish()
+        f.debug_struct("ConnectionSlot")
+            .field("endpoint", self.endpoint())
+            .field("ready", &self.ready())
+            .finish()
+    }
+}
+
+impl State {
+    const fn new() -> Self {
+        Self {
+            backoff: reconnect_backoff(),
+            failed: None,
+            connected: None,
+            was_short_lived: false,
+            dialing: None,
+            dials: 0,
+        }
     }
 }
 
 impl Shared {
+    #[inline]
     fn ready(&self) -> Option<Connection> {
         let current = self.current.load();
         current
@@ -183,60 +213,60 @@ impl Shared {
             .map(|connection| (**connection).clone())
     }
 
-    /// The result of the dial that is under way, or is begun now.
-    fn way(self: &Arc<Self>) -> Result<Way, RpcError> {
-        if !self.dials {
-            let why = self.why_closed();
-            return Err(self.unavailable(format!("{why}, and this channel cannot dial again")));
+    /// Returns the connection, or the result of the dial that is under way or starts now.
+    fn ready_or_dial(self: &Arc<Self>) -> Result<DialOutcome, RpcError> {
+        if !self.can_dial {
+            let reason = self.close_reason();
+            return Err(self.unavailable(format!("{reason}, and this channel cannot dial again")));
         }
         let mut state = self.lock();
-        // Looked at again, since a dial may have ended in between.
+        // Checked again under the lock, since a dial may have ended in between.
         if let Some(connection) = self.ready() {
-            return Ok(Way::Ready(connection));
+            return Ok(DialOutcome::Ready(connection));
         }
-        // One that is finished and still here panicked, or its runtime was shut down.
+        // A dial that is finished but still here panicked, or its runtime was shut down.
         if let Some(dialing) = state.dialing.as_ref().filter(|dialing| !dialing.task.is_finished()) {
-            return Ok(Way::Dialing(dialing.result.clone()));
+            return Ok(DialOutcome::Dialing(dialing.result.clone()));
         }
-        self.judge_last(&mut state);
+        self.judge_last_connection(&mut state);
         let now = Instant::now();
         if let Some((error, next)) = state.failed.as_ref().filter(|(_, next)| *next > now) {
-            return Err(resting(error, *next - now, &self.endpoint));
+            return Err(backing_off(error, *next - now, &self.endpoint));
         }
         state.dials += 1;
         let number = state.dials;
-        let (tell, result) = watch::channel(None);
+        let (sender, result) = watch::channel(None);
         let shared = Arc::clone(self);
-        // Owned by the state: a later dial, or the link's end, ends it.
+        // Owned by the state: a later dial, or the end of the slot, aborts it.
         let task = tokio::spawn(async move {
             let dialed = Connection::open(&shared.endpoint, &shared.options).await;
-            shared.dialed(number, &dialed);
-            // Whoever waited may have gone meanwhile.
-            let _ = tell.send(Some(dialed));
+            shared.finish_dial(number, &dialed);
+            // The calls that waited may be gone.
+            let _ = sender.send(Some(dialed));
         });
-        state.dialing = Some(Dialing { result: result.clone(), task: task.abort_handle() });
-        Ok(Way::Dialing(result))
+        state.dialing = Some(Dial { result: result.clone(), task: task.abort_handle() });
+        Ok(DialOutcome::Dialing(result))
     }
 
-    /// Draws the conclusion from how long the last connection was of use.
-    fn judge_last(&self, state: &mut State) {
+    /// Resets the backoff if the last connection lasted; starts it if two in a row did not.
+    fn judge_last_connection(&self, state: &mut State) {
         let Some(connected) = state.connected.take() else { return };
         let current = self.current.load();
         let Some(closed) = current.as_ref().and_then(|connection| connection.closed_at()) else { return };
-        if closed.saturating_duration_since(connected) >= PROVEN {
+        if closed.saturating_duration_since(connected) >= MIN_HEALTHY_UPTIME {
             state.backoff.reset();
-            state.unproven = false;
-        } else if std::mem::replace(&mut state.unproven, true) {
-            let message = format!("the last connection did not last: {}", self.why_closed());
-            state.failed = Some((self.unavailable(message), closed + state.backoff.failed()));
+            state.was_short_lived = false;
+        } else if std::mem::replace(&mut state.was_short_lived, true) {
+            let message = format!("the last connection did not last: {}", self.close_reason());
+            state.failed = Some((self.unavailable(message), closed + state.backoff.next_pause()));
         }
-        // Else the first retry is made at once.
+        // The first redial after a connection broke is made at once.
     }
 
-    fn dialed(&self, number: u64, dialed: &Result<Connection, RpcError>) {
+    fn finish_dial(&self, number: u64, dialed: &Result<Connection, RpcError>) {
         let mut state = self.lock();
         if number != state.dials || state.dialing.take().is_none() {
-            // Given up, just before it was done.
+            // The dial was abandoned just before it was done.
             return;
         }
         let now = Instant::now();
@@ -247,29 +277,29 @@ impl Shared {
                 self.current.store(Some(Arc::new(connection.clone())));
             }
             Err(error) => {
-                let delay = state.backoff.failed();
+                let delay = state.backoff.next_pause();
                 debug!(endpoint = %self.endpoint, %error, ?delay, "dialing failed");
                 state.failed = Some((error.clone(), now + delay));
             }
         }
     }
 
-    fn why_closed(&self) -> String {
-        self.current.load().as_ref().map_or_else(String::new, |connection| connection.why_closed())
+    fn close_reason(&self) -> String {
+        self.current.load().as_ref().map_or_else(String::new, |connection| connection.close_reason())
     }
 
     fn unavailable(&self, message: impl Into<String>) -> RpcError {
         RpcError::new(Code::Unavailable, Execution::NotSent, Phase::Connect, message).at(&self.endpoint)
     }
 
-    /// Nothing is awaited, and no code of a user's runs, under this lock.
+    /// Locks the state. Nothing is awaited, and no user code runs, under this lock.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// What calls are told until the next dial is due, so that they do not pile up behind a dead peer.
-fn resting(error: &RpcError, left: Duration, endpoint: &Address) -> RpcError {
+/// Creates the error that calls get until the next dial is due, so that they do not wait for a dead peer.
+fn backing_off(error: &RpcError, left: Duration, endpoint: &Address) -> RpcError {
     let left = HumanDuration(Duration::from_millis(left.as_millis() as u64 + 1));
     let message = format!("{} (dialed again in {left})", error.message());
     RpcError::new(error.code(), Execution::NotSent, error.phase(), message)

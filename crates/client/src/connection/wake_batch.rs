@@ -1,4 +1,4 @@
-//! Waking many callers at the cost of waking few.
+//! Waking the callers of many replies at the cost of waking one.
 
 use std::future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -7,72 +7,73 @@ use std::task::{Context, Wake, Waker};
 use tokio::task::yield_now;
 use tokio_util::sync::ReusableBoxFuture;
 
-/// Wakes the callers of one read when their thread has run whatever else was ready.
+/// Wakes the callers of one read together, after their thread has run the other tasks that were ready.
 ///
 /// A task that wakes several others makes the runtime wake another of its threads for them at
-/// once, which for small answers costs more than all the callers do with them. What is woken in
-/// a thread's turn for I/O and for those who yielded is looked at as a whole, and the callers
+/// once, which for small replies costs more than the callers' work. Tasks that are woken in
+/// a thread's turn for I/O and yielded tasks are scheduled together, and the callers
 /// are mostly done before another thread is up.
-pub(super) struct WakeTogether {
-    due: Arc<Due>,
-    /// `due` as a waker.
+pub(super) struct WakeBatch {
+    pending: Arc<PendingWakers>,
+    /// `pending` as a waker.
     waker: Waker,
-    /// Wakes `due`. Kept, since a future that is dropped owes nobody a wake-up.
+    /// Wakes `pending`. Kept, since a dropped future wakes nothing.
     turn: ReusableBoxFuture<'static, ()>,
 }
 
-impl WakeTogether {
+impl WakeBatch {
     pub(super) fn new() -> Self {
-        let due = Arc::new(Due { wakers: Mutex::new(Vec::new()) });
-        let waker = Waker::from(Arc::clone(&due));
-        Self { due, waker, turn: ReusableBoxFuture::new(future::ready(())) }
+        let pending = Arc::new(PendingWakers { wakers: Mutex::new(Vec::new()) });
+        let waker = Waker::from(Arc::clone(&pending));
+        Self { pending, waker, turn: ReusableBoxFuture::new(future::ready(())) }
     }
 
-    /// Wakes them soon, and leaves `wakers` empty. Whether some have still to be woken: the thread
-    /// may be kept busy, so that [`WakeTogether::wake_due`] is to be called in the end.
+    /// Wakes the callers soon, and leaves `wakers` empty. Returns `true` if some are not woken yet: the thread
+    /// may be kept busy, so [`WakeBatch::wake_pending`] has to be called in the end.
     pub(super) fn wake(&mut self, wakers: &mut Vec<Waker>) -> bool {
         if wakers.len() <= 1 {
-            // Nobody to share with, so nothing to wait for.
+            // There is no batch to wait for.
             wakers.drain(..).for_each(Waker::wake);
             return false;
         }
-        self.due.lock().append(wakers);
+        self.pending.lock().append(wakers);
         self.turn.set(yield_now());
         if self.turn.poll(&mut Context::from_waker(&self.waker)).is_ready() {
-            self.due.wake_all();
+            self.pending.wake_all();
         }
         true
     }
 
-    /// Wakes whoever has still to be woken.
-    pub(super) fn wake_due(&self) {
-        self.due.wake_all();
+    /// Wakes the callers that are not woken yet.
+    pub(super) fn wake_pending(&self) {
+        self.pending.wake_all();
     }
 }
 
-impl Drop for WakeTogether {
+impl Drop for WakeBatch {
+    /// Wakes the callers that are not woken yet, since no later turn of the connection will.
     fn drop(&mut self) {
-        self.due.wake_all();
+        self.pending.wake_all();
     }
 }
 
-/// Those who are to be woken.
-struct Due {
+/// The callers to wake.
+struct PendingWakers {
     /// At most one for each call in flight.
     wakers: Mutex<Vec<Waker>>,
 }
 
-impl Due {
+impl PendingWakers {
     fn wake_all(&self) {
-        // Taken out: what a waker runs may come back here.
+        // Taken out of the lock: a waker may run code that comes back here.
         let mut wakers = std::mem::take(&mut *self.lock());
         if wakers.is_empty() {
             return;
         }
         wakers.drain(..).for_each(Waker::wake);
-        let mut due = self.lock();
-        if due.capacity() == 0 {
-            *due = wakers;
+        let mut pending = self.lock();
+        if pending.capacity() == 0 {
+            *pending = wakers;
         }
     }
 
@@ -81,7 +82,7 @@ impl Due {
     }
 }
 
-impl Wake for Due {
+impl Wake for PendingWakers {
     fn wake(self: Arc<Self>) {
         self.wake_all();
     }
@@ -112,13 +113,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn several_are_woken_once_what_is_ready_has_run() {
-        let mut together = WakeTogether::new();
+    async fn several_callers_are_woken_after_ready_tasks() {
+        let mut batch = WakeBatch::new();
         let (count, mut wakers) = counted(3);
-        together.wake(&mut wakers);
+        batch.wake(&mut wakers);
         assert!(wakers.is_empty());
         let (later, mut wakers) = counted(2);
-        together.wake(&mut wakers);
+        batch.wake(&mut wakers);
         while count.0.load(Ordering::SeqCst) < 3 || later.0.load(Ordering::SeqCst) < 2 {
             yield_now().await;
         }
@@ -126,34 +127,34 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn on_a_thread_that_is_kept_busy_whoever_is_due_can_be_woken() {
-        let mut together = WakeTogether::new();
+    async fn pending_callers_can_be_woken_on_a_busy_thread() {
+        let mut batch = WakeBatch::new();
         let (count, mut wakers) = counted(3);
-        assert!(together.wake(&mut wakers));
+        assert!(batch.wake(&mut wakers));
         assert_eq!(count.0.load(Ordering::SeqCst), 0);
-        together.wake_due();
+        batch.wake_pending();
         assert_eq!(count.0.load(Ordering::SeqCst), 3);
     }
 
     #[tokio::test]
-    async fn one_is_woken_at_once() {
+    async fn single_caller_is_woken_at_once() {
         let (count, mut wakers) = counted(1);
-        WakeTogether::new().wake(&mut wakers);
+        WakeBatch::new().wake(&mut wakers);
         assert_eq!(count.0.load(Ordering::SeqCst), 1);
     }
 
     #[test]
-    fn without_a_runtime_and_where_it_ends_nobody_is_forgotten() {
+    fn callers_are_woken_without_a_runtime_and_when_it_ends() {
         let (count, mut wakers) = counted(3);
-        let mut together = WakeTogether::new();
-        together.wake(&mut wakers);
-        assert_eq!(count.0.load(Ordering::SeqCst), 3, "there is nobody to yield to");
+        let mut batch = WakeBatch::new();
+        batch.wake(&mut wakers);
+        assert_eq!(count.0.load(Ordering::SeqCst), 3, "there is no runtime to yield to");
 
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let (count, mut wakers) = counted(3);
         let ends = async move {
-            let mut together = together;
-            together.wake(&mut wakers);
+            let mut batch = batch;
+            batch.wake(&mut wakers);
         };
         drop(runtime.spawn(ends));
         runtime.block_on(yield_now());

@@ -1,53 +1,53 @@
-//! One endpoint of many: its connections, its load and its health.
+//! The state of one endpoint of a channel: its connections, its load and its health.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use farcall_discovery::{Candidate, Endpoint, Load};
-use farcall_transport::Address;
+use farcall_discovery::{Backoff, Candidate, Endpoint, Load};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::Shared;
+use super::outlier_detection::OutlierDetection;
 use super::status::{EndpointStatus, Health};
-use crate::connection::backoff::Backoff;
-use crate::connection::pool::Links;
+use crate::connection::backoff::reconnect_backoff;
+use crate::connection::pool::ConnectionPool;
 use crate::error::RpcError;
 
-/// An endpoint that calls go to. It outlives changes of its description, such as of its weight.
-pub(crate) struct Member {
+/// An endpoint that calls are sent to. It outlives changes of its description, such as of its weight.
+pub(crate) struct Backend {
     id: u64,
-    links: Links,
+    pool: ConnectionPool,
     load: Arc<Load>,
-    tally: Tally,
+    counters: Counters,
     /// Failures in a row.
     failures: AtomicU32,
-    /// How many are too many: one, where it was let back and has proven nothing yet.
-    limit: AtomicU32,
-    usual_limit: u32,
-    /// A [`Condition`], to be read without the lock.
+    /// The number of failures that ejects it: 1 while it is on probation, after it was reinstated.
+    failure_limit: AtomicU32,
+    usual_failure_limit: u32,
+    /// A [`Condition`], read without the lock.
     condition: AtomicU8,
     record: Mutex<Record>,
-    unwell: Arc<Notify>,
-    /// Told when a call was answered though nobody could be connected to before.
+    /// Notifies the task of the endpoints, which is shared by all backends.
+    health_changed: Arc<Notify>,
+    /// Notified when a call succeeds while the backend counts as unreachable.
     answered: Notify,
-    /// Cancelled when it has left the list.
-    gone: CancellationToken,
+    /// Cancelled when the endpoint has left the list.
+    removed: CancellationToken,
 }
 
-/// What has come of the calls that went there, for people.
+/// Totals of the calls that went there, for status pages.
 #[derive(Debug, Default)]
-// What every call writes to is on no cache line with what every call reads.
+// Aligned, so that these counters, which every call writes, share no cache line with what every call reads.
 #[repr(align(128))]
-struct Tally {
+struct Counters {
     calls: AtomicU64,
-    failures: AtomicU64,
+    errors: AtomicU64,
 }
 
-/// How a member is, as its calls have found it.
+/// The health of a backend without its details. The words are those of [`Health`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(u8)]
 pub(super) enum Condition {
@@ -55,41 +55,52 @@ pub(super) enum Condition {
     Healthy,
     /// Too many calls in a row have failed.
     Ejected,
-    /// There is no connection, and none could be made at once.
+    /// There is no connection, and none could be made.
     Unreachable,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Record {
     condition: Condition,
-    /// Whether the task has taken it out of the choice.
+    /// `true` while the task leaves it out of the choice.
     left_out: bool,
-    /// Why it is not well, and since when.
+    /// The error that made it unhealthy, and when.
     trouble: Option<(RpcError, Instant)>,
     backoff: Backoff,
-    /// When it was let back last.
-    restored: Option<Instant>,
+    /// When it was reinstated last.
+    reinstated: Option<Instant>,
 }
 
-/// A member that has been well for so long has its old troubles forgotten.
-const FORGIVEN_AFTER: Duration = Duration::from_secs(60);
+/// A backend that was healthy for this long starts with the first pause when it becomes unhealthy again.
+const FAILURE_MEMORY: Duration = Duration::from_secs(60);
 
-impl Member {
-    pub(super) fn new(id: u64, address: &Address, shared: &Shared) -> Self {
-        let limit = shared.outlier_detection.limit();
+impl Backend {
+    pub(super) fn new(
+        id: u64,
+        pool: ConnectionPool,
+        outlier_detection: OutlierDetection,
+        health_changed: Arc<Notify>,
+    ) -> Self {
+        let failure_limit = outlier_detection.limit();
         Self {
             id,
-            links: Links::new(address, &shared.options, shared.connections),
+            pool,
             load: Arc::default(),
-            tally: Tally::default(),
+            counters: Counters::default(),
             failures: AtomicU32::new(0),
-            limit: AtomicU32::new(limit),
-            usual_limit: limit,
+            failure_limit: AtomicU32::new(failure_limit),
+            usual_failure_limit: failure_limit,
             condition: AtomicU8::new(Condition::Healthy as u8),
-            record: Mutex::default(),
-            unwell: Arc::clone(&shared.unwell),
+            record: Mutex::new(Record {
+                condition: Condition::Healthy,
+                left_out: false,
+                trouble: None,
+                backoff: reconnect_backoff(),
+                reinstated: None,
+            }),
+            health_changed,
             answered: Notify::new(),
-            gone: CancellationToken::new(),
+            removed: CancellationToken::new(),
         }
     }
 
@@ -97,30 +108,31 @@ impl Member {
         self.id
     }
 
-    pub(crate) const fn links(&self) -> &Links {
-        &self.links
+    pub(crate) const fn pool(&self) -> &ConnectionPool {
+        &self.pool
     }
 
     pub(super) fn load(&self) -> &Load {
         &self.load
     }
 
-    /// A call goes there.
-    pub(super) fn called(&self) {
+    /// Counts a call that starts.
+    pub(super) fn call_started(&self) {
         self.load.started();
-        self.tally.calls.fetch_add(1, Ordering::Relaxed);
+        self.counters.calls.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A call there has ended with an error, which may be the caller's own fault.
-    pub(super) fn count_failure(&self) {
-        self.tally.failures.fetch_add(1, Ordering::Relaxed);
+    /// Counts a call that ended with an error, which may be the caller's fault.
+    pub(super) fn count_error(&self) {
+        self.counters.errors.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(super) const fn gone(&self) -> &CancellationToken {
-        &self.gone
+    /// Returns the token that is cancelled when the endpoint has left the list.
+    pub(super) const fn removed(&self) -> &CancellationToken {
+        &self.removed
     }
 
-    /// What pickers see of it, under this description.
+    /// Returns the backend as balancers see it, with this description.
     pub(super) fn candidate(&self, endpoint: &Arc<Endpoint>) -> Candidate {
         Candidate::new(self.id, Arc::clone(endpoint), Arc::clone(&self.load))
     }
@@ -129,11 +141,11 @@ impl Member {
         let record = self.record();
         let trouble = record.trouble.as_ref().filter(|_| record.left_out);
         let health = match (record.condition, trouble) {
-            (Condition::Unreachable, Some((why, since))) => {
-                Health::Unreachable { since: since.elapsed(), why: why.clone() }
+            (Condition::Unreachable, Some((error, since))) => {
+                Health::Unreachable { since: since.elapsed(), why: error.clone() }
             }
-            (Condition::Ejected, Some((why, since))) => {
-                Health::Ejected { since: since.elapsed(), why: why.clone() }
+            (Condition::Ejected, Some((error, since))) => {
+                Health::Ejected { since: since.elapsed(), why: error.clone() }
             }
             _ => Health::Healthy,
         };
@@ -141,123 +153,124 @@ impl Member {
         EndpointStatus {
             endpoint: Arc::clone(endpoint),
             health,
-            connections: self.links.count_ready(),
+            connections: self.pool.count_ready(),
             in_flight: self.load.in_flight(),
             latency: self.load.latency(),
-            calls: self.tally.calls.load(Ordering::Relaxed),
-            failures: self.tally.failures.load(Ordering::Relaxed),
+            calls: self.counters.calls.load(Ordering::Relaxed),
+            failures: self.counters.errors.load(Ordering::Relaxed),
         }
     }
 
-    /// It has left the list: what is under way is finished.
-    pub(super) fn leave(&self) {
-        self.gone.cancel();
-        self.links.close();
+    /// Ends the use of an endpoint that has left the list. Calls in flight are finished.
+    pub(super) fn remove(&self) {
+        self.removed.cancel();
+        self.pool.close();
     }
 }
 
-/// What calls find, and what is made of it.
-impl Member {
+/// Health: how the outcomes of calls and probes change it.
+impl Backend {
     pub(super) fn condition(&self) -> Condition {
         match self.condition.load(Ordering::Acquire) {
-            lost if lost == Condition::Unreachable as u8 => Condition::Unreachable,
-            failing if failing == Condition::Ejected as u8 => Condition::Ejected,
+            unreachable if unreachable == Condition::Unreachable as u8 => Condition::Unreachable,
+            ejected if ejected == Condition::Ejected as u8 => Condition::Ejected,
             _ => Condition::Healthy,
         }
     }
 
-    /// The connection is gone, and no call should wait for the next one where another can do.
-    pub(crate) fn lost(&self, why: RpcError) {
-        // Somebody else may have had more luck meanwhile.
-        if self.links.any_ready().is_none() {
-            self.falls_ill(Condition::Unreachable, why, Instant::now());
+    /// Marks it as unreachable, so that no call waits for its next connection while others can be used.
+    pub(crate) fn mark_unreachable(&self, error: RpcError) {
+        // Another call may have connected meanwhile.
+        if self.pool.any_ready().is_none() {
+            self.mark_unhealthy(Condition::Unreachable, error, Instant::now());
         }
     }
 
-    /// Ready when a call was answered that went to a member which is lost.
+    /// Waits until a call succeeds while the backend counts as unreachable.
     pub(super) async fn answered(&self) {
         self.answered.notified().await;
     }
 
-    pub(super) fn succeeded(&self) {
-        // Read before it is written, so that calls do not fight for the cache line.
+    pub(super) fn record_success(&self) {
+        // Read before written, so that calls do not contend for the cache line.
         if self.failures.load(Ordering::Relaxed) != 0 {
             self.failures.store(0, Ordering::Relaxed);
         }
-        if self.limit.load(Ordering::Relaxed) != self.usual_limit {
-            self.limit.store(self.usual_limit, Ordering::Relaxed);
+        if self.failure_limit.load(Ordering::Relaxed) != self.usual_failure_limit {
+            self.failure_limit.store(self.usual_failure_limit, Ordering::Relaxed);
         }
         if self.condition() == Condition::Unreachable {
             self.answered.notify_one();
         }
     }
 
-    /// A call that went there `asked` has failed.
-    pub(super) fn failed(&self, why: &RpcError, asked: Instant) {
+    /// Records the failure of a call that was sent there at `started_at`.
+    pub(super) fn record_failure(&self, error: &RpcError, started_at: Instant) {
         let failures = self.failures.fetch_add(1, Ordering::Relaxed).saturating_add(1);
-        if failures >= self.limit.load(Ordering::Relaxed) {
-            self.falls_ill(Condition::Ejected, why.clone(), asked);
+        if failures >= self.failure_limit.load(Ordering::Relaxed) {
+            self.mark_unhealthy(Condition::Ejected, error.clone(), started_at);
         }
     }
 
-    fn falls_ill(&self, condition: Condition, why: RpcError, asked: Instant) {
+    fn mark_unhealthy(&self, condition: Condition, error: RpcError, started_at: Instant) {
         let mut record = self.record();
-        // What was asked before it was let back says nothing of how it is now.
-        let long_ago = record.restored.is_some_and(|restored| asked < restored);
-        if record.condition != Condition::Healthy || long_ago {
+        // A call from before it was reinstated says nothing about its health since.
+        let is_stale = record.reinstated.is_some_and(|reinstated| started_at < reinstated);
+        if record.condition != Condition::Healthy || is_stale {
             return;
         }
         let now = Instant::now();
-        if record.restored.is_none_or(|restored| now - restored >= FORGIVEN_AFTER) {
+        if record.reinstated.is_none_or(|reinstated| now - reinstated >= FAILURE_MEMORY) {
             record.backoff.reset();
         }
-        record.trouble = Some((why, now));
-        self.set(record, condition);
-        self.unwell.notify_one();
+        record.trouble = Some((error, now));
+        self.set_condition(record, condition);
+        self.health_changed.notify_one();
     }
 
-    /// It gets no calls until it is restored.
+    /// Notes that it gets no calls until it is reinstated.
     pub(super) fn leave_out(&self) {
         self.record().left_out = true;
     }
 
-    /// How long to leave it alone before the next probe.
-    pub(super) fn pause(&self) -> Duration {
-        let pause = self.record().backoff.failed();
-        let rest = self.links.rests_until().map(|until| until - Instant::now());
-        pause.max(rest.unwrap_or_default())
+    /// Returns the pause before the next probe.
+    pub(super) fn probe_pause(&self) -> Duration {
+        let pause = self.record().backoff.next_pause();
+        let until_dial = self.pool.next_dial_at().map(|at| at - Instant::now());
+        pause.max(until_dial.unwrap_or_default())
     }
 
-    /// A probe failed, too.
-    pub(super) fn stays_ill(&self, why: RpcError) {
+    /// Records the error of a probe.
+    pub(super) fn record_probe_failure(&self, error: RpcError) {
         if let Some((last, _)) = &mut self.record().trouble {
-            *last = why;
+            *last = error;
         }
     }
 
-    /// A probe succeeded: it gets calls again, on probation.
-    pub(super) fn restore(&self) {
+    /// Gives it calls again after a probe that succeeded. If it was ejected, it is on probation: one failure
+    /// ejects it again.
+    pub(super) fn reinstate(&self) {
         let mut record = self.record();
-        record.restored = Some(Instant::now());
+        record.reinstated = Some(Instant::now());
         if record.condition == Condition::Ejected {
-            self.limit.store(1, Ordering::Relaxed);
+            self.failure_limit.store(1, Ordering::Relaxed);
         }
-        self.recovers(record);
+        self.mark_healthy(record);
     }
 
-    /// It goes on getting calls, since too many others are left out.
-    pub(super) fn pardon(&self) {
-        self.recovers(self.record());
+    /// Keeps giving it calls, since too many others are ejected.
+    pub(super) fn reinstate_for_panic_threshold(&self) {
+        self.mark_healthy(self.record());
     }
 
-    fn recovers(&self, mut record: MutexGuard<'_, Record>) {
+    fn mark_healthy(&self, mut record: MutexGuard<'_, Record>) {
         record.trouble = None;
         record.left_out = false;
         self.failures.store(0, Ordering::Relaxed);
-        self.set(record, Condition::Healthy);
+        self.set_condition(record, Condition::Healthy);
     }
 
-    fn set(&self, mut record: MutexGuard<'_, Record>, condition: Condition) {
+    fn set_condition(&self, mut record: MutexGuard<'_, Record>, condition: Condition) {
         record.condition = condition;
         self.condition.store(condition as u8, Ordering::Release);
     }
@@ -267,10 +280,10 @@ impl Member {
     }
 }
 
-impl fmt::Debug for Member {
+impl fmt::Debug for Backend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Member")
-            .field("endpoint", self.links.endpoint())
+        f.debug_struct("Backend")
+            .field("endpoint", self.pool.endpoint())
             .field("condition", &self.condition())
             .field("in_flight", &self.load.in_flight())
             .finish_non_exhaustive()

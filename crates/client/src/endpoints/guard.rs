@@ -1,83 +1,86 @@
-//! A call's stay at a member: it counts there while it lasts, and tells what it found.
+//! A call in flight at a backend: it counts in the backend's load, and reports its outcome.
 
 use std::sync::Arc;
 
 use farcall_protocol::{Code, Execution};
 use tokio::time::Instant;
 
-use super::backend::Member;
+use super::backend::Backend;
 use crate::connection::Connection;
 use crate::error::{Phase, RpcError};
 
-/// A call's stay at a member, which counts it in the load.
+/// Counts a call in the load of a backend while the guard lives.
 #[derive(Debug)]
-pub(crate) struct Visit {
-    member: Arc<Member>,
-    asked: Instant,
+pub(crate) struct InFlightGuard {
+    backend: Arc<Backend>,
+    started_at: Instant,
 }
 
-impl Visit {
-    /// A call goes there.
-    pub(crate) fn new(member: &Arc<Member>) -> Self {
-        member.called();
-        Self { member: Arc::clone(member), asked: Instant::now() }
+impl InFlightGuard {
+    /// Starts to count a call.
+    pub(crate) fn new(backend: &Arc<Backend>) -> Self {
+        backend.call_started();
+        Self { backend: Arc::clone(backend), started_at: Instant::now() }
     }
 
-    pub(crate) const fn member(&self) -> &Arc<Member> {
-        &self.member
+    pub(crate) const fn backend(&self) -> &Arc<Backend> {
+        &self.backend
     }
 
-    pub(crate) fn ready(&self) -> Option<Connection> {
-        self.member.links().ready()
+    /// Returns a connection to the backend, if one takes calls.
+    pub(crate) fn connection(&self) -> Option<Connection> {
+        self.backend.pool().ready()
     }
 
-    /// The same over the connection that was made for it, if one could be.
-    pub(crate) fn over(
+    /// Returns the guard with the connection that was dialed for the call; records the error if dialing failed.
+    pub(crate) fn connected(
         mut self,
-        connected: Result<Connection, RpcError>,
+        dialed: Result<Connection, RpcError>,
     ) -> Result<(Connection, Self), RpcError> {
-        match connected {
+        match dialed {
             Ok(connection) => {
-                // How long the dial took says nothing of how soon it answers.
-                self.asked = Instant::now();
+                // The latency of the backend does not include the dial.
+                self.started_at = Instant::now();
                 Ok((connection, self))
             }
             Err(error) => {
-                self.learn(Some(&error));
+                self.record_outcome(Some(&error));
                 Err(error)
             }
         }
     }
 
-    /// Draws the conclusions from how the call ended.
-    pub(crate) fn learn(&self, error: Option<&RpcError>) {
+    /// Updates the backend's load and health from the outcome of the call, `None` if it succeeded.
+    pub(crate) fn record_outcome(&self, error: Option<&RpcError>) {
         let Some(error) = error else {
-            self.member.load().record_latency(self.asked.elapsed());
-            return self.member.succeeded();
+            self.backend.load().record_latency(self.started_at.elapsed());
+            return self.backend.record_success();
         };
-        self.member.count_failure();
+        self.backend.count_error();
         match (error.phase(), error.code()) {
-            _ if error.is_unconnected() => self.member.lost(error.clone()),
+            _ if error.is_unconnected() => self.backend.mark_unreachable(error.clone()),
             (Phase::Write | Phase::Wait | Phase::Answer, Code::DeadlineExceeded) => {
-                self.member.load().record_latency(self.asked.elapsed());
-                self.member.failed(error, self.asked);
+                self.backend.load().record_latency(self.started_at.elapsed());
+                self.backend.record_failure(error, self.started_at);
             }
-            (Phase::Answer, Code::Unavailable | Code::Internal) => self.member.failed(error, self.asked),
-            // It answered, if only with what the caller did wrong.
+            (Phase::Answer, Code::Unavailable | Code::Internal) => {
+                self.backend.record_failure(error, self.started_at);
+            }
+            // It answered; the fault may be the caller's.
             (Phase::Answer, _) if error.execution() == Execution::Done => {
-                self.member.load().record_latency(self.asked.elapsed());
-                self.member.succeeded();
+                self.backend.load().record_latency(self.started_at.elapsed());
+                self.backend.record_success();
             }
-            // A connection that is lost may take a thousand calls with it, which says less than whether
-            // it can be made again; and what never left says nothing.
+            // One lost connection may fail a thousand calls: only the next dial tells how the backend is.
+            // A request that was not sent tells nothing.
             _ => {}
         }
     }
 }
 
-impl Drop for Visit {
-    /// However the call ends, by its caller's going away, too, it is no longer under way.
+impl Drop for InFlightGuard {
+    /// Ends the count in every case, also if the caller drops the call before its response.
     fn drop(&mut self) {
-        self.member.load().ended();
+        self.backend.load().ended();
     }
 }

@@ -1,66 +1,46 @@
-//! The endpoints of a channel: one that is fixed, or many that come and go.
+//! The endpoints of a channel that come and go, and the choice among them.
 //!
-//! What is known of one of many is in [`backend`]; the task that keeps all of them is in [`watch`].
+//! A [`Backend`] is what is known of one of them; the task in [`watch`] keeps all of them and replaces the
+//! [`Snapshot`] that calls read.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
-use farcall_discovery::{Balancer, KeySource, PickRequest, Subscription};
+use farcall_discovery::{Balancer, KeySource, PickRequest};
 use farcall_protocol::{Code, Execution};
 use farcall_transport::HumanDuration;
 use tokio::runtime::Handle;
-use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
-pub(crate) use self::backend::Member;
-pub(crate) use self::guard::Visit;
-use self::snapshot::{Seat, Snapshot};
-pub use self::status::{EndpointStatus, Health};
-pub(crate) use self::watch::Source;
-use self::watch::Watch;
+use self::backend::Backend;
+use self::guard::InFlightGuard;
+use self::outlier_detection::OutlierDetection;
+use self::shared::Shared;
+use self::snapshot::{Snapshot, SnapshotEntry};
+use self::status::EndpointStatus;
+use self::watch::{Source, Watch};
 use crate::connection::Connection;
 use crate::connection::options::ConnectionOptions;
-use crate::endpoints::outlier_detection::OutlierDetection;
 use crate::error::{Phase, RpcError};
 
-mod backend;
-mod guard;
+pub(crate) mod backend;
+pub(crate) mod guard;
 pub(crate) mod outlier_detection;
 mod probe;
+mod shared;
 mod snapshot;
-mod status;
-mod watch;
+pub(crate) mod status;
+pub(crate) mod watch;
 
-/// Endpoints that come and go, and the choice among them. Dropping it ends its task and, behind
-/// what is under way, its connections.
+/// Endpoints that come and go, and the choice among them. Dropping it ends its task and, after the calls in
+/// flight, its connections.
 pub(crate) struct Endpoints {
     shared: Arc<Shared>,
-    /// What the task will be made of, until the first call starts it.
+    /// The source that the first call starts the task with; `None` afterwards.
     source: Mutex<Option<Source>>,
     task: Mutex<Option<AbortHandle>>,
-}
-
-/// What the calls and the task share.
-pub(crate) struct Shared {
-    /// Who there is to choose among, replaced as a whole by the task.
-    snapshot: ArcSwap<Snapshot>,
-    /// Told when the snapshot was replaced.
-    replaced: Notify,
-    /// What the source says, once it was asked. That a list was confirmed makes no new snapshot, so
-    /// that its age is to be found only here.
-    list: OnceLock<Subscription>,
-    /// Told by members whose health has changed.
-    unwell: Arc<Notify>,
-    balancer: Box<dyn Balancer>,
-    key: KeySource,
-    options: Arc<ConnectionOptions>,
-    connections: usize,
-    outlier_detection: OutlierDetection,
-    /// Where the endpoints come from, for people.
-    origin: String,
 }
 
 impl Endpoints {
@@ -71,186 +51,170 @@ impl Endpoints {
         connections: usize,
         outlier_detection: OutlierDetection,
     ) -> Self {
-        let shared = Shared {
-            snapshot: ArcSwap::default(),
-            replaced: Notify::new(),
-            list: OnceLock::new(),
-            unwell: Arc::default(),
-            key: balancer.key(),
-            balancer,
-            options,
-            connections,
-            outlier_detection,
-            origin: source.origin.clone(),
-        };
+        let shared = Shared::new(source.origin.clone(), balancer, options, connections, outlier_detection);
         Self { shared: Arc::new(shared), source: Mutex::new(Some(source)), task: Mutex::default() }
     }
 
-    /// Where the key of a call comes from.
-    pub(crate) fn key(&self) -> &KeySource {
-        &self.shared.key
+    /// Returns where the balancer takes the key of a call from.
+    pub(crate) fn key_source(&self) -> &KeySource {
+        &self.shared.key_source
     }
 
-    /// Where a call goes; none where nobody can be called as far as is known.
-    pub(crate) fn pick(&self, asked: &PickRequest<'_>) -> Option<Visit> {
-        self.shared.snapshot.load().pick(asked)
+    /// Picks the endpoint of a call; `None` if no endpoint is known that takes calls.
+    pub(crate) fn pick(&self, request: &PickRequest<'_>) -> Option<InFlightGuard> {
+        self.shared.snapshot.load().pick(request)
     }
 
-    /// Where a call goes, once there has been a list; the first call has it made. With `patience`,
-    /// as soon as there is anybody to be called.
+    /// Picks the endpoint of a call once there is a list, which the first call starts to look for. With
+    /// `wait`, it also waits until there is an endpoint that takes calls.
     ///
     /// # Errors
     ///
-    /// There is nobody, and why.
+    /// No endpoint takes calls; the error names the reason.
     ///
     /// # Panics
     ///
     /// Outside of a tokio runtime, for the first call.
-    pub(crate) async fn visit(&self, asked: &PickRequest<'_>, patience: bool) -> Result<Visit, RpcError> {
-        self.find(patience, |snapshot| snapshot.pick(asked)).await
+    pub(crate) async fn pick_when_known(
+        &self,
+        request: &PickRequest<'_>,
+        wait: bool,
+    ) -> Result<InFlightGuard, RpcError> {
+        self.find(wait, |snapshot| snapshot.pick(request)).await
     }
 
-    /// All that may be called, once there has been a list; never empty. For the rest it is as
-    /// [`Endpoints::visit`].
-    pub(crate) async fn everybody(&self, patience: bool) -> Result<Vec<Arc<Member>>, RpcError> {
-        let everybody = |snapshot: &Snapshot| -> Vec<_> { snapshot.known().cloned().collect() };
-        self.find(patience, |snapshot| Some(everybody(snapshot)).filter(|all| !all.is_empty())).await
+    /// Returns all endpoints that are not drained, at least one, once there is a list. Everything else is as
+    /// for [`Endpoints::pick_when_known`].
+    pub(crate) async fn all_when_known(&self, wait: bool) -> Result<Vec<Arc<Backend>>, RpcError> {
+        let all = |snapshot: &Snapshot| -> Vec<_> { snapshot.undrained().cloned().collect() };
+        self.find(wait, |snapshot| Some(all(snapshot)).filter(|all| !all.is_empty())).await
     }
 
-    /// Has a connection made to somebody.
+    /// Connects to an endpoint; to another one if that fails, until all have been tried.
     pub(crate) async fn connect(&self) -> Result<(), RpcError> {
         let mut tried = Vec::new();
         loop {
-            let visit = self.visit(&PickRequest::new(None, &tried), false).await?;
-            let member = Arc::clone(visit.member());
-            let Err(error) = visit.over(member.links().connection().await) else { return Ok(()) };
-            tried.push(member.id());
+            let guard = self.pick_when_known(&PickRequest::new(None, &tried), false).await?;
+            let backend = Arc::clone(guard.backend());
+            let Err(error) = guard.connected(backend.pool().connection().await) else { return Ok(()) };
+            tried.push(backend.id());
             if !self.has_others(&tried) {
                 return Err(error);
             }
         }
     }
 
-    /// What `wanted` finds in the list, once there has been one, or with `patience`, once it is found.
-    async fn find<T>(&self, patience: bool, wanted: impl Fn(&Snapshot) -> Option<T>) -> Result<T, RpcError> {
+    /// Returns what `wanted` finds in the snapshot, once there is a list; with `wait`, once it finds something.
+    async fn find<T>(&self, wait: bool, wanted: impl Fn(&Snapshot) -> Option<T>) -> Result<T, RpcError> {
         self.start();
-        let waiting = async {
+        let found = async {
             loop {
-                // Made before it is looked: it hears of what is replaced from here on.
+                // Created before the check, so that a snapshot replaced in between is noticed.
                 let replaced = self.shared.replaced.notified();
                 let snapshot = self.shared.snapshot.load_full();
                 if let Some(found) = wanted(&snapshot) {
                     return Some(found);
                 }
-                if snapshot.is_known() && !patience {
+                if snapshot.is_known() && !wait {
                     return None;
                 }
                 drop(snapshot);
                 replaced.await;
             }
         };
-        // However patient a call is, its own deadline is around this.
-        let limit = if patience { Duration::MAX } else { self.shared.options.connect_limit() };
-        let found = timeout(limit, waiting).await;
-        found.ok().flatten().ok_or_else(|| self.nobody(limit))
+        // A call that waits is limited by its deadline, which its caller enforces.
+        if wait {
+            return found.await.ok_or_else(|| self.unavailable_error(None));
+        }
+        let limit = self.shared.options.connect_limit();
+        let found = timeout(limit, found).await;
+        found.ok().flatten().ok_or_else(|| self.unavailable_error(Some(limit)))
     }
 
-    /// Ready when the endpoints, or what is known of them, change from now on.
+    /// Waits until the endpoints, or what is known of them, change.
     pub(crate) async fn changed(&self) {
         self.shared.replaced.notified().await;
     }
 
-    /// The endpoints with what is known of each, drained ones included.
+    /// Returns the endpoints with what is known of each, drained ones included.
     pub(crate) fn status(&self) -> Vec<EndpointStatus> {
         let snapshot = self.shared.snapshot.load();
-        snapshot.seats.iter().map(|Seat { endpoint, member }| member.status(endpoint)).collect()
+        snapshot.entries.iter().map(|SnapshotEntry { endpoint, backend }| backend.status(endpoint)).collect()
     }
 
-    /// Where the endpoints come from, for people.
+    /// Returns the description of the source of the endpoints.
     pub(crate) fn origin(&self) -> &str {
         &self.shared.origin
     }
 
-    /// Who chooses among them, for people.
+    /// Returns the description of the balancer.
     pub(crate) fn balancer(&self) -> String {
         self.shared.balancer.describe()
     }
 
-    /// How long ago the list was last known to be true.
+    /// Returns the time since the list was last known to be true.
     pub(crate) fn age(&self) -> Option<Duration> {
         self.shared.age()
     }
 
-    /// Whether a call that has been to these can go elsewhere.
+    /// Returns `true` if there is an endpoint to pick that is not among these.
     pub(crate) fn has_others(&self, tried: &[u64]) -> bool {
         self.shared.snapshot.load().has_others(tried)
     }
 
-    /// A connection that takes calls.
+    /// Returns any connection that takes calls.
     pub(crate) fn any_ready(&self) -> Option<Connection> {
-        self.shared.snapshot.load().seats.iter().find_map(|seat| seat.member.links().any_ready())
+        self.shared.snapshot.load().entries.iter().find_map(|entry| entry.backend.pool().any_ready())
     }
 
     /// Closes all connections; a later call dials again.
     pub(crate) fn close(&self) {
-        for seat in &self.shared.snapshot.load().seats {
-            seat.member.links().close();
+        for entry in &self.shared.snapshot.load().entries {
+            entry.backend.pool().close();
         }
     }
 
-    /// Starts the task, unless that was done.
-    pub(crate) fn start(&self) {
+    /// Starts the task, unless it was started.
+    fn start(&self) {
         let mut source = self.source.lock().unwrap_or_else(PoisonError::into_inner);
         if source.is_none() {
             return;
         }
-        // Panics, if it does, while the source is still there for a call from within a runtime.
+        // It panics outside of a runtime, before the source is taken: a later call can still start the task.
         let runtime = Handle::current();
         if let Some(source) = source.take() {
-            // Owned by this: it ends with it. What goes wrong in it is in the snapshot.
+            // Aborted when this is dropped. Its errors are in the snapshot.
             let task = runtime.spawn(Watch::new(Arc::clone(&self.shared), source).run());
             *self.task.lock().unwrap_or_else(PoisonError::into_inner) = Some(task.abort_handle());
         }
     }
 
-    fn nobody(&self, limit: Duration) -> RpcError {
-        let snapshot = self.shared.snapshot.load();
-        let why = snapshot
-            .why_nobody()
-            .unwrap_or_else(|| format!("nothing was found within {}", HumanDuration(limit)));
-        let message = format!("no endpoint: {}: {why}", self.shared.origin);
+    fn unavailable_error(&self, limit: Option<Duration>) -> RpcError {
+        let reason = self.shared.snapshot.load().unavailable_reason();
+        let reason = reason.unwrap_or_else(|| match limit {
+            Some(limit) => format!("nothing was found within {}", HumanDuration(limit)),
+            None => "nothing was found".to_owned(),
+        });
+        let message = format!("no endpoint: {}: {reason}", self.shared.origin);
         RpcError::new(Code::Unavailable, Execution::NotSent, Phase::Pick, message)
     }
 }
 
-impl Shared {
-    /// Puts this snapshot in place of the last one.
-    fn replace(&self, snapshot: Snapshot) {
-        self.snapshot.store(Arc::new(snapshot));
-        self.replaced.notify_waiters();
-    }
-
-    fn age(&self) -> Option<Duration> {
-        let confirmed = self.list.get()?.borrow().confirmed;
-        confirmed.map(|confirmed| confirmed.elapsed())
-    }
-}
-
 impl fmt::Debug for Endpoints {
-    /// Briefly, since there may be ten thousand.
+    /// Shows counts only, since there may be ten thousand endpoints.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let snapshot = self.shared.snapshot.load();
         f.debug_struct("Endpoints")
             .field("origin", &self.shared.origin)
             .field("balancer", &self.shared.balancer)
-            .field("found", &snapshot.seats.len())
+            .field("found", &snapshot.entries.len())
             .field("usable", &snapshot.usable().len())
             .finish_non_exhaustive()
     }
 }
 
 impl Drop for Endpoints {
-    /// The task holds what it works on: left alone it would go on for ever.
+    /// Ends the task, which otherwise would run on with its clone of the shared state.
     fn drop(&mut self) {
         if let Some(task) = self.task.lock().unwrap_or_else(PoisonError::into_inner).take() {
             task.abort();

@@ -1,34 +1,45 @@
-//! When an endpoint that keeps failing is left out.
+//! The rule that ejects an endpoint that keeps failing.
 
-/// When an endpoint that keeps failing is left out of the choice.
+/// The rule that ejects an endpoint that keeps failing, so that it gets no calls for a while.
 ///
-/// After so many failures in a row (calls not answered in time, and answers `unavailable` or
-/// `internal`) it gets no calls for a time that grows from 1 s by 1.6 to 120 s,
-/// with jitter. Then it is probed: a connection, and `farcall.health` over it. Where that works it
-/// is let back, and the first failure after that ends its stay at once. Never more than half of
-/// the endpoints are left out for failing, and where all look bad, all are used.
+/// After some failures in a row (calls not answered in time, and answers `unavailable` or
+/// `internal`) an endpoint gets no calls for a time that grows from 1 s by 1.6 to 120 s,
+/// with jitter. Then it is probed: a connection, and `farcall.health` over it. If that succeeds, it
+/// is reinstated, and the first failure afterwards ejects it again. At most half of
+/// the endpoints are ejected; if all look bad, all are used.
 ///
-/// This is about endpoints that answer badly. One that cannot be connected to gets no calls until
+/// This rule is about endpoints that answer badly. An endpoint that cannot be connected to gets no calls until
 /// it can be, whatever is set here.
+///
+/// ```
+/// use farcall_client::{Channel, OutlierDetection};
+///
+/// let channel = Channel::builder()
+///     .to("tcp@10.0.0.3:7001")
+///     .to("tcp@10.0.0.4:7001")
+///     .outlier_detection(OutlierDetection::failures(3))
+///     .build()?;
+/// # Ok::<(), farcall_client::BuildError>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
 pub struct OutlierDetection {
     failures: u32,
 }
 
 impl OutlierDetection {
-    /// Failures in a row after which an endpoint is left out, at least 1. Default 5. Too low, and
-    /// a moment's trouble takes a server out; too high, and calls fail meanwhile.
-    #[must_use]
+    /// Ejects an endpoint after this many failures in a row, at least 1. Default 5. Too low, and
+    /// a short disturbance takes a server out; too high, and calls fail meanwhile.
     pub const fn failures(failures: u32) -> Self {
         Self { failures: if failures == 0 { 1 } else { failures } }
     }
 
-    /// No endpoint is left out for failing.
-    #[must_use]
+    /// Ejects no endpoint.
     pub const fn disabled() -> Self {
         Self { failures: u32::MAX }
     }
 
+    /// Returns the number of failures in a row that eject an endpoint.
     pub(crate) const fn limit(self) -> u32 {
         self.failures
     }

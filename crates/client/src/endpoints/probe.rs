@@ -1,53 +1,51 @@
-//! Letting back a member that was left out.
+//! Probes of an endpoint that gets no calls, until it can be reinstated.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use farcall_context::Inherited;
 use farcall_protocol::describe::{HEALTH, Health, HealthRequest, HealthStatus};
-use farcall_protocol::{Code, Execution};
-use tokio::time::{sleep, timeout};
+use farcall_protocol::{Code, Execution, Flags};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use super::backend::{Condition, Member};
-use crate::call::endpoint_choice::call_over;
-use crate::call::request::Request;
+use super::backend::{Backend, Condition};
+use crate::connection::Connection;
 use crate::connection::options::ConnectionOptions;
+use crate::connection::request::deadline_exceeded;
+use crate::connection::response::Response;
+use crate::deadline::Deadline;
 use crate::error::{Phase, RpcError};
 
-/// How long a member may take to say that it is well.
-const HEALTH_LIMIT: Duration = Duration::from_secs(5);
+/// The time that an endpoint has to answer a health check.
+const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Ready when the member has been let back, or has left the list.
-pub(super) async fn restored(member: Arc<Member>, options: Arc<ConnectionOptions>) -> u64 {
-    let gone = member.gone().clone();
-    let id = member.id();
-    gone.run_until_cancelled_owned(async move {
-        // A connection that broke is made again at once; whoever fails is left alone for a while.
-        if member.condition() == Condition::Ejected {
-            sleep(member.pause()).await;
+/// Probes the backend until it is reinstated or has left the list. Returns its id.
+pub(super) async fn probe_until_healthy(backend: Arc<Backend>, options: Arc<ConnectionOptions>) -> u64 {
+    let removed = backend.removed().clone();
+    let id = backend.id();
+    let probes = async move {
+        // A connection that broke is dialed again at once; a server that keeps failing gets a pause first.
+        if backend.condition() == Condition::Ejected {
+            sleep(backend.probe_pause()).await;
         }
-        while let Err(error) = probe(&member, &options).await {
-            member.stays_ill(error);
-            // A call that was answered there, where all look bad, says as much as a probe.
-            let _ = timeout(member.pause(), member.answered()).await;
+        while let Err(error) = probe(&backend, &options).await {
+            backend.record_probe_failure(error);
+            // A call that succeeds there, as may happen while all look unhealthy, counts as a probe.
+            let _ = timeout(backend.probe_pause(), backend.answered()).await;
         }
-        member.restore();
-    })
-    .await;
+        backend.reinstate();
+    };
+    removed.run_until_cancelled_owned(probes).await;
     id
 }
 
-async fn probe(member: &Member, options: &ConnectionOptions) -> Result<(), RpcError> {
-    let connection = member.links().connection().await?;
-    if member.condition() != Condition::Ejected {
+async fn probe(backend: &Backend, options: &ConnectionOptions) -> Result<(), RpcError> {
+    let connection = backend.pool().connection().await?;
+    if backend.condition() != Condition::Ejected {
         return Ok(());
     }
-    let codec = &options.terms.codec;
-    let arguments = codec.encode_body(&HealthRequest::default());
-    let request = Request::new(HEALTH.into(), arguments, Some(HEALTH_LIMIT), Inherited::default());
-    let health = match call_over(&request.ready()?, &connection).await {
-        Ok(answer) => answer.decode::<Health>()?,
-        // It has no such method, but it answers.
+    let health = match check_health(&connection, options).await {
+        Ok(response) => response.decode::<Health>()?,
+        // The server has no such method, but it answers.
         Err(error) if error.code() == Code::Unimplemented => return Ok(()),
         Err(error) => return Err(error),
     };
@@ -57,4 +55,21 @@ async fn probe(member: &Member, options: &ConnectionOptions) -> Result<(), RpcEr
     let message = "it says that it does not serve";
     Err(RpcError::new(Code::Unavailable, Execution::Refused, Phase::Answer, message)
         .at(connection.endpoint()))
+}
+
+/// Calls the health method once, over this connection.
+async fn check_health(connection: &Connection, options: &ConnectionOptions) -> Result<Response, RpcError> {
+    let arguments = options.terms.codec.encode_body(&HealthRequest::default());
+    let arguments = arguments.map_err(|error| {
+        RpcError::new(Code::Internal, Execution::NotSent, Phase::Prepare, error.to_string())
+    })?;
+    let deadline = Deadline::after(Instant::now(), HEALTH_TIMEOUT);
+    let handle = connection.handle();
+    let request = handle.encode(HEALTH, &arguments, None, Flags::NONE, Some(deadline))?;
+    let mut phase = Phase::Queue;
+    match timeout_at(deadline.at, connection.send(&request, &mut phase)).await {
+        Ok(Ok(pending)) => pending.await,
+        Ok(Err(error)) => Err(handle.send_error(&request, &error, phase)),
+        Err(_elapsed) => Err(deadline_exceeded(HEALTH, Some(deadline), phase).at(connection.endpoint())),
+    }
 }

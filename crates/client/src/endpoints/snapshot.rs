@@ -1,4 +1,4 @@
-//! Who there is to choose among at one moment.
+//! The endpoints to choose among at one moment.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,76 +7,77 @@ use farcall_discovery::{Endpoint, EndpointList, PickRequest, Picker};
 use farcall_transport::HumanDuration;
 use tokio::time::Instant;
 
-use super::backend::Member;
-use super::guard::Visit;
+use super::backend::Backend;
+use super::guard::InFlightGuard;
 
-/// Who there is to choose among. It never changes: the next one takes its place.
+/// The endpoints to choose among. A snapshot never changes: the next one replaces it.
 #[derive(Debug, Default)]
 pub(super) struct Snapshot {
-    pub(super) discovered: EndpointList,
-    /// All that were found, in the order of addresses.
-    pub(super) seats: Vec<Seat>,
-    pub(super) choice: Option<Arc<Choice>>,
+    pub(super) list: EndpointList,
+    /// All endpoints of the list, ordered by address.
+    pub(super) entries: Vec<SnapshotEntry>,
+    /// `None` if no endpoint may be picked.
+    pub(super) active: Option<Arc<ActiveSet>>,
 }
 
-/// A member, and how it was described last.
+/// A backend with its latest description.
 #[derive(Clone, Debug)]
-pub(super) struct Seat {
+pub(super) struct SnapshotEntry {
     pub(super) endpoint: Arc<Endpoint>,
-    pub(super) member: Arc<Member>,
+    pub(super) backend: Arc<Backend>,
 }
 
-/// Those that calls go to, and who chooses among them.
+/// The endpoints that get calls, and the picker among them.
 #[derive(Debug)]
-pub(super) struct Choice {
-    /// As the picker numbers them. Never empty.
-    pub(super) usable: Vec<Seat>,
-    /// How many the picker knows of, those that it may not choose included.
+pub(super) struct ActiveSet {
+    /// In the order of the picker's indices. Never empty.
+    pub(super) usable: Vec<SnapshotEntry>,
+    /// The number of endpoints that the picker was made for, those included that it must not pick.
     pub(super) known: usize,
     pub(super) picker: Box<dyn Picker>,
 }
 
 impl Snapshot {
-    pub(super) fn pick(&self, asked: &PickRequest<'_>) -> Option<Visit> {
-        let Choice { usable, picker, .. } = &**self.choice.as_ref()?;
-        let seat = usable.get(picker.pick(asked)).unwrap_or(&usable[0]);
-        Some(Visit::new(&seat.member))
+    pub(super) fn pick(&self, request: &PickRequest<'_>) -> Option<InFlightGuard> {
+        let ActiveSet { usable, picker, .. } = &**self.active.as_ref()?;
+        let entry = usable.get(picker.pick(request)).unwrap_or(&usable[0]);
+        Some(InFlightGuard::new(&entry.backend))
     }
 
-    /// Whether calls go to somebody who is not among these.
+    /// Returns `true` if an endpoint that gets calls is not among these.
     pub(super) fn has_others(&self, tried: &[u64]) -> bool {
-        self.usable().iter().any(|seat| !tried.contains(&seat.member.id()))
+        self.usable().iter().any(|entry| !tried.contains(&entry.backend.id()))
     }
 
-    pub(super) fn usable(&self) -> &[Seat] {
-        self.choice.as_ref().map_or(&[], |choice| &choice.usable)
+    pub(super) fn usable(&self) -> &[SnapshotEntry] {
+        self.active.as_ref().map_or(&[], |active| &active.usable)
     }
 
-    /// All that are not drained.
-    pub(super) fn known(&self) -> impl Iterator<Item = &Arc<Member>> {
-        self.seats.iter().filter(|seat| !seat.endpoint.is_drained()).map(|seat| &seat.member)
+    /// Returns all backends that are not drained.
+    pub(super) fn undrained(&self) -> impl Iterator<Item = &Arc<Backend>> {
+        self.entries.iter().filter(|entry| !entry.endpoint.is_drained()).map(|entry| &entry.backend)
     }
 
-    /// Whether it is known who is there, or why that cannot be known.
+    /// Returns `true` once the source has sent a list, or has failed to find one.
     pub(super) fn is_known(&self) -> bool {
-        self.discovered.confirmed.is_some() || self.discovered.failing.is_some()
+        self.list.confirmed.is_some() || self.list.failing.is_some()
     }
 
-    /// Why there is nobody to choose; none where nothing is known at all.
-    pub(super) fn why_nobody(&self) -> Option<String> {
-        let EndpointList { confirmed, failing, .. } = &self.discovered;
-        let mut why = match (confirmed, self.seats.len()) {
+    /// Returns the reason why there is no endpoint to pick; `None` if the source has not answered yet.
+    pub(super) fn unavailable_reason(&self) -> Option<String> {
+        let EndpointList { confirmed, failing, .. } = &self.list;
+        let mut reason = match (confirmed, self.entries.len()) {
             (None, _) if failing.is_none() => return None,
             (None, _) => "none was ever found".to_owned(),
-            (Some(_), 0) => "nobody is there".to_owned(),
+            (Some(_), 0) => "the list is empty".to_owned(),
             (Some(_), 1) => "the only one is drained".to_owned(),
-            (Some(_), seats) => format!("all {seats} are drained"),
+            (Some(_), entries) => format!("all {entries} are drained"),
         };
         if let Some(failing) = failing {
             let since = Instant::now().saturating_duration_since(failing.since);
             let since = HumanDuration(Duration::from_secs(since.as_secs()));
-            why.push_str(&format!("; looking has failed for {since}: {}", failing.reason));
+            reason.push_str(&format!("; looking has failed for {since}: {}", failing.reason));
         }
-        Some(why)
+        Some(reason)
     }
 }

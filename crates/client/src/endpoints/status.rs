@@ -1,4 +1,4 @@
-//! What a channel tells of its endpoints.
+//! The public view of a channel's endpoints.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,44 +7,46 @@ use farcall_discovery::Endpoint;
 
 use crate::error::RpcError;
 
-/// An endpoint of a channel, and what the channel's calls have found of it.
+/// An endpoint of a channel, and what the channel's calls have found out about it.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct EndpointStatus {
-    /// As it was found.
+    /// The endpoint as its discovery describes it.
     pub endpoint: Arc<Endpoint>,
-    /// Whether it gets calls.
+    /// The endpoint's health, as the channel's calls have found it.
     pub health: Health,
     /// Connections that take calls.
     pub connections: usize,
-    /// Calls under way there.
+    /// Calls in flight.
     pub in_flight: usize,
-    /// The moving average of latency, which jumps to peaks and falls slowly; zero where unknown.
+    /// The moving average of latency, which rises at once and falls slowly; zero if unknown.
     pub latency: Duration,
-    /// Calls that went there since it was found, each try counted.
+    /// Attempts of calls that were made there since the endpoint was found.
     pub calls: u64,
     /// Those of them that ended with an error, the method's own included.
     pub failures: u64,
 }
 
-/// How an endpoint is, by what a channel's calls have found.
+/// The health of an endpoint, as a channel's calls have found it.
+///
+/// [`EndpointState`](crate::EndpointState) has the same words, and one for endpoints that are being drained.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Health {
-    /// It gets calls, unless it is drained.
+    /// The endpoint gets calls, unless it is being drained.
     Healthy,
-    /// It cannot be connected to, and is dialed again and again.
+    /// The endpoint cannot be connected to, and is dialed again and again.
     Unreachable {
-        /// For how long.
+        /// The time since it became unreachable.
         since: Duration,
-        /// What was said last.
+        /// The error of the last dial.
         why: RpcError,
     },
-    /// It was left out since it kept failing, until a probe succeeds.
+    /// The endpoint gets no calls, since too many in a row failed, until a probe succeeds.
     Ejected {
-        /// For how long.
+        /// The time since it was ejected.
         since: Duration,
-        /// What was said last.
+        /// The error of the last call or probe.
         why: RpcError,
     },
 }

@@ -1,5 +1,5 @@
-//! The task that keeps the endpoints of a channel: it follows the list, leaves out who is ill, and
-//! lets back who has recovered.
+//! The task of a channel's endpoints: it follows the list, leaves out unhealthy backends, and reinstates those
+//! that have recovered.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -16,15 +16,16 @@ use tokio::task::{JoinError, JoinHandle};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use tracing::{debug, error};
 
-use super::Shared;
-use super::backend::{Condition, Member};
-use super::probe::restored;
-use super::snapshot::{Choice, Seat, Snapshot};
+use super::backend::{Backend, Condition};
+use super::probe::probe_until_healthy;
+use super::shared::Shared;
+use super::snapshot::{ActiveSet, Snapshot, SnapshotEntry};
+use crate::connection::pool::ConnectionPool;
 
-/// A source of endpoints that was not asked yet.
+/// A source of endpoints that was not started yet.
 pub(crate) struct Source {
-    /// Where they come from, for people.
-    pub(crate) origin: String,
+    /// The source's description, for errors and pages.
+    pub(super) origin: String,
     run: Box<dyn FnOnce(Publisher) -> BoxFuture<'static, ()> + Send>,
 }
 
@@ -41,185 +42,187 @@ impl fmt::Debug for Source {
     }
 }
 
-/// What the task works on.
+/// The state of the task.
 pub(super) struct Watch {
     shared: Arc<Shared>,
     subscription: Subscription,
-    discovery: Discovering,
-    /// What its end means, once the source's task has ended.
-    over: Option<SourceError>,
+    source: SourceTask,
+    /// The error that the end of the source means; `None` while it runs.
+    source_error: Option<SourceError>,
     next_id: u64,
-    /// Those who are ill, until they are let back. Bounded by the members.
+    /// Probes of the unhealthy backends, at most one for each.
     probes: FuturesUnordered<BoxFuture<'static, u64>>,
-    /// Who of the members is left out, and why.
-    ill: HashMap<u64, Condition>,
+    /// The backends that are left out, by id.
+    unhealthy: HashMap<u64, Condition>,
 }
 
-/// The source's own task, which ends with its owner.
-struct Discovering {
+/// The task of the source, aborted when this is dropped.
+struct SourceTask {
     task: JoinHandle<()>,
     ended: bool,
 }
 
-/// With ten thousand endpoints a look takes milliseconds, and where many fall ill there is always
-/// something to look at: beyond this, no more than half of the time goes into looking.
-const QUICK_LOOK: Duration = Duration::from_millis(1);
-/// How often the age of the list is reported.
-const REPORT_EVERY: Duration = Duration::from_secs(1);
+/// With ten thousand endpoints a snapshot takes milliseconds, and when many become unhealthy there is always a
+/// next one to make. Slower than this, at most half of the task's time is spent on snapshots.
+const FAST_REBUILD: Duration = Duration::from_millis(1);
+/// The interval in which the age of the list is reported.
+const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
 impl Watch {
     pub(super) fn new(shared: Arc<Shared>, source: Source) -> Self {
         let (publisher, subscription) = publisher();
-        // There is one task, so that it was not set before.
+        // Not set before, since a channel has one such task.
         let _ = shared.list.set(subscription.clone());
-        // Called in the task, too: should it panic, that is the source's fault, not the caller's.
+        // `run` is called inside the task: a panic in it is the source's failure, not the caller's.
         let task = tokio::spawn(async move { (source.run)(publisher).await });
-        let discovery = Discovering { task, ended: false };
-        let (probes, ill) = (FuturesUnordered::new(), HashMap::new());
-        Self { shared, subscription, discovery, over: None, next_id: 0, probes, ill }
+        let source = SourceTask { task, ended: false };
+        let (probes, unhealthy) = (FuturesUnordered::new(), HashMap::new());
+        Self { shared, subscription, source, source_error: None, next_id: 0, probes, unhealthy }
     }
 
     pub(super) async fn run(mut self) {
-        let mut report = interval(REPORT_EVERY);
+        let mut report = interval(REPORT_INTERVAL);
         report.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        // Whether the source has let go of its end: what it said last stays in force.
+        // Set once the source has dropped its publisher: its last list stays in force.
         let mut silent = false;
         loop {
-            // None of these loses anything when another is first: each only says that it is time
-            // to look again.
+            // All arms are cancel-safe: each is only a signal to make the next snapshot.
             tokio::select! {
                 changed = self.subscription.changed(), if !silent => silent = changed.is_err(),
-                over = self.discovery.over(), if !self.discovery.ended => self.source_ended(over),
-                () = self.shared.unwell.notified() => {}
-                Some(restored) = self.probes.next(), if !self.probes.is_empty() => self.let_back(restored),
+                end = self.source.end(), if !self.source.ended => self.source_ended(end),
+                () = self.shared.health_changed.notified() => {}
+                Some(id) = self.probes.next(), if !self.probes.is_empty() => self.probe_finished(id),
                 _ = report.tick() => {
                     self.report();
                     continue;
                 }
             }
             let begin = Instant::now();
-            self.look();
+            self.rebuild_snapshot();
             let took = begin.elapsed();
-            if took > QUICK_LOOK {
-                // What happens meanwhile is looked at all at once.
+            if took > FAST_REBUILD {
+                // Changes meanwhile go into the next snapshot together.
                 sleep(took).await;
             }
         }
     }
 
-    /// Makes the next snapshot. It goes through all endpoints.
-    fn look(&mut self) {
-        let discovered = self.discovered();
+    /// Makes the next snapshot, in time linear in the number of endpoints.
+    fn rebuild_snapshot(&mut self) {
+        let list = self.current_list();
         let last = self.shared.snapshot.load_full();
-        let seats = self.seats(&discovered, &last);
-        self.tend(&seats);
-        let choice = self.choice(&seats, last.choice.as_ref());
-        self.shared.replace(Snapshot { discovered, seats, choice });
+        let entries = self.entries(&list, &last);
+        self.eject_outliers(&entries);
+        let active = self.active_set(&entries, last.active.as_ref());
+        self.shared.replace(Snapshot { list, entries, active });
     }
 
-    /// This one has been let back or has left, and whoever else has by now.
-    fn let_back(&mut self, restored: u64) {
-        self.ill.remove(&restored);
-        while let Some(Some(restored)) = self.probes.next().now_or_never() {
-            self.ill.remove(&restored);
+    /// Removes a backend that was reinstated, or has left the list, from the unhealthy ones; and all others whose
+    /// probes have finished by now.
+    fn probe_finished(&mut self, id: u64) {
+        self.unhealthy.remove(&id);
+        while let Some(Some(id)) = self.probes.next().now_or_never() {
+            self.unhealthy.remove(&id);
         }
     }
 
-    fn source_ended(&mut self, over: Result<(), JoinError>) {
-        let why = match over {
+    fn source_ended(&mut self, end: Result<(), JoinError>) {
+        let reason = match end {
             Ok(()) if self.subscription.borrow().confirmed.is_some() => return,
             Ok(()) => "its discovery ended without a list",
             Err(error) => {
-                error!(origin = self.shared.origin, %error, "the discovery of endpoints has failed for good");
+                error!(origin = self.shared.origin, %error, "the discovery of endpoints has panicked");
                 "its discovery panicked"
             }
         };
-        self.over = Some(SourceError::new(why));
+        self.source_error = Some(SourceError::new(reason));
     }
 
-    fn discovered(&mut self) -> EndpointList {
-        let mut discovered = self.subscription.borrow_and_update().clone();
-        if let Some(over) = &self.over {
-            discovered.failing = Some(over.clone());
+    fn current_list(&mut self) -> EndpointList {
+        let mut list = self.subscription.borrow_and_update().clone();
+        if let Some(error) = &self.source_error {
+            list.failing = Some(error.clone());
         }
-        discovered
+        list
     }
 
-    /// A member for each endpoint, the same as before where it was there. Both lists are sorted.
-    fn seats(&mut self, discovered: &EndpointList, last: &Snapshot) -> Vec<Seat> {
-        let mut leave = |left: &Seat| {
-            left.member.leave();
-            self.ill.remove(&left.member.id());
+    /// Returns an entry for each endpoint, with the same backend as before if it was there. Both lists are sorted.
+    fn entries(&mut self, list: &EndpointList, last: &Snapshot) -> Vec<SnapshotEntry> {
+        let mut remove = |left: &SnapshotEntry| {
+            left.backend.remove();
+            self.unhealthy.remove(&left.backend.id());
         };
-        let mut old = last.seats.iter().peekable();
-        let mut seats = Vec::with_capacity(discovered.endpoints.len());
-        for endpoint in &*discovered.endpoints {
-            while let Some(left) = old.next_if(|seat| seat.endpoint.address < endpoint.address) {
-                leave(left);
+        let Shared { options, connections, outlier_detection, health_changed, .. } = &*self.shared;
+        let mut old = last.entries.iter().peekable();
+        let mut entries = Vec::with_capacity(list.endpoints.len());
+        for endpoint in &*list.endpoints {
+            while let Some(left) = old.next_if(|entry| entry.endpoint.address < endpoint.address) {
+                remove(left);
             }
-            let member = match old.next_if(|seat| seat.endpoint.address == endpoint.address) {
-                Some(stays) => Arc::clone(&stays.member),
+            let backend = match old.next_if(|entry| entry.endpoint.address == endpoint.address) {
+                Some(stays) => Arc::clone(&stays.backend),
                 None => {
                     self.next_id += 1;
-                    Arc::new(Member::new(self.next_id, &endpoint.address, &self.shared))
+                    let pool = ConnectionPool::new(&endpoint.address, options, *connections);
+                    let health_changed = Arc::clone(health_changed);
+                    Arc::new(Backend::new(self.next_id, pool, *outlier_detection, health_changed))
                 }
             };
-            seats.push(Seat { endpoint: Arc::clone(endpoint), member });
+            entries.push(SnapshotEntry { endpoint: Arc::clone(endpoint), backend });
         }
-        old.for_each(leave);
-        seats
+        old.for_each(remove);
+        entries
     }
 
-    /// Leaves out who has fallen ill, as far as that is allowed.
-    fn tend(&mut self, seats: &[Seat]) {
-        let asked = seats.iter().filter(|seat| !seat.endpoint.is_drained());
+    /// Leaves out the backends that have become unhealthy, but ejects at most half of them for failing calls.
+    fn eject_outliers(&mut self, entries: &[SnapshotEntry]) {
         let (mut known, mut ejected) = (0, 0);
-        for seat in asked {
+        for entry in entries.iter().filter(|entry| !entry.endpoint.is_drained()) {
             known += 1;
-            ejected += usize::from(self.ill.get(&seat.member.id()) == Some(&Condition::Ejected));
+            ejected += usize::from(self.unhealthy.get(&entry.backend.id()) == Some(&Condition::Ejected));
         }
-        for Seat { member, endpoint } in seats {
-            let condition = member.condition();
-            if condition == Condition::Healthy || self.ill.contains_key(&member.id()) {
+        for SnapshotEntry { backend, endpoint } in entries {
+            let condition = backend.condition();
+            if condition == Condition::Healthy || self.unhealthy.contains_key(&backend.id()) {
                 continue;
             }
             if condition == Condition::Ejected {
                 if (ejected + 1) * 2 > known {
-                    member.pardon();
+                    backend.reinstate_for_panic_threshold();
                     continue;
                 }
                 ejected += 1;
             }
             debug!(endpoint = %endpoint.address, ?condition, "left out");
-            member.leave_out();
-            self.ill.insert(member.id(), condition);
+            backend.leave_out();
+            self.unhealthy.insert(backend.id(), condition);
             let options = Arc::clone(&self.shared.options);
-            self.probes.push(Box::pin(restored(Arc::clone(member), options)));
+            self.probes.push(Box::pin(probe_until_healthy(Arc::clone(backend), options)));
         }
     }
 
-    /// Who calls go to. A picker is kept as long as nothing has changed for it.
-    fn choice(&self, seats: &[Seat], last: Option<&Arc<Choice>>) -> Option<Arc<Choice>> {
-        let all = seats.iter().map(|Seat { endpoint, member }| {
-            (member.candidate(endpoint), self.ill.contains_key(&member.id()))
+    /// Returns the endpoints that get calls. The last picker is kept if nothing has changed for it.
+    fn active_set(&self, entries: &[SnapshotEntry], last: Option<&Arc<ActiveSet>>) -> Option<Arc<ActiveSet>> {
+        let all = entries.iter().map(|SnapshotEntry { endpoint, backend }| {
+            (backend.candidate(endpoint), self.unhealthy.contains_key(&backend.id()))
         });
         let candidates = Candidates::select(&all.collect::<Vec<_>>())?;
-        // Those that are usable stand in the same order.
+        // The usable candidates are in the order of the entries.
         let mut ids = candidates.usable.iter().map(|candidate| candidate.id).peekable();
-        let usable = seats.iter().filter(|seat| ids.next_if_eq(&seat.member.id()).is_some());
-        let usable: Vec<Seat> = usable.cloned().collect();
-        let same = |last: &&Arc<Choice>| {
+        let usable = entries.iter().filter(|entry| ids.next_if_eq(&entry.backend.id()).is_some());
+        let usable: Vec<SnapshotEntry> = usable.cloned().collect();
+        let same = |last: &&Arc<ActiveSet>| {
             last.known == candidates.known.len()
                 && last.usable.len() == usable.len()
                 && last.usable.iter().zip(&usable).all(|(last, now)| {
-                    last.member.id() == now.member.id() && Arc::ptr_eq(&last.endpoint, &now.endpoint)
+                    last.backend.id() == now.backend.id() && Arc::ptr_eq(&last.endpoint, &now.endpoint)
                 })
         };
         if let Some(last) = last.filter(same) {
             return Some(Arc::clone(last));
         }
         let known = candidates.known.len();
-        Some(Arc::new(Choice { usable, known, picker: self.shared.balancer.picker(&candidates) }))
+        Some(Arc::new(ActiveSet { usable, known, picker: self.shared.balancer.picker(&candidates) }))
     }
 
     fn report(&self) {
@@ -231,30 +234,30 @@ impl Watch {
 }
 
 impl Drop for Watch {
-    /// Nobody looks any more: the channel is gone, its runtime was shut down, or a balancer of a
-    /// user's panicked. Calls that wait for endpoints are not to wait for this.
+    /// Puts an error into the snapshot when the task ends: the channel is gone, its runtime was shut down, or a
+    /// user's balancer panicked. Calls that wait for endpoints fail then.
     fn drop(&mut self) {
         if std::thread::panicking() {
             error!(origin = self.shared.origin, "the task that looks for endpoints has panicked");
         }
-        let Snapshot { discovered, seats, choice } = &*self.shared.snapshot.load_full();
-        let mut discovered = discovered.clone();
-        discovered.failing = Some(SourceError::new("the task that looks for endpoints has ended"));
-        self.shared.replace(Snapshot { discovered, seats: seats.clone(), choice: choice.clone() });
+        let Snapshot { list, entries, active } = &*self.shared.snapshot.load_full();
+        let mut list = list.clone();
+        list.failing = Some(SourceError::new("the task that looks for endpoints has ended"));
+        self.shared.replace(Snapshot { list, entries: entries.clone(), active: active.clone() });
     }
 }
 
-impl Discovering {
-    /// Ready when the source has ended, as it did. Not to be asked again then.
-    async fn over(&mut self) -> Result<(), JoinError> {
-        let over = (&mut self.task).await;
+impl SourceTask {
+    /// Waits until the source has ended. Not called again afterwards.
+    async fn end(&mut self) -> Result<(), JoinError> {
+        let end = (&mut self.task).await;
         self.ended = true;
-        over
+        end
     }
 }
 
-impl Drop for Discovering {
-    /// Nobody listens any more.
+impl Drop for SourceTask {
+    /// Ends the source, whose lists are not read any more.
     fn drop(&mut self) {
         self.task.abort();
     }

@@ -1,52 +1,50 @@
-//! How often, and where, a call that failed was tried: for its error.
+//! The attempts of a call that failed, for its error.
 
 use std::fmt;
 
 use farcall_transport::Address;
 
-use crate::error::RpcError;
-
-/// The tries of a call that was made more than once.
+/// The failed attempts of a call.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Tries {
-    made: u32,
-    /// Where, each endpoint once: the first [`ENDPOINTS_KEPT`].
-    at: Vec<Address>,
-    /// Whether there were more endpoints.
-    more: bool,
+pub(crate) struct AttemptLog {
+    attempts: u32,
+    /// The endpoints, each once: the first [`MAX_ENDPOINTS`].
+    endpoints: Vec<Address>,
+    /// `true` if there were more endpoints.
+    has_more: bool,
 }
 
-/// As many endpoints as anybody reads in an error.
-const ENDPOINTS_KEPT: usize = 8;
+/// Endpoints listed in an error message; more would not be read.
+const MAX_ENDPOINTS: usize = 8;
 
-impl Tries {
-    /// One more has failed.
-    pub(crate) fn add(&mut self, error: &RpcError) {
-        self.made = self.made.saturating_add(1);
-        let Some(endpoint) = error.endpoint().filter(|endpoint| !self.at.contains(endpoint)) else { return };
-        if self.at.len() < ENDPOINTS_KEPT {
-            self.at.push(endpoint.clone());
+impl AttemptLog {
+    /// Adds an attempt that failed, at this endpoint if one was picked.
+    pub(crate) fn record(&mut self, endpoint: Option<&Address>) {
+        self.attempts = self.attempts.saturating_add(1);
+        let Some(endpoint) = endpoint.filter(|endpoint| !self.endpoints.contains(endpoint)) else { return };
+        if self.endpoints.len() < MAX_ENDPOINTS {
+            self.endpoints.push(endpoint.clone());
         } else {
-            self.more = true;
+            self.has_more = true;
         }
     }
 
-    pub(crate) const fn made(&self) -> u32 {
-        self.made
+    pub(crate) const fn attempts(&self) -> u32 {
+        self.attempts
     }
 
-    pub(crate) fn at(&self) -> &[Address] {
-        &self.at
+    pub(super) fn endpoints(&self) -> &[Address] {
+        &self.endpoints
     }
 }
 
-impl fmt::Display for Tries {
+impl fmt::Display for AttemptLog {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "after {} tries", self.made)?;
-        // A single one is named by the error itself.
-        if self.at.len() > 1 {
-            let names: Vec<_> = self.at.iter().map(Address::to_string).collect();
-            write!(f, ": {}{}", names.join(", "), if self.more { ", ..." } else { "" })?;
+        write!(f, "after {} attempts", self.attempts)?;
+        // A single endpoint is named by the error itself.
+        if self.endpoints.len() > 1 {
+            let names: Vec<_> = self.endpoints.iter().map(Address::to_string).collect();
+            write!(f, ": {}{}", names.join(", "), if self.has_more { ", ..." } else { "" })?;
         }
         Ok(())
     }

@@ -88,7 +88,7 @@ async fn broadcast_skips_drained_endpoints() {
     tell.send(Line::List(Vec::new())).ok().unwrap();
     until("no endpoint is left", || channel.endpoints().is_empty()).await;
     let error = channel.call::<String>("T.who", &()).broadcast().each().await.unwrap_err();
-    assert!(error.to_string().starts_with("no endpoint: T in a script: nobody is there"), "{error}");
+    assert!(error.to_string().starts_with("no endpoint: T in a script: the list is empty"), "{error}");
 }
 
 #[tokio::test]

@@ -138,7 +138,8 @@ async fn fail_fast_makes_one_try() {
 #[tokio::test]
 async fn retry_same_stays_at_one_endpoint() {
     let (a, b, channel) =
-        first_fails(Code::ResourceExhausted, Execution::Refused, RetryPolicy::retry_same().tries(4)).await;
+        first_fails(Code::ResourceExhausted, Execution::Refused, RetryPolicy::retry_same().max_attempts(4))
+            .await;
     b.fails(Code::ResourceExhausted, Execution::Refused);
     let before = [a.calls(), b.calls()];
     fail(&channel).await.unwrap_err();
@@ -146,7 +147,8 @@ async fn retry_same_stays_at_one_endpoint() {
     made.sort_unstable();
     assert_eq!(made, [0, 4]);
     // The same with a single endpoint.
-    let one = Channel::builder().to(a.address.clone()).retry(RetryPolicy::retry_same().tries(3)).build();
+    let one =
+        Channel::builder().to(a.address.clone()).retry(RetryPolicy::retry_same().max_attempts(3)).build();
     a.fails(Code::ResourceExhausted, Execution::Refused);
     let before = a.calls();
     fail(&one.unwrap()).await.unwrap_err();
@@ -226,13 +228,13 @@ async fn error_of_all_dead_endpoints_lists_those_tried() {
     assert_eq!((error.code(), error.execution()), (Code::Unavailable, Execution::NotSent));
     assert!(error.to_string().starts_with("connecting to tcp@127.0.0.1:"), "{error}");
     let error = error.rpc().unwrap();
-    let (tried, mut wanted) = (error.tried(), [dead[0].address.clone(), dead[1].address.clone()]);
+    let (tried, mut wanted) = (error.tried_endpoints(), [dead[0].address.clone(), dead[1].address.clone()]);
     if tried.first() != wanted.first() {
         wanted.reverse();
     }
-    assert_eq!((error.method(), error.tries(), tried), (Some("T.who"), 2, &wanted[..]));
+    assert_eq!((error.method(), error.attempts(), tried), (Some("T.who"), 2, &wanted[..]));
     let [first, second] = wanted;
-    assert!(error.to_string().ends_with(&format!("after 2 tries: {first}, {second}")), "{error}");
+    assert!(error.to_string().ends_with(&format!("after 2 attempts: {first}, {second}")), "{error}");
 }
 
 #[tokio::test]

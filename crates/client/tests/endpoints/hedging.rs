@@ -43,7 +43,7 @@ fn serve_with(name: &'static str, fails: Fails) -> Running {
 
 /// A channel over both servers that makes one try and one hedge.
 fn backed_up(servers: [&Running; 2], after: Duration) -> Channel {
-    let mode = RetryPolicy::hedge_after(after).tries(1);
+    let mode = RetryPolicy::hedge_after(after).max_attempts(1);
     over(&servers).balancer(RoundRobin).retry(mode).build().unwrap()
 }
 

@@ -49,7 +49,7 @@ async fn reason_for_no_endpoint_is_reported() {
 
     tell.send(Line::List(Vec::new())).ok().unwrap();
     sleep(MS).await;
-    let text = "no endpoint: T in a script: nobody is there (unavailable, not_sent)";
+    let text = "no endpoint: T in a script: the list is empty (unavailable, not_sent)";
     assert_eq!(no_endpoint(&channel).await, text);
 
     let drained = ["tcp@127.0.0.1:1", "tcp@127.0.0.1:2"].map(|address| {

@@ -27,16 +27,16 @@ async fn overview_of_a_single_address_has_one_endpoint() {
     let channel = Channel::to(server.address.clone()).unwrap();
     let before = overview(&channel);
     let fields =
-        ["source", "balancer", "failure_mode", "endpoints_age_ms", "retries_left", "in_flight", "endpoints"];
+        ["source", "balancer", "retry_policy", "endpoints_age_ms", "retries_left", "in_flight", "endpoints"];
     let mut sorted = fields;
     sorted.sort_unstable();
     assert_eq!(keys(&before), sorted);
     assert_eq!(before["source"], format!("the address {}", server.address));
-    assert_eq!(before["failure_mode"], "fail over, 3 tries");
+    assert_eq!(before["retry_policy"], "fail over, 3 attempts");
     assert_eq!(before["endpoints_age_ms"], Value::Null);
     assert!((before["retries_left"].as_f64().unwrap() - 100.0).abs() < 0.1, "{before}");
     let mut endpoint = json!({
-        "address": server.address.to_string(), "zone": null, "weight": 100, "state": "well", "since_ms": null,
+        "address": server.address.to_string(), "zone": null, "weight": 100, "state": "healthy", "since_ms": null,
         "why": null, "connections": 0, "in_flight": 0, "latency_us": null, "calls": 0, "failures": 0,
     });
     assert_eq!(before["endpoints"], json!([endpoint]));
@@ -134,7 +134,7 @@ async fn overview_shows_the_state_of_each_endpoint() {
     let state = |of: &Address| find(&all, of);
     assert_eq!(all["source"], "T in a script");
     assert_eq!(all["balancer"], "round robin");
-    assert_eq!(all["failure_mode"], "fail fast");
+    assert_eq!(all["retry_policy"], "fail fast");
     assert_eq!(all["retries_left"], Value::Null, "there is no limit");
     assert!(all["endpoints_age_ms"].is_u64(), "{all}");
 
@@ -143,7 +143,7 @@ async fn overview_shows_the_state_of_each_endpoint() {
     assert_eq!(bad["failures"], bad["calls"]);
     assert!(state(&dead)["why"].as_str().unwrap().contains("connecting to"));
     let good = state(&good.address);
-    assert_eq!((&good["state"], &good["zone"], &good["weight"]), (&json!("well"), &json!("a"), &json!(7)));
+    assert_eq!((&good["state"], &good["zone"], &good["weight"]), (&json!("healthy"), &json!("a"), &json!(7)));
     assert!(good["latency_us"].is_u64() && good["calls"].as_u64() >= Some(1), "{good}");
     assert_eq!(good["failures"], 0);
     assert_eq!(state(&drained.address)["state"], "drained");

@@ -183,8 +183,11 @@ async fn span_of_a_dropped_call_records_cancelled() {
 #[tokio::test]
 async fn span_records_the_number_of_tries() {
     let (spans, _watch) = Spans::watch(LISTENING);
-    let channel =
-        Channel::builder().to(serve(None).await).retry(RetryPolicy::retry_same().tries(5)).build().unwrap();
+    let channel = Channel::builder()
+        .to(serve(None).await)
+        .retry(RetryPolicy::retry_same().max_attempts(5))
+        .build()
+        .unwrap();
     // The call has to dial, so that it runs in a separate task, which is within the span, too.
     let answer: String = channel.call("R.refuse", &()).idempotent().start().await.unwrap();
     assert_eq!(answer, "at last");

@@ -1,4 +1,4 @@
-//! The calls in flight, alone: each rule, and all of them against a simple model.
+//! Tests of the calls in flight: each rule, and all rules against a simple model.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -49,54 +49,54 @@ fn empty(calls: &InFlight) -> bool {
 }
 
 #[test]
-fn an_answer_reaches_its_call_and_frees_its_slot() {
+fn reply_reaches_its_call_and_frees_its_slot() {
     let mut calls = InFlight::new();
     let seq = begin(&mut calls);
     assert!(poll(&mut calls, seq).is_pending());
     assert_eq!(calls.unanswered(), 1);
-    assert!(calls.answer(response(seq, 7)).expect("it is in flight").is_some(), "somebody waits");
+    assert!(calls.complete(response(seq, 7)).expect("it is in flight").is_some(), "a caller waits");
     assert_eq!((calls.unanswered(), calls.taken), (0, 1));
     assert_eq!(poll(&mut calls, seq), Poll::Ready(Ok(response(seq, 7).into())));
     assert!(empty(&calls));
 }
 
 #[test]
-fn an_answer_that_nobody_asked_for_is_ignored() {
+fn replies_to_unknown_calls_are_ignored() {
     let mut calls = InFlight::new();
-    assert!(calls.answer(response(Seq(0), 0)).is_none());
-    assert!(calls.answer(response(Seq(1), 0)).is_none());
+    assert!(calls.complete(response(Seq(0), 0)).is_none());
+    assert!(calls.complete(response(Seq(1), 0)).is_none());
     let seq = begin(&mut calls);
     for other in [0, seq.0 + 1, seq.0 + FIRST_SLOTS as u64, u64::MAX] {
-        assert!(calls.answer(response(Seq(other), 0)).is_none());
+        assert!(calls.complete(response(Seq(other), 0)).is_none());
     }
     assert!(poll(&mut calls, seq).is_pending());
 }
 
 #[test]
-fn the_second_answer_to_a_call_is_ignored() {
+fn second_reply_to_a_call_is_ignored() {
     let mut calls = InFlight::new();
     let seq = begin(&mut calls);
-    assert!(calls.answer(response(seq, 1)).is_some());
-    assert!(calls.answer(response(seq, 2)).is_none());
+    assert!(calls.complete(response(seq, 1)).is_some());
+    assert!(calls.complete(response(seq, 2)).is_none());
     assert_eq!(poll(&mut calls, seq), Poll::Ready(Ok(response(seq, 1).into())));
-    assert!(calls.answer(response(seq, 3)).is_none());
+    assert!(calls.complete(response(seq, 3)).is_none());
     assert!(empty(&calls));
 }
 
 #[test]
-fn the_last_waker_is_the_one_that_is_woken() {
+fn reply_wakes_the_last_registered_waker() {
     let mut calls = InFlight::new();
     let seq = begin(&mut calls);
     let (first, last) = (Arc::new(Count::default()), Arc::new(Count::default()));
     for waker in [&first, &first, &last] {
         assert!(calls.poll(seq, &Waker::from(Arc::clone(waker))).is_pending());
     }
-    calls.answer(response(seq, 1)).flatten().expect("somebody waits").wake();
+    calls.complete(response(seq, 1)).flatten().expect("a caller waits").wake();
     assert_eq!((first.0.load(Ordering::Relaxed), last.0.load(Ordering::Relaxed)), (0, 1));
 }
 
 #[test]
-fn a_waker_that_came_with_the_call_is_woken() {
+fn reply_wakes_the_waker_given_with_the_call() {
     let mut calls = InFlight::new();
     let (first, last) = (Arc::new(Count::default()), Arc::new(Count::default()));
     let waker = |count: &Arc<Count>| Waker::from(Arc::clone(count));
@@ -105,36 +105,36 @@ fn a_waker_that_came_with_the_call_is_woken() {
         calls.insert(seq, None, (0, 0), Some(waker(&first)));
         seq
     });
-    // Another one takes its place.
+    // Another waker replaces it.
     assert!(calls.poll(seqs[1], &waker(&last)).is_pending());
     for seq in seqs {
-        calls.answer(response(seq, 1)).flatten().expect("somebody waits").wake();
+        calls.complete(response(seq, 1)).flatten().expect("a caller waits").wake();
     }
     assert_eq!((first.0.load(Ordering::Relaxed), last.0.load(Ordering::Relaxed)), (1, 1));
 }
 
 #[test]
-fn an_abandoned_call_keeps_its_place_until_it_is_answered() {
+fn abandoned_call_keeps_its_slot_until_the_reply() {
     let mut calls = InFlight::new();
     let seq = begin(&mut calls);
-    assert!(calls.abandon(seq).tell_server);
+    assert!(calls.abandon(seq).cancel);
     assert_eq!((calls.unanswered(), calls.taken), (1, 1));
-    assert_eq!(calls.answer(response(seq, 1)).map(|waker| waker.is_some()), Some(false));
+    assert_eq!(calls.complete(response(seq, 1)).map(|waker| waker.is_some()), Some(false));
     assert!(empty(&calls));
-    assert!(!calls.abandon(seq).tell_server, "it has gone");
+    assert!(!calls.abandon(seq).cancel, "it is not in flight");
 }
 
 #[test]
-fn a_call_that_is_abandoned_after_its_answer_is_not_cancelled() {
+fn call_abandoned_after_its_reply_is_not_cancelled() {
     let mut calls = InFlight::new();
     let seq = begin(&mut calls);
-    calls.answer(response(seq, 1));
-    assert!(!calls.abandon(seq).tell_server);
+    calls.complete(response(seq, 1));
+    assert!(!calls.abandon(seq).cancel);
     assert!(empty(&calls));
 }
 
 #[test]
-fn an_expired_call_keeps_its_place_and_is_cancelled_once() {
+fn expired_call_keeps_its_slot_and_is_cancelled_once() {
     let mut calls = InFlight::new();
     let now = Instant::now();
     let seq = calls.next_seq();
@@ -143,38 +143,38 @@ fn an_expired_call_keeps_its_place_and_is_cancelled_once() {
     calls.expire(now, 9, |seq, _| expired.push(seq));
     calls.expire(now, 9, |seq, _| expired.push(seq));
     assert_eq!((expired, calls.earliest()), (vec![seq], None));
-    assert!(!calls.abandon(seq).tell_server, "the server knows");
+    assert!(!calls.abandon(seq).cancel, "it was cancelled already");
     assert_eq!(calls.unanswered(), 1);
-    calls.answer(response(seq, 1));
+    calls.complete(response(seq, 1));
     assert!(empty(&calls));
 }
 
 #[test]
-fn a_deadline_tells_whether_the_request_was_written() {
+fn deadline_loss_says_if_the_request_was_written() {
     let now = Instant::now();
     for (written, all) in [(0, false), (9, false), (10, true)] {
         let mut calls = InFlight::new();
         let seq = calls.next_seq();
         calls.insert(seq, Some(now), (5, 10), None);
         calls.expire(now, written, |_, _| ());
-        assert_eq!(poll(&mut calls, seq), Poll::Ready(Err(Lost::Deadline { written: all })));
+        assert_eq!(poll(&mut calls, seq), Poll::Ready(Err(ConnectionLoss::Deadline { written: all })));
     }
 }
 
 #[test]
-fn a_lost_connection_tells_whether_a_byte_was_written() {
+fn connection_loss_says_if_a_byte_was_written() {
     for (written, execution) in [(5, Execution::NotSent), (6, Execution::Maybe), (99, Execution::Maybe)] {
         let mut calls = InFlight::new();
         let seq = calls.next_seq();
         calls.insert(seq, None, (5, 10), None);
         calls.lose_all(written, |_| ());
-        assert_eq!(poll(&mut calls, seq), Poll::Ready(Err(Lost::Connection(execution))));
+        assert_eq!(poll(&mut calls, seq), Poll::Ready(Err(ConnectionLoss::Closed(execution))));
         assert!(empty(&calls));
     }
 }
 
 #[test]
-fn only_a_deadline_before_all_others_is_news() {
+fn insert_reports_only_deadlines_before_all_others() {
     let mut calls = InFlight::new();
     let now = Instant::now();
     let mut insert = |after| {
@@ -186,24 +186,24 @@ fn only_a_deadline_before_all_others_is_news() {
 }
 
 #[test]
-fn the_ring_stays_small_while_few_calls_are_in_flight() {
+fn ring_stays_small_while_few_calls_are_in_flight() {
     let mut calls = InFlight::new();
-    // One that is never answered is passed by.
+    // The slot of a call that is never answered is skipped.
     begin(&mut calls);
     for _ in 0..10_000 {
         let seq = begin(&mut calls);
-        calls.answer(response(seq, 0));
+        calls.complete(response(seq, 0));
         assert!(poll(&mut calls, seq).is_ready());
     }
     assert_eq!((calls.slots.len(), calls.taken), (FIRST_SLOTS, 1));
 }
 
 #[test]
-fn a_ring_that_grows_keeps_everyone() {
+fn growing_ring_keeps_all_calls() {
     let mut calls = InFlight::new();
     let seqs: Vec<_> = (0..10_000).map(|_| begin(&mut calls)).collect();
     for seq in seqs.iter().rev() {
-        assert!(calls.answer(response(*seq, seq.0)).is_some());
+        assert!(calls.complete(response(*seq, seq.0)).is_some());
     }
     for seq in seqs {
         assert_eq!(poll(&mut calls, seq), Poll::Ready(Ok(response(seq, seq.0).into())));
@@ -211,7 +211,7 @@ fn a_ring_that_grows_keeps_everyone() {
     assert!(empty(&calls));
 }
 
-/// One thing that happens. Numbers choose among the calls that there ever were.
+/// An event. Its index chooses among all calls so far.
 #[derive(Clone, Debug)]
 enum Event {
     Begin { deadline: Option<u64> },
@@ -238,11 +238,11 @@ fn event() -> impl Strategy<Value = Event> {
     ]
 }
 
-/// A call as it should be.
+/// The expected state of a call.
 #[derive(Debug)]
 struct Model {
     answered: bool,
-    /// Whether somebody waits, or has still to fetch the outcome.
+    /// `true` while the caller waits, or has to take the outcome.
     caller: bool,
     outcome: Option<Outcome>,
     deadline: Option<u64>,
@@ -250,7 +250,7 @@ struct Model {
 }
 
 impl Model {
-    fn tell(&mut self, outcome: Outcome) {
+    fn complete(&mut self, outcome: Outcome) {
         self.deadline = None;
         if self.caller && self.outcome.is_none() {
             self.outcome = Some(outcome);
@@ -260,7 +260,7 @@ impl Model {
 
 proptest! {
     #[test]
-    fn whatever_happens_every_call_gets_its_own_outcome(events in proptest::collection::vec(event(), 0..400)) {
+    fn every_call_gets_its_outcome_as_in_the_model(events in proptest::collection::vec(event(), 0..400)) {
         let start = Instant::now();
         let at = |millis| start + Duration::from_millis(millis);
         let mut calls = InFlight::new();
@@ -272,7 +272,7 @@ proptest! {
             match event {
                 Event::Begin { deadline } => {
                     let seq = calls.next_seq();
-                    prop_assert!(seq.0 > last, "numbers only grow");
+                    prop_assert!(seq.0 > last, "numbers grow");
                     last = seq.0;
                     let span = (last * 10, last * 10 + 10);
                     calls.insert(seq, deadline.map(at), span, None);
@@ -298,18 +298,18 @@ proptest! {
                 Event::Abandon(which) => {
                     let Some(seq) = pick(which) else { continue };
                     let call = model.get_mut(&seq.0).unwrap();
-                    let tell = call.caller && call.outcome.is_none() && !call.answered;
+                    let cancel = call.caller && call.outcome.is_none() && !call.answered;
                     call.caller = false;
                     call.deadline = None;
-                    prop_assert_eq!(calls.abandon(seq).tell_server, tell);
+                    prop_assert_eq!(calls.abandon(seq).cancel, cancel);
                 }
                 Event::Answer(which) => {
                     let Some(seq) = pick(which) else { continue };
                     let call = model.get_mut(&seq.0).unwrap();
                     let body = which as u64;
-                    prop_assert_eq!(calls.answer(response(seq, body)).is_some(), !call.answered);
+                    prop_assert_eq!(calls.complete(response(seq, body)).is_some(), !call.answered);
                     if !std::mem::replace(&mut call.answered, true) {
-                        call.tell(Ok(response(seq, body).into()));
+                        call.complete(Ok(response(seq, body).into()));
                     }
                 }
                 Event::Expire { at: now } => {
@@ -320,7 +320,7 @@ proptest! {
                         if call.deadline.is_some_and(|deadline| deadline <= now) {
                             expected.push(*seq);
                             let written = last * 5 >= call.span.1;
-                            call.tell(Err(Lost::Deadline { written }));
+                            call.complete(Err(ConnectionLoss::Deadline { written }));
                         }
                     }
                     expired.sort_unstable();
@@ -333,7 +333,7 @@ proptest! {
                     calls.refuse_above(last, |_| ());
                     for (seq, call) in &mut model {
                         if *seq > last.0 && !std::mem::replace(&mut call.answered, true) {
-                            call.tell(Err(Lost::Goaway));
+                            call.complete(Err(ConnectionLoss::Goaway));
                         }
                     }
                 }
@@ -343,7 +343,7 @@ proptest! {
                         if !std::mem::replace(&mut call.answered, true) {
                             let begun = call.span.0 < written;
                             let execution = if begun { Execution::Maybe } else { Execution::NotSent };
-                            call.tell(Err(Lost::Connection(execution)));
+                            call.complete(Err(ConnectionLoss::Closed(execution)));
                         }
                     }
                 }
@@ -355,7 +355,7 @@ proptest! {
                 prop_assert!(known, "the deadline of {} would be missed", seq);
             }
         }
-        // Whatever happened, nothing is left once all is answered and fetched.
+        // Once all calls are answered and abandoned, no slot is taken.
         calls.lose_all(u64::MAX, |_| ());
         for seq in seqs {
             calls.abandon(seq);

@@ -1,6 +1,6 @@
-//! What no test over a stream gets to in its lifetime.
+//! Tests of states that no test over a stream reaches.
 
-use farcall_protocol::{Codec, MaxFrameBytes, MaxInFlight};
+use farcall_protocol::{Codec, Flags, MaxFrameBytes, MaxInFlight};
 
 use super::*;
 
@@ -17,28 +17,23 @@ fn shared() -> Shared {
 }
 
 #[test]
-fn a_connection_closes_before_its_numbers_are_more_than_json_can_carry() {
+fn connection_closes_before_its_numbers_become_inexact_in_json() {
     let shared = shared();
-    let outgoing = Outgoing {
-        method: "A.a",
-        body: &Body::default(),
-        flags: Flags::NONE,
-        metadata: None,
-        deadline: None,
-    };
+    let body = Body::default();
+    let request = EncodedRequest::new("A.a", &body, None, Flags::NONE, None, &shared.negotiated).unwrap();
     shared.lock().in_flight = InFlight::behind(Seq(LAST_SEQ - 1));
-    let (seq, _) = shared.send(&outgoing, None).unwrap();
+    let (seq, _) = shared.enqueue(&request, None).unwrap();
     assert!(seq.0 >= LAST_SEQ && seq.0 < Seq::JSON_END);
-    assert!(matches!(shared.send(&outgoing, None), Err(NotSent::Closed)));
+    assert!(matches!(shared.enqueue(&request, None), Err(SendError::Closed)));
     assert!(!shared.is_open());
-    assert!(shared.places.is_closed());
-    assert_eq!(shared.why_closed(), "the numbers for its calls are used up");
-    assert!(shared.has_output(), "a goaway is to be written");
+    assert!(shared.slots.is_closed());
+    assert_eq!(shared.close_reason(), "the numbers for its calls are used up");
+    assert!(shared.has_output(), "a goaway has to be written");
     assert!(!shared.is_done(), "one call is still under way");
 }
 
 #[test]
-fn pongs_do_not_pile_up_behind_a_server_that_reads_nothing() {
+fn pongs_to_a_server_that_reads_nothing_are_bounded() {
     let shared = Shared { outbox_bytes: 100, ..shared() };
     for seq in 0..1000 {
         shared.pong(Seq(seq));

@@ -36,7 +36,7 @@ class ChannelView {
     setText(this.name, channel.name);
     setText(this.source, channel.source);
     setText(this.facts.balancer, channel.balancer);
-    setText(this.facts["on failure"], channel.failure_mode);
+    setText(this.facts["on failure"], channel.retry_policy);
     setText(this.facts["retries left"], channel.retries_left === null ? "not bounded" : count(Math.floor(channel.retries_left * 10) / 10));
     const listed = channel.endpoint_count > channel.endpoints.length ? `${count(channel.endpoints.length)} of ${count(channel.endpoint_count)} shown, ` : "";
     setText(this.facts["list of endpoints"], listed + (channel.endpoints_age_ms === null ? "none" : `${duration(channel.endpoints_age_ms)} old`));

@@ -1,0 +1,86 @@
+//! Shared ownership of a connection: it closes when the last handle is dropped.
+
+use std::sync::Arc;
+
+use farcall_protocol::{Body, Code, Execution, Flags, Metadata, Negotiated, TooLarge};
+use farcall_transport::Address;
+
+use super::request::{EncodedRequest, SendError, deadline_exceeded};
+use super::shared::Shared;
+use crate::deadline::Deadline;
+use crate::error::{Phase, RpcError};
+
+/// Keeps a connection open. Clones of [`Connection`](super::Connection), calls in flight and their responses
+/// share one handle.
+pub(crate) struct Handle(Arc<Shared>);
+
+impl Handle {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self(shared)
+    }
+
+    pub(super) fn shared(&self) -> &Shared {
+        &self.0
+    }
+
+    /// Returns the other side's address, as errors name it.
+    pub(crate) fn endpoint(&self) -> &Address {
+        &self.0.endpoint
+    }
+
+    /// Returns what the handshake agreed on.
+    pub(crate) fn negotiated(&self) -> &Negotiated {
+        &self.0.negotiated
+    }
+
+    /// Encodes a request for this connection.
+    ///
+    /// # Errors
+    ///
+    /// The body is larger than the server accepts.
+    #[inline]
+    pub(crate) fn encode<'a>(
+        &self,
+        method: &'a str,
+        body: &'a Body,
+        metadata: Option<&'a Metadata>,
+        flags: Flags,
+        deadline: Option<Deadline>,
+    ) -> Result<EncodedRequest<'a>, RpcError> {
+        EncodedRequest::new(method, body, metadata, flags, deadline, self.negotiated())
+            .map_err(|error| self.too_large(method, &error))
+    }
+
+    /// Creates the error of a request that the connection did not take in `phase`.
+    pub(crate) fn send_error(
+        &self,
+        request: &EncodedRequest<'_>,
+        error: &SendError,
+        phase: Phase,
+    ) -> RpcError {
+        match error {
+            SendError::TooLarge(error) => self.too_large(request.method(), error),
+            SendError::DeadlineExceeded => {
+                deadline_exceeded(request.method(), request.deadline(), phase).at(self.endpoint())
+            }
+            SendError::Closed | SendError::TooManyInFlight | SendError::OutboxFull => {
+                RpcError::new(Code::Unavailable, Execution::NotSent, phase, self.0.close_reason())
+                    .at(self.endpoint())
+            }
+        }
+    }
+
+    fn too_large(&self, method: &str, error: &TooLarge) -> RpcError {
+        let message = format!("`{method}`: the request's {error}");
+        RpcError::new(Code::ResourceExhausted, Execution::NotSent, Phase::Prepare, message)
+            .at(self.endpoint())
+    }
+}
+
+impl Drop for Handle {
+    /// Closes the connection: no further call is possible, and no caller waits, since calls in flight hold
+    /// the handle.
+    fn drop(&mut self) {
+        self.0.release();
+    }
+}

@@ -1,0 +1,105 @@
+//! A request as one connection sends it: its body compressed if that was agreed on, its size checked.
+
+use std::time::Duration;
+
+use farcall_protocol::{
+    Body, Code, Compression, Execution, Flags, HeaderRef, Kind, Metadata, Negotiated, Part, Seq, TooLarge,
+};
+use farcall_transport::HumanDuration;
+
+use crate::deadline::Deadline;
+use crate::error::{Phase, RpcError};
+
+/// A request that is encoded for one connection.
+pub(crate) struct EncodedRequest<'a> {
+    method: &'a str,
+    body: &'a Body,
+    /// The body that is sent in place of `body`, if compressing it saves bytes.
+    compressed: Option<Body>,
+    flags: Flags,
+    metadata: Option<&'a Metadata>,
+    /// The deadline of the whole call.
+    deadline: Option<Deadline>,
+}
+
+/// Reasons why a connection did not take a request.
+#[derive(Debug)]
+pub(crate) enum SendError {
+    /// The server runs as many calls as it allows.
+    TooManyInFlight,
+    /// As many bytes wait to be written as are allowed.
+    OutboxFull,
+    /// The connection takes no more calls.
+    Closed,
+    /// Less than a millisecond is left until the call's deadline.
+    DeadlineExceeded,
+    /// The request is larger than the server accepts.
+    TooLarge(TooLarge),
+}
+
+impl<'a> EncodedRequest<'a> {
+    /// Encodes a request for a connection with these terms, and compresses its body if the handshake agreed on
+    /// that and it saves bytes.
+    ///
+    /// # Errors
+    ///
+    /// The body is larger than the server accepts.
+    #[inline]
+    pub(super) fn new(
+        method: &'a str,
+        body: &'a Body,
+        metadata: Option<&'a Metadata>,
+        mut flags: Flags,
+        deadline: Option<Deadline>,
+        negotiated: &Negotiated,
+    ) -> Result<Self, TooLarge> {
+        let (size, limit) = (body.len(), negotiated.send_limit.get());
+        if size > limit {
+            return Err(TooLarge { part: Part::Body, size, limit });
+        }
+        let compress = |compression: Compression| compression.compress(&body.clone().into_bytes());
+        let compressed = negotiated.compression.and_then(compress).map(Body::from);
+        if compressed.is_some() {
+            flags = flags.with(Flags::COMPRESSED);
+        }
+        Ok(Self { method, body, compressed, flags, metadata, deadline })
+    }
+
+    /// Returns the name of the method.
+    pub(super) const fn method(&self) -> &'a str {
+        self.method
+    }
+
+    /// Returns the deadline of the whole call.
+    pub(super) const fn deadline(&self) -> Option<Deadline> {
+        self.deadline
+    }
+
+    /// Returns the header for the call number `seq`, which tells the server how much time is left.
+    pub(super) const fn header(&self, seq: Seq, timeout_ms: u64) -> HeaderRef<'a> {
+        HeaderRef {
+            service_method: self.method,
+            timeout_ms,
+            metadata: self.metadata,
+            flags: self.flags,
+            ..HeaderRef::new(Kind::Request, seq)
+        }
+    }
+
+    /// Returns the body as it is sent.
+    pub(super) fn body(&self) -> &Body {
+        self.compressed.as_ref().unwrap_or(self.body)
+    }
+}
+
+/// Creates the error of a request whose deadline passed in `phase`, before it was sent.
+pub(crate) fn deadline_exceeded(method: &str, deadline: Option<Deadline>, phase: Phase) -> RpcError {
+    let limit = HumanDuration(deadline.map_or(Duration::ZERO, |deadline| deadline.limit));
+    let message = match phase {
+        Phase::Connect => format!("no connection within {limit}"),
+        Phase::Queue => format!("no place for the call within {limit}"),
+        Phase::Write => format!("no room for the request within {limit}"),
+        _ => format!("`{method}` was not called: of its time, {limit} was left"),
+    };
+    RpcError::new(Code::DeadlineExceeded, Execution::NotSent, phase, message)
+}
