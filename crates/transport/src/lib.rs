@@ -34,12 +34,6 @@ mod address_error;
 mod buffer_pool;
 mod certificate;
 mod dial;
-mod dial_error;
-#[cfg(feature = "http")]
-mod dial_http;
-#[cfg(feature = "tls")]
-mod dial_tls;
-mod happy_eyeballs;
 mod host;
 #[cfg(feature = "http")]
 mod http_upgrade;
@@ -66,8 +60,7 @@ pub use address::Address;
 pub use address_error::{AddressError, Excerpt, HostErrorKind};
 pub use buffer_pool::BufferPool;
 pub use certificate::{PeerCertificate, SubjectName, TlsInfo};
-pub use dial::Dialer;
-pub use dial_error::{Attempt, Attempts, DialError, DialErrorKind, DialPhase};
+pub use dial::{Attempt, Attempts, Connect, Connecting, DialError, DialErrorKind, DialPhase, Dialer};
 pub use farcall_tls::FileError;
 #[cfg(feature = "http")]
 pub use http_upgrade::HttpUpgradeError;

@@ -63,20 +63,20 @@ pub enum ListenError {
         address: Address,
     },
     /// The host is a name, and has no addresses.
-    #[error("listening at {address}: the name does not resolve: {error}")]
+    #[error("listening at {address}: the name does not resolve: {source}")]
     Resolve {
         /// The address to listen at.
         address: Address,
         /// What the resolver said, or that it said nothing in time.
-        error: io::Error,
+        source: io::Error,
     },
     /// Somebody listens there already.
-    #[error("listening at {address}: {error}")]
+    #[error("listening at {address}: {source}")]
     InUse {
         /// The address to listen at.
         address: Address,
         /// What the system said.
-        error: io::Error,
+        source: io::Error,
     },
     /// Something is at the path of a `unix` address that is no socket, and is not replaced.
     #[error("listening at {address}: there is a file that is no socket")]
@@ -85,12 +85,12 @@ pub enum ListenError {
         address: Address,
     },
     /// The system refused.
-    #[error("listening at {address}: {error}")]
+    #[error("listening at {address}: {source}")]
     Bind {
         /// The address to listen at.
         address: Address,
         /// What the system said.
-        error: io::Error,
+        source: io::Error,
     },
 }
 
@@ -107,11 +107,11 @@ impl ListenError {
         }
     }
 
-    fn system(address: &Address, error: io::Error) -> ListenError {
+    fn system(address: &Address, source: io::Error) -> ListenError {
         let address = address.clone();
-        match error.kind() {
-            io::ErrorKind::AddrInUse => ListenError::InUse { address, error },
-            _ => ListenError::Bind { address, error },
+        match source.kind() {
+            io::ErrorKind::AddrInUse => ListenError::InUse { address, source },
+            _ => ListenError::Bind { address, source },
         }
     }
 }
@@ -231,7 +231,7 @@ impl Listener {
             Some(literal) => vec![literal],
             None => resolve(address)
                 .await
-                .map_err(|error| ListenError::Resolve { address: address.clone(), error })?,
+                .map_err(|source| ListenError::Resolve { address: address.clone(), source })?,
         };
         let socket = listen_at_first(&candidates).map_err(|e| ListenError::system(address, e))?;
         let real = socket.local_addr().map_err(|e| ListenError::system(address, e))?;
@@ -241,7 +241,7 @@ impl Listener {
     async fn bind_unix(address: &Address, path: &Path) -> Result<Listener, ListenError> {
         let bound = SocketFile::bind(path, i32::from(BACKLOG)).await;
         let (file, listener) = bound.map_err(|obstacle| match obstacle {
-            Obstacle::InUse(error) => ListenError::InUse { address: address.clone(), error },
+            Obstacle::InUse(source) => ListenError::InUse { address: address.clone(), source },
             Obstacle::NotASocket => ListenError::NotASocket { address: address.clone() },
             Obstacle::Io(error) => ListenError::system(address, error),
         })?;

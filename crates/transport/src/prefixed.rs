@@ -1,4 +1,4 @@
-//! Streams some of whose bytes were read already, by whoever looked for something else.
+//! [`Prefixed`]: a stream some of whose bytes were read already, and are read again.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -6,27 +6,22 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::stream::Stream;
+/// A stream behind bytes that came before it.
+pub(crate) struct Prefixed<S> {
+    /// The bytes that were read already; empty once they were read again.
+    prefix: Vec<u8>,
+    /// The number of them that were read again.
+    at: usize,
+    stream: S,
+}
 
-impl Stream {
-    /// Puts bytes back that were read from it: they are read again before those that follow. With
-    /// none, it stays what it is.
-    #[must_use]
-    pub fn with_prefix(self, prefix: Vec<u8>) -> Stream {
-        if prefix.is_empty() { self } else { self.wrapped(|stream| Prefixed { prefix, at: 0, stream }) }
+impl<S> Prefixed<S> {
+    pub(crate) const fn new(prefix: Vec<u8>, stream: S) -> Self {
+        Self { prefix, at: 0, stream }
     }
 }
 
-/// A stream behind bytes that came before it.
-struct Prefixed {
-    /// What was read already; empty once it was read again.
-    prefix: Vec<u8>,
-    /// How much of it was read again.
-    at: usize,
-    stream: Stream,
-}
-
-impl AsyncRead for Prefixed {
+impl<S: AsyncRead + Unpin> AsyncRead for Prefixed<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -48,7 +43,7 @@ impl AsyncRead for Prefixed {
     }
 }
 
-impl AsyncWrite for Prefixed {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Prefixed<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, buf)
     }
@@ -81,11 +76,11 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn what_was_read_already_comes_first() {
+    async fn prefix_is_read_before_the_stream() {
         let (near, mut far) = tokio::io::duplex(64);
         far.write_all(b" and the rest").await.unwrap();
         drop(far);
-        let mut stream = Stream::new(near).with_prefix(b"the beginning".to_vec());
+        let mut stream = Prefixed::new(b"the beginning".to_vec(), near);
         let mut two = [0; 2];
         stream.read_exact(&mut two).await.unwrap();
         let mut rest = String::new();

@@ -1,7 +1,7 @@
 //! From the name in an address to the socket addresses to try, in the order to try them.
 //!
 //! The asking itself is behind [`Resolve`]; trying them is left to
-//! [`crate::happy_eyeballs`].
+//! `dial::happy_eyeballs`.
 
 use std::collections::HashSet;
 use std::future::Future;

@@ -12,6 +12,8 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::certificate::TlsInfo;
+#[cfg(feature = "http")]
+use crate::prefixed::Prefixed;
 use crate::scheme::Scheme;
 
 /// What a [`Stream`] can be made of.
@@ -61,6 +63,14 @@ impl Stream {
     {
         let (tls, scheme) = (self.tls.clone(), self.scheme);
         Stream { tls, scheme, ..Stream::new(wrap(self)) }
+    }
+
+    /// Puts bytes back that were read from it: they are read again before those that follow. Without
+    /// any, it is unchanged.
+    #[cfg(feature = "http")]
+    #[must_use]
+    pub fn with_prefix(self, prefix: Vec<u8>) -> Stream {
+        if prefix.is_empty() { self } else { self.wrapped(|stream| Prefixed::new(prefix, stream)) }
     }
 
     #[cfg(feature = "tls")]

@@ -37,10 +37,10 @@ pub enum HttpUpgradeError {
     #[error("its Sec-WebSocket-Accept does not fit the key that was sent")]
     WrongKey,
     /// What came is no head of an HTTP/1 response.
-    #[error("what it answered is no HTTP/1.1: {why}")]
+    #[error("what it answered is no HTTP/1.1: {source}")]
     NotHttp {
         /// What is wrong with it.
-        why: httparse::Error,
+        source: httparse::Error,
     },
     /// The head goes on and on.
     #[error("the head of its answer is longer than {limit} bytes")]

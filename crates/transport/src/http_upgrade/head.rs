@@ -85,7 +85,7 @@ fn parse(bytes: &[u8]) -> Result<Option<(Head, usize)>, HttpUpgradeError> {
     let len = match response.parse(bytes) {
         Ok(Status::Complete(len)) => len,
         Ok(Status::Partial) => return Ok(None),
-        Err(why) => return Err(HttpUpgradeError::NotHttp { why }),
+        Err(source) => return Err(HttpUpgradeError::NotHttp { source }),
     };
     let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
     let head = Head {

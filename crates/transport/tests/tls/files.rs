@@ -56,7 +56,7 @@ fn what_is_wrong_with_a_file_is_said_with_its_name() {
         assert!(text.contains(garbage) || text.contains(other), "{text}");
     }
     let named = TlsClient::builder().roots_pem(&*authority.pem).server_name("no name").build();
-    assert_eq!(named.unwrap_err().to_string(), r#""no name" is no name that a certificate could have"#);
+    assert_eq!(named.unwrap_err().to_string(), r#""no name" is not a name that a certificate can have"#);
 }
 
 /// Meets again and again until the server shows a certificate for this name.

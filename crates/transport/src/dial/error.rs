@@ -22,6 +22,7 @@ use crate::tls::{TlsError, TlsErrorKind};
 #[error("{} {address}: {reason}", reason.phase())]
 pub struct DialError {
     address: Address,
+    #[source]
     reason: DialErrorKind,
 }
 
@@ -109,7 +110,8 @@ pub enum DialErrorKind {
     /// Every address was tried and failed.
     #[error("{attempts}")]
     Connect {
-        /// What each of them said; there is at least one.
+        /// The failure of each of them; there is at least one.
+        #[source]
         attempts: Attempts,
     },
     /// Some addresses may have failed, and no other answered in time.
@@ -124,7 +126,7 @@ pub enum DialErrorKind {
     /// Somebody accepted the connection, and the handshake of TLS failed.
     #[cfg(feature = "tls")]
     #[error("{0}")]
-    Tls(TlsErrorKind),
+    Tls(#[source] TlsErrorKind),
     /// Somebody accepted the connection, and did not complete the handshake of TLS in time.
     #[cfg(feature = "tls")]
     #[error("it accepted the connection, and did not complete the TLS handshake within {}", HumanDuration(*limit))]
@@ -136,7 +138,7 @@ pub enum DialErrorKind {
     /// Nobody was dialed, since this side's TLS cannot be set up.
     #[cfg(feature = "tls")]
     #[error("{0}")]
-    TlsSetup(TlsError),
+    TlsSetup(#[source] TlsError),
     /// Somebody accepted the connection, and gave no stream.
     #[cfg(feature = "http")]
     #[error(transparent)]
@@ -148,20 +150,26 @@ pub enum DialErrorKind {
         /// The proxy, without credentials.
         proxy: String,
         /// What went wrong there.
+        #[source]
         reason: Box<DialErrorKind>,
     },
     /// A variable of the environment holds what is no proxy.
     #[cfg(feature = "http")]
-    #[error("the environment variable {variable}: {error}")]
+    #[error("the environment variable {variable}: {source}")]
     ProxyVariable {
         /// Its name.
         variable: &'static str,
         /// What is wrong with it.
-        error: ProxyError,
+        source: ProxyError,
     },
 }
 
 impl DialErrorKind {
+    /// Creates the error for an address that was tried once, as it was given.
+    pub(crate) fn failed(address: &Address, error: io::Error) -> DialErrorKind {
+        DialErrorKind::Connect { attempts: Attempts::literal([(address.clone(), error)]) }
+    }
+
     /// How far the dial had come.
     pub fn phase(&self) -> DialPhase {
         match self {
@@ -234,6 +242,13 @@ impl Attempts {
     /// These attempts as the end of a sentence about a timeout.
     fn before_timeout(&self) -> String {
         if self.is_empty() { String::new() } else { format!("; before that: {self}") }
+    }
+}
+
+/// Its source is the last failure.
+impl std::error::Error for Attempts {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.failed.last().map(|attempt| &attempt.error as _)
     }
 }
 

@@ -4,8 +4,8 @@ use std::future::pending;
 
 use tokio::time::Instant;
 
+use super::super::error::{DialError, DialPhase};
 use super::*;
-use crate::dial_error::DialPhase;
 use crate::resolve::Resolving;
 
 /// A resolver that gives one answer to every question.
@@ -29,6 +29,10 @@ impl Resolve for Answer {
     }
 }
 
+fn connector(resolver: impl Resolve) -> SocketConnector {
+    SocketConnector { resolver: Arc::new(resolver), ..SocketConnector::default() }
+}
+
 fn named() -> Address {
     Address::parse("db.example:7001").unwrap()
 }
@@ -43,7 +47,7 @@ async fn silence(_: SocketAddr) -> io::Result<SocketAddr> {
 
 /// Dials and returns the text of the error, with the phase and the time that it took.
 async fn failure<Attempt>(
-    dialer: Dialer,
+    dialer: SocketConnector,
     address: &Address,
     connect: impl Fn(SocketAddr) -> Attempt,
 ) -> (String, DialPhase, Duration)
@@ -51,51 +55,52 @@ where
     Attempt: Future<Output = io::Result<SocketAddr>>,
 {
     let begin = Instant::now();
-    let reason = dialer.dial_tcp(address, connect).await.unwrap_err();
+    let reason = dialer.race_tcp(address, connect).await.unwrap_err();
     let error = DialError::new(address, reason);
     (error.to_string(), error.phase(), begin.elapsed())
 }
 
 #[tokio::test(start_paused = true)]
 async fn ipv6_is_tried_before_ipv4() {
-    let dialer = Dialer::default().resolver(Answer::Addresses(&["10.0.0.1", "::2"]));
-    let reached = dialer.dial_tcp(&named(), async |to| Ok(to)).await.unwrap();
+    let dialer = connector(Answer::Addresses(&["10.0.0.1", "::2"]));
+    let reached = dialer.race_tcp(&named(), async |to| Ok(to)).await.unwrap();
     assert_eq!(reached, "[::2]:7001".parse().unwrap());
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_dead_address_family_costs_one_attempt_delay() {
-    let dialer = Dialer::default().resolver(Answer::Addresses(&["10.0.0.1", "::2"]));
+    let dialer = connector(Answer::Addresses(&["10.0.0.1", "::2"]));
     let begin = Instant::now();
     let connect = async |to: SocketAddr| {
         if to.is_ipv6() { pending().await } else { Ok(to) }
     };
-    let reached = dialer.dial_tcp(&named(), connect).await.unwrap();
+    let reached = dialer.race_tcp(&named(), connect).await.unwrap();
     assert_eq!(reached, "10.0.0.1:7001".parse().unwrap());
     assert_eq!(begin.elapsed().as_millis(), 250);
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_ip_address_is_never_resolved() {
-    let dialer = Dialer::default().resolver(Answer::Unknown);
+    let dialer = connector(Answer::Unknown);
     let address = Address::parse("[::1]:7").unwrap();
-    let reached = dialer.dial_tcp(&address, async |to| Ok(to)).await.unwrap();
+    let reached = dialer.race_tcp(&address, async |to| Ok(to)).await.unwrap();
     assert_eq!(reached, "[::1]:7".parse().unwrap());
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_connect_timeout_names_the_address_and_the_limit() {
     let address = Address::parse("10.0.0.3:7001").unwrap();
-    let (text, phase, took) = failure(Dialer::default(), &address, silence).await;
+    let (text, phase, took) = failure(SocketConnector::default(), &address, silence).await;
     assert_eq!(text, "connecting to tcp@10.0.0.3:7001: no answer within 10 s");
     assert_eq!((phase, took.as_secs()), (DialPhase::Connect, 10));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_connect_timeout_spans_all_addresses_of_a_name() {
-    let dialer = Dialer::default()
-        .connect_timeout(Duration::from_millis(600))
-        .resolver(Answer::Addresses(&["10.0.0.1", "10.0.0.2", "10.0.0.3", "::1"]));
+    let dialer = SocketConnector {
+        connect_timeout: Some(Duration::from_millis(600)),
+        ..connector(Answer::Addresses(&["10.0.0.1", "10.0.0.2", "10.0.0.3", "::1"]))
+    };
     let connect = async |to: SocketAddr| {
         if to.is_ipv6() { refuse(to).await } else { silence(to).await }
     };
@@ -110,7 +115,7 @@ async fn a_connect_timeout_spans_all_addresses_of_a_name() {
 
 #[tokio::test(start_paused = true)]
 async fn all_failures_of_a_name_are_told_with_their_addresses() {
-    let dialer = Dialer::default().resolver(Answer::Addresses(&["10.0.0.1", "::1"]));
+    let dialer = connector(Answer::Addresses(&["10.0.0.1", "::1"]));
     let (text, phase, _) = failure(dialer, &named(), refuse).await;
     assert_eq!(
         text,
@@ -122,21 +127,21 @@ async fn all_failures_of_a_name_are_told_with_their_addresses() {
 
 #[tokio::test(start_paused = true)]
 async fn an_unknown_name_fails_in_resolving() {
-    let (text, phase, _) = failure(Dialer::default().resolver(Answer::Unknown), &named(), refuse).await;
+    let (text, phase, _) = failure(connector(Answer::Unknown), &named(), refuse).await;
     assert_eq!(text, "resolving tcp@db.example:7001: the name db.example does not resolve: no such name");
     assert_eq!(phase, DialPhase::Resolve);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_silent_resolver_is_given_up() {
-    let (text, phase, took) = failure(Dialer::default().resolver(Answer::Silence), &named(), refuse).await;
+    let (text, phase, took) = failure(connector(Answer::Silence), &named(), refuse).await;
     assert_eq!(text, "resolving tcp@db.example:7001: no answer about the name db.example within 5 s");
     assert_eq!((phase, took.as_secs()), (DialPhase::Resolve, 5));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_name_blocked_in_a_hosts_file_has_no_addresses() {
-    let dialer = Dialer::default().resolver(Answer::Addresses(&["0.0.0.0", "::"]));
+    let dialer = connector(Answer::Addresses(&["0.0.0.0", "::"]));
     let (text, phase, _) = failure(dialer, &named(), async |to| Ok(to)).await;
     assert_eq!(text, "resolving tcp@db.example:7001: the name db.example has no addresses");
     assert_eq!(phase, DialPhase::Resolve);
@@ -145,7 +150,7 @@ async fn a_name_blocked_in_a_hosts_file_has_no_addresses() {
 #[tokio::test(start_paused = true)]
 async fn an_unspecified_address_is_not_dialed() {
     let address = Address::parse("0.0.0.0:7001").unwrap();
-    let (text, _, _) = failure(Dialer::default(), &address, async |to| Ok(to)).await;
+    let (text, _, _) = failure(SocketConnector::default(), &address, async |to| Ok(to)).await;
     assert_eq!(text, "connecting to tcp@0.0.0.0:7001: one can listen at such an address, not dial it");
 }
 
@@ -155,6 +160,6 @@ async fn a_socket_connected_to_itself_is_refused() {
     socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
     let itself = socket.local_addr().unwrap();
     let stream = socket.connect(itself).await.unwrap();
-    let error = refuse_oneself(stream).unwrap_err();
+    let error = refuse_self_connection(stream).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
 }
