@@ -26,49 +26,30 @@
 //! # }
 //! ```
 
-mod advertise;
-mod allow;
-mod aside;
-mod authenticate;
-mod budget;
-mod builder;
+mod auth;
+mod call;
 mod connection;
-mod core;
 mod error;
-mod handler;
-mod handshake;
-mod history;
-mod invoke;
-mod layer;
 mod limits;
-mod look;
-mod method;
-mod metrics;
-mod overview;
-mod places;
-mod recent;
-mod registrations;
-mod router;
+mod memory_budget;
+mod observe;
 mod server;
 mod service;
-mod span;
-mod stats;
-mod tokens;
 
-pub use self::allow::{Authorize, AuthorizeLayer};
-pub use self::authenticate::{Authenticate, Authenticating, Credential};
-pub use self::builder::ServerBuilder;
+pub use self::auth::authenticate::{Authenticate, Authenticating, Credential};
+pub use self::auth::authorize::{Authorize, AuthorizeLayer};
+pub use self::auth::tokens::{TokenErrorKind, Tokens, TokensError};
+pub use self::call::invocation::Invocation;
 pub use self::error::{BuildError, ServeError};
-pub use self::handler::{Handler, Request, Response, ResponseFuture};
-pub use self::invoke::Invocation;
-pub use self::layer::{CallFuture, CallLayer, CallService, LayeredCall, LayeredHandler};
 pub use self::limits::Limits;
-pub use self::metrics::MethodMetrics;
-pub use self::overview::{
+pub use self::observe::metrics::MethodMetrics;
+pub use self::observe::overview::{
     CallOverview, ConnectionOverview, EndedCall, HistoryBucket, LimitOverview, MethodOverview, Overview,
     RegistrationOverview, WindowStats,
 };
-pub use self::registrations::Registration;
+pub use self::server::builder::ServerBuilder;
+pub use self::server::registrations::Registration;
 pub use self::server::{Server, ServerHandle};
+pub use self::service::handler::{Handler, Request, Response, ResponseFuture};
+pub use self::service::layer::{CallFuture, CallLayer, CallService, LayeredCall, LayeredHandler};
 pub use self::service::{AsyncMethod, Service, from_fn};
-pub use self::tokens::{TokenErrorKind, Tokens, TokensError};

@@ -5,7 +5,6 @@
 //! leave their answers in [`Calls`], from where this task takes many at a time.
 
 use std::fmt;
-use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -20,23 +19,18 @@ use farcall_transport::{BufferPool, Stream};
 use tokio::time::{Instant, Sleep, sleep_until};
 use tracing::debug;
 
-pub(crate) use self::call::{Answer, Home, Started};
-pub(crate) use self::calls::{Calls, Running, Signal};
-pub(crate) use self::facts::{Facts, Traffic};
-pub(crate) use self::turns::Turn;
-use crate::budget::Held;
-use crate::core::Core;
+use self::stats::{Facts, Traffic};
+use crate::call::Home;
+use crate::call::in_flight::{Calls, Signal};
 use crate::limits::after;
+use crate::memory_budget::Held;
+use crate::server::state::Core;
 
-mod admission;
-mod call;
-mod calls;
-mod clock;
-mod facts;
-mod io_turns;
-mod requests;
-mod response;
-mod turns;
+mod dispatch;
+pub(crate) mod handshake;
+mod io;
+pub(crate) mod stats;
+mod timers;
 
 /// A connection after its handshake. It is a future that ends when the connection does.
 pub(crate) struct Connection {
@@ -98,7 +92,7 @@ pub(crate) enum End {
     /// The server was stopped.
     Stopped,
     /// Reading or writing failed.
-    Io(io::Error),
+    Io(std::io::Error),
 }
 
 impl Connection {

@@ -3,14 +3,14 @@
 
 use farcall_protocol::{Body, Code, Flags, HeaderRef, Kind, MaxFrameBytes, Negotiated, Outbox, Seq, Status};
 
-use crate::core::Core;
-use crate::handler::Response;
+use crate::server::state::Core;
+use crate::service::handler::Response;
 
 /// Bodies below this are never refused for want of room: an error would hardly be shorter.
 const ALWAYS_FITS: usize = 4096;
 
 /// The response with its body compressed where that was agreed on and is worth it.
-pub(super) fn compressed(mut response: Response, negotiated: &Negotiated) -> (Response, Flags) {
+pub(crate) fn compressed(mut response: Response, negotiated: &Negotiated) -> (Response, Flags) {
     let Some(compression) = negotiated.compression else { return (response, Flags::NONE) };
     // The peer bounds the size before compression too.
     if response.body.len() > negotiated.send_limit.get() {
@@ -26,7 +26,7 @@ pub(super) fn compressed(mut response: Response, negotiated: &Negotiated) -> (Re
 }
 
 /// The response, or an error in its place where the server's buffers have no room for it.
-pub(super) fn within_budget(response: Response, core: &Core) -> Response {
+pub(crate) fn within_budget(response: Response, core: &Core) -> Response {
     let size = response.body.len();
     if size < ALWAYS_FITS || !core.budget.lacks(size) {
         return response;
@@ -37,7 +37,7 @@ pub(super) fn within_budget(response: Response, core: &Core) -> Response {
 
 /// Appends the answer to call `seq`; one that the peer would not accept is replaced by an error
 /// that says so.
-pub(super) fn push_response(
+pub(crate) fn push_response(
     outbox: &mut Outbox,
     negotiated: &Negotiated,
     seq: Seq,

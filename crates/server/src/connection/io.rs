@@ -1,5 +1,5 @@
 //! A connection's turns at reading and writing, from what the socket brings to its close. What
-//! the bytes say is for [`super::requests`].
+//! the bytes say is for [`super::dispatch`].
 
 use std::io;
 use std::pin::Pin;

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use farcall_context::{ConnectionInfo, Identity};
 use farcall_protocol::{Code, Status, truncate};
 
-use crate::overview::EndedCall;
+use crate::observe::overview::EndedCall;
 
 /// How many calls of each kind are kept.
 const MOST: usize = 50;

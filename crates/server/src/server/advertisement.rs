@@ -8,9 +8,9 @@ use farcall_discovery::{Endpoint, Instance, Registrar};
 use farcall_protocol::describe::ServiceInfo;
 use farcall_transport::{Address, AddressError};
 
-use crate::builder::ServerBuilder;
 use crate::error::BuildError;
-use crate::registrations::{Registrations, Target};
+use crate::server::builder::ServerBuilder;
+use crate::server::registrations::{Registrations, Target};
 
 /// What a server says of itself, and where.
 pub(crate) struct Advertisement {

@@ -10,7 +10,7 @@ use farcall_tls::{FileContent, FileError, Reloaded};
 use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
 use thiserror::Error;
 
-use crate::authenticate::{Authenticate, Authenticating, Credential};
+use crate::auth::authenticate::{Authenticate, Authenticating, Credential};
 
 /// How often a file of tokens is looked at.
 const RELOAD_EVERY: Duration = Duration::from_secs(2);

@@ -10,14 +10,14 @@ use farcall_transport::{ListenError, TlsServer};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::advertise::Advertisement;
-use crate::authenticate::Authenticate;
-use crate::core::Core;
+use crate::auth::authenticate::Authenticate;
 use crate::error::{BuildError, ServeError};
-use crate::layer::{CallLayer, Layered};
 use crate::limits::Limits;
-use crate::router::Router;
 use crate::server::Server;
+use crate::server::advertisement::Advertisement;
+use crate::server::state::Core;
+use crate::service::layer::{CallLayer, Layered};
+use crate::service::router::Router;
 use crate::service::{AsyncMethod, Service};
 
 /// Describes a server: what it offers, where it listens, what it allows.

@@ -13,13 +13,14 @@ use farcall_transport::{PeerAddress, TlsInfo};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
-use crate::authenticate::{Credential, check};
-use crate::connection::{Answer, Calls, Home, Started};
-use crate::core::Core;
-use crate::handler::Response;
-use crate::handshake::stopping;
+use super::in_flight::Calls;
+use super::{Answer, Home, Started};
+use crate::auth::authenticate::{Credential, check};
+use crate::connection::handshake::stopping;
 use crate::limits::after;
+use crate::server::state::Core;
 use crate::server::{ServerHandle, Shared};
+use crate::service::handler::Response;
 
 /// A call that came by another way than a connection of the protocol's: through an HTTP gateway, or
 /// from the process itself. See [`ServerHandle::invoke`].

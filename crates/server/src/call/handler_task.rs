@@ -10,9 +10,9 @@ use tokio::sync::{Notify, oneshot};
 use tokio::time::timeout;
 use tracing::dispatcher::{self, Dispatch};
 
-use super::call::Handling;
-use crate::aside::{Job, STUCK, Ticket};
-use crate::core::Core;
+use super::Handling;
+use crate::call::offload::{Job, STUCK, Ticket};
+use crate::server::state::Core;
 
 /// What a poll aside may take longer than one in place: its thread was just woken, on another core, and
 /// finds nothing in that one's caches. Without, quick methods would stay aside for being there.

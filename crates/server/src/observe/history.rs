@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use crate::metrics::MethodMetrics;
-use crate::overview::{HistoryBucket, MethodOverview, WindowStats};
-use crate::router::Router;
+use crate::observe::metrics::MethodMetrics;
+use crate::observe::overview::{HistoryBucket, MethodOverview, WindowStats};
+use crate::service::router::Router;
 
 /// How long a step is.
 const STEP: Duration = Duration::from_secs(MethodOverview::STEP_S);
@@ -142,7 +142,7 @@ mod tests {
     use farcall_protocol::Code;
 
     use super::*;
-    use crate::stats::Stats;
+    use crate::observe::stats::Stats;
 
     fn call(stats: &Stats, us: u64, error: Option<Code>) {
         stats.started();

@@ -10,7 +10,7 @@ use farcall_protocol::{BoxError, Code, Execution, Status};
 use tower_layer::Layer;
 use tower_service::Service;
 
-use crate::handler::{Handler, Request, Response, ResponseFuture};
+use crate::service::handler::{Handler, Request, Response, ResponseFuture};
 
 /// A call on its way through layers: the request, and where it goes after the last of them.
 pub struct LayeredCall {

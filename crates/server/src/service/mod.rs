@@ -11,8 +11,13 @@ use futures::FutureExt as _;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::handler::{Handler, Request, Response, ResponseFuture};
-use crate::layer::{CallLayer, Layered};
+use crate::service::handler::{Handler, Request, Response, ResponseFuture};
+use crate::service::layer::{CallLayer, Layered};
+
+pub(crate) mod handler;
+pub(crate) mod layer;
+pub(crate) mod method;
+pub(crate) mod router;
 
 /// A service: a name, its description, and a handler for each method.
 ///

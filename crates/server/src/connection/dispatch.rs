@@ -7,11 +7,11 @@ use farcall_protocol::{Code, Flags, Header, HeaderRef, Kind, Message, ProtocolEr
 use tokio::time::Instant;
 use tracing::debug;
 
-use super::call::{Answer, Started};
-use super::response::{compressed, push_response};
 use super::{Connection, Phase};
-use crate::handler::Response;
+use crate::call::encoded_response::{compressed, push_response};
+use crate::call::{Answer, Started};
 use crate::limits::{MESSAGES_PER_WRITE, MOST_READ, after};
+use crate::service::handler::Response;
 
 impl Connection {
     /// Handles the whole messages in the input, as long as the outbox has room, and not more of

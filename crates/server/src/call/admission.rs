@@ -8,10 +8,10 @@ use farcall_context::Inherited;
 use farcall_protocol::{Code, Header, Status};
 use tokio::time::Instant;
 
-use super::call::{Answer, Call, Home};
+use super::{Answer, Call, Home};
 use crate::limits::after;
-use crate::method::Method;
-use crate::span::CallSpan;
+use crate::observe::span::CallSpan;
+use crate::service::method::Method;
 
 impl Home {
     /// Decides whether a call is started at all. `body` brings its arguments, and what time it is

@@ -12,17 +12,24 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use crate::advertise::Advertisement;
-use crate::builder::ServerBuilder;
-use crate::connection::{Connection, Signal};
-use crate::core::Core;
+use crate::call::in_flight::Signal;
+use crate::call::invocation::Invoked;
+use crate::connection::Connection;
+use crate::connection::handshake::{Shaken, refuse, shake};
 use crate::error::BuildError;
-use crate::handshake::{Shaken, refuse, shake};
-use crate::history::History;
-use crate::invoke::Invoked;
-use crate::metrics::MethodMetrics;
-use crate::places::{Admission, Open, Place, Places};
-use crate::registrations::{Registration, Registrations};
+use crate::observe::history::History;
+use crate::observe::metrics::MethodMetrics;
+use crate::server::advertisement::Advertisement;
+use crate::server::builder::ServerBuilder;
+use crate::server::connections::{Admission, Open, Place, Places};
+use crate::server::registrations::{Registration, Registrations};
+use crate::server::state::Core;
+
+pub(crate) mod advertisement;
+pub(crate) mod builder;
+pub(crate) mod connections;
+pub(crate) mod registrations;
+pub(crate) mod state;
 
 /// A server that is bound to its addresses.
 ///

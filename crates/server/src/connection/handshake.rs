@@ -13,9 +13,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use crate::authenticate::{Credential, check};
-use crate::core::Core;
+use crate::auth::authenticate::{Credential, check};
 use crate::limits::{FIRST_READ, LINGER, after};
+use crate::server::state::Core;
 
 /// A handshake that led to no connection.
 #[derive(Debug, Error)]

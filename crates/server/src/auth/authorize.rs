@@ -10,8 +10,8 @@ use futures::future::{Either, MapErr, Ready, TryFutureExt, ready};
 use tower_layer::Layer;
 use tower_service::Service;
 
-use crate::handler::Response;
-use crate::layer::LayeredCall;
+use crate::service::handler::Response;
+use crate::service::layer::LayeredCall;
 
 /// A layer that lets through the calls that are allowed to their caller, and no other. Cloning is
 /// cheap.

@@ -11,11 +11,11 @@ use farcall_protocol::{ByteStr, Code, EscapedText, Status, truncate};
 use rustc_hash::FxHashMap;
 
 use crate::error::BuildError;
-use crate::handler::{Handler, Request, Response, ResponseFuture};
-use crate::layer::Layered;
-use crate::method::Method;
-use crate::metrics::MethodMetrics;
+use crate::observe::metrics::MethodMetrics;
 use crate::service::Service;
+use crate::service::handler::{Handler, Request, Response, ResponseFuture};
+use crate::service::layer::Layered;
+use crate::service::method::Method;
 
 /// All methods of a server.
 #[derive(Debug)]

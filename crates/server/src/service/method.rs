@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use crate::handler::Handler;
-use crate::stats::Stats;
+use crate::observe::stats::Stats;
+use crate::service::handler::Handler;
 
 /// A poll that keeps a core longer than this holds up the other calls of its connection: as long
 /// as some hundred quick calls take, and far longer than handing a call to a task costs.
@@ -93,7 +93,7 @@ impl fmt::Debug for Method {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::handler::{Request, Response, ResponseFuture};
+    use crate::service::handler::{Request, Response, ResponseFuture};
 
     struct Nothing;
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use farcall_protocol::Code;
 use farcall_protocol::describe::MethodStats;
 
-use crate::metrics::MethodMetrics;
+use crate::observe::metrics::MethodMetrics;
 
 /// Buckets of one power of two: a bucket is at most 1/32 = 3% wide.
 const STEPS: u64 = 32;

@@ -1,7 +1,7 @@
 //! Threads for what keeps one busy, beside those that run connections.
 //!
 //! They are threads of tokio's for blocking operations, taken while there is work and given back
-//! after it. What is done there, and what becomes of it, is for [`crate::connection`].
+//! after it. What is done there, and what becomes of it, is for [`super::handler_task`].
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};

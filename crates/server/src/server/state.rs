@@ -6,13 +6,13 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use farcall_protocol::ServerPolicy;
 use tokio_util::task::TaskTracker;
 
-use crate::aside::Aside;
-use crate::authenticate::Authenticate;
-use crate::budget::Budget;
-use crate::connection::Turn;
+use crate::auth::authenticate::Authenticate;
+use crate::call::handler_task::Turn;
+use crate::call::offload::Aside;
 use crate::limits::Limits;
-use crate::recent::Recent;
-use crate::router::Router;
+use crate::memory_budget::Budget;
+use crate::observe::recent::Recent;
+use crate::service::router::Router;
 
 /// A running server, seen from its connections.
 pub(crate) struct Core {

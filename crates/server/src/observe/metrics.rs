@@ -79,7 +79,7 @@ fn less<K: Copy + PartialEq>(now: &[(K, u64)], before: &[(K, u64)]) -> Vec<(K, u
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::stats::Stats;
+    use crate::observe::stats::Stats;
 
     #[test]
     fn calls_and_latencies_are_counted_up_to_a_limit() {

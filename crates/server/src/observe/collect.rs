@@ -6,11 +6,14 @@ use std::time::Duration;
 use farcall_context::{ConnectionInfo, Identity};
 use tokio::time::Instant;
 
-use crate::connection::{Running, Traffic};
-use crate::invoke::INVOKED;
+use crate::call::in_flight::Running;
+use crate::call::invocation::INVOKED;
+use crate::connection::stats::Traffic;
 use crate::limits::Limits;
-use crate::overview::{CallOverview, ConnectionOverview, LimitOverview, Overview, RegistrationOverview};
-use crate::places::Open;
+use crate::observe::overview::{
+    CallOverview, ConnectionOverview, LimitOverview, Overview, RegistrationOverview,
+};
+use crate::server::connections::Open;
 use crate::server::{ServerHandle, Shared};
 
 impl ServerHandle {

@@ -10,7 +10,7 @@ use futures::stream::AbortHandle;
 use futures::task::AtomicWaker;
 use tokio::time::Instant;
 
-use crate::method::Method;
+use crate::service::method::Method;
 
 /// What the connection's task and the tasks of its calls share.
 #[derive(Debug, Default)]

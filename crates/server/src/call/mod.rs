@@ -1,5 +1,5 @@
 //! One call: its first poll on the connection's task, and a task of its own if that was not enough.
-//! Where that has it polled is for [`super::turns`].
+//! Where that has it polled is for [`handler_task`].
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
@@ -17,14 +17,21 @@ use tokio::time::{Instant, timeout_at};
 use tracing::span::Entered;
 use tracing::{debug, error};
 
-use super::calls::{Calls, Running};
-use super::response::{compressed, push_response, within_budget};
-use super::turns::Turns;
-use crate::budget::Held;
-use crate::core::Core;
-use crate::handler::{Request, Response, ResponseFuture};
-use crate::method::Method;
-use crate::span::CallSpan;
+use self::encoded_response::{compressed, push_response, within_budget};
+use self::handler_task::Turns;
+use self::in_flight::{Calls, Running};
+use crate::memory_budget::Held;
+use crate::observe::span::CallSpan;
+use crate::server::state::Core;
+use crate::service::handler::{Request, Response, ResponseFuture};
+use crate::service::method::Method;
+
+mod admission;
+pub(crate) mod encoded_response;
+pub(crate) mod handler_task;
+pub(crate) mod in_flight;
+pub(crate) mod invocation;
+pub(crate) mod offload;
 
 /// What a call needs from beginning to end. Its method is borrowed until it gets a task: most calls
 /// get none, and the method's count is one that all connections write to.

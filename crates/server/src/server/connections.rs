@@ -7,8 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use farcall_protocol::{Code, Status};
 use farcall_transport::{PeerAddress, Scheme};
 
-use crate::connection::{Calls, Facts, Signal};
-use crate::handshake::stopping;
+use crate::call::in_flight::{Calls, Signal};
+use crate::connection::handshake::stopping;
+use crate::connection::stats::Facts;
 use crate::limits::Limits;
 
 /// All places of a server.
