@@ -7,12 +7,13 @@ use farcall_protocol::{ByteStr, Metadata, Seq};
 use farcall_transport::{PeerCertificate, TlsInfo};
 use tokio::time::{Duration, Instant};
 
+use crate::drain::DrainSignal;
 use crate::identity::Identity;
 use crate::inherited::Inherited;
 use crate::trace::TraceContext;
 
 /// The connection that a call came over.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ConnectionInfo {
     /// Who is on the other side, such as `tcp@127.0.0.1:50412`.
@@ -23,13 +24,15 @@ pub struct ConnectionInfo {
     pub tls: Option<Arc<TlsInfo>>,
     /// Who is on the other side, where the server asks for a credential.
     pub identity: Option<Identity>,
+    /// `None` for a connection that is not a server's.
+    drain: Option<DrainSignal>,
 }
 
 impl ConnectionInfo {
     /// A connection from `peer`.
     #[must_use]
     pub fn new(id: u64, peer: impl fmt::Display) -> Self {
-        Self { peer: peer.to_string(), id, tls: None, identity: None }
+        Self { peer: peer.to_string(), id, tls: None, identity: None, drain: None }
     }
 
     /// With what TLS tells of it.
@@ -45,7 +48,24 @@ impl ConnectionInfo {
         self.identity = identity;
         self
     }
+
+    /// Sets the signal that the server sends when it drains.
+    #[must_use]
+    pub fn with_drain_signal(mut self, signal: DrainSignal) -> Self {
+        self.drain = Some(signal);
+        self
+    }
 }
+
+impl PartialEq for ConnectionInfo {
+    /// Compares what is known of the connection, and not its drain signal.
+    fn eq(&self, other: &Self) -> bool {
+        let Self { peer, id, tls, identity, drain: _ } = other;
+        (&self.peer, self.id, &self.tls, &self.identity) == (peer, *id, tls, identity)
+    }
+}
+
+impl Eq for ConnectionInfo {}
 
 /// What a handler may know of its call. Cloning is cheap.
 #[derive(Clone, Debug)]
@@ -137,6 +157,35 @@ impl Context {
     #[must_use]
     pub fn certificate(&self) -> Option<&PeerCertificate> {
         self.connection.tls.as_ref()?.certificate.as_ref()
+    }
+
+    /// Returns a future that is ready when the server drains: it takes no new calls, and waits for those in
+    /// flight for at most its `drain_timeout`. A handler that waits for something ends then. Ready at
+    /// once if the server drains already; never ready for a call outside of a server.
+    ///
+    /// Calls that don't use it pay nothing for it.
+    ///
+    /// ```
+    /// use farcall_context::Context;
+    /// use tokio::sync::mpsc;
+    ///
+    /// /// Waits for the next event, but no longer than the server serves.
+    /// async fn next_event(cx: Context, events: &mut mpsc::Receiver<String>) -> Option<String> {
+    ///     tokio::select! {
+    ///         // Both are cancel-safe: an event that was not taken is there for the next call.
+    ///         event = events.recv() => event,
+    ///         () = cx.draining() => None,
+    ///     }
+    /// }
+    /// ```
+    pub fn draining(&self) -> impl Future<Output = ()> + Send + use<> {
+        let signal = self.connection.drain.clone();
+        async move {
+            match signal {
+                Some(signal) => signal.sent().await,
+                None => std::future::pending().await,
+            }
+        }
     }
 
     /// The connection that the call came over.

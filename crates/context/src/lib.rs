@@ -20,10 +20,12 @@ const _: () = assert!(
 );
 
 mod context;
+mod drain;
 mod identity;
 mod inherited;
 pub mod trace;
 
 pub use self::context::{ConnectionInfo, Context};
+pub use self::drain::DrainSignal;
 pub use self::identity::Identity;
 pub use self::inherited::{Inherited, WithInherited};
