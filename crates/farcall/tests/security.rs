@@ -319,7 +319,7 @@ async fn unauthorized_call_is_refused_before_its_handler_starts() {
     let server = serve("tcp@127.0.0.1:0", |builder| {
         builder
             .authenticate(Tokens::fixed([("web", "w"), ("ops", "o")]).unwrap())
-            .layer(AuthorizeLayer::nobody().identity("web", ["T.who"]).identity("ops", ["T.*"]))
+            .layer(AuthorizeLayer::deny_by_default().identity("web", ["T.who"]).identity("ops", ["T.*"]))
     })
     .await;
     let with = |token: &str| channel(&server.address, ConnectionOptions::default().token(token));

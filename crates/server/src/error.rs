@@ -1,6 +1,7 @@
-//! What can go wrong with a server as a whole.
+//! The errors of a server as a whole.
 
 use farcall_discovery::InstanceError;
+use farcall_protocol::{Code, Status};
 use farcall_transport::{Address, AddressError, ListenError};
 use thiserror::Error;
 
@@ -20,40 +21,40 @@ pub enum BuildError {
         /// The name.
         name: String,
     },
-    /// A name that is empty, over 256 bytes, or has white space or control characters in it.
+    /// A name is empty, over 256 bytes, or has white space or control characters in it.
     #[error("name {name:?}: 1 to 256 bytes without white space and control characters are allowed")]
     BadName {
         /// The name.
         name: String,
     },
-    /// A method that was added by itself is not called `Service.method`.
+    /// The name of a method that was added without a service is not `Service.method`.
     #[error("method {name:?}: its name must be `Service.method`")]
     NoService {
         /// The name.
         name: String,
     },
-    /// An address that does not parse.
+    /// An address does not parse.
     #[error(transparent)]
     Address(#[from] AddressError),
-    /// There is nothing to listen on.
+    /// There is no address to listen on.
     #[error("no address to listen on: add one with `listen`")]
     NoAddress,
-    /// It is to be registered, says no address to dial, and listens on one that nobody can dial.
+    /// A server that registers advertises no address, and listens on one that cannot be dialed.
     #[error("{address} can be listened on, but not dialed: say with `advertise` what others are to dial")]
     NotDialable {
-        /// What it listens on.
+        /// The address that it listens on.
         address: Address,
     },
-    /// It is to be registered, and neither advertises an address nor listens on one.
+    /// A server that registers neither advertises an address nor listens on one.
     #[error("registering: no address to dial: add one with `advertise`")]
     NothingToDial,
-    /// It advertises port 0, and listens on no address of that scheme.
+    /// A server advertises port 0, and listens on no address of that scheme.
     #[error("advertising {address}: no address of that scheme is listened on, whose port it could have")]
     NoBoundPort {
-        /// What is to be advertised.
+        /// The advertised address.
         address: Address,
     },
-    /// It is to be registered, and offers no service.
+    /// A server that registers offers no service.
     #[error("registering: there is no service to register: add one, or a name with `register_as`")]
     NothingToRegister,
     /// One id was given to several addresses, which would replace each other.
@@ -62,7 +63,7 @@ pub enum BuildError {
         /// The id.
         id: String,
     },
-    /// What it says of itself cannot be registered.
+    /// The description of the server cannot be registered.
     #[error("registering: {0}")]
     Instance(#[from] InstanceError),
 }
@@ -71,10 +72,15 @@ pub enum BuildError {
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum ServeError {
-    /// It cannot be built.
+    /// The server cannot be built.
     #[error(transparent)]
     Build(#[from] BuildError),
-    /// It cannot listen.
+    /// The server cannot listen.
     #[error(transparent)]
     Listen(#[from] ListenError),
+}
+
+/// Returns the status for connections and calls that come when the server stops.
+pub(crate) fn stopping() -> Status {
+    Status::refused(Code::Unavailable, "the server is stopping")
 }

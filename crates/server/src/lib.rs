@@ -40,6 +40,8 @@ pub use self::auth::authenticate::{Authenticate, Authenticating, Credential};
 pub use self::auth::authorize::{Authorize, AuthorizeLayer};
 pub use self::auth::tokens::{TokenErrorKind, Tokens, TokensError};
 pub use self::call::invocation::Invocation;
+#[doc(hidden)]
+pub use self::call::offload::{OffloadRuntime, TokioOffload};
 pub use self::error::{BuildError, ServeError};
 pub use self::limits::Limits;
 pub use self::observe::metrics::MethodMetrics;
@@ -47,9 +49,11 @@ pub use self::observe::overview::{
     CallOverview, ConnectionOverview, EndedCall, HistoryBucket, LimitOverview, MethodOverview, Overview,
     RegistrationOverview, WindowStats,
 };
+pub use self::server::Server;
 pub use self::server::builder::ServerBuilder;
+pub use self::server::handle::ServerHandle;
 pub use self::server::registrations::Registration;
-pub use self::server::{Server, ServerHandle};
+pub use self::server::shutdown_signal::{ShutdownSignal, shutdown_signal};
 pub use self::service::handler::{Handler, Request, Response, ResponseFuture};
-pub use self::service::layer::{CallFuture, CallLayer, CallService, LayeredCall, LayeredHandler};
+pub use self::service::layer::{HandlerService, from_tower};
 pub use self::service::{AsyncMethod, Service, from_fn};

@@ -1,207 +1,196 @@
-//! What a server allows its clients, with defaults that hold under attack.
+//! [`Limits`]: what a server allows its clients, with defaults that hold under attack.
 
 use std::time::Duration;
 
 use farcall_protocol::limits::MAX_OPTION_BYTES;
 use farcall_protocol::{KeepAlive, MaxFrameBytes, MaxInFlight};
-use tokio::time::Instant;
 
-/// The limits of a server. A time of `Duration::MAX` means never.
+/// The limits of a server. Setters that take an `Option` take a plain value, too; `None` is no
+/// limit.
 ///
 /// ```
 /// use std::time::Duration;
-/// use farcall_server::Limits;
+/// use farcall_server::{Limits, Server};
 ///
-/// let limits = Limits::default().max_connections(100).handle_timeout(Duration::from_secs(30));
-/// # let _ = limits;
+/// let limits = Limits::default()
+///     .max_connections(100)
+///     .handle_timeout(Duration::from_secs(30))
+///     .write_timeout(None);
+/// let server = Server::builder().limits(limits).build()?;
+/// # let _ = server;
+/// # Ok::<(), farcall_server::BuildError>(())
 /// ```
 #[derive(Clone, Debug)]
+#[must_use]
 pub struct Limits {
-    pub(crate) max_connections: usize,
-    pub(crate) max_connections_per_peer: usize,
-    pub(crate) handshake_timeout: Duration,
+    pub(crate) max_connections: Option<usize>,
+    pub(crate) max_connections_per_peer: Option<usize>,
+    pub(crate) handshake_timeout: Option<Duration>,
     pub(crate) max_frame_bytes: MaxFrameBytes,
     pub(crate) max_in_flight: MaxInFlight,
-    pub(crate) max_in_flight_in_all: usize,
+    pub(crate) max_in_flight_in_all: Option<usize>,
     pub(crate) handle_timeout: Option<Duration>,
-    pub(crate) frame_timeout: Duration,
-    pub(crate) write_timeout: Duration,
+    pub(crate) frame_timeout: Option<Duration>,
+    pub(crate) write_timeout: Option<Duration>,
     pub(crate) outbox_bytes: usize,
-    pub(crate) buffered_bytes: usize,
+    pub(crate) buffered_bytes: Option<usize>,
     pub(crate) keep_alive: KeepAlive,
     pub(crate) deregister_pause: Duration,
-    pub(crate) drain_timeout: Duration,
-    pub(crate) slow_call: Duration,
+    pub(crate) drain_timeout: Option<Duration>,
+    pub(crate) slow_call: Option<Duration>,
 }
 
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            max_connections: 65_536,
-            max_connections_per_peer: 8_192,
-            handshake_timeout: Duration::from_secs(10),
+            max_connections: Some(65_536),
+            max_connections_per_peer: Some(8_192),
+            handshake_timeout: Some(Duration::from_secs(10)),
             max_frame_bytes: MaxFrameBytes::DEFAULT,
             max_in_flight: MaxInFlight::DEFAULT,
-            max_in_flight_in_all: 65_536,
+            max_in_flight_in_all: Some(65_536),
             handle_timeout: None,
-            frame_timeout: Duration::from_secs(30),
-            write_timeout: Duration::from_secs(30),
+            frame_timeout: Some(Duration::from_secs(30)),
+            write_timeout: Some(Duration::from_secs(30)),
             outbox_bytes: 4 * 1024 * 1024,
-            buffered_bytes: 1024 * 1024 * 1024,
+            buffered_bytes: Some(1024 * 1024 * 1024),
             keep_alive: KeepAlive::default(),
             deregister_pause: Duration::from_millis(250),
-            drain_timeout: Duration::from_secs(30),
-            slow_call: Duration::from_millis(100),
+            drain_timeout: Some(Duration::from_secs(30)),
+            slow_call: Some(Duration::from_millis(100)),
         }
     }
 }
 
 impl Limits {
-    /// Connections in all. Default 65,536. One more is told so in the handshake and closed. Too
-    /// high, and the process runs out of file descriptors first, which it survives: it accepts
-    /// again as soon as others close.
-    #[must_use]
-    pub const fn max_connections(mut self, connections: usize) -> Self {
-        self.max_connections = connections;
+    /// Sets the maximum number of connections. Default 65,536. Further ones are refused in the
+    /// handshake. Too high, and the process runs out of file descriptors first, which it survives: it
+    /// accepts again as soon as others close.
+    pub fn max_connections(mut self, connections: impl Into<Option<usize>>) -> Self {
+        self.max_connections = connections.into();
         self
     }
 
-    /// Connections from one IP address. Default 8,192, since a proxy looks like one peer. Peers
-    /// over unix sockets are not counted.
-    #[must_use]
-    pub const fn max_connections_per_peer(mut self, connections: usize) -> Self {
-        self.max_connections_per_peer = connections;
+    /// Sets the maximum number of connections from one IP address. Default 8,192, since a proxy looks
+    /// like one peer. Peers over Unix sockets are not counted.
+    pub fn max_connections_per_peer(mut self, connections: impl Into<Option<usize>>) -> Self {
+        self.max_connections_per_peer = connections.into();
         self
     }
 
-    /// The time for a whole handshake, from accepting on. Default 10 s. Too low, and clients far
+    /// Sets the time for a whole handshake, from accepting on. Default 10 s. Too low, and clients far
     /// away or behind TLS do not get in; too high, and silent connections are held as long.
-    #[must_use]
-    pub const fn handshake_timeout(mut self, limit: Duration) -> Self {
-        self.handshake_timeout = limit;
+    pub fn handshake_timeout(mut self, limit: impl Into<Option<Duration>>) -> Self {
+        self.handshake_timeout = limit.into();
         self
     }
 
-    /// The largest frame that is accepted, in bytes. Default 4 MiB. It bounds arguments, and, by
-    /// what clients state, results.
-    #[must_use]
+    /// Sets the size of the largest frame that is accepted, in bytes. Default 4 MiB. It bounds
+    /// arguments, and, as clients state theirs, results.
     pub fn max_frame_bytes(mut self, bytes: usize) -> Self {
         self.max_frame_bytes = MaxFrameBytes::new(bytes);
         self
     }
 
-    /// Calls at once on one connection. Default 1,024. Clients wait for a place; one that does
-    /// not is refused with `resource_exhausted`.
-    #[must_use]
+    /// Sets the maximum number of calls in flight on one connection. Default 1,024. Clients queue
+    /// further calls; a call beyond the limit is refused with `resource_exhausted`.
     pub fn max_in_flight(mut self, calls: usize) -> Self {
         self.max_in_flight = MaxInFlight::new(calls);
         self
     }
 
-    /// Calls at once in all. Default 65,536. One more is refused with `resource_exhausted`. Calls
-    /// that end in their first poll are not counted, here and above: they hold nothing.
-    #[must_use]
-    pub const fn max_in_flight_in_all(mut self, calls: usize) -> Self {
-        self.max_in_flight_in_all = calls;
+    /// Sets the maximum number of calls in flight on all connections. Default 65,536. Further ones
+    /// are refused with `resource_exhausted`. Calls that end in their first poll are not counted, here
+    /// and in [`Limits::max_in_flight`]: they hold nothing.
+    pub fn max_in_flight_in_all(mut self, calls: impl Into<Option<usize>>) -> Self {
+        self.max_in_flight_in_all = calls.into();
         self
     }
 
-    /// The longest a handler may run. Default: no limit but the caller's own. Zero means none. A
-    /// handler is stopped where it awaits: one that blocks its thread ends when it ends.
-    #[must_use]
-    pub fn handle_timeout(mut self, limit: Duration) -> Self {
-        self.handle_timeout = (!limit.is_zero()).then_some(limit);
+    /// Sets the maximum time of a handler, at least 1 ms. Default: no limit but the caller's deadline.
+    /// A handler is stopped where it awaits: one that blocks its thread runs to its end.
+    pub fn handle_timeout(mut self, limit: impl Into<Option<Duration>>) -> Self {
+        // Zero would mean "no limit" on the wire.
+        self.handle_timeout = limit.into().map(|limit| limit.max(Duration::from_millis(1)));
         self
     }
 
-    /// The time to finish a message once its first byte is there. Default 30 s. Too low, and
-    /// large arguments over slow links do not arrive; too high, and half messages hold their
+    /// Sets the time to complete a message once its first byte has come. Default 30 s. Too low, and
+    /// large arguments over slow links do not arrive; too high, and incomplete messages hold their
     /// buffers as long.
-    #[must_use]
-    pub const fn frame_timeout(mut self, limit: Duration) -> Self {
-        self.frame_timeout = limit;
+    pub fn frame_timeout(mut self, limit: impl Into<Option<Duration>>) -> Self {
+        self.frame_timeout = limit.into();
         self
     }
 
-    /// How long a peer may take nothing of what waits for it before the connection is closed.
-    /// Default 30 s. Too low, and a client that pauses is thrown out; too high, and its answers
+    /// Sets how long a peer may take nothing of what waits for it before its connection is closed.
+    /// Default 30 s. Too low, and a client that pauses is disconnected; too high, and its responses
     /// are kept as long.
-    #[must_use]
-    pub const fn write_timeout(mut self, limit: Duration) -> Self {
-        self.write_timeout = limit;
+    pub fn write_timeout(mut self, limit: impl Into<Option<Duration>>) -> Self {
+        self.write_timeout = limit.into();
         self
     }
 
-    /// Bytes that may wait for one peer before nothing more is read from it. Default 4 MiB.
-    /// Answers to calls that were begun already are kept beyond it. At least 1.
-    #[must_use]
+    /// Sets how many bytes may wait for one peer before nothing more is read from it. Default 4 MiB,
+    /// at least 1. Responses to calls that were started already are kept beyond it.
     pub const fn outbox_bytes(mut self, bytes: usize) -> Self {
         // With room for nothing, nothing would ever be read.
         self.outbox_bytes = if bytes == 0 { 1 } else { bytes };
         self
     }
 
-    /// Bytes in the buffers of all connections together: what is being read, the bodies of calls
-    /// in flight, what waits to be sent. Default 1 GiB. Past it, calls are refused, answers
-    /// replaced, and connections that begin a large message closed, with `resource_exhausted`.
-    /// What handlers make of their arguments is theirs and not counted.
-    #[must_use]
-    pub const fn buffered_bytes(mut self, bytes: usize) -> Self {
-        self.buffered_bytes = bytes;
+    /// Sets the maximum size of the buffers of all connections together, in bytes: what is being
+    /// read, the bodies of calls in flight, what waits to be sent. Default 1 GiB. Beyond it, calls are
+    /// refused, responses replaced, and connections that start a large message closed, with
+    /// `resource_exhausted`. Memory that handlers allocate is not counted.
+    pub fn buffered_bytes(mut self, bytes: impl Into<Option<usize>>) -> Self {
+        self.buffered_bytes = bytes.into();
         self
     }
 
-    /// When to ping a silent peer, and when to give it up. Default 10 s and 5 s.
-    #[must_use]
+    /// Sets when a silent peer is pinged, and when it is given up. Default 10 s and 5 s.
     pub const fn keep_alive(mut self, times: KeepAlive) -> Self {
         self.keep_alive = times;
         self
     }
 
-    /// How long a server that was registered goes on as before once it is no longer, so that clients
-    /// which watch the registry see that it goes before it says so. Default 250 ms. Too low, and
-    /// they dial a server that turns them away, and have to try another; too high, and every stop
-    /// takes as long. Servers that were not registered do not wait.
-    #[must_use]
+    /// Sets how long a server keeps serving once it is deregistered, so that clients which watch the
+    /// registry see that it goes before it refuses them. Default 250 ms. Too low, and they dial a
+    /// server that turns them away, and have to try another; too high, and every stop takes as long.
+    /// Servers that were not registered do not wait.
     pub const fn deregister_pause(mut self, pause: Duration) -> Self {
         self.deregister_pause = pause;
         self
     }
 
-    /// How long calls may go on when the server stops. Default 30 s. What has not ended by then
-    /// is stopped and answered `cancelled`; 2 s later all connections are closed.
-    #[must_use]
-    pub const fn drain_timeout(mut self, limit: Duration) -> Self {
-        self.drain_timeout = limit;
+    /// Sets how long calls may continue when the server stops. Default 30 s. Calls that have not ended
+    /// by then are stopped and answered `cancelled`; 2 s later all connections are closed. Handlers
+    /// that wait for something can end earlier: see
+    /// [`Context::draining`](farcall_context::Context::draining).
+    pub fn drain_timeout(mut self, limit: impl Into<Option<Duration>>) -> Self {
+        self.drain_timeout = limit.into();
         self
     }
 
-    /// From how long on a call counts as slow, and is listed among the
-    /// [slow ones](crate::Overview::slow). Default 100 ms. Too low, and those that matter are pushed
-    /// out of the list by others; too high, and it stays empty.
-    #[must_use]
-    pub const fn slow_call(mut self, latency: Duration) -> Self {
-        self.slow_call = latency;
+    /// Sets the latency from which on a call is listed among the [slow ones](crate::Overview::slow).
+    /// Default 100 ms. Too low, and those that matter are pushed out of the list by others; too high,
+    /// or `None`, and it stays empty.
+    pub fn slow_call(mut self, latency: impl Into<Option<Duration>>) -> Self {
+        self.slow_call = latency.into();
         self
     }
 }
 
-/// What a connection reads into before it knows how much it will need, in bytes.
-pub(crate) const FIRST_READ: usize = MAX_OPTION_BYTES;
-/// What a busy connection may always read into, in bytes.
-pub(crate) const MOST_READ: usize = 64 * 1024;
-/// Reads of one connection in a row before it lets others go on.
+/// The size of a connection's buffer during the handshake, in bytes.
+pub(crate) const HANDSHAKE_BUFFER: usize = MAX_OPTION_BYTES;
+/// The size that a busy connection's read buffer may always have, in bytes.
+pub(crate) const MAX_IDLE_BUFFER: usize = 64 * 1024;
+/// Reads of one connection in a row before it lets other tasks run.
 pub(crate) const READS_PER_TURN: usize = 8;
-/// Messages that are handled before their answers are written, though more have been read: the
-/// client works on those while the server goes on. Fewer are more writes, more are two processes
+/// Messages that are handled before their responses are written, even if more have been read: the
+/// client works on those while the server continues. Fewer mean more writes, more mean two processes
 /// that wait for each other in turn: 64 calls in flight were a fifth slower with all in one write.
 pub(crate) const MESSAGES_PER_WRITE: usize = 16;
-/// How long input is discarded after the last answer, so that closing does not destroy it on its
-/// way: a kernel that holds unread input answers a close with a reset.
+/// The time for which input is discarded after the last response, so that closing does not destroy it
+/// on its way: a kernel that holds unread input answers a close with a reset.
 pub(crate) const LINGER: Duration = Duration::from_secs(1);
-
-/// The time `limit` after `now`. `Duration::MAX`, by which one may say "never", is no overflow.
-pub(crate) fn after(now: Instant, limit: Duration) -> Instant {
-    const NEVER: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
-    now + if limit < NEVER { limit } else { NEVER }
-}

@@ -1,33 +1,35 @@
-//! Bytes that all connections of a server hold together.
+//! [`MemoryBudget`]: the bytes that all connections of a server hold together.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-/// A count of bytes with a limit that is looked at, not enforced: who would add looks first.
+/// A count of bytes with a limit. The limit is advisory: those who are about to reserve check it
+/// first, with [`MemoryBudget::would_exceed`].
 #[derive(Debug)]
-pub(crate) struct Budget {
+pub(crate) struct MemoryBudget {
+    /// `usize::MAX` if there is no limit.
     limit: usize,
     used: AtomicUsize,
 }
 
-/// One holder's share. It is given back when it is dropped, however the holder ends.
+/// One holder's share of the budget, released when it is dropped.
 #[derive(Debug)]
-pub(crate) struct Held {
-    budget: Arc<Budget>,
+pub(crate) struct MemoryReservation {
+    budget: Arc<MemoryBudget>,
     bytes: usize,
 }
 
-/// Shares are counted in steps, so that the many connections that hold next to nothing do not
-/// all write to one counter.
+/// The granularity of shares, in bytes: the many connections that hold next to nothing do not all
+/// write to one counter.
 const STEP: usize = 4096;
 
-impl Budget {
-    pub(crate) fn new(limit: usize) -> Arc<Self> {
-        Arc::new(Self { limit, used: AtomicUsize::new(0) })
+impl MemoryBudget {
+    pub(crate) fn new(limit: Option<usize>) -> Arc<Self> {
+        Arc::new(Self { limit: limit.unwrap_or(usize::MAX), used: AtomicUsize::new(0) })
     }
 
-    /// Whether `bytes` more would pass the limit.
-    pub(crate) fn lacks(&self, bytes: usize) -> bool {
+    /// Returns `true` if `bytes` more would exceed the limit.
+    pub(crate) fn would_exceed(&self, bytes: usize) -> bool {
         self.used.load(Relaxed).saturating_add(bytes) > self.limit
     }
 
@@ -35,21 +37,27 @@ impl Budget {
         self.limit
     }
 
+    /// Returns the text of the error for those that the budget has no room for.
+    #[cold]
+    pub(crate) fn exhausted_message(&self) -> String {
+        format!("the server's buffers are full: {} bytes", self.limit)
+    }
+
     pub(crate) fn used(&self) -> usize {
         self.used.load(Relaxed)
     }
 
-    /// A new holder, who has `bytes` now.
-    pub(crate) fn hold(self: &Arc<Self>, bytes: usize) -> Held {
-        let mut held = Held { budget: Arc::clone(self), bytes: 0 };
-        held.set(bytes);
-        held
+    /// Creates a reservation of `bytes`.
+    pub(crate) fn reserve(self: &Arc<Self>, bytes: usize) -> MemoryReservation {
+        let mut reservation = MemoryReservation { budget: Arc::clone(self), bytes: 0 };
+        reservation.resize(bytes);
+        reservation
     }
 }
 
-impl Held {
-    /// States how much the holder has now.
-    pub(crate) fn set(&mut self, bytes: usize) {
+impl MemoryReservation {
+    /// Changes the share to `bytes`.
+    pub(crate) fn resize(&mut self, bytes: usize) {
         let bytes = bytes / STEP * STEP;
         if bytes > self.bytes {
             self.budget.used.fetch_add(bytes - self.bytes, Relaxed);
@@ -60,9 +68,9 @@ impl Held {
     }
 }
 
-impl Drop for Held {
+impl Drop for MemoryReservation {
     fn drop(&mut self) {
-        self.set(0);
+        self.resize(0);
     }
 }
 
@@ -71,16 +79,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_holder_had_comes_back_when_it_is_dropped() {
-        let budget = Budget::new(10 * STEP);
-        let mut one = budget.hold(0);
-        let mut other = budget.hold(0);
-        one.set(6 * STEP);
-        other.set(3 * STEP + 1);
-        assert!(budget.lacks(STEP + 1) && !budget.lacks(STEP));
-        one.set(STEP);
-        assert!(!budget.lacks(6 * STEP));
+    fn dropped_reservation_is_released() {
+        let budget = MemoryBudget::new(Some(10 * STEP));
+        let mut one = budget.reserve(0);
+        let mut other = budget.reserve(0);
+        one.resize(6 * STEP);
+        other.resize(3 * STEP + 1);
+        assert!(budget.would_exceed(STEP + 1) && !budget.would_exceed(STEP));
+        one.resize(STEP);
+        assert!(!budget.would_exceed(6 * STEP));
         drop(other);
         assert_eq!(budget.used(), STEP);
+    }
+
+    #[test]
+    fn no_limit_is_never_exceeded() {
+        assert!(!MemoryBudget::new(None).would_exceed(usize::MAX));
     }
 }

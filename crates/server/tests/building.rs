@@ -9,9 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::task::{Context, Poll};
 
 use farcall_protocol::{BoxError, Code, Execution, Status};
-use farcall_server::{
-    BuildError, CallFuture, CallService, LayeredCall, Limits, Response, ServeError, Server, Service,
-};
+use farcall_server::{BuildError, HandlerService, Limits, Request, Response, ServeError, Server, Service};
 use futures::future::{BoxFuture, FutureExt};
 use serde_json::{Value, json};
 use support::{Count, Nothing, Text, builder, millis, none, serve, serve_with, stage};
@@ -38,7 +36,7 @@ fn reserved_names_are_refused() {
         let reserved = Server::builder().without_reserved_methods().method(name, async |_: Nothing| ());
         assert!(matches!(refused(reserved), BuildError::ReservedName { .. }));
     }
-    Server::builder().method("farcalls.mine", async |_: Nothing| ()).build().unwrap();
+    let _server = Server::builder().method("farcalls.mine", async |_: Nothing| ()).build().unwrap();
 }
 
 #[test]
@@ -86,9 +84,9 @@ impl<S> Layer<S> for Gatekeeper {
     }
 }
 
-impl<S> tower_service::Service<LayeredCall> for Guarded<S>
+impl<S> tower_service::Service<Request> for Guarded<S>
 where
-    S: tower_service::Service<LayeredCall, Response = Response, Error = std::convert::Infallible>,
+    S: tower_service::Service<Request, Response = Response, Error = std::convert::Infallible>,
     S::Future: Send + 'static,
 {
     type Response = Response;
@@ -99,9 +97,9 @@ where
         self.inner.poll_ready(cx).map_err(|never| match never {})
     }
 
-    fn call(&mut self, call: LayeredCall) -> Self::Future {
+    fn call(&mut self, request: Request) -> Self::Future {
         self.seen.fetch_add(1, SeqCst);
-        let denied = match call.request.context().metadata("manner") {
+        let denied = match request.context().metadata("manner") {
             Some("denied") => Some(Status::refused(Code::PermissionDenied, "not you").into()),
             Some("broken") => Some("the layer broke".into()),
             _ => None,
@@ -109,8 +107,8 @@ where
         if let Some(denied) = denied {
             return async { Err(denied) }.boxed();
         }
-        let late = call.request.context().metadata("manner") == Some("late");
-        let answer = self.inner.call(call);
+        let late = request.context().metadata("manner") == Some("late");
+        let answer = self.inner.call(request);
         async move {
             let answer = answer.await.unwrap_or_else(|never| match never {});
             if late { Err("too late".into()) } else { Ok(answer) }
@@ -189,8 +187,8 @@ async fn concurrency_limit_layer_is_shared_by_all_methods_and_connections() {
 /// A service is nothing but its types here: see that they can be named.
 #[test]
 fn layer_types_can_be_named() {
-    fn is<S: tower_service::Service<LayeredCall, Future = CallFuture>>() {}
-    is::<CallService>();
+    fn is<S: tower_service::Service<Request, Response = Response>>() {}
+    is::<HandlerService>();
 }
 
 #[tokio::test(start_paused = true)]

@@ -86,7 +86,7 @@ async fn local_calls_count_against_the_servers_limit() {
 async fn local_calls_are_authenticated_and_layered() {
     let stage = stage();
     let tokens = Tokens::fixed([("ann", "the-token-of-ann"), ("bob", "the-token-of-bob")]).unwrap();
-    let allow = AuthorizeLayer::nobody().identity("ann", ["T.*"]);
+    let allow = AuthorizeLayer::deny_by_default().identity("ann", ["T.*"]);
     let server = serve_with(stage.clone(), builder(&stage).authenticate(tokens).layer(allow));
     let call = |token: Option<&str>| {
         let call = invocation("T.echo", &json!({"text": "x"}));

@@ -113,13 +113,13 @@ async fn last_minute_statistics_expire() {
 async fn overview_lists_only_the_oldest_calls() {
     let server = serve(Limits::default());
     let mut client = server.connect().await;
-    for _ in 0..Overview::MOST_CALLS + 50 {
+    for _ in 0..Overview::MAX_CALLS + 50 {
         client.request("T.hang", none()).await;
         advance(millis(1)).await;
     }
     sleep(millis(1)).await;
     let overview = server.handle.overview();
-    assert_eq!(overview.calls.len(), Overview::MOST_CALLS);
+    assert_eq!(overview.calls.len(), Overview::MAX_CALLS);
     assert!(overview.calls.windows(2).all(|pair| pair[0].age_ms >= pair[1].age_ms));
     assert!(overview.calls[0].age_ms >= 250);
     assert_eq!(limit(&overview, "max_in_flight").0, Some(250));

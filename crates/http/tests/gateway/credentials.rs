@@ -13,7 +13,7 @@ use crate::world::World;
 fn guarded(builder: ServerBuilder) -> ServerBuilder {
     builder
         .authenticate(Tokens::fixed([("web", "q8mXe01rHsZ9"), ("ops", "bDF4vNyWTjL2")]).unwrap())
-        .layer(AuthorizeLayer::nobody().identity("web", ["Arith.multiply"]).identity("ops", ["*"]))
+        .layer(AuthorizeLayer::deny_by_default().identity("web", ["Arith.multiply"]).identity("ops", ["*"]))
 }
 
 async fn world() -> World {

@@ -1,4 +1,4 @@
-//! Who may connect: the [`Credential`] of a client, and what checks it.
+//! [`Authenticate`]: the check of a client's [`Credential`] when it connects.
 
 use std::fmt;
 use std::panic::AssertUnwindSafe;
@@ -11,7 +11,7 @@ use farcall_transport::{PeerCertificate, TlsInfo};
 use futures::FutureExt;
 use tracing::error;
 
-/// What a client shows of itself when it connects.
+/// A client's credential: the token and the certificate that it connects with.
 #[derive(Clone)]
 pub struct Credential {
     token: Option<String>,
@@ -24,35 +24,35 @@ impl Credential {
         Self { token, peer, tls }
     }
 
-    /// The bearer token of its Option; none where it sent none.
+    /// Returns the bearer token of its Option; `None` if it sent none.
     ///
-    /// Compare it in constant time, or look up a hash of it: how long a comparison takes tells how
+    /// Compare it in constant time, or look up a hash of it: the time of a plain comparison reveals how
     /// much of a guess was right. [`Tokens`](crate::Tokens) does.
     #[must_use]
     pub fn token(&self) -> Option<&str> {
         self.token.as_deref()
     }
 
-    /// Its certificate, which TLS has verified; none where it showed none, or is not encrypted.
+    /// Returns its certificate, which TLS has verified; `None` without one or without TLS.
     #[must_use]
     pub fn certificate(&self) -> Option<&PeerCertificate> {
         self.tls.as_ref()?.certificate.as_ref()
     }
 
-    /// Whether the connection is encrypted, so that nobody on the way has read the token.
+    /// Returns `true` if the connection is encrypted, so that the token was not readable on the way.
     #[must_use]
     pub const fn is_encrypted(&self) -> bool {
         self.tls.is_some()
     }
 
-    /// Where it comes from, such as `tcp@127.0.0.1:50412`.
+    /// Returns the address of the client, such as `tcp@127.0.0.1:50412`.
     #[must_use]
     pub fn peer(&self) -> &str {
         &self.peer
     }
 }
 
-/// Never shows the token.
+/// Leaves out the token.
 impl fmt::Debug for Credential {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Credential")
@@ -63,22 +63,22 @@ impl fmt::Debug for Credential {
     }
 }
 
-/// What [`Authenticate::authenticate`] returns.
+/// The future of [`Authenticate::authenticate`].
 pub type Authenticating = Pin<Box<dyn Future<Output = Result<Identity, Status>> + Send>>;
 
-/// Finds out who a client is: an `async` closure from [`Credential`] to a `Result<Identity, Status>`,
-/// or [`Tokens`](crate::Tokens).
+/// Determines a client's identity: an `async` closure from [`Credential`] to a
+/// `Result<Identity, Status>`, or [`Tokens`](crate::Tokens).
 ///
-/// It is asked in the handshake, and has what is left of its time limit. Its error is what the
-/// client is told: `unauthenticated` where the credential is wrong, `unavailable` where it could not
-/// be checked, so that the client tries elsewhere.
+/// It is called in the handshake, within its time limit. Its error is sent to the client:
+/// `unauthenticated` if the credential is wrong, `unavailable` if it could not be checked, so that the
+/// client tries another endpoint.
 ///
 /// ```
 /// use farcall_context::Identity;
 /// use farcall_protocol::{Code, Status};
 /// use farcall_server::{Credential, Server};
 ///
-/// // Whoever shows a good certificate is who it says.
+/// // The identity is the name in a verified certificate.
 /// let builder = Server::builder().authenticate(|credential: Credential| async move {
 ///     match credential.certificate().and_then(|certificate| certificate.name()) {
 ///         Some(name) => Ok(Identity::new(name)),
@@ -88,7 +88,7 @@ pub type Authenticating = Pin<Box<dyn Future<Output = Result<Identity, Status>> 
 /// # let _ = builder;
 /// ```
 pub trait Authenticate: Send + Sync + 'static {
-    /// Finds out who shows this.
+    /// Determines the identity for a credential.
     fn authenticate(&self, credential: Credential) -> Authenticating;
 }
 
@@ -102,11 +102,14 @@ where
     }
 }
 
-/// Asks, and takes a panic for an answer, too: code of the user's is not to end the handshake
-/// without a word.
-pub(crate) async fn check(by: &dyn Authenticate, credential: Credential) -> Result<Identity, Status> {
-    // Nothing of ours that the code could have left half done is used after a panic.
-    let checking = AssertUnwindSafe(async { by.authenticate(credential).await });
+/// Checks a credential, and turns a panic of the check into a status: user code does not end the
+/// handshake without an answer.
+pub(crate) async fn check(
+    authenticate: &dyn Authenticate,
+    credential: Credential,
+) -> Result<Identity, Status> {
+    // `AssertUnwindSafe`: no state shared with the check is read after a panic.
+    let checking = AssertUnwindSafe(async { authenticate.authenticate(credential).await });
     checking.catch_unwind().await.unwrap_or_else(|_| {
         error!("checking a credential panicked");
         Err(Status::refused(Code::Internal, "the check of the credential panicked"))

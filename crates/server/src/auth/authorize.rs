@@ -1,4 +1,4 @@
-//! [`AuthorizeLayer`]: which callers may call what.
+//! [`AuthorizeLayer`]: rules for which callers may call which methods.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,16 +10,15 @@ use futures::future::{Either, MapErr, Ready, TryFutureExt, ready};
 use tower_layer::Layer;
 use tower_service::Service;
 
-use crate::service::handler::Response;
-use crate::service::layer::LayeredCall;
+use crate::service::handler::{Request, Response};
 
-/// A layer that lets through the calls that are allowed to their caller, and no other. Cloning is
-/// cheap.
+/// A layer that lets through calls that a rule allows to their caller, and refuses all others.
+/// Cloning is cheap.
 ///
-/// What may be called is given by patterns: the name of a method such as `Arith.multiply`; or its
-/// beginning and a `*`, as in `Arith.*`; or `*`, for all. What several rules allow adds up. Whoever
-/// is not allowed to call is told `permission_denied`, or `unauthenticated` where nobody knows who
-/// it is; the handler is not begun. The reserved methods are behind no layer: to leave them out, see
+/// A rule has patterns: the name of a method such as `Arith.multiply`; a prefix and a `*`, as in
+/// `Arith.*`; or `*`, for all methods. Rules add up. Other calls are refused before the handler is
+/// called, with `permission_denied`, or with `unauthenticated` if the caller has no identity. The
+/// reserved methods are behind no layer: to leave them out, see
 /// [`ServerBuilder::without_reserved_methods`](crate::ServerBuilder::without_reserved_methods).
 ///
 /// ```
@@ -27,7 +26,7 @@ use crate::service::layer::LayeredCall;
 ///
 /// let builder = Server::builder()
 ///     .authenticate(Tokens::fixed([("web", "q8mXe01rHsZ9"), ("ops", "bDF4vNyWTjL2")])?)
-///     .layer(AuthorizeLayer::nobody().identity("web", ["Arith.*"]).identity("ops", ["*"]));
+///     .layer(AuthorizeLayer::deny_by_default().identity("web", ["Arith.*"]).identity("ops", ["*"]));
 /// # let _ = builder;
 /// # Ok::<(), farcall_server::TokensError>(())
 /// ```
@@ -39,66 +38,69 @@ pub struct AuthorizeLayer {
 
 #[derive(Clone, Debug)]
 struct Rule {
-    who: Who,
-    what: Vec<Pattern>,
+    principal: Principal,
+    patterns: Vec<Pattern>,
 }
 
 #[derive(Clone, Debug)]
-enum Who {
-    Anybody,
+enum Principal {
+    Everyone,
     Name(String),
     Attribute { attribute: String, value: String },
 }
 
 #[derive(Clone, Debug)]
 enum Pattern {
-    Exactly(String),
-    Beginning(String),
+    Exact(String),
+    Prefix(String),
 }
 
 impl AuthorizeLayer {
-    /// Begins with nobody allowed to call anything.
-    pub fn nobody() -> Self {
+    /// Creates a layer without rules, which refuses all calls.
+    pub fn deny_by_default() -> Self {
         Self { rules: Arc::default() }
     }
 
-    /// Allows it to the caller whose [`Identity`] has this name.
+    /// Allows these methods to callers whose [`Identity`] has this name.
     pub fn identity<P: AsRef<str>>(
         self,
         name: impl Into<String>,
         patterns: impl IntoIterator<Item = P>,
     ) -> Self {
-        self.rule(Who::Name(name.into()), patterns)
+        self.rule(Principal::Name(name.into()), patterns)
     }
 
-    /// Allows it to callers of whose [`Identity`] this is known, such as `role` being `admin`.
+    /// Allows these methods to callers whose [`Identity`] has this attribute, such as `role` with the value
+    /// `admin`.
     pub fn attribute<P: AsRef<str>>(
         self,
         attribute: impl Into<String>,
         value: impl Into<String>,
         patterns: impl IntoIterator<Item = P>,
     ) -> Self {
-        self.rule(Who::Attribute { attribute: attribute.into(), value: value.into() }, patterns)
+        self.rule(Principal::Attribute { attribute: attribute.into(), value: value.into() }, patterns)
     }
 
-    /// Allows it to whoever could connect, also where nobody asks who it is.
-    pub fn anybody<P: AsRef<str>>(self, patterns: impl IntoIterator<Item = P>) -> Self {
-        self.rule(Who::Anybody, patterns)
+    /// Allows these methods to all callers, also to those without an identity.
+    pub fn everyone<P: AsRef<str>>(self, patterns: impl IntoIterator<Item = P>) -> Self {
+        self.rule(Principal::Everyone, patterns)
     }
 
-    fn rule<P: AsRef<str>>(mut self, who: Who, patterns: impl IntoIterator<Item = P>) -> Self {
-        let what = patterns.into_iter().map(|pattern| Pattern::new(pattern.as_ref())).collect();
-        Arc::make_mut(&mut self.rules).push(Rule { who, what });
+    fn rule<P: AsRef<str>>(mut self, principal: Principal, patterns: impl IntoIterator<Item = P>) -> Self {
+        let patterns = patterns.into_iter().map(|pattern| Pattern::new(pattern.as_ref())).collect();
+        Arc::make_mut(&mut self.rules).push(Rule { principal, patterns });
         self
     }
 
-    /// Whether a call may be made.
+    /// Checks if a call is allowed.
     ///
     /// # Errors
     ///
     /// The status to answer.
     fn check(&self, caller: Option<&Identity>, method: &str) -> Result<(), Status> {
-        let allowed = |rule: &Rule| rule.who.is(caller) && rule.what.iter().any(|what| what.fits(method));
+        let allowed = |rule: &Rule| {
+            rule.principal.matches(caller) && rule.patterns.iter().any(|pattern| pattern.matches(method))
+        };
         if self.rules.iter().any(allowed) {
             return Ok(());
         }
@@ -115,10 +117,10 @@ impl AuthorizeLayer {
     }
 }
 
-impl Who {
-    fn is(&self, caller: Option<&Identity>) -> bool {
+impl Principal {
+    fn matches(&self, caller: Option<&Identity>) -> bool {
         match (self, caller) {
-            (Self::Anybody, _) => true,
+            (Self::Everyone, _) => true,
             (Self::Name(name), Some(caller)) => caller.name() == name,
             (Self::Attribute { attribute, value }, Some(caller)) => {
                 caller.attribute(attribute) == Some(value)
@@ -131,15 +133,15 @@ impl Who {
 impl Pattern {
     fn new(text: &str) -> Self {
         match text.strip_suffix('*') {
-            Some(beginning) => Self::Beginning(beginning.to_owned()),
-            None => Self::Exactly(text.to_owned()),
+            Some(prefix) => Self::Prefix(prefix.to_owned()),
+            None => Self::Exact(text.to_owned()),
         }
     }
 
-    fn fits(&self, method: &str) -> bool {
+    fn matches(&self, method: &str) -> bool {
         match self {
-            Self::Exactly(name) => method == name,
-            Self::Beginning(beginning) => method.starts_with(beginning),
+            Self::Exact(name) => method == name,
+            Self::Prefix(prefix) => method.starts_with(prefix),
         }
     }
 }
@@ -148,20 +150,20 @@ impl<S> Layer<S> for AuthorizeLayer {
     type Service = Authorize<S>;
 
     fn layer(&self, inner: S) -> Authorize<S> {
-        Authorize { allow: self.clone(), inner }
+        Authorize { rules: self.clone(), inner }
     }
 }
 
 /// The service of [`AuthorizeLayer`].
 #[derive(Clone)]
 pub struct Authorize<S> {
-    allow: AuthorizeLayer,
+    rules: AuthorizeLayer,
     inner: S,
 }
 
-impl<S> Service<LayeredCall> for Authorize<S>
+impl<S> Service<Request> for Authorize<S>
 where
-    S: Service<LayeredCall, Response = Response, Error: Into<BoxError>>,
+    S: Service<Request, Response = Response, Error: Into<BoxError>>,
 {
     type Response = Response;
     type Error = BoxError;
@@ -171,10 +173,10 @@ where
         self.inner.poll_ready(cx).map_err(Into::into)
     }
 
-    fn call(&mut self, call: LayeredCall) -> Self::Future {
-        let context = call.request.context();
-        match self.allow.check(context.identity(), context.method()) {
-            Ok(()) => Either::Right(self.inner.call(call).map_err(Into::into)),
+    fn call(&mut self, request: Request) -> Self::Future {
+        let context = request.context();
+        match self.rules.check(context.identity(), context.method()) {
+            Ok(()) => Either::Right(self.inner.call(request).map_err(Into::into)),
             Err(status) => Either::Left(ready(Err(status.into()))),
         }
     }
@@ -182,7 +184,7 @@ where
 
 impl<S> fmt::Debug for Authorize<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Allowed").field("allow", &self.allow).finish_non_exhaustive()
+        f.debug_struct("Authorize").field("rules", &self.rules).finish_non_exhaustive()
     }
 }
 
@@ -190,17 +192,17 @@ impl<S> fmt::Debug for Authorize<S> {
 mod tests {
     use super::*;
 
-    fn check(allow: &AuthorizeLayer, caller: Option<&Identity>, method: &str) -> Option<Code> {
-        allow.check(caller, method).err().map(|status| status.code)
+    fn check(layer: &AuthorizeLayer, caller: Option<&Identity>, method: &str) -> Option<Code> {
+        layer.check(caller, method).err().map(|status| status.code)
     }
 
     #[test]
-    fn what_rules_allow_adds_up_and_nothing_else_is_allowed() {
-        let allow = AuthorizeLayer::nobody()
+    fn rules_add_up_and_other_calls_are_refused() {
+        let layer = AuthorizeLayer::deny_by_default()
             .identity("web", ["Arith.multiply"])
             .identity("web", ["Text.*"])
             .attribute("role", "admin", ["*"])
-            .anybody(["Text.count"]);
+            .everyone(["Text.count"]);
         let web = Some(Identity::new("web"));
         let admin = Some(Identity::new("eve").with("role", "admin"));
         let denied = Some(Code::PermissionDenied);
@@ -216,8 +218,8 @@ mod tests {
             (&None, "Text.count", None),
             (&None, "Text.words", Some(Code::Unauthenticated)),
         ] {
-            assert_eq!(check(&allow, caller.as_ref(), method), refused, "{caller:?} {method}");
+            assert_eq!(check(&layer, caller.as_ref(), method), refused, "{caller:?} {method}");
         }
-        assert_eq!(check(&AuthorizeLayer::nobody(), admin.as_ref(), "Text.count"), denied);
+        assert_eq!(check(&AuthorizeLayer::deny_by_default(), admin.as_ref(), "Text.count"), denied);
     }
 }

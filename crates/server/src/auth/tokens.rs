@@ -1,4 +1,4 @@
-//! [`Tokens`]: bearer tokens that are known beforehand, in the program or in a file.
+//! [`Tokens`]: a fixed list of bearer tokens, in the program or in a file.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -12,16 +12,16 @@ use thiserror::Error;
 
 use crate::auth::authenticate::{Authenticate, Authenticating, Credential};
 
-/// How often a file of tokens is looked at.
-const RELOAD_EVERY: Duration = Duration::from_secs(2);
+/// The interval at which a file of tokens is checked for changes.
+const RELOAD_INTERVAL: Duration = Duration::from_secs(2);
 /// The longest token, in bytes: more does not fit into an Option of 4 KiB.
-const MAX_TOKEN: usize = 3800;
+const MAX_TOKEN_BYTES: usize = 3800;
 
-/// Tokens that are known beforehand, each with the name of who holds it.
+/// A list of tokens, each with the name of its holder.
 ///
-/// A token is compared in constant time with all of them; what can be measured is how long the
-/// tokens are, and how many. Make them long and random: `openssl rand -hex 32`. A name may have
-/// several, so that a token can be exchanged without a moment in which neither is good.
+/// A client's token is compared in constant time with all of them; only the length and the number of
+/// the tokens can be measured. Make them long and random: `openssl rand -hex 32`. A name may have
+/// several, so that a token can be replaced without a moment in which neither is valid.
 ///
 /// ```
 /// use farcall_server::{Server, Tokens};
@@ -33,15 +33,15 @@ const MAX_TOKEN: usize = 3800;
 /// ```
 #[derive(Clone)]
 pub struct Tokens {
-    known: Reloaded<Vec<Known>>,
+    entries: Reloaded<Vec<TokenEntry>>,
 }
 
-struct Known {
+struct TokenEntry {
     identity: Identity,
     token: Box<[u8]>,
 }
 
-/// Tokens that cannot be used. The text never shows one.
+/// Tokens that cannot be used. The text contains none of them.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TokensError {
@@ -49,74 +49,74 @@ pub enum TokensError {
     #[error(transparent)]
     File(#[from] FileError),
     /// A line of the file is wrong.
-    #[error("the token file {}, line {line}: {what}", path.display())]
+    #[error("the token file {}, line {line}: {kind}", path.display())]
     Line {
         /// The file.
         path: PathBuf,
         /// The line, counted from 1.
         line: usize,
-        /// What is wrong with it.
-        what: TokenErrorKind,
+        /// The mistake in it.
+        kind: TokenErrorKind,
     },
     /// A token in the program is wrong.
-    #[error("the token of {name:?}: {what}")]
+    #[error("the token of {name:?}: {kind}")]
     Fixed {
-        /// Whose it is.
+        /// The name of its holder.
         name: String,
-        /// What is wrong with it.
-        what: TokenErrorKind,
+        /// The mistake in it.
+        kind: TokenErrorKind,
     },
 }
 
-/// What is wrong with a token.
+/// The mistake in a token.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TokenErrorKind {
-    /// It would let in everybody who sends an empty one.
+    /// The token is empty, and would let in every client that sends an empty one.
     #[error("it is empty")]
     Empty,
-    /// It would be nobody's.
+    /// The name of the holder is empty.
     #[error("the name is empty")]
     NoName,
-    /// It is longer than a client could send.
-    #[error("it is longer than {MAX_TOKEN} bytes")]
+    /// The token is longer than a client could send.
+    #[error("it is longer than {MAX_TOKEN_BYTES} bytes")]
     TooLong,
-    /// A token is visible ASCII, so that what is seen of it is what counts.
+    /// The token is not visible ASCII: two tokens that look alike could differ.
     #[error("it has characters other than visible ASCII in it")]
     Character,
-    /// Nobody could say whose it is.
+    /// Two names have the same token.
     #[error("another name has the same token")]
     Shared,
-    /// A line is a name and a token.
+    /// The line is not a name and a token.
     #[error("a line is a name, a space and a token")]
     NotTwoWords,
-    /// The file is no text.
+    /// The file is not UTF-8.
     #[error("it is no UTF-8")]
     NotUtf8,
 }
 
 impl Tokens {
-    /// Tokens as the program has them: names, each with a token. Without any, nobody is let in.
+    /// Creates the list from names, each with a token. An empty list lets in no client.
     ///
     /// # Errors
     ///
-    /// A token is empty, too long, has characters that no token has, or is given to two names.
+    /// A token is empty, too long, not visible ASCII, or given to two names.
     pub fn fixed<N, T>(tokens: impl IntoIterator<Item = (N, T)>) -> Result<Self, TokensError>
     where
         N: AsRef<str>,
         T: AsRef<str>,
     {
-        let mut known = Vec::new();
+        let mut entries = Vec::new();
         for (name, token) in tokens {
             let name = name.as_ref();
-            add(&mut known, name, token.as_ref())
-                .map_err(|what| TokensError::Fixed { name: name.to_owned(), what })?;
+            add(&mut entries, name, token.as_ref())
+                .map_err(|kind| TokensError::Fixed { name: name.to_owned(), kind })?;
         }
-        Ok(Self { known: Reloaded::fixed(known) })
+        Ok(Self { entries: Reloaded::fixed(entries) })
     }
 
-    /// Tokens of a file, one on a line behind the name of who holds it and a space. Empty lines and
-    /// those that begin with `#` are for people.
+    /// Reads the list from a file. Each line has the name of a holder, a space and the token; empty
+    /// lines and those that start with `#` are ignored.
     ///
     /// ```text
     /// # rotated in May
@@ -124,37 +124,37 @@ impl Tokens {
     /// web     90ab...
     /// ```
     ///
-    /// The file is looked at every 2 s, and what is new holds after two looks, for connections that
-    /// come then: those that are open stay. A new file with a mistake in it, or none at all, leaves
-    /// the old tokens in force, with a warning in the log that names the line; one without a token
-    /// lets nobody in. Blocks while it reads.
+    /// The file is checked every 2 s. A change takes effect after two checks, for new connections:
+    /// open ones stay. A file with a mistake in it, or a missing one, leaves the old tokens in force, with a
+    /// warning in the log that names the line; one without a token lets in no client. Blocks while it
+    /// reads.
     ///
     /// # Errors
     ///
-    /// The file cannot be read, or a line of it is wrong; the error says which.
+    /// The file cannot be read, or a line has a mistake; the error says which.
     pub fn file(path: impl AsRef<Path>) -> Result<Self, TokensError> {
-        Self::poll_interval(path, RELOAD_EVERY)
+        Self::file_with_interval(path, RELOAD_INTERVAL)
     }
 
-    /// The same, looking at the file as often as this.
+    /// Reads the list from a file as [`Tokens::file`] does, and checks the file at this interval.
     ///
     /// # Errors
     ///
     /// As for [`Tokens::file`].
-    pub fn poll_interval(path: impl AsRef<Path>, every: Duration) -> Result<Self, TokensError> {
+    pub fn file_with_interval(path: impl AsRef<Path>, interval: Duration) -> Result<Self, TokensError> {
         let path = path.as_ref().to_owned();
-        Ok(Self { known: Reloaded::load("tokens", [path], every, |files| parse(&files[0]))? })
+        Ok(Self { entries: Reloaded::load("tokens", [path], interval, |files| parse(&files[0]))? })
     }
 
-    /// Looks at all of them, also after one that fits.
+    /// Finds the holder of a token. Compares it with all tokens, also after a match.
     fn find(&self, token: &str) -> Option<Identity> {
-        let known = self.known.get();
+        let entries = self.entries.get();
         let mut found = u64::MAX;
-        for (index, one) in (0_u64..).zip(known.iter()) {
-            let fits: Choice = one.token.ct_eq(token.as_bytes());
-            found.conditional_assign(&index, fits);
+        for (index, entry) in (0_u64..).zip(entries.iter()) {
+            let is_match: Choice = entry.token.ct_eq(token.as_bytes());
+            found.conditional_assign(&index, is_match);
         }
-        known.get(usize::try_from(found).ok()?).map(|one| one.identity.clone())
+        entries.get(usize::try_from(found).ok()?).map(|entry| entry.identity.clone())
     }
 }
 
@@ -169,48 +169,48 @@ impl Authenticate for Tokens {
     }
 }
 
-/// Shows the names, and no token.
+/// Lists the names, without the tokens.
 impl fmt::Debug for Tokens {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let known = self.known.get();
-        f.debug_list().entries(known.iter().map(|one| one.identity.name())).finish()
+        let entries = self.entries.get();
+        f.debug_list().entries(entries.iter().map(|entry| entry.identity.name())).finish()
     }
 }
 
-fn parse(file: &FileContent) -> Result<Vec<Known>, TokensError> {
-    let wrong = |line, what| TokensError::Line { path: file.path.clone(), line, what };
-    let mut known = Vec::new();
+fn parse(file: &FileContent) -> Result<Vec<TokenEntry>, TokensError> {
+    let error = |line, kind| TokensError::Line { path: file.path.clone(), line, kind };
+    let mut entries = Vec::new();
     for (line, text) in (1..).zip(file.bytes.split(|&byte| byte == b'\n')) {
-        let text = std::str::from_utf8(text).map_err(|_| wrong(line, TokenErrorKind::NotUtf8))?.trim();
+        let text = std::str::from_utf8(text).map_err(|_| error(line, TokenErrorKind::NotUtf8))?.trim();
         if text.is_empty() || text.starts_with('#') {
             continue;
         }
         let mut words = text.split_whitespace();
         let (Some(name), Some(token), None) = (words.next(), words.next(), words.next()) else {
-            return Err(wrong(line, TokenErrorKind::NotTwoWords));
+            return Err(error(line, TokenErrorKind::NotTwoWords));
         };
-        add(&mut known, name, token).map_err(|what| wrong(line, what))?;
+        add(&mut entries, name, token).map_err(|kind| error(line, kind))?;
     }
-    Ok(known)
+    Ok(entries)
 }
 
-fn add(known: &mut Vec<Known>, name: &str, token: &str) -> Result<(), TokenErrorKind> {
+fn add(entries: &mut Vec<TokenEntry>, name: &str, token: &str) -> Result<(), TokenErrorKind> {
     if name.is_empty() {
         return Err(TokenErrorKind::NoName);
     }
     if token.is_empty() {
         return Err(TokenErrorKind::Empty);
     }
-    if token.len() > MAX_TOKEN {
+    if token.len() > MAX_TOKEN_BYTES {
         return Err(TokenErrorKind::TooLong);
     }
     if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err(TokenErrorKind::Character);
     }
-    if known.iter().any(|one| *one.token == *token.as_bytes() && one.identity.name() != name) {
+    if entries.iter().any(|entry| *entry.token == *token.as_bytes() && entry.identity.name() != name) {
         return Err(TokenErrorKind::Shared);
     }
-    known.push(Known { identity: Identity::new(name), token: token.as_bytes().into() });
+    entries.push(TokenEntry { identity: Identity::new(name), token: token.as_bytes().into() });
     Ok(())
 }
 
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_its_holders_and_nearly_the_same_is_nobodys() {
+    fn only_the_exact_token_identifies_its_holder() {
         let tokens = Tokens::fixed([("a", "one"), ("b", "two"), ("a", "other")]).unwrap();
         assert_eq!(name(&tokens, "one").as_deref(), Some("a"));
         assert_eq!(name(&tokens, "two").as_deref(), Some("b"));
@@ -236,30 +236,30 @@ mod tests {
     }
 
     #[test]
-    fn tokens_that_would_let_in_too_many_are_refused() {
+    fn unsafe_tokens_are_refused() {
         let refused = |tokens: &[(&str, &str)]| match Tokens::fixed(tokens.iter().copied()) {
-            Err(TokensError::Fixed { what, .. }) => what,
+            Err(TokensError::Fixed { kind, .. }) => kind,
             other => panic!("{other:?}"),
         };
         assert_eq!(refused(&[("a", "")]), TokenErrorKind::Empty);
         assert_eq!(refused(&[("", "one")]), TokenErrorKind::NoName);
         assert_eq!(refused(&[("a", "one two")]), TokenErrorKind::Character);
         assert_eq!(refused(&[("a", "one"), ("b", "one")]), TokenErrorKind::Shared);
-        assert_eq!(refused(&[("a", &"x".repeat(MAX_TOKEN + 1))]), TokenErrorKind::TooLong);
+        assert_eq!(refused(&[("a", &"x".repeat(MAX_TOKEN_BYTES + 1))]), TokenErrorKind::TooLong);
     }
 
     #[test]
-    fn a_wrong_line_is_named_and_no_token_shown() {
+    fn errors_name_the_line_and_contain_no_token() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("tokens");
-        for (text, line, shown) in [
+        for (text, line, message) in [
             ("a secret\nb\n", 2, "a line is a name, a space and a token"),
             ("a secret\r\n\n# b\nb secret", 4, "another name has the same token"),
             ("a secret extra", 1, "a line is a name, a space and a token"),
         ] {
             std::fs::write(&path, text).unwrap();
             let error = Tokens::file(&path).unwrap_err().to_string();
-            assert_eq!(error, format!("the token file {}, line {line}: {shown}", path.display()));
+            assert_eq!(error, format!("the token file {}, line {line}: {message}", path.display()));
         }
         std::fs::write(&path, "# who\n\n a\tsecret \r\n").unwrap();
         let tokens = Tokens::file(&path).unwrap();
@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_changed_file_changes_who_gets_in_and_a_broken_one_does_not() {
+    async fn changed_file_takes_effect_and_a_broken_one_does_not() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("tokens");
         std::fs::write(&path, "a one").unwrap();
@@ -282,7 +282,7 @@ mod tests {
         ] {
             std::fs::write(&path, text).unwrap();
             tokens.find("");
-            tokio::time::sleep(3 * RELOAD_EVERY).await;
+            tokio::time::sleep(3 * RELOAD_INTERVAL).await;
             let found = (name(&tokens, "one"), name(&tokens, "two"));
             assert_eq!((found.0.as_deref(), found.1.as_deref()), (one, two), "{text:?}");
         }

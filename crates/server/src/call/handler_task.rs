@@ -1,66 +1,90 @@
-//! The polls of one handler: on its call's task while its method is quick, aside while it is slow.
+//! The task of one call: it polls the handler while its method is quick, and has it polled by the
+//! offload pool while it is slow.
 
 use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
+use futures::stream::{AbortRegistration, Abortable};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, oneshot};
-use tokio::time::timeout;
+use tokio::time::{timeout, timeout_at};
 use tracing::dispatcher::{self, Dispatch};
 
-use super::Handling;
-use crate::call::offload::{Job, STUCK, Ticket};
-use crate::server::state::Core;
+use super::offload::{Job, STALL_THRESHOLD, Ticket};
+use super::running::{RunningHandler, StopReason};
+use crate::server::state::ServerState;
 
-/// What a poll aside may take longer than one in place: its thread was just woken, on another core, and
-/// finds nothing in that one's caches. Without, quick methods would stay aside for being there.
-const COLD: Duration = Duration::from_micros(100);
+/// The time that an offloaded poll may take longer than a local one: its thread was just woken, on
+/// another core with cold caches. Without it, quick methods would stay offloaded for being offloaded.
+const COLD_START: Duration = Duration::from_micros(100);
 
-/// A handler that is polled until it has ended, wherever that is done.
+/// The task of a call whose handler needs more than one poll.
 ///
-/// It goes aside for one poll and comes back, so that one that waits keeps no thread.
-pub(super) struct Turns {
-    /// None while it is aside.
-    here: Option<Handling>,
-    aside: Option<Aside>,
-    /// Woken by what the handler has waited for since it was polled aside.
-    woken: Option<Arc<Woken>>,
+/// A slow handler is offloaded for one poll at a time, so that one that waits occupies no thread.
+pub(super) struct HandlerTask {
+    /// `None` while it is offloaded.
+    local: Option<RunningHandler>,
+    offloaded: Option<PendingPoll>,
+    /// Woken by what the handler waits for since its last offloaded poll.
+    woken: Option<Arc<PollWaker>>,
 }
 
-/// A poll aside that is under way, or waits for its turn.
-struct Aside {
-    core: Arc<Core>,
+/// An offloaded poll that is queued or under way.
+struct PendingPoll {
+    server: Arc<ServerState>,
     ticket: Ticket,
-    back: oneshot::Receiver<(Handling, Poll<()>)>,
+    done: oneshot::Receiver<(RunningHandler, Poll<()>)>,
 }
 
-/// One poll aside.
-pub(crate) struct Turn {
-    handling: Handling,
+/// One poll of a handler, as a job of the offload pool.
+struct OffloadedPoll {
+    handler: RunningHandler,
     waker: Waker,
     runtime: Handle,
-    /// Who listens to spans and events where the call's task is.
+    /// The `tracing` subscriber of the call's task.
     dispatch: Dispatch,
-    back: oneshot::Sender<(Handling, Poll<()>)>,
+    done: oneshot::Sender<(RunningHandler, Poll<()>)>,
 }
 
-/// Keeps a wake-up that comes while the poll is still under way, which the call's task would take
-/// for news of the poll.
+/// Keeps a wake-up that comes while the poll is still under way, which the call's task would
+/// otherwise take for the end of the poll.
 #[derive(Default)]
-struct Woken(Notify);
+struct PollWaker(Notify);
 
-impl Turns {
-    pub(super) const fn new(handling: Handling) -> Self {
-        Self { here: Some(handling), aside: None, woken: None }
+impl HandlerTask {
+    pub(super) const fn new(handler: RunningHandler) -> Self {
+        Self { local: Some(handler), offloaded: None, woken: None }
     }
 
-    /// Polls the handler until it has ended. May be dropped at any time; [`Turns::over`] then has it.
-    pub(super) async fn run(&mut self) {
+    /// Polls the handler until it has ended, is aborted, or its deadline has passed; then answers.
+    pub(super) async fn run(mut self, abort: AbortRegistration) {
+        let deadline = self.local.as_ref().and_then(RunningHandler::deadline);
+        let reason = {
+            let polling = pin!(Abortable::new(self.poll_to_end(), abort));
+            let ended = match deadline {
+                Some(deadline) => timeout_at(deadline, polling).await,
+                None => Ok(polling.await),
+            };
+            match ended {
+                Ok(Ok(())) => StopReason::Completed,
+                Ok(Err(_aborted)) => StopReason::Cancelled,
+                Err(_elapsed) => StopReason::DeadlineExceeded,
+            }
+        };
+        if let Some(handler) = self.reclaim().await {
+            handler.finish(reason);
+        }
+    }
+
+    /// Polls the handler until it has ended. May be dropped at any time; [`HandlerTask::reclaim`] then
+    /// returns the handler.
+    async fn poll_to_end(&mut self) {
         loop {
-            let has_ended = poll_fn(|cx| self.poll_here(cx)).await;
-            if has_ended || self.poll_aside().await.is_ready() {
+            let has_ended = poll_fn(|cx| self.poll_local(cx)).await;
+            if has_ended || self.poll_offloaded().await.is_ready() {
                 return;
             }
             if let Some(woken) = &self.woken {
@@ -69,86 +93,92 @@ impl Turns {
         }
     }
 
-    /// The handler when no poll is under way any more: nobody can end one before its time. None
-    /// where the runtime ended and took it along.
-    pub(super) async fn over(&mut self) -> Option<Handling> {
-        if let Some(turn) = self.withdraw() {
-            return Some(turn.handling);
-        }
-        let _ = self.come_back().await;
-        self.here.take()
+    /// Returns the handler when no poll of it is under way any more, since a poll cannot be
+    /// interrupted. `None` if the runtime ended and dropped it.
+    async fn reclaim(&mut self) -> Option<RunningHandler> {
+        self.cancel_queued();
+        let _ = self.offloaded_done().await;
+        self.local.take()
     }
 
-    /// Ready with whether the handler has ended; if not, it is too slow for this place.
-    fn poll_here(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
-        match &mut self.here {
-            Some(handling) if handling.is_slow() => Poll::Ready(false),
-            Some(handling) => handling.poll(cx, Duration::ZERO).map(|()| true),
+    /// Ready with `true` if the handler has ended, and with `false` if it is too slow for this thread.
+    fn poll_local(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        match &mut self.local {
+            Some(handler) if handler.is_slow() => Poll::Ready(false),
+            Some(handler) => handler.poll(cx, Duration::ZERO).map(|()| true),
             None => Poll::Ready(true),
         }
     }
 
-    /// One poll on another thread.
-    async fn poll_aside(&mut self) -> Poll<()> {
-        if let Some(handling) = self.here.take() {
-            let core = Arc::clone(handling.core());
+    /// Has the handler polled once on another thread.
+    async fn poll_offloaded(&mut self) -> Poll<()> {
+        if let Some(handler) = self.local.take() {
+            let server = Arc::clone(handler.server());
             let waker = Waker::from(Arc::clone(self.woken.get_or_insert_default()));
-            let (sender, back) = oneshot::channel();
+            let (sender, done) = oneshot::channel();
             let dispatch = dispatcher::get_default(Dispatch::clone);
-            let turn = Turn { handling, waker, runtime: Handle::current(), dispatch, back: sender };
-            let ticket = core.aside.line_up(turn, &core.tasks);
-            self.aside = Some(Aside { core, ticket, back });
+            let poll = OffloadedPoll { handler, waker, runtime: Handle::current(), dispatch, done: sender };
+            let ticket = server.offload.enqueue(Box::new(poll), &server.tasks);
+            self.offloaded = Some(PendingPoll { server, ticket, done });
         }
-        self.come_back().await
+        self.offloaded_done().await
     }
 
-    async fn come_back(&mut self) -> Poll<()> {
-        let Some(Aside { core, back, .. }) = &mut self.aside else { return Poll::Ready(()) };
-        let came = loop {
-            match timeout(STUCK, &mut *back).await {
-                Ok(came) => break came,
-                Err(_elapsed) => core.aside.help(&core.tasks),
+    /// Waits for the offloaded poll, if there is one, and takes the handler back.
+    async fn offloaded_done(&mut self) -> Poll<()> {
+        let Some(PendingPoll { server, done, .. }) = &mut self.offloaded else { return Poll::Ready(()) };
+        let result = loop {
+            match timeout(STALL_THRESHOLD, &mut *done).await {
+                Ok(result) => break result,
+                Err(_elapsed) => server.offload.add_thread_if_stalled(&server.tasks),
             }
         };
-        self.aside = None;
-        // An error means that it was dropped there: it has answered, and there is nothing to poll.
-        let Ok((handling, polled)) = came else { return Poll::Ready(()) };
-        self.here = Some(handling);
+        self.offloaded = None;
+        // An error means that the handler was dropped there: it has answered, and is gone.
+        let Ok((handler, polled)) = result else { return Poll::Ready(()) };
+        self.local = Some(handler);
         polled
     }
 
-    /// The handler's turn, if it has not begun.
-    fn withdraw(&mut self) -> Option<Turn> {
-        let Aside { core, ticket, .. } = self.aside.as_ref()?;
-        core.aside.withdraw(*ticket)
+    /// Takes the offloaded poll out of the queue if no thread has taken it.
+    fn cancel_queued(&self) {
+        if let Some(PendingPoll { server, ticket, .. }) = &self.offloaded {
+            server.offload.cancel(*ticket);
+        }
     }
 }
 
-impl Drop for Turns {
-    /// Where the task is dropped unfinished, nobody may be left to take the turn out of the line.
+impl Drop for HandlerTask {
+    /// Removes a queued poll if the task is dropped first, as by a runtime that ends: no thread may
+    /// be left that would take it, and the call would stay in flight.
     fn drop(&mut self) {
-        drop(self.withdraw());
+        self.cancel_queued();
     }
 }
 
-impl Job for Turn {
-    fn kind(&self) -> usize {
-        self.handling.method_id()
+impl Job for OffloadedPoll {
+    fn flow(&self) -> usize {
+        self.handler.method_id()
     }
 
-    fn run(self) {
-        let Self { mut handling, waker, runtime, dispatch, back } = self;
-        let _listened = dispatcher::set_default(&dispatch);
+    fn run(self: Box<Self>) {
+        let Self { mut handler, waker, runtime, dispatch, done } = *self;
+        let _subscriber = dispatcher::set_default(&dispatch);
         let mut cx = Context::from_waker(&waker);
-        // As a task of the runtime's is polled: with its timers, and a budget after which even
-        // what never waits comes back, and can be stopped.
-        let polled = runtime.block_on(poll_fn(|_| Poll::Ready(handling.poll(&mut cx, COLD))));
-        // Where its task was dropped meanwhile, this drops the handler, and gives its place back.
-        let _ = back.send((handling, polled));
+        // Polled as a task of the runtime is: with its timers, and with a budget after which even a
+        // handler that never waits returns and can be stopped.
+        let polled = runtime.block_on(poll_fn(|_| Poll::Ready(handler.poll(&mut cx, COLD_START))));
+        // If the task was dropped meanwhile, this drops the handler and releases its permit.
+        let _ = done.send((handler, polled));
+    }
+
+    fn cancel(self: Box<Self>) {
+        let Self { handler, done, .. } = *self;
+        let _ = done.send((handler, Poll::Pending));
     }
 }
 
-impl Wake for Woken {
+impl Wake for PollWaker {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
     }

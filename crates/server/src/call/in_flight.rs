@@ -1,4 +1,4 @@
-//! The calls of one connection that run in tasks of their own, and the answers they leave.
+//! [`InFlightCalls`]: the calls of one connection that have tasks, and the responses they leave.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
@@ -12,14 +12,14 @@ use tokio::time::Instant;
 
 use crate::service::method::Method;
 
-/// What the connection's task and the tasks of its calls share.
+/// The state that a connection's task shares with the tasks of its calls.
 #[derive(Debug, Default)]
-pub(crate) struct Calls {
+pub(crate) struct InFlightCalls {
     state: Mutex<State>,
-    /// The size of `State::running`, to be read without the lock.
-    running: AtomicUsize,
-    /// Whether `State::answers` may hold something, to be read without the lock.
-    answered: AtomicBool,
+    /// The size of `State::calls`, to be read without the lock.
+    in_flight: AtomicUsize,
+    /// `true` if `State::responses` may not be empty, to be read without the lock.
+    has_responses: AtomicBool,
     signal: AtomicU8,
     /// The connection's task.
     waker: AtomicWaker,
@@ -28,19 +28,19 @@ pub(crate) struct Calls {
 #[derive(Debug, Default)]
 struct State {
     /// Bounded by the `max_in_flight` of the connection.
-    running: HashMap<Seq, Running>,
-    /// Bounded by `running`: each call leaves at most one answer, and the connection takes no
-    /// new call while its outbox is full.
-    answers: Outbox,
-    /// Whether nobody takes answers any more.
+    calls: HashMap<Seq, InFlightCall>,
+    /// Bounded by `calls`: each leaves at most one response, and the connection takes no new request
+    /// while its outbox is full.
+    responses: Outbox,
+    /// `true` once responses are no longer sent.
     closed: bool,
-    /// Whether the server's stop has run out of patience.
-    cut: bool,
+    /// `true` once the server's stop has aborted all calls.
+    aborted: bool,
 }
 
-/// A call under way, for whoever stops it or looks at it.
+/// A call that has a task.
 #[derive(Clone, Debug)]
-pub(crate) struct Running {
+pub(crate) struct InFlightCall {
     pub(crate) method: Arc<Method>,
     pub(crate) from: Arc<ConnectionInfo>,
     pub(crate) arrived: Instant,
@@ -48,124 +48,124 @@ pub(crate) struct Running {
     pub(crate) abort: AbortHandle,
 }
 
-/// What the server asks of a connection.
+/// A request of the server to a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub(crate) enum Signal {
-    /// Go on.
-    None = 0,
-    /// Say goaway, finish, close.
+    /// Keep serving.
+    Run = 0,
+    /// Send goaway, finish, close.
     Drain = 1,
     /// Close now.
     Stop = 2,
 }
 
-impl Calls {
-    /// Begins a call: from here on it has a place, until [`Calls::end`].
-    pub(crate) fn begin(&self, seq: Seq, call: Running) {
+impl InFlightCalls {
+    /// Adds a call, which is in flight until [`InFlightCalls::end`].
+    pub(crate) fn begin(&self, seq: Seq, call: InFlightCall) {
         let mut state = self.lock();
-        self.running.fetch_add(1, Ordering::Relaxed);
-        if state.cut {
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
+        if state.aborted {
             call.abort.abort();
         }
-        state.running.insert(seq, call);
+        state.calls.insert(seq, call);
     }
 
-    /// Ends a call: its handler has really ended. `answer` appends what there is to say; it is
-    /// not called where nobody listens any more.
-    pub(crate) fn end(&self, seq: Seq, answer: impl FnOnce(&mut Outbox)) {
+    /// Removes a call whose handler has ended. `respond` appends its response; it is not called if
+    /// the connection is closed.
+    pub(crate) fn end(&self, seq: Seq, respond: impl FnOnce(&mut Outbox)) {
         let mut state = self.lock();
-        state.running.remove(&seq);
+        state.calls.remove(&seq);
         if !state.closed {
-            answer(&mut state.answers);
-            self.answered.store(true, Ordering::Relaxed);
+            respond(&mut state.responses);
+            self.has_responses.store(true, Ordering::Relaxed);
         }
-        // After the answer: a connection that finds nothing running closes unless it sees one.
-        self.running.fetch_sub(1, Ordering::Release);
+        // After the response: a connection that finds no call in flight closes unless it sees one.
+        self.in_flight.fetch_sub(1, Ordering::Release);
         drop(state);
         self.waker.wake();
     }
 
-    /// How many calls run.
-    pub(crate) fn running(&self) -> usize {
-        self.running.load(Ordering::Acquire)
+    /// Returns the number of calls in flight.
+    pub(crate) fn in_flight(&self) -> usize {
+        self.in_flight.load(Ordering::Acquire)
     }
 
-    /// The calls that run, in no order.
-    pub(crate) fn list(&self) -> Vec<Running> {
-        self.lock().running.values().cloned().collect()
+    /// Returns the calls in flight, in no order.
+    pub(crate) fn list(&self) -> Vec<InFlightCall> {
+        self.lock().calls.values().cloned().collect()
     }
 
-    /// Whether no call runs and no answer is left to be taken.
+    /// Returns `true` if no call is in flight and no response is left to be taken.
     pub(crate) fn is_idle(&self) -> bool {
         // In this order: see `end`.
-        self.running() == 0 && !self.has_answers()
+        self.in_flight() == 0 && !self.has_responses()
     }
 
-    /// Stops a call, if it runs. It ends, and is answered, when its handler has ended.
+    /// Aborts a call, if it is in flight. It ends, and is answered, when its handler has ended.
     pub(crate) fn cancel(&self, seq: Seq) {
-        if let Some(call) = self.lock().running.get(&seq) {
+        if let Some(call) = self.lock().calls.get(&seq) {
             call.abort.abort();
         }
     }
 
-    /// Stops all calls, and those that are still begun. They end, and are answered, when their
+    /// Aborts all calls, and those that are still added. They end, and are answered, when their
     /// handlers have ended.
-    pub(crate) fn cut(&self) {
+    pub(crate) fn abort_all(&self) {
         let mut state = self.lock();
-        state.cut = true;
-        state.running.values().for_each(|call| call.abort.abort());
+        state.aborted = true;
+        state.calls.values().for_each(|call| call.abort.abort());
     }
 
-    /// Stops all calls, and drops what they still answer.
+    /// Aborts all calls, and drops their responses.
     pub(crate) fn close(&self) {
         let mut state = self.lock();
         state.closed = true;
-        state.running.values().for_each(|call| call.abort.abort());
-        let answers = std::mem::take(&mut state.answers);
+        state.calls.values().for_each(|call| call.abort.abort());
+        let responses = std::mem::take(&mut state.responses);
         drop(state);
-        // A body may be memory of the user's, with a drop of its own.
-        drop(answers);
+        // After unlocking: a body may be user memory whose `Drop` runs arbitrary code.
+        drop(responses);
     }
 
-    /// On whose behalf a call was stopped, for the answer.
-    pub(crate) fn why_cancelled(&self) -> &'static str {
-        if self.lock().cut { "the server was stopped" } else { "its caller cancelled it" }
+    /// Returns why a call was cancelled, for its response.
+    pub(crate) fn cancel_reason(&self) -> &'static str {
+        if self.lock().aborted { "the server was stopped" } else { "its caller cancelled it" }
     }
 
-    /// Whether there are answers to be taken.
-    pub(crate) fn has_answers(&self) -> bool {
-        self.answered.load(Ordering::Acquire)
+    /// Returns `true` if there are responses to be taken.
+    pub(crate) fn has_responses(&self) -> bool {
+        self.has_responses.load(Ordering::Acquire)
     }
 
-    /// Moves the answers into `outbox`.
-    pub(crate) fn take_answers(&self, outbox: &mut Outbox) {
-        if self.answered.swap(false, Ordering::Acquire) {
-            outbox.append(&mut self.lock().answers);
+    /// Moves the responses into `outbox`.
+    pub(crate) fn take_responses(&self, outbox: &mut Outbox) {
+        if self.has_responses.swap(false, Ordering::Acquire) {
+            outbox.append(&mut self.lock().responses);
         }
     }
 
-    /// Has the connection's task woken by answers and signals.
+    /// Registers the connection's task, to be woken by responses and signals.
     pub(crate) fn register(&self, waker: &std::task::Waker) {
         self.waker.register(waker);
     }
 
-    /// Asks something of the connection. What was asked is never taken back.
+    /// Sends the connection a signal. A signal is never taken back.
     pub(crate) fn signal(&self, signal: Signal) {
         self.signal.fetch_max(signal as u8, Ordering::Release);
         self.waker.wake();
     }
 
-    /// What was asked of the connection.
+    /// Returns the last signal.
     pub(crate) fn signalled(&self) -> Signal {
         match self.signal.load(Ordering::Acquire) {
-            0 => Signal::None,
+            0 => Signal::Run,
             1 => Signal::Drain,
             _ => Signal::Stop,
         }
     }
 
-    /// No code of a user's runs under this lock, so that nothing in it can be half done.
+    /// No user code runs under this lock, so a poisoned one holds a consistent state.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

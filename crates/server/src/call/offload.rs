@@ -1,9 +1,12 @@
-//! Threads for what keeps one busy, beside those that run connections.
+//! [`OffloadPool`]: threads for slow polls, apart from those that run connections.
 //!
-//! They are threads of tokio's for blocking operations, taken while there is work and given back
-//! after it. What is done there, and what becomes of it, is for [`super::handler_task`].
+//! They are threads of tokio's for blocking operations, taken while there are jobs and released
+//! after them. What the jobs do is for [`super::handler_task`].
+//!
+//! Both the clock and the threads are an [`OffloadRuntime`], which tests replace: see its example.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::available_parallelism;
@@ -12,364 +15,301 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
-/// What keeps a thread busy.
-pub(crate) trait Job: Send + 'static {
-    /// Jobs of one kind take about as long as each other. There are few kinds.
-    fn kind(&self) -> usize;
+/// Work that occupies a thread.
+pub(crate) trait Job: Send {
+    /// Returns the queue of the job, in the sense of fair queueing. Jobs of one flow take about as
+    /// long as each other. There are few flows.
+    fn flow(&self) -> usize;
 
-    fn run(self);
+    fn run(self: Box<Self>);
+
+    /// Called in place of `run` if the job is taken out of the queue.
+    fn cancel(self: Box<Self>);
 }
 
-/// Jobs in line, and as many threads for them as leave a core to everything else.
+/// The clock and the threads of the pool that polls slow handlers. The default is
+/// [`TokioOffload`].
+///
+/// This is the seam for tests: an implementation with its own clock and a list of workers, which the
+/// test runs one by one, makes the order of slow polls deterministic and needs neither real threads
+/// nor real time. `ServerBuilder::offload_runtime` sets it.
+///
+/// Polls themselves are timed by [`Instant`], tokio's clock: under paused time a handler makes
+/// its own poll slow with `tokio::time::advance(Duration::from_millis(5)).await` as its first
+/// statement, since that moves the clock before it yields. No thread has to be kept busy.
+pub trait OffloadRuntime: Send + Sync + 'static {
+    /// Returns the number of cores that the pool may occupy, at least 1.
+    fn cores(&self) -> usize;
+
+    /// Returns the current time.
+    fn now(&self) -> Instant;
+
+    /// Runs `worker` on a thread that runs no connection. It takes jobs until there are none, and may
+    /// also be dropped instead of being run. It enters the tokio runtime of each job, so it cannot run
+    /// on a thread that is inside of one.
+    fn spawn_worker(&self, worker: Box<dyn FnOnce() + Send>);
+}
+
+/// The runtime of servers outside of tests: all cores, tokio's clock, tokio's threads for blocking
+/// operations.
+#[derive(Clone, Copy, Debug)]
+pub struct TokioOffload {
+    cores: usize,
+}
+
+/// Queued jobs, and threads for them that leave a core to everything else.
 ///
 /// The operating system divides cores fairly between threads, but in slices of milliseconds: with a
 /// busy thread on every core, a connection that is woken waits for the end of a slice.
-pub(crate) struct Aside<J> {
+pub(crate) struct OffloadPool {
+    runtime: Arc<dyn OffloadRuntime>,
     cores: usize,
-    state: Mutex<State<J>>,
-    /// Whether quick calls have come since this was looked at last.
+    state: Mutex<State>,
+    /// `true` if quick calls have come since this was last read.
     quick: AtomicBool,
 }
 
-struct State<J> {
-    kinds: HashMap<usize, Kind<J>>,
-    /// How many jobs are in line. Bounded by the calls in flight: each has one job at a time, and
-    /// takes it back where it is stopped.
-    waiting: usize,
+struct State {
+    flows: HashMap<usize, Flow>,
+    /// The number of queued jobs. Bounded by the calls in flight: each has one job at a time, and
+    /// cancels it when the call is stopped.
+    queued: usize,
     last_number: u64,
-    /// The start of what was taken last, in time that threads have worked.
-    reached: Duration,
+    /// The start tag of the last job that was taken, in time that threads have worked.
+    virtual_time: Duration,
     threads: usize,
-    /// Threads that are taken to be waiting rather than working.
-    stuck: usize,
-    /// When a job was last taken, or the line was helped along.
-    moved: Instant,
+    /// Threads that are assumed to wait rather than to work.
+    stalled: usize,
+    /// The last time that a job was taken, or a thread added to a stalled pool.
+    progressed_at: Instant,
     quick_seen: Option<Instant>,
 }
 
-/// A place in the line.
+/// The position of a job in the queue.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ticket {
-    kind: usize,
+    flow: usize,
     number: u64,
 }
 
-/// Threads divide their time fairly between kinds, so that a quick method that was taken for slow
-/// does not stand behind a hundred burns: the next job is of the kind that has had least, but nobody
-/// saves up time by staying away. That is start-time fair queueing, by Goyal, Vin and Cheng (1996),
-/// with what a job takes added once it is known.
-struct Kind<J> {
-    /// What no thread has taken yet, in order.
-    line: BTreeMap<u64, J>,
-    /// The time that it has had.
-    end: Duration,
+/// The jobs of one method.
+///
+/// Threads divide their time fairly between flows, so that a quick method that was taken for slow
+/// does not queue behind a hundred slow calls: the next job is of the flow that has had least time,
+/// but an idle flow saves up no time. This is start-time fair queueing, by Goyal, Vin and Cheng
+/// (1996), with the time that a job took added once it is known.
+#[derive(Default)]
+struct Flow {
+    /// The jobs that no thread has taken, in order.
+    jobs: BTreeMap<u64, Box<dyn Job>>,
+    /// The finish tag: the time that the flow has had.
+    finish: Duration,
 }
 
-/// A thread's stay among those that are counted, given back whatever becomes of it.
-struct Worker<J: Job> {
-    aside: Arc<Aside<J>>,
+/// A thread of the pool. It is counted until it is dropped, whatever happens to it.
+struct Worker {
+    pool: Arc<OffloadPool>,
     counted: bool,
 }
 
-/// Without quick calls for so long, there is nothing to leave a core to.
-const QUICK_LATELY: Duration = Duration::from_millis(100);
-/// Where all threads are at one job for so long, they rather wait than work, and perhaps for what
-/// stands in line behind them.
-pub(crate) const STUCK: Duration = Duration::from_secs(1);
+/// After this time without quick calls, no core is left to them.
+const QUICK_CALL_MEMORY: Duration = Duration::from_millis(100);
+/// A pool whose threads have all been at one job for this long is stalled: its jobs wait rather than
+/// work, perhaps for a job that is queued behind them.
+pub(crate) const STALL_THRESHOLD: Duration = Duration::from_secs(1);
 
-impl<J: Job> Aside<J> {
-    pub(crate) fn new() -> Arc<Self> {
-        Self::with_cores(available_parallelism().map_or(1, usize::from))
+impl TokioOffload {
+    /// Creates the runtime with the cores that this process may use.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { cores: available_parallelism().map_or(1, usize::from) }
+    }
+}
+
+impl Default for TokioOffload {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl OffloadRuntime for TokioOffload {
+    fn cores(&self) -> usize {
+        self.cores
     }
 
-    fn with_cores(cores: usize) -> Arc<Self> {
+    fn now(&self) -> Instant {
+        Instant::now()
+    }
+
+    fn spawn_worker(&self, worker: Box<dyn FnOnce() + Send>) {
+        tokio::task::spawn_blocking(worker);
+    }
+}
+
+impl OffloadPool {
+    pub(crate) fn new(runtime: Arc<dyn OffloadRuntime>) -> Arc<Self> {
         let state = State {
-            kinds: HashMap::new(),
-            waiting: 0,
+            flows: HashMap::new(),
+            queued: 0,
             last_number: 0,
-            reached: Duration::ZERO,
+            virtual_time: Duration::ZERO,
             threads: 0,
-            stuck: 0,
-            moved: Instant::now(),
+            stalled: 0,
+            progressed_at: runtime.now(),
             quick_seen: None,
         };
-        Arc::new(Self { cores, state: Mutex::new(state), quick: AtomicBool::new(false) })
+        let cores = runtime.cores().max(1);
+        Arc::new(Self { runtime, cores, state: Mutex::new(state), quick: AtomicBool::new(false) })
     }
 
-    /// Takes note of a quick call.
-    pub(crate) fn quick_call(&self) {
-        // Loaded first: a store that is not needed would take the line from other cores.
+    /// Notes that a quick call has come.
+    pub(crate) fn note_quick_call(&self) {
+        // Loaded first: a store that is not needed would take the cache line from other cores.
         if !self.quick.load(Relaxed) {
             self.quick.store(true, Relaxed);
         }
     }
 
-    /// Has `job` run when its turn comes, on a thread that `tasks` waits for.
-    pub(crate) fn line_up(self: &Arc<Self>, job: J, tasks: &TaskTracker) -> Ticket {
+    /// Queues `job` for a thread that `tasks` waits for.
+    pub(crate) fn enqueue(self: &Arc<Self>, job: Box<dyn Job>, tasks: &TaskTracker) -> Ticket {
         let mut state = self.lock();
-        let now = Instant::now();
-        if state.waiting == 0 {
-            state.moved = now;
+        let now = self.runtime.now();
+        if state.queued == 0 {
+            state.progressed_at = now;
         }
-        let ticket = state.line_up(job);
+        let ticket = state.enqueue(job);
         self.add_thread(state, now, tasks);
         ticket
     }
 
-    /// Takes a job back that no thread has taken yet.
-    pub(crate) fn withdraw(&self, ticket: Ticket) -> Option<J> {
-        let mut state = self.lock();
-        let job = state.kinds.get_mut(&ticket.kind)?.line.remove(&ticket.number)?;
-        state.waiting -= 1;
-        Some(job)
+    /// Cancels a job that no thread has taken. Returns `false` if one has.
+    pub(crate) fn cancel(&self, ticket: Ticket) -> bool {
+        let job = self.lock().remove(ticket);
+        // After unlocking: a job may hold user data whose `Drop` runs arbitrary code.
+        job.map(Job::cancel).is_some()
     }
 
-    /// Helps the line along where it does not move, for whoever has stood in it for [`STUCK`].
-    pub(crate) fn help(self: &Arc<Self>, tasks: &TaskTracker) {
+    /// Adds a thread if no job was taken for [`STALL_THRESHOLD`] though some are queued. Called by
+    /// those whose job has been queued for so long.
+    pub(crate) fn add_thread_if_stalled(self: &Arc<Self>, tasks: &TaskTracker) {
         let mut state = self.lock();
-        let now = Instant::now();
-        if state.waiting > 0 && now - state.moved >= STUCK {
-            state.moved = now;
-            state.stuck = (state.stuck + 1).min(state.threads);
+        let now = self.runtime.now();
+        if state.queued > 0 && now - state.progressed_at >= STALL_THRESHOLD {
+            state.progressed_at = now;
+            state.stalled = (state.stalled + 1).min(state.threads);
         }
         self.add_thread(state, now, tasks);
     }
 
-    fn add_thread(self: &Arc<Self>, mut state: MutexGuard<'_, State<J>>, now: Instant, tasks: &TaskTracker) {
-        if state.waiting == 0 || state.threads >= self.most_threads(&mut state, now) {
+    fn add_thread(self: &Arc<Self>, mut state: MutexGuard<'_, State>, now: Instant, tasks: &TaskTracker) {
+        if state.queued == 0 || state.threads >= self.max_threads(&mut state, now) {
             return;
         }
         state.threads += 1;
         drop(state);
-        let worker = Worker { aside: Arc::clone(self), counted: true };
-        tasks.spawn_blocking(move || worker.work(now));
+        let worker = Worker { pool: Arc::clone(self), counted: true };
+        let tracked = tasks.token();
+        self.runtime.spawn_worker(Box::new(move || {
+            worker.work(now);
+            drop(tracked);
+        }));
     }
 
-    /// The next job for a thread that was busy since `began`, with a job of `kind` if with any; and
-    /// what time it is. None where the thread is to go.
-    fn next(&self, kind: Option<usize>, began: Instant) -> Option<(J, Instant)> {
+    /// Returns the next job for a thread that was busy since `since`, with a job of `flow` if with
+    /// any, and the current time. `None` if the thread is to end.
+    fn next(&self, flow: Option<usize>, since: Instant) -> Option<(Box<dyn Job>, Instant)> {
         let mut guard = self.lock();
         let state = &mut *guard;
-        let now = Instant::now();
-        let took = now - began;
-        if let Some(kind) = kind.and_then(|kind| state.kinds.get_mut(&kind)) {
-            // One that was blocked has worked less than that.
-            kind.end += took.min(STUCK);
+        let now = self.runtime.now();
+        let took = now - since;
+        if let Some(flow) = flow.and_then(|flow| state.flows.get_mut(&flow)) {
+            // A job that was blocked has worked for less time than it took.
+            flow.finish += took.min(STALL_THRESHOLD);
         }
-        if took >= STUCK {
-            state.stuck = state.stuck.saturating_sub(1);
+        if took >= STALL_THRESHOLD {
+            state.stalled = state.stalled.saturating_sub(1);
         }
-        if state.threads <= self.most_threads(state, now)
-            && let Some(job) = state.take()
+        if state.threads <= self.max_threads(state, now)
+            && let Some(job) = state.take_next()
         {
-            state.moved = now;
+            state.progressed_at = now;
             return Some((job, now));
         }
         state.threads -= 1;
         None
     }
 
-    fn most_threads(&self, state: &mut State<J>, now: Instant) -> usize {
+    fn max_threads(&self, state: &mut State, now: Instant) -> usize {
         if self.quick.load(Relaxed) {
             self.quick.store(false, Relaxed);
             state.quick_seen = Some(now);
         }
-        let quick_lately = state.quick_seen.is_some_and(|seen| now - seen < QUICK_LATELY);
-        (self.cores - usize::from(quick_lately)).max(1) + state.stuck
+        let quick_lately = state.quick_seen.is_some_and(|seen| now - seen < QUICK_CALL_MEMORY);
+        (self.cores - usize::from(quick_lately)).max(1) + state.stalled
     }
 
-    /// No code of a user's runs under this lock, so that nothing in it can be half done.
-    fn lock(&self) -> MutexGuard<'_, State<J>> {
+    /// No user code runs under this lock, so a poisoned one holds a consistent state.
+    fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl<J: Job> State<J> {
-    fn line_up(&mut self, job: J) -> Ticket {
-        self.last_number += 1;
-        let ticket = Ticket { kind: job.kind(), number: self.last_number };
-        let kind = self.kinds.entry(ticket.kind);
-        let kind = kind.or_insert_with(|| Kind { line: BTreeMap::new(), end: Duration::ZERO });
-        kind.line.insert(ticket.number, job);
-        self.waiting += 1;
-        ticket
-    }
-
-    /// The next job, of the kind that has had least.
-    fn take(&mut self) -> Option<J> {
-        let reached = self.reached;
-        let in_line = self.kinds.values_mut().filter(|kind| !kind.line.is_empty());
-        let first = |kind: &&mut Kind<J>| (kind.end.max(reached), kind.line.keys().next().copied());
-        let kind = in_line.min_by_key(first)?;
-        kind.end = kind.end.max(reached);
-        self.reached = kind.end;
-        self.waiting -= 1;
-        kind.line.pop_first().map(|(_, job)| job)
+impl fmt::Debug for OffloadPool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OffloadPool").field("cores", &self.cores).finish_non_exhaustive()
     }
 }
 
-impl<J: Job> Worker<J> {
-    /// A thread's whole stay. One job follows on the other here, since to wake a thread for each
-    /// would take as long as some of them do.
+impl State {
+    fn enqueue(&mut self, job: Box<dyn Job>) -> Ticket {
+        self.last_number += 1;
+        let ticket = Ticket { flow: job.flow(), number: self.last_number };
+        self.flows.entry(ticket.flow).or_default().jobs.insert(ticket.number, job);
+        self.queued += 1;
+        ticket
+    }
+
+    fn remove(&mut self, ticket: Ticket) -> Option<Box<dyn Job>> {
+        let job = self.flows.get_mut(&ticket.flow)?.jobs.remove(&ticket.number)?;
+        self.queued -= 1;
+        Some(job)
+    }
+
+    /// Takes the next job, of the flow that has had least time.
+    fn take_next(&mut self) -> Option<Box<dyn Job>> {
+        let virtual_time = self.virtual_time;
+        let queued = self.flows.values_mut().filter(|flow| !flow.jobs.is_empty());
+        let start = |flow: &&mut Flow| (flow.finish.max(virtual_time), flow.jobs.keys().next().copied());
+        let flow = queued.min_by_key(start)?;
+        flow.finish = flow.finish.max(virtual_time);
+        self.virtual_time = flow.finish;
+        self.queued -= 1;
+        flow.jobs.pop_first().map(|(_, job)| job)
+    }
+}
+
+impl Worker {
+    /// Runs jobs until none is left for this thread. One job follows the other here, since to wake a
+    /// thread for each would take as long as some of them do.
     fn work(mut self, spawned: Instant) {
-        let (mut kind, mut began) = (None, spawned);
-        while let Some((job, now)) = self.aside.next(kind, began) {
-            (kind, began) = (Some(job.kind()), now);
+        let (mut flow, mut since) = (None, spawned);
+        while let Some((job, now)) = self.pool.next(flow, since) {
+            (flow, since) = (Some(job.flow()), now);
             job.run();
         }
         self.counted = false;
     }
 }
 
-impl<J: Job> Drop for Worker<J> {
-    /// Also where the thread never came, or a job panicked.
+impl Drop for Worker {
+    /// Uncounts a thread that was never started, or whose job panicked.
     fn drop(&mut self) {
         if self.counted {
-            self.aside.lock().threads -= 1;
+            self.pool.lock().threads -= 1;
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::mpsc;
-
-    use super::*;
-
-    /// Ends when nobody can send to it any more.
-    struct Blocks(mpsc::Receiver<()>);
-
-    impl Job for Blocks {
-        fn kind(&self) -> usize {
-            0
-        }
-
-        fn run(self) {
-            let _ = self.0.recv();
-        }
-    }
-
-    fn lines_up(aside: &Arc<Aside<Blocks>>, tasks: &TaskTracker) -> (mpsc::Sender<()>, Ticket) {
-        let (sender, receiver) = mpsc::channel();
-        (sender, aside.line_up(Blocks(receiver), tasks))
-    }
-
-    fn threads(aside: &Aside<Blocks>) -> usize {
-        aside.lock().threads
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_core_is_left_to_quick_calls_while_there_are_some() {
-        let (aside, tasks) = (Aside::with_cores(3), TaskTracker::new());
-        aside.quick_call();
-        let jobs: Vec<_> = (0..4).map(|_| lines_up(&aside, &tasks)).collect();
-        assert_eq!(threads(&aside), 2);
-        tokio::time::advance(QUICK_LATELY).await;
-        let another = lines_up(&aside, &tasks);
-        assert_eq!(threads(&aside), 3);
-        drop((jobs, another));
-        tasks.close();
-        tasks.wait().await;
-        assert_eq!(threads(&aside), 0);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_machine_of_one_core_has_a_thread_all_the_same() {
-        let (aside, tasks) = (Aside::with_cores(1), TaskTracker::new());
-        aside.quick_call();
-        let _job = lines_up(&aside, &tasks);
-        assert_eq!(threads(&aside), 1);
-    }
-
-    #[test]
-    fn a_kind_that_takes_little_does_not_stand_behind_one_that_takes_much() {
-        struct Takes(u64);
-
-        impl Job for Takes {
-            fn kind(&self) -> usize {
-                self.0 as usize
-            }
-
-            fn run(self) {}
-        }
-
-        let aside = Aside::with_cores(1);
-        let mut state = aside.lock();
-        let take = |state: &mut State<Takes>| {
-            let Takes(ms) = state.take().unwrap();
-            state.kinds.get_mut(&(ms as usize)).unwrap().end += Duration::from_millis(ms);
-            ms
-        };
-        for ms in [[5; 10], [1; 10]].concat() {
-            state.line_up(Takes(ms));
-        }
-        let taken: Vec<_> = (0..12).map(|_| take(&mut state)).collect();
-        assert_eq!(taken, [5, 1, 1, 1, 1, 1, 5, 1, 1, 1, 1, 1]);
-        let rest: Vec<_> = (0..8).map(|_| take(&mut state)).collect();
-        assert_eq!(rest, [5; 8]);
-        // Nobody saves up time by staying away: they take turns from here on.
-        for ms in [[5; 3], [1; 3]].concat() {
-            state.line_up(Takes(ms));
-        }
-        let taken: Vec<_> = (0..4).map(|_| take(&mut state)).collect();
-        assert!(taken.contains(&5), "{taken:?}");
-        assert_eq!(state.waiting, 2);
-    }
-
-    #[tokio::test]
-    async fn a_thread_that_a_job_ends_is_not_counted_any_more() {
-        struct Panics;
-
-        impl Job for Panics {
-            fn kind(&self) -> usize {
-                0
-            }
-
-            fn run(self) {
-                panic!("as a drop of the user's may");
-            }
-        }
-
-        let (aside, tasks) = (Aside::with_cores(1), TaskTracker::new());
-        aside.line_up(Panics, &tasks);
-        tasks.close();
-        tasks.wait().await;
-        assert_eq!(aside.lock().threads, 0);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn what_no_thread_has_taken_can_be_taken_back() {
-        let (aside, tasks) = (Aside::with_cores(1), TaskTracker::new());
-        let (taken, ticket) = lines_up(&aside, &tasks);
-        while aside.lock().waiting > 0 {
-            tokio::task::yield_now().await;
-        }
-        assert!(aside.withdraw(ticket).is_none());
-        let (_waits, ticket) = lines_up(&aside, &tasks);
-        assert!(aside.withdraw(ticket).is_some());
-        assert_eq!(aside.lock().waiting, 0);
-        drop(taken);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_line_that_does_not_move_gets_another_thread() {
-        let (aside, tasks) = (Aside::with_cores(1), TaskTracker::new());
-        let first = lines_up(&aside, &tasks);
-        while aside.lock().waiting > 0 {
-            tokio::task::yield_now().await;
-        }
-        tokio::time::advance(STUCK).await;
-        aside.help(&tasks);
-        assert_eq!(threads(&aside), 1, "nobody waits");
-        let second = lines_up(&aside, &tasks);
-        aside.help(&tasks);
-        assert_eq!(threads(&aside), 1, "it has only just come");
-        tokio::time::advance(STUCK).await;
-        aside.help(&tasks);
-        assert_eq!(threads(&aside), 2);
-        drop((first, second));
-        tasks.close();
-        tasks.wait().await;
-        assert_eq!((threads(&aside), aside.lock().stuck), (0, 0));
-    }
-}
+#[path = "offload_tests.rs"]
+mod tests;

@@ -1,134 +1,149 @@
-//! What a connection does with the messages it has read.
+//! [`Dispatcher`]: takes requests from a connection's messages to their handlers, and the responses
+//! that are ready at once into its outbox.
 
 use std::time::Duration;
 
 use bytes::Bytes;
-use farcall_protocol::{Code, Flags, Header, HeaderRef, Kind, Message, ProtocolError, ServerAction, Status};
+use farcall_protocol::{
+    Body, Flags, FrameError, Header, HeaderRef, Inbox, Kind, Message, MessageDecoder, Outbox, ProtocolError,
+    ServerAction, ServerSession, Status,
+};
+use farcall_transport::BufferPool;
 use tokio::time::Instant;
 use tracing::debug;
 
-use super::{Connection, Phase};
-use crate::call::encoded_response::{compressed, push_response};
-use crate::call::{Answer, Started};
-use crate::limits::{MESSAGES_PER_WRITE, MOST_READ, after};
+use crate::call::encoded_response::EncodedResponse;
+use crate::call::env::CallEnv;
+use crate::call::run::{StartOutcome, start};
+use crate::call::{Call, ReplyTo};
 use crate::service::handler::Response;
 
-impl Connection {
-    /// Handles the whole messages in the input, as long as the outbox has room, and not more of
-    /// them than should wait for one write.
+/// The message side of a connection.
+pub(super) struct Dispatcher {
+    decoder: MessageDecoder,
+    session: ServerSession,
+    pub(super) env: CallEnv,
+    /// Requests that have come, including refused ones.
+    pub(super) requests: u64,
+    /// The time at the end of the last step that takes time. Each such step sets it, so that no call is
+    /// charged with the time that another took, and the clock is read once for each.
+    pub(super) now: Instant,
+}
+
+/// The consequence of a message for the connection's phase.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Dispatched {
+    /// None.
+    Continue,
+    /// The peer sends no further requests, and waits for its responses.
+    Finish,
+}
+
+impl Dispatcher {
+    pub(super) fn new(env: CallEnv, now: Instant) -> Self {
+        let negotiated = &env.negotiated;
+        let decoder = MessageDecoder::new(negotiated.codec.clone(), negotiated.receive_limit);
+        Self { decoder, session: ServerSession::new(), env, requests: 0, now }
+    }
+
+    /// Takes the next whole message out of the inbox. `None` if there is none.
+    #[inline]
+    pub(super) fn next(&self, inbox: &mut Inbox<BufferPool>) -> Result<Option<Message>, FrameError> {
+        inbox.next(&self.decoder)
+    }
+
+    /// Handles a message.
     ///
-    /// `now` goes along: each step that takes its time leaves the time at its end, so that no
-    /// call is charged with what another took, and the clock is read once for each.
-    pub(super) fn handle_input(&mut self, mut now: Instant) {
-        self.unread = false;
-        let mut handled = 0;
-        while matches!(self.phase, Phase::Open | Phase::Finishing) {
-            if handled == MESSAGES_PER_WRITE || self.is_outbox_full() {
-                self.unread = true;
-                self.frame_begun = None;
-                return;
-            }
-            match self.input.next(&self.decoder) {
-                Ok(Some(message)) => {
-                    handled += 1;
-                    self.frame_begun = None;
-                    if let Err(error) = self.handle(message, &mut now) {
-                        return self.fail(&error);
-                    }
-                }
-                Ok(None) => return self.await_rest(now),
-                Err(error) => return self.fail(&error.into()),
-            }
-        }
-        self.input.clear();
-    }
-
-    /// Has the rest of the message that was begun come in time, and not take too much room.
-    fn await_rest(&mut self, now: Instant) {
-        if self.input.is_empty() {
-            return;
-        }
-        if self.frame_begun.is_none() {
-            self.frame_begun = Some(now);
-            self.wake_by(after(now, self.home.core.limits.frame_timeout));
-        }
-        let wanted = self.input.wanted();
-        let budget = &self.home.core.budget;
-        if wanted > MOST_READ && budget.lacks(wanted) {
-            let message = format!("no room for {wanted} bytes: the server's buffers hold {}", budget.limit());
-            self.close_with(&Status::maybe(Code::ResourceExhausted, message));
-        }
-    }
-
-    fn handle(&mut self, message: Message, now: &mut Instant) -> Result<(), ProtocolError> {
+    /// # Errors
+    ///
+    /// The peer broke the protocol.
+    pub(super) fn dispatch(
+        &mut self,
+        message: Message,
+        outbox: &mut Outbox,
+    ) -> Result<Dispatched, ProtocolError> {
         let Message { mut header, body } = message;
-        match self.session.receive(&header, now.into_std())? {
-            ServerAction::Start { answer } => self.start(&mut header, body, answer, now),
-            ServerAction::Cancel => self.home.calls.cancel(header.seq),
-            ServerAction::Pong => self.push(&HeaderRef::new(Kind::Pong, header.seq)),
-            ServerAction::Finish => {
-                self.goodbye = true;
-                self.phase = Phase::Finishing;
-            }
+        match self.session.receive(&header, self.now.into_std())? {
+            ServerAction::Start { answer } => self.start(&mut header, body, answer, outbox),
+            ServerAction::Cancel => self.env.calls.cancel(header.seq),
+            ServerAction::Pong => self.push(&HeaderRef::new(Kind::Pong, header.seq), outbox),
+            ServerAction::Finish => return Ok(Dispatched::Finish),
             ServerAction::Ignore => {}
         }
-        Ok(())
+        Ok(Dispatched::Continue)
     }
 
-    fn start(&mut self, header: &mut Header, body: Bytes, answer: bool, now: &mut Instant) {
+    /// Starts a request's call, and sends the response if it is ready at once.
+    fn start(&mut self, header: &mut Header, body: Bytes, wants_response: bool, outbox: &mut Outbox) {
+        self.requests += 1;
         let seq = header.seq;
-        self.traffic.calls += 1;
-        let arrived = *now;
-        let to = if answer { Answer::Peer } else { Answer::Nobody };
-        let flags = header.flags;
-        let admitted = self.home.admit(header, to, arrived, || {
-            let plain = self.plain(flags, body, now)?;
-            Ok((plain, *now))
-        });
-        let response = match admitted {
-            Ok((call, body)) => match call.start(header, body, &self.home, *now) {
-                Started::Ended(response, at) => {
-                    *now = at;
-                    response
-                }
-                Started::Spawned(at) => {
-                    *now = at;
-                    return;
-                }
-            },
+        let reply_to = if wants_response { ReplyTo::Peer } else { ReplyTo::None };
+        let response = match self.try_start(header, body, reply_to) {
+            Ok(StartOutcome::Ended(response, now)) => {
+                self.now = now;
+                response
+            }
+            Ok(StartOutcome::Spawned(now)) => {
+                self.now = now;
+                return;
+            }
             Err(status) => {
-                self.home.core.recent.ended(
-                    &header.service_method,
-                    &self.home.info,
-                    Duration::ZERO,
-                    Some(&status),
-                );
+                let recent = &self.env.server.recent_calls;
+                recent.ended(&header.service_method, &self.env.info, Duration::ZERO, Some(&status));
                 Response::error(status)
             }
         };
-        if answer {
-            let (response, flags) = compressed(response, &self.home.negotiated);
-            push_response(&mut self.outbox, &self.home.negotiated, seq, &response, flags);
-            if flags.contains(Flags::COMPRESSED) {
-                *now = Instant::now();
+        if wants_response {
+            let encoded = EncodedResponse::new(response, &self.env.negotiated);
+            encoded.push_to(outbox, seq, &self.env.negotiated);
+            if encoded.is_compressed() {
+                self.now = Instant::now();
             }
         } else if let Some(status) = response.status() {
-            debug!(%seq, peer = %self.home.info.peer, %status, "one-way call failed");
+            debug!(%seq, peer = %self.env.info.peer, %status, "one-way call failed");
         }
     }
 
-    /// The body as it was before it was compressed.
-    fn plain(&self, flags: Flags, body: Bytes, now: &mut Instant) -> Result<Bytes, Status> {
-        if !flags.contains(Flags::COMPRESSED) {
-            return Ok(body);
+    /// Admits a request, and starts its call.
+    ///
+    /// # Errors
+    ///
+    /// The status to answer: the request was refused.
+    // Inlined, since its result is large to be moved.
+    #[inline]
+    fn try_start(
+        &mut self,
+        header: &mut Header,
+        mut body: Bytes,
+        reply_to: ReplyTo,
+    ) -> Result<StartOutcome, Status> {
+        let (env, arrived) = (&self.env, self.now);
+        let method = env.admit(&header.service_method)?;
+        // Behind the admission: a refused request is not worth the time.
+        if header.flags.contains(Flags::COMPRESSED) {
+            let plain = env.decompress(&body);
+            self.now = Instant::now();
+            body = plain?;
         }
-        let negotiated = &self.home.negotiated;
-        let refused = |message: String| Status::refused(Code::InvalidArgument, message);
-        let Some(compression) = negotiated.compression else {
-            return Err(refused("a compressed body, though none was agreed on".to_owned()));
-        };
-        let plain = compression.decompress(&body, negotiated.receive_limit);
-        *now = Instant::now();
-        plain.map_err(|error| refused(error.to_string()))
+        let call = Call::new(method, header, reply_to, arrived, env);
+        call.check_deadline(self.now).inspect_err(|status| call.record_error(status))?;
+        Ok(start(call, header, body, env, self.now))
+    }
+
+    /// Appends a message without a body.
+    pub(super) fn push(&self, header: &HeaderRef<'_>, outbox: &mut Outbox) {
+        let negotiated = &self.env.negotiated;
+        // A header without text fits any limit that a handshake lets through; a goaway whose message
+        // does not fit is sent without it.
+        if outbox.push(&negotiated.codec, header, &Body::default(), negotiated.send_limit).is_err() {
+            let bare = HeaderRef::new(header.kind, header.seq);
+            let _ = outbox.push(&negotiated.codec, &bare, &Body::default(), negotiated.send_limit);
+        }
+    }
+
+    /// Appends a goaway.
+    pub(super) fn goaway(&mut self, status: &Status, outbox: &mut Outbox) {
+        let seq = self.session.goaway();
+        self.push(&HeaderRef { error: Some(status), ..HeaderRef::new(Kind::Goaway, seq) }, outbox);
     }
 }

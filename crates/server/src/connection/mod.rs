@@ -1,30 +1,30 @@
-//! One connection: its state, its phases, and its end. What is due by the clock, the reading and
-//! writing, and the requests have rooms of their own; so have its calls.
+//! One connection after its handshake: its phases, its turns, and its end. Its stream, timers and
+//! messages are for the files below it; so are its calls for [`crate::call`].
 //!
-//! A single task owns all of it. Calls that need more than one poll run in tasks of their own and
-//! leave their answers in [`Calls`], from where this task takes many at a time.
+//! A single task owns all of it. Calls that need more than one poll run in their tasks and leave
+//! their responses in [`InFlightCalls`], from where this task takes many at a time.
 
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, BytesMut};
 use farcall_context::ConnectionInfo;
-use farcall_protocol::{
-    Body, Code, HeaderRef, Inbox, KeepAliveTimer, Kind, MessageDecoder, Negotiated, Outbox, ProtocolError,
-    ServerSession, Status,
-};
-use farcall_transport::{BufferPool, Stream};
-use tokio::time::{Instant, Sleep, sleep_until};
+use farcall_protocol::{Code, HeaderRef, KeepAliveAction, Kind, Negotiated, ProtocolError, Seq, Status};
+use farcall_transport::Stream;
+use tokio::time::Instant;
 use tracing::debug;
 
-use self::stats::{Facts, Traffic};
-use crate::call::Home;
-use crate::call::in_flight::{Calls, Signal};
-use crate::limits::after;
-use crate::memory_budget::Held;
-use crate::server::state::Core;
+use self::dispatch::{Dispatched, Dispatcher};
+use self::io::ConnectionIo;
+use self::stats::{ConnectionStats, Traffic};
+use self::timers::{Expired, Timers};
+use crate::call::env::CallEnv;
+use crate::call::in_flight::{InFlightCalls, Signal};
+use crate::limits::{LINGER, MAX_IDLE_BUFFER, MESSAGES_PER_WRITE, READS_PER_TURN};
+use crate::memory_budget::MemoryReservation;
+use crate::server::state::ServerState;
 
 mod dispatch;
 pub(crate) mod handshake;
@@ -34,58 +34,44 @@ mod timers;
 
 /// A connection after its handshake. It is a future that ends when the connection does.
 pub(crate) struct Connection {
-    stream: Stream,
-    input: Inbox<BufferPool>,
-    /// Whether the peer has closed its half.
-    eof: bool,
-    /// Whether the peer has said goaway, so that closing its half does not mean that it is gone.
-    goodbye: bool,
-    /// Whether `input` may hold a whole message that waits for room in the outbox.
-    unread: bool,
-    /// Bounded by `outbox_bytes`, beyond which no request is taken, and by the answers to those
-    /// that were.
-    outbox: Outbox,
-    decoder: MessageDecoder,
-    session: ServerSession,
-    home: Home,
-    facts: Arc<Facts>,
-    /// What has passed by now; shown in `facts` once a turn.
-    traffic: Traffic,
-    held: Held,
+    io: ConnectionIo,
+    timers: Timers,
+    dispatcher: Dispatcher,
+    stats: Arc<ConnectionStats>,
+    memory: MemoryReservation,
     phase: Phase,
-    silence: KeepAliveTimer,
-    /// When the message that is read now was begun. None while it is this side that does not
-    /// read.
-    frame_begun: Option<Instant>,
-    /// Since when the peer takes nothing.
-    write_stalled: Option<Instant>,
-    /// Whether this task let others go first since it found answers to send.
+    /// `true` once the peer has closed its half.
+    eof: bool,
+    /// `true` once the peer has sent goaway, so that closing its half does not mean that it is gone.
+    goaway_received: bool,
+    /// `true` if the inbox may hold a whole message that waits for room in the outbox.
+    unread: bool,
+    /// `true` if this task has let others run first since it found responses to send.
     yielded: bool,
-    timer: Pin<Box<Sleep>>,
 }
 
-/// How far a connection is on its way to its end. It only ever goes forward.
+/// The progress of a connection towards its end. It only moves forward.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     /// Requests are taken.
     Open,
-    /// What runs is finished and answered; then it closes.
+    /// Calls in flight are finished and answered; then it closes.
     Finishing,
-    /// What is in the outbox is sent; then it closes.
+    /// The outbox is sent; then it closes.
     Flushing,
-    /// Nothing more is sent; the sending side is being shut, until this time at most.
+    /// Nothing more is sent; the sending side is being closed, until this time at most.
     Shutting(Instant),
-    /// Input is discarded until the peer has closed, or this time: closing earlier could destroy
-    /// the last answers on their way.
+    /// Input is discarded until the peer has closed, or until this time: closing earlier could destroy
+    /// the last responses on their way.
     Lingering(Instant),
 }
 
-/// Why a connection ended.
+/// The reason why a connection ended.
 #[derive(Debug)]
 pub(crate) enum End {
     /// Both sides were done with it.
     Finished,
-    /// The peer closed without a goodbye.
+    /// The peer closed without a goaway.
     Vanished,
     /// The peer was silent, or took nothing, for too long.
     Dead(&'static str),
@@ -101,83 +87,238 @@ impl Connection {
         input: BytesMut,
         negotiated: Negotiated,
         info: ConnectionInfo,
-        calls: Arc<Calls>,
-        facts: Arc<Facts>,
-        core: Arc<Core>,
+        calls: Arc<InFlightCalls>,
+        stats: Arc<ConnectionStats>,
+        server: Arc<ServerState>,
     ) -> Self {
         let now = Instant::now();
-        let info = Arc::new(info);
-        // Nobody else sets it: a place is one connection's.
-        let _ = facts.shaken.set((negotiated.codec.clone(), Arc::clone(&info)));
+        let info = Arc::new(info.with_drain_signal(server.drain.clone()));
+        stats.handshake_done(negotiated.codec.clone(), Arc::clone(&info));
         Self {
-            stream,
             unread: !input.is_empty(),
-            input: Inbox::with_source(input, BufferPool),
-            eof: false,
-            goodbye: false,
-            outbox: Outbox::new(),
-            decoder: MessageDecoder::new(negotiated.codec.clone(), negotiated.receive_limit),
-            session: ServerSession::new(),
-            facts,
-            traffic: Traffic::default(),
-            held: core.budget.hold(0),
+            io: ConnectionIo::new(stream, input),
+            timers: Timers::new(&server.limits, now),
+            stats,
+            memory: server.memory.reserve(0),
             phase: Phase::Open,
-            silence: KeepAliveTimer::new(core.limits.keep_alive, now.into_std()),
-            frame_begun: None,
-            write_stalled: None,
+            eof: false,
+            goaway_received: false,
             yielded: false,
-            timer: Box::pin(sleep_until(after(now, core.limits.keep_alive.idle))),
-            home: Home { calls, negotiated: Arc::new(negotiated), info, core },
+            dispatcher: Dispatcher::new(
+                CallEnv { calls, negotiated: Arc::new(negotiated), info, server },
+                now,
+            ),
+        }
+    }
+
+    const fn env(&self) -> &CallEnv {
+        &self.dispatcher.env
+    }
+
+    /// Does everything that can be done without waiting.
+    fn poll_io(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<End>> {
+        for _ in 0..READS_PER_TURN {
+            match self.phase {
+                Phase::Open | Phase::Finishing | Phase::Flushing => {}
+                Phase::Shutting(until) => {
+                    ready!(self.io.poll_shutdown(cx))?;
+                    if self.eof {
+                        return Poll::Ready(Ok(End::Finished));
+                    }
+                    self.phase = Phase::Lingering(until);
+                    continue;
+                }
+                Phase::Lingering(_) => return self.io.poll_discard(cx).map_ok(|()| End::Finished),
+            }
+            self.take_responses(cx);
+            if self.unread && !self.is_outbox_full() {
+                self.handle_input(Instant::now());
+            }
+            let flushed = self.io.poll_flush(cx, &mut self.timers)?.is_ready();
+            if self.unread && (flushed || !self.is_outbox_full()) {
+                continue;
+            }
+            // Not before all is with the kernel: what TLS still holds would be lost in the end.
+            if flushed && self.is_done() {
+                let until = Instant::now() + LINGER;
+                self.phase = Phase::Shutting(until);
+                self.timers.wake_by(until);
+                continue;
+            }
+            if self.unread || self.eof || self.phase == Phase::Flushing {
+                return Poll::Pending;
+            }
+            if ready!(self.io.poll_read(cx))? {
+                let now = Instant::now();
+                self.timers.received(now);
+                self.handle_input(now);
+            } else if self.goaway_received {
+                self.eof = true;
+            } else {
+                // Without a goaway, the callers have gone; behind one, they wait for responses.
+                return Poll::Ready(Ok(End::Vanished));
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    fn take_responses(&mut self, cx: &Context<'_>) {
+        if !self.env().calls.has_responses() {
+            return;
+        }
+        if std::mem::replace(&mut self.yielded, true) {
+            self.yielded = false;
+            self.dispatcher.env.calls.take_responses(&mut self.io.outbox);
+        } else {
+            // Other calls that are about to respond do so first, and all responses leave in one write.
+            cx.waker().wake_by_ref();
+        }
+    }
+
+    /// Handles the whole messages in the inbox, as long as the outbox has room, and not more of them
+    /// than should wait for one write.
+    fn handle_input(&mut self, now: Instant) {
+        self.unread = false;
+        self.dispatcher.now = now;
+        let mut handled = 0;
+        while matches!(self.phase, Phase::Open | Phase::Finishing) {
+            if handled == MESSAGES_PER_WRITE || self.is_outbox_full() {
+                self.unread = true;
+                self.timers.frame_finished();
+                return;
+            }
+            match self.dispatcher.next(&mut self.io.inbox) {
+                Ok(Some(message)) => {
+                    handled += 1;
+                    self.timers.frame_finished();
+                    match self.dispatcher.dispatch(message, &mut self.io.outbox) {
+                        Ok(Dispatched::Continue) => {}
+                        Ok(Dispatched::Finish) => {
+                            self.goaway_received = true;
+                            self.phase = Phase::Finishing;
+                        }
+                        Err(error) => return self.fail(&error),
+                    }
+                }
+                Ok(None) => return self.await_rest(),
+                Err(error) => return self.fail(&error.into()),
+            }
+        }
+        self.io.inbox.clear();
+    }
+
+    /// Sets a time limit for the rest of an incomplete message, and checks the memory that it needs.
+    fn await_rest(&mut self) {
+        if self.io.inbox.is_empty() {
+            return;
+        }
+        self.timers.frame_started(self.dispatcher.now);
+        let wanted = self.io.inbox.wanted();
+        let memory = &self.env().server.memory;
+        if wanted > MAX_IDLE_BUFFER && memory.would_exceed(wanted) {
+            let message = format!("no room for {wanted} bytes: the server's buffers hold {}", memory.limit());
+            self.close_with(&Status::maybe(Code::ResourceExhausted, message));
+        }
+    }
+
+    /// Checks the timers when they are due.
+    fn poll_timers(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        while self.timers.poll(cx).is_ready() {
+            let now = Instant::now();
+            let appended = self.io.outbox.appended();
+            match self.check_timers(now) {
+                Ok(next) => self.timers.set_next(next, now),
+                Err(end) => return Poll::Ready(end),
+            }
+            if self.io.outbox.appended() > appended {
+                // This turn's writing is over: messages of the timers are for the next.
+                cx.waker().wake_by_ref();
+            }
+        }
+        Poll::Pending
+    }
+
+    /// Acts on deadlines that have passed, and returns the time of the next check.
+    ///
+    /// # Errors
+    ///
+    /// The reason why the connection ends.
+    fn check_timers(&mut self, now: Instant) -> Result<Instant, End> {
+        let mut next = match self.timers.check(now) {
+            Ok(next) => next,
+            Err(Expired::Write) => return Err(End::Dead("it took nothing of what waits for it")),
+            Err(Expired::Frame(limit)) => {
+                let message = format!("a message was not complete within {limit:?}");
+                self.close_with(&Status::maybe(Code::DeadlineExceeded, message));
+                // The message is no longer waited for.
+                self.timers.check(now).unwrap_or(now)
+            }
+        };
+        match self.phase {
+            Phase::Shutting(until) | Phase::Lingering(until) => {
+                if now >= until {
+                    return Err(End::Finished);
+                }
+                next = next.min(until);
+            }
+            Phase::Open | Phase::Finishing => {
+                next = next.min(self.check_keep_alive(now)?);
+                // An idle connection keeps no large buffer.
+                self.io.inbox.shrink();
+            }
+            Phase::Flushing => {}
+        }
+        Ok(next)
+    }
+
+    /// Pings a silent peer, and returns the time of the next check.
+    fn check_keep_alive(&mut self, now: Instant) -> Result<Instant, End> {
+        // A peer that is not read from, or has closed its half, cannot be heard: its silence is excused.
+        let is_excused = self.unread || self.eof;
+        match self.timers.check_keep_alive(now, is_excused) {
+            KeepAliveAction::Until(time) => Ok(time.into()),
+            KeepAliveAction::Ping(time) => {
+                self.dispatcher.push(&HeaderRef::new(Kind::Ping, Seq(1)), &mut self.io.outbox);
+                Ok(time.into())
+            }
+            KeepAliveAction::Dead => Err(End::Dead("it did not answer a ping")),
         }
     }
 
     fn is_outbox_full(&self) -> bool {
-        self.outbox.remaining() >= self.home.core.limits.outbox_bytes
+        self.io.outbox.remaining() >= self.env().server.limits.outbox_bytes
     }
 
-    /// Whether what is asked of this connection, or its peer's goodbye, has been done.
+    /// Returns `true` if the connection has finished what its phase asks for, and is to close.
     fn is_done(&self) -> bool {
         match self.phase {
             Phase::Open | Phase::Shutting(_) | Phase::Lingering(_) => false,
-            Phase::Finishing => !self.outbox.has_remaining() && self.home.calls.is_idle(),
-            Phase::Flushing => !self.outbox.has_remaining(),
+            Phase::Finishing => !self.io.outbox.has_remaining() && self.env().calls.is_idle(),
+            Phase::Flushing => !self.io.outbox.has_remaining(),
         }
     }
 
-    fn push(&mut self, header: &HeaderRef<'_>) {
-        let negotiated = &self.home.negotiated;
-        // A header without text fits any limit that a handshake lets through; a goaway whose
-        // sentence does not is sent without it.
-        if self.outbox.push(&negotiated.codec, header, &Body::default(), negotiated.send_limit).is_err() {
-            let bare = HeaderRef::new(header.kind, header.seq);
-            let _ = self.outbox.push(&negotiated.codec, &bare, &Body::default(), negotiated.send_limit);
-        }
-    }
-
-    fn goaway(&mut self, status: &Status) {
-        let seq = self.session.goaway();
-        self.push(&HeaderRef { error: Some(status), ..HeaderRef::new(Kind::Goaway, seq) });
-    }
-
-    /// Takes no more requests, finishes what runs, closes.
+    /// Takes no more requests, finishes the calls in flight, closes.
     fn drain(&mut self) {
-        self.goaway(&Status::refused(Code::Unavailable, "the server is stopping"));
+        let status = Status::refused(Code::Unavailable, "the server is stopping");
+        self.dispatcher.goaway(&status, &mut self.io.outbox);
         self.phase = Phase::Finishing;
     }
 
-    /// The peer broke the protocol: says so, cuts what is in flight, closes.
+    /// Answers a peer that broke the protocol with a goaway, aborts its calls, closes.
     fn fail(&mut self, error: &ProtocolError) {
-        debug!(peer = %self.home.info.peer, %error, "protocol error");
+        debug!(peer = %self.env().info.peer, %error, "protocol error");
         self.close_with(&Status::maybe(error.code(), error.to_string()));
     }
 
     fn close_with(&mut self, status: &Status) {
-        self.home.calls.take_answers(&mut self.outbox);
-        self.goaway(status);
-        self.home.calls.close();
-        self.input.clear();
+        self.dispatcher.env.calls.take_responses(&mut self.io.outbox);
+        self.dispatcher.goaway(status, &mut self.io.outbox);
+        self.env().calls.close();
+        self.io.inbox.clear();
         self.unread = false;
-        self.frame_begun = None;
+        self.timers.frame_finished();
         self.phase = Phase::Flushing;
     }
 }
@@ -187,27 +328,28 @@ impl Future for Connection {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<End> {
         let this = &mut *self;
-        // Before anything is looked at, or what comes in between would wake nobody.
-        this.home.calls.register(cx.waker());
-        match this.home.calls.signalled() {
+        // Before anything is checked, or an event in between would wake no task.
+        this.env().calls.register(cx.waker());
+        match this.env().calls.signalled() {
             Signal::Drain if this.phase == Phase::Open => this.drain(),
-            Signal::None | Signal::Drain => {}
+            Signal::Run | Signal::Drain => {}
             Signal::Stop => return Poll::Ready(End::Stopped),
         }
         let ended = match this.poll_io(cx) {
             Poll::Ready(ended) => Poll::Ready(ended.unwrap_or_else(End::Io)),
-            Poll::Pending => this.poll_timer(cx),
+            Poll::Pending => this.poll_timers(cx),
         };
-        this.held.set(this.outbox.remaining() + this.input.capacity());
-        this.facts.show(this.traffic);
+        this.memory.resize(this.io.buffered_bytes());
+        let (received, sent) = (this.io.received, this.io.sent);
+        this.stats.publish(Traffic { received, sent, calls: this.dispatcher.requests });
         ended
     }
 }
 
 impl Drop for Connection {
-    /// Stops what still runs for this peer: also where the task is dropped rather than ended.
+    /// Aborts the peer's calls, also if the task is dropped before the connection has ended.
     fn drop(&mut self) {
-        self.home.calls.close();
+        self.env().calls.close();
     }
 }
 
@@ -216,7 +358,7 @@ impl fmt::Display for End {
         match self {
             Self::Finished => f.write_str("finished"),
             Self::Vanished => f.write_str("it closed without a goodbye"),
-            Self::Dead(why) => f.write_str(why),
+            Self::Dead(reason) => f.write_str(reason),
             Self::Stopped => f.write_str("the server was stopped"),
             Self::Io(error) => error.fmt(f),
         }

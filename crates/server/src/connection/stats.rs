@@ -1,5 +1,5 @@
-//! What is known of a connection, for whoever looks at the server. The connection's task writes it,
-//! others read it whenever they like.
+//! [`ConnectionStats`]: the facts and figures of a connection. The connection's task writes them,
+//! snapshots of the server read them at any time.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
@@ -9,46 +9,56 @@ use farcall_protocol::Codec;
 use farcall_transport::{PeerAddress, Scheme};
 use tokio::time::Instant;
 
-/// What is known of a connection.
+/// The facts and figures of a connection.
 #[derive(Debug)]
-pub(crate) struct Facts {
+pub(crate) struct ConnectionStats {
     pub(crate) peer: String,
-    /// How it was opened; none for one that was made in memory.
+    /// The scheme that it was opened by; `None` if it was made in memory.
     pub(crate) scheme: Option<Scheme>,
     pub(crate) accepted: Instant,
-    /// What the handshake told.
-    pub(crate) shaken: OnceLock<(Codec, Arc<ConnectionInfo>)>,
+    /// The results of the handshake.
+    handshake: OnceLock<(Codec, Arc<ConnectionInfo>)>,
     received: AtomicU64,
     sent: AtomicU64,
     calls: AtomicU64,
 }
 
-/// What has passed through a connection since its handshake.
+/// The traffic of a connection since its handshake.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Traffic {
     /// Bytes.
     pub(crate) received: u64,
     /// Bytes.
     pub(crate) sent: u64,
-    /// Requests, those that were refused among them.
+    /// Requests, including refused ones.
     pub(crate) calls: u64,
 }
 
-impl Facts {
+impl ConnectionStats {
     pub(crate) fn new(peer: &PeerAddress, scheme: Option<Scheme>) -> Self {
         Self {
             peer: peer.to_string(),
             scheme,
             accepted: Instant::now(),
-            shaken: OnceLock::new(),
+            handshake: OnceLock::new(),
             received: AtomicU64::new(0),
             sent: AtomicU64::new(0),
             calls: AtomicU64::new(0),
         }
     }
 
-    /// Shows what has passed by now. There is one writer, so that nothing is added up here.
-    pub(super) fn show(&self, traffic: Traffic) {
+    /// Sets the results of the handshake, once.
+    pub(super) fn handshake_done(&self, codec: Codec, info: Arc<ConnectionInfo>) {
+        let _ = self.handshake.set((codec, info));
+    }
+
+    /// Returns the results of the handshake; `None` before its end.
+    pub(crate) fn handshake(&self) -> Option<&(Codec, Arc<ConnectionInfo>)> {
+        self.handshake.get()
+    }
+
+    /// Replaces the figures. There is one writer, so nothing is added up here.
+    pub(super) fn publish(&self, traffic: Traffic) {
         self.received.store(traffic.received, Relaxed);
         self.sent.store(traffic.sent, Relaxed);
         self.calls.store(traffic.calls, Relaxed);

@@ -1,91 +1,180 @@
-//! What is due on a connection by the clock: one timer for all of it, which is set too early
-//! rather than set anew for every byte.
+//! [`Timers`]: a connection's deadlines, with one timer for all of them. It is set too early rather
+//! than set again for every byte.
 
+use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use farcall_protocol::{Code, HeaderRef, KeepAliveAction, Kind, Seq, Status};
-use tokio::time::Instant;
+use farcall_protocol::time::later;
+use farcall_protocol::{KeepAliveAction, KeepAliveTimer};
+use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::{Connection, End, Phase};
-use crate::limits::after;
+use crate::limits::Limits;
 
-/// The timer never fires more often than this.
+/// The shortest time between two checks.
 const MIN_TICK: Duration = Duration::from_millis(1);
 
-impl Connection {
-    /// Has the timer look again at `time`, if it would not by itself.
-    pub(super) fn wake_by(&mut self, time: Instant) {
-        if time < self.timer.deadline() {
-            self.timer.as_mut().reset(time);
+/// A connection's deadlines.
+pub(super) struct Timers {
+    sleep: Pin<Box<Sleep>>,
+    keep_alive: KeepAliveTimer,
+    /// The longest time between two checks.
+    max_tick: Duration,
+    frame_timeout: Option<Duration>,
+    write_timeout: Option<Duration>,
+    /// When the message that is being read must be complete. `None` while it is this side that does
+    /// not read.
+    frame_deadline: Option<Instant>,
+    /// When the peer must have taken some of what waits for it.
+    write_deadline: Option<Instant>,
+}
+
+/// A deadline that has passed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Expired {
+    /// A message was not complete in time.
+    Frame(Duration),
+    /// The peer took nothing of what waits for it.
+    Write,
+}
+
+impl Timers {
+    pub(super) fn new(limits: &Limits, now: Instant) -> Self {
+        let max_tick = limits.keep_alive.idle;
+        Self {
+            sleep: Box::pin(sleep_until(later(now, max_tick))),
+            keep_alive: KeepAliveTimer::new(limits.keep_alive, now.into_std()),
+            max_tick,
+            frame_timeout: limits.frame_timeout,
+            write_timeout: limits.write_timeout,
+            frame_deadline: None,
+            write_deadline: None,
         }
     }
 
-    /// Does what is due by the clock.
-    pub(super) fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<End> {
-        while self.timer.as_mut().poll(cx).is_ready() {
-            let now = Instant::now();
-            let appended = self.outbox.appended();
-            match self.due(now) {
-                Ok(next) => self.timer.as_mut().reset(next.max(now + MIN_TICK)),
-                Err(end) => return Poll::Ready(end),
-            }
-            if self.outbox.appended() > appended {
-                // This turn's writing is over: what the clock had to say is for the next.
-                cx.waker().wake_by_ref();
-            }
+    /// Ready when it is time for the next check.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.sleep.as_mut().poll(cx)
+    }
+
+    /// Sets the next check, after one at `now`.
+    pub(super) fn set_next(&mut self, next: Instant, now: Instant) {
+        self.sleep.as_mut().reset(next.max(now + MIN_TICK));
+    }
+
+    /// Brings the next check forward to `time`, if it would come later.
+    pub(super) fn wake_by(&mut self, time: Instant) {
+        if time < self.sleep.deadline() {
+            self.sleep.as_mut().reset(time);
+        }
+    }
+
+    /// Notes that the peer has sent something.
+    #[inline]
+    pub(super) fn received(&mut self, now: Instant) {
+        self.keep_alive.heard(now.into_std());
+    }
+
+    /// Notes that a message is incomplete at `now`; only the first note counts.
+    #[inline]
+    pub(super) fn frame_started(&mut self, now: Instant) {
+        if self.frame_deadline.is_none()
+            && let Some(limit) = self.frame_timeout
+        {
+            let deadline = later(now, limit);
+            self.frame_deadline = Some(deadline);
+            self.wake_by(deadline);
+        }
+    }
+
+    /// Notes that the message is complete, or no longer read.
+    #[inline]
+    pub(super) fn frame_finished(&mut self) {
+        self.frame_deadline = None;
+    }
+
+    /// Notes that the peer takes nothing. Returns `Poll::Pending`, as the caller does.
+    pub(super) fn write_stalled<T>(&mut self) -> Poll<T> {
+        if self.write_deadline.is_none()
+            && let Some(limit) = self.write_timeout
+        {
+            let deadline = later(Instant::now(), limit);
+            self.write_deadline = Some(deadline);
+            self.wake_by(deadline);
         }
         Poll::Pending
     }
 
-    /// Does what is due at `now`, and says when to look again.
-    fn due(&mut self, now: Instant) -> Result<Instant, End> {
-        let limits = &self.home.core.limits;
-        let (frame_timeout, write_timeout) = (limits.frame_timeout, limits.write_timeout);
-        let mut next = after(now, limits.keep_alive.idle);
-        if let Phase::Shutting(until) | Phase::Lingering(until) = self.phase {
-            if now >= until {
-                return Err(End::Finished);
+    /// Notes that the peer has taken something.
+    #[inline]
+    pub(super) fn write_progressed(&mut self) {
+        self.write_deadline = None;
+    }
+
+    /// Returns the deadline that has passed, if any; else the time of the next check.
+    pub(super) fn check(&self, now: Instant) -> Result<Instant, Expired> {
+        let mut next = later(now, self.max_tick);
+        if let Some(deadline) = self.write_deadline {
+            if deadline <= now {
+                return Err(Expired::Write);
             }
-            next = next.min(until);
+            next = next.min(deadline);
         }
-        if let Some(stalled) = self.write_stalled {
-            let until = after(stalled, write_timeout);
-            if now >= until {
-                return Err(End::Dead("it took nothing of what waits for it"));
+        if let Some(deadline) = self.frame_deadline {
+            if deadline <= now {
+                return Err(Expired::Frame(self.frame_timeout.unwrap_or_default()));
             }
-            next = next.min(until);
-        }
-        if let Some(begun) = self.frame_begun {
-            let until = after(begun, frame_timeout);
-            if now >= until {
-                let message = format!("a message was not complete within {frame_timeout:?}");
-                self.close_with(&Status::maybe(Code::DeadlineExceeded, message));
-            } else {
-                next = next.min(until);
-            }
-        }
-        if matches!(self.phase, Phase::Open | Phase::Finishing) {
-            next = next.min(self.keep_alive(now)?);
-            self.give_back_memory();
+            next = next.min(deadline);
         }
         Ok(next)
     }
 
-    /// Asks a silent peer whether it lives, and says when to look again.
-    fn keep_alive(&mut self, now: Instant) -> Result<Instant, End> {
-        if self.unread || self.eof {
-            // It is not read from, or has closed its half and can't say more: either silence is
-            // none of its own.
-            self.silence.heard(now.into_std());
+    /// Returns the action that keep-alive calls for at `now`. The peer counts as alive if
+    /// `is_excused`.
+    pub(super) fn check_keep_alive(&mut self, now: Instant, is_excused: bool) -> KeepAliveAction {
+        if is_excused {
+            self.received(now);
         }
-        match self.silence.check(now.into_std()) {
-            KeepAliveAction::Until(time) => Ok(time.into()),
-            KeepAliveAction::Ping(time) => {
-                self.push(&HeaderRef::new(Kind::Ping, Seq(1)));
-                Ok(time.into())
-            }
-            KeepAliveAction::Dead => Err(End::Dead("it did not answer a ping")),
-        }
+        self.keep_alive.check(now.into_std())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn timers(limits: &Limits) -> (Timers, Instant) {
+        let now = Instant::now();
+        (Timers::new(limits, now), now)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn frame_that_is_not_complete_in_time_expires() {
+        let (mut timers, now) = timers(&Limits::default().frame_timeout(2 * SECOND));
+        timers.frame_started(now);
+        timers.frame_started(now + SECOND);
+        assert_eq!(timers.check(now + SECOND), Ok(now + 2 * SECOND));
+        assert_eq!(timers.check(now + 2 * SECOND), Err(Expired::Frame(2 * SECOND)));
+        timers.frame_finished();
+        assert!(timers.check(now + 2 * SECOND).is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn peer_that_takes_nothing_expires() {
+        let (mut timers, now) = timers(&Limits::default().write_timeout(SECOND));
+        assert!(timers.write_stalled::<()>().is_pending());
+        assert_eq!(timers.check(now + SECOND), Err(Expired::Write));
+        timers.write_progressed();
+        assert!(timers.check(now + SECOND).is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_limits_nothing_expires() {
+        let (mut timers, now) = timers(&Limits::default().frame_timeout(None).write_timeout(None));
+        timers.frame_started(now);
+        assert!(timers.write_stalled::<()>().is_pending());
+        assert!(timers.check(now + 1_000_000 * SECOND).is_ok());
     }
 }

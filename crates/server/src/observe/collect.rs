@@ -1,128 +1,122 @@
-//! [`ServerHandle::overview`]: the parts of a server, looked at one after the other.
+//! [`collect`]: the [`Overview`] of a server, from its parts one after the other.
 
 use std::cmp::Reverse;
 use std::time::Duration;
 
 use farcall_context::{ConnectionInfo, Identity};
+use farcall_protocol::time::millis;
 use tokio::time::Instant;
 
-use crate::call::in_flight::Running;
-use crate::call::invocation::INVOKED;
+use super::overview::{CallOverview, ConnectionOverview, LimitOverview, Overview, RegistrationOverview};
+use crate::call::in_flight::InFlightCall;
+use crate::call::local::LOCAL_CONNECTION_ID;
 use crate::connection::stats::Traffic;
 use crate::limits::Limits;
-use crate::observe::overview::{
-    CallOverview, ConnectionOverview, LimitOverview, Overview, RegistrationOverview,
-};
-use crate::server::connections::Open;
-use crate::server::{ServerHandle, Shared};
+use crate::server::connections::ConnectionEntry;
+use crate::server::inner::ServerInner;
 
-impl ServerHandle {
-    /// What the server is doing, and has done lately. It costs some microseconds for each method,
-    /// connection and call under way; calls are not held up by it.
-    #[must_use]
-    pub fn overview(&self) -> Overview {
-        let Shared { core, places, invoked, history, addresses, .. } = &*self.shared;
-        let now = Instant::now();
-        let open = places.list();
-        let mut calls: Vec<_> = open.iter().flat_map(|open| open.calls.list()).collect();
-        calls.extend(invoked.calls.list());
-        calls.sort_by_key(|call| call.arrived);
-        calls.truncate(Overview::MOST_CALLS);
-        let most_in_flight = open.iter().map(|open| open.calls.running()).max().unwrap_or(0);
-        let mut connections: Vec<_> = open.iter().map(|open| show_connection(open, now)).collect();
-        connections.sort_by_key(|shown| (Reverse(shown.in_flight), Reverse(shown.calls), shown.id));
-        connections.truncate(Overview::MOST_CONNECTIONS);
-        // Before what is known of the longest, which cuts them.
-        let figures = self.figures();
-        let stats = self.stats();
-        let max_us = |name: &str| {
-            let found = stats.binary_search_by(|stats| stats.name.as_str().cmp(name));
-            found.map_or(0, |index| stats[index].max_us)
-        };
-        let used = Used {
-            connections: self.connections(),
-            of_one_peer: places.most_of_one_peer(),
-            most_in_flight,
-            in_flight: self.in_flight(),
-            buffered_bytes: self.buffered_bytes(),
-        };
-        Overview {
-            health: self.health(),
-            uptime_s: history.age().as_secs_f64(),
-            addresses: addresses.iter().map(ToString::to_string).collect(),
-            registrations: self.show_registrations(),
-            services: self.services().to_vec(),
-            methods: history.overview(figures, max_us),
-            calls: calls.iter().map(|call| show_call(call, now)).collect(),
-            connections,
-            slow: core.recent.slow(),
-            failed: core.recent.failed(),
-            limits: show_limits(&core.limits, &used),
-        }
-    }
-
-    fn show_registrations(&self) -> Vec<RegistrationOverview> {
-        let registrations = self.registrations().into_iter();
-        let shown = registrations.map(|registration| RegistrationOverview {
-            service: registration.instance.service.clone(),
-            place: registration.place.to_string(),
-            address: registration.instance.addr.to_string(),
-            state: registration.state.to_string(),
-        });
-        shown.collect()
+/// Takes a snapshot of a server.
+pub(crate) fn collect(server: &ServerInner) -> Overview {
+    let ServerInner { state, connections, local_calls, history, addresses, .. } = server;
+    let now = Instant::now();
+    let open = connections.list();
+    let mut calls: Vec<_> = open.iter().flat_map(|entry| entry.calls.list()).collect();
+    calls.extend(local_calls.calls.list());
+    calls.sort_by_key(|call| call.arrived);
+    calls.truncate(Overview::MAX_CALLS);
+    let usage = Usage {
+        connections: open.len(),
+        of_one_peer: connections.max_of_one_peer(),
+        of_one_connection: open.iter().map(|entry| entry.calls.in_flight()).max().unwrap_or(0),
+        in_flight: server.in_flight(),
+        buffered_bytes: state.memory.used(),
+    };
+    let mut shown: Vec<_> = open.iter().map(|entry| connection_overview(entry, now)).collect();
+    shown.sort_by_key(|shown| (Reverse(shown.in_flight), Reverse(shown.calls), shown.id));
+    shown.truncate(Overview::MAX_CONNECTIONS);
+    // Before the maxima, which limit the percentiles.
+    let metrics = state.router.metrics();
+    let stats = state.router.stats();
+    let max_us = |name: &str| {
+        let found = stats.binary_search_by(|stats| stats.name.as_str().cmp(name));
+        found.map_or(0, |index| stats[index].max_us)
+    };
+    Overview {
+        health: state.router.health(),
+        uptime_s: history.age().as_secs_f64(),
+        addresses: addresses.iter().map(ToString::to_string).collect(),
+        registrations: registration_overviews(server),
+        services: state.router.services().to_vec(),
+        methods: history.overview(metrics, max_us),
+        calls: calls.iter().map(|call| call_overview(call, now)).collect(),
+        connections: shown,
+        slow: state.recent_calls.slow(),
+        failed: state.recent_calls.failed(),
+        limits: limit_overviews(&state.limits, &usage),
     }
 }
 
-fn show_call(call: &Running, now: Instant) -> CallOverview {
+fn registration_overviews(server: &ServerInner) -> Vec<RegistrationOverview> {
+    let registrations = server.registrations.list().into_iter();
+    let overviews = registrations.map(|registration| RegistrationOverview {
+        service: registration.instance.service.clone(),
+        place: registration.place.to_string(),
+        address: registration.instance.addr.to_string(),
+        state: registration.state.to_string(),
+    });
+    overviews.collect()
+}
+
+fn call_overview(call: &InFlightCall, now: Instant) -> CallOverview {
     CallOverview {
         method: call.method.name.clone(),
         age_ms: millis(now - call.arrived),
         remaining_ms: call.deadline.map(|deadline| millis(deadline - now)),
         peer: call.from.peer.clone(),
-        caller: caller(&call.from),
-        connection: Some(call.from.id).filter(|&id| id != INVOKED),
+        caller: identity_name(&call.from),
+        connection: Some(call.from.id).filter(|&id| id != LOCAL_CONNECTION_ID),
     }
 }
 
-fn show_connection(open: &Open, now: Instant) -> ConnectionOverview {
-    let Open { id, calls, facts } = open;
-    let shaken = facts.shaken.get();
-    let Traffic { received, sent, calls: made } = facts.traffic();
+fn connection_overview(entry: &ConnectionEntry, now: Instant) -> ConnectionOverview {
+    let ConnectionEntry { id, calls, stats } = entry;
+    let handshake = stats.handshake();
+    let Traffic { received, sent, calls: requests } = stats.traffic();
     ConnectionOverview {
         id: *id,
-        peer: facts.peer.clone(),
-        scheme: facts.scheme.map_or("memory", |scheme| scheme.as_str()),
-        codec: shaken.map(|(codec, _)| codec.name().to_owned()),
-        caller: shaken.and_then(|(_, info)| caller(info)),
-        age_ms: millis(now - facts.accepted),
-        in_flight: calls.running(),
-        calls: made,
+        peer: stats.peer.clone(),
+        scheme: stats.scheme.map_or("memory", |scheme| scheme.as_str()),
+        codec: handshake.map(|(codec, _)| codec.name().to_owned()),
+        caller: handshake.and_then(|(_, info)| identity_name(info)),
+        age_ms: millis(now - stats.accepted),
+        in_flight: calls.in_flight(),
+        calls: requests,
         received_bytes: received,
         sent_bytes: sent,
     }
 }
 
-fn caller(info: &ConnectionInfo) -> Option<String> {
+fn identity_name(info: &ConnectionInfo) -> Option<String> {
     info.identity.as_ref().map(Identity::name).map(str::to_owned)
 }
 
-/// What is used of the limits at a moment.
-struct Used {
+/// The current usage of the limits.
+struct Usage {
     connections: usize,
-    /// Connections of the peer with the most of them.
+    /// Connections of the peer that has most.
     of_one_peer: usize,
-    /// Calls under way on the connection with the most of them.
-    most_in_flight: usize,
+    /// Calls in flight on the connection that has most.
+    of_one_connection: usize,
     in_flight: usize,
     buffered_bytes: usize,
 }
 
-fn show_limits(limits: &Limits, used: &Used) -> Vec<LimitOverview> {
-    let count = |name, unit, used: usize, limit: usize| LimitOverview {
+fn limit_overviews(limits: &Limits, usage: &Usage) -> Vec<LimitOverview> {
+    let count = |name, unit, used: usize, limit: Option<usize>| LimitOverview {
         name,
         unit,
         used: Some(used as u64),
-        limit: Some(limit as u64),
+        limit: limit.map(|limit| limit as u64),
     };
     let bytes =
         |name, limit: usize| LimitOverview { name, unit: "bytes", used: None, limit: Some(limit as u64) };
@@ -130,27 +124,22 @@ fn show_limits(limits: &Limits, used: &Used) -> Vec<LimitOverview> {
         name,
         unit: "ms",
         used: None,
-        // `Duration::MAX` is how one says "never".
-        limit: limit.filter(|limit| *limit < Duration::MAX).map(millis),
+        limit: limit.map(millis),
     };
     vec![
-        count("max_connections", "connections", used.connections, limits.max_connections),
-        count("max_connections_per_peer", "connections", used.of_one_peer, limits.max_connections_per_peer),
-        count("max_in_flight_in_all", "calls", used.in_flight, limits.max_in_flight_in_all),
-        count("max_in_flight", "calls", used.most_in_flight, limits.max_in_flight.get()),
-        count("buffered_bytes", "bytes", used.buffered_bytes, limits.buffered_bytes),
+        count("max_connections", "connections", usage.connections, limits.max_connections),
+        count("max_connections_per_peer", "connections", usage.of_one_peer, limits.max_connections_per_peer),
+        count("max_in_flight_in_all", "calls", usage.in_flight, limits.max_in_flight_in_all),
+        count("max_in_flight", "calls", usage.of_one_connection, Some(limits.max_in_flight.get())),
+        count("buffered_bytes", "bytes", usage.buffered_bytes, limits.buffered_bytes),
         bytes("max_frame_bytes", limits.max_frame_bytes.get()),
         bytes("outbox_bytes", limits.outbox_bytes),
-        time("handshake_timeout", Some(limits.handshake_timeout)),
+        time("handshake_timeout", limits.handshake_timeout),
         time("handle_timeout", limits.handle_timeout),
-        time("frame_timeout", Some(limits.frame_timeout)),
-        time("write_timeout", Some(limits.write_timeout)),
+        time("frame_timeout", limits.frame_timeout),
+        time("write_timeout", limits.write_timeout),
         time("keep_alive_idle", Some(limits.keep_alive.idle)),
         time("keep_alive_timeout", Some(limits.keep_alive.timeout)),
-        time("drain_timeout", Some(limits.drain_timeout)),
+        time("drain_timeout", limits.drain_timeout),
     ]
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -1,5 +1,5 @@
-//! What each method did over the last minute and the last ten, by looking at its counts now and then:
-//! calls pay nothing for it.
+//! [`History`]: statistics of each method over the last minute and the last ten minutes, from samples
+//! of its counters: calls pay nothing for it.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -11,74 +11,74 @@ use crate::observe::metrics::MethodMetrics;
 use crate::observe::overview::{HistoryBucket, MethodOverview, WindowStats};
 use crate::service::router::Router;
 
-/// How long a step is.
+/// The length of a step.
 const STEP: Duration = Duration::from_secs(MethodOverview::STEP_S);
-/// How far back the last minute goes, in steps.
-const MINUTE: usize = 12;
+/// The length of a minute, in steps.
+const STEPS_PER_MINUTE: usize = 12;
 
-/// The past of a server's methods.
+/// The history of a server's methods.
 #[derive(Debug)]
 pub(crate) struct History {
-    began: Instant,
+    started: Instant,
     past: Mutex<Past>,
 }
 
 #[derive(Debug, Default)]
 struct Past {
-    /// The counts at the ends of the last steps, the oldest first; one more than the steps of a
-    /// minute.
+    /// The counters at the ends of the last steps, the oldest first. Bounded by the steps of a minute
+    /// and one.
     samples: VecDeque<Sample>,
-    /// For each method, in the order of the samples' figures: its last steps, the oldest first.
+    /// The last steps of each method, in the order of the samples' metrics, the oldest first.
     /// Bounded by [`MethodOverview::STEPS`].
     steps: Vec<VecDeque<HistoryBucket>>,
 }
 
-/// The counts of all methods at one time.
+/// The counters of all methods at one time.
 #[derive(Debug)]
 struct Sample {
-    at: Instant,
-    figures: Vec<MethodMetrics>,
+    taken_at: Instant,
+    metrics: Vec<MethodMetrics>,
 }
 
 impl History {
     pub(crate) fn new() -> Self {
-        Self { began: Instant::now(), past: Mutex::default() }
+        Self { started: Instant::now(), past: Mutex::default() }
     }
 
-    /// How long the server has been there.
+    /// Returns the age of the server.
     pub(crate) fn age(&self) -> Duration {
-        self.began.elapsed()
+        self.started.elapsed()
     }
 
-    /// Looks at the counts at the end of each step, for as long as it is polled.
-    pub(crate) async fn keep(&self, router: &Router) {
+    /// Takes a sample at the end of each step, as long as it is polled. Never ready.
+    pub(crate) async fn record(&self, router: &Router) {
         let mut ticks = interval(STEP);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            self.sample(router.figures());
+            self.sample(router.metrics());
         }
     }
 
-    fn sample(&self, figures: Vec<MethodMetrics>) {
+    fn sample(&self, metrics: Vec<MethodMetrics>) {
         let mut past = self.lock();
         let Past { samples, steps } = &mut *past;
         if let Some(last) = samples.back() {
-            steps.resize_with(figures.len(), VecDeque::new);
-            for ((steps, before), after) in steps.iter_mut().zip(&last.figures).zip(&figures) {
+            steps.resize_with(metrics.len(), VecDeque::new);
+            for ((steps, before), after) in steps.iter_mut().zip(&last.metrics).zip(&metrics) {
                 if steps.len() == MethodOverview::STEPS {
                     steps.pop_front();
                 }
-                steps.push_back(step(&after.since(before)));
+                steps.push_back(bucket(&after.since(before)));
             }
         }
-        if samples.len() > MINUTE {
+        if samples.len() > STEPS_PER_MINUTE {
             samples.pop_front();
         }
-        samples.push_back(Sample { at: Instant::now(), figures });
+        samples.push_back(Sample { taken_at: Instant::now(), metrics });
     }
 
-    /// How each method is used, by its counts now and in the past.
+    /// Returns statistics of each method, from its current counters and the samples.
     pub(crate) fn overview(
         &self,
         now: Vec<MethodMetrics>,
@@ -86,17 +86,19 @@ impl History {
     ) -> Vec<MethodOverview> {
         let past = self.lock();
         let minute_ago = past.samples.front();
-        let methods = now.into_iter().enumerate().map(|(index, figures)| {
-            let max_us = max_us(&figures.name);
-            let total = WindowStats { max_us, ..span(&figures, self.age(), max_us) };
+        let methods = now.into_iter().enumerate().map(|(index, metrics)| {
+            let max_us = max_us(&metrics.name);
+            let total = WindowStats { max_us, ..window(&metrics, self.age(), max_us) };
             let last_minute = match minute_ago {
-                Some(sample) => span(&figures.since(&sample.figures[index]), sample.at.elapsed(), max_us),
+                Some(sample) => {
+                    window(&metrics.since(&sample.metrics[index]), sample.taken_at.elapsed(), max_us)
+                }
                 None => total.clone(),
             };
             let history = past.steps.get(index).map(|steps| steps.iter().copied().collect());
             MethodOverview {
-                in_flight: figures.in_flight,
-                name: figures.name,
+                in_flight: metrics.in_flight,
+                name: metrics.name,
                 total,
                 last_minute,
                 history: history.unwrap_or_default(),
@@ -105,22 +107,23 @@ impl History {
         methods.collect()
     }
 
-    /// Nothing but adding up and copying happens under this lock.
+    /// Only additions and copies happen under this lock, so a poisoned one holds a consistent state.
     fn lock(&self) -> MutexGuard<'_, Past> {
         self.past.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// No latency was longer than `max_us`, by which the ends of buckets are cut.
-fn span(figures: &MethodMetrics, length: Duration, max_us: u64) -> WindowStats {
-    let percentile = |percent| figures.percentile_us(percent).min(max_us);
-    let calls = figures.calls();
-    // The first moment would make a rate of any call that is beyond all measure.
+/// Computes statistics of a time span. No latency was longer than `max_us`, which limits the ends of
+/// buckets.
+fn window(metrics: &MethodMetrics, length: Duration, max_us: u64) -> WindowStats {
+    let percentile = |percent| metrics.percentile_us(percent).min(max_us);
+    let calls = metrics.calls();
+    // In the first moments, any call would make an enormous rate.
     let seconds = length.as_secs_f64().max(1.0);
     WindowStats {
         calls,
         calls_per_s: calls as f64 / seconds,
-        errors: figures.errors.iter().map(|&(code, count)| (code.name(), count)).collect(),
+        errors: metrics.errors.iter().map(|&(code, count)| (code.name(), count)).collect(),
         p50_us: percentile(50),
         p90_us: percentile(90),
         p99_us: percentile(99),
@@ -128,12 +131,13 @@ fn span(figures: &MethodMetrics, length: Duration, max_us: u64) -> WindowStats {
     }
 }
 
-fn step(figures: &MethodMetrics) -> HistoryBucket {
+/// Computes one step of the history.
+fn bucket(metrics: &MethodMetrics) -> HistoryBucket {
     HistoryBucket {
-        calls: figures.calls(),
-        errors: figures.errors.iter().map(|(_, count)| count).sum(),
-        p50_us: figures.percentile_us(50),
-        p99_us: figures.percentile_us(99),
+        calls: metrics.calls(),
+        errors: metrics.errors.iter().map(|(_, count)| count).sum(),
+        p50_us: metrics.percentile_us(50),
+        p99_us: metrics.percentile_us(99),
     }
 }
 
@@ -149,25 +153,25 @@ mod tests {
         stats.ended(Duration::from_micros(us), error);
     }
 
-    fn look(history: &History, stats: &Stats) -> MethodOverview {
-        history.overview(vec![stats.figures("m")], |_| 1_000).pop().expect("there is one")
+    fn overview(history: &History, stats: &Stats) -> MethodOverview {
+        history.overview(vec![stats.metrics("m")], |_| 1_000).pop().expect("one method was given")
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_last_minute_forgets_what_is_older() {
+    async fn last_minute_excludes_older_calls() {
         let (history, stats) = (History::new(), Stats::default());
-        history.sample(vec![stats.figures("m")]);
+        history.sample(vec![stats.metrics("m")]);
         for _ in 0..100 {
             call(&stats, 1_000, Some(Code::Internal));
         }
-        for _ in 0..=MINUTE {
+        for _ in 0..=STEPS_PER_MINUTE {
             tokio::time::advance(STEP).await;
-            history.sample(vec![stats.figures("m")]);
+            history.sample(vec![stats.metrics("m")]);
         }
         for _ in 0..30 {
             call(&stats, 20, None);
         }
-        let seen = look(&history, &stats);
+        let seen = overview(&history, &stats);
         assert_eq!((seen.total.calls, seen.total.p50_us, seen.total.max_us), (130, 1_000, 1_000));
         assert_eq!(seen.total.errors["internal"], 100);
         assert_eq!((seen.last_minute.calls, seen.last_minute.p99_us), (30, 20));
@@ -176,16 +180,16 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn each_step_has_its_own_calls_and_the_oldest_go() {
+    async fn steps_count_their_calls_and_the_oldest_are_dropped() {
         let (history, stats) = (History::new(), Stats::default());
         for calls in 0..=MethodOverview::STEPS + 3 {
             for _ in 0..calls {
                 call(&stats, 10, (calls % 2 == 1).then_some(Code::Internal));
             }
-            history.sample(vec![stats.figures("m")]);
+            history.sample(vec![stats.metrics("m")]);
             tokio::time::advance(STEP).await;
         }
-        let steps = look(&history, &stats).history;
+        let steps = overview(&history, &stats).history;
         assert_eq!(steps.len(), MethodOverview::STEPS);
         let last = steps[MethodOverview::STEPS - 1];
         assert_eq!(last, HistoryBucket { calls: 123, errors: 123, p50_us: 10, p99_us: 10 });
@@ -193,21 +197,21 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn no_percentile_is_above_the_longest_latency() {
+    async fn percentiles_do_not_exceed_the_longest_latency() {
         let (history, stats) = (History::new(), Stats::default());
-        history.sample(vec![stats.figures("m")]);
+        history.sample(vec![stats.metrics("m")]);
         call(&stats, 1_000, None);
-        let seen = history.overview(vec![stats.figures("m")], |_| 1_000).pop().expect("there is one");
-        for span in [seen.total, seen.last_minute] {
-            assert_eq!((span.p50_us, span.p99_us, span.max_us), (1_000, 1_000, 1_000));
+        let seen = history.overview(vec![stats.metrics("m")], |_| 1_000).pop().expect("one method was given");
+        for window in [seen.total, seen.last_minute] {
+            assert_eq!((window.p50_us, window.p99_us, window.max_us), (1_000, 1_000, 1_000));
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn before_the_first_sample_the_last_minute_is_all_there_was() {
+    async fn before_the_first_sample_the_last_minute_is_the_total() {
         let (history, stats) = (History::new(), Stats::default());
         call(&stats, 10, None);
-        let seen = look(&history, &stats);
+        let seen = overview(&history, &stats);
         assert_eq!((seen.last_minute.calls, seen.history.len()), (1, 0));
     }
 }

@@ -1,4 +1,4 @@
-//! Figures and snapshots of a running server: per method, per call, per connection.
+//! Observation of a running server: statistics per method, recent calls, spans, snapshots.
 
 pub(crate) mod collect;
 pub(crate) mod history;

@@ -1,101 +1,101 @@
-//! [`Overview`]: what a server is doing at one moment, for a page or a program to show.
+//! [`Overview`]: a snapshot of a server, for a page or a program to show.
 
 use std::collections::BTreeMap;
 
 use farcall_protocol::describe::{HealthStatus, ServiceInfo};
 use serde::Serialize;
 
-/// What a server is doing at one moment, and has done lately. It serializes to what the debug page
-/// reads; times are in the unit that a field's name ends with.
+/// A snapshot of what a server is doing, and has done lately. It serializes to the JSON of the debug
+/// page; times are in the unit that a field's name ends with.
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct Overview {
-    /// Whether it takes calls.
+    /// The health: `draining` once it stops.
     pub health: HealthStatus,
-    /// Since the server was built, in seconds.
+    /// The time since the server was built, in seconds.
     pub uptime_s: f64,
     /// The addresses that it listens on.
     pub addresses: Vec<String>,
-    /// Where it is registered, and how that goes.
+    /// The registrations, with the state of each.
     pub registrations: Vec<RegistrationOverview>,
-    /// What it offers, with documentation and types.
+    /// The services, with documentation and types.
     pub services: Vec<ServiceInfo>,
-    /// How each method is used, sorted by name.
+    /// Statistics of each method, sorted by name.
     pub methods: Vec<MethodOverview>,
-    /// Calls under way in tasks of their own, the oldest first; at most [`Overview::MOST_CALLS`].
+    /// Calls in flight that have tasks, the oldest first; at most [`Overview::MAX_CALLS`].
     pub calls: Vec<CallOverview>,
-    /// Open connections, the busiest first; at most [`Overview::MOST_CONNECTIONS`].
+    /// Open connections, the busiest first; at most [`Overview::MAX_CONNECTIONS`].
     pub connections: Vec<ConnectionOverview>,
-    /// Calls that took long, the latest first.
+    /// Slow calls, the latest first.
     pub slow: Vec<EndedCall>,
-    /// Calls that failed, the latest first.
+    /// Failed calls, the latest first.
     pub failed: Vec<EndedCall>,
-    /// The limits in force, and how near they are.
+    /// The limits in force, with the current usage of each.
     pub limits: Vec<LimitOverview>,
 }
 
 impl Overview {
-    /// The most calls that are listed.
-    pub const MOST_CALLS: usize = 200;
-    /// The most connections that are listed.
-    pub const MOST_CONNECTIONS: usize = 200;
+    /// The maximum number of calls that are listed.
+    pub const MAX_CALLS: usize = 200;
+    /// The maximum number of connections that are listed.
+    pub const MAX_CONNECTIONS: usize = 200;
 }
 
-/// A registration, and how it goes.
+/// A registration and its state.
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct RegistrationOverview {
-    /// The service that is registered.
+    /// The registered service.
     pub service: String,
-    /// Where: `http://registry:7100`.
+    /// The registry, such as `http://registry:7100`.
     pub place: String,
-    /// What is registered: the address that others dial.
+    /// The registered address, which others dial.
     pub address: String,
-    /// How that goes, as a sentence.
+    /// The state, as a sentence.
     pub state: String,
 }
 
-/// How a method is used.
+/// Statistics of a method.
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct MethodOverview {
     /// The full name, such as `Arith.multiply`.
     pub name: String,
-    /// Calls under way.
+    /// Calls in flight.
     pub in_flight: u64,
-    /// Since the start.
+    /// Calls since the start.
     pub total: WindowStats,
-    /// Over the last minute.
+    /// Calls of the last minute.
     pub last_minute: WindowStats,
-    /// The last minutes in steps of [`MethodOverview::STEP_S`], the oldest first; shorter where the server is
-    /// younger.
+    /// The last ten minutes in steps of [`MethodOverview::STEP_S`], the oldest first; fewer steps if the
+    /// server is younger.
     pub history: Vec<HistoryBucket>,
 }
 
 impl MethodOverview {
     /// The length of a step of the history, in seconds.
     pub const STEP_S: u64 = 5;
-    /// The most steps that are kept: ten minutes.
+    /// The number of steps that are kept: ten minutes.
     pub const STEPS: usize = 120;
 }
 
-/// The calls of a method that ended in some time.
+/// The calls of a method that ended within a time span.
 #[derive(Clone, Debug, Default, Serialize)]
 #[non_exhaustive]
 pub struct WindowStats {
-    /// How many ended.
+    /// The number of calls that ended.
     pub calls: u64,
-    /// How many ended each second, on average.
+    /// The number of calls that ended each second, on average.
     pub calls_per_s: f64,
-    /// How many of them failed, by the name of the error's code.
+    /// The number of calls that failed, by the name of the error's code.
     pub errors: BTreeMap<&'static str, u64>,
-    /// The median latency in microseconds, from the request's arrival to its answer; zero without calls.
+    /// The median latency in microseconds, from the request's arrival to its response; zero without calls.
     pub p50_us: u64,
-    /// What 90% of the calls stay within, in microseconds.
+    /// The latency that 90% of the calls stay within, in microseconds.
     pub p90_us: u64,
-    /// What 99% of the calls stay within, in microseconds.
+    /// The latency that 99% of the calls stay within, in microseconds.
     pub p99_us: u64,
-    /// The longest latency in microseconds; over less than the server's life at most 3% too high.
+    /// The longest latency in microseconds; at most 3% too high, and exact over the server's life.
     pub max_us: u64,
 }
 
@@ -105,29 +105,29 @@ pub struct WindowStats {
 pub struct HistoryBucket {
     /// Calls that ended in it.
     pub calls: u64,
-    /// Those of them that failed.
+    /// The number of them that failed.
     pub errors: u64,
-    /// Their median latency in microseconds; zero without calls.
+    /// The median latency in microseconds; zero without calls.
     pub p50_us: u64,
-    /// What 99% of them stay within, in microseconds.
+    /// The latency that 99% of them stay within, in microseconds.
     pub p99_us: u64,
 }
 
-/// A call under way.
+/// A call in flight.
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct CallOverview {
     /// The full name of its method.
     pub method: String,
-    /// Since its request arrived, in milliseconds.
+    /// The time since its request arrived, in milliseconds.
     pub age_ms: u64,
-    /// Until its deadline, in milliseconds; zero past it, none where it has none.
+    /// The time until its deadline, in milliseconds; zero past it, `None` without a deadline.
     pub remaining_ms: Option<u64>,
-    /// Who called, such as `tcp@127.0.0.1:50412`.
+    /// The address of the caller, such as `tcp@127.0.0.1:50412`.
     pub peer: String,
-    /// Who called, by its credential; none where nobody asked for one.
+    /// The name of the caller's identity; `None` if the server asks for none.
     pub caller: Option<String>,
-    /// The connection that it came over; none for one that came by another way.
+    /// The connection that it came over; `None` if it came over none.
     pub connection: Option<u64>,
 }
 
@@ -135,21 +135,21 @@ pub struct CallOverview {
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct ConnectionOverview {
-    /// Its number, which no other has had.
+    /// The number of the connection, unique within the server.
     pub id: u64,
-    /// Who is on the other side, such as `tcp@127.0.0.1:50412`.
+    /// The address of the peer, such as `tcp@127.0.0.1:50412`.
     pub peer: String,
-    /// How it was opened: `tcp`, `unix`, `tls`, `http`, `ws`; `memory` where whoever brought it did not say.
+    /// The scheme that it was opened by: `tcp`, `unix`, `tls`, `http`, `ws`; `memory` if unknown.
     pub scheme: &'static str,
-    /// How its messages are encoded, such as `application/msgpack`; none while its handshake is not done.
+    /// The codec of its messages, such as `application/msgpack`; `None` during its handshake.
     pub codec: Option<String>,
-    /// Who is on the other side, by its credential.
+    /// The name of the peer's identity; `None` if the server asks for none.
     pub caller: Option<String>,
-    /// Since it was accepted, in milliseconds.
+    /// The time since it was accepted, in milliseconds.
     pub age_ms: u64,
-    /// Calls under way in tasks of their own.
+    /// Calls in flight that have tasks.
     pub in_flight: usize,
-    /// How many calls it has made.
+    /// The number of requests that came over it.
     pub calls: u64,
     /// Bytes that were read from it after its handshake.
     pub received_bytes: u64,
@@ -161,32 +161,32 @@ pub struct ConnectionOverview {
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct EndedCall {
-    /// The full name of its method, cut at 200 bytes.
+    /// The full name of its method, truncated to 200 bytes.
     pub method: String,
-    /// When it ended, in milliseconds since the beginning of 1970.
+    /// The time of its end, in milliseconds since the start of 1970.
     pub ended_unix_ms: u64,
-    /// From its request's arrival to its answer, in microseconds.
+    /// The time from its request's arrival to its response, in microseconds.
     pub took_us: u64,
-    /// The name of the error's code; none where it succeeded.
+    /// The name of the error's code; `None` if it succeeded.
     pub code: Option<&'static str>,
-    /// What the error said, cut at 200 bytes.
+    /// The message of the error, truncated to 200 bytes.
     pub message: Option<String>,
-    /// Who called.
+    /// The address of the caller.
     pub peer: String,
-    /// Who called, by its credential.
+    /// The name of the caller's identity; `None` if the server asks for none.
     pub caller: Option<String>,
 }
 
-/// A limit, and how near it is.
+/// A limit and its current usage.
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct LimitOverview {
     /// The name of the setting, such as `max_connections`.
     pub name: &'static str,
-    /// What it bounds: `connections`, `calls`, `bytes`, `ms`.
+    /// The unit: `connections`, `calls`, `bytes`, `ms`.
     pub unit: &'static str,
-    /// What is used at this moment; none where that is not counted.
+    /// The current usage; `None` if it is not counted.
     pub used: Option<u64>,
-    /// The limit; none where there is none.
+    /// The limit; `None` if there is none.
     pub limit: Option<u64>,
 }

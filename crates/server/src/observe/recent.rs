@@ -1,4 +1,4 @@
-//! The last calls that failed, and that took long, for whoever looks at the server.
+//! [`RecentCalls`]: the last calls that failed, and the last that were slow.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,25 +9,26 @@ use farcall_protocol::{Code, Status, truncate};
 
 use crate::observe::overview::EndedCall;
 
-/// How many calls of each kind are kept.
-const MOST: usize = 50;
-/// What is kept of a name and of a message, in bytes.
-const MOST_TEXT: usize = 200;
+/// The number of calls that are kept of each kind.
+const MAX_CALLS: usize = 50;
+/// The length that names and messages are truncated to, in bytes.
+const MAX_TEXT_BYTES: usize = 200;
 
-/// The last calls that failed, and the last of the others that took long.
+/// The last calls that failed, and the last of the others that were slow.
 #[derive(Debug)]
-pub(crate) struct Recent {
-    slow_from: Duration,
+pub(crate) struct RecentCalls {
+    /// `None` if no call counts as slow.
+    min_slow: Option<Duration>,
     slow: Ring,
     failed: Ring,
 }
 
-impl Recent {
-    pub(crate) const fn new(slow_from: Duration) -> Self {
-        Self { slow_from, slow: Ring::new(), failed: Ring::new() }
+impl RecentCalls {
+    pub(crate) const fn new(min_slow: Option<Duration>) -> Self {
+        Self { min_slow, slow: Ring::new(), failed: Ring::new() }
     }
 
-    /// Keeps a call that has ended, if it is worth it. Most are not, and cost a comparison.
+    /// Keeps a call that has ended if it failed or was slow. Others cost a comparison.
     #[inline]
     pub(crate) fn ended(
         &self,
@@ -38,56 +39,57 @@ impl Recent {
     ) {
         let ring = match status {
             Some(_) => &self.failed,
-            None if took >= self.slow_from => &self.slow,
+            None if self.min_slow.is_some_and(|min| took >= min) => &self.slow,
             None => return,
         };
-        ring.push(|| Ended {
-            method: truncate(method, MOST_TEXT).into(),
+        ring.push(|| EndedEntry {
+            method: truncate(method, MAX_TEXT_BYTES).into(),
             at: SystemTime::now(),
             took,
-            error: status.map(|status| (status.code, truncate(&status.message, MOST_TEXT).into())),
+            error: status.map(|status| (status.code, truncate(&status.message, MAX_TEXT_BYTES).into())),
             from: Arc::clone(from),
         });
     }
 
-    /// The last ones that took long, the latest first.
+    /// Returns the last slow calls, the latest first.
     pub(crate) fn slow(&self) -> Vec<EndedCall> {
         self.slow.list()
     }
 
-    /// The last ones that failed, the latest first.
+    /// Returns the last failed calls, the latest first.
     pub(crate) fn failed(&self) -> Vec<EndedCall> {
         self.failed.list()
     }
 }
 
-/// The last few calls of a kind.
+/// The last calls of a kind, at most [`MAX_CALLS`].
 #[derive(Debug)]
-struct Ring(Mutex<VecDeque<Ended>>);
+struct Ring(Mutex<VecDeque<EndedEntry>>);
 
 impl Ring {
     const fn new() -> Self {
         Self(Mutex::new(VecDeque::new()))
     }
 
-    /// Where many fail at once on several threads, not each of them is worth waiting for.
-    fn push(&self, ended: impl FnOnce() -> Ended) {
-        let Ok(mut kept) = self.0.try_lock() else { return };
-        if kept.len() == MOST {
-            kept.pop_back();
+    /// Adds a call, or drops it if the lock is taken: if many calls fail at once, not each is worth
+    /// waiting for.
+    fn push(&self, ended: impl FnOnce() -> EndedEntry) {
+        let Ok(mut calls) = self.0.try_lock() else { return };
+        if calls.len() == MAX_CALLS {
+            calls.pop_back();
         }
-        kept.push_front(ended());
+        calls.push_front(ended());
     }
 
     fn list(&self) -> Vec<EndedCall> {
-        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.iter().map(Ended::show).collect()
+        let calls = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        calls.iter().map(EndedEntry::to_overview).collect()
     }
 }
 
 /// A call that has ended.
 #[derive(Debug)]
-struct Ended {
+struct EndedEntry {
     method: Box<str>,
     at: SystemTime,
     took: Duration,
@@ -95,8 +97,8 @@ struct Ended {
     from: Arc<ConnectionInfo>,
 }
 
-impl Ended {
-    fn show(&self) -> EndedCall {
+impl EndedEntry {
+    fn to_overview(&self) -> EndedCall {
         let since_1970 = self.at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         EndedCall {
             method: self.method.to_string(),
@@ -120,7 +122,7 @@ mod tests {
 
     #[test]
     fn only_failed_and_slow_calls_are_kept() {
-        let recent = Recent::new(Duration::from_millis(100));
+        let recent = RecentCalls::new(Some(Duration::from_millis(100)));
         recent.ended("A.quick", &peer(), Duration::from_millis(99), None);
         recent.ended("A.slow", &peer(), Duration::from_millis(100), None);
         let status = Status::done(Code::Internal, "it broke");
@@ -133,14 +135,14 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_make_room_and_texts_are_cut() {
-        let recent = Recent::new(Duration::ZERO);
-        for n in 0..MOST + 7 {
+    fn oldest_calls_are_dropped_and_texts_truncated() {
+        let recent = RecentCalls::new(Some(Duration::ZERO));
+        for n in 0..MAX_CALLS + 7 {
             recent.ended(&format!("{n}{}", "x".repeat(9_000)), &peer(), Duration::ZERO, None);
         }
         let slow = recent.slow();
-        assert_eq!(slow.len(), MOST);
-        assert!(slow[0].method.starts_with("56x") && slow[MOST - 1].method.starts_with("7x"));
-        assert_eq!(slow[0].method.len(), MOST_TEXT);
+        assert_eq!(slow.len(), MAX_CALLS);
+        assert!(slow[0].method.starts_with("56x") && slow[MAX_CALLS - 1].method.starts_with("7x"));
+        assert_eq!(slow[0].method.len(), MAX_TEXT_BYTES);
     }
 }

@@ -1,4 +1,4 @@
-//! Figures of a method: counters, and a histogram of latencies.
+//! [`Stats`]: counters of one method, and a histogram of its latencies.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -12,10 +12,10 @@ use crate::observe::metrics::MethodMetrics;
 const STEPS: u64 = 32;
 const STEPS_BITS: u32 = STEPS.trailing_zeros();
 /// Latencies over 2^32 us (71 minutes) fall in the last bucket; the maximum is exact.
-const MOST_BITS: u32 = 32;
-const BUCKETS: usize = ((MOST_BITS - STEPS_BITS + 1) as usize) << STEPS_BITS;
+const MAX_LATENCY_BITS: u32 = 32;
+const BUCKETS: usize = ((MAX_LATENCY_BITS - STEPS_BITS + 1) as usize) << STEPS_BITS;
 
-/// Counts of one method. Written by many connections at once, so all of it is atomic.
+/// The counters of one method. Many connections write them concurrently, so all are atomic.
 #[derive(Debug)]
 pub(crate) struct Stats {
     /// Calls that were started. Those that ended are in `buckets`; the others are in flight.
@@ -39,19 +39,21 @@ impl Default for Stats {
 }
 
 impl Stats {
+    /// Counts a call that starts.
     pub(crate) fn started(&self) {
         self.started.fetch_add(1, Relaxed);
     }
 
-    /// How many calls were started by now.
+    /// Returns the number of calls that were started.
     pub(crate) fn calls(&self) -> u64 {
         self.started.load(Relaxed)
     }
 
+    /// Counts a call that has ended.
     pub(crate) fn ended(&self, latency: Duration, error: Option<Code>) {
         let us = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
         self.buckets[bucket(us)].fetch_add(1, Relaxed);
-        // Loaded first: a store that is not needed would take the line from other cores.
+        // Loaded first: a store that is not needed would take the cache line from other cores.
         if us > self.max_us.load(Relaxed) {
             self.max_us.fetch_max(us, Relaxed);
         }
@@ -60,6 +62,7 @@ impl Stats {
         }
     }
 
+    /// Returns the statistics that `farcall.stats` answers.
     pub(crate) fn snapshot(&self, name: &str) -> MethodStats {
         let counts: Vec<u64> = self.buckets.iter().map(|bucket| bucket.load(Relaxed)).collect();
         let calls = counts.iter().sum();
@@ -77,8 +80,8 @@ impl Stats {
         }
     }
 
-    /// The same in full, for whoever adds up many servers.
-    pub(crate) fn figures(&self, name: &str) -> MethodMetrics {
+    /// Returns all counts, to be added up over servers.
+    pub(crate) fn metrics(&self, name: &str) -> MethodMetrics {
         let counted = |count: &AtomicU64| Some(count.load(Relaxed)).filter(|&count| count > 0);
         let errors = Code::ALL.iter().filter_map(|&code| Some((code, counted(self.errors_of(code))?)));
         let buckets = self.buckets.iter().enumerate();
@@ -92,20 +95,21 @@ impl Stats {
         }
     }
 
-    /// How many calls are in flight where so many have ended. Not a count of its own, which each call
-    /// would write to twice; a call that comes or goes while the others are added up may be amiss.
+    /// Returns the number of calls in flight if `ended` have ended. It is no separate counter, which each
+    /// call would write twice; a call that starts or ends while the counts are read may be missed.
     fn in_flight(&self, ended: u64) -> u64 {
         self.calls().saturating_sub(ended)
     }
 
     fn errors_of(&self, code: Code) -> &AtomicU64 {
-        // The numbers of codes begin at 1, and have no gaps.
+        // The numbers of codes start at 1, and have no gaps.
         &self.errors[usize::from(code.number() - 1)]
     }
 }
 
+/// Returns the index of the bucket of a latency.
 fn bucket(us: u64) -> usize {
-    let us = us.min((1 << MOST_BITS) - 1);
+    let us = us.min((1 << MAX_LATENCY_BITS) - 1);
     if us < STEPS {
         return us as usize;
     }
@@ -114,7 +118,7 @@ fn bucket(us: u64) -> usize {
     (u64::from(shift) * STEPS + step) as usize
 }
 
-/// The largest latency that falls in a bucket.
+/// Returns the largest latency of a bucket, in microseconds.
 fn upper_end(bucket: usize) -> u64 {
     let bucket = bucket as u64;
     if bucket < 2 * STEPS {
@@ -125,6 +129,7 @@ fn upper_end(bucket: usize) -> u64 {
     ((step + 1) << shift) - 1
 }
 
+/// Returns the latency that `percent` of the calls stay within, in microseconds.
 fn percentile(counts: &[u64], calls: u64, percent: u64) -> u64 {
     let rank = (calls * percent).div_ceil(100).max(1);
     let mut seen = 0;
@@ -142,7 +147,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_bucket_is_at_most_three_percent_wide() {
+    fn buckets_are_at_most_three_percent_wide() {
         for us in (0..100_000).chain([1 << 20, (1 << 31) + 12_345, (1 << 32) - 1]) {
             let end = upper_end(bucket(us));
             assert!(end >= us && end - us <= us / 32, "{us} is in the bucket that ends at {end}");
@@ -150,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn percentiles_are_those_of_the_calls() {
+    fn percentiles_match_the_calls() {
         let stats = Stats::default();
         for us in 1..=1000 {
             stats.started();
@@ -164,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn every_code_has_its_count() {
+    fn each_code_is_counted_separately() {
         let stats = Stats::default();
         for (calls, code) in (1..).zip(Code::ALL) {
             for _ in 0..calls {
@@ -173,14 +178,14 @@ mod tests {
             }
         }
         let expected: Vec<_> = Code::ALL.into_iter().zip(1..).collect();
-        assert_eq!(stats.figures("m").errors, expected);
+        assert_eq!(stats.metrics("m").errors, expected);
         assert_eq!(stats.snapshot("m").errors, 55);
     }
 
     #[test]
-    fn a_call_is_in_flight_from_its_start_to_its_end() {
+    fn calls_are_in_flight_from_start_to_end() {
         let stats = Stats::default();
-        let in_flight = || (stats.snapshot("m").in_flight, stats.figures("m").in_flight);
+        let in_flight = || (stats.snapshot("m").in_flight, stats.metrics("m").in_flight);
         stats.started();
         stats.started();
         assert_eq!(in_flight(), (2, 2));
@@ -191,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn a_method_that_was_never_called_has_zeros() {
+    fn method_without_calls_has_zeros() {
         assert_eq!(
             Stats::default().snapshot("m"),
             MethodStats { name: "m".to_owned(), ..Default::default() }
@@ -199,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn an_endless_latency_has_a_bucket() {
+    fn longest_latency_falls_in_the_last_bucket() {
         let stats = Stats::default();
         stats.started();
         stats.ended(Duration::MAX, None);

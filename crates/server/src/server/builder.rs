@@ -1,34 +1,61 @@
-//! What a server is to be, before it runs.
+//! [`ServerBuilder`]: the description of a server before it runs.
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
-use farcall_protocol::{Codec, Compression, ServerPolicy};
+use farcall_discovery::Registrar;
+use farcall_protocol::{BoxError, Codec, Compression, ServerPolicy};
 use farcall_transport::{Address, AddressError, Listener};
 #[cfg(feature = "tls")]
 use farcall_transport::{ListenError, TlsServer};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tower_layer::Layer;
+use tower_service::Service as TowerService;
 
+use super::Server;
+use super::advertisement::Advertisement;
+use super::handle::ServerHandle;
+use super::inner::ServerInner;
+use super::registrations::Target;
+use super::state::ServerState;
 use crate::auth::authenticate::Authenticate;
+use crate::call::offload::{OffloadRuntime, TokioOffload};
 use crate::error::{BuildError, ServeError};
 use crate::limits::Limits;
-use crate::server::Server;
-use crate::server::advertisement::Advertisement;
-use crate::server::state::Core;
-use crate::service::layer::{CallLayer, Layered};
+use crate::service::handler::{Request, Response};
+use crate::service::layer::{HandlerService, SharedLayer};
 use crate::service::router::Router;
 use crate::service::{AsyncMethod, Service};
 
 /// Describes a server: what it offers, where it listens, what it allows.
 ///
-/// Mistakes (a name used twice, an address that does not parse) are told when it is bound.
+/// Mistakes (a name used twice, an address that does not parse) are errors when it is bound.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), farcall_server::ServeError> {
+/// use std::time::Duration;
+/// use farcall_server::{Limits, Server};
+///
+/// let server = Server::builder()
+///     .method("Arith.double", async |n: i64| n * 2)
+///     .limits(Limits::default().handle_timeout(Duration::from_secs(5)))
+///     .listen("tcp@127.0.0.1:0")
+///     .bind()
+///     .await?;
+/// # let _ = server;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Default)]
+#[must_use = "a builder does nothing until it is bound or built"]
 pub struct ServerBuilder {
     services: Vec<Service>,
-    layers: Vec<Arc<Layered>>,
+    layers: Vec<Arc<SharedLayer>>,
     addresses: Vec<Result<Address, BuildError>>,
-    /// The first mistake in a name that was given to `method`.
+    /// The first mistake in a name for `method`.
     mistake: Option<BuildError>,
     limits: Limits,
     codecs: Option<Vec<Codec>>,
@@ -37,7 +64,8 @@ pub struct ServerBuilder {
     authenticate: Option<Arc<dyn Authenticate>>,
     #[cfg(feature = "tls")]
     tls: Option<TlsServer>,
-    pub(crate) advertisement: Advertisement,
+    advertisement: Advertisement,
+    offload: Option<Arc<dyn OffloadRuntime>>,
 }
 
 impl ServerBuilder {
@@ -45,8 +73,7 @@ impl ServerBuilder {
         Self::default()
     }
 
-    /// Adds a service: what a trait's `into_service()` gives, or a [`Service`] made by hand.
-    #[must_use]
+    /// Adds a service: that of a trait's `into_service()`, or a [`Service`] made by hand.
     pub fn service(mut self, service: Service) -> Self {
         self.services.push(service);
         self
@@ -55,7 +82,6 @@ impl ServerBuilder {
     /// Adds a closure under the name `Service.method`. It takes the arguments as a type with a
     /// field for each, or a context and the arguments, and returns the result. See
     /// [`Service::method`].
-    #[must_use]
     pub fn method<F, Args, Marker>(self, name: &str, method: F) -> Self
     where
         F: AsyncMethod<Args, Marker>,
@@ -67,7 +93,6 @@ impl ServerBuilder {
     }
 
     /// Adds a closure that can fail under the name `Service.method`. See [`Service::try_method`].
-    #[must_use]
     pub fn try_method<F, Args, Marker, T, E>(self, name: &str, method: F) -> Self
     where
         F: AsyncMethod<Args, Marker, Output = Result<T, E>>,
@@ -89,19 +114,53 @@ impl ServerBuilder {
         }
     }
 
-    /// Puts a tower layer around the calls of all services; one that is added later is further
-    /// out. The reserved methods are left out, so that health and statistics answer under any
-    /// load. See [`CallLayer`].
-    #[must_use]
-    #[expect(clippy::needless_pass_by_value, reason = "layers are handed over, as tower has it")]
-    pub fn layer(mut self, layer: impl CallLayer) -> Self {
-        self.layers.push(Arc::new(Layered::new(&layer)));
+    /// Puts a tower layer around the calls of all services; one that is added later is further out.
+    /// The layer is applied once, so that limits and counters in it hold for all calls together.
+    /// The reserved methods are left out, so that health and statistics answer under any load.
+    ///
+    /// An error of a layer becomes the call's [`Status`](farcall_protocol::Status): itself if it is
+    /// one, else `internal`; `refused` if the handler was not called yet, else `maybe`.
+    ///
+    /// A layer that counts, and one that refuses:
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use std::sync::atomic::{AtomicU64, Ordering};
+    ///
+    /// use farcall_protocol::{Code, Status};
+    /// use farcall_server::{Request, Server};
+    /// use tower::filter::FilterLayer;
+    /// use tower::util::MapRequestLayer;
+    ///
+    /// let calls = Arc::new(AtomicU64::new(0));
+    /// let counter = Arc::clone(&calls);
+    /// let count = MapRequestLayer::new(move |request: Request| {
+    ///     counter.fetch_add(1, Ordering::Relaxed);
+    ///     request
+    /// });
+    /// let refuse = FilterLayer::new(|request: Request| match request.context().metadata("tenant") {
+    ///     Some(_) => Ok(request),
+    ///     None => Err(Status::refused(Code::InvalidArgument, "the tenant is missing")),
+    /// });
+    /// let builder = Server::builder().layer(refuse).layer(count);
+    /// # let _ = builder;
+    /// ```
+    #[expect(clippy::needless_pass_by_value, reason = "layers are handed over, as in tower")]
+    pub fn layer<L>(mut self, layer: L) -> Self
+    where
+        L: Layer<HandlerService>,
+        L::Service: TowerService<Request, Response = Response, Error: Into<BoxError>, Future: Send>
+            + Clone
+            + Send
+            + Sync
+            + 'static,
+    {
+        self.layers.push(SharedLayer::new(layer.layer(HandlerService::new())));
         self
     }
 
     /// Adds an address to listen on, such as `tcp@0.0.0.0:7001` or `unix@/run/arith.sock`. Port 0
-    /// means any that is free; [`Server::addresses`] tells which.
-    #[must_use]
+    /// means any free one; [`Server::addresses`] returns which.
     pub fn listen<A>(mut self, address: A) -> Self
     where
         A: TryInto<Address, Error: Into<AddressError>>,
@@ -111,53 +170,134 @@ impl ServerBuilder {
         self
     }
 
-    /// The certificate for the `tls@` addresses that it listens on, and which certificates it wants
-    /// of its clients.
+    /// Sets the certificate for the `tls@` addresses that it listens on, and the certificates that it
+    /// requires of its clients.
     #[cfg(feature = "tls")]
-    #[must_use]
     pub fn tls(mut self, tls: TlsServer) -> Self {
         self.tls = Some(tls);
         self
     }
 
     /// Lets in only clients whose credential passes this check: [`Tokens`](crate::Tokens), or an
-    /// `async` closure from [`Credential`](crate::Credential) to `Result<Identity, Status>`. Who is
-    /// not let in is told so in the handshake; who is has its identity in the context of its calls.
-    /// Default: whoever can connect is let in. See [`Authenticate`].
+    /// `async` closure from [`Credential`](crate::Credential) to `Result<Identity, Status>`. Others are
+    /// refused in the handshake. The identity is in the context of the client's calls. Default: all
+    /// clients that can connect are let in. See [`Authenticate`].
     ///
     /// A credential that travels unencrypted can be read and used by others: see
     /// [`ServerBuilder::tls`].
-    #[must_use]
     pub fn authenticate(mut self, check: impl Authenticate) -> Self {
         self.authenticate = Some(Arc::new(check));
         self
     }
 
     /// Sets the limits.
-    #[must_use]
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
         self
     }
 
-    /// Adds a codec of the user's to those that are built in.
-    #[must_use]
+    /// Adds a codec to those that are built in.
     pub fn codec(mut self, codec: Codec) -> Self {
         self.codecs.get_or_insert_with(Codec::built_in).push(codec);
         self
     }
 
-    /// Agrees on no compression, even if a client wants it.
-    #[must_use]
+    /// Negotiates no compression, even if a client wants it.
     pub const fn without_compression(mut self) -> Self {
         self.without_compression = true;
         self
     }
 
-    /// Does not answer `farcall.services`, `farcall.health` and `farcall.stats`.
-    #[must_use]
+    /// Leaves out the reserved methods `farcall.services`, `farcall.health` and `farcall.stats`.
     pub const fn without_reserved_methods(mut self) -> Self {
         self.without_reserved_methods = true;
+        self
+    }
+
+    /// Registers the server in this registry while it serves; call it again for further ones.
+    ///
+    /// For each service that it offers, and for each address that it advertises, there is one
+    /// [`Instance`](farcall_discovery::Instance). They are registered when
+    /// [`serve_until`](ServerBuilder::serve_until) starts, renewed while it serves, and removed as the
+    /// first step of a graceful stop; see [`keep_registered`](farcall_discovery::keep_registered). A
+    /// registry that does not answer, or fails, or panics, does not affect the server otherwise: it
+    /// starts, serves and stops without it, and [`ServerHandle::registrations`] returns the state.
+    ///
+    /// The setters below have no effect without this one.
+    pub fn register_with(mut self, registrar: impl Registrar) -> Self {
+        self.advertisement.targets.push(Target::new(registrar));
+        self
+    }
+
+    /// Adds an address that others dial, such as `tcp@10.0.0.5:7001`: one that leads to this server
+    /// from their machines. Default: the addresses that it listens on, which must then be ones that
+    /// can be dialed, and not `0.0.0.0`. Port 0 stands for the port of the first address with the same
+    /// scheme that it listens on.
+    pub fn advertise<A>(mut self, address: A) -> Self
+    where
+        A: TryInto<Address, Error: Into<AddressError>>,
+    {
+        let address = address.try_into().map_err(|error| BuildError::Address(error.into()));
+        self.advertisement.addresses.push(address);
+        self
+    }
+
+    /// Registers under this name instead of the names of the services; call it again for further
+    /// ones. `""` is the plain list of servers, of the registry's simple interface.
+    pub fn register_as(mut self, name: impl Into<String>) -> Self {
+        self.advertisement.names.push(name.into());
+        self
+    }
+
+    /// Sets the id among the instances of a service, at most 512 bytes; a server that comes back
+    /// with the same id takes its predecessor's place. Default: the advertised address. Two servers
+    /// with one id push each other out; so do two addresses of one server, which is refused.
+    pub fn instance_id(mut self, id: impl Into<String>) -> Self {
+        self.advertisement.id = Some(id.into());
+        self
+    }
+
+    /// Sets the server's share of the calls, relative to the weights of the others. Default 100. With
+    /// 0 it is registered and gets none.
+    pub const fn weight(mut self, weight: u16) -> Self {
+        self.advertisement.weight = weight;
+        self
+    }
+
+    /// Sets the server's zone, for clients that prefer their zone: 1 to 128 letters, digits, `.`, `_`,
+    /// `-`. Default: none.
+    pub fn zone(mut self, zone: impl Into<String>) -> Self {
+        self.advertisement.zone = Some(zone.into());
+        self
+    }
+
+    /// Sets the version of the server's program, such as `1.4.2`; as a zone, it has 1 to 128 letters,
+    /// digits, `.`, `_`, `-`. Default: none.
+    pub fn version(mut self, version: impl Into<String>) -> Self {
+        self.advertisement.version = Some(version.into());
+        self
+    }
+
+    /// Adds a pair to the metadata of the server's instances: at most 32 pairs, with 4 KiB in all. It is
+    /// visible to everyone who can read the registry.
+    pub fn label(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.advertisement.labels.insert(key.into(), value.into());
+        self
+    }
+
+    /// Sets how long the server stays registered without a heartbeat, 1 s to 1 day. Default: the
+    /// registry's. Too low, and a server is gone from the lists whenever the network pauses; too
+    /// high, and one that crashed stays in them as long.
+    pub const fn registration_ttl(mut self, ttl: Duration) -> Self {
+        self.advertisement.ttl = Some(ttl);
+        self
+    }
+
+    /// Replaces the clock and the threads that poll slow handlers, for deterministic tests: see
+    /// [`OffloadRuntime`]. Default: [`TokioOffload`].
+    #[doc(hidden)]
+    pub fn offload_runtime(mut self, runtime: impl OffloadRuntime) -> Self {
+        self.offload = Some(Arc::new(runtime));
         self
     }
 
@@ -165,7 +305,7 @@ impl ServerBuilder {
     ///
     /// # Errors
     ///
-    /// What was described has a mistake in it, or an address cannot be listened on.
+    /// The description has a mistake in it, or an address cannot be listened on.
     pub async fn bind(mut self) -> Result<Server, ServeError> {
         let addresses = std::mem::take(&mut self.addresses);
         if addresses.is_empty() {
@@ -174,7 +314,7 @@ impl ServerBuilder {
         let addresses = addresses.into_iter().collect::<Result<Vec<_>, _>>()?;
         #[cfg(feature = "tls")]
         let tls = self.tls.take();
-        let (core, advertisement) = self.core()?;
+        let (state, advertisement) = self.into_state()?;
         let mut listeners = Vec::new();
         for address in addresses {
             #[cfg(feature = "tls")]
@@ -183,18 +323,18 @@ impl ServerBuilder {
             let listener = Listener::bind(&address).await?;
             listeners.push(listener);
         }
-        Ok(Server::new(core, listeners, advertisement)?)
+        Ok(assemble(state, listeners, advertisement)?)
     }
 
-    /// Builds a server that listens nowhere: it serves what
-    /// [`ServerHandle::serve_stream`](crate::ServerHandle::serve_stream) hands it.
+    /// Builds a server that listens nowhere: it serves the streams that
+    /// [`ServerHandle::serve_io`] hands it, and the calls of [`ServerHandle::invoke`].
     ///
     /// # Errors
     ///
-    /// What was described has a mistake in it.
+    /// The description has a mistake in it.
     pub fn build(self) -> Result<Server, BuildError> {
-        let (core, advertisement) = self.core()?;
-        Server::new(core, Vec::new(), advertisement)
+        let (state, advertisement) = self.into_state()?;
+        assemble(state, Vec::new(), advertisement)
     }
 
     /// Binds the server and serves until `signal` is ready. See [`Server::serve_until`].
@@ -207,20 +347,41 @@ impl ServerBuilder {
         Ok(())
     }
 
-    fn core(self) -> Result<(Arc<Core>, Advertisement), BuildError> {
+    fn into_state(self) -> Result<(Arc<ServerState>, Advertisement), BuildError> {
         if let Some(mistake) = self.mistake {
             return Err(mistake);
         }
         let router = Router::new(self.services, &self.layers, !self.without_reserved_methods)?;
-        let terms = ServerPolicy {
+        let policy = ServerPolicy {
             codecs: self.codecs.unwrap_or_else(Codec::built_in),
             handle_timeout: self.limits.handle_timeout,
             compression: if self.without_compression { Vec::new() } else { Compression::built_in() },
             max_frame_bytes: self.limits.max_frame_bytes,
             max_in_flight: self.limits.max_in_flight,
         };
-        Ok((Core::new(router, self.limits, terms, self.authenticate), self.advertisement))
+        let offload = self.offload.unwrap_or_else(|| Arc::new(TokioOffload::new()));
+        let state = ServerState::new(router, self.limits, policy, self.authenticate, offload);
+        Ok((state, self.advertisement))
     }
+}
+
+impl Server {
+    /// Starts the description of a server.
+    // Here, since the builder stands on the server that it builds.
+    pub fn builder() -> ServerBuilder {
+        ServerBuilder::new()
+    }
+}
+
+fn assemble(
+    state: Arc<ServerState>,
+    listeners: Vec<Listener>,
+    advertisement: Advertisement,
+) -> Result<Server, BuildError> {
+    let addresses: Vec<_> = listeners.iter().map(|listener| listener.address().clone()).collect();
+    let registrations = advertisement.registrations(state.router.services(), &addresses)?;
+    let inner = ServerInner::new(state, addresses, registrations);
+    Ok(Server::new(listeners, ServerHandle::new(inner)))
 }
 
 #[cfg(feature = "tls")]

@@ -1,4 +1,4 @@
-//! The places of connections: how many there are, in all and from one peer, and who has one.
+//! [`ConnectionTable`]: the open connections of a server, with limits in all and per peer.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -7,152 +7,164 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use farcall_protocol::{Code, Status};
 use farcall_transport::{PeerAddress, Scheme};
 
-use crate::call::in_flight::{Calls, Signal};
-use crate::connection::handshake::stopping;
-use crate::connection::stats::Facts;
+use crate::call::in_flight::{InFlightCalls, Signal};
+use crate::connection::stats::ConnectionStats;
+use crate::error::stopping;
 use crate::limits::Limits;
 
-/// All places of a server.
+/// The open connections of a server.
 #[derive(Default)]
-pub(crate) struct Places(Mutex<Taken>);
+pub(crate) struct ConnectionTable(Mutex<TableState>);
 
 #[derive(Default)]
-struct Taken {
-    /// The connections that are open, handshakes included. Bounded by `max_connections`.
-    open: HashMap<u64, Open>,
-    /// How many of them each peer has. Bounded by `open`.
+struct TableState {
+    /// The open connections, including those in their handshake. Bounded by `max_connections`.
+    open: HashMap<u64, ConnectionEntry>,
+    /// The number of connections of each peer. Bounded by `open`.
     by_peer: HashMap<IpAddr, usize>,
-    /// Connections that are being told that there is no place.
+    /// Connections that are being refused with a status. Bounded by [`MAX_REFUSING`].
     refusing: usize,
     last_id: u64,
-    /// Whether the server has stopped taking connections.
+    /// `true` once no connection is admitted any more.
     closed: bool,
 }
 
-/// An open connection, for whoever asks something of it or looks at it.
+/// An open connection.
 #[derive(Clone)]
-pub(crate) struct Open {
-    /// The connection's number, which no other has had.
+pub(crate) struct ConnectionEntry {
+    /// The connection's number, unique within the server.
     pub(crate) id: u64,
-    pub(crate) calls: Arc<Calls>,
-    pub(crate) facts: Arc<Facts>,
+    pub(crate) calls: Arc<InFlightCalls>,
+    pub(crate) stats: Arc<ConnectionStats>,
 }
 
-/// Refusals that are spoken at once. Beyond them, connections are just closed.
+/// Refusals that are sent at the same time. Beyond them, connections are closed without a status.
 const MAX_REFUSING: usize = 64;
 
-/// Whether a connection has a place.
+/// The decision on a new connection.
 pub(crate) enum Admission {
-    /// It has.
-    Open(Place),
-    /// It has none, and is told so.
+    /// The connection is served.
+    Open(ConnectionPermit),
+    /// The connection is refused with a status.
     Refused(Status, Refusal),
-    /// It has none, and so many are being told so that it is not.
+    /// The connection is closed, since too many are being refused.
     Dropped,
 }
 
-impl Places {
-    /// Gives a connection its place, or says why there is none.
+impl ConnectionTable {
+    /// Adds a connection, or returns why it is refused.
     pub(crate) fn admit(
         self: &Arc<Self>,
         peer: &PeerAddress,
         scheme: Option<Scheme>,
         limits: &Limits,
     ) -> Admission {
-        let mut taken = self.lock();
+        let mut state = self.lock();
         let ip = peer.ip();
-        let of_peer = ip.and_then(|ip| taken.by_peer.get(&ip).copied()).unwrap_or(0);
-        let exhausted = |message| Status::refused(Code::ResourceExhausted, message);
-        let status = if taken.closed {
-            stopping()
-        } else if taken.open.len() >= limits.max_connections {
-            exhausted(format!("{} connections are open on this server", limits.max_connections))
-        } else if let Some(ip) = ip.filter(|_| of_peer >= limits.max_connections_per_peer) {
-            exhausted(format!("{} connections are open from {ip}", limits.max_connections_per_peer))
-        } else {
-            taken.last_id += 1;
-            let id = taken.last_id;
-            let open = Open { id, calls: Arc::default(), facts: Arc::new(Facts::new(peer, scheme)) };
-            taken.open.insert(id, open.clone());
+        let Err(status) = state.check(ip, limits) else {
+            state.last_id += 1;
+            let id = state.last_id;
+            let stats = Arc::new(ConnectionStats::new(peer, scheme));
+            let entry = ConnectionEntry { id, calls: Arc::default(), stats };
+            state.open.insert(id, entry.clone());
             if let Some(ip) = ip {
-                *taken.by_peer.entry(ip).or_default() += 1;
+                *state.by_peer.entry(ip).or_default() += 1;
             }
-            return Admission::Open(Place { open, ip, places: Arc::clone(self) });
+            return Admission::Open(ConnectionPermit { entry, ip, table: Arc::clone(self) });
         };
-        if taken.refusing >= MAX_REFUSING {
+        if state.refusing >= MAX_REFUSING {
             return Admission::Dropped;
         }
-        taken.refusing += 1;
-        Admission::Refused(status, Refusal { places: Arc::clone(self) })
+        state.refusing += 1;
+        Admission::Refused(status, Refusal { table: Arc::clone(self) })
     }
 
-    /// Gives no place any more, and asks `signal` of those who have one. Nobody slips through: a
-    /// connection is there to be asked, or comes too late for a place.
+    /// Admits no further connections, and sends `signal` to the open ones. Each connection either
+    /// gets the signal, or comes too late to be admitted.
     pub(crate) fn close(&self, signal: Signal) {
-        let mut taken = self.lock();
-        taken.closed = true;
-        for open in taken.open.values() {
-            open.calls.signal(signal);
+        let mut state = self.lock();
+        state.closed = true;
+        for entry in state.open.values() {
+            entry.calls.signal(signal);
         }
     }
 
-    /// Stops the calls of all connections.
-    pub(crate) fn cut(&self) {
-        for open in self.lock().open.values() {
-            open.calls.cut();
+    /// Aborts the calls of all connections.
+    pub(crate) fn abort_all(&self) {
+        for entry in self.lock().open.values() {
+            entry.calls.abort_all();
         }
     }
 
-    /// The connections that have a place, in no order.
-    pub(crate) fn list(&self) -> Vec<Open> {
+    /// Returns the open connections, in no order.
+    pub(crate) fn list(&self) -> Vec<ConnectionEntry> {
         self.lock().open.values().cloned().collect()
     }
 
-    /// How many connections the peer with the most of them has.
-    pub(crate) fn most_of_one_peer(&self) -> usize {
+    /// Returns the number of connections of the peer that has most.
+    pub(crate) fn max_of_one_peer(&self) -> usize {
         self.lock().by_peer.values().copied().max().unwrap_or(0)
     }
 
-    /// How many connections have a place.
-    pub(crate) fn open(&self) -> usize {
+    /// Returns the number of open connections.
+    pub(crate) fn len(&self) -> usize {
         self.lock().open.len()
     }
 
-    /// Nothing but counting and waking happens under this lock.
-    fn lock(&self) -> MutexGuard<'_, Taken> {
+    /// Only counting and waking happen under this lock, so a poisoned one holds a consistent state.
+    fn lock(&self) -> MutexGuard<'_, TableState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A connection's place. It is given back however the connection ends.
-pub(crate) struct Place {
-    pub(crate) open: Open,
-    ip: Option<IpAddr>,
-    places: Arc<Places>,
+impl TableState {
+    /// Checks the limits for one more connection.
+    fn check(&self, ip: Option<IpAddr>, limits: &Limits) -> Result<(), Status> {
+        let exhausted = |message| Err(Status::refused(Code::ResourceExhausted, message));
+        if self.closed {
+            return Err(stopping());
+        }
+        if let Some(limit) = limits.max_connections.filter(|&limit| self.open.len() >= limit) {
+            return exhausted(format!("{limit} connections are open on this server"));
+        }
+        let of_peer = ip.and_then(|ip| self.by_peer.get(&ip).copied()).unwrap_or(0);
+        let per_peer = limits.max_connections_per_peer.filter(|&limit| of_peer >= limit);
+        if let (Some(ip), Some(limit)) = (ip, per_peer) {
+            return exhausted(format!("{limit} connections are open from {ip}"));
+        }
+        Ok(())
+    }
 }
 
-impl Drop for Place {
+/// The entry of a connection in the table, removed when this is dropped.
+pub(crate) struct ConnectionPermit {
+    pub(crate) entry: ConnectionEntry,
+    ip: Option<IpAddr>,
+    table: Arc<ConnectionTable>,
+}
+
+impl Drop for ConnectionPermit {
     fn drop(&mut self) {
-        let mut taken = self.places.lock();
-        taken.open.remove(&self.open.id);
+        let mut state = self.table.lock();
+        state.open.remove(&self.entry.id);
         let Some(ip) = self.ip else { return };
-        if let Some(count) = taken.by_peer.get_mut(&ip) {
+        if let Some(count) = state.by_peer.get_mut(&ip) {
             *count -= 1;
             if *count == 0 {
-                taken.by_peer.remove(&ip);
+                state.by_peer.remove(&ip);
             }
         }
     }
 }
 
-/// A refusal that is being spoken. It is counted however it ends.
+/// A refusal that is being sent, counted until it is dropped.
 pub(crate) struct Refusal {
-    places: Arc<Places>,
+    table: Arc<ConnectionTable>,
 }
 
 impl Drop for Refusal {
     fn drop(&mut self) {
-        self.places.lock().refusing -= 1;
+        self.table.lock().refusing -= 1;
     }
 }
 
@@ -161,10 +173,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn refusals_beyond_a_few_are_not_spoken() {
-        let places = Arc::new(Places::default());
+    fn connections_beyond_the_refusals_under_way_are_dropped() {
+        let table = Arc::new(ConnectionTable::default());
         let limits = Limits::default().max_connections(0);
-        let admit = || places.admit(&PeerAddress::Memory, None, &limits);
+        let admit = || table.admit(&PeerAddress::Memory, None, &limits);
         let mut refused: Vec<_> = (0..MAX_REFUSING).map(|_| admit()).collect();
         assert!(refused.iter().all(|admission| matches!(admission, Admission::Refused(..))));
         assert!(matches!(admit(), Admission::Dropped));
@@ -173,33 +185,42 @@ mod tests {
     }
 
     #[test]
-    fn nobody_gets_a_place_once_it_is_closed() {
-        let places = Arc::new(Places::default());
+    fn closed_table_signals_its_connections_and_admits_none() {
+        let table = Arc::new(ConnectionTable::default());
         let limits = Limits::default();
-        let Admission::Open(before) = places.admit(&PeerAddress::Memory, None, &limits) else {
+        let Admission::Open(before) = table.admit(&PeerAddress::Memory, None, &limits) else {
             panic!("it is open")
         };
-        places.close(Signal::Drain);
-        assert_eq!(before.open.calls.signalled(), Signal::Drain);
-        let Admission::Refused(status, _) = places.admit(&PeerAddress::Memory, None, &limits) else {
+        table.close(Signal::Drain);
+        assert_eq!(before.entry.calls.signalled(), Signal::Drain);
+        let Admission::Refused(status, _) = table.admit(&PeerAddress::Memory, None, &limits) else {
             panic!("it is closed")
         };
         assert_eq!(status.code, Code::Unavailable);
     }
 
     #[test]
-    fn a_place_comes_back_to_its_peer() {
-        let places = Arc::new(Places::default());
+    fn ended_connection_makes_room_for_another_of_its_peer() {
+        let table = Arc::new(ConnectionTable::default());
         let limits = Limits::default().max_connections_per_peer(1);
         let peer = |port: u16| PeerAddress::Tcp(([10, 0, 0, 1], port).into());
-        let first = places.admit(&peer(1), None, &limits);
+        let first = table.admit(&peer(1), None, &limits);
         assert!(matches!(first, Admission::Open(_)));
-        let Admission::Refused(status, _) = places.admit(&peer(2), None, &limits) else {
-            panic!("it has one")
+        let Admission::Refused(status, _) = table.admit(&peer(2), None, &limits) else {
+            panic!("it has one connection")
         };
         assert_eq!(status.message, "1 connections are open from 10.0.0.1");
         drop(first);
-        assert!(matches!(places.admit(&peer(2), None, &limits), Admission::Open(_)));
-        assert!(places.lock().by_peer.is_empty());
+        assert!(matches!(table.admit(&peer(2), None, &limits), Admission::Open(_)));
+        assert!(table.lock().by_peer.is_empty());
+    }
+
+    #[test]
+    fn without_limits_connections_are_admitted() {
+        let table = Arc::new(ConnectionTable::default());
+        let limits = Limits::default().max_connections(None).max_connections_per_peer(None);
+        let peer = PeerAddress::Tcp(([10, 0, 0, 1], 7).into());
+        let admitted: Vec<_> = (0..10).map(|_| table.admit(&peer, None, &limits)).collect();
+        assert!(admitted.iter().all(|admission| matches!(admission, Admission::Open(_))));
     }
 }

@@ -1,5 +1,6 @@
-//! The registrations of a running server: they begin when it serves, and end before it drains. What
-//! is registered is said in `advertise`; how it is kept so, in `farcall_discovery`.
+//! [`Registrations`]: the registrations of a running server, from when it serves until before it
+//! drains. What is registered is for `advertisement`; how it stays registered, for
+//! `farcall_discovery`.
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,37 +15,38 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-/// After so long, tasks that should be done are ended. They take 2 s each, side by side, unless a
-/// registrar blocks its thread.
-const END_LIMIT: Duration = Duration::from_millis(2_100);
+/// The time after which tasks that should be done are aborted. They take at most 2 s, concurrently,
+/// unless a registrar blocks its thread.
+const END_TIMEOUT: Duration = Duration::from_millis(2_100);
 
-/// One instance of a server at one place where it registers, as it stands.
+/// One instance of a server in one registry, and the state of its registration.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Registration {
-    /// Where, in the registrar's own words: `http://registry:7100`.
+    /// The registry, as its registrar describes itself: `http://registry:7100`.
     pub place: Arc<str>,
-    /// What is registered.
+    /// The registered instance.
     pub instance: Instance,
-    /// How that goes.
+    /// The state of the registration.
     pub state: RegistrationState,
 }
 
-/// All registrations of a server. Their number is bounded by what the builder was told.
+/// All registrations of a server. Their number is bounded by the instances and registrars of the
+/// builder.
 #[derive(Default)]
 pub(crate) struct Registrations {
     entries: Vec<Entry>,
     running: AtomicBool,
 }
 
-/// An instance and a place, and the state as the task that keeps it registered tells it.
+/// An instance and a registry, and the state as the task that keeps it registered reports it.
 struct Entry {
     target: Arc<Target>,
     instance: Instance,
     state: Arc<watch::Sender<RegistrationState>>,
 }
 
-/// A place where to register: a registrar whose type is forgotten.
+/// A registry: a registrar whose type is erased.
 pub(crate) struct Target {
     place: Arc<str>,
     keep: Box<Keep>,
@@ -78,14 +80,14 @@ impl Registrations {
         Self { entries, running: AtomicBool::new(false) }
     }
 
-    /// Registers everything, in tasks of their own.
+    /// Starts one task for each registration.
     pub(crate) fn start(&self) -> Running {
         let mut running = Running::default();
         for Entry { target, instance, state } in &self.entries {
-            let (state, known) = (Arc::clone(state), Arc::clone(&running.any_known));
+            let (state, registered) = (Arc::clone(state), Arc::clone(&running.any_registered));
             let report = Box::new(move |now: RegistrationState| {
                 if matches!(now, RegistrationState::Registered { .. }) {
-                    known.store(true, SeqCst);
+                    registered.store(true, SeqCst);
                 }
                 state.send_replace(now);
             });
@@ -96,7 +98,7 @@ impl Registrations {
         running
     }
 
-    /// Whether there is something to take away before the server drains.
+    /// Returns `true` if there is something to deregister before the server drains.
     pub(crate) fn are_running(&self) -> bool {
         self.running.load(SeqCst)
     }
@@ -113,17 +115,17 @@ impl Registrations {
     }
 }
 
-/// The tasks that keep a server registered. Dropping this ends them where they are.
+/// The tasks that keep a server registered. Dropping this aborts them.
 #[derive(Default)]
 pub(crate) struct Running {
     tasks: JoinSet<()>,
     stop: CancellationToken,
-    /// Whether anything was registered at any time.
-    any_known: Arc<AtomicBool>,
+    /// `true` if anything was registered at any time.
+    any_registered: Arc<AtomicBool>,
 }
 
 impl Running {
-    /// Takes everything away, within some 2 s, and gives watching clients a moment to see it.
+    /// Deregisters everything, within about 2 s, then waits for `pause` so that watching clients see it.
     pub(crate) async fn end(mut self, pause: Duration) {
         self.stop.cancel();
         let all = async {
@@ -133,10 +135,10 @@ impl Running {
                 }
             }
         };
-        if timeout(END_LIMIT, all).await.is_err() {
+        if timeout(END_TIMEOUT, all).await.is_err() {
             warn!(left = self.tasks.len(), "not deregistered in time: a registrar blocks a thread");
         }
-        if self.any_known.load(SeqCst) {
+        if self.any_registered.load(SeqCst) {
             sleep(pause).await;
         }
     }

@@ -1,61 +1,67 @@
-//! What all connections of one server share.
+//! [`ServerState`]: what all connections and calls of one server share.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
+use farcall_context::DrainSignal;
 use farcall_protocol::ServerPolicy;
 use tokio_util::task::TaskTracker;
 
 use crate::auth::authenticate::Authenticate;
-use crate::call::handler_task::Turn;
-use crate::call::offload::Aside;
+use crate::call::offload::{OffloadPool, OffloadRuntime};
 use crate::limits::Limits;
-use crate::memory_budget::Budget;
-use crate::observe::recent::Recent;
+use crate::memory_budget::MemoryBudget;
+use crate::observe::recent::RecentCalls;
 use crate::service::router::Router;
 
-/// A running server, seen from its connections.
-pub(crate) struct Core {
+/// The state of a server that its connections and calls use.
+pub(crate) struct ServerState {
     pub(crate) router: Arc<Router>,
     pub(crate) limits: Limits,
-    pub(crate) terms: ServerPolicy,
-    /// Who finds out who a client is; none where nobody asks.
+    /// The limit of calls in flight, `usize::MAX` if there is none.
+    pub(crate) max_in_flight: usize,
+    pub(crate) policy: ServerPolicy,
+    /// `None` if the server asks for no credentials.
     pub(crate) authenticate: Option<Arc<dyn Authenticate>>,
-    pub(crate) budget: Arc<Budget>,
-    /// The last slow and failed calls.
-    pub(crate) recent: Recent,
-    /// Calls in tasks of their own, over all connections.
+    pub(crate) memory: Arc<MemoryBudget>,
+    pub(crate) recent_calls: RecentCalls,
+    /// Calls that have tasks, over all connections.
     pub(crate) in_flight: AtomicUsize,
-    /// Where slow methods are polled.
-    pub(crate) aside: Arc<Aside<Turn>>,
+    /// Polls the handlers of slow methods.
+    pub(crate) offload: Arc<OffloadPool>,
     /// Owns the tasks of connections and of calls: the server has stopped when it is empty.
     pub(crate) tasks: TaskTracker,
+    /// Sent when the server drains: handshakes are refused, and handlers can end early.
+    pub(crate) drain: DrainSignal,
 }
 
-impl Core {
+impl ServerState {
     pub(crate) fn new(
         router: Arc<Router>,
         limits: Limits,
-        terms: ServerPolicy,
+        policy: ServerPolicy,
         authenticate: Option<Arc<dyn Authenticate>>,
+        offload: Arc<dyn OffloadRuntime>,
     ) -> Arc<Self> {
-        let budget = Budget::new(limits.buffered_bytes);
-        let recent = Recent::new(limits.slow_call);
+        let memory = MemoryBudget::new(limits.buffered_bytes);
+        let recent_calls = RecentCalls::new(limits.slow_call);
         Arc::new(Self {
             router,
+            max_in_flight: limits.max_in_flight_in_all.unwrap_or(usize::MAX),
             limits,
-            terms,
+            policy,
             authenticate,
-            budget,
-            recent,
+            memory,
+            recent_calls,
             in_flight: AtomicUsize::new(0),
-            aside: Aside::new(),
+            offload: OffloadPool::new(offload),
             tasks: TaskTracker::new(),
+            drain: DrainSignal::new(),
         })
     }
 
-    /// Whether the limit of calls in all is reached.
+    /// Returns `true` if as many calls are in flight as the limits allow.
     pub(crate) fn is_full(&self) -> bool {
-        self.in_flight.load(Relaxed) >= self.limits.max_in_flight_in_all
+        self.in_flight.load(Relaxed) >= self.max_in_flight
     }
 }

@@ -1,7 +1,9 @@
-//! What handles a call, and what goes into it and comes out of it.
+//! [`Handler`] with its [`Request`] and [`Response`]: the code that serves calls.
 
 use std::fmt;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::task::{self, Poll};
 
 use bytes::Bytes;
@@ -11,10 +13,29 @@ use farcall_transport::BufferPool;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// Handles calls of one method, or of many. Services and closures become handlers by themselves;
-/// implement it for what neither can express, such as passing calls on.
+/// Handles calls of one method, or of many. Traits and closures become handlers by
+/// [`Service`](crate::Service), tower services by [`from_tower`](crate::from_tower); implement it for
+/// what they cannot express, such as forwarding calls.
+///
+/// ```
+/// use farcall_protocol::describe::MethodInfo;
+/// use farcall_server::{Handler, Request, Response, ResponseFuture, Server, Service};
+///
+/// /// Answers its arguments as they came.
+/// struct Echo;
+///
+/// impl Handler for Echo {
+///     fn call(&self, request: Request) -> ResponseFuture {
+///         ResponseFuture::ready(Response::new(request.body().clone()))
+///     }
+/// }
+///
+/// let info = MethodInfo { name: "echo".to_owned(), ..MethodInfo::default() };
+/// let builder = Server::builder().service(Service::new("Text").handler(info, Echo));
+/// # let _ = builder;
+/// ```
 pub trait Handler: Send + Sync + 'static {
-    /// Begins to handle a call.
+    /// Starts to handle a call.
     fn call(&self, request: Request) -> ResponseFuture;
 }
 
@@ -23,32 +44,49 @@ pub struct Request {
     pub(crate) context: Context,
     pub(crate) codec: Codec,
     pub(crate) body: Bytes,
+    /// The handler behind the layers that it is passing; `None` without layers.
+    pub(super) target: Option<Box<LayerTarget>>,
+}
+
+/// The handler behind the layers that a request is passing. It travels with the request, since a
+/// layer is applied once and serves all methods.
+pub(super) struct LayerTarget {
+    pub(super) handler: Arc<dyn Handler>,
+    /// `true` once the handler was called.
+    pub(super) started: Arc<AtomicBool>,
 }
 
 impl Request {
-    /// What is known of the call beside its arguments.
+    /// Creates a request. The server creates those that come to it; this is for unit tests of handlers.
+    /// `body` is encoded by `codec`.
+    #[must_use]
+    pub const fn new(context: Context, codec: Codec, body: Bytes) -> Self {
+        Self { context, codec, body, target: None }
+    }
+
+    /// Returns everything that is known of the call except for its arguments.
     #[must_use]
     pub const fn context(&self) -> &Context {
         &self.context
     }
 
-    /// The arguments, encoded by [`Request::codec`].
+    /// Returns the arguments, encoded by [`Request::codec`].
     #[must_use]
     pub const fn body(&self) -> &Bytes {
         &self.body
     }
 
-    /// The codec of the arguments and of the result.
+    /// Returns the codec of the arguments and of the result.
     #[must_use]
     pub const fn codec(&self) -> &Codec {
         &self.codec
     }
 
-    /// The arguments: a type with a field for each, by name.
+    /// Decodes the arguments: a type with a field for each, by name.
     ///
     /// # Errors
     ///
-    /// The status to answer: `invalid_argument`, `refused`, with what was wrong and where.
+    /// The status to answer: `invalid_argument`, `refused`, with the mistake and its place.
     pub fn arguments<T: DeserializeOwned>(&self) -> Result<T, Status> {
         with_shared_source(&self.body, || self.codec.decode_arguments(&self.body)).map_err(|error| {
             let message = format!("arguments of `{}`: {error}", self.context.method());
@@ -67,8 +105,19 @@ impl fmt::Debug for Request {
     }
 }
 
-/// The answer to a call.
+/// The response to a call: a result or an error, and metadata.
+///
+/// ```
+/// use farcall_protocol::{Code, Codec, Status};
+/// use farcall_server::Response;
+///
+/// let response = Response::ok(&Codec::Json, &42);
+/// assert_eq!((&response.body()[..], response.status()), (&b"42"[..], None));
+/// let response = Response::error(Status::refused(Code::InvalidArgument, "negative"));
+/// assert_eq!(response.status().map(|status| status.code), Some(Code::InvalidArgument));
+/// ```
 #[derive(Clone, Debug, Default)]
+#[must_use]
 pub struct Response {
     pub(crate) error: Option<Box<Status>>,
     pub(crate) body: Body,
@@ -76,30 +125,27 @@ pub struct Response {
 }
 
 impl Response {
-    /// A result that is encoded already.
-    #[must_use]
+    /// Creates the response of a result that is encoded already.
     pub fn new(body: Bytes) -> Self {
         Self { body: body.into(), ..Self::default() }
     }
 
-    /// A result.
-    #[must_use]
+    /// Creates the response of a result. One that cannot be encoded becomes the error `internal`.
     pub fn ok<T: Serialize + ?Sized>(codec: &Codec, value: &T) -> Self {
         match codec.encode_body_in(&BufferPool, value) {
             Ok(body) => Self { body, ..Self::default() },
-            // The work was done; what cannot be told is its result.
+            // The work was done; only its result cannot be sent.
             Err(error) => Self::error(Status::done(Code::Internal, format!("the result: {error}"))),
         }
     }
 
-    /// An error of farcall's.
-    #[must_use]
+    /// Creates the response of an error with a code.
     pub fn error(status: Status) -> Self {
         Self { error: Some(Box::new(status)), ..Self::default() }
     }
 
-    /// An error of the method's own: the caller gets `error` as it is, others its text.
-    #[must_use]
+    /// Creates the response of a method's error, under the code `application`: callers that know its
+    /// type get `error` itself, others its text.
     pub fn application<E: Serialize + fmt::Display>(codec: &Codec, error: &E) -> Self {
         let status = Status::done(Code::Application, error.to_string());
         match codec.encode_body_in(&BufferPool, error) {
@@ -109,50 +155,49 @@ impl Response {
     }
 
     /// Adds metadata for the caller.
-    #[must_use]
     pub fn with_metadata(mut self, metadata: Metadata) -> Self {
         self.metadata = Some(Box::new(metadata));
         self
     }
 
-    /// The error, where the call failed.
+    /// Returns the error; `None` if the call succeeded.
     #[must_use]
     pub fn status(&self) -> Option<&Status> {
         self.error.as_deref()
     }
 
-    /// What it tells the caller beside its body; none where that is nothing.
+    /// Returns the metadata for the caller; `None` if there is none.
     #[must_use]
     pub fn metadata(&self) -> Option<&Metadata> {
         self.metadata.as_deref()
     }
 
-    /// The encoded result, or the encoded details of the error.
+    /// Returns the encoded result, or the encoded details of the error.
     #[must_use]
     pub fn body(&self) -> Bytes {
         self.body.clone().into_bytes()
     }
 }
 
-/// An answer that is there, or on its way.
-pub struct ResponseFuture(Inner);
+/// A future of a [`Response`], which costs no allocation if the response is ready.
+pub struct ResponseFuture(FutureState);
 
-enum Inner {
+enum FutureState {
     Ready(Option<Response>),
     Future(Pin<Box<dyn Future<Output = Response> + Send>>),
 }
 
 impl ResponseFuture {
-    /// An answer that took no waiting.
+    /// Creates a future that is already complete.
     #[must_use]
     pub const fn ready(response: Response) -> Self {
-        Self(Inner::Ready(Some(response)))
+        Self(FutureState::Ready(Some(response)))
     }
 
-    /// An answer that is on its way.
+    /// Creates a future that is complete when `future` is.
     #[must_use]
     pub fn new(future: impl Future<Output = Response> + Send + 'static) -> Self {
-        Self(Inner::Future(Box::pin(future)))
+        Self(FutureState::Future(Box::pin(future)))
     }
 }
 
@@ -161,14 +206,16 @@ impl Future for ResponseFuture {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Response> {
         match &mut self.0 {
-            Inner::Ready(response) => Poll::Ready(response.take().expect("not polled after it was ready")),
-            Inner::Future(future) => future.as_mut().poll(cx),
+            FutureState::Ready(response) => {
+                Poll::Ready(response.take().expect("not polled after it was ready"))
+            }
+            FutureState::Future(future) => future.as_mut().poll(cx),
         }
     }
 }
 
 impl fmt::Debug for ResponseFuture {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Reply")
+        f.write_str("ResponseFuture")
     }
 }

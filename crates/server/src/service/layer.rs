@@ -1,150 +1,191 @@
-//! tower layers around calls: of all methods, or of one service's.
+//! tower at the handlers' border: layers around calls, of all methods or of one service's, and tower
+//! services as handlers.
 
-use std::fmt;
 use std::future::poll_fn;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::task::{self, Poll};
 
 use farcall_protocol::{BoxError, Code, Execution, Status};
-use tower_layer::Layer;
+use futures::FutureExt as _;
+use futures::future::NeverError;
 use tower_service::Service;
 
-use crate::service::handler::{Handler, Request, Response, ResponseFuture};
+use super::handler::{Handler, LayerTarget, Request, Response, ResponseFuture};
 
-/// A call on its way through layers: the request, and where it goes after the last of them.
-pub struct LayeredCall {
-    /// The call.
-    pub request: Request,
-    target: Arc<dyn Handler>,
-    started: Arc<AtomicBool>,
-}
+/// The innermost service, which layers are put around: it calls the method's handler.
+///
+/// [`ServerBuilder::layer`](crate::ServerBuilder::layer) takes a layer from it to any service from
+/// [`Request`] to [`Response`].
+#[derive(Clone, Copy, Debug)]
+pub struct HandlerService(());
 
-impl fmt::Debug for LayeredCall {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.request.fmt(f)
+impl HandlerService {
+    pub(crate) const fn new() -> Self {
+        Self(())
     }
 }
 
-/// The innermost service, which layers are put around: it calls the method's own handler.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct CallService(());
-
-impl Service<LayeredCall> for CallService {
+impl Service<Request> for HandlerService {
     type Response = Response;
     type Error = std::convert::Infallible;
-    type Future = CallFuture;
+    type Future = NeverError<ResponseFuture>;
 
     fn poll_ready(&mut self, _cx: &mut task::Context<'_>) -> Poll<Result<(), Self::Error>> {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, call: LayeredCall) -> CallFuture {
-        call.started.store(true, Ordering::Relaxed);
-        CallFuture(call.target.call(call.request))
+    fn call(&mut self, mut request: Request) -> Self::Future {
+        let response = match request.target.take() {
+            Some(target) => {
+                target.started.store(true, Relaxed);
+                target.handler.call(request)
+            }
+            // A layer made this request itself, so no method belongs to it.
+            None => {
+                let message = "a layer called its service with a request that did not come to the server";
+                ResponseFuture::ready(Response::error(Status::refused(Code::Internal, message)))
+            }
+        };
+        response.never_error()
     }
 }
 
-/// The future of [`CallService`].
-#[derive(Debug)]
-pub struct CallFuture(ResponseFuture);
+/// A layer that was applied once, so that what it counts it counts over all calls that pass it.
+pub(crate) struct SharedLayer {
+    service: Box<dyn LayeredHandler>,
+}
 
-impl Future for CallFuture {
-    type Output = Result<Response, std::convert::Infallible>;
+impl SharedLayer {
+    /// Creates it from the layer's service around [`HandlerService`].
+    pub(crate) fn new<S>(service: S) -> Arc<Self>
+    where
+        S: Service<Request, Response = Response, Error: Into<BoxError>, Future: Send>
+            + Clone
+            + Send
+            + Sync
+            + 'static,
+    {
+        Arc::new(Self { service: Box::new(Tower(service)) })
+    }
 
-    fn poll(mut self: std::pin::Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
-        std::pin::Pin::new(&mut self.0).poll(cx).map(Ok)
+    /// Returns `handler` behind the layer.
+    pub(crate) fn around(self: &Arc<Self>, handler: Arc<dyn Handler>) -> Arc<dyn Handler> {
+        Arc::new(Around { layer: Arc::clone(self), handler })
     }
 }
 
-/// A [`tower_layer::Layer`] that can be put around calls: what it makes of [`CallService`] is a
-/// cloneable service from [`LayeredCall`] to [`Response`].
-///
-/// An error of a layer becomes a [`Status`]: itself where it is one, else `internal`; `refused`
-/// where the handler had not been called yet, else `maybe`.
-pub trait CallLayer: Send + Sync + 'static {
-    /// The layered service, as a handler of layered calls.
-    fn wrap(&self) -> Arc<dyn LayeredHandler>;
+/// A handler behind a layer.
+struct Around {
+    layer: Arc<SharedLayer>,
+    handler: Arc<dyn Handler>,
 }
 
-impl<L> CallLayer for L
-where
-    L: Layer<CallService> + Send + Sync + 'static,
-    L::Service: Service<LayeredCall, Response = Response, Error: Into<BoxError>, Future: Send>
-        + Clone
-        + Send
-        + Sync
-        + 'static,
-{
-    fn wrap(&self) -> Arc<dyn LayeredHandler> {
-        Arc::new(Tower(self.layer(CallService(()))))
+impl Handler for Around {
+    fn call(&self, mut request: Request) -> ResponseFuture {
+        let started = Arc::new(AtomicBool::new(false));
+        let target = LayerTarget { handler: Arc::clone(&self.handler), started: Arc::clone(&started) };
+        request.target = Some(Box::new(target));
+        self.layer.service.call(request, started)
     }
 }
 
-/// A layered service behind a pointer. Only [`CallLayer`] makes them.
-pub trait LayeredHandler: Send + Sync {
-    /// Sends a call through the layers.
-    fn call(&self, call: LayeredCall) -> ResponseFuture;
+/// A tower service whose type is erased.
+trait LayeredHandler: Send + Sync {
+    /// Calls the service. `started` tells whether the handler behind it was called.
+    fn call(&self, request: Request, started: Arc<AtomicBool>) -> ResponseFuture;
 }
 
 struct Tower<S>(S);
 
 impl<S> LayeredHandler for Tower<S>
 where
-    S: Service<LayeredCall, Response = Response, Error: Into<BoxError>, Future: Send>
+    S: Service<Request, Response = Response, Error: Into<BoxError>, Future: Send>
         + Clone
         + Send
         + Sync
         + 'static,
 {
-    fn call(&self, call: LayeredCall) -> ResponseFuture {
-        let mut service = self.0.clone();
-        let started = Arc::clone(&call.started);
-        ResponseFuture::new(async move {
-            let failed = |error: S::Error| Response::error(status(error.into(), &started));
-            match poll_fn(|cx| service.poll_ready(cx)).await.map_err(failed) {
-                Ok(()) => service.call(call).await.unwrap_or_else(failed),
-                Err(response) => response,
-            }
-        })
+    fn call(&self, request: Request, started: Arc<AtomicBool>) -> ResponseFuture {
+        let called = call_when_ready(self.0.clone(), request);
+        ResponseFuture::new(
+            called.map(move |called| {
+                called.unwrap_or_else(|(error, _)| to_response(error, started.load(Relaxed)))
+            }),
+        )
     }
 }
 
-fn status(error: BoxError, started: &AtomicBool) -> Status {
-    match error.downcast::<Status>() {
+/// Creates a handler from a tower service.
+///
+/// It waits until the service is ready before it calls it. An error of the service becomes the call's
+/// [`Status`]: itself if it is one, else `internal`; `refused` if the service was not ready, else
+/// `maybe`.
+///
+/// ```
+/// use farcall_protocol::{Status, describe::MethodInfo};
+/// use farcall_server::{Request, Response, Server, Service, from_tower};
+/// use tower::limit::ConcurrencyLimitLayer;
+/// use tower::{ServiceBuilder, service_fn};
+///
+/// let double = service_fn(async |request: Request| {
+///     let n: i64 = request.arguments()?;
+///     Ok::<_, Status>(Response::ok(request.codec(), &(n * 2)))
+/// });
+/// let double = ServiceBuilder::new().layer(ConcurrencyLimitLayer::new(10)).service(double);
+/// let info = MethodInfo { name: "double".to_owned(), ..MethodInfo::default() };
+/// let server = Server::builder().service(Service::new("Arith").handler(info, from_tower(double)));
+/// # let _ = server;
+/// ```
+pub fn from_tower<S>(service: S) -> impl Handler
+where
+    S: Service<Request, Response = Response, Error: Into<BoxError>, Future: Send>
+        + Clone
+        + Send
+        + Sync
+        + 'static,
+{
+    FromTower(service)
+}
+
+struct FromTower<S>(S);
+
+impl<S> Handler for FromTower<S>
+where
+    S: Service<Request, Response = Response, Error: Into<BoxError>, Future: Send>
+        + Clone
+        + Send
+        + Sync
+        + 'static,
+{
+    fn call(&self, request: Request) -> ResponseFuture {
+        let called = call_when_ready(self.0.clone(), request);
+        ResponseFuture::new(
+            called.map(|called| called.unwrap_or_else(|(error, was_called)| to_response(error, was_called))),
+        )
+    }
+}
+
+/// Waits until a service is ready, then calls it.
+///
+/// # Errors
+///
+/// The service's error, and `true` if the service was called.
+async fn call_when_ready<S>(mut service: S, request: Request) -> Result<Response, (BoxError, bool)>
+where
+    S: Service<Request, Response = Response, Error: Into<BoxError>>,
+{
+    poll_fn(|cx| service.poll_ready(cx)).await.map_err(|error| (error.into(), false))?;
+    service.call(request).await.map_err(|error| (error.into(), true))
+}
+
+/// Returns the response of an error of a tower service: itself if it is a status, else `internal`.
+fn to_response(error: BoxError, was_started: bool) -> Response {
+    Response::error(match error.downcast::<Status>() {
         Ok(status) => *status,
         Err(error) => {
-            let execution =
-                if started.load(Ordering::Relaxed) { Execution::Maybe } else { Execution::Refused };
+            let execution = if was_started { Execution::Maybe } else { Execution::Refused };
             Status::new(Code::Internal, execution, error.to_string())
         }
-    }
-}
-
-/// One layer, applied once, so that what it counts it counts over all calls that pass it.
-pub(crate) struct Layered {
-    handler: Arc<dyn LayeredHandler>,
-}
-
-impl Layered {
-    pub(crate) fn new(layer: &impl CallLayer) -> Self {
-        Self { handler: layer.wrap() }
-    }
-
-    /// `target` behind the layer.
-    pub(crate) fn around(layered: &Arc<Self>, target: Arc<dyn Handler>) -> Arc<dyn Handler> {
-        Arc::new(Around { layered: Arc::clone(layered), target })
-    }
-}
-
-struct Around {
-    layered: Arc<Layered>,
-    target: Arc<dyn Handler>,
-}
-
-impl Handler for Around {
-    fn call(&self, request: Request) -> ResponseFuture {
-        let started = Arc::new(AtomicBool::new(false));
-        self.layered.handler.call(LayeredCall { request, target: Arc::clone(&self.target), started })
-    }
+    })
 }

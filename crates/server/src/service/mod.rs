@@ -1,4 +1,4 @@
-//! Services: named methods with their descriptions. The macro builds them from traits; closures
+//! [`Service`]: named methods with their descriptions. The macro builds them from traits; closures
 //! become methods here.
 
 use std::fmt;
@@ -7,12 +7,16 @@ use std::sync::Arc;
 
 use farcall_context::Context;
 use farcall_protocol::describe::{MethodInfo, ServiceInfo};
+use farcall_protocol::{BoxError, Codec};
 use futures::FutureExt as _;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::service::handler::{Handler, Request, Response, ResponseFuture};
-use crate::service::layer::{CallLayer, Layered};
+use tower_layer::Layer;
+use tower_service::Service as TowerService;
+
+use self::handler::{Handler, Request, Response, ResponseFuture};
+use self::layer::{HandlerService, SharedLayer};
 
 pub(crate) mod handler;
 pub(crate) mod layer;
@@ -21,10 +25,11 @@ pub(crate) mod router;
 
 /// A service: a name, its description, and a handler for each method.
 ///
-/// `#[farcall::service]` makes one of a trait's implementation by `into_service()`. By hand:
+/// `#[farcall::service]` generates `into_service()`, which makes one of a trait's implementation. By
+/// hand:
 ///
 /// ```
-/// use farcall_server::Service;
+/// use farcall_server::{Server, Service};
 ///
 /// #[derive(serde::Deserialize)]
 /// struct Words {
@@ -33,44 +38,43 @@ pub(crate) mod router;
 ///
 /// let text = Service::new("Text")
 ///     .method("words", |words: Words| async move { words.text.split_whitespace().count() });
-/// # let _ = text;
+/// let builder = Server::builder().service(text);
+/// # let _ = builder;
 /// ```
+#[must_use = "a service does nothing until a server serves it"]
 pub struct Service {
     pub(crate) info: ServiceInfo,
     pub(crate) handlers: Vec<Arc<dyn Handler>>,
     /// Innermost first.
-    pub(crate) layers: Vec<Arc<Layered>>,
+    pub(crate) layers: Vec<Arc<SharedLayer>>,
 }
 
 impl Service {
-    /// A service without methods.
-    #[must_use]
+    /// Creates a service without methods.
     pub fn new(name: impl Into<String>) -> Self {
         let info = ServiceInfo { name: name.into(), ..ServiceInfo::default() };
         Self { info, handlers: Vec::new(), layers: Vec::new() }
     }
 
     /// Sets the documentation that `farcall.services` answers.
-    #[must_use]
     pub fn doc(mut self, doc: impl Into<String>) -> Self {
         self.info.doc = doc.into();
         self
     }
 
-    /// Its name.
+    /// Returns the name.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.info.name
     }
 
-    /// Its description.
+    /// Returns the description.
     #[must_use]
     pub const fn info(&self) -> &ServiceInfo {
         &self.info
     }
 
-    /// Adds a method with all that is known of it.
-    #[must_use]
+    /// Adds a method with its description.
     pub fn handler(mut self, info: MethodInfo, handler: impl Handler) -> Self {
         self.info.methods.push(info);
         self.handlers.push(Arc::new(handler));
@@ -79,7 +83,6 @@ impl Service {
 
     /// Adds a closure as a method. It takes the arguments as a type with a field for each, or a
     /// [`Context`] and the arguments, and returns the result.
-    #[must_use]
     pub fn method<F, Args, Marker>(self, name: impl Into<String>, method: F) -> Self
     where
         F: AsyncMethod<Args, Marker>,
@@ -96,7 +99,6 @@ impl Service {
 
     /// Adds a closure that can fail as a method; its error reaches the caller encoded, under the
     /// code `application`.
-    #[must_use]
     pub fn try_method<F, Args, Marker, T, E>(self, name: impl Into<String>, method: F) -> Self
     where
         F: AsyncMethod<Args, Marker, Output = Result<T, E>>,
@@ -119,11 +121,19 @@ impl Service {
     }
 
     /// Puts a tower layer around all calls of this service, also of methods that are added after
-    /// it; a layer that is added later is further out. See [`CallLayer`].
-    #[must_use]
-    #[expect(clippy::needless_pass_by_value, reason = "layers are handed over, as tower has it")]
-    pub fn layer(mut self, layer: impl CallLayer) -> Self {
-        self.layers.push(Arc::new(Layered::new(&layer)));
+    /// it; a layer that is added later is further out. See
+    /// [`ServerBuilder::layer`](crate::ServerBuilder::layer).
+    #[expect(clippy::needless_pass_by_value, reason = "layers are handed over, as in tower")]
+    pub fn layer<L>(mut self, layer: L) -> Self
+    where
+        L: Layer<HandlerService>,
+        L::Service: TowerService<Request, Response = Response, Error: Into<BoxError>, Future: Send>
+            + Clone
+            + Send
+            + Sync
+            + 'static,
+    {
+        self.layers.push(SharedLayer::new(layer.layer(HandlerService::new())));
         self
     }
 }
@@ -134,7 +144,7 @@ impl fmt::Debug for Service {
     }
 }
 
-/// What is known of a closure: a name, and types without their paths.
+/// Describes a closure: its name, and its types.
 fn describe<Args, Output>(name: String) -> MethodInfo {
     MethodInfo {
         name,
@@ -153,12 +163,12 @@ fn describe<Args, Output>(name: String) -> MethodInfo {
     note = "a method takes one value with all its arguments, `async |args: Args| ...`, or a `Context` and that value, `async |context: Context, args: Args| ...`"
 )]
 pub trait AsyncMethod<Args, Marker>: Send + Sync + 'static {
-    /// What the closure results in.
+    /// The closure's result.
     type Output: Send + 'static;
     /// The closure's future.
     type Future: Future<Output = Self::Output> + Send + 'static;
 
-    /// Calls it.
+    /// Calls the closure.
     fn call(&self, context: Context, args: Args) -> Self::Future;
 }
 
@@ -188,14 +198,14 @@ where
     }
 }
 
-/// A handler that decodes arguments, calls `start`, and lets `answer` make the response of what
-/// comes out. Generated services are built on it.
+/// Creates a handler that decodes arguments, calls `start`, and turns its output into a response with
+/// `answer`. Generated services are built on it.
 pub fn from_fn<Start, Args, Fut, Answer>(start: Start, answer: Answer) -> impl Handler
 where
     Start: Fn(Context, Args) -> Fut + Send + Sync + 'static,
     Args: DeserializeOwned + 'static,
     Fut: Future<Output: Send> + Send + 'static,
-    Answer: Fn(&farcall_protocol::Codec, Fut::Output) -> Response + Copy + Send + Sync + 'static,
+    Answer: Fn(&Codec, Fut::Output) -> Response + Copy + Send + Sync + 'static,
 {
     FromFn { start, answer, takes: PhantomData }
 }
@@ -211,7 +221,7 @@ where
     Start: Fn(Context, Args) -> Fut + Send + Sync + 'static,
     Args: DeserializeOwned + 'static,
     Fut: Future<Output: Send> + Send + 'static,
-    Answer: Fn(&farcall_protocol::Codec, Fut::Output) -> Response + Copy + Send + Sync + 'static,
+    Answer: Fn(&Codec, Fut::Output) -> Response + Copy + Send + Sync + 'static,
 {
     fn call(&self, request: Request) -> ResponseFuture {
         let args = match request.arguments() {
@@ -220,8 +230,7 @@ where
         };
         let Request { context, codec, .. } = request;
         let answer = self.answer;
-        // Not an async block, which would keep room for the future twice: as what it was given, and as
-        // what it waits for.
+        // Not an async block, which would hold the future twice: as a capture, and as what it awaits.
         ResponseFuture::new((self.start)(context, args).map(move |result| answer(&codec, result)))
     }
 }

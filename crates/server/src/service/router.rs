@@ -1,4 +1,4 @@
-//! Names to methods, and the reserved methods that tell of the others.
+//! [`Router`]: finds methods by name; the reserved methods that describe the others.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
@@ -14,14 +14,14 @@ use crate::error::BuildError;
 use crate::observe::metrics::MethodMetrics;
 use crate::service::Service;
 use crate::service::handler::{Handler, Request, Response, ResponseFuture};
-use crate::service::layer::Layered;
+use crate::service::layer::SharedLayer;
 use crate::service::method::Method;
 
 /// All methods of a server.
 #[derive(Debug)]
 pub(crate) struct Router {
-    /// By full name, as it stands on the wire. The names are the server's own, so that a hash
-    /// without a secret does: callers only look up.
+    /// By full name, as on the wire. The names are chosen by the server and callers only look them up, so
+    /// a hash without a secret is safe.
     methods: FxHashMap<Box<[u8]>, Arc<Method>>,
     /// The descriptions of the services, in the order they were added in.
     services: Vec<ServiceInfo>,
@@ -33,10 +33,10 @@ impl Router {
     ///
     /// # Errors
     ///
-    /// A name was used twice, or is none that a header can carry.
+    /// A name was used twice, or cannot be carried by a header.
     pub(crate) fn new(
         services: Vec<Service>,
-        layers: &[Arc<Layered>],
+        layers: &[Arc<SharedLayer>],
         reserved: bool,
     ) -> Result<Arc<Self>, BuildError> {
         let mut router =
@@ -50,7 +50,7 @@ impl Router {
         let shared = Arc::new(OnceLock::new());
         if reserved {
             router.add(reserved_methods(&shared), &[])?;
-            // What describes the others is not itself one of them.
+            // The reserved service does not describe itself.
             router.services.pop();
         }
         let router = Arc::new(router);
@@ -58,13 +58,13 @@ impl Router {
         Ok(router)
     }
 
-    fn add(&mut self, service: Service, layers: &[Arc<Layered>]) -> Result<(), BuildError> {
+    fn add(&mut self, service: Service, layers: &[Arc<SharedLayer>]) -> Result<(), BuildError> {
         let Service { info, handlers, layers: own } = service;
         check_name(&info.name)?;
         for (method, mut handler) in info.methods.iter().zip(handlers) {
             check_name(&method.name)?;
             for layer in own.iter().chain(layers) {
-                handler = Layered::around(layer, handler);
+                handler = layer.around(handler);
             }
             let name = format!("{}.{}", info.name, method.name);
             let previous =
@@ -86,11 +86,11 @@ impl Router {
         Ok(())
     }
 
-    /// The method of this name.
+    /// Finds a method by name.
     ///
     /// # Errors
     ///
-    /// The status to answer: `unimplemented`, `refused`; it says whether the service is known.
+    /// The status to answer: `unimplemented`, `refused`; it says if the service is known.
     pub(crate) fn find(&self, name: &ByteStr) -> Result<&Arc<Method>, Status> {
         self.methods.get(name.as_bytes()).ok_or_else(|| {
             let name = truncate(name, 200);
@@ -105,7 +105,7 @@ impl Router {
         })
     }
 
-    /// Whether there is a method of this service, the reserved ones included.
+    /// Returns `true` if there is a method of this service, reserved ones included.
     fn has_service(&self, service: &str) -> bool {
         // `shop` is not a service because `shop.Arith` is one.
         let of_service = |name: &[u8]| {
@@ -127,6 +127,7 @@ impl Router {
         if self.draining.load(Ordering::Relaxed) { HealthStatus::Draining } else { HealthStatus::Serving }
     }
 
+    /// Returns statistics of all methods except for the reserved ones, sorted by name.
     pub(crate) fn stats(&self) -> Vec<MethodStats> {
         let mut stats: Vec<_> = self
             .methods
@@ -138,12 +139,12 @@ impl Router {
         stats
     }
 
-    /// As [`Router::stats`], in full.
-    pub(crate) fn figures(&self) -> Vec<MethodMetrics> {
+    /// Returns the same as [`Router::stats`], as counts that can be added up.
+    pub(crate) fn metrics(&self) -> Vec<MethodMetrics> {
         let methods = self.methods.values().filter(|method| !is_reserved(&method.name));
-        let mut figures: Vec<_> = methods.map(|method| method.stats.figures(&method.name)).collect();
-        figures.sort_unstable_by(|a, b| a.name.cmp(&b.name));
-        figures
+        let mut metrics: Vec<_> = methods.map(|method| method.stats.metrics(&method.name)).collect();
+        metrics.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        metrics
     }
 
     fn service_health(&self, request: HealthRequest) -> Result<Health, Status> {
@@ -156,7 +157,7 @@ impl Router {
     }
 }
 
-/// Whether a name is `farcall`, or begins with it and a dot.
+/// Returns `true` if a name is `farcall`, or starts with it and a dot.
 fn is_reserved(name: &str) -> bool {
     name.split('.').next() == Some(RESERVED_SERVICE)
 }
@@ -167,7 +168,7 @@ fn check_name(name: &str) -> Result<(), BuildError> {
     if fits { Ok(()) } else { Err(BuildError::BadName { name: name.to_owned() }) }
 }
 
-/// A reserved method: an answer made of the router and the request.
+/// A reserved method: answers with a function of the router and the request.
 struct Reserved<F> {
     router: Arc<OnceLock<Weak<Router>>>,
     answer: F,

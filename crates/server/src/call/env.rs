@@ -1,0 +1,60 @@
+//! [`CallEnv`]: what a call needs of its connection and of the server.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use farcall_context::ConnectionInfo;
+use farcall_protocol::{ByteStr, Code, Negotiated, Status};
+
+use super::in_flight::InFlightCalls;
+use crate::server::state::ServerState;
+use crate::service::method::Method;
+
+/// The connection that a call came over, and its server. It is cloned only when a call leaves the
+/// connection's task.
+#[derive(Clone)]
+pub(crate) struct CallEnv {
+    pub(crate) calls: Arc<InFlightCalls>,
+    pub(crate) negotiated: Arc<Negotiated>,
+    pub(crate) info: Arc<ConnectionInfo>,
+    pub(crate) server: Arc<ServerState>,
+}
+
+impl CallEnv {
+    /// Checks the limits for one more call, and finds its method.
+    ///
+    /// # Errors
+    ///
+    /// The status to answer, `refused`.
+    #[inline]
+    pub(crate) fn admit(&self, method: &ByteStr) -> Result<&Arc<Method>, Status> {
+        let Self { calls, negotiated, server, .. } = self;
+        let exhausted = |message| Err(Status::refused(Code::ResourceExhausted, message));
+        // The server's limit first: for calls made in this process, both limits are the same number.
+        if server.is_full() {
+            return exhausted(format!("{} calls are in flight on this server", server.max_in_flight));
+        }
+        if calls.in_flight() >= negotiated.max_in_flight.get() {
+            return exhausted(format!("{} calls are in flight on this connection", negotiated.max_in_flight));
+        }
+        if server.memory.would_exceed(0) {
+            return exhausted(server.memory.exhausted_message());
+        }
+        server.router.find(method)
+    }
+
+    /// Decompresses the body of a request.
+    ///
+    /// # Errors
+    ///
+    /// `invalid_argument`, `refused`, if no compression was negotiated or the body is malformed.
+    pub(crate) fn decompress(&self, body: &Bytes) -> Result<Bytes, Status> {
+        let refused = |message: String| Status::refused(Code::InvalidArgument, message);
+        let Some(compression) = self.negotiated.compression else {
+            return Err(refused("a compressed body, though none was agreed on".to_owned()));
+        };
+        compression
+            .decompress(body, self.negotiated.receive_limit)
+            .map_err(|error| refused(error.to_string()))
+    }
+}

@@ -1,0 +1,173 @@
+//! [`LocalCalls`]: the calls that came over no farcall connection, from an HTTP gateway or from the
+//! process itself.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use farcall_context::{ConnectionInfo, Identity};
+use farcall_protocol::time::{later, millis_rounded_up, sooner};
+use farcall_protocol::{ByteStr, Code, Codec, Flags, Header, Kind, MaxInFlight, Negotiated, Seq, Status};
+use farcall_transport::{PeerAddress, TlsInfo};
+use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout_at};
+
+use super::env::CallEnv;
+use super::in_flight::InFlightCalls;
+use super::invocation::Invocation;
+use super::run::{StartOutcome, start};
+use super::{Call, ReplyTo};
+use crate::auth::authenticate::{Credential, check};
+use crate::error::stopping;
+use crate::server::state::ServerState;
+use crate::service::handler::Response;
+
+/// The connection id of local calls; those of connections start at 1.
+pub(crate) const LOCAL_CONNECTION_ID: u64 = 0;
+
+/// The calls that came over no connection, which are stopped together.
+pub(crate) struct LocalCalls {
+    server: Arc<ServerState>,
+    pub(crate) calls: Arc<InFlightCalls>,
+    last_seq: AtomicU64,
+}
+
+impl LocalCalls {
+    pub(crate) fn new(server: Arc<ServerState>) -> Self {
+        Self { server, calls: Arc::default(), last_seq: AtomicU64::new(0) }
+    }
+
+    /// Checks the credential of a call. See [`ServerHandle::identify`](crate::ServerHandle::identify).
+    ///
+    /// # Errors
+    ///
+    /// The status to answer.
+    pub(crate) async fn identify(&self, mut invocation: Invocation) -> Result<Invocation, Status> {
+        if invocation.identified.is_some() {
+            return Ok(invocation);
+        }
+        let limit = sooner(self.server.limits.handshake_timeout, invocation.timeout);
+        let (token, tls) = (invocation.token.take(), invocation.tls.clone());
+        let checking = identity_of(&self.server, token, invocation.peer, tls);
+        let checking = async {
+            match limit {
+                Some(limit) => timeout_at(later(Instant::now(), limit), checking).await,
+                None => Ok(checking.await),
+            }
+        };
+        match self.server.drain.run_until_sent(checking).await {
+            Some(Ok(identity)) => invocation.identified = Some(identity?),
+            Some(Err(_elapsed)) => {
+                let message = "its credential was not checked in time";
+                return Err(Status::refused(Code::DeadlineExceeded, message));
+            }
+            None => return Err(stopping()),
+        }
+        Ok(invocation)
+    }
+
+    /// Makes a call. See [`ServerHandle::invoke`](crate::ServerHandle::invoke).
+    pub(crate) async fn invoke(&self, invocation: Invocation) -> Response {
+        let arrived = Instant::now();
+        match self.identify(invocation).await {
+            Ok(invocation) => self.invoke_identified(invocation, arrived).await,
+            Err(status) => Response::error(status),
+        }
+    }
+
+    async fn invoke_identified(&self, invocation: Invocation, arrived: Instant) -> Response {
+        let Invocation { method, codec, body, metadata, timeout, idempotent, peer, tls, identified, .. } =
+            invocation;
+        let server = &self.server;
+        let info = ConnectionInfo::new(LOCAL_CONNECTION_ID, peer)
+            .with_tls(tls)
+            .with_identity(identified.flatten())
+            .with_drain_signal(server.drain.clone());
+        let env = CallEnv {
+            calls: Arc::clone(&self.calls),
+            negotiated: Arc::new(negotiated(codec, server)),
+            info: Arc::new(info),
+            server: Arc::clone(server),
+        };
+        // A server that does not stop yet waits for this token, and then for the call's task.
+        let counted = server.tasks.token();
+        if server.drain.is_sent() {
+            return Response::error(stopping());
+        }
+        let mut header = Header {
+            kind: Kind::Request,
+            seq: Seq(self.last_seq.fetch_add(1, Relaxed) + 1),
+            service_method: ByteStr::from(method),
+            // Rounded up, since zero would be no limit.
+            timeout_ms: timeout.map_or(0, |limit| millis_rounded_up(limit).max(1)),
+            error: None,
+            metadata: metadata.map(Box::new),
+            flags: if idempotent { Flags::IDEMPOTENT } else { Flags::NONE },
+        };
+        let (caller, response) = oneshot::channel();
+        let started = env.admit(&header.service_method).and_then(|method| {
+            let call = Call::new(method, &mut header, ReplyTo::Local(caller), arrived, &env);
+            let now = Instant::now();
+            call.check_deadline(now).inspect_err(|status| call.record_error(status))?;
+            Ok(start(call, &mut header, body, &env, now))
+        });
+        match started {
+            Ok(StartOutcome::Ended(response, _)) => return response,
+            Ok(StartOutcome::Spawned(_)) => {}
+            Err(status) => {
+                let recent = &server.recent_calls;
+                recent.ended(&header.service_method, &env.info, arrived.elapsed(), Some(&status));
+                return Response::error(status);
+            }
+        }
+        drop(counted);
+        let _cancel = CancelOnDrop { calls: &env.calls, seq: header.seq };
+        // Its permit sends a response however the call ends.
+        response.await.unwrap_or_else(|_| Response::error(stopping()))
+    }
+
+    /// Stops all local calls, and those that are still started.
+    pub(crate) fn abort_all(&self) {
+        self.calls.abort_all();
+    }
+
+    /// Stops all local calls at once.
+    pub(crate) fn close(&self) {
+        self.calls.abort_all();
+        self.calls.close();
+    }
+}
+
+/// Returns the caller's identity, `None` if the server asks for none.
+async fn identity_of(
+    server: &ServerState,
+    token: Option<String>,
+    peer: PeerAddress,
+    tls: Option<Arc<TlsInfo>>,
+) -> Result<Option<Identity>, Status> {
+    let Some(authenticate) = &server.authenticate else { return Ok(None) };
+    check(&**authenticate, Credential::new(token, peer.to_string(), tls)).await.map(Some)
+}
+
+/// Returns the parameters of a local call: the server's own limits.
+fn negotiated(codec: Codec, server: &ServerState) -> Negotiated {
+    Negotiated {
+        codec,
+        handle_timeout: server.limits.handle_timeout,
+        compression: None,
+        send_limit: server.limits.max_frame_bytes,
+        receive_limit: server.limits.max_frame_bytes,
+        max_in_flight: MaxInFlight::new(server.max_in_flight),
+    }
+}
+
+/// Stops the handler of a call whose caller has dropped its future; does nothing if it has ended.
+struct CancelOnDrop<'a> {
+    calls: &'a InFlightCalls,
+    seq: Seq,
+}
+
+impl Drop for CancelOnDrop<'_> {
+    fn drop(&mut self) {
+        self.calls.cancel(self.seq);
+    }
+}

@@ -1,0 +1,228 @@
+//! The offload pool, with a clock and threads that the test runs by hand.
+
+use std::collections::VecDeque;
+
+use super::*;
+
+/// A runtime whose time stands still until the test moves it, and whose workers run when the test
+/// says so, on its own thread.
+struct ManualRuntime {
+    cores: usize,
+    now: Mutex<Instant>,
+    workers: Mutex<VecDeque<Box<dyn FnOnce() + Send>>>,
+}
+
+/// A job that records its label, and that takes as long as it says.
+struct Labelled {
+    label: usize,
+    takes: Duration,
+    runtime: Arc<ManualRuntime>,
+    log: Arc<Mutex<Vec<usize>>>,
+}
+
+impl ManualRuntime {
+    fn advance(&self, time: Duration) {
+        *self.now.lock().unwrap() += time;
+    }
+
+    /// Runs the workers that were spawned, until no new ones are.
+    fn run_workers(&self) {
+        while let Some(worker) = self.pop_worker() {
+            worker();
+        }
+    }
+
+    fn pop_worker(&self) -> Option<Box<dyn FnOnce() + Send>> {
+        self.workers.lock().unwrap().pop_front()
+    }
+}
+
+impl OffloadRuntime for ManualRuntime {
+    fn cores(&self) -> usize {
+        self.cores
+    }
+
+    fn now(&self) -> Instant {
+        *self.now.lock().unwrap()
+    }
+
+    fn spawn_worker(&self, worker: Box<dyn FnOnce() + Send>) {
+        self.workers.lock().unwrap().push_back(worker);
+    }
+}
+
+impl Job for Labelled {
+    fn flow(&self) -> usize {
+        self.label
+    }
+
+    fn run(self: Box<Self>) {
+        self.runtime.advance(self.takes);
+        self.log.lock().unwrap().push(self.label);
+    }
+
+    fn cancel(self: Box<Self>) {}
+}
+
+/// A pool under test, and what its jobs have logged.
+struct Fixture {
+    runtime: Arc<ManualRuntime>,
+    pool: Arc<OffloadPool>,
+    tasks: TaskTracker,
+    log: Arc<Mutex<Vec<usize>>>,
+}
+
+impl Fixture {
+    fn new(cores: usize) -> Self {
+        let runtime =
+            Arc::new(ManualRuntime { cores, now: Mutex::new(Instant::now()), workers: Mutex::default() });
+        let pool = OffloadPool::new(Arc::clone(&runtime) as Arc<dyn OffloadRuntime>);
+        Self { runtime, pool, tasks: TaskTracker::new(), log: Arc::default() }
+    }
+
+    fn enqueue(&self, label: usize, takes_ms: u64) -> Ticket {
+        let (runtime, log) = (Arc::clone(&self.runtime), Arc::clone(&self.log));
+        let job = Labelled { label, takes: Duration::from_millis(takes_ms), runtime, log };
+        self.pool.enqueue(Box::new(job), &self.tasks)
+    }
+
+    fn threads(&self) -> usize {
+        self.pool.lock().threads
+    }
+}
+
+#[test]
+fn a_core_is_left_to_quick_calls_while_there_are_some() {
+    let test = Fixture::new(3);
+    test.pool.note_quick_call();
+    for _ in 0..4 {
+        test.enqueue(0, 1);
+    }
+    assert_eq!(test.threads(), 2);
+    test.runtime.advance(QUICK_CALL_MEMORY);
+    test.enqueue(0, 1);
+    assert_eq!(test.threads(), 3);
+    test.runtime.run_workers();
+    assert_eq!((test.threads(), test.log.lock().unwrap().len()), (0, 5));
+}
+
+#[test]
+fn a_single_core_still_gets_a_thread() {
+    let test = Fixture::new(1);
+    test.pool.note_quick_call();
+    test.enqueue(0, 1);
+    assert_eq!(test.threads(), 1);
+}
+
+#[test]
+fn short_jobs_do_not_queue_behind_the_long_jobs_of_another_flow() {
+    let test = Fixture::new(1);
+    for flow in [[5; 10], [1; 10]].concat() {
+        test.enqueue(flow, flow as u64);
+    }
+    test.runtime.run_workers();
+    let log = std::mem::take(&mut *test.log.lock().unwrap());
+    assert_eq!(log[..12], [5, 1, 1, 1, 1, 1, 5, 1, 1, 1, 1, 1]);
+    assert_eq!(log[12..], [5; 8]);
+    // An idle flow saves up no time: the two alternate from here on.
+    for flow in [[5; 3], [1; 3]].concat() {
+        test.enqueue(flow, flow as u64);
+    }
+    test.runtime.run_workers();
+    let log = std::mem::take(&mut *test.log.lock().unwrap());
+    assert!(log[..4].contains(&5), "{log:?}");
+}
+
+#[test]
+fn thread_whose_job_panics_is_uncounted() {
+    struct Panics;
+
+    impl Job for Panics {
+        fn flow(&self) -> usize {
+            0
+        }
+
+        fn run(self: Box<Self>) {
+            panic!("as the drop of user data may");
+        }
+
+        fn cancel(self: Box<Self>) {}
+    }
+
+    let test = Fixture::new(1);
+    test.pool.enqueue(Box::new(Panics), &test.tasks);
+    let worker = test.runtime.pop_worker().unwrap();
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(worker)).unwrap_err();
+    assert_eq!(test.threads(), 0);
+    assert!(test.tasks.is_empty(), "the server's stop would wait for it");
+}
+
+#[test]
+fn thread_that_never_starts_is_uncounted() {
+    let test = Fixture::new(1);
+    test.enqueue(0, 1);
+    drop(test.runtime.pop_worker());
+    assert_eq!(test.threads(), 0);
+    assert!(test.tasks.is_empty(), "the server's stop would wait for it");
+}
+
+#[test]
+fn only_queued_jobs_can_be_cancelled() {
+    let test = Fixture::new(1);
+    let taken = test.enqueue(0, 1);
+    test.runtime.run_workers();
+    assert!(!test.pool.cancel(taken));
+    let queued = test.enqueue(0, 1);
+    assert!(test.pool.cancel(queued));
+    assert!(!test.pool.cancel(queued));
+    assert_eq!(test.pool.lock().queued, 0);
+    test.runtime.run_workers();
+    assert_eq!(test.log.lock().unwrap().len(), 1);
+}
+
+/// Adds a thread to the pool whenever it runs, and expects one only if the pool is stalled.
+struct Stalls {
+    pool: Arc<OffloadPool>,
+    runtime: Arc<ManualRuntime>,
+    tasks: TaskTracker,
+}
+
+impl Job for Stalls {
+    fn flow(&self) -> usize {
+        0
+    }
+
+    fn run(self: Box<Self>) {
+        let Self { pool, runtime, tasks } = *self;
+        let add_thread = || {
+            pool.add_thread_if_stalled(&tasks);
+            pool.lock().threads
+        };
+        runtime.advance(STALL_THRESHOLD);
+        assert_eq!(add_thread(), 1, "no job is queued");
+        let job =
+            Labelled { label: 1, takes: Duration::ZERO, runtime: Arc::clone(&runtime), log: Arc::default() };
+        pool.enqueue(Box::new(job), &tasks);
+        assert_eq!(add_thread(), 1, "the job has only just been queued");
+        runtime.advance(STALL_THRESHOLD);
+        assert_eq!(add_thread(), 2);
+        // The new thread runs while this job still occupies its own.
+        runtime.run_workers();
+        assert_eq!(pool.lock().queued, 0);
+    }
+
+    fn cancel(self: Box<Self>) {}
+}
+
+#[test]
+fn stalled_pool_gets_another_thread() {
+    let test = Fixture::new(1);
+    let job = Stalls {
+        pool: Arc::clone(&test.pool),
+        runtime: Arc::clone(&test.runtime),
+        tasks: test.tasks.clone(),
+    };
+    test.pool.enqueue(Box::new(job), &test.tasks);
+    test.runtime.run_workers();
+    assert_eq!((test.threads(), test.pool.lock().stalled), (0, 0));
+}

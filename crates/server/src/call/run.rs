@@ -1,0 +1,93 @@
+//! The start of a call: its handler's first poll on the task that read the request, and a task for
+//! the call if that was not enough.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{self, Poll, Waker};
+
+use bytes::Bytes;
+use farcall_protocol::Header;
+use futures::stream::AbortHandle;
+use tokio::time::Instant;
+
+use super::Call;
+use super::env::CallEnv;
+use super::handler_task::HandlerTask;
+use super::in_flight::InFlightCall;
+use super::running::{HandlerState, RunningHandler};
+use crate::service::handler::Response;
+use crate::service::method::Method;
+
+/// The outcome of starting a call, and the time at its end.
+pub(crate) enum StartOutcome {
+    /// The call has ended.
+    Ended(Response, Instant),
+    /// The call goes on in its task.
+    Spawned(Instant),
+}
+
+/// Starts the handler. A quick one ends within this function, and costs no task.
+///
+/// `now` is the time that the caller knows: to read the clock again for each call would cost more
+/// than some handlers do. The handler is given the method's name from the header.
+pub(crate) fn start(
+    call: Call<&Arc<Method>>,
+    header: &mut Header,
+    body: Bytes,
+    env: &CallEnv,
+    now: Instant,
+) -> StartOutcome {
+    call.method.stats.started();
+    let body_len = body.len();
+    if call.method.is_slow() {
+        // The handler's first poll may be the slow one, so that one is left to the task, too.
+        let request = call.request(header, body, env);
+        spawn(call.into_owned(), HandlerState::NotStarted(request), body_len, env);
+        return StartOutcome::Spawned(Instant::now());
+    }
+    env.server.offload.note_quick_call();
+    // All that a quick handler does happens under one guard. The future outlives the guard if it
+    // panics, since a second panic while the first unwinds would end the process.
+    let mut started = None;
+    let polled = call.guarded(|| {
+        let future = started.insert(call.method.handler.call(call.request(header, body, env)));
+        // A waker that does nothing: a pending future is polled again by its task.
+        let polled = Pin::new(future).poll(&mut task::Context::from_waker(Waker::noop()));
+        if polled.is_ready() {
+            started = None;
+        }
+        polled
+    });
+    let done = Instant::now();
+    let took = done - now;
+    call.method.polled(took);
+    let response = match polled {
+        Ok(Poll::Ready(response)) => response,
+        Ok(Poll::Pending) => {
+            let future = started.expect("a pending future was not dropped");
+            spawn(call.into_owned(), HandlerState::Started(future), body_len, env);
+            // Not `done`: the next call is not charged with the time to create this one's task.
+            return StartOutcome::Spawned(Instant::now());
+        }
+        Err(panicked) => call.guarded(|| drop(started)).err().unwrap_or(panicked),
+    };
+    // Usually it started when it arrived, and the difference of the two times is known.
+    let latency = if now == call.arrived { took } else { done - call.arrived };
+    call.count(&response, env, latency);
+    StartOutcome::Ended(response, done)
+}
+
+/// Gives a call a task that polls its handler to the end.
+fn spawn(call: Call, handler: HandlerState, body_len: usize, env: &CallEnv) {
+    let (abort, registration) = AbortHandle::new_pair();
+    let in_flight = InFlightCall {
+        method: Arc::clone(&call.method),
+        from: Arc::clone(&env.info),
+        arrived: call.arrived,
+        deadline: call.inherited.deadline,
+        abort,
+    };
+    env.calls.begin(call.seq, in_flight);
+    let handler = RunningHandler::new(call, env, handler, body_len);
+    env.server.tasks.spawn(HandlerTask::new(handler).run(registration));
+}

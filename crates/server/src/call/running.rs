@@ -1,0 +1,187 @@
+//! [`RunningHandler`]: a handler that needs more than one poll, and the permit that its call holds
+//! until it has ended. When and where it is polled is for [`super::handler_task`].
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use farcall_protocol::{Code, Execution, Status};
+use tokio::time::Instant;
+use tracing::debug;
+
+use super::encoded_response::{EncodedResponse, within_budget};
+use super::env::CallEnv;
+use super::{Call, ReplyTo};
+use crate::memory_budget::MemoryReservation;
+use crate::server::state::ServerState;
+use crate::service::handler::{Request, Response, ResponseFuture};
+
+/// The progress of a handler whose call has a task.
+pub(super) enum HandlerState {
+    /// The handler was not called yet.
+    NotStarted(Request),
+    /// The handler was called, and perhaps polled.
+    Started(ResponseFuture),
+    /// The handler will not be called, or panicked when it was.
+    Finished,
+}
+
+/// The reason why no more polls of a handler are made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum StopReason {
+    /// There is a response.
+    Completed,
+    /// The caller, or the server's stop, cancelled the call.
+    Cancelled,
+    /// The call's deadline has passed.
+    DeadlineExceeded,
+}
+
+/// A handler in progress, and its call's permit.
+pub(super) struct RunningHandler {
+    // In this order, also if this is dropped unfinished: what the handler holds is gone before the
+    // permit is released.
+    state: HandlerState,
+    permit: CallPermit,
+    /// `true` if any poll was too slow for a thread that runs connections.
+    was_slow: bool,
+}
+
+/// A call's place among those in flight. When it is dropped, the handler has ended: it counts the
+/// call and sends the response, whatever happened.
+struct CallPermit {
+    call: Call,
+    env: CallEnv,
+    response: Option<Response>,
+    _memory: MemoryReservation,
+}
+
+impl HandlerState {
+    /// Polls once, which calls the handler first if that was not done yet.
+    fn poll(&mut self, call: &Call, now: Instant, cx: &mut Context<'_>) -> Poll<Response> {
+        if matches!(self, Self::NotStarted(_)) {
+            if let Err(status) = call.check_deadline(now) {
+                return Poll::Ready(Response::error(status));
+            }
+            let Self::NotStarted(request) = std::mem::replace(self, Self::Finished) else { unreachable!() };
+            match call.guarded(|| call.method.handler.call(request)) {
+                Ok(future) => *self = Self::Started(future),
+                Err(panicked) => return Poll::Ready(panicked),
+            }
+        }
+        let Self::Started(future) = self else {
+            unreachable!("it is started above, and not polled after its end")
+        };
+        match call.guarded(|| Pin::new(future).poll(cx)) {
+            Ok(polled) => polled,
+            Err(panicked) => Poll::Ready(panicked),
+        }
+    }
+}
+
+impl RunningHandler {
+    /// Creates it together with the call's permit. `body_len` is the length of the request's body,
+    /// in bytes.
+    pub(super) fn new(call: Call, env: &CallEnv, state: HandlerState, body_len: usize) -> Self {
+        env.server.in_flight.fetch_add(1, Relaxed);
+        // The context keeps the buffer that the request was read into; if it does not, the decoded
+        // arguments are about as large.
+        let memory = env.server.memory.reserve(body_len);
+        let permit = CallPermit { call, env: env.clone(), response: None, _memory: memory };
+        Self { state, permit, was_slow: false }
+    }
+
+    pub(super) const fn server(&self) -> &Arc<ServerState> {
+        &self.permit.env.server
+    }
+
+    pub(super) const fn deadline(&self) -> Option<Instant> {
+        self.permit.call.inherited.deadline
+    }
+
+    /// Returns a number that distinguishes its method from the server's other methods.
+    pub(super) fn method_id(&self) -> usize {
+        Arc::as_ptr(&self.permit.call.method).addr()
+    }
+
+    /// Returns `true` if a poll may take too long for a thread that runs connections.
+    pub(super) fn is_slow(&self) -> bool {
+        self.permit.call.method.is_slow()
+    }
+
+    /// Polls once. Ready as soon as there is a response. `allowance` is time that a poll may take
+    /// without being the handler's fault.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>, allowance: Duration) -> Poll<()> {
+        let Self { state, permit, was_slow } = self;
+        let now = Instant::now();
+        let polled = state.poll(&permit.call, now, cx);
+        *was_slow |= permit.call.method.polled(now.elapsed().saturating_sub(allowance));
+        polled.map(|response| permit.response = Some(response))
+    }
+
+    /// Drops the handler, then releases the permit with the response: the handler's if there is one,
+    /// else one that says why it was stopped.
+    pub(super) fn finish(self, reason: StopReason) {
+        let Self { state, mut permit, was_slow } = self;
+        let response = match (permit.response.take(), reason) {
+            (Some(response), _) => {
+                if !was_slow {
+                    permit.call.method.was_quick();
+                }
+                response
+            }
+            (None, StopReason::DeadlineExceeded) => {
+                permit.stopped(&state, Code::DeadlineExceeded, "its time ran out")
+            }
+            (None, StopReason::Completed | StopReason::Cancelled) => {
+                permit.stopped(&state, Code::Cancelled, permit.env.calls.cancel_reason())
+            }
+        };
+        // What the handler holds is gone before the permit is released.
+        let dropped = permit.call.guarded(|| drop(state));
+        permit.response = Some(dropped.err().unwrap_or(response));
+    }
+}
+
+impl CallPermit {
+    /// Creates the response of a handler that was stopped.
+    fn stopped(&self, state: &HandlerState, code: Code, reason: &str) -> Response {
+        let method = &self.call.method.name;
+        let _entered = self.call.enter_span();
+        debug!(method, seq = %self.call.seq, reason, "handler stopped");
+        let execution = match state {
+            HandlerState::NotStarted(_) => Execution::Refused,
+            HandlerState::Started(_) | HandlerState::Finished => Execution::Maybe,
+        };
+        Response::error(Status::new(code, execution, format!("`{method}` was stopped: {reason}")))
+    }
+}
+
+impl Drop for CallPermit {
+    /// Also runs when the task is dropped unfinished, as by a runtime that shuts down: the call is
+    /// counted and answered in that case, too.
+    fn drop(&mut self) {
+        let response = self.response.take().unwrap_or_else(|| {
+            Response::error(Status::maybe(Code::Internal, format!("`{}` was dropped", self.call.method.name)))
+        });
+        let Self { call, env, .. } = self;
+        call.count(&response, env, call.arrived.elapsed());
+        env.server.in_flight.fetch_sub(1, Relaxed);
+        match std::mem::replace(&mut call.reply_to, ReplyTo::None) {
+            ReplyTo::None => env.calls.end(call.seq, |_| ()),
+            ReplyTo::Peer => {
+                let response = within_budget(response, &env.server.memory);
+                // Compressed before the lock is taken.
+                let encoded = EncodedResponse::new(response, &env.negotiated);
+                env.calls.end(call.seq, |outbox| encoded.push_to(outbox, call.seq, &env.negotiated));
+            }
+            ReplyTo::Local(caller) => {
+                env.calls.end(call.seq, |_| ());
+                // An error means that the caller is gone and needs no response.
+                let _ = caller.send(within_budget(response, &env.server.memory));
+            }
+        }
+    }
+}
