@@ -1,4 +1,4 @@
-//! The HTTP client that requests go through: pooling, proxies, and whom it trusts.
+//! Creates the HTTP client: pooling, proxies, and trusted certificates.
 
 use std::time::Duration;
 
@@ -18,8 +18,8 @@ pub(super) fn parse_roots(pem: &[u8]) -> Result<Pem, TlsError> {
     Ok(pem)
 }
 
-/// A client for this registry. Proxies are those of the environment (`HTTP_PROXY`, `NO_PROXY` and so
-/// on), but never for this machine's own addresses. An error is a sentence.
+/// Creates a client for this registry. Proxies are those of the environment (`HTTP_PROXY`, `NO_PROXY` and so on), but none
+/// is used for loopback addresses. The error is a message.
 pub(super) async fn client(
     url: &Url,
     extra_roots: &[Pem],
@@ -28,7 +28,7 @@ pub(super) async fn client(
     let mut roots = RootCertStore::empty();
     if url.scheme() == "https" {
         let extra_roots = extra_roots.to_vec();
-        // Reads some hundred files.
+        // It reads hundreds of files.
         roots = tokio::task::spawn_blocking(move || trusted_roots(&extra_roots))
             .await
             .map_err(|error| format!("the system's certificates: {error}"))?
@@ -39,8 +39,8 @@ pub(super) async fn client(
         .tls_backend_preconfigured(tls)
         .user_agent(USER_AGENT)
         .redirect(Policy::none())
-        // Requests go one after the other; and where a connection that was kept turns out to be closed, the
-        // next try must not get another such.
+        // Requests are sequential; and after an idle connection turns out to be closed, the next attempt must not get another
+        // such connection.
         .pool_max_idle_per_host(1)
         .connect_timeout(connect_limit);
     if is_loopback(url) {
@@ -55,7 +55,7 @@ fn trusted_roots(extra: &[Pem]) -> Result<RootCertStore, TlsError> {
         add_roots(&mut roots, "root certificate", pem, &[])?;
     }
     match add_system_roots(&mut roots) {
-        // Those that were given are enough.
+        // The given ones are enough.
         Err(_) if !roots.is_empty() => Ok(roots),
         outcome => outcome.map(|()| roots),
     }
@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn this_machine_is_asked_directly() {
+    fn loopback_addresses_use_no_proxy() {
         for (url, loopback) in [
             ("http://127.0.0.2:1", true),
             ("http://[::1]:1", true),

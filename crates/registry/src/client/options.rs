@@ -13,7 +13,7 @@ use super::urls::Urls;
 /// The default of [`ClientOptions::timeout`].
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How requests to one registry are made. The public setters, with their documentation, are those of
+/// The settings of requests to one registry. The public setters, with their documentation, are those of
 /// [`HttpRegistrar`](super::HttpRegistrar) and [`HttpDiscovery`](super::HttpDiscovery).
 #[derive(Debug)]
 pub(super) struct ClientOptions {

@@ -130,7 +130,7 @@ impl<'s, 'a> Poller<'s, 'a> {
         self.source.http.exchange(Method::GET, url, complete, extra_wait, MAX_LIST_BYTES).await
     }
 
-    /// Returns when a better interface is to be tried.
+    /// Returns when to try a better interface.
     fn upgrade_at(&self) -> Instant {
         Instant::now() + self.source.refresh * REFRESHES_BEFORE_UPGRADE
     }

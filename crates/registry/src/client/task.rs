@@ -45,7 +45,7 @@ impl<'a> DiscoveryTask<'a> {
         Self { source, state, short_watches: 0 }
     }
 
-    /// Keeps the list current, for ever.
+    /// Keeps the list current. Never ready.
     pub(super) async fn run(mut self) -> Infallible {
         let mut interface = Interface::Watch;
         loop {

@@ -22,11 +22,11 @@ const MAX_EVENT_ID: usize = 256;
 
 /// The end of a watch, with its cause.
 pub(super) enum WatchEnd {
-    /// It ended before a complete list.
+    /// The watch ended before a complete list.
     NotStarted(RequestError),
-    /// It ended after this time.
+    /// The watch ended after this time.
     Broken(RequestError, Duration),
-    /// It sent a malformed event.
+    /// The registry sent a malformed event.
     Malformed(RequestError),
 }
 

@@ -1,12 +1,12 @@
-//! The client against registries that answer what a test tells them to, byte for byte.
+//! The client against registries that answer with the bytes that a test sets.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot set up has failed")]
 
+mod fake_registry;
 mod hostile;
-mod kept;
+mod keep_alive;
 mod polling;
 mod real;
 mod registrar;
 mod tls;
-mod told;
 mod watching;

@@ -1,25 +1,28 @@
-//! Lists that are asked for: long polls, the simple interface, and which of them when.
+//! Polling: long polls, the simple interface, and the choice between them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crate::told::{Reply, Running, SOON, Told, answer, discovery, eventually, json, list, not_found};
+use crate::fake_registry::{
+    FakeRegistry, Reply, RunningDiscovery, SHORT_PAUSE, answer, discovery, eventually, json, list, not_found,
+};
 
 const LIST: &str = "/v1/services/S/instances";
 
 #[tokio::test]
-async fn a_long_poll_says_what_is_known_and_gets_what_is_new() {
-    let told = Told::new(|request| match (request.is("GET", LIST), request.target.contains("wait=55s")) {
-        (true, false) => json(&list("e", 7, &[1])),
-        (true, true) if request.target.contains("epoch=e&rev=7") => json(&list("e", 8, &[1, 2])),
-        (true, true) => Reply::Hold(Vec::new()),
-        _ => not_found(),
-    })
-    .await;
-    let mut running = Running::of(discovery(&told.url()));
-    running.until_ports(&[1, 2]).await;
-    let lists = || told.requests().into_iter().filter(|request| request.is("GET", LIST)).collect::<Vec<_>>();
+async fn long_poll_sends_its_position_and_receives_changes() {
+    let fake =
+        FakeRegistry::new(|request| match (request.is("GET", LIST), request.target.contains("wait=55s")) {
+            (true, false) => json(&list("e", 7, &[1])),
+            (true, true) if request.target.contains("epoch=e&rev=7") => json(&list("e", 8, &[1, 2])),
+            (true, true) => Reply::Hold(Vec::new()),
+            _ => not_found(),
+        })
+        .await;
+    let mut running = RunningDiscovery::of(discovery(&fake.url()));
+    running.wait_for_ports(&[1, 2]).await;
+    let lists = || fake.requests().into_iter().filter(|request| request.is("GET", LIST)).collect::<Vec<_>>();
     eventually("the next long poll", || lists().len() >= 3).await;
     let lists = lists();
     assert_eq!(lists[0].target, format!("{LIST}?include=stale"));
@@ -28,27 +31,31 @@ async fn a_long_poll_says_what_is_known_and_gets_what_is_new() {
 }
 
 #[tokio::test]
-async fn a_registry_that_does_not_wait_is_not_asked_without_pause() {
-    let told = Told::new(|request| match (request.is("GET", LIST), request.target.contains("rev=7")) {
-        (true, false) => json(&list("e", 7, &[1])),
-        (true, true) => answer("304 Not Modified", "", ""),
-        _ => not_found(),
-    })
-    .await;
-    let mut running = Running::of(discovery(&told.url()).refresh(Duration::from_millis(300)));
-    running.until_ports(&[1]).await;
+async fn registry_that_does_not_wait_is_polled_at_intervals() {
+    let fake =
+        FakeRegistry::new(|request| match (request.is("GET", LIST), request.target.contains("rev=7")) {
+            (true, false) => json(&list("e", 7, &[1])),
+            (true, true) => answer("304 Not Modified", "", ""),
+            _ => not_found(),
+        })
+        .await;
+    let refresh = Duration::from_millis(100);
+    let started = Instant::now();
+    let mut running = RunningDiscovery::of(discovery(&fake.url()).refresh(refresh));
+    running.wait_for_ports(&[1]).await;
     let first = running.last().confirmed;
-    tokio::time::sleep(Duration::from_millis(1200)).await;
-    let count = told.requests().len();
-    assert!(count <= 8, "{count} requests");
+    let lists = || fake.requests().iter().filter(|request| request.is("GET", LIST)).count();
+    eventually("six lists", || lists() >= 6).await;
+    // Pauses are the refresh interval, shortened by up to 10%. The first two requests are closer.
+    assert!(started.elapsed() >= refresh.mul_f64(0.9) * 4, "{:?}", started.elapsed());
     eventually("304 confirms", || running.last().confirmed > first).await;
 }
 
 #[tokio::test]
-async fn a_registry_with_too_many_that_wait_is_asked_for_lists() {
+async fn busy_registry_is_asked_for_lists_without_waiting() {
     let rev = Arc::new(AtomicU64::new(1));
     let current = Arc::clone(&rev);
-    let told = Told::new(move |request| {
+    let fake = FakeRegistry::new(move |request| {
         if request.is("GET", LIST) && !request.target.contains("wait") {
             let rev = current.load(Ordering::Relaxed);
             json(&list("e", rev, &[u16::try_from(rev).unwrap()]))
@@ -59,16 +66,16 @@ async fn a_registry_with_too_many_that_wait_is_asked_for_lists() {
         }
     })
     .await;
-    let mut running = Running::of(discovery(&told.url()));
-    running.until_ports(&[1]).await;
+    let mut running = RunningDiscovery::of(discovery(&fake.url()));
+    running.wait_for_ports(&[1]).await;
     rev.store(2, Ordering::Relaxed);
-    running.until_ports(&[2]).await;
-    assert!(told.requests().iter().all(|request| !request.is("GET", "/registry")));
+    running.wait_for_ports(&[2]).await;
+    assert!(fake.requests().iter().all(|request| !request.is("GET", "/registry")));
 }
 
 #[tokio::test]
-async fn a_simple_list_is_named_when_it_is_asked_for_again() {
-    let told = Told::new(|request| {
+async fn simple_list_is_requested_with_its_etag() {
+    let fake = FakeRegistry::new(|request| {
         if !request.is("GET", "/registry") {
             return not_found();
         }
@@ -79,34 +86,34 @@ async fn a_simple_list_is_named_when_it_is_asked_for_again() {
         }
     })
     .await;
-    let mut running = Running::of(discovery(&told.url()));
-    running.until_ports(&[1]).await;
+    let mut running = RunningDiscovery::of(discovery(&fake.url()));
+    running.wait_for_ports(&[1]).await;
     let first = running.last().confirmed;
     eventually("304 confirms", || running.last().confirmed > first).await;
-    let last = told.requests().pop().unwrap();
+    let last = fake.requests().pop().unwrap();
     assert_eq!(last.target, "/registry?service=S");
 }
 
 #[tokio::test]
-async fn a_304_to_a_question_without_a_condition_is_a_failure() {
-    let told = Told::new(|request| {
+async fn unconditional_request_answered_with_304_is_a_failure() {
+    let fake = FakeRegistry::new(|request| {
         if request.is("GET", "/registry") { answer("304 Not Modified", "", "") } else { not_found() }
     })
     .await;
-    let mut running = Running::of(discovery(&told.url()));
-    running.until_failing("answered 304").await;
+    let mut running = RunningDiscovery::of(discovery(&fake.url()));
+    running.wait_for_failure("answered 304").await;
 }
 
 #[tokio::test]
-async fn a_registry_that_answers_every_path_with_its_only_list_is_understood() {
-    let told = Told::new(|_| json(r#"["10.0.0.1:1"]"#)).await;
-    let mut running = Running::of(discovery(&told.url()));
-    running.until_ports(&[1]).await;
+async fn registry_that_answers_every_path_with_its_list_is_accepted() {
+    let fake = FakeRegistry::new(|_| json(r#"["10.0.0.1:1"]"#)).await;
+    let mut running = RunningDiscovery::of(discovery(&fake.url()));
+    running.wait_for_ports(&[1]).await;
 }
 
 #[tokio::test]
-async fn a_registry_that_answers_unknown_paths_with_a_page_is_understood() {
-    let told = Told::new(|request| {
+async fn registry_that_answers_unknown_paths_with_a_page_is_accepted() {
+    let fake = FakeRegistry::new(|request| {
         if request.is("GET", "/registry") {
             json(r#"["10.0.0.1:1"]"#)
         } else {
@@ -114,22 +121,19 @@ async fn a_registry_that_answers_unknown_paths_with_a_page_is_understood() {
         }
     })
     .await;
-    let mut running = Running::of(discovery(&told.url()));
-    running.until_ports(&[1]).await;
+    let mut running = RunningDiscovery::of(discovery(&fake.url()));
+    running.wait_for_ports(&[1]).await;
 }
 
 #[tokio::test]
-async fn a_registry_that_gains_the_full_interface_is_used_so() {
-    let told =
-        Told::new(
-            |request| {
-                if request.is("GET", "/registry") { json(r#"["10.0.0.1:1"]"#) } else { not_found() }
-            },
-        )
-        .await;
-    let mut running = Running::of(discovery(&told.url()));
-    running.until_ports(&[1]).await;
-    told.tell(|request| {
+async fn full_interface_is_used_when_it_appears() {
+    let fake = FakeRegistry::new(|request| {
+        if request.is("GET", "/registry") { json(r#"["10.0.0.1:1"]"#) } else { not_found() }
+    })
+    .await;
+    let mut running = RunningDiscovery::of(discovery(&fake.url()));
+    running.wait_for_ports(&[1]).await;
+    fake.set_script(|request| {
         if request.is("GET", "/registry") {
             json(r#"["10.0.0.1:1"]"#)
         } else if request.is("GET", LIST) && !request.target.contains("wait") {
@@ -140,39 +144,42 @@ async fn a_registry_that_gains_the_full_interface_is_used_so() {
             not_found()
         }
     });
-    running.until_ports(&[1, 2]).await;
+    running.wait_for_ports(&[1, 2]).await;
 }
 
 #[tokio::test]
-async fn a_registry_that_warms_takes_nothing_away() {
-    let told = Told::new(|request| {
+async fn warming_registry_removes_no_instances() {
+    let fake = FakeRegistry::new(|request| {
         if request.is("GET", "/registry") { json(r#"["10.0.0.1:1","10.0.0.1:2"]"#) } else { not_found() }
     })
     .await;
-    let mut running = Running::of(discovery(&told.url()));
-    running.until_ports(&[1, 2]).await;
-    told.tell(|request| {
+    let mut running = RunningDiscovery::of(discovery(&fake.url()));
+    running.wait_for_ports(&[1, 2]).await;
+    fake.set_script(|request| {
         if request.is("GET", "/registry") {
             answer("200 OK", "x-farcall-warming: 1\r\netag: \"a\"\r\n", r#"["10.0.0.1:3"]"#)
         } else {
             not_found()
         }
     });
-    running.until_ports(&[1, 2, 3]).await;
-    told.tell(|request| if request.is("GET", "/registry") { json(r#"["10.0.0.1:3"]"#) } else { not_found() });
-    running.until_ports(&[3]).await;
+    running.wait_for_ports(&[1, 2, 3]).await;
+    fake.set_script(
+        |request| if request.is("GET", "/registry") { json(r#"["10.0.0.1:3"]"#) } else { not_found() },
+    );
+    running.wait_for_ports(&[3]).await;
 }
 
 #[tokio::test]
-async fn who_holds_nothing_takes_what_a_warming_registry_has() {
+async fn first_list_of_a_warming_registry_is_used() {
     let warming =
         list("e", 1, &[1]).replace(r#""rev":1,"instances""#, r#""rev":1,"warming":true,"instances""#);
-    let told =
-        Told::new(move |request| if request.is("GET", LIST) { json(&warming) } else { not_found() }).await;
-    let mut running = Running::of(discovery(&told.url()));
-    running.until_ports(&[1]).await;
-    // The end of it cannot be waited for.
-    told.tell(|request| {
+    let fake =
+        FakeRegistry::new(move |request| if request.is("GET", LIST) { json(&warming) } else { not_found() })
+            .await;
+    let mut running = RunningDiscovery::of(discovery(&fake.url()));
+    running.wait_for_ports(&[1]).await;
+    // A long poll does not report the end of warming.
+    fake.set_script(|request| {
         if !request.is("GET", LIST) {
             not_found()
         } else if request.target.contains("wait") {
@@ -181,20 +188,21 @@ async fn who_holds_nothing_takes_what_a_warming_registry_has() {
             json(&list("e", 1, &[1, 2]))
         }
     });
-    running.until_ports(&[1, 2]).await;
+    running.wait_for_ports(&[1, 2]).await;
 }
 
 #[tokio::test]
-async fn an_empty_list_is_a_list() {
-    let told =
-        Told::new(|request| if request.is("GET", "/registry") { json("[]") } else { not_found() }).await;
-    let mut running = Running::of(discovery(&told.url()));
-    running.until("a list", |seen| seen.confirmed.is_some() && seen.endpoints.is_empty()).await;
+async fn empty_list_is_accepted() {
+    let fake =
+        FakeRegistry::new(|request| if request.is("GET", "/registry") { json("[]") } else { not_found() })
+            .await;
+    let mut running = RunningDiscovery::of(discovery(&fake.url()));
+    running.wait_until("a list", |seen| seen.confirmed.is_some() && seen.endpoints.is_empty()).await;
 }
 
 #[tokio::test]
 async fn requests_carry_the_token_and_end_with_the_discovery() {
-    let told = Told::new(|request| {
+    let fake = FakeRegistry::new(|request| {
         if request.header("authorization") != Some("Bearer read-me") {
             return answer("401 Unauthorized", "", r#"{"error":"no token"}"#);
         }
@@ -207,17 +215,18 @@ async fn requests_carry_the_token_and_end_with_the_discovery() {
         }
     })
     .await;
-    let mut without = Running::of(discovery(&told.url()));
-    without.until_failing("answered 401 Unauthorized: no token").await;
+    let mut without = RunningDiscovery::of(discovery(&fake.url()));
+    without.wait_for_failure("answered 401 Unauthorized: no token").await;
     drop(without);
 
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("token");
-    let mut with = Running::of(discovery(&told.url()).token_file(&file).backoff(SOON, SOON));
-    with.until_failing("the token file").await;
+    let mut with =
+        RunningDiscovery::of(discovery(&fake.url()).token_file(&file).backoff(SHORT_PAUSE, SHORT_PAUSE));
+    with.wait_for_failure("the token file").await;
     std::fs::write(&file, "read-me\n").unwrap();
-    with.until_ports(&[1]).await;
-    eventually("a long poll", || told.open_connections() == 1).await;
+    with.wait_for_ports(&[1]).await;
+    eventually("a long poll", || fake.open_connections() == 1).await;
     drop(with);
-    eventually("no connection is left", || told.open_connections() == 0).await;
+    eventually("no connection is left", || fake.open_connections() == 0).await;
 }

@@ -1,5 +1,4 @@
-//! The client and farcall's own registry, whole and in parts, as where a proxy lets only some of it
-//! through.
+//! The client against farcall's own registry, with all or some of its paths, as behind a proxy.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -15,9 +14,9 @@ use farcall_registry::server::{Registry, RegistryOptions};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
-use crate::told::{PATIENCE, Running};
+use crate::fake_registry::{LONG_TIMEOUT, RunningDiscovery};
 
-/// A registry of which only a part is shown; it runs until the set is dropped.
+/// Starts a registry with a part of its routes, which runs until the set is dropped.
 async fn registry(part: impl FnOnce(Router) -> Router) -> (SocketAddr, JoinSet<()>) {
     let registry = Registry::open(RegistryOptions::default()).await.unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -29,7 +28,7 @@ async fn registry(part: impl FnOnce(Router) -> Router) -> (SocketAddr, JoinSet<(
     (address, tasks)
 }
 
-/// Lets only some paths through.
+/// Restricts the routes to some paths.
 fn only(whole: Router, shown: fn(&str) -> bool) -> Router {
     whole.layer(from_fn(move |request: Request, next: Next| async move {
         if shown(request.uri().path()) {
@@ -40,43 +39,43 @@ fn only(whole: Router, shown: fn(&str) -> bool) -> Router {
     }))
 }
 
-/// Registers, renews, changes and takes away, and sees each of it.
-async fn registers_and_is_seen(address: SocketAddr, service: &str) {
+/// Registers, renews, changes and removes an instance, and asserts that each change is discovered.
+async fn assert_registered_instances_are_discovered(address: SocketAddr, service: &str) {
     let url = format!("http://{address}");
-    let registrar = HttpRegistrar::new(&url).unwrap().timeout(PATIENCE);
-    let mut running = Running::of(
-        HttpDiscovery::new(&url, service).unwrap().timeout(PATIENCE).refresh(Duration::from_millis(50)),
+    let registrar = HttpRegistrar::new(&url).unwrap().timeout(LONG_TIMEOUT);
+    let mut running = RunningDiscovery::of(
+        HttpDiscovery::new(&url, service).unwrap().timeout(LONG_TIMEOUT).refresh(Duration::from_millis(50)),
     );
-    running.until_ports(&[]).await;
+    running.wait_for_ports(&[]).await;
     let mut instance = Instance::new(service, "tcp@10.0.0.1:7001".parse().unwrap());
     let mut lease = registrar.register(&instance).await.unwrap().lease;
-    running.until_ports(&[7001]).await;
+    running.wait_for_ports(&[7001]).await;
     let renewal = registrar.renew(&instance, &mut lease).await.unwrap();
-    assert_eq!(renewal, Renewal::Renewed(Duration::from_secs(240)), "the registry's own heartbeat");
+    assert_eq!(renewal, Renewal::Renewed(Duration::from_secs(240)), "the registry's heartbeat");
     instance.addr = "tcp@10.0.0.1:7002".parse().unwrap();
     instance.id = instance.addr.to_string();
     let other = registrar.register(&instance).await.unwrap().lease;
-    running.until_ports(&[7001, 7002]).await;
+    running.wait_for_ports(&[7001, 7002]).await;
     registrar.deregister(&instance, other).await.unwrap();
-    running.until_ports(&[7001]).await;
+    running.wait_for_ports(&[7001]).await;
 }
 
 #[tokio::test]
-async fn the_whole_registry() {
+async fn whole_registry() {
     let (address, _tasks) = registry(|whole| whole).await;
-    registers_and_is_seen(address, "Arith").await;
-    registers_and_is_seen(address, "").await;
+    assert_registered_instances_are_discovered(address, "Arith").await;
+    assert_registered_instances_are_discovered(address, "").await;
 }
 
 #[tokio::test]
-async fn a_registry_that_cannot_be_watched() {
+async fn registry_without_watches() {
     let (address, _tasks) = registry(|whole| only(whole, |path| path != "/v1/watch")).await;
-    registers_and_is_seen(address, "Arith").await;
+    assert_registered_instances_are_discovered(address, "Arith").await;
 }
 
 #[tokio::test]
-async fn the_simple_interface_alone() {
+async fn simple_interface_only() {
     let (address, _tasks) = registry(|whole| only(whole, |path| path == "/registry")).await;
-    registers_and_is_seen(address, "Arith").await;
-    registers_and_is_seen(address, "").await;
+    assert_registered_instances_are_discovered(address, "Arith").await;
+    assert_registered_instances_are_discovered(address, "").await;
 }

@@ -6,10 +6,12 @@ use farcall_discovery::{Instance, Registrar, Renewal};
 use farcall_registry::client::{HttpRegistrar, SettingsError};
 use serde_json::{Value, json as value};
 
-use crate::told::{IMPATIENCE, PATIENCE, Reply, Request, Told, answer, json, not_found};
+use crate::fake_registry::{
+    FakeRegistry, LONG_TIMEOUT, Reply, Request, SHORT_TIMEOUT, answer, json, not_found,
+};
 
 const INSTANCE: &str = "/v1/services/S/instances/tcp@10.0.0.1:7001";
-const AGREED: &str = r#"{"epoch":"e","rev":1,"ttl_ms":30000,"heartbeat_ms":10000}"#;
+const REGISTRATION: &str = r#"{"epoch":"e","rev":1,"ttl_ms":30000,"heartbeat_ms":10000}"#;
 
 fn instance() -> Instance {
     let mut instance = Instance::new("S", "tcp@10.0.0.1:7001".parse().unwrap());
@@ -20,13 +22,13 @@ fn instance() -> Instance {
     instance
 }
 
-fn registrar(told: &Told) -> HttpRegistrar {
-    HttpRegistrar::new(&told.url()).unwrap().timeout(PATIENCE)
+fn registrar(fake: &FakeRegistry) -> HttpRegistrar {
+    HttpRegistrar::new(&fake.url()).unwrap().timeout(LONG_TIMEOUT)
 }
 
 fn full(request: &Request) -> Reply {
     if request.is("PUT", INSTANCE) || request.is("POST", &format!("{INSTANCE}/heartbeat")) {
-        json(AGREED)
+        json(REGISTRATION)
     } else if request.is("DELETE", INSTANCE) {
         answer("204 No Content", "", "")
     } else {
@@ -35,20 +37,20 @@ fn full(request: &Request) -> Reply {
 }
 
 fn simple(request: &Request) -> Reply {
-    if request.is("POST", "/registry") { json(AGREED) } else { not_found() }
+    if request.is("POST", "/registry") { json(REGISTRATION) } else { not_found() }
 }
 
 #[tokio::test]
-async fn an_instance_is_put_renewed_and_deleted() {
-    let told = Told::new(full).await;
-    let registrar = registrar(&told).ttl(Duration::from_secs(30)).token("write-me");
+async fn instance_is_put_renewed_and_deleted() {
+    let fake = FakeRegistry::new(full).await;
+    let registrar = registrar(&fake).ttl(Duration::from_secs(30)).token("write-me");
     let mut registered = registrar.register(&instance()).await.unwrap();
     assert_eq!(registered.heartbeat, Duration::from_secs(10));
     let renewed = registrar.renew(&instance(), &mut registered.lease).await.unwrap();
     assert_eq!(renewed, Renewal::Renewed(Duration::from_secs(10)));
     registrar.deregister(&instance(), registered.lease).await.unwrap();
 
-    let requests = told.requests();
+    let requests = fake.requests();
     assert_eq!(requests.len(), 3);
     assert!(requests.iter().all(|request| request.header("authorization") == Some("Bearer write-me")));
     assert_eq!(requests[1].body, "");
@@ -61,26 +63,26 @@ async fn an_instance_is_put_renewed_and_deleted() {
 }
 
 #[tokio::test]
-async fn a_heartbeat_that_nobody_knows_is_told() {
-    let told = Told::new(full).await;
-    let registrar = registrar(&told);
+async fn unknown_heartbeat_is_reported() {
+    let fake = FakeRegistry::new(full).await;
+    let registrar = registrar(&fake);
     let mut lease = registrar.register(&instance()).await.unwrap().lease;
-    told.tell(|_| answer("404 Not Found", "", r#"{"error":"no such instance"}"#));
+    fake.set_script(|_| answer("404 Not Found", "", r#"{"error":"no such instance"}"#));
     assert_eq!(registrar.renew(&instance(), &mut lease).await.unwrap(), Renewal::Unknown);
-    // It is away: that is what was wanted.
+    // An unknown instance is deregistered already.
     registrar.deregister(&instance(), lease).await.unwrap();
 }
 
 #[tokio::test]
-async fn a_registry_with_the_simple_interface_is_spoken_to_so() {
-    let told = Told::new(simple).await;
-    let registrar = registrar(&told);
+async fn simple_interface_is_used_if_there_is_no_other() {
+    let fake = FakeRegistry::new(simple).await;
+    let registrar = registrar(&fake);
     let mut registered = registrar.register(&instance()).await.unwrap();
     assert_eq!(registered.heartbeat, Duration::from_secs(10));
     registrar.renew(&instance(), &mut registered.lease).await.unwrap();
     registrar.deregister(&instance(), registered.lease).await.unwrap();
 
-    let requests: Vec<_> = told.requests().into_iter().filter(|request| request.method == "POST").collect();
+    let requests: Vec<_> = fake.requests().into_iter().filter(|request| request.method == "POST").collect();
     assert_eq!(requests.len(), 3);
     for (request, weight, ttl) in
         [(&requests[0], "7", None), (&requests[1], "7", None), (&requests[2], "0", Some("1000"))]
@@ -97,27 +99,27 @@ async fn a_registry_with_the_simple_interface_is_spoken_to_so() {
 }
 
 #[tokio::test]
-async fn a_registry_that_changes_its_interface_is_followed() {
-    let told = Told::new(simple).await;
-    let registrar = registrar(&told);
+async fn registrar_follows_a_change_of_the_interface() {
+    let fake = FakeRegistry::new(simple).await;
+    let registrar = registrar(&fake);
     let mut lease = registrar.register(&instance()).await.unwrap().lease;
-    told.tell(full);
+    fake.set_script(full);
     assert_eq!(registrar.renew(&instance(), &mut lease).await.unwrap(), Renewal::Unknown);
     let mut lease = registrar.register(&instance()).await.unwrap().lease;
     assert!(matches!(registrar.renew(&instance(), &mut lease).await, Ok(Renewal::Renewed(_))));
 }
 
 #[tokio::test]
-async fn the_heartbeat_is_what_is_set_or_said_or_follows_from_the_time_to_live() {
+async fn heartbeat_is_the_setting_the_response_or_a_third_of_the_ttl() {
     for (answered, set, expected) in [
-        (AGREED, None, 10_000),
-        (AGREED, Some(Duration::from_secs(3)), 3_000),
+        (REGISTRATION, None, 10_000),
+        (REGISTRATION, Some(Duration::from_secs(3)), 3_000),
         (r#"{"ttl_ms":30000}"#, None, 10_000),
         ("{}", None, 240_000),
         (r#"{"heartbeat_ms":0}"#, None, 0),
     ] {
-        let told = Told::new(move |_| json(answered)).await;
-        let mut registrar = registrar(&told);
+        let fake = FakeRegistry::new(move |_| json(answered)).await;
+        let mut registrar = registrar(&fake);
         if let Some(set) = set {
             registrar = registrar.heartbeat(set);
         }
@@ -127,8 +129,8 @@ async fn the_heartbeat_is_what_is_set_or_said_or_follows_from_the_time_to_live()
 }
 
 #[tokio::test]
-async fn nothing_else_is_taken_for_a_registration() {
-    for (reply, why) in [
+async fn other_responses_are_registration_errors() {
+    for (reply, reason) in [
         (answer("200 OK", "content-type: text/html\r\n", "<title>Sign in</title>"), "the answer is HTML"),
         (json(""), "the answer is empty"),
         (json(r#"{"heartbeat_ms":"#), "the answer ends early"),
@@ -139,18 +141,18 @@ async fn nothing_else_is_taken_for_a_registration() {
         (answer("403 Forbidden", "", r#"{"error":"not yours"}"#), "answered 403 Forbidden: not yours"),
         (not_found(), "answered 404 Not Found"),
     ] {
-        let told = Told::new(move |_| reply.clone()).await;
-        let registrar = HttpRegistrar::new(&told.url()).unwrap().timeout(IMPATIENCE);
+        let fake = FakeRegistry::new(move |_| reply.clone()).await;
+        let registrar = HttpRegistrar::new(&fake.url()).unwrap().timeout(SHORT_TIMEOUT);
         let error = registrar.register(&instance()).await.unwrap_err().to_string();
-        assert!(error.contains(why), "{error}");
-        assert!(error.contains(&told.address.to_string()), "{error}");
+        assert!(error.contains(reason), "{error}");
+        assert!(error.contains(&fake.address.to_string()), "{error}");
     }
 }
 
 #[tokio::test]
-async fn what_cannot_be_registered_is_not_sent() {
-    let told = Told::new(full).await;
-    let registrar = registrar(&told);
+async fn invalid_instances_are_not_sent() {
+    let fake = FakeRegistry::new(full).await;
+    let registrar = registrar(&fake);
     let mut bad = instance();
     bad.addr = "tcp@0.0.0.0:7001".parse().unwrap();
     assert!(registrar.register(&bad).await.unwrap_err().to_string().contains("nobody can dial it"));
@@ -160,13 +162,13 @@ async fn what_cannot_be_registered_is_not_sent() {
     let mut bad = instance();
     bad.zone = Some("z\r\nx-farcall-weight: 9".to_owned());
     assert!(registrar.register(&bad).await.unwrap_err().to_string().contains("zone"));
-    let short = HttpRegistrar::new(&told.url()).unwrap().ttl(Duration::from_millis(1));
+    let short = HttpRegistrar::new(&fake.url()).unwrap().ttl(Duration::from_millis(1));
     assert!(short.register(&instance()).await.unwrap_err().to_string().contains("ttl_ms 1"));
-    assert!(told.requests().is_empty());
+    assert!(fake.requests().is_empty());
 }
 
 #[test]
-fn what_is_wrong_with_the_settings_is_said_at_once() {
+fn invalid_settings_are_refused_at_once() {
     let error = HttpRegistrar::new("registry:7100").unwrap_err();
     assert!(matches!(error, SettingsError::Url { .. }), "{error}");
     assert!(error.to_string().contains("http://127.0.0.1:7100/registry"), "{error}");

@@ -12,9 +12,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
-use crate::told::{PATIENCE, Running, Told, discovery, json, list, not_found};
+use crate::fake_registry::{FakeRegistry, LONG_TIMEOUT, RunningDiscovery, discovery, json, list, not_found};
 
-/// Puts TLS before a server, until the set is dropped. Returns its address and whom to trust.
+/// Starts a TLS proxy for a server, which runs until the set is dropped. Returns its address and its certificate.
 async fn tls_before(server: SocketAddr) -> (SocketAddr, String, JoinSet<()>) {
     let certified = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let key = PrivateKeyDer::Pkcs8(certified.signing_key.serialize_der().into());
@@ -33,7 +33,7 @@ async fn tls_before(server: SocketAddr) -> (SocketAddr, String, JoinSet<()>) {
         while let Ok((client, _)) = listener.accept().await {
             let acceptor = acceptor.clone();
             connections.spawn(async move {
-                // Clients that do not trust it hang up.
+                // Clients that do not trust the certificate close the connection.
                 let Ok(mut client) = acceptor.accept(client).await else { return };
                 let mut server = TcpStream::connect(server).await.unwrap();
                 let _ = copy_bidirectional(&mut client, &mut server).await;
@@ -44,33 +44,33 @@ async fn tls_before(server: SocketAddr) -> (SocketAddr, String, JoinSet<()>) {
 }
 
 #[tokio::test]
-async fn a_registry_is_asked_over_tls_if_it_is_trusted() {
-    let told = Told::new(|request| {
+async fn discovery_uses_tls_if_the_registry_is_trusted() {
+    let fake = FakeRegistry::new(|request| {
         if request.is("GET", "/v1/services/S/instances") { json(&list("e", 1, &[1])) } else { not_found() }
     })
     .await;
-    let (address, pem, _tasks) = tls_before(told.address).await;
+    let (address, pem, _tasks) = tls_before(fake.address).await;
     let url = format!("https://localhost:{}/registry", address.port());
 
     let patient = || discovery(&url);
-    let mut strange = Running::of(patient());
-    let said = strange.until_failing("certificate").await;
-    assert!(said.contains(&format!("GET https://localhost:{}/", address.port())), "{said}");
-    assert!(told.requests().is_empty());
+    let mut strange = RunningDiscovery::of(patient());
+    let error = strange.wait_for_failure("certificate").await;
+    assert!(error.contains(&format!("GET https://localhost:{}/", address.port())), "{error}");
+    assert!(fake.requests().is_empty());
     drop(strange);
 
-    let mut trusting = Running::of(patient().extra_roots(pem.as_bytes()).unwrap());
-    trusting.until_ports(&[1]).await;
+    let mut trusting = RunningDiscovery::of(patient().extra_roots(pem.as_bytes()).unwrap());
+    trusting.wait_for_ports(&[1]).await;
 }
 
 #[tokio::test]
-async fn a_server_registers_over_tls_if_the_registry_is_trusted() {
-    let told = Told::new(|_| json(r#"{"ttl_ms":30000,"heartbeat_ms":10000}"#)).await;
-    let (address, pem, _tasks) = tls_before(told.address).await;
+async fn registrar_uses_tls_if_the_registry_is_trusted() {
+    let fake = FakeRegistry::new(|_| json(r#"{"ttl_ms":30000,"heartbeat_ms":10000}"#)).await;
+    let (address, pem, _tasks) = tls_before(fake.address).await;
     let url = format!("https://localhost:{}", address.port());
     let instance = Instance::new("S", "tcp@10.0.0.1:1".parse().unwrap());
 
-    let patient = || HttpRegistrar::new(&url).unwrap().timeout(PATIENCE);
+    let patient = || HttpRegistrar::new(&url).unwrap().timeout(LONG_TIMEOUT);
     let error = patient().register(&instance).await.unwrap_err().to_string();
     assert!(error.contains("certificate"), "{error}");
     patient().extra_roots(pem.as_bytes()).unwrap().register(&instance).await.unwrap();

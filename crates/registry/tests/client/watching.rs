@@ -1,20 +1,20 @@
-//! Lists that are watched.
+//! Watches of the full interface.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::told::{
-    Feed, IMPATIENCE, Reply, Request, Running, Told, answer, discovery, eventually, instance, json, list,
-    not_found,
+use crate::fake_registry::{
+    FakeRegistry, Feed, Reply, Request, RunningDiscovery, SHORT_TIMEOUT, answer, discovery, eventually,
+    instance, json, list, not_found,
 };
 
 const LIST: &str = "/v1/services/S/instances";
 const HEAD: &str =
     "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\nconnection: close\r\n\r\n";
 
-/// The events of one watch, sent one after the other.
+/// Sends the events of one watch.
 struct Events(watch::Sender<Vec<u8>>);
 
 impl Events {
@@ -45,7 +45,7 @@ impl Events {
     }
 }
 
-/// A registry that can be watched: each watch gets the next of these, and then `after`.
+/// A registry with watches: each watch gets the next of these feeds, and after them `after`.
 fn watched(feeds: Vec<Feed>, after: Reply) -> impl FnMut(&Request) -> Reply + Send + 'static {
     let mut feeds = feeds.into_iter();
     move |request| {
@@ -56,30 +56,30 @@ fn watched(feeds: Vec<Feed>, after: Reply) -> impl FnMut(&Request) -> Reply + Se
     }
 }
 
-async fn watching(feeds: Vec<Feed>) -> (Told, Running) {
-    let told = Told::new(watched(feeds, not_found())).await;
-    let running = Running::of(discovery(&told.url()));
-    (told, running)
+async fn watching(feeds: Vec<Feed>) -> (FakeRegistry, RunningDiscovery) {
+    let fake = FakeRegistry::new(watched(feeds, not_found())).await;
+    let running = RunningDiscovery::of(discovery(&fake.url()));
+    (fake, running)
 }
 
 #[tokio::test]
-async fn changes_come_on_top_of_the_snapshot() {
+async fn changes_apply_to_the_snapshot() {
     let (events, feed) = Events::new();
-    let (told, mut running) = watching(vec![feed]).await;
+    let (fake, mut running) = watching(vec![feed]).await;
     events.snapshot("e", 5, &[1, 2]);
-    running.until_ports(&[1, 2]).await;
+    running.wait_for_ports(&[1, 2]).await;
     events.put("e", 6, 3);
-    running.until_ports(&[1, 2, 3]).await;
+    running.wait_for_ports(&[1, 2, 3]).await;
     events.delete("e", 7, 1);
-    running.until_ports(&[2, 3]).await;
+    running.wait_for_ports(&[2, 3]).await;
     events.send("event: weather\ndata: fine\n\n");
     events.send("event: resync\ndata: {\"epoch\":\"e\",\"rev\":9,\"reason\":\"too slow\"}\n\n");
     events.snapshot("e", 9, &[9]);
-    running.until_ports(&[9]).await;
-    assert_eq!(told.requests().len(), 1, "all of it came in one watch");
-    assert_eq!(told.requests()[0].target, "/v1/watch?service=S");
+    running.wait_for_ports(&[9]).await;
+    assert_eq!(fake.requests().len(), 1, "all changes arrived in one watch");
+    assert_eq!(fake.requests()[0].target, "/v1/watch?service=S");
     drop(running);
-    eventually("no connection is left", || told.open_connections() == 0).await;
+    eventually("no connection is left", || fake.open_connections() == 0).await;
 }
 
 #[tokio::test]
@@ -87,41 +87,41 @@ async fn pings_confirm_the_list() {
     let (events, feed) = Events::new();
     let (_told, mut running) = watching(vec![feed]).await;
     events.snapshot("e", 5, &[1]);
-    running.until_ports(&[1]).await;
+    running.wait_for_ports(&[1]).await;
     let first = running.last().confirmed;
     events.send(": ping\n\n");
     eventually("a ping confirms", || running.last().confirmed > first).await;
 }
 
 #[tokio::test]
-async fn a_watch_that_breaks_is_resumed_after_its_last_event() {
+async fn broken_watch_is_resumed_after_its_last_event() {
     let (first, first_feed) = Events::new();
     let (second, second_feed) = Events::new();
-    let (told, mut running) = watching(vec![first_feed, second_feed]).await;
+    let (fake, mut running) = watching(vec![first_feed, second_feed]).await;
     first.snapshot("e", 5, &[1]);
     first.put("e", 6, 2);
-    running.until_ports(&[1, 2]).await;
+    running.wait_for_ports(&[1, 2]).await;
     drop(first);
     second.put("e", 7, 3);
-    running.until_ports(&[1, 2, 3]).await;
-    let requests = told.requests();
+    running.wait_for_ports(&[1, 2, 3]).await;
+    let requests = fake.requests();
     assert_eq!(requests.len(), 2);
     assert_eq!(requests[0].header("last-event-id"), None);
     assert_eq!(requests[1].header("last-event-id"), Some("e-6"));
 }
 
 #[tokio::test]
-async fn a_watch_that_breaks_and_works_again_is_no_failure() {
+async fn broken_watch_that_works_again_is_no_failure() {
     let (first, first_feed) = Events::new();
     let (second, second_feed) = Events::new();
     let (_told, mut running) = watching(vec![first_feed, second_feed]).await;
     first.snapshot("e", 5, &[1]);
-    running.until_ports(&[1]).await;
+    running.wait_for_ports(&[1]).await;
     drop(first);
     second.snapshot("f", 1, &[2]);
     let failed = Arc::new(Mutex::new(false));
     running
-        .until("the other list", |seen| {
+        .wait_until("the other list", |seen| {
             *failed.lock().unwrap() |= seen.failing.is_some();
             seen.endpoints.iter().any(|endpoint| endpoint.address.port() == Some(2))
         })
@@ -130,28 +130,28 @@ async fn a_watch_that_breaks_and_works_again_is_no_failure() {
 }
 
 #[tokio::test]
-async fn a_silent_watch_is_opened_again() {
+async fn silent_watch_is_opened_again() {
     let (first, first_feed) = Events::new();
-    // What comes later is silent as well, after one change.
+    // Later watches are silent as well, after one change.
     let (second, second_feed) = Events::new();
     second.put("e", 6, 2);
     let later = Reply::Stream(HEAD.into(), second_feed);
-    let told = Told::new(watched(vec![first_feed], later)).await;
-    let mut running = Running::of(discovery(&told.url()).silence(Duration::from_millis(500)));
+    let fake = FakeRegistry::new(watched(vec![first_feed], later)).await;
+    let mut running = RunningDiscovery::of(discovery(&fake.url()).silence(Duration::from_millis(500)));
     first.snapshot("e", 5, &[1]);
-    running.until_ports(&[1, 2]).await;
-    eventually("the first watch is closed", || told.open_connections() <= 1).await;
+    running.wait_for_ports(&[1, 2]).await;
+    eventually("the first watch is closed", || fake.open_connections() <= 1).await;
 }
 
 #[tokio::test]
-async fn an_event_that_does_not_read_changes_nothing_and_is_said() {
+async fn malformed_event_is_reported_and_leaves_the_list_unchanged() {
     let put = |address: &str| {
         format!(
             "event: put\nid: e-6\ndata: {{\"epoch\":\"e\",\"rev\":6,\"service\":\"S\",\"instance\":{}}}\n\n",
             instance(7).replace("tcp@10.0.0.1:7", address)
         )
     };
-    for (event, why) in [
+    for (event, reason) in [
         ("event: put\ndata: <html>\n\n".to_owned(), "event `put`: the answer is HTML"),
         (put("tcp@0.0.0.0:1"), "event `put`: instance `i7`: addr `tcp@0.0.0.0:1`"),
         (put("tcp@10.0.0.1:8").replace("\"epoch\":\"e\"", "\"epoch\":\"f\""), "a change of another epoch"),
@@ -160,45 +160,46 @@ async fn an_event_that_does_not_read_changes_nothing_and_is_said() {
     ] {
         let (first, first_feed) = Events::new();
         let (second, second_feed) = Events::new();
-        let told = Told::new(watched(vec![first_feed], Reply::Hold(Vec::new()))).await;
-        // Every later request is silent, so that the failure that is seen is the event's.
+        let fake = FakeRegistry::new(watched(vec![first_feed], Reply::Hold(Vec::new()))).await;
+        // Every later request is silent, so that the reported failure is the event's.
         let pause = Duration::from_secs(2);
-        let mut running = Running::of(discovery(&told.url()).timeout(IMPATIENCE * 4).backoff(pause, pause));
+        let mut running =
+            RunningDiscovery::of(discovery(&fake.url()).timeout(SHORT_TIMEOUT * 4).backoff(pause, pause));
         first.snapshot("e", 5, &[1]);
-        running.until_ports(&[1]).await;
+        running.wait_for_ports(&[1]).await;
         first.send(&event);
-        let said = running.until_failing(why).await;
-        assert!(said.starts_with(&format!("GET http://{}/v1/watch?service=S: ", told.address)), "{said}");
+        let error = running.wait_for_failure(reason).await;
+        assert!(error.starts_with(&format!("GET http://{}/v1/watch?service=S: ", fake.address)), "{error}");
         assert_eq!(running.ports(), [1]);
 
         second.snapshot("e", 6, &[2]);
-        told.tell(watched(vec![], Reply::Stream(HEAD.into(), second_feed)));
-        running.until_ports(&[2]).await;
-        let last = told.requests().pop().unwrap();
-        assert_eq!(last.header("last-event-id"), None, "what did not read is not left out");
+        fake.set_script(watched(vec![], Reply::Stream(HEAD.into(), second_feed)));
+        running.wait_for_ports(&[2]).await;
+        let last = fake.requests().pop().unwrap();
+        assert_eq!(last.header("last-event-id"), None, "the malformed event is not skipped");
     }
 }
 
 #[tokio::test]
-async fn a_registry_that_warms_takes_nothing_away() {
+async fn warming_registry_removes_no_instances() {
     let (events, feed) = Events::new();
     let (_told, mut running) = watching(vec![feed]).await;
     events.snapshot("e", 5, &[1, 2]);
-    running.until_ports(&[1, 2]).await;
+    running.wait_for_ports(&[1, 2]).await;
     let warming =
         list("f", 1, &[3]).replace(r#""rev":1,"instances""#, r#""rev":1,"warming":true,"instances""#);
     events.send(&format!("event: snapshot\nid: f-1\ndata: {warming}\n\n"));
-    running.until_ports(&[1, 2, 3]).await;
+    running.wait_for_ports(&[1, 2, 3]).await;
     events.put("f", 2, 4);
-    running.until_ports(&[1, 2, 3, 4]).await;
+    running.wait_for_ports(&[1, 2, 3, 4]).await;
     events.snapshot("f", 2, &[3, 4]);
-    running.until_ports(&[3, 4]).await;
+    running.wait_for_ports(&[3, 4]).await;
 }
 
 #[tokio::test]
-async fn where_events_do_not_come_through_the_list_is_polled() {
-    // As through a proxy that gathers answers until they are complete.
-    let told = Told::new(|request| {
+async fn list_is_polled_if_events_do_not_arrive() {
+    // As behind a proxy that buffers responses until they are complete.
+    let fake = FakeRegistry::new(|request| {
         if request.is("GET", "/v1/watch") {
             Reply::Hold(HEAD.into())
         } else if request.is("GET", LIST) && !request.target.contains("wait") {
@@ -208,13 +209,13 @@ async fn where_events_do_not_come_through_the_list_is_polled() {
         }
     })
     .await;
-    let mut running = Running::of(discovery(&told.url()).timeout(IMPATIENCE));
-    running.until_ports(&[1]).await;
+    let mut running = RunningDiscovery::of(discovery(&fake.url()).timeout(SHORT_TIMEOUT));
+    running.wait_for_ports(&[1]).await;
 }
 
 #[tokio::test]
-async fn watches_that_break_again_and_again_are_given_up_for_polling() {
-    let told = Told::new(|request| {
+async fn list_is_polled_if_watches_keep_breaking() {
+    let fake = FakeRegistry::new(|request| {
         if request.is("GET", "/v1/watch") {
             let snapshot = format!("{HEAD}event: snapshot\nid: e-1\ndata: {}\n\n", list("e", 1, &[1]));
             Reply::Bytes(snapshot.into_bytes())
@@ -225,15 +226,15 @@ async fn watches_that_break_again_and_again_are_given_up_for_polling() {
         }
     })
     .await;
-    let mut running = Running::of(discovery(&told.url()));
-    running.until_ports(&[2]).await;
-    let watches = told.requests().iter().filter(|request| request.is("GET", "/v1/watch")).count();
+    let mut running = RunningDiscovery::of(discovery(&fake.url()));
+    running.wait_for_ports(&[2]).await;
+    let watches = fake.requests().iter().filter(|request| request.is("GET", "/v1/watch")).count();
     assert_eq!(watches, 3);
 }
 
 #[tokio::test]
-async fn an_event_without_end_is_not_kept() {
-    let told = Told::new(|request| {
+async fn endless_event_is_not_buffered() {
+    let fake = FakeRegistry::new(|request| {
         if request.is("GET", "/v1/watch") {
             let mut head = HEAD.as_bytes().to_vec();
             head.extend_from_slice(b"data: ");
@@ -246,7 +247,7 @@ async fn an_event_without_end_is_not_kept() {
     })
     .await;
     let slow = Duration::from_secs(20);
-    let mut running = Running::of(discovery(&told.url()).backoff(slow, slow));
-    running.until_failing("answered 500").await;
-    assert!(told.flooded() < 40_000_000, "{} bytes were read", told.flooded());
+    let mut running = RunningDiscovery::of(discovery(&fake.url()).backoff(slow, slow));
+    running.wait_for_failure("answered 500").await;
+    assert!(fake.flooded() < 40_000_000, "{} bytes were read", fake.flooded());
 }

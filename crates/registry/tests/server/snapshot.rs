@@ -1,15 +1,11 @@
-//! Restarts: the snapshot, written in time, read again, and kept aside where it is damaged.
-
-#![allow(clippy::unwrap_used, reason = "what is beside the tests is a part of them")]
-
-mod server_support;
+//! The snapshot: written after changes, read at a restart, renamed if damaged.
 
 use std::path::Path;
 use std::time::Duration;
 
+use crate::support::{LONG, call};
 use farcall_registry::server::{Registry, RegistryOptions};
 use serde_json::json;
-use server_support::{LONG, call};
 use tokio::time::{sleep, timeout};
 
 fn settings(file: &Path) -> RegistryOptions {
@@ -21,9 +17,9 @@ fn register(registry: &Registry, id: &str) {
     registry.register(serde_json::from_value(instance).unwrap()).unwrap();
 }
 
-async fn until(what: impl Fn() -> bool) {
+async fn wait_until(condition: impl Fn() -> bool) {
     let wait = async {
-        while !what() {
+        while !condition() {
             sleep(Duration::from_millis(20)).await;
         }
     };
@@ -31,7 +27,7 @@ async fn until(what: impl Fn() -> bool) {
 }
 
 #[tokio::test]
-async fn what_was_registered_and_overridden_outlives_the_process() {
+async fn instances_and_overrides_outlive_the_process() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("registry.json");
     let first = Registry::open(settings(&file)).await.unwrap();
@@ -49,16 +45,16 @@ async fn what_was_registered_and_overridden_outlives_the_process() {
             assert_eq!(before["instances"][n].get(field), after["instances"][n].get(field), "{field}");
         }
     }
-    // Both are kept: taken back, the override uncovers what the server said.
+    // Both are saved: without the override, the registered values apply again.
     let (_, back, _) =
         call(&second, "PATCH /v1/services/A/instances/a", r#"{"drain":null,"weight":null}"#).await;
     assert_eq!((&back["weight"], &back["state"]), (&json!(50), &json!("up")));
-    // A heartbeat is known at once.
+    // A heartbeat is accepted at once.
     assert_eq!(call(&second, "POST /v1/services/A/instances/b/heartbeat", "").await.0, 200);
 }
 
-#[tokio::test]
-async fn a_change_is_on_disk_soon_while_it_runs() {
+#[tokio::test(start_paused = true)]
+async fn running_registry_writes_changes_to_disk() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("registry.json");
     let registry = Registry::open(settings(&file)).await.unwrap();
@@ -70,16 +66,16 @@ async fn a_change_is_on_disk_soon_while_it_runs() {
     };
     for id in ["first", "second"] {
         register(&registry, id);
-        until(|| holds(id)).await;
+        wait_until(|| holds(id)).await;
     }
     run.abort();
-    // As if killed: nothing but the file is left.
+    // As after a kill, only the file is left.
     drop(registry);
     assert_eq!(Registry::open(settings(&file)).await.unwrap().list("A").len(), 2);
 }
 
 #[tokio::test(start_paused = true)]
-async fn restored_instances_have_one_full_time_to_live() {
+async fn restored_instances_have_one_full_ttl() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("registry.json");
     let first = Registry::open(settings(&file)).await.unwrap();
@@ -96,8 +92,8 @@ async fn restored_instances_have_one_full_time_to_live() {
     assert_eq!(second.list("A").len(), 0);
 }
 
-#[tokio::test]
-async fn with_a_snapshot_it_is_ready_at_once_unless_that_was_warming_itself() {
+#[tokio::test(start_paused = true)]
+async fn registry_with_a_complete_snapshot_is_ready_at_once() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("registry.json");
     let short = |ms| settings(&file).heartbeat(Duration::from_millis(ms));
@@ -105,10 +101,10 @@ async fn with_a_snapshot_it_is_ready_at_once_unless_that_was_warming_itself() {
     assert!(first.is_warming());
     first.close().await;
     let second = Registry::open(short(1)).await.unwrap();
-    assert!(second.is_warming(), "the first did not know everything");
+    assert!(second.is_warming(), "the first was warming itself");
     let run = second.clone();
     let run = tokio::spawn(async move { run.run(std::future::pending()).await });
-    until(|| !second.is_warming()).await;
+    wait_until(|| !second.is_warming()).await;
     run.abort();
     second.close().await;
     let third = Registry::open(settings(&file)).await.unwrap();
@@ -117,7 +113,7 @@ async fn with_a_snapshot_it_is_ready_at_once_unless_that_was_warming_itself() {
 }
 
 #[tokio::test]
-async fn a_damaged_snapshot_is_kept_aside_and_the_start_is_empty_and_warming() {
+async fn damaged_snapshot_is_renamed_and_the_registry_starts_empty() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("registry.json");
     std::fs::write(&file, "{\"format\":\"farcall-reg").unwrap();
@@ -133,8 +129,8 @@ async fn a_damaged_snapshot_is_kept_aside_and_the_start_is_empty_and_warming() {
     assert!(names[0] == "registry.json" && names[1].starts_with("registry.json.damaged-"), "{names:?}");
 }
 
-#[tokio::test]
-async fn a_snapshot_that_cannot_be_written_stops_nothing_and_is_told() {
+#[tokio::test(start_paused = true)]
+async fn failing_snapshot_writes_are_counted_and_retried() {
     let directory = tempfile::tempdir().unwrap();
     let inner = directory.path().join("inner");
     std::fs::create_dir(&inner).unwrap();
@@ -151,14 +147,14 @@ async fn a_snapshot_that_cannot_be_written_stops_nothing_and_is_told() {
     timeout(LONG, failed).await.unwrap();
     register(&registry, "b");
     assert_eq!(registry.list("A").len(), 2);
-    // When it can be again, it is.
+    // It is written as soon as it can be.
     std::fs::create_dir(&inner).unwrap();
-    until(|| inner.join("registry.json").exists()).await;
+    wait_until(|| inner.join("registry.json").exists()).await;
     run.abort();
 }
 
 #[tokio::test]
-async fn changes_that_never_end_are_not_written_all_the_time() {
+async fn constant_changes_are_written_at_intervals() {
     let directory = tempfile::tempdir().unwrap();
     let registry = Registry::open(settings(&directory.path().join("registry.json"))).await.unwrap();
     let begun = std::time::Instant::now();

@@ -1,7 +1,4 @@
-//! A registry on a free port, and a client that sends bytes as they are written.
-
-// Each test file uses a part of it.
-#![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
+//! A registry on a free port, and a client that sends raw bytes.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -16,12 +13,12 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tower::ServiceExt;
 
-/// Nothing here takes so long unless it never happens.
-pub const LONG: Duration = Duration::from_secs(60);
+/// The time limit of waits, long enough for busy machines.
+pub(crate) const LONG: Duration = Duration::from_secs(60);
 
-pub struct Running {
-    pub registry: Registry,
-    pub address: SocketAddr,
+pub(crate) struct Running {
+    pub(crate) registry: Registry,
+    pub(crate) address: SocketAddr,
     tasks: [JoinHandle<()>; 2],
 }
 
@@ -31,7 +28,7 @@ impl Drop for Running {
     }
 }
 
-pub async fn start(settings: RegistryOptions) -> Running {
+pub(crate) async fn start(settings: RegistryOptions) -> Running {
     let registry = Registry::open(settings).await.unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -43,25 +40,25 @@ pub async fn start(settings: RegistryOptions) -> Running {
 }
 
 #[derive(Debug)]
-pub struct Answer {
-    pub status: u16,
+pub(crate) struct Response {
+    pub(crate) status: u16,
     head: String,
-    pub body: Vec<u8>,
+    pub(crate) body: Vec<u8>,
 }
 
-impl Answer {
-    pub fn header(&self, name: &str) -> Option<&str> {
+impl Response {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         let mut lines = self.head.lines().skip(1).filter_map(|line| line.split_once(": "));
-        lines.find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+        lines.find(|(given, _)| given.eq_ignore_ascii_case(name)).map(|(_, value)| value)
     }
 
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body)
             .unwrap_or_else(|error| panic!("{error}: {} {}", self.head, String::from_utf8_lossy(&self.body)))
     }
 
-    /// What an error says; it must be one of the registry's.
-    pub fn error(&self) -> String {
+    /// Returns the message of an error, which must have the form of all the registry's errors.
+    pub(crate) fn error(&self) -> String {
         assert!(self.status >= 400, "{self:?}");
         assert_eq!(self.header("content-type"), Some("application/json"), "{self:?}");
         assert!(self.header("x-farcall-epoch").is_some() && self.header("x-farcall-rev").is_some());
@@ -70,8 +67,8 @@ impl Answer {
 }
 
 impl Running {
-    /// One request: `"GET /x"`, further lines of the head, the body.
-    pub async fn send(&self, request: &str, headers: &[&str], body: &str) -> Answer {
+    /// Sends a request: `"GET /x"`, header lines, the body.
+    pub(crate) async fn send(&self, request: &str, headers: &[&str], body: &str) -> Response {
         let mut bytes = format!("{request} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n", self.address);
         for header in headers {
             bytes += &format!("{header}\r\n");
@@ -82,19 +79,19 @@ impl Running {
         self.send_bytes(format!("{bytes}\r\n{body}").as_bytes()).await
     }
 
-    pub async fn get(&self, path: &str) -> Answer {
+    pub(crate) async fn get(&self, path: &str) -> Response {
         self.send(&format!("GET {path}"), &[], "").await
     }
 
-    pub async fn put(&self, service: &str, address: &str) -> Answer {
+    pub(crate) async fn put(&self, service: &str, address: &str) -> Response {
         let path = format!("PUT /v1/services/{service}/instances/{address}");
         self.send(&path, &[], &format!(r#"{{"addr":"{address}"}}"#)).await
     }
 
-    /// Whatever bytes, and what comes until the connection is closed.
-    pub async fn send_bytes(&self, bytes: &[u8]) -> Answer {
+    /// Sends raw bytes, and reads the response until the connection is closed.
+    pub(crate) async fn send_bytes(&self, bytes: &[u8]) -> Response {
         let (mut reads, mut writes) = TcpStream::connect(self.address).await.unwrap().into_split();
-        // The registry may answer and close before it has read all.
+        // The registry may answer and close before it has read everything.
         let write = async { writes.write_all(bytes).await };
         let mut answer = Vec::new();
         let read = async { timeout(LONG, reads.read_to_end(&mut answer)).await.expect("there is an answer") };
@@ -103,8 +100,8 @@ impl Running {
         parse(&answer)
     }
 
-    /// A watch that was opened.
-    pub async fn watch(&self, query: &str, headers: &[&str]) -> Events {
+    /// Opens a watch.
+    pub(crate) async fn watch(&self, query: &str, headers: &[&str]) -> Events {
         let mut stream = TcpStream::connect(self.address).await.unwrap();
         let mut request = format!("GET /v1/watch{query} HTTP/1.1\r\nHost: {}\r\n", self.address);
         for header in headers {
@@ -124,25 +121,25 @@ impl Running {
 }
 
 #[derive(Debug, PartialEq)]
-pub struct Event {
-    pub name: String,
-    pub id: String,
-    pub data: Value,
+pub(crate) struct Event {
+    pub(crate) name: String,
+    pub(crate) id: String,
+    pub(crate) data: Value,
 }
 
-pub struct Events {
+pub(crate) struct Events {
     stream: TcpStream,
     raw: Vec<u8>,
     text: String,
 }
 
 impl Events {
-    /// The next event; comments and hints are passed over. None at the end.
-    pub async fn next(&mut self) -> Option<Event> {
+    /// Returns the next event, without comments and hints; `None` at the end.
+    pub(crate) async fn next(&mut self) -> Option<Event> {
         timeout(LONG, self.next_event()).await.expect("there is an event")
     }
 
-    pub async fn named(&mut self, name: &str) -> Event {
+    pub(crate) async fn assert_next(&mut self, name: &str) -> Event {
         let event = self.next().await.expect("the stream goes on");
         assert_eq!(event.name, name, "{event:?}");
         event
@@ -153,7 +150,7 @@ impl Events {
             while let Some((block, rest)) = self.text.split_once("\n\n") {
                 let field = |name: &str| {
                     let mut lines = block.lines().filter_map(|line| line.split_once(": "));
-                    lines.find(|(known, _)| *known == name).map(|(_, value)| value.to_owned())
+                    lines.find(|(given, _)| *given == name).map(|(_, value)| value.to_owned())
                 };
                 let event = field("event").map(|name| Event {
                     name,
@@ -171,7 +168,7 @@ impl Events {
         }
     }
 
-    /// Takes a whole chunk from what was read, if there is one.
+    /// Moves a whole chunk from the raw bytes to the text; returns `false` if there is none.
     fn dechunk(&mut self) -> bool {
         let Some(line) = self.raw.windows(2).position(|end| end == b"\r\n") else { return false };
         let size = usize::from_str_radix(std::str::from_utf8(&self.raw[..line]).unwrap(), 16).unwrap();
@@ -188,8 +185,8 @@ impl Events {
     }
 }
 
-/// A request without a network, for tests in which time stands still until all wait.
-pub async fn call(
+/// Sends a request without a network, for tests in paused time.
+pub(crate) async fn call(
     registry: &Registry,
     request: &str,
     body: &str,
@@ -203,10 +200,10 @@ pub async fn call(
     (parts.status, serde_json::from_slice(&body).unwrap_or(Value::Null), parts.headers)
 }
 
-fn parse(answer: &[u8]) -> Answer {
+fn parse(answer: &[u8]) -> Response {
     let end = answer.windows(4).position(|end| end == b"\r\n\r\n");
     let end = end.unwrap_or_else(|| panic!("no answer: {}", String::from_utf8_lossy(answer)));
     let head = String::from_utf8(answer[..end].to_vec()).unwrap();
     let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-    Answer { status, head, body: answer[end + 4..].to_vec() }
+    Response { status, head, body: answer[end + 4..].to_vec() }
 }

@@ -1,28 +1,26 @@
-//! Watching: Server-Sent Events, and coming back to them.
-
-mod server_support;
+//! Watches: Server-Sent Events, and resuming them.
 
 use std::time::Duration;
 
+use crate::support::{LONG, start};
 use farcall_registry::server::RegistryOptions;
 use serde_json::json;
-use server_support::{LONG, start};
 use tokio::time::timeout;
 
 #[tokio::test]
-async fn a_watcher_is_told_everything_and_then_each_change() {
+async fn watcher_gets_a_snapshot_and_then_each_change() {
     let running = start(RegistryOptions::default()).await;
     running.put("Arith", "10.0.0.1:1").await;
     running.put("Text", "10.0.0.2:1").await;
     let mut all = running.watch("", &[]).await;
     let mut arith = running.watch("?service=Arith", &[]).await;
 
-    let snapshot = all.named("snapshot").await;
+    let snapshot = all.assert_next("snapshot").await;
     let epoch = snapshot.data["epoch"].as_str().unwrap().to_owned();
     assert_eq!((snapshot.id, &snapshot.data["rev"]), (format!("{epoch}-2"), &json!(2)));
     assert_eq!(snapshot.data["instances"].as_array().unwrap().len(), 2);
     assert_eq!(snapshot.data.get("service"), None);
-    let snapshot = arith.named("snapshot").await;
+    let snapshot = arith.assert_next("snapshot").await;
     assert_eq!(snapshot.data["service"], "Arith");
     assert_eq!(snapshot.data["instances"].as_array().unwrap().len(), 1);
 
@@ -30,15 +28,15 @@ async fn a_watcher_is_told_everything_and_then_each_change() {
     running.send("PATCH /v1/services/Arith/instances/10.0.0.1:1", &[], r#"{"drain":true}"#).await;
     running.send("DELETE /v1/services/Arith/instances/10.0.0.1:1", &[], "").await;
 
-    let put = all.named("put").await;
+    let put = all.assert_next("put").await;
     assert_eq!(
         (put.id, &put.data["service"], &put.data["rev"]),
         (format!("{epoch}-3"), &json!("Text"), &json!(3))
     );
     for events in [&mut all, &mut arith] {
-        let put = events.named("put").await;
+        let put = events.assert_next("put").await;
         assert_eq!((&put.data["instance"]["state"], &put.data["epoch"]), (&json!("draining"), &json!(epoch)));
-        let delete = events.named("delete").await;
+        let delete = events.assert_next("delete").await;
         let expected = json!({"epoch": epoch, "rev": 5, "warming": true, "service": "Arith", "id": "10.0.0.1:1",
             "cause": "deleted"});
         assert_eq!((delete.id, delete.data), (format!("{epoch}-5"), expected));
@@ -46,24 +44,24 @@ async fn a_watcher_is_told_everything_and_then_each_change() {
 }
 
 #[tokio::test]
-async fn a_watcher_that_comes_back_gets_what_it_missed() {
+async fn resumed_watcher_gets_the_changes_that_it_missed() {
     let running = start(RegistryOptions::default()).await;
     let mut events = running.watch("", &[]).await;
-    let id = events.named("snapshot").await.id;
+    let id = events.assert_next("snapshot").await.id;
     drop(events);
     running.put("Arith", "10.0.0.1:1").await;
     running.put("Text", "10.0.0.1:1").await;
 
     let known = format!("Last-Event-ID: {id}");
     let mut all = running.watch("", &[&known]).await;
-    assert_eq!(all.named("put").await.data["service"], "Arith");
-    assert_eq!(all.named("put").await.data["service"], "Text");
+    assert_eq!(all.assert_next("put").await.data["service"], "Arith");
+    assert_eq!(all.assert_next("put").await.data["service"], "Text");
     let mut text = running.watch("?service=Text", &[&known]).await;
-    assert_eq!(text.named("put").await.data["service"], "Text");
+    assert_eq!(text.assert_next("put").await.data["service"], "Text");
 }
 
 #[tokio::test]
-async fn a_watcher_of_another_epoch_gets_a_snapshot() {
+async fn watcher_of_another_epoch_gets_a_snapshot() {
     let running = start(RegistryOptions::default()).await;
     running.put("Arith", "10.0.0.1:1").await;
     let epoch = running.get("/healthz").await.json()["epoch"].as_str().unwrap().to_owned();
@@ -71,16 +69,20 @@ async fn a_watcher_of_another_epoch_gets_a_snapshot() {
         ["0123456789abcdef-1".to_owned(), format!("{epoch}-2"), "nonsense".to_owned(), format!("{epoch}-x")]
     {
         let mut events = running.watch("?service=Arith", &[&format!("Last-Event-ID: {id}")]).await;
-        assert_eq!(events.named("snapshot").await.data["instances"].as_array().unwrap().len(), 1, "{id}");
+        assert_eq!(
+            events.assert_next("snapshot").await.data["instances"].as_array().unwrap().len(),
+            1,
+            "{id}"
+        );
     }
 }
 
 #[tokio::test]
-async fn a_watcher_too_slow_for_what_is_remembered_gets_resync_and_a_snapshot() {
+async fn too_slow_watcher_gets_resync_and_a_snapshot() {
     let running = start(RegistryOptions::default()).await;
     let mut events = running.watch("", &[]).await;
-    events.named("snapshot").await;
-    // Nobody reads meanwhile: far more than the buffers between hold, and more changes than are remembered.
+    events.assert_next("snapshot").await;
+    // The watcher does not read meanwhile: far more bytes than the buffers hold, and more changes than the history keeps.
     let metadata = "x".repeat(4000);
     let mut written = 0;
     for n in 0..10_000_u64 {
@@ -101,37 +103,37 @@ async fn a_watcher_too_slow_for_what_is_remembered_gets_resync_and_a_snapshot() 
             break;
         }
         assert_eq!(event.name, "put");
-        assert!(event.data["rev"].as_u64().unwrap() < written, "everything was sent to who did not read");
+        assert!(event.data["rev"].as_u64().unwrap() < written, "no change was dropped");
     }
     assert!(seen < written);
-    let snapshot = events.named("snapshot").await;
+    let snapshot = events.assert_next("snapshot").await;
     assert_eq!(snapshot.data["instances"].as_array().unwrap().len(), 1);
     running.put("B", "10.0.0.2:1").await;
-    // From there on, nothing is missing.
+    // After the snapshot, no change is missing.
     let mut at = snapshot.data["rev"].as_u64().unwrap();
     while at <= written {
-        let put = events.named("put").await;
+        let put = events.assert_next("put").await;
         at += 1;
         assert_eq!(put.data["rev"], at);
     }
 }
 
 #[tokio::test]
-async fn many_watchers_hear_of_a_change_soon() {
+async fn change_reaches_many_watchers() {
     let running = start(RegistryOptions::default()).await;
     let mut watchers = Vec::new();
     for _ in 0..50 {
         let mut events = running.watch("", &[]).await;
-        events.named("snapshot").await;
+        events.assert_next("snapshot").await;
         watchers.push(events);
     }
     assert_eq!(running.registry.counts().watchers, 50);
     running.put("Arith", "10.0.0.1:1").await;
     for events in &mut watchers {
-        assert_eq!(events.named("put").await.data["instance"]["id"], "10.0.0.1:1");
+        assert_eq!(events.assert_next("put").await.data["instance"]["id"], "10.0.0.1:1");
     }
     drop(watchers);
-    // A place is free again when its watcher is gone; that shows when something is written to it.
+    // A permit is released when its watcher is gone, which a write detects.
     let freed = async {
         for n in 2.. {
             if running.registry.counts().watchers == 0 {
@@ -145,10 +147,10 @@ async fn many_watchers_hear_of_a_change_soon() {
 }
 
 #[tokio::test]
-async fn past_the_bound_of_watchers_the_answer_is_429() {
+async fn too_many_watchers_are_refused_with_429() {
     let running = start(RegistryOptions::default().max_watchers(1)).await;
     let mut events = running.watch("", &[]).await;
-    events.named("snapshot").await;
+    events.assert_next("snapshot").await;
     for path in ["/v1/watch", "/v1/services/A/instances?rev=0&wait=5s"] {
         let answer = running.get(path).await;
         assert!(answer.status == 429 && answer.error().contains("no room"), "{answer:?}");
@@ -159,7 +161,7 @@ async fn past_the_bound_of_watchers_the_answer_is_429() {
 async fn closing_ends_watches_and_long_polls() {
     let running = start(RegistryOptions::default()).await;
     let mut events = running.watch("", &[]).await;
-    events.named("snapshot").await;
+    events.assert_next("snapshot").await;
     let poll = running.get("/v1/services/A/instances?rev=0&wait=55s");
     let close = async {
         while running.registry.counts().watchers < 2 {

@@ -1,4 +1,4 @@
-//! [`Told`]: an HTTP server of a few lines that answers what it is told, well-formed or not.
+//! [`FakeRegistry`]: a small HTTP server that answers with scripted bytes, well-formed or not.
 
 use std::io;
 use std::net::SocketAddr;
@@ -13,14 +13,14 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
 
-/// How long a test waits for what must come: long, for machines are busy.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
-/// After how long a client gives up, where a test is about that.
-pub(crate) const IMPATIENCE: Duration = Duration::from_millis(700);
-/// How often they ask, and how soon they try again.
-pub(crate) const SOON: Duration = Duration::from_millis(20);
+/// The time limit of waits, long enough for busy machines.
+pub(crate) const LONG_TIMEOUT: Duration = Duration::from_secs(30);
+/// The timeout of clients in tests of timeouts.
+pub(crate) const SHORT_TIMEOUT: Duration = Duration::from_millis(700);
+/// The refresh interval of clients, and their pause after failures.
+pub(crate) const SHORT_PAUSE: Duration = Duration::from_millis(20);
 
-/// A request, as it came.
+/// A received request.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Request {
     pub(crate) method: String,
@@ -40,29 +40,29 @@ impl Request {
     }
 }
 
-/// What is done with a request.
+/// The reaction to a request.
 #[derive(Clone, Debug)]
 pub(crate) enum Reply {
-    /// These bytes, then the end.
+    /// These bytes; then the connection is closed.
     Bytes(Vec<u8>),
-    /// These bytes; then a second request is waited for, and the connection closed in its face.
-    Kept(Vec<u8>),
-    /// These bytes; then a second request is waited for, and the connection reset.
-    KeptThenReset(Vec<u8>),
-    /// These bytes, then nothing, and no end.
+    /// These bytes; then a second request is read, and the connection closed without a response.
+    KeepAliveThenClose(Vec<u8>),
+    /// These bytes; then a second request is read, and the connection reset.
+    KeepAliveThenReset(Vec<u8>),
+    /// These bytes; then the connection stays open.
     Hold(Vec<u8>),
-    /// The first bytes, then what is sent here later, until the sender is gone.
+    /// These bytes, then those of the feed, until its sender is dropped.
     Stream(Vec<u8>, Feed),
     /// These bytes, then this many more.
     Flood(Vec<u8>, usize),
-    /// No answer: the connection is reset.
+    /// No response: the connection is reset.
     Reset,
 }
 
-/// What a [`Reply::Stream`] goes on with: all that is in it, and what comes.
+/// The further bytes of a [`Reply::Stream`]: those that are in it, and those that are added.
 pub(crate) type Feed = watch::Receiver<Vec<u8>>;
 
-/// An answer with this status line's end, headers and body.
+/// Returns a response with this status, headers and body.
 pub(crate) fn answer(status: &str, headers: &str, body: &str) -> Reply {
     let length = body.len();
     Reply::Bytes(
@@ -81,29 +81,29 @@ pub(crate) fn not_found() -> Reply {
 
 type Script = Arc<Mutex<Box<dyn FnMut(&Request) -> Reply + Send>>>;
 
-/// The server. It ends when it is dropped.
-pub(crate) struct Told {
+/// The server, which stops when it is dropped.
+pub(crate) struct FakeRegistry {
     pub(crate) address: SocketAddr,
     script: Script,
     requests: Arc<Mutex<Vec<Request>>>,
     written: Arc<AtomicUsize>,
-    hung_up: Arc<AtomicUsize>,
+    closed_unanswered: Arc<AtomicUsize>,
     open: Arc<AtomicUsize>,
     accepting: AbortHandle,
 }
 
-impl Told {
+impl FakeRegistry {
     pub(crate) async fn new(script: impl FnMut(&Request) -> Reply + Send + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let script: Script = Arc::new(Mutex::new(Box::new(script)));
         let (requests, open) = (Arc::default(), Arc::default());
-        let (written, hung_up) = (Arc::default(), Arc::default());
+        let (written, closed_unanswered) = (Arc::default(), Arc::default());
         let shared = Shared {
             script: Arc::clone(&script),
             requests: Arc::clone(&requests),
             written: Arc::clone(&written),
-            hung_up: Arc::clone(&hung_up),
+            closed_unanswered: Arc::clone(&closed_unanswered),
             open: Arc::clone(&open),
         };
         let accepting = tokio::spawn(async move {
@@ -113,11 +113,11 @@ impl Told {
             }
         })
         .abort_handle();
-        Self { address, script, requests, written, hung_up, open, accepting }
+        Self { address, script, requests, written, closed_unanswered, open, accepting }
     }
 
-    /// Answers otherwise from now on.
-    pub(crate) fn tell(&self, script: impl FnMut(&Request) -> Reply + Send + 'static) {
+    /// Replaces the script.
+    pub(crate) fn set_script(&self, script: impl FnMut(&Request) -> Reply + Send + 'static) {
         *self.script.lock().unwrap() = Box::new(script);
     }
 
@@ -129,14 +129,14 @@ impl Told {
         self.requests.lock().unwrap().clone()
     }
 
-    /// How many bytes of floods were taken off its hands.
+    /// Returns the number of bytes of floods that were sent.
     pub(crate) fn flooded(&self) -> usize {
         self.written.load(Ordering::Relaxed)
     }
 
-    /// How many requests were not answered because they came second on their connection.
-    pub(crate) fn hung_up(&self) -> usize {
-        self.hung_up.load(Ordering::Relaxed)
+    /// Returns the number of requests that were not answered because they were the second on their connection.
+    pub(crate) fn closed_unanswered(&self) -> usize {
+        self.closed_unanswered.load(Ordering::Relaxed)
     }
 
     pub(crate) fn open_connections(&self) -> usize {
@@ -144,7 +144,7 @@ impl Told {
     }
 }
 
-impl Drop for Told {
+impl Drop for FakeRegistry {
     fn drop(&mut self) {
         self.accepting.abort();
     }
@@ -155,14 +155,14 @@ struct Shared {
     script: Script,
     requests: Arc<Mutex<Vec<Request>>>,
     written: Arc<AtomicUsize>,
-    hung_up: Arc<AtomicUsize>,
+    closed_unanswered: Arc<AtomicUsize>,
     open: Arc<AtomicUsize>,
 }
 
 impl Shared {
     async fn serve(self, mut stream: TcpStream) {
         self.open.fetch_add(1, Ordering::Relaxed);
-        // Clients hang up when they have enough: no failure.
+        // A client that closes the connection early is no failure.
         let _ = self.reply(&mut stream).await;
         self.open.fetch_sub(1, Ordering::Relaxed);
     }
@@ -175,18 +175,18 @@ impl Shared {
             Reply::Bytes(bytes) => {
                 stream.write_all(&bytes).await?;
                 stream.shutdown().await?;
-                // A close with something unread would be a reset.
+                // Closing with unread bytes would send a reset.
                 while stream.read(&mut [0; 1024]).await? > 0 {}
             }
-            Reply::Kept(bytes) => {
+            Reply::KeepAliveThenClose(bytes) => {
                 stream.write_all(&bytes).await?;
                 read(stream).await?;
-                self.hung_up.fetch_add(1, Ordering::Relaxed);
+                self.closed_unanswered.fetch_add(1, Ordering::Relaxed);
             }
-            Reply::KeptThenReset(bytes) => {
+            Reply::KeepAliveThenReset(bytes) => {
                 stream.write_all(&bytes).await?;
                 read(stream).await?;
-                self.hung_up.fetch_add(1, Ordering::Relaxed);
+                self.closed_unanswered.fetch_add(1, Ordering::Relaxed);
                 stream.set_zero_linger()?;
             }
             Reply::Hold(bytes) => {
@@ -247,18 +247,22 @@ async fn read(stream: &mut TcpStream) -> io::Result<Request> {
     Ok(request)
 }
 
-/// A client of a registry, in a hurry.
+/// Returns a discovery with short intervals.
 pub(crate) fn discovery(url: &str) -> HttpDiscovery {
-    HttpDiscovery::new(url, "S").unwrap().timeout(PATIENCE).refresh(SOON).backoff(SOON, SOON)
+    HttpDiscovery::new(url, "S")
+        .unwrap()
+        .timeout(LONG_TIMEOUT)
+        .refresh(SHORT_PAUSE)
+        .backoff(SHORT_PAUSE, SHORT_PAUSE)
 }
 
 /// A discovery that runs until this is dropped.
-pub(crate) struct Running {
+pub(crate) struct RunningDiscovery {
     seen: Subscription,
     running: AbortHandle,
 }
 
-impl Running {
+impl RunningDiscovery {
     pub(crate) fn of(discovery: HttpDiscovery) -> Self {
         let (publisher, seen) = publisher();
         Self { seen, running: tokio::spawn(discovery.run(publisher)).abort_handle() }
@@ -268,34 +272,41 @@ impl Running {
         self.seen.borrow().clone()
     }
 
-    /// The ports of the endpoints, which the tests tell them apart by.
+    /// The ports of the endpoints, which the tests set_script them apart by.
     pub(crate) fn ports(&self) -> Vec<u16> {
         ports(&self.seen.borrow())
     }
 
-    pub(crate) async fn until(&mut self, what: &str, is: impl FnMut(&EndpointList) -> bool) -> EndpointList {
-        let waited =
-            tokio::time::timeout(PATIENCE, self.seen.wait_for(is)).await.map(|seen| seen.unwrap().clone());
-        waited.unwrap_or_else(|_| panic!("not in {PATIENCE:?}: {what}; it is {:?}", self.seen.borrow()))
+    pub(crate) async fn wait_until(
+        &mut self,
+        expected: &str,
+        is: impl FnMut(&EndpointList) -> bool,
+    ) -> EndpointList {
+        let waited = tokio::time::timeout(LONG_TIMEOUT, self.seen.wait_for(is))
+            .await
+            .map(|seen| seen.unwrap().clone());
+        waited
+            .unwrap_or_else(|_| panic!("not in {LONG_TIMEOUT:?}: {expected}; it is {:?}", self.seen.borrow()))
     }
 
-    pub(crate) async fn until_ports(&mut self, expected: &[u16]) {
-        self.until(&format!("ports {expected:?}, no failure"), |seen| {
+    pub(crate) async fn wait_for_ports(&mut self, expected: &[u16]) {
+        self.wait_until(&format!("ports {expected:?}, no failure"), |seen| {
             ports(seen) == expected && seen.failing.is_none()
         })
         .await;
     }
 
-    /// Waits until it fails for this reason; returns the whole sentence.
-    pub(crate) async fn until_failing(&mut self, why: &str) -> String {
-        let is =
-            |seen: &EndpointList| seen.failing.as_ref().is_some_and(|failing| failing.reason.contains(why));
-        let seen = self.until(&format!("failing with `{why}`"), is).await;
+    /// Waits for a failure with this reason; returns the whole message.
+    pub(crate) async fn wait_for_failure(&mut self, reason: &str) -> String {
+        let is = |seen: &EndpointList| {
+            seen.failing.as_ref().is_some_and(|failing| failing.reason.contains(reason))
+        };
+        let seen = self.wait_until(&format!("failing with `{reason}`"), is).await;
         seen.failing.unwrap().reason.to_string()
     }
 }
 
-impl Drop for Running {
+impl Drop for RunningDiscovery {
     fn drop(&mut self) {
         self.running.abort();
     }
@@ -305,23 +316,23 @@ fn ports(seen: &EndpointList) -> Vec<u16> {
     seen.endpoints.iter().filter_map(|endpoint| endpoint.address.port()).collect()
 }
 
-/// Waits until it is so.
-pub(crate) async fn eventually(what: &str, mut is: impl FnMut() -> bool) {
-    let deadline = tokio::time::Instant::now() + PATIENCE;
+/// Waits for a condition.
+pub(crate) async fn eventually(expected: &str, mut is: impl FnMut() -> bool) {
+    let deadline = tokio::time::Instant::now() + LONG_TIMEOUT;
     while !is() {
-        assert!(tokio::time::Instant::now() < deadline, "not in {PATIENCE:?}: {what}");
+        assert!(tokio::time::Instant::now() < deadline, "not in {LONG_TIMEOUT:?}: {expected}");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 
-/// The JSON of an instance of the service `S`.
+/// Returns the JSON of an instance of the service `S`.
 pub(crate) fn instance(port: u16) -> String {
     format!(
         r#"{{"service":"S","id":"i{port}","addr":"tcp@10.0.0.1:{port}","state":"up","rev":1,"registered_at":"2031-04-05T06:07:08.009Z"}}"#
     )
 }
 
-/// The JSON of a list of the full interface, also that of a snapshot.
+/// Returns the JSON of a list of the full interface, or of a snapshot.
 pub(crate) fn list(epoch: &str, rev: u64, ports: &[u16]) -> String {
     let instances: Vec<_> = ports.iter().map(|&port| instance(port)).collect();
     format!(r#"{{"epoch":"{epoch}","rev":{rev},"instances":[{}]}}"#, instances.join(","))

@@ -1,9 +1,7 @@
-//! Who may do what: tokens, `Host`, `Origin`; and hostile bytes, which change nothing.
+//! Tokens, `Host`, `Origin`; and hostile bytes, which change nothing.
 
-mod server_support;
-
+use crate::support::start;
 use farcall_registry::server::{RegistryOptions, Tokens};
-use server_support::start;
 
 const READING: [&str; 8] = [
     "GET /registry",
@@ -29,7 +27,7 @@ fn bearer(token: &str) -> String {
 }
 
 #[tokio::test]
-async fn every_route_asks_for_its_token() {
+async fn every_route_requires_its_token() {
     let running = start(RegistryOptions::default().tokens(Tokens::default().read("r").write("w"))).await;
     for request in READING.into_iter().chain(WRITING) {
         for headers in [
@@ -68,7 +66,7 @@ async fn every_route_asks_for_its_token() {
 }
 
 #[tokio::test]
-async fn a_services_token_writes_to_that_service_alone_and_overrides_nothing() {
+async fn service_token_writes_to_its_service_only_and_cannot_override() {
     let tokens = Tokens::default().read("r").write("w").service("s", ["A"]);
     let running = start(RegistryOptions::default().tokens(tokens)).await;
     let token = bearer("s");
@@ -94,7 +92,7 @@ async fn a_services_token_writes_to_that_service_alone_and_overrides_nothing() {
 }
 
 #[tokio::test]
-async fn tokens_can_be_exchanged_at_run_time() {
+async fn tokens_can_be_replaced_at_run_time() {
     let running = start(RegistryOptions::default().tokens(Tokens::default().read("old"))).await;
     assert_eq!(running.send("GET /registry", &[&bearer("old")], "").await.status, 200);
     running.registry.set_tokens(Tokens::default().read("new"));
@@ -103,7 +101,7 @@ async fn tokens_can_be_exchanged_at_run_time() {
 }
 
 #[tokio::test]
-async fn no_web_page_reaches_it() {
+async fn foreign_hosts_and_origins_are_refused() {
     let running = start(RegistryOptions::default().allowed_host("registry.example.com")).await;
     let port = running.address.port();
     let request = |line: &str, head: &str| format!("{line} HTTP/1.1\r\nConnection: close\r\n{head}\r\n\r\n");
@@ -148,7 +146,7 @@ async fn no_web_page_reaches_it() {
 }
 
 #[tokio::test]
-async fn bodies_are_bounded_and_the_answer_arrives() {
+async fn too_large_bodies_are_refused_with_413() {
     let running = start(RegistryOptions::default()).await;
     let megabyte = "x".repeat(1 << 20);
     for request in ["POST /registry", "PUT /v1/services/A/instances/i", "PATCH /v1/services/A/instances/i"] {
@@ -158,7 +156,7 @@ async fn bodies_are_bounded_and_the_answer_arrives() {
     }
     let answer = running.send("POST /v1/heartbeats", &[], &megabyte.repeat(5)).await;
     assert!(answer.status == 413 && answer.error().contains("4194304"), "{answer:?}");
-    // In chunks that tell no length, too.
+    // Also in chunks, without a length.
     let head = format!(
         "POST /registry HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n",
         running.address
@@ -169,7 +167,7 @@ async fn bodies_are_bounded_and_the_answer_arrives() {
 }
 
 #[tokio::test]
-async fn hostile_heads_change_nothing() {
+async fn hostile_headers_change_nothing() {
     let running = start(RegistryOptions::default()).await;
     let host = running.address;
     let post = |head: &[u8]| {
@@ -185,7 +183,7 @@ async fn hostile_heads_change_nothing() {
         (b"X-Farcall-Server: \xff\xfe:1", 400),
         (b"X-Farcall-Server: <b>bold</b>:1", 400),
         (b"X-Farcall-Server: 10.0.0.1:1 ,", 400),
-        // A line break ends the header: what follows is another one, which is nobody's.
+        // A line break ends the header: the rest is another one, which is unknown.
         (b"X-Farcall-Server: 10.0.0.1\r\nX-Other: :1", 400),
     ] {
         let answer = running.send_bytes(&post(head)).await;

@@ -1,17 +1,15 @@
 //! The simple interface: one path, GET and POST.
 
-mod server_support;
-
+use crate::support::{Running, start};
 use farcall_registry::server::RegistryOptions;
 use serde_json::json;
-use server_support::{Running, start};
 
-async fn post(running: &Running, headers: &[&str], body: &str) -> server_support::Answer {
+async fn post(running: &Running, headers: &[&str], body: &str) -> crate::support::Response {
     running.send("POST /registry", headers, body).await
 }
 
 #[tokio::test]
-async fn a_server_is_registered_by_one_header_and_listed() {
+async fn one_header_registers_a_server() {
     let running = start(RegistryOptions::default()).await;
     let empty = running.get("/registry").await;
     assert_eq!(
@@ -79,7 +77,7 @@ async fn who_has_the_list_is_answered_304_until_it_changes() {
         assert_eq!((again.status, again.body.len(), again.header("etag")), (304, 0, Some(tag.as_str())));
         assert!(again.header("x-farcall-epoch").is_some());
     }
-    // A renewal moves nothing; nor does another service.
+    // Neither a renewal nor another service changes the ETag.
     post(&running, &["X-Farcall-Server: 10.0.0.1:7001"], "").await;
     running.put("Arith", "10.0.0.9:1").await;
     assert_eq!(running.send("GET /registry", &[&known], "").await.status, 304);
@@ -108,7 +106,7 @@ async fn other_methods_are_405_with_what_is_allowed() {
 }
 
 #[tokio::test]
-async fn ill_formed_registrations_are_400_and_change_nothing() {
+async fn malformed_registrations_are_400_and_change_nothing() {
     let running = start(RegistryOptions::default()).await;
     let server = "X-Farcall-Server: 10.0.0.1:7001";
     for (headers, body, part) in [
@@ -149,7 +147,7 @@ async fn ill_formed_registrations_are_400_and_change_nothing() {
 }
 
 #[tokio::test]
-async fn a_list_too_long_for_a_header_is_in_the_body_alone() {
+async fn list_too_long_for_a_header_is_only_in_the_body() {
     let running = start(RegistryOptions::default()).await;
     for n in 0..460 {
         let address = format!("10.0.0.1:{}", 10_000 + n);
@@ -163,7 +161,7 @@ async fn a_list_too_long_for_a_header_is_in_the_body_alone() {
 }
 
 #[tokio::test]
-async fn the_path_can_be_another() {
+async fn path_of_the_simple_interface_can_be_changed() {
     let running = start(RegistryOptions::default().simple_path("/_farcall_/servers")).await;
     assert_eq!(running.get("/_farcall_/servers").await.status, 200);
     assert_eq!(running.get("/registry").await.status, 404);

@@ -1,14 +1,10 @@
 //! The full interface: services, instances, heartbeats, overrides, long polls.
 
-#![allow(clippy::unwrap_used, reason = "what is beside the tests is a part of them")]
-
-mod server_support;
-
 use std::time::{Duration, Instant};
 
+use crate::support::{Response, Running, start};
 use farcall_registry::server::RegistryOptions;
 use serde_json::{Value, json};
-use server_support::{Answer, Running, start};
 
 const A: &str = "/v1/services/Arith/instances";
 
@@ -17,12 +13,12 @@ async fn ids(running: &Running, query: &str) -> Vec<String> {
     list["instances"].as_array().unwrap().iter().map(|one| one["id"].as_str().unwrap().to_owned()).collect()
 }
 
-async fn patch(running: &Running, id: &str, body: &str) -> Answer {
+async fn patch(running: &Running, id: &str, body: &str) -> Response {
     running.send(&format!("PATCH {A}/{id}"), &[], body).await
 }
 
 #[tokio::test]
-async fn an_instance_is_put_read_renewed_and_deleted() {
+async fn instance_is_put_read_renewed_and_deleted() {
     let running = start(RegistryOptions::default()).await;
     let path = format!("{A}/one");
     let body = r#"{"addr":"10.0.0.1:7001","metadata":{"k":"<script>\n\u2028"},"future":1}"#;
@@ -69,7 +65,7 @@ async fn ids_are_percent_encoded_in_paths() {
 }
 
 #[tokio::test]
-async fn what_path_and_body_say_must_agree() {
+async fn path_and_body_must_agree() {
     let running = start(RegistryOptions::default()).await;
     for (body, part) in [
         (r#"{"addr":"10.0.0.1:1","id":"two"}"#, "`two` in the body and `one` in the path"),
@@ -85,14 +81,14 @@ async fn what_path_and_body_say_must_agree() {
 }
 
 #[tokio::test]
-async fn an_operator_drains_and_takes_it_back() {
+async fn operator_sets_and_removes_overrides() {
     let running = start(RegistryOptions::default()).await;
     running.put("Arith", "10.0.0.1:1").await;
     running.put("Arith", "10.0.0.2:1").await;
     let drained = patch(&running, "10.0.0.1:1", r#"{"drain": true}"#).await;
     assert_eq!((drained.status, &drained.json()["state"]), (200, &json!("draining")));
     assert_eq!(drained.json()["overrides"], json!({"drain": true}));
-    // A registration does not undo it.
+    // A registration does not remove the override.
     running.put("Arith", "10.0.0.1:1").await;
     assert_eq!(running.get("/registry?service=Arith").await.json(), json!(["tcp@10.0.0.2:1"]));
     assert_eq!(ids(&running, "").await.len(), 2);
@@ -101,7 +97,7 @@ async fn an_operator_drains_and_takes_it_back() {
     assert_eq!((&weighed["weight"], &weighed["state"]), (&json!(0), &json!("up")));
     assert_eq!(running.get("/registry?service=Arith").await.json(), json!([]));
 
-    // What is not named stays; null takes back.
+    // Omitted overrides stay; null removes one.
     let rev = patch(&running, "10.0.0.2:1", "{}").await.json()["rev"].clone();
     assert_eq!(rev, weighed["rev"]);
     let back = patch(&running, "10.0.0.2:1", r#"{"weight": null}"#).await.json();
@@ -115,7 +111,7 @@ async fn an_operator_drains_and_takes_it_back() {
 }
 
 #[tokio::test]
-async fn many_heartbeats_are_one_request_and_unknown_ones_are_named() {
+async fn many_heartbeats_fit_one_request_and_unknown_instances_are_returned() {
     let running = start(RegistryOptions::default()).await;
     running.put("Arith", "10.0.0.1:1").await;
     let short = r#"{"addr":"10.0.0.2:1","ttl_ms":9000}"#;
@@ -127,7 +123,7 @@ async fn many_heartbeats_are_one_request_and_unknown_ones_are_named() {
     assert_eq!((&answer["renewed"], &answer["heartbeat_ms"]), (&json!(2), &json!(3000)));
     assert_eq!(answer["unknown"], json!([{"service": "Arith", "id": "no"}]));
 
-    // Ten thousand fit.
+    // Ten thousand fit into a request.
     let many: Vec<_> =
         (0..10_000).map(|n| json!({"service": "Arith", "id": format!("tcp@10.0.0.1:{n}")})).collect();
     let answer = running.send("POST /v1/heartbeats", &[], &json!({"instances": many}).to_string()).await;
@@ -160,7 +156,7 @@ async fn services_are_listed_with_their_counts() {
 }
 
 #[tokio::test]
-async fn a_list_can_be_of_one_zone_and_with_last_seen() {
+async fn list_can_be_filtered_by_zone_and_include_last_seen() {
     let running = start(RegistryOptions::default()).await;
     for (id, zone) in [("a1", "a"), ("a2", "a"), ("b1", "b")] {
         let body = json!({"addr": "10.0.0.1:1", "zone": zone}).to_string();
@@ -173,19 +169,19 @@ async fn a_list_can_be_of_one_zone_and_with_last_seen() {
     let seen = running.get(&format!("{A}?include=stale,last_seen")).await;
     assert!(seen.json()["instances"][0]["last_seen"].is_string());
     assert_eq!(seen.header("etag"), None);
-    // Of a service that nobody registered at there is a list, too.
-    let nobody = running.get("/v1/services/Nobody/instances").await;
-    assert_eq!((nobody.status, &nobody.json()["instances"]), (200, &json!([])));
+    // An unknown service has an empty list.
+    let unknown = running.get("/v1/services/Unknown/instances").await;
+    assert_eq!((unknown.status, &unknown.json()["instances"]), (200, &json!([])));
 }
 
 #[tokio::test]
-async fn a_long_poll_answers_when_the_list_moves() {
+async fn long_poll_answers_when_the_list_changes() {
     let running = start(RegistryOptions::default()).await;
     running.put("Arith", "10.0.0.1:1").await;
     let list = running.get(A).await.json();
     let (epoch, rev) = (list["epoch"].as_str().unwrap(), list["rev"].as_u64().unwrap());
 
-    // At once: without a revision, with another epoch, with one that was or never will be.
+    // At once: without a revision, with another epoch, with a past or a future revision.
     for query in [
         "?wait=55s".to_owned(),
         format!("?epoch=other&rev={rev}&wait=55s"),
@@ -195,13 +191,13 @@ async fn a_long_poll_answers_when_the_list_moves() {
     ] {
         assert_eq!(running.get(&format!("{A}{query}")).await.status, 200, "{query}");
     }
-    // Not at all: nothing moved, without waiting and with.
+    // With status 304: no change, with and without waiting.
     for query in [format!("?epoch={epoch}&rev={rev}"), format!("?rev={rev}&wait=20ms")] {
         let answer = running.get(&format!("{A}{query}")).await;
         assert_eq!((answer.status, answer.body.len()), (304, 0), "{query}");
         assert!(answer.header("x-farcall-rev").is_some());
     }
-    // Then: when this list moves, and not when another does.
+    // After a change of this list, and not of another.
     let path = format!("{A}?epoch={epoch}&rev={rev}&wait=55s");
     let poll = running.get(&path);
     let change = async {
@@ -219,7 +215,7 @@ async fn a_long_poll_answers_when_the_list_moves() {
 }
 
 #[tokio::test]
-async fn a_long_poll_of_a_service_that_is_not_there_waits_for_it() {
+async fn long_poll_of_an_unknown_service_waits_for_it() {
     let running = start(RegistryOptions::default()).await;
     let rev = running.get(A).await.json()["rev"].clone();
     let path = format!("{A}?rev={rev}&wait=55s");
@@ -234,7 +230,7 @@ async fn a_long_poll_of_a_service_that_is_not_there_waits_for_it() {
 }
 
 #[tokio::test]
-async fn past_the_bound_of_instances_the_answer_is_429() {
+async fn too_many_instances_are_refused_with_429() {
     let running = start(RegistryOptions::default().max_instances(1)).await;
     assert_eq!(running.put("Arith", "10.0.0.1:1").await.status, 200);
     let answer = running.put("Arith", "10.0.0.2:1").await;
@@ -243,7 +239,7 @@ async fn past_the_bound_of_instances_the_answer_is_429() {
 }
 
 #[tokio::test]
-async fn bad_queries_are_400_with_the_value() {
+async fn invalid_queries_are_400_with_the_value() {
     let running = start(RegistryOptions::default()).await;
     for (path, part) in [
         (format!("{A}?rev=new"), "rev=`new`"),
@@ -263,7 +259,7 @@ async fn bad_queries_are_400_with_the_value() {
 }
 
 #[tokio::test]
-async fn status_tells_what_there_is_and_what_is_allowed() {
+async fn status_has_counts_and_limits() {
     let running = start(RegistryOptions::default()).await;
     running.put("Arith", "10.0.0.1:1").await;
     let status = running.get("/v1/status").await.json();
@@ -301,7 +297,7 @@ async fn metrics_are_prometheus_text() {
     ] {
         assert!(text.lines().any(|known| known == line), "{line} is not in\n{text}");
     }
-    // Each is described once, and nothing that callers write becomes a label.
+    // Each metric is described once, and text from clients does not become a label.
     let helps: Vec<_> = text.lines().filter(|line| line.starts_with("# HELP")).collect();
     assert!(helps.len() >= 12 && !text.contains("nowhere"));
     let _: Value = running.get("/v1/status").await.json();

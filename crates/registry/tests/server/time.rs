@@ -1,14 +1,10 @@
-//! Expiry, the guard against mass expiry, warming: in time that stands still until all wait.
-
-#![allow(clippy::unwrap_used, reason = "what is beside the tests is a part of them")]
-
-mod server_support;
+//! Expiry, the guard against mass expiry, and warming, in paused time.
 
 use std::time::Duration;
 
+use crate::support::call;
 use farcall_registry::server::{Registry, RegistryOptions};
 use serde_json::json;
-use server_support::call;
 use tokio::time::sleep;
 
 const TTL: Duration = Duration::from_secs(30);
@@ -34,7 +30,7 @@ fn states(registry: &Registry) -> Vec<(String, String)> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_instance_goes_within_a_second_of_its_time_to_live() {
+async fn instance_expires_within_a_second_of_its_ttl() {
     let registry = running().await;
     register(&registry, 1);
     sleep(TTL - Duration::from_millis(10)).await;
@@ -45,7 +41,7 @@ async fn an_instance_goes_within_a_second_of_its_time_to_live() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn heartbeats_keep_it_and_say_when_the_next_is_due() {
+async fn heartbeats_renew_the_lease_and_return_the_interval() {
     let registry = running().await;
     register(&registry, 1);
     for _ in 0..20 {
@@ -60,7 +56,7 @@ async fn heartbeats_keep_it_and_say_when_the_next_is_due() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_time_to_live_of_its_own_is_kept_and_a_third_of_it_is_the_heartbeat() {
+async fn requested_ttl_is_granted_with_a_third_as_heartbeat() {
     let registry = running().await;
     let body = r#"{"addr":"10.0.0.1:1","ttl_ms":6000}"#;
     let (_, body, _) = call(&registry, "PUT /v1/services/A/instances/0", body).await;
@@ -70,7 +66,7 @@ async fn a_time_to_live_of_its_own_is_kept_and_a_third_of_it_is_the_heartbeat() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_mass_expiry_is_held_back_for_one_more_time_to_live() {
+async fn mass_expiry_is_withheld_for_one_more_ttl() {
     let registry = running().await;
     register(&registry, 10);
     sleep(Duration::from_secs(20)).await;
@@ -79,14 +75,14 @@ async fn a_mass_expiry_is_held_back_for_one_more_time_to_live() {
     }
     sleep(Duration::from_secs(11)).await;
     assert_eq!(states(&registry).iter().filter(|(_, state)| state == "stale").count(), 4);
-    // Beside those that are up they are not served.
+    // Stale instances are not listed with those that are up.
     let (_, list, _) = call(&registry, "GET /v1/services/A/instances", "").await;
     assert_eq!(list["instances"].as_array().unwrap().len(), 6);
     let (_, list, _) = call(&registry, "GET /v1/services/A/instances?include=stale", "").await;
     assert_eq!(list["instances"].as_array().unwrap().len(), 10);
-    // A DELETE is not held back.
+    // A DELETE is not withheld.
     call(&registry, "DELETE /v1/services/A/instances/9", "").await;
-    // One comes back, the others go.
+    // One comes back, the others expire.
     registry.renew("A", "8").unwrap();
     for _ in 0..3 {
         sleep(Duration::from_secs(10)).await;
@@ -100,7 +96,7 @@ async fn a_mass_expiry_is_held_back_for_one_more_time_to_live() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn when_all_fall_silent_the_last_list_is_served_on() {
+async fn last_list_is_served_when_all_instances_are_silent() {
     let registry = running().await;
     register(&registry, 3);
     sleep(TTL + Duration::from_secs(1)).await;
@@ -115,7 +111,7 @@ async fn when_all_fall_silent_the_last_list_is_served_on() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_a_snapshot_it_is_warming_for_one_heartbeat() {
+async fn registry_without_a_snapshot_warms_for_one_heartbeat() {
     let registry = running().await;
     register(&registry, 1);
     let mut tags = Vec::new();
@@ -141,7 +137,7 @@ async fn without_a_snapshot_it_is_warming_for_one_heartbeat() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn watchers_are_told_when_warming_ends() {
+async fn watchers_get_a_snapshot_when_warming_ends() {
     let registry = running().await;
     register(&registry, 1);
     let router = registry.router(&[]);
@@ -157,7 +153,7 @@ async fn watchers_are_told_when_warming_ends() {
     let (first, second) = text.rsplit_once("event: snapshot").unwrap();
     assert!(first.contains(r#""warming":true"#) && !second.contains("warming"));
     assert!(!text.contains("resync"));
-    // Then there is silence, and a comment every 15 s.
+    // After that, a comment every 15 s.
     let began = tokio::time::Instant::now();
     let ping = futures::StreamExt::next(&mut body).await.unwrap().unwrap();
     assert_eq!((&ping[..], began.elapsed().as_secs()), (&b": ping\n\n"[..], 15));
