@@ -1,18 +1,18 @@
-//! Words and how often they occur: counted on the spot, merged, compared.
+//! Words and the number of their occurrences: counted locally, merged, compared.
 //!
-//! The counting here shares nothing with the service's, which it is there to check.
+//! The local count shares no code with the service, because it checks the service's answers.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 
-/// How often each word occurs.
+/// The number of occurrences of each word.
 pub(crate) type Counts = BTreeMap<String, u64>;
 
 /// Counts the words of a text, character by character.
 pub(crate) fn count_locally(text: &str) -> Counts {
     let mut counts = HashMap::<String, u64>::new();
     let mut word = String::new();
-    // A blank at the end closes a word that ends with the text.
+    // The additional space completes a word at the end of the text.
     for c in text.chars().chain([' ']) {
         if c.is_alphanumeric() {
             word.extend(c.to_lowercase());
@@ -37,16 +37,16 @@ pub(crate) fn merge(total: &mut Counts, counts: &Counts, times: u64) {
     }
 }
 
-/// The `most` commonest words, the commonest first; those that are as common as each other in the
-/// order of the alphabet.
-pub(crate) fn commonest(counts: &Counts, most: usize) -> Vec<(&str, u64)> {
+/// Returns the `max` commonest words, the commonest first; words with the same count in alphabetical
+/// order.
+pub(crate) fn commonest(counts: &Counts, max: usize) -> Vec<(&str, u64)> {
     let mut words: Vec<_> = counts.iter().map(|(word, count)| (word.as_str(), *count)).collect();
     words.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
-    words.truncate(most);
+    words.truncate(max);
     words
 }
 
-/// A word of which two counts differ.
+/// A word whose two counts differ.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Difference {
     pub(crate) word: String,
@@ -57,11 +57,11 @@ pub(crate) struct Difference {
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { word, answered, counted } = self;
-        write!(f, "{word:?} occurs {counted} times, and {answered} were answered")
+        write!(f, "{word:?} occurs {counted} times, and the servers counted {answered}")
     }
 }
 
-/// The first word, in the order of the alphabet, of which the counts differ.
+/// Returns the first word, in alphabetical order, whose counts differ.
 pub(crate) fn difference(answered: &Counts, counted: &Counts) -> Option<Difference> {
     if answered == counted {
         return None;
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn merging_adds_what_is_there_and_what_is_not() {
+    fn merging_adds_known_and_new_words() {
         let mut total = counts(&[("a", 1)]);
         merge(&mut total, &counts(&[("a", 2), ("b", 1)]), 3);
         assert_eq!(total, counts(&[("a", 7), ("b", 3)]));
@@ -111,7 +111,7 @@ mod tests {
         let full = counts(&[("a", 1), ("b", 2)]);
         assert_eq!(difference(&full, &full), None);
         let missing = difference(&counts(&[("a", 1)]), &full).unwrap();
-        assert_eq!(missing.to_string(), r#""b" occurs 2 times, and 0 were answered"#);
+        assert_eq!(missing.to_string(), r#""b" occurs 2 times, and the servers counted 0"#);
         let surplus = difference(&counts(&[("Z", 1), ("a", 1), ("b", 2)]), &full).unwrap();
         assert_eq!((surplus.answered, surplus.counted), (1, 0));
         assert!(difference(&counts(&[("a", 1), ("b", 3)]), &full).is_some());

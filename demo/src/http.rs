@@ -1,5 +1,4 @@
-//! The HTTP side of `demo server`: where it listens, and what it serves there; and the page of a job,
-//! which shows its channel.
+//! The HTTP server of `demo server`, and the page of a job, which shows the job's channel.
 
 use std::future::pending;
 use std::time::Duration;
@@ -15,25 +14,25 @@ use tokio::task::JoinHandle;
 
 use crate::cli::ServerArgs;
 
-/// Where one that serves HTTP shows what it is doing.
+/// The path of the debug page.
 pub(crate) const DEBUG_PAGE: &str = "/debug/farcall";
-/// How long requests under way may go on once the server has ended.
+/// The time limit of requests in flight after the server has ended.
 const STOP_LIMIT: Duration = Duration::from_secs(1);
 
-/// What listens for HTTP.
+/// The listeners for HTTP.
 #[derive(Debug)]
 pub(crate) struct Http {
     listeners: Vec<(Listener, Option<TlsServer>)>,
-    /// Whether calls come there without HTTP, too.
+    /// `true` if the listeners accept connections without HTTP as well.
     one_port: bool,
 }
 
 impl Http {
-    /// Listens where it was asked to. `tls` is for the addresses of `--https`.
+    /// Binds the addresses of `--http` and `--https`; `tls` is for the latter.
     ///
     /// # Errors
     ///
-    /// An address cannot be listened on; the error names it.
+    /// An address cannot be bound; the error names it.
     pub(crate) async fn bind(args: &ServerArgs, tls: Option<TlsServer>) -> anyhow::Result<Self> {
         let mut listeners = Vec::new();
         for address in &args.http {
@@ -46,7 +45,7 @@ impl Http {
         Ok(Self { listeners, one_port: args.one_port })
     }
 
-    /// What to open in a browser, with the ports that it got.
+    /// Returns the URLs to open in a browser, with the actual ports.
     pub(crate) fn urls(&self) -> impl Iterator<Item = String> {
         self.listeners.iter().map(|(listener, tls)| {
             let scheme = if tls.is_some() { "https" } else { "http" };
@@ -72,7 +71,7 @@ impl Http {
     }
 }
 
-/// The page of a client. Dropping it closes it.
+/// The debug page of a client. Dropping it closes the page.
 #[derive(Debug)]
 pub(crate) struct Page {
     pub(crate) url: String,
@@ -80,7 +79,7 @@ pub(crate) struct Page {
 }
 
 impl Page {
-    /// Shows what this channel does, on a port of this machine.
+    /// Serves a page that shows this channel, on a port of this machine.
     pub(crate) async fn of(name: &str, channel: &Channel) -> anyhow::Result<Self> {
         let listener = Listener::bind(&Address::parse("127.0.0.1:0")?).await?;
         let url = format!("{}{DEBUG_PAGE}", url("http", &listener));
@@ -91,7 +90,7 @@ impl Page {
 }
 
 impl Drop for Page {
-    /// Whoever looks on has seen the end.
+    /// Stops serving; requests in flight are not awaited, because the job has ended.
     fn drop(&mut self) {
         self.serving.abort();
     }

@@ -1,5 +1,5 @@
-//! What the job reads: which files there are, and their text. Files that cannot be sent are
-//! skipped, with a reason; counting them is for [`crate::source`].
+//! The input of a job: its files and their text. Files that cannot be sent are
+//! skipped, with a reason. [`crate::source`] counts them.
 
 use std::fmt;
 use std::fs::File;
@@ -7,16 +7,15 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use anyhow::bail;
-use farcall::protocol::Codec;
-use farcall::protocol::EscapedText;
+use farcall::protocol::{Codec, EscapedText};
 use ignore::{DirEntry, WalkBuilder};
 use serde::Serialize;
 
-/// JSON writes a control character, which is one byte of text, in six. A text below this share of
-/// the limit fits, however it is encoded, and so do its quotes and its name.
-const SURE_TO_FIT: usize = 8;
+/// The divisor of the frame limit below which a text fits in every encoding, with its quotes and its
+/// name: JSON encodes a control character, one byte of text, in six bytes.
+const MAX_EXPANSION: usize = 8;
 
-/// The files that were found, in order and each once, and what was met beside them.
+/// The files that were found, sorted and without duplicates, and those that were skipped.
 #[derive(Debug, Default)]
 pub(crate) struct Found {
     pub(crate) files: Vec<PathBuf>,
@@ -30,21 +29,21 @@ pub(crate) struct Skipped {
     pub(crate) reason: Reason,
 }
 
-/// Why a file is not sent.
+/// The reason for skipping a file.
 #[derive(Debug)]
 pub(crate) enum Reason {
-    /// The system does not let it be read, or not as a file.
+    /// The file cannot be read, or is not a regular file.
     Unreadable(String),
-    /// It is not UTF-8, or there is a NUL in it.
+    /// The file is not UTF-8, or contains a NUL.
     Binary,
-    /// Its call would not fit into a frame that the servers accept.
+    /// The arguments of its call do not fit into a frame that the servers accept.
     TooLarge { limit: usize },
 }
 
-/// What a call may consist of.
+/// The encoding of calls and their size limit.
 #[derive(Clone, Debug)]
 pub(crate) struct Terms {
-    /// How it is encoded.
+    /// The codec of the arguments.
     pub(crate) codec: Codec,
     /// The largest frame that every server accepts, in bytes.
     pub(crate) max_frame_bytes: usize,
@@ -55,7 +54,7 @@ impl Found {
     pub(crate) fn search(roots: &[PathBuf]) -> anyhow::Result<Self> {
         let mut found = Self::default();
         for root in roots {
-            // A name that was mistyped must not pass for a file that was skipped.
+            // A mistyped name is an error, not a skipped file.
             match root.metadata() {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
                     bail!("--input {}: {error}", shown(root));
@@ -69,7 +68,7 @@ impl Found {
     }
 
     fn walk(&mut self, root: &Path) {
-        // Hidden files are documents like others, and a copy without .git has its .gitignore.
+        // Hidden files count as well, and .gitignore is respected in a copy without .git.
         let mut walk = WalkBuilder::new(root);
         walk.hidden(false).require_git(false).filter_entry(is_searched);
         for entry in walk.build() {
@@ -82,16 +81,16 @@ impl Found {
 
     fn add(&mut self, entry: DirEntry, root: &Path) {
         let is_file = entry.file_type().is_some_and(|kind| kind.is_file());
-        // What was asked for by name is tried, whatever it is: reading tells what is wrong with
-        // it. Links in a directory are passed over, or their targets would count twice.
+        // A path that was given by name is always tried, and reading it reports an error. Links in a
+        // directory are skipped, because their targets would count twice.
         if is_file || (entry.depth() == 0 && !root.is_dir()) {
             self.files.push(entry.into_path());
         }
     }
 }
 
-/// The sources and documents of farcall where this was built from them, and they are still there;
-/// else the current directory.
+/// Returns the directory of farcall's sources, if this program was built from them and they still
+/// exist; otherwise the current directory.
 pub(crate) fn default_root() -> PathBuf {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent();
     match workspace {
@@ -104,11 +103,11 @@ pub(crate) fn default_root() -> PathBuf {
 ///
 /// # Errors
 ///
-/// Why it is to be skipped.
+/// The reason to skip it.
 pub(crate) fn read(path: &Path, terms: &Terms) -> Result<String, Reason> {
     let limit = terms.max_frame_bytes;
     let mut bytes = Vec::new();
-    // One byte more than fits tells that there is more, however long the file claims to be.
+    // One byte more than the limit shows that the file is too large, whatever its metadata says.
     open(path)
         .and_then(|file| file.take(limit as u64 + 1).read_to_end(&mut bytes))
         .map_err(|error| Reason::Unreadable(error.to_string()))?;
@@ -122,7 +121,7 @@ pub(crate) fn read(path: &Path, terms: &Terms) -> Result<String, Reason> {
     if fits(&text, terms) { Ok(text) } else { Err(Reason::TooLarge { limit }) }
 }
 
-/// A path as it may be printed: a name can hold what moves a cursor.
+/// Returns a path with control characters escaped, for display.
 pub(crate) fn shown(path: &Path) -> String {
     EscapedText(&path.to_string_lossy()).to_string()
 }
@@ -130,7 +129,7 @@ pub(crate) fn shown(path: &Path) -> String {
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unreadable(why) => write!(f, "unreadable: {}", EscapedText(why)),
+            Self::Unreadable(error) => write!(f, "unreadable: {}", EscapedText(error)),
             Self::Binary => f.write_str("binary"),
             Self::TooLarge { limit } => {
                 write!(f, "too large: the servers accept frames of at most {limit} bytes")
@@ -139,7 +138,7 @@ impl fmt::Display for Reason {
     }
 }
 
-/// Opens a regular file. Another might never end, or not even open: a pipe waits for a writer.
+/// Opens a regular file. Other kinds may be endless, or block when opened, as a pipe without a writer.
 fn open(path: &Path) -> io::Result<File> {
     if !path.metadata()?.is_file() {
         return Err(io::Error::other("not a regular file"));
@@ -152,7 +151,7 @@ fn fits(text: &str, terms: &Terms) -> bool {
     struct Arguments<'a> {
         text: &'a str,
     }
-    if text.len() <= terms.max_frame_bytes / SURE_TO_FIT {
+    if text.len() <= terms.max_frame_bytes / MAX_EXPANSION {
         return true;
     }
     let encoded = terms.codec.encode(&Arguments { text });
@@ -164,7 +163,7 @@ fn is_searched(entry: &DirEntry) -> bool {
     entry.depth() == 0 || !is_dir || (entry.file_name() != ".git" && entry.file_name() != "target")
 }
 
-/// The skipped entry for what went wrong while walking. Only its text tells where.
+/// Returns the entry for an error of the walk, whose text names the path.
 fn unreadable(root: &Path, error: &ignore::Error) -> Skipped {
     Skipped { path: root.to_owned(), reason: Reason::Unreadable(error.to_string()) }
 }
@@ -187,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn what_git_ignores_and_what_is_built_is_passed_over() {
+    fn ignored_files_and_build_output_are_skipped() {
         let dir = tempfile::tempdir().unwrap();
         let file = |name: &str, text: &str| {
             let path = dir.path().join(name);
@@ -206,13 +205,13 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_is_not_there_is_an_error() {
+    fn missing_input_is_an_error() {
         let error = Found::search(&[PathBuf::from("/nowhere/at/all")]).unwrap_err();
         assert!(error.to_string().starts_with("--input /nowhere/at/all: "), "{error}");
     }
 
     #[test]
-    fn what_is_not_text_is_binary() {
+    fn invalid_utf8_and_nul_are_binary() {
         let terms = terms(Codec::MessagePack, 1000);
         assert_eq!(read_bytes("\u{fc}".as_bytes(), &terms).unwrap(), "\u{fc}");
         assert!(matches!(read_bytes(b"a\0b", &terms), Err(Reason::Binary)));
@@ -220,8 +219,8 @@ mod tests {
     }
 
     #[test]
-    fn a_text_fits_if_its_call_does() {
-        // In front of the text are the map, its key, and the text's length: 1 + 5 + 3 bytes.
+    fn text_fits_if_its_encoded_arguments_do() {
+        // The map, its key, and the text's length take 1 + 5 + 3 bytes before the text.
         let msgpack = terms(Codec::MessagePack, 1000);
         assert!(read_bytes(&[b'a'; 991], &msgpack).is_ok());
         assert!(matches!(read_bytes(&[b'a'; 992], &msgpack), Err(Reason::TooLarge { limit: 1000 })));
@@ -232,10 +231,10 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_file_is_not_opened() {
-        let Err(Reason::Unreadable(why)) = read(Path::new("/dev/zero"), &terms(Codec::Json, 10)) else {
+    fn devices_are_not_opened() {
+        let Err(Reason::Unreadable(error)) = read(Path::new("/dev/zero"), &terms(Codec::Json, 10)) else {
             panic!("it was read");
         };
-        assert_eq!(why, "not a regular file");
+        assert_eq!(error, "not a regular file");
     }
 }

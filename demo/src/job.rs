@@ -1,4 +1,4 @@
-//! The job: count the words of all files by calls to the cluster, and check the answers.
+//! The job: counts the words of all files with calls to the cluster, and checks the answers.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -13,40 +13,40 @@ use tracing::warn;
 use crate::cli::JobArgs;
 use crate::cluster::{Cluster, Shape};
 use crate::count::{Counts, difference, merge};
+use crate::disruptions::{Gate, disruptions};
 use crate::http::Page;
 use crate::input::{self, Found, Terms, shown};
 use crate::outcome::Outcome;
 use crate::progress::Progress;
-use crate::registry::RegistryUrl;
+use crate::registry_url::RegistryUrl;
 use crate::report::{Latencies, Report, say};
 use crate::services::TextClient;
 use crate::signals::Signals;
 use crate::source::{Expected, Source, read_ahead};
-use crate::story::{Plot, story};
 
 const STDOUT: &str = "writing to stdout";
 
-/// Starts a cluster, runs the job on it, reports, and stops the cluster, whatever happens.
+/// Starts a cluster, runs the job on it, prints the report, and always stops the cluster.
 pub(crate) async fn run(args: JobArgs) -> anyhow::Result<Outcome> {
-    // Before there is a process that a signal could leave behind.
+    // Before the first process is started, so that a signal leaves none behind.
     let mut signals = Signals::catch().context("catching signals")?;
     let mut cluster = Cluster::default();
     let keep = args.keep;
     let mut page = None;
-    let worked = tokio::select! {
-        // A job that is cut short has nothing to keep; the cluster is stopped below.
-        worked = work(args, &mut cluster, &mut page) => worked.map(|()| Outcome::Done),
+    let result = tokio::select! {
+        // Cancel-safe: the state of an interrupted job is not needed; the cluster is stopped below.
+        result = work(args, &mut cluster, &mut page) => result.map(|()| Outcome::Done),
         signal = signals.next() => Ok(Outcome::Interrupted(signal)),
     };
-    let worked = match worked {
+    let result = match result {
         Ok(Outcome::Done) if keep => until_signal(&cluster, page.as_ref(), &mut signals).await,
         other => other,
     };
     drop(page);
     let deaths = cluster.deaths().await;
-    match worked {
+    match result {
         Ok(outcome) => {
-            // The job has done without them.
+            // The job succeeded without them.
             for death in deaths {
                 warn!("{death}");
             }
@@ -54,24 +54,24 @@ pub(crate) async fn run(args: JobArgs) -> anyhow::Result<Outcome> {
             Ok(outcome)
         }
         Err(error) => {
-            // Whatever it says, it is not why the job failed.
+            // The job's error is the one to report.
             let _: anyhow::Result<()> = cluster.stop().await;
             Err(if deaths.is_empty() { error } else { error.context(deaths.join("; ")) })
         }
     }
 }
 
-/// Leaves the cluster to people until they have enough of it.
+/// Keeps the cluster running until a signal, and prints what to try with it.
 async fn until_signal(
     cluster: &Cluster,
     page: Option<&Page>,
     signals: &mut Signals,
 ) -> anyhow::Result<Outcome> {
-    say("\nThe cluster goes on until Ctrl-C:").context(STDOUT)?;
+    say("\nThe cluster runs until Ctrl-C:").context(STDOUT)?;
     for hint in cluster.url().map(RegistryUrl::hints).unwrap_or_default() {
         say(format_args!("  {hint}")).context(STDOUT)?;
     }
-    for server in cluster.introduce() {
+    for server in cluster.processes() {
         for hint in server.hints() {
             say(format_args!("  {hint}")).context(STDOUT)?;
         }
@@ -83,7 +83,7 @@ async fn until_signal(
     Ok(Outcome::Done)
 }
 
-/// Starts the cluster and runs the job on it; `page` is to be kept as long as somebody may look.
+/// Starts the cluster and runs the job on it. The caller keeps `page`, so that it stays available.
 async fn work(args: JobArgs, cluster: &mut Cluster, page: &mut Option<Page>) -> anyhow::Result<()> {
     let roots = if args.input.is_empty() { vec![input::default_root()] } else { args.input };
     let found = tokio::task::spawn_blocking(move || Found::search(&roots)).await??;
@@ -92,8 +92,8 @@ async fn work(args: JobArgs, cluster: &mut Cluster, page: &mut Option<Page>) -> 
     let shape =
         Shape { registry: args.registry, servers: args.servers, codec: codec.clone(), unix: args.unix };
     cluster.start(&shape).await?;
-    for introduced in cluster.introduce() {
-        say(format_args!("{} at {}", introduced.name, introduced.whereabouts())).context(STDOUT)?;
+    for process in cluster.processes() {
+        say(format_args!("{} at {}", process.name, process.location())).context(STDOUT)?;
     }
     let max_frame_bytes = cluster.max_frame_bytes().context("there is no server")?;
     let channel = cluster.channel("Text").await?;
@@ -112,9 +112,9 @@ async fn work(args: JobArgs, cluster: &mut Cluster, page: &mut Option<Page>) -> 
     say(report).context(STDOUT)
 }
 
-/// A job on a cluster that serves.
+/// A job on a running cluster.
 struct Job {
-    /// The way to whoever is there.
+    /// The channel to all servers.
     channel: Channel,
     terms: Terms,
     repeat: u64,
@@ -123,7 +123,7 @@ struct Job {
     servers: usize,
 }
 
-/// What the answers come to.
+/// The totals of the answers.
 struct Tally {
     bytes: u64,
     calls: u64,
@@ -131,7 +131,7 @@ struct Tally {
     latencies: Latencies,
 }
 
-/// An answer that came, and was compared with the count of its file.
+/// An answer that equals the local count of its file.
 struct Answer {
     source: Arc<Source>,
     counts: Counts,
@@ -145,20 +145,20 @@ impl Job {
         for skipped in &found.skipped {
             progress.skip(skipped, 0);
         }
-        let (plot, story) = match story(self.servers, planned, &progress).filter(|_| !self.calm) {
-            Some((plot, story)) => (Some(plot), Some(story)),
+        let (gate, disruptions) = match disruptions(self.servers, planned, &progress).filter(|_| !self.calm) {
+            Some((gate, disruptions)) => (Some(gate), Some(disruptions)),
             None => (None, None),
         };
         let started = Instant::now();
         let (sources, reading) = read_ahead(found.files, self.repeat, self.terms.clone(), progress.clone());
-        let happening = async {
-            match story {
-                Some(story) => story.run(cluster, &self.channel).await,
+        let disrupting = async {
+            match disruptions {
+                Some(disruptions) => disruptions.run(cluster, &self.channel).await,
                 None => Ok(()),
             }
         };
-        // The calls end the story, by telling it nothing more.
-        let outcome = tokio::try_join!(self.count(sources, plot, &progress), happening);
+        // The disruptions end with the calls, when the gate is dropped.
+        let outcome = tokio::try_join!(self.count(sources, gate, &progress), disrupting);
         let took = started.elapsed();
         progress.finish();
         let (tally, ()) = outcome?;
@@ -173,20 +173,20 @@ impl Job {
             calls: tally.calls,
             took,
             latencies: tally.latencies,
-            servers: cluster.accounts().await?,
+            servers: cluster.summaries().await?,
         })
     }
 
-    /// Makes all calls. The first that fails ends the job, and the others with it.
+    /// Makes all calls. The first failure ends the job, and cancels the other calls.
     async fn count(
         &self,
         sources: mpsc::Receiver<Arc<Source>>,
-        plot: Option<Plot>,
+        gate: Option<Gate>,
         progress: &Progress,
     ) -> anyhow::Result<Tally> {
         let client = TextClient::new(self.channel.clone());
         let mut tally = Tally { bytes: 0, calls: 0, counts: Counts::new(), latencies: Latencies::new() };
-        let answers = in_turn(each_repeated(sources, self.repeat), plot)
+        let answers = admitted(each_repeated(sources, self.repeat), gate)
             .map(|source| call(&client, source))
             .buffer_unordered(self.concurrency);
         let mut answers = pin!(answers);
@@ -198,19 +198,19 @@ impl Job {
     }
 }
 
-/// Each source when the plot lets it pass.
-fn in_turn(sources: impl Stream<Item = Arc<Source>>, plot: Option<Plot>) -> impl Stream<Item = Arc<Source>> {
+/// Yields each source when the gate admits it.
+fn admitted(sources: impl Stream<Item = Arc<Source>>, gate: Option<Gate>) -> impl Stream<Item = Arc<Source>> {
     let numbered = Box::pin(sources.enumerate());
-    stream::unfold((numbered, plot), async |(mut numbered, mut plot)| {
+    stream::unfold((numbered, gate), async |(mut numbered, mut gate)| {
         let (number, source) = numbered.next().await?;
-        if let Some(plot) = &mut plot {
-            plot.pass(number as u64).await;
+        if let Some(gate) = &mut gate {
+            gate.admit(number as u64).await;
         }
-        Some((source, (numbered, plot)))
+        Some((source, (numbered, gate)))
     })
 }
 
-/// Each source as often as it is to be sent.
+/// Yields each source `repeat` times.
 fn each_repeated(sources: mpsc::Receiver<Arc<Source>>, repeat: u64) -> impl Stream<Item = Arc<Source>> {
     let sources = stream::unfold(sources, async |mut sources| Some((sources.recv().await?, sources)));
     sources.flat_map(move |source| stream::iter((0..repeat).map(move |_| Arc::clone(&source))))
@@ -235,12 +235,12 @@ impl Tally {
     }
 }
 
-/// Compares what the answers come to with what was counted here.
+/// Compares the totals of the answers with the local counts.
 fn check(tally: &Tally, expected: &Expected) -> anyhow::Result<()> {
     ensure!(expected.calls > 0, "there is nothing to count: all files were skipped");
     let Expected { calls, bytes, .. } = expected;
-    ensure!(tally.calls == *calls, "{calls} calls were to be answered, and {} were", tally.calls);
-    ensure!(tally.bytes == *bytes, "{bytes} bytes were to be counted, and {} were", tally.bytes);
+    ensure!(tally.calls == *calls, "{calls} calls were expected, and {} were answered", tally.calls);
+    ensure!(tally.bytes == *bytes, "{bytes} bytes were expected, and {} were counted", tally.bytes);
     match difference(&tally.counts, &expected.counts) {
         None => Ok(()),
         Some(difference) => Err(anyhow!("in all files together: {difference}")),

@@ -1,9 +1,9 @@
 //! The demo: a cluster of farcall servers on one machine, and a job that uses it.
 //!
 //! `demo` starts a registry and three servers, counts the words of many files by calling them while
-//! one is killed, another started and a third drained, compares the answers with a count of its own,
-//! and reports. `demo server` is one server alone, `demo registry` the registry. What the servers
-//! offer is in [`services`]:
+//! one is killed, another started and a third drained, compares the answers with a local count,
+//! and prints a report. `demo server` runs one server, `demo registry` the registry. The services of the
+//! servers are in [`services`]:
 //!
 //! ```no_run
 //! use demo::services::ArithClient;
@@ -19,19 +19,20 @@
 mod cli;
 mod cluster;
 mod count;
+mod disruptions;
 mod http;
 mod input;
 mod job;
-mod orphan;
 mod outcome;
+mod parent;
 mod progress;
 mod registry;
+mod registry_url;
 mod report;
 mod run;
 mod server;
 pub mod services;
 mod signals;
 mod source;
-mod story;
 
 pub use self::run::run;

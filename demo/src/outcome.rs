@@ -1,4 +1,4 @@
-//! How a run ended, told to the shell and to the person.
+//! The outcome of a run, as an exit code and a line on stderr.
 
 use std::process::ExitCode;
 
@@ -8,24 +8,24 @@ use crate::signals::Signal;
 
 const ERROR: Style = AnsiColor::Red.on_default().bold();
 
-/// How a run ended.
+/// The outcome of a run.
 #[derive(Debug)]
 pub(crate) enum Outcome {
-    /// All that was to be done was done, and was right.
+    /// The run succeeded.
     Done,
-    /// Something was not, and this is why, on one line.
+    /// The run failed, with the reason on one line.
     Failed(String),
-    /// A signal ended it.
+    /// A signal ended the run.
     Interrupted(Signal),
 }
 
 impl Outcome {
-    /// Says on stderr what went wrong, if anything did, and gives the exit code.
-    pub(crate) fn tell(self) -> ExitCode {
+    /// Prints the failure on stderr, if any, and returns the exit code.
+    pub(crate) fn report(self) -> ExitCode {
         match self {
             Self::Done => ExitCode::SUCCESS,
-            Self::Failed(why) => {
-                anstream::eprintln!("{ERROR}error:{ERROR:#} {why}");
+            Self::Failed(reason) => {
+                anstream::eprintln!("{ERROR}error:{ERROR:#} {reason}");
                 ExitCode::FAILURE
             }
             Self::Interrupted(signal) => {
@@ -42,7 +42,7 @@ impl From<&anyhow::Error> for Outcome {
     }
 }
 
-/// An error and its causes on one line, without those that the text before them tells already.
+/// Returns an error and its causes on one line, without causes that the text before already contains.
 fn sentence(error: &anyhow::Error) -> String {
     let mut sentence = String::new();
     for cause in error.chain() {
@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cause_is_told_once() {
+    fn each_cause_is_printed_once() {
         let error = anyhow!("refused").context("dialing x: refused").context("starting");
         assert_eq!(sentence(&error), "starting: dialing x: refused");
     }

@@ -1,4 +1,4 @@
-//! What a job came to, printed.
+//! The report of a job.
 
 use std::fmt::{self, Display, Write as _};
 use std::io::{self, Write as _};
@@ -10,24 +10,24 @@ use comfy_table::{Cell, CellAlignment, Table};
 use farcall::transport::HumanDuration;
 use hdrhistogram::Histogram;
 
-use crate::cluster::Past;
+use crate::cluster::ServerSummary;
 use crate::count::{Counts, commonest};
 use crate::input::{Reason, Skipped};
 
-/// How many words are shown.
+/// The number of words in the report.
 const COMMONEST: usize = 20;
-/// Longer words are cut, so that the table fits a terminal.
-const WORD_CHARS: usize = 40;
+/// The length at which words are cut, so that the table fits a terminal.
+const MAX_WORD_CHARS: usize = 40;
 
-/// The longest latency that is told apart from longer ones: an hour, far over a call's limit.
+/// The longest latency that is recorded exactly: an hour, far over a call's limit.
 const MAX_LATENCY_US: u64 = 3_600_000_000;
-/// The digits that percentiles are read to.
+/// The significant digits of percentiles.
 const LATENCY_DIGITS: u8 = 2;
 
 const TITLE: Style = Style::new().bold();
 const GOOD: Style = AnsiColor::Green.on_default().bold();
 
-/// What a job came to, after it was checked.
+/// The results of a job, after they were checked.
 #[derive(Debug)]
 pub(crate) struct Report {
     pub(crate) counts: Counts,
@@ -37,7 +37,7 @@ pub(crate) struct Report {
     pub(crate) calls: u64,
     pub(crate) took: Duration,
     pub(crate) latencies: Latencies,
-    pub(crate) servers: Vec<Past>,
+    pub(crate) servers: Vec<ServerSummary>,
 }
 
 /// The latencies of calls.
@@ -46,8 +46,8 @@ pub(crate) struct Latencies {
     micros: Histogram<u64>,
 }
 
-/// Prints a line at once, since somebody may read along. Colours are left out where stdout is no
-/// terminal.
+/// Prints a line and flushes stdout, so that it is visible at once. Colours are left out if stdout is
+/// not a terminal.
 pub(crate) fn say(line: impl Display) -> io::Result<()> {
     let mut stdout = anstream::stdout().lock();
     writeln!(stdout, "{line}")?;
@@ -65,14 +65,14 @@ impl Report {
 
     fn servers(&self) -> Table {
         let mut table = table(&["server", "address", "calls taken", ""], &[2]);
-        for Past { name, address, took, fate } in &self.servers {
+        for ServerSummary { name, address, took, fate } in &self.servers {
             let took = took.map_or_else(|| "unknown".to_owned(), grouped);
             table.add_row([name.clone(), address.to_string(), took, (*fate).to_owned()]);
         }
         table
     }
 
-    fn figures(&self) -> String {
+    fn totals(&self) -> String {
         let per_second = self.calls as f64 / self.took.as_secs_f64().max(f64::MIN_POSITIVE);
         let at = |percent| HumanDuration(self.latencies.percentile(percent));
         let mut text = String::new();
@@ -94,7 +94,7 @@ impl Display for Report {
         let words = self.counts.values().sum();
         let different = self.counts.len() as u64;
         writeln!(f, "\n{TITLE}The {COMMONEST} commonest words{TITLE:#}\n{}", self.words())?;
-        writeln!(f, "\n{}\n{}", self.figures(), self.servers())?;
+        writeln!(f, "\n{}\n{}", self.totals(), self.servers())?;
         let (words, different) = (grouped(words), grouped(different));
         write!(f, "\n{GOOD}ok{GOOD:#}: {words} words, {different} of them different, as counted locally")
     }
@@ -115,7 +115,7 @@ impl Latencies {
     }
 }
 
-/// How many files were skipped, and why; nothing where there are none.
+/// The number of skipped files by reason; empty if there are none.
 struct SkippedCounts<'a>(&'a [Skipped]);
 
 impl Display for SkippedCounts<'_> {
@@ -147,13 +147,13 @@ fn table(header: &[&str], numbers: &[usize]) -> Table {
 }
 
 fn cut(word: &str) -> String {
-    match word.char_indices().nth(WORD_CHARS) {
+    match word.char_indices().nth(MAX_WORD_CHARS) {
         Some((end, _)) => format!("{}...", &word[..end]),
         None => word.to_owned(),
     }
 }
 
-/// A number with its digits in groups of three.
+/// Formats a number with its digits in groups of three.
 fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();

@@ -1,4 +1,4 @@
-//! What was typed, run to an exit code. What the code means is for [`crate::outcome`].
+//! Runs the command line to an exit code, which [`crate::outcome`] determines.
 
 use std::io::{self, IsTerminal};
 use std::process::ExitCode;
@@ -12,18 +12,18 @@ use crate::cli::{Cli, Command};
 use crate::outcome::Outcome;
 use crate::{job, registry, server};
 
-/// What is logged unless `RUST_LOG` says otherwise: what a person has to know.
+/// The default log filter, without `RUST_LOG`: warnings, and the progress of the demo.
 const LOG_FILTER: &str = "warn,demo=info";
-/// How long threads that do not end, such as one that reads a file from a dead network mount, may
-/// hold up the exit.
+/// The time by which blocked threads, such as one that reads from a dead network mount, may delay the
+/// exit.
 const RUNTIME_STOP_LIMIT: Duration = Duration::from_millis(200);
 
-/// Runs the demo as its command line says. A mistake in the command line ends the process.
+/// Runs the demo with the arguments of its command line. An invalid argument ends the process.
 pub fn run() -> ExitCode {
     let cli = Cli::parse();
     log_to_stderr();
     let outcome = start(cli).unwrap_or_else(|error| Outcome::from(&error));
-    outcome.tell()
+    outcome.report()
 }
 
 fn start(cli: Cli) -> anyhow::Result<Outcome> {

@@ -1,4 +1,4 @@
-//! `demo server`: one server process. What it offers is for [`crate::services`].
+//! `demo server`: one server process. Its services are in [`crate::services`].
 
 use std::io::{self, Write};
 
@@ -11,14 +11,14 @@ use tracing::info;
 
 use crate::cli::ServerArgs;
 use crate::http::Http;
-use crate::orphan::Parent;
 use crate::outcome::Outcome;
+use crate::parent::Parent;
 use crate::services;
 use crate::signals::Signals;
 
-/// Serves until a signal, then stops gracefully. A second signal stops it at once.
+/// Serves until a signal, then stops gracefully. A second signal stops the server at once.
 pub(crate) async fn serve(args: ServerArgs) -> anyhow::Result<Outcome> {
-    // Before anybody is told the address: a signal that comes right then must not kill.
+    // Before the address is printed: a signal right after that must not kill the process.
     let mut stop = Signals::catch().context("catching signals")?;
     let mut stop_now = Signals::catch().context("catching signals")?;
     let parent = Parent::new(args.exit_with_parent, args.drain_timeout);
@@ -32,33 +32,33 @@ pub(crate) async fn serve(args: ServerArgs) -> anyhow::Result<Outcome> {
     let handle = server.handle();
     announce(&server, &http).context("writing to stdout")?;
 
-    let asked_to_stop = async {
+    let first_signal = async {
         tokio::select! {
-            // Nothing is lost: whichever comes first stops the server, and nobody asks again.
+            // Cancel-safe: the first one stops the server, and the other is not needed any more.
             signal = stop.next() => info!(%signal, "stopping"),
-            () = parent.gone() => info!("stopping: the parent is gone"),
+            () = parent.gone() => info!("stopping: the parent process has ended"),
         }
     };
-    let asked_twice = async {
+    let second_signal = async {
         stop_now.next().await;
         stop_now.next().await
     };
     let serving = async {
         // The pages answer until the server has ended, so that they show how it drains.
-        tokio::join!(server.serve_until(asked_to_stop), http.serve(&handle));
+        tokio::join!(server.serve_until(first_signal), http.serve(&handle));
     };
     tokio::select! {
-        // Cutting the server off is what a second signal asks for.
+        // A second signal aborts the graceful stop.
         () = serving => {
-            // Nobody may read it any more.
-            let _: io::Result<()> = account(&handle);
+            // The reader of stdout may be gone.
+            let _: io::Result<()> = print_calls(&handle);
             Ok(Outcome::Done)
         }
-        signal = asked_twice => Ok(Outcome::Interrupted(signal)),
+        signal = second_signal => Ok(Outcome::Interrupted(signal)),
     }
 }
 
-/// What the server is to be, but for HTTP.
+/// Configures the server, without HTTP.
 fn builder(args: &ServerArgs, tls: Option<TlsServer>) -> anyhow::Result<ServerBuilder> {
     let mut builder = Server::builder().limits(limits(args));
     for service in services::all(&args.instance) {
@@ -88,7 +88,7 @@ fn builder(args: &ServerArgs, tls: Option<TlsServer>) -> anyhow::Result<ServerBu
     Ok(builder)
 }
 
-/// The certificate, where there is one.
+/// Loads the certificate, if there is one.
 fn tls(args: &ServerArgs) -> anyhow::Result<Option<TlsServer>> {
     let (Some(certificate), Some(key)) = (&args.tls_cert, &args.tls_key) else { return Ok(None) };
     let mut tls = TlsServer::builder().certificate_files(certificate, key);
@@ -98,8 +98,8 @@ fn tls(args: &ServerArgs) -> anyhow::Result<Option<TlsServer>> {
     Ok(Some(tls.build()?))
 }
 
-/// Tells whoever started the server where it listens. The lines are flushed, since they are
-/// waited for.
+/// Prints the addresses, for the process that started the server. The lines are flushed, because that
+/// process waits for them.
 fn announce(server: &Server, http: &Http) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
     for address in server.addresses() {
@@ -111,8 +111,8 @@ fn announce(server: &Server, http: &Http) -> io::Result<()> {
     stdout.flush()
 }
 
-/// Tells how many calls of each method it took in its life.
-fn account(handle: &ServerHandle) -> io::Result<()> {
+/// Prints the number of calls of each method.
+fn print_calls(handle: &ServerHandle) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
     for stats in handle.stats().iter().filter(|stats| stats.calls > 0) {
         writeln!(stdout, "{} took {}", stats.name, stats.calls)?;

@@ -9,12 +9,12 @@ use tokio::signal::unix;
 pub(crate) enum Signal {
     /// Ctrl-C.
     Interrupt,
-    /// What `kill` and service managers send.
+    /// The signal of `kill` and service managers.
     Terminate,
 }
 
 impl Signal {
-    /// What a shell reports of a process that the signal ended: 128 and its number.
+    /// Returns the exit code that a shell reports for a process ended by the signal: 128 plus its number.
     pub(crate) const fn exit_code(self) -> u8 {
         match self {
             Self::Interrupt => 130,
@@ -32,7 +32,7 @@ impl fmt::Display for Signal {
     }
 }
 
-/// Catches the signals from the moment it is made, so that none ends the process by itself.
+/// The signal handlers, which keep the signals from ending the process.
 #[derive(Debug)]
 pub(crate) struct Signals {
     interrupt: unix::Signal,
@@ -40,17 +40,17 @@ pub(crate) struct Signals {
 }
 
 impl Signals {
-    /// Begins to catch them.
+    /// Installs the handlers.
     pub(crate) fn catch() -> io::Result<Self> {
         let interrupt = unix::signal(unix::SignalKind::interrupt())?;
         let terminate = unix::signal(unix::SignalKind::terminate())?;
         Ok(Self { interrupt, terminate })
     }
 
-    /// The next one.
+    /// Waits for the next signal.
     pub(crate) async fn next(&mut self) -> Signal {
         tokio::select! {
-            // Both are cancel-safe: a signal that was not taken is there for the next call.
+            // Both are cancel-safe: a pending signal is returned by the next call.
             _ = self.interrupt.recv() => Signal::Interrupt,
             _ = self.terminate.recv() => Signal::Terminate,
         }

@@ -1,4 +1,4 @@
-//! A thread that reads the files ahead of the calls, and counts them on the spot.
+//! A thread that reads the files ahead of the calls, and counts their words locally.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,20 +10,19 @@ use crate::count::{Counts, count_locally, merge};
 use crate::input::{self, Skipped, Terms};
 use crate::progress::Progress;
 
-/// Files that are read before there is a call for them: few, since each may be as large as a
-/// frame.
+/// The number of files that are read ahead: few, because each may be as large as a frame.
 const READ_AHEAD: usize = 8;
 
-/// A file that is to be sent.
+/// A file to send.
 #[derive(Debug)]
 pub(crate) struct Source {
     pub(crate) path: PathBuf,
     pub(crate) text: String,
-    /// The words of the text, counted here.
+    /// The local counts of the text.
     pub(crate) counts: Counts,
 }
 
-/// What the calls must come to, as it was counted here.
+/// The expected totals of the calls, counted locally.
 #[derive(Debug, Default)]
 pub(crate) struct Expected {
     pub(crate) files: u64,
@@ -33,8 +32,8 @@ pub(crate) struct Expected {
     pub(crate) skipped: Vec<Skipped>,
 }
 
-/// Begins to read. The channel ends with the files; the task ends then, or when nobody takes them
-/// any more.
+/// Starts to read. The channel closes after the last file; the task ends then, or when the receiver
+/// is dropped.
 pub(crate) fn read_ahead(
     files: Vec<PathBuf>,
     repeat: u64,

@@ -1,5 +1,5 @@
-//! The processes of a job: a registry, and servers that register there. None is left behind,
-//! however this process ends: each exits when the pipe to its stdin closes.
+//! The processes of a job: a registry, and servers that register there. None of them outlives
+//! this process, however it ends: each exits when the pipe to its stdin closes.
 
 mod process;
 
@@ -15,29 +15,29 @@ use tokio::time::{Instant, sleep};
 
 use self::process::Process;
 use crate::http::DEBUG_PAGE;
-use crate::registry::{RegistryName, RegistryUrl};
+use crate::registry_url::{RegistryName, RegistryUrl};
 
-/// How long all servers may take to be found.
+/// The time limit for all servers to be found.
 const START_LIMIT: Duration = Duration::from_secs(20);
-/// How long a server may finish its calls.
+/// The time limit for a server to finish its calls.
 const DRAIN_LIMIT: &str = "3s";
-/// The longest that a call may take before the job gives up.
+/// The time limit of a call, after which the job fails.
 const CALL_LIMIT: Duration = Duration::from_secs(60);
-/// The counts of a text can take several times its bytes: a text of single letters becomes a map
-/// with a number for each.
+/// The largest accepted answer. The counts of a text can be several times as large as the text: a
+/// text of single letters becomes a map with a number for each.
 const MAX_ANSWER_BYTES: usize = 64 * 1024 * 1024;
-/// How long the end of a process may come after that of its connections.
+/// The time by which the end of a process may lag behind that of its connections.
 const DEATH_LAG: Duration = Duration::from_millis(300);
-/// How often it is looked whether something has happened.
-const LOOK_EVERY: Duration = Duration::from_millis(10);
+/// The interval of polling.
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
-/// What a cluster is to be.
+/// The configuration of a cluster.
 #[derive(Clone, Debug)]
 pub(crate) struct Shape {
     pub(crate) registry: RegistryName,
     pub(crate) servers: usize,
     pub(crate) codec: Codec,
-    /// Whether the servers listen on unix sockets.
+    /// `true` if the servers listen on unix sockets.
     pub(crate) unix: bool,
 }
 
@@ -47,56 +47,56 @@ pub(crate) struct Cluster {
     registry: Option<Process>,
     url: Option<RegistryUrl>,
     members: Vec<Member>,
-    /// Those that are no longer there, since the job had it so.
-    past: Vec<Past>,
-    /// The sockets, and what etcd keeps.
+    /// The servers that the job has killed or drained.
+    past: Vec<ServerSummary>,
+    /// The directory for sockets and the data of etcd.
     files: Option<TempDir>,
     options: ConnectionOptions,
     unix: bool,
 }
 
-/// A server that serves.
+/// A running server.
 #[derive(Debug)]
 struct Member {
     process: Process,
     address: Address,
-    /// Where it serves HTTP.
+    /// The URL of its HTTP server.
     http: String,
-    /// A way to this one, beside the job's channel.
+    /// A channel to this server, in addition to the job's channel.
     channel: Channel,
     /// The largest frame that it accepts, in bytes.
     max_frame_bytes: usize,
 }
 
-/// A server that serves no longer.
+/// A server and the number of its calls, for the report.
 #[derive(Clone, Debug)]
-pub(crate) struct Past {
+pub(crate) struct ServerSummary {
     pub(crate) name: String,
     pub(crate) address: Address,
-    /// The calls that it took, where it could say so.
+    /// The number of its calls; `None` if it could not report it.
     pub(crate) took: Option<u64>,
     pub(crate) fate: &'static str,
 }
 
-/// A process, as it is told to people.
+/// The name and the addresses of a process, for display.
 #[derive(Clone, Debug)]
-pub(crate) struct Introduced {
+pub(crate) struct ProcessInfo {
     pub(crate) name: String,
     pub(crate) place: String,
     pub(crate) pid: u32,
-    /// Where it serves HTTP, if it is one of the servers.
+    /// The URL of its HTTP server, if it is one of the servers.
     pub(crate) http: Option<String>,
 }
 
-impl Introduced {
-    /// Where it is: for programs, for the system, and for browsers.
-    pub(crate) fn whereabouts(&self) -> String {
+impl ProcessInfo {
+    /// Returns its address, its process id and the URL of its page.
+    pub(crate) fn location(&self) -> String {
         let Self { place, pid, http, .. } = self;
-        let seen = http.as_ref().map(|http| format!(", seen at {http}{DEBUG_PAGE}"));
-        format!("{place} (pid {pid}){}", seen.unwrap_or_default())
+        let page = http.as_ref().map(|http| format!(", seen at {http}{DEBUG_PAGE}"));
+        format!("{place} (pid {pid}){}", page.unwrap_or_default())
     }
 
-    /// What a person can do with it, if it is one of the servers.
+    /// Returns commands and pages to try, if it is one of the servers.
     pub(crate) fn hints(&self) -> Vec<String> {
         let Self { name, place, pid, http } = self;
         let hints = |http| {
@@ -111,8 +111,8 @@ impl Introduced {
 }
 
 impl Cluster {
-    /// Starts all, and waits until all serve. Where that fails, those that were started are still
-    /// there to be stopped.
+    /// Starts all processes, and waits until all servers serve. If that fails, the started processes
+    /// are kept, so that they can be stopped.
     pub(crate) async fn start(&mut self, shape: &Shape) -> anyhow::Result<()> {
         self.options =
             ConnectionOptions::default().codec(shape.codec.clone()).max_frame_bytes(MAX_ANSWER_BYTES);
@@ -134,7 +134,7 @@ impl Cluster {
     }
 
     /// Starts one more server.
-    pub(crate) async fn add(&mut self) -> anyhow::Result<Introduced> {
+    pub(crate) async fn add(&mut self) -> anyhow::Result<ProcessInfo> {
         let process = self.spawn(self.members.len() + self.past.len() + 1)?;
         self.join(process).await
     }
@@ -162,8 +162,8 @@ impl Cluster {
         Process::spawn(name.clone(), arguments)
     }
 
-    /// Reads where the server listens, and asks whether it serves.
-    async fn join(&mut self, mut process: Process) -> anyhow::Result<Introduced> {
+    /// Reads the addresses of the server, and checks that it serves.
+    async fn join(&mut self, mut process: Process) -> anyhow::Result<ProcessInfo> {
         let address = Address::parse(&process.address().await?)?;
         let http = process.address().await?;
         let builder = Channel::builder().to(address.clone()).options(self.options.clone());
@@ -175,21 +175,21 @@ impl Cluster {
         let connection = channel.connection().context("the connection broke")?;
         let max_frame_bytes = connection.negotiated().send_limit.get();
         self.members.push(Member { process, address, http, channel, max_frame_bytes });
-        Ok(self.members[self.members.len() - 1].introduced())
+        Ok(self.members[self.members.len() - 1].info())
     }
 
-    /// A channel to whoever offers `service`, by way of the registry, once all servers are found.
+    /// Returns a channel to all servers of `service` in the registry, once all of them are found.
     pub(crate) async fn channel(&self, service: &str) -> anyhow::Result<Channel> {
         let url = self.url.as_ref().context("there is no registry")?;
         let builder = url.discover(Channel::builder(), service)?;
         let channel = builder.options(self.options.clone()).timeout(CALL_LIMIT).build()?;
-        let begin = Instant::now();
-        // Servers register while they serve already: the first list may be from before that.
+        let started = Instant::now();
+        // Servers serve before they are registered: the first list may be older than that.
         while let Err(error) = channel.connect().await {
-            if begin.elapsed() > START_LIMIT {
+            if started.elapsed() > START_LIMIT {
                 return Err(error.into());
             }
-            sleep(LOOK_EVERY).await;
+            sleep(POLL_INTERVAL).await;
         }
         for Member { address, .. } in &self.members {
             self.found(&channel, &address.to_string()).await?;
@@ -197,74 +197,74 @@ impl Cluster {
         Ok(channel)
     }
 
-    /// Ready when the channel knows of the server at this address.
+    /// Waits until the channel has found the server at this address.
     pub(crate) async fn found(&self, channel: &Channel, address: &str) -> anyhow::Result<()> {
-        let begin = Instant::now();
-        while !channel.endpoints().iter().any(|one| one.endpoint.address.to_string() == address) {
-            if begin.elapsed() > START_LIMIT {
+        let started = Instant::now();
+        while !channel.endpoints().iter().any(|status| status.endpoint.address.to_string() == address) {
+            if started.elapsed() > START_LIMIT {
                 bail!("{address} is not found in the registry");
             }
-            sleep(LOOK_EVERY).await;
+            sleep(POLL_INTERVAL).await;
         }
         Ok(())
     }
 
     /// Kills a server.
-    pub(crate) async fn kill(&mut self, index: usize) -> anyhow::Result<Introduced> {
+    pub(crate) async fn kill(&mut self, index: usize) -> anyhow::Result<ProcessInfo> {
         let mut member = self.members.remove(index);
         member.process.kill().await?;
-        self.past.push(member.past(None, "killed"));
-        Ok(member.introduced())
+        self.past.push(member.summary(None, "killed"));
+        Ok(member.info())
     }
 
-    /// Has a server finish what it does, and end.
-    pub(crate) async fn drain(&mut self, index: usize) -> anyhow::Result<Past> {
+    /// Lets a server finish its calls and end.
+    pub(crate) async fn drain(&mut self, index: usize) -> anyhow::Result<ServerSummary> {
         let mut member = self.members.remove(index);
         member.process.terminate();
-        let said = member.process.ended().await?;
-        let took = said.lines().find_map(|line| line.strip_prefix("Text.count took ")?.parse().ok());
-        let past = member.past(took, "drained");
-        self.past.push(past.clone());
-        Ok(past)
+        let output = member.process.ended().await?;
+        let took = output.lines().find_map(|line| line.strip_prefix("Text.count took ")?.parse().ok());
+        let summary = member.summary(took, "drained");
+        self.past.push(summary.clone());
+        Ok(summary)
     }
 
     pub(crate) const fn url(&self) -> Option<&RegistryUrl> {
         self.url.as_ref()
     }
 
-    /// All processes, the registry first.
-    pub(crate) fn introduce(&self) -> impl Iterator<Item = Introduced> {
-        let registry = self.registry.as_ref().zip(self.url.as_ref()).map(|(process, url)| Introduced {
+    /// Returns all processes, the registry first.
+    pub(crate) fn processes(&self) -> impl Iterator<Item = ProcessInfo> {
+        let registry = self.registry.as_ref().zip(self.url.as_ref()).map(|(process, url)| ProcessInfo {
             name: process.name.clone(),
             place: url.to_string(),
             pid: process.pid,
             http: None,
         });
-        registry.into_iter().chain(self.members.iter().map(Member::introduced))
+        registry.into_iter().chain(self.members.iter().map(Member::info))
     }
 
-    /// The largest frame that all servers accept.
+    /// Returns the size of the largest frame that all servers accept.
     pub(crate) fn max_frame_bytes(&self) -> Option<usize> {
         self.members.iter().map(|member| member.max_frame_bytes).min()
     }
 
-    /// Those that are no longer there, and then each server with the calls that it took.
-    pub(crate) async fn accounts(&self) -> anyhow::Result<Vec<Past>> {
-        let mut accounts = self.past.clone();
+    /// Returns the stopped servers, then the running ones, each with the number of its calls.
+    pub(crate) async fn summaries(&self) -> anyhow::Result<Vec<ServerSummary>> {
+        let mut summaries = self.past.clone();
         for member in &self.members {
             let stats = member.channel.call::<Vec<MethodStats>>(STATS, &()).await;
             let took = match stats {
                 Ok(stats) => stats.iter().find(|stats| stats.name == "Text.count").map(|stats| stats.calls),
-                // One that somebody else has killed has no say.
+                // It was killed by another process.
                 Err(_) => None,
             };
-            accounts.push(member.past(took, ""));
+            summaries.push(member.summary(took, ""));
         }
-        Ok(accounts)
+        Ok(summaries)
     }
 
-    /// The processes that have ended though the job did not want it, each with how. Those that were
-    /// killed a moment ago are waited for.
+    /// Describes the processes that have ended unexpectedly. Waits for those that were killed just
+    /// now.
     pub(crate) async fn deaths(&mut self) -> Vec<String> {
         if self.registry.is_some() {
             sleep(DEATH_LAG).await;
@@ -284,12 +284,12 @@ impl Cluster {
         deaths
     }
 
-    /// Stops all: asks the servers, waits for them, kills those that take too long; then the
-    /// registry.
+    /// Stops all processes: terminates the servers, waits for them, kills those that take too long;
+    /// then the registry.
     ///
     /// # Errors
     ///
-    /// One did not stop as it should.
+    /// A process did not stop, or failed.
     pub(crate) async fn stop(mut self) -> anyhow::Result<()> {
         for member in &self.members {
             member.process.terminate();
@@ -307,13 +307,13 @@ impl Cluster {
 }
 
 impl Member {
-    fn introduced(&self) -> Introduced {
+    fn info(&self) -> ProcessInfo {
         let Process { name, pid, .. } = &self.process;
         let (name, place, http) = (name.clone(), self.address.to_string(), Some(self.http.clone()));
-        Introduced { name, place, pid: *pid, http }
+        ProcessInfo { name, place, pid: *pid, http }
     }
 
-    fn past(&self, took: Option<u64>, fate: &'static str) -> Past {
-        Past { name: self.process.name.clone(), address: self.address.clone(), took, fate }
+    fn summary(&self, took: Option<u64>, fate: &'static str) -> ServerSummary {
+        ServerSummary { name: self.process.name.clone(), address: self.address.clone(), took, fate }
     }
 }

@@ -14,9 +14,9 @@ use tracing::warn;
 
 use crate::input::shown;
 
-/// How long a process may take to say where it listens.
+/// The time limit for a process to print its addresses.
 const START_LIMIT: Duration = Duration::from_secs(20);
-/// How long a process may take to stop.
+/// The time limit for a process to stop.
 const STOP_LIMIT: Duration = Duration::from_secs(6);
 
 /// A process that runs this program. Its stdin stays open in the child, and closes with this
@@ -53,57 +53,57 @@ impl Process {
         Ok(Self { name, pid, child, stdout: BufReader::new(stdout) })
     }
 
-    /// The next address where it listens, which are the first things that it says.
+    /// Reads the next address that it listens on. The addresses are the first lines of its output.
     pub(super) async fn address(&mut self) -> anyhow::Result<String> {
         let mut line = String::new();
         let read = timeout(START_LIMIT, self.stdout.read_line(&mut line)).await;
-        read.with_context(|| format!("{} does not say where it listens", self.name))??;
+        read.with_context(|| format!("{} did not print its address in time", self.name))??;
         match line.trim_end().strip_prefix("listening ") {
             Some(address) => Ok(address.to_owned()),
             None => bail!("{} ended before it listened", self.name),
         }
     }
 
-    /// How it ended, if it has.
+    /// Describes its end, if it has ended.
     pub(super) fn death(&mut self) -> Option<String> {
         let status = self.child.try_wait().ok()??;
-        Some(self.told(status))
+        Some(self.description(status))
     }
 
-    /// Kills it, so that it can say goodbye to nobody.
+    /// Kills it, without a graceful stop.
     pub(super) async fn kill(&mut self) -> anyhow::Result<()> {
         self.child.kill().await.with_context(|| format!("killing {}", self.name))
     }
 
-    /// Asks it to stop.
+    /// Sends SIGTERM.
     pub(super) fn terminate(&self) {
-        // There is no id any more once the process was waited for, so this hits no other.
+        // The id is gone once the process was waited for, so this signals no other process.
         let pid = self.child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
         if let Some(Err(error)) = pid.map(|pid| kill_process(pid, Signal::TERM)) {
-            warn!(process = self.name, %error, "not told to stop");
+            warn!(process = self.name, %error, "cannot send SIGTERM");
         }
     }
 
-    /// Waits for its end, and gives what it said since [`Process::address`]. One that takes too
+    /// Waits for its end, and returns its output since [`Process::address`]. A process that takes too
     /// long is killed.
     ///
     /// # Errors
     ///
-    /// It did not end as it should.
+    /// It failed, or did not end in time.
     pub(super) async fn ended(&mut self) -> anyhow::Result<String> {
-        let mut said = String::new();
+        let mut output = String::new();
         let ending = async {
-            // What it says fits into a pipe; still, nobody waits for a reader that is not there.
-            self.stdout.read_to_string(&mut said).await?;
+            // Reads before waiting, so that a full pipe cannot block the process.
+            self.stdout.read_to_string(&mut output).await?;
             self.child.wait().await
         };
         match timeout(STOP_LIMIT, ending).await {
             Ok(status) => {
                 let status = status?;
                 if !status.success() {
-                    bail!("{}", self.told(status));
+                    bail!("{}", self.description(status));
                 }
-                Ok(said)
+                Ok(output)
             }
             Err(_) => {
                 self.child.kill().await?;
@@ -112,7 +112,7 @@ impl Process {
         }
     }
 
-    fn told(&self, status: ExitStatus) -> String {
+    fn description(&self, status: ExitStatus) -> String {
         format!("{} (pid {}) ended: {status}", self.name, self.pid)
     }
 }

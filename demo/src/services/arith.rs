@@ -1,19 +1,19 @@
-//! `Arith`: integers, and errors of a method's own.
+//! `Arith`: integers, and methods with an error type.
 
 use serde::{Deserialize, Serialize};
 
 /// Integer arithmetic.
 #[farcall::service]
 pub trait Arith {
-    /// Multiplies two numbers; fails where the product is no i64.
+    /// Multiplies two numbers; fails if the product does not fit into an i64.
     #[rpc(idempotent)]
     async fn multiply(&self, a: i64, b: i64) -> Result<i64, ArithError>;
-    /// Divides `a` by `b`, towards zero; fails on zero, and where the quotient is no i64.
+    /// Divides `a` by `b`, rounding towards zero; fails if `b` is zero or the quotient does not fit into an i64.
     #[rpc(idempotent)]
     async fn divide(&self, a: i64, b: i64) -> Result<i64, ArithError>;
 }
 
-/// Why there is no result.
+/// An error of arithmetic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -26,7 +26,7 @@ pub enum ArithError {
     Overflow,
 }
 
-/// The implementation. It holds no state.
+/// The stateless implementation.
 #[derive(Debug)]
 pub(crate) struct Calculator;
 

@@ -1,4 +1,4 @@
-//! `Echo`: calls that do nothing useful, each in a way of its own, to try out a server with.
+//! `Echo`: methods to test a server with.
 
 use std::hint;
 use std::process;
@@ -7,38 +7,38 @@ use std::time::{Duration, Instant};
 use farcall::Bytes;
 use serde::{Deserialize, Serialize};
 
-/// Answers that show how a server behaves.
+/// Methods that show the behaviour of a server.
 #[farcall::service]
 pub trait Echo {
-    /// Returns the data as it came.
+    /// Returns the data unchanged.
     #[rpc(idempotent)]
     async fn echo(&self, data: Bytes) -> Bytes;
-    /// Waits for so many milliseconds, without keeping a CPU busy, and returns their number.
+    /// Waits for `ms` milliseconds without using CPU, and returns `ms`.
     #[rpc(idempotent)]
     async fn sleep(&self, ms: u64) -> u64;
     /// Panics with the message.
     async fn panic(&self, message: String);
-    /// Tells which server this is.
+    /// Returns the name and the process id of the server.
     #[rpc(idempotent)]
     async fn whoami(&self) -> WhoAmI;
-    /// Keeps a CPU busy for so many microseconds; nothing stops it earlier.
+    /// Keeps a CPU busy for `us` microseconds; it cannot be cancelled.
     #[rpc(idempotent)]
     async fn burn(&self, us: u64);
 }
 
-/// Who a server is.
+/// The identity of a server.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WhoAmI {
-    /// The name that it was given when it was started.
+    /// The name from its command line.
     pub instance: String,
-    /// Its process id.
+    /// The process id.
     pub pid: u32,
 }
 
 /// The implementation.
 #[derive(Debug)]
 pub(crate) struct Echoing {
-    /// What `whoami` answers.
+    /// The name that `whoami` returns.
     pub(crate) instance: String,
 }
 
@@ -62,7 +62,7 @@ impl Echo for Echoing {
 
     async fn burn(&self, us: u64) {
         let start = Instant::now();
-        // On purpose without a single await: this is what a bad handler does to its neighbours.
+        // Without an await on purpose, like a handler that blocks its thread.
         while start.elapsed() < Duration::from_micros(us) {
             hint::spin_loop();
         }

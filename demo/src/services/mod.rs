@@ -1,4 +1,4 @@
-//! The services that a demo server offers.
+//! The services of a demo server.
 
 mod arith;
 mod echo;
@@ -10,7 +10,7 @@ pub use self::arith::{Arith, ArithClient, ArithError};
 pub use self::echo::{Echo, EchoClient, WhoAmI};
 pub use self::text::{Text, TextClient};
 
-/// All services, implemented; `instance` is what [`Echo::whoami`] answers.
+/// Creates all services; `instance` is the name that [`Echo::whoami`] returns.
 pub(crate) fn all(instance: &str) -> [Service; 3] {
     let instance = instance.to_owned();
     [

@@ -1,16 +1,16 @@
-//! `Text`: the service that the job is made of.
+//! `Text`: the service of the job.
 
 use std::collections::BTreeMap;
 
-/// Looks at text.
+/// Text analysis.
 #[farcall::service]
 pub trait Text {
-    /// Counts how often each word occurs. A word is a run of letters and digits, in lower case.
+    /// Counts the occurrences of each word. A word is a run of letters and digits, in lower case.
     #[rpc(idempotent)]
     async fn count(&self, text: String) -> BTreeMap<String, u64>;
 }
 
-/// The implementation. It holds no state.
+/// The stateless implementation.
 #[derive(Debug)]
 pub(crate) struct Counter;
 
@@ -28,8 +28,8 @@ fn count(text: &str) -> BTreeMap<String, u64> {
     counts
 }
 
-/// Each character for itself: `str::to_lowercase` writes a sigma differently at the end of a word,
-/// so that one word could count as two.
+/// Converts each character separately: `str::to_lowercase` writes a sigma differently at the end of a
+/// word, so that one word could count as two.
 fn lower_case(word: &str) -> String {
     if word.is_ascii() {
         return word.to_ascii_lowercase();
@@ -59,7 +59,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_count_is_the_one_that_the_job_checks_it_against(text in r"(\PC|[ a-cA-C\n\u{3a3}\u{130}]){0,60}") {
+        fn service_and_local_count_agree(text in r"(\PC|[ a-cA-C\n\u{3a3}\u{130}]){0,60}") {
             prop_assert_eq!(count(&text), count_locally(&text));
         }
     }

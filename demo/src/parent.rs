@@ -1,4 +1,4 @@
-//! Noticing that the process that started this one is gone.
+//! Detects the end of the parent process.
 
 use std::io::{self, Read};
 use std::process;
@@ -7,18 +7,19 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-/// How much longer than it was given an orphan may take to stop before it exits all the same:
-/// what blocks every thread keeps it from doing so by itself.
+/// The time after the stop limit at which an orphan exits without a graceful stop: if a handler
+/// blocks every thread, it cannot stop gracefully.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// Ready when stdin has ended, which it does with the parent.
+/// The parent process, observed through stdin, which ends with it.
 #[derive(Debug)]
 pub(crate) struct Parent(Option<oneshot::Receiver<()>>);
 
 impl Parent {
-    /// Watches, if `watch` says so. `stop_limit` is how long this process may take to stop then.
+    /// Starts to watch stdin if `watch` is `true`. `stop_limit` is the time that this process then has
+    /// to stop.
     ///
-    /// A thread of its own reads stdin, since one of tokio's would hold up the exit until the next
+    /// A separate thread reads stdin, because a thread of tokio would delay the exit until the next
     /// byte.
     pub(crate) fn new(watch: bool, stop_limit: Duration) -> Self {
         if !watch {
@@ -36,7 +37,7 @@ impl Parent {
                     Err(_) => break,
                 }
             }
-            // A process that stops already needs no telling.
+            // The receiver is gone if the process is already stopping.
             let _: Result<(), ()> = gone.send(());
             thread::sleep(stop_limit.saturating_add(GRACE));
             process::exit(1);
@@ -44,10 +45,10 @@ impl Parent {
         Self(Some(orphaned))
     }
 
-    /// Ready when it is gone; never, where it is not watched.
+    /// Waits until the parent has ended; never completes if it is not watched.
     pub(crate) async fn gone(self) {
         match self.0 {
-            // An error means that the watching thread is gone, and then nobody watches.
+            // An error means that the thread has ended, which also ends the watch.
             Some(orphaned) => drop(orphaned.await),
             None => std::future::pending().await,
         }
