@@ -91,7 +91,7 @@ fn slot(bencher: Bencher, in_flight: i64) {
     let channel = Channel::from(connection);
     bencher.counter(ItemsCount::new(in_flight as usize)).bench_local(|| {
         let calls = (0..in_flight).map(|a| channel.call::<i64>("Arith.multiply", &Multiply { a, b: 7 }));
-        for product in runtime.block_on(join_all(calls)) {
+        for product in runtime.block_on(join_all(calls.map(IntoFuture::into_future))) {
             black_box(product.expect("it multiplies"));
         }
     });

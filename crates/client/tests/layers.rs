@@ -1,5 +1,7 @@
 //! tower layers around the calls of a channel: what they see, what they can change, and what they leave alone.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot set up has failed")]
+
 use std::convert::Infallible;
 use std::future::{pending, ready};
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -116,3 +116,14 @@ impl<E: fmt::Debug + fmt::Display> Error for CallError<E> {
         self.rpc().and_then(Error::source)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn status_of_an_application_error_has_its_text() {
+        let error = CallError::Application("out of stock".to_owned());
+        assert_eq!(Status::from(error), Status::done(Code::Application, "out of stock"));
+    }
+}

@@ -261,3 +261,30 @@ impl Error for RpcError {
         self.inner.source.as_deref().map(|source| source as &(dyn Error + 'static))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn status_of_a_nested_error_keeps_the_code_and_is_done_only_if_the_call_was() {
+        for (execution, expected) in [
+            (Execution::Done, Execution::Done),
+            (Execution::Maybe, Execution::Maybe),
+            (Execution::Refused, Execution::Maybe),
+            (Execution::NotSent, Execution::Maybe),
+        ] {
+            let endpoint = Address::parse("tcp@10.0.0.3:7001").unwrap();
+            let error = RpcError::new(Code::DeadlineExceeded, execution, Phase::Wait, "no answer within 1 s");
+            let status = Status::from(error.at(&endpoint).of("Stock.take".into()));
+            let message = "calling `Stock.take`: no answer within 1 s";
+            assert_eq!(status, Status::new(Code::DeadlineExceeded, expected, message));
+        }
+    }
+
+    #[test]
+    fn first_named_method_stays() {
+        let error = RpcError::not_sent(Code::Unavailable, "no").of("A.a".into()).of("B.b".into());
+        assert_eq!(error.method(), Some("A.a"));
+    }
+}
