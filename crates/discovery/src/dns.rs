@@ -40,14 +40,14 @@ use crate::endpoint::Endpoint;
 ///
 /// use farcall_discovery::{Discovery, DnsDiscovery};
 ///
-/// let source = DnsDiscovery::new("tcp@arith.internal:7001")?.every(Duration::from_secs(10));
+/// let source = DnsDiscovery::new("tcp@arith.internal:7001")?.poll_interval(Duration::from_secs(10));
 /// assert_eq!(source.describe(), "the addresses of arith.internal, port 7001");
 /// # Ok::<(), farcall_discovery::DnsDiscoveryError>(())
 /// ```
 #[derive(Clone)]
 pub struct DnsDiscovery {
     address: Address,
-    every: Duration,
+    poll_interval: Duration,
     resolver: Arc<dyn Resolve>,
 }
 
@@ -84,7 +84,7 @@ pub enum DnsDiscoveryError {
 
 /// Why an answer is no list.
 #[derive(Debug, thiserror::Error)]
-enum AnswerFault {
+enum AnswerError {
     #[error("no answer within {}", HumanDuration(ANSWER_LIMIT))]
     Silence,
     #[error("{0}")]
@@ -98,7 +98,7 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 /// The pauses after failures.
 const BACKOFF: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(15)).jitter(Jitter::Equal);
 /// Name servers are shared: oftener than this is nobody's right.
-const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
+const MIN_INTERVAL: Duration = Duration::from_secs(1);
 /// More than a name has anywhere; it bounds what a wrong answer can do.
 const MAX_ADDRESSES: usize = 1024;
 
@@ -122,7 +122,7 @@ impl DnsDiscovery {
             Scheme::Tls | Scheme::Https | Scheme::Wss => Err(DnsDiscoveryError::NameNeeded { address }),
             _ if address.host().is_none() => Err(DnsDiscoveryError::NoName { address }),
             _ if address.is_unspecified() => Err(DnsDiscoveryError::Undialable { address }),
-            _ => Ok(Self { address, every: Self::DEFAULT_PAUSE, resolver: Arc::new(SystemResolver) }),
+            _ => Ok(Self { address, poll_interval: Self::DEFAULT_PAUSE, resolver: Arc::new(SystemResolver) }),
         }
     }
 
@@ -132,8 +132,8 @@ impl DnsDiscovery {
     /// Too low, and name servers are burdened for nothing, as answers are cached on the way. Too high,
     /// and new servers get calls late.
     #[must_use]
-    pub fn every(mut self, pause: Duration) -> Self {
-        self.every = pause.max(SHORTEST_PAUSE);
+    pub fn poll_interval(mut self, pause: Duration) -> Self {
+        self.poll_interval = pause.max(MIN_INTERVAL);
         self
     }
 
@@ -145,13 +145,13 @@ impl DnsDiscovery {
     }
 
     /// Asks once.
-    async fn ask(&self) -> Result<Vec<Endpoint>, AnswerFault> {
+    async fn ask(&self) -> Result<Vec<Endpoint>, AnswerError> {
         let host = self.address.host().unwrap_or_default();
         let port = self.address.port().unwrap_or_default();
         let asking = timeout(ANSWER_LIMIT, self.resolver.resolve(host, port));
-        let sockets = asking.await.map_err(|_| AnswerFault::Silence)??;
+        let sockets = asking.await.map_err(|_| AnswerError::Silence)??;
         let endpoints = endpoints(self.address.scheme(), sockets);
-        if endpoints.is_empty() { Err(AnswerFault::Empty) } else { Ok(endpoints) }
+        if endpoints.is_empty() { Err(AnswerError::Empty) } else { Ok(endpoints) }
     }
 }
 
@@ -176,7 +176,7 @@ impl Discovery for DnsDiscovery {
                     }
                     backoff.reset();
                     publisher.publish(endpoints);
-                    self.every.mul_f64(0.9 + 0.2 * fastrand::f64())
+                    self.poll_interval.mul_f64(0.9 + 0.2 * fastrand::f64())
                 }
                 Err(fault) => {
                     let failures = backoff.failures();
@@ -186,7 +186,7 @@ impl Discovery for DnsDiscovery {
                         debug!(place, %fault, failures, "they still can't be found");
                     }
                     publisher.failed(format!("{place}: {fault}"));
-                    backoff.next_pause_within(self.every)
+                    backoff.next_pause_within(self.poll_interval)
                 }
             };
             sleep(pause).await;
@@ -198,7 +198,7 @@ impl fmt::Debug for DnsDiscovery {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("DnsDiscovery")
             .field("address", &self.address)
-            .field("every", &self.every)
+            .field("poll_interval", &self.poll_interval)
             .finish_non_exhaustive()
     }
 }
@@ -234,5 +234,4 @@ fn address(scheme: Scheme, socket: SocketAddr) -> Option<Address> {
 }
 
 #[cfg(test)]
-#[path = "dns_tests.rs"]
 mod tests;

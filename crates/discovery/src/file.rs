@@ -1,7 +1,7 @@
 //! [`FileDiscovery`], endpoints from a file that is watched.
 
 mod list;
-mod watched;
+mod watcher;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -11,7 +11,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, info, warn};
 
-use self::watched::{AT_REST, Sight, Watched};
+use self::watcher::{AT_REST, FileChange, FileWatcher};
 use crate::discovery::{Discovery, Publisher};
 
 /// Endpoints from a file, which is looked at again every second.
@@ -54,17 +54,17 @@ use crate::discovery::{Discovery, Publisher};
 ///
 /// use farcall_discovery::{Discovery, FileDiscovery};
 ///
-/// let source = FileDiscovery::new("/etc/arith/servers").every(Duration::from_secs(5));
+/// let source = FileDiscovery::new("/etc/arith/servers").poll_interval(Duration::from_secs(5));
 /// assert_eq!(source.describe(), "the file /etc/arith/servers");
 /// ```
 #[derive(Clone, Debug)]
 pub struct FileDiscovery {
     path: PathBuf,
-    every: Duration,
+    poll_interval: Duration,
 }
 
-/// Looking is a system call; oftener than this would only be noise.
-const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
+/// A poll is a system call; more often than this would only be noise.
+const MIN_INTERVAL: Duration = Duration::from_millis(10);
 
 /// A file system that takes longer is reported, such as one on a network that is gone.
 const SLOW: Duration = Duration::from_secs(10);
@@ -76,15 +76,15 @@ impl FileDiscovery {
     /// Endpoints from the file at this path. It need not be there yet.
     #[must_use]
     pub fn new(path: impl AsRef<Path>) -> Self {
-        Self { path: path.as_ref().to_owned(), every: Self::DEFAULT_PAUSE }
+        Self { path: path.as_ref().to_owned(), poll_interval: Self::DEFAULT_PAUSE }
     }
 
-    /// How long to wait between looks; by default [`FileDiscovery::DEFAULT_PAUSE`], at least 10 ms.
+    /// Sets the time between two polls of the file; by default [`FileDiscovery::DEFAULT_PAUSE`], at least 10 ms.
     ///
-    /// A look at a file that did not change costs one system call. Too high, and changes arrive late.
+    /// A poll of a file that did not change costs one system call. Too high, and changes arrive late.
     #[must_use]
-    pub fn every(mut self, pause: Duration) -> Self {
-        self.every = pause.max(SHORTEST_PAUSE);
+    pub fn poll_interval(mut self, pause: Duration) -> Self {
+        self.poll_interval = pause.max(MIN_INTERVAL);
         self
     }
 }
@@ -96,26 +96,26 @@ impl Discovery for FileDiscovery {
 
     async fn run(self, publisher: Publisher) {
         let mut report = Report::new(publisher, self.describe());
-        let mut watched = Watched::new(self.path);
+        let mut watcher = FileWatcher::new(self.path);
         loop {
-            let Some((same, sight)) = look(watched, &mut report).await else { return };
-            watched = same;
-            let pause = if matches!(sight, Sight::Unsettled) { AT_REST } else { self.every };
-            report.tell(sight);
+            let Some((same, change)) = poll(watcher, &mut report).await else { return };
+            watcher = same;
+            let pause = if matches!(change, FileChange::Unsettled) { AT_REST } else { self.poll_interval };
+            report.tell(change);
             sleep(pause).await;
         }
     }
 }
 
-/// Looks at the file, away from the threads that calls need. None if the runtime ends.
-async fn look(mut watched: Watched, report: &mut Report) -> Option<(Watched, Sight)> {
-    // Nobody needs to end it: it is one look, and the next one waits for it.
-    let mut looking = spawn_blocking(move || {
-        let sight = watched.look(SystemTime::now());
-        (watched, sight)
+/// Polls the file on a thread for blocking work. `None` if the runtime shuts down.
+async fn poll(mut watcher: FileWatcher, report: &mut Report) -> Option<(FileWatcher, FileChange)> {
+    // It need not be cancelled: it is one poll, and the next one waits for it.
+    let mut polling = spawn_blocking(move || {
+        let change = watcher.poll(SystemTime::now());
+        (watcher, change)
     });
     loop {
-        match timeout(SLOW, &mut looking).await {
+        match timeout(SLOW, &mut polling).await {
             Ok(looked) => return looked.ok(),
             Err(_) => {
                 report.failed(format!("the file system has given no answer for {}", HumanDuration(SLOW)))
@@ -139,17 +139,17 @@ impl Report {
         Self { publisher, place, fault: None, failing: None }
     }
 
-    fn tell(&mut self, sight: Sight) {
-        match sight {
-            Sight::Unsettled => return,
-            Sight::List(list) => {
+    fn tell(&mut self, change: FileChange) {
+        match change {
+            FileChange::Unsettled => return,
+            FileChange::List(list) => {
                 debug!(place = self.place, endpoints = list.len(), "read");
                 self.fault = None;
                 self.publisher.publish(list);
             }
-            Sight::Fault(fault) => self.fault = Some(fault.to_string()),
-            Sight::Same if self.fault.is_none() => self.publisher.confirm(),
-            Sight::Same => {}
+            FileChange::Error(fault) => self.fault = Some(fault.to_string()),
+            FileChange::Same if self.fault.is_none() => self.publisher.confirm(),
+            FileChange::Same => {}
         }
         if let Some(fault) = self.fault.clone() {
             self.failed(fault);
@@ -172,9 +172,10 @@ impl Report {
 mod tests {
     use std::fs;
 
+    use farcall_tls::FileError;
     use tempfile::TempDir;
 
-    use super::watched::FileFault;
+    use super::watcher::FileErrorKind;
     use super::*;
     use crate::discovery::{EndpointList, Subscription, publisher};
 
@@ -226,7 +227,7 @@ mod tests {
         let failing = file.until_failing("No such file").await;
         assert!(failing.confirmed.is_none(), "it has never been there");
         let why = failing.failing.unwrap().reason;
-        assert!(why.starts_with(&format!("the file {}: it can't be read", file.path().display())), "{why}");
+        assert!(why.starts_with(&format!("the file {}: it cannot be read", file.path().display())), "{why}");
 
         file.replace("10.0.0.1:7001\n10.0.0.2:7001");
         file.until_len(2).await;
@@ -286,7 +287,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn nobody_looks_any_more_once_it_is_dropped() {
         let (publisher, subscription) = publisher();
-        let running = tokio::spawn(FileDiscovery::new("/nowhere").every(Duration::ZERO).run(publisher));
+        let running =
+            tokio::spawn(FileDiscovery::new("/nowhere").poll_interval(Duration::ZERO).run(publisher));
         sleep(Duration::from_secs(1)).await;
         running.abort();
         assert!(running.await.unwrap_err().is_cancelled());
@@ -297,17 +299,17 @@ mod tests {
         let (publisher, subscription) = publisher();
         let failing = || subscription.borrow().failing.as_ref().map(|failing| failing.reason.to_string());
         let mut report = Report::new(publisher, "the file".to_owned());
-        report.tell(Sight::List(Vec::new()));
+        report.tell(FileChange::List(Vec::new()));
         report.failed("slow".to_owned());
         assert_eq!(failing().as_deref(), Some("the file: slow"));
-        report.tell(Sight::Unsettled);
+        report.tell(FileChange::Unsettled);
         assert!(failing().is_some(), "nothing is known yet");
-        report.tell(Sight::Same);
+        report.tell(FileChange::Same);
         assert_eq!(failing(), None);
 
-        report.tell(Sight::Fault(FileFault::NotRegular));
+        report.tell(FileChange::Error(FileErrorKind::File(FileError::new("list", "is not a regular file"))));
         report.failed("slow".to_owned());
-        report.tell(Sight::Same);
-        assert_eq!(failing().as_deref(), Some("the file: it is no regular file"));
+        report.tell(FileChange::Same);
+        assert_eq!(failing().as_deref(), Some("the file: it is not a regular file"));
     }
 }

@@ -15,14 +15,12 @@ use tracing::{debug, warn};
 
 use crate::call_error::{CallError, Fault};
 use crate::endpoints::Endpoints;
-use crate::options::{Credentials, EtcdOptions, EtcdOptionsError};
+use crate::error::EtcdOptionsError;
+use crate::limits::MAX_ANSWER_BYTES;
+use crate::options::{Credentials, EtcdOptions};
 use crate::tls;
 use crate::watch::Watch;
 use crate::wire::{AuthenticateAnswer, AuthenticateRequest, WatchRequest};
-
-/// The most bytes of an answer. A key with the largest value that etcd takes (1.5 MiB) fits several
-/// times; callers that ask for many keys ask for pages.
-pub(crate) const MAX_ANSWER_BYTES: usize = 8 * 1024 * 1024;
 
 /// The same connections, token and preferred endpoint, however often it is cloned.
 #[derive(Clone, Debug)]

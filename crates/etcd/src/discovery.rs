@@ -12,9 +12,10 @@ use tracing::{debug, info, warn};
 
 use crate::call_error::{CallError, Fault};
 use crate::client::Client;
+use crate::error::EtcdOptionsError;
 use crate::keys::Keys;
 use crate::listing::{Entries, Listing, MAX_KEYS};
-use crate::options::{EtcdOptions, EtcdOptionsError};
+use crate::options::EtcdOptions;
 use crate::watch::Watch;
 use crate::wire::{Base64, Int64, RangeAnswer, RangeRequest, WatchCreateRequest, WatchRequest};
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use reqwest::Url;
 
-use crate::options::EtcdOptionsError;
+use crate::error::{EndpointErrorKind, EtcdOptionsError};
 
 /// The port of etcd's clients.
 const DEFAULT_PORT: u16 = 2379;
@@ -50,30 +50,30 @@ impl fmt::Display for Endpoints {
 }
 
 fn parse_one(text: &str) -> Result<Url, EtcdOptionsError> {
-    let wrong = |why: &str| EtcdOptionsError::Endpoint {
+    let wrong = |reason| EtcdOptionsError::Endpoint {
         // It may have a password in it, which logs need not see.
         endpoint: text.rsplit_once('@').map_or(text, |(_, place)| place).to_owned(),
-        why: why.to_owned(),
+        reason,
     };
     if text.is_empty() {
-        return Err(wrong("nothing is there"));
+        return Err(wrong(EndpointErrorKind::Empty));
     }
     let with_scheme = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
-    let mut url = Url::parse(&with_scheme).map_err(|error| wrong(&error.to_string()))?;
+    let mut url = Url::parse(&with_scheme).map_err(|error| wrong(EndpointErrorKind::Url(Arc::new(error))))?;
     if !matches!(url.scheme(), "http" | "https") {
-        return Err(wrong("its scheme is neither `http` nor `https`"));
+        return Err(wrong(EndpointErrorKind::Scheme));
     }
     if !url.username().is_empty() || url.password().is_some() {
-        return Err(wrong("user and password do not belong here; say them to `EtcdConfig::user`"));
+        return Err(wrong(EndpointErrorKind::Credentials));
     }
     if !matches!(url.path(), "" | "/") || url.query().is_some() || url.fragment().is_some() {
-        return Err(wrong("something stands after the port"));
+        return Err(wrong(EndpointErrorKind::Path));
     }
     // A port that is the scheme's own, such as 80, is not told apart from none by `Url::port`.
     let authority = with_scheme.split_once("://").map_or("", |(_, rest)| rest).trim_end_matches('/');
     let says_port = authority.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
     if !says_port || authority.ends_with(']') {
-        url.set_port(Some(DEFAULT_PORT)).map_err(|()| wrong("it can have no port"))?;
+        url.set_port(Some(DEFAULT_PORT)).map_err(|()| wrong(EndpointErrorKind::Port))?;
     }
     Ok(url)
 }

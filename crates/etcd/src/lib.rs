@@ -42,7 +42,9 @@ mod call_error;
 mod client;
 mod discovery;
 mod endpoints;
+mod error;
 mod keys;
+mod limits;
 mod listing;
 mod options;
 mod registrar;
@@ -51,5 +53,6 @@ mod watch;
 mod wire;
 
 pub use self::discovery::EtcdDiscovery;
-pub use self::options::{EtcdOptions, EtcdOptionsError};
+pub use self::error::{EndpointErrorKind, EtcdOptionsError};
+pub use self::options::EtcdOptions;
 pub use self::registrar::{EtcdLease, EtcdRegistrar};

@@ -3,10 +3,11 @@
 use std::fmt;
 use std::time::Duration;
 
-use farcall_discovery::{Instance, InstanceError};
-use farcall_tls::{Identity, TlsError};
+use farcall_discovery::Instance;
+use farcall_tls::Identity;
 
 use crate::endpoints::Endpoints;
+use crate::error::EtcdOptionsError;
 
 /// Where etcd is, and how it is spoken to. An [`EtcdRegistrar`](crate::EtcdRegistrar) and an
 /// [`EtcdDiscovery`](crate::EtcdDiscovery) that are to meet need the same prefix.
@@ -32,40 +33,6 @@ pub struct EtcdOptions {
     pub(crate) ttl: Duration,
     pub(crate) request_timeout: Duration,
     pub(crate) check_after: Duration,
-}
-
-/// What is wrong with an [`EtcdOptions`], or with the name of a service.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum EtcdOptionsError {
-    /// One of the endpoints is none.
-    #[error(
-        "`{endpoint}` is not an etcd endpoint: {why}; write `http://host:2379`, several separated by commas"
-    )]
-    Endpoint {
-        /// What was given.
-        endpoint: String,
-        /// What is wrong with it.
-        why: String,
-    },
-    /// The prefix is none.
-    #[error("`{0}` is not a prefix of etcd keys: it begins with `/` and does not end with one")]
-    Prefix(String),
-    /// A lease that is too short or too long.
-    #[error("an etcd lease of {0:?}: it must be from 1 s to 1 day")]
-    Ttl(Duration),
-    /// A time that is zero.
-    #[error("the {0} for etcd is zero; nothing could ever be in time")]
-    Zero(&'static str),
-    /// A certificate or key cannot be used.
-    #[error("TLS to etcd: {0}")]
-    Tls(#[from] TlsError),
-    /// The client could not be made of it.
-    #[error("no HTTP client for etcd: {0}")]
-    Client(#[source] reqwest::Error),
-    /// The name of the service is none.
-    #[error(transparent)]
-    Service(#[from] InstanceError),
 }
 
 #[derive(Clone)]

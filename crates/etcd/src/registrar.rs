@@ -7,8 +7,9 @@ use tracing::debug;
 
 use crate::call_error::CallError;
 use crate::client::Client;
+use crate::error::EtcdOptionsError;
 use crate::keys::Keys;
-use crate::options::{EtcdOptions, EtcdOptionsError};
+use crate::options::EtcdOptions;
 use crate::wire::{
     Done, Int64, LeaseGrantAnswer, LeaseGrantRequest, LeaseKeepAliveAnswer, LeaseRequest, PutRequest,
     RangeAnswer, RangeRequest,

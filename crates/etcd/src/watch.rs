@@ -4,7 +4,7 @@ use bytes::{Buf, BytesMut};
 use reqwest::Response;
 
 use crate::call_error::{Fault, excerpt};
-use crate::client::MAX_ANSWER_BYTES;
+use crate::limits::MAX_ANSWER_BYTES;
 use crate::wire::{ErrorAnswer, WatchLine, WatchMessage};
 
 /// A watch that etcd was asked for.

@@ -314,5 +314,4 @@ fn parse_net(text: &str, place: &str) -> Result<Place, AddressError> {
 }
 
 #[cfg(test)]
-#[path = "address_tests.rs"]
 mod tests;

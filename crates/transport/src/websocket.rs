@@ -277,5 +277,4 @@ fn io_error(error: Error) -> io::Error {
 }
 
 #[cfg(test)]
-#[path = "websocket_tests.rs"]
 mod tests;

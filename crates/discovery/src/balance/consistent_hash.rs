@@ -66,7 +66,7 @@ struct InFlight {
 }
 
 /// How many counters each call looks at for the sum's sake.
-const LOOKED_AT: usize = 2;
+const COUNTERS_PER_CALL: usize = 2;
 
 impl ConsistentHash {
     /// The load factor of those that do not set one.
@@ -202,8 +202,8 @@ impl InFlight {
     }
 
     fn look_around(&self, usable: &[Candidate]) {
-        let turn = self.turn.fetch_add(LOOKED_AT, Ordering::Relaxed);
-        for turn in turn..turn.saturating_add(LOOKED_AT) {
+        let turn = self.turn.fetch_add(COUNTERS_PER_CALL, Ordering::Relaxed);
+        for turn in turn..turn.saturating_add(COUNTERS_PER_CALL) {
             let index = turn % usable.len().max(1);
             if let Some(candidate) = usable.get(index) {
                 self.saw(index, candidate.load.in_flight());
@@ -213,5 +213,4 @@ impl InFlight {
 }
 
 #[cfg(test)]
-#[path = "consistent_hash_tests.rs"]
 mod tests;

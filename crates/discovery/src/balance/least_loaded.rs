@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::draw::Draw;
+use super::alias_table::AliasTable;
 use super::{Balancer, Candidate, Candidates, PickRequest, Picker};
 
 /// Draws two endpoints by weight, and takes the one with fewer calls in flight for its weight; the
@@ -21,7 +21,7 @@ pub struct LeastLoaded;
 #[derive(Debug)]
 pub(super) struct LeastLoadedPicker {
     usable: Arc<[Candidate]>,
-    draw: Draw,
+    draw: AliasTable,
 }
 
 impl Balancer for LeastLoaded {
@@ -37,7 +37,7 @@ impl Balancer for LeastLoaded {
 impl LeastLoadedPicker {
     pub(super) fn new(candidates: &Candidates) -> Self {
         let usable = Arc::clone(&candidates.usable);
-        Self { draw: Draw::new(&usable), usable }
+        Self { draw: AliasTable::new(&usable), usable }
     }
 }
 
@@ -62,7 +62,7 @@ fn is_less_loaded(one: &Candidate, other: &Candidate) -> bool {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::testing::{candidates, chance_bound, count};
+    use super::super::test_support::{candidates, chance_bound, count};
     use super::*;
 
     proptest! {

@@ -1,9 +1,9 @@
 //! What a balancer is, and what it knows when it chooses.
 
+mod alias_table;
 mod balancer_fn;
 mod candidates;
 mod consistent_hash;
-mod draw;
 mod least_loaded;
 mod load;
 mod peak_ewma;
@@ -11,7 +11,7 @@ mod random;
 mod ring;
 mod round_robin;
 #[cfg(test)]
-mod testing;
+mod test_support;
 mod weighted_round_robin;
 mod zone_first;
 

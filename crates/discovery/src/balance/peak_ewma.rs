@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::draw::Draw;
+use super::alias_table::AliasTable;
 use super::{Balancer, Candidate, Candidates, PickRequest, Picker};
 
 /// Draws two endpoints, and takes the one whose latency × (calls in flight + 1) / weight is less.
@@ -26,7 +26,7 @@ pub struct PeakEwma;
 #[derive(Debug)]
 struct PeakEwmaPicker {
     usable: Arc<[Candidate]>,
-    draw: Draw,
+    draw: AliasTable,
 }
 
 /// What an endpoint that has calls in flight and has answered none is taken for: slower than any.
@@ -35,7 +35,7 @@ const NEVER_ANSWERED: f64 = 1e18;
 impl Balancer for PeakEwma {
     fn picker(&self, candidates: &Candidates) -> Box<dyn Picker> {
         let usable = Arc::clone(&candidates.usable);
-        Box::new(PeakEwmaPicker { draw: Draw::new(&usable), usable })
+        Box::new(PeakEwmaPicker { draw: AliasTable::new(&usable), usable })
     }
 
     fn describe(&self) -> String {
@@ -74,7 +74,7 @@ fn cost(candidate: &Candidate, now: Instant) -> f64 {
 mod tests {
     use std::time::Duration;
 
-    use super::super::testing::{candidates, count};
+    use super::super::test_support::{candidates, count};
     use super::*;
 
     fn took(candidates: &Candidates, milliseconds: &[u64]) {

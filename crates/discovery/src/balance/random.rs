@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::draw::Draw;
+use super::alias_table::AliasTable;
 use super::{Balancer, Candidate, Candidates, PickRequest, Picker};
 
 /// Draws an endpoint for each call, each with a probability in proportion to its weight.
@@ -15,13 +15,13 @@ pub struct Random;
 #[derive(Debug)]
 struct RandomPicker {
     usable: Arc<[Candidate]>,
-    draw: Draw,
+    draw: AliasTable,
 }
 
 impl Balancer for Random {
     fn picker(&self, candidates: &Candidates) -> Box<dyn Picker> {
         let usable = Arc::clone(&candidates.usable);
-        Box::new(RandomPicker { draw: Draw::new(&usable), usable })
+        Box::new(RandomPicker { draw: AliasTable::new(&usable), usable })
     }
 
     fn describe(&self) -> String {
@@ -39,7 +39,7 @@ impl Picker for RandomPicker {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::testing::{candidates, chance_bound, count};
+    use super::super::test_support::{candidates, chance_bound, count};
     use super::*;
 
     proptest! {

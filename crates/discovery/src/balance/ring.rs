@@ -49,7 +49,7 @@ const POINTS_OF_PART: usize = 8;
 
 /// How far a search goes in each class. Where it finds nobody the caller takes someone else; by then
 /// all that it has met are full, or have been tried.
-const FARTHEST: usize = 512;
+const MAX_PROBES: usize = 512;
 
 /// The nearest so far.
 #[derive(Clone, Copy)]
@@ -76,7 +76,7 @@ impl Ring {
     pub(super) fn nearest(&self, position: u32, mut admits: impl FnMut(usize) -> bool) -> Option<usize> {
         let mut nearest: Option<Nearest> = None;
         for class in &self.classes {
-            for point in class.going_on_from(position).take(FARTHEST) {
+            for point in class.going_on_from(position).take(MAX_PROBES) {
                 let distance = u64::from(point.position().wrapping_sub(position));
                 if nearest.is_some_and(|nearest| nearest.beats_all_at(distance, class.heaviest)) {
                     break;
@@ -163,7 +163,7 @@ fn positions_of(address: &str) -> impl Iterator<Item = u32> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::candidates;
+    use super::super::test_support::candidates;
     use super::*;
 
     /// What must never change: clients of different versions would no longer agree.

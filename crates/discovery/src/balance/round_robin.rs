@@ -44,7 +44,7 @@ impl Picker for RoundRobinPicker {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::testing::{candidates, count};
+    use super::super::test_support::{candidates, count};
     use super::*;
 
     proptest! {

@@ -128,7 +128,7 @@ fn greatest_common_divisor(mut a: u64, mut b: u64) -> u64 {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::testing::{candidates, count};
+    use super::super::test_support::{candidates, count};
     use super::*;
 
     fn weights() -> impl Strategy<Value = Vec<u16>> {

@@ -138,7 +138,7 @@ impl Picker for ZoneFirstPicker {
 mod tests {
     use std::sync::Arc;
 
-    use super::super::testing::{chance_bound, count, endpoint, of};
+    use super::super::test_support::{chance_bound, count, endpoint, of};
     use super::*;
     use crate::{ConsistentHash, LeastLoaded, Random, RoundRobin};
 

@@ -17,7 +17,7 @@ pub(super) const MAX_ENDPOINTS: usize = 100_000;
 
 /// Why the bytes of a file are no list.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum ListFault {
+pub(super) enum ListError {
     #[error("line {line}, column {column}: what follows is not UTF-8")]
     NotUtf8 { line: usize, column: usize },
     /// Its text ends with the line and the column.
@@ -35,7 +35,7 @@ pub(super) enum ListFault {
 }
 
 /// Reads a list, as the documentation of [`super::FileDiscovery`] has it.
-pub(super) fn read(bytes: &[u8]) -> Result<Vec<Endpoint>, ListFault> {
+pub(super) fn read(bytes: &[u8]) -> Result<Vec<Endpoint>, ListError> {
     let text = str::from_utf8(bytes).map_err(|error| not_utf8(bytes, error.valid_up_to()))?;
     // Some editors begin every file with a byte order mark.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
@@ -47,11 +47,11 @@ pub(super) fn read(bytes: &[u8]) -> Result<Vec<Endpoint>, ListFault> {
     }
 }
 
-fn not_utf8(bytes: &[u8], valid: usize) -> ListFault {
+fn not_utf8(bytes: &[u8], valid: usize) -> ListError {
     let before = &bytes[..valid];
     let line = 1 + before.iter().filter(|byte| **byte == b'\n').count();
     let begin = before.iter().rposition(|byte| *byte == b'\n').map_or(0, |newline| newline + 1);
-    ListFault::NotUtf8 { line, column: 1 + valid - begin }
+    ListError::NotUtf8 { line, column: 1 + valid - begin }
 }
 
 /// An IPv6 address begins with a bracket, too, but a hexadecimal digit or a colon follows there.
@@ -63,7 +63,7 @@ fn is_json(text: &str) -> bool {
     }
 }
 
-fn read_lines(text: &str) -> Result<Vec<Endpoint>, ListFault> {
+fn read_lines(text: &str) -> Result<Vec<Endpoint>, ListError> {
     let mut endpoints = Vec::new();
     for (line, whole) in (1..).zip(text.lines()) {
         let address = without_comment(whole).trim();
@@ -71,19 +71,19 @@ fn read_lines(text: &str) -> Result<Vec<Endpoint>, ListFault> {
             continue;
         }
         if endpoints.len() == MAX_ENDPOINTS {
-            return Err(ListFault::TooMany { line });
+            return Err(ListError::TooMany { line });
         }
         let column = 1 + whole.len() - whole.trim_start().len();
         let address = Address::parse(address).map_err(|source| {
             let into = if let AddressError::ForbiddenCharacter { at, .. } = source { at } else { 0 };
-            ListFault::Address { line, column: column + into, source }
+            ListError::Address { line, column: column + into, source }
         })?;
         if address.is_unspecified() {
-            return Err(ListFault::Undialable { line, column, address });
+            return Err(ListError::Undialable { line, column, address });
         }
         endpoints.push(Endpoint::new(address));
     }
-    if endpoints.is_empty() { Err(ListFault::Nobody) } else { Ok(endpoints) }
+    if endpoints.is_empty() { Err(ListError::Nobody) } else { Ok(endpoints) }
 }
 
 /// A comment begins the line or follows white space: the path of a `unix` address may have a `#`.
@@ -191,5 +191,4 @@ impl<'de> Deserialize<'de> for Element {
 }
 
 #[cfg(test)]
-#[path = "list_tests.rs"]
 mod tests;

@@ -1,4 +1,4 @@
-//! [`Draw`], endpoints drawn at random in proportion to their weights, in constant time.
+//! [`AliasTable`], endpoints drawn at random in proportion to their weights, in constant time.
 
 use super::{Candidate, PickRequest};
 
@@ -9,7 +9,7 @@ use super::{Candidate, PickRequest};
 /// own endpoint up to a level and by one other, the alias, above it. A random point then falls on an
 /// endpoint in proportion to its weight.
 #[derive(Debug)]
-pub(super) struct Draw {
+pub(super) struct AliasTable {
     endpoints: usize,
     /// Empty where all weigh the same: then no table is needed.
     columns: Box<[Column]>,
@@ -25,7 +25,7 @@ struct Column {
 /// How often a call that is tried again draws at random before it takes the next in order.
 const REDRAWS: usize = 4;
 
-impl Draw {
+impl AliasTable {
     pub(super) fn new(usable: &[Candidate]) -> Self {
         let endpoints = usable.len();
         let equal = usable.windows(2).all(|pair| pair[0].weight() == pair[1].weight());

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::super::testing::{candidates, chance_bound, count, endpoint, of};
+use super::super::test_support::{candidates, chance_bound, count, endpoint, of};
 use super::*;
 
 const KEYS: usize = 5_000;

@@ -1,0 +1,68 @@
+//! [`EtcdOptionsError`]: what can be wrong with options before anything is sent.
+
+use std::error::Error;
+use std::sync::Arc;
+use std::time::Duration;
+
+use farcall_discovery::InstanceError;
+use farcall_tls::TlsError;
+
+/// An error in [`EtcdOptions`](crate::EtcdOptions), or in the name of a service.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EtcdOptionsError {
+    /// One of the endpoints is not the address of an etcd.
+    #[error(
+        "`{endpoint}` is not an etcd endpoint: {reason}; write `http://host:2379`, several separated by commas"
+    )]
+    #[non_exhaustive]
+    Endpoint {
+        /// The text, without a password.
+        endpoint: String,
+        /// The error in it.
+        #[source]
+        reason: EndpointErrorKind,
+    },
+    /// The prefix cannot begin keys.
+    #[error("`{0}` is not a prefix of etcd keys: it begins with `/` and does not end with one")]
+    Prefix(String),
+    /// A lease that is too short or too long.
+    #[error("an etcd lease of {0:?}: it must be from 1 s to 1 day")]
+    Ttl(Duration),
+    /// A time limit of zero.
+    #[error("the {0} for etcd is zero; nothing could ever be in time")]
+    Zero(&'static str),
+    /// A certificate or key cannot be used.
+    #[error("TLS to etcd: {0}")]
+    Tls(#[from] TlsError),
+    /// The HTTP client could not be made.
+    #[error("no HTTP client for etcd: {0}")]
+    Client(#[source] reqwest::Error),
+    /// The name of the service is not allowed.
+    #[error(transparent)]
+    Service(#[from] InstanceError),
+}
+
+/// The error in the text of an etcd endpoint.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EndpointErrorKind {
+    /// There is no text.
+    #[error("nothing is there")]
+    Empty,
+    /// It is not a URL.
+    #[error("{0}")]
+    Url(#[source] Arc<dyn Error + Send + Sync>),
+    /// Another scheme than `http` and `https`.
+    #[error("its scheme is neither `http` nor `https`")]
+    Scheme,
+    /// A user or a password.
+    #[error("user and password do not belong here; set them with `EtcdOptions::user`")]
+    Credentials,
+    /// A path, a query or a fragment.
+    #[error("something stands after the port")]
+    Path,
+    /// It cannot have a port.
+    #[error("it can have no port")]
+    Port,
+}
