@@ -58,8 +58,9 @@ async fn deadline_of_one_call_does_not_cancel_a_shared_dial() {
 async fn handshake_of_a_dial_times_out() {
     let (channel, listener) = channel().await;
     let call = channel.call::<i32>("A.a", &()).start();
-    let _stream = listener.accept_mute().await;
-    tokio::time::sleep(20 * MS).await;
+    let stream = listener.accept_mute().await;
+    // The client's Option is there: it waits for the answer.
+    stream.readable().await.unwrap();
     pass(10 * S).await;
     assert_error!(rpc(call.await), Unavailable, NotSent, Handshake, listener.address);
 }

@@ -57,7 +57,7 @@ async fn connection_reset_is_reported() {
     let mut peer = listener.accept().await;
     peer.request().await;
     // Closing with no time to linger sends a reset.
-    peer.stream.set_zero_linger().unwrap();
+    peer.frames.stream.set_zero_linger().unwrap();
     drop(peer);
     let error = rpc(call.await);
     assert_error!(error, Unavailable, Maybe, Wait, listener.address);
@@ -226,7 +226,7 @@ async fn abandoned_connection_ends_though_the_server_never_answers() {
     peer.expect(Kind::Goaway).await;
     assert_eq!(peer.next().await, None);
     // The server never answers the cancelled call, but is alive.
-    while tokio::io::AsyncWriteExt::write_all(&mut peer.stream, &[0]).await.is_ok() {
+    while tokio::io::AsyncWriteExt::write_all(&mut peer.frames.stream, &[0]).await.is_ok() {
         tokio::time::sleep(S).await;
         assert!(gone.elapsed() < 20 * S, "the task of the connection is still there");
     }

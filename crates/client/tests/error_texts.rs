@@ -10,10 +10,11 @@ use std::net::SocketAddr;
 
 use farcall_client::{Channel, Connection, ConnectionOptions, RpcError};
 use farcall_protocol::{Code, Codec, Execution, Flags, HeaderRef, Kind, MaxFrameBytes, ServerPolicy};
+use farcall_test_support::frames::refuse_handshake;
+use farcall_test_support::loopback::FullBacklog;
 use farcall_transport::{Address, Dialer, Resolve, Resolving, Stream};
 use support::{
-    FullBacklog, Listener, MEMORY, MS, Peer, S, channel, connect, connect_for, connect_with, pass, rpc,
-    settle,
+    Listener, MEMORY, MS, Peer, S, channel, connect, connect_for, connect_with, pass, rpc, settle,
 };
 use tokio::time::Duration;
 
@@ -74,13 +75,12 @@ async fn backoff_after_a_failed_dial() {
 async fn connecting() {
     // The client dials a listener that does not answer: a full backlog, of which the kernel says nothing.
     let backlog = FullBacklog::bind().await;
-    let silent = backlog.address.clone();
+    let silent = Address::tcp(backlog.address);
     let options = ConnectionOptions::default().connect_timeout(3 * S);
     let opening = tokio::spawn(async move { Connection::open(&silent, &options).await.unwrap_err() });
-    tokio::time::sleep(20 * MS).await;
     pass(3 * S).await;
     let expected = "connecting to ADDRESS: no answer within 3 s (unavailable, not_sent)";
-    assert_texts(&backlog.address.to_string(), &[opening.await.unwrap()], &[expected]);
+    assert_texts(&format!("tcp@{}", backlog.address), &[opening.await.unwrap()], &[expected]);
 
     let listener = Listener::bind().await;
     let address = Address::parse(&listener.address).unwrap();
@@ -132,7 +132,7 @@ async fn handshakes() {
     });
     let refuses = handshake(async |far| {
         let terms = ServerPolicy { codecs: vec![Codec::Json], ..ServerPolicy::default() };
-        Peer::refuse(far, &terms).await;
+        refuse_handshake(far, &terms).await;
     });
     let errors = [silent.await, hangs_up.await.unwrap_err(), refuses.await];
     let expected = [
@@ -296,7 +296,7 @@ async fn reset_and_unstable_connections() {
         let mut peer = listener.accept().await;
         peer.request().await;
         // Closing with no time to linger sends a reset.
-        peer.stream.set_zero_linger().unwrap();
+        peer.frames.stream.set_zero_linger().unwrap();
         drop(peer);
         errors.push(rpc(call.await));
     }

@@ -12,10 +12,10 @@ use std::sync::Arc;
 use farcall_client::{Channel, Connection, ConnectionOptions};
 use farcall_context::Inherited;
 use farcall_protocol::{Body, Code, Execution, Kind, Seq, ServerPolicy};
+use farcall_test_support::frames::refuse_handshake;
+use farcall_test_support::loopback::FullBacklog;
 use farcall_transport::{Address, DialError, Dialer, Resolve, Resolving, Stream};
-use support::{
-    FullBacklog, MEMORY, MS, S, channel, connect, connect_for, connect_with, metadata, pass, rpc, settle,
-};
+use support::{MEMORY, MS, S, channel, connect, connect_for, connect_with, metadata, pass, rpc, settle};
 use tokio::time::{Duration, Instant};
 
 /// Answers after a while, or never.
@@ -65,13 +65,13 @@ async fn unresolvable_name_is_reported_with_its_cause() {
 #[tokio::test]
 async fn connecting_times_out() {
     let backlog = FullBacklog::bind().await;
-    let dialed = backlog.address.clone();
+    let dialed = Address::tcp(backlog.address);
+    let address = dialed.to_string();
     let options = ConnectionOptions::default().connect_timeout(3 * S);
     let opening = tokio::spawn(async move { Connection::open(&dialed, &options).await.unwrap_err() });
-    tokio::time::sleep(20 * MS).await;
     pass(3 * S).await;
     let error = opening.await.unwrap();
-    assert_error!(error, Unavailable, NotSent, Connect, backlog.address.to_string());
+    assert_error!(error, Unavailable, NotSent, Connect, address);
 }
 
 #[tokio::test]
@@ -334,7 +334,7 @@ async fn refused_handshake_reports_the_reason() {
     let terms = ServerPolicy { codecs: vec![farcall_protocol::Codec::Json], ..ServerPolicy::default() };
     let (near, far) = tokio::io::duplex(4096);
     let address = Address::parse(MEMORY).unwrap();
-    let server = support::Peer::refuse(far, &terms);
+    let server = refuse_handshake(far, &terms);
     let options = ConnectionOptions::default();
     let (opened, ()) = tokio::join!(Connection::over(Stream::new(near), &address, &options), server);
     assert_error!(opened.unwrap_err(), InvalidArgument, NotSent, Handshake, MEMORY);

@@ -11,15 +11,13 @@ use farcall::protocol::Execution;
 use farcall::server::{AuthorizeLayer, Credential, Limits, ServerBuilder, ServerHandle, Tokens};
 use farcall::transport::{TlsClient, TlsServer};
 use farcall::{Address, Channel, Code, Context, RpcError, Server, Status};
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use farcall_test_support::pki::{Authority, Certificate};
+use farcall_test_support::wait::{PATIENCE, until};
 use serde::Deserialize;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
-
-/// Longer than anything takes here, also on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// An authority, and a certificate signed by it for this machine and `client.example`.
 struct Papers {
@@ -29,16 +27,9 @@ struct Papers {
 }
 
 fn papers() -> Papers {
-    let mut params = CertificateParams::default();
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    params.distinguished_name.push(DnType::CommonName, "ca");
-    let key = KeyPair::generate().unwrap();
-    let roots = params.self_signed(&key).unwrap().pem();
-    let issuer = Issuer::new(params, key);
-    let own = KeyPair::generate().unwrap();
-    let names = vec!["client.example".to_owned(), "127.0.0.1".to_owned()];
-    let chain = CertificateParams::new(names).unwrap().signed_by(&own, &issuer).unwrap().pem();
-    Papers { roots, chain, key: own.serialize_pem() }
+    let authority = Authority::new("ca");
+    let Certificate { chain, key } = authority.issue(&["client.example", "127.0.0.1"]);
+    Papers { roots: authority.certificate, chain, key }
 }
 
 impl Papers {
@@ -116,7 +107,12 @@ async fn who(channel: &Channel) -> Result<(Option<String>, Option<String>), RpcE
 }
 
 #[track_caller]
-fn expect(outcome: Result<(Option<String>, Option<String>), RpcError>, code: Code, phase: Phase, text: &str) {
+fn assert_refused(
+    outcome: Result<(Option<String>, Option<String>), RpcError>,
+    code: Code,
+    phase: Phase,
+    text: &str,
+) {
     let error = outcome.unwrap_err();
     assert_eq!(
         (error.code(), error.execution(), error.phase()),
@@ -148,13 +144,7 @@ async fn calls_over_tls_behave_as_over_tcp() {
     let stopped = || async { drop(timeout(PATIENCE, server.idle.acquire()).await.unwrap()) };
     stopped().await;
     let cancelled = channel.call::<()>("T.hang", &()).start();
-    timeout(PATIENCE, async {
-        while server.idle.available_permits() > 0 {
-            sleep(Duration::from_millis(1)).await;
-        }
-    })
-    .await
-    .unwrap();
+    until("the handler runs", || server.idle.available_permits() == 0).await;
     drop(cancelled);
     stopped().await;
     assert_eq!(server.handle.connections(), 1);
@@ -162,13 +152,8 @@ async fn calls_over_tls_behave_as_over_tcp() {
     // The last answers of a server that stops arrive whole.
     let big = channel.call::<String>("T.big", &serde_json::json!({"n": 10 * MIB})).start();
     let calls: u64 = 4;
-    timeout(PATIENCE, async {
-        while server.handle.stats().iter().map(|stats| stats.calls).sum::<u64>() < calls {
-            sleep(Duration::from_millis(1)).await;
-        }
-    })
-    .await
-    .unwrap();
+    let made = || server.handle.stats().iter().map(|stats| stats.calls).sum::<u64>();
+    until("the handler has returned", || made() >= calls).await;
     server.handle.stop();
     match big.await {
         Ok(big) => assert_eq!(big.len(), 10 * MIB),
@@ -185,23 +170,18 @@ async fn broken_tls_connection_fails_its_calls() {
     let to = server.address.socket_addr().unwrap();
     let place = Address::tcp(between.local_addr().unwrap()).with_scheme(farcall::transport::Scheme::Tls);
     let cut = Arc::new(Semaphore::new(0));
-    let until = Arc::clone(&cut);
+    let cut_received = Arc::clone(&cut);
     tokio::spawn(async move {
         let (mut near, _) = between.accept().await.unwrap();
         let mut far = TcpStream::connect(to).await.unwrap();
         tokio::select! {
             _ = tokio::io::copy_bidirectional(&mut near, &mut far) => {}
-            _ = until.acquire() => {}
+            _ = cut_received.acquire() => {}
         }
     });
     let channel = channel(&place, papers.options());
     let hanging = channel.call::<()>("T.hang", &()).start();
-    let begun = async {
-        while server.idle.available_permits() > 0 {
-            sleep(Duration::from_millis(1)).await;
-        }
-    };
-    timeout(PATIENCE, begun).await.unwrap();
+    until("the handler runs", || server.idle.available_permits() == 0).await;
     cut.add_permits(1);
     let error = timeout(PATIENCE, hanging).await.unwrap().unwrap_err();
     assert_eq!((error.code(), error.execution()), (Code::Unavailable, Execution::Maybe), "{error}");
@@ -225,7 +205,7 @@ async fn handlers_see_the_callers_certificate() {
     assert_eq!(who(&known).await.unwrap(), (name.clone(), name));
     let unknown = who(&channel(&server.address, papers.options())).await;
     let text = "it wants a certificate of this side, and got none";
-    expect(unknown, Code::Unavailable, Phase::Handshake, text);
+    assert_refused(unknown, Code::Unavailable, Phase::Handshake, text);
 }
 
 #[tokio::test]
@@ -236,13 +216,13 @@ async fn wrong_certificates_and_schemes_are_reported_to_the_caller() {
     let scheme = |address: &Address, scheme| address.clone().with_scheme(scheme);
 
     let stranger = who(&channel(&encrypted.address, theirs.options())).await;
-    expect(stranger, Code::Unavailable, Phase::Connect, "signed by nobody who is trusted here");
+    assert_refused(stranger, Code::Unavailable, Phase::Connect, "signed by nobody who is trusted here");
     let to_plain = scheme(&plain.address, farcall::transport::Scheme::Tls);
     let tls_to_plain = who(&channel(&to_plain, ours.options())).await;
-    expect(tls_to_plain, Code::Unavailable, Phase::Connect, "it does not speak TLS");
+    assert_refused(tls_to_plain, Code::Unavailable, Phase::Connect, "it does not speak TLS");
     let to_encrypted = scheme(&encrypted.address, farcall::transport::Scheme::Tcp);
     let plain_to_tls = who(&channel(&to_encrypted, ConnectionOptions::default())).await;
-    expect(plain_to_tls, Code::Unavailable, Phase::Handshake, "it speaks TLS there");
+    assert_refused(plain_to_tls, Code::Unavailable, Phase::Handshake, "it speaks TLS there");
     // Both servers still serve.
     assert_eq!(who(&channel(&plain.address, ConnectionOptions::default())).await.unwrap(), (None, None));
     assert_eq!(who(&channel(&encrypted.address, ours.options())).await.unwrap(), (None, None));
@@ -261,7 +241,16 @@ async fn silent_tls_client_is_dropped_at_the_handshake_timeout() {
         // Either an end or a reset.
         let _ = timeout(PATIENCE, stream.read_to_end(&mut Vec::new())).await.unwrap();
     }
-    assert_eq!(who(&channel(&server.address, papers.options())).await.unwrap(), (None, None));
+    // On a busy machine a handshake may itself take longer than this short limit; the next try is free.
+    let served = async {
+        loop {
+            match who(&channel(&server.address, papers.options())).await {
+                Ok(answer) => break answer,
+                Err(error) => assert_eq!(error.execution(), Execution::NotSent, "{error}"),
+            }
+        }
+    };
+    assert_eq!(timeout(PATIENCE, served).await.unwrap(), (None, None));
 }
 
 #[tokio::test]
@@ -281,14 +270,15 @@ async fn token_is_required_and_identifies_the_caller() {
             (options().token(""), "it refused: the token is not known"),
         ] {
             let refused = who(&channel(&server.address, options)).await;
-            expect(refused, Code::Unauthenticated, Phase::Handshake, text);
+            assert_refused(refused, Code::Unauthenticated, Phase::Handshake, text);
         }
     }
 }
 
 #[tokio::test]
 async fn slow_failing_and_panicking_authentication_affects_no_other_caller() {
-    let limits = Limits::default().handshake_timeout(Duration::from_millis(500));
+    // Long enough for a busy machine to answer all but the check that hangs.
+    let limits = Limits::default().handshake_timeout(Duration::from_secs(3));
     let server = serve("tcp@127.0.0.1:0", |builder| {
         builder.limits(limits).authenticate(|credential: Credential| async move {
             match credential.token() {
@@ -304,12 +294,12 @@ async fn slow_failing_and_panicking_authentication_affects_no_other_caller() {
     .await;
     let with = |token: &str| channel(&server.address, ConnectionOptions::default().token(token));
     for (token, code, text) in [
-        ("hangs", Code::DeadlineExceeded, "the handshake was not complete within 500ms"),
+        ("hangs", Code::DeadlineExceeded, "the handshake was not complete within 3s"),
         ("down", Code::Unavailable, "the token service is down"),
         ("panics", Code::Internal, "the check of the credential panicked"),
         ("other", Code::Unauthenticated, "who are you?"),
     ] {
-        expect(who(&with(token)).await, code, Phase::Handshake, text);
+        assert_refused(who(&with(token)).await, code, Phase::Handshake, text);
     }
     assert_eq!(who(&with("slow")).await.unwrap().0.as_deref(), Some("late"));
 }

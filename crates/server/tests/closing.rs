@@ -20,7 +20,7 @@ async fn calls_before_the_clients_goaway_are_answered_before_closing() {
         let seq = client.request("T.wait", none()).await;
         client.goaway().await;
         if half_closed {
-            client.stream.shutdown().await.unwrap();
+            client.frames.stream.shutdown().await.unwrap();
         }
         sleep(millis(1)).await;
         server.stage.gate.add_permits(1);
@@ -39,7 +39,7 @@ async fn half_closed_client_after_goaway_is_not_pinged() {
     let mut client = server.connect().await;
     client.request("T.sleep", json!({"n": 60_000})).await;
     client.goaway().await;
-    client.stream.shutdown().await.unwrap();
+    client.frames.stream.shutdown().await.unwrap();
     // It could not answer a ping.
     let message = client.next().await.unwrap();
     assert_eq!(message.header.kind, Kind::Response, "{message:?}");
@@ -198,7 +198,7 @@ async fn protocol_error_is_reported_drops_calls_and_closes_within_a_second() {
         server.assert_nothing_left().await;
         assert_eq!(server.handle.connections(), 1, "{what}: it discards input");
         let start = Instant::now();
-        while client.stream.write_all(b"more of it").await.is_ok() {
+        while client.frames.stream.write_all(b"more of it").await.is_ok() {
             sleep(millis(50)).await;
         }
         assert!(start.elapsed() <= millis(1100), "{what}: {:?}", start.elapsed());

@@ -14,6 +14,7 @@ use farcall_discovery::{
 use farcall_protocol::Code;
 use farcall_protocol::describe::HealthStatus;
 use farcall_server::{BuildError, Limits, Server, ServerBuilder, ServerHandle};
+use farcall_test_support::wait::until;
 use serde_json::json;
 use support::{LONG, Nothing, Raw, builder, millis, none, secs, serve_with, stage};
 use tokio::time::{Instant, sleep, timeout};
@@ -377,7 +378,7 @@ async fn listening_addresses_are_advertised() {
     let bound = server.addresses().next().unwrap().to_string();
     let handle = server.handle();
     let serving = tokio::spawn(server.serve());
-    until(|| place.requests() == [Register]).await;
+    until("it is registered", || place.requests() == [Register]).await;
     assert_eq!(place.names_and_addresses(), pairs(&[("", &bound)]));
     handle.stop();
     timeout(secs(60), serving).await.unwrap().unwrap();
@@ -463,14 +464,4 @@ async fn blocking_registrar_delays_neither_calls_nor_stop() {
     server.handle.stop();
     timeout(secs(60), server.serving).await.unwrap().unwrap();
     drop(release);
-}
-
-/// Waits until a condition holds.
-async fn until(so: impl Fn() -> bool) {
-    let poll = async {
-        while !so() {
-            sleep(millis(5)).await;
-        }
-    };
-    timeout(secs(60), poll).await.expect("the condition comes true");
 }

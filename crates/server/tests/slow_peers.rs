@@ -157,7 +157,7 @@ async fn slow_reader_stays_connected() {
     let mut buffer = vec![0; 20_000];
     while left > 0 {
         sleep(secs(2)).await;
-        left -= client.stream.read(&mut buffer).await.expect("it is open").min(left);
+        left -= client.frames.stream.read(&mut buffer).await.expect("it is open").min(left);
         client.send(&HeaderRef::new(Kind::Pong, Seq(0)), Bytes::new()).await;
     }
     assert_eq!(server.handle.connections(), 1);
@@ -328,7 +328,7 @@ async fn connection_is_not_polled_needlessly() {
     client.response().await.value();
     client.request("T.wait", none()).await;
     client.goaway().await;
-    tokio::io::AsyncWriteExt::shutdown(&mut client.stream).await.unwrap();
+    tokio::io::AsyncWriteExt::shutdown(&mut client.frames.stream).await.unwrap();
     sleep(secs(60)).await;
     over("a peer that has half closed", 40);
     server.stage.gate.add_permits(1);

@@ -68,7 +68,7 @@ async fn last_answers_survive_a_close_with_unread_input() {
         let pong = client.encode(&HeaderRef::new(Kind::Pong, Seq(1)), Bytes::new());
         for _ in 0..20 {
             // The server may have closed by now; that is the case under test.
-            let _ = client.stream.write_all(&pong.repeat(1000)).await;
+            let _ = client.frames.stream.write_all(&pong.repeat(1000)).await;
         }
         client.response().await.value();
     }
@@ -91,8 +91,10 @@ async fn child_process_with_few_descriptors() {
         while let Ok(stream) = TcpStream::connect(address).await {
             held.push(stream);
         }
-        tokio::time::sleep(millis(300)).await;
-        first.call("T.echo", json!({"text": "still here"})).await.value();
+        // Meanwhile the server's task has found that it cannot accept.
+        for _ in 0..10 {
+            first.call("T.echo", json!({"text": "still here"})).await.value();
+        }
         drop(held);
         let mut client = timeout(secs(60), dial(&format!("tcp@{address}"))).await.unwrap();
         client.call("T.count", none()).await.value();

@@ -151,7 +151,7 @@ async fn half_closed_stream_without_goaway_counts_as_disconnected() {
     let server = serve(Limits::default());
     let mut client = server.connect().await;
     client.request("T.hang", none()).await;
-    client.stream.shutdown().await.unwrap();
+    client.frames.stream.shutdown().await.unwrap();
     client.assert_closed().await;
     server.assert_nothing_left().await;
     assert_eq!(server.handle.connections(), 0);

@@ -3,6 +3,7 @@
 use farcall_client::{BuildError, Channel, Phase};
 use farcall_discovery::{AdvertisedState, Balancer, Candidates, Discovery, Picker, Publisher, RoundRobin};
 use farcall_protocol::{Code, Execution};
+use farcall_test_support::wait::settle;
 use tokio::time::{Duration, sleep, timeout};
 
 use super::support::{Line, MS, PATIENCE, Running, list, over, script, serve, until, who};
@@ -21,7 +22,7 @@ async fn first_call_waits_for_the_first_list() {
     let (tell, script) = script();
     let channel = Channel::builder().discover(script).build().unwrap();
     let call = channel.call::<String>("T.who", &()).start();
-    sleep(50 * MS).await;
+    settle().await;
     tell.send(list(&[&server])).ok().unwrap();
     assert_eq!(call.await.unwrap(), "a");
     assert!(channel.endpoints_age().unwrap() < PATIENCE);
@@ -76,7 +77,7 @@ async fn failing_discovery_keeps_the_last_list() {
     assert_eq!(who(&channel).await, "a");
     tell.send(Line::Failed("no answer")).ok().unwrap();
     tell.send(Line::Panic).ok().unwrap();
-    sleep(50 * MS).await;
+    until("the discovery has panicked", || tell.is_closed()).await;
     assert_eq!(who(&channel).await, "a");
 }
 
@@ -233,7 +234,10 @@ async fn wait_for_ready_call_outlasts_a_server_that_is_not_up_yet() {
         let call = channel.call::<String>("T.who", &()).wait_for_ready(true).timeout(PATIENCE).start();
         (channel, call)
     });
-    sleep(100 * MS).await;
+    until("both have tried to connect", || {
+        calls.iter().all(|(channel, _)| channel.overview().endpoints.iter().any(|one| one.failures > 0))
+    })
+    .await;
     let _server = super::support::serve_at("late", &address.to_string(), |builder| builder);
     for (_channel, call) in calls {
         assert_eq!(call.await.unwrap(), "late");

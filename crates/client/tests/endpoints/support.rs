@@ -11,13 +11,12 @@ use farcall_protocol::{Code, Execution, Status};
 use farcall_server::{
     Handler, Limits, Request, Response, ResponseFuture, Server, ServerBuilder, ServerHandle, Service,
 };
+pub use farcall_test_support::wait::{PATIENCE, until};
 use farcall_transport::Address;
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
-/// Longer than anything takes on a busy machine; only a failing test waits for it.
-pub const PATIENCE: Duration = Duration::from_secs(60);
 pub const MS: Duration = Duration::from_millis(1);
 
 /// A server in a separate runtime, so that it can be killed.
@@ -188,13 +187,4 @@ pub fn over(servers: &[&Running]) -> ChannelBuilder {
 
 pub async fn who(channel: &Channel) -> String {
     channel.call("T.who", &()).idempotent().await.unwrap()
-}
-
-/// Waits until a condition holds; panics if it takes longer than [`PATIENCE`].
-pub async fn until(what: &str, mut is: impl FnMut() -> bool) {
-    let begin = Instant::now();
-    while !is() {
-        assert!(begin.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}");
-        sleep(5 * MS).await;
-    }
 }

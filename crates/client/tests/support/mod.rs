@@ -1,23 +1,25 @@
 //! A server that a test controls message by message, built on the protocol crate alone.
 
-#![allow(dead_code, unreachable_pub, reason = "each test binary uses its part")]
+#![allow(dead_code, unreachable_pub, unused_imports, reason = "each test binary uses its part")]
 #![allow(clippy::unwrap_used, clippy::missing_panics_doc, reason = "a test that cannot set up has failed")]
 
-use std::io;
 use std::time::Duration;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use farcall_client::{CallError, Channel, Connection, ConnectionOptions, RpcError};
 use farcall_protocol::{
-    Code, Codec, Execution, Flags, HeaderRef, Kind, MaxInFlight, Message, MessageDecoder, Metadata,
-    Negotiated, Outbox, Seq, ServerPolicy, Status, next_option,
+    Code, Codec, Execution, Flags, HeaderRef, Kind, MaxInFlight, Message, Metadata, Negotiated, Outbox, Seq,
+    ServerPolicy, Status,
 };
+use farcall_test_support::frames::{Frames, read_option};
+use farcall_test_support::wait::{PATIENCE, within_patience};
 use farcall_transport::{Address, Stream};
 use serde::Serialize;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::task::JoinSet;
-use tokio::time::{advance, pause, resume, timeout};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, DuplexStream};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
+
+pub use farcall_test_support::wait::{pass, settle};
 
 pub const MS: Duration = Duration::from_millis(1);
 pub const S: Duration = Duration::from_secs(1);
@@ -25,14 +27,10 @@ pub const S: Duration = Duration::from_secs(1);
 /// The address of a server in memory, as the client's errors name it.
 pub const MEMORY: &str = "tcp@10.0.0.3:7001";
 
-/// The longest wait for something that must come; in paused time, longer than anything takes.
-const PATIENCE: Duration = Duration::from_secs(60);
-
 /// The server's end of a connection.
 pub struct Peer<S = DuplexStream> {
-    pub stream: S,
+    pub frames: Frames<S>,
     pub negotiated: Negotiated,
-    input: BytesMut,
 }
 
 /// Opens a connection in memory; returns it and the server's end.
@@ -96,73 +94,22 @@ impl Listener {
     }
 }
 
-/// A listener whose backlog is full: the kernel drops further connections without an answer.
-pub struct FullBacklog {
-    pub address: Address,
-    _listener: TcpListener,
-    _filling: JoinSet<io::Result<TcpStream>>,
-}
-
-impl FullBacklog {
-    pub async fn bind() -> Self {
-        let socket = TcpSocket::new_v4().unwrap();
-        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
-        let listener = socket.listen(1).unwrap();
-        let address = listener.local_addr().unwrap();
-        let mut filling = JoinSet::new();
-        for _ in 0..3 {
-            filling.spawn(TcpStream::connect(address));
-        }
-        // Two fit. The third never connects.
-        for _ in 0..2 {
-            filling.join_next().await.unwrap().unwrap().unwrap();
-        }
-        Self { address: Address::tcp(address), _listener: listener, _filling: filling }
-    }
-}
-
-impl<S: AsyncReadExt + AsyncWriteExt + Unpin> Peer<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> Peer<S> {
     /// Reads the client's Option and accepts it.
     pub async fn accept(mut stream: S, terms: &ServerPolicy) -> Self {
         let mut input = BytesMut::new();
-        let option = Self::read_option(&mut stream, &mut input).await;
+        let option = read_option(&mut stream, &mut input).await.expect("the client sends an Option");
         let negotiated = terms.negotiate(&option).unwrap().negotiated;
         let mut outbox = Outbox::new();
         outbox.push_frame(&ServerPolicy::encode_accept(&negotiated));
         stream.write_all_buf(&mut outbox).await.unwrap();
-        Self { stream, negotiated, input }
-    }
-
-    /// Reads the client's Option and refuses it, as these terms must.
-    pub async fn refuse(mut stream: S, terms: &ServerPolicy) {
-        let option = Self::read_option(&mut stream, &mut BytesMut::new()).await;
-        let status = terms.negotiate(&option).unwrap_err();
-        let mut outbox = Outbox::new();
-        outbox.push_frame(&terms.encode_refusal(&status));
-        stream.write_all_buf(&mut outbox).await.unwrap();
-    }
-
-    async fn read_option(stream: &mut S, input: &mut BytesMut) -> Bytes {
-        loop {
-            if let Some(option) = next_option(input).unwrap() {
-                return option;
-            }
-            assert_ne!(stream.read_buf(input).await.unwrap(), 0, "the client sends an Option");
-        }
+        let frames = Frames::new(stream, negotiated.codec.clone(), negotiated.receive_limit, input);
+        Self { frames, negotiated }
     }
 
     /// Returns the client's next message, or `None` at the end of its stream.
     pub async fn next(&mut self) -> Option<Message> {
-        let decoder = MessageDecoder::new(self.negotiated.codec.clone(), self.negotiated.receive_limit);
-        loop {
-            if let Some(message) = decoder.next(&mut self.input).unwrap() {
-                return Some(message);
-            }
-            let read = timeout(PATIENCE, self.stream.read_buf(&mut self.input));
-            if read.await.expect("the client sends a message").unwrap_or(0) == 0 {
-                return None;
-            }
-        }
+        within_patience("the client sends a message", self.frames.next()).await
     }
 
     /// Returns the next message, which must be of this kind.
@@ -185,19 +132,16 @@ impl<S: AsyncReadExt + AsyncWriteExt + Unpin> Peer<S> {
     }
 
     pub async fn send(&mut self, header: &HeaderRef<'_>, body: impl Into<Bytes>) {
-        let mut outbox = Outbox::new();
-        outbox.push(&self.negotiated.codec, header, &body.into().into(), self.negotiated.send_limit).unwrap();
-        self.raw(&outbox.copy_to_bytes(outbox.remaining())).await;
+        self.frames.send(header, body).await;
     }
 
     /// Writes raw bytes.
     pub async fn raw(&mut self, bytes: &[u8]) {
-        self.stream.write_all(bytes).await.unwrap();
-        self.stream.flush().await.unwrap();
+        self.frames.write(bytes).await;
     }
 
     pub async fn say(&mut self, kind: Kind, seq: u64) {
-        self.send(&HeaderRef::new(kind, Seq(seq)), Bytes::new()).await;
+        self.frames.send(&HeaderRef::new(kind, Seq(seq)), Bytes::new()).await;
     }
 
     /// Answers a request.
@@ -258,20 +202,4 @@ macro_rules! assert_error {
         assert_eq!(is, (code, execution, farcall_client::Phase::$phase), "{error}");
         $(assert_eq!(error.endpoint().unwrap().to_string(), *$endpoint, "{error}");)?
     }};
-}
-
-/// Lets all ready tasks run, without time passing.
-pub async fn settle() {
-    for _ in 0..100 {
-        tokio::task::yield_now().await;
-    }
-}
-
-/// Lets `time` pass in a test over real sockets: paused time would run away while the kernel works.
-pub async fn pass(time: Duration) {
-    settle().await;
-    pause();
-    advance(time).await;
-    resume();
-    settle().await;
 }

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, LazyLock, Mutex};
-use std::time::Duration;
 
 use farcall_client::Channel;
 use farcall_context::Context;
 use farcall_protocol::{Code, Execution, Status};
 use farcall_server::{Handler, Request, Response, ResponseFuture, Server, ServerBuilder, Service};
+pub use farcall_test_support::wait::until;
 use farcall_transport::Address;
 use serde::{Deserialize, Serialize};
 use tracing::field::{Field, Visit};
@@ -182,13 +182,4 @@ pub async fn serve(nested: Option<Channel>) -> Address {
 pub async fn chain() -> Channel {
     let behind = Channel::to(serve(None).await).unwrap();
     Channel::to(serve(Some(behind)).await).unwrap()
-}
-
-/// Waits until a condition holds; panics if it takes longer than [`PATIENCE`].
-pub async fn until(what: &str, mut is: impl FnMut() -> bool) {
-    let begin = std::time::Instant::now();
-    while !is() {
-        assert!(begin.elapsed() < Duration::from_secs(60), "not within 60 s: {what}");
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
 }

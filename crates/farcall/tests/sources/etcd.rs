@@ -6,7 +6,7 @@ use farcall_etcd::{EtcdDiscovery, EtcdOptions, EtcdRegistrar};
 use serde_json::json;
 
 use crate::gate::Gate;
-use crate::place::{Place, TTL, test_place};
+use crate::place::{Place, test_place};
 
 #[path = "../../../etcd/tests/etcd/server.rs"]
 #[allow(dead_code, reason = "the tests of farcall-etcd need more of it")]
@@ -16,6 +16,7 @@ test_place!(EtcdPlace);
 
 struct EtcdPlace {
     gate: Gate,
+    ttl: Duration,
     etcd: server::EtcdServer,
 }
 
@@ -23,7 +24,7 @@ impl EtcdPlace {
     fn config(&self) -> EtcdOptions {
         let config = EtcdOptions::new(&self.gate.address().to_string()).unwrap();
         // A generous timeout: an etcd on a busy machine is slow, not unreachable.
-        config.ttl(TTL).check_after(Duration::from_secs(1)).request_timeout(Duration::from_secs(20))
+        config.ttl(self.ttl).check_after(Duration::from_secs(1)).request_timeout(Duration::from_secs(20))
     }
 }
 
@@ -31,9 +32,9 @@ impl Place for EtcdPlace {
     type Registrar = EtcdRegistrar;
     type Discovery = EtcdDiscovery;
 
-    async fn start() -> Self {
+    async fn start(ttl: Duration) -> Self {
         let etcd = server::EtcdServer::start().await;
-        Self { gate: Gate::to(etcd.host_and_port().parse().unwrap()).await, etcd }
+        Self { gate: Gate::to(etcd.host_and_port().parse().unwrap()).await, ttl, etcd }
     }
 
     fn registrar(&self) -> EtcdRegistrar {

@@ -10,15 +10,18 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
 use crate::gate::Gate;
-use crate::place::{Place, TTL, test_place};
+use crate::place::{Place, test_place};
 
 test_place!(HttpPlace);
 
 /// The pause of clients after a failure.
 const SOON: Duration = Duration::from_millis(50);
+/// The interval of heartbeats.
+const HEARTBEAT: Duration = Duration::from_millis(500);
 
 struct HttpPlace {
     gate: Gate,
+    ttl: Duration,
     registry: Mutex<Running>,
 }
 
@@ -29,9 +32,9 @@ struct Running {
 }
 
 impl Running {
-    async fn start() -> Self {
+    async fn start(ttl: Duration) -> Self {
         // Without a snapshot a registry warms for one heartbeat.
-        let settings = RegistryOptions::default().ttl(TTL).heartbeat(TTL / 6);
+        let settings = RegistryOptions::default().ttl(ttl).heartbeat(HEARTBEAT);
         let registry = Registry::open(settings).await.unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -47,13 +50,13 @@ impl Place for HttpPlace {
     type Registrar = HttpRegistrar;
     type Discovery = HttpDiscovery;
 
-    async fn start() -> Self {
-        let running = Running::start().await;
-        Self { gate: Gate::to(running.address).await, registry: Mutex::new(running) }
+    async fn start(ttl: Duration) -> Self {
+        let running = Running::start(ttl).await;
+        Self { gate: Gate::to(running.address).await, ttl, registry: Mutex::new(running) }
     }
 
     fn registrar(&self) -> HttpRegistrar {
-        HttpRegistrar::new(&format!("http://{}", self.gate.address())).unwrap().ttl(TTL)
+        HttpRegistrar::new(&format!("http://{}", self.gate.address())).unwrap().ttl(self.ttl)
     }
 
     fn discovery(&self, service: &str) -> HttpDiscovery {
@@ -70,7 +73,7 @@ impl Place for HttpPlace {
     }
 
     async fn forget(&self) {
-        let fresh = Running::start().await;
+        let fresh = Running::start(self.ttl).await;
         self.gate.lead_to(Some(fresh.address));
         *self.registry.lock().unwrap() = fresh;
     }

@@ -1,8 +1,10 @@
 //! The registry of one process.
 
+use std::time::Duration;
+
 use farcall_discovery::{MemoryDiscovery, MemoryRegistrar, MemoryRegistry};
 
-use crate::place::{Place, TTL, test_place};
+use crate::place::{Place, test_place};
 
 test_place!(MemoryRegistry);
 
@@ -10,8 +12,8 @@ impl Place for MemoryRegistry {
     type Registrar = MemoryRegistrar;
     type Discovery = MemoryDiscovery;
 
-    async fn start() -> Self {
-        MemoryRegistry::with_ttl(TTL)
+    async fn start(ttl: Duration) -> Self {
+        MemoryRegistry::with_ttl(ttl)
     }
 
     fn registrar(&self) -> MemoryRegistrar {

@@ -4,8 +4,11 @@ use std::time::Duration;
 
 use farcall_discovery::{Discovery, Registrar};
 
-/// The time to live of all instances of the suite: no less than any place allows.
+/// The time to live of instances that expire during a test: no less than any place allows.
 pub(crate) const TTL: Duration = Duration::from_secs(3);
+/// The time to live of instances that stay, though they are not renewed: longer than a test on a busy
+/// machine.
+pub(crate) const LASTING_TTL: Duration = Duration::from_secs(600);
 
 /// A registry for one test, empty at first. Dropping it stops it.
 pub(crate) trait Place: Send + Sync + Sized + 'static {
@@ -14,9 +17,10 @@ pub(crate) trait Place: Send + Sync + Sized + 'static {
     /// The discovery of this registry.
     type Discovery: Discovery;
 
-    async fn start() -> Self;
+    /// Starts one whose instances have this time to live.
+    async fn start(ttl: Duration) -> Self;
 
-    /// Returns a registrar whose instances have the time to live [`TTL`].
+    /// Returns a registrar whose instances have the time to live of the start.
     fn registrar(&self) -> Self::Registrar;
 
     /// Returns a discovery that watches, and retries soon after failures.
@@ -37,7 +41,7 @@ pub(crate) trait Place: Send + Sync + Sized + 'static {
 /// Makes a test of each behaviour for this registry.
 macro_rules! test_place {
     ($place:ty) => {
-        crate::place::test_place! { $place, behaviours:
+        crate::place::test_place! { $place, behaviours, LASTING_TTL:
             registered_instance_is_discovered_with_all_its_fields,
             instances_registered_before_watching_are_discovered,
             service_without_instances_has_an_empty_list,
@@ -46,8 +50,6 @@ macro_rules! test_place {
             changed_weight_is_discovered,
             instance_of_weight_zero_is_drained,
             fifty_instances_are_all_discovered,
-            renewals_keep_an_instance_listed,
-            instance_expires_without_renewal,
             deregistered_instance_is_removed_at_once,
             stopped_server_is_removed_at_once,
             undialable_and_misnamed_instances_are_refused,
@@ -55,7 +57,11 @@ macro_rules! test_place {
             discovery_ends_without_subscribers,
             dropped_discovery_closes_its_connections,
         }
-        crate::place::test_place! { $place, outages:
+        crate::place::test_place! { $place, behaviours, TTL:
+            renewals_keep_an_instance_listed,
+            instance_expires_without_renewal,
+        }
+        crate::place::test_place! { $place, outages, TTL:
             renewal_of_a_forgotten_instance_returns_unknown,
             forgotten_server_registers_again,
             unreachable_registry_keeps_the_list_and_is_reported,
@@ -65,11 +71,12 @@ macro_rules! test_place {
             changes_during_an_outage_are_discovered_after_it,
         }
     };
-    ($place:ty, $module:ident: $($behaviour:ident,)*) => {
+    ($place:ty, $module:ident, $ttl:ident: $($behaviour:ident,)*) => {
         $(
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $behaviour() {
-                crate::$module::$behaviour(&<$place as crate::place::Place>::start().await).await;
+                let place = <$place as crate::place::Place>::start(crate::place::$ttl).await;
+                crate::$module::$behaviour(&place).await;
             }
         )*
     };

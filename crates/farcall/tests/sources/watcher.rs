@@ -1,15 +1,11 @@
 //! [`Watcher`]: a discovery that runs, and what it has found.
 
-use std::time::Duration;
-
 use farcall_discovery::{Discovery, Endpoint, EndpointList, Instance, Subscription, publisher};
+use farcall_test_support::wait::PATIENCE;
 use tokio::task::AbortHandle;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::timeout;
 
 use crate::place::Place;
-
-/// The longest wait for something that must come, generous since machines are busy.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A discovery that runs until this is dropped.
 pub(crate) struct Watcher {
@@ -67,13 +63,4 @@ fn ports(seen: &EndpointList) -> Vec<u16> {
 pub(crate) fn instance(service: &str, port: u16) -> Instance {
     let address = format!("tcp@10.0.0.1:{port}");
     Instance::new(service, address.parse().expect("it is an address"))
-}
-
-/// Waits until a condition holds.
-pub(crate) async fn eventually(what: &str, mut is: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !is() {
-        assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}");
-        sleep(Duration::from_millis(5)).await;
-    }
 }

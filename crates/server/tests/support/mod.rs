@@ -9,12 +9,13 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use farcall_protocol::{
     ClientOffer, Code, Codec, Execution, Flags, HandshakeError, Header, HeaderRef, Kind, MaxFrameBytes,
-    Message, MessageDecoder, Negotiated, Outbox, Seq, Status, next_option,
+    Message, Negotiated, Seq, Status, next_option,
 };
 use farcall_server::{Limits, ServerBuilder, ServerHandle};
+use farcall_test_support::frames::Frames;
 use farcall_transport::{PeerAddress, Stream};
 use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf};
@@ -22,6 +23,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 pub use self::stage::*;
+pub use farcall_test_support::frames::frame;
 
 mod stage;
 
@@ -40,10 +42,8 @@ pub fn millis(n: u64) -> Duration {
 
 /// A client that speaks the protocol's encoding without following its rules.
 pub struct Raw<S = DuplexStream> {
-    pub stream: S,
+    pub frames: Frames<S>,
     pub negotiated: Negotiated,
-    input: BytesMut,
-    decoder: MessageDecoder,
     last: Seq,
 }
 
@@ -72,10 +72,6 @@ pub fn open_from(handle: &ServerHandle, peer: PeerAddress) -> DuplexStream {
     near
 }
 
-pub fn frame(bytes: &[u8]) -> Vec<u8> {
-    [&(bytes.len() as u32).to_be_bytes()[..], bytes].concat()
-}
-
 /// Reads the server's Option; returns `None` if the server closes instead.
 pub async fn read_option<S: AsyncRead + Unpin>(stream: &mut S) -> Option<Vec<u8>> {
     let mut input = BytesMut::new();
@@ -98,8 +94,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Raw<S> {
     }
 
     pub fn after_handshake(stream: S, negotiated: Negotiated) -> Self {
-        let decoder = MessageDecoder::new(negotiated.codec.clone(), MaxFrameBytes::DEFAULT);
-        Self { stream, negotiated, input: BytesMut::new(), decoder, last: Seq(0) }
+        let codec = negotiated.codec.clone();
+        let frames = Frames::new(stream, codec, MaxFrameBytes::DEFAULT, BytesMut::new());
+        Self { frames, negotiated, last: Seq(0) }
     }
 
     pub fn codec(&self) -> &Codec {
@@ -107,18 +104,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Raw<S> {
     }
 
     pub fn encode(&self, header: &HeaderRef<'_>, body: Bytes) -> Vec<u8> {
-        let mut outbox = Outbox::new();
-        outbox.push(self.codec(), header, &body.into(), MaxFrameBytes::new(usize::MAX)).unwrap();
-        outbox.copy_to_bytes(outbox.remaining()).to_vec()
+        self.frames.encode(header, body)
     }
 
     pub async fn write(&mut self, bytes: &[u8]) {
-        self.stream.write_all(bytes).await.unwrap();
+        self.frames.write(bytes).await;
     }
 
     pub async fn send(&mut self, header: &HeaderRef<'_>, body: impl Into<Bytes>) {
-        let bytes = self.encode(header, body.into());
-        self.write(&bytes).await;
+        self.frames.send(header, body).await;
     }
 
     pub fn next_seq(&mut self) -> Seq {
@@ -156,18 +150,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Raw<S> {
 
     /// Returns the next message of any kind, or `None` at the end of the stream.
     pub async fn next(&mut self) -> Option<Message> {
-        loop {
-            if let Some(message) =
-                self.decoder.next(&mut self.input).expect("the server sends valid messages")
-            {
-                return Some(message);
-            }
-            // A reset is an end too.
-            if self.stream.read_buf(&mut self.input).await.unwrap_or(0) == 0 {
-                assert!(self.input.is_empty(), "the stream ends within a message");
-                return None;
-            }
-        }
+        let message = self.frames.next().await;
+        assert!(message.is_some() || self.frames.is_between_messages(), "the stream ends within a message");
+        message
     }
 
     /// Returns the next message that is not a ping; pings are answered.
