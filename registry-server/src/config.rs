@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use farcall_registry::server::RegistryOptions;
 
-use crate::failure::{ConfigError, Failure};
+use crate::error::{ConfigError, ServerError};
 use crate::files;
 use crate::options::{Cli, LogFormat, Options};
 use crate::tls::TlsFiles;
@@ -91,13 +91,13 @@ impl Config {
     }
 
     /// Resolves the settings of the command line, the environment and the configuration file.
-    pub(crate) fn from_cli(cli: Cli) -> Result<Self, Failure> {
+    pub(crate) fn from_cli(cli: Cli) -> Result<Self, ServerError> {
         let file = cli.config.as_deref().map(Options::read_file).transpose()?;
         let options = cli.options.or(file.unwrap_or_default());
         Self::from_options(options, cli.config)
     }
 
-    fn from_options(options: Options, config_file: Option<PathBuf>) -> Result<Self, Failure> {
+    fn from_options(options: Options, config_file: Option<PathBuf>) -> Result<Self, ServerError> {
         let tls = match (options.tls_cert, options.tls_key) {
             (Some(cert), Some(key)) => Some(TlsFiles { cert, key }),
             (None, None) => None,

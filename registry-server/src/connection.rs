@@ -20,14 +20,14 @@ use tracing::debug;
 
 use crate::tls::CurrentTls;
 
-/// The longest TLS handshake.
+/// The time limit of a TLS handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// The time after which a connection whose peer takes no data is closed: longer than a short network
 /// outage, and no longer, because a watcher that is gone occupies a connection. The kernel enforces it,
 /// on Linux only.
 pub(crate) const STALL_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What all connections share. A clone is cheap.
+/// The parts that all connections share. A clone is cheap.
 #[derive(Clone)]
 pub(crate) struct ConnectionServer {
     pub(crate) router: Router,

@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use std::path::Path;
 use std::time::Duration;
 
-use crate::failure::{Failure, TokenError};
+use crate::error::{ServerError, TokenError};
 
 /// The maximum size of a file, in bytes: a chain of certificates is far smaller.
 const MAX_BYTES: u64 = 1024 * 1024;
@@ -33,12 +33,12 @@ pub(crate) fn read(path: &Path) -> io::Result<Vec<u8>> {
 }
 
 /// Returns an environment variable with a token; `None` if it is not set or empty.
-pub(crate) fn token_variable(name: &str) -> Result<Option<String>, Failure> {
+pub(crate) fn token_variable(name: &str) -> Result<Option<String>, ServerError> {
     match std::env::var(name) {
         Ok(value) if value.is_empty() => Ok(None),
         Ok(value) => Ok(Some(value)),
         Err(std::env::VarError::NotPresent) => Ok(None),
-        Err(std::env::VarError::NotUnicode(_)) => Err(Failure::Token {
+        Err(std::env::VarError::NotUnicode(_)) => Err(ServerError::Token {
             origin: format!("the environment variable {name}"),
             source: TokenError::NotUtf8,
         }),

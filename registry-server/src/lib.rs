@@ -20,7 +20,7 @@
 
 mod config;
 mod connection;
-mod failure;
+mod error;
 mod files;
 mod logging;
 mod options;
@@ -31,6 +31,6 @@ mod tls;
 mod tokens;
 
 pub use self::config::Config;
-pub use self::failure::{ConfigError, ConfigSyntaxError, Failure, TokenError};
+pub use self::error::{ConfigError, ConfigSyntaxError, ServerError, TokenError};
 pub use self::run::run;
 pub use self::server::Server;

@@ -12,7 +12,7 @@ use clap::{Args, Parser, ValueEnum};
 use serde::Deserialize;
 use serde::de::{self, Deserializer, SeqAccess, Visitor};
 
-use crate::failure::{ConfigSyntaxError, Failure};
+use crate::error::{ConfigSyntaxError, ServerError};
 use crate::files;
 
 /// The farcall registry: records which instances of a service are up.
@@ -145,22 +145,22 @@ pub(crate) struct Options {
 
 impl Options {
     /// Reads a configuration file.
-    pub(crate) fn read_file(file: &Path) -> Result<Self, Failure> {
+    pub(crate) fn read_file(file: &Path) -> Result<Self, ServerError> {
         let bytes =
-            files::read(file).map_err(|source| Failure::ConfigFile { file: file.to_owned(), source })?;
+            files::read(file).map_err(|source| ServerError::ConfigFile { file: file.to_owned(), source })?;
         let text = std::str::from_utf8(&bytes).map_err(|error: Utf8Error| {
             let line = bytes[..error.valid_up_to()].iter().filter(|&&byte| byte == b'\n').count() + 1;
-            Failure::ConfigContent { file: file.to_owned(), line, source: error.into() }
+            ServerError::ConfigContent { file: file.to_owned(), line, source: error.into() }
         })?;
         Self::parse(text, file)
     }
 
     /// Parses the content of a configuration file; `file` is for errors.
-    pub(crate) fn parse(text: &str, file: &Path) -> Result<Self, Failure> {
+    pub(crate) fn parse(text: &str, file: &Path) -> Result<Self, ServerError> {
         toml::from_str(text).map_err(|error| {
             let line = error.span().map(|span| text[..span.start].matches('\n').count() + 1);
             let source = ConfigSyntaxError::from(error);
-            Failure::ConfigContent { file: file.to_owned(), line: line.unwrap_or(1), source }
+            ServerError::ConfigContent { file: file.to_owned(), line: line.unwrap_or(1), source }
         })
     }
 

@@ -69,7 +69,7 @@ impl Reload {
 
     /// Reads the tokens once; `complete` is `true` if no other process is writing the files.
     fn check_tokens(&mut self, complete: bool) {
-        let found = self.tokens.read_again().map_err(|failure| failure.to_string());
+        let found = self.tokens.read_again().map_err(|error| error.to_string());
         match self.secrets.check(found, complete, |secrets| Ok(secrets.tokens())) {
             ReloadOutcome::Changed(tokens) => {
                 self.registry.set_tokens(tokens);

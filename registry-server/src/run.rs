@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 use tracing::{info, warn};
 
 use crate::config::Config;
-use crate::failure::Failure;
+use crate::error::ServerError;
 use crate::logging;
 use crate::options::Cli;
 use crate::server::Server;
@@ -32,22 +32,20 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     match Config::from_cli(cli).and_then(run_with) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            drop(writeln!(io::stderr(), "registry-server: {failure}"));
-            ExitCode::from(failure.exit_code())
+        Err(error) => {
+            drop(writeln!(io::stderr(), "registry-server: {error}"));
+            ExitCode::from(error.exit_code())
         }
     }
 }
 
-fn run_with(config: Config) -> Result<(), Failure> {
+fn run_with(config: Config) -> Result<(), ServerError> {
     logging::start(config.log_format);
     raise_file_limit();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::Other(format!("no runtime: {error}")))?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(ServerError::Runtime)?;
     let outcome = runtime.block_on(async {
-        let signals = Signals::catch().map_err(|error| Failure::Other(format!("signals: {error}")))?;
+        let signals = Signals::catch().map_err(ServerError::Signals)?;
         let server = Server::bind(config).await?;
         print_urls(&server);
         server.warn_if_open();

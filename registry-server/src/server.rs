@@ -14,7 +14,7 @@ use tracing::{error, info, warn};
 
 use crate::config::{Config, ConnectionLimits};
 use crate::connection::{ConnectionServer, STALL_TIMEOUT};
-use crate::failure::Failure;
+use crate::error::ServerError;
 use crate::reload::Reload;
 use crate::tls::{CurrentTls, TlsFiles};
 
@@ -39,24 +39,24 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// [`Failure`]; nothing is left behind then.
-    pub async fn bind(config: Config) -> Result<Self, Failure> {
+    /// [`ServerError`]; then no socket stays open.
+    pub async fn bind(config: Config) -> Result<Self, ServerError> {
         let secrets = config.tokens.read()?;
         let tls = config.tls.as_ref().map(TlsFiles::load).transpose()?.map(Arc::new);
         // Before the snapshot is touched: if another registry runs already, it owns the snapshot.
         let mut listeners = Vec::new();
         let mut addresses = Vec::new();
-        for place in config.listen_addresses() {
-            let failed = |source| Failure::Listen { address: place.to_owned(), source };
-            let listener = TcpListener::bind(place).await.map_err(failed)?;
+        for address in config.listen_addresses() {
+            let failed = |source| ServerError::Listen { address: address.to_owned(), source };
+            let listener = TcpListener::bind(address).await.map_err(failed)?;
             addresses.push(listener.local_addr().map_err(failed)?);
             listeners.push(listener);
         }
-        let mut settings = config.registry.clone();
+        let mut options = config.registry.clone();
         if !config.tokens.is_empty() {
-            settings = settings.tokens(secrets.tokens());
+            options = options.tokens(secrets.tokens());
         }
-        let registry = Registry::open(settings).await?;
+        let registry = Registry::open(options).await?;
         let guarded = secrets.guard_writing();
         let reload = Reload::new(registry.clone(), config.tokens, secrets, tls.clone());
         let reload_now = Arc::new(Notify::new());
@@ -93,25 +93,25 @@ impl Server {
             if !self.guarded {
                 warn!(
                     %address,
-                    "ANYBODY WHO REACHES THIS ADDRESS CAN REGISTER, DRAIN AND REMOVE INSTANCES: \
+                    "EVERYONE WHO REACHES THIS ADDRESS CAN REGISTER, DRAIN AND REMOVE INSTANCES: \
                      set --write-token-file, or listen on a loopback address"
                 );
             } else if self.tls.is_none() {
                 warn!(
                     %address,
-                    "tokens travel in clear: set --tls-cert and --tls-key, or put a proxy with TLS before it"
+                    "tokens are sent in clear text: set --tls-cert and --tls-key, or use a proxy with TLS"
                 );
             }
         }
     }
 
-    /// Answers until `stop` is ready; then it accepts no more, ends the watchers, writes the
+    /// Serves requests until `stop` is ready; then accepts no more connections, ends watches, writes the
     /// snapshot, and gives requests under way 3 s. Dropping the future ends everything at once.
     ///
     /// # Errors
     ///
-    /// The registry's own task ended, which it never should.
-    pub async fn serve(self, stop: impl Future<Output = ()>) -> Result<(), Failure> {
+    /// [`ServerError::TaskFailed`] or [`ServerError::TaskEnded`], if the registry's background task ended, which is a bug.
+    pub async fn serve(self, stop: impl Future<Output = ()>) -> Result<(), ServerError> {
         let connections = Connections::new(self.limits.max_connections);
         let _abort_on_drop = connections.abort_on_drop();
         let shutdown = connections.shutdown_token().clone();
@@ -138,10 +138,7 @@ impl Server {
         let outcome = tokio::select! {
             () = stop => Ok(()),
             // Cancel-safe: the handle is awaited again below.
-            ended = &mut run => Err(Failure::Other(match ended {
-                Ok(()) => "the registry's own task ended".to_owned(),
-                Err(error) => format!("the registry's own task failed: {error}"),
-            })),
+            ended = &mut run => Err(ended.map_or_else(ServerError::TaskFailed, |()| ServerError::TaskEnded)),
         };
         connections.begin_shutdown();
         self.registry.close().await;

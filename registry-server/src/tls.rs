@@ -7,7 +7,7 @@ use std::sync::Arc;
 use farcall_tls::{ClientAuth, Identity, Reloaded, TlsError, server_config};
 use rustls::ServerConfig;
 
-use crate::failure::Failure;
+use crate::error::ServerError;
 use crate::files::CHECK_INTERVAL;
 
 /// The files of the certificate and of its key.
@@ -19,7 +19,7 @@ pub(crate) struct TlsFiles {
 
 impl TlsFiles {
     /// Reads both, and again when they change.
-    pub(crate) fn load(&self) -> Result<CurrentTls, Failure> {
+    pub(crate) fn load(&self) -> Result<CurrentTls, ServerError> {
         let identity = Identity::from_files(&self.cert, &self.key);
         let files = [self.cert.clone(), self.key.clone()];
         let config = Reloaded::load("certificates", files, CHECK_INTERVAL, move |files| {

@@ -7,7 +7,7 @@ use farcall_discovery::Instance;
 use farcall_registry::server::Tokens;
 use farcall_registry::wire::PLAIN_LIST;
 
-use crate::failure::{Failure, TokenError};
+use crate::error::{ServerError, TokenError};
 use crate::files;
 use crate::options::{Options, ServiceToken};
 
@@ -44,7 +44,7 @@ impl TokenSources {
     }
 
     /// Reads all sources.
-    pub(crate) fn read(&self) -> Result<Secrets, Failure> {
+    pub(crate) fn read(&self) -> Result<Secrets, ServerError> {
         let mut read = self
             .read
             .iter()
@@ -66,7 +66,7 @@ impl TokenSources {
     }
 
     /// Reads the service tokens of the configuration file again, then all sources.
-    pub(crate) fn read_again(&mut self) -> Result<Secrets, Failure> {
+    pub(crate) fn read_again(&mut self) -> Result<Secrets, ServerError> {
         if let Some(file) = &self.config_file {
             self.services = Options::read_file(file)?.service_token;
         }
@@ -107,9 +107,9 @@ impl Secrets {
     }
 }
 
-fn for_services(token: &ServiceToken) -> Result<Vec<(String, Vec<String>)>, Failure> {
+fn for_services(token: &ServiceToken) -> Result<Vec<(String, Vec<String>)>, ServerError> {
     let failed =
-        |source| Failure::Token { origin: "service-token of the configuration file".to_owned(), source };
+        |source| ServerError::Token { origin: "service-token of the configuration file".to_owned(), source };
     let names = &token.services;
     if names.is_empty() {
         return Err(failed(TokenError::NoServices));
@@ -129,15 +129,15 @@ fn for_services(token: &ServiceToken) -> Result<Vec<(String, Vec<String>)>, Fail
     Ok(secrets.into_iter().map(|secret| (secret, names.clone())).collect())
 }
 
-fn from_variable(name: &str, token: &str) -> Result<String, Failure> {
+fn from_variable(name: &str, token: &str) -> Result<String, ServerError> {
     check(token.trim())
-        .map_err(|source| Failure::Token { origin: format!("the environment variable {name}"), source })
+        .map_err(|source| ServerError::Token { origin: format!("the environment variable {name}"), source })
 }
 
 /// Returns the tokens of a file, one on a line. There must be one: a file that is empty by accident must neither open
 /// the registry to every request nor refuse all.
-fn from_file(kind: &str, file: &Path) -> Result<Vec<String>, Failure> {
-    let failed = |source| Failure::Token { origin: format!("the {kind} `{}`", file.display()), source };
+fn from_file(kind: &str, file: &Path) -> Result<Vec<String>, ServerError> {
+    let failed = |source| ServerError::Token { origin: format!("the {kind} `{}`", file.display()), source };
     let bytes = files::read(file).map_err(|error| failed(TokenError::Unreadable(error)))?;
     let text = String::from_utf8(bytes).map_err(|_| failed(TokenError::NotUtf8))?;
     let mut tokens = Vec::new();

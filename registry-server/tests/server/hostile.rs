@@ -4,25 +4,25 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use crate::support::{PATIENCE, Running, until};
+use crate::support::{Running, TIMEOUT, wait_until};
 
 fn connect(registry: &Running) -> TcpStream {
     let stream = TcpStream::connect(registry.url.strip_prefix("http://").unwrap()).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(TIMEOUT)).unwrap();
     stream
 }
 
-/// What it says until it closes the connection, or none if it does not close it.
-fn heard(stream: &mut TcpStream) -> Option<Vec<u8>> {
-    let mut heard = Vec::new();
-    match stream.read_to_end(&mut heard) {
+/// Returns the bytes received until the connection is closed; `None` if it stays open.
+fn received(stream: &mut TcpStream) -> Option<Vec<u8>> {
+    let mut received = Vec::new();
+    match stream.read_to_end(&mut received) {
         Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => None,
-        _ => Some(heard),
+        _ => Some(received),
     }
 }
 
 #[tokio::test]
-async fn bytes_that_are_not_http_end_their_connection_and_nothing_else() {
+async fn bytes_that_are_not_http_only_end_their_connection() {
     let registry = Running::start(&[]);
     registry.register("tcp@127.0.0.1:7001", "Arith").await;
     let noise: Vec<u8> = (0..200_000_u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
@@ -42,18 +42,22 @@ async fn bytes_that_are_not_http_end_their_connection_and_nothing_else() {
     ];
     for bytes in hostile {
         let mut stream = connect(&registry);
-        // It may close while this is still being written.
+        // The registry may close the connection during the write.
         let _ = stream.write_all(bytes);
         let _ = stream.shutdown(std::net::Shutdown::Write);
-        let heard = heard(&mut stream).expect("the connection is closed");
-        assert!(heard.is_empty() || heard.starts_with(b"HTTP/1.1 4"), "{}", String::from_utf8_lossy(&heard));
+        let received = received(&mut stream).expect("the connection is closed");
+        assert!(
+            received.is_empty() || received.starts_with(b"HTTP/1.1 4"),
+            "{}",
+            String::from_utf8_lossy(&received)
+        );
     }
     assert_eq!(registry.addresses("Arith").await, ["tcp@127.0.0.1:7001"]);
     registry.end();
 }
 
 #[tokio::test]
-async fn who_sends_a_header_or_a_body_too_slowly_is_cut_off() {
+async fn too_slow_header_or_body_ends_the_connection() {
     let registry = Running::start(&["--header-timeout", "1s"]);
     for begun in [
         "",
@@ -63,31 +67,33 @@ async fn who_sends_a_header_or_a_body_too_slowly_is_cut_off() {
         let mut stream = connect(&registry);
         stream.write_all(begun.as_bytes()).unwrap();
         let since = Instant::now();
-        assert!(heard(&mut stream).is_some(), "it is still open: {begun:?}");
-        assert!(since.elapsed() > Duration::from_millis(500), "it was not waited for: {begun:?}");
+        assert!(received(&mut stream).is_some(), "it is still open: {begun:?}");
+        assert!(since.elapsed() > Duration::from_millis(500), "it was closed too early: {begun:?}");
     }
     assert_eq!(registry.addresses("").await, Vec::<String>::new());
 }
 
 #[tokio::test]
-async fn an_idle_connection_is_closed_and_a_watcher_is_not() {
+async fn idle_connection_is_closed_and_a_watch_is_not() {
     let registry = Running::start(&["--header-timeout", "1s"]);
     let mut watcher = registry.get("/v1/watch").send().await.unwrap();
     watcher.chunk().await.unwrap().expect("a snapshot");
     let mut idle = connect(&registry);
     idle.write_all(b"GET /registry HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
-    assert!(heard(&mut idle).expect("it is closed").starts_with(b"HTTP/1.1 200"));
+    assert!(received(&mut idle).expect("it is closed").starts_with(b"HTTP/1.1 200"));
     registry.register("tcp@127.0.0.1:7001", "Arith").await;
     let mut seen = String::new();
-    until("the watcher hears of it", async || {
-        seen.push_str(&String::from_utf8_lossy(&watcher.chunk().await.unwrap().expect("it goes on")));
+    wait_until("the watcher receives the change", async || {
+        seen.push_str(&String::from_utf8_lossy(
+            &watcher.chunk().await.unwrap().expect("the watch continues"),
+        ));
         seen.contains("tcp@127.0.0.1:7001")
     })
     .await;
 }
 
 #[tokio::test]
-async fn too_many_connections_are_closed_at_once_and_room_comes_back() {
+async fn too_many_connections_are_closed_at_once() {
     let registry = Running::start(&["--max-connections", "3"]);
     let watch = |stream: &mut TcpStream| {
         stream.write_all(b"GET /v1/watch HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
@@ -97,8 +103,9 @@ async fn too_many_connections_are_closed_at_once_and_room_comes_back() {
     for stream in &mut held {
         assert!(watch(stream).unwrap());
     }
-    assert_eq!(heard(&mut connect(&registry)), Some(Vec::new()));
-    registry.logs("too many connections").await;
+    assert_eq!(received(&mut connect(&registry)), Some(Vec::new()));
+    registry.wait_for_log("too many connections").await;
     drop(held);
-    until("there is room again", async || registry.get("/healthz").send().await.is_ok()).await;
+    wait_until("a connection is accepted again", async || registry.get("/healthz").send().await.is_ok())
+        .await;
 }

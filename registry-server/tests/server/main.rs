@@ -1,4 +1,4 @@
-//! The registry as a process: what it is told, what it says, how it ends, and its page in a browser.
+//! The registry as a process: settings, output, signals, and its page in a browser.
 
 #![allow(clippy::unwrap_used, reason = "all of it is test code")]
 

@@ -7,7 +7,7 @@ use reqwest::Method;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::support::{PATIENCE, Running, command, http, until};
+use crate::support::{Running, TIMEOUT, command, http, wait_until};
 
 /// The page, live.
 async fn open(registry: &Running) -> Browser {
@@ -23,7 +23,7 @@ async fn only(registry: &Running, service: &str) -> Value {
 }
 
 #[tokio::test]
-async fn an_instance_appears_changes_and_goes_without_reloading() {
+async fn instance_appears_changes_and_disappears_without_reloading() {
     let registry = Running::start(&[]);
     let browser = open(&registry).await;
     browser.shows("No instance is registered yet").await;
@@ -34,7 +34,7 @@ async fn an_instance_appears_changes_and_goes_without_reloading() {
     for part in ["Arith", "tcp@127.0.0.1:7001", "node-1", "zone-a", "1.2.3", "rack=r12", "up", "100"] {
         browser.shows(part).await;
     }
-    // How long ago it was heard of is asked for apart.
+    // How long ago it was received of is asked for apart.
     browser.sees("/^\\d+ (s|min) ago$/.test(document.querySelector('td.seen').innerText.replace('Last heartbeat', '').trim())").await;
 
     let changed = json!({"addr": "tcp@127.0.0.1:7002", "zone": "zone-b"});
@@ -55,37 +55,37 @@ async fn one_click_drains_and_another_undrains() {
     registry.register("tcp@127.0.0.1:7001", "Arith").await;
     let browser = open(&registry).await;
     browser.click(".act").await;
-    until("it drains", async || only(&registry, "Arith").await["state"] == "draining").await;
+    wait_until("it drains", async || only(&registry, "Arith").await["state"] == "draining").await;
     browser.sees("document.querySelector('.state').innerText === 'draining'").await;
     browser.sees("document.querySelector('.act').innerText === 'Undrain'").await;
     assert_eq!(registry.addresses("Arith").await, Vec::<String>::new());
     // By the keyboard this time.
     browser.script("document.querySelector('.act').focus()").await;
     browser.keys(".act", "\u{e007}").await;
-    until("it is up", async || only(&registry, "Arith").await["state"] == "up").await;
+    wait_until("it is up", async || only(&registry, "Arith").await["state"] == "up").await;
     browser.sees("document.querySelector('.act').innerText === 'Drain'").await;
 }
 
 #[tokio::test]
-async fn a_weight_is_set_and_taken_back() {
+async fn weight_override_is_set_and_removed() {
     let registry = Running::start(&[]);
     registry.register("tcp@127.0.0.1:7001", "Arith").await;
     let browser = open(&registry).await;
     browser.click(".set").await;
     browser.keys(".editor input", "7\u{e007}").await;
-    until("the weight is 7", async || only(&registry, "Arith").await["weight"] == 7).await;
+    wait_until("the weight is 7", async || only(&registry, "Arith").await["weight"] == 7).await;
     browser.sees("document.querySelector('.set.overridden').innerText.startsWith('7')").await;
 
     browser.click(".set").await;
     browser.keys(".editor input", "99999\u{e007}").await;
     browser.shows("A weight is a whole number from 0 to 65535").await;
     browser.click(".editor button").await;
-    until("it is as registered", async || only(&registry, "Arith").await["weight"] == 100).await;
+    wait_until("it is as registered", async || only(&registry, "Arith").await["weight"] == 100).await;
     browser.sees("!document.querySelector('.set.overridden')").await;
 }
 
 #[tokio::test]
-async fn what_instances_say_is_shown_as_text_and_never_run() {
+async fn text_of_instances_is_never_executed() {
     let registry = Running::start(&[]);
     let hostile = "<img src=x onerror=\"window.ran=1\"><script>window.ran=2</script>";
     let id = format!("{hostile}/../?#%2e 'x' \u{1f600}\u{202e}");
@@ -113,12 +113,12 @@ async fn what_instances_say_is_shown_as_text_and_never_run() {
     assert_eq!(browser.script("return window.ran ?? null").await, Value::Null);
     // And it is drained like any other.
     browser.click("[data-service=Arith] .act").await;
-    until("it drains", async || only(&registry, "Arith").await["state"] == "draining").await;
+    wait_until("it drains", async || only(&registry, "Arith").await["state"] == "draining").await;
     assert_eq!(browser.log().await, Vec::<String>::new());
 }
 
 #[tokio::test]
-async fn the_policy_of_the_page_refuses_scripts_and_html_that_were_slipped_in() {
+async fn content_policy_refuses_injected_scripts_and_html() {
     let registry = Running::start(&[]);
     let answer = registry.get("/").send().await.unwrap();
     let policy = answer.headers()["content-security-policy"].to_str().unwrap().to_owned();
@@ -132,7 +132,7 @@ async fn the_policy_of_the_page_refuses_scripts_and_html_that_were_slipped_in() 
 }
 
 #[tokio::test]
-async fn a_token_is_asked_for_and_kept_for_the_session() {
+async fn token_is_requested_and_kept_for_the_session() {
     let mut command = command(&["--listen", "127.0.0.1:0"]);
     let registry =
         Running::spawn(command.env("REGISTRY_READ_TOKEN", "r-one").env("REGISTRY_WRITE_TOKEN", "w-one"));
@@ -164,7 +164,7 @@ async fn a_token_is_asked_for_and_kept_for_the_session() {
 }
 
 #[tokio::test]
-async fn it_fits_a_phone() {
+async fn page_fits_a_phone() {
     let registry = Running::start(&[]);
     let long = "x".repeat(128);
     let instance = json!({
@@ -192,7 +192,7 @@ async fn it_fits_a_phone() {
 }
 
 #[tokio::test]
-async fn it_is_dark_for_those_who_like_it() {
+async fn page_follows_the_dark_color_scheme() {
     let registry = Running::start(&[]);
     let browser = open(&registry).await;
     let light =
@@ -207,13 +207,13 @@ async fn it_is_dark_for_those_who_like_it() {
 }
 
 #[tokio::test]
-async fn it_says_that_the_registry_is_away_and_finds_it_again() {
+async fn page_shows_an_unreachable_registry_and_recovers() {
     let mut registry = Running::start(&[]);
     registry.register("tcp@127.0.0.1:7001", "Arith").await;
     let browser = open(&registry).await;
     browser.shows("tcp@127.0.0.1:7001").await;
     registry.signal(Signal::KILL);
-    registry.ends_within(PATIENCE);
+    registry.wait_for_exit(TIMEOUT);
     browser.shows("Reconnecting for").await;
     // What was known stays in view.
     browser.shows("tcp@127.0.0.1:7001").await;
@@ -228,7 +228,7 @@ async fn it_says_that_the_registry_is_away_and_finds_it_again() {
 }
 
 #[tokio::test]
-async fn ten_thousand_instances_are_not_drawn_all_at_once() {
+async fn ten_thousand_instances_are_rendered_in_parts() {
     let registry = Arc::new(Running::start(&[]));
     let client = http();
     let mut tasks = tokio::task::JoinSet::new();

@@ -1,4 +1,4 @@
-//! Starting, ending, starting again.
+//! Start, exit and restart.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -9,13 +9,13 @@ use reqwest::{Method, StatusCode};
 use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
 use serde_json::Value;
 
-use crate::support::{Running, command, fails_with, text, until};
+use crate::support::{Running, assert_fails_with, command, text, wait_until};
 
-/// "Within a few seconds", and room for a busy machine.
-const A_FEW_SECONDS: Duration = Duration::from_secs(20);
+/// The time limit of an exit, long enough for busy machines.
+const EXIT_TIMEOUT: Duration = Duration::from_secs(20);
 
 #[tokio::test]
-async fn it_says_where_it_listens_and_answers_there() {
+async fn listening_url_is_printed_and_answers() {
     let registry = Running::start(&[]);
     assert!(
         registry.url.starts_with("http://127.0.0.1:") && !registry.url.ends_with(":0"),
@@ -28,11 +28,11 @@ async fn it_says_where_it_listens_and_answers_there() {
 }
 
 #[tokio::test]
-async fn it_listens_in_several_places() {
+async fn several_addresses_are_listened_at() {
     let mut child = command(&["--listen", "127.0.0.1:0", "--listen", "127.0.0.1:0"]).spawn().unwrap();
     let mut lines = String::new();
     let mut stdout = child.stdout.take().unwrap();
-    until("both places are named", async || {
+    wait_until("both URLs are printed", async || {
         let mut piece = [0; 256];
         let read = stdout.read(&mut piece).unwrap();
         lines.push_str(std::str::from_utf8(&piece[..read]).unwrap());
@@ -48,25 +48,25 @@ async fn it_listens_in_several_places() {
 }
 
 #[tokio::test]
-async fn what_was_registered_outlives_kill_9() {
+async fn registrations_outlive_kill_9() {
     let directory = tempfile::tempdir().unwrap();
     let snapshot = directory.path().join("registry.json");
     let args = ["--snapshot", text(&snapshot)];
     let mut registry = Running::start(&args);
     registry.register("tcp@127.0.0.1:7001", "Arith").await;
-    until("the snapshot is written", async || {
+    wait_until("the snapshot is written", async || {
         fs::read_to_string(&snapshot).is_ok_and(|content| content.contains("tcp@127.0.0.1:7001"))
     })
     .await;
     registry.signal(Signal::KILL);
-    registry.ends_within(A_FEW_SECONDS);
+    registry.wait_for_exit(EXIT_TIMEOUT);
 
     let registry = Running::start_again(&registry.url, &args);
     assert_eq!(registry.addresses("Arith").await, ["tcp@127.0.0.1:7001"]);
 }
 
 #[tokio::test]
-async fn sigterm_and_sigint_write_the_snapshot_and_end_with_0() {
+async fn sigterm_and_sigint_write_the_snapshot_and_exit_with_0() {
     for signal in [Signal::TERM, Signal::INT] {
         let directory = tempfile::tempdir().unwrap();
         let snapshot = directory.path().join("registry.json");
@@ -76,9 +76,9 @@ async fn sigterm_and_sigint_write_the_snapshot_and_end_with_0() {
         let ready = async |registry: &Running| {
             registry.get("/readyz").send().await.unwrap().status() == StatusCode::OK
         };
-        until("it is warm", async || ready(&registry).await).await;
+        wait_until("it is warm", async || ready(&registry).await).await;
         registry.signal(signal);
-        assert_eq!(registry.ends_within(A_FEW_SECONDS).code(), Some(0), "{}", registry.stderr());
+        assert_eq!(registry.wait_for_exit(EXIT_TIMEOUT).code(), Some(0), "{}", registry.stderr());
         assert!(fs::read_to_string(&snapshot).unwrap().contains("tcp@127.0.0.1:7001"));
 
         let again = Running::start(&args);
@@ -88,7 +88,7 @@ async fn sigterm_and_sigint_write_the_snapshot_and_end_with_0() {
 }
 
 #[tokio::test]
-async fn a_thousand_watchers_do_not_hold_up_the_end() {
+async fn thousand_watchers_do_not_delay_the_exit() {
     // Files of this process: a socket for each watcher.
     let limit = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }).unwrap();
@@ -101,28 +101,28 @@ async fn a_thousand_watchers_do_not_hold_up_the_end() {
             stream
         })
         .collect();
-    until("all of them watch", async || {
+    wait_until("all of them watch", async || {
         let status: Value = registry.get("/v1/status").send().await.unwrap().json().await.unwrap();
         status["counts"]["watchers"] == 1000
     })
     .await;
     registry.signal(Signal::TERM);
-    assert_eq!(registry.ends_within(A_FEW_SECONDS).code(), Some(0), "{}", registry.stderr());
+    assert_eq!(registry.wait_for_exit(EXIT_TIMEOUT).code(), Some(0), "{}", registry.stderr());
     // Each was told something, and then the end.
     for watcher in &mut watchers {
-        let mut heard = Vec::new();
-        watcher.read_to_end(&mut heard).unwrap();
-        assert!(heard.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&heard));
+        let mut received = Vec::new();
+        watcher.read_to_end(&mut received).unwrap();
+        assert!(received.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&received));
     }
 }
 
 #[tokio::test]
-async fn a_damaged_snapshot_is_kept_aside_and_named_and_it_starts_warming() {
+async fn damaged_snapshot_is_renamed_and_logged() {
     let directory = tempfile::tempdir().unwrap();
     let snapshot = directory.path().join("registry.json");
     fs::write(&snapshot, "{\"instances\": [{\"serv").unwrap();
     let registry = Running::start(&["--snapshot", text(&snapshot)]);
-    registry.logs("registry.json.damaged-").await;
+    registry.wait_for_log("registry.json.damaged-").await;
     let answer = registry.get("/registry").send().await.unwrap();
     assert_eq!(answer.headers()["x-farcall-warming"], "1");
     assert_eq!(registry.get("/readyz").send().await.unwrap().status(), StatusCode::SERVICE_UNAVAILABLE);
@@ -136,39 +136,47 @@ async fn a_damaged_snapshot_is_kept_aside_and_named_and_it_starts_warming() {
 }
 
 #[test]
-fn a_port_in_use_is_said_with_code_6_and_the_snapshot_stays_untouched() {
+fn port_in_use_exits_with_code_6_and_leaves_the_snapshot() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let directory = tempfile::tempdir().unwrap();
     let snapshot = directory.path().join("registry.json");
     fs::write(&snapshot, "damaged").unwrap();
     let args = ["--listen", address.as_str(), "--snapshot", text(&snapshot)];
-    fails_with(&mut command(&args), 6, &[&address, "the port is in use"]);
+    assert_fails_with(&mut command(&args), 6, &[&address, "the port is in use"]);
     assert_eq!(fs::read_to_string(&snapshot).unwrap(), "damaged");
 }
 
 #[test]
-fn an_address_of_another_machine_is_said_with_code_6() {
-    // Addresses for documentation: no machine has them.
-    fails_with(&mut command(&["--listen", "192.0.2.1:0"]), 6, &["192.0.2.1:0", "does not have the address"]);
+fn address_of_another_machine_exits_with_code_6() {
+    // From the block of addresses for documentation, which no machine has.
+    assert_fails_with(
+        &mut command(&["--listen", "192.0.2.1:0"]),
+        6,
+        &["192.0.2.1:0", "does not have the address"],
+    );
 }
 
 #[test]
-fn a_snapshot_that_cannot_be_used_is_said_with_code_7() {
+fn unusable_snapshot_exits_with_code_7() {
     let directory = tempfile::tempdir().unwrap();
     let directory_as_file = text(directory.path());
     let listen = ["--listen", "127.0.0.1:0", "--snapshot"];
-    fails_with(
+    assert_fails_with(
         &mut command(&[&listen[..], &[directory_as_file]].concat()),
         7,
         &["snapshot", directory_as_file],
     );
     let nowhere = directory.path().join("missing/registry.json");
-    fails_with(&mut command(&[&listen[..], &[text(&nowhere)]].concat()), 7, &["snapshot", text(&nowhere)]);
+    assert_fails_with(
+        &mut command(&[&listen[..], &[text(&nowhere)]].concat()),
+        7,
+        &["snapshot", text(&nowhere)],
+    );
 }
 
 #[tokio::test]
-async fn an_operators_override_outlives_a_restart() {
+async fn override_outlives_a_restart() {
     let directory = tempfile::tempdir().unwrap();
     let snapshot = directory.path().join("registry.json");
     let args = ["--snapshot", text(&snapshot)];
@@ -183,7 +191,7 @@ async fn an_operators_override_outlives_a_restart() {
 }
 
 #[tokio::test]
-async fn the_page_for_operators_names_the_metrics_that_there_are() {
+async fn operations_page_names_existing_metrics() {
     let directory = tempfile::tempdir().unwrap();
     let snapshot = directory.path().join("registry.json");
     let registry = Running::start(&["--snapshot", text(&snapshot)]);
@@ -196,7 +204,7 @@ async fn the_page_for_operators_names_the_metrics_that_there_are() {
         .filter_map(|line| line.split(['`', '{']).next())
         .collect();
     assert!(named.len() >= 13, "{named:?}");
-    until("the snapshot is written", async || snapshot.exists()).await;
+    wait_until("the snapshot is written", async || snapshot.exists()).await;
     let metrics = registry.get("/metrics").send().await.unwrap().text().await.unwrap();
     for name in named {
         assert!(metrics.contains(&format!("# TYPE farcall_registry_{name} ")), "{name} is not in\n{metrics}");

@@ -6,9 +6,9 @@ use std::path::PathBuf;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::support::{Running, command, fails, fails_with, text};
+use crate::support::{Running, assert_fails_with, command, fails, text};
 
-/// A configuration file with this content, in a directory that lives as long as the first part.
+/// Writes a configuration file, in a directory that exists as long as the first value.
 fn config(content: &str) -> (TempDir, PathBuf) {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("registry.toml");
@@ -22,7 +22,7 @@ async fn limits(registry: &Running) -> Value {
 }
 
 #[tokio::test]
-async fn a_flag_beats_the_environment_and_that_beats_the_file() {
+async fn flag_precedes_environment_and_environment_precedes_file() {
     let (_directory, file) = config(
         "listen = [\"127.0.0.1:0\"]\nttl = \"10s\"\nheartbeat = \"3s\"\nmax-watchers = 11\nmax-instances = 12\n",
     );
@@ -37,7 +37,7 @@ async fn a_flag_beats_the_environment_and_that_beats_the_file() {
 }
 
 #[tokio::test]
-async fn the_file_can_be_named_by_the_environment() {
+async fn environment_can_name_the_configuration_file() {
     let (_directory, file) = config("listen = \"127.0.0.1:0\"\npath = \"/servers\"\n");
     let registry = Running::spawn(command(&[]).env("REGISTRY_CONFIG", &file));
     assert_eq!(registry.get("/servers").send().await.unwrap().status(), 200);
@@ -45,7 +45,7 @@ async fn the_file_can_be_named_by_the_environment() {
 }
 
 #[tokio::test]
-async fn a_host_is_allowed_where_it_is_named() {
+async fn allowed_host_is_accepted() {
     let registry = Running::start(&["--allowed-host", "registry.example"]);
     let ask =
         async |host: &str| registry.get("/registry").header("host", host).send().await.unwrap().status();
@@ -54,7 +54,7 @@ async fn a_host_is_allowed_where_it_is_named() {
 }
 
 #[test]
-fn a_bad_configuration_file_is_said_with_code_3() {
+fn invalid_configuration_file_exits_with_code_3() {
     for (content, parts) in [
         ("ttl = \"5m\"\nlisten-on = \"x\"\n", &["line 2", "`listen-on`"][..]),
         ("ttl = 5\n", &["line 1", "string"]),
@@ -67,19 +67,19 @@ fn a_bad_configuration_file_is_said_with_code_3() {
         let (_directory, file) = config(content);
         let mut parts = parts.to_vec();
         parts.push(text(&file));
-        fails_with(&mut command(&["--config", text(&file)]), 3, &parts);
+        assert_fails_with(&mut command(&["--config", text(&file)]), 3, &parts);
     }
-    fails_with(
+    assert_fails_with(
         &mut command(&["--config", "/nowhere/registry.toml"]),
         3,
         &["/nowhere/registry.toml", "cannot be read"],
     );
     let directory = tempfile::tempdir().unwrap();
-    fails_with(&mut command(&["--config", text(directory.path())]), 3, &["a directory"]);
+    assert_fails_with(&mut command(&["--config", text(directory.path())]), 3, &["a directory"]);
 }
 
 #[test]
-fn a_bad_flag_or_variable_is_said_with_code_2() {
+fn invalid_flag_or_variable_exits_with_code_2() {
     for args in [&["--ttl", "soon"][..], &["--listen", "7100"], &["--no-such-flag"], &["--log-format", "xml"]]
     {
         let (code, stderr) = fails(&mut command(args));
@@ -92,7 +92,7 @@ fn a_bad_flag_or_variable_is_said_with_code_2() {
 }
 
 #[test]
-fn settings_that_do_not_fit_together_are_said_with_code_2() {
+fn contradicting_settings_exit_with_code_2() {
     let listen = ["--listen", "127.0.0.1:0"];
     for (args, part) in [
         (["--ttl", "10s", "--heartbeat", "10s"], "between heartbeats"),
@@ -101,12 +101,12 @@ fn settings_that_do_not_fit_together_are_said_with_code_2() {
         (["--path", "/v1/x", "--ttl", "10s"], "/v1/x"),
         (["--allowed-host", "a.example,https://b.example", "--ttl", "10s"], "`https://b.example`"),
     ] {
-        fails_with(&mut command(&[&listen[..], &args].concat()), 2, &[part]);
+        assert_fails_with(&mut command(&[&listen[..], &args].concat()), 2, &[part]);
     }
 }
 
 #[test]
-fn help_explains_flags_variables_files_and_codes() {
+fn help_has_flags_variables_files_and_exit_codes() {
     let output = command(&["--help"]).output().unwrap();
     assert!(output.status.success());
     let help = String::from_utf8(output.stdout).unwrap();
@@ -123,9 +123,9 @@ fn help_explains_flags_variables_files_and_codes() {
 }
 
 #[tokio::test]
-async fn json_logs_are_an_object_on_each_line() {
+async fn json_logs_have_an_object_on_each_line() {
     let registry = Running::start(&["--log-format", "json"]);
-    registry.logs("\"listening\"").await;
+    registry.wait_for_log("\"listening\"").await;
     let log = registry.stderr();
     for line in log.lines() {
         let object: Value = serde_json::from_str(line).unwrap();
@@ -134,25 +134,25 @@ async fn json_logs_are_an_object_on_each_line() {
 }
 
 #[tokio::test]
-async fn rust_log_chooses_what_is_logged() {
+async fn rust_log_sets_the_log_level() {
     let args = ["--listen", "127.0.0.1:0"];
     let silent = Running::spawn(command(&args).env("RUST_LOG", "error"));
     silent.get("/registry").send().await.unwrap();
     let talkative = Running::spawn(command(&args).env("RUST_LOG", "registry_server=debug"));
     talkative.get("/registry").send().await.unwrap();
-    talkative.logs("path=\"/registry\"").await;
+    talkative.wait_for_log("path=\"/registry\"").await;
     assert_eq!(silent.stderr(), "");
 }
 
 #[tokio::test]
-async fn who_listens_to_the_whole_network_without_a_token_is_warned() {
+async fn listening_to_the_network_without_a_token_logs_a_warning() {
     let args = ["--listen", "0.0.0.0:0"];
     let open = Running::spawn(&mut command(&args));
-    open.logs("ANYBODY WHO REACHES THIS ADDRESS CAN REGISTER").await;
+    open.wait_for_log("EVERYONE WHO REACHES THIS ADDRESS CAN REGISTER").await;
     let guarded = Running::spawn(command(&args).env("REGISTRY_WRITE_TOKEN", "w"));
-    guarded.logs("listening").await;
-    assert!(!guarded.stderr().contains("ANYBODY"), "{}", guarded.stderr());
+    guarded.wait_for_log("listening").await;
+    assert!(!guarded.stderr().contains("EVERYONE"), "{}", guarded.stderr());
     let local = Running::start(&[]);
-    local.logs("listening").await;
+    local.wait_for_log("listening").await;
     assert!(!local.stderr().contains("WARN"), "{}", local.stderr());
 }

@@ -1,4 +1,4 @@
-//! TLS: certificates from files, exchanged while it runs.
+//! TLS: certificates from files, replaced while the registry runs.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 use tempfile::TempDir;
 
-use crate::support::{PATIENCE, Running, command, fails_with, install_tls, text, until};
+use crate::support::{Running, TIMEOUT, assert_fails_with, command, install_tls, text, wait_until};
 
 struct Files {
     _directory: TempDir,
@@ -43,17 +43,17 @@ fn replace(file: &Path, content: &str) {
     fs::rename(&new, file).unwrap();
 }
 
-/// Whether it can be asked by one who trusts this certificate only.
+/// Returns `true` if a client that trusts only this certificate gets a response.
 async fn is_trusted(registry: &Running, certificate: &str) -> bool {
     install_tls();
     let root = reqwest::Certificate::from_pem(certificate.as_bytes()).unwrap();
     let client =
-        reqwest::Client::builder().no_proxy().tls_certs_only([root]).timeout(PATIENCE).build().unwrap();
+        reqwest::Client::builder().no_proxy().tls_certs_only([root]).timeout(TIMEOUT).build().unwrap();
     client.get(format!("{}/registry", registry.url)).send().await.is_ok_and(|answer| answer.status() == 200)
 }
 
 #[tokio::test]
-async fn it_speaks_https_and_new_certificates_are_taken_and_bad_ones_are_not() {
+async fn https_uses_new_certificates_and_refuses_invalid_ones() {
     let files = Files::new();
     let first = files.renew();
     let registry = Running::start(&files.args());
@@ -61,20 +61,24 @@ async fn it_speaks_https_and_new_certificates_are_taken_and_bad_ones_are_not() {
     assert!(is_trusted(&registry, &first).await);
 
     let second = files.renew();
-    until("the new certificate is shown", async || is_trusted(&registry, &second).await).await;
+    wait_until("the new certificate is in use", async || is_trusted(&registry, &second).await).await;
     assert!(!is_trusted(&registry, &first).await);
 
     replace(&files.cert, "-----BEGIN CERTIFICATE-----\nnonsense\n");
-    registry.logs("the new certificates cannot be used; the old ones stay").await;
+    registry.wait_for_log("the new certificates cannot be used; the old ones stay").await;
     assert!(is_trusted(&registry, &second).await);
     registry.end();
 }
 
 #[test]
-fn bad_tls_files_are_said_with_code_5() {
+fn invalid_tls_files_exit_with_code_5() {
     let files = Files::new();
     let run = |parts: &[&str]| {
-        fails_with(&mut command(&[&["--listen", "127.0.0.1:0"][..], &files.args()].concat()), 5, parts);
+        assert_fails_with(
+            &mut command(&[&["--listen", "127.0.0.1:0"][..], &files.args()].concat()),
+            5,
+            parts,
+        );
     };
     run(&[text(&files.cert), "cannot be read"]);
     files.renew();
@@ -89,16 +93,16 @@ fn bad_tls_files_are_said_with_code_5() {
 }
 
 #[tokio::test]
-async fn who_speaks_plain_http_to_it_holds_up_nobody() {
+async fn plain_http_to_a_tls_port_blocks_no_other_client() {
     let files = Files::new();
     let cert = files.renew();
     let registry = Running::start(&files.args());
     let mut plain = TcpStream::connect(registry.url.strip_prefix("https://").unwrap()).unwrap();
     plain.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
-    plain.set_read_timeout(Some(PATIENCE)).unwrap();
-    let mut heard = Vec::new();
-    // It may be cut off: then this is an error, and nothing was heard.
-    let _ = plain.read_to_end(&mut heard);
-    assert!(!heard.starts_with(b"HTTP"));
+    plain.set_read_timeout(Some(TIMEOUT)).unwrap();
+    let mut received = Vec::new();
+    // A reset is an error, with nothing received.
+    let _ = plain.read_to_end(&mut received);
+    assert!(!received.starts_with(b"HTTP"));
     assert!(is_trusted(&registry, &cert).await);
 }

@@ -1,4 +1,4 @@
-//! Starting the registry as a process, and asking it.
+//! Starts the registry as a process, and sends requests to it.
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
@@ -10,10 +10,10 @@ use reqwest::{Method, RequestBuilder, StatusCode};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-/// Far longer than anything takes, also where the machine is busy.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+/// The time limit of waits, long enough for busy machines.
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A command that runs the registry, with nothing of this process's environment but the path.
+/// Returns a command that runs the registry without this process's environment, except `PATH`.
 pub(crate) fn command(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_registry-server"));
     command.args(args).env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
@@ -21,7 +21,7 @@ pub(crate) fn command(args: &[&str]) -> Command {
     command
 }
 
-/// A registry that runs in a process of its own; it is killed when this is dropped.
+/// A registry in a separate process, which is killed when this is dropped.
 pub(crate) struct Running {
     child: Child,
     pub(crate) url: String,
@@ -29,26 +29,26 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    /// Starts it on a free port with these flags beside.
+    /// Starts it on a free port, with these further flags.
     pub(crate) fn start(args: &[&str]) -> Self {
         Self::spawn(&mut command(&[&["--listen", "127.0.0.1:0"], args].concat()))
     }
 
-    /// Starts it on the port that it had before.
+    /// Starts it again on the port of `url`.
     pub(crate) fn start_again(url: &str, args: &[&str]) -> Self {
         let address = url.rsplit_once('/').unwrap().1;
         Self::spawn(&mut command(&[&["--listen", address], args].concat()))
     }
 
-    /// Runs the command, and waits until it says where it listens.
+    /// Runs the command, and waits until it prints its URL.
     pub(crate) fn spawn(command: &mut Command) -> Self {
         let mut child = command.spawn().unwrap();
         let stderr = Arc::new(Mutex::new(String::new()));
-        let (kept, mut pipe) = (Arc::clone(&stderr), BufReader::new(child.stderr.take().unwrap()));
+        let (log, mut pipe) = (Arc::clone(&stderr), BufReader::new(child.stderr.take().unwrap()));
         std::thread::spawn(move || {
             let mut line = Vec::new();
             while pipe.read_until(b'\n', &mut line).is_ok_and(|read| read > 0) {
-                kept.lock().unwrap().push_str(&String::from_utf8_lossy(&line));
+                log.lock().unwrap().push_str(&String::from_utf8_lossy(&line));
                 line.clear();
             }
         });
@@ -64,22 +64,22 @@ impl Running {
         running
     }
 
-    /// What was logged until now.
+    /// Returns the log.
     pub(crate) fn stderr(&self) -> String {
         self.stderr.lock().unwrap().clone()
     }
 
-    /// Waits until this was logged.
-    pub(crate) async fn logs(&self, part: &str) {
-        until(&format!("{part:?} is logged"), async || self.stderr().contains(part)).await;
+    /// Waits until the log contains `part`.
+    pub(crate) async fn wait_for_log(&self, part: &str) {
+        wait_until(&format!("{part:?} is logged"), async || self.stderr().contains(part)).await;
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
-    /// Waits for the end; fails if it takes longer than `limit`.
-    pub(crate) fn ends_within(&mut self, limit: Duration) -> ExitStatus {
+    /// Waits for the process to exit; panics if that takes longer than `limit`.
+    pub(crate) fn wait_for_exit(&mut self, limit: Duration) -> ExitStatus {
         let begun = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
@@ -90,10 +90,10 @@ impl Running {
         }
     }
 
-    /// Ends it as a service manager does, and checks that it says so.
+    /// Stops it like a service manager, and asserts that it exits with code 0.
     pub(crate) fn end(mut self) {
         self.signal(Signal::TERM);
-        assert_eq!(self.ends_within(PATIENCE).code(), Some(0), "{}", self.stderr());
+        assert_eq!(self.wait_for_exit(TIMEOUT).code(), Some(0), "{}", self.stderr());
     }
 
     pub(crate) fn get(&self, path: &str) -> RequestBuilder {
@@ -104,7 +104,7 @@ impl Running {
         http().request(method, format!("{}{path}", self.url))
     }
 
-    /// Registers by the simple interface.
+    /// Registers through the simple interface.
     pub(crate) async fn register(&self, address: &str, service: &str) {
         let answer = self
             .ask(Method::POST, "/registry")
@@ -116,7 +116,7 @@ impl Running {
         assert_eq!(answer.status(), StatusCode::OK, "{}", answer.text().await.unwrap());
     }
 
-    /// Registers by the full interface; the id may be anything.
+    /// Registers through the full interface; the id can be any text.
     pub(crate) async fn put(&self, service: &str, id: &str, instance: &Value) {
         let mut url = reqwest::Url::parse(&self.url).unwrap();
         url.path_segments_mut().unwrap().extend(["v1", "services", service, "instances", id]);
@@ -124,14 +124,14 @@ impl Running {
         assert!(answer.status().is_success(), "{}", answer.text().await.unwrap());
     }
 
-    /// The addresses in the plain list of a service.
+    /// Returns the addresses of a service in the simple interface.
     pub(crate) async fn addresses(&self, service: &str) -> Vec<String> {
         let answer = self.get(&format!("/registry?service={service}")).send().await.unwrap();
         assert_eq!(answer.status(), StatusCode::OK);
         answer.json().await.unwrap()
     }
 
-    /// The instances of a service in whatever state.
+    /// Returns the instances of a service in any state.
     pub(crate) async fn instances(&self, service: &str) -> Vec<Value> {
         let path = format!("/v1/services/{service}/instances?include=stale,last_seen");
         let mut answer: Value = self.get(&path).send().await.unwrap().json().await.unwrap();
@@ -141,13 +141,13 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // It may have ended already.
+        // It may have exited already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// Runs the registry where it is expected not to start: its code, and what it wrote to stderr.
+/// Runs a registry that must not start; returns its exit code and stderr.
 pub(crate) fn fails(command: &mut Command) -> (i32, String) {
     let mut child = command.spawn().unwrap();
     let begun = Instant::now();
@@ -155,22 +155,22 @@ pub(crate) fn fails(command: &mut Command) -> (i32, String) {
         if let Some(status) = child.try_wait().unwrap() {
             break status;
         }
-        if begun.elapsed() > PATIENCE {
+        if begun.elapsed() > TIMEOUT {
             let _ = child.kill();
             let _ = child.wait();
-            panic!("it started, though it should not");
+            panic!("the registry started");
         }
         std::thread::sleep(Duration::from_millis(10));
     };
     let (mut stdout, mut stderr) = (String::new(), String::new());
     child.stdout.take().unwrap().read_to_string(&mut stdout).unwrap();
     child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
-    assert_eq!(stdout, "", "nothing listens, so nothing is said of it");
+    assert_eq!(stdout, "", "no URL is printed");
     (status.code().unwrap(), stderr)
 }
 
-/// Checks that it does not start, with this code and one line that has these parts.
-pub(crate) fn fails_with(command: &mut Command, code: i32, parts: &[&str]) {
+/// Asserts that the registry exits with this code and one line on stderr that contains these parts.
+pub(crate) fn assert_fails_with(command: &mut Command, code: i32, parts: &[&str]) {
     let (got, stderr) = fails(command);
     assert_eq!(got, code, "{stderr}");
     assert_eq!(stderr.trim_end().lines().count(), 1, "one line: {stderr}");
@@ -180,26 +180,26 @@ pub(crate) fn fails_with(command: &mut Command, code: i32, parts: &[&str]) {
     }
 }
 
-/// A client that the tests share no connections with.
+/// Returns an HTTP client that shares no connections with others.
 pub(crate) fn http() -> reqwest::Client {
     install_tls();
-    reqwest::Client::builder().timeout(PATIENCE).no_proxy().build().unwrap()
+    reqwest::Client::builder().timeout(TIMEOUT).no_proxy().build().unwrap()
 }
 
-/// What reqwest wants before it is used.
+/// Installs the crypto provider that reqwest requires.
 pub(crate) fn install_tls() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        // A browser that was started before has chosen the same.
+        // The browser support may have installed the same provider.
         let _ = rustls::crypto::ring::default_provider().install_default();
     });
 }
 
-/// Waits until it is so.
-pub(crate) async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
+/// Waits for a condition.
+pub(crate) async fn wait_until(expected: &str, mut condition: impl AsyncFnMut() -> bool) {
     let begun = Instant::now();
     while !condition().await {
-        assert!(begun.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}");
+        assert!(begun.elapsed() < TIMEOUT, "not within {TIMEOUT:?}: {expected}");
         tokio::time::sleep(Duration::from_millis(30)).await;
     }
 }

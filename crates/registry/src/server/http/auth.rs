@@ -6,7 +6,7 @@ use axum::http::header::AUTHORIZATION;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
-use super::failure::Failure;
+use super::error::HttpError;
 use crate::server::state::SharedState;
 use crate::server::tokens::{Rights, Write};
 
@@ -19,7 +19,7 @@ pub(super) struct Caller(Rights);
 pub(super) async fn check(State(registry): State<SharedState>, mut request: Request, next: Next) -> Response {
     let token = match bearer(&request) {
         Ok(token) => token,
-        Err(failure) => return failure.into_response(),
+        Err(error) => return error.into_response(),
     };
     let rights = registry.tokens().rights(token);
     let reads = matches!(*request.method(), Method::GET | Method::HEAD);
@@ -34,12 +34,12 @@ pub(super) async fn check(State(registry): State<SharedState>, mut request: Requ
     }
     let action = if reads { "reading" } else { "writing" };
     match (rights.known, token.is_some()) {
-        (true, _) => Failure::forbidden("this token allows reading only"),
+        (true, _) => HttpError::forbidden("this token allows reading only"),
         (false, true) => {
-            Failure::unauthorized(format!("the token in `Authorization` does not allow {action}"))
+            HttpError::unauthorized(format!("the token in `Authorization` does not allow {action}"))
         }
         (false, false) => {
-            Failure::unauthorized(format!("{action} needs a token: `Authorization: Bearer TOKEN`"))
+            HttpError::unauthorized(format!("{action} needs a token: `Authorization: Bearer TOKEN`"))
         }
     }
     .into_response()
@@ -47,32 +47,32 @@ pub(super) async fn check(State(registry): State<SharedState>, mut request: Requ
 
 impl Caller {
     /// Checks the right to register, renew and remove instances of this service.
-    pub(super) fn check_write(&self, service: &str) -> Result<(), Failure> {
+    pub(super) fn check_write(&self, service: &str) -> Result<(), HttpError> {
         match &self.0.write {
             Write::All => Ok(()),
             Write::Services(services) if services.contains(service) => Ok(()),
             Write::Services(_) => {
                 let error = format!("this token does not allow writing to the service `{service}`");
-                Err(Failure::forbidden(error))
+                Err(HttpError::forbidden(error))
             }
         }
     }
 
     /// Checks the right to override what servers register.
-    pub(super) fn check_override(&self) -> Result<(), Failure> {
+    pub(super) fn check_override(&self) -> Result<(), HttpError> {
         match self.0.write {
             Write::All => Ok(()),
             Write::Services(_) => {
-                Err(Failure::forbidden("overriding needs the write token, not a service's"))
+                Err(HttpError::forbidden("overriding needs the write token, not a service's"))
             }
         }
     }
 }
 
 /// Returns the bearer token; `None` if there is no header `Authorization`.
-fn bearer(request: &Request) -> Result<Option<&str>, Failure> {
+fn bearer(request: &Request) -> Result<Option<&str>, HttpError> {
     let Some(value) = request.headers().get(AUTHORIZATION) else { return Ok(None) };
-    let malformed = || Failure::unauthorized("`Authorization` must be `Bearer TOKEN`");
+    let malformed = || HttpError::unauthorized("`Authorization` must be `Bearer TOKEN`");
     let (scheme, token) =
         value.to_str().ok().and_then(|value| value.split_once(' ')).ok_or_else(malformed)?;
     if scheme.eq_ignore_ascii_case("bearer") { Ok(Some(token.trim())) } else { Err(malformed()) }

@@ -8,7 +8,7 @@ use futures::{Stream, StreamExt};
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
-use super::failure::Failure;
+use super::error::HttpError;
 
 /// The maximum size of the body of `POST /v1/heartbeats`: 10,000 instances with the longest names fit.
 pub(super) const MAX_HEARTBEATS_BYTES: usize = 4 * 1024 * 1024;
@@ -23,12 +23,12 @@ const MAX_DISCARDED_BYTES: usize = 8 * 1024 * 1024;
 const DISCARD_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Reads the whole body.
-pub(super) async fn read(body: Body, limit: usize) -> Result<Bytes, Failure> {
+pub(super) async fn read(body: Body, limit: usize) -> Result<Bytes, HttpError> {
     let mut stream = body.into_data_stream();
     let read = timeout(BODY_TIMEOUT, collect(&mut stream, limit)).await;
-    let read =
-        read.unwrap_or_else(|_| Err(Failure::timeout(format!("the body took longer than {BODY_TIMEOUT:?}"))));
-    if matches!(&read, Err(failure) if failure.is_too_large()) {
+    let read = read
+        .unwrap_or_else(|_| Err(HttpError::timeout(format!("the body took longer than {BODY_TIMEOUT:?}"))));
+    if matches!(&read, Err(error) if error.is_too_large()) {
         // The response is the same if it times out.
         let _ = timeout(DISCARD_TIMEOUT, discard(&mut stream)).await;
     }
@@ -36,27 +36,29 @@ pub(super) async fn read(body: Body, limit: usize) -> Result<Bytes, Failure> {
 }
 
 /// Parses the body as JSON; `what` names the expected content in errors.
-pub(super) fn parse<T: DeserializeOwned>(body: &[u8], what: &str) -> Result<T, Failure> {
+pub(super) fn parse<T: DeserializeOwned>(body: &[u8], what: &str) -> Result<T, HttpError> {
     if body.is_empty() {
-        return Err(Failure::bad_request(format!("the body is empty; it must be {what} as JSON")));
+        return Err(HttpError::bad_request(format!("the body is empty; it must be {what} as JSON")));
     }
     // serde would read a list as the fields in their order, which is not part of the interface.
     if body.trim_ascii_start().first() == Some(&b'[') {
-        return Err(Failure::bad_request(format!("the body is a list; it must be {what} as a JSON object")));
+        return Err(HttpError::bad_request(format!(
+            "the body is a list; it must be {what} as a JSON object"
+        )));
     }
     serde_json::from_slice(body)
-        .map_err(|error| Failure::bad_request(format!("the body is not {what} as JSON: {error}")))
+        .map_err(|error| HttpError::bad_request(format!("the body is not {what} as JSON: {error}")))
 }
 
 async fn collect(
     stream: &mut (impl Stream<Item = Result<Bytes, axum::Error>> + Unpin),
     limit: usize,
-) -> Result<Bytes, Failure> {
+) -> Result<Bytes, HttpError> {
     let mut whole = BytesMut::new();
     while let Some(part) = stream.next().await {
-        let part = part.map_err(|error| Failure::bad_request(format!("the body broke off: {error}")))?;
+        let part = part.map_err(|error| HttpError::bad_request(format!("the body broke off: {error}")))?;
         if part.len() > limit - whole.len() {
-            return Err(Failure::too_large(format!("the body is larger than {limit} bytes")));
+            return Err(HttpError::too_large(format!("the body is larger than {limit} bytes")));
         }
         whole.extend_from_slice(&part);
     }

@@ -11,22 +11,22 @@ use axum::response::{IntoResponse, Response};
 use farcall_web::{OriginCheck, OriginError};
 use percent_encoding::percent_decode_str;
 
-use super::failure::Failure;
+use super::error::HttpError;
 
-/// The longest path with its query, in bytes: an id of 512 bytes, each percent-encoded, fits.
+/// The maximum length of path and query, in bytes: an id of 512 bytes, each percent-encoded, fits.
 const MAX_URI: usize = 8 * 1024;
 
 /// Passes on requests that are well-formed and meant for this registry.
 pub(super) async fn check(State(origins): State<Arc<OriginCheck>>, request: Request, next: Next) -> Response {
     let checked = check_uri(request.uri())
-        .and_then(|()| origins.check(request.uri(), request.headers()).map_err(Failure::from));
+        .and_then(|()| origins.check(request.uri(), request.headers()).map_err(HttpError::from));
     match checked {
         Ok(()) => next.run(request).await,
-        Err(failure) => failure.into_response(),
+        Err(error) => error.into_response(),
     }
 }
 
-impl From<OriginError> for Failure {
+impl From<OriginError> for HttpError {
     fn from(error: OriginError) -> Self {
         match error {
             OriginError::DuplicateHost | OriginError::HostNotText => Self::bad_request(error.to_string()),
@@ -35,14 +35,14 @@ impl From<OriginError> for Failure {
     }
 }
 
-fn check_uri(uri: &Uri) -> Result<(), Failure> {
+fn check_uri(uri: &Uri) -> Result<(), HttpError> {
     let query = uri.query().unwrap_or_default();
     if uri.path().len() + query.len() > MAX_URI {
-        return Err(Failure::uri_too_long(format!("path and query are longer than {MAX_URI} bytes")));
+        return Err(HttpError::uri_too_long(format!("path and query are longer than {MAX_URI} bytes")));
     }
     // The router would take an empty part for an empty name.
     if uri.path().contains("//") || (uri.path().len() > 1 && uri.path().ends_with('/')) {
-        return Err(Failure::not_found(format!(
+        return Err(HttpError::not_found(format!(
             "there is nothing at {}: a part of the path is empty",
             uri.path()
         )));
@@ -51,18 +51,18 @@ fn check_uri(uri: &Uri) -> Result<(), Failure> {
     check_percent("query", query)
 }
 
-fn check_percent(part: &str, text: &str) -> Result<(), Failure> {
+fn check_percent(part: &str, text: &str) -> Result<(), HttpError> {
     for (at, _) in text.match_indices('%') {
         let digits = text.as_bytes().get(at + 1..at + 3);
         if !digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit)) {
             let error = format!("the {part} has a `%` at byte {at} without two hexadecimal digits behind it");
-            return Err(Failure::bad_request(error));
+            return Err(HttpError::bad_request(error));
         }
     }
     let decoded = percent_decode_str(text).decode_utf8();
     decoded
         .map(drop)
-        .map_err(|_| Failure::bad_request(format!("the {part} is not UTF-8 behind its percent signs")))
+        .map_err(|_| HttpError::bad_request(format!("the {part} is not UTF-8 behind its percent signs")))
 }
 
 #[cfg(test)]
@@ -78,8 +78,8 @@ mod tests {
             ("/v1/%ff", "UTF-8"),
             ("/v1?a=%", "query"),
         ] {
-            let failure = check_uri(&Uri::from_static(uri)).unwrap_err();
-            assert!(failure.error().contains(part), "{uri}: {}", failure.error());
+            let error = check_uri(&Uri::from_static(uri)).unwrap_err();
+            assert!(error.message().contains(part), "{uri}: {}", error.message());
         }
         assert!(check_uri(&Uri::from_static("/v1/%2Frun%2Fa.sock?x=%20")).is_ok());
     }

@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::auth::Caller;
 use super::body;
-use super::failure::Failure;
+use super::error::HttpError;
 use super::query::{self, Query};
 use super::response::{self, LongPoll};
 use super::watch;
@@ -39,7 +39,7 @@ pub(super) async fn list(
     Path(service): Path<String>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
-) -> Result<Response, Failure> {
+) -> Result<Response, HttpError> {
     let service = query::service(&service)?;
     let query = Query::parse(query.as_deref())?;
     let (stale, last_seen) = query.include()?;
@@ -73,7 +73,7 @@ pub(super) async fn list(
 pub(super) async fn get(
     State(registry): State<SharedState>,
     Path((service, id)): Path<(String, String)>,
-) -> Result<Response, Failure> {
+) -> Result<Response, HttpError> {
     let service = query::service(&service)?;
     let body = {
         let store = registry.store.lock();
@@ -89,7 +89,7 @@ pub(super) async fn register(
     Path((service, id)): Path<(String, String)>,
     Extension(caller): Extension<Caller>,
     body: Body,
-) -> Result<Response, Failure> {
+) -> Result<Response, HttpError> {
     let service = query::service(&service)?;
     caller.check_write(&service)?;
     let body = body::read(body, registry.options.max_body_bytes).await?;
@@ -97,7 +97,7 @@ pub(super) async fn register(
     for (field, given, path) in [("service", &mut instance.service, service), ("id", &mut instance.id, id)] {
         if !given.is_empty() && *given != path {
             let (given, path) = (excerpt(given), excerpt(&path));
-            return Err(Failure::bad_request(format!(
+            return Err(HttpError::bad_request(format!(
                 "{field} is `{given}` in the body and `{path}` in the path"
             )));
         }
@@ -112,7 +112,7 @@ pub(super) async fn heartbeat(
     State(registry): State<SharedState>,
     Path((service, id)): Path<(String, String)>,
     Extension(caller): Extension<Caller>,
-) -> Result<Response, Failure> {
+) -> Result<Response, HttpError> {
     let service = query::service(&service)?;
     caller.check_write(&service)?;
     let registration = registry.renew(&service, &id).ok_or_else(|| unknown(&service, &id))?;
@@ -124,12 +124,14 @@ pub(super) async fn heartbeats(
     State(registry): State<SharedState>,
     Extension(caller): Extension<Caller>,
     body: Body,
-) -> Result<Response, Failure> {
+) -> Result<Response, HttpError> {
     let body = body::read(body, body::MAX_HEARTBEATS_BYTES).await?;
     let Heartbeats { instances } = body::parse(&body, "a list of instances")?;
     if instances.len() > body::MAX_HEARTBEATS {
         let (count, max) = (instances.len(), body::MAX_HEARTBEATS);
-        return Err(Failure::too_large(format!("the request has {count} heartbeats; the maximum is {max}")));
+        return Err(HttpError::too_large(format!(
+            "the request has {count} heartbeats; the maximum is {max}"
+        )));
     }
     for name in &instances {
         caller.check_write(&name.service)?;
@@ -155,7 +157,7 @@ pub(super) async fn patch(
     Path((service, id)): Path<(String, String)>,
     Extension(caller): Extension<Caller>,
     body: Body,
-) -> Result<Response, Failure> {
+) -> Result<Response, HttpError> {
     let service = query::service(&service)?;
     caller.check_override()?;
     let body = body::read(body, registry.options.max_body_bytes).await?;
@@ -169,7 +171,7 @@ pub(super) async fn deregister(
     State(registry): State<SharedState>,
     Path((service, id)): Path<(String, String)>,
     Extension(caller): Extension<Caller>,
-) -> Result<Response, Failure> {
+) -> Result<Response, HttpError> {
     let service = query::service(&service)?;
     caller.check_write(&service)?;
     registry.deregister(&service, &id);
@@ -185,7 +187,7 @@ struct PollCondition<'a> {
 
 impl PollCondition<'_> {
     /// Waits until the list differs from the client's; returns `false` if it does not in time.
-    async fn wait_for_change(&self, registry: &RegistryState, service: &str) -> Result<bool, Failure> {
+    async fn wait_for_change(&self, registry: &RegistryState, service: &str) -> Result<bool, HttpError> {
         let Some(rev) = self.rev else { return Ok(true) };
         // Subscribe before the first check, so that no change is missed in between.
         let mut subscription = registry.store.subscribe(Some(service));
@@ -219,9 +221,9 @@ impl PollCondition<'_> {
     }
 }
 
-fn unknown(service: &str, id: &str) -> Failure {
+fn unknown(service: &str, id: &str) -> HttpError {
     let (service, id) = (excerpt(&service_in_path(service.to_owned())), excerpt(id));
-    Failure::not_found(format!("the service `{service}` has no instance `{id}`"))
+    HttpError::not_found(format!("the service `{service}` has no instance `{id}`"))
 }
 
 fn service_in_path(service: String) -> String {

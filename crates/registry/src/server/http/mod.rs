@@ -4,7 +4,7 @@
 
 mod auth;
 mod body;
-mod failure;
+mod error;
 mod gate;
 mod instances;
 mod operations;

@@ -5,7 +5,7 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
-use super::failure::Failure;
+use super::error::HttpError;
 use super::response;
 use crate::server::state::SharedState;
 
@@ -20,13 +20,13 @@ pub(super) async fn healthz(State(registry): State<SharedState>) -> Response {
 }
 
 /// `GET /readyz`: lists are complete.
-pub(super) async fn readyz(State(registry): State<SharedState>) -> Result<Response, Failure> {
+pub(super) async fn readyz(State(registry): State<SharedState>) -> Result<Response, HttpError> {
     if registry.closing.is_cancelled() {
-        return Err(Failure::unavailable("the registry is stopping"));
+        return Err(HttpError::unavailable("the registry is stopping"));
     }
     if registry.store.version().warming {
         let error = "the registry is warming: it started without a snapshot, and instances may be missing";
-        return Err(Failure::unavailable(error));
+        return Err(HttpError::unavailable(error));
     }
     Ok(response::json(&registry, Health { status: "ready" }))
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use farcall_discovery::Instance;
 use percent_encoding::percent_decode_str;
 
-use super::failure::Failure;
+use super::error::HttpError;
 use crate::wire::PLAIN_LIST;
 
 /// The parameters of a query. Unknown ones are ignored.
@@ -15,13 +15,13 @@ pub(super) struct Query(Vec<(String, String)>);
 
 impl Query {
     /// Parses a query, whose percent-encoding was checked before.
-    pub(super) fn parse(query: Option<&str>) -> Result<Self, Failure> {
+    pub(super) fn parse(query: Option<&str>) -> Result<Self, HttpError> {
         let mut pairs = Vec::<(String, String)>::new();
         for pair in query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             let (name, value) = (decode(name)?, decode(value)?);
             if pairs.iter().any(|(given, _)| *given == name) {
-                return Err(Failure::bad_request(format!("the query has `{}` twice", name.escape_debug())));
+                return Err(HttpError::bad_request(format!("the query has `{}` twice", name.escape_debug())));
             }
             pairs.push((name, value));
         }
@@ -34,7 +34,7 @@ impl Query {
     }
 
     /// Returns the requested service; `~` and an empty value are the plain list.
-    pub(super) fn service(&self) -> Result<Option<String>, Failure> {
+    pub(super) fn service(&self) -> Result<Option<String>, HttpError> {
         self.text("service").map(service).transpose()
     }
 
@@ -44,24 +44,25 @@ impl Query {
     }
 
     /// Returns the revision that the client has.
-    pub(super) fn rev(&self) -> Result<Option<u64>, Failure> {
+    pub(super) fn rev(&self) -> Result<Option<u64>, HttpError> {
         let Some(text) = self.text("rev") else { return Ok(None) };
-        let invalid =
-            |_| Failure::bad_request(format!("rev=`{}` in the query is not a revision", text.escape_debug()));
+        let invalid = |_| {
+            HttpError::bad_request(format!("rev=`{}` in the query is not a revision", text.escape_debug()))
+        };
         text.parse().map(Some).map_err(invalid)
     }
 
     /// Returns the time to wait for a change; zero if not given.
-    pub(super) fn wait(&self) -> Result<Duration, Failure> {
+    pub(super) fn wait(&self) -> Result<Duration, HttpError> {
         let Some(text) = self.text("wait") else { return Ok(Duration::ZERO) };
         humantime::parse_duration(text).map_err(|_| {
             let text = text.escape_debug();
-            Failure::bad_request(format!("wait=`{text}` in the query must be a time such as 55s or 500ms"))
+            HttpError::bad_request(format!("wait=`{text}` in the query must be a time such as 55s or 500ms"))
         })
     }
 
     /// Returns whether to include stale instances, and whether to include `last_seen`.
-    pub(super) fn include(&self) -> Result<(bool, bool), Failure> {
+    pub(super) fn include(&self) -> Result<(bool, bool), HttpError> {
         let (mut stale, mut last_seen) = (false, false);
         for what in self.text("include").unwrap_or_default().split(',').filter(|what| !what.is_empty()) {
             match what {
@@ -70,7 +71,7 @@ impl Query {
                 other => {
                     let other = other.escape_debug();
                     let error = format!("include=`{other}` in the query must be stale, last_seen or both");
-                    return Err(Failure::bad_request(error));
+                    return Err(HttpError::bad_request(error));
                 }
             }
         }
@@ -79,7 +80,7 @@ impl Query {
 }
 
 /// Parses the name of a service in a path or a query.
-pub(super) fn service(name: &str) -> Result<String, Failure> {
+pub(super) fn service(name: &str) -> Result<String, HttpError> {
     if name == PLAIN_LIST {
         return Ok(String::new());
     }
@@ -87,10 +88,10 @@ pub(super) fn service(name: &str) -> Result<String, Failure> {
     Ok(name.to_owned())
 }
 
-fn decode(text: &str) -> Result<String, Failure> {
+fn decode(text: &str) -> Result<String, HttpError> {
     let spaced: Cow<'_, str> = if text.contains('+') { text.replace('+', " ").into() } else { text.into() };
     let decoded = percent_decode_str(&spaced).decode_utf8().map(Cow::into_owned);
-    decoded.map_err(|_| Failure::bad_request("the query is not UTF-8 behind its percent signs"))
+    decoded.map_err(|_| HttpError::bad_request("the query is not UTF-8 behind its percent signs"))
 }
 
 #[cfg(test)]
@@ -131,8 +132,8 @@ mod tests {
                 query.include()?;
                 query.service()
             });
-            let failure = read.unwrap_err();
-            assert!(failure.error().contains(part), "{text}: {}", failure.error());
+            let error = read.unwrap_err();
+            assert!(error.message().contains(part), "{text}: {}", error.message());
         }
     }
 }

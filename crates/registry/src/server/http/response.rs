@@ -12,7 +12,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use tokio::time::Instant;
 
-use super::failure::Failure;
+use super::error::HttpError;
 use crate::server::state::{RegistryState, SharedState};
 use crate::wire;
 
@@ -101,8 +101,8 @@ fn matches_etag(request: &HeaderMap, tag: &str) -> bool {
 /// Replaces the body of an error, made by a handler or by the router, with a JSON object.
 fn error_as_json(registry: &RegistryState, response: Response, method: &str, path: &str) -> Response {
     let (mut parts, _) = response.into_parts();
-    let error = match parts.extensions.get::<Failure>() {
-        Some(failure) => failure.error().to_owned(),
+    let error = match parts.extensions.get::<HttpError>() {
+        Some(error) => error.message().to_owned(),
         None => router_error(parts.status, &parts.headers, method, path),
     };
     let body = json(registry, wire::ErrorBody { error }).into_body();

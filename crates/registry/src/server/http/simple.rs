@@ -13,7 +13,7 @@ use farcall_transport::Address;
 
 use super::auth::Caller;
 use super::body;
-use super::failure::Failure;
+use super::error::HttpError;
 use super::query::{self, Query};
 use super::response;
 use crate::server::state::SharedState;
@@ -28,7 +28,7 @@ pub(super) async fn list(
     State(registry): State<SharedState>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
-) -> Result<Response, Failure> {
+) -> Result<Response, HttpError> {
     let service = Query::parse(query.as_deref())?.service()?.unwrap_or_default();
     let (addresses, tag) = {
         let mut store = registry.store.lock();
@@ -53,7 +53,7 @@ pub(super) async fn register(
     Extension(caller): Extension<Caller>,
     headers: HeaderMap,
     body: Body,
-) -> Result<Response, Failure> {
+) -> Result<Response, HttpError> {
     let body = body::read(body, registry.options.max_body_bytes).await?;
     let described_by = INSTANCE_HEADERS.iter().find(|name| headers.contains_key(**name));
     let instance = match (described_by, body.is_empty()) {
@@ -61,12 +61,12 @@ pub(super) async fn register(
             let error = format!(
                 "there is both a header `{name}` and a body: an instance is described by one of them"
             );
-            return Err(Failure::bad_request(error));
+            return Err(HttpError::bad_request(error));
         }
         (None, true) => {
             let error =
                 "there is neither a header `X-Farcall-Server: ADDRESS` nor an instance as JSON in the body";
-            return Err(Failure::bad_request(error));
+            return Err(HttpError::bad_request(error));
         }
         (Some(_), true) => from_headers(&headers)?,
         (None, false) => body::parse(&body, "an instance")?,
@@ -76,9 +76,9 @@ pub(super) async fn register(
     Ok(response::json(&registry, registration))
 }
 
-fn from_headers(headers: &HeaderMap) -> Result<Instance, Failure> {
+fn from_headers(headers: &HeaderMap) -> Result<Instance, HttpError> {
     let Some(address) = text(headers, wire::SERVER)? else {
-        return Err(Failure::bad_request("the header `X-Farcall-Server: ADDRESS` is missing"));
+        return Err(HttpError::bad_request("the header `X-Farcall-Server: ADDRESS` is missing"));
     };
     let address = Address::parse(address).map_err(|error| invalid(wire::SERVER, &error.to_string()))?;
     let service = text(headers, wire::SERVICE)?.unwrap_or_default();
@@ -94,7 +94,7 @@ fn from_headers(headers: &HeaderMap) -> Result<Instance, Failure> {
 }
 
 /// Returns the value of a header that may occur once.
-fn text<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a str>, Failure> {
+fn text<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a str>, HttpError> {
     let mut values = headers.get_all(name).iter();
     match (values.next(), values.next()) {
         (None, _) => Ok(None),
@@ -106,11 +106,11 @@ fn text<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a str>, Failu
     }
 }
 
-fn number<T: FromStr<Err = ParseIntError>>(headers: &HeaderMap, name: &str) -> Result<Option<T>, Failure> {
+fn number<T: FromStr<Err = ParseIntError>>(headers: &HeaderMap, name: &str) -> Result<Option<T>, HttpError> {
     let Some(text) = text(headers, name)? else { return Ok(None) };
     text.parse().map(Some).map_err(|error: ParseIntError| invalid(name, &error.to_string()))
 }
 
-fn invalid(name: &str, reason: &str) -> Failure {
-    Failure::bad_request(format!("the header `{name}`: {reason}"))
+fn invalid(name: &str, reason: &str) -> HttpError {
+    HttpError::bad_request(format!("the header `{name}`: {reason}"))
 }

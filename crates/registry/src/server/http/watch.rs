@@ -17,7 +17,7 @@ use futures::stream;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep_until};
 
-use super::failure::Failure;
+use super::error::HttpError;
 use super::query::Query;
 use crate::server::state::{RegistryState, SharedState};
 use crate::server::store::{ChangesSince, frame};
@@ -44,10 +44,10 @@ pub(super) async fn watch(
     State(registry): State<SharedState>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
-) -> Result<Response, Failure> {
+) -> Result<Response, HttpError> {
     let service = Query::parse(query.as_deref())?.service()?;
     if registry.closing.is_cancelled() {
-        return Err(Failure::unavailable("the registry is stopping"));
+        return Err(HttpError::unavailable("the registry is stopping"));
     }
     let permit = permit(&registry)?;
     let last = headers.get(LAST_EVENT_ID).and_then(|id| id.to_str().ok());
@@ -62,10 +62,10 @@ pub(super) async fn watch(
 }
 
 /// Acquires a permit for a watch or a long poll, held for as long as that lasts.
-pub(super) fn permit(registry: &RegistryState) -> Result<OwnedSemaphorePermit, Failure> {
+pub(super) fn permit(registry: &RegistryState) -> Result<OwnedSemaphorePermit, HttpError> {
     registry.watch_permit().ok_or_else(|| {
         let max = registry.options.max_watchers;
-        Failure::too_many(format!("the registry has {max} watches and long polls, and no room for another"))
+        HttpError::too_many(format!("the registry has {max} watches and long polls, and no room for another"))
     })
 }
 

@@ -1,4 +1,4 @@
-//! [`Failure`]: the reasons why the registry cannot start or go on, each with a message and an exit code.
+//! [`ServerError`]: the reasons why the registry cannot start or go on, each with a message and an exit code.
 
 use std::io;
 use std::path::PathBuf;
@@ -7,11 +7,12 @@ use std::str::Utf8Error;
 use farcall_discovery::InstanceError;
 use farcall_registry::server::{OpenError, OptionsError};
 use farcall_tls::TlsError;
+use tokio::task::JoinError;
 
 /// The reason why the registry cannot start, or has ended unexpectedly.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum Failure {
+pub enum ServerError {
     /// An option of the registry is invalid.
     #[error(transparent)]
     Options(#[from] OptionsError),
@@ -58,9 +59,18 @@ pub enum Failure {
     /// The snapshot cannot be used.
     #[error(transparent)]
     Snapshot(OpenError),
-    /// An unexpected failure.
-    #[error("{0}")]
-    Other(String),
+    /// The runtime cannot be started.
+    #[error("cannot start the runtime: {0}")]
+    Runtime(#[source] io::Error),
+    /// Signals cannot be caught.
+    #[error("cannot catch signals: {0}")]
+    Signals(#[source] io::Error),
+    /// The registry's background task failed.
+    #[error("the registry's own task failed: {0}")]
+    TaskFailed(#[source] JoinError),
+    /// The registry's background task ended too early.
+    #[error("the registry's own task ended")]
+    TaskEnded,
 }
 
 /// Options of the server that contradict each other, or are out of range.
@@ -134,12 +144,12 @@ pub enum TokenError {
     ServiceTokenSource,
 }
 
-impl Failure {
+impl ServerError {
     /// Returns the exit code for scripts; `--help` lists all of them.
     #[must_use]
     pub const fn exit_code(&self) -> u8 {
         match self {
-            Self::Other(_) => 1,
+            Self::Runtime(_) | Self::Signals(_) | Self::TaskFailed(_) | Self::TaskEnded => 1,
             Self::Options(_) | Self::Config(_) => 2,
             Self::ConfigFile { .. } | Self::ConfigContent { .. } => 3,
             Self::Token { .. } => 4,
@@ -150,7 +160,7 @@ impl Failure {
     }
 }
 
-impl From<OpenError> for Failure {
+impl From<OpenError> for ServerError {
     fn from(error: OpenError) -> Self {
         match error {
             OpenError::Options(error) => Self::Options(error),

@@ -1,4 +1,4 @@
-//! [`Failure`]: an error response.
+//! [`HttpError`]: an error response.
 
 use std::borrow::Cow;
 
@@ -12,61 +12,61 @@ use crate::server::error::RegisterError;
 /// An error response: status and message. It becomes JSON in [`response::finish`](super::response::finish), which knows
 /// the epoch.
 #[derive(Clone, Debug)]
-pub(super) struct Failure {
+pub(super) struct HttpError {
     status: StatusCode,
-    error: Cow<'static, str>,
+    message: Cow<'static, str>,
     header: Option<(HeaderName, HeaderValue)>,
 }
 
-impl Failure {
-    fn new(status: StatusCode, error: impl Into<Cow<'static, str>>) -> Self {
-        Self { status, error: error.into(), header: None }
+impl HttpError {
+    fn new(status: StatusCode, message: impl Into<Cow<'static, str>>) -> Self {
+        Self { status, message: message.into(), header: None }
     }
 
     /// 400: the request is malformed.
-    pub(super) fn bad_request(error: impl Into<Cow<'static, str>>) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, error)
+    pub(super) fn bad_request(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, message)
     }
 
     /// 401: there is no token, or an unknown one.
-    pub(super) fn unauthorized(error: impl Into<Cow<'static, str>>) -> Self {
+    pub(super) fn unauthorized(message: impl Into<Cow<'static, str>>) -> Self {
         let header = (WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"farcall-registry\""));
-        Self { header: Some(header), ..Self::new(StatusCode::UNAUTHORIZED, error) }
+        Self { header: Some(header), ..Self::new(StatusCode::UNAUTHORIZED, message) }
     }
 
     /// 403: the sender is known and not allowed.
-    pub(super) fn forbidden(error: impl Into<Cow<'static, str>>) -> Self {
-        Self::new(StatusCode::FORBIDDEN, error)
+    pub(super) fn forbidden(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, message)
     }
 
     /// 404: the path or the instance does not exist.
-    pub(super) fn not_found(error: impl Into<Cow<'static, str>>) -> Self {
-        Self::new(StatusCode::NOT_FOUND, error)
+    pub(super) fn not_found(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, message)
     }
 
     /// 408: the body took too long.
-    pub(super) fn timeout(error: impl Into<Cow<'static, str>>) -> Self {
-        Self::new(StatusCode::REQUEST_TIMEOUT, error)
+    pub(super) fn timeout(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(StatusCode::REQUEST_TIMEOUT, message)
     }
 
     /// 413: the body is too long.
-    pub(super) fn too_large(error: impl Into<Cow<'static, str>>) -> Self {
-        Self::new(StatusCode::PAYLOAD_TOO_LARGE, error)
+    pub(super) fn too_large(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, message)
     }
 
     /// 414: path and query are too long.
-    pub(super) fn uri_too_long(error: impl Into<Cow<'static, str>>) -> Self {
-        Self::new(StatusCode::URI_TOO_LONG, error)
+    pub(super) fn uri_too_long(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(StatusCode::URI_TOO_LONG, message)
     }
 
     /// 429: a limit is reached.
-    pub(super) fn too_many(error: impl Into<Cow<'static, str>>) -> Self {
-        Self::new(StatusCode::TOO_MANY_REQUESTS, error)
+    pub(super) fn too_many(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(StatusCode::TOO_MANY_REQUESTS, message)
     }
 
     /// 503: the registry cannot serve the request now.
-    pub(super) fn unavailable(error: impl Into<Cow<'static, str>>) -> Self {
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, error)
+    pub(super) fn unavailable(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, message)
     }
 
     /// Returns `true` for a 413.
@@ -75,12 +75,12 @@ impl Failure {
     }
 
     /// The message.
-    pub(super) fn error(&self) -> &str {
-        &self.error
+    pub(super) fn message(&self) -> &str {
+        &self.message
     }
 }
 
-impl IntoResponse for Failure {
+impl IntoResponse for HttpError {
     fn into_response(self) -> Response {
         let mut response = self.status.into_response();
         response.headers_mut().extend(self.header.clone());
@@ -89,13 +89,13 @@ impl IntoResponse for Failure {
     }
 }
 
-impl From<InstanceError> for Failure {
+impl From<InstanceError> for HttpError {
     fn from(error: InstanceError) -> Self {
         Self::bad_request(error.to_string())
     }
 }
 
-impl From<RegisterError> for Failure {
+impl From<RegisterError> for HttpError {
     fn from(error: RegisterError) -> Self {
         match &error {
             RegisterError::Instance(_) => Self::bad_request(error.to_string()),
