@@ -251,6 +251,37 @@ async fn errors_of_layers_keep_their_status_or_are_internal() {
     assert_eq!(server.calls.load(Ordering::SeqCst), 0);
 }
 
+/// A layer that loses the outcome of every call.
+#[derive(Clone)]
+struct Lossy(CallService);
+
+impl Service<Request> for Lossy {
+    type Response = Response;
+    type Error = LayerError;
+    type Future = BoxFuture<'static, Result<Response, LayerError>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), LayerError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        let call = self.0.call(request);
+        Box::pin(async move { call.await.map_err(LayerError::Rpc).and(Err(LayerError::Other)) })
+    }
+}
+
+#[tokio::test]
+async fn error_of_a_layer_after_the_call_says_that_it_may_have_happened() {
+    let server = serve().await;
+    let builder = Channel::builder().to(server.address.clone()).layer(layer_fn(Lossy));
+    let channel = builder.layer(layer_fn(Lossy)).build().unwrap();
+    let error = channel.call::<usize>("A.count", &()).await.unwrap_err();
+    assert_eq!((error.code(), error.execution()), (Code::Internal, Execution::Maybe));
+    let error = channel.call::<usize>("A.count", &()).broadcast().await.unwrap_err();
+    assert_eq!(error.first().error.execution(), Execution::Maybe);
+    assert_eq!(server.calls.load(Ordering::SeqCst), 2);
+}
+
 #[tokio::test]
 async fn retries_happen_inside_of_layers() {
     // Both endpoints refuse connections: one outcome for the layer, with both attempts.
@@ -334,6 +365,8 @@ async fn deadline_ends_a_call_that_a_layer_holds() {
     assert_eq!(start.elapsed(), limit);
     let error = channel.call::<()>("A.count", &()).timeout(limit).notify().await.unwrap_err();
     assert_eq!(error.code(), Code::DeadlineExceeded);
+    let error = channel.call::<()>("A.count", &()).timeout(limit).broadcast().await.unwrap_err();
+    assert_eq!(error.first().error.code(), Code::DeadlineExceeded);
 }
 
 #[tokio::test]

@@ -16,6 +16,7 @@ use super::attempts::Attempts;
 use super::channel_core::{ChannelCore, Targets};
 use super::endpoint_choice::call_backend;
 use super::request::{BroadcastTarget, Request};
+use super::response_future::through_layers;
 use super::span::{CallSpan, RecordError, within_span};
 use crate::connection::response::{DecodeFn, Response};
 use crate::endpoints::backend::Backend;
@@ -30,11 +31,22 @@ use crate::error::{CallError, Phase, RpcError};
 ///
 /// The call's timeout is that of the whole broadcast. Dropping it cancels the calls in flight.
 ///
-/// ```no_run
-/// # async fn example(channel: farcall_client::Channel) -> Result<(), Box<dyn std::error::Error>> {
-/// for reply in channel.call::<u64>("Cache.clear", &()).broadcast().await? {
-///     println!("{} dropped {} entries", reply.endpoint, reply.value);
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # use farcall_client::{Channel, Connection, ConnectionOptions};
+/// # use farcall_transport::{PeerAddress, Stream};
+/// # let server = farcall_server::Server::builder().method("Arith.multiply", async |(a, b): (i64, i64)| a * b);
+/// # let (near, far) = tokio::io::duplex(1024);
+/// # server.build()?.handle().serve_stream(Stream::new(far), PeerAddress::Memory);
+/// # let address = "tcp@10.0.0.3:7001".parse()?;
+/// # let connection = Connection::over(Stream::new(near), &address, &ConnectionOptions::default()).await?;
+/// # let channel = Channel::from(connection);
+/// for reply in channel.call::<i64>("Arith.multiply", &(6, 7)).broadcast().await? {
+///     println!("{} answers {}", reply.endpoint, reply.value);
 /// }
+/// // Any endpoint will do:
+/// assert_eq!(channel.call::<i64>("Arith.multiply", &(6, 7)).broadcast().any().await?.value, 42);
 /// # Ok(())
 /// # }
 /// ```
@@ -190,7 +202,7 @@ async fn call_one(
     let Some(layers) = &core.layers else { return call_target(request, core, &target).await };
     let mut request = request.clone();
     request.set_broadcast_target(target);
-    layers.send(request).await
+    through_layers(&**layers, request).await
 }
 
 /// Calls one endpoint once.

@@ -92,11 +92,11 @@ where
         + Sync
         + 'static,
 {
-    fn send(&self, request: Request) -> LayeredFuture {
+    fn send(&self, mut request: Request) -> LayeredFuture {
         let mut service = self.0.clone();
-        let left_layers = request.left_layers();
+        let left_layers = request.watch_layers();
         Box::pin(async move {
-            let failed = |error: S::Error| layer_error(error.into(), left_layers.as_deref());
+            let failed = |error: S::Error| layer_error(error.into(), &left_layers);
             poll_fn(|cx| service.poll_ready(cx)).await.map_err(failed)?;
             service.call(request).await.map_err(failed)
         })
@@ -105,7 +105,7 @@ where
 
 /// Converts the error of a layer: an [`RpcError`] stays as it is, a [`Status`] keeps its code and execution, and others
 /// are `internal`.
-fn layer_error(error: BoxError, left_layers: Option<&AtomicBool>) -> RpcError {
+fn layer_error(error: BoxError, left_layers: &AtomicBool) -> RpcError {
     let error = match error.downcast::<RpcError>() {
         Ok(error) => return *error,
         Err(error) => error,
@@ -113,7 +113,7 @@ fn layer_error(error: BoxError, left_layers: Option<&AtomicBool>) -> RpcError {
     match error.downcast::<Status>() {
         Ok(status) => RpcError::from_status(*status, Phase::Prepare),
         Err(error) => {
-            let sent = left_layers.is_some_and(|left| left.load(Ordering::Relaxed));
+            let sent = left_layers.load(Ordering::Relaxed);
             let execution = if sent { Execution::Maybe } else { Execution::NotSent };
             RpcError::new(Code::Internal, execution, Phase::Prepare, error.to_string())
                 .with_shared_source(Arc::from(error))

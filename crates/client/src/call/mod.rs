@@ -47,9 +47,17 @@ mod span;
 /// cancels it, to the handler. Use [`IntoFuture::into_future`] if a future is needed, as for `tokio::join!`,
 /// `tokio::select!` and `tokio::spawn`.
 ///
-/// ```no_run
-/// # async fn example(channel: farcall_client::Channel) -> Result<(), farcall_client::CallError> {
-/// use std::future::IntoFuture;
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # use farcall_client::{Channel, Connection, ConnectionOptions};
+/// # use farcall_transport::{PeerAddress, Stream};
+/// # let server = farcall_server::Server::builder().method("Arith.multiply", async |(a, b): (i64, i64)| a * b);
+/// # let (near, far) = tokio::io::duplex(1024);
+/// # server.build()?.handle().serve_stream(Stream::new(far), PeerAddress::Memory);
+/// # let address = "tcp@10.0.0.3:7001".parse()?;
+/// # let connection = Connection::over(Stream::new(near), &address, &ConnectionOptions::default()).await?;
+/// # let channel = Channel::from(connection);
 /// use std::time::Duration;
 ///
 /// let call = channel.call::<i64>("Arith.multiply", &(6, 7));
@@ -58,6 +66,7 @@ mod span;
 /// let twice = channel.call::<i64>("Arith.multiply", &(2, product)).into_future();
 /// let thrice = channel.call::<i64>("Arith.multiply", &(3, product)).into_future();
 /// let (twice, thrice) = tokio::try_join!(twice, thrice)?;
+/// assert_eq!((product, twice, thrice), (42, 84, 126));
 /// # Ok(())
 /// # }
 /// ```
@@ -86,11 +95,20 @@ pub struct CallFuture<T, E = Infallible> {
 
 /// A call that is under way. Await it for its outcome; drop it to cancel it.
 ///
-/// ```no_run
-/// # async fn example(channel: farcall_client::Channel) -> Result<(), farcall_client::CallError> {
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # use farcall_client::{Channel, Connection, ConnectionOptions};
+/// # use farcall_transport::{PeerAddress, Stream};
+/// # let server = farcall_server::Server::builder().method("Arith.multiply", async |(a, b): (i64, i64)| a * b);
+/// # let (near, far) = tokio::io::duplex(1024);
+/// # server.build()?.handle().serve_stream(Stream::new(far), PeerAddress::Memory);
+/// # let address = "tcp@10.0.0.3:7001".parse()?;
+/// # let connection = Connection::over(Stream::new(near), &address, &ConnectionOptions::default()).await?;
+/// # let channel = Channel::from(connection);
 /// let first = channel.call::<i64>("Arith.multiply", &(6, 7)).start();
 /// let second = channel.call::<i64>("Arith.multiply", &(4, 2)).start();
-/// assert_eq!(first.await? + second.await?, 50);
+/// assert_eq!((first.await?, second.await?), (42, 8));
 /// # Ok(())
 /// # }
 /// ```

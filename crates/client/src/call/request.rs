@@ -71,7 +71,7 @@ enum RequestError {
 }
 
 impl Request {
-    // Inlined into generated code of other crates, so that it is written where it stays.
+    // Inlined into the code that makes calls, also of other crates, so that the request is built in place.
     #[inline]
     pub(crate) fn new(
         method: Cow<'static, str>,
@@ -201,12 +201,7 @@ impl Request {
 
     /// Returns a flag that [`Request::leave_layers`] sets.
     pub(crate) fn watch_layers(&mut self) -> Arc<AtomicBool> {
-        Arc::clone(self.options_mut().left_layers.insert(Arc::default()))
-    }
-
-    /// Returns the flag of [`Request::watch_layers`].
-    pub(crate) fn left_layers(&self) -> Option<Arc<AtomicBool>> {
-        self.options.as_ref()?.left_layers.clone()
+        Arc::clone(self.options_mut().left_layers.get_or_insert_default())
     }
 
     /// Notes that the layers have passed the request on, so that it may be sent from now on.

@@ -249,7 +249,7 @@ fn try_send(
 }
 
 /// Passes a request through the layers. Until they have passed it on, the call's deadline is enforced here.
-fn through_layers(layers: &dyn SendRequest, mut request: Request) -> LayeredFuture {
+pub(super) fn through_layers(layers: &dyn SendRequest, mut request: Request) -> LayeredFuture {
     request.set_deadline(Instant::now());
     let left = request.watch_layers();
     let Some(deadline) = request.deadline() else { return layers.send(request) };

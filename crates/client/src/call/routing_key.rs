@@ -14,7 +14,7 @@ pub(super) fn of_argument(name: &str, arguments: &[u8], codec: &Codec) -> Option
     fields.remove(name)?.0
 }
 
-/// A field's value, where it can be a key.
+/// A field's value, if it can be a key.
 struct Field(Option<Vec<u8>>);
 
 impl<'de> Deserialize<'de> for Field {

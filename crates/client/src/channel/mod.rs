@@ -54,13 +54,23 @@ pub(crate) mod overview;
 ///
 /// It is also a [`tower_service::Service`] of [`Request`]s, which are not decoded:
 ///
-/// ```no_run
-/// # async fn example(mut channel: farcall_client::Channel) -> Result<(), farcall_client::RpcError> {
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # use farcall_client::{Channel, Connection, ConnectionOptions};
+/// # use farcall_transport::{PeerAddress, Stream};
+/// # let server = farcall_server::Server::builder().method("Arith.multiply", async |(a, b): (i64, i64)| a * b);
+/// # let (near, far) = tokio::io::duplex(1024);
+/// # server.build()?.handle().serve_stream(Stream::new(far), PeerAddress::Memory);
+/// # let address = "tcp@10.0.0.3:7001".parse()?;
+/// # let connection = Connection::over(Stream::new(near), &address, &ConnectionOptions::default()).await?;
+/// # let mut channel = Channel::from(connection);
 /// use tower_service::Service;
 ///
-/// let request = channel.request("Arith.double", &(21,));
+/// let mut request = channel.request("Arith.multiply", &(6, 7));
+/// request.set_metadata("tenant", "blue");
 /// let response = Service::call(&mut channel, request).await?;
-/// println!("{} bytes from {}", response.body().len(), response.endpoint());
+/// assert_eq!(response.decode::<i64>()?, 42);
 /// # Ok(())
 /// # }
 /// ```

@@ -159,17 +159,17 @@ impl From<EndpointStatus> for EndpointOverview {
             // Draining counts before anything that calls have found.
             _ if endpoint.is_drained() => (EndpointState::Draining, None),
             Health::Healthy => (EndpointState::Healthy, None),
-            Health::Unreachable { since, why } => (EndpointState::Unreachable, Some((since, why))),
-            Health::Ejected { since, why } => (EndpointState::Ejected, Some((since, why))),
+            Health::Unreachable { since, error } => (EndpointState::Unreachable, Some((since, error))),
+            Health::Ejected { since, error } => (EndpointState::Ejected, Some((since, error))),
         };
-        let (since, why) = trouble.unzip();
+        let (since, error) = trouble.unzip();
         Self {
             address: endpoint.address.to_string(),
             zone: endpoint.zone.clone(),
             weight: endpoint.weight,
             state,
             since_ms: since.map(millis),
-            why: why.as_ref().map(RpcError::to_string),
+            why: error.as_ref().map(RpcError::to_string),
             connections,
             in_flight,
             latency_us: latency_us(latency),

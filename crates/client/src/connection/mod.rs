@@ -157,7 +157,7 @@ impl Connection {
         self.shared().is_open()
     }
 
-    /// Closes it: no further calls are made, those in flight are finished, and the server is told.
+    /// Closes it: no further calls are made, those in flight are finished, and the server gets a goaway.
     pub fn close(&self) {
         self.shared().close();
     }

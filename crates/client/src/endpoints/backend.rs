@@ -142,10 +142,10 @@ impl Backend {
         let trouble = record.trouble.as_ref().filter(|_| record.left_out);
         let health = match (record.condition, trouble) {
             (Condition::Unreachable, Some((error, since))) => {
-                Health::Unreachable { since: since.elapsed(), why: error.clone() }
+                Health::Unreachable { since: since.elapsed(), error: error.clone() }
             }
             (Condition::Ejected, Some((error, since))) => {
-                Health::Ejected { since: since.elapsed(), why: error.clone() }
+                Health::Ejected { since: since.elapsed(), error: error.clone() }
             }
             _ => Health::Healthy,
         };

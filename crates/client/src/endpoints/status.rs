@@ -40,13 +40,13 @@ pub enum Health {
         /// The time since it became unreachable.
         since: Duration,
         /// The error of the last dial.
-        why: RpcError,
+        error: RpcError,
     },
     /// The endpoint gets no calls, since too many in a row failed, until a probe succeeds.
     Ejected {
         /// The time since it was ejected.
         since: Duration,
         /// The error of the last call or probe.
-        why: RpcError,
+        error: RpcError,
     },
 }

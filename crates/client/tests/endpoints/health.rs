@@ -37,7 +37,7 @@ async fn failing_endpoint_is_ejected_until_a_probe_succeeds() {
     }
     assert_eq!(ejected(&channel), [bad.address.to_string()]);
     let status = channel.endpoints().into_iter().find(|one| one.endpoint.address == bad.address).unwrap();
-    let Health::Ejected { why, .. } = status.health else { panic!("{status:?}") };
+    let Health::Ejected { error: why, .. } = status.health else { panic!("{status:?}") };
     assert_eq!(why.code(), Code::Internal);
     let before = bad.calls();
     for _ in 0..20 {
