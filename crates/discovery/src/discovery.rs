@@ -28,7 +28,7 @@ use crate::endpoint::Endpoint;
 /// }
 /// ```
 pub trait Discovery: Send + 'static {
-    /// Where the list comes from, for people: `Arith at http://registry:7100`.
+    /// Returns the source of the list, for display: `Arith at http://registry:7100`.
     fn describe(&self) -> String;
 
     /// Publishes the list, and each further one, until it is dropped. The last list stays in force
@@ -38,7 +38,7 @@ pub trait Discovery: Send + 'static {
         Self: Sized;
 }
 
-/// What is known of a service's endpoints at one moment. Cloning is cheap.
+/// A service's endpoints as they are known at one moment. Cloning is cheap.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct EndpointList {
@@ -46,7 +46,7 @@ pub struct EndpointList {
     pub endpoints: Arc<[Arc<Endpoint>]>,
     /// When the list was last known to be true; none before there was one.
     pub confirmed: Option<Instant>,
-    /// Why it could not be renewed since, if so.
+    /// The failure that has kept it from being renewed since; `None` if there is none.
     pub failing: Option<SourceError>,
 }
 
@@ -86,7 +86,7 @@ pub fn publisher() -> (Publisher, Subscription) {
 
 impl Publisher {
     /// Puts this list in place of the last one. Of endpoints with the same address the first
-    /// counts. An empty list is one: nobody is there.
+    /// counts. An empty list is a list, too: the service has no endpoint.
     pub fn publish(&self, mut endpoints: Vec<Endpoint>) {
         // Stable, so that the first of several stays first.
         endpoints.sort_by(|a, b| a.address.cmp(&b.address));
@@ -122,13 +122,13 @@ impl Publisher {
         });
     }
 
-    /// What was told last.
+    /// Returns the last list.
     #[must_use]
     pub fn last(&self) -> EndpointList {
         self.state.borrow().clone()
     }
 
-    /// Ready when nobody listens any more.
+    /// Completes when there is no subscriber any more.
     pub async fn closed(&self) {
         self.state.closed().await;
     }

@@ -25,11 +25,11 @@ use crate::endpoint::Endpoint;
 /// `0.0.0.0` are left out, an IPv4 address in IPv6 form (`::ffff:10.0.0.1`) is taken for the IPv4
 /// address, and at most 1,024 addresses are used, the smallest.
 ///
-/// A name says nothing of weights, zones or draining, and an address stays in an answer until whoever
-/// keeps the name takes it out. How long a server that left is still called depends on caches on the
+/// A name says nothing of weights, zones or draining, and an address stays in an answer until the owner
+/// of the name takes it out. How long a server that left is still called depends on caches on the
 /// way, too; channels notice by themselves that it does not answer.
 ///
-/// An IP address in the place of the name is the only endpoint then, and nobody is asked.
+/// An IP address in the place of the name is the only endpoint then, and nothing is resolved.
 ///
 /// The schemes `tls`, `https` and `wss` are not supported yet: a certificate is checked against the
 /// name, which an endpoint by its IP address no longer has. With `http`, `connect` and `ws` the server
@@ -51,14 +51,14 @@ pub struct DnsDiscovery {
     resolver: Arc<dyn Resolve>,
 }
 
-/// Why an address is none whose name can be resolved to endpoints.
+/// The reason why the name in an address cannot be resolved to endpoints.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DnsDiscoveryError {
-    /// It does not parse.
+    /// The address does not parse.
     #[error(transparent)]
     Address(#[from] AddressError),
-    /// Its scheme needs the name when it is dialed.
+    /// The scheme needs the name when it is dialed.
     #[error(
         "{address}: the certificate of a {} server is checked against its name, which is lost when the \
          name is resolved to endpoints; this is not supported yet, dial the name itself",
@@ -74,7 +74,7 @@ pub enum DnsDiscoveryError {
         /// The address.
         address: Address,
     },
-    /// It can be listened at, but not dialed.
+    /// The address can be listened at, but not dialed.
     #[error("{address}: nobody can dial port 0 or an unspecified address")]
     Undialable {
         /// The address.
@@ -82,7 +82,7 @@ pub enum DnsDiscoveryError {
     },
 }
 
-/// Why an answer is no list.
+/// The reason why an answer is not a list.
 #[derive(Debug, thiserror::Error)]
 enum AnswerError {
     #[error("no answer within {}", HumanDuration(ANSWER_LIMIT))]
@@ -97,13 +97,13 @@ enum AnswerError {
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 /// The pauses after failures.
 const BACKOFF: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(15)).jitter(Jitter::Equal);
-/// Name servers are shared: oftener than this is nobody's right.
+/// Name servers are shared: they should not be asked more often than this.
 const MIN_INTERVAL: Duration = Duration::from_secs(1);
 /// More than a name has anywhere; it bounds what a wrong answer can do.
 const MAX_ADDRESSES: usize = 1024;
 
 impl DnsDiscovery {
-    /// How long after an answer the next question is asked, unless told otherwise.
+    /// The time between an answer and the next question, by default.
     pub const DEFAULT_PAUSE: Duration = Duration::from_secs(30);
 
     /// Endpoints from the name in this address, `scheme@name:port`.
@@ -126,7 +126,7 @@ impl DnsDiscovery {
         }
     }
 
-    /// How long after an answer the next question is asked; by default
+    /// Sets the time between an answer and the next question; by default
     /// [`DnsDiscovery::DEFAULT_PAUSE`], at least 1 s.
     ///
     /// Too low, and name servers are burdened for nothing, as answers are cached on the way. Too high,
@@ -137,7 +137,7 @@ impl DnsDiscovery {
         self
     }
 
-    /// Who is asked; [`SystemResolver`] by default.
+    /// Sets the resolver; [`SystemResolver`] by default.
     #[must_use]
     pub fn resolver(mut self, resolver: impl Resolve) -> Self {
         self.resolver = Arc::new(resolver);

@@ -5,32 +5,32 @@ use std::collections::BTreeMap;
 use farcall_transport::Address;
 use serde::{Deserialize, Serialize};
 
-/// One place where a service can be called, as whoever found it describes it.
+/// One place where a service can be called, as its source describes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Endpoint {
-    /// Where it is dialed. No two endpoints of a list have the same.
+    /// The address to dial. No two endpoints of a list have the same.
     pub address: Address,
-    /// Its share of the calls, against the weights of the others. Zero: drained, it gets none.
+    /// The endpoint's share of the calls, against the weights of the others. Zero: drained, it gets none.
     pub weight: u16,
-    /// Where it stands, such as the name of a datacenter's part.
+    /// The zone, such as part of a datacenter.
     pub zone: Option<String>,
-    /// What it runs.
+    /// The version of what it runs.
     pub version: Option<String>,
-    /// What else is said of it.
+    /// Further pairs of metadata.
     pub metadata: BTreeMap<String, String>,
-    /// How it is.
+    /// The state that its source advertises.
     pub state: AdvertisedState,
 }
 
-/// How an endpoint is, by what is known where it was found.
+/// The state of an endpoint that its source advertises. The set is closed: the registry's interface has these three.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum AdvertisedState {
-    /// It takes calls.
+    /// Takes calls.
     #[default]
     Up,
-    /// It finishes what it has, and takes no further calls.
+    /// Finishes its calls, and takes no further ones.
     Draining,
     /// Nothing was heard of it for longer than was agreed; it is called where no other is up.
     Stale,
@@ -88,7 +88,7 @@ impl Endpoint {
         self
     }
 
-    /// Whether it is to get no further calls: it is draining, or of weight zero.
+    /// Returns `true` if it should get no further calls: it is draining, or of weight zero.
     #[must_use]
     pub fn is_drained(&self) -> bool {
         self.state == AdvertisedState::Draining || self.weight == 0

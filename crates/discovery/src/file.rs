@@ -46,8 +46,8 @@ use crate::discovery::{Discovery, Publisher};
 /// **What can go wrong** never takes a list away: a file that is missing (also at first, when it may
 /// still come), unreadable, not UTF-8, no list, larger than 16 MiB, of more than 100,000 endpoints. The
 /// last list stays, and channels report the reason with the line and the column of the mistake. So
-/// does an empty file, since a file that is about to be written is empty for a moment: a list of
-/// nobody is written `[]`.
+/// does an empty file, since a file that is about to be written is empty for a moment: a list
+/// without endpoints is written `[]`.
 ///
 /// ```
 /// use std::time::Duration;
@@ -70,7 +70,7 @@ const MIN_INTERVAL: Duration = Duration::from_millis(10);
 const SLOW: Duration = Duration::from_secs(10);
 
 impl FileDiscovery {
-    /// How often the file is looked at, unless told otherwise.
+    /// The time between two polls, by default.
     pub const DEFAULT_PAUSE: Duration = Duration::from_secs(1);
 
     /// Endpoints from the file at this path. It need not be there yet.
@@ -128,9 +128,9 @@ async fn poll(mut watcher: FileWatcher, report: &mut Report) -> Option<(FileWatc
 struct Report {
     publisher: Publisher,
     place: String,
-    /// What was wrong with the file when it was last read.
+    /// The error in the file when it was last read.
     fault: Option<String>,
-    /// Why the list can't be renewed at present, as it was told.
+    /// The reason why the list cannot be renewed at present, as it was reported.
     failing: Option<String>,
 }
 

@@ -18,24 +18,24 @@ pub struct Instance {
     /// The service; `""` is the plain list of servers.
     #[serde(default)]
     pub service: String,
-    /// Its name among the instances of the service; empty stands for the address.
+    /// The instance's name within the service; empty stands for the address.
     #[serde(default)]
     pub id: String,
-    /// What is dialed.
+    /// The address to dial.
     pub addr: Address,
-    /// Its share of the calls, 1 to 65535; 0 is drained.
+    /// The instance's share of the calls, 1 to 65535; 0 is drained.
     #[serde(default = "default_weight")]
     pub weight: u16,
-    /// Where it stands.
+    /// The zone, such as part of a datacenter.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub zone: Option<String>,
-    /// What it runs.
+    /// The version of what it runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
-    /// What else is to be said.
+    /// Further pairs of metadata.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub metadata: BTreeMap<String, String>,
-    /// How long it stays without a heartbeat, in milliseconds; none is what the registry has for
+    /// The time that it stays without a heartbeat, in milliseconds; `None` is the registry's default for
     /// those that say nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ttl_ms: Option<u64>,
@@ -45,7 +45,7 @@ const fn default_weight() -> u16 {
     Endpoint::DEFAULT_WEIGHT
 }
 
-/// What is wrong with an instance.
+/// An error in an instance.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InstanceError {
@@ -54,7 +54,7 @@ pub enum InstanceError {
     Name {
         /// Which.
         field: &'static str,
-        /// What it was given.
+        /// The name that was given.
         name: String,
     },
     /// A service or an id that no path of a URL can carry: both are parts of paths in the registry's
@@ -69,24 +69,24 @@ pub enum InstanceError {
     /// An id that is too long, or has control characters in it.
     #[error("id `{}` must be at most {} bytes, without control characters", excerpt(.id), Instance::MAX_ID)]
     Id {
-        /// What was given.
+        /// The id that was given.
         id: String,
     },
     /// The address does not parse.
     #[error("addr: {0}")]
     Address(#[from] AddressError),
-    /// Nobody can dial the address.
+    /// The address cannot be dialed.
     #[error("addr `{address}`: {why}: nobody can dial it; say the address that others reach")]
     Undialable {
         /// The address.
         address: Address,
-        /// Why not.
+        /// The reason.
         why: &'static str,
     },
     /// The time to live is out of bounds.
     #[error("ttl_ms {ttl_ms} must be from {} (1 s) to {} (1 day)", Instance::MIN_TTL.as_millis(), Instance::MAX_TTL.as_millis())]
     Ttl {
-        /// What was given.
+        /// The time that was given.
         ttl_ms: u64,
     },
     /// Too many pairs of metadata, or too many bytes in them.
@@ -96,7 +96,7 @@ pub enum InstanceError {
         Instance::MAX_METADATA_BYTES
     )]
     Metadata {
-        /// How many pairs.
+        /// The number of pairs.
         pairs: usize,
         /// Bytes of keys and values.
         bytes: usize,
@@ -225,7 +225,7 @@ fn check_dialable(address: &Address) -> Result<(), InstanceError> {
     Err(InstanceError::Undialable { address: address.clone(), why })
 }
 
-/// The beginning of what somebody else wrote, safe to show.
+/// Returns the beginning of foreign text, safe to show.
 fn excerpt(text: &str) -> String {
     let mut shown: String = text.chars().take(64).flat_map(char::escape_default).collect();
     if text.chars().nth(64).is_some() {

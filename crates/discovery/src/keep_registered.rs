@@ -17,11 +17,11 @@ use crate::discovery::SourceError;
 use crate::instance::Instance;
 use crate::registrar::{Registered, Registrar, RegistrarError, RegistrarErrorKind, Renewal};
 
-/// How long each request may take, where the heartbeats are no quicker.
+/// The time limit of a request, unless the heartbeats come more often.
 const MAX_STEP_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long taking an instance away may hold up a server that stops.
+/// The time that deregistering may hold up a server that stops.
 const DEREGISTER_TIMEOUT: Duration = Duration::from_secs(2);
-/// How much of that a renewal that is under way may take for itself.
+/// The part of it that a renewal under way may take.
 const LAST_RENEWAL_TIMEOUT: Duration = Duration::from_secs(1);
 /// The pauses after failures.
 const BACKOFF: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(15)).jitter(Jitter::Equal);
@@ -32,22 +32,22 @@ const MIN_HEARTBEAT: Duration = Duration::from_millis(100);
 /// Nor less often than the longest time to live asks for.
 const MAX_HEARTBEAT: Duration = Instance::MAX_TTL;
 
-/// How a registration is.
+/// The state of a registration.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RegistrationState {
-    /// It was not answered yet.
+    /// No request was answered yet.
     #[default]
     Registering,
-    /// It is known there.
+    /// The instance is registered.
     Registered {
         /// Since when without a failure.
         since: Instant,
     },
-    /// The last request failed; it is tried again for ever. While it could only not be renewed, the
+    /// The last request failed, and is repeated until one succeeds. If only a renewal failed, the
     /// instance may still be known there, until its time to live has passed.
     Failing(SourceError),
-    /// It was taken away, as the server stops.
+    /// The instance was deregistered, as the server stops.
     Deregistered,
 }
 
@@ -66,12 +66,12 @@ impl fmt::Display for RegistrationState {
     }
 }
 
-/// Registers the instance, renews it for ever, registers it again where it is no longer known, and
+/// Registers the instance, keeps renewing it, registers it again if it is no longer known, and
 /// takes it away when `stop` is ready. It is ready itself at most 2 s after that.
 ///
 /// - A request may take 10 s. After one that fails, or panics, it tries again: after 1, 2, 4 … 15 s,
 ///   of which it waits a random half to whole. Where heartbeats come more often than that, neither is
-///   longer than the time between two, so that whoever was away hears of everybody within one.
+/// longer than the time between two, so that a registry that was away knows all instances within one.
 /// - It renews after 0.9 to 1.0 of the time that the registrar says, at random, so that servers that
 ///   were started together do not stay together. Times under 100 ms and over a day are taken as such.
 /// - Where `stop` comes while a request is under way, that may still end, so that what it registers
@@ -134,7 +134,7 @@ struct RegistrationLoop<R: Registrar, F> {
     instance: Instance,
     place: String,
     lease: Option<R::Lease>,
-    /// What the registrar said last of when to renew.
+    /// The time until the next renewal, as the registrar said last.
     heartbeat: Duration,
     /// The pauses after failures in a row, and their number.
     backoff: Backoff,

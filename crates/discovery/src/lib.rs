@@ -5,7 +5,7 @@
 //! picker chooses one for each call. On the other side a [`Registrar`] makes an [`Instance`] of a
 //! service known, and [`keep_registered`] renews that for as long as the server runs.
 //!
-//! Nothing in here calls anybody: channels do, in `farcall-client`.
+//! This crate makes no calls: channels do, in `farcall-client`.
 
 mod backoff;
 mod balance;

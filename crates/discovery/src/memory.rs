@@ -12,7 +12,7 @@ use crate::endpoint::{AdvertisedState, Endpoint};
 use crate::instance::Instance;
 use crate::registrar::{Registered, Registrar, RegistrarError, RegistrarErrorKind, Renewal};
 
-/// How many heartbeats fit into a time to live.
+/// The number of heartbeats in a time to live.
 const HEARTBEATS_OF_A_TTL: u32 = 3;
 
 /// Which instances are up, as registered with this value or with a clone of it. Cloning is cheap.
@@ -51,7 +51,7 @@ struct Entries {
     /// By service and id. Those whose time is over go at the next registration, so that there are no
     /// more than were registered within a time to live.
     entries: BTreeMap<(String, String), Entry>,
-    /// Why nobody is answered, if so.
+    /// The reason why all requests fail; `None` if they do not.
     interrupted: Option<String>,
 }
 
@@ -79,7 +79,7 @@ impl MemoryRegistry {
         Self { shared: Arc::new(Shared { ttl, entries: Mutex::default(), changes }) }
     }
 
-    /// What servers register with.
+    /// Returns the registrar for servers.
     #[must_use]
     pub fn registrar(&self) -> MemoryRegistrar {
         MemoryRegistrar { registry: self.clone() }
@@ -91,8 +91,8 @@ impl MemoryRegistry {
         MemoryDiscovery { registry: self.clone(), service: service.into() }
     }
 
-    /// Answers nobody from now on, as if it were unreachable, for this reason. Time goes on: who cannot
-    /// renew expires.
+    /// Fails all requests from now on with this reason, as if it were unreachable. Time goes
+    /// on: instances that are not renewed expire.
     pub fn interrupt(&self, why: impl Into<String>) {
         let why = why.into();
         self.change(|entries| entries.interrupted = Some(why));
@@ -103,7 +103,7 @@ impl MemoryRegistry {
         self.change(|entries| entries.interrupted = None);
     }
 
-    /// Forgets every instance, as if it had started anew.
+    /// Forgets every instance, as if it had been restarted.
     pub fn clear(&self) {
         self.change(|entries| entries.entries.clear());
     }
@@ -119,7 +119,7 @@ impl MemoryRegistry {
         instance.ttl_ms.map_or(self.shared.ttl, Duration::from_millis)
     }
 
-    /// Who is up, and when the first of them expires.
+    /// Returns the instances that are up, and when the first of them expires.
     fn list(&self, service: &str) -> Result<(Vec<Endpoint>, Option<Instant>), String> {
         let entries = self.shared.entries.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(why) = &entries.interrupted {

@@ -9,14 +9,14 @@ use crate::instance::{Instance, InstanceError};
 
 /// A place where instances are registered: a registry, etcd, or what a user writes.
 ///
-/// It does one thing at a time and reports how it went; limits of time, and trying again, for ever
-/// and with pauses, are the business of [`keep_registered`](crate::keep_registered). Each future may
+/// It makes one request at a time and reports the outcome; limits of time, and trying again
+/// with pauses, are left to [`keep_registered`](crate::keep_registered). Each future may
 /// be dropped before it is ready, and what it asked for may have happened all the same.
 pub trait Registrar: Send + Sync + 'static {
-    /// What is held while the instance is registered, such as a lease.
+    /// The lease that is held while the instance is registered.
     type Lease: Send;
 
-    /// Where it registers, for people: `http://registry:7100`.
+    /// Returns the place where it registers, for display: `http://registry:7100`.
     fn describe(&self) -> String;
 
     /// Makes the instance known, also if it is already.

@@ -13,7 +13,7 @@ use crate::endpoint::Endpoint;
 ///
 /// A clone is cheap and is the same list: give one to each channel that is to discover from it,
 /// and keep one to change it. A change reaches every channel at once. An address is in the list
-/// once. How long the list is, is up to whoever fills it.
+/// once. The caller bounds the length of the list.
 ///
 /// ```
 /// use farcall_discovery::{Endpoint, StaticList};
@@ -60,7 +60,7 @@ impl StaticList {
     }
 
     /// Puts these endpoints in place of all that were there. Of several with the same address the
-    /// first counts; none at all means that nobody is there.
+    /// first counts; an empty list means that there is no endpoint.
     pub fn set<E: Into<Endpoint>>(&self, endpoints: impl IntoIterator<Item = E>) {
         self.list.send_replace(collect(endpoints));
     }
@@ -78,7 +78,7 @@ impl StaticList {
         self.list.send_if_modified(|list| list.remove(address).is_some())
     }
 
-    /// What is in the list, in the order of addresses.
+    /// Returns the endpoints of the list, in the order of addresses.
     #[must_use]
     pub fn endpoints(&self) -> Vec<Endpoint> {
         self.list.borrow().values().cloned().collect()

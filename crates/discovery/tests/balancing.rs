@@ -1,4 +1,4 @@
-//! What holds for every balancer, whatever the endpoints, their load, and where a call has been.
+//! Properties of every balancer, for any endpoints, any load, and any calls made before.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,7 +26,7 @@ fn balancers() -> Vec<Box<dyn Balancer>> {
     ]
 }
 
-/// What is known of an endpoint.
+/// The properties of one endpoint.
 #[derive(Clone, Debug)]
 struct Known {
     weight: u16,

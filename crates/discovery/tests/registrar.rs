@@ -25,7 +25,7 @@ enum Request {
     Deregister,
 }
 
-/// What a place does with a request.
+/// The response of a place to a request.
 #[derive(Clone)]
 enum Answer {
     /// Success, and when the next heartbeat is due.
@@ -34,13 +34,13 @@ enum Answer {
     Fails,
     Hangs,
     Panics,
-    /// It panics before there is a future.
+    /// Panics before there is a future.
     PanicsAtOnce,
-    /// It answers this after so long.
+    /// Answers this after a delay.
     Takes(Duration, Box<Answer>),
 }
 
-/// A place that follows a script, and does what stands last in it for ever.
+/// A place that follows a script, and repeats the last step of it.
 #[derive(Clone)]
 struct Place {
     requests: Arc<Mutex<Vec<(Instant, Request)>>>,

@@ -9,13 +9,13 @@ use farcall_transport::HumanDuration;
 
 use crate::wire::ErrorAnswer;
 
-/// What went wrong at one endpoint, or at each of several. The text names them.
+/// The error of one endpoint, or of each of several. The text names them.
 #[derive(Debug)]
 pub(crate) struct CallError {
     endpoint: String,
     method: &'static str,
     pub(crate) fault: Fault,
-    /// What went wrong at the endpoints that were asked before.
+    /// The errors of the endpoints that were asked before.
     before: Vec<CallError>,
 }
 
@@ -76,7 +76,7 @@ impl Error for CallError {
 }
 
 impl Fault {
-    /// What an answer that is no success says.
+    /// Parses the body of an answer that is not a success.
     pub(crate) fn refused(status: u16, body: &[u8]) -> Self {
         let answer = serde_json::from_slice::<ErrorAnswer>(body).ok();
         let said = answer.as_ref().and_then(|answer| {
@@ -91,7 +91,7 @@ impl Fault {
         }
     }
 
-    /// What a request that did not come to an end says: the innermost cause, which is the one that
+    /// Creates the error of a request that did not come to an end, with the innermost cause, which is the one that
     /// people know.
     pub(crate) fn unreachable(error: &reqwest::Error) -> Self {
         let mut cause: &dyn Error = error;
@@ -102,7 +102,7 @@ impl Fault {
         Self::Unreachable(format!("{what}: {cause}"))
     }
 
-    /// Whether another endpoint may do better: this one is the trouble, not what was asked.
+    /// Returns `true` if another endpoint may do better: the endpoint is at fault, not the request.
     pub(crate) fn may_differ_elsewhere(&self) -> bool {
         match self {
             Self::Unreachable(_) | Self::Silent(_) | Self::Nonsense(_) | Self::TooLong(_) => true,
@@ -116,7 +116,7 @@ impl Fault {
         }
     }
 
-    /// Whether a new token may help. etcd has the same code for these and for much else, so that
+    /// Returns `true` if a new token may help. etcd has the same code for these and for much else, so that
     /// its sentences must tell.
     pub(crate) fn wants_new_token(&self) -> bool {
         match self {
@@ -150,7 +150,7 @@ impl Fault {
         *code == Some(code::FAILED_PRECONDITION) && message.contains("authentication is not enabled")
     }
 
-    /// Whether it is not there: a lease that expired, say.
+    /// Returns `true` if the object does not exist, such as a lease that expired.
     pub(crate) const fn is_not_found(&self) -> bool {
         matches!(self, Self::Refused { code: Some(code::NOT_FOUND), .. })
     }
@@ -160,7 +160,7 @@ fn code_note(code: Option<i64>) -> String {
     code.map_or_else(String::new, |code| format!(" (gRPC code {code})"))
 }
 
-/// What to do about sentences of etcd that do not say so.
+/// Returns advice for sentences of etcd that have none.
 fn advice(message: &str) -> &'static str {
     if message.contains("user name is empty") {
         "; it wants a user and a password"
@@ -171,7 +171,7 @@ fn advice(message: &str) -> &'static str {
     }
 }
 
-/// The beginning of what somebody else wrote, safe to show.
+/// Returns the beginning of foreign text, safe to show.
 pub(crate) fn excerpt(text: &str) -> String {
     const LENGTH: usize = 160; // etcd's own sentences are shorter
     let mut shown: String =

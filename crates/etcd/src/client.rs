@@ -42,7 +42,7 @@ struct Inner {
 enum Token {
     /// To be asked for, if there are credentials.
     None,
-    /// etcd asks nobody for a password.
+    /// Authentication is off in etcd.
     NotWanted,
     Is(Arc<str>),
 }

@@ -19,7 +19,7 @@ use crate::options::EtcdOptions;
 use crate::watch::Watch;
 use crate::wire::{Base64, Int64, RangeAnswer, RangeRequest, WatchCreateRequest, WatchRequest};
 
-/// How many keys are asked for at once; fewer, where they make too long an answer.
+/// The number of keys in a page; fewer if they make too long an answer.
 const PAGE: i64 = 1000;
 /// The pauses between reads that fail, and between watches that end soon.
 const BACKOFF: Backoff =
@@ -33,11 +33,11 @@ const LASTING: Duration = Duration::from_secs(10);
 ///
 /// Changes are told within 20 ms of etcd's telling. A crashed server's instance
 /// stays until its lease expires. While etcd cannot be reached, or answers something that is not
-/// etcd's, the last list stays in force, [`EndpointList::failing`](farcall_discovery::Discovered) says
-/// why, and it is tried again after 0.25 s, 0.5 s … 5 s, for ever.
+/// etcd's, the last list stays in force, [`EndpointList::failing`](farcall_discovery::EndpointList::failing) says
+/// why, and it is tried again after 0.25 s, 0.5 s … 5 s, until it succeeds.
 ///
 /// A key whose value is no instance, as [`Instance::check`] has it, is left out with a warning in the
-/// log, so that one that somebody wrote by hand, and wrongly, costs no other its calls. The key says
+/// log, so that a wrong key that was written by hand does not hide the others. The key says
 /// which service and id a value belongs to: a value may leave both out, and
 /// `etcdctl put /farcall/v1/Arith/a '{"addr": "tcp@10.0.0.5:7001"}'` is enough. With more than
 /// 100,000 keys the list is not taken.
@@ -49,7 +49,7 @@ pub struct EtcdDiscovery {
 }
 
 impl EtcdDiscovery {
-    /// Follows this service; `""` is the plain list of servers. It calls nobody yet.
+    /// Follows this service; `""` is the plain list of servers. Nothing is sent yet.
     ///
     /// # Errors
     ///
@@ -231,7 +231,7 @@ impl EtcdDiscovery {
         Err(error)
     }
 
-    /// Whether etcd has other keys than the list.
+    /// Returns `true` if etcd has other keys than the list.
     async fn missed(&mut self, endpoint: usize) -> Result<bool, CallError> {
         let keys = self.listing.keys();
         // No key is asked for, only how far the store is: nothing was written in most silences.

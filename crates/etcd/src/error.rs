@@ -50,7 +50,7 @@ pub enum EndpointErrorKind {
     /// There is no text.
     #[error("nothing is there")]
     Empty,
-    /// It is not a URL.
+    /// A text that is not a URL.
     #[error("{0}")]
     Url(#[source] Arc<dyn Error + Send + Sync>),
     /// Another scheme than `http` and `https`.
@@ -62,7 +62,7 @@ pub enum EndpointErrorKind {
     /// A path, a query or a fragment.
     #[error("something stands after the port")]
     Path,
-    /// It cannot have a port.
+    /// A URL that cannot have a port.
     #[error("it can have no port")]
     Port,
 }

@@ -2,7 +2,7 @@
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode, utf8_percent_encode};
 
-/// What stands in a key as it is; `/` and all that shells or people may stumble over does not.
+/// The characters that stay as they are in a key; `/` and those that are special to shells are escaped.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'.')
     .remove(b'_')
@@ -12,7 +12,7 @@ const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'[')
     .remove(b']');
 
-/// How the service `""`, the plain list of servers, is written. No other can have that name.
+/// The form of the service `""`, the plain list of servers. No other can have that name.
 const PLAIN_LIST: &str = "~";
 
 /// The keys of one service: `/farcall/v1/{service}/{id}`.
@@ -44,7 +44,7 @@ impl Keys {
         (!id.is_empty()).then(|| id.into_owned())
     }
 
-    /// Where the keys begin.
+    /// Returns the first possible key.
     pub(crate) fn start(&self) -> &[u8] {
         self.directory.as_bytes()
     }

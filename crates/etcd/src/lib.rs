@@ -34,7 +34,7 @@
 //! lease of 15 s that is renewed every 5 s; a server that stops revokes it, and one that crashed is gone
 //! when it expires.
 //!
-//! Not in here, other than in the registry: nobody drains an instance from outside or holds back a
+//! Unlike the registry, etcd has nothing that drains an instance from outside or holds back a
 //! mass expiry, and an etcd that comes back without its data is a list that is empty until the
 //! servers have registered again.
 

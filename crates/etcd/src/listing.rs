@@ -33,7 +33,7 @@ pub(crate) type Entries = BTreeMap<Vec<u8>, Entry>;
 #[derive(Debug)]
 pub(crate) struct Entry {
     mod_revision: i64,
-    /// None where the value is ill-formed: the key counts, but nobody is called because of it.
+    /// `None` if the value is ill-formed: the key counts, but gets no calls.
     endpoint: Option<Endpoint>,
 }
 
@@ -59,7 +59,7 @@ impl Listing {
         self.entries.values().map(|entry| entry.mod_revision).max().unwrap_or_default()
     }
 
-    /// What can be called, in the order of the keys.
+    /// Returns the endpoints that can be called, in the order of the keys.
     pub(crate) fn endpoints(&self) -> Vec<Endpoint> {
         self.entries.values().filter_map(|entry| entry.endpoint.clone()).collect()
     }
@@ -69,7 +69,7 @@ impl Listing {
         self.revision = self.revision.max(revision);
     }
 
-    /// What these keys hold, beside what is known.
+    /// Parses the values of these keys, with the help of those that are known.
     pub(crate) fn entries(&self, kvs: Vec<KeyValue>) -> impl Iterator<Item = (Vec<u8>, Entry)> {
         kvs.into_iter().map(|kv| {
             let entry = self.entry(&kv);

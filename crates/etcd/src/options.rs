@@ -1,4 +1,4 @@
-//! [`EtcdOptions`]: which etcd, as whom, and how patiently. What is said to it is for the others.
+//! [`EtcdOptions`]: the members, the user and the limits. The requests are left to the other files.
 
 use std::fmt;
 use std::time::Duration;
@@ -9,8 +9,8 @@ use farcall_tls::Identity;
 use crate::endpoints::Endpoints;
 use crate::error::EtcdOptionsError;
 
-/// Where etcd is, and how it is spoken to. An [`EtcdRegistrar`](crate::EtcdRegistrar) and an
-/// [`EtcdDiscovery`](crate::EtcdDiscovery) that are to meet need the same prefix.
+/// The address of etcd, and the way to speak to it. An [`EtcdRegistrar`](crate::EtcdRegistrar) and an
+/// [`EtcdDiscovery`](crate::EtcdDiscovery) need the same prefix to find each other.
 ///
 /// ```
 /// use std::time::Duration;
@@ -42,9 +42,9 @@ pub(crate) struct Credentials {
 }
 
 impl EtcdOptions {
-    /// How long an instance stays without a renewal, where neither it nor the configuration says.
+    /// The time that an instance stays without a renewal, if neither it nor the options say.
     pub const DEFAULT_TTL: Duration = Duration::from_secs(15);
-    /// Where keys begin, unless the configuration says otherwise.
+    /// The beginning of all keys, unless the options have another.
     pub const DEFAULT_PREFIX: &'static str = "/farcall/v1";
 
     /// One etcd, or several members of one cluster, separated by commas: what is asked of one that
@@ -68,7 +68,7 @@ impl EtcdOptions {
         })
     }
 
-    /// The user of etcd and its password; by default none. Over `http` anybody on the way can read
+    /// Sets the user of etcd and its password; by default none. Over `http` everyone on the way can read
     /// them. A registrar needs permission to read and write the keys under the prefix, a discovery
     /// to read them.
     #[must_use]
@@ -93,7 +93,7 @@ impl EtcdOptions {
         self
     }
 
-    /// Where keys begin; default `/farcall/v1`. Several systems that share an etcd but no servers
+    /// Sets the beginning of all keys; default `/farcall/v1`. Several systems that share an etcd but no servers
     /// have different ones.
     #[must_use]
     pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
@@ -101,7 +101,7 @@ impl EtcdOptions {
         self
     }
 
-    /// How long an instance stays without a renewal, where [`Instance::ttl_ms`] does not say; 1 s to
+    /// Sets the time that an instance stays without a renewal, if [`Instance::ttl_ms`] does not say; 1 s to
     /// 1 day, in whole seconds, rounded up; default 15 s. It is renewed three times as often. Too
     /// low, and servers that are busy vanish for moments (etcd makes it at least 2 s or so); too
     /// high, and servers that crashed are found for as long.
@@ -111,7 +111,7 @@ impl EtcdOptions {
         self
     }
 
-    /// How long an endpoint may take for one answer before the next is asked; default 3 s. Too low,
+    /// Sets the time that an endpoint may take for one answer before the next is asked; default 3 s. Too low,
     /// and an etcd that elects a leader (a second or so) looks dead; too high, and a machine that is
     /// gone holds up a server's renewal.
     #[must_use]
@@ -120,7 +120,7 @@ impl EtcdOptions {
         self
     }
 
-    /// How long a watch may say nothing before etcd is asked whether anything changed; default
+    /// Sets the time that a watch may be silent before etcd is asked for changes; default
     /// 10 s. A watch whose connection died silently is found out after that. Too low, and many
     /// clients of services that never change keep etcd busy.
     #[must_use]

@@ -15,14 +15,14 @@ use crate::wire::{
     RangeAnswer, RangeRequest,
 };
 
-/// How often a lease is renewed while it lasts: two renewals may fail, and nothing is lost.
+/// The number of renewals in the time of a lease: two may fail, and nothing is lost.
 const RENEWALS: u32 = 3;
 
-/// Registers instances in etcd, each under a lease of its own.
+/// Registers instances in etcd, each under a separate lease.
 ///
-/// The lease lasts as long as [`Instance::ttl_ms`] says, or else [`EtcdOptions::ttl`], and is to be
-/// renewed after a third of that. A renewal finds out, too, whether somebody deleted the key; then,
-/// and where the lease is lost, the instance has to be registered again, which
+/// The lease lasts as long as [`Instance::ttl_ms`] says, or else [`EtcdOptions::ttl`], and should be
+/// renewed after a third of that. A renewal also finds out if the key was deleted; then,
+/// and if the lease is lost, the instance has to be registered again, which
 /// [`keep_registered`](farcall_discovery::keep_registered) does. Deregistering revokes the lease, and
 /// the key goes with it at once. A clone shares connections and token.
 #[derive(Clone, Debug)]
@@ -37,7 +37,7 @@ pub struct EtcdRegistrar {
 pub struct EtcdLease(Int64);
 
 impl EtcdRegistrar {
-    /// A registrar; it calls nobody yet.
+    /// Creates a registrar. Nothing is sent yet.
     ///
     /// # Errors
     ///

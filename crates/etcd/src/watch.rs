@@ -12,9 +12,9 @@ use crate::wire::{ErrorAnswer, WatchLine, WatchMessage};
 pub(crate) struct Watch {
     endpoint: usize,
     response: Response,
-    /// What arrived and was not taken yet; at most [`MAX_ANSWER_BYTES`] and what one read brings.
+    /// The bytes that arrived and were not taken yet; at most [`MAX_ANSWER_BYTES`] and what one read brings.
     arrived: BytesMut,
-    /// How much of it is known to have no end of a line.
+    /// The number of them that are known to contain no end of a line.
     searched: usize,
 }
 

@@ -16,10 +16,10 @@ pub(crate) struct Base64(pub(crate) Vec<u8>);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Int64(pub(crate) i64);
 
-/// What each answer begins with. An answer without it is not etcd's.
+/// The header of each answer. An answer without it is not etcd's.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Header {
-    /// How many changes the store has seen.
+    /// The number of changes that the store has seen.
     #[serde(default)]
     pub(crate) revision: Int64,
 }
@@ -56,7 +56,7 @@ pub(crate) struct RangeAnswer {
     pub(crate) kvs: Vec<KeyValue>,
     #[serde(default)]
     pub(crate) more: bool,
-    /// How many there are, the limit aside.
+    /// The number of keys, regardless of the limit.
     #[serde(default)]
     pub(crate) count: Int64,
 }
@@ -160,7 +160,7 @@ pub(crate) struct WatchMessage {
     /// The last message.
     #[serde(default)]
     pub(crate) canceled: bool,
-    /// Where that is the reason: changes up to here are forgotten.
+    /// The oldest revision that is left, if that is the reason: changes up to here are forgotten.
     #[serde(default)]
     pub(crate) compact_revision: Int64,
     #[serde(default)]
@@ -184,7 +184,7 @@ pub(crate) enum EventKind {
     Delete,
 }
 
-/// What an error says, of which versions of etcd have several forms.
+/// The body of an error, of which versions of etcd have several forms.
 #[derive(Debug, Deserialize)]
 pub(crate) struct ErrorAnswer {
     #[serde(default)]

@@ -24,16 +24,16 @@ pub enum TlsError {
         part: &'static str,
         /// The file, or that it was given as text.
         place: String,
-        /// What is wrong with it.
+        /// The error in it.
         source: PemError,
     },
     /// The key belongs to another certificate.
     #[error("the certificate in {certificate} and the key in {key} do not belong together")]
     #[non_exhaustive]
     Mismatch {
-        /// Where the certificate is.
+        /// The place of the certificate.
         certificate: String,
-        /// Where the key is.
+        /// The place of the key.
         key: String,
     },
     /// A server without a certificate.
@@ -46,13 +46,13 @@ pub enum TlsError {
         /// The first error of reading them; `None` if there was none.
         source: Option<Cause>,
     },
-    /// What should be the name of a server cannot be one.
+    /// A text that cannot be the name of a server.
     #[error("{name:?} is not a name that a certificate can have")]
     #[non_exhaustive]
     ServerName {
-        /// What was given.
+        /// The text that was given.
         name: String,
-        /// What is wrong with it.
+        /// The error in it.
         source: Cause,
     },
     /// Any other reason, such as one that rustls gives for the whole configuration.
@@ -60,17 +60,17 @@ pub enum TlsError {
     Other(#[source] Cause),
 }
 
-/// What is wrong with some PEM.
+/// An error in some PEM.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PemError {
-    /// It has no certificate in it.
+    /// There is no certificate in it.
     #[error("there is no certificate in it, in PEM")]
     NoCertificate,
-    /// It has no private key in it.
+    /// There is no private key in it.
     #[error("there is no private key in it, in PEM (one with a passphrase is not read)")]
     NoKey,
-    /// It is damaged PEM.
+    /// Damaged PEM.
     #[error("{0}")]
     Syntax(#[source] Cause),
     /// rustls rejects the certificate or key that is in it.

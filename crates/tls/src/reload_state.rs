@@ -8,7 +8,7 @@
 #[derive(Debug)]
 pub struct ReloadState<C> {
     current: C,
-    /// What was found last, if it differs from `current`. An error is its text.
+    /// The last find, if it differs from `current`. An error is its text.
     candidate: Option<Result<C, String>>,
     /// `true` if the candidate was rejected, and reported.
     rejected: bool,

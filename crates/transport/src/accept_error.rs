@@ -2,7 +2,7 @@
 
 use std::io;
 
-/// Whether this process or the system has run out of what an accept needs: descriptors or
+/// Returns `true` if this process or the system has run out of what an accept needs: descriptors or
 /// memory (`EMFILE`, `ENFILE`, `ENOBUFS`, `ENOMEM`).
 ///
 /// The connection stays in the backlog, so accepting again at once fails again: wait a moment
@@ -13,7 +13,7 @@ pub fn is_exhaustion(error: &io::Error) -> bool {
         || error.kind() == io::ErrorKind::OutOfMemory
 }
 
-/// Whether only the one connection is lost that was to be accepted, and the next can be
+/// Returns `true` if only the one connection is lost that was accepted, and the next can be
 /// accepted at once.
 ///
 /// Such are `ECONNABORTED` and the network errors that were waiting on the new socket, which

@@ -1,7 +1,7 @@
 //! [`Address`], a place to dial or to listen at, and the parsing of its text.
 //!
-//! An address that exists is well-formed. Whether anybody is there is for
-//! [`Dialer`](crate::Dialer) to find out.
+//! An address that exists is well-formed. Finding out if a server is there is left to
+//! [`Dialer`](crate::Dialer).
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
@@ -41,7 +41,7 @@ pub struct Address {
     place: Place,
 }
 
-/// What stands after the `@`.
+/// The part after the `@`.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 enum Place {
     /// The host is a name in lower case, or an IP address in its shortest form, without brackets.
@@ -106,7 +106,7 @@ impl Address {
         Address::parse(&format!("{}@{text}", Scheme::Unix))
     }
 
-    /// How the address is reached.
+    /// Returns the scheme.
     pub fn scheme(&self) -> Scheme {
         self.scheme
     }
@@ -168,7 +168,7 @@ impl Address {
         Some(SocketAddrV6::new(ip.parse().ok()?, *port, 0, scope_id).into())
     }
 
-    /// Whether the address leaves open where it is: port 0, or an IP address like `0.0.0.0` or
+    /// Returns `true` if the address leaves its place open: port 0, or an IP address like `0.0.0.0` or
     /// `[::]`. One can listen at such an address, but neither dial nor advertise it.
     pub fn is_unspecified(&self) -> bool {
         let Place::Net { host, port } = &self.place else {

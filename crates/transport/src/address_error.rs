@@ -1,4 +1,4 @@
-//! What can be wrong with the text of an address, said so that it can be shown to anybody.
+//! The errors in the text of an address, worded so that they can be shown to everyone.
 //!
 //! The parsing itself is in [`crate::address`]; here is only how its failures read.
 
@@ -7,7 +7,7 @@ use std::fmt;
 
 use crate::scheme::{KnownSchemes, Scheme};
 
-/// Why a text is no [`Address`](crate::Address).
+/// The reason why a text is not an [`Address`](crate::Address).
 ///
 /// The text of an error quotes its input escaped and cut short, so it is safe to log.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -19,9 +19,9 @@ pub enum AddressError {
     /// The text is longer than any address may be.
     #[error("the address is {len} bytes long; at most {limit} are allowed")]
     TooLong {
-        /// How long it is, in bytes.
+        /// The length, in bytes.
         len: usize,
-        /// How long it may be, in bytes.
+        /// The maximum length, in bytes.
         limit: usize,
     },
     /// A control character, white space or a comma, which lists of addresses need for themselves.
@@ -31,15 +31,15 @@ pub enum AddressError {
         text: Excerpt,
         /// The first such character.
         character: char,
-        /// Where it begins, counted in bytes from 0.
+        /// The position of its first byte, from 0.
         at: usize,
     },
-    /// What stands before the `@` is no scheme of farcall.
+    /// The part before the `@` is not a scheme of farcall.
     #[error("address {text}: unknown scheme {scheme}; known are {KnownSchemes}")]
     UnknownScheme {
         /// The whole address.
         text: Excerpt,
-        /// What stood before the `@`.
+        /// The part before the `@`.
         scheme: Excerpt,
     },
     /// Nothing stands before the port.
@@ -55,7 +55,7 @@ pub enum AddressError {
         text: Excerpt,
         /// The part taken for the host.
         host: Excerpt,
-        /// What is wrong with it.
+        /// The error in it.
         fault: HostErrorKind,
     },
     /// No `:port` follows the host.
@@ -83,9 +83,9 @@ pub enum AddressError {
     PathTooLong {
         /// The whole address.
         text: Excerpt,
-        /// How long the path is, in bytes.
+        /// The length of the path, in bytes.
         len: usize,
-        /// How long it may be, in bytes.
+        /// The maximum length, in bytes.
         limit: usize,
     },
     /// A path given as such is not UTF-8, so no address can be written for it.
@@ -104,7 +104,7 @@ impl From<Infallible> for AddressError {
     }
 }
 
-/// What is wrong with a host.
+/// An error in a host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum HostErrorKind {
@@ -117,14 +117,14 @@ pub enum HostErrorKind {
     /// Longer than 253 bytes, or with a part longer than 63 (RFC 1035, section 2.3.4).
     #[error("a name has at most 253 bytes, and 63 between dots")]
     TooLong,
-    /// It ends like an IPv4 address and is none. Resolvers read such texts each in their own
+    /// A text that ends like an IPv4 address and is not one. Resolvers read such texts each in their own
     /// way: to some, `127.1` is the loopback address.
     #[error("it looks like an IPv4 address and is none")]
     NotIpv4,
-    /// It is in brackets and is no IPv6 address.
+    /// A text in brackets that is not an IPv6 address.
     #[error("what is in brackets must be an IPv6 address")]
     NotIpv6,
-    /// It has colons and no brackets.
+    /// A text with colons and without brackets.
     #[error("an IPv6 address must be in brackets")]
     NoBrackets,
     /// A bracket opens and doesn't close, or something other than a port follows it.
@@ -132,7 +132,7 @@ pub enum HostErrorKind {
     Brackets,
 }
 
-/// A piece of somebody's text, escaped and cut short for an error message.
+/// A piece of foreign text, escaped and cut short for an error message.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Excerpt(Box<str>);
 

@@ -1,25 +1,25 @@
-//! What TLS tells of a connection and of its peer: [`TlsInfo`], [`PeerCertificate`].
+//! The facts of a TLS connection and of its peer: [`TlsInfo`], [`PeerCertificate`].
 //!
 //! Plain data, also where TLS is not built in, so that what carries it need not differ.
 
 use std::fmt;
 use std::net::IpAddr;
 
-/// What was agreed on in a TLS handshake, and who is on the other side.
+/// The outcome of a TLS handshake, and the identity of the other side.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TlsInfo {
     /// The version, such as `TLSv1.3`.
     pub version: &'static str,
-    /// What both sides agreed to speak inside (ALPN), such as `farcall/1`; none where they agreed
+    /// The protocol inside that both sides agreed on (ALPN), such as `farcall/1`; `None` if they agreed
     /// on nothing.
     pub alpn: Option<String>,
-    /// The name that the client asked for (SNI), as a server sees it; none where it gave none, as
+    /// The name that the client asked for (SNI), as a server sees it; `None` if it gave none, as
     /// for an IP address.
     pub server_name: Option<String>,
-    /// Whether an earlier session was resumed. The certificate is that of the earlier one then.
+    /// `true` if an earlier session was resumed. The certificate is that of the earlier one then.
     pub resumed: bool,
-    /// The certificate of the other side, which was verified; none where it gave none.
+    /// The certificate of the other side, which was verified; `None` if it gave none.
     pub certificate: Option<PeerCertificate>,
 }
 
@@ -33,7 +33,7 @@ pub struct TlsInfo {
 pub struct PeerCertificate {
     /// The subject alternative names, in the order of the certificate.
     pub names: Vec<SubjectName>,
-    /// The common name of the subject; none where it has none.
+    /// The common name of the subject, if it has one.
     pub common_name: Option<String>,
     /// The serial number in hexadecimal, as in `04:d2`.
     pub serial: String,
@@ -59,12 +59,12 @@ pub enum SubjectName {
 
 impl PeerCertificate {
     /// The name to call its holder by: the first subject alternative name, or else the common
-    /// name; none where there is neither.
+    /// name; `None` if there is neither.
     pub fn name(&self) -> Option<String> {
         self.names.first().map(ToString::to_string).or_else(|| self.common_name.clone())
     }
 
-    /// Whether one of its subject alternative names is this one, to the letter.
+    /// Returns `true` if one of its subject alternative names is exactly this one.
     pub fn has_name(&self, name: &str) -> bool {
         self.names.iter().any(|one| one.to_string() == name)
     }

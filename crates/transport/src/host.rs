@@ -46,7 +46,7 @@ pub(crate) fn plain(host: &str) -> Result<String, HostErrorKind> {
     Ok(host.to_ascii_lowercase())
 }
 
-/// Whether the last label of a host makes it an IPv4 address, as the URL standard decides it:
+/// Returns `true` if the last label of a host makes it an IPv4 address, as the URL standard decides it:
 /// <https://url.spec.whatwg.org/#ends-in-a-number-checker>.
 fn is_number(label: &str) -> bool {
     let hex = label.strip_prefix("0x").or_else(|| label.strip_prefix("0X"));
@@ -56,7 +56,7 @@ fn is_number(label: &str) -> bool {
     }
 }
 
-/// Whether a name or a zone may have this byte. The underscore is in no host name by the
+/// Returns `true` if a name or a zone may have this byte. The underscore is in no host name by the
 /// standard, but in many on private networks.
 fn in_name(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.')

@@ -1,7 +1,7 @@
 //! Addresses, dialing and listening for farcall.
 //!
-//! An [`Address`] says where somebody is, a [`Dialer`] opens a [`Stream`] to it, and a
-//! [`Listener`] takes the streams that others open. What is said over a stream is for the
+//! An [`Address`] says where a server is, a [`Dialer`] opens a [`Stream`] to it, and a
+//! [`Listener`] takes the streams that others open. What is sent over a stream is left to the
 //! crates above.
 //!
 //! ```

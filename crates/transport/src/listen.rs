@@ -19,11 +19,11 @@ use crate::stream::Stream;
 #[cfg(feature = "tls")]
 use crate::tls::{Alpn, TlsServer};
 
-/// How many connections may wait to be accepted. Many clients come at once when a server is
+/// The number of connections that may wait to be accepted. Many clients come at once when a server is
 /// restarted; the kernel lowers it to its own limit (`net.core.somaxconn`, 4096 on Linux).
 const BACKLOG: u16 = 4096;
 
-/// How long to wait for the addresses of a name to listen at, which a hosts file mostly knows.
+/// The time to wait for the addresses of a name to listen at, which a hosts file mostly knows.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Takes the streams that others open to an address.
@@ -44,7 +44,7 @@ enum Socket {
     Unix { _file: SocketFile, listener: UnixListener },
 }
 
-/// Why an address could not be listened at. The text names the address.
+/// The reason why an address could not be listened at. The text names the address.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ListenError {
@@ -53,7 +53,7 @@ pub enum ListenError {
     NotBuiltIn {
         /// The address to listen at.
         address: Address,
-        /// Its scheme.
+        /// The scheme of the address.
         scheme: Scheme,
     },
     /// The address is encrypted, and there is no certificate for it.
@@ -67,15 +67,15 @@ pub enum ListenError {
     Resolve {
         /// The address to listen at.
         address: Address,
-        /// What the resolver said, or that it said nothing in time.
+        /// The resolver's error, or that it did not answer in time.
         source: io::Error,
     },
-    /// Somebody listens there already.
+    /// Another process listens there already.
     #[error("listening at {address}: {source}")]
     InUse {
         /// The address to listen at.
         address: Address,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// Something is at the path of a `unix` address that is no socket, and is not replaced.
@@ -89,7 +89,7 @@ pub enum ListenError {
     Bind {
         /// The address to listen at.
         address: Address,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
 }
@@ -164,7 +164,7 @@ impl Listener {
         Ok(listener)
     }
 
-    /// Where this really listens: with the port that the system chose if it was 0, and with an
+    /// Returns the real address: with the port that the system chose if it was 0, and with an
     /// IP address in place of a name. It is still [unspecified](Address::is_unspecified) if it
     /// listens at every address of the machine, as in `tcp@0.0.0.0:7001`.
     pub fn address(&self) -> &Address {
@@ -174,7 +174,7 @@ impl Listener {
     /// Takes the next connection.
     ///
     /// Cancel-safe: dropping the future loses no connection. A TCP stream has `TCP_NODELAY` set.
-    /// The handshake of a TLS stream is made by whoever first reads or writes it, not here: a client
+    /// The handshake of a TLS stream is made when it is first read or written, not here: a client
     /// that says nothing keeps no other waiting.
     ///
     /// # Errors

@@ -32,7 +32,7 @@ pub struct Proxy {
     authorization: Option<Arc<str>>,
 }
 
-/// Why a text is no [`Proxy`]. The text is not quoted: it may have a password in it.
+/// The reason why a text is not a [`Proxy`]. The text is not quoted: it may have a password in it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ProxyError {
@@ -89,7 +89,7 @@ impl Proxy {
         Ok(Proxy { address, authorization })
     }
 
-    /// Where it is.
+    /// Returns the proxy's address.
     pub fn address(&self) -> &Address {
         &self.address
     }

@@ -1,4 +1,4 @@
-//! What the environment says of proxies: `http_proxy` and its relatives, and `no_proxy`.
+//! The proxies of the environment: `http_proxy` and its relatives, and `no_proxy`.
 //!
 //! There is no standard for these. Where programs differ, this follows what curl and Go have in
 //! common, and reads nothing into a text that only some would.
@@ -41,7 +41,7 @@ pub(crate) fn proxy_for(
     Proxy::parse(value.trim()).map(Some).map_err(|error| (name, error))
 }
 
-/// Whether an address is reached without a proxy: it is on this machine, or in the list.
+/// Returns `true` if an address is reached without a proxy: it is on this machine, or in the list.
 fn is_excepted(address: &Address, list: &str) -> bool {
     let host = address.host().unwrap_or_default();
     let host = host.split('%').next().unwrap_or(host).trim_end_matches('.');
@@ -57,7 +57,7 @@ fn is_excepted(address: &Address, list: &str) -> bool {
     })
 }
 
-/// Whether an entry is this address, or a network with it in, as `10.0.0.0/8`.
+/// Returns `true` if an entry is this address, or a network with it in, as `10.0.0.0/8`.
 fn is_ip_in(ip: IpAddr, port: Option<u16>, entry: &str) -> bool {
     if let Some((network, bits)) = entry.split_once('/') {
         let (Ok(network), Ok(bits)) = (network.parse::<IpAddr>(), bits.parse::<u32>()) else { return false };
@@ -79,7 +79,7 @@ fn is_ip_in(ip: IpAddr, port: Option<u16>, entry: &str) -> bool {
     listed.is_ok_and(|listed| listed.ip().to_canonical() == ip && Some(listed.port()) == port)
 }
 
-/// Whether an entry is this name, or one above it: `example.com` and `.example.com` both mean
+/// Returns `true` if an entry is this name, or one above it: `example.com` and `.example.com` both mean
 /// `a.example.com` too.
 fn is_name_in(name: &str, port: Option<u16>, entry: &str) -> bool {
     let (listed, listed_port) = match entry.rsplit_once(':') {

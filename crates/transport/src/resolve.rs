@@ -25,7 +25,7 @@ pub trait Resolve: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// If the name is unknown or nobody can be asked. An empty answer is an error too, which
+    /// If the name is unknown or no resolver can be asked. An empty answer is an error too, which
     /// the caller reports.
     fn resolve<'a>(&'a self, host: &'a str, port: u16) -> Resolving<'a>;
 }
@@ -42,7 +42,7 @@ impl Resolve for SystemResolver {
     }
 }
 
-/// How many addresses of one name are tried. One each 250 ms, it is more than the default
+/// The number of addresses of one name that are tried. One each 250 ms, it is more than the default
 /// connect timeout has time for, and it bounds the sockets that one dial can open.
 const MAX_ADDRESSES: usize = 64;
 

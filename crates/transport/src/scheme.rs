@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-/// How an address is reached: the part before the `@`.
+/// The part of an address before the `@`, which says how it is reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Scheme {

@@ -19,11 +19,11 @@ use std::time::Duration;
 use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::time::{Instant, sleep};
 
-/// How long to wait for another server that starts in the same directory. It holds the lock
+/// The time to wait for another server that starts in the same directory. It holds the lock
 /// for some system calls, so this passes only if a stranger keeps the directory locked.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How often to ask for the lock; the kernel doesn't tell when it is free.
+/// The time between two attempts to take the lock; the kernel does not tell when it is free.
 const LOCK_POLL: Duration = Duration::from_millis(5);
 
 /// A socket file that this process has made. It is removed on drop, if it is still the same.
@@ -33,10 +33,10 @@ pub(crate) struct SocketFile {
     identity: Identity,
 }
 
-/// Why no socket could be put at a path.
+/// The reason why no socket could be put at a path.
 #[derive(Debug)]
 pub(crate) enum Obstacle {
-    /// Somebody listens there, or might.
+    /// Another process listens there, or might.
     InUse(io::Error),
     /// Something is there that is no socket.
     NotASocket,
@@ -50,7 +50,7 @@ impl From<io::Error> for Obstacle {
     }
 }
 
-/// What tells a file from another one that has its name. The number of a file isn't given to
+/// The identity of a file among those that have had its name. The number of a file is not given to
 /// another as long as the socket bound to it is open.
 #[derive(Debug, PartialEq, Eq)]
 struct Identity {
@@ -122,7 +122,7 @@ fn bind_at(path: &Path, backlog: i32) -> io::Result<UnixListener> {
 }
 
 /// Removes the socket file that stood in the way of a bind, which failed with `in_use`, if
-/// nobody listens on it.
+/// no process listens on it.
 fn remove_stale(path: &Path, in_use: io::Error) -> Result<(), Obstacle> {
     match fs::symlink_metadata(path) {
         Ok(metadata) if !metadata.file_type().is_socket() => return Err(Obstacle::NotASocket),

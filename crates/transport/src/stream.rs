@@ -16,7 +16,7 @@ use crate::certificate::TlsInfo;
 use crate::prefixed::Prefixed;
 use crate::scheme::Scheme;
 
-/// What a [`Stream`] can be made of.
+/// The parts of a [`Stream`]'s transport that it needs.
 trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
@@ -43,9 +43,9 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 /// ```
 pub struct Stream {
     io: Box<dyn Io>,
-    /// Filled once the handshake of TLS is done; none where there is no TLS.
+    /// Filled once the handshake of TLS is done; `None` without TLS.
     tls: Option<Arc<OnceLock<Arc<TlsInfo>>>>,
-    /// How it was opened, where whoever opened it said so.
+    /// The scheme by which it was opened, if that is known.
     scheme: Option<Scheme>,
 }
 
@@ -87,19 +87,19 @@ impl Stream {
         Stream { scheme: Some(scheme), ..self }
     }
 
-    /// How it was opened: the scheme of the address by which its client has dialed. None where whoever
-    /// made it did not say, as for a pipe in memory.
+    /// Returns the scheme of the address by which its client has dialed. `None` if it
+    /// is not known, as for a pipe in memory.
     pub fn scheme(&self) -> Option<Scheme> {
         self.scheme
     }
 
-    /// What TLS tells of the connection and of its peer. None where there is no TLS, or where its
+    /// Returns the facts of TLS about the connection and its peer. `None` without TLS, or while its
     /// handshake is not done: one that was accepted is opened by the first to read or write it.
     pub fn tls(&self) -> Option<&Arc<TlsInfo>> {
         self.tls.as_ref()?.get()
     }
 
-    /// As [`Stream::tls`], for whoever gives the stream away before its handshake is done.
+    /// Returns a function like [`Stream::tls`] that can be called after the stream was given away.
     pub fn tls_later(&self) -> impl Fn() -> Option<Arc<TlsInfo>> + Send + Sync + 'static {
         let tls = self.tls.clone();
         move || tls.as_ref()?.get().cloned()

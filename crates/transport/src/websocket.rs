@@ -19,9 +19,9 @@ use crate::stream::Stream;
 /// The most that one message of ours carries, in bytes: enough for its head to cost nothing, and
 /// little enough for the copy that masking needs.
 const MAX_SENT: usize = 64 * 1024;
-/// What is buffered before it is written, in bytes, where nobody flushes.
+/// The number of bytes that are buffered before they are written, without a flush.
 const WRITE_BUFFER: usize = 64 * 1024;
-/// What is read at once, in bytes. It is allocated for every connection, idle ones too.
+/// The size of one read, in bytes. It is allocated for every connection, idle ones too.
 const READ_BUFFER: usize = 8 * 1024;
 /// The largest message of a server that a client takes, in bytes. Servers of this project send
 /// no larger ones than [`MAX_SENT`]; others may put a whole answer into one.
@@ -42,7 +42,7 @@ pub fn serve_websocket(stream: Stream, max_message: usize) -> Stream {
     stream.wrapped(|stream| WebSocket::new(stream, Role::Server, max_message))
 }
 
-/// What a server answers to a client's `Sec-WebSocket-Key`, as `Sec-WebSocket-Accept`.
+/// Returns a server's answer to a client's `Sec-WebSocket-Key`, for `Sec-WebSocket-Accept`.
 pub fn websocket_accept(key: &[u8]) -> String {
     accept_key(key)
 }
@@ -59,7 +59,7 @@ pub(crate) fn new_key() -> String {
 struct WebSocket {
     inner: WebSocketStream<Stream>,
     role: Role,
-    /// What was not read yet of the last message.
+    /// The rest of the last message that was not read yet.
     message: Bytes,
     state: State,
 }
@@ -68,14 +68,14 @@ enum State {
     Open,
     /// The peer did what it may not and is told so, with this code; then reading fails.
     Refusing(CloseCode, Close),
-    /// It was told; what it still sends is discarded, since closing earlier could destroy the
+    /// A peer that was refused; what it still sends is discarded, since closing earlier could destroy the
     /// words on their way.
     Refused(CloseCode),
     /// The peer has closed.
     Ended,
 }
 
-/// How far a Close message is.
+/// The progress of a Close message.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Close {
     Due,
@@ -149,7 +149,7 @@ impl WebSocket {
         Poll::Ready(())
     }
 
-    /// Discards what still comes. Ready when the peer has closed. Whoever reads this stream hears
+    /// Discards what still comes. Ready when the peer has closed. A reader of this stream gets
     /// nothing meanwhile, and so has an end to it.
     fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         const READS_PER_TURN: usize = 8; // keeps others fair
@@ -248,7 +248,7 @@ fn closing(code: CloseCode, reason: &'static str) -> Message {
     Message::Close(Some(CloseFrame { code, reason: reason.into() }))
 }
 
-/// What the peer is told of a refusal; at most 123 bytes fit.
+/// Returns the reason that is sent with a refusal; at most 123 bytes fit.
 const fn reason(code: CloseCode) -> &'static str {
     match code {
         CloseCode::Unsupported => "farcall is spoken in binary messages",

@@ -26,7 +26,7 @@ async fn listen(text: &str) -> Listener {
     Listener::bind(&parse(text)).await.expect("a free port")
 }
 
-/// A port that is taken and refuses connections: bound, but nobody listens.
+/// A port that is taken and refuses connections: bound, but without a listener.
 fn refusing() -> (TcpSocket, SocketAddr) {
     let socket = TcpSocket::new_v4().expect("a socket");
     socket.bind(([127, 0, 0, 1], 0).into()).expect("a free port");

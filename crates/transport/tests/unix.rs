@@ -9,7 +9,7 @@ use farcall_transport::{Address, DialPhase, Dialer, ListenError, Listener, PeerA
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-/// A directory of its own, and an address in it.
+/// A temporary directory, and an address in it.
 struct Place {
     _dir: TempDir,
     path: PathBuf,
@@ -23,7 +23,7 @@ fn place() -> Place {
     Place { _dir: dir, path, address }
 }
 
-/// Leaves a socket file behind on which nobody answers, and returns its inode.
+/// Leaves a socket file behind on which no process answers, and returns its inode.
 fn leave_stale(path: &Path) -> u64 {
     drop(UnixListener::bind(path).expect("a free path"));
     fs::symlink_metadata(path).expect("a stale file").ino()

@@ -1,4 +1,4 @@
-//! How many keys move when an endpoint leaves or joins.
+//! The number of keys that move when an endpoint leaves or joins.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use farcall_discovery::{Balancer, Candidate, Candidates, ConsistentHash, PickReq
 
 use crate::run::endpoint;
 
-/// What one more endpoint, the last of `n`, changes; read backwards, what changes when it leaves.
+/// The changes that one more endpoint, the last of `n`, makes; read backwards, those when it leaves.
 pub(crate) struct Moved {
     /// The part of keys that belong to another endpoint than before.
     pub(crate) keys: f64,

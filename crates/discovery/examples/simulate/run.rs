@@ -8,7 +8,7 @@ use std::time::Duration;
 use farcall_discovery::{Balancer, Candidate, Candidates, Endpoint, PickRequest};
 use farcall_transport::Address;
 
-/// A server that works at so many calls at once, for an exponentially distributed time each. Others
+/// A server that works at a number of calls at once, for an exponentially distributed time each. Others
 /// wait in the order of their arrival.
 #[derive(Clone, Copy)]
 pub(crate) struct Server {
@@ -25,7 +25,7 @@ impl Server {
     }
 }
 
-/// What is simulated: calls that arrive one by one, whether earlier ones were answered or not.
+/// A simulated scenario: calls that arrive one by one, regardless of earlier ones.
 pub(crate) struct Scenario {
     pub(crate) servers: Vec<Server>,
     /// Calls that arrive, as a part of what all servers together can do.
@@ -33,7 +33,7 @@ pub(crate) struct Scenario {
     pub(crate) calls: usize,
 }
 
-/// What came of it.
+/// The outcome of a scenario.
 pub(crate) struct Outcome {
     /// The part of the calls that each server got.
     pub(crate) shares: Vec<f64>,
@@ -56,7 +56,7 @@ const USERS: f64 = 1_000.0;
 /// A call, the same for all balancers.
 struct Call {
     arrives: u64,
-    /// How much work it is; 1 is the mean.
+    /// The amount of work; 1 is the mean.
     work: f64,
     user: u32,
 }

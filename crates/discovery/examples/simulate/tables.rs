@@ -13,7 +13,7 @@ const CALLS: usize = 20_000;
 const QUICK: Duration = Duration::from_millis(10);
 const SLOW: Duration = Duration::from_millis(100);
 
-/// All tables, each with a line of its own that says what it is.
+/// Returns all tables, each with a heading line.
 pub(crate) fn all() -> Vec<String> {
     vec![
         balancers("One slow server of five, at 70% of what they can do together", &one_slow(0.7)),

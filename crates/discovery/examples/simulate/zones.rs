@@ -10,7 +10,7 @@ use crate::run::endpoint;
 pub(crate) const EACH: usize = 5;
 const PICKS: usize = 20_000;
 
-/// The part of calls that stays in a zone of which so many endpoints can be used, where the other is
+/// Returns the part of calls that stays in a zone of which this many endpoints can be used, if the other is
 /// whole.
 pub(crate) fn kept(usable: usize) -> f64 {
     fastrand::seed(42);

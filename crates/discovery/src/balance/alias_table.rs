@@ -22,7 +22,7 @@ struct Column {
     alias: usize,
 }
 
-/// How often a call that is tried again draws at random before it takes the next in order.
+/// The number of random draws for a call that is tried again, before it takes the next in order.
 const REDRAWS: usize = 4;
 
 impl AliasTable {

@@ -1,6 +1,6 @@
 //! [`Candidates`]: which of the endpoints that were found may be chosen.
 //!
-//! Who is ejected, and for how long, is for whoever makes the calls to say.
+//! The caller decides which endpoints are ejected, and for how long.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::endpoint::{AdvertisedState, Endpoint};
 #[non_exhaustive]
 pub struct Candidates {
     /// Those to choose among, in the order of addresses: not drained, and stale or ejected ones only
-    /// where nobody else is left. Never empty.
+    /// if no other is left. Never empty.
     pub usable: Arc<[Candidate]>,
     /// All that were found and are not drained, usable or not, in the order of addresses.
     pub known: Arc<[Candidate]>,
@@ -24,9 +24,9 @@ pub struct Candidates {
 pub struct Candidate {
     /// Tells endpoints of a channel from each other, for as long as the channel lives.
     pub id: u64,
-    /// What was found out of it.
+    /// The endpoint, as its source describes it.
     pub endpoint: Arc<Endpoint>,
-    /// What this client has seen of it.
+    /// The load that this client has measured.
     pub load: Arc<Load>,
 }
 
@@ -42,9 +42,9 @@ impl Candidates {
     /// time because it failed. The order stays.
     ///
     /// Usable are those that are up and not ejected. Where there are none, those that are stale and
-    /// not ejected: nobody has heard of them for a while, but they may well be there. Where there are
+    /// not ejected: no heartbeat was seen for a while, but they may well be there. If there are
     /// none of these either, all look bad, and all are used, since a guess is better than an error.
-    /// A drained endpoint is never used. None where that leaves nobody.
+    /// A drained endpoint is never used. `None` if no endpoint is left.
     #[must_use]
     pub fn select(all: &[(Candidate, bool)]) -> Option<Self> {
         let known = || all.iter().filter(|(candidate, _)| !candidate.endpoint.is_drained());
@@ -69,7 +69,7 @@ impl Candidate {
         Self { id, endpoint, load }
     }
 
-    /// Its weight against others, at least 1.
+    /// Returns the weight against others, at least 1.
     pub(super) fn weight(&self) -> u64 {
         u64::from(self.endpoint.weight.max(1))
     }

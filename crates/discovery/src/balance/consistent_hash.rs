@@ -45,7 +45,7 @@ pub struct ConsistentHash {
 struct ConsistentHashPicker {
     usable: Arc<[Candidate]>,
     ring: Ring,
-    /// How many calls each may have in flight, for each that is in flight in all.
+    /// The number of calls that each may have in flight, for each that is in flight in all.
     allowed: Box<[f64]>,
     in_flight: InFlight,
     without_key: LeastLoadedPicker,
@@ -60,12 +60,12 @@ struct ConsistentHashPicker {
 #[repr(align(128))]
 struct InFlight {
     sum: AtomicUsize,
-    /// Whose turn it is to be looked at.
+    /// The counter that is read next.
     turn: AtomicUsize,
     seen: Box<[AtomicUsize]>,
 }
 
-/// How many counters each call looks at for the sum's sake.
+/// The number of counters that each call reads for the sum's sake.
 const COUNTERS_PER_CALL: usize = 2;
 
 impl ConsistentHash {
@@ -94,7 +94,7 @@ impl ConsistentHash {
         Self { key, load_factor: Self::DEFAULT_LOAD_FACTOR }
     }
 
-    /// How much more than its share of the calls in flight an endpoint may have: 1.25 (the default) is
+    /// Sets how much more than its share of the calls in flight an endpoint may have: 1.25 (the default) is
     /// a quarter more. Nearer to 1 spreads load better and parts more calls from their endpoints; 2
     /// and more keeps nearly all together. What is less than 1 is taken for 1.
     #[must_use]
@@ -153,7 +153,7 @@ impl ConsistentHashPicker {
             .unwrap_or_else(|| asked.next_untried(&self.usable, position as usize % self.usable.len().max(1)))
     }
 
-    /// Whether the endpoint is within its bound with one call more.
+    /// Returns `true` if the endpoint is within its bound with one call more.
     fn has_room(&self, index: usize) -> bool {
         let (Some(candidate), Some(allowed)) = (self.usable.get(index), self.allowed.get(index)) else {
             return false;

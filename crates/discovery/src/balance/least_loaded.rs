@@ -14,7 +14,7 @@ use super::{Balancer, Candidate, Candidates, PickRequest, Picker};
 /// flight (Berenbrink, Brinkmann, Friedetzky, Nagel, "Balls into non-uniform bins", 2010).
 ///
 /// What is counted is this client's own calls. An endpoint that fails at once has little in flight
-/// and draws calls to it: leaving out endpoints that fail is for whoever makes the calls.
+/// and draws calls to it: leaving out endpoints that fail is left to the caller.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct LeastLoaded;
 

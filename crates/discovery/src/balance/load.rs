@@ -1,11 +1,11 @@
-//! What a client sees of an endpoint's load.
+//! The load of an endpoint, as a client sees it.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// What a client has seen of an endpoint: calls in flight, and how long they took. Without locks.
+/// The load of an endpoint that a client has seen: calls in flight, and their latency. Without locks.
 #[derive(Debug)]
 // A cache line of its own (two, since they are fetched in pairs), so that calls to one endpoint do
 // not slow those to the next.
@@ -97,7 +97,7 @@ impl Load {
     }
 }
 
-/// How much of what was known `age` nanoseconds ago still counts.
+/// Returns the share of what was known `age` nanoseconds ago that still counts.
 fn faded(age: u64) -> f64 {
     (-(age as f64) / DECAY.as_nanos() as f64).exp()
 }

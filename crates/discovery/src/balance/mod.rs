@@ -1,4 +1,4 @@
-//! What a balancer is, and what it knows when it chooses.
+//! [`Balancer`] and [`Picker`], and the requests that they choose for.
 
 mod alias_table;
 mod balancer_fn;
@@ -32,7 +32,7 @@ pub use self::zone_first::ZoneFirst;
 /// A way to spread calls over endpoints.
 ///
 /// Whenever the endpoints that may be called change, it makes a [`Picker`] for them, away from the
-/// path of any call; the picker then chooses for each call. Where nothing is to be prepared,
+/// path of any call; the picker then chooses for each call. If nothing has to be prepared,
 /// [`balancer_fn`] makes a balancer of a closure.
 ///
 /// ```
@@ -63,12 +63,12 @@ pub trait Balancer: fmt::Debug + Send + Sync + 'static {
     /// Prepares for choosing among these, of which at least one is usable.
     fn picker(&self, candidates: &Candidates) -> Box<dyn Picker>;
 
-    /// Where the key of a call comes from, for those that need one.
+    /// Returns the source of a call's key, for balancers that need one.
     fn key(&self) -> KeySource {
         KeySource::None
     }
 
-    /// What it does in a few words, for people: `least loaded`. Default: its `Debug` text.
+    /// Describes the balancer in a few words, for display: `least loaded`. Default: its `Debug` text.
     fn describe(&self) -> String {
         format!("{self:?}")
     }
@@ -77,7 +77,7 @@ pub trait Balancer: fmt::Debug + Send + Sync + 'static {
 /// Chooses an endpoint for each call. It is called by many threads at once, and should neither
 /// lock nor wait.
 pub trait Picker: fmt::Debug + Send + Sync + 'static {
-    /// The index among the usable candidates. One that the call has tried already is to be
+    /// Returns an index among the usable candidates. One that the call has tried already should be
     /// avoided where another can do; an index that is out of bounds is taken for the first.
     fn pick(&self, asked: &PickRequest<'_>) -> usize;
 }
@@ -100,13 +100,13 @@ impl<'a> PickRequest<'a> {
         Self { key, tried }
     }
 
-    /// Whether the call has been there.
+    /// Returns `true` if the call has tried this candidate.
     #[must_use]
     pub fn has_tried(&self, candidate: &Candidate) -> bool {
         self.tried.contains(&candidate.id)
     }
 
-    /// Whether the call has been to the one of this index.
+    /// Returns `true` if the call has tried the candidate of this index.
     fn has_been_to(&self, usable: &[Candidate], index: usize) -> bool {
         !self.tried.is_empty() && usable.get(index).is_some_and(|candidate| self.has_tried(candidate))
     }
@@ -150,7 +150,7 @@ impl<B: Balancer + ?Sized> Balancer for Arc<B> {
     }
 }
 
-/// Where the key of a call comes from.
+/// The source of a call's key.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum KeySource {

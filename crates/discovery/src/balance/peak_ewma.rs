@@ -29,7 +29,7 @@ struct PeakEwmaPicker {
     draw: AliasTable,
 }
 
-/// What an endpoint that has calls in flight and has answered none is taken for: slower than any.
+/// The cost of an endpoint that has calls in flight and has answered none: slower than any.
 const NEVER_ANSWERED: f64 = 1e18;
 
 impl Balancer for PeakEwma {
@@ -57,7 +57,7 @@ impl Picker for PeakEwmaPicker {
     }
 }
 
-/// What it is likely to take, in nanoseconds for a weight of one.
+/// Returns the expected cost, in nanoseconds for a weight of one.
 fn cost(candidate: &Candidate, now: Instant) -> f64 {
     let load = &candidate.load;
     let in_flight = load.in_flight();

@@ -15,7 +15,7 @@ use super::Candidate;
 /// weight. What another weighs, or whether it is there, changes nothing between two endpoints: one
 /// that leaves gives up its own keys and moves no others, one that joins takes its share and moves no
 /// others. Rings that give a heavy endpoint more points promise that only as long as the number of
-/// points for a weight is the same for ever, which is too few for small weights or too many for large.
+/// points for a weight never changes, which is too few for small weights or too many for large.
 #[derive(Debug)]
 pub(super) struct Ring {
     /// Heavy ones first, since they are likely to be nearest, and end the search early.
@@ -32,7 +32,7 @@ struct Class {
     /// The circle in equal parts of few points each: where among the points each part begins, and
     /// where the last ends. It spares a search through all points a dozen waits for memory.
     parts: Box<[usize]>,
-    /// How far to shift a position to get its part.
+    /// The number of bits to shift a position by to get its part.
     shift: u32,
 }
 
@@ -40,14 +40,14 @@ struct Class {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Point(u64);
 
-/// How many points an endpoint has. Its share of keys is off by some 1/√128, 9%: twice as many
+/// The number of points of an endpoint. Its share of keys is off by some 1/√128, 9%: twice as many
 /// would make that 6% and building twice as slow. It can't change without moving keys everywhere.
 const POINTS: u64 = 128;
 
 /// About how many points a part of the circle has, at least: those of a cache line.
 const POINTS_OF_PART: usize = 8;
 
-/// How far a search goes in each class. Where it finds nobody the caller takes someone else; by then
+/// The length of a search in each class. If it finds none the caller takes another endpoint; by then
 /// all that it has met are full, or have been tried.
 const MAX_PROBES: usize = 512;
 
@@ -71,7 +71,7 @@ impl Ring {
         Self { classes, weights }
     }
 
-    /// The endpoint that this position belongs to among those that `admits` lets in. None where there
+    /// Returns the endpoint that this position belongs to among those that `admits` lets in. `None` if there
     /// is none, or none for a long way.
     pub(super) fn nearest(&self, position: u32, mut admits: impl FnMut(usize) -> bool) -> Option<usize> {
         let mut nearest: Option<Nearest> = None;
@@ -128,7 +128,7 @@ impl Nearest {
         (mine, self.index) < (others, other.index)
     }
 
-    /// Whether nobody at this distance or farther can beat it, however heavy in its class.
+    /// Returns `true` if no point at this distance or farther can beat it, however heavy in its class.
     fn beats_all_at(self, distance: u64, heaviest: u64) -> bool {
         self.distance * heaviest < distance * self.weight
     }
@@ -148,12 +148,12 @@ impl Point {
     }
 }
 
-/// Where a key is.
+/// Returns the position of a key.
 pub(super) fn position_of(key: &[u8]) -> u32 {
     (XxHash3_64::oneshot(key) >> 32) as u32
 }
 
-/// Where the points of an address are: each hash gives two.
+/// Returns the positions of an address's points: each hash gives two.
 fn positions_of(address: &str) -> impl Iterator<Item = u32> {
     (1..=POINTS / 2).flat_map(move |seed| {
         let hash = XxHash3_64::oneshot_with_seed(seed, address.as_bytes());
@@ -166,7 +166,7 @@ mod tests {
     use super::super::test_support::candidates;
     use super::*;
 
-    /// What must never change: clients of different versions would no longer agree.
+    /// Values that must never change: clients of different versions would no longer agree.
     #[test]
     fn hashes_are_those_of_all_other_versions() {
         assert_eq!(position_of(b""), 0x2d06_8005, "XXH3_64bits of nothing is 2d06800538d394c2");

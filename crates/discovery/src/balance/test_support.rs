@@ -1,4 +1,4 @@
-//! What the tests of balancers share.
+//! Helpers of the tests of balancers.
 
 use std::sync::Arc;
 
@@ -29,7 +29,7 @@ pub(super) fn endpoint(place: usize) -> Endpoint {
     Endpoint::new(Address::parse(&format!("tcp@10.0.{high}.{low}:7001")).unwrap())
 }
 
-/// How often each of `endpoints` is picked in so many picks.
+/// Returns the number of times that each of `endpoints` is picked in this many picks.
 pub(super) fn count(picker: &dyn Picker, picks: usize, endpoints: usize) -> Vec<usize> {
     let mut picked = vec![0; endpoints];
     for _ in 0..picks {
@@ -38,7 +38,7 @@ pub(super) fn count(picker: &dyn Picker, picks: usize, endpoints: usize) -> Vec<
     picked
 }
 
-/// How far chance takes the number of hits in `draws`, each of which hits with this probability, but
+/// Returns the bound of the number of hits in `draws`, each of which hits with this probability, that holds but
 /// for once in 10^13: Bernstein's inequality.
 pub(super) fn chance_bound(draws: usize, probability: f64) -> f64 {
     let odds = (2.0e13_f64).ln();

@@ -19,7 +19,7 @@ use super::{Balancer, Candidate, Candidates, PickRequest, Picker};
 /// continued fraction of `step / W`: the smaller its terms, the closer any number of calls in a row
 /// is to the right shares (the three-distance theorem; Niederreiter, "Quasi-Monte Carlo Methods and
 /// Pseudo-Random Numbers", 1978; that some step has small terms for every W is Zaremba's conjecture,
-/// true wherever anybody looked). Steps near W divided by the golden ratio, all of whose terms are 1,
+/// true wherever it was checked). Steps near W divided by the golden ratio, all of whose terms are 1,
 /// are tried, and the best of them is taken. Then no endpoint is ever more than about `½ ln W` calls off
 /// its share, over however many calls: three where W is a hundred, seven where it is a million.
 ///
@@ -36,7 +36,7 @@ struct WeightedRoundRobinPicker {
     /// W, at least 1.
     places: u64,
     step: u64,
-    /// Where on the circle each endpoint's places end.
+    /// The end of each endpoint's places on the circle.
     ends: Box<[u64]>,
     usable: Arc<[Candidate]>,
 }
@@ -44,10 +44,10 @@ struct WeightedRoundRobinPicker {
 /// 1 divided by the golden ratio.
 const GOLDEN_SECTION: f64 = 0.618_033_988_749_894_9;
 
-/// How many steps are tried for the best.
+/// The number of steps that are tried for the best.
 const STEPS: u64 = 128;
 
-/// How many further turns a call that is tried again takes before it takes the next endpoint.
+/// The number of further turns that a call that is tried again takes before it takes the next endpoint.
 const FURTHER_TURNS: usize = 4;
 
 impl Balancer for WeightedRoundRobin {
@@ -107,7 +107,7 @@ fn best_step(places: u64) -> u64 {
 }
 
 /// The sum of the terms of the continued fraction of `step / places`, which bounds how far a number
-/// of steps in a row is from even. None where the two have a common divisor.
+/// of steps in a row is from even. `None` if the two have a common divisor.
 fn unevenness(step: u64, places: u64) -> Option<u64> {
     let (mut dividend, mut divisor, mut terms) = (places, step, 0);
     while divisor != 0 {
@@ -175,7 +175,7 @@ mod tests {
         }
     }
 
-    /// It grows with the logarithm of the cycle: half of it was the worst in thousands of cycles of up to
+    /// Grows with the logarithm of the cycle: half of it was the worst in thousands of cycles of up to
     /// 4 million. This leaves some room.
     fn most_off(cycle: usize) -> f64 {
         2.0 + 0.57 * (cycle as f64).ln()

@@ -47,7 +47,7 @@ struct Group {
     indices: Box<[usize]>,
 }
 
-/// How much more than before each endpoint of a zone takes on when others of it fail.
+/// The factor by which the load of a zone's endpoints may grow when others of it fail.
 const OVERPROVISIONED: f64 = 1.4;
 
 /// For a hash of keys that has nothing to do with the one that places keys among endpoints.
@@ -92,7 +92,7 @@ impl<B: Balancer> Balancer for ZoneFirst<B> {
 }
 
 impl Group {
-    /// Its picker's choice, as an index among all; none where the call has been there already.
+    /// Returns the picker's choice, as an index among all; `None` if the call has tried it already.
     fn pick(&self, asked: &PickRequest<'_>) -> Option<usize> {
         let picked = self.picker.pick(asked);
         if asked.has_been_to(&self.candidates.usable, picked) {
@@ -142,7 +142,7 @@ mod tests {
     use super::*;
     use crate::{ConsistentHash, LeastLoaded, Random, RoundRobin};
 
-    /// So many endpoints in zone `a`, then so many in `b`, of all of which these can be used.
+    /// Creates endpoints in zone `a`, then in `b`, of all of which these can be used.
     fn zones(a: usize, b: usize, usable: impl Fn(usize) -> bool) -> Candidates {
         let all = of((0..a + b).map(|place| endpoint(place).with_zone(if place < a { "a" } else { "b" })));
         let usable = (0..a + b).filter(|place| usable(*place)).map(|place| all.known[place].clone());

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::*;
 use crate::discovery::{EndpointList, Subscription, publisher};
 
-/// What the next question gets.
+/// The answer to the next question.
 enum Answer {
     Found(&'static [&'static str]),
     Error,
@@ -16,7 +16,7 @@ enum Answer {
 
 use Answer::{Error, Found, Silence};
 
-/// Gives answers one by one, the last one for ever, and notes when it was asked what.
+/// Gives answers one by one, repeats the last one, and records the questions.
 #[derive(Clone, Default)]
 struct Script {
     answers: Arc<Mutex<VecDeque<Answer>>>,

@@ -1,4 +1,4 @@
-//! What a file of endpoints says: from its bytes to a list, or to the place of the mistake.
+//! The parser of files of endpoints: from bytes to a list, or to the position of the mistake.
 //!
 //! Finding and reading the file is left to [`super::watched`].
 
@@ -15,12 +15,12 @@ use crate::endpoint::{AdvertisedState, Endpoint};
 /// The most endpoints of a file: as many as a registry holds.
 pub(super) const MAX_ENDPOINTS: usize = 100_000;
 
-/// Why the bytes of a file are no list.
+/// The reason why the bytes of a file are not a list.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ListError {
     #[error("line {line}, column {column}: what follows is not UTF-8")]
     NotUtf8 { line: usize, column: usize },
-    /// Its text ends with the line and the column.
+    /// The text ends with the line and the column.
     #[error("{0}")]
     Json(#[from] serde_json::Error),
     #[error("line {line}, column {column}: {source}")]
@@ -29,7 +29,7 @@ pub(super) enum ListError {
     Undialable { line: usize, column: usize, address: Address },
     #[error("line {line}: there are more than {MAX_ENDPOINTS} addresses")]
     TooMany { line: usize },
-    /// A file that somebody is about to write looks like this, too.
+    /// A file that is about to be written looks like this, too.
     #[error("there is no address in it; an empty list is written []")]
     Nobody,
 }

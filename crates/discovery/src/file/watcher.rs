@@ -18,8 +18,8 @@ pub(super) const MAX_BYTES: u64 = 16 * 1024 * 1024;
 /// A file younger than this may still be being written.
 pub(super) const AT_REST: Duration = Duration::from_millis(100);
 
-/// How often in a row a file may be too young, before it is read as it is: its clock may be wrong,
-/// or somebody touches it all the time.
+/// The number of polls in a row at which a file may be too young, before it is read as it is: its
+/// clock may be wrong, or another program may touch it all the time.
 const MAX_WAITS: u32 = 10;
 
 /// File systems count modification times in steps of up to 2 s (FAT). Younger than that, a file may
@@ -38,13 +38,13 @@ pub(super) struct FileWatcher {
 /// The outcome of one poll.
 #[derive(Debug)]
 pub(super) enum FileChange {
-    /// It was read.
+    /// A list that was read.
     List(Vec<Endpoint>),
     /// Nothing changed since it was read, well or badly.
     Same,
-    /// It may be being written: poll again after [`AT_REST`].
+    /// The file may be being written: poll again after [`AT_REST`].
     Unsettled,
-    /// It cannot be read, or is not a list.
+    /// The file cannot be read, or is not a list.
     Error(FileErrorKind),
 }
 
@@ -152,7 +152,7 @@ mod tests {
             self.watcher.poll(self.now)
         }
 
-        /// How many endpoints the file has now.
+        /// Returns the number of endpoints that the file has now.
         fn len(&mut self) -> usize {
             match self.poll() {
                 FileChange::List(list) => list.len(),

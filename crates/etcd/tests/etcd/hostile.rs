@@ -16,7 +16,7 @@ fn answer(status: &str, body: &str) -> String {
 
 const SILENCE: &str = "no answer within 2 s";
 
-/// What is said to everything, and how it is called afterwards.
+/// An answer to every request, and its name in the test.
 fn lies() -> Vec<(Lie, &'static str)> {
     let ok = |body: &str| Lie::Says(answer("200 OK", body));
     vec![

@@ -25,7 +25,7 @@ struct State {
     mode: Mode,
 }
 
-/// What the proxy does with requests.
+/// The proxy's treatment of requests.
 #[derive(Clone, Default)]
 pub(crate) enum Mode {
     #[default]
@@ -116,7 +116,7 @@ async fn forward(near: TcpStream, target: String, state: &mut watch::Receiver<St
     }
 }
 
-/// Passes requests on, until one is to be answered with a lie.
+/// Passes requests on, until one should get a false answer.
 async fn requests(
     mut near: OwnedReadHalf,
     mut far: OwnedWriteHalf,

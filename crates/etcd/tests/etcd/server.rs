@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
 
-/// How long anything may take on a busy machine before a test fails because of it.
+/// The time that a step may take on a busy machine before a test fails.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) struct EtcdServer {
@@ -40,7 +40,7 @@ impl EtcdServer {
         Self::start_members(1, scheme, arguments).await.remove(0)
     }
 
-    /// Starts a cluster of so many members.
+    /// Starts a cluster of this many members.
     pub(crate) async fn start_cluster(members: usize) -> Vec<Self> {
         Self::start_members(members, "http", &[]).await
     }
@@ -143,7 +143,7 @@ impl Drop for EtcdServer {
 }
 
 impl Ports {
-    /// Those of so many servers, free now. They are below those that the system gives to anybody's
+    /// Returns ports that are free now. They are below those that the system assigns to other
     /// connections, so that they are still free when a server is started again.
     fn free(servers: usize) -> Vec<Self> {
         let mut held = Vec::new();
@@ -154,7 +154,7 @@ impl Ports {
         held.chunks(3).map(|of| Self { clients: of[0].1, peers: of[1].1, metrics: of[2].1 }).collect()
     }
 
-    /// What a server is called among the members of its cluster.
+    /// Returns a server's name among the members of its cluster.
     fn name(self) -> String {
         format!("member{}", self.peers)
     }

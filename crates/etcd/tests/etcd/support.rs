@@ -1,4 +1,4 @@
-//! What the tests say often.
+//! Helpers that several tests use.
 
 use std::time::Duration;
 
@@ -115,7 +115,7 @@ impl Kept {
         timeout(PATIENCE, self.task).await.unwrap().unwrap();
     }
 
-    /// Ends it without a word to anybody.
+    /// Kills it without notice.
     pub(crate) fn crash(self) {
         self.task.abort();
     }
@@ -132,7 +132,7 @@ pub(crate) fn base64(text: &str) -> String {
     STANDARD.encode(text)
 }
 
-/// What is under a key, and the lease that holds it.
+/// Returns the value of a key, and the lease that holds it.
 pub(crate) async fn value(etcd: &EtcdServer, key: &str) -> Option<(Value, String)> {
     let answer = etcd.ask("kv/range", json!({"key": base64(key)})).await;
     let kv = answer["kvs"].get(0)?;

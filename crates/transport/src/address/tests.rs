@@ -1,4 +1,4 @@
-//! What the parsing of addresses takes, what it refuses, and how it says so.
+//! Texts that are addresses, texts that are not, and the errors of these.
 
 use std::collections::HashSet;
 use std::net::{Ipv4Addr, Ipv6Addr};

@@ -1,4 +1,4 @@
-//! Why a dial failed, in words for a person and in variants for a program.
+//! The reasons why a dial failed, in words for display and in variants for a program.
 
 use std::fmt;
 use std::io;
@@ -36,23 +36,23 @@ impl DialError {
         &self.address
     }
 
-    /// How far the dial had come.
+    /// Returns the phase in which the dial failed.
     pub fn phase(&self) -> DialPhase {
         self.reason.phase()
     }
 
-    /// What went wrong. Its text doesn't name the address.
+    /// Returns the reason. Its text does not name the address.
     pub fn reason(&self) -> &DialErrorKind {
         &self.reason
     }
 
-    /// What went wrong, to keep.
+    /// Returns the reason, owned.
     pub fn into_reason(self) -> DialErrorKind {
         self.reason
     }
 }
 
-/// How far a dial had come when it failed.
+/// The phase in which a dial failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum DialPhase {
@@ -72,7 +72,7 @@ impl fmt::Display for DialPhase {
     }
 }
 
-/// What went wrong with a dial.
+/// The reason why a dial failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DialErrorKind {
@@ -90,7 +90,7 @@ pub enum DialErrorKind {
     Resolve {
         /// The name that was asked for.
         host: String,
-        /// What the resolver said.
+        /// The resolver's error.
         source: io::Error,
     },
     /// The resolver said nothing for too long.
@@ -98,7 +98,7 @@ pub enum DialErrorKind {
     ResolveTimeout {
         /// The name that was asked for.
         host: String,
-        /// How long it was waited for; see [`Dialer::resolve_timeout`](crate::Dialer::resolve_timeout).
+        /// The time limit; see [`Dialer::resolve_timeout`](crate::Dialer::resolve_timeout).
         limit: Duration,
     },
     /// The name exists, and has no address that can be dialed.
@@ -117,29 +117,29 @@ pub enum DialErrorKind {
     /// Some addresses may have failed, and no other answered in time.
     #[error("no answer within {}{}", HumanDuration(*limit), attempts.before_timeout())]
     ConnectTimeout {
-        /// How long they were waited for together; see
+        /// The time limit of all addresses together; see
         /// [`Dialer::connect_timeout`](crate::Dialer::connect_timeout).
         limit: Duration,
         /// The addresses that did answer, with a failure; there may be none.
         attempts: Attempts,
     },
-    /// Somebody accepted the connection, and the handshake of TLS failed.
+    /// A server accepted the connection, and the handshake of TLS failed.
     #[cfg(feature = "tls")]
     #[error("{0}")]
     Tls(#[source] TlsErrorKind),
-    /// Somebody accepted the connection, and did not complete the handshake of TLS in time.
+    /// A server accepted the connection, and did not complete the handshake of TLS in time.
     #[cfg(feature = "tls")]
     #[error("it accepted the connection, and did not complete the TLS handshake within {}", HumanDuration(*limit))]
     TlsTimeout {
-        /// How long it had, connecting included; see
+        /// The time limit, connecting included; see
         /// [`Dialer::connect_timeout`](crate::Dialer::connect_timeout).
         limit: Duration,
     },
-    /// Nobody was dialed, since this side's TLS cannot be set up.
+    /// No connection was tried, since this side's TLS cannot be set up.
     #[cfg(feature = "tls")]
     #[error("{0}")]
     TlsSetup(#[source] TlsError),
-    /// Somebody accepted the connection, and gave no stream.
+    /// A server accepted the connection, and gave no stream.
     #[cfg(feature = "http")]
     #[error(transparent)]
     Opening(#[from] HttpUpgradeError),
@@ -149,7 +149,7 @@ pub enum DialErrorKind {
     Proxy {
         /// The proxy, without credentials.
         proxy: String,
-        /// What went wrong there.
+        /// The reason there.
         #[source]
         reason: Box<DialErrorKind>,
     },
@@ -157,9 +157,9 @@ pub enum DialErrorKind {
     #[cfg(feature = "http")]
     #[error("the environment variable {variable}: {source}")]
     ProxyVariable {
-        /// Its name.
+        /// The name of the variable.
         variable: &'static str,
-        /// What is wrong with it.
+        /// The error in it.
         source: ProxyError,
     },
 }
@@ -170,7 +170,7 @@ impl DialErrorKind {
         DialErrorKind::Connect { attempts: Attempts::literal([(address.clone(), error)]) }
     }
 
-    /// How far the dial had come.
+    /// Returns the phase in which the dial failed.
     pub fn phase(&self) -> DialPhase {
         match self {
             DialErrorKind::Resolve { .. }
@@ -208,7 +208,7 @@ pub struct Attempts {
 pub struct Attempt {
     /// The address, with an IP address where that which was dialed may have a name.
     pub address: Address,
-    /// Why it failed.
+    /// The error.
     pub error: io::Error,
 }
 
@@ -229,12 +229,12 @@ impl Attempts {
         self.failed.iter()
     }
 
-    /// How many attempts failed.
+    /// Returns the number of attempts that failed.
     pub fn len(&self) -> usize {
         self.failed.len()
     }
 
-    /// Whether there were none.
+    /// Returns `true` if there were none.
     pub fn is_empty(&self) -> bool {
         self.failed.is_empty()
     }
@@ -245,7 +245,7 @@ impl Attempts {
     }
 }
 
-/// Its source is the last failure.
+/// The source is the last failure.
 impl std::error::Error for Attempts {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         self.failed.last().map(|attempt| &attempt.error as _)

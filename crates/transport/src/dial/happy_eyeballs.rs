@@ -65,7 +65,7 @@ mod tests {
 
     const DELAY: Duration = Duration::from_millis(250);
 
-    /// What happens to the attempt at the address with a port: after so many milliseconds it
+    /// The outcome of the attempt at the address with a port: after a number of milliseconds it
     /// succeeds or fails.
     type Script = &'static [(u64, bool)];
 

@@ -1,11 +1,11 @@
-//! What can go wrong between a connection that was accepted and a stream of farcall's.
+//! The errors between a connection that was accepted and a stream of farcall's.
 
 use std::io;
 use std::time::Duration;
 
 use crate::human::HumanDuration;
 
-/// Why somebody who accepted the connection gave no stream, in a sentence about "it".
+/// The reason why a server that accepted the connection gave no stream, in a sentence about "it".
 ///
 /// What the other side wrote is quoted escaped and cut short, so it is safe to log.
 #[derive(Debug, thiserror::Error)]
@@ -27,34 +27,34 @@ pub enum HttpUpgradeError {
         /// The status and its reason, such as `200 OK`.
         status: String,
     },
-    /// It switched to another protocol than the one asked for.
+    /// The server switched to another protocol than the one that was requested.
     #[error("it switched to another protocol: `Upgrade: {protocol}`")]
     WrongProtocol {
-        /// What its header says.
+        /// The value of its header.
         protocol: String,
     },
     /// The answer to a WebSocket's key is wrong: it is another request's, out of some cache.
     #[error("its Sec-WebSocket-Accept does not fit the key that was sent")]
     WrongKey,
-    /// What came is no head of an HTTP/1 response.
+    /// The answer does not begin with the head of an HTTP/1 response.
     #[error("what it answered is no HTTP/1.1: {source}")]
     NotHttp {
-        /// What is wrong with it.
+        /// The error in it.
         source: httparse::Error,
     },
     /// The head goes on and on.
     #[error("the head of its answer is longer than {limit} bytes")]
     HeadTooLong {
-        /// How long it may be, in bytes.
+        /// The maximum length, in bytes.
         limit: usize,
     },
-    /// It closed before the head was complete.
+    /// The server closed before the head was complete.
     #[error("it closed the connection instead of answering")]
     Closed,
-    /// It said nothing, or not all of the head, for too long.
+    /// The server sent nothing, or not all of the head, for too long.
     #[error("it accepted the connection, and did not answer within {}", HumanDuration(*limit))]
     Timeout {
-        /// How long it had, connecting included; see
+        /// The time limit, connecting included; see
         /// [`Dialer::connect_timeout`](crate::Dialer::connect_timeout).
         limit: Duration,
     },

@@ -12,11 +12,11 @@ use super::error::{HttpUpgradeError, shown};
 pub(super) const MAX_HEAD: usize = 16 * 1024;
 /// The most header fields.
 const MAX_FIELDS: usize = 100;
-/// What is read at once: the head and not much of what is behind it.
+/// The size of one read: the head and not much of what is behind it.
 const CHUNK: usize = 1024;
-/// How much of the body of a refusal is looked at for its first line, in bytes.
+/// The part of the body of a refusal that is searched for its first line, in bytes.
 const MAX_LINE: usize = 512;
-/// How long that line is waited for: the refusal itself is known.
+/// The time that this line is waited for: the refusal itself is known.
 const LINE_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// The head of a response.

@@ -14,10 +14,10 @@ use crate::address::Address;
 use crate::scheme::Scheme;
 use crate::stream::Stream;
 
-/// Where a server answers all of these.
+/// The path at which a server answers all of these.
 const PATH: &str = "/_farcall_";
 
-/// What a client calls itself; proxies write it to their logs.
+/// The client's name; proxies write it to their logs.
 const USER_AGENT: &str = concat!("farcall/", env!("CARGO_PKG_VERSION"));
 
 /// `http@`: asks for an upgrade, and gives what follows its answer.
@@ -105,7 +105,7 @@ fn check_switched(head: &Head, to: &str) -> Result<(), HttpUpgradeError> {
     Ok(())
 }
 
-/// What the header `Host` says.
+/// Returns the value of the header `Host`.
 fn host_of(address: &Address) -> String {
     let usual = match address.scheme() {
         Scheme::Https | Scheme::Wss => 443,

@@ -1,4 +1,4 @@
-//! [`TlsClient`]: whom a client trusts, and the certificate that it shows.
+//! [`TlsClient`]: the authorities that a client trusts, and the certificate that it shows.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ use super::stream::opened;
 use super::{Alpn, RELOAD_EVERY, TlsErrorKind};
 use crate::stream::Stream;
 
-/// The client's side of TLS: whom it trusts, and the certificate that it shows, if any. Cloning is
+/// The client's side of TLS: the authorities that it trusts, and the certificate that it shows, if any. Cloning is
 /// cheap, and clones resume each other's sessions.
 ///
 /// ```no_run
@@ -52,12 +52,12 @@ struct Parts {
 }
 
 impl TlsClient {
-    /// Begins to describe one that trusts whom the system trusts.
+    /// Begins to describe one that trusts the system's authorities.
     pub fn builder() -> TlsClientBuilder {
         TlsClientBuilder { parts: Parts::default(), server_name: None, reload_every: RELOAD_EVERY }
     }
 
-    /// One that trusts whom the system trusts, and shows no certificate. Blocks while it reads the
+    /// Creates one that trusts the system's authorities, and shows no certificate. Blocks while it reads the
     /// system's roots.
     ///
     /// # Errors
@@ -101,7 +101,7 @@ impl TlsClientBuilder {
         self
     }
 
-    /// Trusts whom the system trusts, too. This is so where nobody else is named.
+    /// Trusts the system's authorities, too. This is the default if no others are set.
     pub fn system_roots(mut self) -> Self {
         self.parts.system_roots = true;
         self
@@ -127,7 +127,7 @@ impl TlsClientBuilder {
         self
     }
 
-    /// How often the files are looked at; 2 s by default. New connections have what is new after
+    /// Sets the time between two checks of the files; 2 s by default. New connections have what is new after
     /// two looks. Those that are open stay as they are.
     pub fn reload_every(mut self, every: Duration) -> Self {
         self.reload_every = every;

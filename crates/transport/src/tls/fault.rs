@@ -8,64 +8,64 @@ use rustls::{AlertDescription, CertificateError, Error, InvalidMessage};
 use crate::address_error::Excerpt;
 use crate::human::HumanDuration;
 
-/// What went wrong on a TLS connection. `it` is the other side.
+/// The error of a TLS connection. `it` is the other side.
 ///
 /// Errors of reading and writing an encrypted [`Stream`](crate::Stream) have one of these inside
 /// ([`io::Error::get_ref`]) where TLS is at fault.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TlsErrorKind {
-    /// What it sends is no TLS: plain text, most likely.
+    /// The peer does not send TLS: plain text, most likely.
     #[error("it does not speak TLS")]
     NotTls,
-    /// It speaks TLS, and does not agree on `farcall/1` inside.
+    /// The peer speaks TLS, and does not agree on `farcall/1` inside.
     #[error("it speaks TLS, but not farcall/1 inside (ALPN)")]
     NotFarcall,
-    /// It went away in the middle of the TLS handshake.
+    /// The peer closed the connection in the middle of the TLS handshake.
     #[error("it closed the connection in the TLS handshake")]
     Closed,
-    /// Its stream ended without the goodbye of TLS: somebody on the way may have cut it.
+    /// The stream ended without the close_notify of TLS: it may have been cut on the way.
     #[error("its TLS stream was cut off: it ended without a close_notify")]
     Truncated,
-    /// Nobody who is trusted has signed its certificate.
+    /// No trusted authority has signed the certificate.
     #[error("its certificate is signed by nobody who is trusted here")]
     UnknownIssuer,
-    /// Its certificate was valid once.
+    /// The certificate was valid once.
     #[error("its certificate expired{}", ago.map(|ago| format!(" {} ago", HumanDuration(ago))).unwrap_or_default())]
     Expired {
-        /// How long ago, where that is known.
+        /// The time since then, if it is known.
         ago: Option<Duration>,
     },
-    /// Its certificate will be valid some time, or a clock is wrong.
+    /// The certificate will be valid some time, or a clock is wrong.
     #[error("its certificate is not valid yet")]
     NotYetValid,
-    /// Its certificate is for others.
+    /// The certificate is for others.
     #[error("its certificate is for {presented}, not for {expected}")]
     WrongName {
-        /// Who it should be.
+        /// The expected name.
         expected: Excerpt,
-        /// Who it may be, in one line.
+        /// The names of the certificate, in one line.
         presented: Excerpt,
     },
-    /// It gave no certificate, and has to.
+    /// The peer gave no certificate, and has to.
     #[error("it presented no certificate, and one is required")]
     NoCertificate,
-    /// Its certificate is wrong in another way.
+    /// The certificate is wrong in another way.
     #[error("its certificate is not acceptable: {what}")]
     Certificate {
         /// In which.
         what: String,
     },
-    /// It refused, and said why.
+    /// The peer refused, and said why.
     #[error("it refused the TLS connection: {why}")]
     Refused {
-        /// Why, in a sentence.
+        /// The reason, in a sentence.
         why: String,
     },
     /// Anything else that rustls finds wrong.
     #[error("TLS: {what}")]
     Other {
-        /// What it says.
+        /// The text of the error.
         what: String,
     },
     /// The stream below failed.
@@ -73,13 +73,13 @@ pub enum TlsErrorKind {
     Io {
         /// The kind of the error.
         kind: io::ErrorKind,
-        /// What it said.
+        /// The text of the error.
         text: String,
     },
 }
 
 impl TlsErrorKind {
-    /// What an error of the handshake means.
+    /// Explains an error of the handshake.
     pub(super) fn of_handshake(error: &io::Error) -> TlsErrorKind {
         match rustls_error(error) {
             Some(error) => TlsErrorKind::of(error),
@@ -167,7 +167,7 @@ fn bare(name: &str) -> &str {
     inner.trim_matches('"')
 }
 
-/// What an alert means to the side that gets it.
+/// Returns the meaning of an alert to the side that gets it.
 fn meaning(alert: AlertDescription) -> String {
     let text = match alert {
         AlertDescription::CertificateRequired => "it wants a certificate of this side, and got none",

@@ -17,10 +17,10 @@ pub use self::client::{TlsClient, TlsClientBuilder};
 pub use self::fault::TlsErrorKind;
 pub use self::server::{TlsServer, TlsServerBuilder};
 
-/// How often files are looked at unless told otherwise.
+/// The time between two checks of the files, by default.
 const RELOAD_EVERY: Duration = Duration::from_secs(2);
 
-/// What is to be spoken inside of TLS, which the two sides agree on in its handshake (ALPN,
+/// The protocol inside of TLS, which the two sides agree on in its handshake (ALPN,
 /// [RFC 7301](https://www.rfc-editor.org/rfc/rfc7301)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]

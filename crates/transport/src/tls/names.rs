@@ -7,7 +7,7 @@ use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 use crate::certificate::{PeerCertificate, SubjectName};
 
-/// What a certificate says of its holder. One that does not read has no names: whoever asks for one
+/// Reads the names of a certificate. One that cannot be parsed has no names: a server that needs one
 /// then turns its holder away.
 pub(super) fn read(der: &[u8]) -> PeerCertificate {
     let mut certificate = PeerCertificate {

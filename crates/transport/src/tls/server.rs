@@ -53,9 +53,9 @@ impl TlsServer {
         TlsServerBuilder { parts: Parts::default(), reload_every: RELOAD_EVERY }
     }
 
-    /// Encrypts a stream that was accepted. The handshake is made by whoever first reads or writes
-    /// what is returned, so that this never waits; the limit of time for that is theirs, too. Where
-    /// it fails, so do all reads and writes, with a [`TlsErrorKind`](super::TlsFault) inside.
+    /// Encrypts a stream that was accepted. The handshake is made when what is returned is first read or
+    /// written, so that this never waits; its time limit is left to the caller. If it fails, so do all
+    /// reads and writes, with a [`TlsErrorKind`](super::TlsErrorKind) inside.
     pub fn accept<S>(&self, stream: S, alpn: Alpn) -> Stream
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
@@ -85,7 +85,7 @@ impl TlsServerBuilder {
     }
 
     /// Lets in only clients with a certificate that an authority in this PEM file has signed.
-    /// Authorities of several calls all hold. By default nobody is asked for a certificate.
+    /// Authorities of several calls all hold. By default clients are not asked for a certificate.
     pub fn client_roots_file(mut self, path: impl Into<PathBuf>) -> Self {
         self.parts.client_roots.push(Pem::File(path.into()));
         self
@@ -105,7 +105,7 @@ impl TlsServerBuilder {
         self
     }
 
-    /// How often the files are looked at; 2 s by default. New connections have what is new after
+    /// Sets the time between two checks of the files; 2 s by default. New connections have what is new after
     /// two looks, and no session from before is resumed. Connections that are open stay as they are.
     pub fn reload_every(mut self, every: Duration) -> Self {
         self.reload_every = every;

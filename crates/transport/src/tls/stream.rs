@@ -1,5 +1,5 @@
-//! The encrypted stream, and the lazy one of a server, whose handshake is made by whoever reads or
-//! writes first.
+//! The encrypted stream, and the lazy one of a server, whose handshake is made by the first read or
+//! write.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -16,7 +16,7 @@ use super::{Alpn, TlsErrorKind, names};
 use crate::certificate::TlsInfo;
 use crate::stream::Stream;
 
-/// How long input is discarded after a handshake that failed, so that closing does not destroy the
+/// The time that input is discarded after a handshake that failed, so that closing does not destroy the
 /// alert on its way: a kernel that holds unread input answers a close with a reset.
 const LINGER: Duration = Duration::from_secs(1);
 
@@ -65,7 +65,7 @@ async fn linger<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S) {
     let _ = timeout(LINGER, read).await;
 }
 
-/// What the handshake has told, if it has agreed on enough.
+/// Returns the outcome of the handshake, if both sides agreed on enough.
 fn check<S>(stream: &TlsStream<S>, alpn: Alpn) -> Result<Arc<TlsInfo>, TlsErrorKind> {
     let server_name = match stream {
         TlsStream::Server(server) => server.get_ref().1.server_name().map(str::to_owned),

@@ -73,7 +73,7 @@ async fn a_stream_that_ends_without_a_close_is_truncated() {
     assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
 }
 
-/// What a peer is told that sends this, and what reading then says.
+/// Returns the refusal that a peer gets that sends this, and the error of reading then.
 async fn refused(message: Message) -> (CloseCode, String) {
     let (mut server, mut peer) = server_and_peer().await;
     peer.send(message).await.unwrap();

@@ -1,4 +1,4 @@
-//! Who trusts whom.
+//! The trust between both sides.
 
 use farcall_transport::{
     Alpn, DialErrorKind, Dialer, ListenError, Listener, TlsClient, TlsErrorKind, TlsServer,

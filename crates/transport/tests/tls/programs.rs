@@ -1,4 +1,4 @@
-//! What other people's programs make of a listener.
+//! Other programs that connect to a listener.
 
 use std::fs;
 use std::process::{Output, Stdio};
@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use super::authority::Authority;
 use super::{PATIENCE, listen, server};
 
-/// What `openssl s_client` says, and what the listener reads of it.
+/// Returns the output of `openssl s_client`, and what the listener reads of it.
 async fn s_client(args: &[&str]) -> (String, std::io::Result<u8>) {
     let authority = Authority::new("ca");
     let folder = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! What [`ConsistentHash`] promises: which keys move, and how much an endpoint takes.
+//! The promises of [`ConsistentHash`]: which keys move, and how much an endpoint takes.
 
 use proptest::prelude::*;
 
@@ -96,7 +96,7 @@ fn clients_agree_whatever_order_they_know_endpoints_in() {
     assert_eq!(owners(&forwards, &[100; 20]), owners(&backwards, &[100; 20]));
 }
 
-/// What must never change: clients of different versions would no longer agree.
+/// Values that must never change: clients of different versions would no longer agree.
 #[test]
 fn keys_belong_to_the_endpoints_that_all_other_versions_say() {
     assert_eq!(
