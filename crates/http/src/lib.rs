@@ -1,16 +1,16 @@
-//! HTTP beside a farcall server: a way in where only HTTP passes, and pages about it.
+//! HTTP for a farcall server: connections where only HTTP passes, and pages about the server.
 //!
 //! | path | answers |
 //! | --- | --- |
 //! | `/_farcall_` | connections for calls: `GET` with `Upgrade: farcall` (`http@`), `CONNECT` (`connect@`), WebSocket (`ws@`) |
-//! | `/healthz` | 200: the process is there |
-//! | `/readyz` | 200 while the server takes calls, 503 from when it begins to stop |
-//! | `/metrics` | figures for Prometheus |
-//! | `/rpc` | calls by plain HTTP, with JSON bodies, where `HttpOptions::gateway` turns them on |
-//! | `/debug/farcall` | a page that shows what the server is doing, to this machine: [`HttpOptions::debug_page`] |
+//! | `/healthz` | 200: the process is running |
+//! | `/readyz` | 200 while the server accepts calls, 503 once it is stopping |
+//! | `/metrics` | metrics for Prometheus |
+//! | `/rpc` | calls by plain HTTP, with JSON bodies, if enabled by `HttpOptions::gateway` |
+//! | `/debug/farcall` | a page about the server's activity, for this machine only: [`HttpOptions::debug_page`] |
 //!
-//! A connection that was opened here is a connection like any other: the server's limits hold for
-//! it, and the server drains it.
+//! A connection that was opened here is like any other: the server's limits apply to it, and the
+//! server drains it.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")]
@@ -33,18 +33,19 @@
 //! # }
 //! ```
 
-mod answer;
 mod debug;
-mod gate;
 #[cfg(feature = "gateway")]
 mod gateway;
 mod metrics;
-mod one_port;
-mod opening;
 mod options;
+mod peer;
+mod protocol_sniff;
 mod router;
 mod serve;
-mod write_limit;
+mod state;
+mod text_response;
+mod upgrade;
+mod write_timeout;
 
 pub use self::debug::DebugPage;
 #[cfg(feature = "gateway")]
@@ -55,12 +56,12 @@ pub use self::router::client_router;
 pub use self::router::router;
 pub use self::serve::{ServeOptions, serve, serve_with};
 
-/// The code in the document is run with the tests.
+/// Compiles and runs the document's code with the tests.
 #[cfg(doctest)]
 #[doc = include_str!("../../../docs/HTTP.md")]
 struct Document;
 
-/// As above; a part of it is about channels.
+/// Compiles and runs the document's code, a part of which is about channels.
 #[cfg(all(doctest, feature = "client"))]
 #[doc = include_str!("../../../docs/OBSERVING.md")]
 struct Observing;

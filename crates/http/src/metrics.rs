@@ -1,6 +1,6 @@
-//! `/metrics`: the server's figures as Prometheus reads them, in its own text format, which its tools check.
+//! `/metrics`: the server's metrics in Prometheus' text format, which its tools check.
 //!
-//! Nothing is counted here: the server keeps its figures, and each request takes what they are.
+//! Nothing is counted here: each request reads the counters that the server keeps.
 
 use std::fmt;
 use std::time::Duration;
@@ -18,23 +18,23 @@ use prometheus_client::registry::{Registry, Unit};
 pub(crate) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// The upper ends of the histogram's buckets, in microseconds: from a call that ends in its first
-/// poll to one that somebody waits for.
+/// poll to one that a person waits for.
 const BUCKETS_US: [u64; 15] = [
     25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 100_000, 250_000, 1_000_000, 2_500_000,
     10_000_000,
 ];
 
-/// All figures as text.
+/// Returns all metrics as text.
 pub(crate) fn render(handle: &ServerHandle) -> String {
     let mut registry = Registry::with_prefix("farcall_server");
-    registry.register_collector(Box::new(Figures { handle: handle.clone() }));
+    registry.register_collector(Box::new(ServerCollector { handle: handle.clone() }));
     let mut text = String::new();
-    encode(&mut text, &registry).expect("writing to a text does not fail");
+    encode(&mut text, &registry).expect("writing to a string does not fail");
     classic(&text)
 }
 
-/// Makes Prometheus' own format of OpenMetrics: there, a counter's description is under the whole
-/// name of its samples, and units and an end are not said.
+/// Converts OpenMetrics to Prometheus' own format: it describes a counter by the full name of its samples,
+/// and has neither units nor an end marker.
 fn classic(open_metrics: &str) -> String {
     let mut text = String::with_capacity(open_metrics.len());
     let mut lines = open_metrics.lines().peekable();
@@ -42,7 +42,7 @@ fn classic(open_metrics: &str) -> String {
         if line == "# EOF" || line.starts_with("# UNIT ") {
             continue;
         }
-        // A description comes before the type that it is for.
+        // The description precedes the type.
         let of_counter = |line: &str| line.starts_with("# TYPE ") && line.ends_with(" counter");
         let counter = of_counter(line)
             || (line.starts_with("# HELP ") && lines.peek().is_some_and(|next| of_counter(next)));
@@ -58,11 +58,11 @@ fn classic(open_metrics: &str) -> String {
 }
 
 #[derive(Debug)]
-struct Figures {
+struct ServerCollector {
     handle: ServerHandle,
 }
 
-impl Collector for Figures {
+impl Collector for ServerCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let methods = self.handle.figures();
         let to = &mut encoder;
@@ -131,7 +131,7 @@ fn write_histogram(mut to: MetricEncoder<'_>, method: &MethodMetrics) -> fmt::Re
     to.encode_histogram::<NoLabelSet>(method.total_latency().as_secs_f64(), method.calls(), &buckets, None)
 }
 
-/// The names of the service and of its method. Both are the server's own, so their number is bounded.
+/// Returns the names of the service and its method. Both are the server's own, so their number is bounded.
 fn labels(method: &MethodMetrics) -> [(&'static str, &str); 2] {
     let (service, name) = method.name.rsplit_once('.').unwrap_or(("", &method.name));
     [("service", service), ("method", name)]

@@ -1,22 +1,25 @@
-//! [`HttpOptions`]: what a router is told before it is made.
+//! [`HttpOptions`]: the settings of a router.
 
 #[cfg(feature = "client")]
 use farcall_client::Channel;
+use farcall_web::{Authority, Origin, OriginCheck};
 
 use crate::debug::DebugPage;
 #[cfg(feature = "gateway")]
 use crate::gateway::Gateway;
 
-/// What a router is told before it is made.
+/// The settings of a [`router`](crate::router).
 ///
 /// ```
 /// use farcall_http::HttpOptions;
 ///
-/// let settings = HttpOptions::default()
+/// let options = HttpOptions::default()
 ///     .allowed_host("calc.example.com")
 ///     .allowed_origin("https://app.example.com");
+/// # let _ = options;
 /// ```
 #[derive(Clone, Debug)]
+#[must_use]
 pub struct HttpOptions {
     pub(crate) allowed_hosts: Vec<String>,
     pub(crate) allowed_origins: Vec<String>,
@@ -44,67 +47,68 @@ impl Default for HttpOptions {
 }
 
 impl HttpOptions {
-    /// One more name by which pages may be asked for, `calc.example.com` for any port or
-    /// `calc.example.com:7080`; one that a reverse proxy passes on in `Host`, say. Default: none
-    /// but `localhost`. IP addresses need no leave.
+    /// Adds a host name that requests for pages may contain, such as `calc.example.com` for any port or
+    /// `calc.example.com:7080`: the one that a reverse proxy passes on in `Host`, for example. Default:
+    /// only `localhost`. IP addresses are always allowed. A text that is not a host allows nothing.
     ///
-    /// Requests with another name in `Host` are refused with 403, so that no web page can read this
-    /// server's by a name of its own that it lets point here. Programs that open a connection for
-    /// calls are no web pages, and may use any name.
-    #[must_use]
+    /// Requests with another name in `Host` are refused with 403, so that a foreign web page cannot read
+    /// this server's pages by a name that it resolves to this server. Programs that open a
+    /// connection for calls are not web pages and may use any name.
     pub fn allowed_host(mut self, host: impl Into<String>) -> Self {
         self.allowed_hosts.push(host.into());
         self
     }
 
-    /// One more origin whose pages may open WebSockets for calls, use the gateway, and ask for pages, such as
-    /// `https://app.example.com`, without a path. What is no origin fits none. Default: none but pages of
-    /// this server's own.
-    #[must_use]
+    /// Adds an origin whose pages may open WebSockets for calls, use the gateway and request pages, such as
+    /// `https://app.example.com`, without a path. A text that is not an origin allows nothing. Default:
+    /// only this server's own pages.
     pub fn allowed_origin(mut self, origin: impl Into<String>) -> Self {
         self.allowed_origins.push(origin.into());
         self
     }
 
-    /// The largest WebSocket message that is taken, in bytes. Default 4 MiB and 128 KiB, which is
-    /// a whole call at the default limit of frames. A larger one is closed with 1009.
+    /// Sets the largest WebSocket message that is accepted, in bytes. Default 4 MiB and 128 KiB, which is
+    /// a whole call at the default frame limit. A larger message closes the connection with 1009.
     ///
     /// Too low, and clients that put a call into one message cannot send large ones; this project's
-    /// own cut theirs at 64 KiB. Too high, and each connection can make the server hold as much, on
-    /// top of its other limits.
-    #[must_use]
+    /// clients split messages at 64 KiB. Too high, and each connection can make the server buffer as
+    /// much, in addition to its other limits.
     pub const fn max_message_bytes(mut self, bytes: usize) -> Self {
         self.max_message_bytes = bytes;
         self
     }
 
-    /// Who may see the debug page, `/debug/farcall`. Default [`DebugPage::Local`]: this machine.
-    #[must_use]
+    /// Sets who may see the debug page, `/debug/farcall`. Default [`DebugPage::Local`]: this machine.
     pub const fn debug_page(mut self, access: DebugPage) -> Self {
         self.debug_page = access;
         self
     }
 
-    /// Takes calls by plain HTTP, `POST /rpc/Service.method` with the arguments in JSON, and tells at `/rpc`
-    /// what there is to call. Default: none are taken.
+    /// Accepts calls by plain HTTP, `POST /rpc/Service.method` with the arguments in JSON, and lists the
+    /// services at `/rpc`. Default: such calls are not accepted.
     ///
-    /// Whoever reaches the port can call then, as over any other address of the server: what
+    /// Every client that reaches the port can then call, as over any other address of the server, what
     /// [`ServerBuilder::authenticate`](farcall_server::ServerBuilder::authenticate) and its layers allow.
-    /// Pages of foreign origins cannot, but for those of [`HttpOptions::allowed_origin`]; and
-    /// programs that ask by a name need it to be a [`HttpOptions::allowed_host`].
+    /// Pages of foreign origins cannot, except those of [`HttpOptions::allowed_origin`]; and a program
+    /// that uses a host name needs it to be a [`HttpOptions::allowed_host`].
     #[cfg(feature = "gateway")]
-    #[must_use]
     pub fn gateway(mut self, gateway: Gateway) -> Self {
         self.gateway = Some(gateway);
         self
     }
 
-    /// One more channel that the debug page tells of, under this name. Default: none. Of each, at
-    /// most 200 endpoints are told, first those that are not well.
+    /// Adds a channel that the debug page shows under this name. Default: none. The page shows at most 200
+    /// endpoints of each channel, unhealthy ones first.
     #[cfg(feature = "client")]
-    #[must_use]
     pub fn channel(mut self, name: impl Into<String>, channel: Channel) -> Self {
         self.channels.push((name.into(), channel));
         self
+    }
+
+    /// Returns the check of `Host` and `Origin` that these options describe.
+    pub(crate) fn origin_check(&self) -> OriginCheck {
+        OriginCheck::any_address()
+            .allow_hosts(self.allowed_hosts.iter().filter_map(|host| Authority::parse(host)))
+            .allow_origins(self.allowed_origins.iter().filter_map(|origin| Origin::parse(origin)))
     }
 }

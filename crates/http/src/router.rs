@@ -1,4 +1,4 @@
-//! [`router`]: which request goes where.
+//! [`router`]: the routes of a server's HTTP interface.
 
 use std::sync::Arc;
 
@@ -11,99 +11,107 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
 use farcall_protocol::describe::HealthStatus;
 use farcall_server::ServerHandle;
+use farcall_web::{OriginCheck, OriginError};
 
-use crate::answer::sentence;
 use crate::debug;
-use crate::gate::{Forbidden, OriginCheck};
 #[cfg(feature = "gateway")]
 use crate::gateway;
 use crate::metrics;
-use crate::opening;
 use crate::options::HttpOptions;
+use crate::state::HttpState;
+use crate::text_response::text_response;
+use crate::upgrade;
 
-/// What all requests share. A clone is cheap.
-#[derive(Clone, Debug)]
-pub(crate) struct Shared {
-    pub(crate) handle: ServerHandle,
-    pub(crate) settings: Arc<HttpOptions>,
-    pub(crate) gate: Arc<OriginCheck>,
-}
-
-/// An axum router for a server: connections for calls, and pages about it. See the
+/// Creates an axum router for a server: connections for calls, and pages about it. See the
 /// [front page](crate) for its paths.
 ///
-/// It can be merged into a router of your own. [`serve`](crate::serve) serves it; who serves it in
-/// another way must do so over HTTP/1.1 with upgrades, as `axum::serve` does, and should say where
-/// requests come from: by axum's `ConnectInfo<SocketAddr>`, or by a
-/// [`PeerAddress`](farcall_transport::PeerAddress) among the request's extensions. Otherwise the
-/// server's limit of connections for each peer does not hold. What TLS tells of a caller through the
-/// gateway is looked for there as well, as an `Arc<`[`TlsInfo`](farcall_transport::TlsInfo)`>`.
-pub fn router(handle: ServerHandle, settings: HttpOptions) -> Router {
-    let gate = Arc::new(OriginCheck::new(&settings));
-    let settings = Arc::new(settings);
-    let debug = debug::routes(Some(handle.clone()), &settings);
-    let shared = Shared { handle, settings: Arc::clone(&settings), gate: Arc::clone(&gate) };
+/// It can be merged into another router. [`serve`](crate::serve) serves it; any other server must use
+/// HTTP/1.1 with upgrades, as `axum::serve` does, and should put the client's address into the
+/// request's extensions: axum's `ConnectInfo<SocketAddr>` or a
+/// [`PeerAddress`](farcall_transport::PeerAddress). Without it the server's limit of connections per
+/// peer is not enforced. For calls through the gateway, TLS information about the caller is read from
+/// there as well, as an `Arc<`[`TlsInfo`](farcall_transport::TlsInfo)`>`.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use axum::{Router, routing::get};
+/// use farcall_http::HttpOptions;
+/// use farcall_server::Server;
+///
+/// let server = Server::builder().listen("tcp@127.0.0.1:0").bind().await?;
+/// let own = Router::new().route("/hello", get(async || "hello"));
+/// let router = own.merge(farcall_http::router(server.handle(), HttpOptions::default()));
+/// # let _ = router;
+/// # Ok(())
+/// # }
+/// ```
+pub fn router(handle: ServerHandle, options: HttpOptions) -> Router {
+    let origins = Arc::new(options.origin_check());
+    let debug = debug::routes(Some(handle.clone()), &options);
+    let state = HttpState { handle, options: Arc::new(options), origins: Arc::clone(&origins) };
     let pages = Router::new()
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .route("/metrics", get(prometheus))
         .merge(debug);
     #[cfg(feature = "gateway")]
-    let pages = pages.merge(gateway::routes(&shared));
+    let pages = pages.merge(gateway::routes(&state));
     let pages = pages
         .method_not_allowed_fallback(method_not_allowed)
-        .fallback(nothing)
-        .layer(from_fn_with_state(gate, check));
-    Router::new().route("/_farcall_", any(opening::open)).merge(pages).with_state(shared)
+        .fallback(not_found)
+        .layer(from_fn_with_state(origins, check_origin));
+    Router::new().route("/_farcall_", any(upgrade::upgrade)).merge(pages).with_state(state)
 }
 
-/// An axum router for a process that only calls: `/healthz`, and `/debug/farcall` with the channels
-/// of [`HttpOptions::channel`]. For the rest it is as [`router`].
+/// Creates an axum router for a process that is only a client: `/healthz`, and `/debug/farcall` with the
+/// channels of [`HttpOptions::channel`]. Otherwise it is like [`router`].
 #[cfg(feature = "client")]
-pub fn client_router(settings: &HttpOptions) -> Router {
+pub fn client_router(options: &HttpOptions) -> Router {
     Router::new()
         .route("/healthz", get(healthz))
-        .merge(debug::routes(None, settings))
+        .merge(debug::routes(None, options))
         .method_not_allowed_fallback(method_not_allowed)
-        .fallback(nothing)
-        .layer(from_fn_with_state(Arc::new(OriginCheck::new(settings)), check))
+        .fallback(not_found)
+        .layer(from_fn_with_state(Arc::new(options.origin_check()), check_origin))
 }
 
-/// Lets through what no foreign page has asked for.
-async fn check(State(gate): State<Arc<OriginCheck>>, request: Request, next: Next) -> Response {
-    match gate.check(request.uri(), request.headers()) {
+/// Refuses requests that a foreign page made a browser send.
+async fn check_origin(State(origins): State<Arc<OriginCheck>>, request: Request, next: Next) -> Response {
+    match origins.check(request.uri(), request.headers()) {
         Ok(()) => next.run(request).await,
-        Err(why) => forbidden(request.uri().path(), &why),
+        Err(error) => forbidden(request.uri().path(), &error),
     }
 }
 
-fn forbidden(path: &str, Forbidden(why): &Forbidden) -> Response {
+fn forbidden(path: &str, error: &OriginError) -> Response {
+    let reason = error.to_string();
     #[cfg(feature = "gateway")]
     if gateway::is_at(path) {
-        return gateway::forbidden(why);
+        return gateway::forbidden(&reason);
     }
     let _ = path;
-    sentence(StatusCode::FORBIDDEN, why)
+    text_response(StatusCode::FORBIDDEN, &reason)
 }
 
-/// `GET /healthz`: it answers.
+/// Answers `GET /healthz`.
 async fn healthz() -> Response {
-    sentence(StatusCode::OK, "ok")
+    text_response(StatusCode::OK, "ok")
 }
 
-/// `GET /readyz`: whether it takes calls.
-async fn readyz(State(shared): State<Shared>) -> Response {
-    match shared.handle.health() {
-        HealthStatus::Serving => sentence(StatusCode::OK, "ready"),
+/// Answers `GET /readyz`: 200 while the server accepts calls.
+async fn readyz(State(state): State<HttpState>) -> Response {
+    match state.handle.health() {
+        HealthStatus::Serving => text_response(StatusCode::OK, "ready"),
         HealthStatus::Draining => {
-            sentence(StatusCode::SERVICE_UNAVAILABLE, "the server is stopping, and takes no new calls")
+            text_response(StatusCode::SERVICE_UNAVAILABLE, "the server is stopping and accepts no new calls")
         }
     }
 }
 
-/// `GET /metrics`
-async fn prometheus(State(shared): State<Shared>) -> Response {
-    let mut response = metrics::render(&shared.handle).into_response();
+/// Answers `GET /metrics`.
+async fn prometheus(State(state): State<HttpState>) -> Response {
+    let mut response = metrics::render(&state.handle).into_response();
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(metrics::CONTENT_TYPE));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -111,16 +119,16 @@ async fn prometheus(State(shared): State<Shared>) -> Response {
     response
 }
 
-async fn nothing(uri: Uri) -> Response {
+async fn not_found(uri: Uri) -> Response {
     let path: String = uri.path().chars().take(200).collect();
-    sentence(StatusCode::NOT_FOUND, &format!("there is nothing at {path}"))
+    text_response(StatusCode::NOT_FOUND, &format!("there is nothing at {path}"))
 }
 
-/// axum adds what is allowed.
+/// Answers a request with a wrong method; axum adds the header `Allow`.
 async fn method_not_allowed(method: Method) -> Response {
     let method: String = method.as_str().chars().take(40).collect();
-    sentence(
+    text_response(
         StatusCode::METHOD_NOT_ALLOWED,
-        &format!("{method} is not allowed here: this page is read by GET"),
+        &format!("{method} is not allowed here: this path supports only GET"),
     )
 }

@@ -1,8 +1,8 @@
 //! [`serve`]: a router on its socket, from the first to the last connection.
+//!
+//! Accepting and HTTP/1.1 are in `farcall-web`; TLS and calls without HTTP are added here.
 
 use std::convert::Infallible;
-use std::pin::pin;
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -11,36 +11,37 @@ use axum::http::Request;
 use farcall_server::ServerHandle;
 #[cfg(feature = "tls")]
 use farcall_transport::{Alpn, Scheme, TlsServer};
-use farcall_transport::{Listener, PeerAddress, Stream, is_exhaustion, is_transient};
+use farcall_transport::{Listener, PeerAddress, Stream};
+use farcall_web::{Connections, serve_http1};
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::sync::Semaphore;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 use tower_service::Service;
-use tracing::{debug, warn};
+use tracing::debug;
 
-use crate::one_port::{Spoken, first_words};
-use crate::write_limit::WriteTimeout;
+use crate::protocol_sniff::{Detected, sniff};
+use crate::write_timeout::WriteTimeout;
 
-/// The largest head of a request, in bytes.
-const MAX_HEAD_BYTES: usize = 64 * 1024;
-/// How long accepting pauses where the system has no file descriptor or memory left.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// How often the same trouble is logged.
-const LOG_EVERY: Duration = Duration::from_secs(10);
-
-/// How [`serve_with`] serves. A connection that was opened for calls is the server's and has its
-/// limits: those here are for what is still HTTP.
+/// The settings of [`serve_with`]. A connection that was opened for calls is subject to the server's
+/// limits: those here are for HTTP requests.
+///
+/// ```
+/// use std::time::Duration;
+/// use farcall_http::ServeOptions;
+///
+/// let options = ServeOptions::default()
+///     .max_connections(256)
+///     .head_timeout(Duration::from_secs(5))
+///     .stop_timeout(None); // waits for the last request, however long it takes
+/// # let _ = options;
+/// ```
 #[derive(Clone, Debug)]
+#[must_use]
 pub struct ServeOptions {
-    max_connections: usize,
-    head_timeout: Duration,
-    write_timeout: Duration,
-    stop_timeout: Duration,
+    max_connections: Option<usize>,
+    head_timeout: Option<Duration>,
+    write_timeout: Option<Duration>,
+    stop_timeout: Option<Duration>,
     plain_rpc: Option<ServerHandle>,
     #[cfg(feature = "tls")]
     tls: Option<TlsServer>,
@@ -49,10 +50,10 @@ pub struct ServeOptions {
 impl Default for ServeOptions {
     fn default() -> Self {
         Self {
-            max_connections: 4096,
-            head_timeout: Duration::from_secs(10),
-            write_timeout: Duration::from_secs(30),
-            stop_timeout: Duration::from_secs(3),
+            max_connections: Some(4096),
+            head_timeout: Some(Duration::from_secs(10)),
+            write_timeout: Some(Duration::from_secs(30)),
+            stop_timeout: Some(Duration::from_secs(3)),
             plain_rpc: None,
             #[cfg(feature = "tls")]
             tls: None,
@@ -61,201 +62,177 @@ impl Default for ServeOptions {
 }
 
 impl ServeOptions {
-    /// HTTP connections at once. Default 4,096. One more is closed at once. Too high, and the process
-    /// runs out of file descriptors first, which it survives.
-    #[must_use]
-    pub const fn max_connections(mut self, connections: usize) -> Self {
-        self.max_connections = connections;
+    /// Sets the maximum number of HTTP connections. Default 4,096; `None` means no limit. A connection
+    /// beyond it is closed at once. Too high, and the process runs out of file descriptors first, which
+    /// it survives.
+    pub fn max_connections(mut self, connections: impl Into<Option<usize>>) -> Self {
+        self.max_connections = connections.into();
         self
     }
 
-    /// Serves calls without HTTP, too: who dials the port as `tcp@` is handed to this server at once, and its
-    /// limits hold. With [`ServeOptions::tls`] that is `tls@`, and nothing at the port is in plain text. Default:
-    /// only HTTP is served.
+    /// Also serves calls without HTTP: a client that dials the port as `tcp@` is handed over to this
+    /// server at once, and the server's limits apply. With [`ServeOptions::tls`] that is `tls@`, and nothing on
+    /// the port is unencrypted. Default: only HTTP is served.
     ///
-    /// The first byte tells which it is, or what was agreed on in TLS (ALPN). Neither speaks before the client
-    /// does, so a client that says nothing is closed after [`ServeOptions::head_timeout`].
-    #[must_use]
+    /// The protocol is detected by the first byte, or by what TLS negotiated (ALPN). In neither does the
+    /// server send first, so a client that sends nothing is closed after [`ServeOptions::head_timeout`].
     pub fn plain_rpc(mut self, server: ServerHandle) -> Self {
         self.plain_rpc = Some(server);
         self
     }
 
     /// Encrypts all connections, for `https@` and `wss@`; the listener stays one for `tcp`. A client that
-    /// speaks no TLS gets its alert, and is closed. Default: none are.
+    /// doesn't use TLS receives a TLS alert and is closed. Default: no encryption.
     #[cfg(feature = "tls")]
-    #[must_use]
     pub fn tls(mut self, tls: TlsServer) -> Self {
         self.tls = Some(tls);
         self
     }
 
-    /// How long the head of a request may take, with TLS before it, and the pause before that. Default 10 s. Too low, and
-    /// browsers connect anew for each request; too high, and silent connections are held as long. With
-    /// [`ServeOptions::plain_rpc`], the first byte of a connection may take as long, and the head behind it
-    /// as long again.
-    #[must_use]
-    pub const fn head_timeout(mut self, limit: Duration) -> Self {
-        self.head_timeout = limit;
+    /// Sets the time limit for the head of a request, including the TLS handshake and the pause before it.
+    /// Default 10 s; `None` means no limit. Too low, and browsers reconnect for each request; too high, and
+    /// silent connections stay open as long. With [`ServeOptions::plain_rpc`], the first byte of a
+    /// connection may take as long, and the head after it as long again.
+    pub fn head_timeout(mut self, limit: impl Into<Option<Duration>>) -> Self {
+        self.head_timeout = limit.into();
         self
     }
 
-    /// How long a client may take nothing of what it asked for. Default 30 s. Too low, and clients that
-    /// pause are thrown out; too high, and those that never read hold their answers as long.
-    #[must_use]
-    pub const fn write_timeout(mut self, limit: Duration) -> Self {
-        self.write_timeout = limit;
+    /// Sets the time after which a client that reads nothing of its response is closed. Default 30 s;
+    /// `None` means no limit. Too low, and clients that pause are closed; too high, and those that never
+    /// read occupy memory as long.
+    pub fn write_timeout(mut self, limit: impl Into<Option<Duration>>) -> Self {
+        self.write_timeout = limit.into();
         self
     }
 
-    /// How long requests under way may go on once it is to stop. Default 3 s.
-    #[must_use]
-    pub const fn stop_timeout(mut self, limit: Duration) -> Self {
-        self.stop_timeout = limit;
+    /// Sets the time that requests under way have to finish after the server was stopped. Default 3 s;
+    /// `None` means no limit.
+    pub fn stop_timeout(mut self, limit: impl Into<Option<Duration>>) -> Self {
+        self.stop_timeout = limit.into();
         self
     }
 }
 
-/// Serves a router at a listener until `stop` is ready, with the default [`ServeOptions`].
+/// Serves a router on a listener until `stop` is ready, with the default [`ServeOptions`].
 ///
-/// Let `stop` be [`ServerHandle::ended`](farcall_server::ServerHandle::ended), and `/readyz` tells
-/// that the server drains for as long as it does. Connections that were opened for calls are the
-/// server's, which drains them itself. Dropping this ends the other ones at once.
+/// Pass [`ServerHandle::ended`](farcall_server::ServerHandle::ended) as `stop`, so that `/readyz` reports
+/// the server as draining while it drains. Connections that were opened for calls belong to the
+/// server, which drains them itself. Dropping the future ends the other connections at once.
 pub async fn serve(listener: Listener, router: Router, stop: impl Future<Output = ()>) {
     serve_with(listener, router, ServeOptions::default(), stop).await;
 }
 
-/// As [`serve`], in another way.
+/// Serves a router like [`serve`], with these options.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use farcall_http::{HttpOptions, ServeOptions, router, serve_with};
+/// use farcall_server::Server;
+/// use farcall_transport::{Address, Listener};
+///
+/// let server = Server::builder().build()?;
+/// let handle = server.handle();
+/// let listener = Listener::bind(&Address::parse("127.0.0.1:0")?).await?;
+/// // One port for HTTP and for calls without it.
+/// let options = ServeOptions::default().plain_rpc(handle.clone());
+/// let router = router(handle.clone(), HttpOptions::default());
+/// let http = serve_with(listener, router, options, handle.ended());
+/// # handle.stop();
+/// tokio::join!(server.serve(), http);
+/// # Ok(())
+/// # }
+/// ```
 pub async fn serve_with(
     listener: Listener,
     router: Router,
     options: ServeOptions,
     stop: impl Future<Output = ()>,
 ) {
-    let tracker = TaskTracker::new();
-    let (stopping, cut) = (CancellationToken::new(), CancellationToken::new());
-    let _on_drop = cut.clone().drop_guard();
-    let stop_timeout = options.stop_timeout;
-    let connections = Connections {
+    let connections = Connections::new(options.max_connections);
+    let _abort_on_drop = connections.abort_on_drop();
+    let server = ConnectionServer {
         router,
         head_timeout: options.head_timeout,
         write_timeout: options.write_timeout,
-        stop: stopping.clone(),
-        cut: cut.clone(),
+        shutdown: connections.shutdown_token().clone(),
         plain_rpc: options.plain_rpc,
         #[cfg(feature = "tls")]
         tls: options.tls,
     };
-    let room = Arc::new(Semaphore::new(options.max_connections.min(Semaphore::MAX_PERMITS)));
     tokio::select! {
-        // Accepting loses nothing where it ends: every connection has its task by then.
-        () = accept(listener, connections, room, &tracker) => {}
+        // Cancel-safe: every accepted connection has its task.
+        () = connections.accept(&listener, |stream, peer| server.clone().serve(stream, peer)) => {}
         () = stop => {}
     }
-    stopping.cancel();
-    tracker.close();
-    if timeout(stop_timeout, tracker.wait()).await.is_err() {
-        debug!(connections = tracker.len(), "cutting off HTTP requests that have not ended");
-        cut.cancel();
-        tracker.wait().await;
+    drop(listener);
+    let aborted = connections.shut_down(options.stop_timeout).await;
+    if aborted > 0 {
+        debug!(connections = aborted, "aborted HTTP connections that did not end");
     }
 }
 
-/// Accepts connections, for as long as it is polled. `room` bounds how many there are.
-async fn accept(listener: Listener, connections: Connections, room: Arc<Semaphore>, tracker: &TaskTracker) {
-    let mut complaints = LogThrottle::default();
-    loop {
-        match listener.accept().await {
-            Ok((stream, peer)) => match Arc::clone(&room).try_acquire_owned() {
-                Ok(permit) => {
-                    let connections = connections.clone();
-                    tracker.spawn(async move {
-                        connections.serve(stream, peer).await;
-                        drop(permit);
-                    });
-                }
-                // Closed at once: to be told so is better than to wait for nothing.
-                Err(_) if complaints.are_due() => warn!(%peer, "there are too many HTTP connections"),
-                Err(_) => {}
-            },
-            Err(error) if is_transient(&error) => {
-                debug!(%error, "a connection ended before it was accepted");
-            }
-            Err(error) => {
-                if complaints.are_due() {
-                    let kind = if is_exhaustion(&error) { "out of resources" } else { "failed" };
-                    warn!(address = %listener.address(), %error, kind, "accepting pauses");
-                }
-                sleep(ACCEPT_PAUSE).await;
-            }
-        }
-    }
-}
-
-/// What all connections have in common.
+/// The state that all connections share.
 #[derive(Clone)]
-struct Connections {
+struct ConnectionServer {
     router: Router,
-    head_timeout: Duration,
-    write_timeout: Duration,
-    /// From now on a connection ends after the request that it has.
-    stop: CancellationToken,
-    /// Ends connections where they are.
-    cut: CancellationToken,
+    head_timeout: Option<Duration>,
+    write_timeout: Option<Duration>,
+    /// When it is cancelled, a connection ends after its current request.
+    shutdown: CancellationToken,
     plain_rpc: Option<ServerHandle>,
     #[cfg(feature = "tls")]
     tls: Option<TlsServer>,
 }
 
-impl Connections {
-    /// Serves a connection until it ends, or is handed over.
+impl ConnectionServer {
+    /// Serves a connection until it ends or is handed over.
     async fn serve(self, stream: Stream, peer: PeerAddress) {
         let stream = self.encrypted(stream);
-        let cut = self.cut.clone();
         match self.plain_rpc.clone() {
-            None => cut.run_until_cancelled(self.serve_http(stream, peer)).await,
-            Some(server) => cut.run_until_cancelled(self.serve_either(stream, peer, server)).await,
-        };
+            None => self.serve_http(stream, peer).await,
+            Some(server) => self.serve_either(stream, peer, server).await,
+        }
     }
 
-    /// Its handshake is made by the first read, under the limit of time for the head.
+    /// Adds TLS. The first read makes the handshake, within the time limit for the head.
     #[cfg(feature = "tls")]
     fn encrypted(&self, stream: Stream) -> Stream {
         let alpn = if self.plain_rpc.is_some() { Alpn::FarcallOrHttp1 } else { Alpn::Http1 };
         match &self.tls {
-            // The scheme is that of calls: those that are opened inside HTTP get their own.
+            // The scheme of calls without HTTP: an upgrade sets another one.
             Some(tls) => tls.accept(stream, alpn).with_scheme(Scheme::Tls),
             None => stream,
         }
     }
 
     #[cfg(not(feature = "tls"))]
-    #[expect(clippy::unused_self, reason = "there is nothing to choose")]
+    #[expect(clippy::unused_self, reason = "used with the feature `tls`")]
     fn encrypted(&self, stream: Stream) -> Stream {
         stream
     }
 
-    /// Serves HTTP, or hands the connection to the server, as the client would have it.
+    /// Serves HTTP or hands the connection over to the server, by the protocol that the client uses.
     async fn serve_either(self, stream: Stream, peer: PeerAddress, server: ServerHandle) {
-        let heard = tokio::select! {
-            heard = timeout(self.head_timeout, first_words(stream)) => heard,
-            // The connection ends with what was read of it: nobody is left to serve it.
-            () = self.stop.cancelled() => return,
+        let detected = tokio::select! {
+            detected = with_limit(self.head_timeout, sniff(stream)) => detected,
+            // The connection ends with what was read of it: it could not be served any more.
+            () = self.shutdown.cancelled() => return,
         };
-        match heard {
-            Ok(Ok(Some((Spoken::Calls, stream)))) => server.serve_stream(stream, peer),
-            Ok(Ok(Some((Spoken::Http, stream)))) => self.serve_http(stream, peer).await,
-            Ok(Ok(None)) => {}
-            Ok(Err(error)) => debug!(%peer, %error, "the connection ended before it said what it speaks"),
-            Err(_elapsed) => debug!(%peer, "closed: it said nothing"),
+        match detected {
+            Some(Ok(Some((Detected::Calls, stream)))) => server.serve_stream(stream, peer),
+            Some(Ok(Some((Detected::Http, stream)))) => self.serve_http(stream, peer).await,
+            Some(Ok(None)) => {}
+            Some(Err(error)) => debug!(%peer, %error, "the connection ended before its first byte"),
+            None => debug!(%peer, "closed: the client sent nothing in time"),
         }
     }
 
-    // HTTP/1.1 only: upgrades are its own, and its reader has a limit of time from the first byte on.
     async fn serve_http(self, stream: Stream, peer: PeerAddress) {
-        let Self { router, head_timeout, write_timeout, stop, .. } = self;
+        let Self { router, head_timeout, write_timeout, shutdown, .. } = self;
         let tls = stream.tls_later();
-        let service = service_fn(move |mut request: Request<Incoming>| {
+        let handler = move |mut request: Request<Incoming>| {
             let mut router = router.clone();
             request.extensions_mut().insert(peer);
             if let Some(tls) = tls() {
@@ -265,40 +242,18 @@ impl Connections {
                 request.extensions_mut().insert(ConnectInfo(address));
             }
             async move { Ok::<_, Infallible>(router.call(request).await.unwrap_or_else(|never| match never {})) }
-        });
-        let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(head_timeout)
-            .max_buf_size(MAX_HEAD_BYTES)
-            .serve_connection(TokioIo::new(WriteTimeout::new(stream, write_timeout)), service)
-            .with_upgrades();
-        let mut connection = pin!(connection);
-        let served = tokio::select! {
-            served = connection.as_mut() => served,
-            // It is not dropped here, but goes on to its end.
-            () = stop.cancelled() => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
-            }
         };
-        if let Err(error) = served {
+        let stream = WriteTimeout::new(stream, write_timeout);
+        if let Err(error) = serve_http1(stream, handler, head_timeout, &shutdown).await {
             debug!(%peer, %error, "the HTTP connection ended");
         }
     }
 }
 
-/// Lets the same trouble be logged only now and then.
-#[derive(Default)]
-struct LogThrottle {
-    last: Option<Instant>,
-}
-
-impl LogThrottle {
-    fn are_due(&mut self) -> bool {
-        let due = self.last.is_none_or(|last| last.elapsed() >= LOG_EVERY);
-        if due {
-            self.last = Some(Instant::now());
-        }
-        due
+/// Waits for `future`, at most for `limit`; `None` if the time is over.
+async fn with_limit<T>(limit: Option<Duration>, future: impl Future<Output = T>) -> Option<T> {
+    match limit {
+        Some(limit) => timeout(limit, future).await.ok(),
+        None => Some(future.await),
     }
 }

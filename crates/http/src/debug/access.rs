@@ -1,4 +1,4 @@
-//! [`DebugPage`]: who may see the debug page.
+//! [`DebugPage`]: access to the debug page.
 
 use std::net::SocketAddr;
 
@@ -6,45 +6,52 @@ use axum::extract::{ConnectInfo, Request};
 use axum::http::{HeaderMap, Version};
 use farcall_transport::PeerAddress;
 
-/// Who may see the debug page, which tells who calls what, and what went wrong.
+/// The clients that may see the debug page, which shows callers, methods and errors.
+///
+/// ```
+/// use farcall_http::{DebugPage, HttpOptions};
+///
+/// let options = HttpOptions::default().debug_page(DebugPage::Off);
+/// # let _ = options;
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum DebugPage {
-    /// Nobody: there is nothing at its path.
+    /// No client: its path answers 404.
     Off,
-    /// Who connects from this machine, with no sign that it is a proxy which passes on what others
-    /// ask: no header `Forwarded`, `Via`, `X-Real-IP` or `X-Forwarded-*`, and HTTP/1.1. Everybody
-    /// else gets 403. A proxy on this machine that shows none of those signs cannot be told from a
-    /// browser: let it pass on other paths only, or choose [`DebugPage::Off`].
+    /// Clients on this machine that are not recognizable as a proxy: no header `Forwarded`, `Via`,
+    /// `X-Real-IP` or `X-Forwarded-*`, and HTTP/1.1. Other clients get 403. A proxy on this machine that
+    /// shows none of those signs looks like a browser: let it forward other paths only, or choose
+    /// [`DebugPage::Off`].
     #[default]
     Local,
-    /// Everybody who reaches the port. Put it behind a proxy that asks for a login.
+    /// Every client that reaches the port. Put it behind a proxy that requires a login.
     Everyone,
 }
 
-/// What proxies add, besides all that begins with [`FORWARDED`].
+/// Headers that proxies add, in addition to those that begin with [`FORWARDED`].
 const SIGNS_OF_A_PROXY: [&str; 3] = ["forwarded", "via", "x-real-ip"];
 const FORWARDED: &str = "x-forwarded-";
 
 impl DebugPage {
-    /// Checks who asks.
+    /// Checks whether the client may see the page.
     ///
     /// # Errors
     ///
-    /// Why it is not shown, as a sentence.
+    /// The reason for the refusal, as a sentence for the client.
     pub(super) fn check(self, request: &Request) -> Result<(), String> {
-        const OPENED: &str =
-            "`Settings::debug_page(DebugPage::Everyone)` opens it to whoever reaches this port";
+        const HINT: &str =
+            "`HttpOptions::debug_page(DebugPage::Everyone)` shows it to every client that reaches this port";
         match self {
             Self::Off => Err("the debug page is off".to_owned()),
             Self::Everyone => Ok(()),
             Self::Local if !is_local(request) => {
-                Err(format!("the debug page is shown only to this machine itself; {OPENED}"))
+                Err(format!("the debug page is shown only to clients on this machine; {HINT}"))
             }
             Self::Local => match sign_of_a_proxy(request.version(), request.headers()) {
                 Some(sign) => Err(format!(
-                    "the debug page is shown only to this machine itself, and this request came by way of a proxy, as \
-                     {sign} tells; {OPENED}"
+                    "the debug page is shown only to clients on this machine, and this request came through a proxy, as \
+                     {sign} shows; {HINT}"
                 )),
                 None => Ok(()),
             },
@@ -52,7 +59,7 @@ impl DebugPage {
     }
 }
 
-/// Whether it comes from this machine. What nobody knows the origin of does not.
+/// Returns `true` if the request is known to come from this machine.
 fn is_local(request: &Request) -> bool {
     let extensions = request.extensions();
     let is_loopback = |address: &SocketAddr| address.ip().to_canonical().is_loopback();
@@ -64,9 +71,9 @@ fn is_local(request: &Request) -> bool {
     }
 }
 
-/// What shows that a proxy passes the request on.
+/// Returns the sign of a proxy that forwards the request, if there is one.
 fn sign_of_a_proxy(version: Version, headers: &HeaderMap) -> Option<String> {
-    // No browser speaks it any more, nor does curl unless told to; but nginx does where it is told nothing.
+    // No current browser uses it, nor does curl by default; but nginx does by default.
     if version < Version::HTTP_11 {
         return Some(format!("{version:?}"));
     }
@@ -100,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn only_this_machine_is_local() {
+    fn only_clients_on_this_machine_are_local() {
         for (peer, local) in [
             (tcp("127.0.0.1:5000"), true),
             (tcp("127.8.0.1:5000"), true),
@@ -120,18 +127,21 @@ mod tests {
         let mut request = from(None, None, Version::HTTP_11);
         let address: SocketAddr = "127.0.0.1:5000".parse().unwrap();
         request.extensions_mut().insert(ConnectInfo(address));
-        assert!(DebugPage::Local.check(&request).is_ok(), "as axum says it");
+        assert!(DebugPage::Local.check(&request).is_ok(), "axum's connect info");
     }
 
     #[test]
-    fn what_a_proxy_passes_on_is_not_local() {
+    fn forwarded_requests_are_not_local() {
         let peer = tcp("127.0.0.1:5000");
         for header in
             ["Forwarded", "Via", "X-Real-IP", "X-Forwarded-For", "x-forwarded-host", "X-Forwarded-Anything"]
         {
             let request = from(peer, Some(header), Version::HTTP_11);
-            let why = DebugPage::Local.check(&request).unwrap_err();
-            assert!(why.contains("DebugPage::Everyone") && why.contains(&header.to_lowercase()), "{why}");
+            let reason = DebugPage::Local.check(&request).unwrap_err();
+            assert!(
+                reason.contains("DebugPage::Everyone") && reason.contains(&header.to_lowercase()),
+                "{reason}"
+            );
             assert!(DebugPage::Everyone.check(&request).is_ok(), "{header}");
         }
         assert!(

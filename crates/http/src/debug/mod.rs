@@ -1,7 +1,7 @@
-//! `/debug/farcall`: what this process is doing, as a page.
+//! `/debug/farcall`: a page about the activity of this process.
 //!
-//! The page is one document ([`page`]) that asks for the figures again and again ([`figures`]). Who
-//! may see either is decided here ([`access`]); what the figures are, by the server and the channels.
+//! The page is one document ([`page`]) that polls a snapshot ([`snapshot`]). Access to both is decided
+//! here ([`access`]); the data comes from the server and the channels.
 
 use std::sync::Arc;
 
@@ -15,45 +15,45 @@ use axum::routing::get;
 use farcall_server::ServerHandle;
 
 pub use self::access::DebugPage;
-use self::figures::{Detail, Figures};
-use crate::answer::sentence;
+use self::snapshot::{Detail, Snapshot};
 use crate::options::HttpOptions;
+use crate::text_response::text_response;
 
 mod access;
-mod figures;
 mod page;
+mod snapshot;
 
-/// The page, and what it reads; nothing where it is off.
-pub(crate) fn routes<S>(handle: Option<ServerHandle>, settings: &HttpOptions) -> Router<S>
+/// Returns the routes of the page and its data; none if the page is off.
+pub(crate) fn routes<S>(handle: Option<ServerHandle>, options: &HttpOptions) -> Router<S>
 where
     S: Clone + Send + Sync + 'static,
 {
-    let access = settings.debug_page;
+    let access = options.debug_page;
     if access == DebugPage::Off {
         return Router::new();
     }
     let check = move |request: Request, next: Next| async move {
         match access.check(&request) {
             Ok(()) => next.run(request).await,
-            Err(why) => sentence(StatusCode::FORBIDDEN, &why),
+            Err(reason) => text_response(StatusCode::FORBIDDEN, &reason),
         }
     };
     Router::new()
         .route("/debug/farcall", get(async || page::page()))
         .route("/debug/farcall/", get(async || page::page()))
         .route("/debug/farcall/overview.json", get(overview))
-        // Only for these: what there is not is not there for anybody.
+        // Only for these routes: an unknown path is 404 for every client.
         .route_layer(from_fn(check))
-        .with_state(Arc::new(Figures::new(handle, settings)))
+        .with_state(Arc::new(Snapshot::new(handle, options)))
 }
 
-/// `GET /debug/farcall/overview.json`; with `?brief` without what changes seldom.
-async fn overview(State(figures): State<Arc<Figures>>, uri: Uri) -> Response {
-    let extent = if uri.query() == Some("brief") { Detail::Brief } else { Detail::Full };
+/// Answers `GET /debug/farcall/overview.json`; with `?brief`, without the parts that change rarely.
+async fn overview(State(snapshot): State<Arc<Snapshot>>, uri: Uri) -> Response {
+    let detail = if uri.query() == Some("brief") { Detail::Brief } else { Detail::Full };
     let headers = [
         (CONTENT_TYPE, "application/json"),
         (CACHE_CONTROL, "no-store"),
         (X_CONTENT_TYPE_OPTIONS, "nosniff"),
     ];
-    (headers, figures.json(extent).await).into_response()
+    (headers, snapshot.json(detail).await).into_response()
 }

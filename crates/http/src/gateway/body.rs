@@ -1,137 +1,160 @@
-//! The body of a request: read within its limits of size, of time, and of room for all, and looked at once.
+//! The body of a request: read within limits of size, time and memory, and checked to be JSON.
 
 use std::future::poll_fn;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes, HttpBody};
 use axum::http::{HeaderMap, StatusCode, header::EXPECT};
 use farcall_protocol::{Code, Status};
 use serde::de::IgnoredAny;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
-use super::Open;
-use super::answer::Failure;
+use super::failure::Failure;
+use super::options::Gateway;
 
-/// How long the rest of a body that is refused is discarded before the answer, so that it arrives: a
-/// kernel that holds unread input answers a close with a reset.
+/// The time for which the rest of a refused body is discarded before the response, so that the response
+/// arrives: a kernel that holds unread input answers a close with a reset.
 const LINGER: Duration = Duration::from_secs(2);
-/// How much of it is discarded at most, in bytes.
-const DISCARDED: usize = 64 * 1024 * 1024;
+/// The part of it that is discarded, in bytes.
+const MAX_DISCARDED: usize = 64 * 1024 * 1024;
 
-/// A body that is there, and its place among all of them.
+/// A complete body, and its share of the memory for all bodies.
 #[derive(Debug)]
 pub(super) struct Received {
     pub(super) bytes: Bytes,
-    /// Gives its room back when the answer is there: the call keeps the bytes until then.
-    pub(super) room: Option<OwnedSemaphorePermit>,
+    /// Held until the call has ended, because the call keeps the bytes until then.
+    pub(super) reservation: Option<OwnedSemaphorePermit>,
 }
 
-/// What is wrong with a body on its way.
-enum Fault {
+/// The reason why a body is not read to its end.
+enum BodyError {
     TooLarge,
-    NoRoom,
+    NoMemory,
     Broken(axum::Error),
 }
 
-impl Open {
+/// The limits of bodies, and the memory that all of them share. A clone shares it.
+#[derive(Clone, Debug)]
+pub(super) struct BodyLimits {
+    max_bytes: usize,
+    buffered_bytes: usize,
+    timeout: Option<Duration>,
+    /// One permit for each byte that may be buffered.
+    memory: Arc<Semaphore>,
+}
+
+impl BodyLimits {
+    pub(super) fn new(options: &Gateway) -> Self {
+        Self {
+            max_bytes: options.max_body_bytes,
+            buffered_bytes: options.buffered_bytes,
+            timeout: options.body_timeout,
+            memory: Arc::new(Semaphore::new(options.buffered_bytes.min(Semaphore::MAX_PERMITS))),
+        }
+    }
+
     /// Reads a body.
     ///
     /// # Errors
     ///
-    /// It is too large, too slow, cut off, or no JSON, or there is no room for it: the answer says which.
+    /// The body is too large, too slow, cut off or not JSON, or there is no memory for it; the response
+    /// says which.
     pub(super) async fn receive(&self, headers: &HeaderMap, mut body: Body) -> Result<Received, Failure> {
-        let limit = self.options.body_timeout;
-        let read = timeout(limit, self.read(&mut body)).await.map_err(|_elapsed| {
-            let message = format!("the body was not complete within {limit:?}");
-            let status = Status::refused(Code::DeadlineExceeded, message);
-            Failure::new(StatusCode::REQUEST_TIMEOUT, status)
-        })?;
+        let reading = self.read(&mut body);
+        let read = match self.timeout {
+            None => reading.await,
+            Some(limit) => timeout(limit, reading).await.map_err(|_elapsed| {
+                let message = format!("the body was not complete within {limit:?}");
+                let status = Status::refused(Code::DeadlineExceeded, message);
+                Failure::new(StatusCode::REQUEST_TIMEOUT, status)
+            })?,
+        };
         match read {
             Ok(received) => {
                 check_json(&received.bytes)?;
                 Ok(received)
             }
-            Err(Fault::Broken(error)) => Err(Failure::invalid(format!("the body broke off: {error}"))),
-            Err(fault) => {
-                pass_over(headers, body).await;
-                Err(self.no_place(&fault))
+            Err(BodyError::Broken(error)) => Err(Failure::invalid(format!("the body was cut off: {error}"))),
+            Err(error) => {
+                discard(headers, body).await;
+                Err(self.limit_failure(&error))
             }
         }
     }
 
-    /// Reads to the end, and reserves nothing for what has not come.
-    async fn read(&self, body: &mut Body) -> Result<Received, Fault> {
-        let max = self.options.max_body_bytes;
-        // What is said to come.
+    /// Reads to the end; memory is reserved only for bytes that have arrived.
+    async fn read(&self, body: &mut Body) -> Result<Received, BodyError> {
+        let max = self.max_bytes;
+        // The announced size.
         if body.size_hint().lower() > u64::try_from(max).unwrap_or(u64::MAX) {
-            return Err(Fault::TooLarge);
+            return Err(BodyError::TooLarge);
         }
-        let (mut bytes, mut room) = (Vec::new(), None::<OwnedSemaphorePermit>);
-        while let Some(data) = next(body).await.transpose().map_err(Fault::Broken)? {
+        let (mut bytes, mut reservation) = (Vec::new(), None::<OwnedSemaphorePermit>);
+        while let Some(data) = next(body).await.transpose().map_err(BodyError::Broken)? {
             if data.len() > max - bytes.len() {
-                return Err(Fault::TooLarge);
+                return Err(BodyError::TooLarge);
             }
-            let more = u32::try_from(data.len()).map_err(|_| Fault::NoRoom)?;
-            let more = self.room.clone().try_acquire_many_owned(more).map_err(|_| Fault::NoRoom)?;
-            match &mut room {
-                Some(room) => room.merge(more),
-                None => room = Some(more),
+            let more = u32::try_from(data.len()).map_err(|_| BodyError::NoMemory)?;
+            let more = self.memory.clone().try_acquire_many_owned(more).map_err(|_| BodyError::NoMemory)?;
+            match &mut reservation {
+                Some(reservation) => reservation.merge(more),
+                None => reservation = Some(more),
             }
             bytes.extend_from_slice(&data);
         }
-        Ok(Received { bytes: bytes.into(), room })
+        Ok(Received { bytes: bytes.into(), reservation })
     }
 
-    fn no_place(&self, fault: &Fault) -> Failure {
-        let options = &self.options;
-        if matches!(fault, Fault::TooLarge) {
-            let message = format!("the body is over the limit of {} bytes", options.max_body_bytes);
+    fn limit_failure(&self, error: &BodyError) -> Failure {
+        if matches!(error, BodyError::TooLarge) {
+            let message = format!("the body is over the limit of {} bytes", self.max_bytes);
             let status = Status::refused(Code::ResourceExhausted, message);
             return Failure::new(StatusCode::PAYLOAD_TOO_LARGE, status);
         }
-        let message = format!("the buffers for bodies are full: {} bytes", options.buffered_bytes);
+        let message = format!("the buffers for bodies are full: {} bytes", self.buffered_bytes);
         Status::refused(Code::ResourceExhausted, message).into()
     }
 }
 
-/// The next bytes of a body; none at its end, or where trailers follow, which nobody reads.
+/// Returns the next bytes of a body; `None` at its end, or if trailers follow, which are ignored.
 async fn next(body: &mut Body) -> Option<Result<Bytes, axum::Error>> {
     let frame = poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await?;
     frame.map(|frame| frame.into_data().ok()).transpose()
 }
 
-/// Discards some of a body that nobody wants, so that who sends it reads the answer.
-pub(super) async fn pass_over(headers: &HeaderMap, mut body: Body) {
-    // Who waits for leave to send it has not sent it, and is not asked to.
+/// Discards a part of a refused body, so that its sender reads the response.
+pub(super) async fn discard(headers: &HeaderMap, mut body: Body) {
+    // A client that waits for `100 Continue` has not sent the body.
     if !headers.contains_key(EXPECT) {
-        let _ = timeout(LINGER, discard(&mut body)).await;
+        let _ = timeout(LINGER, discard_bytes(&mut body)).await;
     }
 }
 
-async fn discard(body: &mut Body) {
+async fn discard_bytes(body: &mut Body) {
     let mut discarded = 0;
     while let Some(Ok(data)) = next(body).await {
         discarded += data.len();
-        if discarded > DISCARDED {
+        if discarded > MAX_DISCARDED {
             return;
         }
     }
 }
 
-/// Whether it is JSON, or nothing. What the method makes of it is its own affair.
+/// Checks that a body is JSON or empty. Its types are left to the method.
 ///
 /// # Errors
 ///
-/// Where it is not: the line and the column.
+/// The body is not JSON: with line and column.
 fn check_json(body: &[u8]) -> Result<(), Failure> {
     if body.trim_ascii().is_empty() {
         return Ok(());
     }
     serde_json::from_slice::<IgnoredAny>(body).map(drop).map_err(|error| {
         Failure::invalid(format!(
-            "the body is no JSON: {error}; arguments are by name, as in {{\"a\": 6, \"b\": 7}}"
+            "the body is not JSON: {error}; arguments are by name, as in {{\"a\": 6, \"b\": 7}}"
         ))
     })
 }
@@ -141,7 +164,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_no_json_is_told_with_the_place() {
+    fn error_for_malformed_json_names_its_position() {
         for good in ["", " \r\n", "{}", "[6, 7]\n", "null", "42"] {
             assert!(check_json(good.as_bytes()).is_ok(), "{good}");
         }

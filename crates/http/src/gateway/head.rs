@@ -1,4 +1,4 @@
-//! What the headers of a request say of the call: how long its caller waits, its metadata, its credential.
+//! [`CallHead`]: the headers of a call: timeout, idempotence, metadata, credential.
 
 use std::time::Duration;
 
@@ -8,21 +8,21 @@ use farcall_protocol::limits::MAX_HEADER_BYTES;
 use farcall_protocol::metadata::TRACEPARENT;
 use farcall_protocol::{Code, EscapedText, Metadata, Status, truncate};
 
-use super::answer::Failure;
+use super::failure::Failure;
 
-/// How long the caller waits, in milliseconds.
+/// The header with the caller's timeout, in milliseconds.
 const TIMEOUT: HeaderName = HeaderName::from_static("farcall-timeout-ms");
-/// Whether the call may be made twice with the effect of once.
+/// The header that marks a call as idempotent.
 const IDEMPOTENT: HeaderName = HeaderName::from_static("farcall-idempotent");
-/// What stands before a key of metadata.
+/// The prefix of headers with metadata.
 pub(super) const META_PREFIX: &str = "farcall-meta-";
-/// The longest time that a caller may wait for, a day: nobody holds a connection longer, and what is
-/// larger is a mistake in the unit.
+/// The longest timeout, a day: no client keeps a connection longer, and a larger value is a mistake in the
+/// unit.
 pub(super) const MAX_TIMEOUT_MS: u64 = 24 * 60 * 60 * 1000;
-/// What a pair of metadata takes at most in an encoded header beside its text.
+/// The most bytes that a metadata pair adds to its text in an encoded header.
 const PAIR_BYTES: usize = 10;
 
-/// What the headers of a request say of the call.
+/// The headers of a call.
 #[derive(Debug, Default)]
 pub(super) struct CallHead {
     pub(super) timeout: Option<Duration>,
@@ -36,8 +36,8 @@ impl CallHead {
     ///
     /// # Errors
     ///
-    /// One of them is not what it should be: the answer names it. 431 where the metadata is more than
-    /// the protocol carries.
+    /// A header is malformed; the response names it. 431 if the metadata is larger than the protocol
+    /// allows.
     pub(super) fn read(headers: &HeaderMap) -> Result<Self, Failure> {
         Ok(Self {
             timeout: only(headers, &TIMEOUT)?.map(timeout).transpose()?,
@@ -48,11 +48,11 @@ impl CallHead {
     }
 }
 
-/// The credential of a request. Other schemes than `Bearer` are for others, a proxy on the way say.
+/// Returns the token of a request. Other schemes than `Bearer` are ignored: they may be a proxy's.
 ///
 /// # Errors
 ///
-/// There are two of them, or what there is is no text.
+/// There are two headers, or the header is not text.
 pub(super) fn token(headers: &HeaderMap) -> Result<Option<String>, Failure> {
     let bearer = only(headers, &AUTHORIZATION)?.and_then(|value| {
         let (scheme, token) = value.split_once(' ')?;
@@ -61,12 +61,12 @@ pub(super) fn token(headers: &HeaderMap) -> Result<Option<String>, Failure> {
     Ok(bearer.filter(|token| !token.is_empty()))
 }
 
-/// How much of a header of the protocol metadata takes, in bytes; a little more than it does.
+/// Returns an upper bound of the metadata's size in an encoded header, in bytes.
 pub(super) fn encoded_len(metadata: &Metadata) -> usize {
     metadata.iter().map(|(key, value)| key.len() + value.len() + PAIR_BYTES).sum()
 }
 
-/// The value of a header that there is once at most.
+/// Returns the value of a header that may occur once.
 fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>, Failure> {
     let mut values = headers.get_all(name).iter();
     match (values.next(), values.next()) {
@@ -78,11 +78,11 @@ fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>
 
 fn text<'a>(name: &HeaderName, value: &'a HeaderValue) -> Result<&'a str, Failure> {
     std::str::from_utf8(value.as_bytes())
-        .map_err(|_| Failure::invalid(format!("the header `{name}` is no UTF-8")))
+        .map_err(|_| Failure::invalid(format!("the header `{name}` is not UTF-8")))
 }
 
 fn timeout(value: &str) -> Result<Duration, Failure> {
-    // A number would be read with a plus sign, too.
+    // `parse` alone would accept a plus sign.
     let digits = value.bytes().all(|byte| byte.is_ascii_digit());
     let ms = value.parse().ok().filter(|ms| digits && (1..=MAX_TIMEOUT_MS).contains(ms));
     ms.map(Duration::from_millis).ok_or_else(|| {
@@ -106,7 +106,7 @@ fn idempotent(value: &str) -> Result<bool, Failure> {
     }
 }
 
-/// The headers with the prefix, and that of the trace, which is another's format.
+/// Reads the headers with the prefix, and W3C's `traceparent`.
 fn metadata(headers: &HeaderMap) -> Result<Option<Metadata>, Failure> {
     let mut metadata = Metadata::new();
     for name in headers.keys() {
@@ -117,7 +117,7 @@ fn metadata(headers: &HeaderMap) -> Result<Option<Metadata>, Failure> {
             Failure::invalid(format!("the header `{}`: {error}", truncate(name.as_str(), 300)))
         })?;
     }
-    // W3C has two of them, or one that is not as it has it, be none at all rather than an error.
+    // W3C: a duplicate or malformed `traceparent` is ignored, not an error.
     if let Ok(Some(trace)) = only(headers, &HeaderName::from_static(TRACEPARENT))
         && metadata.get(TRACEPARENT).is_none()
     {
@@ -125,7 +125,7 @@ fn metadata(headers: &HeaderMap) -> Result<Option<Metadata>, Failure> {
     }
     let len = encoded_len(&metadata);
     if len > MAX_HEADER_BYTES {
-        let message = format!("the metadata takes {len} bytes: at most {MAX_HEADER_BYTES} are carried");
+        let message = format!("the metadata takes {len} bytes: at most {MAX_HEADER_BYTES} are allowed");
         let status = Status::refused(Code::ResourceExhausted, message);
         return Err(Failure::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, status));
     }
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn a_timeout_is_a_number_of_milliseconds_within_a_day() {
+    fn timeout_is_a_number_of_milliseconds_within_a_day() {
         let timeout = |value| read(&[("farcall-timeout-ms", value)]).map(|head| head.timeout);
         assert_eq!(timeout("1").unwrap(), Some(Duration::from_millis(1)));
         assert_eq!(timeout("86400000").unwrap(), Some(Duration::from_secs(86_400)));
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn metadata_is_what_has_the_prefix_and_the_trace() {
+    fn headers_with_the_prefix_and_the_trace_are_metadata() {
         let head = read(&[
             ("Farcall-Meta-Tenant", "Zoë & co"),
             ("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn what_could_be_read_in_two_ways_is_refused_by_name() {
+    fn duplicate_header_is_refused_by_name() {
         for (name, first, second) in [
             ("farcall-meta-tenant", "a", "b"),
             ("farcall-timeout-ms", "1", "2"),
@@ -192,13 +192,13 @@ mod tests {
             let refused = format!("{:?}", read(&[(name, first), (name, second)]).unwrap_err());
             assert!(refused.contains(&format!("two headers `{name}`")), "{refused}");
         }
-        // Of a trace that cannot be read a new one is begun.
+        // A trace that cannot be read is replaced by a new one.
         assert!(read(&[("traceparent", "a"), ("traceparent", "b")]).unwrap().metadata.is_none());
         assert!(read(&[("farcall-meta-", "no key")]).is_err());
     }
 
     #[test]
-    fn metadata_is_bounded_as_in_a_header_of_the_protocol() {
+    fn metadata_has_the_limit_of_a_protocol_header() {
         let fits = "x".repeat(MAX_HEADER_BYTES - PAIR_BYTES - 1);
         assert!(read(&[("farcall-meta-k", &fits)]).is_ok());
         let refused = read(&[("farcall-meta-k", &(fits + "x"))]).unwrap_err();
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_a_bearers() {
+    fn only_bearer_credentials_are_tokens() {
         let token = |value| read(&[("authorization", value)]).unwrap().token;
         assert_eq!(token("Bearer q8mXe01r").as_deref(), Some("q8mXe01r"));
         assert_eq!(token("bearer  q8mXe01r").as_deref(), Some("q8mXe01r"));

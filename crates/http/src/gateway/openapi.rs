@@ -1,24 +1,24 @@
 //! The OpenAPI 3.1 document of the services: <https://spec.openapis.org/oas/v3.1.1.html>.
 //!
-//! It is as exact as what the server knows of its methods: their names, their documentation, and their
-//! types as they were written.
+//! It is as exact as the server's descriptions of its methods: names, documentation, and types as they are
+//! written in Rust.
 
 use farcall_protocol::Code;
 use farcall_protocol::describe::{MethodInfo, ServiceInfo};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Map, Value, json};
 
-use super::ROOT;
 use super::head::MAX_TIMEOUT_MS;
 use super::options::Gateway;
 use super::schema::{is_optional, result_types, schema, unknown};
+use super::state::ROOT;
 
-/// What a path cannot have as it is; braces among it, which would be a parameter.
+/// The characters that a path cannot contain; braces, for example, would be a parameter.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'.').remove(b'-').remove(b'_').remove(b'~');
-/// What the parameter of a closure is called, which is the whole of the arguments.
+/// The name of a closure's parameter, which is the whole body.
 const WHOLE: &str = "arguments";
 
-/// The document.
+/// Creates the document.
 pub(super) fn document_of(services: &[ServiceInfo], options: &Gateway) -> Value {
     let mut paths = Map::new();
     for service in services {
@@ -34,7 +34,7 @@ pub(super) fn document_of(services: &[ServiceInfo], options: &Gateway) -> Value 
         "tags": services.iter().map(tag).collect::<Vec<_>>(),
         "paths": paths,
         "components": components(),
-        // Without a credential, or with one: whether the server asks for it is not known here.
+        // Without a credential, or with one: it is not known here if the server requires it.
         "security": [{}, { "bearer": [] }],
     })
 }
@@ -71,7 +71,7 @@ fn operation(name: &str, service: &ServiceInfo, method: &MethodInfo) -> Value {
     operation
 }
 
-/// The arguments by name. An array of them in order is taken, too, and not told: one way is enough.
+/// Describes the arguments by name. An array in order is accepted, too, but not documented: one way is enough.
 fn request_body(method: &MethodInfo) -> Value {
     if let [only] = &method.params[..]
         && only.name == WHOLE
@@ -98,7 +98,7 @@ fn content(schema: &Value) -> Value {
     json!({ "application/json": { "schema": schema } })
 }
 
-/// The answer where the method itself fails, which says more than others.
+/// Describes the response if the method itself fails, which has more details than others.
 fn own_error(details: Option<&str>) -> Value {
     let details = details.map_or_else(|| json!({}), schema);
     let object =

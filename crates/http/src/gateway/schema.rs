@@ -1,24 +1,24 @@
-//! Rust types, as they were written, to JSON schemas, as serde encodes them. Only names can be known here,
-//! not what they stand for: what has no name of the standard library's may be anything.
+//! JSON schemas of Rust types as they are written, in serde's encoding. Only names are known here, not their
+//! definitions: a type that is not the standard library's may be anything.
 
 use serde_json::{Value, json};
 
-/// The schema of a type.
+/// Returns the schema of a type.
 pub(super) fn schema(text: &str) -> Value {
     known(text).unwrap_or_else(|| unknown(text))
 }
 
-/// Anything, and what Rust calls it.
+/// Returns a schema that accepts anything, with the type's name in Rust.
 pub(super) fn unknown(text: &str) -> Value {
     json!({ "description": format!("The Rust type `{}`.", text.trim()) })
 }
 
-/// Whether a value of this type may be missing.
+/// Returns `true` if a value of this type may be missing.
 pub(super) fn is_optional(text: &str) -> bool {
     matches!(Named::parse(text), Some(Named { name: "Option", .. }))
 }
 
-/// The types of a result and of its error, where the type is a `Result`, whatever path it has.
+/// Returns the types of a result and of its error if the type is a `Result`, by any path.
 pub(super) fn result_types(text: &str) -> Option<(&str, Option<&str>)> {
     let (path, arguments) = path_and_arguments(text.trim())?;
     (path.rsplit("::").next() == Some("Result")).then_some(())?;
@@ -45,7 +45,7 @@ fn known(text: &str) -> Option<Value> {
         ("u16", None) => integer("uint16", 0, u16::MAX.into()),
         ("u32", None) => integer("uint32", 0, u32::MAX.into()),
         ("u64" | "usize", None) => integer("uint64", 0, u64::MAX),
-        // Their bounds are more than readers of JSON can hold.
+        // Their bounds exceed the numbers of many JSON parsers.
         ("i128", None) => json!({ "type": "integer" }),
         ("u128", None) => json!({ "type": "integer", "minimum": 0 }),
         ("f32", None) => json!({ "type": "number", "format": "float" }),
@@ -69,7 +69,7 @@ fn integer(format: &str, minimum: i64, maximum: u64) -> Value {
     json!({ "type": "integer", "format": format, "minimum": minimum, "maximum": maximum })
 }
 
-/// As serde has it.
+/// Returns the schema of serde's encoding of a `Duration`.
 fn duration() -> Value {
     json!({
         "type": "object",
@@ -82,12 +82,12 @@ fn duration() -> Value {
     })
 }
 
-/// The inside of parentheses.
+/// Returns the schema of a tuple, given the text inside its parentheses.
 fn tuple(inner: &str) -> Value {
     let items = split(inner, ',');
     match items[..] {
         [] => json!({ "type": "null" }),
-        // Parentheses alone make no tuple.
+        // Parentheses alone are no tuple.
         [item] if !inner.trim_end().ends_with(',') => schema(item),
         _ => {
             let (schemas, count): (Vec<_>, _) =
@@ -97,7 +97,7 @@ fn tuple(inner: &str) -> Value {
     }
 }
 
-/// The inside of brackets: an item, and a length perhaps.
+/// Returns the schema of a slice or array, given the text inside its brackets.
 fn list(inner: &str) -> Value {
     let parts = split(inner, ';');
     let item = parts.first().map_or_else(|| json!({}), |item| schema(item));
@@ -120,7 +120,7 @@ impl<'a> Named<'a> {
         let name = match path.split_once("::") {
             None => path,
             Some(("std" | "core" | "alloc", rest)) => rest.rsplit("::").next()?,
-            // The same by another name.
+            // A reexport of the same type.
             Some(("tokio", "time::Duration")) => "Duration",
             Some(_) => return None,
         };
@@ -128,7 +128,7 @@ impl<'a> Named<'a> {
     }
 }
 
-/// `std::vec::Vec<T>` as `std::vec::Vec` and `T`; none where a type has another form.
+/// Splits `std::vec::Vec<T>` into `std::vec::Vec` and `T`; `None` if a type has another form.
 fn path_and_arguments(text: &str) -> Option<(&str, Vec<&str>)> {
     let (path, arguments) = match text.split_once('<') {
         Some((path, rest)) => (path, split(rest.strip_suffix('>')?, ',')),
@@ -139,7 +139,7 @@ fn path_and_arguments(text: &str) -> Option<(&str, Vec<&str>)> {
     Some((path, arguments.into_iter().filter(|argument| !argument.starts_with('\'')).collect()))
 }
 
-/// `&'static mut str` as `str`.
+/// Returns `str` for `&'static mut str`.
 fn without_reference(text: &str) -> &str {
     let Some(mut rest) = text.strip_prefix('&') else { return text };
     if rest.starts_with('\'') {
@@ -152,7 +152,7 @@ fn between(text: &str, open: char, close: char) -> Option<&str> {
     text.strip_prefix(open)?.strip_suffix(close)
 }
 
-/// The parts between separators that are within no brackets, trimmed; an empty last one is none.
+/// Splits at separators outside of brackets, and trims the parts; an empty last part is dropped.
 fn split(text: &str, separator: char) -> Vec<&str> {
     let (mut parts, mut begin, mut depth) = (Vec::new(), 0, 0_usize);
     for (at, c) in text.char_indices() {
@@ -178,7 +178,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn types_of_the_standard_library_have_the_schema_that_serde_gives_them() {
+    fn standard_library_types_have_the_schema_of_their_serde_encoding() {
         let string = json!({ "type": "string" });
         let int = json!({ "type": "integer", "format": "uint8", "minimum": 0, "maximum": 255 });
         let long = json!({ "type": "integer", "format": "int64", "minimum": i64::MIN, "maximum": i64::MAX });
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_known_may_be_anything_and_says_what_rust_calls_it() {
+    fn unknown_type_accepts_anything_and_names_the_rust_type() {
         for text in [
             "Point",
             "shop::Vec<u8>",
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn a_result_of_whatever_path_is_told_from_its_error() {
+    fn result_of_any_path_is_split_from_its_error() {
         assert_eq!(result_types("Result<Vec<(i64, u8)>, E>"), Some(("Vec<(i64, u8)>", Some("E"))));
         assert_eq!(result_types("core::result::Result<(), E<A, B>>"), Some(("()", Some("E<A, B>"))));
         assert_eq!(result_types("anyhow::Result<u8>"), Some(("u8", None)));

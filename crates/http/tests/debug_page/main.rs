@@ -2,8 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot set up has failed")]
 
-mod figures;
 mod page;
 mod served;
+mod snapshot;
 #[path = "../support/mod.rs"]
 mod support;

@@ -237,7 +237,7 @@ async fn it_is_off_until_the_settings_turn_it_on_and_says_so() {
         let answer = world.ask(line, &[], "[6,7]").await;
         let (code, message) = answer.error();
         assert_eq!((answer.status, code.as_str()), (404, "unimplemented"), "{line}");
-        assert!(message.contains("`Settings::gateway`"), "{message}");
+        assert!(message.contains("`HttpOptions::gateway`"), "{message}");
     }
     assert_eq!(world.counts.multiplied.load(Ordering::SeqCst), 0);
 }

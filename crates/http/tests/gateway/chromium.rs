@@ -72,6 +72,6 @@ async fn a_page_of_an_allowed_origin_calls_and_a_foreign_one_does_not() {
         url("Arith.multiply")
     );
     browser.script(&form).await;
-    browser.shows("is a foreign one").await;
+    browser.shows("is a foreign origin").await;
     assert_eq!(world.multiplied(), 1);
 }

@@ -25,7 +25,7 @@ async fn a_server_that_is_not_to_say_what_it_offers_does_not() {
     for path in ["/rpc", "/rpc/openapi.json"] {
         let answer = world.get(path).await;
         assert_eq!(answer.status, 404);
-        assert_eq!(answer.error().1, "this server was told not to say what it offers");
+        assert_eq!(answer.error().1, "this server is configured not to list its services");
     }
     assert_eq!(world.call("Arith.multiply", &[], "[6,7]").await.body, "42");
 }

@@ -1,4 +1,4 @@
-// Channels: whom this process calls, and how that goes.
+// Channels: the endpoints that this process calls, with their state and counters.
 
 const STATE_RANK = { healthy: 0, drained: 1, ejected: 2, unreachable: 3 };
 const channelViews = new Map();
@@ -8,23 +8,23 @@ class ChannelView {
     this.name = el("h3", {});
     this.source = el("span", { class: "source" });
     this.facts = Object.fromEntries(["balancer", "on failure", "retries left", "list of endpoints", "in flight"].map((title) => [title, el("dd", {})]));
-    this.table = new Table({
+    this.table = new SortableTable({
       label: "Endpoints",
       keyOf: ({ key }) => key,
-      haystackOf: (endpoint) => haystack(endpoint.address, endpoint.zone, endpoint.state, endpoint.why),
-      sort: { name: "address", down: false },
+      searchText: (endpoint) => joinText(endpoint.address, endpoint.zone, endpoint.state, endpoint.why),
+      sort: { name: "address", descending: false },
       empty: "No endpoint is known.",
       columns: [
-        { name: "state-cell", title: "State", by: ({ state }) => STATE_RANK[state] ?? 9, down: true, make: makeStateCell },
-        { name: "address", title: "Endpoint", by: ({ address }) => address, make: makeAddressCell },
-        { name: "zone", title: "Zone", by: ({ zone }) => zone ?? "", text: ({ zone }) => zone ?? "–" },
-        { name: "weight", title: "Weight", by: ({ weight }) => weight, down: true, text: ({ weight }) => count(weight) },
-        { name: "links", title: "Connections", by: (endpoint) => endpoint.connections, down: true, text: (endpoint) => count(endpoint.connections) },
-        { name: "flight", title: "In flight", by: (endpoint) => endpoint.in_flight, down: true, text: (endpoint) => count(endpoint.in_flight) },
-        { name: "latency", title: "Latency", by: (endpoint) => endpoint.latency_us ?? 0, down: true, text: (endpoint) => (endpoint.latency_us === null ? "–" : took(endpoint.latency_us)) },
-        { name: "rate", title: "Calls/s", by: ({ key }) => rates.of(`calls ${key}`) ?? 0, down: true, text: ({ key }) => rateOrNothing(rates.of(`calls ${key}`)) },
-        { name: "calls-count", title: "Calls", by: (endpoint) => endpoint.calls, down: true, text: (endpoint) => count(endpoint.calls) },
-        { name: "failures", title: "Failures", by: (endpoint) => endpoint.failures, down: true, make: makeFailuresCell },
+        { name: "state-cell", title: "State", sortKey: ({ state }) => STATE_RANK[state] ?? 9, descending: true, create: createStateCell },
+        { name: "address", title: "Endpoint", sortKey: ({ address }) => address, create: createAddressCell },
+        { name: "zone", title: "Zone", sortKey: ({ zone }) => zone ?? "", text: ({ zone }) => zone ?? "–" },
+        { name: "weight", title: "Weight", sortKey: ({ weight }) => weight, descending: true, text: ({ weight }) => count(weight) },
+        { name: "links", title: "Connections", sortKey: (endpoint) => endpoint.connections, descending: true, text: (endpoint) => count(endpoint.connections) },
+        { name: "flight", title: "In flight", sortKey: (endpoint) => endpoint.in_flight, descending: true, text: (endpoint) => count(endpoint.in_flight) },
+        { name: "latency", title: "Latency", sortKey: (endpoint) => endpoint.latency_us ?? 0, descending: true, text: (endpoint) => (endpoint.latency_us === null ? "–" : latencyText(endpoint.latency_us)) },
+        { name: "rate", title: "Calls/s", sortKey: ({ key }) => rates.perSecond(`calls ${key}`) ?? 0, descending: true, text: ({ key }) => rateOrDash(rates.perSecond(`calls ${key}`)) },
+        { name: "calls-count", title: "Calls", sortKey: (endpoint) => endpoint.calls, descending: true, text: (endpoint) => count(endpoint.calls) },
+        { name: "failures", title: "Failures", sortKey: (endpoint) => endpoint.failures, descending: true, create: createFailuresCell },
       ],
     });
     const facts = Object.entries(this.facts).map(([title, value]) => el("div", {}, el("dt", {}, title), value));
@@ -37,7 +37,7 @@ class ChannelView {
     setText(this.source, channel.source);
     setText(this.facts.balancer, channel.balancer);
     setText(this.facts["on failure"], channel.retry_policy);
-    setText(this.facts["retries left"], channel.retries_left === null ? "not bounded" : count(Math.floor(channel.retries_left * 10) / 10));
+    setText(this.facts["retries left"], channel.retries_left === null ? "not limited" : count(Math.floor(channel.retries_left * 10) / 10));
     const listed = channel.endpoint_count > channel.endpoints.length ? `${count(channel.endpoints.length)} of ${count(channel.endpoint_count)} shown, ` : "";
     setText(this.facts["list of endpoints"], listed + (channel.endpoints_age_ms === null ? "none" : `${duration(channel.endpoints_age_ms)} old`));
     setText(this.facts["in flight"], count(channel.in_flight));
@@ -45,7 +45,7 @@ class ChannelView {
   }
 }
 
-function makeStateCell() {
+function createStateCell() {
   const pill = el("span", {});
   const since = el("small", {});
   return { nodes: [pill, since], update: ({ state, since_ms: time }) => {
@@ -55,7 +55,7 @@ function makeStateCell() {
   } };
 }
 
-function makeAddressCell() {
+function createAddressCell() {
   const address = el("span", {});
   const why = el("span", { class: "why" });
   return { nodes: [address, why], update: (endpoint) => {
@@ -64,7 +64,7 @@ function makeAddressCell() {
   } };
 }
 
-function makeFailuresCell() {
+function createFailuresCell() {
   const number = el("span", {});
   const part = el("small", {});
   return { nodes: [number, part], update: ({ calls: all, failures }, cell) => {

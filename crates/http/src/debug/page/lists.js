@@ -1,68 +1,68 @@
-// What is under way, who is connected, what went wrong or took long, and what bounds all that.
+// Calls in flight, failed and slow calls, connections, registrations and limits.
 
-const caller = { name: "caller", title: "Caller", by: (item) => item.caller ?? "", text: (item) => item.caller ?? "–" };
-const peer = { name: "peer", title: "Peer", by: (item) => item.peer, text: (item) => item.peer };
-const method = { name: "of-method", title: "Method", by: (item) => item.method, text: (item) => item.method };
-const haystack = (...parts) => parts.map((part) => part ?? "").join("\n").toLowerCase();
+const caller = { name: "caller", title: "Caller", sortKey: (item) => item.caller ?? "", text: (item) => item.caller ?? "–" };
+const peer = { name: "peer", title: "Peer", sortKey: (item) => item.peer, text: (item) => item.peer };
+const method = { name: "of-method", title: "Method", sortKey: (item) => item.method, text: (item) => item.method };
+const joinText = (...parts) => parts.map((part) => part ?? "").join("\n").toLowerCase();
 
-// The part of its time after which a call is marked.
+// The share of its time after which a call is marked.
 const LATE = 0.8;
 
-const callTable = new Table({
+const callTable = new SortableTable({
   label: "Calls in flight",
   keyOf: ({ key }) => key,
-  haystackOf: (call) => haystack(call.method, call.peer, call.caller),
-  empty: "No call is in flight. What ends at once is not listed here, only counted.",
+  searchText: (call) => joinText(call.method, call.peer, call.caller),
+  empty: "No call is in flight. Calls that end at once are only counted, not listed.",
   columns: [
-    { name: "age", title: "Age", by: (call) => call.age_ms, down: true, text: (call) => took(call.age_ms * 1000) },
+    { name: "age", title: "Age", sortKey: (call) => call.age_ms, descending: true, text: (call) => latencyText(call.age_ms * 1000) },
     method,
-    { name: "deadline", title: "Deadline", by: (call) => call.remaining_ms ?? Number.MAX_SAFE_INTEGER, make: makeDeadlineCell },
+    { name: "deadline", title: "Deadline", sortKey: (call) => call.remaining_ms ?? Number.MAX_SAFE_INTEGER, create: createDeadlineCell },
     caller,
     peer,
-    { name: "over", title: "Connection", by: (call) => call.connection ?? 0, text: (call) => (call.connection === null ? "–" : `#${call.connection}`) },
+    { name: "over", title: "Connection", sortKey: (call) => call.connection ?? 0, text: (call) => (call.connection === null ? "–" : `#${call.connection}`) },
   ],
 });
 
-function makeDeadlineCell() {
+function createDeadlineCell() {
   const text = el("span", {});
   const meter = el("i", {});
   const bar = el("span", { class: "meter", "aria-hidden": "true" }, meter);
   return { nodes: [text, bar], update: ({ age_ms: age, remaining_ms: left }, cell) => {
     bar.hidden = left === null;
-    setText(text, left === null ? "none" : left === 0 ? "passed" : `in ${took(left * 1000)}`);
+    setText(text, left === null ? "none" : left === 0 ? "passed" : `in ${latencyText(left * 1000)}`);
     const part = left === null ? 0 : age / (age + left || 1);
     meter.style.width = `${(100 * part).toFixed(1)}%`;
     setAttribute(cell, "data-state", part >= 1 ? "bad" : part >= LATE ? "warn" : null);
   } };
 }
 
-/** Codecs are named by media types. */
+/** The codec's name, without the prefix of its media type. */
 const codecOf = ({ codec }) => codec?.replace(/^application\//, "") ?? "handshake";
 
-const connectionTable = new Table({
+const connectionTable = new SortableTable({
   label: "Connections",
   keyOf: ({ id }) => id,
-  haystackOf: (connection) => haystack(connection.peer, connection.caller, connection.scheme, connection.codec, `#${connection.id}`),
-  empty: "Nobody is connected.",
+  searchText: (connection) => joinText(connection.peer, connection.caller, connection.scheme, connection.codec, `#${connection.id}`),
+  empty: "No client is connected.",
   columns: [
-    { name: "number", title: "#", label: "Number", by: ({ id }) => id, text: ({ id }) => `#${id}` },
+    { name: "number", title: "#", label: "Number", sortKey: ({ id }) => id, text: ({ id }) => `#${id}` },
     peer,
     caller,
-    { name: "scheme", title: "Opened by", by: ({ scheme }) => scheme, text: ({ scheme }) => scheme },
-    { name: "codec", title: "Codec", by: codecOf, text: codecOf },
-    { name: "age", title: "Age", by: (connection) => connection.age_ms, down: true, text: (connection) => duration(connection.age_ms) },
-    { name: "flight", title: "In flight", by: (connection) => connection.in_flight, down: true, text: (connection) => count(connection.in_flight) },
-    { name: "rate", title: "Calls/s", by: ({ id }) => rates.of(`connection ${id}`) ?? 0, down: true, text: ({ id }) => rateOrNothing(rates.of(`connection ${id}`)) },
-    { name: "calls-count", title: "Calls", by: (connection) => connection.calls, down: true, text: (connection) => count(connection.calls) },
-    { name: "received", title: "Received", by: (connection) => connection.received_bytes, down: true, text: (connection) => bytes(connection.received_bytes) },
-    { name: "sent", title: "Sent", by: (connection) => connection.sent_bytes, down: true, text: (connection) => bytes(connection.sent_bytes) },
+    { name: "scheme", title: "Opened by", sortKey: ({ scheme }) => scheme, text: ({ scheme }) => scheme },
+    { name: "codec", title: "Codec", sortKey: codecOf, text: codecOf },
+    { name: "age", title: "Age", sortKey: (connection) => connection.age_ms, descending: true, text: (connection) => duration(connection.age_ms) },
+    { name: "flight", title: "In flight", sortKey: (connection) => connection.in_flight, descending: true, text: (connection) => count(connection.in_flight) },
+    { name: "rate", title: "Calls/s", sortKey: ({ id }) => rates.perSecond(`connection ${id}`) ?? 0, descending: true, text: ({ id }) => rateOrDash(rates.perSecond(`connection ${id}`)) },
+    { name: "calls-count", title: "Calls", sortKey: (connection) => connection.calls, descending: true, text: (connection) => count(connection.calls) },
+    { name: "received", title: "Received", sortKey: (connection) => connection.received_bytes, descending: true, text: (connection) => bytes(connection.received_bytes) },
+    { name: "sent", title: "Sent", sortKey: (connection) => connection.sent_bytes, descending: true, text: (connection) => bytes(connection.sent_bytes) },
   ],
 });
 
-const rateOrNothing = (perSecond) => (perSecond === null ? "–" : rate(perSecond));
+const rateOrDash = (perSecond) => (perSecond === null ? "–" : rate(perSecond));
 
 const ended = {
-  name: "ended", title: "Ended", by: (call) => call.ended_unix_ms, down: true, make: () => {
+  name: "ended", title: "Ended", sortKey: (call) => call.ended_unix_ms, descending: true, create: () => {
     const ago = el("time", {});
     return { nodes: [ago], update: ({ ended_unix_ms: time }) => {
       setText(ago, `${duration(serverNow() - time)} ago`);
@@ -71,19 +71,19 @@ const ended = {
     } };
   },
 };
-const tookColumn = { name: "took", title: "Took", by: (call) => call.took_us, down: true, text: (call) => took(call.took_us) };
+const tookColumn = { name: "took", title: "Took", sortKey: (call) => call.took_us, descending: true, text: (call) => latencyText(call.took_us) };
 
 const outcome = {
-  name: "outcome", title: "Code", by: (call) => call.code, make: () => {
+  name: "outcome", title: "Code", sortKey: (call) => call.code, create: () => {
     const mark = el("span", { class: "code" });
     return { nodes: [mark], update: ({ code }) => setText(mark, code) };
   },
 };
 
-const endedTable = (label, empty, columns) => new Table({
+const endedTable = (label, empty, columns) => new SortableTable({
   label, empty, columns, limit: 10,
   keyOf: ({ key }) => key,
-  haystackOf: (call) => haystack(call.method, call.peer, call.caller, call.code, call.message),
+  searchText: (call) => joinText(call.method, call.peer, call.caller, call.code, call.message),
 });
 
 const failedTable = endedTable("Failed calls", "No call has failed.", [
@@ -93,27 +93,28 @@ const failedTable = endedTable("Failed calls", "No call has failed.", [
 ]);
 const slowTable = endedTable("Slow calls", "No call has taken long.", [ended, method, tookColumn, caller, peer]);
 
-const registrationTable = new Table({
+const registrationTable = new SortableTable({
   label: "Registrations",
   keyOf: ({ service, place: at, address }) => `${service} ${at} ${address}`,
-  haystackOf: ({ service, place: at, address, state }) => haystack(service, at, address, state),
-  empty: "It is registered nowhere.",
+  searchText: ({ service, place: at, address, state }) => joinText(service, at, address, state),
+  empty: "This server is not registered.",
   columns: [
-    { name: "of-service", title: "Service", by: ({ service }) => service, text: ({ service }) => service },
-    { name: "address", title: "Address", by: ({ address }) => address, text: ({ address }) => address },
-    { name: "registry", title: "Where", by: ({ place: at }) => at, text: ({ place: at }) => at },
-    { name: "standing", title: "State", by: ({ state }) => state, text: ({ state }) => state },
+    { name: "of-service", title: "Service", sortKey: ({ service }) => service, text: ({ service }) => service },
+    { name: "address", title: "Address", sortKey: ({ address }) => address, text: ({ address }) => address },
+    { name: "registry", title: "Where", sortKey: ({ place: at }) => at, text: ({ place: at }) => at },
+    { name: "standing", title: "State", sortKey: ({ state }) => state, text: ({ state }) => state },
   ],
 });
 
 // ---- Limits.
 
-const NEAR = 0.7, AT = 0.95;
+// The shares of a limit from which its meter warns.
+const WARN_AT = 0.7, BAD_AT = 0.95;
 const limitItems = new Map();
 
-const quantity = (number, unit) => (unit === "bytes" ? bytes(number) : unit === "ms" ? setting(number) : `${count(number)} ${unit}`);
+const quantity = (number, unit) => (unit === "bytes" ? bytes(number) : unit === "ms" ? exactDuration(number) : `${count(number)} ${unit}`);
 
-/** Draws the limits: bars for those that can be near, and the others in a line. */
+/** Draws the limits: those with a current value as meters, the others below. */
 function drawLimits(list, limits) {
   const elements = limits.map((limit) => {
     const { name, unit, used, limit: most } = limit;
@@ -127,8 +128,8 @@ function drawLimits(list, limits) {
     }
     const counted = used !== null && most !== null;
     const part = counted && most > 0 ? Math.min(1, used / most) : 0;
-    const plainly = unit === "bytes" ? bytes : count;
-    setText(item.value, counted ? `${plainly(used)} of ${plainly(most)}`
+    const format = unit === "bytes" ? bytes : count;
+    setText(item.value, counted ? `${format(used)} of ${format(most)}`
       : used !== null ? `${quantity(used, unit)}, no limit`
       : most !== null ? quantity(most, unit) : "none");
     item.meter.hidden = !counted;
@@ -137,7 +138,7 @@ function drawLimits(list, limits) {
     setAttribute(item.meter, "aria-valuemax", most ?? 0);
     setAttribute(item.meter, "aria-valuenow", used ?? 0);
     setAttribute(item.meter, "aria-valuetext", item.value.textContent);
-    setAttribute(item.element, "data-state", part >= AT ? "bad" : part >= NEAR ? "warn" : null);
+    setAttribute(item.element, "data-state", part >= BAD_AT ? "bad" : part >= WARN_AT ? "warn" : null);
     setAttribute(item.element, "class", counted ? "counted" : "fixed");
     return [counted, item.element];
   });

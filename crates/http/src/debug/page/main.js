@@ -1,37 +1,39 @@
-// The page as a whole: its sections, and asking the server again and again.
+// The page as a whole: its sections, and polling the server.
 
-// How often the server is asked, in milliseconds.
-const ASK_EVERY = 1000;
-// How often for everything: histories have a new step as often.
-const ASK_ALL_EVERY = 5000;
-// After this long without an answer there is none, in milliseconds.
-const PATIENCE = 10000;
-// A server that is away is asked at this interval at most.
-const RETRY_AT_MOST = 5000;
+// The polling interval in milliseconds.
+const POLL_INTERVAL = 1000;
+// The interval of full snapshots: histories get a new bucket as often.
+const FULL_POLL_INTERVAL = 5000;
+// The time limit of a request in milliseconds.
+const REQUEST_TIMEOUT = 10000;
+// A smaller difference of the clocks counts as none, in milliseconds.
+const CLOCK_TOLERANCE = 2000;
+// The longest interval while the server does not answer.
+const MAX_RETRY_INTERVAL = 5000;
 
-// Relative to the page, which has a slash at its end or not: a proxy may put a path before.
+// Relative to the page, with or without a slash at its end: a proxy may add a prefix.
 const OVERVIEW = `${location.pathname.replace(/\/*$/, "")}/overview.json`;
 
-let everHeard = false;
+let hasData = false;
 let lostSince = null;
-let lostWhy = "";
-let tries = 0;
+let lostReason = "";
+let failedPolls = 0;
 let paused = false;
 let pausedSince = null;
-let asking = false;
+let isPolling = false;
 let timer = null;
-// When everything was asked for last; in the past: at the next look.
-let askedAll = -Infinity;
+// The time of the last full snapshot; -Infinity makes the next one full.
+let lastFullPoll = -Infinity;
 
 // ---- Sections.
 
 class Section {
-  constructor(id, title, content, { beside = [], wide = true } = {}) {
+  constructor(id, title, content, { extras = [], wide = true } = {}) {
     this.number = el("span", { class: "number" });
     this.jumpNumber = el("span", { class: "number" });
     this.jump = el("a", { href: `#${id}` }, title, " ", this.jumpNumber);
     this.element = el("section", { class: wide ? "panel" : "panel narrow", id, "aria-labelledby": `${id}-title` },
-      el("header", { class: "panel-head" }, el("h2", { id: `${id}-title` }, title, " ", this.number), ...beside), content);
+      el("header", { class: "panel-head" }, el("h2", { id: `${id}-title` }, title, " ", this.number), ...extras), content);
   }
 
   show(shown, number = "", state = null) {
@@ -47,10 +49,10 @@ const limitList = el("ul", { class: "limits" });
 const channelList = el("div", { class: "channels" });
 const listedNote = (text) => el("span", { class: "panel-note" }, text);
 const sections = {
-  methods: new Section("methods", "Methods", methodTable.element, { beside: [makeSpanChoice()] }),
+  methods: new Section("methods", "Methods", methodTable.element, { extras: [createPeriodChoice()] }),
   calls: new Section("calls", "In flight", callTable.element),
-  failed: new Section("failed", "Failed", failedTable.element, { beside: [listedNote("the latest first")] }),
-  slow: new Section("slow", "Slow", slowTable.element, { beside: [listedNote("the latest first")] }),
+  failed: new Section("failed", "Failed", failedTable.element, { extras: [listedNote("the latest first")] }),
+  slow: new Section("slow", "Slow", slowTable.element, { extras: [listedNote("the latest first")] }),
   connections: new Section("connections", "Connections", connectionTable.element),
   channels: new Section("channels", "Channels", channelList),
   limits: new Section("limits", "Limits", limitList),
@@ -67,13 +69,13 @@ function draw() {
   const list = (section, table, items, all = items.length, state = null) =>
     section.show(true, number(table.draw({ items }), all), state);
   if (server) {
-    const look = model.looks.at(-1);
+    const sample = model.samples.at(-1);
     list(sections.methods, methodTable, server.methods);
     list(sections.calls, callTable, server.calls);
-    const lately = server.failed.some(({ ended_unix_ms: time }) => serverNow() - time < 60000);
-    list(sections.failed, failedTable, server.failed, server.failed.length, lately ? "bad" : null);
+    const hasRecent = server.failed.some(({ ended_unix_ms: time }) => serverNow() - time < 60000);
+    list(sections.failed, failedTable, server.failed, server.failed.length, hasRecent ? "bad" : null);
     list(sections.slow, slowTable, server.slow);
-    list(sections.connections, connectionTable, server.connections, Math.max(look.connections, server.connections.length));
+    list(sections.connections, connectionTable, server.connections, Math.max(sample.connections, server.connections.length));
     drawLimits(limitList, server.limits);
     sections.limits.show(server.limits.length > 0);
     list(sections.registrations, registrationTable, server.registrations);
@@ -89,86 +91,81 @@ function draw() {
   document.title = `${lostSince === null ? "" : "(no answer) "}farcall ${title}`;
 }
 
-// ---- How the page itself is connected.
+// ---- The connection to the server.
 
 function showConnection() {
-  const state = lostSince !== null ? "lost" : paused ? "paused" : everHeard ? "live" : "connecting";
-  const texts = {
-    lost: `No answer for ${duration(Date.now() - (lostSince ?? 0))}`,
-    paused: `Paused at ${clockTime(pausedSince ?? 0)}`,
-    live: "Live",
-    connecting: "Connecting",
-  };
-  setAttribute(byId("connection"), "data-state", state);
-  setText(byId("connection-text"), texts[state]);
+  if (lostSince !== null) showConnectionState("lost", `No answer for ${duration(Date.now() - lostSince)}`);
+  else if (paused) showConnectionState("paused", `Paused at ${clockTime(pausedSince ?? 0)}`);
+  else if (hasData) showConnectionState("live", "Live");
+  else showConnectionState("connecting", "Connecting");
   const lost = byId("lost");
   lost.hidden = lostSince === null;
   if (lostSince !== null) {
-    const told = everHeard ? "What is shown is from then. " : "";
-    const then = paused ? "It is not asked while this page is paused." : "It is asked again every few seconds.";
-    setText(lost, `The server has not answered since ${clockTime(lostSince)}: ${lostWhy}. ${told}${then}`);
+    const stale = hasData ? "The data is from before. " : "";
+    const next = paused ? "This page does not retry while it is paused." : "This page retries every few seconds.";
+    setText(lost, `The server has not answered since ${clockTime(lostSince)}: ${lostReason}. ${stale}${next}`);
   }
   document.body.classList.toggle("old", lostSince !== null || paused);
 }
 
-// ---- Asking.
+// ---- Polling.
 
-async function ask() {
-  if (asking || paused || document.hidden) return;
-  asking = true;
+async function poll() {
+  if (isPolling || paused || document.hidden) return;
+  isPolling = true;
   clearTimeout(timer);
-  const begun = performance.now();
-  const all = begun - askedAll >= ASK_ALL_EVERY - ASK_EVERY / 2;
-  let answer = null;
+  const startTime = performance.now();
+  const all = startTime - lastFullPoll >= FULL_POLL_INTERVAL - POLL_INTERVAL / 2;
+  let snapshot = null;
   try {
-    const response = await fetch(OVERVIEW + (all ? "" : "?brief"), { cache: "no-store", signal: AbortSignal.timeout(PATIENCE) });
-    if (!response.ok) throw new Error(await sentenceOf(response));
-    noteClock(response);
-    answer = await response.json();
+    const response = await fetch(OVERVIEW + (all ? "" : "?brief"), { cache: "no-store", signal: AbortSignal.timeout(REQUEST_TIMEOUT) });
+    if (!response.ok) throw new Error(await errorText(response));
+    updateClock(response, CLOCK_TOLERANCE);
+    snapshot = await response.json();
   } catch (error) {
-    onLost(whyOf(error));
+    onLost(reasonOf(error));
   }
-  asking = false;
-  // What came while the page was paused is not shown: it would move under its reader.
-  if (answer && !paused) {
-    if (all) askedAll = begun;
-    onAnswer(answer, all);
+  isPolling = false;
+  // A snapshot that arrives after the page was paused is dropped: a paused page does not change.
+  if (snapshot && !paused) {
+    if (all) lastFullPoll = startTime;
+    onSnapshot(snapshot, all);
   }
-  // Asking takes a fifth of the time at most, however much there is to tell.
-  const wait = lostSince === null ? Math.max(ASK_EVERY, 4 * (performance.now() - begun)) : Math.min(RETRY_AT_MOST, ASK_EVERY * tries);
-  const spent = lostSince === null ? performance.now() - begun : 0;
+  // Polling takes at most a fifth of the time, however large a snapshot is.
+  const wait = lostSince === null ? Math.max(POLL_INTERVAL, 4 * (performance.now() - startTime)) : Math.min(MAX_RETRY_INTERVAL, POLL_INTERVAL * failedPolls);
+  const spent = lostSince === null ? performance.now() - startTime : 0;
   clearTimeout(timer);
-  timer = setTimeout(ask, Math.max(0, wait - spent));
+  timer = setTimeout(poll, Math.max(0, wait - spent));
 }
 
-function onAnswer(answer, all) {
-  const back = lostSince !== null;
-  everHeard = true;
+function onSnapshot(snapshot, all) {
+  const wasLost = lostSince !== null;
+  hasData = true;
   lostSince = null;
-  tries = 0;
-  const anew = take(answer, all);
-  // Another process may be there now: it is asked what it is.
-  if (!all && (anew || back)) askedAll = -Infinity;
+  failedPolls = 0;
+  const wasRestarted = apply(snapshot, all);
+  // Another process may answer now: its descriptions are needed.
+  if (!all && (wasRestarted || wasLost)) lastFullPoll = -Infinity;
   showConnection();
   draw();
 }
 
-function onLost(why) {
+function onLost(reason) {
   lostSince ??= Date.now();
-  lostWhy = why;
-  tries += 1;
+  lostReason = reason;
+  failedPolls += 1;
   showConnection();
   document.title = `(no answer) ${document.title.replace(/^\(no answer\) /, "")}`;
 }
 
-/** What an answer that is none says: a sentence of the server's, or its status. */
-async function sentenceOf(response) {
+/** Returns the error of a response without success: its text or its status. */
+async function errorText(response) {
   const text = response.headers.get("content-type")?.startsWith("text/plain") ? (await response.text()).trim().slice(0, 400) : "";
   return `it answered ${response.status}${text ? `, ${text}` : ""}`;
 }
 
-function whyOf(error) {
-  if (error.name === "TimeoutError") return `it said nothing for ${PATIENCE / 1000} s`;
+function reasonOf(error) {
+  if (error.name === "TimeoutError") return `it did not answer within ${REQUEST_TIMEOUT / 1000} s`;
   if (error instanceof TypeError) return "it could not be reached";
   return error.message;
 }
@@ -179,30 +176,22 @@ byId("pause").addEventListener("click", () => {
   paused = !paused;
   pausedSince = paused ? Date.now() : null;
   setAttribute(byId("pause"), "aria-pressed", String(paused));
-  setText(byId("pause"), paused ? "Go on" : "Pause");
+  setText(byId("pause"), paused ? "Resume" : "Pause");
   showConnection();
-  if (!paused) ask();
+  if (!paused) poll();
 });
 
-let typed = null;
-byId("search").addEventListener("input", () => {
-  clearTimeout(typed);
-  typed = setTimeout(() => {
-    words = byId("search").value.toLowerCase().split(/\s+/).filter(Boolean);
-    if (everHeard) draw();
-  }, 120);
+watchFilter((words) => {
+  filterWords = words;
+  if (hasData) draw();
 });
-document.addEventListener("keydown", (event) => {
-  const inField = event.target.closest?.("input, select");
-  if (event.key === "/" && !inField && !event.ctrlKey && !event.metaKey && !event.altKey) {
-    event.preventDefault();
-    byId("search").focus();
-  } else if (event.key === "Escape" && event.target === byId("search")) byId("search").blur();
+byId("search").addEventListener("keydown", (event) => {
+  if (event.key === "Escape") byId("search").blur();
 });
-document.addEventListener("visibilitychange", () => ask());
-window.addEventListener("online", () => ask());
+document.addEventListener("visibilitychange", () => poll());
+window.addEventListener("online", () => poll());
 setInterval(() => {
   if (lostSince !== null) showConnection();
 }, 1000);
 
-ask();
+poll();

@@ -1,48 +1,48 @@
-// The methods: how each is used, what it is, and how it went in the last ten minutes.
+// The methods: descriptions, counters, and the last ten minutes.
 
-// Which figures the columns show: "last_minute" or "total".
-let span = "last_minute";
-const spanOf = (method) => method[span];
+// The period that the columns show: "last_minute" or "total".
+let period = "last_minute";
+const periodOf = (method) => method[period];
 
 const historyOf = (method) => model.histories.get(method.name) ?? [];
 const perSecondOf = (history, field) => history.map((step) => step[field] / STEP_S);
 // Without calls there is no latency, not one of zero.
 const latencyOf = (history, field) => history.map((step) => (step.calls > 0 ? step[field] : null));
-const latency = (field) => ({ by: (method) => spanOf(method)[field], down: true, text: (method) => (spanOf(method).calls > 0 ? took(spanOf(method)[field]) : "–") });
+const latency = (field) => ({ sortKey: (method) => periodOf(method)[field], descending: true, text: (method) => (periodOf(method).calls > 0 ? latencyText(periodOf(method)[field]) : "–") });
 
 const RATE_SERIES = [{ name: "calls", title: "calls/s", area: true }, { name: "errors", title: "errors/s", area: true }];
 const LATENCY_SERIES = [{ name: "p99", title: "p99", area: false }, { name: "p50", title: "p50", area: false }];
 
-const methodTable = new Table({
+const methodTable = new SortableTable({
   label: "Methods",
   keyOf: ({ name }) => name,
-  haystackOf: (method) => `${method.name}\n${model.descriptions.get(method.name)?.doc ?? ""}\n${Object.keys(method.total.errors).join("\n")}`.toLowerCase(),
-  sort: { name: "method", down: false },
+  searchText: (method) => `${method.name}\n${model.descriptions.get(method.name)?.doc ?? ""}\n${Object.keys(method.total.errors).join("\n")}`.toLowerCase(),
+  sort: { name: "method", descending: false },
   limit: 50,
   empty: "This server has no methods.",
   detail: () => new MethodDetail(),
   columns: [
-    { name: "method", title: "Method", by: ({ name }) => name, make: makeMethodCell },
+    { name: "method", title: "Method", sortKey: ({ name }) => name, create: createMethodCell },
     {
-      name: "trend", title: "Calls, 10 min", make: () => {
-        const spark = new Spark(RATE_SERIES);
+      name: "trend", title: "Calls, 10 min", create: () => {
+        const spark = new Sparkline(RATE_SERIES);
         return { nodes: [spark.element], update: (method) => {
           const history = historyOf(method);
           const lists = [perSecondOf(history, "calls"), perSecondOf(history, "errors")];
-          spark.draw(lists, `In the last ten minutes at most ${rate(greatest(lists[0]))} calls/s and ${rate(greatest(lists[1]))} errors/s`);
+          spark.draw(lists, `In the last ten minutes at most ${rate(maximum(lists[0]))} calls/s and ${rate(maximum(lists[1]))} errors/s`);
         } };
       },
     },
-    { name: "rate", title: "Calls/s", by: (method) => spanOf(method).calls_per_s, down: true, text: (method) => rate(spanOf(method).calls_per_s) },
-    { name: "calls-count", title: "Calls", by: (method) => spanOf(method).calls, down: true, text: (method) => count(spanOf(method).calls) },
-    { name: "failures", title: "Errors", by: (method) => errorsOf(spanOf(method)), down: true, make: makeErrorsCell },
-    { name: "flight", title: "In flight", by: (method) => method.in_flight, down: true, text: (method) => count(method.in_flight) },
-    { name: "latency-trend", title: "Latency, 10 min", make: () => {
-      const spark = new Spark(LATENCY_SERIES);
+    { name: "rate", title: "Calls/s", sortKey: (method) => periodOf(method).calls_per_s, descending: true, text: (method) => rate(periodOf(method).calls_per_s) },
+    { name: "calls-count", title: "Calls", sortKey: (method) => periodOf(method).calls, descending: true, text: (method) => count(periodOf(method).calls) },
+    { name: "failures", title: "Errors", sortKey: (method) => errorsOf(periodOf(method)), descending: true, create: createErrorsCell },
+    { name: "flight", title: "In flight", sortKey: (method) => method.in_flight, descending: true, text: (method) => count(method.in_flight) },
+    { name: "latency-trend", title: "Latency, 10 min", create: () => {
+      const spark = new Sparkline(LATENCY_SERIES);
       return { nodes: [spark.element], update: (method) => {
         const history = historyOf(method);
         const lists = [latencyOf(history, "p99_us"), latencyOf(history, "p50_us")];
-        spark.draw(lists, `In the last ten minutes p50 at most ${took(greatest(lists[1]))}, p99 at most ${took(greatest(lists[0]))}`);
+        spark.draw(lists, `In the last ten minutes p50 at most ${latencyText(maximum(lists[1]))}, p99 at most ${latencyText(maximum(lists[0]))}`);
       } };
     } },
     { name: "p50", title: "p50", ...latency("p50_us") },
@@ -52,7 +52,7 @@ const methodTable = new Table({
   ],
 });
 
-function makeMethodCell(row) {
+function createMethodCell(row) {
   const service = el("span", { class: "service-name" });
   const name = el("span", { class: "method-name" });
   const doc = el("span", { class: "doc" });
@@ -67,16 +67,16 @@ function makeMethodCell(row) {
   } };
 }
 
-function makeErrorsCell() {
+function createErrorsCell() {
   const number = el("span", {});
   const part = el("small", {});
   return { nodes: [number, part], update: (method, cell) => {
-    const figures = spanOf(method);
-    const failed = errorsOf(figures);
+    const stats = periodOf(method);
+    const failed = errorsOf(stats);
     setText(number, count(failed));
-    setText(part, failed > 0 ? percent(failed, figures.calls) : "");
+    setText(part, failed > 0 ? percent(failed, stats.calls) : "");
     cell.classList.toggle("some", failed > 0);
-    setAttribute(cell, "title", failed > 0 ? codesText(figures.errors) : null);
+    setAttribute(cell, "title", failed > 0 ? codesText(stats.errors) : null);
   } };
 }
 
@@ -84,14 +84,14 @@ const firstLine = (text) => text.trim().split("\n", 1)[0];
 const byNumber = (codes) => Object.entries(codes).sort(([a, x], [b, y]) => y - x || compare(a, b));
 const codesText = (codes) => byNumber(codes).map(([code, number]) => `${code} ${count(number)}`).join(", ");
 
-/** What is told of a method where it is open. */
+/** The details of a method, shown while its row is open. */
 class MethodDetail {
   constructor() {
     this.signature = el("code", { class: "signature" });
     this.marks = el("span", { class: "marks" });
     this.doc = el("p", { class: "whole-doc" });
     this.rate = new Chart("Calls a second", RATE_SERIES, rate);
-    this.latency = new Chart("Latency", LATENCY_SERIES, took);
+    this.latency = new Chart("Latency", LATENCY_SERIES, latencyText);
     this.spans = el("table", { class: "spans" });
     this.cells = this.makeSpans();
     this.codes = el("ul", { class: "codes" });
@@ -124,7 +124,7 @@ class MethodDetail {
     this.latency.draw([latencyOf(history, "p99_us"), latencyOf(history, "p50_us")]);
     for (const [name, cells] of Object.entries(this.cells)) {
       const { calls: number, calls_per_s: perSecond, p50_us: p50, p90_us: p90, p99_us: p99, max_us: max } = method[name];
-      const times = [p50, p90, p99, max].map((time) => (number > 0 ? took(time) : "–"));
+      const times = [p50, p90, p99, max].map((time) => (number > 0 ? latencyText(time) : "–"));
       [count(number), rate(perSecond), count(errorsOf(method[name])), ...times].forEach((text, index) => setText(cells[index], text));
     }
     this.drawCodes(method);
@@ -132,8 +132,8 @@ class MethodDetail {
 
   drawCodes({ last_minute: minute, total }) {
     const lines = byNumber(total.errors).map(([code, number]) => {
-      const lately = minute.errors[code] ?? 0;
-      return [code, `${count(number)} in all, ${count(lately)} in the last minute`];
+      const recent = minute.errors[code] ?? 0;
+      return [code, `${count(number)} in total, ${count(recent)} in the last minute`];
     });
     const text = JSON.stringify(lines);
     if (text === this.codesText) return;
@@ -142,7 +142,7 @@ class MethodDetail {
   }
 }
 
-/** As it would be declared: multiply(a: i64, b: i64) -> i64. */
+/** The method's declaration: multiply(a: i64, b: i64) -> i64. */
 function signatureOf({ name }, known) {
   const own = name.slice(name.lastIndexOf(".") + 1);
   if (!known) return name;
@@ -150,16 +150,16 @@ function signatureOf({ name }, known) {
   return `${own}(${params})${known.returns ? ` -> ${known.returns}` : ""}`;
 }
 
-/** The choice of which figures the columns show. */
-function makeSpanChoice() {
+/** Creates the buttons that choose the period. */
+function createPeriodChoice() {
   const buttons = [["last_minute", "Last minute"], ["total", "Since the start"]].map(([name, title]) => {
-    const button = el("button", { type: "button", class: "count", "aria-pressed": String(name === span), "data-span": name }, title);
+    const button = el("button", { type: "button", class: "count", "aria-pressed": String(name === period), "data-span": name }, title);
     button.addEventListener("click", () => {
-      span = name;
+      period = name;
       for (const each of buttons) setAttribute(each, "aria-pressed", String(each === button));
       methodTable.draw({ forced: true });
     });
     return button;
   });
-  return el("div", { class: "counts", role: "group", "aria-label": "Which figures the table shows" }, ...buttons);
+  return el("div", { class: "counts", role: "group", "aria-label": "Period of the numbers" }, ...buttons);
 }

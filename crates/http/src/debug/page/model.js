@@ -1,46 +1,46 @@
-// What the server said: the newest figures, what is told seldom, and what this page has seen itself.
+// The data: the newest snapshot, the parts that change rarely, and samples that this page has taken.
 
-// Seconds that a rate of this page's own is taken over, so that it is calm and yet of now.
-const RATE_OVER_S = 5;
-// Looks that are kept for the small charts at the top: ten minutes of them, one each second.
-const LOOKS_KEPT = 600;
-// Ages are told in whole milliseconds, and the time that they are told at a little later: beginnings
-// that differ by less are the same.
-const AGE_BLUR_MS = 100;
+// The period of a rate in seconds: long enough to be steady, and short enough to be current.
+const RATE_PERIOD_S = 5;
+// Samples for the sparklines at the top: ten minutes, one per second.
+const MAX_SAMPLES = 600;
+// Ages are in whole milliseconds and read at slightly different times: start times that differ by less
+// are equal.
+const START_TOLERANCE_MS = 100;
 
 const model = {
-  // The newest Overview, without services and histories; null for a process that only calls.
+  // The newest Overview, without services and histories; null for a process that is only a client.
   server: null,
   channels: [],
-  // What each method is, and its last minutes; by its full name.
+  // Description and history of each method, by its full name.
   descriptions: new Map(),
   histories: new Map(),
-  // The sums over all methods, at each look.
-  looks: [],
+  // The totals over all methods, one entry per update.
+  samples: [],
 };
 
-/** Counts that only grow, to tell how many there are a second of each. */
+/** Computes rates per second of counters that only grow. */
 class Rates {
   constructor() {
-    this.seen = new Map();
+    this.history = new Map();
   }
 
-  /** Takes the counts of this moment in: pairs of a key and a count. What is no longer there is forgotten. */
-  note(now, pairs) {
-    const seen = new Map();
+  /** Records the current counters: pairs of a key and a count. Missing keys are dropped. */
+  record(now, pairs) {
+    const history = new Map();
     for (const [key, number] of pairs) {
-      const known = (this.seen.get(key) ?? []).filter(([, before]) => before <= number);
-      // One that is older than the span is kept, as its beginning.
-      while (known.length > 1 && known[1][0] <= now - RATE_OVER_S) known.shift();
+      const known = (this.history.get(key) ?? []).filter(([, before]) => before <= number);
+      // One entry before the period is kept, as its start.
+      while (known.length > 1 && known[1][0] <= now - RATE_PERIOD_S) known.shift();
       known.push([now, number]);
-      seen.set(key, known);
+      history.set(key, known);
     }
-    this.seen = seen;
+    this.history = history;
   }
 
-  /** So many a second lately; null where it was seen only once. */
-  of(key) {
-    const known = this.seen.get(key);
+  /** The rate per second; null if the counter was recorded only once. */
+  perSecond(key) {
+    const known = this.history.get(key);
     if (!known || known.length < 2) return null;
     const [from, before] = known[0];
     const [to, now] = known.at(-1);
@@ -50,11 +50,11 @@ class Rates {
 
 const rates = new Rates();
 
-/** Takes an answer; `full`: with what changes seldom. Returns whether the server has begun anew. */
-function take(answer, full) {
-  const { server, channels } = answer;
-  const anew = (model.server !== null && server !== null && server.uptime_s < model.server.uptime_s - 1);
-  if (anew) forget();
+/** Applies a snapshot; `full` ones have descriptions and histories. Returns true if the server was restarted. */
+function apply(snapshot, full) {
+  const { server, channels } = snapshot;
+  const wasRestarted = (model.server !== null && server !== null && server.uptime_s < model.server.uptime_s - 1);
+  if (wasRestarted) reset();
   if (server && full) {
     model.descriptions = new Map(server.services.flatMap((service) =>
       service.methods.map((method) => [`${service.name}.${method.name}`, { ...method, service }])));
@@ -63,13 +63,13 @@ function take(answer, full) {
   const now = performance.now() / 1000;
   const pairs = [];
   if (server) {
-    server.calls = named(server.calls, server.uptime_s * 1000);
-    nameEnded(server.failed);
-    nameEnded(server.slow);
-    const look = sums(server);
-    model.looks.push(look);
-    if (model.looks.length > LOOKS_KEPT) model.looks.shift();
-    pairs.push(["calls", look.calls], ["errors", look.errors]);
+    server.calls = withKeys(server.calls, server.uptime_s * 1000);
+    addKeysToEnded(server.failed);
+    addKeysToEnded(server.slow);
+    const sample = totals(server);
+    model.samples.push(sample);
+    if (model.samples.length > MAX_SAMPLES) model.samples.shift();
+    pairs.push(["calls", sample.calls], ["errors", sample.errors]);
     for (const { id, calls } of server.connections) pairs.push([`connection ${id}`, calls]);
   }
   channels.forEach((channel, index) => {
@@ -79,22 +79,22 @@ function take(answer, full) {
       pairs.push([`calls ${endpoint.key}`, endpoint.calls], [`failures ${endpoint.key}`, endpoint.failures]);
     }
   });
-  rates.note(now, pairs);
+  rates.record(now, pairs);
   model.server = server;
   model.channels = channels;
-  return anew;
+  return wasRestarted;
 }
 
-function forget() {
-  model.looks = [];
+function reset() {
+  model.samples = [];
   model.histories.clear();
   starts = new Map();
 }
 
-const sum = (list, of) => list.reduce((all, item) => all + of(item), 0);
-const errorsOf = (span) => sum(Object.values(span.errors), (number) => number);
+const sum = (list, valueOf) => list.reduce((total, item) => total + valueOf(item), 0);
+const errorsOf = (stats) => sum(Object.values(stats.errors), (number) => number);
 
-function sums(server) {
+function totals(server) {
   return {
     calls: sum(server.methods, ({ total }) => total.calls),
     errors: sum(server.methods, ({ total }) => errorsOf(total)),
@@ -106,33 +106,33 @@ function sums(server) {
   };
 }
 
-/** How many connections there are: not all are listed where there are many. */
+/** The number of connections; not all are listed if there are many. */
 function connectionsOf(server) {
   return server.limits.find(({ name }) => name === "max_connections")?.used ?? server.connections.length;
 }
 
-/** What all methods did, step by step: { calls, errors }, each a list that ends now. */
-function stepsOfAll() {
+/** The rates of all methods together: { calls, errors }, each one value per bucket up to now. */
+function totalsByBucket() {
   const histories = [...model.histories.values()];
-  const length = histories.reduce((most, history) => Math.max(most, history.length), 0);
-  const of = (field) => Array.from({ length }, (_, index) =>
+  const length = histories.reduce((max, history) => Math.max(max, history.length), 0);
+  const ratesOf = (field) => Array.from({ length }, (_, index) =>
     sum(histories, (history) => history[index - length + history.length]?.[field] ?? 0) / STEP_S);
-  return { calls: of("calls"), errors: of("errors") };
+  return { calls: ratesOf("calls"), errors: ratesOf("errors") };
 }
 
-// Calls have no number of their own. One that came over the same connection for the same method and
-// began at the same time as one before is that one, so that its row stays.
+// Calls have no ids. One with the connection, the method and the start time of an earlier one is the same
+// call, so that its row stays.
 let starts = new Map();
-let callsNamed = 0;
+let keyCount = 0;
 
-function named(calls, now) {
+function withKeys(calls, now) {
   const groups = new Map();
   for (const call of calls) {
     const group = `${call.connection} ${call.peer} ${call.method}`;
     const started = now - call.age_ms;
     const known = starts.get(group) ?? [];
     const index = nearest(known, started);
-    const [same] = index < 0 ? [{ key: `call ${(callsNamed += 1)}`, started }] : known.splice(index, 1);
+    const [same] = index < 0 ? [{ key: `call ${(keyCount += 1)}`, started }] : known.splice(index, 1);
     call.key = same.key;
     groups.set(group, [...(groups.get(group) ?? []), same]);
   }
@@ -140,9 +140,9 @@ function named(calls, now) {
   return calls;
 }
 
-/** Which of them began next to this time; -1 where none began about then. */
+/** The index of the call with the nearest start time; -1 if none is near. */
 function nearest(known, started) {
-  let found = -1, least = AGE_BLUR_MS;
+  let found = -1, least = START_TOLERANCE_MS;
   known.forEach((other, index) => {
     const distance = Math.abs(other.started - started);
     if (distance < least) [found, least] = [index, distance];
@@ -150,9 +150,9 @@ function nearest(known, started) {
   return found;
 }
 
-function nameEnded(calls) {
+function addKeysToEnded(calls) {
   const times = new Map();
-  // From the oldest on, so that a name stays when more come.
+  // From the oldest on, so that keys stay when more calls end.
   for (const call of [...calls].reverse()) {
     const what = `${call.ended_unix_ms} ${call.method} ${call.peer} ${call.took_us}`;
     times.set(what, (times.get(what) ?? 0) + 1);

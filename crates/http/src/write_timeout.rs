@@ -1,4 +1,4 @@
-//! [`WriteTimeout`]: a stream whose peer has to take what it asked for.
+//! [`WriteTimeout`]: a stream on which writing fails if the peer stops reading.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -9,35 +9,36 @@ use farcall_transport::Stream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
-/// A stream on which writing fails once its peer has taken nothing for so long.
+/// A stream on which writing fails once its peer has read nothing for a time.
 #[derive(Debug)]
 pub(crate) struct WriteTimeout {
     stream: Stream,
-    limit: Duration,
-    /// Runs while the peer takes nothing.
+    /// `None` means no limit.
+    limit: Option<Duration>,
+    /// Runs while the peer reads nothing.
     stalled: Option<Pin<Box<Sleep>>>,
 }
 
 impl WriteTimeout {
-    pub(crate) const fn new(stream: Stream, limit: Duration) -> Self {
+    pub(crate) const fn new(stream: Stream, limit: Option<Duration>) -> Self {
         Self { stream, limit, stalled: None }
     }
 
-    /// The stream alone, for whom other limits hold.
+    /// Returns the stream without its limit.
     pub(crate) fn into_inner(self) -> Stream {
         self.stream
     }
 
-    /// What a write came to, or that it has waited for too long.
+    /// Passes on the result of a write, or fails if it has been pending for too long.
     fn limited<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if written.is_ready() {
             self.stalled = None;
             return written;
         }
-        let limit = self.limit;
+        let Some(limit) = self.limit else { return Poll::Pending };
         let stalled = self.stalled.get_or_insert_with(|| Box::pin(sleep(limit)));
         if stalled.as_mut().poll(cx).is_ready() {
-            let message = format!("it took nothing of its answer for {limit:?}");
+            let message = format!("the peer read nothing of the response for {limit:?}");
             return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, message)));
         }
         Poll::Pending
@@ -94,9 +95,9 @@ mod tests {
     const LIMIT: Duration = Duration::from_secs(30);
 
     #[tokio::test(start_paused = true)]
-    async fn a_peer_that_takes_nothing_ends_the_stream() {
+    async fn peer_that_reads_nothing_ends_the_stream() {
         let (near, _far) = tokio::io::duplex(10);
-        let mut stream = WriteTimeout::new(Stream::new(near), LIMIT);
+        let mut stream = WriteTimeout::new(Stream::new(near), Some(LIMIT));
         let began = Instant::now();
         let error = stream.write_all(&[7; 11]).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
@@ -104,9 +105,9 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn one_that_takes_a_little_now_and_then_is_waited_for() {
+    async fn peer_that_reads_slowly_is_waited_for() {
         let (near, mut far) = tokio::io::duplex(10);
-        let mut stream = WriteTimeout::new(Stream::new(near), LIMIT);
+        let mut stream = WriteTimeout::new(Stream::new(near), Some(LIMIT));
         let writing = tokio::spawn(async move { stream.write_all(&[7; 60]).await });
         for _ in 0..6 {
             sleep(LIMIT - Duration::from_secs(1)).await;

@@ -51,7 +51,7 @@ async fn what_a_proxy_or_a_foreign_page_asks_is_refused() {
         {
             let answer = served.get(path, forwarded).await;
             assert_eq!(status(&answer), "403", "{answer}");
-            assert!(answer.contains("Settings::debug_page(DebugPage::Everyone)"), "{answer}");
+            assert!(answer.contains("HttpOptions::debug_page(DebugPage::Everyone)"), "{answer}");
         }
         // As nginx asks where it is told nothing.
         let answer = served.ask(&format!("GET {path} HTTP/1.0\r\nHost: {}\r\n", served.place)).await;

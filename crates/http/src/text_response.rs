@@ -1,11 +1,11 @@
-//! Answers that are a sentence: errors, and health.
+//! [`text_response`]: responses of one line of text, for errors and health.
 
 use axum::http::StatusCode;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
 use axum::response::{IntoResponse, Response};
 
-/// A sentence as plain text in one line, which clients show whole.
-pub(crate) fn sentence(status: StatusCode, text: &str) -> Response {
+/// Creates a response of one line of plain text, which clients show whole.
+pub(crate) fn text_response(status: StatusCode, text: &str) -> Response {
     let headers = [
         (CONTENT_TYPE, "text/plain; charset=utf-8"),
         (CACHE_CONTROL, "no-store"),
