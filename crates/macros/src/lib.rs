@@ -9,7 +9,9 @@
 //! trait Arith { async fn multiply(&self, a: i64, b: i64) -> i64; }
 //!   -> trait Arith { fn multiply(..) -> impl Future<Output = i64> + Send; fn into_service(self) -> Service; }
 //!   -> struct __Arith_multiply { a: i64, b: i64 }     the arguments, on both sides
+//!   -> impl<S: Arith> Arith for Arc<S>
 //!   -> struct ArithClient; fn multiply(&self, a: i64, b: i64) -> Call<i64>
+//!   -> trait ArithStub { fn multiply(..) -> impl Future<Output = Result<i64, CallError>> + Send; }
 //! ```
 
 use proc_macro::TokenStream;
@@ -37,11 +39,26 @@ mod type_text;
 ///
 /// - A first parameter `cx: &Context` is the call's own: deadline, metadata, peer. It is not sent.
 /// - A parameter of type `Option<..>` may be left out by callers in other languages.
-/// - A method that returns `Result<T, E>` can fail: the caller gets its `E` back, typed, if it is
-///   serializable and `Display`. Other results are sent as they are.
+/// - A method that returns `Result<T, E>` can fail. What the caller gets depends on `E`:
+///   - A type that is `Serialize`, `Deserialize` and `Display` is the method's own error. The caller gets
+///     it back typed, as `CallError::Application`.
+///   - `Status` fails with one of farcall's codes. The caller gets an `RpcError` with that code.
+///   - `MethodError<E>` can be either.
 ///
-/// `Arith` gets a method `into_service()` (with the feature `server`), and an `ArithClient` beside
-/// it (with the feature `client`) that has every method, returning a `Call`.
+///   In a method that returns a `Status` or a `MethodError`, `?` on a nested call passes its failure on with
+///   the same code.
+///
+///   Other results are sent as they are.
+///
+/// # What is generated for a trait `Arith`
+///
+/// - The trait's method `into_service()`, with the feature `server`.
+/// - `impl<S: Arith> Arith for Arc<S>`: `Arc::new(calculator).into_service()` works, so an implementation can
+///   be in several servers and be used elsewhere.
+/// - `ArithClient`, with the feature `client`: it has every method, returning a `Call`, and is made by
+///   `ArithClient::connect(address)`, `ArithClient::new(..)` or from a `Channel`.
+/// - `ArithStub`, with the feature `client`: the methods of the client as a trait. Code that is generic over
+///   it takes an `ArithClient`, or, in a test, a plain struct.
 ///
 /// # Settings
 ///

@@ -10,7 +10,7 @@ use crate::parameters::Parameters;
 use crate::rpc::Rpc;
 
 /// Methods that the client has beside the trait's.
-const CLIENT_METHODS: [&str; 2] = ["new", "channel"];
+const CLIENT_METHODS: [&str; 3] = ["new", "connect", "channel"];
 /// The method that the trait has beside those that were written.
 const TRAIT_METHOD: &str = "into_service";
 

@@ -53,6 +53,7 @@ mod keep_alive;
 pub mod limits;
 mod message;
 pub mod metadata;
+mod method_error;
 mod object;
 mod outbox;
 mod session;
@@ -82,6 +83,7 @@ pub use self::keep_alive::{KeepAlive, KeepAliveAction, KeepAliveTimer, MAX_PINGS
 pub use self::limits::{MaxFrameBytes, MaxInFlight, Seq};
 pub use self::message::{FrameError, Message, MessageDecoder, Part, TooLarge, next_option};
 pub use self::metadata::{Metadata, MetadataError};
+pub use self::method_error::{IntoMethodError, MethodError, NoApplicationError};
 pub use self::outbox::Outbox;
 pub use self::session::{ClientAction, ClientSession, ProtocolError, ServerAction, ServerSession};
 pub use self::status::Status;

@@ -8,6 +8,7 @@ pub use self::rpc_error::RpcError;
 
 pub(crate) mod attempt_log;
 mod call_error;
+mod method_error;
 mod phase;
 mod rpc_error;
 

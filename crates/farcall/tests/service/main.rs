@@ -7,3 +7,6 @@ mod context;
 mod description;
 mod results;
 mod running;
+mod sharing;
+mod statuses;
+mod stubs;

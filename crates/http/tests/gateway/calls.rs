@@ -2,7 +2,9 @@
 
 use std::sync::atomic::Ordering;
 
-use farcall_http::HttpOptions;
+use farcall_http::{Gateway, HttpOptions};
+use farcall_protocol::{Code, Status};
+use farcall_server::Service;
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
@@ -240,4 +242,21 @@ async fn it_is_off_until_the_settings_turn_it_on_and_says_so() {
         assert!(message.contains("`HttpOptions::gateway`"), "{message}");
     }
     assert_eq!(world.counts.multiplied.load(Ordering::SeqCst), 0);
+}
+
+/// A handler that passes the failure of a nested call on returns a status.
+#[tokio::test]
+async fn status_of_a_method_decides_the_http_status() {
+    let status = |code: u64| Status::maybe(Code::from_number(code), "calling `Slow.method`: no answer");
+    let service =
+        Service::new("Status").try_method("fail", move |code: u64| async move { Err::<(), _>(status(code)) });
+    let world =
+        World::of(HttpOptions::default().gateway(Gateway::default()), |builder| builder.service(service))
+            .await;
+    for (code, http) in
+        [(Code::DeadlineExceeded, 504), (Code::Unavailable, 503), (Code::InvalidArgument, 400)]
+    {
+        let answer = world.call("Status.fail", &[], &code.number().to_string()).await;
+        assert_eq!((answer.status, answer.error().0.as_str()), (http, code.name()));
+    }
 }

@@ -4,7 +4,7 @@ use proc_macro2::TokenStream;
 use quote::{format_ident, quote};
 use syn::ext::IdentExt as _;
 
-use super::names::{arguments_ident, full_name};
+use super::names::{arguments_ident, error_type, full_name};
 use crate::method::Method;
 use crate::output::Output;
 use crate::parameters::Parameter;
@@ -34,19 +34,41 @@ pub(super) fn expand(service: &Service) -> TokenStream {
                 clippy::wrong_self_convention
             )]
             impl #client {
-                /// Calls over this channel, or over this connection.
+                /// Creates a client that calls over this channel, or over this connection.
                 #[must_use]
                 #vis fn new(channel: impl ::core::convert::Into<#farcall::Channel>) -> Self {
                     Self { channel: ::core::convert::Into::into(channel) }
                 }
 
-                /// The channel that it calls over.
+                /// Creates a channel to this address and calls over it. The channel connects when the first
+                /// call is made.
+                ///
+                /// # Errors
+                ///
+                /// The address does not parse.
+                #vis fn connect<A>(
+                    address: A,
+                ) -> ::core::result::Result<Self, #farcall::__private::BuildError>
+                where
+                    A: ::core::convert::TryInto<#farcall::Address>,
+                    A::Error: ::core::convert::Into<#farcall::transport::AddressError>,
+                {
+                    ::core::result::Result::Ok(Self::new(#farcall::Channel::to(address)?))
+                }
+
+                /// Returns the channel that it calls over.
                 #[must_use]
                 #vis const fn channel(&self) -> &#farcall::Channel {
                     &self.channel
                 }
 
                 #(#methods)*
+            }
+
+            impl ::core::convert::From<#farcall::Channel> for #client {
+                fn from(channel: #farcall::Channel) -> Self {
+                    Self { channel }
+                }
             }
         }
     }
@@ -70,7 +92,10 @@ fn method_of_client(service: &Service, method: &Method) -> TokenStream {
     } else {
         let returns = match &method.output {
             Output::Plain(ty) => quote!(#farcall::Call<#ty>),
-            Output::Fallible { value, error, .. } => quote!(#farcall::Call<#value, #error>),
+            Output::Fallible { value, error, .. } => {
+                let error = error_type(service, error);
+                quote!(#farcall::Call<#value, #error>)
+            }
         };
         (returns, call)
     };
@@ -84,17 +109,19 @@ fn method_of_client(service: &Service, method: &Method) -> TokenStream {
 
 /// The call, made of the arguments.
 fn call(service: &Service, method: &Method) -> TokenStream {
-    let farcall = &service.farcall;
     let name = full_name(service, method);
     let arguments_ident = arguments_ident(service, method);
     let fields = method.parameters.sent.iter().map(|Parameter { ident, .. }| ident);
     // Each type keeps its place, so that what it lacks is told there.
     let make = match &method.output {
         Output::Plain(ty) => quote!(call::<#ty>),
-        Output::Fallible { value, error, .. } => quote!(fallible_call::<#value, #error>),
+        Output::Fallible { value, error, .. } => {
+            let error = error_type(service, error);
+            quote!(call_fallible::<#value, #error>)
+        }
     };
     let idempotent = method.idempotent.then(|| quote!(.idempotent()));
     quote! {
-        #farcall::__private::#make(&self.channel, #name, &#arguments_ident { #(#fields),* }) #idempotent
+        self.channel.#make(#name, &#arguments_ident { #(#fields),* }) #idempotent
     }
 }

@@ -12,17 +12,23 @@ mod interface;
 mod names;
 mod requirements;
 mod server;
+mod shared;
+mod stub;
 
 /// Everything.
 pub(crate) fn service(service: &Service) -> TokenStream {
     let interface = interface::expand(service);
     let arguments = service.methods.iter().map(|method| arguments::expand(service, method));
     let requirements = requirements::expand(service);
+    let shared = shared::expand(service);
     let client = client::expand(service);
+    let stub = stub::expand(service);
     quote! {
         #interface
         #(#arguments)*
         #requirements
+        #shared
         #client
+        #stub
     }
 }

@@ -1,8 +1,10 @@
 //! Names of generated items.
 
-use proc_macro2::{Ident, Span};
-use quote::format_ident;
+use proc_macro2::{Ident, Span, TokenStream};
+use quote::{format_ident, quote_spanned};
+use syn::Type;
 use syn::ext::IdentExt as _;
+use syn::spanned::Spanned as _;
 
 use crate::method::Method;
 use crate::service::Service;
@@ -21,4 +23,11 @@ pub(super) fn full_name(service: &Service, method: &Method) -> String {
 /// Returns a variable of generated code that cannot collide with the user's names.
 pub(super) fn local(name: &str) -> Ident {
     Ident::new(name, Span::mixed_site())
+}
+
+/// Returns the type of the error that a client receives from a method that returns `error`: the method's own.
+pub(super) fn error_type(service: &Service, error: &Type) -> TokenStream {
+    let farcall = &service.farcall;
+    // The error's place, so that what it lacks is reported there.
+    quote_spanned!(error.span()=> <#error as #farcall::__private::IntoMethodError>::Application)
 }

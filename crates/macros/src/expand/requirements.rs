@@ -14,8 +14,9 @@ pub(super) fn expand(service: &Service) -> TokenStream {
     let of_server = service.methods.iter().map(|method| {
         checks(method, &quote!(#farcall::__private::sent), &quote!(#farcall::__private::sent_error))
     });
-    let received = quote!(#farcall::__private::received);
-    let of_client = service.methods.iter().map(|method| checks(method, &received, &received));
+    let of_client = service.methods.iter().map(|method| {
+        checks(method, &quote!(#farcall::__private::received), &quote!(#farcall::__private::received_error))
+    });
     quote! {
         #farcall::__private::unless_server! { const _: () = { #(#of_server)* }; }
         #farcall::__private::unless_client! { const _: () = { #(#of_client)* }; }

@@ -70,10 +70,10 @@ fn handler(service: &Service, method: &Method) -> TokenStream {
     };
     let answer = answer(service, &method.output);
     quote! {{
-        let #this = ::std::sync::Arc::clone(&#this);
+        let #this = <::std::sync::Arc<_> as ::core::clone::Clone>::clone(&#this);
         #farcall::__private::from_fn(
             move |#context, #arguments: #arguments_ident| {
-                let #this = ::std::sync::Arc::clone(&#this);
+                let #this = <::std::sync::Arc<_> as ::core::clone::Clone>::clone(&#this);
                 async move {
                     <Self as #trait_ident>::#method_ident(&*#this, #pass_context #(#fields),*).await
                 }
@@ -88,10 +88,13 @@ fn handler(service: &Service, method: &Method) -> TokenStream {
 fn answer(service: &Service, output: &Output) -> TokenStream {
     let farcall = &service.farcall;
     let (codec, result) = (local("codec"), local("result"));
-    let answer = match output {
-        Output::Plain(ty) => quote!(answer::<#ty>),
-        Output::Fallible { value, error, .. } => quote!(fallible_answer::<#value, #error>),
-    };
-    // Not the function by itself, or what a type lacks is told twice.
-    quote!(|#codec, #result| #farcall::__private::#answer(#codec, #result))
+    // A closure rather than the function itself, or a missing trait is reported twice.
+    match output {
+        Output::Plain(ty) => {
+            quote!(|#codec, #result| #farcall::__private::Response::ok::<#ty>(#codec, &#result))
+        }
+        Output::Fallible { value, error, .. } => quote! {
+            |#codec, #result| #farcall::__private::Response::from_result::<#value, #error>(#codec, #result)
+        },
+    }
 }

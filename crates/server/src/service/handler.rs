@@ -8,7 +8,9 @@ use std::task::{self, Poll};
 
 use bytes::Bytes;
 use farcall_context::Context;
-use farcall_protocol::{Body, Code, Codec, Metadata, Status, with_shared_source};
+use farcall_protocol::{
+    Body, Code, Codec, IntoMethodError, Metadata, MethodError, Status, with_shared_source,
+};
 use farcall_transport::BufferPool;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -151,6 +153,19 @@ impl Response {
         match codec.encode_body_in(&BufferPool, error) {
             Ok(body) => Self { error: Some(Box::new(status)), body, metadata: None },
             Err(error) => Self::error(Status::done(Code::Internal, format!("the error: {error}"))),
+        }
+    }
+
+    /// Creates the response of a method that can fail: the value, the method's own error as
+    /// [`Response::application`] has it, or the status as [`Response::error`] has it.
+    #[must_use]
+    pub fn from_result<T: Serialize, E: IntoMethodError>(codec: &Codec, result: Result<T, E>) -> Self {
+        match result {
+            Ok(value) => Self::ok(codec, &value),
+            Err(error) => match error.into_method_error() {
+                MethodError::Application(error) => Self::application(codec, &error),
+                MethodError::Status(status) => Self::error(status),
+            },
         }
     }
 

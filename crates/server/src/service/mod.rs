@@ -6,6 +6,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use farcall_context::Context;
+use farcall_protocol::IntoMethodError;
 use farcall_protocol::describe::{MethodInfo, ServiceInfo};
 use farcall_protocol::{BoxError, Codec};
 use futures::FutureExt as _;
@@ -104,7 +105,7 @@ impl Service {
         F: AsyncMethod<Args, Marker, Output = Result<T, E>>,
         Args: DeserializeOwned + 'static,
         T: Serialize + Send + 'static,
-        E: Serialize + fmt::Display + Send + 'static,
+        E: IntoMethodError + Send + 'static,
         Marker: 'static,
     {
         let info = describe::<Args, F::Output>(name.into());
@@ -112,10 +113,7 @@ impl Service {
             info,
             from_fn(
                 move |cx, args| method.call(cx, args),
-                |codec, result| match result {
-                    Ok(value) => Response::ok(codec, &value),
-                    Err(error) => Response::application(codec, &error),
-                },
+                |codec, result| Response::from_result(codec, result),
             ),
         )
     }

@@ -1,0 +1,76 @@
+//! The client's methods as a trait, so that code can be generic over the client and a test can use a plain
+//! struct instead.
+
+use proc_macro2::TokenStream;
+use quote::{format_ident, quote};
+use syn::ext::IdentExt as _;
+
+use super::names::error_type;
+use crate::method::Method;
+use crate::output::Output;
+use crate::parameters::Parameter;
+use crate::service::Service;
+
+/// Generates the trait and its implementation by the client, if the client is compiled in.
+pub(super) fn expand(service: &Service) -> TokenStream {
+    let Service { farcall, item, .. } = service;
+    let vis = &item.vis;
+    let name = item.ident.unraw();
+    let stub = format_ident!("{name}Stub", span = item.ident.span());
+    let client = format_ident!("{name}Client", span = item.ident.span());
+    let doc = format!(
+        "The methods of [`{client}`] as a trait.\n\nCode that is generic over it takes a client, or, in a test, \
+         a plain struct that implements it. A call has no settings here: those of the channel hold."
+    );
+    let declarations = service.methods.iter().map(|method| {
+        let attributes = method.for_client();
+        let signature = signature(service, method);
+        quote!(#(#attributes)* #signature;)
+    });
+    let definitions = service.methods.iter().map(|method| {
+        let (conditions, ident, signature) =
+            (method.conditions(), method.ident(), signature(service, method));
+        let arguments = method.parameters.sent.iter().map(|Parameter { ident, .. }| ident);
+        quote! {
+            #(#conditions)*
+            #signature {
+                ::core::future::IntoFuture::into_future(#client::#ident(self, #(#arguments),*))
+            }
+        }
+    });
+    quote! {
+        #farcall::__private::if_client! {
+            #[doc = #doc]
+            #[allow(dead_code, clippy::too_many_arguments, clippy::wrong_self_convention)]
+            #vis trait #stub: ::core::marker::Send + ::core::marker::Sync {
+                #(#declarations)*
+            }
+
+            #[allow(deprecated, clippy::too_many_arguments, clippy::wrong_self_convention)]
+            impl #stub for #client {
+                #(#definitions)*
+            }
+        }
+    }
+}
+
+fn signature(service: &Service, method: &Method) -> TokenStream {
+    let farcall = &service.farcall;
+    let ident = method.ident();
+    let parameters = method.parameters.sent.iter().map(|Parameter { ident, ty }| quote!(#ident: #ty));
+    let outcome = if method.one_way {
+        quote!(::core::result::Result<(), #farcall::RpcError>)
+    } else {
+        match &method.output {
+            Output::Plain(ty) => quote!(::core::result::Result<#ty, #farcall::CallError>),
+            Output::Fallible { value, error, .. } => {
+                let error = error_type(service, error);
+                quote!(::core::result::Result<#value, #farcall::CallError<#error>>)
+            }
+        }
+    };
+    quote! {
+        fn #ident(&self, #(#parameters),*)
+            -> impl ::core::future::Future<Output = #outcome> + ::core::marker::Send
+    }
+}

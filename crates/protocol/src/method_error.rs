@@ -1,0 +1,137 @@
+//! The errors that a method may return: its own, which travels typed, or a status.
+
+use std::fmt;
+
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::status::Status;
+
+/// The error of a method that fails with its own error or with a status: `Result<T, MethodError<E>>`.
+///
+/// `?` converts an `E`, a [`Status`] and the error of a nested call. The caller gets an `E` back typed, as it
+/// does from a method that returns `Result<T, E>`, and a status as farcall's own error with the same code.
+///
+/// ```
+/// use farcall_protocol::{Code, MethodError, Status};
+///
+/// #[derive(Debug, PartialEq, serde::Serialize, thiserror::Error)]
+/// #[error("sold out")]
+/// struct SoldOut;
+///
+/// fn reserve(count: u32, stock: Option<u32>) -> Result<u32, MethodError<SoldOut>> {
+///     let stock = stock.ok_or_else(|| Status::done(Code::Unavailable, "the stock is being counted"))?;
+///     Ok(stock.checked_sub(count).ok_or(SoldOut)?)
+/// }
+///
+/// assert_eq!(reserve(2, Some(3)).unwrap(), 1);
+/// assert_eq!(reserve(2, Some(1)).unwrap_err(), MethodError::Application(SoldOut));
+/// assert_eq!(reserve(2, None).unwrap_err().status().unwrap().code, Code::Unavailable);
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MethodError<E> {
+    /// The method's own error.
+    Application(E),
+    /// A status: the code is the caller's error code.
+    Status(Status),
+}
+
+impl<E> MethodError<E> {
+    /// Returns the status; `None` if it is the method's own error.
+    #[must_use]
+    pub const fn status(&self) -> Option<&Status> {
+        match self {
+            Self::Application(_) => None,
+            Self::Status(status) => Some(status),
+        }
+    }
+}
+
+impl<E: Serialize + fmt::Display> From<E> for MethodError<E> {
+    fn from(error: E) -> Self {
+        Self::Application(error)
+    }
+}
+
+impl<E> From<Status> for MethodError<E> {
+    fn from(status: Status) -> Self {
+        Self::Status(status)
+    }
+}
+
+impl<E: fmt::Display> fmt::Display for MethodError<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Application(error) => error.fmt(f),
+            Self::Status(status) => status.fmt(f),
+        }
+    }
+}
+
+impl<E: fmt::Debug + fmt::Display> std::error::Error for MethodError<E> {}
+
+/// An error type that a method can return: a [`Status`], a type that serializes and displays, or a
+/// [`MethodError`] of such a type.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be the error of a method",
+    label = "neither a `Status` nor `Serialize` and `Display`",
+    note = "a method's error is `farcall::Status`, a type that is `Serialize`, `Deserialize` and `Display`, or a `MethodError` of such a type"
+)]
+pub trait IntoMethodError {
+    /// The method's own error type; [`NoApplicationError`] if it fails with statuses only.
+    type Application: Serialize + fmt::Display;
+
+    /// Returns the error as the method's own or as a status.
+    fn into_method_error(self) -> MethodError<Self::Application>;
+}
+
+impl<E: Serialize + fmt::Display> IntoMethodError for E {
+    type Application = E;
+
+    #[inline]
+    fn into_method_error(self) -> MethodError<E> {
+        MethodError::Application(self)
+    }
+}
+
+impl<E: Serialize + fmt::Display> IntoMethodError for MethodError<E> {
+    type Application = E;
+
+    #[inline]
+    fn into_method_error(self) -> Self {
+        self
+    }
+}
+
+impl IntoMethodError for Status {
+    type Application = NoApplicationError;
+
+    #[inline]
+    fn into_method_error(self) -> MethodError<NoApplicationError> {
+        MethodError::Status(self)
+    }
+}
+
+/// The own error of a method that fails with a [`Status`] only: no value of it exists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoApplicationError {}
+
+impl fmt::Display for NoApplicationError {
+    fn fmt(&self, _f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {}
+    }
+}
+
+impl std::error::Error for NoApplicationError {}
+
+impl Serialize for NoApplicationError {
+    fn serialize<S: Serializer>(&self, _serializer: S) -> Result<S::Ok, S::Error> {
+        match *self {}
+    }
+}
+
+impl<'de> Deserialize<'de> for NoApplicationError {
+    fn deserialize<D: Deserializer<'de>>(_deserializer: D) -> Result<Self, D::Error> {
+        Err(D::Error::custom("the method has no error of its own"))
+    }
+}
