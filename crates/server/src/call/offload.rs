@@ -311,5 +311,4 @@ impl Drop for Worker {
 }
 
 #[cfg(test)]
-#[path = "offload_tests.rs"]
 mod tests;

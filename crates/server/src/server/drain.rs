@@ -51,3 +51,6 @@ pub(super) async fn drain(inner: &ServerInner) {
         warn!(in_flight = inner.in_flight(), "handlers do not end: they block a thread");
     }
 }
+
+#[cfg(test)]
+mod tests;

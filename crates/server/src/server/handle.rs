@@ -252,3 +252,31 @@ impl fmt::Debug for ServerHandle {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use tokio::io::{AsyncReadExt, duplex, join};
+    use tokio_util::io::StreamReader;
+
+    use super::*;
+    use crate::Server;
+
+    #[tokio::test]
+    async fn stream_that_is_not_unpin_is_served() {
+        let server = Server::builder().build().unwrap();
+        let handle = server.handle();
+        let serving = tokio::spawn(server.serve());
+        let (mut client, writer) = duplex(1024);
+        // An async block is not `Unpin`.
+        let input = futures::stream::once(async {
+            let option = br#"{"codec":"application/json"}"#;
+            let frame = [&(option.len() as u32).to_be_bytes(), &option[..]].concat();
+            std::io::Result::Ok(Bytes::from(frame))
+        });
+        handle.serve_io(join(StreamReader::new(input), writer), PeerAddress::Memory);
+        assert!(client.read_u32().await.unwrap() > 0, "the server's Option");
+        handle.stop();
+        serving.await.unwrap();
+    }
+}

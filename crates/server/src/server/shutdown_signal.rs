@@ -75,3 +75,27 @@ impl fmt::Display for ShutdownSignal {
         })
     }
 }
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::process::{Command, id};
+    use std::time::Duration;
+
+    use super::*;
+
+    /// Sends this process a signal, which does not end it, since the signals are caught.
+    fn kill(signal: &str) {
+        assert!(Command::new("kill").args([signal, &id().to_string()]).status().unwrap().success());
+    }
+
+    #[tokio::test]
+    async fn signals_are_caught_from_the_call_on() {
+        // One after the other, since each is received by all futures.
+        for (name, expected) in [("-TERM", ShutdownSignal::Terminate), ("-INT", ShutdownSignal::Interrupt)] {
+            let signal = shutdown_signal().unwrap();
+            kill(name);
+            let received = tokio::time::timeout(Duration::from_secs(60), signal).await;
+            assert_eq!(received.unwrap(), expected);
+        }
+    }
+}

@@ -189,3 +189,68 @@ fn to_response(error: BoxError, was_started: bool) -> Response {
         }
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use farcall_context::{ConnectionInfo, Context, Inherited};
+    use farcall_protocol::{ByteStr, Codec, Seq};
+    use tower::service_fn;
+
+    use super::*;
+
+    fn request() -> Request {
+        let info = Arc::new(ConnectionInfo::new(1, "memory"));
+        let name = ByteStr::from("T.m".to_owned());
+        let context = Context::new(name, Seq(1), Inherited::default(), false, info);
+        Request::new(context, Codec::Json, "1".into())
+    }
+
+    /// A service that is never ready.
+    #[derive(Clone)]
+    struct Broken;
+
+    impl Service<Request> for Broken {
+        type Response = Response;
+        type Error = BoxError;
+        type Future = futures::future::Ready<Result<Response, BoxError>>;
+
+        fn poll_ready(&mut self, _: &mut task::Context<'_>) -> Poll<Result<(), BoxError>> {
+            Poll::Ready(Err("broken".into()))
+        }
+
+        fn call(&mut self, _: Request) -> Self::Future {
+            panic!("it is not ready")
+        }
+    }
+
+    fn error(response: &Response) -> (Code, Execution) {
+        let status = response.status().expect("an error");
+        (status.code, status.execution)
+    }
+
+    #[tokio::test]
+    async fn tower_service_handles_calls() {
+        let echo =
+            service_fn(async |request: Request| Ok::<_, BoxError>(Response::new(request.body().clone())));
+        assert_eq!(from_tower(echo).call(request()).await.body(), "1");
+    }
+
+    #[tokio::test]
+    async fn error_of_a_tower_service_tells_if_the_call_may_have_happened() {
+        let fails = service_fn(async |_: Request| Err::<Response, BoxError>("it failed".into()));
+        assert_eq!(error(&from_tower(fails).call(request()).await), (Code::Internal, Execution::Maybe));
+        assert_eq!(error(&from_tower(Broken).call(request()).await), (Code::Internal, Execution::Refused));
+        let refuses = service_fn(async |_: Request| {
+            Err::<Response, Status>(Status::refused(Code::PermissionDenied, "no"))
+        });
+        let refused = from_tower(refuses).call(request()).await;
+        assert_eq!(error(&refused), (Code::PermissionDenied, Execution::Refused));
+    }
+
+    #[tokio::test]
+    async fn request_that_a_layer_made_itself_has_no_method() {
+        let mut service = HandlerService::new();
+        let response = service.call(request()).await.unwrap();
+        assert_eq!(error(&response), (Code::Internal, Execution::Refused));
+    }
+}
