@@ -47,7 +47,7 @@ impl Reload {
                 () = now.notified() => true,
             };
             if requested {
-                info!("told to read the files again");
+                info!("reading the files again, as requested");
                 if let Some(tls) = &self.tls {
                     tls.check_now();
                 }

@@ -1,4 +1,4 @@
-//! The farcall registry: records which instances of a service are up, and tells clients.
+//! The farcall registry: records which instances of a service are up, and serves their list to clients.
 //!
 //! - `server` (feature `server`): the registry itself, its store and HTTP interface.
 //! - `client` (feature `client`): registers servers in a registry, and finds servers there.

@@ -82,7 +82,6 @@ impl Registry {
 
     /// Returns the HTTP interface. `listening` are the addresses that it is served at, for the check of `Host`; if
     /// one of them is unspecified (`0.0.0.0`), every IP address is accepted.
-    #[must_use]
     pub fn router(&self, listening: &[SocketAddr]) -> Router {
         http::router(Arc::clone(&self.state), listening)
     }
