@@ -10,6 +10,7 @@ use demo::services::{ArithClient, EchoClient};
 use farcall::client::{ConnectionOptions, Phase};
 use farcall::protocol::{Execution, KeepAlive};
 use farcall::{Channel, Code};
+use farcall_test_support::machine::lengthened;
 use futures::future::join_all;
 use rustix::process::Signal;
 
@@ -84,12 +85,13 @@ async fn end_by_kill(over: usize) -> Duration {
 async fn calls_to_a_killed_server_end_within_100_ms() {
     for over in 0..2 {
         // A busy machine may be late sometimes, but not every time.
-        let mut took = Vec::new();
-        while took.iter().all(|took| *took > Duration::from_millis(100)) {
-            assert!(took.len() < 10, "{took:?}");
-            took.push(end_by_kill(over).await);
+        let mut measured = Vec::new();
+        while !measured.iter().any(|(took, limit)| took <= limit) {
+            assert!(measured.len() < 10, "{measured:?}");
+            let took = end_by_kill(over).await;
+            measured.push((took, lengthened(Duration::from_millis(100))));
         }
-        println!("the last of 500 calls ended {took:?} after the kill");
+        println!("the last of 500 calls ended this long after the kill, with its limit: {measured:?}");
     }
 }
 
@@ -110,11 +112,10 @@ async fn suspended_server_is_detected_by_pings() {
         server.signal(Signal::STOP);
         let error = call.await.unwrap_err();
         server.signal(Signal::CONT);
-        assert_eq!((error.code(), error.execution()), (Code::Unavailable, Execution::Maybe));
-        assert_eq!(
-            error.to_string(),
-            format!("waiting for {address}: it did not answer a ping (unavailable, maybe), after 2 tries"),
-        );
+        let error = error.rpc().unwrap();
+        assert_eq!((error.code(), error.execution()), (Code::Unavailable, Execution::Maybe), "{error}");
+        assert_eq!((error.phase(), error.attempts()), (Phase::Wait, 2), "{error}");
+        assert_eq!(error.endpoint().unwrap().to_string(), *address);
         assert!(!channel.is_available());
         // After SIGCONT it serves again: the channel dials once its backoff is over.
         let deadline = Instant::now() + SOON;

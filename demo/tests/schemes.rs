@@ -14,6 +14,7 @@ use farcall::client::{ConnectionOptions, RetryPolicy};
 use farcall::protocol::Execution;
 use farcall::transport::TlsClient;
 use farcall::{Bytes, CallError, Channel, Code};
+use farcall_test_support::pki::Certificate;
 use futures::future::join_all;
 use rustix::process::Signal;
 use tempfile::TempDir;
@@ -34,10 +35,9 @@ struct Files(TempDir);
 impl Files {
     fn new() -> Self {
         let files = Self(tempfile::tempdir().unwrap());
-        let names = ["127.0.0.1".to_owned(), "localhost".to_owned()];
-        let made = rcgen::generate_simple_self_signed(names).unwrap();
-        std::fs::write(files.path("cert.pem"), made.cert.pem()).unwrap();
-        std::fs::write(files.path("key.pem"), made.signing_key.serialize_pem()).unwrap();
+        let made = Certificate::self_signed(&["127.0.0.1", "localhost"]);
+        std::fs::write(files.path("cert.pem"), made.chain).unwrap();
+        std::fs::write(files.path("key.pem"), made.key).unwrap();
         files
     }
 
@@ -199,7 +199,7 @@ suite! {
 /// curl, without whatever this machine says of proxies.
 fn curl(arguments: &[&str]) -> Output {
     let output = Command::new("curl")
-        .args(["--silent", "--show-error", "--noproxy", "*", "--max-time", "30"])
+        .args(["--silent", "--show-error", "--noproxy", "*", "--max-time", "60"])
         .args(arguments)
         .output();
     output.expect("curl is needed; `./test` installs it")

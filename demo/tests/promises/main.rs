@@ -5,7 +5,6 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-mod http;
 mod killed_server;
 mod load;
 mod mass_expiry;

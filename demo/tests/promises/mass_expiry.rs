@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use farcall::discovery::AdvertisedState;
 use farcall_registry::wire::InstanceRecord;
+use farcall_test_support::machine::lengthened;
 use rustix::process::Signal;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -117,7 +118,7 @@ async fn one_of_ten_killed_is_removed_after_its_ttl() {
     let registry = Registry::start(&["--ttl", "2s", "--heartbeat", "500ms"]);
     let mut servers = servers(10, &registry).await;
     let mut measured = Vec::new();
-    while measured.iter().all(|took| *took > TTL + SWEEP) {
+    while !measured.iter().any(|(took, limit)| took <= limit) {
         assert!(measured.len() < TRIES, "it takes longer than that: {measured:?}");
         let address = servers.pop().unwrap().kill();
         let killed = Instant::now();
@@ -127,7 +128,7 @@ async fn one_of_ten_killed_is_removed_after_its_ttl() {
             instances.iter().all(|one| one.instance.addr.to_string() != address)
         })
         .await;
-        measured.push(killed.elapsed());
+        measured.push((killed.elapsed(), lengthened(TTL + SWEEP)));
         println!("one of ten was gone {:?} after its kill", killed.elapsed());
         assert_eq!(registry.list().await.body.instances.len(), servers.len());
     }

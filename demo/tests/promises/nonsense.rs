@@ -6,12 +6,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use farcall::registry::HttpDiscovery;
+use farcall_test_support::http::{Head, Response, read_head};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::http::{Response, read_head};
 use crate::load::{Calls, Load};
 use crate::processes::{Registry, Server, client_of, found, servers, until};
 
@@ -133,7 +133,7 @@ impl Answering {
 
 /// Answers one request. The client may hang up at any time.
 async fn answer(mut stream: TcpStream, kind: Nonsense, real: Arc<Real>, questions: Arc<AtomicU64>) {
-    let Some((method, path, _)) = read_head(&mut stream).await else { return };
+    let Some(Head { method, path, .. }) = read_head(&mut stream).await else { return };
     let watched = path.starts_with("/v1/watch");
     let sent = async {
         match kind {

@@ -2,15 +2,16 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::atomic::{AtomicU8, Ordering};
 
 use farcall::Channel;
 use farcall::discovery::RoundRobin;
 use farcall::registry::HttpDiscovery;
 use farcall_registry::wire::{Envelope, InstanceRecord, Instances};
+use farcall_test_support::http::{Response, ask};
+use farcall_test_support::loopback::own_address;
+pub(crate) use farcall_test_support::wait::until_async as until;
 use rustix::process::Signal;
 
-use crate::http::{Response, ask};
 use crate::support::{Demo, SOON, within};
 
 /// A registry. Dropping it kills it, as SIGKILL does.
@@ -29,7 +30,7 @@ impl Registry {
     /// Starts one at a free port.
     pub(crate) fn start(options: &[&str]) -> Self {
         let options: Vec<_> = options.iter().map(|option| (*option).to_owned()).collect();
-        Self::listening(&own_loopback(), options)
+        Self::listening(&own_address(), options)
     }
 
     fn listening(listen: &str, options: Vec<String>) -> Self {
@@ -97,7 +98,7 @@ pub(crate) struct Server {
 impl Server {
     /// Starts one that registers at these URLs; it listens when this returns, and may not yet be known.
     pub(crate) fn start(name: &str, registries: &[&str]) -> Self {
-        let listen = format!("tcp@{}", own_loopback());
+        let listen = format!("tcp@{}", own_address());
         let mut arguments = vec!["--listen", &listen, "--instance", name, "--drain-timeout", "5s"];
         arguments.extend(registries.iter().flat_map(|registry| ["--registry", registry]));
         let (process, mut addresses) = Demo::server(&arguments);
@@ -148,32 +149,8 @@ pub(crate) fn found(channel: &Channel) -> Vec<String> {
     channel.endpoints().iter().map(|status| status.endpoint.address.to_string()).collect()
 }
 
-/// Waits until something holds that ought to hold soon.
-#[track_caller]
-pub(crate) fn until(what: &str, condition: impl AsyncFnMut() -> bool) -> impl Future<Output = ()> {
-    let place = std::panic::Location::caller();
-    let (what, mut condition) = (what.to_owned(), condition);
-    async move {
-        let end = tokio::time::Instant::now() + SOON;
-        while !condition().await {
-            assert!(tokio::time::Instant::now() < end, "{place}: it does not come true that {what}");
-            tokio::time::sleep(std::time::Duration::from_millis(2)).await;
-        }
-    }
-}
-
 /// Waits until a file has something in it.
 pub(crate) fn until_file(path: &Path, condition: impl Fn(&str) -> bool) {
     let holds = || std::fs::read_to_string(path).is_ok_and(|text| condition(&text));
     assert!(within(SOON, holds), "{} has {:?}", path.display(), std::fs::read_to_string(path));
-}
-
-/// Returns a loopback address that nothing else uses: a port there stays free while its process is dead,
-/// and no client gets that port as its own.
-fn own_loopback() -> String {
-    static LAST: AtomicU8 = AtomicU8::new(0);
-    let number = LAST.fetch_add(1, Ordering::Relaxed);
-    let [.., high, low] = std::process::id().to_be_bytes();
-    // Not 127.0.0.1, and no network or broadcast address.
-    format!("127.{}.{low}.{}:0", 64 + high % 128, 1 + number % 254)
 }
