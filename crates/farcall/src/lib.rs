@@ -154,6 +154,9 @@ pub mod prelude {
     pub use crate::{Call, CallError, Channel, RpcError};
 }
 
+#[cfg(all(feature = "server", feature = "client"))]
+pub mod testing;
+
 #[doc(hidden)]
 #[path = "private.rs"]
 pub mod __private;
