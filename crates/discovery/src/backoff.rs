@@ -109,8 +109,8 @@ impl Jitter {
             Self::Full => scale(whole, random),
             Self::Equal => scale(whole, 0.5 + 0.5 * random),
             Self::Around(fraction) => {
-                // `max` before `min`: the former makes NaN a zero.
-                let fraction = fraction.max(0.0).min(1.0);
+                // The comparison is false for NaN.
+                let fraction = if fraction >= 0.0 { fraction.min(1.0) } else { 0.0 };
                 scale(whole, 1.0 - fraction + 2.0 * fraction * random)
             }
         }

@@ -75,7 +75,7 @@ pub enum DnsDiscoveryError {
         address: Address,
     },
     /// The address can be listened at, but not dialed.
-    #[error("{address}: nobody can dial port 0 or an unspecified address")]
+    #[error("{address}: port 0 and unspecified addresses cannot be dialed")]
     Undialable {
         /// The address.
         address: Address,

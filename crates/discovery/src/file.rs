@@ -118,7 +118,7 @@ async fn poll(mut watcher: FileWatcher, report: &mut Report) -> Option<(FileWatc
         match timeout(SLOW, &mut polling).await {
             Ok(looked) => return looked.ok(),
             Err(_) => {
-                report.failed(format!("the file system has given no answer for {}", HumanDuration(SLOW)))
+                report.failed(format!("the file system has given no answer for {}", HumanDuration(SLOW)));
             }
         }
     }
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn nobody_looks_any_more_once_it_is_dropped() {
+    async fn polling_ends_with_the_subscription() {
         let (publisher, subscription) = publisher();
         let running =
             tokio::spawn(FileDiscovery::new("/nowhere").poll_interval(Duration::ZERO).run(publisher));

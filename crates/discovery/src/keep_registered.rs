@@ -71,7 +71,7 @@ impl fmt::Display for RegistrationState {
 ///
 /// - A request may take 10 s. After one that fails, or panics, it tries again: after 1, 2, 4 … 15 s,
 ///   of which it waits a random half to whole. Where heartbeats come more often than that, neither is
-/// longer than the time between two, so that a registry that was away knows all instances within one.
+///   longer than the time between two, so that a registry that was away knows all instances within one.
 /// - It renews after 0.9 to 1.0 of the time that the registrar says, at random, so that servers that
 ///   were started together do not stay together. Times under 100 ms and over a day are taken as such.
 /// - Where `stop` comes while a request is under way, that may still end, so that what it registers
@@ -169,7 +169,7 @@ impl<R: Registrar, F: FnMut(RegistrationState)> RegistrationLoop<R, F> {
                 Duration::ZERO
             }
             Err(error) => {
-                self.failed(error);
+                self.failed(&error);
                 self.backoff.next_pause_within(self.heartbeat)
             }
         }
@@ -187,7 +187,7 @@ impl<R: Registrar, F: FnMut(RegistrationState)> RegistrationLoop<R, F> {
             }
             Err(error) => {
                 self.backoff.reset(); // This one is logged, whatever came before.
-                self.failed(error.with_prefix("not deregistered: "));
+                self.failed(&error.with_prefix("not deregistered: "));
             }
         }
     }
@@ -201,7 +201,7 @@ impl<R: Registrar, F: FnMut(RegistrationState)> RegistrationLoop<R, F> {
         }
     }
 
-    fn failed(&mut self, error: RegistrarError) {
+    fn failed(&mut self, error: &RegistrarError) {
         let Instance { service, id, .. } = &self.instance;
         let failures = self.backoff.failures();
         // One warning when it begins, however long it lasts.

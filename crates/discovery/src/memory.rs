@@ -303,7 +303,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_expired_is_not_kept() {
+    async fn expired_instances_are_not_kept() {
         let registry = MemoryRegistry::with_ttl(Duration::from_secs(1));
         for port in 1..1000 {
             registry.registrar().register(&instance("S", port)).await.unwrap();

@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn it_says_how_long_it_is() {
+    fn description_has_the_length_of_the_list() {
         let list = StaticList::new(["10.0.0.1:7001"]).unwrap();
         assert_eq!(list.describe(), "a given list of 1 endpoint");
         list.set::<Endpoint>([]);

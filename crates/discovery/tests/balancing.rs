@@ -68,7 +68,7 @@ fn all(known: &[Known]) -> Vec<(Candidate, bool)> {
 
 proptest! {
     #[test]
-    fn nobody_is_picked_who_is_not_there_or_was_tried_while_others_are_left(
+    fn tried_endpoints_are_avoided_while_others_are_left(
         known in proptest::collection::vec(known(), 1..24),
         tried in proptest::collection::vec(any::<prop::sample::Index>(), 0..24),
         keys in proptest::collection::vec(proptest::option::of(any::<[u8; 3]>()), 8),
@@ -91,7 +91,7 @@ proptest! {
     }
 
     #[test]
-    fn nobody_who_is_drained_or_ejected_is_picked_while_others_are_up(
+    fn drained_and_ejected_endpoints_are_avoided_while_others_are_up(
         known in proptest::collection::vec(known(), 1..24),
         tried in proptest::collection::vec(any::<prop::sample::Index>(), 0..24),
     ) {

@@ -175,7 +175,7 @@ fn takes(time: Duration, then: Answer) -> Answer {
 }
 
 #[tokio::test(start_paused = true)]
-async fn it_tries_again_for_ever_after_1_2_4_and_at_most_15_seconds_with_jitter() {
+async fn failures_are_retried_after_1_2_4_to_15_seconds_with_jitter() {
     let kept = keep(Place::new([Fails]));
     sleep(secs(24 * 60 * 60)).await;
     let gaps = kept.place.gaps();
@@ -190,7 +190,7 @@ async fn it_tries_again_for_ever_after_1_2_4_and_at_most_15_seconds_with_jitter(
 }
 
 #[tokio::test(start_paused = true)]
-async fn it_tries_no_less_often_than_it_would_renew() {
+async fn retries_come_at_least_as_often_as_renewals() {
     let kept = keep(Place::new([Grants(secs(2)), Fails]));
     sleep(secs(600)).await;
     let gaps = kept.place.gaps();
@@ -223,7 +223,7 @@ async fn a_request_without_an_answer_is_given_up_after_10_seconds() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn it_renews_after_nine_tenths_to_the_whole_of_what_it_was_told() {
+async fn renewals_come_after_nine_tenths_to_the_whole_heartbeat() {
     let kept = keep(Place::new([Grants(secs(100)), Grants(secs(240))]));
     sleep(secs(24 * 60 * 60)).await;
     let gaps = kept.place.gaps();
@@ -249,7 +249,7 @@ async fn a_senseless_heartbeat_neither_spins_nor_overflows() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_no_longer_known_is_registered_again_at_once() {
+async fn unknown_instance_is_registered_again_at_once() {
     let kept = keep(Place::new([Grants(secs(10)), Unknown, Grants(secs(10))]));
     sleep(secs(15)).await;
     assert_eq!(kept.place.requests(), [Register, Renew, Register]);
@@ -290,7 +290,7 @@ async fn a_panic_is_a_failure_like_others() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn it_is_taken_away_at_once_when_it_stops_between_heartbeats() {
+async fn stop_between_heartbeats_deregisters_at_once() {
     let kept = keep(Place::new([Grants(secs(10))]));
     sleep(secs(5)).await;
     let (time, requests) = kept.stop().await;
@@ -319,7 +319,7 @@ async fn a_renewal_that_is_under_way_when_it_stops_leaves_time_to_take_it_away()
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_turns_out_unknown_while_it_stops_is_left_at_that() {
+async fn unknown_instance_is_not_registered_again_while_stopping() {
     let kept = keep(Place::new([Grants(secs(10)), takes(millis(500), Unknown)]));
     while kept.place.requests().len() < 2 {
         sleep(millis(1)).await;

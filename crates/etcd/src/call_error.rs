@@ -187,7 +187,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_etcd_says_is_passed_on_in_a_sentence() {
+    fn etcd_errors_are_passed_on_in_a_sentence() {
         for (status, body, expected) in [
             (
                 400,

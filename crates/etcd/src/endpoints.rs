@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_endpoint_is_named() {
+    fn endpoint_errors_name_the_text() {
         for (text, expected) in [
             ("", "nothing is there"),
             ("http://a:2379,", "nothing is there"),

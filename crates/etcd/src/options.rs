@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_work_is_refused_with_a_reason() {
+    fn unusable_options_are_refused_with_a_reason() {
         let config = || EtcdOptions::new("a").unwrap();
         for (config, expected) in [
             (config().prefix("farcall"), "`farcall` is not a prefix"),

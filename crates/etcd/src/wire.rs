@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_out_has_its_default() {
+    fn missing_fields_have_defaults() {
         let answer: LeaseKeepAliveAnswer =
             serde_json::from_value(json!({"result": {"header": {"revision": "1"}, "ID": "123"}})).unwrap();
         assert_eq!(answer.result.ttl, Int64(0), "a lease that is not known");

@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_proxy_is_told_without_its_password() {
+    fn proxy_errors_never_show_the_password() {
         for (text, part) in [
             ("https://u:secret@proxy:80", "https:// is not built in"),
             ("socks5://u:secret@proxy:80", "socks5:// is not built in"),

@@ -1,5 +1,7 @@
 //! Streams that a connector opens, and the layers that the dialer puts on top of them.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests, too")]
+
 use std::future::pending;
 use std::io;
 use std::sync::Arc;

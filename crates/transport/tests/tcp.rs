@@ -96,7 +96,7 @@ async fn a_name_is_reached_at_the_address_that_answers() {
 }
 
 #[tokio::test]
-async fn nobody_listening_is_a_refusal_that_names_the_address() {
+async fn refused_connection_names_the_address() {
     let (_taken, dead) = refusing();
     let address = Address::tcp(dead);
     let error = Dialer::default().dial(&address).await.unwrap_err();

@@ -51,7 +51,7 @@ async fn bytes_go_both_ways_and_the_peer_is_known() {
 }
 
 #[tokio::test]
-async fn nobody_there_fails_in_connecting() {
+async fn missing_socket_fails_in_connecting() {
     let Place { address, path, _dir } = place();
     let missing = Dialer::default().dial(&address).await.unwrap_err();
     assert_eq!(missing.phase(), DialPhase::Connect);
@@ -113,7 +113,7 @@ async fn a_live_socket_with_a_full_backlog_is_in_use() {
 }
 
 #[tokio::test]
-async fn what_is_no_stream_socket_is_never_removed() {
+async fn files_that_are_not_stream_sockets_are_never_removed() {
     let Place { address, path, _dir } = place();
     fs::write(&path, "precious").unwrap();
     let error = Listener::bind(&address).await.unwrap_err();

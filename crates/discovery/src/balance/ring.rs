@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_admitted_is_nobody_found() {
+    fn nearest_is_none_if_none_is_admitted() {
         assert_eq!(Ring::new(&candidates(&[1, 2, 3]).usable).nearest(5, |_| false), None);
         assert_eq!(Ring::new(&[]).nearest(5, |_| true), None);
     }

@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_zone_cannot_take_on_goes_elsewhere() {
+    fn calls_beyond_the_zones_capacity_go_elsewhere() {
         const PICKS: usize = 20_000;
         for (usable, share) in [(2, 0.7), (1, 0.35)] {
             let seen = share_of_zone_a(&zones(4, 4, |place| place >= 4 - usable), PICKS);
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_described_with_what_it_holds() {
+    fn description_names_the_inner_balancer() {
         let inner: Arc<dyn Balancer> = Arc::new(ConsistentHash::by_argument("user").load_factor(1.5));
         let of_users = "consistent hash by the argument `user`, load factor 1.5";
         assert_eq!(ZoneFirst::new("a", inner).describe(), format!("zone `a` first, {of_users}"));

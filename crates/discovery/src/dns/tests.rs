@@ -86,7 +86,7 @@ async fn each_address_is_an_endpoint_and_changes_are_followed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn it_asks_every_thirty_seconds_but_not_on_the_beat() {
+async fn name_is_resolved_every_thirty_seconds_with_jitter() {
     let script = Script::new([Found(&["10.0.0.1:7001"])]);
     let mut subscription = run(&script);
     until(&mut subscription, &["tcp@10.0.0.1:7001"]).await;

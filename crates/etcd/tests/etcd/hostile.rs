@@ -94,7 +94,7 @@ async fn a_registrar_says_what_it_was_answered() {
 }
 
 #[tokio::test]
-async fn where_no_watch_can_stand_the_list_is_read_again_and_again() {
+async fn list_is_read_repeatedly_if_watches_fail() {
     let created = r#"{"result":{"header":{"revision":"1"},"created":true}}"#;
     let stream = |lines: &str| format!("HTTP/1.1 200 OK\r\n\r\n{lines}\n");
     let etcd = EtcdServer::start().await;

@@ -148,7 +148,7 @@ async fn a_watch_that_says_that_nothing_changed_confirms_the_list() {
 }
 
 #[tokio::test]
-async fn what_one_endpoint_cannot_answer_the_next_one_does() {
+async fn next_endpoint_answers_if_one_cannot() {
     let etcd = EtcdServer::start().await;
     let first = Proxy::to(etcd.host_and_port()).await;
     let second = Proxy::to(etcd.host_and_port()).await;

@@ -224,7 +224,7 @@ async fn two_servers_of_one_id_do_not_take_each_other_away() {
 }
 
 #[tokio::test]
-async fn what_is_no_instance_is_refused_before_anybody_is_asked() {
+async fn invalid_instance_is_refused_before_any_request() {
     let registrar = EtcdRegistrar::new(&config("http://127.0.0.1:1")).unwrap();
     let error = registrar.register(&instance("Ar ith", 7001)).await.unwrap_err().to_string();
     assert!(error.contains("service `Ar ith` must be"), "{error}");

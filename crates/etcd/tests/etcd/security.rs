@@ -90,7 +90,7 @@ async fn a_password_that_etcd_begins_to_want_is_given() {
 }
 
 #[tokio::test]
-async fn who_may_not_is_told_why() {
+async fn missing_permission_is_reported() {
     let etcd = with_passwords().await;
     for (config, expected) in [
         (config(&etcd.url()).user("root", "wrong"), "the user or the password is wrong"),

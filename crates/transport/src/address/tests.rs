@@ -241,12 +241,12 @@ proptest! {
     }
 
     #[test]
-    fn what_looks_like_an_address_comes_back_from_its_text(text in address_like()) {
+    fn address_like_text_round_trips_if_it_parses(text in address_like()) {
         check(&text);
     }
 
     #[test]
-    fn what_is_an_address_parses_and_comes_back(text in well_formed()) {
+    fn well_formed_address_round_trips(text in well_formed()) {
         let address = Address::parse(&text).unwrap();
         prop_assert_eq!(Address::parse(&address.to_string()).unwrap(), address);
     }

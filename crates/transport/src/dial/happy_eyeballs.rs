@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn nobody_to_try_is_nobody_reached() {
+    async fn race_without_addresses_reaches_none() {
         let outcome = run(&[]).await;
         assert_eq!((outcome.winner, outcome.took_ms), (None, 0));
     }

@@ -41,7 +41,7 @@ async fn heard(opened: Result<Stream, HttpUpgradeError>) -> String {
 }
 
 #[tokio::test]
-async fn what_came_with_the_head_is_the_beginning_of_the_stream() {
+async fn bytes_behind_the_head_begin_the_stream() {
     let answer =
         b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: Farcall\r\n\r\nfirst bytes";
     let (opened, request) = open("http", answer).await;
@@ -81,7 +81,7 @@ async fn a_refusal_is_told_with_its_status_and_the_first_line_of_its_body() {
 }
 
 #[tokio::test]
-async fn what_a_peer_writes_is_escaped() {
+async fn peer_text_is_escaped() {
     let answer = b"HTTP/1.1 403 Forbidden\r\n\r\n\x1b[2Jgo away";
     assert_eq!(failure("http", answer).await, "it answered 403 Forbidden: \\u{1b}[2Jgo away");
 }

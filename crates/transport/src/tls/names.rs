@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_no_certificate_has_no_names() {
+    fn bytes_that_are_not_a_certificate_have_no_names() {
         for der in [&b""[..], b"\x30\x82", b"hello"] {
             let certificate = read(der);
             assert_eq!((certificate.name(), certificate.names.len()), (None, 0));

@@ -13,7 +13,7 @@ use super::{PATIENCE, listen, meet, trusting};
 const EVERY: Duration = Duration::from_millis(20);
 
 #[test]
-fn what_is_wrong_with_a_file_is_said_with_its_name() {
+fn file_errors_name_the_file() {
     let folder = tempfile::tempdir().unwrap();
     let authority = Authority::new("ca");
     let [cert, key] = authority.sign(&["a"]).write(folder.path());
@@ -80,7 +80,7 @@ fn server_of(folder: &Path) -> TlsServer {
 }
 
 #[tokio::test]
-async fn a_server_shows_a_new_certificate_and_keeps_the_old_where_the_new_is_broken() {
+async fn server_shows_new_certificate_and_keeps_the_old_if_the_new_is_broken() {
     let folder = tempfile::tempdir().unwrap();
     let authority = Authority::new("ca");
     authority.sign(&["127.0.0.1", "first.example"]).write(folder.path());
@@ -97,7 +97,7 @@ async fn a_server_shows_a_new_certificate_and_keeps_the_old_where_the_new_is_bro
 }
 
 #[tokio::test]
-async fn nobody_is_resumed_whom_the_new_certificates_would_refuse() {
+async fn tls_sessions_are_not_resumed_after_roots_change() {
     let folder = tempfile::tempdir().unwrap();
     let (ours, theirs) = (Authority::new("ours"), Authority::new("theirs"));
     let pair = ours.sign(&["127.0.0.1"]);

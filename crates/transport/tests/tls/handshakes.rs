@@ -195,7 +195,7 @@ async fn a_client_that_speaks_no_tls_is_refused_and_a_silent_one_holds_up_nobody
 }
 
 #[tokio::test]
-async fn whoever_speaks_something_else_inside_is_refused() {
+async fn peer_with_another_protocol_inside_is_refused() {
     let authority = Authority::new("ca");
     let tls = server(&authority.sign(&["127.0.0.1"]));
     let client = trusting(&authority);

@@ -56,7 +56,7 @@ proptest! {
     }
 
     #[test]
-    fn nobody_has_more_calls_in_flight_than_its_bound(
+    fn no_endpoint_exceeds_its_bound_of_calls_in_flight(
         weights in any_weights(),
         keys in 1_usize..40,
         factor in 1.0_f64..2.0,
@@ -127,7 +127,7 @@ fn without_a_bound_a_key_stays_however_many_calls_are_in_flight() {
 }
 
 #[test]
-fn what_is_in_flight_is_found_again_after_other_balancers_sent_it() {
+fn calls_sent_by_other_balancers_are_counted() {
     let candidates = candidates(&[100; 50]);
     let picker = ConsistentHash::by_key().picker(&candidates);
     candidates.usable.iter().for_each(|candidate| (0..100).for_each(|_| candidate.load.started()));
