@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use tokio::time::{interval, sleep};
 
-/// Who calls, by name; each with a connection of its own.
+/// The callers' names; each has its own connection.
 const CALLERS: [&str; 4] = ["web-1", "web-2", "billing", "nightly"];
 
 #[tokio::main]

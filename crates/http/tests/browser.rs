@@ -20,7 +20,7 @@ use tokio::time::timeout;
 use crate::site::{Setup, Site};
 use crate::support::PATIENCE;
 
-/// What a failed call is, without its message.
+/// The properties of a failed call, without its message.
 fn kind(failure: &Value) -> (&str, &str) {
     let part = |name: &str| failure[name].as_str().unwrap_or_else(|| panic!("no {name}: {failure}"));
     (part("code"), part("execution"))

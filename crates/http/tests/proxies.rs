@@ -85,7 +85,7 @@ async fn every_way_of_the_network_leads_through_a_proxy() {
     }
 }
 
-/// What a call through a proxy fails with.
+/// Returns the error of a call through a proxy.
 async fn failure(proxy: &str, place: &str) -> String {
     let channel = channel_with(&format!("http@{place}"), dialer(proxy));
     let call = channel.call::<String>("Echo.echo", &json!({"text": ""})).retry(RetryPolicy::fail_fast());

@@ -1,4 +1,4 @@
-//! How a connection is opened inside HTTP, byte by byte, and how it is not.
+//! Connections that are opened inside HTTP, byte by byte, and requests that are refused.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot set up has failed")]
 
@@ -247,7 +247,7 @@ async fn a_handler_sees_the_verified_name_of_its_caller() {
     }
 }
 
-/// What dialing says of a server that answers this.
+/// Returns the error of dialing a server that answers this.
 async fn told(scheme: &str, answer: &'static [u8]) -> String {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = format!("{scheme}@{}", listener.local_addr().unwrap());

@@ -1,4 +1,4 @@
-//! What a test does with a browser: opens pages, uses them, and looks at them.
+//! [`Browser`]: opens pages, uses them and inspects them.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -15,7 +15,7 @@ use crate::driver::Driver;
 /// One at a time: a browser is several processes.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
 
-/// It is in the package `chromium`.
+/// The browser's program, of the package `chromium`.
 const BROWSER: &str = "/usr/bin/chromium";
 
 /// The key of an element's id in answers.
@@ -24,10 +24,10 @@ const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 /// Less than [`PATIENCE`], after which no answer of the driver is waited for.
 const SCRIPT_MS: u32 = 50_000;
 
-/// How often a condition is looked at.
+/// The interval at which a condition is checked.
 const TICK: Duration = Duration::from_millis(30);
 
-/// A browser with one tab and a profile of its own. It ends when this is dropped, and leaves nothing behind.
+/// A browser with one tab and a temporary profile. Dropping it ends the browser and removes the profile.
 pub struct Browser {
     driver: Driver,
     // Behind the driver, because fields are dropped in order: it is in use until the browser has ended.
@@ -69,7 +69,7 @@ impl Browser {
         self.post("/url", &json!({ "url": url })).await;
     }
 
-    /// Loads the page anew, as a person does.
+    /// Reloads the page.
     pub async fn reload(&self) {
         self.post("/refresh", &json!({})).await;
     }
@@ -134,7 +134,7 @@ impl Browser {
         std::fs::write(path, picture).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     }
 
-    /// What the browser wrote to its console since it was asked last.
+    /// Returns what the browser wrote to its console since the last call.
     pub async fn log(&self) -> Vec<String> {
         let entries = self.post("/se/log", &json!({"type": "browser"})).await;
         let message = |entry: &Value| entry["message"].as_str().unwrap_or_default().to_owned();

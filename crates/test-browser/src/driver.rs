@@ -13,9 +13,9 @@ use serde_json::Value;
 
 use crate::PATIENCE;
 
-/// It is in the package `chromium-driver`.
+/// The driver's program, of the package `chromium-driver`.
 const DRIVER: &str = "/usr/bin/chromedriver";
-/// How often one is started before it is given up.
+/// Attempts to start a driver.
 const STARTS: usize = 5;
 
 /// A chromedriver with at most one session. Both end when this is dropped.
@@ -87,7 +87,7 @@ impl Driver {
     }
 }
 
-/// Closes the race of a failing test with its browser: nobody else would end it.
+/// Closes the race of a failing test with its browser: nothing else would end it.
 impl Drop for Driver {
     fn drop(&mut self) {
         if let Some(session) = &self.session

@@ -1,4 +1,4 @@
-//! The examples in the README of the client: each block is a module of its own, and what it says it prints
+//! The examples in the README of the client: each block is a separate module, and what it says it prints
 //! stands behind its `console.log`.
 
 const README: &str = include_str!("../../../../clients/javascript/README.md");
@@ -19,7 +19,7 @@ pub(crate) fn examples() -> impl Iterator<Item = Example> {
     })
 }
 
-/// How many times an example says that it prints: each has to tell what.
+/// Returns the number of lines that an example prints.
 pub(crate) fn logs(code: &str) -> usize {
     code.matches("console.log(").count()
 }

@@ -30,7 +30,7 @@ const TESTING: &str = include_str!("testing.js");
 const BENCH: &str = "<!doctype html><meta charset=utf-8><link rel=icon href=data:,><title>Tests</title>\
                      <script type=module src=/testing.js></script>";
 
-/// How a site differs from others.
+/// The options of a site.
 #[derive(Default)]
 pub(crate) struct Setup {
     pub(crate) settings: HttpOptions,
@@ -80,7 +80,7 @@ impl Site {
         Self { place, handle, running, most, ended }
     }
 
-    /// Its address for the client.
+    /// Returns the address for the client.
     pub(crate) fn url(&self) -> String {
         format!("ws://{}", self.place)
     }

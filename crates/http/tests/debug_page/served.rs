@@ -17,7 +17,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::support::{PATIENCE, channel_to};
 
-/// What no text may do to the page.
+/// A text that would run scripts if the page parsed it.
 pub(crate) const HOSTILE: &str = "<img src=x onerror=\"window.ran=1\"><script>window.ran=2</script>";
 
 /// A server that serves until this is dropped.

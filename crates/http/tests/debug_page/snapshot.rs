@@ -1,4 +1,4 @@
-//! Who may see the page, and what its figures say, by plain requests.
+//! Access to the page, and the content of its snapshot, by plain requests.
 
 use farcall_http::{DebugPage, HttpOptions};
 use serde_json::{Value, json};

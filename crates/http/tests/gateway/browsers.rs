@@ -1,4 +1,4 @@
-//! What pages that a browser shows can do, as the browser sends it.
+//! Requests of web pages, as a browser sends them.
 
 use farcall_http::{Gateway, HttpOptions};
 

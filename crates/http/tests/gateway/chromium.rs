@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::world::World;
 
-/// A server of somebody else's, and where its page is.
+/// Starts another server with a page, and returns its URL.
 async fn page() -> String {
     let listener = Listener::bind(&Address::parse("127.0.0.1:0").unwrap()).await.unwrap();
     let origin = format!("http://{}", listener.address().socket_addr().unwrap());

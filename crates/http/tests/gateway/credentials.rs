@@ -1,4 +1,4 @@
-//! Who may call.
+//! Access of callers to the gateway.
 
 use farcall_http::{Gateway, HttpOptions};
 use farcall_server::{AuthorizeLayer, ServerBuilder, Tokens};

@@ -9,11 +9,11 @@ use crate::support::PATIENCE;
 use crate::world::World;
 
 const CALLING: &str = include_str!("../../../../docs/CALLING.md");
-/// Where the page has a server that takes calls from all, and one that asks for a token.
+/// The addresses that the document uses: a server open to all callers, and one that requires a token.
 const OPEN: &str = "127.0.0.1:7080";
 const GUARDED: &str = "127.0.0.1:7081";
 
-/// What a shell prints that runs this, the progress of curl aside.
+/// Runs a shell command and returns its output, without curl's progress.
 async fn run(command: &str) -> String {
     let mut shell = Command::new("bash");
     shell.args(["-e", "-u", "-o", "pipefail", "-c", command]).stdin(std::process::Stdio::null());

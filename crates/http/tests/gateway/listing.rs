@@ -1,4 +1,4 @@
-//! What there is to call, as a list and as an OpenAPI document.
+//! The services, as a list and as an OpenAPI document.
 
 use std::collections::BTreeSet;
 

@@ -30,10 +30,10 @@ pub(crate) struct World {
     pub(crate) ended: JoinHandle<()>,
 }
 
-/// What the handlers did.
+/// Counters of the handlers.
 #[derive(Clone, Default)]
 pub(crate) struct Counts {
-    /// How often `Arith.multiply` was called.
+    /// The number of calls of `Arith.multiply`.
     pub(crate) multiplied: Arc<AtomicUsize>,
     /// Handlers of `Clock.wait` that run.
     pub(crate) waiting: Arc<AtomicUsize>,

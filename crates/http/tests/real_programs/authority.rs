@@ -10,7 +10,7 @@ use rcgen::{
 };
 use tempfile::TempDir;
 
-/// Where everything is that two sides need to trust each other.
+/// The directory of the files that two sides need to trust each other.
 pub(crate) struct Authority {
     dir: TempDir,
 }
@@ -44,7 +44,7 @@ impl Authority {
         fs::write(self.dir.path().join(name), content).unwrap();
     }
 
-    /// Where a file is.
+    /// Returns the path of a file.
     pub(crate) fn path(&self, name: &str) -> String {
         self.file(name).to_str().unwrap().to_owned()
     }

@@ -67,7 +67,7 @@ async fn its_refusals_are_told_without_the_password() {
     assert!(error.contains("it answered 50"), "{error}");
 }
 
-/// Where the test that runs as a process of its own is to call.
+/// The environment variable with the address that the test's child process calls.
 const CALL: &str = "FARCALL_TEST_CALL";
 
 /// A name for this machine that it asks a proxy for: `localhost` and its addresses it never does.
@@ -83,7 +83,7 @@ impl Resolve for ThisMachine {
     }
 }
 
-/// Has a process of its own call the server, in this environment.
+/// Makes a child process call the server, in this environment.
 async fn called_with(address: &str, variables: &[(&str, &str)]) -> Output {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", "forward_proxy::what_the_environment_says_holds", "--nocapture"]);

@@ -12,12 +12,12 @@ use tokio::time::{Instant, sleep};
 
 use crate::support::{MS, PATIENCE};
 
-/// How often a port is chosen anew, where somebody else has taken the one that was free a moment ago.
+/// Attempts to choose a port: another program may take a free one before it is used.
 const TRIES: usize = 5;
 
 /// A program that listens. Dropping it kills it.
 pub(crate) struct Program {
-    /// Where it listens.
+    /// The address that it listens on.
     pub(crate) place: String,
     child: Child,
     log: PathBuf,
@@ -53,7 +53,7 @@ impl Program {
         panic!("{name} does not start:\n{said}");
     }
 
-    /// Whether it takes connections, or has ended.
+    /// Returns `true` if it accepts connections or has ended.
     async fn answers(&mut self) -> bool {
         let begin = Instant::now();
         while self.child.try_wait().unwrap().is_none() {
@@ -66,7 +66,7 @@ impl Program {
         false
     }
 
-    /// What it has said.
+    /// Returns its output.
     pub(crate) fn log(&self) -> String {
         String::from_utf8_lossy(&fs::read(&self.log).unwrap()).into_owned()
     }

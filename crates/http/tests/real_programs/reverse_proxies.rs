@@ -14,11 +14,11 @@ use crate::document::block;
 use crate::program::{Program, run, text};
 use crate::support::{PATIENCE, S, World, no_args};
 
-/// How long the proxies wait here before they end a connection that is silent.
+/// The time after which the proxies close a silent connection.
 const IDLE: &str = "4s";
-/// How long farcall does before it pings: no shorter, for more than 10 pings in 5 s are too many.
+/// The silence before farcall pings: no shorter, because more than 10 pings in 5 s are refused.
 const PING: Duration = Duration::from_millis(700);
-/// How long a call takes that says nothing meanwhile.
+/// The duration of a call without traffic.
 const SILENT_MS: u64 = 6_000;
 
 /// nginx as the document has it, but for where it listens, and what it passes on to.
@@ -103,7 +103,7 @@ async fn pings_keep_it_alive(world: &World, address: &str) {
     world.wait_for_running(0).await;
 }
 
-/// What a call fails with.
+/// Returns the error of a call.
 async fn failure(address: &str) -> String {
     let call =
         channel(address, None, None).call::<()>("Echo.echo", &no_args()).retry(RetryPolicy::fail_fast());

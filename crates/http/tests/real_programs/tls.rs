@@ -14,7 +14,7 @@ use crate::support::World;
 const OPTION: &[u8] =
     b"\0\0\0\x4a{\"magic_number\":3405691582,\"version\":1,\"codec_type\":\"application/msgpack\"}";
 
-/// What openssl says of a connection, on which it sends this.
+/// Returns the output of openssl for a connection on which it sends this.
 async fn s_client(authority: &Authority, place: &str, further: &[&str], input: &[u8]) -> (bool, String) {
     let root = authority.path("root.pem");
     let arguments = ["s_client", "-connect", place, "-CAfile", &root, "-verify_return_error", "-showcerts"];

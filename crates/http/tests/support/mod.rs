@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 pub const MS: Duration = Duration::from_millis(1);
 pub const S: Duration = Duration::from_secs(1);
-/// How long a test waits for what should come, on a machine that is busy.
+/// The longest wait of a test, even on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 /// The largest frame that both sides of a world take.
 pub const MAX_FRAME: usize = 16 * 1024 * 1024;
@@ -30,7 +30,7 @@ pub const MAX_FRAME: usize = 16 * 1024 * 1024;
 /// A server, and how it is reached.
 pub struct World {
     pub scheme: &'static str,
-    /// What stands behind the scheme.
+    /// The address without its scheme.
     pub place: String,
     pub handle: ServerHandle,
     /// Handlers of `Probe.sleep` that run.
@@ -98,7 +98,7 @@ impl World {
             .await;
     }
 
-    /// Sends bytes over a connection of its own, and reads until the server closes.
+    /// Sends bytes over a new connection, and reads until the server closes.
     pub async fn ask(&self, request: &str) -> String {
         let mut stream = TcpStream::connect(&self.place).await.unwrap();
         stream.write_all(request.as_bytes()).await.unwrap();
