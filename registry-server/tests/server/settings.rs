@@ -134,6 +134,15 @@ async fn json_logs_have_an_object_on_each_line() {
 }
 
 #[tokio::test]
+async fn human_logs_are_the_default_and_can_be_named() {
+    for args in [&[][..], &["--log-format", "human"]] {
+        let registry = Running::start(args);
+        registry.wait_for_log("listening").await;
+        assert!(!registry.stderr().starts_with('{'), "{}", registry.stderr());
+    }
+}
+
+#[tokio::test]
 async fn rust_log_sets_the_log_level() {
     let args = ["--listen", "127.0.0.1:0"];
     let silent = Running::spawn(command(&args).env("RUST_LOG", "error"));
