@@ -145,7 +145,6 @@ impl ServerBuilder {
     /// let builder = Server::builder().layer(refuse).layer(count);
     /// # let _ = builder;
     /// ```
-    #[expect(clippy::needless_pass_by_value, reason = "layers are handed over, as in tower")]
     pub fn layer<L>(mut self, layer: L) -> Self
     where
         L: Layer<HandlerService>,

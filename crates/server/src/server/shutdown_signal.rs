@@ -76,7 +76,8 @@ impl fmt::Display for ShutdownSignal {
     }
 }
 
-#[cfg(all(test, unix))]
+#[cfg(unix)]
+#[cfg(test)]
 mod tests {
     use std::process::{Command, id};
     use std::time::Duration;

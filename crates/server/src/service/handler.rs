@@ -158,7 +158,6 @@ impl Response {
 
     /// Creates the response of a method that can fail: the value, the method's own error as
     /// [`Response::application`] has it, or the status as [`Response::error`] has it.
-    #[must_use]
     pub fn from_result<T: Serialize, E: IntoMethodError>(codec: &Codec, result: Result<T, E>) -> Self {
         match result {
             Ok(value) => Self::ok(codec, &value),

@@ -121,7 +121,6 @@ impl Service {
     /// Puts a tower layer around all calls of this service, also of methods that are added after
     /// it; a layer that is added later is further out. See
     /// [`ServerBuilder::layer`](crate::ServerBuilder::layer).
-    #[expect(clippy::needless_pass_by_value, reason = "layers are handed over, as in tower")]
     pub fn layer<L>(mut self, layer: L) -> Self
     where
         L: Layer<HandlerService>,
