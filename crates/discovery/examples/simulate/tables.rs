@@ -16,7 +16,7 @@ const SLOW: Duration = Duration::from_millis(100);
 /// Returns all tables, each with a heading line.
 pub(crate) fn all() -> Vec<String> {
     vec![
-        balancers("One slow server of five, at 70% of what they can do together", &one_slow(0.7)),
+        balancers("One slow server of five, at 70% of their total capacity", &one_slow(0.7)),
         balancers("One slow server of five, at 10%", &one_slow(0.1)),
         balancers("Weights 1 to 5, at 70%", &weighted()),
         moved_keys(),
