@@ -1,11 +1,11 @@
 //! The shared parts of farcall's tests; the services and servers under test stay with their tests.
 //!
-//! - [`wait`]: waiting for a condition instead of sleeping, and letting paused time pass;
-//! - [`machine`]: a measure of how busy the machine is, for tests of promises in real time;
-//! - [`frames`]: a raw connection that speaks the protocol's frames and follows none of its rules;
-//! - [`pki`]: certificates;
-//! - [`http`]: HTTP/1.1 by hand, as a client and as a server;
-//! - [`loopback`]: addresses and ports of this machine.
+//! - [`wait`] waits for a condition instead of sleeping, and lets paused time pass;
+//! - [`machine`] measures how busy the machine is, for tests of promises in real time;
+//! - [`frames`] has a raw connection that speaks the protocol's frames and follows none of its rules;
+//! - [`pki`] has certificates;
+//! - [`http`] speaks HTTP/1.1 by hand, as a client and as a server;
+//! - [`loopback`] has addresses and ports of this machine.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")]
