@@ -20,7 +20,7 @@ fn main() {
 }
 
 const CODECS: [&str; 2] = ["MessagePack", "JSON"];
-/// Messages of a batch, as with so many calls in flight.
+/// The number of messages in a batch, as with 64 calls in flight.
 const BATCH: usize = 64;
 
 fn codec(name: &str) -> Codec {
@@ -69,7 +69,7 @@ fn decode(bencher: Bencher, name: &str) {
     );
 }
 
-/// One of so many endpoints; `pick` of the program compares all balancers.
+/// Picks one of `n` endpoints; the program's `pick` compares all balancers.
 #[divan::bench(args = [3, 100], types = [RoundRobin, LeastLoaded])]
 fn pick<B: Balancer + Default>(bencher: Bencher, endpoints: u64) {
     let candidate = |id| {
@@ -81,7 +81,7 @@ fn pick<B: Balancer + Default>(bencher: Bencher, endpoints: u64) {
     bencher.bench(|| picker.pick(&PickRequest::new(None, &[])));
 }
 
-/// So many calls at once, each of which takes a slot and gives it back, by way of the client's public face:
+/// Makes `n` concurrent calls, each of which acquires a slot and releases it, through the client's public API:
 /// with a server and a pipe in memory, in one thread.
 #[divan::bench(args = [1, 64, 1000])]
 fn slot(bencher: Bencher, in_flight: i64) {

@@ -154,7 +154,7 @@ func call(client *rpc.Client, loop *loop, n int64, begun func(), counting, stopp
 }
 
 func report(loops []loop, took time.Duration, cpu float64) {
-	// Before what follows takes memory of its own.
+	// Before the following code allocates memory.
 	rss := peakKb(os.Getpid())
 	if of := peakKb(*server); of > rss {
 		rss = of

@@ -2,16 +2,15 @@
 
 use std::fmt::Write;
 
-use crate::compare::Measured;
+use crate::measured::{Measured, measured, median, of};
 use crate::peers::Peer;
-use crate::report::{measured, median, of};
 use crate::scenario::Scenario;
 
 const COLUMNS: usize = 2;
 const PANEL_WIDTH: f64 = 470.0;
 const MARGIN: f64 = 24.0;
 const NAMES_WIDTH: f64 = 120.0;
-/// Room for the figure behind the longest bar.
+/// The space for the number after the longest bar.
 const FIGURES_WIDTH: f64 = 60.0;
 const ROW_HEIGHT: f64 = 19.0;
 const BAR_HEIGHT: f64 = 13.0;
@@ -82,7 +81,7 @@ impl Panel {
     }
 }
 
-/// An SVG of all that was measured.
+/// Returns an SVG of all measurements.
 pub(crate) fn draw(all: &[Measured]) -> String {
     let (peers, scenarios) = measured(all);
     let panels: Vec<_> = scenarios.into_iter().map(|scenario| Panel::new(all, &peers, scenario)).collect();
@@ -109,7 +108,7 @@ pub(crate) fn draw(all: &[Measured]) -> String {
     svg
 }
 
-/// A scenario in words.
+/// Describes a scenario.
 fn described(scenario: &Scenario) -> String {
     use crate::scenario::Work;
     let work = match scenario.work {
@@ -126,7 +125,7 @@ fn described(scenario: &Scenario) -> String {
     format!("{work}, {} in flight{connections}{core}", scenario.in_flight)
 }
 
-/// Three digits, as people read them.
+/// Formats a rate with three digits.
 fn rounded(rate: f64) -> String {
     match rate {
         rate if rate >= 999_500.0 => format!("{:.2} M", rate / 1e6),

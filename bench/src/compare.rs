@@ -1,4 +1,4 @@
-//! `compare`: peers in scenarios, several rounds of each, and what they come to.
+//! `compare`: measures peers in scenarios, in several rounds, and prints the results.
 
 use std::fs;
 use std::io::IsTerminal;
@@ -12,18 +12,19 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::load::{Figures, Meter, measure, percentile_us};
+use crate::measured::Measured;
 use crate::peers::{Peer, go};
 use crate::process::{OneCore, ServerProcess, peak_kb, this_program};
 use crate::ratios::{Idle, RATIOS};
 use crate::scenario::Scenario;
 use crate::{chart, idle, ratios, report};
 
-/// How long a client may take to connect. Longer than any takes that ever does.
-const CONNECTING: Duration = Duration::from_secs(20);
+/// The time limit of connecting, longer than any successful attempt takes.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 
 #[derive(Args)]
 pub(crate) struct Compare {
-    /// Measures only what the ratios to reach name, in shorter rounds.
+    /// Measures only what the target ratios need, in shorter rounds.
     #[arg(long)]
     quick: bool,
     /// The peers to measure, separated by commas; all if left out.
@@ -32,7 +33,7 @@ pub(crate) struct Compare {
     /// The scenarios, separated by commas; all if left out.
     #[arg(long, value_delimiter = ',')]
     scenarios: Vec<Scenario>,
-    /// How often each is measured.
+    /// Number of measurements of each.
     #[arg(long, default_value_t = 5)]
     rounds: usize,
     /// The measured time of each round, in milliseconds; 1000 if left out, 700 if quick.
@@ -44,7 +45,7 @@ pub(crate) struct Compare {
     /// Draws calls a second into this file, as SVG.
     #[arg(long, value_name = "FILE")]
     chart: Option<PathBuf>,
-    /// Measures nothing, and shows what `--json` has printed into this file.
+    /// Measures nothing, and shows the results that `--json` printed into this file.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["quick", "peers", "scenarios", "rounds", "json"])]
     from: Option<PathBuf>,
 }
@@ -61,18 +62,6 @@ pub(crate) struct Load {
     server: u32,
     #[arg(long)]
     ms: u64,
-}
-
-/// A measurement, and the round it was made in.
-pub(crate) struct Measured {
-    pub(crate) round: usize,
-    pub(crate) figures: Figures,
-}
-
-impl Measured {
-    pub(crate) fn is(&self, peer: Peer, scenario: &str) -> bool {
-        self.figures.peer == peer.name() && self.figures.scenario == scenario
-    }
 }
 
 pub(crate) fn run(compare: &Compare) -> anyhow::Result<()> {
@@ -104,7 +93,7 @@ pub(crate) fn run(compare: &Compare) -> anyhow::Result<()> {
                     }
                     all.push(Measured { round, figures });
                 }
-                // The others are worth as much without it.
+                // The other measurements are still valid.
                 Err(error) => {
                     failed += 1;
                     progress.bar.suspend(|| eprintln!("{peer} in {scenario}: {error:#}"));
@@ -113,7 +102,7 @@ pub(crate) fn run(compare: &Compare) -> anyhow::Result<()> {
             progress.bar.inc(1);
         }
     }
-    // With some scenarios only, nobody has asked for it.
+    // Not with a selection of scenarios.
     let farcall = plan.iter().any(|(_, peer)| *peer == Peer::Farcall) && compare.scenarios.is_empty();
     let idle = if farcall && !compare.json {
         progress.is_at("idle connections".to_owned(), Peer::Farcall, true);
@@ -134,7 +123,7 @@ pub(crate) fn run(compare: &Compare) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What `--json` has printed: each round has a scenario of a peer once.
+/// Reads the output of `--json`: each round has a scenario of a peer once.
 fn read(file: &Path) -> anyhow::Result<Vec<Measured>> {
     let text = fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?;
     let mut all: Vec<Measured> = Vec::new();
@@ -154,7 +143,7 @@ fn draw(compare: &Compare, all: &[Measured]) -> anyhow::Result<()> {
     fs::write(path, chart::draw(all)).with_context(|| format!("writing {}", path.display()))
 }
 
-/// What is measured in each round, a scenario after the other.
+/// Returns the measurements of a round, ordered by scenario.
 fn plan(compare: &Compare) -> Vec<(Scenario, Peer)> {
     let wanted = |scenario: &Scenario, peer: Peer| {
         (compare.peers.is_empty() || compare.peers.contains(&peer))
@@ -194,7 +183,7 @@ impl Progress {
     }
 }
 
-/// One measurement, in two fresh processes.
+/// Makes one measurement, in two new processes.
 fn measure_once(
     peer: Peer,
     scenario: Scenario,
@@ -234,12 +223,12 @@ fn measure_once(
     Ok(serde_json::from_slice(&output.stdout)?)
 }
 
-/// The client's side of a measurement, in a process of its own.
+/// Runs the client's side of a measurement, in a separate process.
 pub(crate) async fn load(load: &Load) -> anyhow::Result<()> {
     let meter = Arc::new(Meter::default());
     let starting = load.peer.start(&load.address, load.scenario, &meter);
     let loops =
-        tokio::time::timeout(CONNECTING, starting).await.context("the server did not let it in")??;
+        tokio::time::timeout(CONNECT_TIMEOUT, starting).await.context("the server did not let it in")??;
     let (warm_up, time) = (Duration::from_millis(load.ms / 3), Duration::from_millis(load.ms));
     let (calls_per_s, latencies, cpu_us) = measure(meter, loops, warm_up, time, load.server).await?;
     let figures = Figures {

@@ -11,16 +11,16 @@ use clap::Args;
 use comfy_table::{CellAlignment, Table, presets};
 use serde::{Deserialize, Serialize};
 
-use crate::load::Client;
-use crate::peers::{Peer, WithClients};
+use crate::client::{Client, WithClients};
+use crate::peers::Peer;
 use crate::process::{ServerProcess, raise_open_files, resident_kb, this_program};
 
 pub(crate) const CONNECTIONS: usize = 10_000;
 /// Open files of each process that are no such connections.
 const OTHER_FILES: u64 = 100;
-/// After the last call; whoever gives memory back when nothing happens has done so by then.
+/// The pause after the last call, in which idle peers release memory.
 const SETTLING: Duration = Duration::from_secs(3);
-/// How many connect at once: listeners have queues.
+/// The number of concurrent connection attempts: the queues of listeners are bounded.
 const AT_ONCE: usize = 50;
 
 #[derive(Args)]
@@ -28,7 +28,7 @@ pub(crate) struct Idle {
     /// The peers to measure, separated by commas.
     #[arg(long, value_delimiter = ',', default_value = "farcall,tarpc-msgpack,tonic,jsonrpsee-ws")]
     peers: Vec<Peer>,
-    /// How many connections, as far as the process may have as many open files.
+    /// Number of connections, limited by the process's limit of open files.
     #[arg(long, default_value_t = CONNECTIONS)]
     connections: usize,
     /// Prints one JSON object a line for each peer instead of a table.
@@ -49,7 +49,7 @@ pub(crate) struct Holder {
     connections: usize,
 }
 
-/// What they took, in kilobytes; before, there was one.
+/// The memory of the connections, in kilobytes, beyond that of one connection.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Held {
     peer: String,
@@ -98,7 +98,7 @@ pub(crate) fn run(options: &Idle) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Has a server and a client, in two processes, hold so many connections, or as many as they can.
+/// Lets a server and a client, in two processes, hold this number of connections, or as many as they can.
 pub(crate) fn hold(peer: Peer, connections: usize) -> anyhow::Result<Held> {
     let room = usize::try_from(raise_open_files()?.saturating_sub(OTHER_FILES)).unwrap_or(usize::MAX);
     if room < connections {
@@ -121,7 +121,7 @@ pub(crate) fn hold(peer: Peer, connections: usize) -> anyhow::Result<Held> {
     Ok(serde_json::from_str(&output)?)
 }
 
-/// The client's side, in a process of its own.
+/// Runs the client's side, in a separate process.
 pub(crate) async fn run_holder(holder: &Holder) -> anyhow::Result<()> {
     let Holder { peer, server, connections, .. } = *holder;
     // The first one has all be there that is needed once, on both sides.

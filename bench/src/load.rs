@@ -1,4 +1,4 @@
-//! The load: calls in a closed loop, so many at once, and what they took.
+//! The load: concurrent calls in closed loops, and their latencies.
 
 use std::cell::OnceCell;
 use std::sync::Arc;
@@ -12,12 +12,12 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 
-use crate::peers::WithClients;
+use crate::client::{Client, WithClients};
 use crate::process::cpu_time;
 use crate::scenario::{BURN, BURN_EVERY, Scenario, Work};
 
-/// How long first calls may take, and the last ones once the measured time is over. Longer than any takes that ends.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// The time limit of the first calls, and of the last ones after the measured time, longer than any successful call takes.
+const CALL_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// One measurement.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -33,19 +33,6 @@ pub(crate) struct Figures {
     pub(crate) rss_kb: u64,
 }
 
-/// A client of a peer: one connection, on which many calls are in flight at once.
-pub(crate) trait Client: Clone + Send + Sync + 'static {
-    fn multiply(&self, a: i64, b: i64) -> impl Future<Output = anyhow::Result<i64>> + Send;
-
-    /// The bytes are ASCII, so that those who have only text for them may send them as text.
-    fn echo(&self, data: Bytes) -> impl Future<Output = anyhow::Result<Bytes>> + Send;
-
-    /// Has the server burn so much CPU time.
-    fn burn(&self, _: Duration) -> impl Future<Output = anyhow::Result<()>> + Send {
-        std::future::ready(Err(anyhow::anyhow!("its server has no method that burns CPU")))
-    }
-}
-
 /// Counts calls and their latencies while the measured time runs. There is one in a process.
 #[derive(Default)]
 pub(crate) struct Meter {
@@ -53,13 +40,13 @@ pub(crate) struct Meter {
     counting: AtomicBool,
     stopped: AtomicBool,
     calls: AtomicU64,
-    /// Those of each thread that has recorded some. One for each of a thousand loops would be 200 MB, and
+    /// The latencies of each thread that recorded any. One histogram for each of a thousand loops would be 200 MB, and
     /// would be measured, too.
     latencies: Mutex<Vec<Arc<Mutex<Latencies>>>>,
 }
 
 thread_local! {
-    /// This thread's, of which the meter knows. Nobody else locks it before all is over.
+    /// The latencies of this thread, also referenced by the meter, which locks them only at the end.
     static LATENCIES: OnceCell<Arc<Mutex<Latencies>>> = const { OnceCell::new() };
 }
 
@@ -68,7 +55,7 @@ impl Meter {
         self.stopped.load(Relaxed)
     }
 
-    /// A loop has had its first answer: whatever it dialed for is there.
+    /// Counts a loop that has received its first answer.
     pub(crate) fn has_begun(&self) {
         self.begun.fetch_add(1, Relaxed);
     }
@@ -124,13 +111,13 @@ pub(crate) async fn measure(
     time: Duration,
     server: u32,
 ) -> anyhow::Result<(f64, Latencies, f64)> {
-    let patience = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + CALL_TIMEOUT;
     while meter.begun.load(Relaxed) < loops.len() {
         if let Some(ended) = loops.try_join_next() {
             ended??;
             bail!("a loop ended before its time");
         }
-        ensure!(Instant::now() < patience, "some calls were not answered within {PATIENCE:?}");
+        ensure!(Instant::now() < deadline, "some calls were not answered within {CALL_TIMEOUT:?}");
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     let cpu = || anyhow::Ok(cpu_time(server)? + cpu_time(std::process::id())?);
@@ -149,7 +136,7 @@ pub(crate) async fn measure(
         }
         anyhow::Ok(())
     };
-    tokio::time::timeout(PATIENCE, ending).await.context("calls did not end")??;
+    tokio::time::timeout(CALL_TIMEOUT, ending).await.context("calls did not end")??;
     let calls = meter.calls.load(Relaxed);
     ensure!(calls > 0, "no call ended within {time:?}");
     Ok((calls as f64 / took.as_secs_f64(), meter.all_latencies()?, cpu.as_secs_f64() * 1e6 / calls as f64))
@@ -188,7 +175,7 @@ async fn call_until_stopped<C: Client>(
         Work::Multiply | Work::MultiplyOrBurn => Bytes::new(),
         Work::Echo(bytes) => (0..bytes).map(|n| b'a' + (n % 26) as u8).collect(),
     };
-    // Lanes differ, so that not all of them burn at once.
+    // Lanes differ, so that they do not all burn at the same time.
     let mut n = lane;
     while !meter.is_stopped() {
         n += 1;
@@ -203,7 +190,7 @@ async fn call_until_stopped<C: Client>(
             Work::Echo(bytes) => {
                 let back = client.echo(data.clone()).await?;
                 ensure!(back.len() == bytes, "{bytes} bytes came back as {}", back.len());
-                // Once is enough to know the peer, and costs the measurement nothing.
+                // Checked once, so that it costs the measurement nothing.
                 ensure!(n > lane + 1 || back == data, "other bytes came back");
             }
         }

@@ -14,9 +14,11 @@ use tokio::runtime::{self, Runtime};
 use crate::peers::Peer;
 
 mod chart;
+mod client;
 mod compare;
 mod idle;
 mod load;
+mod measured;
 mod peers;
 mod pick;
 mod process;
@@ -44,7 +46,7 @@ enum Commands {
     /// Measures what choosing an endpoint costs, for each balancer.
     Pick(pick::Pick),
     /// Measures the registry: heartbeats, watchers, lists, memory.
-    Registry(registry::ConnectionOptions),
+    Registry(registry::LoadOptions),
     /// Serves as the registry (used by `registry`).
     #[command(hide = true)]
     ServeRegistry {
@@ -69,7 +71,7 @@ enum Commands {
 struct Serve {
     #[arg(long)]
     peer: Peer,
-    /// Where it may put files; they are not its to remove.
+    /// Directory for its files; the caller removes them.
     #[arg(long)]
     directory: PathBuf,
 }

@@ -1,4 +1,4 @@
-//! What choosing an endpoint costs: nanoseconds for each pick, and milliseconds to prepare a picker.
+//! The cost of choosing an endpoint: nanoseconds for each pick, and milliseconds to prepare a picker.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -13,17 +13,17 @@ use farcall_discovery::{
 use farcall_transport::Address;
 use serde::Serialize;
 
-use crate::report::median;
+use crate::measured::median;
 
 #[derive(Args)]
 pub(crate) struct Pick {
-    /// How many endpoints, separated by commas.
+    /// Numbers of endpoints, separated by commas.
     #[arg(long, value_delimiter = ',', default_value = "10,1000,10000")]
     endpoints: Vec<usize>,
-    /// How many threads pick at once.
+    /// Number of threads that pick concurrently.
     #[arg(long, default_value_t = 1)]
     threads: usize,
-    /// How often each is measured.
+    /// Number of measurements of each.
     #[arg(long, default_value_t = 41)]
     rounds: usize,
     /// The measured time of each round, in milliseconds: shorter than a turn of the kernel's scheduler,

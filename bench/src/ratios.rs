@@ -1,20 +1,19 @@
-//! The ratios to reach: what must be how many times as fast as what, and whether it is.
+//! The target ratios between peers and scenarios, and whether they are reached.
 
 use comfy_table::{CellAlignment, Table, presets};
 
-use crate::compare::Measured;
 use crate::load::Figures;
+use crate::measured::{Measured, median};
 use crate::peers::Peer::{
     self, Farcall, FarcallFull, FarcallJson, FarcallTurns, GoJsonrpc, GoNetrpc, JsonrpseeHttp, JsonrpseeWs,
     PingPong, Raw, TarpcBincode, TarpcBincodeCt, TarpcMsgpack, Tonic, TonicCt, VoloMux, VoloPool,
 };
-use crate::report::median;
 
-/// What a ratio is of.
+/// The measured value that a ratio compares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Figure {
     CallsPerS,
-    /// The time of a call where one is in flight at a time.
+    /// The time of a call, if one is in flight at a time.
     TimeOfCall,
     Cpu,
     P99,
@@ -22,8 +21,8 @@ enum Figure {
 
 #[derive(Clone, Copy, Debug)]
 enum Bound {
-    Least(f64),
-    Most(f64),
+    AtLeast(f64),
+    AtMost(f64),
 }
 
 /// A peer's figure in a scenario against the best of other peers', or of other scenarios'.
@@ -57,7 +56,7 @@ const fn faster(what: &'static str, scenario: &'static str, against: &'static [P
         figure: Figure::CallsPerS,
         of: (Farcall, scenario),
         against: (against, scenario),
-        bound: Bound::Least(least),
+        bound: Bound::AtLeast(least),
     }
 }
 
@@ -73,7 +72,7 @@ const fn cheaper(
     against: (&'static [Peer], &'static str),
     most: f64,
 ) -> Ratio {
-    Ratio { what, figure, of: (Farcall, scenario), against, bound: Bound::Most(most) }
+    Ratio { what, figure, of: (Farcall, scenario), against, bound: Bound::AtMost(most) }
 }
 
 pub(crate) const RATIOS: &[Ratio] = &[
@@ -124,14 +123,14 @@ pub(crate) const RATIOS: &[Ratio] = &[
 const IDLE_CONNECTIONS: usize = 10_000;
 const IDLE_MB: f64 = 150.0;
 
-/// What idle connections took.
+/// The memory of idle connections.
 pub(crate) struct Idle {
     pub(crate) connections: usize,
     pub(crate) server_kb: u64,
 }
 
 impl Ratio {
-    /// Whether the ratio needs this measurement.
+    /// Returns `true` if the ratio needs this measurement.
     pub(crate) fn names(&self, peer: Peer, scenario: &str) -> bool {
         self.of == (peer, scenario) || (self.against.0.contains(&peer) && self.against.1 == scenario)
     }
@@ -170,15 +169,15 @@ impl Figure {
 impl Bound {
     fn text(self) -> String {
         match self {
-            Self::Least(least) => format!("at least {least}"),
-            Self::Most(most) => format!("at most {most}"),
+            Self::AtLeast(least) => format!("at least {least}"),
+            Self::AtMost(most) => format!("at most {most}"),
         }
     }
 
     fn holds(self, value: f64) -> bool {
         match self {
-            Self::Least(least) => value >= least,
-            Self::Most(most) => value <= most,
+            Self::AtLeast(least) => value >= least,
+            Self::AtMost(most) => value <= most,
         }
     }
 }

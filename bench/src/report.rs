@@ -4,8 +4,8 @@ use std::fs;
 
 use comfy_table::{CellAlignment, Table, presets};
 
-use crate::compare::Measured;
 use crate::load::Figures;
+use crate::measured::{Measured, measured, median, of};
 use crate::peers::Peer;
 use crate::scenario::Scenario;
 
@@ -40,17 +40,7 @@ pub(crate) fn print_tables(all: &[Measured]) {
     }
 }
 
-/// The peers and the scenarios that there are figures of, in the usual order.
-pub(crate) fn measured(all: &[Measured]) -> (Vec<Peer>, Vec<Scenario>) {
-    let has = |peer: Peer| all.iter().any(|one| one.figures.peer == peer.name());
-    let in_it = |scenario: &Scenario| all.iter().any(|one| one.figures.scenario == scenario.name);
-    (
-        Peer::ALL.iter().copied().filter(|peer| has(*peer)).collect(),
-        Scenario::ALL.iter().copied().filter(in_it).collect(),
-    )
-}
-
-/// What was measured, on what, and how each peer is set up.
+/// Describes the machine, the measurement and the settings of each peer.
 fn caption(peers: &[Peer], rounds: usize, ms: u64) -> String {
     let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = cpu.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
@@ -90,22 +80,4 @@ fn table(peers: &[Peer], scenarios: &[Scenario], cell: impl Fn(Peer, &Scenario) 
         column.set_cell_alignment(CellAlignment::Right);
     }
     table
-}
-
-pub(crate) fn of<'a>(
-    all: &'a [Measured],
-    peer: Peer,
-    scenario: &Scenario,
-) -> impl Iterator<Item = &'a Measured> {
-    let name = scenario.name;
-    all.iter().filter(move |one| one.is(peer, name))
-}
-
-pub(crate) fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    match values.len() {
-        0 => f64::NAN,
-        len if len % 2 == 1 => values[len / 2],
-        len => f64::midpoint(values[len / 2 - 1], values[len / 2]),
-    }
 }

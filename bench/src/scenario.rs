@@ -1,4 +1,4 @@
-//! What is measured: a kind of call, so many at once, over so many connections.
+//! The scenarios: a kind of call, the number of calls in flight, and the number of connections.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,20 +6,20 @@ use std::time::Duration;
 
 use anyhow::anyhow;
 
-/// What one call carries.
+/// The kind of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Work {
     /// Two integers there, their product back.
     Multiply,
-    /// So many bytes there and back.
+    /// This number of bytes in each direction.
     Echo(usize),
     /// As `Multiply`; but one call in [`BURN_EVERY`] goes to a method that burns [`BURN`] of CPU.
     MultiplyOrBurn,
 }
 
-/// Which calls burn CPU where some do: one in so many.
+/// The interval of calls that burn CPU, in scenarios with such calls: one in this number.
 pub(crate) const BURN_EVERY: usize = 100;
-/// How much CPU time those burn.
+/// The CPU time that such a call burns.
 pub(crate) const BURN: Duration = Duration::from_millis(5);
 
 /// A scenario: its name is what tables and options call it.
@@ -30,7 +30,7 @@ pub(crate) struct Scenario {
     pub(crate) connections: usize,
     /// Calls in flight on each connection.
     pub(crate) in_flight: usize,
-    /// Whether client and server are held to one core, the same.
+    /// `true` if client and server are restricted to the same core.
     pub(crate) one_core: bool,
 }
 

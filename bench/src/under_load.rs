@@ -15,17 +15,18 @@ use comfy_table::{CellAlignment, Table, presets};
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
 
-use crate::load::{Client, latencies_of_none, percentile_us};
-use crate::peers::{Peer, WithClients};
+use crate::client::{Client, WithClients};
+use crate::load::{latencies_of_none, percentile_us};
+use crate::peers::Peer;
 use crate::process::{ServerProcess, this_program};
 use crate::scenario::{BURN, BURN_EVERY};
 
 /// The share of the time that is not counted, at the beginning.
 const WARM_UP: f64 = 0.2;
-/// Calls under way at once; with more than that, the peer does not keep up, and that is the result.
-const MOST_UNDER_WAY: usize = 50_000;
-/// How long the last calls may take.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// The number of calls in flight above which the peer does not keep up, which is then the result.
+const MAX_IN_FLIGHT: usize = 50_000;
+/// The time limit of the last calls.
+const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 const PERCENTILES: [f64; 5] = [50.0, 90.0, 99.0, 99.9, 99.99];
 
 #[derive(Args)]
@@ -40,7 +41,7 @@ pub(crate) struct UnderLoad {
     /// Calls a second, separated by commas.
     #[arg(long, value_delimiter = ',', default_value = "5000,20000,50000,100000")]
     rates: Vec<u64>,
-    /// How long each takes, in seconds.
+    /// Duration of each measurement, in seconds.
     #[arg(long, default_value_t = 5)]
     seconds: u64,
     /// Has one call in a hundred burn 5 ms of CPU, which only farcall's servers know how to; figures are of the
@@ -72,7 +73,7 @@ pub(crate) struct Pace {
 struct Paced {
     peer: String,
     rate: u64,
-    /// Whether there were never too many calls under way.
+    /// `true` if the number of calls in flight never exceeded the limit.
     kept_up: bool,
     percentiles_us: [f64; PERCENTILES.len()],
     max_us: f64,
@@ -100,7 +101,7 @@ pub(crate) fn run(options: &UnderLoad) -> anyhow::Result<()> {
             column.set_cell_alignment(CellAlignment::Right);
         }
         println!("microseconds from when a call was due, {} s at each rate\n{table}", options.seconds);
-        println!("`mul` on one connection; - is where {MOST_UNDER_WAY} calls were under way and more came.");
+        println!("`mul` on one connection; - is where {MAX_IN_FLIGHT} calls were under way and more came.");
     }
     Ok(())
 }
@@ -120,7 +121,7 @@ fn measure_once(peer: Peer, rate: u64, options: &UnderLoad) -> anyhow::Result<Pa
     Ok(serde_json::from_slice(&output.stdout)?)
 }
 
-/// The client's side, in a process of its own.
+/// Runs the client's side, in a separate process.
 pub(crate) async fn run_pace(pace: &Pace) -> anyhow::Result<()> {
     let calls = usize::try_from(pace.rate * pace.seconds)?;
     let at_rate = AtRate { rate: pace.rate, calls, burn: pace.burn };
@@ -140,10 +141,10 @@ pub(crate) async fn run_pace(pace: &Pace) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Whether the peer kept up, and what each call took in nanoseconds.
+/// `true` if the peer kept up, and the latency of each call in nanoseconds.
 type Taken = (bool, Arc<[AtomicU64]>);
 
-/// Starts so many calls, each when it is due.
+/// Starts calls, each when it is due.
 #[derive(Clone, Copy)]
 struct AtRate {
     rate: u64,
@@ -200,7 +201,7 @@ impl WithClients for AtRate {
                     if let Some(early) = due.checked_duration_since(Instant::now()) {
                         std::thread::sleep(early);
                     }
-                    if watched.load(Relaxed) > MOST_UNDER_WAY {
+                    if watched.load(Relaxed) > MAX_IN_FLIGHT {
                         return false;
                     }
                     handle.spawn(call(index, due, self.burns(index)));
@@ -208,8 +209,8 @@ impl WithClients for AtRate {
                 true
             })
             .await?;
-            let patience = Instant::now() + PATIENCE;
-            while kept_up && under_way.load(Relaxed) > 0 && Instant::now() < patience {
+            let deadline = Instant::now() + CALL_TIMEOUT;
+            while kept_up && under_way.load(Relaxed) > 0 && Instant::now() < deadline {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
             ensure!(failed.load(Relaxed) == 0, "{} calls failed", failed.load(Relaxed));

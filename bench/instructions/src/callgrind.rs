@@ -1,4 +1,4 @@
-//! What callgrind writes: instructions by function, and calls of the allocator.
+//! The output of callgrind: instructions by function, and calls of the allocator.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -17,7 +17,7 @@ pub struct Counts {
     pub allocations: f64,
 }
 
-/// Whether there is a valgrind.
+/// Returns `true` if valgrind is installed.
 #[must_use]
 pub fn is_installed() -> bool {
     let version =
@@ -74,7 +74,7 @@ fn parse(text: &str) -> anyhow::Result<Counts> {
     Ok(counts)
 }
 
-/// Who is to blame for a function: the first of our crates that its name tells, where it has one.
+/// Returns the part that a function belongs to: the first of our crates in its name, if there is one.
 fn part_of(function: &str) -> &'static str {
     const OURS: [&str; 6] = [
         "farcall_protocol",
@@ -97,7 +97,7 @@ fn part_of(function: &str) -> &'static str {
 }
 
 impl Counts {
-    /// What these are over others, for each of so many calls.
+    /// Returns the difference to other counts, divided by the number of calls.
     #[must_use]
     pub fn over(&self, less: &Self, calls: f64) -> Self {
         let part = |(name, count): (&String, &f64)| {

@@ -7,15 +7,15 @@ use anyhow::{Context, ensure};
 
 use crate::callgrind::Counts;
 
-/// How much more a call may take than is kept, in percent.
+/// The tolerated growth of instructions over the stored counts, in percent.
 pub const TOLERANCE: f64 = 2.0;
-/// How many more allocations a call may make than are kept: a buffer now and then is no growth.
+/// The tolerated growth of allocations a call over the stored counts: an occasional buffer is no growth.
 const TOLERATED_ALLOCATIONS: f64 = 0.1;
 
 /// Counts by the name of their session.
 pub type Kept = BTreeMap<String, Counts>;
 
-/// What grew, and where, if anything did.
+/// Returns a description of what grew and where; empty if nothing did.
 #[must_use]
 pub fn growth(name: &str, before: &Counts, now: &Counts) -> Option<String> {
     let percent = (now.total / before.total - 1.0) * 100.0;

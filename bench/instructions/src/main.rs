@@ -1,4 +1,4 @@
-//! What a call takes, counted instead of timed, and whether it grew: `cargo run --release -p farcall-instructions`.
+//! Counts the instructions of a call and reports growth: `cargo run --release -p farcall-instructions`.
 //!
 //! Time moves by a third from run to run on a busy machine; instructions do not. Each session runs twice
 //! under callgrind, with few calls and with many, and the difference is what calls take. Its clock stands
@@ -27,13 +27,13 @@ struct Cli {
     /// Keeps what is counted instead of comparing it with what was kept.
     #[arg(long, conflicts_with = "sessions")]
     update: bool,
-    /// Where counts are kept.
+    /// File with the stored counts.
     #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/counts.txt"))]
     file: PathBuf,
     /// Makes the calls of this name and counts nothing: what valgrind is given to run.
     #[arg(long, requires = "calls")]
     run: Option<Session>,
-    /// How many calls that has.
+    /// Number of calls of the session.
     #[arg(long)]
     calls: Option<usize>,
 }

@@ -14,7 +14,7 @@ use farcall::{Channel, Server};
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 
-/// What the pipe holds in each direction, in bytes.
+/// The capacity of the pipe in each direction, in bytes.
 const PIPE_BYTES: usize = 256 * 1024;
 
 #[derive(Serialize, Deserialize)]
@@ -28,19 +28,19 @@ struct Echo {
     data: farcall::Bytes,
 }
 
-/// What one call carries.
+/// The kind of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Work {
     /// Two integers there, their product back.
     Multiply,
-    /// So many bytes there and back.
+    /// This number of bytes in each direction.
     Echo(usize),
 }
 
 /// A kind of session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Session {
-    /// What options and the kept counts call it.
+    /// The name in options and in the stored counts.
     pub name: &'static str,
     work: Work,
     in_flight: usize,
@@ -57,7 +57,7 @@ impl Session {
         Self { name: "echo64k16", work: Work::Echo(64 * 1024), in_flight: 16, json: false },
     ];
 
-    /// Connects, and makes so many calls.
+    /// Connects, and makes this number of calls.
     ///
     /// # Errors
     ///

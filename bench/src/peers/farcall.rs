@@ -17,7 +17,7 @@ use rcgen::{CertificateParams, KeyPair};
 use serde::{Deserialize, Serialize};
 use tracing_subscriber::EnvFilter;
 
-use crate::load::Client;
+use crate::client::Client;
 
 #[derive(Serialize, Deserialize)]
 struct Multiply {

@@ -10,7 +10,7 @@ use jsonrpsee::server::{RpcModule, Server, ServerConfig};
 use jsonrpsee::types::ErrorObjectOwned;
 use jsonrpsee::ws_client::{WsClient, WsClientBuilder};
 
-use crate::load::Client;
+use crate::client::Client;
 
 /// More than any scenario has in flight.
 const IN_FLIGHT: usize = 2048;

@@ -1,4 +1,4 @@
-//! The peers: each can serve, and each can be called.
+//! The peers, each with a server and a client.
 
 use std::fmt;
 use std::path::Path;
@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use anyhow::{anyhow, bail};
 
-use crate::load::{Client, ClosedLoops, Loops, Meter};
+use crate::client::WithClients;
+use crate::load::{ClosedLoops, Loops, Meter};
 use crate::scenario::{Scenario, Work};
 
 mod farcall;
@@ -20,17 +21,10 @@ mod tarpc;
 pub(crate) mod tonic;
 mod volo;
 
-/// Does something with a peer's clients, of whichever type they are.
-pub(crate) trait WithClients {
-    type Output;
-
-    fn run<C: Client>(self, clients: Vec<C>) -> Self::Output;
-}
-
-/// Peers by the names that tables and options call them.
+/// Defines the peers with their names in tables and options.
 macro_rules! peers {
     ($($(#[$doc:meta])* $peer:ident = $name:literal,)+) => {
-        /// A peer, by the name that tables and options call it.
+        /// A peer, as named in tables and options.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub(crate) enum Peer {
             $($(#[$doc])* $peer,)+
@@ -51,7 +45,7 @@ macro_rules! peers {
 peers! {
     /// The floor of latency: one call at a time over blocking sockets.
     PingPong = "ping-pong",
-    /// The limit: frames that nobody looks into, pipelined, one write a batch.
+    /// The limit: frames that are not decoded, pipelined, one write for each batch.
     Raw = "raw",
     TarpcMsgpack = "tarpc-msgpack",
     TarpcBincode = "tarpc-bincode",
@@ -72,12 +66,12 @@ peers! {
     /// With all that one can have by default: a deadline, a picker over three endpoints, a subscriber of
     /// `tracing` at `info`.
     FarcallFull = "farcall-full",
-    /// What that is compared with beside `farcall`: three connections by turns, and nothing else.
+    /// The baseline of `farcall-full` in addition to `farcall`: three connections in turn, and nothing else.
     FarcallTurns = "farcall-turns",
 }
 
 impl Peer {
-    /// Whether its two processes run a current-thread runtime instead of two workers.
+    /// Returns `true` if its processes use a current-thread runtime instead of two workers.
     pub(crate) const fn is_current_thread(self) -> bool {
         matches!(self, Self::TarpcBincodeCt | Self::TonicCt)
     }
@@ -94,12 +88,12 @@ impl Peer {
         )
     }
 
-    /// Whether it is an RPC framework of somebody else, and no mere socket.
+    /// Returns `true` if it is another RPC framework, not farcall and not a plain socket.
     pub(crate) const fn is_rival(self) -> bool {
         !self.is_farcall() && !matches!(self, Self::PingPong | Self::Raw)
     }
 
-    /// Whether there is something to measure.
+    /// Returns `true` if the peer supports the scenario.
     pub(crate) const fn takes(self, scenario: &Scenario) -> bool {
         match self {
             Self::PingPong => scenario.in_flight == 1,
@@ -107,7 +101,7 @@ impl Peer {
         }
     }
 
-    /// How it is set up, beside what all have in common.
+    /// Returns its settings, in addition to the common ones.
     pub(crate) const fn settings(self) -> &'static str {
         match self {
             Self::PingPong => "blocking std sockets, 16 bytes there and 16 back",
@@ -139,7 +133,7 @@ impl Peer {
         }
     }
 
-    /// Serves on a port of its own, and prints the address. Files go into `directory`.
+    /// Serves on a free port, and prints the address. Files go into `directory`.
     pub(crate) async fn serve(self, directory: &Path) -> anyhow::Result<()> {
         match self {
             Self::PingPong => ping_pong::serve(),
@@ -179,7 +173,7 @@ impl Peer {
         }
     }
 
-    /// Connects so many clients, each with a connection of its own, and does something with them.
+    /// Connects `connections` clients, each with one connection, and passes them to `with`.
     pub(crate) async fn with_clients<W: WithClients>(
         self,
         address: &str,

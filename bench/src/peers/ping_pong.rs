@@ -8,7 +8,7 @@ use std::time::Instant;
 use crate::load::{Loops, Meter};
 use crate::scenario::{Scenario, Work};
 
-/// What a call of two integers takes in the smallest encoding that anybody here uses.
+/// The size of a call with two integers in the smallest encoding of the peers.
 const MULTIPLY_BYTES: usize = 16;
 
 pub(super) fn serve() -> anyhow::Result<()> {

@@ -13,7 +13,7 @@ use crate::scenario::{Scenario, Work};
 
 type Frames = Framed<TcpStream, LengthDelimitedCodec>;
 
-/// What a call of two integers takes in the smallest encoding that anybody here uses.
+/// The size of a call with two integers in the smallest encoding of the peers.
 const MULTIPLY_BYTES: usize = 16;
 
 fn frames(stream: TcpStream) -> anyhow::Result<Frames> {

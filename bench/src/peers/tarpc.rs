@@ -7,7 +7,7 @@ use tarpc::serde_transport::tcp;
 use tarpc::server::{BaseChannel, Channel};
 use tokio_serde::formats::{Bincode, MessagePack};
 
-use crate::load::Client;
+use crate::client::Client;
 
 #[tarpc::service]
 pub trait World {

@@ -10,7 +10,7 @@ use tonic::{Request, Response, Status};
 
 use self::stubs::world_client::WorldClient;
 use self::stubs::world_server::{World, WorldServer};
-use crate::load::Client;
+use crate::client::Client;
 
 #[allow(clippy::all, clippy::pedantic, unreachable_pub, reason = "nobody writes it by hand")]
 mod stubs {

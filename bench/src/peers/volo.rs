@@ -9,7 +9,7 @@ use volo::net::incoming::DefaultIncoming;
 use volo_thrift::ServerError;
 
 use self::stubs::volo_gen::world::{World, WorldClient, WorldClientBuilder, WorldServer};
-use crate::load::Client;
+use crate::client::Client;
 
 #[allow(warnings, clippy::all, clippy::pedantic, reason = "nobody writes it by hand")]
 mod stubs {

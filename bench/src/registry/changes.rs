@@ -6,8 +6,9 @@ use std::time::Instant;
 use anyhow::{Context, ensure};
 
 use super::http::Connection;
+use super::options::Watch;
 use super::population::Population;
-use super::{Watch, Window};
+use super::window::Window;
 
 /// A change that the registry has taken.
 #[derive(Clone, Copy, Debug)]
@@ -18,10 +19,10 @@ pub(super) struct Change {
     pub(super) sent: Instant,
 }
 
-/// What makes them.
+/// The thread that makes the changes.
 pub(super) struct Changes(JoinHandle<anyhow::Result<Vec<Change>>>);
 
-/// Registers an instance anew with another version, so many times a second. It is the only one that
+/// Registers an instance again with another version, `per_s` times a second. It is the only one that
 /// changes anything, so that the answer's revision is that of the change.
 pub(super) fn start(
     address: &str,

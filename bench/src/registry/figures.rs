@@ -1,4 +1,4 @@
-//! What was measured, and the tables of it.
+//! The measurements and their tables.
 
 use std::time::Duration;
 
@@ -6,10 +6,10 @@ use comfy_table::{CellAlignment, Table, presets};
 use hdrhistogram::Histogram;
 use serde::{Serialize, Serializer};
 
-use super::ConnectionOptions;
-use crate::report::median;
+use super::options::LoadOptions;
+use crate::measured::median;
 
-/// How long something took, many times.
+/// A distribution of durations.
 #[derive(Clone)]
 pub(super) struct Spread(Histogram<u64>);
 
@@ -62,7 +62,7 @@ pub(super) struct Figures {
     pub(super) change_at_all: Spread,
     /// Watchers that did not see a change.
     pub(super) missed: usize,
-    /// How often watchers were told that events were lost.
+    /// The number of notifications to watchers that events were lost.
     pub(super) resyncs: usize,
     pub(super) registry_cores: f64,
     pub(super) load_cores: f64,
@@ -83,7 +83,7 @@ pub(super) struct ListFigures {
     pub(super) peak_mb: f64,
 }
 
-/// A row: what it is, what is to be reached, the figure, and its decimals.
+/// A row: its title, its target, its value, and the number of decimals.
 type Row = (&'static str, &'static str, fn(&Figures) -> f64, usize);
 
 const ROWS: &[Row] = &[
@@ -107,7 +107,7 @@ const ROWS: &[Row] = &[
     ("resident at most, MB", "< 150", |f| f.peak_mb, 1),
 ];
 
-pub(super) fn print(options: &ConnectionOptions, all: &[Figures], lists: &[ListFigures]) {
+pub(super) fn print(options: &LoadOptions, all: &[Figures], lists: &[ListFigures]) {
     println!(
         "\n{} instances of {} services, {} heartbeats/s, {} watchers, {} changes/s (medians of {})",
         options.instances,
@@ -135,7 +135,7 @@ pub(super) fn print(options: &ConnectionOptions, all: &[Figures], lists: &[ListF
     }
 }
 
-fn print_lists(options: &ConnectionOptions, lists: &[ListFigures]) {
+fn print_lists(options: &LoadOptions, lists: &[ListFigures]) {
     println!(
         "\nlists of {} instances in one service, {} connections (medians of {})",
         options.instances, options.connections, options.rounds

@@ -8,15 +8,15 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 
-use super::Window;
 use super::figures::Spread;
 use super::http::Connection;
 use super::population::Population;
+use super::window::Window;
 
 /// A registry this far behind can't take the load at all.
 const HOPELESS: Duration = Duration::from_secs(30);
 
-/// What sends them.
+/// The threads that send the heartbeats.
 pub(super) struct Heartbeats(Vec<JoinHandle<anyhow::Result<Spread>>>);
 
 pub(super) fn start(
@@ -50,7 +50,7 @@ pub(super) fn start(
 }
 
 impl Heartbeats {
-    /// What they took, once all are answered.
+    /// Waits for all answers, and returns the latencies.
     pub(super) fn join(self) -> anyhow::Result<Spread> {
         let mut all = Spread::default();
         for thread in self.0 {

@@ -26,7 +26,7 @@ pub(super) struct Connection {
     buffer: Vec<u8>,
 }
 
-/// What is of interest in an answer.
+/// The parts of an answer that are needed.
 pub(super) struct Answer {
     pub(super) status: u16,
     pub(super) rev: u64,

@@ -6,17 +6,19 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 
+use super::changes;
 use super::figures::{ListFigures, Spread};
 use super::http::Connection;
-use super::population::Population;
+use super::options::{LoadOptions, Watch};
+use super::population::{Population, register};
 use super::serve::RegistryProcess;
-use super::{ConnectionOptions, Watch, Window, changes, register};
+use super::window::Window;
 use crate::process::peak_kb;
 
 const SIMPLE: &str = "/registry";
 const FULL: &str = "/v1/services/~/instances";
 
-pub(super) fn measure(options: &ConnectionOptions) -> anyhow::Result<Vec<ListFigures>> {
+pub(super) fn measure(options: &LoadOptions) -> anyhow::Result<Vec<ListFigures>> {
     let registry = RegistryProcess::start()?;
     let population = Population::plain(registry.address(), options.instances);
     register(registry.address(), &population)?;
@@ -37,12 +39,12 @@ struct Asking<'a> {
     registry: &'a RegistryProcess,
     population: &'a Population,
     path: &'static str,
-    /// Whether the last answer's ETag is sent.
+    /// `true` if the ETag of the last answer is sent.
     if_changed: bool,
 }
 
 impl Asking<'_> {
-    fn measure(&self, options: &ConnectionOptions, changes_per_s: u32) -> anyhow::Result<ListFigures> {
+    fn measure(&self, options: &LoadOptions, changes_per_s: u32) -> anyhow::Result<ListFigures> {
         // There are eight of these where there is one of the others.
         let time = Duration::from_secs(options.seconds).div_f64(4.0);
         let window = Window::of(time);

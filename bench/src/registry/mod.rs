@@ -1,123 +1,38 @@
 //! The registry at scale: many instances, heartbeats, watchers, and how soon they see a change.
 //!
-//! Every measurement has a fresh registry in a process of its own; this process is the load.
+//! Every measurement has a new registry in a separate process; this process is the load.
 
 mod changes;
 mod figures;
 mod heartbeats;
 mod http;
 mod lists;
+mod options;
 mod population;
 mod serve;
 mod watchers;
+mod window;
 
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use clap::{Args, ValueEnum};
 
 use self::changes::Change;
 use self::figures::{Figures, Spread};
-use self::http::Connection;
-use self::population::Population;
+use self::options::Watch;
+use self::population::{Population, register};
 use self::serve::RegistryProcess;
 use self::watchers::{Seen, Watchers};
+use self::window::Window;
 use crate::process::{cpu_time, peak_kb, resident_kb};
 
+pub(crate) use self::options::LoadOptions;
 pub(crate) use self::serve::serve;
 
-#[derive(Args, Clone, Debug)]
-pub(crate) struct ConnectionOptions {
-    /// The measured time of each run, in seconds.
-    #[arg(long, default_value_t = 10)]
-    seconds: u64,
-    /// How many instances are registered.
-    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
-    instances: u32,
-    /// How many services they belong to.
-    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..))]
-    services: u32,
-    /// How many watch. Each is an open connection, in both processes.
-    #[arg(long, default_value_t = 1_000)]
-    watchers: u32,
-    /// Heartbeats a second, sent when they are due, whether or not earlier ones were answered.
-    #[arg(long, default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(1..))]
-    heartbeats: u32,
-    /// Changes a second.
-    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
-    changes: u32,
-    /// Connections that heartbeats and lists are sent over.
-    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=256))]
-    connections: u32,
-    /// What is watched, separated by commas.
-    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Watch::Each, Watch::One, Watch::All])]
-    watch: Vec<Watch>,
-    /// Leaves out the lists, which are measured with both cores busy.
-    #[arg(long)]
-    no_lists: bool,
-    /// How often all is measured; the table shows medians.
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
-    rounds: u32,
-    /// Prints one JSON object a line for each measurement instead of a table.
-    #[arg(long)]
-    json: bool,
-}
-
-/// What the watchers watch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Watch {
-    /// Each another service: as clients do.
-    Each,
-    /// All the same service, in which all the changes are.
-    One,
-    /// All of them everything.
-    All,
-}
-
-impl Watch {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Each => "each",
-            Self::One => "one",
-            Self::All => "all",
-        }
-    }
-}
-
-/// Before the measured time, so that connections are open and caches are warm.
-const WARM_UP: Duration = Duration::from_secs(1);
-/// After it, for what is still under way to watchers.
+/// The time after the measurement, for events that are still on their way to watchers.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// When load is made, and when it is measured.
-#[derive(Clone, Copy, Debug)]
-struct Window {
-    begin: Instant,
-    measured: Instant,
-    end: Instant,
-}
-
-impl Window {
-    fn of(time: Duration) -> Self {
-        let begin = Instant::now() + Duration::from_millis(50);
-        Self { begin, measured: begin + WARM_UP, end: begin + WARM_UP + time }
-    }
-
-    fn is_measured(&self, due: Instant) -> bool {
-        (self.measured..self.end).contains(&due)
-    }
-
-    /// The moments, so many a second, of one of `lanes` that share them.
-    fn dues(&self, per_s: u32, lane: u32, lanes: u32) -> impl Iterator<Item = (u64, Instant)> + use<> {
-        let Self { begin, end, .. } = *self;
-        (u64::from(lane)..)
-            .step_by(lanes as usize)
-            .map(move |n| (n, begin + Duration::from_secs_f64(n as f64 / f64::from(per_s))))
-            .take_while(move |(_, due)| *due < end)
-    }
-}
-
-pub(crate) fn run(options: &ConnectionOptions) -> anyhow::Result<()> {
+pub(crate) fn run(options: &LoadOptions) -> anyhow::Result<()> {
     let mut all = Vec::new();
     let mut lists = Vec::new();
     for round in 1..=options.rounds {
@@ -147,7 +62,7 @@ pub(crate) fn run(options: &ConnectionOptions) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn print_line(options: &ConnectionOptions, figures: &impl serde::Serialize) -> anyhow::Result<()> {
+fn print_line(options: &LoadOptions, figures: &impl serde::Serialize) -> anyhow::Result<()> {
     if options.json {
         println!("{}", serde_json::to_string(figures)?);
     }
@@ -155,7 +70,7 @@ fn print_line(options: &ConnectionOptions, figures: &impl serde::Serialize) -> a
 }
 
 /// One run: a registry, all its instances, watchers, heartbeats and changes.
-fn measure(options: &ConnectionOptions, watch: Watch) -> anyhow::Result<Figures> {
+fn measure(options: &LoadOptions, watch: Watch) -> anyhow::Result<Figures> {
     let registry = RegistryProcess::start()?;
     let population = Population::new(registry.address(), options.instances, options.services);
     let registering = register(registry.address(), &population)?;
@@ -198,19 +113,7 @@ fn measure(options: &ConnectionOptions, watch: Watch) -> anyhow::Result<Figures>
     })
 }
 
-/// Registers everybody, one after the other. What it took.
-fn register(address: &str, population: &Population) -> anyhow::Result<Duration> {
-    let mut connection = Connection::open(address)?;
-    let began = Instant::now();
-    for n in 0..population.instances() {
-        connection
-            .call(&population.registration(n, "1.4.0"))
-            .with_context(|| format!("registering number {n}"))?;
-    }
-    Ok(began.elapsed())
-}
-
-/// How long each change took to each of its watchers, how long to the last of them, and how many
+/// Returns the delays of each change to each of its watchers, the delays to the last one, and how many
 /// watchers never saw one.
 fn delays(changes: &[Change], seen: &[Seen], window: Window) -> (Spread, Spread, usize) {
     let (mut each, mut last, mut missed) = (Spread::default(), Spread::default(), 0);
@@ -236,17 +139,6 @@ fn delays(changes: &[Change], seen: &[Seen], window: Window) -> (Spread, Spread,
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn lanes_share_the_moments_among_them() {
-        let window = Window::of(Duration::from_secs(1));
-        let mut dues: Vec<_> = (0..3).flat_map(|lane| window.dues(100, lane, 3)).collect();
-        dues.sort();
-        assert_eq!(dues.len(), 200, "a second of warm-up and a measured one");
-        assert!(dues.iter().map(|(n, _)| *n).eq(0..200));
-        assert_eq!(dues[50].1 - window.begin, Duration::from_millis(500));
-        assert_eq!(dues.iter().filter(|(_, due)| window.is_measured(*due)).count(), 100);
-    }
 
     #[test]
     fn a_change_counts_at_its_own_watchers_and_at_the_last_of_them() {

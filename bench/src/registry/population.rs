@@ -1,8 +1,11 @@
 //! The instances of a measurement: who they are, and the requests about them.
 
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
 use serde_json::json;
 
-use super::http::request;
+use super::http::{Connection, request};
 
 /// Instances, spread evenly over services.
 #[derive(Clone, Debug)]
@@ -80,4 +83,16 @@ impl Population {
 
 fn addr(instance: u32) -> String {
     format!("tcp@10.{}.{}.{}:7001", instance >> 16, instance >> 8 & 255, instance & 255)
+}
+
+/// Registers all instances, one after the other, and returns the time that this took.
+pub(super) fn register(address: &str, population: &Population) -> anyhow::Result<Duration> {
+    let mut connection = Connection::open(address)?;
+    let began = Instant::now();
+    for n in 0..population.instances() {
+        connection
+            .call(&population.registration(n, "1.4.0"))
+            .with_context(|| format!("registering number {n}"))?;
+    }
+    Ok(began.elapsed())
 }

@@ -1,4 +1,4 @@
-//! The registry as a process of its own: everything at its default, with a snapshot on disk.
+//! The registry as a separate process: default settings, with a snapshot on disk.
 
 use std::io::Write;
 use std::path::Path;

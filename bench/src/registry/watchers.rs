@@ -10,24 +10,24 @@ use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 
-use super::Watch;
+use super::options::Watch;
 use super::population::Population;
 
-/// How many connect, and get their first list, at once.
-const CONNECTING: usize = 32;
+/// The number of watchers that connect, and get their first list, concurrently.
+const CONCURRENT_CONNECTS: usize = 32;
 
-/// All of them, on a thread of their own.
+/// All watchers, on a separate thread.
 pub(super) struct Watchers {
     stop: watch::Sender<bool>,
     thread: JoinHandle<anyhow::Result<Vec<Seen>>>,
 }
 
-/// What one of them has seen.
+/// The events that one watcher has seen.
 #[derive(Debug)]
 pub(super) struct Seen {
-    /// What it watched; none is all.
+    /// The watched service; `None` for all services.
     pub(super) service: Option<u32>,
-    /// How often it was told that events were lost.
+    /// The number of notifications that events were lost.
     pub(super) resyncs: usize,
     /// Revisions, and when they came.
     events: Vec<(u64, Instant)>,
@@ -60,7 +60,7 @@ impl Watchers {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let thread = thread::spawn(move || {
             runtime.block_on(async {
-                let connecting = Arc::new(Semaphore::new(CONNECTING));
+                let connecting = Arc::new(Semaphore::new(CONCURRENT_CONNECTS));
                 let mut watching = JoinSet::new();
                 for n in 0..count {
                     let service = match watch {
@@ -161,7 +161,7 @@ enum Part {
     Head,
     /// The digits of a chunk's size that have come; none before the first.
     Size(Option<usize>),
-    /// So many bytes of the chunk are to come.
+    /// The remaining bytes of the chunk.
     Data(usize),
 }
 
