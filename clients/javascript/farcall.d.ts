@@ -1,5 +1,5 @@
 /// <reference lib="esnext.disposable" />
-/** What kind of failure it is; docs/PROTOCOL.md, section 11.1. */
+/** The kind of failure; docs/PROTOCOL.md, section 11.1. */
 export type Code =
   | "cancelled"
   | "deadline_exceeded"
@@ -13,12 +13,12 @@ export type Code =
   | "application";
 
 /**
- * Whether the work may have been done: `done` (the method ran to its end), `refused` (the server never started
- * it), `maybe` (nobody can know), `not_sent` (it never left this process).
+ * States whether the method may have run: `done` (it ran to its end), `refused` (the server never started
+ * it), `maybe` (its state is unknown), `not_sent` (the request never left this process).
  */
 export type Execution = "done" | "refused" | "maybe" | "not_sent";
 
-/** What every call that fails rejects with, whatever the reason. */
+/** The error of every failed call. */
 export class FarcallError<Details = unknown> extends Error {
   constructor(
     code: Code,
@@ -27,59 +27,59 @@ export class FarcallError<Details = unknown> extends Error {
     more?: { details?: Details; metadata?: Record<string, string>; cause?: unknown },
   );
   readonly name: "FarcallError";
-  /** What kind of failure it is. */
+  /** The kind of failure. */
   readonly code: Code;
-  /** Whether the work may have been done. */
+  /** States whether the method may have run. */
   readonly execution: Execution;
-  /** The error that the method returned, where `code` is `application`; otherwise mostly undefined. */
+  /** The error that the method returned, if `code` is `application`; usually undefined otherwise. */
   readonly details: Details | undefined;
-  /** What the server sent along, such as `farcall-retry-after-ms`. */
+  /** The metadata of the response, such as `farcall-retry-after-ms`. */
   readonly metadata: Record<string, string>;
 }
 
-/** How to connect. All times are in milliseconds. */
+/** The options of {@link connect}. All times are in milliseconds. */
 export interface ConnectOptions {
-  /** A bearer credential, or a function that gives one for each connection. Default: none. */
+  /** A bearer credential, or a function that returns one for each connection. Default: none. */
   token?: string | (() => string | Promise<string>);
-  /** What a call may take that says nothing else. Default: no limit. */
+  /** The timeout of calls that set none. Default: no limit. */
   timeout?: number;
-  /** What opening the WebSocket and the handshake may take together. Default 10,000. */
+  /** The time limit for opening the WebSocket and the handshake together. Default 10,000. */
   connectTimeout?: number;
-  /** The largest frame that is accepted, in bytes. Default 4 MiB. An answer that is larger fails its call. */
+  /** The size of the largest accepted frame, in bytes. Default 4 MiB. A larger answer fails its call. */
   maxFrameBytes?: number;
-  /** Calls that may wait for a connection, or a place on it. Default 10,000; one more fails at once. */
+  /** The number of calls that may wait for a connection, or a slot on it. Default 10,000; one more fails at once. */
   maxWaiting?: number;
   /** The silence after which the server is pinged. Default 10,000; at least 1000. */
   pingAfter?: number;
-  /** The silence after a ping by which the connection is dead. Default 5000. */
+  /** The silence after a ping after which the connection is dead. Default 5000. */
   pongTimeout?: number;
-  /** The class to use where the runtime has none, or not the right one. Default: the global one. */
+  /** The WebSocket class, if the runtime has none or another one is needed. Default: the global one. */
   WebSocket?: new (url: string) => unknown;
 }
 
-/** How to make one call. */
+/** The options of one call. */
 export interface CallOptions {
-  /** What it may take, in milliseconds, waiting included. It travels to the server, which stops the method. */
+  /** The time limit in milliseconds, including waiting, after which the server stops the method. */
   timeout?: number;
   /** Cancels it: the method is stopped on the server. The call fails with `cancelled`. */
   signal?: AbortSignal | null;
-  /** Strings for the server by keys in lower case, such as `traceparent`. */
+  /** Strings for the server, with keys in lower case, such as `traceparent`. */
   metadata?: Record<string, string>;
-  /** Tells the server and what is on the way that doing it twice is as good as once. Default false. */
+  /** Tells the server that two calls have the same effect as one. Default false. */
   idempotent?: boolean;
 }
 
-/** The arguments of a method by name, or in their order. */
+/** The arguments of a method by name, or in order. */
 export type Args = object | readonly unknown[];
 
-/** A service that `farcall.services` tells of. */
+/** A service, as `farcall.services` describes it. */
 export interface ServiceDescription {
   name: string;
   doc: string;
   methods: MethodDescription[];
 }
 
-/** A method of it; its name is without that of the service. */
+/** A method; its name does not include that of its service. */
 export interface MethodDescription {
   name: string;
   doc: string;
@@ -101,11 +101,11 @@ export interface MethodStats {
   max_us: number;
 }
 
-/** The methods of a service nobody described. */
+/** The methods of a service without a description. */
 export type AnyService = Record<string, (args?: Args, options?: CallOptions) => Promise<any>>;
 
 /**
- * What {@link Client.service} gives for an interface of plain functions:
+ * The type of {@link Client.service} for an interface of plain functions:
  * `interface Arith { multiply(args: { a: number; b: number }): number }`.
  */
 export type ServiceOf<S> = {
@@ -116,42 +116,43 @@ export type ServiceOf<S> = {
     : never;
 };
 
-/** Calls methods of one server over one connection at a time. Made by {@link connect}. */
+/** Calls methods of one server over one connection at a time. {@link connect} creates it. */
 export class Client {
   constructor(address: string | URL, options?: ConnectOptions);
 
   /**
-   * Calls a method, and gives its result. Integers beyond `Number.MAX_SAFE_INTEGER` come as `bigint`, and are
-   * sent as such; a `Uint8Array` or `ArrayBuffer` among the arguments is sent as bytes.
+   * Calls a method, and returns its result. Integers beyond `Number.MAX_SAFE_INTEGER` are returned and sent as
+   * `bigint`; a `Uint8Array` or `ArrayBuffer` among the arguments is sent as bytes.
    *
-   * @throws {FarcallError} however it fails
+   * @throws {FarcallError} if the call fails
    */
   call<Result = any>(method: string, args?: Args, options?: CallOptions): Promise<Result>;
 
-  /** The methods of a service as functions. */
+  /** Returns the methods of a service as functions. */
   service(name: string): AnyService;
   service<S extends object>(name: string): ServiceOf<S>;
 
-  /** What can be called there. */
+  /** Returns the services of the server and their methods. */
   services(options?: CallOptions): Promise<ServiceDescription[]>;
 
-  /** How the server is, or a service of it. */
+  /** Returns the status of the server, or of a service. */
   health(service?: string, options?: CallOptions): Promise<{ status: "serving" | "draining" }>;
 
-  /** Counts and times of each method, for the whole server. */
+  /** Returns counts and latencies of each method, for the whole server. */
   stats(options?: CallOptions): Promise<MethodStats[]>;
 
-  /** Takes no more calls, fails those that were not sent yet, and resolves when those under way are answered. */
+  /** Accepts no more calls, fails those that were not sent yet, and resolves when the others are answered. */
   close(): Promise<void>;
 
   [Symbol.asyncDispose](): Promise<void>;
 }
 
 /**
- * A client of the server at an address. It connects at the first call, and again when that broke.
+ * Creates a client of the server at an address. It connects at the first call, and reconnects if the
+ * connection is lost.
  *
  * @param address `ws://host:port` or `wss://host:port`, also `ws@host:port`; `http` and `https` stand for these.
- *   Without a path of its own it gets `/_farcall_`.
- * @throws {TypeError} if the address is none, or an option is not what it should be
+ *   Default of the path: `/_farcall_`.
+ * @throws {TypeError} if the address or an option is invalid
  */
 export function connect(address: string | URL, options?: ConnectOptions): Client;

@@ -1,9 +1,9 @@
 /**
- * A client of farcall servers, for browsers and every other runtime that has WebSockets. It depends on nothing
- * and needs no build step: this file is all of it.
+ * A client of farcall servers, for browsers and other runtimes with WebSockets. It consists of this file, without
+ * dependencies and without a build step.
  *
  * It speaks version 1 of the wire protocol (docs/PROTOCOL.md, whose sections the comments name) in JSON, over
- * the binary messages of a WebSocket. It asks for no compression and knows no streams.
+ * the binary messages of a WebSocket, without compression and streams.
  *
  * @module farcall
  */
@@ -14,29 +14,33 @@ const CODEC = "application/json";
 
 const MAX_OPTION_BYTES = 4 * 1024;
 const MAX_HEADER_BYTES = 64 * 1024;
-const MAX_TEXT_BYTES = 1024; // Of a peer's message, before anybody prints it: section 11.4.
+const MAX_TEXT_BYTES = 1024; // The limit of a peer's text in output: section 11.4.
 const DEFAULT_MAX_FRAME_BYTES = 4 * 1024 * 1024;
 const DEFAULT_MAX_IN_FLIGHT = 1024;
 
-/** What one WebSocket message of ours carries: servers hold a message whole, and refuse large ones. */
+/** The size limit of a WebSocket message: servers buffer whole messages, and refuse large ones. */
 const MAX_MESSAGE_BYTES = 64 * 1024;
-/** What may wait in the socket before further calls wait outside of it, and how often that is looked at. */
+/** The number of unsent bytes in the socket above which further calls wait. */
 const MAX_BUFFERED_BYTES = 4 * 1024 * 1024;
+/** The interval of checking the unsent bytes. */
 const BUFFERED_TICK_MS = 10;
-/** How often a call is taken to another connection because its server refused it in a goaway. */
+/** The number of connections that a call is tried on if its server refuses it in a goaway. */
 const MAX_TRIES = 3;
-/** A connection that ended sooner than this proves nothing: servers that let go at once are not dialed at once. */
-const PROVEN_MS = 1000;
-/** The pauses between dials that fail: gRPC's connection backoff. */
-const BACKOFF = { first: 1000, factor: 1.6, most: 120_000, jitter: 0.2 };
-/** Pings that a server may send in any so many milliseconds: section 13. */
+/**
+ * The uptime from which a connection counts as healthy: servers that close connections immediately are not dialed
+ * again immediately.
+ */
+const MIN_HEALTHY_UPTIME_MS = 1000;
+/** The pauses after failed dials: gRPC's connection backoff. */
+const BACKOFF = { first: 1000, factor: 1.6, max: 120_000, jitter: 0.2 };
+/** The number of pings that a server may send in each window: section 13. */
 const MAX_PINGS = 10;
 const PING_WINDOW_MS = 5000;
-/** Far fewer pings than a server takes. */
+/** The lower bound of `pingAfter`, far below the rate that servers allow. */
 const MIN_PING_AFTER_MS = 1000;
-/** The `readyState` of a WebSocket that may be written to. */
+/** The `readyState` of an open WebSocket. */
 const OPEN = 1;
-/** The longest that a timer of JavaScript can wait. */
+/** The longest delay of a JavaScript timer. */
 const MAX_TIMER_MS = 2 ** 31 - 1;
 
 const FLAG_COMPRESSED = 1;
@@ -54,57 +58,58 @@ const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 const now = () => performance.now();
 
 /**
- * What every call that fails rejects with, whatever the reason.
+ * The error of every failed call.
  *
- * `execution` says whether the work may have been done: `done` (the method ran to its end), `refused` (the
- * server never started it), `maybe` (nobody can know), `not_sent` (it never left this process).
+ * `execution` says whether the method may have run: `done` (it ran to its end), `refused` (the
+ * server never started it), `maybe` (its state is unknown), `not_sent` (the request never left this process).
  */
 export class FarcallError extends Error {
   /**
-   * @param {string} code one of section 11.1, such as `deadline_exceeded`
-   * @param {string} message what went wrong, for people
+   * @param {string} code a code of section 11.1, such as `deadline_exceeded`
+   * @param {string} message the human-readable message
    * @param {string} execution `done`, `refused`, `maybe` or `not_sent`
    * @param {{details?: unknown, metadata?: Record<string, string>, cause?: unknown}} [more]
    */
   constructor(code, message, execution, { details, metadata = {}, cause } = {}) {
     super(message, cause === undefined ? undefined : { cause });
     this.name = "FarcallError";
-    /** What kind of failure it is. */
+    /** The kind of failure. */
     this.code = code;
-    /** Whether the work may have been done. */
+    /** States whether the method may have run. */
     this.execution = execution;
-    /** The error that the method returned, where `code` is `application`; otherwise mostly undefined. */
+    /** The error that the method returned, if `code` is `application`; usually undefined otherwise. */
     this.details = details;
-    /** What the server sent along, such as `farcall-retry-after-ms`. */
+    /** The metadata of the response, such as `farcall-retry-after-ms`. */
     this.metadata = metadata;
   }
 }
 
 /**
- * A client of the server at an address. It connects at the first call, and again when that broke.
+ * Creates a client of the server at an address. It connects at the first call, and reconnects if the
+ * connection is lost.
  *
  * @param {string | URL} address `ws://host:port` or `wss://host:port`, also written `ws@host:port`; `http` and
- *   `https` stand for these, so a page calls the server that it came from by `connect(location.origin)`.
- *   Without a path of its own it gets `/_farcall_`.
+ *   `https` stand for these, so that a page calls its own server with `connect(location.origin)`.
+ *   Default of the path: `/_farcall_`.
  * @param {import("./farcall.d.ts").ConnectOptions} [options]
  * @returns {Client}
- * @throws {TypeError} if the address is none, or an option is not what it should be
+ * @throws {TypeError} if the address or an option is invalid
  */
 export function connect(address, options = {}) {
   return new Client(address, options);
 }
 
-/** Calls methods of one server over one connection at a time. Made by {@link connect}. */
+/** Calls methods of one server over one connection at a time. {@link connect} creates it. */
 export class Client {
   #url;
   #settings;
-  /** Calls without a place on a connection, first come first served. Bounded by `maxWaiting`. */
+  /** The calls that wait for a slot on a connection, in order. Bounded by `maxWaiting`. */
   #waiting = new Set();
-  /** The connection for new calls: it may still be opening. */
+  /** The connection for new calls, which may still be opening. */
   #connection = null;
-  /** That one, and those that only finish what they have begun. */
+  /** That connection, and those that finish their calls. */
   #connections = new Set();
-  /** Connections in a row that failed, or did not last. */
+  /** Consecutive connections that failed, or did not last. */
   #failures = 0;
   #lastError = null;
   #restsUntil = 0;
@@ -128,16 +133,16 @@ export class Client {
   }
 
   /**
-   * Calls a method, and gives its result.
+   * Calls a method, and returns its result.
    *
-   * Integers beyond `Number.MAX_SAFE_INTEGER` come as `bigint`, and are sent as such. A `Uint8Array` among the
+   * Integers beyond `Number.MAX_SAFE_INTEGER` are returned and sent as `bigint`. A `Uint8Array` among the
    * arguments is sent as bytes.
    *
    * @param {string} method such as `Arith.multiply`
-   * @param {object | unknown[]} [args] the arguments by name, or in their order
+   * @param {object | unknown[]} [args] the arguments by name, or in order
    * @param {import("./farcall.d.ts").CallOptions} [options]
    * @returns {Promise<any>}
-   * @throws {FarcallError} however it fails; see its `code` and `execution`
+   * @throws {FarcallError} if the call fails; see its `code` and `execution`
    */
   async call(method, args = {}, options = {}) {
     const call = new Call(method, args, options, this.#settings.timeout);
@@ -154,39 +159,39 @@ export class Client {
   }
 
   /**
-   * The methods of a service as functions: `client.service("Arith").multiply({ a: 6, b: 7 })`.
+   * Returns the methods of a service as functions: `client.service("Arith").multiply({ a: 6, b: 7 })`.
    *
    * @param {string} name
    * @returns {any} each function takes the arguments and the options of {@link Client.call}
    */
   service(name) {
     const functionOf = (_, method) =>
-      // `then` would make a promise of it for `await`; symbols are asked for by those who print it.
+      // With `then`, `await` would treat it as a promise; symbols are read when it is printed.
       typeof method === "symbol" || method === "then"
         ? undefined
         : (args, options) => this.call(`${name}.${method}`, args, options);
     return new Proxy(Object.freeze({}), { get: functionOf });
   }
 
-  /** What can be called there: services, their methods, and what these take and return. */
+  /** Returns the services of the server, with their methods, parameters and results. */
   services(options) {
     return this.call("farcall.services", {}, options);
   }
 
-  /** How the server is, or a service of it: `{ status: "serving" }` or `{ status: "draining" }`. */
+  /** Returns the status of the server, or of a service: `{ status: "serving" }` or `{ status: "draining" }`. */
   health(service, options) {
     return this.call("farcall.health", service === undefined ? {} : { service }, options);
   }
 
-  /** Counts and times of each method, for the whole server. */
+  /** Returns counts and latencies of each method, for the whole server. */
   stats(options) {
     return this.call("farcall.stats", {}, options);
   }
 
   /**
-   * Takes no more calls, fails those that were not sent yet, and lets those under way be answered.
+   * Accepts no more calls, fails those that were not sent yet, and waits for the answers to the others.
    *
-   * @returns {Promise<void>} resolved when they are
+   * @returns {Promise<void>} resolved when they are answered
    */
   close() {
     if (!this.#closing) {
@@ -203,14 +208,14 @@ export class Client {
     return this.close();
   }
 
-  /** Gives waiting calls places on the connection, as far as there are any. */
+  /** Sends waiting calls while the connection has free slots. */
   #pump() {
     if (this.#waiting.size === 0) return;
     if (!this.#connection) return this.#dial();
     for (const call of this.#waiting) {
       if (!this.#connection?.hasPlace) break;
       if (this.#connection.isFull) {
-        // A socket does not say when it has room again.
+        // A WebSocket has no event for this.
         this.#tick ??= setTimeout(() => ((this.#tick = null), this.#pump()), BUFFERED_TICK_MS);
         break;
       }
@@ -222,7 +227,7 @@ export class Client {
   #dial() {
     const rests = Math.ceil(this.#restsUntil - now());
     if (rests > 0) {
-      // Calls do not pile up before a server that is away.
+      // Fail at once, so that calls do not pile up while the server is unreachable.
       const { code, message, metadata } = this.#lastError;
       const again = `${message} (dialed again in ${rests} ms)`;
       return this.#failWaiting(new FarcallError(code, again, "not_sent", { metadata, cause: this.#lastError }));
@@ -236,7 +241,7 @@ export class Client {
     this.#connections.add(connection);
   }
 
-  /** The server takes no more calls here; those that it refused go to another connection. */
+  /** Handles a connection that accepts no more calls: refused calls go to another connection. */
   #leave(connection, refused, why) {
     if (this.#connection === connection) this.#connection = null;
     for (const call of refused) {
@@ -246,12 +251,12 @@ export class Client {
     this.#pump();
   }
 
-  /** @param {number} lasted milliseconds from the handshake on; negative if there was none */
+  /** @param {number} lasted milliseconds since the handshake; negative if there was none */
   #ended(connection, error, lasted) {
     this.#connections.delete(connection);
     if (this.#connection === connection) this.#connection = null;
-    this.#failures = lasted >= PROVEN_MS ? 0 : this.#failures + 1;
-    // The first retry after a connection that worked is made at once.
+    this.#failures = lasted >= MIN_HEALTHY_UPTIME_MS ? 0 : this.#failures + 1;
+    // The first retry after a healthy connection is made at once.
     if (lasted < 0 || this.#failures > 1) {
       this.#lastError = error;
       this.#restsUntil = now() + backoff(this.#failures);
@@ -266,7 +271,7 @@ export class Client {
     this.#waiting.clear();
   }
 
-  /** Its time is up, or its caller has gone. */
+  /** Ends a call whose deadline has passed or whose caller gave up. */
   #giveUp(call, error) {
     if (call.connection) call.connection.cancel(call);
     this.#waiting.delete(call);
@@ -274,12 +279,12 @@ export class Client {
   }
 }
 
-/** A call, from when it was made until somebody knows how it ended. */
+/** A call, from its start to its outcome. */
 class Call {
-  /** The connection that it was sent over, and its number there. */
+  /** The connection that it was sent over; `seq` is its number there. */
   connection = null;
   seq = 0;
-  /** Connections that it was sent over so far. */
+  /** The number of connections that it was sent over. */
   tries = 0;
   #deadline = Infinity;
   #signal;
@@ -290,14 +295,14 @@ class Call {
 
   constructor(method, args, { timeout, signal, metadata = {}, idempotent = false }, usualTimeout) {
     if (typeof method !== "string" || method === "") {
-      throw new FarcallError("invalid_argument", "the name of a method is a text such as Arith.multiply", "not_sent");
+      throw new FarcallError("invalid_argument", "the name of a method is a string such as Arith.multiply", "not_sent");
     }
     this.method = method;
     try {
       if (typeof args !== "object") throw new TypeError("the arguments are an object, or an array");
       this.timeout = checkTimeout(timeout ?? usualTimeout);
       this.metadata = checkMetadata(metadata);
-      // Now, so that what the caller does with its arguments from here on changes nothing.
+      // Now, so that later changes by the caller have no effect.
       this.body = encoder.encode(encode(args));
     } catch (cause) {
       throw new FarcallError("invalid_argument", `${method}: ${cause.message}`, "not_sent", { cause });
@@ -307,18 +312,18 @@ class Call {
     if (this.timeout !== undefined) this.#deadline = now() + this.timeout;
   }
 
-  /** Throws if there is nothing left to do. */
+  /** Throws if the caller gave up or the deadline has passed. */
   checkGivenUp() {
     if (this.#signal?.aborted) throw this.#abortion();
     if (this.isLate) throw this.#lateness();
   }
 
-  /** Less than a millisecond is left, in which nothing is sent: section 9. */
+  /** True if less than a millisecond remains, in which nothing is sent: section 9. */
   get isLate() {
     return this.#deadline - now() < 1;
   }
 
-  /** Its result; `giveUp` is called if the time is up, or the caller has gone, before there is one. */
+  /** Returns a promise of the result; calls `giveUp` if the deadline passes or the caller gives up first. */
   start(giveUp) {
     if (this.#deadline - now() <= MAX_TIMER_MS) {
       this.#timer = setTimeout(() => giveUp(this.#lateness()), this.#deadline - now());
@@ -351,7 +356,7 @@ class Call {
     this.#reject(error);
   }
 
-  /** It ended here before it was sent, for want of time. */
+  /** Fails a call whose deadline passed before it was sent. */
   failLate() {
     this.fail(this.#lateness());
   }
@@ -367,7 +372,7 @@ class Call {
 
   #abortion() {
     const cause = this.#signal.reason;
-    return new FarcallError("cancelled", `${this.method}: its caller has gone`, this.#execution, { cause });
+    return new FarcallError("cancelled", `${this.method}: its caller gave up`, this.#execution, { cause });
   }
 
   get #execution() {
@@ -383,26 +388,26 @@ class Connection {
   #socket;
   #timer;
   #frames = new Frames();
-  /** What the server said in its Option; null until then. */
+  /** The terms of the server's Option; null before the handshake is complete. */
   #terms = null;
   #readyAt = 0;
   /** The header whose body is still to come. */
   #header = null;
-  /** Calls by their numbers; null where nobody waits any more. Bounded by the server's `max_in_flight`. */
+  /** Calls by number; null for cancelled calls. Bounded by the server's `max_in_flight`. */
   #inFlight = new Map();
   #seq = 0;
-  /** Why there are no new calls here: the server's goaway, or our own. */
+  /** The reason for refusing new calls: the server's goaway, or our own. */
   #leaving = null;
   #heard = 0;
   #pinged = -1;
   /** When the server's last pings came, at most {@link MAX_PINGS}. */
   #pings = [];
   #isOpen = false;
-  // A browser may keep a page that was left, with its connections, but runs nothing of it meanwhile.
+  // A browser may keep a left page with its connections, but does not run its code meanwhile.
   #left = () => this.#end("unavailable", "the page was left");
   #isEnded = false;
 
-  /** @param owner told of `place`, `leaving` and `ended` */
+  /** @param owner has the callbacks `place`, `leaving` and `ended` */
   constructor(url, settings, owner) {
     this.#url = url;
     this.#settings = settings;
@@ -412,7 +417,7 @@ class Connection {
     try {
       this.#socket = new settings.WebSocket(url);
     } catch (cause) {
-      // From a page that was loaded by https, say. The owner is told when it knows this connection.
+      // For example from a page loaded over https. Deferred, so that the owner knows this connection.
       queueMicrotask(() => this.#end("unavailable", `this WebSocket may not be opened: ${cause.message}`, cause));
       return;
     }
@@ -420,22 +425,22 @@ class Connection {
     this.#socket.binaryType = "arraybuffer";
     this.#socket.onopen = () => this.#greet();
     this.#socket.onmessage = (event) => this.#hear(event.data);
-    this.#socket.onclose = (event) => this.#end("unavailable", this.#whyClosed(event));
+    this.#socket.onclose = (event) => this.#end("unavailable", this.#closeReason(event));
   }
 
-  /** Whether it takes a call more now. */
+  /** True if there is a free slot. */
   get hasPlace() {
-    // What is written to a socket that closes goes nowhere: such calls wait for the next one.
+    // A closing socket discards what is written: such calls wait for the next connection.
     const isOpen = this.#terms !== null && !this.#leaving && this.#socket.readyState === OPEN;
     return isOpen && this.#inFlight.size < this.#terms.maxInFlight;
   }
 
-  /** Whether so much is still to be written that more has to wait. */
+  /** True if so many bytes are unsent that further calls wait. */
   get isFull() {
     return this.#socket.bufferedAmount > MAX_BUFFERED_BYTES;
   }
 
-  /** Sends a call, for which there has to be a place. What is wrong with the call fails that alone. */
+  /** Sends a call; requires a free slot. An invalid call fails alone. */
   send(call) {
     if (call.isLate) return call.failLate();
     const header = encoder.encode(JSON.stringify(call.header(this.#seq + 1)));
@@ -456,14 +461,14 @@ class Connection {
     this.#write(header, call.body);
   }
 
-  /** Tells the server that nobody waits for a call. Its place is free only once it is answered: section 5.3. */
+  /** Cancels a call on the server. Its slot is free once it is answered: section 5.3. */
   cancel(call) {
     if (this.#inFlight.get(call.seq) !== call) return;
     this.#inFlight.set(call.seq, null);
     this.#writeHeader({ kind: "cancel", seq: call.seq });
   }
 
-  /** Lets the calls under way be answered, then closes. */
+  /** Waits for the answers to the calls in flight, then closes. */
   finish() {
     if (!this.#terms) return this.#end("unavailable", "the client was closed");
     if (!this.#leaving) this.#writeHeader({ kind: "goaway", seq: this.#seq });
@@ -471,7 +476,7 @@ class Connection {
     this.#closeIfDone();
   }
 
-  /** The handshake: section 3. */
+  /** Sends the Option: section 3. */
   async #greet() {
     this.#isOpen = true;
     const { token, connectTimeout, maxFrameBytes } = this.#settings;
@@ -492,7 +497,7 @@ class Connection {
   #hear(data) {
     if (this.#isEnded) return;
     this.#heard = now();
-    if (!(data instanceof ArrayBuffer)) return this.#end("internal", "the server sent text, where only bytes may come");
+    if (!(data instanceof ArrayBuffer)) return this.#end("internal", "the server sent text instead of bytes");
     try {
       this.#frames.read(new Uint8Array(data), () => this.#limit, (frame) => this.#take(frame));
     } catch (error) {
@@ -504,7 +509,7 @@ class Connection {
     }
   }
 
-  /** The largest that the next frame may be. */
+  /** The size limit of the next frame. */
   get #limit() {
     if (!this.#terms) return MAX_OPTION_BYTES;
     const most = this.#settings.maxFrameBytes;
@@ -576,7 +581,7 @@ class Connection {
     if (this.#pings.push(now()) > MAX_PINGS) throw new Error(`more than ${MAX_PINGS} pings in ${PING_WINDOW_MS} ms`);
   }
 
-  /** Sends a ping into a long silence, and ends what stays silent: section 13. */
+  /** Pings a silent server, and closes the connection if it stays silent: section 13. */
   #watch() {
     const { pingAfter, pongTimeout } = this.#settings;
     const waits = () => this.#pinged > this.#heard;
@@ -607,7 +612,7 @@ class Connection {
     }
   }
 
-  /** After a goaway of ours nothing is lost by closing once all is answered. */
+  /** Closes after our own goaway once all calls are answered. */
   #closeIfDone() {
     if (this.#inFlight.size === 0) this.#end("unavailable", this.#leaving);
   }
@@ -633,7 +638,7 @@ class Connection {
     return new FarcallError(code, `${this.#terms ? "" : "connecting to "}${this.#url}: ${why}`, execution, { cause });
   }
 
-  #whyClosed({ code, reason }) {
+  #closeReason({ code, reason }) {
     if (this.#leaving) return this.#leaving;
     const status = `status ${code}${reason ? `, ${escape(reason)}` : ""}`;
     if (this.#isOpen) return `the WebSocket was closed (${status})`;
@@ -643,13 +648,13 @@ class Connection {
   }
 }
 
-/** Cuts what arrives into frames. How it falls into messages means nothing: section 2. */
+/** Splits received bytes into frames, independent of message boundaries: section 2. */
 class Frames {
   #buffer = new Uint8Array(4);
   #filled = 0;
   #isLength = true;
 
-  /** Hands over every frame that is complete now; `limit` tells how large the next may be. */
+  /** Passes each complete frame to `take`; `limit` returns the size limit of the next one. */
   read(bytes, limit, take) {
     let at = 0;
     while (at < bytes.length) {
@@ -680,12 +685,12 @@ class Frames {
 /** A frame over the limit. */
 class TooLarge extends Error {}
 
-/** Ends a call with the response to it. A body that does not decode is that call's own trouble. */
+/** Completes a call with its response. A body that does not decode fails only that call. */
 function answer(call, error, metadata, flags, body) {
   let value;
   let broken;
   try {
-    if (flags & FLAG_COMPRESSED) throw new Error("it is compressed, which nobody asked for");
+    if (flags & FLAG_COMPRESSED) throw new Error("it is compressed without an agreement");
     value = body.length > 0 ? decode(decoder.decode(body)) : undefined;
   } catch (cause) {
     broken = cause;
@@ -701,7 +706,7 @@ function answer(call, error, metadata, flags, body) {
   call.succeed(value ?? null);
 }
 
-/** A header as section 4.2 wants it; throws if it is none. */
+/** Returns a valid header of section 4.2; throws otherwise. */
 function checkHeader(header) {
   if (typeof header !== "object" || header === null || typeof header.kind !== "string") {
     throw new Error("a header without a kind");
@@ -710,7 +715,7 @@ function checkHeader(header) {
   return header;
 }
 
-/** An error as section 11 wants it, whatever the server sent. */
+/** Returns a valid error of section 11, whatever the server sent. */
 function readError({ code, message, execution }) {
   return {
     code: CODES.has(code) ? code : "internal",
@@ -719,17 +724,17 @@ function readError({ code, message, execution }) {
   };
 }
 
-/** A peer's text, cut, and with nothing in it that could disturb what it is printed on: section 11.4. */
+/** Returns a peer's text, truncated and with control characters escaped: section 11.4. */
 function escape(text) {
   const { read } = encoder.encodeInto(text, new Uint8Array(MAX_TEXT_BYTES));
   const code = (character) => `\\u{${character.codePointAt(0).toString(16)}}`;
   return text.slice(0, read).replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Cs}]/gu, code);
 }
 
-/** A value as JSON: integers of any size, and bytes in base64 (section 6.3). */
+/** Encodes a value as JSON: integers of any size, and bytes in base64 (section 6.3). */
 function encode(value) {
   return JSON.stringify(value, function (key, value) {
-    // As it was before its `toJSON`, which Node's buffers have.
+    // The value before `toJSON`, which Node's buffers have.
     const given = this[key];
     if (given instanceof Uint8Array) return base64(given);
     if (given instanceof ArrayBuffer) return base64(new Uint8Array(given));
@@ -743,7 +748,7 @@ function encode(value) {
   });
 }
 
-/** A value from JSON. `Number` would round integers beyond 2^53 without a word, so these become `bigint`. */
+/** Decodes a value from JSON. Integers beyond 2^53 become `bigint`, because `Number` would round them. */
 function decode(text) {
   if (!/\d{16}/.test(text)) return JSON.parse(text);
   return JSON.parse(text, (key, value, context) => {
@@ -758,13 +763,13 @@ function base64(bytes) {
   return btoa(Array.from(bytes, (byte) => String.fromCharCode(byte)).join(""));
 }
 
-/** The pause after so many failures in a row, in milliseconds. */
+/** Returns the pause after this number of consecutive failures, in milliseconds. */
 function backoff(failures) {
-  const { first, factor, most, jitter } = BACKOFF;
-  return Math.min(first * factor ** (failures - 1), most) * (1 - jitter + 2 * jitter * Math.random());
+  const { first, factor, max, jitter } = BACKOFF;
+  return Math.min(first * factor ** (failures - 1), max) * (1 - jitter + 2 * jitter * Math.random());
 }
 
-/** The URL of the WebSocket at an address. */
+/** Returns the URL of the WebSocket at an address. */
 function parseAddress(address) {
   const text = String(address).replace(/^(wss?|https?)@/, "$1://");
   const wrong = (why) => new TypeError(`${JSON.stringify(String(address))} is no address for a WebSocket: ${why}`);
@@ -778,14 +783,14 @@ function parseAddress(address) {
   return url.href;
 }
 
-/** A timeout in milliseconds; undefined if there is none. */
+/** Returns a checked timeout in milliseconds; undefined if there is none. */
 function checkTimeout(timeout) {
   if (timeout === undefined || timeout === null || timeout === Infinity) return undefined;
   if (typeof timeout !== "number" || Number.isNaN(timeout)) throw new TypeError("a timeout is in milliseconds");
   return timeout;
 }
 
-/** Metadata: section 10. */
+/** Returns a checked copy of metadata: section 10. */
 function checkMetadata(metadata) {
   for (const [key, value] of Object.entries(metadata)) {
     const isKey = /^[!-@[-~]{1,256}$/.test(key);
@@ -795,9 +800,9 @@ function checkMetadata(metadata) {
   return { ...metadata };
 }
 
-/** A whole number, or what stands for it where there is none. */
-function whole(value, otherwise, name, least = 1) {
-  if (value === undefined || value === null) return otherwise;
-  if (!Number.isSafeInteger(value) || value < least) throw new TypeError(`${name} is a whole number from ${least} up`);
+/** Returns a checked integer, or the default if there is none. */
+function whole(value, fallback, name, min = 1) {
+  if (value === undefined || value === null) return fallback;
+  if (!Number.isSafeInteger(value) || value < min) throw new TypeError(`${name} is a whole number from ${min} up`);
   return value;
 }

@@ -97,7 +97,7 @@ async def until(condition: Callable[[], bool]) -> None:
     end = time.monotonic() + SOON
     while not condition():
         if time.monotonic() > end:
-            raise AssertionError("it did not come about")
+            raise AssertionError("the condition did not become true in time")
         await asyncio.sleep(0.002)
 
 

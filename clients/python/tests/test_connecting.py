@@ -36,7 +36,7 @@ async def raw_server(case: AsyncCase, *pieces: bytes, reads: int = 4) -> str:
 
 
 class HandshakeTest(AsyncCase):
-    async def test_the_option_says_all_that_was_asked_for(self):
+    async def test_option_has_all_settings(self):
         terms = {"max_frame_bytes": 5000, "max_in_flight": 7, "handle_timeout_ms": 1500}
         server = await FakeServer.start(self, echoing, **terms)
         client = await self.connect(
@@ -69,7 +69,7 @@ class HandshakeTest(AsyncCase):
                 self.assertEqual((error.code, error.execution), (code, "not_sent"))
                 self.assertIn("no \\x1b", str(error))
 
-    async def test_what_is_no_option_is_said_to_be_none(self):
+    async def test_invalid_option_is_reported(self):
         good = b'{"magic_number":3405691582,"version":1,"codec_type":"application/json"'
         for said, named in (
             (b"", "closed the connection"),
@@ -123,7 +123,7 @@ class HandshakeTest(AsyncCase):
             error = await self.assert_fails(client.connect(), farcall.Unauthenticated, "not_sent")
             self.assertIn(said, str(error))
 
-    async def test_connecting_takes_no_longer_than_it_may(self):
+    async def test_connect_timeout_and_call_timeout(self):
         async def never(*_: object) -> bytes:
             await asyncio.sleep(600)
             return b""
@@ -142,8 +142,8 @@ class HandshakeTest(AsyncCase):
         await self.assert_fails(other, farcall.Unavailable, "not_sent")
 
 
-class AgainTest(AsyncCase):
-    async def test_nobody_is_dialed_before_the_first_call(self):
+class ReconnectTest(AsyncCase):
+    async def test_client_dials_at_the_first_call(self):
         server = await FakeServer.start(self, echoing)
         client = self.connect(server.address)
         await asyncio.sleep(0)
@@ -152,7 +152,7 @@ class AgainTest(AsyncCase):
         self.assertEqual(len(await asyncio.gather(*calls)), 50)
         self.assertEqual(server.connections, 1)
 
-    async def test_a_call_finds_the_connection_gone_and_connects_anew(self):
+    async def test_call_reconnects_after_a_lost_connection(self):
         server = await FakeServer.start(self, echoing)
         client = await self.connect(server.address)
         await server.stop()
@@ -160,7 +160,7 @@ class AgainTest(AsyncCase):
         await FakeServer.start(self, echoing, port=server.port)
         self.assertEqual(await client.call("A.b", x=1), {"x": 1})
 
-    async def test_a_server_that_is_away_is_left_alone_for_a_while(self):
+    async def test_unreachable_server_is_dialed_after_a_pause(self):
         server = await FakeServer.start(self, echoing)
         await server.stop()
         now = 0.0
@@ -176,7 +176,7 @@ class AgainTest(AsyncCase):
         now = 1.3
         self.assertEqual(await client.call("A.b", x=1), {"x": 1})
 
-    async def test_all_who_wait_for_a_connection_are_told_why_there_is_none(self):
+    async def test_failed_dial_fails_all_waiting_calls(self):
         place = await raw_server(self, b"")
         client = self.connect(place, max_waiting=3)
         calls = [asyncio.ensure_future(client.call("A.b", n=n)) for n in range(5)]
@@ -187,7 +187,7 @@ class AgainTest(AsyncCase):
         self.assertEqual(len({id(error) for error in done}), 5)
         self.assertEqual({error.execution for error in done}, {"not_sent"})
 
-    async def test_who_stops_waiting_does_not_stop_the_connecting(self):
+    async def test_cancelled_call_does_not_cancel_the_dial(self):
         async def slow(*_: object) -> bytes:
             await asyncio.wait_for(go_on.wait(), SOON)
             return b""
@@ -204,7 +204,7 @@ class AgainTest(AsyncCase):
         self.assertEqual(await two, {"n": 2})
         self.assertEqual(server.connections, 1)
 
-    async def test_a_client_that_is_closed_at_any_moment_leaves_nothing_open(self):
+    async def test_close_at_any_moment_leaves_no_connection(self):
         server = await FakeServer.start(self, echoing)
         for turns in range(40):
             client = self.connect(server.address)
@@ -223,7 +223,7 @@ class AgainTest(AsyncCase):
 
 
 class HttpTest(AsyncCase):
-    async def test_an_upgrade_asks_by_the_document_and_loses_no_byte(self):
+    async def test_upgrade_follows_the_specification(self):
         heads = []
 
         async def upgrade(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:

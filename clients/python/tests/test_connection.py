@@ -26,7 +26,7 @@ async def cancelling(peer: Peer) -> None:
 
 
 class CallTest(AsyncCase):
-    async def test_a_request_says_all_that_was_asked_for(self):
+    async def test_request_has_all_options(self):
         heard = []
 
         async def script(peer: Peer) -> None:
@@ -74,7 +74,7 @@ class CallTest(AsyncCase):
         self.assertEqual(await asyncio.gather(*calls), [n * 2 for n in range(10)])
         self.assertEqual(client.in_flight, 0)
 
-    async def test_a_call_ends_with_its_time_and_tells_the_server(self):
+    async def test_timed_out_call_is_cancelled_on_the_server(self):
         async def script(peer: Peer) -> None:
             header, _ = await peer.next()
             cancel, _ = await peer.next("cancel")
@@ -154,7 +154,7 @@ class CallTest(AsyncCase):
             self.assertEqual((error.details, error.retry_after), ({"why": code}, 0.25))
             self.assertEqual(str(error), f"A.b: it is {code} ({code}, refused)")
 
-    async def test_an_answer_that_is_none_fails_its_call_alone(self):
+    async def test_invalid_answer_fails_only_its_call(self):
         async def script(peer: Peer) -> None:
             await peer.next()
             peer.write(b'{"kind":"response","seq":1}', b"{]")
@@ -173,7 +173,7 @@ class CallTest(AsyncCase):
         await self.assert_fails(client.call("A.b"), farcall.InternalError, "maybe")
         self.assertEqual(await client.call("A.b", x=1), {"x": 1})
 
-    async def test_what_means_nothing_is_ignored(self):
+    async def test_meaningless_messages_are_ignored(self):
         async def script(peer: Peer) -> None:
             await peer.next()
             peer.answer(77, "nobody asked")
@@ -187,7 +187,7 @@ class CallTest(AsyncCase):
         self.assertEqual(await client.call("A.b"), 42)
         self.assertEqual(await client.call("A.b", x=1), {"x": 1})
 
-    async def test_a_one_way_call_waits_for_nothing(self):
+    async def test_one_way_call_does_not_wait(self):
         heard = []
 
         async def script(peer: Peer) -> None:
@@ -201,7 +201,7 @@ class CallTest(AsyncCase):
         self.assertEqual(await client.call("A.b", x=2), {"x": 2})
         self.assertEqual(heard, [(Header("request", 1, "A.b", flags=6), {"x": 1})])
 
-    async def test_what_the_server_does_not_take_at_once_waits(self):
+    async def test_calls_beyond_max_in_flight_wait(self):
         async def script(peer: Peer) -> None:
             first, _ = await peer.next()
             second, _ = await peer.next()
@@ -224,7 +224,7 @@ class CallTest(AsyncCase):
         go_on.set()
         self.assertEqual(await asyncio.gather(*calls), [1, 2, {"n": 2}])
 
-    async def test_what_is_too_large_is_not_sent(self):
+    async def test_too_large_request_is_not_sent(self):
         server = await FakeServer.start(self, echoing, max_frame_bytes=1000, max_in_flight=1)
         client = await self.connect(server.address)
         for call in (
@@ -251,7 +251,7 @@ class CallTest(AsyncCase):
         loop.append(loop)
         await self.assert_fails(client.call("A.b", loop), farcall.InvalidArgument, "not_sent")
 
-    async def test_calls_that_are_written_wrongly(self):
+    async def test_invalid_calls_raise_type_and_value_errors(self):
         client = self.connect("tcp@127.0.0.1:1")
         for call, kind in (
             (lambda: client.call(""), TypeError),
@@ -271,7 +271,7 @@ class CallTest(AsyncCase):
         with self.assertRaises(AttributeError):
             _ = client.service("A").__nothing__
 
-    async def test_a_server_that_does_not_read_holds_calls_back(self):
+    async def test_full_socket_holds_calls_back(self):
         async def script(peer: Peer) -> None:
             await asyncio.wait_for(read.wait(), SOON)
             await echoing(peer)

@@ -132,7 +132,7 @@ class EverySchemeCases:
             await self.assert_fails(call, farcall.ResourceExhausted, "done")
             self.assertEqual(await client.call("Arith.multiply", [6, 7]), 42)
 
-    async def test_what_every_server_answers(self):
+    async def test_reserved_methods(self):
         async with self.client() as client:
             services = {service["name"]: service for service in await client.services()}
             multiply = services["Arith"]["methods"][0]
@@ -201,7 +201,7 @@ class HttpsTest(EverySchemeCases, DemoCase):
     scheme, codec = "https", "msgpack"
 
 
-class WhoCallsTest(DemoCase):
+class AuthenticationTest(DemoCase):
     async def test_a_token_lets_in(self):
         tokens = self.directory / "tokens"
         tokens.write_text("web q8mXe01rHsZ9\n")
@@ -252,14 +252,14 @@ class CommandLineTest(DemoCase):
         done = subprocess.run(command, env=environment, capture_output=True, text=True)
         return done.returncode, done.stdout, done.stderr
 
-    async def test_it_prints_what_the_method_returns(self):
+    async def test_result_is_printed(self):
         done = await self.run_it(self.address, "Arith.multiply", '{"a":6,"b":7}')
         self.assertEqual(done, (0, "42\n", ""))
         code, printed, _ = await self.run_it(self.address)
         self.assertEqual(code, 0)
         self.assertIn('"name": "multiply"', printed)
 
-    async def test_it_fails_with_a_sentence(self):
+    async def test_failure_is_printed_as_a_sentence(self):
         for arguments, code, said in (
             ((self.address, "Arith.divide", "[6,0]"), 1, "division by zero (application, done)"),
             ((self.address, "Arith.divide", "[6,0]"), 1, '"division_by_zero"'),

@@ -13,7 +13,7 @@ import farcall
 from farcall.wire import Header, WireError, frame
 
 
-class EndTest(AsyncCase):
+class CloseTest(AsyncCase):
     async def test_a_broken_connection_ends_its_calls_as_maybe(self):
         async def script(peer: Peer) -> None:
             await peer.next()
@@ -34,7 +34,7 @@ class EndTest(AsyncCase):
         self.assertEqual(await waiting, {"n": 3})
         self.assertEqual(server.connections, 2)
 
-    async def test_a_server_that_breaks_the_protocol_is_left(self):
+    async def test_protocol_error_closes_the_connection(self):
         for wrong in (
             (b'{"kind":"request","seq":1}', b""),
             (b'{"kind":"cancel","seq":1}', b""),
@@ -122,18 +122,18 @@ class EndTest(AsyncCase):
         self.assertIn("draining", error.message)
         self.assertEqual(server.connections, 1)
 
-    async def test_a_call_that_is_refused_again_and_again_fails(self):
+    async def test_refused_call_fails_after_three_connections(self):
         async def script(peer: Peer) -> None:
             await peer.next()
             peer.send(Header("goaway", 0))
 
         server = await FakeServer.start(self, script)
         client = await self.connect(server.address)
-        with mock.patch("farcall.backoff.PROVEN", 0.0):
+        with mock.patch("farcall.backoff.MIN_HEALTHY_UPTIME", 0.0):
             await self.assert_fails(client.call("A.b"), farcall.Unavailable, "refused")
         self.assertEqual(server.connections, 3)
 
-    async def test_a_server_that_does_not_close_after_its_goaway_is_left(self):
+    async def test_client_closes_if_the_server_does_not_after_a_goaway(self):
         async def script(peer: Peer) -> None:
             peer.send(Header("goaway", 0))
             await peer.ended()
@@ -165,7 +165,7 @@ class EndTest(AsyncCase):
         await client.close()
         await server.stop()
 
-    async def test_close_ends_what_is_not_answered_in_time(self):
+    async def test_close_fails_unanswered_calls_after_its_timeout(self):
         server = await FakeServer.start(self, silent)
         client = await self.connect(server.address)
         call = asyncio.ensure_future(client.call("A.b"))
@@ -199,7 +199,7 @@ class KeepAliveTest(AsyncCase):
         await asyncio.wait_for(answered.wait(), SOON)
         self.assertEqual(await client.call("A.b", x=1), {"x": 1})
 
-    async def test_a_server_that_pings_too_often_is_left(self):
+    async def test_too_many_pings_close_the_connection(self):
         async def script(peer: Peer) -> None:
             await peer.next()
             for number in range(11):
@@ -224,7 +224,7 @@ class KeepAliveTest(AsyncCase):
         error = await self.assert_fails(client.call("A.b"), farcall.Unavailable, "maybe")
         self.assertIn("silent", error.message)
 
-    async def test_a_client_pings_no_more_than_a_server_bears(self):
+    async def test_pings_are_rate_limited(self):
         async def script(peer: Peer) -> None:
             while True:
                 ping, _ = await peer.next("ping")

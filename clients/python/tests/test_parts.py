@@ -16,11 +16,11 @@ from farcall.address import Address
 from farcall.backoff import Backoff
 from farcall.deadline import Deadline, within
 from farcall.errors import safe_text
-from farcall.places import Places
+from farcall.slots import Slots
 
 
 class AddressTest(unittest.TestCase):
-    def test_what_is_read(self):
+    def test_valid_addresses(self):
         for text, expected in (
             ("127.0.0.1:1", Address("tcp", "127.0.0.1", 1)),
             ("tcp@localhost:7001", Address("tcp", "localhost", 7001)),
@@ -33,7 +33,7 @@ class AddressTest(unittest.TestCase):
             self.assertEqual(Address.parse(str(address)), address)
         self.assertEqual(Address.parse("tls@[::1]:7001").authority, "[::1]:7001")
 
-    def test_what_is_wrong_is_named(self):
+    def test_invalid_addresses_are_named(self):
         for text, named in (
             ("", "no port"),
             ("tcp@", "no port"),
@@ -69,7 +69,7 @@ class ErrorTest(unittest.TestCase):
             self.assertLess(len(text), 1100)
         self.assertIn("\x1b", error.message)
 
-    def test_it_says_what_where_and_whether(self):
+    def test_text_has_method_message_code_and_execution(self):
         error = farcall.ApplicationError("division by zero", "done", details={"a": 1})
         error.method = "Arith.divide"
         self.assertEqual(str(error), "Arith.divide: division by zero (application, done)")
@@ -95,7 +95,7 @@ class ErrorTest(unittest.TestCase):
 
 
 class SettingsTest(unittest.TestCase):
-    def test_what_cannot_be_right_is_refused_at_once(self):
+    def test_invalid_settings_are_refused_at_once(self):
         nan = float("nan")
         for setting, value, kind in (
             ("codec", "xml", ValueError),
@@ -117,7 +117,7 @@ class SettingsTest(unittest.TestCase):
             with self.subTest(setting=setting, value=value), self.assertRaisesRegex(kind, setting):
                 farcall.connect("tcp@127.0.0.1:1", **{setting: value})
 
-    def test_files_of_tls_are_looked_at_at_once_and_named(self):
+    def test_tls_files_are_checked_at_once_and_named(self):
         for tls, named in (
             (farcall.Tls(ca_file="/no/such/file"), "/no/such/file"),
             (farcall.Tls(ca_file=__file__), "test_parts.py"),
@@ -146,7 +146,7 @@ class SettingsTest(unittest.TestCase):
         )
         self.assertIn('pip install "farcall[msgpack]"', done.stdout, done.stderr)
 
-    def test_nothing_is_imported_beside_the_standard_library(self):
+    def test_only_the_standard_library_is_imported(self):
         code = "import sys, farcall.__main__; print('msgpack' in sys.modules)"
         environment = {"PYTHONPATH": str(PACKAGE / "src"), "PYTHONDONTWRITEBYTECODE": "1"}
         done = subprocess.run(
@@ -160,80 +160,80 @@ class BackoffTest(unittest.TestCase):
         self.now = 1000.0
         self.backoff = Backoff(lambda: self.now)
 
-    def test_rests_grow_from_a_second_to_two_minutes(self):
-        self.assertEqual(self.backoff.rest, 0)
+    def test_pauses_grow_from_a_second_to_two_minutes(self):
+        self.assertEqual(self.backoff.pause, 0)
         for expected in (1, 1.6, 2.56, 4.096):
             self.backoff.dial_failed()
-            self.assertTrue(0.79 * expected <= self.backoff.rest <= 1.21 * expected)
+            self.assertTrue(0.79 * expected <= self.backoff.pause <= 1.21 * expected)
         for _ in range(5000):
             self.backoff.dial_failed()
-        self.assertTrue(96 <= self.backoff.rest <= 144)
+        self.assertTrue(96 <= self.backoff.pause <= 144)
         self.now += 145
-        self.assertEqual(self.backoff.rest, 0)
+        self.assertEqual(self.backoff.pause, 0)
 
-    def test_after_a_good_connection_there_is_no_rest(self):
+    def test_no_pause_after_a_healthy_connection(self):
         for _ in range(5):
             self.backoff.dial_failed()
         self.now += 100
         self.backoff.connection_ended(lasted=60)
-        self.assertEqual(self.backoff.rest, 0)
+        self.assertEqual(self.backoff.pause, 0)
 
-    def test_a_server_that_lets_go_at_once_is_left_alone_from_the_second_time_on(self):
+    def test_pause_after_two_short_connections(self):
         self.backoff.connection_ended(lasted=0.1)
-        self.assertEqual(self.backoff.rest, 0)
+        self.assertEqual(self.backoff.pause, 0)
         self.backoff.connection_ended(lasted=0.1)
-        self.assertGreater(self.backoff.rest, 0)
+        self.assertGreater(self.backoff.pause, 0)
 
 
-class PlacesTest(AsyncCase):
-    async def waiting(self, places: Places, count: int) -> list:
-        tasks = [asyncio.ensure_future(places.take(Deadline(None))) for _ in range(count)]
+class SlotsTest(AsyncCase):
+    async def waiting(self, slots: Slots, count: int) -> list:
+        tasks = [asyncio.ensure_future(slots.acquire(Deadline(None))) for _ in range(count)]
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         return tasks
 
     async def test_first_come_first_served(self):
-        places = Places(1, max_waiting=10)
-        await places.take(Deadline(None))
-        first, second = await self.waiting(places, 2)
-        places.give_back()
-        late = asyncio.ensure_future(places.take(Deadline(None)))
+        slots = Slots(1, max_waiting=10)
+        await slots.acquire(Deadline(None))
+        first, second = await self.waiting(slots, 2)
+        slots.release()
+        late = asyncio.ensure_future(slots.acquire(Deadline(None)))
         await first
         self.assertFalse(second.done() or late.done())
-        places.give_back()
+        slots.release()
         await second
-        places.give_back()
+        slots.release()
         await late
 
-    async def test_who_goes_away_keeps_no_place(self):
-        places = Places(1, max_waiting=10)
-        await places.take(Deadline(None))
-        gone, given, last = await self.waiting(places, 3)
+    async def test_cancelled_waiter_keeps_no_slot(self):
+        slots = Slots(1, max_waiting=10)
+        await slots.acquire(Deadline(None))
+        gone, given, last = await self.waiting(slots, 3)
         gone.cancel()
         await asyncio.wait({gone})
-        places.give_back()
+        slots.release()
         given.cancel()  # in the moment in which it got the place
         await asyncio.wait({given})
         self.assertTrue(gone.cancelled() and given.cancelled())
         await last
 
-    async def test_time_runs_out_for_who_waits(self):
-        places = Places(1, max_waiting=10)
-        await places.take(Deadline(None))
-        await self.assert_fails(places.take(Deadline(0.01)), farcall.DeadlineExceeded, "not_sent")
-        places.give_back()
-        await places.take(Deadline(None))
+    async def test_waiting_ends_at_the_deadline(self):
+        slots = Slots(1, max_waiting=10)
+        await slots.acquire(Deadline(None))
+        await self.assert_fails(slots.acquire(Deadline(0.01)), farcall.DeadlineExceeded, "not_sent")
+        slots.release()
+        await slots.acquire(Deadline(None))
 
-    async def test_only_so_many_may_wait(self):
-        places = Places(1, max_waiting=2)
-        await places.take(Deadline(None))
-        tasks = await self.waiting(places, 2)
-        await self.assert_fails(places.take(Deadline(None)), farcall.ResourceExhausted, "not_sent")
-        places.close("the end")
+    async def test_waiting_callers_are_bounded(self):
+        slots = Slots(1, max_waiting=2)
+        await slots.acquire(Deadline(None))
+        tasks = await self.waiting(slots, 2)
+        await self.assert_fails(slots.acquire(Deadline(None)), farcall.ResourceExhausted, "not_sent")
+        slots.close("the end")
         for task in tasks:
             error = await self.assert_fails(task, farcall.Unavailable, "not_sent")
             self.assertEqual(error.message, "the end")
-        await self.assert_fails(places.take(Deadline(None)), farcall.Unavailable, "not_sent")
+        await self.assert_fails(slots.acquire(Deadline(None)), farcall.Unavailable, "not_sent")
 
 
 class DeadlineTest(AsyncCase):
@@ -249,7 +249,7 @@ class DeadlineTest(AsyncCase):
             with self.assertRaises(farcall.DeadlineExceeded):
                 Deadline(timeout).timeout_ms()
 
-    async def test_what_is_late_is_cancelled(self):
+    async def test_late_work_is_cancelled(self):
         cancelled = asyncio.Event()
 
         async def work():

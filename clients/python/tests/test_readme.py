@@ -99,7 +99,7 @@ class ReadmeTest(DemoCase):
                 ran += 1
         self.assertGreaterEqual(ran, 2)
 
-    async def test_the_tables_name_all_there_is(self):
+    async def test_tables_are_complete(self):
         for error in vars(farcall.errors).values():
             if inspect.isclass(error) and error.__base__ is farcall.FarcallError:
                 self.assertIn(f"| `{error.__name__}` | `{error.code}` |", README)

@@ -9,8 +9,7 @@
 
     asyncio.run(main())
 
-`connect` says how to connect, `Client` what can be done, and `FarcallError` how it can
-fail.
+`connect` creates a `Client`, whose failed calls raise a `FarcallError`.
 """
 
 from .client import CLIENT_DEFAULT, Client, Service, connect

@@ -14,19 +14,19 @@ import farcall
 parser = argparse.ArgumentParser(
     prog="farcall",
     description="Calls a method, and prints its result as JSON.",
-    epilog="The environment variable FARCALL_TOKEN holds the token, if the server wants one.",
+    epilog="The environment variable FARCALL_TOKEN contains the token, if the server requires one.",
 )
 parser.add_argument("address", help="tcp@host:port, tls@host:port, unix@/path, ...")
-parser.add_argument("method", nargs="?", help="default: tells what there is to call")
+parser.add_argument("method", nargs="?", help="default: lists the methods")
 parser.add_argument("args", nargs="?", help="the arguments as JSON, an object or an array")
 parser.add_argument("--timeout", type=float, metavar="SECONDS")
-parser.add_argument("--ca-file", metavar="FILE", help="trusts only the authorities in it")
-parser.add_argument("--cert-file", metavar="FILE", help="the client's own certificate")
-parser.add_argument("--key-file", metavar="FILE", help="the key of it")
+parser.add_argument("--ca-file", metavar="FILE", help="trusts only the authorities in this file")
+parser.add_argument("--cert-file", metavar="FILE", help="the client's certificate")
+parser.add_argument("--key-file", metavar="FILE", help="the key of the certificate")
 
 
 async def call(options: argparse.Namespace, args: Any) -> str:
-    """What to print."""
+    """Makes the call, and returns the text to print."""
     tls = farcall.Tls(options.ca_file, options.cert_file, options.key_file)
     token = os.environ.get("FARCALL_TOKEN")
     async with farcall.connect(options.address, token=token, tls=tls) as client:
@@ -36,7 +36,7 @@ async def call(options: argparse.Namespace, args: Any) -> str:
 
 
 def main() -> None:
-    """Exits with 1 if the call fails, and with 2 if it could not be meant."""
+    """Exits with 1 if the call fails, and with 2 if the arguments are invalid."""
     options = parser.parse_args()
     try:
         args = None if options.args is None else json.loads(options.args)

@@ -1,4 +1,4 @@
-"""Where a server is, as it is written (``docs/PROTOCOL.md``, section 15)."""
+"""The address of a server in its text form (``docs/PROTOCOL.md``, section 15)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ SCHEMES = ("tcp", "unix", "tls", "http", "https")
 
 @dataclass(frozen=True)
 class Address:
-    """A parsed address.  Either host and port are there, or, for ``unix``, the path."""
+    """A parsed address, with a host and a port, or, for ``unix``, a path."""
 
     scheme: str
     host: str = ""
@@ -19,9 +19,9 @@ class Address:
 
     @classmethod
     def parse(cls, text: str) -> Address:
-        """Reads ``scheme@host:port``, ``unix@/path``, or ``host:port`` for ``tcp``.
+        """Parses ``scheme@host:port``, ``unix@/path``, or ``host:port`` for ``tcp``.
 
-        Raises ValueError, which says what is wrong.
+        Raises ValueError, which names the error.
         """
         if not isinstance(text, str):
             raise TypeError(f"an address is a str, not {type(text).__name__}")

@@ -1,4 +1,4 @@
-"""What users hold: a client that connects, calls, and connects again."""
+"""The client: connects, calls methods, and reconnects."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ from .wire import (
 
 T = TypeVar("T")
 
-#: The arguments of a method: by name, or in their order.
+#: The arguments of a method, by name or in order.
 Args = Union[Mapping[str, Any], Sequence[Any]]
 
-#: How often a call is taken to another connection because nothing was begun on the last.
+#: The number of connections that a call is tried on if the server did not start it.
 MAX_TRIES = 3
 
 
@@ -47,7 +47,7 @@ class _ClientDefault:
         return "CLIENT_DEFAULT"
 
 
-#: The timeout of a call that says nothing else: that of its client.
+#: The default timeout of a call: that of its client.
 CLIENT_DEFAULT = _ClientDefault()
 Timeout = Union[float, None, _ClientDefault]
 
@@ -66,28 +66,28 @@ def connect(
     ping_after: float = 10.0,
     ping_timeout: float = 5.0,
 ) -> Client:
-    """A client of the server at an address: ``async with farcall.connect(...) as client``.
+    """Returns a client of the server at an address: ``async with farcall.connect(...) as client``.
 
     All times are in seconds.
 
     address: ``tcp@host:port`` or ``host:port``, ``unix@/path``, ``tls@host:port``,
         ``http@host:port`` or ``https@host:port``.
     codec: ``"json"``, or ``"msgpack"``, which needs the package of that name.  With JSON,
-        bytes among the arguments are sent as base64, and come as such.
-    token: a bearer credential, or a function that gives one for each connection; it may
+        bytes are sent and returned as base64 strings.
+    token: a bearer credential, or a function that returns one for each connection; it may
         be a coroutine function.
-    tls: whom to trust, and an own certificate.  Default: whom the system trusts.
-    timeout: what a call may take that says nothing else.  Default: no limit.
-    connect_timeout: for all from the first packet to the end of the handshake.
-    handle_timeout: asks the server to let no method run for longer.  Default: its own.
-    max_frame_bytes: the largest answer.  The server fails a call that has a larger one.
-    max_waiting: how many calls may wait for a connection, or for a place on it; one more
-        fails at once with `ResourceExhausted`.
+    tls: the trusted authorities, and a client certificate.  Default: the system's authorities.
+    timeout: the timeout of calls that set none.  Default: no limit.
+    connect_timeout: the time limit from the first packet to the end of the handshake.
+    handle_timeout: requests a time limit for methods from the server.  Default: the server's.
+    max_frame_bytes: the size of the largest answer.  A larger one fails its call.
+    max_waiting: the number of calls that may wait for a connection, or for a slot on it; one
+        more fails at once with `ResourceExhausted`.
     ping_after: the silence after which the server is pinged.
-    ping_timeout: the further silence by which the connection is dead.
+    ping_timeout: the further silence after which the connection is dead.
 
-    Raises ValueError or TypeError for what cannot be right, and ImportError for a codec
-    whose package is missing.
+    Raises ValueError or TypeError for invalid arguments, and ImportError if the package of a codec
+    is missing.
     """
     settings = Settings(
         token=token,
@@ -104,11 +104,11 @@ def connect(
 
 
 class Client:
-    """Calls methods of one server.  `connect` makes one.
+    """Calls methods of one server.  `connect` creates a client.
 
-    It has one connection at a time, which all calls share.  When a call finds it gone,
-    it connects anew; while the server cannot be connected, calls fail at once, and it is
-    dialed again after a rest of a second, which grows up to two minutes.
+    All calls share one connection.  If the connection is lost, the next call connects
+    again.  While the server cannot be reached, calls fail at once, and the server is
+    dialed again after a pause of a second, which grows up to two minutes.
 
     Any number of tasks of one event loop may use it at the same time.
     """
@@ -120,7 +120,7 @@ class Client:
         self._backoff = Backoff()
         self._last_error: FarcallError = Unavailable("")
         self._terms: Terms | None = None
-        # The one for new calls, and those that only finish what they have begun.
+        # The connection for new calls; `_connections` also has those that finish their calls.
         self._current: Connection | None = None
         self._connections: set[Connection] = set()
         self._dialing: asyncio.Task[Connection | FarcallError] | None = None
@@ -145,14 +145,14 @@ class Client:
     ) -> Any:
         """Calls a method such as ``"Arith.multiply"``, and returns its result.
 
-        The arguments are given by name: ``call("Arith.multiply", a=6, b=7)``.  Those
-        that are called as one of the options below go in a dict, as ``args``; a list in
-        its place has them in their order.
+        The arguments are given by name: ``call("Arith.multiply", a=6, b=7)``.  Arguments
+        with the name of an option below are given in a dict, as ``args``; a list instead
+        contains the arguments in order.
 
-        timeout: what it may take, in seconds, waiting and connecting included; the
-            server stops the method by then.  None is no limit.
-        metadata: strings for the server, by keys in lower case.
-        idempotent: tells the server that doing it twice is as good as once.
+        timeout: the time limit in seconds, including waiting and connecting, after
+            which the server stops the method.  None is no limit.
+        metadata: strings for the server, with keys in lower case.
+        idempotent: tells the server that two calls have the same effect as one.
 
         If the task that awaits it is cancelled, the method is stopped on the server.
         Raises a `FarcallError`; see its ``code`` and ``execution``.
@@ -171,37 +171,37 @@ class Client:
         idempotent: bool = False,
         **named: Any,
     ) -> None:
-        """Calls a method one-way: nobody will know what became of it.
+        """Calls a method one-way: its outcome is not reported.
 
-        It returns when the call is on its way, and takes what `call` takes.
+        Returns when the request is written, and has the parameters of `call`.
         """
         request = self._request(method, args, named, timeout, metadata, idempotent)
         await self._run(request, lambda connection: connection.notify(request))
 
     def service(self, name: str) -> Service:
-        """The methods of a service: ``client.service("Arith").multiply(a=6, b=7)``."""
+        """Returns the methods of a service: ``client.service("Arith").multiply(a=6, b=7)``."""
         return Service(self, name)
 
     async def services(self, *, timeout: Timeout = CLIENT_DEFAULT) -> list[ServiceDescription]:
-        """What can be called there."""
+        """Returns the services of the server and their methods."""
         answer = await self.call("farcall.services", timeout=timeout)
         return cast(list[ServiceDescription], answer)
 
     async def health(
         self, service: str | None = None, *, timeout: Timeout = CLIENT_DEFAULT
     ) -> Health:
-        """How the server is, or that service of it."""
+        """Returns the status of the server, or of that service."""
         args = None if service is None else {"service": service}
         return cast(Health, await self.call("farcall.health", args, timeout=timeout))
 
     async def stats(self, *, timeout: Timeout = CLIENT_DEFAULT) -> list[MethodStats]:
-        """Counts and times of each method, for the whole server."""
+        """Returns counts and latencies of each method, for the whole server."""
         return cast(list[MethodStats], await self.call("farcall.stats", timeout=timeout))
 
     async def ping(self, timeout: float = 5.0) -> float:
         """Pings the server, and returns the seconds until its answer.
 
-        It waits first if many pings went out lately, since a server bears only so many.
+        It waits first if many pings were sent lately, because servers limit their rate.
         """
         connection = await self._connected(Deadline(timeout))
         return await connection.ping(timeout)
@@ -214,18 +214,18 @@ class Client:
 
     @property
     def in_flight(self) -> int:
-        """How many calls are under way.  A cancelled one is so until it has ended there."""
+        """The number of calls in flight, including cancelled ones until the server has ended them."""
         return sum(connection.in_flight for connection in self._connections)
 
     @property
     def terms(self) -> Terms | None:
-        """What the server stated when it was connected last; None before that."""
+        """The terms that the server stated at the last connection; None before that."""
         return self._terms
 
     async def close(self, timeout: float = 5.0) -> None:
-        """Takes no more calls, lets those under way be answered, and closes.
+        """Accepts no more calls, waits until those in flight are answered, and closes.
 
-        What is not answered in so many seconds ends as `Unavailable`, ``maybe``.
+        Calls without an answer after the timeout, in seconds, fail as `Unavailable`, ``maybe``.
         """
         self._closed = True
         if self._dialing is not None:
@@ -235,7 +235,7 @@ class Client:
         await asyncio.gather(*(connection.close(timeout) for connection in connections))
 
     def abort(self) -> None:
-        """Closes at once.  Calls under way end as `Unavailable`, ``maybe``."""
+        """Closes at once.  Calls in flight fail as `Unavailable`, ``maybe``."""
         self._closed = True
         if self._dialing is not None:
             self._dialing.cancel()
@@ -250,7 +250,7 @@ class Client:
         await self.close()
 
     def __await__(self) -> Generator[Any, None, Client]:
-        """``client = await farcall.connect(...)``, for whoever closes it themselves."""
+        """``client = await farcall.connect(...)``, without closing it automatically."""
         return self.__aenter__().__await__()
 
     def _request(
@@ -277,7 +277,7 @@ class Client:
         flags = FLAG_IDEMPOTENT if idempotent else 0
         request = Request(method, b"", deadline, checked_metadata(metadata), flags)
         if value is not None:
-            # Now, so that what the caller does with it from here on changes nothing.
+            # Now, so that later changes by the caller have no effect.
             try:
                 request.body = self._codec.encode(value)
             except (ValueError, TypeError, OverflowError, RecursionError) as cause:
@@ -287,7 +287,7 @@ class Client:
         return request
 
     async def _run(self, request: Request, send: Callable[[Connection], Awaitable[T]]) -> T:
-        """Sends it over a connection, or over another if nothing was begun on that one."""
+        """Sends the request, and tries another connection if the server did not start it."""
         sent = 0
         for tries_left in reversed(range(MAX_TRIES)):
             try:
@@ -308,16 +308,16 @@ class Client:
         raise AssertionError("the last try returns or raises")
 
     async def _connected(self, deadline: Deadline) -> Connection:
-        """The connection for new calls, which is made if there is none."""
+        """Returns the connection for new calls, and connects if there is none."""
         if self._closed:
             raise Unavailable("the client was closed")
         if self._current is not None and self._current.is_open:
             return self._current
         if self._dialing is None:
-            rest = self._backoff.rest
-            if rest > 0:
+            pause = self._backoff.pause
+            if pause > 0:
                 error = copy.copy(self._last_error)
-                error.message += f" (dialed again in {rest:.1f} s)"
+                error.message += f" (dialed again in {pause:.1f} s)"
                 raise error
             self._dialing = asyncio.ensure_future(self._dial())
         if self._waiting_for_dial >= self._settings.max_waiting:
@@ -334,12 +334,12 @@ class Client:
             raise Unavailable("the client was closed")
         outcome = dialing.result()
         if isinstance(outcome, FarcallError):
-            # A copy, because each who waits adds a traceback to it.
+            # A copy, because each caller adds a traceback to it.
             raise copy.copy(outcome) from outcome.__cause__
         return outcome
 
     async def _dial(self) -> Connection | FarcallError:
-        """Connects once.  It returns an error, since there may be nobody to raise it to."""
+        """Connects once.  Errors are returned, because all callers may have been cancelled."""
         try:
             connection = await self._open()
         except FarcallError as error:
@@ -360,12 +360,12 @@ class Client:
         except asyncio.TimeoutError:
             raise Unavailable(f"no answer within {limit:g} s") from None
         except ssl.SSLCertVerificationError as error:
-            why = f"its certificate is not accepted: {error.verify_message}"
-            raise Unavailable(why) from error
+            reason = f"its certificate is not accepted: {error.verify_message}"
+            raise Unavailable(reason) from error
         except ssl.SSLError as error:
             plain = error.reason in ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE")
-            why = "it does not speak TLS" if plain else f"TLS: {error}"
-            raise Unavailable(why) from error
+            reason = "it does not speak TLS" if plain else f"TLS: {error}"
+            raise Unavailable(reason) from error
         except EndOfStream as error:
             raise Unavailable("it closed the connection in the handshake") from error
         except (OSError, ValueError, ProtocolError) as error:
@@ -383,7 +383,7 @@ class Client:
         stream = await open_stream(self.address, settings.tls)
         try:
             terms = await shake_hands(stream, option)
-            if self._closed:  # since the server's answer woke this
+            if self._closed:  # closed while waiting for the answer
                 raise Unavailable("the client was closed")
         except BaseException:
             stream.abort()
@@ -398,7 +398,7 @@ class Client:
             ping_timeout=settings.ping_timeout,
             on_end=self._connection_ended,
         )
-        # Here already: whoever waits for this may be cancelled in this very moment.
+        # Recorded here already, because the caller may be cancelled at this moment.
         self._connections.add(connection)
         return connection
 
@@ -419,14 +419,14 @@ class Client:
         self._connections.discard(connection)
         if self._current is connection:
             self._current = None
-        self._last_error = Unavailable(f"{self.address}: {connection.why_shut}")
+        self._last_error = Unavailable(f"{self.address}: {connection.close_reason}")
         self._backoff.connection_ended(connection.age)
 
 
 class Service:
-    """The methods of a service as functions, which take what `Client.call` takes.
+    """The methods of a service as functions with the parameters of `Client.call`.
 
-    A method whose name begins with an underscore is called by `Client.call` only.
+    A method whose name begins with an underscore can only be called with `Client.call`.
     """
 
     def __init__(self, client: Client, name: str) -> None:

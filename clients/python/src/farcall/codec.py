@@ -1,4 +1,4 @@
-"""How headers and values become bytes: JSON, and MessagePack where it is installed.
+"""Encoding of headers and values: JSON, and MessagePack if it is installed.
 
 The numbers in the comments are the sections of ``docs/PROTOCOL.md``.
 """
@@ -18,28 +18,28 @@ _EXECUTION_NAMES = {number: name for name, number in EXECUTIONS.items()}
 
 
 class Codec(Protocol):
-    """What a connection needs of a codec."""
+    """The interface of a codec."""
 
-    #: How the Option calls it (3.2).
+    #: The name in the Option (3.2).
     content_type: ClassVar[str]
     #: The largest number that a request may have (4.2).
     max_seq: ClassVar[int]
 
     def encode_header(self, header: Header) -> bytes:
-        """The header as bytes, without what holds its default."""
+        """Encodes a header, without fields that have their default."""
 
     def decode_header(self, data: bytes) -> Header:
-        """The header in these bytes; `ProtocolError` if there is none."""
+        """Decodes a header; raises `ProtocolError` if it is invalid."""
 
     def encode(self, value: Any) -> bytes:
-        """The value as bytes; TypeError, ValueError or OverflowError if it has no form."""
+        """Encodes a value; raises TypeError, ValueError or OverflowError if that is impossible."""
 
     def decode(self, data: bytes) -> Any:
-        """The one value in these bytes; ValueError if it is not exactly one."""
+        """Decodes exactly one value; raises ValueError otherwise."""
 
 
 def codec_named(name: str) -> Codec:
-    """The codec ``"json"`` or ``"msgpack"``.
+    """Returns the codec ``"json"`` or ``"msgpack"``.
 
     Raises ValueError for any other, and ImportError if a package is missing.
     """
@@ -109,7 +109,7 @@ class JsonCodec:
             raise ValueError(f"not a JSON value: {error}") from None
 
     def to_bytes(self, value: Any) -> bytes:
-        """The bytes for which a decoded value stands."""
+        """Returns the bytes that a decoded value represents."""
         if not isinstance(value, str):
             raise ValueError("not a base64 string")
         return base64.b64decode(value, validate=True)
@@ -126,7 +126,7 @@ def _no_number(text: str) -> Any:
 
 
 class MsgpackCodec:
-    """Headers are arrays; bytes are bin.  It needs the package ``msgpack``."""
+    """Headers are arrays; bytes are bin.  Needs the package ``msgpack``."""
 
     content_type: ClassVar[str] = "application/msgpack"
     max_seq: ClassVar[int] = (1 << 64) - 1
@@ -151,7 +151,7 @@ class MsgpackCodec:
             header.metadata or None,
             header.flags,
         ]
-        # Kind and number stay; of the others none is false without being a default.
+        # Kind and number are always sent; for the other fields, every false value is the default.
         while len(fields) > 2 and not fields[-1]:
             fields.pop()
         return self.encode(fields)
@@ -190,7 +190,7 @@ class MsgpackCodec:
             raise ValueError(f"not a MessagePack value: {name}") from None
 
     def to_bytes(self, value: Any) -> bytes:
-        """The bytes for which a decoded value stands."""
+        """Returns the bytes that a decoded value represents."""
         if not isinstance(value, bytes):
             raise ValueError("not bytes")
         return value

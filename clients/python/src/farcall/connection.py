@@ -1,4 +1,4 @@
-"""One connection to a server, behind its handshake, and the calls on it.
+"""One connection to a server after its handshake, and the calls on it.
 
 The numbers in the comments are the sections of ``docs/PROTOCOL.md``.
 """
@@ -23,7 +23,7 @@ from .errors import (
     Unavailable,
 )
 from .handshake import Terms
-from .places import Places
+from .slots import Slots
 from .stream import FrameStream
 from .wire import (
     FLAG_COMPRESSED,
@@ -39,13 +39,13 @@ from .wire import (
     frame,
 )
 
-#: How long a server may take to close, in seconds, once it sent a goaway and answered.
+#: The time in seconds that a server has to close after its goaway and its last answer.
 CLOSE_AFTER_GOAWAY = 5.0
 
 
 @dataclass
 class Request:
-    """What is to be called."""
+    """A request to send."""
 
     method: str
     body: bytes
@@ -65,7 +65,7 @@ Outcome = Union[Answer, FarcallError]
 
 
 class Connection:
-    """Calls methods until the stream ends.  Its owner must see to it that it is closed."""
+    """Calls methods until the stream ends.  The owner must close it."""
 
     def __init__(
         self,
@@ -80,8 +80,8 @@ class Connection:
         on_end: Callable[[Connection], None],
     ) -> None:
         self.terms = terms
-        #: Why there are no new calls here; None as long as there are.
-        self.why_shut: str | None = None
+        #: The reason for refusing new calls; None while the connection accepts them.
+        self.close_reason: str | None = None
         self._stream = stream
         self._codec = codec
         self._max_frame_bytes = max_frame_bytes
@@ -89,28 +89,28 @@ class Connection:
         self._ping_timeout = ping_timeout
         self._on_end = on_end
         self._began = time.monotonic()
-        self._places = Places(terms.max_in_flight, max_waiting)
+        self._slots = Slots(terms.max_in_flight, max_waiting)
         self._last_seq = 0
-        # Calls by number; None where nobody waits any more.  Bounded by the places.
+        # Calls by number; None for cancelled calls.  Bounded by the slots.
         self._calls: dict[int, asyncio.Future[Outcome] | None] = {}
         self._last_ping = 0
         # Bounded by the pings that may be sent within their timeouts.
         self._pings: dict[int, asyncio.Future[None]] = {}
         self._pings_sent: collections.deque[float] = collections.deque(maxlen=MAX_PINGS // 2)
-        self._pings_heard: collections.deque[float] = collections.deque(maxlen=MAX_PINGS + 1)
-        self._said_goodbye = False
+        self._pings_received: collections.deque[float] = collections.deque(maxlen=MAX_PINGS + 1)
+        self._goaway_sent = False
         self._ended = False
         self._reader = asyncio.ensure_future(self._read())
         self._watch = asyncio.ensure_future(self._keep_alive())
 
     @property
     def is_open(self) -> bool:
-        """Whether it takes new calls."""
-        return self.why_shut is None
+        """True if it accepts new calls."""
+        return self.close_reason is None
 
     @property
     def in_flight(self) -> int:
-        """How many calls hold a place; the cancelled but unanswered ones do, too (5.3)."""
+        """The number of calls in flight, including cancelled ones without an answer (5.3)."""
         return len(self._calls)
 
     @property
@@ -121,7 +121,7 @@ class Connection:
     async def call(self, request: Request) -> Any:
         """Sends a request, and returns the decoded result or raises `FarcallError`."""
         seq = await self._send_request(request)
-        # No await from the writing on to here: an answer finds its call.
+        # No await between writing and here, so that an answer finds its call.
         waiting: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         self._calls[seq] = waiting
         try:
@@ -138,19 +138,19 @@ class Connection:
         return self._result(outcome)
 
     async def notify(self, request: Request) -> None:
-        """Sends a one-way request, of which nothing is heard again (7)."""
+        """Sends a one-way request, which has no answer (7)."""
         request.flags |= FLAG_ONE_WAY
         await self._send_request(request)
-        self._places.give_back()
+        self._slots.release()
 
     async def ping(self, timeout: float) -> float:
         """Pings the server, and returns the seconds until its pong.
 
-        It waits first if many pings went out lately, since a server bears only so many.
+        It waits first if many pings were sent lately, because servers limit their rate.
         """
         await self._wait_to_ping()
         if self._ended:
-            raise Unavailable(self.why_shut or "")
+            raise Unavailable(self.close_reason or "")
         started = time.monotonic()
         number = self._send_ping()
         pong = self._pings[number] = asyncio.get_running_loop().create_future()
@@ -159,14 +159,14 @@ class Connection:
         finally:
             self._pings.pop(number, None)
         if self._ended:
-            raise Unavailable(self.why_shut or "", "maybe")
+            raise Unavailable(self.close_reason or "", "maybe")
         if not pong.done():
             raise DeadlineExceeded(f"no pong within {timeout:g} s", "maybe")
         return time.monotonic() - started
 
     async def close(self, timeout: float) -> None:
-        """Takes no new calls, lets the server answer the others, and closes (5.5)."""
-        self._say_goodbye("the client was closed")
+        """Accepts no new calls, waits for the answers to the others, and closes (5.5)."""
+        self._send_goaway("the client was closed")
         done, _ = await asyncio.wait({self._reader}, timeout=timeout)
         if not done:
             self._end("the client was closed before all was answered")
@@ -181,30 +181,30 @@ class Connection:
     # Sending
 
     async def _send_request(self, request: Request) -> int:
-        """Takes a place, and writes the request.  If it raises, nothing was written."""
-        await self._places.take(request.deadline)
+        """Acquires a slot, and writes the request.  If it raises, nothing was written."""
+        await self._slots.acquire(request.deadline)
         try:
             if self._stream.is_full:
                 await self._flush(request.deadline)
             return self._write_request(request)
         except BaseException:
-            self._places.give_back()
+            self._slots.release()
             raise
 
     async def _flush(self, deadline: Deadline) -> None:
         try:
-            with contextlib.suppress(OSError):  # the reader finds out what is wrong
+            with contextlib.suppress(OSError):  # the reader reports the error
                 await within(deadline.left, self._stream.flush())
         except asyncio.TimeoutError:
             raise deadline.exceeded("not_sent") from None
 
     def _write_request(self, request: Request) -> int:
-        if self.why_shut is not None:
-            raise Unavailable(self.why_shut)
+        if self.close_reason is not None:
+            raise Unavailable(self.close_reason)
         seq = self._last_seq + 1
         if seq > self._codec.max_seq:
-            self._say_goodbye("its numbers are used up")
-            raise Unavailable(self.why_shut or "")
+            self._send_goaway("its numbers are used up")
+            raise Unavailable(self.close_reason or "")
         timeout_ms = request.deadline.timeout_ms()
         header = Header(
             "request", seq, request.method, timeout_ms, None, request.metadata, request.flags
@@ -225,20 +225,20 @@ class Connection:
             self._stream.write(frame(self._codec.encode_header(header)) + frame(b""))
 
     def _abandon(self, seq: int) -> None:
-        """Nobody waits for this call; its place is free when it is answered (5.3)."""
+        """Cancels a call; its slot is released when it is answered (5.3)."""
         if seq in self._calls:
             self._calls[seq] = None
             self._send(Header("cancel", seq))
 
     def _shut(self, why: str) -> None:
-        if self.why_shut is None:
-            self.why_shut = why
-            self._places.close(why)
+        if self.close_reason is None:
+            self.close_reason = why
+            self._slots.close(why)
 
-    def _say_goodbye(self, why: str, error: WireError | None = None) -> None:
+    def _send_goaway(self, why: str, error: WireError | None = None) -> None:
         self._shut(why)
-        if not self._said_goodbye:
-            self._said_goodbye = True
+        if not self._goaway_sent:
+            self._goaway_sent = True
             self._send(Header("goaway", self._last_seq, error=error))
 
     # Receiving
@@ -248,29 +248,29 @@ class Connection:
         try:
             while True:
                 header, body = await self._stream.read_message(self._max_frame_bytes)
-                self._take(self._codec.decode_header(header), body)
+                self._handle(self._codec.decode_header(header), body)
         except EndOfStream as end:
             why = "the server closed it" if end.clean else str(end)
         except FrameTooLarge as error:
             why = f"the server sent {error}"
-            self._say_goodbye(why, WireError("resource_exhausted", str(error), "maybe"))
+            self._send_goaway(why, WireError("resource_exhausted", str(error), "maybe"))
         except ProtocolError as error:
             why = f"the server broke the protocol: {error}"
         except OSError as error:
             why = str(error)
         finally:
-            # A goaway that came before says more than the end of the stream.
-            self._end(self.why_shut or f"the connection was lost: {why}")
+            # An earlier goaway is more informative than the end of the stream.
+            self._end(self.close_reason or f"the connection was lost: {why}")
 
-    def _take(self, header: Header, body: bytes) -> None:
+    def _handle(self, header: Header, body: bytes) -> None:
         if header.kind == "response":
             if header.seq in self._calls:
                 self._settle(header.seq, Answer(header, body))
                 self._close_if_drained()
         elif header.kind == "ping":
             now = time.monotonic()
-            self._pings_heard.append(now)
-            if len(self._pings_heard) > MAX_PINGS and now - self._pings_heard[0] < PING_WINDOW:
+            self._pings_received.append(now)
+            if len(self._pings_received) > MAX_PINGS and now - self._pings_received[0] < PING_WINDOW:
                 raise ProtocolError("too many pings")
             self._send(Header("pong", header.seq))
         elif header.kind == "pong":
@@ -289,12 +289,12 @@ class Connection:
 
     def _settle(self, seq: int, outcome: Outcome) -> None:
         waiting = self._calls.pop(seq)
-        self._places.give_back()
+        self._slots.release()
         if waiting is not None and not waiting.done():
             waiting.set_result(outcome)
 
     def _result(self, answer: Answer) -> Any:
-        """What a response means to its caller."""
+        """Returns the result of a response, or raises its error."""
         header, body = answer
         value, fault = None, None
         if header.flags & FLAG_COMPRESSED:
@@ -311,16 +311,16 @@ class Connection:
         return value
 
     def _close_if_drained(self) -> None:
-        """A server that said goaway and has answered closes; one that does not is left."""
-        if self.why_shut is not None and not self._calls and not self._ended:
-            why = self.why_shut
+        """Ends the connection if the server does not close it after its goaway and the last answer."""
+        if self.close_reason is not None and not self._calls and not self._ended:
+            why = self.close_reason
             asyncio.get_running_loop().call_later(CLOSE_AFTER_GOAWAY, self._end, why)
 
     # Keeping it alive (13)
 
     async def _keep_alive(self) -> None:
         while True:
-            silence = time.monotonic() - self._stream.last_heard
+            silence = time.monotonic() - self._stream.last_received
             if silence < self._ping_after:
                 await asyncio.sleep(self._ping_after - silence)
                 continue
@@ -328,7 +328,7 @@ class Connection:
             sent = time.monotonic()
             self._send_ping()
             await asyncio.sleep(self._ping_timeout)
-            if self._stream.last_heard < sent:
+            if self._stream.last_received < sent:
                 self._end("the connection was lost: the server has fallen silent")
                 self._stream.abort()
                 return
@@ -349,7 +349,7 @@ class Connection:
     # The end
 
     def _end(self, why: str) -> None:
-        """The stream is over, and all who wait are told."""
+        """Ends the connection and fails all waiting callers."""
         if self._ended:
             return
         self._ended = True
@@ -360,7 +360,7 @@ class Connection:
             if not pong.done():
                 pong.set_result(None)
         self._stream.close()
-        # Either of these may be the one that runs this.
+        # One of these may be the current task.
         for task in (self._reader, self._watch):
             if task is not _current_task():
                 task.cancel()
@@ -368,7 +368,7 @@ class Connection:
 
 
 def _current_task() -> asyncio.Task[Any] | None:
-    """The task that runs, or none, as in a callback of a timer."""
+    """Returns the current task; None in a callback of a timer."""
     try:
         return asyncio.current_task()
     except RuntimeError:

@@ -1,4 +1,4 @@
-"""The time that a call has."""
+"""The deadline of a call."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from .errors import DeadlineExceeded, Execution
 
 T = TypeVar("T")
 
-#: With less time than this left, in seconds, nothing is sent (PROTOCOL.md, section 9).
-TOO_LITTLE = 0.001
-#: The longest time that may be sent: the whole numbers of JSON end there.
+#: The remaining time below which nothing is sent, in seconds (PROTOCOL.md, section 9).
+MIN_TIMEOUT = 0.001
+#: The longest timeout that can be sent: the largest exact integer of JSON.
 MAX_TIMEOUT_MS = 2**53 - 1
 
 
 class Deadline:
-    """The end of a call's time, by the monotonic clock; or none."""
+    """The end of a call's time by the monotonic clock, or no end."""
 
     def __init__(self, timeout: float | None) -> None:
         self._timeout = timeout
@@ -27,30 +27,30 @@ class Deadline:
 
     @property
     def left(self) -> float | None:
-        """The seconds that are left, possibly below 0; None if there is no end."""
+        """The remaining seconds, possibly below 0; None if there is no end."""
         return None if self._end is None else self._end - monotonic()
 
     def timeout_ms(self) -> int:
-        """What to send: the time that is left, rounded up, or 0 for no end.
+        """Returns the timeout to send: the remaining time, rounded up, or 0 for no end.
 
-        Raises `DeadlineExceeded` if there is too little left to send anything.
+        Raises `DeadlineExceeded` if too little time remains.
         """
         left = self.left
         if left is None:
             return 0
-        if left < TOO_LITTLE:
+        if left < MIN_TIMEOUT:
             raise self.exceeded("not_sent")
         return math.ceil(min(left * 1000, MAX_TIMEOUT_MS))
 
     def exceeded(self, execution: Execution) -> DeadlineExceeded:
-        """What to raise when the time is up."""
+        """Returns the error to raise after the deadline."""
         return DeadlineExceeded(f"not within {self._timeout:g} s", execution)
 
 
 async def within(seconds: float | None, work: Coroutine[Any, Any, T]) -> T:
-    """What the work returns; it is cancelled, and asyncio.TimeoutError raised, if it is late.
+    """Returns the result of the work; cancels it and raises asyncio.TimeoutError after ``seconds``.
 
-    Unlike asyncio.wait_for before Python 3.12, it loses no cancellation that comes in
+    Unlike asyncio.wait_for before Python 3.12, it loses no cancellation that arrives at
     the moment when the work is done.
     """
     task = asyncio.ensure_future(work)
@@ -58,7 +58,7 @@ async def within(seconds: float | None, work: Coroutine[Any, Any, T]) -> T:
         await asyncio.wait({task}, timeout=seconds)
     except asyncio.CancelledError:
         task.cancel()
-        # Nobody is left to hear how it failed, which asyncio would complain about.
+        # Retrieves the exception, so that asyncio does not log it as never retrieved.
         task.add_done_callback(lambda done: done.cancelled() or done.exception())
         raise
     if not task.done():

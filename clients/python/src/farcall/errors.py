@@ -1,6 +1,6 @@
-"""What a call that fails raises: one class for each code of the protocol.
+"""The exceptions of failed calls: one class for each code of the protocol.
 
-``docs/PROTOCOL.md``, section 11, says what the codes mean.
+``docs/PROTOCOL.md``, section 11, explains the codes.
 """
 
 from __future__ import annotations
@@ -10,31 +10,31 @@ from typing import Any, ClassVar, Literal
 
 Execution = Literal["done", "refused", "maybe", "not_sent"]
 
-#: What of a peer's text may be printed, in bytes of UTF-8 (section 11.4).
+#: The limit of a peer's text in output, in bytes of UTF-8 (section 11.4).
 MAX_TEXT_BYTES = 1024
 
 
 class FarcallError(Exception):
-    """A call failed.  Each code has a class of its own below this one.
+    """A failed call.  Each code has its own subclass.
 
-    ``str()`` of it is fit to be printed: text of the server is cut and escaped there.
+    ``str()`` of it is safe to print: the server's text is truncated and escaped.
     """
 
-    #: What kind of failure it is, such as ``"deadline_exceeded"``.
+    #: The kind of failure, such as ``"deadline_exceeded"``.
     code: ClassVar[str] = "internal"
 
-    #: What went wrong, for people.  The text of a server stands here as it came.
+    #: The human-readable message.  The server's text is unchanged here.
     message: str
-    #: Whether the work may have been done: ``"done"`` (the method ran to its end),
-    #: ``"refused"`` (the server never started it), ``"maybe"`` (nobody can know), or
-    #: ``"not_sent"`` (no byte of it left this process).
+    #: Whether the method may have run: ``"done"`` (it ran to its end),
+    #: ``"refused"`` (the server never started it), ``"maybe"`` (its state is unknown), or
+    #: ``"not_sent"`` (no byte of the request left this process).
     execution: Execution
-    #: The error value that the method returned, where the code is ``"application"``;
-    #: otherwise mostly None.
+    #: The error value that the method returned, if the code is ``"application"``;
+    #: usually None otherwise.
     details: Any
-    #: What the server sent along.
+    #: The metadata of the response.
     metadata: dict[str, str]
-    #: Which method was called; empty if it is the connection that failed.
+    #: The called method; empty if connecting failed.
     method: str
 
     def __init__(
@@ -53,7 +53,7 @@ class FarcallError(Exception):
 
     @property
     def retry_after(self) -> float | None:
-        """How many seconds the server asks to wait before another try, if it does."""
+        """The seconds to wait before another try, if the server sent them."""
         value = self.metadata.get("farcall-retry-after-ms", "")
         is_number = value.isascii() and value.isdigit() and len(value) <= 15
         return int(value) / 1000 if is_number else None
@@ -67,7 +67,7 @@ class FarcallError(Exception):
 
 
 class Cancelled(FarcallError):
-    """The server stopped it, because of a shutdown, say.
+    """The server stopped the call, for example because it shuts down.
 
     A caller whose own task is cancelled gets `asyncio.CancelledError` as usual.
     """
@@ -76,19 +76,19 @@ class Cancelled(FarcallError):
 
 
 class DeadlineExceeded(FarcallError):
-    """Its time ran out, here or at the server."""
+    """The deadline passed, in the client or at the server."""
 
     code = "deadline_exceeded"
 
 
 class InvalidArgument(FarcallError):
-    """The arguments are not what the method takes, or cannot be encoded."""
+    """The arguments are invalid for the method, or cannot be encoded."""
 
     code = "invalid_argument"
 
 
 class Unauthenticated(FarcallError):
-    """There was no token, or a wrong one."""
+    """The token is missing or wrong."""
 
     code = "unauthenticated"
 
@@ -100,13 +100,13 @@ class Unimplemented(FarcallError):
 
 
 class PermissionDenied(FarcallError):
-    """Whoever this client is may not call this."""
+    """This client may not call the method."""
 
     code = "permission_denied"
 
 
 class ResourceExhausted(FarcallError):
-    """A limit was reached: calls under way, rate, size."""
+    """A limit was reached: calls in flight, rate, size."""
 
     code = "resource_exhausted"
 
@@ -118,7 +118,7 @@ class Unavailable(FarcallError):
 
 
 class InternalError(FarcallError):
-    """The server's own fault, such as a handler that panicked; also an unknown code."""
+    """An error of the server, such as a panicked handler; also an unknown code."""
 
     code = "internal"
 
@@ -147,7 +147,7 @@ BY_CODE: dict[str, type[FarcallError]] = {
 
 
 def safe_text(text: str) -> str:
-    """Text of a peer, cut and escaped, so that it may be printed or logged."""
+    """Returns a peer's text, truncated and escaped, for output and logs."""
     data = text.encode("utf-8", "backslashreplace")[:MAX_TEXT_BYTES]
     cut = data.decode("utf-8", "ignore")
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in cut)

@@ -25,18 +25,18 @@ _JSON = JsonCodec()
 
 @dataclass(frozen=True)
 class Terms:
-    """What the server stated when it was connected."""
+    """The terms that the server stated in its handshake."""
 
-    #: The largest frame that it accepts, in bytes.
+    #: The size of the largest frame that it accepts, in bytes.
     max_frame_bytes: int
-    #: How many calls it runs at once for one connection.
+    #: The number of calls that it runs at once for one connection.
     max_in_flight: int
-    #: The longest that it lets a method run, in seconds; None is no limit.
+    #: The time limit of a method, in seconds; None is no limit.
     handle_timeout: float | None
 
     @classmethod
     def of(cls, option: dict[str, Any]) -> Terms:
-        """Those in a server's Option; `ProtocolError` if they are none."""
+        """Reads the terms of a server's Option; raises `ProtocolError` if they are invalid."""
         timeout_ms = _count(option, "handle_timeout_ms", 0)
         return cls(
             _count(option, "max_frame_bytes", DEFAULT_MAX_FRAME_BYTES),
@@ -53,7 +53,7 @@ def option_of(
     max_frame_bytes: int,
     token: str | None,
 ) -> dict[str, Any]:
-    """The Option of a client.  Times are in seconds."""
+    """Returns the Option of a client.  Times are in seconds."""
     option: dict[str, Any] = {
         "magic_number": MAGIC_NUMBER,
         "version": VERSION,
@@ -69,9 +69,9 @@ def option_of(
 
 
 async def shake_hands(stream: FrameStream, option: dict[str, Any]) -> Terms:
-    """Sends the Option, and gives what the server states in its own.
+    """Sends the Option, and returns the terms in the server's.
 
-    Raises the error of a refusal, or what reading raises.
+    Raises the error of a refusal, or the exceptions of reading.
     """
     data = _JSON.encode(option)
     if len(data) > MAX_OPTION_BYTES:
@@ -91,13 +91,13 @@ async def shake_hands(stream: FrameStream, option: dict[str, Any]) -> Terms:
 
 
 async def read_option(stream: FrameStream) -> dict[str, Any]:
-    """The Option of the other side, whatever it says."""
+    """Reads the Option of the peer, without checking its fields."""
     try:
         option = _JSON.decode(await stream.read_frame(MAX_OPTION_BYTES))
     except ValueError as error:
         raise ProtocolError(f"its Option is {error}") from None
     except FrameTooLarge as error:
-        # Four bytes of something else than a length, most likely.
+        # Probably four bytes of another protocol instead of a length.
         begins = error.length.to_bytes(4, "big")
         if begins == b"HTTP":
             raise ProtocolError("it speaks HTTP there, which http@ is for") from None

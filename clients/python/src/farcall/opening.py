@@ -14,16 +14,16 @@ from .stream import FrameStream
 from .tls import Tls
 from .wire import ProtocolError
 
-#: What is agreed on inside of TLS, by scheme (15).
+#: The ALPN protocol by scheme (15).
 ALPN = {"tls": "farcall/1", "https": "http/1.1"}
-#: The largest head of an HTTP answer that is read, in bytes.
+#: The size limit of the head of an HTTP answer, in bytes.
 MAX_HEAD_BYTES = 16 * 1024
 
 
 async def open_stream(address: Address, tls: Tls) -> FrameStream:
-    """A stream on which the handshake comes next.
+    """Opens a stream, ready for the handshake.
 
-    Raises OSError, `ProtocolError`, or ValueError if the files of TLS are not right.
+    Raises OSError, `ProtocolError`, or ValueError if the TLS files are invalid.
     """
     if address.scheme == "unix":
         return FrameStream(*await asyncio.open_unix_connection(address.path))
@@ -54,7 +54,7 @@ def _check_alpn(writer: asyncio.StreamWriter) -> None:
 async def _upgrade(
     reader: asyncio.StreamReader, writer: asyncio.StreamWriter, address: Address
 ) -> None:
-    """Asks for the protocol in place of HTTP (15.1).  What follows the head is kept."""
+    """Upgrades from HTTP to the protocol (15.1).  Bytes after the head are kept."""
     request = (
         "GET /_farcall_ HTTP/1.1",
         f"Host: {address.authority}",
@@ -74,7 +74,7 @@ async def _upgrade(
 
 
 async def _read_head(reader: asyncio.StreamReader) -> tuple[str, dict[str, str]]:
-    """The first line, and the fields by their names in lower case."""
+    """Reads the first line, and the fields by their names in lower case."""
     try:
         head = await reader.readuntil(b"\r\n\r\n")
     except asyncio.IncompleteReadError as error:

@@ -1,4 +1,4 @@
-"""What the methods answer that every server has (``docs/PROTOCOL.md``, section 14)."""
+"""The answers of the methods that every server has (``docs/PROTOCOL.md``, section 14)."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from typing import TypedDict
 
 
 class Parameter(TypedDict):
-    """A parameter of a method, with its type as the server writes it."""
+    """A parameter of a method, with its type in the server's notation."""
 
     name: str
     type: str
 
 
 class Method(TypedDict):
-    """A method, whose name is without that of its service."""
+    """A method; its name does not include that of its service."""
 
     name: str
     doc: str
@@ -24,7 +24,7 @@ class Method(TypedDict):
 
 
 class ServiceDescription(TypedDict):
-    """A service, and what can be called of it."""
+    """A service and its methods."""
 
     name: str
     doc: str
@@ -32,7 +32,7 @@ class ServiceDescription(TypedDict):
 
 
 class Health(TypedDict):
-    """How a server is: ``"serving"`` or ``"draining"``."""
+    """The status of a server: ``"serving"`` or ``"draining"``."""
 
     status: str
 

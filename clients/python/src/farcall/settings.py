@@ -1,4 +1,4 @@
-"""How a client is to connect and to call, checked."""
+"""The validated settings of a client."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from typing import Any, Callable, Union
 from .tls import Tls
 from .wire import DEFAULT_MAX_FRAME_BYTES
 
-#: A bearer credential, or a function that gives one for each connection.
+#: A bearer credential, or a function that returns one for each connection.
 Token = Union[str, Callable[[], Union[str, Awaitable[str]]]]
 
-#: In Option and header lengths are 32 bits wide.
-MOST_FRAME_BYTES = 2**32 - 1
+#: The largest frame limit: lengths on the wire have 32 bits.
+MAX_FRAME_LIMIT = 2**32 - 1
 
 
 @dataclass(frozen=True)
 class Settings:
-    """See `farcall.connect`, which explains each."""
+    """The settings; `farcall.connect` explains each."""
 
     token: Token | None = None
     tls: Tls = field(default_factory=Tls)
@@ -38,15 +38,15 @@ class Settings:
         if not isinstance(self.tls, Tls):
             raise TypeError(f"tls is a farcall.Tls, not {type(self.tls).__name__}")
         if self.tls != Tls():
-            self.tls.context("farcall/1")  # for what is wrong with the files
+            self.tls.context("farcall/1")  # checks the files
         checked_timeout("timeout", self.timeout)
         for name in ("connect_timeout", "handle_timeout", "ping_after", "ping_timeout"):
             value = checked_timeout(name, getattr(self, name))
             if name != "handle_timeout" and value is None:
-                raise ValueError(f"{name} is a number of seconds, and not without end")
+                raise ValueError(f"{name} is a number of seconds, not None or infinity")
             if value is not None and value <= 0:
                 raise ValueError(f"{name} is above 0, not {value:g}")
-        _check_count("max_frame_bytes", self.max_frame_bytes, MOST_FRAME_BYTES)
+        _check_count("max_frame_bytes", self.max_frame_bytes, MAX_FRAME_LIMIT)
         _check_count("max_waiting", self.max_waiting)
 
     def __repr__(self) -> str:
@@ -55,7 +55,7 @@ class Settings:
 
 
 def checked_timeout(name: str, value: Any) -> float | None:
-    """The seconds, where None and infinity are no limit."""
+    """Returns the timeout in seconds; None and infinity are no limit."""
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, (int, float)):
@@ -66,7 +66,7 @@ def checked_timeout(name: str, value: Any) -> float | None:
 
 
 def checked_metadata(metadata: Mapping[str, str] | None) -> dict[str, str] | None:
-    """A copy of the metadata of a call."""
+    """Returns a checked copy of the metadata of a call."""
     if metadata is None:
         return None
     if not isinstance(metadata, Mapping):
@@ -79,8 +79,8 @@ def checked_metadata(metadata: Mapping[str, str] | None) -> dict[str, str] | Non
     return dict(metadata)
 
 
-def _check_count(name: str, value: Any, most: int | None = None) -> None:
+def _check_count(name: str, value: Any, maximum: int | None = None) -> None:
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{name} is an int, not {type(value).__name__}")
-    if value < 1 or (most is not None and value > most):
+    if value < 1 or (maximum is not None and value > maximum):
         raise ValueError(f"{name} is out of range: {value}")

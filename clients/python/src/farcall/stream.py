@@ -1,4 +1,4 @@
-"""Frames over a byte stream.  What they mean is for others."""
+"""Frames over a byte stream, without their meaning."""
 
 from __future__ import annotations
 
@@ -14,48 +14,48 @@ from .wire import (
     frame,
 )
 
-#: What may wait to be sent before writers have to wait; asyncio's own default.
-FULL_BYTES = 64 * 1024
-#: How long the last bytes may take to go out once the stream is closed, in seconds.
+#: The number of unsent bytes above which writers wait; asyncio's default.
+MAX_BUFFERED_BYTES = 64 * 1024
+#: The time limit for the last bytes after the stream is closed, in seconds.
 LINGER = 1.0
 
 
 class FrameStream:
-    """Reads frames, and writes bytes.  No rule is enforced on what is written."""
+    """Reads frames, and writes bytes without checking them."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
         self._writer = writer
         self._buffer = bytearray()
         self._header: bytes | None = None
-        self._draining = asyncio.Lock()  # before Python 3.11 only one may do so at a time
-        #: When the last byte came, by the monotonic clock.
-        self.last_heard = time.monotonic()
+        self._draining = asyncio.Lock()  # before Python 3.11 only one task may drain at a time
+        #: The time of the last received byte, by the monotonic clock.
+        self.last_received = time.monotonic()
 
-    # Writing never waits, and what one call of it is given stays together.
+    # Writing never waits, and the bytes of one call stay together.
 
     def write(self, data: bytes) -> None:
-        """Takes bytes to be sent."""
+        """Queues bytes to send."""
         self._writer.write(data)
 
     def write_frame(self, payload: bytes) -> None:
-        """Takes a frame to be sent."""
+        """Queues a frame to send."""
         self.write(frame(payload))
 
     @property
     def is_full(self) -> bool:
-        """Whether so much waits to be sent that whoever has more should wait, too."""
-        return self._writer.transport.get_write_buffer_size() > FULL_BYTES
+        """True if so many bytes are unsent that further writers should wait."""
+        return self._writer.transport.get_write_buffer_size() > MAX_BUFFERED_BYTES
 
     async def flush(self) -> None:
-        """Waits until the stream wants more."""
+        """Waits until the stream accepts more bytes."""
         async with self._draining:
             await self._writer.drain()
 
     # Reading.  A reader that is cancelled loses nothing.
 
     async def read_frame(self, limit: int = DEFAULT_MAX_FRAME_BYTES) -> bytes:
-        """The next frame; the limit is checked before there is memory for it."""
+        """Reads the next frame; the limit is checked before memory is reserved for it."""
         await self._need(4)
         length = int.from_bytes(self._buffer[:4], "big")
         if length > limit:
@@ -69,7 +69,7 @@ class FrameStream:
     async def read_message(
         self, max_frame_bytes: int = DEFAULT_MAX_FRAME_BYTES
     ) -> tuple[bytes, bytes]:
-        """The header and the body of the next message, as they came."""
+        """Reads the header and the body of the next message."""
         if self._header is None:
             self._header = await self.read_frame(min(MAX_HEADER_BYTES, max_frame_bytes))
         body = await self.read_frame(max_frame_bytes)
@@ -81,11 +81,11 @@ class FrameStream:
             data = await self._reader.read(64 * 1024)
             if not data:
                 raise EndOfStream(clean=not self._buffer and self._header is None)
-            self.last_heard = time.monotonic()
+            self.last_received = time.monotonic()
             self._buffer += data
 
     def close(self) -> None:
-        """Closes the stream once what was written has gone out, or after a second."""
+        """Closes the stream after all written bytes are sent, or after a second."""
         self._writer.close()
         asyncio.get_running_loop().call_later(LINGER, self.abort)
 
@@ -96,6 +96,6 @@ class FrameStream:
             self._writer.transport.abort()
 
     async def wait_closed(self) -> None:
-        """Waits until a stream that was closed is so."""
+        """Waits until the closed stream has ended."""
         with contextlib.suppress(OSError):
             await self._writer.wait_closed()

@@ -1,4 +1,4 @@
-"""Whom a client trusts, and what it shows of itself, where there is TLS."""
+"""The TLS settings of a client: trusted authorities and the client's certificate."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class Tls:
     The name in the server's certificate is always checked; nothing turns that off.
     """
 
-    #: Trusts the authorities in this file only, rather than those of the system.
+    #: The only trusted authorities.  Default: those of the system.
     ca_file: FilePath | None = None
-    #: The client's own certificate, and those between it and its authority.
+    #: The client's certificate, with its intermediate certificates.
     cert_file: FilePath | None = None
     #: The key of that certificate, without a passphrase.  Default: in ``cert_file``, too.
     key_file: FilePath | None = None
@@ -27,10 +27,10 @@ class Tls:
     server_name: str | None = None
 
     def context(self, alpn: str) -> ssl.SSLContext:
-        """What Python's ``ssl`` wants.
+        """Returns a context for Python's ``ssl``.
 
         The files are read each time, so that a new connection has renewed certificates.
-        Raises ValueError, which names the file that is not as it should be.
+        Raises ValueError, which names the invalid file.
         """
         if self.key_file is not None and self.cert_file is None:
             raise ValueError("key_file is given without cert_file")

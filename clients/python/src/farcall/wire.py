@@ -1,4 +1,4 @@
-"""What is on the wire: headers, their parts and limits, and frames.
+"""The wire format: headers, their parts and limits, and frames.
 
 The numbers in the comments are the sections of ``docs/PROTOCOL.md``.
 """
@@ -19,7 +19,7 @@ MAX_HEADER_BYTES = 64 * 1024
 DEFAULT_MAX_FRAME_BYTES = 4 * 1024 * 1024
 DEFAULT_MAX_IN_FLIGHT = 1024
 
-# 13: so many pings in so many seconds are allowed.
+# 13: the number of pings that are allowed in each window, in seconds.
 MAX_PINGS = 10
 PING_WINDOW = 5.0
 
@@ -45,12 +45,12 @@ CODES = {
     "application": 10,
 }
 
-# 11.2; `not_sent` is missing, because it never travels.
+# 11.2; `not_sent` is missing, because it is never sent.
 EXECUTIONS = {"done": 0, "refused": 1, "maybe": 2}
 
 
 class ProtocolError(Exception):
-    """The peer does not keep to the protocol (12)."""
+    """The peer violated the protocol (12)."""
 
 
 class FrameTooLarge(Exception):
@@ -78,7 +78,7 @@ class WireError(NamedTuple):
 
     @classmethod
     def of(cls, code: Any, message: Any, execution: Any) -> WireError:
-        """From what was decoded, where the code or the execution may be unknown (11)."""
+        """Creates an error from decoded values; code and execution may be unknown (11)."""
         return cls(
             code if is_known(CODES, code) else "internal",
             message if isinstance(message, str) else "",
@@ -86,7 +86,7 @@ class WireError(NamedTuple):
         )
 
     def raised(self, details: Any = None, metadata: dict[str, str] | None = None) -> FarcallError:
-        """What is raised to the caller."""
+        """Returns the exception for the caller."""
         execution = cast(Execution, self.execution)
         return BY_CODE[self.code](self.message or self.code, execution, details, metadata)
 
@@ -114,7 +114,7 @@ class Header:
         metadata: Any,
         flags: Any,
     ) -> Header:
-        """From decoded fields, where None stands for a default; or `ProtocolError`."""
+        """Creates a header from decoded fields; None is a default.  Raises `ProtocolError`."""
         service_method = "" if service_method is None else service_method
         if not isinstance(service_method, str):
             raise ProtocolError("header: service_method is not a string")
@@ -136,7 +136,7 @@ class Header:
 
 def _uint(value: Any, name: str) -> int:
     if isinstance(value, float) and value.is_integer():
-        value = int(value)  # JSON has one sort of number
+        value = int(value)  # JSON has one kind of number
     if isinstance(value, bool) or not isinstance(value, int):
         raise ProtocolError(f"header: {name} is not an integer")
     if not 0 <= value < 1 << 64:
@@ -145,10 +145,10 @@ def _uint(value: Any, name: str) -> int:
 
 
 def is_known(table: dict[Any, Any], key: Any) -> bool:
-    """Whether the table has the key, whatever a peer sent for it."""
+    """Returns True if the table has the key, which may be of any type."""
     return isinstance(key, (int, str)) and not isinstance(key, bool) and key in table
 
 
 def frame(payload: bytes) -> bytes:
-    """The payload with its length in front of it (2)."""
+    """Returns the payload with its length prefix (2)."""
     return len(payload).to_bytes(4, "big") + payload

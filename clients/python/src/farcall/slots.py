@@ -1,4 +1,4 @@
-"""Who may have a call under way on a connection, and who waits for that."""
+"""The slots for calls in flight on a connection, and the queue of callers."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from .deadline import Deadline
 from .errors import ResourceExhausted, Unavailable
 
 
-class Places:
-    """A number of places, given out in the order in which they were asked for."""
+class Slots:
+    """A number of slots, acquired in the order of the requests."""
 
     def __init__(self, count: int, max_waiting: int) -> None:
         self._free = count
         self._max_waiting = max_waiting
-        # At most `max_waiting`.  Who is in it waits; None is the result of having a place.
+        # The waiting callers, at most `max_waiting`.  The result None means an acquired slot.
         self._waiting: OrderedDict[asyncio.Future[str | None], None] = OrderedDict()
         self._closed: str | None = None
 
-    async def take(self, deadline: Deadline) -> None:
-        """Takes a place, or waits until somebody gives one back.
+    async def acquire(self, deadline: Deadline) -> None:
+        """Acquires a slot, or waits until one is released.
 
         Raises `DeadlineExceeded`, `ResourceExhausted` if too many wait already, or
-        `Unavailable` if there are no places any more; all of them ``not_sent``.
+        `Unavailable` after `close`; all of them ``not_sent``.
         """
         if self._closed is not None:
             raise Unavailable(self._closed)
@@ -38,7 +38,7 @@ class Places:
             await asyncio.wait({waiter}, timeout=deadline.left)
         except asyncio.CancelledError:
             if waiter.done():
-                self.give_back()  # it was given a place in this very moment
+                self.release()  # it acquired a slot at this moment
             raise
         finally:
             self._waiting.pop(waiter, None)
@@ -48,18 +48,18 @@ class Places:
         if closed is not None:
             raise Unavailable(closed)
 
-    def give_back(self) -> None:
-        """Gives a place back, which the first who waits gets."""
+    def release(self) -> None:
+        """Releases a slot, which the first waiting caller acquires."""
         if self._waiting:
             waiter, _ = self._waiting.popitem(last=False)
             waiter.set_result(None)
         else:
             self._free += 1
 
-    def close(self, why: str) -> None:
-        """There are no places from now on, for nobody."""
+    def close(self, reason: str) -> None:
+        """Fails all waiting and later callers with this reason."""
         if self._closed is None:
-            self._closed = why
+            self._closed = reason
             while self._waiting:
                 waiter, _ = self._waiting.popitem()
-                waiter.set_result(why)
+                waiter.set_result(reason)
