@@ -1,4 +1,4 @@
-"""What the tests share: a limit of time, a server made of a script, the demo's server."""
+"""Shared by the tests: a time limit, a scripted server, the demo's server."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SOON = 300.0
 
 
 class AsyncCase(unittest.IsolatedAsyncioTestCase):
-    """Tests that end, whatever happens."""
+    """Tests with a time limit, which fail on errors that asyncio logs."""
 
     def __init__(self, name: str = "runTest"):
         super().__init__(name)
@@ -41,25 +41,25 @@ class AsyncCase(unittest.IsolatedAsyncioTestCase):
         @functools.wraps(test)
         async def limited() -> None:
             loop = asyncio.get_running_loop()
-            loop.set_exception_handler(self._heard)
+            loop.set_exception_handler(self._on_exception)
             loop.set_debug(False)  # it slows thousands of tasks
             await asyncio.wait_for(test(), 2 * SOON)
 
         setattr(self, name, limited)
-        self._unheard: list[str] = []
-        self.addCleanup(self._nothing_went_unheard)
+        self._unhandled: list[str] = []
+        self.addCleanup(self._assert_nothing_unhandled)
 
-    def _heard(self, _loop: Any, context: dict[str, Any]) -> None:
-        # That a client hangs up on a server of the tests is what many tests are about.
+    def _on_exception(self, _loop: Any, context: dict[str, Any]) -> None:
+        # Many tests close a connection while the test's server accepts it.
         if "transport creation" not in context["message"]:
-            self._unheard.append(f"{context['message']}: {context.get('exception')!r}")
+            self._unhandled.append(f"{context['message']}: {context.get('exception')!r}")
 
-    def _nothing_went_unheard(self) -> None:
+    def _assert_nothing_unhandled(self) -> None:
         gc.collect()  # tasks and futures complain at their end
-        self.assertEqual(self._unheard, [])
+        self.assertEqual(self._unhandled, [])
 
     def connect(self, address: str, **settings: Any) -> farcall.Client:
-        """A client that is closed with the test, however it ends."""
+        """Creates a client that is closed at the end of the test."""
         client = farcall.connect(address, **settings)
 
         async def abort() -> None:
@@ -93,7 +93,7 @@ class AsyncCase(unittest.IsolatedAsyncioTestCase):
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Waits for something that another task brings about."""
+    """Waits until the condition is true."""
     end = time.monotonic() + SOON
     while not condition():
         if time.monotonic() > end:
@@ -108,14 +108,14 @@ class Peer:
         self.stream = stream
         self.codec = codec_named(codec)
         self.option: dict[str, Any] = {}
-        #: Everything that came, in its order.
-        self.heard: list[Header] = []
+        #: All received headers, in order.
+        self.received: list[Header] = []
 
     async def next(self, kind: str = "request") -> tuple[Header, Any]:
-        """The next message and its value, which has to be of this kind."""
+        """Reads the next message, which must be of this kind, and its value."""
         data, body = await self.stream.read_message()
         header = self.codec.decode_header(data)
-        self.heard.append(header)
+        self.received.append(header)
         if header.kind != kind:
             raise AssertionError(f"a {kind} was expected, and not {header}")
         return header, self.codec.decode(body) if body else None
@@ -136,7 +136,7 @@ class Peer:
         self.stream.write(b"".join(map(frame, payloads)))
 
     async def ended(self) -> bool:
-        """Waits for the end of the stream; whether there was nothing before it."""
+        """Waits for the end of the stream; returns True if nothing came before it."""
         try:
             await self.stream.read_frame()
         except EndOfStream as end:
@@ -150,7 +150,7 @@ Script = Callable[[Peer], Awaitable[None]]
 
 
 class FakeServer:
-    """Does with each connection what a script says, from the handshake on."""
+    """Runs a script on each connection, after the handshake."""
 
     def __init__(self, scripts: tuple[Script, ...], codec: str, terms: dict[str, Any]):
         self._scripts = scripts
@@ -158,7 +158,7 @@ class FakeServer:
         self._terms = terms
         self.connections = 0
         self.options: list[dict[str, Any]] = []
-        #: What went wrong in the scripts.
+        #: The exceptions of the scripts.
         self.failures: list[BaseException] = []
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -173,7 +173,7 @@ class FakeServer:
         ssl: Any = None,
         **terms: Any,
     ) -> FakeServer:
-        """Each connection gets the next of the scripts, and the last one all that follow."""
+        """Starts a server.  Each connection gets the next script; the last script repeats."""
         self = cls(scripts, codec, terms)
         self._opening = opening
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", port, ssl=ssl)
@@ -206,7 +206,7 @@ class FakeServer:
             writer.close()
 
     async def stop(self) -> None:
-        """Listens no more, cuts all connections, and raises what went wrong in a script."""
+        """Stops listening, cuts all connections, and raises the exceptions of scripts."""
         self._server.close()
         for task in list(self._tasks):
             task.cancel()
@@ -217,17 +217,17 @@ class FakeServer:
 
 
 async def silent(peer: Peer) -> None:
-    """Reads, and says nothing."""
+    """Reads without answering."""
     while True:
         await peer.stream.read_message()
 
 
 async def echoing(peer: Peer) -> None:
-    """Answers each request with its arguments, for as long as there are any."""
+    """Answers each request with its arguments."""
     while True:
         data, body = await peer.stream.read_message()
         header = peer.codec.decode_header(data)
-        peer.heard.append(header)
+        peer.received.append(header)
         if header.kind == "request":
             peer.answer(header.seq, peer.codec.decode(body))
         if header.kind == "goaway":
@@ -235,7 +235,7 @@ async def echoing(peer: Peer) -> None:
 
 
 class Demo:
-    """The server of the demo, as a process of its own."""
+    """The server of the demo, as a separate process."""
 
     #: The program; `cargo build -p demo` makes it.
     program = os.environ.get("FARCALL_DEMO", str(REPOSITORY / "target/debug/demo"))
@@ -252,12 +252,12 @@ class Demo:
         lines = [self.process.stdout.readline() for _ in range(places)]
         if not all(line.startswith("listening ") for line in lines):
             self.stop()
-            raise AssertionError(f"the demo said {lines}")
-        #: Where it listens, in the order of the options, but HTTP last.
+            raise AssertionError(f"the demo printed {lines}")
+        #: The addresses in the order of the options, but HTTP last.
         self.addresses = [line.split()[1].replace("://", "@") for line in lines]
 
     def stop(self) -> None:
-        """Kills it."""
+        """Kills the process."""
         self.process.kill()
         self.process.wait()
         self.process.stdout.close()
@@ -272,11 +272,11 @@ class Certificates:
         self._run("req", "-x509", *self._new("ca"), "-subj", "/CN=test authority", *may)
 
     def __getitem__(self, name: str) -> str:
-        """The path of a file, such as ``ca.pem``."""
+        """Returns the path of a file, such as ``ca.pem``."""
         return str(self._directory / name)
 
     def sign(self, name: str, *names: str) -> None:
-        """Makes ``name.pem`` and ``name.key``, for hosts such as ``DNS:localhost``."""
+        """Creates ``name.pem`` and ``name.key``, for hosts such as ``DNS:localhost``."""
         self._run("req", *self._new(name, "csr"), "-subj", f"/CN={name}")
         extensions = self._directory / f"{name}.ext"
         extensions.write_text(

@@ -1,4 +1,4 @@
-"""How a client connects: the handshake, TLS, the upgrade of HTTP; and how it does so again."""
+"""Tests of connecting and reconnecting: the handshake, TLS, the upgrade from HTTP."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from farcall.wire import CODES, frame
 
 
 async def raw_server(case: AsyncCase, *pieces: bytes, reads: int = 4) -> str:
-    """The place of a server that reads a little, says this, and closes."""
+    """Starts a server that reads a few bytes, sends these, and closes; returns host and port."""
 
     async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(reads)
@@ -132,7 +132,7 @@ class HandshakeTest(AsyncCase):
         client = self.connect(server.address, connect_timeout=0.05)
         error = await self.assert_fails(client.call("A.b"), farcall.Unavailable, "not_sent")
         self.assertIn("no answer within 0.05 s", str(error))
-        # The time of one call ends that call, and leaves the connecting to others.
+        # The timeout of a call ends that call, and not the connecting.
         client = self.connect(server.address)
         other = asyncio.ensure_future(client.call("A.b"))
         call = client.call("A.b", timeout=0.05)
@@ -291,7 +291,7 @@ class TlsTest(AsyncCase):
     async def assert_refused(self, server: FakeServer, *, host: str = "127.0.0.1", tls=None) -> str:
         client = self.connect(f"tls@{host}:{server.port}", tls=tls)
         error = await self.assert_fails(client.call("A.b"), farcall.Unavailable, "not_sent")
-        self.assertEqual(server.options, [], "nothing is said to who is not trusted")
+        self.assertEqual(server.options, [], "an Option was sent to an untrusted server")
         return str(error)
 
     async def test_calls_inside_of_tls(self):

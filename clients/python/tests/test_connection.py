@@ -1,4 +1,4 @@
-"""What a client does on a connection, against a server made of scripts."""
+"""Tests of calls on a connection, against a scripted server."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ARGS = {"a": 6, "b": 7}
 
 
 async def cancelling(peer: Peer) -> None:
-    """Answers what is not to wait, and what is cancelled."""
+    """Answers cancelled requests, and those without ``wait``."""
     while True:
         data, body = await peer.stream.read_message()
         header = peer.codec.decode_header(data)
@@ -47,7 +47,7 @@ class CallTest(AsyncCase):
             self.assertEqual(await client.call("Arith.multiply", args, timeout=None), 42)
             self.assertEqual(await client.call("Arith.multiply", (6, 7)), 42)
             self.assertEqual(await client.call("Echo.whoami", timeout=None), 42)
-            # As in `call` itself, these names are free for a method's own parameters.
+            # A method's parameters may have these names, as with `call`.
             self.assertEqual(await client.service("A").b(self=1, method=2, args=3), 42)
             (first, _), (second, _), (third, _), (fourth, _), _ = heard
             self.assertTrue(20_000 < first.timeout_ms <= 45_000, first)
@@ -94,7 +94,8 @@ class CallTest(AsyncCase):
         seen.set()
         await until(lambda: client.in_flight == 0)
         await self.assert_fails(client.call("A.b", timeout=0), farcall.DeadlineExceeded, "not_sent")
-        await self.assert_fails(client.call("A.b", timeout=-1), farcall.DeadlineExceeded, "not_sent")
+        late = client.call("A.b", timeout=-1)
+        await self.assert_fails(late, farcall.DeadlineExceeded, "not_sent")
         self.assertEqual(await client.call("A.b", x=1, timeout=float("inf")), {"x": 1})
 
     async def test_a_cancelled_task_cancels_its_call(self):
@@ -283,7 +284,7 @@ class CallTest(AsyncCase):
         calls = []
         while client.in_flight == len(calls):
             calls.append(asyncio.ensure_future(client.call("A.b", x=data)))
-            self.assertLess(len(calls), 100, "it takes everything")
+            self.assertLess(len(calls), 100, "the socket never becomes full")
             # The socket's buffers may still grow: they are full if a call waits for long.
             for _ in range(100):
                 await asyncio.sleep(0.001)

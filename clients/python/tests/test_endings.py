@@ -1,4 +1,4 @@
-"""How a connection ends, and what keeps it alive, against a server made of scripts."""
+"""Tests of the end of a connection and of keep-alive, against a scripted server."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class CloseTest(AsyncCase):
         cut.set()
         await self.assert_fails(first, farcall.Unavailable, "maybe")
         await self.assert_fails(second, farcall.Unavailable, "maybe")
-        # This one was not sent, so another connection may have it.
+        # This call was not sent, so it uses another connection.
         self.assertEqual(await waiting, {"n": 3})
         self.assertEqual(server.connections, 2)
 
@@ -47,7 +47,7 @@ class CloseTest(AsyncCase):
             async def script(peer: Peer, wrong=wrong) -> None:
                 await peer.next()
                 peer.write(*wrong)
-                self.assertTrue(await peer.ended(), "nothing is said about it")
+                self.assertTrue(await peer.ended(), "a goaway was sent")
                 ended.set()
 
             ended = asyncio.Event()
@@ -236,7 +236,7 @@ class KeepAliveTest(AsyncCase):
             began = time.monotonic()
             for _ in range(11):
                 self.assertGreaterEqual(await client.ping(), 0)
-        # Five at a time, so twice the window lies between the first and the last.
+        # Five in each window, so two windows pass between the first and the last.
         self.assertGreaterEqual(time.monotonic() - began, 0.6)
 
     async def test_a_ping_without_a_pong(self):

@@ -1,4 +1,4 @@
-"""The parts that need no connection: addresses, errors, settings, waiting, resting."""
+"""Tests without a connection: addresses, errors, settings, slots, backoff, deadlines."""
 
 from __future__ import annotations
 
@@ -228,7 +228,8 @@ class SlotsTest(AsyncCase):
         slots = Slots(1, max_waiting=2)
         await slots.acquire(Deadline(None))
         tasks = await self.waiting(slots, 2)
-        await self.assert_fails(slots.acquire(Deadline(None)), farcall.ResourceExhausted, "not_sent")
+        one_more = slots.acquire(Deadline(None))
+        await self.assert_fails(one_more, farcall.ResourceExhausted, "not_sent")
         slots.close("the end")
         for task in tasks:
             error = await self.assert_fails(task, farcall.Unavailable, "not_sent")

@@ -1,4 +1,4 @@
-"""Every example of the README, run against the demo's server as it stands there."""
+"""Runs every example of the README against the demo's server."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ README = (PACKAGE / "README.md").read_text("utf-8")
 
 
 def blocks(language: str) -> list[str]:
-    """The code of all blocks in a language."""
+    """Returns the code of all blocks in a language."""
     return re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
 
 
-def promised(code: str) -> str:
-    """What the comments behind `print` say that it prints."""
+def expected_output(code: str) -> str:
+    """Returns the output that the comments after `print` state."""
     lines = re.findall(r"^ *print\(.*\)  # (.*)$", code, re.MULTILINE)
-    assert len(lines) == code.count("print("), f"a print without a promise in\n{code}"
+    assert len(lines) == code.count("print("), f"a print without its output in\n{code}"
     return "".join(f"{line}\n" for line in lines)
 
 
@@ -45,7 +45,7 @@ class ReadmeTest(DemoCase):
         cls.environment = {**os.environ, "PYTHONPATH": str(PACKAGE / "src")}
 
     def here(self, code: str) -> str:
-        """The same with the places of these tests."""
+        """Replaces the addresses and paths with those of these tests."""
         for written, real in (
             ("tcp@127.0.0.1:7001", self.plain),
             ("tls@127.0.0.1:7443", self.safe),
@@ -63,10 +63,10 @@ class ReadmeTest(DemoCase):
         for code in programs:
             command = [sys.executable, "-c", self.here(code)]
             done = subprocess.run(command, env=self.environment, capture_output=True, text=True)
-            self.assertEqual(done.stdout, promised(code), done.stderr)
+            self.assertEqual(done.stdout, expected_output(code), done.stderr)
         for code in insides:
             with self.subTest(code=code):
-                self.assertEqual(await self.run_inside(self.here(code)), promised(code))
+                self.assertEqual(await self.run_inside(self.here(code)), expected_output(code))
 
     async def run_inside(self, code: str) -> str:
         printed = io.StringIO()

@@ -1,4 +1,4 @@
-"""The vectors of the protocol's document, read from it, against the codecs."""
+"""Tests of the codecs with the vectors of the protocol's specification."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ UNIMPLEMENTED = WireError("unimplemented", "no method `divide` in service `Arith
 RETRY = Header("request", 4, "Arith.multiply", metadata={"farcall-attempt": "2"}, flags=4)
 MULTIPLY = Header("request", 1, "Arith.multiply", 500)
 
-#: What the vectors of each section say, in the order in which they stand there.
+#: The messages of the vectors in each section, in order.
 MESSAGES = {
     "msgpack": [
         (MULTIPLY, {"a": 6, "b": 7}),
@@ -41,7 +41,7 @@ MESSAGES = {
 
 
 def frames_of(title: str) -> list[bytes]:
-    """The payloads of all frames in a section: lines of hex, indented by four."""
+    """Returns the payloads of all frames in a section: lines of hex, indented by four."""
     section = DOCUMENT.split(f"### {title}\n")[1].split("\n## ")[0].split("\n### ")[0]
     lines = re.findall(r"^ {4}([0-9a-f ]+)$", section, re.MULTILINE)
     data = bytes.fromhex("".join(lines))

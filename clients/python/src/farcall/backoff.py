@@ -36,7 +36,10 @@ class Backoff:
         self._start_pause()
 
     def connection_ended(self, lasted: float) -> None:
-        """Records the end of a connection that lasted this many seconds.  No pause follows a healthy one."""
+        """Records the end of a connection that lasted this many seconds.
+
+        No pause follows a healthy connection.
+        """
         self._failures = 0 if lasted >= MIN_HEALTHY_UPTIME else self._failures + 1
         if self._failures > 1:
             self._start_pause()

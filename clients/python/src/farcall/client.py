@@ -214,7 +214,7 @@ class Client:
 
     @property
     def in_flight(self) -> int:
-        """The number of calls in flight, including cancelled ones until the server has ended them."""
+        """The number of calls in flight, including cancelled ones without an answer."""
         return sum(connection.in_flight for connection in self._connections)
 
     @property

@@ -270,7 +270,8 @@ class Connection:
         elif header.kind == "ping":
             now = time.monotonic()
             self._pings_received.append(now)
-            if len(self._pings_received) > MAX_PINGS and now - self._pings_received[0] < PING_WINDOW:
+            pings = self._pings_received
+            if len(pings) > MAX_PINGS and now - pings[0] < PING_WINDOW:
                 raise ProtocolError("too many pings")
             self._send(Header("pong", header.seq))
         elif header.kind == "pong":
@@ -311,7 +312,7 @@ class Connection:
         return value
 
     def _close_if_drained(self) -> None:
-        """Ends the connection if the server does not close it after its goaway and the last answer."""
+        """Ends the connection if the server does not close it after a goaway."""
         if self.close_reason is not None and not self._calls and not self._ended:
             why = self.close_reason
             asyncio.get_running_loop().call_later(CLOSE_AFTER_GOAWAY, self._end, why)
