@@ -85,9 +85,8 @@ impl ContextBuilder {
     #[must_use]
     pub fn build(self) -> Context {
         let connection = ConnectionInfo::new(1, self.peer).with_identity(self.identity);
-        let mut inherited = Inherited::default();
-        inherited.deadline = self.deadline;
-        inherited.metadata = (!self.metadata.is_empty()).then(|| Arc::new(self.metadata));
+        let metadata = (!self.metadata.is_empty()).then(|| Arc::new(self.metadata));
+        let inherited = Inherited { deadline: self.deadline, metadata, ..Inherited::default() };
         Context::new(self.method.into(), Seq(1), inherited, self.idempotent, Arc::new(connection))
     }
 }

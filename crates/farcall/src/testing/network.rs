@@ -136,13 +136,11 @@ impl Network {
     }
 
     /// Returns a builder of channels that dial within this network; it still needs an address or a discovery.
-    #[must_use]
     pub fn channel_builder(&self) -> ChannelBuilder {
         Channel::builder().options(ConnectionOptions::default().dialer(self.dialer()))
     }
 
     /// Returns a dialer of this network, for options of the test's own.
-    #[must_use]
     pub fn dialer(&self) -> Dialer {
         Dialer::default().connector(self.clone())
     }
