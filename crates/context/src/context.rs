@@ -20,7 +20,7 @@ pub struct ConnectionInfo {
     pub peer: String,
     /// A number of its own within this server.
     pub id: u64,
-    /// What TLS tells of it; none where it is not encrypted.
+    /// What TLS tells of it; `None` if it is not encrypted.
     pub tls: Option<Arc<TlsInfo>>,
     /// Who is on the other side, where the server asks for a credential.
     pub identity: Option<Identity>,
@@ -102,14 +102,14 @@ impl Context {
         self.seq
     }
 
-    /// When the caller's time, or the server's limit, is up; none where there is no limit. The
+    /// When the caller's time, or the server's limit, is up; `None` if there is no limit. The
     /// handler is stopped then.
     #[must_use]
     pub const fn deadline(&self) -> Option<Instant> {
         self.inherited.deadline
     }
 
-    /// What is left until the deadline; zero past it, none where there is none.
+    /// What is left until the deadline; zero past it, `None` if there is none.
     #[must_use]
     pub fn remaining(&self) -> Option<Duration> {
         self.deadline().map(|deadline| deadline.saturating_duration_since(Instant::now()))
@@ -121,20 +121,20 @@ impl Context {
         self.all_metadata()?.get(key)
     }
 
-    /// All metadata that the caller sent; none where there is none.
+    /// All metadata that the caller sent; `None` if there is none.
     #[must_use]
     pub fn all_metadata(&self) -> Option<&Metadata> {
         self.inherited.metadata.as_deref()
     }
 
     /// The trace that the call belongs to, and its own place in it: that of its span where somebody
-    /// listens, else that of its caller. None where its caller sent none, or nothing well formed.
+    /// listens, else that of its caller. `None` if its caller sent none, or nothing well formed.
     #[must_use]
     pub fn trace(&self) -> Option<TraceContext> {
         self.inherited.trace_context()
     }
 
-    /// Whether the caller says that the call may be made twice with the effect of once.
+    /// Returns `true` if the caller says that the call may be made twice with the effect of once.
     #[must_use]
     pub const fn is_idempotent(&self) -> bool {
         self.idempotent
@@ -146,13 +146,13 @@ impl Context {
         &self.connection.peer
     }
 
-    /// Who called, by the credential of its connection; none where the server asks for none.
+    /// Who called, by the credential of its connection; `None` if the server asks for none.
     #[must_use]
     pub fn identity(&self) -> Option<&Identity> {
         self.connection.identity.as_ref()
     }
 
-    /// The certificate of the caller, which TLS has verified; none where it showed none, as all do
+    /// The certificate of the caller, which TLS has verified; `None` if it showed none, as all do
     /// whose server does not ask.
     #[must_use]
     pub fn certificate(&self) -> Option<&PeerCertificate> {

@@ -32,7 +32,7 @@ impl Identity {
         self
     }
 
-    /// Its name.
+    /// The name.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name

@@ -39,7 +39,7 @@ impl Inherited {
     }
 
     /// The trace that calls made for the outer one belong to: that of its span, else what its caller
-    /// sent. None where there is none, or where that is malformed.
+    /// sent. `None` if there is none, or where that is malformed.
     #[must_use]
     pub fn trace_context(&self) -> Option<TraceContext> {
         self.trace

@@ -49,13 +49,13 @@ pub struct TraceContext {
 const LENGTH: usize = 55;
 
 impl TraceId {
-    /// The id of these bytes; none where all are zero, which stands for no trace.
+    /// The id of these bytes; `None` if all are zero, which stands for no trace.
     #[must_use]
     pub fn from_bytes(bytes: [u8; 16]) -> Option<Self> {
         (bytes != [0; 16]).then_some(Self(bytes))
     }
 
-    /// Its bytes, the first of the text first.
+    /// The bytes, the first of the text first.
     #[must_use]
     pub const fn to_bytes(self) -> [u8; 16] {
         self.0
@@ -63,13 +63,13 @@ impl TraceId {
 }
 
 impl SpanId {
-    /// The id of these bytes; none where all are zero, which stands for no span.
+    /// The id of these bytes; `None` if all are zero, which stands for no span.
     #[must_use]
     pub fn from_bytes(bytes: [u8; 8]) -> Option<Self> {
         (bytes != [0; 8]).then_some(Self(bytes))
     }
 
-    /// Its bytes, the first of the text first.
+    /// The bytes, the first of the text first.
     #[must_use]
     pub const fn to_bytes(self) -> [u8; 8] {
         self.0
@@ -102,7 +102,7 @@ impl TraceContext {
     /// What the value of `traceparent` says, of version 00 or of a later one as far as it can be
     /// understood.
     ///
-    /// None where it is malformed, upper case and zero ids included: whoever gets such a value is to
+    /// `None` if it is malformed, upper case and zero ids included: whoever gets such a value is to
     /// begin a new trace.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
@@ -137,7 +137,7 @@ impl TraceContext {
         self.span_id
     }
 
-    /// Whether it may have been recorded.
+    /// Returns `true` if it may have been recorded.
     #[must_use]
     pub const fn is_sampled(&self) -> bool {
         self.sampled
@@ -196,7 +196,7 @@ pub trait Propagator: Send + Sync + 'static {
     /// `state` is the trace's `tracestate`, as it came; empty where there is none.
     fn adopt(&self, span: &Span, parent: TraceContext, state: &str);
 
-    /// What `span` is to other processes, and its `tracestate`, which may be empty. None where the
+    /// What `span` is to other processes, and its `tracestate`, which may be empty. `None` if the
     /// system does not record it: the subscriber in force has none of its layers.
     fn identify(&self, span: &Span) -> Option<(TraceContext, String)>;
 }
@@ -209,7 +209,7 @@ pub fn set_propagator(propagator: impl Propagator) -> bool {
     PROPAGATOR.set(Box::new(propagator)).is_ok()
 }
 
-/// Whether somebody listens to `span`. Beside those that are disabled, nobody does to one of a thread
+/// Returns `true` if somebody listens to `span`. Beside those that are disabled, nobody does to one of a thread
 /// without a subscriber where another thread has one of its own: those are enabled, and lost.
 #[must_use]
 pub fn is_seen(span: &Span) -> bool {

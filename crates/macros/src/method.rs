@@ -18,7 +18,7 @@ const TRAIT_METHOD: &str = "into_service";
 pub(crate) struct Method {
     /// As it was written, without `#[rpc(..)]`.
     pub(crate) item: TraitItemFn,
-    /// Its name on the wire.
+    /// The name on the wire.
     pub(crate) name: WireName,
     /// The text of its documentation.
     pub(crate) doc: String,
@@ -54,7 +54,7 @@ impl Method {
         })
     }
 
-    /// Its identifier.
+    /// The identifier.
     pub(crate) const fn ident(&self) -> &syn::Ident {
         &self.item.sig.ident
     }

@@ -40,7 +40,7 @@ impl Output {
         }
     }
 
-    /// Whether it is `()`.
+    /// Returns `true` if it is `()`.
     pub(crate) fn is_unit(&self) -> bool {
         matches!(ungrouped(self.written()), Type::Tuple(tuple) if tuple.elems.is_empty())
     }

@@ -103,18 +103,18 @@ impl Parameter {
         Some(Self { ident: ident.clone(), ty: (*parameter.ty).clone() })
     }
 
-    /// Its name on the wire.
+    /// The name on the wire.
     pub(crate) fn name(&self) -> String {
         self.ident.unraw().to_string()
     }
 
-    /// Whether it may be left out: its type is called `Option`.
+    /// Returns `true` if it may be left out: its type is called `Option`.
     pub(crate) fn is_optional(&self) -> bool {
         last_ident(&self.ty).is_some_and(|ident| ident == "Option")
     }
 }
 
-/// Whether a parameter is the call's context: a reference to what is called `Context`.
+/// Returns `true` if a parameter is the call's context: a reference to what is called `Context`.
 fn is_context(ty: &Type) -> bool {
     let Type::Reference(reference) = ungrouped(ty) else { return false };
     last_ident(&reference.elem).is_some_and(|ident| ident == "Context")

@@ -10,16 +10,16 @@ use crate::errors::Errors;
 /// What was set for a method.
 #[derive(Default)]
 pub(crate) struct Rpc {
-    /// Its name on the wire, if it is not the one in the trait.
+    /// The name on the wire, if it is not the one in the trait.
     pub(crate) name: Option<LitStr>,
-    /// Whether it may be called twice with the effect of once.
+    /// `true` if it may be called twice with the effect of once.
     pub(crate) idempotent: Option<Span>,
-    /// Whether nobody waits for its answer.
+    /// `true` if nobody waits for its answer.
     pub(crate) one_way: Option<Span>,
 }
 
 impl Rpc {
-    /// Whether this is an attribute that is read here, and not left on the trait's method.
+    /// Returns `true` if this is an attribute that is read here, and not left on the trait's method.
     pub(crate) fn owns(attr: &Attribute) -> bool {
         attr.path().is_ident("rpc")
     }

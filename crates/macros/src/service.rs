@@ -15,7 +15,7 @@ use crate::settings::Settings;
 pub(crate) struct Service {
     /// The trait as it was written, without its methods.
     pub(crate) item: ItemTrait,
-    /// Its name on the wire.
+    /// The name on the wire.
     pub(crate) name: WireName,
     /// The text of its documentation.
     pub(crate) doc: String,

@@ -14,7 +14,7 @@ pub(crate) fn type_text(ty: &impl ToTokens) -> String {
 #[derive(Default)]
 struct Text {
     out: String,
-    /// Whether a word that comes next needs a space before it.
+    /// `true` if a word that comes next needs a space before it.
     after_word: bool,
 }
 

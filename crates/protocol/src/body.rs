@@ -21,13 +21,13 @@ impl Body {
         Self(Pieces::Many(pieces.into()))
     }
 
-    /// How many bytes it has.
+    /// Returns the length in bytes.
     #[must_use]
     pub fn len(&self) -> usize {
         self.pieces().iter().map(Bytes::len).sum()
     }
 
-    /// Whether it has none.
+    /// Returns `true` if it has none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -42,7 +42,7 @@ impl Body {
         }
     }
 
-    /// What it is made of, in order.
+    /// Returns the pieces in order.
     #[must_use]
     pub fn pieces(&self) -> &[Bytes] {
         match &self.0 {

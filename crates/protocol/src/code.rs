@@ -3,14 +3,14 @@
 
 use std::fmt;
 
-/// Why a call failed. The numbers are those of the MessagePack header, the names those of JSON.
+/// The reason for which a call failed. The numbers are those of the MessagePack header, the names those of JSON.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 #[repr(u8)]
 pub enum Code {
     /// The caller, or a shutdown, stopped it.
     Cancelled = 1,
-    /// Its time ran out.
+    /// The time ran out.
     DeadlineExceeded = 2,
     /// The body or header is not what the method takes.
     InvalidArgument = 3,
@@ -87,7 +87,7 @@ impl fmt::Display for Code {
     }
 }
 
-/// Whether the work of a failed call may have happened. It decides what may be tried again.
+/// `true` if the work of a failed call may have happened. It decides what may be tried again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Execution {

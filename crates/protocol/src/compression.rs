@@ -16,11 +16,11 @@ pub enum Compression {
 
 /// Below this, a body costs more to compress than its bytes cost to send.
 #[cfg(feature = "lz4")]
-const LEAST_BYTES: usize = 1024;
+const MIN_BYTES: usize = 1024;
 
 /// An LZ4 block expands to at most this many times its size: a longer length is a lie.
 #[cfg(feature = "lz4")]
-const MOST_EXPANSION: usize = 255;
+const MAX_EXPANSION: usize = 255;
 
 // Without a compression there is no value of the type, and nothing to do with the arguments.
 #[cfg_attr(not(feature = "lz4"), allow(unused_variables))]
@@ -49,7 +49,7 @@ impl Compression {
         match self {
             #[cfg(feature = "lz4")]
             Self::Lz4 => {
-                if body.len() < LEAST_BYTES || u32::try_from(body.len()).is_err() {
+                if body.len() < MIN_BYTES || u32::try_from(body.len()).is_err() {
                     return None;
                 }
                 let compressed = lz4_flex::block::compress_prepend_size(body);
@@ -75,7 +75,7 @@ impl Compression {
                 if length > limit.get() {
                     return Err(CompressionError::TooLarge { length, limit });
                 }
-                if length > block.len().saturating_mul(MOST_EXPANSION) {
+                if length > block.len().saturating_mul(MAX_EXPANSION) {
                     return Err(CompressionError::Malformed { length, block: block.len() });
                 }
                 let mut body = vec![0; length];
@@ -95,7 +95,7 @@ pub enum CompressionError {
     /// Too short for its own length.
     #[error("compressed body of {len} bytes: no room for its 4 bytes of length")]
     NoLength {
-        /// How long it is.
+        /// The length in bytes.
         len: usize,
     },
     /// It would decompress to more than this side accepts.

@@ -14,12 +14,12 @@ pub const RESERVED_SERVICE: &str = "farcall";
 /// A service, as `farcall.services` describes it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServiceInfo {
-    /// Its name, such as `Arith`.
+    /// The name, such as `Arith`.
     pub name: String,
-    /// Its documentation; empty where there is none.
+    /// The documentation; empty where there is none.
     #[serde(default)]
     pub doc: String,
-    /// Its methods, in the order of their declaration.
+    /// The methods, in the order of their declaration.
     #[serde(default)]
     pub methods: Vec<MethodInfo>,
 }
@@ -27,21 +27,21 @@ pub struct ServiceInfo {
 /// A method, as `farcall.services` describes it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MethodInfo {
-    /// Its name without that of its service, such as `multiply`.
+    /// The name without that of its service, such as `multiply`.
     pub name: String,
-    /// Its documentation; empty where there is none.
+    /// The documentation; empty where there is none.
     #[serde(default)]
     pub doc: String,
-    /// Its parameters in order.
+    /// The parameters in order.
     #[serde(default)]
     pub params: Vec<ParamInfo>,
     /// The type of its result, as it was written.
     #[serde(default)]
     pub returns: String,
-    /// Whether it may be called twice with the effect of once.
+    /// `true` if it may be called twice with the effect of once.
     #[serde(default)]
     pub idempotent: bool,
-    /// Whether it answers with a stream. No method does yet.
+    /// `true` if it answers with a stream. No method does yet.
     #[serde(default)]
     pub streaming: bool,
 }
@@ -49,9 +49,9 @@ pub struct MethodInfo {
 /// A parameter of a method.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ParamInfo {
-    /// Its name, which is its key in the map of arguments.
+    /// The name, which is its key in the map of arguments.
     pub name: String,
-    /// Its type, as it was written.
+    /// The type, as it was written.
     #[serde(rename = "type")]
     pub type_name: String,
 }
@@ -67,11 +67,11 @@ pub struct HealthRequest {
 /// The answer of `farcall.health`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Health {
-    /// Whether calls are taken.
+    /// `true` if calls are taken.
     pub status: HealthStatus,
 }
 
-/// Whether calls are taken.
+/// `true` if calls are taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum HealthStatus {
@@ -84,7 +84,7 @@ pub enum HealthStatus {
 /// Figures of one method since the server's start, as `farcall.stats` gives them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MethodStats {
-    /// Its full name, such as `Arith.multiply`.
+    /// The full name, such as `Arith.multiply`.
     pub name: String,
     /// Calls that have ended.
     pub calls: u64,

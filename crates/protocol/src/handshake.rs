@@ -15,19 +15,19 @@ use crate::status::Status;
 use crate::text::{EscapedText, MAX_PEER_TEXT, truncate};
 use crate::time::{millis_rounded_up, sooner};
 
-/// The number that every Option begins with. It guards against accidents; it authenticates nobody.
+/// The number that every Option begins with. It guards against accidents; it proves no identity.
 pub const MAGIC_NUMBER: u32 = 0xCAFE_BABE;
 /// The version of the protocol that this crate speaks.
 pub const VERSION: u32 = 1;
 /// The default budget for connecting and the handshake together.
 pub const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What a client asks for.
+/// The terms that a client requests.
 #[derive(Clone)]
 pub struct ClientOffer {
     /// The codec of the connection.
     pub codec: Codec,
-    /// Its budget for the whole handshake.
+    /// The budget for the whole handshake.
     pub connect_timeout: Duration,
     /// The longest a handler may run for a call on this connection.
     pub handle_timeout: Option<Duration>,
@@ -55,7 +55,7 @@ impl Default for ClientOffer {
 
 impl fmt::Debug for ClientOffer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ClientTerms")
+        f.debug_struct("ClientOffer")
             .field("codec", &self.codec)
             .field("connect_timeout", &self.connect_timeout)
             .field("handle_timeout", &self.handle_timeout)
@@ -66,7 +66,7 @@ impl fmt::Debug for ClientOffer {
     }
 }
 
-/// What a server offers.
+/// The terms that a server offers.
 #[derive(Clone, Debug)]
 pub struct ServerPolicy {
     /// The codecs that it speaks.
@@ -93,7 +93,7 @@ impl Default for ServerPolicy {
     }
 }
 
-/// What holds on a connection after both Options.
+/// The terms of a connection after both Options.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Negotiated {
     /// The codec of headers and bodies.
@@ -232,7 +232,7 @@ impl ClientOffer {
 /// A client's Option as a server read it: what was agreed, and what else it said.
 #[derive(Clone)]
 pub struct ClientHello {
-    /// What holds on the connection, if the server goes on with it.
+    /// The terms of the connection, if the server accepts it.
     pub negotiated: Negotiated,
     /// The client's credential.
     pub token: Option<String>,
@@ -242,8 +242,8 @@ pub struct ClientHello {
 
 impl fmt::Debug for ClientHello {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Asked")
-            .field("agreed", &self.negotiated)
+        f.debug_struct("ClientHello")
+            .field("negotiated", &self.negotiated)
             .field("token", &self.token.as_ref().map(|_| "..."))
             .field("connect_timeout", &self.connect_timeout)
             .finish()
@@ -258,37 +258,40 @@ impl ServerPolicy {
     /// The refusal to send back with [`ServerPolicy::encode_refusal`]; it names what was refused.
     pub fn negotiate(&self, option: &[u8]) -> Result<ClientHello, Status> {
         let refuse = |message: String| Err(Status::refused(Code::InvalidArgument, message));
-        let asked: ClientOption = match serde_json::from_slice(option) {
-            Ok(Object(asked)) => asked,
+        let requested: ClientOption = match serde_json::from_slice(option) {
+            Ok(Object(requested)) => requested,
             Err(error) => return refuse(format!("Option: {error}")),
         };
-        if asked.magic_number != Some(MAGIC_NUMBER.into()) {
-            return refuse(format!("magic_number {}: {MAGIC_NUMBER} is required", shown(asked.magic_number)));
+        if requested.magic_number != Some(MAGIC_NUMBER.into()) {
+            return refuse(format!(
+                "magic_number {}: {MAGIC_NUMBER} is required",
+                shown(requested.magic_number)
+            ));
         }
-        if asked.version != Some(VERSION.into()) {
-            return refuse(format!("version {}: this server speaks {VERSION}", shown(asked.version)));
+        if requested.version != Some(VERSION.into()) {
+            return refuse(format!("version {}: this server speaks {VERSION}", shown(requested.version)));
         }
-        let codec = self.codecs.iter().find(|codec| asked.codec_type.as_deref() == Some(codec.name()));
+        let codec = self.codecs.iter().find(|codec| requested.codec_type.as_deref() == Some(codec.name()));
         let Some(codec) = codec else {
             let spoken: Vec<_> = self.codecs.iter().map(Codec::name).collect();
-            let found = shown(asked.codec_type.as_ref());
+            let found = shown(requested.codec_type.as_ref());
             return refuse(format!("codec_type {found}: this server speaks {}", spoken.join(", ")));
         };
-        let wanted = asked.compression.unwrap_or_default();
+        let wanted = requested.compression.unwrap_or_default();
         let compression =
             wanted.iter().find_map(|name| self.compression.iter().find(|one| one.name() == name)).copied();
-        let handle_timeout = sooner(from_millis(asked.handle_timeout_ms), self.handle_timeout);
+        let handle_timeout = sooner(from_millis(requested.handle_timeout_ms), self.handle_timeout);
         Ok(ClientHello {
             negotiated: Negotiated {
                 codec: codec.clone(),
                 handle_timeout,
                 compression,
-                send_limit: limit(asked.max_frame_bytes),
+                send_limit: limit(requested.max_frame_bytes),
                 receive_limit: self.max_frame_bytes,
                 max_in_flight: self.max_in_flight,
             },
-            token: asked.token,
-            connect_timeout: from_millis(asked.connect_timeout_ms).unwrap_or(DEFAULT_CONNECT_TIMEOUT),
+            token: requested.token,
+            connect_timeout: from_millis(requested.connect_timeout_ms).unwrap_or(DEFAULT_CONNECT_TIMEOUT),
         })
     }
 
@@ -362,7 +365,7 @@ pub enum HandshakeError {
     /// The server refused.
     #[error("refused: {status}{}", spoken(.codecs))]
     Refused {
-        /// Why.
+        /// The reason.
         status: Status,
         /// The codecs that it speaks.
         codecs: Vec<String>,
@@ -370,7 +373,7 @@ pub enum HandshakeError {
     /// The server answered with something that is no Option.
     #[error("the answer is no Option: {}", EscapedText(.message))]
     Malformed {
-        /// What was found.
+        /// The finding.
         message: String,
     },
     /// The server answered with a term that was not asked for.
@@ -384,7 +387,7 @@ pub enum HandshakeError {
     /// This side's own Option would be over 4 KiB.
     #[error("the Option has {size} bytes, {MAX_OPTION_BYTES} are allowed: the token is too long")]
     OptionTooLarge {
-        /// Its size.
+        /// The size.
         size: usize,
     },
 }

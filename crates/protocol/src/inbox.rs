@@ -56,7 +56,7 @@ impl<B: BufferSource> Inbox<B> {
         Self { bytes, block: 0, read_size: FIRST_READ, last_large: 0, missing: 0, offered: 0, source }
     }
 
-    /// Whether no byte waits here.
+    /// Returns `true` if no byte waits here.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.bytes.is_empty()

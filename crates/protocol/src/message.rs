@@ -14,7 +14,7 @@ use crate::limits::{LENGTH_BYTES, MAX_OPTION_BYTES, MaxFrameBytes};
 /// A message: a header and its body.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
-    /// What the message is.
+    /// The kind of the message.
     pub header: Header,
     /// Arguments, a result, an error's details; a slice of the buffer that was read into.
     pub body: Bytes,
@@ -96,7 +96,7 @@ fn length(bytes: &[u8]) -> Option<usize> {
 ///
 /// # Errors
 ///
-/// Its length is over 4 KiB.
+/// The length is over 4 KiB.
 pub fn next_option(buffer: &mut BytesMut) -> Result<Option<Bytes>, FrameError> {
     let Some(len) = length(buffer) else { return Ok(None) };
     check(Part::Option, len, MAX_OPTION_BYTES)?;
@@ -111,7 +111,7 @@ fn check(part: Part, size: usize, limit: usize) -> Result<(), FrameError> {
     if size > limit { Err(FrameError::TooLarge(TooLarge { part, size, limit })) } else { Ok(()) }
 }
 
-/// What a frame carries.
+/// The content of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Part {
     /// A side's Option.
@@ -130,9 +130,9 @@ pub enum Part {
     Part::Body => "body",
 })]
 pub struct TooLarge {
-    /// What it carries.
+    /// The part that is too large.
     pub part: Part,
-    /// Its size in bytes.
+    /// The size in bytes.
     pub size: usize,
     /// The most it may have.
     pub limit: usize,

@@ -12,10 +12,10 @@ use crate::limits::{LENGTH_BYTES, MaxFrameBytes};
 use crate::message::{Part, TooLarge};
 
 /// Pieces of bodies from here on, in bytes, go out as they are instead of being copied behind their header.
-const LEAST_UNCOPIED: usize = 8 * 1024;
+const MIN_UNCOPIED: usize = 8 * 1024;
 
 /// The most that an empty outbox keeps of its buffer.
-const MOST_KEPT: usize = 64 * 1024;
+const MAX_KEPT: usize = 64 * 1024;
 
 /// The outgoing bytes of a connection, in order.
 ///
@@ -44,7 +44,7 @@ impl Outbox {
     ///
     /// # Errors
     ///
-    /// Its header or body is over the limit; nothing was appended.
+    /// The header or body is over the limit; nothing was appended.
     pub fn push(
         &mut self,
         codec: &Codec,
@@ -68,7 +68,7 @@ impl Outbox {
         self.open.extend_from_slice(&(body_len as u32).to_be_bytes());
         self.appended += (size + 2 * LENGTH_BYTES + body_len) as u64;
         for piece in body.pieces() {
-            if piece.len() < LEAST_UNCOPIED {
+            if piece.len() < MIN_UNCOPIED {
                 self.open.extend_from_slice(piece);
             } else {
                 self.close_open();
@@ -95,7 +95,7 @@ impl Outbox {
             return;
         }
         self.appended += other.remaining() as u64;
-        if other.closed.is_empty() && other.open.len() < LEAST_UNCOPIED {
+        if other.closed.is_empty() && other.open.len() < MIN_UNCOPIED {
             self.open.extend_from_slice(&other.open);
             other.open.clear();
             return;
@@ -115,7 +115,7 @@ impl Outbox {
     /// Gives back the memory that a burst of messages took, if nothing is left to send.
     pub fn shrink(&mut self) {
         // Not by `capacity`, which forgets the room in front of what was taken last.
-        if self.remaining() == 0 && self.open.try_reclaim(MOST_KEPT + 1) {
+        if self.remaining() == 0 && self.open.try_reclaim(MAX_KEPT + 1) {
             self.open = BytesMut::new();
         }
     }
@@ -204,7 +204,7 @@ mod tests {
     #[test]
     fn a_large_body_is_not_copied() {
         let mut outbox = Outbox::new();
-        let body = Bytes::from(vec![7; LEAST_UNCOPIED]);
+        let body = Bytes::from(vec![7; MIN_UNCOPIED]);
         let header = HeaderRef::new(Kind::Response, Seq(1));
         outbox.push(&Codec::default(), &header, &body.clone().into(), MaxFrameBytes::DEFAULT).unwrap();
         outbox.advance(outbox.chunk().len());
@@ -215,11 +215,11 @@ mod tests {
     fn the_memory_of_a_burst_is_given_back() {
         let mut outbox = Outbox::new();
         // Until the buffer is nearly full, so that taking it all leaves little room behind.
-        while outbox.remaining() < 1_000_000 || outbox.open.capacity() - outbox.remaining() > MOST_KEPT / 2 {
+        while outbox.remaining() < 1_000_000 || outbox.open.capacity() - outbox.remaining() > MAX_KEPT / 2 {
             push(&mut outbox, 1, 1000);
         }
         outbox.shrink();
-        assert!(outbox.remaining() > MOST_KEPT);
+        assert!(outbox.remaining() > MAX_KEPT);
         outbox.advance(outbox.remaining() - 1);
         outbox.advance(1);
         outbox.shrink();

@@ -26,7 +26,7 @@ pub struct ServerSession {
 pub enum ServerAction {
     /// Start this call, and answer it unless it is one-way.
     Start {
-        /// Whether an answer is wanted.
+        /// `true` if an answer is wanted.
         answer: bool,
     },
     /// Stop this call, if it is in flight.
@@ -156,7 +156,7 @@ pub enum ProtocolError {
     /// A request whose number is not above all before it.
     #[error("request {seq} does not grow: the last was {last}")]
     SeqNotIncreasing {
-        /// Its number.
+        /// The number.
         seq: Seq,
         /// The largest before it; 0 where there was none.
         last: Seq,
@@ -164,7 +164,7 @@ pub enum ProtocolError {
     /// A request behind the client's own goaway.
     #[error("request {seq} follows a goaway")]
     AfterGoaway {
-        /// Its number.
+        /// The number.
         seq: Seq,
     },
     /// More pings than anybody needs.

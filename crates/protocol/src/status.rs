@@ -16,11 +16,11 @@ use crate::text::{EscapedText, MAX_PEER_TEXT, truncate};
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Status {
-    /// What went wrong.
+    /// The error.
     pub code: Code,
     /// A sentence for a person. On the wire at most 1 KiB of it is sent, or kept.
     pub message: String,
-    /// Whether the work may have happened.
+    /// `true` if the work may have happened.
     pub execution: Execution,
 }
 

@@ -31,13 +31,13 @@ pub enum DecodeError {
     /// The bytes end within the value, or a count promises more than they can hold.
     #[error("the value is cut short at byte {at}")]
     Truncated {
-        /// Where more was expected.
+        /// The position at which more was expected.
         at: usize,
     },
     /// The value nests deeper than any reader should follow.
     #[error("the value nests deeper than {limit} levels at byte {at}")]
     TooDeep {
-        /// Where the level too many begins.
+        /// The position at which the level too many begins.
         at: usize,
         /// [`MAX_DEPTH`](crate::limits::MAX_DEPTH).
         limit: usize,
@@ -45,21 +45,21 @@ pub enum DecodeError {
     /// A byte that MessagePack never uses (0xc1).
     #[error("byte {at} is 0xc1, which is no MessagePack")]
     Reserved {
-        /// Where it stands.
+        /// The position of the byte.
         at: usize,
     },
     /// Bytes follow the value.
     #[error("{extra} bytes follow the value, which ends at byte {at}")]
     Trailing {
-        /// Where the value ends.
+        /// The position at which the value ends.
         at: usize,
-        /// How many bytes follow.
+        /// The number of bytes that follow.
         extra: usize,
     },
     /// The bytes are well formed, or seem so, but not the value that was asked for.
     #[error("{message}")]
     Value {
-        /// What the deserializer found, escaped and cut at 1 KiB.
+        /// The deserializer's message, escaped and cut at 1 KiB.
         message: String,
     },
 }

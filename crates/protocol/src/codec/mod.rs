@@ -60,7 +60,7 @@ pub enum Codec {
 /// trailing bytes as an error, and reserve no memory for a count that the bytes cannot hold.
 #[cfg(feature = "msgpack")]
 pub trait BodyCodec: Send + Sync + 'static {
-    /// Its name in the Option, such as `application/cbor`; at most 255 bytes.
+    /// The name in the Option, such as `application/cbor`; at most 255 bytes.
     fn name(&self) -> &str;
 
     /// Appends `value`, encoded, to `out`.

@@ -36,7 +36,7 @@ impl Text {
         Some(Self::Copied(bytes))
     }
 
-    /// Whether it is ASCII, as names nearly always are, which is seen sooner than that it is UTF-8.
+    /// Returns `true` if it is ASCII, as names nearly always are, which is seen sooner than that it is UTF-8.
     #[cfg(feature = "msgpack")]
     fn is_ascii(&self) -> bool {
         match self {

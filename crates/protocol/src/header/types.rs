@@ -86,7 +86,7 @@ impl Flags {
         self.0
     }
 
-    /// Whether all flags of `other` are set.
+    /// Returns `true` if all flags of `other` are set.
     #[must_use]
     pub const fn contains(self, other: Self) -> bool {
         self.0 & other.0 == other.0
@@ -102,19 +102,19 @@ impl Flags {
 /// A header as it is written.
 #[derive(Clone, Copy, Debug)]
 pub struct HeaderRef<'a> {
-    /// What the message is.
+    /// The kind of the message.
     pub kind: Kind,
     /// The request it is, or is about.
     pub seq: Seq,
     /// `Service.method`, on a request.
     pub service_method: &'a str,
-    /// What is left of the caller's time in milliseconds; 0 = no limit.
+    /// The rest of the caller's time in milliseconds; 0 = no limit.
     pub timeout_ms: u64,
-    /// What went wrong, on a response or goaway.
+    /// The error, on a response or goaway.
     pub error: Option<&'a Status>,
     /// Pairs beside the body; an empty map is not sent.
     pub metadata: Option<&'a Metadata>,
-    /// What is special about the message.
+    /// The flags of the message.
     pub flags: Flags,
 }
 
@@ -134,19 +134,19 @@ impl<'a> HeaderRef<'a> {
 /// A header as it was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Header {
-    /// What the message is.
+    /// The kind of the message.
     pub kind: Kind,
     /// The request it is, or is about.
     pub seq: Seq,
     /// `Service.method`, on a request.
     pub service_method: ByteStr,
-    /// What is left of the caller's time in milliseconds; 0 = no limit.
+    /// The rest of the caller's time in milliseconds; 0 = no limit.
     pub timeout_ms: u64,
-    /// What went wrong, on a response or goaway.
+    /// The error, on a response or goaway.
     pub error: Option<Box<Status>>,
     /// Pairs beside the body.
     pub metadata: Option<Box<Metadata>>,
-    /// What is special about the message.
+    /// The flags of the message.
     pub flags: Flags,
 }
 
@@ -173,7 +173,7 @@ pub enum HeaderError {
     /// The bytes are no header of the codec.
     #[error("header: {message}")]
     Malformed {
-        /// What was found, and in which field.
+        /// The finding, and in which field.
         message: String,
     },
     /// A kind that this version does not know, or that was not agreed on.
