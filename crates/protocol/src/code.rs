@@ -87,7 +87,7 @@ impl fmt::Display for Code {
     }
 }
 
-/// `true` if the work of a failed call may have happened. It decides what may be tried again.
+/// The state of the work of a failed call: done, never started, or unknown. It decides what may be tried again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Execution {

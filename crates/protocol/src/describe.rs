@@ -67,11 +67,11 @@ pub struct HealthRequest {
 /// The answer of `farcall.health`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Health {
-    /// `true` if calls are taken.
+    /// The status: whether new calls are accepted.
     pub status: HealthStatus,
 }
 
-/// `true` if calls are taken.
+/// The state of a server or service for callers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum HealthStatus {

@@ -20,7 +20,7 @@ pub struct Status {
     pub code: Code,
     /// A sentence for a person. On the wire at most 1 KiB of it is sent, or kept.
     pub message: String,
-    /// `true` if the work may have happened.
+    /// The state of the work.
     pub execution: Execution,
 }
 
