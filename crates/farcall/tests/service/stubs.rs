@@ -1,7 +1,6 @@
 //! Generated clients: how they are made, and code that is generic over them.
 
 use farcall::protocol::{Codec, Execution};
-use farcall::server::ServeError;
 use farcall::{CallError, Channel, Code, RpcError, Server};
 use tokio::sync::mpsc;
 
@@ -85,7 +84,7 @@ async fn client_connects_to_an_address_with_its_first_call() {
         .await
         .unwrap();
     let address = server.addresses().next().unwrap().clone();
-    let serving = tokio::spawn(async move { Ok::<_, ServeError>(server.serve().await) });
+    let serving = tokio::spawn(server.serve());
     let stock = StockClient::connect(address).unwrap();
     assert_eq!(stock.count("apple".to_owned()).await.unwrap(), 5);
     serving.abort();

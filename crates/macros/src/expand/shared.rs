@@ -13,7 +13,7 @@ pub(super) fn expand(service: &Service) -> TokenStream {
     let shared = local("__SharedService");
     let methods = service.methods.iter().map(|method| pass_on(service, method));
     quote! {
-        #[allow(dead_code, deprecated, unused_variables, clippy::too_many_arguments, clippy::wrong_self_convention)]
+        #[allow(dead_code, deprecated, unused_variables, clippy::many_single_char_names, clippy::too_many_arguments, clippy::used_underscore_binding, clippy::wrong_self_convention)]
         impl<#shared: #trait_ident> #trait_ident for ::std::sync::Arc<#shared> {
             #(#methods)*
         }

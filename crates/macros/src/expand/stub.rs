@@ -41,12 +41,12 @@ pub(super) fn expand(service: &Service) -> TokenStream {
     quote! {
         #farcall::__private::if_client! {
             #[doc = #doc]
-            #[allow(dead_code, clippy::too_many_arguments, clippy::wrong_self_convention)]
+            #[allow(dead_code, clippy::many_single_char_names, clippy::too_many_arguments, clippy::used_underscore_binding, clippy::wrong_self_convention)]
             #vis trait #stub: ::core::marker::Send + ::core::marker::Sync {
                 #(#declarations)*
             }
 
-            #[allow(deprecated, clippy::too_many_arguments, clippy::wrong_self_convention)]
+            #[allow(deprecated, clippy::many_single_char_names, clippy::too_many_arguments, clippy::used_underscore_binding, clippy::wrong_self_convention)]
             impl #stub for #client {
                 #(#definitions)*
             }
