@@ -1,11 +1,11 @@
-//! A server under load, to look at its debug page.
+//! A server under load, whose debug page can be opened in a browser.
 //!
 //! ```console
 //! $ cargo run --release -p farcall-http --example debug_page
 //! $ cargo run --release -p farcall-http --features client --example debug_page -- 127.0.0.1:7080
 //! ```
 //!
-//! With the feature `client`, the page tells of the callers' channels, too.
+//! With the feature `client`, the page also shows the callers' channels.
 
 use std::error::Error;
 use std::time::Duration;
@@ -36,7 +36,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .bind()
         .await?;
     let handle = server.handle();
-    let address = server.addresses().next().ok_or("it listens nowhere")?.to_string();
+    let address = server.addresses().next().ok_or("the server has no address")?.to_string();
 
     let mut callers = JoinSet::new();
     let mut channels = Vec::new();
@@ -51,16 +51,19 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let settings = with_channels(HttpOptions::default(), channels);
 
     let listener = Listener::bind(&Address::parse(&http)?).await?;
-    println!("http://{}/debug/farcall", listener.address().socket_addr().ok_or("it is no TCP address")?);
+    println!(
+        "http://{}/debug/farcall",
+        listener.address().socket_addr().ok_or("the listener has no TCP address")?
+    );
     let router = farcall_http::router(handle.clone(), settings);
     let http = farcall_http::serve(listener, router, async { handle.ended().await });
     tokio::join!(server.serve_until(tokio::signal::ctrl_c()), http);
-    // Dropping the callers ends them.
+    // Dropping the set aborts the callers' tasks.
     drop(callers);
     Ok(())
 }
 
-/// A token that is good enough for an example.
+/// Returns a caller's token; a real one must be random.
 fn token(name: &str) -> String {
     format!("token-of-{name}-for-this-example")
 }
@@ -96,7 +99,7 @@ fn text() -> Service {
         method(service, "words(text: String) -> u64", "Counts the words of a text.", async |args| {
             Ok(json!(args["text"].as_str().unwrap_or_default().split_whitespace().count()))
         });
-    let doc = "Translates a text; asks another service for that.";
+    let doc = "Translates a text with another service.";
     method(service, "translate(text: String, into: Language) -> String", doc, async |args| {
         sleep(spread(Duration::from_millis(40))).await;
         if fastrand::u32(..40) == 0 {
@@ -113,14 +116,14 @@ fn orders() -> Service {
         sleep(spread(Duration::from_millis(8))).await;
         Ok(json!(fastrand::u32(..)))
     });
-    let doc = "Puts together what was ordered in a year. That takes a while.";
+    let doc = "Summarizes the orders of a year, which takes seconds.";
     method(service, "report(year: u16) -> Report", doc, async |_| {
         sleep(spread(Duration::from_millis(2500))).await;
         Ok(json!({ "orders": 12 }))
     })
 }
 
-/// A method that is described as a macro would do it of a trait.
+/// Adds a method with the description that the `service` macro would generate.
 fn method<Fut>(
     service: Service,
     signature: &str,
@@ -158,12 +161,12 @@ fn number(args: &Value, name: &str) -> i64 {
     args[name].as_i64().unwrap_or(0)
 }
 
-/// About so long, now and then far longer.
+/// Returns a random duration around `usual`, sometimes several times as long.
 fn spread(usual: Duration) -> Duration {
     usual.mul_f64(0.5 + fastrand::f64() + 4.0 * fastrand::f64().powi(12))
 }
 
-/// Calls again and again, each method at its own rate.
+/// Spawns tasks that call each method of this caller at its rate.
 fn put_under_load(callers: &mut JoinSet<()>, name: &str, channel: &Channel) {
     let calls: &[(&str, Duration, Option<Duration>)] = match name {
         "nightly" => &[("Orders.report", Duration::from_millis(900), Some(Duration::from_secs(4)))],
@@ -180,28 +183,28 @@ fn put_under_load(callers: &mut JoinSet<()>, name: &str, channel: &Channel) {
     for &(method, every, timeout) in calls {
         let channel = channel.clone();
         callers.spawn(async move {
-            let mut under_way = JoinSet::new();
+            let mut pending_calls = JoinSet::new();
             let mut ticks = interval(every);
             loop {
                 ticks.tick().await;
-                // Waves, so that there is something to see.
+                // The load follows a sine wave, so that the charts on the page change.
                 let now = std::time::UNIX_EPOCH.elapsed().unwrap_or_default().as_secs_f64();
                 if fastrand::f64() > 0.6 + 0.4 * (now / 40.0).sin() {
                     continue;
                 }
                 let channel = channel.clone();
-                under_way.spawn(async move {
+                pending_calls.spawn(async move {
                     let zero = fastrand::u32(..25) == 0;
                     let args =
                         json!({"a": 84, "b": if zero { 0 } else { 2 }, "text": "far far away", "into": "de"});
                     let call = channel.call::<Value>(method, &args);
-                    // What fails is seen on the page.
+                    // The page shows the errors.
                     let _ = match timeout {
                         Some(timeout) => call.timeout(timeout).await,
                         None => call.await,
                     };
                 });
-                while under_way.try_join_next().is_some() {}
+                while pending_calls.try_join_next().is_some() {}
             }
         });
     }

@@ -1,9 +1,9 @@
-//! The client in JavaScript, in a browser: on pages that call the server that they came from.
+//! The JavaScript client in a browser, on pages that call the server that served them.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot set up has failed")]
 
-#[path = "browser/played.rs"]
-mod played;
+#[path = "browser/fake_servers.rs"]
+mod fake_servers;
 #[path = "browser/readme.rs"]
 mod readme;
 #[path = "browser/site.rs"]
@@ -20,7 +20,7 @@ use tokio::time::timeout;
 use crate::site::{Setup, Site};
 use crate::support::PATIENCE;
 
-/// The properties of a failed call, without its message.
+/// Returns the code and the execution of a failed call.
 fn kind(failure: &Value) -> (&str, &str) {
     let part = |name: &str| failure[name].as_str().unwrap_or_else(|| panic!("no {name}: {failure}"));
     (part("code"), part("execution"))
@@ -31,7 +31,7 @@ fn message(failure: &Value) -> &str {
 }
 
 #[tokio::test]
-async fn a_page_multiplies_at_the_server_that_it_came_from() {
+async fn page_calls_the_server_that_it_came_from() {
     let site = Site::new().await;
     let browser = Browser::start().await;
     browser.open(&format!("http://{}/calculator.html", site.place)).await;
@@ -40,7 +40,7 @@ async fn a_page_multiplies_at_the_server_that_it_came_from() {
 }
 
 #[tokio::test]
-async fn what_the_readme_shows_is_what_happens() {
+async fn readme_examples_print_what_they_show() {
     let browser = Browser::start().await;
     let mut count = 0;
     for (number, example) in readme::examples().enumerate() {
@@ -52,7 +52,7 @@ async fn what_the_readme_shows_is_what_happens() {
         assert_eq!(
             example.prints.len(),
             readme::logs(example.code),
-            "what it prints is told: {}",
+            "each printed line needs a comment: {}",
             example.code
         );
         count += 1;
@@ -61,7 +61,7 @@ async fn what_the_readme_shows_is_what_happens() {
 }
 
 #[tokio::test]
-async fn an_error_arrives_with_its_code_its_execution_and_what_the_method_said() {
+async fn error_has_a_code_an_execution_and_details() {
     let site = Site::new().await;
     let browser = site.browser().await;
     let failures = browser
@@ -90,7 +90,7 @@ async fn an_error_arrives_with_its_code_its_execution_and_what_the_method_said()
 }
 
 #[tokio::test]
-async fn a_timeout_ends_the_call_and_its_handler() {
+async fn timeout_ends_the_call_and_its_handler() {
     let site = Site::new().await;
     let browser = site.browser().await;
     let failed = browser
@@ -101,7 +101,7 @@ async fn a_timeout_ends_the_call_and_its_handler() {
         )
         .await;
     assert_eq!(kind(&failed), ("deadline_exceeded", "maybe"));
-    assert_eq!(site.most.load(std::sync::atomic::Ordering::SeqCst), 1, "it had begun");
+    assert_eq!(site.max_running.load(std::sync::atomic::Ordering::SeqCst), 1, "the handler had started");
     site.wait_for_running(0).await;
     let late = "return await failure(client.call('Report.build', {}, { timeout: 0.5 }))";
     assert_eq!(kind(&browser.script(late).await), ("deadline_exceeded", "not_sent"));
@@ -110,7 +110,7 @@ async fn a_timeout_ends_the_call_and_its_handler() {
 }
 
 #[tokio::test]
-async fn an_aborted_call_stops_its_handler() {
+async fn aborted_call_stops_its_handler() {
     let site = Site::new().await;
     let browser = site.browser().await;
     browser
@@ -129,14 +129,14 @@ async fn an_aborted_call_stops_its_handler() {
         .script("return await failure(client.call('Report.build', {}, { signal: leaving.signal }))")
         .await;
     assert_eq!(kind(&failed), ("cancelled", "not_sent"));
-    // The connection is as good as before.
+    // The connection stays usable.
     assert_eq!(browser.script("return await client.call('Probe.sleep', { ms: 1 })").await, "awake");
     assert_eq!(site.handle.connections(), 1);
 }
 
 #[tokio::test]
-async fn a_page_that_is_left_stops_its_handlers() {
-    // The server does not find out by itself: a browser may keep the page, and what is open.
+async fn leaving_a_page_stops_its_handlers() {
+    // Keep-alive must not end the connection: only the page may close it, as browsers may keep left pages open.
     let patient = KeepAlive { idle: 20 * PATIENCE, ..KeepAlive::default() };
     let site = Site::with(Setup { limits: Limits::default().keep_alive(patient), ..Setup::default() }).await;
     let browser = site.browser().await;
@@ -148,7 +148,7 @@ async fn a_page_that_is_left_stops_its_handlers() {
 }
 
 #[tokio::test]
-async fn two_hundred_calls_at_once_are_answered_each_with_its_own() {
+async fn concurrent_calls_get_their_own_results() {
     let site = Site::new().await;
     let browser = site.browser().await;
     let products = browser
@@ -162,7 +162,7 @@ async fn two_hundred_calls_at_once_are_answered_each_with_its_own() {
 }
 
 #[tokio::test]
-async fn calls_beyond_what_the_server_runs_at_once_wait() {
+async fn calls_over_the_in_flight_limit_wait() {
     let site = Site::with(Setup { limits: Limits::default().max_in_flight(4), ..Setup::default() }).await;
     let browser = site.browser().await;
     let answers = browser
@@ -176,8 +176,8 @@ async fn calls_beyond_what_the_server_runs_at_once_wait() {
         .await;
     assert_eq!(answers[0], 1, "all are awake");
     assert_eq!(kind(&answers[1]), ("resource_exhausted", "not_sent"));
-    assert_eq!(site.most.load(std::sync::atomic::Ordering::SeqCst), 4);
-    // One that waits can be given up, too, and costs the server nothing.
+    assert_eq!(site.max_running.load(std::sync::atomic::Ordering::SeqCst), 4);
+    // A waiting call can time out, too, and is never sent to the server.
     let failed = browser
         .script(
             "const leaving = new AbortController();
@@ -192,7 +192,7 @@ async fn calls_beyond_what_the_server_runs_at_once_wait() {
 }
 
 #[tokio::test]
-async fn a_megabyte_goes_both_ways() {
+async fn one_megabyte_round_trips() {
     let site = Site::new().await;
     let browser = site.browser().await;
     let echoed = browser
@@ -209,7 +209,7 @@ async fn a_megabyte_goes_both_ways() {
 }
 
 #[tokio::test]
-async fn frames_come_in_pieces_or_many_in_one_message() {
+async fn frames_may_be_split_or_joined_in_messages() {
     let site = Site::new().await;
     let browser = site.browser().await;
     for (cut, joins) in [(1, false), (3, false), (7, true), (1_000_000, true)] {
@@ -231,7 +231,7 @@ async fn frames_come_in_pieces_or_many_in_one_message() {
 }
 
 #[tokio::test]
-async fn text_of_every_kind_arrives_as_it_was() {
+async fn unicode_text_round_trips() {
     let site = Site::new().await;
     let browser = site.browser().await;
     let script = r#"
@@ -245,7 +245,7 @@ async fn text_of_every_kind_arrives_as_it_was() {
 }
 
 #[tokio::test]
-async fn integers_beyond_two_to_the_53_are_exact() {
+async fn integers_over_two_to_the_53_are_exact() {
     let site = Site::new().await;
     let browser = site.browser().await;
     let script = "
@@ -262,7 +262,7 @@ async fn integers_beyond_two_to_the_53_are_exact() {
         "9223371994482243049"
     ]);
     assert_eq!(browser.script(script).await, expected);
-    // A runtime that cannot do it says so.
+    // Runtimes without `JSON.rawJSON` fail such calls.
     let script = "
         delete JSON.rawJSON;
         const parse = JSON.parse;
@@ -276,7 +276,7 @@ async fn integers_beyond_two_to_the_53_are_exact() {
 }
 
 #[tokio::test]
-async fn what_a_call_carries_reaches_its_handler() {
+async fn call_options_reach_the_handler() {
     let site = Site::new().await;
     let browser = site.browser().await;
     let call = browser
@@ -295,7 +295,7 @@ async fn what_a_call_carries_reaches_its_handler() {
 }
 
 #[tokio::test]
-async fn what_is_too_large_fails_alone() {
+async fn oversized_message_fails_alone() {
     let site =
         Site::with(Setup { limits: Limits::default().max_frame_bytes(100_000), ..Setup::default() }).await;
     let browser = site.browser().await;
@@ -316,7 +316,7 @@ async fn what_is_too_large_fails_alone() {
 }
 
 #[tokio::test]
-async fn a_server_that_stops_finishes_and_its_successor_is_found() {
+async fn stopping_server_finishes_calls_and_its_successor_is_dialed() {
     let site = Site::new().await;
     let browser = site.browser().await;
     browser
@@ -329,7 +329,7 @@ async fn a_server_that_stops_finishes_and_its_successor_is_found() {
     site.handle.stop();
     assert_eq!(browser.script("return await begun").await, "awake");
     let place = site.place.clone();
-    site.ends().await;
+    site.wait_until_ended().await;
     let failed = browser.script("return await failure(client.call('Arith.multiply', { a: 6, b: 7 }))").await;
     assert_eq!(kind(&failed), ("unavailable", "not_sent"));
     let failed = browser.script("return await failure(client.call('Arith.multiply', { a: 6, b: 7 }))").await;
@@ -347,7 +347,7 @@ async fn a_server_that_stops_finishes_and_its_successor_is_found() {
 }
 
 #[tokio::test]
-async fn a_connection_that_breaks_ends_its_calls_and_the_next_dials_anew() {
+async fn lost_connection_fails_its_calls_and_the_next_call_redials() {
     let site = Site::with(Setup { limits: Limits::default().max_in_flight(1), ..Setup::default() }).await;
     let browser = site.browser().await;
     browser
@@ -356,7 +356,7 @@ async fn a_connection_that_breaks_ends_its_calls_and_the_next_dials_anew() {
              globalThis.Kept = class extends WebSocket { constructor(url) { super(url); sockets.push(this); } };
              globalThis.client = connect(location.origin, { WebSocket: Kept });
              globalThis.cut = failure(client.call('Report.build'));
-             // There is no place for it, so it is not cut.
+             // This call waits for a slot, so that it is not sent on the connection that breaks.
              globalThis.waited = client.call('Arith.multiply', { a: 6, b: 7 })",
         )
         .await;
@@ -367,7 +367,7 @@ async fn a_connection_that_breaks_ends_its_calls_and_the_next_dials_anew() {
     assert!(message(&answers[0]).contains("the connection was lost"), "{answers}");
     assert_eq!((&answers[1], &answers[2]), (&json!(42), &json!(2)));
     site.wait_for_running(0).await;
-    // What is called while a connection closes is not lost on it.
+    // A call that starts while a connection closes uses a new connection.
     let script = "const client = connect(location.origin, { WebSocket: Kept });
                   await client.health();
                   sockets[2].close();
@@ -377,7 +377,7 @@ async fn a_connection_that_breaks_ends_its_calls_and_the_next_dials_anew() {
 }
 
 #[tokio::test]
-async fn a_server_wants_a_token() {
+async fn server_requires_a_token() {
     let site = Site::with(Setup { token: Some("q8mXe01rHsZ9"), ..Setup::default() }).await;
     let browser = site.browser().await;
     let answers = browser
@@ -399,7 +399,7 @@ async fn a_server_wants_a_token() {
 }
 
 #[tokio::test]
-async fn a_page_of_another_origin_is_refused_unless_it_is_allowed() {
+async fn page_of_another_origin_is_refused_unless_allowed() {
     let home = Site::new().await;
     let origin = format!("http://{}", home.place);
     let foreign = Site::new().await;
@@ -419,7 +419,7 @@ async fn a_page_of_another_origin_is_refused_unless_it_is_allowed() {
 }
 
 #[tokio::test]
-async fn a_closed_client_finishes_what_it_has_begun_and_takes_no_more() {
+async fn closed_client_finishes_its_calls_and_accepts_no_more() {
     let site = Site::new().await;
     let browser = site.browser().await;
     browser
@@ -447,7 +447,7 @@ async fn a_closed_client_finishes_what_it_has_begun_and_takes_no_more() {
 }
 
 #[tokio::test]
-async fn what_is_no_address_and_no_option_is_refused_at_once() {
+async fn invalid_addresses_and_options_are_refused_at_once() {
     let site = Site::new().await;
     let browser = site.browser().await;
     let script = "

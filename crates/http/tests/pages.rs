@@ -1,4 +1,4 @@
-//! The pages beside the way in: health, readiness, metrics, and who may ask for them.
+//! Health, readiness and metrics, and the requests that may read them.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot set up has failed")]
 
@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use crate::support::{PATIENCE, World, no_args};
 
 #[tokio::test]
-async fn a_server_is_ready_until_it_drains_and_healthy_as_long() {
+async fn server_is_ready_until_it_drains_and_healthy_until_it_ends() {
     let world = World::new("http").await;
     assert!(world.get("/healthz").await.starts_with("HTTP/1.1 200 "));
     assert!(world.get("/readyz").await.starts_with("HTTP/1.1 200 "));
@@ -37,7 +37,7 @@ async fn a_server_is_ready_until_it_drains_and_healthy_as_long() {
     timeout(PATIENCE, world.ended).await.unwrap().unwrap();
 }
 
-/// The value of a line of metrics, which begins with this.
+/// Returns the value of the metric whose line begins with `sample`.
 fn value(metrics: &str, sample: &str) -> f64 {
     let line = metrics.lines().find_map(|line| line.strip_prefix(sample)?.strip_prefix(' '));
     line.unwrap_or_else(|| panic!("no {sample} in:\n{metrics}")).parse().unwrap()
@@ -84,7 +84,7 @@ async fn metrics_count_calls_errors_and_time_by_method() {
 }
 
 #[tokio::test]
-async fn a_page_by_a_name_that_is_not_ours_is_not_shown() {
+async fn pages_are_refused_for_unknown_hosts_and_foreign_origins() {
     let settings = HttpOptions::default().allowed_host("calc.example.com");
     let world = World::with("http", settings, ServeOptions::default()).await;
     for (host, status) in [
@@ -103,7 +103,7 @@ async fn a_page_by_a_name_that_is_not_ours_is_not_shown() {
 }
 
 #[tokio::test]
-async fn what_is_not_there_and_what_is_not_allowed_is_told() {
+async fn unknown_path_is_404_and_other_method_is_405() {
     let world = World::new("http").await;
     let answer = world.get("/nothing").await;
     assert!(

@@ -1,4 +1,4 @@
-//! Ways through a forward proxy, to which one comes by `CONNECT`.
+//! Connections through a forward proxy, opened with `CONNECT`.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot set up has failed")]
 
@@ -57,10 +57,10 @@ async fn carry(mut client: TcpStream, carried: Arc<AtomicUsize>) {
         return client.write_all(refusal.as_bytes()).await.unwrap();
     }
     let place = head.strip_prefix("CONNECT ").unwrap().split(' ').next().unwrap();
-    // A name that only the proxy knows.
+    // Only the proxy can resolve this name.
     let place = place.replace("calc.internal", "127.0.0.1");
     let Ok(mut server) = TcpStream::connect(place).await else {
-        return client.write_all(b"HTTP/1.1 502 Bad Gateway\r\n\r\nnobody is there").await.unwrap();
+        return client.write_all(b"HTTP/1.1 502 Bad Gateway\r\n\r\nno server is there").await.unwrap();
     };
     carried.fetch_add(1, Ordering::SeqCst);
     client.write_all(b"HTTP/1.1 200 Connection established\r\nVia: 1.1 test\r\n\r\n").await.unwrap();
@@ -72,7 +72,7 @@ fn dialer(proxy: &str) -> Dialer {
 }
 
 #[tokio::test]
-async fn every_way_of_the_network_leads_through_a_proxy() {
+async fn every_network_scheme_dials_through_a_proxy() {
     let proxy = Proxy::start().await;
     for (index, scheme) in ["tcp", "http", "connect", "ws", "https", "wss"].into_iter().enumerate() {
         let world = World::new(scheme).await;
@@ -93,19 +93,19 @@ async fn failure(proxy: &str, place: &str) -> String {
 }
 
 #[tokio::test]
-async fn an_error_tells_the_proxy_from_the_server_and_no_password() {
+async fn errors_name_the_proxy_and_never_the_password() {
     let proxy = Proxy::start().await;
     let gone = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
 
     let wrong = failure(&format!("http://me:secret@{}", proxy.place), "127.0.0.1:9").await;
-    let said = format!(
+    let expected = format!(
         "through the proxy http://{}: it answered 407 Proxy Authentication Required: who are",
         proxy.place
     );
-    assert!(wrong.contains(&said) && !wrong.contains("secret"), "{wrong}");
+    assert!(wrong.contains(&expected) && !wrong.contains("secret"), "{wrong}");
 
     let no_server = failure(&format!("http://me:p%40ss@{}", proxy.place), &gone.to_string()).await;
-    assert!(no_server.contains("it answered 502 Bad Gateway: nobody is there"), "{no_server}");
+    assert!(no_server.contains("it answered 502 Bad Gateway: no server is there"), "{no_server}");
 
     let no_proxy = failure(&format!("http://me:secret@{gone}"), "127.0.0.1:9").await;
     assert!(no_proxy.contains(&format!("through the proxy http://{gone}: ")), "{no_proxy}");

@@ -1,4 +1,4 @@
-//! One port for calls with and without HTTP: the protocol is detected byte by byte.
+//! One port for HTTP and for calls without it: the server detects the protocol from the first bytes.
 //!
 //! The suite of calls over such a port is in `transports.rs`.
 
@@ -27,7 +27,7 @@ async fn connect(world: &World) -> TcpStream {
     stream
 }
 
-/// The first frame that comes back.
+/// Reads the first frame of the answer.
 async fn frame(stream: &mut (impl AsyncRead + Unpin)) -> String {
     let reading = async {
         let len = stream.read_u32().await.unwrap();
@@ -39,7 +39,7 @@ async fn frame(stream: &mut (impl AsyncRead + Unpin)) -> String {
     timeout(PATIENCE, reading).await.unwrap()
 }
 
-/// All that comes back until the server closes.
+/// Reads until the server closes the connection.
 async fn all(stream: &mut (impl AsyncRead + Unpin)) -> Vec<u8> {
     let mut answer = Vec::new();
     timeout(PATIENCE, stream.read_to_end(&mut answer)).await.unwrap().unwrap();
@@ -55,7 +55,7 @@ async fn trickle(stream: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) {
     }
 }
 
-/// An encrypted connection, on which this was agreed.
+/// Opens a TLS connection and negotiates this protocol.
 async fn encrypted(world: &World, alpn: Alpn) -> Stream {
     let stream = connect(world).await;
     tls_client().connect(stream, "127.0.0.1", alpn).await.unwrap()
@@ -67,7 +67,7 @@ async fn protocols_are_detected_byte_by_byte() {
     let mut stream = connect(&world).await;
     trickle(&mut stream, OPTION).await;
     assert!(frame(&mut stream).await.contains("\"magic_number\":3405691582"));
-    assert_eq!(world.handle.connections(), 1, "it counts among the server's connections");
+    assert_eq!(world.handle.connections(), 1, "the server counts the connection");
 
     let mut stream = connect(&world).await;
     trickle(&mut stream, REQUEST).await;
@@ -76,7 +76,7 @@ async fn protocols_are_detected_byte_by_byte() {
 }
 
 #[tokio::test]
-async fn silent_client_is_closed_in_time_and_frees_its_place() {
+async fn silent_client_is_closed_in_time_and_frees_its_slot() {
     let limits = ServeOptions::default().head_timeout(200 * MS).max_connections(1);
     let world = World::with("one_port_tcp", HttpOptions::default(), limits).await;
     let mut silent = connect(&world).await;
@@ -84,12 +84,12 @@ async fn silent_client_is_closed_in_time_and_frees_its_place() {
     for _ in 0..3 {
         drop(connect(&world).await);
     }
-    // There is place for one, so that each that is left behind would keep this one out.
+    // There is one slot, which each connection above must have freed.
     until_it_answers(&world.channel()).await;
     assert_eq!(all(&mut connect(&world).await).await, b"");
 }
 
-/// Calls until there is an answer: a connection that ends keeps its place for a moment.
+/// Calls until there is an answer: a connection that ends keeps its slot for a moment.
 async fn until_it_answers(channel: &Channel) {
     let calling = async {
         while channel.call::<String>("Echo.echo", &json!({"text": "in"})).await.is_err() {
@@ -125,7 +125,7 @@ async fn garbage_is_answered_by_http() {
         let answer = all(&mut stream).await;
         assert!(answer.starts_with(b"HTTP/1.1 400 "), "{garbage:?}: {}", String::from_utf8_lossy(&answer));
     }
-    // A frame that is too long for an Option still is one, and the server says so.
+    // The length of a frame that is too long for an Option is recognized as one, and refused with an error.
     let mut stream = connect(&world).await;
     stream.write_all(b"\0\0\x20\0").await.unwrap();
     assert!(frame(&mut stream).await.contains("resource_exhausted"));
@@ -150,7 +150,7 @@ async fn alpn_decides_inside_tls() {
     trickle(&mut stream, REQUEST).await;
     assert!(all(&mut stream).await.starts_with(b"HTTP/1.1 200 OK\r\n"));
 
-    // Who agreed on HTTP does not get at calls.
+    // A client that negotiated HTTP cannot send an Option.
     let mut stream = encrypted(&world, Alpn::Http1).await;
     stream.write_all(OPTION).await.unwrap();
     stream.write_all(b"\r\n\r\n").await.unwrap();
@@ -164,7 +164,7 @@ async fn tls_port_accepts_nothing_unencrypted() {
         let mut stream = connect(&world).await;
         stream.write_all(plain).await.unwrap();
         let answer = all(&mut stream).await;
-        // One record, an alert that is fatal.
+        // One TLS record with a fatal alert.
         assert!(answer.starts_with(&[0x15, 3]) && answer[5] == 2 && answer.len() == 7, "{answer:?}");
     }
     let call = channel_to(&format!("tcp@{}", world.place)).call::<()>("Echo.echo", &no_args());
@@ -179,7 +179,7 @@ async fn silent_tls_client_is_closed_in_time() {
     let world = World::with("one_port_tls", HttpOptions::default(), limits).await;
     assert_eq!(all(&mut connect(&world).await).await, b"");
     let mut shaken = encrypted(&world, Alpn::Farcall).await;
-    // Without a goodbye, which is an error where the end is TLS's.
+    // The server closes without `close_notify`, which TLS reports as an error.
     let read = timeout(PATIENCE, shaken.read(&mut [0])).await.unwrap();
     assert!(matches!(read, Ok(0) | Err(_)));
 }
@@ -191,7 +191,7 @@ async fn silent_clients_do_not_delay_the_shutdown() {
     let mut silent = connect(&world).await;
     let channel = world.channel();
     channel.connect().await.unwrap();
-    until("it is connected", || world.handle.connections() == 1).await;
+    until("the channel is connected", || world.handle.connections() == 1).await;
     world.handle.stop();
     timeout(PATIENCE, world.ended).await.unwrap().unwrap();
     assert_eq!(all(&mut silent).await, b"");

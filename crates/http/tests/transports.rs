@@ -1,5 +1,5 @@
-//! One suite of calls, cancels, deadlines, large bodies and broken connections, over every way to a
-//! server.
+//! One suite of calls, cancellations, deadlines, large bodies and broken connections, over every
+//! transport.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot set up has failed")]
 
@@ -12,7 +12,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::support::{MAX_FRAME, MS, PATIENCE, Relay, World, channel_to, no_args, until};
 
-async fn many_calls_at_once_are_answered_each_with_its_own(scheme: &'static str) {
+async fn concurrent_calls_get_their_own_results(scheme: &'static str) {
     let world = World::new(scheme).await;
     let channel = world.channel();
     let calls: Vec<_> = (0..300)
@@ -24,7 +24,7 @@ async fn many_calls_at_once_are_answered_each_with_its_own(scheme: &'static str)
     assert_eq!(world.handle.connections(), 1);
 }
 
-async fn an_error_arrives_with_its_code_and_execution(scheme: &'static str) {
+async fn errors_have_a_code_and_an_execution(scheme: &'static str) {
     let world = World::new(scheme).await;
     let error = world.channel().call::<()>("Echo.fail", &no_args()).await.unwrap_err();
     assert_eq!((error.code(), error.execution()), (Code::Application, Execution::Done));
@@ -32,19 +32,19 @@ async fn an_error_arrives_with_its_code_and_execution(scheme: &'static str) {
     assert_eq!((error.code(), error.execution()), (Code::Unimplemented, Execution::Refused));
 }
 
-async fn a_call_that_is_dropped_stops_its_handler(scheme: &'static str) {
+async fn dropped_call_stops_its_handler(scheme: &'static str) {
     let world = World::new(scheme).await;
     let channel = world.channel();
     let call = channel.call::<String>("Probe.sleep", &no_args()).start();
     world.wait_for_running(1).await;
     drop(call);
     world.wait_for_running(0).await;
-    // The connection is as good as before.
+    // The connection stays usable.
     assert_eq!(channel.call::<String>("Probe.sleep", &json!({"ms": 1})).await.unwrap(), "awake");
     assert_eq!(world.handle.connections(), 1);
 }
 
-async fn a_deadline_ends_the_call_and_its_handler(scheme: &'static str) {
+async fn deadline_ends_the_call_and_its_handler(scheme: &'static str) {
     let world = World::new(scheme).await;
     let channel = world.channel();
     channel.connect().await.unwrap();
@@ -54,7 +54,7 @@ async fn a_deadline_ends_the_call_and_its_handler(scheme: &'static str) {
     world.wait_for_running(0).await;
 }
 
-async fn ten_megabytes_go_both_ways(scheme: &'static str) {
+async fn ten_megabytes_round_trip(scheme: &'static str) {
     let world = World::new(scheme).await;
     let channel = world.channel();
     let text: String = (0..10_000_000_u32).map(|n| char::from(b'a' + (n % 23) as u8)).collect();
@@ -62,11 +62,11 @@ async fn ten_megabytes_go_both_ways(scheme: &'static str) {
     let calls = [(); 2].map(|()| channel.call::<String>("Echo.echo", &args).start());
     for call in calls {
         let echoed = timeout(2 * PATIENCE, call).await.unwrap().unwrap();
-        assert!(echoed == text, "{} bytes came back, or others", echoed.len());
+        assert!(echoed == text, "the echoed text of {} bytes differs", echoed.len());
     }
 }
 
-async fn what_is_too_large_fails_alone(scheme: &'static str) {
+async fn oversized_message_fails_alone(scheme: &'static str) {
     let world = World::new(scheme).await;
     let channel = world.channel();
     channel.connect().await.unwrap();
@@ -77,7 +77,7 @@ async fn what_is_too_large_fails_alone(scheme: &'static str) {
     assert_eq!(world.handle.connections(), 1);
 }
 
-async fn a_connection_that_breaks_ends_its_calls_on_both_sides_and_the_next_dials_anew(scheme: &'static str) {
+async fn lost_connection_ends_its_calls_on_both_sides_and_the_next_call_redials(scheme: &'static str) {
     let world = World::new(scheme).await;
     let relay = Relay::before(&world).await;
     let channel = channel_to(&format!("{}@{}", world.scheme, relay.place));
@@ -91,7 +91,7 @@ async fn a_connection_that_breaks_ends_its_calls_on_both_sides_and_the_next_dial
     assert_eq!(timeout(PATIENCE, echoed).await.unwrap().unwrap(), "again");
 }
 
-async fn a_client_that_leaves_is_gone_at_once(scheme: &'static str) {
+async fn closed_client_is_disconnected_at_once(scheme: &'static str) {
     let world = World::new(scheme).await;
     let channel = world.channel();
     channel.connect().await.unwrap();
@@ -100,7 +100,7 @@ async fn a_client_that_leaves_is_gone_at_once(scheme: &'static str) {
     until("the server has no connection", || world.handle.connections() == 0).await;
 }
 
-async fn a_server_that_stops_finishes_what_it_has_begun(scheme: &'static str) {
+async fn stopping_server_finishes_its_calls(scheme: &'static str) {
     let world = World::new(scheme).await;
     let channel = world.channel();
     let call = channel.call::<String>("Probe.sleep", &json!({"ms": 500})).start();
@@ -113,15 +113,15 @@ async fn a_server_that_stops_finishes_what_it_has_begun(scheme: &'static str) {
     assert_eq!(timeout(PATIENCE, late).await.unwrap().unwrap_err().code(), Code::Unavailable);
 }
 
-/// Each fact over each way.
+/// Defines each test for each scheme.
 macro_rules! suite {
-    ($facts:tt over $($scheme:ident)*) => { $(suite!(@one $scheme $facts);)* };
-    (@one $scheme:ident [$($fact:ident)*]) => {
+    ($tests:tt over $($scheme:ident)*) => { $(suite!(@one $scheme $tests);)* };
+    (@one $scheme:ident [$($test:ident)*]) => {
         mod $scheme {
             $(
                 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-                async fn $fact() {
-                    super::$fact(stringify!($scheme)).await;
+                async fn $test() {
+                    super::$test(stringify!($scheme)).await;
                 }
             )*
         }
@@ -130,15 +130,15 @@ macro_rules! suite {
 
 suite! {
     [
-        many_calls_at_once_are_answered_each_with_its_own
-        an_error_arrives_with_its_code_and_execution
-        a_call_that_is_dropped_stops_its_handler
-        a_deadline_ends_the_call_and_its_handler
-        ten_megabytes_go_both_ways
-        what_is_too_large_fails_alone
-        a_connection_that_breaks_ends_its_calls_on_both_sides_and_the_next_dials_anew
-        a_client_that_leaves_is_gone_at_once
-        a_server_that_stops_finishes_what_it_has_begun
+        concurrent_calls_get_their_own_results
+        errors_have_a_code_and_an_execution
+        dropped_call_stops_its_handler
+        deadline_ends_the_call_and_its_handler
+        ten_megabytes_round_trip
+        oversized_message_fails_alone
+        lost_connection_ends_its_calls_on_both_sides_and_the_next_call_redials
+        closed_client_is_disconnected_at_once
+        stopping_server_finishes_its_calls
     ]
     over tcp unix http connect ws https wss one_port_tcp one_port_ws one_port_tls one_port_https
 }

@@ -1,4 +1,4 @@
-//! Connections that are opened inside HTTP, byte by byte, and requests that are refused.
+//! Connections opened by HTTP upgrades, `CONNECT` and WebSocket, at the level of bytes, and refused requests.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot set up has failed")]
 
@@ -28,7 +28,7 @@ const CONNECT: &str = "CONNECT /_farcall_ HTTP/1.1\r\nHost: h\r\n\r\n";
 const WEBSOCKET: &str = "GET /_farcall_ HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
                          Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
 
-/// Reads up to the end of a head.
+/// Reads a head to its end.
 async fn read_head(stream: &mut TcpStream) -> String {
     let reading = async {
         let mut head = Vec::new();
@@ -40,7 +40,7 @@ async fn read_head(stream: &mut TcpStream) -> String {
     timeout(PATIENCE, reading).await.unwrap()
 }
 
-/// Sends bytes, and gives the head of the answer and the frame that follows it.
+/// Sends bytes, and returns the head of the answer and the frame that follows it.
 async fn head_and_frame(world: &World, request: &[u8]) -> (String, String) {
     let mut stream = TcpStream::connect(&world.place).await.unwrap();
     stream.write_all(request).await.unwrap();
@@ -55,7 +55,7 @@ async fn head_and_frame(world: &World, request: &[u8]) -> (String, String) {
 }
 
 #[tokio::test]
-async fn bytes_that_came_with_the_head_are_not_lost() {
+async fn bytes_sent_with_the_head_are_not_lost() {
     let world = World::new("http").await;
     for (request, status) in [(UPGRADE, "HTTP/1.1 101 "), (CONNECT, "HTTP/1.1 200 ")] {
         let both = [request.as_bytes(), OPTION].concat();
@@ -66,9 +66,9 @@ async fn bytes_that_came_with_the_head_are_not_lost() {
 }
 
 #[tokio::test]
-async fn a_websocket_message_that_came_with_the_head_is_not_lost() {
+async fn websocket_message_sent_with_the_head_is_not_lost() {
     let world = World::new("ws").await;
-    // A binary message, masked with zeros, which leave it as it is.
+    // A binary message, masked with zeros, which do not change it.
     let message = [&[0x82, 0x80 | OPTION.len() as u8, 0, 0, 0, 0], OPTION].concat();
     let mut stream = TcpStream::connect(&world.place).await.unwrap();
     stream.write_all(&[WEBSOCKET.as_bytes(), &message].concat()).await.unwrap();
@@ -78,11 +78,11 @@ async fn a_websocket_message_that_came_with_the_head_is_not_lost() {
     assert!(head.contains("sec-websocket-accept: s3pplmbitxaq9kygzzhzrbk+xoo="), "{head}");
     let mut begin = [0; 1];
     timeout(PATIENCE, stream.read_exact(&mut begin)).await.unwrap().unwrap();
-    assert_eq!(begin, [0x82], "a binary message comes back");
+    assert_eq!(begin, [0x82], "the server sends a binary message");
 }
 
 #[tokio::test]
-async fn the_heads_are_as_the_protocol_has_them() {
+async fn response_heads_follow_the_protocol() {
     let world = World::new("http").await;
     let mut stream = TcpStream::connect(&world.place).await.unwrap();
     stream.write_all(UPGRADE.as_bytes()).await.unwrap();
@@ -99,7 +99,7 @@ async fn the_heads_are_as_the_protocol_has_them() {
 }
 
 #[tokio::test]
-async fn a_get_without_upgrade_is_426_and_says_how_to_connect() {
+async fn get_without_upgrade_is_426_and_says_how_to_connect() {
     let world = World::new("http").await;
     let answer = world.get("/_farcall_").await;
     assert!(answer.starts_with("HTTP/1.1 426 "), "{answer}");
@@ -107,7 +107,7 @@ async fn a_get_without_upgrade_is_426_and_says_how_to_connect() {
     assert!(lower.contains("\r\nupgrade: farcall, websocket\r\n"), "{answer}");
     assert!(answer.contains("dial it as http@host:port"), "{answer}");
     for request in [
-        // The header that says it is about this connection is missing, as behind a proxy that drops it.
+        // `Connection: Upgrade` is missing, as behind a proxy that drops it.
         "GET /_farcall_ HTTP/1.1\r\nHost: h\r\nUpgrade: farcall\r\nConnection: close\r\n\r\n",
         "GET /_farcall_ HTTP/1.1\r\nHost: h\r\nUpgrade: h2c\r\nConnection: Upgrade, close\r\n\r\n",
         // HTTP/1.0 has no upgrades.
@@ -119,7 +119,7 @@ async fn a_get_without_upgrade_is_426_and_says_how_to_connect() {
 }
 
 #[tokio::test]
-async fn any_other_method_is_405_and_says_which_are_allowed() {
+async fn other_method_is_405_and_lists_the_allowed_ones() {
     let world = World::new("http").await;
     for method in ["POST", "PUT", "HEAD", "OPTIONS", "BREW"] {
         let answer =
@@ -130,7 +130,7 @@ async fn any_other_method_is_405_and_says_which_are_allowed() {
 }
 
 #[tokio::test]
-async fn it_is_no_proxy_to_elsewhere() {
+async fn connect_to_other_targets_is_refused() {
     let world = World::new("connect").await;
     for place in ["calc.example:443", "/", "/metrics", "http://calc.example/_farcall"] {
         let answer = world
@@ -142,7 +142,7 @@ async fn it_is_no_proxy_to_elsewhere() {
 }
 
 #[tokio::test]
-async fn a_websocket_is_agreed_to_as_the_rfc_has_it() {
+async fn websocket_handshake_follows_rfc_6455() {
     let world = World::new("ws").await;
     let old = WEBSOCKET.replace("Version: 13", "Version: 8").replace("Upgrade\r\n", "Upgrade, close\r\n");
     let answer = world.ask(&old).await;
@@ -155,7 +155,7 @@ async fn a_websocket_is_agreed_to_as_the_rfc_has_it() {
 }
 
 #[tokio::test]
-async fn pages_of_foreign_origins_open_nothing() {
+async fn pages_of_foreign_origins_open_no_connection() {
     let settings = HttpOptions::default().allowed_origin("https://app.example.com");
     let world = World::with("ws", settings, ServeOptions::default()).await;
     let opened = async |origin: &str, host: &str| {
@@ -169,12 +169,12 @@ async fn pages_of_foreign_origins_open_nothing() {
     assert_eq!(opened(&format!("http://{place}"), place).await, "101");
     assert_eq!(opened("http://evil.example", place).await, "403");
     assert_eq!(opened("null", place).await, "403");
-    // A name of the page's own that points here.
+    // DNS rebinding: the page's host name resolves to this server.
     assert_eq!(opened("http://evil.example", "evil.example").await, "403");
 }
 
 #[tokio::test]
-async fn a_text_message_is_closed_with_1003() {
+async fn text_message_is_closed_with_1003() {
     let world = World::new("ws").await;
     let mut stream = TcpStream::connect(&world.place).await.unwrap();
     stream.write_all(WEBSOCKET.as_bytes()).await.unwrap();
@@ -186,7 +186,7 @@ async fn a_text_message_is_closed_with_1003() {
 }
 
 #[tokio::test]
-async fn a_head_that_does_not_end_is_given_up() {
+async fn incomplete_head_times_out() {
     let limits = ServeOptions::default().head_timeout(200 * MS);
     let world = World::with("http", HttpOptions::default(), limits).await;
     let answer = world.ask("GET /_farcall_ HTTP/1.1\r\nHost: h\r\n").await;
@@ -194,10 +194,10 @@ async fn a_head_that_does_not_end_is_given_up() {
 }
 
 #[tokio::test]
-async fn one_connection_too_many_is_closed_and_those_for_calls_do_not_count() {
+async fn connection_over_the_limit_is_closed_and_upgraded_ones_do_not_count() {
     let limits = ServeOptions::default().max_connections(1);
     let world = World::with("http", HttpOptions::default(), limits).await;
-    // Two in turn: each ceases to be HTTP's once it is opened.
+    // One after the other: an upgraded connection no longer counts as HTTP.
     let channels = [world.channel(), world.channel()];
     for channel in &channels {
         let echoed = channel.call::<String>("Echo.echo", &json!({"text": "in"}));
@@ -206,13 +206,13 @@ async fn one_connection_too_many_is_closed_and_those_for_calls_do_not_count() {
     let mut silent = TcpStream::connect(&world.place).await.unwrap();
     silent.write_all(b"GET").await.unwrap();
     let mut second = TcpStream::connect(&world.place).await.unwrap();
-    // Closed, or reset: there is no place.
+    // There is no slot, so that the connection is closed or reset.
     let read = timeout(PATIENCE, second.read(&mut [0])).await.unwrap();
     assert!(matches!(read, Ok(0) | Err(_)));
 }
 
 #[tokio::test]
-async fn a_handler_sees_who_called_not_who_carried() {
+async fn handler_sees_the_callers_address() {
     for scheme in ["http", "connect", "ws", "https", "wss"] {
         let world = World::new(scheme).await;
         let peer = world.channel().call::<String>("Probe.peer", &no_args()).await.unwrap();
@@ -222,7 +222,7 @@ async fn a_handler_sees_who_called_not_who_carried() {
 }
 
 #[tokio::test]
-async fn a_handler_sees_the_verified_name_of_its_caller() {
+async fn handler_sees_the_verified_name_of_its_caller() {
     let authority = Authority::new();
     for (opening, scheme) in [("http", "https"), ("ws", "wss"), ("one_port_tcp", "tls")] {
         let options = ServeOptions::default().tls(authority.server(true));
@@ -236,8 +236,8 @@ async fn a_handler_sees_the_verified_name_of_its_caller() {
         };
         let name = called(authority.client()).await.unwrap();
         assert_eq!(name.as_deref(), Some("billing.example"), "{scheme}");
-        let nobody = TlsClient::builder().roots_file(authority.path("root.pem")).build().unwrap();
-        let refused = called(nobody).await.unwrap_err();
+        let anonymous = TlsClient::builder().roots_file(authority.path("root.pem")).build().unwrap();
+        let refused = called(anonymous).await.unwrap_err();
         assert_eq!(
             (refused.code(), refused.execution()),
             (Code::Unavailable, Execution::NotSent),
@@ -247,8 +247,8 @@ async fn a_handler_sees_the_verified_name_of_its_caller() {
     }
 }
 
-/// Returns the error of dialing a server that answers this.
-async fn told(scheme: &str, answer: &'static [u8]) -> String {
+/// Returns the error of dialing a server that sends `answer`.
+async fn dial_error(scheme: &str, answer: &'static [u8]) -> String {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = format!("{scheme}@{}", listener.local_addr().unwrap());
     let server = tokio::spawn(async move {
@@ -263,22 +263,23 @@ async fn told(scheme: &str, answer: &'static [u8]) -> String {
 }
 
 #[tokio::test]
-async fn a_callers_error_says_what_the_other_side_answered() {
+async fn dial_error_includes_the_servers_answer() {
     for scheme in ["http", "connect", "ws"] {
         let refused = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 12\r\n\r\nnot from you";
-        let error = told(scheme, refused).await;
+        let error = dial_error(scheme, refused).await;
         assert!(error.contains("it answered 403 Forbidden: not from you"), "{scheme}: {error}");
         let page = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi";
-        let error = told(scheme, page).await;
+        let error = dial_error(scheme, page).await;
         assert!(error.contains("no farcall server is there"), "{scheme}: {error}");
     }
     let error =
-        told("ws", b"HTTP/1.1 101 Switching\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: x\r\n\r\n").await;
+        dial_error("ws", b"HTTP/1.1 101 Switching\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: x\r\n\r\n")
+            .await;
     assert!(error.contains("Sec-WebSocket-Accept"), "{error}");
 }
 
 #[tokio::test]
-async fn a_server_that_accepts_and_says_nothing_costs_the_connect_timeout() {
+async fn silent_server_fails_after_the_connect_timeout() {
     for scheme in ["http", "connect", "ws"] {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = Address::parse(&format!("{scheme}@{}", listener.local_addr().unwrap())).unwrap();

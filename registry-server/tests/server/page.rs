@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::support::{Running, TIMEOUT, command, http, wait_until};
 
-/// The page, live.
+/// Opens the registry's page, and waits until it receives updates.
 async fn open(registry: &Running) -> Browser {
     let browser = Browser::start().await;
     browser.open(&registry.url).await;
@@ -17,7 +17,7 @@ async fn open(registry: &Running) -> Browser {
     browser
 }
 
-/// The only instance of the service, in the registry.
+/// Returns the only instance of the service in the registry.
 async fn only(registry: &Running, service: &str) -> Value {
     registry.instances(service).await.swap_remove(0)
 }
@@ -34,7 +34,7 @@ async fn instance_appears_changes_and_disappears_without_reloading() {
     for part in ["Arith", "tcp@127.0.0.1:7001", "node-1", "zone-a", "1.2.3", "rack=r12", "up", "100"] {
         browser.shows(part).await;
     }
-    // How long ago it was received of is asked for apart.
+    // The page requests the age of the last heartbeat separately.
     browser.sees("/^\\d+ (s|min) ago$/.test(document.querySelector('td.seen').innerText.replace('Last heartbeat', '').trim())").await;
 
     let changed = json!({"addr": "tcp@127.0.0.1:7002", "zone": "zone-b"});
@@ -55,14 +55,15 @@ async fn one_click_drains_and_another_undrains() {
     registry.register("tcp@127.0.0.1:7001", "Arith").await;
     let browser = open(&registry).await;
     browser.click(".act").await;
-    wait_until("it drains", async || only(&registry, "Arith").await["state"] == "draining").await;
+    wait_until("the instance is draining", async || only(&registry, "Arith").await["state"] == "draining")
+        .await;
     browser.sees("document.querySelector('.state').innerText === 'draining'").await;
     browser.sees("document.querySelector('.act').innerText === 'Undrain'").await;
     assert_eq!(registry.addresses("Arith").await, Vec::<String>::new());
-    // By the keyboard this time.
+    // The Enter key on the focused button has the same effect.
     browser.script("document.querySelector('.act').focus()").await;
     browser.keys(".act", "\u{e007}").await;
-    wait_until("it is up", async || only(&registry, "Arith").await["state"] == "up").await;
+    wait_until("the instance is up", async || only(&registry, "Arith").await["state"] == "up").await;
     browser.sees("document.querySelector('.act').innerText === 'Drain'").await;
 }
 
@@ -80,7 +81,8 @@ async fn weight_override_is_set_and_removed() {
     browser.keys(".editor input", "99999\u{e007}").await;
     browser.shows("A weight is a whole number from 0 to 65535").await;
     browser.click(".editor button").await;
-    wait_until("it is as registered", async || only(&registry, "Arith").await["weight"] == 100).await;
+    wait_until("the registered weight is back", async || only(&registry, "Arith").await["weight"] == 100)
+        .await;
     browser.sees("!document.querySelector('.set.overridden')").await;
 }
 
@@ -108,12 +110,13 @@ async fn text_of_instances_is_never_executed() {
     assert_eq!(
         browser.script("return document.querySelectorAll('img, script').length").await,
         1,
-        "its own script"
+        "the page has one script"
     );
     assert_eq!(browser.script("return window.ran ?? null").await, Value::Null);
-    // And it is drained like any other.
+    // The instance can be drained like any other.
     browser.click("[data-service=Arith] .act").await;
-    wait_until("it drains", async || only(&registry, "Arith").await["state"] == "draining").await;
+    wait_until("the instance is draining", async || only(&registry, "Arith").await["state"] == "draining")
+        .await;
     assert_eq!(browser.log().await, Vec::<String>::new());
 }
 
@@ -124,11 +127,11 @@ async fn content_policy_refuses_injected_scripts_and_html() {
     let policy = answer.headers()["content-security-policy"].to_str().unwrap().to_owned();
     assert!(policy.starts_with("default-src 'none'") && !policy.contains("unsafe"), "{policy}");
     let browser = open(&registry).await;
-    let slipped = "const s = document.createElement('script'); \
+    let injected = "const s = document.createElement('script'); \
                    try { s.textContent = 'window.ran = 1'; document.body.append(s); } catch (error) {} \
                    try { document.body.insertAdjacentHTML('beforeend', '<img src=x onerror=window.ran=2>'); } catch (error) {} \
                    return [window.ran ?? null, document.querySelectorAll('img').length]";
-    assert_eq!(browser.script(slipped).await, json!([null, 0]));
+    assert_eq!(browser.script(injected).await, json!([null, 0]));
 }
 
 #[tokio::test]
@@ -179,12 +182,12 @@ async fn page_fits_a_phone() {
         browser.open(&registry.url).await;
         browser.shows("tcp@127.0.0.1:7001").await;
         browser.click(".more").await;
-        // A window on a desk has a bar to scroll down, which takes some of its width.
+        // On a desktop, the vertical scroll bar takes some of the window's width.
         let root = browser
             .script("const r = document.documentElement; return [r.scrollWidth - r.clientWidth, innerWidth]")
             .await;
-        assert_eq!(root, json!([0, width]), "it scrolls sideways");
-        // What is to be touched is on the screen.
+        assert_eq!(root, json!([0, width]), "the page scrolls horizontally");
+        // All controls are inside the window.
         let outside = "return [...document.querySelectorAll('button, input')].filter((e) => e.offsetParent && \
                        (e.getBoundingClientRect().right > innerWidth || e.getBoundingClientRect().left < 0)).length";
         assert_eq!(browser.script(outside).await, 0);
@@ -215,7 +218,7 @@ async fn page_shows_an_unreachable_registry_and_recovers() {
     registry.signal(Signal::KILL);
     registry.wait_for_exit(TIMEOUT);
     browser.shows("Reconnecting for").await;
-    // What was known stays in view.
+    // The last known instances stay visible.
     browser.shows("tcp@127.0.0.1:7001").await;
 
     let registry = Running::start_again(&registry.url, &[]);
@@ -223,7 +226,7 @@ async fn page_shows_an_unreachable_registry_and_recovers() {
     browser.shows("Live").await;
     browser.shows("tcp@127.0.0.1:7002").await;
     browser.sees("!document.body.innerText.includes('tcp@127.0.0.1:7001')").await;
-    // It started without a snapshot.
+    // The registry has started without a snapshot.
     browser.shows("The registry is warming").await;
 }
 
@@ -236,7 +239,7 @@ async fn ten_thousand_instances_are_rendered_in_parts() {
         let (registry, client) = (Arc::clone(&registry), client.clone());
         tasks.spawn(async move {
             for index in (task..10_000).step_by(16) {
-                // One service has half of them.
+                // One service has half of the instances.
                 let service =
                     if index % 2 == 0 { "big".to_owned() } else { format!("service-{:03}", index % 499) };
                 let address = format!("tcp@10.{}.{}.1:7001", index / 250, index % 250);
@@ -253,7 +256,7 @@ async fn ten_thousand_instances_are_rendered_in_parts() {
     assert_eq!(
         browser.script("return document.querySelectorAll('tbody tr').length").await,
         0,
-        "all are closed"
+        "all services are collapsed"
     );
 
     browser.click("[data-service=big] .head").await;

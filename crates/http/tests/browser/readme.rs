@@ -1,12 +1,12 @@
-//! The examples in the README of the client: each block is a separate module, and what it says it prints
-//! stands behind its `console.log`.
+//! The examples in the README of the client: each block is a separate module, and a comment behind each
+//! `console.log` has the line that it prints.
 
 const README: &str = include_str!("../../../../clients/javascript/README.md");
 
-/// A block of JavaScript.
+/// A code block of JavaScript.
 pub(crate) struct Example {
     pub(crate) code: &'static str,
-    /// The lines that it is to print.
+    /// The lines that it must print.
     pub(crate) prints: Vec<&'static str>,
 }
 

@@ -26,7 +26,7 @@ use crate::support::{PATIENCE, until};
 const CLIENT: &str = include_str!("../../../../clients/javascript/farcall.js");
 const CALCULATOR: &str = include_str!("calculator.html");
 const TESTING: &str = include_str!("testing.js");
-/// A page that only has the tools of the tests.
+/// A page with the functions that the tests use, and no content.
 const BENCH: &str = "<!doctype html><meta charset=utf-8><link rel=icon href=data:,><title>Tests</title>\
                      <script type=module src=/testing.js></script>";
 
@@ -38,16 +38,16 @@ pub(crate) struct Setup {
     pub(crate) token: Option<&'static str>,
 }
 
-/// A server that pages come from, and that they call.
+/// A server that serves pages, and that the pages call.
 pub(crate) struct Site {
     /// `host:port`
     pub(crate) place: String,
     pub(crate) handle: ServerHandle,
-    /// Handlers of `Report.build` and `Probe.sleep` that run.
+    /// The number of running handlers of `Report.build` and `Probe.sleep`.
     pub(crate) running: Arc<AtomicUsize>,
-    /// The most of them that ran at once.
-    pub(crate) most: Arc<AtomicUsize>,
-    /// Ready when the server has ended, and HTTP with it.
+    /// The maximum of `running` so far.
+    pub(crate) max_running: Arc<AtomicUsize>,
+    /// Ready when both the server and its HTTP listener have ended.
     pub(crate) ended: JoinHandle<()>,
 }
 
@@ -60,10 +60,10 @@ impl Site {
         Self::at("127.0.0.1:0", setup).await
     }
 
-    /// Starts one where another has been.
+    /// Starts a site at this address.
     pub(crate) async fn at(place: &str, setup: Setup) -> Self {
-        let (running, most) = (Arc::default(), Arc::default());
-        let mut builder = services(&running, &most).limits(setup.limits);
+        let (running, max_running) = (Arc::default(), Arc::default());
+        let mut builder = services(&running, &max_running).limits(setup.limits);
         if let Some(token) = setup.token {
             builder = builder.authenticate(Tokens::fixed([("web", token)]).unwrap());
         }
@@ -77,15 +77,15 @@ impl Site {
             let http = serve(listener, router, async { stop.ended().await });
             tokio::join!(server.serve(), http);
         });
-        Self { place, handle, running, most, ended }
+        Self { place, handle, running, max_running, ended }
     }
 
-    /// Returns the address for the client.
+    /// Returns the URL for the client.
     pub(crate) fn url(&self) -> String {
         format!("ws://{}", self.place)
     }
 
-    /// A browser on a page of this site that has the client and the tools of the tests.
+    /// Starts a browser on a page of this site that has the client and the tests' functions.
     pub(crate) async fn browser(&self) -> Browser {
         let browser = Browser::start().await;
         browser.open(&format!("http://{}/bench.html", self.place)).await;
@@ -101,13 +101,13 @@ impl Site {
         until(&format!("there are {count} connections"), || self.handle.connections() == count).await;
     }
 
-    /// Waits until it has ended, and its port is free.
-    pub(crate) async fn ends(self) {
+    /// Waits until the server has ended and its port is free.
+    pub(crate) async fn wait_until_ended(self) {
         timeout(PATIENCE, self.ended).await.unwrap().unwrap();
     }
 }
 
-/// The pages, the client, and the examples of its README.
+/// Returns the routes of the pages, the client, and the examples of its README.
 fn pages(place: &str) -> Router {
     let mut router = Router::new();
     for (path, kind, text) in [
@@ -131,13 +131,13 @@ fn file(kind: &'static str, text: String) -> impl IntoResponse {
     (StatusCode::OK, [(CONTENT_TYPE, kind)], text)
 }
 
-/// Takes note of a handler that ends, however it does.
+/// Counts a running handler until it returns or is cancelled.
 struct Running(Arc<AtomicUsize>);
 
 impl Running {
-    fn begin(running: &Arc<AtomicUsize>, most: &AtomicUsize) -> Self {
+    fn begin(running: &Arc<AtomicUsize>, max_running: &AtomicUsize) -> Self {
         let now = running.fetch_add(1, Ordering::SeqCst) + 1;
-        most.fetch_max(now, Ordering::SeqCst);
+        max_running.fetch_max(now, Ordering::SeqCst);
         Self(Arc::clone(running))
     }
 }
@@ -148,11 +148,11 @@ impl Drop for Running {
     }
 }
 
-fn services(running: &Arc<AtomicUsize>, most: &Arc<AtomicUsize>) -> ServerBuilder {
-    let counted = |running: &Arc<AtomicUsize>, most: &Arc<AtomicUsize>| {
-        let (running, most) = (Arc::clone(running), Arc::clone(most));
+fn services(running: &Arc<AtomicUsize>, max_running: &Arc<AtomicUsize>) -> ServerBuilder {
+    let counted = |running: &Arc<AtomicUsize>, max_running: &Arc<AtomicUsize>| {
+        let (running, max_running) = (Arc::clone(running), Arc::clone(max_running));
         move |args: Value| {
-            let guard = Running::begin(&running, &most);
+            let guard = Running::begin(&running, &max_running);
             async move {
                 let _guard = guard;
                 match args["ms"].as_u64() {
@@ -187,6 +187,6 @@ fn services(running: &Arc<AtomicUsize>, most: &Arc<AtomicUsize>) -> ServerBuilde
             });
             async move { call }
         })
-        .method("Report.build", counted(running, most))
-        .method("Probe.sleep", counted(running, most))
+        .method("Report.build", counted(running, max_running))
+        .method("Probe.sleep", counted(running, max_running))
 }

@@ -1,10 +1,10 @@
-// What the tests' scripts have at hand, in whatever page they run.
+// Functions for the tests' scripts, on any page.
 
 import * as farcall from "/farcall.js";
 
 const { connect, FarcallError } = farcall;
 
-/** How a call fails, in a form that goes to the test. */
+/** Returns the error of a call in a form that JSON can carry. */
 export async function failure(promise) {
   try {
     return { unexpected: await promise };
@@ -15,12 +15,12 @@ export async function failure(promise) {
   }
 }
 
-/** Waits until it is so. */
+/** Waits until the condition holds. */
 export async function until(condition) {
   while (!condition()) await new Promise((resolve) => setTimeout(resolve, 5));
 }
 
-/** A WebSocket whose messages arrive in pieces of `size` bytes, joined first if `joins`, and that counts. */
+/** A WebSocket that delivers messages in pieces of `size` bytes, joins them first if `joins`, and counts them. */
 export function cutting(size, joins) {
   return class extends WebSocket {
     static opened = 0;
@@ -45,7 +45,7 @@ export function cutting(size, joins) {
 
     #hold(bytes) {
       this.#held.push(bytes);
-      // What arrives in one turn of the event loop, or close by, goes on as one message.
+      // Bytes that arrive within 100 ms are delivered as one message.
       if (!joins) return this.#deliver();
       if (this.#held.length === 1) setTimeout(() => this.#deliver(), 100);
     }
@@ -65,7 +65,7 @@ export function cutting(size, joins) {
   };
 }
 
-/** The bytes of frames, each of which is a text, bytes, or what becomes JSON. */
+/** Returns the bytes of frames, each given as text, bytes, or a value that is encoded as JSON. */
 function framed(...frames) {
   const parts = frames.flatMap((frame) => {
     const text = typeof frame === "string" ? frame : JSON.stringify(frame);
@@ -78,17 +78,17 @@ function framed(...frames) {
 }
 
 /**
- * A WebSocket to a server that is played here: `answer(socket, header, body)` is told of what the client says,
- * and answers by `socket.say(header, body)`, or `socket.sends(bytes)` for what no server should send.
+ * A WebSocket to a fake server: `answer(socket, header, body)` receives the client's messages, and answers with
+ * `socket.respond(header, body)`, or with `socket.deliver(bytes)` to send invalid bytes.
  */
-export function played(answer, terms = {}) {
+export function fakeServer(answer, terms = {}) {
   return class {
     static opened = 0;
-    static heard = [];
+    static received = [];
     readyState = 0;
     bufferedAmount = 0;
     #frames = [];
-    #greeted = false;
+    #isNegotiated = false;
 
     constructor() {
       this.number = ++this.constructor.opened;
@@ -105,30 +105,24 @@ export function played(answer, terms = {}) {
         this.#frames.push(new TextDecoder().decode(data.subarray(at + 4, at + 4 + length)));
         at += 4 + length;
       }
-      if (!this.#greeted) {
+      if (!this.#isNegotiated) {
         const { magic_number, version, codec_type } = JSON.parse(this.#frames.shift());
-        this.#greeted = true;
-        this.sends(framed({ magic_number, version, codec_type, max_frame_bytes: 65536, max_in_flight: 16, ...terms }));
+        this.#isNegotiated = true;
+        this.deliver(framed({ magic_number, version, codec_type, max_frame_bytes: 65536, max_in_flight: 16, ...terms }));
       }
       while (this.#frames.length >= 2) {
         const [header, body] = this.#frames.splice(0, 2);
-        this.constructor.heard.push(header);
+        this.constructor.received.push(header);
         answer(this, JSON.parse(header), body);
       }
     }
 
-    say(header, body = "") {
-      this.sends(framed(header, body));
+    respond(header, body = "") {
+      this.deliver(framed(header, body));
     }
 
-    sends(bytes) {
+    deliver(bytes) {
       setTimeout(() => this.onmessage?.({ data: bytes.buffer ?? bytes }));
-    }
-
-    /** Ends as if the network had. */
-    breaks() {
-      this.readyState = 3;
-      this.onclose?.({ code: 1006, reason: "" });
     }
 
     close() {
@@ -138,7 +132,7 @@ export function played(answer, terms = {}) {
   };
 }
 
-/** Runs an example: what it printed, a line for each time. */
+/** Runs an example, and returns the lines that it prints. */
 export async function run(url) {
   const lines = [];
   const original = console.log;
@@ -155,4 +149,4 @@ export async function run(url) {
   return lines;
 }
 
-Object.assign(globalThis, { connect, FarcallError, farcall, failure, until, cutting, framed, played, run });
+Object.assign(globalThis, { connect, FarcallError, farcall, failure, until, cutting, framed, fakeServer, run });

@@ -1,4 +1,4 @@
-//! `/debug/farcall`: who may see it, what it answers, and how it looks and lives in a browser.
+//! `/debug/farcall`: access, content, and the page in a browser.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot set up has failed")]
 

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::served::{Front, HOSTILE, Served, services, sleeping};
 use crate::support::until;
 
-/// A server, and the page, live.
+/// Starts a server, and opens its page.
 async fn open() -> (Served, Browser) {
     let served = Served::start(services(), HttpOptions::default()).await;
     let browser = Browser::start().await;
@@ -19,10 +19,10 @@ async fn open() -> (Served, Browser) {
     (served, browser)
 }
 
-/// An expression for the age of the first call under way.
+/// A JavaScript expression for the age of the first call in flight.
 const AGE: &str = "document.querySelector('#calls td.age').innerText";
 
-/// An expression for the text of a cell of the method's row.
+/// Returns a JavaScript expression for the text of a cell in the method's row.
 fn cell(method: &str, column: &str) -> String {
     format!(
         "[...document.querySelectorAll('#methods tr')].find((row) => row.querySelector('.method-name')?.textContent \
@@ -32,7 +32,7 @@ fn cell(method: &str, column: &str) -> String {
 }
 
 #[tokio::test]
-async fn calls_are_seen_under_way_and_counted_without_reloading() {
+async fn calls_are_shown_and_counted_without_reloading() {
     let (served, browser) = open().await;
     browser.script("window.loadedOnce = true").await;
     browser.shows("No call is in flight").await;
@@ -41,7 +41,7 @@ async fn calls_are_seen_under_way_and_counted_without_reloading() {
     browser.sees("document.querySelector('#calls td.of-method').innerText === 'Probe.sleep'").await;
     browser.sees(&format!("{} === '1'", cell("sleep", "flight"))).await;
     browser.sees("/^in \\d+ (min|s)/.test(document.querySelector('#calls td.deadline').innerText)").await;
-    // It is the same row all the time.
+    // Updates keep the row's element.
     browser
         .script(&format!("window.row = document.querySelector('#calls tbody tr'); window.age = {AGE}"))
         .await;
@@ -68,7 +68,7 @@ async fn calls_are_seen_under_way_and_counted_without_reloading() {
 }
 
 #[tokio::test]
-async fn what_is_open_selected_and_looked_for_stays_while_figures_change() {
+async fn open_details_selection_and_search_survive_updates() {
     let (served, browser) = open().await;
     let channel = served.channel();
     browser.click("#methods .opener").await;
@@ -84,7 +84,7 @@ async fn what_is_open_selected_and_looked_for_stays_while_figures_change() {
         .await;
     channel.call::<String>("Probe.echo", &json!({"text": "x"})).await.unwrap();
     browser.sees(&format!("{} === '1'", cell("echo", "calls-count"))).await;
-    // The first step of the history comes with the server's next look at itself.
+    // The history is drawn once the server has taken its next sample.
     browser.sees("document.querySelector('.detail .line.calls').getAttribute('d') !== ''").await;
     assert_eq!(
         browser
@@ -104,7 +104,7 @@ async fn what_is_open_selected_and_looked_for_stays_while_figures_change() {
         .sees("document.querySelectorAll('#methods .listed > table > tbody > tr:not(.detail)').length === 3")
         .await;
 
-    // Sorted by its head, by the keyboard.
+    // The Enter key on a column head sorts the table.
     browser.keys("#methods .h-calls-count button", "\u{e007}").await;
     browser.sees("document.querySelector('#methods .h-calls-count').ariaSort === 'descending'").await;
     browser.sees("document.querySelector('#methods .method-name').innerText === 'echo'").await;
@@ -115,10 +115,10 @@ async fn what_is_open_selected_and_looked_for_stays_while_figures_change() {
 }
 
 #[tokio::test]
-async fn what_others_say_is_shown_as_text_and_never_run() {
+async fn foreign_text_is_shown_and_never_executed() {
     let (served, browser) = open().await;
     served.channel().call::<()>("Probe.fail", &json!({})).await.unwrap_err();
-    let text = json!(format!("{HOSTILE} it says"));
+    let text = json!(format!("{HOSTILE} as text"));
     browser.sees(&format!("document.querySelector('#failed td.message').textContent.includes({text})")).await;
     browser
         .script("for (const opener of document.querySelectorAll('#methods .opener')) opener.click()")
@@ -131,17 +131,17 @@ async fn what_others_say_is_shown_as_text_and_never_run() {
         .await;
     let parsed = "return [document.querySelectorAll('img, iframe').length, document.querySelectorAll('script').length, \
                   window.ran ?? null]";
-    assert_eq!(browser.script(parsed).await, json!([0, 1, null]), "its own script");
-    // Nor would the browser run what was slipped in.
-    let slipped = "const s = document.createElement('script'); \
+    assert_eq!(browser.script(parsed).await, json!([0, 1, null]), "the page has one script");
+    // The content security policy also prevents the browser from running injected code.
+    let injected = "const s = document.createElement('script'); \
                    try { s.textContent = 'window.ran = 1'; document.body.append(s); } catch {} \
                    try { document.body.insertAdjacentHTML('beforeend', '<img src=x onerror=window.ran=2>'); } catch {} \
                    return [window.ran ?? null, document.querySelectorAll('img').length]";
-    assert_eq!(browser.script(slipped).await, json!([null, 0]));
+    assert_eq!(browser.script(injected).await, json!([null, 0]));
 }
 
 #[tokio::test]
-async fn it_fits_a_phone_and_is_dark_for_those_who_like_it() {
+async fn page_fits_a_phone_and_follows_the_color_scheme() {
     let (served, browser) = open().await;
     let channel = served.channel();
     let sleeping = channel.call::<()>("Probe.sleep", &json!({})).start();
@@ -154,16 +154,16 @@ async fn it_fits_a_phone_and_is_dark_for_those_who_like_it() {
         [(360, true), (600, true), (901, false), (1000, false), (1181, false), (1280, false)]
     {
         browser.screen(width, 780, mobile).await;
-        let sideways =
+        let overflow =
             "const r = document.documentElement; return [r.scrollWidth - r.clientWidth, innerWidth]";
-        assert_eq!(browser.script(sideways).await, json!([0, width]), "it scrolls sideways");
-        // Nothing is written over something else or cut off, but in what scrolls itself.
+        assert_eq!(browser.script(overflow).await, json!([0, width]), "the page scrolls horizontally");
+        // No element extends past the window, except in areas that scroll.
         let outside = "return [...document.querySelectorAll('#sections *, #tiles *')].filter((e) => \
                        e.checkVisibility() && !e.closest('.spans, svg, .unseen') && \
                        (e.getBoundingClientRect().right > innerWidth + 1 || e.getBoundingClientRect().left < -1)) \
                        .map((e) => e.outerHTML.slice(0, 200))";
         assert_eq!(browser.script(outside).await, json!([]), "at {width}");
-        // What is open is as wide as the row that it belongs to, once it is drawn again.
+        // The open details are as wide as their table after the page is drawn again.
         browser
             .sees(
                 "[...document.querySelectorAll('#methods .detail')].every((row) => \
@@ -179,13 +179,13 @@ async fn it_fits_a_phone_and_is_dark_for_those_who_like_it() {
              [parts(style.backgroundColor).every((part) => part {back}), parts(style.color).every((part) => part {text})]"
         );
         assert_eq!(browser.script(&colors).await, json!([true, true]), "{scheme}");
-        // The ratio that WCAG 2 asks for text that is not large.
+        // WCAG 2 requires a contrast of 4.5 for text of normal size.
         assert_eq!(browser.script(POOR_CONTRAST).await, json!([]), "{scheme}");
     }
     drop(sleeping);
 }
 
-/// Texts with a contrast to what is behind them of less than 4.5.
+/// A script that returns the texts whose contrast to their background is less than 4.5.
 const POOR_CONTRAST: &str = "
     const parts = (color) => color.match(/[\\d.]+/g).map(Number);
     const light = (color) => {
@@ -205,7 +205,7 @@ const POOR_CONTRAST: &str = "
     }).filter(([ratio]) => ratio < 4.5)";
 
 #[tokio::test]
-async fn a_server_that_goes_is_told_and_one_that_comes_is_shown() {
+async fn lost_server_is_reported_and_its_successor_is_shown() {
     let first = Served::start(services(), HttpOptions::default()).await;
     let front = Front::before(&first).await;
     let browser = Browser::start().await;
@@ -214,17 +214,17 @@ async fn a_server_that_goes_is_told_and_one_that_comes_is_shown() {
     first.channel().call::<String>("Probe.echo", &json!({"text": "x"})).await.unwrap();
     browser.sees(&format!("{} === '1'", cell("echo", "calls-count"))).await;
 
-    front.leads_to(None);
+    front.forward_to(None);
     drop(first);
     browser.sees("/^The server has not answered since \\d\\d:\\d\\d:\\d\\d: /.test(document.querySelector('#lost').innerText)").await;
     browser.sees("/^No answer for \\d+ s/.test(document.querySelector('#connection').innerText)").await;
-    // What was there is still to be read.
+    // The last figures stay visible.
     assert_eq!(browser.script(&format!("return {}", cell("echo", "calls-count"))).await, "1");
 
     let other = Service::new("Other")
         .handler(MethodInfo { name: "method".to_owned(), ..MethodInfo::default() }, sleeping());
     let second = Served::start(Server::builder().service(other), HttpOptions::default()).await;
-    front.leads_to(Some(&second));
+    front.forward_to(Some(&second));
     browser.shows("Live").await;
     browser.sees("document.querySelector('#lost').hidden").await;
     browser.sees("document.querySelector('#methods .full-name').innerText === 'Other.method'").await;
@@ -232,15 +232,15 @@ async fn a_server_that_goes_is_told_and_one_that_comes_is_shown() {
 }
 
 #[tokio::test]
-async fn nobody_is_asked_while_it_is_paused_or_hidden() {
+async fn paused_or_hidden_page_sends_no_requests() {
     let (served, browser) = open().await;
     let channel = served.channel();
-    // How often it asks is counted where it asks.
+    // Count the requests at `fetch`.
     browser
-        .script("window.asked = 0; const ask = window.fetch; window.fetch = (...given) => { window.asked += 1; return ask(...given); }")
+        .script("window.requests = 0; const original = window.fetch; window.fetch = (...args) => { window.requests += 1; return original(...args); }")
         .await;
     let mut calls = 0;
-    for (stop, go_on) in [
+    for (pause, resume) in [
         ("document.querySelector('#pause').click()", "document.querySelector('#pause').click()"),
         (
             "Object.defineProperty(document, 'hidden', { value: true, configurable: true }); \
@@ -248,20 +248,20 @@ async fn nobody_is_asked_while_it_is_paused_or_hidden() {
             "delete document.hidden; document.dispatchEvent(new Event('visibilitychange'))",
         ),
     ] {
-        browser.sees("window.asked > 1").await;
-        browser.script(&format!("{stop}; window.asked = 0")).await;
+        browser.sees("window.requests > 1").await;
+        browser.script(&format!("{pause}; window.requests = 0")).await;
         channel.call::<String>("Probe.echo", &json!({"text": "x"})).await.unwrap();
         calls += 1;
-        // Three times as long as it waits from one time to the next.
-        let waited = "return new Promise((done) => setTimeout(() => done(window.asked), 3000))";
-        assert_eq!(browser.script(waited).await, 0, "{stop}");
-        browser.script(go_on).await;
+        // Three times the page's polling interval.
+        let waited = "return new Promise((done) => setTimeout(() => done(window.requests), 3000))";
+        assert_eq!(browser.script(waited).await, 0, "{pause}");
+        browser.script(resume).await;
         browser.sees(&format!("{} === '{calls}'", cell("echo", "calls-count"))).await;
     }
 }
 
 #[tokio::test]
-async fn two_hundred_methods_and_calls_are_no_burden() {
+async fn two_hundred_methods_and_calls_are_rendered_in_parts() {
     let describe = |n: usize| MethodInfo {
         name: format!("method{n:03}"),
         doc: "Does what it does. ".repeat(10),
@@ -273,13 +273,13 @@ async fn two_hundred_methods_and_calls_are_no_burden() {
     let names: Vec<_> = (0..200).map(|n| format!("Many.method{n:03}")).collect();
     let calls: Vec<_> =
         names.iter().map(|name| channel.call::<()>(name.clone(), &json!({})).start()).collect();
-    until("all calls are under way", || served.handle.in_flight() == 200).await;
+    until("all calls are in flight", || served.handle.in_flight() == 200).await;
 
     let browser = Browser::start().await;
     browser.open(&format!("http://{}/debug/farcall", served.place)).await;
     browser.sees("document.querySelector('#methods .number').innerText === '200'").await;
     browser.sees("document.querySelector('#calls .number').innerText === '200'").await;
-    // Not all at once, but all of them when asked.
+    // The page shows the first rows, and the others after clicks.
     browser.sees("document.querySelectorAll('#methods tbody tr').length === 50").await;
     for _ in 0..2 {
         browser.click("#methods .rest").await;

@@ -1,4 +1,4 @@
-//! A server with its debug page, behind a port that stays when the server goes.
+//! A server with its debug page, and a forwarded port that stays open when the server ends.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -17,7 +17,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::support::{PATIENCE, channel_to};
 
-/// A text that would run scripts if the page parsed it.
+/// Text that would run scripts if the page parsed it as HTML.
 pub(crate) const HOSTILE: &str = "<img src=x onerror=\"window.ran=1\"><script>window.ran=2</script>";
 
 /// A server that serves until this is dropped.
@@ -45,7 +45,7 @@ impl Served {
         channel_to(&format!("http@{}", self.place))
     }
 
-    /// The answer to a request of these lines, whole.
+    /// Sends the request with these lines, and returns the whole answer.
     pub(crate) async fn ask(&self, lines: &str) -> String {
         let mut stream = TcpStream::connect(self.place).await.unwrap();
         stream.write_all(format!("{lines}Connection: close\r\n\r\n").as_bytes()).await.unwrap();
@@ -54,13 +54,13 @@ impl Served {
         String::from_utf8(answer).unwrap()
     }
 
-    /// `GET` of what is at this path, with these lines more in its head.
+    /// Sends `GET` for this path with further header lines, and returns the whole answer.
     pub(crate) async fn get(&self, path: &str, more: &str) -> String {
         self.ask(&format!("GET {path} HTTP/1.1\r\nHost: {}\r\n{more}", self.place)).await
     }
 }
 
-/// Services that do what the tests need.
+/// Returns a server with the methods that the tests call.
 pub(crate) fn services() -> ServerBuilder {
     let service = Service::new("Probe")
         .handler(
@@ -70,11 +70,11 @@ pub(crate) fn services() -> ServerBuilder {
                 |codec, value| Response::ok(codec, &value),
             ),
         )
-        .handler(described("sleep", "Takes as long as it is told."), sleeping())
+        .handler(described("sleep", "Sleeps for `ms` milliseconds."), sleeping())
         .handler(
             described("fail", HOSTILE),
             from_fn(
-                |_, _: Value| async { format!("{HOSTILE} it says") },
+                |_, _: Value| async { format!("{HOSTILE} as text") },
                 |codec, error| Response::application(codec, &error),
             ),
         );
@@ -100,7 +100,7 @@ pub(crate) fn sleeping() -> impl Handler {
     from_fn(sleep, |codec, ()| Response::ok(codec, &()))
 }
 
-/// A port whose server can be another one, or none.
+/// A port that forwards connections to a server that can be replaced or removed.
 pub(crate) struct Front {
     pub(crate) place: SocketAddr,
     target: Arc<Mutex<Option<SocketAddr>>>,
@@ -115,13 +115,13 @@ impl Front {
         let mut task = JoinSet::new();
         let to = Arc::clone(&target);
         task.spawn(async move {
-            // They end with this task.
+            // The forwarded connections end with this task.
             let mut carried = JoinSet::new();
             loop {
                 let (mut client, _) = listener.accept().await.unwrap();
                 let to = *to.lock().unwrap();
                 carried.spawn(async move {
-                    // Without a server, or where it does not answer, the connection is closed.
+                    // Without a reachable server, the connection is closed.
                     if let Some(to) = to
                         && let Ok(mut server) = TcpStream::connect(to).await
                     {
@@ -133,7 +133,7 @@ impl Front {
         Self { place, target, _task: task }
     }
 
-    pub(crate) fn leads_to(&self, served: Option<&Served>) {
+    pub(crate) fn forward_to(&self, served: Option<&Served>) {
         *self.target.lock().unwrap() = served.map(|served| served.place);
     }
 }

@@ -1,4 +1,4 @@
-//! Access to the page, and the content of its snapshot, by plain requests.
+//! Access to the page, and the content of its snapshot, with plain HTTP requests.
 
 use farcall_http::{DebugPage, HttpOptions};
 use serde_json::{Value, json};
@@ -24,7 +24,7 @@ fn json_of(answer: &str) -> Value {
 }
 
 #[tokio::test]
-async fn this_machine_sees_the_page_and_its_figures() {
+async fn loopback_client_sees_the_page_and_the_snapshot() {
     let served = served(HttpOptions::default()).await;
     for path in [PAGE, "/debug/farcall/"] {
         let answer = served.get(path, "").await;
@@ -43,7 +43,7 @@ async fn this_machine_sees_the_page_and_its_figures() {
 }
 
 #[tokio::test]
-async fn what_a_proxy_or_a_foreign_page_asks_is_refused() {
+async fn requests_of_proxies_and_foreign_pages_are_refused() {
     let served = served(HttpOptions::default()).await;
     for path in [PAGE, "/debug/farcall/", OVERVIEW] {
         for forwarded in
@@ -53,7 +53,7 @@ async fn what_a_proxy_or_a_foreign_page_asks_is_refused() {
             assert_eq!(status(&answer), "403", "{answer}");
             assert!(answer.contains("HttpOptions::debug_page(DebugPage::Everyone)"), "{answer}");
         }
-        // As nginx asks where it is told nothing.
+        // nginx sends HTTP/1.0 without further headers by default.
         let answer = served.ask(&format!("GET {path} HTTP/1.0\r\nHost: {}\r\n", served.place)).await;
         assert_eq!(status(&answer), "403", "{answer}");
         let answer = served.ask(&format!("GET {path} HTTP/1.1\r\nHost: evil.example\r\n")).await;
@@ -64,7 +64,7 @@ async fn what_a_proxy_or_a_foreign_page_asks_is_refused() {
 }
 
 #[tokio::test]
-async fn a_page_for_everyone_is_shown_through_a_proxy() {
+async fn page_for_everyone_is_served_through_a_proxy() {
     let settings = HttpOptions::default().debug_page(DebugPage::Everyone).allowed_host("calc.example.com");
     let served = served(settings).await;
     for path in [PAGE, OVERVIEW] {
@@ -72,14 +72,14 @@ async fn a_page_for_everyone_is_shown_through_a_proxy() {
             .ask(&format!("GET {path} HTTP/1.1\r\nHost: calc.example.com\r\nX-Forwarded-For: 10.0.0.7\r\n"))
             .await;
         assert_eq!(status(&answer), "200", "{answer}");
-        // The names that it goes by are as before.
+        // The check of the host name still applies.
         let answer = served.ask(&format!("GET {path} HTTP/1.1\r\nHost: evil.example\r\n")).await;
         assert_eq!(status(&answer), "403", "{answer}");
     }
 }
 
 #[tokio::test]
-async fn a_page_that_is_off_is_not_there() {
+async fn disabled_page_is_404() {
     let served = served(HttpOptions::default().debug_page(DebugPage::Off)).await;
     for path in [PAGE, "/debug/farcall/", OVERVIEW] {
         let answer = served.get(path, "").await;
@@ -89,13 +89,13 @@ async fn a_page_that_is_off_is_not_there() {
 }
 
 #[tokio::test]
-async fn a_brief_answer_has_the_figures_without_what_changes_seldom() {
+async fn brief_snapshot_omits_the_descriptions() {
     let served = served(HttpOptions::default()).await;
     let channel = served.channel();
     channel.call::<String>("Probe.echo", &json!({"text": "x"})).await.unwrap();
     channel.call::<()>("Probe.fail", &json!({})).await.unwrap_err();
     let sleeping = channel.call::<()>("Probe.sleep", &json!({})).start();
-    until("the call is under way", || served.handle.in_flight() == 1).await;
+    until("the call is in flight", || served.handle.in_flight() == 1).await;
 
     let full = json_of(&served.get(OVERVIEW, "").await);
     let brief = json_of(&served.get(&format!("{OVERVIEW}?brief"), "").await);
@@ -116,7 +116,7 @@ async fn a_brief_answer_has_the_figures_without_what_changes_seldom() {
 
 #[cfg(feature = "client")]
 #[tokio::test]
-async fn a_process_that_only_calls_tells_of_its_channels() {
+async fn client_only_process_shows_its_channels() {
     use farcall_http::{client_router, serve};
     use farcall_transport::{Address, Listener};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -138,10 +138,10 @@ async fn a_process_that_only_calls_tells_of_its_channels() {
     };
     let overview = json_of(&get(OVERVIEW).await);
     assert_eq!(overview["server"], Value::Null);
-    let told = &overview["channels"][0];
-    assert_eq!((&told["name"], &told["endpoint_count"]), (&json!("calc"), &json!(1)), "{told}");
-    assert_eq!(told["endpoints"][0]["address"], format!("http@{}", served.place), "{told}");
-    assert_eq!(told["endpoints"][0]["state"], "healthy", "{told}");
+    let channel = &overview["channels"][0];
+    assert_eq!((&channel["name"], &channel["endpoint_count"]), (&json!("calc"), &json!(1)), "{channel}");
+    assert_eq!(channel["endpoints"][0]["address"], format!("http@{}", served.place), "{channel}");
+    assert_eq!(channel["endpoints"][0]["state"], "healthy", "{channel}");
     assert_eq!(status(&get("/healthz").await), "200");
     assert_eq!(status(&get("/metrics").await), "404");
     serving.abort();

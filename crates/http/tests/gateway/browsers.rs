@@ -15,7 +15,7 @@ async fn world() -> World {
 }
 
 #[tokio::test]
-async fn a_foreign_page_calls_nothing_by_what_needs_no_preflight() {
+async fn foreign_page_cannot_call_with_requests_that_need_no_preflight() {
     let world = world().await;
     for origin in
         ["http://evil.example", "https://app.example.com.evil.example", "https://app.example.com:444", "null"]
@@ -39,7 +39,7 @@ async fn a_foreign_page_calls_nothing_by_what_needs_no_preflight() {
 }
 
 #[tokio::test]
-async fn a_page_by_a_name_that_it_let_point_here_calls_nothing() {
+async fn page_that_rebinds_its_host_name_cannot_call() {
     let world = world().await;
     for (host, origin) in [
         ("evil.example", Some("http://evil.example")),
@@ -64,7 +64,7 @@ async fn a_page_by_a_name_that_it_let_point_here_calls_nothing() {
 }
 
 #[tokio::test]
-async fn the_preflight_of_a_foreign_page_is_refused() {
+async fn preflight_of_a_foreign_page_is_refused() {
     let world = world().await;
     let headers = ["Origin: http://evil.example", "Access-Control-Request-Method: POST"];
     let answer = world.ask("OPTIONS /rpc/Arith.multiply", &headers, "").await;
@@ -73,7 +73,7 @@ async fn the_preflight_of_a_foreign_page_is_refused() {
 }
 
 #[tokio::test]
-async fn a_page_of_an_allowed_origin_can_use_all_of_it() {
+async fn page_of_an_allowed_origin_can_use_the_whole_gateway() {
     let world = world().await;
     let origin = "Origin: https://app.example.com";
     let preflight = [
@@ -91,7 +91,7 @@ async fn a_page_of_an_allowed_origin_can_use_all_of_it() {
             Some("authorization,content-type,farcall-meta-tenant,farcall-timeout-ms")
         );
         assert_eq!(answer.header("access-control-max-age"), Some("600"));
-        // A page sends its token itself: what the browser would send by itself is of no use.
+        // Scripts set the token in a header; cookies and other credentials of the browser are not used.
         assert_eq!(answer.header("access-control-allow-credentials"), None);
     }
     for (body, status) in [(BODY, 200), ("no JSON", 400)] {
@@ -105,7 +105,7 @@ async fn a_page_of_an_allowed_origin_can_use_all_of_it() {
 }
 
 #[tokio::test]
-async fn a_page_of_this_server_may_call_it() {
+async fn page_of_the_same_origin_can_call() {
     let world = world().await;
     let origin = format!("Origin: http://{}", world.place);
     assert_eq!(world.call("Arith.multiply", &[&origin], BODY).await.body, "42");

@@ -13,7 +13,7 @@ use crate::support::PATIENCE;
 use crate::world::{World, read};
 
 #[tokio::test]
-async fn a_call_is_answered_with_its_result_in_json() {
+async fn result_is_returned_as_json() {
     let world = World::new().await;
     for (method, body, result) in [
         ("Arith.multiply", r#"{"a":6,"b":7}"#, "42"),
@@ -22,7 +22,7 @@ async fn a_call_is_answered_with_its_result_in_json() {
         ("Clock.zone", "", "\"UTC\""),
         ("Clock.zone", " \n", "\"UTC\""),
         ("Clock.zone", "null", "\"UTC\""),
-        // What returns nothing, and what answers nothing at all.
+        // A method that returns `()`, and one whose response has no body.
         ("Clock.wait", r#"{"ms":1}"#, "null"),
         ("Odd.tagged", "", "null"),
     ] {
@@ -35,7 +35,7 @@ async fn a_call_is_answered_with_its_result_in_json() {
 }
 
 #[tokio::test]
-async fn the_content_type_does_not_matter() {
+async fn request_content_type_is_ignored() {
     let world = World::new().await;
     for content_type in [
         "Content-Type: application/json",
@@ -49,7 +49,7 @@ async fn the_content_type_does_not_matter() {
 }
 
 #[tokio::test]
-async fn a_service_may_have_dots_and_a_path_may_be_encoded() {
+async fn service_name_may_have_dots_and_path_may_be_encoded() {
     let world = World::new().await;
     for name in ["shop.v1.Probe.call", "shop%2Ev1.Probe%2ecall"] {
         let answer = world.call(name, &[], r#"{"n":1}"#).await;
@@ -60,7 +60,7 @@ async fn a_service_may_have_dots_and_a_path_may_be_encoded() {
 }
 
 #[tokio::test]
-async fn an_error_is_one_object_with_a_status_that_fits() {
+async fn error_is_an_object_with_a_matching_status() {
     let world = World::new().await;
     for (method, body, status, error) in [
         ("Arith.divide", r#"{"a":1,"b":0}"#, 422, {
@@ -94,7 +94,7 @@ async fn an_error_is_one_object_with_a_status_that_fits() {
 }
 
 #[tokio::test]
-async fn a_body_that_is_no_json_is_told_where_it_is_wrong() {
+async fn invalid_json_is_refused_with_its_position() {
     let world = World::new().await;
     for (body, place) in [
         ("a=6&b=7", "expected value at line 1 column 1"),
@@ -102,7 +102,7 @@ async fn a_body_that_is_no_json_is_told_where_it_is_wrong() {
         ("{\"a\": 6", "EOF while parsing an object at line 1 column 7"),
         ("{\"a\":6,\"b\":7} x", "trailing characters at line 1 column 15"),
     ] {
-        // A handler that never looks at its arguments is not begun either.
+        // A handler that ignores its arguments is not run, either.
         for method in ["Arith.multiply", "Odd.tagged"] {
             let answer = world.call(method, &[], body).await;
             let (code, message) = answer.error();
@@ -114,7 +114,7 @@ async fn a_body_that_is_no_json_is_told_where_it_is_wrong() {
 }
 
 #[tokio::test]
-async fn the_callers_time_comes_by_a_header() {
+async fn timeout_header_sets_the_deadline() {
     let world = World::new().await;
     let answer = world.call("Clock.wait", &["Farcall-Timeout-Ms: 100"], "").await;
     let (code, _) = answer.error();
@@ -135,7 +135,7 @@ async fn the_callers_time_comes_by_a_header() {
 }
 
 #[tokio::test]
-async fn metadata_comes_by_headers_and_goes_back_by_them() {
+async fn metadata_is_carried_in_headers_both_ways() {
     let world = World::new().await;
     let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
     let headers = ["Farcall-Meta-Tenant: blue", &format!("traceparent: {trace}"), "x-other: not this"];
@@ -146,11 +146,11 @@ async fn metadata_comes_by_headers_and_goes_back_by_them() {
     assert_eq!(answer.header("farcall-meta-seen-tenant"), Some("blue"));
     assert_eq!(answer.header("farcall-meta-seen-traceparent"), Some(trace));
     assert_eq!(answer.header("farcall-meta-farcall-retry-after-ms"), Some("1500"));
-    assert_eq!(answer.header("retry-after"), Some("2"), "in seconds, none too few");
+    assert_eq!(answer.header("retry-after"), Some("2"), "seconds, rounded up");
 }
 
 #[tokio::test]
-async fn a_call_is_idempotent_by_a_header_or_by_its_methods_description() {
+async fn call_is_idempotent_by_header_or_method_description() {
     let world = World::new().await;
     let idempotent = async |method, headers: &[&str]| world.call(method, headers, "").await.body;
     assert_eq!(idempotent("Odd.safe", &[]).await, "true");
@@ -165,14 +165,14 @@ async fn a_call_is_idempotent_by_a_header_or_by_its_methods_description() {
 }
 
 #[tokio::test]
-async fn the_handler_sees_who_called() {
+async fn handler_sees_the_callers_address() {
     let world = World::new().await;
     let peer = world.call("shop.v1.Probe.call", &[], "").await.json()["peer"].to_string();
     assert!(peer.starts_with("\"tcp@127.0.0.1:") && !peer.contains(&world.place), "{peer}");
 }
 
 #[tokio::test]
-async fn a_client_that_goes_away_stops_its_handler() {
+async fn client_disconnect_stops_its_handler() {
     let world = World::new().await;
     let mut client = world.connect().await;
     let request =
@@ -185,7 +185,7 @@ async fn a_client_that_goes_away_stops_its_handler() {
 }
 
 #[tokio::test]
-async fn a_server_that_stops_finishes_the_call_and_takes_no_other() {
+async fn stopping_server_finishes_the_call_and_refuses_new_ones() {
     let world = World::new().await;
     let mut client = world.connect().await;
     let request = format!(
@@ -213,7 +213,7 @@ async fn a_server_that_stops_finishes_the_call_and_takes_no_other() {
 }
 
 #[tokio::test]
-async fn other_methods_of_http_are_405_and_say_how_to_call() {
+async fn other_http_methods_are_405_and_say_how_to_call() {
     let world = World::new().await;
     for (line, allowed) in [
         ("GET /rpc/Arith.multiply", "POST"),
@@ -231,7 +231,7 @@ async fn other_methods_of_http_are_405_and_say_how_to_call() {
 }
 
 #[tokio::test]
-async fn it_is_off_until_the_settings_turn_it_on_and_says_so() {
+async fn gateway_is_off_by_default_and_the_error_names_its_option() {
     let world = World::with(HttpOptions::default()).await;
     for line in
         ["POST /rpc/Arith.multiply", "GET /rpc", "GET /rpc/openapi.json", "OPTIONS /rpc/Arith.multiply"]

@@ -1,4 +1,4 @@
-//! The same as in `browsers`, by a real browser: it decides what of an answer a page may see.
+//! Requests of web pages in a real browser, which decides whether a page may read an answer.
 
 use axum::Router;
 use axum::response::Html;
@@ -19,7 +19,7 @@ async fn page() -> String {
     origin
 }
 
-/// Asks in a page, and gives what it sees of the answer, or of why it sees none.
+/// Sends a request in a page, and returns the answer or the error as the page sees it.
 async fn fetch(browser: &Browser, url: &str, options: &Value) -> Value {
     let script = format!(
         "try {{
@@ -32,7 +32,7 @@ async fn fetch(browser: &Browser, url: &str, options: &Value) -> Value {
 }
 
 #[tokio::test]
-async fn a_page_of_an_allowed_origin_calls_and_a_foreign_one_does_not() {
+async fn page_of_an_allowed_origin_can_call_and_a_foreign_one_cannot() {
     let (allowed, foreign) = (page().await, page().await);
     let settings = HttpOptions::default().gateway(Gateway::default()).allowed_origin(&allowed);
     let world = World::with(settings).await;
@@ -40,7 +40,7 @@ async fn a_page_of_an_allowed_origin_calls_and_a_foreign_one_does_not() {
     let browser = Browser::start().await;
 
     browser.open(&allowed).await;
-    // Headers of the gateway's own make the browser ask for leave first.
+    // The gateway's headers make the browser send a preflight request first.
     let headers = json!({
         "content-type": "application/json",
         "farcall-timeout-ms": "30000",
@@ -60,11 +60,11 @@ async fn a_page_of_an_allowed_origin_calls_and_a_foreign_one_does_not() {
     for options in [&options, &plain] {
         assert_eq!(fetch(&browser, &url("Arith.multiply"), options).await, json!({ "error": "TypeError" }));
     }
-    // Sent without asking, for an answer that the page does not see.
-    let blind = json!({ "method": "POST", "mode": "no-cors", "body": "[6,7]" });
-    assert_eq!(fetch(&browser, &url("Arith.multiply"), &blind).await["type"], "opaque");
+    // The browser sends this request without a preflight, and hides the answer from the page.
+    let no_cors = json!({ "method": "POST", "mode": "no-cors", "body": "[6,7]" });
+    assert_eq!(fetch(&browser, &url("Arith.multiply"), &no_cors).await["type"], "opaque");
     assert_eq!(fetch(&browser, &url("openapi.json"), &json!({})).await, json!({ "error": "TypeError" }));
-    // A form, whose one field is JSON with an equals sign in it, and which goes to where it is sent.
+    // A form whose only field, with its name and value joined by `=`, is JSON. The browser shows the answer.
     let form = format!(
         "document.body.innerHTML = `<form method=post enctype=text/plain action='{}'><input \
          name='{{\"a\":6,\"b\":7,\"c\":\"' value='\"}}'>\

@@ -21,7 +21,7 @@ async fn world() -> World {
 }
 
 #[tokio::test]
-async fn a_bearer_token_says_who_calls() {
+async fn bearer_token_identifies_the_caller() {
     let world = world().await;
     for header in ["Authorization: Bearer q8mXe01rHsZ9", "authorization: bearer q8mXe01rHsZ9"] {
         let answer = world.call("Arith.multiply", &[header], "[6,7]").await;
@@ -32,7 +32,7 @@ async fn a_bearer_token_says_who_calls() {
 }
 
 #[tokio::test]
-async fn without_a_credential_it_is_401_and_says_what_is_wanted() {
+async fn missing_credential_is_401_with_a_challenge() {
     let world = world().await;
     for (header, challenge) in [
         ("X-None: none", "Bearer"),
@@ -53,7 +53,7 @@ async fn without_a_credential_it_is_401_and_says_what_is_wanted() {
 }
 
 #[tokio::test]
-async fn what_a_layer_forbids_is_403() {
+async fn call_that_a_layer_forbids_is_403() {
     let world = world().await;
     let answer = world.call("Arith.divide", &["Authorization: Bearer q8mXe01rHsZ9"], "[6,7]").await;
     let error = json!({
@@ -67,16 +67,16 @@ async fn what_a_layer_forbids_is_403() {
 }
 
 #[tokio::test]
-async fn who_may_not_call_takes_no_room_with_a_body() {
+async fn unauthenticated_request_reserves_no_body_buffer() {
     let settings = HttpOptions::default().gateway(Gateway::default().buffered_bytes(100));
     let world = World::of(settings, guarded).await;
-    let mut nobody = world.connect().await;
+    let mut anonymous = world.connect().await;
     let head =
         format!("POST /rpc/Arith.multiply HTTP/1.1\r\nHost: {}\r\nContent-Length: 95\r\n\r\n", world.place);
-    nobody.write_all(format!("{head}{}", " ".repeat(94)).as_bytes()).await.unwrap();
-    // It is answered though its body is not complete.
+    anonymous.write_all(format!("{head}{}", " ".repeat(94)).as_bytes()).await.unwrap();
+    // The answer comes before the body is complete.
     let mut answer = [0; 12];
-    timeout(PATIENCE, nobody.read_exact(&mut answer)).await.unwrap().unwrap();
+    timeout(PATIENCE, anonymous.read_exact(&mut answer)).await.unwrap().unwrap();
     assert_eq!(&answer, b"HTTP/1.1 401");
     let web = "Authorization: Bearer q8mXe01rHsZ9";
     let called = world.call("Arith.multiply", &[web], &format!("[6,7]{}", " ".repeat(60))).await;
@@ -84,7 +84,7 @@ async fn who_may_not_call_takes_no_room_with_a_body() {
 }
 
 #[tokio::test]
-async fn a_token_that_nobody_asked_for_does_no_harm() {
+async fn token_is_ignored_by_a_server_without_authentication() {
     let world = World::new().await;
     let answer = world.call("Arith.multiply", &["Authorization: Bearer q8mXe01rHsZ9"], "[6,7]").await;
     assert_eq!(answer.body, "42");

@@ -1,4 +1,4 @@
-//! The real curl, as in `docs/CALLING.md`: every command there works, and prints what stands below it.
+//! The commands in `docs/CALLING.md`, run with the real curl: each prints the output that is shown below it.
 
 use farcall_http::{Gateway, HttpOptions};
 use farcall_server::Tokens;
@@ -17,14 +17,14 @@ const GUARDED: &str = "127.0.0.1:7081";
 async fn run(command: &str) -> String {
     let mut shell = Command::new("bash");
     shell.args(["-e", "-u", "-o", "pipefail", "-c", command]).stdin(std::process::Stdio::null());
-    // What is set for this machine's way out is not for servers on it.
+    // Proxies that this machine is configured to use must not be used for loopback addresses.
     shell.env("NO_PROXY", "127.0.0.1").kill_on_drop(true);
     let output = timeout(PATIENCE, shell.output()).await.unwrap().unwrap();
     assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// The commands of the page, each with what it prints.
+/// Returns the commands of the document, each with its output.
 fn commands() -> Vec<(&'static str, String)> {
     let blocks = CALLING.split("```console\n").skip(1).map(|rest| rest.split("```").next().unwrap());
     let command = |text: &'static str| {
@@ -35,14 +35,14 @@ fn commands() -> Vec<(&'static str, String)> {
 }
 
 #[tokio::test]
-async fn the_shortest_command_prints_the_product() {
+async fn shortest_command_prints_the_product() {
     let world = World::new().await;
     let command = format!(r#"curl -d '{{"a":6,"b":7}}' http://{}/rpc/Arith.multiply"#, world.place);
     assert_eq!(run(&command).await, "42");
 }
 
 #[tokio::test]
-async fn every_command_of_the_page_prints_what_stands_below_it() {
+async fn documented_commands_print_the_documented_output() {
     let settings = || HttpOptions::default().gateway(Gateway::default());
     let open = World::new().await;
     let guarded = World::of(settings(), |builder| {
@@ -53,14 +53,14 @@ async fn every_command_of_the_page_prints_what_stands_below_it() {
     assert!(commands.len() >= 12, "{commands:?}");
     for (command, printed) in commands {
         assert!(command.starts_with("curl ") && !printed.is_empty(), "{command}");
-        let here = command.replace(OPEN, &open.place).replace(GUARDED, &guarded.place);
-        assert_ne!(here, command, "it is at neither of the servers of the page");
-        assert_eq!(run(&here).await.trim_end(), printed, "{command}");
+        let local = command.replace(OPEN, &open.place).replace(GUARDED, &guarded.place);
+        assert_ne!(local, command, "the command uses neither of the documented servers");
+        assert_eq!(run(&local).await.trim_end(), printed, "{command}");
     }
 }
 
 #[tokio::test]
-async fn curl_is_told_of_a_body_that_is_too_large() {
+async fn curl_receives_413_for_an_oversized_body() {
     let world = World::new().await;
     let url = format!("http://{}/rpc/Arith.multiply", world.place);
     for expect in ["-H 'Expect:'", ""] {

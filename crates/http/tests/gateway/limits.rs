@@ -1,4 +1,4 @@
-//! Bodies that are too large, too slow, or too many.
+//! Limits of bodies: their size, their time, and the memory that they share.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ async fn world(gateway: Gateway) -> World {
 }
 
 #[tokio::test]
-async fn a_body_over_the_limit_is_413_however_it_is_sent() {
+async fn body_over_the_limit_is_413_with_and_without_chunks() {
     let world = world(Gateway::default().max_body_bytes(64)).await;
     let fits = format!("[6,7]{}", " ".repeat(59));
     assert_eq!(world.call("Arith.multiply", &[], &fits).await.body, "42");
@@ -38,15 +38,15 @@ async fn a_body_over_the_limit_is_413_however_it_is_sent() {
 }
 
 #[tokio::test]
-async fn the_refusal_of_a_large_body_reaches_a_client_that_sends_all_of_it() {
+async fn refusal_of_a_large_body_reaches_a_client_that_sends_all_of_it() {
     let world = world(Gateway::default().max_body_bytes(64)).await;
-    // More than the kernel buffers on its way.
+    // More than the kernel buffers between both sides.
     let answer = world.call("Arith.multiply", &[], &" ".repeat(20_000_000)).await;
     assert_eq!((answer.status, answer.error().0.as_str()), (413, "resource_exhausted"));
 }
 
 #[tokio::test]
-async fn who_asks_for_leave_to_send_a_large_body_gets_none() {
+async fn expect_continue_with_an_oversized_body_is_413() {
     let world = world(Gateway::default().max_body_bytes(64)).await;
     let mut stream = world.connect().await;
     let request = format!(
@@ -58,7 +58,7 @@ async fn who_asks_for_leave_to_send_a_large_body_gets_none() {
 }
 
 #[tokio::test]
-async fn bodies_share_their_room_and_give_it_back_with_the_answer() {
+async fn bodies_share_a_buffer_limit_and_release_it_with_the_answer() {
     let world = world(Gateway::default().buffered_bytes(100)).await;
     let call = |ms: &str| {
         let body = format!("{{\"ms\":{ms}}}");
@@ -72,7 +72,7 @@ async fn bodies_share_their_room_and_give_it_back_with_the_answer() {
     let (code, message) = answer.error();
     assert_eq!((answer.status, code.as_str()), (429, "resource_exhausted"), "{answer:?}");
     assert_eq!(message, "the buffers for bodies are full: 100 bytes");
-    assert_eq!(world.call("Arith.multiply", &[], "[6,7]").await.body, "42", "a small one has room");
+    assert_eq!(world.call("Arith.multiply", &[], "[6,7]").await.body, "42", "a small body has room");
 
     drop(waiting);
     world.wait_for_waiting(0).await;
@@ -85,7 +85,7 @@ async fn bodies_share_their_room_and_give_it_back_with_the_answer() {
 }
 
 #[tokio::test]
-async fn a_body_that_does_not_come_is_given_up() {
+async fn incomplete_body_times_out() {
     let world = world(Gateway::default().body_timeout(200 * MS)).await;
     let mut stream = world.connect().await;
     let request =
@@ -97,18 +97,19 @@ async fn a_body_that_does_not_come_is_given_up() {
 }
 
 #[tokio::test]
-async fn half_a_body_is_no_call() {
+async fn truncated_body_starts_no_call() {
     let world = world(Gateway::default().body_timeout(Duration::MAX)).await;
     let mut stream = world.connect().await;
     let request =
         format!("POST /rpc/Odd.tagged HTTP/1.1\r\nHost: {}\r\nContent-Length: 500\r\n\r\n[6,7]", world.place);
     stream.write_all(request.as_bytes()).await.unwrap();
     drop(stream);
-    // The connection after it shows that the server goes on.
+    // A call over the next connection shows that the server still serves.
     assert_eq!(world.call("Arith.multiply", &[], "[6,7]").await.body, "42");
-    let of = |name: &str| world.handle.stats().into_iter().find(|stats| stats.name == name).unwrap().calls;
-    until("it is counted", || of("Arith.multiply") == 1 || world.multiplied() == 1).await;
-    assert_eq!(of("Odd.tagged"), 0);
+    let calls_of =
+        |name: &str| world.handle.stats().into_iter().find(|stats| stats.name == name).unwrap().calls;
+    until("the call is counted", || calls_of("Arith.multiply") == 1 || world.multiplied() == 1).await;
+    assert_eq!(calls_of("Odd.tagged"), 0);
 }
 
 #[tokio::test]
@@ -118,7 +119,7 @@ async fn metadata_over_the_protocols_limit_is_refused() {
     let answer = world.call("Arith.multiply", &[&headers[0], &headers[1]], "[6,7]").await;
     assert_eq!(answer.status, 200, "58 kB are carried");
 
-    // The limit of a head is as large where this crate serves, and comes first or not: so without it.
+    // `serve` limits heads to about the same size, and may refuse the request first: call the router itself.
     let settings = HttpOptions::default().gateway(Gateway::default());
     let large = "x".repeat(40_000);
     let request = axum::http::Request::post("/rpc/Arith.multiply").header("host", "localhost");
@@ -130,7 +131,7 @@ async fn metadata_over_the_protocols_limit_is_refused() {
 }
 
 #[tokio::test]
-async fn a_client_that_reads_nothing_gives_its_place_back() {
+async fn client_that_reads_nothing_frees_its_connection_slot() {
     let server = farcall_server::Server::builder()
         .method("Big.text", |_: serde_json::Value| async { "x".repeat(3_900_000) })
         .build()
@@ -147,13 +148,13 @@ async fn a_client_that_reads_nothing_gives_its_place_back() {
     let mut client = socket.connect(place).await.unwrap();
     let request = format!("POST /rpc/Big.text HTTP/1.1\r\nHost: {place}\r\nContent-Length: 0\r\n\r\n");
     client.write_all(request.repeat(8).as_bytes()).await.unwrap();
-    until("it calls", || handle.stats().iter().any(|stats| stats.calls > 0)).await;
+    until("the method is called", || handle.stats().iter().any(|stats| stats.calls > 0)).await;
     let get = format!("GET /healthz HTTP/1.1\r\nHost: {place}\r\nConnection: close\r\n\r\n");
     let asking = async {
         loop {
             let mut other = tokio::net::TcpStream::connect(place).await.unwrap();
             let mut answer = Vec::new();
-            // While there is no place, it is closed at once.
+            // The server closes the connection at once while there is no slot.
             let _ = other.write_all(get.as_bytes()).await;
             let _ = other.read_to_end(&mut answer).await;
             if answer.starts_with(b"HTTP/1.1 200") {

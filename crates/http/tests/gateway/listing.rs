@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::world::World;
 
 #[tokio::test]
-async fn the_services_are_told_as_the_server_knows_them() {
+async fn services_are_listed_as_registered() {
     let world = World::new().await;
     let answer = world.get("/rpc").await;
     assert_eq!((answer.status, answer.header("content-type")), (200, Some("application/json")));
@@ -19,7 +19,7 @@ async fn the_services_are_told_as_the_server_knows_them() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_not_to_say_what_it_offers_does_not() {
+async fn server_without_reserved_methods_lists_no_services() {
     let settings = HttpOptions::default().gateway(Gateway::default());
     let world = World::of(settings, |builder| builder.without_reserved_methods()).await;
     for path in ["/rpc", "/rpc/openapi.json"] {
@@ -30,7 +30,7 @@ async fn a_server_that_is_not_to_say_what_it_offers_does_not() {
     assert_eq!(world.call("Arith.multiply", &[], "[6,7]").await.body, "42");
 }
 
-/// Every `$ref` in a document.
+/// Collects every `$ref` in a document.
 fn references<'a>(value: &'a Value, into: &mut BTreeSet<&'a str>) {
     match value {
         Value::Object(object) => {
@@ -43,7 +43,7 @@ fn references<'a>(value: &'a Value, into: &mut BTreeSet<&'a str>) {
 }
 
 #[tokio::test]
-async fn the_document_describes_every_method_and_refers_to_nothing_that_is_missing() {
+async fn openapi_document_describes_every_method_and_resolves_its_references() {
     let gateway = Gateway::default().title("Calculator").version("2.1.0");
     let world = World::with(HttpOptions::default().gateway(gateway)).await;
     let answer = world.get("/rpc/openapi.json").await;
@@ -79,7 +79,7 @@ async fn the_document_describes_every_method_and_refers_to_nothing_that_is_missi
 }
 
 #[tokio::test]
-async fn what_the_document_says_of_a_method_is_how_it_is() {
+async fn openapi_document_matches_the_methods() {
     let world = World::new().await;
     let document = world.get("/rpc/openapi.json").await.json();
     let post = &document["paths"]["/rpc/Arith.multiply"]["post"];
@@ -97,6 +97,9 @@ async fn what_the_document_says_of_a_method_is_how_it_is() {
     for field in ["code", "execution"] {
         assert!(error["properties"][field]["enum"].as_array().unwrap().contains(&failed[field]), "{field}");
     }
-    let own = &document["paths"]["/rpc/Arith.divide"]["post"]["responses"]["422"];
-    assert!(own["content"]["application/json"]["schema"].to_string().contains("DivideError"), "{own}");
+    let response = &document["paths"]["/rpc/Arith.divide"]["post"]["responses"]["422"];
+    assert!(
+        response["content"]["application/json"]["schema"].to_string().contains("DivideError"),
+        "{response}"
+    );
 }

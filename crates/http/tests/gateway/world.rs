@@ -1,4 +1,4 @@
-//! A server with a gateway, and a client that is bytes on a socket.
+//! A server with a gateway, and a client that sends raw bytes over a socket.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -35,23 +35,23 @@ pub(crate) struct World {
 pub(crate) struct Counts {
     /// The number of calls of `Arith.multiply`.
     pub(crate) multiplied: Arc<AtomicUsize>,
-    /// Handlers of `Clock.wait` that run.
+    /// The number of running handlers of `Clock.wait`.
     pub(crate) waiting: Arc<AtomicUsize>,
-    /// Ends those of them that were given no time.
+    /// Ends the handlers of `Clock.wait` that were called without a time.
     pub(crate) release: CancellationToken,
 }
 
-/// An answer in its parts.
+/// A parsed answer.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
-    /// Names in lower case.
+    /// The headers, with names in lower case.
     pub(crate) headers: HeaderMap,
     pub(crate) body: String,
 }
 
 impl World {
-    /// A server with the gateway on.
+    /// Starts a server with the gateway enabled.
     pub(crate) async fn new() -> World {
         World::with(HttpOptions::default().gateway(Gateway::default())).await
     }
@@ -82,7 +82,7 @@ impl World {
         TcpStream::connect(&self.place).await.unwrap()
     }
 
-    /// Sends a request line, headers and a body, as they are but for what HTTP needs besides.
+    /// Sends a request line, headers and a body, adds the headers that HTTP requires, and returns the answer.
     pub(crate) async fn ask(&self, line: &str, headers: &[&str], body: &str) -> Answer {
         let mut request = format!("{line} HTTP/1.1\r\nConnection: close\r\n");
         if !headers.iter().any(|header| header.starts_with("Host:")) {
@@ -100,7 +100,7 @@ impl World {
         read(&mut stream).await
     }
 
-    /// Calls a method.
+    /// Calls a method, and returns the answer.
     pub(crate) async fn call(&self, method: &str, headers: &[&str], body: &str) -> Answer {
         self.ask(&format!("POST /rpc/{method}"), headers, body).await
     }
@@ -128,7 +128,7 @@ impl Answer {
         serde_json::from_str(&self.body).unwrap_or_else(|_| panic!("no JSON: {self:?}"))
     }
 
-    /// The error's code and message.
+    /// Returns the error's code and message.
     pub(crate) fn error(&self) -> (String, String) {
         let error = &self.json()["error"];
         let text = |key: &str| error[key].as_str().unwrap_or_else(|| panic!("{self:?}")).to_owned();
@@ -136,7 +136,7 @@ impl Answer {
     }
 }
 
-/// Reads an answer up to where the server closes.
+/// Reads an answer until the server closes the connection.
 pub(crate) async fn read(stream: &mut TcpStream) -> Answer {
     let mut bytes = Vec::new();
     timeout(PATIENCE, stream.read_to_end(&mut bytes)).await.unwrap().unwrap();
@@ -169,7 +169,7 @@ impl std::fmt::Display for DivideError {
     }
 }
 
-/// Takes note of a handler that ends, however it does.
+/// Counts a running handler until it returns or is cancelled.
 struct Waiting(Arc<AtomicUsize>);
 
 impl Drop for Waiting {
@@ -178,7 +178,7 @@ impl Drop for Waiting {
     }
 }
 
-/// Answers with metadata, and with nothing for a body.
+/// Responds with metadata and an empty body.
 struct Tagged;
 
 impl Handler for Tagged {

@@ -1,4 +1,4 @@
-//! [`Authority`]: a root, an authority between, and the certificates that it has signed, as files.
+//! [`Authority`]: a root certificate, an intermediate one, and the certificates that it has signed, as files.
 
 use std::fs;
 use std::path::Path;
@@ -10,19 +10,24 @@ use rcgen::{
 };
 use tempfile::TempDir;
 
-/// The directory of the files that two sides need to trust each other.
+/// A directory with the files that a client and a server need to trust each other.
 pub(crate) struct Authority {
     dir: TempDir,
 }
 
 impl Authority {
-    /// Makes `root.pem`, and for a server and a client `server.pem` and `client.pem`, with the certificate
-    /// between in them, and `server.key` and `client.key`.
+    /// Creates `root.pem`, the chains `server.pem` and `client.pem`, which include the intermediate
+    /// certificate, and the keys `server.key` and `client.key`.
     pub(crate) fn new() -> Self {
         let authority = Self { dir: tempfile::tempdir().unwrap() };
-        let root = CertifiedIssuer::self_signed(above("Test Root"), KeyPair::generate().unwrap()).unwrap();
-        let between =
-            CertifiedIssuer::signed_by(above("Test Between"), KeyPair::generate().unwrap(), &root).unwrap();
+        let root = CertifiedIssuer::self_signed(authority_params("Test Root"), KeyPair::generate().unwrap())
+            .unwrap();
+        let intermediate = CertifiedIssuer::signed_by(
+            authority_params("Test Intermediate"),
+            KeyPair::generate().unwrap(),
+            &root,
+        )
+        .unwrap();
         authority.write("root.pem", &root.pem());
         for (name, names, usage) in [
             ("server", &["127.0.0.1", "localhost"][..], ExtendedKeyUsagePurpose::ServerAuth),
@@ -33,8 +38,8 @@ impl Authority {
             params.distinguished_name.push(DnType::CommonName, name);
             params.extended_key_usages = vec![usage];
             let key = KeyPair::generate().unwrap();
-            let certificate = params.signed_by(&key, &between).unwrap();
-            authority.write(&format!("{name}.pem"), &(certificate.pem() + &between.pem()));
+            let certificate = params.signed_by(&key, &intermediate).unwrap();
+            authority.write(&format!("{name}.pem"), &(certificate.pem() + &intermediate.pem()));
             authority.write(&format!("{name}.key"), &key.serialize_pem());
         }
         authority
@@ -53,7 +58,7 @@ impl Authority {
         self.dir.path().join(name).into()
     }
 
-    /// A server's side, which asks clients for certificates if it is to.
+    /// Returns the server's configuration, which requires a client certificate if `mutual`.
     pub(crate) fn server(&self, mutual: bool) -> TlsServer {
         let builder =
             TlsServer::builder().certificate_files(self.file("server.pem"), self.file("server.key"));
@@ -61,15 +66,15 @@ impl Authority {
         builder.build().unwrap()
     }
 
-    /// A client's side, which shows its certificate to those who ask.
+    /// Returns the client's configuration, with a client certificate.
     pub(crate) fn client(&self) -> TlsClient {
         let builder = TlsClient::builder().roots_file(self.file("root.pem"));
         builder.certificate_files(self.file("client.pem"), self.file("client.key")).build().unwrap()
     }
 }
 
-/// A certificate that may sign others.
-fn above(name: &str) -> CertificateParams {
+/// Returns the parameters of a certificate that may sign others.
+fn authority_params(name: &str) -> CertificateParams {
     let mut params = CertificateParams::default();
     params.distinguished_name.push(DnType::CommonName, name);
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);

@@ -1,6 +1,6 @@
-//! The configurations in `docs/HTTP.md`, taken out of it.
+//! The configurations that `docs/HTTP.md` shows.
 
-/// The one block of code in this language, with some of its text replaced by what it is here.
+/// Returns the only code block in this language, with each text of `replaced` replaced once.
 pub(crate) fn block(language: &str, replaced: &[(&str, &str)]) -> String {
     let document = include_str!("../../../../docs/HTTP.md");
     let fence = format!("```{language}\n");

@@ -1,4 +1,4 @@
-//! tinyproxy before a client, which asks it by `CONNECT`.
+//! tinyproxy between a client and a server: the client opens tunnels with `CONNECT`.
 
 use std::fs;
 use std::net::Ipv4Addr;
@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use crate::program::{Program, text};
 use crate::support::{PATIENCE, World, channel_with};
 
-/// A proxy for one user.
+/// Starts a proxy that accepts the user `me` with the password `s3cret`.
 async fn tinyproxy() -> Program {
     Program::start("tinyproxy", |place, dir| {
         let (_, port) = place.rsplit_once(':').unwrap();
@@ -36,10 +36,10 @@ async fn echo(channel: &Channel) -> Result<String, String> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_way_of_the_network_leads_through_it() {
+async fn every_network_scheme_dials_through_tinyproxy() {
     let proxy = tinyproxy().await;
     for scheme in ["tcp", "tls", "http", "connect", "ws", "https", "wss"] {
-        // A server of TLS without HTTP is one port's.
+        // `tls@` needs a server that serves HTTP on the same port.
         let world = World::new(if scheme == "tls" { "one_port_tls" } else { scheme }).await;
         let channel = through(&format!("http://me:s3cret@{}", proxy.place), &world.address());
         assert_eq!(echo(&channel).await.as_deref(), Ok("hello"), "{scheme}\n{}", proxy.log());
@@ -49,19 +49,19 @@ async fn every_way_of_the_network_leads_through_it() {
 }
 
 #[tokio::test]
-async fn its_refusals_are_told_without_the_password() {
+async fn proxy_refusals_are_reported_without_the_password() {
     let proxy = tinyproxy().await;
     let world = World::new("http").await;
     let error =
         echo(&through(&format!("http://me:wr0ng@{}", proxy.place), &world.address())).await.unwrap_err();
-    let told = format!("through the proxy http://{}: it answered 40", proxy.place);
-    assert!(error.contains(&told) && !error.contains("wr0ng"), "{error}");
+    let expected = format!("through the proxy http://{}: it answered 40", proxy.place);
+    assert!(error.contains(&expected) && !error.contains("wr0ng"), "{error}");
 
     let error = echo(&through(&format!("http://{}", proxy.place), &world.address())).await.unwrap_err();
     assert!(error.contains("it answered 407 Proxy Authentication Required"), "{error}");
 
-    let gone = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-    let error = echo(&through(&format!("http://me:s3cret@{}", proxy.place), &format!("http@{gone}")))
+    let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let error = echo(&through(&format!("http://me:s3cret@{}", proxy.place), &format!("http@{closed}")))
         .await
         .unwrap_err();
     assert!(error.contains("it answered 50"), "{error}");
@@ -70,10 +70,10 @@ async fn its_refusals_are_told_without_the_password() {
 /// The environment variable with the address that the test's child process calls.
 const CALL: &str = "FARCALL_TEST_CALL";
 
-/// A name for this machine that it asks a proxy for: `localhost` and its addresses it never does.
+/// A name for this machine that is dialed through a proxy; `localhost` and loopback addresses never are.
 const NAME: &str = "calc.internal";
 
-/// Knows that name.
+/// Resolves [`NAME`] to this machine.
 struct ThisMachine;
 
 impl Resolve for ThisMachine {
@@ -83,10 +83,10 @@ impl Resolve for ThisMachine {
     }
 }
 
-/// Makes a child process call the server, in this environment.
+/// Runs this test in a child process with these variables, to call the server.
 async fn called_with(address: &str, variables: &[(&str, &str)]) -> Output {
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", "forward_proxy::what_the_environment_says_holds", "--nocapture"]);
+    command.args(["--exact", "forward_proxy::proxy_environment_variables_are_respected", "--nocapture"]);
     for name in
         ["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY", "no_proxy", "NO_PROXY", "REQUEST_METHOD"]
     {
@@ -97,27 +97,31 @@ async fn called_with(address: &str, variables: &[(&str, &str)]) -> Output {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_the_environment_says_holds() {
+async fn proxy_environment_variables_are_respected() {
     if let Ok(address) = std::env::var(CALL) {
-        // This is the process of its own.
+        // This is the child process.
         let channel = channel_with(&address, Dialer::default().resolver(ThisMachine));
         return assert_eq!(echo(&channel).await.as_deref(), Ok("hello"));
     }
     let proxy = tinyproxy().await;
     let world = World::new("http").await;
     let address = world.address().replace("127.0.0.1", NAME);
-    // Whoever asks the proxy is refused, and so is known to have asked it.
+    // The proxy refuses these credentials, which shows that a call went through it.
     let refusing = format!("http://me:wr0ng@{}", proxy.place);
-    for asked in ["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"] {
-        let output = called_with(&address, &[(asked, &refusing), ("NO_PROXY", "example.com")]).await;
-        let told = format!("through the proxy http://{}: it answered 40", proxy.place);
-        assert!(!output.status.success() && text(&output).contains(&told), "{asked}: {}", text(&output));
+    for variable in ["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"] {
+        let output = called_with(&address, &[(variable, &refusing), ("NO_PROXY", "example.com")]).await;
+        let expected = format!("through the proxy http://{}: it answered 40", proxy.place);
+        assert!(
+            !output.status.success() && text(&output).contains(&expected),
+            "{variable}: {}",
+            text(&output)
+        );
     }
     for direct in [NAME, "example.com, .internal", "*"] {
         let output = called_with(&address, &[("http_proxy", &refusing), ("NO_PROXY", direct)]).await;
         assert!(output.status.success(), "{direct}: {}", text(&output));
     }
-    // What is for others, and what is on this machine, is reached directly.
+    // Variables for other schemes do not apply, and loopback addresses are dialed directly.
     let output = called_with(&address, &[("https_proxy", &refusing)]).await;
     assert!(output.status.success(), "{}", text(&output));
     let output = called_with(&world.address(), &[("http_proxy", &refusing)]).await;

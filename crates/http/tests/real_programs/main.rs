@@ -1,8 +1,8 @@
-//! Programs that farcall meets in the field, as the system's packages have them: nginx and HAProxy before a
-//! server, tinyproxy before a client, curl, openssl and promtool as those who ask.
+//! Real programs from the system's packages: nginx and HAProxy as reverse proxies, tinyproxy as a forward
+//! proxy, and curl, openssl and promtool as clients.
 //!
-//! Each is started by its test on a port of this machine, with its own files, and ends with it. The
-//! configurations are the ones that `docs/HTTP.md` shows.
+//! Each test starts its programs on a loopback port with a temporary directory, and stops them at its end.
+//! The configurations are those that `docs/HTTP.md` shows.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot set up has failed")]
 

@@ -1,4 +1,4 @@
-//! curl and promtool, which read the pages.
+//! Pages read by curl and promtool.
 
 use farcall_http::{HttpOptions, ServeOptions};
 use serde_json::json;
@@ -7,7 +7,7 @@ use crate::authority::Authority;
 use crate::program::{run, text};
 use crate::support::{World, no_args};
 
-/// curl, without whatever this machine says of proxies.
+/// Runs curl without proxies, and returns its exit code and output.
 async fn curl(arguments: &[&str]) -> (Option<i32>, String) {
     let quiet = ["--silent", "--show-error", "--noproxy", "*", "--max-time", "30"];
     let output = run("curl", &[&quiet[..], arguments].concat(), b"").await;
@@ -15,7 +15,7 @@ async fn curl(arguments: &[&str]) -> (Option<i32>, String) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn curl_gets_the_pages_inside_of_tls_and_only_there() {
+async fn curl_gets_the_pages_over_tls_only() {
     let authority = Authority::new();
     let options = ServeOptions::default().tls(authority.server(false));
     let world = World::with("http", HttpOptions::default(), options).await;
@@ -29,31 +29,31 @@ async fn curl_gets_the_pages_inside_of_tls_and_only_there() {
     let (code, metrics) = get("/metrics").await;
     assert!(code == Some(0) && metrics.contains("farcall_server_connections"), "{metrics}");
 
-    // 60: nobody who is trusted has signed it.
-    let (code, said) = curl(&[&url("https", "/healthz")]).await;
-    assert_eq!(code, Some(60), "{said}");
-    // Nothing answers in plain text, not even with an error.
-    let (code, said) =
+    // Exit code 60: no trusted authority has signed the certificate.
+    let (code, output) = curl(&[&url("https", "/healthz")]).await;
+    assert_eq!(code, Some(60), "{output}");
+    // The port gives no HTTP answer in plain text, not even an error.
+    let (code, output) =
         curl(&["--output", "/dev/null", "--write-out", "%{http_code}", &url("http", "/healthz")]).await;
-    assert!(code != Some(0) && !said.contains("200"), "{code:?} {said}");
+    assert!(code != Some(0) && !output.contains("200"), "{code:?} {output}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn curl_without_a_certificate_is_refused_where_one_is_wanted() {
+async fn curl_without_a_certificate_is_refused_by_mutual_tls() {
     let authority = Authority::new();
     let options = ServeOptions::default().tls(authority.server(true));
     let world = World::with("http", HttpOptions::default(), options).await;
     let (root, certificate, key) =
         (authority.path("root.pem"), authority.path("client.pem"), authority.path("client.key"));
     let url = format!("https://{}/healthz", world.place);
-    let (code, said) = curl(&["--cacert", &root, &url]).await;
-    assert!(code != Some(0) && !said.starts_with("ok"), "{code:?} {said}");
-    let (code, said) = curl(&["--cacert", &root, "--cert", &certificate, "--key", &key, &url]).await;
-    assert_eq!((code, said.as_str()), (Some(0), "ok\n"));
+    let (code, output) = curl(&["--cacert", &root, &url]).await;
+    assert!(code != Some(0) && !output.starts_with("ok"), "{code:?} {output}");
+    let (code, output) = curl(&["--cacert", &root, "--cert", &certificate, "--key", &key, &url]).await;
+    assert_eq!((code, output.as_str()), (Some(0), "ok\n"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn promtool_finds_nothing_to_say_against_the_metrics() {
+async fn promtool_accepts_the_metrics() {
     let world = World::new("http").await;
     let channel = world.channel();
     channel.call::<String>("Echo.echo", &json!({"text": "x"})).await.unwrap();
@@ -64,7 +64,7 @@ async fn promtool_finds_nothing_to_say_against_the_metrics() {
     assert!(code == Some(0) && metrics.contains("farcall_server_errors_total{"), "{metrics}");
     let checked = run("promtool", &["check", "metrics"], metrics.as_bytes()).await;
     assert!(checked.status.success() && text(&checked).is_empty(), "{}", text(&checked));
-    // It does find what is wrong.
+    // promtool does report invalid metrics.
     let wrong = run("promtool", &["check", "metrics"], b"# TYPE calls counter\ncalls 1\n").await;
     assert!(!wrong.status.success() || !text(&wrong).is_empty());
 }

@@ -1,4 +1,4 @@
-//! [`Program`], which runs in the foreground until it is dropped, and [`run`], for those that end by themselves.
+//! [`Program`], which runs in the foreground until it is dropped, and [`run`], for programs that exit.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -12,8 +12,8 @@ use tokio::time::{Instant, sleep};
 
 use crate::support::{MS, PATIENCE};
 
-/// Attempts to choose a port: another program may take a free one before it is used.
-const TRIES: usize = 5;
+/// The number of attempts to choose a port: another program may take a free port before it is used.
+const MAX_ATTEMPTS: usize = 5;
 
 /// A program that listens. Dropping it kills it.
 pub(crate) struct Program {
@@ -25,12 +25,12 @@ pub(crate) struct Program {
 }
 
 impl Program {
-    /// Starts a program on a free port, and waits until it takes connections. `configure` writes its
-    /// configuration for that place into the directory, and gives its arguments.
+    /// Starts a program on a free port, and waits until it accepts connections. `configure` writes its
+    /// configuration for that address into the directory, and returns its arguments.
     pub(crate) async fn start(name: &str, configure: impl Fn(&str, &Path) -> Vec<String>) -> Self {
-        let mut said = String::new();
-        for _ in 0..TRIES {
-            // None of these programs can be asked which port it got.
+        let mut log_text = String::new();
+        for _ in 0..MAX_ATTEMPTS {
+            // These programs cannot report a port that the system chose.
             let place = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
             let dir = tempfile::tempdir().unwrap();
             let arguments = configure(&place, dir.path());
@@ -45,16 +45,16 @@ impl Program {
                 .spawn()
                 .unwrap();
             let mut program = Self { place, child, log, _dir: dir };
-            if program.answers().await {
+            if program.accepts().await {
                 return program;
             }
-            said = program.log();
+            log_text = program.log();
         }
-        panic!("{name} does not start:\n{said}");
+        panic!("{name} does not start:\n{log_text}");
     }
 
-    /// Returns `true` if it accepts connections or has ended.
-    async fn answers(&mut self) -> bool {
+    /// Waits until the program accepts connections. Returns `false` if it has ended.
+    async fn accepts(&mut self) -> bool {
         let begin = Instant::now();
         while self.child.try_wait().unwrap().is_none() {
             if TcpStream::connect(&self.place).await.is_ok() {
@@ -74,33 +74,33 @@ impl Program {
 
 impl Drop for Program {
     fn drop(&mut self) {
-        // It may have ended already.
+        // The program may have ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// Runs a program that ends by itself, with this on its stdin.
+/// Runs a program with `input` as its stdin until it exits.
 pub(crate) async fn run(name: &str, arguments: &[&str], input: &[u8]) -> Output {
     let mut command = command(name);
     command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let input = input.to_vec();
-    // A server of this process may have to answer it meanwhile.
+    // The program may call a server in this process, so that the runtime must keep running.
     let running = tokio::task::spawn_blocking(move || {
         let mut child = command.spawn().unwrap();
-        // One that does not read to the end has ended, which its output tells.
+        // A program that exits early does not read all input; its output shows why.
         let _ = child.stdin.take().unwrap().write_all(&input);
         child.wait_with_output().unwrap()
     });
     running.await.unwrap()
 }
 
-/// Both outputs as one text.
+/// Returns stdout and stderr as one text.
 pub(crate) fn text(output: &Output) -> String {
     String::from_utf8_lossy(&[output.stdout.as_slice(), &output.stderr].concat()).into_owned()
 }
 
-/// A program of the system. What is for administrators is in no other user's `PATH`.
+/// Finds a program of the system, also in the `sbin` directories, which may be missing in `PATH`.
 fn command(name: &str) -> Command {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let directories =

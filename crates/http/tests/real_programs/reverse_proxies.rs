@@ -1,4 +1,4 @@
-//! nginx and HAProxy before a server, configured as the document has it.
+//! nginx and HAProxy in front of a server, configured as `docs/HTTP.md` shows.
 
 use std::fs;
 use std::time::Duration;
@@ -21,7 +21,7 @@ const PING: Duration = Duration::from_millis(700);
 /// The duration of a call without traffic.
 const SILENT_MS: u64 = 6_000;
 
-/// nginx as the document has it, but for where it listens, and what it passes on to.
+/// Starts nginx with the documented configuration; only the two addresses are replaced.
 async fn nginx(world: &World, tls: Option<&Authority>) -> Program {
     Program::start("nginx", |place, dir| {
         let mut listen = format!("listen {place};\n    proxy_read_timeout {IDLE};");
@@ -31,7 +31,7 @@ async fn nginx(world: &World, tls: Option<&Authority>) -> Program {
             listen += &format!("\n    ssl_certificate {certificate};\n    ssl_certificate_key {key};");
         }
         let block = block("nginx", &[("listen 80;", &listen), ("127.0.0.1:7080", &world.place)]);
-        // What a distribution's nginx.conf has around it, in files of this test's own.
+        // The surrounding configuration of a distribution's nginx.conf, with this test's paths.
         let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
             .map(|name| format!("{name}_temp_path {}/{name};\n", dir.display()))
             .concat();
@@ -47,7 +47,7 @@ async fn nginx(world: &World, tls: Option<&Authority>) -> Program {
     .await
 }
 
-/// HAProxy, likewise.
+/// Starts HAProxy with the documented configuration and shorter times.
 async fn haproxy(world: &World) -> Program {
     Program::start("haproxy", |place, dir| {
         let replaced = [
@@ -73,8 +73,8 @@ fn channel(address: &str, idle: Option<Duration>, tls: Option<TlsClient>) -> Cha
     Channel::builder().to(address).options(options).build().unwrap()
 }
 
-/// Calls, large ones too, and one that is dropped, which frees its handler behind the proxy.
-async fn passes(world: &World, channel: &Channel, what: &str) {
+/// Asserts that small and large calls pass the proxy, and that a dropped call stops its handler.
+async fn assert_calls_pass(world: &World, channel: &Channel, what: &str) {
     let large = "x".repeat(3_000_000);
     for text in ["small", &large] {
         let echoed = channel.call::<String>("Echo.echo", &json!({ "text": text }));
@@ -88,9 +88,9 @@ async fn passes(world: &World, channel: &Channel, what: &str) {
     assert_eq!(world.handle.connections(), 1, "{what}");
 }
 
-/// A call that takes longer than the proxy lets a silent connection be: pings keep it alive, and
-/// without them it ends.
-async fn pings_keep_it_alive(world: &World, address: &str) {
+/// Asserts that pings keep a call alive for longer than the proxy keeps a silent connection open, and
+/// that the call fails without them.
+async fn assert_pings_keep_a_call_alive(world: &World, address: &str) {
     let call = |idle| {
         let channel = channel(address, Some(idle), None);
         let args = json!({"ms": SILENT_MS});
@@ -110,39 +110,39 @@ async fn failure(address: &str) -> String {
     timeout(PATIENCE, call).await.unwrap().unwrap_err().to_string()
 }
 
-async fn nginx_passes(scheme: &'static str) {
+async fn assert_nginx_passes(scheme: &'static str) {
     let world = World::new(scheme).await;
     let nginx = nginx(&world, None).await;
     let address = format!("{scheme}@{}", nginx.place);
     let channel = channel(&address, None, None);
-    passes(&world, &channel, &format!("{scheme}\n{}", nginx.log())).await;
+    assert_calls_pass(&world, &channel, &format!("{scheme}\n{}", nginx.log())).await;
     drop(channel);
-    pings_keep_it_alive(&world, &address).await;
+    assert_pings_keep_a_call_alive(&world, &address).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nginx_as_documented_passes_an_upgrade() {
-    nginx_passes("http").await;
+    assert_nginx_passes("http").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nginx_as_documented_passes_a_websocket() {
-    nginx_passes("ws").await;
+    assert_nginx_passes("ws").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nginx_speaks_tls_for_a_server_that_does_not() {
+async fn nginx_terminates_tls_for_a_plaintext_server() {
     let authority = Authority::new();
     for (scheme, inside) in [("https", "http"), ("wss", "ws")] {
         let world = World::new(inside).await;
         let nginx = nginx(&world, Some(&authority)).await;
         let channel = channel(&format!("{scheme}@{}", nginx.place), None, Some(authority.client()));
-        passes(&world, &channel, scheme).await;
+        assert_calls_pass(&world, &channel, scheme).await;
     }
 }
 
 #[tokio::test]
-async fn a_proxy_that_passes_no_connect_says_so_and_one_without_a_server_too() {
+async fn refusals_of_reverse_proxies_are_reported() {
     let world = World::new("http").await;
     let nginx = nginx(&world, None).await;
     let refused = failure(&format!("connect@{}", nginx.place)).await;
@@ -156,34 +156,34 @@ async fn a_proxy_that_passes_no_connect_says_so_and_one_without_a_server_too() {
     assert!(refused.contains("it answered 502 Bad Gateway"), "{refused}");
 }
 
-async fn haproxy_passes(scheme: &'static str) {
+async fn assert_haproxy_passes(scheme: &'static str) {
     let world = World::new(scheme).await;
     let haproxy = haproxy(&world).await;
     let address = format!("{scheme}@{}", haproxy.place);
     let channel = channel(&address, None, None);
-    passes(&world, &channel, &format!("{scheme}\n{}", haproxy.log())).await;
+    assert_calls_pass(&world, &channel, &format!("{scheme}\n{}", haproxy.log())).await;
     drop(channel);
-    pings_keep_it_alive(&world, &address).await;
+    assert_pings_keep_a_call_alive(&world, &address).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn haproxy_as_documented_passes_an_upgrade() {
-    haproxy_passes("http").await;
+    assert_haproxy_passes("http").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn haproxy_as_documented_passes_a_websocket() {
-    haproxy_passes("ws").await;
+    assert_haproxy_passes("ws").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn haproxy_as_documented_sends_nobody_to_a_server_that_drains() {
+async fn haproxy_as_documented_stops_routing_to_a_draining_server() {
     let world = World::new("http").await;
     let haproxy = haproxy(&world).await;
-    let opened = format!("http://{}/_farcall_", haproxy.place);
+    let url = format!("http://{}/_farcall_", haproxy.place);
     let status = async || {
         let arguments =
-            ["--silent", "--noproxy", "*", "--output", "/dev/null", "--write-out", "%{http_code}", &opened];
+            ["--silent", "--noproxy", "*", "--output", "/dev/null", "--write-out", "%{http_code}", &url];
         text(&run("curl", &arguments, b"").await)
     };
     assert_eq!(status().await, "426", "the server answers");
@@ -191,8 +191,8 @@ async fn haproxy_as_documented_sends_nobody_to_a_server_that_drains() {
     let call = channel.call::<String>("Probe.sleep", &no_args()).start();
     world.wait_for_running(1).await;
     world.handle.stop();
-    let taken_out = async { while status().await != "503" {} };
-    timeout(PATIENCE, taken_out).await.unwrap();
+    let unavailable = async { while status().await != "503" {} };
+    timeout(PATIENCE, unavailable).await.unwrap();
     assert!(world.get("/healthz").await.starts_with("HTTP/1.1 200 "), "the server itself still answers");
     drop(call);
     timeout(PATIENCE, world.ended).await.unwrap().unwrap();

@@ -1,4 +1,4 @@
-//! A server that is reached in every way there is, and one in between that breaks connections.
+//! A server that is reached over every transport, and a relay that breaks connections.
 
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its part")]
 #![allow(clippy::unwrap_used, clippy::missing_panics_doc, reason = "a test that cannot set up has failed")]
@@ -24,18 +24,18 @@ pub const MS: Duration = Duration::from_millis(1);
 pub const S: Duration = Duration::from_secs(1);
 /// The longest wait of a test, even on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(30);
-/// The largest frame that both sides of a world take.
+/// The largest frame that both sides of a [`World`] accept.
 pub const MAX_FRAME: usize = 16 * 1024 * 1024;
 
-/// A server, and how it is reached.
+/// A server and its address.
 pub struct World {
     pub scheme: &'static str,
     /// The address without its scheme.
     pub place: String,
     pub handle: ServerHandle,
-    /// Handlers of `Probe.sleep` that run.
+    /// The number of running handlers of `Probe.sleep`.
     pub running: Arc<AtomicUsize>,
-    /// Ready when the server has ended, and HTTP with it.
+    /// Ready when both the server and its HTTP listener have ended.
     pub ended: JoinHandle<()>,
     _dir: TempDir,
 }
@@ -45,7 +45,8 @@ impl World {
         World::with(scheme, HttpOptions::default(), ServeOptions::default()).await
     }
 
-    /// A scheme `one_port_tcp` is a port that serves HTTP too, and is dialed as `tcp@`; so are others.
+    /// Starts a server that is dialed with `scheme`. After the prefix `one_port_`, as in `one_port_tcp`, the
+    /// port serves both HTTP and calls without it.
     pub async fn with(scheme: &'static str, settings: HttpOptions, limits: ServeOptions) -> World {
         let one_port = scheme.strip_prefix("one_port_");
         let is_plain_rpc = one_port.is_some();
@@ -87,7 +88,7 @@ impl World {
         format!("{}@{}", self.scheme, self.place)
     }
 
-    /// A client of it. Nothing is tried twice, so that what goes wrong is seen.
+    /// Returns a channel to the server.
     pub fn channel(&self) -> Channel {
         channel_to(&self.address())
     }
@@ -98,7 +99,7 @@ impl World {
             .await;
     }
 
-    /// Sends bytes over a new connection, and reads until the server closes.
+    /// Sends bytes over a new connection, and returns what the server sends until it closes.
     pub async fn ask(&self, request: &str) -> String {
         let mut stream = TcpStream::connect(&self.place).await.unwrap();
         stream.write_all(request.as_bytes()).await.unwrap();
@@ -107,7 +108,7 @@ impl World {
         String::from_utf8(answer).unwrap()
     }
 
-    /// `GET` of a page.
+    /// Sends `GET` for a path, and returns the whole answer.
     pub async fn get(&self, path: &str) -> String {
         let place = &self.place;
         self.ask(&format!("GET {path} HTTP/1.1\r\nHost: {place}\r\nConnection: close\r\n\r\n")).await
@@ -124,7 +125,7 @@ pub fn channel_with(address: &str, dialer: Dialer) -> Channel {
     Channel::builder().to(address).options(options).build().unwrap()
 }
 
-/// A certificate for this machine and its key, in PEM, which is its own authority.
+/// Returns a self-signed certificate for this machine.
 fn certificate() -> &'static (String, String) {
     static CERTIFICATE: OnceLock<(String, String)> = OnceLock::new();
     CERTIFICATE.get_or_init(|| {
@@ -153,7 +154,7 @@ pub async fn until(what: &str, mut is_true: impl FnMut() -> bool) {
     timeout(PATIENCE, waiting).await.unwrap_or_else(|_| panic!("{what}: not within {PATIENCE:?}"));
 }
 
-/// Takes note of a handler that ends, however it does.
+/// Counts a running handler until it returns or is cancelled.
 struct Running(Arc<AtomicUsize>);
 
 impl Drop for Running {
@@ -190,7 +191,7 @@ fn services(running: &Arc<AtomicUsize>) -> ServerBuilder {
         })
 }
 
-/// Stands between a client and a server, and breaks the connections that it carries.
+/// A relay between a client and a server that can break the connections that it carries.
 pub struct Relay {
     pub place: String,
     cut: CancellationToken,
@@ -198,7 +199,7 @@ pub struct Relay {
     _dir: TempDir,
 }
 
-/// Ends accepting with the test.
+/// Stops accepting at the end of the test.
 struct Accepting(JoinHandle<()>);
 
 impl Drop for Accepting {
@@ -220,7 +221,7 @@ impl Relay {
         let cut = CancellationToken::new();
         let cutting = cut.clone();
         let accepting = tokio::spawn(async move {
-            // The first connection is the one that is cut, and those behind it are carried on.
+            // Only the first connection can be cut.
             let mut cut = Some(cutting);
             loop {
                 let (mut client, _) = listener.accept().await.unwrap();

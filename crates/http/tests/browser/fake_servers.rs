@@ -1,4 +1,4 @@
-//! The client and servers that are played in the page, because no server of ours does such things.
+//! The client against fake servers inside the page, which do what farcall's servers do not.
 
 use serde_json::{Value, json};
 
@@ -6,17 +6,17 @@ use crate::site::Site;
 use crate::{kind, message};
 
 #[tokio::test]
-async fn a_cancelled_call_keeps_its_place_until_it_is_answered() {
+async fn cancelled_call_keeps_its_slot_until_it_is_answered() {
     let site = Site::new().await;
     let browser = site.browser().await;
     let script = "
-        const Socket = played((socket, { kind, seq }) => {
-          if (kind === 'cancel') globalThis.answer = () => socket.say({ kind: 'response', seq }, '1');
-          if (seq !== 2) socket.say({ kind: 'response', seq }, '2');
+        const Socket = fakeServer((socket, { kind, seq }) => {
+          if (kind === 'cancel') globalThis.answer = () => socket.respond({ kind: 'response', seq }, '1');
+          if (seq !== 2) socket.respond({ kind: 'response', seq }, '2');
         }, { max_in_flight: 1 });
-        const kinds = () => Socket.heard.map((header) => JSON.parse(header).kind).join();
+        const kinds = () => Socket.received.map((header) => JSON.parse(header).kind).join();
         const client = connect('ws://127.0.0.1:1', { WebSocket: Socket });
-        // Connects first, so that none of the second call's time passes before it is sent.
+        // Connect first, so that connecting takes none of the second call's time.
         await client.call('Any.thing');
         const failed = await failure(client.call('Any.thing', {}, { timeout: 200 }));
         const waits = client.call('Any.thing');
@@ -31,21 +31,21 @@ async fn a_cancelled_call_keeps_its_place_until_it_is_answered() {
 }
 
 #[tokio::test]
-async fn a_server_that_falls_silent_is_given_up() {
+async fn silent_server_is_disconnected() {
     let site = Site::new().await;
     let browser = site.browser().await;
     let script = "
-        const Silent = played((socket, { kind, seq }) => {
-          if (kind === 'request' && seq === 1) socket.say({ kind: 'response', seq }, 'null');
+        const Silent = fakeServer((socket, { kind, seq }) => {
+          if (kind === 'request' && seq === 1) socket.respond({ kind: 'response', seq }, 'null');
         });
         const client = connect('ws://127.0.0.1:1', { WebSocket: Silent, pingAfter: 1000, pongTimeout: 300 });
         await client.call('Any.thing');
-        return [await failure(client.call('Any.thing')), Silent.heard.map((header) => JSON.parse(header).kind)]";
+        return [await failure(client.call('Any.thing')), Silent.received.map((header) => JSON.parse(header).kind)]";
     let answers = browser.script(script).await;
     assert_eq!(kind(&answers[0]), ("unavailable", "maybe"));
     assert!(message(&answers[0]).contains("the server was silent for"), "{answers}");
     assert_eq!(answers[1], json!(["request", "request", "ping"]));
-    // One that answers is kept, however long nothing is called.
+    // A connection without calls is kept while the server answers pings.
     let script = "
         const Socket = cutting(1e9);
         const client = connect(location.origin, { WebSocket: Socket, pingAfter: 1000, pongTimeout: 20_000 });
@@ -58,18 +58,18 @@ async fn a_server_that_falls_silent_is_given_up() {
 }
 
 #[tokio::test]
-async fn calls_that_a_goaway_refuses_go_to_another_connection_at_most_three_times() {
+async fn calls_refused_by_goaway_are_attempted_at_most_three_times() {
     let site = Site::new().await;
     let browser = site.browser().await;
     let script = "
-        const refusing = (times) => played((socket, { kind, seq, metadata }) => {
+        const refusing = (times) => fakeServer((socket, { kind, seq, metadata }) => {
           if (kind !== 'request') return;
-          // The second call of each connection is refused, the first one answered behind that.
-          if (seq === 1 && socket.number > 1 && socket.number > times) return socket.say({ kind: 'response', seq }, metadata ?? {});
-          if (socket.number > 1) return socket.say({ kind: 'goaway', seq: 0, error: { code: 'unavailable', message: 'moving' } });
+          // Refuse the second call of each connection, then answer the first.
+          if (seq === 1 && socket.number > 1 && socket.number > times) return socket.respond({ kind: 'response', seq }, metadata ?? {});
+          if (socket.number > 1) return socket.respond({ kind: 'goaway', seq: 0, error: { code: 'unavailable', message: 'moving' } });
           if (seq === 1) return;
-          socket.say({ kind: 'goaway', seq: 1, error: { code: 'unavailable', message: 'moving' } });
-          socket.say({ kind: 'response', seq: 1 }, 'null');
+          socket.respond({ kind: 'goaway', seq: 1, error: { code: 'unavailable', message: 'moving' } });
+          socket.respond({ kind: 'response', seq: 1 }, 'null');
         });
         const run = async (times) => {
           const Socket = refusing(times);
@@ -86,29 +86,29 @@ async fn calls_that_a_goaway_refuses_go_to_another_connection_at_most_three_time
 }
 
 #[tokio::test]
-async fn a_server_that_breaks_the_protocol_is_let_go() {
+async fn server_that_violates_the_protocol_is_disconnected() {
     let site = Site::new().await;
     let browser = site.browser().await;
     let script = r#"
-        const says = {
-          unknown: (socket) => socket.say({ kind: "stream", seq: 1 }),
-          notTheirs: (socket) => socket.say({ kind: "cancel", seq: 1 }),
-          noSeq: (socket) => socket.say({ kind: "response" }),
-          hugeSeq: (socket) => socket.say('{"kind":"response","seq":9007199254740992}'),
-          noObject: (socket) => socket.say("[1]"),
-          noJson: (socket) => socket.say("{"),
-          noText: (socket) => socket.say(new Uint8Array([0xff, 0xfe])),
-          text: (socket) => socket.sends({ buffer: "text" }),
-          longHeader: (socket) => socket.sends(new Uint8Array([0, 1, 0, 1])),
-          longBody: (socket) => socket.sends(new Uint8Array([...framed({ kind: "pong", seq: 1 }), 0, 1, 0x86, 0xa1])),
-          flood: (socket) => { for (let n = 0; n < 11; n++) socket.say({ kind: "ping", seq: n }); },
+        const responses = {
+          unknown: (socket) => socket.respond({ kind: "stream", seq: 1 }),
+          notTheirs: (socket) => socket.respond({ kind: "cancel", seq: 1 }),
+          noSeq: (socket) => socket.respond({ kind: "response" }),
+          hugeSeq: (socket) => socket.respond('{"kind":"response","seq":9007199254740992}'),
+          noObject: (socket) => socket.respond("[1]"),
+          noJson: (socket) => socket.respond("{"),
+          noText: (socket) => socket.respond(new Uint8Array([0xff, 0xfe])),
+          text: (socket) => socket.deliver({ buffer: "text" }),
+          longHeader: (socket) => socket.deliver(new Uint8Array([0, 1, 0, 1])),
+          longBody: (socket) => socket.deliver(new Uint8Array([...framed({ kind: "pong", seq: 1 }), 0, 1, 0x86, 0xa1])),
+          flood: (socket) => { for (let n = 0; n < 11; n++) socket.respond({ kind: "ping", seq: n }); },
         };
         const answers = {};
-        for (const [name, say] of Object.entries(says)) {
-          const Socket = played((socket, { kind, error }) => {
+        for (const [name, respond] of Object.entries(responses)) {
+          const Socket = fakeServer((socket, { kind, error }) => {
             globalThis.socket = socket;
             if (kind === "goaway") globalThis.goaway = error?.code;
-            if (kind === "request") say(socket);
+            if (kind === "request") respond(socket);
           });
           globalThis.goaway = undefined;
           const client = connect("ws://127.0.0.1:1", { WebSocket: Socket, maxFrameBytes: 100_000 });
@@ -120,15 +120,15 @@ async fn a_server_that_breaks_the_protocol_is_let_go() {
     for (name, answer) in answers.as_object().unwrap() {
         assert_eq!(kind(&answer[0]), ("unavailable", "maybe"), "{name}");
         assert_eq!(answer[1], true, "{name}");
-        let why = if name == "text" { "the server sent text" } else { "the server broke the protocol: " };
-        assert!(message(&answer[0]).contains(why), "{name}: {answer}");
-        let told = if name.starts_with("long") { json!("resource_exhausted") } else { Value::Null };
-        assert_eq!(answer[2], told, "{name}");
+        let reason = if name == "text" { "the server sent text" } else { "the server broke the protocol: " };
+        assert!(message(&answer[0]).contains(reason), "{name}: {answer}");
+        let goaway = if name.starts_with("long") { json!("resource_exhausted") } else { Value::Null };
+        assert_eq!(answer[2], goaway, "{name}");
     }
 }
 
 #[tokio::test]
-async fn what_a_server_may_say_is_taken() {
+async fn unusual_but_valid_server_messages_are_accepted() {
     let site = Site::new().await;
     let browser = site.browser().await;
     let script = r#"
@@ -140,18 +140,18 @@ async fn what_a_server_may_say_is_taken() {
           (seq) => [{ kind: "response", seq }, "42 43"],
           (seq) => [{ kind: "response", seq, flags: 1 }, "42"],
         ];
-        const Socket = played((socket, { kind, seq }) => {
+        const Socket = fakeServer((socket, { kind, seq }) => {
           if (kind !== "request") return;
-          socket.say({ kind: "response", seq: seq + 100 }, "1");
-          socket.say({ kind: "pong", seq: 5 });
-          socket.say({ kind: "ping", seq: 9 });
-          socket.say(...results[seq - 1](seq));
-          socket.say({ kind: "response", seq }, "2");
+          socket.respond({ kind: "response", seq: seq + 100 }, "1");
+          socket.respond({ kind: "pong", seq: 5 });
+          socket.respond({ kind: "ping", seq: 9 });
+          socket.respond(...results[seq - 1](seq));
+          socket.respond({ kind: "response", seq }, "2");
         });
         const client = connect("ws://127.0.0.1:1", { WebSocket: Socket });
         const answers = [];
         for (const _ of results) answers.push(await failure(client.call("Any.thing")));
-        return [answers, Socket.opened, Socket.heard.filter((header) => header === '{"kind":"pong","seq":9}').length]"#;
+        return [answers, Socket.opened, Socket.received.filter((header) => header === '{"kind":"pong","seq":9}').length]"#;
     let answer = browser.script(script).await;
     let results = &answer[0];
     assert_eq!((&results[0], &results[1]), (&json!({"unexpected": 42}), &json!({"unexpected": null})));
