@@ -97,7 +97,7 @@ enum AnswerError {
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 /// The pauses after failures.
 const BACKOFF: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(15)).jitter(Jitter::Equal);
-/// Name servers are shared: they should not be asked more often than this.
+/// Name servers are shared: they should not be queried more often than this.
 const MIN_INTERVAL: Duration = Duration::from_secs(1);
 /// More than a name has anywhere; it bounds what a wrong answer can do.
 const MAX_ADDRESSES: usize = 1024;
@@ -178,14 +178,14 @@ impl Discovery for DnsDiscovery {
                     publisher.publish(endpoints);
                     self.poll_interval.mul_f64(0.9 + 0.2 * fastrand::f64())
                 }
-                Err(fault) => {
+                Err(error) => {
                     let failures = backoff.failures();
                     if failures == 0 {
-                        warn!(place, %fault, "they can't be found; the last list is kept");
+                        warn!(place, %error, "they can't be found; the last list is kept");
                     } else {
-                        debug!(place, %fault, failures, "they still can't be found");
+                        debug!(place, %error, failures, "they still can't be found");
                     }
-                    publisher.failed(format!("{place}: {fault}"));
+                    publisher.failed(format!("{place}: {error}"));
                     backoff.next_pause_within(self.poll_interval)
                 }
             };

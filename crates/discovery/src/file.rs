@@ -129,14 +129,14 @@ struct Report {
     publisher: Publisher,
     place: String,
     /// The error in the file when it was last read.
-    fault: Option<String>,
+    error: Option<String>,
     /// The reason why the list cannot be renewed at present, as it was reported.
     failing: Option<String>,
 }
 
 impl Report {
     fn new(publisher: Publisher, place: String) -> Self {
-        Self { publisher, place, fault: None, failing: None }
+        Self { publisher, place, error: None, failing: None }
     }
 
     fn tell(&mut self, change: FileChange) {
@@ -144,15 +144,15 @@ impl Report {
             FileChange::Unsettled => return,
             FileChange::List(list) => {
                 debug!(place = self.place, endpoints = list.len(), "read");
-                self.fault = None;
+                self.error = None;
                 self.publisher.publish(list);
             }
-            FileChange::Error(fault) => self.fault = Some(fault.to_string()),
-            FileChange::Same if self.fault.is_none() => self.publisher.confirm(),
+            FileChange::Error(error) => self.error = Some(error.to_string()),
+            FileChange::Same if self.error.is_none() => self.publisher.confirm(),
             FileChange::Same => {}
         }
-        if let Some(fault) = self.fault.clone() {
-            self.failed(fault);
+        if let Some(error) = self.error.clone() {
+            self.failed(error);
         } else if self.failing.take().is_some() {
             info!(place = self.place, "it can be used again");
         }
@@ -226,8 +226,11 @@ mod tests {
         let mut file = Fixture::new();
         let failing = file.until_failing("No such file").await;
         assert!(failing.confirmed.is_none(), "it has never been there");
-        let why = failing.failing.unwrap().reason;
-        assert!(why.starts_with(&format!("the file {}: it cannot be read", file.path().display())), "{why}");
+        let reason = failing.failing.unwrap().reason;
+        assert!(
+            reason.starts_with(&format!("the file {}: it cannot be read", file.path().display())),
+            "{reason}"
+        );
 
         file.replace("10.0.0.1:7001\n10.0.0.2:7001");
         file.until_len(2).await;
@@ -245,13 +248,13 @@ mod tests {
         file.replace(r#"["10.0.0.1:7001", "10.0.0.2:7001"]"#);
         file.until_len(2).await;
 
-        for (content, why) in [
+        for (content, reason) in [
             ("[\n\"10.0.0.1:7001\",", "line 2 column"),
             ("", "there is no address in it"),
             ("10.0.0.1:7001\n:7001", "line 2, column 1: "),
         ] {
             file.replace(content);
-            let found = file.until_failing(why).await;
+            let found = file.until_failing(reason).await;
             assert_eq!(found.endpoints.len(), 2, "{content:?}");
         }
         fs::write(file.path(), b"\xff").unwrap();

@@ -1,8 +1,9 @@
-//! [`Instance`], what a server says of itself where it registers.
+//! [`Instance`]: the description with which a server registers.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use farcall_protocol::text::excerpt;
 use farcall_transport::{Address, AddressError, Scheme};
 use serde::{Deserialize, Serialize};
 
@@ -45,14 +46,17 @@ const fn default_weight() -> u16 {
     Endpoint::DEFAULT_WEIGHT
 }
 
+/// The characters of a name or an id that an error shows.
+const MAX_SHOWN_CHARS: usize = 64;
+
 /// An error in an instance.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InstanceError {
-    /// A name that is none.
-    #[error("{field} `{}` must be 1 to {} letters, digits, `.`, `_` or `-`", excerpt(.name), Instance::MAX_NAME)]
+    /// A name is empty, too long or has other characters.
+    #[error("{field} `{}` must be 1 to {} letters, digits, `.`, `_` or `-`", excerpt(.name, MAX_SHOWN_CHARS), Instance::MAX_NAME)]
     Name {
-        /// Which.
+        /// The name of the field.
         field: &'static str,
         /// The name that was given.
         name: String,
@@ -61,13 +65,13 @@ pub enum InstanceError {
     /// interface.
     #[error("{field} `{name}` is not allowed: it means another place in a path")]
     Dots {
-        /// Which.
+        /// The name of the field.
         field: &'static str,
         /// `.` or `..`.
         name: String,
     },
     /// An id that is too long, or has control characters in it.
-    #[error("id `{}` must be at most {} bytes, without control characters", excerpt(.id), Instance::MAX_ID)]
+    #[error("id `{}` must be at most {} bytes, without control characters", excerpt(.id, MAX_SHOWN_CHARS), Instance::MAX_ID)]
     Id {
         /// The id that was given.
         id: String,
@@ -76,12 +80,12 @@ pub enum InstanceError {
     #[error("addr: {0}")]
     Address(#[from] AddressError),
     /// The address cannot be dialed.
-    #[error("addr `{address}`: {why}: nobody can dial it; say the address that others reach")]
+    #[error("addr `{address}`: {reason}: it cannot be dialed; give the address that clients reach")]
     Undialable {
         /// The address.
         address: Address,
         /// The reason.
-        why: &'static str,
+        reason: &'static str,
     },
     /// The time to live is out of bounds.
     #[error("ttl_ms {ttl_ms} must be from {} (1 s) to {} (1 day)", Instance::MIN_TTL.as_millis(), Instance::MAX_TTL.as_millis())]
@@ -117,7 +121,7 @@ impl Instance {
     /// The most bytes of metadata, keys and values together.
     pub const MAX_METADATA_BYTES: usize = 4096;
 
-    /// An instance of `service` at `address`, which is its id, too. All else has its default.
+    /// Creates an instance of `service` at `address`, which is its id, too. All else has its default.
     #[must_use]
     pub fn new(service: impl Into<String>, address: Address) -> Self {
         Self {
@@ -132,7 +136,7 @@ impl Instance {
         }
     }
 
-    /// The same, with the address for an id where it has none.
+    /// Checks all fields, and sets the id to the address if it is empty.
     ///
     /// # Errors
     ///
@@ -178,7 +182,7 @@ impl Instance {
         check_dots("service", name)
     }
 
-    /// The endpoint that a client sees of it.
+    /// Returns the endpoint that clients see.
     #[must_use]
     pub fn endpoint(&self, state: AdvertisedState) -> Endpoint {
         Endpoint {
@@ -211,7 +215,7 @@ fn check_dots(field: &'static str, name: &str) -> Result<(), InstanceError> {
 
 /// Refuses what can be listened on, but not dialed.
 fn check_dialable(address: &Address) -> Result<(), InstanceError> {
-    let why = if address.port() == Some(0) {
+    let reason = if address.port() == Some(0) {
         "port 0 is any port"
     } else if address.is_unspecified() {
         "it is every address of a machine"
@@ -222,16 +226,7 @@ fn check_dialable(address: &Address) -> Result<(), InstanceError> {
         debug_assert!(address.scheme() == Scheme::Unix || address.host().is_some());
         return Ok(());
     };
-    Err(InstanceError::Undialable { address: address.clone(), why })
-}
-
-/// Returns the beginning of foreign text, safe to show.
-fn excerpt(text: &str) -> String {
-    let mut shown: String = text.chars().take(64).flat_map(char::escape_default).collect();
-    if text.chars().nth(64).is_some() {
-        shown.push('…');
-    }
-    shown
+    Err(InstanceError::Undialable { address: address.clone(), reason })
 }
 
 #[cfg(test)]
@@ -243,13 +238,13 @@ mod tests {
     }
 
     #[test]
-    fn an_instance_without_an_id_has_its_address_for_one() {
+    fn empty_id_becomes_the_address() {
         let checked = Instance { id: String::new(), ..at("tcp@10.0.0.5:7001") }.check().unwrap();
         assert_eq!(checked.id, "tcp@10.0.0.5:7001");
     }
 
     #[test]
-    fn services_and_ids_that_no_path_can_carry_are_refused() {
+    fn dot_segments_are_no_services_and_no_ids() {
         for dots in [".", ".."] {
             let field = |error| match error {
                 InstanceError::Dots { field, name } if name == dots => field,
@@ -268,8 +263,8 @@ mod tests {
     }
 
     #[test]
-    fn addresses_that_nobody_can_dial_are_refused_with_the_reason() {
-        for (address, why) in [
+    fn addresses_that_cannot_be_dialed_are_refused_with_the_reason() {
+        for (address, reason) in [
             ("0.0.0.0:1", "every address"),
             ("[::]:1", "every address"),
             ("[::ffff:0.0.0.0]:1", "every address"),
@@ -280,7 +275,7 @@ mod tests {
         ] {
             let error = at(address).check().unwrap_err();
             assert!(matches!(error, InstanceError::Undialable { .. }), "{address}: {error}");
-            assert!(error.to_string().contains(why), "{address}: {error}");
+            assert!(error.to_string().contains(reason), "{address}: {error}");
         }
         for address in ["a:1", "10.0.0.5:1", "[::1]:1", "[fe80::1%eth0]:1", "unix@/run/a.sock"] {
             at(address).check().unwrap_or_else(|error| panic!("{address}: {error}"));

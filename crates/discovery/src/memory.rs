@@ -93,9 +93,9 @@ impl MemoryRegistry {
 
     /// Fails all requests from now on with this reason, as if it were unreachable. Time goes
     /// on: instances that are not renewed expire.
-    pub fn interrupt(&self, why: impl Into<String>) {
-        let why = why.into();
-        self.change(|entries| entries.interrupted = Some(why));
+    pub fn interrupt(&self, reason: impl Into<String>) {
+        let reason = reason.into();
+        self.change(|entries| entries.interrupted = Some(reason));
     }
 
     /// Answers again after [`interrupt`](Self::interrupt).
@@ -122,8 +122,8 @@ impl MemoryRegistry {
     /// Returns the instances that are up, and when the first of them expires.
     fn list(&self, service: &str) -> Result<(Vec<Endpoint>, Option<Instant>), String> {
         let entries = self.shared.entries.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(why) = &entries.interrupted {
-            return Err(why.clone());
+        if let Some(reason) = &entries.interrupted {
+            return Err(reason.clone());
         }
         let now = Instant::now();
         let first = (service.to_owned(), String::new());
@@ -147,7 +147,7 @@ impl Entries {
     fn check_reachable(&self) -> Result<(), RegistrarError> {
         match &self.interrupted {
             None => Ok(()),
-            Some(why) => Err(RegistrarError::new(RegistrarErrorKind::Unavailable, why.clone())),
+            Some(reason) => Err(RegistrarError::new(RegistrarErrorKind::Unavailable, reason.clone())),
         }
     }
 }
@@ -231,8 +231,8 @@ impl Discovery for MemoryDiscovery {
                     publisher.publish(endpoints);
                     expiry
                 }
-                Err(why) => {
-                    publisher.failed(why);
+                Err(reason) => {
+                    publisher.failed(reason);
                     None
                 }
             };

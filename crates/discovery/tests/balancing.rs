@@ -80,10 +80,10 @@ proptest! {
         for balancer in balancers() {
             let picker = balancer.picker(&candidates);
             for key in &keys {
-                let asked = PickRequest::new(key.as_ref().map(|key| &key[..]), &tried);
-                let picked = picker.pick(&asked);
+                let request = PickRequest::new(key.as_ref().map(|key| &key[..]), &tried);
+                let picked = picker.pick(&request);
                 prop_assert!(picked < usable.len(), "{balancer:?} picked {picked} of {}", usable.len());
-                prop_assert!(!left || !asked.has_tried(&usable[picked]), "{balancer:?} picked one again");
+                prop_assert!(!left || !request.has_tried(&usable[picked]), "{balancer:?} picked one again");
                 // The call goes there, as far as the picker knows.
                 usable[picked].load.started();
             }

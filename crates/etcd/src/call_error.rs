@@ -1,10 +1,11 @@
-//! [`CallError`], why etcd could not be asked, or would not answer.
+//! [`CallError`]: the error of a call of etcd.
 
 use std::error::Error;
 use std::fmt;
 use std::time::Duration;
 
 use farcall_discovery::RegistrarErrorKind;
+use farcall_protocol::text;
 use farcall_transport::HumanDuration;
 
 use crate::wire::ErrorAnswer;
@@ -14,25 +15,25 @@ use crate::wire::ErrorAnswer;
 pub(crate) struct CallError {
     endpoint: String,
     method: &'static str,
-    pub(crate) fault: Fault,
-    /// The errors of the endpoints that were asked before.
+    pub(crate) kind: CallErrorKind,
+    /// The errors of the endpoints that were tried before.
     before: Vec<CallError>,
 }
 
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Fault {
+pub(crate) enum CallErrorKind {
     #[error("{0}")]
     Unreachable(String),
     #[error("no answer within {}", HumanDuration(*.0))]
-    Silent(Duration),
+    Timeout(Duration),
     #[error("etcd says `{message}`{}{}", code_note(*.code), advice(message))]
     Refused { code: Option<i64>, message: String },
     #[error("its answer is not etcd's: {0}")]
-    Nonsense(String),
+    InvalidAnswer(String),
     #[error("its answer is longer than {0} bytes")]
     TooLong(usize),
     #[error("more than {0} keys are there")]
-    TooMany(usize),
+    TooManyKeys(usize),
     #[error("the watch ended: {0}")]
     WatchEnded(String),
 }
@@ -49,11 +50,11 @@ mod code {
 }
 
 impl CallError {
-    pub(crate) fn new(endpoint: &str, method: &'static str, fault: Fault) -> Self {
-        Self { endpoint: endpoint.to_owned(), method, fault, before: Vec::new() }
+    pub(crate) fn new(endpoint: &str, method: &'static str, kind: CallErrorKind) -> Self {
+        Self { endpoint: endpoint.to_owned(), method, kind, before: Vec::new() }
     }
 
-    /// The same, with what had gone wrong before.
+    /// Adds the errors of the endpoints that were tried before.
     pub(crate) fn after(mut self, before: Vec<Self>) -> Self {
         self.before = before;
         self
@@ -65,34 +66,35 @@ impl fmt::Display for CallError {
         for error in &self.before {
             write!(f, "{error}; ")?;
         }
-        write!(f, "{} ({}): {}", self.endpoint, self.method, self.fault)
+        write!(f, "{} ({}): {}", self.endpoint, self.method, self.kind)
     }
 }
 
 impl Error for CallError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
-        Some(&self.fault)
+        Some(&self.kind)
     }
 }
 
-impl Fault {
+impl CallErrorKind {
     /// Parses the body of an answer that is not a success.
     pub(crate) fn refused(status: u16, body: &[u8]) -> Self {
         let answer = serde_json::from_slice::<ErrorAnswer>(body).ok();
-        let said = answer.as_ref().and_then(|answer| {
+        let parsed = answer.as_ref().and_then(|answer| {
             let message = answer.message.as_deref().or_else(|| ErrorAnswer::sentence(&answer.error))?;
             Some((answer.code(), message))
         });
-        match said {
+        match parsed {
             Some((code, message)) => Self::Refused { code, message: excerpt(message) },
-            None => {
-                Self::Nonsense(format!("HTTP status {status}, `{}`", excerpt(&String::from_utf8_lossy(body))))
-            }
+            None => Self::InvalidAnswer(format!(
+                "HTTP status {status}, `{}`",
+                excerpt(&String::from_utf8_lossy(body))
+            )),
         }
     }
 
-    /// Creates the error of a request that did not come to an end, with the innermost cause, which is the one that
-    /// people know.
+    /// Creates the error of a request without a complete answer. Its text is the innermost cause, such as
+    /// `Connection refused`.
     pub(crate) fn unreachable(error: &reqwest::Error) -> Self {
         let mut cause: &dyn Error = error;
         while let Some(source) = cause.source() {
@@ -102,11 +104,11 @@ impl Fault {
         Self::Unreachable(format!("{what}: {cause}"))
     }
 
-    /// Returns `true` if another endpoint may do better: the endpoint is at fault, not the request.
+    /// Returns `true` if another endpoint may succeed: the cause is the endpoint, not the request.
     pub(crate) fn may_differ_elsewhere(&self) -> bool {
         match self {
-            Self::Unreachable(_) | Self::Silent(_) | Self::Nonsense(_) | Self::TooLong(_) => true,
-            Self::TooMany(_) | Self::WatchEnded(_) => false,
+            Self::Unreachable(_) | Self::Timeout(_) | Self::InvalidAnswer(_) | Self::TooLong(_) => true,
+            Self::TooManyKeys(_) | Self::WatchEnded(_) => false,
             Self::Refused { code, .. } => matches!(
                 code,
                 None | Some(
@@ -116,8 +118,8 @@ impl Fault {
         }
     }
 
-    /// Returns `true` if a new token may help. etcd has the same code for these and for much else, so that
-    /// its sentences must tell.
+    /// Returns `true` if a new token may help. etcd uses the same code for these errors and many others, so
+    /// their texts are compared.
     pub(crate) fn wants_new_token(&self) -> bool {
         match self {
             Self::Refused { code: Some(code::UNAUTHENTICATED), .. } => true,
@@ -126,7 +128,7 @@ impl Fault {
                     .iter()
                     .any(|sentence| message.contains(sentence))
             }
-            // All that is said to a watch whose token is not known any more.
+            // The only reason that a watch gets if its token is not known any more.
             Self::WatchEnded(reason) => reason.contains("permission denied"),
             _ => false,
         }
@@ -136,9 +138,9 @@ impl Fault {
     pub(crate) const fn registrar_error_kind(&self) -> RegistrarErrorKind {
         match self {
             Self::Unreachable(_) => RegistrarErrorKind::Unavailable,
-            Self::Silent(_) => RegistrarErrorKind::Timeout,
+            Self::Timeout(_) => RegistrarErrorKind::Timeout,
             Self::Refused { .. } => RegistrarErrorKind::Rejected,
-            Self::Nonsense(_) | Self::TooLong(_) | Self::TooMany(_) | Self::WatchEnded(_) => {
+            Self::InvalidAnswer(_) | Self::TooLong(_) | Self::TooManyKeys(_) | Self::WatchEnded(_) => {
                 RegistrarErrorKind::Other
             }
         }
@@ -160,7 +162,7 @@ fn code_note(code: Option<i64>) -> String {
     code.map_or_else(String::new, |code| format!(" (gRPC code {code})"))
 }
 
-/// Returns advice for sentences of etcd that have none.
+/// Returns advice for errors of etcd that give none.
 fn advice(message: &str) -> &'static str {
     if message.contains("user name is empty") {
         "; it wants a user and a password"
@@ -171,15 +173,10 @@ fn advice(message: &str) -> &'static str {
     }
 }
 
-/// Returns the beginning of foreign text, safe to show.
+/// Returns the beginning of foreign text, escaped.
 pub(crate) fn excerpt(text: &str) -> String {
-    const LENGTH: usize = 160; // etcd's own sentences are shorter
-    let mut shown: String =
-        text.trim().chars().take(LENGTH).map(|c| if c.is_control() { ' ' } else { c }).collect();
-    if text.trim().chars().nth(LENGTH).is_some() {
-        shown.push('…');
-    }
-    shown
+    const MAX_CHARS: usize = 160; // etcd's own sentences are shorter
+    text::excerpt(text.trim(), MAX_CHARS)
 }
 
 #[cfg(test)]
@@ -187,7 +184,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn etcd_errors_are_passed_on_in_a_sentence() {
+    fn error_names_endpoint_method_and_code() {
         for (status, body, expected) in [
             (
                 400,
@@ -203,18 +200,21 @@ mod tests {
             (
                 502,
                 "<html>\n<b>Bad",
-                "http://a:2379 (auth/authenticate): its answer is not etcd's: HTTP status 502, `<html> <b>Bad`",
+                "http://a:2379 (auth/authenticate): its answer is not etcd's: HTTP status 502, `<html>\\n<b>Bad`",
             ),
         ] {
-            let error =
-                CallError::new("http://a:2379", "auth/authenticate", Fault::refused(status, body.as_bytes()));
+            let error = CallError::new(
+                "http://a:2379",
+                "auth/authenticate",
+                CallErrorKind::refused(status, body.as_bytes()),
+            );
             assert_eq!(error.to_string(), expected);
         }
     }
 
     #[test]
-    fn an_endless_answer_is_shown_in_part() {
-        let fault = Fault::refused(500, "x".repeat(100_000).as_bytes());
-        assert!(fault.to_string().len() < 300, "{fault}");
+    fn long_answer_is_cut_in_the_error() {
+        let error = CallErrorKind::refused(500, "x".repeat(100_000).as_bytes());
+        assert!(error.to_string().len() < 300, "{error}");
     }
 }

@@ -1,5 +1,5 @@
-//! [`Client`], calls of etcd's methods: over which endpoint, with which token, within which bounds.
-//! What is asked for is the callers' business.
+//! [`Client`]: calls of etcd's methods, with the choice of the endpoint, the token and the limits. The requests
+//! are left to the callers.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 use tracing::{debug, warn};
 
-use crate::call_error::{CallError, Fault};
+use crate::call_error::{CallError, CallErrorKind};
 use crate::endpoints::Endpoints;
 use crate::error::EtcdOptionsError;
 use crate::limits::MAX_ANSWER_BYTES;
@@ -22,7 +22,7 @@ use crate::tls;
 use crate::watch::Watch;
 use crate::wire::{AuthenticateAnswer, AuthenticateRequest, WatchRequest};
 
-/// The same connections, token and preferred endpoint, however often it is cloned.
+/// A client whose clones share connections, token and preferred endpoint.
 #[derive(Clone, Debug)]
 pub(crate) struct Client(Arc<Inner>);
 
@@ -40,11 +40,11 @@ struct Inner {
 
 #[derive(Clone, Debug)]
 enum Token {
-    /// To be asked for, if there are credentials.
+    /// The next call requests one, if there are credentials.
     None,
     /// Authentication is off in etcd.
-    NotWanted,
-    Is(Arc<str>),
+    NotRequired,
+    Valid(Arc<str>),
 }
 
 impl Client {
@@ -52,7 +52,7 @@ impl Client {
         config.check()?;
         let http = reqwest::Client::builder()
             .tls_backend_preconfigured(tls::configure(config)?)
-            // Answers must come from the endpoints that were named, and tokens go nowhere else.
+            // Answers must come from the configured endpoints, and tokens must not go anywhere else.
             .no_proxy()
             .redirect(redirect::Policy::none())
             // A peer that vanished under a silent watch is noticed by the kernel, too.
@@ -73,7 +73,7 @@ impl Client {
         &self.0.endpoints
     }
 
-    /// Calls a method at the preferred endpoint, then at the others, until one can say something.
+    /// Calls a method at the preferred endpoint, then at the others, until one answers.
     pub(crate) async fn call<A: DeserializeOwned>(
         &self,
         method: &'static str,
@@ -83,7 +83,7 @@ impl Client {
         loop {
             let index = self.preferred();
             match self.call_at(index, method, request).await {
-                Err(error) if error.fault.may_differ_elsewhere() => {
+                Err(error) if error.kind.may_differ_elsewhere() => {
                     self.leave(index);
                     if before.len() + 1 == self.0.endpoints.len() {
                         return Err(error.after(before));
@@ -103,11 +103,11 @@ impl Client {
         request: &(impl Serialize + Sync),
     ) -> Result<A, CallError> {
         let answer = self.within_limit(self.bytes(index, method, request)).await;
-        answer.and_then(|bytes| parse(&bytes)).map_err(|fault| self.error(index, method, fault))
+        answer.and_then(|bytes| parse(&bytes)).map_err(|kind| self.error(index, method, kind))
     }
 
-    /// Opens a watch at the preferred endpoint, which is left if that fails. It stands when its first
-    /// message says so.
+    /// Opens a watch at the preferred endpoint, which is left if that fails. Returns after the first message,
+    /// which confirms the watch.
     pub(crate) async fn watch(&self, request: &WatchRequest) -> Result<Watch, CallError> {
         let index = self.preferred();
         let opened = self.within_limit(async {
@@ -116,68 +116,82 @@ impl Client {
             watch.created().await?;
             Ok(watch)
         });
-        opened.await.map_err(|fault| {
-            if fault.may_differ_elsewhere() {
+        opened.await.map_err(|kind| {
+            if kind.may_differ_elsewhere() {
                 self.leave(index);
             }
-            if fault.wants_new_token() {
+            if kind.wants_new_token() {
                 self.forget_token();
             }
-            self.error(index, Watch::METHOD, fault)
+            self.error(index, Watch::METHOD, kind)
         })
     }
 
-    /// The other endpoints are asked first from now on.
+    /// Prefers the next endpoint from now on.
     pub(crate) fn leave(&self, index: usize) {
         let next = (index + 1) % self.0.endpoints.len();
-        // Who finds it changed already lost nothing: somebody else left the same one.
+        // If another call has changed it already, it left the same endpoint.
         let left = self.0.current.compare_exchange(index, next, Ordering::Relaxed, Ordering::Relaxed);
         if left.is_ok() && next != index {
             debug!(
                 from = self.0.endpoints.name(index),
                 to = self.0.endpoints.name(next),
-                "asking another etcd"
+                "using another etcd"
             );
         }
     }
 
-    /// Forgets the token, so that the next call asks for another.
+    /// Forgets the token, so that the next call requests another.
     fn forget_token(&self) {
         self.set_token(Token::None);
     }
 
-    pub(crate) fn error(&self, index: usize, method: &'static str, fault: Fault) -> CallError {
-        CallError::new(self.0.endpoints.name(index), method, fault)
+    pub(crate) fn error(&self, index: usize, method: &'static str, kind: CallErrorKind) -> CallError {
+        CallError::new(self.0.endpoints.name(index), method, kind)
     }
 
-    /// A fault in what the preferred endpoint said.
-    pub(crate) fn error_here(&self, method: &'static str, fault: Fault) -> CallError {
-        self.error(self.preferred(), method, fault)
+    /// Creates the error of an answer of the preferred endpoint.
+    pub(crate) fn error_here(&self, method: &'static str, kind: CallErrorKind) -> CallError {
+        self.error(self.preferred(), method, kind)
     }
 
     fn preferred(&self) -> usize {
         self.0.current.load(Ordering::Relaxed)
     }
 
-    async fn within_limit<T>(&self, doing: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
+    async fn within_limit<T>(
+        &self,
+        call: impl Future<Output = Result<T, CallErrorKind>>,
+    ) -> Result<T, CallErrorKind> {
         let limit = self.0.request_timeout;
-        timeout(limit, doing).await.unwrap_or(Err(Fault::Silent(limit)))
+        timeout(limit, call).await.unwrap_or(Err(CallErrorKind::Timeout(limit)))
     }
 
-    async fn bytes(&self, index: usize, method: &str, request: &impl Serialize) -> Result<Vec<u8>, Fault> {
+    async fn bytes(
+        &self,
+        index: usize,
+        method: &str,
+        request: &impl Serialize,
+    ) -> Result<Vec<u8>, CallErrorKind> {
         let response = self.answer(index, method, request).await?;
         read(response, MAX_ANSWER_BYTES).await
     }
 
-    /// The answer, if it is a success; with another token, if the first one is refused.
-    async fn answer(&self, index: usize, method: &str, request: &impl Serialize) -> Result<Response, Fault> {
+    /// Sends a request, again with another token if the first one is refused. Returns an answer that is a success.
+    async fn answer(
+        &self,
+        index: usize,
+        method: &str,
+        request: &impl Serialize,
+    ) -> Result<Response, CallErrorKind> {
         // None of the requests can fail to become JSON: they are strings, numbers and flags.
-        let body =
-            Bytes::from(serde_json::to_vec(request).map_err(|error| Fault::Nonsense(error.to_string()))?);
+        let body = Bytes::from(
+            serde_json::to_vec(request).map_err(|error| CallErrorKind::InvalidAnswer(error.to_string()))?,
+        );
         let token = self.token(index).await?;
         match self.post(index, method, body.clone(), token.as_deref()).await {
-            Err(fault) if fault.wants_new_token() && self.0.credentials.is_some() => {
-                debug!(%fault, "asking etcd for another token");
+            Err(error) if error.wants_new_token() && self.0.credentials.is_some() => {
+                debug!(%error, "requesting another token from etcd");
                 self.forget_token();
                 let token = self.token(index).await?;
                 self.post(index, method, body, token.as_deref()).await
@@ -192,51 +206,52 @@ impl Client {
         method: &str,
         body: Bytes,
         token: Option<&str>,
-    ) -> Result<Response, Fault> {
+    ) -> Result<Response, CallErrorKind> {
         let mut request = self.0.http.post(self.0.endpoints.method(index, method));
         request = request.header(CONTENT_TYPE, "application/json").body(body);
         if let Some(token) = token {
             request = request.header(AUTHORIZATION, token);
         }
         if method == Watch::METHOD {
-            // A member that is cut off from the others ends its watches rather than keep silent.
+            // With it, a member that is cut off from the others ends its watches instead of keeping silent.
             request = request.header("Grpc-Metadata-Hasleader", "true");
         }
-        let response = request.send().await.map_err(|error| Fault::unreachable(&error))?;
+        let response = request.send().await.map_err(|error| CallErrorKind::unreachable(&error))?;
         let status = response.status();
         if status.is_success() {
             return Ok(response);
         }
         // Pages of errors may be long; a sentence is enough.
         const MAX_ERROR_BYTES: usize = 64 * 1024;
-        Err(Fault::refused(status.as_u16(), &read(response, MAX_ERROR_BYTES).await?))
+        Err(CallErrorKind::refused(status.as_u16(), &read(response, MAX_ERROR_BYTES).await?))
     }
 
-    /// The token, if etcd wants one.
-    async fn token(&self, index: usize) -> Result<Option<Arc<str>>, Fault> {
+    /// Returns the token; `None` if etcd requires none.
+    async fn token(&self, index: usize) -> Result<Option<Arc<str>>, CallErrorKind> {
         let Some(Credentials { user, password }) = &self.0.credentials else { return Ok(None) };
         // Cloned out, so that the lock is not held below.
         let known = self.0.token.lock().unwrap_or_else(PoisonError::into_inner).clone();
         match known {
-            Token::Is(token) => return Ok(Some(token)),
-            Token::NotWanted => return Ok(None),
+            Token::Valid(token) => return Ok(Some(token)),
+            Token::NotRequired => return Ok(None),
             Token::None => {}
         }
         let request = AuthenticateRequest { name: user, password };
-        let body = serde_json::to_vec(&request).map_err(|error| Fault::Nonsense(error.to_string()))?;
+        let body =
+            serde_json::to_vec(&request).map_err(|error| CallErrorKind::InvalidAnswer(error.to_string()))?;
         match self.post(index, "auth/authenticate", body.into(), None).await {
             Ok(response) => {
                 let answer: AuthenticateAnswer = parse(&read(response, MAX_ANSWER_BYTES).await?)?;
                 let token: Arc<str> = answer.token.into();
-                self.set_token(Token::Is(Arc::clone(&token)));
+                self.set_token(Token::Valid(Arc::clone(&token)));
                 Ok(Some(token))
             }
-            Err(fault) if fault.is_auth_off() => {
-                warn!(endpoint = self.0.endpoints.name(index), user, "this etcd asks nobody for a password");
-                self.set_token(Token::NotWanted);
+            Err(error) if error.is_auth_off() => {
+                warn!(endpoint = self.0.endpoints.name(index), user, "this etcd requires no password");
+                self.set_token(Token::NotRequired);
                 Ok(None)
             }
-            Err(fault) => Err(fault),
+            Err(error) => Err(error),
         }
     }
 
@@ -245,24 +260,24 @@ impl Client {
     }
 }
 
-/// The whole body, if it is not longer than `limit`.
-async fn read(mut response: Response, limit: usize) -> Result<Vec<u8>, Fault> {
+/// Reads the whole body, which is not longer than `limit`.
+async fn read(mut response: Response, limit: usize) -> Result<Vec<u8>, CallErrorKind> {
     if response.content_length().is_some_and(|length| length > limit as u64) {
-        return Err(Fault::TooLong(limit));
+        return Err(CallErrorKind::TooLong(limit));
     }
     let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(|error| Fault::unreachable(&error))? {
+    while let Some(chunk) = response.chunk().await.map_err(|error| CallErrorKind::unreachable(&error))? {
         if body.len() + chunk.len() > limit {
-            return Err(Fault::TooLong(limit));
+            return Err(CallErrorKind::TooLong(limit));
         }
         body.extend_from_slice(&chunk);
     }
     Ok(body)
 }
 
-fn parse<A: DeserializeOwned>(body: &[u8]) -> Result<A, Fault> {
+fn parse<A: DeserializeOwned>(body: &[u8]) -> Result<A, CallErrorKind> {
     serde_json::from_slice(body).map_err(|error| {
         let beginning = String::from_utf8_lossy(&body[..body.len().min(200)]);
-        Fault::Nonsense(format!("{error}, in `{}`", crate::call_error::excerpt(&beginning)))
+        CallErrorKind::InvalidAnswer(format!("{error}, in `{}`", crate::call_error::excerpt(&beginning)))
     })
 }

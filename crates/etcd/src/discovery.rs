@@ -1,7 +1,7 @@
-//! [`EtcdDiscovery`], which follows the keys of a service, and tells of each change.
+//! [`EtcdDiscovery`]: follows the keys of a service, and publishes each change.
 //!
-//! It reads all of them, then watches from the next revision on. However a watch ends, it reads
-//! again, which shows what changed in between.
+//! It reads all keys, then watches from the next revision on. After a watch has ended for any reason, it
+//! reads again, which finds the changes in between.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use farcall_discovery::{Backoff, Discovery, Instance, Jitter, Publisher};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tracing::{debug, info, warn};
 
-use crate::call_error::{CallError, Fault};
+use crate::call_error::{CallError, CallErrorKind};
 use crate::client::Client;
 use crate::error::EtcdOptionsError;
 use crate::keys::Keys;
@@ -24,17 +24,17 @@ const PAGE: i64 = 1000;
 /// The pauses between reads that fail, and between watches that end soon.
 const BACKOFF: Backoff =
     Backoff::new(Duration::from_millis(250), Duration::from_secs(5)).jitter(Jitter::Equal);
-/// Changes that come within this time are told together: making a list of 10,000 costs milliseconds.
+/// Changes that come within this time are published together: making a list of 10,000 costs milliseconds.
 const GATHERING: Duration = Duration::from_millis(20);
-/// A watch that stood for so long is no sign of trouble when it ends.
+/// The end of a watch that lasted this long is no sign of trouble.
 const LASTING: Duration = Duration::from_secs(10);
 
 /// Finds the instances of a service that an [`EtcdRegistrar`](crate::EtcdRegistrar) keeps in etcd.
 ///
-/// Changes are told within 20 ms of etcd's telling. A crashed server's instance
+/// Changes are published within 20 ms after etcd reports them. A crashed server's instance
 /// stays until its lease expires. While etcd cannot be reached, or answers something that is not
-/// etcd's, the last list stays in force, [`EndpointList::failing`](farcall_discovery::EndpointList::failing) says
-/// why, and it is tried again after 0.25 s, 0.5 s … 5 s, until it succeeds.
+/// etcd's, the last list stays in force, [`EndpointList::failing`](farcall_discovery::EndpointList::failing) has
+/// the reason, and it is tried again after 0.25 s, 0.5 s … 5 s, until it succeeds.
 ///
 /// A key whose value is no instance, as [`Instance::check`] has it, is left out with a warning in the
 /// log, so that a wrong key that was written by hand does not hide the others. The key says
@@ -49,7 +49,7 @@ pub struct EtcdDiscovery {
 }
 
 impl EtcdDiscovery {
-    /// Follows this service; `""` is the plain list of servers. Nothing is sent yet.
+    /// Creates a discovery of this service; `""` is the plain list of servers. Nothing is sent yet.
     ///
     /// # Errors
     ///
@@ -72,7 +72,7 @@ impl Discovery for EtcdDiscovery {
 
     async fn run(mut self, publisher: Publisher) {
         tokio::select! {
-            // Whatever is under way is dropped: nobody wants it any more.
+            // Without a subscriber, a request under way is dropped.
             () = publisher.closed() => {}
             never = self.follow(&publisher) => match never {},
         }
@@ -105,9 +105,9 @@ impl EtcdDiscovery {
             publisher.publish(self.listing.endpoints());
 
             let began = Instant::now();
-            let Err(why) = self.watch(publisher).await;
+            let Err(error) = self.watch(publisher).await;
             let lasted = began.elapsed();
-            debug!(place, %why, ?lasted, "a watch ended; reading the list again");
+            debug!(place, %error, ?lasted, "a watch ended; reading the list again");
             // The first watch that ends soon may be chance, and the list may have changed already. If none
             // lasts, the list is read every few seconds, which is good enough.
             let is_short = lasted < LASTING;
@@ -135,7 +135,7 @@ impl EtcdDiscovery {
         };
         loop {
             let answer: RangeAnswer = match self.client.call(METHOD, &request).await {
-                Err(CallError { fault: Fault::TooLong(_), .. }) if request.limit.0 > 1 => {
+                Err(CallError { kind: CallErrorKind::TooLong(_), .. }) if request.limit.0 > 1 => {
                     request.limit.0 /= 2;
                     continue;
                 }
@@ -146,13 +146,13 @@ impl EtcdDiscovery {
                 request.revision = answer.header.revision;
             }
             if answer.kvs.is_empty() && answer.more {
-                let fault = Fault::Nonsense("an empty page, and more to come".to_owned());
-                return Err(self.client.error_here(METHOD, fault));
+                let kind = CallErrorKind::InvalidAnswer("an empty page, and more to come".to_owned());
+                return Err(self.client.error_here(METHOD, kind));
             }
             let next = answer.kvs.last().filter(|_| answer.more).map(|last| last.key.0.clone());
             seen += answer.kvs.len();
             if seen > MAX_KEYS {
-                return Err(self.client.error_here(METHOD, Fault::TooMany(MAX_KEYS)));
+                return Err(self.client.error_here(METHOD, CallErrorKind::TooManyKeys(MAX_KEYS)));
             }
             entries.extend(self.listing.entries(answer.kvs));
             let Some(mut next) = next else { break };
@@ -163,7 +163,7 @@ impl EtcdDiscovery {
         Ok(())
     }
 
-    /// Follows what a watch tells from the list's revision on, until it ends.
+    /// Publishes the changes that a watch reports from the list's revision on, until it ends.
     async fn watch(&mut self, publisher: &Publisher) -> Result<Infallible, CallError> {
         let keys = self.listing.keys();
         let request = WatchRequest {
@@ -178,7 +178,7 @@ impl EtcdDiscovery {
         let mut watch = self.client.watch(&request).await?;
         let endpoint = watch.endpoint();
         let client = self.client.clone();
-        let ended = |fault| client.error(endpoint, Watch::METHOD, fault);
+        let ended = |kind| client.error(endpoint, Watch::METHOD, kind);
         loop {
             // Time that runs out loses nothing of the watch: its `next` can be dropped.
             let Ok(next) = timeout(self.check_after, watch.next()).await else {
@@ -188,13 +188,13 @@ impl EtcdDiscovery {
             };
             let message = next.map_err(ended)?;
             if message.events.is_empty() {
-                // A notice of progress: whatever happened up to this revision has been told.
+                // A notice of progress: all changes up to this revision have been reported.
                 self.listing.nothing_until(message.header.revision.0);
                 publisher.confirm();
                 continue;
             }
             self.listing.apply(message.events);
-            // What comes with it, as where many servers start, is one change.
+            // Changes that arrive together, such as when many servers start, are published as one.
             let until = Instant::now() + GATHERING;
             let mut end = None;
             while end.is_none()
@@ -202,28 +202,28 @@ impl EtcdDiscovery {
             {
                 match next {
                     Ok(message) => self.listing.apply(message.events),
-                    Err(fault) => end = Some(fault),
+                    Err(error) => end = Some(error),
                 }
             }
             if self.listing.len() > MAX_KEYS {
-                return Err(ended(Fault::TooMany(MAX_KEYS)));
+                return Err(ended(CallErrorKind::TooManyKeys(MAX_KEYS)));
             }
-            // Before the end is told: who knows when the list can be read again.
+            // Published before the end of the watch is handled: reading the list again may take long.
             publisher.publish(self.listing.endpoints());
-            if let Some(fault) = end {
-                return Err(ended(fault));
+            if let Some(error) = end {
+                return Err(ended(error));
             }
         }
     }
 
-    /// Finds out whether a watch that says nothing has nothing to say. It is asked where the watch is,
-    /// and an answer takes a majority of the cluster, so that a member that is cut off is found out.
+    /// Checks that a silent watch has missed no change. The endpoint of the watch is asked, and an answer needs
+    /// a majority of the cluster, so that a member that is cut off from it is detected.
     async fn check(&mut self, endpoint: usize) -> Result<(), CallError> {
         let error = match self.missed(endpoint).await {
             Ok(false) => return Ok(()),
             Ok(true) => {
-                let fault = Fault::WatchEnded("it keeps changes to itself".to_owned());
-                self.client.error(endpoint, Watch::METHOD, fault)
+                let kind = CallErrorKind::WatchEnded("it does not report changes".to_owned());
+                self.client.error(endpoint, Watch::METHOD, kind)
             }
             Err(error) => error,
         };
@@ -234,14 +234,14 @@ impl EtcdDiscovery {
     /// Returns `true` if etcd has other keys than the list.
     async fn missed(&mut self, endpoint: usize) -> Result<bool, CallError> {
         let keys = self.listing.keys();
-        // No key is asked for, only how far the store is: nothing was written in most silences.
+        // Requests no key, only the revision: in most silences nothing was written.
         let request = RangeRequest { key: keys.start().into(), count_only: true, ..RangeRequest::default() };
         let answer: RangeAnswer = self.client.call_at(endpoint, "kv/range", &request).await?;
         if answer.header.revision.0 == self.listing.revision() {
             return Ok(false);
         }
-        // Something was, perhaps for others. Any put would give one of our keys a newer revision, and
-        // deletions alone would leave fewer of them.
+        // Something was written, perhaps for other services. A put gives one of our keys a newer revision, and
+        // deletions alone leave fewer of them.
         let request = RangeRequest {
             key: keys.start().into(),
             range_end: Some(Base64(keys.end())),

@@ -102,14 +102,14 @@ impl Listing {
     fn entry(&self, kv: &KeyValue) -> Entry {
         let endpoint = match self.instance(kv) {
             Ok(instance) => Some(instance.endpoint(AdvertisedState::Up)),
-            Err(why) => {
-                // Said once for each value, not each time that it is read.
+            Err(reason) => {
+                // Logged once for each value, not each time that it is read.
                 let known = self.entries.get(&kv.key.0);
                 if known
                     .is_none_or(|known| known.endpoint.is_some() || known.mod_revision != kv.mod_revision.0)
                 {
                     let key = excerpt(&String::from_utf8_lossy(&kv.key.0));
-                    warn!(key, why, "a key of etcd holds no instance; it is left out");
+                    warn!(key, reason, "a key of etcd holds no instance; it is left out");
                 }
                 None
             }
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn changes_lead_to_the_same_list_as_reading_it_anew() {
+    fn changes_lead_to_the_same_list_as_reading_it_again() {
         let mut listing = listing();
         replace(&mut listing, vec![kv("a", 2, r#"{"addr":"h:1"}"#), kv("b", 3, r#"{"addr":"h:2"}"#)], 5);
         listing.apply(vec![delete("a", 6)]);
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn an_ill_formed_value_leaves_out_its_own_key_only() {
+    fn malformed_value_leaves_out_only_its_own_key() {
         let long = format!(r#"{{"addr":"h:1","version":"{}"}}"#, "x".repeat(MAX_VALUE_BYTES));
         for wrong in [
             "",
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn the_key_says_whose_a_value_is() {
+    fn key_determines_service_and_id() {
         let mut listing = listing();
         replace(&mut listing, vec![kv("a", 2, r#"{"addr":"h:1","service":"Text","id":"other"}"#)], 2);
         assert_eq!(addresses(&listing), ["tcp@h:1"]);

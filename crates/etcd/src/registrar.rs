@@ -1,4 +1,4 @@
-//! [`EtcdRegistrar`], which keeps instances in etcd as keys under leases.
+//! [`EtcdRegistrar`]: keeps instances in etcd as keys under leases.
 
 use std::time::Duration;
 
@@ -53,7 +53,7 @@ impl EtcdRegistrar {
     async fn revoke(&self, lease: Int64) -> Result<(), CallError> {
         match self.client.call::<Done>("lease/revoke", &LeaseRequest { id: lease }).await {
             // It expired, and the key with it.
-            Err(error) if error.fault.is_not_found() => Ok(()),
+            Err(error) if error.kind.is_not_found() => Ok(()),
             outcome => outcome.map(drop),
         }
     }
@@ -79,12 +79,12 @@ impl Registrar for EtcdRegistrar {
         let request =
             PutRequest { key: key.as_str().into(), value: value.as_slice().into(), lease: granted.id };
         if let Err(error) = self.client.call::<Done>("kv/put", &request).await {
-            // Refused for good, as where the user may not write: no reason to leave leases behind. One
-            // that cannot be revoked either expires by itself.
-            if !error.fault.may_differ_elsewhere()
+            // A permanent refusal, such as a missing permission, must leave no lease behind. A lease that cannot be
+            // revoked either expires.
+            if !error.kind.may_differ_elsewhere()
                 && let Err(error) = self.revoke(granted.id).await
             {
-                debug!(%error, "a lease that nobody uses is left to expire");
+                debug!(%error, "an unused lease is left to expire");
             }
             return Err(registrar_error(error));
         }
@@ -98,7 +98,7 @@ impl Registrar for EtcdRegistrar {
         if kept.result.ttl.0 <= 0 {
             return Ok(Renewal::Unknown);
         }
-        // The lease lives even where somebody deleted the key by hand.
+        // The lease lives even if the key was deleted by hand.
         let instance = instance.clone().check()?;
         let request = RangeRequest {
             key: self.key(&instance).as_str().into(),
@@ -120,16 +120,16 @@ impl Registrar for EtcdRegistrar {
 }
 
 fn registrar_error(error: CallError) -> RegistrarError {
-    RegistrarError::from_source(error.fault.registrar_error_kind(), error)
+    RegistrarError::from_source(error.kind.registrar_error_kind(), error)
 }
 
 fn whole_seconds(ttl: Duration) -> i64 {
-    // At most a day, which `Instance::check` and `EtcdOptions::check` see to.
+    // At most a day, which `Instance::check` and `EtcdOptions::check` ensure.
     ttl.as_secs() as i64 + i64::from(ttl.subsec_nanos() > 0)
 }
 
 fn heartbeat(ttl: Int64) -> Duration {
-    // Bounds against an etcd that says something absurd.
+    // Bounds against absurd answers.
     let ttl = Duration::from_secs(ttl.0.clamp(1, 2 * 24 * 60 * 60) as u64);
     ttl / RENEWALS
 }
@@ -139,7 +139,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_lease_is_asked_for_in_whole_seconds_and_renewed_after_a_third() {
+    fn lease_has_whole_seconds_and_is_renewed_after_a_third() {
         assert_eq!(whole_seconds(Duration::from_secs(15)), 15);
         assert_eq!(whole_seconds(Duration::from_millis(1001)), 2);
         assert_eq!(heartbeat(Int64(15)), Duration::from_secs(5));

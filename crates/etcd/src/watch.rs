@@ -1,13 +1,13 @@
-//! [`Watch`], the messages of one watch as they arrive, a line for each.
+//! [`Watch`]: the messages of one watch as they arrive, a line for each.
 
 use bytes::{Buf, BytesMut};
 use reqwest::Response;
 
-use crate::call_error::{Fault, excerpt};
+use crate::call_error::{CallErrorKind, excerpt};
 use crate::limits::MAX_ANSWER_BYTES;
 use crate::wire::{ErrorAnswer, WatchLine, WatchMessage};
 
-/// A watch that etcd was asked for.
+/// A watch that was requested from etcd.
 #[derive(Debug)]
 pub(crate) struct Watch {
     endpoint: usize,
@@ -25,35 +25,35 @@ impl Watch {
         Self { endpoint, response, arrived: BytesMut::new(), searched: 0 }
     }
 
-    /// The number of the endpoint where it is.
+    /// Returns the index of the endpoint.
     pub(crate) const fn endpoint(&self) -> usize {
         self.endpoint
     }
 
-    /// Waits for the first message, which only says that the watch stands.
-    pub(crate) async fn created(&mut self) -> Result<(), Fault> {
+    /// Waits for the first message, which only confirms the watch.
+    pub(crate) async fn created(&mut self) -> Result<(), CallErrorKind> {
         let message = self.next().await?;
         if message.created {
             Ok(())
         } else {
-            Err(Fault::Nonsense("a watch that does not say it stands".into()))
+            Err(CallErrorKind::InvalidAnswer("a watch that is not confirmed".into()))
         }
     }
 
-    /// The next message, unless it says that the watch is over. May be dropped and called again.
-    pub(crate) async fn next(&mut self) -> Result<WatchMessage, Fault> {
+    /// Returns the next message, or an error if it ends the watch. Cancel-safe.
+    pub(crate) async fn next(&mut self) -> Result<WatchMessage, CallErrorKind> {
         loop {
             if let Some(line) = self.line() {
                 if !line.trim_ascii().is_empty() {
                     return message(&line);
                 }
             } else if self.arrived.len() > MAX_ANSWER_BYTES {
-                return Err(Fault::TooLong(MAX_ANSWER_BYTES));
+                return Err(CallErrorKind::TooLong(MAX_ANSWER_BYTES));
             } else {
-                // Nothing is lost where this is dropped: what was read is in `arrived` already.
-                match self.response.chunk().await.map_err(|error| Fault::unreachable(&error))? {
+                // Cancel-safe: bytes that were read are in `arrived` already.
+                match self.response.chunk().await.map_err(|error| CallErrorKind::unreachable(&error))? {
                     Some(chunk) => self.arrived.extend_from_slice(&chunk),
-                    None => return Err(Fault::Unreachable("etcd closed the watch".to_owned())),
+                    None => return Err(CallErrorKind::Unreachable("etcd closed the watch".to_owned())),
                 }
             }
         }
@@ -71,19 +71,19 @@ impl Watch {
     }
 }
 
-fn message(line: &[u8]) -> Result<WatchMessage, Fault> {
-    let nonsense = |why: &dyn std::fmt::Display| {
+fn message(line: &[u8]) -> Result<WatchMessage, CallErrorKind> {
+    let invalid = |reason: &dyn std::fmt::Display| {
         let beginning = String::from_utf8_lossy(&line[..line.len().min(200)]);
-        Fault::Nonsense(format!("{why}, in the watch's `{}`", excerpt(&beginning)))
+        CallErrorKind::InvalidAnswer(format!("{reason}, in the watch's `{}`", excerpt(&beginning)))
     };
-    let line: WatchLine = serde_json::from_slice(line).map_err(|error| nonsense(&error))?;
+    let line: WatchLine = serde_json::from_slice(line).map_err(|error| invalid(&error))?;
     if let Some(error) = &line.error {
         let sentence = ErrorAnswer::sentence(error).unwrap_or("an error without a sentence");
-        return Err(Fault::WatchEnded(excerpt(sentence)));
+        return Err(CallErrorKind::WatchEnded(excerpt(sentence)));
     }
-    let message = line.result.ok_or_else(|| nonsense(&"neither a result nor an error"))?;
+    let message = line.result.ok_or_else(|| invalid(&"neither a result nor an error"))?;
     if message.canceled {
-        return Err(Fault::WatchEnded(if message.compact_revision.0 > 0 {
+        return Err(CallErrorKind::WatchEnded(if message.compact_revision.0 > 0 {
             format!("the changes up to revision {} were compacted", message.compact_revision.0)
         } else if message.cancel_reason.is_empty() {
             "etcd gave no reason".to_owned()
@@ -99,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_message_that_ends_the_watch_says_why() {
+    fn final_message_has_the_reason() {
         for (line, expected) in [
             (
                 r#"{"result":{"header":{},"canceled":true,"compact_revision":"9"}}"#,
@@ -119,8 +119,8 @@ mod tests {
             (r#"{"result":{}}"#, "missing field `header`"),
             ("<html>", "in the watch's `<html>`"),
         ] {
-            let fault = message(line.as_bytes()).unwrap_err().to_string();
-            assert!(fault.contains(expected), "{line}: {fault}");
+            let error = message(line.as_bytes()).unwrap_err().to_string();
+            assert!(error.contains(expected), "{line}: {error}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! etcd's messages in the JSON of its gateway: what is asked, and as much of the answers as is used.
+//! etcd's messages in the JSON of its gateway: the requests, and the used fields of the answers.
 //!
 //! Keys and values are base64, numbers of 64 bits are strings, and fields that have their default
 //! are left out of what etcd says.
@@ -88,7 +88,7 @@ pub(crate) struct LeaseGrantRequest {
 pub(crate) struct LeaseGrantAnswer {
     #[serde(rename = "ID")]
     pub(crate) id: Int64,
-    /// In seconds; it may be more than was asked for.
+    /// In seconds; it may be more than was requested.
     #[serde(rename = "TTL")]
     pub(crate) ttl: Int64,
 }
@@ -135,9 +135,9 @@ pub(crate) struct WatchRequest {
 pub(crate) struct WatchCreateRequest {
     pub(crate) key: Base64,
     pub(crate) range_end: Base64,
-    /// The first change to be told.
+    /// The revision of the first change to report.
     pub(crate) start_revision: Int64,
-    /// Says now and then that nothing changed; every ten minutes, unless etcd is told otherwise.
+    /// Requests a message now and then while nothing changes: every ten minutes, if etcd is not configured otherwise.
     pub(crate) progress_notify: bool,
     /// Large batches come in several messages.
     pub(crate) fragment: bool,

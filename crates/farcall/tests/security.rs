@@ -216,7 +216,12 @@ async fn wrong_certificates_and_schemes_are_reported_to_the_caller() {
     let scheme = |address: &Address, scheme| address.clone().with_scheme(scheme);
 
     let stranger = who(&channel(&encrypted.address, theirs.options())).await;
-    assert_refused(stranger, Code::Unavailable, Phase::Connect, "signed by nobody who is trusted here");
+    assert_refused(
+        stranger,
+        Code::Unavailable,
+        Phase::Connect,
+        "signed by no authority that is trusted here",
+    );
     let to_plain = scheme(&plain.address, farcall::transport::Scheme::Tls);
     let tls_to_plain = who(&channel(&to_plain, ours.options())).await;
     assert_refused(tls_to_plain, Code::Unavailable, Phase::Connect, "it does not speak TLS");

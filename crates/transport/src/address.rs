@@ -9,9 +9,10 @@ use std::path::Path;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use farcall_protocol::text::Excerpt;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::address_error::{AddressError, Excerpt, HostErrorKind};
+use crate::address_error::{AddressError, HostErrorKind};
 use crate::host;
 use crate::scheme::Scheme;
 
@@ -69,8 +70,8 @@ impl Address {
             None => (Scheme::Tcp, text),
             Some((name, place)) => {
                 let scheme = Scheme::named(name).ok_or_else(|| AddressError::UnknownScheme {
-                    text: Excerpt::of(text),
-                    scheme: Excerpt::of(name),
+                    text: Excerpt::new(text),
+                    scheme: Excerpt::new(name),
                 })?;
                 (scheme, place)
             }
@@ -102,7 +103,7 @@ impl Address {
         let path = path.as_ref();
         let text = path
             .to_str()
-            .ok_or_else(|| AddressError::PathNotUtf8 { path: Excerpt::of(&path.to_string_lossy()) })?;
+            .ok_or_else(|| AddressError::PathNotUtf8 { path: Excerpt::new(&path.to_string_lossy()) })?;
         Address::parse(&format!("{}@{text}", Scheme::Unix))
     }
 
@@ -266,7 +267,7 @@ fn check_characters(text: &str) -> Result<(), AddressError> {
     match text.char_indices().find(|&(_, c)| forbidden(c)) {
         None => Ok(()),
         Some((at, character)) => {
-            Err(AddressError::ForbiddenCharacter { text: Excerpt::of(text), character, at })
+            Err(AddressError::ForbiddenCharacter { text: Excerpt::new(text), character, at })
         }
     }
 }
@@ -274,23 +275,23 @@ fn check_characters(text: &str) -> Result<(), AddressError> {
 fn parse_file(text: &str, path: &str) -> Result<Place, AddressError> {
     let limit = Address::MAX_PATH_LEN;
     if !path.starts_with('/') {
-        return Err(AddressError::RelativePath { text: Excerpt::of(text) });
+        return Err(AddressError::RelativePath { text: Excerpt::new(text) });
     }
     if path.len() > limit {
-        return Err(AddressError::PathTooLong { text: Excerpt::of(text), len: path.len(), limit });
+        return Err(AddressError::PathTooLong { text: Excerpt::new(text), len: path.len(), limit });
     }
     Ok(Place::File(path.into()))
 }
 
 fn parse_net(text: &str, place: &str) -> Result<Place, AddressError> {
     let bad_host =
-        |host: &str, fault| AddressError::BadHost { text: Excerpt::of(text), host: Excerpt::of(host), fault };
-    let missing_port = || AddressError::MissingPort { text: Excerpt::of(text) };
+        |host: &str, kind| AddressError::BadHost { text: Excerpt::new(text), host: Excerpt::new(host), kind };
+    let missing_port = || AddressError::MissingPort { text: Excerpt::new(text) };
 
     let (host, port) = if let Some(bracketed) = place.strip_prefix('[') {
         let brackets = || bad_host(place, HostErrorKind::Brackets);
         let (host, rest) = bracketed.split_once(']').ok_or_else(brackets)?;
-        let host = host::bracketed(host).map_err(|fault| bad_host(host, fault))?;
+        let host = host::bracketed(host).map_err(|kind| bad_host(host, kind))?;
         if rest.is_empty() {
             return Err(missing_port());
         }
@@ -298,9 +299,9 @@ fn parse_net(text: &str, place: &str) -> Result<Place, AddressError> {
     } else {
         let (host, port) = place.rsplit_once(':').ok_or_else(missing_port)?;
         if host.is_empty() {
-            return Err(AddressError::EmptyHost { text: Excerpt::of(text) });
+            return Err(AddressError::EmptyHost { text: Excerpt::new(text) });
         }
-        (host::plain(host).map_err(|fault| bad_host(host, fault))?, port)
+        (host::plain(host).map_err(|kind| bad_host(host, kind))?, port)
     };
     if port.is_empty() {
         return Err(missing_port());
@@ -309,7 +310,7 @@ fn parse_net(text: &str, place: &str) -> Result<Place, AddressError> {
     let digits = port.bytes().all(|byte| byte.is_ascii_digit());
     let number = port.parse().ok().filter(|_| digits);
     let port =
-        number.ok_or_else(|| AddressError::BadPort { text: Excerpt::of(text), port: Excerpt::of(port) })?;
+        number.ok_or_else(|| AddressError::BadPort { text: Excerpt::new(text), port: Excerpt::new(port) })?;
     Ok(Place::Net { host: host.into(), port })
 }
 

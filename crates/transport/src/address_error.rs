@@ -3,7 +3,8 @@
 //! The parsing itself is in [`crate::address`]; here is only how its failures read.
 
 use std::convert::Infallible;
-use std::fmt;
+
+use farcall_protocol::text::Excerpt;
 
 use crate::scheme::{KnownSchemes, Scheme};
 
@@ -49,14 +50,14 @@ pub enum AddressError {
         text: Excerpt,
     },
     /// The host is neither a name nor an IP address.
-    #[error("address {text}: bad host {host}: {fault}")]
+    #[error("address {text}: bad host {host}: {kind}")]
     BadHost {
         /// The whole address.
         text: Excerpt,
         /// The part taken for the host.
         host: Excerpt,
         /// The error in it.
-        fault: HostErrorKind,
+        kind: HostErrorKind,
     },
     /// No `:port` follows the host.
     #[error("address {text}: the port is missing; write host:port")]
@@ -130,53 +131,4 @@ pub enum HostErrorKind {
     /// A bracket opens and doesn't close, or something other than a port follows it.
     #[error("expected [address]:port")]
     Brackets,
-}
-
-/// A piece of foreign text, escaped and cut short for an error message.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Excerpt(Box<str>);
-
-impl Excerpt {
-    /// Enough to recognize an address by, and little enough for a line of a log.
-    const MAX_CHARS: usize = 80;
-
-    /// Takes the beginning of a text.
-    pub(crate) fn of(text: &str) -> Excerpt {
-        let mut shown: String = text.chars().take(Excerpt::MAX_CHARS).flat_map(char::escape_debug).collect();
-        if text.chars().nth(Excerpt::MAX_CHARS).is_some() {
-            shown.push('…');
-        }
-        Excerpt(shown.into())
-    }
-}
-
-impl fmt::Display for Excerpt {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "\"{}\"", self.0)
-    }
-}
-
-impl fmt::Debug for Excerpt {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_excerpt_escapes_what_a_terminal_would_obey() {
-        assert_eq!(Excerpt::of("a\u{1b}[2J\n\"").to_string(), r#""a\u{1b}[2J\n\"""#);
-        assert_eq!(Excerpt::of("\u{202e}").to_string(), r#""\u{202e}""#);
-    }
-
-    #[test]
-    fn an_excerpt_is_cut_short_between_characters() {
-        let long = "ä".repeat(100);
-        let shown = Excerpt::of(&long).to_string();
-        assert_eq!(shown, format!("\"{}…\"", "ä".repeat(80)));
-        assert_eq!(Excerpt::of(&long[..160]).to_string(), format!("\"{}\"", "ä".repeat(80)));
-    }
 }

@@ -57,10 +57,11 @@ mod websocket;
 
 pub use accept_error::{is_exhaustion, is_transient};
 pub use address::Address;
-pub use address_error::{AddressError, Excerpt, HostErrorKind};
+pub use address_error::{AddressError, HostErrorKind};
 pub use buffer_pool::BufferPool;
 pub use certificate::{PeerCertificate, SubjectName, TlsInfo};
 pub use dial::{Attempt, Attempts, Connect, Connecting, DialError, DialErrorKind, DialPhase, Dialer};
+pub use farcall_protocol::text::Excerpt;
 pub use farcall_tls::FileError;
 #[cfg(feature = "http")]
 pub use http_upgrade::HttpUpgradeError;

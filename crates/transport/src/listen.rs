@@ -1,6 +1,6 @@
-//! [`Listener`], which takes the streams that others open to an address.
+//! [`Listener`]: accepts the streams that peers open to an address.
 //!
-//! What to do with an error of accepting, and how many streams to hold, is for the server.
+//! Handling errors of accepting, and limiting the number of streams, is left to the server.
 
 use std::io;
 use std::net::SocketAddr;
@@ -26,9 +26,25 @@ const BACKLOG: u16 = 4096;
 /// The time to wait for the addresses of a name to listen at, which a hosts file mostly knows.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Takes the streams that others open to an address.
+/// Accepts the streams that peers open to an address.
 ///
 /// Dropping it closes the address; connections that were not accepted yet are reset.
+///
+/// ```
+/// use farcall_transport::{Address, Dialer, Listener};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// // Port 0: the system chooses a free one.
+/// let listener = Listener::bind(&Address::parse("127.0.0.1:0")?).await?;
+/// assert_ne!(listener.address().port(), Some(0));
+///
+/// let _near = Dialer::default().dial(listener.address()).await?;
+/// let (_far, peer) = listener.accept().await?;
+/// assert!(peer.ip().is_some_and(|ip| ip.is_loopback()));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Listener {
     address: Address,
@@ -187,7 +203,7 @@ impl Listener {
             Socket::Tcp(listener) => {
                 let (stream, peer) = listener.accept().await?;
                 if let Err(error) = stream.set_nodelay(true) {
-                    // The peer is gone already, which reading from it will tell.
+                    // The peer is gone already, which the next read reports.
                     tracing::debug!(%peer, %error, "TCP_NODELAY not set");
                 }
                 Ok((self.open(stream), PeerAddress::Tcp(peer)))
@@ -279,7 +295,7 @@ fn listen_at_first(candidates: &[SocketAddr]) -> io::Result<TcpListener> {
 fn listen_at(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     // Without it a server that restarts can't bind while connections of its predecessor are in
-    // TIME_WAIT. On Unix it lets nobody share a port with one who listens.
+    // TIME_WAIT. On Unix it does not allow a second listener at the port.
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(u32::from(BACKLOG))

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use farcall_protocol::text;
 
 use crate::address::Address;
 use crate::address_error::AddressError;
@@ -31,6 +32,9 @@ pub struct Proxy {
     /// The value of `Proxy-Authorization`.
     authorization: Option<Arc<str>>,
 }
+
+/// The characters of an unknown scheme that an error keeps.
+const MAX_SCHEME_CHARS: usize = 20;
 
 /// The reason why a text is not a [`Proxy`]. The text is not quoted: it may have a password in it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -68,7 +72,7 @@ impl Proxy {
             None => text,
             Some((scheme, place)) if scheme.eq_ignore_ascii_case("http") => place,
             Some((scheme, _)) => {
-                let scheme = scheme.chars().take(20).flat_map(char::escape_debug).collect();
+                let scheme = text::excerpt(scheme, MAX_SCHEME_CHARS);
                 return Err(ProxyError::Scheme { scheme });
             }
         };

@@ -1,7 +1,6 @@
 //! From the name in an address to the socket addresses to try, in the order to try them.
 //!
-//! The asking itself is behind [`Resolve`]; trying them is left to
-//! `dial::happy_eyeballs`.
+//! The query itself is behind [`Resolve`]; connecting to them is left to `dial::happy_eyeballs`.
 
 use std::collections::HashSet;
 use std::future::Future;
@@ -16,23 +15,54 @@ pub type Resolving<'a> = Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>
 ///
 /// The default is [`SystemResolver`]. Another one is set with
 /// [`Dialer::resolver`](crate::Dialer::resolver), for a private name service or for a test.
+///
+/// ```
+/// use std::collections::HashMap;
+/// use std::io;
+/// use std::net::{IpAddr, SocketAddr};
+///
+/// use farcall_transport::{Address, Dialer, Listener, Resolve, Resolving};
+///
+/// /// Names from a table.
+/// struct Table(HashMap<String, IpAddr>);
+///
+/// impl Resolve for Table {
+///     fn resolve<'a>(&'a self, host: &'a str, port: u16) -> Resolving<'a> {
+///         Box::pin(async move {
+///             let ip = self.0.get(host).ok_or_else(|| io::Error::other("no such name"))?;
+///             Ok(vec![SocketAddr::new(*ip, port)])
+///         })
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let listener = Listener::bind(&Address::parse("127.0.0.1:0")?).await?;
+/// let port = listener.address().port().unwrap_or_default();
+///
+/// let table = Table(HashMap::from([("arith.internal".to_owned(), IpAddr::from([127, 0, 0, 1]))]));
+/// let dialer = Dialer::default().resolver(table);
+/// dialer.dial(&Address::parse(&format!("arith.internal:{port}"))?).await?;
+/// # Ok(())
+/// # }
+/// ```
 pub trait Resolve: Send + Sync + 'static {
     /// Finds the addresses of `host`, each with the given port.
     ///
     /// `host` is a name in lower case, or an IPv6 address with a zone that is a name; any other
-    /// IP address is never asked for. The order within IPv4 and within IPv6 is kept. Dropping
-    /// the future ends the interest in the answer.
+    /// IP address is never resolved. The order within IPv4 and within IPv6 is kept. Dropping
+    /// the future cancels the query.
     ///
     /// # Errors
     ///
-    /// If the name is unknown or no resolver can be asked. An empty answer is an error too, which
+    /// The name is unknown, or no resolver can be reached. An empty answer is an error too, which
     /// the caller reports.
     fn resolve<'a>(&'a self, host: &'a str, port: u16) -> Resolving<'a>;
 }
 
-/// Asks the operating system, with `getaddrinfo` on a thread for blocking work.
+/// Queries the operating system, with `getaddrinfo` on a thread for blocking work.
 ///
-/// A question whose asker gave up keeps its thread until the system answers.
+/// A cancelled query keeps its thread until the system answers.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemResolver;
 
@@ -87,19 +117,19 @@ mod tests {
     }
 
     #[test]
-    fn an_address_is_tried_once_and_an_unspecified_one_never() {
+    fn duplicate_and_unspecified_addresses_are_dropped() {
         let given = addresses(&["0.0.0.0:1", "10.0.0.1:1", "[::]:1", "10.0.0.1:1"]);
         assert_eq!(in_turn(given), addresses(&["10.0.0.1:1"]));
     }
 
     #[test]
-    fn a_name_with_very_many_addresses_is_cut_short() {
+    fn addresses_beyond_the_maximum_are_dropped() {
         let given = (0..1000).map(|port| SocketAddr::from(([10, 0, 0, 1], port))).collect();
         assert_eq!(in_turn(given).len(), MAX_ADDRESSES);
     }
 
     #[tokio::test]
-    async fn the_system_knows_localhost() {
+    async fn system_resolver_finds_localhost() {
         let found = SystemResolver.resolve("localhost", 7).await.unwrap();
         assert!(!found.is_empty());
         assert!(found.iter().all(|address| address.ip().is_loopback() && address.port() == 7));

@@ -47,23 +47,23 @@ impl AliasTable {
     }
 
     /// One that the call has not been to, where there is one.
-    pub(super) fn untried(&self, usable: &[Candidate], asked: &PickRequest<'_>) -> usize {
+    pub(super) fn untried(&self, usable: &[Candidate], request: &PickRequest<'_>) -> usize {
         let drawn = self.any();
-        if !asked.has_been_to(usable, drawn) {
+        if !request.has_been_to(usable, drawn) {
             return drawn;
         }
         for _ in 0..REDRAWS {
             let drawn = self.any();
-            if !asked.has_been_to(usable, drawn) {
+            if !request.has_been_to(usable, drawn) {
                 return drawn;
             }
         }
-        asked.next_untried(usable, fastrand::usize(..self.endpoints.max(1)))
+        request.next_untried(usable, fastrand::usize(..self.endpoints.max(1)))
     }
 
     /// Two that differ, neither of which the call has been to, as far as there are such.
-    pub(super) fn two_untried(&self, usable: &[Candidate], asked: &PickRequest<'_>) -> (usize, usize) {
-        let first = self.untried(usable, asked);
+    pub(super) fn two_untried(&self, usable: &[Candidate], request: &PickRequest<'_>) -> (usize, usize) {
+        let first = self.untried(usable, request);
         if self.endpoints < 2 {
             return (first, first);
         }
@@ -72,7 +72,7 @@ impl AliasTable {
             // Any other: of two that weigh very differently, the light one must be seen, too.
             second = (first + fastrand::usize(1..self.endpoints)) % self.endpoints;
         }
-        (first, asked.next_untried(usable, second))
+        (first, request.next_untried(usable, second))
     }
 }
 

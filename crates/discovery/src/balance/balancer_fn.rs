@@ -12,8 +12,8 @@ use super::{Balancer, Candidate, Candidates, PickRequest, Picker};
 /// use farcall_discovery::balancer_fn;
 ///
 /// // Always the first that the call has not been to: the others are there in case it fails.
-/// let in_order = balancer_fn(|usable, asked| {
-///     usable.iter().position(|candidate| !asked.has_tried(candidate)).unwrap_or(0)
+/// let in_order = balancer_fn(|usable, request| {
+///     usable.iter().position(|candidate| !request.has_tried(candidate)).unwrap_or(0)
 /// });
 /// ```
 ///
@@ -53,8 +53,8 @@ impl<F> Picker for PickerFn<F>
 where
     F: Fn(&[Candidate], &PickRequest<'_>) -> usize + Send + Sync + 'static,
 {
-    fn pick(&self, asked: &PickRequest<'_>) -> usize {
-        let picked = (self.choose)(&self.usable, asked);
+    fn pick(&self, request: &PickRequest<'_>) -> usize {
+        let picked = (self.choose)(&self.usable, request);
         if picked < self.usable.len() { picked } else { 0 }
     }
 }

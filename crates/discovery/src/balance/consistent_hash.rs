@@ -14,6 +14,7 @@ use super::{Balancer, Candidate, Candidates, KeySource, PickRequest, Picker};
 ///
 /// let by_user = ConsistentHash::by_argument("user_id");
 /// let by_tenant = ConsistentHash::by_metadata("tenant").load_factor(1.5);
+/// assert_ne!(by_user, by_tenant);
 /// ```
 ///
 /// Endpoints get keys in proportion to their weights, give or take 9% (the standard deviation). Where
@@ -22,9 +23,9 @@ use super::{Balancer, Candidate, Candidates, KeySource, PickRequest, Picker};
 ///
 /// **Bounded load**: an endpoint has at most `⌈load factor × (calls in flight + 1) × its share of the
 /// weights⌉` calls in flight; past that a call goes where it would if the endpoint were not there
-/// (Mirrokni, Thorup, Zadimoghaddam, "Consistent Hashing with Bounded Loads", 2016). So one key that
-/// everybody asks for can't bury one endpoint. It also means that with few calls in flight two at once
-/// with one key may part: who needs them together at any price sets [`ConsistentHash::unbounded`].
+/// (Mirrokni, Thorup, Zadimoghaddam, "Consistent Hashing with Bounded Loads", 2016). So one popular
+/// key cannot overload one endpoint. It also means that with few calls in flight, two concurrent calls
+/// with one key may go to different endpoints; if they must not, set [`ConsistentHash::unbounded`].
 /// Calls in flight are those of this client; their sum is kept up to date by each call for the
 /// endpoints that it looks at and for two others, in turn, and may lag behind for the rest.
 ///
@@ -143,14 +144,15 @@ impl Balancer for ConsistentHash {
 }
 
 impl ConsistentHashPicker {
-    fn pick_by(&self, key: &[u8], asked: &PickRequest<'_>) -> usize {
+    fn pick_by(&self, key: &[u8], request: &PickRequest<'_>) -> usize {
         let position = position_of(key);
-        let untried = |index| !asked.has_been_to(&self.usable, index);
+        let untried = |index| !request.has_been_to(&self.usable, index);
         let picked = self.ring.nearest(position, |index| untried(index) && self.has_room(index));
         // Counts change meanwhile, so that all may look full; and all may have been tried.
         let picked = picked.or_else(|| self.ring.nearest(position, untried));
-        picked
-            .unwrap_or_else(|| asked.next_untried(&self.usable, position as usize % self.usable.len().max(1)))
+        picked.unwrap_or_else(|| {
+            request.next_untried(&self.usable, position as usize % self.usable.len().max(1))
+        })
     }
 
     /// Returns `true` if the endpoint is within its bound with one call more.
@@ -165,11 +167,11 @@ impl ConsistentHashPicker {
 }
 
 impl Picker for ConsistentHashPicker {
-    fn pick(&self, asked: &PickRequest<'_>) -> usize {
+    fn pick(&self, request: &PickRequest<'_>) -> usize {
         self.in_flight.look_around(&self.usable);
-        let picked = match asked.key {
-            Some(key) => self.pick_by(key, asked),
-            None => self.without_key.pick(asked),
+        let picked = match request.key {
+            Some(key) => self.pick_by(key, request),
+            None => self.without_key.pick(request),
         };
         if let Some(candidate) = self.usable.get(picked) {
             // With the call that will be there in a moment.

@@ -1,4 +1,4 @@
-//! [`LeastLoaded`]: the one of two with fewer calls in flight.
+//! [`LeastLoaded`]: a balancer that takes the one of two endpoints with fewer calls in flight.
 
 use std::sync::Arc;
 
@@ -13,8 +13,27 @@ use super::{Balancer, Candidate, Candidates, PickRequest, Picker};
 /// Drawing by weight, and not only comparing by it, is what keeps shares right where little is in
 /// flight (Berenbrink, Brinkmann, Friedetzky, Nagel, "Balls into non-uniform bins", 2010).
 ///
-/// What is counted is this client's own calls. An endpoint that fails at once has little in flight
-/// and draws calls to it: leaving out endpoints that fail is left to the caller.
+/// It counts the calls of this client only. An endpoint that fails at once has little in flight and
+/// attracts calls: leaving out endpoints that fail is left to the caller.
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use farcall_discovery::{Balancer, Candidate, Candidates, Endpoint, LeastLoaded, Load, PickRequest};
+///
+/// # fn main() -> Result<(), farcall_transport::AddressError> {
+/// let busy = Arc::new(Load::default());
+/// busy.started();
+/// let usable: Arc<[_]> = Arc::new([
+///     Candidate::new(1, Arc::new(Endpoint::new("10.0.0.1:7001".parse()?)), busy),
+///     Candidate::new(2, Arc::new(Endpoint::new("10.0.0.2:7001".parse()?)), Arc::default()),
+/// ]);
+/// let picker = LeastLoaded.picker(&Candidates::new(Arc::clone(&usable), usable));
+/// // The second endpoint has no call in flight.
+/// assert_eq!(picker.pick(&PickRequest::default()), 1);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct LeastLoaded;
 
@@ -42,8 +61,8 @@ impl LeastLoadedPicker {
 }
 
 impl Picker for LeastLoadedPicker {
-    fn pick(&self, asked: &PickRequest<'_>) -> usize {
-        let (first, second) = self.draw.two_untried(&self.usable, asked);
+    fn pick(&self, request: &PickRequest<'_>) -> usize {
+        let (first, second) = self.draw.two_untried(&self.usable, request);
         match (self.usable.get(first), self.usable.get(second)) {
             (Some(one), Some(other)) if is_less_loaded(other, one) => second,
             _ => first,

@@ -54,7 +54,7 @@ pub use self::zone_first::ZoneFirst;
 /// }
 ///
 /// impl Picker for Always {
-///     fn pick(&self, _asked: &PickRequest<'_>) -> usize {
+///     fn pick(&self, _request: &PickRequest<'_>) -> usize {
 ///         self.0
 ///     }
 /// }
@@ -79,7 +79,7 @@ pub trait Balancer: fmt::Debug + Send + Sync + 'static {
 pub trait Picker: fmt::Debug + Send + Sync + 'static {
     /// Returns an index among the usable candidates. One that the call has tried already should be
     /// avoided where another can do; an index that is out of bounds is taken for the first.
-    fn pick(&self, asked: &PickRequest<'_>) -> usize;
+    fn pick(&self, request: &PickRequest<'_>) -> usize;
 }
 
 /// A call that an endpoint is wanted for.

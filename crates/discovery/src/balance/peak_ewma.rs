@@ -44,8 +44,8 @@ impl Balancer for PeakEwma {
 }
 
 impl Picker for PeakEwmaPicker {
-    fn pick(&self, asked: &PickRequest<'_>) -> usize {
-        let (first, second) = self.draw.two_untried(&self.usable, asked);
+    fn pick(&self, request: &PickRequest<'_>) -> usize {
+        let (first, second) = self.draw.two_untried(&self.usable, request);
         let (Some(one), Some(other)) = (self.usable.get(first), self.usable.get(second)) else {
             return first;
         };

@@ -30,8 +30,8 @@ impl Balancer for Random {
 }
 
 impl Picker for RandomPicker {
-    fn pick(&self, asked: &PickRequest<'_>) -> usize {
-        self.draw.untried(&self.usable, asked)
+    fn pick(&self, request: &PickRequest<'_>) -> usize {
+        self.draw.untried(&self.usable, request)
     }
 }
 
@@ -68,10 +68,10 @@ mod tests {
         fastrand::seed(7);
         let candidates = candidates(&[100; 4]);
         let picker = Random.picker(&candidates);
-        let asked = PickRequest { key: None, tried: &[candidates.usable[1].id] };
+        let request = PickRequest { key: None, tried: &[candidates.usable[1].id] };
         let mut picked = [0_usize; 4];
         for _ in 0..9_000 {
-            picked[picker.pick(&asked)] += 1;
+            picked[picker.pick(&request)] += 1;
         }
         assert_eq!(picked[1], 0);
         assert!([0, 2, 3].iter().all(|index| picked[*index].abs_diff(3_000) < 500), "{picked:?}");

@@ -34,9 +34,9 @@ impl Balancer for RoundRobin {
 }
 
 impl Picker for RoundRobinPicker {
-    fn pick(&self, asked: &PickRequest<'_>) -> usize {
+    fn pick(&self, request: &PickRequest<'_>) -> usize {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
-        asked.next_untried(&self.usable, turn % self.usable.len().max(1))
+        request.next_untried(&self.usable, turn % self.usable.len().max(1))
     }
 }
 

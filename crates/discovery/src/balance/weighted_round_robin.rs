@@ -83,18 +83,18 @@ impl WeightedRoundRobinPicker {
 }
 
 impl Picker for WeightedRoundRobinPicker {
-    fn pick(&self, asked: &PickRequest<'_>) -> usize {
+    fn pick(&self, request: &PickRequest<'_>) -> usize {
         let mut picked = self.next();
-        if asked.tried.is_empty() {
+        if request.tried.is_empty() {
             return picked;
         }
         for _ in 0..FURTHER_TURNS {
-            if !asked.has_been_to(&self.usable, picked) {
+            if !request.has_been_to(&self.usable, picked) {
                 return picked;
             }
             picked = self.next();
         }
-        asked.next_untried(&self.usable, picked)
+        request.next_untried(&self.usable, picked)
     }
 }
 

@@ -93,9 +93,9 @@ impl<B: Balancer> Balancer for ZoneFirst<B> {
 
 impl Group {
     /// Returns the picker's choice, as an index among all; `None` if the call has tried it already.
-    fn pick(&self, asked: &PickRequest<'_>) -> Option<usize> {
-        let picked = self.picker.pick(asked);
-        if asked.has_been_to(&self.candidates.usable, picked) {
+    fn pick(&self, request: &PickRequest<'_>) -> Option<usize> {
+        let picked = self.picker.pick(request);
+        if request.has_been_to(&self.candidates.usable, picked) {
             return None;
         }
         Some(self.indices.get(picked).or(self.indices.first()).copied().unwrap_or_default())
@@ -123,14 +123,14 @@ impl ZoneFirstPicker {
 }
 
 impl Picker for ZoneFirstPicker {
-    fn pick(&self, asked: &PickRequest<'_>) -> usize {
-        let (first, second) = match self.stays(asked.key) {
+    fn pick(&self, request: &PickRequest<'_>) -> usize {
+        let (first, second) = match self.stays(request.key) {
             true => (&self.here, &self.elsewhere),
             false => (&self.elsewhere, &self.here),
         };
-        let untried = first.pick(asked).or_else(|| second.pick(asked));
+        let untried = first.pick(request).or_else(|| second.pick(request));
         // It has been to all: as if it had been nowhere.
-        untried.or_else(|| first.pick(&PickRequest { tried: &[], ..*asked })).unwrap_or_default()
+        untried.or_else(|| first.pick(&PickRequest { tried: &[], ..*request })).unwrap_or_default()
     }
 }
 

@@ -20,23 +20,23 @@ use Answer::{Error, Found, Silence};
 #[derive(Clone, Default)]
 struct Script {
     answers: Arc<Mutex<VecDeque<Answer>>>,
-    asked: Arc<Mutex<Vec<(Instant, String)>>>,
+    queries: Arc<Mutex<Vec<(Instant, String)>>>,
 }
 
 impl Script {
     fn new(answers: impl IntoIterator<Item = Answer>) -> Self {
-        Self { answers: Arc::new(Mutex::new(answers.into_iter().collect())), asked: Arc::default() }
+        Self { answers: Arc::new(Mutex::new(answers.into_iter().collect())), queries: Arc::default() }
     }
 
     /// The pauses between questions.
     fn pauses(&self) -> Vec<Duration> {
-        self.asked.lock().unwrap().windows(2).map(|pair| pair[1].0 - pair[0].0).collect()
+        self.queries.lock().unwrap().windows(2).map(|pair| pair[1].0 - pair[0].0).collect()
     }
 }
 
 impl Resolve for Script {
     fn resolve<'a>(&'a self, host: &'a str, port: u16) -> Resolving<'a> {
-        self.asked.lock().unwrap().push((Instant::now(), format!("{host} {port}")));
+        self.queries.lock().unwrap().push((Instant::now(), format!("{host} {port}")));
         let mut answers = self.answers.lock().unwrap();
         let answer = if answers.len() == 1 { None } else { answers.pop_front() };
         let answer = answer.as_ref().or(answers.front()).expect("an answer is left");
@@ -82,7 +82,7 @@ async fn each_address_is_an_endpoint_and_changes_are_followed() {
     let mut subscription = run(&script);
     until(&mut subscription, &["tcp@10.0.0.1:7001", "tcp@10.0.0.2:7001"]).await;
     until(&mut subscription, &["tcp@10.0.0.2:7001", "tcp@[2001:db8::1]:7001"]).await;
-    assert_eq!(script.asked.lock().unwrap()[0].1, "arith.internal 7001");
+    assert_eq!(script.queries.lock().unwrap()[0].1, "arith.internal 7001");
 }
 
 #[tokio::test(start_paused = true)]
@@ -112,11 +112,11 @@ async fn every_failure_keeps_the_last_list() {
     ]);
     let mut subscription = run(&script);
     until(&mut subscription, &["tcp@10.0.0.1:7001"]).await;
-    for why in ["no such name", "no answer within 10 s", "it has no addresses"] {
-        let found = until_failing(&mut subscription, why).await;
-        assert_eq!(addresses(&found), ["tcp@10.0.0.1:7001"], "{why}");
-        let why = found.failing.unwrap().reason;
-        assert!(why.starts_with("the addresses of arith.internal, port 7001: "), "{why}");
+    for reason in ["no such name", "no answer within 10 s", "it has no addresses"] {
+        let found = until_failing(&mut subscription, reason).await;
+        assert_eq!(addresses(&found), ["tcp@10.0.0.1:7001"], "{reason}");
+        let reason = found.failing.unwrap().reason;
+        assert!(reason.starts_with("the addresses of arith.internal, port 7001: "), "{reason}");
     }
     until(&mut subscription, &["tcp@10.0.0.2:7001"]).await;
 }
@@ -144,12 +144,12 @@ async fn an_ip_address_is_its_own_answer() {
         let script = Script::new([Error]);
         DnsDiscovery::new(text).unwrap().resolver(script.clone()).run(publisher).await;
         assert_eq!(addresses(&subscription.borrow()), [text]);
-        assert!(script.asked.lock().unwrap().is_empty());
+        assert!(script.queries.lock().unwrap().is_empty());
     }
 }
 
 #[tokio::test]
-async fn the_system_is_asked_by_default() {
+async fn system_resolver_is_the_default() {
     let (publisher, mut subscription) = publisher();
     let running = tokio::spawn(DnsDiscovery::new("tcp@localhost:7001").unwrap().run(publisher));
     let found = subscription.wait_for(|found| found.confirmed.is_some()).await.unwrap().clone();

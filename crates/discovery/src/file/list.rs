@@ -99,7 +99,7 @@ struct Undialable<'a>(&'a Address);
 
 impl fmt::Display for Undialable<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} can be listened at, but nobody can dial it", self.0)
+        write!(f, "{} can be listened at, but not dialed", self.0)
     }
 }
 

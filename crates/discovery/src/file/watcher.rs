@@ -160,9 +160,9 @@ mod tests {
             }
         }
 
-        fn fault(&mut self) -> String {
+        fn error(&mut self) -> String {
             match self.poll() {
-                FileChange::Error(fault) => fault.to_string(),
+                FileChange::Error(error) => error.to_string(),
                 other => panic!("{other:?}"),
             }
         }
@@ -177,7 +177,7 @@ mod tests {
         shelf.write("a:1\nb:1");
         assert_eq!(shelf.len(), 2);
         shelf.write("nowhere");
-        assert!(shelf.fault().contains("line 1, column 1"));
+        assert!(shelf.error().contains("line 1, column 1"));
         assert!(matches!(shelf.poll(), FileChange::Same), "a bad list is not read over and over");
     }
 
@@ -249,7 +249,7 @@ mod tests {
     #[test]
     fn file_that_comes_back_unchanged_is_read() {
         let mut shelf = Shelf::new();
-        assert!(shelf.fault().contains("No such file"));
+        assert!(shelf.error().contains("No such file"));
         // Behind a link, which comes and goes and leaves the stamp of the file as it is.
         let aside = shelf.dir.path().join("aside");
         fs::write(&aside, "a:1").unwrap();
@@ -257,7 +257,7 @@ mod tests {
             std::os::unix::fs::symlink(&aside, &shelf.watcher.path).unwrap();
             assert_eq!(shelf.len(), 1);
             fs::remove_file(&shelf.watcher.path).unwrap();
-            assert!(shelf.fault().contains("No such file"));
+            assert!(shelf.error().contains("No such file"));
         }
     }
 
@@ -265,14 +265,14 @@ mod tests {
     fn directories_and_too_large_files_are_refused() {
         let mut shelf = Shelf::new();
         fs::create_dir(&shelf.watcher.path).unwrap();
-        assert_eq!(shelf.fault(), "it is not a regular file");
+        assert_eq!(shelf.error(), "it is not a regular file");
         fs::remove_dir(&shelf.watcher.path).unwrap();
 
         // A hole costs no room on the disk.
         let file = File::create(&shelf.watcher.path).unwrap();
         file.set_len(MAX_BYTES + 1).unwrap();
-        assert_eq!(shelf.fault(), "it is larger than 16777216 bytes, the maximum");
+        assert_eq!(shelf.error(), "it is larger than 16777216 bytes, the maximum");
         file.set_len(MAX_BYTES).unwrap();
-        assert!(shelf.fault().starts_with("line 1, column 1: "), "zero bytes are no address");
+        assert!(shelf.error().starts_with("line 1, column 1: "), "zero bytes are no address");
     }
 }

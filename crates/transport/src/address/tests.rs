@@ -136,7 +136,7 @@ fn a_host_is_a_name_or_an_ip_address() {
     ] {
         // A scheme in front, so that an `@` in the text belongs to the host.
         match Address::parse(&format!("tcp@{text}")) {
-            Err(AddressError::BadHost { fault, .. }) => assert_eq!(fault, expected, "{text}"),
+            Err(AddressError::BadHost { kind, .. }) => assert_eq!(kind, expected, "{text}"),
             other => panic!("{text}: {other:?}"),
         }
     }

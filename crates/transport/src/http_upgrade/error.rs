@@ -1,27 +1,29 @@
-//! The errors between a connection that was accepted and a stream of farcall's.
+//! The errors of an upgrade: between an accepted connection and a farcall stream.
 
 use std::io;
 use std::time::Duration;
+
+use farcall_protocol::text;
 
 use crate::human::HumanDuration;
 
 /// The reason why a server that accepted the connection gave no stream, in a sentence about "it".
 ///
-/// What the other side wrote is quoted escaped and cut short, so it is safe to log.
+/// The text of the peer is quoted escaped and cut short, so it is safe to log.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum HttpUpgradeError {
-    /// An answer that is no success, as a proxy gives it whose server is gone.
-    #[error("it answered {line}{}", .said.as_ref().map(|said| format!(": {said}")).unwrap_or_default())]
+    /// An answer that is no success, such as that of a proxy whose server is gone.
+    #[error("it answered {line}{}", .message.as_ref().map(|message| format!(": {message}")).unwrap_or_default())]
     Refused {
         /// The status, such as 502.
         status: u16,
         /// The status and its reason, such as `502 Bad Gateway`.
         line: String,
-        /// The first line of the body, unless there is none or it is HTML.
-        said: Option<String>,
+        /// The first line of the body; `None` if there is none or it is HTML.
+        message: Option<String>,
     },
-    /// A success that opens nothing: a web server answered, which knows no farcall.
+    /// A success that opens no stream: a web server answered that does not know farcall.
     #[error("it answered {status} with a page, not with a stream: no farcall server is there")]
     Page {
         /// The status and its reason, such as `200 OK`.
@@ -33,7 +35,7 @@ pub enum HttpUpgradeError {
         /// The value of its header.
         protocol: String,
     },
-    /// The answer to a WebSocket's key is wrong: it is another request's, out of some cache.
+    /// The answer to the WebSocket's key is wrong: it belongs to another request, perhaps from a cache.
     #[error("its Sec-WebSocket-Accept does not fit the key that was sent")]
     WrongKey,
     /// The answer does not begin with the head of an HTTP/1 response.
@@ -42,7 +44,7 @@ pub enum HttpUpgradeError {
         /// The error in it.
         source: httparse::Error,
     },
-    /// The head goes on and on.
+    /// The head of the answer is too long.
     #[error("the head of its answer is longer than {limit} bytes")]
     HeadTooLong {
         /// The maximum length, in bytes.
@@ -63,12 +65,8 @@ pub enum HttpUpgradeError {
     Io(#[from] io::Error),
 }
 
-/// A peer's text for an error message: escaped, and cut short.
-pub(super) fn shown(text: &str) -> String {
+/// Returns the beginning of a peer's text for an error message, escaped.
+pub(super) fn excerpt(text: &str) -> String {
     const MAX_CHARS: usize = 200;
-    let mut shown: String = text.chars().take(MAX_CHARS).flat_map(char::escape_debug).collect();
-    if text.chars().nth(MAX_CHARS).is_some() {
-        shown.push('…');
-    }
-    shown
+    text::excerpt(text, MAX_CHARS)
 }

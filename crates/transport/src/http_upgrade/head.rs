@@ -6,7 +6,7 @@ use httparse::Status;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::time::timeout;
 
-use super::error::{HttpUpgradeError, shown};
+use super::error::{HttpUpgradeError, excerpt};
 
 /// The longest head, in bytes. Those of proxies have some hundred.
 pub(super) const MAX_HEAD: usize = 16 * 1024;
@@ -37,12 +37,12 @@ impl Head {
         self.status == 101 || (200..300).contains(&self.status)
     }
 
-    /// As `404 Not Found`, safe to print.
+    /// Returns the status and its reason, such as `404 Not Found`, escaped.
     pub(super) fn status_line(&self) -> String {
-        shown(format!("{} {}", self.status, self.reason).trim())
+        excerpt(format!("{} {}", self.status, self.reason).trim())
     }
 
-    /// The first value of the field with this name, which is given in lower case.
+    /// Returns the first value of the field with this name, which is given in lower case.
     pub(super) fn value(&self, name: &str) -> Option<&str> {
         self.fields.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
@@ -100,8 +100,8 @@ fn parse(bytes: &[u8]) -> Result<Option<(Head, usize)>, HttpUpgradeError> {
     Ok(Some((head, len)))
 }
 
-/// The first line of a refusal's body, of which `begun` was read along with the head, if it says
-/// something to a person.
+/// Returns the first line of a refusal's body, of which `begun` was read along with the head. `None` if it is
+/// empty or HTML.
 pub(super) async fn first_line(
     stream: &mut (impl AsyncRead + Unpin),
     head: &Head,
@@ -120,11 +120,11 @@ pub(super) async fn first_line(
             }
         }
     };
-    // Whatever came by then is what there is to say.
+    // A timeout is no error: the bytes that arrived by then are used.
     let _ = timeout(LINE_TIMEOUT, reading).await;
     begun.truncate(MAX_LINE);
     let text = String::from_utf8_lossy(&begun);
     let line = text.lines().nth(skip)?.trim();
     let is_html = line.starts_with('<');
-    (!line.is_empty() && !is_html).then(|| shown(line))
+    (!line.is_empty() && !is_html).then(|| excerpt(line))
 }

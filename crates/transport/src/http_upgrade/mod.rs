@@ -20,7 +20,7 @@ const PATH: &str = "/_farcall_";
 /// The client's name; proxies write it to their logs.
 const USER_AGENT: &str = concat!("farcall/", env!("CARGO_PKG_VERSION"));
 
-/// `http@`: asks for an upgrade, and gives what follows its answer.
+/// Requests an upgrade for `http@`, and returns the stream that follows the answer.
 pub(crate) async fn upgrade(mut stream: Stream, address: &Address) -> Result<Stream, HttpUpgradeError> {
     let host = host_of(address);
     let request = format!(
@@ -32,7 +32,7 @@ pub(crate) async fn upgrade(mut stream: Stream, address: &Address) -> Result<Str
     Ok(stream.with_prefix(rest))
 }
 
-/// `connect@`: asks for a stream as Go's net/rpc does, and gives what follows the answer.
+/// Requests a stream for `connect@`, as Go's net/rpc does, and returns the stream that follows the answer.
 pub(crate) async fn connect(mut stream: Stream, address: &Address) -> Result<Stream, HttpUpgradeError> {
     let host = host_of(address);
     let request = format!("CONNECT {PATH} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: {USER_AGENT}\r\n\r\n");
@@ -44,7 +44,7 @@ pub(crate) async fn connect(mut stream: Stream, address: &Address) -> Result<Str
     Ok(stream.with_prefix(rest))
 }
 
-/// Asks a forward proxy to reach an address ([RFC 9110, section
+/// Requests a tunnel to an address from a forward proxy ([RFC 9110, section
 /// 9.3.6](https://www.rfc-editor.org/rfc/rfc9110#section-9.3.6)), and gives the stream to it.
 /// `authorization` is what the header of that name is to hold.
 pub(crate) async fn tunnel(
@@ -58,12 +58,12 @@ pub(crate) async fn tunnel(
     let request = format!(
         "CONNECT {place} HTTP/1.1\r\nHost: {place}\r\nUser-Agent: {USER_AGENT}\r\n{authorization}\r\n"
     );
-    // Whatever the head of a success says of a body means nothing here, by the RFC.
+    // By the RFC, fields of a success that describe a body have no meaning here.
     let (_, rest) = ask(&mut stream, &request).await?;
     Ok(stream.with_prefix(rest))
 }
 
-/// `ws@`: asks for a WebSocket, and gives the bytes in its messages.
+/// Requests a WebSocket for `ws@`, and returns the stream of the bytes in its messages.
 #[cfg(feature = "ws")]
 pub(crate) async fn websocket(mut stream: Stream, address: &Address) -> Result<Stream, HttpUpgradeError> {
     use crate::websocket;
@@ -90,8 +90,8 @@ async fn ask(stream: &mut Stream, request: &str) -> Result<(Head, Vec<u8>), Http
     if head.is_success() {
         return Ok((head, rest));
     }
-    let said = head::first_line(stream, &head, rest).await;
-    Err(HttpUpgradeError::Refused { status: head.status(), line: head.status_line(), said })
+    let message = head::first_line(stream, &head, rest).await;
+    Err(HttpUpgradeError::Refused { status: head.status(), line: head.status_line(), message })
 }
 
 fn check_switched(head: &Head, to: &str) -> Result<(), HttpUpgradeError> {
@@ -100,7 +100,7 @@ fn check_switched(head: &Head, to: &str) -> Result<(), HttpUpgradeError> {
     }
     let protocol = head.value("upgrade").unwrap_or_default();
     if !protocol.trim().eq_ignore_ascii_case(to) {
-        return Err(HttpUpgradeError::WrongProtocol { protocol: error::shown(protocol) });
+        return Err(HttpUpgradeError::WrongProtocol { protocol: error::excerpt(protocol) });
     }
     Ok(())
 }

@@ -34,10 +34,10 @@ async fn failure(scheme: &str, answer: &[u8]) -> String {
     open(scheme, answer).await.0.unwrap_err().to_string()
 }
 
-async fn heard(opened: Result<Stream, HttpUpgradeError>) -> String {
-    let mut heard = String::new();
-    opened.unwrap().read_to_string(&mut heard).await.unwrap();
-    heard
+async fn received(opened: Result<Stream, HttpUpgradeError>) -> String {
+    let mut received = String::new();
+    opened.unwrap().read_to_string(&mut received).await.unwrap();
+    received
 }
 
 #[tokio::test]
@@ -45,31 +45,31 @@ async fn bytes_behind_the_head_begin_the_stream() {
     let answer =
         b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: Farcall\r\n\r\nfirst bytes";
     let (opened, request) = open("http", answer).await;
-    assert_eq!(heard(opened).await, "first bytes");
+    assert_eq!(received(opened).await, "first bytes");
     assert!(request.starts_with("GET /_farcall_ HTTP/1.1\r\nHost: calc.example:7001\r\n"), "{request}");
     assert!(request.contains("\r\nConnection: Upgrade\r\nUpgrade: farcall\r\n"), "{request}");
 
     let (opened, request) = open("connect", b"HTTP/1.1 200 OK\r\n\r\nfirst bytes").await;
-    assert_eq!(heard(opened).await, "first bytes");
+    assert_eq!(received(opened).await, "first bytes");
     assert!(request.starts_with("CONNECT /_farcall_ HTTP/1.1\r\nHost: calc.example:7001\r\n"), "{request}");
 }
 
 #[tokio::test]
-async fn an_interim_answer_is_passed_over() {
+async fn interim_answer_is_skipped() {
     let answer = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.0 200 OK\r\n\r\nx";
-    assert_eq!(heard(open("connect", answer).await.0).await, "x");
+    assert_eq!(received(open("connect", answer).await.0).await, "x");
 }
 
 #[tokio::test]
-async fn a_proxy_is_asked_for_the_place_and_told_who_asks() {
+async fn connect_request_names_the_target_and_the_credentials() {
     let (opened, request) = open("tcp", b"HTTP/1.1 200 Connection established\r\n\r\nx").await;
-    assert_eq!(heard(opened).await, "x");
+    assert_eq!(received(opened).await, "x");
     assert!(request.starts_with("CONNECT calc.example:7001 HTTP/1.1\r\nHost: calc.example:7001\r\n"));
     assert!(request.contains("\r\nProxy-Authorization: Basic dTpw\r\n"), "{request}");
 }
 
 #[tokio::test]
-async fn a_refusal_is_told_with_its_status_and_the_first_line_of_its_body() {
+async fn refusal_has_its_status_and_the_first_line_of_its_body() {
     let plain = b"HTTP/1.1 404 Not Found\r\nContent-Length: 28\r\n\r\nthere is nothing\nof the kind!";
     assert_eq!(failure("http", plain).await, "it answered 404 Not Found: there is nothing");
     let html = b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 13\r\n\r\n<html>\n</html>";
@@ -87,26 +87,26 @@ async fn peer_text_is_escaped() {
 }
 
 #[tokio::test]
-async fn a_page_is_no_stream() {
+async fn page_is_not_a_stream() {
     for scheme in ["http", "connect"] {
         let page = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi";
-        let told = failure(scheme, page).await;
-        assert!(told.starts_with("it answered 200 OK with a page"), "{told}");
+        let error = failure(scheme, page).await;
+        assert!(error.starts_with("it answered 200 OK with a page"), "{error}");
     }
     let other = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c\r\n\r\n";
     assert_eq!(failure("http", other).await, "it switched to another protocol: `Upgrade: h2c`");
 }
 
 #[tokio::test]
-async fn a_side_that_speaks_no_http_is_told_apart_from_one_that_closes() {
-    let told = failure("http", b"SSH-2.0-OpenSSH_9.2\r\n\r\n").await;
-    assert!(told.starts_with("what it answered is no HTTP/1.1: "), "{told}");
+async fn peer_without_http_and_peer_that_closes_are_different_errors() {
+    let error = failure("http", b"SSH-2.0-OpenSSH_9.2\r\n\r\n").await;
+    assert!(error.starts_with("what it answered is no HTTP/1.1: "), "{error}");
     assert_eq!(failure("http", b"").await, "it closed the connection instead of answering");
     assert_eq!(failure("http", b"HTTP/1.1 101 Swit").await, "it closed the connection instead of answering");
 }
 
 #[tokio::test]
-async fn a_head_without_end_is_given_up() {
+async fn endless_head_is_given_up() {
     let mut answer = b"HTTP/1.1 101 Switching Protocols\r\nX: ".to_vec();
     answer.resize(3 * head::MAX_HEAD, b'x');
     assert_eq!(failure("http", &answer).await, "the head of its answer is longer than 16384 bytes");

@@ -4,7 +4,7 @@
 //! way to trust everybody.
 
 mod client;
-mod fault;
+mod error;
 mod names;
 mod server;
 mod stream;
@@ -14,7 +14,7 @@ use std::time::Duration;
 pub use farcall_tls::{PemError, TlsError};
 
 pub use self::client::{TlsClient, TlsClientBuilder};
-pub use self::fault::TlsErrorKind;
+pub use self::error::TlsErrorKind;
 pub use self::server::{TlsServer, TlsServerBuilder};
 
 /// The time between two checks of the files, by default.

@@ -104,12 +104,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> TlsIo<S> {
         if let TlsIo::Opening(opening) = self {
             *self = match ready!(opening.as_mut().poll(cx)) {
                 Ok(stream) => TlsIo::Open(stream),
-                Err(fault) => TlsIo::Failed(fault),
+                Err(error) => TlsIo::Failed(error),
             };
         }
         Poll::Ready(match self {
             TlsIo::Open(stream) => Ok(Pin::new(stream)),
-            TlsIo::Failed(fault) => Err(fault.clone().into()),
+            TlsIo::Failed(error) => Err(error.clone().into()),
             TlsIo::Opening(_) => unreachable!("it has just been opened, or has failed"),
         })
     }

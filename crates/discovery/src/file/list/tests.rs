@@ -72,7 +72,7 @@ fn a_mistake_in_a_line_has_its_place() {
     assert!(mistake("10.0.0.1:7001, 10.0.0.2:7001").starts_with("line 1, column 14: "));
     assert_eq!(
         mistake("0.0.0.0:7001"),
-        "line 1, column 1: tcp@0.0.0.0:7001 can be listened at, but nobody can dial it"
+        "line 1, column 1: tcp@0.0.0.0:7001 can be listened at, but not dialed"
     );
 }
 
@@ -88,7 +88,7 @@ fn a_mistake_in_json_has_its_place_and_reason() {
         ("[{\"address\": \"10.0.0.1:7001\", \"state\": \"odd\"}]", "`draining`"),
         ("[{\"address\": \"10.0.0.1:7001\", \"addr\": \"10.0.0.1:7001\"}]", "duplicate field"),
         ("[{\"weight\": 1}]", "missing field `address`"),
-        ("[\n\"10.0.0.1:0\"]", "tcp@10.0.0.1:0 can be listened at, but nobody can dial it at line 2"),
+        ("[\n\"10.0.0.1:0\"]", "tcp@10.0.0.1:0 can be listened at, but not dialed at line 2"),
         ("[null]", "an address, or an object with an `address`"),
         ("{\"instances\": []}", "expected an array of endpoints at line 1"),
         ("[\"10.0.0.1:7001\"] []", "trailing characters at line 1 column 19"),

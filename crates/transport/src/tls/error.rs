@@ -1,17 +1,17 @@
-//! [`TlsErrorKind`]: what goes wrong on a TLS connection, in words for a person.
+//! [`TlsErrorKind`]: the errors of a TLS connection.
 
 use std::io;
 use std::time::Duration;
 
+use farcall_protocol::text::Excerpt;
 use rustls::{AlertDescription, CertificateError, Error, InvalidMessage};
 
-use crate::address_error::Excerpt;
 use crate::human::HumanDuration;
 
-/// The error of a TLS connection. `it` is the other side.
+/// The error of a TLS connection. `it` is the peer.
 ///
 /// Errors of reading and writing an encrypted [`Stream`](crate::Stream) have one of these inside
-/// ([`io::Error::get_ref`]) where TLS is at fault.
+/// ([`io::Error::get_ref`]) if TLS is the cause.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TlsErrorKind {
@@ -28,7 +28,7 @@ pub enum TlsErrorKind {
     #[error("its TLS stream was cut off: it ended without a close_notify")]
     Truncated,
     /// No trusted authority has signed the certificate.
-    #[error("its certificate is signed by nobody who is trusted here")]
+    #[error("its certificate is signed by no authority that is trusted here")]
     UnknownIssuer,
     /// The certificate was valid once.
     #[error("its certificate expired{}", ago.map(|ago| format!(" {} ago", HumanDuration(ago))).unwrap_or_default())]
@@ -39,7 +39,7 @@ pub enum TlsErrorKind {
     /// The certificate will be valid some time, or a clock is wrong.
     #[error("its certificate is not valid yet")]
     NotYetValid,
-    /// The certificate is for others.
+    /// The certificate is for other names.
     #[error("its certificate is for {presented}, not for {expected}")]
     WrongName {
         /// The expected name.
@@ -47,22 +47,22 @@ pub enum TlsErrorKind {
         /// The names of the certificate, in one line.
         presented: Excerpt,
     },
-    /// The peer gave no certificate, and has to.
+    /// The peer presented no certificate, and one is required.
     #[error("it presented no certificate, and one is required")]
     NoCertificate,
-    /// The certificate is wrong in another way.
+    /// The certificate is not acceptable for another reason.
     #[error("its certificate is not acceptable: {what}")]
     Certificate {
-        /// In which.
+        /// The reason.
         what: String,
     },
-    /// The peer refused, and said why.
-    #[error("it refused the TLS connection: {why}")]
+    /// The peer refused with an alert.
+    #[error("it refused the TLS connection: {reason}")]
     Refused {
         /// The reason, in a sentence.
-        why: String,
+        reason: String,
     },
-    /// Anything else that rustls finds wrong.
+    /// Any other error of rustls.
     #[error("TLS: {what}")]
     Other {
         /// The text of the error.
@@ -79,7 +79,7 @@ pub enum TlsErrorKind {
 }
 
 impl TlsErrorKind {
-    /// Explains an error of the handshake.
+    /// Translates an error of the handshake.
     pub(super) fn of_handshake(error: &io::Error) -> TlsErrorKind {
         match rustls_error(error) {
             Some(error) => TlsErrorKind::of(error),
@@ -88,10 +88,10 @@ impl TlsErrorKind {
         }
     }
 
-    /// An error of reading or writing, in these words where TLS is at fault.
+    /// Translates an error of reading or writing if TLS is the cause.
     pub(super) fn explain(error: io::Error) -> io::Error {
         match rustls_error(&error) {
-            Some(fault) => TlsErrorKind::of(fault).into(),
+            Some(error) => TlsErrorKind::of(error).into(),
             None if error.kind() == io::ErrorKind::UnexpectedEof => TlsErrorKind::Truncated.into(),
             None => error,
         }
@@ -99,7 +99,7 @@ impl TlsErrorKind {
 
     fn of(error: &Error) -> TlsErrorKind {
         match error {
-            // What plain text looks like to one who expects the header of a record.
+            // Plain text, read as the header of a record.
             Error::InvalidMessage(
                 InvalidMessage::InvalidContentType
                 | InvalidMessage::UnknownProtocolVersion
@@ -111,14 +111,14 @@ impl TlsErrorKind {
             }
             Error::NoCertificatesPresented => TlsErrorKind::NoCertificate,
             Error::InvalidCertificate(error) => TlsErrorKind::of_certificate(error),
-            Error::AlertReceived(alert) => TlsErrorKind::Refused { why: meaning(*alert) },
+            Error::AlertReceived(alert) => TlsErrorKind::Refused { reason: meaning(*alert) },
             other => TlsErrorKind::Other { what: other.to_string() },
         }
     }
 
     fn of_certificate(error: &CertificateError) -> TlsErrorKind {
         match error {
-            // The latter where an authority that is trusted has the same name as the one that signed it.
+            // The latter if a trusted authority has the same name as the one that signed it.
             CertificateError::UnknownIssuer | CertificateError::BadSignature => TlsErrorKind::UnknownIssuer,
             CertificateError::Expired => TlsErrorKind::Expired { ago: None },
             CertificateError::ExpiredContext { time, not_after } => {
@@ -130,15 +130,15 @@ impl TlsErrorKind {
             }
             CertificateError::NotValidForNameContext { expected, presented } => {
                 let presented = if presented.is_empty() {
-                    "nobody by name".to_owned()
+                    "no name".to_owned()
                 } else {
                     // As rustls lists them, each with its kind; only the names matter here.
                     let names: Vec<_> = presented.iter().map(|name| bare(name)).collect();
                     names.join(", ")
                 };
                 TlsErrorKind::WrongName {
-                    expected: Excerpt::of(&expected.to_str()),
-                    presented: Excerpt::of(&presented),
+                    expected: Excerpt::new(&expected.to_str()),
+                    presented: Excerpt::new(&presented),
                 }
             }
             other => TlsErrorKind::Certificate { what: other.to_string() },
@@ -147,13 +147,13 @@ impl TlsErrorKind {
 }
 
 impl From<TlsErrorKind> for io::Error {
-    fn from(fault: TlsErrorKind) -> io::Error {
-        let kind = match &fault {
+    fn from(error: TlsErrorKind) -> io::Error {
+        let kind = match &error {
             TlsErrorKind::Truncated | TlsErrorKind::Closed => io::ErrorKind::UnexpectedEof,
             TlsErrorKind::Io { kind, .. } => *kind,
             _ => io::ErrorKind::InvalidData,
         };
-        io::Error::new(kind, fault)
+        io::Error::new(kind, error)
     }
 }
 
@@ -161,7 +161,7 @@ fn rustls_error(error: &io::Error) -> Option<&Error> {
     error.get_ref()?.downcast_ref()
 }
 
-/// `DnsName("a.example")` is `a.example`.
+/// Returns the name inside of a name with its kind: `a.example` of `DnsName("a.example")`.
 fn bare(name: &str) -> &str {
     let inner = name.split_once('(').and_then(|(_, rest)| rest.strip_suffix(')')).unwrap_or(name);
     inner.trim_matches('"')
