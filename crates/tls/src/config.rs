@@ -81,11 +81,13 @@ pub fn server_config(
 
 #[cfg(test)]
 mod tests {
+    use farcall_test_support::pki::Certificate;
+
     use super::*;
 
     fn identity() -> (String, String) {
-        let pair = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-        (pair.cert.pem(), pair.signing_key.serialize_pem())
+        let Certificate { chain, key } = Certificate::self_signed(&["localhost"]);
+        (chain, key)
     }
 
     #[test]

@@ -109,16 +109,16 @@ async fn dial_without_limits_waits() {
 
 #[cfg(feature = "tls")]
 mod tls {
+    use farcall_test_support::pki::Certificate;
     use farcall_transport::{Alpn, TlsClient, TlsServer};
 
     use super::*;
 
     #[tokio::test]
     async fn tls_is_spoken_in_the_connectors_stream() {
-        let pair = rcgen::generate_simple_self_signed(["arith.test".to_owned()]).unwrap();
-        let (certificate, key) = (pair.cert.pem(), pair.signing_key.serialize_pem());
-        let server = TlsServer::builder().certificate_pem(certificate.clone(), key).build().unwrap();
-        let client = TlsClient::builder().roots_pem(certificate).build().unwrap();
+        let Certificate { chain, key } = Certificate::self_signed(&["arith.test"]);
+        let server = TlsServer::builder().certificate_pem(chain.clone(), key).build().unwrap();
+        let client = TlsClient::builder().roots_pem(chain).build().unwrap();
 
         let (pipes, mut accepted) = Pipes::new();
         let dialer = Dialer::default().connector(pipes).tls(client);

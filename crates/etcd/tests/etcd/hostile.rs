@@ -1,4 +1,4 @@
-//! Answers that are not etcd's, or not whole: the last list stays, and the reason is said.
+//! Answers that are not etcd's, or not complete: the last list stays, and the reason is reported.
 
 use std::time::Duration;
 
@@ -18,11 +18,14 @@ const SILENCE: &str = "no answer within 2 s";
 
 /// An answer to every request, and its name in the test.
 fn lies() -> Vec<(Lie, &'static str)> {
-    let ok = |body: &str| Lie::Says(answer("200 OK", body));
+    let ok = |body: &str| Lie::Complete(answer("200 OK", body));
     vec![
         (ok("<html><body>Welcome"), "its answer is not etcd's"),
-        (Lie::Says(answer("502 Bad Gateway", "<html>Bad gateway")), "HTTP status 502, `<html>Bad gateway`"),
-        (Lie::Says(answer("302 Found\r\nLocation: http://127.0.0.1:1/", "")), "HTTP status 302"),
+        (
+            Lie::Complete(answer("502 Bad Gateway", "<html>Bad gateway")),
+            "HTTP status 502, `<html>Bad gateway`",
+        ),
+        (Lie::Complete(answer("302 Found\r\nLocation: http://127.0.0.1:1/", "")), "HTTP status 302"),
         (ok(""), "its answer is not etcd's"),
         (ok("{}"), "missing field `header`"),
         (ok("[]"), "its answer is not etcd's"),
@@ -31,26 +34,29 @@ fn lies() -> Vec<(Lie, &'static str)> {
         (ok(r#"{"header":{"revision":"9"},"kvs":[{"key":"???"}]}"#), "its answer is not etcd's"),
         (ok(r#"{"header":{"revision":"9"},"kvs":[],"more":true}"#), "an empty page, and more to come"),
         (
-            Lie::Says(
+            Lie::Complete(
                 "HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n{\"header\":{\"revision\":\"9\"}}".to_owned(),
             ),
             "the connection broke",
         ),
         (
-            Lie::NeverEnds("HTTP/1.1 200 OK\r\nContent-Length: 104857600\r\n\r\n".to_owned()),
+            Lie::ThenEndless("HTTP/1.1 200 OK\r\nContent-Length: 104857600\r\n\r\n".to_owned()),
             "longer than 8388608 bytes",
         ),
-        (Lie::NeverEnds("HTTP/1.1 200 OK\r\n\r\n".to_owned()), "longer than 8388608 bytes"),
-        (Lie::Says("SSH-2.0-OpenSSH\r\n".to_owned()), "the connection broke"),
-        (Lie::Says(answer("503 Service Unavailable", r#"{"error":"etcdserver: no leader"}"#)), "no leader"),
-        (Lie::Says(String::new()), "the connection broke"),
-        (Lie::Begins(String::new()), SILENCE),
-        (Lie::Begins("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{".to_owned()), SILENCE),
+        (Lie::ThenEndless("HTTP/1.1 200 OK\r\n\r\n".to_owned()), "longer than 8388608 bytes"),
+        (Lie::Complete("SSH-2.0-OpenSSH\r\n".to_owned()), "the connection broke"),
+        (
+            Lie::Complete(answer("503 Service Unavailable", r#"{"error":"etcdserver: no leader"}"#)),
+            "no leader",
+        ),
+        (Lie::Complete(String::new()), "the connection broke"),
+        (Lie::ThenSilence(String::new()), SILENCE),
+        (Lie::ThenSilence("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{".to_owned()), SILENCE),
     ]
 }
 
 #[tokio::test]
-async fn no_answer_but_etcds_own_replaces_a_list() {
+async fn only_answers_of_etcd_replace_the_list() {
     let etcd = EtcdServer::start().await;
     register(&config(&etcd.url()), &instance("Arith", 7001)).await;
     join_all(lies().into_iter().map(|(lie, expected)| lied_to(&etcd, lie, expected))).await;
@@ -58,17 +64,17 @@ async fn no_answer_but_etcds_own_replaces_a_list() {
 
 async fn lied_to(etcd: &EtcdServer, lie: Lie, expected: &str) {
     let proxy = Proxy::to(etcd.host_and_port()).await;
-    // Only silence is waited for; what comes slowly on a busy machine is not taken for it.
-    let patience = if expected == SILENCE { 2 } else { 20 };
-    let config = config(&proxy.url()).request_timeout(Duration::from_secs(patience));
+    // Only silence runs into the limit, not a slow answer of a busy machine.
+    let limit = if expected == SILENCE { 2 } else { 20 };
+    let config = config(&proxy.url()).request_timeout(Duration::from_secs(limit));
     let mut follower = Follower::new(&config, "Arith");
     follower.until_ports(&[7001]).await;
     proxy.set(Mode::Lie(lie));
     proxy.cut();
     let found = follower.until_failing(expected).await;
-    let why = found.failing.unwrap().reason;
-    assert!(why.starts_with(&format!("{} (kv/range): ", proxy.url())), "{why}");
-    assert!(why.len() < 500, "{why}");
+    let reason = found.failing.unwrap().reason;
+    assert!(reason.starts_with(&format!("{} (kv/range): ", proxy.url())), "{reason}");
+    assert!(reason.len() < 500, "{reason}");
     assert_eq!(follower.ports(), [7001], "after {expected}");
     // Cut, since some of the lies never end.
     proxy.set(Mode::Forward);
@@ -77,13 +83,14 @@ async fn lied_to(etcd: &EtcdServer, lie: Lie, expected: &str) {
 }
 
 #[tokio::test]
-async fn a_registrar_says_what_it_was_answered() {
+async fn registrar_error_describes_the_answer() {
     let etcd = EtcdServer::start().await;
     let proxy = Proxy::to(etcd.host_and_port()).await;
     let registrar = EtcdRegistrar::new(&config(&proxy.url())).unwrap();
-    for lie in
-        [Lie::Says(answer("200 OK", "<html>")), Lie::Says(answer("404 Not Found", "404 page not found\n"))]
-    {
+    for lie in [
+        Lie::Complete(answer("200 OK", "<html>")),
+        Lie::Complete(answer("404 Not Found", "404 page not found\n")),
+    ] {
         proxy.set(Mode::Lie(lie));
         let error = registrar.register(&instance("Arith", 7001)).await.unwrap_err().to_string();
         assert!(
@@ -99,18 +106,18 @@ async fn list_is_read_repeatedly_if_watches_fail() {
     let stream = |lines: &str| format!("HTTP/1.1 200 OK\r\n\r\n{lines}\n");
     let etcd = EtcdServer::start().await;
     let lies = [
-        Lie::Says(answer("404 Not Found", "<html>")),
-        Lie::Says(stream("<html>")),
-        Lie::Says(stream(created)),
-        Lie::Begins(stream(created)),
-        Lie::Begins(String::new()),
-        Lie::NeverEnds(format!("HTTP/1.1 200 OK\r\n\r\n{created}\n{{")),
-        Lie::Says(stream(&format!("{created}\n{{\"result\":{{}}}}"))),
-        Lie::Begins(stream(&format!(
+        Lie::Complete(answer("404 Not Found", "<html>")),
+        Lie::Complete(stream("<html>")),
+        Lie::Complete(stream(created)),
+        Lie::ThenSilence(stream(created)),
+        Lie::ThenSilence(String::new()),
+        Lie::ThenEndless(format!("HTTP/1.1 200 OK\r\n\r\n{created}\n{{")),
+        Lie::Complete(stream(&format!("{created}\n{{\"result\":{{}}}}"))),
+        Lie::ThenSilence(stream(&format!(
             "{created}\n{}",
             r#"{"result":{"header":{"revision":"9"},"canceled":true,"compact_revision":"9"}}"#
         ))),
-        Lie::Begins(stream(&format!(
+        Lie::ThenSilence(stream(&format!(
             "{created}\n{}",
             r#"{"error":{"grpc_code":14,"http_code":503,"message":"etcdserver: no leader"}}"#
         ))),

@@ -1,4 +1,4 @@
-//! Services of many instances, and values that are much too long.
+//! Services of many instances, and values that are too long.
 
 use serde_json::json;
 
@@ -6,7 +6,7 @@ use crate::server::EtcdServer;
 use crate::support::{Follower, base64, config, put};
 
 #[tokio::test]
-async fn a_service_of_2500_instances_is_found_whole() {
+async fn service_of_2500_instances_is_found_completely() {
     let etcd = EtcdServer::start().await;
     let ports: Vec<u16> = (10_000..12_500).collect();
     for ports in ports.chunks(100) {
@@ -30,7 +30,7 @@ async fn a_service_of_2500_instances_is_found_whole() {
 }
 
 #[tokio::test]
-async fn values_that_make_an_answer_too_long_cost_only_their_own_keys() {
+async fn values_that_make_an_answer_too_long_leave_out_only_their_own_keys() {
     let etcd = EtcdServer::start().await;
     let long = "x".repeat(1_000_000);
     put(&etcd, "/farcall/v1/Arith/a", r#"{"addr": "tcp@10.0.0.1:7001"}"#).await;

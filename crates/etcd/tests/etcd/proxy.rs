@@ -1,9 +1,10 @@
-//! [`Proxy`], a way to an etcd that can be cut, frozen, or lie.
+//! [`Proxy`]: a connection to an etcd that can be cut, frozen, or answered falsely.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use farcall_test_support::wait::within_patience;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
@@ -14,6 +15,8 @@ use tokio::time::sleep;
 pub(crate) struct Proxy {
     address: SocketAddr,
     state: Arc<watch::Sender<State>>,
+    /// The number of requests to renew a lease that were forwarded.
+    renewals: Arc<watch::Sender<usize>>,
     // Ends all its connections when it is dropped.
     _tasks: JoinSet<()>,
 }
@@ -32,9 +35,9 @@ pub(crate) enum Mode {
     Forward,
     /// Connections are closed as they come.
     Refuse,
-    /// Connections over which a watch was asked for carry nothing any more, and stay.
+    /// Connections with a watch carry no more answers, and stay open.
     FreezeWatches,
-    /// Everything is answered with this.
+    /// All requests are answered with this.
     Lie(Lie),
     /// Watches are answered with this.
     LieToWatches(Lie),
@@ -43,51 +46,65 @@ pub(crate) enum Mode {
 #[derive(Clone)]
 pub(crate) enum Lie {
     /// These bytes, then the end of the connection.
-    Says(String),
+    Complete(String),
     /// These bytes, then silence.
-    Begins(String),
+    ThenSilence(String),
     /// These bytes, then others without end.
-    NeverEnds(String),
+    ThenEndless(String),
 }
 
 impl Proxy {
-    /// A way to `target`, which is `host:port`.
+    /// Creates a proxy in front of `target`, which is `host:port`.
     pub(crate) async fn to(target: String) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let state = Arc::new(watch::Sender::new(State::default()));
+        let renewals = Arc::new(watch::Sender::new(0));
         let mut tasks = JoinSet::new();
-        let accepting = Arc::clone(&state);
+        let (accepting, counting) = (Arc::clone(&state), Arc::clone(&renewals));
         tasks.spawn(async move {
             let mut connections = JoinSet::new();
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
                 let state = accepting.subscribe();
                 if !matches!(state.borrow().mode, Mode::Refuse) {
-                    connections.spawn(serve(stream, target.clone(), state.clone()));
+                    connections.spawn(serve(stream, target.clone(), state.clone(), Arc::clone(&counting)));
                 }
                 while connections.try_join_next().is_some() {}
             }
         });
-        Self { address, state, _tasks: tasks }
+        Self { address, state, renewals, _tasks: tasks }
     }
 
     pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// From now on, on connections that stand, too.
+    /// Waits until `number` further requests to renew a lease have been forwarded.
+    pub(crate) async fn until_renewals(&self, number: usize) {
+        let mut renewals = self.renewals.subscribe();
+        let expected = *renewals.borrow() + number;
+        let renewed = renewals.wait_for(|renewals| *renewals >= expected);
+        within_patience(&format!("{number} renewals"), renewed).await.unwrap();
+    }
+
+    /// Sets the mode for all connections, open ones as well.
     pub(crate) fn set(&self, mode: Mode) {
         self.state.send_modify(|state| state.mode = mode);
     }
 
-    /// Cuts all connections that stand.
+    /// Cuts all open connections.
     pub(crate) fn cut(&self) {
         self.state.send_modify(|state| state.generation += 1);
     }
 }
 
-async fn serve(near: TcpStream, target: String, mut state: watch::Receiver<State>) {
+async fn serve(
+    near: TcpStream,
+    target: String,
+    mut state: watch::Receiver<State>,
+    renewals: Arc<watch::Sender<usize>>,
+) {
     let generation = state.borrow().generation;
     let cut = {
         let mut state = state.clone();
@@ -97,22 +114,27 @@ async fn serve(near: TcpStream, target: String, mut state: watch::Receiver<State
     };
     tokio::select! {
         () = cut => {}
-        () = forward(near, target, &mut state) => {}
+        () = forward(near, target, &mut state, &renewals) => {}
     }
 }
 
-async fn forward(near: TcpStream, target: String, state: &mut watch::Receiver<State>) {
+async fn forward(
+    near: TcpStream,
+    target: String,
+    state: &mut watch::Receiver<State>,
+    renewals: &watch::Sender<usize>,
+) {
     let (near_read, mut near_write) = near.into_split();
     let (watching, is_watching) = watch::channel(false);
     let Ok(far) = TcpStream::connect(target).await else { return };
     let (far_read, far_write) = far.into_split();
     let back = answers(far_read, &mut near_write, state.clone(), is_watching);
     let lie = tokio::select! {
-        lie = requests(near_read, far_write, state.clone(), watching) => lie,
+        lie = requests(near_read, far_write, state.clone(), watching, renewals) => lie,
         () = back => None,
     };
     if let Some(lie) = lie {
-        tell(near_write, lie).await;
+        send_lie(near_write, lie).await;
     }
 }
 
@@ -122,6 +144,7 @@ async fn requests(
     mut far: OwnedWriteHalf,
     state: watch::Receiver<State>,
     watching: watch::Sender<bool>,
+    renewals: &watch::Sender<usize>,
 ) -> Option<Lie> {
     let mut buffer = vec![0; 64 * 1024];
     loop {
@@ -135,6 +158,9 @@ async fn requests(
             _ => {}
         }
         far.write_all(chunk).await.ok()?;
+        if chunk.starts_with(b"POST /v3/lease/keepalive ") {
+            renewals.send_modify(|renewals| *renewals += 1);
+        }
     }
 }
 
@@ -155,16 +181,16 @@ async fn answers(
     }
 }
 
-async fn tell(mut near: OwnedWriteHalf, lie: Lie) {
-    let (Lie::Says(text) | Lie::Begins(text) | Lie::NeverEnds(text)) = &lie;
+async fn send_lie(mut near: OwnedWriteHalf, lie: Lie) {
+    let (Lie::Complete(text) | Lie::ThenSilence(text) | Lie::ThenEndless(text)) = &lie;
     let mut alive = near.write_all(text.as_bytes()).await.is_ok();
     match lie {
-        Lie::Says(_) => {}
+        Lie::Complete(_) => {}
         // The connection is held until it is cut.
-        Lie::Begins(_) => loop {
+        Lie::ThenSilence(_) => loop {
             sleep(Duration::from_secs(3600)).await;
         },
-        Lie::NeverEnds(_) => {
+        Lie::ThenEndless(_) => {
             while alive {
                 alive = near.write_all(&[b' '; 64 * 1024]).await.is_ok();
             }

@@ -1,16 +1,15 @@
 //! Users and passwords, TLS, certificates of clients.
 
-use farcall_discovery::{EndpointList, Registrar};
+use farcall_discovery::Registrar;
 use farcall_etcd::{EtcdOptions, EtcdRegistrar};
-use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
+use farcall_test_support::pki::{Authority, Certificate};
 use serde_json::json;
 use tempfile::TempDir;
-use tokio::time::{Instant, sleep};
 
-use crate::server::{EtcdServer, PATIENCE};
+use crate::server::EtcdServer;
 use crate::support::{Follower, Kept, base64, config, instance};
 
-/// An etcd that wants a password: `root` may do all, `reader` may read what is under the prefix.
+/// Starts an etcd that requires a password: `root` may do all, `reader` may read what is under the prefix.
 async fn with_passwords() -> EtcdServer {
     let etcd = EtcdServer::start().await;
     let range =
@@ -36,7 +35,7 @@ async fn refusal(config: &EtcdOptions) -> String {
 }
 
 #[tokio::test]
-async fn a_user_with_its_password_registers_and_finds() {
+async fn user_with_its_password_registers_and_finds() {
     let etcd = with_passwords().await;
     let mut follower = Follower::new(&config(&etcd.url()).user("reader", "another"), "Arith");
     follower.until_ports(&[]).await;
@@ -47,7 +46,7 @@ async fn a_user_with_its_password_registers_and_finds() {
 }
 
 #[tokio::test]
-async fn tokens_that_etcd_has_forgotten_are_asked_for_again() {
+async fn token_that_etcd_lost_is_requested_again() {
     let mut etcd = with_passwords().await;
     let config = config(&etcd.url()).user("root", "a secret");
     let mut follower = Follower::new(&config, "Arith");
@@ -56,7 +55,7 @@ async fn tokens_that_etcd_has_forgotten_are_asked_for_again() {
     instance.ttl_ms = Some(3_600_000);
     let mut lease = registrar.register(&instance).await.unwrap().lease;
     follower.until_ports(&[7001]).await;
-    // It keeps its tokens in memory.
+    // etcd keeps its tokens in memory.
     etcd.kill();
     etcd.start_again().await;
     let renewed = registrar.renew(&instance, &mut lease).await.unwrap();
@@ -66,11 +65,11 @@ async fn tokens_that_etcd_has_forgotten_are_asked_for_again() {
 }
 
 #[tokio::test]
-async fn a_password_that_etcd_begins_to_want_is_given() {
+async fn password_is_sent_when_etcd_begins_to_require_it() {
     let etcd = EtcdServer::start().await;
     let config = config(&etcd.url()).user("root", "a secret");
     let mut follower = Follower::new(&config, "Arith");
-    // Nobody is asked for a password yet.
+    // etcd requires no password yet.
     let registrar = EtcdRegistrar::new(&config).unwrap();
     registrar.register(&instance("Arith", 7001)).await.unwrap();
     follower.until_ports(&[7001]).await;
@@ -85,7 +84,7 @@ async fn a_password_that_etcd_begins_to_want_is_given() {
     let mut second = instance("Arith", 7002);
     second.ttl_ms = Some(3_600_000);
     registrar.register(&second).await.unwrap();
-    // The first one had a short lease that nobody renews.
+    // The first one had a short lease that is not renewed.
     follower.until_ports(&[7002]).await;
 }
 
@@ -94,7 +93,7 @@ async fn missing_permission_is_reported() {
     let etcd = with_passwords().await;
     for (config, expected) in [
         (config(&etcd.url()).user("root", "wrong"), "the user or the password is wrong"),
-        (config(&etcd.url()).user("nobody", "a secret"), "the user or the password is wrong"),
+        (config(&etcd.url()).user("unknown", "a secret"), "the user or the password is wrong"),
         (config(&etcd.url()), "it wants a user and a password"),
         (config(&etcd.url()).user("reader", "another"), "permission denied"),
     ] {
@@ -111,7 +110,7 @@ async fn missing_permission_is_reported() {
 }
 
 #[tokio::test]
-async fn a_user_that_loses_its_permission_keeps_the_last_list_and_says_so() {
+async fn lost_permission_is_reported_and_keeps_the_last_list() {
     let etcd = with_passwords().await;
     let root = config(&etcd.url()).user("root", "a secret");
     let kept = Kept::new(&root, instance("Arith", 7001));
@@ -120,14 +119,8 @@ async fn a_user_that_loses_its_permission_keeps_the_last_list_and_says_so() {
     let token = etcd.ask("auth/authenticate", json!({"name": "root", "password": "a secret"})).await;
     let token = token["token"].as_str().unwrap();
     etcd.ask_as(Some(token), "auth/user/revoke", json!({"name": "reader", "role": "reading"})).await;
-    // So that the check of the silent watch looks.
-    let failing =
-        |found: &EndpointList| found.failing.as_ref().is_some_and(|f| f.reason.contains("permission denied"));
-    let begun = Instant::now();
-    while !failing(&follower.now()) {
-        assert!(begun.elapsed() < PATIENCE, "{:?}", follower.now());
-        sleep(std::time::Duration::from_millis(50)).await;
-    }
+    // The check of the silent watch finds it.
+    follower.until_failing("permission denied").await;
     assert_eq!(follower.ports(), [7001]);
     etcd.ask_as(Some(token), "auth/user/grant", json!({"user": "reader", "role": "reading"})).await;
     follower.until_ports(&[7001]).await;
@@ -137,31 +130,19 @@ async fn a_user_that_loses_its_permission_keeps_the_last_list_and_says_so() {
 /// Certificates of a test, as files for etcd.
 struct Certificates {
     files: TempDir,
-    issuer: Issuer<'static, KeyPair>,
-    root: String,
+    authority: Authority,
 }
 
 impl Certificates {
     fn new() -> Self {
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let key = KeyPair::generate().unwrap();
-        let root = params.self_signed(&key).unwrap().pem();
-        let made = Self { files: tempfile::tempdir().unwrap(), issuer: Issuer::new(params, key), root };
-        let (chain, key) = made.issue();
-        for (name, text) in [("root", &made.root), ("chain", &chain), ("key", &key)] {
-            std::fs::write(made.files.path().join(name), text).unwrap();
+        let authority = Authority::new("etcd");
+        let files = tempfile::tempdir().unwrap();
+        // Without key usages: the gateway in etcd uses the server's certificate as a client, too.
+        let Certificate { chain, key } = authority.issue(&["127.0.0.1"]);
+        for (name, text) in [("root", &authority.certificate), ("chain", &chain), ("key", &key)] {
+            std::fs::write(files.path().join(name), text).unwrap();
         }
-        made
-    }
-
-    fn issue(&self) -> (String, String) {
-        let mut params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
-        // The gateway in etcd shows the server's certificate as a client, to etcd itself.
-        params.extended_key_usages =
-            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-        let key = KeyPair::generate().unwrap();
-        (params.signed_by(&key, &self.issuer).unwrap().pem(), key.serialize_pem())
+        Self { files, authority }
     }
 
     fn file(&self, name: &str) -> String {
@@ -174,7 +155,7 @@ async fn etcd_over_tls_is_trusted_by_its_root_only() {
     let certificates = Certificates::new();
     let (chain, key) = (certificates.file("chain"), certificates.file("key"));
     let etcd = EtcdServer::start_with("https", &["--cert-file", &chain, "--key-file", &key]).await;
-    let trusting = config(&etcd.url()).extra_roots(certificates.root.as_str());
+    let trusting = config(&etcd.url()).extra_roots(certificates.authority.certificate.as_str());
     let mut follower = Follower::new(&trusting, "Arith");
     let kept = Kept::new(&trusting, instance("Arith", 7001));
     follower.until_ports(&[7001]).await;
@@ -189,7 +170,7 @@ async fn etcd_over_tls_is_trusted_by_its_root_only() {
 }
 
 #[tokio::test]
-async fn etcd_that_asks_for_a_certificate_is_shown_one() {
+async fn client_certificate_is_shown_to_an_etcd_that_requires_it() {
     let certificates = Certificates::new();
     let (chain, key, root) =
         (certificates.file("chain"), certificates.file("key"), certificates.file("root"));
@@ -198,8 +179,8 @@ async fn etcd_that_asks_for_a_certificate_is_shown_one() {
         &["--cert-file", &chain, "--key-file", &key, "--client-cert-auth", "--trusted-ca-file", &root],
     )
     .await;
-    let without = config(&etcd.url()).extra_roots(certificates.root.as_str());
-    let (chain, key) = certificates.issue();
+    let without = config(&etcd.url()).extra_roots(certificates.authority.certificate.as_str());
+    let Certificate { chain, key } = certificates.authority.issue(&["127.0.0.1"]);
     let with = without.clone().client_certificate(chain, key);
     let mut follower = Follower::new(&with, "Arith");
     let kept = Kept::new(&with, instance("Arith", 7001));

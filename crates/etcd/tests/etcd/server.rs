@@ -1,25 +1,22 @@
-//! [`EtcdServer`], an etcd of a test's own: the system's, on ports that are free, with data that go
-//! when it does.
+//! [`EtcdServer`]: a separate etcd process for one test, on free ports. Its data are removed with it.
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use farcall_test_support::wait::PATIENCE;
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
 
-/// The time that a step may take on a busy machine before a test fails.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
-
 pub(crate) struct EtcdServer {
     child: Child,
     data: TempDir,
     ports: Ports,
     scheme: &'static str,
-    /// Beside those that every one has.
+    /// Those in addition to the ones that all have.
     arguments: Vec<String>,
 }
 
@@ -35,7 +32,7 @@ impl EtcdServer {
         Self::start_with("http", &[]).await
     }
 
-    /// With these arguments beside its own, and speaking to clients by `http` or `https`.
+    /// Starts an etcd with further arguments, which clients reach by `http` or `https`.
     pub(crate) async fn start_with(scheme: &'static str, arguments: &[&str]) -> Self {
         Self::start_members(1, scheme, arguments).await.remove(0)
     }
@@ -46,7 +43,7 @@ impl EtcdServer {
     }
 
     async fn start_members(members: usize, scheme: &'static str, arguments: &[&str]) -> Vec<Self> {
-        // Between finding a port and using it somebody else may have taken it.
+        // Another process may take a port between its choice and its use.
         for _ in 0..10 {
             let ports = Ports::free(members);
             let names = ports.iter().map(|ports| format!("{}={}", ports.name(), ports.peers_url()));
@@ -68,7 +65,9 @@ impl EtcdServer {
                 return servers;
             }
         }
-        panic!("etcd ended at once, ten times; run it with the same arguments to see why: {arguments:?}");
+        panic!(
+            "etcd ended at once, ten times; run it with the same arguments to see the reason: {arguments:?}"
+        );
     }
 
     pub(crate) fn url(&self) -> String {
@@ -79,13 +78,13 @@ impl EtcdServer {
         format!("127.0.0.1:{}", self.ports.clients)
     }
 
-    /// Ends it as a power cut would.
+    /// Kills the process without notice, like a power cut.
     pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
-    /// Starts it again after [`EtcdServer::kill`], at the same place with the same data.
+    /// Starts it again after [`EtcdServer::kill`], with the same ports and data.
     pub(crate) async fn start_again(&mut self) {
         let begun = Instant::now();
         while begun.elapsed() < PATIENCE {
@@ -97,12 +96,12 @@ impl EtcdServer {
         panic!("etcd did not start again at {}", self.url());
     }
 
-    /// Asks it something, past all code that is tested; only over `http`.
+    /// Calls a method without the code under test; only over `http`.
     pub(crate) async fn ask(&self, method: &str, request: Value) -> Value {
         self.ask_as(None, method, request).await
     }
 
-    /// The same with a token.
+    /// Calls a method with a token.
     pub(crate) async fn ask_as(&self, token: Option<&str>, method: &str, request: Value) -> Value {
         let body = request.to_string();
         let authorization = token.map_or_else(String::new, |token| format!("Authorization: {token}\r\n"));
@@ -115,15 +114,15 @@ impl EtcdServer {
         serde_json::from_str(&answer).unwrap_or_else(|error| panic!("{method}: {error}: {answer}"))
     }
 
-    /// False if it ended instead.
+    /// Waits until it is healthy. Returns `false` if it ended instead.
     async fn is_soon_healthy(&mut self) -> bool {
         let begun = Instant::now();
         while begun.elapsed() < PATIENCE {
             if self.child.try_wait().unwrap().is_some() {
                 return false;
             }
-            let asked = http(self.ports.metrics, "GET /health HTTP/1.0\r\n\r\n");
-            if let Ok(Ok((status, _))) = timeout(Duration::from_secs(5), asked).await
+            let health = http(self.ports.metrics, "GET /health HTTP/1.0\r\n\r\n");
+            if let Ok(Ok((status, _))) = timeout(Duration::from_secs(5), health).await
                 && status.contains(" 200 ")
             {
                 return true;
@@ -134,7 +133,7 @@ impl EtcdServer {
     }
 }
 
-/// Nothing is left behind, not by a test that fails either.
+/// Kills the process, also if a test fails.
 impl Drop for EtcdServer {
     fn drop(&mut self) {
         let _ = self.child.kill();
@@ -190,7 +189,8 @@ fn spawn(data: &TempDir, ports: Ports, scheme: &str, arguments: &[String]) -> Ch
     })
 }
 
-/// The first line and the body of an answer to a request of HTTP/1.0, which ends with the connection.
+/// Returns the first line and the body of the answer to an HTTP/1.0 request. HTTP/1.0, because its answers are
+/// never chunked.
 async fn http(port: u16, request: &str) -> std::io::Result<(String, String)> {
     let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?;
     stream.write_all(request.as_bytes()).await?;

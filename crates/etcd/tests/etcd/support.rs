@@ -1,4 +1,4 @@
-//! Helpers that several tests use.
+//! Follower, registrations and keys, for several tests.
 
 use std::time::Duration;
 
@@ -8,15 +8,16 @@ use farcall_discovery::{
     Discovery, EndpointList, Instance, Registered, Registrar, Subscription, keep_registered, publisher,
 };
 use farcall_etcd::{EtcdDiscovery, EtcdLease, EtcdOptions, EtcdRegistrar};
+use farcall_test_support::wait::{self, PATIENCE, within_patience};
 use farcall_transport::Address;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use crate::server::{EtcdServer, PATIENCE};
+use crate::server::EtcdServer;
 
-/// A configuration that notices trouble soon, but does not take a busy machine for trouble.
+/// Returns options that notice trouble soon, but do not mistake a busy machine for trouble.
 pub(crate) fn config(endpoints: &str) -> EtcdOptions {
     EtcdOptions::new(endpoints)
         .unwrap()
@@ -58,7 +59,7 @@ impl Follower {
         self.subscription.borrow().clone()
     }
 
-    /// The ports of the list, which tell the instances of a test apart.
+    /// Returns the ports of the list, which identify the instances of a test.
     pub(crate) fn ports(&self) -> Vec<u16> {
         ports(&self.now())
     }
@@ -73,12 +74,28 @@ impl Follower {
         waited.unwrap_or_else(|_| panic!("waited for {what}; there is {:?}", self.now()))
     }
 
-    /// Waits until just these are there, and all is well.
+    /// Waits until exactly these ports are listed, and the list is confirmed.
     pub(crate) async fn until_ports(&mut self, expected: &[u16]) {
         let well = |found: &EndpointList| {
             found.confirmed.is_some() && found.failing.is_none() && ports(found) == expected
         };
         self.until(&format!("{expected:?}"), well).await;
+    }
+
+    /// Waits until `number` further attempts to read the list have failed.
+    pub(crate) async fn until_further_failures(&mut self, number: usize) {
+        for _ in 0..number {
+            // Marks the current state as seen, so that only a later one wakes.
+            self.subscription.borrow_and_update();
+            within_patience("another failure", self.subscription.changed()).await.unwrap();
+            assert!(self.now().failing.is_some(), "{:?}", self.now());
+        }
+    }
+
+    /// Waits until the list is confirmed once more, which does not wake its subscribers.
+    pub(crate) async fn until_confirmed_again(&self) {
+        let confirmed = self.now().confirmed;
+        wait::until("the list is confirmed again", || self.now().confirmed > confirmed).await;
     }
 
     /// Waits until it fails for this reason.
@@ -112,7 +129,7 @@ impl Kept {
 
     pub(crate) async fn stop(self) {
         self.stop.send(()).unwrap();
-        timeout(PATIENCE, self.task).await.unwrap().unwrap();
+        within_patience("the registration ends", self.task).await.unwrap();
     }
 
     /// Kills it without notice.

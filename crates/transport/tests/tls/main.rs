@@ -1,49 +1,44 @@
-//! TLS over real sockets: who gets through, and what is said to those who do not.
+//! TLS over real sockets: the connections that are let through, and the errors of those that are not.
 
 #![cfg(feature = "tls")]
 #![allow(clippy::unwrap_used, unreachable_pub, reason = "all of it is test code")]
 
-mod authority;
 mod files;
 mod handshakes;
 mod programs;
 mod streams;
 
 use std::io;
-use std::time::Duration;
 
-use authority::{Authority, Pair};
+use farcall_test_support::pki::{Authority, Certificate};
+use farcall_test_support::wait::within_patience;
 use farcall_transport::{
     Address, DialError, DialErrorKind, Dialer, Listener, Stream, TlsClient, TlsErrorKind, TlsServer,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::time::timeout;
-
-/// Longer than anything takes here, also on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 fn parse(text: &str) -> Address {
     Address::parse(text).unwrap()
 }
 
-fn server(pair: &Pair) -> TlsServer {
+fn server(pair: &Certificate) -> TlsServer {
     TlsServer::builder().certificate_pem(&*pair.chain, &*pair.key).build().unwrap()
 }
 
 fn trusting(authority: &Authority) -> TlsClient {
-    TlsClient::builder().roots_pem(&*authority.pem).build().unwrap()
+    TlsClient::builder().roots_pem(&*authority.certificate).build().unwrap()
 }
 
 async fn listen(tls: &TlsServer) -> Listener {
     Listener::bind_with(&parse("tls@127.0.0.1:0"), tls).await.unwrap()
 }
 
-/// Dials and accepts; what either side makes of it. The server reads a byte, and sends it back.
+/// Dials and accepts, and returns the outcome of either side. The server reads a byte, and sends it back.
 async fn meet(listener: &Listener, client: &TlsClient) -> (Result<Stream, DialError>, io::Result<Stream>) {
     let dialer = Dialer::default().tls(client.clone());
     let dialing = async {
         let mut stream = dialer.dial(listener.address()).await?;
-        // A server that wants a certificate refuses behind the client's handshake.
+        // A server that requires a certificate refuses after the client's handshake.
         let _ = stream.write_all(b"!").await;
         Ok(stream)
     };
@@ -54,10 +49,10 @@ async fn meet(listener: &Listener, client: &TlsClient) -> (Result<Stream, DialEr
         stream.flush().await?;
         Ok(stream)
     };
-    timeout(PATIENCE, async { tokio::join!(dialing, accepting) }).await.unwrap()
+    within_patience("both sides are done", async { tokio::join!(dialing, accepting) }).await
 }
 
-/// A connection that is open.
+/// Opens a connection.
 async fn open(tls: &TlsServer, client: &TlsClient) -> (Stream, Stream) {
     let listener = listen(tls).await;
     let (near, far) = meet(&listener, client).await;
@@ -67,18 +62,18 @@ async fn open(tls: &TlsServer, client: &TlsClient) -> (Stream, Stream) {
 }
 
 #[track_caller]
-fn dial_fault(outcome: Result<Stream, DialError>) -> TlsErrorKind {
+fn dial_error(outcome: Result<Stream, DialError>) -> TlsErrorKind {
     match outcome.unwrap_err().into_reason() {
-        DialErrorKind::Tls(fault) => fault,
+        DialErrorKind::Tls(error) => error,
         other => panic!("{other:?}"),
     }
 }
 
 #[track_caller]
-fn fault<T>(outcome: io::Result<T>) -> TlsErrorKind {
-    let Err(error) = outcome else { panic!("it was to fail") };
+fn tls_error<T>(outcome: io::Result<T>) -> TlsErrorKind {
+    let Err(error) = outcome else { panic!("it does not fail") };
     match error.get_ref().and_then(|inner| inner.downcast_ref::<TlsErrorKind>()) {
-        Some(fault) => fault.clone(),
+        Some(kind) => kind.clone(),
         None => panic!("{error:?}"),
     }
 }

@@ -2,18 +2,18 @@
 
 use std::io;
 
+use farcall_test_support::pki::Authority;
+use farcall_test_support::wait::within_patience;
 use farcall_transport::{Alpn, TlsErrorKind};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::time::timeout;
 
-use super::authority::Authority;
-use super::{PATIENCE, fault, open, server, trusting};
+use super::{open, server, tls_error, trusting};
 
 #[tokio::test]
-async fn much_goes_both_ways_at_once() {
+async fn ten_mebibytes_go_both_ways_at_once() {
     const BYTES: usize = 10 * 1024 * 1024;
     let authority = Authority::new("ca");
-    let (near, far) = open(&server(&authority.sign(&["127.0.0.1"])), &trusting(&authority)).await;
+    let (near, far) = open(&server(&authority.issue(&["127.0.0.1"])), &trusting(&authority)).await;
     let exchange = |stream| async {
         let (mut read, mut write) = tokio::io::split(stream);
         let sending = async {
@@ -30,41 +30,41 @@ async fn much_goes_both_ways_at_once() {
         assert_eq!(data.len(), BYTES);
         assert!(data.iter().enumerate().all(|(at, byte)| *byte == (at % 251) as u8));
     };
-    timeout(PATIENCE, async { tokio::join!(exchange(near), exchange(far)) }).await.unwrap();
+    within_patience("all bytes arrive", async { tokio::join!(exchange(near), exchange(far)) }).await;
 }
 
 #[tokio::test]
-async fn a_stream_that_is_cut_off_is_no_end() {
+async fn stream_without_close_notify_is_truncated() {
     let authority = Authority::new("ca");
-    let (mut near, far) = open(&server(&authority.sign(&["127.0.0.1"])), &trusting(&authority)).await;
-    // Its socket is closed, and nothing said.
+    let (mut near, far) = open(&server(&authority.issue(&["127.0.0.1"])), &trusting(&authority)).await;
+    // Closes the socket without a close_notify.
     drop(far);
-    let read = timeout(PATIENCE, near.read_to_end(&mut Vec::new())).await.unwrap();
+    let read = within_patience("the stream ends", near.read_to_end(&mut Vec::new())).await;
     assert_eq!(read.as_ref().unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
-    assert_eq!(fault(read), TlsErrorKind::Truncated);
+    assert_eq!(tls_error(read), TlsErrorKind::Truncated);
 
-    let (near, mut far) = open(&server(&authority.sign(&["127.0.0.1"])), &trusting(&authority)).await;
+    let (near, mut far) = open(&server(&authority.issue(&["127.0.0.1"])), &trusting(&authority)).await;
     drop(near);
-    assert_eq!(fault(timeout(PATIENCE, far.read_u8()).await.unwrap()), TlsErrorKind::Truncated);
+    assert_eq!(tls_error(within_patience("the stream ends", far.read_u8()).await), TlsErrorKind::Truncated);
 }
 
 #[tokio::test]
-async fn a_stream_that_is_shut_is_an_end_and_the_other_half_goes_on() {
+async fn shutdown_ends_one_direction_only() {
     let authority = Authority::new("ca");
-    let (mut near, mut far) = open(&server(&authority.sign(&["127.0.0.1"])), &trusting(&authority)).await;
+    let (mut near, mut far) = open(&server(&authority.issue(&["127.0.0.1"])), &trusting(&authority)).await;
     near.shutdown().await.unwrap();
     assert_eq!(far.read_to_end(&mut Vec::new()).await.unwrap(), 0);
     far.write_all(b"last").await.unwrap();
     far.shutdown().await.unwrap();
-    let mut heard = Vec::new();
-    near.read_to_end(&mut heard).await.unwrap();
-    assert_eq!(heard, b"last");
+    let mut received = Vec::new();
+    near.read_to_end(&mut received).await.unwrap();
+    assert_eq!(received, b"last");
 }
 
 #[tokio::test]
-async fn a_byte_that_is_changed_on_the_way_is_noticed() {
+async fn changed_byte_is_an_error() {
     let authority = Authority::new("ca");
-    let tls = server(&authority.sign(&["127.0.0.1"]));
+    let tls = server(&authority.issue(&["127.0.0.1"]));
     let (near, mut proxy_near) = tokio::io::duplex(64 * 1024);
     let (mut proxy_far, far) = tokio::io::duplex(64 * 1024);
     let mut far = tls.accept(far, Alpn::Farcall);
@@ -90,5 +90,5 @@ async fn a_byte_that_is_changed_on_the_way_is_noticed() {
     let read = proxy_near.read(&mut record).await.unwrap();
     record[read - 1] ^= 1;
     proxy_far.write_all(&record[..read]).await.unwrap();
-    assert!(matches!(fault(far.read_u8().await), TlsErrorKind::Other { .. }));
+    assert!(matches!(tls_error(far.read_u8().await), TlsErrorKind::Other { .. }));
 }
