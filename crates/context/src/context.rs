@@ -12,37 +12,37 @@ use crate::identity::Identity;
 use crate::inherited::Inherited;
 use crate::trace::TraceContext;
 
-/// The connection that a call came over.
+/// The connection that a call arrived on.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ConnectionInfo {
-    /// Who is on the other side, such as `tcp@127.0.0.1:50412`.
+    /// The address of the peer, such as `tcp@127.0.0.1:50412`.
     pub peer: String,
-    /// A number of its own within this server.
+    /// The connection's number, unique within this server.
     pub id: u64,
-    /// What TLS tells of it; `None` if it is not encrypted.
+    /// The parameters of its TLS session; `None` if it is not encrypted.
     pub tls: Option<Arc<TlsInfo>>,
-    /// Who is on the other side, where the server asks for a credential.
+    /// The authenticated identity of the peer; `None` if the server requires no credential.
     pub identity: Option<Identity>,
-    /// `None` for a connection that is not a server's.
+    /// The server's drain signal; `None` outside of a server.
     drain: Option<DrainSignal>,
 }
 
 impl ConnectionInfo {
-    /// A connection from `peer`.
+    /// Creates the description of a connection from `peer`.
     #[must_use]
     pub fn new(id: u64, peer: impl fmt::Display) -> Self {
         Self { peer: peer.to_string(), id, tls: None, identity: None, drain: None }
     }
 
-    /// With what TLS tells of it.
+    /// Sets the parameters of its TLS session.
     #[must_use]
     pub fn with_tls(mut self, tls: Option<Arc<TlsInfo>>) -> Self {
         self.tls = tls;
         self
     }
 
-    /// With who is on the other side.
+    /// Sets the authenticated identity of the peer.
     #[must_use]
     pub fn with_identity(mut self, identity: Option<Identity>) -> Self {
         self.identity = identity;
@@ -58,7 +58,7 @@ impl ConnectionInfo {
 }
 
 impl PartialEq for ConnectionInfo {
-    /// Compares what is known of the connection, and not its drain signal.
+    /// Compares all fields except the drain signal.
     fn eq(&self, other: &Self) -> bool {
         let Self { peer, id, tls, identity, drain: _ } = other;
         (&self.peer, self.id, &self.tls, &self.identity) == (peer, *id, tls, identity)
@@ -67,7 +67,7 @@ impl PartialEq for ConnectionInfo {
 
 impl Eq for ConnectionInfo {}
 
-/// What a handler may know of its call. Cloning is cheap.
+/// The context of a call, as its handler sees it. Cloning is cheap.
 #[derive(Clone, Debug)]
 pub struct Context {
     method: ByteStr,
@@ -78,7 +78,7 @@ pub struct Context {
 }
 
 impl Context {
-    /// The context of a call.
+    /// Creates the context of a call.
     #[must_use]
     pub const fn new(
         method: ByteStr,
@@ -90,89 +90,92 @@ impl Context {
         Self { method, seq, inherited, idempotent, connection }
     }
 
-    /// The name that was called, such as `Arith.multiply`.
+    /// Returns the full name of the called method, such as `Arith.multiply`.
     #[must_use]
     pub fn method(&self) -> &str {
         self.method.as_str()
     }
 
-    /// The number of the call on its connection.
+    /// Returns the number of the call on its connection.
     #[must_use]
     pub const fn seq(&self) -> Seq {
         self.seq
     }
 
-    /// When the caller's time, or the server's limit, is up; `None` if there is no limit. The
-    /// handler is stopped then.
+    /// Returns the time at which the caller's deadline or the server's limit expires; `None` if there is
+    /// no limit. The handler is stopped then.
     #[must_use]
     pub const fn deadline(&self) -> Option<Instant> {
         self.inherited.deadline
     }
 
-    /// What is left until the deadline; zero past it, `None` if there is none.
+    /// Returns the time left until the deadline; zero if it has passed, `None` if there is no deadline.
     #[must_use]
     pub fn remaining(&self) -> Option<Duration> {
         self.deadline().map(|deadline| deadline.saturating_duration_since(Instant::now()))
     }
 
-    /// The value of a metadata key that the caller sent.
+    /// Returns the value of a metadata key that the caller sent.
     #[must_use]
     pub fn metadata(&self, key: &str) -> Option<&str> {
         self.all_metadata()?.get(key)
     }
 
-    /// All metadata that the caller sent; `None` if there is none.
+    /// Returns all metadata that the caller sent; `None` if there is none.
     #[must_use]
     pub fn all_metadata(&self) -> Option<&Metadata> {
         self.inherited.metadata.as_deref()
     }
 
-    /// The trace that the call belongs to, and its own place in it: that of its span where somebody
-    /// listens, else that of its caller. `None` if its caller sent none, or nothing well formed.
+    /// Returns the call's place in its trace: its own span if it is recorded, else the span of its caller.
+    /// `None` if it is not recorded and the caller sent no well-formed `traceparent`.
     #[must_use]
     pub fn trace(&self) -> Option<TraceContext> {
         self.inherited.trace_context()
     }
 
-    /// Returns `true` if the caller says that the call may be made twice with the effect of once.
+    /// Returns `true` if the caller marked the call as idempotent, so that executing it twice has the
+    /// effect of executing it once.
     #[must_use]
     pub const fn is_idempotent(&self) -> bool {
         self.idempotent
     }
 
-    /// Who called, such as `tcp@127.0.0.1:50412`.
+    /// Returns the address of the caller, such as `tcp@127.0.0.1:50412`.
     #[must_use]
     pub fn peer(&self) -> &str {
         &self.connection.peer
     }
 
-    /// Who called, by the credential of its connection; `None` if the server asks for none.
+    /// Returns the identity of the caller, authenticated by the credential of its connection; `None` if the
+    /// server requires no credential.
     #[must_use]
     pub fn identity(&self) -> Option<&Identity> {
         self.connection.identity.as_ref()
     }
 
-    /// The certificate of the caller, which TLS has verified; `None` if it showed none, as all do
-    /// whose server does not ask.
+    /// Returns the certificate of the caller, verified by TLS; `None` if it presented none, which is always
+    /// the case if the server does not request client certificates.
     #[must_use]
     pub fn certificate(&self) -> Option<&PeerCertificate> {
         self.connection.tls.as_ref()?.certificate.as_ref()
     }
 
-    /// Returns a future that is ready when the server drains: it takes no new calls, and waits for those in
-    /// flight for at most its `drain_timeout`. A handler that waits for something ends then. Ready at
-    /// once if the server drains already; never ready for a call outside of a server.
+    /// Returns a future that is ready when the server drains: the server accepts no new calls then, and waits
+    /// for those in flight for at most its `drain_timeout`. A handler that waits for an event should return
+    /// then. The future is ready immediately if the server drains already, and never for a call outside of a
+    /// server.
     ///
-    /// Calls that don't use it pay nothing for it.
+    /// Calls that don't use it don't pay for it.
     ///
     /// ```
     /// use farcall_context::Context;
     /// use tokio::sync::mpsc;
     ///
-    /// /// Waits for the next event, but no longer than the server serves.
+    /// /// Waits for the next event, but not beyond the start of a drain.
     /// async fn next_event(cx: Context, events: &mut mpsc::Receiver<String>) -> Option<String> {
     ///     tokio::select! {
-    ///         // Both are cancel-safe: an event that was not taken is there for the next call.
+    ///         // Both are cancel-safe: an event that was not taken remains in the channel.
     ///         event = events.recv() => event,
     ///         () = cx.draining() => None,
     ///     }
@@ -188,14 +191,14 @@ impl Context {
         }
     }
 
-    /// The connection that the call came over.
+    /// Returns the connection that the call arrived on.
     #[must_use]
     pub fn connection(&self) -> &ConnectionInfo {
         &self.connection
     }
 
-    /// What calls made on behalf of this one inherit. A task that a handler spawns inherits
-    /// nothing by itself: wrap its future with [`Inherited::wrap`] where it should.
+    /// Returns the values that calls made on behalf of this one inherit. A task that a handler spawns
+    /// inherits nothing by default: wrap its future with [`Inherited::wrap`] if it should.
     #[must_use]
     pub const fn inherited(&self) -> &Inherited {
         &self.inherited

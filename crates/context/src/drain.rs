@@ -1,10 +1,10 @@
-//! [`DrainSignal`]: the notice that a server drains, from the server to the handlers of its calls.
+//! [`DrainSignal`]: notifies the handlers of calls that their server drains.
 
 use std::sync::Arc;
 
 use tokio::sync::watch;
 
-/// The notice that a server drains. It is sent once; clones share it.
+/// The signal that a server drains. It is sent once; clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct DrainSignal(Arc<watch::Sender<bool>>);
 
@@ -32,7 +32,7 @@ impl DrainSignal {
         let _ = self.0.subscribe().wait_for(|sent| *sent).await;
     }
 
-    /// Runs `future` until it is ready or the signal is sent. `None` in the latter case.
+    /// Runs `future` until it is ready or the signal is sent; returns `None` in the latter case.
     pub async fn run_until_sent<F: Future>(&self, future: F) -> Option<F::Output> {
         tokio::select! {
             biased;

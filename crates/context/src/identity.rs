@@ -1,10 +1,10 @@
-//! [`Identity`], who a caller was found to be.
+//! [`Identity`]: the authenticated identity of a caller.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Who a caller is, as the server's check of its credential has found: a name, and whatever else the
-/// check knows, such as a role. Cloning is cheap.
+/// The identity of a caller, as established by the server's check of its credential: a name, and
+/// attributes such as a role. Cloning is cheap.
 ///
 /// ```
 /// use farcall_context::Identity;
@@ -19,32 +19,32 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// A caller by this name.
+    /// Creates an identity with this name and no attributes.
     #[must_use]
     pub fn new(name: impl AsRef<str>) -> Self {
         Self { name: name.as_ref().into(), attributes: Arc::default() }
     }
 
-    /// Adds something that is known of it, or replaces what was.
+    /// Sets an attribute, replacing its previous value.
     #[must_use]
     pub fn with(mut self, attribute: impl Into<String>, value: impl Into<String>) -> Self {
         Arc::make_mut(&mut self.attributes).insert(attribute.into(), value.into());
         self
     }
 
-    /// The name.
+    /// Returns the name.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Something that is known of it.
+    /// Returns the value of an attribute; `None` if it is not set.
     #[must_use]
     pub fn attribute(&self, attribute: &str) -> Option<&str> {
         self.attributes.get(attribute).map(String::as_str)
     }
 
-    /// All that is known of it beside its name, by attribute.
+    /// Returns all attributes with their values, ordered by attribute.
     pub fn attributes(&self) -> impl Iterator<Item = (&str, &str)> {
         self.attributes.iter().map(|(attribute, value)| (attribute.as_str(), value.as_str()))
     }

@@ -1,4 +1,4 @@
-//! What calls made inside a handler take over from the call that is handled.
+//! The values that calls made inside a handler inherit from the call that is being handled.
 
 use std::cell::RefCell;
 use std::pin::Pin;
@@ -12,16 +12,16 @@ use tokio::time::Instant;
 
 use crate::trace::TraceContext;
 
-/// The deadline, metadata and trace that a call hands on to the calls made for it.
+/// The deadline, metadata and trace that a call passes on to the calls made on its behalf.
 #[derive(Clone, Debug, Default)]
 pub struct Inherited {
-    /// When the time of the outer call is up.
+    /// The deadline of the outer call; `None` if it has none.
     pub deadline: Option<Instant>,
     /// The metadata of the outer call.
     pub metadata: Option<Arc<Metadata>>,
-    /// The step of a trace that calls made for the outer one belong to: its span, where it has one. None
-    /// where nobody listens; then the metadata's own `traceparent` is handed on as it came.
-    // Behind a pointer, since this is moved often and there mostly is none.
+    /// The span of the outer call, which is the parent of the spans of inner calls. `None` if the outer call
+    /// is not recorded; the `traceparent` in its metadata is then passed on unchanged.
+    // Boxed: this struct is moved often, and most calls have no span.
     pub trace: Option<Arc<TraceContext>>,
 }
 
@@ -32,14 +32,14 @@ thread_local! {
 impl Inherited {
     const NOTHING: Self = Self { deadline: None, metadata: None, trace: None };
 
-    /// Returns what a call made here and now inherits: nothing outside a handler.
+    /// Returns the values that a call made now on this thread inherits; empty outside of a handler.
     #[must_use]
     pub fn current() -> Self {
         CURRENT.with_borrow(Clone::clone)
     }
 
-    /// The trace that calls made for the outer one belong to: that of its span, else what its caller
-    /// sent. `None` if there is none, or where that is malformed.
+    /// Returns the trace context of the outer call: its span, else the `traceparent` that its caller sent.
+    /// `None` if there is neither, or if the `traceparent` is malformed.
     #[must_use]
     pub fn trace_context(&self) -> Option<TraceContext> {
         self.trace
@@ -48,13 +48,14 @@ impl Inherited {
             .or_else(|| TraceContext::parse(self.metadata.as_ref()?.get(TRACEPARENT)?))
     }
 
-    /// Runs `body` with this as what is current, and restores what was, also after a panic.
+    /// Runs `body` with these values as the current ones, and restores the previous ones afterwards, also
+    /// after a panic.
     pub fn scope<T>(&self, body: impl FnOnce() -> T) -> T {
-        // Most calls hand on nothing, inside of nothing.
+        // Fast path: most calls have nothing to pass on, and are not nested.
         if self.is_empty() && CURRENT.with_borrow(Self::is_empty) {
             return body();
         }
-        // Not by the key's own `replace`, which is prepared to put this in as the first value, too.
+        // Not `CURRENT.replace`, which also generates code for the case that the key is not initialized.
         let _restore = Restore(CURRENT.with(|current| current.replace(self.clone())));
         body()
     }
@@ -63,14 +64,14 @@ impl Inherited {
         self.deadline.is_none() && self.metadata.is_none() && self.trace.is_none()
     }
 
-    /// A future that has this as what is current whenever it is polled.
+    /// Wraps a future so that these values are the current ones whenever it is polled.
     pub const fn wrap<F>(self, future: F) -> WithInherited<F> {
         WithInherited { inherited: self, future }
     }
 }
 
-/// Puts back what was current; a drop, so that a panic of a handler cannot leave its deadline to
-/// whatever its thread polls next.
+/// Restores the previous values on drop, so that a handler that panics cannot leave its deadline to the
+/// future that its thread polls next.
 struct Restore(Inherited);
 
 impl Drop for Restore {
@@ -80,7 +81,7 @@ impl Drop for Restore {
 }
 
 pin_project! {
-    /// A future that is polled with an [`Inherited`] as what is current. See [`Inherited::wrap`].
+    /// A future that is polled with an [`Inherited`] as the current values. See [`Inherited::wrap`].
     #[derive(Debug)]
     pub struct WithInherited<F> {
         inherited: Inherited,
@@ -103,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_current_comes_back_after_a_panic() {
+    fn previous_values_are_restored_after_a_panic() {
         let inner = Inherited { deadline: Some(Instant::now()), ..Inherited::default() };
         let result = std::panic::catch_unwind(|| inner.scope(|| panic!("in a handler")));
         assert!(result.is_err());

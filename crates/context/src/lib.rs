@@ -1,11 +1,12 @@
-//! What a call carries beside its arguments: its deadline, its metadata, who called.
+//! The context of a call: its deadline, its metadata, its trace and its caller.
 //!
-//! A handler that wants to know takes a [`Context`]; calls that a handler makes inherit what is
-//! left of its deadline, its metadata, and its place in a [trace](trace::TraceContext), without anybody passing them on: the server sets what
-//! is current around each poll of the handler, the client asks for [`current`].
+//! A handler receives it as a [`Context`]. Calls that a handler makes inherit the remaining deadline, the
+//! metadata and the place in the [trace](trace::TraceContext) without passing them explicitly: the server
+//! sets the current [`Inherited`] around each poll of the handler, and the client reads it with
+//! [`Inherited::current`].
 //!
 //! ```
-//! use farcall_context::{Inherited};
+//! use farcall_context::Inherited;
 //! use tokio::time::{Duration, Instant};
 //!
 //! let deadline = Instant::now() + Duration::from_secs(1);

@@ -1,8 +1,8 @@
-//! Traces: which one a call belongs to, as W3C's Trace Context writes it, and who gives spans their ids.
+//! Trace contexts of calls in the format of W3C Trace Context, and the source of the ids of spans.
 //!
-//! Spans themselves are [`tracing`]'s. They have no ids that another process would understand, so that a
-//! call's span is given some here: those that a tracing system has for it, where a [`Propagator`] is
-//! installed that knows, else new ones.
+//! Spans themselves belong to [`tracing`]. They have no ids that are valid across processes, so this module
+//! assigns ids to a call's span: those of a tracing system if a [`Propagator`] for it is installed, else
+//! random ones.
 
 mod method_name;
 
@@ -15,18 +15,18 @@ use tracing::subscriber::NoSubscriber;
 
 pub use self::method_name::MethodName;
 
-/// The metadata key under which a tracing system's own remarks on a trace travel.
+/// The metadata key of the vendor-specific state of a trace.
 pub const TRACESTATE: &str = "tracestate";
 
-/// A trace: all that is done, by however many processes, for one thing that was asked. Never all zeros.
+/// The id of a trace: all work, in any number of processes, for one original request. Never all zeros.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct TraceId([u8; 16]);
 
-/// A step of a trace. Never all zeros.
+/// The id of a span, which is one operation of a trace. Never all zeros.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct SpanId([u8; 8]);
 
-/// A step of a trace as other processes know it: what `traceparent` says, of the
+/// The identification of a span across processes: the content of `traceparent`, as defined by the
 /// [Trace Context](https://www.w3.org/TR/trace-context/) recommendation, level 1.
 ///
 /// ```
@@ -45,17 +45,17 @@ pub struct TraceContext {
     sampled: bool,
 }
 
-/// The length of a `traceparent` of version 00, and the least of any other.
+/// The length in bytes of a `traceparent` of version 00, and the minimum of any later version.
 const LENGTH: usize = 55;
 
 impl TraceId {
-    /// The id of these bytes; `None` if all are zero, which stands for no trace.
+    /// Creates an id from these bytes; `None` if all are zero, which means "no trace".
     #[must_use]
     pub fn from_bytes(bytes: [u8; 16]) -> Option<Self> {
         (bytes != [0; 16]).then_some(Self(bytes))
     }
 
-    /// The bytes, the first of the text first.
+    /// Returns the bytes, in the order of the text.
     #[must_use]
     pub const fn to_bytes(self) -> [u8; 16] {
         self.0
@@ -63,13 +63,13 @@ impl TraceId {
 }
 
 impl SpanId {
-    /// The id of these bytes; `None` if all are zero, which stands for no span.
+    /// Creates an id from these bytes; `None` if all are zero, which means "no span".
     #[must_use]
     pub fn from_bytes(bytes: [u8; 8]) -> Option<Self> {
         (bytes != [0; 8]).then_some(Self(bytes))
     }
 
-    /// The bytes, the first of the text first.
+    /// Returns the bytes, in the order of the text.
     #[must_use]
     pub const fn to_bytes(self) -> [u8; 8] {
         self.0
@@ -81,35 +81,35 @@ impl SpanId {
 }
 
 impl TraceContext {
-    /// A step of a trace; `sampled` says that whoever is above it may have recorded it.
+    /// Creates the context of a span; `sampled` means that the caller may have recorded the trace.
     #[must_use]
     pub const fn new(trace_id: TraceId, span_id: SpanId, sampled: bool) -> Self {
         Self { trace_id, span_id, sampled }
     }
 
-    /// The first step of a trace that begins here, sampled.
+    /// Creates the root span of a new trace, sampled.
     #[must_use]
     pub fn root() -> Self {
         Self::new(TraceId(fastrand::u128(1..).to_be_bytes()), SpanId::random(), true)
     }
 
-    /// A further step of the same trace, sampled if this one is.
+    /// Creates another span of the same trace, sampled if this one is.
     #[must_use]
     pub fn child(&self) -> Self {
         Self { span_id: SpanId::random(), ..*self }
     }
 
-    /// What the value of `traceparent` says, of version 00 or of a later one as far as it can be
-    /// understood.
+    /// Parses the value of `traceparent`, of version 00, or the part of a later version that version 00
+    /// defines.
     ///
-    /// `None` if it is malformed, upper case and zero ids included: whoever gets such a value is to
-    /// begin a new trace.
+    /// `None` if it is malformed, which includes upper case and zero ids: the receiver of such a value must
+    /// start a new trace.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        // Bytes, since what a peer sends may have a character across any of the borders.
+        // Split bytes, not text: a peer may send a multi-byte character across a boundary.
         let (known, rest) = text.as_bytes().split_at_checked(LENGTH)?;
         let [version] = hex(&known[..2])?;
-        // What later versions add stands behind a further dash.
+        // Later versions append fields after another dash.
         let ends = match version {
             0 => rest.is_empty(),
             0xff => false,
@@ -125,26 +125,26 @@ impl TraceContext {
         Some(Self { trace_id, span_id, sampled: flags & 1 == 1 })
     }
 
-    /// The trace.
+    /// Returns the id of the trace.
     #[must_use]
     pub const fn trace_id(&self) -> TraceId {
         self.trace_id
     }
 
-    /// The step.
+    /// Returns the id of the span.
     #[must_use]
     pub const fn span_id(&self) -> SpanId {
         self.span_id
     }
 
-    /// Returns `true` if it may have been recorded.
+    /// Returns `true` if the caller may have recorded the trace.
     #[must_use]
     pub const fn is_sampled(&self) -> bool {
         self.sampled
     }
 }
 
-/// So many bytes of twice as many lower-case digits.
+/// Decodes `N` bytes from `2 * N` lower-case hexadecimal digits.
 fn hex<const N: usize>(digits: &[u8]) -> Option<[u8; N]> {
     let digit = |byte: u8| match byte {
         b'0'..=b'9' => Some(byte - b'0'),
@@ -184,43 +184,45 @@ impl fmt::Debug for SpanId {
 }
 
 impl fmt::Display for TraceContext {
-    /// As the value of `traceparent`, of version 00.
+    /// Formats the value of `traceparent`, of version 00.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "00-{}-{}-{:02x}", self.trace_id, self.span_id, u8::from(self.sampled))
     }
 }
 
-/// A tracing system that spans are recorded for, and that has ids of its own for them.
+/// A tracing system that records spans and assigns them ids.
 pub trait Propagator: Send + Sync + 'static {
-    /// Makes `parent`, a span of another process or task, the parent of `span`, which was just made.
-    /// `state` is the trace's `tracestate`, as it came; empty where there is none.
+    /// Makes `parent`, a span of another process or task, the parent of the new span `span`. `state` is the
+    /// `tracestate` as received; empty if there is none.
     fn adopt(&self, span: &Span, parent: TraceContext, state: &str);
 
-    /// What `span` is to other processes, and its `tracestate`, which may be empty. `None` if the
-    /// system does not record it: the subscriber in force has none of its layers.
+    /// Returns the context of `span` for other processes, and its `tracestate`, which may be empty. `None` if
+    /// the system does not record it, because the current subscriber has no layer of the system.
     fn identify(&self, span: &Span) -> Option<(TraceContext, String)>;
 }
 
 static PROPAGATOR: OnceLock<Box<dyn Propagator>> = OnceLock::new();
 
-/// Installs what knows the ids of spans, for the whole process. False where another was installed
-/// before, which stays: a process has one.
+/// Installs the propagator of the whole process. Returns `false` if one was installed before; that one
+/// stays.
 pub fn set_propagator(propagator: impl Propagator) -> bool {
     PROPAGATOR.set(Box::new(propagator)).is_ok()
 }
 
-/// Returns `true` if somebody listens to `span`. Beside those that are disabled, nobody does to one of a thread
-/// without a subscriber where another thread has one of its own: those are enabled, and lost.
+/// Returns `true` if a subscriber records `span`.
+///
+/// An enabled span is not always recorded: on a thread without a subscriber, `tracing` enables spans if
+/// another thread has a subscriber, and then drops them.
 #[must_use]
 pub fn is_seen(span: &Span) -> bool {
-    let lost = span.with_subscriber(|(_, subscriber)| subscriber.is::<NoSubscriber>());
-    lost == Some(false)
+    let dropped = span.with_subscriber(|(_, subscriber)| subscriber.is::<NoSubscriber>());
+    dropped == Some(false)
 }
 
-/// Joins `span`, which was just made and is enabled, to the trace of `parent`, and records the trace's
-/// id in its field `trace_id`. Returns what the span is to other processes, and its `tracestate`.
+/// Joins `span`, which is new and enabled, to the trace of `parent`, and records the id of the trace in its
+/// field `trace_id`. Returns the context of the span for other processes, and its `tracestate`.
 ///
-/// `remote` says that nothing in this process is the span's parent, so that `parent` has to be.
+/// `remote` means that the span has no parent in this process, so that `parent` becomes its parent.
 pub fn join(span: &Span, parent: Option<TraceContext>, state: &str, remote: bool) -> (TraceContext, String) {
     let identified = PROPAGATOR.get().and_then(|propagator| {
         if let Some(parent) = parent.filter(|_| remote) {

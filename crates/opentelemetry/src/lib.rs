@@ -1,9 +1,9 @@
-//! farcall's calls in OpenTelemetry's traces: one trace over all processes that a call goes through.
+//! OpenTelemetry traces of farcall's calls: one trace across all processes that a call passes through.
 //!
-//! Clients and servers make a [`tracing`] span for each call, whose fields are those of OpenTelemetry's
-//! conventions for RPC, and [`tracing_opentelemetry`] records spans for OpenTelemetry. What is left to do
-//! is here: that the spans of two processes are of one trace, by `traceparent` and `tracestate` in the
-//! metadata of calls, with OpenTelemetry's own ids. [`install`] it once, where the subscriber is set up:
+//! Clients and servers create a [`tracing`] span for each call, with the fields of OpenTelemetry's
+//! conventions for RPC, and [`tracing_opentelemetry`] records spans for OpenTelemetry. This crate joins the
+//! spans of two processes to one trace: it sends OpenTelemetry's ids as `traceparent` and `tracestate` in
+//! the metadata of calls. Call [`install`] once, next to the setup of the subscriber:
 //!
 //! ```
 //! use farcall_client::Channel;
@@ -53,8 +53,8 @@
 //! # }
 //! ```
 //!
-//! Which spans there are is for the subscriber's filter to say, and which of them are recorded for the
-//! tracer's sampler; one that heeds its parent, as the default does, keeps a trace whole or leaves it out.
+//! The filter of the subscriber decides which spans exist, and the sampler of the tracer which of them are
+//! recorded. A parent-based sampler, such as the default, records all spans of a trace or none.
 
 use farcall_context::trace::{Propagator, SpanId, TraceContext, TraceId, set_propagator};
 use opentelemetry::Context;
@@ -62,17 +62,16 @@ use opentelemetry::trace::{self as otel, SpanContext, TraceContextExt as _, Trac
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
-/// Gives the spans of calls their places in OpenTelemetry's traces, in this whole process. Where the
-/// subscriber has no layer of `tracing_opentelemetry`, as before it was installed, calls have ids of
-/// farcall's own.
+/// Installs OpenTelemetry as the source of the ids of spans, for the whole process. If the subscriber has no
+/// layer of `tracing_opentelemetry`, calls keep the ids that farcall generates.
 ///
-/// Called again, it does nothing. False where another [`Propagator`] was installed before.
+/// Further calls have no effect. Returns `false` if another [`Propagator`] was installed before.
 pub fn install() -> bool {
     static INSTALLED: std::sync::LazyLock<bool> = std::sync::LazyLock::new(|| set_propagator(OpenTelemetry));
     *INSTALLED
 }
 
-/// OpenTelemetry, by way of `tracing_opentelemetry`.
+/// A [`Propagator`] that uses `tracing_opentelemetry`.
 #[derive(Debug)]
 struct OpenTelemetry;
 
@@ -83,10 +82,10 @@ impl Propagator for OpenTelemetry {
             otel::SpanId::from_bytes(parent.span_id().to_bytes()),
             TraceFlags::default().with_sampled(parent.is_sampled()),
             true,
-            // A state that is malformed is to be dropped, and its trace kept.
+            // The recommendation: drop a malformed state, but keep the trace.
             state.parse::<TraceState>().unwrap_or_default(),
         );
-        // It is new, so that it has not been started; where there is no layer, there is nothing to do.
+        // `set_parent` fails if the span was started, which a new one was not, or if there is no layer.
         let _ = span.set_parent(Context::new().with_remote_span_context(parent));
     }
 

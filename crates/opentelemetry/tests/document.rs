@@ -1,7 +1,7 @@
-//! What `docs/OBSERVING.md` shows is what the documentation of this crate runs.
+//! The program in `docs/OBSERVING.md` equals the example in this crate's documentation, which runs.
 
 #[test]
-fn the_page_shows_the_program_that_is_run() {
+fn page_shows_the_program_of_the_crate_documentation() {
     let page = include_str!("../../../docs/OBSERVING.md");
     let program = include_str!("../src/lib.rs");
     let (_, block) = page.split_once("```rust,ignore\nlet provider").expect("the page sets up a provider");

@@ -1,5 +1,5 @@
-//! Calls as OpenTelemetry's SDK exports them: over two servers, with errors and tries, and in two threads
-//! that share nothing but a socket.
+//! Spans of calls as OpenTelemetry's SDK exports them: across two servers, with errors and retries, and in
+//! two threads that share only a socket.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot set up has failed")]
 
@@ -28,7 +28,7 @@ const UNSAMPLED: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00
 #[derive(Deserialize)]
 struct Nothing {}
 
-/// What this thread exports from here on.
+/// The exporter of this thread, active until it is dropped.
 struct Export {
     exporter: InMemorySpanExporter,
     _provider: SdkTracerProvider,
@@ -48,7 +48,7 @@ impl Export {
         Self { exporter, _provider: provider, _subscriber: subscriber }
     }
 
-    /// All that has ended, once there are so many.
+    /// Waits until `count` spans have ended and returns them.
     async fn spans(&self, count: usize) -> Vec<SpanData> {
         let begin = Instant::now();
         loop {
@@ -80,13 +80,13 @@ fn attribute(span: &SpanData, key: &str) -> Option<String> {
     found.map(|attribute| attribute.value.to_string())
 }
 
-/// The parent of `below` is `above`.
+/// Asserts that `above` is the parent of `below`.
 fn assert_below(below: &SpanData, above: &SpanData) {
     assert_eq!(below.parent_span_id, above.span_context.span_id(), "{} below {}", below.name, above.name);
     assert_eq!(below.span_context.trace_id(), above.span_context.trace_id());
 }
 
-/// Refuses a call as often as it says, and then answers.
+/// A handler that refuses this number of calls and then answers.
 struct Refuses(Mutex<usize>);
 
 impl Handler for Refuses {
@@ -132,14 +132,14 @@ async fn serve(next: Option<Channel>) -> Address {
     address
 }
 
-/// A channel to a server that calls another.
+/// Returns a channel to a server that calls another server.
 async fn shop() -> Channel {
     let stock = Channel::to(serve(None).await).unwrap();
     Channel::to(serve(Some(stock)).await).unwrap()
 }
 
 #[tokio::test]
-async fn one_trace_goes_over_two_servers_and_the_users_own_spans() {
+async fn one_trace_spans_two_servers_and_spans_of_the_user() {
     let export = Export::begin();
     let shop = shop().await;
     let ordering = async { shop.call::<i64>("Shop.order", &()).await.unwrap() };
@@ -172,13 +172,13 @@ async fn one_trace_goes_over_two_servers_and_the_users_own_spans() {
     assert_eq!(attribute(count_in, "rpc.method").as_deref(), Some("count"));
     assert_eq!(attribute(count_out, "server.address").as_deref(), Some("127.0.0.1"));
     let trace_id = checkout.span_context.trace_id().to_string();
-    assert_eq!(attribute(count_in, "trace_id"), Some(trace_id), "for logs, which know no other id");
-    // A span lasts as long as what is in it.
+    assert_eq!(attribute(count_in, "trace_id"), Some(trace_id), "logs contain no other id");
+    // A span encloses its children.
     assert!(order_out.start_time <= order_in.start_time && order_in.end_time >= count_out.start_time);
 }
 
 #[tokio::test]
-async fn a_call_that_fails_is_an_error_on_both_sides() {
+async fn failed_call_is_an_error_on_both_sides() {
     let export = Export::begin();
     shop().await.call::<i64>("Stock.break", &()).await.unwrap_err();
     let spans = export.spans(2).await;
@@ -193,7 +193,7 @@ async fn a_call_that_fails_is_an_error_on_both_sides() {
 }
 
 #[tokio::test]
-async fn what_the_caller_did_wrong_is_no_error_of_the_servers() {
+async fn mistake_of_the_caller_is_not_an_error_of_the_server() {
     let export = Export::begin();
     let channel = shop().await;
     channel.call::<i64>("Stock.count", &[1, 2, 3]).await.unwrap_err();
@@ -206,7 +206,7 @@ async fn what_the_caller_did_wrong_is_no_error_of_the_servers() {
 }
 
 #[tokio::test]
-async fn each_try_is_seen() {
+async fn each_attempt_has_a_server_span() {
     let export = Export::begin();
     let channel = Channel::builder()
         .to(serve(None).await)
@@ -236,7 +236,7 @@ fn inheriting(traceparent: &str, tracestate: &str) -> Inherited {
 }
 
 #[tokio::test]
-async fn a_trace_that_came_from_elsewhere_goes_on_with_its_state() {
+async fn inherited_trace_is_continued_with_its_state() {
     let export = Export::begin();
     let channel = shop().await;
     let call = inheriting(PARENT, "vendor=remark").scope(|| channel.call::<[String; 2]>("Stock.sent", &()));
@@ -252,7 +252,7 @@ async fn a_trace_that_came_from_elsewhere_goes_on_with_its_state() {
 }
 
 #[tokio::test]
-async fn a_trace_that_is_not_sampled_stays_so() {
+async fn unsampled_trace_stays_unsampled() {
     let export = Export::begin();
     let channel = shop().await;
     let call = inheriting(UNSAMPLED, "").scope(|| channel.call::<[String; 2]>("Stock.sent", &()));
@@ -262,13 +262,13 @@ async fn a_trace_that_is_not_sampled_stays_so() {
         "{traceparent}"
     );
     assert_ne!(traceparent, UNSAMPLED);
-    // Something else is exported, so that nothing before it is still on its way.
+    // Another call is exported after it, so an export of the first one would have arrived.
     channel.call::<i64>("Stock.count", &()).await.unwrap();
     assert!(export.spans(2).await.iter().all(|span| span.name == "Stock/count"));
 }
 
 #[tokio::test]
-async fn a_malformed_parent_begins_a_new_trace() {
+async fn malformed_parent_starts_a_new_trace() {
     let export = Export::begin();
     let channel = shop().await;
     for malformed in
@@ -283,15 +283,15 @@ async fn a_malformed_parent_begins_a_new_trace() {
     }
 }
 
-/// As two processes are: each has a thread, a runtime, a subscriber and an exporter of its own.
+/// Like two processes: each side has its own thread, runtime, subscriber and exporter.
 #[test]
-fn two_sides_that_share_nothing_but_a_socket_are_in_one_trace() {
-    let (tell_address, address) = mpsc::channel();
-    let (tell_done, done) = tokio::sync::oneshot::channel::<()>();
+fn sides_that_share_only_a_socket_are_in_one_trace() {
+    let (send_address, address) = mpsc::channel();
+    let (send_done, done) = tokio::sync::oneshot::channel::<()>();
     let server = std::thread::spawn(move || {
         let export = Export::begin();
         runtime().block_on(async {
-            tell_address.send(serve(None).await).unwrap();
+            send_address.send(serve(None).await).unwrap();
             done.await.unwrap();
             export.spans(1).await
         })
@@ -301,7 +301,7 @@ fn two_sides_that_share_nothing_but_a_socket_are_in_one_trace() {
         runtime().block_on(async {
             let channel = Channel::to(address.recv().unwrap()).unwrap();
             channel.call::<i64>("Stock.count", &()).await.unwrap();
-            tell_done.send(()).unwrap();
+            send_done.send(()).unwrap();
             export.spans(1).await
         })
     });

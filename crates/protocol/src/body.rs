@@ -1,11 +1,11 @@
-//! An encoded value on its way out.
+//! [`Body`]: an encoded value to send.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-/// An encoded value on its way out: one piece of memory, or several, where large byte strings in it
-/// are sent from where they are.
+/// An encoded value to send: one piece of memory, or several if it contains large byte strings that are not
+/// copied.
 #[derive(Clone, Debug)]
 pub struct Body(Pieces);
 
@@ -16,7 +16,7 @@ enum Pieces {
 }
 
 impl Body {
-    /// The body that is made of these, in order.
+    /// Creates a body of these pieces, in order.
     pub(crate) fn from_pieces(pieces: Vec<Bytes>) -> Self {
         Self(Pieces::Many(pieces.into()))
     }
@@ -27,13 +27,13 @@ impl Body {
         self.pieces().iter().map(Bytes::len).sum()
     }
 
-    /// Returns `true` if it has none.
+    /// Returns `true` if the body has no bytes.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// All of it in one piece, which copies several.
+    /// Returns the whole body in one piece, copying if there are several.
     #[must_use]
     pub fn into_bytes(self) -> Bytes {
         match self.0 {

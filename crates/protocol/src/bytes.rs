@@ -1,4 +1,4 @@
-//! A byte string as a parameter or result: bin in MessagePack, base64 in JSON.
+//! [`Bytes`]: a byte string as a parameter or result, which is bin in MessagePack and base64 in JSON.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -7,12 +7,12 @@ use std::ops::Deref;
 use serde::de::{Error, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// Bytes of an argument or a result.
+/// A byte string in an argument or a result.
 ///
-/// A `Vec<u8>` travels as a list of numbers, as serde has it; `Bytes` travels as the codec's byte
-/// string: bin in MessagePack, base64 (RFC 4648, with padding) in JSON. Cloning is cheap. In MessagePack large
-/// ones are not copied: one that came keeps its message, and one that is sent keeps the memory that it is a
-/// part of until it is written.
+/// serde encodes a `Vec<u8>` as a list of numbers. `Bytes` is encoded as the codec's byte string: bin in
+/// MessagePack, base64 (RFC 4648, with padding) in JSON. Cloning is cheap. In MessagePack, large byte strings
+/// are not copied: a received one keeps the memory of its message alive, and a sent one keeps its own memory
+/// alive until it is written.
 ///
 /// ```
 /// use farcall_protocol::Bytes;
@@ -26,15 +26,15 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 #[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Bytes(bytes::Bytes);
 
-/// Byte strings from here on share the memory of the message that they are read from. Smaller ones are
-/// copied: they could keep a whole read buffer alive, which is not much larger than this.
+/// The smallest byte string, in bytes, that shares the memory of the message that it is read from. Smaller
+/// ones are copied: they could keep a whole read buffer alive, which is not much larger than this.
 const MIN_SHARED: usize = 32 * 1024;
-/// So much of its message a byte string must be for that, as a divisor: what it keeps alive is not many
-/// times what it is.
+/// The divisor of a message's length that gives the smallest byte string that shares its memory, so that a
+/// byte string never keeps alive many times its own size.
 const MIN_SHARE_DIVISOR: usize = 4;
 
 thread_local! {
-    /// The message that is being decoded, where it is large.
+    /// The message that is being decoded, if it is large.
     static SOURCE: RefCell<Option<bytes::Bytes>> = const { RefCell::new(None) };
 }
 
@@ -48,7 +48,7 @@ pub fn with_shared_source<T>(source: &bytes::Bytes, decode: impl FnOnce() -> T) 
     decode()
 }
 
-/// Puts back what was being decoded, also where a `Deserialize` of the user's panics.
+/// Restores the previous message on drop, also if a user's `Deserialize` panics.
 struct Restore(Option<bytes::Bytes>);
 
 impl Drop for Restore {
@@ -57,7 +57,7 @@ impl Drop for Restore {
     }
 }
 
-/// The same bytes without a copy, where they are large and of the message that is being decoded.
+/// Returns the same bytes without a copy, if they are large and a part of the message that is being decoded.
 fn shared(bytes: &[u8]) -> Option<bytes::Bytes> {
     if bytes.len() < MIN_SHARED {
         return None;
@@ -70,15 +70,16 @@ fn shared(bytes: &[u8]) -> Option<bytes::Bytes> {
     })
 }
 
-/// Byte strings from here on are sent from where they are: a copy would cost more than a piece of its own.
+/// The smallest byte string, in bytes, that is sent without a copy: copying smaller ones costs less than
+/// sending them as separate pieces.
 const MIN_SEGMENT: usize = 16 * 1024;
 
 thread_local! {
-    /// The byte string that is being encoded, where it is large.
+    /// The byte string that is being encoded, if it is large.
     static OFFERED: RefCell<Option<bytes::Bytes>> = const { RefCell::new(None) };
 }
 
-/// Runs `encode`, in which a writer that is given the bytes of `data` may have them without a copy.
+/// Runs `encode`, in which a writer that receives the bytes of `data` can take them without a copy.
 fn with_offered<T>(data: &bytes::Bytes, encode: impl FnOnce() -> T) -> T {
     if data.len() < MIN_SEGMENT {
         return encode();
@@ -88,7 +89,7 @@ fn with_offered<T>(data: &bytes::Bytes, encode: impl FnOnce() -> T) -> T {
     encode()
 }
 
-/// Takes back what was offered, also where a serializer of the user's panics.
+/// Withdraws the offered bytes on drop, also if a user's serializer panics.
 struct Withdraw;
 
 impl Drop for Withdraw {
@@ -97,7 +98,7 @@ impl Drop for Withdraw {
     }
 }
 
-/// The same bytes without a copy, where they are large and what is being encoded.
+/// Returns the same bytes without a copy, if they are large and the byte string that is being encoded.
 pub(crate) fn take_offered(bytes: &[u8]) -> Option<bytes::Bytes> {
     if bytes.len() < MIN_SEGMENT {
         return None;
@@ -106,7 +107,7 @@ pub(crate) fn take_offered(bytes: &[u8]) -> Option<bytes::Bytes> {
 }
 
 impl Bytes {
-    /// The shared buffer inside.
+    /// Returns the underlying shared buffer.
     #[must_use]
     pub fn into_inner(self) -> bytes::Bytes {
         self.0
@@ -214,7 +215,7 @@ impl<'de> Visitor<'de> for BytesVisitor {
         Ok(text.into())
     }
 
-    /// A list of numbers, as a client that knows no byte strings sends it.
+    /// Reads a list of numbers, which clients without byte strings send.
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Bytes, A::Error> {
         let mut bytes = Vec::with_capacity(seq.size_hint().unwrap_or(0).min(4096));
         while let Some(byte) = seq.next_element()? {
@@ -239,11 +240,11 @@ mod tests {
     }
 
     #[test]
-    fn a_large_one_shares_the_memory_of_its_message() {
+    fn large_byte_string_shares_the_memory_of_its_message() {
         let body = Codec::MessagePack.encode(&Bytes::from(vec![7; MIN_SHARED])).unwrap();
         let read = with_shared_source(&body, || Codec::MessagePack.decode::<Bytes>(&body)).unwrap();
         assert_eq!(read.as_ptr(), body[body.len() - MIN_SHARED..].as_ptr());
-        // Another message has nothing to share with this one, and neither has one that came later.
+        // Other messages and later reads share nothing with it.
         let other = Codec::MessagePack.encode(&Bytes::from(vec![7; MIN_SHARED])).unwrap();
         let read = with_shared_source(&body, || Codec::MessagePack.decode::<Bytes>(&other)).unwrap();
         assert!(!other.as_ptr_range().contains(&read.as_ptr()));
@@ -252,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn a_small_one_keeps_no_message_alive() {
+    fn small_byte_string_keeps_no_message_alive() {
         let read = |data: (Bytes, Bytes)| {
             let body = Codec::MessagePack.encode(&data).unwrap();
             let read =
@@ -266,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn messages_nest_and_a_panic_leaves_nothing_behind() {
+    fn sources_nest_and_are_restored_after_a_panic() {
         let body = Codec::MessagePack.encode(&Bytes::from(vec![7; MIN_SHARED])).unwrap();
         let inner = body.clone();
         with_shared_source(&body, || {
@@ -280,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn text_that_is_no_base64_is_an_error_that_says_so() {
+    fn invalid_base64_is_named_in_the_error() {
         let error = Codec::Json.decode::<Bytes>(br#""%%%""#).unwrap_err();
         assert!(error.to_string().starts_with("base64: "), "{error}");
     }

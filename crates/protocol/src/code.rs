@@ -1,5 +1,5 @@
-//! Error codes and what is known of a call's execution, with their numbers and names on the wire.
-//! What an error says beside its code is [`Status`](crate::Status)'s.
+//! Error codes and states of execution, with their numbers and names on the wire. The other fields of an
+//! error are in [`Status`](crate::Status).
 
 use std::fmt;
 
@@ -8,30 +8,30 @@ use std::fmt;
 #[non_exhaustive]
 #[repr(u8)]
 pub enum Code {
-    /// The caller, or a shutdown, stopped it.
+    /// The call was cancelled by the caller or by a shutdown.
     Cancelled = 1,
-    /// The time ran out.
+    /// The deadline passed.
     DeadlineExceeded = 2,
-    /// The body or header is not what the method takes.
+    /// The header or body does not match the method's parameters.
     InvalidArgument = 3,
-    /// No credential, or a wrong one.
+    /// The credential is missing or wrong.
     Unauthenticated = 4,
-    /// No such service or method.
+    /// The service or method does not exist.
     Unimplemented = 5,
-    /// The credential may not call this.
+    /// The credential is not allowed to call the method.
     PermissionDenied = 6,
-    /// A limit was reached: in flight, rate, size.
+    /// A limit was reached, such as for calls in flight, rate or size.
     ResourceExhausted = 7,
-    /// Not now: draining, connection lost, no endpoint.
+    /// The service is not available now: the server drains, the connection was lost, or there is no endpoint.
     Unavailable = 8,
-    /// The server's own fault.
+    /// The server failed.
     Internal = 9,
-    /// The method itself returned an error; the body holds it, encoded.
+    /// The method returned its own error; the body holds it, encoded.
     Application = 10,
 }
 
 impl Code {
-    /// Every code, in the order of its numbers.
+    /// All codes, ordered by number.
     pub const ALL: [Self; 10] = [
         Self::Cancelled,
         Self::DeadlineExceeded,
@@ -45,19 +45,19 @@ impl Code {
         Self::Application,
     ];
 
-    /// The number in a MessagePack header.
+    /// Returns the number in a MessagePack header.
     #[must_use]
     pub const fn number(self) -> u8 {
         self as u8
     }
 
-    /// The code with this number; one that is unknown counts as [`Code::Internal`].
+    /// Returns the code with this number; [`Code::Internal`] if it is unknown.
     #[must_use]
     pub fn from_number(number: u64) -> Self {
         Self::ALL.into_iter().find(|code| u64::from(code.number()) == number).unwrap_or(Self::Internal)
     }
 
-    /// The name in a JSON header, such as `deadline_exceeded`.
+    /// Returns the name in a JSON header, such as `deadline_exceeded`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -74,7 +74,7 @@ impl Code {
         }
     }
 
-    /// The code with this name; one that is unknown counts as [`Code::Internal`].
+    /// Returns the code with this name; [`Code::Internal`] if it is unknown.
     #[must_use]
     pub fn from_name(name: &str) -> Self {
         Self::ALL.into_iter().find(|code| code.name() == name).unwrap_or(Self::Internal)
@@ -87,23 +87,23 @@ impl fmt::Display for Code {
     }
 }
 
-/// The state of the work of a failed call: done, never started, or unknown. It decides what may be tried again.
+/// The state of execution of a failed call: done, never started, or unknown. It decides if a retry is safe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Execution {
-    /// The handler ran to its end.
+    /// The handler ran to completion.
     Done = 0,
-    /// The server never started it.
+    /// The server never started the call.
     Refused = 1,
-    /// It was started and cut off, or nobody can know.
+    /// The call was interrupted, or its state is unknown.
     Maybe = 2,
-    /// No byte of it left this process. Never on the wire.
+    /// No byte of the call left this process. Never sent on the wire.
     NotSent = 3,
 }
 
 impl Execution {
-    /// The number in a MessagePack header. [`Execution::NotSent`] has none of its own: on the
-    /// wire it would be a lie, so it goes as `maybe`.
+    /// Returns the number in a MessagePack header. [`Execution::NotSent`] cannot be true of an error that was
+    /// sent, so it is encoded as [`Execution::Maybe`].
     #[must_use]
     pub const fn number(self) -> u8 {
         match self {
@@ -113,7 +113,7 @@ impl Execution {
         }
     }
 
-    /// The execution with this number; one that is unknown counts as [`Execution::Maybe`].
+    /// Returns the execution with this number; [`Execution::Maybe`] if it is unknown.
     #[must_use]
     pub const fn from_number(number: u64) -> Self {
         match number {
@@ -123,7 +123,7 @@ impl Execution {
         }
     }
 
-    /// The name, as in a JSON header and in texts.
+    /// Returns the name in a JSON header and in texts.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -134,8 +134,8 @@ impl Execution {
         }
     }
 
-    /// The execution with this name; one that is unknown counts as [`Execution::Maybe`], and so
-    /// does `not_sent`, which no peer can know.
+    /// Returns the execution with this name; [`Execution::Maybe`] if it is unknown, and for `not_sent`, which
+    /// no peer can know.
     #[must_use]
     pub fn from_name(name: &str) -> Self {
         match name {
@@ -157,7 +157,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_code_survives_its_number_and_its_name() {
+    fn every_code_survives_conversion_to_number_and_name() {
         for code in Code::ALL {
             assert_eq!(Code::from_number(u64::from(code.number())), code);
             assert_eq!(Code::from_name(code.name()), code);
@@ -165,14 +165,14 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_code_counts_as_internal() {
+    fn unknown_code_counts_as_internal() {
         assert_eq!(Code::from_number(0), Code::Internal);
         assert_eq!(Code::from_number(4_000_000_000), Code::Internal);
         assert_eq!(Code::from_name("teapot"), Code::Internal);
     }
 
     #[test]
-    fn an_unknown_execution_counts_as_maybe() {
+    fn unknown_execution_counts_as_maybe() {
         assert_eq!(Execution::from_number(3), Execution::Maybe);
         assert_eq!(Execution::from_name("not_sent"), Execution::Maybe);
         assert_eq!(Execution::from_name(""), Execution::Maybe);

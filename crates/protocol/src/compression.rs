@@ -1,4 +1,4 @@
-//! Compressed bodies: four bytes of length, little-endian, then one LZ4 block.
+//! Compression of bodies: four bytes of length, little-endian, then one LZ4 block.
 
 use bytes::Bytes;
 use thiserror::Error;
@@ -9,23 +9,23 @@ use crate::limits::MaxFrameBytes;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Compression {
-    /// LZ4 blocks: little gain in size for next to no time.
+    /// LZ4 blocks: very fast, with a moderate reduction in size.
     #[cfg(feature = "lz4")]
     Lz4,
 }
 
-/// Below this, a body costs more to compress than its bytes cost to send.
+/// The smallest body, in bytes, that is compressed. Compressing a smaller one costs more than sending it.
 #[cfg(feature = "lz4")]
 const MIN_BYTES: usize = 1024;
 
-/// An LZ4 block expands to at most this many times its size: a longer length is a lie.
+/// The largest ratio of a decompressed LZ4 block to its size. A length above it cannot be true.
 #[cfg(feature = "lz4")]
 const MAX_EXPANSION: usize = 255;
 
-// Without a compression there is no value of the type, and nothing to do with the arguments.
+// Without a compression, the type has no values, and the arguments are unused.
 #[cfg_attr(not(feature = "lz4"), allow(unused_variables))]
 impl Compression {
-    /// The compressions that are built in, in order of preference.
+    /// Returns the compressions that are built in, in order of preference.
     #[must_use]
     pub fn built_in() -> Vec<Self> {
         vec![
@@ -34,7 +34,7 @@ impl Compression {
         ]
     }
 
-    /// The name in an Option.
+    /// Returns the name in an Option.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -43,7 +43,7 @@ impl Compression {
         }
     }
 
-    /// The compressed body, where it is worth it: from 1 KiB on, and smaller than what it was.
+    /// Compresses a body of at least 1 KiB. `None` if it is smaller, or if compression does not shrink it.
     #[must_use]
     pub fn compress(self, body: &[u8]) -> Option<Bytes> {
         match self {
@@ -58,12 +58,12 @@ impl Compression {
         }
     }
 
-    /// The body that `compressed` stands for.
+    /// Decompresses a body.
     ///
     /// # Errors
     ///
-    /// The length it claims is over `limit`, or more than the block can hold; or the block does
-    /// not decompress to just that length. No memory is reserved for a length that is refused.
+    /// The length in front of the block exceeds `limit` or the largest possible expansion of the block, or the
+    /// block does not decompress to exactly that length. No memory is reserved for a length that is refused.
     pub fn decompress(self, compressed: &[u8], limit: MaxFrameBytes) -> Result<Bytes, CompressionError> {
         match self {
             #[cfg(feature = "lz4")]
@@ -92,26 +92,26 @@ impl Compression {
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CompressionError {
-    /// Too short for its own length.
+    /// The body is too short to contain its length.
     #[error("compressed body of {len} bytes: no room for its 4 bytes of length")]
     NoLength {
         /// The length in bytes.
         len: usize,
     },
-    /// It would decompress to more than this side accepts.
+    /// The decompressed body would exceed the limit of this side.
     #[error("compressed body: {length} bytes decompressed, {limit} are allowed")]
     TooLarge {
-        /// The length that it claims.
+        /// The decompressed length that the body states, in bytes.
         length: usize,
         /// The limit in force.
         limit: MaxFrameBytes,
     },
-    /// The block is damaged, or its length a lie.
-    #[error("compressed body: its block of {block} bytes does not hold the {length} bytes that it claims")]
+    /// The block is damaged, or does not decompress to the stated length.
+    #[error("compressed body: the block of {block} bytes does not decompress to {length} bytes")]
     Malformed {
-        /// The length that it claims.
+        /// The decompressed length that the body states, in bytes.
         length: usize,
-        /// The bytes of its block.
+        /// The size of the block, in bytes.
         block: usize,
     },
 }
@@ -125,7 +125,7 @@ mod tests {
     const LZ4: Compression = Compression::Lz4;
 
     #[test]
-    fn a_body_comes_back() {
+    fn body_survives_compression() {
         let body = b"the same again, ".repeat(1000);
         let compressed = LZ4.compress(&body).unwrap();
         assert!(compressed.len() < body.len() / 10);
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn small_and_incompressible_bodies_stay_as_they_are() {
+    fn small_and_incompressible_bodies_are_not_compressed() {
         assert_eq!(LZ4.compress(&[0; 1023]), None);
         let mut state = 0x9e37_79b9_u32;
         let noise: Vec<u8> = (0..4096)
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn a_length_over_the_limit_is_refused_from_the_length_alone() {
+    fn length_over_the_limit_is_refused_before_decompressing() {
         let bomb = [&0x7fff_ffff_u32.to_le_bytes()[..], &[0; 64]].concat();
         assert_eq!(
             LZ4.decompress(&bomb, MaxFrameBytes::DEFAULT),
@@ -159,10 +159,10 @@ mod tests {
     }
 
     #[test]
-    fn a_length_that_the_block_cannot_hold_is_refused() {
-        let lie = [&1_000_000_u32.to_le_bytes()[..], &[0; 64]].concat();
+    fn length_that_the_block_cannot_hold_is_refused() {
+        let wrong = [&1_000_000_u32.to_le_bytes()[..], &[0; 64]].concat();
         assert_eq!(
-            LZ4.decompress(&lie, MaxFrameBytes::DEFAULT),
+            LZ4.decompress(&wrong, MaxFrameBytes::DEFAULT),
             Err(CompressionError::Malformed { length: 1_000_000, block: 64 })
         );
     }

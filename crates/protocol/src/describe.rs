@@ -1,12 +1,12 @@
-//! What the reserved methods answer: services and their methods, health, statistics.
+//! The results of the reserved methods: services and their methods, health, statistics.
 
 use serde::{Deserialize, Serialize};
 
-/// `farcall.services`: what a server offers, a list of [`ServiceInfo`].
+/// The method `farcall.services`, which returns a list of [`ServiceInfo`].
 pub const SERVICES: &str = "farcall.services";
-/// `farcall.health`: whether a server, or one service of it, takes calls: a [`Health`].
+/// The method `farcall.health`, which returns the [`Health`] of a server or of one of its services.
 pub const HEALTH: &str = "farcall.health";
-/// `farcall.stats`: figures of each method, a list of [`MethodStats`].
+/// The method `farcall.stats`, which returns a list of [`MethodStats`].
 pub const STATS: &str = "farcall.stats";
 /// The service of the reserved methods.
 pub const RESERVED_SERVICE: &str = "farcall";
@@ -35,13 +35,13 @@ pub struct MethodInfo {
     /// The parameters in order.
     #[serde(default)]
     pub params: Vec<ParamInfo>,
-    /// The type of its result, as it was written.
+    /// The type of the result, as written in the source.
     #[serde(default)]
     pub returns: String,
-    /// `true` if it may be called twice with the effect of once.
+    /// `true` if calling the method twice has the effect of calling it once.
     #[serde(default)]
     pub idempotent: bool,
-    /// `true` if it answers with a stream. No method does yet.
+    /// `true` if the result is a stream. No method has one yet.
     #[serde(default)]
     pub streaming: bool,
 }
@@ -51,7 +51,7 @@ pub struct MethodInfo {
 pub struct ParamInfo {
     /// The name, which is its key in the map of arguments.
     pub name: String,
-    /// The type, as it was written.
+    /// The type, as written in the source.
     #[serde(rename = "type")]
     pub type_name: String,
 }
@@ -59,40 +59,40 @@ pub struct ParamInfo {
 /// The argument of `farcall.health`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HealthRequest {
-    /// The service that is asked about; none for the whole server.
+    /// The service to check; `None` for the whole server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service: Option<String>,
 }
 
-/// The answer of `farcall.health`.
+/// The result of `farcall.health`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Health {
-    /// The status: whether new calls are accepted.
+    /// The state of the server or service.
     pub status: HealthStatus,
 }
 
-/// The state of a server or service for callers.
+/// The state of a server or service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum HealthStatus {
-    /// They are.
+    /// New calls are accepted.
     Serving,
-    /// No new ones: what is under way is finished.
+    /// New calls are refused; those in flight are finished.
     Draining,
 }
 
-/// Figures of one method since the server's start, as `farcall.stats` gives them.
+/// The statistics of one method since the start of the server, as returned by `farcall.stats`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MethodStats {
     /// The full name, such as `Arith.multiply`.
     pub name: String,
-    /// Calls that have ended.
+    /// The number of calls that have ended.
     pub calls: u64,
-    /// Those of them that ended in an error.
+    /// The number of calls that ended with an error; they are also counted in `calls`.
     pub errors: u64,
-    /// Calls under way.
+    /// The number of calls in flight.
     pub in_flight: u64,
-    /// The median latency in microseconds, from the request's arrival to its answer.
+    /// The median latency in microseconds, from the arrival of the request to its response.
     pub p50_us: u64,
     /// The latency that 90% of the calls stay within, in microseconds.
     pub p90_us: u64,

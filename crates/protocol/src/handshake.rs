@@ -1,4 +1,4 @@
-//! The Option: the first frame in each direction, and what the two sides agree on by it.
+//! The handshake: the Option, which is the first frame in each direction, and the negotiation of its terms.
 
 use std::fmt;
 use std::time::Duration;
@@ -15,7 +15,8 @@ use crate::status::Status;
 use crate::text::{EscapedText, MAX_PEER_TEXT, truncate};
 use crate::time::{millis_rounded_up, sooner};
 
-/// The number that every Option begins with. It guards against accidents; it proves no identity.
+/// The number that every Option begins with. It detects peers that speak another protocol; it does not
+/// authenticate.
 pub const MAGIC_NUMBER: u32 = 0xCAFE_BABE;
 /// The version of the protocol that this crate speaks.
 pub const VERSION: u32 = 1;
@@ -29,11 +30,11 @@ pub struct ClientOffer {
     pub codec: Codec,
     /// The budget for the whole handshake.
     pub connect_timeout: Duration,
-    /// The longest a handler may run for a call on this connection.
+    /// The longest time a handler may run for a call on this connection; `None` if there is no limit.
     pub handle_timeout: Option<Duration>,
     /// Compressions in order of preference.
     pub compression: Vec<Compression>,
-    /// The largest frame that it accepts.
+    /// The largest frame that the client accepts.
     pub max_frame_bytes: MaxFrameBytes,
     /// A bearer credential.
     pub token: Option<String>,
@@ -69,15 +70,15 @@ impl fmt::Debug for ClientOffer {
 /// The terms that a server offers.
 #[derive(Clone, Debug)]
 pub struct ServerPolicy {
-    /// The codecs that it speaks.
+    /// The codecs that the server supports.
     pub codecs: Vec<Codec>,
-    /// The longest a handler may run.
+    /// The longest time a handler may run; `None` if there is no limit.
     pub handle_timeout: Option<Duration>,
-    /// The compressions that it speaks.
+    /// The compressions that the server supports.
     pub compression: Vec<Compression>,
-    /// The largest frame that it accepts.
+    /// The largest frame that the server accepts.
     pub max_frame_bytes: MaxFrameBytes,
-    /// The calls that it runs at once for one connection.
+    /// The number of calls that the server runs concurrently for one connection.
     pub max_in_flight: MaxInFlight,
 }
 
@@ -93,20 +94,20 @@ impl Default for ServerPolicy {
     }
 }
 
-/// The terms of a connection after both Options.
+/// The terms of a connection after the handshake.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Negotiated {
     /// The codec of headers and bodies.
     pub codec: Codec,
-    /// The longest a handler runs.
+    /// The longest time a handler may run; `None` if there is no limit.
     pub handle_timeout: Option<Duration>,
-    /// The compression that either side may use for a body.
+    /// The compression that either side may use for a body; `None` if bodies are not compressed.
     pub compression: Option<Compression>,
     /// The largest frame that the peer accepts.
     pub send_limit: MaxFrameBytes,
     /// The largest frame that this side accepts.
     pub receive_limit: MaxFrameBytes,
-    /// The calls that the server runs at once for this connection.
+    /// The number of calls that the server runs concurrently for this connection.
     pub max_in_flight: MaxInFlight,
 }
 
@@ -156,11 +157,11 @@ struct OptionError {
 }
 
 impl ClientOffer {
-    /// The Option frame that asks for these terms.
+    /// Encodes the Option frame that requests these terms.
     ///
     /// # Errors
     ///
-    /// It would be over 4 KiB, which only a token can cause.
+    /// The frame would exceed 4 KiB, which only a long token can cause.
     pub fn encode(&self) -> Result<Vec<u8>, HandshakeError> {
         let names: Vec<_> = self.compression.iter().map(|one| one.name().to_owned()).collect();
         let stated = |limit: MaxFrameBytes| (limit != MaxFrameBytes::DEFAULT).then_some(limit.get() as u64);
@@ -182,11 +183,11 @@ impl ClientOffer {
         Ok(frame)
     }
 
-    /// Reads the server's answer to [`ClientOffer::encode`].
+    /// Decodes the server's answer to [`ClientOffer::encode`].
     ///
     /// # Errors
     ///
-    /// The server refused, or answered something that was not asked for.
+    /// The server refused, or answered with a term that was not requested.
     pub fn accept_answer(&self, answer: &[u8]) -> Result<Negotiated, HandshakeError> {
         let Object(answer): Object<ServerOption> = serde_json::from_slice(answer)
             .map_err(|error| HandshakeError::Malformed { message: error.to_string() })?;
@@ -229,7 +230,7 @@ impl ClientOffer {
     }
 }
 
-/// A client's Option as a server read it: what was agreed, and what else it said.
+/// A client's Option as decoded by the server: the negotiated terms, and the fields that need no negotiation.
 #[derive(Clone)]
 pub struct ClientHello {
     /// The terms of the connection, if the server accepts it.
@@ -251,11 +252,11 @@ impl fmt::Debug for ClientHello {
 }
 
 impl ServerPolicy {
-    /// Reads a client's Option.
+    /// Decodes a client's Option and negotiates the terms.
     ///
     /// # Errors
     ///
-    /// The refusal to send back with [`ServerPolicy::encode_refusal`]; it names what was refused.
+    /// A term is not acceptable. The status names it; send it back with [`ServerPolicy::encode_refusal`].
     pub fn negotiate(&self, option: &[u8]) -> Result<ClientHello, Status> {
         let refuse = |message: String| Err(Status::refused(Code::InvalidArgument, message));
         let requested: ClientOption = match serde_json::from_slice(option) {
@@ -295,7 +296,7 @@ impl ServerPolicy {
         })
     }
 
-    /// The Option frame that accepts.
+    /// Encodes the Option frame that accepts.
     #[must_use]
     pub fn encode_accept(negotiated: &Negotiated) -> Vec<u8> {
         encode(&ServerOption {
@@ -310,7 +311,7 @@ impl ServerPolicy {
         })
     }
 
-    /// The Option frame that refuses, and says what this server speaks.
+    /// Encodes the Option frame that refuses and lists the codecs that this server supports.
     #[must_use]
     pub fn encode_refusal(&self, status: &Status) -> Vec<u8> {
         let refusal = |message: &str| {
@@ -325,7 +326,7 @@ impl ServerPolicy {
                 ..ServerOption::default()
             })
         };
-        // JSON writes a control character in six bytes, and no client reads an Option over 4 KiB.
+        // JSON encodes a control character as six bytes, and clients refuse an Option over 4 KiB.
         let mut message = status.wire_message();
         let mut frame = refusal(message);
         while frame.len() > MAX_OPTION_BYTES && !message.is_empty() {
@@ -350,7 +351,7 @@ fn limit(bytes: Option<u64>) -> MaxFrameBytes {
     })
 }
 
-/// A value of a peer's, for a message.
+/// Formats a value that a peer sent, for a message.
 fn shown(value: Option<impl fmt::Display>) -> String {
     value.map_or_else(
         || "is missing".to_owned(),
@@ -358,7 +359,7 @@ fn shown(value: Option<impl fmt::Display>) -> String {
     )
 }
 
-/// A handshake that did not end in an agreement, seen from the client.
+/// The error of a handshake that failed, seen from the client.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum HandshakeError {
@@ -367,27 +368,27 @@ pub enum HandshakeError {
     Refused {
         /// The reason.
         status: Status,
-        /// The codecs that it speaks.
+        /// The codecs that the server supports.
         codecs: Vec<String>,
     },
-    /// The server answered with something that is no Option.
+    /// The server's answer is not an Option.
     #[error("the answer is no Option: {}", EscapedText(.message))]
     Malformed {
-        /// The finding.
+        /// The message of the JSON parser.
         message: String,
     },
-    /// The server answered with a term that was not asked for.
+    /// The server answered with a term that was not requested.
     #[error("the answer's {field} {found} is not what was asked for")]
     Unasked {
-        /// The field.
+        /// The name of the field.
         field: &'static str,
-        /// What it says.
+        /// The value of the field, quoted, or "is missing".
         found: String,
     },
-    /// This side's own Option would be over 4 KiB.
+    /// The client's Option would exceed 4 KiB.
     #[error("the Option has {size} bytes, {MAX_OPTION_BYTES} are allowed: the token is too long")]
     OptionTooLarge {
-        /// The size.
+        /// The size in bytes.
         size: usize,
     },
 }

@@ -1,4 +1,4 @@
-//! Bytes on their way in, and how much is read at once.
+//! [`Inbox`]: received bytes, and the size of the next read.
 
 use bytes::buf::Limit;
 use bytes::{BufMut, BytesMut};
@@ -6,35 +6,35 @@ use bytes::{BufMut, BytesMut};
 use crate::buffer_source::{BufferSource, MIN_POOLED_BUFFER, Unpooled};
 use crate::message::{FrameError, Message, MessageDecoder};
 
-/// What is read at once while little comes, in bytes.
+/// The size of the first read, in bytes.
 const FIRST_READ: usize = 4 * 1024;
-/// What is read at once of messages that are not large, in bytes.
+/// The largest read of messages that are not large, in bytes.
 const MAX_READ: usize = 64 * 1024;
-/// Messages from here on, in bytes, are read into memory of their own.
+/// The smallest message, in bytes, that is read into separate memory.
 const LARGE: usize = MIN_POOLED_BUFFER;
-/// A large message up to this, in bytes, is expected to be followed by one of its size: a body of
+/// The largest message, in bytes, after which another one of the same size is expected: a body of
 /// [`MAX_READ`], and its header.
 const MAX_EXPECTED: usize = MAX_READ + 4 * 1024;
-/// By how many bytes that one may be larger: its numbers may be longer.
+/// The number of bytes by which that message may be larger, because its numbers may take more bytes.
 const LEEWAY: usize = 64;
 
 /// The incoming bytes of a connection, from which messages are cut.
 ///
-/// Messages are slices of the memory that was read into. Small ones come many in a read. A large
-/// one has memory of its own, which is as large as it is and into which nothing behind it is read,
-/// so that neither has to be moved, but for what came of it before its size was known.
+/// Messages are slices of the memory that was read into. One read receives many small messages. A large
+/// message has separate memory of exactly its size. The bytes after it are read into other memory, so nothing
+/// has to be moved except the bytes that arrived before the size was known.
 #[derive(Debug)]
 pub struct Inbox<B = Unpooled> {
     bytes: BytesMut,
     /// The size of the block that `bytes` are in.
     block: usize,
-    /// What is read at once of messages that are not large.
+    /// The size of the next read of messages that are not large.
     read_size: usize,
-    /// The size of the message that was taken last, if it was large.
+    /// The size of the last message, if it was large; else 0.
     last_large: usize,
-    /// How many bytes are missing of the message that was begun, as far as can be told.
+    /// The number of bytes missing of the incomplete message, as far as it is known.
     missing: usize,
-    /// The room of the last read, if it was for messages that are not large.
+    /// The room of the last read, if it was for messages that are not large; else `usize::MAX`.
     offered: usize,
     /// The memory to read into.
     source: B,
@@ -56,26 +56,26 @@ impl<B: BufferSource> Inbox<B> {
         Self { bytes, block: 0, read_size: FIRST_READ, last_large: 0, missing: 0, offered: 0, source }
     }
 
-    /// Returns `true` if no byte waits here.
+    /// Returns `true` if there are no unread bytes.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.bytes.is_empty()
     }
 
-    /// The memory that this holds, in bytes.
+    /// Returns the size of the memory in use, in bytes.
     #[must_use]
     pub fn capacity(&self) -> usize {
         self.bytes.capacity()
     }
 
-    /// How much memory the next read takes for the message that was begun, in bytes: what is missing
-    /// of it, unless there is room for that.
+    /// Returns the memory that the next read will allocate for the incomplete message, in bytes: the number of
+    /// missing bytes, or 0 if there is room for them.
     #[must_use]
     pub fn wanted(&self) -> usize {
         if self.missing > self.unfilled() { self.missing } else { 0 }
     }
 
-    /// Takes the next message, if all of it is there.
+    /// Takes the next message, if it is complete.
     ///
     /// # Errors
     ///
@@ -93,13 +93,13 @@ impl<B: BufferSource> Inbox<B> {
         Ok(message)
     }
 
-    /// Room for one read.
+    /// Returns the buffer for one read.
     pub fn room(&mut self) -> Limit<&mut BytesMut> {
         let unfilled = self.unfilled();
         let most = if self.missing >= LARGE {
             self.missing
         } else if (LARGE..=MAX_EXPECTED).contains(&self.last_large) {
-            // The rest of one like the last, where this one has not told its size yet.
+            // The size is not known yet: expect the same as that of the last message.
             (self.last_large + LEEWAY).saturating_sub(self.bytes.len()).max(self.missing).max(LEEWAY)
         } else {
             if unfilled < self.read_size / 4 || unfilled < self.missing {
@@ -115,21 +115,21 @@ impl<B: BufferSource> Inbox<B> {
         (&mut self.bytes).limit(most)
     }
 
-    /// Is told how many bytes came into the [`Inbox::room`].
+    /// Records that a read put `count` bytes into the [`Inbox::room`].
     pub fn advance(&mut self, count: usize) {
         if count == self.offered {
-            // There is more than fits: larger reads are fewer reads.
+            // The read filled the room, so more bytes are likely to wait: read more at once.
             self.read_size = (self.read_size * 4).min(MAX_READ);
         }
     }
 
-    /// Forgets all that waits here.
+    /// Discards all unread bytes.
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.missing = 0;
     }
 
-    /// Gives its memory back, unless something waits in it.
+    /// Releases the memory, unless it contains unread bytes.
     pub fn shrink(&mut self) {
         if self.bytes.is_empty() {
             self.bytes = BytesMut::new();
@@ -143,7 +143,7 @@ impl<B: BufferSource> Inbox<B> {
         self.bytes.capacity() - self.bytes.len()
     }
 
-    /// Makes room for so many bytes, and hardly more: `reserve` would double.
+    /// Makes room for `room` bytes and little more; `reserve` would double the capacity.
     fn grow(&mut self, room: usize) {
         if !self.bytes.try_reclaim(room) {
             let mut larger = self.source.take(self.bytes.len() + room);
@@ -182,7 +182,7 @@ mod tests {
         outbox.copy_to_bytes(outbox.remaining()).to_vec()
     }
 
-    /// One read, of at most so many bytes.
+    /// Performs one read of at most `most` bytes.
     fn read(inbox: &mut Inbox, stream: &mut &[u8], most: usize) -> usize {
         let mut room = inbox.room();
         let count = stream.len().min(most).min(room.remaining_mut()).min(room.chunk_mut().len());
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn large_messages_are_read_into_memory_of_their_own() {
+    fn large_messages_are_read_into_separate_memory() {
         const BODY: usize = MAX_READ;
         let stream = messages(&[BODY; 4]);
         let mut stream = &stream[..];
@@ -206,7 +206,7 @@ mod tests {
             reads += 1;
             while let Some(message) = inbox.next(&decoder()).unwrap() {
                 taken.push(message);
-                assert!(inbox.bytes.len() <= LEEWAY, "little of the next one has to be moved");
+                assert!(inbox.bytes.len() <= LEEWAY, "only a few bytes of the next message have to be moved");
             }
         }
         assert_eq!(reads, 2 + 3, "one read for each, once the size is known");
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn small_messages_come_many_in_a_read() {
+    fn one_read_receives_many_small_messages() {
         let stream = messages(&[100; 10_000]);
         let mut stream = &stream[..];
         let mut inbox = Inbox::new(BytesMut::new());
@@ -233,7 +233,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn however_it_is_read_the_messages_are_the_same(
+        fn sizes_of_reads_do_not_change_the_messages(
             bodies in proptest::collection::vec(
                 prop_oneof![0_usize..200, 10_000_usize..40_000, 100_000_usize..300_000], 1..12,
             ),
@@ -246,7 +246,7 @@ mod tests {
             let mut reads = reads.into_iter().cycle();
             let (mut held, mut taken) = (Vec::new(), 0);
             while taken < bodies.len() {
-                prop_assert!(read(&mut inbox, &mut stream, reads.next().unwrap()) > 0, "all has come");
+                prop_assert!(read(&mut inbox, &mut stream, reads.next().unwrap()) > 0, "all bytes have arrived");
                 while let Some(message) = inbox.next(&decoder()).unwrap() {
                     prop_assert_eq!(message.header.seq, Seq(taken as u64 + 1));
                     prop_assert_eq!(message.body.len(), bodies[taken]);
@@ -260,7 +260,7 @@ mod tests {
             }
             prop_assert!(stream.is_empty() && inbox.is_empty());
             for (n, message) in held.iter().enumerate() {
-                prop_assert!(message.body.iter().all(|byte| *byte == n as u8), "nobody wrote over it");
+                prop_assert!(message.body.iter().all(|byte| *byte == n as u8), "its memory was not reused");
             }
         }
     }

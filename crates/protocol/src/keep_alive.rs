@@ -1,16 +1,17 @@
-//! When to ask a silent peer whether it lives, and when to take it for dead. Time is an argument.
+//! Keep-alive: pings to a silent peer, and the detection of a dead one. Time is an argument.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use crate::time::later;
 
-/// The two times of keeping alive.
+/// The two timeouts of keep-alive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KeepAlive {
-    /// Silence after which a ping is sent. Default 10 s.
+    /// The silence after which a ping is sent. Default: 10 s. A low value costs traffic on idle connections.
     pub idle: Duration,
-    /// Further silence after which the connection is dead. Default 5 s.
+    /// The further silence after which the connection counts as dead. Default: 5 s. A value below the round
+    /// trip time closes healthy connections.
     pub timeout: Duration,
 }
 
@@ -20,43 +21,43 @@ impl Default for KeepAlive {
     }
 }
 
-/// Watches over one connection's silence.
+/// The keep-alive timer of one connection.
 #[derive(Clone, Debug)]
 pub struct KeepAliveTimer {
     times: KeepAlive,
-    heard: Instant,
+    last_received: Instant,
     pinged: Option<Instant>,
 }
 
-/// What silence asks for.
+/// The action that is due after a silence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeepAliveAction {
-    /// Nothing yet; look again at this time.
+    /// Nothing is due; check again at this time.
     Until(Instant),
-    /// Send a ping now, and look again at this time.
+    /// Send a ping now, and check again at this time.
     Ping(Instant),
     /// The connection is dead.
     Dead,
 }
 
 impl KeepAliveTimer {
-    /// Begins to watch.
+    /// Starts the timer.
     #[must_use]
     pub const fn new(times: KeepAlive, now: Instant) -> Self {
-        Self { times, heard: now, pinged: None }
+        Self { times, last_received: now, pinged: None }
     }
 
-    /// Something was heard, be it a single byte.
+    /// Records that bytes were received.
     pub fn heard(&mut self, now: Instant) {
-        self.heard = now;
+        self.last_received = now;
         self.pinged = None;
     }
 
-    /// What is due at `now`.
+    /// Returns the action that is due at `now`.
     pub fn check(&mut self, now: Instant) -> KeepAliveAction {
         match self.pinged {
             None => {
-                let due = later(self.heard, self.times.idle);
+                let due = later(self.last_received, self.times.idle);
                 if now < due {
                     return KeepAliveAction::Until(due);
                 }
@@ -71,20 +72,20 @@ impl KeepAliveTimer {
     }
 }
 
-/// How many pings a peer may send within [`PING_WINDOW`].
+/// The number of pings that a peer may send within [`PING_WINDOW`].
 pub const MAX_PINGS: usize = 10;
 /// The time over which pings are counted.
 pub const PING_WINDOW: Duration = Duration::from_secs(5);
 
-/// Notices a peer that pings too often.
+/// A rate limit that detects a peer that pings too often.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct PingRate {
-    /// When the last pings came; at most [`MAX_PINGS`].
+    /// The times of the last pings; at most [`MAX_PINGS`].
     seen: VecDeque<Instant>,
 }
 
 impl PingRate {
-    /// Counts a ping; whether it is still within the bound.
+    /// Counts a ping, and returns `true` if it is within the limit.
     pub(crate) fn allows(&mut self, now: Instant) -> bool {
         while self.seen.front().is_some_and(|seen| now.duration_since(*seen) >= PING_WINDOW) {
             self.seen.pop_front();
@@ -104,7 +105,7 @@ mod tests {
     const S: Duration = Duration::from_secs(1);
 
     #[test]
-    fn silence_is_asked_about_once_and_then_deadly() {
+    fn silent_peer_is_pinged_once_and_then_dead() {
         let start = Instant::now();
         let mut silence = KeepAliveTimer::new(KeepAlive::default(), start);
         assert_eq!(silence.check(start + 9 * S), KeepAliveAction::Until(start + 10 * S));
@@ -114,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn a_byte_begins_the_silence_anew() {
+    fn received_byte_restarts_the_timer() {
         let start = Instant::now();
         let mut silence = KeepAliveTimer::new(KeepAlive::default(), start);
         assert_eq!(silence.check(start + 10 * S), KeepAliveAction::Ping(start + 15 * S));
@@ -123,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn a_time_without_end_is_no_overflow() {
+    fn maximum_durations_do_not_overflow() {
         let never = KeepAlive { idle: Duration::MAX, timeout: Duration::MAX };
         let start = Instant::now();
         let mut silence = KeepAliveTimer::new(never, start);
@@ -136,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn the_eleventh_ping_within_five_seconds_is_too_many() {
+    fn eleventh_ping_within_five_seconds_exceeds_the_limit() {
         let start = Instant::now();
         let mut rate = PingRate::default();
         for n in 0..10 {

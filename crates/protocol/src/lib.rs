@@ -1,13 +1,13 @@
-//! The wire protocol of farcall: what goes over a connection, to the byte.
+//! The wire protocol of farcall: the bytes of a connection, and the rules for their order.
 //!
-//! Here are the Option that opens a connection, frames, headers, codecs, errors and limits, and
-//! the rules of what may follow what. There is no I/O, no clock and no global state here: bytes, times and
-//! the [source of memory](BufferSource) are arguments, so that other transports, test tools and proxies can
-//! be built on it.
+//! This crate defines the Option that opens a connection, frames, headers, codecs, errors and limits, and the
+//! legal sequences of messages. It has no I/O, no clock and no global state: bytes, times and the
+//! [source of memory](BufferSource) are arguments, so that other transports, test tools and proxies can be
+//! built on it.
 //!
-//! The one exception is forced by serde, which passes no context to a `Serialize` or `Deserialize`: while a
-//! value is encoded or decoded, two thread-local cells hold the byte string or message that [`Bytes`] may
-//! share. They are empty before and after, also after a panic.
+//! There is one exception, because serde passes no context to a `Serialize` or `Deserialize`: while a value
+//! is encoded or decoded, two thread-local cells hold the byte string or message that [`Bytes`] may share.
+//! They are empty before and after, also after a panic.
 //!
 //! ```
 //! use bytes::{Buf, BytesMut};
@@ -31,9 +31,9 @@
 //! # Features
 //!
 //! `msgpack`, `json` and `lz4`; all are on by default. Without `msgpack` and `json` there is no [`Codec`], and
-//! only what needs none is of use: [`text`], [`time`], the errors.
+//! only the parts that need none are usable: [`text`], [`time`] and the errors.
 
-// Without a codec there is no value of `Codec`, and no code that handles one is reached.
+// Without a codec, `Codec` has no values, and code that handles one is unreachable.
 #![cfg_attr(
     not(any(feature = "msgpack", feature = "json")),
     allow(dead_code, unreachable_code, unused_imports, unused_variables)

@@ -1,8 +1,7 @@
-//! Messages as they are cut from the bytes of a connection.
+//! Decoding of messages from the bytes of a connection.
 //!
-//! The frames are those of tokio-util's `LengthDelimitedCodec`; a test holds the two against each
-//! other. They are cut here by hand, header and body at once, since this is on the path of every
-//! message.
+//! The frames equal those of tokio-util's `LengthDelimitedCodec`, which a test verifies. They are decoded here
+//! by hand, header and body at once, because this is on the path of every message.
 
 use bytes::{Buf, Bytes, BytesMut};
 use thiserror::Error;
@@ -14,13 +13,13 @@ use crate::limits::{LENGTH_BYTES, MAX_OPTION_BYTES, MaxFrameBytes};
 /// A message: a header and its body.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
-    /// The kind of the message.
+    /// The header.
     pub header: Header,
-    /// Arguments, a result, an error's details; a slice of the buffer that was read into.
+    /// Arguments, a result or the details of an error; a slice of the receive buffer.
     pub body: Bytes,
 }
 
-/// Cuts messages from bytes in the order of their arrival, however they were cut into reads.
+/// A decoder that takes messages from a stream of bytes, independent of the boundaries of reads.
 #[derive(Clone, Debug)]
 pub struct MessageDecoder {
     codec: Codec,
@@ -28,18 +27,18 @@ pub struct MessageDecoder {
 }
 
 impl MessageDecoder {
-    /// A decoder of headers in `codec`, which refuses frames over `limit`.
+    /// Creates a decoder of messages with headers in `codec`, which refuses frames over `limit`.
     #[must_use]
     pub const fn new(codec: Codec, limit: MaxFrameBytes) -> Self {
         Self { codec, limit }
     }
 
-    /// Takes the next message off the front of `buffer`, if all of it is there.
+    /// Takes the next message from the front of `buffer`; `None` if it is incomplete.
     ///
     /// # Errors
     ///
-    /// A length is over its limit, which shows as soon as its four bytes are there, or the header
-    /// does not decode. The connection is of no use after either.
+    /// A length exceeds its limit, which is detected as soon as its four bytes have arrived, or the header
+    /// does not decode. The connection is unusable after either error.
     pub fn next(&self, buffer: &mut BytesMut) -> Result<Option<Message>, FrameError> {
         let Cut { header, body: Some(body) } = self.cut(buffer)? else { return Ok(None) };
         let (body_start, end) = (header.end + LENGTH_BYTES, header.end + LENGTH_BYTES + body);
@@ -52,8 +51,8 @@ impl MessageDecoder {
         Ok(Some(Message { header, body: message }))
     }
 
-    /// How many bytes are missing of the message that `buffer` begins with, as far as can be told
-    /// from what is there; 0 where `buffer` is empty or begins with a whole one.
+    /// Returns the number of bytes missing of the message at the start of `buffer`, as far as the received
+    /// bytes tell it; 0 if `buffer` is empty or starts with a complete message.
     ///
     /// # Errors
     ///
@@ -81,10 +80,10 @@ impl MessageDecoder {
     }
 }
 
-/// Where the parts of a message lie in a buffer.
+/// The positions of a message's parts in a buffer.
 struct Cut {
     header: std::ops::Range<usize>,
-    /// The length of the body, if its four bytes are there.
+    /// The length of the body, if its four bytes have arrived.
     body: Option<usize>,
 }
 
@@ -92,11 +91,11 @@ fn length(bytes: &[u8]) -> Option<usize> {
     bytes.first_chunk().map(|length| u32::from_be_bytes(*length) as usize)
 }
 
-/// Takes the Option frame off the front of `buffer`, if all of it is there.
+/// Takes the Option frame from the front of `buffer`; `None` if it is incomplete.
 ///
 /// # Errors
 ///
-/// The length is over 4 KiB.
+/// The length exceeds 4 KiB.
 pub fn next_option(buffer: &mut BytesMut) -> Result<Option<Bytes>, FrameError> {
     let Some(len) = length(buffer) else { return Ok(None) };
     check(Part::Option, len, MAX_OPTION_BYTES)?;
@@ -122,7 +121,7 @@ pub enum Part {
     Body,
 }
 
-/// A frame over its limit.
+/// The error of a frame over its limit.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 #[error("{} of {size} bytes: the limit is {limit} bytes", match .part {
     Part::Option => "Option",
@@ -134,11 +133,11 @@ pub struct TooLarge {
     pub part: Part,
     /// The size in bytes.
     pub size: usize,
-    /// The most it may have.
+    /// The limit in bytes.
     pub limit: usize,
 }
 
-/// Bytes from which no message can be cut.
+/// The error of bytes that are not a message.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FrameError {

@@ -1,4 +1,4 @@
-//! Key-value pairs that travel beside a call's arguments or its answer.
+//! [`Metadata`]: key-value pairs that accompany a request or a response.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map;
@@ -11,19 +11,19 @@ pub const RESERVED_PREFIX: &str = "farcall-";
 pub const ATTEMPT: &str = "farcall-attempt";
 /// The key under which a server can tell a repeated call from a new one.
 pub const IDEMPOTENCY_KEY: &str = "farcall-idempotency-key";
-/// On an answer: how long to wait before the next try, in milliseconds.
+/// The time to wait before the next attempt, in milliseconds; on a response.
 pub const RETRY_AFTER_MS: &str = "farcall-retry-after-ms";
-/// W3C trace context.
+/// The W3C trace context of the caller.
 pub const TRACEPARENT: &str = "traceparent";
 
-/// Metadata of a call: strings by lower-case keys.
+/// The metadata of a call: string values by lower-case keys.
 ///
-/// It shares the header's 64 KiB with the method's name; what does not fit fails that call alone.
+/// It shares the header's limit of 64 KiB with the name of the method; exceeding it fails only that call.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Metadata(BTreeMap<String, String>);
 
 impl Metadata {
-    /// No pairs.
+    /// Creates empty metadata.
     #[must_use]
     pub const fn new() -> Self {
         Self(BTreeMap::new())
@@ -49,40 +49,40 @@ impl Metadata {
         Ok(self.0.insert(key, value.into()))
     }
 
-    /// Takes a pair as a peer sent it, of whatever form; the last of one key counts.
+    /// Inserts a pair that a peer sent, without checks; the last value of a key wins.
     pub(crate) fn insert_from_peer(&mut self, key: String, value: String) {
         self.0.insert(key, value);
     }
 
-    /// The value of `key`.
+    /// Returns the value of `key`.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<&str> {
         self.0.get(key).map(String::as_str)
     }
 
-    /// Removes `key` and returns what it held.
+    /// Removes `key` and returns its value.
     pub fn remove(&mut self, key: &str) -> Option<String> {
         self.0.remove(key)
     }
 
-    /// How many pairs there are.
+    /// Returns the number of pairs.
     #[must_use]
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Returns `true` if there are none.
+    /// Returns `true` if there are no pairs.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The pairs, ordered by key.
+    /// Returns the pairs, ordered by key.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(key, value)| (key.as_str(), value.as_str()))
     }
 
-    /// Keeps the pairs for which `keep` says so.
+    /// Keeps the pairs for which `keep` returns `true`.
     pub fn retain(&mut self, mut keep: impl FnMut(&str, &str) -> bool) {
         self.0.retain(|key, value| keep(key, value));
     }
@@ -97,17 +97,17 @@ impl IntoIterator for Metadata {
     }
 }
 
-/// Why a metadata key was refused.
+/// The error of a metadata key that is not allowed.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum MetadataError {
-    /// Empty, or over 256 bytes.
+    /// The key is empty, or over 256 bytes.
     #[error("metadata key {key:?} has {} bytes: 1 to 256 are allowed", key.len())]
     Length {
         /// The key as given.
         key: String,
     },
-    /// A character that no key may have.
+    /// The key contains a character that is not allowed.
     #[error("metadata key {key:?} has {found:?}: lower-case visible ASCII is allowed")]
     Character {
         /// The key as given.
@@ -122,7 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_upper_case_key_is_refused_by_name() {
+    fn upper_case_key_is_refused_and_named() {
         let error = Metadata::new().insert("X-Tenant", "a").unwrap_err();
         assert_eq!(
             error.to_string(),
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_value_of_a_key_counts() {
+    fn last_value_of_a_key_wins() {
         let mut metadata = Metadata::new();
         metadata.insert("tenant", "a").unwrap();
         assert_eq!(metadata.insert("tenant", "b").unwrap().as_deref(), Some("a"));

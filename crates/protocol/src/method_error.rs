@@ -1,4 +1,4 @@
-//! The errors that a method may return: its own, which travels typed, or a status.
+//! The errors that a method can return: its own error, which keeps its type, or a status.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::status::Status;
 
-/// The error of a method that fails with its own error or with a status: `Result<T, MethodError<E>>`.
+/// The error of a method that fails with its own error type or with a status: `Result<T, MethodError<E>>`.
 ///
 /// `?` converts an `E`, a [`Status`] and the error of a nested call. The caller gets an `E` back typed, as it
 /// does from a method that returns `Result<T, E>`, and a status as farcall's own error with the same code.
@@ -30,7 +30,7 @@ use crate::status::Status;
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MethodError<E> {
-    /// The method's own error.
+    /// The method's own error type.
     Application(E),
     /// A status: the code is the caller's error code.
     Status(Status),
@@ -78,7 +78,7 @@ impl<E: fmt::Debug + fmt::Display> std::error::Error for MethodError<E> {}
     note = "a method's error is `farcall::Status`, a type that is `Serialize`, `Deserialize` and `Display`, or a `MethodError` of such a type"
 )]
 pub trait IntoMethodError {
-    /// The method's own error type; [`NoApplicationError`] if it fails with statuses only.
+    /// The method's own error type; [`NoApplicationError`] if it only fails with statuses.
     type Application: Serialize + fmt::Display;
 
     /// Returns the error as the method's own or as a status.
@@ -112,7 +112,7 @@ impl IntoMethodError for Status {
     }
 }
 
-/// The own error of a method that fails with a [`Status`] only: no value of it exists.
+/// The application error of a method that only fails with a [`Status`]. It has no values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NoApplicationError {}
 
@@ -132,6 +132,6 @@ impl Serialize for NoApplicationError {
 
 impl<'de> Deserialize<'de> for NoApplicationError {
     fn deserialize<D: Deserializer<'de>>(_deserializer: D) -> Result<Self, D::Error> {
-        Err(D::Error::custom("the method has no error of its own"))
+        Err(D::Error::custom("the method has no application error"))
     }
 }

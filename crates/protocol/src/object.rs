@@ -1,5 +1,5 @@
-//! JSON objects where the protocol wants objects: a derived `Deserialize` alone would take an array
-//! of the fields in order, too.
+//! [`Object`]: a struct that is read from a JSON object only. A derived `Deserialize` alone would also accept
+//! an array of the fields.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -8,7 +8,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
-/// A struct that is read from an object and from nothing else.
+/// A wrapper of a struct that deserializes from an object only.
 #[derive(Serialize)]
 #[serde(transparent)]
 pub(crate) struct Object<T>(pub(crate) T);

@@ -1,4 +1,4 @@
-//! Messages on their way out: encoded once, handed to the socket many at a time.
+//! [`Outbox`]: encoded messages to send, many of them in one write.
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
@@ -11,30 +11,30 @@ use crate::header::{self, HeaderRef};
 use crate::limits::{LENGTH_BYTES, MaxFrameBytes};
 use crate::message::{Part, TooLarge};
 
-/// Pieces of bodies from here on, in bytes, go out as they are instead of being copied behind their header.
+/// The smallest piece of a body, in bytes, that is sent in place instead of being copied after its header.
 const MIN_UNCOPIED: usize = 8 * 1024;
 
-/// The most that an empty outbox keeps of its buffer.
+/// The largest buffer, in bytes, that an empty outbox keeps.
 const MAX_KEPT: usize = 64 * 1024;
 
 /// The outgoing bytes of a connection, in order.
 ///
-/// It is a [`Buf`], so that one vectored write takes as much of it as the socket has room for.
-/// It has no bound of its own: who appends looks at [`Buf::remaining`] first.
+/// It implements [`Buf`], so that one vectored write sends as much as the socket accepts.
+/// It is unbounded: callers must check [`Buf::remaining`] before they append.
 #[derive(Debug, Default)]
 pub struct Outbox {
-    /// What was closed because a large body follows it, and such bodies.
+    /// Large bodies, and the bytes before them.
     closed: VecDeque<Bytes>,
-    /// Where the next message goes.
+    /// The buffer that the next message is appended to.
     open: BytesMut,
-    /// The bytes in `closed`.
+    /// The number of bytes in `closed`.
     closed_len: usize,
-    /// All bytes that were ever appended.
+    /// The number of bytes appended since the creation.
     appended: u64,
 }
 
 impl Outbox {
-    /// Nothing to send.
+    /// Creates an empty outbox.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -44,7 +44,7 @@ impl Outbox {
     ///
     /// # Errors
     ///
-    /// The header or body is over the limit; nothing was appended.
+    /// The header or body exceeds the limit; nothing is appended.
     pub fn push(
         &mut self,
         codec: &Codec,
@@ -79,14 +79,14 @@ impl Outbox {
         Ok(())
     }
 
-    /// Appends one frame that is no message: an Option.
+    /// Appends one frame that is not a message: an Option.
     pub fn push_frame(&mut self, frame: &[u8]) {
         self.open.extend_from_slice(&(frame.len() as u32).to_be_bytes());
         self.open.extend_from_slice(frame);
         self.appended += (LENGTH_BYTES + frame.len()) as u64;
     }
 
-    /// Appends all that `other` holds and leaves it empty.
+    /// Moves all bytes of `other` to the end of this outbox.
     pub fn append(&mut self, other: &mut Self) {
         if self.remaining() == 0 {
             let appended = self.appended + other.remaining() as u64;
@@ -106,15 +106,16 @@ impl Outbox {
         self.closed.append(&mut other.closed);
     }
 
-    /// All bytes that were ever appended: what a message's place in the stream is counted from.
+    /// Returns the number of bytes appended since the creation, which is the position of the next message in the
+    /// stream.
     #[must_use]
     pub const fn appended(&self) -> u64 {
         self.appended
     }
 
-    /// Gives back the memory that a burst of messages took, if nothing is left to send.
+    /// Releases the memory of a burst of messages, if nothing is left to send.
     pub fn shrink(&mut self) {
-        // Not by `capacity`, which forgets the room in front of what was taken last.
+        // Not `capacity`, which excludes the space before the bytes that were taken last.
         if self.remaining() == 0 && self.open.try_reclaim(MAX_KEPT + 1) {
             self.open = BytesMut::new();
         }
@@ -184,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_over_the_limit_leaves_no_trace() {
+    fn message_over_the_limit_leaves_the_outbox_unchanged() {
         let mut outbox = Outbox::new();
         push(&mut outbox, 1, 10);
         let before = outbox.remaining();
@@ -202,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn a_large_body_is_not_copied() {
+    fn large_body_is_not_copied() {
         let mut outbox = Outbox::new();
         let body = Bytes::from(vec![7; MIN_UNCOPIED]);
         let header = HeaderRef::new(Kind::Response, Seq(1));
@@ -212,9 +213,9 @@ mod tests {
     }
 
     #[test]
-    fn the_memory_of_a_burst_is_given_back() {
+    fn memory_of_a_burst_is_released() {
         let mut outbox = Outbox::new();
-        // Until the buffer is nearly full, so that taking it all leaves little room behind.
+        // Fill the buffer almost completely, so that little room is left after the bytes.
         while outbox.remaining() < 1_000_000 || outbox.open.capacity() - outbox.remaining() > MAX_KEPT / 2 {
             push(&mut outbox, 1, 1000);
         }
@@ -224,7 +225,7 @@ mod tests {
         outbox.advance(1);
         outbox.shrink();
         assert_eq!(outbox.open.capacity(), 0);
-        // The room in front counts too.
+        // The space before the bytes was released too.
         assert!(!outbox.open.try_reclaim(1));
 
         push(&mut outbox, 1, 10);
@@ -235,7 +236,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn however_it_is_taken_the_bytes_are_the_same(
+        fn sizes_of_writes_do_not_change_the_bytes(
             bodies in proptest::collection::vec((0_usize..20_000, any::<bool>()), 1..12),
             step in 1_usize..9000,
         ) {

@@ -1,5 +1,5 @@
-//! What may follow what on a connection, seen from either side. No calls are kept here: a server
-//! keeps its handlers, a client its callers.
+//! The legal sequences of messages on a connection, as state machines of both sides. Calls in flight are left
+//! to the server and the client.
 
 use std::time::Instant;
 
@@ -11,46 +11,46 @@ use crate::keep_alive::{MAX_PINGS, PING_WINDOW, PingRate};
 use crate::limits::Seq;
 use crate::message::FrameError;
 
-/// A server's view of what a client sends.
+/// The state machine of a server for the messages of a client.
 #[derive(Clone, Debug, Default)]
 pub struct ServerSession {
     last: Option<Seq>,
-    /// The last request that was accepted before this side said goaway.
+    /// The last request that was accepted before this side sent a goaway.
     own_goaway: Option<Seq>,
     peer_goaway: bool,
     pings: PingRate,
 }
 
-/// What a server is to do about a message.
+/// The action that a server must take for a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ServerAction {
-    /// Start this call, and answer it unless it is one-way.
+    /// Start the call, and answer it unless it is one-way.
     Start {
-        /// `true` if an answer is wanted.
+        /// `true` if the client expects a response.
         answer: bool,
     },
-    /// Stop this call, if it is in flight.
+    /// Stop the call, if it is in flight.
     Cancel,
     /// Answer with a pong of the same number.
     Pong,
-    /// Finish what was begun; no request will follow.
+    /// Finish the calls in flight; no request will follow.
     Finish,
-    /// Nothing.
+    /// Ignore the message.
     Ignore,
 }
 
 impl ServerSession {
-    /// A session in which nothing was received yet.
+    /// Creates a session that has received nothing.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Takes the header of a message that arrived at `now`.
+    /// Handles the header of a message that arrived at `now`.
     ///
     /// # Errors
     ///
-    /// The client broke the protocol; the session is over.
+    /// The client violated the protocol; the connection must be closed.
     pub fn receive(&mut self, header: &Header, now: Instant) -> Result<ServerAction, ProtocolError> {
         match header.kind {
             Kind::Request => self.request(header),
@@ -83,47 +83,46 @@ impl ServerSession {
         Ok(ServerAction::Start { answer: !header.flags.contains(Flags::ONE_WAY) })
     }
 
-    /// From here on no request is started. Returns the number for the goaway message: that of
-    /// the last request that was accepted.
+    /// Stops accepting requests. Returns the number for the goaway message: that of the last accepted request.
     pub fn goaway(&mut self) -> Seq {
         *self.own_goaway.get_or_insert(self.last.unwrap_or_default())
     }
 }
 
-/// A client's view of what a server sends.
+/// The state machine of a client for the messages of a server.
 #[derive(Clone, Debug, Default)]
 pub struct ClientSession {
     pings: PingRate,
 }
 
-/// What a client is to do about a message.
+/// The action that a client must take for a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClientAction {
-    /// Hand this to the caller, if there still is one.
+    /// Pass the response to the caller, if the caller still waits.
     Response,
     /// Answer with a pong of the same number.
     Pong,
-    /// Send no further request; those above this number are refused.
+    /// Send no further requests; those above this number are refused.
     Goaway {
-        /// The last request that is, or was, handled.
+        /// The last request that the server handles.
         last: Seq,
     },
-    /// Nothing.
+    /// Ignore the message.
     Ignore,
 }
 
 impl ClientSession {
-    /// A session in which nothing was received yet.
+    /// Creates a session that has received nothing.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Takes the header of a message that arrived at `now`.
+    /// Handles the header of a message that arrived at `now`.
     ///
     /// # Errors
     ///
-    /// The server broke the protocol; the session is over.
+    /// The server violated the protocol; the connection must be closed.
     pub fn receive(&mut self, header: &Header, now: Instant) -> Result<ClientAction, ProtocolError> {
         match header.kind {
             Kind::Response => Ok(ClientAction::Response),
@@ -138,42 +137,42 @@ impl ClientSession {
     }
 }
 
-/// A peer that broke the protocol.
+/// A violation of the protocol by the peer.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ProtocolError {
-    /// A frame that cannot be read.
+    /// A frame does not decode.
     #[error(transparent)]
     Frame(#[from] FrameError),
-    /// A kind that the other side sends.
+    /// A message has a kind that only the other side sends.
     #[error("a {kind} is not for a {side} to send")]
     UnexpectedKind {
         /// The kind.
         kind: Kind,
-        /// Who sent it.
+        /// The side that sent it: `client` or `server`.
         side: &'static str,
     },
-    /// A request whose number is not above all before it.
+    /// The number of a request is not greater than all before it.
     #[error("request {seq} does not grow: the last was {last}")]
     SeqNotIncreasing {
         /// The number.
         seq: Seq,
-        /// The largest before it; 0 where there was none.
+        /// The largest number before it; 0 if there was none.
         last: Seq,
     },
-    /// A request behind the client's own goaway.
+    /// A request follows the client's own goaway.
     #[error("request {seq} follows a goaway")]
     AfterGoaway {
         /// The number.
         seq: Seq,
     },
-    /// More pings than anybody needs.
+    /// The peer sent more than [`MAX_PINGS`] pings within [`PING_WINDOW`].
     #[error("more than {MAX_PINGS} pings in {} s", PING_WINDOW.as_secs())]
     PingFlood,
 }
 
 impl ProtocolError {
-    /// The code of the goaway that says so.
+    /// Returns the code for the goaway message that reports the violation.
     #[must_use]
     pub const fn code(&self) -> Code {
         match self {
@@ -207,7 +206,7 @@ mod tests {
     const START: ServerAction = ServerAction::Start { answer: true };
 
     #[test]
-    fn a_seq_must_grow() {
+    fn numbers_of_requests_must_increase() {
         let mut session = ServerSession::new();
         assert_eq!(receive(&mut session, Kind::Request, 5), Ok(START));
         assert_eq!(receive(&mut session, Kind::Request, 9), Ok(START));
@@ -218,13 +217,13 @@ mod tests {
     }
 
     #[test]
-    fn seq_starts_at_one() {
+    fn request_number_zero_is_a_protocol_error() {
         let error = receive(&mut ServerSession::new(), Kind::Request, 0).unwrap_err();
         assert_eq!(error.to_string(), "request 0 does not grow: the last was 0");
     }
 
     #[test]
-    fn a_request_behind_the_servers_goaway_is_ignored() {
+    fn request_after_the_goaway_of_the_server_is_ignored() {
         let mut session = ServerSession::new();
         assert_eq!(receive(&mut session, Kind::Request, 7), Ok(START));
         assert_eq!(session.goaway(), Seq(7));
@@ -233,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_behind_the_clients_own_goaway_is_a_protocol_error() {
+    fn request_after_the_clients_own_goaway_is_a_protocol_error() {
         let mut session = ServerSession::new();
         assert_eq!(receive(&mut session, Kind::Goaway, 0), Ok(ServerAction::Finish));
         let error = receive(&mut session, Kind::Request, 1).unwrap_err();
@@ -241,14 +240,14 @@ mod tests {
     }
 
     #[test]
-    fn a_one_way_request_wants_no_answer() {
+    fn one_way_request_expects_no_response() {
         let one_way = Header { flags: Flags::ONE_WAY, ..header(Kind::Request, 1) };
         let event = ServerSession::new().receive(&one_way, Instant::now());
         assert_eq!(event, Ok(ServerAction::Start { answer: false }));
     }
 
     #[test]
-    fn a_kind_of_the_other_side_is_a_protocol_error() {
+    fn kind_that_only_the_other_side_sends_is_a_protocol_error() {
         assert!(receive(&mut ServerSession::new(), Kind::Response, 1).is_err());
         for kind in [Kind::Request, Kind::Cancel] {
             assert!(ClientSession::new().receive(&header(kind, 1), Instant::now()).is_err());
@@ -256,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_of_pings_is_a_protocol_error_on_either_side() {
+    fn ping_flood_is_a_protocol_error_on_either_side() {
         let now = Instant::now();
         let (mut server, mut client) = (ServerSession::new(), ClientSession::new());
         for n in 0..10 {

@@ -1,5 +1,5 @@
-//! An error as it travels: code, message, execution. What a caller knows beyond that (endpoint,
-//! phase, sources) is the client's.
+//! [`Status`]: an error on the wire, with code, message and execution. Errors with an endpoint, a phase and
+//! sources are left to the client.
 
 use std::fmt;
 
@@ -16,41 +16,41 @@ use crate::text::{EscapedText, MAX_PEER_TEXT, truncate};
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Status {
-    /// The error.
+    /// The error code.
     pub code: Code,
-    /// A sentence for a person. On the wire at most 1 KiB of it is sent, or kept.
+    /// A description for people. At most 1 KiB of it is sent, and kept of a received one.
     pub message: String,
-    /// The state of the work.
+    /// The state of execution of the call.
     pub execution: Execution,
 }
 
 impl Status {
-    /// An error with everything said.
+    /// Creates a status from all its fields.
     #[must_use]
     pub fn new(code: Code, execution: Execution, message: impl Into<String>) -> Self {
         let message = message.into();
         Self { code, message, execution }
     }
 
-    /// The handler ran to its end.
+    /// Creates a status for a call whose handler ran to completion.
     #[must_use]
     pub fn done(code: Code, message: impl Into<String>) -> Self {
         Self::new(code, Execution::Done, message)
     }
 
-    /// The call was never started.
+    /// Creates a status for a call that was never started.
     #[must_use]
     pub fn refused(code: Code, message: impl Into<String>) -> Self {
         Self::new(code, Execution::Refused, message)
     }
 
-    /// The call was started and cut off, or nobody can know.
+    /// Creates a status for a call that was interrupted, or whose state is unknown.
     #[must_use]
     pub fn maybe(code: Code, message: impl Into<String>) -> Self {
         Self::new(code, Execution::Maybe, message)
     }
 
-    /// What of the message goes on the wire.
+    /// Returns the part of the message that is sent.
     pub(crate) fn wire_message(&self) -> &str {
         truncate(&self.message, MAX_PEER_TEXT)
     }

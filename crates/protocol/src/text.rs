@@ -1,14 +1,14 @@
-//! Foreign text: shortened at a bound when it arrives, escaped when it is shown.
+//! Untrusted text: truncated when it is received, escaped when it is displayed.
 
 use std::fmt;
 
-/// The most of a peer's text that is kept, in bytes.
+/// The largest part of a peer's text that is kept, in bytes.
 pub const MAX_PEER_TEXT: usize = 1024;
 
 /// Returns the beginning of `text`, at most `limit` bytes, cut between two characters.
 #[must_use]
 pub fn truncate(text: &str, limit: usize) -> &str {
-    // `str::floor_char_boundary` is younger than the oldest supported compiler.
+    // `str::floor_char_boundary` is newer than the oldest supported compiler.
     let mut end = limit.min(text.len());
     while !text.is_char_boundary(end) {
         end -= 1;
@@ -47,9 +47,9 @@ fn first_chars(text: &str, max_chars: usize) -> (&str, bool) {
     }
 }
 
-/// Writes `c`, escaped if it could forge a line of a log, move a cursor or reorder text.
+/// Writes `c`, escaped if it could forge a log line, move the cursor or reorder text.
 fn write_escaped(to: &mut impl fmt::Write, c: char) -> fmt::Result {
-    // Bidirectional overrides reorder what a person reads, though they are no control characters.
+    // Bidirectional overrides are not control characters, but they reorder the displayed text.
     let reorders = matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     if c.is_control() || reorders || matches!(c, '\u{2028}' | '\u{2029}') {
         write!(to, "{}", c.escape_default())
@@ -58,8 +58,8 @@ fn write_escaped(to: &mut impl fmt::Write, c: char) -> fmt::Result {
     }
 }
 
-/// A peer's text that displays with control characters escaped and at most [`MAX_PEER_TEXT`] bytes of
-/// it, so that it cannot forge a line of a log or move a cursor.
+/// A peer's text that displays with control characters escaped, and at most [`MAX_PEER_TEXT`] bytes of it, so
+/// that it cannot forge a log line or move the cursor.
 ///
 /// ```
 /// use farcall_protocol::EscapedText;
@@ -68,7 +68,7 @@ fn write_escaped(to: &mut impl fmt::Write, c: char) -> fmt::Result {
 /// ```
 #[derive(Clone, Copy, Debug)]
 pub struct EscapedText<'a>(
-    /// The text as the peer sent it.
+    /// The text as received.
     pub &'a str,
 );
 
@@ -82,8 +82,8 @@ impl fmt::Display for EscapedText<'_> {
     }
 }
 
-/// The beginning of a foreign text, for an error that keeps it: at most [`Excerpt::MAX_CHARS`]
-/// characters, displayed in quotes, with quotes inside escaped too.
+/// The beginning of an untrusted text, to be kept in an error: at most [`Excerpt::MAX_CHARS`] characters,
+/// displayed in quotes, with quotes inside escaped too.
 ///
 /// ```
 /// use farcall_protocol::text::Excerpt;
@@ -94,7 +94,7 @@ impl fmt::Display for EscapedText<'_> {
 pub struct Excerpt(Box<str>);
 
 impl Excerpt {
-    /// The characters that are kept: enough to recognize an address, few enough for a line of a log.
+    /// The number of characters that are kept: enough to recognize an address, few enough for a log line.
     pub const MAX_CHARS: usize = 80;
 
     /// Keeps the beginning of a text.

@@ -1,12 +1,12 @@
-//! Arithmetic on deadlines and limits that cannot overflow. It has no clock: each moment is an argument.
+//! Arithmetic on deadlines and limits that cannot overflow. Reading the clock is left to the caller.
 
 use std::ops::Add;
 use std::time::Duration;
 
-/// The longest time that is added to a moment: 30 years. The clocks of some systems end not long after.
+/// The longest time that is added to an instant: 30 years. Clocks of some systems overflow soon after.
 pub const MAX_WAIT: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
 
-/// Returns the moment `by` after `at`, at most [`MAX_WAIT`] later, so that [`Duration::MAX`] is no overflow.
+/// Returns the instant `by` after `at`, at most [`MAX_WAIT`] later, so that [`Duration::MAX`] does not overflow.
 ///
 /// ```
 /// use std::time::{Duration, Instant};

@@ -1,5 +1,5 @@
-//! Streams of messages, however they are cut into reads, and tokio-util's `LengthDelimitedCodec`
-//! as the judge of the frames.
+//! Streams of messages in reads of any size, with tokio-util's `LengthDelimitedCodec` as the reference for
+//! frames.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use farcall_protocol::limits::{LENGTH_BYTES, MAX_HEADER_BYTES, MAX_OPTION_BYTES};
@@ -51,21 +51,21 @@ fn any_header() -> impl Strategy<Value = Header> {
 }
 
 fn any_message() -> impl Strategy<Value = Message> {
-    // 8 KiB is where the outbox no longer copies.
+    // The outbox does not copy bodies of 8 KiB and above.
     let len = prop_oneof![
         2 => Just(0),
         4 => 1_usize..64,
         2 => 8 * 1024 - 2..8 * 1024 + 3_usize,
         1 => 0..=100 * 1024_usize,
     ];
-    // The bodies look like lengths, so that a cut in the wrong place does not pass for a right one.
+    // The bodies look like lengths, so that a decoder that starts at the wrong position does not fail by luck.
     (any_header(), len, any::<u8>()).prop_map(|(header, len, seed)| {
         let body: Vec<u8> = [0, 0, 0, seed].into_iter().cycle().take(len).collect();
         Message { header, body: body.into() }
     })
 }
 
-/// The sizes of reads, used over and over.
+/// The sizes of reads, repeated cyclically.
 fn any_reads() -> impl Strategy<Value = Vec<usize>> {
     vec(prop_oneof![1_usize..16, 1_usize..3000, 1_usize..200_000], 1..12)
 }
@@ -85,8 +85,8 @@ fn wire(codec: &Codec, messages: &[Message]) -> Bytes {
     outbox.copy_to_bytes(outbox.remaining())
 }
 
-/// What `missing` has to say of the bytes that are there of a stream of these frames.
-fn truly_missing(there: &[u8]) -> usize {
+/// Returns the expected result of `missing` for the received part of a stream.
+fn expected_missing(there: &[u8]) -> usize {
     let length =
         |at: usize| there.get(at..)?.first_chunk().map(|length| u32::from_be_bytes(*length) as usize);
     let end = match length(0) {
@@ -101,7 +101,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
 
     #[test]
-    fn any_cut_gives_the_same_messages_at_the_same_time_as_tokio_util(
+    fn reads_of_any_size_give_the_messages_that_tokio_util_gives(
         codec in any_codec(),
         messages in vec(any_message(), 0..10),
         reads in any_reads(),
@@ -121,7 +121,7 @@ proptest! {
             received.extend(std::iter::from_fn(|| decoder.next(&mut ours).unwrap()));
             frames.extend(std::iter::from_fn(|| oracle.decode(&mut theirs).unwrap()));
             prop_assert_eq!(received.len(), frames.len() / 2);
-            prop_assert_eq!(decoder.missing(&ours).unwrap(), truly_missing(&ours));
+            prop_assert_eq!(decoder.missing(&ours).unwrap(), expected_missing(&ours));
         }
         prop_assert!(ours.is_empty() && theirs.is_empty());
         let bodies = frames.chunks(2).map(|message| &message[1]);
@@ -132,7 +132,7 @@ proptest! {
     }
 
     #[test]
-    fn the_frames_are_those_that_tokio_util_writes(
+    fn encoded_frames_equal_those_of_tokio_util(
         codec in any_codec(),
         messages in vec(any_message(), 0..10),
     ) {
@@ -146,7 +146,7 @@ proptest! {
     }
 
     #[test]
-    fn who_reads_just_what_is_missing_gets_each_message_and_nothing_behind_it(
+    fn reading_only_the_missing_bytes_completes_each_message(
         codec in any_codec(),
         messages in vec(any_message(), 1..6),
     ) {
@@ -154,7 +154,7 @@ proptest! {
         let mut stream = wire(&codec, &messages);
         for expected in messages {
             let mut buffer = BytesMut::from(&stream.split_to(1)[..]);
-            let mut asked = 0;
+            let mut reads = 0;
             let message = loop {
                 let missing = decoder.missing(&buffer).unwrap();
                 if missing == 0 {
@@ -166,8 +166,8 @@ proptest! {
                 fewer.put_slice(&stream[..missing - 1]);
                 prop_assert_eq!(decoder.next(&mut fewer), Ok(None));
                 buffer.put(stream.split_to(missing));
-                asked += 1;
-                prop_assert!(asked <= 3, "each question is answered at once: lengths, header, body");
+                reads += 1;
+                prop_assert!(reads <= 3, "one read each for the lengths, the header and the body");
             };
             prop_assert_eq!(message, expected);
             prop_assert!(buffer.is_empty());
@@ -176,7 +176,7 @@ proptest! {
     }
 
     #[test]
-    fn a_header_over_its_limit_is_refused_from_its_four_bytes(
+    fn header_over_its_limit_is_refused_by_its_length(
         codec in any_codec(),
         limit in prop_oneof![1_usize..200_000, Just(MAX_HEADER_BYTES), Just(usize::MAX)],
         over in 1_u32..,
@@ -185,11 +185,11 @@ proptest! {
         let most = limit.get().min(MAX_HEADER_BYTES);
         let size = (most as u32).saturating_add(over);
         let refused = TooLarge { part: Part::Header, size: size as usize, limit: most };
-        refused_by_length_alone(&MessageDecoder::new(codec, limit), &[], size, most, refused)?;
+        assert_refused_by_length(&MessageDecoder::new(codec, limit), &[], size, most, refused)?;
     }
 
     #[test]
-    fn a_body_over_its_limit_is_refused_from_its_four_bytes(
+    fn body_over_its_limit_is_refused_by_its_length(
         codec in any_codec(),
         limit in 1_usize..u32::MAX as usize,
         over in 1_u32..,
@@ -197,23 +197,23 @@ proptest! {
     ) {
         let limit = MaxFrameBytes::new(limit);
         let size = (limit.get() as u32).saturating_add(over);
-        // What the header says is of no account here, nor whether it decodes.
+        // The header does not need to decode for this.
         let header = header.min(limit.get());
         let mut before = (header as u32).to_be_bytes().to_vec();
         before.resize(LENGTH_BYTES + header, 0xc1);
         let refused = TooLarge { part: Part::Body, size: size as usize, limit: limit.get() };
-        refused_by_length_alone(&MessageDecoder::new(codec, limit), &before, size, limit.get(), refused)?;
+        assert_refused_by_length(&MessageDecoder::new(codec, limit), &before, size, limit.get(), refused)?;
     }
 
     #[test]
-    fn an_option_over_its_limit_is_refused_from_its_four_bytes(size in MAX_OPTION_BYTES as u32 + 1..) {
+    fn option_over_its_limit_is_refused_by_its_length(size in MAX_OPTION_BYTES as u32 + 1..) {
         let mut buffer = BytesMut::from(&size.to_be_bytes()[..]);
         let refused = TooLarge { part: Part::Option, size: size as usize, limit: MAX_OPTION_BYTES };
         prop_assert_eq!(next_option(&mut buffer), Err(FrameError::TooLarge(refused)));
     }
 
     #[test]
-    fn an_option_is_cut_off_and_what_follows_is_kept(
+    fn option_is_taken_and_the_bytes_after_it_are_kept(
         len in 0..=MAX_OPTION_BYTES,
         behind in vec(any::<u8>(), 0..20),
     ) {
@@ -233,7 +233,7 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_are_cut_without_panic(
+    fn decoding_any_bytes_never_panics(
         codec in any_codec(),
         bytes in vec(prop_oneof![3 => Just(0), 2 => 1_u8..16, 1 => any::<u8>()], 0..200),
         limit in 1_usize..300,
@@ -262,9 +262,9 @@ proptest! {
     }
 }
 
-/// Holds that behind `before` a length of `size` is refused as soon as its last byte is there,
-/// that no memory was reserved for it, and that `most` is not refused.
-fn refused_by_length_alone(
+/// Asserts that a length of `size` after `before` is refused as soon as its last byte has arrived, that no
+/// memory is reserved for it, and that `most` is accepted.
+fn assert_refused_by_length(
     decoder: &MessageDecoder,
     before: &[u8],
     size: u32,

@@ -1,5 +1,5 @@
-//! The vectors of the specification, to the byte: MessagePack's from its section 8, written out
-//! here; JSON's, the compressed body's and the examples' as docs/PROTOCOL.md prints them.
+//! The test vectors of the specification: those for MessagePack from its section 8, repeated here, and those
+//! for JSON, compressed bodies and the examples as printed in docs/PROTOCOL.md.
 #![cfg(all(feature = "msgpack", feature = "json"))]
 
 use std::collections::BTreeMap;
@@ -19,19 +19,19 @@ const UNIMPLEMENTED: &str = "0000002f 950202a0009305d9256e6f206d6574686f64206064
 const CANCEL: &str = "00000003 920303 00000000";
 const PING: &str = "00000003 920409 00000000";
 
-/// The document that other implementations are written from.
+/// Returns the text of docs/PROTOCOL.md, the reference for other implementations.
 fn document() -> String {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/PROTOCOL.md");
-    std::fs::read_to_string(path).expect("the document lies beside the crates")
+    std::fs::read_to_string(path).expect("the document is in the repository")
 }
 
-/// What of the document lies between its heading `title` and the next one of any level.
+/// Returns the text between the heading `title` and the next heading of any level.
 fn section<'a>(document: &'a str, title: &str) -> &'a str {
     let (_, section) = document.split_once(&format!("\n{title}")).expect(title);
     section.split_once("\n#").map_or(section, |(section, _)| section)
 }
 
-/// The bytes of each block of lines that hold nothing but hex: `indented` lines, or those of a
+/// Returns the bytes of each block of lines with hexadecimal digits only: `indented` lines, or those of a
 /// fenced block.
 fn hex_blocks(section: &str, indented: bool) -> Vec<Vec<u8>> {
     let is_hex = |line: &str| {
@@ -107,9 +107,9 @@ fn encoded(codec: &Codec, messages: &[Vector]) -> Bytes {
     outbox.copy_to_bytes(outbox.remaining())
 }
 
-/// Holds `wire` against the messages, in both directions.
+/// Asserts that the messages encode to `wire`, and that `wire` decodes to the messages.
 #[track_caller]
-fn check(codec: &Codec, wire: &[u8], messages: &[Vector]) {
+fn assert_vectors(codec: &Codec, wire: &[u8], messages: &[Vector]) {
     assert_eq!(hex(&encoded(codec, messages)), hex(wire));
     let decoder = MessageDecoder::new(codec.clone(), MaxFrameBytes::DEFAULT);
     let mut received = BytesMut::from(wire);
@@ -124,7 +124,7 @@ fn check(codec: &Codec, wire: &[u8], messages: &[Vector]) {
 }
 
 #[track_caller]
-fn check_option(codec: &Codec, wire: &[u8]) {
+fn assert_option(codec: &Codec, wire: &[u8]) {
     let mut outbox = Outbox::new();
     let terms = ClientOffer { codec: codec.clone(), ..ClientOffer::default() };
     outbox.push_frame(&terms.encode().expect("it is small"));
@@ -138,21 +138,21 @@ fn check_option(codec: &Codec, wire: &[u8]) {
 
 #[test]
 fn the_option_of_section_8() {
-    check_option(&Codec::MessagePack, &bytes(OPTION));
+    assert_option(&Codec::MessagePack, &bytes(OPTION));
 }
 
 #[test]
 fn the_messages_of_section_8() {
     let codec = Codec::MessagePack;
-    check(&codec, &bytes(REQUEST), &[request()]);
-    check(&codec, &bytes(RESPONSE), &[response()]);
-    check(&codec, &bytes(UNIMPLEMENTED), &[unimplemented()]);
-    check(&codec, &bytes(CANCEL), &[empty(header(Kind::Cancel, 3))]);
-    check(&codec, &bytes(PING), &[empty(header(Kind::Ping, 9))]);
+    assert_vectors(&codec, &bytes(REQUEST), &[request()]);
+    assert_vectors(&codec, &bytes(RESPONSE), &[response()]);
+    assert_vectors(&codec, &bytes(UNIMPLEMENTED), &[unimplemented()]);
+    assert_vectors(&codec, &bytes(CANCEL), &[empty(header(Kind::Cancel, 3))]);
+    assert_vectors(&codec, &bytes(PING), &[empty(header(Kind::Ping, 9))]);
 }
 
 #[test]
-fn the_documents_messagepack_vectors_are_those_of_section_8() {
+fn messagepack_vectors_of_the_document_are_those_of_section_8() {
     let document = document();
     let printed = hex_blocks(section(&document, "### 16.1 MessagePack"), true);
     let specified = [OPTION, REQUEST, RESPONSE, UNIMPLEMENTED, &[CANCEL, PING].concat()].map(bytes);
@@ -160,11 +160,11 @@ fn the_documents_messagepack_vectors_are_those_of_section_8() {
 }
 
 #[test]
-fn the_documents_json_vectors() {
+fn json_vectors_of_the_document() {
     let document = document();
     let printed = hex_blocks(section(&document, "### 16.2 JSON"), true);
     let (option, messages) = printed.split_first().expect("there are some");
-    check_option(&Codec::Json, option);
+    assert_option(&Codec::Json, option);
     let expected = [
         request(),
         response(),
@@ -177,13 +177,13 @@ fn the_documents_json_vectors() {
     ];
     assert_eq!(messages.len(), expected.len());
     for (wire, message) in messages.iter().zip(expected) {
-        check(&Codec::Json, wire, &[message]);
+        assert_vectors(&Codec::Json, wire, &[message]);
     }
 }
 
 #[test]
 #[cfg(feature = "lz4")]
-fn the_documents_compressed_body() {
+fn compressed_body_of_the_document() {
     use farcall_protocol::Compression;
 
     let document = document();
@@ -206,7 +206,7 @@ fn the_documents_compressed_body() {
 }
 
 #[test]
-fn the_documents_examples_of_headers() {
+fn examples_of_headers_in_the_document() {
     let document = document();
     let examples = section(&document, "### 4.3 Examples");
     for (header, _) in [request(), second_try(), unimplemented()] {
@@ -223,7 +223,7 @@ fn the_documents_examples_of_headers() {
 }
 
 #[test]
-fn the_documents_examples_of_options() {
+fn examples_of_options_in_the_document() {
     fn json_blocks(section: &str) -> Vec<&[u8]> {
         let blocks = section.split("```json\n").skip(1);
         blocks.map(|block| block.split_once("```").expect("the fence is closed").0.as_bytes()).collect()
@@ -267,12 +267,12 @@ fn the_documents_examples_of_options() {
 }
 
 #[test]
-fn a_stream_of_all_vectors_is_cut_into_its_messages() {
+fn stream_of_all_vectors_decodes_to_its_messages() {
     let wire = bytes(&[REQUEST, RESPONSE, UNIMPLEMENTED, CANCEL, PING].concat());
     let bare = |kind, seq| empty(header(kind, seq));
     let messages = [request(), response(), unimplemented(), bare(Kind::Cancel, 3), bare(Kind::Ping, 9)];
-    check(&Codec::MessagePack, &wire, &messages);
-    // What a sender has at hand is the borrowed form.
+    assert_vectors(&Codec::MessagePack, &wire, &messages);
+    // Senders use the borrowed form.
     let ping = HeaderRef::new(Kind::Ping, Seq(9));
     let mut outbox = Outbox::new();
     outbox.push(&Codec::MessagePack, &ping, &Bytes::new().into(), MaxFrameBytes::DEFAULT).unwrap();

@@ -1,9 +1,9 @@
-//! A full method name in two parts, as spans have it.
+//! [`MethodName`]: a full method name split in two parts, for the fields of spans.
 
 use std::fmt;
 
-/// A method's full name, for a span: displayed as `Service/method`, as OpenTelemetry's conventions for RPC
-/// write it.
+/// The full name of a method, for a span. It displays as `Service/method`, the form of OpenTelemetry's
+/// conventions for RPC.
 ///
 /// ```
 /// use farcall_context::trace::MethodName;
@@ -53,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn service_is_what_precedes_the_last_dot() {
+    fn name_is_split_at_the_last_dot() {
         for (full, service, method, shown) in
             [("A.B.c", "A.B", "c", "A.B/c"), ("c", "", "c", "c"), ("", "", "", ""), ("A.", "A", "", "A/")]
         {

@@ -1,4 +1,4 @@
-//! The errors of encoding and decoding a value.
+//! Errors of encoding and decoding values.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use thiserror::Error;
 
 use crate::text::EscapedText;
 
-/// An error of a user's codec.
+/// The error of a user's codec.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// A value that a codec could not encode.
@@ -24,22 +24,22 @@ impl EncodeError {
     }
 }
 
-/// Bytes that are not the value that was asked for.
+/// An error of decoding: the bytes are not a value of the requested type.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum DecodeError {
-    /// The bytes end within the value, or a count promises more than they can hold.
+    /// The bytes end within the value, or a count is larger than they can hold.
     #[error("the value is cut short at byte {at}")]
     Truncated {
-        /// The position at which more was expected.
+        /// The position at which more bytes were expected.
         at: usize,
     },
-    /// The value nests deeper than any reader should follow.
+    /// The value nests deeper than [`MAX_DEPTH`](crate::limits::MAX_DEPTH).
     #[error("the value nests deeper than {limit} levels at byte {at}")]
     TooDeep {
-        /// The position at which the level too many begins.
+        /// The position at which the first level past the limit begins.
         at: usize,
-        /// [`MAX_DEPTH`](crate::limits::MAX_DEPTH).
+        /// The limit, in levels.
         limit: usize,
     },
     /// A byte that MessagePack never uses (0xc1).
@@ -56,16 +56,16 @@ pub enum DecodeError {
         /// The number of bytes that follow.
         extra: usize,
     },
-    /// The bytes are well formed, or seem so, but not the value that was asked for.
+    /// The deserializer refused the bytes: they are malformed, or not a value of the requested type.
     #[error("{message}")]
     Value {
-        /// The deserializer's message, escaped and cut at 1 KiB.
+        /// The deserializer's message, escaped and truncated to 1 KiB.
         message: String,
     },
 }
 
 impl DecodeError {
-    /// serde quotes what it found, which a stranger wrote.
+    /// Wraps a deserializer's error. Its message quotes bytes of the peer, so it is escaped.
     pub(super) fn value(error: impl fmt::Display) -> Self {
         Self::Value { message: EscapedText(&error.to_string()).to_string() }
     }

@@ -1,5 +1,5 @@
-//! Bodies in JSON, by serde_json, whose own recursion limit stands in for that of the protocol: it
-//! refuses the 128th level itself, where MessagePack refuses the first one past it.
+//! Bodies in JSON, by serde_json. Its recursion limit replaces that of the protocol: it refuses the 128th
+//! level, while MessagePack refuses the 129th.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;

@@ -1,4 +1,4 @@
-//! Codecs: how values become bodies and come back. The `header` module encodes headers.
+//! Codecs, which encode values as bodies and decode them. Headers are left to the `header` module.
 
 use std::any::type_name;
 use std::fmt;
@@ -28,7 +28,7 @@ mod msgpack;
 mod walk;
 mod writer;
 
-/// A codec of a connection: one of the two built in, or one of the user's.
+/// The codec of a connection: one of the two that are built in, or a user's.
 ///
 /// ```
 /// use farcall_protocol::Codec;
@@ -43,38 +43,38 @@ mod writer;
 #[derive(Clone)]
 #[non_exhaustive]
 pub enum Codec {
-    /// `application/msgpack`, the default: compact, and the faster one.
+    /// `application/msgpack`, the default: compact and faster than JSON.
     #[cfg(feature = "msgpack")]
     MessagePack,
     /// `application/json`: readable on the wire.
     #[cfg(feature = "json")]
     Json,
-    /// A codec of the user's. It encodes bodies only: its headers are as in MessagePack.
+    /// A user's codec. It encodes bodies only; headers are encoded in MessagePack.
     #[cfg(feature = "msgpack")]
     Custom(Arc<dyn BodyCodec>),
 }
 
-/// A codec that a user adds under a name of their own.
+/// A user-defined codec for bodies.
 ///
-/// The decoder is given bytes that a stranger may have chosen: it must bound its depth, treat
-/// trailing bytes as an error, and reserve no memory for a count that the bytes cannot hold.
+/// The bytes to decode are untrusted: the decoder must limit the nesting depth, treat trailing bytes as an
+/// error, and reserve no memory for a count that the bytes cannot hold.
 #[cfg(feature = "msgpack")]
 pub trait BodyCodec: Send + Sync + 'static {
-    /// The name in the Option, such as `application/cbor`; at most 255 bytes.
+    /// Returns the name in the Option, such as `application/cbor`; at most 255 bytes.
     fn name(&self) -> &str;
 
     /// Appends `value`, encoded, to `out`.
     ///
     /// # Errors
     ///
-    /// What about the value this codec cannot express.
+    /// The codec cannot express the value.
     fn encode(&self, value: &dyn erased_serde::Serialize, out: &mut BytesMut) -> Result<(), BoxError>;
 
-    /// Hands `build` a deserializer over the one value in `bytes`.
+    /// Calls `build` with a deserializer over the one value in `bytes`.
     ///
     /// # Errors
     ///
-    /// What about the bytes is wrong, and where.
+    /// The bytes are malformed, or `build` failed. The error should name the position.
     fn decode(
         &self,
         bytes: &[u8],
@@ -82,14 +82,14 @@ pub trait BodyCodec: Send + Sync + 'static {
     ) -> Result<(), BoxError>;
 }
 
-/// The largest body, in bytes, that shares a scratch block with others.
+/// The largest body, in bytes, that shares a scratch block with other bodies.
 const MAX_SCRATCH_BODY: usize = 4 * 1024;
 
 impl Codec {
     /// `true` if at least one codec is built in; without one, no connection can be made.
     pub const ANY: bool = cfg!(any(feature = "msgpack", feature = "json"));
 
-    /// The codecs that are built in, in order of preference.
+    /// Returns the codecs that are built in, in order of preference.
     #[must_use]
     pub fn built_in() -> Vec<Self> {
         vec![
@@ -100,7 +100,7 @@ impl Codec {
         ]
     }
 
-    /// The codec's name in an Option.
+    /// Returns the codec's name in an Option.
     #[must_use]
     pub fn name(&self) -> &str {
         match self {
@@ -115,7 +115,7 @@ impl Codec {
         }
     }
 
-    /// A user's codec.
+    /// Wraps a user's codec.
     #[cfg(feature = "msgpack")]
     #[must_use]
     pub fn custom(codec: impl BodyCodec) -> Self {
@@ -126,8 +126,8 @@ impl Codec {
     ///
     /// # Errors
     ///
-    /// The value's own `Serialize` failed, or it is of a kind that the codec cannot express (a
-    /// map with keys that are no strings, in JSON).
+    /// The value's `Serialize` failed, or the codec cannot express the value (for example, a map whose keys
+    /// are not strings in JSON).
     pub fn encode<T: Serialize + ?Sized>(&self, value: &T) -> Result<Bytes, EncodeError> {
         self.encode_body(value).map(Body::into_bytes)
     }
@@ -142,7 +142,7 @@ impl Codec {
     }
 
     /// Encodes a value as a body to send, in memory of `source`. Large [`crate::Bytes`] in the value are not
-    /// copied if the codec writes them as they are.
+    /// copied if the codec writes them unchanged.
     ///
     /// # Errors
     ///
@@ -152,13 +152,13 @@ impl Codec {
         source: &B,
         value: &T,
     ) -> Result<Body, EncodeError> {
-        // Taken out rather than borrowed: a `Serialize` of the user's may encode something itself.
+        // Taken rather than borrowed: a user's `Serialize` may itself encode a value.
         let mut out = source.take_scratch();
         let mut segments = Vec::new();
         let encoded = self.encode_to(value, Writer::segmented(&mut out, source, &mut segments));
         let size = out.capacity();
         let body = out.split().freeze();
-        // A large body keeps its block to itself, or small ones behind it would keep it alive.
+        // A large body does not share its block, or small bodies after it would keep all of it alive.
         if body.len() <= MAX_SCRATCH_BODY {
             source.put_scratch(out);
         } else {
@@ -185,11 +185,11 @@ impl Codec {
         result.map_err(|source| EncodeError::new(type_name::<T>(), source))
     }
 
-    /// Reads the one value that `body` holds.
+    /// Decodes the one value in `body`.
     ///
     /// # Errors
     ///
-    /// The bytes are no value of this type, too deep, cut short, or followed by others.
+    /// The bytes are not a value of this type, nest too deep, are truncated, or are followed by other bytes.
     pub fn decode<T: DeserializeOwned>(&self, body: &[u8]) -> Result<T, DecodeError> {
         match self {
             #[cfg(feature = "msgpack")]
@@ -203,8 +203,8 @@ impl Codec {
         }
     }
 
-    /// Reads the arguments of a method: a map by name or an array in order, and what stands for
-    /// no arguments at all, which is an empty body or nil.
+    /// Decodes the arguments of a method: a map by name or an array in order. An empty body or nil means no
+    /// arguments.
     ///
     /// # Errors
     ///

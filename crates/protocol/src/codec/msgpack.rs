@@ -1,4 +1,4 @@
-//! Bodies in MessagePack, by rmp-serde: structs as maps, enums tagged from outside.
+//! Bodies in MessagePack, by rmp-serde: structs as maps, enums externally tagged.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;

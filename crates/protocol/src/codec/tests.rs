@@ -60,7 +60,7 @@ fn everything() -> Everything {
 }
 
 #[test]
-fn a_value_of_every_type_comes_back() {
+fn values_of_every_type_survive_encoding() {
     for codec in Codec::built_in() {
         let body = codec.encode(&everything()).unwrap();
         assert_eq!(codec.decode::<Everything>(&body).unwrap(), everything(), "{codec}");
@@ -68,7 +68,7 @@ fn a_value_of_every_type_comes_back() {
 }
 
 #[test]
-fn bytes_that_follow_the_value_are_an_error() {
+fn trailing_bytes_are_an_error() {
     assert_eq!(
         Codec::MessagePack.decode::<i64>(&[0x2a, 0x2a]),
         Err(DecodeError::Trailing { at: 1, extra: 1 })
@@ -78,7 +78,7 @@ fn bytes_that_follow_the_value_are_an_error() {
 }
 
 #[test]
-fn an_empty_body_is_no_value() {
+fn empty_body_does_not_decode() {
     for codec in Codec::built_in() {
         assert!(codec.decode::<i64>(b"").is_err());
         assert!(codec.decode::<Option<i64>>(b"").is_err());
@@ -86,7 +86,7 @@ fn an_empty_body_is_no_value() {
 }
 
 #[test]
-fn what_a_peer_wrote_is_escaped_and_cut_in_a_decode_error() {
+fn text_of_a_peer_is_escaped_and_truncated_in_decode_errors() {
     for codec in Codec::built_in() {
         let body = codec.encode("gone\u{202e}\u{9b}").unwrap();
         let error = codec.decode::<Shape>(&body).unwrap_err().to_string();
@@ -97,7 +97,7 @@ fn what_a_peer_wrote_is_escaped_and_cut_in_a_decode_error() {
     }
 }
 
-/// Recursive through everything that rmp-serde's own depth limit does not count.
+/// A type that recurses through an enum, an option and a newtype, which rmp-serde's depth limit ignores.
 #[derive(Debug, Serialize, Deserialize)]
 enum Nested {
     End,
@@ -108,7 +108,7 @@ enum Nested {
 struct NestedNewtype(Nested);
 
 #[test]
-fn a_deep_enum_is_an_error_and_no_overflow() {
+fn deeply_nested_enum_is_an_error() {
     // {"More": {"More": ...}}, a hundred thousand deep.
     let mut bytes = Vec::new();
     for _ in 0..100_000 {
@@ -124,7 +124,7 @@ fn a_deep_enum_is_an_error_and_no_overflow() {
 }
 
 #[test]
-fn arguments_come_as_a_map_an_array_or_nothing() {
+fn arguments_decode_from_a_map_an_array_or_an_empty_body() {
     #[derive(Debug, PartialEq, Deserialize)]
     struct Args {
         #[serde(default)]
@@ -147,7 +147,7 @@ fn arguments_come_as_a_map_an_array_or_nothing() {
 }
 
 #[test]
-fn a_missing_argument_is_named() {
+fn error_names_the_missing_argument() {
     #[derive(Debug, Deserialize)]
     struct Args {
         #[serde(rename = "a")]
@@ -169,7 +169,7 @@ fn large_and_small_bodies_do_not_disturb_each_other() {
     assert_eq!(Codec::MessagePack.decode::<String>(&large).unwrap().len(), 100_000);
 }
 
-/// A codec of a user's, which writes JSON upside down.
+/// A user's codec, which writes JSON in reverse.
 struct Reversed;
 
 impl BodyCodec for Reversed {
@@ -197,7 +197,7 @@ impl BodyCodec for Reversed {
 }
 
 #[test]
-fn a_codec_of_the_users_carries_bodies() {
+fn custom_codec_encodes_bodies() {
     let codec = Codec::custom(Reversed);
     assert_eq!(codec.name(), "application/x-reversed");
     let body = codec.encode(&(6, "seven")).unwrap();
@@ -207,7 +207,7 @@ fn a_codec_of_the_users_carries_bodies() {
 }
 
 #[test]
-fn a_large_byte_string_is_sent_from_where_it_is() {
+fn large_byte_string_is_sent_without_a_copy() {
     #[derive(Serialize)]
     struct Upload<'a> {
         name: &'a str,
@@ -216,7 +216,7 @@ fn a_large_byte_string_is_sent_from_where_it_is() {
     }
 
     let part = |len: usize| crate::Bytes::from((0..len).map(|n| n as u8).collect::<Vec<_>>());
-    // The last text is so long that the buffer grows behind what was set apart.
+    // The last text is long enough that the buffer grows after the segments.
     let upload =
         Upload { name: "n", parts: vec![part(100_000), part(3), part(20_000)], text: "t".repeat(50_000) };
     let body = Codec::MessagePack.encode_body(&upload).unwrap();
@@ -230,8 +230,8 @@ fn a_large_byte_string_is_sent_from_where_it_is() {
     assert_eq!(body.into_bytes(), copied);
     assert_eq!(Codec::MessagePack.encode(&upload).unwrap(), copied);
 
-    // As it was told, and nothing of it before or behind.
+    // A single byte string: the marker with its length, and the segment.
     let alone = Codec::MessagePack.encode_body(&part(16 * 1024)).unwrap();
     assert_eq!(alone.pieces().len(), 2);
-    assert_eq!(Codec::Json.encode_body(&upload).unwrap().pieces().len(), 1, "as text it is other bytes");
+    assert_eq!(Codec::Json.encode_body(&upload).unwrap().pieces().len(), 1, "base64 is a different text");
 }

@@ -1,20 +1,20 @@
-//! Walks one MessagePack value without recursion, before anything is built from it.
+//! A walk over one MessagePack value without recursion, before it is deserialized.
 //!
-//! A deserializer that recurses can be driven to overflow its stack, which ends the process, and
-//! rmp-serde's own depth limit does not see enums, options and newtypes. So the bytes are walked
-//! first: depth is bounded, a count never exceeds what the bytes behind it can hold, and the
-//! value's end is known, so that trailing bytes show.
+//! Deeply nested bytes can make a recursive deserializer overflow its stack, which aborts the process, and
+//! rmp-serde's own depth limit does not count enums, options and newtypes. The walk checks the bytes first:
+//! the depth is bounded, no count exceeds the bytes that follow it, and the end of the value is known, so
+//! that trailing bytes are detected.
 
 use rmp::Marker;
 
 use super::error::DecodeError;
 use crate::limits::MAX_DEPTH;
 
-/// Most values nest no deeper. To clear the places for all that are allowed would take longer than
-/// the walk through a small one.
+/// The depth that most values stay within. Clearing an array of [`MAX_DEPTH`] levels takes longer than the
+/// walk over a small value, so a smaller array is tried first.
 const SHALLOW: usize = 8;
 
-/// The length in bytes of the value that `bytes` begin with.
+/// Returns the length in bytes of the value at the start of `bytes`.
 pub(crate) fn value_len(bytes: &[u8]) -> Result<usize, DecodeError> {
     match value_len_within(bytes, &mut [0; SHALLOW]) {
         Err(DecodeError::TooDeep { .. }) => value_len_within(bytes, &mut [0; MAX_DEPTH]),
@@ -22,8 +22,8 @@ pub(crate) fn value_len(bytes: &[u8]) -> Result<usize, DecodeError> {
     }
 }
 
-/// The same where as many levels are allowed as `open` has places: each is for how many values are
-/// still to come in the container that is open there.
+/// Returns the length of the value, with at most `open.len()` levels. Each element of `open` counts the values
+/// that remain in the open container of that level.
 fn value_len_within(bytes: &[u8], open: &mut [u64]) -> Result<usize, DecodeError> {
     let mut walk = Walk { bytes, at: 0 };
     let mut depth = 0;
@@ -33,7 +33,7 @@ fn value_len_within(bytes: &[u8], open: &mut [u64]) -> Result<usize, DecodeError
             if depth == open.len() {
                 return Err(DecodeError::TooDeep { at: walk.at, limit: open.len() });
             }
-            // Each value has at least one byte, so this also bounds what a reader reserves.
+            // Each value has at least one byte, so this also bounds the memory that a reader reserves.
             if children > (bytes.len() - walk.at) as u64 {
                 return Err(DecodeError::Truncated { at: walk.at });
             }
@@ -60,7 +60,7 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    /// Passes over one marker with its own data; returns how many values it contains.
+    /// Skips one marker with its data and returns the number of values that it contains.
     fn step(&mut self) -> Result<u64, DecodeError> {
         let marker = Marker::from_u8(self.uint::<1>()? as u8);
         let data = match marker {
@@ -112,7 +112,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_value_ends_where_its_bytes_end() {
+    fn length_excludes_the_bytes_after_the_value() {
         for value in [&[0x2a][..], &[0x82, 0xa1, b'a', 6, 0xa1, b'b', 7], &[0xc4, 2, 1, 2], &[0x90]] {
             assert_eq!(value_len(value).unwrap(), value.len());
             let mut longer = value.to_vec();
@@ -137,10 +137,10 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_below_many_levels_is_told_as_it_is() {
+    fn error_below_many_levels_is_reported_unchanged() {
         for depth in [SHALLOW - 1, SHALLOW, MAX_DEPTH - 1] {
             let mut bytes = vec![0x91; depth];
-            // The last level promises two values and has one.
+            // The last level announces two values and has one.
             bytes.extend_from_slice(&[0x92, 0xc0]);
             assert_eq!(value_len(&bytes), Err(DecodeError::Truncated { at: depth + 1 }));
             bytes.push(0xc1);
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn a_count_beyond_the_bytes_is_refused_from_the_count_alone() {
+    fn count_beyond_the_bytes_is_refused_when_it_is_read() {
         let bytes = [0xdd, 0xff, 0xff, 0xff, 0xff, 0xc0];
         assert_eq!(value_len(&bytes), Err(DecodeError::Truncated { at: 5 }));
         let bytes = [0xdf, 0xff, 0xff, 0xff, 0xff, 0xc0];

@@ -1,4 +1,5 @@
-//! The buffer that serializers write to: it grows into memory of a source, and sets large byte strings apart.
+//! The buffer that serializers write to: it grows into memory of a source, and keeps large byte strings as
+//! separate segments.
 
 use std::io;
 
@@ -31,7 +32,7 @@ pub(super) fn assemble(mut written: Bytes, segments: Vec<Segment>) -> Body {
 /// An [`io::Write`] that appends to a buffer.
 pub(crate) struct Writer<'a, B = Unpooled> {
     pub(super) out: &'a mut BytesMut,
-    /// The memory to grow into, and the segments that were set apart; `None` if everything is copied.
+    /// The memory to grow into, and the segments that were not copied; `None` if everything is copied.
     segments: Option<(&'a B, &'a mut Vec<Segment>)>,
 }
 
@@ -44,7 +45,7 @@ impl<'a> Writer<'a> {
 }
 
 impl<'a, B: BufferSource> Writer<'a, B> {
-    /// Creates a writer that grows into buffers of `source` and sets large byte strings apart.
+    /// Creates a writer that grows into buffers of `source` and keeps large byte strings as segments.
     pub(super) const fn segmented(
         out: &'a mut BytesMut,
         source: &'a B,
@@ -57,7 +58,7 @@ impl<'a, B: BufferSource> Writer<'a, B> {
     fn grow(&mut self, additional: usize) {
         let size = self.out.capacity();
         let needed = (self.out.len() + additional).max(2 * self.out.len());
-        // A copying writer appends to a buffer of its caller's, which may be a part of a larger block.
+        // A copying writer appends to its caller's buffer, which may be a part of a larger block.
         let Some((source, _)) = &self.segments else { return self.out.reserve(additional) };
         if needed < MIN_POOLED_BUFFER {
             return self.out.reserve(additional);
@@ -74,7 +75,7 @@ impl<B: BufferSource> io::Write for Writer<'_, B> {
         self.write_all(bytes).map(|()| bytes.len())
     }
 
-    // Serializers write a byte or two at a time.
+    // Inlined, because serializers write one or two bytes at a time.
     #[inline]
     fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
         if self.out.capacity() - self.out.len() < bytes.len() {

@@ -24,7 +24,7 @@ fn the_default_option_is_the_vector_of_the_specification() {
 }
 
 #[test]
-fn what_one_side_asks_and_the_other_accepts_is_the_same() {
+fn both_sides_agree_on_the_negotiated_terms() {
     let client = ClientOffer {
         codec: Codec::Json,
         handle_timeout: Some(Duration::from_secs(3)),
@@ -51,7 +51,7 @@ fn what_one_side_asks_and_the_other_accepts_is_the_same() {
 }
 
 #[test]
-fn a_refusal_names_what_was_refused() {
+fn refusal_names_the_refused_field() {
     let message = |change: fn(&mut Value)| consider(change).unwrap_err().message;
     assert_eq!(
         message(|option| option["magic_number"] = 1.into()),
@@ -83,7 +83,7 @@ fn unknown_fields_are_ignored_and_null_is_absent() {
 }
 
 #[test]
-fn the_client_is_told_why_and_what_is_spoken() {
+fn refusal_carries_the_reason_and_the_supported_codecs() {
     let server = ServerPolicy::default();
     let refusal = server.encode_refusal(&Status::refused(Code::Unauthenticated, "token is missing"));
     let error = ClientOffer::default().accept_answer(&refusal).unwrap_err();
@@ -97,7 +97,7 @@ fn the_client_is_told_why_and_what_is_spoken() {
 }
 
 #[test]
-fn an_answer_that_was_not_asked_for_is_an_error() {
+fn answer_with_a_term_that_was_not_requested_is_an_error() {
     let answer = json!({"magic_number": 3_405_691_582_u32, "version": 1, "codec_type": "application/cbor"});
     let error = ClientOffer::default().accept_answer(answer.to_string().as_bytes()).unwrap_err();
     assert_eq!(error.to_string(), "the answer's codec_type `application/cbor` is not what was asked for");
@@ -105,14 +105,14 @@ fn an_answer_that_was_not_asked_for_is_an_error() {
 }
 
 #[test]
-fn a_token_that_does_not_fit_is_refused_at_home() {
+fn token_that_does_not_fit_is_refused_by_the_client() {
     let terms = ClientOffer { token: Some("x".repeat(5000)), ..ClientOffer::default() };
     assert!(matches!(terms.encode(), Err(HandshakeError::OptionTooLarge { size }) if size > 5000));
     assert!(!format!("{terms:?}").contains("xxx"));
 }
 
 #[test]
-fn an_option_is_an_object_and_no_array_of_its_fields() {
+fn option_as_an_array_of_fields_is_refused() {
     let fields = br#"[3405691582,1,"application/json",null,null,null,null,null]"#;
     let refusal = ServerPolicy::default().negotiate(fields).unwrap_err();
     assert_eq!(refusal.message, "Option: invalid type: sequence, expected an object at line 1 column 0");
@@ -121,7 +121,7 @@ fn an_option_is_an_object_and_no_array_of_its_fields() {
 }
 
 #[test]
-fn a_refusal_never_exceeds_the_limit_of_an_option() {
+fn refusal_never_exceeds_the_limit_of_an_option() {
     let refusal =
         ServerPolicy::default().encode_refusal(&Status::refused(Code::Internal, "\u{1}".repeat(1024)));
     assert!(refusal.len() <= MAX_OPTION_BYTES, "{} bytes", refusal.len());
@@ -130,7 +130,7 @@ fn a_refusal_never_exceeds_the_limit_of_an_option() {
 }
 
 #[test]
-fn what_the_server_wrote_is_escaped_in_every_error() {
+fn text_of_the_server_is_escaped_in_errors() {
     let mut answer =
         json!({"magic_number": 3_405_691_582_u32, "version": 1, "codec_type": "application/json"});
     answer["compression"] = "\u{1b}[2J".into();

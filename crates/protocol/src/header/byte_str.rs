@@ -1,4 +1,4 @@
-//! Text of a message, copied if it is short and shared with the message's buffer if not.
+//! [`ByteStr`]: text of a message, copied if it is short and shared with the message's buffer otherwise.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -10,20 +10,20 @@ use bytes::Bytes;
 
 use crate::text::EscapedText;
 
-/// Text that came in a message: a copy where it is short, as names of methods are, else a slice of the
-/// buffer it was read into.
+/// Text that was received in a message: a copy if it is short, like most names of methods, else a slice of
+/// the receive buffer.
 #[derive(Clone)]
 pub struct ByteStr(Text);
 
 #[derive(Clone)]
 enum Text {
-    /// The text, zeros, and in the last byte its length.
+    /// The text, padded with zeros, and its length in the last byte.
     Copied([u8; COPY_BYTES]),
     Shared(Bytes),
 }
 
-/// So much as fits where a `Bytes` would be, beside the one word that tells the two apart. Such a copy
-/// costs less than to count one more owner of the buffer, and later one less.
+/// The size of a copy: the size of a `Bytes` minus one word for the discriminant. Copying this much costs
+/// less than incrementing and decrementing the reference count of the buffer.
 const COPY_BYTES: usize = size_of::<Bytes>() - size_of::<usize>();
 
 impl Text {
@@ -36,11 +36,11 @@ impl Text {
         Some(Self::Copied(bytes))
     }
 
-    /// Returns `true` if it is ASCII, as names nearly always are, which is seen sooner than that it is UTF-8.
+    /// Returns `true` if the text is ASCII. Nearly all names are, and the check is faster than that for UTF-8.
     #[cfg(feature = "msgpack")]
     fn is_ascii(&self) -> bool {
         match self {
-            // Zeros and a length are ASCII, too: so many bytes are looked at for any text.
+            // The padding and the length are ASCII too, so the length of the check is constant.
             Self::Copied(bytes) => bytes.is_ascii(),
             Self::Shared(bytes) => bytes.is_ascii(),
         }
@@ -48,7 +48,7 @@ impl Text {
 }
 
 impl ByteStr {
-    /// `text`, a part of `message`, if it is UTF-8.
+    /// Takes `text`, a part of `message`, if it is UTF-8.
     #[cfg(feature = "msgpack")]
     #[inline]
     pub(super) fn part_of(message: &Bytes, text: &[u8]) -> Result<Self, Utf8Error> {
@@ -59,13 +59,13 @@ impl ByteStr {
         Ok(read)
     }
 
-    /// `text`, which is UTF-8 and a part of `message`.
+    /// Takes `text`, which is UTF-8 and a part of `message`.
     #[inline]
     pub(super) fn slice_of(message: &Bytes, text: &[u8]) -> Self {
         Self(Text::copied(text).unwrap_or_else(|| Text::Shared(message.slice_ref(text))))
     }
 
-    /// The bytes of the text.
+    /// Returns the bytes of the text.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         match &self.0 {
@@ -74,10 +74,11 @@ impl ByteStr {
         }
     }
 
-    /// The text.
+    /// Returns the text.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        std::str::from_utf8(self.as_bytes()).expect("checked when it was made, and immutable since")
+        std::str::from_utf8(self.as_bytes())
+            .expect("constructors accept UTF-8 only, and the text is immutable")
     }
 }
 

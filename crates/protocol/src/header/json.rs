@@ -20,7 +20,8 @@ use crate::object::Object;
 use crate::status::Status;
 use crate::text::{MAX_PEER_TEXT, truncate};
 
-/// By hand, but for the values: serde_json would look for what is to be escaped in each key.
+/// Encodes a header. Keys are written by hand, because serde_json would search each one for characters to
+/// escape.
 pub(super) fn encode(header: &HeaderRef<'_>, out: &mut BytesMut) {
     put(out, r#"{"kind":"#, header.kind.name());
     put(out, r#","seq":"#, &header.seq.0);
@@ -73,7 +74,7 @@ pub(super) fn decode(message: &Bytes, frame: Range<usize>) -> Result<Header, Hea
     let kind = Kind::from_name(&read.kind).ok_or_else(|| HeaderError::unknown_kind(&read.kind))?;
     let seq = read.seq.0.ok_or_else(|| HeaderError::malformed("seq is null"))?;
     if seq >= Seq::JSON_END {
-        return Err(HeaderError::malformed(format_args!("seq is {seq}, JSON's end at 2^53 - 1")));
+        return Err(HeaderError::malformed(format_args!("seq is {seq}, the maximum in JSON is 2^53 - 1")));
     }
     let service_method = match read.service_method {
         None => ByteStr::default(),
@@ -96,7 +97,7 @@ struct Read<'a> {
     #[serde(borrow)]
     kind: Cow<'a, str>,
     seq: Uint,
-    #[serde(borrow, default, deserialize_with = "borrowed_where_possible")]
+    #[serde(borrow, default, deserialize_with = "borrowed_if_possible")]
     service_method: Option<Cow<'a, str>>,
     #[serde(default)]
     timeout_ms: Uint,
@@ -106,8 +107,8 @@ struct Read<'a> {
     flags: Uint,
 }
 
-/// serde borrows a `Cow` only where it stands alone.
-fn borrowed_where_possible<'de, D: Deserializer<'de>>(
+/// Borrows the text if it contains no escapes. serde does not borrow a `Cow` inside of an `Option`.
+fn borrowed_if_possible<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<Cow<'de, str>>, D::Error> {
     #[derive(Deserialize)]
@@ -140,7 +141,7 @@ fn into_metadata(pairs: BTreeMap<String, String>) -> Option<Box<Metadata>> {
     (!metadata.is_empty()).then(|| Box::new(metadata))
 }
 
-/// An unsigned integer in any form that JSON has for one (`7`, `7.0`, `7e0`), or null.
+/// An unsigned integer in any notation of JSON (`7`, `7.0`, `7e0`), or null.
 #[derive(Default)]
 struct Uint(Option<u64>);
 

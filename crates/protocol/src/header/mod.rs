@@ -1,4 +1,4 @@
-//! The header of a message, written and read in either codec. The sessions decide what may follow what.
+//! Encoding and decoding of message headers in either codec. Legal sequences are left to the sessions.
 
 use std::ops::Range;
 
@@ -15,7 +15,7 @@ mod json;
 mod msgpack;
 mod types;
 
-/// Appends `header` as `codec` writes it.
+/// Appends `header`, encoded for `codec`.
 pub(crate) fn encode(header: &HeaderRef<'_>, codec: &Codec, out: &mut BytesMut) {
     match codec {
         #[cfg(feature = "json")]
@@ -27,7 +27,7 @@ pub(crate) fn encode(header: &HeaderRef<'_>, codec: &Codec, out: &mut BytesMut) 
     }
 }
 
-/// Reads the header in `frame`, a range of `message`, as `codec` writes it.
+/// Decodes the header in `frame`, a range of `message`, for `codec`.
 pub(crate) fn decode(codec: &Codec, message: &Bytes, frame: Range<usize>) -> Result<Header, HeaderError> {
     match codec {
         #[cfg(feature = "json")]

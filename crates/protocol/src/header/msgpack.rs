@@ -1,5 +1,5 @@
-//! Headers as MessagePack arrays. Written and read by hand: this is on the path of every call,
-//! and serde would build a string for the method's name.
+//! Headers as MessagePack arrays. They are encoded and decoded by hand, because this is on the path of every
+//! call and serde would allocate a string for the name of the method.
 
 use std::ops::Range;
 
@@ -36,7 +36,7 @@ pub(super) fn encode(header: &HeaderRef<'_>, out: &mut BytesMut) {
     } else {
         3
     };
-    // No kind is over 6, which is one byte.
+    // Kinds are at most 6, which MessagePack encodes as one byte.
     out.extend_from_slice(&[Marker::FixArray(fields).to_u8(), header.kind as u8]);
     put_uint(out, header.seq.0);
     if fields >= 3 {
@@ -122,8 +122,8 @@ pub(super) fn decode(message: &Bytes, frame: Range<usize>) -> Result<Header, Hea
     decode_any(message, frame)
 }
 
-/// Reads a header as most are: no error, no metadata, and the other fields in short forms. Any other is
-/// left to `decode_any`, right or wrong.
+/// Decodes a header of the most frequent form: no error, no metadata, and the other fields in short
+/// encodings. `None` for any other header, valid or not; `decode_any` handles it.
 fn decode_usual(message: &Bytes, frame: &[u8]) -> Option<Header> {
     let [array, kind, rest @ ..] = frame else { return None };
     let Marker::FixArray(fields @ (2..=4 | 7)) = Marker::from_u8(*array) else { return None };
@@ -146,7 +146,7 @@ fn decode_usual(message: &Bytes, frame: &[u8]) -> Option<Header> {
     })
 }
 
-/// A number below 2^32 as senders write it, and what follows it.
+/// Reads a number below 2^32 in its usual encodings, and returns it with the remaining bytes.
 #[inline]
 fn short_uint(bytes: &[u8]) -> Option<(u64, &[u8])> {
     Some(match bytes {
@@ -157,7 +157,7 @@ fn short_uint(bytes: &[u8]) -> Option<(u64, &[u8])> {
     })
 }
 
-/// A string below 32 bytes, and what follows it.
+/// Reads a string below 32 bytes, and returns it with the remaining bytes.
 #[inline]
 fn short_str<'a>(message: &Bytes, bytes: &'a [u8]) -> Option<(ByteStr, &'a [u8])> {
     let (marker, rest) = bytes.split_first()?;
@@ -209,7 +209,7 @@ fn decode_any(message: &Bytes, frame: &[u8]) -> Result<Header, HeaderError> {
     Ok(header)
 }
 
-/// Reads values off the front of a slice.
+/// A reader that takes values from the front of a slice.
 struct Reader<'a> {
     rest: &'a [u8],
 }
@@ -228,13 +228,13 @@ impl<'a> Reader<'a> {
         Ok(Marker::from_u8(self.take(1, field)?[0]))
     }
 
-    /// A big-endian number of `width` bytes.
+    /// Reads a big-endian number of `width` bytes.
     fn be(&mut self, width: usize, field: &str) -> Result<u64, HeaderError> {
         let taken = self.take(width, field)?;
         Ok(taken.iter().fold(0, |value, byte| value << 8 | u64::from(*byte)))
     }
 
-    /// Any legal encoding of a number from 0 to 2^64 - 1, or nil.
+    /// Reads a number from 0 to 2^64 - 1 in any legal encoding, or nil.
     fn uint(&mut self, field: &str) -> Result<Option<u64>, HeaderError> {
         let value = match self.marker(field)? {
             Marker::FixPos(value) => return Ok(Some(u64::from(value))),
@@ -260,7 +260,7 @@ impl<'a> Reader<'a> {
         self.uint(field)?.ok_or_else(|| HeaderError::malformed(format_args!("{field} is nil")))
     }
 
-    /// A string; nil is the empty one.
+    /// Reads a string; nil counts as the empty one.
     fn str(&mut self, field: &str) -> Result<&'a str, HeaderError> {
         let len = match self.marker(field)? {
             Marker::FixStr(len) => u64::from(len),
@@ -357,7 +357,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_usual_header_is_read_as_any_other(
+        fn usual_header_decodes_the_same_on_both_paths(
             mut header in any_header(),
             seq: u32,
             at in any::<prop::sample::Index>(),
@@ -378,10 +378,10 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_that_are_a_usual_header_are_read_as_any_other(
+        fn bytes_that_both_paths_accept_decode_the_same(
             fields in 0x90_u8..0x98,
             kind in 0_u8..8,
-            // Mostly the first and last of each form.
+            // Mostly the first and last marker of each format.
             rest in proptest::collection::vec(
                 prop_oneof![0_u8..4, 0x7e..0x82_u8, 0xa0..0xa4_u8, 0xc0..0xc4_u8, 0xcc..0xd0_u8, any::<u8>()],
                 0..16,

@@ -25,7 +25,7 @@ fn json(text: &'static str) -> Result<Header, HeaderError> {
 }
 
 #[test]
-fn headers_are_the_vectors_of_the_specification() {
+fn encoded_headers_are_the_vectors_of_the_specification() {
     let codec = Codec::MessagePack;
     let request = HeaderRef {
         service_method: "Arith.multiply",
@@ -45,13 +45,13 @@ fn headers_are_the_vectors_of_the_specification() {
 }
 
 #[test]
-fn json_leaves_out_what_holds_its_default() {
+fn json_omits_fields_with_default_values() {
     let ping = HeaderRef::new(Kind::Ping, Seq(9));
     assert_eq!(encoded(&Codec::Json, &ping)[..], *br#"{"kind":"ping","seq":9}"#);
 }
 
 #[test]
-fn any_legal_encoding_of_an_integer_is_taken() {
+fn any_legal_encoding_of_an_integer_is_accepted() {
     let expected = msgpack(b"\x92\x01\x05").unwrap();
     for bytes in [
         &b"\x92\xcc\x01\xcd\x00\x05"[..],
@@ -75,7 +75,7 @@ fn nil_stands_for_the_default() {
 }
 
 #[test]
-fn what_lies_past_the_known_fields_is_ignored() {
+fn unknown_fields_and_flags_are_ignored() {
     let expected = msgpack(b"\x92\x02\x07").unwrap();
     assert_eq!(
         msgpack(b"\x99\x02\x07\xa0\x00\xc0\xc0\x00\x82\xa1a\x93\x01\x02\x03\xc0\xc0\xcb\0\0\0\0\0\0\0\0")
@@ -87,7 +87,7 @@ fn what_lies_past_the_known_fields_is_ignored() {
 }
 
 #[test]
-fn a_header_that_does_not_decode_says_where() {
+fn decode_error_names_the_field() {
     let message = |bytes| msgpack(bytes).unwrap_err().to_string();
     assert_eq!(message(b""), "header: header is cut short");
     assert_eq!(message(b"\x91\x01"), "header: 1 fields, at least kind and seq are required");
@@ -111,7 +111,7 @@ fn a_header_that_does_not_decode_says_where() {
 }
 
 #[test]
-fn a_json_header_is_an_object_and_no_array_of_its_fields() {
+fn json_header_as_an_array_of_fields_is_refused() {
     let fields = r#"["ping",1,null,null,null,null,null]"#;
     let error = json(fields).unwrap_err().to_string();
     assert_eq!(error, "header: invalid type: sequence, expected an object at line 1 column 0");
@@ -119,7 +119,7 @@ fn a_json_header_is_an_object_and_no_array_of_its_fields() {
 }
 
 #[test]
-fn a_long_message_of_a_peer_is_cut() {
+fn long_message_of_a_peer_is_truncated() {
     let status = Status::done(Code::Internal, "é".repeat(4000));
     for codec in Codec::built_in() {
         let header = HeaderRef { error: Some(&status), ..HeaderRef::new(Kind::Response, Seq(1)) };
@@ -132,7 +132,7 @@ fn a_long_message_of_a_peer_is_cut() {
 }
 
 #[test]
-fn not_sent_never_goes_on_the_wire() {
+fn not_sent_is_encoded_as_maybe() {
     let status = Status::new(Code::Unavailable, Execution::NotSent, "");
     for codec in Codec::built_in() {
         let header = HeaderRef { error: Some(&status), ..HeaderRef::new(Kind::Response, Seq(1)) };
@@ -174,7 +174,7 @@ pub(super) fn any_header() -> impl Strategy<Value = Header> {
 
 proptest! {
     #[test]
-    fn every_header_comes_back(header in any_header()) {
+    fn every_header_survives_encoding(header in any_header()) {
         for codec in Codec::built_in() {
             let frame = encoded(&codec, &header.as_ref());
             prop_assert_eq!(&decode(&codec, &frame).unwrap(), &header);
@@ -182,7 +182,7 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_are_read_without_panic(bytes in proptest::collection::vec(any::<u8>(), 0..80)) {
+    fn decoding_any_bytes_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..80)) {
         let bytes = Bytes::from(bytes);
         for codec in Codec::built_in() {
             let _ = decode(&codec, &bytes);
@@ -190,7 +190,7 @@ proptest! {
     }
 
     #[test]
-    fn a_damaged_header_is_read_without_panic(header in any_header(), at in any::<prop::sample::Index>(), byte: u8) {
+    fn decoding_a_damaged_header_never_panics(header in any_header(), at in any::<prop::sample::Index>(), byte: u8) {
         for codec in Codec::built_in() {
             let mut frame = encoded(&codec, &header.as_ref()).to_vec();
             let at = at.index(frame.len());

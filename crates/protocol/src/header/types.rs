@@ -1,4 +1,4 @@
-//! The fields of a header: as they are written, as they are read, and the error of one that is not valid.
+//! The types of a header: to be encoded, as decoded, and the error of an invalid one.
 
 use std::fmt;
 
@@ -10,21 +10,21 @@ use crate::metadata::Metadata;
 use crate::status::Status;
 use crate::text::EscapedText;
 
-/// What a message is. The numbers are those of the MessagePack header.
+/// The kind of a message. The numbers are those of the MessagePack header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Kind {
-    /// Call a method; from a client.
+    /// A call of a method; sent by clients.
     Request = 1,
-    /// The answer to a request; from a server.
+    /// The answer to a request; sent by servers.
     Response = 2,
-    /// The caller has gone; from a client.
+    /// The cancellation of a call; sent by clients.
     Cancel = 3,
-    /// Answer this; from both.
+    /// A request for a pong; sent by both sides.
     Ping = 4,
-    /// The answer to a ping.
+    /// The answer to a ping; sent by both sides.
     Pong = 5,
-    /// No request after this one is, or will be, handled; from both.
+    /// The notice that no request after the given one is handled; sent by both sides.
     Goaway = 6,
 }
 
@@ -42,7 +42,7 @@ impl Kind {
         Self::ALL.into_iter().find(|kind| kind.name() == name)
     }
 
-    /// The name in a JSON header.
+    /// Returns the name in a JSON header.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -62,7 +62,7 @@ impl fmt::Display for Kind {
     }
 }
 
-/// The flag bits of a message. Bits that nobody knows are dropped when they are read.
+/// The flag bits of a message. Unknown bits are dropped when they are read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Flags(u8);
 
@@ -71,9 +71,9 @@ impl Flags {
     pub const NONE: Self = Self(0);
     /// The body is compressed.
     pub const COMPRESSED: Self = Self(1);
-    /// No response is to be sent.
+    /// The server must not send a response.
     pub const ONE_WAY: Self = Self(1 << 1);
-    /// The call may be made twice with the effect of once.
+    /// Executing the call twice has the effect of executing it once.
     pub const IDEMPOTENT: Self = Self(1 << 2);
 
     const KNOWN: u64 = 0b111;
@@ -92,66 +92,66 @@ impl Flags {
         self.0 & other.0 == other.0
     }
 
-    /// These flags and those of `other`.
+    /// Returns these flags combined with those of `other`.
     #[must_use]
     pub const fn with(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
 }
 
-/// A header as it is written.
+/// A header to be encoded.
 #[derive(Clone, Copy, Debug)]
 pub struct HeaderRef<'a> {
     /// The kind of the message.
     pub kind: Kind,
-    /// The request it is, or is about.
+    /// The number of the request that the message is or refers to.
     pub seq: Seq,
-    /// `Service.method`, on a request.
+    /// The full name of the method, `Service.method`, on a request.
     pub service_method: &'a str,
-    /// The rest of the caller's time in milliseconds; 0 = no limit.
+    /// The time left until the caller's deadline, in milliseconds; 0 if there is none.
     pub timeout_ms: u64,
     /// The error, on a response or goaway.
     pub error: Option<&'a Status>,
-    /// Pairs beside the body; an empty map is not sent.
+    /// The metadata of the message; an empty map is not sent.
     pub metadata: Option<&'a Metadata>,
     /// The flags of the message.
     pub flags: Flags,
 }
 
 impl<'a> HeaderRef<'a> {
-    /// A header with nothing but its kind and number.
+    /// Creates a header with only a kind and a number.
     #[must_use]
     pub const fn new(kind: Kind, seq: Seq) -> Self {
         Self { kind, seq, service_method: "", timeout_ms: 0, error: None, metadata: None, flags: Flags::NONE }
     }
 
-    /// The metadata, if there is something in it.
+    /// Returns the metadata, if it is not empty.
     pub(super) fn metadata(&self) -> Option<&'a Metadata> {
         self.metadata.filter(|metadata| !metadata.is_empty())
     }
 }
 
-/// A header as it was read.
+/// A decoded header.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Header {
     /// The kind of the message.
     pub kind: Kind,
-    /// The request it is, or is about.
+    /// The number of the request that the message is or refers to.
     pub seq: Seq,
-    /// `Service.method`, on a request.
+    /// The full name of the method, `Service.method`, on a request.
     pub service_method: ByteStr,
-    /// The rest of the caller's time in milliseconds; 0 = no limit.
+    /// The time left until the caller's deadline, in milliseconds; 0 if there is none.
     pub timeout_ms: u64,
     /// The error, on a response or goaway.
     pub error: Option<Box<Status>>,
-    /// Pairs beside the body.
+    /// The metadata of the message.
     pub metadata: Option<Box<Metadata>>,
     /// The flags of the message.
     pub flags: Flags,
 }
 
 impl Header {
-    /// The same header, to be written.
+    /// Borrows the header, to encode it.
     #[must_use]
     pub fn as_ref(&self) -> HeaderRef<'_> {
         HeaderRef {
@@ -166,20 +166,20 @@ impl Header {
     }
 }
 
-/// A header that does not decode, which is a protocol error.
+/// The error of a header that does not decode, which is a protocol error.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum HeaderError {
-    /// The bytes are no header of the codec.
+    /// The bytes are not a header in the connection's codec.
     #[error("header: {message}")]
     Malformed {
-        /// The finding, and in which field.
+        /// The mistake and its field.
         message: String,
     },
-    /// A kind that this version does not know, or that was not agreed on.
+    /// The kind is unknown to this version.
     #[error("header: kind {found} is unknown")]
     UnknownKind {
-        /// The kind as sent.
+        /// The kind as received.
         found: String,
     },
 }
