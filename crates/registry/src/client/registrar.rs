@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use farcall_discovery::{Instance, Registered, Registrar, RegistrarError, RegistrarErrorKind, Renewal};
+use farcall_protocol::time::millis;
 use reqwest::{Method, RequestBuilder, StatusCode, Url};
 use serde::Deserialize;
 
@@ -115,7 +116,7 @@ impl HttpRegistrar {
     fn complete(&self, instance: &Instance) -> Result<Instance, RegistrarError> {
         let mut instance = instance.clone();
         if let (None, Some(ttl)) = (instance.ttl_ms, self.ttl) {
-            instance.ttl_ms = Some(u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX));
+            instance.ttl_ms = Some(millis(ttl));
         }
         Ok(instance.check()?)
     }
@@ -242,7 +243,7 @@ impl Registrar for HttpRegistrar {
             }
             Interface::Simple => {
                 instance.weight = 0;
-                instance.ttl_ms = u64::try_from(Instance::MIN_TTL.as_millis()).ok();
+                instance.ttl_ms = Some(millis(Instance::MIN_TTL));
                 self.post(&instance).await.map(drop).map_err(|error| failed(&error))
             }
         }

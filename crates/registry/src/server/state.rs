@@ -4,10 +4,10 @@
 //! [`Registry`](super::Registry).
 
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
 
 use axum::http::HeaderValue;
 use farcall_discovery::Instance;
+use farcall_protocol::time::millis;
 use farcall_web::Authority;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep_until};
@@ -160,8 +160,4 @@ impl RegistryState {
         let heartbeat = grant.heartbeat(self.options.heartbeat_interval());
         Registration { ttl_ms: millis(grant.ttl), heartbeat_ms: millis(heartbeat) }
     }
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use farcall_discovery::{AdvertisedState, Instance};
+use farcall_protocol::time::millis;
 use tokio::time::Instant;
 
 use super::lease::{LeaseGrant, Now};
@@ -183,6 +184,6 @@ impl Record {
 
     fn set_ttl(&mut self, default_ttl: Duration) {
         self.ttl = self.ttl_ms.map_or(default_ttl, Duration::from_millis);
-        self.public.instance.ttl_ms = u64::try_from(self.ttl.as_millis()).ok();
+        self.public.instance.ttl_ms = Some(millis(self.ttl));
     }
 }
