@@ -92,13 +92,11 @@ async fn answer(
 mod tests {
     use axum::body::{Body, Bytes};
     use axum::routing::get;
+    use farcall_test_support::wait::{PATIENCE, within_patience};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
 
     use super::*;
-
-    /// Far longer than anything takes, even on a busy machine.
-    const PATIENCE: Duration = Duration::from_secs(60);
 
     #[tokio::test]
     async fn sockets_send_at_once_and_have_a_stall_timeout() {
@@ -128,6 +126,6 @@ mod tests {
         let serving = tokio::spawn(server.serve(accepted, peer));
         watcher.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
         watcher.read_exact(&mut [0; 15]).await.unwrap();
-        timeout(PATIENCE, serving).await.expect("it ends, though the peer is there").unwrap();
+        within_patience("it ends, though the peer is there", serving).await.unwrap();
     }
 }

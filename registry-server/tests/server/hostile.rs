@@ -4,11 +4,13 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use crate::support::{Running, TIMEOUT, wait_until};
+use farcall_test_support::wait::{PATIENCE, until_async};
+
+use crate::support::Running;
 
 fn connect(registry: &Running) -> TcpStream {
     let stream = TcpStream::connect(registry.url.strip_prefix("http://").unwrap()).unwrap();
-    stream.set_read_timeout(Some(TIMEOUT)).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream
 }
 
@@ -83,7 +85,7 @@ async fn idle_connection_is_closed_and_a_watch_is_not() {
     assert!(received(&mut idle).expect("it is closed").starts_with(b"HTTP/1.1 200"));
     registry.register("tcp@127.0.0.1:7001", "Arith").await;
     let mut seen = String::new();
-    wait_until("the watcher receives the change", async || {
+    until_async("the watcher receives the change", async || {
         seen.push_str(&String::from_utf8_lossy(
             &watcher.chunk().await.unwrap().expect("the watch continues"),
         ));
@@ -106,6 +108,6 @@ async fn too_many_connections_are_closed_at_once() {
     assert_eq!(received(&mut connect(&registry)), Some(Vec::new()));
     registry.wait_for_log("too many connections").await;
     drop(held);
-    wait_until("a connection is accepted again", async || registry.get("/healthz").send().await.is_ok())
+    until_async("a connection is accepted again", async || registry.get("/healthz").send().await.is_ok())
         .await;
 }

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use farcall_test_browser::Browser;
+use farcall_test_support::wait::{PATIENCE, until_async};
 use reqwest::Method;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::support::{Running, TIMEOUT, command, http, wait_until};
+use crate::support::{Running, command, http};
 
 /// Opens the registry's page, and waits until it receives updates.
 async fn open(registry: &Running) -> Browser {
@@ -55,7 +56,7 @@ async fn one_click_drains_and_another_undrains() {
     registry.register("tcp@127.0.0.1:7001", "Arith").await;
     let browser = open(&registry).await;
     browser.click(".act").await;
-    wait_until("the instance is draining", async || only(&registry, "Arith").await["state"] == "draining")
+    until_async("the instance is draining", async || only(&registry, "Arith").await["state"] == "draining")
         .await;
     browser.sees("document.querySelector('.state').innerText === 'draining'").await;
     browser.sees("document.querySelector('.act').innerText === 'Undrain'").await;
@@ -63,7 +64,7 @@ async fn one_click_drains_and_another_undrains() {
     // The Enter key on the focused button has the same effect.
     browser.script("document.querySelector('.act').focus()").await;
     browser.keys(".act", "\u{e007}").await;
-    wait_until("the instance is up", async || only(&registry, "Arith").await["state"] == "up").await;
+    until_async("the instance is up", async || only(&registry, "Arith").await["state"] == "up").await;
     browser.sees("document.querySelector('.act').innerText === 'Drain'").await;
 }
 
@@ -74,14 +75,14 @@ async fn weight_override_is_set_and_removed() {
     let browser = open(&registry).await;
     browser.click(".set").await;
     browser.keys(".editor input", "7\u{e007}").await;
-    wait_until("the weight is 7", async || only(&registry, "Arith").await["weight"] == 7).await;
+    until_async("the weight is 7", async || only(&registry, "Arith").await["weight"] == 7).await;
     browser.sees("document.querySelector('.set.overridden').innerText.startsWith('7')").await;
 
     browser.click(".set").await;
     browser.keys(".editor input", "99999\u{e007}").await;
     browser.shows("A weight is a whole number from 0 to 65535").await;
     browser.click(".editor button").await;
-    wait_until("the registered weight is back", async || only(&registry, "Arith").await["weight"] == 100)
+    until_async("the registered weight is back", async || only(&registry, "Arith").await["weight"] == 100)
         .await;
     browser.sees("!document.querySelector('.set.overridden')").await;
 }
@@ -115,7 +116,7 @@ async fn text_of_instances_is_never_executed() {
     assert_eq!(browser.script("return window.ran ?? null").await, Value::Null);
     // The instance can be drained like any other.
     browser.click("[data-service=Arith] .act").await;
-    wait_until("the instance is draining", async || only(&registry, "Arith").await["state"] == "draining")
+    until_async("the instance is draining", async || only(&registry, "Arith").await["state"] == "draining")
         .await;
     assert_eq!(browser.log().await, Vec::<String>::new());
 }
@@ -211,12 +212,12 @@ async fn page_follows_the_dark_color_scheme() {
 
 #[tokio::test]
 async fn page_shows_an_unreachable_registry_and_recovers() {
-    let mut registry = Running::start(&[]);
+    let mut registry = Running::start_restartable(&[]);
     registry.register("tcp@127.0.0.1:7001", "Arith").await;
     let browser = open(&registry).await;
     browser.shows("tcp@127.0.0.1:7001").await;
     registry.signal(Signal::KILL);
-    registry.wait_for_exit(TIMEOUT);
+    registry.wait_for_exit(PATIENCE);
     browser.shows("Reconnecting for").await;
     // The last known instances stay visible.
     browser.shows("tcp@127.0.0.1:7001").await;

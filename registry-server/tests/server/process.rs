@@ -5,11 +5,12 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
+use farcall_test_support::wait::until_async;
 use reqwest::{Method, StatusCode};
 use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
 use serde_json::Value;
 
-use crate::support::{Running, assert_fails_with, command, text, wait_until};
+use crate::support::{Running, assert_fails_with, command, text};
 
 /// The time limit of an exit, long enough for busy machines.
 const EXIT_TIMEOUT: Duration = Duration::from_secs(20);
@@ -32,7 +33,7 @@ async fn several_addresses_are_listened_at() {
     let mut child = command(&["--listen", "127.0.0.1:0", "--listen", "127.0.0.1:0"]).spawn().unwrap();
     let mut lines = String::new();
     let mut stdout = child.stdout.take().unwrap();
-    wait_until("both URLs are printed", async || {
+    until_async("both URLs are printed", async || {
         let mut piece = [0; 256];
         let read = stdout.read(&mut piece).unwrap();
         lines.push_str(std::str::from_utf8(&piece[..read]).unwrap());
@@ -52,9 +53,9 @@ async fn registrations_outlive_kill_9() {
     let directory = tempfile::tempdir().unwrap();
     let snapshot = directory.path().join("registry.json");
     let args = ["--snapshot", text(&snapshot)];
-    let mut registry = Running::start(&args);
+    let mut registry = Running::start_restartable(&args);
     registry.register("tcp@127.0.0.1:7001", "Arith").await;
-    wait_until("the snapshot is written", async || {
+    until_async("the snapshot is written", async || {
         fs::read_to_string(&snapshot).is_ok_and(|content| content.contains("tcp@127.0.0.1:7001"))
     })
     .await;
@@ -76,7 +77,7 @@ async fn sigterm_and_sigint_write_the_snapshot_and_exit_with_0() {
         let ready = async |registry: &Running| {
             registry.get("/readyz").send().await.unwrap().status() == StatusCode::OK
         };
-        wait_until("it is warm", async || ready(&registry).await).await;
+        until_async("it is warm", async || ready(&registry).await).await;
         registry.signal(signal);
         assert_eq!(registry.wait_for_exit(EXIT_TIMEOUT).code(), Some(0), "{}", registry.stderr());
         assert!(fs::read_to_string(&snapshot).unwrap().contains("tcp@127.0.0.1:7001"));
@@ -101,7 +102,7 @@ async fn thousand_watchers_do_not_delay_the_exit() {
             stream
         })
         .collect();
-    wait_until("all of them watch", async || {
+    until_async("all of them watch", async || {
         let status: Value = registry.get("/v1/status").send().await.unwrap().json().await.unwrap();
         status["counts"]["watchers"] == 1000
     })
@@ -204,7 +205,7 @@ async fn operations_page_names_existing_metrics() {
         .filter_map(|line| line.split(['`', '{']).next())
         .collect();
     assert!(named.len() >= 13, "{named:?}");
-    wait_until("the snapshot is written", async || snapshot.exists()).await;
+    until_async("the snapshot is written", async || snapshot.exists()).await;
     let metrics = registry.get("/metrics").send().await.unwrap().text().await.unwrap();
     for name in named {
         assert!(metrics.contains(&format!("# TYPE farcall_registry_{name} ")), "{name} is not in\n{metrics}");

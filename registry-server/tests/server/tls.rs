@@ -5,10 +5,11 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 
-use rcgen::{CertifiedKey, generate_simple_self_signed};
+use farcall_test_support::pki::Certificate;
+use farcall_test_support::wait::{PATIENCE, until_async};
 use tempfile::TempDir;
 
-use crate::support::{Running, TIMEOUT, assert_fails_with, command, install_tls, text, wait_until};
+use crate::support::{Running, assert_fails_with, command, install_tls, text};
 
 struct Files {
     _directory: TempDir,
@@ -25,11 +26,10 @@ impl Files {
 
     /// Writes a new pair, as tools for certificates do: each file at once. Returns the certificate.
     fn renew(&self) -> String {
-        let CertifiedKey { cert, signing_key } =
-            generate_simple_self_signed(["localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap();
-        replace(&self.key, &signing_key.serialize_pem());
-        replace(&self.cert, &cert.pem());
-        cert.pem()
+        let certificate = Certificate::self_signed(&["localhost", "127.0.0.1"]);
+        replace(&self.key, &certificate.key);
+        replace(&self.cert, &certificate.chain);
+        certificate.chain
     }
 
     fn args(&self) -> [&str; 4] {
@@ -48,7 +48,7 @@ async fn is_trusted(registry: &Running, certificate: &str) -> bool {
     install_tls();
     let root = reqwest::Certificate::from_pem(certificate.as_bytes()).unwrap();
     let client =
-        reqwest::Client::builder().no_proxy().tls_certs_only([root]).timeout(TIMEOUT).build().unwrap();
+        reqwest::Client::builder().no_proxy().tls_certs_only([root]).timeout(PATIENCE).build().unwrap();
     client.get(format!("{}/registry", registry.url)).send().await.is_ok_and(|answer| answer.status() == 200)
 }
 
@@ -61,7 +61,7 @@ async fn https_uses_new_certificates_and_refuses_invalid_ones() {
     assert!(is_trusted(&registry, &first).await);
 
     let second = files.renew();
-    wait_until("the new certificate is in use", async || is_trusted(&registry, &second).await).await;
+    until_async("the new certificate is in use", async || is_trusted(&registry, &second).await).await;
     assert!(!is_trusted(&registry, &first).await);
 
     replace(&files.cert, "-----BEGIN CERTIFICATE-----\nnonsense\n");
@@ -99,7 +99,7 @@ async fn plain_http_to_a_tls_port_blocks_no_other_client() {
     let registry = Running::start(&files.args());
     let mut plain = TcpStream::connect(registry.url.strip_prefix("https://").unwrap()).unwrap();
     plain.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
-    plain.set_read_timeout(Some(TIMEOUT)).unwrap();
+    plain.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut received = Vec::new();
     // A reset is an error, with nothing received.
     let _ = plain.read_to_end(&mut received);

@@ -2,10 +2,11 @@
 
 use std::fs;
 
+use farcall_test_support::wait::until_async;
 use reqwest::Method;
 use rustix::process::Signal;
 
-use crate::support::{Running, assert_fails_with, command, text, wait_until};
+use crate::support::{Running, assert_fails_with, command, text};
 
 /// Returns the status of a registration with this token.
 async fn write(registry: &Running, token: &str, service: &str) -> u16 {
@@ -46,7 +47,7 @@ async fn changed_token_file_is_read_again() {
     assert_eq!(write(&registry, "old", "Arith").await, 200);
 
     fs::write(&file, "new\n").unwrap();
-    wait_until("the new token is valid", async || write(&registry, "new", "Arith").await == 200).await;
+    until_async("the new token is valid", async || write(&registry, "new", "Arith").await == 200).await;
     assert_eq!(write(&registry, "old", "Arith").await, 401);
 
     // An empty file must neither open the registry nor refuse valid tokens.
@@ -57,7 +58,7 @@ async fn changed_token_file_is_read_again() {
 
     fs::write(&file, "third\n").unwrap();
     registry.signal(Signal::HUP);
-    wait_until("the third token is valid", async || write(&registry, "third", "Arith").await == 200).await;
+    until_async("the third token is valid", async || write(&registry, "third", "Arith").await == 200).await;
     registry.wait_for_log("reading the files again, as requested").await;
     assert!(!registry.stderr().contains("third"), "a token is in the log");
 }
@@ -83,7 +84,7 @@ async fn service_token_registers_its_services_only_and_can_be_replaced() {
     assert_eq!(write(&registry, "t-one", "Arith").await, 403);
 
     fs::write(&config, content("a-two")).unwrap();
-    wait_until("the other token is valid", async || write(&registry, "a-two", "Arith").await == 200).await;
+    until_async("the other token is valid", async || write(&registry, "a-two", "Arith").await == 200).await;
     assert_eq!(write(&registry, "a-one", "Arith").await, 401);
 }
 

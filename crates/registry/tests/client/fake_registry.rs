@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use farcall_discovery::{Discovery, EndpointList, Subscription, publisher};
 use farcall_registry::client::HttpDiscovery;
+use farcall_test_support::http::read_head;
+use farcall_test_support::wait::PATIENCE;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
 
-/// The time limit of waits, long enough for busy machines.
-pub(crate) const LONG_TIMEOUT: Duration = Duration::from_secs(30);
 /// The timeout of clients in tests of timeouts.
 pub(crate) const SHORT_TIMEOUT: Duration = Duration::from_millis(700);
 /// The refresh interval of clients, and their pause after failures.
@@ -221,25 +221,10 @@ impl Shared {
 }
 
 async fn read(stream: &mut TcpStream) -> io::Result<Request> {
-    let mut bytes = Vec::new();
-    let end = loop {
-        if let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") {
-            break end;
-        }
-        bytes.push(stream.read_u8().await?);
-    };
-    let head = String::from_utf8(bytes[..end].to_vec()).unwrap();
-    let mut lines = head.split("\r\n");
-    let mut words = lines.next().unwrap().split(' ');
-    let mut request = Request {
-        method: words.next().unwrap().to_owned(),
-        target: words.next().unwrap().to_owned(),
-        ..Request::default()
-    };
-    for line in lines {
-        let (name, value) = line.split_once(": ").unwrap();
-        request.headers.push((name.to_ascii_lowercase(), value.to_owned()));
-    }
+    let head = read_head(stream).await.ok_or(io::ErrorKind::UnexpectedEof)?;
+    let fields = head.headers.lines().filter_map(|line| line.split_once(": "));
+    let headers = fields.map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned())).collect();
+    let mut request = Request { method: head.method, target: head.path, headers, body: String::new() };
     let length = request.header("content-length").map_or(0, |length| length.parse().unwrap());
     let mut body = vec![0; length];
     stream.read_exact(&mut body).await?;
@@ -251,7 +236,7 @@ async fn read(stream: &mut TcpStream) -> io::Result<Request> {
 pub(crate) fn discovery(url: &str) -> HttpDiscovery {
     HttpDiscovery::new(url, "S")
         .unwrap()
-        .timeout(LONG_TIMEOUT)
+        .timeout(PATIENCE)
         .refresh(SHORT_PAUSE)
         .backoff(SHORT_PAUSE, SHORT_PAUSE)
 }
@@ -272,7 +257,7 @@ impl RunningDiscovery {
         self.seen.borrow().clone()
     }
 
-    /// The ports of the endpoints, which the tests set_script them apart by.
+    /// The ports of the endpoints, by which the tests tell them apart.
     pub(crate) fn ports(&self) -> Vec<u16> {
         ports(&self.seen.borrow())
     }
@@ -282,11 +267,9 @@ impl RunningDiscovery {
         expected: &str,
         is: impl FnMut(&EndpointList) -> bool,
     ) -> EndpointList {
-        let waited = tokio::time::timeout(LONG_TIMEOUT, self.seen.wait_for(is))
-            .await
-            .map(|seen| seen.unwrap().clone());
-        waited
-            .unwrap_or_else(|_| panic!("not in {LONG_TIMEOUT:?}: {expected}; it is {:?}", self.seen.borrow()))
+        let waited =
+            tokio::time::timeout(PATIENCE, self.seen.wait_for(is)).await.map(|seen| seen.unwrap().clone());
+        waited.unwrap_or_else(|_| panic!("not in {PATIENCE:?}: {expected}; it is {:?}", self.seen.borrow()))
     }
 
     pub(crate) async fn wait_for_ports(&mut self, expected: &[u16]) {
@@ -314,15 +297,6 @@ impl Drop for RunningDiscovery {
 
 fn ports(seen: &EndpointList) -> Vec<u16> {
     seen.endpoints.iter().filter_map(|endpoint| endpoint.address.port()).collect()
-}
-
-/// Waits for a condition.
-pub(crate) async fn eventually(expected: &str, mut is: impl FnMut() -> bool) {
-    let deadline = tokio::time::Instant::now() + LONG_TIMEOUT;
-    while !is() {
-        assert!(tokio::time::Instant::now() < deadline, "not in {LONG_TIMEOUT:?}: {expected}");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
 }
 
 /// Returns the JSON of an instance of the service `S`.

@@ -2,9 +2,10 @@
 
 use farcall_discovery::{Instance, Registrar, Renewal};
 use farcall_registry::client::HttpRegistrar;
+use farcall_test_support::wait::PATIENCE;
 
 use crate::fake_registry::{
-    FakeRegistry, LONG_TIMEOUT, Reply, Request, RunningDiscovery, discovery, json, list, not_found,
+    FakeRegistry, Reply, Request, RunningDiscovery, discovery, json, list, not_found,
 };
 
 const REGISTRATION: &str = r#"{"ttl_ms":30000,"heartbeat_ms":10000}"#;
@@ -20,7 +21,7 @@ fn instance() -> Instance {
 }
 
 fn registrar(fake: &FakeRegistry) -> HttpRegistrar {
-    HttpRegistrar::new(&fake.url()).unwrap().timeout(LONG_TIMEOUT)
+    HttpRegistrar::new(&fake.url()).unwrap().timeout(PATIENCE)
 }
 
 #[tokio::test]

@@ -4,8 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use farcall_test_support::wait::until;
+
 use crate::fake_registry::{
-    FakeRegistry, Reply, RunningDiscovery, SHORT_PAUSE, answer, discovery, eventually, json, list, not_found,
+    FakeRegistry, Reply, RunningDiscovery, SHORT_PAUSE, answer, discovery, json, list, not_found,
 };
 
 const LIST: &str = "/v1/services/S/instances";
@@ -23,7 +25,7 @@ async fn long_poll_sends_its_position_and_receives_changes() {
     let mut running = RunningDiscovery::of(discovery(&fake.url()));
     running.wait_for_ports(&[1, 2]).await;
     let lists = || fake.requests().into_iter().filter(|request| request.is("GET", LIST)).collect::<Vec<_>>();
-    eventually("the next long poll", || lists().len() >= 3).await;
+    until("the next long poll", || lists().len() >= 3).await;
     let lists = lists();
     assert_eq!(lists[0].target, format!("{LIST}?include=stale"));
     assert_eq!(lists[2].target, format!("{LIST}?include=stale&epoch=e&rev=8&wait=55s"));
@@ -45,10 +47,10 @@ async fn registry_that_does_not_wait_is_polled_at_intervals() {
     running.wait_for_ports(&[1]).await;
     let first = running.last().confirmed;
     let lists = || fake.requests().iter().filter(|request| request.is("GET", LIST)).count();
-    eventually("six lists", || lists() >= 6).await;
+    until("six lists", || lists() >= 6).await;
     // Pauses are the refresh interval, shortened by up to 10%. The first two requests are closer.
     assert!(started.elapsed() >= refresh.mul_f64(0.9) * 4, "{:?}", started.elapsed());
-    eventually("304 confirms", || running.last().confirmed > first).await;
+    until("304 confirms", || running.last().confirmed > first).await;
 }
 
 #[tokio::test]
@@ -89,7 +91,7 @@ async fn simple_list_is_requested_with_its_etag() {
     let mut running = RunningDiscovery::of(discovery(&fake.url()));
     running.wait_for_ports(&[1]).await;
     let first = running.last().confirmed;
-    eventually("304 confirms", || running.last().confirmed > first).await;
+    until("304 confirms", || running.last().confirmed > first).await;
     let last = fake.requests().pop().unwrap();
     assert_eq!(last.target, "/registry?service=S");
 }
@@ -226,7 +228,7 @@ async fn requests_carry_the_token_and_end_with_the_discovery() {
     with.wait_for_failure("the token file").await;
     std::fs::write(&file, "read-me\n").unwrap();
     with.wait_for_ports(&[1]).await;
-    eventually("a long poll", || fake.open_connections() == 1).await;
+    until("a long poll", || fake.open_connections() == 1).await;
     drop(with);
-    eventually("no connection is left", || fake.open_connections() == 0).await;
+    until("no connection is left", || fake.open_connections() == 0).await;
 }

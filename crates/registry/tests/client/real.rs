@@ -11,10 +11,11 @@ use axum::response::IntoResponse as _;
 use farcall_discovery::{Instance, Registrar, Renewal};
 use farcall_registry::client::{HttpDiscovery, HttpRegistrar};
 use farcall_registry::server::{Registry, RegistryOptions};
+use farcall_test_support::wait::PATIENCE;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
-use crate::fake_registry::{LONG_TIMEOUT, RunningDiscovery};
+use crate::fake_registry::RunningDiscovery;
 
 /// Starts a registry with a part of its routes, which runs until the set is dropped.
 async fn registry(part: impl FnOnce(Router) -> Router) -> (SocketAddr, JoinSet<()>) {
@@ -42,9 +43,9 @@ fn only(whole: Router, shown: fn(&str) -> bool) -> Router {
 /// Registers, renews, changes and removes an instance, and asserts that each change is discovered.
 async fn assert_registered_instances_are_discovered(address: SocketAddr, service: &str) {
     let url = format!("http://{address}");
-    let registrar = HttpRegistrar::new(&url).unwrap().timeout(LONG_TIMEOUT);
+    let registrar = HttpRegistrar::new(&url).unwrap().timeout(PATIENCE);
     let mut running = RunningDiscovery::of(
-        HttpDiscovery::new(&url, service).unwrap().timeout(LONG_TIMEOUT).refresh(Duration::from_millis(50)),
+        HttpDiscovery::new(&url, service).unwrap().timeout(PATIENCE).refresh(Duration::from_millis(50)),
     );
     running.wait_for_ports(&[]).await;
     let mut instance = Instance::new(service, "tcp@10.0.0.1:7001".parse().unwrap());

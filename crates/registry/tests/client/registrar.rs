@@ -4,11 +4,10 @@ use std::time::Duration;
 
 use farcall_discovery::{Instance, Registrar, Renewal};
 use farcall_registry::client::{HttpRegistrar, SettingsError};
+use farcall_test_support::wait::PATIENCE;
 use serde_json::{Value, json as value};
 
-use crate::fake_registry::{
-    FakeRegistry, LONG_TIMEOUT, Reply, Request, SHORT_TIMEOUT, answer, json, not_found,
-};
+use crate::fake_registry::{FakeRegistry, Reply, Request, SHORT_TIMEOUT, answer, json, not_found};
 
 const INSTANCE: &str = "/v1/services/S/instances/tcp@10.0.0.1:7001";
 const REGISTRATION: &str = r#"{"epoch":"e","rev":1,"ttl_ms":30000,"heartbeat_ms":10000}"#;
@@ -23,7 +22,7 @@ fn instance() -> Instance {
 }
 
 fn registrar(fake: &FakeRegistry) -> HttpRegistrar {
-    HttpRegistrar::new(&fake.url()).unwrap().timeout(LONG_TIMEOUT)
+    HttpRegistrar::new(&fake.url()).unwrap().timeout(PATIENCE)
 }
 
 fn full(request: &Request) -> Reply {

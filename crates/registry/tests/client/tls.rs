@@ -5,24 +5,28 @@ use std::sync::Arc;
 
 use farcall_discovery::{Instance, Registrar};
 use farcall_registry::client::HttpRegistrar;
+use farcall_test_support::pki::Certificate;
+use farcall_test_support::wait::PATIENCE;
 use rustls::ServerConfig;
-use rustls::pki_types::PrivateKeyDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
-use crate::fake_registry::{FakeRegistry, LONG_TIMEOUT, RunningDiscovery, discovery, json, list, not_found};
+use crate::fake_registry::{FakeRegistry, RunningDiscovery, discovery, json, list, not_found};
 
 /// Starts a TLS proxy for a server, which runs until the set is dropped. Returns its address and its certificate.
 async fn tls_before(server: SocketAddr) -> (SocketAddr, String, JoinSet<()>) {
-    let certified = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    let key = PrivateKeyDer::Pkcs8(certified.signing_key.serialize_der().into());
+    let certificate = Certificate::self_signed(&["localhost"]);
+    let chain = CertificateDer::from_pem_slice(certificate.chain.as_bytes()).unwrap();
+    let key = PrivateKeyDer::from_pem_slice(certificate.key.as_bytes()).unwrap();
     let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_no_client_auth()
-        .with_single_cert(vec![certified.cert.der().clone()], key)
+        .with_single_cert(vec![chain], key)
         .unwrap();
     let acceptor = TlsAcceptor::from(Arc::new(config));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -40,7 +44,7 @@ async fn tls_before(server: SocketAddr) -> (SocketAddr, String, JoinSet<()>) {
             });
         }
     });
-    (address, certified.cert.pem(), tasks)
+    (address, certificate.chain, tasks)
 }
 
 #[tokio::test]
@@ -70,7 +74,7 @@ async fn registrar_uses_tls_if_the_registry_is_trusted() {
     let url = format!("https://localhost:{}", address.port());
     let instance = Instance::new("S", "tcp@10.0.0.1:1".parse().unwrap());
 
-    let patient = || HttpRegistrar::new(&url).unwrap().timeout(LONG_TIMEOUT);
+    let patient = || HttpRegistrar::new(&url).unwrap().timeout(PATIENCE);
     let error = patient().register(&instance).await.unwrap_err().to_string();
     assert!(error.contains("certificate"), "{error}");
     patient().extra_roots(pem.as_bytes()).unwrap().register(&instance).await.unwrap();

@@ -3,11 +3,12 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use farcall_test_support::wait::until;
 use tokio::sync::watch;
 
 use crate::fake_registry::{
-    FakeRegistry, Feed, Reply, Request, RunningDiscovery, SHORT_TIMEOUT, answer, discovery, eventually,
-    instance, json, list, not_found,
+    FakeRegistry, Feed, Reply, Request, RunningDiscovery, SHORT_TIMEOUT, answer, discovery, instance, json,
+    list, not_found,
 };
 
 const LIST: &str = "/v1/services/S/instances";
@@ -79,7 +80,7 @@ async fn changes_apply_to_the_snapshot() {
     assert_eq!(fake.requests().len(), 1, "all changes arrived in one watch");
     assert_eq!(fake.requests()[0].target, "/v1/watch?service=S");
     drop(running);
-    eventually("no connection is left", || fake.open_connections() == 0).await;
+    until("no connection is left", || fake.open_connections() == 0).await;
 }
 
 #[tokio::test]
@@ -90,7 +91,7 @@ async fn pings_confirm_the_list() {
     running.wait_for_ports(&[1]).await;
     let first = running.last().confirmed;
     events.send(": ping\n\n");
-    eventually("a ping confirms", || running.last().confirmed > first).await;
+    until("a ping confirms", || running.last().confirmed > first).await;
 }
 
 #[tokio::test]
@@ -140,7 +141,7 @@ async fn silent_watch_is_opened_again() {
     let mut running = RunningDiscovery::of(discovery(&fake.url()).silence(Duration::from_millis(500)));
     first.snapshot("e", 5, &[1]);
     running.wait_for_ports(&[1, 2]).await;
-    eventually("the first watch is closed", || fake.open_connections() <= 1).await;
+    until("the first watch is closed", || fake.open_connections() <= 1).await;
 }
 
 #[tokio::test]

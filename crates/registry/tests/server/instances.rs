@@ -2,9 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::{Response, Running, start};
 use farcall_registry::server::RegistryOptions;
 use serde_json::{Value, json};
+
+use crate::support::{Response, Running, start};
 
 const A: &str = "/v1/services/Arith/instances";
 

@@ -1,7 +1,8 @@
 //! Tokens, `Host`, `Origin`; and hostile bytes, which change nothing.
 
-use crate::support::start;
 use farcall_registry::server::{RegistryOptions, Tokens};
+
+use crate::support::start;
 
 const READING: [&str; 8] = [
     "GET /registry",

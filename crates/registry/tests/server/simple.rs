@@ -1,8 +1,9 @@
 //! The simple interface: one path, GET and POST.
 
-use crate::support::{Running, start};
 use farcall_registry::server::RegistryOptions;
 use serde_json::json;
+
+use crate::support::{Running, start};
 
 async fn post(running: &Running, headers: &[&str], body: &str) -> crate::support::Response {
     running.send("POST /registry", headers, body).await

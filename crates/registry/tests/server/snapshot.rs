@@ -3,10 +3,12 @@
 use std::path::Path;
 use std::time::Duration;
 
-use crate::support::{LONG, call};
 use farcall_registry::server::{Registry, RegistryOptions};
+use farcall_test_support::wait::{PATIENCE, until, until_async};
 use serde_json::json;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
+
+use crate::support::call;
 
 fn settings(file: &Path) -> RegistryOptions {
     RegistryOptions::default().ttl(Duration::from_secs(30)).heartbeat(Duration::from_secs(10)).snapshot(file)
@@ -15,15 +17,6 @@ fn settings(file: &Path) -> RegistryOptions {
 fn register(registry: &Registry, id: &str) {
     let instance = json!({"service": "A", "id": id, "addr": "10.0.0.1:1", "weight": 50});
     registry.register(serde_json::from_value(instance).unwrap()).unwrap();
-}
-
-async fn wait_until(condition: impl Fn() -> bool) {
-    let wait = async {
-        while !condition() {
-            sleep(Duration::from_millis(20)).await;
-        }
-    };
-    timeout(LONG, wait).await.expect("it becomes true");
 }
 
 #[tokio::test]
@@ -66,7 +59,7 @@ async fn running_registry_writes_changes_to_disk() {
     };
     for id in ["first", "second"] {
         register(&registry, id);
-        wait_until(|| holds(id)).await;
+        until("the change is written", || holds(id)).await;
     }
     run.abort();
     // As after a kill, only the file is left.
@@ -104,7 +97,7 @@ async fn registry_with_a_complete_snapshot_is_ready_at_once() {
     assert!(second.is_warming(), "the first was warming itself");
     let run = second.clone();
     let run = tokio::spawn(async move { run.run(std::future::pending()).await });
-    wait_until(|| !second.is_warming()).await;
+    until("warming ends", || !second.is_warming()).await;
     run.abort();
     second.close().await;
     let third = Registry::open(settings(&file)).await.unwrap();
@@ -139,17 +132,15 @@ async fn failing_snapshot_writes_are_counted_and_retried() {
     let run = registry.clone();
     let run = tokio::spawn(async move { run.run(std::future::pending()).await });
     register(&registry, "a");
-    let failed = async {
-        while call(&registry, "GET /v1/status", "").await.1["snapshot"]["failures"] == 0 {
-            sleep(Duration::from_millis(20)).await;
-        }
-    };
-    timeout(LONG, failed).await.unwrap();
+    until_async("a write fails", async || {
+        call(&registry, "GET /v1/status", "").await.1["snapshot"]["failures"] != 0
+    })
+    .await;
     register(&registry, "b");
     assert_eq!(registry.list("A").len(), 2);
     // It is written as soon as it can be.
     std::fs::create_dir(&inner).unwrap();
-    wait_until(|| inner.join("registry.json").exists()).await;
+    until("the snapshot is written", || inner.join("registry.json").exists()).await;
     run.abort();
 }
 
@@ -164,7 +155,7 @@ async fn constant_changes_are_written_at_intervals() {
             register(&registry, &format!("i{n}"));
             let status = call(&registry, "GET /v1/status", "").await.1;
             written.extend(status["snapshot"]["written_at"].as_str().map(str::to_owned));
-            if written.len() > 1 || begun.elapsed() > LONG {
+            if written.len() > 1 || begun.elapsed() > PATIENCE {
                 break;
             }
             sleep(Duration::from_millis(5)).await;

@@ -1,20 +1,16 @@
 //! A registry on a free port, and a client that sends raw bytes.
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use farcall_registry::server::{Registry, RegistryOptions};
+use farcall_test_support::wait::within_patience;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
 use tower::ServiceExt;
-
-/// The time limit of waits, long enough for busy machines.
-pub(crate) const LONG: Duration = Duration::from_secs(60);
 
 pub(crate) struct Running {
     pub(crate) registry: Registry,
@@ -94,7 +90,7 @@ impl Running {
         // The registry may answer and close before it has read everything.
         let write = async { writes.write_all(bytes).await };
         let mut answer = Vec::new();
-        let read = async { timeout(LONG, reads.read_to_end(&mut answer)).await.expect("there is an answer") };
+        let read = within_patience("the answer ends", reads.read_to_end(&mut answer));
         let (read, _) = tokio::join!(read, write);
         drop(read);
         parse(&answer)
@@ -136,7 +132,7 @@ pub(crate) struct Events {
 impl Events {
     /// Returns the next event, without comments and hints; `None` at the end.
     pub(crate) async fn next(&mut self) -> Option<Event> {
-        timeout(LONG, self.next_event()).await.expect("there is an event")
+        within_patience("an event arrives", self.next_event()).await
     }
 
     pub(crate) async fn assert_next(&mut self, name: &str) -> Event {
@@ -181,7 +177,7 @@ impl Events {
     }
 
     async fn read(&mut self) -> usize {
-        timeout(LONG, self.stream.read_buf(&mut self.raw)).await.expect("something comes").unwrap_or(0)
+        within_patience("bytes arrive", self.stream.read_buf(&mut self.raw)).await.unwrap_or(0)
     }
 }
 

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use crate::support::call;
 use farcall_registry::server::{Registry, RegistryOptions};
 use serde_json::json;
 use tokio::time::sleep;
+
+use crate::support::call;
 
 const TTL: Duration = Duration::from_secs(30);
 

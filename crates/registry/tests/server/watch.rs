@@ -1,11 +1,10 @@
 //! Watches: Server-Sent Events, and resuming them.
 
-use std::time::Duration;
-
-use crate::support::{LONG, start};
 use farcall_registry::server::RegistryOptions;
+use farcall_test_support::wait::{until, until_async, within_patience};
 use serde_json::json;
-use tokio::time::timeout;
+
+use crate::support::start;
 
 #[tokio::test]
 async fn watcher_gets_a_snapshot_and_then_each_change() {
@@ -134,16 +133,13 @@ async fn change_reaches_many_watchers() {
     }
     drop(watchers);
     // A permit is released when its watcher is gone, which a write detects.
-    let freed = async {
-        for n in 2.. {
-            if running.registry.counts().watchers == 0 {
-                break;
-            }
-            running.put("Arith", &format!("10.0.0.1:{n}")).await;
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    timeout(LONG, freed).await.unwrap();
+    let mut port = 1;
+    until_async("all permits are released", async || {
+        port += 1;
+        running.put("Arith", &format!("10.0.0.1:{port}")).await;
+        running.registry.counts().watchers == 0
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -164,12 +160,10 @@ async fn closing_ends_watches_and_long_polls() {
     events.assert_next("snapshot").await;
     let poll = running.get("/v1/services/A/instances?rev=0&wait=55s");
     let close = async {
-        while running.registry.counts().watchers < 2 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        until("the long poll waits", || running.registry.counts().watchers == 2).await;
         running.registry.close().await;
     };
-    let (answer, ()) = timeout(LONG, async { tokio::join!(poll, close) }).await.unwrap();
+    let (answer, ()) = within_patience("both end", async { tokio::join!(poll, close) }).await;
     assert_eq!(answer.status, 304);
     assert_eq!(events.next().await, None);
     assert_eq!(running.get("/v1/watch").await.status, 503);

@@ -6,12 +6,11 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, Once};
 use std::time::{Duration, Instant};
 
+use farcall_test_support::loopback::own_address;
+use farcall_test_support::wait::{PATIENCE, until};
 use reqwest::{Method, RequestBuilder, StatusCode};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
-
-/// The time limit of waits, long enough for busy machines.
-pub(crate) const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Returns a command that runs the registry without this process's environment, except `PATH`.
 pub(crate) fn command(args: &[&str]) -> Command {
@@ -32,6 +31,11 @@ impl Running {
     /// Starts it on a free port, with these further flags.
     pub(crate) fn start(args: &[&str]) -> Self {
         Self::spawn(&mut command(&[&["--listen", "127.0.0.1:0"], args].concat()))
+    }
+
+    /// Starts it at an address that stays free while it is dead, for a restart.
+    pub(crate) fn start_restartable(args: &[&str]) -> Self {
+        Self::spawn(&mut command(&[&["--listen", &own_address()], args].concat()))
     }
 
     /// Starts it again on the port of `url`.
@@ -71,7 +75,7 @@ impl Running {
 
     /// Waits until the log contains `part`.
     pub(crate) async fn wait_for_log(&self, part: &str) {
-        wait_until(&format!("{part:?} is logged"), async || self.stderr().contains(part)).await;
+        until(&format!("{part:?} is logged"), || self.stderr().contains(part)).await;
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
@@ -93,7 +97,7 @@ impl Running {
     /// Stops it like a service manager, and asserts that it exits with code 0.
     pub(crate) fn end(mut self) {
         self.signal(Signal::TERM);
-        assert_eq!(self.wait_for_exit(TIMEOUT).code(), Some(0), "{}", self.stderr());
+        assert_eq!(self.wait_for_exit(PATIENCE).code(), Some(0), "{}", self.stderr());
     }
 
     pub(crate) fn get(&self, path: &str) -> RequestBuilder {
@@ -155,7 +159,7 @@ pub(crate) fn fails(command: &mut Command) -> (i32, String) {
         if let Some(status) = child.try_wait().unwrap() {
             break status;
         }
-        if begun.elapsed() > TIMEOUT {
+        if begun.elapsed() > PATIENCE {
             let _ = child.kill();
             let _ = child.wait();
             panic!("the registry started");
@@ -183,7 +187,7 @@ pub(crate) fn assert_fails_with(command: &mut Command, code: i32, parts: &[&str]
 /// Returns an HTTP client that shares no connections with others.
 pub(crate) fn http() -> reqwest::Client {
     install_tls();
-    reqwest::Client::builder().timeout(TIMEOUT).no_proxy().build().unwrap()
+    reqwest::Client::builder().timeout(PATIENCE).no_proxy().build().unwrap()
 }
 
 /// Installs the crypto provider that reqwest requires.
@@ -193,15 +197,6 @@ pub(crate) fn install_tls() {
         // The browser support may have installed the same provider.
         let _ = rustls::crypto::ring::default_provider().install_default();
     });
-}
-
-/// Waits for a condition.
-pub(crate) async fn wait_until(expected: &str, mut condition: impl AsyncFnMut() -> bool) {
-    let begun = Instant::now();
-    while !condition().await {
-        assert!(begun.elapsed() < TIMEOUT, "not within {TIMEOUT:?}: {expected}");
-        tokio::time::sleep(Duration::from_millis(30)).await;
-    }
 }
 
 pub(crate) fn text(path: &Path) -> &str {
