@@ -66,10 +66,10 @@ pub enum ServerError {
     #[error("cannot catch signals: {0}")]
     Signals(#[source] io::Error),
     /// The registry's background task failed.
-    #[error("the registry's own task failed: {0}")]
+    #[error("the registry's background task failed: {0}")]
     TaskFailed(#[source] JoinError),
     /// The registry's background task ended too early.
-    #[error("the registry's own task ended")]
+    #[error("the registry's background task ended unexpectedly")]
     TaskEnded,
 }
 

@@ -32,16 +32,16 @@ pub(crate) struct Cli {
 
 const LONG_HELP: &str = "\
 Tokens:
-  A token file has one token on each line; lines that begin with # are comments. All tokens are
-  valid at once, so that they can be changed on one server after the other. A token may also come
-  from the environment, REGISTRY_READ_TOKEN and REGISTRY_WRITE_TOKEN, and is valid in addition to
-  those of the file. Tokens for single services are in the configuration file:
+  A token file has one token on each line; lines that begin with # are comments. All of them are
+  valid, so that servers and clients can change to a new token one after the other. Two environment
+  variables, REGISTRY_READ_TOKEN and REGISTRY_WRITE_TOKEN, can each contain one more token. Tokens
+  that are limited to some services are in the configuration file:
       [[service-token]]
       services = [\"Arith\", \"Text\"]      # \"~\" is the plain list of servers
       token-file = \"/etc/farcall/arith.token\"      # or: token = \"...\"
   Token files, the service tokens of the configuration file, and certificates are read again when
-  they change, and at SIGHUP. If the new ones are invalid, the old ones stay in use, and an error
-  is logged.
+  they change, and at SIGHUP. If the new ones are invalid, the old ones stay in use, and this is
+  logged.
 
 Output:
   One line `listening URL` on stdout for each --listen, once it accepts connections. Logs go to
@@ -80,11 +80,12 @@ pub(crate) struct Options {
     #[arg(long, env = "REGISTRY_TTL", value_name = "TIME")]
     pub(crate) ttl: Option<HumanTime>,
 
-    /// The heartbeat interval of such instances; below --ttl [default: 4/5 of --ttl, 4m]
+    /// The heartbeat interval of instances that request no time to live; must be below --ttl
+    /// [default: 4/5 of --ttl, which is 4m]
     #[arg(long, env = "REGISTRY_HEARTBEAT", value_name = "TIME")]
     pub(crate) heartbeat: Option<HumanTime>,
 
-    /// A file with tokens that allow reading. Without one, reading needs no token.
+    /// A file with tokens that allow reading. Without read tokens, reading needs no token.
     #[arg(long, env = "REGISTRY_READ_TOKEN_FILE", value_name = "FILE")]
     pub(crate) read_token_file: Option<PathBuf>,
 
@@ -101,13 +102,14 @@ pub(crate) struct Options {
     #[arg(long, env = "REGISTRY_TLS_KEY", value_name = "FILE")]
     pub(crate) tls_key: Option<PathBuf>,
 
-    /// A host that requests may name, with or without a port. Requests for other hosts than these,
-    /// the listening addresses and loopback names are refused. May be given several times.
+    /// A host name that clients use for this registry, with or without a port. Loopback names and the
+    /// listening addresses are always allowed; requests for other hosts are refused. May be given
+    /// several times.
     #[arg(long, env = "REGISTRY_ALLOWED_HOST", value_name = "HOST", value_delimiter = ',')]
     #[serde(deserialize_with = "one_or_many")]
     pub(crate) allowed_host: Option<Vec<String>>,
 
-    /// The path of the simple interface [default: /registry]
+    /// The path of the simple interface, which works with headers only [default: /registry]
     #[arg(long, env = "REGISTRY_PATH", value_name = "PATH")]
     pub(crate) path: Option<String>,
 
@@ -129,8 +131,8 @@ pub(crate) struct Options {
     #[arg(long, env = "REGISTRY_MAX_CONNECTIONS", value_name = "N")]
     pub(crate) max_connections: Option<usize>,
 
-    /// The time limit for the header of a request, and for idle connections. Bodies have 10 s
-    /// [default: 60s]
+    /// The time limit for the header of a request, and for idle connections; the limit for a body is
+    /// 10 s [default: 60s]
     #[arg(long, env = "REGISTRY_HEADER_TIMEOUT", value_name = "TIME")]
     pub(crate) header_timeout: Option<HumanTime>,
 

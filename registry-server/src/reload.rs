@@ -47,7 +47,7 @@ impl Reload {
                 () = now.notified() => true,
             };
             if requested {
-                info!("reading the files again, as requested");
+                info!("reading token files and certificates again, as requested");
                 if let Some(tls) = &self.tls {
                     tls.check_now();
                 }
@@ -62,7 +62,9 @@ impl Reload {
             });
             match check.await {
                 Ok(this) => self = this,
-                Err(error) => return error!(%error, "token files are no longer checked"),
+                Err(error) => {
+                    return error!(%error, "token files are no longer checked for changes: the task that checks them failed");
+                }
             }
         }
     }

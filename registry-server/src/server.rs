@@ -93,7 +93,7 @@ impl Server {
             if !self.guarded {
                 warn!(
                     %address,
-                    "EVERYONE WHO REACHES THIS ADDRESS CAN REGISTER, DRAIN AND REMOVE INSTANCES: \
+                    "ANY CLIENT THAT REACHES THIS ADDRESS CAN REGISTER, DRAIN AND REMOVE INSTANCES: \
                      set --write-token-file, or listen on a loopback address"
                 );
             } else if self.tls.is_none() {
@@ -144,14 +144,14 @@ impl Server {
         self.registry.close().await;
         let aborted = connections.shut_down(Some(SHUTDOWN_TIMEOUT)).await;
         if aborted > 0 {
-            info!(connections = aborted, "aborted connections that did not end");
+            info!(connections = aborted, "aborted connections that were still open after 3 s");
         }
         // Again, for the changes of the last requests.
         self.registry.close().await;
         if outcome.is_ok()
             && let Err(error) = run.await
         {
-            error!(%error, "the registry's own task failed at its end");
+            error!(%error, "the registry's background task failed during shutdown");
         }
         outcome
     }

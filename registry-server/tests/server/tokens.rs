@@ -59,7 +59,7 @@ async fn changed_token_file_is_read_again() {
     fs::write(&file, "third\n").unwrap();
     registry.signal(Signal::HUP);
     until_async("the third token is valid", async || write(&registry, "third", "Arith").await == 200).await;
-    registry.wait_for_log("reading the files again, as requested").await;
+    registry.wait_for_log("reading token files and certificates again, as requested").await;
     assert!(!registry.stderr().contains("third"), "a token is in the log");
 }
 

@@ -74,7 +74,7 @@ impl Registry {
             store.warm_until(now.at + options.heartbeat_interval());
         }
         if let Some(saved) = saved {
-            info!(instances = saved.instances.len(), "restored from the snapshot");
+            info!(instances = saved.instances.len(), "restored the instances of the snapshot");
             store.restore(saved, now);
         }
         Ok(Self { state: Arc::new(RegistryState::new(options, allowed_hosts, store, snapshots)) })
@@ -179,11 +179,11 @@ impl Registry {
             if outcome.withheld > 0 {
                 warn!(
                     instances = outcome.withheld,
-                    "many instances of a service expired at once; kept as stale for one more time to live"
+                    "many instances of a service expired at once: they stay listed as stale for one more time to live"
                 );
             }
             if outcome.warmed {
-                info!("warming has ended");
+                info!("no longer warming: the lists count as complete");
                 // Watchers get a new snapshot.
                 store.wake_all();
             }

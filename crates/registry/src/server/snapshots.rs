@@ -108,7 +108,7 @@ impl Snapshots {
                 let since = SystemTime::from(now).duration_since(UNIX_EPOCH).unwrap_or_default();
                 metrics.snapshot_written(since.as_secs_f64());
                 if std::mem::take(&mut outcome.failing) {
-                    info!(snapshot = %file, instances, "the snapshot is written again");
+                    info!(snapshot = %file, instances, "the snapshot can be written again");
                 }
                 Ok(())
             }
