@@ -8,9 +8,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use farcall_client::RetryPolicy;
+use farcall_test_support::http;
+use farcall_test_support::loopback::refusing_address;
 use farcall_transport::Dialer;
 use serde_json::json;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -47,18 +49,14 @@ impl Proxy {
 }
 
 async fn carry(mut client: TcpStream, carried: Arc<AtomicUsize>) {
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        head.push(client.read_u8().await.unwrap());
-    }
-    let head = String::from_utf8(head).unwrap();
-    if !head.contains("\r\nProxy-Authorization: Basic bWU6cEBzcw==\r\n") {
+    let head = http::read_head(&mut client).await.unwrap();
+    if !head.headers.contains("Proxy-Authorization: Basic bWU6cEBzcw==\r\n") {
         let refusal = "HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 7\r\n\r\nwho are";
         return client.write_all(refusal.as_bytes()).await.unwrap();
     }
-    let place = head.strip_prefix("CONNECT ").unwrap().split(' ').next().unwrap();
+    assert_eq!(head.method, "CONNECT");
     // Only the proxy can resolve this name.
-    let place = place.replace("calc.internal", "127.0.0.1");
+    let place = head.path.replace("calc.internal", "127.0.0.1");
     let Ok(mut server) = TcpStream::connect(place).await else {
         return client.write_all(b"HTTP/1.1 502 Bad Gateway\r\n\r\nno server is there").await.unwrap();
     };
@@ -95,7 +93,7 @@ async fn failure(proxy: &str, place: &str) -> String {
 #[tokio::test]
 async fn errors_name_the_proxy_and_never_the_password() {
     let proxy = Proxy::start().await;
-    let gone = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let refusing = refusing_address();
 
     let wrong = failure(&format!("http://me:secret@{}", proxy.place), "127.0.0.1:9").await;
     let expected = format!(
@@ -104,10 +102,10 @@ async fn errors_name_the_proxy_and_never_the_password() {
     );
     assert!(wrong.contains(&expected) && !wrong.contains("secret"), "{wrong}");
 
-    let no_server = failure(&format!("http://me:p%40ss@{}", proxy.place), &gone.to_string()).await;
+    let no_server = failure(&format!("http://me:p%40ss@{}", proxy.place), &refusing.to_string()).await;
     assert!(no_server.contains("it answered 502 Bad Gateway: no server is there"), "{no_server}");
 
-    let no_proxy = failure(&format!("http://me:secret@{gone}"), "127.0.0.1:9").await;
-    assert!(no_proxy.contains(&format!("through the proxy http://{gone}: ")), "{no_proxy}");
+    let no_proxy = failure(&format!("http://me:secret@{refusing}"), "127.0.0.1:9").await;
+    assert!(no_proxy.contains(&format!("through the proxy http://{refusing}: ")), "{no_proxy}");
     assert!(!no_proxy.contains("secret"), "{no_proxy}");
 }

@@ -8,35 +8,21 @@ mod support;
 
 use farcall_client::{Channel, RetryPolicy};
 use farcall_http::{HttpOptions, ServeOptions};
+use farcall_test_support::wait::until_async;
 use farcall_transport::{Alpn, Stream};
 use serde_json::json;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::support::{MS, PATIENCE, S, World, channel_to, no_args, tls_client, until};
+use crate::support::{MS, OPTION, PATIENCE, S, World, channel_to, first_frame, no_args, tls_client, until};
 
-/// The handshake of the protocol's vectors: an Option that asks for MessagePack.
-const OPTION: &[u8] =
-    b"\0\0\0\x4a{\"magic_number\":3405691582,\"version\":1,\"codec_type\":\"application/msgpack\"}";
 const REQUEST: &[u8] = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
 
 async fn connect(world: &World) -> TcpStream {
     let stream = TcpStream::connect(&world.place).await.unwrap();
     stream.set_nodelay(true).unwrap();
     stream
-}
-
-/// Reads the first frame of the answer.
-async fn frame(stream: &mut (impl AsyncRead + Unpin)) -> String {
-    let reading = async {
-        let len = stream.read_u32().await.unwrap();
-        assert!(len <= 4096, "that is no Option: {len}");
-        let mut frame = vec![0; len as usize];
-        stream.read_exact(&mut frame).await.unwrap();
-        String::from_utf8(frame).unwrap()
-    };
-    timeout(PATIENCE, reading).await.unwrap()
 }
 
 /// Reads until the server closes the connection.
@@ -66,7 +52,7 @@ async fn protocols_are_detected_byte_by_byte() {
     let world = World::new("one_port_tcp").await;
     let mut stream = connect(&world).await;
     trickle(&mut stream, OPTION).await;
-    assert!(frame(&mut stream).await.contains("\"magic_number\":3405691582"));
+    assert!(first_frame(&mut stream).await.contains("\"magic_number\":3405691582"));
     assert_eq!(world.handle.connections(), 1, "the server counts the connection");
 
     let mut stream = connect(&world).await;
@@ -91,12 +77,9 @@ async fn silent_client_is_closed_in_time_and_frees_its_slot() {
 
 /// Calls until there is an answer: a connection that ends keeps its slot for a moment.
 async fn until_it_answers(channel: &Channel) {
-    let calling = async {
-        while channel.call::<String>("Echo.echo", &json!({"text": "in"})).await.is_err() {
-            sleep(5 * MS).await;
-        }
-    };
-    timeout(PATIENCE, calling).await.unwrap();
+    let args = json!({"text": "in"});
+    let answered = async || channel.call::<String>("Echo.echo", &args).timeout(PATIENCE).await.is_ok();
+    until_async("the call is answered", answered).await;
 }
 
 #[tokio::test]
@@ -128,7 +111,7 @@ async fn garbage_is_answered_by_http() {
     // The length of a frame that is too long for an Option is recognized as one, and refused with an error.
     let mut stream = connect(&world).await;
     stream.write_all(b"\0\0\x20\0").await.unwrap();
-    assert!(frame(&mut stream).await.contains("resource_exhausted"));
+    assert!(first_frame(&mut stream).await.contains("resource_exhausted"));
 }
 
 #[tokio::test]
@@ -144,7 +127,7 @@ async fn alpn_decides_inside_tls() {
     let world = World::new("one_port_tls").await;
     let mut stream = encrypted(&world, Alpn::Farcall).await;
     trickle(&mut stream, OPTION).await;
-    assert!(frame(&mut stream).await.contains("\"magic_number\":3405691582"));
+    assert!(first_frame(&mut stream).await.contains("\"magic_number\":3405691582"));
 
     let mut stream = encrypted(&world, Alpn::Http1).await;
     trickle(&mut stream, REQUEST).await;

@@ -9,6 +9,7 @@ mod support;
 use farcall_client::{Channel, ConnectionOptions, RetryPolicy};
 use farcall_http::{HttpOptions, ServeOptions};
 use farcall_protocol::{Code, Execution};
+use farcall_test_support::http;
 use farcall_transport::{Address, Dialer, TlsClient};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -16,11 +17,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::authority::Authority;
-use crate::support::{MS, PATIENCE, World, channel_to, no_args};
-
-/// The handshake of the protocol's vectors: an Option that asks for MessagePack.
-const OPTION: &[u8] =
-    b"\0\0\0\x4a{\"magic_number\":3405691582,\"version\":1,\"codec_type\":\"application/msgpack\"}";
+use crate::support::{MS, OPTION, PATIENCE, World, channel_to, first_frame, no_args};
 
 const UPGRADE: &str =
     "GET /_farcall_ HTTP/1.1\r\nHost: h\r\nConnection: keep-alive, Upgrade\r\nUpgrade: Farcall\r\n\r\n";
@@ -28,7 +25,7 @@ const CONNECT: &str = "CONNECT /_farcall_ HTTP/1.1\r\nHost: h\r\n\r\n";
 const WEBSOCKET: &str = "GET /_farcall_ HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
                          Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
 
-/// Reads a head to its end.
+/// Reads the head of an answer.
 async fn read_head(stream: &mut TcpStream) -> String {
     let reading = async {
         let mut head = Vec::new();
@@ -45,13 +42,7 @@ async fn head_and_frame(world: &World, request: &[u8]) -> (String, String) {
     let mut stream = TcpStream::connect(&world.place).await.unwrap();
     stream.write_all(request).await.unwrap();
     let head = read_head(&mut stream).await;
-    let reading = async {
-        let len = stream.read_u32().await.unwrap();
-        let mut frame = vec![0; len as usize];
-        stream.read_exact(&mut frame).await.unwrap();
-        String::from_utf8(frame).unwrap()
-    };
-    (head, timeout(PATIENCE, reading).await.unwrap())
+    (head, first_frame(&mut stream).await)
 }
 
 #[tokio::test]
@@ -253,7 +244,7 @@ async fn dial_error(scheme: &str, answer: &'static [u8]) -> String {
     let address = format!("{scheme}@{}", listener.local_addr().unwrap());
     let server = tokio::spawn(async move {
         let (mut stream, _) = listener.accept().await.unwrap();
-        read_head(&mut stream).await;
+        http::read_head(&mut stream).await.unwrap();
         stream.write_all(answer).await.unwrap();
     });
     let call = channel_to(&address).call::<()>("Echo.echo", &no_args()).retry(RetryPolicy::fail_fast());

@@ -8,6 +8,7 @@ use farcall_client::Channel;
 use farcall_http::{HttpOptions, router, serve};
 use farcall_protocol::describe::{MethodInfo, ParamInfo};
 use farcall_server::{Handler, Response, Server, ServerBuilder, ServerHandle, Service, from_fn};
+use farcall_test_support::http;
 use farcall_transport::{Address, Listener};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
@@ -56,7 +57,8 @@ impl Served {
 
     /// Sends `GET` for this path with further header lines, and returns the whole answer.
     pub(crate) async fn get(&self, path: &str, more: &str) -> String {
-        self.ask(&format!("GET {path} HTTP/1.1\r\nHost: {}\r\n{more}", self.place)).await
+        let answer = http::ask_with(self.place, "GET", path, more).await.unwrap();
+        String::from_utf8(answer.bytes).unwrap()
     }
 }
 

@@ -118,8 +118,8 @@ async fn brief_snapshot_omits_the_descriptions() {
 #[tokio::test]
 async fn client_only_process_shows_its_channels() {
     use farcall_http::{client_router, serve};
+    use farcall_test_support::http;
     use farcall_transport::{Address, Listener};
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     let served = served(HttpOptions::default()).await;
     let channel = served.channel();
@@ -129,12 +129,8 @@ async fn client_only_process_shows_its_channels() {
     let router = client_router(&HttpOptions::default().channel("calc", channel));
     let serving = tokio::spawn(serve(listener, router, std::future::pending()));
     let get = async |path: &str| {
-        let mut stream = tokio::net::TcpStream::connect(place).await.unwrap();
-        let request = format!("GET {path} HTTP/1.1\r\nHost: {place}\r\nConnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).await.unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.unwrap();
-        answer
+        let answer = http::ask(place, "GET", path).await.unwrap();
+        String::from_utf8(answer.bytes).unwrap()
     };
     let overview = json_of(&get(OVERVIEW).await);
     assert_eq!(overview["server"], Value::Null);

@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use axum::body::Body;
 use farcall_http::{Gateway, HttpOptions, ServeOptions, router, serve_with};
+use farcall_test_support::http;
+use farcall_test_support::wait::until_async;
 use farcall_transport::{Address, Listener};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::time::{sleep, timeout};
+use tokio::io::AsyncWriteExt;
 use tower_service::Service;
 
-use crate::support::{MS, PATIENCE, until};
+use crate::support::{MS, until};
 use crate::world::{World, read};
 
 async fn world(gateway: Gateway) -> World {
@@ -77,11 +78,8 @@ async fn bodies_share_a_buffer_limit_and_release_it_with_the_answer() {
     drop(waiting);
     world.wait_for_waiting(0).await;
     let large = format!("[6,7]{}", " ".repeat(95));
-    let began = std::time::Instant::now();
-    while world.call("Arith.multiply", &[], &large).await.status != 200 {
-        assert!(began.elapsed() < PATIENCE);
-        sleep(5 * MS).await;
-    }
+    let has_room = async || world.call("Arith.multiply", &[], &large).await.status == 200;
+    until_async("the buffer is released", has_room).await;
 }
 
 #[tokio::test]
@@ -149,19 +147,8 @@ async fn client_that_reads_nothing_frees_its_connection_slot() {
     let request = format!("POST /rpc/Big.text HTTP/1.1\r\nHost: {place}\r\nContent-Length: 0\r\n\r\n");
     client.write_all(request.repeat(8).as_bytes()).await.unwrap();
     until("the method is called", || handle.stats().iter().any(|stats| stats.calls > 0)).await;
-    let get = format!("GET /healthz HTTP/1.1\r\nHost: {place}\r\nConnection: close\r\n\r\n");
-    let asking = async {
-        loop {
-            let mut other = tokio::net::TcpStream::connect(place).await.unwrap();
-            let mut answer = Vec::new();
-            // The server closes the connection at once while there is no slot.
-            let _ = other.write_all(get.as_bytes()).await;
-            let _ = other.read_to_end(&mut answer).await;
-            if answer.starts_with(b"HTTP/1.1 200") {
-                return;
-            }
-            sleep(Duration::from_millis(20)).await;
-        }
-    };
-    timeout(PATIENCE, asking).await.unwrap();
+    // The server closes the connection at once while there is no slot.
+    let is_served =
+        async || http::ask(place, "GET", "/healthz").await.is_ok_and(|answer| answer.status == 200);
+    until_async("there is a slot", is_served).await;
 }

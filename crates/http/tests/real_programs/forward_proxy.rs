@@ -5,9 +5,9 @@ use std::net::Ipv4Addr;
 use std::process::{Command, Output};
 
 use farcall_client::{Channel, RetryPolicy};
+use farcall_test_support::loopback::refusing_address;
 use farcall_transport::{Dialer, Resolve, Resolving};
 use serde_json::json;
-use tokio::net::TcpListener;
 use tokio::time::timeout;
 
 use crate::program::{Program, text};
@@ -60,8 +60,8 @@ async fn proxy_refusals_are_reported_without_the_password() {
     let error = echo(&through(&format!("http://{}", proxy.place), &world.address())).await.unwrap_err();
     assert!(error.contains("it answered 407 Proxy Authentication Required"), "{error}");
 
-    let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-    let error = echo(&through(&format!("http://me:s3cret@{}", proxy.place), &format!("http@{closed}")))
+    let refusing = refusing_address();
+    let error = echo(&through(&format!("http://me:s3cret@{}", proxy.place), &format!("http@{refusing}")))
         .await
         .unwrap_err();
     assert!(error.contains("it answered 50"), "{error}");

@@ -8,11 +8,7 @@ use farcall_transport::{Address, Listener};
 
 use crate::authority::Authority;
 use crate::program::{run, text};
-use crate::support::World;
-
-/// An Option that asks for MessagePack.
-const OPTION: &[u8] =
-    b"\0\0\0\x4a{\"magic_number\":3405691582,\"version\":1,\"codec_type\":\"application/msgpack\"}";
+use crate::support::{OPTION, World};
 
 /// Returns `true` and the output if openssl succeeds on a connection on which it sends `input`.
 async fn s_client(authority: &Authority, place: &str, further: &[&str], input: &[u8]) -> (bool, String) {

@@ -8,24 +8,31 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use bytes::BytesMut;
 use farcall_client::{Channel, ConnectionOptions};
 use farcall_http::{HttpOptions, ServeOptions, router, serve_with};
 use farcall_server::{Limits, Server, ServerBuilder, ServerHandle};
+use farcall_test_support::frames::read_option;
+use farcall_test_support::http;
+use farcall_test_support::pki::Certificate;
+use farcall_test_support::wait::within_patience;
+pub use farcall_test_support::wait::{PATIENCE, until};
 use farcall_transport::{Address, Dialer, Listener, TlsClient, TlsServer};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 pub const MS: Duration = Duration::from_millis(1);
 pub const S: Duration = Duration::from_secs(1);
-/// The longest wait of a test, even on a busy machine.
-pub const PATIENCE: Duration = Duration::from_secs(30);
 /// The largest frame that both sides of a [`World`] accept.
 pub const MAX_FRAME: usize = 16 * 1024 * 1024;
+/// The handshake of the protocol's vectors: an Option that asks for MessagePack.
+pub const OPTION: &[u8] =
+    b"\0\0\0\x4a{\"magic_number\":3405691582,\"version\":1,\"codec_type\":\"application/msgpack\"}";
 
 /// A server and its address.
 pub struct World {
@@ -104,14 +111,14 @@ impl World {
         let mut stream = TcpStream::connect(&self.place).await.unwrap();
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut answer = Vec::new();
-        timeout(PATIENCE, stream.read_to_end(&mut answer)).await.unwrap().unwrap();
+        within_patience("the whole answer", stream.read_to_end(&mut answer)).await.unwrap();
         String::from_utf8(answer).unwrap()
     }
 
     /// Sends `GET` for a path, and returns the whole answer.
     pub async fn get(&self, path: &str) -> String {
-        let place = &self.place;
-        self.ask(&format!("GET {path} HTTP/1.1\r\nHost: {place}\r\nConnection: close\r\n\r\n")).await
+        let answer = http::ask(self.place.parse().unwrap(), "GET", path).await.unwrap();
+        String::from_utf8(answer.bytes).unwrap()
     }
 }
 
@@ -126,32 +133,25 @@ pub fn channel_with(address: &str, dialer: Dialer) -> Channel {
 }
 
 /// Returns a self-signed certificate for this machine.
-fn certificate() -> &'static (String, String) {
-    static CERTIFICATE: OnceLock<(String, String)> = OnceLock::new();
-    CERTIFICATE.get_or_init(|| {
-        let names = ["127.0.0.1".to_owned(), "calc.internal".to_owned()];
-        let made = rcgen::generate_simple_self_signed(names).unwrap();
-        (made.cert.pem(), made.signing_key.serialize_pem())
-    })
+fn certificate() -> &'static Certificate {
+    static CERTIFICATE: OnceLock<Certificate> = OnceLock::new();
+    CERTIFICATE.get_or_init(|| Certificate::self_signed(&["127.0.0.1", "calc.internal"]))
 }
 
 fn tls_server() -> TlsServer {
-    let (certificate, key) = certificate();
-    TlsServer::builder().certificate_pem(certificate.as_str(), key.as_str()).build().unwrap()
+    let Certificate { chain, key } = certificate();
+    TlsServer::builder().certificate_pem(chain.as_str(), key.as_str()).build().unwrap()
 }
 
 pub fn tls_client() -> TlsClient {
-    TlsClient::builder().roots_pem(certificate().0.as_str()).build().unwrap()
+    TlsClient::builder().roots_pem(certificate().chain.as_str()).build().unwrap()
 }
 
-/// Waits until something is true, for as long as it may take on a machine that is busy.
-pub async fn until(what: &str, mut is_true: impl FnMut() -> bool) {
-    let waiting = async {
-        while !is_true() {
-            sleep(5 * MS).await;
-        }
-    };
-    timeout(PATIENCE, waiting).await.unwrap_or_else(|_| panic!("{what}: not within {PATIENCE:?}"));
+/// Reads the first frame that the server sends: its Option, or a refusal of the handshake.
+pub async fn first_frame(stream: &mut (impl AsyncRead + Unpin)) -> String {
+    let mut input = BytesMut::new();
+    let frame = within_patience("the server's Option", read_option(stream, &mut input)).await;
+    String::from_utf8(frame.unwrap().to_vec()).unwrap()
 }
 
 /// Counts a running handler until it returns or is cancelled.
