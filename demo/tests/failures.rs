@@ -115,6 +115,7 @@ async fn suspended_server_is_detected_by_pings() {
         let error = error.rpc().unwrap();
         assert_eq!((error.code(), error.execution()), (Code::Unavailable, Execution::Maybe), "{error}");
         assert_eq!((error.phase(), error.attempts()), (Phase::Wait, 2), "{error}");
+        assert_eq!(error.message(), "it did not answer a ping");
         assert_eq!(error.endpoint().unwrap().to_string(), *address);
         assert!(!channel.is_available());
         // After SIGCONT it serves again: the channel dials once its backoff is over.
