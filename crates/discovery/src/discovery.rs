@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use crate::endpoint::Endpoint;
 
-/// Finds the endpoints of a service, and tells of changes.
+/// Finds the endpoints of a service, and publishes changes.
 ///
 /// ```
 /// use farcall_discovery::{Discovery, Endpoint, Publisher};
@@ -68,16 +68,16 @@ impl SourceError {
     }
 }
 
-/// The end through which a [`Discovery`] tells what it finds.
+/// The sending end, through which a [`Discovery`] publishes lists.
 #[derive(Debug)]
 pub struct Publisher {
     state: watch::Sender<EndpointList>,
 }
 
-/// The end at which lists arrive.
+/// The receiving end of published lists.
 pub type Subscription = watch::Receiver<EndpointList>;
 
-/// Both ends of a way for lists.
+/// Creates both ends of a channel for lists.
 #[must_use]
 pub fn publisher() -> (Publisher, Subscription) {
     let (state, subscription) = watch::channel(EndpointList::default());
@@ -104,7 +104,7 @@ impl Publisher {
         });
     }
 
-    /// The last list is still true.
+    /// Confirms the last list.
     pub fn confirm(&self) {
         self.state.send_if_modified(|state| {
             if state.confirmed.is_some() {
@@ -114,7 +114,7 @@ impl Publisher {
         });
     }
 
-    /// The list could not be renewed. The last one stays in force.
+    /// Reports that the list could not be renewed. The last one stays in force.
     pub fn failed(&self, reason: impl Into<Arc<str>>) {
         self.state.send_modify(|state| {
             let since = state.failing.as_ref().map_or_else(Instant::now, |failing| failing.since);

@@ -1,6 +1,6 @@
 //! [`DnsDiscovery`], the addresses of a name, which is resolved again and again.
 //!
-//! The asking itself is behind [`Resolve`] of `farcall-transport`.
+//! The query itself is behind [`Resolve`] of `farcall-transport`.
 
 use std::fmt;
 use std::io;
@@ -19,13 +19,13 @@ use crate::endpoint::Endpoint;
 /// Endpoints from a name with several addresses, such as a headless service of Kubernetes: each
 /// address is one, with the scheme and the port that were given with the name.
 ///
-/// The name is resolved every 30 s (10% more or less, so that clients which began together do not ask
+/// The name is resolved every 30 s (10% more or less, so that clients which began together do not query
 /// together), and after 1, 2, 4 … 15 s while that fails. A failure keeps the last list: an error, no
 /// answer within 10 s, an answer without addresses. Of an answer, unspecified addresses such as
 /// `0.0.0.0` are left out, an IPv4 address in IPv6 form (`::ffff:10.0.0.1`) is taken for the IPv4
 /// address, and at most 1,024 addresses are used, the smallest.
 ///
-/// A name says nothing of weights, zones or draining, and an address stays in an answer until the owner
+/// A name has no weights, zones or draining, and an address stays in an answer until the owner
 /// of the name takes it out. How long a server that left is still called depends on caches on the
 /// way, too; channels notice by themselves that it does not answer.
 ///
@@ -144,12 +144,12 @@ impl DnsDiscovery {
         self
     }
 
-    /// Asks once.
+    /// Resolves the name once.
     async fn ask(&self) -> Result<Vec<Endpoint>, AnswerError> {
         let host = self.address.host().unwrap_or_default();
         let port = self.address.port().unwrap_or_default();
-        let asking = timeout(ANSWER_LIMIT, self.resolver.resolve(host, port));
-        let sockets = asking.await.map_err(|_| AnswerError::Silence)??;
+        let query = timeout(ANSWER_LIMIT, self.resolver.resolve(host, port));
+        let sockets = query.await.map_err(|_| AnswerError::Silence)??;
         let endpoints = endpoints(self.address.scheme(), sockets);
         if endpoints.is_empty() { Err(AnswerError::Empty) } else { Ok(endpoints) }
     }

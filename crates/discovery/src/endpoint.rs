@@ -32,12 +32,12 @@ pub enum AdvertisedState {
     Up,
     /// Finishes its calls, and takes no further ones.
     Draining,
-    /// Nothing was heard of it for longer than was agreed; it is called where no other is up.
+    /// Heartbeats are overdue: the endpoint is called if no other is up.
     Stale,
 }
 
 impl Endpoint {
-    /// The weight of one that says nothing of it.
+    /// The weight of an endpoint without one.
     pub const DEFAULT_WEIGHT: u16 = 100;
 
     /// An endpoint that is up, of the default weight, of which nothing else is known.

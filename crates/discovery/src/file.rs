@@ -39,7 +39,7 @@ use crate::discovery::{Discovery, Publisher};
 /// `weight` is 0 to 65535 and by default 100; 0 drains. `state` is `up`, `draining` or `stale`. Where
 /// an address is there twice, the first counts. The name of the file is of no importance.
 ///
-/// **Changing it.** Best write a new file beside it and rename that into place; links are followed, so
+/// **Changing it.** Best write a new file next to it and rename that into place; links are followed, so
 /// that a ConfigMap of Kubernetes works as it is. A file that is written in place is taken once it has
 /// not changed for 100 ms, or 1 s later.
 ///
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_file_that_stays_as_it_is_is_confirmed_and_wakes_nobody() {
+    async fn unchanged_file_is_confirmed_without_waking_subscribers() {
         let mut file = Fixture::new();
         file.replace("10.0.0.1:7001");
         file.until_len(1).await;
@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_file_that_stays_away_wakes_nobody() {
+    async fn missing_file_wakes_subscribers_once() {
         let mut file = Fixture::new();
         file.until_failing("No such file").await;
         file.subscription.borrow_and_update();
@@ -298,7 +298,7 @@ mod tests {
         assert!(subscription.has_changed().is_err(), "its publisher is gone with it");
     }
     #[test]
-    fn a_file_system_that_answers_again_is_as_it_was_before() {
+    fn file_system_that_answers_again_clears_the_failure() {
         let (publisher, subscription) = publisher();
         let failing = || subscription.borrow().failing.as_ref().map(|failing| failing.reason.to_string());
         let mut report = Report::new(publisher, "the file".to_owned());

@@ -37,7 +37,7 @@ pub struct Instance {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub metadata: BTreeMap<String, String>,
     /// The time that it stays without a heartbeat, in milliseconds; `None` is the registry's default for
-    /// those that say nothing.
+    /// instances without one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ttl_ms: Option<u64>,
 }

@@ -1,5 +1,5 @@
 //! [`keep_registered`]: the loop that keeps an instance known at one place, whatever happens there.
-//! What is said to that place, and how, is a [`Registrar`]'s.
+//! The requests to that place are left to a [`Registrar`].
 
 use std::any::Any;
 use std::fmt;
@@ -27,9 +27,9 @@ const LAST_RENEWAL_TIMEOUT: Duration = Duration::from_secs(1);
 const BACKOFF: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(15)).jitter(Jitter::Equal);
 /// Requests are given so long at least, however quick the heartbeats are.
 const MIN_STEP_TIMEOUT: Duration = Duration::from_secs(1);
-/// Heartbeats come no more often, whatever a registry says: a zero must not make it spin.
+/// The minimum time between heartbeats, whatever a registry requests: a zero must not make it spin.
 const MIN_HEARTBEAT: Duration = Duration::from_millis(100);
-/// Nor less often than the longest time to live asks for.
+/// The maximum time between heartbeats: that of the longest time to live.
 const MAX_HEARTBEAT: Duration = Instance::MAX_TTL;
 
 /// The state of a registration.
@@ -72,7 +72,7 @@ impl fmt::Display for RegistrationState {
 /// - A request may take 10 s. After one that fails, or panics, it tries again: after 1, 2, 4 … 15 s,
 ///   of which it waits a random half to whole. Where heartbeats come more often than that, neither is
 ///   longer than the time between two, so that a registry that was away knows all instances within one.
-/// - It renews after 0.9 to 1.0 of the time that the registrar says, at random, so that servers that
+/// - It renews after 0.9 to 1.0 of the time that the registrar requests, at random, so that servers that
 ///   were started together do not stay together. Times under 100 ms and over a day are taken as such.
 /// - Where `stop` comes while a request is under way, that may still end, so that what it registers
 ///   is taken away as well; a renewal may take 1 s of the 2. A registration that is not answered by
@@ -83,7 +83,7 @@ pub async fn keep_registered<R: Registrar>(registrar: R, instance: Instance, sto
     keep_registered_with(registrar, instance, stop, |_| {}).await;
 }
 
-/// As [`keep_registered`], and tells each change of state, as it happens.
+/// Does the same as [`keep_registered`], and reports each change of state.
 pub async fn keep_registered_with<R: Registrar>(
     registrar: R,
     instance: Instance,
@@ -134,7 +134,7 @@ struct RegistrationLoop<R: Registrar, F> {
     instance: Instance,
     place: String,
     lease: Option<R::Lease>,
-    /// The time until the next renewal, as the registrar said last.
+    /// The time until the next renewal, as last requested by the registrar.
     heartbeat: Duration,
     /// The pauses after failures in a row, and their number.
     backoff: Backoff,

@@ -1,6 +1,6 @@
 //! Which endpoints a farcall client can call, and which one the next call goes to.
 //!
-//! A [`Discovery`] finds [`Endpoint`]s and tells of changes: a fixed list, a file, DNS, a registry,
+//! A [`Discovery`] finds [`Endpoint`]s and publishes changes: a fixed list, a file, DNS, a registry,
 //! or what a user writes. A [`Balancer`] makes a [`Picker`] of those that may be called, and the
 //! picker chooses one for each call. On the other side a [`Registrar`] makes an [`Instance`] of a
 //! service known, and [`keep_registered`] renews that for as long as the server runs.

@@ -62,17 +62,17 @@ struct Entry {
 }
 
 impl MemoryRegistry {
-    /// The time to live of an instance that asks for none.
+    /// The time to live of an instance that requests none.
     pub const DEFAULT_TTL: Duration = Duration::from_secs(30);
 
-    /// An empty registry, in which instances that ask for no time to live have
+    /// Creates an empty registry, in which instances that request no time to live have
     /// [`DEFAULT_TTL`](Self::DEFAULT_TTL).
     #[must_use]
     pub fn new() -> Self {
         Self::with_ttl(Self::DEFAULT_TTL)
     }
 
-    /// An empty registry, in which instances that ask for no time to live have this one.
+    /// Creates an empty registry, in which instances that request no time to live have this one.
     #[must_use]
     pub fn with_ttl(ttl: Duration) -> Self {
         let (changes, _) = watch::channel(0);
@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_discovery_ends_when_nobody_listens() {
+    async fn discovery_ends_without_subscribers() {
         let registry = MemoryRegistry::new();
         let (publisher, seen) = publisher();
         let running = tokio::spawn(registry.discovery("S").run(publisher));

@@ -11,7 +11,7 @@ use crate::instance::{Instance, InstanceError};
 ///
 /// It makes one request at a time and reports the outcome; limits of time, and trying again
 /// with pauses, are left to [`keep_registered`](crate::keep_registered). Each future may
-/// be dropped before it is ready, and what it asked for may have happened all the same.
+/// be dropped before it is ready, and its request may have been executed all the same.
 pub trait Registrar: Send + Sync + 'static {
     /// The lease that is held while the instance is registered.
     type Lease: Send;
@@ -25,7 +25,7 @@ pub trait Registrar: Send + Sync + 'static {
         instance: &Instance,
     ) -> impl Future<Output = Result<Registered<Self::Lease>, RegistrarError>> + Send;
 
-    /// Says that it lives on.
+    /// Renews the registration.
     fn renew(
         &self,
         instance: &Instance,

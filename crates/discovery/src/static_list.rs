@@ -73,7 +73,7 @@ impl StaticList {
         });
     }
 
-    /// Takes an endpoint away. Says whether it was there.
+    /// Removes an endpoint. Returns `true` if it was there.
     pub fn remove(&self, address: &Address) -> bool {
         self.list.send_if_modified(|list| list.remove(address).is_some())
     }
@@ -95,7 +95,7 @@ impl Discovery for StaticList {
 
     async fn run(self, publisher: Publisher) {
         let mut list = self.list.subscribe();
-        // Without a list of its own, this ends when nobody is left who could change it.
+        // Without this reference to the list, the task ends when no other can change it.
         drop(self);
         loop {
             let endpoints = list.borrow_and_update().values().cloned().collect();
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_last_list_outlives_whoever_could_change_it() {
+    async fn last_list_stays_after_its_handles_are_dropped() {
         let list = StaticList::new(["10.0.0.1:7001"]).unwrap();
         let (publisher, mut subscription) = publisher();
         let running = tokio::spawn(list.clone().run(publisher));
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_that_is_none_is_refused_and_quoted() {
+    fn malformed_address_is_refused_and_quoted() {
         let error = StaticList::new(["10.0.0.1:7001", "nowhere"]).unwrap_err();
         assert!(error.to_string().contains("nowhere"), "{error}");
     }

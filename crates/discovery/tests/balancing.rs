@@ -113,10 +113,10 @@ proptest! {
 
 /// Candidates are never empty by their contract; one that is by mistake must not bring down a client.
 #[test]
-fn no_picker_panics_where_there_is_nobody() {
-    let nobody = Candidates::new(Arc::new([]), Arc::new([]));
+fn no_picker_panics_without_endpoints() {
+    let empty = Candidates::new(Arc::new([]), Arc::new([]));
     for balancer in balancers() {
-        let picker = balancer.picker(&nobody);
+        let picker = balancer.picker(&empty);
         for key in [None, Some(&b"key"[..])] {
             assert_eq!(picker.pick(&PickRequest::new(key, &[1, 2])), 0, "{balancer:?}");
         }

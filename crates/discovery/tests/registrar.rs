@@ -145,7 +145,7 @@ fn keep(place: Place) -> Kept {
 }
 
 impl Kept {
-    /// Stops it, and tells how long it took to end and what it asked for meanwhile.
+    /// Stops it, and returns the time that it took to end and its requests meanwhile.
     async fn stop(self) -> (Duration, Vec<Request>) {
         let (before, begun) = (self.place.requests().len(), Instant::now());
         self.stop.cancel();
@@ -202,7 +202,7 @@ async fn retries_come_at_least_as_often_as_renewals() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_success_begins_the_pauses_anew() {
+async fn success_resets_the_pauses() {
     let script = [Fails, Fails, Fails, Fails, Grants(secs(60)), Fails, Fails];
     let kept = keep(Place::new(script));
     sleep(secs(90)).await;
@@ -216,10 +216,10 @@ async fn a_request_without_an_answer_is_given_up_after_10_seconds() {
     let kept = keep(Place::new([Hangs]));
     sleep(secs(12)).await;
     assert!((millis(10_500)..=secs(11) + TICK).contains(&kept.place.gaps()[0]));
-    let [RegistrationState::Failing(SourceError { reason: why, .. })] = &kept.states()[..] else {
+    let [RegistrationState::Failing(SourceError { reason, .. })] = &kept.states()[..] else {
         panic!("one state")
     };
-    assert_eq!(&**why, "no answer within 10 s");
+    assert_eq!(&**reason, "no answer within 10 s");
 }
 
 #[tokio::test(start_paused = true)]
@@ -235,7 +235,7 @@ async fn renewals_come_after_nine_tenths_to_the_whole_heartbeat() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_senseless_heartbeat_neither_spins_nor_overflows() {
+async fn extreme_heartbeats_neither_spin_nor_overflow() {
     for heartbeat in [Duration::ZERO, Duration::from_nanos(1)] {
         let kept = keep(Place::new([Grants(heartbeat)]));
         sleep(secs(10)).await;
@@ -257,7 +257,7 @@ async fn unknown_instance_is_registered_again_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_place_that_forgets_at_once_is_not_asked_without_pause() {
+async fn registry_that_forgets_at_once_is_called_with_pauses() {
     let script = [Grants(Duration::ZERO), Unknown].into_iter().cycle().take(1000);
     let kept = keep(Place::new(script));
     sleep(secs(10)).await;
@@ -266,24 +266,24 @@ async fn a_place_that_forgets_at_once_is_not_asked_without_pause() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_renewal_that_failed_is_tried_again_under_the_same_lease() {
+async fn failed_renewal_is_retried_with_the_same_lease() {
     let kept = keep(Place::new([Grants(secs(10)), Fails, Grants(secs(10))]));
     sleep(secs(13)).await;
     assert_eq!(kept.place.requests(), [Register, Renew, Renew]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_panic_is_a_failure_like_others() {
+async fn panic_of_the_registrar_is_a_failure() {
     for panics in [Panics, PanicsAtOnce] {
         let mut place = Place::new([panics.clone(), Grants(secs(10)), panics.clone(), Grants(secs(10))]);
         place.farewell = panics;
         let kept = keep(place);
         sleep(secs(13)).await;
         assert_eq!(kept.place.requests(), [Register, Register, Renew, Renew]);
-        let RegistrationState::Failing(SourceError { reason: why, .. }) = &kept.states()[0] else {
+        let RegistrationState::Failing(SourceError { reason, .. }) = &kept.states()[0] else {
             panic!("it failed")
         };
-        assert!(why.starts_with("the registrar panicked: "), "{why}");
+        assert!(reason.starts_with("the registrar panicked: "), "{reason}");
         let (time, requests) = kept.stop().await;
         assert!(time <= TICK && requests == [Deregister], "{time:?}, {requests:?}");
     }
@@ -298,7 +298,7 @@ async fn stop_between_heartbeats_deregisters_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_registration_that_is_under_way_when_it_stops_ends_and_is_taken_away() {
+async fn registration_in_flight_at_the_stop_is_completed_and_deregistered() {
     let kept = keep(Place::new([takes(millis(1_500), Grants(secs(10)))]));
     sleep(millis(100)).await;
     let (time, requests) = kept.stop().await;
@@ -306,7 +306,7 @@ async fn a_registration_that_is_under_way_when_it_stops_ends_and_is_taken_away()
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_renewal_that_is_under_way_when_it_stops_leaves_time_to_take_it_away() {
+async fn renewal_in_flight_at_the_stop_leaves_time_to_deregister() {
     // One that ends in time ends first, so that it can't arrive behind the end.
     for (renewal, expected) in [(takes(millis(500), Grants(secs(10))), millis(500)), (Hangs, secs(1))] {
         let kept = keep(Place::new([Grants(secs(10)), renewal]));
@@ -329,7 +329,7 @@ async fn unknown_instance_is_not_registered_again_while_stopping() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_end_takes_2_seconds_however_a_place_hangs() {
+async fn stop_takes_at_most_2_seconds_if_the_registry_hangs() {
     let kept = keep(Place::new([Hangs]));
     sleep(secs(1)).await;
     let (time, requests) = kept.stop().await;
@@ -346,13 +346,13 @@ async fn the_end_takes_2_seconds_however_a_place_hangs() {
         let (time, requests) = kept.stop().await;
         assert!(time <= LIMIT && requests == [Deregister], "{time:?}, {requests:?}");
         let last = states.lock().unwrap().last().cloned().unwrap();
-        let RegistrationState::Failing(SourceError { reason: why, .. }) = last else { panic!("{last:?}") };
-        assert!(why.starts_with("not deregistered: no answer within "), "{why}");
+        let RegistrationState::Failing(SourceError { reason, .. }) = last else { panic!("{last:?}") };
+        assert!(reason.starts_with("not deregistered: no answer within "), "{reason}");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_place_that_never_answered_is_not_asked_at_the_end() {
+async fn registry_that_never_answered_gets_no_deregistration() {
     let kept = keep(Place::new([Fails]));
     sleep(secs(100)).await;
     let (time, requests) = kept.stop().await;
@@ -360,7 +360,7 @@ async fn a_place_that_never_answered_is_not_asked_at_the_end() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_that_is_stopped_before_it_began_registers_nothing() {
+async fn stop_before_the_start_registers_nothing() {
     let kept = keep(Place::new([Grants(secs(10))]));
     let place = kept.place.clone();
     kept.stop().await;
@@ -368,7 +368,7 @@ async fn one_that_is_stopped_before_it_began_registers_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_change_of_state_is_told_once() {
+async fn each_change_of_state_is_reported_once() {
     let kept = keep(Place::new([Fails, Fails, Grants(secs(1)), Grants(secs(1)), Unknown, Grants(secs(1))]));
     let begun = Instant::now();
     sleep(secs(60)).await;

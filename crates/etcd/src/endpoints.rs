@@ -10,7 +10,7 @@ use crate::error::{EndpointErrorKind, EtcdOptionsError};
 /// The port of etcd's clients.
 const DEFAULT_PORT: u16 = 2379;
 
-/// At least one member of an etcd cluster, in the order in which they are asked.
+/// At least one member of an etcd cluster, in the order in which they are tried.
 #[derive(Clone, Debug)]
 pub(crate) struct Endpoints(Arc<[Url]>);
 
@@ -69,7 +69,7 @@ fn parse_one(text: &str) -> Result<Url, EtcdOptionsError> {
     if !matches!(url.path(), "" | "/") || url.query().is_some() || url.fragment().is_some() {
         return Err(wrong(EndpointErrorKind::Path));
     }
-    // A port that is the scheme's own, such as 80, is not told apart from none by `Url::port`.
+    // A port that is the scheme's own, such as 80, looks like none to `Url::port`.
     let authority = with_scheme.split_once("://").map_or("", |(_, rest)| rest).trim_end_matches('/');
     let says_port = authority.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
     if !says_port || authority.ends_with(']') {

@@ -1,5 +1,5 @@
 //! [`Listing`], what is known of the keys of one service. It knows keys and values; how they are
-//! asked for is the discovery's business.
+//! requested is left to the discovery.
 
 use std::collections::BTreeMap;
 
@@ -83,7 +83,7 @@ impl Listing {
         self.revision = revision;
     }
 
-    /// Follows the changes that a watch tells of.
+    /// Applies the changes that a watch reports.
     pub(crate) fn apply(&mut self, events: Vec<Event>) {
         for Event { kind, kv } in events {
             self.revision = self.revision.max(kv.mod_revision.0);
@@ -117,7 +117,7 @@ impl Listing {
         Entry { mod_revision: kv.mod_revision.0, endpoint }
     }
 
-    /// The instance in a value. Whose it is, and which, its key says: a value may leave both out.
+    /// Returns the instance in a value. The key determines its service and id: a value may leave both out.
     fn instance(&self, kv: &KeyValue) -> Result<Instance, String> {
         let id = self.keys.id(&kv.key.0).ok_or("the key ends with no id")?;
         let value = &kv.value.0;

@@ -42,13 +42,13 @@ pub(crate) struct Credentials {
 }
 
 impl EtcdOptions {
-    /// The time that an instance stays without a renewal, if neither it nor the options say.
+    /// The time that an instance stays without a renewal, if neither it nor the options set one.
     pub const DEFAULT_TTL: Duration = Duration::from_secs(15);
     /// The beginning of all keys, unless the options have another.
     pub const DEFAULT_PREFIX: &'static str = "/farcall/v1";
 
-    /// One etcd, or several members of one cluster, separated by commas: what is asked of one that
-    /// does not answer, or cannot, is asked of the next, and it stays with the one that could.
+    /// One etcd, or several members of one cluster, separated by commas: a request that one
+    /// does not answer goes to the next, and further requests stay with the one that answered.
     /// `http` or `https`; without a scheme, `http`; without a port, 2379. Proxies that the
     /// environment names are not used.
     ///
@@ -77,7 +77,7 @@ impl EtcdOptions {
         self
     }
 
-    /// Trusts these certificates (PEM, one or several) beside the system's own. May be called again.
+    /// Trusts these certificates (PEM, one or several) in addition to the system's. May be called again.
     /// Read when a registrar or discovery is made.
     #[must_use]
     pub fn extra_roots(mut self, pem: impl Into<Vec<u8>>) -> Self {
@@ -86,7 +86,7 @@ impl EtcdOptions {
     }
 
     /// Shows this certificate (PEM, with those between it and its root) and proves it with this key
-    /// (PEM), for an etcd that asks for one. By default none.
+    /// (PEM), for an etcd that requires one. By default none.
     #[must_use]
     pub fn client_certificate(mut self, chain_pem: impl Into<Vec<u8>>, key_pem: impl Into<Vec<u8>>) -> Self {
         self.identity = Some(Identity::from_pem(chain_pem, key_pem));
@@ -101,7 +101,7 @@ impl EtcdOptions {
         self
     }
 
-    /// Sets the time that an instance stays without a renewal, if [`Instance::ttl_ms`] does not say; 1 s to
+    /// Sets the time that an instance stays without a renewal, if [`Instance::ttl_ms`] is not set; 1 s to
     /// 1 day, in whole seconds, rounded up; default 15 s. It is renewed three times as often. Too
     /// low, and servers that are busy vanish for moments (etcd makes it at least 2 s or so); too
     /// high, and servers that crashed are found for as long.
@@ -111,7 +111,7 @@ impl EtcdOptions {
         self
     }
 
-    /// Sets the time that an endpoint may take for one answer before the next is asked; default 3 s. Too low,
+    /// Sets the time that an endpoint may take for one answer before the next is tried; default 3 s. Too low,
     /// and an etcd that elects a leader (a second or so) looks dead; too high, and a machine that is
     /// gone holds up a server's renewal.
     #[must_use]
@@ -120,7 +120,7 @@ impl EtcdOptions {
         self
     }
 
-    /// Sets the time that a watch may be silent before etcd is asked for changes; default
+    /// Sets the time that a watch may be silent before changes are requested from etcd; default
     /// 10 s. A watch whose connection died silently is found out after that. Too low, and many
     /// clients of services that never change keep etcd busy.
     #[must_use]

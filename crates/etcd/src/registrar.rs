@@ -20,7 +20,7 @@ const RENEWALS: u32 = 3;
 
 /// Registers instances in etcd, each under a separate lease.
 ///
-/// The lease lasts as long as [`Instance::ttl_ms`] says, or else [`EtcdOptions::ttl`], and should be
+/// The lease lasts for [`Instance::ttl_ms`], or else [`EtcdOptions::ttl`], and should be
 /// renewed after a third of that. A renewal also finds out if the key was deleted; then,
 /// and if the lease is lost, the instance has to be registered again, which
 /// [`keep_registered`](farcall_discovery::keep_registered) does. Deregistering revokes the lease, and

@@ -1,7 +1,7 @@
 //! etcd's messages in the JSON of its gateway: the requests, and the used fields of the answers.
 //!
 //! Keys and values are base64, numbers of 64 bits are strings, and fields that have their default
-//! are left out of what etcd says.
+//! are left out of the answers.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -154,7 +154,7 @@ pub(crate) struct WatchLine {
 #[derive(Debug, Deserialize)]
 pub(crate) struct WatchMessage {
     pub(crate) header: Header,
-    /// The watch stands; the first message, which tells of no change yet.
+    /// `true` in the first message, which confirms the watch and has no change yet.
     #[serde(default)]
     pub(crate) created: bool,
     /// The last message.

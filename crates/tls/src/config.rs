@@ -15,7 +15,7 @@ use crate::pem::Identity;
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub enum ClientAuth {
-    /// Clients are not asked for one.
+    /// Clients need none.
     #[default]
     None,
     /// Clients must have one that one of these authorities has signed.
@@ -31,7 +31,7 @@ pub fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
 
-/// Creates the configuration of a client that trusts `roots` and shows `identity` to servers that ask
+/// Creates the configuration of a client that trusts `roots` and shows `identity` to servers that request it
 /// for a certificate. `files` has the content of the identity's files.
 ///
 /// # Errors

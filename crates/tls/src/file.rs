@@ -67,7 +67,7 @@ impl FileError {
     }
 }
 
-/// Two errors are equal if they say the same about the same file.
+/// Two errors are equal if they have the same text about the same file.
 impl PartialEq for FileError {
     fn eq(&self, other: &Self) -> bool {
         (&self.path, &self.what) == (&other.path, &other.what)

@@ -25,7 +25,7 @@ const MIN_INTERVAL: Duration = Duration::from_millis(1);
 ///
 /// The files are compared by content: copies and links can keep the times of files. New content must
 /// be found twice in a row, so that nothing half written is used. If it cannot be used, the old value
-/// stays, and one warning says why.
+/// stays, and one warning has the reason.
 ///
 /// A task checks the files from the first [`Reloaded::get`] within a tokio runtime on. It ends with
 /// the last clone. The crate's page has an example.

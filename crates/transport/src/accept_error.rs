@@ -41,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn running_out_is_not_transient() {
+    fn exhaustion_is_not_transient() {
         for code in [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM] {
             let error = io::Error::from_raw_os_error(code);
             assert!(is_exhaustion(&error) && !is_transient(&error), "{error}");
@@ -49,7 +49,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_that_died_in_the_backlog_is_transient() {
+    fn connection_aborted_in_the_backlog_is_transient() {
         for code in [libc::ECONNABORTED, libc::EPROTO, libc::EHOSTUNREACH] {
             let error = io::Error::from_raw_os_error(code);
             assert!(is_transient(&error) && !is_exhaustion(&error), "{error}");
@@ -57,7 +57,7 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_listener_is_neither() {
+    fn broken_listener_is_neither() {
         for code in [libc::EBADF, libc::EINVAL, libc::ENOTSOCK] {
             let error = io::Error::from_raw_os_error(code);
             assert!(!is_transient(&error) && !is_exhaustion(&error), "{error}");

@@ -63,7 +63,7 @@ impl Address {
     ///
     /// # Errors
     ///
-    /// An [`AddressError`] that says what is wrong and where.
+    /// An [`AddressError`] with the error and its position.
     pub fn parse(text: &str) -> Result<Address, AddressError> {
         check_characters(text)?;
         let (scheme, place) = match text.split_once('@') {

@@ -14,7 +14,7 @@ pub struct TlsInfo {
     /// The protocol inside that both sides agreed on (ALPN), such as `farcall/1`; `None` if they agreed
     /// on nothing.
     pub alpn: Option<String>,
-    /// The name that the client asked for (SNI), as a server sees it; `None` if it gave none, as
+    /// The name that the client requested (SNI), as a server sees it; `None` if it gave none, as
     /// for an IP address.
     pub server_name: Option<String>,
     /// `true` if an earlier session was resumed. The certificate is that of the earlier one then.
@@ -79,7 +79,7 @@ impl fmt::Display for SubjectName {
     }
 }
 
-/// Leaves out the DER, which is long and says the same.
+/// Leaves out the DER, which is long and has the same content.
 impl fmt::Debug for PeerCertificate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PeerCertificate")

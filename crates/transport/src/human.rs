@@ -41,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_duration_reads_as_a_person_writes_it() {
+    fn durations_have_the_largest_fitting_unit() {
         for (nanos, text) in [
             (0, "0 s"),
             (10_000_000_000, "10 s"),

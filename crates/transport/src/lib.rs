@@ -1,6 +1,6 @@
 //! Addresses, dialing and listening for farcall.
 //!
-//! An [`Address`] says where a server is, a [`Dialer`] opens a [`Stream`] to it, and a
+//! An [`Address`] locates a server, a [`Dialer`] opens a [`Stream`] to it, and a
 //! [`Listener`] takes the streams that others open. What is sent over a stream is left to the
 //! crates above.
 //!
@@ -16,9 +16,9 @@
 //! println!("{peer} is here");
 //!
 //! near.write_all(b"hello").await?;
-//! let mut heard = [0; 5];
-//! far.read_exact(&mut heard).await?;
-//! assert_eq!(&heard, b"hello");
+//! let mut received = [0; 5];
+//! far.read_exact(&mut received).await?;
+//! assert_eq!(&received, b"hello");
 //! # Ok(())
 //! # }
 //! ```
@@ -26,7 +26,7 @@
 //! Built in are the schemes `tcp` and `unix`, and with the feature `tls`, which is on by default,
 //! `tls`. With the feature `http`, `http`, `connect` and `https` can be dialed, and all of them through
 //! forward proxies; with the feature `ws`, `ws` and `wss`. The other [`Scheme`]s parse, and dialing or listening at them
-//! fails with an error that says so. The crate is for Unix-like systems.
+//! fails with an error that names it. The crate is for Unix-like systems.
 
 mod accept_error;
 mod address;

@@ -136,7 +136,7 @@ impl Listener {
     /// Listens at an address.
     ///
     /// A name is resolved, and the first of its addresses that this machine has is taken. Port
-    /// 0 lets the system choose; ask [`Listener::address`] what it chose.
+    /// 0 lets the system choose; [`Listener::address`] returns its choice.
     ///
     /// At a `unix` address, the socket file of a server that is gone is replaced. That of a
     /// live one is not, and neither is a file that is no socket. To find out, the old socket is
@@ -191,11 +191,11 @@ impl Listener {
     ///
     /// Cancel-safe: dropping the future loses no connection. A TCP stream has `TCP_NODELAY` set.
     /// The handshake of a TLS stream is made when it is first read or written, not here: a client
-    /// that says nothing keeps no other waiting.
+    /// that sends nothing delays no other.
     ///
     /// # Errors
     ///
-    /// What the system said. Most such errors are no reason to stop: see
+    /// The error of the system. Most such errors are no reason to stop: see
     /// [`is_transient`](crate::is_transient) and [`is_exhaustion`](crate::is_exhaustion).
     pub async fn accept(&self) -> io::Result<(Stream, PeerAddress)> {
         // Nothing is awaited after the accept, or a drop there would lose the connection.

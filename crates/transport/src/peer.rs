@@ -1,6 +1,6 @@
 //! [`PeerAddress`], who is on the other side of a stream that was accepted.
 //!
-//! It is what the kernel says, not what the peer says of itself.
+//! The source is the kernel, not the peer.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -14,10 +14,10 @@ pub enum PeerAddress {
     /// A process on this machine, by way of a Unix socket.
     #[non_exhaustive]
     Unix {
-        /// The process that connected, where the kernel tells. It may have ended since, and
+        /// The process that connected, if the kernel knows it. It may have ended since, and
         /// another may have its number.
         pid: Option<i32>,
-        /// The user it ran as when it connected, where the kernel tells.
+        /// The user it ran as when it connected, if the kernel knows it.
         uid: Option<u32>,
     },
     /// This process, by way of a pipe in memory.
@@ -74,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_peer_is_shown_with_what_is_known_of_it() {
+    fn display_has_the_known_parts_of_a_peer() {
         let tcp: SocketAddr = "[::1]:7".parse().unwrap();
         assert_eq!(PeerAddress::from(tcp).to_string(), "tcp@[::1]:7");
         assert_eq!(PeerAddress::unix(Some(7), Some(0)).to_string(), "unix pid 7 uid 0");

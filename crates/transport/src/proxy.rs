@@ -1,7 +1,7 @@
-//! [`Proxy`], a forward proxy that is asked by `CONNECT` to reach an address.
+//! [`Proxy`]: a forward proxy that reaches an address by `CONNECT`.
 //!
-//! What the environment says of proxies is read in [`crate::proxy_environment`], and how one is
-//! spoken to is in [`crate::http_upgrade`].
+//! The proxies of the environment are read in [`crate::proxy_environment`]; the request is in
+//! [`crate::http_upgrade`].
 
 use std::fmt;
 use std::sync::Arc;
@@ -55,7 +55,7 @@ pub enum ProxyError {
     /// The user's name or the password is not what a URL may have.
     #[error("the proxy's user name or password has a percent sign without two hexadecimal digits behind it")]
     Percent,
-    /// The user's name has a colon in it, which Basic credentials have no way to say
+    /// The user's name has a colon in it, which Basic credentials cannot contain
     /// ([RFC 7617](https://www.rfc-editor.org/rfc/rfc7617#section-2)).
     #[error("the proxy's user name has a colon in it")]
     Colon,
@@ -66,7 +66,7 @@ impl Proxy {
     ///
     /// # Errors
     ///
-    /// A [`ProxyError`] that says what is wrong.
+    /// A [`ProxyError`] with the reason.
     pub fn parse(text: &str) -> Result<Proxy, ProxyError> {
         let place = match text.split_once("://") {
             None => text,
@@ -165,7 +165,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_proxy_is_a_url_or_just_its_place() {
+    fn proxy_is_a_url_or_host_and_port() {
         for (text, address) in [
             ("http://proxy.example:3128", "tcp@proxy.example:3128"),
             ("HTTP://Proxy.example:3128/", "tcp@proxy.example:3128"),
@@ -179,14 +179,14 @@ mod tests {
     }
 
     #[test]
-    fn credentials_are_basic_ones_and_never_shown() {
+    fn credentials_are_sent_as_basic_and_never_displayed() {
         let proxy = Proxy::parse("http://Aladdin:open%20sesame@proxy:80").unwrap();
         // The example of RFC 7617.
         assert_eq!(proxy.authorization(), Some("Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ=="));
         assert_eq!(format!("{proxy} {proxy:?}"), "http://proxy:80 Proxy(http://proxy:80)");
         let proxy = Proxy::parse("http://only@proxy:80").unwrap();
         assert_eq!(proxy.authorization(), Some("Basic b25seTo="));
-        // A password with an `@` that nobody escaped.
+        // A password with an unescaped `@`.
         let proxy = Proxy::parse("http://u:p@ss@proxy:80").unwrap();
         assert_eq!(proxy.authorization(), Some("Basic dTpwQHNz"));
     }

@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cgi_program_does_not_believe_http_proxy() {
+    fn http_proxy_in_capitals_is_ignored_in_a_cgi_program() {
         let variables = [("HTTP_PROXY", "evil:1"), ("REQUEST_METHOD", "GET")];
         assert_eq!(chosen("http@x.example:1", &variables), None);
     }
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn a_variable_that_is_no_proxy_is_named() {
+    fn error_names_the_malformed_variable() {
         let address = Address::parse("http@x.example:1").unwrap();
         let variable = |name: &str| (name == "all_proxy").then(|| "socks5://a:1".to_owned());
         assert_eq!(proxy_for(&address, variable).unwrap_err().0, "all_proxy");

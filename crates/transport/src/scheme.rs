@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-/// The part of an address before the `@`, which says how it is reached.
+/// The part of an address before the `@`, which names the way to reach it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Scheme {

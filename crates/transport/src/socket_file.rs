@@ -1,7 +1,7 @@
 //! The file of a Unix socket: who may put one at a path, replace it, and remove it.
 //!
 //! A socket file outlives the process that bound it, so a server that starts finds the one
-//! of its predecessor and must tell it from that of a live neighbour. The rules:
+//! of its predecessor and must distinguish it from that of a live server. The rules:
 //!
 //! - A file is stale if it is a socket and connecting to it is refused. Only such a file is
 //!   replaced.
@@ -23,7 +23,7 @@ use tokio::time::{Instant, sleep};
 /// for some system calls, so this passes only if a stranger keeps the directory locked.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The time between two attempts to take the lock; the kernel does not tell when it is free.
+/// The time between two attempts to take the lock; the kernel sends no notice when it is free.
 const LOCK_POLL: Duration = Duration::from_millis(5);
 
 /// A socket file that this process has made. It is removed on drop, if it is still the same.
@@ -140,7 +140,7 @@ fn remove_stale(path: &Path, in_use: io::Error) -> Result<(), Obstacle> {
             Ok(fs::remove_file(path)?)
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        // Someone answers, or is too busy to, or may not be asked: no proof of staleness.
+        // A server answers or is too busy, or connecting is not allowed: no proof of staleness.
         _ => Err(Obstacle::InUse(in_use)),
     }
 }

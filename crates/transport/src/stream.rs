@@ -35,9 +35,9 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 /// let (near, far) = tokio::io::duplex(1024);
 /// let (mut near, mut far) = (Stream::new(near), Stream::new(far));
 /// near.write_all(b"ping").await?;
-/// let mut heard = [0; 4];
-/// far.read_exact(&mut heard).await?;
-/// assert_eq!(&heard, b"ping");
+/// let mut received = [0; 4];
+/// far.read_exact(&mut received).await?;
+/// assert_eq!(&received, b"ping");
 /// # Ok(())
 /// # }
 /// ```
@@ -81,7 +81,7 @@ impl Stream {
         Stream { tls: Some(tls), ..Stream::new(io) }
     }
 
-    /// Says how it was opened.
+    /// Sets the scheme by which it was opened.
     #[must_use]
     pub fn with_scheme(self, scheme: Scheme) -> Stream {
         Stream { scheme: Some(scheme), ..self }
@@ -154,7 +154,7 @@ mod tests {
 
     use super::*;
 
-    /// Says whether it was asked to write many slices, and takes them all at once.
+    /// A stream that takes many slices in one write.
     struct Gather(Vec<u8>);
 
     impl AsyncRead for Gather {
@@ -211,14 +211,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_shutdown_is_the_end_of_what_the_other_side_reads() {
+    async fn peer_reads_up_to_the_shutdown() {
         let (near, far) = tokio::io::duplex(16);
         let (mut near, mut far) = (Stream::new(near), Stream::new(far));
         near.write_all(b"last").await.unwrap();
         near.shutdown().await.unwrap();
 
-        let mut heard = Vec::new();
-        far.read_to_end(&mut heard).await.unwrap();
-        assert_eq!(heard, b"last");
+        let mut received = Vec::new();
+        far.read_to_end(&mut received).await.unwrap();
+        assert_eq!(received, b"last");
     }
 }

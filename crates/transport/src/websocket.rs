@@ -27,7 +27,7 @@ const READ_BUFFER: usize = 8 * 1024;
 /// no larger ones than [`MAX_SENT`]; others may put a whole answer into one.
 const MAX_FROM_SERVER: usize = 64 * 1024 * 1024;
 
-/// The client's end of a WebSocket. It says nothing when it is shut down, since there is no half
+/// The client's end of a WebSocket. It sends no Close when it is shut down, since there is no half
 /// close: the server closes when all is answered.
 pub(crate) fn client(stream: Stream) -> Stream {
     stream.wrapped(|stream| WebSocket::new(stream, Role::Client, MAX_FROM_SERVER))
@@ -66,7 +66,7 @@ struct WebSocket {
 
 enum State {
     Open,
-    /// The peer did what it may not and is told so, with this code; then reading fails.
+    /// The peer violated the rules and gets a Close with this code; then reading fails.
     Refusing(CloseCode, Close),
     /// A peer that was refused; what it still sends is discarded, since closing earlier could destroy the
     /// words on their way.
@@ -130,15 +130,15 @@ impl WebSocket {
         Poll::Ready(Ok(()))
     }
 
-    /// Tells the peer why it is closed on. Ready when it was told, or cannot be.
+    /// Sends the peer a Close with the reason. Ready when it was sent, or cannot be.
     fn poll_refuse(&mut self, cx: &mut Context<'_>, code: CloseCode, close: Close) -> Poll<()> {
         let mut inner = Pin::new(&mut self.inner);
         if close == Close::Due {
-            let told = match ready!(inner.as_mut().poll_ready(cx)) {
+            let sent = match ready!(inner.as_mut().poll_ready(cx)) {
                 Ok(()) => inner.as_mut().start_send(closing(code, reason(code))),
                 Err(error) => Err(error),
             };
-            if told.is_err() {
+            if sent.is_err() {
                 self.state = State::Refused(code);
                 return Poll::Ready(());
             }
@@ -228,14 +228,14 @@ impl AsyncWrite for WebSocket {
         Pin::new(&mut self.inner).poll_flush(cx).map_err(io_error)
     }
 
-    /// A server says Close; a client only sends what it has left to send.
+    /// Sends a Close as a server; only flushes as a client.
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
         let mut inner = Pin::new(&mut this.inner);
         if this.role == Role::Server {
             ready!(inner.as_mut().poll_ready(cx)).map_err(io_error)?;
             match inner.as_mut().start_send(closing(CloseCode::Normal, "")) {
-                // It was said before, or the peer has closed first.
+                // A Close was sent before, or the peer has closed first.
                 Ok(()) | Err(Error::Protocol(_) | Error::AlreadyClosed | Error::ConnectionClosed) => {}
                 Err(error) => return Poll::Ready(Err(io_error(error))),
             }
@@ -267,7 +267,7 @@ fn refusal(code: CloseCode) -> io::Error {
 fn io_error(error: Error) -> io::Error {
     match error {
         Error::Io(error) => error,
-        // Whoever vanishes without a Close did not end what was said.
+        // Without a Close, the stream may be incomplete.
         Error::Protocol(tungstenite::error::ProtocolError::ResetWithoutClosingHandshake) => {
             io::ErrorKind::UnexpectedEof.into()
         }

@@ -172,7 +172,7 @@ mod http {
     }
 
     #[tokio::test]
-    async fn connector_is_asked_for_the_proxy_that_was_set() {
+    async fn connector_opens_the_stream_to_the_proxy() {
         let (pipes, mut accepted) = Pipes::new();
         let proxy = Proxy::parse("http://proxy.test:3128").unwrap();
         let dialer = Dialer::default().connector(pipes).proxy(proxy).unwrap();

@@ -43,17 +43,17 @@ async fn bytes_go_both_ways() {
     assert_eq!(peer.ip(), Some([127, 0, 0, 1].into()));
 
     near.write_all(b"ping").await.unwrap();
-    let mut heard = [0; 4];
-    far.read_exact(&mut heard).await.unwrap();
+    let mut received = [0; 4];
+    far.read_exact(&mut received).await.unwrap();
     far.write_all(b"pong").await.unwrap();
     far.shutdown().await.unwrap();
     let mut answer = Vec::new();
     near.read_to_end(&mut answer).await.unwrap();
-    assert_eq!((&heard, &answer[..]), (b"ping", &b"pong"[..]));
+    assert_eq!((&received, &answer[..]), (b"ping", &b"pong"[..]));
 }
 
 #[tokio::test]
-async fn a_listener_tells_the_port_that_it_got() {
+async fn listener_returns_the_port_that_the_system_chose() {
     let listener = listen("tcp@0.0.0.0:0").await;
     assert_eq!(listener.address().host(), Some("0.0.0.0"));
     let port = listener.address().port().unwrap();

@@ -38,9 +38,9 @@ async fn bytes_go_both_ways_and_the_peer_is_known() {
     let mut near = Dialer::default().dial(&address).await.unwrap();
     let (mut far, peer) = listener.accept().await.unwrap();
     near.write_all(b"ping").await.unwrap();
-    let mut heard = [0; 4];
-    far.read_exact(&mut heard).await.unwrap();
-    assert_eq!(&heard, b"ping");
+    let mut received = [0; 4];
+    far.read_exact(&mut received).await.unwrap();
+    assert_eq!(&received, b"ping");
 
     let PeerAddress::Unix { pid, uid, .. } = peer else { panic!("{peer}") };
     assert_eq!(peer.ip(), None);
@@ -82,7 +82,7 @@ async fn a_live_socket_is_in_use_and_stays() {
     assert!(error.to_string().starts_with(&format!("listening at {address}: ")), "{error}");
     assert_eq!(fs::symlink_metadata(&path).unwrap().ino(), inode);
 
-    // The first connection is the question whether somebody is there.
+    // The first connection is the check for a live server.
     first.accept().await.unwrap();
     let mut near = Dialer::default().dial(&address).await.unwrap();
     near.write_all(b"!").await.unwrap();
@@ -133,7 +133,7 @@ async fn files_that_are_not_stream_sockets_are_never_removed() {
 }
 
 #[tokio::test]
-async fn the_file_goes_with_its_listener() {
+async fn file_is_removed_with_its_listener() {
     let Place { address, path, _dir } = place();
     let listener = Listener::bind(&address).await.unwrap();
     assert!(path.exists());
@@ -142,7 +142,7 @@ async fn the_file_goes_with_its_listener() {
 }
 
 #[tokio::test]
-async fn a_file_that_is_anothers_stays() {
+async fn file_of_another_server_stays() {
     let Place { address, path, _dir } = place();
     let first = Listener::bind(&address).await.unwrap();
     // Somebody cleans up by hand, and another server starts.
@@ -191,7 +191,7 @@ async fn a_directory_that_stays_locked_is_given_up() {
 }
 
 #[tokio::test]
-async fn a_missing_directory_is_said_with_the_address() {
+async fn error_of_a_missing_directory_names_the_address() {
     let address = Address::parse("unix@/nowhere/at/all").unwrap();
     let error = Listener::bind(&address).await.unwrap_err();
     assert!(error.to_string().starts_with("listening at unix@/nowhere/at/all: No such file"));

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use super::{Balancer, Candidate, Candidates, PickRequest, Picker};
 
-/// A balancer that asks a closure for each call. It is given the usable endpoints and the call, and
-/// says an index among them.
+/// Creates a balancer that calls a closure for each call. The closure gets the usable endpoints and the request,
+/// and returns an index among them.
 ///
 /// ```
 /// use farcall_discovery::balancer_fn;

@@ -38,7 +38,7 @@ impl Candidates {
         Self { usable, known }
     }
 
-    /// Those of `all` that may be chosen, where the flag says whether one is ejected: left out for a
+    /// Those of `all` that may be chosen, where the flag is `true` if one is ejected: left out for a
     /// time because it failed. The order stays.
     ///
     /// Usable are those that are up and not ejected. Where there are none, those that are stale and
@@ -117,7 +117,7 @@ mod tests {
         }
 
         #[test]
-        fn the_best_that_are_there_are_usable_all_of_them_and_nobody_else(all in found()) {
+        fn usable_are_all_endpoints_of_the_best_state_and_no_others(all in found()) {
             let rank = |(candidate, ejected): &(Candidate, bool)| match (candidate.endpoint.state, ejected) {
                 (AdvertisedState::Up, false) => 0,
                 (AdvertisedState::Stale, false) => 1,

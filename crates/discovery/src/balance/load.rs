@@ -34,7 +34,7 @@ impl Default for Load {
 }
 
 impl Load {
-    /// Calls that this client has under way there.
+    /// Returns the number of calls of this client in flight.
     #[must_use]
     pub fn in_flight(&self) -> usize {
         self.in_flight.load(Ordering::Relaxed)
@@ -47,7 +47,7 @@ impl Load {
         self.latency_at(Instant::now())
     }
 
-    /// [`Load::latency`] at this moment, for those who look at several and ask the clock once.
+    /// Returns [`Load::latency`] at this moment, for callers that compare several and read the clock once.
     #[must_use]
     pub fn latency_at(&self, now: Instant) -> Duration {
         let latency = self.latency.load(Ordering::Relaxed);

@@ -17,7 +17,7 @@ use super::{Balancer, Candidate, Candidates, PickRequest, Picker};
 ///   in flight; until that is answered it loses against every endpoint that is known. So it is tried
 ///   soon, and never by more than one call at a time.
 /// - **An endpoint that was slow** is tried the same way: with time its peak fades, but for one call
-///   at a time only, until that one's answer says how it is now.
+///   at a time only, until that one has been answered.
 ///
 /// What ought to be measured is answers of calls that succeeded: who fails at once would seem quick.
 #[derive(Clone, Copy, Debug, Default)]

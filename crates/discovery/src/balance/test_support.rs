@@ -7,7 +7,7 @@ use farcall_transport::Address;
 use super::{Candidate, Candidates, PickRequest, Picker};
 use crate::endpoint::Endpoint;
 
-/// Endpoints of these weights, all usable; the address of each is told by its place.
+/// Endpoints of these weights, all usable; the address of each is derived from its index.
 pub(super) fn candidates(weights: &[u16]) -> Candidates {
     of(weights.iter().enumerate().map(|(place, weight)| endpoint(place).with_weight(*weight)))
 }
@@ -15,7 +15,7 @@ pub(super) fn candidates(weights: &[u16]) -> Candidates {
 /// These endpoints, all usable.
 pub(super) fn of(endpoints: impl IntoIterator<Item = Endpoint>) -> Candidates {
     let candidate = |(id, endpoint): (usize, Endpoint)| Candidate {
-        // Far from any index, so that nobody takes the one for the other.
+        // Far from any index, so that a test notices if the two are confused.
         id: 1_000_000 + id as u64,
         endpoint: Arc::new(endpoint),
         load: Arc::default(),

@@ -122,7 +122,7 @@ async fn every_failure_keeps_the_last_list() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_failure_is_followed_by_quicker_questions_that_slow_down() {
+async fn failure_is_followed_by_quick_retries_that_slow_down() {
     let script = Script::new([Error]);
     let mut subscription = run(&script);
     let found = until_failing(&mut subscription, "no such name").await;

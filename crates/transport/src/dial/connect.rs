@@ -13,11 +13,11 @@ pub type Connecting<'a> = Pin<Box<dyn Future<Output = io::Result<Stream>> + Send
 
 /// Opens streams to addresses in place of the operating system: pipes in memory, a SOCKS proxy, vsock.
 ///
-/// It is set with [`Dialer::connector`](crate::Dialer::connector), and then asked for every address that is
+/// It is set with [`Dialer::connector`](crate::Dialer::connector), and then called for every address that is
 /// dialed, with the whole [`Address`]: its scheme, and its host and port or its path. What they mean is
 /// the connector's choice: names are not resolved, and port 0 is not refused. It only opens the stream.
 /// If the scheme of the address is `tls`, `https` or `wss`, the dialer speaks TLS in it, and if it is
-/// `http`, `connect`, `ws`, `https` or `wss`, it then asks for an upgrade over HTTP.
+/// `http`, `connect`, `ws`, `https` or `wss`, it then requests an upgrade over HTTP.
 ///
 /// A [`Stream`] can be made of anything that reads and writes.
 ///

@@ -1,4 +1,4 @@
-//! The reasons why a dial failed, in words for display and in variants for a program.
+//! The errors of a dial, as texts for display and as variants for programs.
 
 use std::fmt;
 use std::io;
@@ -14,10 +14,10 @@ use crate::scheme::Scheme;
 #[cfg(feature = "tls")]
 use crate::tls::{TlsError, TlsErrorKind};
 
-/// A dial that failed: which address, in which phase, and why.
+/// A failed dial, with its address, its phase and its reason.
 ///
-/// The text says it all in one line, as in `connecting to tcp@10.0.0.3:7001: no answer within
-/// 10 s`. Who has said already which address it is shows only the [`reason`](DialError::reason).
+/// The text has all of it in one line, as in `connecting to tcp@10.0.0.3:7001: no answer within
+/// 10 s`. The [`reason`](DialError::reason) alone leaves out the address.
 #[derive(Debug, thiserror::Error)]
 #[error("{} {address}: {reason}", reason.phase())]
 pub struct DialError {
@@ -85,18 +85,18 @@ pub enum DialErrorKind {
     /// Port 0, or an IP address like `0.0.0.0`: a place to listen, not to dial.
     #[error("one can listen at such an address, not dial it")]
     Unspecified,
-    /// The resolver said that there is no such name, or could not answer.
+    /// The name does not exist, or the resolver could not answer.
     #[error("the name {host} does not resolve: {source}")]
     Resolve {
-        /// The name that was asked for.
+        /// The name to resolve.
         host: String,
         /// The resolver's error.
         source: io::Error,
     },
-    /// The resolver said nothing for too long.
+    /// The resolver did not answer in time.
     #[error("no answer about the name {host} within {}", HumanDuration(*limit))]
     ResolveTimeout {
-        /// The name that was asked for.
+        /// The name to resolve.
         host: String,
         /// The time limit; see [`Dialer::resolve_timeout`](crate::Dialer::resolve_timeout).
         limit: Duration,
@@ -104,7 +104,7 @@ pub enum DialErrorKind {
     /// The name exists, and has no address that can be dialed.
     #[error("the name {host} has no addresses")]
     NoAddresses {
-        /// The name that was asked for.
+        /// The name to resolve.
         host: String,
     },
     /// Every address was tried and failed.

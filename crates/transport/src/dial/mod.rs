@@ -38,7 +38,7 @@ use crate::tls::{Alpn, TlsClient};
 
 /// Opens streams to addresses.
 ///
-/// A name may have several addresses. They are tried as Happy Eyeballs says
+/// A name may have several addresses. They are tried by Happy Eyeballs
 /// ([RFC 8305](https://www.rfc-editor.org/rfc/rfc8305)): IPv6 and IPv4 in turn, each attempt a
 /// moment after the one before, the first to answer wins.
 ///
@@ -120,7 +120,7 @@ impl Dialer {
     /// Sets what opens streams, in place of TCP and Unix sockets: see [`Connect`]. By default none.
     ///
     /// It takes the place of resolving, of the sockets, and of the proxies that the environment
-    /// names. A proxy that was set with [`Dialer::proxy`] is still used: the connector is asked for its
+    /// names. A proxy that was set with [`Dialer::proxy`] is still used: the connector opens a stream to its
     /// address, except for `unix` addresses. TLS and the upgrade over HTTP are made in the stream that it
     /// returns if the scheme says so.
     pub fn connector(mut self, connector: impl Connect) -> Self {
@@ -146,7 +146,7 @@ impl Dialer {
         Ok(self)
     }
 
-    /// Uses no proxy for any address, whatever the environment says.
+    /// Uses no proxy for any address, and ignores the environment.
     #[cfg(feature = "http")]
     pub fn without_proxy(mut self) -> Self {
         self.proxy = ProxyChoice::Never;
@@ -204,7 +204,7 @@ impl Dialer {
         }
     }
 
-    /// Opens a stream inside HTTP: reaches the address, and has `open` ask for it.
+    /// Opens a stream inside HTTP: reaches the address, and has `open` request it.
     #[cfg(feature = "http")]
     async fn upgrade<Opening>(
         &self,

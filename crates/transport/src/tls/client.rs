@@ -108,7 +108,7 @@ impl TlsClientBuilder {
     }
 
     /// Shows the certificate in this PEM file, with those between it and the authority behind it,
-    /// to servers that ask. The key is in the other file, in PEM and without a passphrase.
+    /// to servers that request it. The key is in the other file, in PEM and without a passphrase.
     pub fn certificate_files(mut self, chain: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
         self.parts.identity = Some(Identity::from_files(chain, key));
         self

@@ -1,6 +1,6 @@
 //! TLS around a stream, by rustls with ring: who is trusted, and who this side is.
 //!
-//! What is spoken inside is told by [`Alpn`]. There is no fall-back to plain text anywhere, and no
+//! [`Alpn`] names the protocol inside. There is no fall-back to plain text anywhere, and no
 //! way to trust everybody.
 
 mod client;
@@ -27,9 +27,9 @@ const RELOAD_EVERY: Duration = Duration::from_secs(2);
 pub enum Alpn {
     /// `farcall/1`, and nothing else: a peer that does not agree on it is refused.
     Farcall,
-    /// `http/1.1`, or nothing: old HTTP clients do not say what they speak.
+    /// `http/1.1`, or nothing: old HTTP clients do not name their protocol.
     Http1,
-    /// `farcall/1`, `http/1.1` or nothing, for a listener that tells them apart.
+    /// `farcall/1`, `http/1.1` or nothing, for a listener that distinguishes them.
     FarcallOrHttp1,
 }
 

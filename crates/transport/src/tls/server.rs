@@ -85,7 +85,7 @@ impl TlsServerBuilder {
     }
 
     /// Lets in only clients with a certificate that an authority in this PEM file has signed.
-    /// Authorities of several calls all hold. By default clients are not asked for a certificate.
+    /// Authorities of several calls all hold. By default no certificate is requested from clients.
     pub fn client_roots_file(mut self, path: impl Into<PathBuf>) -> Self {
         self.parts.client_roots.push(Pem::File(path.into()));
         self
@@ -149,8 +149,8 @@ impl Parts {
     fn configs(&self, files: &[FileContent]) -> Result<[Arc<ServerConfig>; Alpn::ALL.len()], TlsError> {
         let identity = self.identity.as_ref().ok_or(TlsError::NoCertificate)?;
         let mut config = server_config(identity, self.client_auth(files)?, files)?;
-        // Sessions are resumed by tickets, which cost the server no memory. Their key is this
-        // configuration's own, so that who was let in by an old one has to show himself anew.
+        // Sessions are resumed by tickets, which cost the server no memory. Their key belongs to
+        // this configuration, so that a client of an older one must present its certificate again.
         config.ticketer = Ticketer::new().map_err(TlsError::other)?;
         Ok(Alpn::ALL.map(|alpn| {
             let mut config = config.clone();

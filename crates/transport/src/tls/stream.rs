@@ -139,7 +139,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for TlsIo<S> {
     }
 
     fn is_write_vectored(&self) -> bool {
-        // It must not change while the handshake is under way; what is open says the same.
+        // It must not change while the handshake is under way; an open stream has the same.
         true
     }
 

@@ -20,33 +20,33 @@ async fn server_and_peer() -> (Stream, WebSocketStream<DuplexStream>) {
 }
 
 #[tokio::test]
-async fn bytes_go_both_ways_in_their_order_through_a_pipe_that_is_narrow() {
+async fn bytes_keep_their_order_both_ways_through_a_small_buffer() {
     let (mut client, mut server) = ends();
     let sent: Vec<u8> = (0..300_000_u32).map(|n| (n % 251) as u8).collect();
     let echo = tokio::spawn(async move {
-        let mut heard = vec![0; 300_000];
-        server.read_exact(&mut heard).await.unwrap();
-        server.write_all(&heard).await.unwrap();
+        let mut received = vec![0; 300_000];
+        server.read_exact(&mut received).await.unwrap();
+        server.write_all(&received).await.unwrap();
         server.shutdown().await.unwrap();
         // Waits for the client's Close.
         assert_eq!(server.read(&mut [0]).await.unwrap(), 0);
     });
     client.write_all(&sent).await.unwrap();
     client.flush().await.unwrap();
-    let mut heard = Vec::new();
-    client.read_to_end(&mut heard).await.unwrap();
-    assert!(heard == sent);
+    let mut received = Vec::new();
+    client.read_to_end(&mut received).await.unwrap();
+    assert!(received == sent);
     drop(client);
     echo.await.unwrap();
 }
 
 #[tokio::test]
-async fn a_client_that_shuts_down_still_hears_the_answer() {
+async fn client_still_receives_after_its_shutdown() {
     let (mut client, mut server) = ends();
     client.write_all(b"question").await.unwrap();
     client.shutdown().await.unwrap();
-    let mut heard = [0; 8];
-    server.read_exact(&mut heard).await.unwrap();
+    let mut received = [0; 8];
+    server.read_exact(&mut received).await.unwrap();
     server.write_all(b"answer").await.unwrap();
     server.shutdown().await.unwrap();
     let mut answer = String::new();
@@ -65,7 +65,7 @@ async fn many_slices_leave_in_one_message() {
 }
 
 #[tokio::test]
-async fn a_stream_that_ends_without_a_close_is_truncated() {
+async fn stream_without_a_close_is_truncated() {
     let (near, far) = tokio::io::duplex(1000);
     let mut client = client(Stream::new(near));
     drop(far);
@@ -98,19 +98,19 @@ async fn a_message_over_the_limit_is_closed_with_1009() {
 }
 
 #[tokio::test]
-async fn a_message_at_the_limit_and_an_empty_one_are_read() {
+async fn largest_and_empty_messages_are_read() {
     let (mut server, mut peer) = server_and_peer().await;
     for len in [0, MAX_MESSAGE, 0] {
         peer.send(Message::Binary(vec![7; len].into())).await.unwrap();
     }
     peer.close(None).await.unwrap();
-    let mut heard = Vec::new();
-    server.read_to_end(&mut heard).await.unwrap();
-    assert_eq!(heard.len(), MAX_MESSAGE);
+    let mut received = Vec::new();
+    server.read_to_end(&mut received).await.unwrap();
+    assert_eq!(received.len(), MAX_MESSAGE);
 }
 
 #[tokio::test]
-async fn a_ping_is_answered_while_reading() {
+async fn ping_is_answered_while_reading() {
     let (mut server, mut peer) = server_and_peer().await;
     peer.send(Message::Ping("are you there".into())).await.unwrap();
     let reading = tokio::spawn(async move { server.read(&mut [0]).await });

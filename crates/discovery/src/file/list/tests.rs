@@ -58,7 +58,7 @@ fn a_byte_order_mark_is_skipped() {
 #[test]
 fn only_an_empty_array_is_an_empty_list() {
     assert_eq!(addresses(" [ ] "), [""; 0]);
-    for text in ["", "\n \n", "# nobody"] {
+    for text in ["", "\n \n", "# none"] {
         assert!(mistake(text).contains("[]"), "{text:?}");
     }
 }

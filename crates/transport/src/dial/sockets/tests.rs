@@ -1,4 +1,4 @@
-//! Dialing on a paused clock, with names and connections that a test makes up.
+//! Dialing in paused time, with simulated names and connections.
 
 use std::future::pending;
 
@@ -8,7 +8,7 @@ use super::super::error::{DialError, DialPhase};
 use super::*;
 use crate::resolve::Resolving;
 
-/// A resolver that gives one answer to every question.
+/// A resolver that gives one answer to every query.
 enum Answer {
     Addresses(&'static [&'static str]),
     Unknown,
@@ -114,7 +114,7 @@ async fn a_connect_timeout_spans_all_addresses_of_a_name() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn all_failures_of_a_name_are_told_with_their_addresses() {
+async fn error_has_all_failures_of_a_name_with_their_addresses() {
     let dialer = connector(Answer::Addresses(&["10.0.0.1", "::1"]));
     let (text, phase, _) = failure(dialer, &named(), refuse).await;
     assert_eq!(
