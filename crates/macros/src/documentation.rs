@@ -1,9 +1,9 @@
-//! Documentation: the text of `///` comments, for descriptions.
+//! The text of `///` comments, for descriptions.
 
 use syn::{Attribute, Expr, ExprLit, Lit, Meta};
 
-/// What the doc comments among `attrs` say. Documentation that a macro makes (`#[doc =
-/// include_str!(..)]`) is not known here, and left out.
+/// Returns the text of the doc comments in `attrs`. Documentation from a macro (`#[doc =
+/// include_str!(..)]`) is not available here and is left out.
 pub(crate) fn text(attrs: &[Attribute]) -> String {
     let lines: Vec<_> = attrs.iter().filter_map(line).collect();
     lines.join("\n").trim().to_owned()
@@ -23,7 +23,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_space_behind_the_slashes_is_not_part_of_the_text() {
+    fn space_after_the_slashes_is_not_part_of_the_text() {
         let attrs: Vec<Attribute> = vec![
             parse_quote!(#[doc = " Adds."]),
             parse_quote!(#[doc = ""]),

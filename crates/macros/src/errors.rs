@@ -1,4 +1,4 @@
-//! The mistakes of a trait, collected, so that all of them are told at once.
+//! [`Errors`]: the mistakes of a trait, collected so that all of them are reported at once.
 
 use std::fmt::Display;
 
@@ -9,7 +9,7 @@ use quote::ToTokens;
 pub(crate) struct Errors(Option<syn::Error>);
 
 impl Errors {
-    /// Adds a mistake in `tokens`. A message says what is wrong and what to write instead.
+    /// Adds a mistake in `tokens`. The message names the mistake and its correction.
     pub(crate) fn add(&mut self, tokens: impl ToTokens, message: impl Display) {
         self.push(syn::Error::new_spanned(tokens, message));
     }
@@ -22,12 +22,12 @@ impl Errors {
         }
     }
 
-    /// The value, or nothing and its mistake added.
+    /// Returns the value, or adds the mistake and returns `None`.
     pub(crate) fn take<T>(&mut self, result: syn::Result<T>) -> Option<T> {
         result.map_err(|error| self.push(error)).ok()
     }
 
-    /// All mistakes as one error, if there are any.
+    /// Returns all mistakes as one error, if there are any.
     pub(crate) fn finish(self) -> syn::Result<()> {
         self.0.map_or(Ok(()), Err)
     }

@@ -1,9 +1,9 @@
-//! `#[farcall::service]`: from a trait to a service and to its client.
+//! `#[farcall::service]`: generates a service and its client from a trait.
 //!
-//! The macro reads (`service`, `method`, `parameters`, `output`: what was written, with every
-//! mistake it holds), then writes (`expand`: the trait, the arguments, the server's side, the
-//! client's side). What generated code needs beside the trait is in the crate `farcall`, under
-//! `__private`; how the attribute is used is told there as well, with an example that runs.
+//! The macro first parses the trait and collects all mistakes (`service`, `method`, `parameters`, `output`),
+//! then generates code (`expand`: the trait, the arguments, the server side, the client side). Items that
+//! generated code needs are in the crate `farcall`, under `__private`, and so is the documentation of the
+//! attribute with a runnable example.
 //!
 //! ```text
 //! trait Arith { async fn multiply(&self, a: i64, b: i64) -> i64; }
@@ -29,17 +29,17 @@ mod settings;
 mod type_rules;
 mod type_text;
 
-/// Makes a service, and a client for it, of a trait.
+/// Generates a service and its client from a trait.
 ///
 /// # The trait
 ///
-/// Every method is an `async fn` with `&self`; its parameters and its result are owned types that
-/// serde can serialize and deserialize. For whoever implements the trait it stays what was
-/// written, with futures that are `Send`.
+/// Every method is an `async fn` with `&self`; its parameters and its result are owned types that serde can
+/// serialize and deserialize. The trait is implemented as written; the futures of its methods must be `Send`.
 ///
-/// - A first parameter `cx: &Context` is the call's own: deadline, metadata, peer. It is not sent.
-/// - A parameter of type `Option<..>` may be left out by callers in other languages.
-/// - A method that returns `Result<T, E>` can fail. What the caller gets depends on `E`:
+/// - A first parameter `cx: &Context` receives the context of the call: deadline, metadata, peer. It is not
+///   sent.
+/// - Callers in other languages may omit a parameter of type `Option<..>`.
+/// - A method that returns `Result<T, E>` can fail. The caller's error depends on `E`:
 ///   - A type that is `Serialize`, `Deserialize` and `Display` is the method's own error. The caller gets
 ///     it back typed, as `CallError::Application`.
 ///   - `Status` fails with one of farcall's codes. The caller gets an `RpcError` with that code.
@@ -48,9 +48,9 @@ mod type_text;
 ///   In a method that returns a `Status` or a `MethodError`, `?` on a nested call passes its failure on with
 ///   the same code.
 ///
-///   Other results are sent as they are.
+///   Results of other types are sent unchanged.
 ///
-/// # What is generated for a trait `Arith`
+/// # Generated items for a trait `Arith`
 ///
 /// - The trait's method `into_service()`, with the feature `server`.
 /// - `impl<S: Arith> Arith for Arc<S>`: `Arc::new(calculator).into_service()` works, so an implementation can
@@ -64,14 +64,14 @@ mod type_text;
 ///
 /// | on the trait | |
 /// | --- | --- |
-/// | `#[farcall::service(name = "Math")]` | the name on the wire, which may have dots, as `shop.Math`; default: the trait's |
-/// | `#[farcall::service(crate = "path")]` | where the crate `farcall` is; default: `::farcall` |
+/// | `#[farcall::service(name = "Math")]` | the name on the wire, which may contain dots, such as `shop.Math`; default: the trait's |
+/// | `#[farcall::service(crate = "path")]` | the path of the crate `farcall`; default: `::farcall` |
 ///
 /// | on a method | |
 /// | --- | --- |
 /// | `#[rpc(name = "who")]` | the name on the wire; default: the method's |
-/// | `#[rpc(idempotent)]` | it may be called twice with the effect of once, so lost calls are retried |
-/// | `#[rpc(one_way)]` | nobody waits for an answer; the client's method is ready once the request is sent |
+/// | `#[rpc(idempotent)]` | calling it twice has the effect of calling it once, so lost calls are retried |
+/// | `#[rpc(one_way)]` | there is no response; the client's method is ready once the request is sent |
 #[proc_macro_attribute]
 pub fn service(settings: TokenStream, item: TokenStream) -> TokenStream {
     let expanded = match service::Service::parse(settings.into(), item.into()) {

@@ -1,4 +1,4 @@
-//! A method of a service: what was written, and what was found wrong with it.
+//! [`Method`]: a parsed method of a service. Parameters and results are left to other modules.
 
 use syn::{Attribute, Signature, TraitItemFn};
 
@@ -9,14 +9,14 @@ use crate::output::Output;
 use crate::parameters::Parameters;
 use crate::rpc::Rpc;
 
-/// Methods that the client has beside the trait's.
+/// The methods of every client, in addition to those of the trait.
 const CLIENT_METHODS: [&str; 3] = ["new", "connect", "channel"];
-/// The method that the trait has beside those that were written.
+/// The method that is added to the trait.
 const TRAIT_METHOD: &str = "into_service";
 
-/// A method.
+/// A method of a service.
 pub(crate) struct Method {
-    /// As it was written, without `#[rpc(..)]`.
+    /// The method as written, without `#[rpc(..)]`.
     pub(crate) item: TraitItemFn,
     /// The name on the wire.
     pub(crate) name: WireName,
@@ -29,7 +29,7 @@ pub(crate) struct Method {
 }
 
 impl Method {
-    /// Reads a method; none if it has no name that it could go by.
+    /// Parses a method; `None` if it has no valid name.
     pub(crate) fn parse(mut item: TraitItemFn, errors: &mut Errors) -> Option<Self> {
         let signature = &item.sig;
         check_qualifiers(signature, errors);
@@ -39,7 +39,7 @@ impl Method {
         let parameters = Parameters::parse(signature, item.default.is_some(), errors);
         let output = Output::parse(&signature.output, errors);
         if rpc.one_way.is_some() && !output.is_unit() {
-            let message = "nobody waits for the result of a one-way method: drop it, or drop `one_way`";
+            let message = "a one-way method has no response: remove the return type or `one_way`";
             errors.add(output.written(), message);
         }
         item.attrs.retain(|attr| !Rpc::owns(attr));
@@ -54,17 +54,17 @@ impl Method {
         })
     }
 
-    /// The identifier.
+    /// Returns the identifier.
     pub(crate) const fn ident(&self) -> &syn::Ident {
         &self.item.sig.ident
     }
 
-    /// The conditions that it is compiled under, which all that is made of it is under too.
+    /// Returns the `cfg` attributes, which apply to all items generated for the method.
     pub(crate) fn conditions(&self) -> impl Iterator<Item = &Attribute> {
         self.attributes(&["cfg"])
     }
 
-    /// The attributes that the client's method has too.
+    /// Returns the attributes that are copied to the client's method.
     pub(crate) fn for_client(&self) -> impl Iterator<Item = &Attribute> {
         self.attributes(&["cfg", "deprecated", "doc"])
     }
@@ -74,26 +74,26 @@ impl Method {
     }
 }
 
-/// `async fn`, and nothing else before or behind its name.
+/// Checks that the method is an `async fn` without other qualifiers or generics.
 fn check_qualifiers(signature: &Signature, errors: &mut Errors) {
     if signature.asyncness.is_none() {
-        errors.add(signature.fn_token, "a call takes time: write `async fn`");
+        errors.add(signature.fn_token, "a method of a service must be async: write `async fn`");
     }
     if let Some(unsafety) = signature.unsafety {
-        errors.add(unsafety, "a client cannot promise safety to a server: write `async fn`");
+        errors.add(unsafety, "a method of a service cannot be unsafe: write `async fn`");
     }
     if let Some(constness) = signature.constness {
-        errors.add(constness, "a call happens at run time: write `async fn`");
+        errors.add(constness, "a method of a service cannot be const: write `async fn`");
     }
     if let Some(abi) = &signature.abi {
-        errors.add(abi, "calls have an ABI of their own: write `async fn`");
+        errors.add(abi, "a method of a service cannot have an ABI: write `async fn`");
     }
     let generics = &signature.generics;
     if !generics.params.is_empty() {
-        errors.add(generics, "both sides must know the types: write concrete ones instead of generics");
+        errors.add(generics, "a method of a service cannot be generic: write concrete types");
     }
     if let Some(clause) = &generics.where_clause {
-        errors.add(clause, "both sides must know the types: a method has no `where`");
+        errors.add(clause, "a method of a service cannot have a `where` clause: remove it");
     }
 }
 
@@ -107,8 +107,8 @@ fn check_ident(signature: &Signature, errors: &mut Errors) {
         return;
     };
     let message = format!(
-        "{owner} has a method `{ident}` already: call this one otherwise, and say `#[rpc(name = \"{ident}\")]` \
-         if it is to keep its name on the wire"
+        "{owner} already has a method `{ident}`: rename this one, and add `#[rpc(name = \"{ident}\")]` to keep its \
+         name on the wire"
     );
     errors.push(syn::Error::new(ident.span(), message));
 }

@@ -1,4 +1,4 @@
-//! Names on the wire: what may be one.
+//! [`WireName`]: the name of a service or method on the wire, and its rules.
 
 use proc_macro2::Span;
 use syn::Ident;
@@ -6,10 +6,10 @@ use syn::ext::IdentExt as _;
 
 /// The longest name of a service or of a method, in bytes; a server refuses longer ones.
 const MAX_NAME_BYTES: usize = 256;
-/// The service that every server answers itself.
+/// The service that every server implements itself.
 const RESERVED_SERVICE: &str = "farcall";
 
-/// A name on the wire, and where it was written.
+/// A name on the wire, and its position in the source.
 #[derive(Debug)]
 pub(crate) struct WireName {
     pub(crate) text: String,
@@ -17,29 +17,30 @@ pub(crate) struct WireName {
 }
 
 impl WireName {
-    /// A service's name: the one that was set, or else the trait's. It may have dots in it: the
-    /// method is what follows the last one of `shop.Arith.multiply`.
+    /// Returns the name of a service: the one that was set, else the trait's. It may contain dots: the method's
+    /// name follows the last dot of `shop.Arith.multiply`.
     pub(crate) fn of_service(set: Option<&syn::LitStr>, ident: &Ident) -> syn::Result<Self> {
         let name = Self::new("service", set, ident)?;
         if name.text.split('.').any(str::is_empty) {
-            return name.refuse("a dot in a service's name stands between two words, as in `shop.Arith`");
+            return name
+                .refuse("a dot in the name of a service must be between two words, as in `shop.Arith`");
         }
         if name.text.split('.').next() == Some(RESERVED_SERVICE) {
             return name.refuse(
-                "the service `farcall`, and what begins with `farcall.`, is every server's own: choose \
-                 another name, with `name = \"...\"`",
+                "the service name `farcall` and the prefix `farcall.` are reserved: choose another name, with \
+                 `name = \"...\"`",
             );
         }
         Ok(name)
     }
 
-    /// A method's name: the one that was set, or else the one it has in the trait.
+    /// Returns the name of a method: the one that was set, else the one in the trait.
     pub(crate) fn of_method(set: Option<&syn::LitStr>, ident: &Ident) -> syn::Result<Self> {
         let name = Self::new("method", set, ident)?;
         if name.text.contains('.') {
             let instead = name.text.replace('.', "_");
             return name.refuse(&format!(
-                "a method's name cannot hold a dot, which stands between service and method: write `{instead}`"
+                "the name of a method cannot contain a dot, which separates service and method: write `{instead}`"
             ));
         }
         Ok(name)
@@ -63,16 +64,14 @@ impl WireName {
 
 fn mistake(what: &str, name: &str) -> Option<String> {
     if name.is_empty() {
-        return Some(format!(
-            "the name of a {what} cannot be empty: leave out `name` to call it as the code does"
-        ));
+        return Some(format!("the name of a {what} cannot be empty: omit `name` to use the one in the code"));
     }
     if name.chars().any(|c| c.is_whitespace() || c.is_control()) {
-        return Some(format!("a {what}'s name cannot hold white space or control characters"));
+        return Some(format!("the name of a {what} cannot contain white space or control characters"));
     }
     let excess = name.len() > MAX_NAME_BYTES;
     excess.then(|| {
-        format!("a {what}'s name is at most {MAX_NAME_BYTES} bytes long, and this one {}", name.len())
+        format!("the name of a {what} has at most {MAX_NAME_BYTES} bytes, this one has {}", name.len())
     })
 }
 
@@ -81,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_has_1_to_256_bytes_without_white_space() {
+    fn name_has_1_to_256_bytes_without_white_space() {
         for what in ["service", "method"] {
             for good in ["a", "snake_case", "größe", &"x".repeat(MAX_NAME_BYTES)] {
                 assert_eq!(mistake(what, good), None, "{what} {good}");
@@ -98,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn a_service_may_have_dots_between_words_and_a_method_none() {
+    fn only_names_of_services_may_contain_dots() {
         assert_eq!(service("shop.eu.Arith").unwrap().text, "shop.eu.Arith");
         for bad in [".", ".a", "a.", "a..b"] {
             assert!(service(bad).is_err(), "{bad}");
@@ -108,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn a_service_is_not_called_as_the_reserved_ones_are() {
+    fn reserved_names_of_services_are_refused() {
         for reserved in ["farcall", "farcall.mine"] {
             assert!(service(reserved).is_err(), "{reserved}");
         }
@@ -116,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn a_raw_identifier_goes_over_the_wire_without_its_prefix() {
+    fn raw_identifier_loses_its_prefix_on_the_wire() {
         let ident = Ident::new_raw("type", Span::call_site());
         assert_eq!(WireName::of_method(None, &ident).unwrap().text, "type");
     }

@@ -1,4 +1,4 @@
-//! The parameters of a method: `&self`, perhaps the call's context, and what is sent.
+//! [`Parameters`]: `&self`, an optional context, and the arguments that are sent.
 
 use syn::ext::IdentExt as _;
 use syn::{FnArg, Ident, Pat, PatType, Receiver, Signature, Type, TypePath};
@@ -6,12 +6,12 @@ use syn::{FnArg, Ident, Pat, PatType, Receiver, Signature, Type, TypePath};
 use crate::errors::Errors;
 use crate::type_rules::{self, ungrouped};
 
-/// What a method takes.
+/// The parameters of a method.
 #[derive(Default)]
 pub(crate) struct Parameters {
-    /// The type of the context, as it was written, if the method wants it.
+    /// The type of the context as written; `None` if the method takes none.
     pub(crate) context: Option<Type>,
-    /// What is sent, in order.
+    /// The parameters that are sent, in order.
     pub(crate) sent: Vec<Parameter>,
 }
 
@@ -22,14 +22,14 @@ pub(crate) struct Parameter {
 }
 
 impl Parameters {
-    /// Reads them; `has_body` says whether the trait gives the method one.
+    /// Parses the parameters; `has_body` is `true` if the trait provides the method's body.
     pub(crate) fn parse(signature: &Signature, has_body: bool, errors: &mut Errors) -> Self {
         let mut parameters = Self::default();
         match signature.receiver() {
             Some(receiver) => check_receiver(receiver, errors),
             None => errors.push(syn::Error::new(
                 signature.ident.span(),
-                "a method of a service is called on it: write `&self` first",
+                "a method of a service needs a receiver: write `&self` first",
             )),
         }
         let typed = signature.inputs.iter().filter_map(|input| match input {
@@ -38,7 +38,7 @@ impl Parameters {
         });
         for (index, parameter) in typed.enumerate() {
             for attr in &parameter.attrs {
-                errors.add(attr, "parameters take no attributes here: put a type of your own around it");
+                errors.add(attr, "parameters cannot have attributes: use a new type instead");
             }
             if is_context(&parameter.ty) {
                 parameters.set_context(index, &parameter.ty, errors);
@@ -56,10 +56,10 @@ impl Parameters {
         if let Type::Reference(reference) = ungrouped(ty)
             && reference.mutability.is_some()
         {
-            errors.add(ty, "a call's context cannot be changed: write `&Context`");
+            errors.add(ty, "the context of a call cannot be changed: write `&Context`");
         }
         if index > 0 {
-            errors.add(ty, "the context is the call's own, and comes first: `(&self, cx: &Context, ..)`");
+            errors.add(ty, "the context must be the first parameter: write `(&self, cx: &Context, ..)`");
         }
         self.context = Some(ty.clone());
     }
@@ -69,7 +69,7 @@ impl Parameters {
         if self.sent.iter().any(|other| other.ident.unraw() == name) {
             errors.add(
                 &parameter.ident,
-                format_args!("two parameters are called `{name}`: rename one of them"),
+                format_args!("two parameters have the name `{name}`: rename one of them"),
             );
         } else {
             self.sent.push(parameter);
@@ -83,7 +83,7 @@ impl Parameter {
         let ident = match &*parameter.pat {
             Pat::Ident(name) if name.by_ref.is_none() && name.subpat.is_none() => {
                 if name.mutability.is_some() && !has_body {
-                    let message = format!("`mut` is the implementation's to say: write `{}`", name.ident);
+                    let message = format!("`mut` belongs in the implementation: write `{}`", name.ident);
                     errors.add(&parameter.pat, message);
                 }
                 &name.ident
@@ -95,7 +95,7 @@ impl Parameter {
             pattern => {
                 errors.add(
                     pattern,
-                    "arguments are sent by name: write one, and take the value apart in the method",
+                    "arguments are sent by name: write one, and destructure the value in the method",
                 );
                 return None;
             }
@@ -103,18 +103,18 @@ impl Parameter {
         Some(Self { ident: ident.clone(), ty: (*parameter.ty).clone() })
     }
 
-    /// The name on the wire.
+    /// Returns the name on the wire.
     pub(crate) fn name(&self) -> String {
         self.ident.unraw().to_string()
     }
 
-    /// Returns `true` if it may be left out: its type is called `Option`.
+    /// Returns `true` if callers may omit it, because its type has the name `Option`.
     pub(crate) fn is_optional(&self) -> bool {
         last_ident(&self.ty).is_some_and(|ident| ident == "Option")
     }
 }
 
-/// Returns `true` if a parameter is the call's context: a reference to what is called `Context`.
+/// Returns `true` if a parameter is the context of the call: a reference to a type with the name `Context`.
 fn is_context(ty: &Type) -> bool {
     let Type::Reference(reference) = ungrouped(ty) else { return false };
     last_ident(&reference.elem).is_some_and(|ident| ident == "Context")
@@ -127,11 +127,11 @@ fn last_ident(ty: &Type) -> Option<&Ident> {
 
 fn check_receiver(receiver: &Receiver, errors: &mut Errors) {
     let message = if receiver.colon_token.is_some() {
-        "a service is shared by its calls: write `&self`"
+        "a method of a service takes a plain receiver: write `&self`"
     } else if receiver.reference.is_none() {
-        "a service outlives its calls: write `&self`"
+        "a method cannot consume the service: write `&self`"
     } else if receiver.mutability.is_some() {
-        "calls run at the same time: write `&self`, and keep what changes in a `Mutex` or an atomic"
+        "calls run concurrently: write `&self`, and keep mutable state in a `Mutex` or an atomic"
     } else {
         return;
     };

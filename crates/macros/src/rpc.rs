@@ -1,4 +1,4 @@
-//! `#[rpc(..)]` on a method: what the wire needs to know beside its signature.
+//! [`Rpc`]: the settings of a method in `#[rpc(..)]`.
 
 use proc_macro2::Span;
 use syn::meta::ParseNestedMeta;
@@ -7,24 +7,24 @@ use syn::{Attribute, LitStr};
 
 use crate::errors::Errors;
 
-/// What was set for a method.
+/// The settings of a method.
 #[derive(Default)]
 pub(crate) struct Rpc {
     /// The name on the wire, if it is not the one in the trait.
     pub(crate) name: Option<LitStr>,
-    /// `true` if it may be called twice with the effect of once.
+    /// The position of `idempotent`: calling the method twice has the effect of calling it once.
     pub(crate) idempotent: Option<Span>,
-    /// `true` if nobody waits for its answer.
+    /// The position of `one_way`: the method has no response.
     pub(crate) one_way: Option<Span>,
 }
 
 impl Rpc {
-    /// Returns `true` if this is an attribute that is read here, and not left on the trait's method.
+    /// Returns `true` if this attribute is `#[rpc(..)]`, which is removed from the trait's method.
     pub(crate) fn owns(attr: &Attribute) -> bool {
         attr.path().is_ident("rpc")
     }
 
-    /// Reads the settings of one method; there may be several `#[rpc(..)]`.
+    /// Parses the settings of one method, which may have several `#[rpc(..)]`.
     pub(crate) fn parse(attrs: &[Attribute], errors: &mut Errors) -> Self {
         let mut rpc = Self::default();
         for attr in attrs.iter().filter(|attr| Self::owns(attr)) {
@@ -42,10 +42,10 @@ impl Rpc {
             "name" => self.name.replace(meta.value()?.parse()?).is_some(),
             _ => {
                 let message =
-                    "a method has no such setting: write `idempotent`, `one_way` or `name = \"...\"`";
+                    "unknown setting of a method: write `idempotent`, `one_way` or `name = \"...\"`";
                 return Err(meta.error(message));
             }
         };
-        if twice { Err(meta.error(format_args!("`{key}` is set twice: keep one of them"))) } else { Ok(()) }
+        if twice { Err(meta.error(format_args!("`{key}` is set twice: remove one of them"))) } else { Ok(()) }
     }
 }

@@ -1,4 +1,4 @@
-//! A service: the trait that was written, its settings and its methods.
+//! [`Service`]: a parsed service, with its trait, its settings and its methods.
 
 use std::collections::HashMap;
 
@@ -11,25 +11,25 @@ use crate::method::Method;
 use crate::names::WireName;
 use crate::settings::Settings;
 
-/// A service, without mistakes.
+/// A service that was parsed without mistakes.
 pub(crate) struct Service {
-    /// The trait as it was written, without its methods.
+    /// The trait as written, without its methods.
     pub(crate) item: ItemTrait,
     /// The name on the wire.
     pub(crate) name: WireName,
     /// The text of its documentation.
     pub(crate) doc: String,
     pub(crate) methods: Vec<Method>,
-    /// Where the crate `farcall` is.
+    /// The path of the crate `farcall`.
     pub(crate) farcall: Path,
 }
 
 impl Service {
-    /// Reads the attribute's settings and the trait.
+    /// Parses the settings of the attribute and the trait.
     ///
     /// # Errors
     ///
-    /// All mistakes there are in them.
+    /// All mistakes in either, combined.
     pub(crate) fn parse(settings: TokenStream, item: TokenStream) -> syn::Result<Self> {
         let mut errors = Errors::default();
         let settings = errors.take(Settings::parse(settings)).unwrap_or_default();
@@ -39,7 +39,7 @@ impl Service {
         let methods = parse_methods(std::mem::take(&mut item.items), &mut errors);
         check_duplicates(&methods, &mut errors);
         errors.finish()?;
-        let name = name.expect("a name that is wrong is an error");
+        let name = name.expect("an invalid name was added to the errors");
         Ok(Self { doc: documentation::text(&item.attrs), item, name, methods, farcall: settings.farcall })
     }
 }
@@ -48,22 +48,22 @@ fn parse_trait(item: TokenStream) -> syn::Result<ItemTrait> {
     let message = match syn::parse2(item.clone())? {
         Item::Trait(item) => return Ok(item),
         Item::Impl(_) => {
-            "a service is a trait: put `#[farcall::service]` on the trait that is implemented here"
+            "a service is a trait: put `#[farcall::service]` on the trait, not on its implementation"
         }
-        _ => "a service is a trait: put `#[farcall::service]` on a `trait` of `async fn`s",
+        _ => "a service is a trait: put `#[farcall::service]` on a trait with `async fn` methods",
     };
     Err(syn::Error::new_spanned(item, message))
 }
 
 fn check_trait(item: &ItemTrait, errors: &mut Errors) {
     if let Some(unsafety) = item.unsafety {
-        errors.add(unsafety, "a client cannot promise safety to a server: write `trait`");
+        errors.add(unsafety, "a service cannot be unsafe: write `trait`");
     }
     if let Some(auto) = item.auto_token {
-        errors.add(auto, "a service has methods: write `trait`");
+        errors.add(auto, "a service cannot be an auto trait: write `trait`");
     }
     if !item.generics.params.is_empty() {
-        let message = "both sides must know the types: write concrete ones instead of generics";
+        let message = "a service cannot be generic: write concrete types";
         errors.add(&item.generics, message);
     }
 }
@@ -74,28 +74,32 @@ fn parse_methods(items: Vec<TraitItem>, errors: &mut Errors) -> Vec<Method> {
         match item {
             TraitItem::Fn(method) => methods.extend(Method::parse(method, errors)),
             TraitItem::Type(item) => {
-                errors.add(item, "the client knows no associated types: write concrete ones in the methods");
+                errors
+                    .add(item, "a service cannot have associated types: write concrete types in the methods");
             }
             TraitItem::Const(item) => {
-                errors.add(item, "a service has only methods: put the constant beside the trait");
+                errors.add(item, "a service can only have methods: move the constant out of the trait");
             }
             TraitItem::Macro(item) => {
-                errors.add(item, "methods that another macro makes are not seen: write them out");
+                errors.add(item, "methods from another macro are not visible here: write them out");
             }
-            other => errors.add(other, "a service has only methods: `async fn name(&self, ..) -> T;`"),
+            other => {
+                errors.add(other, "a service can only have methods: write `async fn name(&self, ..) -> T;`")
+            }
         }
     }
     methods
 }
 
-/// Two methods of one name, unless they may be compiled under different conditions.
+/// Checks that no two methods have the same name. Methods under a `cfg` are skipped: their conditions may
+/// exclude each other.
 fn check_duplicates(methods: &[Method], errors: &mut Errors) {
     let mut names = HashMap::new();
     for method in methods.iter().filter(|method| method.conditions().next().is_none()) {
         let name = &method.name;
         if names.insert(&name.text, method).is_some() {
             let message = format!(
-                "two methods are called `{}` on the wire: give one another name, with `#[rpc(name = \"...\")]`",
+                "two methods have the name `{}` on the wire: rename one of them, with `#[rpc(name = \"...\")]`",
                 name.text
             );
             errors.push(syn::Error::new(name.span, message));

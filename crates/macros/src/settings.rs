@@ -1,14 +1,14 @@
-//! The settings of a service: what stands between the parentheses of `#[farcall::service(..)]`.
+//! [`Settings`]: the settings of a service in `#[farcall::service(..)]`.
 
 use proc_macro2::TokenStream;
 use syn::parse::Parser as _;
 use syn::{LitStr, Path, parse_quote};
 
-/// What was set, or the defaults.
+/// The settings of a service.
 pub(crate) struct Settings {
     /// The service's name on the wire, if it is not the trait's.
     pub(crate) name: Option<LitStr>,
-    /// Where the crate `farcall` is.
+    /// The path of the crate `farcall`.
     pub(crate) farcall: Path,
 }
 
@@ -19,14 +19,14 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// Reads them.
+    /// Parses the settings.
     pub(crate) fn parse(tokens: TokenStream) -> syn::Result<Self> {
         let mut settings = Self::default();
         let mut seen = Vec::new();
         let parser = syn::meta::parser(|meta| {
             let key = meta.path.get_ident().map(ToString::to_string).unwrap_or_default();
             if seen.contains(&key) {
-                return Err(meta.error(format_args!("`{key}` is set twice: keep one of them")));
+                return Err(meta.error(format_args!("`{key}` is set twice: remove one of them")));
             }
             match &*key {
                 "name" => settings.name = Some(meta.value()?.parse()?),
@@ -35,8 +35,7 @@ impl Settings {
                     settings.farcall = path.parse_with(Path::parse_mod_style)?;
                 }
                 _ => {
-                    let message =
-                        "a service has no such setting: write `name = \"...\"` or `crate = \"...\"`";
+                    let message = "unknown setting of a service: write `name = \"...\"` or `crate = \"...\"`";
                     return Err(meta.error(message));
                 }
             }

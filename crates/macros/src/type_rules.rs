@@ -1,4 +1,4 @@
-//! Which types can be sent: owned ones that both sides can name.
+//! The rules for types that can be sent: they are owned, and both sides can name them.
 
 use syn::visit::Visit;
 use syn::{Ident, Lifetime, Type, TypeImplTrait, TypeInfer, TypeReference};
@@ -6,12 +6,12 @@ use syn::{Ident, Lifetime, Type, TypeImplTrait, TypeInfer, TypeReference};
 use crate::errors::Errors;
 use crate::type_text::type_text;
 
-/// Adds what cannot be sent in a parameter's or a result's type.
+/// Adds a mistake for each part of a parameter's or result's type that cannot be sent.
 pub(crate) fn check(ty: &Type, errors: &mut Errors) {
     Rules { errors }.visit_type(ty);
 }
 
-/// The type behind the invisible groups that a macro puts around types it was given.
+/// Returns the type inside of the invisible groups that a macro puts around its type arguments.
 pub(crate) fn ungrouped(ty: &Type) -> &Type {
     match ty {
         Type::Group(group) => ungrouped(&group.elem),
@@ -26,38 +26,39 @@ struct Rules<'a> {
 
 impl Visit<'_> for Rules<'_> {
     fn visit_type_reference(&mut self, ty: &TypeReference) {
-        let message = format!("what is sent is owned: write `{}`", owned(&ty.elem));
+        let message = format!("references cannot be sent: write `{}`", owned(&ty.elem));
         self.errors.add(ty, message);
     }
 
     fn visit_type_impl_trait(&mut self, ty: &TypeImplTrait) {
-        self.errors.add(ty, "both sides must know the type: write a concrete one instead of `impl ..`");
+        self.errors.add(ty, "`impl` types cannot be sent: write a concrete type");
     }
 
     fn visit_type_infer(&mut self, ty: &TypeInfer) {
-        self.errors.add(ty, "both sides must know the type: write it out");
+        self.errors.add(ty, "the type cannot be inferred here: write it out");
     }
 
     fn visit_lifetime(&mut self, lifetime: &Lifetime) {
         if lifetime.ident != "static" {
-            let message = format!("what is sent is owned: write a type without `{lifetime}`, or `'static`");
+            let message =
+                format!("borrowed types cannot be sent: write a type without `{lifetime}`, or `'static`");
             self.errors.add(lifetime, message);
         }
     }
 
     fn visit_ident(&mut self, ident: &Ident) {
         if ident == "Self" {
-            self.errors.add(ident, "the client knows no `Self`: write the type that is meant");
+            self.errors.add(ident, "the client has no `Self`: write the type's name");
         }
     }
 }
 
-/// The owned type to write instead of a reference to `ty`.
+/// Returns the owned type to write instead of a reference to `ty`.
 fn owned(ty: &Type) -> String {
     match ungrouped(ty) {
         Type::Path(path) if path.path.is_ident("str") => "String".to_owned(),
         Type::Slice(slice) => match type_text(&slice.elem) {
-            // As a byte string; a `Vec<u8>` is a list of numbers.
+            // `Bytes` is sent as a byte string, `Vec<u8>` as a list of numbers.
             byte if byte == "u8" => "farcall::Bytes".to_owned(),
             element => format!("Vec<{element}>"),
         },
@@ -71,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_reference_has_an_owned_type_to_write_instead() {
+    fn every_reference_has_an_owned_replacement() {
         for (reference, instead) in [
             ("&str", "String"),
             ("&'static str", "String"),

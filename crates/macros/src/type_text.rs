@@ -1,9 +1,9 @@
-//! Types as text, for descriptions: as they were written, spaced as one would.
+//! Types as text, for descriptions, with the usual spacing.
 
 use proc_macro2::{Delimiter, Group, Punct, TokenStream, TokenTree};
 use quote::ToTokens;
 
-/// A type as text: `Vec<String>` where tokens alone would give `Vec < String >`.
+/// Returns a type as text: `Vec<String>`, while its tokens display as `Vec < String >`.
 pub(crate) fn type_text(ty: &impl ToTokens) -> String {
     let mut text = Text::default();
     text.tokens(ty.to_token_stream());
@@ -14,7 +14,7 @@ pub(crate) fn type_text(ty: &impl ToTokens) -> String {
 #[derive(Default)]
 struct Text {
     out: String,
-    /// `true` if a word that comes next needs a space before it.
+    /// `true` if a word that follows needs a space before it.
     after_word: bool,
 }
 
@@ -50,7 +50,7 @@ impl Text {
             '=' => self.push(" = ", false),
             // The end of a list of generics is the end of a name.
             '>' => self.close(">"),
-            // A lifetime: its name follows, and behind `dyn` or another word it stands apart.
+            // A lifetime: its name follows. After `dyn` or another word it needs a space.
             '\'' => {
                 self.word("'");
                 self.after_word = false;
@@ -64,7 +64,7 @@ impl Text {
             Delimiter::Parenthesis => ("(", ")"),
             Delimiter::Bracket => ("[", "]"),
             Delimiter::Brace => ("{ ", " }"),
-            // What a macro puts around a type that it was given.
+            // An invisible group, which a macro puts around its type arguments.
             Delimiter::None => return self.tokens(group.stream()),
         };
         if open == "[" && self.after_word {
@@ -73,7 +73,7 @@ impl Text {
         self.push(open, false);
         let start = self.out.len();
         self.tokens(group.stream());
-        // `(i64,)` needs its comma; elsewhere the last one says nothing.
+        // `(i64,)` needs its comma; elsewhere the last one is dropped.
         if self.out[start..].matches(',').count() == 1 && self.out.ends_with(", ") && open == "(" {
             self.out.pop();
             self.push(close, true);
@@ -82,7 +82,7 @@ impl Text {
         }
     }
 
-    /// Ends a list, without a comma behind its last element.
+    /// Ends a list, without a comma after its last element.
     fn close(&mut self, close: &str) {
         if self.out.ends_with(", ") {
             self.out.truncate(self.out.len() - 2);
@@ -103,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn types_read_as_they_were_written() {
+    fn text_equals_the_usual_notation() {
         for text in [
             "()",
             "i64",
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn commas_and_lines_that_say_nothing_are_dropped() {
+    fn trailing_commas_and_line_breaks_are_dropped() {
         let ty: Type = syn::parse_str("HashMap<\n    String,\n    (i64, i64,),\n>").unwrap();
         assert_eq!(type_text(&ty), "HashMap<String, (i64, i64)>");
     }

@@ -1,15 +1,15 @@
-//! What is said of a trait that cannot be a service.
+//! Error messages for traits that cannot be services.
 //!
-//! `TRYBUILD=overwrite cargo test -p farcall-macros --test ui` writes the messages anew; read them as
-//! whoever made the mistake would.
+//! `TRYBUILD=overwrite cargo test -p farcall-macros --test ui` updates the expected messages; review them from
+//! the point of view of a user who made the mistake.
 
 #[test]
-fn each_mistake_is_told_where_it_was_made_with_what_to_write_instead() {
+fn each_mistake_is_reported_at_its_location_with_a_correction() {
     trybuild::TestCases::new().compile_fail("tests/ui/*.rs");
 }
 
 #[test]
-#[ignore = "the messages are rustc's, here of 1.95, and other versions word them otherwise"]
-fn what_a_type_lacks_is_told_at_that_type() {
+#[ignore = "the messages are those of rustc 1.95, and differ in other versions"]
+fn missing_traits_are_reported_at_the_type() {
     trybuild::TestCases::new().compile_fail("tests/ui/rustc/*.rs");
 }

@@ -1,4 +1,4 @@
-//! The arguments of a method: one struct, which clients write and servers read.
+//! The arguments of a method: one struct, which clients serialize and servers deserialize.
 
 use proc_macro2::{Group, Span, TokenStream, TokenTree};
 use quote::quote;
@@ -9,8 +9,8 @@ use crate::parameters::Parameter;
 use crate::service::Service;
 use crate::type_text::type_text;
 
-/// The struct. It reads and writes whatever the features, so that turning one on asks nothing
-/// new of the types in it.
+/// Generates the struct. It derives both traits whatever the features, so that enabling a feature adds no
+/// requirements on the types of its fields.
 pub(super) fn expand(service: &Service, method: &Method) -> TokenStream {
     let farcall = &service.farcall;
     let serde_path = quote!(#farcall::__private::serde).to_string().replace(' ', "");
@@ -21,7 +21,7 @@ pub(super) fn expand(service: &Service, method: &Method) -> TokenStream {
     let ident = arguments_ident(service, method);
     let fields = method.parameters.sent.iter().map(|parameter| {
         let Parameter { ident, ty } = parameter;
-        // serde lets a map leave an `Option` out by itself, an array only with a default.
+        // serde accepts a map without an `Option` field by itself, an array only with a default.
         let default = parameter.is_optional().then(|| quote!(#[serde(default)]));
         quote!(#default #ident: #ty)
     });
@@ -37,7 +37,7 @@ pub(super) fn expand(service: &Service, method: &Method) -> TokenStream {
     }
 }
 
-/// The derives, placed at the method, since serde tells there what the arguments lack.
+/// Generates the derives, located at the method, so that serde reports missing traits of the arguments there.
 fn derive(service: &Service, method: &Method) -> TokenStream {
     let farcall = &service.farcall;
     let derive =
@@ -45,7 +45,7 @@ fn derive(service: &Service, method: &Method) -> TokenStream {
     placed(derive, method.ident().span())
 }
 
-/// The tokens, with their names meaning what they did, in another place.
+/// Returns the tokens at another location, with unchanged hygiene.
 fn placed(tokens: TokenStream, place: Span) -> TokenStream {
     let tokens = tokens.into_iter().map(|mut token| {
         if let TokenTree::Group(group) = &token {
@@ -57,7 +57,7 @@ fn placed(tokens: TokenStream, place: Span) -> TokenStream {
     tokens.collect()
 }
 
-/// What a caller who sent something else is told to send: `the arguments (a: i64, b: i64)`.
+/// Returns the description of the arguments for decode errors: `the arguments (a: i64, b: i64)`.
 fn expecting(parameters: &[Parameter]) -> String {
     if parameters.is_empty() {
         return "no arguments".to_owned();

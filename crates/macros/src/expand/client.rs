@@ -1,4 +1,4 @@
-//! The client's side: a struct with every method of the trait.
+//! The client side: a struct with every method of the trait.
 
 use proc_macro2::TokenStream;
 use quote::{format_ident, quote};
@@ -10,7 +10,7 @@ use crate::output::Output;
 use crate::parameters::Parameter;
 use crate::service::Service;
 
-/// The client, where one is compiled in.
+/// Generates the client, if the client is compiled in.
 pub(super) fn expand(service: &Service) -> TokenStream {
     let Service { farcall, item, .. } = service;
     let vis = &item.vis;
@@ -26,7 +26,7 @@ pub(super) fn expand(service: &Service) -> TokenStream {
                 channel: #farcall::Channel,
             }
 
-            // What the lints have against a signature, they have told of the trait's.
+            // The lints report these for the signatures of the trait already.
             #[allow(
                 dead_code,
                 clippy::too_many_arguments,
@@ -82,7 +82,7 @@ fn method_of_client(service: &Service, method: &Method) -> TokenStream {
     let parameters = method.parameters.sent.iter().map(|Parameter { ident, ty }| quote!(#ident: #ty));
     let call = call(service, method);
     let (returns, call) = if method.one_way {
-        // `use<>`: it holds what it needs, so it can be spawned.
+        // `use<>`: the future borrows nothing, so it can be spawned.
         let returns = quote! {
             impl ::core::future::Future<
                 Output = ::core::result::Result<(), #farcall::RpcError>
@@ -107,12 +107,12 @@ fn method_of_client(service: &Service, method: &Method) -> TokenStream {
     }
 }
 
-/// The call, made of the arguments.
+/// Generates the call with the arguments.
 fn call(service: &Service, method: &Method) -> TokenStream {
     let name = full_name(service, method);
     let arguments_ident = arguments_ident(service, method);
     let fields = method.parameters.sent.iter().map(|Parameter { ident, .. }| ident);
-    // Each type keeps its place, so that what it lacks is told there.
+    // Each type keeps its location, so that missing traits are reported there.
     let make = match &method.output {
         Output::Plain(ty) => quote!(call::<#ty>),
         Output::Fallible { value, error, .. } => {

@@ -1,4 +1,4 @@
-//! The trait as it is implemented: the methods' futures are `Send`, and it becomes a service.
+//! The trait as it is implemented: the futures of its methods are `Send`, and it converts to a service.
 
 use proc_macro2::TokenStream;
 use quote::{ToTokens as _, quote_spanned};
@@ -9,12 +9,12 @@ use super::server;
 use crate::method::Method;
 use crate::service::Service;
 
-/// The trait.
+/// Generates the trait.
 pub(super) fn expand(service: &Service) -> TokenStream {
     let mut item = service.item.clone();
-    // A process that only calls, or only serves, uses half of what there is.
+    // A process that is only a client or only a server uses half of the items.
     item.attrs.push(parse_quote!(#[allow(dead_code)]));
-    // Calls run at once, on any thread, and may outlive whoever started the server.
+    // Calls run concurrently, on any thread, and may outlive the caller of `serve`.
     item.colon_token.get_or_insert_default();
     item.supertraits.push(parse_quote!(::core::marker::Send));
     item.supertraits.push(parse_quote!(::core::marker::Sync));
@@ -25,8 +25,8 @@ pub(super) fn expand(service: &Service) -> TokenStream {
     item.into_token_stream()
 }
 
-/// `async fn f(..) -> T` as `fn f(..) -> impl Future<Output = T> + Send`: a trait's `async fn`
-/// would promise nothing about its future, and what is not `Send` could not be spawned.
+/// Rewrites `async fn f(..) -> T` to `fn f(..) -> impl Future<Output = T> + Send`. The future of a trait's
+/// `async fn` has no `Send` bound, so it could not be spawned.
 fn method_of_trait(method: &Method) -> TraitItemFn {
     let mut item = method.item.clone();
     let span = item.sig.asyncness.take().map_or_else(|| item.sig.fn_token.span, |token| token.span);

@@ -1,5 +1,5 @@
-//! What is written for a service: its trait, the arguments of its methods, its server's side and
-//! its client's.
+//! Code generation for a service: its trait, the arguments of its methods, the server side and the client
+//! side.
 
 use proc_macro2::TokenStream;
 use quote::quote;
@@ -15,7 +15,7 @@ mod server;
 mod shared;
 mod stub;
 
-/// Everything.
+/// Generates all items of a service.
 pub(crate) fn service(service: &Service) -> TokenStream {
     let interface = interface::expand(service);
     let arguments = service.methods.iter().map(|method| arguments::expand(service, method));

@@ -20,7 +20,7 @@ pub(super) fn full_name(service: &Service, method: &Method) -> String {
     format!("{}.{}", service.name.text, method.name.text)
 }
 
-/// Returns a variable of generated code that cannot collide with the user's names.
+/// Returns an identifier for generated code that cannot collide with the user's names.
 pub(super) fn local(name: &str) -> Ident {
     Ident::new(name, Span::mixed_site())
 }
@@ -28,6 +28,6 @@ pub(super) fn local(name: &str) -> Ident {
 /// Returns the type of the error that a client receives from a method that returns `error`: the method's own.
 pub(super) fn error_type(service: &Service, error: &Type) -> TokenStream {
     let farcall = &service.farcall;
-    // The error's place, so that what it lacks is reported there.
+    // The location of the error type, so that missing traits are reported there.
     quote_spanned!(error.span()=> <#error as #farcall::__private::IntoMethodError>::Application)
 }

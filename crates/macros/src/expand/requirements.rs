@@ -1,5 +1,5 @@
-//! What a side that is not compiled in would ask of the results' types. A feature that another
-//! crate turns on must not break a service that compiled without it.
+//! The requirements on results of a side that is not compiled in. A feature that another crate enables must
+//! not break a service that compiled without it.
 
 use proc_macro2::TokenStream;
 use quote::quote;
@@ -8,7 +8,8 @@ use crate::method::Method;
 use crate::output::Output;
 use crate::service::Service;
 
-/// Checks that produce no code. Each type keeps its place, so that what it lacks is told there.
+/// Generates checks that have no code at run time. Each type keeps its location, so that missing traits are
+/// reported there.
 pub(super) fn expand(service: &Service) -> TokenStream {
     let farcall = &service.farcall;
     let of_server = service.methods.iter().map(|method| {

@@ -1,4 +1,4 @@
-//! The server's side: `into_service`, which describes the methods and dispatches calls to them.
+//! The server side: `into_service`, which describes the methods and dispatches calls to them.
 
 use proc_macro2::TokenStream;
 use quote::{quote, quote_spanned};
@@ -10,7 +10,7 @@ use crate::output::Output;
 use crate::service::Service;
 use crate::type_text::type_text;
 
-/// The trait's method `into_service`, where the server is compiled in.
+/// Generates the trait's method `into_service`, if the server is compiled in.
 pub(super) fn expand(service: &Service) -> TokenStream {
     let Service { farcall, name, doc, methods, .. } = service;
     let name = &name.text;
@@ -23,7 +23,7 @@ pub(super) fn expand(service: &Service) -> TokenStream {
     });
     quote! {
         #farcall::__private::if_server! {
-            /// Makes a service of it, to be given to `farcall::Server::builder().service(..)`.
+            /// Converts it to a service for `farcall::Server::builder().service(..)`.
             #[allow(dead_code, deprecated, unused_variables)]
             fn into_service(self) -> #farcall::server::Service {
                 let #this = ::std::sync::Arc::new(self);
@@ -35,7 +35,7 @@ pub(super) fn expand(service: &Service) -> TokenStream {
     }
 }
 
-/// What `farcall.services` says of a method.
+/// Generates the description of a method for `farcall.services`.
 fn info(service: &Service, method: &Method) -> TokenStream {
     let farcall = &service.farcall;
     let Method { name, doc, parameters, output, idempotent, .. } = method;
@@ -48,8 +48,8 @@ fn info(service: &Service, method: &Method) -> TokenStream {
     quote!(#farcall::__private::method_info(#name, #doc, &[#(#params),*], #returns, #idempotent))
 }
 
-/// What handles the calls of a method: arguments decoded, the method called on the shared
-/// service, its result encoded.
+/// Generates the handler of a method: it decodes the arguments, calls the method on the shared service, and
+/// encodes the result.
 fn handler(service: &Service, method: &Method) -> TokenStream {
     let farcall = &service.farcall;
     let (trait_ident, method_ident) = (&service.item.ident, method.ident());
@@ -60,7 +60,7 @@ fn handler(service: &Service, method: &Method) -> TokenStream {
         quote!(#arguments.#ident)
     });
     let (context, pass_context) = match &method.parameters.context {
-        // The type's place, so that another `Context` than farcall's is pointed at.
+        // The location of the type, so that a `Context` other than farcall's is reported there.
         Some(ty) => {
             let mut context = local("context");
             context.set_span(context.span().located_at(ty.span()));
@@ -83,8 +83,8 @@ fn handler(service: &Service, method: &Method) -> TokenStream {
     }}
 }
 
-/// What makes a response of a result. Each type keeps its place, so that what it lacks is told
-/// there.
+/// Generates the conversion of a result to a response. Each type keeps its location, so that missing traits
+/// are reported there.
 fn answer(service: &Service, output: &Output) -> TokenStream {
     let farcall = &service.farcall;
     let (codec, result) = (local("codec"), local("result"));

@@ -1,4 +1,4 @@
-//! `Arc<S>` as an implementation: it passes each method on to the shared service.
+//! `Arc<S>` as an implementation, which forwards each method to the shared service.
 
 use proc_macro2::TokenStream;
 use quote::{quote, quote_spanned};
@@ -34,7 +34,7 @@ fn pass_on(service: &Service, method: &Method) -> TokenStream {
     });
     let arguments = method.parameters.sent.iter().map(|parameter| &parameter.ident);
     let output = method.output.written();
-    // The method's place, so that a type that lacks something is reported once, there.
+    // The location of the method, so that a missing trait is reported once, there.
     quote_spanned! {ident.span()=>
         #(#conditions)*
         fn #ident(&self, #take_context #(#parameters),*)

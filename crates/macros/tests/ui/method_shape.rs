@@ -1,4 +1,4 @@
-//! What a method is: `async fn name(&self, ..)`. All mistakes of a trait are told at once.
+//! Methods must have the form `async fn name(&self, ..)`. All mistakes of a trait are reported at once.
 
 #[farcall::service]
 trait Arith {

@@ -1,4 +1,4 @@
-//! What a parameter is: a name and an owned type.
+//! Parameters must be a name and an owned type.
 
 #[farcall::service]
 trait Text {

@@ -1,4 +1,4 @@
-//! What a result is: an owned type, or a `Result` with both of its types.
+//! Results must be an owned type, or a `Result` with both of its types.
 
 #[farcall::service]
 trait Text {

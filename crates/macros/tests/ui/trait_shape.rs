@@ -1,4 +1,4 @@
-//! What a trait of methods may not have beside them.
+//! Traits must have no items other than methods.
 
 #[farcall::service]
 trait Generic<T> {

@@ -1,4 +1,4 @@
-//! What an implementation must be: shareable, with futures that are `Send`.
+//! Implementations must be `Sync`, with futures that are `Send`.
 
 use std::rc::Rc;
 

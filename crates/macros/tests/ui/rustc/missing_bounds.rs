@@ -1,4 +1,4 @@
-//! Types that cannot be sent are pointed at.
+//! Types that cannot be sent are reported at their location.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,4 +1,4 @@
-//! A `Context` that is not farcall's is pointed at.
+//! A `Context` that is not farcall's is reported at its location.
 
 use std::task::Context;
 
