@@ -58,6 +58,7 @@ pub struct ParamInfo {
 
 /// The argument of `farcall.health`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct HealthRequest {
     /// The service to check; `None` for the whole server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -66,9 +67,18 @@ pub struct HealthRequest {
 
 /// The result of `farcall.health`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Health {
     /// The state of the server or service.
     pub status: HealthStatus,
+}
+
+impl Health {
+    /// Creates a result from the state of a server or service.
+    #[must_use]
+    pub const fn new(status: HealthStatus) -> Self {
+        Self { status }
+    }
 }
 
 /// The state of a server or service.

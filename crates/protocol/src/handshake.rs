@@ -232,6 +232,7 @@ impl ClientOffer {
 
 /// A client's Option as decoded by the server: the negotiated terms, and the fields that need no negotiation.
 #[derive(Clone)]
+#[non_exhaustive]
 pub struct ClientHello {
     /// The terms of the connection, if the server accepts it.
     pub negotiated: Negotiated,

@@ -6,6 +6,19 @@ use std::time::{Duration, Instant};
 use crate::time::later;
 
 /// The two timeouts of keep-alive.
+///
+/// ```
+/// use std::time::{Duration, Instant};
+///
+/// use farcall_protocol::{KeepAlive, KeepAliveAction, KeepAliveTimer};
+///
+/// let (start, second) = (Instant::now(), Duration::from_secs(1));
+/// let keep_alive = KeepAlive { idle: 2 * second, ..KeepAlive::default() };
+/// let mut timer = KeepAliveTimer::new(keep_alive, start);
+/// assert_eq!(timer.check(start + second), KeepAliveAction::Until(start + 2 * second));
+/// assert_eq!(timer.check(start + 2 * second), KeepAliveAction::Ping(start + 7 * second));
+/// assert_eq!(timer.check(start + 7 * second), KeepAliveAction::Dead);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KeepAlive {
     /// The silence after which a ping is sent. Default: 10 s. A low value costs traffic on idle connections.

@@ -112,6 +112,7 @@ fn check(part: Part, size: usize, limit: usize) -> Result<(), FrameError> {
 
 /// The content of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Part {
     /// A side's Option.
     Option,

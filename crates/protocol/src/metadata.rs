@@ -19,6 +19,16 @@ pub const TRACEPARENT: &str = "traceparent";
 /// The metadata of a call: string values by lower-case keys.
 ///
 /// It shares the header's limit of 64 KiB with the name of the method; exceeding it fails only that call.
+///
+/// ```
+/// use farcall_protocol::Metadata;
+///
+/// let mut metadata = Metadata::new();
+/// metadata.insert("tenant", "acme")?;
+/// assert_eq!(metadata.get("tenant"), Some("acme"));
+/// assert!(metadata.insert("X-Tenant", "acme").is_err(), "keys are lower-case");
+/// # Ok::<_, farcall_protocol::MetadataError>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Metadata(BTreeMap<String, String>);
 

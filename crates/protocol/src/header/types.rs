@@ -12,6 +12,7 @@ use crate::text::EscapedText;
 
 /// The kind of a message. The numbers are those of the MessagePack header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 #[repr(u8)]
 pub enum Kind {
     /// A call of a method; sent by clients.

@@ -153,7 +153,7 @@ impl Router {
             let message = format!("no service `{}`", EscapedText(truncate(&name, 200)));
             return Err(Status::refused(Code::Unimplemented, message));
         }
-        Ok(Health { status: self.health() })
+        Ok(Health::new(self.health()))
     }
 }
 
