@@ -167,6 +167,10 @@ impl Codec {
         encoded.map(|()| if segments.is_empty() { Body::from(body) } else { assemble(body, segments) })
     }
 
+    #[cfg_attr(
+        not(any(feature = "msgpack", feature = "json")),
+        expect(clippy::needless_pass_by_value, reason = "without a codec nothing is encoded")
+    )]
     fn encode_to<T: Serialize + ?Sized, B: BufferSource>(
         &self,
         value: &T,
