@@ -84,7 +84,7 @@ fn parse_methods(items: Vec<TraitItem>, errors: &mut Errors) -> Vec<Method> {
                 errors.add(item, "methods from another macro are not visible here: write them out");
             }
             other => {
-                errors.add(other, "a service can only have methods: write `async fn name(&self, ..) -> T;`")
+                errors.add(other, "a service can only have methods: write `async fn name(&self, ..) -> T;`");
             }
         }
     }

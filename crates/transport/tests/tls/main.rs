@@ -49,7 +49,7 @@ async fn meet(listener: &Listener, client: &TlsClient) -> (Result<Stream, DialEr
         stream.flush().await?;
         Ok(stream)
     };
-    within_patience("both sides are done", async { tokio::join!(dialing, accepting) }).await
+    within_patience("both sides are done", Box::pin(async { tokio::join!(dialing, accepting) })).await
 }
 
 /// Opens a connection.
