@@ -418,7 +418,7 @@ fn invalid_registrations_are_refused() {
     assert_eq!(refused(shared), BuildError::SharedId { id: "arith".to_owned() });
     let mistakes = [
         (two_services().register_as("white space"), "service `white space` must be 1 to 128 letters"),
-        (Server::builder().method("größe.a", async |_: Nothing| ()), r"service `gr\u{f6}\u{df}e` must be"),
+        (Server::builder().method("größe.a", async |_: Nothing| ()), "service `größe` must be"),
         (two_services().zone(""), "zone `` must be 1 to 128 letters"),
         (two_services().version("1, 2"), "version `1, 2` must be"),
         (two_services().instance_id("a\nb"), r"id `a\nb` must be"),
