@@ -27,6 +27,7 @@ mod endpoints;
 mod error;
 
 pub use self::call::broadcast::{Broadcast, BroadcastError, EndpointFailure, EndpointReply};
+pub use self::call::interceptor::{Intercepted, Interceptor, Next, interceptor};
 pub use self::call::layer::CallService;
 pub use self::call::request::Request;
 pub use self::call::response_future::ResponseFuture;

@@ -427,3 +427,27 @@ async fn layers_do_not_keep_the_channel_open() {
     let error = inner.call(request).await.unwrap_err();
     assert_eq!((error.code(), error.execution()), (Code::Unavailable, Execution::NotSent));
 }
+
+#[tokio::test]
+async fn interceptor_changes_refuses_and_observes_calls() {
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let log = Arc::clone(&seen);
+    let layer = farcall_client::interceptor(move |mut request: Request, next: farcall_client::Next| {
+        let log = Arc::clone(&log);
+        async move {
+            if request.method().starts_with("Admin.") {
+                return Err(RpcError::not_sent(Code::PermissionDenied, "not for tenants"));
+            }
+            request.set_metadata("tenant", "blue");
+            let outcome = next.call(request).await;
+            log.lock().unwrap().push(outcome.as_ref().map(|_| ()).map_err(RpcError::code));
+            outcome
+        }
+    });
+    let channel = Channel::builder().to("tcp@127.0.0.1:1").layer(layer).build().unwrap();
+    let refused = channel.call::<()>("Admin.stop", &()).await.unwrap_err();
+    assert_eq!((refused.code(), refused.execution()), (Code::PermissionDenied, Execution::NotSent));
+    let unreachable = channel.call::<()>("Arith.double", &(1,)).await.unwrap_err();
+    assert_eq!(unreachable.code(), Code::Unavailable);
+    assert_eq!(*seen.lock().unwrap(), [Err(Code::Unavailable)]);
+}

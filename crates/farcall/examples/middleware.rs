@@ -3,42 +3,10 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
-use farcall::{Channel, Server, client, server};
-use futures::future::BoxFuture;
+use farcall::client::{Next, Request, interceptor};
+use farcall::{Channel, Server, server};
 use tower_layer::layer_fn;
 use tower_service::Service;
-
-/// Adds metadata to each call, and prints its outcome.
-#[derive(Clone)]
-struct Tenant<S>(S);
-
-impl<S> Service<client::Request> for Tenant<S>
-where
-    S: Service<
-            client::Request,
-            Response = client::Response,
-            Error = farcall::RpcError,
-            Future: Send + 'static,
-        >,
-{
-    type Response = S::Response;
-    type Error = S::Error;
-    type Future = BoxFuture<'static, Result<S::Response, S::Error>>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.0.poll_ready(cx)
-    }
-
-    fn call(&mut self, mut request: client::Request) -> Self::Future {
-        request.set_metadata("tenant", "blue");
-        let (method, call) = (request.method().to_owned(), self.0.call(request));
-        Box::pin(async move {
-            let outcome = call.await;
-            println!("{method}: {}", if outcome.is_ok() { "ok" } else { "failed" });
-            outcome
-        })
-    }
-}
 
 static CALLS: AtomicU64 = AtomicU64::new(0);
 
@@ -72,7 +40,15 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let address = server.addresses().next().expect("it listens on one").clone();
     tokio::spawn(server.serve());
 
-    let channel = Channel::builder().to(address).layer(layer_fn(Tenant)).build()?;
+    // The client's side as a closure: it adds metadata, and sees the outcome. A tower layer works as well.
+    let tenant = interceptor(|mut request: Request, next: Next| async move {
+        request.set_metadata("tenant", "blue");
+        let method = request.method().to_owned();
+        let outcome = next.call(request).await;
+        println!("{method}: {}", if outcome.is_ok() { "ok" } else { "failed" });
+        outcome
+    });
+    let channel = Channel::builder().to(address).layer(tenant).build()?;
     println!("7 x 7 = {}", channel.call::<i64>("Arith.square", &(7,)).await?);
     println!("calls: {}", CALLS.load(Ordering::Relaxed));
     Ok(())

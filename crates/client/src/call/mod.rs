@@ -31,6 +31,7 @@ pub(crate) mod broadcast;
 pub(crate) mod channel_core;
 mod endpoint_choice;
 mod in_flight_call;
+pub(crate) mod interceptor;
 pub(crate) mod layer;
 pub(crate) mod request;
 pub(crate) mod response_future;

@@ -164,7 +164,8 @@ impl ChannelBuilder {
     /// An error of a layer becomes an [`RpcError`](crate::RpcError): itself if it is one, a
     /// [`Status`](farcall_protocol::Status) with its code, and any other error with the code `internal`.
     ///
-    /// Each call through layers costs some allocations; a channel without layers pays nothing.
+    /// [`interceptor`](crate::interceptor) makes a layer of an `async` closure. Each call through layers costs some
+    /// allocations; a channel without layers pays nothing.
     ///
     /// ```
     /// use std::task::{Context, Poll};
