@@ -17,6 +17,9 @@ const MIN_UNCOPIED: usize = 8 * 1024;
 /// The largest buffer, in bytes, that an empty outbox keeps.
 const MAX_KEPT: usize = 64 * 1024;
 
+/// The largest buffer, in bytes, that is allocated for a burst because the last one was as large.
+const MAX_EXPECTED: usize = 1024 * 1024;
+
 /// The outgoing bytes of a connection, in order.
 ///
 /// It implements [`Buf`], so that one vectored write sends as much as the socket accepts.
@@ -31,6 +34,11 @@ pub struct Outbox {
     closed_len: usize,
     /// The number of bytes appended since the creation.
     appended: u64,
+    /// The number of bytes that left `open` since the last [`Outbox::shrink`].
+    burst: usize,
+    /// The size of the burst whose buffer was released, 0 if the buffer was kept. The next burst is likely to be as
+    /// large: one allocation instead of many that double and copy.
+    expected: usize,
 }
 
 impl Outbox {
@@ -55,6 +63,9 @@ impl Outbox {
         let body_len = body.len();
         if body_len > limit.get() {
             return Err(TooLarge { part: Part::Body, size: body_len, limit: limit.get() });
+        }
+        if self.open.capacity() == 0 {
+            self.open.reserve(self.expected);
         }
         let start = self.open.len();
         self.open.extend_from_slice(&[0; LENGTH_BYTES]);
@@ -116,13 +127,18 @@ impl Outbox {
     /// Releases the memory of a burst of messages, if nothing is left to send.
     pub fn shrink(&mut self) {
         // Not `capacity`, which excludes the space before the bytes that were taken last.
-        if self.remaining() == 0 && self.open.try_reclaim(MAX_KEPT + 1) {
-            self.open = BytesMut::new();
+        if self.remaining() == 0 {
+            let burst = std::mem::take(&mut self.burst);
+            if self.open.try_reclaim(MAX_KEPT + 1) {
+                self.open = BytesMut::new();
+                self.expected = burst.min(MAX_EXPECTED);
+            }
         }
     }
 
     fn close_open(&mut self) {
         if !self.open.is_empty() {
+            self.burst += self.open.len();
             self.closed_len += self.open.len();
             self.closed.push_back(self.open.split().freeze());
         }
@@ -160,6 +176,7 @@ impl Buf for Outbox {
             self.closed_len -= front.len();
             self.closed.pop_front();
         }
+        self.burst += count;
         self.open.advance(count);
     }
 }
@@ -228,10 +245,33 @@ mod tests {
         // The space before the bytes was released too.
         assert!(!outbox.open.try_reclaim(1));
 
-        push(&mut outbox, 1, 10);
-        outbox.advance(outbox.remaining());
-        outbox.shrink();
+        for _ in 0..2 {
+            push(&mut outbox, 1, 10);
+            outbox.advance(outbox.remaining());
+            outbox.shrink();
+        }
         assert!(outbox.open.try_reclaim(10), "a small buffer is kept");
+    }
+
+    #[test]
+    fn burst_as_large_as_the_last_one_is_allocated_at_once() {
+        let mut outbox = Outbox::new();
+        let burst = |outbox: &mut Outbox, messages: u64| {
+            push(outbox, 1, 1000);
+            let capacity = outbox.open.capacity();
+            for seq in 1..messages {
+                push(outbox, seq, 1000);
+            }
+            outbox.advance(outbox.remaining());
+            outbox.shrink();
+            capacity
+        };
+        burst(&mut outbox, 100);
+        let capacity = burst(&mut outbox, 100);
+        assert!((100_000..120_000).contains(&capacity), "{capacity}");
+        burst(&mut outbox, 1);
+        let capacity = burst(&mut outbox, 1);
+        assert!(capacity < 2000, "a small burst does not get the buffer of a large one: {capacity}");
     }
 
     proptest! {
