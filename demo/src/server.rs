@@ -141,8 +141,8 @@ fn limits(args: &ServerArgs) -> Limits {
         limits = limits.max_connections_per_peer(connections);
     }
     let default = KeepAlive::default();
-    limits.keep_alive(KeepAlive {
-        idle: args.keep_alive_idle.unwrap_or(default.idle),
-        timeout: args.keep_alive_timeout.unwrap_or(default.timeout),
-    })
+    limits.keep_alive(KeepAlive::new(
+        args.keep_alive_idle.unwrap_or(default.idle),
+        args.keep_alive_timeout.unwrap_or(default.timeout),
+    ))
 }

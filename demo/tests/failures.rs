@@ -98,7 +98,7 @@ async fn calls_to_a_killed_server_end_within_100_ms() {
 #[tokio::test(flavor = "multi_thread")]
 async fn suspended_server_is_detected_by_pings() {
     let (server, addresses, _dir) = server();
-    let times = KeepAlive { idle: Duration::from_millis(300), timeout: Duration::from_millis(300) };
+    let times = KeepAlive::new(Duration::from_millis(300), Duration::from_millis(300));
     for address in &addresses {
         // The calls are idempotent and retried: a short limit for the handshake with the suspended server.
         let options =

@@ -147,7 +147,7 @@ async fn requests_in_flight_never_exceed_the_servers_limit() {
 
 #[tokio::test(start_paused = true)]
 async fn too_large_request_fails_alone() {
-    let terms = ServerPolicy { max_frame_bytes: MaxFrameBytes::new(1000), ..ServerPolicy::default() };
+    let terms = ServerPolicy::default().max_frame_bytes(MaxFrameBytes::new(1000));
     let (connection, mut peer) = connect_with(&ConnectionOptions::default(), &terms, 4096).await;
     let channel = Channel::from(connection);
     let body = rpc(channel.call::<()>("A.a", &("x".repeat(2000),)).await);

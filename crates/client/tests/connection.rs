@@ -148,7 +148,7 @@ async fn any_byte_counts_as_liveness() {
 
 #[tokio::test(start_paused = true)]
 async fn keep_alive_times_are_configurable() {
-    let times = KeepAlive { idle: S, timeout: 500 * MS };
+    let times = KeepAlive::new(S, 500 * MS);
     let (connection, mut peer) = connect(&ConnectionOptions::default().keep_alive(times)).await;
     let begin = Instant::now();
     peer.expect(Kind::Ping).await;

@@ -131,7 +131,7 @@ async fn handshakes() {
         tokio::time::sleep(S).await;
     });
     let refuses = handshake(async |far| {
-        let terms = ServerPolicy { codecs: vec![Codec::Json], ..ServerPolicy::default() };
+        let terms = ServerPolicy::default().codecs(vec![Codec::Json]);
         refuse_handshake(far, &terms).await;
     });
     let errors = [silent.await, hangs_up.await.unwrap_err(), refuses.await];
@@ -148,7 +148,7 @@ async fn handshakes() {
 
 #[tokio::test(start_paused = true)]
 async fn preparing() {
-    let terms = ServerPolicy { max_frame_bytes: MaxFrameBytes::new(1000), ..ServerPolicy::default() };
+    let terms = ServerPolicy::default().max_frame_bytes(MaxFrameBytes::new(1000));
     let (connection, _peer) = connect_with(&ConnectionOptions::default(), &terms, 4096).await;
     let channel = Channel::from(connection);
     let errors = [

@@ -204,8 +204,7 @@ async fn answer_timeout_limits_the_wait_for_an_answer() {
 #[tokio::test(start_paused = true)]
 async fn answer_timeout_starts_when_the_request_is_sent() {
     let options = ConnectionOptions::default().answer_timeout(300 * MS);
-    let terms =
-        ServerPolicy { max_in_flight: farcall_protocol::MaxInFlight::new(1), ..ServerPolicy::default() };
+    let terms = ServerPolicy::default().max_in_flight(farcall_protocol::MaxInFlight::new(1));
     let (connection, mut peer) = connect_with(&options, &terms, 4096).await;
     let channel = Channel::from(connection);
     let first = channel.call::<i32>("A.a", &()).start();
@@ -262,7 +261,7 @@ async fn call_with_less_than_a_millisecond_left_is_not_sent() {
 #[tokio::test(start_paused = true)]
 async fn unlimited_timeouts_do_not_overflow() {
     let endless = Duration::MAX;
-    let keep_alive = farcall_protocol::KeepAlive { idle: endless, timeout: endless };
+    let keep_alive = farcall_protocol::KeepAlive::new(endless, endless);
     let options = ConnectionOptions::default()
         .connect_timeout(endless)
         .write_timeout(endless)
@@ -280,7 +279,7 @@ async fn unlimited_timeouts_do_not_overflow() {
 #[tokio::test(start_paused = true)]
 async fn inherited_deadline_applies_if_it_is_earlier() {
     let (channel, mut peer) = channel().await;
-    let inherited = Inherited { deadline: Some(Instant::now() + 300 * MS), ..Inherited::default() };
+    let inherited = Inherited::default().deadline(Some(Instant::now() + 300 * MS));
     let calls = inherited.scope(|| {
         [
             channel.call::<()>("A.a", &()).start(),
@@ -294,7 +293,7 @@ async fn inherited_deadline_applies_if_it_is_earlier() {
     let [call, ..] = calls;
     let error = rpc(call.await);
     assert_error!(error, DeadlineExceeded, Maybe, Wait, MEMORY);
-    let spent = Inherited { deadline: Some(Instant::now()), ..Inherited::default() };
+    let spent = Inherited::default().deadline(Some(Instant::now()));
     let error = rpc(spent.wrap(async { channel.call::<()>("A.b", &()).await }).await);
     assert_eq!((error.code(), error.execution()), (Code::DeadlineExceeded, Execution::NotSent));
 }
@@ -303,7 +302,7 @@ async fn inherited_deadline_applies_if_it_is_earlier() {
 async fn inherited_metadata_excludes_protocol_keys() {
     let (channel, mut peer) = channel().await;
     let outer = metadata(&[("tenant", "a"), ("traceparent", "00-1-2-00"), ("farcall-attempt", "3")]);
-    let inherited = Inherited { metadata: Some(Arc::new(outer)), ..Inherited::default() };
+    let inherited = Inherited::default().metadata(Some(Arc::new(outer)));
     let call = inherited.scope(|| channel.call::<()>("A.a", &()).metadata("tenant", "b"));
     let call = call.metadata("k", "v").start();
     let sent = peer.request().await.header.metadata.unwrap();
@@ -331,7 +330,7 @@ async fn late_answer_to_an_expired_call_is_ignored() {
 
 #[tokio::test(start_paused = true)]
 async fn refused_handshake_reports_the_reason() {
-    let terms = ServerPolicy { codecs: vec![farcall_protocol::Codec::Json], ..ServerPolicy::default() };
+    let terms = ServerPolicy::default().codecs(vec![farcall_protocol::Codec::Json]);
     let (near, far) = tokio::io::duplex(4096);
     let address = Address::parse(MEMORY).unwrap();
     let server = refuse_handshake(far, &terms);

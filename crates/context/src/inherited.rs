@@ -14,6 +14,7 @@ use crate::trace::TraceContext;
 
 /// The deadline, metadata and trace that a call passes on to the calls made on its behalf.
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct Inherited {
     /// The deadline of the outer call; `None` if it has none.
     pub deadline: Option<Instant>,
@@ -31,6 +32,27 @@ thread_local! {
 
 impl Inherited {
     const NOTHING: Self = Self { deadline: None, metadata: None, trace: None };
+
+    /// Sets the deadline; `None` for none.
+    #[must_use]
+    pub fn deadline(mut self, deadline: impl Into<Option<Instant>>) -> Self {
+        self.deadline = deadline.into();
+        self
+    }
+
+    /// Sets the metadata; `None` for none.
+    #[must_use]
+    pub fn metadata(mut self, metadata: impl Into<Option<Arc<Metadata>>>) -> Self {
+        self.metadata = metadata.into();
+        self
+    }
+
+    /// Sets the span that is the parent of inner calls' spans; `None` for none.
+    #[must_use]
+    pub fn trace(mut self, trace: impl Into<Option<Arc<TraceContext>>>) -> Self {
+        self.trace = trace.into();
+        self
+    }
 
     /// Returns the values that a call made now on this thread inherits; empty outside of a handler.
     #[must_use]

@@ -10,7 +10,7 @@
 //! use tokio::time::{Duration, Instant};
 //!
 //! let deadline = Instant::now() + Duration::from_secs(1);
-//! let inherited = Inherited { deadline: Some(deadline), ..Inherited::default() };
+//! let inherited = Inherited::default().deadline(Some(deadline));
 //! inherited.scope(|| assert_eq!(Inherited::current().deadline, Some(deadline)));
 //! assert_eq!(Inherited::current().deadline, None);
 //! ```

@@ -15,6 +15,7 @@ use crate::endpoint::{AdvertisedState, Endpoint};
 /// out has its default, and fields that are not known are ignored. Reading checks nothing but
 /// types: [`Instance::check`] checks the rest.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Instance {
     /// The service; `""` is the plain list of servers.
     #[serde(default)]
@@ -136,6 +137,55 @@ impl Instance {
         }
     }
 
+    /// Sets the service; `""` is the plain list of servers.
+    #[must_use]
+    pub fn service(mut self, service: impl Into<String>) -> Self {
+        self.service = service.into();
+        self
+    }
+
+    /// Sets the name within the service; empty stands for the address.
+    #[must_use]
+    pub fn id(mut self, id: impl Into<String>) -> Self {
+        self.id = id.into();
+        self
+    }
+
+    /// Sets the share of the calls, 1 to 65535; 0 is drained. Default: 100.
+    #[must_use]
+    pub const fn weight(mut self, weight: u16) -> Self {
+        self.weight = weight;
+        self
+    }
+
+    /// Sets the zone. Default: none.
+    #[must_use]
+    pub fn zone(mut self, zone: impl Into<Option<String>>) -> Self {
+        self.zone = zone.into();
+        self
+    }
+
+    /// Sets the version of what it runs. Default: none.
+    #[must_use]
+    pub fn version(mut self, version: impl Into<Option<String>>) -> Self {
+        self.version = version.into();
+        self
+    }
+
+    /// Sets the metadata: at most 32 pairs and 4,096 bytes. Default: none.
+    #[must_use]
+    pub fn metadata(mut self, metadata: BTreeMap<String, String>) -> Self {
+        self.metadata = metadata;
+        self
+    }
+
+    /// Sets the time that it stays without a heartbeat, in milliseconds. Default: the registry's own.
+    #[must_use]
+    pub fn ttl_ms(mut self, ttl_ms: impl Into<Option<u64>>) -> Self {
+        self.ttl_ms = ttl_ms.into();
+        self
+    }
+
     /// Checks all fields, and sets the id to the address if it is empty.
     ///
     /// # Errors
@@ -239,7 +289,7 @@ mod tests {
 
     #[test]
     fn empty_id_becomes_the_address() {
-        let checked = Instance { id: String::new(), ..at("tcp@10.0.0.5:7001") }.check().unwrap();
+        let checked = at("tcp@10.0.0.5:7001").id(String::new()).check().unwrap();
         assert_eq!(checked.id, "tcp@10.0.0.5:7001");
     }
 
@@ -250,14 +300,14 @@ mod tests {
                 InstanceError::Dots { field, name } if name == dots => field,
                 other => panic!("{other}"),
             };
-            let service = Instance { service: dots.to_owned(), ..at("a:1") };
-            let id = Instance { id: dots.to_owned(), ..at("a:1") };
+            let service = at("a:1").service(dots.to_owned());
+            let id = at("a:1").id(dots.to_owned());
             assert_eq!(field(service.check().unwrap_err()), "service");
             assert_eq!(field(id.check().unwrap_err()), "id");
             assert_eq!(field(Instance::check_service(dots).unwrap_err()), "service");
         }
         for name in ["...", ".a", "a..", ".-"] {
-            let named = Instance { service: name.to_owned(), id: name.to_owned(), ..at("a:1") };
+            let named = at("a:1").service(name.to_owned()).id(name.to_owned());
             named.check().unwrap_or_else(|error| panic!("{error}"));
         }
     }

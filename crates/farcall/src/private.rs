@@ -44,15 +44,12 @@ pub fn method_info(
     returns: &str,
     idempotent: bool,
 ) -> MethodInfo {
-    let param = |&(name, ty): &(&str, &str)| ParamInfo { name: name.to_owned(), type_name: ty.to_owned() };
-    MethodInfo {
-        name: name.to_owned(),
-        doc: doc.to_owned(),
-        params: params.iter().map(param).collect(),
-        returns: returns.to_owned(),
-        idempotent,
-        streaming: false,
-    }
+    let param = |&(name, ty): &(&str, &str)| ParamInfo::new(name, ty);
+    MethodInfo::new(name)
+        .doc(doc)
+        .params(params.iter().map(param).collect())
+        .returns(returns)
+        .idempotent(idempotent)
 }
 
 /// Compiles if a server can send a result of type `T`.

@@ -137,16 +137,13 @@ where
     let (params, returns) = rest.split_once(") -> ").expect("a signature has a result");
     let param = |text: &str| {
         let (name, type_name) = text.split_once(": ")?;
-        Some(ParamInfo { name: name.to_owned(), type_name: type_name.to_owned() })
+        Some(ParamInfo::new(name, type_name))
     };
-    let info = MethodInfo {
-        name: name.to_owned(),
-        doc: doc.to_owned(),
-        params: params.split(", ").filter_map(param).collect(),
-        returns: returns.to_owned(),
-        idempotent: name != "place",
-        ..MethodInfo::default()
-    };
+    let info = MethodInfo::new(name)
+        .doc(doc)
+        .params(params.split(", ").filter_map(param).collect())
+        .returns(returns)
+        .idempotent(name != "place");
     let handler = from_fn(
         move |_: Context, args: Value| run(args),
         |codec, result| match result {

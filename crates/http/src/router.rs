@@ -103,7 +103,7 @@ async fn healthz() -> Response {
 async fn readyz(State(state): State<HttpState>) -> Response {
     match state.handle.health() {
         HealthStatus::Serving => text_response(StatusCode::OK, "ready"),
-        HealthStatus::Draining => {
+        _ => {
             text_response(StatusCode::SERVICE_UNAVAILABLE, "the server is stopping and accepts no new calls")
         }
     }

@@ -137,7 +137,7 @@ async fn aborted_call_stops_its_handler() {
 #[tokio::test]
 async fn leaving_a_page_stops_its_handlers() {
     // Keep-alive must not end the connection: only the page may close it, as browsers may keep left pages open.
-    let patient = KeepAlive { idle: 20 * PATIENCE, ..KeepAlive::default() };
+    let patient = KeepAlive::default().idle(20 * PATIENCE);
     let site = Site::with(Setup { limits: Limits::default().keep_alive(patient), ..Setup::default() }).await;
     let browser = site.browser().await;
     browser.script("connect(location.origin).call('Report.build')").await;

@@ -105,7 +105,7 @@ impl Handler for Refuses {
 }
 
 async fn serve(next: Option<Channel>) -> Address {
-    let refuse = MethodInfo { name: "refuse".to_owned(), ..MethodInfo::default() };
+    let refuse = MethodInfo::new("refuse");
     let server = Server::builder()
         .method("Stock.count", async |_: Nothing| {
             tokio::task::yield_now().await;
@@ -232,7 +232,7 @@ fn inheriting(traceparent: &str, tracestate: &str) -> Inherited {
     let mut metadata = Metadata::new();
     metadata.insert("traceparent", traceparent).unwrap();
     metadata.insert("tracestate", tracestate).unwrap();
-    Inherited { metadata: Some(Arc::new(metadata)), ..Inherited::default() }
+    Inherited::default().metadata(Some(Arc::new(metadata)))
 }
 
 #[tokio::test]

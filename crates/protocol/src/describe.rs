@@ -13,6 +13,7 @@ pub const RESERVED_SERVICE: &str = "farcall";
 
 /// A service, as `farcall.services` describes it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct ServiceInfo {
     /// The name, such as `Arith`.
     pub name: String,
@@ -24,8 +25,31 @@ pub struct ServiceInfo {
     pub methods: Vec<MethodInfo>,
 }
 
+impl ServiceInfo {
+    /// Creates a description without methods.
+    #[must_use]
+    pub fn new(name: impl Into<String>) -> Self {
+        Self { name: name.into(), ..Self::default() }
+    }
+
+    /// Sets the documentation.
+    #[must_use]
+    pub fn doc(mut self, doc: impl Into<String>) -> Self {
+        self.doc = doc.into();
+        self
+    }
+
+    /// Sets the methods.
+    #[must_use]
+    pub fn methods(mut self, methods: Vec<MethodInfo>) -> Self {
+        self.methods = methods;
+        self
+    }
+}
+
 /// A method, as `farcall.services` describes it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct MethodInfo {
     /// The name without that of its service, such as `multiply`.
     pub name: String,
@@ -46,14 +70,59 @@ pub struct MethodInfo {
     pub streaming: bool,
 }
 
+impl MethodInfo {
+    /// Creates a description of a method with this name, without parameters.
+    #[must_use]
+    pub fn new(name: impl Into<String>) -> Self {
+        Self { name: name.into(), ..Self::default() }
+    }
+
+    /// Sets the documentation.
+    #[must_use]
+    pub fn doc(mut self, doc: impl Into<String>) -> Self {
+        self.doc = doc.into();
+        self
+    }
+
+    /// Sets the parameters.
+    #[must_use]
+    pub fn params(mut self, params: Vec<ParamInfo>) -> Self {
+        self.params = params;
+        self
+    }
+
+    /// Sets the type of the result.
+    #[must_use]
+    pub fn returns(mut self, returns: impl Into<String>) -> Self {
+        self.returns = returns.into();
+        self
+    }
+
+    /// Declares that calling the method twice has the effect of calling it once.
+    #[must_use]
+    pub const fn idempotent(mut self, idempotent: bool) -> Self {
+        self.idempotent = idempotent;
+        self
+    }
+}
+
 /// A parameter of a method.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct ParamInfo {
     /// The name, which is its key in the map of arguments.
     pub name: String,
     /// The type, as written in the source.
     #[serde(rename = "type")]
     pub type_name: String,
+}
+
+impl ParamInfo {
+    /// Creates a description of a parameter.
+    #[must_use]
+    pub fn new(name: impl Into<String>, type_name: impl Into<String>) -> Self {
+        Self { name: name.into(), type_name: type_name.into() }
+    }
 }
 
 /// The argument of `farcall.health`.
@@ -84,6 +153,7 @@ impl Health {
 /// The state of a server or service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum HealthStatus {
     /// New calls are accepted.
     Serving,
@@ -93,6 +163,7 @@ pub enum HealthStatus {
 
 /// The statistics of one method since the start of the server, as returned by `farcall.stats`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct MethodStats {
     /// The full name, such as `Arith.multiply`.
     pub name: String,

@@ -25,6 +25,7 @@ pub const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The terms that a client requests.
 #[derive(Clone)]
+#[non_exhaustive]
 pub struct ClientOffer {
     /// The codec of the connection.
     pub codec: Codec,
@@ -54,6 +55,50 @@ impl Default for ClientOffer {
     }
 }
 
+impl ClientOffer {
+    /// Sets the codec of the connection. Default: MessagePack if it is built in.
+    #[must_use]
+    pub fn codec(mut self, codec: Codec) -> Self {
+        self.codec = codec;
+        self
+    }
+
+    /// Sets the budget for the whole handshake. Default: 10 s.
+    #[must_use]
+    pub const fn connect_timeout(mut self, connect_timeout: Duration) -> Self {
+        self.connect_timeout = connect_timeout;
+        self
+    }
+
+    /// Sets the longest time a handler may run. Default: no limit.
+    #[must_use]
+    pub fn handle_timeout(mut self, handle_timeout: impl Into<Option<Duration>>) -> Self {
+        self.handle_timeout = handle_timeout.into();
+        self
+    }
+
+    /// Sets the compressions, in order of preference. Default: none.
+    #[must_use]
+    pub fn compression(mut self, compression: Vec<Compression>) -> Self {
+        self.compression = compression;
+        self
+    }
+
+    /// Sets the largest frame that the client accepts. Default: 4 MiB.
+    #[must_use]
+    pub const fn max_frame_bytes(mut self, max_frame_bytes: MaxFrameBytes) -> Self {
+        self.max_frame_bytes = max_frame_bytes;
+        self
+    }
+
+    /// Sets the bearer credential. Default: none.
+    #[must_use]
+    pub fn token(mut self, token: impl Into<Option<String>>) -> Self {
+        self.token = token.into();
+        self
+    }
+}
+
 impl fmt::Debug for ClientOffer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ClientOffer")
@@ -69,6 +114,7 @@ impl fmt::Debug for ClientOffer {
 
 /// The terms that a server offers.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct ServerPolicy {
     /// The codecs that the server supports.
     pub codecs: Vec<Codec>,
@@ -94,8 +140,46 @@ impl Default for ServerPolicy {
     }
 }
 
+impl ServerPolicy {
+    /// Sets the codecs that the server supports. Default: all that are built in.
+    #[must_use]
+    pub fn codecs(mut self, codecs: Vec<Codec>) -> Self {
+        self.codecs = codecs;
+        self
+    }
+
+    /// Sets the longest time a handler may run. Default: no limit.
+    #[must_use]
+    pub fn handle_timeout(mut self, handle_timeout: impl Into<Option<Duration>>) -> Self {
+        self.handle_timeout = handle_timeout.into();
+        self
+    }
+
+    /// Sets the compressions that the server supports. Default: all that are built in.
+    #[must_use]
+    pub fn compression(mut self, compression: Vec<Compression>) -> Self {
+        self.compression = compression;
+        self
+    }
+
+    /// Sets the largest frame that the server accepts. Default: 4 MiB.
+    #[must_use]
+    pub const fn max_frame_bytes(mut self, max_frame_bytes: MaxFrameBytes) -> Self {
+        self.max_frame_bytes = max_frame_bytes;
+        self
+    }
+
+    /// Sets the number of calls that the server runs concurrently for one connection. Default: 1,024.
+    #[must_use]
+    pub const fn max_in_flight(mut self, max_in_flight: MaxInFlight) -> Self {
+        self.max_in_flight = max_in_flight;
+        self
+    }
+}
+
 /// The terms of a connection after the handshake.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Negotiated {
     /// The codec of headers and bodies.
     pub codec: Codec,
@@ -109,6 +193,22 @@ pub struct Negotiated {
     pub receive_limit: MaxFrameBytes,
     /// The number of calls that the server runs concurrently for this connection.
     pub max_in_flight: MaxInFlight,
+}
+
+impl Negotiated {
+    /// Creates the terms of a connection in `codec`, without compression and time limit, and with the default
+    /// limits of frames and calls.
+    #[must_use]
+    pub const fn new(codec: Codec) -> Self {
+        Self {
+            codec,
+            handle_timeout: None,
+            compression: None,
+            send_limit: MaxFrameBytes::DEFAULT,
+            receive_limit: MaxFrameBytes::DEFAULT,
+            max_in_flight: MaxInFlight::DEFAULT,
+        }
+    }
 }
 
 /// The client's Option on the wire.

@@ -13,13 +13,14 @@ use crate::time::later;
 /// use farcall_protocol::{KeepAlive, KeepAliveAction, KeepAliveTimer};
 ///
 /// let (start, second) = (Instant::now(), Duration::from_secs(1));
-/// let keep_alive = KeepAlive { idle: 2 * second, ..KeepAlive::default() };
+/// let keep_alive = KeepAlive::default().idle(2 * second);
 /// let mut timer = KeepAliveTimer::new(keep_alive, start);
 /// assert_eq!(timer.check(start + second), KeepAliveAction::Until(start + 2 * second));
 /// assert_eq!(timer.check(start + 2 * second), KeepAliveAction::Ping(start + 7 * second));
 /// assert_eq!(timer.check(start + 7 * second), KeepAliveAction::Dead);
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct KeepAlive {
     /// The silence after which a ping is sent. Default: 10 s. A low value costs traffic on idle connections.
     pub idle: Duration,
@@ -31,6 +32,28 @@ pub struct KeepAlive {
 impl Default for KeepAlive {
     fn default() -> Self {
         Self { idle: Duration::from_secs(10), timeout: Duration::from_secs(5) }
+    }
+}
+
+impl KeepAlive {
+    /// Creates the timeouts from both.
+    #[must_use]
+    pub const fn new(idle: Duration, timeout: Duration) -> Self {
+        Self { idle, timeout }
+    }
+
+    /// Sets the silence after which a ping is sent.
+    #[must_use]
+    pub const fn idle(mut self, idle: Duration) -> Self {
+        self.idle = idle;
+        self
+    }
+
+    /// Sets the further silence after which the connection counts as dead.
+    #[must_use]
+    pub const fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
     }
 }
 

@@ -12,11 +12,20 @@ use crate::limits::{LENGTH_BYTES, MAX_OPTION_BYTES, MaxFrameBytes};
 
 /// A message: a header and its body.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Message {
     /// The header.
     pub header: Header,
     /// Arguments, a result or the details of an error; a slice of the receive buffer.
     pub body: Bytes,
+}
+
+impl Message {
+    /// Creates a message.
+    #[must_use]
+    pub const fn new(header: Header, body: Bytes) -> Self {
+        Self { header, body }
+    }
 }
 
 /// A decoder that takes messages from a stream of bytes, independent of the boundaries of reads.
@@ -129,6 +138,7 @@ pub enum Part {
     Part::Header => "header",
     Part::Body => "body",
 })]
+#[non_exhaustive]
 pub struct TooLarge {
     /// The part that is too large.
     pub part: Part,
@@ -136,6 +146,14 @@ pub struct TooLarge {
     pub size: usize,
     /// The limit in bytes.
     pub limit: usize,
+}
+
+impl TooLarge {
+    /// Creates the error of `part`, from its size and its limit in bytes.
+    #[must_use]
+    pub const fn new(part: Part, size: usize, limit: usize) -> Self {
+        Self { part, size, limit }
+    }
 }
 
 /// The error of bytes that are not a message.

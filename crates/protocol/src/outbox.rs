@@ -62,7 +62,7 @@ impl Outbox {
     ) -> Result<(), TooLarge> {
         let body_len = body.len();
         if body_len > limit.get() {
-            return Err(TooLarge { part: Part::Body, size: body_len, limit: limit.get() });
+            return Err(TooLarge::new(Part::Body, body_len, limit.get()));
         }
         if self.open.capacity() == 0 {
             self.open.reserve(self.expected);
@@ -73,7 +73,7 @@ impl Outbox {
         let size = self.open.len() - start - LENGTH_BYTES;
         if size > limit.for_header() {
             self.open.truncate(start);
-            return Err(TooLarge { part: Part::Header, size, limit: limit.for_header() });
+            return Err(TooLarge::new(Part::Header, size, limit.for_header()));
         }
         self.open[start..start + LENGTH_BYTES].copy_from_slice(&(size as u32).to_be_bytes());
         self.open.extend_from_slice(&(body_len as u32).to_be_bytes());

@@ -15,6 +15,7 @@ use crate::text::{EscapedText, MAX_PEER_TEXT, truncate};
 /// assert_eq!(status.to_string(), "unimplemented (refused): no service `Arith`");
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Status {
     /// The error code.
     pub code: Code,

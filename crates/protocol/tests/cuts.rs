@@ -61,7 +61,7 @@ fn any_message() -> impl Strategy<Value = Message> {
     // The bodies look like lengths, so that a decoder that starts at the wrong position does not fail by luck.
     (any_header(), len, any::<u8>()).prop_map(|(header, len, seed)| {
         let body: Vec<u8> = [0, 0, 0, seed].into_iter().cycle().take(len).collect();
-        Message { header, body: body.into() }
+        Message::new(header, body.into())
     })
 }
 
@@ -72,7 +72,7 @@ fn any_reads() -> impl Strategy<Value = Vec<usize>> {
 
 fn outbox(codec: &Codec, messages: &[Message]) -> Outbox {
     let mut outbox = Outbox::new();
-    for Message { header, body } in messages {
+    for Message { header, body, .. } in messages {
         outbox
             .push(codec, &header.as_ref(), &body.clone().into(), MaxFrameBytes::DEFAULT)
             .expect("it is within the limits");
@@ -184,7 +184,7 @@ proptest! {
         let limit = MaxFrameBytes::new(limit);
         let most = limit.get().min(MAX_HEADER_BYTES);
         let size = (most as u32).saturating_add(over);
-        let refused = TooLarge { part: Part::Header, size: size as usize, limit: most };
+        let refused = TooLarge::new(Part::Header, size as usize, most);
         assert_refused_by_length(&MessageDecoder::new(codec, limit), &[], size, most, refused)?;
     }
 
@@ -201,14 +201,14 @@ proptest! {
         let header = header.min(limit.get());
         let mut before = (header as u32).to_be_bytes().to_vec();
         before.resize(LENGTH_BYTES + header, 0xc1);
-        let refused = TooLarge { part: Part::Body, size: size as usize, limit: limit.get() };
+        let refused = TooLarge::new(Part::Body, size as usize, limit.get());
         assert_refused_by_length(&MessageDecoder::new(codec, limit), &before, size, limit.get(), refused)?;
     }
 
     #[test]
     fn option_over_its_limit_is_refused_by_its_length(size in MAX_OPTION_BYTES as u32 + 1..) {
         let mut buffer = BytesMut::from(&size.to_be_bytes()[..]);
-        let refused = TooLarge { part: Part::Option, size: size as usize, limit: MAX_OPTION_BYTES };
+        let refused = TooLarge::new(Part::Option, size as usize, MAX_OPTION_BYTES);
         prop_assert_eq!(next_option(&mut buffer), Err(FrameError::TooLarge(refused)));
     }
 

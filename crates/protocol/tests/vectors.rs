@@ -126,7 +126,7 @@ fn assert_vectors(codec: &Codec, wire: &[u8], messages: &[Vector]) {
 #[track_caller]
 fn assert_option(codec: &Codec, wire: &[u8]) {
     let mut outbox = Outbox::new();
-    let terms = ClientOffer { codec: codec.clone(), ..ClientOffer::default() };
+    let terms = ClientOffer::default().codec(codec.clone());
     outbox.push_frame(&terms.encode().expect("it is small"));
     assert_eq!(hex(outbox.chunk()), hex(wire));
     let mut received = BytesMut::from(wire);
@@ -232,18 +232,15 @@ fn examples_of_options_in_the_document() {
     let document = document();
     let accepted = json_blocks(section(&document, "### 3.3 Example: accepted"));
     let [asked, answered, smallest] = accepted[..] else { panic!("three Options, not {}", accepted.len()) };
-    let server =
-        ServerPolicy { handle_timeout: Some(std::time::Duration::from_secs(20)), ..ServerPolicy::default() };
+    let server = ServerPolicy::default().handle_timeout(Some(std::time::Duration::from_secs(20)));
     let asked = server.negotiate(asked).unwrap();
     assert_eq!(asked.token.as_deref(), Some("a-bearer-credential"));
     assert_eq!(asked.negotiated.send_limit, MaxFrameBytes::new(1_048_576));
 
-    let client = ClientOffer {
-        codec: Codec::Json,
-        max_frame_bytes: MaxFrameBytes::new(1_048_576),
-        compression: farcall_protocol::Compression::built_in(),
-        ..ClientOffer::default()
-    };
+    let client = ClientOffer::default()
+        .codec(Codec::Json)
+        .max_frame_bytes(MaxFrameBytes::new(1_048_576))
+        .compression(farcall_protocol::Compression::built_in());
     #[cfg(feature = "lz4")]
     {
         let ours = client.accept_answer(&ServerPolicy::encode_accept(&asked.negotiated)).unwrap();

@@ -209,7 +209,7 @@ async fn protocol_error_is_reported_drops_calls_and_closes_within_a_second() {
 #[tokio::test(start_paused = true)]
 async fn protocol_error_is_reported_on_a_json_connection() {
     let server = serve(Limits::default());
-    let terms = ClientOffer { codec: Codec::Json, ..ClientOffer::default() };
+    let terms = ClientOffer::default().codec(Codec::Json);
     for header in [&b"{\"kind\":\"teapot\",\"seq\":1}"[..], b"{\"kind\":\"request\"}", b"[]", b"{"] {
         let mut client = Raw::connect_with(&server.handle, &terms).await;
         client.write(&[&support::frame(header)[..], &[0; 4]].concat()).await;

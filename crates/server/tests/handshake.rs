@@ -221,7 +221,7 @@ async fn unlimited_times_do_not_overflow() {
         .frame_timeout(never)
         .write_timeout(never)
         .drain_timeout(never)
-        .keep_alive(farcall_protocol::KeepAlive { idle: never, timeout: never });
+        .keep_alive(farcall_protocol::KeepAlive::new(never, never));
     let stage = stage();
     let builder = builder(&stage).limits(limits);
     let server = serve_with(stage, builder);

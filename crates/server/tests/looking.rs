@@ -27,7 +27,7 @@ async fn running_call_is_listed_with_age_deadline_and_caller() {
     let tokens = Tokens::fixed([("reports", "the-token-of-reports")]).unwrap();
     let stage = stage();
     let server = serve_with(stage.clone(), builder(&stage).authenticate(tokens));
-    let terms = ClientOffer { token: Some("the-token-of-reports".to_owned()), ..ClientOffer::default() };
+    let terms = ClientOffer::default().token(Some("the-token-of-reports".to_owned()));
     let stream = open_from(&server.handle, PeerAddress::Tcp(([10, 0, 0, 1], 7).into()));
     let mut client = Raw::shake(stream, &terms).await.unwrap();
     let seq = client.request_with("T.hang", none(), |header| header.timeout_ms = 5_000).await;

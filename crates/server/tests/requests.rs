@@ -34,7 +34,7 @@ async fn answers_are_sent_as_soon_as_they_are_ready() {
 #[tokio::test(start_paused = true)]
 async fn json_request_gets_a_json_answer() {
     let server = serve(Limits::default());
-    let terms = ClientOffer { codec: Codec::Json, ..ClientOffer::default() };
+    let terms = ClientOffer::default().codec(Codec::Json);
     let mut client = Raw::connect_with(&server.handle, &terms).await;
     let answer = client.call("T.echo", json!({"text": "hello"})).await;
     assert_eq!(&answer.message.body[..], br#""hello""#);
@@ -179,7 +179,7 @@ async fn unknown_flags_and_unmatched_pongs_and_cancels_are_ignored() {
 }
 
 fn lz4() -> ClientOffer {
-    ClientOffer { compression: Compression::built_in(), ..ClientOffer::default() }
+    ClientOffer::default().compression(Compression::built_in())
 }
 
 #[tokio::test(start_paused = true)]
@@ -239,8 +239,7 @@ async fn compressed_body_without_negotiation_is_refused() {
 async fn response_over_the_clients_limit_is_replaced_by_an_error() {
     let server = serve(Limits::default());
     for compression in [Vec::new(), Compression::built_in()] {
-        let terms =
-            ClientOffer { max_frame_bytes: MaxFrameBytes::new(1000), compression, ..ClientOffer::default() };
+        let terms = ClientOffer::default().max_frame_bytes(MaxFrameBytes::new(1000)).compression(compression);
         let mut client = Raw::connect_with(&server.handle, &terms).await;
         // The limit holds before compression too.
         let answer = client.call("T.big", json!({"n": 2000})).await;
@@ -268,10 +267,8 @@ impl Handler for Chatty {
 #[tokio::test(start_paused = true)]
 async fn response_with_a_too_large_header_is_replaced_by_an_error() {
     let stage = stage();
-    let chatty = farcall_server::Service::new("C").handler(
-        farcall_protocol::describe::MethodInfo { name: "chat".to_owned(), ..Default::default() },
-        Chatty,
-    );
+    let chatty = farcall_server::Service::new("C")
+        .handler(farcall_protocol::describe::MethodInfo::new("chat"), Chatty);
     let builder = builder(&stage).service(chatty);
     let server = serve_with(stage, builder);
     let mut client = server.connect().await;
@@ -280,7 +277,7 @@ async fn response_with_a_too_large_header_is_replaced_by_an_error() {
     assert!(said.starts_with("the answer's header of 70"), "{said}");
     // A peer with a tiny limit still gets its answer.
     for limit in [30, 1] {
-        let terms = ClientOffer { max_frame_bytes: MaxFrameBytes::new(limit), ..ClientOffer::default() };
+        let terms = ClientOffer::default().max_frame_bytes(MaxFrameBytes::new(limit));
         let mut client = Raw::connect_with(&server.handle, &terms).await;
         assert_eq!(client.call("C.chat", none()).await.assert_error(Code::ResourceExhausted, DONE), "");
     }

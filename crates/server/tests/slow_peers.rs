@@ -55,7 +55,7 @@ async fn any_byte_counts_as_liveness() {
 
 #[tokio::test(start_paused = true)]
 async fn keep_alive_times_are_configurable() {
-    let times = KeepAlive { idle: secs(2), timeout: secs(1) };
+    let times = KeepAlive::new(secs(2), secs(1));
     let server = serve(Limits::default().keep_alive(times));
     let mut client = server.connect().await;
     let start = Instant::now();
@@ -300,7 +300,7 @@ async fn answer_without_buffer_space_is_replaced_by_an_error() {
 
 #[tokio::test(start_paused = true)]
 async fn connection_is_not_polled_needlessly() {
-    let server = serve(Limits::default().keep_alive(KeepAlive { idle: secs(50), timeout: secs(5) }));
+    let server = serve(Limits::default().keep_alive(KeepAlive::new(secs(50), secs(5))));
     let (near, far) = tokio::io::duplex(support::PIPE);
     let polls = Arc::default();
     let counted = Counted { inner: far, polls: Arc::clone(&polls) };

@@ -97,7 +97,7 @@ async fn smallest_handle_timeout_applies() {
     ] {
         let limits = ours.map_or(Limits::default(), |ours| Limits::default().handle_timeout(secs(ours)));
         let server = serve(limits);
-        let terms = ClientOffer { handle_timeout: theirs.map(secs), ..ClientOffer::default() };
+        let terms = ClientOffer::default().handle_timeout(theirs.map(secs));
         let mut client = Raw::connect_with(&server.handle, &terms).await;
         let start = Instant::now();
         client.request_with("T.hang", none(), |header| header.timeout_ms = call).await;

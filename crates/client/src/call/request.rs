@@ -375,7 +375,7 @@ mod tests {
     async fn second_start_can_only_shorten_the_deadline() {
         let mut outer = Metadata::new();
         outer.insert("tenant", "blue").unwrap();
-        let inherited = Inherited { metadata: Some(Arc::new(outer)), ..Inherited::default() };
+        let inherited = Inherited::default().metadata(Some(Arc::new(outer)));
         let mut request = Request::new("A.a".into(), Ok(Body::default()), Some(2 * S), inherited);
         request.start().unwrap();
         assert_eq!(request.metadata().unwrap().get("tenant"), Some("blue"));

@@ -290,7 +290,7 @@ impl InFlight {
 }
 
 impl From<Message> for ReplyParts {
-    fn from(Message { header, body }: Message) -> Self {
+    fn from(Message { header, body, .. }: Message) -> Self {
         Self { error: header.error, metadata: header.metadata, flags: header.flags, body }
     }
 }

@@ -55,7 +55,7 @@ impl<'a> EncodedRequest<'a> {
     ) -> Result<Self, TooLarge> {
         let (size, limit) = (body.len(), negotiated.send_limit.get());
         if size > limit {
-            return Err(TooLarge { part: Part::Body, size, limit });
+            return Err(TooLarge::new(Part::Body, size, limit));
         }
         let compress = |compression: Compression| compression.compress(&body.clone().into_bytes());
         let compressed = negotiated.compression.and_then(compress).map(Body::from);

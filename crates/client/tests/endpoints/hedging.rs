@@ -37,7 +37,7 @@ fn failing(name: &'static str, after: Duration, code: Code, execution: Execution
 }
 
 fn serve_with(name: &'static str, fails: Fails) -> Running {
-    let info = MethodInfo { name: "method".to_owned(), ..MethodInfo::default() };
+    let info = MethodInfo::new("method");
     serve_at(name, "tcp@127.0.0.1:0", |builder| builder.service(Service::new("Late").handler(info, fails)))
 }
 

@@ -84,7 +84,7 @@ pub fn serve_at(
     let (count, count_too) = (Arc::clone(&calls), Arc::clone(&calls));
     let failure = Arc::<Mutex<_>>::default();
     let fail = Fail { name, calls: Arc::clone(&calls), failure: Arc::clone(&failure) };
-    let info = MethodInfo { name: "fail".to_owned(), ..MethodInfo::default() };
+    let info = MethodInfo::new("fail");
     let builder = Server::builder()
         .service(Service::new("T").handler(info, fail))
         .method("T.who", move |_: Nothing| {

@@ -40,7 +40,7 @@ pub async fn connect(options: &ConnectionOptions) -> (Connection, Peer) {
 
 /// Opens a channel in memory with at most `calls` in flight.
 pub async fn connect_for(calls: usize) -> (Channel, Peer) {
-    let terms = ServerPolicy { max_in_flight: MaxInFlight::new(calls), ..ServerPolicy::default() };
+    let terms = ServerPolicy::default().max_in_flight(MaxInFlight::new(calls));
     let (connection, peer) = connect_with(&ConnectionOptions::default(), &terms, 64 * 1024).await;
     (Channel::from(connection), peer)
 }

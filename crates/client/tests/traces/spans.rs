@@ -78,7 +78,7 @@ async fn nested_call_is_a_child_of_the_handlers_span() {
 async fn each_hop_has_its_own_span_id() {
     let (_spans, _watch) = Spans::watch(LISTENING);
     let channel = chain().await;
-    let inherited = Inherited { metadata: Some(with_parent(PARENT, None)), ..Inherited::default() };
+    let inherited = Inherited::default().metadata(Some(with_parent(PARENT, None)));
     let first: Sent = inherited.scope(|| channel.call("T.sent", &())).await.unwrap();
     let second: Sent = inherited.scope(|| channel.call("T.nested", &())).await.unwrap();
     assert_eq!((first.ids().0, second.ids().0), (TRACE, TRACE));
@@ -102,8 +102,7 @@ async fn malformed_traceparent_starts_a_new_trace() {
     let (_spans, _watch) = Spans::watch(LISTENING);
     let channel = chain().await;
     for malformed in ["", "00-1-2-00", &PARENT.to_uppercase(), &PARENT.replace("-01", "-01-")] {
-        let inherited =
-            Inherited { metadata: Some(with_parent(malformed, Some("a=b"))), ..Inherited::default() };
+        let inherited = Inherited::default().metadata(Some(with_parent(malformed, Some("a=b"))));
         let sent: Sent = inherited.scope(|| channel.call("T.nested", &())).await.unwrap();
         assert_ne!(sent.ids().0, TRACE, "{malformed:?}");
         assert_eq!(sent.tracestate, None, "what was said of another trace");
@@ -114,7 +113,7 @@ async fn malformed_traceparent_starts_a_new_trace() {
 async fn tracestate_is_forwarded_with_its_trace() {
     let (_spans, _watch) = Spans::watch(LISTENING);
     let channel = chain().await;
-    let inherited = Inherited { metadata: Some(with_parent(PARENT, Some("a=b"))), ..Inherited::default() };
+    let inherited = Inherited::default().metadata(Some(with_parent(PARENT, Some("a=b"))));
     let sent: Sent = inherited.scope(|| channel.call("T.nested", &())).await.unwrap();
     assert_eq!((sent.ids().0, sent.tracestate.as_deref()), (TRACE, Some("a=b")));
 }
@@ -135,8 +134,7 @@ async fn explicit_traceparent_gets_no_tracestate_of_another_trace() {
     let channel = chain().await;
     let other = PARENT.replace(TRACE, &"1".repeat(32));
     for (parent, state) in [(other, None), (PARENT.to_owned(), Some("a=b"))] {
-        let inherited =
-            Inherited { metadata: Some(with_parent(PARENT, Some("a=b"))), ..Inherited::default() };
+        let inherited = Inherited::default().metadata(Some(with_parent(PARENT, Some("a=b"))));
         let call = inherited.scope(|| channel.call::<Sent>("T.sent", &()).metadata("traceparent", &parent));
         assert_eq!(
             call.await.unwrap(),
@@ -225,7 +223,7 @@ async fn one_way_calls_and_broadcasts_have_spans() {
 async fn spawned_task_that_inherits_stays_in_the_trace() {
     let (_spans, _watch) = Spans::watch(LISTENING);
     let channel = chain().await;
-    let inherited = Inherited { metadata: Some(with_parent(PARENT, None)), ..Inherited::default() };
+    let inherited = Inherited::default().metadata(Some(with_parent(PARENT, None)));
     let spawned = inherited.wrap(async move {
         assert_eq!(Inherited::current().trace_context().unwrap().to_string(), PARENT);
         sent(&channel).await

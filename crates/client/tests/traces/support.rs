@@ -168,10 +168,10 @@ pub async fn serve(nested: Option<Channel>) -> Address {
         })
         .method("T.fail", async |_: Nothing| -> String { panic!("requested by the test") })
         .method("T.slow", async |_: Nothing| std::future::pending::<()>().await)
-        .service(Service::new("R").handler(
-            farcall_protocol::describe::MethodInfo { name: "refuse".to_owned(), ..Default::default() },
-            Refuses(Mutex::new(2)),
-        ));
+        .service(
+            Service::new("R")
+                .handler(farcall_protocol::describe::MethodInfo::new("refuse"), Refuses(Mutex::new(2))),
+        );
     let server = builder.listen("tcp@127.0.0.1:0").bind().await.unwrap();
     let address = server.addresses().next().unwrap().clone();
     tokio::spawn(server.serve());

@@ -86,7 +86,7 @@ impl ContextBuilder {
     pub fn build(self) -> Context {
         let connection = ConnectionInfo::new(1, self.peer).with_identity(self.identity);
         let metadata = (!self.metadata.is_empty()).then(|| Arc::new(self.metadata));
-        let inherited = Inherited { deadline: self.deadline, metadata, ..Inherited::default() };
+        let inherited = Inherited::default().deadline(self.deadline).metadata(metadata);
         Context::new(self.method.into(), Seq(1), inherited, self.idempotent, Arc::new(connection))
     }
 }

@@ -35,22 +35,15 @@ impl Kinds for All {
 }
 
 fn expected() -> ServiceInfo {
-    let param = |name: &str, ty: &str| ParamInfo { name: name.to_owned(), type_name: ty.to_owned() };
-    ServiceInfo {
-        name: "Everything".to_owned(),
-        doc: "Many\nkinds.\n\nOf methods.".to_owned(),
-        methods: vec![
-            MethodInfo {
-                name: "plus".to_owned(),
-                doc: "Adds.".to_owned(),
-                params: vec![param("a", "i64"), param("type", "HashMap<String, Vec<u8>>")],
-                returns: "Result<i64, DivideError>".to_owned(),
-                idempotent: true,
-                streaming: false,
-            },
-            MethodInfo { name: "bare".to_owned(), returns: "()".to_owned(), ..MethodInfo::default() },
-        ],
-    }
+    let param = |name: &str, ty: &str| ParamInfo::new(name, ty);
+    ServiceInfo::new("Everything").doc("Many\nkinds.\n\nOf methods.").methods(vec![
+        MethodInfo::new("plus")
+            .doc("Adds.")
+            .params(vec![param("a", "i64"), param("type", "HashMap<String, Vec<u8>>")])
+            .returns("Result<i64, DivideError>")
+            .idempotent(true),
+        MethodInfo::new("bare").returns("()".to_owned()),
+    ])
 }
 
 #[tokio::test]

@@ -52,7 +52,7 @@ impl Failure {
     /// Creates the response; `details` is the method's own error in JSON, or empty.
     pub(super) fn response(&self, details: &[u8]) -> Response {
         let details = serde_json::from_slice(details).ok();
-        let Status { code, message, execution } = &*self.status;
+        let Status { code, message, execution, .. } = &*self.status;
         let message = truncate(message, MAX_PEER_TEXT);
         let error = ErrorObject { code: code.name(), message, execution: execution.name(), details };
         let mut response = (self.http, response_headers(), Json(ErrorBody { error })).into_response();

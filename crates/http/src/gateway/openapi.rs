@@ -175,27 +175,22 @@ mod tests {
     use super::*;
 
     fn param(name: &str, type_name: &str) -> ParamInfo {
-        ParamInfo { name: name.to_owned(), type_name: type_name.to_owned() }
+        ParamInfo::new(name, type_name)
     }
 
     fn document(method: MethodInfo) -> Value {
-        let service = ServiceInfo {
-            name: "shop.Stock".to_owned(),
-            doc: "What is there.".to_owned(),
-            methods: vec![method],
-        };
+        let service = ServiceInfo::new("shop.Stock").doc("What is there.").methods(vec![method]);
         document_of(&[service], &Gateway::default().title("Shop").version("2.0.0"))
     }
 
     #[test]
     fn a_method_is_described_by_its_doc_and_its_types() {
-        let document = document(MethodInfo {
-            name: "count".to_owned(),
-            doc: "Counts what is there.\n\nOf one kind, or of all.".to_owned(),
-            params: vec![param("kind", "Option<String>"), param("at", "u8")],
-            returns: "Result<u8, NoSuchKind>".to_owned(),
-            ..MethodInfo::default()
-        });
+        let document = document(
+            MethodInfo::new("count")
+                .doc("Counts what is there.\n\nOf one kind, or of all.")
+                .params(vec![param("kind", "Option<String>"), param("at", "u8")])
+                .returns("Result<u8, NoSuchKind>"),
+        );
         assert_eq!(document["info"], json!({ "title": "Shop", "version": "2.0.0" }));
         assert_eq!(document["tags"], json!([{ "name": "shop.Stock", "description": "What is there." }]));
         let post = &document["paths"]["/rpc/shop.Stock.count"]["post"];
@@ -215,21 +210,17 @@ mod tests {
 
     #[test]
     fn a_closure_takes_the_whole_body_and_a_method_without_parameters_needs_none() {
-        let whole = document(MethodInfo {
-            name: "add".to_owned(),
-            params: vec![param("arguments", "shop::Goods")],
-            ..MethodInfo::default()
-        });
+        let whole = document(MethodInfo::new("add").params(vec![param("arguments", "shop::Goods")]));
         let body = &whole["paths"]["/rpc/shop.Stock.add"]["post"]["requestBody"];
         assert_eq!(body["content"]["application/json"]["schema"], unknown("shop::Goods"));
-        let none = document(MethodInfo { name: "clear".to_owned(), ..MethodInfo::default() });
+        let none = document(MethodInfo::new("clear"));
         let body = &none["paths"]["/rpc/shop.Stock.clear"]["post"]["requestBody"];
         assert_eq!(body.get("required"), None);
     }
 
     #[test]
     fn a_name_that_is_no_path_is_encoded() {
-        let document = document(MethodInfo { name: "a/{b}?".to_owned(), ..MethodInfo::default() });
+        let document = document(MethodInfo::new("a/{b}?"));
         assert!(document["paths"]["/rpc/shop.Stock.a%2F%7Bb%7D%3F"]["post"].is_object(), "{document}");
     }
 }

@@ -221,8 +221,7 @@ async fn lost_server_is_reported_and_its_successor_is_shown() {
     // The last figures stay visible.
     assert_eq!(browser.script(&format!("return {}", cell("echo", "calls-count"))).await, "1");
 
-    let other = Service::new("Other")
-        .handler(MethodInfo { name: "method".to_owned(), ..MethodInfo::default() }, sleeping());
+    let other = Service::new("Other").handler(MethodInfo::new("method"), sleeping());
     let second = Served::start(Server::builder().service(other), HttpOptions::default()).await;
     front.forward_to(Some(&second));
     browser.shows("Live").await;
@@ -262,11 +261,7 @@ async fn paused_or_hidden_page_sends_no_requests() {
 
 #[tokio::test]
 async fn two_hundred_methods_and_calls_are_rendered_in_parts() {
-    let describe = |n: usize| MethodInfo {
-        name: format!("method{n:03}"),
-        doc: "Does what it does. ".repeat(10),
-        ..MethodInfo::default()
-    };
+    let describe = |n: usize| MethodInfo::new(format!("method{n:03}")).doc("Does what it does. ".repeat(10));
     let service = (0..200).fold(Service::new("Many"), |service, n| service.handler(describe(n), sleeping()));
     let served = Served::start(Server::builder().service(service), HttpOptions::default()).await;
     let channel = served.channel();

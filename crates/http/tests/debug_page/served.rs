@@ -84,15 +84,8 @@ pub(crate) fn services() -> ServerBuilder {
 }
 
 fn described(name: &str, doc: &str) -> MethodInfo {
-    let param = ParamInfo { name: "text".to_owned(), type_name: "Vec<String>".to_owned() };
-    MethodInfo {
-        name: name.to_owned(),
-        doc: doc.to_owned(),
-        params: vec![param],
-        returns: "Result<String, Failure>".to_owned(),
-        idempotent: true,
-        ..MethodInfo::default()
-    }
+    let param = ParamInfo::new("text", "Vec<String>");
+    MethodInfo::new(name).doc(doc).params(vec![param]).returns("Result<String, Failure>").idempotent(true)
 }
 
 pub(crate) fn sleeping() -> impl Handler {

@@ -193,15 +193,8 @@ impl Handler for Tagged {
 }
 
 fn info(name: &str, doc: &str, params: &[(&str, &str)], returns: &str) -> MethodInfo {
-    let param =
-        |&(name, type_name): &(&str, &str)| ParamInfo { name: name.into(), type_name: type_name.into() };
-    MethodInfo {
-        name: name.to_owned(),
-        doc: doc.to_owned(),
-        params: params.iter().map(param).collect(),
-        returns: returns.to_owned(),
-        ..MethodInfo::default()
-    }
+    let param = |&(name, type_name): &(&str, &str)| ParamInfo::new(name, type_name);
+    MethodInfo::new(name).doc(doc).params(params.iter().map(param).collect()).returns(returns)
 }
 
 fn services(counts: &Counts) -> ServerBuilder {
@@ -211,7 +204,7 @@ fn services(counts: &Counts) -> ServerBuilder {
     let arith = Service::new("Arith")
         .doc("Integer arithmetic.")
         .handler(
-            MethodInfo { idempotent: true, ..info("multiply", "Multiplies two numbers.", &numbers, "i64") },
+            info("multiply", "Multiplies two numbers.", &numbers, "i64").idempotent(true),
             from_fn(
                 move |_, Numbers { a, b }| {
                     multiplied.fetch_add(1, Ordering::SeqCst);
@@ -263,7 +256,7 @@ fn services(counts: &Counts) -> ServerBuilder {
             })
         })
         .service(Service::new("Odd").handler(info("tagged", "", &[], "()"), Tagged).handler(
-            MethodInfo { idempotent: true, ..info("safe", "", &[], "bool") },
+            info("safe", "", &[], "bool").idempotent(true),
             from_fn(
                 |cx: Context, _: Value| async move { cx.is_idempotent() },
                 |codec: &Codec, idempotent| Response::ok(codec, &idempotent),

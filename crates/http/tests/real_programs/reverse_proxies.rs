@@ -65,7 +65,7 @@ async fn haproxy(world: &World) -> Program {
 fn channel(address: &str, idle: Option<Duration>, tls: Option<TlsClient>) -> Channel {
     let mut options = ConnectionOptions::default();
     if let Some(idle) = idle {
-        options = options.keep_alive(KeepAlive { idle, ..KeepAlive::default() });
+        options = options.keep_alive(KeepAlive::default().idle(idle));
     }
     if let Some(tls) = tls {
         options = options.dialer(Dialer::default().tls(tls));

@@ -14,7 +14,7 @@ fn consider(change: impl FnOnce(&mut Value)) -> Result<ClientHello, Status> {
 
 #[test]
 fn the_default_option_is_the_vector_of_the_specification() {
-    let frame = ClientOffer { codec: Codec::MessagePack, ..ClientOffer::default() }.encode().unwrap();
+    let frame = ClientOffer::default().codec(Codec::MessagePack).encode().unwrap();
     let hex: String = frame.iter().map(|byte| format!("{byte:02x}")).collect();
     assert_eq!(
         hex,
@@ -25,20 +25,16 @@ fn the_default_option_is_the_vector_of_the_specification() {
 
 #[test]
 fn both_sides_agree_on_the_negotiated_terms() {
-    let client = ClientOffer {
-        codec: Codec::Json,
-        handle_timeout: Some(Duration::from_secs(3)),
-        compression: Compression::built_in(),
-        max_frame_bytes: MaxFrameBytes::new(1000),
-        token: Some("secret".to_owned()),
-        ..ClientOffer::default()
-    };
-    let server = ServerPolicy {
-        handle_timeout: Some(Duration::from_secs(2)),
-        max_frame_bytes: MaxFrameBytes::new(2000),
-        max_in_flight: MaxInFlight::new(7),
-        ..ServerPolicy::default()
-    };
+    let client = ClientOffer::default()
+        .codec(Codec::Json)
+        .handle_timeout(Some(Duration::from_secs(3)))
+        .compression(Compression::built_in())
+        .max_frame_bytes(MaxFrameBytes::new(1000))
+        .token(Some("secret".to_owned()));
+    let server = ServerPolicy::default()
+        .handle_timeout(Some(Duration::from_secs(2)))
+        .max_frame_bytes(MaxFrameBytes::new(2000))
+        .max_in_flight(MaxInFlight::new(7));
     let asked = server.negotiate(&client.encode().unwrap()).unwrap();
     assert_eq!(asked.token.as_deref(), Some("secret"));
     let negotiated = client.accept_answer(&ServerPolicy::encode_accept(&asked.negotiated)).unwrap();
@@ -106,7 +102,7 @@ fn answer_with_a_term_that_was_not_requested_is_an_error() {
 
 #[test]
 fn token_that_does_not_fit_is_refused_by_the_client() {
-    let terms = ClientOffer { token: Some("x".repeat(5000)), ..ClientOffer::default() };
+    let terms = ClientOffer::default().token(Some("x".repeat(5000)));
     assert!(matches!(terms.encode(), Err(HandshakeError::OptionTooLarge { size }) if size > 5000));
     assert!(!format!("{terms:?}").contains("xxx"));
 }
@@ -134,7 +130,7 @@ fn text_of_the_server_is_escaped_in_errors() {
     let mut answer =
         json!({"magic_number": 3_405_691_582_u32, "version": 1, "codec_type": "application/json"});
     answer["compression"] = "\u{1b}[2J".into();
-    let terms = ClientOffer { codec: Codec::Json, ..ClientOffer::default() };
+    let terms = ClientOffer::default().codec(Codec::Json);
     let error = terms.accept_answer(answer.to_string().as_bytes()).unwrap_err();
     assert_eq!(error.to_string(), r"the answer's compression `\u{1b}[2J` is not what was asked for");
 }

@@ -260,6 +260,7 @@ pub struct Heartbeats {
 
 /// The name of an instance: its service and id.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct InstanceName {
     /// The service; `""` is the plain list.
     #[serde(default)]

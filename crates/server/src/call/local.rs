@@ -150,14 +150,12 @@ async fn identity_of(
 
 /// Returns the parameters of a local call: the server's own limits.
 fn negotiated(codec: Codec, server: &ServerState) -> Negotiated {
-    Negotiated {
-        codec,
-        handle_timeout: server.limits.handle_timeout,
-        compression: None,
-        send_limit: server.limits.max_frame_bytes,
-        receive_limit: server.limits.max_frame_bytes,
-        max_in_flight: MaxInFlight::new(server.max_in_flight),
-    }
+    let mut terms = Negotiated::new(codec);
+    terms.handle_timeout = server.limits.handle_timeout;
+    terms.send_limit = server.limits.max_frame_bytes;
+    terms.receive_limit = server.limits.max_frame_bytes;
+    terms.max_in_flight = MaxInFlight::new(server.max_in_flight);
+    terms
 }
 
 /// Stops the handler of a call whose caller has dropped its future; does nothing if it has ended.

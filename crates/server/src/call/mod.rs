@@ -70,7 +70,7 @@ impl<'a> Call<&'a Arc<Method>> {
         let metadata = header.metadata.take().map(|metadata| Arc::new(*metadata));
         let span = CallSpan::open(&method.name, metadata.as_deref(), &env.info);
         let trace = span.as_ref().map(|span| Arc::new(span.context()));
-        let inherited = Inherited { deadline, metadata, trace };
+        let inherited = Inherited::default().deadline(deadline).metadata(metadata).trace(trace);
         Self { seq: header.seq, reply_to, method, inherited, arrived, span }
     }
 

@@ -62,7 +62,7 @@ impl Dispatcher {
         message: Message,
         outbox: &mut Outbox,
     ) -> Result<Dispatched, ProtocolError> {
-        let Message { mut header, body } = message;
+        let Message { mut header, body, .. } = message;
         match self.session.receive(&header, self.now.into_std())? {
             ServerAction::Start { answer } => self.start(&mut header, body, answer, outbox),
             ServerAction::Cancel => self.env.calls.cancel(header.seq),

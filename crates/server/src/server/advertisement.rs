@@ -79,15 +79,13 @@ impl Advertisement {
     }
 
     fn instance(&self, name: &str, address: &Address) -> Instance {
-        Instance {
-            id: self.id.clone().unwrap_or_default(),
-            weight: self.weight,
-            zone: self.zone.clone(),
-            version: self.version.clone(),
-            metadata: self.labels.clone(),
-            ttl_ms: self.ttl.map(millis),
-            ..Instance::new(name, address.clone())
-        }
+        Instance::new(name, address.clone())
+            .id(self.id.clone().unwrap_or_default())
+            .weight(self.weight)
+            .zone(self.zone.clone())
+            .version(self.version.clone())
+            .metadata(self.labels.clone())
+            .ttl_ms(self.ttl.map(millis))
     }
 }
 

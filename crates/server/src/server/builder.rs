@@ -351,13 +351,12 @@ impl ServerBuilder {
             return Err(mistake);
         }
         let router = Router::new(self.services, &self.layers, !self.without_reserved_methods)?;
-        let policy = ServerPolicy {
-            codecs: self.codecs.unwrap_or_else(Codec::built_in),
-            handle_timeout: self.limits.handle_timeout,
-            compression: if self.without_compression { Vec::new() } else { Compression::built_in() },
-            max_frame_bytes: self.limits.max_frame_bytes,
-            max_in_flight: self.limits.max_in_flight,
-        };
+        let policy = ServerPolicy::default()
+            .codecs(self.codecs.unwrap_or_else(Codec::built_in))
+            .handle_timeout(self.limits.handle_timeout)
+            .compression(if self.without_compression { Vec::new() } else { Compression::built_in() })
+            .max_frame_bytes(self.limits.max_frame_bytes)
+            .max_in_flight(self.limits.max_in_flight);
         let offload = self.offload.unwrap_or_else(|| Arc::new(TokioOffload::new()));
         let state = ServerState::new(router, self.limits, policy, self.authenticate, offload);
         Ok((state, self.advertisement))

@@ -32,7 +32,7 @@ use serde::de::DeserializeOwned;
 ///     }
 /// }
 ///
-/// let info = MethodInfo { name: "echo".to_owned(), ..MethodInfo::default() };
+/// let info = MethodInfo::new("echo");
 /// let builder = Server::builder().service(Service::new("Text").handler(info, Echo));
 /// # let _ = builder;
 /// ```

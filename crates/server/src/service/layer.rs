@@ -133,7 +133,7 @@ where
 ///     Ok::<_, Status>(Response::ok(request.codec(), &(n * 2)))
 /// });
 /// let double = ServiceBuilder::new().layer(ConcurrencyLimitLayer::new(10)).service(double);
-/// let info = MethodInfo { name: "double".to_owned(), ..MethodInfo::default() };
+/// let info = MethodInfo::new("double");
 /// let server = Server::builder().service(Service::new("Arith").handler(info, from_tower(double)));
 /// # let _ = server;
 /// ```

@@ -53,7 +53,7 @@ pub struct Service {
 impl Service {
     /// Creates a service without methods.
     pub fn new(name: impl Into<String>) -> Self {
-        let info = ServiceInfo { name: name.into(), ..ServiceInfo::default() };
+        let info = ServiceInfo::new(name);
         Self { info, handlers: Vec::new(), layers: Vec::new() }
     }
 
@@ -143,15 +143,12 @@ impl fmt::Debug for Service {
 
 /// Describes a closure: its name, and its types.
 fn describe<Args, Output>(name: String) -> MethodInfo {
-    MethodInfo {
-        name,
-        params: vec![farcall_protocol::describe::ParamInfo {
-            name: "arguments".to_owned(),
-            type_name: std::any::type_name::<Args>().to_owned(),
-        }],
-        returns: std::any::type_name::<Output>().to_owned(),
-        ..MethodInfo::default()
-    }
+    MethodInfo::new(name)
+        .params(vec![farcall_protocol::describe::ParamInfo::new(
+            "arguments",
+            std::any::type_name::<Args>().to_owned(),
+        )])
+        .returns(std::any::type_name::<Output>().to_owned())
 }
 
 /// A closure that can be a method: `async |args| ...` or `async |context, args| ...`.

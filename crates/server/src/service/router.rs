@@ -184,16 +184,12 @@ impl<F: Fn(&Router, &Request) -> Response + Send + Sync + 'static> Handler for R
 
 fn reserved_methods(router: &Arc<OnceLock<Weak<Router>>>) -> Service {
     let reserved = |answer| Reserved { router: Arc::clone(router), answer };
-    let info = |name: &str, returns: &str| MethodInfo {
-        name: name.strip_prefix("farcall.").expect("all reserved names have it").to_owned(),
-        returns: returns.to_owned(),
-        idempotent: true,
-        ..MethodInfo::default()
+    let info = |name: &str, returns: &str| {
+        MethodInfo::new(name.strip_prefix("farcall.").expect("all reserved names have it").to_owned())
+            .returns(returns)
+            .idempotent(true)
     };
-    let health = MethodInfo {
-        params: vec![ParamInfo { name: "service".to_owned(), type_name: "Option<String>".to_owned() }],
-        ..info(HEALTH, "Health")
-    };
+    let health = info(HEALTH, "Health").params(vec![ParamInfo::new("service", "Option<String>")]);
     type Answer = fn(&Router, &Request) -> Response;
     let services: Answer = |router, request| Response::ok(&request.codec, &router.services);
     let status: Answer =

@@ -22,7 +22,7 @@ fn response(seq: Seq, body: u64) -> Message {
         metadata: None,
         flags: Flags::NONE,
     };
-    Message { header, body: Bytes::copy_from_slice(&body.to_be_bytes()) }
+    Message::new(header, Bytes::copy_from_slice(&body.to_be_bytes()))
 }
 
 fn poll(calls: &mut InFlight, seq: Seq) -> Poll<Outcome> {

@@ -1,19 +1,15 @@
 //! Tests of states that no test over a stream reaches.
 
-use farcall_protocol::{Codec, Flags, MaxFrameBytes, MaxInFlight};
+use farcall_protocol::{Codec, Flags};
 
 use super::*;
 
 fn shared() -> Shared {
-    let negotiated = Negotiated {
-        codec: Codec::default(),
-        handle_timeout: None,
-        compression: None,
-        send_limit: MaxFrameBytes::DEFAULT,
-        receive_limit: MaxFrameBytes::DEFAULT,
-        max_in_flight: MaxInFlight::DEFAULT,
-    };
-    Shared::new(negotiated, Address::parse("tcp@10.0.0.3:7001").unwrap(), &ConnectionOptions::default())
+    Shared::new(
+        Negotiated::new(Codec::default()),
+        Address::parse("tcp@10.0.0.3:7001").unwrap(),
+        &ConnectionOptions::default(),
+    )
 }
 
 #[test]

@@ -59,7 +59,7 @@ impl Record {
         (self.weight, self.ttl_ms) = (instance.weight, instance.ttl_ms);
         // Clients see the effective weight and time to live, not the registered ones.
         let (weight, ttl_ms) = (self.public.instance.weight, self.public.instance.ttl_ms);
-        let registered = Instance { weight, ttl_ms, ..instance };
+        let registered = instance.weight(weight).ttl_ms(ttl_ms);
         changed |= registered != self.public.instance;
         self.public.instance = registered;
         self.set_ttl(default_ttl);
@@ -134,7 +134,7 @@ impl Record {
 
     /// Returns what the server registered, without overrides.
     pub(super) fn registered(&self) -> Instance {
-        Instance { weight: self.weight, ttl_ms: self.ttl_ms, ..self.public.instance.clone() }
+        self.public.instance.clone().weight(self.weight).ttl_ms(self.ttl_ms)
     }
 
     /// Restores the parts of a saved instance that a registration does not set.

@@ -58,7 +58,7 @@ impl Client {
     async fn connect(handle: &ServerHandle) -> Self {
         let (mut stream, far) = duplex(64 * 1024);
         handle.serve_io(far, PeerAddress::Memory);
-        let offer = ClientOffer { codec: Codec::Json, ..ClientOffer::default() };
+        let offer = ClientOffer::default().codec(Codec::Json);
         let mut outbox = Outbox::new();
         outbox.push_frame(&offer.encode().unwrap());
         stream.write_all_buf(&mut outbox).await.unwrap();

@@ -7,7 +7,7 @@ fn drained_and_weightless_instances_have_no_address_in_the_simple_list() {
     let (mut store, clock) = store();
     register_all(&mut store, 3, clock.0);
     store.patch("A", &id(0), Patch::default().drain(true)).unwrap();
-    store.register(Instance { weight: 0, ..instance("A", 1) }, clock.0).unwrap();
+    store.register(instance("A", 1).weight(0), clock.0).unwrap();
     assert_eq!(store.addresses("A").body, r#"["tcp@10.0.0.1:1002"]"#);
 }
 
@@ -15,7 +15,7 @@ fn drained_and_weightless_instances_have_no_address_in_the_simple_list() {
 fn addresses_are_sorted_and_unique() {
     let (mut store, clock) = store();
     for (id, n) in [("z", 2), ("y", 1), ("x", 2)] {
-        store.register(Instance { id: id.to_owned(), ..instance("A", n) }, clock.0).unwrap();
+        store.register(instance("A", n).id(id.to_owned()), clock.0).unwrap();
     }
     let addresses = store.addresses("A");
     assert_eq!(addresses.header.as_deref(), Some("tcp@10.0.0.1:1001,tcp@10.0.0.1:1002"));
@@ -57,7 +57,7 @@ fn restored_store_has_full_leases_and_removable_overrides() {
     let (mut store, mut clock) = store();
     register_all(&mut store, 5, clock.0);
     store.patch("A", &id(1), Patch::default().drain(true).weight(9)).unwrap();
-    store.register(Instance { ttl_ms: Some(60_000), ..instance("", 7) }, clock.0).unwrap();
+    store.register(instance("", 7).ttl_ms(Some(60_000)), clock.0).unwrap();
     let mut saved = store.saved_header();
     let mut after = None;
     while let Some((instances, last)) = store.saved_instances_after(after.as_ref(), 2) {

@@ -115,7 +115,7 @@ proptest! {
             match step {
                 Step::Register { service, n, weight, ttl_ms } => {
                     let (name, id) = key(service, n);
-                    store.register(Instance { weight, ttl_ms, ..instance(&name, n) }, clock.0).unwrap();
+                    store.register(instance(&name, n).weight(weight).ttl_ms(ttl_ms), clock.0).unwrap();
                     let ttl = ttl_ms.map_or(TTL, Duration::from_millis);
                     let key = (name, id);
                     let drain = match model.known.get(&key) {

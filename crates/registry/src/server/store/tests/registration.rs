@@ -18,11 +18,11 @@ fn renewal_without_a_change_keeps_the_revision() {
 #[test]
 fn registration_replaces_all_but_the_time_of_the_first() {
     let (mut store, mut clock) = store();
-    let first = Instance { zone: Some("a".to_owned()), ttl_ms: Some(5000), ..instance("A", 0) };
+    let first = instance("A", 0).zone(Some("a".to_owned())).ttl_ms(Some(5000));
     store.register(first, clock.0).unwrap();
     let registered_at = store.instance("A", &id(0)).unwrap().registered_at;
     let later = clock.after(Duration::from_secs(1));
-    store.register(Instance { weight: 7, ..instance("A", 0) }, later).unwrap();
+    store.register(instance("A", 0).weight(7), later).unwrap();
     let one = store.instance("A", &id(0)).unwrap();
     assert_eq!((one.instance.weight, one.instance.zone, one.instance.ttl_ms), (7, None, Some(10_000)));
     assert_eq!((one.registered_at, one.rev), (registered_at, 2));
@@ -35,7 +35,7 @@ fn override_applies_over_registrations_until_removed() {
     let set = Patch::default().drain(true).weight(3);
     let patched = store.patch("A", &id(0), set).unwrap();
     assert_eq!((patched.state, patched.instance.weight), (AdvertisedState::Draining, 3));
-    store.register(Instance { weight: 50, ..instance("A", 0) }, clock.0).unwrap();
+    store.register(instance("A", 0).weight(50), clock.0).unwrap();
     let one = store.instance("A", &id(0)).unwrap();
     assert_eq!((one.state, one.instance.weight), (AdvertisedState::Draining, 3));
     let back = store.patch("A", &id(0), Patch::default().clear_drain().clear_weight()).unwrap();
