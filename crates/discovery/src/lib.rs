@@ -30,6 +30,6 @@ pub use self::endpoint::{AdvertisedState, Endpoint};
 pub use self::file::FileDiscovery;
 pub use self::instance::{Instance, InstanceError};
 pub use self::keep_registered::{RegistrationState, keep_registered, keep_registered_with};
-pub use self::memory::{MemoryDiscovery, MemoryRegistrar, MemoryRegistry};
+pub use self::memory::{MemoryDiscovery, MemoryLease, MemoryRegistrar, MemoryRegistry};
 pub use self::registrar::{Registered, Registrar, RegistrarError, RegistrarErrorKind, Renewal};
 pub use self::static_list::StaticList;

@@ -53,13 +53,21 @@ struct Entries {
     entries: BTreeMap<(String, String), Entry>,
     /// The reason why all requests fail; `None` if they do not.
     interrupted: Option<String>,
+    /// The number of registrations that were made.
+    registrations: u64,
 }
 
+/// An instance, and the registrations that keep it: it lives until the last of them has ended or expired.
 #[derive(Debug)]
 struct Entry {
     instance: Instance,
-    until: Instant,
+    /// The expiry of each registration. Those whose time is over go at the next one's renewal.
+    registrations: BTreeMap<MemoryLease, Instant>,
 }
+
+/// The lease of a registration in a [`MemoryRegistry`], which distinguishes it from others of the same instance.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct MemoryLease(u64);
 
 impl MemoryRegistry {
     /// The time to live of an instance that requests none.
@@ -130,10 +138,10 @@ impl MemoryRegistry {
         let up = || {
             let of_service =
                 entries.entries.range(first.clone()..).take_while(|((name, _), _)| name == service);
-            of_service.map(|(_, entry)| entry).filter(|entry| now < entry.until)
+            of_service.map(|(_, entry)| entry).filter(|entry| now < entry.until())
         };
         let endpoints = up().map(|entry| entry.instance.endpoint(AdvertisedState::Up)).collect();
-        Ok((endpoints, up().map(|entry| entry.until).min()))
+        Ok((endpoints, up().map(Entry::until).min()))
     }
 }
 
@@ -152,6 +160,13 @@ impl Entries {
     }
 }
 
+impl Entry {
+    /// Returns when the last registration expires.
+    fn until(&self) -> Instant {
+        *self.registrations.values().max().expect("an entry has registrations")
+    }
+}
+
 /// Registers in a [`MemoryRegistry`].
 #[derive(Clone, Debug)]
 pub struct MemoryRegistrar {
@@ -159,44 +174,57 @@ pub struct MemoryRegistrar {
 }
 
 impl Registrar for MemoryRegistrar {
-    type Lease = ();
+    type Lease = MemoryLease;
 
     fn describe(&self) -> String {
         "this process's registry".to_owned()
     }
 
-    async fn register(&self, instance: &Instance) -> Result<Registered<()>, RegistrarError> {
+    async fn register(&self, instance: &Instance) -> Result<Registered<MemoryLease>, RegistrarError> {
         let instance = instance.clone().check()?;
         let ttl = self.registry.ttl(&instance);
         self.registry.change(|entries| {
             entries.check_reachable()?;
             let now = Instant::now();
-            entries.entries.retain(|_, entry| now < entry.until);
-            let name = (instance.service.clone(), instance.id.clone());
-            entries.entries.insert(name, Entry { instance, until: now + ttl });
-            Ok(Registered { lease: (), heartbeat: ttl / HEARTBEATS_OF_A_TTL })
+            entries.entries.retain(|_, entry| now < entry.until());
+            entries.registrations += 1;
+            let lease = MemoryLease(entries.registrations);
+            let known = entries.entries.remove(&name(&instance));
+            let mut registrations = known.map(|known| known.registrations).unwrap_or_default();
+            registrations.retain(|_, until| now < *until);
+            registrations.insert(lease.clone(), now + ttl);
+            entries.entries.insert(name(&instance), Entry { instance, registrations });
+            Ok(Registered { lease, heartbeat: ttl / HEARTBEATS_OF_A_TTL })
         })
     }
 
-    async fn renew(&self, instance: &Instance, _lease: &mut ()) -> Result<Renewal, RegistrarError> {
+    async fn renew(&self, instance: &Instance, lease: &mut MemoryLease) -> Result<Renewal, RegistrarError> {
         let ttl = self.registry.ttl(instance);
-        // Nobody is woken: those who watch look again when the old time is over.
+        // Watchers are not woken: they look again when the old time is over.
         let mut entries = self.registry.shared.entries.lock().unwrap_or_else(PoisonError::into_inner);
         entries.check_reachable()?;
         let now = Instant::now();
-        match entries.entries.get_mut(&name(instance)).filter(|entry| now < entry.until) {
+        let Some(entry) = entries.entries.get_mut(&name(instance)) else { return Ok(Renewal::Unknown) };
+        match entry.registrations.get_mut(lease).filter(|until| now < **until) {
             None => Ok(Renewal::Unknown),
-            Some(entry) => {
-                entry.until = now + ttl;
+            Some(until) => {
+                *until = now + ttl;
+                entry.registrations.retain(|_, until| now < *until);
                 Ok(Renewal::Renewed(ttl / HEARTBEATS_OF_A_TTL))
             }
         }
     }
 
-    async fn deregister(&self, instance: &Instance, (): ()) -> Result<(), RegistrarError> {
+    async fn deregister(&self, instance: &Instance, lease: MemoryLease) -> Result<(), RegistrarError> {
         self.registry.change(|entries| {
             entries.check_reachable()?;
-            entries.entries.remove(&name(instance));
+            let name = name(instance);
+            if let Some(entry) = entries.entries.get_mut(&name) {
+                let last = entry.registrations.remove(&lease).is_some() && entry.registrations.is_empty();
+                if last {
+                    entries.entries.remove(&name);
+                }
+            }
             Ok(())
         })
     }
@@ -278,15 +306,43 @@ mod tests {
         let registry = MemoryRegistry::with_ttl(Duration::from_secs(10));
         let (registrar, mut seen) = (registry.registrar(), watch(&registry, "S"));
         let begin = Instant::now();
-        registrar.register(&instance("S", 1)).await.unwrap();
+        let mut lease = registrar.register(&instance("S", 1)).await.unwrap().lease;
         tokio::time::sleep(Duration::from_secs(9)).await;
-        let renewed = registrar.renew(&instance("S", 1), &mut ()).await.unwrap();
+        let renewed = registrar.renew(&instance("S", 1), &mut lease).await.unwrap();
         assert_eq!(renewed, Renewal::Renewed(Duration::from_secs(10) / 3));
 
         seen.wait_for(|seen| seen.endpoints.len() == 1).await.unwrap();
         seen.wait_for(|seen| seen.endpoints.is_empty()).await.unwrap();
         assert_eq!(begin.elapsed().as_secs(), 19);
-        assert_eq!(registrar.renew(&instance("S", 1), &mut ()).await.unwrap(), Renewal::Unknown);
+        assert_eq!(registrar.renew(&instance("S", 1), &mut lease).await.unwrap(), Renewal::Unknown);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn instance_lives_until_the_last_registration_has_ended_or_expired() {
+        let registry = MemoryRegistry::with_ttl(Duration::from_secs(10));
+        let registrar = registry.registrar();
+        let instance = instance("S", 1);
+        let register = async || registrar.register(&instance).await.unwrap().lease;
+        let count = || registry.list("S").unwrap().0.len();
+
+        let (first, second) = (register().await, register().await);
+        registrar.deregister(&instance, second.clone()).await.unwrap();
+        // A late removal, of a registration that has ended.
+        registrar.deregister(&instance, second).await.unwrap();
+        assert_eq!(count(), 1);
+        registrar.deregister(&instance, first).await.unwrap();
+        assert_eq!(count(), 0);
+
+        let crashed = register().await;
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        let mut alive = register().await;
+        tokio::time::sleep(Duration::from_secs(6)).await;
+        assert!(matches!(registrar.renew(&instance, &mut alive).await, Ok(Renewal::Renewed(_))));
+        assert_eq!(registrar.renew(&instance, &mut crashed.clone()).await.unwrap(), Renewal::Unknown);
+        registrar.deregister(&instance, crashed).await.unwrap();
+        assert_eq!(count(), 1);
+        registrar.deregister(&instance, alive).await.unwrap();
+        assert_eq!(count(), 0);
     }
 
     #[tokio::test(start_paused = true)]

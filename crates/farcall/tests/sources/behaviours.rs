@@ -62,6 +62,33 @@ pub(crate) async fn instance_registered_twice_is_listed_once(place: &impl Place)
     watcher.until_ports(&[1, 2]).await;
 }
 
+pub(crate) async fn namesake_stays_listed_when_the_first_stops(place: &impl Place) {
+    let mut watcher = Watcher::of(place, "Arith");
+    let (first, second) = (place.registrar(), place.registrar());
+    let lease = first.register(&instance("Arith", 1)).await.unwrap().lease;
+    let mut other = second.register(&instance("Arith", 1)).await.unwrap().lease;
+    first.deregister(&instance("Arith", 1), lease).await.unwrap();
+    // Lists keep the order of changes: whoever sees this one has seen the end of the first.
+    first.register(&instance("Arith", 2)).await.unwrap();
+    watcher.until_ports(&[1, 2]).await;
+    let renewed = second.renew(&instance("Arith", 1), &mut other).await.unwrap();
+    assert!(matches!(renewed, Renewal::Renewed(_)));
+    second.deregister(&instance("Arith", 1), other).await.unwrap();
+    watcher.until_ports(&[2]).await;
+}
+
+pub(crate) async fn late_removal_after_a_restart_removes_nothing(place: &impl Place) {
+    let mut watcher = Watcher::of(place, "Arith");
+    let (before, after) = (place.registrar(), place.registrar());
+    let lease = before.register(&instance("Arith", 1)).await.unwrap().lease;
+    let mut restarted = after.register(&instance("Arith", 1)).await.unwrap().lease;
+    before.deregister(&instance("Arith", 1), lease).await.unwrap();
+    let renewed = after.renew(&instance("Arith", 1), &mut restarted).await.unwrap();
+    assert!(matches!(renewed, Renewal::Renewed(_)));
+    after.register(&instance("Arith", 2)).await.unwrap();
+    watcher.until_ports(&[1, 2]).await;
+}
+
 pub(crate) async fn changed_weight_is_discovered(place: &impl Place) {
     let (registrar, mut watcher) = (place.registrar(), Watcher::of(place, "Arith"));
     let mut registered = instance("Arith", 1);

@@ -47,6 +47,8 @@ macro_rules! test_place {
             service_without_instances_has_an_empty_list,
             services_are_kept_apart,
             instance_registered_twice_is_listed_once,
+            namesake_stays_listed_when_the_first_stops,
+            late_removal_after_a_restart_removes_nothing,
             changed_weight_is_discovered,
             instance_of_weight_zero_is_drained,
             fifty_instances_are_all_discovered,

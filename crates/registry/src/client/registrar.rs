@@ -3,6 +3,7 @@
 //! When heartbeats are sent is left to [`keep_registered`](farcall_discovery::keep_registered).
 
 use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use farcall_discovery::{Instance, Registered, Registrar, RegistrarError, RegistrarErrorKind, Renewal};
@@ -16,14 +17,19 @@ use super::options::ClientOptions;
 use super::request_error::{RequestError, RequestErrorKind, label};
 use super::response::FullResponse;
 use super::settings::SettingsError;
-use crate::wire;
+use crate::wire::{self, RegistrationToken};
 
+/// The time to live that is requested by default: a server that was killed leaves the lists within it.
+const DEFAULT_TTL: Duration = Duration::from_secs(30);
 /// The heartbeat interval if neither the registry nor [`HttpRegistrar::heartbeat`] sets it.
 const DEFAULT_HEARTBEAT: Duration = Duration::from_secs(4 * 60);
 /// Heartbeats in a time to live, if the registry sets only that.
 const HEARTBEATS_PER_TTL: u32 = 3;
 
 /// Registers instances in a registry over HTTP.
+///
+/// Each registration has a token, which its renewals and its removal carry: where another server has registered the same
+/// instance, deregistering ends this registration only.
 ///
 /// It uses the full interface if the registry has it, otherwise the simple one. That keeps no metadata and no id other
 /// than the address, and has no removal: deregistering registers the instance with weight 0 for a second.
@@ -46,11 +52,31 @@ pub struct HttpRegistrar {
     http: Http,
     ttl: Option<Duration>,
     heartbeat: Option<Duration>,
+    /// The tokens of registrations whose outcome is unknown: the next attempt for the instance uses the same, so that
+    /// what was registered is not registered twice. At most one for each attempt that was under way at once.
+    unanswered: Mutex<Vec<(String, String, RegistrationToken)>>,
 }
 
-/// The lease of a registered instance: the interface through which it was registered.
+/// The lease of a registered instance: the interface through which it was registered, and the registration's token.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HttpLease(Interface);
+pub struct HttpLease {
+    interface: Interface,
+    token: Option<RegistrationToken>,
+}
+
+/// The registry's answer to a registration or a heartbeat.
+struct Answer {
+    /// The time until the next heartbeat.
+    heartbeat: Duration,
+    token: Option<RegistrationToken>,
+}
+
+/// The token of a registration under way, which is kept for the next attempt unless the registry answers.
+struct Attempt<'a> {
+    registrar: &'a HttpRegistrar,
+    instance: &'a Instance,
+    token: Option<RegistrationToken>,
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Interface {
@@ -65,7 +91,12 @@ impl HttpRegistrar {
     ///
     /// [`SettingsError`], if the URL is invalid.
     pub fn new(url: &str) -> Result<Self, SettingsError> {
-        Ok(Self { http: Http::new(ClientOptions::new(url)?), ttl: None, heartbeat: None })
+        Ok(Self {
+            http: Http::new(ClientOptions::new(url)?),
+            ttl: Some(DEFAULT_TTL),
+            heartbeat: None,
+            unanswered: Mutex::default(),
+        })
     }
 
     /// Sets the bearer token for writing. Default: none. It is sent in clear text unless the URL begins with `https`.
@@ -91,10 +122,11 @@ impl HttpRegistrar {
         Ok(self)
     }
 
-    /// Sets the time to live of instances that have none, from 1 s to 1 day. Default: the registry's. Too short: a brief
-    /// network failure removes servers. Too long: clients try crashed servers.
-    pub fn ttl(mut self, ttl: Duration) -> Self {
-        self.ttl = Some(ttl);
+    /// Sets the time to live of instances that have none, from 1 s to 1 day. Default: 30 s, with a heartbeat every 10 s;
+    /// `None` requests the registry's, which is 5 minutes unless set there. Too short: a brief network failure removes
+    /// servers. Too long: clients try crashed servers.
+    pub fn ttl(mut self, ttl: impl Into<Option<Duration>>) -> Self {
+        self.ttl = ttl.into();
         self
     }
 
@@ -121,15 +153,23 @@ impl HttpRegistrar {
         Ok(instance.check()?)
     }
 
-    async fn put(&self, instance: &Instance) -> Result<Duration, RequestError> {
+    async fn put(
+        &self,
+        instance: &Instance,
+        token: Option<&RegistrationToken>,
+    ) -> Result<Answer, RequestError> {
         let url = self.http.options.urls.instance(instance);
-        self.send(Method::PUT, url, instance, |request| request.json(instance)).await
+        self.send(Method::PUT, url, instance, |request| with_token(request, token).json(instance)).await
     }
 
-    async fn post(&self, instance: &Instance) -> Result<Duration, RequestError> {
+    async fn post(
+        &self,
+        instance: &Instance,
+        token: Option<&RegistrationToken>,
+    ) -> Result<Answer, RequestError> {
         let url = self.http.options.urls.simple().clone();
         let headers = |mut request: RequestBuilder| {
-            request = request.header(wire::SERVER, instance.addr.to_string()).body("");
+            request = with_token(request, token).header(wire::SERVER, instance.addr.to_string()).body("");
             if !instance.service.is_empty() {
                 request = request.header(wire::SERVICE, &instance.service);
             }
@@ -148,31 +188,36 @@ impl HttpRegistrar {
         self.send(Method::POST, url, instance, headers).await
     }
 
-    async fn heartbeat_once(&self, instance: &Instance) -> Result<Duration, RequestError> {
+    async fn heartbeat_once(
+        &self,
+        instance: &Instance,
+        token: Option<&RegistrationToken>,
+    ) -> Result<Answer, RequestError> {
         let url = self.http.options.urls.heartbeat(instance);
-        self.send(Method::POST, url, instance, |request| request.body("")).await
+        self.send(Method::POST, url, instance, |request| with_token(request, token).body("")).await
     }
 
-    /// Sends a registration or a heartbeat; returns the time until the next heartbeat.
+    /// Sends a registration or a heartbeat.
     async fn send(
         &self,
         method: Method,
         url: Url,
         instance: &Instance,
         complete: impl FnOnce(RequestBuilder) -> RequestBuilder,
-    ) -> Result<Duration, RequestError> {
+    ) -> Result<Answer, RequestError> {
         let label = label(&method, &url);
         let response = self.http.exchange(method, url, complete, Duration::ZERO, MAX_SMALL_BODY).await?;
         if !response.status.is_success() {
             return Err(RequestError::of_status(&label, &response));
         }
-        self.heartbeat_interval(&response, instance).map_err(|error| RequestError::new(&label, error))
+        self.read_answer(&response, instance).map_err(|error| RequestError::new(&label, error))
     }
 
-    fn heartbeat_interval(&self, response: &FullResponse, instance: &Instance) -> Result<Duration, String> {
+    fn read_answer(&self, response: &FullResponse, instance: &Instance) -> Result<Answer, String> {
         // `wire::Registration`, of which a registry of twenty lines may omit any field.
         #[derive(Deserialize)]
         struct PartialRegistration {
+            token: Option<String>,
             ttl_ms: Option<u64>,
             heartbeat_ms: Option<u64>,
         }
@@ -180,11 +225,43 @@ impl HttpRegistrar {
         let registration: PartialRegistration =
             serde_json::from_slice(&response.body).map_err(|error| diagnose(&response.body, &error))?;
         let of_ttl = |ttl_ms| Duration::from_millis(ttl_ms) / HEARTBEATS_PER_TTL;
-        Ok(self
+        let heartbeat = self
             .heartbeat
             .or(registration.heartbeat_ms.map(Duration::from_millis))
             .or(registration.ttl_ms.or(instance.ttl_ms).map(of_ttl))
-            .unwrap_or(DEFAULT_HEARTBEAT))
+            .unwrap_or(DEFAULT_HEARTBEAT);
+        // A token that no header can carry would make every heartbeat fail.
+        let token = registration.token.and_then(|token| RegistrationToken::parse(&token).ok());
+        Ok(Answer { heartbeat, token })
+    }
+
+    /// Begins a registration, with the token of an earlier attempt that was not answered if there is one.
+    fn begin<'a>(&'a self, instance: &'a Instance) -> Attempt<'a> {
+        let mut unanswered = self.unanswered.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = unanswered
+            .iter()
+            .position(|(service, id, _)| (service, id) == (&instance.service, &instance.id))
+            .map(|at| unanswered.swap_remove(at).2);
+        let token = known.unwrap_or_else(RegistrationToken::random);
+        Attempt { registrar: self, instance, token: Some(token) }
+    }
+}
+
+impl Attempt<'_> {
+    /// Makes the lease of a registration that was answered.
+    fn registered(mut self, interface: Interface, answer: Answer) -> Registered<HttpLease> {
+        self.token = None;
+        Registered::new(HttpLease { interface, token: answer.token }, answer.heartbeat)
+    }
+}
+
+/// Keeps the token if the registration failed or was cancelled: the registry may have executed it all the same.
+impl Drop for Attempt<'_> {
+    fn drop(&mut self) {
+        let Some(token) = self.token.take() else { return };
+        let Instance { service, id, .. } = self.instance;
+        let mut unanswered = self.registrar.unanswered.lock().unwrap_or_else(PoisonError::into_inner);
+        unanswered.push((service.clone(), id.clone(), token));
     }
 }
 
@@ -197,13 +274,14 @@ impl Registrar for HttpRegistrar {
 
     async fn register(&self, instance: &Instance) -> Result<Registered<HttpLease>, RegistrarError> {
         let instance = self.complete(instance)?;
-        let full = match self.put(&instance).await {
-            Ok(heartbeat) => return Ok(Registered::new(HttpLease(Interface::Full), heartbeat)),
+        let attempt = self.begin(&instance);
+        let full = match self.put(&instance, attempt.token.as_ref()).await {
+            Ok(answer) => return Ok(attempt.registered(Interface::Full, answer)),
             Err(error) if error.kind == RequestErrorKind::NoRoute => error,
             Err(error) => return Err(failed(&error)),
         };
-        match self.post(&instance).await {
-            Ok(heartbeat) => Ok(Registered::new(HttpLease(Interface::Simple), heartbeat)),
+        match self.post(&instance, attempt.token.as_ref()).await {
+            Ok(answer) => Ok(attempt.registered(Interface::Simple, answer)),
             Err(simple) => {
                 Err(RegistrarError::new(registrar_error_kind(&simple), format!("{simple}; {full}")))
             }
@@ -212,13 +290,17 @@ impl Registrar for HttpRegistrar {
 
     async fn renew(&self, instance: &Instance, lease: &mut HttpLease) -> Result<Renewal, RegistrarError> {
         let instance = self.complete(instance)?;
-        let outcome = match lease.0 {
-            Interface::Full => self.heartbeat_once(&instance).await,
-            Interface::Simple => self.post(&instance).await,
+        let outcome = match lease.interface {
+            Interface::Full => self.heartbeat_once(&instance, lease.token.as_ref()).await,
+            Interface::Simple => self.post(&instance, lease.token.as_ref()).await,
         };
         match outcome {
-            Ok(heartbeat) => Ok(Renewal::Renewed(heartbeat)),
-            // Either the instance or the interface is gone: registering again finds out which.
+            Ok(answer) => {
+                // A registry that was replaced by one that knows tokens answers the first one here.
+                lease.token = answer.token.or(lease.token.take());
+                Ok(Renewal::Renewed(answer.heartbeat))
+            }
+            // The instance, its registration or the interface is gone: registering again finds out which.
             Err(error) if error.kind == RequestErrorKind::NoRoute => Ok(Renewal::Unknown),
             Err(error) => Err(failed(&error)),
         }
@@ -226,13 +308,15 @@ impl Registrar for HttpRegistrar {
 
     async fn deregister(&self, instance: &Instance, lease: HttpLease) -> Result<(), RegistrarError> {
         let mut instance = self.complete(instance)?;
-        match lease.0 {
+        let token = lease.token.as_ref();
+        match lease.interface {
             Interface::Full => {
                 let url = self.http.options.urls.instance(&instance);
                 let label = label(&Method::DELETE, &url);
+                let complete = |request| with_token(request, token);
                 let response = self
                     .http
-                    .exchange(Method::DELETE, url, |request| request, Duration::ZERO, MAX_SMALL_BODY)
+                    .exchange(Method::DELETE, url, complete, Duration::ZERO, MAX_SMALL_BODY)
                     .await
                     .map_err(|error| failed(&error))?;
                 if response.status.is_success() || response.status == StatusCode::NOT_FOUND {
@@ -244,9 +328,16 @@ impl Registrar for HttpRegistrar {
             Interface::Simple => {
                 instance.weight = 0;
                 instance.ttl_ms = Some(millis(Instance::MIN_TTL));
-                self.post(&instance).await.map(drop).map_err(|error| failed(&error))
+                self.post(&instance, token).await.map(drop).map_err(|error| failed(&error))
             }
         }
+    }
+}
+
+fn with_token(request: RequestBuilder, token: Option<&RegistrationToken>) -> RequestBuilder {
+    match token {
+        Some(token) => request.header(wire::TOKEN, token.as_str()),
+        None => request,
     }
 }
 

@@ -18,7 +18,7 @@ use super::snapshots::Snapshots;
 use super::state::{RegistryState, SharedState};
 use super::store::{LeaseDefaults, Now, Store};
 use super::tokens::Tokens;
-use crate::wire::{Counts, InstanceRecord, Patch, Registration};
+use crate::wire::{Counts, InstanceRecord, Patch, Registration, RegistrationToken};
 
 /// The interval between sweeps for expired instances. Not a timer for each deadline, because the guard against
 /// mass expiry must see together what expires together. Under 1 s, so that a crash is reported within the time
@@ -115,19 +115,51 @@ impl Registry {
         self.state.set_tokens(tokens);
     }
 
-    /// Registers or renews an instance, as `PUT` does.
+    /// Registers an instance, as `PUT` does. The answer's token identifies this registration: other servers may
+    /// register the same instance, which lives until the last registration has ended.
     ///
     /// # Errors
     ///
     /// [`RegisterError`], if the instance is invalid or the registry is full; then nothing has changed.
     pub fn register(&self, instance: Instance) -> Result<Registration, RegisterError> {
-        self.state.register(instance)
+        self.state.register(instance, None)
+    }
+
+    /// Registers an instance under this token, or replaces what was registered under it.
+    ///
+    /// # Errors
+    ///
+    /// As for [`register`](Self::register).
+    pub fn register_as(
+        &self,
+        instance: Instance,
+        token: RegistrationToken,
+    ) -> Result<Registration, RegisterError> {
+        self.state.register(instance, Some(token))
     }
 
     /// Renews an instance; `None` if it is unknown and must be registered again.
     #[must_use = "an unknown instance must be registered again"]
     pub fn renew(&self, service: &str, id: &str) -> Option<Registration> {
-        self.state.renew(service, id)
+        self.state.renew(service, id, None)
+    }
+
+    /// Renews one registration of an instance; `None` if it is unknown and must be made again.
+    #[must_use = "an unknown registration must be made again"]
+    pub fn renew_registration(
+        &self,
+        service: &str,
+        id: &str,
+        token: RegistrationToken,
+    ) -> Option<Registration> {
+        self.state.renew(service, id, Some(token))
+    }
+
+    /// Ends one registration of an instance, as a server does that stops; returns `true` if it was the last, so that
+    /// the instance is gone. Nothing happens if the registration is unknown.
+    #[expect(clippy::must_use_candidate, reason = "it is called for its effect")]
+    pub fn end_registration(&self, service: &str, id: &str, token: &RegistrationToken) -> bool {
+        self.state.end_registration(service, id, token)
     }
 
     /// Sets or removes an operator's overrides, and returns the result; `None` if the instance is unknown.
@@ -136,7 +168,7 @@ impl Registry {
         self.state.patch(service, id, patch)
     }
 
-    /// Removes an instance; returns `true` if it was there.
+    /// Removes an instance with all its registrations, as an operator does; returns `true` if it was there.
     #[expect(clippy::must_use_candidate, reason = "it is called for its effect")]
     pub fn deregister(&self, service: &str, id: &str) -> bool {
         self.state.deregister(service, id)

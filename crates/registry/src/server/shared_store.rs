@@ -17,6 +17,7 @@ pub(super) struct SharedStore {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct StoreVersion {
     pub(super) rev: u64,
+    pub(super) registrations: u64,
     pub(super) warming: bool,
 }
 
@@ -52,7 +53,11 @@ impl SharedStore {
     /// Returns the version of the current content.
     pub(super) fn version(&self) -> StoreVersion {
         let store = self.lock();
-        StoreVersion { rev: store.rev(), warming: store.is_warming() }
+        StoreVersion {
+            rev: store.rev(),
+            registrations: store.registrations_rev(),
+            warming: store.is_warming(),
+        }
     }
 
     /// Subscribes to changes after this call, of one service or of all.

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::task::{spawn_blocking, yield_now};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
 use super::error::OpenError;
@@ -77,10 +77,10 @@ impl Snapshots {
                 // Pause even if more has changed by now: during constant changes, constant writing would take
                 // what requests need.
                 sleep(if outcome.is_ok() { COALESCE_WINDOW } else { RETRY_PAUSE }).await;
-            } else {
-                changes.changed().await;
+            } else if timeout(COALESCE_WINDOW, changes.changed()).await.is_ok() {
                 sleep(COALESCE_WINDOW).await;
             }
+            // Without a change the version is read again: a further registration of a known instance wakes no watcher.
         }
     }
 

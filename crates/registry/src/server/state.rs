@@ -19,10 +19,10 @@ use super::metrics::Metrics;
 use super::options::RegistryOptions;
 use super::shared_store::SharedStore;
 use super::snapshots::Snapshots;
-use super::store::{LeaseGrant, Store, StoreFull};
+use super::store::{Claim, LeaseGrant, Store, StoreFull};
 use super::tokens::Tokens;
 use super::wake_batches::WakeBatches;
-use crate::wire::{self, Counts, InstanceRecord, Patch, Registration};
+use crate::wire::{self, Counts, InstanceRecord, Patch, Registration, RegistrationToken};
 
 /// The state that all clones of a [`Registry`](super::Registry) and its HTTP handlers share.
 pub(super) type SharedState = Arc<RegistryState>;
@@ -70,20 +70,31 @@ impl RegistryState {
         }
     }
 
-    /// Registers or renews an instance.
-    pub(super) fn register(&self, instance: Instance) -> Result<Registration, RegisterError> {
+    /// Registers or renews an instance; makes a token if the request has none.
+    pub(super) fn register(
+        &self,
+        instance: Instance,
+        token: Option<RegistrationToken>,
+    ) -> Result<Registration, RegisterError> {
         let instance = instance.check()?;
-        let grant = self.store.update(|store, now| store.register(instance, now));
+        let claim = token.map_or_else(|| Claim::Issued(RegistrationToken::random()), Claim::Carried);
+        let token = claim.token().clone();
+        let grant = self.store.update(|store, now| store.register(instance, claim, now));
         let grant = grant.map_err(|StoreFull| RegisterError::Full(self.options.max_instances))?;
         self.metrics.registrations.increment(1);
-        Ok(self.registration(grant))
+        Ok(self.registration(grant, Some(token)))
     }
 
-    /// Renews an instance; `None` if it is unknown.
-    pub(super) fn renew(&self, service: &str, id: &str) -> Option<Registration> {
-        let grant = self.store.update(|store, now| store.renew(service, id, now))?;
+    /// Renews an instance; `None` if it is unknown, or its registration with this token is.
+    pub(super) fn renew(
+        &self,
+        service: &str,
+        id: &str,
+        token: Option<RegistrationToken>,
+    ) -> Option<Registration> {
+        let grant = self.store.update(|store, now| store.renew(service, id, token.as_ref(), now))?;
         self.metrics.heartbeats.increment(1);
-        Some(self.registration(grant))
+        Some(self.registration(grant, token))
     }
 
     /// Sets or removes overrides; `None` if the instance is unknown.
@@ -96,6 +107,11 @@ impl RegistryState {
     /// Removes an instance; returns `true` if it was there.
     pub(super) fn deregister(&self, service: &str, id: &str) -> bool {
         self.store.update(|store, _| store.delete(service, id))
+    }
+
+    /// Ends one registration of an instance; returns `true` if it was the last, so that the instance is gone.
+    pub(super) fn end_registration(&self, service: &str, id: &str, token: &RegistrationToken) -> bool {
+        self.store.update(|store, now| store.end_registration(service, id, token, now.at))
     }
 
     /// Acquires a permit for a watch or a long poll; `None` if there are too many.
@@ -156,8 +172,8 @@ impl RegistryState {
         self.options.max_watchers.saturating_sub(self.watch_permits.available_permits())
     }
 
-    fn registration(&self, grant: LeaseGrant) -> Registration {
+    fn registration(&self, grant: LeaseGrant, token: Option<RegistrationToken>) -> Registration {
         let heartbeat = grant.heartbeat(self.options.heartbeat_interval());
-        Registration { ttl_ms: millis(grant.ttl), heartbeat_ms: millis(heartbeat) }
+        Registration { token, ttl_ms: millis(grant.ttl), heartbeat_ms: millis(heartbeat) }
     }
 }

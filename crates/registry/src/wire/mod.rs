@@ -4,11 +4,13 @@
 //! [`Instance`]. Readers ignore fields that they don't know, so that fields can be added.
 
 mod timestamp;
+mod token;
 
 use farcall_discovery::{AdvertisedState, Endpoint, Instance};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 pub use self::timestamp::Timestamp;
+pub use self::token::{RegistrationToken, RegistrationTokenError};
 
 /// Response header of every request: [`Envelope::epoch`].
 pub const EPOCH: &str = "x-farcall-epoch";
@@ -16,6 +18,9 @@ pub const EPOCH: &str = "x-farcall-epoch";
 pub const REV: &str = "x-farcall-rev";
 /// Response header: `1` while the registry is warming; see [`Envelope::warming`].
 pub const WARMING: &str = "x-farcall-warming";
+/// Request header: the [`RegistrationToken`] of the registration that is made, renewed or ended. Bodies may have it as
+/// `token` instead.
+pub const TOKEN: &str = "x-farcall-token";
 /// Simple interface, `POST`: the address to register.
 pub const SERVER: &str = "x-farcall-server";
 /// Simple interface, `POST`: the service; without it, the plain list.
@@ -70,9 +75,13 @@ pub struct Envelope<T> {
 }
 
 /// The response to a registration and to one heartbeat, sent as `Envelope<Registration>`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Registration {
+    /// The token that renewals and the removal of this registration carry. Omitted in the response to a heartbeat
+    /// without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<RegistrationToken>,
     /// The time that the instance stays registered without a heartbeat, in milliseconds.
     pub ttl_ms: u64,
     /// The time until the next heartbeat, in milliseconds.
@@ -255,7 +264,21 @@ pub struct ServiceSummary {
 #[non_exhaustive]
 pub struct Heartbeats {
     /// The instances to renew.
-    pub instances: Vec<InstanceName>,
+    pub instances: Vec<Heartbeat>,
+}
+
+/// One heartbeat of `POST /v1/heartbeats`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Heartbeat {
+    /// The service; `""` is the plain list.
+    #[serde(default)]
+    pub service: String,
+    /// The instance's id.
+    pub id: String,
+    /// The token of the registration that is renewed. Without one, what was registered without tokens is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<RegistrationToken>,
 }
 
 /// The name of an instance: its service and id.

@@ -11,6 +11,7 @@ use crate::fake_registry::{FakeRegistry, Reply, Request, SHORT_TIMEOUT, answer, 
 
 const INSTANCE: &str = "/v1/services/S/instances/tcp@10.0.0.1:7001";
 const REGISTRATION: &str = r#"{"epoch":"e","rev":1,"ttl_ms":30000,"heartbeat_ms":10000}"#;
+const WITH_TOKEN: &str = r#"{"epoch":"e","rev":1,"token":"t-7","ttl_ms":30000,"heartbeat_ms":10000}"#;
 
 fn instance() -> Instance {
     let mut instance = Instance::new("S", "tcp@10.0.0.1:7001".parse().unwrap());
@@ -62,6 +63,44 @@ async fn instance_is_put_renewed_and_deleted() {
 }
 
 #[tokio::test]
+async fn renewals_and_the_removal_carry_the_token_that_was_answered() {
+    for interface in ["full", "simple"] {
+        let fake = FakeRegistry::new(move |request| match request.method.as_str() {
+            "PUT" if interface == "simple" => not_found(),
+            "DELETE" => answer("204 No Content", "", ""),
+            _ => json(WITH_TOKEN),
+        })
+        .await;
+        let registrar = registrar(&fake);
+        let mut lease = registrar.register(&instance()).await.unwrap().lease;
+        registrar.renew(&instance(), &mut lease).await.unwrap();
+        registrar.deregister(&instance(), lease).await.unwrap();
+        let requests = fake.requests();
+        let (last, first) = requests.split_at(requests.len() - 2);
+        assert_eq!(first.iter().map(token).collect::<Vec<_>>(), ["t-7", "t-7"], "{interface}");
+        assert!(last.iter().all(|request| token(request).len() == 32), "{interface}: the registrar's");
+    }
+}
+
+#[tokio::test]
+async fn token_of_an_attempt_that_was_not_answered_is_used_again() {
+    let fake = FakeRegistry::new(|_| Reply::Reset).await;
+    let registrar = registrar(&fake);
+    registrar.register(&instance()).await.unwrap_err();
+    fake.set_script(full);
+    registrar.register(&instance()).await.unwrap();
+    registrar.register(&instance()).await.unwrap();
+    let puts: Vec<_> = fake.requests().iter().filter(|request| request.method == "PUT").map(token).collect();
+    let [failed @ .., registered, second] = puts.as_slice() else { panic!("{puts:?}") };
+    assert!(!failed.is_empty() && failed.iter().all(|token| token == registered), "{puts:?}");
+    assert_ne!(registered, second, "a registration that was answered is another one");
+}
+
+fn token(request: &Request) -> String {
+    request.header("x-farcall-token").unwrap().to_owned()
+}
+
+#[tokio::test]
 async fn unknown_heartbeat_is_reported() {
     let fake = FakeRegistry::new(full).await;
     let registrar = registrar(&fake);
@@ -84,7 +123,7 @@ async fn simple_interface_is_used_if_there_is_no_other() {
     let requests: Vec<_> = fake.requests().into_iter().filter(|request| request.method == "POST").collect();
     assert_eq!(requests.len(), 3);
     for (request, weight, ttl) in
-        [(&requests[0], "7", None), (&requests[1], "7", None), (&requests[2], "0", Some("1000"))]
+        [(&requests[0], "7", "30000"), (&requests[1], "7", "30000"), (&requests[2], "0", "1000")]
     {
         assert_eq!(request.target, "/registry");
         assert_eq!(request.header("x-farcall-server"), Some("tcp@10.0.0.1:7001"));
@@ -92,7 +131,7 @@ async fn simple_interface_is_used_if_there_is_no_other() {
         assert_eq!(request.header("x-farcall-zone"), Some("z1"));
         assert_eq!(request.header("x-farcall-version"), Some("2.0"));
         assert_eq!(request.header("x-farcall-weight"), Some(weight));
-        assert_eq!(request.header("x-farcall-ttl-ms"), ttl);
+        assert_eq!(request.header("x-farcall-ttl-ms"), Some(ttl));
         assert_eq!(request.body, "");
     }
 }
@@ -114,7 +153,7 @@ async fn heartbeat_is_the_setting_the_response_or_a_third_of_the_ttl() {
         (REGISTRATION, None, 10_000),
         (REGISTRATION, Some(Duration::from_secs(3)), 3_000),
         (r#"{"ttl_ms":30000}"#, None, 10_000),
-        ("{}", None, 240_000),
+        ("{}", None, 10_000),
         (r#"{"heartbeat_ms":0}"#, None, 0),
     ] {
         let fake = FakeRegistry::new(move |_| json(answered)).await;
@@ -125,6 +164,16 @@ async fn heartbeat_is_the_setting_the_response_or_a_third_of_the_ttl() {
         let registered = registrar.register(&instance()).await.unwrap();
         assert_eq!(registered.heartbeat.as_millis(), expected, "{answered}");
     }
+}
+
+#[tokio::test]
+async fn ttl_is_30_s_unless_the_registrys_is_requested() {
+    let fake = FakeRegistry::new(|_| json("{}")).await;
+    let ttl_ms = |request: &Request| serde_json::from_str::<Value>(&request.body).unwrap()["ttl_ms"].clone();
+    registrar(&fake).register(&instance()).await.unwrap();
+    let registered = registrar(&fake).ttl(None).register(&instance()).await.unwrap();
+    assert_eq!(registered.heartbeat, Duration::from_secs(240));
+    assert_eq!(fake.requests().iter().map(ttl_ms).collect::<Vec<_>>(), [value!(30_000), Value::Null]);
 }
 
 #[tokio::test]

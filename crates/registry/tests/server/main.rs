@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot set up has failed")]
 
 mod instances;
+mod namesakes;
 mod security;
 mod simple;
 mod snapshot;

@@ -48,6 +48,11 @@ impl Response {
         lines.find(|(given, _)| given.eq_ignore_ascii_case(name)).map(|(_, value)| value)
     }
 
+    /// Returns the size of status line and headers.
+    pub(crate) fn head_bytes(&self) -> usize {
+        self.head.len()
+    }
+
     pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body)
             .unwrap_or_else(|error| panic!("{error}: {} {}", self.head, String::from_utf8_lossy(&self.body)))

@@ -15,11 +15,12 @@ use super::body;
 use super::error::HttpError;
 use super::query::{self, Query};
 use super::response::{self, LongPoll};
+use super::token;
 use super::watch;
 use crate::excerpt::excerpt;
 use crate::server::state::{RegistryState, SharedState};
 use crate::server::store::ListFilter;
-use crate::wire::{Heartbeats, HeartbeatsReply, InstanceBody, Patch};
+use crate::wire::{Heartbeat, Heartbeats, HeartbeatsReply, InstanceBody, InstanceName, Patch};
 
 /// The maximum time that a long poll waits.
 const MAX_WAIT: Duration = Duration::from_secs(5 * 60);
@@ -88,6 +89,7 @@ pub(super) async fn register(
     State(registry): State<SharedState>,
     Path((service, id)): Path<(String, String)>,
     Extension(caller): Extension<Caller>,
+    headers: HeaderMap,
     body: Body,
 ) -> Result<Response, HttpError> {
     let service = query::service(&service)?;
@@ -103,19 +105,23 @@ pub(super) async fn register(
         }
         *given = path;
     }
-    let registration = registry.register(instance)?;
+    let registration = registry.register(instance, token::of(&headers, &body)?)?;
     Ok(response::json(&registry, registration))
 }
 
-/// `POST .../{id}/heartbeat`. A body is ignored.
+/// `POST .../{id}/heartbeat`. Of a body only `token` is used.
 pub(super) async fn heartbeat(
     State(registry): State<SharedState>,
     Path((service, id)): Path<(String, String)>,
     Extension(caller): Extension<Caller>,
+    headers: HeaderMap,
+    body: Body,
 ) -> Result<Response, HttpError> {
     let service = query::service(&service)?;
     caller.check_write(&service)?;
-    let registration = registry.renew(&service, &id).ok_or_else(|| unknown(&service, &id))?;
+    let body = body::read(body, registry.options.max_body_bytes).await?;
+    let token = token::of(&headers, &body)?;
+    let registration = registry.renew(&service, &id, token).ok_or_else(|| unknown(&service, &id))?;
     Ok(response::json(&registry, registration))
 }
 
@@ -133,18 +139,18 @@ pub(super) async fn heartbeats(
             "the request has {count} heartbeats; the maximum is {max}"
         )));
     }
-    for name in &instances {
-        caller.check_write(&name.service)?;
+    for heartbeat in &instances {
+        caller.check_write(&heartbeat.service)?;
     }
     let mut reply = HeartbeatsReply::default();
     let mut shortest = None;
-    for name in instances {
-        match registry.renew(&name.service, &name.id) {
+    for Heartbeat { service, id, token } in instances {
+        match registry.renew(&service, &id, token) {
             Some(registration) => {
                 reply.renewed += 1;
                 shortest = shortest.min(Some(registration.heartbeat_ms)).or(Some(registration.heartbeat_ms));
             }
-            None => reply.unknown.push(name),
+            None => reply.unknown.push(InstanceName { service, id }),
         }
     }
     reply.heartbeat_ms = shortest.unwrap_or_else(|| registry.default_heartbeat_ms());
@@ -166,15 +172,21 @@ pub(super) async fn patch(
     get(State(registry), Path((service_in_path(service), id))).await
 }
 
-/// `DELETE .../{id}`
+/// `DELETE .../{id}`: with a token, ends that registration; without one, removes the instance.
 pub(super) async fn deregister(
     State(registry): State<SharedState>,
     Path((service, id)): Path<(String, String)>,
     Extension(caller): Extension<Caller>,
+    headers: HeaderMap,
+    body: Body,
 ) -> Result<Response, HttpError> {
     let service = query::service(&service)?;
     caller.check_write(&service)?;
-    registry.deregister(&service, &id);
+    let body = body::read(body, registry.options.max_body_bytes).await?;
+    match token::of(&headers, &body)? {
+        Some(token) => registry.end_registration(&service, &id, &token),
+        None => registry.deregister(&service, &id),
+    };
     Ok(response::no_content())
 }
 

@@ -11,6 +11,7 @@ mod operations;
 mod query;
 mod response;
 mod simple;
+mod token;
 mod watch;
 
 use std::net::SocketAddr;

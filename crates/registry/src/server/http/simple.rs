@@ -16,6 +16,7 @@ use super::body;
 use super::error::HttpError;
 use super::query::{self, Query};
 use super::response;
+use super::token;
 use crate::server::state::SharedState;
 use crate::wire;
 
@@ -72,7 +73,7 @@ pub(super) async fn register(
         (None, false) => body::parse(&body, "an instance")?,
     };
     caller.check_write(&instance.service)?;
-    let registration = registry.register(instance)?;
+    let registration = registry.register(instance, token::of(&headers, &body)?)?;
     Ok(response::json(&registry, registration))
 }
 

@@ -8,6 +8,7 @@ mod history;
 mod lease;
 mod override_cache;
 mod record;
+mod registrations;
 mod saved;
 mod service;
 #[cfg(test)]
@@ -27,10 +28,11 @@ pub(super) use self::history::{ChangesSince, frame};
 pub(super) use self::lease::{LeaseDefaults, LeaseGrant, Now};
 use self::override_cache::OverrideCache;
 use self::record::Record;
+pub(super) use self::registrations::Claim;
 pub(super) use self::saved::{SavedInstance, SavedStore};
 use self::service::Service;
 pub(super) use self::service::{Addresses, ListFilter};
-use crate::wire::{self, Cause, Counts, InstanceName, InstanceRecord, Overrides, Patch};
+use crate::wire::{self, Cause, Counts, InstanceName, InstanceRecord, Overrides, Patch, RegistrationToken};
 
 /// Services without instances that are kept, so that clients that poll such a list learn of its changes. Past
 /// it the oldest are dropped; see `Store::floor`.
@@ -62,6 +64,8 @@ pub(super) struct Store {
     /// The snapshot for watchers of all services, and its revision.
     snapshot: Option<(u64, Bytes)>,
     warming_until: Option<Instant>,
+    /// Counts the changes of registrations that change no revision and are saved.
+    registrations: u64,
     defaults: LeaseDefaults,
     max_instances: usize,
 }
@@ -95,6 +99,7 @@ impl Store {
             services_body: None,
             snapshot: None,
             warming_until: None,
+            registrations: 0,
             defaults,
             max_instances,
         }
@@ -109,6 +114,11 @@ impl Store {
         self.history.rev
     }
 
+    /// Changes with each change of registrations that is saved and has no revision.
+    pub(super) fn registrations_rev(&self) -> u64 {
+        self.registrations
+    }
+
     pub(super) fn is_warming(&self) -> bool {
         self.warming_until.is_some()
     }
@@ -119,8 +129,14 @@ impl Store {
         self.history.warming = true;
     }
 
-    /// Registers or renews an instance, which must have passed [`Instance::check`].
-    pub(super) fn register(&mut self, instance: Instance, now: Now) -> Result<LeaseGrant, StoreFull> {
+    /// Registers or renews an instance, which must have passed [`Instance::check`]. What other registrations of it
+    /// said is replaced, but they count until they end or expire.
+    pub(super) fn register(
+        &mut self,
+        instance: Instance,
+        claim: Claim,
+        now: Now,
+    ) -> Result<LeaseGrant, StoreFull> {
         let known =
             self.services.get(&*instance.service).and_then(|service| service.instances.get(&*instance.id));
         if known.is_none() {
@@ -129,16 +145,52 @@ impl Store {
             }
             let overrides =
                 self.expired_overrides.remove(&instance.service, &instance.id).unwrap_or_default();
-            return Ok(self.insert(Record::new(instance, overrides, self.defaults.ttl, now)));
+            return Ok(self.insert(Record::new(instance, claim, overrides, self.defaults.ttl, now)));
         }
         let ttl = self.defaults.ttl;
-        let change = |record: &mut Record| record.register(instance.clone(), ttl, now);
-        Ok(self.change(&instance.service, &instance.id, change).expect("it was found above"))
+        let mut saves = false;
+        let change = |record: &mut Record| saves = record.register(instance.clone(), claim, ttl, now);
+        let grant = self.change(&instance.service, &instance.id, change).expect("it was found above");
+        self.registrations += u64::from(saves);
+        Ok(grant)
     }
 
-    /// Renews the lease of an instance; `None` if the instance is unknown.
-    pub(super) fn renew(&mut self, service: &str, id: &str, now: Now) -> Option<LeaseGrant> {
-        self.change(service, id, |record| record.renew(now))
+    /// Renews the lease of an instance; `None` if the instance is unknown, or the registration with this token is.
+    pub(super) fn renew(
+        &mut self,
+        service: &str,
+        id: &str,
+        token: Option<&RegistrationToken>,
+        now: Now,
+    ) -> Option<LeaseGrant> {
+        if let Some(token) = token
+            && !self.services.get(service)?.instances.get(id)?.is_registered_by(token)
+        {
+            return None;
+        }
+        let mut saves = false;
+        let grant = self.change(service, id, |record| saves = record.renew(token, now))?;
+        self.registrations += u64::from(saves);
+        Some(grant)
+    }
+
+    /// Ends one registration of an instance, and removes the instance if no other is left; returns `true` then.
+    /// A registration that is unknown, because it has ended or expired or is of another server, changes nothing.
+    pub(super) fn end_registration(
+        &mut self,
+        service: &str,
+        id: &str,
+        token: &RegistrationToken,
+        now: Instant,
+    ) -> bool {
+        let known = self.services.get(service).and_then(|service| service.instances.get(id));
+        let Some(record) = known.filter(|record| record.is_registered_by(token)) else { return false };
+        if record.is_last_registration(token, now) {
+            return self.delete(service, id);
+        }
+        self.change(service, id, |record| record.end_registration(token));
+        self.registrations += 1;
+        false
     }
 
     /// Sets or removes overrides; `None` if the instance is unknown.
@@ -287,9 +339,8 @@ impl Store {
     /// Restores what was saved into an empty store. Each instance gets a full time to live from `now` on. The
     /// limit of instances does not apply: they were registered before.
     pub(super) fn restore(&mut self, saved: SavedStore, now: Now) {
-        for SavedInstance { registered, overrides, registered_at, last_seen, stale } in saved.instances {
-            let mut record = Record::new(registered, overrides, self.defaults.ttl, now);
-            record.restore(registered_at, last_seen, stale);
+        for saved in saved.instances {
+            let record = Record::restore(saved, self.defaults.ttl, now);
             // A file that was edited by hand may contain an instance twice.
             let (service, id) = record.key();
             self.delete(&service, &id);

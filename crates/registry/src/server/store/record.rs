@@ -8,7 +8,9 @@ use farcall_protocol::time::millis;
 use tokio::time::Instant;
 
 use super::lease::{LeaseGrant, Now};
-use crate::wire::{InstanceRecord, Overrides, Patch, Timestamp};
+use super::registrations::{Claim, Registrations};
+use super::saved::SavedInstance;
+use crate::wire::{InstanceRecord, Overrides, Patch, RegistrationToken, Timestamp};
 
 /// One instance of the store.
 #[derive(Debug)]
@@ -24,17 +26,26 @@ pub(super) struct Record {
     ttl: Duration,
     stale: bool,
     last_seen: Timestamp,
+    registrations: Registrations,
+    /// That of the registration that expires last.
     deadline: Instant,
 }
 
 impl Record {
     /// Creates the record of an instance that is new to the store.
-    pub(super) fn new(instance: Instance, overrides: Overrides, default_ttl: Duration, now: Now) -> Self {
+    pub(super) fn new(
+        instance: Instance,
+        claim: Claim,
+        overrides: Overrides,
+        default_ttl: Duration,
+        now: Now,
+    ) -> Self {
+        let ttl = granted_ttl(instance.ttl_ms, default_ttl);
         let mut record = Self {
             weight: instance.weight,
             ttl_ms: instance.ttl_ms,
             public: InstanceRecord {
-                instance,
+                instance: instance.ttl_ms(Some(millis(ttl))),
                 state: AdvertisedState::Up,
                 rev: 0,
                 registered_at: now.clock,
@@ -42,19 +53,25 @@ impl Record {
                 overrides,
             },
             json: Box::default(),
-            ttl: default_ttl,
+            ttl,
             stale: false,
             last_seen: now.clock,
-            deadline: now.at,
+            registrations: Registrations::new(claim, now.at + ttl),
+            deadline: now.at + ttl,
         };
-        record.set_ttl(default_ttl);
-        record.renew(now);
         record.refresh();
         record
     }
 
-    /// Replaces what the server registered before.
-    pub(super) fn register(&mut self, instance: Instance, default_ttl: Duration, now: Now) {
+    /// Replaces what was registered before, by this server or by another of the same instance. Returns `true` if the
+    /// registrations have changed so that they must be saved.
+    pub(super) fn register(
+        &mut self,
+        instance: Instance,
+        claim: Claim,
+        default_ttl: Duration,
+        now: Now,
+    ) -> bool {
         let mut changed = (self.weight, self.ttl_ms) != (instance.weight, instance.ttl_ms);
         (self.weight, self.ttl_ms) = (instance.weight, instance.ttl_ms);
         // Clients see the effective weight and time to live, not the registered ones.
@@ -62,18 +79,48 @@ impl Record {
         let registered = instance.weight(weight).ttl_ms(ttl_ms);
         changed |= registered != self.public.instance;
         self.public.instance = registered;
-        self.set_ttl(default_ttl);
+        self.ttl = granted_ttl(self.ttl_ms, default_ttl);
+        self.public.instance.ttl_ms = Some(millis(self.ttl));
         if changed {
             self.json = Box::default();
         }
-        self.renew(now);
+        let saves = self.registrations.register(claim, now.at + self.ttl, now.at);
+        self.seen(now);
+        saves
     }
 
-    /// Restarts the lease, after a heartbeat.
-    pub(super) fn renew(&mut self, now: Now) {
+    /// Restarts the lease of one registration, after a heartbeat; without a token, of those without one. Returns
+    /// `true` if the registrations have changed so that they must be saved.
+    pub(super) fn renew(&mut self, token: Option<&RegistrationToken>, now: Now) -> bool {
+        let saves = self.registrations.renew(token, now.at + self.ttl, now.at);
+        self.seen(now);
+        saves
+    }
+
+    /// Returns `true` if the instance has the registration with this token.
+    pub(super) fn is_registered_by(&self, token: &RegistrationToken) -> bool {
+        self.registrations.contains(token)
+    }
+
+    /// Returns `true` if it is the only registration that has not expired.
+    pub(super) fn is_last_registration(&self, token: &RegistrationToken, now: Instant) -> bool {
+        self.registrations.is_last(token, now)
+    }
+
+    /// Ends a registration that is not the last.
+    pub(super) fn end_registration(&mut self, token: &RegistrationToken) {
+        self.registrations.remove(token);
+        self.update_deadline();
+    }
+
+    fn seen(&mut self, now: Now) {
         self.stale = false;
         self.last_seen = now.clock;
-        self.deadline = now.at + self.ttl;
+        self.update_deadline();
+    }
+
+    fn update_deadline(&mut self) {
+        self.deadline = self.registrations.deadline().unwrap_or(self.deadline);
     }
 
     /// Sets or removes overrides.
@@ -95,7 +142,8 @@ impl Record {
     /// Keeps the expired instance as stale for one more time to live.
     pub(super) fn withhold(&mut self, now: Instant) {
         self.stale = true;
-        self.deadline = now + self.ttl;
+        self.registrations.extend(now + self.ttl);
+        self.update_deadline();
     }
 
     /// Updates the public record; returns `true` if it has changed and needs a new revision.
@@ -137,12 +185,17 @@ impl Record {
         self.public.instance.clone().weight(self.weight).ttl_ms(self.ttl_ms)
     }
 
-    /// Restores the parts of a saved instance that a registration does not set.
-    pub(super) fn restore(&mut self, registered_at: Timestamp, last_seen: Timestamp, stale: bool) {
-        self.public.registered_at = registered_at;
-        self.last_seen = last_seen;
-        self.stale = stale;
-        self.refresh();
+    /// Restores a saved instance. Each of its registrations gets a full time to live from `now` on.
+    pub(super) fn restore(saved: SavedInstance, default_ttl: Duration, now: Now) -> Self {
+        let SavedInstance { registered, registrations, overrides, registered_at, last_seen, stale } = saved;
+        let claim = Claim::Issued(RegistrationToken::random());
+        let mut record = Self::new(registered, claim, overrides, default_ttl, now);
+        record.registrations = Registrations::restore(registrations, record.deadline);
+        record.public.registered_at = registered_at;
+        record.last_seen = last_seen;
+        record.stale = stale;
+        record.refresh();
+        record
     }
 
     pub(super) fn key(&self) -> (Arc<str>, Arc<str>) {
@@ -181,9 +234,21 @@ impl Record {
     pub(super) fn accepts_calls(&self) -> bool {
         self.public.state != AdvertisedState::Draining && self.public.instance.weight > 0
     }
+}
 
-    fn set_ttl(&mut self, default_ttl: Duration) {
-        self.ttl = self.ttl_ms.map_or(default_ttl, Duration::from_millis);
-        self.public.instance.ttl_ms = Some(millis(self.ttl));
+impl From<&Record> for SavedInstance {
+    fn from(record: &Record) -> Self {
+        Self {
+            registered: record.registered(),
+            registrations: record.registrations.saved(),
+            overrides: record.overrides(),
+            registered_at: record.public().registered_at,
+            last_seen: record.last_seen(),
+            stale: record.is_stale(),
+        }
     }
+}
+
+fn granted_ttl(requested_ms: Option<u64>, default: Duration) -> Duration {
+    requested_ms.map_or(default, Duration::from_millis)
 }

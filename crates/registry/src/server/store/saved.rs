@@ -3,8 +3,7 @@
 use farcall_discovery::Instance;
 use serde::{Deserialize, Serialize};
 
-use super::record::Record;
-use crate::wire::{InstanceName, Overrides, Timestamp};
+use crate::wire::{InstanceName, Overrides, RegistrationToken, Timestamp};
 
 /// All that is saved of a store.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,6 +21,9 @@ pub(in crate::server) struct SavedStore {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(in crate::server) struct SavedInstance {
     pub(in crate::server) registered: Instance,
+    /// The registrations that keep it. Empty in files of earlier versions, and for clients without tokens.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(in crate::server) registrations: Vec<SavedRegistration>,
     #[serde(default, skip_serializing_if = "Overrides::is_empty")]
     pub(in crate::server) overrides: Overrides,
     pub(in crate::server) registered_at: Timestamp,
@@ -30,14 +32,11 @@ pub(in crate::server) struct SavedInstance {
     pub(in crate::server) stale: bool,
 }
 
-impl From<&Record> for SavedInstance {
-    fn from(record: &Record) -> Self {
-        Self {
-            registered: record.registered(),
-            overrides: record.overrides(),
-            registered_at: record.public().registered_at,
-            last_seen: record.last_seen(),
-            stale: record.is_stale(),
-        }
-    }
+/// A registration of an instance.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(in crate::server) struct SavedRegistration {
+    pub(in crate::server) token: RegistrationToken,
+    /// `true` if its server has used the token.
+    #[serde(default)]
+    pub(in crate::server) claimed: bool,
 }

@@ -13,8 +13,9 @@ use crate::wire;
 /// Serialized lists of one revision that are kept. They differ by zone, and lists without instances are not
 /// kept, so that together they take a few times the whole list.
 const MAX_CACHED_LISTS: usize = 16;
-/// The longest line of the header `X-Farcall-Servers`, in bytes, that proxies and clients accept.
-const MAX_HEADER_LINE: usize = 8 * 1024;
+/// The longest line of the header `X-Farcall-Servers`, in bytes: proxies such as nginx refuse a head of more than one
+/// page, 4 KiB, and the other headers need a part of it.
+const MAX_HEADER_LINE: usize = 2 * 1024;
 
 /// A service and its instances.
 #[derive(Debug)]

@@ -9,7 +9,7 @@ fn three_silent_of_ten_expire_and_four_are_withheld() {
         register_all(&mut store, 10, clock.0);
         let now = clock.after(TTL / 2);
         for n in silent..10 {
-            store.renew("A", &id(n), now).unwrap();
+            store.renew("A", &id(n), None, now).unwrap();
         }
         let swept = store.sweep(clock.after(TTL / 2).at);
         assert_eq!((swept.expired, swept.withheld), (expired, withheld));
@@ -20,7 +20,7 @@ fn three_silent_of_ten_expire_and_four_are_withheld() {
 fn instances_that_fell_silent_together_are_withheld_although_they_expire_apart() {
     let (mut store, mut clock) = store();
     for n in 0..10 {
-        store.register(instance("A", n), clock.0).unwrap();
+        store.register(instance("A", n), claim(), clock.0).unwrap();
         clock.after(HEARTBEAT / 10);
     }
     // No further heartbeats: when the first expires, the others are silent as well.
@@ -47,7 +47,7 @@ fn one_dead_instance_expires_although_others_are_late() {
         let now = clock.after(TTL / 2);
         expired = store.sweep(now.at).expired;
         for n in 0..9 {
-            store.renew("A", &id(n), now).unwrap();
+            store.renew("A", &id(n), None, now).unwrap();
         }
     }
     assert_eq!(store.counts().instances, 9);
@@ -72,13 +72,13 @@ fn stale_instances_are_served_only_without_others_and_expire_after_one_more_ttl(
     assert_eq!(list(&mut store, &ListFilter::default()).len(), 3);
 
     // One comes back: the others are served only on request.
-    store.renew("A", &id(1), now).unwrap();
+    store.renew("A", &id(1), None, now).unwrap();
     assert_eq!(store.addresses("A").header.as_deref(), Some("tcp@10.0.0.1:1001"));
     assert_eq!(list(&mut store, &ListFilter::default()).len(), 1);
     assert_eq!(list(&mut store, &ListFilter { stale: true, ..ListFilter::default() }).len(), 3);
 
     assert_eq!(store.sweep(clock.after(TTL - Duration::from_millis(1)).at), SweepOutcome::default());
-    store.renew("A", &id(1), clock.0).unwrap();
+    store.renew("A", &id(1), None, clock.0).unwrap();
     assert_eq!(store.sweep(clock.after(Duration::from_millis(1)).at).expired, 2);
     assert_eq!(states(&mut store), [AdvertisedState::Up]);
 }

@@ -7,7 +7,7 @@ fn number_of_empty_services_is_bounded() {
     let (mut store, clock) = store();
     for n in 0..5000 {
         let name = format!("S{n}");
-        store.register(instance(&name, 0), clock.0).unwrap();
+        store.register(instance(&name, 0), claim(), clock.0).unwrap();
         store.delete(&name, &id(0));
     }
     assert_eq!(store.services.len(), MAX_EMPTY);
@@ -23,10 +23,10 @@ fn changes_of_other_services_do_not_drop_those_of_a_quiet_one() {
     register_all(&mut store, 1, clock.0);
     let known = store.rev();
     for n in 0..10_000 {
-        store.register(instance("B", 0).weight(1 + n), clock.0).unwrap();
+        store.register(instance("B", 0).weight(1 + n), claim(), clock.0).unwrap();
     }
     assert_eq!(store.since(Some("A"), known), ChangesSince::Known { frames: Vec::new(), rev: store.rev() });
-    store.register(instance("A", 1), clock.0).unwrap();
+    store.register(instance("A", 1), claim(), clock.0).unwrap();
     let ChangesSince::Known { frames, rev } = store.since(Some("A"), known) else {
         panic!("no change was dropped")
     };
@@ -57,7 +57,7 @@ fn changes_are_returned_in_contiguous_batches() {
 fn event_has_the_same_instance_as_the_list() {
     let (mut store, clock) = store();
     let odd = instance("A", 0).metadata(BTreeMap::from([("k\n".to_owned(), "\"<b>\r\n".to_owned())]));
-    store.register(odd, clock.0).unwrap();
+    store.register(odd, claim(), clock.0).unwrap();
     let ChangesSince::Known { frames, .. } = store.since(None, 0) else { panic!("no change was dropped") };
     let text = std::str::from_utf8(&frames[0]).unwrap();
     let data = text.strip_prefix("event: put\nid: e-1\ndata: ").unwrap().strip_suffix("\n\n").unwrap();

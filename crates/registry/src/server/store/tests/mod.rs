@@ -4,6 +4,7 @@ mod expiry;
 mod history;
 mod lists;
 mod model;
+mod namesakes;
 mod registration;
 
 use std::collections::BTreeMap;
@@ -41,13 +42,18 @@ fn instance(service: &str, n: u16) -> Instance {
     Instance::new(service, Address::parse(&format!("10.0.0.1:{}", 1000 + n)).unwrap())
 }
 
+/// The claim of a request without a token.
+fn claim() -> Claim {
+    Claim::Issued(RegistrationToken::random())
+}
+
 fn id(n: u16) -> String {
     instance("A", n).id
 }
 
 fn register_all(store: &mut Store, count: u16, now: Now) {
     for n in 0..count {
-        store.register(instance("A", n), now).unwrap();
+        store.register(instance("A", n), claim(), now).unwrap();
     }
 }
 

@@ -115,7 +115,7 @@ proptest! {
             match step {
                 Step::Register { service, n, weight, ttl_ms } => {
                     let (name, id) = key(service, n);
-                    store.register(instance(&name, n).weight(weight).ttl_ms(ttl_ms), clock.0).unwrap();
+                    store.register(instance(&name, n).weight(weight).ttl_ms(ttl_ms), claim(), clock.0).unwrap();
                     let ttl = ttl_ms.map_or(TTL, Duration::from_millis);
                     let key = (name, id);
                     let drain = match model.known.get(&key) {
@@ -128,7 +128,7 @@ proptest! {
                 }
                 Step::Renew { service, n } => {
                     let key = key(service, n);
-                    let renewed = store.renew(&key.0, &key.1, clock.0);
+                    let renewed = store.renew(&key.0, &key.1, None, clock.0);
                     prop_assert_eq!(renewed.is_some(), model.known.contains_key(&key));
                     if let Some(known) = model.known.get_mut(&key) {
                         (known.stale, known.deadline) = (false, clock.0.at + known.ttl);
