@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn a_word_may_end_with_the_text() {
+    fn word_may_end_with_the_text() {
         assert_eq!(count_locally("One two,ONE"), counts(&[("one", 2), ("two", 1)]));
     }
 
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn a_difference_is_found_on_either_side() {
+    fn difference_is_found_on_either_side() {
         let full = counts(&[("a", 1), ("b", 2)]);
         assert_eq!(difference(&full, &full), None);
         let missing = difference(&counts(&[("a", 1)]), &full).unwrap();

@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_word_is_cut_between_characters() {
+    fn long_word_is_cut_between_characters() {
         assert_eq!(cut(&"\u{fc}".repeat(50)), format!("{}...", "\u{fc}".repeat(40)));
         assert_eq!(cut("word"), "word");
     }

@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_bad_file_keeps_the_last_list() {
+    async fn bad_file_keeps_the_last_list() {
         let mut file = Fixture::new();
         file.replace(r#"["10.0.0.1:7001", "10.0.0.2:7001"]"#);
         file.until_len(2).await;

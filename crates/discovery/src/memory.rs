@@ -302,7 +302,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_instance_expires_at_its_time_to_live_after_the_last_renewal() {
+    async fn instance_expires_at_its_time_to_live_after_the_last_renewal() {
         let registry = MemoryRegistry::with_ttl(Duration::from_secs(10));
         let (registrar, mut seen) = (registry.registrar(), watch(&registry, "S"));
         let begin = Instant::now();

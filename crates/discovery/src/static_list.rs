@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_endpoint_replaces_the_one_at_its_address() {
+    async fn endpoint_replaces_the_one_at_its_address() {
         let list = StaticList::of([Endpoint::new(address(1)).with_weight(10), address(1).into()]);
         assert_eq!(list.endpoints(), [Endpoint::new(address(1)).with_weight(10)], "the first counts");
         let mut subscription = run(&list);

@@ -124,7 +124,7 @@ fn no_picker_panics_without_endpoints() {
 }
 
 #[test]
-fn a_key_that_is_wanted_is_named() {
+fn key_that_is_wanted_is_named() {
     use farcall_discovery::KeySource;
 
     let argument = KeySource::Argument("user_id".to_owned());

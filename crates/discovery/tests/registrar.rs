@@ -212,7 +212,7 @@ async fn success_resets_the_pauses() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_request_without_an_answer_is_given_up_after_10_seconds() {
+async fn request_without_an_answer_is_given_up_after_10_seconds() {
     let kept = keep(Place::new([Hangs]));
     sleep(secs(12)).await;
     assert!((millis(10_500)..=secs(11) + TICK).contains(&kept.place.gaps()[0]));

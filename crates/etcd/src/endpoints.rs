@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_list_is_read_with_its_defaults() {
+    fn list_is_read_with_its_defaults() {
         for (text, expected) in [
             ("http://a:2379", "http://a:2379"),
             ("http://a:2379/, https://B", "http://a:2379,https://b:2379"),

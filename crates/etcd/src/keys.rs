@@ -65,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_is_one_segment_and_gives_the_id_back() {
+    fn key_is_one_segment_and_gives_the_id_back() {
         let keys = Keys::new("/farcall/v1", "Arith");
         for (id, key) in [
             ("tcp@10.0.0.5:7001", "/farcall/v1/Arith/tcp@10.0.0.5:7001"),

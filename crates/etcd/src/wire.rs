@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_without_a_header_is_not_etcds() {
+    fn answer_without_a_header_is_not_etcds() {
         assert!(serde_json::from_str::<RangeAnswer>("{}").is_err());
         let empty: RangeAnswer = serde_json::from_value(json!({"header": {"revision": "7"}})).unwrap();
         assert_eq!((empty.header.revision, empty.kvs.len(), empty.more), (Int64(7), 0, false));

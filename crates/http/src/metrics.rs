@@ -64,7 +64,7 @@ struct ServerCollector {
 
 impl Collector for ServerCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let methods = self.handle.figures();
+        let methods = self.handle.method_metrics();
         let to = &mut encoder;
         write_calls(to, &methods)?;
         write_errors(to, &methods)?;

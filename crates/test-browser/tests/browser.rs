@@ -49,12 +49,12 @@ async fn pages_see_the_screen_and_the_scheme_that_were_set() {
 
 #[tokio::test]
 #[should_panic(expected = "window is not what it was")]
-async fn a_script_that_throws_fails_the_test() {
+async fn script_that_throws_fails_the_test() {
     Browser::start().await.script("throw new Error('window is not what it was')").await;
 }
 
 #[tokio::test]
-async fn a_dropped_browser_leaves_no_process_and_no_profile() {
+async fn dropped_browser_leaves_no_process_and_no_profile() {
     let browser = Browser::start().await;
     browser.open(PAGE).await;
     let driver = processes().into_iter().find(|process| process.parent == std::process::id()).unwrap();

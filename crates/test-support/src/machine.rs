@@ -12,6 +12,10 @@ use rustix::time::{ClockId, clock_gettime};
 /// machine, so that other threads get their turn.
 const MEASURED: Duration = Duration::from_millis(5);
 
+/// The largest factor of [`lengthened`]: a test that holds with less is not excused by a machine that stood still for a
+/// moment.
+pub const MAX_SLOWDOWN: f64 = 20.0;
+
 /// Returns how many times longer than its CPU time work takes now: 1 on an idle machine. Takes 5 ms of
 /// CPU time.
 #[must_use]
@@ -27,10 +31,10 @@ pub fn slowdown() -> f64 {
 }
 
 /// Returns `limit`, lengthened on a busy machine: it is multiplied by [`slowdown`] if work takes more
-/// than 1.5 times its CPU time, and unchanged otherwise.
+/// than 1.5 times its CPU time, at most by [`MAX_SLOWDOWN`], and unchanged otherwise.
 #[must_use]
 pub fn lengthened(limit: Duration) -> Duration {
-    let slowdown = slowdown();
+    let slowdown = slowdown().min(MAX_SLOWDOWN);
     if slowdown > 1.5 { limit.mul_f64(slowdown) } else { limit }
 }
 

@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn an_ipv4_peer_is_the_same_on_an_ipv6_socket() {
+    fn ipv4_peer_is_the_same_on_an_ipv6_socket() {
         let mapped = PeerAddress::Tcp("[::ffff:10.0.0.1]:7".parse().unwrap());
         let plain = PeerAddress::Tcp("10.0.0.1:8".parse().unwrap());
         assert_eq!(mapped.ip(), plain.ip());

@@ -78,7 +78,7 @@ async fn ipv6_can_be_listened_at_and_dialed() {
 }
 
 #[tokio::test]
-async fn a_name_can_be_listened_at_and_dialed() {
+async fn name_can_be_listened_at_and_dialed() {
     let listener = listen("localhost:0").await;
     let port = listener.address().port().unwrap();
     assert!(listener.address().socket_addr().is_some_and(|real| real.ip().is_loopback()));
@@ -86,7 +86,7 @@ async fn a_name_can_be_listened_at_and_dialed() {
 }
 
 #[tokio::test]
-async fn a_name_is_reached_at_the_address_that_answers() {
+async fn name_is_reached_at_the_address_that_answers() {
     let (_taken, dead) = refusing();
     let listener = listen("127.0.0.1:0").await;
     let live = listener.address().socket_addr().unwrap();
@@ -109,7 +109,7 @@ async fn refused_connection_names_the_address() {
 }
 
 #[tokio::test]
-async fn a_taken_port_is_in_use() {
+async fn taken_port_is_in_use() {
     let listener = listen("127.0.0.1:0").await;
     let error = Listener::bind(listener.address()).await.unwrap_err();
     assert!(matches!(error, ListenError::InUse { .. }), "{error:?}");
@@ -118,14 +118,14 @@ async fn a_taken_port_is_in_use() {
 }
 
 #[tokio::test]
-async fn an_address_of_another_machine_cannot_be_listened_at() {
+async fn address_of_another_machine_cannot_be_listened_at() {
     // TEST-NET-1, which no machine has (RFC 5737).
     let error = Listener::bind(&parse("192.0.2.1:0")).await.unwrap_err();
     assert!(matches!(error, ListenError::Bind { .. }), "{error:?}");
 }
 
 #[tokio::test]
-async fn a_port_can_be_bound_again_after_its_connections_closed() {
+async fn port_can_be_bound_again_after_its_connections_closed() {
     let listener = listen("127.0.0.1:0").await;
     let address = listener.address().clone();
     let mut near = Dialer::default().dial(&address).await.unwrap();
@@ -139,7 +139,7 @@ async fn a_port_can_be_bound_again_after_its_connections_closed() {
 }
 
 #[tokio::test]
-async fn a_cancelled_accept_loses_no_connection() {
+async fn cancelled_accept_loses_no_connection() {
     let listener = listen("127.0.0.1:0").await;
     {
         let accept = std::pin::pin!(listener.accept());

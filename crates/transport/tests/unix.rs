@@ -63,7 +63,7 @@ async fn missing_socket_fails_in_connecting() {
 }
 
 #[tokio::test]
-async fn a_stale_socket_file_is_replaced() {
+async fn stale_socket_file_is_replaced() {
     let Place { address, path, _dir } = place();
     leave_stale(&path);
     let listener = Listener::bind(&address).await.unwrap();
@@ -72,7 +72,7 @@ async fn a_stale_socket_file_is_replaced() {
 }
 
 #[tokio::test]
-async fn a_live_socket_is_in_use_and_stays() {
+async fn live_socket_is_in_use_and_stays() {
     let Place { address, path, _dir } = place();
     let first = Listener::bind(&address).await.unwrap();
     let inode = fs::symlink_metadata(&path).unwrap().ino();
@@ -91,7 +91,7 @@ async fn a_live_socket_is_in_use_and_stays() {
 }
 
 #[tokio::test]
-async fn a_live_socket_with_a_full_backlog_is_in_use() {
+async fn live_socket_with_a_full_backlog_is_in_use() {
     use socket2::{Domain, SockAddr, Socket, Type};
 
     let Place { address, path, _dir } = place();
@@ -182,7 +182,7 @@ async fn of_many_servers_that_start_over_a_stale_file_one_wins() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_directory_that_stays_locked_is_given_up() {
+async fn directory_that_stays_locked_is_given_up() {
     let Place { address, _dir, .. } = place();
     let directory = fs::File::open(_dir.path()).unwrap();
     directory.lock().unwrap();

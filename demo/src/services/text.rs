@@ -45,14 +45,14 @@ mod tests {
     use crate::count::count_locally;
 
     #[test]
-    fn a_word_is_a_run_of_letters_and_digits_in_lower_case() {
+    fn word_is_a_run_of_letters_and_digits_in_lower_case() {
         let counts = count("Ein, zwei -- ZWEI! x86_64 \u{dc}ber \u{4e16}");
         let expected = [("64", 1), ("ein", 1), ("x86", 1), ("zwei", 2), ("\u{fc}ber", 1), ("\u{4e16}", 1)];
         assert_eq!(counts, expected.map(|(word, n)| (word.to_owned(), n)).into());
     }
 
     #[test]
-    fn a_text_without_words_has_no_counts() {
+    fn text_without_words_has_no_counts() {
         assert_eq!(count(""), BTreeMap::new());
         assert_eq!(count(" \n--\u{2028}"), BTreeMap::new());
     }

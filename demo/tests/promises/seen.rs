@@ -109,7 +109,7 @@ async fn polling_client_sees_both_at_most_a_refresh_later() {
     let _others = servers(2, &registry).await;
     let proxy = SimpleOnly::start(&registry).await;
     let mut tasks = JoinSet::new();
-    let mut list = follow(HttpDiscovery::new(&proxy.url, "Echo").unwrap().refresh(REFRESH), &mut tasks);
+    let mut list = follow(HttpDiscovery::new(&proxy.url, "Echo").unwrap().poll_interval(REFRESH), &mut tasks);
     // The registry's own delay, and that of the request.
     let limit = REFRESH + WATCHED;
     within(limit, "a graceful stop, by polls,", async || measure(&registry, &mut list, stop).await).await;
@@ -125,7 +125,7 @@ async fn confirmed_list_stays_young() {
     let registry = Registry::start(&["--ttl", "60s", "--heartbeat", "20s"]);
     let _servers = servers(2, &registry).await;
     let proxy = SimpleOnly::start(&registry).await;
-    let discovery = HttpDiscovery::new(&proxy.url, "Echo").unwrap().refresh(Duration::from_millis(100));
+    let discovery = HttpDiscovery::new(&proxy.url, "Echo").unwrap().poll_interval(Duration::from_millis(100));
     let channel = client_of(discovery);
     channel.connect().await.unwrap();
     sleep(Duration::from_secs(2)).await;

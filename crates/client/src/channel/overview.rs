@@ -52,7 +52,7 @@ pub struct EndpointOverview {
     /// is unknown, as for a channel's only endpoint.
     pub since_ms: Option<u64>,
     /// The last error, if it is unreachable or ejected.
-    pub why: Option<String>,
+    pub reason: Option<String>,
     /// Connections that take calls.
     pub connections: usize,
     /// Calls in flight.
@@ -75,7 +75,6 @@ pub enum EndpointState {
     /// The endpoint gets calls.
     Healthy,
     /// The registry says that the endpoint gets no further calls.
-    #[serde(rename = "drained")]
     Draining,
     /// The endpoint cannot be connected to.
     Unreachable,
@@ -112,7 +111,7 @@ fn one(pool: &ConnectionPool, core: &ChannelCore) -> ChannelOverview {
         weight: Endpoint::DEFAULT_WEIGHT,
         state: if error.is_some() { EndpointState::Unreachable } else { EndpointState::Healthy },
         since_ms: None,
-        why: error.as_ref().map(RpcError::to_string),
+        reason: error.as_ref().map(RpcError::to_string),
         connections: pool.count_ready(),
         in_flight,
         latency_us: None,
@@ -169,7 +168,7 @@ impl From<EndpointStatus> for EndpointOverview {
             weight: endpoint.weight,
             state,
             since_ms: since.map(millis),
-            why: error.as_ref().map(RpcError::to_string),
+            reason: error.as_ref().map(RpcError::to_string),
             connections,
             in_flight,
             latency_us: latency_us(latency),

@@ -146,7 +146,7 @@ async fn overview_shows_the_state_of_each_endpoint() {
     assert_eq!((&good["state"], &good["zone"], &good["weight"]), (&json!("healthy"), &json!("a"), &json!(7)));
     assert!(good["latency_us"].is_u64() && good["calls"].as_u64() >= Some(1), "{good}");
     assert_eq!(good["failures"], 0);
-    assert_eq!(state(&drained.address)["state"], "drained");
+    assert_eq!(state(&drained.address)["state"], "draining");
 }
 
 #[tokio::test]

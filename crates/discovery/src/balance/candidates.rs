@@ -105,7 +105,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_drained_endpoint_is_neither_usable_nor_known(all in found()) {
+        fn drained_endpoint_is_neither_usable_nor_known(all in found()) {
             if let Some(candidates) = Candidates::select(&all) {
                 prop_assert!(!candidates.usable.is_empty());
                 for candidate in candidates.usable.iter().chain(candidates.known.iter()) {

@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn a_quick_one_with_many_calls_in_flight_loses_to_a_slow_idle_one() {
+    fn quick_one_with_many_calls_in_flight_loses_to_a_slow_idle_one() {
         let candidates = candidates(&[100, 100]);
         took(&candidates, &[50, 5]);
         (0..12).for_each(|_| candidates.usable[1].load.started());
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_endpoint_is_tried_by_one_call_at_a_time() {
+    fn unknown_endpoint_is_tried_by_one_call_at_a_time() {
         let candidates = candidates(&[100, 100]);
         candidates.usable[0].load.record_latency(Duration::from_secs(1));
         let picker = PeakEwma.picker(&candidates);
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_endpoint_that_was_slow_is_tried_again_by_one_call_at_a_time() {
+    async fn endpoint_that_was_slow_is_tried_again_by_one_call_at_a_time() {
         let candidates = candidates(&[100, 100]);
         took(&candidates, &[10_000, 10]);
         let picker = PeakEwma.picker(&candidates);

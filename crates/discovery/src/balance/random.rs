@@ -64,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn a_second_try_is_spread_over_all_others() {
+    fn second_try_is_spread_over_all_others() {
         fastrand::seed(7);
         let candidates = candidates(&[100; 4]);
         let picker = Random.picker(&candidates);

@@ -168,7 +168,7 @@ mod tests {
         }
 
         #[test]
-        fn a_step_comes_to_every_place(places in 1_u64..1 << 48) {
+        fn step_comes_to_every_place(places in 1_u64..1 << 48) {
             let step = best_step(places);
             prop_assert!(step < places || places == 1);
             prop_assert_eq!(greatest_common_divisor(step, places), 1);

@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn a_zone_without_endpoints_uses_all_others() {
+    fn zone_without_endpoints_uses_all_others() {
         let candidates = zones(2, 4, |place| place >= 2);
         let picked = count(&*ZoneFirst::new("a", RoundRobin).picker(&candidates), 400, 4);
         assert_eq!(picked, [100; 4]);
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_that_has_been_everywhere_in_the_zone_goes_elsewhere() {
+    fn call_that_has_been_everywhere_in_the_zone_goes_elsewhere() {
         let candidates = zones(2, 2, |_| true);
         let picker = ZoneFirst::new("a", LeastLoaded).picker(&candidates);
         let ids: Vec<u64> = candidates.usable.iter().map(|candidate| candidate.id).collect();

@@ -138,7 +138,7 @@ async fn failure_is_followed_by_quick_retries_that_slow_down() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_ip_address_is_its_own_answer() {
+async fn ip_address_is_its_own_answer() {
     for text in ["tcp@10.0.0.1:7001", "ws@[::1]:7001"] {
         let (publisher, subscription) = publisher();
         let script = Script::new([Error]);
@@ -159,7 +159,7 @@ async fn system_resolver_is_the_default() {
 }
 
 #[test]
-fn an_address_counts_once_whatever_its_form() {
+fn address_counts_once_whatever_its_form() {
     let sockets =
         ["[::ffff:10.0.0.1]:1", "10.0.0.1:1", "[fe80::1%3]:1", "[fe80::1%4]:1", "10.0.0.1:2", "10.0.0.1:0"];
     let found = endpoints(Scheme::Ws, sockets.iter().map(|text| text.parse().unwrap()).collect());
@@ -168,7 +168,7 @@ fn an_address_counts_once_whatever_its_form() {
 }
 
 #[test]
-fn an_endless_answer_is_cut_short() {
+fn endless_answer_is_cut_short() {
     let sockets = (1..=2000).rev().map(|port| SocketAddr::from(([10, 0, 0, 1], port))).collect();
     let found = endpoints(Scheme::Tcp, sockets);
     assert_eq!(found.len(), MAX_ADDRESSES);
@@ -176,7 +176,7 @@ fn an_endless_answer_is_cut_short() {
 }
 
 #[test]
-fn an_address_without_a_name_to_resolve_is_refused() {
+fn address_without_a_name_to_resolve_is_refused() {
     let refused = |text: &str| DnsDiscovery::new(text).unwrap_err();
     for scheme in ["tls", "https", "wss"] {
         let error = refused(&format!("{scheme}@arith.internal:443"));

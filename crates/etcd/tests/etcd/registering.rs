@@ -174,7 +174,7 @@ async fn renewals_keep_an_instance_beyond_its_lease() {
 }
 
 #[tokio::test]
-async fn a_graceful_stop_is_seen_within_250_ms() {
+async fn graceful_stop_is_seen_within_250_ms() {
     let etcd = EtcdServer::start().await;
     let config = config(&etcd.url());
     let mut follower = Follower::new(&config, "Arith");

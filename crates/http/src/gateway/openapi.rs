@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn a_method_is_described_by_its_doc_and_its_types() {
+    fn method_is_described_by_its_doc_and_its_types() {
         let document = document(
             MethodInfo::new("count")
                 .doc("Counts what is there.\n\nOf one kind, or of all.")
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn a_closure_takes_the_whole_body_and_a_method_without_parameters_needs_none() {
+    fn closure_takes_the_whole_body_and_a_method_without_parameters_needs_none() {
         let whole = document(MethodInfo::new("add").params(vec![param("arguments", "shop::Goods")]));
         let body = &whole["paths"]["/rpc/shop.Stock.add"]["post"]["requestBody"];
         assert_eq!(body["content"]["application/json"]["schema"], unknown("shop::Goods"));
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_is_no_path_is_encoded() {
+    fn name_that_is_no_path_is_encoded() {
         let document = document(MethodInfo::new("a/{b}?"));
         assert!(document["paths"]["/rpc/shop.Stock.a%2F%7Bb%7D%3F"]["post"].is_object(), "{document}");
     }

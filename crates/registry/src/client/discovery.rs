@@ -109,7 +109,7 @@ impl HttpDiscovery {
 
     /// Sets the interval between requests for the list, if the registry cannot be watched. Default 10 s; at least 10 ms.
     /// Shorter: changes are seen sooner, at the price of more requests. After 30 intervals, watching is tried again.
-    pub fn refresh(mut self, refresh: Duration) -> Self {
+    pub fn poll_interval(mut self, refresh: Duration) -> Self {
         self.source.refresh = refresh.max(MIN_REFRESH);
         self
     }

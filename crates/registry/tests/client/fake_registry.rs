@@ -237,7 +237,7 @@ pub(crate) fn discovery(url: &str) -> HttpDiscovery {
     HttpDiscovery::new(url, "S")
         .unwrap()
         .timeout(PATIENCE)
-        .refresh(SHORT_PAUSE)
+        .poll_interval(SHORT_PAUSE)
         .backoff(SHORT_PAUSE, SHORT_PAUSE)
 }
 

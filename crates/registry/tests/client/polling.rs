@@ -43,7 +43,7 @@ async fn registry_that_does_not_wait_is_polled_at_intervals() {
         .await;
     let refresh = Duration::from_millis(100);
     let started = Instant::now();
-    let mut running = RunningDiscovery::of(discovery(&fake.url()).refresh(refresh));
+    let mut running = RunningDiscovery::of(discovery(&fake.url()).poll_interval(refresh));
     running.wait_for_ports(&[1]).await;
     let first = running.last().confirmed;
     let lists = || fake.requests().iter().filter(|request| request.is("GET", LIST)).count();

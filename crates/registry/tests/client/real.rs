@@ -45,7 +45,7 @@ async fn assert_registered_instances_are_discovered(address: SocketAddr, service
     let url = format!("http://{address}");
     let registrar = HttpRegistrar::new(&url).unwrap().timeout(PATIENCE);
     let mut running = RunningDiscovery::of(
-        HttpDiscovery::new(&url, service).unwrap().timeout(PATIENCE).refresh(Duration::from_millis(50)),
+        HttpDiscovery::new(&url, service).unwrap().timeout(PATIENCE).poll_interval(Duration::from_millis(50)),
     );
     running.wait_for_ports(&[]).await;
     let mut instance = Instance::new(service, "tcp@10.0.0.1:7001".parse().unwrap());

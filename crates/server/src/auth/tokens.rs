@@ -133,7 +133,7 @@ impl Tokens {
     ///
     /// The file cannot be read, or a line has a mistake; the error says which.
     pub fn file(path: impl AsRef<Path>) -> Result<Self, TokensError> {
-        Self::file_with_interval(path, RELOAD_INTERVAL)
+        Self::file_with_reload_interval(path, RELOAD_INTERVAL)
     }
 
     /// Reads the list from a file as [`Tokens::file`] does, and checks the file at this interval.
@@ -141,7 +141,10 @@ impl Tokens {
     /// # Errors
     ///
     /// As for [`Tokens::file`].
-    pub fn file_with_interval(path: impl AsRef<Path>, interval: Duration) -> Result<Self, TokensError> {
+    pub fn file_with_reload_interval(
+        path: impl AsRef<Path>,
+        interval: Duration,
+    ) -> Result<Self, TokensError> {
         let path = path.as_ref().to_owned();
         Ok(Self { entries: Reloaded::load("tokens", [path], interval, |files| parse(&files[0]))? })
     }

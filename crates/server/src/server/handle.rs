@@ -176,7 +176,7 @@ impl ServerHandle {
 
     /// Returns metrics of each method, as counts that can be added up over servers.
     #[must_use]
-    pub fn figures(&self) -> Vec<MethodMetrics> {
+    pub fn method_metrics(&self) -> Vec<MethodMetrics> {
         self.inner.state.router.metrics()
     }
 

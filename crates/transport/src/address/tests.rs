@@ -16,7 +16,7 @@ fn refusal(text: &str) -> String {
 }
 
 #[test]
-fn a_bare_host_and_port_means_tcp() {
+fn bare_host_and_port_means_tcp() {
     assert_eq!(canonical("10.0.0.3:7001"), "tcp@10.0.0.3:7001");
     assert_eq!(canonical("tcp@10.0.0.3:7001"), "tcp@10.0.0.3:7001");
 }
@@ -51,7 +51,7 @@ fn the_parts_of_an_address_can_be_asked_for() {
 }
 
 #[test]
-fn a_socket_address_survives_being_an_address() {
+fn socket_address_survives_being_an_address() {
     for text in ["127.0.0.1:1", "[::1]:0", "[fe80::1%7]:9", "[::ffff:1.2.3.4]:5"] {
         let socket: SocketAddr = text.parse().unwrap();
         let address = Address::tcp(socket);
@@ -61,7 +61,7 @@ fn a_socket_address_survives_being_an_address() {
 }
 
 #[test]
-fn a_zone_with_a_name_is_left_to_the_resolver() {
+fn zone_with_a_name_is_left_to_the_resolver() {
     let address = Address::parse("[fe80::1%eth0]:1").unwrap();
     assert_eq!(address.socket_addr(), None);
     assert_eq!(address.to_string(), "tcp@[fe80::1%eth0]:1");
@@ -78,7 +78,7 @@ fn port_0_and_wildcard_addresses_are_unspecified() {
 }
 
 #[test]
-fn a_port_can_be_replaced_where_there_is_one() {
+fn port_can_be_replaced_where_there_is_one() {
     for (text, expected) in
         [("a:0", "tcp@a:7001"), ("tls@[::1]:1", "tls@[::1]:7001"), ("unix@/a:1", "unix@/a:1")]
     {
@@ -87,7 +87,7 @@ fn a_port_can_be_replaced_where_there_is_one() {
 }
 
 #[test]
-fn a_refusal_says_what_and_where() {
+fn refusal_says_what_and_where() {
     let known = "tcp, unix, tls, http, connect, https, ws, wss";
     let ports = "it must be a number from 0 to 65535";
     for (text, expected) in [
@@ -111,7 +111,7 @@ fn a_refusal_says_what_and_where() {
 }
 
 #[test]
-fn a_host_is_a_name_or_an_ip_address() {
+fn host_is_a_name_or_an_ip_address() {
     let long_label = format!("{}.org:1", "a".repeat(64));
     let long_name = format!("{}:1", ["a"; 128].join("."));
     for (text, expected) in [
@@ -143,7 +143,7 @@ fn a_host_is_a_name_or_an_ip_address() {
 }
 
 #[test]
-fn an_address_that_is_too_long_is_refused() {
+fn address_that_is_too_long_is_refused() {
     let text = format!("{}:1", "a".repeat(511));
     assert_eq!(Address::parse(&text), Err(AddressError::TooLong { len: 513, limit: 512 }));
 
@@ -154,7 +154,7 @@ fn an_address_that_is_too_long_is_refused() {
 }
 
 #[test]
-fn a_path_that_is_not_utf8_is_refused() {
+fn path_that_is_not_utf8_is_refused() {
     use std::ffi::OsStr;
     use std::os::unix::ffi::OsStrExt;
 
@@ -252,7 +252,7 @@ proptest! {
     }
 
     #[test]
-    fn a_refusal_has_one_short_line(text in anything()) {
+    fn refusal_has_one_short_line(text in anything()) {
         if let Err(error) = Address::parse(&text) {
             let message = error.to_string();
             prop_assert!(!message.chars().any(char::is_control));

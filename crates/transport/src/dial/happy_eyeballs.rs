@@ -120,14 +120,14 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_quick_answer_leaves_the_others_untried() {
+    async fn quick_answer_leaves_the_others_untried() {
         let outcome = run(&[(249, true), (0, true)]).await;
         assert_eq!(outcome.winner, Some(0));
         assert_eq!(outcome.started, [(0, 0)]);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_slow_address_costs_one_attempt_delay() {
+    async fn slow_address_costs_one_attempt_delay() {
         let outcome = run(&[(60_000, true), (10, true), (0, true)]).await;
         assert_eq!((outcome.winner, outcome.took_ms), (Some(1), 260));
         assert_eq!(outcome.started, [(0, 0), (1, 250)]);
@@ -135,13 +135,13 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_slow_address_can_still_win() {
+    async fn slow_address_can_still_win() {
         let outcome = run(&[(300, true), (100, true)]).await;
         assert_eq!((outcome.winner, outcome.took_ms), (Some(0), 300));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_failure_starts_the_next_attempt_at_once() {
+    async fn failure_starts_the_next_attempt_at_once() {
         let outcome = run(&[(10, false), (20, false), (5, true)]).await;
         assert_eq!((outcome.winner, outcome.took_ms), (Some(2), 35));
         assert_eq!(outcome.started, [(0, 0), (1, 10), (2, 30)]);

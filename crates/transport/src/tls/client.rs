@@ -41,7 +41,7 @@ pub struct TlsClient {
 pub struct TlsClientBuilder {
     parts: Parts,
     server_name: Option<String>,
-    reload_every: Duration,
+    reload_interval: Duration,
 }
 
 #[derive(Clone, Default)]
@@ -54,7 +54,7 @@ struct Parts {
 impl TlsClient {
     /// Begins to describe one that trusts the system's authorities.
     pub fn builder() -> TlsClientBuilder {
-        TlsClientBuilder { parts: Parts::default(), server_name: None, reload_every: RELOAD_EVERY }
+        TlsClientBuilder { parts: Parts::default(), server_name: None, reload_interval: RELOAD_EVERY }
     }
 
     /// Creates one that trusts the system's authorities, and shows no certificate. Blocks while it reads the
@@ -129,8 +129,8 @@ impl TlsClientBuilder {
 
     /// Sets the time between two checks of the files; 2 s by default. New connections have what is new after
     /// two looks. Those that are open stay as they are.
-    pub fn reload_every(mut self, every: Duration) -> Self {
-        self.reload_every = every;
+    pub fn reload_interval(mut self, every: Duration) -> Self {
+        self.reload_interval = every;
         self
     }
 
@@ -140,10 +140,11 @@ impl TlsClientBuilder {
     ///
     /// A [`TlsError`], which names the file and what is wrong with it.
     pub fn build(self) -> Result<TlsClient, TlsError> {
-        let TlsClientBuilder { parts, server_name: name, reload_every } = self;
+        let TlsClientBuilder { parts, server_name: name, reload_interval } = self;
         let name = name.as_deref().map(server_name).transpose()?;
         let files = parts.files();
-        let configs = Reloaded::load("certificates", files, reload_every, move |files| parts.configs(files))?;
+        let configs =
+            Reloaded::load("certificates", files, reload_interval, move |files| parts.configs(files))?;
         Ok(TlsClient { configs, server_name: name })
     }
 }

@@ -37,7 +37,7 @@ pub struct TlsServer {
 #[must_use]
 pub struct TlsServerBuilder {
     parts: Parts,
-    reload_every: Duration,
+    reload_interval: Duration,
 }
 
 #[derive(Clone, Default)]
@@ -50,7 +50,7 @@ struct Parts {
 impl TlsServer {
     /// Begins to describe one.
     pub fn builder() -> TlsServerBuilder {
-        TlsServerBuilder { parts: Parts::default(), reload_every: RELOAD_EVERY }
+        TlsServerBuilder { parts: Parts::default(), reload_interval: RELOAD_EVERY }
     }
 
     /// Encrypts a stream that was accepted. The handshake is made when what is returned is first read or
@@ -107,8 +107,8 @@ impl TlsServerBuilder {
 
     /// Sets the time between two checks of the files; 2 s by default. New connections have what is new after
     /// two looks, and no session from before is resumed. Connections that are open stay as they are.
-    pub fn reload_every(mut self, every: Duration) -> Self {
-        self.reload_every = every;
+    pub fn reload_interval(mut self, every: Duration) -> Self {
+        self.reload_interval = every;
         self
     }
 
@@ -118,9 +118,10 @@ impl TlsServerBuilder {
     ///
     /// A [`TlsError`], which names the file and what is wrong with it.
     pub fn build(self) -> Result<TlsServer, TlsError> {
-        let TlsServerBuilder { parts, reload_every } = self;
+        let TlsServerBuilder { parts, reload_interval } = self;
         let files = parts.files();
-        let configs = Reloaded::load("certificates", files, reload_every, move |files| parts.configs(files))?;
+        let configs =
+            Reloaded::load("certificates", files, reload_interval, move |files| parts.configs(files))?;
         Ok(TlsServer { configs })
     }
 }

@@ -84,14 +84,14 @@ async fn refused(message: Message) -> (CloseCode, String) {
 }
 
 #[tokio::test]
-async fn a_text_message_is_closed_with_1003() {
+async fn text_message_is_closed_with_1003() {
     let (code, error) = refused(Message::text("hello")).await;
     assert_eq!(u16::from(code), 1003);
     assert!(error.contains("text message"), "{error}");
 }
 
 #[tokio::test]
-async fn a_message_over_the_limit_is_closed_with_1009() {
+async fn message_over_the_limit_is_closed_with_1009() {
     let (code, error) = refused(Message::Binary(vec![0; MAX_MESSAGE + 1].into())).await;
     assert_eq!(u16::from(code), 1009);
     assert!(error.contains("larger than is allowed"), "{error}");

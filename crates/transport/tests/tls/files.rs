@@ -119,7 +119,7 @@ async fn server_shows_new_certificate_and_keeps_the_old_if_the_new_is_broken() {
     let authority = Authority::new("ca");
     write(&authority.issue(&["127.0.0.1", "first.example"]), folder.path());
     let [cert, key] = paths(folder.path());
-    let tls = TlsServer::builder().certificate_files(&cert, key).reload_every(EVERY).build().unwrap();
+    let tls = TlsServer::builder().certificate_files(&cert, key).reload_interval(EVERY).build().unwrap();
     let listener = listen(&tls).await;
     let client = trusting(&authority);
     assert!(is_shown(&listener, &client, "first.example").await);
@@ -145,7 +145,7 @@ async fn tls_sessions_are_not_resumed_after_roots_change() {
     let tls = TlsServer::builder()
         .certificate_pem(&*pair.chain, &*pair.key)
         .client_roots_file(&roots)
-        .reload_every(EVERY)
+        .reload_interval(EVERY)
         .build()
         .unwrap();
     let listener = listen(&tls).await;
@@ -167,7 +167,7 @@ async fn client_trusts_new_roots_when_they_are_in_the_file() {
     let (first, second) = (Authority::new("first"), Authority::new("second"));
     let roots = folder.path().join("roots.pem");
     fs::write(&roots, &first.certificate).unwrap();
-    let client = TlsClient::builder().roots_file(&roots).reload_every(EVERY).build().unwrap();
+    let client = TlsClient::builder().roots_file(&roots).reload_interval(EVERY).build().unwrap();
     let listener = listen(&super::server(&second.issue(&["127.0.0.1"]))).await;
     assert!(meet(&listener, &client).await.0.is_err());
 

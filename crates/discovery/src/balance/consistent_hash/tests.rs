@@ -106,7 +106,7 @@ fn keys_belong_to_the_endpoints_that_all_other_versions_say() {
 }
 
 #[test]
-fn a_key_stays_with_its_endpoint_while_calls_come_and_go() {
+fn key_stays_with_its_endpoint_while_calls_come_and_go() {
     let candidates = candidates(&[100; 5]);
     let picker = ConsistentHash::by_key().picker(&candidates);
     let first = pick(&*picker, 1);
@@ -141,7 +141,7 @@ fn calls_sent_by_other_balancers_are_counted() {
 }
 
 #[test]
-fn a_second_try_goes_where_the_key_would_be_without_the_first() {
+fn second_try_goes_where_the_key_would_be_without_the_first() {
     let weights = [100; 6];
     let candidates = candidates(&weights);
     let picker = ConsistentHash::by_key().picker(&candidates);
@@ -163,7 +163,7 @@ fn calls_without_a_key_go_to_the_less_loaded() {
 }
 
 #[test]
-fn a_load_factor_that_makes_no_sense_is_taken_for_one() {
+fn load_factor_that_makes_no_sense_is_taken_for_one() {
     for factor in [f64::NAN, -3.0, 0.0] {
         assert_eq!(ConsistentHash::by_key().load_factor(factor), ConsistentHash::by_key().load_factor(1.0));
     }

@@ -18,7 +18,7 @@ fn lines_are_addresses_and_comments() {
 }
 
 #[test]
-fn a_first_line_with_an_ipv6_address_is_no_json() {
+fn first_line_with_an_ipv6_address_is_no_json() {
     assert_eq!(addresses("[::1]:7001\n"), ["tcp@[::1]:7001"]);
     assert_eq!(addresses("\n [fe80::1%eth0]:7001"), ["tcp@[fe80::1%eth0]:7001"]);
     assert_eq!(addresses("[2001:db8::1]:7001"), ["tcp@[2001:db8::1]:7001"]);
@@ -45,12 +45,12 @@ fn json_has_addresses_and_objects() {
 }
 
 #[test]
-fn an_escaped_string_is_an_address_too() {
+fn escaped_string_is_an_address_too() {
     assert_eq!(addresses(r#"["unix@\/run\/a"]"#), ["unix@/run/a"]);
 }
 
 #[test]
-fn a_byte_order_mark_is_skipped() {
+fn byte_order_mark_is_skipped() {
     assert_eq!(addresses("\u{feff}10.0.0.1:7001"), ["tcp@10.0.0.1:7001"]);
     assert_eq!(addresses("\u{feff}[\"10.0.0.1:7001\"]"), ["tcp@10.0.0.1:7001"]);
 }
@@ -64,7 +64,7 @@ fn only_an_empty_array_is_an_empty_list() {
 }
 
 #[test]
-fn a_mistake_in_a_line_has_its_place() {
+fn mistake_in_a_line_has_its_place() {
     assert_eq!(
         mistake("10.0.0.1:7001\n  nowhere"),
         "line 2, column 3: address \"nowhere\": the port is missing; write host:port"
@@ -77,7 +77,7 @@ fn a_mistake_in_a_line_has_its_place() {
 }
 
 #[test]
-fn a_mistake_in_json_has_its_place_and_reason() {
+fn mistake_in_json_has_its_place_and_reason() {
     let cases = [
         ("[\n\"10.0.0.1:7001\",", "line 2"), // cut short
         ("[", "line 1"),
@@ -106,7 +106,7 @@ fn bytes_that_are_no_text_have_their_place() {
 }
 
 #[test]
-fn a_list_has_an_end() {
+fn list_has_an_end() {
     let line = |n: usize| format!("h{n}:1");
     let lines: Vec<_> = (0..=MAX_ENDPOINTS).map(line).collect();
     assert_eq!(read(lines[1..].join("\n").as_bytes()).unwrap().len(), MAX_ENDPOINTS);

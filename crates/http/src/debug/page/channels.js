@@ -1,6 +1,6 @@
 // Channels: the endpoints that this process calls, with their state and counters.
 
-const STATE_RANK = { healthy: 0, drained: 1, ejected: 2, unreachable: 3 };
+const STATE_RANK = { healthy: 0, draining: 1, ejected: 2, unreachable: 3 };
 const channelViews = new Map();
 
 class ChannelView {
@@ -11,7 +11,7 @@ class ChannelView {
     this.table = new SortableTable({
       label: "Endpoints",
       keyOf: ({ key }) => key,
-      searchText: (endpoint) => joinText(endpoint.address, endpoint.zone, endpoint.state, endpoint.why),
+      searchText: (endpoint) => joinText(endpoint.address, endpoint.zone, endpoint.state, endpoint.reason),
       sort: { name: "address", descending: false },
       empty: "No endpoint is known.",
       columns: [
@@ -60,7 +60,7 @@ function createAddressCell() {
   const why = el("span", { class: "why" });
   return { nodes: [address, why], update: (endpoint) => {
     setText(address, endpoint.address);
-    setText(why, endpoint.why ?? "");
+    setText(why, endpoint.reason ?? "");
   } };
 }
 

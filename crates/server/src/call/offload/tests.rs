@@ -92,7 +92,7 @@ impl Fixture {
 }
 
 #[test]
-fn a_core_is_left_to_quick_calls_while_there_are_some() {
+fn core_is_left_to_quick_calls_while_there_are_some() {
     let test = Fixture::new(3);
     test.pool.note_quick_call();
     for _ in 0..4 {
@@ -107,7 +107,7 @@ fn a_core_is_left_to_quick_calls_while_there_are_some() {
 }
 
 #[test]
-fn a_single_core_still_gets_a_thread() {
+fn single_core_still_gets_a_thread() {
     let test = Fixture::new(1);
     test.pool.note_quick_call();
     test.enqueue(0, 1);

@@ -68,7 +68,7 @@ async fn ipv6_is_tried_before_ipv4() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_dead_address_family_costs_one_attempt_delay() {
+async fn dead_address_family_costs_one_attempt_delay() {
     let dialer = connector(Answer::Addresses(&["10.0.0.1", "::2"]));
     let begin = Instant::now();
     let connect = async |to: SocketAddr| {
@@ -80,7 +80,7 @@ async fn a_dead_address_family_costs_one_attempt_delay() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_ip_address_is_never_resolved() {
+async fn ip_address_is_never_resolved() {
     let dialer = connector(Answer::Unknown);
     let address = Address::parse("[::1]:7").unwrap();
     let reached = dialer.race_tcp(&address, async |to| Ok(to)).await.unwrap();
@@ -88,7 +88,7 @@ async fn an_ip_address_is_never_resolved() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_connect_timeout_names_the_address_and_the_limit() {
+async fn connect_timeout_names_the_address_and_the_limit() {
     let address = Address::parse("10.0.0.3:7001").unwrap();
     let (text, phase, took) = failure(SocketConnector::default(), &address, silence).await;
     assert_eq!(text, "connecting to tcp@10.0.0.3:7001: no answer within 10 s");
@@ -96,7 +96,7 @@ async fn a_connect_timeout_names_the_address_and_the_limit() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_connect_timeout_spans_all_addresses_of_a_name() {
+async fn connect_timeout_spans_all_addresses_of_a_name() {
     let dialer = SocketConnector {
         connect_timeout: Some(Duration::from_millis(600)),
         ..connector(Answer::Addresses(&["10.0.0.1", "10.0.0.2", "10.0.0.3", "::1"]))
@@ -126,21 +126,21 @@ async fn error_has_all_failures_of_a_name_with_their_addresses() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_unknown_name_fails_in_resolving() {
+async fn unknown_name_fails_in_resolving() {
     let (text, phase, _) = failure(connector(Answer::Unknown), &named(), refuse).await;
     assert_eq!(text, "resolving tcp@db.example:7001: the name db.example does not resolve: no such name");
     assert_eq!(phase, DialPhase::Resolve);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_silent_resolver_is_given_up() {
+async fn silent_resolver_is_given_up() {
     let (text, phase, took) = failure(connector(Answer::Silence), &named(), refuse).await;
     assert_eq!(text, "resolving tcp@db.example:7001: no answer about the name db.example within 5 s");
     assert_eq!((phase, took.as_secs()), (DialPhase::Resolve, 5));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_name_blocked_in_a_hosts_file_has_no_addresses() {
+async fn name_blocked_in_a_hosts_file_has_no_addresses() {
     let dialer = connector(Answer::Addresses(&["0.0.0.0", "::"]));
     let (text, phase, _) = failure(dialer, &named(), async |to| Ok(to)).await;
     assert_eq!(text, "resolving tcp@db.example:7001: the name db.example has no addresses");
@@ -148,14 +148,14 @@ async fn a_name_blocked_in_a_hosts_file_has_no_addresses() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_unspecified_address_is_not_dialed() {
+async fn unspecified_address_is_not_dialed() {
     let address = Address::parse("0.0.0.0:7001").unwrap();
     let (text, _, _) = failure(SocketConnector::default(), &address, async |to| Ok(to)).await;
     assert_eq!(text, "connecting to tcp@0.0.0.0:7001: one can listen at such an address, not dial it");
 }
 
 #[tokio::test]
-async fn a_socket_connected_to_itself_is_refused() {
+async fn socket_connected_to_itself_is_refused() {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
     let itself = socket.local_addr().unwrap();
