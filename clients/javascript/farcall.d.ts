@@ -85,7 +85,10 @@ export interface MethodDescription {
   doc: string;
   params: { name: string; type: string }[];
   returns: string;
+  /** Two calls have the same effect as one, also at two servers. */
   idempotent: boolean;
+  /** Two calls have the same effect as one only at the same server. Absent if not. */
+  idempotent_at_same_server?: boolean;
   streaming: boolean;
 }
 

@@ -35,6 +35,17 @@ macro_rules! __dropped {
     ($($code:tt)*) => {};
 }
 
+/// The servers at which calling a method twice has the effect of calling it once.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Idempotence {
+    /// None.
+    Not,
+    /// The one that was called first.
+    SameServer,
+    /// All.
+    Anywhere,
+}
+
 /// Returns the description of a method; `params` are pairs of name and type.
 #[must_use]
 pub fn method_info(
@@ -42,14 +53,15 @@ pub fn method_info(
     doc: &str,
     params: &[(&str, &str)],
     returns: &str,
-    idempotent: bool,
+    idempotence: &Idempotence,
 ) -> MethodInfo {
     let param = |&(name, ty): &(&str, &str)| ParamInfo::new(name, ty);
     MethodInfo::new(name)
         .doc(doc)
         .params(params.iter().map(param).collect())
         .returns(returns)
-        .idempotent(idempotent)
+        .idempotent(*idempotence == Idempotence::Anywhere)
+        .idempotent_at_same_server(*idempotence == Idempotence::SameServer)
 }
 
 /// Compiles if a server can send a result of type `T`.

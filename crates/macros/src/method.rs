@@ -7,7 +7,7 @@ use crate::errors::Errors;
 use crate::names::WireName;
 use crate::output::Output;
 use crate::parameters::Parameters;
-use crate::rpc::Rpc;
+use crate::rpc::{Idempotence, Rpc};
 
 /// The methods of every client, in addition to those of the trait.
 const CLIENT_METHODS: [&str; 3] = ["new", "connect", "channel"];
@@ -24,7 +24,7 @@ pub(crate) struct Method {
     pub(crate) doc: String,
     pub(crate) parameters: Parameters,
     pub(crate) output: Output,
-    pub(crate) idempotent: bool,
+    pub(crate) idempotent: Option<Idempotence>,
     pub(crate) one_way: bool,
 }
 
@@ -49,7 +49,7 @@ impl Method {
             name: name?,
             parameters,
             output,
-            idempotent: rpc.idempotent.is_some(),
+            idempotent: rpc.idempotent.map(|(_, idempotence)| idempotence),
             one_way: rpc.one_way.is_some(),
         })
     }

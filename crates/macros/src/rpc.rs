@@ -3,7 +3,7 @@
 use proc_macro2::Span;
 use syn::meta::ParseNestedMeta;
 use syn::spanned::Spanned as _;
-use syn::{Attribute, LitStr};
+use syn::{Attribute, LitStr, Token};
 
 use crate::errors::Errors;
 
@@ -12,10 +12,38 @@ use crate::errors::Errors;
 pub(crate) struct Rpc {
     /// The name on the wire, if it is not the one in the trait.
     pub(crate) name: Option<LitStr>,
-    /// The position of `idempotent`: calling the method twice has the effect of calling it once.
-    pub(crate) idempotent: Option<Span>,
+    /// The position of `idempotent`, and where calling the method twice has the effect of calling it once.
+    pub(crate) idempotent: Option<(Span, Idempotence)>,
     /// The position of `one_way`: the method has no response.
     pub(crate) one_way: Option<Span>,
+}
+
+/// The servers at which calling a method twice has the effect of calling it once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Idempotence {
+    /// The one that may have carried out the first call: each server keeps its own state.
+    SameServer,
+    /// All: they share the state, or the method changes none.
+    Anywhere,
+}
+
+impl Idempotence {
+    /// Parses what follows `idempotent`: nothing, or `= "same_server"`.
+    fn parse(meta: &ParseNestedMeta<'_>) -> syn::Result<Self> {
+        if !meta.input.peek(Token![=]) {
+            return Ok(Self::Anywhere);
+        }
+        let scope: LitStr = meta.value()?.parse()?;
+        match &*scope.value() {
+            "anywhere" => Ok(Self::Anywhere),
+            "same_server" => Ok(Self::SameServer),
+            _ => {
+                let message = "unknown scope: write `idempotent` if all servers share the state, or \
+                               `idempotent = \"same_server\"` if each keeps its own";
+                Err(syn::Error::new(scope.span(), message))
+            }
+        }
+    }
 }
 
 impl Rpc {
@@ -37,7 +65,7 @@ impl Rpc {
         let key = meta.path.get_ident().map(ToString::to_string).unwrap_or_default();
         let span = meta.path.span();
         let twice = match &*key {
-            "idempotent" => self.idempotent.replace(span).is_some(),
+            "idempotent" => self.idempotent.replace((span, Idempotence::parse(meta)?)).is_some(),
             "one_way" => self.one_way.replace(span).is_some(),
             "name" => self.name.replace(meta.value()?.parse()?).is_some(),
             _ => {

@@ -62,9 +62,13 @@ pub struct MethodInfo {
     /// The type of the result, as written in the source.
     #[serde(default)]
     pub returns: String,
-    /// `true` if calling the method twice has the effect of calling it once.
+    /// `true` if calling the method twice has the effect of calling it once, also at two servers.
     #[serde(default)]
     pub idempotent: bool,
+    /// `true` if calling the method twice has the effect of calling it once only at the same server; `idempotent` is
+    /// `false` then.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub idempotent_at_same_server: bool,
     /// `true` if the result is a stream. No method has one yet.
     #[serde(default)]
     pub streaming: bool,
@@ -98,7 +102,14 @@ impl MethodInfo {
         self
     }
 
-    /// Declares that calling the method twice has the effect of calling it once.
+    /// Declares that calling the method twice has the effect of calling it once only at the same server.
+    #[must_use]
+    pub const fn idempotent_at_same_server(mut self, idempotent: bool) -> Self {
+        self.idempotent_at_same_server = idempotent;
+        self
+    }
+
+    /// Declares that calling the method twice has the effect of calling it once, also at two servers.
     #[must_use]
     pub const fn idempotent(mut self, idempotent: bool) -> Self {
         self.idempotent = idempotent;

@@ -12,8 +12,16 @@ class Parameter(TypedDict):
     type: str
 
 
-class Method(TypedDict):
-    """A method; its name does not include that of its service."""
+class _MethodScope(TypedDict, total=False):
+    #: True if two calls have the effect of one only at the same server; absent otherwise.
+    idempotent_at_same_server: bool
+
+
+class Method(_MethodScope):
+    """A method; its name does not include that of its service.
+
+    ``idempotent`` is true if two calls have the effect of one, also at two servers.
+    """
 
     name: str
     doc: str

@@ -14,7 +14,8 @@ use super::endpoint_choice::EndpointChoice;
 use super::in_flight_call::InFlightCall;
 use super::request::Request;
 use super::retry::{
-    RetryScope, counts_as_attempt, is_retryable, is_unreachable, most_informative, retry_scope,
+    RetryScope, counts_as_attempt, is_bound_to_its_server, is_retryable, is_unreachable, most_informative,
+    retry_scope,
 };
 use super::retry_policy::RetryMode;
 use super::span::{record_attempt, retrying};
@@ -133,6 +134,9 @@ impl Attempts {
         core.count_failure();
         self.log.record(error.endpoint());
         self.counted += u32::from(counts_as_attempt(&error));
+        if is_bound_to_its_server(&error, request.idempotence()) {
+            self.endpoint.bind_to_last();
+        }
         let pause = self.pause(&error, request, core);
         let waits = pause.is_none() && is_unreachable(&error) && core.waits_for_ready(request);
         let error = most_informative(self.last_error.take(), error);
@@ -169,7 +173,7 @@ impl Attempts {
 
     /// Returns the pause before the next attempt; `None` if there is none.
     fn pause(&mut self, error: &RpcError, request: &Request, core: &ChannelCore) -> Option<Duration> {
-        let scope = retry_scope(error, request.is_idempotent())?;
+        let scope = retry_scope(error, request.idempotence())?;
         let policy = core.retry_policy(request);
         if policy.mode == RetryMode::FailFast
             || self.counted >= policy.max_attempts
@@ -179,7 +183,7 @@ impl Attempts {
         }
         // A request that was not sent costs the servers nothing, and says nothing about the next attempt.
         let not_sent = error.execution() == Execution::NotSent;
-        let same_endpoint = policy.mode == RetryMode::SameEndpoint;
+        let same_endpoint = policy.mode == RetryMode::SameEndpoint || self.endpoint.is_bound();
         let other_possible = !same_endpoint && self.endpoint.has_others(core);
         // An overload may pass; a method that does not exist will not appear, and an endpoint that could not be
         // connected to backs off.
@@ -212,7 +216,7 @@ impl Attempts {
     /// Makes one attempt, hedged if the policy says so.
     async fn attempt(&self, request: &Request, core: &ChannelCore) -> Result<Response, RpcError> {
         match core.retry_policy(request).mode {
-            // Only calls that may be done twice are sent twice.
+            // Only calls that may be done at two servers are sent to two.
             RetryMode::Hedge(delay) if request.is_idempotent() => self.hedged(delay, request, core).await,
             _ => self.once(request, core).await,
         }
@@ -240,7 +244,7 @@ impl Attempts {
         // The future that is dropped in the end cancels its request on the server.
         let (outcome, other) = select(first, second).await.factor_first();
         match outcome {
-            Err(error) if is_retryable(&error, request.is_idempotent()) => {
+            Err(error) if is_retryable(&error, request.idempotence()) => {
                 other.await.map_err(|last| most_informative(Some(error), last))
             }
             // A result, or an error that the other request would get, too.

@@ -31,6 +31,8 @@ pub(super) struct EndpointChoice {
 struct AttemptHistory {
     tried: Vec<u64>,
     last: Option<Arc<Backend>>,
+    /// `true` if all further attempts go to the last endpoint.
+    bound: bool,
     /// The endpoint of the next attempt, if it was picked already.
     next: Option<InFlightGuard>,
     /// Attempts after the first, hedged requests included.
@@ -69,6 +71,16 @@ impl EndpointChoice {
         self.history().tried.clear();
     }
 
+    /// Sends all further attempts to the endpoint of the last one, which may have carried out the call.
+    pub(super) fn bind_to_last(&self) {
+        self.history().bound = true;
+    }
+
+    /// Returns `true` after [`EndpointChoice::bind_to_last`].
+    pub(super) fn is_bound(&self) -> bool {
+        self.history().bound
+    }
+
     /// Counts another attempt, and returns its number. The first attempt is number 1.
     pub(super) fn next_attempt(&self) -> u32 {
         let mut history = self.history();
@@ -101,7 +113,7 @@ impl EndpointChoice {
         core: &ChannelCore,
         endpoints: &Endpoints,
     ) -> Result<(Connection, Option<InFlightGuard>), RpcError> {
-        let same_endpoint = core.retry_policy(request).mode == RetryMode::SameEndpoint;
+        let same_endpoint = self.is_bound() || core.retry_policy(request).mode == RetryMode::SameEndpoint;
         loop {
             let guard = self.pick(request, core, endpoints, same_endpoint).await?;
             self.history().record(guard.backend());

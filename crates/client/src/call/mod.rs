@@ -176,9 +176,24 @@ impl<T, E> Call<T, E> {
         self
     }
 
-    /// Declares that the call may be made twice with the effect of once. Default: it may not.
+    /// Declares that the call may be made twice with the effect of once, **also at two servers**: it only reads, or the
+    /// servers share the state that it changes, such as a database. If it is interrupted, it is made again, with
+    /// [`RetryPolicy::fail_over`] at another server; it can be [hedged](RetryPolicy::hedge_after). Default: it may not.
+    ///
+    /// For state that each server keeps for itself, use [`Call::idempotent_at_same_server`].
     pub fn idempotent(mut self) -> Self {
         self.request.set_idempotent();
+        self
+    }
+
+    /// Declares that the call may be made twice with the effect of once, but **only at the same server**, which keeps the
+    /// state that it changes for itself. If it is interrupted, it is made again at the endpoint that it was sent to and
+    /// nowhere else, whatever the [`RetryPolicy`] is; it is not hedged. Default: it may not.
+    ///
+    /// A server is told by its address: if a load balancer, or a name with several addresses, stands for several servers,
+    /// do not declare it.
+    pub fn idempotent_at_same_server(mut self) -> Self {
+        self.request.set_idempotent_at_same_server();
         self
     }
 

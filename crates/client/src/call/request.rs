@@ -13,6 +13,7 @@ use farcall_protocol::metadata::{ATTEMPT, RESERVED_PREFIX, TRACEPARENT};
 use farcall_protocol::{Body, Code, Codec, EncodeError, Execution, Flags, Metadata, MetadataError};
 use tokio::time::Instant;
 
+use super::retry::Idempotence;
 use super::retry_policy::RetryPolicy;
 use super::routing_key;
 use crate::connection::Connection;
@@ -30,6 +31,7 @@ pub struct Request {
     method: Cow<'static, str>,
     body: Body,
     flags: Flags,
+    idempotence: Idempotence,
     metadata: Option<Box<Metadata>>,
     /// The time for the call, until it starts.
     timeout: Option<Duration>,
@@ -87,6 +89,7 @@ impl Request {
             method,
             body,
             flags: Flags::NONE,
+            idempotence: Idempotence::None,
             metadata: None,
             timeout,
             inherited,
@@ -140,15 +143,37 @@ impl Request {
         self.timeout = Some(limit);
     }
 
-    /// Returns `true` if the call may be made twice with the effect of once.
+    /// Returns `true` if the call may be made twice with the effect of once, also at two servers.
     #[must_use]
     pub const fn is_idempotent(&self) -> bool {
-        self.flags.contains(Flags::IDEMPOTENT)
+        matches!(self.idempotence, Idempotence::Anywhere)
     }
 
-    /// Declares that the call may be made twice with the effect of once.
+    /// Returns `true` if the call may be made twice with the effect of once, but only at the same server.
+    #[must_use]
+    pub const fn is_idempotent_at_same_server(&self) -> bool {
+        matches!(self.idempotence, Idempotence::SameServer)
+    }
+
+    /// Declares that the call may be made twice with the effect of once, also at two servers: see
+    /// [`Call::idempotent`](crate::Call::idempotent).
     pub const fn set_idempotent(&mut self) {
+        self.idempotence = Idempotence::Anywhere;
         self.flags = self.flags.with(Flags::IDEMPOTENT);
+    }
+
+    /// Declares that the call may be made twice with the effect of once, but only at the same server: see
+    /// [`Call::idempotent_at_same_server`](crate::Call::idempotent_at_same_server). A call that is idempotent at all
+    /// servers stays so.
+    pub const fn set_idempotent_at_same_server(&mut self) {
+        // The flag on the wire says that other servers count, too: whoever passes the call on may rely on it.
+        if matches!(self.idempotence, Idempotence::None) {
+            self.idempotence = Idempotence::SameServer;
+        }
+    }
+
+    pub(crate) const fn idempotence(&self) -> Idempotence {
+        self.idempotence
     }
 
     /// Returns `true` if no response is wanted, as for [`Call::notify`](crate::Call::notify).

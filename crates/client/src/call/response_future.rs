@@ -165,7 +165,7 @@ impl ResponseFuture {
             unreachable!("only a call in flight is finished");
         };
         match outcome {
-            Err(error) if is_retryable(&error, self.request.is_idempotent()) => {
+            Err(error) if is_retryable(&error, self.request.idempotence()) => {
                 self.continue_boxed(Attempts::after(call.into_guard()), Some(error));
                 None
             }

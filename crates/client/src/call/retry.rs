@@ -13,18 +13,37 @@ pub(super) enum RetryScope {
     OtherEndpoint,
 }
 
+/// The servers at which a call may be carried out twice with the effect of once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Idempotence {
+    /// None: a call that may have been carried out is not made again.
+    #[default]
+    None,
+    /// The server that may have carried it out. Another one has state of its own, where the effect would be a second
+    /// one.
+    SameServer,
+    /// Any server: they share the state that the call changes, or the call changes none.
+    Anywhere,
+}
+
 /// Returns `true` if a call that failed with this error may be made again.
-pub(super) fn is_retryable(error: &RpcError, idempotent: bool) -> bool {
-    retry_scope(error, idempotent).is_some()
+pub(super) fn is_retryable(error: &RpcError, idempotence: Idempotence) -> bool {
+    retry_scope(error, idempotence).is_some()
+}
+
+/// Returns `true` if a call that failed with this error may have had an effect that only the server that it was sent to
+/// recognizes as the same: it must not be made anywhere else.
+pub(super) fn is_bound_to_its_server(error: &RpcError, idempotence: Idempotence) -> bool {
+    error.execution() == Execution::Maybe && idempotence == Idempotence::SameServer
 }
 
 /// Returns where a call that failed with this error may be made again: only if nothing of it was done or it may
-/// be done twice, and only if another attempt can succeed.
+/// be done twice, and only if another attempt can succeed. If [`is_bound_to_its_server`], no other endpoint counts.
 #[expect(clippy::match_same_arms, reason = "each arm is a case with its own reason")]
-pub(super) fn retry_scope(error: &RpcError, idempotent: bool) -> Option<RetryScope> {
+pub(super) fn retry_scope(error: &RpcError, idempotence: Idempotence) -> Option<RetryScope> {
     match (error.execution(), error.phase(), error.code()) {
         (Execution::Done, ..) => None,
-        (Execution::Maybe, ..) if !idempotent => None,
+        (Execution::Maybe, ..) if idempotence == Idempotence::None => None,
         // The endpoint backs off before it is dialed again, so an attempt there would fail at once.
         (Execution::NotSent, ..) if error.is_unconnected() => Some(RetryScope::OtherEndpoint),
         // The connection broke, or the server said goaway before the call began.

@@ -10,7 +10,8 @@ use farcall_transport::HumanDuration;
 ///
 /// Whether a call may be retried is decided by its [`Execution`](farcall_protocol::Execution)
 /// and never by the policy: `not_sent` always, `refused` if another server may answer otherwise,
-/// `maybe` if the call is idempotent, `done` never.
+/// `maybe` if the call is idempotent, `done` never. A call that is idempotent only at the same server
+/// ([`Call::idempotent_at_same_server`](crate::Call::idempotent_at_same_server)) goes to no other after a `maybe`.
 ///
 /// ```
 /// use std::time::Duration;
@@ -63,7 +64,7 @@ impl RetryPolicy {
 
     /// Retries as [`RetryPolicy::fail_over`] does; in addition, if no reply arrives within `delay`, sends a second
     /// (hedged) request to another endpoint. The first reply counts, and the other request
-    /// is cancelled. Only idempotent calls are sent twice, and only within the retry budget; the
+    /// is cancelled. Only calls that are idempotent at all servers are sent twice, and only within the retry budget; the
     /// hedged request does not count as an attempt. An error counts as a reply if another attempt could not help. A
     /// good delay is the 95th to 99th percentile of the method's latency: too short, and every
     /// call is made twice; too long, and hedging has no effect. See Dean and Barroso, "The Tail at

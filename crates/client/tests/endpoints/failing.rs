@@ -117,6 +117,43 @@ async fn possibly_executed_call_is_retried_only_if_idempotent() {
 }
 
 #[tokio::test]
+async fn call_that_is_idempotent_at_one_server_is_repeated_there_only() {
+    let (a, b, channel) = first_fails(Code::Internal, Execution::Maybe, RetryPolicy::fail_over()).await;
+    b.fails(Code::Internal, Execution::Maybe);
+    for _ in 0..4 {
+        let before = (a.calls(), b.calls());
+        let call = channel.call::<String>("T.fail", &()).idempotent_at_same_server();
+        let error = RpcError::from(call.await.unwrap_err());
+        assert_eq!((error.execution(), error.attempts()), (Execution::Maybe, 3));
+        // All attempts went to one of the two.
+        let made = (a.calls() - before.0, b.calls() - before.1);
+        assert!(made == (3, 0) || made == (0, 3), "{made:?}");
+    }
+    // It was not begun there, so another server may take it.
+    a.fails(Code::Unavailable, Execution::Refused);
+    b.recovers();
+    for _ in 0..4 {
+        let call = channel.call::<String>("T.fail", &()).idempotent_at_same_server();
+        assert_eq!(call.await.unwrap(), "b");
+    }
+}
+
+#[tokio::test]
+async fn call_that_is_idempotent_at_one_server_is_not_taken_over_from_a_killed_one() {
+    for policy in [RetryPolicy::fail_over(), RetryPolicy::hedge_after(MS)] {
+        let mut servers = [serve("a"), serve("b")];
+        let channel = over(&[&servers[0], &servers[1]]).retry(policy).build().unwrap();
+        let call = channel.call::<String>("T.slow", &()).idempotent_at_same_server().start();
+        until("it runs", || servers[0].calls() + servers[1].calls() == 1).await;
+        let (killed, other) = if servers[0].calls() == 1 { (0, 1) } else { (1, 0) };
+        servers[killed].kill();
+        let error = timeout(PATIENCE, call).await.unwrap().unwrap_err();
+        assert_eq!((error.code(), error.execution()), (Code::Unavailable, Execution::Maybe));
+        assert_eq!(servers[other].calls(), 0);
+    }
+}
+
+#[tokio::test]
 async fn executed_call_is_never_retried() {
     let (a, b, channel) = first_fails(Code::Internal, Execution::Done, RetryPolicy::fail_over()).await;
     b.fails(Code::Internal, Execution::Done);

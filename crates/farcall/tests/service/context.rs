@@ -14,6 +14,8 @@ trait Inner {
     async fn call(&self, _: &Context, cx: String) -> String;
     #[rpc(idempotent)]
     async fn twice(&self, cx: &Context) -> bool;
+    #[rpc(idempotent = "same_server")]
+    async fn here(&self, cx: &Context) -> bool;
     async fn once(&self, cx: &Context) -> bool;
     async fn hang(&self, cx: &Context) -> ();
 }
@@ -30,6 +32,10 @@ impl Inner for Witness {
     }
 
     async fn twice(&self, cx: &Context) -> bool {
+        cx.is_idempotent()
+    }
+
+    async fn here(&self, cx: &Context) -> bool {
         cx.is_idempotent()
     }
 
@@ -90,6 +96,10 @@ async fn idempotent_attribute_marks_its_calls() {
     assert!(inner.twice().await.unwrap());
     assert!(!inner.once().await.unwrap());
     assert!(inner.once().idempotent().await.unwrap());
+    // Whoever passes a call on may take the flag for leave to repeat it at another server.
+    assert!(!inner.here().await.unwrap());
+    assert!(inner.here().idempotent().await.unwrap());
+    assert!(inner.once().idempotent().idempotent_at_same_server().await.unwrap());
 }
 
 #[tokio::test(start_paused = true)]

@@ -18,6 +18,7 @@ trait Kinds {
     /// Adds.
     #[rpc(idempotent, name = "plus")]
     async fn add(&self, cx: &Context, a: i64, r#type: HashMap<String, Vec<u8>>) -> Result<i64, DivideError>;
+    #[rpc(idempotent = "same_server")]
     async fn bare(&self);
     #[rpc(one_way)]
     #[cfg(not(test))]
@@ -42,7 +43,7 @@ fn expected() -> ServiceInfo {
             .params(vec![param("a", "i64"), param("type", "HashMap<String, Vec<u8>>")])
             .returns("Result<i64, DivideError>")
             .idempotent(true),
-        MethodInfo::new("bare").returns("()".to_owned()),
+        MethodInfo::new("bare").returns("()".to_owned()).idempotent_at_same_server(true),
     ])
 }
 

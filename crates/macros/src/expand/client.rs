@@ -8,6 +8,7 @@ use super::names::{arguments_ident, error_type, full_name};
 use crate::method::Method;
 use crate::output::Output;
 use crate::parameters::Parameter;
+use crate::rpc::Idempotence;
 use crate::service::Service;
 
 /// Generates the client, if the client is compiled in.
@@ -120,7 +121,10 @@ fn call(service: &Service, method: &Method) -> TokenStream {
             quote!(call_fallible::<#value, #error>)
         }
     };
-    let idempotent = method.idempotent.then(|| quote!(.idempotent()));
+    let idempotent = method.idempotent.map(|idempotence| match idempotence {
+        Idempotence::Anywhere => quote!(.idempotent()),
+        Idempotence::SameServer => quote!(.idempotent_at_same_server()),
+    });
     quote! {
         self.channel.#make(#name, &#arguments_ident { #(#fields),* }) #idempotent
     }

@@ -7,6 +7,7 @@ use syn::spanned::Spanned as _;
 use super::names::{arguments_ident, local};
 use crate::method::Method;
 use crate::output::Output;
+use crate::rpc::Idempotence;
 use crate::service::Service;
 use crate::type_text::type_text;
 
@@ -45,7 +46,13 @@ fn info(service: &Service, method: &Method) -> TokenStream {
         quote!((#name, #ty))
     });
     let returns = type_text(output.written());
-    quote!(#farcall::__private::method_info(#name, #doc, &[#(#params),*], #returns, #idempotent))
+    let idempotence = match idempotent {
+        None => quote!(Not),
+        Some(Idempotence::Anywhere) => quote!(Anywhere),
+        Some(Idempotence::SameServer) => quote!(SameServer),
+    };
+    let idempotence = quote!(#farcall::__private::Idempotence::#idempotence);
+    quote!(#farcall::__private::method_info(#name, #doc, &[#(#params),*], #returns, &#idempotence))
 }
 
 /// Generates the handler of a method: it decodes the arguments, calls the method on the shared service, and

@@ -16,6 +16,10 @@ trait Arith {
     async fn dotted(&self);
     #[rpc(idempotent, idempotent)]
     async fn twice(&self);
+    #[rpc(idempotent = "sometimes")]
+    async fn unknown_scope(&self);
+    #[rpc(idempotent = same_server)]
+    async fn unquoted_scope(&self);
 }
 
 fn main() {}

@@ -117,7 +117,7 @@ class MethodDetail {
   update(method) {
     const known = model.descriptions.get(method.name);
     setText(this.signature, signatureOf(method, known));
-    setText(this.marks, known?.idempotent ? "idempotent" : "");
+    setText(this.marks, idempotence(known));
     setText(this.doc, known?.doc.trim() ?? "");
     const history = historyOf(method);
     this.rate.draw([perSecondOf(history, "calls"), perSecondOf(history, "errors")]);
@@ -148,6 +148,12 @@ function signatureOf({ name }, known) {
   if (!known) return name;
   const params = known.params.map(({ name: param, type }) => `${param}: ${type}`).join(", ");
   return `${own}(${params})${known.returns ? ` -> ${known.returns}` : ""}`;
+}
+
+/** The servers at which two calls of a method have the effect of one. */
+function idempotence(known) {
+  if (known?.idempotent) return "idempotent";
+  return known?.idempotent_at_same_server ? "idempotent at the same server" : "";
 }
 
 /** Creates the buttons that choose the period. */
