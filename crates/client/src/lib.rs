@@ -25,6 +25,7 @@ mod connection;
 mod deadline;
 mod endpoints;
 mod error;
+mod totals;
 
 pub use self::call::broadcast::{Broadcast, BroadcastError, EndpointFailure, EndpointReply};
 pub use self::call::interceptor::{Intercepted, Interceptor, Next, interceptor};
@@ -36,6 +37,7 @@ pub use self::call::retry_policy::RetryPolicy;
 pub use self::call::{Call, CallFuture, StartedCall};
 pub use self::channel::Channel;
 pub use self::channel::builder::ChannelBuilder;
+pub use self::channel::metrics::{ChannelMetrics, LatencyHistogram};
 pub use self::channel::overview::{ChannelOverview, EndpointOverview, EndpointState};
 pub use self::connection::Connection;
 pub use self::connection::options::ConnectionOptions;

@@ -4,8 +4,8 @@
 //! | --- | --- |
 //! | `/_farcall_` | connections for calls: `GET` with `Upgrade: farcall` (`http@`), `CONNECT` (`connect@`), WebSocket (`ws@`) |
 //! | `/healthz` | 200: the process is running |
-//! | `/readyz` | 200 while the server accepts calls, 503 once it is stopping |
-//! | `/metrics` | metrics for Prometheus |
+//! | `/readyz` | 200 while the server accepts calls, 503 once it is stopping or a [check](HttpOptions::ready_check) fails |
+//! | `/metrics` | metrics for Prometheus: of the server, of channels, and [others](HttpOptions::metrics_text) |
 //! | `/rpc` | calls by plain HTTP, with JSON bodies, if enabled by `HttpOptions::gateway` |
 //! | `/debug/farcall` | a page about the server's activity, for this machine only: [`HttpOptions::debug_page`] |
 //!
@@ -36,10 +36,12 @@
 mod debug;
 #[cfg(feature = "gateway")]
 mod gateway;
+mod hooks;
 mod metrics;
 mod options;
 mod peer;
 mod protocol_sniff;
+mod readiness;
 mod router;
 mod serve;
 mod state;

@@ -1,36 +1,102 @@
-//! `/metrics`: the server's metrics in Prometheus' text format, which its tools check.
+//! `/metrics`: the metrics of this process in Prometheus' text format, which its tools check.
 //!
-//! Nothing is counted here: each request reads the counters that the server keeps.
+//! Nothing is counted here: each request reads the counters that the server ([`server`]) and the channels
+//! ([`channels`]) keep, and appends what the program itself adds.
 
-use std::fmt;
-use std::time::Duration;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
-use farcall_protocol::describe::HealthStatus;
-use farcall_server::{MethodMetrics, ServerHandle};
+use axum::Router;
+use axum::extract::State;
+use axum::http::HeaderValue;
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use farcall_server::ServerHandle;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder, NoLabelSet};
-use prometheus_client::metrics::MetricType;
-use prometheus_client::metrics::counter::ConstCounter;
-use prometheus_client::metrics::gauge::ConstGauge;
-use prometheus_client::registry::{Registry, Unit};
+use prometheus_client::registry::Registry;
+use tracing::error;
 
-pub(crate) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+use self::server::ServerCollector;
+use crate::hooks::MetricsText;
+use crate::options::HttpOptions;
 
-/// The upper ends of the histogram's buckets, in microseconds: from a call that ends in its first
-/// poll to one that a person waits for.
-const BUCKETS_US: [u64; 15] = [
-    25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 100_000, 250_000, 1_000_000, 2_500_000,
-    10_000_000,
-];
+#[cfg(feature = "client")]
+mod channels;
+mod server;
 
-/// Returns all metrics as text.
-pub(crate) fn render(handle: &ServerHandle) -> String {
-    let mut registry = Registry::with_prefix("farcall_server");
-    registry.register_collector(Box::new(ServerCollector { handle: handle.clone() }));
+const FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// The sources of the metrics.
+struct Metrics {
+    handle: Option<ServerHandle>,
+    #[cfg(feature = "client")]
+    channels: channels::ChannelsCollector,
+    texts: Vec<MetricsText>,
+}
+
+/// Returns the route of the metrics.
+pub(crate) fn routes<S>(handle: Option<ServerHandle>, options: &HttpOptions) -> Router<S>
+where
+    S: Clone + Send + Sync + 'static,
+{
+    let metrics = Metrics {
+        handle,
+        #[cfg(feature = "client")]
+        channels: channels::ChannelsCollector::new(&options.channels),
+        texts: options.metrics_texts.clone(),
+    };
+    Router::new().route("/metrics", get(prometheus)).with_state(Arc::new(metrics))
+}
+
+/// Answers `GET /metrics`.
+async fn prometheus(State(metrics): State<Arc<Metrics>>) -> Response {
+    let mut response = metrics.render().into_response();
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(FORMAT));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
+
+impl Metrics {
+    /// Returns all metrics as text.
+    fn render(&self) -> String {
+        let mut text = String::new();
+        if let Some(handle) = &self.handle {
+            text.push_str(&collect("farcall_server", ServerCollector { handle: handle.clone() }));
+        }
+        #[cfg(feature = "client")]
+        if !self.channels.is_empty() {
+            text.push_str(&collect("farcall_client", self.channels.clone()));
+        }
+        for more in &self.texts {
+            append(&mut text, more);
+        }
+        text
+    }
+}
+
+/// Returns the metrics of one collector as text.
+fn collect(prefix: &str, collector: impl Collector) -> String {
+    let mut registry = Registry::with_prefix(prefix);
+    registry.register_collector(Box::new(collector));
     let mut text = String::new();
     encode(&mut text, &registry).expect("writing to a string does not fail");
     classic(&text)
+}
+
+/// Appends the program's own metrics. If its code panics, the other metrics are still shown.
+fn append(text: &mut String, more: &MetricsText) {
+    let Ok(own) = catch_unwind(AssertUnwindSafe(|| (more.0)())) else {
+        return error!("a function of `HttpOptions::metrics_text` has panicked: its metrics are missing");
+    };
+    // The end marker of OpenMetrics, which some libraries write, would hide what follows.
+    for line in own.lines().filter(|line| *line != "# EOF") {
+        text.push_str(line);
+        text.push('\n');
+    }
 }
 
 /// Converts OpenMetrics to Prometheus' own format: it describes a counter by the full name of its samples,
@@ -55,84 +121,4 @@ fn classic(open_metrics: &str) -> String {
         text.push('\n');
     }
     text
-}
-
-#[derive(Debug)]
-struct ServerCollector {
-    handle: ServerHandle,
-}
-
-impl Collector for ServerCollector {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let methods = self.handle.method_metrics();
-        let to = &mut encoder;
-        write_calls(to, &methods)?;
-        write_errors(to, &methods)?;
-        write_in_flight(to, &methods)?;
-        write_durations(to, &methods)?;
-        let gauge = |to: &mut DescriptorEncoder<'_>, name, help, unit, value: usize| {
-            let value = ConstGauge::new(u64::try_from(value).unwrap_or(u64::MAX));
-            value.encode(to.encode_descriptor(name, help, unit, MetricType::Gauge)?)
-        };
-        gauge(to, "connections", "Connections that are open.", None, self.handle.connections())?;
-        let help = "Calls under way in tasks of their own, over all connections.";
-        gauge(to, "tasks_in_flight", help, None, self.handle.in_flight())?;
-        let help = "Bytes in the buffers of all connections.";
-        gauge(to, "buffered", help, Some(&Unit::Bytes), self.handle.buffered_bytes())?;
-        let draining = usize::from(self.handle.health() == HealthStatus::Draining);
-        gauge(to, "draining", "1 while the server stops and takes no new calls, else 0.", None, draining)
-    }
-}
-
-fn write_calls(to: &mut DescriptorEncoder<'_>, methods: &[MethodMetrics]) -> fmt::Result {
-    let mut family = to.encode_descriptor("calls", "Calls that have ended.", None, MetricType::Counter)?;
-    methods.iter().try_for_each(|method| {
-        ConstCounter::new(method.calls()).encode(family.encode_family(&labels(method))?)
-    })
-}
-
-fn write_errors(to: &mut DescriptorEncoder<'_>, methods: &[MethodMetrics]) -> fmt::Result {
-    let help = "Calls that have ended in an error, by its code.";
-    let mut family = to.encode_descriptor("errors", help, None, MetricType::Counter)?;
-    for method in methods {
-        let [service, name] = labels(method);
-        for &(code, errors) in &method.errors {
-            let labels = [service, name, ("code", code.name())];
-            ConstCounter::new(errors).encode(family.encode_family(&labels)?)?;
-        }
-    }
-    Ok(())
-}
-
-fn write_in_flight(to: &mut DescriptorEncoder<'_>, methods: &[MethodMetrics]) -> fmt::Result {
-    let mut family = to.encode_descriptor("calls_in_flight", "Calls under way.", None, MetricType::Gauge)?;
-    methods.iter().try_for_each(|method| {
-        ConstGauge::new(method.in_flight).encode(family.encode_family(&labels(method))?)
-    })
-}
-
-fn write_durations(to: &mut DescriptorEncoder<'_>, methods: &[MethodMetrics]) -> fmt::Result {
-    let help = "How long calls took from the request's arrival to its answer.";
-    let mut family =
-        to.encode_descriptor("call_duration", help, Some(&Unit::Seconds), MetricType::Histogram)?;
-    methods.iter().try_for_each(|method| write_histogram(family.encode_family(&labels(method))?, method))
-}
-
-fn write_histogram(mut to: MetricEncoder<'_>, method: &MethodMetrics) -> fmt::Result {
-    let mut buckets = Vec::with_capacity(BUCKETS_US.len() + 1);
-    let mut below = 0;
-    for us in BUCKETS_US {
-        let end = Duration::from_micros(us);
-        let within = method.calls_within(end);
-        buckets.push((end.as_secs_f64(), within - below));
-        below = within;
-    }
-    buckets.push((f64::INFINITY, method.calls() - below));
-    to.encode_histogram::<NoLabelSet>(method.total_latency().as_secs_f64(), method.calls(), &buckets, None)
-}
-
-/// Returns the names of the service and its method. Both are the server's own, so their number is bounded.
-fn labels(method: &MethodMetrics) -> [(&'static str, &str); 2] {
-    let (service, name) = method.name.rsplit_once('.').unwrap_or(("", &method.name));
-    [("service", service), ("method", name)]
 }

@@ -2,11 +2,16 @@
 
 #[cfg(feature = "client")]
 use farcall_client::Channel;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
 use farcall_web::{Authority, Origin, OriginCheck};
 
 use crate::debug::DebugPage;
 #[cfg(feature = "gateway")]
 use crate::gateway::Gateway;
+use crate::hooks::{MetricsText, ReadyCheck};
 
 /// The settings of a [`router`](crate::router).
 ///
@@ -25,11 +30,17 @@ pub struct HttpOptions {
     pub(crate) allowed_origins: Vec<String>,
     pub(crate) max_message_bytes: usize,
     pub(crate) debug_page: DebugPage,
+    pub(crate) metrics_texts: Vec<MetricsText>,
+    pub(crate) ready_checks: Vec<ReadyCheck>,
+    pub(crate) ready_timeout: Duration,
     #[cfg(feature = "gateway")]
     pub(crate) gateway: Option<Gateway>,
     #[cfg(feature = "client")]
     pub(crate) channels: Vec<(String, Channel)>,
 }
+
+/// The default of [`HttpOptions::ready_timeout`], which is that of a Kubernetes probe.
+const DEFAULT_READY_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl Default for HttpOptions {
     fn default() -> Self {
@@ -38,6 +49,9 @@ impl Default for HttpOptions {
             allowed_origins: Vec::new(),
             max_message_bytes: 4 * 1024 * 1024 + 128 * 1024,
             debug_page: DebugPage::default(),
+            metrics_texts: Vec::new(),
+            ready_checks: Vec::new(),
+            ready_timeout: DEFAULT_READY_TIMEOUT,
             #[cfg(feature = "gateway")]
             gateway: None,
             #[cfg(feature = "client")]
@@ -97,11 +111,74 @@ impl HttpOptions {
         self
     }
 
-    /// Adds a channel that the debug page shows under this name. Default: none. The page shows at most 200
-    /// endpoints of each channel, unhealthy ones first.
+    /// Adds a channel that the debug page and `/metrics` show under this name. Default: none. The page shows at most
+    /// 200 endpoints of each channel, unhealthy ones first; in the metrics the name is the label `channel`, and gets a
+    /// number if it was used before. The channel measures its latency from then on
+    /// ([`Channel::measure_latency`]).
     #[cfg(feature = "client")]
     pub fn channel(mut self, name: impl Into<String>, channel: Channel) -> Self {
         self.channels.push((name.into(), channel));
+        self
+    }
+
+    /// Adds metrics of the program's own to `/metrics`: the function returns them in Prometheus' text format, for each
+    /// request. Default: none.
+    ///
+    /// It must not block, and its families must have other names than farcall's, which begin with `farcall_`. If it
+    /// panics, its metrics are missing from the answer, and an error is logged.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use std::sync::atomic::{AtomicU64, Ordering};
+    ///
+    /// use farcall_http::HttpOptions;
+    ///
+    /// let orders = Arc::new(AtomicU64::new(0));
+    /// let counted = Arc::clone(&orders);
+    /// let options = HttpOptions::default().metrics_text(move || {
+    ///     let orders = counted.load(Ordering::Relaxed);
+    ///     format!("# HELP shop_orders_total Orders.\n# TYPE shop_orders_total counter\nshop_orders_total {orders}\n")
+    /// });
+    /// # let _ = options;
+    /// ```
+    pub fn metrics_text(mut self, text: impl Fn() -> String + Send + Sync + 'static) -> Self {
+        self.metrics_texts.push(MetricsText(Arc::new(text)));
+        self
+    }
+
+    /// Adds a check of something that the server needs, such as its database: while it fails, `/readyz` answers 503
+    /// with its name and the error. Default: none; the server alone decides.
+    ///
+    /// All checks run at the same time, at most twice a second, however many requests there are. A check that panics,
+    /// or takes longer than [`HttpOptions::ready_timeout`], counts as failed. Failing checks refuse no calls: they tell
+    /// a load balancer to send its traffic elsewhere.
+    ///
+    /// ```
+    /// use farcall_http::HttpOptions;
+    /// use tokio::net::TcpStream;
+    ///
+    /// let options = HttpOptions::default()
+    ///     .ready_check("database", async || TcpStream::connect("10.0.0.9:5432").await.map(drop));
+    /// # let _ = options;
+    /// ```
+    pub fn ready_check<Check, Checking, Error>(mut self, name: impl Into<String>, check: Check) -> Self
+    where
+        Check: Fn() -> Checking + Send + Sync + 'static,
+        Checking: Future<Output = Result<(), Error>> + Send + 'static,
+        Error: fmt::Display,
+    {
+        let check = move || -> crate::hooks::Checking {
+            let checking = check();
+            Box::pin(async move { checking.await.map_err(|error| error.to_string()) })
+        };
+        self.ready_checks.push(ReadyCheck { name: name.into(), check: Arc::new(check) });
+        self
+    }
+
+    /// Sets the time for all checks of one request together. Default 1 s, as for a Kubernetes probe. Too low, and a busy
+    /// database counts as down; too high, and the prober has given up before the answer.
+    pub const fn ready_timeout(mut self, limit: Duration) -> Self {
+        self.ready_timeout = limit;
         self
     }
 

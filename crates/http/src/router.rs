@@ -4,12 +4,10 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
-use axum::http::{HeaderValue, Method, StatusCode, Uri};
+use axum::http::{Method, StatusCode, Uri};
 use axum::middleware::{Next, from_fn_with_state};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use axum::routing::{any, get};
-use farcall_protocol::describe::HealthStatus;
 use farcall_server::ServerHandle;
 use farcall_web::{OriginCheck, OriginError};
 
@@ -18,6 +16,7 @@ use crate::debug;
 use crate::gateway;
 use crate::metrics;
 use crate::options::HttpOptions;
+use crate::readiness;
 use crate::state::HttpState;
 use crate::text_response::text_response;
 use crate::upgrade;
@@ -49,12 +48,10 @@ use crate::upgrade;
 pub fn router(handle: ServerHandle, options: HttpOptions) -> Router {
     let origins = Arc::new(options.origin_check());
     let debug = debug::routes(Some(handle.clone()), &options);
+    let (metrics, readiness) =
+        (metrics::routes(Some(handle.clone()), &options), readiness::routes(Some(handle.clone()), &options));
     let state = HttpState { handle, options: Arc::new(options), origins: Arc::clone(&origins) };
-    let pages = Router::new()
-        .route("/healthz", get(healthz))
-        .route("/readyz", get(readyz))
-        .route("/metrics", get(prometheus))
-        .merge(debug);
+    let pages = Router::new().route("/healthz", get(healthz)).merge(readiness).merge(metrics).merge(debug);
     #[cfg(feature = "gateway")]
     let pages = pages.merge(gateway::routes(&state));
     let pages = pages
@@ -64,12 +61,15 @@ pub fn router(handle: ServerHandle, options: HttpOptions) -> Router {
     Router::new().route("/_farcall_", any(upgrade::upgrade)).merge(pages).with_state(state)
 }
 
-/// Creates an axum router for a process that is only a client: `/healthz`, and `/debug/farcall` with the
-/// channels of [`HttpOptions::channel`]. Otherwise it is like [`router`].
+/// Creates an axum router for a process that is only a client: `/healthz`, `/readyz` with the checks of
+/// [`HttpOptions::ready_check`], and `/metrics` and `/debug/farcall` with the channels of [`HttpOptions::channel`].
+/// Otherwise it is like [`router`].
 #[cfg(feature = "client")]
 pub fn client_router(options: &HttpOptions) -> Router {
     Router::new()
         .route("/healthz", get(healthz))
+        .merge(readiness::routes(None, options))
+        .merge(metrics::routes(None, options))
         .merge(debug::routes(None, options))
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(not_found)
@@ -97,26 +97,6 @@ fn forbidden(path: &str, error: &OriginError) -> Response {
 /// Answers `GET /healthz`.
 async fn healthz() -> Response {
     text_response(StatusCode::OK, "ok")
-}
-
-/// Answers `GET /readyz`: 200 while the server accepts calls.
-async fn readyz(State(state): State<HttpState>) -> Response {
-    match state.handle.health() {
-        HealthStatus::Serving => text_response(StatusCode::OK, "ready"),
-        _ => {
-            text_response(StatusCode::SERVICE_UNAVAILABLE, "the server is stopping and accepts no new calls")
-        }
-    }
-}
-
-/// Answers `GET /metrics`.
-async fn prometheus(State(state): State<HttpState>) -> Response {
-    let mut response = metrics::render(&state.handle).into_response();
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(metrics::CONTENT_TYPE));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    response
 }
 
 async fn not_found(uri: Uri) -> Response {

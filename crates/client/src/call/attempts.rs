@@ -117,7 +117,9 @@ impl Attempts {
             .endpoint
             .send(request, core, async |connection, request, phase| connection.send(request, phase).await);
         let (pending, guard) = sent.await?;
-        InFlightCall::new(pending, guard).await
+        // Guards measure the latency of their endpoints.
+        let timer = if guard.is_none() { core.totals().timer() } else { None };
+        InFlightCall::new(pending, guard, timer).await
     }
 
     /// Waits until the next attempt is due.
@@ -131,7 +133,7 @@ impl Attempts {
         request: &mut Request,
         core: &ChannelCore,
     ) -> Result<(), RpcError> {
-        core.count_failure();
+        core.count_failure(&error);
         self.log.record(error.endpoint());
         self.counted += u32::from(counts_as_attempt(&error));
         if is_bound_to_its_server(&error, request.idempotence()) {
@@ -146,6 +148,7 @@ impl Attempts {
             return Err(error.with_attempts(std::mem::take(&mut self.log)));
         }
         retrying(&error);
+        core.totals().count_retry();
         self.last_error = Some(error);
         let attempt = self.endpoint.next_attempt();
         request.set_attempt(attempt);
@@ -236,6 +239,7 @@ impl Attempts {
         if !self.endpoint.has_others(core) || !core.budget.withdraw() {
             return first.await;
         }
+        core.totals().count_retry();
         let mut request = request.clone();
         let attempt = self.endpoint.next_attempt();
         request.set_attempt(attempt);

@@ -160,6 +160,7 @@ impl<T: Send + 'static, E: Send + 'static> Broadcast<T, E> {
         request.start().map_err(|error| error.of(request.method_name()))?;
         core.budget.deposit();
         let targets = targets(&core, &request).await.map_err(|error| error.of(request.method_name()))?;
+        core.totals().count_broadcast(targets.len());
         let request = Arc::new(request);
         let outcomes = targets.into_iter().map(|(endpoint, target)| {
             let (core, request) = (Arc::clone(&core), Arc::clone(&request));
@@ -215,9 +216,12 @@ pub(super) async fn call_target(
     match target {
         BroadcastTarget::Only => {
             let outcome = Attempts::default().once(request, core).await;
-            outcome.inspect_err(|_| core.count_failure())
+            outcome.inspect_err(|error| core.count_failure(error))
         }
-        BroadcastTarget::Backend(backend) => call_backend(request, backend).await,
+        BroadcastTarget::Backend(backend) => {
+            let outcome = call_backend(request, backend).await;
+            outcome.inspect_err(|error| core.count_failure(error))
+        }
     }
 }
 

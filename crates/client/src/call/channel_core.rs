@@ -1,7 +1,7 @@
 //! The state that the calls of a channel share.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
 use std::time::Duration;
 
 use farcall_protocol::Codec;
@@ -12,6 +12,8 @@ use super::retry_policy::RetryPolicy;
 use super::send_request::SendRequest;
 use crate::connection::pool::ConnectionPool;
 use crate::endpoints::Endpoints;
+use crate::error::RpcError;
+use crate::totals::Totals;
 
 /// The state that the calls of a channel share.
 pub(crate) struct ChannelCore {
@@ -25,8 +27,7 @@ pub(crate) struct ChannelCore {
     pub(super) layers: Option<Box<dyn SendRequest>>,
     retry: RetryPolicy,
     wait_for_ready: bool,
-    /// Failed attempts at the only endpoint. Backends of many count their own.
-    failures: AtomicU64,
+    totals: Arc<Totals>,
 }
 
 /// The endpoints of a channel.
@@ -40,6 +41,10 @@ pub(crate) enum Targets {
 
 impl ChannelCore {
     pub(crate) fn new(targets: Targets, codec: Codec) -> Self {
+        let totals = match &targets {
+            Targets::One(_) => Arc::default(),
+            Targets::Many(endpoints) => Arc::clone(endpoints.totals()),
+        };
         Self {
             targets,
             codec,
@@ -48,7 +53,7 @@ impl ChannelCore {
             layers: None,
             retry: RetryPolicy::default(),
             wait_for_ready: false,
-            failures: AtomicU64::new(0),
+            totals,
         }
     }
 
@@ -62,16 +67,18 @@ impl ChannelCore {
         Self { layers: Some(layers), ..self }
     }
 
-    /// Counts a failed attempt at the only endpoint. Successes are not counted: there are enough of them to contend
-    /// for the counter.
-    pub(crate) fn count_failure(&self) {
-        if let Targets::One(_) = self.targets {
-            self.failures.fetch_add(1, Ordering::Relaxed);
-        }
+    /// Counts a failed attempt. Successes are not counted: there are enough of them to contend for the counter.
+    pub(crate) fn count_failure(&self, error: &RpcError) {
+        self.totals.count_error(error.code());
     }
 
+    /// Returns the number of failed attempts.
     pub(crate) fn failures(&self) -> u64 {
-        self.failures.load(Ordering::Relaxed)
+        self.totals.errors().into_iter().map(|(_, errors)| errors).sum()
+    }
+
+    pub(crate) fn totals(&self) -> &Totals {
+        &self.totals
     }
 
     /// Returns the policy of calls that set none.

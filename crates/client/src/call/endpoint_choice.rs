@@ -189,7 +189,7 @@ pub(super) async fn call_backend(request: &Request, backend: &Arc<Backend>) -> R
         connection.send(request, phase).await
     };
     let (pending, guard) = send_before_deadline(request, Some(pool.endpoint()), connect, send).await?;
-    InFlightCall::new(pending, guard).await
+    InFlightCall::new(pending, guard, None).await
 }
 
 /// Sends the request with `send` over the connection that `connect` returns, all before the deadline.

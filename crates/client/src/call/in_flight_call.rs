@@ -5,19 +5,26 @@ use std::task::{Context, Poll, ready};
 
 use crate::connection::pending::Pending;
 use crate::connection::response::Response;
-use crate::endpoints::guard::InFlightGuard;
+use crate::endpoints::guard::{InFlightGuard, has_latency};
 use crate::error::RpcError;
+use crate::totals::LatencyTimer;
 
 /// A future for the response of a request that was sent. It reports the outcome to the endpoint's backend.
 pub(crate) struct InFlightCall {
     pending: Pending,
     /// `None` if the channel has one endpoint.
     guard: Option<InFlightGuard>,
+    /// `None` unless the latency of the only endpoint is measured.
+    timer: Option<Box<LatencyTimer>>,
 }
 
 impl InFlightCall {
-    pub(super) const fn new(pending: Pending, guard: Option<InFlightGuard>) -> Self {
-        Self { pending, guard }
+    pub(super) const fn new(
+        pending: Pending,
+        guard: Option<InFlightGuard>,
+        timer: Option<Box<LatencyTimer>>,
+    ) -> Self {
+        Self { pending, guard, timer }
     }
 
     /// Returns the guard, when the call has ended.
@@ -30,10 +37,15 @@ impl Future for InFlightCall {
     type Output = Result<Response, RpcError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let Self { pending, guard } = &mut *self;
+        let Self { pending, guard, timer } = &mut *self;
         let outcome = ready!(Pin::new(pending).poll(cx));
         if let Some(guard) = guard {
             guard.record_outcome(outcome.as_ref().err());
+        }
+        if let Some(timer) = timer
+            && outcome.as_ref().err().is_none_or(has_latency)
+        {
+            timer.record();
         }
         Poll::Ready(outcome)
     }

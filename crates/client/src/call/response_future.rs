@@ -134,7 +134,10 @@ impl ResponseFuture {
         self.core.budget.deposit();
         match try_send(&self.request, &self.core, waker) {
             Ok(call) => self.state = CallState::InFlight(call),
-            Err(FastPathMiss::Failed(error)) => self.state = CallState::Failed(error),
+            Err(FastPathMiss::Failed(error)) => {
+                self.core.count_failure(&error);
+                self.state = CallState::Failed(error);
+            }
             Err(FastPathMiss::MustWait(guard)) => self.continue_boxed(Attempts::starting_at(guard), None),
         }
     }
@@ -171,8 +174,8 @@ impl ResponseFuture {
             }
             // Most failures are final: they cost no boxed future.
             last => {
-                if last.is_err() {
-                    self.core.count_failure();
+                if let Err(error) = &last {
+                    self.core.count_failure(error);
                 }
                 self.request.drop_body();
                 Some(last)
@@ -242,7 +245,11 @@ fn try_send(
     let Some(connection) = connection else { return Err(FastPathMiss::MustWait(guard)) };
     let encoded = request.encode(&connection).map_err(FastPathMiss::Failed)?;
     match connection.try_send(&encoded, waker) {
-        Ok(pending) => Ok(InFlightCall::new(pending, guard)),
+        Ok(pending) => {
+            // Guards measure the latency of their endpoints.
+            let timer = if guard.is_none() { core.totals().timer() } else { None };
+            Ok(InFlightCall::new(pending, guard, timer))
+        }
         Err(TrySendError::WouldWait) => Err(FastPathMiss::MustWait(guard)),
         Err(TrySendError::Failed(error)) => Err(FastPathMiss::Failed(error)),
     }

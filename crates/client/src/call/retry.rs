@@ -19,8 +19,7 @@ pub(crate) enum Idempotence {
     /// None: a call that may have been carried out is not made again.
     #[default]
     None,
-    /// The server that may have carried it out. Another one has state of its own, where the effect would be a second
-    /// one.
+    /// The server that may have carried it out. Another one keeps other state, where the effect would be a second one.
     SameServer,
     /// Any server: they share the state that the call changes, or the call changes none.
     Anywhere,

@@ -10,6 +10,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tower_service::Service;
 
+use self::metrics::ChannelMetrics;
 use self::overview::ChannelOverview;
 use crate::call::channel_core::{ChannelCore, Targets};
 use crate::call::request::Request;
@@ -22,6 +23,7 @@ use crate::endpoints::status::EndpointStatus;
 use crate::error::RpcError;
 
 pub(crate) mod builder;
+pub(crate) mod metrics;
 pub(crate) mod overview;
 
 /// A client of one server, or of several among which it chooses. Clones are cheap and share everything.
@@ -174,7 +176,7 @@ impl Channel {
     }
 
     /// Returns the time since the list of endpoints was last known to be true; `None` if there is no list.
-    /// The gauge `farcall_client_endpoints_age_seconds` shows the same.
+    /// `/metrics` of `farcall-http` shows the same as `farcall_client_endpoints_age_seconds`.
     #[must_use]
     pub fn endpoints_age(&self) -> Option<Duration> {
         match &self.core.targets {
@@ -193,6 +195,18 @@ impl Channel {
     #[must_use]
     pub fn overview(&self) -> ChannelOverview {
         ChannelOverview::of(&self.core)
+    }
+
+    /// Returns the figures of the channel since it was built. It reads all endpoints, and costs calls nothing.
+    #[must_use]
+    pub fn metrics(&self) -> ChannelMetrics {
+        ChannelMetrics::of(&self.core)
+    }
+
+    /// Measures the latency of all further calls for [`Channel::metrics`]. A channel that chooses among endpoints does
+    /// that in any case; with one address it costs two readings of the clock for each call. It cannot be undone.
+    pub fn measure_latency(&self) {
+        self.core.totals().time_only_endpoint();
     }
 
     /// Closes the connections: calls in flight are finished, and calls that wait for one to be

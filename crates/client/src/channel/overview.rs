@@ -82,6 +82,32 @@ pub enum EndpointState {
     Ejected,
 }
 
+impl EndpointState {
+    /// All states.
+    pub const ALL: [Self; 4] = [Self::Healthy, Self::Draining, Self::Unreachable, Self::Ejected];
+
+    /// Returns the name, as in the JSON of the debug page: `healthy`, `draining`, `unreachable`, `ejected`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Healthy => "healthy",
+            Self::Draining => "draining",
+            Self::Unreachable => "unreachable",
+            Self::Ejected => "ejected",
+        }
+    }
+
+    pub(super) fn of(status: &EndpointStatus) -> Self {
+        match status.health {
+            // Draining counts before anything that calls have found.
+            _ if status.endpoint.is_drained() => Self::Draining,
+            Health::Healthy => Self::Healthy,
+            Health::Unreachable { .. } => Self::Unreachable,
+            Health::Ejected { .. } => Self::Ejected,
+        }
+    }
+}
+
 impl ChannelOverview {
     /// The number of endpoints that are listed at most.
     pub const MAX_ENDPOINTS: usize = 1000;
@@ -153,13 +179,15 @@ fn overview(
 
 impl From<EndpointStatus> for EndpointOverview {
     fn from(status: EndpointStatus) -> Self {
+        let state = EndpointState::of(&status);
         let EndpointStatus { endpoint, health, connections, in_flight, latency, calls, failures } = status;
-        let (state, trouble) = match health {
-            // Draining counts before anything that calls have found.
-            _ if endpoint.is_drained() => (EndpointState::Draining, None),
-            Health::Healthy => (EndpointState::Healthy, None),
-            Health::Unreachable { since, error } => (EndpointState::Unreachable, Some((since, error))),
-            Health::Ejected { since, error } => (EndpointState::Ejected, Some((since, error))),
+        let trouble = match health {
+            Health::Unreachable { since, error } | Health::Ejected { since, error }
+                if state != EndpointState::Draining =>
+            {
+                Some((since, error))
+            }
+            _ => None,
         };
         let (since, error) = trouble.unzip();
         Self {

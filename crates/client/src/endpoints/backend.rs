@@ -15,12 +15,15 @@ use super::status::{EndpointStatus, Health};
 use crate::connection::backoff::reconnect_backoff;
 use crate::connection::pool::ConnectionPool;
 use crate::error::RpcError;
+use crate::totals::{LatencyShard, Totals};
 
 /// An endpoint that calls are sent to. It outlives changes of its description, such as of its weight.
 pub(crate) struct Backend {
     id: u64,
     pool: ConnectionPool,
     load: Arc<Load>,
+    /// The channel's histogram of latencies, a part of it.
+    latency: Arc<LatencyShard>,
     counters: Counters,
     /// Failures in a row.
     failures: AtomicU32,
@@ -80,12 +83,14 @@ impl Backend {
         pool: ConnectionPool,
         outlier_detection: OutlierDetection,
         health_changed: Arc<Notify>,
+        totals: &Totals,
     ) -> Self {
         let failure_limit = outlier_detection.limit();
         Self {
             id,
             pool,
             load: Arc::default(),
+            latency: Arc::clone(totals.latency_shard(id)),
             counters: Counters::default(),
             failures: AtomicU32::new(0),
             failure_limit: AtomicU32::new(failure_limit),
@@ -120,6 +125,12 @@ impl Backend {
     pub(super) fn call_started(&self) {
         self.load.started();
         self.counters.calls.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Records the time that an attempt took.
+    pub(super) fn record_latency(&self, latency: Duration) {
+        self.load.record_latency(latency);
+        self.latency.record(latency);
     }
 
     /// Counts a call that ended with an error, which may be the caller's fault.

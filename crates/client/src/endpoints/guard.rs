@@ -53,14 +53,14 @@ impl InFlightGuard {
     /// Updates the backend's load and health from the outcome of the call, `None` if it succeeded.
     pub(crate) fn record_outcome(&self, error: Option<&RpcError>) {
         let Some(error) = error else {
-            self.backend.load().record_latency(self.started_at.elapsed());
+            self.backend.record_latency(self.started_at.elapsed());
             return self.backend.record_success();
         };
         self.backend.count_error();
         match (error.phase(), error.code()) {
             _ if error.is_unconnected() => self.backend.mark_unreachable(error.clone()),
             (Phase::Write | Phase::Wait | Phase::Answer, Code::DeadlineExceeded) => {
-                self.backend.load().record_latency(self.started_at.elapsed());
+                self.backend.record_latency(self.started_at.elapsed());
                 self.backend.record_failure(error, self.started_at);
             }
             (Phase::Answer, Code::Unavailable | Code::Internal) => {
@@ -68,7 +68,7 @@ impl InFlightGuard {
             }
             // It answered; the fault may be the caller's.
             (Phase::Answer, _) if error.execution() == Execution::Done => {
-                self.backend.load().record_latency(self.started_at.elapsed());
+                self.backend.record_latency(self.started_at.elapsed());
                 self.backend.record_success();
             }
             // One lost connection may fail a thousand calls: only the next dial tells how the backend is.
@@ -82,5 +82,15 @@ impl Drop for InFlightGuard {
     /// Ends the count in every case, also if the caller drops the call before its response.
     fn drop(&mut self) {
         self.backend.load().ended();
+    }
+}
+
+/// Returns `true` if the time until this error says how long the endpoint takes: it answered, or was given all the time
+/// that the call had.
+pub(crate) fn has_latency(error: &RpcError) -> bool {
+    match error.phase() {
+        Phase::Answer => error.execution() == Execution::Done,
+        Phase::Write | Phase::Wait => error.code() == Code::DeadlineExceeded,
+        _ => false,
     }
 }

@@ -24,6 +24,7 @@ use self::watch::{Source, Watch};
 use crate::connection::Connection;
 use crate::connection::options::ConnectionOptions;
 use crate::error::{Phase, RpcError};
+use crate::totals::Totals;
 
 pub(crate) mod backend;
 pub(crate) mod guard;
@@ -140,6 +141,11 @@ impl Endpoints {
     pub(crate) fn status(&self) -> Vec<EndpointStatus> {
         let snapshot = self.shared.snapshot.load();
         snapshot.entries.iter().map(|SnapshotEntry { endpoint, backend }| backend.status(endpoint)).collect()
+    }
+
+    /// Returns the counters of the channel.
+    pub(crate) fn totals(&self) -> &Arc<Totals> {
+        &self.shared.totals
     }
 
     /// Returns the description of the source of the endpoints.

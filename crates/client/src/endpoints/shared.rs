@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 use super::outlier_detection::OutlierDetection;
 use super::snapshot::Snapshot;
 use crate::connection::options::ConnectionOptions;
+use crate::totals::Totals;
 
 /// The state that a channel's calls and the task of its endpoints share.
 pub(super) struct Shared {
@@ -27,6 +28,7 @@ pub(super) struct Shared {
     pub(super) options: Arc<ConnectionOptions>,
     pub(super) connections: usize,
     pub(super) outlier_detection: OutlierDetection,
+    pub(super) totals: Arc<Totals>,
     /// The description of the source.
     pub(super) origin: String,
 }
@@ -49,6 +51,7 @@ impl Shared {
             options,
             connections,
             outlier_detection,
+            totals: Arc::default(),
             origin,
         }
     }

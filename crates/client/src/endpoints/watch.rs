@@ -13,7 +13,7 @@ use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt as _, StreamExt as _};
 use tokio::task::{JoinError, JoinHandle};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+use tokio::time::{Instant, sleep};
 use tracing::{debug, error};
 
 use super::backend::{Backend, Condition};
@@ -65,8 +65,6 @@ struct SourceTask {
 /// With ten thousand endpoints a snapshot takes milliseconds, and when many become unhealthy there is always a
 /// next one to make. Slower than this, at most half of the task's time is spent on snapshots.
 const FAST_REBUILD: Duration = Duration::from_millis(1);
-/// The interval in which the age of the list is reported.
-const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
 impl Watch {
     pub(super) fn new(shared: Arc<Shared>, source: Source) -> Self {
@@ -81,8 +79,6 @@ impl Watch {
     }
 
     pub(super) async fn run(mut self) {
-        let mut report = interval(REPORT_INTERVAL);
-        report.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // Set once the source has dropped its publisher: its last list stays in force.
         let mut silent = false;
         loop {
@@ -92,10 +88,6 @@ impl Watch {
                 end = self.source.end(), if !self.source.ended => self.source_ended(end),
                 () = self.shared.health_changed.notified() => {}
                 Some(id) = self.probes.next(), if !self.probes.is_empty() => self.probe_finished(id),
-                _ = report.tick() => {
-                    self.report();
-                    continue;
-                }
             }
             let begin = Instant::now();
             self.rebuild_snapshot();
@@ -152,7 +144,7 @@ impl Watch {
             left.backend.remove();
             self.unhealthy.remove(&left.backend.id());
         };
-        let Shared { options, connections, outlier_detection, health_changed, .. } = &*self.shared;
+        let Shared { options, connections, outlier_detection, health_changed, totals, .. } = &*self.shared;
         let mut old = last.entries.iter().peekable();
         let mut entries = Vec::with_capacity(list.endpoints.len());
         for endpoint in &*list.endpoints {
@@ -165,7 +157,7 @@ impl Watch {
                     self.next_id += 1;
                     let pool = ConnectionPool::new(&endpoint.address, options, *connections);
                     let health_changed = Arc::clone(health_changed);
-                    Arc::new(Backend::new(self.next_id, pool, *outlier_detection, health_changed))
+                    Arc::new(Backend::new(self.next_id, pool, *outlier_detection, health_changed, totals))
                 }
             };
             entries.push(SnapshotEntry { endpoint: Arc::clone(endpoint), backend });
@@ -192,6 +184,7 @@ impl Watch {
                     continue;
                 }
                 ejected += 1;
+                self.shared.totals.count_ejection();
             }
             debug!(endpoint = %endpoint.address, ?condition, "left out");
             backend.leave_out();
@@ -223,13 +216,6 @@ impl Watch {
         }
         let known = candidates.known.len();
         Some(Arc::new(ActiveSet { usable, known, picker: self.shared.balancer.picker(&candidates) }))
-    }
-
-    fn report(&self) {
-        if let Some(age) = self.shared.age() {
-            metrics::gauge!("farcall_client_endpoints_age_seconds", "origin" => self.shared.origin.clone())
-                .set(age.as_secs_f64());
-        }
     }
 }
 

@@ -54,7 +54,17 @@ async fn curl_without_a_certificate_is_refused_by_mutual_tls() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn promtool_accepts_the_metrics() {
-    let world = World::new("http").await;
+    let other = World::new("tcp").await;
+    let options = HttpOptions::default()
+        .metrics_text(|| "# HELP own_total Own.\n# TYPE own_total counter\nown_total 1".into());
+    #[cfg(feature = "client")]
+    let options = options.channel("one", other.channel()).channel("several", {
+        let several =
+            farcall_client::Channel::builder().to(other.address()).to("tcp@127.0.0.1:1").build().unwrap();
+        several.call::<()>("Echo.fail", &no_args()).await.unwrap_err();
+        several
+    });
+    let world = World::with("http", options, ServeOptions::default()).await;
     let channel = world.channel();
     channel.call::<String>("Echo.echo", &json!({"text": "x"})).await.unwrap();
     channel.call::<()>("Echo.fail", &no_args()).await.unwrap_err();
@@ -62,6 +72,9 @@ async fn promtool_accepts_the_metrics() {
     world.wait_for_running(1).await;
     let (code, metrics) = curl(&["--fail", &format!("http://{}/metrics", world.place)]).await;
     assert!(code == Some(0) && metrics.contains("farcall_server_errors_total{"), "{metrics}");
+    #[cfg(feature = "client")]
+    assert!(metrics.contains("farcall_client_endpoints_age_seconds{"), "{metrics}");
+    let _ = &other;
     let checked = run("promtool", &["check", "metrics"], metrics.as_bytes()).await;
     assert!(checked.status.success() && text(&checked).is_empty(), "{}", text(&checked));
     // promtool does report invalid metrics.
