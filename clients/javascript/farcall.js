@@ -18,7 +18,7 @@ const MAX_TEXT_BYTES = 1024; // The limit of a peer's text in output: section 11
 const DEFAULT_MAX_FRAME_BYTES = 4 * 1024 * 1024;
 const DEFAULT_MAX_IN_FLIGHT = 1024;
 
-/** The size limit of a WebSocket message: servers buffer whole messages, and refuse large ones. */
+/** The size limit of a WebSocket message: servers refuse large ones, and some hold each whole. */
 const MAX_MESSAGE_BYTES = 64 * 1024;
 /** The number of unsent bytes in the socket above which further calls wait. */
 const MAX_BUFFERED_BYTES = 4 * 1024 * 1024;

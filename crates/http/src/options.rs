@@ -85,8 +85,8 @@ impl HttpOptions {
     /// a whole call at the default frame limit. A larger message closes the connection with 1009.
     ///
     /// Too low, and clients that put a call into one message cannot send large ones; this project's
-    /// clients split messages at 64 KiB. Too high, and each connection can make the server buffer as
-    /// much, in addition to its other limits.
+    /// clients split messages at 64 KiB. A message is read as it comes and never held, so that a high limit
+    /// costs no memory.
     pub const fn max_message_bytes(mut self, bytes: usize) -> Self {
         self.max_message_bytes = bytes;
         self

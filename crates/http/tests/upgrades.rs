@@ -6,6 +6,8 @@
 mod authority;
 mod support;
 
+use std::time::Duration;
+
 use farcall_client::{Channel, ConnectionOptions, RetryPolicy};
 use farcall_http::{HttpOptions, ServeOptions};
 use farcall_protocol::{Code, Execution};
@@ -14,7 +16,7 @@ use farcall_transport::{Address, Dialer, TlsClient};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::authority::Authority;
 use crate::support::{MS, OPTION, PATIENCE, World, channel_to, first_frame, no_args};
@@ -277,5 +279,39 @@ async fn silent_server_fails_after_the_connect_timeout() {
         let dialer = Dialer::default().connect_timeout(200 * MS);
         let error = timeout(PATIENCE, dialer.dial(&address)).await.unwrap().unwrap_err().to_string();
         assert!(error.ends_with("it accepted the connection, and did not answer within 200 ms"), "{error}");
+    }
+}
+
+/// Opens a WebSocket, sends a frame in pieces, and answers the server's Close without closing TCP. Returns the
+/// status of the Close and the time until the server closed.
+async fn closed_by_server(world: &World, frame: &[u8]) -> (u16, Duration) {
+    let mut stream = TcpStream::connect(&world.place).await.unwrap();
+    stream.write_all(WEBSOCKET.as_bytes()).await.unwrap();
+    read_head(&mut stream).await;
+    stream.write_all(frame).await.unwrap();
+    let mut head = [0; 4];
+    timeout(PATIENCE, stream.read_exact(&mut head)).await.unwrap().unwrap();
+    assert_eq!(head[0], 0x88);
+    stream.write_all(&[0x88, 0x82, 0, 0, 0, 0, head[2], head[3]]).await.unwrap();
+    let answered = Instant::now();
+    timeout(PATIENCE, stream.read_to_end(&mut Vec::new())).await.unwrap().unwrap();
+    (u16::from_be_bytes([head[2], head[3]]), answered.elapsed())
+}
+
+#[tokio::test]
+async fn tcp_is_closed_once_both_sides_have_sent_a_close() {
+    let world = World::new("ws").await;
+    let too_large = [&[0x82, 0xff][..], &(1_u64 << 40).to_be_bytes(), &[0; 4]].concat();
+    for (frame, status) in [
+        (&[0x81, 0x82, 0, 0, 0, 0, b'h', b'i'][..], 1003),
+        (&too_large, 1009),
+        (&[0x82, 2, b'h', b'i'], 1002),
+        (&[0xc2, 0x80, 0, 0, 0, 0], 1002),
+        (&[0x88, 0x82, 0, 0, 0, 0, 3, 0xe8], 1000),
+    ] {
+        let (said, took) = closed_by_server(&world, frame).await;
+        assert_eq!(said, status);
+        // Silent peers are pinged after 10 s, which would close it as well.
+        assert!(took < Duration::from_secs(8), "{status}: {took:?}");
     }
 }
