@@ -1,0 +1,75 @@
+//! The arguments of the command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Attacks farcall's servers while an honest client uses them, and reports what that client noticed.
+///
+/// Starts servers of its own, on loopback. Exits with 1 if a verdict is not clean.
+#[derive(Debug, Parser)]
+#[command(name = "hostile", version, args_conflicts_with_subcommands = true)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) options: Options,
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// The attacks to make, separated by commas. Default: all.
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub(crate) only: Vec<String>,
+    /// Lists the attacks, and ends.
+    #[arg(long)]
+    pub(crate) list: bool,
+    /// The duration of an attack in seconds; some last longer, because they need to.
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub(crate) seconds: u64,
+    /// Writes the results to this file, as JSON.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+    /// Leaves latencies out of the verdicts, and the time after which a server must have ended an attacker's
+    /// connections: for a machine that is busy, and for builds that are not optimized.
+    #[arg(long)]
+    pub(crate) without_latency: bool,
+    /// The directory with the programs `demo` and `registry-server`. Default: that of this program, where cargo
+    /// builds them first if it runs this program.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) servers: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Makes one attack, as the child process of a run.
+    #[command(hide = true)]
+    Attack(AttackArgs),
+}
+
+/// An attack and its target.
+#[derive(Debug, Args)]
+pub(crate) struct AttackArgs {
+    pub(crate) name: String,
+    /// The address for calls; of a registry, the same as that of HTTP.
+    #[arg(long)]
+    pub(crate) rpc: SocketAddr,
+    #[arg(long)]
+    pub(crate) http: SocketAddr,
+    /// The address for calls over TLS; of a registry, the same as that of HTTP.
+    #[arg(long)]
+    pub(crate) tls: SocketAddr,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

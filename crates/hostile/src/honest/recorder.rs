@@ -1,0 +1,127 @@
+//! [`Recorder`]: latencies and errors by the phase in which the call started.
+
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::time::Duration;
+
+/// The phase of a trial.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// Connections open, and code is run for the first time. Latencies are not recorded.
+    #[default]
+    WarmUp,
+    /// The honest client is alone.
+    Before,
+    /// The attack is under way.
+    During,
+    /// The attacker has gone.
+    After,
+}
+
+/// The outcomes of the calls of a client.
+#[derive(Default)]
+pub(crate) struct Recorder(Mutex<Outcomes>);
+
+#[derive(Default)]
+struct Outcomes {
+    phase: Phase,
+    before: Vec<Duration>,
+    during: Vec<Duration>,
+    newcomers: Vec<Duration>,
+    errors: usize,
+    first_error: Option<String>,
+}
+
+impl Recorder {
+    pub(crate) fn phase(&self) -> Phase {
+        self.lock().phase
+    }
+
+    pub(crate) fn begin(&self, phase: Phase) {
+        self.lock().phase = phase;
+    }
+
+    /// Records a call that started in `phase`.
+    pub(crate) fn record(
+        &self,
+        phase: Phase,
+        latency: Duration,
+        is_newcomer: bool,
+        outcome: Result<(), String>,
+    ) {
+        let mut outcomes = self.lock();
+        if let Err(error) = outcome {
+            outcomes.errors += 1;
+            outcomes.first_error.get_or_insert_with(|| format!("{phase:?}: {error}"));
+        }
+        // A failed call counts with the time that its caller lost.
+        match (phase, is_newcomer) {
+            (Phase::Before, false) => outcomes.before.push(latency),
+            (Phase::During, false) => outcomes.during.push(latency),
+            (Phase::During, true) => outcomes.newcomers.push(latency),
+            _ => {}
+        }
+    }
+
+    pub(crate) fn before(&self) -> Latencies {
+        Latencies::of(self.lock().before.clone())
+    }
+
+    pub(crate) fn during(&self) -> Latencies {
+        Latencies::of(self.lock().during.clone())
+    }
+
+    /// Returns the longest time that a newcomer took for its connection and its call, during the attack.
+    pub(crate) fn slowest_newcomer(&self) -> Duration {
+        self.lock().newcomers.iter().max().copied().unwrap_or_default()
+    }
+
+    /// Returns the number of failed calls, and the first error.
+    pub(crate) fn errors(&self) -> (usize, Option<String>) {
+        let outcomes = self.lock();
+        (outcomes.errors, outcomes.first_error.clone())
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Outcomes> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The distribution of latencies.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Latencies {
+    pub(crate) p50: Duration,
+    pub(crate) p99: Duration,
+}
+
+impl Latencies {
+    fn of(mut sorted: Vec<Duration>) -> Self {
+        sorted.sort_unstable();
+        let quantile = |percent: usize| sorted.get(sorted.len() * percent / 100).copied().unwrap_or_default();
+        Self { p50: quantile(50), p99: quantile(99) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_are_of_the_sorted_latencies() {
+        let latencies = Latencies::of((1..=100).rev().map(Duration::from_millis).collect());
+        assert_eq!((latencies.p50.as_millis(), latencies.p99.as_millis()), (51, 100));
+        assert_eq!(Latencies::of(Vec::new()), Latencies::default());
+    }
+
+    #[test]
+    fn errors_of_all_phases_count() {
+        let recorder = Recorder::default();
+        for phase in [Phase::WarmUp, Phase::Before, Phase::During, Phase::After] {
+            recorder.record(phase, Duration::from_millis(1), false, Err("refused".to_owned()));
+        }
+        recorder.record(Phase::During, Duration::from_millis(9), true, Ok(()));
+        assert_eq!(recorder.errors(), (4, Some("WarmUp: refused".to_owned())));
+        assert_eq!(recorder.slowest_newcomer(), Duration::from_millis(9));
+        assert_eq!(recorder.during().p99, Duration::from_millis(1));
+    }
+}

@@ -1,0 +1,27 @@
+//! `hostile`: attacks farcall's servers while an honest client uses them, and says what that client noticed.
+//!
+//! For each attack it starts a server of the demo or a registry, and a control server of the same kind that is left in
+//! peace. An honest client makes 100 small calls a second to each, first alone, then during the attack. The attacker is
+//! another process with one thread. The report has the latencies and errors of the honest client, the server's memory,
+//! descriptors and connections, and a verdict.
+//!
+//! - [`attacks`] has the attacks, a file for each theme, and [`peer`] the raw connections that they are made of;
+//! - [`honest`] has the honest client;
+//! - [`server`] starts servers and reads their figures;
+//! - [`trial`] is one attack from start to end, [`verdict`] its judgement, [`report`] the table and the JSON.
+
+use std::process::ExitCode;
+
+mod attacks;
+mod cli;
+mod honest;
+mod peer;
+mod report;
+mod run;
+mod server;
+mod trial;
+mod verdict;
+
+fn main() -> ExitCode {
+    run::run()
+}

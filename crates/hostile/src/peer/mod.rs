@@ -1,0 +1,8 @@
+//! Raw connections, which follow no rules but those that an attack wants.
+
+pub(crate) mod calls;
+pub(crate) mod http;
+pub(crate) mod socket;
+pub(crate) mod websocket;
+
+pub(crate) use self::calls::{Offer, Peer, Request};

@@ -1,0 +1,134 @@
+//! The report: a table to read, and JSON to compare.
+
+use std::time::Duration;
+
+use comfy_table::presets::ASCII_MARKDOWN;
+use comfy_table::{CellAlignment, Table};
+use serde_json::{Value, json};
+
+use crate::attacks::Attack;
+use crate::honest::Latencies;
+use crate::server::Figures;
+use crate::verdict::{Measured, Verdict};
+
+/// The result of a trial.
+pub(crate) struct Row {
+    attack: &'static str,
+    max_memory_mb: u64,
+    /// `None` if the trial could not be made.
+    measured: Option<Measured>,
+    pub(crate) verdict: Verdict,
+}
+
+impl Row {
+    pub(crate) fn new(attack: &Attack, measured: Measured, without_latency: bool) -> Self {
+        let verdict = Verdict::of(attack, &measured, without_latency);
+        let (name, max_memory_mb) = (attack.name(), attack.max_memory_mb());
+        Self { attack: name, max_memory_mb, measured: Some(measured), verdict }
+    }
+
+    /// Creates the row of a trial that could not be made.
+    pub(crate) fn failed(attack: &Attack, reason: String) -> Self {
+        let verdict = Verdict::Broken(vec![format!("not tried: {reason}")]);
+        let (name, max_memory_mb) = (attack.name(), attack.max_memory_mb());
+        Self { attack: name, max_memory_mb, measured: None, verdict }
+    }
+}
+
+/// Returns a table with a row for each trial.
+pub(crate) fn table(rows: &[Row]) -> Table {
+    let mut table = Table::new();
+    table.load_style(ASCII_MARKDOWN);
+    table.set_header([
+        "attack",
+        "p50/p99 before",
+        "p50/p99 during",
+        "errors",
+        "control p99",
+        "memory, MB",
+        "of",
+        "descriptors",
+        "connections",
+        "verdict",
+    ]);
+    for row in rows {
+        let mut cells = vec![row.attack.to_owned()];
+        match &row.measured {
+            Some(measured) => cells.extend(cells_of(measured, row.max_memory_mb)),
+            None => cells.extend(vec![String::new(); 8]),
+        }
+        cells.push(row.verdict.to_string());
+        table.add_row(cells);
+    }
+    for column in table.column_iter_mut().skip(1).take(8) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    table
+}
+
+fn cells_of(measured: &Measured, max_memory_mb: u64) -> [String; 8] {
+    let both = |latencies: Latencies| format!("{}/{}", ms(latencies.p50), ms(latencies.p99));
+    let (before, after) = (&measured.figures_before, measured.figures_after.unwrap_or_default());
+    let count = |count: Option<u64>| count.map_or_else(|| "?".to_owned(), |count| count.to_string());
+    let megabytes = |bytes: u64| bytes / 1_000_000;
+    [
+        both(measured.before),
+        both(measured.during),
+        measured.errors.to_string(),
+        ms(measured.control_during.p99),
+        format!(
+            "{} > {} > {}",
+            megabytes(before.memory),
+            megabytes(measured.max_memory),
+            megabytes(after.memory)
+        ),
+        max_memory_mb.to_string(),
+        format!("{} > {}", before.descriptors, after.descriptors),
+        format!("{} > {}", count(before.connections), count(after.connections)),
+    ]
+}
+
+fn ms(latency: Duration) -> String {
+    format!("{:.1}", latency.as_secs_f64() * 1e3)
+}
+
+/// Returns all that was measured, as JSON. Times are in milliseconds, sizes in bytes.
+pub(crate) fn json(rows: &[Row]) -> serde_json::Result<String> {
+    let rows: Vec<Value> = rows.iter().map(json_of).collect();
+    serde_json::to_string_pretty(&rows)
+}
+
+fn json_of(row: &Row) -> Value {
+    let mut value = json!({
+        "attack": row.attack,
+        "verdict": row.verdict.to_string(),
+        "clean": row.verdict.is_clean(),
+        "max_memory_mb": row.max_memory_mb,
+    });
+    if let Some(measured) = &row.measured {
+        value["measured"] = measured_json(measured);
+    }
+    value
+}
+
+fn measured_json(measured: &Measured) -> Value {
+    let ms = |time: Duration| time.as_secs_f64() * 1e3;
+    let latencies = |latencies: Latencies| json!({"p50_ms": ms(latencies.p50), "p99_ms": ms(latencies.p99)});
+    let figures = |figures: Option<Figures>| json!(figures);
+    json!({
+        "honest_before": latencies(measured.before),
+        "honest_during": latencies(measured.during),
+        "control_before": latencies(measured.control_before),
+        "control_during": latencies(measured.control_during),
+        "slowest_newcomer_ms": ms(measured.slowest_newcomer),
+        "errors": measured.errors,
+        "first_error": measured.first_error,
+        "server_before": figures(Some(measured.figures_before)),
+        "server_during": figures(measured.figures_during),
+        "server_after": figures(measured.figures_after),
+        "max_memory": measured.max_memory,
+        "back_after_ms": measured.back_after.map(ms),
+        "attacked_ms": ms(measured.attacked),
+        "log_bytes": measured.log_bytes,
+    })
+}

@@ -1,0 +1,128 @@
+//! Runs the command line: all trials one after the other, or one attack as a child process.
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::time::Duration;
+
+use anyhow::{Context as _, bail, ensure};
+use clap::Parser;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use crate::attacks::{self, Attack};
+use crate::cli::{self, AttackArgs, Cli, Options};
+use crate::report::{self, Row};
+use crate::trial::{Plan, trial};
+
+/// Runs the program with the arguments of its command line. An invalid argument ends the process.
+pub(crate) fn run() -> ExitCode {
+    raise_file_limit();
+    let cli = Cli::parse();
+    let outcome = match &cli.command {
+        Some(cli::Command::Attack(args)) => attack(args).map(|()| true),
+        None => run_all(&cli.options),
+    };
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("hostile: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Makes one attack, on one thread, so that it takes at most one core.
+fn attack(args: &AttackArgs) -> anyhow::Result<()> {
+    let attack = find(&args.name)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(attack.run(args))?;
+    // Connections end with the process.
+    runtime.shutdown_background();
+    Ok(())
+}
+
+/// Makes all attacks that were asked for; returns `true` if all verdicts are clean.
+fn run_all(options: &Options) -> anyhow::Result<bool> {
+    let chosen = chosen(&options.only)?;
+    if options.list {
+        for attack in &chosen {
+            println!("{:34} {}", attack.name(), attack.summary());
+        }
+        return Ok(true);
+    }
+    let plan = Plan {
+        seconds: Duration::from_secs(options.seconds),
+        programs: programs(options.servers.as_deref())?,
+        without_latency: options.without_latency,
+    };
+    // Threads for two honest clients; the attacker is another process.
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let mut rows = Vec::new();
+    for (number, attack) in chosen.iter().enumerate() {
+        eprint!("{}/{} {} ... ", number + 1, chosen.len(), attack.name());
+        let row = match runtime.block_on(trial(attack, &plan)) {
+            Ok(measured) => Row::new(attack, measured, plan.without_latency),
+            Err(error) => Row::failed(attack, format!("{error:#}")),
+        };
+        eprintln!("{}", row.verdict);
+        rows.push(row);
+        // After each, so that a run that is stopped leaves what it has.
+        if let Some(file) = &options.json {
+            std::fs::write(file, report::json(&rows)?)
+                .with_context(|| format!("writing {}", file.display()))?;
+        }
+    }
+    println!("{}", report::table(&rows));
+    let clean = rows.iter().filter(|row| row.verdict.is_clean()).count();
+    println!("{clean} of {} clean", rows.len());
+    Ok(clean == rows.len())
+}
+
+fn chosen(names: &[String]) -> anyhow::Result<Vec<Attack>> {
+    if names.is_empty() {
+        return Ok(attacks::all());
+    }
+    names.iter().map(|name| find(name)).collect()
+}
+
+fn find(name: &str) -> anyhow::Result<Attack> {
+    attacks::all()
+        .into_iter()
+        .find(|attack| attack.name() == name)
+        .with_context(|| format!("there is no attack `{name}`: --list shows all"))
+}
+
+/// Returns the directory with the servers' programs, and builds them if cargo started this program.
+fn programs(given: Option<&Path>) -> anyhow::Result<PathBuf> {
+    if let Some(given) = given {
+        return Ok(given.to_owned());
+    }
+    let own = env::current_exe().context("finding this program")?;
+    let directory = own.parent().context("this program is in no directory")?.to_owned();
+    if let Some(cargo) = env::var_os("CARGO") {
+        let mut build = Command::new(cargo);
+        build.args(["build", "--quiet", "-p", "demo", "-p", "registry-server"]);
+        if !cfg!(debug_assertions) {
+            build.arg("--release");
+        }
+        let status = build.current_dir(env!("CARGO_MANIFEST_DIR")).status().context("starting cargo")?;
+        ensure!(status.success(), "cargo could not build demo and registry-server");
+    }
+    for program in ["demo", "registry-server"] {
+        if !directory.join(program).exists() {
+            bail!(
+                "{} is missing: build it with `cargo build -p {program}`, or set --servers",
+                directory.join(program).display()
+            );
+        }
+    }
+    Ok(directory)
+}
+
+/// Raises the limit of open files for this process and those that it starts: many attacks are many connections.
+fn raise_file_limit() {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    // Without it, attacks open fewer connections; they report that themselves.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
+}

@@ -1,0 +1,164 @@
+//! [`trial`]: one attack from start to end, and what was measured meanwhile.
+
+use std::env;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::time::{sleep, timeout};
+
+use crate::attacks::{Attack, GO, READY};
+use crate::honest::{Caller, Honest, Phase};
+use crate::server::{self, Figures, Server};
+use crate::verdict::Measured;
+
+/// The time in which an attack must have prepared itself, such as by filling a registry.
+const MAX_PREPARATION: Duration = Duration::from_secs(300);
+/// The time in which the honest clients open their connections before they are measured.
+const WARM_UP: Duration = Duration::from_millis(500);
+/// The time in which a server must answer a call, hold no more than before the attack, and stop.
+const MAX_CALL: Duration = Duration::from_secs(10);
+const MAX_RECOVERY: Duration = Duration::from_secs(10);
+const MAX_STOP: Duration = Duration::from_secs(5);
+/// The same where latency does not count: long enough for a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// The time between two looks at the server's memory.
+const MEMORY_INTERVAL: Duration = Duration::from_millis(50);
+/// The time between two looks at the server's other figures.
+const FIGURES_INTERVAL: Duration = Duration::from_millis(250);
+
+/// What all trials of a run share.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    /// The duration of an attack, unless it needs longer.
+    pub(crate) seconds: Duration,
+    /// The directory of the servers' programs.
+    pub(crate) programs: PathBuf,
+    pub(crate) without_latency: bool,
+}
+
+impl Plan {
+    /// Returns a limit of time, or a long one where latency does not count.
+    fn limit(&self, limit: Duration) -> Duration {
+        if self.without_latency { PATIENCE } else { limit }
+    }
+}
+
+/// Makes a trial of an attack.
+///
+/// # Errors
+///
+/// A server does not start, or the attack cannot prepare itself.
+pub(crate) async fn trial(attack: &Attack, plan: &Plan) -> anyhow::Result<Measured> {
+    let mut target = Server::start(attack.target(), &plan.programs).await?;
+    let control = Server::start(attack.target(), &plan.programs).await?;
+    let mut attacker = Attacker::start(attack, &target)?;
+    attacker.ready().await?;
+    let max_call = plan.limit(MAX_CALL);
+    let honest = Honest::start(Caller::connect(&target, attack.honest()).await?, max_call);
+    let controlling = Honest::start(Caller::connect(&control, attack.honest()).await?, max_call);
+    let begin = |phase| [&honest, &controlling].into_iter().for_each(|client| client.recorder.begin(phase));
+
+    sleep(WARM_UP).await;
+    begin(Phase::Before);
+    sleep(plan.seconds / 2).await;
+
+    let mut measured = Measured::default();
+    measured.figures_before = Figures::of(&target).await.context("reading the server's figures")?;
+    let log_before = target.log_bytes();
+    // What a short run leaves out is what takes long.
+    let at_least = if plan.without_latency { Duration::ZERO } else { attack.at_least() };
+    let start = Instant::now();
+    begin(Phase::During);
+    attacker.go().await?;
+    let end = start + plan.seconds.max(at_least);
+    while Instant::now() < end && target.ended()?.is_none() {
+        measured.max_memory = measured.max_memory.max(server::memory(target.pid()).unwrap_or_default());
+        sleep(MEMORY_INTERVAL).await;
+    }
+    measured.attacked = start.elapsed();
+    begin(Phase::After);
+    measured.figures_during = Figures::of(&target).await.ok();
+    attacker.kill().await?;
+
+    let left = Instant::now();
+    while measured.back_after.is_none() && left.elapsed() < plan.limit(MAX_RECOVERY) {
+        sleep(FIGURES_INTERVAL).await;
+        if let Ok(figures) = Figures::of(&target).await {
+            measured.max_memory = measured.max_memory.max(figures.memory);
+            measured.back_after = figures.is_back_to(&measured.figures_before).then(|| left.elapsed());
+            measured.figures_after = Some(figures);
+        } else if target.ended()?.is_some() {
+            break;
+        }
+    }
+    measured.log_bytes = target.log_bytes() - log_before;
+
+    let (honest, controlling) = tokio::join!(honest.finish(), controlling.finish());
+    (measured.before, measured.during) = (honest.before(), honest.during());
+    (measured.control_before, measured.control_during) = (controlling.before(), controlling.during());
+    measured.slowest_newcomer = honest.slowest_newcomer();
+    (measured.errors, measured.first_error) = honest.errors();
+    measured.failure = failure(target, plan.limit(MAX_STOP)).await?;
+    Ok(measured)
+}
+
+/// Stops the server, and returns how it has failed, if it has.
+async fn failure(mut target: Server, max_stop: Duration) -> anyhow::Result<Option<String>> {
+    if let Some(status) = target.ended()? {
+        return Ok(Some(format!("the server ended with {status}")));
+    }
+    if target.has_panicked() {
+        return Ok(Some("the server panicked".to_owned()));
+    }
+    Ok(target.stop(max_stop).await.err().map(|error| format!("{error:#}")))
+}
+
+/// The process that attacks. Dropping it kills it.
+struct Attacker {
+    child: Child,
+    stdin: ChildStdin,
+    stdout: BufReader<ChildStdout>,
+}
+
+impl Attacker {
+    fn start(attack: &Attack, target: &Server) -> anyhow::Result<Self> {
+        let own = env::current_exe().context("finding this program")?;
+        let mut child = Command::new(own)
+            .args(["attack", attack.name()])
+            .args(["--rpc", &target.rpc.to_string(), "--http", &target.http.to_string()])
+            .args(["--tls", &target.tls.to_string()])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .context("starting the attacker")?;
+        let stdin = child.stdin.take().context("stdin is piped")?;
+        let stdout = child.stdout.take().context("stdout is piped")?;
+        Ok(Self { child, stdin, stdout: BufReader::new(stdout) })
+    }
+
+    /// Waits until it is prepared.
+    async fn ready(&mut self) -> anyhow::Result<()> {
+        let mut line = String::new();
+        let read = timeout(MAX_PREPARATION, self.stdout.read_line(&mut line)).await;
+        read.with_context(|| format!("the attack was not prepared within {MAX_PREPARATION:?}"))??;
+        if line.trim() != READY {
+            bail!("the attack could not be prepared");
+        }
+        Ok(())
+    }
+
+    /// Lets it begin.
+    async fn go(&mut self) -> anyhow::Result<()> {
+        Ok(self.stdin.write_all(format!("{GO}\n").as_bytes()).await?)
+    }
+
+    /// Ends it, and so its connections.
+    async fn kill(mut self) -> anyhow::Result<()> {
+        Ok(self.child.kill().await?)
+    }
+}

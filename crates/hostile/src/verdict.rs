@@ -1,0 +1,178 @@
+//! [`Verdict`]: the judgement of what was measured.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::attacks::Attack;
+use crate::honest::Latencies;
+use crate::server::Figures;
+
+/// The factor and the addition by which the honest client's p99 may grow.
+const MAX_P99_FACTOR: u32 = 5;
+const MAX_P99_ADDED: Duration = Duration::from_millis(5);
+/// The most that a server may log in a second on behalf of its peers, in bytes.
+const MAX_LOG_RATE: u64 = 64 * 1024;
+
+/// What was measured in a trial.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Measured {
+    pub(crate) before: Latencies,
+    pub(crate) during: Latencies,
+    pub(crate) control_before: Latencies,
+    pub(crate) control_during: Latencies,
+    pub(crate) slowest_newcomer: Duration,
+    pub(crate) errors: usize,
+    pub(crate) first_error: Option<String>,
+    pub(crate) figures_before: Figures,
+    /// At the end of the attack, with the attacker still there.
+    pub(crate) figures_during: Option<Figures>,
+    pub(crate) figures_after: Option<Figures>,
+    pub(crate) max_memory: u64,
+    /// The time until the server held no more than before.
+    pub(crate) back_after: Option<Duration>,
+    /// The duration of the attack.
+    pub(crate) attacked: Duration,
+    pub(crate) log_bytes: u64,
+    /// How the server failed: it ended, it panicked, or it could not be stopped.
+    pub(crate) failure: Option<String>,
+}
+
+/// The judgement.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// All that was promised held.
+    Clean,
+    /// Only latencies grew, and those of the control server did too: the machine was busy.
+    Busy(String),
+    /// The promises that were broken.
+    Broken(Vec<String>),
+}
+
+impl Verdict {
+    /// Judges a trial of `attack`.
+    pub(crate) fn of(attack: &Attack, measured: &Measured, without_latency: bool) -> Self {
+        let mut broken = Vec::new();
+        broken.extend(measured.failure.clone());
+        if let Some(error) = &measured.first_error {
+            broken.push(format!("{} honest calls failed, the first: {error}", measured.errors));
+        }
+        let (most, megabytes) = (attack.max_memory_mb(), measured.max_memory / 1_000_000);
+        if megabytes > most {
+            broken.push(format!("{megabytes} MB of memory, of {most}"));
+        }
+        if measured.back_after.is_none() {
+            broken.push("descriptors, connections or calls are not back".to_owned());
+        }
+        if let (Some(most), Some(during)) = (attack.max_written_mb(), &measured.figures_during) {
+            let written = during.written.saturating_sub(measured.figures_before.written) / 1_000_000;
+            if written > most {
+                broken.push(format!("{written} MB written, of {most}"));
+            }
+        }
+        if measured.log_bytes > MAX_LOG_RATE * measured.attacked.as_secs().max(1) {
+            broken.push(format!("{} kB of log", measured.log_bytes / 1000));
+        }
+        if without_latency {
+            return Self::from(broken);
+        }
+        if attack.must_end()
+            && let Some(during) = &measured.figures_during
+            && !during.is_back_to(&measured.figures_before)
+        {
+            broken.push(format!(
+                "{} descriptors {} s after the start, of {} before",
+                during.descriptors,
+                measured.attacked.as_secs(),
+                measured.figures_before.descriptors
+            ));
+        }
+        let slow = slower(measured.before, measured.during);
+        match slow {
+            Some(slow) if broken.is_empty() && is_busy(measured) => Self::Busy(slow),
+            slow => {
+                broken.extend(slow);
+                Self::from(broken)
+            }
+        }
+    }
+
+    pub(crate) const fn is_clean(&self) -> bool {
+        matches!(self, Self::Clean)
+    }
+}
+
+fn is_busy(measured: &Measured) -> bool {
+    slower(measured.control_before, measured.control_during).is_some()
+}
+
+/// Returns a sentence if the p99 has grown by more than it may.
+fn slower(before: Latencies, during: Latencies) -> Option<String> {
+    let most = before.p99 * MAX_P99_FACTOR + MAX_P99_ADDED;
+    let ms = |latency: Duration| latency.as_secs_f64() * 1e3;
+    (during.p99 > most).then(|| format!("p99 {:.1} ms, of {:.1}", ms(during.p99), ms(most)))
+}
+
+impl From<Vec<String>> for Verdict {
+    fn from(broken: Vec<String>) -> Self {
+        if broken.is_empty() { Self::Clean } else { Self::Broken(broken) }
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Clean => f.write_str("clean"),
+            Self::Busy(slow) => write!(f, "busy machine: {slow}"),
+            Self::Broken(broken) => f.write_str(&broken.join("; ")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::attacks;
+
+    fn latencies(p99: u64) -> Latencies {
+        Latencies { p50: Duration::ZERO, p99: Duration::from_millis(p99) }
+    }
+
+    /// What is measured if nothing happens.
+    fn quiet() -> Measured {
+        let (before, control_before) = (latencies(1), latencies(1));
+        let back_after = Some(Duration::from_secs(1));
+        let during = latencies(10);
+        Measured { before, control_before, during, control_during: during, back_after, ..Measured::default() }
+    }
+
+    fn verdict(measured: &Measured) -> Verdict {
+        Verdict::of(&attacks::all()[0], measured, false)
+    }
+
+    #[test]
+    fn p99_may_grow_to_five_times_and_five_milliseconds() {
+        assert_eq!(verdict(&quiet()), Verdict::Clean);
+        let slow = Measured { during: latencies(11), ..quiet() };
+        assert_eq!(verdict(&slow).to_string(), "p99 11.0 ms, of 10.0");
+        assert_eq!(Verdict::of(&attacks::all()[0], &slow, true), Verdict::Clean, "latencies are left out");
+        let busy = Measured { control_during: latencies(12), ..slow };
+        assert_eq!(verdict(&busy), Verdict::Busy("p99 11.0 ms, of 10.0".to_owned()));
+    }
+
+    #[test]
+    fn every_broken_promise_is_named() {
+        let broken = Measured {
+            failure: Some("the server panicked".to_owned()),
+            errors: 3,
+            first_error: Some("refused".to_owned()),
+            max_memory: 9_000_000_000,
+            back_after: None,
+            log_bytes: 1_000_000_000,
+            ..quiet()
+        };
+        let text = verdict(&broken).to_string();
+        for part in ["panicked", "3 honest calls failed", "9000 MB of memory", "not back", "kB of log"] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! A short run of a few attacks. Verdicts are about what holds on a busy machine too: no error of the honest client, the
+//! bound of memory, descriptors, connections, calls, and the log.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+/// Returns the directory of the programs, which has those of the servers if the whole workspace was built.
+fn programs() -> Option<PathBuf> {
+    let directory = Path::new(env!("CARGO_BIN_EXE_hostile")).parent().unwrap();
+    let complete = ["demo", "registry-server"].iter().all(|program| directory.join(program).exists());
+    complete.then(|| directory.to_owned())
+}
+
+fn hostile(arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_hostile"));
+    command.args(arguments);
+    // Without them, it builds them with cargo.
+    if let Some(programs) = programs() {
+        command.arg("--servers").arg(programs);
+    }
+    command.output().unwrap()
+}
+
+/// Makes attacks of 3 s each; all of them must have a clean verdict.
+#[track_caller]
+fn assert_clean(attacks: &str) {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("results.json");
+    let arguments =
+        ["--only", attacks, "--seconds", "3", "--without-latency", "--json", file.to_str().unwrap()];
+    let ended = hostile(&arguments);
+    let text = String::from_utf8_lossy(&ended.stdout) + String::from_utf8_lossy(&ended.stderr);
+    assert!(ended.status.success(), "{text}");
+    let results: Vec<Value> = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
+    assert_eq!(results.len(), attacks.split(',').count(), "{text}");
+    for result in results {
+        assert_eq!(result["verdict"], "clean", "{text}");
+        assert!(result["measured"]["honest_during"]["p99_ms"].as_f64().unwrap() > 0.0, "{text}");
+    }
+}
+
+#[test]
+fn servers_stand_attacks() {
+    assert_clean("pings,handshakes-a-byte-every-5-s,unknown-methods");
+}
+
+#[test]
+fn registry_stands_attacks() {
+    assert_clean("registry-query-names,registry-refusals");
+}
+
+#[test]
+fn attacks_are_listed() {
+    let listed = hostile(&["--list"]);
+    let text = String::from_utf8(listed.stdout).unwrap();
+    assert!(text.lines().count() > 40 && text.contains("metadata-keys"), "{text}");
+}
+
+#[test]
+fn unknown_attack_is_an_error_that_names_it() {
+    let ended = hostile(&["--only", "no-such-attack"]);
+    assert_eq!(ended.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&ended.stderr).contains("`no-such-attack`"));
+}
