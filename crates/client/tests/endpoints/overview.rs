@@ -37,7 +37,7 @@ async fn overview_of_a_single_address_has_one_endpoint() {
     assert!((before["retries_left"].as_f64().unwrap() - 100.0).abs() < 0.1, "{before}");
     let mut endpoint = json!({
         "address": server.address.to_string(), "zone": null, "weight": 100, "state": "healthy", "since_ms": null,
-        "why": null, "connections": 0, "in_flight": 0, "latency_us": null, "calls": 0, "failures": 0,
+        "reason": null, "connections": 0, "in_flight": 0, "latency_us": null, "calls": 0, "failures": 0,
     });
     assert_eq!(before["endpoints"], json!([endpoint]));
 
@@ -67,7 +67,7 @@ async fn failed_dial_is_shown_with_its_reason() {
     assert_eq!((&endpoint["state"], &endpoint["calls"]), (&json!("unreachable"), &json!(1)));
     assert!(endpoint["failures"].as_u64() >= Some(1), "{endpoint}");
     assert!(
-        endpoint["why"].as_str().unwrap().starts_with(&format!("connecting to {address}: ")),
+        endpoint["reason"].as_str().unwrap().starts_with(&format!("connecting to {address}: ")),
         "{endpoint}"
     );
 }
@@ -139,9 +139,9 @@ async fn overview_shows_the_state_of_each_endpoint() {
     assert!(all["endpoints_age_ms"].is_u64(), "{all}");
 
     let bad = state(&bad.address);
-    assert!(bad["since_ms"].is_u64() && bad["why"].as_str().unwrap().contains("(internal, done)"), "{bad}");
+    assert!(bad["since_ms"].is_u64() && bad["reason"].as_str().unwrap().contains("(internal, done)"), "{bad}");
     assert_eq!(bad["failures"], bad["calls"]);
-    assert!(state(&dead)["why"].as_str().unwrap().contains("connecting to"));
+    assert!(state(&dead)["reason"].as_str().unwrap().contains("connecting to"));
     let good = state(&good.address);
     assert_eq!((&good["state"], &good["zone"], &good["weight"]), (&json!("healthy"), &json!("a"), &json!(7)));
     assert!(good["latency_us"].is_u64() && good["calls"].as_u64() >= Some(1), "{good}");
