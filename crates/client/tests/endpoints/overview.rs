@@ -139,7 +139,10 @@ async fn overview_shows_the_state_of_each_endpoint() {
     assert!(all["endpoints_age_ms"].is_u64(), "{all}");
 
     let bad = state(&bad.address);
-    assert!(bad["since_ms"].is_u64() && bad["reason"].as_str().unwrap().contains("(internal, done)"), "{bad}");
+    assert!(
+        bad["since_ms"].is_u64() && bad["reason"].as_str().unwrap().contains("(internal, done)"),
+        "{bad}"
+    );
     assert_eq!(bad["failures"], bad["calls"]);
     assert!(state(&dead)["reason"].as_str().unwrap().contains("connecting to"));
     let good = state(&good.address);

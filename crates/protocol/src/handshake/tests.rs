@@ -1,6 +1,11 @@
 use serde_json::{Value, json};
 
 use super::*;
+use crate::code::Code;
+use crate::codec::Codec;
+use crate::compression::Compression;
+use crate::limits::{MAX_OPTION_BYTES, MaxFrameBytes, MaxInFlight};
+use crate::status::Status;
 
 fn consider(change: impl FnOnce(&mut Value)) -> Result<ClientHello, Status> {
     let mut option = json!({

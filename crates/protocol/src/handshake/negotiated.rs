@@ -1,0 +1,41 @@
+//! [`Negotiated`]: the terms of a connection after the handshake.
+
+use std::time::Duration;
+
+use crate::codec::Codec;
+use crate::compression::Compression;
+use crate::limits::{MaxFrameBytes, MaxInFlight};
+
+/// The terms of a connection after the handshake.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Negotiated {
+    /// The codec of headers and bodies.
+    pub codec: Codec,
+    /// The longest time a handler may run; `None` if there is no limit.
+    pub handle_timeout: Option<Duration>,
+    /// The compression that either side may use for a body; `None` if bodies are not compressed.
+    pub compression: Option<Compression>,
+    /// The largest frame that the peer accepts.
+    pub send_limit: MaxFrameBytes,
+    /// The largest frame that this side accepts.
+    pub receive_limit: MaxFrameBytes,
+    /// The number of calls that the server runs concurrently for this connection.
+    pub max_in_flight: MaxInFlight,
+}
+
+impl Negotiated {
+    /// Creates the terms of a connection in `codec`, without compression and time limit, and with the default
+    /// limits of frames and calls.
+    #[must_use]
+    pub const fn new(codec: Codec) -> Self {
+        Self {
+            codec,
+            handle_timeout: None,
+            compression: None,
+            send_limit: MaxFrameBytes::DEFAULT,
+            receive_limit: MaxFrameBytes::DEFAULT,
+            max_in_flight: MaxInFlight::DEFAULT,
+        }
+    }
+}

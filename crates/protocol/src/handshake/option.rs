@@ -1,0 +1,77 @@
+//! The Options on the wire: the JSON objects of both sides. The meaning of their fields is left to the terms.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::limits::MaxFrameBytes;
+use crate::object::Object;
+use crate::text::{EscapedText, truncate};
+
+/// The client's Option on the wire.
+#[derive(Serialize, Deserialize)]
+pub(super) struct ClientOption {
+    pub(super) magic_number: Option<u64>,
+    pub(super) version: Option<u64>,
+    pub(super) codec_type: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) connect_timeout_ms: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) handle_timeout_ms: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) compression: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) max_frame_bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) token: Option<String>,
+}
+
+/// The server's Option on the wire.
+#[derive(Default, Serialize, Deserialize)]
+pub(super) struct ServerOption {
+    pub(super) magic_number: Option<u64>,
+    pub(super) version: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) codec_type: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) handle_timeout_ms: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) compression: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) max_frame_bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) max_in_flight: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) codecs: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) error: Option<Object<OptionError>>,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct OptionError {
+    pub(super) code: Option<String>,
+    pub(super) message: Option<String>,
+}
+
+pub(super) fn encode(option: &ServerOption) -> Vec<u8> {
+    serde_json::to_vec(option).expect("strings and numbers always encode")
+}
+
+pub(super) fn from_millis(millis: Option<u64>) -> Option<Duration> {
+    millis.filter(|millis| *millis > 0).map(Duration::from_millis)
+}
+
+pub(super) fn limit(bytes: Option<u64>) -> MaxFrameBytes {
+    bytes.map_or(MaxFrameBytes::DEFAULT, |bytes| {
+        MaxFrameBytes::new(usize::try_from(bytes).unwrap_or(usize::MAX))
+    })
+}
+
+/// Formats a value that a peer sent, for a message.
+pub(super) fn shown(value: Option<impl fmt::Display>) -> String {
+    value.map_or_else(
+        || "is missing".to_owned(),
+        |value| format!("`{}`", EscapedText(truncate(&value.to_string(), 100))),
+    )
+}

@@ -1,0 +1,187 @@
+//! [`ServerPolicy`]: the terms that a server offers, and its answers to clients.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::negotiated::Negotiated;
+use super::option::{ClientOption, OptionError, ServerOption, encode, from_millis, limit, shown};
+use super::{DEFAULT_CONNECT_TIMEOUT, MAGIC_NUMBER, VERSION};
+use crate::code::Code;
+use crate::codec::Codec;
+use crate::compression::Compression;
+use crate::limits::{MAX_OPTION_BYTES, MaxFrameBytes, MaxInFlight};
+use crate::object::Object;
+use crate::status::Status;
+use crate::text::truncate;
+use crate::time::{millis_rounded_up, sooner};
+
+/// The terms that a server offers.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ServerPolicy {
+    /// The codecs that the server supports.
+    pub codecs: Vec<Codec>,
+    /// The longest time a handler may run; `None` if there is no limit.
+    pub handle_timeout: Option<Duration>,
+    /// The compressions that the server supports.
+    pub compression: Vec<Compression>,
+    /// The largest frame that the server accepts.
+    pub max_frame_bytes: MaxFrameBytes,
+    /// The number of calls that the server runs concurrently for one connection.
+    pub max_in_flight: MaxInFlight,
+}
+
+impl Default for ServerPolicy {
+    fn default() -> Self {
+        Self {
+            codecs: Codec::built_in(),
+            handle_timeout: None,
+            compression: Compression::built_in(),
+            max_frame_bytes: MaxFrameBytes::DEFAULT,
+            max_in_flight: MaxInFlight::DEFAULT,
+        }
+    }
+}
+
+impl ServerPolicy {
+    /// Sets the codecs that the server supports. Default: all that are built in.
+    #[must_use]
+    pub fn codecs(mut self, codecs: Vec<Codec>) -> Self {
+        self.codecs = codecs;
+        self
+    }
+
+    /// Sets the longest time a handler may run. Default: no limit.
+    #[must_use]
+    pub fn handle_timeout(mut self, handle_timeout: impl Into<Option<Duration>>) -> Self {
+        self.handle_timeout = handle_timeout.into();
+        self
+    }
+
+    /// Sets the compressions that the server supports. Default: all that are built in.
+    #[must_use]
+    pub fn compression(mut self, compression: Vec<Compression>) -> Self {
+        self.compression = compression;
+        self
+    }
+
+    /// Sets the largest frame that the server accepts. Default: 4 MiB.
+    #[must_use]
+    pub const fn max_frame_bytes(mut self, max_frame_bytes: MaxFrameBytes) -> Self {
+        self.max_frame_bytes = max_frame_bytes;
+        self
+    }
+
+    /// Sets the number of calls that the server runs concurrently for one connection. Default: 1,024.
+    #[must_use]
+    pub const fn max_in_flight(mut self, max_in_flight: MaxInFlight) -> Self {
+        self.max_in_flight = max_in_flight;
+        self
+    }
+
+    /// Decodes a client's Option and negotiates the terms.
+    ///
+    /// # Errors
+    ///
+    /// A term is not acceptable. The status names it; send it back with [`ServerPolicy::encode_refusal`].
+    pub fn negotiate(&self, option: &[u8]) -> Result<ClientHello, Status> {
+        let refuse = |message: String| Err(Status::refused(Code::InvalidArgument, message));
+        let requested: ClientOption = match serde_json::from_slice(option) {
+            Ok(Object(requested)) => requested,
+            Err(error) => return refuse(format!("Option: {error}")),
+        };
+        if requested.magic_number != Some(MAGIC_NUMBER.into()) {
+            return refuse(format!(
+                "magic_number {}: {MAGIC_NUMBER} is required",
+                shown(requested.magic_number)
+            ));
+        }
+        if requested.version != Some(VERSION.into()) {
+            return refuse(format!("version {}: this server speaks {VERSION}", shown(requested.version)));
+        }
+        let codec = self.codecs.iter().find(|codec| requested.codec_type.as_deref() == Some(codec.name()));
+        let Some(codec) = codec else {
+            let spoken: Vec<_> = self.codecs.iter().map(Codec::name).collect();
+            let found = shown(requested.codec_type.as_ref());
+            return refuse(format!("codec_type {found}: this server speaks {}", spoken.join(", ")));
+        };
+        let wanted = requested.compression.unwrap_or_default();
+        let compression =
+            wanted.iter().find_map(|name| self.compression.iter().find(|one| one.name() == name)).copied();
+        let handle_timeout = sooner(from_millis(requested.handle_timeout_ms), self.handle_timeout);
+        Ok(ClientHello {
+            negotiated: Negotiated {
+                codec: codec.clone(),
+                handle_timeout,
+                compression,
+                send_limit: limit(requested.max_frame_bytes),
+                receive_limit: self.max_frame_bytes,
+                max_in_flight: self.max_in_flight,
+            },
+            token: requested.token,
+            connect_timeout: from_millis(requested.connect_timeout_ms).unwrap_or(DEFAULT_CONNECT_TIMEOUT),
+        })
+    }
+
+    /// Encodes the Option frame that accepts.
+    #[must_use]
+    pub fn encode_accept(negotiated: &Negotiated) -> Vec<u8> {
+        encode(&ServerOption {
+            magic_number: Some(MAGIC_NUMBER.into()),
+            version: Some(VERSION.into()),
+            codec_type: Some(negotiated.codec.name().to_owned()),
+            handle_timeout_ms: Some(negotiated.handle_timeout.map_or(0, millis_rounded_up)),
+            compression: negotiated.compression.map(|one| one.name().to_owned()),
+            max_frame_bytes: Some(negotiated.receive_limit.get() as u64),
+            max_in_flight: Some(negotiated.max_in_flight.get() as u64),
+            ..ServerOption::default()
+        })
+    }
+
+    /// Encodes the Option frame that refuses and lists the codecs that this server supports.
+    #[must_use]
+    pub fn encode_refusal(&self, status: &Status) -> Vec<u8> {
+        let refusal = |message: &str| {
+            encode(&ServerOption {
+                magic_number: Some(MAGIC_NUMBER.into()),
+                version: Some(VERSION.into()),
+                codecs: Some(self.codecs.iter().map(|codec| codec.name().to_owned()).collect()),
+                error: Some(Object(OptionError {
+                    code: Some(status.code.name().to_owned()),
+                    message: Some(message.to_owned()),
+                })),
+                ..ServerOption::default()
+            })
+        };
+        // JSON encodes a control character as six bytes, and clients refuse an Option over 4 KiB.
+        let mut message = status.wire_message();
+        let mut frame = refusal(message);
+        while frame.len() > MAX_OPTION_BYTES && !message.is_empty() {
+            message = truncate(message, message.len() / 2);
+            frame = refusal(message);
+        }
+        frame
+    }
+}
+
+/// A client's Option as decoded by the server: the negotiated terms, and the fields that need no negotiation.
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct ClientHello {
+    /// The terms of the connection, if the server accepts it.
+    pub negotiated: Negotiated,
+    /// The client's credential.
+    pub token: Option<String>,
+    /// The client's budget for the whole handshake.
+    pub connect_timeout: Duration,
+}
+
+impl fmt::Debug for ClientHello {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientHello")
+            .field("negotiated", &self.negotiated)
+            .field("token", &self.token.as_ref().map(|_| "..."))
+            .field("connect_timeout", &self.connect_timeout)
+            .finish()
+    }
+}
