@@ -58,6 +58,7 @@ mod object;
 mod outbox;
 mod session;
 mod status;
+pub mod stream;
 pub mod text;
 pub mod time;
 
@@ -75,12 +76,12 @@ pub use self::codec::{BoxError, Codec, DecodeError, EncodeError};
 pub use self::compression::{Compression, CompressionError};
 pub use self::handshake::{
     ClientHello, ClientOffer, DEFAULT_CONNECT_TIMEOUT, HandshakeError, MAGIC_NUMBER, Negotiated,
-    ServerPolicy, VERSION,
+    ServerPolicy, StreamPolicy, StreamTerms, VERSION,
 };
 pub use self::header::{ByteStr, Flags, Header, HeaderError, HeaderRef, Kind};
 pub use self::inbox::Inbox;
 pub use self::keep_alive::{KeepAlive, KeepAliveAction, KeepAliveTimer, MAX_PINGS, PING_WINDOW};
-pub use self::limits::{MaxFrameBytes, MaxInFlight, Seq};
+pub use self::limits::{MaxFrameBytes, MaxInFlight, MaxStreams, Seq, StreamWindow};
 pub use self::message::{FrameError, Message, MessageDecoder, Part, TooLarge, next_option};
 pub use self::metadata::{Metadata, MetadataError};
 pub use self::method_error::{IntoMethodError, MethodError, NoApplicationError};

@@ -85,6 +85,62 @@ impl fmt::Display for MaxInFlight {
     }
 }
 
+/// The credit that a receiver grants to one direction of a streaming call when it begins, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StreamWindow(u32);
+
+impl StreamWindow {
+    /// The window of a side that states none, and the default of servers: 64 KiB.
+    pub const DEFAULT: Self = Self(64 * 1024);
+    /// The default of clients: 256 KiB.
+    pub const CLIENT_DEFAULT: Self = Self(256 * 1024);
+
+    /// Creates a window of `bytes`; at least 1, because without credit nothing could be sent, and at most 1 GiB.
+    #[must_use]
+    pub fn new(bytes: usize) -> Self {
+        Self(u32::try_from(bytes).unwrap_or(u32::MAX).clamp(1, 1 << 30))
+    }
+
+    /// Returns the window in bytes.
+    #[must_use]
+    pub const fn get(self) -> usize {
+        self.0 as usize
+    }
+}
+
+impl Default for StreamWindow {
+    fn default() -> Self {
+        Self::DEFAULT
+    }
+}
+
+/// The number of streaming calls that a server runs concurrently for one connection. Default: 256.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MaxStreams(u32);
+
+impl MaxStreams {
+    /// The default limit.
+    pub const DEFAULT: Self = Self(256);
+
+    /// Creates a limit of `calls`, at most 2^24. Zero refuses every streaming call.
+    #[must_use]
+    pub fn new(calls: usize) -> Self {
+        Self(u32::try_from(calls).unwrap_or(u32::MAX).min(1 << 24))
+    }
+
+    /// Returns the limit.
+    #[must_use]
+    pub const fn get(self) -> usize {
+        self.0 as usize
+    }
+}
+
+impl Default for MaxStreams {
+    fn default() -> Self {
+        Self::DEFAULT
+    }
+}
+
 /// The number of a request on its connection. Numbers increase.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Seq(pub u64);

@@ -10,6 +10,8 @@ use crate::header::{Flags, Header, Kind};
 use crate::keep_alive::{MAX_PINGS, PING_WINDOW, PingRate};
 use crate::limits::Seq;
 use crate::message::FrameError;
+use crate::stream::CreditExceeded;
+use crate::text::EscapedText;
 
 /// The state machine of a server for the messages of a client.
 #[derive(Clone, Debug, Default)]
@@ -19,6 +21,7 @@ pub struct ServerSession {
     own_goaway: Option<Seq>,
     peer_goaway: bool,
     pings: PingRate,
+    streams: bool,
 }
 
 /// The action that a server must take for a message.
@@ -35,6 +38,8 @@ pub enum ServerAction {
     Pong,
     /// Finish the calls in flight; no request will follow.
     Finish,
+    /// Pass the item, end, credit or stop to its call, if it is in flight.
+    Stream,
     /// Ignore the message.
     Ignore,
 }
@@ -44,6 +49,13 @@ impl ServerSession {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Sets whether the sides agreed on streams. Default: they did not.
+    #[must_use]
+    pub const fn with_streams(mut self, streams: bool) -> Self {
+        self.streams = streams;
+        self
     }
 
     /// Handles the header of a message that arrived at `now`.
@@ -61,6 +73,10 @@ impl ServerSession {
             Kind::Goaway => {
                 self.peer_goaway = true;
                 Ok(ServerAction::Finish)
+            }
+            Kind::Item | Kind::End | Kind::Credit | Kind::Stop if self.streams => Ok(ServerAction::Stream),
+            kind @ (Kind::Item | Kind::End | Kind::Credit | Kind::Stop) => {
+                Err(ProtocolError::StreamsNotAgreed { kind })
             }
             Kind::Response => Err(ProtocolError::UnexpectedKind { kind: header.kind, side: "client" }),
         }
@@ -80,7 +96,8 @@ impl ServerSession {
         if self.own_goaway.is_some() {
             return Ok(ServerAction::Ignore);
         }
-        Ok(ServerAction::Start { answer: !header.flags.contains(Flags::ONE_WAY) })
+        let streaming = self.streams && header.flags.contains(Flags::STREAMING);
+        Ok(ServerAction::Start { answer: streaming || !header.flags.contains(Flags::ONE_WAY) })
     }
 
     /// Stops accepting requests. Returns the number for the goaway message: that of the last accepted request.
@@ -93,6 +110,7 @@ impl ServerSession {
 #[derive(Clone, Debug, Default)]
 pub struct ClientSession {
     pings: PingRate,
+    streams: bool,
 }
 
 /// The action that a client must take for a message.
@@ -102,6 +120,8 @@ pub enum ClientAction {
     Response,
     /// Answer with a pong of the same number.
     Pong,
+    /// Pass the item, credit or stop to its call, if it is in flight.
+    Stream,
     /// Send no further requests; those above this number are refused.
     Goaway {
         /// The last request that the server handles.
@@ -118,6 +138,13 @@ impl ClientSession {
         Self::default()
     }
 
+    /// Sets whether the sides agreed on streams. Default: they did not.
+    #[must_use]
+    pub const fn with_streams(mut self, streams: bool) -> Self {
+        self.streams = streams;
+        self
+    }
+
     /// Handles the header of a message that arrived at `now`.
     ///
     /// # Errors
@@ -130,9 +157,11 @@ impl ClientSession {
             Kind::Ping => Err(ProtocolError::PingFlood),
             Kind::Pong => Ok(ClientAction::Ignore),
             Kind::Goaway => Ok(ClientAction::Goaway { last: header.seq }),
-            Kind::Request | Kind::Cancel => {
-                Err(ProtocolError::UnexpectedKind { kind: header.kind, side: "server" })
+            Kind::Item | Kind::Credit | Kind::Stop if self.streams => Ok(ClientAction::Stream),
+            kind @ (Kind::Item | Kind::End | Kind::Credit | Kind::Stop) if !self.streams => {
+                Err(ProtocolError::StreamsNotAgreed { kind })
             }
+            _ => Err(ProtocolError::UnexpectedKind { kind: header.kind, side: "server" }),
         }
     }
 }
@@ -165,6 +194,33 @@ pub enum ProtocolError {
     AfterGoaway {
         /// The number.
         seq: Seq,
+    },
+    /// A message of a stream, on a connection without streams.
+    #[error("a message of kind {kind}, but the sides did not agree on streams")]
+    StreamsNotAgreed {
+        /// The kind.
+        kind: Kind,
+    },
+    /// An item follows the notice that no more items come.
+    #[error("an item of call {seq} follows its end")]
+    ItemAfterEnd {
+        /// The number of the call.
+        seq: Seq,
+    },
+    /// An item for which the peer had no credit.
+    #[error("call {seq}: {error}")]
+    CreditExceeded {
+        /// The number of the call.
+        seq: Seq,
+        /// The credit spent and granted.
+        #[source]
+        error: CreditExceeded,
+    },
+    /// The body of a credit message is not an unsigned integer.
+    #[error("credit: {}", EscapedText(.message))]
+    InvalidCredit {
+        /// The mistake.
+        message: String,
     },
     /// The peer sent more than [`MAX_PINGS`] pings within [`PING_WINDOW`].
     #[error("more than {MAX_PINGS} pings in {} s", PING_WINDOW.as_secs())]
@@ -243,6 +299,31 @@ mod tests {
     fn one_way_request_expects_no_response() {
         let one_way = Header { flags: Flags::ONE_WAY, ..header(Kind::Request, 1) };
         let event = ServerSession::new().receive(&one_way, Instant::now());
+        assert_eq!(event, Ok(ServerAction::Start { answer: false }));
+    }
+
+    #[test]
+    fn messages_of_streams_need_an_agreement() {
+        let streams = [Kind::Item, Kind::End, Kind::Credit, Kind::Stop];
+        for kind in streams {
+            let expected = Err(ProtocolError::StreamsNotAgreed { kind });
+            assert_eq!(receive(&mut ServerSession::new(), kind, 1), expected);
+            let client = ClientSession::new().receive(&header(kind, 1), Instant::now());
+            assert_eq!(client, Err(ProtocolError::StreamsNotAgreed { kind }));
+            let mut server = ServerSession::new().with_streams(true);
+            assert_eq!(receive(&mut server, kind, 1), Ok(ServerAction::Stream));
+            let client = ClientSession::new().with_streams(true).receive(&header(kind, 1), Instant::now());
+            assert_eq!(client.is_ok(), kind != Kind::End, "an end is not for a server to send");
+        }
+    }
+
+    #[test]
+    fn streaming_request_is_answered_even_if_it_is_one_way() {
+        let flags = Flags::ONE_WAY.with(Flags::STREAMING);
+        let request = Header { flags, ..header(Kind::Request, 1) };
+        let event = ServerSession::new().with_streams(true).receive(&request, Instant::now());
+        assert_eq!(event, Ok(START));
+        let event = ServerSession::new().receive(&request, Instant::now());
         assert_eq!(event, Ok(ServerAction::Start { answer: false }));
     }
 

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use bytes::{Buf, Bytes, BytesMut};
+use farcall_protocol::stream::{decode_credit, encode_credit};
 use farcall_protocol::{
     ClientOffer, Code, Codec, Flags, HandshakeError, Header, HeaderRef, Kind, MaxFrameBytes, MessageDecoder,
     Metadata, Outbox, Seq, ServerPolicy, Status, next_option,
@@ -18,6 +19,14 @@ const UNIMPLEMENTED: &str = "0000002f 950202a0009305d9256e6f206d6574686f64206064
                              206041726974686001 00000000";
 const CANCEL: &str = "00000003 920303 00000000";
 const PING: &str = "00000003 920409 00000000";
+
+const STREAMING_REQUEST: &str =
+    "00000012 970101aa466565642e636f756e7400c0c008 0000000b 82a466726f6d03a2746f05";
+const ITEM: &str = "00000003 920801 00000001 03";
+const STARVED_ITEM: &str = "00000008 970801a000c0c010 00000001 04";
+const CREDIT: &str = "00000003 920a01 00000005 ce00050000";
+const END: &str = "00000003 920901 00000000";
+const STOP: &str = "00000003 920b01 00000000";
 
 /// Returns the text of docs/PROTOCOL.md, the reference for other implementations.
 fn document() -> String {
@@ -149,6 +158,27 @@ fn the_messages_of_section_8() {
     assert_vectors(&codec, &bytes(UNIMPLEMENTED), &[unimplemented()]);
     assert_vectors(&codec, &bytes(CANCEL), &[empty(header(Kind::Cancel, 3))]);
     assert_vectors(&codec, &bytes(PING), &[empty(header(Kind::Ping, 9))]);
+}
+
+#[test]
+fn the_messages_of_streams() {
+    let codec = Codec::MessagePack;
+    let request =
+        Header { service_method: "Feed.count".into(), flags: Flags::STREAMING, ..header(Kind::Request, 1) };
+    let arguments =
+        |codec: &Codec| codec.encode(&BTreeMap::from([("from", 3), ("to", 5)])).expect("it encodes");
+    assert_vectors(&codec, &bytes(STREAMING_REQUEST), &[(request, arguments)]);
+    let item = |codec: &Codec| codec.encode(&3).expect("a number encodes");
+    assert_vectors(&codec, &bytes(ITEM), &[(header(Kind::Item, 1), item)]);
+    let starved = Header { flags: Flags::STARVED, ..header(Kind::Item, 1) };
+    let item = |codec: &Codec| codec.encode(&4).expect("a number encodes");
+    assert_vectors(&codec, &bytes(STARVED_ITEM), &[(starved, item)]);
+    let credit = |codec: &Codec| encode_credit(codec, 327_680).expect("a number encodes").into_bytes();
+    assert_vectors(&codec, &bytes(CREDIT), &[(header(Kind::Credit, 1), credit)]);
+    assert_eq!(decode_credit(&codec, &bytes("ce00050000").into()).expect("it is a number"), 327_680);
+    assert!(decode_credit(&codec, &bytes("ff").into()).is_err(), "a credit below zero");
+    assert_vectors(&codec, &bytes(END), &[empty(header(Kind::End, 1))]);
+    assert_vectors(&codec, &bytes(STOP), &[empty(header(Kind::Stop, 1))]);
 }
 
 #[test]

@@ -171,7 +171,8 @@ impl Driver {
                     self.complete_calls(now);
                     self.shared.goaway(last, reason);
                 }
-                ClientAction::Ignore => {}
+                // No connection agrees on streams.
+                ClientAction::Stream | ClientAction::Ignore => {}
             }
         }
         Ok(())

@@ -4,13 +4,13 @@ use std::fmt;
 use std::time::Duration;
 
 use super::error::HandshakeError;
-use super::negotiated::Negotiated;
-use super::option::{ClientOption, ServerOption, from_millis, limit, shown};
-use super::{DEFAULT_CONNECT_TIMEOUT, MAGIC_NUMBER, VERSION};
+use super::negotiated::{Negotiated, StreamTerms};
+use super::option::{ClientOption, ServerOption, from_millis, has_streams, limit, shown, window};
+use super::{DEFAULT_CONNECT_TIMEOUT, MAGIC_NUMBER, STREAMS, VERSION};
 use crate::code::{Code, Execution};
 use crate::codec::Codec;
 use crate::compression::Compression;
-use crate::limits::{MAX_OPTION_BYTES, MaxFrameBytes, MaxInFlight};
+use crate::limits::{MAX_OPTION_BYTES, MaxFrameBytes, MaxInFlight, MaxStreams, StreamWindow};
 use crate::object::Object;
 use crate::status::Status;
 use crate::text::{MAX_PEER_TEXT, truncate};
@@ -32,6 +32,8 @@ pub struct ClientOffer {
     pub max_frame_bytes: MaxFrameBytes,
     /// A bearer credential.
     pub token: Option<String>,
+    /// The window that the client grants to each stream of items that it receives; `None` if it offers no streams.
+    pub streams: Option<StreamWindow>,
 }
 
 #[cfg(any(feature = "msgpack", feature = "json"))]
@@ -44,6 +46,7 @@ impl Default for ClientOffer {
             compression: Vec::new(),
             max_frame_bytes: MaxFrameBytes::DEFAULT,
             token: None,
+            streams: None,
         }
     }
 }
@@ -91,6 +94,13 @@ impl ClientOffer {
         self
     }
 
+    /// Offers streams, and sets the window that the client grants to each. Default: no streams.
+    #[must_use]
+    pub fn streams(mut self, window: impl Into<Option<StreamWindow>>) -> Self {
+        self.streams = window.into();
+        self
+    }
+
     /// Encodes the Option frame that requests these terms.
     ///
     /// # Errors
@@ -109,6 +119,11 @@ impl ClientOffer {
             compression: (!names.is_empty()).then_some(names),
             max_frame_bytes: stated(self.max_frame_bytes),
             token: self.token.clone(),
+            features: self.streams.map(|_| vec![STREAMS.to_owned()]),
+            stream_window: self
+                .streams
+                .filter(|window| *window != StreamWindow::DEFAULT)
+                .map(|window| window.get() as u64),
         };
         let frame = serde_json::to_vec(&option).expect("strings and numbers always encode");
         if frame.len() > MAX_OPTION_BYTES {
@@ -151,6 +166,19 @@ impl ClientOffer {
                 None => return wrong("compression", shown(Some(name))),
             },
         };
+        let streams = match self.streams {
+            Some(receive_window) if has_streams(answer.features.as_ref()) => Some(StreamTerms::new(
+                window(answer.stream_window),
+                receive_window,
+                answer.max_streams.map_or(MaxStreams::DEFAULT, |calls| {
+                    MaxStreams::new(usize::try_from(calls).unwrap_or(usize::MAX))
+                }),
+            )),
+            None if has_streams(answer.features.as_ref()) => {
+                return wrong("features", shown(Some(STREAMS)));
+            }
+            _ => None,
+        };
         Ok(Negotiated {
             codec: self.codec.clone(),
             handle_timeout: from_millis(answer.handle_timeout_ms),
@@ -160,6 +188,7 @@ impl ClientOffer {
             max_in_flight: answer.max_in_flight.map_or(MaxInFlight::DEFAULT, |calls| {
                 MaxInFlight::new(usize::try_from(calls).unwrap_or(usize::MAX))
             }),
+            streams,
         })
     }
 }
@@ -173,6 +202,7 @@ impl fmt::Debug for ClientOffer {
             .field("compression", &self.compression)
             .field("max_frame_bytes", &self.max_frame_bytes)
             .field("token", &self.token.as_ref().map(|_| "..."))
+            .field("streams", &self.streams)
             .finish()
     }
 }

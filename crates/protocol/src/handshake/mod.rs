@@ -4,8 +4,8 @@ use std::time::Duration;
 
 pub use self::client::ClientOffer;
 pub use self::error::HandshakeError;
-pub use self::negotiated::Negotiated;
-pub use self::server::{ClientHello, ServerPolicy};
+pub use self::negotiated::{Negotiated, StreamTerms};
+pub use self::server::{ClientHello, ServerPolicy, StreamPolicy};
 
 mod client;
 mod error;
@@ -20,6 +20,9 @@ pub const MAGIC_NUMBER: u32 = 0xCAFE_BABE;
 pub const VERSION: u32 = 1;
 /// The default budget for connecting and the handshake together.
 pub const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The name of streams in `features`.
+const STREAMS: &str = "streams";
 
 #[cfg(all(test, feature = "msgpack", feature = "json"))]
 mod tests;

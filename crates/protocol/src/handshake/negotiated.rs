@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::codec::Codec;
 use crate::compression::Compression;
-use crate::limits::{MaxFrameBytes, MaxInFlight};
+use crate::limits::{MaxFrameBytes, MaxInFlight, MaxStreams, StreamWindow};
 
 /// The terms of a connection after the handshake.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +22,33 @@ pub struct Negotiated {
     pub receive_limit: MaxFrameBytes,
     /// The number of calls that the server runs concurrently for this connection.
     pub max_in_flight: MaxInFlight,
+    /// The terms of streams; `None` if the sides did not agree on streams.
+    pub streams: Option<StreamTerms>,
+}
+
+/// The terms of the streams of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct StreamTerms {
+    /// The credit that the peer grants to each direction of a call that this side sends on.
+    pub send_window: StreamWindow,
+    /// The credit that this side grants to each direction of a call that the peer sends on.
+    pub receive_window: StreamWindow,
+    /// The number of streaming calls that the server runs concurrently for this connection, in addition to
+    /// `max_in_flight` others.
+    pub max_streams: MaxStreams,
+}
+
+impl StreamTerms {
+    /// Creates the terms of a side that grants `receive_window`, with a peer that grants `send_window`.
+    #[must_use]
+    pub const fn new(
+        send_window: StreamWindow,
+        receive_window: StreamWindow,
+        max_streams: MaxStreams,
+    ) -> Self {
+        Self { send_window, receive_window, max_streams }
+    }
 }
 
 impl Negotiated {
@@ -36,6 +63,7 @@ impl Negotiated {
             send_limit: MaxFrameBytes::DEFAULT,
             receive_limit: MaxFrameBytes::DEFAULT,
             max_in_flight: MaxInFlight::DEFAULT,
+            streams: None,
         }
     }
 }

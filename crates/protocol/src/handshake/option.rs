@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::limits::MaxFrameBytes;
+use super::STREAMS;
+use crate::limits::{MaxFrameBytes, StreamWindow};
 use crate::object::Object;
 use crate::text::{EscapedText, truncate};
 
@@ -25,6 +26,10 @@ pub(super) struct ClientOption {
     pub(super) max_frame_bytes: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) token: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) features: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) stream_window: Option<u64>,
 }
 
 /// The server's Option on the wire.
@@ -42,6 +47,12 @@ pub(super) struct ServerOption {
     pub(super) max_frame_bytes: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) max_in_flight: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) features: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) stream_window: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) max_streams: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) codecs: Option<Vec<String>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -66,6 +77,17 @@ pub(super) fn limit(bytes: Option<u64>) -> MaxFrameBytes {
     bytes.map_or(MaxFrameBytes::DEFAULT, |bytes| {
         MaxFrameBytes::new(usize::try_from(bytes).unwrap_or(usize::MAX))
     })
+}
+
+pub(super) fn window(bytes: Option<u64>) -> StreamWindow {
+    bytes.map_or(StreamWindow::DEFAULT, |bytes| {
+        StreamWindow::new(usize::try_from(bytes).unwrap_or(usize::MAX))
+    })
+}
+
+/// Returns `true` if `features` has streams in it.
+pub(super) fn has_streams(features: Option<&Vec<String>>) -> bool {
+    features.is_some_and(|features| features.iter().any(|feature| feature == STREAMS))
 }
 
 /// Formats a value that a peer sent, for a message.

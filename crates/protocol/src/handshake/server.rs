@@ -3,13 +3,15 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::negotiated::Negotiated;
-use super::option::{ClientOption, OptionError, ServerOption, encode, from_millis, limit, shown};
-use super::{DEFAULT_CONNECT_TIMEOUT, MAGIC_NUMBER, VERSION};
+use super::negotiated::{Negotiated, StreamTerms};
+use super::option::{
+    ClientOption, OptionError, ServerOption, encode, from_millis, has_streams, limit, shown, window,
+};
+use super::{DEFAULT_CONNECT_TIMEOUT, MAGIC_NUMBER, STREAMS, VERSION};
 use crate::code::Code;
 use crate::codec::Codec;
 use crate::compression::Compression;
-use crate::limits::{MAX_OPTION_BYTES, MaxFrameBytes, MaxInFlight};
+use crate::limits::{MAX_OPTION_BYTES, MaxFrameBytes, MaxInFlight, MaxStreams, StreamWindow};
 use crate::object::Object;
 use crate::status::Status;
 use crate::text::truncate;
@@ -29,6 +31,26 @@ pub struct ServerPolicy {
     pub max_frame_bytes: MaxFrameBytes,
     /// The number of calls that the server runs concurrently for one connection.
     pub max_in_flight: MaxInFlight,
+    /// The terms of streams; `None` if the server has none.
+    pub streams: Option<StreamPolicy>,
+}
+
+/// The terms of streams that a server offers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct StreamPolicy {
+    /// The window that the server grants to each stream of items that it receives.
+    pub window: StreamWindow,
+    /// The number of streaming calls that the server runs concurrently for one connection.
+    pub max_streams: MaxStreams,
+}
+
+impl StreamPolicy {
+    /// Creates the terms from both.
+    #[must_use]
+    pub const fn new(window: StreamWindow, max_streams: MaxStreams) -> Self {
+        Self { window, max_streams }
+    }
 }
 
 impl Default for ServerPolicy {
@@ -39,6 +61,7 @@ impl Default for ServerPolicy {
             compression: Compression::built_in(),
             max_frame_bytes: MaxFrameBytes::DEFAULT,
             max_in_flight: MaxInFlight::DEFAULT,
+            streams: None,
         }
     }
 }
@@ -79,6 +102,13 @@ impl ServerPolicy {
         self
     }
 
+    /// Sets the terms of streams. Default: no streams.
+    #[must_use]
+    pub fn streams(mut self, streams: impl Into<Option<StreamPolicy>>) -> Self {
+        self.streams = streams.into();
+        self
+    }
+
     /// Decodes a client's Option and negotiates the terms.
     ///
     /// # Errors
@@ -109,6 +139,9 @@ impl ServerPolicy {
         let compression =
             wanted.iter().find_map(|name| self.compression.iter().find(|one| one.name() == name)).copied();
         let handle_timeout = sooner(from_millis(requested.handle_timeout_ms), self.handle_timeout);
+        let streams = self.streams.filter(|_| has_streams(requested.features.as_ref())).map(|streams| {
+            StreamTerms::new(window(requested.stream_window), streams.window, streams.max_streams)
+        });
         Ok(ClientHello {
             negotiated: Negotiated {
                 codec: codec.clone(),
@@ -117,6 +150,7 @@ impl ServerPolicy {
                 send_limit: limit(requested.max_frame_bytes),
                 receive_limit: self.max_frame_bytes,
                 max_in_flight: self.max_in_flight,
+                streams,
             },
             token: requested.token,
             connect_timeout: from_millis(requested.connect_timeout_ms).unwrap_or(DEFAULT_CONNECT_TIMEOUT),
@@ -134,6 +168,9 @@ impl ServerPolicy {
             compression: negotiated.compression.map(|one| one.name().to_owned()),
             max_frame_bytes: Some(negotiated.receive_limit.get() as u64),
             max_in_flight: Some(negotiated.max_in_flight.get() as u64),
+            features: negotiated.streams.map(|_| vec![STREAMS.to_owned()]),
+            stream_window: negotiated.streams.map(|streams| streams.receive_window.get() as u64),
+            max_streams: negotiated.streams.map(|streams| streams.max_streams.get() as u64),
             ..ServerOption::default()
         })
     }

@@ -4,7 +4,7 @@ use super::*;
 use crate::code::Code;
 use crate::codec::Codec;
 use crate::compression::Compression;
-use crate::limits::{MAX_OPTION_BYTES, MaxFrameBytes, MaxInFlight};
+use crate::limits::{MAX_OPTION_BYTES, MaxFrameBytes, MaxInFlight, MaxStreams, StreamWindow};
 use crate::status::Status;
 
 fn consider(change: impl FnOnce(&mut Value)) -> Result<ClientHello, Status> {
@@ -138,4 +138,39 @@ fn text_of_the_server_is_escaped_in_errors() {
     let terms = ClientOffer::default().codec(Codec::Json);
     let error = terms.accept_answer(answer.to_string().as_bytes()).unwrap_err();
     assert_eq!(error.to_string(), r"the answer's compression `\u{1b}[2J` is not what was asked for");
+}
+
+#[test]
+fn streams_are_agreed_if_both_sides_have_them() {
+    let (client_window, server_window) = (StreamWindow::CLIENT_DEFAULT, StreamWindow::new(10_000));
+    let policy = StreamPolicy::new(server_window, MaxStreams::new(7));
+    let with = (ClientOffer::default().streams(client_window), ServerPolicy::default().streams(policy));
+    let without = (ClientOffer::default(), ServerPolicy::default());
+    let agree = |client: &ClientOffer, server: &ServerPolicy| {
+        let hello = server.negotiate(&client.encode().unwrap()).unwrap();
+        let answer = ServerPolicy::encode_accept(&hello.negotiated);
+        (client.accept_answer(&answer).unwrap().streams, hello.negotiated.streams)
+    };
+    let (client, server) = agree(&with.0, &with.1);
+    assert_eq!(client, Some(StreamTerms::new(server_window, client_window, MaxStreams::new(7))));
+    assert_eq!(server, Some(StreamTerms::new(client_window, server_window, MaxStreams::new(7))));
+    assert_eq!(agree(&with.0, &without.1), (None, None));
+    assert_eq!(agree(&without.0, &with.1), (None, None));
+}
+
+#[test]
+fn absent_stream_window_is_64_kib() {
+    let client = ClientOffer::default().codec(Codec::Json).streams(StreamWindow::DEFAULT);
+    let option: Value = serde_json::from_slice(&client.encode().unwrap()).unwrap();
+    assert_eq!((&option["features"], &option["stream_window"]), (&json!(["streams"]), &Value::Null));
+    let answer = json!({
+        "magic_number": 3_405_691_582_u32, "version": 1, "codec_type": "application/json", "features": ["streams"],
+    });
+    let negotiated = client.accept_answer(answer.to_string().as_bytes()).unwrap();
+    assert_eq!(
+        negotiated.streams,
+        Some(StreamTerms::new(StreamWindow::DEFAULT, StreamWindow::DEFAULT, MaxStreams::DEFAULT))
+    );
+    let error = ClientOffer::default().codec(Codec::Json).accept_answer(answer.to_string().as_bytes());
+    assert_eq!(error.unwrap_err().to_string(), "the answer's features `streams` is not what was asked for");
 }

@@ -83,7 +83,7 @@ fn unknown_fields_and_flags_are_ignored() {
         expected
     );
     assert_eq!(json(r#"{"kind":"response","seq":7,"colour":{"deep":[1]}}"#).unwrap(), expected);
-    assert_eq!(msgpack(b"\x97\x02\x07\xa0\x00\xc0\xc0\xcc\xf8").unwrap(), expected);
+    assert_eq!(msgpack(b"\x97\x02\x07\xa0\x00\xc0\xc0\xcc\xe0").unwrap(), expected);
 }
 
 #[test]
@@ -94,7 +94,7 @@ fn decode_error_names_the_field() {
     assert_eq!(message(b"\x92\x01\xff"), "header: seq is -1, below zero");
     assert_eq!(message(b"\x92\x01\xc0"), "header: seq is nil");
     assert_eq!(message(b"\x92\x07\x01"), "header: kind 7 is unknown");
-    assert_eq!(message(b"\x92\x08\x01"), "header: kind 8 is unknown");
+    assert_eq!(message(b"\x92\x0c\x01"), "header: kind 12 is unknown");
     assert_eq!(message(b"\x92\x01\x01\x00"), "header: 1 bytes follow it");
     assert_eq!(
         message(b"\x93\x01\x01\xa2\xff\xff"),

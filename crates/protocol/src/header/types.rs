@@ -27,11 +27,29 @@ pub enum Kind {
     Pong = 5,
     /// The notice that no request after the given one is handled; sent by both sides.
     Goaway = 6,
+    /// A value of a stream; sent by both sides.
+    Item = 8,
+    /// The notice that the client sends no further items of a call.
+    End = 9,
+    /// A grant of credit for items; sent by both sides.
+    Credit = 10,
+    /// The notice that the sender reads no further items of a call; sent by both sides.
+    Stop = 11,
 }
 
 impl Kind {
-    pub(super) const ALL: [Self; 6] =
-        [Self::Request, Self::Response, Self::Cancel, Self::Ping, Self::Pong, Self::Goaway];
+    pub(super) const ALL: [Self; 10] = [
+        Self::Request,
+        Self::Response,
+        Self::Cancel,
+        Self::Ping,
+        Self::Pong,
+        Self::Goaway,
+        Self::Item,
+        Self::End,
+        Self::Credit,
+        Self::Stop,
+    ];
 
     #[cfg(feature = "msgpack")]
     pub(super) fn from_number(number: u64) -> Option<Self> {
@@ -53,6 +71,10 @@ impl Kind {
             Self::Ping => "ping",
             Self::Pong => "pong",
             Self::Goaway => "goaway",
+            Self::Item => "item",
+            Self::End => "end",
+            Self::Credit => "credit",
+            Self::Stop => "stop",
         }
     }
 }
@@ -76,8 +98,12 @@ impl Flags {
     pub const ONE_WAY: Self = Self(1 << 1);
     /// Executing the call twice has the effect of executing it once.
     pub const IDEMPOTENT: Self = Self(1 << 2);
+    /// The caller sends or takes items. Ignored where the connection has no streams.
+    pub const STREAMING: Self = Self(1 << 3);
+    /// The sender of the item had waited for credit.
+    pub const STARVED: Self = Self(1 << 4);
 
-    const KNOWN: u64 = 0b111;
+    const KNOWN: u64 = 0b1_1111;
 
     pub(crate) const fn from_bits(bits: u64) -> Self {
         Self((bits & Self::KNOWN) as u8)

@@ -68,7 +68,8 @@ impl Dispatcher {
             ServerAction::Cancel => self.env.calls.cancel(header.seq),
             ServerAction::Pong => self.push(&HeaderRef::new(Kind::Pong, header.seq), outbox),
             ServerAction::Finish => return Ok(Dispatched::Finish),
-            ServerAction::Ignore => {}
+            // No connection agrees on streams.
+            ServerAction::Stream | ServerAction::Ignore => {}
         }
         Ok(Dispatched::Continue)
     }

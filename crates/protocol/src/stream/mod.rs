@@ -1,0 +1,23 @@
+//! Streams: the credit and the ends of calls that send or take items, for both sides. The items, the tasks that wait
+//! and the clock are left to the server and the client.
+//!
+//! [`SendWindow`] and [`ReceiveWindow`] are the two ends of one direction, [`StreamState`] joins the two directions of a
+//! call, and [`ItemScheduler`] chooses the stream whose item is sent next.
+
+pub use self::credit::{ITEM_OVERHEAD, decode_credit, encode_credit, item_cost};
+pub use self::receive_window::{CreditExceeded, ReceiveWindow, WindowLimits};
+pub use self::scheduler::{ITEM_QUANTUM, ItemScheduler};
+pub use self::send_window::SendWindow;
+pub use self::state::{ItemAction, StreamState};
+
+mod credit;
+mod receive_window;
+mod scheduler;
+mod send_window;
+mod state;
+
+#[cfg(test)]
+mod tests;
+
+/// The most bytes of items that wait in a connection's outgoing buffer, so that nothing else waits for more.
+pub const MAX_BUFFERED_ITEMS: usize = 128 * 1024;

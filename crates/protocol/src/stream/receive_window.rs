@@ -1,0 +1,252 @@
+//! [`ReceiveWindow`]: the credit that a side grants for items that it receives.
+
+use std::time::{Duration, Instant};
+
+use thiserror::Error;
+
+use super::credit::item_cost;
+use crate::limits::StreamWindow;
+use crate::time::later;
+
+/// The time without a starved item after which a window that has grown is halved.
+const SHRINK_AFTER: Duration = Duration::from_secs(10);
+
+/// The sizes of a receiver's window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WindowLimits {
+    /// The size at the start, and the smallest.
+    pub initial: StreamWindow,
+    /// The largest size.
+    pub max: StreamWindow,
+}
+
+/// An item for which the sender had no credit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("an item was sent although {spent} of {granted} had been spent")]
+#[non_exhaustive]
+pub struct CreditExceeded {
+    /// The credit spent before the item.
+    pub spent: u64,
+    /// The credit granted.
+    pub granted: u64,
+}
+
+/// The credit that the receiver of one direction of a stream grants.
+///
+/// The receiver holds at most what it granted and one item more. The window doubles when its sender had to wait although the
+/// application had taken everything, and halves after 10 s in which no item had to.
+#[derive(Clone, Debug)]
+pub struct ReceiveWindow {
+    limits: WindowLimits,
+    size: u64,
+    granted: u64,
+    received: u64,
+    consumed: u64,
+    /// `consumed` when the window last grew.
+    grown_at: u64,
+    /// The time from which [`SHRINK_AFTER`] counts; `None` if the window has its initial size.
+    last_starved: Option<Instant>,
+}
+
+impl ReceiveWindow {
+    /// Creates the window of a stream that begins.
+    #[must_use]
+    pub const fn new(limits: WindowLimits) -> Self {
+        let size = limits.initial.get() as u64;
+        Self { limits, size, granted: size, received: 0, consumed: 0, grown_at: 0, last_starved: None }
+    }
+
+    /// Accounts for an item that arrived at `now`. Returns the credit to send, if the window grew: `grow` gets the number
+    /// of bytes that it would grow by, and returns `true` if there is room for them.
+    ///
+    /// # Errors
+    ///
+    /// The sender had no credit.
+    pub fn receive(
+        &mut self,
+        body_len: usize,
+        starved: bool,
+        now: Instant,
+        grow: impl FnOnce(usize) -> bool,
+    ) -> Result<Option<u64>, CreditExceeded> {
+        if self.received >= self.granted {
+            return Err(CreditExceeded { spent: self.received, granted: self.granted });
+        }
+        let all_taken = self.held() == 0;
+        self.received = self.received.saturating_add(item_cost(body_len));
+        if !starved {
+            return Ok(None);
+        }
+        if self.last_starved.is_some() {
+            self.last_starved = Some(now);
+        }
+        let more = self.size.min((self.limits.max.get() as u64).saturating_sub(self.size));
+        let due = all_taken && more > 0 && self.consumed - self.grown_at >= self.size;
+        if !due || !grow(more as usize) {
+            return Ok(None);
+        }
+        self.size += more;
+        self.grown_at = self.consumed;
+        self.last_starved = Some(now);
+        Ok(self.raise())
+    }
+
+    /// Accounts for an item that was handed to the application. Returns the credit to send, if half of the window was
+    /// consumed since the last.
+    pub const fn consume(&mut self, body_len: usize) -> Option<u64> {
+        self.consumed = self.consumed.saturating_add(item_cost(body_len));
+        let unannounced = self.consumed.saturating_add(self.size).saturating_sub(self.granted);
+        if unannounced < self.size.div_ceil(2) { None } else { self.raise() }
+    }
+
+    const fn raise(&mut self) -> Option<u64> {
+        let limit = self.consumed.saturating_add(self.size);
+        if limit <= self.granted {
+            return None;
+        }
+        self.granted = limit;
+        Some(limit)
+    }
+
+    /// Returns the cost of the items that were received and not yet consumed.
+    #[must_use]
+    pub const fn held(&self) -> u64 {
+        self.received - self.consumed
+    }
+
+    /// Returns the bytes to reserve: what the sender may have sent, or may send, before it waits. What one item is larger
+    /// than its credit is not in it.
+    #[must_use]
+    pub const fn reserved(&self) -> u64 {
+        let outstanding = self.granted.saturating_sub(self.consumed);
+        if outstanding > self.size { outstanding } else { self.size }
+    }
+
+    /// Returns the size of the window in bytes.
+    #[must_use]
+    pub const fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Returns the time at which [`ReceiveWindow::shrink`] is due; `None` if the window has its initial size.
+    #[must_use]
+    pub fn shrink_at(&self) -> Option<Instant> {
+        self.last_starved.map(|starved| later(starved, SHRINK_AFTER))
+    }
+
+    /// Halves the window if no item was starved for 10 s. What was granted stays granted: less is granted from now on.
+    /// Returns the number of bytes that it lost, for the connection's growth.
+    pub fn shrink(&mut self, now: Instant) -> usize {
+        if self.shrink_at().is_none_or(|due| now < due) {
+            return 0;
+        }
+        let initial = self.limits.initial.get() as u64;
+        let smaller = (self.size / 2).max(initial);
+        let lost = self.size - smaller;
+        self.size = smaller;
+        self.last_starved = (smaller > initial).then_some(now);
+        lost as usize
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KIB: usize = 1024;
+    const BODY: usize = KIB - 64;
+
+    fn window() -> ReceiveWindow {
+        ReceiveWindow::new(WindowLimits {
+            initial: StreamWindow::new(4 * KIB),
+            max: StreamWindow::new(16 * KIB),
+        })
+    }
+
+    fn pass(window: &mut ReceiveWindow, starved: bool, now: Instant, grow: bool) -> [Option<u64>; 2] {
+        let grown = window.receive(BODY, starved, now, |_| grow).unwrap();
+        [grown, window.consume(BODY)]
+    }
+
+    #[test]
+    fn item_without_credit_is_an_error() {
+        let (mut window, now) = (window(), Instant::now());
+        for _ in 0..4 {
+            window.receive(BODY, false, now, |_| true).unwrap();
+        }
+        let error = window.receive(0, false, now, |_| true).unwrap_err();
+        assert_eq!(error.to_string(), "an item was sent although 4096 of 4096 had been spent");
+        assert_eq!(window.held(), 4096);
+    }
+
+    #[test]
+    fn credit_is_sent_when_half_of_the_window_was_consumed() {
+        let (mut window, now) = (window(), Instant::now());
+        assert_eq!(pass(&mut window, false, now, true), [None, None]);
+        assert_eq!(pass(&mut window, false, now, true), [None, Some(6 * 1024)]);
+        assert_eq!(pass(&mut window, false, now, true), [None, None]);
+        assert_eq!(pass(&mut window, false, now, true), [None, Some(8 * 1024)]);
+    }
+
+    #[test]
+    fn item_larger_than_the_window_passes() {
+        let (mut window, now) = (window(), Instant::now());
+        window.receive(100 * KIB, false, now, |_| true).unwrap();
+        window.receive(0, false, now, |_| true).unwrap_err();
+        assert_eq!(window.consume(100 * KIB), Some(100 * 1024 + 64 + 4096));
+    }
+
+    #[test]
+    fn window_grows_once_for_each_window_that_was_consumed_and_starved() {
+        let (mut window, now) = (window(), Instant::now());
+        for _ in 0..4 {
+            assert_eq!(pass(&mut window, true, now, true)[0], None);
+            assert_eq!(window.size(), 4096);
+        }
+        assert_eq!(pass(&mut window, true, now, true)[0], Some(4096 + 2 * 4096));
+        for _ in 0..20 {
+            pass(&mut window, true, now, true);
+        }
+        assert_eq!(window.size(), 16 * 1024);
+    }
+
+    #[test]
+    fn window_without_room_does_not_grow() {
+        let (mut window, now) = (window(), Instant::now());
+        for _ in 0..20 {
+            pass(&mut window, true, now, false);
+        }
+        assert_eq!(window.size(), 4096);
+    }
+
+    #[test]
+    fn window_does_not_grow_while_items_wait_for_the_application() {
+        let (mut window, now) = (window(), Instant::now());
+        window.receive(BODY, true, now, |_| true).unwrap();
+        for _ in 0..20 {
+            window.receive(BODY, true, now, |_| true).unwrap();
+            window.consume(BODY);
+        }
+        assert_eq!(window.size(), 4096);
+    }
+
+    #[test]
+    fn window_is_halved_after_10_s_without_starving() {
+        let (mut window, now) = (window(), Instant::now());
+        for _ in 0..20 {
+            pass(&mut window, true, now, true);
+        }
+        assert_eq!(window.shrink(now + Duration::from_secs(9)), 0);
+        assert_eq!(window.shrink(now + Duration::from_secs(10)), 8 * KIB);
+        let granted = window.reserved();
+        assert!(granted > 8 * 1024, "what was granted stays reserved: {granted}");
+        assert_eq!(window.shrink(now + Duration::from_secs(19)), 0);
+        assert_eq!(window.shrink(now + Duration::from_secs(20)), 4 * KIB);
+        assert_eq!(window.shrink_at(), None);
+        let mut credits = 0;
+        for _ in 0..16 {
+            credits += usize::from(pass(&mut window, false, now, true)[1].is_some());
+        }
+        assert!(credits > 0 && window.reserved() < 8 * 1024);
+    }
+}
