@@ -7,10 +7,14 @@ use std::ops::Deref;
 use serde::de::{Error, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+/// The name of the newtype as which [`Bytes`] are serialized. The codecs know it, and write the bytes inside as
+/// a byte string of theirs.
+pub(crate) const BYTES_NAME: &str = "$farcall::Bytes";
+
 /// A byte string in an argument or a result.
 ///
-/// serde encodes a `Vec<u8>` as a list of numbers. `Bytes` is encoded as the codec's byte string: bin in
-/// MessagePack, base64 (RFC 4648, with padding) in JSON. Cloning is cheap. In MessagePack, large byte strings
+/// serde encodes a `Vec<u8>` as a list of numbers, which takes far longer. `Bytes` is encoded as the codec's
+/// byte string: bin in MessagePack, base64 (RFC 4648, with padding) in JSON. Cloning is cheap. In MessagePack, large byte strings
 /// are not copied: a received one keeps the memory of its message alive, and a sent one keeps its own memory
 /// alive until it is written.
 ///
@@ -166,62 +170,94 @@ impl From<&str> for Bytes {
 
 impl Serialize for Bytes {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        with_offered(&self.0, || serialize_slice(&self.0, serializer))
+    }
+}
+
+/// Serializes a byte string.
+pub(crate) fn serialize_slice<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_newtype_struct(BYTES_NAME, &Content(bytes))
+}
+
+/// The bytes in the newtype [`BYTES_NAME`].
+struct Content<'a>(&'a [u8]);
+
+impl Serialize for Content<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        // The codecs say that these bytes are not read by humans, and serializers of others mean it.
         #[cfg(feature = "json")]
         if serializer.is_human_readable() {
             use base64::Engine as _;
-            let text = base64::engine::general_purpose::STANDARD.encode(&self.0);
+            let text = base64::engine::general_purpose::STANDARD.encode(self.0);
             return serializer.serialize_str(&text);
         }
-        with_offered(&self.0, || serializer.serialize_bytes(&self.0))
+        serializer.serialize_bytes(self.0)
     }
 }
 
 impl<'de> Deserialize<'de> for Bytes {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        if deserializer.is_human_readable() {
-            deserializer.deserialize_any(BytesVisitor { base64: true })
-        } else {
-            deserializer.deserialize_byte_buf(BytesVisitor { base64: false })
-        }
+        deserialize(deserializer, |bytes| shared(bytes).map_or_else(|| bytes.into(), Self), Self::from)
     }
 }
 
-struct BytesVisitor {
+/// Deserializes a byte string. `borrowed` converts bytes of the message, `owned` others.
+pub(crate) fn deserialize<'de, T, D: Deserializer<'de>>(
+    deserializer: D,
+    borrowed: impl FnOnce(&[u8]) -> T,
+    owned: impl FnOnce(Vec<u8>) -> T,
+) -> Result<T, D::Error> {
+    deserializer.deserialize_newtype_struct(BYTES_NAME, BytesVisitor { borrowed, owned, base64: true })
+}
+
+/// Reads a byte string, directly or in the newtype [`BYTES_NAME`].
+struct BytesVisitor<F, G> {
+    borrowed: F,
+    owned: G,
+    /// `true` if a string is base64; otherwise it is the bytes themselves.
     base64: bool,
 }
 
-impl<'de> Visitor<'de> for BytesVisitor {
-    type Value = Bytes;
+impl<'de, T, F: FnOnce(&[u8]) -> T, G: FnOnce(Vec<u8>) -> T> Visitor<'de> for BytesVisitor<F, G> {
+    type Value = T;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.base64 { "a base64 string" } else { "a byte string" })
+        f.write_str(if self.base64 { "bytes, which are a base64 string in JSON" } else { "a byte string" })
     }
 
-    fn visit_bytes<E: Error>(self, bytes: &[u8]) -> Result<Bytes, E> {
-        Ok(shared(bytes).map_or_else(|| bytes.into(), Bytes))
+    fn visit_newtype_struct<D: Deserializer<'de>>(self, deserializer: D) -> Result<T, D::Error> {
+        if deserializer.is_human_readable() {
+            deserializer.deserialize_any(self)
+        } else {
+            deserializer.deserialize_byte_buf(Self { base64: false, ..self })
+        }
     }
 
-    fn visit_byte_buf<E: Error>(self, bytes: Vec<u8>) -> Result<Bytes, E> {
-        Ok(bytes.into())
+    fn visit_bytes<E: Error>(self, bytes: &[u8]) -> Result<T, E> {
+        Ok((self.borrowed)(bytes))
     }
 
-    fn visit_str<E: Error>(self, text: &str) -> Result<Bytes, E> {
+    fn visit_byte_buf<E: Error>(self, bytes: Vec<u8>) -> Result<T, E> {
+        Ok((self.owned)(bytes))
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<T, E> {
         #[cfg(feature = "json")]
         if self.base64 {
             use base64::Engine as _;
             let decoded = base64::engine::general_purpose::STANDARD.decode(text);
-            return decoded.map(Bytes::from).map_err(|error| E::custom(format_args!("base64: {error}")));
+            return decoded.map(self.owned).map_err(|error| E::custom(format_args!("base64: {error}")));
         }
-        Ok(text.into())
+        Ok((self.borrowed)(text.as_bytes()))
     }
 
     /// Reads a list of numbers, which clients without byte strings send.
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Bytes, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<T, A::Error> {
         let mut bytes = Vec::with_capacity(seq.size_hint().unwrap_or(0).min(4096));
         while let Some(byte) = seq.next_element()? {
             bytes.push(byte);
         }
-        Ok(bytes.into())
+        Ok((self.owned)(bytes))
     }
 }
 

@@ -39,6 +39,8 @@
     allow(dead_code, unreachable_code, unused_imports, unused_variables)
 )]
 
+pub mod as_bytes;
+pub mod as_int128;
 mod body;
 mod buffer_source;
 mod bytes;

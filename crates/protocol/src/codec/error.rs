@@ -1,11 +1,13 @@
 //! Errors of encoding and decoding values.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::sync::Arc;
+
+use serde::{de, ser};
 
 use thiserror::Error;
 
-use crate::text::EscapedText;
+use crate::text::{EscapedText, truncate};
 
 /// The error of a user's codec.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -67,6 +69,106 @@ pub enum DecodeError {
 impl DecodeError {
     /// Wraps a deserializer's error. Its message quotes bytes of the peer, so it is escaped.
     pub(super) fn value(error: impl fmt::Display) -> Self {
-        Self::Value { message: EscapedText(&error.to_string()).to_string() }
+        let mut message = EscapedText(&error.to_string()).to_string();
+        // serde's own sentence, which does not say what to do.
+        if message.contains("128 is not supported") {
+            message.push_str(", within `flatten`, `untagged` or `tag`: use `with = \"farcall::as_int128\"`");
+        }
+        Self::Value { message }
+    }
+
+    /// Returns this error if it names a missing field, which says more than that nothing is no value of the
+    /// type; else `other`.
+    pub(super) fn or_missing(self, other: Self) -> Self {
+        match &self {
+            Self::Value { message } if message.starts_with("missing field") => self,
+            _ => other,
+        }
+    }
+}
+
+/// The longest part of a place that is quoted, in bytes. A key may be a peer's text.
+const MAX_PART: usize = 64;
+
+/// The error of a serializer or deserializer, with the place of the value within the body.
+///
+/// It is one pointer, since every step of encoding and decoding returns it.
+#[derive(Debug)]
+pub(super) struct ValueError(Box<Details>);
+
+#[derive(Debug)]
+struct Details {
+    message: String,
+    /// The parts of the place, the innermost first.
+    place: Vec<Part>,
+}
+
+#[derive(Debug)]
+enum Part {
+    Key(String),
+    Index(usize),
+}
+
+impl ValueError {
+    #[cold]
+    pub(super) fn new(message: impl fmt::Display) -> Self {
+        Self(Box::new(Details { message: message.to_string(), place: Vec::new() }))
+    }
+
+    /// Adds that the value is that of a field, of a key, or of a variant.
+    #[cold]
+    pub(super) fn under(mut self, key: &str) -> Self {
+        self.0.place.push(Part::Key(truncate(key, MAX_PART).to_owned()));
+        self
+    }
+
+    /// Adds that the value is an element of a list.
+    #[cold]
+    pub(super) fn at(mut self, index: usize) -> Self {
+        self.0.place.push(Part::Index(index));
+        self
+    }
+
+    /// Returns the place, such as `points[3].x`; empty for the whole value.
+    fn place(&self) -> String {
+        let mut place = String::new();
+        for part in self.0.place.iter().rev() {
+            let _ = match part {
+                Part::Key(key) if place.is_empty() => write!(place, "{key}"),
+                Part::Key(key) => write!(place, ".{key}"),
+                Part::Index(index) => write!(place, "[{index}]"),
+            };
+        }
+        place
+    }
+}
+
+impl fmt::Display for ValueError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.message)?;
+        match self.place() {
+            place if place.is_empty() => Ok(()),
+            place => write!(f, " at `{place}`"),
+        }
+    }
+}
+
+impl std::error::Error for ValueError {}
+
+impl ser::Error for ValueError {
+    fn custom<T: fmt::Display>(message: T) -> Self {
+        Self::new(message)
+    }
+}
+
+impl de::Error for ValueError {
+    fn custom<T: fmt::Display>(message: T) -> Self {
+        Self::new(message)
+    }
+}
+
+impl From<DecodeError> for ValueError {
+    fn from(error: DecodeError) -> Self {
+        Self::new(error)
     }
 }

@@ -12,6 +12,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 pub use self::error::{BoxError, DecodeError, EncodeError};
+use self::nil::Nil;
 #[cfg(feature = "msgpack")]
 pub(crate) use self::walk::value_len;
 pub(crate) use self::writer::Writer;
@@ -19,11 +20,26 @@ use self::writer::assemble;
 use crate::body::Body;
 use crate::buffer_source::{BufferSource, Unpooled};
 
+#[cfg(feature = "msgpack")]
+mod access;
+#[cfg(any(feature = "msgpack", feature = "json"))]
+mod compound;
+#[cfg(feature = "msgpack")]
+mod deserializer;
 mod error;
+#[cfg(any(feature = "msgpack", feature = "json"))]
+mod format;
 #[cfg(feature = "json")]
 mod json;
 #[cfg(feature = "msgpack")]
 mod msgpack;
+mod nil;
+#[cfg(feature = "msgpack")]
+mod reader;
+#[cfg(feature = "json")]
+mod relaxed;
+#[cfg(any(feature = "msgpack", feature = "json"))]
+mod serializer;
 #[cfg(feature = "msgpack")]
 mod walk;
 mod writer;
@@ -205,6 +221,38 @@ impl Codec {
             #[cfg(not(any(feature = "msgpack", feature = "json")))]
             _ => match *self {},
         }
+    }
+
+    /// Decodes the one value that a method takes as a whole: the value that was sent. Nil is also read as a map
+    /// without arguments, and such a map as nil, by types that cannot be read otherwise. An empty body is
+    /// either of them.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Codec::decode`].
+    pub fn decode_whole<T: DeserializeOwned>(&self, body: &[u8]) -> Result<T, DecodeError> {
+        let (empty, nil, no_arguments): (bool, bool, bool) = match self {
+            #[cfg(feature = "msgpack")]
+            Self::MessagePack => (body.is_empty(), body == [0xc0], matches!(body, [0x80 | 0x90])),
+            #[cfg(feature = "json")]
+            Self::Json => {
+                let text = body.trim_ascii();
+                (text.is_empty(), text == b"null", matches!(text, b"{}" | b"[]"))
+            }
+            #[cfg(feature = "msgpack")]
+            Self::Custom(_) => (body.is_empty(), false, false),
+            #[cfg(not(any(feature = "msgpack", feature = "json")))]
+            _ => match *self {},
+        };
+        if !nil && !empty && !no_arguments {
+            return self.decode(body);
+        }
+        let from_nil = || T::deserialize(Nil { is_option: empty || nil }).map_err(DecodeError::value);
+        let from_map = || self.decode_arguments(body);
+        if nil {
+            return from_nil().or_else(|error| from_map().map_err(|named| named.or_missing(error)));
+        }
+        from_map().or_else(|named| from_nil().map_err(|error| named.or_missing(error)))
     }
 
     /// Decodes the arguments of a method: a map by name or an array in order. An empty body or nil means no

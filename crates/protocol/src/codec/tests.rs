@@ -97,7 +97,7 @@ fn text_of_a_peer_is_escaped_and_truncated_in_decode_errors() {
     }
 }
 
-/// A type that recurses through an enum, an option and a newtype, which rmp-serde's depth limit ignores.
+/// A type that recurses through an enum, an option and a newtype.
 #[derive(Debug, Serialize, Deserialize)]
 enum Nested {
     End,
@@ -234,4 +234,47 @@ fn large_byte_string_is_sent_without_a_copy() {
     let alone = Codec::MessagePack.encode_body(&part(16 * 1024)).unwrap();
     assert_eq!(alone.pieces().len(), 2);
     assert_eq!(Codec::Json.encode_body(&upload).unwrap().pieces().len(), 1, "base64 is a different text");
+}
+
+#[test]
+fn whole_value_is_the_one_that_was_sent() {
+    #[derive(Debug, PartialEq, Deserialize)]
+    struct Query {
+        text: String,
+    }
+    #[derive(Debug, PartialEq, Deserialize)]
+    struct Lenient {
+        #[serde(default)]
+        limit: Option<u32>,
+    }
+    for (codec, nothing) in [
+        (Codec::MessagePack, [&b""[..], b"\xc0", b"\x80", b"\x90"]),
+        (Codec::Json, [b"", b" null ", b"{}", b"[]"]),
+    ] {
+        for nothing in nothing {
+            assert_eq!(codec.decode_whole::<()>(nothing), Ok(()), "{codec}: {nothing:?}");
+        }
+        for nothing in &nothing[..2] {
+            assert_eq!(codec.decode_whole::<Option<Query>>(nothing), Ok(None), "{codec}");
+            let error = codec.decode_whole::<Query>(nothing).unwrap_err().to_string();
+            assert_eq!(error.split(" at line").next(), Some("missing field `text`"), "{codec}");
+            let error = codec.decode_whole::<Vec<u8>>(nothing).unwrap_err().to_string();
+            assert!(error.contains("expected a sequence"), "{codec}: {error}");
+        }
+        for nothing in [nothing[0], nothing[1], nothing[2]] {
+            assert_eq!(codec.decode_whole::<Lenient>(nothing), Ok(Lenient { limit: None }), "{codec}");
+        }
+        use serde_json::{Value, json};
+        assert_eq!(codec.decode_whole::<Value>(nothing[0]), Ok(json!({})), "{codec}");
+        assert_eq!(codec.decode_whole::<Value>(nothing[1]), Ok(Value::Null), "{codec}");
+        // Something was sent: no arguments for a query that needs one.
+        let error = codec.decode_whole::<Option<Query>>(nothing[2]).unwrap_err().to_string();
+        assert!(error.starts_with("missing field `text`"), "{codec}: {error}");
+        let body = codec.encode(&(6, "a")).unwrap();
+        assert_eq!(codec.decode_whole::<(i64, String)>(&body), Ok((6, "a".to_owned())));
+        let body = codec.encode(&7).unwrap();
+        assert_eq!(codec.decode_whole::<i64>(&body), Ok(7));
+        assert_eq!(codec.decode_whole::<Option<i64>>(&body), Ok(Some(7)));
+        assert!(codec.decode_whole::<()>(&body).is_err());
+    }
 }

@@ -1,9 +1,8 @@
 //! A walk over one MessagePack value without recursion, before it is deserialized.
 //!
-//! Deeply nested bytes can make a recursive deserializer overflow its stack, which aborts the process, and
-//! rmp-serde's own depth limit does not count enums, options and newtypes. The walk checks the bytes first:
-//! the depth is bounded, no count exceeds the bytes that follow it, and the end of the value is known, so
-//! that trailing bytes are detected.
+//! Deeply nested bytes can make a recursive deserializer overflow its stack, which aborts the process. The walk
+//! checks the bytes first: the depth is bounded, no count exceeds the bytes that follow it, and the end of the
+//! value is known, so that trailing bytes are detected.
 
 use rmp::Marker;
 

@@ -54,6 +54,39 @@ impl<'a, B: BufferSource> Writer<'a, B> {
         Self { out, segments: Some((source, segments)) }
     }
 
+    /// Returns the number of bytes that were written into the buffer.
+    #[inline]
+    pub(super) fn position(&self) -> usize {
+        self.out.len()
+    }
+
+    /// Returns a written byte; `None` behind the last.
+    #[inline]
+    pub(super) fn byte(&self, at: usize) -> Option<u8> {
+        self.out.get(at).copied()
+    }
+
+    /// Returns the bytes that were written into the buffer.
+    pub(super) fn written(&self) -> &[u8] {
+        self.out
+    }
+
+    /// Replaces the byte at `at`, which was written, by `bytes`, which are one or more.
+    pub(super) fn replace(&mut self, at: usize, bytes: &[u8]) {
+        let (old, more) = (self.out.len(), bytes.len() - 1);
+        if more > 0 {
+            // The new bytes at the end only make room.
+            let _ = io::Write::write_all(self, &bytes[1..]);
+            self.out.copy_within(at + 1..old, at + bytes.len());
+            if let Some((_, segments)) = &mut self.segments {
+                for segment in segments.iter_mut().rev().take_while(|segment| segment.at > at) {
+                    segment.at += more;
+                }
+            }
+        }
+        self.out[at..at + bytes.len()].copy_from_slice(bytes);
+    }
+
     #[cold]
     fn grow(&mut self, additional: usize) {
         let size = self.out.capacity();

@@ -1,0 +1,229 @@
+//! [`Reader`]: the bytes of a MessagePack value, marker by marker. The walk has checked before that they are
+//! whole and not too deep. How the types of serde are read from it is left to the module `deserializer`.
+
+use std::fmt;
+
+use rmp::Marker;
+use serde::de::{self, Error as _, Unexpected, Visitor};
+
+use super::error::{DecodeError, ValueError};
+
+/// Reads values from a slice.
+pub(super) struct Reader<'de> {
+    pub(super) bytes: &'de [u8],
+    pub(super) at: usize,
+    /// `true` while the key of a map is read: there, text stands for a number, as in JSON, and the reverse.
+    pub(super) is_key: bool,
+}
+
+impl<'de> Reader<'de> {
+    #[inline]
+    pub(super) const fn new(bytes: &'de [u8]) -> Self {
+        Self { bytes, at: 0, is_key: false }
+    }
+
+    /// Reads a key as text for an error.
+    pub(super) fn key_text(&mut self) -> String {
+        self.is_key = true;
+        <String as de::Deserialize<'_>>::deserialize(self).unwrap_or_default()
+    }
+
+    #[inline]
+    pub(super) fn peek(&self) -> Result<Marker, ValueError> {
+        self.bytes.get(self.at).map(|byte| Marker::from_u8(*byte)).ok_or_else(|| self.truncated())
+    }
+
+    #[inline]
+    pub(super) fn marker(&mut self) -> Result<Marker, ValueError> {
+        let marker = self.peek()?;
+        self.at += 1;
+        Ok(marker)
+    }
+
+    #[inline]
+    pub(super) fn take<const LEN: usize>(&mut self) -> Result<[u8; LEN], ValueError> {
+        let taken = self.bytes.get(self.at..).and_then(|rest| rest.first_chunk());
+        let taken = *taken.ok_or_else(|| self.truncated())?;
+        self.at += LEN;
+        Ok(taken)
+    }
+
+    #[inline]
+    pub(super) fn slice(&mut self, len: usize) -> Result<&'de [u8], ValueError> {
+        let taken = self.bytes.get(self.at..).and_then(|rest| rest.get(..len));
+        let taken = taken.ok_or_else(|| self.truncated())?;
+        self.at += len;
+        Ok(taken)
+    }
+
+    #[cold]
+    pub(super) fn truncated(&self) -> ValueError {
+        DecodeError::Truncated { at: self.at }.into()
+    }
+
+    /// Reads the length behind a marker of a string, a byte string, a list or a map.
+    #[inline]
+    pub(super) fn len(&mut self, marker: Marker) -> Result<usize, ValueError> {
+        Ok(match marker {
+            Marker::FixStr(len) | Marker::FixArray(len) | Marker::FixMap(len) => len.into(),
+            Marker::Str8 | Marker::Bin8 => self.take::<1>()?[0].into(),
+            Marker::Str16 | Marker::Bin16 | Marker::Array16 | Marker::Map16 => {
+                u16::from_be_bytes(self.take()?).into()
+            }
+            _ => u32::from_be_bytes(self.take()?) as usize,
+        })
+    }
+
+    /// Reads nil, a bool or a number, whose marker was read.
+    #[inline(never)]
+    pub(super) fn scalar<V: Visitor<'de>>(
+        &mut self,
+        marker: Marker,
+        visitor: V,
+    ) -> Result<V::Value, ValueError> {
+        match marker {
+            Marker::Null => visitor.visit_unit(),
+            Marker::True => visitor.visit_bool(true),
+            Marker::False => visitor.visit_bool(false),
+            Marker::FixPos(value) => visitor.visit_u8(value),
+            Marker::FixNeg(value) => visitor.visit_i8(value),
+            Marker::U8 => visitor.visit_u8(u8::from_be_bytes(self.take()?)),
+            Marker::U16 => visitor.visit_u16(u16::from_be_bytes(self.take()?)),
+            Marker::U32 => visitor.visit_u32(u32::from_be_bytes(self.take()?)),
+            Marker::U64 => visitor.visit_u64(u64::from_be_bytes(self.take()?)),
+            Marker::I8 => visitor.visit_i8(i8::from_be_bytes(self.take()?)),
+            Marker::I16 => visitor.visit_i16(i16::from_be_bytes(self.take()?)),
+            Marker::I32 => visitor.visit_i32(i32::from_be_bytes(self.take()?)),
+            Marker::I64 => visitor.visit_i64(i64::from_be_bytes(self.take()?)),
+            Marker::F32 => visitor.visit_f32(f32::from_be_bytes(self.take()?)),
+            Marker::F64 => visitor.visit_f64(f64::from_be_bytes(self.take()?)),
+            Marker::Reserved => Err(DecodeError::Reserved { at: self.at - 1 }.into()),
+            _ => Err(ValueError::invalid_type(Unexpected::Other("extension of MessagePack"), &visitor)),
+        }
+    }
+
+    /// Reads an integer of 128 bits: an integer, its decimal text, or the 16 bytes of rmp-serde.
+    pub(super) fn wide<T, E>(
+        &mut self,
+        expected: &'static str,
+        from_bytes: impl FnOnce([u8; 16]) -> T,
+    ) -> Result<T, ValueError>
+    where
+        T: std::str::FromStr<Err = E> + TryFrom<u64> + TryFrom<i64>,
+        E: fmt::Display,
+    {
+        let marker = self.peek()?;
+        let wrong = |found: Unexpected<'_>| ValueError::invalid_type(found, &expected);
+        match marker {
+            marker if is_string(marker) => {
+                let text = self.text()?;
+                text.parse().map_err(|_| ValueError::invalid_value(Unexpected::Str(text), &expected))
+            }
+            Marker::Bin8 => {
+                self.at += 1;
+                let len = self.len(marker)?;
+                let bytes = self.slice(len)?;
+                bytes.try_into().map(from_bytes).map_err(|_| wrong(Unexpected::Bytes(bytes)))
+            }
+            _ => {
+                self.at += 1;
+                let number = self.scalar(marker, Integer(expected))?;
+                match number {
+                    Ok(value) => T::try_from(value).map_err(|_| wrong(Unexpected::Unsigned(value))),
+                    Err(value) => T::try_from(value).map_err(|_| wrong(Unexpected::Signed(value))),
+                }
+            }
+        }
+    }
+
+    /// Reads a string for which another value is expected.
+    pub(super) fn text(&mut self) -> Result<&'de str, ValueError> {
+        let marker = self.marker()?;
+        if !is_string(marker) {
+            return Err(ValueError::new("a number is expected"));
+        }
+        let len = self.len(marker)?;
+        self.utf8(len)
+    }
+
+    #[inline]
+    pub(super) fn utf8(&mut self, len: usize) -> Result<&'de str, ValueError> {
+        std::str::from_utf8(self.slice(len)?).map_err(|error| {
+            ValueError::new(format_args!("the string before byte {} is no UTF-8: {error}", self.at))
+        })
+    }
+}
+
+#[inline]
+pub(super) const fn is_string(marker: Marker) -> bool {
+    matches!(marker, Marker::FixStr(_) | Marker::Str8 | Marker::Str16 | Marker::Str32)
+}
+
+/// Returns `true` for nil, bools and numbers.
+#[inline]
+pub(super) const fn is_scalar(marker: Marker) -> bool {
+    matches!(
+        marker,
+        Marker::Null
+            | Marker::True
+            | Marker::False
+            | Marker::FixPos(_)
+            | Marker::FixNeg(_)
+            | Marker::U8
+            | Marker::U16
+            | Marker::U32
+            | Marker::U64
+            | Marker::I8
+            | Marker::I16
+            | Marker::I32
+            | Marker::I64
+            | Marker::F32
+            | Marker::F64
+    )
+}
+
+/// Reads an integer of at most 64 bits: an unsigned one, or a negative one as the error.
+struct Integer(&'static str);
+
+impl Visitor<'_> for Integer {
+    type Value = Result<u64, i64>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+
+    fn visit_u64<E: de::Error>(self, value: u64) -> Result<Self::Value, E> {
+        Ok(Ok(value))
+    }
+
+    fn visit_i64<E: de::Error>(self, value: i64) -> Result<Self::Value, E> {
+        Ok(u64::try_from(value).map_err(|_| value))
+    }
+}
+
+/// Reads a number or a bool as its text.
+pub(super) struct ScalarText;
+
+impl Visitor<'_> for ScalarText {
+    type Value = String;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a string")
+    }
+
+    fn visit_bool<E: de::Error>(self, value: bool) -> Result<String, E> {
+        Ok(value.to_string())
+    }
+
+    fn visit_u64<E: de::Error>(self, value: u64) -> Result<String, E> {
+        Ok(value.to_string())
+    }
+
+    fn visit_i64<E: de::Error>(self, value: i64) -> Result<String, E> {
+        Ok(value.to_string())
+    }
+
+    fn visit_f64<E: de::Error>(self, value: f64) -> Result<String, E> {
+        Ok(value.to_string())
+    }
+}
