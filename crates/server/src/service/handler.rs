@@ -9,7 +9,7 @@ use std::task::{self, Poll};
 use bytes::Bytes;
 use farcall_context::Context;
 use farcall_protocol::{
-    Body, Code, Codec, IntoMethodError, Metadata, MethodError, Status, with_shared_source,
+    Body, Code, Codec, DecodeError, IntoMethodError, Metadata, MethodError, Status, with_shared_source,
 };
 use farcall_transport::BufferPool;
 use serde::Serialize;
@@ -90,10 +90,24 @@ impl Request {
     ///
     /// The status to answer: `invalid_argument`, `refused`, with the mistake and its place.
     pub fn arguments<T: DeserializeOwned>(&self) -> Result<T, Status> {
-        with_shared_source(&self.body, || self.codec.decode_arguments(&self.body)).map_err(|error| {
-            let message = format!("arguments of `{}`: {error}", self.context.method());
-            Status::refused(Code::InvalidArgument, message)
-        })
+        with_shared_source(&self.body, || self.codec.decode_arguments(&self.body))
+            .map_err(|error| self.invalid(&error))
+    }
+
+    /// Decodes the arguments as the one value that was sent, of any type. Nothing is read as `()`, as `None`, or
+    /// as a type with a field for each argument if it needs none.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Request::arguments`].
+    pub fn value<T: DeserializeOwned>(&self) -> Result<T, Status> {
+        with_shared_source(&self.body, || self.codec.decode_whole(&self.body))
+            .map_err(|error| self.invalid(&error))
+    }
+
+    fn invalid(&self, error: &DecodeError) -> Status {
+        let message = format!("arguments of `{}`: {error}", self.context.method());
+        Status::refused(Code::InvalidArgument, message)
     }
 }
 

@@ -1,12 +1,14 @@
 //! [`Service`]: named methods with their descriptions. The macro builds them from traits; closures
 //! become methods here.
 
+use std::any::Any;
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
 use farcall_context::Context;
 use farcall_protocol::IntoMethodError;
+use farcall_protocol::as_bytes::ByteRef;
 use farcall_protocol::describe::{MethodInfo, ServiceInfo};
 use farcall_protocol::{BoxError, Codec};
 use futures::FutureExt as _;
@@ -82,8 +84,9 @@ impl Service {
         self
     }
 
-    /// Adds a closure as a method. It takes the arguments as a type with a field for each, or a
-    /// [`Context`] and the arguments, and returns the result.
+    /// Adds a closure as a method. It takes the value that callers send, or a [`Context`] and that value, and
+    /// returns the result. The value usually has a field for each argument, and may have any type: `()`,
+    /// `Option<Query>`, `(i64, i64)`.
     pub fn method<F, Args, Marker>(self, name: impl Into<String>, method: F) -> Self
     where
         F: AsyncMethod<Args, Marker>,
@@ -92,10 +95,7 @@ impl Service {
         Marker: 'static,
     {
         let info = describe::<Args, F::Output>(name.into());
-        self.handler(
-            info,
-            from_fn(move |cx, args| method.call(cx, args), |codec, value| Response::ok(codec, &value)),
-        )
+        self.handler(info, from_closure(move |cx, args| method.call(cx, args), ok))
     }
 
     /// Adds a closure that can fail as a method; its error reaches the caller encoded, under the
@@ -109,13 +109,11 @@ impl Service {
         Marker: 'static,
     {
         let info = describe::<Args, F::Output>(name.into());
-        self.handler(
-            info,
-            from_fn(
-                move |cx, args| method.call(cx, args),
-                |codec, result| Response::from_result(codec, result),
-            ),
-        )
+        let answer = |codec: &Codec, result: F::Output| match result {
+            Ok(value) => ok(codec, value),
+            Err(error) => Response::from_result::<(), E>(codec, Err(error)),
+        };
+        self.handler(info, from_closure(move |cx, args| method.call(cx, args), answer))
     }
 
     /// Puts a tower layer around all calls of this service, also of methods that are added after
@@ -192,7 +190,21 @@ where
     }
 }
 
-/// Creates a handler that decodes arguments, calls `start`, and turns its output into a response with
+/// Creates the response of a closure's result. Byte vectors are byte strings, as in services of the macro.
+fn ok<T: Serialize + 'static>(codec: &Codec, value: T) -> Response {
+    let any = &value as &dyn Any;
+    if let Some(bytes) = any.downcast_ref::<Vec<u8>>() {
+        Response::ok(codec, &ByteRef(bytes))
+    } else if let Some(bytes) = any.downcast_ref::<Option<Vec<u8>>>() {
+        Response::ok(codec, &ByteRef(bytes))
+    } else if let Some(list) = any.downcast_ref::<Vec<Vec<u8>>>() {
+        Response::ok(codec, &ByteRef(list))
+    } else {
+        Response::ok(codec, &value)
+    }
+}
+
+/// Creates a handler that decodes arguments by name, calls `start`, and turns its output into a response with
 /// `answer`. Generated services are built on it.
 pub fn from_fn<Start, Args, Fut, Answer>(start: Start, answer: Answer) -> impl Handler
 where
@@ -201,16 +213,28 @@ where
     Fut: Future<Output: Send> + Send + 'static,
     Answer: Fn(&Codec, Fut::Output) -> Response + Copy + Send + Sync + 'static,
 {
-    FromFn { start, answer, takes: PhantomData }
+    FromFn::<_, _, _, false> { start, answer, takes: PhantomData }
 }
 
-struct FromFn<Start, Answer, Args> {
+/// Creates a handler like [`from_fn`] that decodes the arguments as one value.
+fn from_closure<Start, Args, Fut, Answer>(start: Start, answer: Answer) -> impl Handler
+where
+    Start: Fn(Context, Args) -> Fut + Send + Sync + 'static,
+    Args: DeserializeOwned + 'static,
+    Fut: Future<Output: Send> + Send + 'static,
+    Answer: Fn(&Codec, Fut::Output) -> Response + Copy + Send + Sync + 'static,
+{
+    FromFn::<_, _, _, true> { start, answer, takes: PhantomData }
+}
+
+/// `IS_WHOLE` is `true` if the arguments are one value, and not a field for each.
+struct FromFn<Start, Answer, Args, const IS_WHOLE: bool> {
     start: Start,
     answer: Answer,
     takes: PhantomData<fn(Args)>,
 }
 
-impl<Start, Args, Fut, Answer> Handler for FromFn<Start, Answer, Args>
+impl<Start, Args, Fut, Answer, const IS_WHOLE: bool> Handler for FromFn<Start, Answer, Args, IS_WHOLE>
 where
     Start: Fn(Context, Args) -> Fut + Send + Sync + 'static,
     Args: DeserializeOwned + 'static,
@@ -218,7 +242,8 @@ where
     Answer: Fn(&Codec, Fut::Output) -> Response + Copy + Send + Sync + 'static,
 {
     fn call(&self, request: Request) -> ResponseFuture {
-        let args = match request.arguments() {
+        let args = if IS_WHOLE { request.value() } else { request.arguments() };
+        let args = match args {
             Ok(args) => args,
             Err(status) => return ResponseFuture::ready(Response::error(status)),
         };
