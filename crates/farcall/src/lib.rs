@@ -69,7 +69,7 @@ pub use farcall_client::{Call, CallError, Channel, RpcError};
 pub use farcall_context::{Context, Inherited};
 #[cfg(feature = "macros")]
 pub use farcall_macros::service;
-pub use farcall_protocol::{Bytes, Code, Status};
+pub use farcall_protocol::{Bytes, Code, Status, as_bytes, as_int128};
 #[cfg(feature = "server")]
 pub use farcall_server::Server;
 pub use farcall_transport::Address;

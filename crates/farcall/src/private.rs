@@ -3,7 +3,7 @@
 
 #[cfg(feature = "client")]
 pub use farcall_client::BuildError;
-pub use farcall_protocol::IntoMethodError;
+pub use farcall_protocol::{IntoMethodError, as_bytes};
 #[cfg(feature = "server")]
 pub use farcall_server::{Response, from_fn};
 pub use serde;

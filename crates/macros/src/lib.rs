@@ -16,6 +16,7 @@
 
 use proc_macro::TokenStream;
 
+mod byte_types;
 mod documentation;
 mod errors;
 mod expand;

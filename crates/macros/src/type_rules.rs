@@ -58,7 +58,7 @@ fn owned(ty: &Type) -> String {
     match ungrouped(ty) {
         Type::Path(path) if path.path.is_ident("str") => "String".to_owned(),
         Type::Slice(slice) => match type_text(&slice.elem) {
-            // `Bytes` is sent as a byte string, `Vec<u8>` as a list of numbers.
+            // `Bytes` is cloned and received without a copy.
             byte if byte == "u8" => "farcall::Bytes".to_owned(),
             element => format!("Vec<{element}>"),
         },

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use farcall_context::Inherited;
 use farcall_protocol::Code;
+use farcall_protocol::as_bytes::{AsBytes, ByteValue};
 use farcall_transport::BufferPool;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -23,7 +24,7 @@ use self::channel_core::ChannelCore;
 use self::request::Request;
 use self::response_future::{ResponseFuture, notify};
 use self::retry_policy::RetryPolicy;
-use crate::connection::response::DecodeFn;
+use crate::connection::response::{DecodeFn, Response};
 use crate::error::{CallError, RpcError};
 
 mod attempts;
@@ -128,6 +129,31 @@ impl<T: DeserializeOwned> Call<T> {
     }
 }
 
+impl<T: AsBytes> Call<T> {
+    /// Creates a call of a method without an error type whose result is byte vectors.
+    pub(crate) fn bytes<A: Serialize + ?Sized>(
+        core: &Arc<ChannelCore>,
+        method: Cow<'static, str>,
+        arguments: &A,
+    ) -> Self {
+        Self::with(core, method, arguments, |outcome| {
+            let ByteValue(value) = outcome.and_then(|response| response.decode())?;
+            Ok(value)
+        })
+    }
+}
+
+impl<T: AsBytes, E: DeserializeOwned> Call<T, E> {
+    /// Creates a call of a method that returns a `Result<T, E>` whose result is byte vectors.
+    pub(crate) fn fallible_bytes<A: Serialize + ?Sized>(
+        core: &Arc<ChannelCore>,
+        method: Cow<'static, str>,
+        arguments: &A,
+    ) -> Self {
+        Self::with(core, method, arguments, |outcome| fallible_outcome(outcome).map(|ByteValue(value)| value))
+    }
+}
+
 impl<T: DeserializeOwned, E: DeserializeOwned> Call<T, E> {
     /// Creates a call of a method that returns a `Result<T, E>`.
     #[inline]
@@ -136,15 +162,22 @@ impl<T: DeserializeOwned, E: DeserializeOwned> Call<T, E> {
         method: Cow<'static, str>,
         arguments: &A,
     ) -> Self {
-        Self::with(core, method, arguments, |outcome| match outcome {
-            Ok(response) => Ok(response.decode()?),
-            Err(error) if error.code() == Code::Application => match error.details() {
-                Some(Ok(details)) => Err(CallError::Application(details)),
-                // Not the error type of the method: the message has to do.
-                _ => Err(error.into()),
-            },
-            Err(error) => Err(error.into()),
-        })
+        Self::with(core, method, arguments, fallible_outcome)
+    }
+}
+
+/// Turns the outcome of a call into the types of a method that returns a `Result<T, E>`.
+fn fallible_outcome<T: DeserializeOwned, E: DeserializeOwned>(
+    outcome: Result<Response, RpcError>,
+) -> Result<T, CallError<E>> {
+    match outcome {
+        Ok(response) => Ok(response.decode()?),
+        Err(error) if error.code() == Code::Application => match error.details() {
+            Some(Ok(details)) => Err(CallError::Application(details)),
+            // Not the error type of the method: the message has to do.
+            _ => Err(error.into()),
+        },
+        Err(error) => Err(error.into()),
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use farcall_protocol::as_bytes::AsBytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tower_service::Service;
@@ -106,6 +107,26 @@ impl Channel {
         arguments: &(impl Serialize + ?Sized),
     ) -> Call<T, E> {
         Call::fallible(&self.core, method.into(), arguments)
+    }
+
+    /// Creates a call like [`Channel::call`] whose result is byte vectors. Generated clients use it.
+    #[doc(hidden)]
+    pub fn call_bytes<T: AsBytes>(
+        &self,
+        method: impl Into<Cow<'static, str>>,
+        arguments: &(impl Serialize + ?Sized),
+    ) -> Call<T> {
+        Call::bytes(&self.core, method.into(), arguments)
+    }
+
+    /// Creates a call like [`Channel::call_fallible`] whose result is byte vectors. Generated clients use it.
+    #[doc(hidden)]
+    pub fn call_fallible_bytes<T: AsBytes, E: DeserializeOwned>(
+        &self,
+        method: impl Into<Cow<'static, str>>,
+        arguments: &(impl Serialize + ?Sized),
+    ) -> Call<T, E> {
+        Call::fallible_bytes(&self.core, method.into(), arguments)
     }
 
     /// Creates a request for the channel as a [`tower_service::Service`], with the channel's codec and timeout, and

@@ -10,3 +10,4 @@ mod running;
 mod sharing;
 mod statuses;
 mod stubs;
+mod values;

@@ -4,6 +4,7 @@ use proc_macro2::{Group, Span, TokenStream, TokenTree};
 use quote::quote;
 
 use super::names::{arguments_ident, full_name};
+use crate::byte_types;
 use crate::method::Method;
 use crate::parameters::Parameter;
 use crate::service::Service;
@@ -14,6 +15,7 @@ use crate::type_text::type_text;
 pub(super) fn expand(service: &Service, method: &Method) -> TokenStream {
     let farcall = &service.farcall;
     let serde_path = quote!(#farcall::__private::serde).to_string().replace(' ', "");
+    let as_bytes = quote!(#farcall::__private::as_bytes).to_string().replace(' ', "");
     let derive = derive(service, method);
     let conditions = method.conditions();
     let name = full_name(service, method);
@@ -23,7 +25,8 @@ pub(super) fn expand(service: &Service, method: &Method) -> TokenStream {
         let Parameter { ident, ty } = parameter;
         // serde accepts a map without an `Option` field by itself, an array only with a default.
         let default = parameter.is_optional().then(|| quote!(#[serde(default)]));
-        quote!(#default #ident: #ty)
+        let bytes = byte_types::is_bytes(ty).then(|| quote!(#[serde(with = #as_bytes)]));
+        quote!(#default #bytes #ident: #ty)
     });
     quote! {
         #(#conditions)*

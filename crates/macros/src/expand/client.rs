@@ -5,6 +5,7 @@ use quote::{format_ident, quote};
 use syn::ext::IdentExt as _;
 
 use super::names::{arguments_ident, error_type, full_name};
+use crate::byte_types;
 use crate::method::Method;
 use crate::output::Output;
 use crate::parameters::Parameter;
@@ -115,10 +116,15 @@ fn call(service: &Service, method: &Method) -> TokenStream {
     let fields = method.parameters.sent.iter().map(|Parameter { ident, .. }| ident);
     // Each type keeps its location, so that missing traits are reported there.
     let make = match &method.output {
+        Output::Plain(ty) if byte_types::is_bytes(ty) => quote!(call_bytes::<#ty>),
         Output::Plain(ty) => quote!(call::<#ty>),
         Output::Fallible { value, error, .. } => {
             let error = error_type(service, error);
-            quote!(call_fallible::<#value, #error>)
+            if byte_types::is_bytes(value) {
+                quote!(call_fallible_bytes::<#value, #error>)
+            } else {
+                quote!(call_fallible::<#value, #error>)
+            }
         }
     };
     let idempotent = method.idempotent.map(|idempotence| match idempotence {

@@ -2,9 +2,11 @@
 
 use proc_macro2::TokenStream;
 use quote::{quote, quote_spanned};
+use syn::Type;
 use syn::spanned::Spanned as _;
 
 use super::names::{arguments_ident, local};
+use crate::byte_types;
 use crate::method::Method;
 use crate::output::Output;
 use crate::rpc::Idempotence;
@@ -95,13 +97,34 @@ fn handler(service: &Service, method: &Method) -> TokenStream {
 fn answer(service: &Service, output: &Output) -> TokenStream {
     let farcall = &service.farcall;
     let (codec, result) = (local("codec"), local("result"));
+    let wrapper = |ty: &Type| match ty {
+        ty if byte_types::is_byte_vector(ty) => {
+            Some((quote!(#farcall::Bytes), quote!(#farcall::Bytes::from)))
+        }
+        ty if byte_types::is_bytes(ty) => {
+            let value = quote!(#farcall::__private::as_bytes::ByteValue);
+            Some((quote!(#value<#ty>), value))
+        }
+        _ => None,
+    };
     // A closure rather than the function itself, or a missing trait is reported twice.
     match output {
-        Output::Plain(ty) => {
-            quote!(|#codec, #result| #farcall::__private::Response::ok::<#ty>(#codec, &#result))
-        }
-        Output::Fallible { value, error, .. } => quote! {
-            |#codec, #result| #farcall::__private::Response::from_result::<#value, #error>(#codec, #result)
+        Output::Plain(ty) => match wrapper(ty) {
+            None => quote!(|#codec, #result| #farcall::__private::Response::ok::<#ty>(#codec, &#result)),
+            Some((bytes, wrap)) => {
+                quote!(|#codec, #result| #farcall::__private::Response::ok::<#bytes>(#codec, &#wrap(#result)))
+            }
+        },
+        Output::Fallible { value, error, .. } => match wrapper(value) {
+            None => quote! {
+                |#codec, #result| #farcall::__private::Response::from_result::<#value, #error>(#codec, #result)
+            },
+            Some((bytes, wrap)) => quote! {
+                |#codec, #result| #farcall::__private::Response::from_result::<#bytes, #error>(
+                    #codec,
+                    ::core::result::Result::map(#result, #wrap),
+                )
+            },
         },
     }
 }
