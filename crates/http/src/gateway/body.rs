@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes, HttpBody};
-use axum::http::{HeaderMap, StatusCode, header::EXPECT};
+use axum::http::header::{CONTENT_ENCODING, EXPECT};
+use axum::http::{HeaderMap, StatusCode};
 use farcall_protocol::{Code, Status};
 use serde::de::IgnoredAny;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -60,9 +61,13 @@ impl BodyLimits {
     ///
     /// # Errors
     ///
-    /// The body is too large, too slow, cut off or not JSON, or there is no memory for it; the response
-    /// says which.
+    /// The body is compressed, too large, too slow, cut off or not JSON, or there is no memory for it; the
+    /// response says which.
     pub(super) async fn receive(&self, headers: &HeaderMap, mut body: Body) -> Result<Received, Failure> {
+        if let Some(encoding) = content_encoding(headers) {
+            discard(headers, body).await;
+            return Err(Failure::unsupported_encoding(&encoding));
+        }
         let reading = self.read(&mut body);
         let read = match self.timeout {
             None => reading.await,
@@ -119,6 +124,19 @@ impl BodyLimits {
     }
 }
 
+/// Returns the encodings of a body other than none: `gzip`.
+fn content_encoding(headers: &HeaderMap) -> Option<String> {
+    let values =
+        headers.get_all(CONTENT_ENCODING).iter().map(|value| String::from_utf8_lossy(value.as_bytes()));
+    let encodings: Vec<_> = values.collect();
+    let encodings = encodings.join(", ");
+    let is_none = encodings.split(',').all(|one| {
+        let one = one.trim();
+        one.is_empty() || one.eq_ignore_ascii_case("identity")
+    });
+    (!is_none).then_some(encodings)
+}
+
 /// Returns the next bytes of a body; `None` at its end, or if trailers follow, which are ignored.
 async fn next(body: &mut Body) -> Option<Result<Bytes, axum::Error>> {
     let frame = poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await?;
@@ -152,6 +170,10 @@ fn check_json(body: &[u8]) -> Result<(), Failure> {
     if body.trim_ascii().is_empty() {
         return Ok(());
     }
+    // The first bytes of gzip, which no text has; its sender forgot the header.
+    if body.starts_with(&[0x1f, 0x8b]) {
+        return Err(Failure::unsupported_encoding("gzip"));
+    }
     serde_json::from_slice::<IgnoredAny>(body).map(drop).map_err(|error| {
         Failure::invalid(format!(
             "the body is not JSON: {error}; arguments are by name, as in {{\"a\": 6, \"b\": 7}}"
@@ -161,7 +183,25 @@ fn check_json(body: &[u8]) -> Result<(), Failure> {
 
 #[cfg(test)]
 mod tests {
+    use axum::http::HeaderValue;
+
     use super::*;
+
+    #[test]
+    fn compressed_body_is_known_by_its_header() {
+        let encoding = |values: &[&'static str]| {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append(CONTENT_ENCODING, HeaderValue::from_static(value));
+            }
+            content_encoding(&headers)
+        };
+        for none in [&[][..], &["identity"], &["IDENTITY, identity"], &[""]] {
+            assert_eq!(encoding(none), None, "{none:?}");
+        }
+        assert_eq!(encoding(&["gzip"]).as_deref(), Some("gzip"));
+        assert_eq!(encoding(&["identity", "br"]).as_deref(), Some("identity, br"));
+    }
 
     #[test]
     fn error_for_malformed_json_names_its_position() {

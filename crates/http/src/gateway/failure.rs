@@ -2,11 +2,16 @@
 
 use axum::Json;
 use axum::http::StatusCode;
-use axum::http::header::{CACHE_CONTROL, HeaderName, HeaderValue, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS};
+use axum::http::header::{
+    ACCEPT_ENCODING, CACHE_CONTROL, HeaderName, HeaderValue, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
+};
 use axum::response::{IntoResponse, Response};
-use farcall_protocol::{Code, MAX_PEER_TEXT, Status, truncate};
+use farcall_protocol::{Code, EscapedText, MAX_PEER_TEXT, Status, truncate};
 use serde::Serialize;
 use serde_json::value::RawValue;
+
+/// The longest part of a header that is quoted, in bytes.
+const MAX_QUOTED: usize = 40;
 
 /// An error response: an HTTP status, and a farcall status in its body.
 #[derive(Debug)]
@@ -43,6 +48,14 @@ impl Failure {
         Status::refused(Code::InvalidArgument, message).into()
     }
 
+    /// Creates an error for a body in an encoding such as gzip.
+    pub(super) fn unsupported_encoding(encoding: &str) -> Self {
+        let encoding = EscapedText(truncate(encoding, MAX_QUOTED));
+        let message = format!("the body is compressed ({encoding}): send it without a Content-Encoding");
+        let status = Status::refused(Code::InvalidArgument, message);
+        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, status)
+    }
+
     /// Sets whether the request had a token.
     pub(super) const fn with_token(mut self, had_token: bool) -> Self {
         self.had_token = had_token;
@@ -56,6 +69,10 @@ impl Failure {
         let message = truncate(message, MAX_PEER_TEXT);
         let error = ErrorObject { code: code.name(), message, execution: execution.name(), details };
         let mut response = (self.http, response_headers(), Json(ErrorBody { error })).into_response();
+        if self.http == StatusCode::UNSUPPORTED_MEDIA_TYPE {
+            // RFC 9110, section 15.5.16: what would be accepted.
+            response.headers_mut().insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        }
         if self.http == StatusCode::UNAUTHORIZED {
             // RFC 6750, section 3.1: no error code for a request without a token.
             let challenge = if self.had_token { "Bearer error=\"invalid_token\"" } else { "Bearer" };

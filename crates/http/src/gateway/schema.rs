@@ -35,6 +35,9 @@ fn known(text: &str) -> Option<Value> {
     }
     let Named { name, arguments } = Named::parse(text)?;
     let first = arguments.first().copied();
+    if is_byte_vector(name, first) {
+        return Some(bytes());
+    }
     Some(match (name, first) {
         ("bool", None) => json!({ "type": "boolean" }),
         ("i8", None) => integer("int8", i8::MIN.into(), i8::MAX as u64),
@@ -45,22 +48,32 @@ fn known(text: &str) -> Option<Value> {
         ("u16", None) => integer("uint16", 0, u16::MAX.into()),
         ("u32", None) => integer("uint32", 0, u32::MAX.into()),
         ("u64" | "usize", None) => integer("uint64", 0, u64::MAX),
-        // Their bounds exceed the numbers of many JSON parsers.
-        ("i128", None) => json!({ "type": "integer" }),
-        ("u128", None) => json!({ "type": "integer", "minimum": 0 }),
+        ("i128" | "NonZeroI128", None) => wide("^-?[0-9]+$"),
+        ("u128" | "NonZeroU128", None) => wide("^[0-9]+$"),
         ("f32", None) => json!({ "type": "number", "format": "float" }),
         ("f64", None) => json!({ "type": "number", "format": "double" }),
         ("char", None) => json!({ "type": "string", "minLength": 1, "maxLength": 1 }),
         ("String" | "str" | "PathBuf" | "Path", None) => json!({ "type": "string" }),
+        ("Bytes", None) => bytes(),
+        ("IpAddr", None) => {
+            json!({ "anyOf": [formatted("ipv4"), formatted("ipv6")] })
+        }
+        ("Ipv4Addr", None) => formatted("ipv4"),
+        ("Ipv6Addr", None) => formatted("ipv6"),
+        ("SocketAddr" | "SocketAddrV4" | "SocketAddrV6", None) => {
+            json!({ "type": "string", "description": "An IP address and a port." })
+        }
         ("Duration", None) => duration(),
+        ("SystemTime", None) => time(),
         ("Option", Some(item)) => json!({ "anyOf": [schema(item), { "type": "null" }] }),
-        ("Vec" | "VecDeque" | "LinkedList" | "HashSet" | "BTreeSet" | "BinaryHeap", Some(item)) => {
-            json!({ "type": "array", "items": schema(item) })
+        ("Vec", Some(item)) => json!({ "type": "array", "items": schema(item) }),
+        ("VecDeque" | "LinkedList" | "HashSet" | "BTreeSet" | "BinaryHeap", Some(item)) => {
+            json!({ "type": "array", "items": nested(item) })
         }
         ("HashMap" | "BTreeMap", Some(_)) => {
             json!({ "type": "object", "additionalProperties": schema(arguments.get(1)?) })
         }
-        ("Box" | "Arc" | "Rc" | "Cow", Some(inner)) => schema(inner),
+        ("Box" | "Arc" | "Rc" | "Cow", Some(inner)) => nested(inner),
         _ => return None,
     })
 }
@@ -82,6 +95,54 @@ fn duration() -> Value {
     })
 }
 
+/// Returns the schema of the encoding of a `SystemTime`.
+fn time() -> Value {
+    json!({
+        "type": "object",
+        "description": "A time, since 1970 in UTC.",
+        "properties": {
+            "secs_since_epoch": integer("uint64", 0, u64::MAX),
+            "nanos_since_epoch": integer("uint32", 0, u32::MAX.into()),
+        },
+        "required": ["secs_since_epoch", "nanos_since_epoch"],
+    })
+}
+
+/// Returns the schema of an integer of 128 bits, which is text beyond 64.
+fn wide(pattern: &str) -> Value {
+    json!({ "anyOf": [{ "type": "integer" }, { "type": "string", "pattern": pattern }] })
+}
+
+fn formatted(format: &str) -> Value {
+    json!({ "type": "string", "format": format })
+}
+
+/// Returns the schema of a type inside of one whose byte vectors are lists of numbers. Those are accepted as
+/// byte strings, too.
+fn nested(text: &str) -> Value {
+    let schema = schema(text);
+    if schema != bytes() || text.ends_with("Bytes") {
+        return schema;
+    }
+    json!({ "anyOf": [{ "type": "array", "items": integer("uint8", 0, u8::MAX.into()) }, schema] })
+}
+
+/// Returns the schema of a byte string.
+fn bytes() -> Value {
+    json!({ "type": "string", "contentEncoding": "base64" })
+}
+
+/// Returns `true` for the byte vectors that are sent as byte strings: those of
+/// [`AsBytes`](farcall_protocol::as_bytes::AsBytes).
+fn is_byte_vector(name: &str, argument: Option<&str>) -> bool {
+    let argument = argument.map(str::trim);
+    match name {
+        "Vec" => argument == Some("u8"),
+        "Box" | "Arc" | "Cow" => argument == Some("[u8]"),
+        _ => false,
+    }
+}
+
 /// Returns the schema of a tuple, given the text inside its parentheses.
 fn tuple(inner: &str) -> Value {
     let items = split(inner, ',');
@@ -91,7 +152,7 @@ fn tuple(inner: &str) -> Value {
         [item] if !inner.trim_end().ends_with(',') => schema(item),
         _ => {
             let (schemas, count): (Vec<_>, _) =
-                (items.iter().map(|item| schema(item)).collect(), items.len());
+                (items.iter().map(|item| nested(item)).collect(), items.len());
             json!({ "type": "array", "prefixItems": schemas, "minItems": count, "maxItems": count })
         }
     }
@@ -100,7 +161,7 @@ fn tuple(inner: &str) -> Value {
 /// Returns the schema of a slice or array, given the text inside its brackets.
 fn list(inner: &str) -> Value {
     let parts = split(inner, ';');
-    let item = parts.first().map_or_else(|| json!({}), |item| schema(item));
+    let item = parts.first().map_or_else(|| json!({}), |item| nested(item));
     match parts.get(1).and_then(|len| len.parse::<u64>().ok()) {
         Some(len) => json!({ "type": "array", "items": item, "minItems": len, "maxItems": len }),
         None => json!({ "type": "array", "items": item }),
@@ -122,6 +183,9 @@ impl<'a> Named<'a> {
             Some(("std" | "core" | "alloc", rest)) => rest.rsplit("::").next()?,
             // A reexport of the same type.
             Some(("tokio", "time::Duration")) => "Duration",
+            Some(("farcall" | "farcall_protocol", rest)) if rest.rsplit("::").next() == Some("Bytes") => {
+                "Bytes"
+            }
             Some(_) => return None,
         };
         Some(Self { name, arguments })
@@ -180,6 +244,7 @@ mod tests {
     #[test]
     fn standard_library_types_have_the_schema_of_their_serde_encoding() {
         let string = json!({ "type": "string" });
+        let bytes = json!({ "type": "string", "contentEncoding": "base64" });
         let int = json!({ "type": "integer", "format": "uint8", "minimum": 0, "maximum": 255 });
         let long = json!({ "type": "integer", "format": "int64", "minimum": i64::MIN, "maximum": i64::MAX });
         for (text, expected) in [
@@ -192,12 +257,21 @@ mod tests {
             ("Cow<'static, str>", string.clone()),
             ("alloc::string::String", string.clone()),
             ("::std::path::PathBuf", string.clone()),
-            ("Vec<u8>", json!({ "type": "array", "items": int })),
+            ("Vec<u8>", bytes.clone()),
+            ("alloc::vec::Vec<u8>", bytes.clone()),
+            ("Box<[u8]>", bytes.clone()),
+            ("Option<Vec<u8>>", json!({ "anyOf": [bytes, { "type": "null" }] })),
+            ("Bytes", bytes.clone()),
+            ("farcall::Bytes", bytes.clone()),
+            ("farcall_protocol::bytes::Bytes", bytes.clone()),
+            ("std::net::Ipv4Addr", json!({ "type": "string", "format": "ipv4" })),
+            ("u128", wide("^[0-9]+$")),
+            ("Vec<i8>", json!({ "type": "array", "items": schema("i8") })),
             ("&[u8]", json!({ "type": "array", "items": int })),
             ("[u8; 32]", json!({ "type": "array", "items": int, "minItems": 32, "maxItems": 32 })),
             ("Option<u8>", json!({ "anyOf": [int, { "type": "null" }] })),
             ("std::collections::HashMap<String, Vec<u8>>", {
-                json!({ "type": "object", "additionalProperties": { "type": "array", "items": int } })
+                json!({ "type": "object", "additionalProperties": bytes })
             }),
             ("(u8, String)", {
                 json!({ "type": "array", "prefixItems": [int, string], "minItems": 2, "maxItems": 2 })
@@ -212,10 +286,11 @@ mod tests {
         ] {
             assert_eq!(schema(text), expected, "{text}");
         }
-        let encoded = serde_json::to_value(std::time::Duration::from_millis(1)).unwrap();
-        let duration = schema("std::time::Duration");
         let names = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
-        assert_eq!(names(&duration["properties"]), names(&encoded));
+        let encoded = serde_json::to_value(std::time::Duration::from_millis(1)).unwrap();
+        assert_eq!(names(&schema("std::time::Duration")["properties"]), names(&encoded));
+        let encoded = serde_json::to_value(std::time::SystemTime::UNIX_EPOCH).unwrap();
+        assert_eq!(names(&schema("SystemTime")["properties"]), names(&encoded));
     }
 
     #[test]
@@ -223,6 +298,7 @@ mod tests {
         for text in [
             "Point",
             "shop::Vec<u8>",
+            "bytes::Bytes",
             "chrono::Duration",
             "serde_json::value::Value",
             "HashMap<String>",

@@ -114,6 +114,31 @@ async fn invalid_json_is_refused_with_its_position() {
 }
 
 #[tokio::test]
+async fn compressed_body_is_refused_as_one() {
+    let world = World::new().await;
+    for (header, body) in [("Content-Encoding: gzip", "any bytes"), ("Content-Encoding: br, identity", "{}")]
+    {
+        let answer = world.call("Arith.multiply", &[header], body).await;
+        let (code, message) = answer.error();
+        assert_eq!((answer.status, code.as_str()), (415, "invalid_argument"), "{answer:?}");
+        assert!(message.contains("the body is compressed"), "{message}");
+        assert_eq!(answer.header("accept-encoding"), Some("identity"));
+    }
+    let answer = world.call("Arith.multiply", &["Content-Encoding: identity"], "[6,7]").await;
+    assert_eq!((answer.status, &*answer.body), (200, "42"));
+    assert_eq!(world.multiplied(), 1);
+}
+
+#[tokio::test]
+async fn result_that_is_no_json_is_an_error_with_its_place() {
+    let world = World::new().await;
+    let answer = world.call("Odd.ratio", &[], "").await;
+    let (code, message) = answer.error();
+    assert_eq!((answer.status, code.as_str()), (500, "internal"), "{answer:?}");
+    assert!(message.contains("JSON has no number `NaN` at `[1]`"), "{message}");
+}
+
+#[tokio::test]
 async fn timeout_header_sets_the_deadline() {
     let world = World::new().await;
     let answer = world.call("Clock.wait", &["Farcall-Timeout-Ms: 100"], "").await;

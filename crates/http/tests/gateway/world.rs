@@ -262,6 +262,7 @@ fn services(counts: &Counts) -> ServerBuilder {
                 |codec: &Codec, idempotent| Response::ok(codec, &idempotent),
             ),
         ))
+        .method("Odd.ratio", |_: Value| async { vec![Some(1.5), Some(f64::NAN)] })
         .method("Odd.panics", |_: Value| async {
             if true {
                 panic!("as asked");
