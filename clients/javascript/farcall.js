@@ -135,8 +135,9 @@ export class Client {
   /**
    * Calls a method, and returns its result.
    *
-   * Integers beyond `Number.MAX_SAFE_INTEGER` are returned and sent as `bigint`. A `Uint8Array` among the
-   * arguments is sent as bytes.
+   * Integers beyond `Number.MAX_SAFE_INTEGER` are returned and sent as `bigint`, and beyond 64 bits as text. A
+   * `Uint8Array` among the arguments is sent as bytes. A value that JSON would lose, such as a `Map`, `NaN` or a
+   * function, fails the call with `invalid_argument`.
    *
    * @param {string} method such as `Arith.multiply`
    * @param {object | unknown[]} [args] the arguments by name, or in order
@@ -161,16 +162,16 @@ export class Client {
   /**
    * Returns the methods of a service as functions: `client.service("Arith").multiply({ a: 6, b: 7 })`.
    *
+   * Names that the language asks for by itself, such as `toString`, `toJSON` and `then`, are no methods of it, and
+   * can be called with {@link Client.call}.
+   *
    * @param {string} name
    * @returns {any} each function takes the arguments and the options of {@link Client.call}
    */
   service(name) {
-    const functionOf = (_, method) =>
-      // With `then`, `await` would treat it as a promise; symbols are read when it is printed.
-      typeof method === "symbol" || method === "then"
-        ? undefined
-        : (args, options) => this.call(`${name}.${method}`, args, options);
-    return new Proxy(Object.freeze({}), { get: functionOf });
+    const functionOf = (target, method) =>
+      isOfLanguage(method) ? target[method] : (args, options) => this.call(`${name}.${method}`, args, options);
+    return new Proxy(Object.freeze({ [Symbol.toStringTag]: `farcall service ${name}` }), { get: functionOf });
   }
 
   /** Returns the services of the server, with their methods, parameters and results. */
@@ -731,21 +732,75 @@ function escape(text) {
   return text.slice(0, read).replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Cs}]/gu, code);
 }
 
-/** Encodes a value as JSON: integers of any size, and bytes in base64 (section 6.3). */
+/**
+ * True for the names that JavaScript, or a library that prints values, asks for by itself: symbols, those of every
+ * object, `then` (by `await`), `toJSON` (by `JSON.stringify`), and marks such as `$$typeof`.
+ */
+function isOfLanguage(name) {
+  if (typeof name === "symbol" || name in Object.prototype) return true;
+  return name === "then" || name === "toJSON" || /^(\$\$|@@|__)/.test(name);
+}
+
+/**
+ * Encodes a value as JSON: integers of any size, and bytes in base64 (section 6.3). Throws if JSON would lose a part
+ * of it. A property without a value (undefined) is left out, like an argument that is not given.
+ */
 function encode(value) {
   return JSON.stringify(value, function (key, value) {
     // The value before `toJSON`, which Node's buffers have.
     const given = this[key];
+    const refuse = (why) => {
+      throw new TypeError(`${key === "" ? "the value" : key}: ${why}`);
+    };
+    if (!isWellFormed(key)) refuse("its name has half of a surrogate pair");
     if (given instanceof Uint8Array) return base64(given);
     if (given instanceof ArrayBuffer) return base64(new Uint8Array(given));
-    if (typeof value === "bigint") {
-      if (JSON.rawJSON) return JSON.rawJSON(String(value));
-      if (BigInt(Number(value)) === value && Number.isSafeInteger(Number(value))) return Number(value);
-      throw new TypeError(`${key}: this runtime cannot send ${value}`);
+    if (given instanceof Number || given instanceof Boolean || given instanceof BigInt) value = given.valueOf();
+    switch (typeof value) {
+      case "bigint":
+        return encodeBigInt(value, refuse);
+      case "number":
+        return Number.isFinite(value) ? value : refuse(`JSON has no ${value}`);
+      case "string":
+        return isWellFormed(value) ? value : refuse("the text has half of a surrogate pair, which JSON cannot carry");
+      case "undefined":
+        // A hole of an array, or `toJSON` without a result; a property that is undefined is one that is not given.
+        return given !== undefined || Array.isArray(this) ? refuse("JSON has no undefined") : undefined;
+      case "function":
+      case "symbol":
+        return refuse(`JSON has no ${typeof value}`);
     }
-    if (typeof value === "number" && !Number.isFinite(value)) throw new TypeError(`${key}: JSON has no ${value}`);
+    if (given instanceof Date && value === null) refuse("the date is invalid");
+    if (value !== null && typeof value === "object") checkObject(value, refuse);
     return value;
   });
+}
+
+/** Sends an integer beyond 64 bits as its decimal text: section 6.3. */
+function encodeBigInt(value, refuse) {
+  if (BigInt.asUintN(64, value) !== value && BigInt.asIntN(64, value) !== value) return String(value);
+  if (JSON.rawJSON) return JSON.rawJSON(String(value));
+  if (Number.isSafeInteger(Number(value))) return Number(value);
+  return refuse(`this runtime cannot send ${value}`);
+}
+
+/** Refuses objects whose content JSON would leave out, such as maps, sets, promises and errors. */
+function checkObject(value, refuse) {
+  if (Array.isArray(value)) return;
+  if (ArrayBuffer.isView(value)) refuse("of binary data JSON has bytes only: send a Uint8Array, or Array.from(it)");
+  const prototype = Object.getPrototypeOf(value);
+  const isPlain = prototype === null || Object.getPrototypeOf(prototype) === null || JSON.isRawJSON?.(value);
+  if (isPlain || Object.keys(value).length > 0) return;
+  const name = prototype.constructor?.name ?? "object";
+  if (value instanceof Map) refuse("JSON has no Map: send Object.fromEntries(it)");
+  if (value instanceof Set) refuse("JSON has no Set: send Array.from(it)");
+  if (typeof value.then === "function") refuse("it is a promise: await it first");
+  refuse(`JSON would lose the content of a ${name}`);
+}
+
+/** False for text with half of a surrogate pair, which is no Unicode. */
+function isWellFormed(text) {
+  return text.isWellFormed?.() ?? !/\p{Cs}/u.test(text);
 }
 
 /** Decodes a value from JSON. Integers beyond 2^53 become `bigint`, because `Number` would round them. */

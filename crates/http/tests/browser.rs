@@ -9,6 +9,8 @@ mod readme;
 #[path = "browser/site.rs"]
 mod site;
 mod support;
+#[path = "browser/values.rs"]
+mod values;
 
 use farcall_http::HttpOptions;
 use farcall_protocol::KeepAlive;
