@@ -14,6 +14,7 @@ from support import PACKAGE, AsyncCase
 import farcall
 from farcall.address import Address
 from farcall.backoff import Backoff
+from farcall.codec import codec_named
 from farcall.deadline import Deadline, within
 from farcall.errors import safe_text
 from farcall.slots import Slots
@@ -153,6 +154,58 @@ class SettingsTest(unittest.TestCase):
             [sys.executable, "-c", code], env=environment, capture_output=True, text=True
         )
         self.assertEqual(done.stdout, "False\n", done.stderr)
+
+
+class ValueTest(unittest.TestCase):
+    def test_what_json_would_change_is_refused(self):
+        codec = codec_named("json")
+        inner = float("inf")
+        for value in (
+            {"a": float("nan")},
+            [1.5, inner],
+            {None: 1},
+            {"a": [{(1, 2): 1}]},
+            {1: "a", "1": "b"},
+            {True: 1, "true": 2},
+            {b"a": 1},
+            {float("nan"): 1},
+            {"a": "\ud800"},
+            {"a": {1}},
+            {"a": object()},
+        ):
+            with self.subTest(value=value), self.assertRaises((ValueError, TypeError, OverflowError)):
+                codec.encode(value)
+
+    def test_integers_beyond_64_bits_are_sent_as_text(self):
+        codec = codec_named("json")
+        for value, text in (
+            ({"n": (1 << 64) - 1}, b'{"n":18446744073709551615}'),
+            ({"n": -(1 << 63)}, b'{"n":-9223372036854775808}'),
+            ({"n": str(1 << 64)}, b'{"n":"18446744073709551616"}'),
+            ({"t": "1" * 30, "n": 1e25}, b'{"t":"%s","n":1e+25}' % (b"1" * 30)),
+            ({7: True, "x": None}, b'{"7":true,"x":null}'),
+        ):
+            self.assertEqual(codec.encode(value), text)
+        for value in ({"n": 1 << 64}, [(-(1 << 63) - 1,)], 1 << 100):
+            with self.assertRaisesRegex(OverflowError, "sent as text"):
+                codec.encode(value)
+
+    def test_names_of_the_language_are_no_methods(self):
+        service = farcall.connect("tcp@127.0.0.1:1").service("Arith")
+        for name in ("__len__", "__iter__", "__await__", "__index__", "_repr_html_", "__deepcopy__"):
+            self.assertFalse(hasattr(service, name), name)
+        self.assertEqual(repr(service), "<farcall service Arith at tcp@127.0.0.1:1>")
+        self.assertEqual(f"{service}", repr(service))
+        self.assertNotEqual(service, 1)
+
+    def test_a_client_is_not_copied(self):
+        client = farcall.connect("tcp@127.0.0.1:1")
+        for attempt in (copy.copy, copy.deepcopy, pickle.dumps):
+            with self.assertRaisesRegex(TypeError, "cannot be copied"):
+                attempt(client)
+            if attempt is not copy.copy:
+                with self.assertRaisesRegex(TypeError, "cannot be copied"):
+                    attempt(client.service("Arith"))
 
 
 class BackoffTest(unittest.TestCase):

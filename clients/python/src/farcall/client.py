@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Generator, Mapping, Sequence
 from typing import (
     Any,
     Callable,
+    NoReturn,
     TypeVar,
     Union,
     cast,
@@ -129,6 +130,10 @@ class Client:
 
     def __repr__(self) -> str:
         return f"<farcall.Client of {self.address}>"
+
+    def __reduce__(self) -> NoReturn:
+        # Copies would share a connection that only one of them knows of.
+        raise TypeError("a client cannot be copied or pickled: connect another one")
 
     # Calling
 

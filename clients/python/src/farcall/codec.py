@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import importlib
 import json
+import re
 from typing import Any, ClassVar, Protocol
 
 from .wire import CODES, EXECUTIONS, KINDS, Header, ProtocolError, WireError, is_known
@@ -93,6 +94,7 @@ class JsonCodec:
         return header
 
     def encode(self, value: Any) -> bytes:
+        _check_keys(value, "")
         text = json.dumps(
             value,
             separators=(",", ":"),
@@ -100,6 +102,8 @@ class JsonCodec:
             allow_nan=False,
             default=_base64,
         )
+        if _LONG_NUMBER.search(text):
+            _check_numbers(value)
         return text.encode("utf-8")
 
     def decode(self, data: bytes) -> Any:
@@ -113,6 +117,51 @@ class JsonCodec:
         if not isinstance(value, str):
             raise ValueError("not a base64 string")
         return base64.b64decode(value, validate=True)
+
+
+#: As many digits as the integers beyond 64 bits have.
+_LONG_NUMBER = re.compile(r"\d{19}")
+_SMALLEST, _LARGEST = -(1 << 63), (1 << 64) - 1
+
+
+def _check_keys(value: Any, place: str) -> None:
+    """Raises TypeError if JSON would change a key so that it is another one, or two are the same."""
+    if isinstance(value, dict):
+        if not all(type(key) is str for key in value):
+            texts = {_key_text(key, place) for key in value}
+            if len(texts) < len(value):
+                raise TypeError(f"two keys have the same text in JSON{place}")
+        for key, item in value.items():
+            if isinstance(item, (dict, list, tuple)):
+                _check_keys(item, place or f" (in {str(key)[:64]!r})")
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            if isinstance(item, (dict, list, tuple)):
+                _check_keys(item, place)
+
+
+def _key_text(key: Any, place: str) -> str:
+    if isinstance(key, str):
+        return key
+    if isinstance(key, (int, float)):  # bool as well
+        return json.dumps(key, allow_nan=False)
+    raise TypeError(f"a key in JSON is a str or a number, not {type(key).__name__}{place}")
+
+
+def _check_numbers(value: Any) -> None:
+    """Raises OverflowError for an integer beyond 64 bits, which most readers of JSON round (6.3)."""
+    if isinstance(value, dict):
+        for item in value.values():
+            _check_numbers(item)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            _check_numbers(item)
+    elif isinstance(value, int) and not _SMALLEST <= value <= _LARGEST:
+        raise OverflowError(_too_wide())
+
+
+def _too_wide() -> str:
+    return "an integer beyond 64 bits is sent as text: str(n)"
 
 
 def _base64(value: Any) -> str:
@@ -179,12 +228,14 @@ class MsgpackCodec:
         return Header.checked(name, seq, method, timeout_ms, error, metadata, flags)
 
     def encode(self, value: Any) -> bytes:
-        data: bytes = self._msgpack.packb(value, use_bin_type=True)
+        data: bytes = self._msgpack.packb(value, use_bin_type=True, default=_no_form)
         return data
 
     def decode(self, data: bytes) -> Any:
         try:
-            return self._msgpack.unpackb(data, raw=False, strict_map_key=False)
+            return self._msgpack.unpackb(
+                data, raw=False, strict_map_key=False, ext_hook=_no_extension
+            )
         except (self._msgpack.UnpackException, ValueError, TypeError, RecursionError) as error:
             name = type(error).__name__
             raise ValueError(f"not a MessagePack value: {name}") from None
@@ -194,3 +245,13 @@ class MsgpackCodec:
         if not isinstance(value, bytes):
             raise ValueError("not bytes")
         return value
+
+
+def _no_form(value: Any) -> Any:
+    if isinstance(value, int):
+        raise OverflowError(_too_wide())
+    raise TypeError(f"{type(value).__name__} has no form in MessagePack")
+
+
+def _no_extension(code: int, _: bytes) -> Any:
+    raise ValueError(f"the extension type {code} of MessagePack")
