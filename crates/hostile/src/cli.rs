@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand};
 
 /// Attacks farcall's servers while an honest client uses them, and reports what that client noticed.
 ///
-/// Starts servers of its own, on loopback. Exits with 1 if a verdict is not clean.
+/// Starts its servers itself, on loopback. Exits with 1 if a verdict is not clean.
 #[derive(Debug, Parser)]
 #[command(name = "hostile", version, args_conflicts_with_subcommands = true)]
 pub(crate) struct Cli {

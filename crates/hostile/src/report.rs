@@ -28,7 +28,7 @@ impl Row {
     }
 
     /// Creates the row of a trial that could not be made.
-    pub(crate) fn failed(attack: &Attack, reason: String) -> Self {
+    pub(crate) fn failed(attack: &Attack, reason: &str) -> Self {
         let verdict = Verdict::Broken(vec![format!("not tried: {reason}")]);
         let (name, max_memory_mb) = (attack.name(), attack.max_memory_mb());
         Self { attack: name, max_memory_mb, measured: None, verdict }

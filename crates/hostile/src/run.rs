@@ -63,7 +63,7 @@ fn run_all(options: &Options) -> anyhow::Result<bool> {
         eprint!("{}/{} {} ... ", number + 1, chosen.len(), attack.name());
         let row = match runtime.block_on(trial(attack, &plan)) {
             Ok(measured) => Row::new(attack, measured, plan.without_latency),
-            Err(error) => Row::failed(attack, format!("{error:#}")),
+            Err(error) => Row::failed(attack, &format!("{error:#}")),
         };
         eprintln!("{}", row.verdict);
         rows.push(row);

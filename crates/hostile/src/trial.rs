@@ -30,7 +30,7 @@ const MEMORY_INTERVAL: Duration = Duration::from_millis(50);
 /// The time between two looks at the server's other figures.
 const FIGURES_INTERVAL: Duration = Duration::from_millis(250);
 
-/// What all trials of a run share.
+/// The settings that all trials of a run share.
 #[derive(Debug)]
 pub(crate) struct Plan {
     /// The duration of an attack, unless it needs longer.
@@ -66,8 +66,8 @@ pub(crate) async fn trial(attack: &Attack, plan: &Plan) -> anyhow::Result<Measur
     begin(Phase::Before);
     sleep(plan.seconds / 2).await;
 
-    let mut measured = Measured::default();
-    measured.figures_before = Figures::of(&target).await.context("reading the server's figures")?;
+    let figures_before = Figures::of(&target).await.context("reading the server's figures")?;
+    let mut measured = Measured { figures_before, ..Measured::default() };
     let log_before = target.log_bytes();
     // What a short run leaves out is what takes long.
     let at_least = if plan.without_latency { Duration::ZERO } else { attack.at_least() };

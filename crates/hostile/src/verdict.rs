@@ -13,7 +13,7 @@ const MAX_P99_ADDED: Duration = Duration::from_millis(5);
 /// The most that a server may log in a second on behalf of its peers, in bytes.
 const MAX_LOG_RATE: u64 = 64 * 1024;
 
-/// What was measured in a trial.
+/// The measurements of a trial.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Measured {
     pub(crate) before: Latencies,
@@ -33,7 +33,7 @@ pub(crate) struct Measured {
     /// The duration of the attack.
     pub(crate) attacked: Duration,
     pub(crate) log_bytes: u64,
-    /// How the server failed: it ended, it panicked, or it could not be stopped.
+    /// The failure of the server: it ended, it panicked, or it could not be stopped.
     pub(crate) failure: Option<String>,
 }
 
@@ -137,7 +137,7 @@ mod tests {
         Latencies { p50: Duration::ZERO, p99: Duration::from_millis(p99) }
     }
 
-    /// What is measured if nothing happens.
+    /// The measurements if nothing happens.
     fn quiet() -> Measured {
         let (before, control_before) = (latencies(1), latencies(1));
         let back_after = Some(Duration::from_secs(1));

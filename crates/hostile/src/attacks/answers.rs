@@ -6,8 +6,9 @@ use std::time::Duration;
 use farcall::protocol::Codec;
 use serde::Serialize;
 
-use super::arguments::LARGEST;
-use super::{Attack, Target, begin, spawn_each, stay};
+use super::arguments::MAX_BODY;
+use super::attack::Attack;
+use super::target::{Target, begin, spawn_each, stay};
 use crate::peer::socket::{connect_reluctantly, sip};
 use crate::peer::{Offer, Peer, Request};
 
@@ -18,7 +19,6 @@ pub(super) fn attacks() -> Vec<Attack> {
             "200 connections that are owed 4 MiB each and read a byte a second",
             answers_read_a_byte_a_second,
         )
-        .max_mb(512)
         .ended_after(60),
         Attack::new(
             "answers-never-read",
@@ -54,7 +54,7 @@ pub(super) fn echo(length: usize) -> Request {
 
 /// A byte now and then is no progress: a reader has a rate to keep, and what waits for all readers has a bound.
 async fn answers_read_a_byte_a_second(target: Target) -> io::Result<()> {
-    let call = echo(LARGEST - 1024);
+    let call = echo(MAX_BODY - 1024);
     begin().await?;
     spawn_each(200, |_| {
         let call = call.clone();
@@ -69,7 +69,7 @@ async fn answers_read_a_byte_a_second(target: Target) -> io::Result<()> {
     stay().await
 }
 
-/// What waits for one peer has a bound, and what waits for all has one; a reader that takes nothing has 30 s.
+/// A bound holds for what waits for one peer, and one for what waits for all; a reader that takes nothing has 30 s.
 async fn answers_never_read(target: Target) -> io::Result<()> {
     let call = echo(1024 * 1024);
     begin().await?;

@@ -4,21 +4,27 @@ use std::io;
 use std::time::Duration;
 
 use bytes::Bytes;
-use farcall::protocol::{Codec, HeaderRef, Kind, Metadata, Seq};
+use farcall::protocol::{Codec, HeaderRef, Kind, Seq};
 use farcall_test_support::frames::encode;
 use serde_json::json;
 
-use super::{Attack, Target, begin, spawn_each, stay};
+use super::attack::Attack;
+use super::target::{Target, begin, spawn_each, stay};
 use crate::peer::{Offer, Peer, Request, websocket};
 
 /// The largest body that a server accepts by default, in bytes.
-pub(super) const LARGEST: usize = 4 * 1024 * 1024;
+pub(super) const MAX_BODY: usize = 4 * 1024 * 1024;
 /// A handler's time that no attack waits for.
 pub(super) const HOUR: u64 = 3_600_000;
 
 pub(super) fn attacks() -> Vec<Attack> {
     vec![
         Attack::new("metadata-keys", "2 x 1,024 waiting calls with 13,000 metadata keys each", metadata_keys),
+        Attack::new(
+            "metadata-values",
+            "2 x 1,024 waiting calls with 60 KB of metadata in 500 keys each",
+            metadata_values,
+        ),
         Attack::new(
             "metadata-keys-in-json",
             "2 x 1,024 waiting calls with 7,000 metadata keys each, in JSON",
@@ -28,29 +34,25 @@ pub(super) fn attacks() -> Vec<Attack> {
             "waiting-arguments",
             "256 waiting calls of 16 connections with arguments of 4 MiB each",
             waiting_arguments,
-        )
-        .max_mb(MAX_BUFFERS_MB),
+        ),
         Attack::new(
             "claimed-frames",
             "255 connections claim 4 MiB and 400 claim 60,000 bytes, and send one of them",
             claimed_frames,
         ),
         Attack::new("held-frames", "500 connections, each one byte short of 4 MiB", held_frames)
-            .max_mb(MAX_BUFFERS_MB)
             .ended_after(35),
         Attack::new(
             "unfinished-websocket-messages",
             "700 WebSockets, each one byte short of a message of 4 MiB",
             unfinished_websocket_messages,
         )
-        .max_mb(MAX_BUFFERS_MB)
         .ended_after(35),
         Attack::new(
             "unfinished-websocket-fragments",
             "700 WebSockets, each with a message of 64 fragments of 64 KiB without its last",
             unfinished_websocket_fragments,
         )
-        .max_mb(MAX_BUFFERS_MB)
         .ended_after(35),
         Attack::new(
             "large-decodes",
@@ -67,19 +69,14 @@ pub(super) fn attacks() -> Vec<Attack> {
     ]
 }
 
-/// The bound of all buffers by default, 1 GiB, and what the server itself needs, in MB.
-const MAX_BUFFERS_MB: u64 = 1_200;
-
-/// Returns metadata of `count` keys of three characters without values.
-pub(super) fn keys(count: usize) -> Metadata {
+/// Returns metadata of `count` keys of three characters without values, in no order.
+pub(super) fn keys(count: usize) -> Vec<(String, String)> {
     const DIGITS: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
     let digit = |number: usize| DIGITS[number % 36] as char;
-    let mut metadata = Metadata::new();
-    for number in 0..count {
-        let key: String = [digit(number / 1296), digit(number / 36), digit(number)].iter().collect();
-        metadata.insert(key, "").expect("lower-case letters and digits are valid");
-    }
-    metadata
+    // A step that has no divisor in common with 36, so that no number comes twice.
+    let number = |index: usize| index * 17_717;
+    let key = |number: usize| [digit(number / 1296), digit(number / 36), digit(number)].iter().collect();
+    (0..count).map(|index| (key(number(index)), String::new())).collect()
 }
 
 /// Calls that wait an hour keep their metadata, and each key costs many times its bytes. A call's metadata counts
@@ -88,12 +85,18 @@ async fn metadata_keys(target: Target) -> io::Result<()> {
     hold_calls(target, Offer::default(), keys(13_000)).await
 }
 
+/// The same with few keys and long values.
+async fn metadata_values(target: Target) -> io::Result<()> {
+    let values = keys(500).into_iter().map(|(key, _)| (key, "a".repeat(120))).collect();
+    hold_calls(target, Offer::default(), values).await
+}
+
 /// The same in the other codec.
 async fn metadata_keys_in_json(target: Target) -> io::Result<()> {
     hold_calls(target, Offer::JSON, keys(7_000)).await
 }
 
-async fn hold_calls(target: Target, offer: Offer, metadata: Metadata) -> io::Result<()> {
+async fn hold_calls(target: Target, offer: Offer, metadata: Vec<(String, String)>) -> io::Result<()> {
     let call = Request::new("Echo.sleep", &offer.codec, &json!({"ms": HOUR})).metadata(metadata);
     begin().await?;
     spawn_each(2, |_| {
@@ -112,7 +115,7 @@ async fn hold_calls(target: Target, offer: Offer, metadata: Metadata) -> io::Res
 /// The arguments have a field that the method ignores. A call that waits must not keep them, or count them against the
 /// share of its connection.
 async fn waiting_arguments(target: Target) -> io::Result<()> {
-    let padding = "a".repeat(LARGEST - 1024);
+    let padding = "a".repeat(MAX_BODY - 1024);
     let call = Request::new("Echo.sleep", &Codec::MessagePack, &json!({"ms": HOUR, "padding": padding}));
     begin().await?;
     spawn_each(16, |_| {
@@ -139,7 +142,7 @@ async fn claimed_frames(target: Target) -> io::Result<()> {
     begin().await?;
     spawn_each(655, |number| async move {
         let mut peer = target.connect_reading(&Offer::default()).await?;
-        let length = if number < 255 { LARGEST } else { 60_000 };
+        let length = if number < 255 { MAX_BODY } else { 60_000 };
         let message = call_of(length);
         peer.write_raw(&message[..message.len() - length + 1]).await?;
         stay().await
@@ -150,7 +153,7 @@ async fn claimed_frames(target: Target) -> io::Result<()> {
 /// All but the last byte arrives, 2 GB in all. The buffers of all connections have a bound, and what takes much does not
 /// take the place of what takes little; a frame has 30 s.
 async fn held_frames(target: Target) -> io::Result<()> {
-    let message = call_of(LARGEST);
+    let message = call_of(MAX_BODY);
     begin().await?;
     spawn_each(500, |_| {
         let message = Bytes::from(message.clone());
@@ -165,7 +168,7 @@ async fn held_frames(target: Target) -> io::Result<()> {
 
 /// The same as one WebSocket message each. Its buffer counts like that of a frame.
 async fn unfinished_websocket_messages(target: Target) -> io::Result<()> {
-    let message = websocket::frame(websocket::FINAL | websocket::BINARY, &call_of(LARGEST));
+    let message = websocket::frame(websocket::FINAL | websocket::BINARY, &call_of(MAX_BODY));
     let message = std::sync::Arc::new(message);
     begin().await?;
     spawn_each(700, |_| {
@@ -182,7 +185,7 @@ async fn unfinished_websocket_messages(target: Target) -> io::Result<()> {
 
 /// The same in fragments, whose last one does not come.
 async fn unfinished_websocket_fragments(target: Target) -> io::Result<()> {
-    let message = std::sync::Arc::new(call_of(LARGEST));
+    let message = std::sync::Arc::new(call_of(MAX_BODY));
     begin().await?;
     spawn_each(700, |_| {
         let message = std::sync::Arc::clone(&message);
@@ -202,7 +205,7 @@ async fn unfinished_websocket_fragments(target: Target) -> io::Result<()> {
 
 /// A map of 700,000 words takes many times the bytes of the text. Large calls of one connection run one after the other.
 async fn large_decodes(target: Target) -> io::Result<()> {
-    let text = words(LARGEST - 1024);
+    let text = words(MAX_BODY - 1024);
     call_in_a_loop(
         target,
         &Offer::default(),
@@ -213,7 +216,7 @@ async fn large_decodes(target: Target) -> io::Result<()> {
 
 /// JSON has bytes as base64, which is decoded into a second buffer.
 async fn large_json_decodes(target: Target) -> io::Result<()> {
-    let data = "A".repeat(LARGEST - 1024);
+    let data = "A".repeat(MAX_BODY - 1024);
     call_in_a_loop(target, &Offer::JSON, Request::new("Echo.echo", &Codec::Json, &json!({"data": data})))
         .await
 }
@@ -249,16 +252,18 @@ pub(super) fn words(length: usize) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
 
     #[test]
-    fn keys_fit_into_the_largest_header() {
+    fn keys_are_distinct_and_fit_into_the_largest_header() {
         for (codec, count) in [(Codec::MessagePack, 13_000), (Codec::Json, 7_000)] {
-            let metadata = keys(count);
-            assert_eq!(metadata.len(), count);
-            let header = HeaderRef { metadata: Some(&metadata), ..HeaderRef::new(Kind::Request, Seq(1)) };
-            let length = encode(&codec, &header, Vec::new()).len();
-            assert!((60_000..65_536 - 100).contains(&length), "{length}");
+            let keys = keys(count);
+            let distinct: HashSet<_> = keys.iter().map(|(key, _)| key).collect();
+            assert_eq!(distinct.len(), count);
+            let request = Request::new("Echo.sleep", &codec, &json!({"ms": HOUR})).metadata(keys);
+            assert!((60_000..65_536).contains(&request.len()), "{}", request.len());
         }
     }
 
@@ -267,7 +272,7 @@ mod tests {
         let text = words(10_000);
         assert_eq!(text.len(), 10_000);
         let all: Vec<_> = text.split(' ').collect();
-        let distinct: std::collections::HashSet<_> = all.iter().collect();
+        let distinct: HashSet<_> = all.iter().collect();
         assert!(all.len() > 2_000 && all.len() - distinct.len() <= 1);
     }
 }

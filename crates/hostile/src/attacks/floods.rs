@@ -4,14 +4,15 @@ use std::io;
 use std::time::Duration;
 
 use bytes::Bytes;
-use farcall::protocol::{Codec, Flags, Kind};
+use farcall::protocol::{Codec, Kind};
 use serde_json::json;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
 use super::arguments::HOUR;
+use super::attack::Attack;
+use super::target::{Target, begin, spawn_each, stay};
 use super::time::flood;
-use super::{Attack, Target, begin, spawn_each, stay};
 use crate::peer::{Offer, Request};
 
 pub(super) fn attacks() -> Vec<Attack> {
@@ -69,14 +70,14 @@ async fn flood_bare(target: Target, kind: Kind, count: usize) -> io::Result<()> 
 async fn one_way_calls(target: Target) -> io::Result<()> {
     let call = Request::new("Arith.multiply", &Codec::MessagePack, &json!({"a": 6, "b": 7}));
     begin().await?;
-    flood(target, 2, Offer::default(), call.flags(Flags::ONE_WAY)).await
+    flood(target, 2, Offer::default(), call.one_way()).await
 }
 
-/// They take the places of calls, up to the share of a connection and of a peer.
+/// Such calls take places, up to the share of a connection and of a peer.
 async fn waiting_one_way_calls(target: Target) -> io::Result<()> {
     let call = Request::new("Echo.sleep", &Codec::MessagePack, &json!({"ms": HOUR}));
     begin().await?;
-    flood(target, 64, Offer::default(), call.flags(Flags::ONE_WAY)).await
+    flood(target, 64, Offer::default(), call.one_way()).await
 }
 
 /// Refused at the cost of an error, and at most a few lines of log a second.

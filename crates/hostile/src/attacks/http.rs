@@ -8,8 +8,9 @@ use bytes::Bytes;
 use tokio::io::AsyncWriteExt;
 use tokio::time::sleep;
 
-use super::arguments::LARGEST;
-use super::{Attack, Target, begin, spawn_each, stay};
+use super::arguments::MAX_BODY;
+use super::attack::Attack;
+use super::target::{Target, begin, spawn_each, stay};
 use crate::honest::Call;
 use crate::peer::http;
 use crate::peer::socket::{connect_from_elsewhere, connect_reluctantly, discard};
@@ -108,19 +109,19 @@ async fn http_heads_never_finished(target: Target) -> io::Result<()> {
 
 /// A body has a time, and what all bodies hold has a bound.
 async fn gateway_bodies_never_finished(target: Target) -> io::Result<()> {
-    let mut request = http::head("POST", target.http, "/rpc/Echo.echo", LARGEST, "");
-    request.extend(vec![b' '; LARGEST - 1]);
+    let mut request = http::head("POST", target.http, "/rpc/Echo.echo", MAX_BODY, "");
+    request.extend(vec![b' '; MAX_BODY - 1]);
     send_each(target.http, 500, request.into()).await
 }
 
-/// What waits for readers over HTTP has a bound, and a time.
+/// Answers that wait for readers over HTTP have a bound, and a time.
 async fn gateway_answers_never_read(target: Target) -> io::Result<()> {
     let body = format!(r#"{{"data":"{}"}}"#, "A".repeat(3 * 1024 * 1024));
     let request = http::send("POST", target.http, "/rpc/Echo.echo", body.as_bytes());
     send_each(target.http, 100, request.into()).await
 }
 
-/// They take places of calls, which end when their callers leave, and metadata that counts.
+/// Calls take places until their callers leave, and their metadata counts.
 async fn gateway_waiting_calls(target: Target) -> io::Result<()> {
     let metadata: String =
         (0..1_000).map(|number| format!("Farcall-Meta-{number}: {}\r\n", "a".repeat(12))).collect();

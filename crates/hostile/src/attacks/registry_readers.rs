@@ -7,8 +7,9 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until};
 
+use super::attack::Attack;
 use super::registry_requests::{change, fill};
-use super::{Attack, Target, begin, spawn_each, stay};
+use super::target::{Target, begin, spawn_each, stay};
 use crate::peer::http::{self, Connection};
 use crate::peer::socket::{connect_reluctantly, sip};
 
@@ -23,7 +24,6 @@ pub(super) fn attacks() -> Vec<Attack> {
             watchers_that_never_read,
         )
         .at_registry()
-        .max_mb(400)
         .lasting(15),
         Attack::new(
             "watchers-that-read-a-byte-a-second",
@@ -31,7 +31,6 @@ pub(super) fn attacks() -> Vec<Attack> {
             watchers_that_read_a_byte_a_second,
         )
         .at_registry()
-        .max_mb(400)
         .ended_after(60),
         Attack::new(
             "lists-never-read",
@@ -39,7 +38,6 @@ pub(super) fn attacks() -> Vec<Attack> {
             lists_never_read,
         )
         .at_registry()
-        .max_mb(400)
         .lasting(15),
         Attack::new(
             "services-never-read",
@@ -47,7 +45,6 @@ pub(super) fn attacks() -> Vec<Attack> {
             services_never_read,
         )
         .at_registry()
-        .max_mb(400)
         .lasting(15),
         Attack::new(
             "many-watchers-that-never-read",
@@ -55,23 +52,22 @@ pub(super) fn attacks() -> Vec<Attack> {
             many_watchers_that_never_read,
         )
         .at_registry()
-        .max_mb(400)
+        .max_mb(300)
         .lasting(20),
         Attack::new(
             "long-polls-that-never-read",
             "2,000 instances; 2,000 long polls that do not read, beside changes",
             long_polls_that_never_read,
         )
-        .at_registry()
-        .max_mb(400),
+        .at_registry(),
     ]
 }
 
-/// A watcher holds shared bytes, of which there is one copy for each revision that is kept, and not for ever.
+/// A watcher holds shared bytes, of which there is one copy for each revision that is kept, and for a limited time.
 async fn watchers_that_never_read(target: Target) -> io::Result<()> {
     fill(target, "a", 8_000, METADATA).await?;
     begin().await?;
-    after_changes(target, 40, http::get(target.http, "/v1/watch")).await
+    after_changes(target, 40, http::get(target.http, "/v1/watch?service=a")).await
 }
 
 /// The same for lists, which are made for each request because they have `last_seen`.

@@ -9,7 +9,8 @@ use tokio::io::{AsyncWriteExt, BufWriter};
 use tokio::net::TcpStream;
 use tokio::time::sleep;
 
-use super::{Attack, Target, begin, spawn_each, stay};
+use super::attack::Attack;
+use super::target::{Target, begin, spawn_each, stay};
 use crate::peer::http::{self, Connection};
 use crate::peer::socket::discard;
 
@@ -20,11 +21,9 @@ pub(super) fn attacks() -> Vec<Attack> {
             "20,000 instances; 4 connections loop over lists, with a change between",
             registry_lists,
         )
-        .at_registry()
-        .max_mb(400),
+        .at_registry(),
         Attack::new("registry-mass-expiry", "60,000 instances fall silent together", registry_mass_expiry)
             .at_registry()
-            .max_mb(400)
             .lasting(40),
         Attack::new(
             "registry-query-names",
@@ -114,7 +113,7 @@ async fn registry_lists(target: Target) -> io::Result<()> {
     repeat(target, 4, requests).await
 }
 
-/// They become stale after their time to live, and go after another. Both happen in slices.
+/// Instances become stale after their time to live, and go after another. Both happen in slices.
 async fn registry_mass_expiry(target: Target) -> io::Result<()> {
     const COUNT: usize = 60_000;
     const TTL: Duration = Duration::from_secs(15);

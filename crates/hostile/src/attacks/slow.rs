@@ -11,7 +11,8 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::sleep;
 
-use super::{Attack, Target, begin, spawn_each, stay};
+use super::attack::Attack;
+use super::target::{Target, begin, spawn_each, stay};
 use crate::peer::socket::discard;
 use crate::peer::{Offer, Request, websocket};
 

@@ -3,12 +3,13 @@
 use std::io;
 use std::time::Duration;
 
-use farcall::protocol::{Codec, Compression, Flags};
+use farcall::protocol::Codec;
 use serde_json::json;
 
 use super::answers::echo;
-use super::arguments::{HOUR, LARGEST, keys, words};
-use super::{Attack, Target, begin, spawn_each, stay};
+use super::arguments::{HOUR, MAX_BODY, keys, words};
+use super::attack::Attack;
+use super::target::{Target, begin, spawn_each, stay};
 use crate::honest::Call;
 use crate::peer::{Offer, Peer, Request, websocket};
 
@@ -22,10 +23,10 @@ pub(super) fn attacks() -> Vec<Attack> {
         .lasting(20),
         Attack::new(
             "goaway-and-stay",
-            "2,000 connections say goaway with a call of an hour under way, and answer no ping",
+            "2,000 connections with a call of an hour say goaway, close their half, and stay",
             goaway_and_stay,
         )
-        .ended_after(30),
+        .ended_after(130),
         Attack::new(
             "busy-neighbour",
             "2 connections with small calls as fast as they are taken",
@@ -75,7 +76,7 @@ async fn leaving_callers(target: Target) -> io::Result<()> {
     Ok(())
 }
 
-/// A peer that waits for its last answers is pinged like any other.
+/// A peer that waits for its last answers must show that it lives like any other.
 async fn goaway_and_stay(target: Target) -> io::Result<()> {
     let call = Request::new("Echo.sleep", &Codec::MessagePack, &json!({"ms": HOUR}));
     begin().await?;
@@ -84,6 +85,7 @@ async fn goaway_and_stay(target: Target) -> io::Result<()> {
         let mut peer = target.connect().await?;
         peer.send(&call).await?;
         peer.goaway().await?;
+        peer.shutdown().await?;
         peers.push(peer);
     }
     stay().await
@@ -122,17 +124,16 @@ async fn burning_neighbour(target: Target) -> io::Result<()> {
 
 /// Decompressing counts against the time of a connection's turn, and what it yields against the connection's share.
 async fn lz4_bombs(target: Target) -> io::Result<()> {
-    bomb(target, Request::raw("Arith.multiply", vec![0; LARGEST].into())).await
+    bomb(target, Request::raw("Arith.multiply", vec![0; MAX_BODY].into())).await
 }
 
 /// The same with arguments that decode, and answers that are as large.
 async fn lz4_echoes(target: Target) -> io::Result<()> {
-    bomb(target, echo(LARGEST - 1024)).await
+    bomb(target, echo(MAX_BODY - 1024)).await
 }
 
 async fn bomb(target: Target, call: Request) -> io::Result<()> {
-    let compressed = Compression::Lz4.compress(&call.body()).expect("zeros shrink");
-    let call = call.with_body(compressed).flags(Flags::COMPRESSED);
+    let call = call.compressed();
     begin().await?;
     flood(target, 2, Offer { compression: true, ..Offer::default() }, call).await
 }

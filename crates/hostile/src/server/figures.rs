@@ -1,4 +1,4 @@
-//! [`Figures`]: what a server holds at one moment, as the kernel and its own `/metrics` tell.
+//! [`Figures`]: the memory, descriptors, connections and calls of a server at one moment, as the kernel and its own `/metrics` tell.
 
 use std::fs;
 use std::io;
@@ -14,7 +14,7 @@ use crate::peer::http::{self, Connection};
 /// The time in which a server must answer `GET /metrics`.
 const MAX_METRICS: Duration = Duration::from_secs(5);
 
-/// What a server holds.
+/// The figures of a server at one moment.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub(crate) struct Figures {
     /// Resident memory, in bytes.

@@ -43,7 +43,7 @@ pub(crate) struct Server {
     log: Arc<Log>,
     // Kept open, or the server's last words would fail.
     _stdout: Lines<BufReader<ChildStdout>>,
-    /// Its certificate and its snapshot.
+    /// The directory of the certificate and the snapshot.
     _files: TempDir,
 }
 
