@@ -41,7 +41,7 @@ pub use self::auth::authorize::{Authorize, AuthorizeLayer};
 pub use self::auth::tokens::{TokenErrorKind, Tokens, TokensError};
 pub use self::call::invocation::Invocation;
 #[doc(hidden)]
-pub use self::call::offload::{OffloadRuntime, TokioOffload};
+pub use self::call::offload_runtime::{OffloadRuntime, TokioOffload};
 pub use self::error::{BuildError, ServeError};
 pub use self::limits::Limits;
 pub use self::observe::metrics::MethodMetrics;

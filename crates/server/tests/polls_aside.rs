@@ -392,3 +392,43 @@ fn runtime_shutdown_drops_queued_polls() {
         thread::sleep(millis(1));
     }
 }
+
+#[tokio::test]
+async fn client_with_many_slow_calls_does_not_hold_up_another() {
+    let (stage, fire) = (stage(), Fire::default());
+    let runtime = OneThread { now: tokio::time::Instant::now() };
+    let order = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let log = Arc::clone(&order);
+    let builder = fire.add_to(builder(&stage)).offload_runtime(runtime).method(
+        "T.log",
+        move |cx: Context, _: Nothing| {
+            let log = Arc::clone(&log);
+            async move {
+                log.lock().unwrap().push(cx.connection().id);
+                thread::sleep(millis(5));
+            }
+        },
+    );
+    let server = serve_with(stage, builder);
+    let (mut greedy, mut other) = (connect(&server).await, server.connect().await);
+    for _ in 0..3 {
+        greedy.call("T.log", none()).await.value();
+    }
+    greedy.request("T.burn", burning(UNTIL_PUT_OUT)).await;
+    fire.until_burning().await;
+    for _ in 0..100 {
+        greedy.request("T.log", none()).await;
+    }
+    greedy.request("T.echo", json!({"text": "all was read"})).await;
+    greedy.response().await.value();
+    order.lock().unwrap().clear();
+    let mine = other.request("T.log", none()).await;
+    other.call("T.echo", json!({"text": "read, too"})).await.value();
+    fire.put_out();
+    assert_eq!(other.response().await.seq(), mine);
+    // The same method, and behind a hundred of its calls: it is one of the next.
+    let order = order.lock().unwrap().clone();
+    let id = *order.iter().max().unwrap();
+    let place = order.iter().position(|client| *client == id);
+    assert!(place.is_some_and(|place| place <= 1), "{order:?}");
+}

@@ -1,4 +1,4 @@
-//! DESIGN.md, "The path of a call": a handler that blocks its thread does not delay other calls. Which
+//! ARCHITECTURE.md, "The path of a call": a handler that blocks its thread does not delay other calls. Which
 //! methods count as slow is tested in paused time; where threads are blocked, only the order of answers is
 //! asserted.
 
@@ -7,13 +7,15 @@
 mod support;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
+use std::time::Duration;
 
 use bytes::Bytes;
 use farcall_protocol::{Code, Execution, HeaderRef, Kind};
+use farcall_server::OffloadRuntime;
 use serde_json::json;
-use support::{Count, Nothing, Raw, Running, builder, millis, none, serve_with, stage};
-use tokio::time::advance;
+use support::{Count, Nothing, Raw, Running, Text, builder, millis, none, serve_with, stage};
+use tokio::time::{Instant, advance};
 
 /// A server with `T.burn`, which blocks its thread until it is let go, but only from its second
 /// call on: the first burns for a moment, by which it is known to be slow.
@@ -131,4 +133,66 @@ async fn call_is_not_charged_for_the_time_of_its_neighbour() {
     client.response().await.value();
     client.response().await.value();
     assert_eq!(task(&mut client, 0).await, connections, "it is not taken for slow");
+}
+
+#[tokio::test(start_paused = true)]
+async fn large_arguments_make_calls_with_small_ones_no_slower() {
+    let stage = stage();
+    let builder = builder(&stage).method("T.size", async |args: Text| {
+        let id = tokio::task::id().to_string();
+        advance(Duration::from_micros(args.text.len() as u64)).await;
+        id
+    });
+    let server = serve_with(stage, builder);
+    let (mut large, mut small) = (server.connect().await, server.connect().await);
+    let call = async |client: &mut Raw, len: usize| {
+        client.call("T.size", json!({"text": "x".repeat(len)})).await.value()
+    };
+    let connections = [call(&mut large, 100_000).await, call(&mut small, 10).await];
+    for _ in 0..20 {
+        assert_ne!(call(&mut large, 100_000).await, connections[0], "it is known to be slow");
+        assert_eq!(call(&mut small, 10).await, connections[1]);
+    }
+}
+
+/// Threads that are preempted for all but a moment of each poll that takes 5 ms.
+struct Preempted(AtomicU64);
+
+impl OffloadRuntime for Preempted {
+    fn cores(&self) -> usize {
+        1
+    }
+
+    fn now(&self) -> Instant {
+        Instant::now()
+    }
+
+    fn spawn_worker(&self, worker: Box<dyn FnOnce() + Send>) {
+        tokio::task::spawn_blocking(worker);
+    }
+
+    fn preempted(&self) -> Duration {
+        Duration::from_micros(self.0.fetch_add(4_950, SeqCst))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn poll_that_is_preempted_makes_no_method_slow() {
+    let stage = stage();
+    let builder = builder(&stage)
+        .method("T.task", async |_: Nothing| {
+            let id = tokio::task::id().to_string();
+            advance(millis(5)).await;
+            id
+        })
+        .offload_runtime(Preempted(AtomicU64::new(0)));
+    let server = serve_with(stage, builder);
+    let mut client = server.connect().await;
+    let connections = client.call("T.task", none()).await.value();
+    let mut in_tasks = 0;
+    // Each time that it is preempted on the connection's task, a few calls find out that it is quick.
+    for _ in 0..200 {
+        in_tasks += usize::from(client.call("T.task", none()).await.value() != connections);
+    }
+    assert!((150..190).contains(&in_tasks), "{in_tasks} of 200");
 }

@@ -1,5 +1,6 @@
 //! [`CallEnv`]: what a call needs of its connection and of the server.
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -9,6 +10,9 @@ use farcall_protocol::{ByteStr, Code, Negotiated, Status};
 use super::in_flight::InFlightCalls;
 use crate::server::state::ServerState;
 use crate::service::method::Method;
+
+/// The connection id of calls that came over none; those of connections start at 1.
+pub(crate) const LOCAL_CONNECTION_ID: u64 = 0;
 
 /// The connection that a call came over, and its server. It is cloned only when a call leaves the
 /// connection's task.
@@ -41,6 +45,18 @@ impl CallEnv {
             return exhausted(server.memory.exhausted_message());
         }
         server.router.find(method)
+    }
+
+    /// Returns a number that distinguishes the client of the call from the server's others: its connection, or, if
+    /// it came over none, the connection to whatever passed the call on.
+    pub(crate) fn client_id(&self) -> u64 {
+        if self.info.id != LOCAL_CONNECTION_ID {
+            return self.info.id;
+        }
+        let mut hasher = DefaultHasher::new();
+        self.info.peer.hash(&mut hasher);
+        // Connections are numbered from 1, and do not get as far as this.
+        hasher.finish() | 1 << 63
     }
 
     /// Decompresses the body of a request.

@@ -5,7 +5,6 @@ use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
-use std::time::Duration;
 
 use futures::stream::{AbortRegistration, Abortable};
 use tokio::runtime::Handle;
@@ -13,13 +12,10 @@ use tokio::sync::{Notify, oneshot};
 use tokio::time::{timeout, timeout_at};
 use tracing::dispatcher::{self, Dispatch};
 
-use super::offload::{Job, STALL_THRESHOLD, Ticket};
+use super::fair_queue::{Flow, Ticket};
+use super::offload::{EXPRESS_PATIENCE, Job, STALL_THRESHOLD};
 use super::running::{RunningHandler, StopReason};
 use crate::server::state::ServerState;
-
-/// The time that an offloaded poll may take longer than a local one: its thread was just woken, on
-/// another core with cold caches. Without it, quick methods would stay offloaded for being offloaded.
-const COLD_START: Duration = Duration::from_micros(100);
 
 /// The task of a call whose handler needs more than one poll.
 ///
@@ -105,7 +101,7 @@ impl HandlerTask {
     fn poll_local(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
         match &mut self.local {
             Some(handler) if handler.is_slow() => Poll::Ready(false),
-            Some(handler) => handler.poll(cx, Duration::ZERO).map(|()| true),
+            Some(handler) => handler.poll(cx).map(|()| true),
             None => Poll::Ready(true),
         }
     }
@@ -127,11 +123,13 @@ impl HandlerTask {
     /// Waits for the offloaded poll, if there is one, and takes the handler back.
     async fn offloaded_done(&mut self) -> Poll<()> {
         let Some(PendingPoll { server, done, .. }) = &mut self.offloaded else { return Poll::Ready(()) };
+        let mut patience = EXPRESS_PATIENCE;
         let result = loop {
-            match timeout(STALL_THRESHOLD, &mut *done).await {
+            match timeout(patience, &mut *done).await {
                 Ok(result) => break result,
-                Err(_elapsed) => server.offload.add_thread_if_stalled(&server.tasks),
+                Err(_elapsed) => server.offload.add_thread_if_late(&server.tasks),
             }
+            patience = STALL_THRESHOLD;
         };
         self.offloaded = None;
         // An error means that the handler was dropped there: it has answered, and is gone.
@@ -157,8 +155,12 @@ impl Drop for HandlerTask {
 }
 
 impl Job for OffloadedPoll {
-    fn flow(&self) -> usize {
-        self.handler.method_id()
+    fn flow(&self) -> Flow {
+        self.handler.flow()
+    }
+
+    fn is_short(&self) -> bool {
+        self.handler.is_short()
     }
 
     fn run(self: Box<Self>) {
@@ -167,7 +169,7 @@ impl Job for OffloadedPoll {
         let mut cx = Context::from_waker(&waker);
         // Polled as a task of the runtime is: with its timers, and with a budget after which even a
         // handler that never waits returns and can be stopped.
-        let polled = runtime.block_on(poll_fn(|_| Poll::Ready(handler.poll(&mut cx, COLD_START))));
+        let polled = runtime.block_on(poll_fn(|_| Poll::Ready(handler.poll_offloaded(&mut cx))));
         // If the task was dropped meanwhile, this drops the handler and releases its permit.
         let _ = done.send((handler, polled));
     }

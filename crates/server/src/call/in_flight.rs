@@ -1,8 +1,9 @@
 //! [`InFlightCalls`]: the calls of one connection that have tasks, and the responses they leave.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use farcall_context::ConnectionInfo;
 use farcall_protocol::{Outbox, Seq};
@@ -21,6 +22,9 @@ pub(crate) struct InFlightCalls {
     /// `true` if `State::responses` may not be empty, to be read without the lock.
     has_responses: AtomicBool,
     signal: AtomicU8,
+    /// The time of its longest offloaded poll, in microseconds; shorter ones make it forgotten by and by. 0 before
+    /// the first.
+    longest_poll: AtomicU64,
     /// The connection's task.
     waker: AtomicWaker,
 }
@@ -136,6 +140,20 @@ impl InFlightCalls {
     /// Returns `true` if there are responses to be taken.
     pub(crate) fn has_responses(&self) -> bool {
         self.has_responses.load(Ordering::Acquire)
+    }
+
+    /// Records the time of an offloaded poll.
+    pub(crate) fn offloaded(&self, worked: Duration) {
+        let worked = u64::try_from(worked.as_micros()).unwrap_or(u64::MAX);
+        // Of two that race, one may be lost. A long one counts for about a hundred short ones.
+        let longest = self.longest_poll.load(Ordering::Relaxed);
+        self.longest_poll.store(worked.max(longest - longest / 64).max(1), Ordering::Relaxed);
+    }
+
+    /// Returns `true` if offloaded polls are known to take at most `limit`.
+    pub(crate) fn offloads_are_within(&self, limit: Duration) -> bool {
+        let longest = self.longest_poll.load(Ordering::Relaxed);
+        longest > 0 && u128::from(longest) <= limit.as_micros()
     }
 
     /// Moves the responses into `outbox`.

@@ -11,7 +11,7 @@ use farcall_transport::{PeerAddress, TlsInfo};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
-use super::env::CallEnv;
+use super::env::{CallEnv, LOCAL_CONNECTION_ID};
 use super::in_flight::InFlightCalls;
 use super::invocation::Invocation;
 use super::run::{StartOutcome, start};
@@ -20,9 +20,6 @@ use crate::auth::authenticate::{Credential, check};
 use crate::error::stopping;
 use crate::server::state::ServerState;
 use crate::service::handler::Response;
-
-/// The connection id of local calls; those of connections start at 1.
-pub(crate) const LOCAL_CONNECTION_ID: u64 = 0;
 
 /// The calls that came over no connection, which are stopped together.
 pub(crate) struct LocalCalls {

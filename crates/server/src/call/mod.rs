@@ -1,7 +1,7 @@
 //! A call in progress: what it consists of, and the guard around its handler's code.
 //!
 //! [`run`] starts handlers, [`handler_task`] polls those that need more than one poll, [`offload`]
-//! lends threads to slow ones, [`local`] makes calls that came over no connection.
+//! lends threads to slow ones in the order of [`fair_queue`], [`local`] makes calls that came over no connection.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -23,11 +23,13 @@ use crate::service::method::Method;
 
 pub(crate) mod encoded_response;
 pub(crate) mod env;
+pub(crate) mod fair_queue;
 pub(crate) mod handler_task;
 pub(crate) mod in_flight;
 pub(crate) mod invocation;
 pub(crate) mod local;
 pub(crate) mod offload;
+pub(crate) mod offload_runtime;
 pub(crate) mod run;
 mod running;
 

@@ -1,60 +1,33 @@
 //! [`OffloadPool`]: threads for slow polls, apart from those that run connections.
 //!
 //! They are threads of tokio's for blocking operations, taken while there are jobs and released
-//! after them. What the jobs do is for [`super::handler_task`].
+//! after them. What the jobs do is for [`super::handler_task`], their order for [`super::fair_queue`].
 //!
 //! Both the clock and the threads are an [`OffloadRuntime`], which tests replace: see its example.
 
-use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::available_parallelism;
 use std::time::Duration;
 
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
+use super::fair_queue::{FairQueue, Flow, Taken, Ticket};
+use super::offload_runtime::OffloadRuntime;
+
 /// Work that occupies a thread.
 pub(crate) trait Job: Send {
-    /// Returns the queue of the job, in the sense of fair queueing. Jobs of one flow take about as
-    /// long as each other. There are few flows.
-    fn flow(&self) -> usize;
+    /// Returns the job's origin, among which the threads' time is divided.
+    fn flow(&self) -> Flow;
+
+    /// Returns `true` if the last jobs of its client were so short that this one will hardly hold up others.
+    fn is_short(&self) -> bool;
 
     fn run(self: Box<Self>);
 
     /// Called in place of `run` if the job is taken out of the queue.
     fn cancel(self: Box<Self>);
-}
-
-/// The clock and the threads of the pool that polls slow handlers. The default is
-/// [`TokioOffload`].
-///
-/// This is the seam for tests: an implementation with its own clock and a list of workers, which the
-/// test runs one by one, makes the order of slow polls deterministic and needs neither real threads
-/// nor real time. `ServerBuilder::offload_runtime` sets it.
-///
-/// Polls themselves are timed by [`Instant`], tokio's clock: under paused time a handler makes
-/// its own poll slow with `tokio::time::advance(Duration::from_millis(5)).await` as its first
-/// statement, since that moves the clock before it yields. No thread has to be kept busy.
-pub trait OffloadRuntime: Send + Sync + 'static {
-    /// Returns the number of cores that the pool may occupy, at least 1.
-    fn cores(&self) -> usize;
-
-    /// Returns the current time.
-    fn now(&self) -> Instant;
-
-    /// Runs `worker` on a thread that runs no connection. It takes jobs until there are none, and may
-    /// also be dropped instead of being run. It enters the tokio runtime of each job, so it cannot run
-    /// on a thread that is inside of one.
-    fn spawn_worker(&self, worker: Box<dyn FnOnce() + Send>);
-}
-
-/// The runtime of servers outside of tests: all cores, tokio's clock, tokio's threads for blocking
-/// operations.
-#[derive(Clone, Copy, Debug)]
-pub struct TokioOffload {
-    cores: usize,
 }
 
 /// Queued jobs, and threads for them that leave a core to everything else.
@@ -67,17 +40,21 @@ pub(crate) struct OffloadPool {
     state: Mutex<State>,
     /// `true` if quick calls have come since this was last read.
     quick: AtomicBool,
+    /// `true` while a call of a method of which little is known is polled on the task of a connection.
+    trial: AtomicBool,
 }
 
+/// The permission to poll one call on the task of a connection, though its method may turn out to be slow.
+pub(crate) struct Trial<'a>(&'a AtomicBool);
+
 struct State {
-    flows: HashMap<usize, Flow>,
-    /// The number of queued jobs. Bounded by the calls in flight: each has one job at a time, and
-    /// cancels it when the call is stopped.
-    queued: usize,
-    last_number: u64,
-    /// The start tag of the last job that was taken, in time that threads have worked.
-    virtual_time: Duration,
+    /// Bounded by the calls in flight: each has one job at a time, and cancels it when the call is
+    /// stopped.
+    queue: FairQueue<Box<dyn Job>>,
+    /// Threads without those in `express`.
     threads: usize,
+    /// Threads for short jobs of clients that no other thread serves. At most [`MAX_EXPRESS_THREADS`].
+    express: usize,
     /// Threads that are assumed to wait rather than to work.
     stalled: usize,
     /// The last time that a job was taken, or a thread added to a stalled pool.
@@ -85,81 +62,44 @@ struct State {
     quick_seen: Option<Instant>,
 }
 
-/// The position of a job in the queue.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Ticket {
-    flow: usize,
-    number: u64,
-}
-
-/// The jobs of one method.
-///
-/// Threads divide their time fairly between flows, so that a quick method that was taken for slow
-/// does not queue behind a hundred slow calls: the next job is of the flow that has had least time,
-/// but an idle flow saves up no time. This is start-time fair queueing, by Goyal, Vin and Cheng
-/// (1996), with the time that a job took added once it is known.
-#[derive(Default)]
-struct Flow {
-    /// The jobs that no thread has taken, in order.
-    jobs: BTreeMap<u64, Box<dyn Job>>,
-    /// The finish tag: the time that the flow has had.
-    finish: Duration,
-}
-
 /// A thread of the pool. It is counted until it is dropped, whatever happens to it.
 struct Worker {
     pool: Arc<OffloadPool>,
+    is_express: bool,
     counted: bool,
+    /// The job that it runs, and since when.
+    running: Option<(Taken, Instant)>,
 }
 
+/// Threads that the pool may have in addition, for short jobs of clients that wait behind the long jobs of
+/// others. The second is for the case that a job on the first turns out to be long.
+const MAX_EXPRESS_THREADS: usize = 2;
+/// The time after which a short job waits no longer for the long jobs of other clients.
+pub(crate) const EXPRESS_PATIENCE: Duration = Duration::from_millis(2);
 /// After this time without quick calls, no core is left to them.
 const QUICK_CALL_MEMORY: Duration = Duration::from_millis(100);
 /// A pool whose threads have all been at one job for this long is stalled: its jobs wait rather than
 /// work, perhaps for a job that is queued behind them.
 pub(crate) const STALL_THRESHOLD: Duration = Duration::from_secs(1);
 
-impl TokioOffload {
-    /// Creates the runtime with the cores that this process may use.
-    #[must_use]
-    pub fn new() -> Self {
-        Self { cores: available_parallelism().map_or(1, usize::from) }
-    }
-}
-
-impl Default for TokioOffload {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl OffloadRuntime for TokioOffload {
-    fn cores(&self) -> usize {
-        self.cores
-    }
-
-    fn now(&self) -> Instant {
-        Instant::now()
-    }
-
-    fn spawn_worker(&self, worker: Box<dyn FnOnce() + Send>) {
-        tokio::task::spawn_blocking(worker);
-    }
-}
-
 impl OffloadPool {
     pub(crate) fn new(runtime: Arc<dyn OffloadRuntime>) -> Arc<Self> {
         let state = State {
-            flows: HashMap::new(),
-            queued: 0,
-            last_number: 0,
-            virtual_time: Duration::ZERO,
+            queue: FairQueue::new(),
             threads: 0,
+            express: 0,
             stalled: 0,
             progressed_at: runtime.now(),
             quick_seen: None,
         };
         let cores = runtime.cores().max(1);
-        Arc::new(Self { runtime, cores, state: Mutex::new(state), quick: AtomicBool::new(false) })
+        Arc::new(Self {
+            runtime,
+            cores,
+            state: Mutex::new(state),
+            quick: AtomicBool::new(false),
+            trial: AtomicBool::new(false),
+        })
     }
 
     /// Notes that a quick call has come.
@@ -170,72 +110,100 @@ impl OffloadPool {
         }
     }
 
+    /// Begins a trial, unless there is one: so one thread at most is held up by methods of which little is
+    /// known.
+    pub(crate) fn try_trial(&self) -> Option<Trial<'_>> {
+        (!self.trial.swap(true, Relaxed)).then_some(Trial(&self.trial))
+    }
+
+    /// Returns for how long the calling thread has waited for a core. See [`OffloadRuntime::preempted`].
+    pub(crate) fn preempted(&self) -> Duration {
+        self.runtime.preempted()
+    }
+
     /// Queues `job` for a thread that `tasks` waits for.
     pub(crate) fn enqueue(self: &Arc<Self>, job: Box<dyn Job>, tasks: &TaskTracker) -> Ticket {
         let mut state = self.lock();
         let now = self.runtime.now();
-        if state.queued == 0 {
+        if state.queue.is_empty() {
             state.progressed_at = now;
         }
-        let ticket = state.enqueue(job);
+        let ticket = state.queue.push(job.flow(), job);
         self.add_thread(state, now, tasks);
         ticket
     }
 
     /// Cancels a job that no thread has taken. Returns `false` if one has.
     pub(crate) fn cancel(&self, ticket: Ticket) -> bool {
-        let job = self.lock().remove(ticket);
+        let job = self.lock().queue.remove(ticket);
         // After unlocking: a job may hold user data whose `Drop` runs arbitrary code.
         job.map(Job::cancel).is_some()
     }
 
-    /// Adds a thread if no job was taken for [`STALL_THRESHOLD`] though some are queued. Called by
-    /// those whose job has been queued for so long.
-    pub(crate) fn add_thread_if_stalled(self: &Arc<Self>, tasks: &TaskTracker) {
+    /// Adds a thread for short jobs of clients that no thread serves, if there are any; or one more if no job
+    /// was taken for [`STALL_THRESHOLD`]. Called by those whose job has been queued for
+    /// [`EXPRESS_PATIENCE`], and then for each [`STALL_THRESHOLD`].
+    pub(crate) fn add_thread_if_late(self: &Arc<Self>, tasks: &TaskTracker) {
         let mut state = self.lock();
         let now = self.runtime.now();
-        if state.queued > 0 && now - state.progressed_at >= STALL_THRESHOLD {
+        if !state.queue.is_empty() && now - state.progressed_at >= STALL_THRESHOLD {
             state.progressed_at = now;
             state.stalled = (state.stalled + 1).min(state.threads);
+        }
+        if state.threads >= self.max_threads(&mut state, now)
+            && state.express < MAX_EXPRESS_THREADS
+            && state.queue.has_unserved(|job| job.is_short())
+        {
+            state.express += 1;
+            drop(state);
+            return self.spawn_worker(true, tasks);
         }
         self.add_thread(state, now, tasks);
     }
 
     fn add_thread(self: &Arc<Self>, mut state: MutexGuard<'_, State>, now: Instant, tasks: &TaskTracker) {
-        if state.queued == 0 || state.threads >= self.max_threads(&mut state, now) {
+        if state.queue.is_empty() || state.threads >= self.max_threads(&mut state, now) {
             return;
         }
         state.threads += 1;
         drop(state);
-        let worker = Worker { pool: Arc::clone(self), counted: true };
+        self.spawn_worker(false, tasks);
+    }
+
+    fn spawn_worker(self: &Arc<Self>, is_express: bool, tasks: &TaskTracker) {
+        let worker = Worker { pool: Arc::clone(self), is_express, counted: true, running: None };
         let tracked = tasks.token();
         self.runtime.spawn_worker(Box::new(move || {
-            worker.work(now);
+            worker.work();
             drop(tracked);
         }));
     }
 
-    /// Returns the next job for a thread that was busy since `since`, with a job of `flow` if with
-    /// any, and the current time. `None` if the thread is to end.
-    fn next(&self, flow: Option<usize>, since: Instant) -> Option<(Box<dyn Job>, Instant)> {
+    /// Returns the next job for a thread, and the current time. `None` if the thread is to end. `ended` is the job
+    /// that it ran before, and when that began.
+    fn next(
+        &self,
+        is_express: bool,
+        ended: Option<(Taken, Instant)>,
+    ) -> Option<(Box<dyn Job>, (Taken, Instant))> {
         let mut guard = self.lock();
         let state = &mut *guard;
         let now = self.runtime.now();
-        let took = now - since;
-        if let Some(flow) = flow.and_then(|flow| state.flows.get_mut(&flow)) {
-            // A job that was blocked has worked for less time than it took.
-            flow.finish += took.min(STALL_THRESHOLD);
+        state.end(ended, now);
+        let next = if is_express {
+            state.queue.take_unserved(|job| job.is_short())
+        } else if state.threads <= self.max_threads(state, now) {
+            state.queue.take()
+        } else {
+            None
+        };
+        if let Some((job, taken)) = next {
+            if !is_express {
+                state.progressed_at = now;
+            }
+            return Some((job, (taken, now)));
         }
-        if took >= STALL_THRESHOLD {
-            state.stalled = state.stalled.saturating_sub(1);
-        }
-        if state.threads <= self.max_threads(state, now)
-            && let Some(job) = state.take_next()
-        {
-            state.progressed_at = now;
-            return Some((job, now));
-        }
-        state.threads -= 1;
+        state.uncount(is_express);
         None
     }
 
@@ -254,47 +222,33 @@ impl OffloadPool {
     }
 }
 
-impl fmt::Debug for OffloadPool {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("OffloadPool").field("cores", &self.cores).finish_non_exhaustive()
-    }
-}
-
 impl State {
-    fn enqueue(&mut self, job: Box<dyn Job>) -> Ticket {
-        self.last_number += 1;
-        let ticket = Ticket { flow: job.flow(), number: self.last_number };
-        self.flows.entry(ticket.flow).or_default().jobs.insert(ticket.number, job);
-        self.queued += 1;
-        ticket
+    /// Charges a job that has ended to its client.
+    fn end(&mut self, ended: Option<(Taken, Instant)>, now: Instant) {
+        let Some((taken, since)) = ended else { return };
+        let took = now - since;
+        // A job that was blocked has worked for less time than it took.
+        self.queue.finish(taken, took.min(STALL_THRESHOLD));
+        if took >= STALL_THRESHOLD {
+            self.stalled = self.stalled.saturating_sub(1);
+        }
     }
 
-    fn remove(&mut self, ticket: Ticket) -> Option<Box<dyn Job>> {
-        let job = self.flows.get_mut(&ticket.flow)?.jobs.remove(&ticket.number)?;
-        self.queued -= 1;
-        Some(job)
-    }
-
-    /// Takes the next job, of the flow that has had least time.
-    fn take_next(&mut self) -> Option<Box<dyn Job>> {
-        let virtual_time = self.virtual_time;
-        let queued = self.flows.values_mut().filter(|flow| !flow.jobs.is_empty());
-        let start = |flow: &&mut Flow| (flow.finish.max(virtual_time), flow.jobs.keys().next().copied());
-        let flow = queued.min_by_key(start)?;
-        flow.finish = flow.finish.max(virtual_time);
-        self.virtual_time = flow.finish;
-        self.queued -= 1;
-        flow.jobs.pop_first().map(|(_, job)| job)
+    const fn uncount(&mut self, is_express: bool) {
+        if is_express {
+            self.express -= 1;
+        } else {
+            self.threads -= 1;
+        }
     }
 }
 
 impl Worker {
     /// Runs jobs until none is left for this thread. One job follows the other here, since to wake a
     /// thread for each would take as long as some of them do.
-    fn work(mut self, spawned: Instant) {
-        let (mut flow, mut since) = (None, spawned);
-        while let Some((job, now)) = self.pool.next(flow, since) {
-            (flow, since) = (Some(job.flow()), now);
+    fn work(mut self) {
+        while let Some((job, running)) = self.pool.next(self.is_express, self.running.take()) {
+            self.running = Some(running);
             job.run();
         }
         self.counted = false;
@@ -305,8 +259,22 @@ impl Drop for Worker {
     /// Uncounts a thread that was never started, or whose job panicked.
     fn drop(&mut self) {
         if self.counted {
-            self.pool.lock().threads -= 1;
+            let mut state = self.pool.lock();
+            state.end(self.running.take(), self.pool.runtime.now());
+            state.uncount(self.is_express);
         }
+    }
+}
+
+impl fmt::Debug for OffloadPool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OffloadPool").field("cores", &self.cores).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Trial<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Relaxed);
     }
 }
 

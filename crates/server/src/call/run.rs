@@ -14,8 +14,10 @@ use super::Call;
 use super::env::CallEnv;
 use super::handler_task::HandlerTask;
 use super::in_flight::InFlightCall;
+use super::offload::Trial;
 use super::running::{HandlerState, RunningHandler};
 use crate::service::handler::Response;
+use crate::service::judgement::{ArgumentSize, Judgement};
 use crate::service::method::Method;
 
 /// The outcome of starting a call, and the time at its end.
@@ -39,11 +41,17 @@ pub(crate) fn start(
 ) -> StartOutcome {
     call.method.stats.started();
     let body_len = body.len();
-    if call.method.is_slow() {
-        // The handler's first poll may be the slow one, so that one is left to the task, too.
-        let request = call.request(header, body, env);
-        spawn(call.into_owned(), HandlerState::NotStarted(request), body_len, env);
-        return StartOutcome::Spawned(Instant::now());
+    let size = ArgumentSize::of(body_len);
+    let judgement = call.method.judgement(size);
+    let mut trial = None;
+    if !judgement.is_quick() {
+        trial = try_trial(judgement, env);
+        if trial.is_none() {
+            // The handler's first poll may be the slow one, so that one is left to the task, too.
+            let request = call.request(header, body, env);
+            spawn(call.into_owned(), HandlerState::NotStarted(request), body_len, env);
+            return StartOutcome::Spawned(Instant::now());
+        }
     }
     env.server.offload.note_quick_call();
     // All that a quick handler does happens under one guard. The future outlives the guard if it
@@ -60,7 +68,10 @@ pub(crate) fn start(
     });
     let done = Instant::now();
     let took = done - now;
-    call.method.polled(took);
+    if !call.method.polled(size, took) && trial.is_some() {
+        judgement.was_quick();
+    }
+    drop(trial);
     let response = match polled {
         Ok(Poll::Ready(response)) => response,
         Ok(Poll::Pending) => {
@@ -75,6 +86,13 @@ pub(crate) fn start(
     let latency = if now == call.arrived { took } else { done - call.arrived };
     call.count(&response, env, latency);
     StartOutcome::Ended(response, done)
+}
+
+/// Begins the trial of a call whose method may be quick; `None` if it is known to be slow, or another call is on
+/// trial.
+#[cold]
+fn try_trial<'a>(judgement: &Judgement, env: &'a CallEnv) -> Option<Trial<'a>> {
+    if judgement.is_on_trial() { env.server.offload.try_trial() } else { None }
 }
 
 /// Gives a call a task that polls its handler to the end.

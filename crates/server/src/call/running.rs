@@ -13,10 +13,18 @@ use tracing::debug;
 
 use super::encoded_response::{EncodedResponse, within_budget};
 use super::env::CallEnv;
+use super::fair_queue::Flow;
 use super::{Call, ReplyTo};
 use crate::memory_budget::MemoryReservation;
 use crate::server::state::ServerState;
 use crate::service::handler::{Request, Response, ResponseFuture};
+use crate::service::judgement::{ArgumentSize, MAX_QUICK_POLL};
+
+/// The time that an offloaded poll may take longer than a local one: its thread was just woken, on
+/// another core with cold caches. Without it, quick methods would stay offloaded for being offloaded.
+const COLD_START: Duration = Duration::from_micros(100);
+/// The time of a client's longest recent poll up to which its next one will hardly hold up others.
+const SHORT_POLL: Duration = Duration::from_millis(5);
 
 /// The progress of a handler whose call has a task.
 pub(super) enum HandlerState {
@@ -45,6 +53,7 @@ pub(super) struct RunningHandler {
     // permit is released.
     state: HandlerState,
     permit: CallPermit,
+    size: ArgumentSize,
     /// `true` if any poll was too slow for a thread that runs connections.
     was_slow: bool,
 }
@@ -90,7 +99,7 @@ impl RunningHandler {
         // arguments are about as large.
         let memory = env.server.memory.reserve(body_len);
         let permit = CallPermit { call, env: env.clone(), response: None, _memory: memory };
-        Self { state, permit, was_slow: false }
+        Self { state, permit, size: ArgumentSize::of(body_len), was_slow: false }
     }
 
     pub(super) const fn server(&self) -> &Arc<ServerState> {
@@ -101,34 +110,62 @@ impl RunningHandler {
         self.permit.call.inherited.deadline
     }
 
-    /// Returns a number that distinguishes its method from the server's other methods.
-    pub(super) fn method_id(&self) -> usize {
-        Arc::as_ptr(&self.permit.call.method).addr()
+    /// Returns the origin of its polls, for a fair share of the offload pool.
+    pub(super) fn flow(&self) -> Flow {
+        let CallPermit { call, env, .. } = &self.permit;
+        Flow { client: env.client_id(), method: Arc::as_ptr(&call.method).addr() }
     }
 
     /// Returns `true` if a poll may take too long for a thread that runs connections.
     pub(super) fn is_slow(&self) -> bool {
-        self.permit.call.method.is_slow()
+        !self.permit.call.method.judgement(self.size).is_quick()
     }
 
-    /// Polls once. Ready as soon as there is a response. `allowance` is time that a poll may take
-    /// without being the handler's fault.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>, allowance: Duration) -> Poll<()> {
-        let Self { state, permit, was_slow } = self;
+    /// Returns `true` if the last polls of its client were short.
+    pub(super) fn is_short(&self) -> bool {
+        self.permit.env.calls.offloads_are_within(SHORT_POLL)
+    }
+
+    /// Polls once, on a thread that runs connections. Ready as soon as there is a response.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Self { state, permit, size, was_slow } = self;
         let now = Instant::now();
         let polled = state.poll(&permit.call, now, cx);
-        *was_slow |= permit.call.method.polled(now.elapsed().saturating_sub(allowance));
+        *was_slow |= permit.call.method.polled(*size, now.elapsed());
+        polled.map(|response| permit.response = Some(response))
+    }
+
+    /// Polls once, on a thread of the offload pool. Ready as soon as there is a response.
+    pub(super) fn poll_offloaded(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Self { state, permit, size, was_slow } = self;
+        let CallPermit { call, env, .. } = &*permit;
+        let preempted = env.server.offload.preempted();
+        let now = Instant::now();
+        let polled = state.poll(call, now, cx);
+        let took = now.elapsed();
+        let mut worked = took;
+        if took > MAX_QUICK_POLL {
+            let preempted = env.server.offload.preempted().saturating_sub(preempted);
+            // Less than it took, unless the time is paused: then both have nothing to do with each other.
+            worked = took.checked_sub(preempted).unwrap_or(took);
+            if worked > MAX_QUICK_POLL + COLD_START {
+                call.method.judgement(*size).found_slow(call.method.stats.calls(), worked);
+                *was_slow = true;
+            }
+        }
+        env.calls.offloaded(worked);
         polled.map(|response| permit.response = Some(response))
     }
 
     /// Drops the handler, then releases the permit with the response: the handler's if there is one,
     /// else one that says why it was stopped.
     pub(super) fn finish(self, reason: StopReason) {
-        let Self { state, mut permit, was_slow } = self;
+        let Self { state, mut permit, size, was_slow } = self;
         let response = match (permit.response.take(), reason) {
             (Some(response), _) => {
                 if !was_slow {
-                    permit.call.method.was_quick();
+                    permit.call.method.judgement(size).was_quick();
+                    permit.env.server.offload.note_quick_call();
                 }
                 response
             }

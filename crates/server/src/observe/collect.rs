@@ -8,8 +8,8 @@ use farcall_protocol::time::millis;
 use tokio::time::Instant;
 
 use super::overview::{CallOverview, ConnectionOverview, LimitOverview, Overview, RegistrationOverview};
+use crate::call::env::LOCAL_CONNECTION_ID;
 use crate::call::in_flight::InFlightCall;
-use crate::call::local::LOCAL_CONNECTION_ID;
 use crate::connection::stats::Traffic;
 use crate::limits::Limits;
 use crate::server::connections::ConnectionEntry;

@@ -21,7 +21,7 @@ use super::inner::ServerInner;
 use super::registrations::Target;
 use super::state::ServerState;
 use crate::auth::authenticate::Authenticate;
-use crate::call::offload::{OffloadRuntime, TokioOffload};
+use crate::call::offload_runtime::{OffloadRuntime, TokioOffload};
 use crate::error::{BuildError, ServeError};
 use crate::limits::Limits;
 use crate::service::handler::{Request, Response};

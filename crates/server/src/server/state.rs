@@ -8,7 +8,8 @@ use farcall_protocol::ServerPolicy;
 use tokio_util::task::TaskTracker;
 
 use crate::auth::authenticate::Authenticate;
-use crate::call::offload::{OffloadPool, OffloadRuntime};
+use crate::call::offload::OffloadPool;
+use crate::call::offload_runtime::OffloadRuntime;
 use crate::limits::Limits;
 use crate::memory_budget::MemoryBudget;
 use crate::observe::recent::RecentCalls;

@@ -22,6 +22,7 @@ use self::handler::{Handler, Request, Response, ResponseFuture};
 use self::layer::{HandlerService, SharedLayer};
 
 pub(crate) mod handler;
+pub(crate) mod judgement;
 pub(crate) mod layer;
 pub(crate) mod method;
 pub(crate) mod router;

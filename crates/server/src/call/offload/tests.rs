@@ -12,9 +12,10 @@ struct ManualRuntime {
     workers: Mutex<VecDeque<Box<dyn FnOnce() + Send>>>,
 }
 
-/// A job that records its label, and that takes as long as it says.
+/// A job that records its label, which is that of its client, too, and that takes as long as it says.
 struct Labelled {
     label: usize,
+    is_short: bool,
     takes: Duration,
     runtime: Arc<ManualRuntime>,
     log: Arc<Mutex<Vec<usize>>>,
@@ -52,8 +53,12 @@ impl OffloadRuntime for ManualRuntime {
 }
 
 impl Job for Labelled {
-    fn flow(&self) -> usize {
-        self.label
+    fn flow(&self) -> Flow {
+        Flow { client: self.label as u64, method: 0 }
+    }
+
+    fn is_short(&self) -> bool {
+        self.is_short
     }
 
     fn run(self: Box<Self>) {
@@ -82,7 +87,8 @@ impl Fixture {
 
     fn enqueue(&self, label: usize, takes_ms: u64) -> Ticket {
         let (runtime, log) = (Arc::clone(&self.runtime), Arc::clone(&self.log));
-        let job = Labelled { label, takes: Duration::from_millis(takes_ms), runtime, log };
+        let takes = Duration::from_millis(takes_ms);
+        let job = Labelled { label, is_short: takes_ms < 5, takes, runtime, log };
         self.pool.enqueue(Box::new(job), &self.tasks)
     }
 
@@ -115,22 +121,66 @@ fn single_core_still_gets_a_thread() {
 }
 
 #[test]
-fn short_jobs_do_not_queue_behind_the_long_jobs_of_another_flow() {
+fn client_waits_for_one_job_of_another() {
     let test = Fixture::new(1);
-    for flow in [[5; 10], [1; 10]].concat() {
-        test.enqueue(flow, flow as u64);
+    for client in [[5; 10], [1; 10]].concat() {
+        test.enqueue(client, client as u64);
     }
     test.runtime.run_workers();
     let log = std::mem::take(&mut *test.log.lock().unwrap());
-    assert_eq!(log[..12], [5, 1, 1, 1, 1, 1, 5, 1, 1, 1, 1, 1]);
-    assert_eq!(log[12..], [5; 8]);
-    // An idle flow saves up no time: the two alternate from here on.
-    for flow in [[5; 3], [1; 3]].concat() {
-        test.enqueue(flow, flow as u64);
+    assert_eq!(log[..2], [5, 1]);
+    // It gets as much time as the other, not as many jobs.
+    assert!(log[..12].iter().filter(|client| **client == 5).count() <= 3, "{log:?}");
+}
+
+/// Is run while another job occupies the pool's only thread.
+struct WhileRunning<F>(F);
+
+impl<F: FnOnce() + Send> Job for WhileRunning<F> {
+    fn flow(&self) -> Flow {
+        Flow { client: 1000, method: 0 }
     }
+
+    fn is_short(&self) -> bool {
+        false
+    }
+
+    fn run(self: Box<Self>) {
+        (self.0)();
+    }
+
+    fn cancel(self: Box<Self>) {}
+}
+
+#[test]
+fn short_job_of_another_client_gets_a_thread_beside_a_long_one() {
+    let test = Arc::new(Fixture::new(1));
+    let inner = Arc::clone(&test);
+    let job = WhileRunning(move || {
+        // A long job of another client, and more of this one, have to wait.
+        inner.enqueue(1, 500);
+        inner.enqueue(1000, 1);
+        inner.runtime.advance(EXPRESS_PATIENCE);
+        inner.pool.add_thread_if_late(&inner.tasks);
+        assert!(inner.runtime.pop_worker().is_none());
+        inner.enqueue(2, 1);
+        inner.pool.add_thread_if_late(&inner.tasks);
+        assert_eq!(inner.pool.lock().express, 1);
+        inner.runtime.run_workers();
+        assert_eq!((inner.pool.lock().express, &inner.log.lock().unwrap()[..]), (0, &[2][..]));
+        // One that comes while the thread for it is about to start needs no other one.
+        for client in 10..20 {
+            inner.enqueue(client, 1);
+            inner.pool.add_thread_if_late(&inner.tasks);
+        }
+        assert_eq!(inner.pool.lock().express, MAX_EXPRESS_THREADS);
+        inner.runtime.run_workers();
+        assert_eq!(inner.log.lock().unwrap().len(), 11);
+    });
+    test.pool.enqueue(Box::new(job), &test.tasks);
     test.runtime.run_workers();
-    let log = std::mem::take(&mut *test.log.lock().unwrap());
-    assert!(log[..4].contains(&5), "{log:?}");
+    assert_eq!((test.threads(), test.pool.lock().express), (0, 0));
+    assert_eq!(test.log.lock().unwrap().len(), 13);
 }
 
 #[test]
@@ -138,8 +188,12 @@ fn thread_whose_job_panics_is_uncounted() {
     struct Panics;
 
     impl Job for Panics {
-        fn flow(&self) -> usize {
-            0
+        fn flow(&self) -> Flow {
+            Flow { client: 0, method: 0 }
+        }
+
+        fn is_short(&self) -> bool {
+            false
         }
 
         fn run(self: Box<Self>) {
@@ -175,7 +229,7 @@ fn only_queued_jobs_can_be_cancelled() {
     let queued = test.enqueue(0, 1);
     assert!(test.pool.cancel(queued));
     assert!(!test.pool.cancel(queued));
-    assert_eq!(test.pool.lock().queued, 0);
+    assert_eq!(test.pool.lock().queue.len(), 0);
     test.runtime.run_workers();
     assert_eq!(test.log.lock().unwrap().len(), 1);
 }
@@ -188,27 +242,36 @@ struct Stalls {
 }
 
 impl Job for Stalls {
-    fn flow(&self) -> usize {
-        0
+    fn flow(&self) -> Flow {
+        Flow { client: 0, method: 0 }
+    }
+
+    fn is_short(&self) -> bool {
+        false
     }
 
     fn run(self: Box<Self>) {
         let Self { pool, runtime, tasks } = *self;
         let add_thread = || {
-            pool.add_thread_if_stalled(&tasks);
+            pool.add_thread_if_late(&tasks);
             pool.lock().threads
         };
         runtime.advance(STALL_THRESHOLD);
         assert_eq!(add_thread(), 1, "no job is queued");
-        let job =
-            Labelled { label: 1, takes: Duration::ZERO, runtime: Arc::clone(&runtime), log: Arc::default() };
+        let job = Labelled {
+            label: 1,
+            is_short: false,
+            takes: Duration::ZERO,
+            runtime: Arc::clone(&runtime),
+            log: Arc::default(),
+        };
         pool.enqueue(Box::new(job), &tasks);
         assert_eq!(add_thread(), 1, "the job has only just been queued");
         runtime.advance(STALL_THRESHOLD);
         assert_eq!(add_thread(), 2);
         // The new thread runs while this job still occupies its own.
         runtime.run_workers();
-        assert_eq!(pool.lock().queued, 0);
+        assert_eq!(pool.lock().queue.len(), 0);
     }
 
     fn cancel(self: Box<Self>) {}
