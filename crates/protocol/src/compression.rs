@@ -58,26 +58,33 @@ impl Compression {
         }
     }
 
+    /// Returns the length of a compressed body once it is decompressed, in bytes, which is written in front of it.
+    ///
+    /// # Errors
+    ///
+    /// The length exceeds `limit` or the largest possible expansion of the block.
+    pub fn decompressed_len(
+        self,
+        compressed: &[u8],
+        limit: MaxFrameBytes,
+    ) -> Result<usize, CompressionError> {
+        match self {
+            #[cfg(feature = "lz4")]
+            Self::Lz4 => split(compressed, limit).map(|(length, _)| length),
+        }
+    }
+
     /// Decompresses a body.
     ///
     /// # Errors
     ///
-    /// The length in front of the block exceeds `limit` or the largest possible expansion of the block, or the
-    /// block does not decompress to exactly that length. No memory is reserved for a length that is refused.
+    /// As for [`Compression::decompressed_len`], or the block does not decompress to exactly that length. No memory
+    /// is reserved for a length that is refused.
     pub fn decompress(self, compressed: &[u8], limit: MaxFrameBytes) -> Result<Bytes, CompressionError> {
         match self {
             #[cfg(feature = "lz4")]
             Self::Lz4 => {
-                let (length, block) = compressed
-                    .split_first_chunk()
-                    .ok_or(CompressionError::NoLength { len: compressed.len() })?;
-                let length = u32::from_le_bytes(*length) as usize;
-                if length > limit.get() {
-                    return Err(CompressionError::TooLarge { length, limit });
-                }
-                if length > block.len().saturating_mul(MAX_EXPANSION) {
-                    return Err(CompressionError::Malformed { length, block: block.len() });
-                }
+                let (length, block) = split(compressed, limit)?;
                 let mut body = vec![0; length];
                 match lz4_flex::block::decompress_into(block, &mut body) {
                     Ok(written) if written == length => Ok(body.into()),
@@ -86,6 +93,21 @@ impl Compression {
             }
         }
     }
+}
+
+/// Returns the length that a compressed body states, which is possible, and the block behind it.
+#[cfg(feature = "lz4")]
+fn split(compressed: &[u8], limit: MaxFrameBytes) -> Result<(usize, &[u8]), CompressionError> {
+    let (length, block) =
+        compressed.split_first_chunk().ok_or(CompressionError::NoLength { len: compressed.len() })?;
+    let length = u32::from_le_bytes(*length) as usize;
+    if length > limit.get() {
+        return Err(CompressionError::TooLarge { length, limit });
+    }
+    if length > block.len().saturating_mul(MAX_EXPANSION) {
+        return Err(CompressionError::Malformed { length, block: block.len() });
+    }
+    Ok((length, block))
 }
 
 /// A compressed body that does not decompress.
@@ -165,6 +187,10 @@ mod tests {
             LZ4.decompress(&wrong, MaxFrameBytes::DEFAULT),
             Err(CompressionError::Malformed { length: 1_000_000, block: 64 })
         );
+        // It is known before anything is decompressed.
+        assert!(LZ4.decompressed_len(&wrong, MaxFrameBytes::DEFAULT).is_err());
+        let possible = [&(64_u32 * 255).to_le_bytes()[..], &[0; 64]].concat();
+        assert_eq!(LZ4.decompressed_len(&possible, MaxFrameBytes::DEFAULT), Ok(64 * 255));
     }
 
     proptest! {

@@ -62,6 +62,12 @@ impl<B: BufferSource> Inbox<B> {
         self.bytes.is_empty()
     }
 
+    /// Returns the number of unread bytes.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// Returns the size of the memory in use, in bytes.
     #[must_use]
     pub fn capacity(&self) -> usize {

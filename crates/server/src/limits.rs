@@ -187,6 +187,14 @@ pub(crate) const HANDSHAKE_BUFFER: usize = MAX_OPTION_BYTES;
 pub(crate) const MAX_IDLE_BUFFER: usize = 64 * 1024;
 /// Reads of one connection in a row before it lets other tasks run.
 pub(crate) const READS_PER_TURN: usize = 8;
+/// The time that a connection works before it lets other tasks run, whatever its messages are: about that of the
+/// messages of [`READS_PER_TURN`] reads if they are small and quick.
+pub(crate) const MAX_TURN: Duration = Duration::from_micros(200);
+/// The size of a body from which on it is compressed and decompressed on the threads for slow handlers, in bytes.
+pub(crate) const MIN_OFFLOADED_COMPRESSION: usize = 64 * 1024;
+/// The size of a message's header from which on the time of decoding it is measured, in bytes. It is the connection's,
+/// and not the method's.
+pub(crate) const MIN_TIMED_HEADER: usize = 512;
 /// Messages that are handled before their responses are written, even if more have been read: the
 /// client works on those while the server continues. Fewer mean more writes, more mean two processes
 /// that wait for each other in turn: 64 calls in flight were a fifth slower with all in one write.

@@ -8,29 +8,24 @@ use crate::service::handler::Response;
 /// Bodies below this are never refused for lack of memory: an error would hardly be shorter.
 const MIN_REFUSED_BYTES: usize = 4096;
 
+/// Bodies below this are not compressed, and not looked at: see [`farcall_protocol::Compression::compress`].
+const MIN_COMPRESSED_BYTES: usize = 1024;
+
 /// A response whose body is compressed, if that was negotiated and makes it smaller.
 pub(crate) struct EncodedResponse {
     response: Response,
-    flags: Flags,
+    took_time: bool,
 }
 
 impl EncodedResponse {
-    pub(crate) fn new(response: Response, negotiated: &Negotiated) -> Self {
-        let mut encoded = Self { response, flags: Flags::NONE };
-        // The peer's limit holds for the size before compression, too.
-        if let Some(compression) = negotiated.compression
-            && encoded.response.body.len() <= negotiated.send_limit.get()
-            && let Some(body) = compression.compress(&encoded.response.body())
-        {
-            encoded.response.body = body.into();
-            encoded.flags = Flags::COMPRESSED;
-        }
-        encoded
+    pub(crate) fn new(mut response: Response, negotiated: &Negotiated) -> Self {
+        let took_time = compress(&mut response, negotiated);
+        Self { response, took_time }
     }
 
-    /// Returns `true` if the body was compressed, which takes time.
-    pub(crate) const fn is_compressed(&self) -> bool {
-        self.flags.contains(Flags::COMPRESSED)
+    /// Returns `true` if the body was compressed now, or that was tried.
+    pub(crate) const fn took_time(&self) -> bool {
+        self.took_time
     }
 
     /// Appends the response to call `seq`. A response that the peer would not accept is replaced by
@@ -39,7 +34,7 @@ impl EncodedResponse {
         let header = HeaderRef {
             error: self.response.error.as_deref(),
             metadata: self.response.metadata.as_deref(),
-            flags: self.flags,
+            flags: if self.response.compressed == Some(true) { Flags::COMPRESSED } else { Flags::NONE },
             ..HeaderRef::new(Kind::Response, seq)
         };
         let body = &self.response.body;
@@ -66,6 +61,23 @@ pub(crate) fn within_budget(response: Response, memory: &MemoryBudget) -> Respon
         return response;
     }
     Response::error(Status::done(Code::ResourceExhausted, memory.exhausted_message()))
+}
+
+/// Compresses a response's body if that was negotiated, makes it smaller, and was not tried before. Returns `true` if
+/// it took time.
+pub(super) fn compress(response: &mut Response, negotiated: &Negotiated) -> bool {
+    let Some(compression) = negotiated.compression else { return false };
+    let len = response.body.len();
+    // The peer's limit holds for the size before compression, too.
+    if len < MIN_COMPRESSED_BYTES || len > negotiated.send_limit.get() || response.compressed.is_some() {
+        return false;
+    }
+    let body = compression.compress(&response.body());
+    response.compressed = Some(body.is_some());
+    if let Some(body) = body {
+        response.body = body.into();
+    }
+    true
 }
 
 fn push_error(

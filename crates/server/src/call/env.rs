@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use farcall_context::ConnectionInfo;
-use farcall_protocol::{ByteStr, Code, Negotiated, Status};
+use farcall_protocol::{ByteStr, Code, Compression, CompressionError, Negotiated, Status};
 
 use super::in_flight::InFlightCalls;
 use crate::server::state::ServerState;
@@ -59,18 +59,32 @@ impl CallEnv {
         hasher.finish() | 1 << 63
     }
 
+    /// Returns the length of a compressed body once it is decompressed, as the body states it.
+    ///
+    /// # Errors
+    ///
+    /// `invalid_argument`, `refused`, if no compression was negotiated or the length is not possible.
+    pub(crate) fn decompressed_len(&self, body: &Bytes) -> Result<usize, Status> {
+        self.compression()?.decompressed_len(body, self.negotiated.receive_limit).map_err(malformed)
+    }
+
     /// Decompresses the body of a request.
     ///
     /// # Errors
     ///
     /// `invalid_argument`, `refused`, if no compression was negotiated or the body is malformed.
     pub(crate) fn decompress(&self, body: &Bytes) -> Result<Bytes, Status> {
-        let refused = |message: String| Status::refused(Code::InvalidArgument, message);
-        let Some(compression) = self.negotiated.compression else {
-            return Err(refused("a compressed body, though none was agreed on".to_owned()));
-        };
-        compression
-            .decompress(body, self.negotiated.receive_limit)
-            .map_err(|error| refused(error.to_string()))
+        self.compression()?.decompress(body, self.negotiated.receive_limit).map_err(malformed)
     }
+
+    fn compression(&self) -> Result<Compression, Status> {
+        self.negotiated.compression.ok_or_else(|| {
+            Status::refused(Code::InvalidArgument, "a compressed body, though none was agreed on")
+        })
+    }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "it is an argument of `map_err`")]
+fn malformed(error: CompressionError) -> Status {
+    Status::refused(Code::InvalidArgument, error.to_string())
 }

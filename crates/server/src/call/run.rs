@@ -88,6 +88,22 @@ pub(crate) fn start(
     StartOutcome::Ended(response, done)
 }
 
+/// Starts a call with a large compressed body, which is decompressed where slow handlers are polled. `len` is its
+/// length then.
+#[cold]
+pub(crate) fn start_compressed(
+    call: Call<&Arc<Method>>,
+    header: &mut Header,
+    body: Bytes,
+    len: usize,
+    env: &CallEnv,
+) -> StartOutcome {
+    call.method.stats.started();
+    let request = call.request(header, body, env);
+    spawn(call.into_owned(), HandlerState::Compressed(request), len, env);
+    StartOutcome::Spawned(Instant::now())
+}
+
 /// Begins the trial of a call whose method may be quick; `None` if it is known to be slow, or another call is on
 /// trial.
 #[cold]

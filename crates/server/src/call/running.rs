@@ -11,7 +11,7 @@ use farcall_protocol::{Code, Execution, Status};
 use tokio::time::Instant;
 use tracing::debug;
 
-use super::encoded_response::{EncodedResponse, within_budget};
+use super::encoded_response::{EncodedResponse, compress, within_budget};
 use super::env::CallEnv;
 use super::fair_queue::Flow;
 use super::{Call, ReplyTo};
@@ -28,6 +28,8 @@ const SHORT_POLL: Duration = Duration::from_millis(5);
 
 /// The progress of a handler whose call has a task.
 pub(super) enum HandlerState {
+    /// The handler was not called yet, and the request's body is compressed.
+    Compressed(Request),
     /// The handler was not called yet.
     NotStarted(Request),
     /// The handler was called, and perhaps polled.
@@ -68,6 +70,22 @@ struct CallPermit {
 }
 
 impl HandlerState {
+    /// Decompresses the request's body, if that was not done yet and is still worth it.
+    ///
+    /// # Errors
+    ///
+    /// The status to answer, `refused`.
+    fn decompress(&mut self, call: &Call, env: &CallEnv) -> Result<(), Status> {
+        if !matches!(self, Self::Compressed(_)) {
+            return Ok(());
+        }
+        let Self::Compressed(mut request) = std::mem::replace(self, Self::Finished) else { unreachable!() };
+        call.check_deadline(Instant::now())?;
+        request.body = env.decompress(&request.body)?;
+        *self = Self::NotStarted(request);
+        Ok(())
+    }
+
     /// Polls once, which calls the handler first if that was not done yet.
     fn poll(&mut self, call: &Call, now: Instant, cx: &mut Context<'_>) -> Poll<Response> {
         if matches!(self, Self::NotStarted(_)) {
@@ -118,7 +136,8 @@ impl RunningHandler {
 
     /// Returns `true` if a poll may take too long for a thread that runs connections.
     pub(super) fn is_slow(&self) -> bool {
-        !self.permit.call.method.judgement(self.size).is_quick()
+        matches!(self.state, HandlerState::Compressed(_))
+            || !self.permit.call.method.judgement(self.size).is_quick()
     }
 
     /// Returns `true` if the last polls of its client were short.
@@ -138,7 +157,11 @@ impl RunningHandler {
     /// Polls once, on a thread of the offload pool. Ready as soon as there is a response.
     pub(super) fn poll_offloaded(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Self { state, permit, size, was_slow } = self;
-        let CallPermit { call, env, .. } = &*permit;
+        let CallPermit { call, env, response: slot, .. } = permit;
+        if let Err(status) = state.decompress(call, env) {
+            *slot = Some(Response::error(status));
+            return Poll::Ready(());
+        }
         let preempted = env.server.offload.preempted();
         let now = Instant::now();
         let polled = state.poll(call, now, cx);
@@ -154,7 +177,13 @@ impl RunningHandler {
             }
         }
         env.calls.offloaded(worked);
-        polled.map(|response| permit.response = Some(response))
+        polled.map(|mut response| {
+            if matches!(call.reply_to, ReplyTo::Peer) {
+                // Here, since it may take longer than the poll.
+                compress(&mut response, &env.negotiated);
+            }
+            *slot = Some(response);
+        })
     }
 
     /// Drops the handler, then releases the permit with the response: the handler's if there is one,
@@ -189,7 +218,7 @@ impl CallPermit {
         let _entered = self.call.enter_span();
         debug!(method, seq = %self.call.seq, reason, "handler stopped");
         let execution = match state {
-            HandlerState::NotStarted(_) => Execution::Refused,
+            HandlerState::Compressed(_) | HandlerState::NotStarted(_) => Execution::Refused,
             HandlerState::Started(_) | HandlerState::Finished => Execution::Maybe,
         };
         Response::error(Status::new(code, execution, format!("`{method}` was stopped: {reason}")))

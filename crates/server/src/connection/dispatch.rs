@@ -14,8 +14,9 @@ use tracing::debug;
 
 use crate::call::encoded_response::EncodedResponse;
 use crate::call::env::CallEnv;
-use crate::call::run::{StartOutcome, start};
+use crate::call::run::{StartOutcome, start, start_compressed};
 use crate::call::{Call, ReplyTo};
+use crate::limits::{MIN_OFFLOADED_COMPRESSION, MIN_TIMED_HEADER};
 use crate::service::handler::Response;
 
 /// The message side of a connection.
@@ -48,8 +49,16 @@ impl Dispatcher {
 
     /// Takes the next whole message out of the inbox. `None` if there is none.
     #[inline]
-    pub(super) fn next(&self, inbox: &mut Inbox<BufferPool>) -> Result<Option<Message>, FrameError> {
-        inbox.next(&self.decoder)
+    pub(super) fn next(&mut self, inbox: &mut Inbox<BufferPool>) -> Result<Option<Message>, FrameError> {
+        let before = inbox.len();
+        let message = inbox.next(&self.decoder)?;
+        if let Some(message) = &message
+            && before - inbox.len() - message.body.len() >= MIN_TIMED_HEADER
+        {
+            // The time of decoding is the connection's: no method gets slow by what precedes its arguments.
+            self.now = Instant::now();
+        }
+        Ok(message)
     }
 
     /// Handles a message.
@@ -91,13 +100,14 @@ impl Dispatcher {
             Err(status) => {
                 let recent = &self.env.server.recent_calls;
                 recent.ended(&header.service_method, &self.env.info, Duration::ZERO, Some(&status));
+                self.now = Instant::now();
                 Response::error(status)
             }
         };
         if wants_response {
             let encoded = EncodedResponse::new(response, &self.env.negotiated);
             encoded.push_to(outbox, seq, &self.env.negotiated);
-            if encoded.is_compressed() {
+            if encoded.took_time() {
                 self.now = Instant::now();
             }
         } else if let Some(status) = response.status() {
@@ -120,15 +130,24 @@ impl Dispatcher {
     ) -> Result<StartOutcome, Status> {
         let (env, arrived) = (&self.env, self.now);
         let method = env.admit(&header.service_method)?;
+        let mut compressed = None;
         // Behind the admission: a refused request is not worth the time.
         if header.flags.contains(Flags::COMPRESSED) {
-            let plain = env.decompress(&body);
-            self.now = Instant::now();
-            body = plain?;
+            let len = env.decompressed_len(&body)?;
+            if len < MIN_OFFLOADED_COMPRESSION {
+                let plain = env.decompress(&body);
+                self.now = Instant::now();
+                body = plain?;
+            } else {
+                compressed = Some(len);
+            }
         }
         let call = Call::new(method, header, reply_to, arrived, env);
         call.check_deadline(self.now).inspect_err(|status| call.record_error(status))?;
-        Ok(start(call, header, body, env, self.now))
+        Ok(match compressed {
+            None => start(call, header, body, env, self.now),
+            Some(len) => start_compressed(call, header, body, len, env),
+        })
     }
 
     /// Appends a message without a body.

@@ -22,7 +22,7 @@ use self::stats::{ConnectionStats, Traffic};
 use self::timers::{Expired, Timers};
 use crate::call::env::CallEnv;
 use crate::call::in_flight::{InFlightCalls, Signal};
-use crate::limits::{LINGER, MAX_IDLE_BUFFER, MESSAGES_PER_WRITE, READS_PER_TURN};
+use crate::limits::{LINGER, MAX_IDLE_BUFFER, MAX_TURN, MESSAGES_PER_WRITE, READS_PER_TURN};
 use crate::memory_budget::MemoryReservation;
 use crate::server::state::ServerState;
 
@@ -48,6 +48,8 @@ pub(crate) struct Connection {
     unread: bool,
     /// `true` if this task has let others run first since it found responses to send.
     yielded: bool,
+    /// The end of this turn's time; `None` before the turn's first message.
+    turn_end: Option<Instant>,
 }
 
 /// The progress of a connection towards its end. It only moves forward.
@@ -104,6 +106,7 @@ impl Connection {
             eof: false,
             goaway_received: false,
             yielded: false,
+            turn_end: None,
             dispatcher: Dispatcher::new(
                 CallEnv { calls, negotiated: Arc::new(negotiated), info, server },
                 now,
@@ -117,6 +120,7 @@ impl Connection {
 
     /// Does everything that can be done without waiting.
     fn poll_io(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<End>> {
+        self.turn_end = None;
         for _ in 0..READS_PER_TURN {
             match self.phase {
                 Phase::Open | Phase::Finishing | Phase::Flushing => {}
@@ -131,10 +135,13 @@ impl Connection {
                 Phase::Lingering(_) => return self.io.poll_discard(cx).map_ok(|()| End::Finished),
             }
             self.take_responses(cx);
-            if self.unread && !self.is_outbox_full() {
+            if self.unread && !self.is_outbox_full() && !self.is_turn_over() {
                 self.handle_input(Instant::now());
             }
             let flushed = self.io.poll_flush(cx, &mut self.timers)?.is_ready();
+            if self.is_turn_over() {
+                break;
+            }
             if self.unread && (flushed || !self.is_outbox_full()) {
                 continue;
             }
@@ -176,11 +183,17 @@ impl Connection {
         }
     }
 
-    /// Handles the whole messages in the inbox, as long as the outbox has room, and not more of them
-    /// than should wait for one write.
+    /// Returns `true` if other tasks are to run. By the times that are known: no clock is read for it.
+    fn is_turn_over(&self) -> bool {
+        self.turn_end.is_some_and(|end| self.dispatcher.now >= end)
+    }
+
+    /// Handles the whole messages in the inbox, as long as the outbox has room and the turn lasts, and not
+    /// more of them than should wait for one write.
     fn handle_input(&mut self, now: Instant) {
         self.unread = false;
         self.dispatcher.now = now;
+        let turn_end = *self.turn_end.get_or_insert(now + MAX_TURN);
         let mut handled = 0;
         while matches!(self.phase, Phase::Open | Phase::Finishing) {
             if handled == MESSAGES_PER_WRITE || self.is_outbox_full() {
@@ -199,6 +212,10 @@ impl Connection {
                             self.phase = Phase::Finishing;
                         }
                         Err(error) => return self.fail(&error),
+                    }
+                    if self.dispatcher.now >= turn_end {
+                        self.unread = true;
+                        return;
                     }
                 }
                 Ok(None) => return self.await_rest(),

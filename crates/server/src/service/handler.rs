@@ -138,6 +138,8 @@ pub struct Response {
     pub(crate) error: Option<Box<Status>>,
     pub(crate) body: Body,
     pub(crate) metadata: Option<Box<Metadata>>,
+    /// `true` if the body is compressed, `false` if that makes it no smaller. `None` until it was tried.
+    pub(crate) compressed: Option<bool>,
 }
 
 impl Response {
@@ -165,7 +167,7 @@ impl Response {
     pub fn application<E: Serialize + fmt::Display>(codec: &Codec, error: &E) -> Self {
         let status = Status::done(Code::Application, error.to_string());
         match codec.encode_body_in(&BufferPool, error) {
-            Ok(body) => Self { error: Some(Box::new(status)), body, metadata: None },
+            Ok(body) => Self { error: Some(Box::new(status)), body, ..Self::default() },
             Err(error) => Self::error(Status::done(Code::Internal, format!("the error: {error}"))),
         }
     }

@@ -1,0 +1,99 @@
+//! ARCHITECTURE.md, "The path of a call": a connection works for a while, then others do. In paused time, by the order
+//! of calls.
+
+#![allow(clippy::unwrap_used, reason = "all of it is test code")]
+
+mod support;
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use farcall_context::Context;
+use farcall_protocol::{ClientOffer, Code, Compression, Execution, Flags, HeaderRef, Kind};
+use serde_json::{Value, json};
+use support::{Nothing, Raw, Text, builder, none, serve_with, stage};
+use tokio::time::advance;
+
+/// Encodes requests of `method` without arguments.
+fn requests(client: &mut Raw, method: &str, count: usize) -> Vec<u8> {
+    let body = client.codec().encode(&none()).unwrap();
+    let request = |client: &mut Raw| {
+        let seq = client.next_seq();
+        client
+            .encode(&HeaderRef { service_method: method, ..HeaderRef::new(Kind::Request, seq) }, body.clone())
+    };
+    (0..count).flat_map(|_| request(client)).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn turn_of_a_connection_ends_by_the_time_that_its_calls_took() {
+    let order = Arc::new(Mutex::new(Vec::new()));
+    let (stage, log) = (stage(), Arc::clone(&order));
+    let builder = builder(&stage).method("T.work", move |cx: Context, _: Nothing| {
+        log.lock().unwrap().push(cx.connection().id);
+        // Not so long that it counts as slow.
+        async { advance(Duration::from_micros(60)).await }
+    });
+    let server = serve_with(stage, builder);
+    let (mut busy, mut other) = (server.connect().await, server.connect().await);
+    for _ in 0..20 {
+        busy.call("T.work", none()).await.value();
+    }
+    order.lock().unwrap().clear();
+    let bytes = requests(&mut busy, "T.work", 100);
+    busy.write(&bytes).await;
+    let bytes = requests(&mut other, "T.work", 1);
+    other.write(&bytes).await;
+    other.response().await.value();
+    for _ in 0..100 {
+        busy.response().await.value();
+    }
+    let order = order.lock().unwrap();
+    let id = order.iter().max().unwrap();
+    let place = order.iter().position(|client| client == id).unwrap();
+    // 200 us are four calls. It may come behind two turns of the other.
+    assert!(place <= 8, "{place} calls were before it");
+}
+
+fn lz4() -> ClientOffer {
+    ClientOffer::default().compression(Compression::built_in())
+}
+
+/// Sends a call of `T.thread` with a compressed body, and returns the answer.
+async fn compressed(client: &mut Raw, body: Bytes) -> support::Answer {
+    let seq = client.next_seq();
+    let header = HeaderRef {
+        service_method: "T.thread",
+        flags: Flags::COMPRESSED,
+        ..HeaderRef::new(Kind::Request, seq)
+    };
+    client.send(&header, body).await;
+    client.response().await
+}
+
+#[tokio::test(start_paused = true)]
+async fn large_bodies_are_decompressed_on_another_thread() {
+    let stage = stage();
+    let builder = builder(&stage)
+        .method("T.thread", async |args: Text| (format!("{:?}", std::thread::current().id()), args.text));
+    let server = serve_with(stage, builder);
+    let mut client = Raw::connect_with(&server.handle, &lz4()).await;
+    let connections = Value::from(format!("{:?}", std::thread::current().id()));
+    for (repeated, elsewhere) in [(200, false), (20_000, true), (200, false)] {
+        let text = "again ".repeat(repeated);
+        let body = client.codec().encode(&json!({"text": text})).unwrap();
+        let answer = compressed(&mut client, Compression::Lz4.compress(&body).unwrap()).await;
+        assert!(answer.is_compressed());
+        let value = answer.value();
+        assert_eq!(value[1], text);
+        assert_eq!(value[0] != connections, elsewhere, "{repeated}");
+    }
+    // A length that is possible, and not true.
+    let wrong = [&100_000_u32.to_le_bytes()[..], &[0; 1000]].concat();
+    compressed(&mut client, wrong.into()).await.assert_error(Code::InvalidArgument, Execution::Refused);
+    // One that is not is refused before.
+    let bomb = [&300_000_u32.to_le_bytes()[..], &[0; 1000]].concat();
+    compressed(&mut client, bomb.into()).await.assert_error(Code::InvalidArgument, Execution::Refused);
+    assert_eq!(server.handle.in_flight(), 0);
+}
