@@ -162,6 +162,24 @@ async fn quick_calls_are_answered_while_slow_ones_block() {
     assert_quick_calls_are_answered_meanwhile().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn first_call_of_a_method_that_blocks_does_not_hold_up_other_connections() {
+    let (server, fire) = with_burn(stage());
+    let (mut client, mut other) = (server.connect().await, server.connect().await);
+    for _ in 0..3 {
+        client.request("T.burn", burning(UNTIL_PUT_OUT)).await;
+    }
+    fire.until_burning().await;
+    for n in 0..20 {
+        let text = n.to_string();
+        assert_eq!(other.call("T.echo", json!({"text": text})).await.value(), text);
+    }
+    fire.put_out();
+    for _ in 0..3 {
+        client.response().await.value();
+    }
+}
+
 /// Uses all that a handler may use of its runtime.
 async fn do_everything(cx: Context, _: Nothing) -> Vec<String> {
     let mut threads = Vec::new();

@@ -75,7 +75,7 @@ struct Worker {
 /// others. The second is for the case that a job on the first turns out to be long.
 const MAX_EXPRESS_THREADS: usize = 2;
 /// The time after which a short job waits no longer for the long jobs of other clients.
-pub(crate) const EXPRESS_PATIENCE: Duration = Duration::from_millis(2);
+pub(crate) const EXPRESS_PATIENCE: Duration = Duration::from_millis(1);
 /// After this time without quick calls, no core is left to them.
 const QUICK_CALL_MEMORY: Duration = Duration::from_millis(100);
 /// A pool whose threads have all been at one job for this long is stalled: its jobs wait rather than

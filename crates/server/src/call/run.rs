@@ -8,6 +8,7 @@ use std::task::{self, Poll, Waker};
 use bytes::Bytes;
 use farcall_protocol::Header;
 use futures::stream::AbortHandle;
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::time::Instant;
 
 use super::Call;
@@ -49,7 +50,7 @@ pub(crate) fn start(
         if trial.is_none() {
             // The handler's first poll may be the slow one, so that one is left to the task, too.
             let request = call.request(header, body, env);
-            spawn(call.into_owned(), HandlerState::NotStarted(request), body_len, env);
+            spawn(call.into_owned(), HandlerState::NotStarted(request), body_len, size, env);
             return StartOutcome::Spawned(Instant::now());
         }
     }
@@ -76,7 +77,7 @@ pub(crate) fn start(
         Ok(Poll::Ready(response)) => response,
         Ok(Poll::Pending) => {
             let future = started.expect("a pending future was not dropped");
-            spawn(call.into_owned(), HandlerState::Started(future), body_len, env);
+            spawn(call.into_owned(), HandlerState::Started(future), body_len, size, env);
             // Not `done`: the next call is not charged with the time to create this one's task.
             return StartOutcome::Spawned(Instant::now());
         }
@@ -99,20 +100,28 @@ pub(crate) fn start_compressed(
     env: &CallEnv,
 ) -> StartOutcome {
     call.method.stats.started();
+    let body_len = body.len();
     let request = call.request(header, body, env);
-    spawn(call.into_owned(), HandlerState::Compressed(request), len, env);
+    spawn(call.into_owned(), HandlerState::Compressed(request), body_len, ArgumentSize::of(len), env);
     StartOutcome::Spawned(Instant::now())
 }
 
-/// Begins the trial of a call whose method may be quick; `None` if it is known to be slow, or another call is on
-/// trial.
+/// Begins the trial of a call whose method may be quick. `None` if it is known to be slow, if another call is on trial,
+/// or if it might hold up other connections of a server with several threads: those whose tasks are queued on the
+/// same thread wait even if the others are free.
 #[cold]
 fn try_trial<'a>(judgement: &Judgement, env: &'a CallEnv) -> Option<Trial<'a>> {
-    if judgement.is_on_trial() { env.server.offload.try_trial() } else { None }
+    if !judgement.is_on_trial() {
+        return None;
+    }
+    let is_alone = env.server.tasks.len() <= 1 + env.calls.in_flight();
+    // A single thread runs the tests of handlers, where nothing is gained if first calls differ from others.
+    let has_threads = Handle::current().runtime_flavor() != RuntimeFlavor::CurrentThread;
+    if is_alone || !has_threads { env.server.offload.try_trial() } else { None }
 }
 
 /// Gives a call a task that polls its handler to the end.
-fn spawn(call: Call, handler: HandlerState, body_len: usize, env: &CallEnv) {
+fn spawn(call: Call, handler: HandlerState, body_len: usize, size: ArgumentSize, env: &CallEnv) {
     let (abort, registration) = AbortHandle::new_pair();
     let in_flight = InFlightCall {
         method: Arc::clone(&call.method),
@@ -122,6 +131,6 @@ fn spawn(call: Call, handler: HandlerState, body_len: usize, env: &CallEnv) {
         abort,
     };
     env.calls.begin(call.seq, in_flight);
-    let handler = RunningHandler::new(call, env, handler, body_len);
+    let handler = RunningHandler::new(call, env, handler, body_len, size);
     env.server.tasks.spawn(HandlerTask::new(handler).run(registration));
 }

@@ -66,7 +66,7 @@ struct CallPermit {
     call: Call,
     env: CallEnv,
     response: Option<Response>,
-    _memory: MemoryReservation,
+    memory: MemoryReservation,
 }
 
 impl HandlerState {
@@ -75,12 +75,24 @@ impl HandlerState {
     /// # Errors
     ///
     /// The status to answer, `refused`.
-    fn decompress(&mut self, call: &Call, env: &CallEnv) -> Result<(), Status> {
+    fn decompress(
+        &mut self,
+        call: &Call,
+        env: &CallEnv,
+        memory: &mut MemoryReservation,
+    ) -> Result<(), Status> {
         if !matches!(self, Self::Compressed(_)) {
             return Ok(());
         }
         let Self::Compressed(mut request) = std::mem::replace(self, Self::Finished) else { unreachable!() };
         call.check_deadline(Instant::now())?;
+        // Not before: queued calls hold what they were sent.
+        let len = env.decompressed_len(&request.body)?;
+        if env.server.memory.would_exceed(len) {
+            let message = env.server.memory.exhausted_message();
+            return Err(Status::refused(Code::ResourceExhausted, message));
+        }
+        memory.resize(len);
         request.body = env.decompress(&request.body)?;
         *self = Self::NotStarted(request);
         Ok(())
@@ -109,15 +121,21 @@ impl HandlerState {
 }
 
 impl RunningHandler {
-    /// Creates it together with the call's permit. `body_len` is the length of the request's body,
-    /// in bytes.
-    pub(super) fn new(call: Call, env: &CallEnv, state: HandlerState, body_len: usize) -> Self {
+    /// Creates it together with the call's permit. `body_len` is the length of the request's body, in bytes, as it
+    /// was received; `size` is that of the arguments.
+    pub(super) fn new(
+        call: Call,
+        env: &CallEnv,
+        state: HandlerState,
+        body_len: usize,
+        size: ArgumentSize,
+    ) -> Self {
         env.server.in_flight.fetch_add(1, Relaxed);
         // The context keeps the buffer that the request was read into; if it does not, the decoded
         // arguments are about as large.
         let memory = env.server.memory.reserve(body_len);
-        let permit = CallPermit { call, env: env.clone(), response: None, _memory: memory };
-        Self { state, permit, size: ArgumentSize::of(body_len), was_slow: false }
+        let permit = CallPermit { call, env: env.clone(), response: None, memory };
+        Self { state, permit, size, was_slow: false }
     }
 
     pub(super) const fn server(&self) -> &Arc<ServerState> {
@@ -140,9 +158,12 @@ impl RunningHandler {
             || !self.permit.call.method.judgement(self.size).is_quick()
     }
 
-    /// Returns `true` if the last polls of its client were short.
+    /// Returns `true` if its next poll will hardly hold up others: the last ones of its client were short, or its method
+    /// was only suspected to be slow.
     pub(super) fn is_short(&self) -> bool {
-        self.permit.env.calls.offloads_are_within(SHORT_POLL)
+        let CallPermit { call, env, .. } = &self.permit;
+        env.calls.offloads_are_within(SHORT_POLL)
+            || call.method.judgement(self.size).is_only_suspected(call.method.stats.calls())
     }
 
     /// Polls once, on a thread that runs connections. Ready as soon as there is a response.
@@ -157,8 +178,8 @@ impl RunningHandler {
     /// Polls once, on a thread of the offload pool. Ready as soon as there is a response.
     pub(super) fn poll_offloaded(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Self { state, permit, size, was_slow } = self;
-        let CallPermit { call, env, response: slot, .. } = permit;
-        if let Err(status) = state.decompress(call, env) {
+        let CallPermit { call, env, response: slot, memory } = permit;
+        if let Err(status) = state.decompress(call, env, memory) {
             *slot = Some(Response::error(status));
             return Poll::Ready(());
         }

@@ -5,7 +5,7 @@
 //! their responses in [`InFlightCalls`], from where this task takes many at a time.
 
 use std::fmt;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
@@ -13,6 +13,7 @@ use bytes::{Buf, BytesMut};
 use farcall_context::ConnectionInfo;
 use farcall_protocol::{Code, HeaderRef, KeepAliveAction, Kind, Negotiated, ProtocolError, Seq, Status};
 use farcall_transport::Stream;
+use tokio::task::yield_now;
 use tokio::time::Instant;
 use tracing::debug;
 
@@ -166,7 +167,15 @@ impl Connection {
                 return Poll::Ready(Ok(End::Vanished));
             }
         }
-        cx.waker().wake_by_ref();
+        Self::yield_turn(cx)
+    }
+
+    /// Has this task polled again once its thread has run the other ready tasks, and looked for new events: a thread whose
+    /// tasks wake themselves does so after 61 of them, which may be as many turns.
+    fn yield_turn<T>(cx: &mut Context<'_>) -> Poll<T> {
+        if pin!(yield_now()).poll(cx).is_ready() {
+            cx.waker().wake_by_ref();
+        }
         Poll::Pending
     }
 

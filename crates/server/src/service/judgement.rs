@@ -52,7 +52,7 @@ pub(crate) struct Judgement {
     quick_calls_due: AtomicU32,
     /// The value of `quick_calls_due` when it was last found slow, without its part by time.
     last_due: AtomicU32,
-    /// The number of the method's calls when it was last found slow.
+    /// The number of the method's calls when it was last found slow; 0 if it never was.
     calls_when_slow: AtomicU64,
 }
 
@@ -80,6 +80,14 @@ impl Judgement {
         self.quick_calls_due.load(Relaxed) & ON_TRIAL != 0
     }
 
+    /// Returns `true` if it was not found slow lately, and is offloaded for having looked slow on the connection's task.
+    /// `calls` is the number of the method's calls so far.
+    pub(crate) fn is_only_suspected(&self, calls: u64) -> bool {
+        let calls_when_slow = self.calls_when_slow.load(Relaxed);
+        let was_slow = calls_when_slow > 0 && calls.saturating_sub(calls_when_slow) < QUICK_FOR_LONG;
+        !was_slow && !self.is_on_trial()
+    }
+
     /// Has the next calls polled by the offload pool, since a poll on the connection's task took too long. They tell
     /// if it was slow: a thread of a connection cannot tell a poll that works from one that was preempted, as happens
     /// to any method on a busy machine. `calls` is the number of the method's calls so far.
@@ -87,7 +95,6 @@ impl Judgement {
     pub(crate) fn suspect(&self, calls: u64) {
         let mut due = self.last_due.load(Relaxed);
         if calls.saturating_sub(self.calls_when_slow.load(Relaxed)) >= QUICK_FOR_LONG {
-            self.calls_when_slow.store(calls, Relaxed);
             due /= 2;
         }
         let due = due.clamp(MIN_QUICK_CALLS_DUE, MAX_QUICK_CALLS_DUE);
@@ -233,6 +240,21 @@ mod tests {
             method.call(Some(SLOW));
             assert_eq!(method.0.quick_calls_due.load(Relaxed), due);
         }
+    }
+
+    #[test]
+    fn method_that_only_looked_slow_is_told_from_one_that_was() {
+        let mut method = Judged(Judgement::new(), 0);
+        assert!(!method.0.is_only_suspected(0), "nothing is known of it");
+        method = quick();
+        method.call(Some(SLOW));
+        assert!(method.0.is_only_suspected(method.1));
+        method.call(Some(SLOW));
+        assert!(!method.0.is_only_suspected(method.1));
+        for _ in 0..QUICK_FOR_LONG {
+            method.call(None);
+        }
+        assert!(method.0.is_only_suspected(method.1));
     }
 
     #[test]
