@@ -33,6 +33,7 @@ mod http;
 mod metrics;
 mod options;
 mod page;
+mod readers;
 mod registry;
 mod shared_store;
 mod snapshot_file;

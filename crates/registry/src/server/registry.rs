@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use axum::Router;
 use farcall_discovery::Instance;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::task::yield_now;
+use tokio::time::{Instant, MissedTickBehavior, interval};
 use tracing::{debug, info, warn};
 
 use super::error::{OpenError, RegisterError};
@@ -16,7 +17,7 @@ use super::http;
 use super::options::RegistryOptions;
 use super::snapshots::Snapshots;
 use super::state::{RegistryState, SharedState};
-use super::store::{LeaseDefaults, Now, Store};
+use super::store::{LeaseDefaults, ListFilter, ListedInstance, Now, Store, Sweep};
 use super::tokens::Tokens;
 use crate::wire::{Counts, InstanceRecord, Patch, Registration, RegistrationToken};
 
@@ -177,14 +178,16 @@ impl Registry {
     /// Returns all instances of a service in any state, sorted by id.
     #[must_use]
     pub fn list(&self, service: &str) -> Vec<InstanceRecord> {
-        self.state.store.lock().instances(service)
+        let filter = ListFilter { stale: true, ..ListFilter::default() };
+        let list = self.state.store.lock().list(service, &filter).document();
+        list.instances().map(ListedInstance::with_last_seen).collect()
     }
 
     /// Returns `true` for the first heartbeat interval of a registry that started without a complete snapshot:
     /// instances may be missing.
     #[must_use]
     pub fn is_warming(&self) -> bool {
-        self.state.store.lock().is_warming()
+        self.state.store.rev_and_warming().1
     }
 
     /// Returns the numbers of services, instances and watchers.
@@ -195,16 +198,25 @@ impl Registry {
 
     /// Removes expired instances at intervals. Never ready.
     async fn sweep(&self) {
-        let RegistryState { store, metrics, .. } = &*self.state;
+        let RegistryState { store, metrics, readers, .. } = &*self.state;
         let mut ticks = interval(SWEEP_INTERVAL);
         // After a pause of the process one sweep does the work of all that were missed.
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            let outcome = store.update(|store, now| store.sweep(now.at));
+            let mut sweep = Sweep::new(Instant::now());
+            // In parts, so that a mass expiry delays no request.
+            while !store.update(|store, _| store.sweep_part(&mut sweep)) {
+                yield_now().await;
+            }
+            let outcome = sweep.outcome;
             metrics.expirations.increment(outcome.expired as u64);
             metrics.withheld.increment(outcome.withheld as u64);
             metrics.upkeep();
+            let ended = readers.end_slow(Instant::now());
+            if ended > 0 {
+                info!(readers = ended, "ended readers of lists and watches that took too little");
+            }
             if outcome.expired > 0 {
                 debug!(instances = outcome.expired, "instances expired");
             }

@@ -1,5 +1,6 @@
 //! [`SharedStore`]: the store behind its lock. Each change wakes the watchers of what has changed.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::store::{Now, Store};
@@ -10,6 +11,8 @@ use super::watchers::{Subscription, Watchers};
 pub(super) struct SharedStore {
     // A std mutex, because it is held for computation only, never across an await.
     store: Mutex<Store>,
+    /// The store's revision, twice, and 1 while it is warming: every answer has both, and must not wait for the lock.
+    stamp: AtomicU64,
     watchers: Watchers,
 }
 
@@ -23,7 +26,8 @@ pub(super) struct StoreVersion {
 
 impl SharedStore {
     pub(super) fn new(store: Store) -> Self {
-        Self { store: Mutex::new(store), watchers: Watchers::default() }
+        let stamp = AtomicU64::new(stamp(&store));
+        Self { store: Mutex::new(store), stamp, watchers: Watchers::default() }
     }
 
     /// Locks the store. Changes that watchers must learn of go through [`update`](Self::update).
@@ -39,6 +43,7 @@ impl SharedStore {
             let mut store = self.lock();
             let before = store.rev();
             let outcome = change(&mut store, now);
+            self.stamp.store(stamp(&store), Ordering::Release);
             (outcome, (store.rev() != before).then(|| store.changed_since(before)))
         };
         match changed {
@@ -48,6 +53,12 @@ impl SharedStore {
             Some(None) => self.watchers.wake_all(),
         }
         outcome
+    }
+
+    /// Returns the newest revision, and `true` if the store is warming, without the lock.
+    pub(super) fn rev_and_warming(&self) -> (u64, bool) {
+        let stamp = self.stamp.load(Ordering::Acquire);
+        (stamp / 2, stamp % 2 == 1)
     }
 
     /// Returns the version of the current content.
@@ -69,4 +80,8 @@ impl SharedStore {
     pub(super) fn wake_all(&self) {
         self.watchers.wake_all();
     }
+}
+
+fn stamp(store: &Store) -> u64 {
+    store.rev() * 2 + u64::from(store.is_warming())
 }

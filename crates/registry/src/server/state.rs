@@ -17,12 +17,16 @@ use tracing::info;
 use super::error::RegisterError;
 use super::metrics::Metrics;
 use super::options::RegistryOptions;
+use super::readers::Readers;
 use super::shared_store::SharedStore;
 use super::snapshots::Snapshots;
 use super::store::{Claim, LeaseGrant, Store, StoreFull};
 use super::tokens::Tokens;
 use super::wake_batches::WakeBatches;
-use crate::wire::{self, Counts, InstanceRecord, Patch, Registration, RegistrationToken};
+use crate::wire::{self, Counts, Heartbeat, InstanceRecord, Patch, Registration, RegistrationToken};
+
+/// Large request bodies that are parsed at a time, on blocking threads.
+const MAX_PARSES: usize = 2;
 
 /// The state that all clones of a [`Registry`](super::Registry) and its HTTP handlers share.
 pub(super) type SharedState = Arc<RegistryState>;
@@ -36,6 +40,10 @@ pub(super) struct RegistryState {
     /// The store's epoch as a header value.
     pub(super) epoch: HeaderValue,
     pub(super) store: SharedStore,
+    /// The lists and snapshots that are being sent.
+    pub(super) readers: Readers,
+    /// One permit for each large request body that is parsed, so that they take no more than these threads.
+    pub(super) parse_permits: Semaphore,
     /// Spreads the watchers that one change wakes over time.
     wake_batches: WakeBatches,
     /// One permit for each watch and long poll.
@@ -58,6 +66,8 @@ impl RegistryState {
         Self {
             allowed_hosts,
             epoch: HeaderValue::try_from(store.epoch()).expect("the epoch is hexadecimal digits"),
+            readers: Readers::new(store.retained().clone()),
+            parse_permits: Semaphore::new(MAX_PARSES),
             store: SharedStore::new(store),
             wake_batches: WakeBatches::default(),
             watch_permits: Arc::new(Semaphore::new(options.max_watchers.min(Semaphore::MAX_PERMITS))),
@@ -95,6 +105,20 @@ impl RegistryState {
         let grant = self.store.update(|store, now| store.renew(service, id, token.as_ref(), now))?;
         self.metrics.heartbeats.increment(1);
         Some(self.registration(grant, token))
+    }
+
+    /// Renews several instances while the store is locked once; returns for each the interval in milliseconds in which
+    /// it must be renewed, or `None` if it is unknown.
+    pub(super) fn renew_each(&self, heartbeats: &[Heartbeat]) -> Vec<Option<u64>> {
+        let grants: Vec<_> = self.store.update(|store, now| {
+            let renew = |heartbeat: &Heartbeat| {
+                store.renew(&heartbeat.service, &heartbeat.id, heartbeat.token.as_ref(), now)
+            };
+            heartbeats.iter().map(renew).collect()
+        });
+        let renewed = grants.iter().filter(|grant| grant.is_some()).count();
+        self.metrics.heartbeats.increment(renewed as u64);
+        grants.into_iter().map(|grant| Some(self.registration(grant?, None).heartbeat_ms)).collect()
     }
 
     /// Sets or removes overrides; `None` if the instance is unknown.

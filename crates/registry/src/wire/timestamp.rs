@@ -15,14 +15,35 @@ impl Timestamp {
     pub fn now() -> Self {
         Self::from(SystemTime::now())
     }
+
+    /// The milliseconds since 1970.
+    #[cfg(feature = "server")]
+    pub(crate) fn millis(self) -> u64 {
+        let since = self.0.duration_since(UNIX_EPOCH).unwrap_or_default();
+        u64::try_from(since.as_millis()).unwrap_or(MAX_MILLIS)
+    }
+
+    /// The moment that [`Timestamp::millis`] tells.
+    #[cfg(feature = "server")]
+    pub(crate) fn from_millis(millis: u64) -> Self {
+        Self(UNIX_EPOCH + Duration::from_millis(millis.min(MAX_MILLIS)))
+    }
+
+    /// Appends its text, which has 24 bytes.
+    #[cfg(feature = "server")]
+    pub(crate) fn push_to(self, text: &mut Vec<u8>) {
+        // Writing to a `Vec` cannot fail.
+        let _ = std::io::Write::write_fmt(text, format_args!("{}", humantime::format_rfc3339_millis(self.0)));
+    }
 }
+
+/// The last millisecond of the year 9999, which has the last four-digit year of RFC 3339.
+const MAX_MILLIS: u64 = 253_402_300_799_999;
 
 /// Times before 1970 become its begin, and fractions of a millisecond are cut off.
 impl From<SystemTime> for Timestamp {
     fn from(time: SystemTime) -> Self {
         let millis = time.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
-        // The last millisecond of the year 9999, which has the last four-digit year of RFC 3339.
-        const MAX_MILLIS: u64 = 253_402_300_799_999;
         let millis = u64::try_from(millis).unwrap_or(MAX_MILLIS).min(MAX_MILLIS);
         Self(UNIX_EPOCH + Duration::from_millis(millis))
     }

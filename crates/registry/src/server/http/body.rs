@@ -6,14 +6,18 @@ use axum::body::Body;
 use bytes::{Bytes, BytesMut};
 use futures::{Stream, StreamExt};
 use serde::de::DeserializeOwned;
+use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use super::error::HttpError;
+use crate::server::state::RegistryState;
 
 /// The maximum size of the body of `POST /v1/heartbeats`: 10,000 instances with the longest names fit.
 pub(super) const MAX_HEARTBEATS_BYTES: usize = 4 * 1024 * 1024;
 /// The maximum number of instances in such a request, because other requests wait meanwhile.
 pub(super) const MAX_HEARTBEATS: usize = 20_000;
+/// The maximum size of a body that is parsed between other requests, in bytes: that takes well under a millisecond.
+const MAX_PARSED_INLINE_BYTES: usize = 64 * 1024;
 /// The time in which a body must arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Bytes of a too long body that are read and discarded, so that a client that sends all of it before it reads receives
@@ -48,6 +52,20 @@ pub(super) fn parse<T: DeserializeOwned>(body: &[u8], what: &str) -> Result<T, H
     }
     serde_json::from_slice(body)
         .map_err(|error| HttpError::bad_request(format!("the body is not {what} as JSON: {error}")))
+}
+
+/// Parses the body like [`parse`], a large one on another thread, so that no request waits for it.
+pub(super) async fn parse_aside<T: DeserializeOwned + Send + 'static>(
+    registry: &RegistryState,
+    body: Bytes,
+    what: &'static str,
+) -> Result<T, HttpError> {
+    if body.len() <= MAX_PARSED_INLINE_BYTES {
+        return parse(&body, what);
+    }
+    let unavailable = || HttpError::unavailable("the body could not be parsed; try again");
+    let _permit = registry.parse_permits.acquire().await.map_err(|_| unavailable())?;
+    spawn_blocking(move || parse(&body, what)).await.map_err(|_| unavailable())?
 }
 
 async fn collect(

@@ -5,9 +5,10 @@ use std::time::Duration;
 use axum::Extension;
 use axum::body::Body;
 use axum::extract::{Path, RawQuery, State};
-use axum::http::{HeaderMap, HeaderValue};
+use axum::http::HeaderMap;
 use axum::response::Response;
 use farcall_discovery::Instance;
+use tokio::task::yield_now;
 use tokio::time::{Instant, timeout_at};
 
 use super::auth::Caller;
@@ -24,14 +25,19 @@ use crate::wire::{Heartbeat, Heartbeats, HeartbeatsReply, InstanceBody, Instance
 
 /// The maximum time that a long poll waits.
 const MAX_WAIT: Duration = Duration::from_secs(5 * 60);
+/// Heartbeats of one request that are handled before other tasks may run: well under a millisecond.
+const HEARTBEATS_AT_ONCE: usize = 128;
 
 /// `GET /v1/services`
 pub(super) async fn services(State(registry): State<SharedState>, headers: HeaderMap) -> Response {
-    let (tag, body) = {
+    let (tag, list) = {
         let mut store = registry.store.lock();
         (response::etag(store.epoch(), store.rev(), store.is_warming()), store.services())
     };
-    response::tagged(&headers, &tag, body)
+    if response::matches_etag(&headers, &tag) {
+        return response::not_modified(tag);
+    }
+    response::tagged(&registry, &tag, list)
 }
 
 /// `GET /v1/services/{service}/instances`
@@ -48,18 +54,21 @@ pub(super) async fn list(
     let poll = PollCondition { epoch: query.text("epoch"), rev: query.rev()?, wait: query.wait()? };
     let changed = poll.wait_for_change(&registry, &service).await?;
 
-    let (tag, body) = {
-        let mut store = registry.store.lock();
+    let (tag, selection) = {
+        let store = registry.store.lock();
         let tag = response::etag(store.epoch(), store.service_rev(&service), store.is_warming());
         (tag, changed.then(|| store.list(&service, &filter)))
     };
-    let mut response = match body {
-        None => {
-            response::not_modified(HeaderValue::try_from(tag).expect("an ETag is hexadecimal and digits"))
+    // Heartbeats change `last_seen` and not the ETag; and a poll by revision has decided to send.
+    let conditional = !last_seen && poll.rev.is_none();
+    let mut response = match selection {
+        Some(mut selection) if !conditional || !response::matches_etag(&headers, &tag) => {
+            while !selection.step() {
+                yield_now().await;
+            }
+            response::tagged(&registry, &tag, selection.document())
         }
-        // Heartbeats change `last_seen` and not the ETag; and a poll by revision has decided to send.
-        Some(body) if last_seen || poll.rev.is_some() => response::tagged(&HeaderMap::new(), &tag, body),
-        Some(body) => response::tagged(&headers, &tag, body),
+        _ => response::not_modified(tag),
     };
     if last_seen {
         response.headers_mut().remove(axum::http::header::ETAG);
@@ -132,26 +141,34 @@ pub(super) async fn heartbeats(
     body: Body,
 ) -> Result<Response, HttpError> {
     let body = body::read(body, body::MAX_HEARTBEATS_BYTES).await?;
-    let Heartbeats { instances } = body::parse(&body, "a list of instances")?;
+    let Heartbeats { instances } = body::parse_aside(&registry, body, "a list of instances").await?;
     if instances.len() > body::MAX_HEARTBEATS {
         let (count, max) = (instances.len(), body::MAX_HEARTBEATS);
         return Err(HttpError::too_large(format!(
             "the request has {count} heartbeats; the maximum is {max}"
         )));
     }
-    for heartbeat in &instances {
-        caller.check_write(&heartbeat.service)?;
+    // In parts, so that other requests are answered in between. All rights are checked before anything is renewed.
+    for heartbeats in instances.chunks(HEARTBEATS_AT_ONCE) {
+        heartbeats.iter().try_for_each(|heartbeat| caller.check_write(&heartbeat.service))?;
+        yield_now().await;
     }
     let mut reply = HeartbeatsReply::default();
     let mut shortest = None;
-    for Heartbeat { service, id, token } in instances {
-        match registry.renew(&service, &id, token) {
-            Some(registration) => {
-                reply.renewed += 1;
-                shortest = shortest.min(Some(registration.heartbeat_ms)).or(Some(registration.heartbeat_ms));
+    for heartbeats in instances.chunks(HEARTBEATS_AT_ONCE) {
+        for (heartbeat, interval) in heartbeats.iter().zip(registry.renew_each(heartbeats)) {
+            match interval {
+                Some(interval) => {
+                    reply.renewed += 1;
+                    shortest = shortest.min(Some(interval)).or(Some(interval));
+                }
+                None => {
+                    let Heartbeat { service, id, .. } = heartbeat.clone();
+                    reply.unknown.push(InstanceName { service, id });
+                }
             }
-            None => reply.unknown.push(InstanceName { service, id }),
         }
+        yield_now().await;
     }
     reply.heartbeat_ms = shortest.unwrap_or_else(|| registry.default_heartbeat_ms());
     Ok(response::json(&registry, reply))

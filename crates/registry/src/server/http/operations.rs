@@ -24,7 +24,7 @@ pub(super) async fn readyz(State(registry): State<SharedState>) -> Result<Respon
     if registry.closing.is_cancelled() {
         return Err(HttpError::unavailable("the registry is stopping"));
     }
-    if registry.store.version().warming {
+    if registry.store.rev_and_warming().1 {
         let error = "the registry is warming: it started without a snapshot, and instances may be missing";
         return Err(HttpError::unavailable(error));
     }
@@ -38,7 +38,7 @@ pub(super) async fn status(State(registry): State<SharedState>) -> Response {
 
 /// `GET /metrics`
 pub(super) async fn metrics(State(registry): State<SharedState>) -> Response {
-    let version = registry.store.version();
-    let text = registry.metrics.render(registry.counts(), version.rev, version.warming);
+    let (rev, warming) = registry.store.rev_and_warming();
+    let text = registry.metrics.render(registry.counts(), rev, warming);
     ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
 }

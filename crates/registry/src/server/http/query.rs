@@ -1,6 +1,7 @@
 //! [`Query`]: the parameters of a request's query, and service names in paths.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::time::Duration;
 
 use farcall_discovery::Instance;
@@ -8,6 +9,9 @@ use percent_encoding::percent_decode_str;
 
 use super::error::HttpError;
 use crate::wire::PLAIN_LIST;
+
+/// The maximum number of a query's parameters: ten times as many as there are.
+const MAX_PARAMETERS: usize = 64;
 
 /// The parameters of a query. Unknown ones are ignored.
 #[derive(Debug, Default)]
@@ -17,10 +21,16 @@ impl Query {
     /// Parses a query, whose percent-encoding was checked before.
     pub(super) fn parse(query: Option<&str>) -> Result<Self, HttpError> {
         let mut pairs = Vec::<(String, String)>::new();
+        let mut names = HashSet::new();
         for pair in query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             let (name, value) = (decode(name)?, decode(value)?);
-            if pairs.iter().any(|(given, _)| *given == name) {
+            if pairs.len() == MAX_PARAMETERS {
+                return Err(HttpError::bad_request(format!(
+                    "the query has more than {MAX_PARAMETERS} parameters, the limit"
+                )));
+            }
+            if !names.insert(name.clone()) {
                 return Err(HttpError::bad_request(format!("the query has `{}` twice", name.escape_debug())));
             }
             pairs.push((name, value));
@@ -105,6 +115,14 @@ mod tests {
         assert_eq!(query.zone().as_deref(), Some("a b/c"));
         assert_eq!(query.text("flag"), Some(""));
         assert_eq!(query.rev().unwrap(), None);
+    }
+
+    #[test]
+    fn number_of_parameters_is_bounded() {
+        let query = |count: usize| (0..count).map(|n| format!("n{n}=1&")).collect::<String>();
+        assert!(Query::parse(Some(&query(MAX_PARAMETERS))).is_ok());
+        let error = Query::parse(Some(&query(MAX_PARAMETERS + 1))).unwrap_err();
+        assert!(error.message().contains("more than 64 parameters"), "{}", error.message());
     }
 
     #[test]

@@ -8,12 +8,14 @@ use axum::http::header::{
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use bytes::Bytes;
+use futures::stream;
 use serde::Serialize;
+use tokio::task::yield_now;
 use tokio::time::Instant;
 
 use super::error::HttpError;
 use crate::server::state::{RegistryState, SharedState};
+use crate::server::store::{Document, MAX_PART_BYTES};
 use crate::wire;
 
 const EPOCH: HeaderName = HeaderName::from_static(wire::EPOCH);
@@ -40,11 +42,11 @@ pub(super) async fn finish(State(registry): State<SharedState>, request: Request
     let route = route.as_ref().map_or("other", MatchedPath::as_str);
     registry.metrics.record_request(route, &method, response.status(), took);
 
-    let version = registry.store.version();
+    let (rev, warming) = registry.store.rev_and_warming();
     let headers = response.headers_mut();
     headers.insert(EPOCH, registry.epoch.clone());
-    headers.insert(REV, HeaderValue::from(version.rev));
-    if version.warming {
+    headers.insert(REV, HeaderValue::from(rev));
+    if warming {
         headers.insert(WARMING, HeaderValue::from_static("1"));
     }
     // Caches must revalidate a stored response.
@@ -55,12 +57,9 @@ pub(super) async fn finish(State(registry): State<SharedState>, request: Request
 
 /// Returns `body` in an [`Envelope`](wire::Envelope) of the newest revision, with status 200.
 pub(super) fn json<T: Serialize>(registry: &RegistryState, body: T) -> Response {
-    let envelope = {
-        let store = registry.store.lock();
-        let (epoch, rev, warming) = (store.epoch().to_owned(), store.rev(), store.is_warming());
-        wire::Envelope { epoch, rev, warming, body }
-    };
-    object(&envelope)
+    let (rev, warming) = registry.store.rev_and_warming();
+    let epoch = registry.epoch.to_str().unwrap_or_default().to_owned();
+    object(&wire::Envelope { epoch, rev, warming, body })
 }
 
 /// Returns a JSON object without an envelope, with status 200.
@@ -69,19 +68,41 @@ pub(super) fn object<T: Serialize>(object: &T) -> Response {
     ([(CONTENT_TYPE, JSON)], text).into_response()
 }
 
-/// Returns a serialized body with the ETag of its revision, or status 304 if the client has that revision.
-pub(super) fn tagged(request: &HeaderMap, tag: &str, body: Bytes) -> Response {
-    let Ok(tag_value) = HeaderValue::try_from(tag) else {
-        return ([(CONTENT_TYPE, JSON)], body).into_response();
-    };
-    if matches_etag(request, tag) {
-        return not_modified(tag_value);
+/// Returns a list with the ETag of its revision, status 200.
+pub(super) fn tagged(registry: &RegistryState, tag: &str, list: Document) -> Response {
+    let size = list.size();
+    let mut response = ([(CONTENT_TYPE, JSON)], body(registry, list)).into_response();
+    let headers = response.headers_mut();
+    if let Ok(tag) = HeaderValue::try_from(tag) {
+        headers.insert(ETAG, tag);
     }
-    ([(CONTENT_TYPE, JSON), (ETAG, tag_value)], body).into_response()
+    if let Some(size) = size {
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(size));
+    }
+    response
+}
+
+/// Returns a body that makes the document's parts when they are sent, with a chance for other tasks in between.
+fn body(registry: &RegistryState, document: Document) -> Body {
+    if document.size().is_some_and(|size| size <= MAX_PART_BYTES) {
+        return Body::from(document.parts().fold(Vec::new(), |mut whole, part| {
+            whole.extend_from_slice(&part);
+            whole
+        }));
+    }
+    let reader = registry.readers.open(document);
+    Body::from_stream(stream::unfold((reader, false), |(mut reader, began)| async move {
+        if began {
+            // The connection writes what it has: it should hold one part, and other requests should not wait for all.
+            yield_now().await;
+        }
+        Some((reader.next()?, (reader, true)))
+    }))
 }
 
 /// Returns status 304.
-pub(super) fn not_modified(tag: HeaderValue) -> Response {
+pub(super) fn not_modified(tag: String) -> Response {
+    let tag = HeaderValue::try_from(tag).expect("an ETag is hexadecimal and digits");
     (StatusCode::NOT_MODIFIED, [(ETAG, tag)]).into_response()
 }
 
@@ -92,7 +113,7 @@ pub(super) fn etag(epoch: &str, rev: u64, warming: bool) -> String {
 }
 
 /// Returns `true` if `If-None-Match` has this ETag. Weak comparison, as RFC 9110 requires for this header.
-fn matches_etag(request: &HeaderMap, tag: &str) -> bool {
+pub(super) fn matches_etag(request: &HeaderMap, tag: &str) -> bool {
     let values = request.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
     let mut tags = values.flat_map(|value| value.split(',')).map(str::trim);
     tags.any(|known| known == "*" || known.strip_prefix("W/").unwrap_or(known) == tag)

@@ -18,6 +18,7 @@ use super::query::{self, Query};
 use super::response;
 use super::token;
 use crate::server::state::SharedState;
+use crate::server::store::Addresses;
 use crate::wire;
 
 /// The headers that describe an instance.
@@ -31,12 +32,17 @@ pub(super) async fn list(
     headers: HeaderMap,
 ) -> Result<Response, HttpError> {
     let service = Query::parse(query.as_deref())?.service()?.unwrap_or_default();
-    let (addresses, tag) = {
-        let mut store = registry.store.lock();
+    let (pages, tag) = {
+        let store = registry.store.lock();
         let tag = response::etag(store.epoch(), store.service_rev(&service), store.is_warming());
         (store.addresses(&service), tag)
     };
-    let mut response = response::tagged(&headers, &tag, addresses.body.clone());
+    let addresses = Addresses::new(pages);
+    let mut response = if response::matches_etag(&headers, &tag) {
+        response::not_modified(tag)
+    } else {
+        response::tagged(&registry, &tag, addresses.body)
+    };
     let answer_headers = response.headers_mut();
     answer_headers.insert(HeaderName::from_static(wire::SERVER_COUNT), HeaderValue::from(addresses.count));
     // Paths of sockets may have bytes that headers cannot carry: then the list is omitted, as if it were too long.

@@ -1,10 +1,11 @@
 //! `GET /v1/watch`: changes as Server-Sent Events.
 //!
-//! A watcher keeps its position, and reads the changes since then from the store when its connection accepts more. So a
-//! slow one costs no memory. If it falls so far behind that changes are dropped, it gets `resync` and a snapshot.
+//! A watcher keeps its position, and reads the changes since then from the store when its connection accepts more. All
+//! that it holds is shared with others: events, and the pages of a snapshot. If it falls so far behind that changes are
+//! dropped, it gets `resync` and a snapshot.
 
 use std::collections::VecDeque;
-use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -12,13 +13,15 @@ use axum::extract::{RawQuery, State};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, HeaderName};
 use axum::response::{IntoResponse, Response};
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures::stream;
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::task::yield_now;
 use tokio::time::{Instant, sleep_until};
 
 use super::error::HttpError;
 use super::query::Query;
+use crate::server::readers::{DocumentReader, ReaderEnded};
 use crate::server::state::{RegistryState, SharedState};
 use crate::server::store::{ChangesSince, frame};
 use crate::server::watchers::Subscription;
@@ -29,12 +32,6 @@ const PING_INTERVAL: Duration = Duration::from_secs(15);
 const PING: Bytes = Bytes::from_static(b": ping\n\n");
 /// Tells the client how long to wait before it reconnects.
 const RETRY: Bytes = Bytes::from_static(b"retry: 1000\n\n");
-/// The time in which changes after another are collected and sent together: with a thousand watchers, the writes are
-/// the cost. The first change after a pause is sent with the watcher's batch.
-const COALESCE_WINDOW: Duration = Duration::from_millis(50);
-/// The maximum size of a chunk, in bytes: a connection buffers what it is given, and a slow one should not buffer a
-/// whole snapshot.
-const MAX_CHUNK: usize = 64 * 1024;
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
@@ -54,7 +51,7 @@ pub(super) async fn watch(
     let watcher = Watcher::new(registry, service, last, permit);
     let events = stream::unfold(watcher, |mut watcher| async {
         let bytes = watcher.next().await?;
-        Some((Ok::<_, Infallible>(bytes), watcher))
+        Some((bytes, watcher))
     });
     // Disables response buffering in nginx and other proxies.
     let headers = [(CONTENT_TYPE, "text/event-stream"), (ACCEL_BUFFERING, "no")];
@@ -69,19 +66,19 @@ pub(super) fn permit(registry: &RegistryState) -> Result<OwnedSemaphorePermit, H
     })
 }
 
-/// A watch: its position, and the bytes that it has still to send.
+/// A watch: its position, and what it has still to send.
 struct Watcher {
     registry: SharedState,
-    service: Option<String>,
+    service: Option<Arc<str>>,
     subscription: Subscription,
     /// The last revision that was sent; `None` if a snapshot must be sent.
     sent_rev: Option<u64>,
     /// `true` if the last snapshot was marked as possibly incomplete.
     warming: bool,
-    /// Bytes to send before the store is read again: one batch of changes, or a snapshot.
+    /// Events to send before the store is read again; the store bounds how many it returns at once.
     pending: VecDeque<Bytes>,
-    /// The time of the last changes.
-    sent_at: Option<Instant>,
+    /// The snapshot that is sent after them.
+    snapshot: Option<DocumentReader>,
     /// The time to read the store; `None` while it has nothing new.
     read_at: Option<Instant>,
     ping_at: Instant,
@@ -102,7 +99,7 @@ impl Watcher {
                 last.and_then(|id| id.rsplit_once('-')).filter(|(epoch, _)| *epoch == store.epoch());
             let rev = same_epoch.and_then(|(_, rev)| rev.parse().ok());
             // A position whose changes were dropped, or one in the future, needs a snapshot.
-            let rev = rev.filter(|rev| store.since(service.as_deref(), *rev) != ChangesSince::Lost);
+            let rev = rev.filter(|rev| store.knows_since(service.as_deref(), *rev));
             (rev, store.is_warming())
         };
         Self {
@@ -110,9 +107,9 @@ impl Watcher {
             sent_rev,
             warming,
             registry,
-            service,
+            service: service.map(Arc::from),
             pending: VecDeque::from([RETRY]),
-            sent_at: None,
+            snapshot: None,
             read_at: Some(Instant::now()),
             ping_at: Instant::now() + PING_INTERVAL,
             _permit: permit,
@@ -120,23 +117,26 @@ impl Watcher {
     }
 
     /// Waits for the next bytes to send; `None` when the registry stops. Cancel-safe: no state changes while it waits.
-    async fn next(&mut self) -> Option<Bytes> {
+    async fn next(&mut self) -> Option<Result<Bytes, ReaderEnded>> {
         let closing = self.registry.closing.clone();
         loop {
+            if self.snapshot.is_some() && self.pending.is_empty() {
+                // Lets other requests run, and the connection write, between the parts of a snapshot.
+                yield_now().await;
+            }
             if let Some(bytes) = self.take_pending() {
                 self.ping_at = Instant::now() + PING_INTERVAL;
                 return Some(bytes);
             }
             let now = Instant::now();
             if self.read_at.is_some_and(|at| at <= now) {
-                self.read_store();
+                self.read_store(now);
                 continue;
             }
             tokio::select! {
                 () = closing.cancelled() => return None,
                 () = self.subscription.changed(), if self.read_at.is_none() => {
-                    let wake = self.registry.next_wake();
-                    self.read_at = wake.max(self.sent_at.map(|sent| sent + COALESCE_WINDOW)).or(Some(now));
+                    self.read_at = self.registry.next_wake().or(Some(now));
                 }
                 () = sleep_until(self.read_at.unwrap_or(self.ping_at)) => {
                     if self.read_at.is_none() {
@@ -148,26 +148,26 @@ impl Watcher {
     }
 
     /// Reads the changes since the last position, or a snapshot, from the store.
-    fn read_store(&mut self) {
+    fn read_store(&mut self, now: Instant) {
         // Before the store is read, so that no change is missed in between.
         self.subscription.mark_seen();
-        self.read_at = None;
         let mut store = self.registry.store.lock();
         let warmed = self.warming && !store.is_warming();
+        let unpublished = store.publish(now);
         let since = match self.sent_rev {
-            Some(rev) if !warmed => store.since(self.service.as_deref(), rev),
+            Some(rev) if !warmed => store.published_since(self.service.as_ref(), rev),
             _ => ChangesSince::Lost,
         };
         match since {
             ChangesSince::Known { frames, rev } => {
-                let now = Instant::now();
-                if !frames.is_empty() {
-                    self.sent_at = Some(now);
-                }
                 self.pending.extend(frames);
                 self.sent_rev = Some(rev);
-                // There are more changes than the store returns at once.
-                self.read_at = (rev != store.rev()).then_some(now + COALESCE_WINDOW);
+                self.read_at = if rev < store.published_rev() {
+                    // There are more changes than the store returns at once.
+                    Some(now)
+                } else {
+                    unpublished.filter(|_| rev < store.rev())
+                };
             }
             ChangesSince::Lost => {
                 let (rev, snapshot) = store.snapshot(self.service.as_deref());
@@ -178,33 +178,28 @@ impl Watcher {
                     let data = serde_json::to_string(&envelope).expect("all keys are strings");
                     self.pending.push_back(frame(event::RESYNC, store.epoch(), rev, &data));
                 }
-                self.pending.push_back(snapshot);
+                self.snapshot = Some(self.registry.readers.open(snapshot));
                 self.sent_rev = Some(rev);
-                // A cached snapshot may be a few changes old.
-                self.read_at = (rev != store.rev()).then(Instant::now);
+                self.read_at = None;
                 self.warming = store.is_warming();
             }
         }
+        drop(store);
+        if self.read_at.is_some_and(|at| at > now) {
+            // Not all watchers at that moment.
+            self.read_at = self.read_at.max(self.registry.next_wake());
+        }
     }
 
-    /// Takes one chunk of the pending bytes: small events are combined, large ones are split.
-    fn take_pending(&mut self) -> Option<Bytes> {
-        let mut first = self.pending.pop_front()?;
-        if first.len() > MAX_CHUNK {
-            let rest = first.split_off(MAX_CHUNK);
-            self.pending.push_front(rest);
-            return Some(first);
+    /// Takes the next event, or a part of the snapshot.
+    fn take_pending(&mut self) -> Option<Result<Bytes, ReaderEnded>> {
+        if let Some(event) = self.pending.pop_front() {
+            return Some(Ok(event));
         }
-        if self.pending.front().is_none_or(|next| first.len() + next.len() > MAX_CHUNK) {
-            return Some(first);
+        let part = self.snapshot.as_mut()?.next();
+        if part.is_none() {
+            self.snapshot = None;
         }
-        let mut chunk = BytesMut::from(&*first);
-        while let Some(next) = self.pending.front()
-            && chunk.len() + next.len() <= MAX_CHUNK
-        {
-            chunk.extend_from_slice(next);
-            self.pending.pop_front();
-        }
-        Some(chunk.freeze())
+        part
     }
 }

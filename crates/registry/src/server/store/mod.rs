@@ -1,15 +1,23 @@
 //! [`Store`]: the services, their instances, the leases of those, and the last changes.
 //!
-//! No I/O and no clock: `now` is an argument. Lists and events are serialized once for each revision. Locking
-//! and waking watchers is left to [`shared_store`](super::shared_store).
+//! No I/O and no clock: `now` is an argument. Under the store's lock nothing visits all instances: readers take pages of
+//! the lists in constant time and make their bytes from them later; expiry works in parts. Locking and waking watchers
+//! is left to [`shared_store`](super::shared_store).
 
+mod document;
 mod expiry;
 mod history;
 mod lease;
+mod listed;
+mod lists;
 mod override_cache;
+mod page;
+mod paged;
 mod record;
 mod registrations;
+mod retained;
 mod saved;
+mod selection;
 mod service;
 #[cfg(test)]
 mod tests;
@@ -18,40 +26,44 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use farcall_discovery::Instance;
 use tokio::time::Instant;
 
+use self::document::Items;
+pub(super) use self::document::{Document, MAX_PART_BYTES, Parts};
+pub(super) use self::expiry::Sweep;
+#[cfg(test)]
+use self::expiry::SweepOutcome;
 use self::expiry::{ExpiryQueue, Key};
 use self::history::History;
 pub(super) use self::history::{ChangesSince, frame};
 pub(super) use self::lease::{LeaseDefaults, LeaseGrant, Now};
+use self::listed::ListedAddress;
+pub(super) use self::listed::ListedInstance;
+use self::lists::ServiceLists;
 use self::override_cache::OverrideCache;
+use self::paged::Pages;
 use self::record::Record;
 pub(super) use self::registrations::Claim;
+pub(super) use self::retained::Retained;
 pub(super) use self::saved::{SavedInstance, SavedStore};
-use self::service::Service;
-pub(super) use self::service::{Addresses, ListFilter};
-use crate::wire::{self, Cause, Counts, InstanceName, InstanceRecord, Overrides, Patch, RegistrationToken};
+pub(super) use self::selection::{Addresses, ListFilter, Selection};
+use self::service::{Service, StateCounts};
+use crate::wire::{Cause, Counts, InstanceName, InstanceRecord, Overrides, Patch, RegistrationToken};
 
 /// Services without instances that are kept, so that clients that poll such a list learn of its changes. Past
 /// it the oldest are dropped; see `Store::floor`.
 const MAX_EMPTY: usize = 1024;
-/// Revisions that a cached snapshot of all services may lag behind. It is sent with the changes since then, so
-/// that a thousand watchers that connect during many changes do not cost a thousand snapshots.
-const SNAPSHOT_LAG: u64 = 256;
-/// Fewer silent instances than this are no mass expiry.
-const MASS_EXPIRY_MIN_COUNT: usize = 3;
-/// Silent instances are a mass expiry only if they are more than this percentage of their service.
-const MASS_EXPIRY_PERCENT: usize = 30;
-
+/// Instances that a part of a sweep visits: well under a millisecond.
+const MAX_SWEEP_STEPS: usize = 256;
 /// All data of a registry. See the module.
 #[derive(Debug)]
 pub(super) struct Store {
     history: History,
     services: BTreeMap<Arc<str>, Service>,
-    /// The number of instances of all services.
-    instances: usize,
+    lists: ServiceLists,
+    /// The pages that only readers hold.
+    retained: Retained,
     expiry: ExpiryQueue,
     expired_overrides: OverrideCache,
     /// Services without instances, by the revision of their last removal.
@@ -59,10 +71,6 @@ pub(super) struct Store {
     /// The revision that services have that are not in `services`: the newest of those that were dropped. A
     /// client may be told that such a list has changed although it has not, but never the reverse.
     floor: u64,
-    /// The body of `GET /v1/services`, and its revision.
-    services_body: Option<(u64, Bytes)>,
-    /// The snapshot for watchers of all services, and its revision.
-    snapshot: Option<(u64, Bytes)>,
     warming_until: Option<Instant>,
     /// Counts the changes of registrations that change no revision and are saved.
     registrations: u64,
@@ -74,30 +82,19 @@ pub(super) struct Store {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct StoreFull;
 
-/// The effects of a sweep.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct SweepOutcome {
-    /// The number of instances that were removed.
-    pub(super) expired: usize,
-    /// The number of expired instances that were kept as stale, by the guard against mass expiry.
-    pub(super) withheld: usize,
-    /// `true` if warming has ended.
-    pub(super) warmed: bool,
-}
-
 impl Store {
     /// Creates an empty store.
     pub(super) fn new(epoch: String, defaults: LeaseDefaults, max_instances: usize) -> Self {
+        let retained = Retained::default();
         Self {
             history: History::new(epoch),
             services: BTreeMap::new(),
-            instances: 0,
+            lists: ServiceLists::new(&retained),
+            retained,
             expiry: ExpiryQueue::default(),
             expired_overrides: OverrideCache::default(),
             empty: BTreeSet::new(),
             floor: 0,
-            services_body: None,
-            snapshot: None,
             warming_until: None,
             registrations: 0,
             defaults,
@@ -140,7 +137,7 @@ impl Store {
         let known =
             self.services.get(&*instance.service).and_then(|service| service.instances.get(&*instance.id));
         if known.is_none() {
-            if self.instances >= self.max_instances {
+            if self.lists.counts.all() >= self.max_instances {
                 return Err(StoreFull);
             }
             let overrides =
@@ -206,33 +203,40 @@ impl Store {
         self.remove(service, id, Cause::Deleted).is_some()
     }
 
-    /// Removes expired instances, or keeps them as stale if much of their service is silent: a network failure or
-    /// a pause of this process cuts off many at once, and they then expire one after the other.
-    pub(super) fn sweep(&mut self, now: Instant) -> SweepOutcome {
-        let mut outcome = SweepOutcome::default();
-        for (service, ids) in self.expiry.due(now) {
-            let Some(known) = self.services.get(&service) else { continue };
-            let records = known.instances.values();
-            let silent = records.filter(|record| record.is_silent(now, self.defaults.heartbeat)).count();
-            let withhold =
-                silent >= MASS_EXPIRY_MIN_COUNT && silent * 100 > known.instances.len() * MASS_EXPIRY_PERCENT;
-            let is_fresh = |id: &&Arc<str>| known.instances.get(*id).is_some_and(|record| !record.is_stale());
-            let fresh: Vec<_> = ids.iter().filter(is_fresh).cloned().collect();
-            for id in &ids {
-                if withhold && fresh.contains(id) {
-                    self.change(&service, id, |record| record.withhold(now));
-                    outcome.withheld += 1;
-                } else if let Some(overrides) = self.remove(&service, id, Cause::Expired) {
-                    self.expired_overrides.insert(&service, id, overrides);
-                    outcome.expired += 1;
+    /// Does a part of a sweep; returns `true` if it was the last. Removes expired instances, or keeps them as stale if
+    /// much of their service is silent: a network failure or a pause of this process cuts off many at once, and they
+    /// then expire one after the other.
+    pub(super) fn sweep_part(&mut self, sweep: &mut Sweep) -> bool {
+        let mut steps = MAX_SWEEP_STEPS;
+        while steps > 0 {
+            let Some((service, id)) = self.expiry.first_due(sweep.now) else {
+                if self.warming_until.is_some_and(|until| until <= sweep.now) {
+                    sweep.outcome.warmed = true;
+                    self.warming_until = None;
+                    self.history.warming = false;
+                }
+                return true;
+            };
+            match sweep.withheld.get(&service) {
+                Some(withheld) => {
+                    self.expire(&service, &id, *withheld, sweep);
+                    steps -= 1;
+                }
+                None => {
+                    let known = self.services.get(&service);
+                    steps -= sweep.count_silent(&service, known, self.defaults.heartbeat, steps);
                 }
             }
         }
-        if self.warming_until.is_some_and(|until| until <= now) {
-            outcome.warmed = true;
-            self.end_warming();
-        }
-        outcome
+        false
+    }
+
+    /// Does a whole sweep.
+    #[cfg(test)]
+    pub(super) fn sweep(&mut self, now: Instant) -> SweepOutcome {
+        let mut sweep = Sweep::new(now);
+        while !self.sweep_part(&mut sweep) {}
+        sweep.outcome
     }
 
     /// Returns one instance, with `last_seen`.
@@ -240,74 +244,89 @@ impl Store {
         Some(self.services.get(service)?.instances.get(id)?.with_last_seen())
     }
 
-    /// Returns all instances of a service in any state, with `last_seen`.
-    pub(super) fn instances(&self, service: &str) -> Vec<InstanceRecord> {
-        let service = self.services.get(service);
-        service
-            .map(|service| service.instances.values().map(Record::with_last_seen).collect())
-            .unwrap_or_default()
-    }
-
     /// Returns the revision of the last change of a service's list.
     pub(super) fn service_rev(&self, service: &str) -> u64 {
         self.services.get(service).map_or(self.floor, |service| service.rev)
     }
 
-    /// Returns the body of a list. Its revision is [`Store::service_rev`].
-    pub(super) fn list(&mut self, service: &str, filter: &ListFilter) -> Bytes {
-        match self.services.get_mut(service) {
-            Some(service) => service.list(&self.history, filter),
-            None => Service::new(Arc::default(), self.floor).list(&self.history, filter),
-        }
+    /// Returns a list whose instances are still to be selected. Its revision is [`Store::service_rev`].
+    pub(super) fn list(&self, service: &str, filter: &ListFilter) -> Selection {
+        let known = self.services.get(service);
+        let (pages, counts) = known.map(|known| (known.pages(), known.counts)).unwrap_or_default();
+        let head = self.history.list_head(self.service_rev(service), "instances");
+        let items = Items::Instances { pages: Arc::clone(&pages), last_seen: filter.last_seen };
+        let document = Document { head, items, tail: b"]}" };
+        Selection::new(document, pages, filter, (counts.serving, counts.stale))
     }
 
     /// Returns the addresses for the simple interface. Their revision is [`Store::service_rev`].
-    pub(super) fn addresses(&mut self, service: &str) -> Arc<Addresses> {
-        self.services.get_mut(service).map(Service::addresses).unwrap_or_default()
+    pub(super) fn addresses(&self, service: &str) -> Pages<ListedAddress> {
+        self.services.get(service).map(Service::addresses).unwrap_or_default()
     }
 
-    /// Returns the body of the list of services. Its revision is [`Store::rev`].
-    pub(super) fn services(&mut self) -> Bytes {
-        if let Some((rev, body)) = &self.services_body
-            && *rev == self.history.rev
-        {
-            return body.clone();
-        }
-        let services = self.services.values().filter(|service| !service.instances.is_empty());
-        let body = wire::Services { services: services.map(Service::summary).collect() };
-        let body = Bytes::from(self.history.json(self.history.rev, body));
-        self.services_body = Some((self.history.rev, body.clone()));
-        body
+    /// Returns the list of services. Its revision is [`Store::rev`].
+    pub(super) fn services(&mut self) -> Document {
+        let head = self.history.list_head(self.rev(), "services");
+        Document { head, items: Items::Services(self.lists.pages(&self.services)), tail: b"]}" }
     }
 
     /// Returns the changes after `rev`, of one service or of all.
+    #[cfg(test)]
     pub(super) fn since(&self, service: Option<&str>, rev: u64) -> ChangesSince {
         match service {
-            Some(name) => self.history.since_of(name, self.service_rev(name), rev),
-            None => self.history.since(rev),
+            Some(name) => self.history.since_of(name, self.service_rev(name), rev, self.rev()),
+            None => self.history.since(rev, self.rev()),
         }
     }
 
-    /// Returns a watcher's first event, with all instances, and the revision after which changes follow.
-    pub(super) fn snapshot(&mut self, service: Option<&str>) -> (u64, Bytes) {
-        let Some(name) = service else { return self.snapshot_of_all() };
-        let frame = match self.services.get_mut(name) {
-            Some(service) => service.snapshot(&self.history),
-            None => Service::new(name.into(), self.floor).snapshot(&self.history),
+    /// Returns `true` if all changes after `rev` are known, of one service or of all.
+    pub(super) fn knows_since(&self, service: Option<&str>, rev: u64) -> bool {
+        let since = match service {
+            Some(name) => self.history.since_of(name, self.service_rev(name), rev, self.rev()),
+            None => self.history.since(rev, rev),
         };
-        (self.history.rev, frame)
+        since != ChangesSince::Lost
+    }
+
+    /// The revision up to which watchers are told.
+    pub(super) fn published_rev(&self) -> u64 {
+        self.history.published_rev()
+    }
+
+    /// Publishes the changes for watchers, at most once in 50 ms; returns when to read again, if there are others.
+    pub(super) fn publish(&mut self, now: Instant) -> Option<Instant> {
+        self.history.publish(now)
+    }
+
+    /// Returns the published changes after `rev`, of one service or of all.
+    pub(super) fn published_since(&mut self, service: Option<&Arc<str>>, rev: u64) -> ChangesSince {
+        let service = service.map(|name| (name, self.service_rev(name)));
+        self.history.published_since(service, rev)
+    }
+
+    /// Returns a watcher's first event, with all instances, and the revision after which changes follow.
+    pub(super) fn snapshot(&mut self, service: Option<&str>) -> (u64, Document) {
+        let (rev, items) = match service {
+            None => (self.rev(), Items::InstancesOf(self.lists.pages(&self.services))),
+            Some(name) => {
+                let pages = self.services.get(name).map(Service::pages).unwrap_or_default();
+                (self.service_rev(name), Items::Instances { pages, last_seen: false })
+            }
+        };
+        let head = self.history.snapshot_head(rev, service);
+        (self.history.rev, Document { head, items, tail: b"]}\n\n" })
     }
 
     /// Returns the numbers of services and instances. Watchers are not counted here.
     pub(super) fn counts(&self) -> Counts {
-        let mut counts = Counts { services: self.services.len() - self.empty.len(), ..Counts::default() };
-        for service in self.services.values().map(Service::summary) {
-            counts.instances += service.instances;
-            counts.up += service.up;
-            counts.draining += service.draining;
-            counts.stale += service.stale;
-        }
-        counts
+        let StateCounts { up, draining, stale, .. } = self.lists.counts;
+        let (services, instances) = (self.services.len() - self.empty.len(), self.lists.counts.all());
+        Counts { services, instances, up, draining, stale, ..Counts::default() }
+    }
+
+    /// The counter of the pages that only readers hold.
+    pub(super) fn retained(&self) -> &Retained {
+        &self.retained
     }
 
     /// Returns the services that changed after `rev`; `None` if some of the changes were dropped.
@@ -351,30 +370,21 @@ impl Store {
         }
     }
 
-    fn snapshot_of_all(&mut self) -> (u64, Bytes) {
-        if let Some((rev, frame)) = &self.snapshot
-            && self.history.rev - rev <= SNAPSHOT_LAG
-        {
-            return (*rev, frame.clone());
-        }
-        let records = self.services.values().flat_map(|service| service.instances.values());
-        let frame = self.history.snapshot(self.history.rev, None, records);
-        self.snapshot = Some((self.history.rev, frame.clone()));
-        (self.history.rev, frame)
-    }
-
     fn insert(&mut self, mut record: Record) -> LeaseGrant {
         let (name, id) = record.key();
-        let floor = self.floor;
-        let service = self.services.entry(Arc::clone(&name)).or_insert_with(|| Service::new(name, floor));
+        let (floor, retained) = (self.floor, &self.retained);
+        let service = self
+            .services
+            .entry(Arc::clone(&name))
+            .or_insert_with(|| Service::new(Arc::clone(&name), floor, retained));
         if service.instances.is_empty() {
-            self.empty.remove(&(service.rev, Arc::clone(&service.name)));
+            self.empty.remove(&(service.rev, Arc::clone(&name)));
         }
-        service.set_rev(self.history.put(&service.name, service.rev, &mut record));
-        self.expiry.insert(record.deadline(), (Arc::clone(&service.name), Arc::clone(&id)));
-        self.instances += 1;
-        let grant = record.grant();
-        service.instances.insert(id, record);
+        service.rev = self.history.put(&name, service.rev, &mut record);
+        self.expiry.insert(record.deadline(), (Arc::clone(&name), Arc::clone(&id)));
+        let (grant, listed) = (record.grant(), record.listed());
+        service.instances.insert(Arc::clone(&id), record);
+        self.lists.replace(service, &id, listed);
         grant
     }
 
@@ -388,29 +398,45 @@ impl Store {
         change(record);
         if record.deadline() != before {
             self.expiry.remove(before, &key);
-            self.expiry.insert(record.deadline(), key);
+            self.expiry.insert(record.deadline(), key.clone());
         }
+        let grant = record.grant();
         if record.refresh() {
-            let rev = self.history.put(&service.name, service.rev, record);
-            let grant = record.grant();
-            service.set_rev(rev);
-            return Some(grant);
+            service.rev = self.history.put(&key.0, service.rev, record);
+            let listed = record.listed();
+            self.lists.replace(service, &key.1, listed);
         }
-        Some(record.grant())
+        Some(grant)
     }
 
     /// Removes a record; returns its overrides.
     fn remove(&mut self, service: &str, id: &str, cause: Cause) -> Option<Overrides> {
         let service = self.services.get_mut(service)?;
         let (id, record) = service.instances.remove_entry(id)?;
-        self.instances -= 1;
-        service.set_rev(self.history.delete(&service.name, service.rev, &id, cause));
-        self.expiry.remove(record.deadline(), &(Arc::clone(&service.name), id));
-        if service.instances.is_empty() {
-            self.empty.insert((service.rev, Arc::clone(&service.name)));
+        let name = Arc::clone(&service.name);
+        service.rev = self.history.delete(&name, service.rev, &id, cause);
+        let is_empty = service.instances.is_empty();
+        if is_empty {
+            self.empty.insert((service.rev, Arc::clone(&name)));
+        }
+        self.expiry.remove(record.deadline(), &(Arc::clone(&name), Arc::clone(&id)));
+        self.lists.replace(service, &id, None);
+        if is_empty {
             self.drop_oldest_empty();
         }
         Some(record.overrides())
+    }
+
+    /// Removes an expired instance, or keeps it as stale.
+    fn expire(&mut self, service: &Arc<str>, id: &Arc<str>, withhold: bool, sweep: &mut Sweep) {
+        let record = self.services.get(service).and_then(|service| service.instances.get(id));
+        if withhold && record.is_some_and(|record| !record.is_stale()) {
+            self.change(service, id, |record| record.withhold(sweep.now));
+            sweep.outcome.withheld += 1;
+        } else if let Some(overrides) = self.remove(service, id, Cause::Expired) {
+            self.expired_overrides.insert(service, id, overrides);
+            sweep.outcome.expired += 1;
+        }
     }
 
     fn drop_oldest_empty(&mut self) {
@@ -419,17 +445,6 @@ impl Store {
         {
             self.services.remove(&name);
             self.floor = self.floor.max(rev);
-        }
-    }
-
-    /// Ends warming. All cached bodies carry `warming`, so they are dropped.
-    fn end_warming(&mut self) {
-        self.warming_until = None;
-        self.history.warming = false;
-        self.services_body = None;
-        self.snapshot = None;
-        for service in self.services.values_mut() {
-            service.clear_cache();
         }
     }
 

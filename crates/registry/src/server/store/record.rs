@@ -3,11 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use farcall_discovery::{AdvertisedState, Instance};
 use farcall_protocol::time::millis;
 use tokio::time::Instant;
 
 use super::lease::{LeaseGrant, Now};
+use super::listed::ListedInstance;
 use super::registrations::{Claim, Registrations};
 use super::saved::SavedInstance;
 use crate::wire::{InstanceRecord, Overrides, Patch, RegistrationToken, Timestamp};
@@ -16,9 +18,9 @@ use crate::wire::{InstanceRecord, Overrides, Patch, RegistrationToken, Timestamp
 #[derive(Debug)]
 pub(super) struct Record {
     /// The instance as clients receive it, overrides applied. Its `overrides` are authoritative.
-    public: InstanceRecord,
-    /// `public` as JSON; empty if `public` has changed since it was serialized.
-    json: Box<str>,
+    public: Arc<InstanceRecord>,
+    /// `public` as the lists have it; `None` if it has changed since.
+    listed: Option<Arc<ListedInstance>>,
     /// The registered weight; that of `public` may be an override.
     weight: u16,
     /// The requested time to live; `public` has the one that was granted.
@@ -44,15 +46,15 @@ impl Record {
         let mut record = Self {
             weight: instance.weight,
             ttl_ms: instance.ttl_ms,
-            public: InstanceRecord {
+            public: Arc::new(InstanceRecord {
                 instance: instance.ttl_ms(Some(millis(ttl))),
                 state: AdvertisedState::Up,
                 rev: 0,
                 registered_at: now.clock,
                 last_seen: None,
                 overrides,
-            },
-            json: Box::default(),
+            }),
+            listed: None,
             ttl,
             stale: false,
             last_seen: now.clock,
@@ -78,11 +80,9 @@ impl Record {
         let (weight, ttl_ms) = (self.public.instance.weight, self.public.instance.ttl_ms);
         let registered = instance.weight(weight).ttl_ms(ttl_ms);
         changed |= registered != self.public.instance;
-        self.public.instance = registered;
-        self.ttl = granted_ttl(self.ttl_ms, default_ttl);
-        self.public.instance.ttl_ms = Some(millis(self.ttl));
         if changed {
-            self.json = Box::default();
+            self.ttl = granted_ttl(self.ttl_ms, default_ttl);
+            self.change_public().instance = registered.ttl_ms(Some(millis(self.ttl)));
         }
         let saves = self.registrations.register(claim, now.at + self.ttl, now.at);
         self.seen(now);
@@ -116,6 +116,9 @@ impl Record {
     fn seen(&mut self, now: Now) {
         self.stale = false;
         self.last_seen = now.clock;
+        if let Some(listed) = &self.listed {
+            listed.set_last_seen(now.clock);
+        }
         self.update_deadline();
     }
 
@@ -125,8 +128,7 @@ impl Record {
 
     /// Sets or removes overrides.
     pub(super) fn patch(&mut self, patch: Patch) {
-        let overrides = &mut self.public.overrides;
-        let before = *overrides;
+        let mut overrides = self.public.overrides;
         if let Some(drain) = patch.drain {
             // `false` is the default: it needs no override.
             overrides.drain = drain.filter(|drain| *drain);
@@ -134,8 +136,8 @@ impl Record {
         if let Some(weight) = patch.weight {
             overrides.weight = weight;
         }
-        if *overrides != before {
-            self.json = Box::default();
+        if overrides != self.public.overrides {
+            self.change_public().overrides = overrides;
         }
     }
 
@@ -154,20 +156,33 @@ impl Record {
             (_, true) => AdvertisedState::Stale,
             (_, false) => AdvertisedState::Up,
         };
-        let changed =
-            self.json.is_empty() || (weight, state) != (self.public.instance.weight, self.public.state);
-        (self.public.instance.weight, self.public.state) = (weight, state);
-        changed
+        if (weight, state) != (self.public.instance.weight, self.public.state) {
+            let public = self.change_public();
+            (public.instance.weight, public.state) = (weight, state);
+        }
+        self.listed.is_none()
     }
 
-    /// Sets the revision of the last change, and serializes the record.
+    /// Sets the revision of the last change. [`set_json`](Self::set_json) must follow.
     pub(super) fn set_rev(&mut self, rev: u64) {
-        self.public.rev = rev;
-        self.json = serde_json::to_string(&self.public).expect("all keys are strings").into();
+        self.change_public().rev = rev;
     }
 
-    pub(super) fn json(&self) -> &str {
-        &self.json
+    /// Sets the public record as JSON, of the last revision.
+    pub(super) fn set_json(&mut self, json: Bytes) {
+        let listed = ListedInstance::new(Arc::clone(&self.public), json, self.last_seen);
+        self.listed = Some(Arc::new(listed));
+    }
+
+    /// Returns the instance as the lists have it; `None` before its first revision.
+    pub(super) fn listed(&self) -> Option<Arc<ListedInstance>> {
+        self.listed.clone()
+    }
+
+    /// Returns the public record to be changed: a copy, if lists have it.
+    fn change_public(&mut self) -> &mut InstanceRecord {
+        self.listed = None;
+        Arc::make_mut(&mut self.public)
     }
 
     /// The instance as clients receive it, without `last_seen`.
@@ -177,7 +192,7 @@ impl Record {
 
     /// Returns the instance as clients receive it, with `last_seen`.
     pub(super) fn with_last_seen(&self) -> InstanceRecord {
-        InstanceRecord { last_seen: Some(self.last_seen), ..self.public.clone() }
+        InstanceRecord { last_seen: Some(self.last_seen), ..(*self.public).clone() }
     }
 
     /// Returns what the server registered, without overrides.
@@ -191,7 +206,7 @@ impl Record {
         let claim = Claim::Issued(RegistrationToken::random());
         let mut record = Self::new(registered, claim, overrides, default_ttl, now);
         record.registrations = Registrations::restore(registrations, record.deadline);
-        record.public.registered_at = registered_at;
+        record.change_public().registered_at = registered_at;
         record.last_seen = last_seen;
         record.stale = stale;
         record.refresh();
@@ -228,11 +243,6 @@ impl Record {
 
     pub(super) fn grant(&self) -> LeaseGrant {
         LeaseGrant { ttl: self.ttl, requested: self.ttl_ms.is_some() }
-    }
-
-    /// Returns `true` if clients may send calls to it, stale or not.
-    pub(super) fn accepts_calls(&self) -> bool {
-        self.public.state != AdvertisedState::Draining && self.public.instance.weight > 0
     }
 }
 

@@ -1,21 +1,15 @@
-//! [`Service`]: a service's instances, and its lists in serialized form, each made once for a revision.
+//! [`Service`]: a service's instances, and the lists of them that readers take.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use farcall_discovery::AdvertisedState;
 
-use super::history::History;
+use super::listed::{ListedAddress, ListedInstance, ListedService};
+use super::paged::{Paged, Pages};
 use super::record::Record;
+use super::retained::Retained;
 use crate::wire;
-
-/// Serialized lists of one revision that are kept. They differ by zone, and lists without instances are not
-/// kept, so that together they take a few times the whole list.
-const MAX_CACHED_LISTS: usize = 16;
-/// The longest line of the header `X-Farcall-Servers`, in bytes: proxies such as nginx refuse a head of more than one
-/// page, 4 KiB, and the other headers need a part of it.
-const MAX_HEADER_LINE: usize = 2 * 1024;
 
 /// A service and its instances.
 #[derive(Debug)]
@@ -24,144 +18,122 @@ pub(super) struct Service {
     /// The revision of the last change of its list.
     pub(super) rev: u64,
     pub(super) instances: BTreeMap<Arc<str>, Record>,
-    cache: RenderCache,
+    pub(super) counts: StateCounts,
+    listed: Paged<ListedInstance>,
+    /// The addresses of instances that are up and accept calls, and of stale ones that would.
+    up: Paged<ListedAddress>,
+    stale: Paged<ListedAddress>,
 }
 
-/// The instances that a list request selects, and their fields.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(in crate::server) struct ListFilter {
-    /// Only the instances of this zone; all if `None`.
-    pub(in crate::server) zone: Option<String>,
-    /// `true` to include stale instances even if others are up.
-    pub(in crate::server) stale: bool,
-    /// `true` to include `last_seen`. Heartbeats change it, so such a list is serialized for each request.
-    pub(in crate::server) last_seen: bool,
-}
-
-/// The addresses that the simple interface returns, sorted.
-#[derive(Debug)]
-pub(in crate::server) struct Addresses {
-    /// The number of addresses.
-    pub(in crate::server) count: usize,
-    /// The addresses separated by commas; `None` if they are too long for a header.
-    pub(in crate::server) header: Option<String>,
-    /// The addresses as a JSON array.
-    pub(in crate::server) body: Bytes,
-}
-
-/// The serialized forms of the service at its revision.
-#[derive(Debug, Default)]
-struct RenderCache {
-    lists: Vec<(ListFilter, Bytes)>,
-    addresses: Option<Arc<Addresses>>,
-    snapshot: Option<Bytes>,
+/// The numbers of instances by state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct StateCounts {
+    pub(super) up: usize,
+    pub(super) draining: usize,
+    pub(super) stale: usize,
+    /// The number of those that are up and accept calls.
+    pub(super) serving: usize,
 }
 
 impl Service {
-    pub(super) fn new(name: Arc<str>, rev: u64) -> Self {
-        Self { name, rev, instances: BTreeMap::new(), cache: RenderCache::default() }
-    }
-
-    /// Sets the revision of the last change.
-    pub(super) fn set_rev(&mut self, rev: u64) {
-        self.rev = rev;
-        self.clear_cache();
-    }
-
-    pub(super) fn clear_cache(&mut self) {
-        self.cache = RenderCache::default();
-    }
-
-    /// Returns the body of a list.
-    pub(super) fn list(&mut self, history: &History, filter: &ListFilter) -> Bytes {
-        if let Some((_, body)) = self.cache.lists.iter().find(|(cached, _)| cached == filter) {
-            return body.clone();
+    pub(super) fn new(name: Arc<str>, rev: u64, retained: &Retained) -> Self {
+        Self {
+            name,
+            rev,
+            instances: BTreeMap::new(),
+            counts: StateCounts::default(),
+            listed: Paged::new(retained),
+            up: Paged::new(retained),
+            stale: Paged::new(retained),
         }
-        let selected = self.select(filter);
-        let body = if filter.last_seen {
-            let instances = selected.iter().map(|record| record.with_last_seen()).collect();
-            Bytes::from(history.json(self.rev, wire::Instances { instances }))
-        } else {
-            history.list(self.rev, &selected)
+    }
+
+    /// Replaces an instance in all lists; `None` if it was removed.
+    pub(super) fn list(&mut self, id: &str, listed: Option<Arc<ListedInstance>>) {
+        let before = self.listed.get(id).cloned();
+        let address = |listed: &Option<Arc<ListedInstance>>| {
+            let listed = listed.as_ref().filter(|listed| listed.accepts_calls())?;
+            Some((listed.state(), listed.public().instance.addr.clone()))
         };
-        if !filter.last_seen && !selected.is_empty() && self.cache.lists.len() < MAX_CACHED_LISTS {
-            self.cache.lists.push((filter.clone(), body.clone()));
-        }
-        body
-    }
-
-    /// Returns the addresses that the simple interface lists.
-    pub(super) fn addresses(&mut self) -> Arc<Addresses> {
-        if let Some(addresses) = &self.cache.addresses {
-            return Arc::clone(addresses);
-        }
-        let candidates: Vec<_> = self.instances.values().filter(|record| record.accepts_calls()).collect();
-        let any_up = candidates.iter().any(|record| record.public().state == AdvertisedState::Up);
-        let served =
-            candidates.iter().filter(|record| !any_up || record.public().state == AdvertisedState::Up);
-        let addresses = Arc::new(Addresses::new(
-            &served.map(|record| record.public().instance.addr.to_string()).collect(),
-        ));
-        self.cache.addresses = Some(Arc::clone(&addresses));
-        addresses
-    }
-
-    /// Returns the event that carries all instances.
-    pub(super) fn snapshot(&mut self, history: &History) -> Bytes {
-        if let Some(snapshot) = &self.cache.snapshot {
-            return snapshot.clone();
-        }
-        let snapshot = history.snapshot(self.rev, Some(&self.name), self.instances.values());
-        self.cache.snapshot = Some(snapshot.clone());
-        snapshot
-    }
-
-    /// Returns the numbers of instances by state.
-    pub(super) fn summary(&self) -> wire::ServiceSummary {
-        let mut summary = wire::ServiceSummary {
-            name: self.name.to_string(),
-            rev: self.rev,
-            ..wire::ServiceSummary::default()
-        };
-        for record in self.instances.values() {
-            summary.instances += 1;
-            match record.public().state {
-                AdvertisedState::Up => summary.up += 1,
-                AdvertisedState::Draining => summary.draining += 1,
-                AdvertisedState::Stale => summary.stale += 1,
+        let (address_before, address_after) = (address(&before), address(&listed));
+        if address_before != address_after {
+            if let Some((state, address)) = address_before {
+                self.count_address(state, &address.to_string(), false);
+            }
+            if let Some((state, address)) = address_after {
+                self.count_address(state, &address.to_string(), true);
             }
         }
-        summary
+        if let Some(before) = before {
+            self.counts.count(&before, |count| *count -= 1);
+        }
+        match listed {
+            Some(listed) => {
+                self.counts.count(&listed, |count| *count += 1);
+                self.listed.insert(listed);
+            }
+            None => self.listed.remove(id),
+        }
     }
 
-    fn select(&self, filter: &ListFilter) -> Vec<&Record> {
-        let in_zone =
-            |record: &&Record| filter.zone.is_none() || record.public().instance.zone == filter.zone;
-        let mut selected: Vec<_> = self.instances.values().filter(in_zone).collect();
-        let is_up = |record: &&Record| record.public().state == AdvertisedState::Up && record.accepts_calls();
-        if !filter.stale && selected.iter().any(is_up) {
-            selected.retain(|record| record.public().state != AdvertisedState::Stale);
+    /// Returns the instances at this moment.
+    pub(super) fn pages(&self) -> Pages<ListedInstance> {
+        self.listed.pages()
+    }
+
+    pub(super) fn page_count(&self) -> usize {
+        self.listed.page_count()
+    }
+
+    /// Returns the addresses that the simple interface lists, at this moment.
+    pub(super) fn addresses(&self) -> Pages<ListedAddress> {
+        if self.counts.serving > 0 { self.up.pages() } else { self.stale.pages() }
+    }
+
+    /// Returns the service as the list of services has it.
+    pub(super) fn listed(&self) -> ListedService {
+        let StateCounts { up, draining, stale, .. } = self.counts;
+        let (name, instances) = (self.name.to_string(), self.instances.len());
+        let summary = wire::ServiceSummary { name, instances, up, draining, stale, rev: self.rev };
+        ListedService::new(Arc::clone(&self.name), &summary, self.pages())
+    }
+
+    /// Counts one instance more or less at an address: several may have the same.
+    fn count_address(&mut self, state: AdvertisedState, address: &str, added: bool) {
+        let list = if state == AdvertisedState::Up { &mut self.up } else { &mut self.stale };
+        let known = list.get(address).map_or(0, |listed| listed.instances);
+        let instances = if added { known + 1 } else { known.saturating_sub(1) };
+        if instances == 0 {
+            list.remove(address);
+        } else {
+            list.insert(Arc::new(ListedAddress::new(address, instances)));
         }
-        selected
     }
 }
 
-impl Addresses {
-    /// A set, because several instances may have the same address.
-    fn new(addresses: &BTreeSet<String>) -> Self {
-        let line =
-            "x-farcall-servers: ".len() + addresses.iter().map(|address| address.len() + 1).sum::<usize>();
-        let joined = || addresses.iter().map(String::as_str).collect::<Vec<_>>().join(",");
-        Self {
-            count: addresses.len(),
-            header: (line <= MAX_HEADER_LINE).then(joined),
-            body: serde_json::to_vec(addresses).expect("a list of strings is valid JSON").into(),
+impl StateCounts {
+    /// Changes the counts that an instance belongs to.
+    fn count(&mut self, listed: &ListedInstance, change: impl Fn(&mut usize)) {
+        change(match listed.state() {
+            AdvertisedState::Up => &mut self.up,
+            AdvertisedState::Draining => &mut self.draining,
+            AdvertisedState::Stale => &mut self.stale,
+        });
+        if listed.is_serving() {
+            change(&mut self.serving);
         }
     }
-}
 
-impl Default for Addresses {
-    fn default() -> Self {
-        Self::new(&BTreeSet::new())
+    /// The number of instances.
+    pub(super) fn all(&self) -> usize {
+        self.up + self.draining + self.stale
+    }
+
+    /// Replaces a part of these counts.
+    pub(super) fn replace(&mut self, before: Self, after: Self) {
+        self.up = self.up - before.up + after.up;
+        self.draining = self.draining - before.draining + after.draining;
+        self.stale = self.stale - before.stale + after.stale;
+        self.serving = self.serving - before.serving + after.serving;
     }
 }

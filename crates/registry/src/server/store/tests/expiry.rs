@@ -68,12 +68,12 @@ fn stale_instances_are_served_only_without_others_and_expire_after_one_more_ttl(
     let now = clock.after(TTL);
     assert_eq!(store.sweep(now.at).withheld, 3);
     assert_eq!(states(&mut store), [AdvertisedState::Stale; 3]);
-    assert_eq!(store.addresses("A").count, 3);
+    assert_eq!(addresses(&store, "A").count, 3);
     assert_eq!(list(&mut store, &ListFilter::default()).len(), 3);
 
     // One comes back: the others are served only on request.
     store.renew("A", &id(1), None, now).unwrap();
-    assert_eq!(store.addresses("A").header.as_deref(), Some("tcp@10.0.0.1:1001"));
+    assert_eq!(addresses(&store, "A").header.as_deref(), Some("tcp@10.0.0.1:1001"));
     assert_eq!(list(&mut store, &ListFilter::default()).len(), 1);
     assert_eq!(list(&mut store, &ListFilter { stale: true, ..ListFilter::default() }).len(), 3);
 
@@ -93,4 +93,47 @@ fn delete_is_never_withheld() {
         assert!(!store.delete("A", &id(n)));
     }
     assert_eq!(store.counts().instances, 0);
+}
+
+#[test]
+fn mass_expiry_is_done_in_parts_of_bounded_size() {
+    for (others, expired, withheld) in [(0, 0, 600), (1800, 600, 0)] {
+        let mut clock = Clock::new();
+        let mut store = Store::new("e".to_owned(), DEFAULTS, 10_000);
+        register_all(&mut store, 600, clock.0);
+        let now = clock.after(TTL / 2);
+        for n in 1000..1000 + others {
+            store.register(instance("A", n), claim(), now).unwrap();
+        }
+        let mut sweep = Sweep::new(clock.after(TTL / 2).at);
+        let mut parts = 0;
+        loop {
+            let (rev, done) = (store.rev(), store.sweep_part(&mut sweep));
+            parts += 1;
+            assert!(store.rev() - rev <= MAX_SWEEP_STEPS as u64);
+            // The store is whole between the parts.
+            assert_eq!(store.counts().instances, instances(&store, "A").len());
+            assert_eq!(store.expiry.len(), store.counts().instances);
+            if done {
+                break;
+            }
+        }
+        assert_eq!((sweep.outcome.expired, sweep.outcome.withheld), (expired, withheld));
+        // Each instance is visited at most once to count, and once if it is due.
+        let visits = 600 * 2 + usize::from(others);
+        assert!((3..=visits.div_ceil(MAX_SWEEP_STEPS) + 1).contains(&parts), "{parts} parts");
+    }
+}
+
+#[test]
+fn instance_that_is_renewed_during_a_sweep_stays() {
+    let (mut store, mut clock) = store();
+    register_all(&mut store, 900, clock.0);
+    let now = clock.after(TTL);
+    let mut sweep = Sweep::new(now.at);
+    assert!(!store.sweep_part(&mut sweep));
+    store.renew("A", &id(899), None, now).unwrap();
+    while !store.sweep_part(&mut sweep) {}
+    assert_eq!(sweep.outcome.withheld, 899);
+    assert_eq!(store.instance("A", &id(899)).unwrap().state, AdvertisedState::Up);
 }

@@ -66,3 +66,46 @@ fn event_has_the_same_instance_as_the_list() {
     assert_eq!((put.rev, put.body.service.as_str()), (1, "A"));
     assert_eq!(vec![put.body.instance], list(&mut store, &ListFilter::default()));
 }
+
+#[test]
+fn watchers_that_keep_up_share_the_joined_events() {
+    let (mut store, clock) = store();
+    register_all(&mut store, 3, clock.0);
+    assert_eq!(store.publish(clock.0.at), None);
+    let before = store.published_rev();
+    let service: Arc<str> = "A".into();
+    for n in 3..8 {
+        store.register(instance("A", n), claim(), clock.0).unwrap();
+    }
+    // Within the interval, nothing more is published.
+    let due = store.publish(clock.0.at).unwrap();
+    assert_eq!(store.published_since(None, before), ChangesSince::Known { frames: Vec::new(), rev: before });
+    assert_eq!(store.publish(due), None);
+    for of in [None, Some(&service)] {
+        let mut pointers = BTreeSet::new();
+        for _ in 0..3 {
+            let ChangesSince::Known { frames, rev } = store.published_since(of, before) else { panic!() };
+            assert_eq!((frames.len(), rev), (1, store.rev()));
+            assert_eq!(frames[0].windows(7).filter(|part| part == b"event: ").count(), 5);
+            pointers.insert(frames[0].as_ptr());
+        }
+        assert_eq!(pointers.len(), 1, "joined once");
+        // One that lags behind gets the same events, one by one.
+        let ChangesSince::Known { frames, rev } = store.published_since(of, 0) else { panic!() };
+        assert_eq!((frames.len(), rev), (8, store.rev()));
+    }
+}
+
+#[test]
+fn changes_are_bounded_in_bytes() {
+    let (mut store, clock) = store();
+    for n in 0..6000_u16 {
+        let metadata = BTreeMap::from([("k".to_owned(), "x".repeat(4090))]);
+        store.register(instance("A", 0).weight(n).metadata(metadata), claim(), clock.0).unwrap();
+    }
+    assert_eq!(store.since(None, store.rev() - 4096), ChangesSince::Lost);
+    assert!(store.knows_since(None, store.rev() - 3000));
+    // What is returned at once is bounded, too.
+    let ChangesSince::Known { frames, .. } = store.since(None, store.rev() - 3000) else { panic!() };
+    assert!(frames.iter().map(Bytes::len).sum::<usize>() <= 32 * 1024);
+}

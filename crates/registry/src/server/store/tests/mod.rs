@@ -5,11 +5,13 @@ mod history;
 mod lists;
 mod model;
 mod namesakes;
+mod paged;
 mod registration;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use bytes::Bytes;
 use farcall_discovery::AdvertisedState;
 use farcall_transport::Address;
 
@@ -57,11 +59,32 @@ fn register_all(store: &mut Store, count: u16, now: Now) {
     }
 }
 
+/// The whole body of a list.
+fn body(store: &Store, service: &str, filter: &ListFilter) -> Bytes {
+    let mut selection = store.list(service, filter);
+    while !selection.step() {}
+    let document = selection.document();
+    let size = document.size();
+    let bytes = document.bytes();
+    assert_eq!(size, Some(bytes.len()));
+    bytes
+}
+
 fn list(store: &mut Store, filter: &ListFilter) -> Vec<InstanceRecord> {
-    let body = store.list("A", filter);
+    let body = body(store, "A", filter);
     serde_json::from_slice::<Envelope<Instances>>(&body).unwrap().body.instances
 }
 
+/// All instances of a service, in any state.
+fn instances(store: &Store, service: &str) -> Vec<InstanceRecord> {
+    let body = body(store, service, &ListFilter { stale: true, ..ListFilter::default() });
+    serde_json::from_slice::<Envelope<Instances>>(&body).unwrap().body.instances
+}
+
+fn addresses(store: &Store, service: &str) -> Addresses {
+    Addresses::new(store.addresses(service))
+}
+
 fn states(store: &mut Store) -> Vec<AdvertisedState> {
-    store.instances("A").into_iter().map(|record| record.state).collect()
+    instances(store, "A").into_iter().map(|record| record.state).collect()
 }

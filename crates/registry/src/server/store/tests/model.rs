@@ -158,7 +158,7 @@ proptest! {
             // The store has the instances of the model, in the same states.
             let mut seen = BTreeMap::new();
             for name in names() {
-                for record in store.instances(&name) {
+                for record in instances(&store, &name) {
                     seen.insert((name.clone(), record.instance.id.clone()), (record.state, record.instance.weight));
                 }
             }
@@ -170,7 +170,25 @@ proptest! {
             let expected: BTreeMap<_, _> =
                 model.known.iter().map(|(key, known)| (key.clone(), (state(known), known.weight))).collect();
             prop_assert_eq!(&seen, &expected);
-            prop_assert_eq!(store.counts().instances, expected.len());
+            let of = |state| expected.values().filter(|(known, _)| *known == state).count();
+            let (up, draining, stale) =
+                (of(AdvertisedState::Up), of(AdvertisedState::Draining), of(AdvertisedState::Stale));
+            let services = names().iter().filter(|name| expected.keys().any(|key| key.0 == **name)).count();
+            let counts = Counts { services, instances: expected.len(), up, draining, stale, ..Counts::default() };
+            prop_assert_eq!(store.counts(), counts);
+            for name in names() {
+                // The simple list is the sorted addresses of those that are up, or of the stale ones if none is.
+                let of = |wanted| {
+                    let accepts = seen.iter().filter(|(key, (state, weight))| {
+                        key.0 == name && *weight > 0 && *state == wanted
+                    });
+                    accepts.map(|(key, _)| key.1.clone()).collect::<Vec<_>>()
+                };
+                let up = of(AdvertisedState::Up);
+                let listed = if up.is_empty() { of(AdvertisedState::Stale) } else { up };
+                let body = addresses(&store, &name).body.bytes();
+                prop_assert_eq!(serde_json::from_slice::<Vec<String>>(&body).unwrap(), listed);
+            }
             prop_assert_eq!(store.expiry.len(), expected.len());
 
             // A client that applies events has the same view as one that requests everything.
@@ -181,13 +199,13 @@ proptest! {
             let mut snapshots = Replica::new();
             for name in names() {
                 let mut part = Replica::new();
-                apply(&mut part, &store.snapshot(Some(&name)).1);
+                apply(&mut part, &store.snapshot(Some(&name)).1.bytes());
                 snapshots.extend(part);
             }
             prop_assert_eq!(&replica, &snapshots);
             let mut whole = Replica::new();
             let (from, frame) = store.snapshot(None);
-            apply(&mut whole, &frame);
+            apply(&mut whole, &frame.bytes());
             let ChangesSince::Known { frames, .. } = store.since(None, from) else { panic!("so few changes are all kept") };
             frames.iter().for_each(|frame| apply(&mut whole, frame));
             prop_assert_eq!(&whole, &snapshots);
