@@ -190,6 +190,8 @@ pub(crate) const READS_PER_TURN: usize = 8;
 /// The time that a connection works before it lets other tasks run, whatever its messages are: about that of the
 /// messages of [`READS_PER_TURN`] reads if they are small and quick.
 pub(crate) const MAX_TURN: Duration = Duration::from_micros(200);
+/// The calls of a connection that must have ended on its task before its first slow one is taken for short.
+pub(crate) const MIN_SHORT_CALLS: u64 = 16;
 /// The size of a body from which on it is compressed and decompressed on the threads for slow handlers, in bytes.
 pub(crate) const MIN_OFFLOADED_COMPRESSION: usize = 64 * 1024;
 /// The size of a message's header from which on the time of decoding it is measured, in bytes. It is the connection's,

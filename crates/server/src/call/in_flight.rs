@@ -150,6 +150,11 @@ impl InFlightCalls {
         self.longest_poll.store(worked.max(longest - longest / 64).max(1), Ordering::Relaxed);
     }
 
+    /// Assumes that the first offloaded poll is as short as those before, which were made on the connection's task.
+    pub(crate) fn assume_short_polls(&self) {
+        let _ = self.longest_poll.compare_exchange(0, 1, Ordering::Relaxed, Ordering::Relaxed);
+    }
+
     /// Returns `true` if offloaded polls are known to take at most `limit`.
     pub(crate) fn offloads_are_within(&self, limit: Duration) -> bool {
         let longest = self.longest_poll.load(Ordering::Relaxed);

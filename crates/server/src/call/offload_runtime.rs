@@ -67,7 +67,11 @@ impl OffloadRuntime for TokioOffload {
     }
 
     fn spawn_worker(&self, worker: Box<dyn FnOnce() + Send>) {
-        tokio::task::spawn_blocking(worker);
+        tokio::task::spawn_blocking(|| {
+            worker();
+            // The thread may stay for other work, or idle.
+            schedstat::close();
+        });
     }
 
     fn preempted(&self) -> Duration {
@@ -78,13 +82,20 @@ impl OffloadRuntime for TokioOffload {
 /// The scheduler's statistics of a thread.
 #[cfg(target_os = "linux")]
 mod schedstat {
+    use std::cell::RefCell;
     use std::fs::File;
     use std::os::unix::fs::FileExt as _;
     use std::time::Duration;
 
     thread_local! {
-        // Opened once: it is read for each offloaded poll, and opening takes several times as long as reading.
-        static FILE: Option<File> = File::open("/proc/thread-self/schedstat").ok();
+        // Kept open by a thread while it works for the pool: it is read for each poll, and to open it takes several
+        // times as long.
+        static FILE: RefCell<Option<File>> = const { RefCell::new(None) };
+    }
+
+    /// Closes the file of the calling thread.
+    pub(super) fn close() {
+        let _ = FILE.try_with(|file| file.take());
     }
 
     /// Returns how long the calling thread has waited for a core.
@@ -92,6 +103,10 @@ mod schedstat {
         let nanos = FILE.try_with(|file| {
             // Three numbers of at most 20 digits: the time on a core, the time waiting for one, and slices.
             let mut line = [0; 64];
+            let mut file = file.borrow_mut();
+            if file.is_none() {
+                *file = Some(File::open("/proc/thread-self/schedstat").ok()?);
+            }
             let read = file.as_ref()?.read_at(&mut line, 0).ok()?;
             let line = std::str::from_utf8(&line[..read]).ok()?;
             line.split_ascii_whitespace().nth(1)?.parse().ok()
@@ -103,6 +118,8 @@ mod schedstat {
 #[cfg(not(target_os = "linux"))]
 mod schedstat {
     use std::time::Duration;
+
+    pub(super) const fn close() {}
 
     pub(super) const fn waited() -> Duration {
         Duration::ZERO

@@ -16,7 +16,7 @@ use crate::call::encoded_response::EncodedResponse;
 use crate::call::env::CallEnv;
 use crate::call::run::{StartOutcome, start, start_compressed};
 use crate::call::{Call, ReplyTo};
-use crate::limits::{MIN_OFFLOADED_COMPRESSION, MIN_TIMED_HEADER};
+use crate::limits::{MIN_OFFLOADED_COMPRESSION, MIN_SHORT_CALLS, MIN_TIMED_HEADER};
 use crate::service::handler::Response;
 
 /// The message side of a connection.
@@ -26,6 +26,8 @@ pub(super) struct Dispatcher {
     pub(super) env: CallEnv,
     /// Requests that have come, including refused ones.
     pub(super) requests: u64,
+    /// Those whose calls have ended in their first poll on this task.
+    ended_at_once: u64,
     /// The time at the end of the last step that takes time. Each such step sets it, so that no call is
     /// charged with the time that another took, and the clock is read once for each.
     pub(super) now: Instant,
@@ -44,7 +46,7 @@ impl Dispatcher {
     pub(super) fn new(env: CallEnv, now: Instant) -> Self {
         let negotiated = &env.negotiated;
         let decoder = MessageDecoder::new(negotiated.codec.clone(), negotiated.receive_limit);
-        Self { decoder, session: ServerSession::new(), env, requests: 0, now }
+        Self { decoder, session: ServerSession::new(), env, requests: 0, ended_at_once: 0, now }
     }
 
     /// Takes the next whole message out of the inbox. `None` if there is none.
@@ -90,11 +92,15 @@ impl Dispatcher {
         let reply_to = if wants_response { ReplyTo::Peer } else { ReplyTo::None };
         let response = match self.try_start(header, body, reply_to) {
             Ok(StartOutcome::Ended(response, now)) => {
+                self.ended_at_once += 1;
                 self.now = now;
                 response
             }
             Ok(StartOutcome::Spawned(now)) => {
                 self.now = now;
+                if self.ended_at_once >= MIN_SHORT_CALLS {
+                    self.env.calls.assume_short_polls();
+                }
                 return;
             }
             Err(status) => {
