@@ -6,8 +6,8 @@ use std::fmt;
 pub const MAX_OPTION_BYTES: usize = 4 * 1024;
 /// The largest header frame, in bytes.
 pub const MAX_HEADER_BYTES: usize = 64 * 1024;
-/// The largest nesting depth of a value, in either codec. A stack frame of a typical deserializer is a few
-/// hundred bytes, so this stays far below the smallest stack of a thread.
+/// The largest nesting depth of a value, in either codec. Values that nest deeper than a few levels are decoded on a
+/// stack that is large enough for any type at this depth.
 pub const MAX_DEPTH: usize = 128;
 /// The size of a frame's length prefix, in bytes.
 pub const LENGTH_BYTES: usize = 4;

@@ -11,6 +11,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::ser::{CompactFormatter, Formatter as _};
 
+use super::deep::{json_levels, with_stack};
 use super::error::{BoxError, DecodeError, ValueError};
 use super::format::{Format, Serializer};
 use super::relaxed::Relaxed;
@@ -29,11 +30,13 @@ pub(super) fn encode<T: Serialize + ?Sized, B: BufferSource>(
 }
 
 pub(super) fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, DecodeError> {
-    serde_json::from_slice(body).or_else(|error| {
-        let error = error.to_string();
-        // The two forms that serde_json does not read: see `relaxed`. Other errors would only be found again.
-        let is_form = error.starts_with("invalid type: string") || error.starts_with("invalid number");
-        is_form.then(|| decode_relaxed(body)).flatten().ok_or_else(|| DecodeError::value(error))
+    with_stack(json_levels(body), || {
+        serde_json::from_slice(body).or_else(|error| {
+            let error = error.to_string();
+            // The two forms that serde_json does not read: see `relaxed`. Other errors would only be found again.
+            let is_form = error.starts_with("invalid type: string") || error.starts_with("invalid number");
+            is_form.then(|| decode_relaxed(body)).flatten().ok_or_else(|| DecodeError::value(error))
+        })
     })
 }
 

@@ -24,6 +24,8 @@ use crate::buffer_source::{BufferSource, Unpooled};
 mod access;
 #[cfg(any(feature = "msgpack", feature = "json"))]
 mod compound;
+#[cfg(any(feature = "msgpack", feature = "json"))]
+mod deep;
 #[cfg(feature = "msgpack")]
 mod deserializer;
 mod error;
@@ -72,8 +74,8 @@ pub enum Codec {
 
 /// A user-defined codec for bodies.
 ///
-/// The bytes to decode are untrusted: the decoder must limit the nesting depth, treat trailing bytes as an
-/// error, and reserve no memory for a count that the bytes cannot hold.
+/// The bytes to decode are untrusted: the decoder must limit the nesting depth so that no type overflows the stack,
+/// treat trailing bytes as an error, and reserve no memory for a count that the bytes cannot hold.
 #[cfg(feature = "msgpack")]
 pub trait BodyCodec: Send + Sync + 'static {
     /// Returns the name in the Option, such as `application/cbor`; at most 255 bytes.

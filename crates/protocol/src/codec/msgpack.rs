@@ -6,10 +6,11 @@ use rmp::{Marker, encode as rmp_encode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::deep::with_stack;
 use super::error::{BoxError, DecodeError, ValueError};
 use super::format::{Format, Serializer};
 use super::reader::Reader;
-use super::walk;
+use super::walk::{self, Extent};
 use super::writer::Writer;
 use crate::buffer_source::BufferSource;
 use crate::limits::MAX_DEPTH;
@@ -22,11 +23,11 @@ pub(super) fn encode<T: Serialize + ?Sized, B: BufferSource>(
 }
 
 pub(super) fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, DecodeError> {
-    let len = walk::value_len(body)?;
+    let Extent { len, levels } = walk::extent(body)?;
     if len < body.len() {
         return Err(DecodeError::Trailing { at: len, extra: body.len() - len });
     }
-    T::deserialize(&mut Reader::new(body)).map_err(DecodeError::value)
+    with_stack(levels, || T::deserialize(&mut Reader::new(body))).map_err(DecodeError::value)
 }
 
 /// MessagePack.

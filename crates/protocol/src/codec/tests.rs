@@ -278,3 +278,79 @@ fn whole_value_is_the_one_that_was_sent() {
         assert!(codec.decode_whole::<()>(&body).is_err());
     }
 }
+
+/// A type whose recursion takes much stack for each level: it is buffered, and moved, with its arrays.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+#[expect(clippy::large_enum_variant, reason = "that is the point")]
+enum Big {
+    Leaf(i64),
+    One { a: Box<Big>, p: Option<[u64; 32]>, q: Option<[u64; 32]>, r: Option<[u64; 32]> },
+    Other { b: Box<Big>, p: Option<[[u64; 32]; 32]>, q: Option<[[u64; 32]; 32]> },
+}
+
+/// A type that recurses through `flatten`, which buffers each level too.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Flat {
+    #[serde(flatten)]
+    rest: Rest,
+}
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Rest {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    next: Option<Box<Flat>>,
+    #[serde(default)]
+    p: Option<[[u64; 32]; 32]>,
+}
+
+/// Runs it on a thread with the stack that a thread has by default; a stack that overflows aborts the process.
+fn on_a_thread(run: impl FnOnce() + Send + 'static) {
+    let thread = std::thread::Builder::new().stack_size(2 * 1024 * 1024).spawn(run);
+    thread.expect("there is memory for it").join().expect("it does not panic");
+}
+
+#[test]
+fn deepest_value_of_any_type_fits_the_stack() {
+    on_a_thread(|| {
+        for codec in Codec::built_in() {
+            // One less for JSON.
+            for (key, levels) in [("a", 127), ("b", 127), ("a", 50), ("b", 9)] {
+                let mut nested = serde_json::json!(7);
+                for _ in 0..levels {
+                    nested = serde_json::json!({ key: nested });
+                }
+                let body = codec.encode(&nested).unwrap();
+                let value: Big = codec.decode(&body).unwrap();
+                // And what is done with it: it is shown, encoded, decoded as another type, and dropped.
+                assert!(format!("{value:?}").contains("Leaf(7)"));
+                let body = codec.encode(&value).unwrap();
+                assert_eq!(codec.decode::<Big>(&body).unwrap(), value);
+                assert!(codec.decode::<Flat>(&body).is_ok());
+                assert!(codec.decode::<Vec<Big>>(&body).is_err());
+            }
+            let mut nested = serde_json::json!({});
+            for _ in 0..126 {
+                nested = serde_json::json!({ "next": nested });
+            }
+            let body = codec.encode(&nested).unwrap();
+            let value: Flat = codec.decode(&body).unwrap();
+            assert!(codec.encode(&value).is_ok());
+        }
+    });
+}
+
+#[test]
+fn deep_value_in_a_long_body_fits_the_stack() {
+    on_a_thread(|| {
+        for codec in Codec::built_in() {
+            let mut nested = serde_json::json!(7);
+            for _ in 0..126 {
+                nested = serde_json::json!({ "a": nested, "b": "x".repeat(1000) });
+            }
+            let body = codec.encode(&serde_json::json!([nested])).unwrap();
+            assert!(codec.decode::<[Big; 1]>(&body).is_ok());
+            assert!(codec.decode::<Vec<Vec<Big>>>(&body).is_err());
+        }
+    });
+}

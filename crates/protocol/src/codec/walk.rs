@@ -13,19 +13,33 @@ use crate::limits::MAX_DEPTH;
 /// walk over a small value, so a smaller array is tried first.
 const SHALLOW: usize = 8;
 
+/// The size of a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Extent {
+    /// The length in bytes.
+    pub(super) len: usize,
+    /// The number of levels: of arrays and maps in each other.
+    pub(super) levels: usize,
+}
+
 /// Returns the length in bytes of the value at the start of `bytes`.
 pub(crate) fn value_len(bytes: &[u8]) -> Result<usize, DecodeError> {
-    match value_len_within(bytes, &mut [0; SHALLOW]) {
-        Err(DecodeError::TooDeep { .. }) => value_len_within(bytes, &mut [0; MAX_DEPTH]),
+    extent(bytes).map(|extent| extent.len)
+}
+
+/// Returns the size of the value at the start of `bytes`.
+pub(super) fn extent(bytes: &[u8]) -> Result<Extent, DecodeError> {
+    match extent_within(bytes, &mut [0; SHALLOW]) {
+        Err(DecodeError::TooDeep { .. }) => extent_within(bytes, &mut [0; MAX_DEPTH]),
         found => found,
     }
 }
 
-/// Returns the length of the value, with at most `open.len()` levels. Each element of `open` counts the values
+/// Returns the size of the value, with at most `open.len()` levels. Each element of `open` counts the values
 /// that remain in the open container of that level.
-fn value_len_within(bytes: &[u8], open: &mut [u64]) -> Result<usize, DecodeError> {
+fn extent_within(bytes: &[u8], open: &mut [u64]) -> Result<Extent, DecodeError> {
     let mut walk = Walk { bytes, at: 0 };
-    let mut depth = 0;
+    let (mut depth, mut levels) = (0, 0);
     loop {
         let children = walk.step()?;
         if children > 0 {
@@ -38,11 +52,12 @@ fn value_len_within(bytes: &[u8], open: &mut [u64]) -> Result<usize, DecodeError
             }
             open[depth] = children;
             depth += 1;
+            levels = levels.max(depth);
             continue;
         }
         loop {
             if depth == 0 {
-                return Ok(walk.at);
+                return Ok(Extent { len: walk.at, levels });
             }
             open[depth - 1] -= 1;
             if open[depth - 1] > 0 {
