@@ -36,6 +36,18 @@ pub trait Discovery: Send + 'static {
     fn run(self, publisher: Publisher) -> impl Future<Output = ()> + Send + 'static
     where
         Self: Sized;
+
+    /// Returns another source with the same settings; `None` if there is no such thing. Default: `None`.
+    ///
+    /// A channel outlives the runtime of its first call, as one in a `static` does. The next runtime then runs the other
+    /// source, and so does a channel whose source has panicked. Without one, the future of [`Discovery::run`] is
+    /// polled on in the next runtime, which is right only if it uses no timers, sockets or tasks of the first.
+    fn try_clone(&self) -> Option<Self>
+    where
+        Self: Sized,
+    {
+        None
+    }
 }
 
 /// A service's endpoints as they are known at one moment. Cloning is cheap.
@@ -80,7 +92,13 @@ pub type Subscription = watch::Receiver<EndpointList>;
 /// Creates both ends of a channel for lists.
 #[must_use]
 pub fn publisher() -> (Publisher, Subscription) {
-    let (state, subscription) = watch::channel(EndpointList::default());
+    publisher_from(EndpointList::default())
+}
+
+/// Creates both ends of a channel for lists in which `last` is in force until the first one is published.
+#[must_use]
+pub fn publisher_from(last: EndpointList) -> (Publisher, Subscription) {
+    let (state, subscription) = watch::channel(last);
     (Publisher { state }, subscription)
 }
 

@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use farcall_protocol::time::MAX_WAIT;
 use farcall_transport::{Address, AddressError, HumanDuration, Resolve, Scheme, SystemResolver};
 use tokio::time::{sleep, timeout};
 use tracing::{debug, info, warn};
@@ -133,7 +134,7 @@ impl DnsDiscovery {
     /// and new servers get calls late.
     #[must_use]
     pub fn poll_interval(mut self, pause: Duration) -> Self {
-        self.poll_interval = pause.max(MIN_INTERVAL);
+        self.poll_interval = pause.clamp(MIN_INTERVAL, MAX_WAIT);
         self
     }
 
@@ -191,6 +192,10 @@ impl Discovery for DnsDiscovery {
             };
             sleep(pause).await;
         }
+    }
+
+    fn try_clone(&self) -> Option<Self> {
+        Some(self.clone())
     }
 }
 

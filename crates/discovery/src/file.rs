@@ -6,6 +6,7 @@ mod watcher;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use farcall_protocol::time::MAX_WAIT;
 use farcall_transport::HumanDuration;
 use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
@@ -84,7 +85,7 @@ impl FileDiscovery {
     /// A poll of a file that did not change costs one system call. Too high, and changes arrive late.
     #[must_use]
     pub fn poll_interval(mut self, pause: Duration) -> Self {
-        self.poll_interval = pause.max(MIN_INTERVAL);
+        self.poll_interval = pause.clamp(MIN_INTERVAL, MAX_WAIT);
         self
     }
 }
@@ -104,6 +105,10 @@ impl Discovery for FileDiscovery {
             report.tell(change);
             sleep(pause).await;
         }
+    }
+
+    fn try_clone(&self) -> Option<Self> {
+        Some(self.clone())
     }
 }
 

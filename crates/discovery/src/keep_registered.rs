@@ -1,12 +1,12 @@
 //! [`keep_registered`]: the loop that keeps an instance known at one place, whatever happens there.
 //! The requests to that place are left to a [`Registrar`].
 
-use std::any::Any;
 use std::fmt;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::time::Duration;
 
+use farcall_protocol::panic_message;
 use farcall_transport::HumanDuration;
 use futures::FutureExt;
 use tokio::time::{Instant, sleep, timeout_at};
@@ -243,9 +243,4 @@ async fn guarded<T>(
             Err(RegistrarError::new(RegistrarErrorKind::Timeout, format!("no answer within {allowed}")))
         }
     }
-}
-
-fn panic_message(panic: &(dyn Any + Send)) -> &str {
-    let text = panic.downcast_ref::<&str>().copied();
-    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("with no message")
 }

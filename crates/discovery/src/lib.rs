@@ -24,7 +24,9 @@ pub use self::balance::{
     Balancer, BalancerFn, Candidate, Candidates, ConsistentHash, KeySource, LeastLoaded, Load, PeakEwma,
     PickRequest, Picker, Random, RoundRobin, WeightedRoundRobin, ZoneFirst, balancer_fn,
 };
-pub use self::discovery::{Discovery, EndpointList, Publisher, SourceError, Subscription, publisher};
+pub use self::discovery::{
+    Discovery, EndpointList, Publisher, SourceError, Subscription, publisher, publisher_from,
+};
 pub use self::dns::{DnsDiscovery, DnsDiscoveryError};
 pub use self::endpoint::{AdvertisedState, Endpoint};
 pub use self::file::FileDiscovery;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use farcall_protocol::time::later;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
@@ -192,7 +193,7 @@ impl Registrar for MemoryRegistrar {
             let known = entries.entries.remove(&name(&instance));
             let mut registrations = known.map(|known| known.registrations).unwrap_or_default();
             registrations.retain(|_, until| now < *until);
-            registrations.insert(lease.clone(), now + ttl);
+            registrations.insert(lease.clone(), later(now, ttl));
             entries.entries.insert(name(&instance), Entry { instance, registrations });
             Ok(Registered { lease, heartbeat: ttl / HEARTBEATS_OF_A_TTL })
         })
@@ -208,7 +209,7 @@ impl Registrar for MemoryRegistrar {
         match entry.registrations.get_mut(lease).filter(|until| now < **until) {
             None => Ok(Renewal::Unknown),
             Some(until) => {
-                *until = now + ttl;
+                *until = later(now, ttl);
                 entry.registrations.retain(|_, until| now < *until);
                 Ok(Renewal::Renewed(ttl / HEARTBEATS_OF_A_TTL))
             }
@@ -277,6 +278,10 @@ impl Discovery for MemoryDiscovery {
                 () = publisher.closed() => return,
             }
         }
+    }
+
+    fn try_clone(&self) -> Option<Self> {
+        Some(self.clone())
     }
 }
 

@@ -105,6 +105,10 @@ impl Discovery for StaticList {
             }
         }
     }
+
+    fn try_clone(&self) -> Option<Self> {
+        Some(self.clone())
+    }
 }
 
 fn collect<E: Into<Endpoint>>(endpoints: impl IntoIterator<Item = E>) -> List {

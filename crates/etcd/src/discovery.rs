@@ -77,6 +77,11 @@ impl Discovery for EtcdDiscovery {
             never = self.follow(&publisher) => match never {},
         }
     }
+
+    fn try_clone(&self) -> Option<Self> {
+        let listing = Listing::new(self.listing.keys().clone());
+        Some(Self { client: self.client.clone(), listing, check_after: self.check_after })
+    }
 }
 
 impl EtcdDiscovery {

@@ -90,4 +90,4 @@ pub use self::method_error::{IntoMethodError, MethodError, NoApplicationError};
 pub use self::outbox::Outbox;
 pub use self::session::{ClientAction, ClientSession, ProtocolError, ServerAction, ServerSession};
 pub use self::status::Status;
-pub use self::text::{EscapedText, MAX_PEER_TEXT, truncate};
+pub use self::text::{EscapedText, MAX_PEER_TEXT, panic_message, truncate};

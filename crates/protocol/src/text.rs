@@ -1,5 +1,6 @@
 //! Untrusted text: truncated when it is received, escaped when it is displayed.
 
+use std::any::Any;
 use std::fmt;
 
 /// The largest part of a peer's text that is kept, in bytes.
@@ -119,6 +120,20 @@ impl fmt::Debug for Excerpt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
+}
+
+/// Returns the message of a panic that was caught; it may quote a peer's text, so show it as [`EscapedText`].
+///
+/// ```
+/// use farcall_protocol::panic_message;
+///
+/// let panic = std::panic::catch_unwind(|| panic!("of {}", 7)).unwrap_err();
+/// assert_eq!(panic_message(&*panic), "of 7");
+/// ```
+#[must_use]
+pub fn panic_message(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("with no message")
 }
 
 #[cfg(test)]

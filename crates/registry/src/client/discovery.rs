@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use farcall_discovery::{Backoff, Discovery, Instance, Jitter, Publisher};
+use farcall_protocol::time::MAX_WAIT;
 
 use super::http::Http;
 use super::list_state::ListState;
@@ -17,7 +18,9 @@ use super::task::DiscoveryTask;
 /// The defaults of [`HttpDiscovery::backoff`].
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const MAX_PAUSE: Duration = Duration::from_secs(15);
-/// The minimum of [`HttpDiscovery::refresh`].
+/// The minimum of [`HttpDiscovery::silence`].
+const MIN_SILENCE: Duration = Duration::from_secs(1);
+/// The minimum of [`HttpDiscovery::refresh`], and of pauses: a registry that is down must not be asked without one.
 const MIN_REFRESH: Duration = Duration::from_millis(10);
 
 /// Finds the instances of one service in a registry over HTTP.
@@ -110,25 +113,25 @@ impl HttpDiscovery {
     /// Sets the interval between requests for the list, if the registry cannot be watched. Default 10 s; at least 10 ms.
     /// Shorter: changes are seen sooner, at the price of more requests. After 30 intervals, watching is tried again.
     pub fn poll_interval(mut self, refresh: Duration) -> Self {
-        self.source.refresh = refresh.max(MIN_REFRESH);
+        self.source.refresh = refresh.clamp(MIN_REFRESH, MAX_WAIT);
         self
     }
 
     /// Sets how long a long poll waits for a change, in whole seconds. Default 55 s; at least 1 s. Longer: a registry that
     /// hangs is noticed later, or a proxy in between gives up first.
     pub fn wait(mut self, wait: Duration) -> Self {
-        self.source.wait = Duration::from_secs(wait.as_secs().max(1));
+        self.source.wait = Duration::from_secs(wait.as_secs().clamp(1, MAX_WAIT.as_secs()));
         self
     }
 
-    /// Sets the time without a byte after which a watch counts as broken. Default 45 s. It must be longer than the
-    /// registry's interval between pings, which is 15 s.
+    /// Sets the time without a byte after which a watch counts as broken. Default 45 s; at least 1 s. It must be longer than
+    /// the registry's interval between pings, which is 15 s.
     pub fn silence(mut self, silence: Duration) -> Self {
-        self.source.silence = silence;
+        self.source.silence = silence.clamp(MIN_SILENCE, MAX_WAIT);
         self
     }
 
-    /// Sets the first and the longest pause after failures, with jitter. Default 1 s and 15 s. Shorter: a registry that
+    /// Sets the first and the longest pause after failures, with jitter. Default 1 s and 15 s; at least 10 ms. Shorter: a registry that
     /// comes back gets requests from more clients at once.
     pub fn backoff(mut self, first: Duration, max: Duration) -> Self {
         self.backoff = backoff(first, max);
@@ -150,9 +153,14 @@ impl Discovery for HttpDiscovery {
             () = publisher.closed() => {}
         }
     }
+
+    fn try_clone(&self) -> Option<Self> {
+        Some(Self { source: self.source.renewed(), backoff: self.backoff.clone() })
+    }
 }
 
 /// Half of a pause is certain, so that failures never cause a request at once.
 fn backoff(first: Duration, max: Duration) -> Backoff {
+    let first = first.max(MIN_REFRESH);
     Backoff::new(first, max.max(first)).jitter(Jitter::Equal)
 }

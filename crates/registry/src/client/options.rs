@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use farcall_protocol::time::MAX_WAIT;
 use farcall_tls::Pem;
 
 use super::http_client;
@@ -12,10 +13,12 @@ use super::urls::Urls;
 
 /// The default of [`ClientOptions::timeout`].
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
+/// The minimum of [`ClientOptions::timeout`].
+const MIN_TIMEOUT: Duration = Duration::from_millis(1);
 
 /// The settings of requests to one registry. The public setters, with their documentation, are those of
 /// [`HttpRegistrar`](super::HttpRegistrar) and [`HttpDiscovery`](super::HttpDiscovery).
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct ClientOptions {
     pub(super) urls: Urls,
     pub(super) token: Token,
@@ -39,7 +42,7 @@ impl ClientOptions {
     }
 
     pub(super) fn set_timeout(&mut self, timeout: Duration) {
-        self.timeout = timeout.max(Duration::from_millis(1));
+        self.timeout = timeout.clamp(MIN_TIMEOUT, MAX_WAIT);
     }
 
     pub(super) fn add_roots(&mut self, pem: &[u8]) -> Result<(), SettingsError> {

@@ -29,6 +29,13 @@ impl Source {
         Self { http, service, refresh: DEFAULT_REFRESH, wait: DEFAULT_WAIT, silence: DEFAULT_SILENCE }
     }
 
+    /// Returns the same source with another HTTP client, for another runtime.
+    pub(super) fn renewed(&self) -> Self {
+        let Self { http, service, refresh, wait, silence } = self;
+        let http = Http::new(http.options.clone());
+        Self { http, service: service.clone(), refresh: *refresh, wait: *wait, silence: *silence }
+    }
+
     /// Returns the source's name for logs.
     pub(super) fn describe(&self) -> String {
         let service = if self.service.is_empty() { "servers" } else { &self.service };
