@@ -294,7 +294,11 @@ async fn panicking_resolver_does_not_block_the_channel() {
     let options =
         ConnectionOptions::default().dialer(Dialer::default().resolver(Panics(AtomicUsize::new(0))));
     let channel = Channel::builder().to(&*address).options(options).build().unwrap();
-    assert_eq!(rpc(channel.call::<i32>("A.a", &()).await).code(), Code::Unavailable);
+    let error = rpc(channel.call::<i32>("A.a", &()).await);
+    assert_eq!(error.code(), Code::Unavailable);
+    assert!(
+        error.to_string().contains("dialing panicked: ") && error.to_string().contains("the first question")
+    );
     let call = channel.call::<i32>("A.b", &()).start();
     let mut peer = listener.accept().await;
     let seq = peer.request().await.header.seq;

@@ -140,7 +140,8 @@ impl Attempts {
             self.endpoint.bind_to_last();
         }
         let pause = self.pause(&error, request, core);
-        let waits = pause.is_none() && is_unreachable(&error) && core.waits_for_ready(request);
+        let waits =
+            pause.is_none() && is_unreachable(&error) && core.waits_for_ready(request) && !core.is_hopeless();
         let error = most_informative(self.last_error.take(), error);
         let is_last = pause.is_none() && !waits;
         if is_last || !self.wait(pause, request, core).await {

@@ -72,6 +72,14 @@ impl ChannelCore {
         self.totals.count_error(error.code());
     }
 
+    /// Returns `true` if there is no endpoint, and waiting for one is of no use.
+    pub(crate) fn is_hopeless(&self) -> bool {
+        match &self.targets {
+            Targets::One(_) => false,
+            Targets::Many(endpoints) => endpoints.is_hopeless(),
+        }
+    }
+
     /// Returns the number of failed attempts.
     pub(crate) fn failures(&self) -> u64 {
         self.totals.errors().into_iter().map(|(_, errors)| errors).sum()

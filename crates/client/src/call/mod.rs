@@ -271,14 +271,18 @@ impl<T, E> Call<T, E> {
     }
 
     /// Sends the call without asking for a response: whether the handler runs, and how it ends, stays
-    /// unknown. Ready once the request is in the outbox of the connection, which is written before the connection
-    /// closes. It takes no slot among the calls that the server runs at once, but waits while too
-    /// many bytes wait to be written.
+    /// unknown. Ready once the request is handed to the operating system, so that it is not lost if the program ends then.
+    /// It takes no slot among the calls that the server runs at once. If the future is dropped before it is ready, the
+    /// request is sent or not.
+    ///
+    /// Many at once, as with [`futures::future::join_all`](https://docs.rs/futures/latest/futures/future/fn.join_all.html),
+    /// are written together.
     ///
     /// # Errors
     ///
     /// The request could not be sent: no connection, no time left, arguments that do not encode, a request
-    /// over the server's size limit. The execution is `not_sent`.
+    /// over the server's size limit. The execution is `not_sent`; it is `maybe` if the connection broke, or
+    /// the time passed, while the request was written.
     pub async fn notify(self) -> Result<(), RpcError> {
         notify(self.request, &self.core).await
     }

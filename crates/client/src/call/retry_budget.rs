@@ -32,12 +32,9 @@ impl RetryBudget {
     /// allowed. Default 0.2 and 10. Too low, and the calls of a server that is killed fail although another server
     /// could have answered; too high, and retries multiply the load of the remaining servers.
     ///
-    /// # Panics
-    ///
-    /// If a number is negative or NaN.
-    pub fn new(share: f64, floor_per_second: f64) -> Self {
-        assert!(share >= 0.0 && floor_per_second >= 0.0, "a retry budget is not negative");
-        Self { share, floor: floor_per_second }
+    /// A number that is negative, or no number, counts as 0; an infinite one is no limit.
+    pub const fn new(share: f64, floor_per_second: f64) -> Self {
+        Self { share: not_negative(share), floor: not_negative(floor_per_second) }
     }
 
     /// Creates a budget without a limit: only the attempts of each call are limited.
@@ -53,6 +50,21 @@ impl RetryBudget {
 impl Default for RetryBudget {
     fn default() -> Self {
         Self::new(0.2, 10.0)
+    }
+}
+
+/// The largest finite number of a budget: the sums of larger ones would overflow.
+const MAX_FINITE: f64 = 1e12;
+
+/// Returns the number as a budget counts with it.
+const fn not_negative(number: f64) -> f64 {
+    // The comparisons are false for NaN.
+    if number > MAX_FINITE && number < f64::INFINITY {
+        MAX_FINITE
+    } else if number > 0.0 {
+        number
+    } else {
+        0.0
     }
 }
 

@@ -21,7 +21,7 @@ use crate::connection::pool::ConnectionPool;
 use crate::connection::response::Response;
 use crate::endpoints::Endpoints;
 use crate::endpoints::outlier_detection::OutlierDetection;
-use crate::endpoints::watch::Source;
+use crate::endpoints::source::Source;
 use crate::error::BuildError;
 
 /// A channel that is not built yet.
@@ -91,7 +91,8 @@ impl ChannelBuilder {
     }
 
     /// Sets the source of the addresses: a registry, DNS, a file, or a user's own. It is started by
-    /// the first call, and followed for as long as the channel lives.
+    /// the first call, and followed for as long as the channel lives. If the runtime of that call ends before, the next
+    /// call runs the source again in its own; see [`Discovery::try_clone`].
     pub fn discover(mut self, discovery: impl Discovery) -> Self {
         self.source = Some(Source::new(discovery));
         self
@@ -109,7 +110,7 @@ impl ChannelBuilder {
         self
     }
 
-    /// Sets the number of connections to each endpoint, which take turns. Default 1, which is right for most: a
+    /// Sets the number of connections to each endpoint, which take turns. Default 1, at most 1,024. One is right for most: a
     /// connection carries many calls at once. More help if one is bound by a core of the server,
     /// and cost as many sockets on both sides.
     pub const fn connections(mut self, connections: usize) -> Self {
@@ -286,6 +287,7 @@ fn layered(core: ChannelCore, layers: Vec<AddLayer>) -> Arc<ChannelCore> {
 }
 
 /// The addresses that a channel was built with.
+#[derive(Clone)]
 struct Fixed(Vec<Address>);
 
 impl Discovery for Fixed {
@@ -295,5 +297,9 @@ impl Discovery for Fixed {
 
     async fn run(self, publisher: Publisher) {
         publisher.publish(self.0.into_iter().map(Endpoint::new).collect());
+    }
+
+    fn try_clone(&self) -> Option<Self> {
+        Some(self.clone())
     }
 }

@@ -18,6 +18,7 @@ use crate::call::request::Request;
 use crate::call::response_future::ResponseFuture;
 use crate::call::{Call, describe};
 use crate::connection::Connection;
+use crate::connection::closing::Closing;
 use crate::connection::pool::ConnectionPool;
 use crate::connection::response::Response;
 use crate::endpoints::status::EndpointStatus;
@@ -36,6 +37,9 @@ pub(crate) mod overview;
 ///
 /// A call that was refused, or of which no byte was sent, is tried again on the next connection,
 /// three times at most. When the last clone is gone, the connection closes after everything was sent.
+///
+/// It may be used in one runtime after the other, as from a `static`: connections, and the tasks that follow a source of
+/// endpoints, end with the runtime that they were started in, and the next call starts others in its own.
 ///
 /// ```
 /// use farcall_client::Channel;
@@ -230,9 +234,41 @@ impl Channel {
         self.core.totals().time_only_endpoint();
     }
 
+    /// Waits until all that was sent over it before is handed to the operating system: calls, one-way calls and
+    /// cancellations.
+    ///
+    /// # Errors
+    ///
+    /// `unavailable`, `maybe`: a connection ended before.
+    pub async fn flush(&self) -> Result<(), RpcError> {
+        match &self.core.targets {
+            Targets::One(pool) => pool.flush().await,
+            Targets::Many(endpoints) => endpoints.flush().await,
+        }
+    }
+
     /// Closes the connections: calls in flight are finished, and calls that wait for one to be
-    /// dialed fail. A later call dials again.
-    pub fn close(&self) {
+    /// dialed fail. A later call dials again. This begins at once; await the result to know that all was sent and
+    /// that the servers have closed in turn, as at the end of a program.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use farcall_client::{Channel, Connection, ConnectionOptions};
+    /// # use farcall_transport::{PeerAddress, Stream};
+    /// # let server = farcall_server::Server::builder().method("Log.line", async |_: (String,)| ());
+    /// # let (near, far) = tokio::io::duplex(1024);
+    /// # server.build()?.handle().serve_stream(Stream::new(far), PeerAddress::Memory);
+    /// # let address = "tcp@10.0.0.3:7001".parse()?;
+    /// # let connection = Connection::over(Stream::new(near), &address, &ConnectionOptions::default()).await?;
+    /// # let channel = Channel::from(connection);
+    /// channel.notify("Log.line", &("the last words",)).await?;
+    /// channel.close().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[expect(clippy::must_use_candidate, reason = "closing goes on by itself")]
+    pub fn close(&self) -> Closing {
         match &self.core.targets {
             Targets::One(pool) => pool.close(),
             Targets::Many(endpoints) => endpoints.close(),

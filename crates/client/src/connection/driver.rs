@@ -1,9 +1,9 @@
 //! The task of a connection: it writes the callers' requests, reads the server's replies, and
 //! enforces time limits.
 
-use std::pin::Pin;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
@@ -14,13 +14,15 @@ use farcall_protocol::{
     MessageDecoder, Outbox, ProtocolError,
 };
 use farcall_transport::{BufferPool, HumanDuration, Stream};
-use tokio::io::AsyncWrite as _;
+use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
+use tokio::task::coop::unconstrained;
 use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::io::{poll_read_buf, poll_write_buf};
-use tracing::debug;
+use tracing::{debug, error};
 
 use super::io_error::describe;
 use super::options::ConnectionOptions;
+use super::progress::EndKind;
 use super::shared::Shared;
 use super::wake_batch::WakeBatch;
 
@@ -28,6 +30,8 @@ use super::wake_batch::WakeBatch;
 const READS_PER_TURN: usize = 8;
 /// Bytes read in a row before other tasks run: callers with large replies have work to do meanwhile.
 const BYTES_PER_TURN: usize = 200 * 1024;
+/// Reads of a connection whose task is dropped, so that a server that sends without end does not hold it up.
+const LAST_READS: usize = 64;
 /// The shortest interval between two expiries of the timer.
 const MIN_TICK: Duration = Duration::from_millis(1);
 /// The longest time for which the wake-ups of callers are delayed: their thread may be busy while another is idle.
@@ -102,41 +106,41 @@ impl Driver {
     }
 
     /// Drives the connection. Ready when it has ended, with the reason.
-    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<String> {
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<(String, EndKind)> {
         // Reads come first, so that two sides that both write cannot deadlock.
-        if let Poll::Ready(reason) = self.poll_read(cx) {
-            return Poll::Ready(reason);
+        if let Poll::Ready(end) = self.poll_read(cx) {
+            return Poll::Ready(end);
         }
         if let Poll::Ready(written) = self.poll_write(cx)
             && let Err(reason) = written.and_then(|()| self.close_if_done(cx))
         {
-            return Poll::Ready(reason);
+            return Poll::Ready((reason, EndKind::Broken));
         }
-        self.poll_timer(cx)
+        self.poll_timer(cx).map(|reason| (reason, EndKind::Broken))
     }
 
     /// Reads replies and completes their calls. Ready when the connection has ended, with the reason.
-    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<String> {
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<(String, EndKind)> {
         if std::mem::take(&mut self.unread)
             && let Err(error) = self.handle_input(Instant::now())
         {
-            return Poll::Ready(protocol_violation(&error));
+            return Poll::Ready((protocol_violation(&error), EndKind::Broken));
         }
         let mut bytes = 0;
         for _ in 0..READS_PER_TURN {
             match ready!(poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.input.room())) {
-                Ok(0) => return Poll::Ready("it closed the connection".to_owned()),
+                Ok(0) => return Poll::Ready(("it closed the connection".to_owned(), EndKind::Closed)),
                 Ok(read) => {
                     self.input.advance(read);
                     bytes += read;
                 }
-                Err(error) => return Poll::Ready(describe(&error)),
+                Err(error) => return Poll::Ready((describe(&error), EndKind::Broken)),
             }
             let now = Instant::now();
             self.silence.heard(now.into_std());
             self.received = true;
             if let Err(error) = self.handle_input(now) {
-                return Poll::Ready(protocol_violation(&error));
+                return Poll::Ready((protocol_violation(&error), EndKind::Broken));
             }
             if bytes > BYTES_PER_TURN {
                 break;
@@ -196,7 +200,7 @@ impl Driver {
                 match poll_write_buf(Pin::new(&mut self.stream), cx, &mut self.outbox) {
                     Poll::Ready(Ok(0)) => return Poll::Ready(Err("it takes no more bytes".to_owned())),
                     Poll::Ready(Ok(written)) => {
-                        self.shared.written.fetch_add(written as u64, Ordering::Relaxed);
+                        self.shared.progress.add_written(written);
                         self.write_stalled = None;
                         self.flushed = false;
                     }
@@ -204,8 +208,13 @@ impl Driver {
                     Poll::Pending => return self.stalled(),
                 }
             }
-            if !self.shared.has_output() {
-                return self.poll_flush(cx);
+            let more = self.shared.has_output();
+            // Under load there is always more; callers that wait for their bytes to be flushed still see it soon.
+            if !more || self.shared.progress.is_flush_wanted() {
+                let flushed = ready!(self.poll_flush(cx));
+                if !more || flushed.is_err() {
+                    return Poll::Ready(flushed);
+                }
             }
             if !self.shared.has_worthwhile_output() && !std::mem::replace(&mut self.yielded, true) {
                 // Let callers that are ready append their requests first, so that one write sends all.
@@ -225,8 +234,12 @@ impl Driver {
                 Poll::Pending => return self.stalled(),
             }
             self.flushed = true;
+            self.shared.progress.set_flushed();
             self.write_stalled = None;
             self.outbox.shrink();
+        }
+        if self.shared.progress.is_flush_wanted() {
+            self.shared.progress.notify_flushed();
         }
         Poll::Ready(Ok(()))
     }
@@ -260,6 +273,26 @@ impl Driver {
             }
         }
         Ok(())
+    }
+
+    /// Writes what is left and shuts this direction down, for the last time that this is polled.
+    fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        // Bytes that were not read when the socket is closed would reset the connection, and what was written
+        // with it.
+        let mut discarded = [0; 4096];
+        for _ in 0..LAST_READS {
+            let mut input = ReadBuf::new(&mut discarded);
+            match Pin::new(&mut self.stream).poll_read(cx, &mut input) {
+                Poll::Ready(Ok(())) if !input.filled().is_empty() => {}
+                _ => break,
+            }
+        }
+        // No caller is waited for.
+        self.yielded = true;
+        if ready!(self.poll_write(cx)).is_ok() {
+            let _ = Pin::new(&mut self.stream).poll_shutdown(cx);
+        }
+        Poll::Ready(())
     }
 
     /// Enforces time limits. Ready when the connection is dead, with the reason.
@@ -332,18 +365,30 @@ impl Future for Driver {
         self.shared.waker.register(cx.waker());
         // Callers wait no longer than until the next turn: there is more to read or to write.
         self.wake_batch.wake_pending();
-        let reason = ready!(self.poll_end(cx));
+        let (reason, kind) = ready!(self.poll_end(cx));
         debug!(endpoint = %self.shared.endpoint, reason, "disconnected");
-        self.shared.end(reason);
+        self.shared.end(reason, kind);
         Poll::Ready(())
     }
 }
 
 impl Drop for Driver {
     /// Ends all calls if the task is dropped unfinished, as by a runtime that shuts down: their replies will not be
-    /// read.
+    /// read. What callers have sent is written first, as far as the socket takes it at once.
     fn drop(&mut self) {
-        self.shared.end("the runtime of the connection was shut down".to_owned());
+        if self.shared.progress.ended().is_some() {
+            return;
+        }
+        if std::thread::panicking() {
+            error!(endpoint = %self.shared.endpoint, "the task of a connection has panicked");
+            return self.shared.end("the task of the connection panicked".to_owned(), EndKind::Broken);
+        }
+        let reason = "the runtime of the connection was shut down";
+        self.shared.stop(reason.to_owned());
+        // Outside of the budget of the task that happens to drop this: there is no next turn.
+        let rest = poll_fn(|cx| self.poll_rest(cx));
+        let _ = pin!(unconstrained(rest)).poll(&mut Context::from_waker(Waker::noop()));
+        self.shared.end(reason.to_owned(), EndKind::Orphaned);
     }
 }
 

@@ -23,6 +23,12 @@ impl Handle {
         &self.0
     }
 
+    /// Returns the connection's state, unless it has ended.
+    pub(super) fn unended(&self) -> Vec<Arc<Shared>> {
+        let open = self.0.progress.ended().is_none();
+        open.then(|| Arc::clone(&self.0)).into_iter().collect()
+    }
+
     /// Returns the other side's address, as errors name it.
     pub(crate) fn endpoint(&self) -> &Address {
         &self.0.endpoint
@@ -62,6 +68,10 @@ impl Handle {
             SendError::TooLarge(error) => self.too_large(request.method(), error),
             SendError::DeadlineExceeded => {
                 deadline_exceeded(request.method(), request.deadline(), phase).at(self.endpoint())
+            }
+            SendError::Lost => {
+                RpcError::new(Code::Unavailable, Execution::Maybe, Phase::Write, self.0.end_reason())
+                    .at(self.endpoint())
             }
             SendError::Closed | SendError::TooManyInFlight | SendError::OutboxFull => {
                 RpcError::new(Code::Unavailable, Execution::NotSent, phase, self.0.close_reason())

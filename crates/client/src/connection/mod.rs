@@ -13,17 +13,20 @@ use farcall_transport::{Address, DialPhase, HumanDuration, Stream};
 use tokio::time::{Instant, timeout_at};
 use tracing::debug;
 
+use self::closing::Closing;
 use self::driver::Driver;
 use self::handle::Handle;
 use self::handshake::handshake;
 use self::options::ConnectionOptions;
 use self::pending::Pending;
+use self::progress::EndKind;
 use self::request::{EncodedRequest, SendError};
 use self::response::Response;
 use self::shared::Shared;
 use crate::error::{Phase, RpcError};
 
 pub(crate) mod backoff;
+pub(crate) mod closing;
 mod driver;
 pub(crate) mod handle;
 mod handshake;
@@ -32,6 +35,7 @@ mod io_error;
 pub(crate) mod options;
 pub(crate) mod pending;
 pub(crate) mod pool;
+mod progress;
 pub(crate) mod request;
 pub(crate) mod response;
 mod shared;
@@ -157,9 +161,27 @@ impl Connection {
         self.shared().is_open()
     }
 
-    /// Closes it: no further calls are made, those in flight are finished, and the server gets a goaway.
-    pub fn close(&self) {
+    /// Closes it: no further calls are made, those in flight are finished, and the server gets a goaway. This begins at
+    /// once; await the result to know that all was sent and that the server has closed in turn.
+    #[expect(clippy::must_use_candidate, reason = "closing goes on by itself")]
+    pub fn close(&self) -> Closing {
         self.shared().close();
+        Closing::new(self.handle.unended())
+    }
+
+    /// Waits until all that was sent over it before is handed to the operating system: calls, one-way calls and
+    /// cancellations.
+    ///
+    /// # Errors
+    ///
+    /// `unavailable`, `maybe`: the connection ended before.
+    pub async fn flush(&self) -> Result<(), RpcError> {
+        let shared = self.shared();
+        if shared.progress.ended().is_some() || shared.until_flushed(shared.sent()).await {
+            return Ok(());
+        }
+        let (code, execution) = (Code::Unavailable, Execution::Maybe);
+        Err(RpcError::new(code, execution, Phase::Write, shared.end_reason()).at(self.endpoint()))
     }
 
     /// Returns the other side's address, as errors name it.
@@ -178,6 +200,11 @@ impl Connection {
     #[must_use]
     pub fn in_flight(&self) -> usize {
         self.shared().in_flight()
+    }
+
+    /// Returns `true` if it ended because its runtime was shut down.
+    pub(crate) fn is_orphaned(&self) -> bool {
+        self.shared().progress.ended().is_some_and(|end| end.kind == EndKind::Orphaned)
     }
 
     /// Returns the handle that keeps it open.
@@ -231,14 +258,24 @@ impl Connection {
         Ok(Pending::new(Arc::clone(&self.handle), seq, limit))
     }
 
-    /// Sends a request that is not answered, as soon as there is room for it.
+    /// Sends a request that is not answered, as soon as there is room for it, and waits until it is handed to the
+    /// operating system: nothing else would tell that it was lost. If the future is dropped meanwhile, it is sent or
+    /// not.
     pub(crate) async fn send_one_way(
         &self,
         request: &EncodedRequest<'_>,
         phase: &mut Phase,
     ) -> Result<Response, SendError> {
-        self.when_room(phase, || self.shared().enqueue_one_way(request)).await?;
-        Ok(Response::empty(Arc::clone(&self.handle)))
+        let shared = self.shared();
+        let (begin, end) = self.when_room(phase, || shared.enqueue_one_way(request)).await?;
+        *phase = Phase::Wait;
+        if shared.until_flushed(end).await {
+            Ok(Response::empty(Arc::clone(&self.handle)))
+        } else if shared.progress.written() <= begin {
+            Err(SendError::Closed)
+        } else {
+            Err(SendError::Lost)
+        }
     }
 
     async fn when_room<T>(

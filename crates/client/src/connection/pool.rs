@@ -7,6 +7,7 @@ use farcall_transport::Address;
 use tokio::time::Instant;
 
 use super::Connection;
+use super::closing::Closing;
 use super::options::ConnectionOptions;
 use super::slot::ConnectionSlot;
 use crate::error::RpcError;
@@ -18,10 +19,13 @@ pub(crate) struct ConnectionPool {
     turn: AtomicUsize,
 }
 
+/// The largest number of connections to one endpoint.
+const MAX_CONNECTIONS: usize = 1024;
+
 impl ConnectionPool {
     pub(crate) fn new(endpoint: &Address, options: &Arc<ConnectionOptions>, connections: usize) -> Self {
-        let slots =
-            (0..connections.max(1)).map(|_| ConnectionSlot::new(endpoint.clone(), Arc::clone(options)));
+        let slots = (0..connections.clamp(1, MAX_CONNECTIONS))
+            .map(|_| ConnectionSlot::new(endpoint.clone(), Arc::clone(options)));
         Self { slots: slots.collect(), turn: AtomicUsize::new(0) }
     }
 
@@ -95,8 +99,17 @@ impl ConnectionPool {
         self.slots.iter().map(ConnectionSlot::next_dial_at).min().flatten()
     }
 
-    pub(crate) fn close(&self) {
-        self.slots.iter().for_each(ConnectionSlot::close);
+    pub(crate) fn close(&self) -> Closing {
+        Closing::all(self.slots.iter().filter_map(ConnectionSlot::close).collect())
+    }
+
+    /// Waits until all that was sent over the connections in use is handed to the operating system.
+    pub(crate) async fn flush(&self) -> Result<(), RpcError> {
+        let mut outcome = Ok(());
+        for slot in &self.slots {
+            outcome = outcome.and(slot.flush().await);
+        }
+        outcome
     }
 
     fn next(&self) -> &ConnectionSlot {

@@ -31,6 +31,8 @@ pub(crate) enum SendError {
     OutboxFull,
     /// The connection takes no more calls.
     Closed,
+    /// The connection ended while the request was written.
+    Lost,
     /// Less than a millisecond is left until the call's deadline.
     DeadlineExceeded,
     /// The request is larger than the server accepts.
@@ -92,9 +94,14 @@ impl<'a> EncodedRequest<'a> {
     }
 }
 
-/// Creates the error of a request whose deadline passed in `phase`, before it was sent.
+/// Creates the error of a request whose deadline passed in `phase`: before it was sent, or, in [`Phase::Wait`], while
+/// a one-way request was written.
 pub(crate) fn deadline_exceeded(method: &str, deadline: Option<Deadline>, phase: Phase) -> RpcError {
     let limit = HumanDuration(deadline.map_or(Duration::ZERO, |deadline| deadline.limit));
+    if phase == Phase::Wait {
+        let message = format!("the request was not written within {limit}");
+        return RpcError::new(Code::DeadlineExceeded, Execution::Maybe, Phase::Write, message);
+    }
     let message = match phase {
         Phase::Connect => format!("no connection within {limit}"),
         Phase::Queue => format!("no place for the call within {limit}"),

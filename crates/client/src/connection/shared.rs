@@ -1,6 +1,6 @@
 //! The state that a connection's task and its callers share: the calls in flight, and the outgoing bytes.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Poll, Waker};
 use std::time::Duration;
@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use super::in_flight::{InFlight, Outcome};
 use super::options::ConnectionOptions;
+use super::progress::{End, EndKind, Progress};
 use super::request::{EncodedRequest, SendError};
 use crate::deadline::Deadline;
 
@@ -29,8 +30,9 @@ pub(super) struct Shared {
     open: AtomicBool,
     /// `true` once the last handle was dropped: no caller waits any more.
     released: AtomicBool,
-    /// The bytes of the outgoing stream that the socket has accepted.
-    pub(super) written: AtomicU64,
+    /// The outgoing stream, as far as it is written, and the reason why the connection has ended, which may be
+    /// another one than why it takes no more calls.
+    pub(super) progress: Progress,
     /// Wakes the connection's task.
     pub(super) waker: AtomicWaker,
     /// The slots of the calls that the server runs at once. Closed with the connection.
@@ -41,8 +43,6 @@ pub(super) struct Shared {
     answer_timeout: Option<Duration>,
     /// The reason why the connection takes no more calls, and since when.
     closed: OnceLock<(String, Instant)>,
-    /// The reason why the connection has ended, which may be another one.
-    ended: OnceLock<String>,
 }
 
 struct State {
@@ -50,6 +50,8 @@ struct State {
     /// Bounded by `ConnectionOptions::outbox_bytes` and one message; in addition, at most a cancel for
     /// each call in flight, a ping, and a goaway.
     outbox: Outbox,
+    /// The position in the outgoing stream of this side's goaway, once there is one.
+    goaway: Option<u64>,
     phase: Phase,
 }
 
@@ -77,19 +79,19 @@ impl Shared {
             state: Mutex::new(State {
                 in_flight: InFlight::new(),
                 outbox: Outbox::new(),
+                goaway: None,
                 phase: Phase::Open,
             }),
             has_output: AtomicBool::new(false),
             has_earlier: AtomicBool::new(false),
             open: AtomicBool::new(true),
             released: AtomicBool::new(false),
-            written: AtomicU64::new(0),
+            progress: Progress::default(),
             waker: AtomicWaker::new(),
             room: Notify::new(),
             outbox_bytes: options.outbox_bytes,
             answer_timeout: options.answer_timeout,
             closed: OnceLock::new(),
-            ended: OnceLock::new(),
         }
     }
 
@@ -113,7 +115,13 @@ impl Shared {
 
     /// Returns the reason why the connection has ended.
     pub(super) fn end_reason(&self) -> String {
-        self.ended.get().cloned().unwrap_or_else(|| self.close_reason())
+        self.progress.ended().map_or_else(|| self.close_reason(), |end| end.reason.clone())
+    }
+
+    /// Returns the position in the outgoing stream behind all that callers have sent so far.
+    pub(super) fn sent(&self) -> u64 {
+        let state = self.lock();
+        state.goaway.unwrap_or_else(|| state.outbox.appended())
     }
 }
 
@@ -146,15 +154,22 @@ impl Shared {
         Ok((seq, deadline.map(|deadline| deadline.limit)))
     }
 
-    /// Appends a request that is not answered.
-    pub(super) fn enqueue_one_way(&self, request: &EncodedRequest<'_>) -> Result<(), SendError> {
+    /// Appends a request that is not answered. Returns where it begins and ends in the outgoing stream.
+    pub(super) fn enqueue_one_way(&self, request: &EncodedRequest<'_>) -> Result<(u64, u64), SendError> {
         let (_, timeout_ms) = time_left(request.deadline(), None)?;
         let mut state = self.lock_open()?;
         let seq = state.in_flight.skip_seq();
+        let begin = state.outbox.appended();
         self.push_request(&mut state, request, seq, timeout_ms)?;
+        let span = (begin, state.outbox.appended());
         drop(state);
         self.wake();
-        Ok(())
+        Ok(span)
+    }
+
+    /// Waits until the outgoing stream was flushed up to `end`. Returns `false` if the connection ended before.
+    pub(super) async fn until_flushed(&self, end: u64) -> bool {
+        self.progress.until_flushed(end, &self.waker).await
     }
 
     fn push_request(
@@ -209,7 +224,12 @@ impl Shared {
 
     /// Takes no further calls, and sends a goaway.
     pub(super) fn close(&self) {
-        let stopped = self.stop_calls(&mut self.lock(), "this side closed the connection".to_owned());
+        self.stop("this side closed the connection".to_owned());
+    }
+
+    /// Takes no further calls for this reason, and sends a goaway.
+    pub(super) fn stop(&self, reason: String) {
+        let stopped = self.stop_calls(&mut self.lock(), reason);
         if stopped {
             self.notify_stopped();
         }
@@ -272,7 +292,7 @@ impl Shared {
     pub(super) fn expire(&self, now: Instant) -> Option<Instant> {
         let mut expired = Vec::new();
         let mut state = self.lock();
-        let written = self.written.load(Ordering::Relaxed);
+        let written = self.progress.written();
         state.in_flight.expire(now, written, |seq, waker| expired.push((seq, waker)));
         for (seq, _) in &expired {
             self.push(&mut state, &HeaderRef::new(Kind::Cancel, *seq));
@@ -315,21 +335,22 @@ impl Shared {
         wakers.into_iter().for_each(Waker::wake);
     }
 
-    /// Ends all calls, since the connection has ended.
-    pub(super) fn end(&self, reason: String) {
+    /// Ends all calls, since the connection has ended. Only the first end counts.
+    pub(super) fn end(&self, reason: String, kind: EndKind) {
         let mut wakers = Vec::new();
         let mut state = self.lock();
-        let _ = self.ended.set(reason.clone());
+        self.progress.set_ended(End { reason: reason.clone(), kind });
         let stopped = self.stop_calls(&mut state, reason);
         state.phase = Phase::Closed;
         // Drop bodies after unlocking: they may own user memory whose `Drop` runs arbitrary code.
         let unsent = std::mem::take(&mut state.outbox);
-        state.in_flight.lose_all(self.written.load(Ordering::Relaxed), |waker| wakers.extend(waker));
+        state.in_flight.lose_all(self.progress.written(), |waker| wakers.extend(waker));
         drop(state);
         drop(unsent);
         if stopped {
             self.notify_stopped();
         }
+        self.progress.notify_ended();
         wakers.into_iter().for_each(Waker::wake);
     }
 
@@ -354,6 +375,7 @@ impl Shared {
         state.phase = Phase::Closing;
         let _ = self.closed.set((reason, Instant::now()));
         self.open.store(false, Ordering::Release);
+        state.goaway = Some(state.outbox.appended());
         // Also sent after the server's own: without it, the end of the stream would stop one-way requests.
         let last = state.in_flight.last();
         self.push(state, &HeaderRef::new(Kind::Goaway, last));

@@ -1,20 +1,25 @@
 //! One connection of a pool: dialed when it is needed, and again after it broke.
 
+use std::any::Any;
 use std::fmt;
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use farcall_discovery::Backoff;
-use farcall_protocol::{Code, Execution};
+use farcall_protocol::time::later;
+use farcall_protocol::{Code, EscapedText, Execution, panic_message};
 use farcall_transport::{Address, HumanDuration};
+use futures::FutureExt as _;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
-use tracing::debug;
+use tracing::{debug, error};
 
 use super::Connection;
 use super::backoff::reconnect_backoff;
+use super::closing::Closing;
 use super::options::ConnectionOptions;
 use crate::error::{Phase, RpcError};
 
@@ -107,15 +112,22 @@ impl ConnectionSlot {
         if let Some(connection) = self.ready() {
             return Ok(connection);
         }
-        let mut result = match self.shared.ready_or_dial()? {
-            DialOutcome::Ready(connection) => return Ok(connection),
-            DialOutcome::Dialing(result) => result,
-        };
-        let dialed = match result.wait_for(Option::is_some).await {
-            Ok(dialed) => dialed.clone(),
-            Err(_task_gone) => None,
-        };
-        dialed.unwrap_or_else(|| Err(self.shared.unavailable("dialing was given up")))
+        // Another runtime may have dialed, and end meanwhile: then the call dials itself, once.
+        for _ in 0..2 {
+            let mut result = match self.shared.ready_or_dial()? {
+                DialOutcome::Ready(connection) => return Ok(connection),
+                DialOutcome::Dialing(result) => result,
+            };
+            if let Ok(dialed) = result.wait_for(Option::is_some).await
+                && let Some(dialed) = dialed.clone()
+            {
+                return dialed;
+            }
+            if !self.shared.is_orphaned_dial(&result) {
+                break;
+            }
+        }
+        Err(self.shared.unavailable("dialing was given up"))
     }
 
     /// Starts a dial if there is no connection and the backoff allows it, without waiting for it.
@@ -123,10 +135,11 @@ impl ConnectionSlot {
         let _ = self.shared.ready_or_dial();
     }
 
-    /// Returns `true` if the last connection is gone, other than by [`ConnectionSlot::close`], and no dial is
-    /// under way.
+    /// Returns `true` if the last connection is gone, other than by [`ConnectionSlot::close`] or with its runtime, and
+    /// no dial is under way.
     pub(super) fn is_lost(&self) -> bool {
-        let had = self.shared.current.load().as_ref().is_some_and(|connection| !connection.is_available());
+        let is_lost = |connection: &Arc<Connection>| !connection.is_available() && !connection.is_orphaned();
+        let had = self.shared.current.load().as_ref().is_some_and(is_lost);
         had && {
             let state = self.shared.lock();
             state.connected.is_some() && state.dialing.is_none()
@@ -155,10 +168,16 @@ impl ConnectionSlot {
     }
 
     /// Closes the connection and stops the dial that may be under way. The slot may be dialed again.
-    pub(super) fn close(&self) {
+    pub(super) fn close(&self) -> Option<Closing> {
         self.stop_dialing();
-        if let Some(connection) = self.shared.current.load().as_ref() {
-            connection.close();
+        self.shared.current.load().as_ref().map(|connection| connection.close())
+    }
+
+    /// Waits until all that was sent over the connection in use is handed to the operating system.
+    pub(super) async fn flush(&self) -> Result<(), RpcError> {
+        match self.shared.current.load_full() {
+            Some(connection) => connection.flush().await,
+            None => Ok(()),
         }
     }
 
@@ -187,6 +206,13 @@ impl fmt::Debug for ConnectionSlot {
             .field("endpoint", self.endpoint())
             .field("ready", &self.ready())
             .finish()
+    }
+}
+
+impl Dial {
+    /// Returns `true` if its task has ended without a result: its runtime was shut down.
+    fn is_orphaned(&self) -> bool {
+        self.result.has_changed().is_err()
     }
 }
 
@@ -224,8 +250,8 @@ impl Shared {
         if let Some(connection) = self.ready() {
             return Ok(DialOutcome::Ready(connection));
         }
-        // A dial that is finished but still here panicked, or its runtime was shut down.
-        if let Some(dialing) = state.dialing.as_ref().filter(|dialing| !dialing.task.is_finished()) {
+        // A dial without a task is one whose runtime was shut down.
+        if let Some(dialing) = state.dialing.as_ref().filter(|dialing| !dialing.is_orphaned()) {
             return Ok(DialOutcome::Dialing(dialing.result.clone()));
         }
         self.judge_last_connection(&mut state);
@@ -239,8 +265,14 @@ impl Shared {
         let shared = Arc::clone(self);
         // Owned by the state: a later dial, or the end of the slot, aborts it.
         let task = tokio::spawn(async move {
-            let dialed = Connection::open(&shared.endpoint, &shared.options).await;
-            shared.finish_dial(number, &dialed);
+            let dialing = AssertUnwindSafe(Connection::open(&shared.endpoint, &shared.options));
+            let dialed = match dialing.catch_unwind().await {
+                Ok(dialed) => {
+                    shared.finish_dial(number, &dialed);
+                    dialed
+                }
+                Err(panic) => Err(shared.dial_panicked(number, &*panic)),
+            };
             // The calls that waited may be gone.
             let _ = sender.send(Some(dialed));
         });
@@ -248,17 +280,28 @@ impl Shared {
         Ok(DialOutcome::Dialing(result))
     }
 
+    /// Returns `true` if this is the current dial, and the runtime that it ran in was shut down.
+    fn is_orphaned_dial(&self, result: &watch::Receiver<DialResult>) -> bool {
+        let state = self.lock();
+        state
+            .dialing
+            .as_ref()
+            .is_some_and(|dialing| dialing.result.same_channel(result) && dialing.is_orphaned())
+    }
+
     /// Resets the backoff if the last connection lasted; starts it if two in a row did not.
     fn judge_last_connection(&self, state: &mut State) {
         let Some(connected) = state.connected.take() else { return };
         let current = self.current.load();
-        let Some(closed) = current.as_ref().and_then(|connection| connection.closed_at()) else { return };
+        // One that ended with its runtime says nothing about the server.
+        let last = current.as_ref().filter(|connection| !connection.is_orphaned());
+        let Some(closed) = last.and_then(|connection| connection.closed_at()) else { return };
         if closed.saturating_duration_since(connected) >= MIN_HEALTHY_UPTIME {
             state.backoff.reset();
             state.was_short_lived = false;
         } else if std::mem::replace(&mut state.was_short_lived, true) {
             let message = format!("the last connection did not last: {}", self.close_reason());
-            state.failed = Some((self.unavailable(message), closed + state.backoff.next_pause()));
+            state.failed = Some((self.unavailable(message), later(closed, state.backoff.next_pause())));
         }
         // The first redial after a connection broke is made at once.
     }
@@ -279,13 +322,26 @@ impl Shared {
             Err(error) => {
                 let delay = state.backoff.next_pause();
                 debug!(endpoint = %self.endpoint, %error, ?delay, "dialing failed");
-                state.failed = Some((error.clone(), now + delay));
+                state.failed = Some((error.clone(), later(now, delay)));
             }
         }
     }
 
     fn close_reason(&self) -> String {
         self.current.load().as_ref().map_or_else(String::new, |connection| connection.close_reason())
+    }
+
+    /// Ends a dial that panicked, in a user's dialer or resolver. It says nothing about the server, so the next call
+    /// dials again.
+    fn dial_panicked(&self, number: u64, panic: &(dyn Any + Send)) -> RpcError {
+        let mut state = self.lock();
+        if number == state.dials {
+            state.dialing = None;
+        }
+        drop(state);
+        let message = format!("dialing panicked: {}", EscapedText(panic_message(panic)));
+        error!(endpoint = %self.endpoint, "{message}");
+        self.unavailable(message)
     }
 
     fn unavailable(&self, message: impl Into<String>) -> RpcError {

@@ -4,24 +4,25 @@
 //! [`Snapshot`] that calls read.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use farcall_discovery::{Balancer, KeySource, PickRequest};
 use farcall_protocol::{Code, Execution};
 use farcall_transport::HumanDuration;
-use tokio::runtime::Handle;
-use tokio::task::AbortHandle;
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 use self::backend::Backend;
 use self::guard::InFlightGuard;
 use self::outlier_detection::OutlierDetection;
-use self::shared::Shared;
+use self::shared::{Follower, Shared};
 use self::snapshot::{Snapshot, SnapshotEntry};
+use self::source::Source;
 use self::status::EndpointStatus;
-use self::watch::{Source, Watch};
+use self::watch::follow;
 use crate::connection::Connection;
+use crate::connection::closing::Closing;
 use crate::connection::options::ConnectionOptions;
 use crate::error::{Phase, RpcError};
 use crate::totals::Totals;
@@ -32,16 +33,19 @@ pub(crate) mod outlier_detection;
 mod probe;
 mod shared;
 mod snapshot;
+pub(crate) mod source;
 pub(crate) mod status;
-pub(crate) mod watch;
+mod watch;
 
 /// Endpoints that come and go, and the choice among them. Dropping it ends its task and, after the calls in
 /// flight, its connections.
+///
+/// The first call starts the task, in its runtime. When that runtime has ended, the next call starts another one.
 pub(crate) struct Endpoints {
     shared: Arc<Shared>,
-    /// The source that the first call starts the task with; `None` afterwards.
-    source: Mutex<Option<Source>>,
-    task: Mutex<Option<AbortHandle>>,
+    source: Arc<Source>,
+    /// Ends the task when this is dropped.
+    dropped: CancellationToken,
 }
 
 impl Endpoints {
@@ -53,7 +57,7 @@ impl Endpoints {
         outlier_detection: OutlierDetection,
     ) -> Self {
         let shared = Shared::new(source.origin.clone(), balancer, options, connections, outlier_detection);
-        Self { shared: Arc::new(shared), source: Mutex::new(Some(source)), task: Mutex::default() }
+        Self { shared: Arc::new(shared), source: Arc::new(source), dropped: CancellationToken::new() }
     }
 
     /// Returns where the balancer takes the key of a call from.
@@ -107,16 +111,17 @@ impl Endpoints {
 
     /// Returns what `wanted` finds in the snapshot, once there is a list; with `wait`, once it finds something.
     async fn find<T>(&self, wait: bool, wanted: impl Fn(&Snapshot) -> Option<T>) -> Result<T, RpcError> {
-        self.start();
         let found = async {
             loop {
                 // Created before the check, so that a snapshot replaced in between is noticed.
                 let replaced = self.shared.replaced.notified();
+                // Each time, since the runtime of the last task may have ended meanwhile.
+                self.start();
                 let snapshot = self.shared.snapshot.load_full();
                 if let Some(found) = wanted(&snapshot) {
                     return Some(found);
                 }
-                if snapshot.is_known() && !wait {
+                if snapshot.is_final() || snapshot.is_known() && !wait {
                     return None;
                 }
                 drop(snapshot);
@@ -174,25 +179,34 @@ impl Endpoints {
     }
 
     /// Closes all connections; a later call dials again.
-    pub(crate) fn close(&self) {
-        for entry in &self.shared.snapshot.load().entries {
-            entry.backend.pool().close();
-        }
+    pub(crate) fn close(&self) -> Closing {
+        let snapshot = self.shared.snapshot.load();
+        Closing::all(snapshot.entries.iter().map(|entry| entry.backend.pool().close()).collect())
     }
 
-    /// Starts the task, unless it was started.
+    /// Waits until all that was sent over the connections in use is handed to the operating system.
+    pub(crate) async fn flush(&self) -> Result<(), RpcError> {
+        let snapshot = self.shared.snapshot.load_full();
+        let mut outcome = Ok(());
+        for entry in &snapshot.entries {
+            outcome = outcome.and(entry.backend.pool().flush().await);
+        }
+        outcome
+    }
+
+    /// Returns `true` if there is no endpoint to pick, and waiting for one is of no use.
+    pub(crate) fn is_hopeless(&self) -> bool {
+        let snapshot = self.shared.snapshot.load();
+        snapshot.is_final() && snapshot.usable().is_empty()
+    }
+
+    /// Starts the task in this runtime, unless it runs in one.
     fn start(&self) {
-        let mut source = self.source.lock().unwrap_or_else(PoisonError::into_inner);
-        if source.is_none() {
-            return;
-        }
-        // It panics outside of a runtime, before the source is taken: a later call can still start the task.
-        let runtime = Handle::current();
-        if let Some(source) = source.take() {
-            // Aborted when this is dropped. Its errors are in the snapshot.
-            let task = runtime.spawn(Watch::new(Arc::clone(&self.shared), source).run());
-            *self.task.lock().unwrap_or_else(PoisonError::into_inner) = Some(task.abort_handle());
-        }
+        let Some(follower) = Follower::claim(&self.shared) else { return };
+        // It gives the right back if there is no runtime, or the runtime drops the task at once.
+        let task = follow(follower, Arc::clone(&self.source));
+        // Its errors are in the snapshot.
+        tokio::spawn(self.dropped.clone().run_until_cancelled_owned(task));
     }
 
     fn unavailable_error(&self, limit: Option<Duration>) -> RpcError {
@@ -222,8 +236,6 @@ impl fmt::Debug for Endpoints {
 impl Drop for Endpoints {
     /// Ends the task, which otherwise would run on with its clone of the shared state.
     fn drop(&mut self) {
-        if let Some(task) = self.task.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            task.abort();
-        }
+        self.dropped.cancel();
     }
 }

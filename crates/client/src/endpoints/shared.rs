@@ -1,6 +1,7 @@
 //! The state that a channel's calls and the task of its endpoints share.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -8,7 +9,7 @@ use farcall_discovery::{Balancer, KeySource, Subscription};
 use tokio::sync::Notify;
 
 use super::outlier_detection::OutlierDetection;
-use super::snapshot::Snapshot;
+use super::snapshot::{Outlook, Snapshot};
 use crate::connection::options::ConnectionOptions;
 use crate::totals::Totals;
 
@@ -20,7 +21,9 @@ pub(super) struct Shared {
     pub(super) replaced: Notify,
     /// The list of the source, once the task follows it. A list that is confirmed without a change makes no new
     /// snapshot, so its age is read from here.
-    pub(super) list: OnceLock<Subscription>,
+    list: Mutex<Option<Subscription>>,
+    /// `true` while a task follows the source.
+    is_followed: AtomicBool,
     /// Notified by backends whose health has changed.
     pub(super) health_changed: Arc<Notify>,
     pub(super) balancer: Box<dyn Balancer>,
@@ -44,7 +47,8 @@ impl Shared {
         Self {
             snapshot: ArcSwap::default(),
             replaced: Notify::new(),
-            list: OnceLock::new(),
+            list: Mutex::default(),
+            is_followed: AtomicBool::new(false),
             health_changed: Arc::default(),
             key_source: balancer.key(),
             balancer,
@@ -64,7 +68,43 @@ impl Shared {
 
     /// Returns the time since the list was last known to be true.
     pub(super) fn age(&self) -> Option<Duration> {
-        let confirmed = self.list.get()?.borrow().confirmed;
+        let list = self.list.lock().unwrap_or_else(PoisonError::into_inner);
+        let confirmed = list.as_ref()?.borrow().confirmed;
         confirmed.map(|confirmed| confirmed.elapsed())
+    }
+
+    /// Sets the list of the source that the task follows from now on.
+    pub(super) fn set_list(&self, list: Subscription) {
+        *self.list.lock().unwrap_or_else(PoisonError::into_inner) = Some(list);
+    }
+}
+
+/// The right to follow the source, which one task at a time has.
+pub(super) struct Follower(Arc<Shared>);
+
+impl Follower {
+    /// Takes the right; `None` if a task has it.
+    pub(super) fn claim(shared: &Arc<Shared>) -> Option<Self> {
+        // Read first: most calls that come here find a task.
+        let free =
+            !shared.is_followed.load(Ordering::Acquire) && !shared.is_followed.swap(true, Ordering::AcqRel);
+        free.then(|| Self(Arc::clone(shared)))
+    }
+
+    pub(super) fn shared(&self) -> &Arc<Shared> {
+        &self.0
+    }
+}
+
+impl Drop for Follower {
+    /// Gives the right back when the task ends: the channel is gone, or the runtime was shut down. Without a set of
+    /// endpoints to pick from, the next call notices, and starts another task.
+    fn drop(&mut self) {
+        let Snapshot { list, entries, .. } = &*self.0.snapshot.load_full();
+        let (list, entries) = (list.clone(), entries.clone());
+        // In this order: the next task replaces this snapshot, and calls that wait see that there may be one.
+        self.0.snapshot.store(Arc::new(Snapshot { list, entries, active: None, outlook: Outlook::Orphaned }));
+        self.0.is_followed.store(false, Ordering::Release);
+        self.0.replaced.notify_waiters();
     }
 }

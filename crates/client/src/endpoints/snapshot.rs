@@ -18,6 +18,19 @@ pub(super) struct Snapshot {
     pub(super) entries: Vec<SnapshotEntry>,
     /// `None` if no endpoint may be picked.
     pub(super) active: Option<Arc<ActiveSet>>,
+    pub(super) outlook: Outlook,
+}
+
+/// The prospect of another snapshot.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Outlook {
+    /// The endpoints are followed.
+    #[default]
+    Open,
+    /// The task that followed them ended with its runtime: the next call starts another.
+    Orphaned,
+    /// The source has ended or panicked: what is not here now does not come without a call that fails first.
+    Final,
 }
 
 /// A backend with its latest description.
@@ -60,6 +73,15 @@ impl Snapshot {
 
     /// Returns `true` once the source has sent a list, or has failed to find one.
     pub(super) fn is_known(&self) -> bool {
+        self.outlook != Outlook::Orphaned && self.has_answer()
+    }
+
+    /// Returns `true` if waiting for another snapshot is of no use.
+    pub(super) fn is_final(&self) -> bool {
+        self.outlook == Outlook::Final
+    }
+
+    fn has_answer(&self) -> bool {
         self.list.confirmed.is_some() || self.list.failing.is_some()
     }
 

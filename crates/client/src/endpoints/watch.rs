@@ -2,53 +2,39 @@
 //! that have recovered.
 
 use std::collections::HashMap;
-use std::fmt;
+use std::convert::Infallible;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use farcall_discovery::{
-    Candidates, Discovery, EndpointList, Publisher, SourceError, Subscription, publisher,
-};
+use farcall_discovery::{Backoff, Candidates, EndpointList, Jitter, SourceError};
+use farcall_protocol::time::later;
+use farcall_protocol::{EscapedText, panic_message};
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt as _, StreamExt as _};
-use tokio::task::{JoinError, JoinHandle};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{debug, error};
 
 use super::backend::{Backend, Condition};
 use super::probe::probe_until_healthy;
-use super::shared::Shared;
-use super::snapshot::{ActiveSet, Snapshot, SnapshotEntry};
+use super::shared::{Follower, Shared};
+use super::snapshot::{ActiveSet, Outlook, Snapshot, SnapshotEntry};
+use super::source::{RunEnd, Source, SourceRun};
 use crate::connection::pool::ConnectionPool;
 
-/// A source of endpoints that was not started yet.
-pub(crate) struct Source {
-    /// The source's description, for errors and pages.
-    pub(super) origin: String,
-    run: Box<dyn FnOnce(Publisher) -> BoxFuture<'static, ()> + Send>,
-}
-
-impl Source {
-    pub(crate) fn new(discovery: impl Discovery) -> Self {
-        let origin = discovery.describe();
-        Self { origin, run: Box::new(move |publisher| Box::pin(discovery.run(publisher))) }
-    }
-}
-
-impl fmt::Debug for Source {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Source").field(&self.origin).finish()
-    }
-}
-
 /// The state of the task.
-pub(super) struct Watch {
+struct Watch {
     shared: Arc<Shared>,
-    subscription: Subscription,
-    source: SourceTask,
-    /// The error that the end of the source means; `None` while it runs.
-    source_error: Option<SourceError>,
+    source: Arc<Source>,
+    run: SourceRun,
+    /// The error that the end of the run means; `None` while it goes on.
+    run_error: Option<SourceError>,
+    /// `true` once the run is complete: its last list stays in force.
+    is_complete: bool,
+    /// When the source is run again after a panic.
+    restart_at: Option<Instant>,
+    restarts: Backoff,
     next_id: u64,
     /// Probes of the unhealthy backends, at most one for each.
     probes: FuturesUnordered<BoxFuture<'static, u64>>,
@@ -56,36 +42,92 @@ pub(super) struct Watch {
     unhealthy: HashMap<u64, Condition>,
 }
 
-/// The task of the source, aborted when this is dropped.
-struct SourceTask {
-    task: JoinHandle<()>,
-    ended: bool,
-}
-
+/// The pauses after panics of a source, and of what chooses among its endpoints.
+const RESTARTS: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(15)).jitter(Jitter::Equal);
+/// A task that ran for this long before it panicked starts again after the first pause.
+const LASTING: Duration = Duration::from_secs(60);
 /// With ten thousand endpoints a snapshot takes milliseconds, and when many become unhealthy there is always a
 /// next one to make. Slower than this, at most half of the task's time is spent on snapshots.
 const FAST_REBUILD: Duration = Duration::from_millis(1);
 
+/// Follows the endpoints of `source` until the channel is dropped or the runtime is shut down. A panic, as of a user's
+/// balancer, is reported to the log and to callers, and followed by another start.
+pub(super) async fn follow(follower: Follower, source: Arc<Source>) {
+    let shared = follower.shared();
+    let mut restarts = RESTARTS;
+    loop {
+        let begin = Instant::now();
+        let watch = Watch::new(Arc::clone(shared), Arc::clone(&source));
+        let Err(panic) = AssertUnwindSafe(watch.run()).catch_unwind().await;
+        let panic = EscapedText(panic_message(&*panic)).to_string();
+        error!(origin = shared.origin, panic, "the task that looks for endpoints has panicked");
+        let Snapshot { list, entries, active, .. } = &*shared.snapshot.load_full();
+        let (mut list, entries, active) = (list.clone(), entries.clone(), active.clone());
+        list.failing = Some(SourceError::new(format!(
+            "the task that looks for endpoints has ended: it panicked: {panic}"
+        )));
+        shared.replace(Snapshot { list, entries, active, outlook: Outlook::Final });
+        if begin.elapsed() >= LASTING {
+            restarts.reset();
+        }
+        sleep(restarts.next_pause()).await;
+    }
+}
+
 impl Watch {
-    pub(super) fn new(shared: Arc<Shared>, source: Source) -> Self {
-        let (publisher, subscription) = publisher();
-        // Not set before, since a channel has one such task.
-        let _ = shared.list.set(subscription.clone());
-        // `run` is called inside the task: a panic in it is the source's failure, not the caller's.
-        let task = tokio::spawn(async move { (source.run)(publisher).await });
-        let source = SourceTask { task, ended: false };
-        let (probes, unhealthy) = (FuturesUnordered::new(), HashMap::new());
-        Self { shared, subscription, source, source_error: None, next_id: 0, probes, unhealthy }
+    fn new(shared: Arc<Shared>, source: Arc<Source>) -> Self {
+        let last = shared.snapshot.load_full();
+        // A failure of the last run says nothing about this one.
+        let mut list = last.list.clone();
+        list.failing = None;
+        let run = source.run(list);
+        shared.set_list(run.subscription.clone());
+        // Backends live on, and keep their numbers.
+        let next_id = last.entries.iter().map(|entry| entry.backend.id()).max().unwrap_or_default();
+        Self {
+            shared,
+            source,
+            // The error of a source that ended in the runtime before is still the reason.
+            run_error: last.list.failing.clone().filter(|_| run.is_over),
+            is_complete: run.is_over,
+            run,
+            restart_at: None,
+            restarts: RESTARTS,
+            next_id,
+            probes: FuturesUnordered::new(),
+            unhealthy: HashMap::new(),
+        }
     }
 
-    pub(super) async fn run(mut self) {
+    async fn run(mut self) -> Infallible {
         // Set once the source has dropped its publisher: its last list stays in force.
         let mut silent = false;
+        if self.run.subscription.borrow().confirmed.is_some() {
+            // The last list is in force until there is another one.
+            self.rebuild_snapshot();
+        }
         loop {
+            let restart_at = self.restart_at;
+            let restart = async {
+                match restart_at {
+                    Some(at) => sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
             // All arms are cancel-safe: each is only a signal to make the next snapshot.
             tokio::select! {
-                changed = self.subscription.changed(), if !silent => silent = changed.is_err(),
-                end = self.source.end(), if !self.source.ended => self.source_ended(end),
+                changed = self.run.subscription.changed(), if !silent => {
+                    silent = changed.is_err();
+                    if !silent {
+                        self.run_error = None;
+                    }
+                }
+                end = self.run.task.end() => self.run_ended(end),
+                () = restart => {
+                    self.restart();
+                    silent = false;
+                    continue;
+                }
                 () = self.shared.health_changed.notified() => {}
                 Some(id) = self.probes.next(), if !self.probes.is_empty() => self.probe_finished(id),
             }
@@ -106,7 +148,13 @@ impl Watch {
         let entries = self.entries(&list, &last);
         self.eject_outliers(&entries);
         let active = self.active_set(&entries, last.active.as_ref());
-        self.shared.replace(Snapshot { list, entries, active });
+        let outlook = if self.is_final() { Outlook::Final } else { Outlook::Open };
+        self.shared.replace(Snapshot { list, entries, active, outlook });
+    }
+
+    /// Returns `true` if the source has ended, and does not start again.
+    fn is_final(&self) -> bool {
+        (self.is_complete || self.run_error.is_some()) && self.restart_at.is_none()
     }
 
     /// Removes a backend that was reinstated, or has left the list, from the unhealthy ones; and all others whose
@@ -118,21 +166,38 @@ impl Watch {
         }
     }
 
-    fn source_ended(&mut self, end: Result<(), JoinError>) {
+    fn run_ended(&mut self, end: RunEnd) {
+        if self.is_complete {
+            return;
+        }
         let reason = match end {
-            Ok(()) if self.subscription.borrow().confirmed.is_some() => return,
-            Ok(()) => "its discovery ended without a list",
-            Err(error) => {
-                error!(origin = self.shared.origin, %error, "the discovery of endpoints has panicked");
-                "its discovery panicked"
+            RunEnd::Complete if self.run.subscription.borrow().confirmed.is_some() => {
+                self.is_complete = true;
+                return;
+            }
+            RunEnd::Complete => "its discovery ended without a list".to_owned(),
+            RunEnd::Panicked(panic) => {
+                error!(origin = self.shared.origin, panic, "the discovery of endpoints has panicked");
+                if self.run.can_restart {
+                    self.restart_at = Some(later(Instant::now(), self.restarts.next_pause()));
+                }
+                format!("its discovery panicked: {panic}")
             }
         };
-        self.source_error = Some(SourceError::new(reason));
+        self.run_error = Some(SourceError::new(reason));
+    }
+
+    /// Runs the source again after a panic. Its error stays until there is a list.
+    fn restart(&mut self) {
+        self.restart_at = None;
+        let last = self.run.subscription.borrow().clone();
+        self.run = self.source.run(last);
+        self.shared.set_list(self.run.subscription.clone());
     }
 
     fn current_list(&mut self) -> EndpointList {
-        let mut list = self.subscription.borrow_and_update().clone();
-        if let Some(error) = &self.source_error {
+        let mut list = self.run.subscription.borrow_and_update().clone();
+        if let Some(error) = &self.run_error {
             list.failing = Some(error.clone());
         }
         list
@@ -216,35 +281,5 @@ impl Watch {
         }
         let known = candidates.known.len();
         Some(Arc::new(ActiveSet { usable, known, picker: self.shared.balancer.picker(&candidates) }))
-    }
-}
-
-impl Drop for Watch {
-    /// Puts an error into the snapshot when the task ends: the channel is gone, its runtime was shut down, or a
-    /// user's balancer panicked. Calls that wait for endpoints fail then.
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            error!(origin = self.shared.origin, "the task that looks for endpoints has panicked");
-        }
-        let Snapshot { list, entries, active } = &*self.shared.snapshot.load_full();
-        let mut list = list.clone();
-        list.failing = Some(SourceError::new("the task that looks for endpoints has ended"));
-        self.shared.replace(Snapshot { list, entries: entries.clone(), active: active.clone() });
-    }
-}
-
-impl SourceTask {
-    /// Waits until the source has ended. Not called again afterwards.
-    async fn end(&mut self) -> Result<(), JoinError> {
-        let end = (&mut self.task).await;
-        self.ended = true;
-        end
-    }
-}
-
-impl Drop for SourceTask {
-    /// Ends the source, whose lists are not read any more.
-    fn drop(&mut self) {
-        self.task.abort();
     }
 }
