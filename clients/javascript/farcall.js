@@ -842,7 +842,8 @@ function parseAddress(address) {
 function checkTimeout(timeout) {
   if (timeout === undefined || timeout === null || timeout === Infinity) return undefined;
   if (typeof timeout !== "number" || Number.isNaN(timeout)) throw new TypeError("a timeout is in milliseconds");
-  return timeout;
+  // JSON would not carry it as a whole number.
+  return timeout > Number.MAX_SAFE_INTEGER ? undefined : timeout;
 }
 
 /** Returns a checked copy of metadata: section 10. */

@@ -111,7 +111,8 @@ class Client:
     again.  While the server cannot be reached, calls fail at once, and the server is
     dialed again after a pause of a second, which grows up to two minutes.
 
-    Any number of tasks of one event loop may use it at the same time.
+    Any number of tasks of one event loop may use it at the same time.  When that loop has
+    ended, as that of ``asyncio.run`` does, it connects again in the next.
     """
 
     def __init__(self, address: Address, codec: Codec, settings: Settings) -> None:
@@ -127,6 +128,8 @@ class Client:
         self._dialing: asyncio.Task[Connection | FarcallError] | None = None
         self._waiting_for_dial = 0
         self._closed = False
+        # The event loop of the connections.
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def __repr__(self) -> str:
         return f"<farcall.Client of {self.address}>"
@@ -178,7 +181,8 @@ class Client:
     ) -> None:
         """Calls a method one-way: its outcome is not reported.
 
-        Returns when the request is written, and has the parameters of `call`.
+        Returns when the request is handed to the operating system, so that it is not lost if the
+        program ends then, and has the parameters of `call`.
         """
         request = self._request(method, args, named, timeout, metadata, idempotent)
         await self._run(request, lambda connection: connection.notify(request))
@@ -208,8 +212,9 @@ class Client:
 
         It waits first if many pings were sent lately, because servers limit their rate.
         """
-        connection = await self._connected(Deadline(timeout))
-        return await connection.ping(timeout)
+        limit = checked_timeout("timeout", timeout)
+        connection = await self._connected(Deadline(limit))
+        return await connection.ping(limit)
 
     # Connecting
 
@@ -232,16 +237,26 @@ class Client:
 
         Calls without an answer after the timeout, in seconds, fail as `Unavailable`, ``maybe``.
         """
+        limit = checked_timeout("timeout", timeout)
         self._closed = True
+        self._enter_loop()
         if self._dialing is not None:
             self._dialing.cancel()
             await asyncio.wait({self._dialing})
         connections = list(self._connections)
-        await asyncio.gather(*(connection.close(timeout) for connection in connections))
+        await asyncio.gather(*(connection.close(limit) for connection in connections))
+
+    async def flush(self) -> None:
+        """Waits until all that was sent is handed to the operating system."""
+        self._enter_loop()
+        connections = list(self._connections)
+        await asyncio.gather(*(connection.flush(Deadline(None)) for connection in connections))
 
     def abort(self) -> None:
         """Closes at once.  Calls in flight fail as `Unavailable`, ``maybe``."""
         self._closed = True
+        if self._loop is not None and self._loop.is_closed():
+            self._forget()
         if self._dialing is not None:
             self._dialing.cancel()
         for connection in list(self._connections):
@@ -316,6 +331,7 @@ class Client:
         """Returns the connection for new calls, and connects if there is none."""
         if self._closed:
             raise Unavailable("the client was closed")
+        self._enter_loop()
         if self._current is not None and self._current.is_open:
             return self._current
         if self._dialing is None:
@@ -342,6 +358,31 @@ class Client:
             # A copy, because each caller adds a traceback to it.
             raise copy.copy(outcome) from outcome.__cause__
         return outcome
+
+    def _enter_loop(self) -> None:
+        """Leaves behind what belongs to an event loop that has ended."""
+        loop = asyncio.get_running_loop()
+        if self._loop is loop:
+            return
+        if self._loop is not None:
+            if self._loop.is_running():
+                raise RuntimeError(
+                    "this client is used in another event loop, which is running: "
+                    "each loop needs a client"
+                )
+            self._forget()
+        self._loop = loop
+
+    def _forget(self) -> None:
+        """Forgets all connections, whose event loop does not run any more."""
+        for connection in self._connections:
+            connection.orphan()
+        self._connections.clear()
+        self._current = None
+        self._dialing = None
+        self._waiting_for_dial = 0
+        # The ends of those connections say nothing about the server.
+        self._backoff = Backoff()
 
     async def _dial(self) -> Connection | FarcallError:
         """Connects once.  Errors are returned, because all callers may have been cancelled."""

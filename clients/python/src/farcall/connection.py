@@ -138,12 +138,25 @@ class Connection:
         return self._result(outcome)
 
     async def notify(self, request: Request) -> None:
-        """Sends a one-way request, which has no answer (7)."""
+        """Sends a one-way request, which has no answer (7).
+
+        Returns when it is handed to the operating system: nothing else would tell that it was lost.
+        """
         request.flags |= FLAG_ONE_WAY
         await self._send_request(request)
         self._slots.release()
+        await self.flush(request.deadline)
 
-    async def ping(self, timeout: float) -> float:
+    async def flush(self, deadline: Deadline) -> None:
+        """Waits until all that was sent is handed to the operating system."""
+        try:
+            await within(deadline.left, self._stream.flush())
+        except asyncio.TimeoutError:
+            raise deadline.exceeded("maybe") from None
+        except OSError as error:
+            raise Unavailable(self.close_reason or str(error), "maybe") from error
+
+    async def ping(self, timeout: float | None) -> float:
         """Pings the server, and returns the seconds until its pong.
 
         It waits first if many pings were sent lately, because servers limit their rate.
@@ -164,7 +177,7 @@ class Connection:
             raise DeadlineExceeded(f"no pong within {timeout:g} s", "maybe")
         return time.monotonic() - started
 
-    async def close(self, timeout: float) -> None:
+    async def close(self, timeout: float | None) -> None:
         """Accepts no new calls, waits for the answers to the others, and closes (5.5)."""
         self._send_goaway("the client was closed")
         done, _ = await asyncio.wait({self._reader}, timeout=timeout)
@@ -172,6 +185,11 @@ class Connection:
             self._end("the client was closed before all was answered")
         await asyncio.gather(self._reader, self._watch, return_exceptions=True)
         await self._stream.wait_closed()
+
+    def orphan(self) -> None:
+        """Forgets the connection, whose event loop does not run any more."""
+        self._ended = True
+        self.close_reason = self.close_reason or "its event loop has ended"
 
     def abort(self) -> None:
         """Closes at once.  Calls in flight end as ``unavailable``, ``maybe``."""
@@ -185,13 +203,13 @@ class Connection:
         await self._slots.acquire(request.deadline)
         try:
             if self._stream.is_full:
-                await self._flush(request.deadline)
+                await self._make_room(request.deadline)
             return self._write_request(request)
         except BaseException:
             self._slots.release()
             raise
 
-    async def _flush(self, deadline: Deadline) -> None:
+    async def _make_room(self, deadline: Deadline) -> None:
         try:
             with contextlib.suppress(OSError):  # the reader reports the error
                 await within(deadline.left, self._stream.flush())

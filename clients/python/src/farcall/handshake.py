@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .codec import Codec, JsonCodec
+from .deadline import MAX_TIMEOUT_MS
 from .errors import InvalidArgument
 from .stream import FrameStream
 from .wire import (
@@ -58,14 +59,19 @@ def option_of(
         "magic_number": MAGIC_NUMBER,
         "version": VERSION,
         "codec_type": codec.content_type,
-        "connect_timeout_ms": math.ceil(connect_timeout * 1000),
+        "connect_timeout_ms": _milliseconds(connect_timeout),
         "max_frame_bytes": max_frame_bytes,
     }
     if handle_timeout is not None:
-        option["handle_timeout_ms"] = math.ceil(handle_timeout * 1000)
+        option["handle_timeout_ms"] = _milliseconds(handle_timeout)
     if token is not None:
         option["token"] = token
     return option
+
+
+def _milliseconds(seconds: float) -> int:
+    """Returns whole milliseconds, rounded up, as far as JSON is exact."""
+    return math.ceil(min(seconds * 1000, MAX_TIMEOUT_MS))
 
 
 async def shake_hands(stream: FrameStream, option: dict[str, Any]) -> Terms:

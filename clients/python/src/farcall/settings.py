@@ -60,9 +60,13 @@ def checked_timeout(name: str, value: Any) -> float | None:
         return None
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"{name} is a number of seconds, not {type(value).__name__}")
-    if math.isnan(value):
+    try:
+        seconds = float(value)
+    except OverflowError:  # an int beyond all floats
+        seconds = math.copysign(math.inf, value > 0 or -1)
+    if math.isnan(seconds):
         raise ValueError(f"{name} is not a number")
-    return None if value == math.inf else float(value)
+    return None if seconds == math.inf else seconds
 
 
 def checked_metadata(metadata: Mapping[str, str] | None) -> dict[str, str] | None:

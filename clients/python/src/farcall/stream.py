@@ -29,6 +29,7 @@ class FrameStream:
         self._buffer = bytearray()
         self._header: bytes | None = None
         self._draining = asyncio.Lock()  # before Python 3.11 only one task may drain at a time
+        _wait_for_all(writer.transport)
         #: The time of the last received byte, by the monotonic clock.
         self.last_received = time.monotonic()
 
@@ -48,7 +49,7 @@ class FrameStream:
         return self._writer.transport.get_write_buffer_size() > MAX_BUFFERED_BYTES
 
     async def flush(self) -> None:
-        """Waits until the stream accepts more bytes."""
+        """Waits until all written bytes are handed to the operating system."""
         async with self._draining:
             await self._writer.drain()
 
@@ -99,3 +100,16 @@ class FrameStream:
         """Waits until the closed stream has ended."""
         with contextlib.suppress(OSError):
             await self._writer.wait_closed()
+
+
+def _wait_for_all(transport: asyncio.WriteTransport) -> None:
+    """Lets `StreamWriter.drain` wait until no byte is buffered."""
+    tls = getattr(transport, "_ssl_protocol", None)
+    if tls is None:
+        transport.set_write_buffer_limits(high=0)
+        return
+    # TLS buffers twice; the limit 0 would pause it for ever in some versions of Python.
+    transport.set_write_buffer_limits(high=1, low=0)
+    socket = getattr(tls, "_transport", None)
+    if socket is not None:
+        socket.set_write_buffer_limits(high=0)
