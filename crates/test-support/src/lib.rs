@@ -3,6 +3,7 @@
 //! - [`wait`] waits for a condition instead of sleeping, and lets paused time pass;
 //! - [`machine`] measures how busy the machine is, for tests of promises in real time;
 //! - [`frames`] has a raw connection that speaks the protocol's frames and follows none of its rules;
+//! - [`extremes`] has the values that every setting has to take;
 //! - [`pki`] has certificates;
 //! - [`http`] speaks HTTP/1.1 by hand, as a client and as a server;
 //! - [`loopback`] has addresses and ports of this machine.
@@ -20,6 +21,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot set up has failed")]
 #![allow(clippy::missing_panics_doc, reason = "a panic is how a test fails")]
 
+pub mod extremes;
 pub mod frames;
 pub mod http;
 pub mod loopback;

@@ -129,7 +129,7 @@ impl RegistryOptions {
 
     /// Returns the heartbeat interval. See [`RegistryOptions::heartbeat`].
     pub(super) fn heartbeat_interval(&self) -> Duration {
-        self.heartbeat.unwrap_or(self.ttl * 4 / 5)
+        self.heartbeat.unwrap_or(self.ttl / 5 * 4)
     }
 
     /// Checks all values; returns the allowed hosts.
