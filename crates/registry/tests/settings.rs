@@ -18,7 +18,7 @@ const REGISTRARS: [With<HttpRegistrar, Duration>; 3] =
 
 const DISCOVERIES: [With<HttpDiscovery, Duration>; 6] = [
     HttpDiscovery::timeout,
-    HttpDiscovery::refresh,
+    HttpDiscovery::poll_interval,
     HttpDiscovery::wait,
     HttpDiscovery::silence,
     |discovery, time| discovery.backoff(time, Duration::from_secs(1)),

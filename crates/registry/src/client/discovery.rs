@@ -20,7 +20,7 @@ const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const MAX_PAUSE: Duration = Duration::from_secs(15);
 /// The minimum of [`HttpDiscovery::silence`].
 const MIN_SILENCE: Duration = Duration::from_secs(1);
-/// The minimum of [`HttpDiscovery::refresh`], and of pauses: a registry that is down must not be asked without one.
+/// The minimum of [`HttpDiscovery::poll_interval`], and of pauses: a registry that is down must not be asked without one.
 const MIN_REFRESH: Duration = Duration::from_millis(10);
 
 /// Finds the instances of one service in a registry over HTTP.
