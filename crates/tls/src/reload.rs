@@ -50,8 +50,8 @@ struct Files<T> {
     paths: Arc<[PathBuf]>,
     interval: Duration,
     make: Arc<MakeFn<T>>,
-    /// The content that the first value was made of.
-    first: Arc<[FileContent]>,
+    /// The content that the current value was made of, for the task of the next runtime.
+    in_use: Mutex<Arc<[FileContent]>>,
 }
 
 impl<T: Send + Sync + 'static> Reloaded<T> {
@@ -79,7 +79,8 @@ impl<T: Send + Sync + 'static> Reloaded<T> {
         let value = make(&first)?;
         let make: Arc<MakeFn<T>> = Arc::new(move |files| make(files).map_err(|error| error.to_string()));
         let interval = interval.max(MIN_INTERVAL);
-        let files = (!paths.is_empty()).then_some(Files { kind, paths, interval, make, first });
+        let in_use = Mutex::new(first);
+        let files = (!paths.is_empty()).then_some(Files { kind, paths, interval, make, in_use });
         Ok(Self::new(value, files))
     }
 
@@ -124,8 +125,12 @@ impl<T> Shared<T> {
         Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn set(&self, value: T) {
+    /// Sets the current value, which is made of this content.
+    fn set(&self, value: T, content: &[FileContent]) {
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(value);
+        if let Some(files) = &self.files {
+            *files.in_use.lock().unwrap_or_else(PoisonError::into_inner) = content.into();
+        }
     }
 }
 
@@ -168,7 +173,7 @@ impl<T> Watch<T> {
             paths: Arc::clone(&files.paths),
             interval: files.interval,
             make: Arc::clone(&files.make),
-            state: ReloadState::new(files.first.to_vec()),
+            state: ReloadState::new(files.in_use.lock().unwrap_or_else(PoisonError::into_inner).to_vec()),
         }
     }
 
@@ -215,7 +220,7 @@ async fn watch<T: Send + Sync + 'static>(
             Err(_) => return,
         };
         match (new, shared.upgrade()) {
-            (Some(value), Some(shared)) => shared.set(value),
+            (Some(value), Some(shared)) => shared.set(value, watch.state.current()),
             (None, Some(_)) => {}
             (_, None) => return,
         }
@@ -253,6 +258,24 @@ mod tests {
             let text = String::from_utf8_lossy(&files[0].bytes);
             text.trim().parse().map_err(|_| FileError::new(&files[0].path, "has no number in it"))
         })
+    }
+
+    #[test]
+    fn next_runtime_goes_on_from_the_current_content() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("number");
+        fs::write(&path, "1").unwrap();
+        let reloaded = number(&path).unwrap();
+        // Back to the first content in the end, which the task of the last runtime has not seen.
+        for content in ["2", "1", "3", "1"] {
+            let mut runtime = tokio::runtime::Builder::new_current_thread();
+            runtime.enable_all().start_paused(true).build().unwrap().block_on(async {
+                fs::write(&path, content).unwrap();
+                while reloaded.get().to_string() != content {
+                    sleep(INTERVAL).await;
+                }
+            });
+        }
     }
 
     #[tokio::test(start_paused = true)]
