@@ -11,7 +11,7 @@ use futures::FutureExt as _;
 use support::{MEMORY, MS, Peer, S, connect_with, is_one_way, rpc, settle};
 use tokio::time::Instant;
 
-/// Opens a channel over a pipe that holds so many bytes.
+/// Opens a channel over a pipe that holds `buffer` bytes.
 async fn channel_over(buffer: usize) -> (Channel, Peer) {
     let options = ConnectionOptions::default().write_timeout(None);
     let (connection, peer) = connect_with(&options, &ServerPolicy::default(), buffer).await;

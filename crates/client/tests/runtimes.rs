@@ -20,7 +20,7 @@ use tokio::sync::mpsc;
 /// The longest wait for something that must happen.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A server in a runtime of its own. `T.who` answers its name, `Log.line` counts.
+/// A server in a separate runtime. `T.who` answers its name, `Log.line` counts.
 struct Running {
     name: &'static str,
     address: Address,

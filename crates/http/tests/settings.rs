@@ -13,7 +13,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::support::World;
+use crate::support::{PATIENCE, World};
 
 type With<S, V> = fn(S, V) -> S;
 
@@ -40,7 +40,7 @@ async fn use_world(options: HttpOptions, limits: ServeOptions) {
         let _ = timeout(Duration::from_secs(5), stream.read_to_end(&mut Vec::new())).await;
     }
     world.handle.stop();
-    let _ = timeout(Duration::from_secs(60), world.ended).await;
+    let _ = timeout(PATIENCE, world.ended).await;
 }
 
 #[tokio::test]

@@ -23,8 +23,8 @@ const LIMIT_TIMES: [With<Duration>; 9] = [
     Limits::deregister_pause,
     Limits::drain_timeout,
     Limits::slow_call,
-    |limits, time| limits.keep_alive(KeepAlive { idle: time, ..KeepAlive::default() }),
-    |limits, time| limits.keep_alive(KeepAlive { timeout: time, ..KeepAlive::default() }),
+    |limits, time| limits.keep_alive(KeepAlive::default().idle(time)),
+    |limits, time| limits.keep_alive(KeepAlive::default().timeout(time)),
 ];
 
 const LIMIT_COUNTS: [With<usize>; 7] = [
@@ -41,7 +41,7 @@ const LIMIT_COUNTS: [With<usize>; 7] = [
 async fn use_server(handle: &ServerHandle) {
     for time in TIMES {
         let invocation = Invocation::new("T.sleep", Codec::Json, "[5]".into()).timeout(time);
-        handle.invoke(invocation).await;
+        let _ = handle.invoke(invocation).await;
     }
     let offer = ClientOffer::default();
     let mut stream = support::open(handle);

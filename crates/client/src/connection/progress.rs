@@ -33,9 +33,9 @@ pub(super) struct End {
 pub(super) enum EndKind {
     /// The server has closed it.
     Closed,
-    /// It broke, or was given up.
+    /// A failure, or the end of a time limit.
     Broken,
-    /// Its task was dropped: the runtime was shut down.
+    /// The end of its task, whose runtime was shut down.
     Orphaned,
 }
 

@@ -17,7 +17,7 @@ pub(crate) struct Source {
     next: Mutex<NextRun>,
 }
 
-/// What is run next.
+/// The next run.
 enum NextRun {
     /// A discovery that was not run.
     Discovery(Box<dyn AnyDiscovery>),
@@ -53,9 +53,9 @@ pub(super) struct RunTask {
 
 /// The ends of a run.
 pub(super) enum RunEnd {
-    /// It is complete: there will be no other list.
+    /// The regular end: there will be no other list.
     Complete,
-    /// It panicked, with this message.
+    /// A panic with this message.
     Panicked(String),
 }
 

@@ -15,7 +15,7 @@ const LEVEL_STACK: usize = if usize::BITS < 64 { 128 * 1024 } else { 2 * 1024 * 
 #[cfg(feature = "json")]
 const MAX_SCANNED: usize = 8 * 1024;
 
-/// Calls `decode` with enough stack for a value of so many levels.
+/// Calls `decode` with enough stack for a value of `levels`.
 #[inline]
 pub(super) fn with_stack<R>(levels: usize, decode: impl FnOnce() -> R) -> R {
     if levels <= SHALLOW { decode() } else { with_another_stack(levels, decode) }
