@@ -68,9 +68,8 @@ impl OffloadRuntime for TokioOffload {
 
     fn spawn_worker(&self, worker: Box<dyn FnOnce() + Send>) {
         tokio::task::spawn_blocking(|| {
+            let _open = schedstat::Open::new();
             worker();
-            // The thread may stay for other work, or idle.
-            schedstat::close();
         });
     }
 
@@ -88,30 +87,45 @@ mod schedstat {
     use std::time::Duration;
 
     thread_local! {
-        // Kept open by a thread while it works for the pool: it is read for each poll, and to open it takes several
-        // times as long.
         static FILE: RefCell<Option<File>> = const { RefCell::new(None) };
     }
 
-    /// Closes the file of the calling thread.
-    pub(super) fn close() {
-        let _ = FILE.try_with(|file| file.take());
+    /// Keeps the file of the calling thread open while the thread works for the pool: it is read for each poll, and
+    /// to open it takes several times as long. Other threads open it when they read it, which is seldom.
+    pub(super) struct Open(());
+
+    impl Open {
+        pub(super) fn new() -> Self {
+            FILE.set(open());
+            Self(())
+        }
+    }
+
+    impl Drop for Open {
+        fn drop(&mut self) {
+            FILE.set(None);
+        }
+    }
+
+    fn open() -> Option<File> {
+        File::open("/proc/thread-self/schedstat").ok()
     }
 
     /// Returns how long the calling thread has waited for a core.
     pub(super) fn waited() -> Duration {
-        let nanos = FILE.try_with(|file| {
-            // Three numbers of at most 20 digits: the time on a core, the time waiting for one, and slices.
-            let mut line = [0; 64];
-            let mut file = file.borrow_mut();
-            if file.is_none() {
-                *file = Some(File::open("/proc/thread-self/schedstat").ok()?);
-            }
-            let read = file.as_ref()?.read_at(&mut line, 0).ok()?;
-            let line = std::str::from_utf8(&line[..read]).ok()?;
-            line.split_ascii_whitespace().nth(1)?.parse().ok()
+        let nanos = FILE.with_borrow(|file| match file {
+            Some(file) => read(file),
+            None => read(&open()?),
         });
-        Duration::from_nanos(nanos.ok().flatten().unwrap_or(0))
+        Duration::from_nanos(nanos.unwrap_or(0))
+    }
+
+    fn read(file: &File) -> Option<u64> {
+        // Three numbers of at most 20 digits: the time on a core, the time waiting for one, and slices.
+        let mut line = [0; 64];
+        let read = file.read_at(&mut line, 0).ok()?;
+        let line = std::str::from_utf8(&line[..read]).ok()?;
+        line.split_ascii_whitespace().nth(1)?.parse().ok()
     }
 }
 
@@ -119,7 +133,13 @@ mod schedstat {
 mod schedstat {
     use std::time::Duration;
 
-    pub(super) const fn close() {}
+    pub(super) struct Open(());
+
+    impl Open {
+        pub(super) const fn new() -> Self {
+            Self(())
+        }
+    }
 
     pub(super) const fn waited() -> Duration {
         Duration::ZERO

@@ -4,6 +4,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{self, Poll, Waker};
+use std::time::Duration;
 
 use bytes::Bytes;
 use farcall_protocol::Header;
@@ -15,10 +16,10 @@ use super::Call;
 use super::env::CallEnv;
 use super::handler_task::HandlerTask;
 use super::in_flight::InFlightCall;
-use super::offload::Trial;
-use super::running::{HandlerState, RunningHandler};
+use super::offload::{OffloadPool, Trial};
+use super::running::{HandlerState, RunningHandler, worked};
 use crate::service::handler::Response;
-use crate::service::judgement::{ArgumentSize, Judgement};
+use crate::service::judgement::{ArgumentSize, Judgement, MAX_QUICK_POLL, PollPlace};
 use crate::service::method::Method;
 
 /// The outcome of starting a call, and the time at its end.
@@ -44,10 +45,10 @@ pub(crate) fn start(
     let body_len = body.len();
     let size = ArgumentSize::of(body_len);
     let judgement = call.method.judgement(size);
-    let mut trial = None;
+    let mut doubtful = None;
     if !judgement.is_quick() {
-        trial = try_trial(judgement, env);
-        if trial.is_none() {
+        doubtful = Doubtful::try_begin(judgement, env);
+        if doubtful.is_none() {
             // The handler's first poll may be the slow one, so that one is left to the task, too.
             let request = call.request(header, body, env);
             spawn(call.into_owned(), HandlerState::NotStarted(request), body_len, size, env);
@@ -69,10 +70,12 @@ pub(crate) fn start(
     });
     let done = Instant::now();
     let took = done - now;
-    if !call.method.polled(size, took) && trial.is_some() {
-        judgement.was_quick();
+    match doubtful {
+        None => {
+            call.method.polled(size, took);
+        }
+        Some(doubtful) => doubtful.end(call.method, size, took),
     }
-    drop(trial);
     let response = match polled {
         Ok(Poll::Ready(response)) => response,
         Ok(Poll::Pending) => {
@@ -106,18 +109,48 @@ pub(crate) fn start_compressed(
     StartOutcome::Spawned(Instant::now())
 }
 
-/// Begins the trial of a call whose method may be quick. `None` if it is known to be slow, if another call is on trial,
-/// or if it might hold up other connections of a server with several threads: those whose tasks are queued on the
-/// same thread wait even if the others are free.
-#[cold]
-fn try_trial<'a>(judgement: &Judgement, env: &'a CallEnv) -> Option<Trial<'a>> {
-    if !judgement.is_on_trial() {
-        return None;
+/// A call that is polled on the connection's task though its method may be slow, which this poll tells.
+struct Doubtful<'a> {
+    offload: &'a OffloadPool,
+    /// `None` if the method was only suspected to be slow.
+    _trial: Option<Trial<'a>>,
+    preempted: Duration,
+}
+
+impl<'a> Doubtful<'a> {
+    /// `None` if the method is known to be slow, or nothing is known of it and another call is on trial, or the call
+    /// might hold up other connections of a server with several threads: those whose tasks are queued on the same
+    /// thread wait even if the others are free.
+    #[cold]
+    fn try_begin(judgement: &Judgement, env: &'a CallEnv) -> Option<Self> {
+        let offload = &*env.server.offload;
+        let trial = match judgement.place() {
+            PollPlace::Connection | PollPlace::Measured => None,
+            PollPlace::Offload => return None,
+            PollPlace::Trial => {
+                let is_alone = env.server.tasks.len() <= 1 + env.calls.in_flight();
+                // A single thread runs the tests of handlers, where nothing is gained if first calls differ from others.
+                let has_threads = Handle::current().runtime_flavor() != RuntimeFlavor::CurrentThread;
+                if has_threads && !is_alone {
+                    return None;
+                }
+                Some(offload.try_trial()?)
+            }
+        };
+        Some(Self { offload, _trial: trial, preempted: offload.preempted() })
     }
-    let is_alone = env.server.tasks.len() <= 1 + env.calls.in_flight();
-    // A single thread runs the tests of handlers, where nothing is gained if first calls differ from others.
-    let has_threads = Handle::current().runtime_flavor() != RuntimeFlavor::CurrentThread;
-    if is_alone || !has_threads { env.server.offload.try_trial() } else { None }
+
+    /// Judges the method by the poll that is done.
+    #[cold]
+    fn end(self, method: &Method, size: ArgumentSize, took: Duration) {
+        let judgement = method.judgement(size);
+        let worked = worked(took, self.preempted, self.offload);
+        if worked > MAX_QUICK_POLL {
+            judgement.found_slow(method.stats.calls(), worked);
+        } else {
+            judgement.was_quick();
+        }
+    }
 }
 
 /// Gives a call a task that polls its handler to the end.

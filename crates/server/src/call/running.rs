@@ -14,6 +14,7 @@ use tracing::debug;
 use super::encoded_response::{EncodedResponse, compress, within_budget};
 use super::env::CallEnv;
 use super::fair_queue::Flow;
+use super::offload::OffloadPool;
 use super::{Call, ReplyTo};
 use crate::memory_budget::MemoryReservation;
 use crate::server::state::ServerState;
@@ -186,16 +187,10 @@ impl RunningHandler {
         let preempted = env.server.offload.preempted();
         let now = Instant::now();
         let polled = state.poll(call, now, cx);
-        let took = now.elapsed();
-        let mut worked = took;
-        if took > MAX_QUICK_POLL {
-            let preempted = env.server.offload.preempted().saturating_sub(preempted);
-            // Less than it took, unless the time is paused: then both have nothing to do with each other.
-            worked = took.checked_sub(preempted).unwrap_or(took);
-            if worked > MAX_QUICK_POLL + COLD_START {
-                call.method.judgement(*size).found_slow(call.method.stats.calls(), worked);
-                *was_slow = true;
-            }
+        let worked = worked(now.elapsed(), preempted, &env.server.offload);
+        if worked > MAX_QUICK_POLL + COLD_START {
+            call.method.judgement(*size).found_slow(call.method.stats.calls(), worked);
+            *was_slow = true;
         }
         env.calls.offloaded(worked);
         polled.map(|mut response| {
@@ -230,6 +225,17 @@ impl RunningHandler {
         let dropped = permit.call.guarded(|| drop(state));
         permit.response = Some(dropped.err().unwrap_or(response));
     }
+}
+
+/// Returns how long a poll has worked that took this time, without that for which its thread was preempted.
+/// `preempted` is [`OffloadPool::preempted`] before the poll.
+pub(super) fn worked(took: Duration, preempted: Duration, offload: &OffloadPool) -> Duration {
+    if took <= MAX_QUICK_POLL {
+        return took;
+    }
+    let preempted = offload.preempted().saturating_sub(preempted);
+    // Less than it took, unless the time is paused: then both have nothing to do with each other.
+    took.checked_sub(preempted).unwrap_or(took)
 }
 
 impl CallPermit {

@@ -34,7 +34,7 @@ impl Method {
     pub(crate) fn polled(&self, size: ArgumentSize, took: Duration) -> bool {
         let slow = took > MAX_QUICK_POLL;
         if slow {
-            self.judgement(size).suspect(self.stats.calls());
+            self.judgement(size).suspect(self.stats.calls(), took);
         }
         slow
     }
