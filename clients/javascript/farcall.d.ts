@@ -125,13 +125,17 @@ export class Client {
 
   /**
    * Calls a method, and returns its result. Integers beyond `Number.MAX_SAFE_INTEGER` are returned and sent as
-   * `bigint`; a `Uint8Array` or `ArrayBuffer` among the arguments is sent as bytes.
+   * `bigint`, and beyond 64 bits as text; a `Uint8Array` or `ArrayBuffer` among the arguments is sent as bytes. A value
+   * that JSON would lose, such as a `Map` or `NaN`, fails the call with `invalid_argument`.
    *
    * @throws {FarcallError} if the call fails
    */
   call<Result = any>(method: string, args?: Args, options?: CallOptions): Promise<Result>;
 
-  /** Returns the methods of a service as functions. */
+  /**
+   * Returns the methods of a service as functions. Names that the language asks for by itself, such as `toString` and
+   * `then`, are none: use {@link Client.call}.
+   */
   service(name: string): AnyService;
   service<S extends object>(name: string): ServiceOf<S>;
 

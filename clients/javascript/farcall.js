@@ -295,7 +295,8 @@ class Call {
   #reject;
 
   constructor(method, args, { timeout, signal, metadata = {}, idempotent = false }, usualTimeout) {
-    if (typeof method !== "string" || method === "") {
+    // Half of a surrogate pair in a header would end the connection, with all of its calls.
+    if (typeof method !== "string" || method === "" || !isWellFormed(method)) {
       throw new FarcallError("invalid_argument", "the name of a method is a string such as Arith.multiply", "not_sent");
     }
     this.method = method;
@@ -750,7 +751,7 @@ function encode(value) {
     // The value before `toJSON`, which Node's buffers have.
     const given = this[key];
     const refuse = (why) => {
-      throw new TypeError(`${key === "" ? "the value" : key}: ${why}`);
+      throw new TypeError(`${key === "" ? "the value" : escape(key)}: ${why}`);
     };
     if (!isWellFormed(key)) refuse("its name has half of a surrogate pair");
     if (given instanceof Uint8Array) return base64(given);
@@ -851,7 +852,7 @@ function checkMetadata(metadata) {
   for (const [key, value] of Object.entries(metadata)) {
     const isKey = /^[!-@[-~]{1,256}$/.test(key);
     if (!isKey) throw new TypeError(`metadata ${JSON.stringify(key)}: a key is in lower case, of at most 256 letters`);
-    if (typeof value !== "string") throw new TypeError(`metadata ${key}: a value is a text`);
+    if (typeof value !== "string" || !isWellFormed(value)) throw new TypeError(`metadata ${key}: a value is a text`);
   }
   return { ...metadata };
 }

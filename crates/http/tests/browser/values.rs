@@ -40,10 +40,14 @@ async fn values_that_json_would_lose_are_refused() {
           new Set([1]), Promise.resolve(1), new Error('e'), /x/, new Float32Array(2), new Date(NaN), '\ud800',
           { '\ud800': 1 }, { toJSON() {} }, new (class { #hidden = 1 })(),
         ];
-        return await Promise.all(values.map((value) => failure(client.call('Echo.echo', { value }))))";
+        const failed = values.map((value) => failure(client.call('Echo.echo', { value })));
+        // Text that is none would end the connection in a header.
+        failed.push(failure(client.call('Echo.\ud800')));
+        failed.push(failure(client.call('Echo.echo', {}, { metadata: { key: '\ud800' } })));
+        return await Promise.all(failed)";
     let failed = browser.script(script).await;
     let failed = failed.as_array().unwrap();
-    assert_eq!(failed.len(), 18);
+    assert_eq!(failed.len(), 20);
     for failure in failed {
         assert_eq!(kind(failure), ("invalid_argument", "not_sent"), "{failure}");
     }
