@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::head::MAX_TIMEOUT_MS;
 use super::options::Gateway;
-use super::schema::{is_optional, result_types, schema, unknown};
+use super::schema::{is_optional, result_types, schema};
 use super::state::ROOT;
 
 /// The characters that a path cannot contain; braces, for example, would be a parameter.
@@ -76,7 +76,7 @@ fn request_body(method: &MethodInfo) -> Value {
     if let [only] = &method.params[..]
         && only.name == WHOLE
     {
-        return json!({ "content": content(&unknown(&only.type_name)) });
+        return json!({ "content": content(&schema(&only.type_name)) });
     }
     let properties: Map<_, _> =
         method.params.iter().map(|param| (param.name.clone(), schema(&param.type_name))).collect();
@@ -173,6 +173,7 @@ mod tests {
     use farcall_protocol::describe::ParamInfo;
 
     use super::*;
+    use crate::gateway::schema::unknown;
 
     fn param(name: &str, type_name: &str) -> ParamInfo {
         ParamInfo::new(name, type_name)

@@ -262,7 +262,7 @@ impl<F: Format, B: BufferSource> ser::SerializeStructVariant for Fields<'_, '_, 
     }
 }
 
-/// Writes the text that serde_json wraps in a struct of its own.
+/// Writes the text that serde_json wraps in a struct that it knows.
 #[cold]
 fn push_json_text<F: Format, B: BufferSource, T: Serialize + ?Sized>(
     serializer: &mut Serializer<'_, F, B>,

@@ -129,7 +129,7 @@ where
 /// use tower::{ServiceBuilder, service_fn};
 ///
 /// let double = service_fn(async |request: Request| {
-///     let n: i64 = request.arguments()?;
+///     let n: i64 = request.value()?;
 ///     Ok::<_, Status>(Response::ok(request.codec(), &(n * 2)))
 /// });
 /// let double = ServiceBuilder::new().layer(ConcurrencyLimitLayer::new(10)).service(double);
