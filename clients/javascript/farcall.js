@@ -451,7 +451,8 @@ class Connection {
       ["body", call.body, this.#terms.maxFrameBytes],
     ]) {
       if (bytes.length > limit) {
-        const message = `${call.method}: its ${what} has ${bytes.length} bytes, and the server takes ${limit}`;
+        const over = `over the server's limit of ${limit} bytes (its max_frame_bytes)`;
+        const message = `${call.method}: its ${what} of ${bytes.length} bytes is ${over}`;
         return call.fail(new FarcallError("resource_exhausted", message, "not_sent"));
       }
     }

@@ -225,6 +225,13 @@ impl FromStr for ListenAddress {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
+        let places = ["http://", "https://", "tcp://", "http@", "https@", "tcp@", "tls@"];
+        if let Some(place) = places.iter().find_map(|scheme| text.strip_prefix(scheme)) {
+            let place = place.trim_end_matches('/');
+            return Err(format!(
+                "`{text}` is not HOST:PORT: write {place}; whether it is encrypted is set by the certificate"
+            ));
+        }
         let port = text.rsplit_once(':').filter(|(host, _)| !host.is_empty()).map(|(_, port)| port);
         match port.map(str::parse::<u16>) {
             Some(Ok(_)) => Ok(Self(text.to_owned())),
@@ -367,6 +374,10 @@ mod tests {
         }
         for bad in ["", "7100", ":7100", "127.0.0.1", "127.0.0.1:65536", "host:http"] {
             assert!(bad.parse::<ListenAddress>().is_err(), "{bad}");
+        }
+        for other in ["http://[::1]:80/", "tcp@[::1]:80"] {
+            let error = other.parse::<ListenAddress>().err().unwrap_or_default();
+            assert!(error.contains("write [::1]:80;"), "{error}");
         }
     }
 

@@ -131,12 +131,13 @@ class HandshakeTest(AsyncCase):
         server = await FakeServer.start(self, silent, opening=never)
         client = self.connect(server.address, connect_timeout=0.05)
         error = await self.assert_fails(client.call("A.b"), farcall.Unavailable, "not_sent")
-        self.assertIn("no answer within 0.05 s", str(error))
+        self.assertIn("to the handshake there was no answer within 0.05 s", str(error))
         # The timeout of a call ends that call, and not the connecting.
         client = self.connect(server.address)
         other = asyncio.ensure_future(client.call("A.b"))
         call = client.call("A.b", timeout=0.05)
-        await self.assert_fails(call, farcall.DeadlineExceeded, "not_sent")
+        error = await self.assert_fails(call, farcall.DeadlineExceeded, "not_sent")
+        self.assertIn(f"connecting to {server.address}: it accepted the connection", str(error))
         self.assertFalse(other.done())
         await client.close()
         await self.assert_fails(other, farcall.Unavailable, "not_sent")
@@ -340,7 +341,7 @@ class TlsTest(AsyncCase):
         place = await raw_server(self, b"HTTP/1.1 400 Bad Request\r\n\r\n")
         connecting = self.connect(f"tls@{place}", tls=self.trusting).connect()
         error = await self.assert_fails(connecting, farcall.Unavailable, "not_sent")
-        self.assertIn("it does not speak TLS", str(error))
+        self.assertIn("it does not speak TLS: try tcp@", str(error))
 
     async def test_an_upgrade_inside_of_tls(self):
         async def upgrade(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:

@@ -46,7 +46,7 @@ async fn deadline_of_one_call_does_not_cancel_a_shared_dial() {
     let hasty = channel.call::<i32>("A.a", &()).timeout(50 * MS).start();
     let patient = channel.call::<i32>("A.b", &()).start();
     let stream = listener.accept_mute().await;
-    assert_error!(rpc(hasty.await), DeadlineExceeded, NotSent, Connect, listener.address);
+    assert_error!(rpc(hasty.await), DeadlineExceeded, NotSent, Handshake, listener.address);
     let mut peer = support::Peer::accept(stream, &Default::default()).await;
     let request = peer.request().await;
     assert_eq!(&*request.header.service_method, "A.b");

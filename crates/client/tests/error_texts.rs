@@ -9,8 +9,9 @@ use std::io;
 use std::net::SocketAddr;
 
 use farcall_client::{Channel, Connection, ConnectionOptions, RpcError};
-use farcall_protocol::{Code, Codec, Execution, Flags, HeaderRef, Kind, MaxFrameBytes, ServerPolicy};
-use farcall_test_support::frames::refuse_handshake;
+use farcall_discovery::{Instance, MemoryRegistry, Registrar as _};
+use farcall_protocol::{Code, Codec, Execution, Flags, HeaderRef, Kind, MaxFrameBytes, ServerPolicy, Status};
+use farcall_test_support::frames::{frame_of, refuse_handshake};
 use farcall_test_support::loopback::FullBacklog;
 use farcall_transport::{Address, Dialer, Resolve, Resolving, Stream};
 use support::{
@@ -101,7 +102,8 @@ async fn shared_dial_of_a_channel() {
     channel.close();
     let errors = [hasty, rpc(patient.await)];
     let expected = [
-        "connecting to ADDRESS: no connection within 50 ms (deadline_exceeded, not_sent)",
+        "connecting to ADDRESS: it accepted the connection, and did not answer the handshake within 50 ms \
+         (deadline_exceeded, not_sent)",
         "connecting to ADDRESS: dialing was given up (unavailable, not_sent)",
     ];
     assert_texts(&listener.address, &errors, &expected);
@@ -125,24 +127,51 @@ async fn handshakes() {
     drop(far);
     let (address, options) = (Address::parse(MEMORY).unwrap(), ConnectionOptions::default());
     let hangs_up = Connection::over(Stream::new(near), &address, &options);
-    let not_farcall = handshake(async |mut far| {
-        let answer = b"HTTP/1.1 400 Bad Request\r\n\r\n";
-        tokio::io::AsyncWriteExt::write_all(&mut far, answer).await.unwrap();
-        tokio::time::sleep(S).await;
-    });
+    let answers = |answer: &'static [u8]| {
+        handshake(async |mut far| {
+            tokio::io::AsyncWriteExt::write_all(&mut far, answer).await.unwrap();
+            tokio::time::sleep(3600 * S).await;
+        })
+    };
     let refuses = handshake(async |far| {
         let terms = ServerPolicy::default().codecs(vec![Codec::Json]);
         refuse_handshake(far, &terms).await;
     });
-    let errors = [silent.await, hangs_up.await.unwrap_err(), refuses.await];
+    let wants_a_token = handshake(async |mut far| {
+        let status = Status::refused(Code::Unauthenticated, "a token is required");
+        let answer = ServerPolicy::default().encode_refusal(&status);
+        let answer = frame_of(|outbox| outbox.push_frame(&answer));
+        tokio::io::AsyncWriteExt::write_all(&mut far, &answer).await.unwrap();
+        tokio::time::sleep(3600 * S).await;
+    });
+    let errors = [
+        silent.await,
+        hangs_up.await.unwrap_err(),
+        refuses.await,
+        wants_a_token.await,
+        answers(b"HTTP/1.1 400 Bad Request\r\n\r\n").await,
+        answers(b"\0\0\x12\x04\0\0\0\0\0").await,
+        answers(b"\0\0\x06\x04\0\0\0\0\0").await,
+        answers(b"SSH-2.0-OpenSSH_9.6\r\n").await,
+        answers(b"\x15\x03\x01\0\x02\x02\x0a").await,
+    ];
     let expected = [
-        "connecting to ADDRESS: no answer to the handshake within 10 s (unavailable, not_sent)",
+        "connecting to ADDRESS: it accepted the connection, and did not answer the handshake within 10 s \
+         (unavailable, not_sent)",
         "connecting to ADDRESS: it broke the connection (unavailable, not_sent)",
         "connecting to ADDRESS: it refused: codec_type `application/msgpack`: this server speaks \
          application/json (it speaks application/json) (invalid_argument, not_sent)",
+        // Its codecs are of no interest: it speaks the one that was asked for.
+        "connecting to ADDRESS: it refused: a token is required (unauthenticated, not_sent)",
+        "connecting to ADDRESS: it speaks HTTP there: try `http@` or `ws@` (unavailable, not_sent)",
+        "connecting to ADDRESS: it speaks HTTP/2 there, as gRPC does, and not farcall (unavailable, not_sent)",
+        "connecting to ADDRESS: it speaks HTTP/2 there, as gRPC does, and not farcall (unavailable, not_sent)",
+        "connecting to ADDRESS: it speaks SSH there, and not farcall (unavailable, not_sent)",
+        "connecting to ADDRESS: it speaks TLS there, and the address is not encrypted: try `tls@` (unavailable, \
+         not_sent)",
     ];
     assert_texts(MEMORY, &errors, &expected);
-    let text = not_farcall.await.to_string();
+    let text = answers(b"220 mail.example ESMTP\r\n").await.to_string();
     assert!(text.contains("the answer is no Option"), "{text}");
 }
 
@@ -157,8 +186,8 @@ async fn preparing() {
         rpc(channel.call::<()>("A.a", &()).timeout(Duration::from_micros(999)).await),
     ];
     let expected = [
-        "calling ADDRESS: `A.a`: the request's body of 2004 bytes: the limit is 1000 bytes \
-         (resource_exhausted, not_sent)",
+        "calling ADDRESS: `A.a`: the request's body of 2004 bytes is over the server's limit of 1000 bytes (its \
+         `Limits::max_frame_bytes`) (resource_exhausted, not_sent)",
         "`A.a`: metadata key \"Upper\" has 'U': lower-case visible ASCII is allowed \
          (invalid_argument, not_sent)",
         "`A.a` was not called: of its time, 999 µs was left (deadline_exceeded, not_sent)",
@@ -175,6 +204,35 @@ async fn preparing() {
     }
     let broken = rpc(channel.call::<()>("A.a", &Broken).await).to_string();
     assert!(broken.starts_with("arguments of `A.a`: ") && broken.contains("no such thing"), "{broken}");
+}
+
+/// The error of a call that waits for an endpoint of `service`.
+async fn not_found(registry: &MemoryRegistry, service: &str) -> RpcError {
+    let channel =
+        Channel::builder().discover(registry.discovery(service)).wait_for_ready(true).build().unwrap();
+    rpc(channel.call::<()>("A.a", &()).timeout(S).await)
+}
+
+#[tokio::test(start_paused = true)]
+async fn finding_an_endpoint() {
+    let registry = MemoryRegistry::new();
+    let nothing = not_found(&registry, "Foo").await;
+    for service in ["Bar", "Baz", ""] {
+        let instance = Instance::new(service, Address::parse("tcp@10.0.0.1:1").unwrap());
+        registry.registrar().register(&instance).await.unwrap();
+    }
+    let others = not_found(&registry, "Foo").await;
+    registry.interrupt("it is down");
+    let errors = [nothing, others, not_found(&registry, "Foo").await];
+    let expected = [
+        "no endpoint within 1 s: Foo in this process's registry: the list is empty; it lists no service at all \
+         (deadline_exceeded, not_sent)",
+        "no endpoint within 1 s: Foo in this process's registry: the list is empty; it lists the plain list of \
+         servers, `Bar`, `Baz` (deadline_exceeded, not_sent)",
+        "no endpoint within 1 s: Foo in this process's registry: none was ever found; looking has failed for 1 s: it \
+         is down (deadline_exceeded, not_sent)",
+    ];
+    assert_texts(UNKNOWN, &errors, &expected);
 }
 
 #[tokio::test(start_paused = true)]

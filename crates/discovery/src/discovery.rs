@@ -1,10 +1,13 @@
 //! [`Discovery`]: where lists of endpoints come from, and how they reach a channel.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use tokio::sync::watch;
-use tokio::time::Instant;
+use farcall_protocol::EscapedText;
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, timeout};
 
+use crate::backoff::{Backoff, Jitter};
 use crate::endpoint::Endpoint;
 
 /// Finds the endpoints of a service, and publishes changes.
@@ -60,6 +63,34 @@ pub struct EndpointList {
     pub confirmed: Option<Instant>,
     /// The failure that has kept it from being renewed since; `None` if there is none.
     pub failing: Option<SourceError>,
+    /// The other services of the source if the list is empty, for an error: "it lists Bar, Baz". `None` if it did not
+    /// say.
+    pub note: Option<Arc<str>>,
+}
+
+/// Services that a note lists; more would not be read.
+const MAX_NOTED_SERVICES: usize = 8;
+/// The pauses between requests for the note of a list that stays empty.
+const FIRST_NOTE_PAUSE: Duration = Duration::from_secs(10);
+const MAX_NOTE_PAUSE: Duration = Duration::from_secs(300);
+
+/// Returns the note about an empty list of a service in a source with these other services.
+#[must_use]
+pub fn other_services<Name: AsRef<str>>(names: impl IntoIterator<Item = Name>) -> String {
+    let mut names = names.into_iter();
+    let listed: Vec<String> = names
+        .by_ref()
+        .take(MAX_NOTED_SERVICES)
+        .map(|name| match name.as_ref() {
+            "" => "the plain list of servers".to_owned(),
+            name => format!("`{}`", EscapedText(name)),
+        })
+        .collect();
+    match (listed.is_empty(), names.count()) {
+        (true, _) => "it lists no service at all".to_owned(),
+        (false, 0) => format!("it lists {}", listed.join(", ")),
+        (false, more) => format!("it lists {} and {more} more", listed.join(", ")),
+    }
 }
 
 /// The failure of a source, or of a registration, that lasts.
@@ -84,6 +115,8 @@ impl SourceError {
 #[derive(Debug)]
 pub struct Publisher {
     state: watch::Sender<EndpointList>,
+    /// Notified when a list was published.
+    published: Notify,
 }
 
 /// The receiving end of published lists.
@@ -99,7 +132,7 @@ pub fn publisher() -> (Publisher, Subscription) {
 #[must_use]
 pub fn publisher_from(last: EndpointList) -> (Publisher, Subscription) {
     let (state, subscription) = watch::channel(last);
-    (Publisher { state }, subscription)
+    (Publisher { state, published: Notify::new() }, subscription)
 }
 
 impl Publisher {
@@ -115,11 +148,58 @@ impl Publisher {
             state.confirmed = Some(Instant::now());
             let same = state.endpoints.len() == endpoints.len()
                 && state.endpoints.iter().zip(&endpoints).all(|(old, new)| **old == *new);
+            if !endpoints.is_empty() {
+                state.note = None;
+            }
             if !same {
                 state.endpoints = share(endpoints, &state.endpoints);
             }
             first || recovered || !same
         });
+        self.published.notify_waiters();
+    }
+
+    /// Says what the source has instead, while the list is empty: "it lists Bar, Baz". It is forgotten once the list is
+    /// not empty.
+    pub fn note(&self, note: impl Into<Arc<str>>) {
+        let note = note.into();
+        self.state.send_if_modified(|state| {
+            let changed = state.endpoints.is_empty() && state.note.as_deref() != Some(&*note);
+            if changed {
+                state.note = Some(note);
+            }
+            changed
+        });
+    }
+
+    /// Asks for a note whenever the list has become empty, and again in growing intervals while it stays so. Ends when
+    /// `ask` returns `None`: the source cannot say.
+    pub async fn note_while_empty<Asking>(&self, mut ask: impl FnMut() -> Asking)
+    where
+        Asking: Future<Output = Option<String>>,
+    {
+        let mut pauses = Backoff::new(FIRST_NOTE_PAUSE, MAX_NOTE_PAUSE).jitter(Jitter::Equal);
+        loop {
+            self.until(|list| list.confirmed.is_some() && list.endpoints.is_empty()).await;
+            let Some(note) = ask().await else { return };
+            self.note(note);
+            let filled = self.until(|list| !list.endpoints.is_empty());
+            if timeout(pauses.next_pause(), filled).await.is_ok() {
+                pauses.reset();
+            }
+        }
+    }
+
+    /// Waits until the list is such. Not by a subscription, which would keep [`Publisher::closed`] from completing.
+    async fn until(&self, wanted: impl Fn(&EndpointList) -> bool) {
+        loop {
+            // Created before the check, so that a list published in between is noticed.
+            let published = self.published.notified();
+            if wanted(&self.state.borrow()) {
+                return;
+            }
+            published.await;
+        }
     }
 
     /// Confirms the last list.

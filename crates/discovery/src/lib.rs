@@ -25,7 +25,7 @@ pub use self::balance::{
     PickRequest, Picker, Random, RoundRobin, WeightedRoundRobin, ZoneFirst, balancer_fn,
 };
 pub use self::discovery::{
-    Discovery, EndpointList, Publisher, SourceError, Subscription, publisher, publisher_from,
+    Discovery, EndpointList, Publisher, SourceError, Subscription, other_services, publisher, publisher_from,
 };
 pub use self::dns::{DnsDiscovery, DnsDiscoveryError};
 pub use self::endpoint::{AdvertisedState, Endpoint};

@@ -8,7 +8,7 @@ use farcall_protocol::time::later;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
-use crate::discovery::{Discovery, Publisher};
+use crate::discovery::{Discovery, Publisher, other_services};
 use crate::endpoint::{AdvertisedState, Endpoint};
 use crate::instance::Instance;
 use crate::registrar::{Registered, Registrar, RegistrarError, RegistrarErrorKind, Renewal};
@@ -126,6 +126,16 @@ impl MemoryRegistry {
 
     fn ttl(&self, instance: &Instance) -> Duration {
         instance.ttl_ms.map_or(self.shared.ttl, Duration::from_millis)
+    }
+
+    /// Returns the services that have instances.
+    fn services(&self) -> Vec<String> {
+        let entries = self.shared.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        let up = entries.entries.iter().filter(|(_, entry)| now < entry.until());
+        let mut services: Vec<_> = up.map(|((service, _), _)| service.clone()).collect();
+        services.dedup();
+        services
     }
 
     /// Returns the instances that are up, and when the first of them expires.
@@ -257,7 +267,11 @@ impl Discovery for MemoryDiscovery {
             changes.mark_unchanged();
             let expiry = match self.registry.list(&self.service) {
                 Ok((endpoints, expiry)) => {
+                    let is_empty = endpoints.is_empty();
                     publisher.publish(endpoints);
+                    if is_empty {
+                        publisher.note(other_services(self.registry.services()));
+                    }
                     expiry
                 }
                 Err(reason) => {

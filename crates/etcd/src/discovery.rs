@@ -4,9 +4,10 @@
 //! reads again, which finds the changes in between.
 
 use std::convert::Infallible;
+use std::future::pending;
 use std::time::Duration;
 
-use farcall_discovery::{Backoff, Discovery, Instance, Jitter, Publisher};
+use farcall_discovery::{Backoff, Discovery, Instance, Jitter, Publisher, other_services};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tracing::{debug, info, warn};
 
@@ -21,6 +22,8 @@ use crate::wire::{Base64, Int64, RangeAnswer, RangeRequest, WatchCreateRequest, 
 
 /// The number of keys in a page; fewer if they make too long an answer.
 const PAGE: i64 = 1000;
+/// The number of other services that an empty list is explained with, and one more.
+const MAX_SERVICES: usize = 9;
 /// The pauses between reads that fail, and between watches that end soon.
 const BACKOFF: Backoff =
     Backoff::new(Duration::from_millis(250), Duration::from_secs(5)).jitter(Jitter::Equal);
@@ -71,10 +74,17 @@ impl Discovery for EtcdDiscovery {
     }
 
     async fn run(mut self, publisher: Publisher) {
+        let (client, keys) = (self.client.clone(), self.listing.keys().clone());
+        let noting = async {
+            let note = || async { services(&client, &keys).await.ok().map(other_services) };
+            publisher.note_while_empty(note).await;
+            pending::<Infallible>().await
+        };
         tokio::select! {
             // Without a subscriber, a request under way is dropped.
             () = publisher.closed() => {}
             never = self.follow(&publisher) => match never {},
+            never = noting => match never {},
         }
     }
 
@@ -82,6 +92,28 @@ impl Discovery for EtcdDiscovery {
         let listing = Listing::new(self.listing.keys().clone());
         Some(Self { client: self.client.clone(), listing, check_after: self.check_after })
     }
+}
+
+/// Returns the first services below the same prefix, one request for each: a service may have any number of keys.
+async fn services(client: &Client, keys: &Keys) -> Result<Vec<String>, CallError> {
+    let mut services = Vec::new();
+    let (root, end) = (keys.root().as_bytes().to_vec(), keys.root_end());
+    let mut start = root.clone();
+    while services.len() < MAX_SERVICES {
+        let request = RangeRequest {
+            key: Base64(start.clone()),
+            range_end: Some(Base64(end.clone())),
+            limit: Int64(1),
+            keys_only: true,
+            ..RangeRequest::default()
+        };
+        let answer: RangeAnswer = client.call("kv/range", &request).await?;
+        let Some(service) = answer.kvs.first().and_then(|kv| keys.service_of(&kv.key.0)) else { break };
+        // The first key after all of this service's.
+        start = Keys::new(keys.root().trim_end_matches('/'), &service).end();
+        services.push(service);
+    }
+    Ok(services)
 }
 
 impl EtcdDiscovery {

@@ -58,6 +58,12 @@ fn parse_one(text: &str) -> Result<Url, EtcdOptionsError> {
     if text.is_empty() {
         return Err(wrong(EndpointErrorKind::Empty));
     }
+    // An address of farcall, whose scheme would be taken for a user.
+    if !text.contains("://")
+        && ["http@", "https@", "tcp@", "tls@"].iter().any(|scheme| text.starts_with(scheme))
+    {
+        return Err(wrong(EndpointErrorKind::Scheme));
+    }
     let with_scheme = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
     let mut url = Url::parse(&with_scheme).map_err(|error| wrong(EndpointErrorKind::Url(Arc::new(error))))?;
     if !matches!(url.scheme(), "http" | "https") {
@@ -103,8 +109,10 @@ mod tests {
         for (text, expected) in [
             ("", "nothing is there"),
             ("http://a:2379,", "nothing is there"),
-            ("tcp@a:1", "password do not belong here"),
+            ("tcp@a:1", "its scheme is neither"),
+            ("user@a:1", "password do not belong here"),
             ("ftp://a", "its scheme is neither"),
+            ("http@10.0.0.1:2379", "its scheme is neither"),
             ("http://a/etcd", "something stands after the port"),
             ("http://a?x", "something stands after the port"),
             ("http://a:99999", "`http://a:99999` is not an etcd endpoint: invalid port"),

@@ -44,6 +44,25 @@ impl Keys {
         (!id.is_empty()).then(|| id.into_owned())
     }
 
+    /// Returns the service of a key below the same prefix.
+    pub(crate) fn service_of(&self, key: &[u8]) -> Option<String> {
+        let rest = key.strip_prefix(self.root().as_bytes())?;
+        let segment = rest.split(|byte| *byte == b'/').next()?;
+        let segment = std::str::from_utf8(segment).ok()?;
+        Some(if segment == PLAIN_LIST { String::new() } else { segment.to_owned() })
+    }
+
+    /// Returns the part that the keys of all services begin with.
+    pub(crate) fn root(&self) -> &str {
+        let segment = self.directory[..self.directory.len() - 1].rfind('/');
+        segment.map_or("", |slash| &self.directory[..=slash])
+    }
+
+    /// Returns the first key after those of all services.
+    pub(crate) fn root_end(&self) -> Vec<u8> {
+        after(self.root())
+    }
+
     /// Returns the first possible key.
     pub(crate) fn start(&self) -> &[u8] {
         self.directory.as_bytes()
@@ -51,13 +70,18 @@ impl Keys {
 
     /// The first key after all of them, as etcd's ranges want it.
     pub(crate) fn end(&self) -> Vec<u8> {
-        let mut end = self.directory.clone().into_bytes();
-        // The last byte is a slash, so that the next greater one exists.
-        if let Some(last) = end.last_mut() {
-            *last += 1;
-        }
-        end
+        after(&self.directory)
     }
+}
+
+/// Returns the first key after all below a directory.
+fn after(directory: &str) -> Vec<u8> {
+    let mut end = directory.to_owned().into_bytes();
+    // The last byte is a slash, so that the next greater one exists.
+    if let Some(last) = end.last_mut() {
+        *last += 1;
+    }
+    end
 }
 
 #[cfg(test)]

@@ -224,7 +224,7 @@ async fn wrong_certificates_and_schemes_are_reported_to_the_caller() {
     );
     let to_plain = scheme(&plain.address, farcall::transport::Scheme::Tls);
     let tls_to_plain = who(&channel(&to_plain, ours.options())).await;
-    assert_refused(tls_to_plain, Code::Unavailable, Phase::Connect, "it does not speak TLS");
+    assert_refused(tls_to_plain, Code::Unavailable, Phase::Connect, "it does not speak TLS: try `tcp@`");
     let to_encrypted = scheme(&encrypted.address, farcall::transport::Scheme::Tcp);
     let plain_to_tls = who(&channel(&to_encrypted, ConnectionOptions::default())).await;
     assert_refused(plain_to_tls, Code::Unavailable, Phase::Handshake, "it speaks TLS there");

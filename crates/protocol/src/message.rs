@@ -133,10 +133,13 @@ pub enum Part {
 
 /// The error of a frame over its limit.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
-#[error("{} of {size} bytes: the limit is {limit} bytes", match .part {
+#[error("{} of {size} bytes: the limit is {limit} bytes{}", match .part {
     Part::Option => "Option",
     Part::Header => "header",
     Part::Body => "body",
+}, match .part {
+    Part::Body => ", the receiver's `max_frame_bytes`",
+    _ => "",
 })]
 #[non_exhaustive]
 pub struct TooLarge {

@@ -210,7 +210,10 @@ mod tests {
         let header = HeaderRef::new(Kind::Request, Seq(2));
         let error =
             outbox.push(&Codec::default(), &header, &Bytes::from(vec![0; 101]).into(), limit).unwrap_err();
-        assert_eq!(error.to_string(), "body of 101 bytes: the limit is 100 bytes");
+        assert_eq!(
+            error.to_string(),
+            "body of 101 bytes: the limit is 100 bytes, the receiver's `max_frame_bytes`"
+        );
         let name = "m".repeat(200);
         let header = HeaderRef { service_method: &name, ..header };
         let error = outbox.push(&Codec::default(), &header, &Body::default(), limit).unwrap_err();

@@ -244,7 +244,10 @@ async fn response_over_the_clients_limit_is_replaced_by_an_error() {
         // The limit holds before compression too.
         let answer = client.call("T.big", json!({"n": 2000})).await;
         let said = answer.assert_error(Code::ResourceExhausted, DONE);
-        assert_eq!(said, "the answer's body of 2003 bytes: the limit is 1000 bytes");
+        assert_eq!(
+            said,
+            "the answer's body of 2003 bytes: the limit is 1000 bytes, the receiver's `max_frame_bytes`"
+        );
         assert_eq!(client.call("T.big", json!({"n": 3})).await.value(), "xxx");
         // The text of an error is part of the header.
         let answer = client.call("T.fails", json!({"text": "e".repeat(990)})).await;

@@ -66,6 +66,7 @@ impl Address {
     /// An [`AddressError`] with the error and its position.
     pub fn parse(text: &str) -> Result<Address, AddressError> {
         check_characters(text)?;
+        check_not_url(text)?;
         let (scheme, place) = match text.split_once('@') {
             None => (Scheme::Tcp, text),
             Some((name, place)) => {
@@ -269,6 +270,49 @@ fn check_characters(text: &str) -> Result<(), AddressError> {
         Some((at, character)) => {
             Err(AddressError::ForbiddenCharacter { text: Excerpt::new(text), character, at })
         }
+    }
+}
+
+/// Checks that a text is not written like a URL: `http://host:80`, `unix:/path` or `tcp:host:80`.
+fn check_not_url(text: &str) -> Result<(), AddressError> {
+    // A path may contain anything.
+    let place = match text.split_once('@') {
+        Some((scheme, _)) if Scheme::named(scheme) == Some(Scheme::Unix) => return Ok(()),
+        Some((scheme, place)) if Scheme::named(scheme).is_some() => place,
+        _ => text,
+    };
+    let Some((name, rest)) = place.split_once(':') else { return Ok(()) };
+    let scheme = Scheme::ALL.into_iter().find(|scheme| scheme.as_str().eq_ignore_ascii_case(name));
+    let is_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.');
+    if name.is_empty() || !name.bytes().all(is_name) {
+        return Ok(());
+    }
+    let unknown = || AddressError::UnknownScheme { text: Excerpt::new(text), scheme: Excerpt::new(name) };
+    let (scheme, rest) = match (rest.strip_prefix("//"), scheme) {
+        (Some(rest), Some(scheme)) => (scheme, rest),
+        (Some(_), None) => return Err(unknown()),
+        // A host may have the name of a scheme: `http:80`.
+        (None, Some(scheme)) if rest.contains([':', '/']) => (scheme, rest),
+        (None, _) => return Ok(()),
+    };
+    let instead = if scheme == Scheme::Unix {
+        format!("{scheme}@{rest}")
+    } else {
+        let authority = rest.split(['/', '?', '#']).next().unwrap_or(rest);
+        let authority = authority.rsplit_once('@').map_or(authority, |(_credentials, authority)| authority);
+        let has_port = authority.rsplit_once(':').is_some_and(|(_, port)| !port.ends_with(']'));
+        let port = if has_port { "" } else { default_port(scheme) };
+        format!("{scheme}@{authority}{port}")
+    };
+    Err(AddressError::Url { text: Excerpt::new(text), instead: Excerpt::new(&instead) })
+}
+
+/// Returns the port that a URL leaves out, and a colon before it.
+fn default_port(scheme: Scheme) -> &'static str {
+    match scheme {
+        Scheme::Http | Scheme::Ws | Scheme::Connect => ":80",
+        Scheme::Https | Scheme::Wss => ":443",
+        Scheme::Tcp | Scheme::Tls | Scheme::Unix => ":PORT",
     }
 }
 

@@ -43,6 +43,16 @@ pub enum AddressError {
         /// The part before the `@`.
         scheme: Excerpt,
     },
+    /// The text is written like a URL, which an address is not.
+    #[error(
+        "address {text}: it is written like a URL, and an address is written scheme@where: try {instead}"
+    )]
+    Url {
+        /// The whole address.
+        text: Excerpt,
+        /// The address that is likely to be meant.
+        instead: Excerpt,
+    },
     /// Nothing stands before the port.
     #[error("address {text}: the host is empty")]
     EmptyHost {
@@ -125,9 +135,12 @@ pub enum HostErrorKind {
     /// A text in brackets that is not an IPv6 address.
     #[error("what is in brackets must be an IPv6 address")]
     NotIpv6,
-    /// A text with colons and without brackets.
+    /// An IPv6 address without brackets.
     #[error("an IPv6 address must be in brackets")]
     NoBrackets,
+    /// A colon in a text that is no IPv6 address.
+    #[error("a name or IPv4 address has no ':', and only one port follows it")]
+    Colon,
     /// A bracket opens and doesn't close, or something other than a port follows it.
     #[error("expected [address]:port")]
     Brackets,

@@ -26,7 +26,9 @@ pub(crate) fn bracketed(host: &str) -> Result<String, HostErrorKind> {
 /// Reads an IPv4 address or a name.
 pub(crate) fn plain(host: &str) -> Result<String, HostErrorKind> {
     if host.contains(':') {
-        return Err(HostErrorKind::NoBrackets);
+        let ip = host.split('%').next().unwrap_or(host);
+        let is_ipv6 = host.contains("::") || ip.parse::<Ipv6Addr>().is_ok();
+        return Err(if is_ipv6 { HostErrorKind::NoBrackets } else { HostErrorKind::Colon });
     }
     if !host.bytes().all(in_name) {
         return Err(HostErrorKind::Character);

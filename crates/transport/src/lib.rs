@@ -60,7 +60,9 @@ pub use address::Address;
 pub use address_error::{AddressError, HostErrorKind};
 pub use buffer_pool::BufferPool;
 pub use certificate::{PeerCertificate, SubjectName, TlsInfo};
-pub use dial::{Attempt, Attempts, Connect, Connecting, DialError, DialErrorKind, DialPhase, Dialer};
+pub use dial::{
+    Attempt, Attempts, Connect, Connecting, DialError, DialErrorKind, DialPhase, DialProgress, Dialer,
+};
 pub use farcall_protocol::text::Excerpt;
 pub use farcall_tls::FileError;
 #[cfg(feature = "http")]

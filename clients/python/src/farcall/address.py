@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from dataclasses import dataclass
 
 SCHEMES = ("tcp", "unix", "tls", "http", "https")
@@ -25,8 +26,8 @@ class Address:
         """
         if not isinstance(text, str):
             raise TypeError(f"an address is a str, not {type(text).__name__}")
-        if "://" in text:
-            raise ValueError(f"{text!r} is a URL; an address is written scheme@host:port")
+        if "://" in text and not text.startswith("unix@"):
+            raise ValueError(f"{text!r} is a URL; an address is written {_address_of_url(text)!r}")
         scheme, at, where = text.partition("@")
         if not at:
             scheme, where = "tcp", text
@@ -50,6 +51,18 @@ class Address:
         return f"{self.scheme}@{self.path or self.authority}"
 
 
+def _address_of_url(text: str) -> str:
+    """Returns the address that is meant by a URL."""
+    scheme, _, rest = text.rpartition("@")[2].partition("://") if "@" in text.partition("://")[0] else text.partition("://")
+    if scheme.lower() == "unix":
+        return f"unix@{rest}"
+    scheme = scheme.lower() if scheme.lower() in SCHEMES else "scheme"
+    authority = re.split("[/?#]", rest, maxsplit=1)[0].rpartition("@")[2]
+    if not re.search(r":[0-9]+$", authority):
+        authority += {"http": ":80", "https": ":443"}.get(scheme, ":port")
+    return f"{scheme}@{authority}"
+
+
 def _host_and_port(text: str, where: str) -> tuple[str, int]:
     host, colon, port = where.rpartition(":")
     if not colon:
@@ -63,7 +76,13 @@ def _host_and_port(text: str, where: str) -> tuple[str, int]:
         except ValueError:
             raise ValueError(f"{text!r}: [{host}] is no IPv6 address") from None
     elif ":" in host:
-        raise ValueError(f"{text!r}: an IPv6 address stands in brackets, as [::1]:7001")
+        if host.partition(":")[0].lower() in SCHEMES:
+            scheme, _, rest = host.partition(":")
+            meant = f"{scheme.lower()}@{rest}:{port}"
+            raise ValueError(f"{text!r}: an address is written scheme@host:port, as {meant!r}")
+        if "::" in host or host.count(":") == 7:
+            raise ValueError(f"{text!r}: an IPv6 address stands in brackets, as [::1]:7001")
+        raise ValueError(f"{text!r}: {host!r} is no name of a host")
     elif not host:
         raise ValueError(f"{text!r}: there is no host")
     elif not host.isascii() or any(c <= " " or c in "/?#@\\[]\x7f" for c in host):

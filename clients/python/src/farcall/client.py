@@ -127,6 +127,8 @@ class Client:
         self._connections: set[Connection] = set()
         self._dialing: asyncio.Task[Connection | FarcallError] | None = None
         self._waiting_for_dial = 0
+        # How far the dial has come, as the beginning of "... within 10 s".
+        self._progress = "no answer"
         self._closed = False
         # The event loop of the connections.
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -350,7 +352,7 @@ class Client:
         finally:
             self._waiting_for_dial -= 1
         if not dialing.done():
-            raise deadline.exceeded("not_sent")
+            raise deadline.exceeded("not_sent", f"connecting to {self.address}: {self._progress}")
         if dialing.cancelled():
             raise Unavailable("the client was closed")
         outcome = dialing.result()
@@ -404,13 +406,14 @@ class Client:
         try:
             return await within(limit, self._open_and_shake_hands())
         except asyncio.TimeoutError:
-            raise Unavailable(f"no answer within {limit:g} s") from None
+            raise Unavailable(f"{self._progress} within {limit:g} s") from None
         except ssl.SSLCertVerificationError as error:
             reason = f"its certificate is not accepted: {error.verify_message}"
             raise Unavailable(reason) from error
         except ssl.SSLError as error:
             plain = error.reason in ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE")
-            reason = "it does not speak TLS" if plain else f"TLS: {error}"
+            instead = "http@" if self.address.scheme == "https" else "tcp@"
+            reason = f"it does not speak TLS: try {instead}" if plain else f"TLS: {error}"
             raise Unavailable(reason) from error
         except EndOfStream as error:
             raise Unavailable("it closed the connection in the handshake") from error
@@ -426,7 +429,9 @@ class Client:
             max_frame_bytes=settings.max_frame_bytes,
             token=await self._token(),
         )
+        self._progress = "no answer"
         stream = await open_stream(self.address, settings.tls)
+        self._progress = "it accepted the connection; to the handshake there was no answer"
         try:
             terms = await shake_hands(stream, option)
             if self._closed:  # closed while waiting for the answer

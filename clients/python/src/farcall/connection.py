@@ -396,4 +396,6 @@ def _current_task() -> asyncio.Task[Any] | None:
 
 def _check_size(what: str, data: bytes, limit: int) -> None:
     if len(data) > limit:
-        raise ResourceExhausted(f"{what} of {len(data)} bytes, where the server takes {limit}")
+        raise ResourceExhausted(
+            f"{what} of {len(data)} bytes, over the server's limit of {limit} bytes (its max_frame_bytes)"
+        )

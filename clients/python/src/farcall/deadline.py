@@ -42,9 +42,9 @@ class Deadline:
             raise self.exceeded("not_sent")
         return math.ceil(min(left * 1000, MAX_TIMEOUT_MS))
 
-    def exceeded(self, execution: Execution) -> DeadlineExceeded:
-        """Returns the error to raise after the deadline."""
-        return DeadlineExceeded(f"not within {self._timeout:g} s", execution)
+    def exceeded(self, execution: Execution, what: str = "not") -> DeadlineExceeded:
+        """Returns the error to raise after the deadline; ``what`` begins its message."""
+        return DeadlineExceeded(f"{what} within {self._timeout:g} s", execution)
 
 
 async def within(seconds: float | None, work: Coroutine[Any, Any, T]) -> T:

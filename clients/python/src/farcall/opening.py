@@ -19,6 +19,8 @@ ALPN = {"tls": "farcall/1", "https": "http/1.1"}
 #: The size limit of the head of an HTTP answer, in bytes.
 MAX_HEAD_BYTES = 16 * 1024
 
+_NOT_HTTP = "it does not speak HTTP: try tcp@, or https@ if it is encrypted"
+
 
 async def open_stream(address: Address, tls: Tls) -> FrameStream:
     """Opens a stream, ready for the handshake.
@@ -66,7 +68,7 @@ async def _upgrade(
     status, fields = await _read_head(reader)
     parts = status.split(" ", 2)
     if not parts[0].startswith("HTTP/1.") or len(parts) < 2:
-        raise ProtocolError("it does not speak HTTP")
+        raise ProtocolError(_NOT_HTTP)
     if parts[1] != "101":
         raise ProtocolError(f"it answered {safe_text(' '.join(parts[1:]))} to an upgrade")
     if fields.get("upgrade", "").lower() != "farcall":
@@ -78,7 +80,7 @@ async def _read_head(reader: asyncio.StreamReader) -> tuple[str, dict[str, str]]
     try:
         head = await reader.readuntil(b"\r\n\r\n")
     except asyncio.IncompleteReadError as error:
-        text = "it closed the connection" if not error.partial else "it does not speak HTTP"
+        text = "it closed the connection" if not error.partial else _NOT_HTTP
         raise ProtocolError(text) from None
     except asyncio.LimitOverrunError:
         head = b""

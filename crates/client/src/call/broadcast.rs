@@ -14,13 +14,13 @@ use tokio::time::timeout_at;
 
 use super::attempts::Attempts;
 use super::channel_core::{ChannelCore, Targets};
-use super::endpoint_choice::call_backend;
+use super::endpoint_choice::{call_backend, no_connection_to};
 use super::request::{BroadcastTarget, Request};
 use super::response_future::through_layers;
 use super::span::{CallSpan, RecordError, within_span};
 use crate::connection::response::{DecodeFn, Response};
 use crate::endpoints::backend::Backend;
-use crate::error::{CallError, Phase, RpcError};
+use crate::error::{CallError, RpcError};
 
 /// A call of all endpoints at once: of all that are known and not drained, including those that
 /// get no other calls at the moment because they failed. Each is tried once, whatever the retry policy is, and the call
@@ -186,7 +186,7 @@ async fn targets(core: &ChannelCore, request: &Request) -> Result<Vec<(Address, 
         None => all.await?,
         Some(deadline) => timeout_at(deadline.at, all)
             .await
-            .unwrap_or_else(|_elapsed| Err(request.deadline_exceeded(Phase::Connect)))?,
+            .unwrap_or_else(|_elapsed| Err(no_connection_to(request, endpoints)))?,
     };
     let target = |backend: Arc<Backend>| {
         let endpoint = backend.pool().endpoint().clone();

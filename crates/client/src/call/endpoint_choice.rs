@@ -4,7 +4,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use farcall_discovery::PickRequest;
-use farcall_transport::Address;
+use farcall_protocol::{Code, Execution};
+use farcall_transport::HumanDuration;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::channel_core::{ChannelCore, Targets};
@@ -12,6 +13,7 @@ use super::in_flight_call::InFlightCall;
 use super::request::Request;
 use super::retry_policy::RetryMode;
 use crate::connection::Connection;
+use crate::connection::pool::ConnectionPool;
 use crate::connection::request::{EncodedRequest, SendError};
 use crate::connection::response::Response;
 use crate::endpoints::Endpoints;
@@ -35,6 +37,8 @@ struct AttemptHistory {
     bound: bool,
     /// The endpoint of the next attempt, if it was picked already.
     next: Option<InFlightGuard>,
+    /// The endpoint that the attempt connects to, once it is picked.
+    connecting: Option<Arc<Backend>>,
     /// Attempts after the first, hedged requests included.
     retries: u32,
 }
@@ -98,10 +102,21 @@ impl EndpointChoice {
         match &core.targets {
             Targets::One(pool) => {
                 let connect = async { Ok((pool.connection().await?, None)) };
-                send_before_deadline(request, Some(pool.endpoint()), connect, send).await
+                let waits_for = || Unconnected::Dialing(pool);
+                send_before_deadline(request, connect, send)
+                    .await
+                    .map_err(|stuck| stuck.error(request, waits_for))
             }
             Targets::Many(endpoints) => {
-                send_before_deadline(request, None, self.connect(request, core, endpoints), send).await
+                self.history().connecting = None;
+                let sent = send_before_deadline(request, self.connect(request, core, endpoints), send).await;
+                sent.map_err(|stuck| {
+                    let connecting = self.history().connecting.take();
+                    stuck.error(request, || match &connecting {
+                        Some(backend) => Unconnected::Dialing(backend.pool()),
+                        None => Unconnected::Picking(endpoints),
+                    })
+                })
             }
         }
     }
@@ -116,7 +131,7 @@ impl EndpointChoice {
         let same_endpoint = self.is_bound() || core.retry_policy(request).mode == RetryMode::SameEndpoint;
         loop {
             let guard = self.pick(request, core, endpoints, same_endpoint).await?;
-            self.history().record(guard.backend());
+            self.history().record_connecting(guard.backend());
             let pool = guard.backend().pool();
             let replaceable = !same_endpoint && self.has_others(core);
             // If another endpoint can be used, no call waits for a dial: the endpoints' task dials meanwhile.
@@ -169,6 +184,57 @@ impl AttemptHistory {
         }
         self.last = Some(Arc::clone(backend));
     }
+
+    fn record_connecting(&mut self, backend: &Arc<Backend>) {
+        self.record(backend);
+        self.connecting = Some(Arc::clone(backend));
+    }
+}
+
+/// The reason why a request was not sent.
+enum Unsent {
+    /// An error of connecting or sending.
+    Failed(RpcError),
+    /// The deadline passed before there was a connection.
+    Unconnected,
+}
+
+/// The thing that a call without a connection waits for.
+enum Unconnected<'a> {
+    /// An endpoint to call.
+    Picking(&'a Endpoints),
+    /// A connection to this one.
+    Dialing(&'a ConnectionPool),
+}
+
+impl Unsent {
+    #[cold]
+    fn error<'a>(self, request: &Request, waits_for: impl FnOnce() -> Unconnected<'a>) -> RpcError {
+        match self {
+            Self::Failed(error) => error,
+            Self::Unconnected => no_connection(request, &waits_for()),
+        }
+    }
+}
+
+/// Creates the error of a request whose deadline passed before there was a connection.
+pub(super) fn no_connection_to(request: &Request, endpoints: &Endpoints) -> RpcError {
+    no_connection(request, &Unconnected::Picking(endpoints))
+}
+
+fn no_connection(request: &Request, waits_for: &Unconnected<'_>) -> RpcError {
+    let limit = request.deadline().map_or(Duration::ZERO, |deadline| deadline.limit);
+    let exceeded = |phase, message| RpcError::new(Code::DeadlineExceeded, Execution::NotSent, phase, message);
+    match waits_for {
+        Unconnected::Picking(endpoints) => {
+            let found = endpoints.unavailable_reason();
+            exceeded(Phase::Pick, format!("no endpoint within {}: {found}", HumanDuration(limit)))
+        }
+        Unconnected::Dialing(pool) => {
+            let (phase, message) = pool.dial_progress().unfinished("no connection", limit);
+            exceeded(phase, message).at(pool.endpoint())
+        }
+    }
 }
 
 /// Returns how long this call waits for a dial if another endpoint can be used.
@@ -188,37 +254,34 @@ pub(super) async fn call_backend(request: &Request, backend: &Arc<Backend>) -> R
     let send = async |connection: &Connection, request: &EncodedRequest<'_>, phase: &mut Phase| {
         connection.send(request, phase).await
     };
-    let (pending, guard) = send_before_deadline(request, Some(pool.endpoint()), connect, send).await?;
+    let sent = send_before_deadline(request, connect, send).await;
+    let (pending, guard) = sent.map_err(|stuck| stuck.error(request, || Unconnected::Dialing(pool)))?;
     InFlightCall::new(pending, guard, None).await
 }
 
 /// Sends the request with `send` over the connection that `connect` returns, all before the deadline.
 async fn send_before_deadline<T>(
     request: &Request,
-    endpoint: Option<&Address>,
     connect: impl Future<Output = Result<(Connection, Option<InFlightGuard>), RpcError>>,
     send: impl AsyncFnOnce(&Connection, &EncodedRequest<'_>, &mut Phase) -> Result<T, SendError>,
-) -> Result<(T, Option<InFlightGuard>), RpcError> {
+) -> Result<(T, Option<InFlightGuard>), Unsent> {
     let mut phase = Phase::Connect;
-    let mut endpoint = endpoint.cloned();
+    let mut endpoint = None;
     let steps = async {
         let (connection, guard) = connect.await?;
-        endpoint.get_or_insert_with(|| connection.endpoint().clone());
+        endpoint = Some(connection.endpoint().clone());
         let encoded = request.encode(&connection)?;
         phase = Phase::Queue;
         let sent = send(&connection, &encoded, &mut phase).await;
         let sent = sent.map_err(|error| connection.handle().send_error(&encoded, &error, phase))?;
         Ok((sent, guard))
     };
-    let Some(deadline) = request.deadline() else { return steps.await };
+    let Some(deadline) = request.deadline() else { return steps.await.map_err(Unsent::Failed) };
     match timeout_at(deadline.at, steps).await {
-        Ok(result) => result,
-        Err(_elapsed) => {
-            let error = request.deadline_exceeded(phase);
-            Err(match endpoint {
-                Some(endpoint) => error.at(&endpoint),
-                None => error,
-            })
-        }
+        Ok(result) => result.map_err(Unsent::Failed),
+        Err(_elapsed) => Err(match endpoint {
+            Some(endpoint) => Unsent::Failed(request.deadline_exceeded(phase).at(&endpoint)),
+            None => Unsent::Unconnected,
+        }),
     }
 }

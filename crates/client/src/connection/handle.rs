@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use farcall_protocol::{Body, Code, Execution, Flags, Metadata, Negotiated, TooLarge};
+use farcall_protocol::limits::MAX_HEADER_BYTES;
+use farcall_protocol::{Body, Code, Execution, Flags, Metadata, Negotiated, Part, TooLarge};
 use farcall_transport::Address;
 
 use super::request::{EncodedRequest, SendError, deadline_exceeded};
@@ -81,7 +82,22 @@ impl Handle {
     }
 
     fn too_large(&self, method: &str, error: &TooLarge) -> RpcError {
-        let message = format!("`{method}`: the request's {error}");
+        let TooLarge { part, size, limit, .. } = error;
+        let message = match part {
+            // Of a header, the protocol's limit is the smaller one, unless the server's is very low.
+            Part::Header if *limit == MAX_HEADER_BYTES => format!(
+                "`{method}`: the request's header of {size} bytes, most of it metadata, is over the protocol's limit \
+                 of {limit} bytes"
+            ),
+            Part::Header => format!(
+                "`{method}`: the request's header of {size} bytes, most of it metadata, is over the server's limit of \
+                 {limit} bytes (its `Limits::max_frame_bytes`)"
+            ),
+            _ => format!(
+                "`{method}`: the request's body of {size} bytes is over the server's limit of {limit} bytes (its \
+                 `Limits::max_frame_bytes`)"
+            ),
+        };
         RpcError::new(Code::ResourceExhausted, Execution::NotSent, Phase::Prepare, message)
             .at(self.endpoint())
     }

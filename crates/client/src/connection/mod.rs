@@ -17,6 +17,7 @@ use self::closing::Closing;
 use self::driver::Driver;
 use self::handle::Handle;
 use self::handshake::handshake;
+use self::open_progress::{NO_HANDSHAKE, OpenProgress};
 use self::options::ConnectionOptions;
 use self::pending::Pending;
 use self::progress::EndKind;
@@ -32,6 +33,7 @@ pub(crate) mod handle;
 mod handshake;
 mod in_flight;
 mod io_error;
+pub(crate) mod open_progress;
 pub(crate) mod options;
 pub(crate) mod pending;
 pub(crate) mod pool;
@@ -94,22 +96,40 @@ impl Connection {
     ///
     /// Outside of a tokio runtime.
     pub async fn open(address: &Address, options: &ConnectionOptions) -> Result<Self, RpcError> {
+        Self::open_observed(address, options, &OpenProgress::default()).await
+    }
+
+    /// Opens a connection, and reports how far it has come.
+    pub(crate) async fn open_observed(
+        address: &Address,
+        options: &ConnectionOptions,
+        progress: &OpenProgress,
+    ) -> Result<Self, RpcError> {
         let deadline = later(Instant::now(), options.connect_limit());
-        let stream = match timeout_at(deadline, options.limited_dialer().dial(address)).await {
+        let stream = match timeout_at(
+            deadline,
+            options.limited_dialer().progress(progress.dial.clone()).dial(address),
+        )
+        .await
+        {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) => {
                 let phase = match error.phase() {
                     DialPhase::Resolve => Phase::Resolve,
                     _ => Phase::Connect,
                 };
-                let message = error.reason().to_string();
+                let message = match error.hint() {
+                    Some(hint) => format!("{}: {hint}", error.reason()),
+                    None => error.reason().to_string(),
+                };
                 return Err(unavailable(phase, message).at(address).with_source(error));
             }
             Err(_elapsed) => {
-                let message = format!("no answer within {}", HumanDuration(options.connect_limit()));
-                return Err(unavailable(Phase::Connect, message).at(address));
+                let (phase, message) = progress.unfinished("no answer", options.connect_limit());
+                return Err(unavailable(phase, message).at(address));
             }
         };
+        progress.start_handshake();
         Self::negotiate(stream, address, options, deadline).await
     }
 
@@ -149,7 +169,7 @@ impl Connection {
             Ok(Err(error)) => Err(error.at(address)),
             Err(_elapsed) => {
                 let limit = options.connect_limit();
-                let message = format!("no answer to the handshake within {}", HumanDuration(limit));
+                let message = format!("{NO_HANDSHAKE} within {}", HumanDuration(limit));
                 Err(unavailable(Phase::Handshake, message).at(address))
             }
         }

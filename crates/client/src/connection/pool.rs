@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::Connection;
 use super::closing::Closing;
+use super::open_progress::OpenProgress;
 use super::options::ConnectionOptions;
 use super::slot::ConnectionSlot;
 use crate::error::RpcError;
@@ -86,6 +87,12 @@ impl ConnectionPool {
     /// Creates the error for a connection that was lost.
     pub(crate) fn lost_error(&self) -> RpcError {
         self.slots.iter().find(|slot| slot.is_lost()).unwrap_or(&self.slots[0]).lost_error()
+    }
+
+    /// Returns how far the dial under way has come; that of the furthest, if there are several.
+    pub(crate) fn dial_progress(&self) -> OpenProgress {
+        let all = self.slots.iter().filter_map(ConnectionSlot::dial_progress);
+        all.max_by_key(OpenProgress::stage).unwrap_or_default()
     }
 
     /// Creates the error for a call that stopped waiting while the dial was still under way.

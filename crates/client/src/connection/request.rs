@@ -103,7 +103,6 @@ pub(crate) fn deadline_exceeded(method: &str, deadline: Option<Deadline>, phase:
         return RpcError::new(Code::DeadlineExceeded, Execution::Maybe, Phase::Write, message);
     }
     let message = match phase {
-        Phase::Connect => format!("no connection within {limit}"),
         Phase::Queue => format!("no place for the call within {limit}"),
         Phase::Write => format!("no room for the request within {limit}"),
         _ => format!("`{method}` was not called: of its time, {limit} was left"),

@@ -20,6 +20,7 @@ use tracing::{debug, error};
 use super::Connection;
 use super::backoff::reconnect_backoff;
 use super::closing::Closing;
+use super::open_progress::OpenProgress;
 use super::options::ConnectionOptions;
 use crate::error::{Phase, RpcError};
 
@@ -57,6 +58,7 @@ type DialResult = Option<Result<Connection, RpcError>>;
 /// A dial under way.
 struct Dial {
     result: watch::Receiver<DialResult>,
+    progress: OpenProgress,
     task: AbortHandle,
 }
 
@@ -154,6 +156,11 @@ impl ConnectionSlot {
     /// Creates the error for a call that stopped waiting while the dial was still under way.
     pub(super) fn slow_dial_error(&self) -> RpcError {
         self.shared.unavailable("it is being dialed, and did not answer yet")
+    }
+
+    /// Returns how far the dial under way has come.
+    pub(super) fn dial_progress(&self) -> Option<OpenProgress> {
+        self.shared.lock().dialing.as_ref().map(|dial| dial.progress.clone())
     }
 
     /// Creates the error for a connection that was lost.
@@ -262,10 +269,12 @@ impl Shared {
         state.dials += 1;
         let number = state.dials;
         let (sender, result) = watch::channel(None);
-        let shared = Arc::clone(self);
+        let (shared, progress) = (Arc::clone(self), OpenProgress::default());
+        let observed = progress.clone();
         // Owned by the state: a later dial, or the end of the slot, aborts it.
         let task = tokio::spawn(async move {
-            let dialing = AssertUnwindSafe(Connection::open(&shared.endpoint, &shared.options));
+            let dialing =
+                AssertUnwindSafe(Connection::open_observed(&shared.endpoint, &shared.options, &observed));
             let dialed = match dialing.catch_unwind().await {
                 Ok(dialed) => {
                     shared.finish_dial(number, &dialed);
@@ -276,7 +285,7 @@ impl Shared {
             // The calls that waited may be gone.
             let _ = sender.send(Some(dialed));
         });
-        state.dialing = Some(Dial { result: result.clone(), task: task.abort_handle() });
+        state.dialing = Some(Dial { result: result.clone(), progress, task: task.abort_handle() });
         Ok(DialOutcome::Dialing(result))
     }
 

@@ -209,6 +209,13 @@ impl Endpoints {
         tokio::spawn(self.dropped.clone().run_until_cancelled_owned(task));
     }
 
+    /// Returns the source of the endpoints, and the reason why none of them takes calls.
+    pub(crate) fn unavailable_reason(&self) -> String {
+        let reason = self.shared.snapshot.load().unavailable_reason();
+        let reason = reason.unwrap_or_else(|| "it has not answered yet".to_owned());
+        format!("{}: {reason}", self.shared.origin)
+    }
+
     fn unavailable_error(&self, limit: Option<Duration>) -> RpcError {
         let reason = self.shared.snapshot.load().unavailable_reason();
         let reason = reason.unwrap_or_else(|| match limit {

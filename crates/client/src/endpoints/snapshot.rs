@@ -87,7 +87,7 @@ impl Snapshot {
 
     /// Returns the reason why there is no endpoint to pick; `None` if the source has not answered yet.
     pub(super) fn unavailable_reason(&self) -> Option<String> {
-        let EndpointList { confirmed, failing, .. } = &self.list;
+        let EndpointList { confirmed, failing, note, .. } = &self.list;
         let mut reason = match (confirmed, self.entries.len()) {
             (None, _) if failing.is_none() => return None,
             (None, _) => "none was ever found".to_owned(),
@@ -95,6 +95,9 @@ impl Snapshot {
             (Some(_), 1) => "the only one is drained".to_owned(),
             (Some(_), entries) => format!("all {entries} are drained"),
         };
+        if let Some(note) = note.as_ref().filter(|_| self.entries.is_empty()) {
+            reason.push_str(&format!("; {note}"));
+        }
         if let Some(failing) = failing {
             let since = Instant::now().saturating_duration_since(failing.since);
             let since = HumanDuration(Duration::from_secs(since.as_secs()));

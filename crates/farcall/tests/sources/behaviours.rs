@@ -39,6 +39,19 @@ pub(crate) async fn service_without_instances_has_an_empty_list(place: &impl Pla
     Watcher::of(place, "Nobody").until_ports(&[]).await;
 }
 
+pub(crate) async fn empty_list_names_the_other_services(place: &impl Place) {
+    for service in ["Arith", "Clock", "Clock.utc", ""] {
+        place.registrar().register(&instance(service, 1)).await.unwrap();
+        place.registrar().register(&instance(service, 2)).await.unwrap();
+    }
+    let list = Watcher::of(place, "Arit").until("a note", |list| list.note.is_some()).await;
+    let note = list.note.unwrap();
+    assert!(note.starts_with("it lists ") && !note.contains(" more"), "{note}");
+    for service in ["`Arith`", "`Clock`", "`Clock.utc`", "the plain list of servers"] {
+        assert!(note.contains(service), "{note}");
+    }
+}
+
 pub(crate) async fn services_are_kept_apart(place: &impl Place) {
     let registrar = place.registrar();
     let services = [("", 1), ("A", 2), ("A.b", 3), ("AA", 4), ("a", 5)];

@@ -45,6 +45,7 @@ macro_rules! test_place {
             registered_instance_is_discovered_with_all_its_fields,
             instances_registered_before_watching_are_discovered,
             service_without_instances_has_an_empty_list,
+            empty_list_names_the_other_services,
             services_are_kept_apart,
             instance_registered_twice_is_listed_once,
             namesake_stays_listed_when_the_first_stops,

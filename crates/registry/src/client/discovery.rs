@@ -150,6 +150,8 @@ impl Discovery for HttpDiscovery {
         tokio::select! {
             // Cancel-safe: without a subscriber, its state is of no use.
             never = task.run() => match never {},
+            // Cancel-safe: a note that is not published is of no use either.
+            never = self.source.note_while_empty(&publisher) => match never {},
             () = publisher.closed() => {}
         }
     }

@@ -37,7 +37,7 @@ pub enum UrlError {
     #[error("it has a user or password in it")]
     Credentials,
     /// The scheme is neither `http` nor `https`.
-    #[error("it begins with neither http:// nor https://")]
+    #[error("it begins with neither http:// nor https://, as in http://127.0.0.1:7100")]
     Scheme,
     /// The URL has a query or a fragment.
     #[error("it has a ? or # in it")]

@@ -1,13 +1,22 @@
 //! [`Source`]: the service that a discovery reads, and the intervals at which it does.
 
+use std::convert::Infallible;
+use std::future::pending;
 use std::time::Duration;
 
+use farcall_discovery::{Publisher, other_services};
+use reqwest::Method;
+use reqwest::header::ACCEPT;
+
 use super::http::Http;
+use crate::wire::{Envelope, Services};
 
 /// The default of [`Source::refresh`].
 const DEFAULT_REFRESH: Duration = Duration::from_secs(10);
 /// The default of [`Source::wait`].
 const DEFAULT_WAIT: Duration = Duration::from_secs(55);
+/// The maximum size of the list of services, in bytes: some 10,000.
+const MAX_SERVICES_BYTES: usize = 1024 * 1024;
 /// The default of [`Source::silence`]: a registry pings more often.
 const DEFAULT_SILENCE: Duration = Duration::from_secs(45);
 
@@ -34,6 +43,22 @@ impl Source {
         let Self { http, service, refresh, wait, silence } = self;
         let http = Http::new(http.options.clone());
         Self { http, service: service.clone(), refresh: *refresh, wait: *wait, silence: *silence }
+    }
+
+    /// Publishes which services the registry has instead, while the list is empty. Never ready.
+    pub(super) async fn note_while_empty(&self, publisher: &Publisher) -> Infallible {
+        publisher.note_while_empty(|| self.other_services()).await;
+        pending().await
+    }
+
+    /// Returns a note with the services that have instances; `None` if the registry does not tell.
+    async fn other_services(&self) -> Option<String> {
+        let url = self.http.options.urls.services();
+        let complete = |request: reqwest::RequestBuilder| request.header(ACCEPT, "application/json");
+        let response =
+            self.http.exchange(Method::GET, url, complete, Duration::ZERO, MAX_SERVICES_BYTES).await.ok()?;
+        let body: Envelope<Services> = serde_json::from_slice(&response.body).ok()?;
+        Some(other_services(body.body.services.into_iter().map(|service| service.name)))
     }
 
     /// Returns the source's name for logs.

@@ -24,6 +24,9 @@ pub(super) struct Urls {
 impl Urls {
     pub(super) fn parse(text: &str) -> Result<Self, SettingsError> {
         let invalid = |shown: &str, source| SettingsError::Url { url: excerpt(shown), source };
+        if !text.contains("://") {
+            return Err(invalid(text, UrlError::Scheme));
+        }
         let mut simple = Url::parse(text).map_err(|error| invalid(text, UrlError::Malformed(error)))?;
         if !simple.username().is_empty() || simple.password().is_some() {
             return Err(invalid(simple.host_str().unwrap_or_default(), UrlError::Credentials));
@@ -76,6 +79,11 @@ impl Urls {
         let mut url = self.below(&["services", service_segment(service), "instances"]);
         url.query_pairs_mut().append_pair("include", "stale");
         url
+    }
+
+    /// Returns the URL of the list of services.
+    pub(super) fn services(&self) -> Url {
+        self.below(&["services"])
     }
 
     pub(super) fn instance(&self, instance: &Instance) -> Url {
@@ -149,10 +157,11 @@ mod tests {
     #[test]
     fn url_errors_do_not_show_passwords() {
         for (given, reason) in [
-            ("", "relative URL without a base"),
-            ("127.0.0.1:7100", "relative URL without a base"),
+            ("", "neither http:// nor https://"),
             ("localhost:7100", "neither http:// nor https://"),
-            ("tcp@10.0.0.1:7100", "relative URL without a base"),
+            ("127.0.0.1:7100", "neither http:// nor https://"),
+            ("http@127.0.0.1:7100", "neither http:// nor https://"),
+            ("tcp@10.0.0.1:7100", "neither http:// nor https://"),
             ("ftp://h/registry", "neither http:// nor https://"),
             ("http://h/registry?service=S", "? or #"),
             ("http://h:0", "port 0"),

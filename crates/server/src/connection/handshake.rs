@@ -112,6 +112,10 @@ async fn read_option(
                 let message = "it speaks TLS, and this address is not encrypted";
                 return Err(HandshakeError::Refused(Status::refused(Code::InvalidArgument, message)));
             }
+            Err(_) if is_http(input) => {
+                let message = "it speaks HTTP, and this address does not: it is for `tcp@`, or `tls@`";
+                return Err(HandshakeError::Refused(Status::refused(Code::InvalidArgument, message)));
+            }
             Err(error) => {
                 let code = ProtocolError::from(error.clone()).code();
                 return Err(HandshakeError::Refused(Status::refused(code, error.to_string())));
@@ -127,6 +131,13 @@ async fn read_option(
 /// which the first byte is always 3. As the length of a frame they would be over any limit.
 fn is_tls(input: &[u8]) -> bool {
     input.starts_with(&[22, 3])
+}
+
+/// Returns `true` if these bytes start a request of HTTP, such as that of a browser or of a client that dials `http@`.
+fn is_http(input: &[u8]) -> bool {
+    [b"GET ", b"POST", b"PUT ", b"HEAD", b"CONN", b"OPTI", b"DELE", b"PRI "]
+        .iter()
+        .any(|method| input.starts_with(*method))
 }
 
 /// Sends a refusal and closes, in such a way that it arrives.

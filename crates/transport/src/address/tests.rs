@@ -105,6 +105,7 @@ fn refusal_says_what_and_where() {
         ("a:65536", format!(r#"address "a:65536": bad port "65536"; {ports}"#)),
         ("unix@run/a", r#"address "unix@run/a": the path of a unix address must begin with /"#.to_owned()),
         ("::1:80", r#"address "::1:80": bad host "::1": an IPv6 address must be in brackets"#.to_owned()),
+        ("grpc://a:1", format!(r#"address "grpc://a:1": unknown scheme "grpc"; known are {known}"#)),
     ] {
         assert_eq!(refusal(text), expected);
     }
@@ -115,7 +116,9 @@ fn host_is_a_name_or_an_ip_address() {
     let long_label = format!("{}.org:1", "a".repeat(64));
     let long_name = format!("{}:1", ["a"; 128].join("."));
     for (text, expected) in [
-        ("http://a:1", HostErrorKind::NoBrackets),
+        ("fe80::1%eth0:1", HostErrorKind::NoBrackets),
+        ("1:2:3:4:5:6:7:8:1", HostErrorKind::NoBrackets),
+        ("a:1:2", HostErrorKind::Colon),
         ("//a:1", HostErrorKind::Character),
         ("bücher.de:1", HostErrorKind::Character),
         ("user@a:1", HostErrorKind::Character),
@@ -139,6 +142,38 @@ fn host_is_a_name_or_an_ip_address() {
             Err(AddressError::BadHost { kind, .. }) => assert_eq!(kind, expected, "{text}"),
             other => panic!("{text}: {other:?}"),
         }
+    }
+}
+
+#[test]
+fn url_is_refused_with_the_address_that_is_meant() {
+    for (url, instead) in [
+        ("tcp://host:7001", "tcp@host:7001"),
+        ("TCP://host:7001", "tcp@host:7001"),
+        ("http://127.0.0.1:80", "http@127.0.0.1:80"),
+        ("http://127.0.0.1:80/", "http@127.0.0.1:80"),
+        ("https://user:secret@shop.example/_farcall_?a#b", "https@shop.example:443"),
+        ("ws://shop.example", "ws@shop.example:80"),
+        ("tls://shop.example", "tls@shop.example:PORT"),
+        ("tls://[::1]", "tls@[::1]:PORT"),
+        ("tcp://[::1]:7001", "tcp@[::1]:7001"),
+        ("tcp@http://host:80", "http@host:80"),
+        ("tcp:host:7001", "tcp@host:7001"),
+        ("tcp:[::1]:7001", "tcp@[::1]:7001"),
+        ("unix:///run/a.sock", "unix@/run/a.sock"),
+        ("unix:/run/a.sock", "unix@/run/a.sock"),
+    ] {
+        let expected = format!("try {:?}", instead);
+        assert!(refusal(url).ends_with(&expected), "{url}: {}", refusal(url));
+        if !instead.ends_with("PORT") {
+            assert!(Address::parse(instead).is_ok(), "{instead}");
+        }
+    }
+    // A host may be called like a scheme, and a path may contain a URL.
+    for (text, canonical) in
+        [("http:80", "tcp@http:80"), ("tcp@tls:443", "tcp@tls:443"), ("unix@/a://b", "unix@/a://b")]
+    {
+        assert_eq!(Address::parse(text).unwrap().to_string(), canonical);
     }
 }
 

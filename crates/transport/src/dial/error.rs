@@ -17,9 +17,9 @@ use crate::tls::{TlsError, TlsErrorKind};
 /// A failed dial, with its address, its phase and its reason.
 ///
 /// The text has all of it in one line, as in `connecting to tcp@10.0.0.3:7001: no answer within
-/// 10 s`. The [`reason`](DialError::reason) alone leaves out the address.
+/// 10 s`. The [`reason`](DialError::reason) alone leaves out the address and the [`hint`](DialError::hint).
 #[derive(Debug, thiserror::Error)]
-#[error("{} {address}: {reason}", reason.phase())]
+#[error("{} {address}: {reason}{}", reason.phase(), Hint(self.hint()))]
 pub struct DialError {
     address: Address,
     #[source]
@@ -44,6 +44,11 @@ impl DialError {
     /// Returns the reason. Its text does not name the address.
     pub fn reason(&self) -> &DialErrorKind {
         &self.reason
+    }
+
+    /// Returns what to try instead, if another scheme is likely to be right: "try `tcp@`".
+    pub fn hint(&self) -> Option<&'static str> {
+        self.reason.hint(self.address.scheme())
     }
 
     /// Returns the reason, owned.
@@ -164,7 +169,43 @@ pub enum DialErrorKind {
     },
 }
 
+/// A hint at the end of a sentence.
+struct Hint(Option<&'static str>);
+
+impl fmt::Display for Hint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.map_or(Ok(()), |hint| write!(f, ": {hint}"))
+    }
+}
+
 impl DialErrorKind {
+    /// Returns what to try instead of `scheme`.
+    fn hint(&self, scheme: Scheme) -> Option<&'static str> {
+        match (self, scheme) {
+            #[cfg(feature = "tls")]
+            (DialErrorKind::Tls(TlsErrorKind::NotTls), Scheme::Tls) => Some("try `tcp@`"),
+            #[cfg(feature = "tls")]
+            (DialErrorKind::Tls(TlsErrorKind::NotTls), Scheme::Https) => Some("try `http@`"),
+            #[cfg(feature = "tls")]
+            (DialErrorKind::Tls(TlsErrorKind::NotTls), Scheme::Wss) => Some("try `ws@`"),
+            #[cfg(feature = "tls")]
+            (DialErrorKind::Tls(TlsErrorKind::NotFarcall), Scheme::Tls) => Some("try `https@` or `wss@`"),
+            #[cfg(feature = "http")]
+            (DialErrorKind::Opening(HttpUpgradeError::NotHttp { .. }), Scheme::Http | Scheme::Connect) => {
+                Some("try `tcp@`, or `https@` if it is encrypted")
+            }
+            #[cfg(feature = "http")]
+            (DialErrorKind::Opening(HttpUpgradeError::NotHttp { .. }), Scheme::Ws) => {
+                Some("try `tcp@`, or `wss@` if it is encrypted")
+            }
+            #[cfg(feature = "http")]
+            (DialErrorKind::Opening(HttpUpgradeError::NotHttp { .. }), Scheme::Https | Scheme::Wss) => {
+                Some("try `tls@`")
+            }
+            _ => None,
+        }
+    }
+
     /// Creates the error for an address that was tried once, as it was given.
     pub(crate) fn failed(address: &Address, error: io::Error) -> DialErrorKind {
         DialErrorKind::Connect { attempts: Attempts::literal([(address.clone(), error)]) }

@@ -7,6 +7,7 @@ mod connect;
 mod error;
 mod happy_eyeballs;
 mod limit;
+mod progress;
 #[cfg(feature = "http")]
 mod proxy;
 mod sockets;
@@ -20,6 +21,7 @@ use std::time::Duration;
 pub use self::connect::{Connect, Connecting};
 pub use self::error::{Attempt, Attempts, DialError, DialErrorKind, DialPhase};
 use self::limit::ConnectLimit;
+pub use self::progress::DialProgress;
 #[cfg(feature = "http")]
 use self::proxy::ProxyChoice;
 use self::sockets::SocketConnector;
@@ -65,6 +67,7 @@ pub struct Dialer {
     sockets: SocketConnector,
     /// Opens streams in place of `sockets`, if it is set.
     connector: Option<Arc<dyn Connect>>,
+    progress: DialProgress,
     #[cfg(feature = "http")]
     proxy: ProxyChoice,
     #[cfg(feature = "tls")]
@@ -164,6 +167,12 @@ impl Dialer {
         self
     }
 
+    /// Sets where dials report how far they have come; for a dialer that makes one dial.
+    pub fn progress(mut self, progress: DialProgress) -> Self {
+        self.progress = progress;
+        self
+    }
+
     /// Opens a stream to an address.
     ///
     /// Takes at most the resolve timeout and the connect timeout together. Dropping the future
@@ -249,8 +258,15 @@ impl Dialer {
         self.connect(address).await
     }
 
-    /// Opens a stream to the address itself, by the connector or by sockets.
+    /// Opens a stream to the address itself.
     async fn connect(&self, address: &Address) -> Result<Stream, DialErrorKind> {
+        let stream = self.connect_unobserved(address).await?;
+        self.progress.set_connected();
+        Ok(stream)
+    }
+
+    /// Opens a stream to the address itself, by the connector or by sockets.
+    async fn connect_unobserved(&self, address: &Address) -> Result<Stream, DialErrorKind> {
         let Some(connector) = &self.connector else { return self.sockets.connect(address).await };
         match self.start_limit().run(connector.connect(address)).await {
             Ok(Ok(stream)) => Ok(stream),

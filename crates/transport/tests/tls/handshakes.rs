@@ -162,7 +162,7 @@ async fn dial_fails_if_the_server_does_not_speak_tls() {
     let (dialed, _stream) = tokio::join!(dialer.dial(&address), plain);
     assert_eq!(
         dialed.as_ref().unwrap_err().to_string(),
-        format!("connecting to {address}: it does not speak TLS")
+        format!("connecting to {address}: it does not speak TLS: try `tcp@`")
     );
     assert_eq!(dial_error(dialed), TlsErrorKind::NotTls);
 
