@@ -5,7 +5,7 @@
 pub use farcall_client::BuildError;
 pub use farcall_protocol::{IntoMethodError, as_bytes};
 #[cfg(feature = "server")]
-pub use farcall_server::{Response, from_fn};
+pub use farcall_server::Response;
 pub use serde;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -62,6 +62,33 @@ pub fn method_info(
         .returns(returns)
         .idempotent(*idempotence == Idempotence::Anywhere)
         .idempotent_at_same_server(*idempotence == Idempotence::SameServer)
+}
+
+/// A type that serde can serialize and deserialize, as an argument must be.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be an argument of a method: serde cannot serialize and deserialize it",
+    label = "needs `serde::Serialize` and `serde::Deserialize`",
+    note = "write `#[derive(serde::Serialize, serde::Deserialize)]` at its definition, and at those of the types in it; for a type of another crate, enable that crate's feature `serde`"
+)]
+pub trait Argument: Serialize + DeserializeOwned + 'static {}
+
+#[diagnostic::do_not_recommend]
+impl<T: Serialize + DeserializeOwned + 'static> Argument for T {}
+
+/// Adds a method to a service: the start of its handler, and the conversion of its result to a response.
+#[cfg(feature = "server")]
+pub fn add_method<Start, Arguments, Fut, Answer>(
+    service: crate::server::Service,
+    info: MethodInfo,
+    (start, answer): (Start, Answer),
+) -> crate::server::Service
+where
+    Start: Fn(crate::Context, Arguments) -> Fut + Send + Sync + 'static,
+    Arguments: DeserializeOwned + 'static,
+    Fut: Future<Output: Send> + Send + 'static,
+    Answer: Fn(&crate::protocol::Codec, Fut::Output) -> Response + Copy + Send + Sync + 'static,
+{
+    service.handler(info, farcall_server::from_fn(start, answer))
 }
 
 /// Compiles if a server can send a result of type `T`.

@@ -20,6 +20,7 @@ mod byte_types;
 mod documentation;
 mod errors;
 mod expand;
+mod known_types;
 mod method;
 mod names;
 mod output;

@@ -3,6 +3,7 @@
 use proc_macro2::{Group, Span, TokenStream, TokenTree};
 use quote::quote;
 
+use super::checked;
 use super::names::{arguments_ident, full_name};
 use crate::byte_types;
 use crate::method::Method;
@@ -21,8 +22,17 @@ pub(super) fn expand(service: &Service, method: &Method) -> TokenStream {
     let name = full_name(service, method);
     let expecting = expecting(&method.parameters.sent);
     let ident = arguments_ident(service, method);
-    let fields = method.parameters.sent.iter().map(|parameter| {
-        let Parameter { ident, ty } = parameter;
+    let checked = checked::of_method(method);
+    let generics = checked.iter().map(|checked| &checked.ident);
+    let generics = (!checked.is_empty()).then(|| quote!(<#(#generics),*>));
+    let bound = (!checked.is_empty()).then(|| {
+        let bounds = checked::bounds(service, &checked);
+        let bounds = quote!(#(#bounds),*).to_string();
+        quote!(#[serde(bound(serialize = #bounds, deserialize = #bounds))])
+    });
+    let types = checked::field_types(method);
+    let fields = method.parameters.sent.iter().zip(&types).map(|(parameter, ty)| {
+        let ident = &parameter.ident;
         // serde accepts a map without an `Option` field by itself, an array only with a default.
         let default = parameter.is_optional().then(|| quote!(#[serde(default)]));
         let bytes = byte_types::is_bytes(ty).then(|| quote!(#[serde(with = #as_bytes)]));
@@ -34,7 +44,8 @@ pub(super) fn expand(service: &Service, method: &Method) -> TokenStream {
         #[allow(non_camel_case_types, dead_code)]
         #derive
         #[serde(crate = #serde_path, rename = #name, expecting = #expecting)]
-        struct #ident {
+        #bound
+        struct #ident #generics {
             #(#fields,)*
         }
     }

@@ -4,7 +4,8 @@ use proc_macro2::TokenStream;
 use quote::{format_ident, quote};
 use syn::ext::IdentExt as _;
 
-use super::names::{arguments_ident, error_type, full_name};
+use super::checked;
+use super::names::{arguments_ident, error_type, full_name, local};
 use crate::byte_types;
 use crate::method::Method;
 use crate::output::Output;
@@ -92,14 +93,7 @@ fn method_of_client(service: &Service, method: &Method) -> TokenStream {
         };
         (returns, quote!(#call.notify()))
     } else {
-        let returns = match &method.output {
-            Output::Plain(ty) => quote!(#farcall::Call<#ty>),
-            Output::Fallible { value, error, .. } => {
-                let error = error_type(service, error);
-                quote!(#farcall::Call<#value, #error>)
-            }
-        };
-        (returns, call)
+        (returns(service, method), call)
     };
     quote! {
         #(#attributes)*
@@ -109,8 +103,21 @@ fn method_of_client(service: &Service, method: &Method) -> TokenStream {
     }
 }
 
+/// Returns the type of a call of the method.
+fn returns(service: &Service, method: &Method) -> TokenStream {
+    let farcall = &service.farcall;
+    match &method.output {
+        Output::Plain(ty) => quote!(#farcall::Call<#ty>),
+        Output::Fallible { value, error, .. } => {
+            let error = error_type(service, error);
+            quote!(#farcall::Call<#value, #error>)
+        }
+    }
+}
+
 /// Generates the call with the arguments.
 fn call(service: &Service, method: &Method) -> TokenStream {
+    let farcall = &service.farcall;
     let name = full_name(service, method);
     let arguments_ident = arguments_ident(service, method);
     let fields = method.parameters.sent.iter().map(|Parameter { ident, .. }| ident);
@@ -131,7 +138,22 @@ fn call(service: &Service, method: &Method) -> TokenStream {
         Idempotence::Anywhere => quote!(.idempotent()),
         Idempotence::SameServer => quote!(.idempotent_at_same_server()),
     });
-    quote! {
-        self.channel.#make(#name, &#arguments_ident { #(#fields),* }) #idempotent
+    let checked = checked::of_method(method);
+    if checked.is_empty() {
+        return quote! {
+            self.channel.#make(#name, &#arguments_ident { #(#fields),* }) #idempotent
+        };
     }
+    let fields: Vec<_> = fields.collect();
+    let (bounds, field_types) = (checked::bounds(service, &checked), checked::field_types(method));
+    let types = checked.iter().map(|checked| &checked.ty);
+    let (ident, channel) = (checked::function_ident(method), local("channel"));
+    let returns = returns(service, method);
+    quote! {{
+        #[inline]
+        fn #ident<#(#bounds),*>(#channel: &#farcall::Channel, #(#fields: #field_types),*) -> #returns {
+            #channel.#make(#name, &#arguments_ident { #(#fields),* })
+        }
+        #ident::<#(#types),*>(&self.channel, #(#fields),*) #idempotent
+    }}
 }

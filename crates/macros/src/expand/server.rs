@@ -5,6 +5,7 @@ use quote::{quote, quote_spanned};
 use syn::Type;
 use syn::spanned::Spanned as _;
 
+use super::checked;
 use super::names::{arguments_ident, local};
 use crate::byte_types;
 use crate::method::Method;
@@ -22,7 +23,8 @@ pub(super) fn expand(service: &Service) -> TokenStream {
         let conditions = method.conditions();
         let info = info(service, method);
         let handler = handler(service, method);
-        quote!(#(#conditions)* let #built = #built.handler(#info, #handler);)
+        let add = add(service, method);
+        quote!(#(#conditions)* let #built = { #add (#built, #info, #handler) };)
     });
     quote! {
         #farcall::__private::if_server! {
@@ -57,6 +59,36 @@ fn info(service: &Service, method: &Method) -> TokenStream {
     quote!(#farcall::__private::method_info(#name, #doc, &[#(#params),*], #returns, &#idempotence))
 }
 
+/// Generates a function that adds a method to a service, and its path.
+fn add(service: &Service, method: &Method) -> TokenStream {
+    let farcall = &service.farcall;
+    let checked = checked::of_method(method);
+    if checked.is_empty() {
+        return quote!(#farcall::__private::add_method);
+    }
+    let (bounds, arguments_ident) = (checked::bounds(service, &checked), arguments_ident(service, method));
+    let generics = checked.iter().map(|checked| &checked.ident);
+    let types = checked.iter().map(|checked| &checked.ty);
+    let (ident, private) = (checked::function_ident(method), quote!(#farcall::__private));
+    quote! {
+        fn #ident<#(#bounds,)* Start, Fut, Answer>(
+            service: #farcall::server::Service,
+            info: #farcall::protocol::describe::MethodInfo,
+            handler: (Start, Answer),
+        ) -> #farcall::server::Service
+        where
+            Start: ::core::ops::Fn(#farcall::Context, #arguments_ident<#(#generics),*>) -> Fut
+                + ::core::marker::Send + ::core::marker::Sync + 'static,
+            Fut: ::core::future::Future<Output: ::core::marker::Send> + ::core::marker::Send + 'static,
+            Answer: ::core::ops::Fn(&#farcall::protocol::Codec, Fut::Output) -> #private::Response
+                + ::core::marker::Copy + ::core::marker::Send + ::core::marker::Sync + 'static,
+        {
+            #private::add_method(service, info, handler)
+        }
+        #ident::<#(#types,)* _, _, _>
+    }
+}
+
 /// Generates the handler of a method: it decodes the arguments, calls the method on the shared service, and
 /// encodes the result.
 fn handler(service: &Service, method: &Method) -> TokenStream {
@@ -64,6 +96,9 @@ fn handler(service: &Service, method: &Method) -> TokenStream {
     let (trait_ident, method_ident) = (&service.item.ident, method.ident());
     let arguments_ident = arguments_ident(service, method);
     let (this, arguments) = (local("this"), local("arguments"));
+    let checked = checked::of_method(method);
+    let types = checked.iter().map(|checked| &checked.ty);
+    let types = (!checked.is_empty()).then(|| quote!(<#(#types),*>));
     let fields = method.parameters.sent.iter().map(|parameter| {
         let ident = &parameter.ident;
         quote!(#arguments.#ident)
@@ -80,8 +115,8 @@ fn handler(service: &Service, method: &Method) -> TokenStream {
     let answer = answer(service, &method.output);
     quote! {{
         let #this = <::std::sync::Arc<_> as ::core::clone::Clone>::clone(&#this);
-        #farcall::__private::from_fn(
-            move |#context, #arguments: #arguments_ident| {
+        (
+            move |#context, #arguments: #arguments_ident #types| {
                 let #this = <::std::sync::Arc<_> as ::core::clone::Clone>::clone(&#this);
                 async move {
                     <Self as #trait_ident>::#method_ident(&*#this, #pass_context #(#fields),*).await
