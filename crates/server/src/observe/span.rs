@@ -3,13 +3,15 @@
 //! Names and fields are those of OpenTelemetry's conventions for RPC, as far as these apply to this
 //! protocol. The level is `DEBUG`, as for the client's spans: a span costs more than a small call.
 
+use std::sync::Once;
+
 use farcall_context::ConnectionInfo;
 use farcall_context::trace::{MethodName, TRACESTATE, TraceContext, is_seen, join};
 use farcall_protocol::metadata::{ATTEMPT, TRACEPARENT};
 use farcall_protocol::{Code, EscapedText, Metadata, Status};
 use tracing::field::{Empty, display};
 use tracing::level_filters::LevelFilter;
-use tracing::{Span, debug_span, span};
+use tracing::{Span, debug_span, info, span};
 
 /// The `tracing` target of the spans.
 const TARGET: &str = "farcall::server";
@@ -19,6 +21,21 @@ const TARGET: &str = "farcall::server";
 pub(crate) struct CallSpan {
     span: Span,
     context: TraceContext,
+}
+
+/// Says once in the log that calls have no spans, if there is a log and they have none: nothing else tells why log lines
+/// have no trace ids. Called when a server starts to serve.
+pub(crate) fn note_disabled_spans() {
+    static NOTED: Once = Once::new();
+    let level = LevelFilter::current();
+    if level >= LevelFilter::INFO && level < LevelFilter::DEBUG {
+        NOTED.call_once(|| {
+            info!(
+                "calls have no spans at this log level, so log lines have no trace ids; to enable them, set \
+                 RUST_LOG=info,farcall::client=debug,farcall::server=debug"
+            );
+        });
+    }
 }
 
 impl CallSpan {

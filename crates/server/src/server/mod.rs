@@ -6,6 +6,7 @@ use self::accept::AcceptLoop;
 use self::drain::{drain, serve_until_shutdown};
 use self::handle::ServerHandle;
 use self::inner::ServerInner;
+use crate::observe::span::note_disabled_spans;
 
 mod accept;
 pub(crate) mod advertisement;
@@ -84,6 +85,7 @@ impl Server {
     /// thread, which cannot be interrupted: after some seconds they are no longer waited for. If this
     /// is dropped instead, everything is stopped at once, without a goaway.
     pub async fn serve_until<T>(self, signal: impl Future<Output = T>) {
+        note_disabled_spans();
         let Self { listeners, handle } = self;
         let _guard = KillOnDrop(handle.clone());
         let inner = handle.inner();
