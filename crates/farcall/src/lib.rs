@@ -172,4 +172,16 @@ mod documents {
 
     #[doc = include_str!("../../../docs/SECURITY.md")]
     struct Security;
+
+    #[cfg(feature = "http-server")]
+    #[doc = include_str!("../../../docs/HTTP.md")]
+    struct Http;
+
+    #[cfg(all(feature = "http-server", feature = "json"))]
+    #[doc = include_str!("../../../docs/CALLING.md")]
+    struct Calling;
+
+    #[cfg(all(feature = "http-server", feature = "client"))]
+    #[doc = include_str!("../../../docs/OBSERVING.md")]
+    struct Observing;
 }

@@ -57,13 +57,3 @@ pub use self::options::HttpOptions;
 pub use self::router::client_router;
 pub use self::router::router;
 pub use self::serve::{ServeOptions, serve, serve_with};
-
-/// Compiles and runs the document's code with the tests.
-#[cfg(doctest)]
-#[doc = include_str!("../../../docs/HTTP.md")]
-struct Document;
-
-/// Compiles and runs the document's code, a part of which is about channels.
-#[cfg(all(doctest, feature = "client"))]
-#[doc = include_str!("../../../docs/OBSERVING.md")]
-struct Observing;

@@ -12,7 +12,7 @@ use crate::error::Phase;
 /// that has bound its port and serves nothing yet.
 pub(super) const NO_HANDSHAKE: &str = "it accepted the connection, and did not answer the handshake";
 
-/// How far the opening of a connection has come. A clone refers to the same one.
+/// The progress of opening a connection. A clone refers to the same one.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct OpenProgress {
     pub(super) dial: DialProgress,

@@ -75,8 +75,3 @@ async fn off() -> Response {
 async fn wrong_method(uri: Uri) -> Response {
     method_not_allowed(uri.path())
 }
-
-/// Compiles and runs the document's code with the tests.
-#[cfg(doctest)]
-#[doc = include_str!("../../../../docs/CALLING.md")]
-struct Document;

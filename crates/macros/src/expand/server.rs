@@ -92,7 +92,6 @@ fn add(service: &Service, method: &Method) -> TokenStream {
 /// Generates the handler of a method: it decodes the arguments, calls the method on the shared service, and
 /// encodes the result.
 fn handler(service: &Service, method: &Method) -> TokenStream {
-    let farcall = &service.farcall;
     let (trait_ident, method_ident) = (&service.item.ident, method.ident());
     let arguments_ident = arguments_ident(service, method);
     let (this, arguments) = (local("this"), local("arguments"));

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// How far a dial has come, read while it is under way. A clone refers to the same dial.
+/// The progress of a dial, read while it is under way. A clone refers to the same dial.
 #[derive(Clone, Debug, Default)]
 pub struct DialProgress {
     connected: Arc<AtomicBool>,
