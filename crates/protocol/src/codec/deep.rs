@@ -1,16 +1,20 @@
 //! Stack for decoding values that nest deep, so that no bytes overflow the stack of a thread, which would abort the
 //! process.
 //!
-//! How much stack a level takes depends on the type, and is a hundred times more in a debug build: an untagged enum
+//! How much stack a level takes depends on the type, and is many times more in a debug build: an untagged enum
 //! with a few arrays takes 20 KB. So the levels are counted first. A value of few levels, as most are, is
-//! decoded where it is. Any other gets, for each of its levels, as much stack as a thread has by default.
+//! decoded where it is. Any other gets, for each of its levels, as much stack as a level of such a value may take of
+//! a thread's.
 
 use crate::limits::MAX_DEPTH;
 
 /// The number of levels that are decoded on the stack of the thread.
 pub(super) const SHALLOW: usize = if cfg!(debug_assertions) { 1 } else { 8 };
-/// The stack for each level of a deep value, in bytes. It is reserved, and takes memory only where it is used.
-const LEVEL_STACK: usize = if usize::BITS < 64 { 128 * 1024 } else { 2 * 1024 * 1024 };
+/// The stack that a thread has by default, in bytes.
+const THREAD_STACK: usize = 2 * 1024 * 1024;
+/// The stack for each level of a deep value, in bytes: 32 MiB in all in a release build. It is reserved, and takes
+/// memory only where it is used.
+const LEVEL_STACK: usize = THREAD_STACK / SHALLOW;
 /// The largest JSON, in bytes, that is scanned for its levels: for more of it, another stack is cheaper.
 #[cfg(feature = "json")]
 const MAX_SCANNED: usize = 8 * 1024;
