@@ -8,6 +8,7 @@ mod support;
 use farcall_client::RetryPolicy;
 use farcall_protocol::{Code, Execution};
 use serde_json::json;
+use tokio::runtime::Builder;
 use tokio::time::{sleep, timeout};
 
 use crate::support::{MAX_FRAME, MS, PATIENCE, Relay, World, channel_to, no_args, until};
@@ -113,6 +114,42 @@ async fn stopping_server_finishes_its_calls(scheme: &'static str) {
     assert_eq!(timeout(PATIENCE, late).await.unwrap().unwrap_err().code(), Code::Unavailable);
 }
 
+async fn one_way_calls_arrive_though_the_runtime_ends(scheme: &'static str) {
+    const CALLS: u64 = 300;
+    let world = World::new(scheme).await;
+    let runtimes: [fn() -> Builder; 2] = [Builder::new_current_thread, Builder::new_multi_thread];
+    for (runtime, rounds) in runtimes.into_iter().zip(1..) {
+        let address = world.address();
+        let client = move || {
+            let runtime = runtime().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let channel = channel_to(&address);
+                for n in 0..CALLS {
+                    let text = "x".repeat(n as usize);
+                    channel.notify("Echo.echo", &json!({ "text": text })).await.unwrap();
+                }
+            });
+        };
+        tokio::task::spawn_blocking(client).await.unwrap();
+        let calls = || {
+            let methods = world.handle.overview().methods;
+            methods.iter().find(|method| method.name == "Echo.echo").map(|method| method.total.calls)
+        };
+        until("all one-way calls have come", || calls() == Some(rounds * CALLS)).await;
+    }
+}
+
+async fn close_is_ready_when_the_server_has_read_all(scheme: &'static str) {
+    let world = World::new(scheme).await;
+    let channel = world.channel();
+    channel.call::<String>("Echo.echo", &json!({"text": "x"})).await.unwrap();
+    let call = channel.call::<String>("Probe.sleep", &json!({"ms": 50})).start();
+    let (closed, awake) = tokio::join!(channel.close(), call);
+    closed.unwrap();
+    assert_eq!(awake.unwrap(), "awake");
+    until("the server has no connection", || world.handle.connections() == 0).await;
+}
+
 /// Defines each test for each scheme.
 macro_rules! suite {
     ($tests:tt over $($scheme:ident)*) => { $(suite!(@one $scheme $tests);)* };
@@ -138,6 +175,8 @@ suite! {
         oversized_message_fails_alone
         lost_connection_ends_its_calls_on_both_sides_and_the_next_call_redials
         closed_client_is_disconnected_at_once
+        one_way_calls_arrive_though_the_runtime_ends
+        close_is_ready_when_the_server_has_read_all
         stopping_server_finishes_its_calls
     ]
     over tcp unix http connect ws https wss one_port_tcp one_port_ws one_port_tls one_port_https

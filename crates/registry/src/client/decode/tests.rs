@@ -30,6 +30,16 @@ fn full_list_has_all_fields_of_its_instances() {
 }
 
 #[test]
+fn deep_unknown_fields_fit_the_stack() {
+    let nested = format!("{}7{}", r#"{"a":["#.repeat(60), "]}".repeat(60));
+    let list = LIST.replace(r#"{"of":1}"#, &nested);
+    let read = move || full_list(list.as_bytes(), "S").map(|list| list.endpoints.len());
+    // As much as a thread has by default.
+    let thread = std::thread::Builder::new().stack_size(2 * 1024 * 1024).spawn(read).unwrap();
+    assert_eq!(thread.join().unwrap(), Ok(2));
+}
+
+#[test]
 fn one_malformed_instance_refuses_the_list_and_is_named() {
     for (from, to, reason) in [
         ("tcp@10.0.0.2:7001", "tcp@0.0.0.0:7001", "instance `b`: addr `tcp@0.0.0.0:7001`"),
