@@ -6,6 +6,9 @@ use std::fmt;
 pub const MAX_OPTION_BYTES: usize = 4 * 1024;
 /// The largest header frame, in bytes.
 pub const MAX_HEADER_BYTES: usize = 64 * 1024;
+/// The largest number of pairs of a message's metadata: a peer chooses how many small ones fill a header, and each
+/// costs time and memory.
+pub const MAX_METADATA_PAIRS: usize = 1024;
 /// The largest nesting depth of a value, in either codec. Values that nest deeper than a few levels are decoded on a
 /// stack that is large enough for any type at this depth.
 pub const MAX_DEPTH: usize = 128;

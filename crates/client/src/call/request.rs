@@ -267,6 +267,9 @@ impl Request {
             return Err(self.description_error(*error));
         }
         merge(&mut self.inherited, &mut self.metadata);
+        if let Some(Err(error)) = self.metadata.as_deref().map(Metadata::check_len) {
+            return Err(self.description_error(RequestError::Metadata(error)));
+        }
         if self.timeout.is_some() || self.inherited.deadline.is_some() || self.deadline.is_some() {
             let now = Instant::now();
             self.set_deadline(now);

@@ -65,6 +65,12 @@ impl ByteStr {
         Self(Text::copied(text).unwrap_or_else(|| Text::Shared(message.slice_ref(text))))
     }
 
+    /// Returns `true` if it is a slice of the message's buffer, which it keeps.
+    #[must_use]
+    pub const fn is_shared(&self) -> bool {
+        matches!(self.0, Text::Shared(_))
+    }
+
     /// Returns the bytes of the text.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {

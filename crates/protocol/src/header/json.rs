@@ -1,12 +1,13 @@
 //! Headers as JSON objects.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::fmt;
+use std::marker::PhantomData;
 use std::ops::Range;
 
 use bytes::{Bytes, BytesMut};
-use serde::de::{Unexpected, Visitor};
+use serde::de::{MapAccess, Unexpected, Visitor};
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -87,7 +88,7 @@ pub(super) fn decode(message: &Bytes, frame: Range<usize>) -> Result<Header, Hea
         service_method,
         timeout_ms: read.timeout_ms.0.unwrap_or(0),
         error: read.error.map(|Object(error)| Box::new(error.into_status())),
-        metadata: read.metadata.and_then(into_metadata),
+        metadata: read.metadata.and_then(ReadMetadata::into_metadata),
         flags: Flags::from_bits(read.flags.0.unwrap_or(0)),
     })
 }
@@ -102,7 +103,8 @@ struct Read<'a> {
     #[serde(default)]
     timeout_ms: Uint,
     error: Option<Object<ReadError>>,
-    metadata: Option<BTreeMap<String, String>>,
+    #[serde(borrow)]
+    metadata: Option<ReadMetadata<'a>>,
     #[serde(default)]
     flags: Uint,
 }
@@ -111,9 +113,7 @@ struct Read<'a> {
 fn borrowed_if_possible<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<Cow<'de, str>>, D::Error> {
-    #[derive(Deserialize)]
-    struct Borrowed<'a>(#[serde(borrow)] Cow<'a, str>);
-    Ok(Option::<Borrowed<'de>>::deserialize(deserializer)?.map(|name| name.0))
+    Ok(Option::<Text<'de>>::deserialize(deserializer)?.map(|name| name.0))
 }
 
 #[derive(Deserialize)]
@@ -133,13 +133,46 @@ impl ReadError {
     }
 }
 
-fn into_metadata(pairs: BTreeMap<String, String>) -> Option<Box<Metadata>> {
-    let mut metadata = Metadata::new();
-    for (key, value) in pairs {
-        metadata.insert_from_peer(key, value);
+/// The pairs of metadata in the order in which they came.
+struct ReadMetadata<'a>(Vec<(Cow<'a, str>, Cow<'a, str>)>);
+
+impl ReadMetadata<'_> {
+    fn into_metadata(self) -> Option<Box<Metadata>> {
+        let bytes = self.0.iter().map(|(key, value)| key.len() + value.len()).sum();
+        let pairs = self.0.iter().map(|(key, value)| Ok((&**key, &**value)));
+        let Ok(metadata) = Metadata::from_peer::<Infallible>(bytes, pairs);
+        (!self.0.is_empty()).then(|| Box::new(metadata))
     }
-    (!metadata.is_empty()).then(|| Box::new(metadata))
 }
+
+impl<'de: 'a, 'a> Deserialize<'de> for ReadMetadata<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(MetadataVisitor(PhantomData))
+    }
+}
+
+struct MetadataVisitor<'a>(PhantomData<&'a ()>);
+
+impl<'de: 'a, 'a> Visitor<'de> for MetadataVisitor<'a> {
+    type Value = ReadMetadata<'a>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a map of strings")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        // Bounded by the header: a pair is five bytes of it at least.
+        let mut pairs = Vec::new();
+        while let Some(pair) = map.next_entry::<Text<'a>, Text<'a>>()? {
+            pairs.push((pair.0.0, pair.1.0));
+        }
+        Ok(ReadMetadata(pairs))
+    }
+}
+
+/// A string, borrowed if it contains no escapes.
+#[derive(Deserialize)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
 /// An unsigned integer in any notation of JSON (`7`, `7.0`, `7e0`), or null.
 #[derive(Default)]

@@ -321,13 +321,12 @@ impl<'a> Reader<'a> {
             Marker::Map32 => self.be(4, field)?,
             other => return Err(unexpected(field, "a map", other)),
         };
-        let mut metadata = Metadata::new();
-        for _ in 0..pairs {
-            let key = self.str("metadata key")?;
-            let value = self.str("metadata value")?;
-            metadata.insert_from_peer(key.to_owned(), value.to_owned());
-        }
-        Ok((!metadata.is_empty()).then(|| Box::new(metadata)))
+        // The rest is at most the header, and the length of the map is only a claim.
+        let metadata = Metadata::from_peer(
+            self.rest.len(),
+            (0..pairs).map(|_| Ok((self.str("metadata key")?, self.str("metadata value")?))),
+        )?;
+        Ok((pairs > 0).then(|| Box::new(metadata)))
     }
 
     fn skip(&mut self) -> Result<(), HeaderError> {
