@@ -1,9 +1,10 @@
 //! [`Inbox`]: received bytes, and the size of the next read.
 
 use bytes::buf::Limit;
-use bytes::{BufMut, BytesMut};
+use bytes::{Buf, BufMut, BytesMut};
 
 use crate::buffer_source::{BufferSource, MIN_POOLED_BUFFER, Unpooled};
+use crate::header::Header;
 use crate::message::{FrameError, Message, MessageDecoder};
 
 /// The size of the first read, in bytes.
@@ -17,12 +18,18 @@ const LARGE: usize = MIN_POOLED_BUFFER;
 const MAX_EXPECTED: usize = MAX_READ + 4 * 1024;
 /// The number of bytes by which that message may be larger, because its numbers may take more bytes.
 const LEEWAY: usize = 64;
+/// The most memory for each byte received of a message whose size is only a claim, from 64 KiB on. What is copied
+/// as it grows is at most four thirds of the message.
+const GROWTH: usize = 4;
 
 /// The incoming bytes of a connection, from which messages are cut.
 ///
 /// Messages are slices of the memory that was read into. One read receives many small messages. A large
 /// message has separate memory of exactly its size. The bytes after it are read into other memory, so nothing
 /// has to be moved except the bytes that arrived before the size was known.
+///
+/// The size of a message is a claim until its bytes have come. So the memory of one that is larger than all before
+/// it grows with them, [`GROWTH`] times what was received: a peer that claims much and sends little holds little.
 #[derive(Debug)]
 pub struct Inbox<B = Unpooled> {
     bytes: BytesMut,
@@ -34,6 +41,10 @@ pub struct Inbox<B = Unpooled> {
     last_large: usize,
     /// The number of bytes missing of the incomplete message, as far as it is known.
     missing: usize,
+    /// The size of the largest message that has come whole: the next one of that size gets its memory at once.
+    proven: usize,
+    /// The number of bytes still to come of a message that was given up.
+    discarding: usize,
     /// The room of the last read, if it was for messages that are not large; else `usize::MAX`.
     offered: usize,
     /// The memory to read into.
@@ -53,13 +64,23 @@ impl<B: BufferSource> Inbox<B> {
     /// Creates an inbox with memory of `source`. It begins with the bytes that arrived along with the handshake.
     #[must_use]
     pub const fn with_source(bytes: BytesMut, source: B) -> Self {
-        Self { bytes, block: 0, read_size: FIRST_READ, last_large: 0, missing: 0, offered: 0, source }
+        Self {
+            bytes,
+            block: 0,
+            read_size: FIRST_READ,
+            last_large: 0,
+            missing: 0,
+            proven: 0,
+            discarding: 0,
+            offered: 0,
+            source,
+        }
     }
 
-    /// Returns `true` if there are no unread bytes.
+    /// Returns `true` if there are no unread bytes, and none are expected of a message that was given up.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.bytes.is_empty()
+        self.bytes.is_empty() && self.discarding == 0
     }
 
     /// Returns the number of unread bytes.
@@ -68,17 +89,34 @@ impl<B: BufferSource> Inbox<B> {
         self.bytes.len()
     }
 
-    /// Returns the size of the memory in use, in bytes.
+    /// Returns the size of the memory in use, in bytes. Memory for bytes that were only claimed so far counts up to
+    /// a few times what was received.
     #[must_use]
-    pub fn capacity(&self) -> usize {
-        self.bytes.capacity()
+    pub fn held_bytes(&self) -> usize {
+        let capacity = self.bytes.capacity();
+        // The rest of a block keeps all of it.
+        let block = if capacity == 0 { 0 } else { capacity.max(self.block) };
+        block.min(MAX_READ.max(self.bytes.len().saturating_mul(GROWTH)))
     }
 
-    /// Returns the memory that the next read will allocate for the incomplete message, in bytes: the number of
-    /// missing bytes, or 0 if there is room for them.
+    /// Returns the memory that the next read will allocate for the incomplete message, in bytes, or 0 if there is
+    /// room for what it can receive.
     #[must_use]
     pub fn wanted(&self) -> usize {
-        if self.missing > self.unfilled() { self.missing } else { 0 }
+        let step = self.step();
+        let is_due = self.unfilled() < if step < self.missing { step.min(LARGE) } else { step };
+        if is_due { step } else { 0 }
+    }
+
+    /// Returns the number of bytes of the incomplete message to make room for: all that are missing, unless they
+    /// are only a claim.
+    fn step(&self) -> usize {
+        let received = self.bytes.len();
+        if received + self.missing <= self.proven {
+            return self.missing;
+        }
+        let least = if received < FIRST_READ { FIRST_READ } else { MAX_READ };
+        self.missing.min(least.max(received.saturating_mul(GROWTH - 1)))
     }
 
     /// Takes the next message, if it is complete.
@@ -87,11 +125,15 @@ impl<B: BufferSource> Inbox<B> {
     ///
     /// As for [`MessageDecoder::next`].
     pub fn next(&mut self, decoder: &MessageDecoder) -> Result<Option<Message>, FrameError> {
+        if self.discarding > 0 && !self.discard() {
+            return Ok(None);
+        }
         let before = self.bytes.len();
         let message = decoder.next(&mut self.bytes)?;
         if message.is_some() {
             let size = before - self.bytes.len();
             self.last_large = if size < LARGE { 0 } else { size };
+            self.proven = self.proven.max(size);
             self.missing = 0;
         } else {
             self.missing = decoder.missing(&self.bytes)?;
@@ -99,11 +141,48 @@ impl<B: BufferSource> Inbox<B> {
         Ok(message)
     }
 
+    /// Gives up the incomplete message: its body is discarded, as far as it has come and as it comes. Returns its
+    /// header; `None` if that is incomplete, too, and nothing is given up.
+    ///
+    /// # Errors
+    ///
+    /// As for [`MessageDecoder::next`].
+    pub fn give_up(&mut self, decoder: &MessageDecoder) -> Result<Option<Header>, FrameError> {
+        let Some((header, body_len)) = decoder.next_header(&mut self.bytes)? else { return Ok(None) };
+        let received = self.bytes.len().min(body_len);
+        self.bytes.advance(received);
+        self.discarding = body_len - received;
+        self.missing = 0;
+        if self.bytes.is_empty() {
+            let size = std::mem::take(&mut self.block);
+            self.source.recycle(std::mem::take(&mut self.bytes), size);
+        }
+        Ok(Some(header))
+    }
+
+    /// Discards what has come of the message that was given up. Returns `true` if that was the rest of it.
+    fn discard(&mut self) -> bool {
+        let received = self.bytes.len().min(self.discarding);
+        self.bytes.advance(received);
+        self.discarding -= received;
+        self.discarding == 0
+    }
+
     /// Returns the buffer for one read.
     pub fn room(&mut self) -> Limit<&mut BytesMut> {
         let unfilled = self.unfilled();
         let most = if self.missing >= LARGE {
-            self.missing
+            let step = self.step();
+            if step < self.missing {
+                // Not before it is nearly full, since what was received is moved.
+                if unfilled < step.min(LARGE) {
+                    self.grow(step);
+                }
+                self.offered = usize::MAX;
+                let most = self.unfilled().min(self.missing);
+                return (&mut self.bytes).limit(most);
+            }
+            step
         } else if (LARGE..=MAX_EXPECTED).contains(&self.last_large) {
             // The size is not known yet: expect the same as that of the last message.
             (self.last_large + LEEWAY).saturating_sub(self.bytes.len()).max(self.missing).max(LEEWAY)
@@ -132,7 +211,7 @@ impl<B: BufferSource> Inbox<B> {
     /// Discards all unread bytes.
     pub fn clear(&mut self) {
         self.bytes.clear();
-        self.missing = 0;
+        (self.missing, self.discarding) = (0, 0);
     }
 
     /// Releases the memory, unless it contains unread bytes.
@@ -140,7 +219,7 @@ impl<B: BufferSource> Inbox<B> {
         if self.bytes.is_empty() {
             self.bytes = BytesMut::new();
             (self.block, self.read_size) = (0, FIRST_READ);
-            (self.last_large, self.missing, self.offered) = (0, 0, 0);
+            (self.last_large, self.missing, self.offered, self.proven) = (0, 0, 0, 0);
         }
         self.source.release_idle();
     }
@@ -162,7 +241,6 @@ impl<B: BufferSource> Inbox<B> {
 
 #[cfg(test)]
 mod tests {
-    use bytes::Buf;
     use proptest::prelude::*;
 
     use super::*;
@@ -234,7 +312,66 @@ mod tests {
         }
         assert!(reads < 40, "{reads} reads for a megabyte");
         inbox.shrink();
-        assert_eq!(inbox.capacity(), 0);
+        assert_eq!(inbox.held_bytes(), 0);
+    }
+
+    #[test]
+    fn memory_of_a_claimed_size_grows_with_what_is_received() {
+        const SIZE: usize = 4 * 1024 * 1024 - 100;
+        let stream = messages(&[SIZE, SIZE]);
+        let mut stream = &stream[..];
+        let mut inbox = Inbox::new(BytesMut::new());
+        let (mut received, mut moved) = (read(&mut inbox, &mut stream, 100), 0);
+        while inbox.next(&decoder()).unwrap().is_none() {
+            assert!(inbox.held_bytes() <= MAX_READ.max(GROWTH * received), "{received}");
+            let least = if received < FIRST_READ { FIRST_READ } else { MAX_READ };
+            assert!(inbox.wanted() <= least.max((GROWTH - 1) * received));
+            if inbox.wanted() > 0 {
+                moved += received;
+            }
+            received += read(&mut inbox, &mut stream, 50_000);
+            let capacity = inbox.bytes.capacity();
+            assert!(capacity <= MAX_READ + GROWTH * received, "{capacity} bytes for {received}");
+        }
+        assert!(moved < SIZE * 4 / 3, "{moved} bytes moved");
+        // A size that has come once is believed, but memory for it is not held before it is used.
+        read(&mut inbox, &mut stream, 100);
+        assert!(inbox.next(&decoder()).unwrap().is_none());
+        read(&mut inbox, &mut stream, 50_000);
+        assert!(inbox.bytes.capacity() > SIZE && inbox.held_bytes() < 300_000, "{}", inbox.held_bytes());
+    }
+
+    #[test]
+    fn rest_of_a_message_that_was_given_up_is_discarded() {
+        for received in [20, 100, 150_000, 299_999] {
+            let stream = messages(&[300_000, 5]);
+            let mut stream = &stream[..];
+            let mut inbox = Inbox::new(BytesMut::new());
+            let mut count = 0;
+            while count < received {
+                count += read(&mut inbox, &mut stream, received - count);
+                assert!(inbox.next(&decoder()).unwrap().is_none());
+            }
+            assert_eq!(inbox.give_up(&decoder()).unwrap().unwrap().seq, Seq(1));
+            let message = loop {
+                assert!(!inbox.is_empty() && inbox.held_bytes() <= MAX_READ);
+                read(&mut inbox, &mut stream, usize::MAX);
+                if let Some(message) = inbox.next(&decoder()).unwrap() {
+                    break message;
+                }
+            };
+            assert_eq!((message.header.seq, message.body.len()), (Seq(2), 5));
+            assert!(inbox.is_empty());
+        }
+    }
+
+    #[test]
+    fn message_with_an_incomplete_header_is_not_given_up() {
+        let stream = messages(&[300_000]);
+        let mut inbox = Inbox::new(BytesMut::new());
+        read(&mut inbox, &mut &stream[..], 6);
+        assert_eq!((inbox.next(&decoder()), inbox.give_up(&decoder())), (Ok(None), Ok(None)));
+        assert!(!inbox.is_empty());
     }
 
     proptest! {

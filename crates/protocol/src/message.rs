@@ -60,6 +60,14 @@ impl MessageDecoder {
         Ok(Some(Message { header, body: message }))
     }
 
+    /// Takes the header of the message at the front of `buffer`, with the size of its body; `None` if the length of
+    /// the body has not arrived.
+    pub(crate) fn next_header(&self, buffer: &mut BytesMut) -> Result<Option<(Header, usize)>, FrameError> {
+        let Cut { header, body: Some(body_len) } = self.cut(buffer)? else { return Ok(None) };
+        let frames = buffer.split_to(header.end + LENGTH_BYTES).freeze();
+        Ok(Some((header::decode(&self.codec, &frames, LENGTH_BYTES..header.end)?, body_len)))
+    }
+
     /// Returns the number of bytes missing of the message at the start of `buffer`, as far as the received
     /// bytes tell it; 0 if `buffer` is empty or starts with a complete message.
     ///
