@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
+use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener};
 use tokio::time::timeout;
 
@@ -25,6 +26,11 @@ const BACKLOG: u16 = 4096;
 
 /// The time to wait for the addresses of a name to listen at, which a hosts file mostly knows.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The silence after which the system asks a peer for a sign of life.
+const KEEP_ALIVE_TIME: Duration = Duration::from_secs(10);
+/// The pause until it asks again; nine unanswered questions, on Linux, end the connection.
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Accepts the streams that peers open to an address.
 ///
@@ -189,7 +195,8 @@ impl Listener {
 
     /// Takes the next connection.
     ///
-    /// Cancel-safe: dropping the future loses no connection. A TCP stream has `TCP_NODELAY` set.
+    /// Cancel-safe: dropping the future loses no connection. A TCP stream has `TCP_NODELAY` set, and
+    /// `SO_KEEPALIVE`: a peer whose host has given the connection up is noticed though nothing is sent.
     /// The handshake of a TLS stream is made when it is first read or written, not here: a client
     /// that sends nothing delays no other.
     ///
@@ -202,9 +209,9 @@ impl Listener {
         match &self.socket {
             Socket::Tcp(listener) => {
                 let (stream, peer) = listener.accept().await?;
-                if let Err(error) = stream.set_nodelay(true) {
+                if let Err(error) = stream.set_nodelay(true).and_then(|()| keep_alive(&stream)) {
                     // The peer is gone already, which the next read reports.
-                    tracing::debug!(%peer, %error, "TCP_NODELAY not set");
+                    tracing::debug!(%peer, %error, "TCP_NODELAY or SO_KEEPALIVE not set");
                 }
                 Ok((self.open(stream), PeerAddress::Tcp(peer)))
             }
@@ -265,6 +272,13 @@ impl Listener {
         let socket = Socket::Unix { _file: file, listener };
         Ok(Listener::plain(address.clone(), socket))
     }
+}
+
+/// Has the system ask for signs of life of a peer that sends nothing. The protocol's pings do that, too, but
+/// not for a client that has closed its half and waits for its answers.
+fn keep_alive(stream: &TcpStream) -> io::Result<()> {
+    let times = TcpKeepalive::new().with_time(KEEP_ALIVE_TIME).with_interval(KEEP_ALIVE_INTERVAL);
+    SockRef::from(stream).set_tcp_keepalive(&times)
 }
 
 async fn resolve(address: &Address) -> io::Result<Vec<SocketAddr>> {

@@ -126,7 +126,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for TlsIo<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for TlsIo<S> {
+    /// A write of nothing goes to the stream below, so that it tells if the peer has closed that: TLS would
+    /// have nothing to send.
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        if let (true, TlsIo::Open(TlsStream::Server(stream))) = (buf.is_empty(), &mut *self) {
+            return Pin::new(stream.get_mut().0).poll_write(cx, buf);
+        }
         ready!(self.poll_open(cx))?.poll_write(cx, buf).map_err(TlsErrorKind::explain)
     }
 
