@@ -33,6 +33,7 @@ mod error;
 mod limits;
 mod memory_budget;
 mod observe;
+mod peer_usage;
 mod server;
 mod service;
 

@@ -5,6 +5,8 @@ use std::time::Duration;
 use farcall_protocol::limits::MAX_OPTION_BYTES;
 use farcall_protocol::{KeepAlive, MaxFrameBytes, MaxInFlight};
 
+use crate::memory_budget::MemoryLimits;
+
 /// The limits of a server. Setters that take an `Option` take a plain value, too; `None` is no
 /// limit.
 ///
@@ -29,16 +31,55 @@ pub struct Limits {
     pub(crate) max_frame_bytes: MaxFrameBytes,
     pub(crate) max_in_flight: MaxInFlight,
     pub(crate) max_in_flight_in_all: Option<usize>,
+    max_in_flight_per_peer: Share,
     pub(crate) handle_timeout: Option<Duration>,
     pub(crate) frame_timeout: Option<Duration>,
     pub(crate) write_timeout: Option<Duration>,
     pub(crate) outbox_bytes: usize,
     pub(crate) buffered_bytes: Option<usize>,
+    buffered_bytes_per_peer: Share,
+    buffered_bytes_per_connection: Share,
     pub(crate) keep_alive: KeepAlive,
+    pub(crate) half_close_timeout: Option<Duration>,
     pub(crate) deregister_pause: Duration,
     pub(crate) drain_timeout: Option<Duration>,
     pub(crate) slow_call: Option<Duration>,
 }
+
+/// A part of what a limit allows all together.
+#[derive(Clone, Copy, Debug)]
+enum Share {
+    /// This part of it, as a divisor.
+    Part(usize),
+    /// As set, or no limit.
+    Set(Option<usize>),
+}
+
+impl Share {
+    /// Returns the share of `in_all`, at least `min`.
+    fn of(self, in_all: Option<usize>, min: usize) -> Option<usize> {
+        match self {
+            Self::Part(divisor) => in_all.map(|in_all| (in_all / divisor).max(min).min(in_all)),
+            Self::Set(limit) => limit,
+        }
+    }
+}
+
+/// The part of the calls in flight that one address may have, as a divisor: half, since all clients
+/// behind a proxy have one address.
+const CALLS_PER_PEER: usize = 2;
+/// The part of the buffers that one address may hold, as a divisor.
+const BYTES_PER_PEER: usize = 4;
+/// The part of the buffers that one connection may hold, as a divisor.
+const BYTES_PER_CONNECTION: usize = 8;
+/// The messages of the largest size that any share has room for.
+const MIN_FRAMES_PER_SHARE: usize = 4;
+/// The most calls in flight that are guaranteed to each connection, whatever the others do. Together
+/// they may exceed the limit in all by this for each connection.
+const MAX_GUARANTEED_CALLS: usize = 4;
+/// The part of the calls in flight up to which they are guaranteed to one connection, as a divisor:
+/// a server with a small limit means it.
+const GUARANTEED_CALLS_PART: usize = 256;
 
 impl Default for Limits {
     fn default() -> Self {
@@ -49,12 +90,16 @@ impl Default for Limits {
             max_frame_bytes: MaxFrameBytes::DEFAULT,
             max_in_flight: MaxInFlight::DEFAULT,
             max_in_flight_in_all: Some(65_536),
+            max_in_flight_per_peer: Share::Part(CALLS_PER_PEER),
             handle_timeout: None,
             frame_timeout: Some(Duration::from_secs(30)),
             write_timeout: Some(Duration::from_secs(30)),
             outbox_bytes: 4 * 1024 * 1024,
             buffered_bytes: Some(1024 * 1024 * 1024),
+            buffered_bytes_per_peer: Share::Part(BYTES_PER_PEER),
+            buffered_bytes_per_connection: Share::Part(BYTES_PER_CONNECTION),
             keep_alive: KeepAlive::default(),
+            half_close_timeout: Some(Duration::from_secs(120)),
             deregister_pause: Duration::from_millis(250),
             drain_timeout: Some(Duration::from_secs(30)),
             slow_call: Some(Duration::from_millis(100)),
@@ -102,8 +147,20 @@ impl Limits {
     /// Sets the maximum number of calls in flight on all connections. Default 65,536. Further ones
     /// are refused with `resource_exhausted`. Calls that end in their first poll are not counted, here
     /// and in [`Limits::max_in_flight`]: they hold nothing.
+    ///
+    /// A 256th of it, at least 1 and at most 4 calls, is guaranteed to each connection in addition: so
+    /// that others are served although a few clients occupy all places.
     pub fn max_in_flight_in_all(mut self, calls: impl Into<Option<usize>>) -> Self {
         self.max_in_flight_in_all = calls.into();
+        self
+    }
+
+    /// Sets the maximum number of calls in flight on all connections from one IP address. Default:
+    /// half of [`Limits::max_in_flight_in_all`], since a proxy looks like one peer. Peers over Unix
+    /// sockets are not counted. Too high, and one client can take the places of all others; too low,
+    /// and clients behind a proxy are refused.
+    pub fn max_in_flight_per_peer(mut self, calls: impl Into<Option<usize>>) -> Self {
+        self.max_in_flight_per_peer = Share::Set(calls.into());
         self
     }
 
@@ -123,9 +180,10 @@ impl Limits {
         self
     }
 
-    /// Sets how long a peer may take nothing of what waits for it before its connection is closed.
-    /// Default 30 s. Too low, and a client that pauses is disconnected; too high, and its responses
-    /// are kept as long.
+    /// Sets the time in which a peer must take some of what waits for it, or its connection is closed:
+    /// a 32nd of the most that has waited, and at least 8 KiB. So a slow reader has taken all after 32
+    /// such times. Default 30 s. Too low, and a client that pauses is disconnected; too high, and its
+    /// responses are kept longer.
     pub fn write_timeout(mut self, limit: impl Into<Option<Duration>>) -> Self {
         self.write_timeout = limit.into();
         self
@@ -139,18 +197,51 @@ impl Limits {
         self
     }
 
-    /// Sets the maximum size of the buffers of all connections together, in bytes: what is being
-    /// read, the bodies of calls in flight, what waits to be sent. Default 1 GiB. Beyond it, calls are
-    /// refused, responses replaced, and connections that start a large message closed, with
-    /// `resource_exhausted`. Memory that handlers allocate is not counted.
+    /// Sets the maximum size of the buffers of all connections together, in bytes: what was read of
+    /// incomplete messages, the metadata and twice the bodies of calls in flight (once for what is
+    /// decoded from them), what waits to be sent. Default 1 GiB. Beyond it, calls are refused, and
+    /// responses replaced, with `resource_exhausted`; a connection that holds many times more than
+    /// what there is no room for, and waits for its peer, is closed. What handlers allocate otherwise
+    /// is not counted.
+    ///
+    /// 16 KiB are guaranteed to each connection in addition: so that small calls are served although
+    /// others hold all the rest.
     pub fn buffered_bytes(mut self, bytes: impl Into<Option<usize>>) -> Self {
         self.buffered_bytes = bytes.into();
+        self
+    }
+
+    /// Sets the share of [`Limits::buffered_bytes`] that all connections from one IP address may hold
+    /// together, in bytes. Default: a quarter of it, at least 4 messages of
+    /// [`Limits::max_frame_bytes`]. Peers over Unix sockets are not counted. Too high, and one client
+    /// can take the memory of all others; too low, and large calls of clients behind a proxy are
+    /// refused.
+    pub fn buffered_bytes_per_peer(mut self, bytes: impl Into<Option<usize>>) -> Self {
+        self.buffered_bytes_per_peer = Share::Set(bytes.into());
+        self
+    }
+
+    /// Sets the share of [`Limits::buffered_bytes`] that one connection may hold, in bytes. Default: an
+    /// eighth of it, at least 4 messages of [`Limits::max_frame_bytes`]. Too high, and one client can
+    /// take the memory of others from its address; too low, and its large calls at the same time are
+    /// refused.
+    pub fn buffered_bytes_per_connection(mut self, bytes: impl Into<Option<usize>>) -> Self {
+        self.buffered_bytes_per_connection = Share::Set(bytes.into());
         self
     }
 
     /// Sets when a silent peer is pinged, and when it is given up. Default 10 s and 5 s.
     pub const fn keep_alive(mut self, times: KeepAlive) -> Self {
         self.keep_alive = times;
+        self
+    }
+
+    /// Sets how long the calls of a client may go on once it has closed its half of the stream, which
+    /// it may after a goaway. Default 2 minutes. It cannot answer pings any more: that its host
+    /// has given it up is noticed, but not that it hangs. Too low, and it misses the last responses;
+    /// too high, and the calls of one that is gone occupy the server as long.
+    pub fn half_close_timeout(mut self, limit: impl Into<Option<Duration>>) -> Self {
+        self.half_close_timeout = limit.into();
         self
     }
 
@@ -179,12 +270,43 @@ impl Limits {
         self.slow_call = latency.into();
         self
     }
+
+    /// Returns the limits of memory.
+    pub(crate) fn memory(&self) -> MemoryLimits {
+        let min = self.max_frame_bytes.get().saturating_mul(MIN_FRAMES_PER_SHARE);
+        let share = |share: Share| share.of(self.buffered_bytes, min).unwrap_or(usize::MAX);
+        MemoryLimits {
+            in_all: self.buffered_bytes.unwrap_or(usize::MAX),
+            per_peer: share(self.buffered_bytes_per_peer),
+            per_connection: share(self.buffered_bytes_per_connection),
+        }
+    }
+
+    /// Returns the limit of calls in flight from one address, if there is one.
+    pub(crate) fn calls_per_peer(&self) -> Option<usize> {
+        self.max_in_flight_per_peer.of(self.max_in_flight_in_all, 1)
+    }
+
+    /// Returns the number of calls in flight that are guaranteed to each connection.
+    pub(crate) fn guaranteed_calls(&self) -> usize {
+        let part = self.max_in_flight_in_all.unwrap_or(usize::MAX) / GUARANTEED_CALLS_PART;
+        part.clamp(1, MAX_GUARANTEED_CALLS)
+    }
 }
 
 /// The size of a connection's buffer during the handshake, in bytes.
 pub(crate) const HANDSHAKE_BUFFER: usize = MAX_OPTION_BYTES;
-/// The size that a busy connection's read buffer may always have, in bytes.
-pub(crate) const MAX_IDLE_BUFFER: usize = 64 * 1024;
+/// The least that a peer must take within `write_timeout` if so much waits for it, in bytes: one that
+/// takes a byte now and then would hold everything without end.
+pub(crate) const MIN_TAKEN: usize = 8 * 1024;
+/// The part of the most that has waited for a peer which it must take within `write_timeout`, as a
+/// divisor: the number of such times in which it has taken all.
+pub(crate) const MIN_TAKEN_PART: usize = 32;
+/// The time between probes of peers that have closed their half, while the server stops.
+pub(crate) const DRAIN_PROBE: Duration = Duration::from_secs(1);
+/// A connection that is to give up what it holds sends a goaway behind this much, in bytes, and is cut
+/// off behind more: the peer does not read.
+pub(crate) const MAX_SHED_OUTBOX: usize = 64 * 1024;
 /// Reads of one connection in a row before it lets other tasks run.
 pub(crate) const READS_PER_TURN: usize = 8;
 /// The time that a connection works before it lets other tasks run, whatever its messages are: about that of the
@@ -204,3 +326,33 @@ pub(crate) const MESSAGES_PER_WRITE: usize = 16;
 /// The time for which input is discarded after the last response, so that closing does not destroy it
 /// on its way: a kernel that holds unread input answers a close with a reset.
 pub(crate) const LINGER: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: usize = 1024 * 1024;
+
+    #[test]
+    fn shares_are_parts_of_the_whole_unless_they_are_set() {
+        let limits = Limits::default();
+        let expected = MemoryLimits { in_all: 1024 * MIB, per_peer: 256 * MIB, per_connection: 128 * MIB };
+        assert_eq!(limits.memory(), expected);
+        assert_eq!((limits.calls_per_peer(), limits.guaranteed_calls()), (Some(32_768), 4));
+
+        let small = Limits::default().buffered_bytes(24 * MIB).max_in_flight_in_all(1);
+        let expected = MemoryLimits { in_all: 24 * MIB, per_peer: 16 * MIB, per_connection: 16 * MIB };
+        assert_eq!(small.memory(), expected, "each has room for four messages");
+        assert_eq!((small.calls_per_peer(), small.guaranteed_calls()), (Some(1), 1));
+        assert_eq!(small.buffered_bytes(1000).memory().per_connection, 1000);
+
+        let set = Limits::default().buffered_bytes_per_peer(10 * MIB).buffered_bytes_per_connection(None);
+        assert_eq!(set.memory().per_peer, 10 * MIB);
+        assert_eq!(set.memory().per_connection, usize::MAX);
+
+        let none = Limits::default().buffered_bytes(None).max_in_flight_in_all(None);
+        let unlimited = MemoryLimits { in_all: usize::MAX, per_peer: usize::MAX, per_connection: usize::MAX };
+        assert_eq!(none.memory(), unlimited);
+        assert_eq!((none.calls_per_peer(), none.guaranteed_calls()), (None, 4));
+    }
+}

@@ -33,6 +33,7 @@ impl Collector for ServerCollector {
         write_errors(to, &methods)?;
         write_in_flight(to, &methods)?;
         write_durations(to, &methods)?;
+        write_refusals(to, &self.handle)?;
         let gauge = |to: &mut DescriptorEncoder<'_>, name, help, unit, value: usize| {
             let value = ConstGauge::new(u64::try_from(value).unwrap_or(u64::MAX));
             value.encode(to.encode_descriptor(name, help, unit, MetricType::Gauge)?)
@@ -65,6 +66,17 @@ fn write_errors(to: &mut DescriptorEncoder<'_>, methods: &[MethodMetrics]) -> fm
         }
     }
     Ok(())
+}
+
+fn write_refusals(to: &mut DescriptorEncoder<'_>, handle: &ServerHandle) -> fmt::Result {
+    let help = "Calls and responses refused by a limit that connections share, or by their share of it.";
+    let mut family = to.encode_descriptor("refused", help, None, MetricType::Counter)?;
+    for (limit, refused) in handle.refusals() {
+        ConstCounter::new(refused).encode(family.encode_family(&[("limit", limit)])?)?;
+    }
+    let help = "Connections closed because they held memory that others needed.";
+    let shed = ConstCounter::new(handle.shed_connections());
+    shed.encode(to.encode_descriptor("shed_connections", help, None, MetricType::Counter)?)
 }
 
 fn write_in_flight(to: &mut DescriptorEncoder<'_>, methods: &[MethodMetrics]) -> fmt::Result {

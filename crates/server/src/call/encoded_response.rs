@@ -2,11 +2,7 @@
 
 use farcall_protocol::{Body, Code, Flags, HeaderRef, Kind, MaxFrameBytes, Negotiated, Outbox, Seq, Status};
 
-use crate::memory_budget::MemoryBudget;
 use crate::service::handler::Response;
-
-/// Bodies below this are never refused for lack of memory: an error would hardly be shorter.
-const MIN_REFUSED_BYTES: usize = 4096;
 
 /// Bodies below this are not compressed, and not looked at: see [`farcall_protocol::Compression::compress`].
 const MIN_COMPRESSED_BYTES: usize = 1024;
@@ -52,15 +48,6 @@ impl EncodedResponse {
             push_error(outbox, seq, &status, negotiated, MaxFrameBytes::DEFAULT);
         }
     }
-}
-
-/// Returns the response, or an error in its place if the server's buffers have no room for it.
-pub(crate) fn within_budget(response: Response, memory: &MemoryBudget) -> Response {
-    let size = response.body.len();
-    if size < MIN_REFUSED_BYTES || !memory.would_exceed(size) {
-        return response;
-    }
-    Response::error(Status::done(Code::ResourceExhausted, memory.exhausted_message()))
 }
 
 /// Compresses a response's body if that was negotiated, makes it smaller, and was not tried before. Returns `true` if

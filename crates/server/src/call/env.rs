@@ -25,25 +25,21 @@ pub(crate) struct CallEnv {
 }
 
 impl CallEnv {
-    /// Checks the limits for one more call, and finds its method.
+    /// Checks the limits for one more call, and finds its method. `bytes` is the size of its arguments
+    /// and metadata, which the call holds twice: as received, and decoded.
     ///
     /// # Errors
     ///
     /// The status to answer, `refused`.
     #[inline]
-    pub(crate) fn admit(&self, method: &ByteStr) -> Result<&Arc<Method>, Status> {
+    pub(crate) fn admit(&self, method: &ByteStr, bytes: usize) -> Result<&Arc<Method>, Status> {
         let Self { calls, negotiated, server, .. } = self;
-        let exhausted = |message| Err(Status::refused(Code::ResourceExhausted, message));
         // The server's limit first: for calls made in this process, both limits are the same number.
-        if server.is_full() {
-            return exhausted(format!("{} calls are in flight on this server", server.max_in_flight));
-        }
+        server.check_places(calls)?;
         if calls.in_flight() >= negotiated.max_in_flight.get() {
-            return exhausted(format!("{} calls are in flight on this connection", negotiated.max_in_flight));
+            return Err(server.no_place_on_connection(negotiated.max_in_flight));
         }
-        if server.memory.would_exceed(0) {
-            return exhausted(server.memory.exhausted_message());
-        }
+        server.check_memory(calls, 2 * bytes)?;
         server.router.find(method)
     }
 

@@ -5,18 +5,25 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use bytes::Buf;
 use farcall_context::ConnectionInfo;
 use farcall_protocol::{Outbox, Seq};
 use futures::stream::AbortHandle;
 use futures::task::AtomicWaker;
 use tokio::time::Instant;
 
+use crate::memory_budget::{MemoryAccount, MemoryReservation};
+use crate::peer_usage::PeerUsage;
 use crate::service::method::Method;
 
 /// The state that a connection's task shares with the tasks of its calls.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct InFlightCalls {
     state: Mutex<State>,
+    /// The account of the connection's memory, these calls and their responses included.
+    memory: Arc<MemoryAccount>,
+    /// `None` if the peer has no address, or the calls come over no connection.
+    peer: Option<Arc<PeerUsage>>,
     /// The size of `State::calls`, to be read without the lock.
     in_flight: AtomicUsize,
     /// `true` if `State::responses` may not be empty, to be read without the lock.
@@ -29,13 +36,17 @@ pub(crate) struct InFlightCalls {
     waker: AtomicWaker,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
     /// Bounded by the `max_in_flight` of the connection.
     calls: HashMap<Seq, InFlightCall>,
     /// Bounded by `calls`: each leaves at most one response, and the connection takes no new request
     /// while its outbox is full.
     responses: Outbox,
+    /// The bytes that `calls` hold.
+    held_bytes: usize,
+    /// The bytes of `calls` and `responses`.
+    reservation: MemoryReservation,
     /// `true` once responses are no longer sent.
     closed: bool,
     /// `true` once the server's stop has aborted all calls.
@@ -49,6 +60,8 @@ pub(crate) struct InFlightCall {
     pub(crate) from: Arc<ConnectionInfo>,
     pub(crate) arrived: Instant,
     pub(crate) deadline: Option<Instant>,
+    /// The bytes that it holds until it has ended.
+    pub(crate) held_bytes: usize,
     pub(crate) abort: AbortHandle,
 }
 
@@ -60,11 +73,51 @@ pub(crate) enum Signal {
     Run = 0,
     /// Send goaway, finish, close.
     Drain = 1,
+    /// Give up what waits for the peer, close.
+    Shed = 2,
     /// Close now.
-    Stop = 2,
+    Stop = 3,
+}
+
+impl State {
+    fn resize_reservation(&mut self) {
+        self.reservation.resize(self.held_bytes + self.responses.remaining());
+    }
 }
 
 impl InFlightCalls {
+    /// Creates the state of a connection that has just been accepted.
+    pub(crate) fn new(memory: Arc<MemoryAccount>, peer: Option<Arc<PeerUsage>>) -> Self {
+        let state = State {
+            calls: HashMap::new(),
+            responses: Outbox::new(),
+            held_bytes: 0,
+            reservation: memory.reserve(),
+            closed: false,
+            aborted: false,
+        };
+        Self {
+            state: Mutex::new(state),
+            memory,
+            peer,
+            in_flight: AtomicUsize::new(0),
+            has_responses: AtomicBool::new(false),
+            signal: AtomicU8::new(Signal::Run as u8),
+            longest_poll: AtomicU64::new(0),
+            waker: AtomicWaker::new(),
+        }
+    }
+
+    /// Returns the account of all that the connection holds.
+    pub(crate) const fn memory(&self) -> &Arc<MemoryAccount> {
+        &self.memory
+    }
+
+    /// Returns what all connections from the peer's address occupy; `None` if it has none.
+    pub(crate) const fn peer(&self) -> Option<&Arc<PeerUsage>> {
+        self.peer.as_ref()
+    }
+
     /// Adds a call, which is in flight until [`InFlightCalls::end`].
     pub(crate) fn begin(&self, seq: Seq, call: InFlightCall) {
         let mut state = self.lock();
@@ -72,18 +125,39 @@ impl InFlightCalls {
         if state.aborted {
             call.abort.abort();
         }
+        state.held_bytes += call.held_bytes;
         state.calls.insert(seq, call);
+        state.resize_reservation();
+        if let Some(peer) = &self.peer {
+            peer.call_began();
+        }
+    }
+
+    /// Adds to the bytes that a call in flight holds until it has ended.
+    pub(crate) fn hold_more(&self, seq: Seq, bytes: usize) {
+        let state = &mut *self.lock();
+        if let Some(call) = state.calls.get_mut(&seq) {
+            call.held_bytes += bytes;
+            state.held_bytes += bytes;
+            state.resize_reservation();
+        }
     }
 
     /// Removes a call whose handler has ended. `respond` appends its response; it is not called if
     /// the connection is closed.
     pub(crate) fn end(&self, seq: Seq, respond: impl FnOnce(&mut Outbox)) {
         let mut state = self.lock();
-        state.calls.remove(&seq);
+        if let Some(call) = state.calls.remove(&seq) {
+            state.held_bytes -= call.held_bytes;
+            if let Some(peer) = &self.peer {
+                peer.call_ended();
+            }
+        }
         if !state.closed {
             respond(&mut state.responses);
             self.has_responses.store(true, Ordering::Relaxed);
         }
+        state.resize_reservation();
         // After the response: a connection that finds no call in flight closes unless it sees one.
         self.in_flight.fetch_sub(1, Ordering::Release);
         drop(state);
@@ -127,6 +201,7 @@ impl InFlightCalls {
         state.closed = true;
         state.calls.values().for_each(|call| call.abort.abort());
         let responses = std::mem::take(&mut state.responses);
+        state.resize_reservation();
         drop(state);
         // After unlocking: a body may be user memory whose `Drop` runs arbitrary code.
         drop(responses);
@@ -164,7 +239,9 @@ impl InFlightCalls {
     /// Moves the responses into `outbox`.
     pub(crate) fn take_responses(&self, outbox: &mut Outbox) {
         if self.has_responses.swap(false, Ordering::Acquire) {
-            outbox.append(&mut self.lock().responses);
+            let mut state = self.lock();
+            outbox.append(&mut state.responses);
+            state.resize_reservation();
         }
     }
 
@@ -184,6 +261,7 @@ impl InFlightCalls {
         match self.signal.load(Ordering::Acquire) {
             0 => Signal::Run,
             1 => Signal::Drain,
+            2 => Signal::Shed,
             _ => Signal::Stop,
         }
     }

@@ -30,7 +30,8 @@ pub(crate) struct LocalCalls {
 
 impl LocalCalls {
     pub(crate) fn new(server: Arc<ServerState>) -> Self {
-        Self { server, calls: Arc::default(), last_seq: AtomicU64::new(0) }
+        let calls = Arc::new(InFlightCalls::new(server.memory.local_account(), None));
+        Self { server, calls, last_seq: AtomicU64::new(0) }
     }
 
     /// Checks the credential of a call. See [`ServerHandle::identify`](crate::ServerHandle::identify).
@@ -101,7 +102,7 @@ impl LocalCalls {
             flags: if idempotent { Flags::IDEMPOTENT } else { Flags::NONE },
         };
         let (caller, response) = oneshot::channel();
-        let started = env.admit(&header.service_method).and_then(|method| {
+        let started = env.admit(&header.service_method, body.len()).and_then(|method| {
             let call = Call::new(method, &mut header, ReplyTo::Local(caller), arrived, &env);
             let now = Instant::now();
             call.check_deadline(now).inspect_err(|status| call.record_error(status))?;

@@ -99,7 +99,7 @@ impl<M: AsRef<Method>> Call<M> {
     /// Creates what the handler is given. Called where that is handed over, since a request is large
     /// to be moved.
     fn request(&self, header: &mut Header, body: Bytes, env: &CallEnv) -> Request {
-        let name = std::mem::take(&mut header.service_method);
+        let name = self.method.as_ref().name_for(std::mem::take(&mut header.service_method));
         let idempotent = header.flags.contains(Flags::IDEMPOTENT);
         let (inherited, info) = (self.inherited.clone(), Arc::clone(&env.info));
         let context = Context::new(name, self.seq, inherited, idempotent, info);

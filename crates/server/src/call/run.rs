@@ -22,6 +22,12 @@ use crate::service::handler::Response;
 use crate::service::judgement::{ArgumentSize, Judgement, MAX_QUICK_POLL, PollPlace};
 use crate::service::method::Method;
 
+/// The size of a call that has a task, without its body and metadata: about that of the task, in bytes.
+const TASK_BYTES: usize = 1024;
+
+/// A body below this, in bytes, is copied out of the read buffer for a call that waits for a thread.
+const MAX_COPIED_BODY: usize = 4 * 1024;
+
 /// The outcome of starting a call, and the time at its end.
 pub(crate) enum StartOutcome {
     /// The call has ended.
@@ -42,7 +48,7 @@ pub(crate) fn start(
     now: Instant,
 ) -> StartOutcome {
     call.method.stats.started();
-    let body_len = body.len();
+    let (body_len, held_bytes) = (body.len(), held_bytes(&call, &body));
     let size = ArgumentSize::of(body_len);
     let judgement = call.method.judgement(size);
     let mut doubtful = None;
@@ -50,8 +56,12 @@ pub(crate) fn start(
         doubtful = Doubtful::try_begin(judgement, env);
         if doubtful.is_none() {
             // The handler's first poll may be the slow one, so that one is left to the task, too.
-            let request = call.request(header, body, env);
-            spawn(call.into_owned(), HandlerState::NotStarted(request), body_len, size, env);
+            let mut request = call.request(header, body, env);
+            if body_len < MAX_COPIED_BODY {
+                // It waits, and would keep the buffer of many other messages.
+                request.body = Bytes::copy_from_slice(&request.body);
+            }
+            spawn(call.into_owned(), HandlerState::NotStarted(request), held_bytes, size, env);
             return StartOutcome::Spawned(Instant::now());
         }
     }
@@ -80,7 +90,7 @@ pub(crate) fn start(
         Ok(Poll::Ready(response)) => response,
         Ok(Poll::Pending) => {
             let future = started.expect("a pending future was not dropped");
-            spawn(call.into_owned(), HandlerState::Started(future), body_len, size, env);
+            spawn(call.into_owned(), HandlerState::Started(future), held_bytes, size, env);
             // Not `done`: the next call is not charged with the time to create this one's task.
             return StartOutcome::Spawned(Instant::now());
         }
@@ -103,9 +113,9 @@ pub(crate) fn start_compressed(
     env: &CallEnv,
 ) -> StartOutcome {
     call.method.stats.started();
-    let body_len = body.len();
+    let held_bytes = held_bytes(&call, &body);
     let request = call.request(header, body, env);
-    spawn(call.into_owned(), HandlerState::Compressed(request), body_len, ArgumentSize::of(len), env);
+    spawn(call.into_owned(), HandlerState::Compressed(request), held_bytes, ArgumentSize::of(len), env);
     StartOutcome::Spawned(Instant::now())
 }
 
@@ -153,17 +163,25 @@ impl<'a> Doubtful<'a> {
     }
 }
 
+/// Returns the bytes that a call holds if it gets a task: the body, which the context keeps or the
+/// decoded arguments are about as large as; both while they are decoded; and the metadata.
+fn held_bytes<M>(call: &Call<M>, body: &Bytes) -> usize {
+    let metadata = call.inherited.metadata.as_ref().map_or(0, |metadata| metadata.memory_bytes());
+    TASK_BYTES + 2 * body.len() + metadata
+}
+
 /// Gives a call a task that polls its handler to the end.
-fn spawn(call: Call, handler: HandlerState, body_len: usize, size: ArgumentSize, env: &CallEnv) {
+fn spawn(call: Call, handler: HandlerState, held_bytes: usize, size: ArgumentSize, env: &CallEnv) {
     let (abort, registration) = AbortHandle::new_pair();
     let in_flight = InFlightCall {
         method: Arc::clone(&call.method),
         from: Arc::clone(&env.info),
         arrived: call.arrived,
         deadline: call.inherited.deadline,
+        held_bytes,
         abort,
     };
     env.calls.begin(call.seq, in_flight);
-    let handler = RunningHandler::new(call, env, handler, body_len, size);
+    let handler = RunningHandler::new(call, env, handler, size);
     env.server.tasks.spawn(HandlerTask::new(handler).run(registration));
 }

@@ -11,12 +11,11 @@ use farcall_protocol::{Code, Execution, Status};
 use tokio::time::Instant;
 use tracing::debug;
 
-use super::encoded_response::{EncodedResponse, compress, within_budget};
+use super::encoded_response::{EncodedResponse, compress};
 use super::env::CallEnv;
 use super::fair_queue::Flow;
 use super::offload::OffloadPool;
 use super::{Call, ReplyTo};
-use crate::memory_budget::MemoryReservation;
 use crate::server::state::ServerState;
 use crate::service::handler::{Request, Response, ResponseFuture};
 use crate::service::judgement::{ArgumentSize, MAX_QUICK_POLL};
@@ -67,7 +66,6 @@ struct CallPermit {
     call: Call,
     env: CallEnv,
     response: Option<Response>,
-    memory: MemoryReservation,
 }
 
 impl HandlerState {
@@ -76,12 +74,7 @@ impl HandlerState {
     /// # Errors
     ///
     /// The status to answer, `refused`.
-    fn decompress(
-        &mut self,
-        call: &Call,
-        env: &CallEnv,
-        memory: &mut MemoryReservation,
-    ) -> Result<(), Status> {
+    fn decompress(&mut self, call: &Call, env: &CallEnv) -> Result<(), Status> {
         if !matches!(self, Self::Compressed(_)) {
             return Ok(());
         }
@@ -89,11 +82,8 @@ impl HandlerState {
         call.check_deadline(Instant::now())?;
         // Not before: queued calls hold what they were sent.
         let len = env.decompressed_len(&request.body)?;
-        if env.server.memory.would_exceed(len) {
-            let message = env.server.memory.exhausted_message();
-            return Err(Status::refused(Code::ResourceExhausted, message));
-        }
-        memory.resize(len);
+        env.server.check_memory(&env.calls, 2 * len)?;
+        env.calls.hold_more(call.seq, 2 * len);
         request.body = env.decompress(&request.body)?;
         *self = Self::NotStarted(request);
         Ok(())
@@ -122,20 +112,10 @@ impl HandlerState {
 }
 
 impl RunningHandler {
-    /// Creates it together with the call's permit. `body_len` is the length of the request's body, in bytes, as it
-    /// was received; `size` is that of the arguments.
-    pub(super) fn new(
-        call: Call,
-        env: &CallEnv,
-        state: HandlerState,
-        body_len: usize,
-        size: ArgumentSize,
-    ) -> Self {
+    /// Creates it together with the call's permit. `size` is that of the arguments.
+    pub(super) fn new(call: Call, env: &CallEnv, state: HandlerState, size: ArgumentSize) -> Self {
         env.server.in_flight.fetch_add(1, Relaxed);
-        // The context keeps the buffer that the request was read into; if it does not, the decoded
-        // arguments are about as large.
-        let memory = env.server.memory.reserve(body_len);
-        let permit = CallPermit { call, env: env.clone(), response: None, memory };
+        let permit = CallPermit { call, env: env.clone(), response: None };
         Self { state, permit, size, was_slow: false }
     }
 
@@ -179,8 +159,8 @@ impl RunningHandler {
     /// Polls once, on a thread of the offload pool. Ready as soon as there is a response.
     pub(super) fn poll_offloaded(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Self { state, permit, size, was_slow } = self;
-        let CallPermit { call, env, response: slot, memory } = permit;
-        if let Err(status) = state.decompress(call, env, memory) {
+        let CallPermit { call, env, response: slot } = permit;
+        if let Err(status) = state.decompress(call, env) {
             *slot = Some(Response::error(status));
             return Poll::Ready(());
         }
@@ -265,7 +245,7 @@ impl Drop for CallPermit {
         match std::mem::replace(&mut call.reply_to, ReplyTo::None) {
             ReplyTo::None => env.calls.end(call.seq, |_| ()),
             ReplyTo::Peer => {
-                let response = within_budget(response, &env.server.memory);
+                let response = env.server.within_budget(response, &env.calls);
                 // Compressed before the lock is taken.
                 let encoded = EncodedResponse::new(response, &env.negotiated);
                 env.calls.end(call.seq, |outbox| encoded.push_to(outbox, call.seq, &env.negotiated));
@@ -273,7 +253,7 @@ impl Drop for CallPermit {
             ReplyTo::Local(caller) => {
                 env.calls.end(call.seq, |_| ());
                 // An error means that the caller is gone and needs no response.
-                let _ = caller.send(within_budget(response, &env.server.memory));
+                let _ = caller.send(env.server.within_budget(response, &env.calls));
             }
         }
     }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use farcall_protocol::{
-    Body, Flags, FrameError, Header, HeaderRef, Inbox, Kind, Message, MessageDecoder, Outbox, ProtocolError,
-    ServerAction, ServerSession, Status,
+    Body, Code, Flags, FrameError, Header, HeaderRef, Inbox, Kind, Message, MessageDecoder, Metadata, Outbox,
+    ProtocolError, ServerAction, ServerSession, Status,
 };
 use farcall_transport::BufferPool;
 use tokio::time::Instant;
@@ -111,6 +111,7 @@ impl Dispatcher {
             }
         };
         if wants_response {
+            let response = self.env.server.within_budget(response, &self.env.calls);
             let encoded = EncodedResponse::new(response, &self.env.negotiated);
             encoded.push_to(outbox, seq, &self.env.negotiated);
             if encoded.took_time() {
@@ -135,7 +136,11 @@ impl Dispatcher {
         reply_to: ReplyTo,
     ) -> Result<StartOutcome, Status> {
         let (env, arrived) = (&self.env, self.now);
-        let method = env.admit(&header.service_method)?;
+        let metadata = match &header.metadata {
+            Some(metadata) => metadata_bytes(metadata)?,
+            None => 0,
+        };
+        let method = env.admit(&header.service_method, body.len() + metadata)?;
         let mut compressed = None;
         // Behind the admission: a refused request is not worth the time.
         if header.flags.contains(Flags::COMPRESSED) {
@@ -156,6 +161,35 @@ impl Dispatcher {
         })
     }
 
+    /// Gives up the message that is coming, for which there is no room, and refuses it with `status`.
+    /// Returns `false` if even its header is incomplete, so that only closing is left.
+    ///
+    /// # Errors
+    ///
+    /// The peer broke the protocol.
+    pub(super) fn give_up(
+        &mut self,
+        status: &Status,
+        inbox: &mut Inbox<BufferPool>,
+        outbox: &mut Outbox,
+    ) -> Result<bool, ProtocolError> {
+        let Some(header) = inbox.give_up(&self.decoder)? else { return Ok(false) };
+        match self.session.receive(&header, self.now.into_std())? {
+            ServerAction::Start { answer } => {
+                self.requests += 1;
+                let recent = &self.env.server.recent_calls;
+                recent.ended(&header.service_method, &self.env.info, Duration::ZERO, Some(status));
+                if answer {
+                    let encoded = EncodedResponse::new(Response::error(status.clone()), &self.env.negotiated);
+                    encoded.push_to(outbox, header.seq, &self.env.negotiated);
+                }
+                Ok(true)
+            }
+            // Their bodies are empty, unless the peer wants to be closed.
+            _ => Ok(false),
+        }
+    }
+
     /// Appends a message without a body.
     pub(super) fn push(&self, header: &HeaderRef<'_>, outbox: &mut Outbox) {
         let negotiated = &self.env.negotiated;
@@ -171,5 +205,18 @@ impl Dispatcher {
     pub(super) fn goaway(&mut self, status: &Status, outbox: &mut Outbox) {
         let seq = self.session.goaway();
         self.push(&HeaderRef { error: Some(status), ..HeaderRef::new(Kind::Goaway, seq) }, outbox);
+    }
+}
+
+/// Returns the size of a request's metadata, in bytes.
+///
+/// # Errors
+///
+/// `invalid_argument`, `refused`, if there are too many pairs.
+#[cold]
+fn metadata_bytes(metadata: &Metadata) -> Result<usize, Status> {
+    match metadata.check_len() {
+        Ok(()) => Ok(metadata.memory_bytes()),
+        Err(error) => Err(Status::refused(Code::InvalidArgument, error.to_string())),
     }
 }

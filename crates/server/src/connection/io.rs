@@ -36,7 +36,7 @@ impl ConnectionIo {
 
     /// Returns the size of both buffers, in bytes.
     pub(super) fn buffered_bytes(&self) -> usize {
-        self.outbox.remaining() + self.inbox.capacity()
+        self.outbox.remaining() + self.inbox.held_bytes()
     }
 
     /// Reads once. Ready with `false` if the peer has closed its half.
@@ -52,22 +52,25 @@ impl ConnectionIo {
         while self.outbox.has_remaining() {
             match poll_write_buf(Pin::new(&mut self.stream), cx, &mut self.outbox) {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                Poll::Ready(Ok(written)) => {
-                    self.sent += written as u64;
-                    timers.write_progressed();
-                }
+                Poll::Ready(Ok(written)) => self.sent += written as u64,
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                Poll::Pending => return timers.write_stalled(),
+                Poll::Pending => return timers.write_stalled(self.sent, self.outbox.remaining()),
             }
         }
         self.outbox.shrink();
         match Pin::new(&mut self.stream).poll_flush(cx) {
             Poll::Ready(flushed) => {
-                timers.write_progressed();
+                timers.write_finished();
                 Poll::Ready(flushed)
             }
-            Poll::Pending => timers.write_stalled(),
+            Poll::Pending => timers.write_stalled(self.sent, 0),
         }
+    }
+
+    /// Checks that the peer has not closed the stream, as a peer that has closed its half may do
+    /// unseen: a write of nothing fails then, and is not sent. Pending or ready otherwise.
+    pub(super) fn poll_probe(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, &[])
     }
 
     /// Closes the sending side.

@@ -11,7 +11,10 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, BytesMut};
 use farcall_context::ConnectionInfo;
-use farcall_protocol::{Code, HeaderRef, KeepAliveAction, Kind, Negotiated, ProtocolError, Seq, Status};
+use farcall_protocol::time::{MAX_WAIT, later};
+use farcall_protocol::{
+    Code, HeaderRef, KeepAliveAction, Kind, MIN_POOLED_BUFFER, Negotiated, ProtocolError, Seq, Status,
+};
 use farcall_transport::Stream;
 use tokio::task::yield_now;
 use tokio::time::Instant;
@@ -23,7 +26,7 @@ use self::stats::{ConnectionStats, Traffic};
 use self::timers::{Expired, Timers};
 use crate::call::env::CallEnv;
 use crate::call::in_flight::{InFlightCalls, Signal};
-use crate::limits::{LINGER, MAX_IDLE_BUFFER, MAX_TURN, MESSAGES_PER_WRITE, READS_PER_TURN};
+use crate::limits::{DRAIN_PROBE, LINGER, MAX_SHED_OUTBOX, MAX_TURN, MESSAGES_PER_WRITE, READS_PER_TURN};
 use crate::memory_budget::MemoryReservation;
 use crate::server::state::ServerState;
 
@@ -51,6 +54,10 @@ pub(crate) struct Connection {
     yielded: bool,
     /// The end of this turn's time; `None` before the turn's first message.
     turn_end: Option<Instant>,
+    /// When the calls of a peer that has closed its half must have ended.
+    half_close_deadline: Option<Instant>,
+    /// `true` once the server stops.
+    draining: bool,
 }
 
 /// The progress of a connection towards its end. It only moves forward.
@@ -69,6 +76,13 @@ enum Phase {
     Lingering(Instant),
 }
 
+impl Phase {
+    /// Returns `true` if responses may still be added to what waits for the peer, or requests come.
+    const fn is_serving(self) -> bool {
+        matches!(self, Self::Open | Self::Finishing)
+    }
+}
+
 /// The reason why a connection ended.
 #[derive(Debug)]
 pub(crate) enum End {
@@ -78,6 +92,8 @@ pub(crate) enum End {
     Vanished,
     /// The peer was silent, or took nothing, for too long.
     Dead(&'static str),
+    /// Memory that it held for its peer was needed by others.
+    Shed,
     /// The server was stopped.
     Stopped,
     /// Reading or writing failed.
@@ -102,12 +118,14 @@ impl Connection {
             io: ConnectionIo::new(stream, input),
             timers: Timers::new(&server.limits, now),
             stats,
-            memory: server.memory.reserve(0),
+            memory: calls.memory().reserve(),
             phase: Phase::Open,
             eof: false,
             goaway_received: false,
             yielded: false,
             turn_end: None,
+            half_close_deadline: None,
+            draining: false,
             dispatcher: Dispatcher::new(
                 CallEnv { calls, negotiated: Arc::new(negotiated), info, server },
                 now,
@@ -161,7 +179,7 @@ impl Connection {
                 self.timers.received(now);
                 self.handle_input(now);
             } else if self.goaway_received {
-                self.eof = true;
+                self.half_closed();
             } else {
                 // Without a goaway, the callers have gone; behind one, they wait for responses.
                 return Poll::Ready(Ok(End::Vanished));
@@ -177,6 +195,16 @@ impl Connection {
             cx.waker().wake_by_ref();
         }
         Poll::Pending
+    }
+
+    /// Notes that the peer has closed its half, and waits for its responses.
+    fn half_closed(&mut self) {
+        self.eof = true;
+        if let Some(limit) = self.env().server.limits.half_close_timeout {
+            let deadline = later(Instant::now(), limit);
+            self.half_close_deadline = Some(deadline);
+            self.timers.wake_by(deadline);
+        }
     }
 
     fn take_responses(&mut self, cx: &Context<'_>) {
@@ -204,7 +232,7 @@ impl Connection {
         self.dispatcher.now = now;
         let turn_end = *self.turn_end.get_or_insert(now + MAX_TURN);
         let mut handled = 0;
-        while matches!(self.phase, Phase::Open | Phase::Finishing) {
+        while self.phase.is_serving() {
             if handled == MESSAGES_PER_WRITE || self.is_outbox_full() {
                 self.unread = true;
                 self.timers.frame_finished();
@@ -212,6 +240,10 @@ impl Connection {
             }
             match self.dispatcher.next(&mut self.io.inbox) {
                 Ok(Some(message)) => {
+                    if message.body.len() >= MIN_POOLED_BUFFER {
+                        // Its bytes are the call's now, and are not counted for the buffer as well.
+                        self.memory.resize(self.io.buffered_bytes());
+                    }
                     handled += 1;
                     self.timers.frame_finished();
                     match self.dispatcher.dispatch(message, &mut self.io.outbox) {
@@ -241,10 +273,17 @@ impl Connection {
         }
         self.timers.frame_started(self.dispatcher.now);
         let wanted = self.io.inbox.wanted();
-        let memory = &self.env().server.memory;
-        if wanted > MAX_IDLE_BUFFER && memory.would_exceed(wanted) {
-            let message = format!("no room for {wanted} bytes: the server's buffers hold {}", memory.limit());
-            self.close_with(&Status::maybe(Code::ResourceExhausted, message));
+        if wanted == 0 {
+            return;
+        }
+        let env = &self.dispatcher.env;
+        // The buffer is counted at the end of each turn.
+        let more = (self.io.buffered_bytes() + wanted).saturating_sub(self.memory.bytes());
+        let Err(status) = env.server.check_memory(&env.calls, more) else { return };
+        match self.dispatcher.give_up(&status, &mut self.io.inbox, &mut self.io.outbox) {
+            Ok(true) => {}
+            Ok(false) => self.close_with(&Status::maybe(status.code, status.message)),
+            Err(error) => self.fail(&error),
         }
     }
 
@@ -252,6 +291,12 @@ impl Connection {
     fn poll_timers(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         while self.timers.poll(cx).is_ready() {
             let now = Instant::now();
+            if self.eof
+                && !self.io.outbox.has_remaining()
+                && let Poll::Ready(Err(error)) = self.io.poll_probe(cx)
+            {
+                return Poll::Ready(End::Io(error));
+            }
             let appended = self.io.outbox.appended();
             match self.check_timers(now) {
                 Ok(next) => self.timers.set_next(next, now),
@@ -271,14 +316,15 @@ impl Connection {
     ///
     /// The reason why the connection ends.
     fn check_timers(&mut self, now: Instant) -> Result<Instant, End> {
-        let mut next = match self.timers.check(now) {
+        let (sent, waiting) = (self.io.sent, self.io.outbox.remaining());
+        let mut next = match self.timers.check(now, sent, waiting) {
             Ok(next) => next,
-            Err(Expired::Write) => return Err(End::Dead("it took nothing of what waits for it")),
+            Err(Expired::Write) => return Err(End::Dead("it took too little of what waits for it")),
             Err(Expired::Frame(limit)) => {
                 let message = format!("a message was not complete within {limit:?}");
                 self.close_with(&Status::maybe(Code::DeadlineExceeded, message));
                 // The message is no longer waited for.
-                self.timers.check(now).unwrap_or(now)
+                self.timers.check(now, sent, waiting).unwrap_or(now)
             }
         };
         match self.phase {
@@ -289,7 +335,7 @@ impl Connection {
                 next = next.min(until);
             }
             Phase::Open | Phase::Finishing => {
-                next = next.min(self.check_keep_alive(now)?);
+                next = next.min(self.check_keep_alive(now)?).min(self.check_half_close(now)?);
                 // An idle connection keeps no large buffer.
                 self.io.inbox.shrink();
             }
@@ -312,6 +358,16 @@ impl Connection {
         }
     }
 
+    /// Returns the time of the next check of a peer that has closed its half.
+    fn check_half_close(&self, now: Instant) -> Result<Instant, End> {
+        if self.half_close_deadline.is_some_and(|deadline| deadline <= now) {
+            return Err(End::Dead("its calls did not end in time after it had closed its half"));
+        }
+        let probe = self.eof && self.draining;
+        let next = later(now, if probe { DRAIN_PROBE } else { MAX_WAIT });
+        Ok(self.half_close_deadline.map_or(next, |deadline| next.min(deadline)))
+    }
+
     fn is_outbox_full(&self) -> bool {
         self.io.outbox.remaining() >= self.env().server.limits.outbox_bytes
     }
@@ -327,9 +383,27 @@ impl Connection {
 
     /// Takes no more requests, finishes the calls in flight, closes.
     fn drain(&mut self) {
+        self.draining = true;
+        match self.phase {
+            Phase::Open => self.phase = Phase::Finishing,
+            // The host of a peer that is gone answers what is sent to it, and the next probe fails.
+            Phase::Finishing if self.eof => self.timers.wake_by(later(Instant::now(), DRAIN_PROBE)),
+            _ => return,
+        }
         let status = Status::refused(Code::Unavailable, "the server is stopping");
         self.dispatcher.goaway(&status, &mut self.io.outbox);
-        self.phase = Phase::Finishing;
+    }
+
+    /// Gives up what it holds for its peer, since others have no room. Returns `false` if the peer does
+    /// not even read.
+    fn shed(&mut self) -> bool {
+        if self.io.outbox.remaining() > MAX_SHED_OUTBOX {
+            return false;
+        }
+        let held = self.io.buffered_bytes();
+        let message = format!("the server's buffers are full, and {held} bytes of them wait for this peer");
+        self.close_with(&Status::maybe(Code::ResourceExhausted, message));
+        true
     }
 
     /// Answers a peer that broke the protocol with a goaway, aborts its calls, closes.
@@ -357,15 +431,22 @@ impl Future for Connection {
         // Before anything is checked, or an event in between would wake no task.
         this.env().calls.register(cx.waker());
         match this.env().calls.signalled() {
-            Signal::Drain if this.phase == Phase::Open => this.drain(),
-            Signal::Run | Signal::Drain => {}
+            Signal::Drain if !this.draining => this.drain(),
+            Signal::Shed if this.phase.is_serving() && !this.shed() => return Poll::Ready(End::Shed),
+            Signal::Run | Signal::Drain | Signal::Shed => {}
             Signal::Stop => return Poll::Ready(End::Stopped),
         }
         let ended = match this.poll_io(cx) {
             Poll::Ready(ended) => Poll::Ready(ended.unwrap_or_else(End::Io)),
             Poll::Pending => this.poll_timers(cx),
         };
-        this.memory.resize(this.io.buffered_bytes());
+        if this.env().calls.memory().is_scarce() {
+            // It reads small pieces again, within what is guaranteed to it.
+            this.io.inbox.shrink();
+        }
+        let buffered = this.io.buffered_bytes();
+        this.memory.resize(buffered);
+        this.stats.publish_waiting(buffered);
         let (received, sent) = (this.io.received, this.io.sent);
         this.stats.publish(Traffic { received, sent, calls: this.dispatcher.requests });
         ended
@@ -385,6 +466,7 @@ impl fmt::Display for End {
             Self::Finished => f.write_str("finished"),
             Self::Vanished => f.write_str("it closed without a goodbye"),
             Self::Dead(reason) => f.write_str(reason),
+            Self::Shed => f.write_str("it held memory that others needed"),
             Self::Stopped => f.write_str("the server was stopped"),
             Self::Io(error) => error.fmt(f),
         }

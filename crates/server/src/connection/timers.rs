@@ -9,7 +9,7 @@ use farcall_protocol::time::later;
 use farcall_protocol::{KeepAliveAction, KeepAliveTimer};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use crate::limits::Limits;
+use crate::limits::{Limits, MIN_TAKEN, MIN_TAKEN_PART};
 
 /// The shortest time between two checks.
 const MIN_TICK: Duration = Duration::from_millis(1);
@@ -25,8 +25,19 @@ pub(super) struct Timers {
     /// When the message that is being read must be complete. `None` while it is this side that does
     /// not read.
     frame_deadline: Option<Instant>,
-    /// When the peer must have taken some of what waits for it.
-    write_deadline: Option<Instant>,
+    /// `None` while nothing waits for the peer.
+    write_stall: Option<WriteStall>,
+}
+
+/// A time in which the peer does not take all that waits for it at once.
+#[derive(Clone, Copy, Debug)]
+struct WriteStall {
+    /// When the peer must have taken some of it.
+    deadline: Instant,
+    /// The position in the stream that it must have reached by then.
+    position: u64,
+    /// The most that has waited since the stall began, in bytes.
+    most: usize,
 }
 
 /// A deadline that has passed.
@@ -34,7 +45,7 @@ pub(super) struct Timers {
 pub(super) enum Expired {
     /// A message was not complete in time.
     Frame(Duration),
-    /// The peer took nothing of what waits for it.
+    /// The peer took nothing, or too little, of what waits for it.
     Write,
 }
 
@@ -48,7 +59,7 @@ impl Timers {
             frame_timeout: limits.frame_timeout,
             write_timeout: limits.write_timeout,
             frame_deadline: None,
-            write_deadline: None,
+            write_stall: None,
         }
     }
 
@@ -93,32 +104,46 @@ impl Timers {
         self.frame_deadline = None;
     }
 
-    /// Notes that the peer takes nothing. Returns `Poll::Pending`, as the caller does.
-    pub(super) fn write_stalled<T>(&mut self) -> Poll<T> {
-        if self.write_deadline.is_none()
-            && let Some(limit) = self.write_timeout
-        {
-            let deadline = later(Instant::now(), limit);
-            self.write_deadline = Some(deadline);
-            self.wake_by(deadline);
+    /// Notes that the peer, which has taken `sent` bytes since the connection began, does not take
+    /// `waiting` more. Returns `Poll::Pending`, as the caller does.
+    pub(super) fn write_stalled<T>(&mut self, sent: u64, waiting: usize) -> Poll<T> {
+        if self.write_stall.is_none() {
+            self.await_taking(Instant::now(), sent, waiting, waiting);
         }
         Poll::Pending
     }
 
-    /// Notes that the peer has taken something.
-    #[inline]
-    pub(super) fn write_progressed(&mut self) {
-        self.write_deadline = None;
+    /// Sets what the peer must have taken until `write_timeout` after `now`: all of it in a bounded
+    /// number of such times, not a byte in each.
+    fn await_taking(&mut self, now: Instant, sent: u64, waiting: usize, most: usize) {
+        let Some(limit) = self.write_timeout else { return };
+        // What a layer below still holds is taken when that takes more, or has nothing left.
+        let due = waiting.min(MIN_TAKEN.max(most / MIN_TAKEN_PART)).max(1);
+        let deadline = later(now, limit);
+        self.write_stall = Some(WriteStall { deadline, position: sent + due as u64, most });
+        self.wake_by(deadline);
     }
 
-    /// Returns the deadline that has passed, if any; else the time of the next check.
-    pub(super) fn check(&self, now: Instant) -> Result<Instant, Expired> {
+    /// Notes that the peer has taken everything.
+    #[inline]
+    pub(super) fn write_finished(&mut self) {
+        self.write_stall = None;
+    }
+
+    /// Returns the deadline that has passed, if any; else the time of the next check. The peer has
+    /// taken `sent` bytes since the connection began, and `waiting` more wait for it.
+    pub(super) fn check(&mut self, now: Instant, sent: u64, waiting: usize) -> Result<Instant, Expired> {
         let mut next = later(now, self.max_tick);
-        if let Some(deadline) = self.write_deadline {
-            if deadline <= now {
+        if let Some(WriteStall { deadline, position, most }) = self.write_stall
+            && deadline <= now
+        {
+            if sent < position {
                 return Err(Expired::Write);
             }
-            next = next.min(deadline);
+            self.await_taking(now, sent, waiting, most.max(waiting));
+        }
+        if let Some(stall) = self.write_stall {
+            next = next.min(stall.deadline);
         }
         if let Some(deadline) = self.frame_deadline {
             if deadline <= now {
@@ -155,26 +180,52 @@ mod tests {
         let (mut timers, now) = timers(&Limits::default().frame_timeout(2 * SECOND));
         timers.frame_started(now);
         timers.frame_started(now + SECOND);
-        assert_eq!(timers.check(now + SECOND), Ok(now + 2 * SECOND));
-        assert_eq!(timers.check(now + 2 * SECOND), Err(Expired::Frame(2 * SECOND)));
+        assert_eq!(timers.check(now + SECOND, 0, 0), Ok(now + 2 * SECOND));
+        assert_eq!(timers.check(now + 2 * SECOND, 0, 0), Err(Expired::Frame(2 * SECOND)));
         timers.frame_finished();
-        assert!(timers.check(now + 2 * SECOND).is_ok());
+        assert!(timers.check(now + 2 * SECOND, 0, 0).is_ok());
     }
 
     #[tokio::test(start_paused = true)]
     async fn peer_that_takes_nothing_expires() {
         let (mut timers, now) = timers(&Limits::default().write_timeout(SECOND));
-        assert!(timers.write_stalled::<()>().is_pending());
-        assert_eq!(timers.check(now + SECOND), Err(Expired::Write));
-        timers.write_progressed();
-        assert!(timers.check(now + SECOND).is_ok());
+        for waiting in [0, 1, 1_000_000] {
+            assert!(timers.write_stalled::<()>(10, waiting).is_pending());
+            assert_eq!(timers.check(now + SECOND, 10, waiting), Err(Expired::Write));
+            timers.write_finished();
+            assert!(timers.check(now + SECOND, 10, waiting).is_ok());
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn peer_that_takes_a_byte_now_and_then_expires() {
+        let (mut timers, now) = timers(&Limits::default().write_timeout(SECOND));
+        const WAITING: usize = 4_000_000;
+        assert!(timers.write_stalled::<()>(0, WAITING).is_pending());
+        assert_eq!(timers.check(now + SECOND, 30, WAITING - 30), Err(Expired::Write));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn slow_peer_takes_all_in_a_bounded_time() {
+        let (mut timers, now) = timers(&Limits::default().write_timeout(SECOND));
+        const WAITING: usize = 4_000_000;
+        assert!(timers.write_stalled::<()>(0, WAITING).is_pending());
+        let step = WAITING / MIN_TAKEN_PART;
+        for n in 1..MIN_TAKEN_PART {
+            let (time, sent) = (now + n as u32 * SECOND, n * step);
+            let next = timers.check(time, sent as u64, WAITING - sent);
+            assert_eq!(next, Ok(time + SECOND), "{n}");
+        }
+        // The little that is left may take as long once more.
+        let time = now + MIN_TAKEN_PART as u32 * SECOND;
+        assert_eq!(timers.check(time, (WAITING - step - 1) as u64, 1), Err(Expired::Write));
     }
 
     #[tokio::test(start_paused = true)]
     async fn without_limits_nothing_expires() {
         let (mut timers, now) = timers(&Limits::default().frame_timeout(None).write_timeout(None));
         timers.frame_started(now);
-        assert!(timers.write_stalled::<()>().is_pending());
-        assert!(timers.check(now + 1_000_000 * SECOND).is_ok());
+        assert!(timers.write_stalled::<()>(0, 100).is_pending());
+        assert!(timers.check(now + 1_000_000 * SECOND, 0, 100).is_ok());
     }
 }

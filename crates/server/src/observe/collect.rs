@@ -11,9 +11,9 @@ use super::overview::{CallOverview, ConnectionOverview, LimitOverview, Overview,
 use crate::call::env::LOCAL_CONNECTION_ID;
 use crate::call::in_flight::InFlightCall;
 use crate::connection::stats::Traffic;
-use crate::limits::Limits;
-use crate::server::connections::ConnectionEntry;
+use crate::server::connections::{ConnectionEntry, PeerMaximum};
 use crate::server::inner::ServerInner;
+use crate::server::state::ServerState;
 
 /// Takes a snapshot of a server.
 pub(crate) fn collect(server: &ServerInner) -> Overview {
@@ -28,6 +28,7 @@ pub(crate) fn collect(server: &ServerInner) -> Overview {
         connections: open.len(),
         of_one_peer: connections.max_of_one_peer(),
         of_one_connection: open.iter().map(|entry| entry.calls.in_flight()).max().unwrap_or(0),
+        bytes_of_one_connection: open.iter().map(|entry| entry.calls.memory().used()).max().unwrap_or(0),
         in_flight: server.in_flight(),
         buffered_bytes: state.memory.used(),
     };
@@ -52,7 +53,8 @@ pub(crate) fn collect(server: &ServerInner) -> Overview {
         connections: shown,
         slow: state.recent_calls.slow(),
         failed: state.recent_calls.failed(),
-        limits: limit_overviews(&state.limits, &usage),
+        limits: limit_overviews(state, &usage),
+        shed_connections: connections.shed_count(),
     }
 }
 
@@ -90,6 +92,7 @@ fn connection_overview(entry: &ConnectionEntry, now: Instant) -> ConnectionOverv
         caller: handshake.and_then(|(_, info)| identity_name(info)),
         age_ms: millis(now - stats.accepted),
         in_flight: calls.in_flight(),
+        buffered_bytes: calls.memory().used(),
         calls: requests,
         received_bytes: received,
         sent_bytes: sent,
@@ -103,41 +106,67 @@ fn identity_name(info: &ConnectionInfo) -> Option<String> {
 /// The current usage of the limits.
 struct Usage {
     connections: usize,
-    /// Connections of the peer that has most.
-    of_one_peer: usize,
+    of_one_peer: PeerMaximum,
     /// Calls in flight on the connection that has most.
     of_one_connection: usize,
+    /// Bytes of the connection that holds most.
+    bytes_of_one_connection: usize,
     in_flight: usize,
     buffered_bytes: usize,
 }
 
-fn limit_overviews(limits: &Limits, usage: &Usage) -> Vec<LimitOverview> {
+fn limit_overviews(state: &ServerState, usage: &Usage) -> Vec<LimitOverview> {
+    let limits = &state.limits;
+    let refused = state.refusals.by_limit();
     let count = |name, unit, used: usize, limit: Option<usize>| LimitOverview {
         name,
         unit,
         used: Some(used as u64),
         limit: limit.map(|limit| limit as u64),
+        refused: refused.iter().find(|(limit, _)| *limit == name).map(|(_, count)| *count),
     };
-    let bytes =
-        |name, limit: usize| LimitOverview { name, unit: "bytes", used: None, limit: Some(limit as u64) };
+    let bytes = |name, limit: usize| LimitOverview {
+        name,
+        unit: "bytes",
+        used: None,
+        limit: Some(limit as u64),
+        refused: None,
+    };
+    let memory = limits.memory();
+    let share = |limit: usize| Some(limit).filter(|&limit| limit < usize::MAX);
     let time = |name, limit: Option<Duration>| LimitOverview {
         name,
         unit: "ms",
         used: None,
         limit: limit.map(millis),
+        refused: None,
     };
     vec![
         count("max_connections", "connections", usage.connections, limits.max_connections),
-        count("max_connections_per_peer", "connections", usage.of_one_peer, limits.max_connections_per_peer),
+        count(
+            "max_connections_per_peer",
+            "connections",
+            usage.of_one_peer.connections,
+            limits.max_connections_per_peer,
+        ),
         count("max_in_flight_in_all", "calls", usage.in_flight, limits.max_in_flight_in_all),
+        count("max_in_flight_per_peer", "calls", usage.of_one_peer.calls, limits.calls_per_peer()),
         count("max_in_flight", "calls", usage.of_one_connection, Some(limits.max_in_flight.get())),
         count("buffered_bytes", "bytes", usage.buffered_bytes, limits.buffered_bytes),
+        count("buffered_bytes_per_peer", "bytes", usage.of_one_peer.bytes, share(memory.per_peer)),
+        count(
+            "buffered_bytes_per_connection",
+            "bytes",
+            usage.bytes_of_one_connection,
+            share(memory.per_connection),
+        ),
         bytes("max_frame_bytes", limits.max_frame_bytes.get()),
         bytes("outbox_bytes", limits.outbox_bytes),
         time("handshake_timeout", limits.handshake_timeout),
         time("handle_timeout", limits.handle_timeout),
         time("frame_timeout", limits.frame_timeout),
         time("write_timeout", limits.write_timeout),
+        time("half_close_timeout", limits.half_close_timeout),
         time("keep_alive_idle", Some(limits.keep_alive.idle)),
         time("keep_alive_timeout", Some(limits.keep_alive.timeout)),
         time("drain_timeout", limits.drain_timeout),

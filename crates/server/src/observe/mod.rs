@@ -5,5 +5,6 @@ pub(crate) mod history;
 pub(crate) mod metrics;
 pub(crate) mod overview;
 pub(crate) mod recent;
+pub(crate) mod refusals;
 pub(crate) mod span;
 pub(crate) mod stats;

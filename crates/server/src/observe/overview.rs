@@ -32,6 +32,9 @@ pub struct Overview {
     pub failed: Vec<EndedCall>,
     /// The limits in force, with the current usage of each.
     pub limits: Vec<LimitOverview>,
+    /// Connections that were closed since the server was built because they held memory for peers
+    /// that do not read or do not complete their messages, while others had none.
+    pub shed_connections: u64,
 }
 
 impl Overview {
@@ -149,6 +152,8 @@ pub struct ConnectionOverview {
     pub age_ms: u64,
     /// Calls in flight that have tasks.
     pub in_flight: usize,
+    /// Bytes that it holds of the server's buffers: incomplete messages, calls in flight, responses.
+    pub buffered_bytes: usize,
     /// The number of requests that came over it.
     pub calls: u64,
     /// Bytes that were read from it after its handshake.
@@ -189,4 +194,7 @@ pub struct LimitOverview {
     pub used: Option<u64>,
     /// The limit; `None` if there is none.
     pub limit: Option<u64>,
+    /// The number of times that it has refused something since the server was built; `None` if that is
+    /// not counted.
+    pub refused: Option<u64>,
 }

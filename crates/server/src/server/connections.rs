@@ -3,30 +3,58 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use farcall_protocol::{Code, Status};
 use farcall_transport::{PeerAddress, Scheme};
+use tokio::time::Instant;
 
 use crate::call::in_flight::{InFlightCalls, Signal};
-use crate::connection::stats::ConnectionStats;
+use crate::connection::stats::{ConnectionStats, MIN_WAITING_BYTES};
 use crate::error::stopping;
 use crate::limits::Limits;
+use crate::memory_budget::MemoryBudget;
+use crate::peer_usage::PeerUsage;
 
 /// The open connections of a server.
-#[derive(Default)]
-pub(crate) struct ConnectionTable(Mutex<TableState>);
+pub(crate) struct ConnectionTable {
+    state: Mutex<TableState>,
+    memory: Arc<MemoryBudget>,
+}
 
 #[derive(Default)]
 struct TableState {
     /// The open connections, including those in their handshake. Bounded by `max_connections`.
     open: HashMap<u64, ConnectionEntry>,
-    /// The number of connections of each peer. Bounded by `open`.
-    by_peer: HashMap<IpAddr, usize>,
+    /// The peers. Bounded by `open`, and by calls that go on after their connections.
+    by_peer: HashMap<IpAddr, Peer>,
     /// Connections that are being refused with a status. Bounded by [`MAX_REFUSING`].
     refusing: usize,
     last_id: u64,
+    /// No connection to be shed was found, and none is looked for until then.
+    next_search: Option<Instant>,
+    /// The last connection that was shed.
+    last_shed: Option<ShedConnection>,
+    /// The number of connections that were shed.
+    shed: u64,
     /// `true` once no connection is admitted any more.
     closed: bool,
+}
+
+/// The connections from one address.
+#[derive(Default)]
+struct Peer {
+    connections: usize,
+    usage: Arc<PeerUsage>,
+}
+
+/// A connection that is giving up its memory.
+struct ShedConnection {
+    peer: Option<Arc<PeerUsage>>,
+    /// The part of its bytes that was not promised to others yet.
+    bytes: usize,
+    /// Until then, its bytes may still be counted.
+    until: Instant,
 }
 
 /// An open connection.
@@ -40,6 +68,16 @@ pub(crate) struct ConnectionEntry {
 
 /// Refusals that are sent at the same time. Beyond them, connections are closed without a status.
 const MAX_REFUSING: usize = 64;
+/// A connection is shed for something that is this many times smaller than what it holds, as a
+/// divisor: among those that hold about as much, the first is served.
+const MIN_SHED_RATIO: usize = 4;
+/// The time for which a connection must have held much to be shed: an honest peer is read from, or
+/// reads, within it.
+const MIN_SHED_TIME: Duration = Duration::from_secs(1);
+/// The pause between searches that find nothing: each looks at all connections.
+const SEARCH_PAUSE: Duration = Duration::from_millis(100);
+/// The time for a connection to give up its memory.
+const SHED_TIME: Duration = Duration::from_millis(100);
 
 /// The decision on a new connection.
 pub(crate) enum Admission {
@@ -52,6 +90,11 @@ pub(crate) enum Admission {
 }
 
 impl ConnectionTable {
+    /// Creates an empty table, whose connections hold bytes of `memory`.
+    pub(crate) fn new(memory: Arc<MemoryBudget>) -> Self {
+        Self { state: Mutex::default(), memory }
+    }
+
     /// Adds a connection, or returns why it is refused.
     pub(crate) fn admit(
         self: &Arc<Self>,
@@ -65,11 +108,10 @@ impl ConnectionTable {
             state.last_id += 1;
             let id = state.last_id;
             let stats = Arc::new(ConnectionStats::new(peer, scheme));
-            let entry = ConnectionEntry { id, calls: Arc::default(), stats };
+            let usage = ip.map(|ip| state.connect(ip));
+            let memory = self.memory.account(usage.clone());
+            let entry = ConnectionEntry { id, calls: Arc::new(InFlightCalls::new(memory, usage)), stats };
             state.open.insert(id, entry.clone());
-            if let Some(ip) = ip {
-                *state.by_peer.entry(ip).or_default() += 1;
-            }
             return Admission::Open(ConnectionPermit { entry, ip, table: Arc::clone(self) });
         };
         if state.refusing >= MAX_REFUSING {
@@ -101,9 +143,59 @@ impl ConnectionTable {
         self.lock().open.values().cloned().collect()
     }
 
-    /// Returns the number of connections of the peer that has most.
-    pub(crate) fn max_of_one_peer(&self) -> usize {
-        self.lock().by_peer.values().copied().max().unwrap_or(0)
+    /// Closes the connection, of all or of one address, that holds most of what waits for its peer,
+    /// if it holds many times more than `bytes`, and has for a while. Returns `true` if so: its memory
+    /// is free soon.
+    pub(crate) fn shed(&self, peer: Option<&Arc<PeerUsage>>, bytes: usize) -> bool {
+        let mut state = self.lock();
+        let now = Instant::now();
+        let is_meant = |of_connection: Option<&Arc<PeerUsage>>| match (peer, of_connection) {
+            (Some(peer), Some(of_connection)) => Arc::ptr_eq(peer, of_connection),
+            (Some(_), None) => false,
+            (None, _) => true,
+        };
+        if let Some(last) = &mut state.last_shed
+            && now < last.until
+            && is_meant(last.peer.as_ref())
+            && bytes <= last.bytes
+        {
+            last.bytes -= bytes;
+            return true;
+        }
+        if state.next_search.is_some_and(|time| now < time) {
+            return false;
+        }
+        let waiting = |entry: &ConnectionEntry| entry.stats.waiting_bytes(MIN_SHED_TIME, now);
+        let min = bytes.saturating_mul(MIN_SHED_RATIO).max(MIN_WAITING_BYTES);
+        let open = state.open.values().filter(|entry| entry.calls.signalled() < Signal::Shed);
+        let largest =
+            open.filter(|entry| is_meant(entry.calls.peer())).max_by_key(|entry| waiting(entry)).cloned();
+        let Some(largest) = largest.filter(|entry| waiting(entry) >= min) else {
+            state.next_search = Some(now + SEARCH_PAUSE);
+            return false;
+        };
+        largest.calls.signal(Signal::Shed);
+        let left = waiting(&largest) - bytes;
+        let peer = largest.calls.peer().cloned();
+        state.last_shed = Some(ShedConnection { peer, bytes: left, until: now + SHED_TIME });
+        state.shed += 1;
+        true
+    }
+
+    /// Returns the number of connections that were shed.
+    pub(crate) fn shed_count(&self) -> u64 {
+        self.lock().shed
+    }
+
+    /// Returns what the peers that have most of each occupy.
+    pub(crate) fn max_of_one_peer(&self) -> PeerMaximum {
+        let mut max = PeerMaximum::default();
+        for peer in self.lock().by_peer.values() {
+            max.connections = max.connections.max(peer.connections);
+            max.calls = max.calls.max(peer.usage.calls());
+            max.bytes = max.bytes.max(peer.usage.bytes());
+        }
+        max
     }
 
     /// Returns the number of open connections.
@@ -113,11 +205,30 @@ impl ConnectionTable {
 
     /// Only counting and waking happen under this lock, so a poisoned one holds a consistent state.
     fn lock(&self) -> MutexGuard<'_, TableState> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
+/// The most that any peer occupies.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct PeerMaximum {
+    pub(crate) connections: usize,
+    pub(crate) calls: usize,
+    pub(crate) bytes: usize,
+}
+
 impl TableState {
+    /// Counts one more connection from an address.
+    fn connect(&mut self, ip: IpAddr) -> Arc<PeerUsage> {
+        // Those that were left for calls which have ended since.
+        if self.by_peer.len() > 2 * self.open.len() + MAX_REFUSING {
+            self.by_peer.retain(|_, peer| !peer.is_gone());
+        }
+        let peer = self.by_peer.entry(ip).or_default();
+        peer.connections += 1;
+        Arc::clone(&peer.usage)
+    }
+
     /// Checks the limits for one more connection.
     fn check(&self, ip: Option<IpAddr>, limits: &Limits) -> Result<(), Status> {
         let exhausted = |message| Err(Status::refused(Code::ResourceExhausted, message));
@@ -127,12 +238,18 @@ impl TableState {
         if let Some(limit) = limits.max_connections.filter(|&limit| self.open.len() >= limit) {
             return exhausted(format!("{limit} connections are open on this server"));
         }
-        let of_peer = ip.and_then(|ip| self.by_peer.get(&ip).copied()).unwrap_or(0);
+        let of_peer = ip.and_then(|ip| self.by_peer.get(&ip)).map_or(0, |peer| peer.connections);
         let per_peer = limits.max_connections_per_peer.filter(|&limit| of_peer >= limit);
         if let (Some(ip), Some(limit)) = (ip, per_peer) {
             return exhausted(format!("{limit} connections are open from {ip}"));
         }
         Ok(())
+    }
+}
+
+impl Peer {
+    fn is_gone(&self) -> bool {
+        self.connections == 0 && self.usage.calls() == 0
     }
 }
 
@@ -148,9 +265,10 @@ impl Drop for ConnectionPermit {
         let mut state = self.table.lock();
         state.open.remove(&self.entry.id);
         let Some(ip) = self.ip else { return };
-        if let Some(count) = state.by_peer.get_mut(&ip) {
-            *count -= 1;
-            if *count == 0 {
+        if let Some(peer) = state.by_peer.get_mut(&ip) {
+            peer.connections -= 1;
+            // A handler may go on for a while, and counts for its address until it has ended.
+            if peer.is_gone() {
                 state.by_peer.remove(&ip);
             }
         }
@@ -172,9 +290,59 @@ impl Drop for Refusal {
 mod tests {
     use super::*;
 
+    fn table() -> Arc<ConnectionTable> {
+        Arc::new(ConnectionTable::new(MemoryBudget::new(Limits::default().memory())))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn connection_that_holds_most_for_its_peer_is_shed() {
+        let table = table();
+        let limits = Limits::default();
+        let open =
+            |host: u8| match table.admit(&PeerAddress::Tcp(([10, 0, 0, host], 1).into()), None, &limits) {
+                Admission::Open(permit) => permit,
+                _ => panic!("it is open"),
+            };
+        let permits = [open(1), open(1), open(2)];
+        for (permit, bytes) in permits.iter().zip([MIN_WAITING_BYTES - 1, 4_000_000, 8_000_000]) {
+            permit.entry.stats.publish_waiting(bytes);
+        }
+        assert!(!table.shed(None, 1), "they may be reading just now");
+        tokio::time::advance(MIN_SHED_TIME).await;
+        let shed = || permits.each_ref().map(|permit| permit.entry.calls.signalled() == Signal::Shed);
+        let first = permits[0].entry.calls.peer();
+        assert!(!table.shed(first, 1_000_001), "it holds less than four times as much");
+        assert!(!table.shed(None, 1), "there was a search just now");
+        tokio::time::advance(SEARCH_PAUSE).await;
+        assert!(table.shed(first, 1_000_000));
+        assert_eq!(shed(), [false, true, false]);
+        tokio::time::advance(SHED_TIME).await;
+        assert!(table.shed(None, 1_000_000));
+        assert_eq!(shed(), [false, true, true]);
+        assert!(table.shed(None, 7_000_000), "the last one gave up more than was needed");
+        assert!(!table.shed(None, 1), "what the last one holds is too little");
+        assert_eq!(table.shed_count(), 2);
+    }
+
+    #[test]
+    fn calls_that_go_on_after_their_connection_count_for_its_address() {
+        let table = table();
+        let limits = Limits::default();
+        let peer = PeerAddress::Tcp(([10, 0, 0, 1], 1).into());
+        let Admission::Open(first) = table.admit(&peer, None, &limits) else { panic!("it is open") };
+        let usage = Arc::clone(first.entry.calls.peer().expect("it has an address"));
+        usage.call_began();
+        drop(first);
+        let Admission::Open(second) = table.admit(&peer, None, &limits) else { panic!("it is open") };
+        assert!(Arc::ptr_eq(&usage, second.entry.calls.peer().expect("it has an address")));
+        usage.call_ended();
+        drop(second);
+        assert!(table.lock().by_peer.is_empty());
+    }
+
     #[test]
     fn connections_beyond_the_refusals_under_way_are_dropped() {
-        let table = Arc::new(ConnectionTable::default());
+        let table = table();
         let limits = Limits::default().max_connections(0);
         let admit = || table.admit(&PeerAddress::Memory, None, &limits);
         let mut refused: Vec<_> = (0..MAX_REFUSING).map(|_| admit()).collect();
@@ -186,7 +354,7 @@ mod tests {
 
     #[test]
     fn closed_table_signals_its_connections_and_admits_none() {
-        let table = Arc::new(ConnectionTable::default());
+        let table = table();
         let limits = Limits::default();
         let Admission::Open(before) = table.admit(&PeerAddress::Memory, None, &limits) else {
             panic!("it is open")
@@ -201,7 +369,7 @@ mod tests {
 
     #[test]
     fn ended_connection_makes_room_for_another_of_its_peer() {
-        let table = Arc::new(ConnectionTable::default());
+        let table = table();
         let limits = Limits::default().max_connections_per_peer(1);
         let peer = |port: u16| PeerAddress::Tcp(([10, 0, 0, 1], port).into());
         let first = table.admit(&peer(1), None, &limits);
@@ -217,7 +385,7 @@ mod tests {
 
     #[test]
     fn without_limits_connections_are_admitted() {
-        let table = Arc::new(ConnectionTable::default());
+        let table = table();
         let limits = Limits::default().max_connections(None).max_connections_per_peer(None);
         let peer = PeerAddress::Tcp(([10, 0, 0, 1], 7).into());
         let admitted: Vec<_> = (0..10).map(|_| table.admit(&peer, None, &limits)).collect();

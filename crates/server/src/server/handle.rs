@@ -217,6 +217,20 @@ impl ServerHandle {
         self.inner.in_flight()
     }
 
+    /// Returns how often each limit that connections share has refused a call or a response, by the
+    /// name of its setting, such as `max_in_flight_per_peer`.
+    #[must_use]
+    pub fn refusals(&self) -> Vec<(&'static str, u64)> {
+        self.inner.state.refusals.by_limit().to_vec()
+    }
+
+    /// Returns the number of connections that were closed because they held memory that others needed,
+    /// for peers that did not read or did not complete their messages.
+    #[must_use]
+    pub fn shed_connections(&self) -> u64 {
+        self.inner.connections.shed_count()
+    }
+
     /// Returns the size of the buffers of all connections, in bytes, counted in steps of 4 KiB for
     /// each.
     #[must_use]

@@ -36,7 +36,7 @@ impl ServerInner {
         registrations: Registrations,
     ) -> Self {
         Self {
-            connections: Arc::default(),
+            connections: Arc::clone(&state.connections),
             local_calls: LocalCalls::new(Arc::clone(&state)),
             state,
             history: History::new(),

@@ -4,16 +4,24 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use farcall_context::DrainSignal;
-use farcall_protocol::ServerPolicy;
+use farcall_protocol::{Code, MaxInFlight, ServerPolicy, Status};
 use tokio_util::task::TaskTracker;
 
+use super::connections::ConnectionTable;
 use crate::auth::authenticate::Authenticate;
+use crate::call::in_flight::InFlightCalls;
 use crate::call::offload::OffloadPool;
 use crate::call::offload_runtime::OffloadRuntime;
 use crate::limits::Limits;
-use crate::memory_budget::MemoryBudget;
+use crate::memory_budget::{MemoryBudget, Shortage};
 use crate::observe::recent::RecentCalls;
+use crate::observe::refusals::Refusals;
+use crate::service::handler::Response;
 use crate::service::router::Router;
+
+/// Responses below this, in bytes, are never refused for lack of memory: an error would hardly be
+/// shorter.
+const MIN_REFUSED_RESPONSE: usize = 4096;
 
 /// The state of a server that its connections and calls use.
 pub(crate) struct ServerState {
@@ -21,6 +29,13 @@ pub(crate) struct ServerState {
     pub(crate) limits: Limits,
     /// The limit of calls in flight, `usize::MAX` if there is none.
     pub(crate) max_in_flight: usize,
+    /// The same for each peer address.
+    max_in_flight_per_peer: usize,
+    /// The smaller of both: while fewer calls are in flight, neither is exceeded.
+    in_flight_unchecked_below: usize,
+    /// The open connections.
+    pub(crate) connections: Arc<ConnectionTable>,
+    pub(crate) refusals: Refusals,
     pub(crate) policy: ServerPolicy,
     /// `None` if the server asks for no credentials.
     pub(crate) authenticate: Option<Arc<dyn Authenticate>>,
@@ -44,11 +59,17 @@ impl ServerState {
         authenticate: Option<Arc<dyn Authenticate>>,
         offload: Arc<dyn OffloadRuntime>,
     ) -> Arc<Self> {
-        let memory = MemoryBudget::new(limits.buffered_bytes);
+        let memory = MemoryBudget::new(limits.memory());
+        let max_in_flight = limits.max_in_flight_in_all.unwrap_or(usize::MAX);
+        let max_in_flight_per_peer = limits.calls_per_peer().unwrap_or(usize::MAX);
         let recent_calls = RecentCalls::new(limits.slow_call);
         Arc::new(Self {
             router,
-            max_in_flight: limits.max_in_flight_in_all.unwrap_or(usize::MAX),
+            max_in_flight,
+            max_in_flight_per_peer,
+            in_flight_unchecked_below: max_in_flight.min(max_in_flight_per_peer),
+            connections: Arc::new(ConnectionTable::new(Arc::clone(&memory))),
+            refusals: Refusals::default(),
             limits,
             policy,
             authenticate,
@@ -61,8 +82,96 @@ impl ServerState {
         })
     }
 
-    /// Returns `true` if as many calls are in flight as the limits allow.
-    pub(crate) fn is_full(&self) -> bool {
-        self.in_flight.load(Relaxed) >= self.max_in_flight
+    /// Checks that one more call may be in flight, apart from the connection's own limit.
+    ///
+    /// # Errors
+    ///
+    /// The status to answer, `refused`.
+    #[inline]
+    pub(crate) fn check_places(&self, calls: &InFlightCalls) -> Result<(), Status> {
+        if self.in_flight.load(Relaxed) < self.in_flight_unchecked_below {
+            return Ok(());
+        }
+        self.check_shared_places(calls)
     }
+
+    #[cold]
+    fn check_shared_places(&self, calls: &InFlightCalls) -> Result<(), Status> {
+        if calls.in_flight() < self.limits.guaranteed_calls() {
+            return Ok(());
+        }
+        if self.in_flight.load(Relaxed) >= self.max_in_flight {
+            self.refusals.calls_in_all.count();
+            return Err(exhausted(format!("{} calls are in flight on this server", self.max_in_flight)));
+        }
+        let of_peer = calls.peer().map_or(0, |peer| peer.calls());
+        if of_peer >= self.max_in_flight_per_peer {
+            self.refusals.calls_of_peer.count();
+            let limit = self.max_in_flight_per_peer;
+            return Err(exhausted(format!("{limit} calls are in flight from this address")));
+        }
+        Ok(())
+    }
+
+    /// Returns the status to answer to a call beyond the limit of its connection.
+    #[cold]
+    pub(crate) fn no_place_on_connection(&self, limit: MaxInFlight) -> Status {
+        self.refusals.calls_of_connection.count();
+        exhausted(format!("{limit} calls are in flight on this connection"))
+    }
+
+    /// Checks that a connection may hold `bytes` more.
+    ///
+    /// # Errors
+    ///
+    /// The status to answer, `refused`.
+    #[inline]
+    pub(crate) fn check_memory(&self, calls: &InFlightCalls, bytes: usize) -> Result<(), Status> {
+        if calls.memory().is_unchecked(bytes) { Ok(()) } else { self.check_shared_memory(calls, bytes) }
+    }
+
+    #[inline(never)]
+    fn check_shared_memory(&self, calls: &InFlightCalls, bytes: usize) -> Result<(), Status> {
+        let memory = calls.memory();
+        let Err(shortage) = memory.check(bytes) else { return Ok(()) };
+        if self.make_room(calls, shortage, bytes) {
+            return Ok(());
+        }
+        self.refusals.of_memory(shortage).count();
+        Err(exhausted(memory.shortage_message(shortage)))
+    }
+
+    /// Closes a connection that holds many times more than is needed, and waits for its peer, if there
+    /// is one. Returns `true` if so.
+    fn make_room(&self, calls: &InFlightCalls, shortage: Shortage, bytes: usize) -> bool {
+        let peer = match shortage {
+            Shortage::Connection => return false,
+            Shortage::Peer => calls.peer(),
+            Shortage::InAll => None,
+        };
+        self.connections.shed(peer, calls.memory().used().saturating_add(bytes))
+    }
+
+    /// Returns the response, or an error in its place if its connection may not hold it. A share is
+    /// exceeded by one response at most.
+    #[inline]
+    pub(crate) fn within_budget(&self, response: Response, calls: &InFlightCalls) -> Response {
+        let bytes = response.body.len();
+        if bytes < MIN_REFUSED_RESPONSE { response } else { self.within_shares(response, bytes, calls) }
+    }
+
+    #[inline(never)]
+    fn within_shares(&self, response: Response, bytes: usize, calls: &InFlightCalls) -> Response {
+        let Err(shortage) = calls.memory().check_response(bytes) else { return response };
+        if self.make_room(calls, shortage, bytes) {
+            return response;
+        }
+        self.refusals.of_memory(shortage).count();
+        let message = calls.memory().shortage_message(shortage);
+        Response::error(Status::done(Code::ResourceExhausted, message))
+    }
+}
+
+fn exhausted(message: String) -> Status {
+    Status::refused(Code::ResourceExhausted, message)
 }

@@ -4,6 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use farcall_protocol::ByteStr;
+
 use crate::observe::stats::Stats;
 use crate::service::handler::Handler;
 use crate::service::judgement::{ArgumentSize, Judgement, MAX_QUICK_POLL};
@@ -12,6 +14,8 @@ use crate::service::judgement::{ArgumentSize, Judgement, MAX_QUICK_POLL};
 pub(crate) struct Method {
     /// The full name, such as `Arith.multiply`.
     pub(crate) name: String,
+    /// The same, for the contexts of calls.
+    shared_name: ByteStr,
     pub(crate) handler: Arc<dyn Handler>,
     pub(crate) stats: Stats,
     judgements: [Judgement; ArgumentSize::COUNT],
@@ -20,7 +24,20 @@ pub(crate) struct Method {
 impl Method {
     pub(crate) fn new(name: String, handler: Arc<dyn Handler>) -> Self {
         let judgements = [const { Judgement::new() }; ArgumentSize::COUNT];
-        Self { name, handler, stats: Stats::default(), judgements }
+        let shared_name = ByteStr::from(&*name);
+        Self { name, shared_name, handler, stats: Stats::default(), judgements }
+    }
+
+    /// Returns the name of a call, `named`, without the buffer that the request was read into: a call may
+    /// go on for long, and other messages share the buffer.
+    #[inline]
+    pub(crate) fn name_for(&self, named: ByteStr) -> ByteStr {
+        if named.is_shared() { self.own_name(named) } else { named }
+    }
+
+    #[inline(never)]
+    fn own_name(&self, named: ByteStr) -> ByteStr {
+        if *named == *self.name { self.shared_name.clone() } else { named }
     }
 
     /// Returns the judgement if calls with arguments of this size are quick.
