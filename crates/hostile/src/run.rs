@@ -13,6 +13,10 @@ use crate::attacks::{self, Attack};
 use crate::cli::{self, AttackArgs, Cli, Options};
 use crate::report::{self, Row};
 use crate::trial::{Plan, trial};
+use crate::verdict::Verdict;
+
+/// The number of trials of an attack while the machine is too busy to tell.
+const MAX_TRIES: u32 = 3;
 
 /// Runs the program with the arguments of its command line. An invalid argument ends the process.
 pub(crate) fn run() -> ExitCode {
@@ -61,10 +65,7 @@ fn run_all(options: &Options) -> anyhow::Result<bool> {
     let mut rows = Vec::new();
     for (number, attack) in chosen.iter().enumerate() {
         eprint!("{}/{} {} ... ", number + 1, chosen.len(), attack.name());
-        let row = match runtime.block_on(trial(attack, &plan)) {
-            Ok(measured) => Row::new(attack, measured, plan.without_latency),
-            Err(error) => Row::failed(attack, &format!("{error:#}")),
-        };
+        let row = runtime.block_on(row(attack, &plan));
         eprintln!("{}", row.verdict);
         rows.push(row);
         // After each, so that a run that is stopped leaves what it has.
@@ -77,6 +78,22 @@ fn run_all(options: &Options) -> anyhow::Result<bool> {
     let clean = rows.iter().filter(|row| row.verdict.is_clean()).count();
     println!("{clean} of {} clean", rows.len());
     Ok(clean == rows.len())
+}
+
+/// Makes a trial of an attack; another one if the machine was too busy for it.
+async fn row(attack: &Attack, plan: &Plan) -> Row {
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        let row = match trial(attack, plan).await {
+            Ok(measured) => Row::new(attack, measured, plan.without_latency),
+            Err(error) => Row::failed(attack, &format!("{error:#}")),
+        };
+        if tries == MAX_TRIES || !matches!(row.verdict, Verdict::Busy(_)) {
+            return row;
+        }
+        eprint!("{}, again ... ", row.verdict);
+    }
 }
 
 fn chosen(names: &[String]) -> anyhow::Result<Vec<Attack>> {

@@ -86,14 +86,12 @@ impl Verdict {
                 measured.figures_before.descriptors
             ));
         }
-        let slow = slower(measured.before, measured.during);
-        match slow {
-            Some(slow) if broken.is_empty() && is_busy(measured) => Self::Busy(slow),
-            slow => {
-                broken.extend(slow);
-                Self::from(broken)
-            }
+        match slower(measured.before, measured.during) {
+            Some(slow) if !is_busy(measured) => broken.push(slow),
+            Some(slow) if broken.is_empty() => return Self::Busy(slow),
+            _ => {}
         }
+        Self::from(broken)
     }
 
     pub(crate) const fn is_clean(&self) -> bool {
