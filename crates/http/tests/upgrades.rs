@@ -8,9 +8,10 @@ mod support;
 
 use std::time::Duration;
 
+use bytes::Buf;
 use farcall_client::{Channel, ConnectionOptions, RetryPolicy};
 use farcall_http::{HttpOptions, ServeOptions};
-use farcall_protocol::{Code, Execution};
+use farcall_protocol::{Body, Code, Codec, Execution, HeaderRef, Kind, MaxFrameBytes, Outbox, Seq};
 use farcall_test_support::http;
 use farcall_transport::{Address, Dialer, TlsClient};
 use serde_json::json;
@@ -314,4 +315,38 @@ async fn tcp_is_closed_once_both_sides_have_sent_a_close() {
         // Silent peers are pinged after 10 s, which would close it as well.
         assert!(took < Duration::from_secs(8), "{status}: {took:?}");
     }
+}
+
+/// Puts bytes into one binary message of a client, with the mask 0.
+fn message(bytes: &[u8]) -> Vec<u8> {
+    let len = u16::try_from(bytes.len()).unwrap();
+    [&[0x82, 0xfe][..], &len.to_be_bytes(), &[0; 4], bytes].concat()
+}
+
+#[tokio::test]
+async fn websocket_that_is_closed_with_calls_under_way_ends_at_once() {
+    let world = World::new("ws").await;
+    let mut stream = TcpStream::connect(&world.place).await.unwrap();
+    stream.write_all(&[WEBSOCKET.as_bytes(), &message(OPTION)].concat()).await.unwrap();
+    read_head(&mut stream).await;
+    let mut outbox = Outbox::new();
+    let request = HeaderRef { service_method: "Probe.sleep", ..HeaderRef::new(Kind::Request, Seq(1)) };
+    let body = Codec::MessagePack.encode_body(&json!({"ms": 3_600_000})).unwrap();
+    outbox.push(&Codec::MessagePack, &request, &body, MaxFrameBytes::DEFAULT).unwrap();
+    outbox
+        .push(
+            &Codec::MessagePack,
+            &HeaderRef::new(Kind::Goaway, Seq(0)),
+            &Body::default(),
+            MaxFrameBytes::DEFAULT,
+        )
+        .unwrap();
+    let bytes = outbox.copy_to_bytes(outbox.remaining());
+    stream.write_all(&message(&bytes)).await.unwrap();
+    world.wait_for_running(1).await;
+    stream.write_all(&[0x88, 0x80, 0, 0, 0, 0]).await.unwrap();
+    let closed = Instant::now();
+    timeout(PATIENCE, stream.read_to_end(&mut Vec::new())).await.unwrap().unwrap();
+    assert!(closed.elapsed() < Duration::from_secs(8), "{:?}", closed.elapsed());
+    world.wait_for_running(0).await;
 }

@@ -91,6 +91,8 @@ struct WebSocket {
     masks: Masks,
     /// `true` once a Close of this side is in `output`: nothing may follow it.
     closed: bool,
+    /// `true` if that is the answer to the peer's: nothing of what is still to be said can be.
+    is_left: bool,
     state: State,
 }
 
@@ -129,6 +131,7 @@ impl WebSocket {
             pong: None,
             masks: Masks::default(),
             closed: false,
+            is_left: false,
             state: State::Open,
         }
     }
@@ -188,6 +191,7 @@ impl WebSocket {
                 Opcode::Pong => self.control.clear(),
                 Opcode::Close => match close_status(&self.control) {
                     Ok(status) => {
+                        self.is_left = !self.closed;
                         self.put_close(status, "");
                         self.state = State::Ended;
                         return (data, None);
@@ -355,6 +359,10 @@ impl AsyncWrite for WebSocket {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_drain(cx))?;
+        if self.is_left && self.role == Role::Server {
+            // A server that still works for the peer has no reason to: both have sent a Close, and it closes.
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
         Pin::new(self.stream.get_mut()).poll_flush(cx)
     }
 

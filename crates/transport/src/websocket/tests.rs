@@ -203,6 +203,7 @@ async fn close_of_the_server_that_is_answered_ends_the_stream_at_once() {
     assert!(matches!(peer.next().await, Some(Ok(Message::Close(_)))));
     peer.flush().await.unwrap();
     assert_eq!(server.read(&mut [0]).await.unwrap(), 0);
+    server.flush().await.unwrap();
     drop(server);
     assert!(peer.next().await.is_none());
     assert_eq!(began.elapsed(), Duration::ZERO);
@@ -213,6 +214,8 @@ async fn close_of_the_peer_is_answered_with_its_status() {
     for payload in [&[][..], &[0x0f, 0xa1], b"\x03\xe8bye"] {
         let (mut server, mut peer) = received(&frame(0x88, payload)).await;
         assert_eq!(server.read(&mut [0]).await.unwrap(), 0);
+        // No answer to what it asked can be sent any more.
+        assert_eq!(server.flush().await.unwrap_err().kind(), io::ErrorKind::BrokenPipe);
         drop(server);
         let mut answer = Vec::new();
         peer.read_to_end(&mut answer).await.unwrap();
