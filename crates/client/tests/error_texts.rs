@@ -370,7 +370,7 @@ async fn protocol_errors() {
     let too_large = (MaxFrameBytes::DEFAULT.get() as u32 + 1).to_be_bytes();
     let frames: [(&str, Vec<u8>); 4] = [
         ("a request is not for a server to send", vec![0, 0, 0, 3, 0x92, 1, 1, 0, 0, 0, 0]),
-        ("header: kind 9 is unknown", vec![0, 0, 0, 3, 0x92, 9, 1, 0, 0, 0, 0]),
+        ("header: kind 16 is unknown", vec![0, 0, 0, 3, 0x92, 16, 1, 0, 0, 0, 0]),
         ("header: ", vec![0, 0, 0, 1, 0xc1, 0, 0, 0, 0]),
         (
             "body of 4194305 bytes: the limit is 4194304 bytes",
