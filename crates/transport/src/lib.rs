@@ -39,6 +39,7 @@ mod host;
 mod http_upgrade;
 mod human;
 mod listen;
+pub mod log;
 mod peer;
 #[cfg(feature = "http")]
 mod prefixed;
