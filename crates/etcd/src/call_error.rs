@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use farcall_discovery::RegistrarErrorKind;
 use farcall_protocol::text;
+use farcall_tls::in_words;
 use farcall_transport::HumanDuration;
 
 use crate::wire::ErrorAnswer;
@@ -101,7 +102,7 @@ impl CallErrorKind {
             cause = source;
         }
         let what = if error.is_connect() { "connecting failed" } else { "the connection broke" };
-        Self::Unreachable(format!("{what}: {cause}"))
+        Self::Unreachable(format!("{what}: {}", in_words(&cause.to_string())))
     }
 
     /// Returns `true` if another endpoint may succeed: the cause is the endpoint, not the request.

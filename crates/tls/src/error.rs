@@ -68,8 +68,13 @@ pub enum PemError {
     #[error("there is no certificate in it, in PEM")]
     NoCertificate,
     /// There is no private key in it.
-    #[error("there is no private key in it, in PEM (one with a passphrase is not read)")]
+    #[error("there is no private key in it, in PEM")]
     NoKey,
+    /// The private key in it is encrypted with a passphrase, which is not supported: the process would have to ask for it.
+    #[error(
+        "the private key in it has a passphrase, which is not supported: remove it with `openssl pkey -in KEY -out NEW_KEY`"
+    )]
+    EncryptedKey,
     /// Damaged PEM.
     #[error("{0}")]
     Syntax(#[source] Cause),

@@ -34,6 +34,7 @@ mod reload;
 mod reload_state;
 #[cfg(feature = "rustls")]
 mod roots;
+mod wording;
 
 #[cfg(feature = "rustls")]
 pub use self::config::{ClientAuth, client_config, provider, server_config};
@@ -46,3 +47,4 @@ pub use self::reload::Reloaded;
 pub use self::reload_state::{ReloadOutcome, ReloadState};
 #[cfg(feature = "rustls")]
 pub use self::roots::{add_roots, add_system_roots};
+pub use self::wording::in_words;

@@ -60,7 +60,9 @@ impl Pem {
     }
 
     fn key(&self, files: &[FileContent]) -> Result<PrivateKeyDer<'static>, TlsError> {
-        PrivateKeyDer::from_pem_slice(self.bytes(files)).map_err(|error| match error {
+        let bytes = self.bytes(files);
+        PrivateKeyDer::from_pem_slice(bytes).map_err(|error| match error {
+            _ if is_encrypted(bytes) => self.error("key", PemError::EncryptedKey),
             pem::Error::NoItemsFound => self.error("key", PemError::NoKey),
             error => self.error("key", PemError::syntax(error)),
         })
@@ -138,9 +140,29 @@ impl Identity {
     }
 }
 
+/// Returns `true` if the text is a key with a passphrase: in PKCS #8, or in the older form of RFC 1421.
+fn is_encrypted(pem: &[u8]) -> bool {
+    let contains = |text: &[u8]| pem.windows(text.len()).any(|part| part == text);
+    contains(b"-----BEGIN ENCRYPTED PRIVATE KEY-----") || contains(b"Proc-Type: 4,ENCRYPTED")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn key_with_a_passphrase_is_called_that() {
+        let pkcs8 = "-----BEGIN ENCRYPTED PRIVATE KEY-----\nMIIB\n-----END ENCRYPTED PRIVATE KEY-----\n";
+        let traditional = "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-256-CBC,00\n\n\
+                           MIIB\n-----END RSA PRIVATE KEY-----\n";
+        for key in [pkcs8, traditional] {
+            let error = Pem::Text(key.into()).key(&[]).unwrap_err();
+            assert!(matches!(error, TlsError::Pem { source: PemError::EncryptedKey, .. }), "{error}");
+            assert!(error.to_string().contains("passphrase"), "{error}");
+        }
+        let error = Pem::Text(b"hello".to_vec()).key(&[]).unwrap_err();
+        assert!(matches!(error, TlsError::Pem { source: PemError::NoKey, .. }), "{error}");
+    }
 
     #[test]
     fn missing_and_damaged_parts_are_named() {

@@ -73,6 +73,8 @@ impl RequestError {
         while let Some(source) = cause.source() {
             cause = source;
         }
+        let cause = cause.to_string();
+        let cause = farcall_tls::in_words(&cause);
         if error.is_connect() && error.is_timeout() {
             Self::new(label, "cannot connect: no answer in time").with_kind(RequestErrorKind::Unreachable)
         } else if error.is_connect() {

@@ -4,6 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use farcall_protocol::text::Excerpt;
+use farcall_tls::in_words;
 use rustls::{AlertDescription, CertificateError, Error, InvalidMessage};
 
 use crate::human::HumanDuration;
@@ -141,7 +142,7 @@ impl TlsErrorKind {
                     presented: Excerpt::new(&presented),
                 }
             }
-            other => TlsErrorKind::Certificate { what: other.to_string() },
+            other => TlsErrorKind::Certificate { what: in_words(&other.to_string()).into_owned() },
         }
     }
 }
