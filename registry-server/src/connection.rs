@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::extract::ConnectInfo;
 use axum::http::Request;
 use axum::response::Response;
-use farcall_web::serve_http1;
+use farcall_web::{ConnectionActivity, serve_http1};
 use hyper::body::Incoming;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -42,13 +43,13 @@ pub(crate) struct ConnectionServer {
 
 impl ConnectionServer {
     /// Serves a connection to its end.
-    pub(crate) async fn serve(self, stream: TcpStream, peer: SocketAddr) {
+    pub(crate) async fn serve(self, stream: TcpStream, peer: SocketAddr, activity: ConnectionActivity) {
         if let Err(error) = prepare(&stream, self.stall_timeout) {
             debug!(%peer, %error, "socket options could not be set");
         }
-        let Some(tls) = &self.tls else { return self.serve_http(stream, peer).await };
+        let Some(tls) = &self.tls else { return self.serve_http(stream, peer, activity).await };
         match timeout(HANDSHAKE_TIMEOUT, TlsAcceptor::from(tls.get()).accept(stream)).await {
-            Ok(Ok(stream)) => self.serve_http(stream, peer).await,
+            Ok(Ok(stream)) => self.serve_http(stream, peer, activity).await,
             Ok(Err(error)) => debug!(%peer, %error, "the TLS handshake failed"),
             Err(_) => debug!(%peer, "the TLS handshake took longer than 10 s"),
         }
@@ -58,10 +59,11 @@ impl ConnectionServer {
         self,
         stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
         peer: SocketAddr,
+        activity: ConnectionActivity,
     ) {
         let Self { router, header_timeout, shutdown, .. } = self;
         let handler = move |request| answer(router.clone(), request, peer);
-        if let Err(error) = serve_http1(stream, handler, Some(header_timeout), &shutdown).await {
+        if let Err(error) = serve_http1(stream, handler, Some(header_timeout), &shutdown, activity).await {
             debug!(%peer, %error, "the connection ended");
         }
     }
@@ -79,9 +81,10 @@ fn prepare(stream: &TcpStream, stall_timeout: Duration) -> std::io::Result<()> {
 
 async fn answer(
     mut router: Router,
-    request: Request<Incoming>,
+    mut request: Request<Incoming>,
     peer: SocketAddr,
 ) -> Result<Response, Infallible> {
+    request.extensions_mut().insert(ConnectInfo(peer));
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let answer = router.call(request).await?;
     debug!(%peer, %method, path, status = answer.status().as_u16(), "answered");
@@ -123,7 +126,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut watcher = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (accepted, peer) = listener.accept().await.unwrap();
-        let serving = tokio::spawn(server.serve(accepted, peer));
+        let serving = tokio::spawn(server.serve(accepted, peer, ConnectionActivity::detached()));
         watcher.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
         watcher.read_exact(&mut [0; 15]).await.unwrap();
         within_patience("it ends, though the peer is there", serving).await.unwrap();

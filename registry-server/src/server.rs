@@ -131,7 +131,8 @@ impl Server {
         for listener in self.listeners {
             let (accepting, server) = (connections.clone(), server.clone());
             connections.spawn_until_shutdown(async move {
-                accepting.accept(&listener, move |stream, peer| server.clone().serve(stream, peer)).await;
+                let serve = move |stream, peer, activity| server.clone().serve(stream, peer, activity);
+                accepting.accept(&listener, serve).await;
             });
         }
 

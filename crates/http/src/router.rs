@@ -78,7 +78,7 @@ pub fn client_router(options: &HttpOptions) -> Router {
 
 /// Refuses requests that a foreign page made a browser send.
 async fn check_origin(State(origins): State<Arc<OriginCheck>>, request: Request, next: Next) -> Response {
-    match origins.check(request.uri(), request.headers()) {
+    match origins.check(request.method(), request.uri(), request.headers()) {
         Ok(()) => next.run(request).await,
         Err(error) => forbidden(request.uri().path(), &error),
     }

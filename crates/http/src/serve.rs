@@ -12,7 +12,7 @@ use farcall_server::ServerHandle;
 #[cfg(feature = "tls")]
 use farcall_transport::{Alpn, Scheme, TlsServer};
 use farcall_transport::{Listener, PeerAddress, Stream};
-use farcall_web::{Connections, serve_http1};
+use farcall_web::{ConnectionActivity, Connections, serve_http1};
 use hyper::body::Incoming;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -62,9 +62,12 @@ impl Default for ServeOptions {
 }
 
 impl ServeOptions {
-    /// Sets the maximum number of HTTP connections. Default 4,096; `None` means no limit. A connection
-    /// beyond it is closed at once. Too high, and the process runs out of file descriptors first, which
-    /// it survives.
+    /// Sets the maximum number of HTTP connections. Default 4,096; `None` means no limit. Too high, and the process runs
+    /// out of file descriptors first, which it survives.
+    ///
+    /// One IP address may have 7 connections for each that is still free, which is 7/8 of all if it is alone. Where
+    /// there is no room, the longest idle connection of the address with most connections is closed for the new one; if
+    /// none is idle, the new one is closed at once.
     pub fn max_connections(mut self, connections: impl Into<Option<usize>>) -> Self {
         self.max_connections = connections.into();
         self
@@ -163,7 +166,7 @@ pub async fn serve_with(
     };
     tokio::select! {
         // Cancel-safe: every accepted connection has its task.
-        () = connections.accept(&listener, |stream, peer| server.clone().serve(stream, peer)) => {}
+        () = connections.accept(&listener, |stream, peer, activity| server.clone().serve(stream, peer, activity)) => {}
         () = stop => {}
     }
     drop(listener);
@@ -188,11 +191,11 @@ struct ConnectionServer {
 
 impl ConnectionServer {
     /// Serves a connection until it ends or is handed over.
-    async fn serve(self, stream: Stream, peer: PeerAddress) {
+    async fn serve(self, stream: Stream, peer: PeerAddress, activity: ConnectionActivity) {
         let stream = self.encrypted(stream);
         match self.plain_rpc.clone() {
-            None => self.serve_http(stream, peer).await,
-            Some(server) => self.serve_either(stream, peer, server).await,
+            None => self.serve_http(stream, peer, activity).await,
+            Some(server) => self.serve_either(stream, peer, server, activity).await,
         }
     }
 
@@ -214,7 +217,13 @@ impl ConnectionServer {
     }
 
     /// Serves HTTP or hands the connection over to the server, by the protocol that the client uses.
-    async fn serve_either(self, stream: Stream, peer: PeerAddress, server: ServerHandle) {
+    async fn serve_either(
+        self,
+        stream: Stream,
+        peer: PeerAddress,
+        server: ServerHandle,
+        activity: ConnectionActivity,
+    ) {
         let detected = tokio::select! {
             detected = with_limit(self.head_timeout, sniff(stream)) => detected,
             // The connection ends with what was read of it: it could not be served any more.
@@ -222,14 +231,14 @@ impl ConnectionServer {
         };
         match detected {
             Some(Ok(Some((Detected::Calls, stream)))) => server.serve_stream(stream, peer),
-            Some(Ok(Some((Detected::Http, stream)))) => self.serve_http(stream, peer).await,
+            Some(Ok(Some((Detected::Http, stream)))) => self.serve_http(stream, peer, activity).await,
             Some(Ok(None)) => {}
             Some(Err(error)) => debug!(%peer, %error, "the connection ended before its first byte"),
             None => debug!(%peer, "closed: the client sent nothing in time"),
         }
     }
 
-    async fn serve_http(self, stream: Stream, peer: PeerAddress) {
+    async fn serve_http(self, stream: Stream, peer: PeerAddress, activity: ConnectionActivity) {
         let Self { router, head_timeout, write_timeout, shutdown, .. } = self;
         let tls = stream.tls_later();
         let handler = move |mut request: Request<Incoming>| {
@@ -244,7 +253,7 @@ impl ConnectionServer {
             async move { Ok::<_, Infallible>(router.call(request).await.unwrap_or_else(|never| match never {})) }
         };
         let stream = WriteTimeout::new(stream, write_timeout);
-        if let Err(error) = serve_http1(stream, handler, head_timeout, &shutdown).await {
+        if let Err(error) = serve_http1(stream, handler, head_timeout, &shutdown, activity).await {
             debug!(%peer, %error, "the HTTP connection ended");
         }
     }

@@ -188,7 +188,7 @@ async fn incomplete_head_times_out() {
 }
 
 #[tokio::test]
-async fn connection_over_the_limit_is_closed_and_upgraded_ones_do_not_count() {
+async fn idle_connection_makes_room_and_upgraded_ones_do_not_count() {
     let limits = ServeOptions::default().max_connections(1);
     let world = World::with("http", HttpOptions::default(), limits).await;
     // One after the other: an upgraded connection no longer counts as HTTP.
@@ -200,8 +200,12 @@ async fn connection_over_the_limit_is_closed_and_upgraded_ones_do_not_count() {
     let mut silent = TcpStream::connect(&world.place).await.unwrap();
     silent.write_all(b"GET").await.unwrap();
     let mut second = TcpStream::connect(&world.place).await.unwrap();
-    // There is no slot, so that the connection is closed or reset.
-    let read = timeout(PATIENCE, second.read(&mut [0])).await.unwrap();
+    second.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+    let mut answer = [0; 15];
+    timeout(PATIENCE, second.read_exact(&mut answer)).await.unwrap().unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 200 OK");
+    // The first one is closed or reset.
+    let read = timeout(PATIENCE, silent.read(&mut [0])).await.unwrap();
     assert!(matches!(read, Ok(0) | Err(_)));
 }
 

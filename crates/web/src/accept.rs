@@ -4,21 +4,24 @@
 
 use std::fmt;
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use farcall_transport::log::{LogThrottle, PeerLogThrottle};
 use farcall_transport::{Listener, PeerAddress, Stream, is_exhaustion, is_transient};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
-use crate::log_throttle::LogThrottle;
+use crate::connection_table::{ConnectionActivity, ConnectionTable};
 
 /// The pause after a failed accept, so that a process without free file descriptors does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// The time between log lines about it.
+const ACCEPT_LOG_INTERVAL: Duration = Duration::from_secs(10);
 
 /// A source of incoming connections.
 pub trait Accept {
@@ -33,6 +36,9 @@ pub trait Accept {
     ///
     /// The operating system could not accept a connection; later ones may succeed.
     fn accept(&self) -> impl Future<Output = io::Result<(Self::Io, Self::Peer)>> + Send;
+
+    /// Returns the peer's IP address, by which peers share the connections; `None` if it has none.
+    fn peer_ip(peer: &Self::Peer) -> Option<IpAddr>;
 }
 
 impl Accept for Listener {
@@ -41,6 +47,10 @@ impl Accept for Listener {
 
     async fn accept(&self) -> io::Result<(Stream, PeerAddress)> {
         Self::accept(self).await
+    }
+
+    fn peer_ip(peer: &PeerAddress) -> Option<IpAddr> {
+        peer.ip()
     }
 }
 
@@ -51,33 +61,42 @@ impl Accept for TcpListener {
     async fn accept(&self) -> io::Result<(TcpStream, std::net::SocketAddr)> {
         Self::accept(self).await
     }
+
+    fn peer_ip(peer: &std::net::SocketAddr) -> Option<IpAddr> {
+        Some(peer.ip())
+    }
 }
 
 /// The connections of a server: how many there may be, and how they end. A clone shares all of it.
+///
+/// Peers, told apart by their IP addresses, share the connections: one may have 7 for each that is still free, which is
+/// 7/8 of all if it is alone. Where there is no room for a connection, an idle one of the peer that has most is closed
+/// for it: first those that never had a request, then the longest idle. A connection beyond that is closed at once.
 ///
 /// Every connection has its own task. [`Connections::shut_down`] ends them gracefully;
 /// [`Connections::abort_on_drop`] ends them at once if the server's future is dropped.
 #[derive(Clone, Debug)]
 pub struct Connections {
-    max_connections: usize,
-    permits: Arc<Semaphore>,
+    max_connections: Option<usize>,
+    table: ConnectionTable,
     tasks: TaskTracker,
     shutdown: CancellationToken,
     abort: CancellationToken,
+    refused: Arc<PeerLogThrottle>,
 }
 
 impl Connections {
     /// Creates a set of at most `max_connections` connections; `None` means no limit.
     #[must_use]
     pub fn new(max_connections: impl Into<Option<usize>>) -> Self {
-        let max_connections =
-            max_connections.into().unwrap_or(Semaphore::MAX_PERMITS).min(Semaphore::MAX_PERMITS);
+        let max_connections = max_connections.into();
         Self {
             max_connections,
-            permits: Arc::new(Semaphore::new(max_connections)),
+            table: ConnectionTable::new(max_connections),
             tasks: TaskTracker::new(),
             shutdown: CancellationToken::new(),
             abort: CancellationToken::new(),
+            refused: Arc::default(),
         }
     }
 
@@ -91,41 +110,56 @@ impl Connections {
     /// Accepts connections and spawns `serve` for each. Runs until it is dropped, which loses no
     /// connection: each has its task by then.
     ///
-    /// A connection beyond the limit is closed at once.
+    /// `serve` tells by the [`ConnectionActivity`] when requests are under way, as
+    /// [`serve_http1`](crate::serve_http1) does: its future is dropped while none is if another connection needs room.
     pub async fn accept<L, S, F>(&self, listener: &L, serve: S)
     where
         L: Accept,
-        S: Fn(L::Io, L::Peer) -> F,
+        S: Fn(L::Io, L::Peer, ConnectionActivity) -> F,
         F: Future<Output = ()> + Send + 'static,
     {
-        let mut throttle = LogThrottle::default();
+        let pausing = LogThrottle::with_rate(1, ACCEPT_LOG_INTERVAL);
         loop {
             match listener.accept().await {
-                Ok((io, peer)) => match Arc::clone(&self.permits).try_acquire_owned() {
-                    Ok(permit) => {
-                        let connection = self.abort.clone().run_until_cancelled_owned(serve(io, peer));
-                        self.tasks.spawn(async move {
-                            connection.await;
-                            drop(permit);
-                        });
-                    }
-                    // Closed at once: better than letting the peer wait for an answer.
-                    Err(_) if throttle.allows() => {
-                        warn!(%peer, max_connections = self.max_connections, "refused: too many connections");
-                    }
-                    Err(_) => {}
-                },
+                Ok((io, peer)) => {
+                    let ip = L::peer_ip(&peer);
+                    let Some(slot) = self.table.open(ip) else {
+                        // Closed at once: better than letting the peer wait for an answer.
+                        drop(io);
+                        self.log_refused(&peer, ip);
+                        continue;
+                    };
+                    let connection = serve(io, peer, slot.activity());
+                    let connection = slot.closed().run_until_cancelled_owned(connection);
+                    let connection = self.abort.clone().run_until_cancelled_owned(connection);
+                    self.tasks.spawn(async move {
+                        connection.await;
+                        drop(slot);
+                    });
+                }
                 Err(error) if is_transient(&error) => {
                     debug!(%error, "a connection ended before it was accepted");
                 }
                 Err(error) => {
-                    if throttle.allows() {
+                    if let Some(line) = pausing.permit() {
                         let kind = if is_exhaustion(&error) { "out of resources" } else { "failed" };
-                        warn!(%error, kind, "accepting pauses");
+                        warn!(%error, kind, suppressed = line.suppressed, "accepting pauses");
                     }
                     sleep(ACCEPT_PAUSE).await;
                 }
             }
+        }
+    }
+
+    fn log_refused(&self, peer: &impl fmt::Display, ip: Option<IpAddr>) {
+        if let Some(line) = self.refused.permit(ip) {
+            warn!(
+                %peer,
+                of_peer = self.table.connections_of(ip),
+                max_connections = self.max_connections,
+                suppressed = line.suppressed,
+                "refused: too many connections, in all or for this peer beside the others"
+            );
         }
     }
 
@@ -193,6 +227,10 @@ mod tests {
                 None => std::future::pending().await,
             }
         }
+
+        fn peer_ip(_: &&'static str) -> Option<IpAddr> {
+            None
+        }
     }
 
     fn numbers(count: u32) -> Numbers {
@@ -208,7 +246,13 @@ mod tests {
         F: Future<Output = ()> + Send + 'static,
     {
         let listener = numbers(count);
-        let accept = connections.accept(&listener, |_, _| serve());
+        let accept = connections.accept(&listener, |_, _, activity| {
+            let serve = serve();
+            async move {
+                let _busy = activity.busy();
+                serve.await;
+            }
+        });
         timeout(Duration::from_secs(1), accept).await.unwrap_err();
     }
 
@@ -227,8 +271,24 @@ mod tests {
         let connections = Connections::new(1);
         for _ in 0..3 {
             accept_all(&connections, 1, || async {}).await;
-            assert_eq!(connections.permits.available_permits(), 1);
+            assert_eq!(connections.table.len(), 0);
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn idle_connections_make_room() {
+        let connections = Connections::new(3);
+        let (listener, served) = (numbers(10), Arc::new(std::sync::Mutex::new(Vec::new())));
+        let accept = connections.accept(&listener, |number, _, _idle| {
+            let served = Arc::clone(&served);
+            async move {
+                served.lock().unwrap().push(number);
+                std::future::pending::<()>().await;
+            }
+        });
+        timeout(Duration::from_secs(1), accept).await.unwrap_err();
+        assert_eq!((connections.table.len(), connections.tasks.len()), (3, 3));
+        assert!(served.lock().unwrap().ends_with(&[7, 8, 9]));
     }
 
     #[tokio::test(start_paused = true)]

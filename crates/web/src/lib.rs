@@ -4,9 +4,8 @@
 //! | --- | --- |
 //! | [`Page`] | one HTML document with its own style and scripts, and the policy that confines it |
 //! | [`OriginCheck`] | refuses requests that a foreign web page made a browser send |
-//! | `Connections` | an accept loop with a limit on connections, graceful shutdown and abort |
+//! | `Connections` | an accept loop with a limit on connections, a share for each peer, graceful shutdown and abort |
 //! | `serve_http1` | one HTTP/1.1 connection that ends after its current request at shutdown |
-//! | [`LogThrottle`] | lets a repeated log message through once per interval |
 //!
 //! Routes, authentication and TLS are the servers' own.
 //!
@@ -24,13 +23,13 @@
 //! let listener = TcpListener::bind("127.0.0.1:0").await?;
 //! let connections = Connections::new(1024);
 //! let shutdown = connections.shutdown_token().clone();
-//! let accept = connections.accept(&listener, |stream, _peer| {
+//! let accept = connections.accept(&listener, |stream, _peer, activity| {
 //!     let shutdown = shutdown.clone();
 //!     async move {
 //!         let hello = |_request| async { Ok::<Response, Infallible>("hello".into_response()) };
 //!         let header_timeout = Some(Duration::from_secs(10));
 //!         // The peer learns of an error by the closed connection.
-//!         let _ = serve_http1(stream, hello, header_timeout, &shutdown).await;
+//!         let _ = serve_http1(stream, hello, header_timeout, &shutdown, activity).await;
 //!     }
 //! });
 //! # let signal = async {};
@@ -47,15 +46,19 @@
 #[cfg(feature = "serve")]
 mod accept;
 #[cfg(feature = "serve")]
+mod busy_body;
+#[cfg(feature = "serve")]
+mod connection_table;
+#[cfg(feature = "serve")]
 mod http1;
-mod log_throttle;
 mod origin;
 mod page;
 
 #[cfg(feature = "serve")]
 pub use self::accept::{AbortGuard, Accept, Connections};
 #[cfg(feature = "serve")]
+pub use self::connection_table::{BusyGuard, ConnectionActivity};
+#[cfg(feature = "serve")]
 pub use self::http1::serve_http1;
-pub use self::log_throttle::LogThrottle;
 pub use self::origin::{Authority, Origin, OriginCheck, OriginError};
 pub use self::page::{Page, PageBuilder};

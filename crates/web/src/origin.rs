@@ -4,17 +4,26 @@
 //! host name that its owner resolves to such a server, read the answers ("DNS rebinding"). So a
 //! name in `Host` must be allowed, and an `Origin` must be the host itself or be allowed. An IP address
 //! needs no list: a page that was loaded from this address came from this server.
+//!
+//! Browsers omit `Origin` from some requests, such as forms of pages with a strict `Referrer-Policy` and of old
+//! browsers. Those are recognized by `Sec-Fetch-Site` and `Referer`. Programs send none of the three.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
-use axum::http::header::{HOST, ORIGIN};
-use axum::http::{HeaderMap, Uri};
+use axum::http::header::{HOST, HeaderName, ORIGIN, REFERER};
+use axum::http::{HeaderMap, Method, Uri};
+
+/// The relation of the page that made the request to this server (Fetch Metadata, W3C).
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+/// The mode of the request: `navigate` for links, the address bar and forms.
+const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 
 /// The hosts and origins that a server answers to.
 ///
 /// `localhost` and loopback addresses are always allowed.
 ///
 /// ```
+/// use axum::http::Method;
 /// use axum::http::header::{HOST, HeaderMap, HeaderValue};
 /// use farcall_web::{Authority, OriginCheck};
 ///
@@ -22,9 +31,9 @@ use axum::http::{HeaderMap, Uri};
 ///     .allow_hosts([Authority::parse("calc.example.com").expect("it is a host")]);
 /// let mut headers = HeaderMap::new();
 /// headers.insert(HOST, HeaderValue::from_static("calc.example.com"));
-/// assert!(check.check(&"/".parse()?, &headers).is_ok());
+/// assert!(check.check(&Method::GET, &"/".parse()?, &headers).is_ok());
 /// headers.insert(HOST, HeaderValue::from_static("evil.example"));
-/// assert!(check.check(&"/".parse()?, &headers).is_err());
+/// assert!(check.check(&Method::GET, &"/".parse()?, &headers).is_err());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug)]
@@ -68,6 +77,21 @@ pub enum OriginError {
     ForeignOrigin {
         /// The header's value.
         origin: String,
+    },
+    /// The `Referer` header names a page of an origin that is not allowed.
+    #[error("`Referer: {}` is a page of a foreign origin and is not allowed", referer.escape_debug())]
+    ForeignReferer {
+        /// The header's value.
+        referer: String,
+    },
+    /// The browser says that a page of another site made the request.
+    #[error(
+        "a page of another site made this request (`Sec-Fetch-Site: {}`), which is not allowed",
+        site.escape_debug()
+    )]
+    CrossSite {
+        /// The header's value.
+        site: String,
     },
 }
 
@@ -129,33 +153,62 @@ impl OriginCheck {
         self
     }
 
-    /// Checks `Host` and `Origin` of a request that a browser may have sent.
+    /// Checks `Host` and `Origin` of a request that a browser may have sent; without `Origin`, `Sec-Fetch-Site` and
+    /// `Referer`. Following a link to this server is allowed from everywhere: it changes nothing, and the foreign page
+    /// learns nothing.
     ///
     /// # Errors
     ///
-    /// The host or the origin is not allowed.
-    pub fn check(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), OriginError> {
+    /// The host, or the page that made the request, is not allowed.
+    pub fn check(&self, method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<(), OriginError> {
         let text = host_of(uri, headers)?;
         let host = Authority::parse(text).filter(|host| self.allows_host(host)).ok_or_else(|| {
             OriginError::ForeignHost { host: text.to_owned(), expected: self.expected_host() }
         })?;
-        headers.get_all(ORIGIN).iter().try_for_each(|origin| {
-            let text = origin.to_str().unwrap_or("(not text)");
-            if Origin::parse(text).is_some_and(|origin| self.allows_origin(&origin, &host)) {
-                return Ok(());
-            }
-            Err(OriginError::ForeignOrigin { origin: text.to_owned() })
-        })
+        if headers.contains_key(ORIGIN) {
+            return headers.get_all(ORIGIN).iter().try_for_each(|origin| {
+                let text = origin.to_str().unwrap_or("(not text)");
+                if Origin::parse(text).is_some_and(|origin| self.allows_origin(&origin, &host)) {
+                    return Ok(());
+                }
+                Err(OriginError::ForeignOrigin { origin: text.to_owned() })
+            });
+        }
+        let is_read = matches!(*method, Method::GET | Method::HEAD);
+        let is_link = is_read && headers.get(SEC_FETCH_MODE).is_none_or(|mode| mode == "navigate");
+        if is_link { Ok(()) } else { self.check_page(&host, headers) }
     }
 
-    /// Checks a request that opens a stream of calls. A request without `Origin` was not made by a page,
-    /// so any `Host` is accepted.
+    /// Checks a request that opens a stream of calls. A request without `Origin`, `Referer` and `Sec-Fetch-Site` was not
+    /// made by a page, so any `Host` is accepted.
     ///
     /// # Errors
     ///
     /// As for [`OriginCheck::check`].
     pub fn check_upgrade(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), OriginError> {
-        if headers.contains_key(ORIGIN) { self.check(uri, headers) } else { Ok(()) }
+        let is_of_page = [ORIGIN, REFERER, SEC_FETCH_SITE].iter().any(|name| headers.contains_key(name));
+        // Not as a read, whatever its method is.
+        if is_of_page { self.check(&Method::CONNECT, uri, headers) } else { Ok(()) }
+    }
+
+    /// Checks what a browser says about the page that made a request, other than `Origin`.
+    fn check_page(&self, host: &Authority, headers: &HeaderMap) -> Result<(), OriginError> {
+        let mut is_of_allowed_page = false;
+        for referer in headers.get_all(REFERER) {
+            let text = referer.to_str().unwrap_or("(not text)");
+            if !Origin::of_url(text).is_some_and(|origin| self.allows_origin(&origin, host)) {
+                return Err(OriginError::ForeignReferer { referer: text.to_owned() });
+            }
+            is_of_allowed_page = true;
+        }
+        for site in headers.get_all(SEC_FETCH_SITE) {
+            // `none` is the user: the address bar, a bookmark.
+            if site != "same-origin" && site != "none" && !is_of_allowed_page {
+                let site = site.to_str().unwrap_or("(not text)").to_owned();
+                return Err(OriginError::CrossSite { site });
+            }
+        }
+        Ok(())
     }
 
     fn allows_host(&self, host: &Authority) -> bool {
@@ -235,6 +288,13 @@ impl Origin {
         let default_port = default_port(scheme)?;
         let Authority { host, port } = Authority::parse(authority)?;
         Some(Self { scheme: scheme.to_owned(), host, port: port.unwrap_or(default_port) })
+    }
+
+    /// Returns the origin of a URL with the scheme `http` or `https`; `None` for other text.
+    fn of_url(url: &str) -> Option<Self> {
+        let authority = url.find("://")? + "://".len();
+        let end = url[authority..].find(['/', '?', '#']).map_or(url.len(), |end| authority + end);
+        Self::parse(&url[..end])
     }
 
     /// Returns `true` if it is the requested host. The scheme is not compared: behind a proxy that
@@ -319,7 +379,7 @@ mod tests {
             ("localhost/", false),
             ("", false),
         ] {
-            let checked = any_address().check(&Uri::from_static("/"), &headers(host, None));
+            let checked = any_address().check(&Method::POST, &Uri::from_static("/"), &headers(host, None));
             assert_eq!(checked.is_ok(), allowed, "{host}: {checked:?}");
         }
     }
@@ -343,7 +403,7 @@ mod tests {
             ("other.example.com", false),
             ("evil.example", false),
         ] {
-            let checked = check.check(&Uri::from_static("/"), &headers(host, None));
+            let checked = check.check(&Method::POST, &Uri::from_static("/"), &headers(host, None));
             assert_eq!(checked.is_ok(), allowed, "{host}: {checked:?}");
         }
     }
@@ -351,8 +411,10 @@ mod tests {
     #[test]
     fn server_on_the_unspecified_address_accepts_any_address_but_not_any_name() {
         let check = OriginCheck::listening_on(&["0.0.0.0:7100".parse().unwrap()]);
-        assert!(check.check(&Uri::from_static("/"), &headers("10.0.0.6:7100", None)).is_ok());
-        assert!(check.check(&Uri::from_static("/"), &headers("evil.example:7100", None)).is_err());
+        assert!(check.check(&Method::POST, &Uri::from_static("/"), &headers("10.0.0.6:7100", None)).is_ok());
+        assert!(
+            check.check(&Method::POST, &Uri::from_static("/"), &headers("evil.example:7100", None)).is_err()
+        );
     }
 
     #[test]
@@ -380,7 +442,7 @@ mod tests {
         ] {
             let headers = headers(host, Some(origin));
             for checked in [
-                any_address().check(&Uri::from_static("/"), &headers),
+                any_address().check(&Method::POST, &Uri::from_static("/"), &headers),
                 any_address().check_upgrade(&Uri::from_static("/"), &headers),
             ] {
                 assert_eq!(checked.is_ok(), allowed, "{host} {origin}: {checked:?}");
@@ -400,8 +462,83 @@ mod tests {
             ("http://evil.example", false),
         ] {
             let headers = headers("127.0.0.1:7100", Some(origin));
-            let checked = listening_on("127.0.0.1:7100").check(&Uri::from_static("/"), &headers);
+            let checked =
+                listening_on("127.0.0.1:7100").check(&Method::POST, &Uri::from_static("/"), &headers);
             assert_eq!(checked.is_ok(), allowed, "{origin}: {checked:?}");
+        }
+    }
+
+    fn page(headers: &[(&str, &str)]) -> HeaderMap {
+        let mut all = self::headers("localhost:7100", None);
+        for (name, value) in headers {
+            let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
+            all.append(name, HeaderValue::from_bytes(value.as_bytes()).unwrap());
+        }
+        all
+    }
+
+    #[test]
+    fn requests_without_origin_are_judged_by_what_else_the_browser_says() {
+        const SITE: &str = "sec-fetch-site";
+        const MODE: &str = "sec-fetch-mode";
+        for (headers, allowed) in [
+            (&[][..], true),
+            (&[(SITE, "same-origin")], true),
+            (&[(SITE, "none"), (MODE, "navigate")], true),
+            (&[(SITE, "cross-site")], false),
+            (&[(SITE, "same-site")], false),
+            (&[(SITE, "cross-site"), (MODE, "navigate")], false),
+            (&[(SITE, "Same-Origin")], false),
+            (&[(SITE, "\u{e9}")], false),
+            (&[(SITE, "same-origin"), (SITE, "cross-site")], false),
+            (&[("referer", "http://localhost:7100/")], true),
+            (&[("referer", "http://localhost:7100")], true),
+            (&[("referer", "https://app.example.com/deep?a=b#c")], true),
+            (&[("referer", "https://app.example.com?a=b"), (SITE, "cross-site")], true),
+            (&[("referer", "http://evil.example/")], false),
+            (&[("referer", "http://evil.example/http://localhost:7100/")], false),
+            (&[("referer", "http://evil.example?http://localhost:7100")], false),
+            (&[("referer", "http://localhost:7100@evil.example/")], false),
+            (&[("referer", "http://localhost:7101/")], false),
+            (&[("referer", "http://evil.example/"), (SITE, "same-origin")], false),
+            (&[("referer", "http://localhost:7100/"), ("referer", "http://evil.example/")], false),
+            (&[("referer", "about:blank")], false),
+            (&[("referer", "")], false),
+        ] {
+            let headers = page(headers);
+            for method in [Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::OPTIONS] {
+                let checked = any_address().check(&method, &Uri::from_static("/"), &headers);
+                assert_eq!(checked.is_ok(), allowed, "{method} {headers:?}: {checked:?}");
+            }
+            let checked = any_address().check_upgrade(&Uri::from_static("/"), &headers);
+            assert_eq!(checked.is_ok(), allowed, "{headers:?}: {checked:?}");
+        }
+    }
+
+    #[test]
+    fn links_lead_here_from_everywhere_and_other_reads_do_not() {
+        let foreign = ("referer", "http://evil.example/");
+        let cross = ("sec-fetch-site", "cross-site");
+        let get = |headers: &[(&str, &str)]| {
+            any_address().check(&Method::GET, &Uri::from_static("/"), &page(headers)).is_ok()
+        };
+        assert!(get(&[foreign]) && get(&[foreign, cross, ("sec-fetch-mode", "navigate")]));
+        for mode in ["no-cors", "cors", "websocket", "same-origin"] {
+            assert!(!get(&[cross, ("sec-fetch-mode", mode)]), "{mode}");
+        }
+        assert!(get(&[("sec-fetch-site", "same-origin"), ("sec-fetch-mode", "cors")]));
+    }
+
+    #[test]
+    fn whitespace_is_no_part_of_a_host() {
+        // HTTP excludes it around a header's value (RFC 9110, section 5.5); here it was not excluded.
+        for host in
+            ["localhost\t", "\tlocalhost", "localhost\t:80", "local\thost", "localhost ", " localhost"]
+        {
+            let mut headers = HeaderMap::new();
+            headers.insert(HOST, HeaderValue::from_bytes(host.as_bytes()).unwrap());
+            let checked = any_address().check(&Method::GET, &Uri::from_static("/"), &headers);
+            assert!(matches!(checked, Err(OriginError::ForeignHost { .. })), "{host:?}: {checked:?}");
         }
     }
 
@@ -409,12 +546,12 @@ mod tests {
     fn program_opens_streams_by_any_name() {
         let headers = headers("calc.internal:7080", None);
         assert_eq!(any_address().check_upgrade(&Uri::from_static("/"), &headers), Ok(()));
-        assert!(any_address().check(&Uri::from_static("/"), &headers).is_err());
+        assert!(any_address().check(&Method::POST, &Uri::from_static("/"), &headers).is_err());
     }
 
     #[test]
     fn ambiguous_and_missing_hosts_are_refused() {
-        let check = |headers: &HeaderMap| any_address().check(&Uri::from_static("/"), headers);
+        let check = |headers: &HeaderMap| any_address().check(&Method::POST, &Uri::from_static("/"), headers);
         assert_eq!(check(&HeaderMap::new()), Err(OriginError::MissingHost));
         let mut two = headers("localhost", None);
         two.append(HOST, HeaderValue::from_static("localhost"));
@@ -422,6 +559,10 @@ mod tests {
         let mut bytes = HeaderMap::new();
         bytes.insert(HOST, HeaderValue::from_bytes(b"\xff").unwrap());
         assert_eq!(check(&bytes), Err(OriginError::HostNotText));
-        assert!(any_address().check(&Uri::from_static("http://localhost/"), &HeaderMap::new()).is_ok());
+        assert!(
+            any_address()
+                .check(&Method::POST, &Uri::from_static("http://localhost/"), &HeaderMap::new())
+                .is_ok()
+        );
     }
 }

@@ -17,7 +17,10 @@ mod state;
 use std::time::Duration;
 
 use axum::Router;
+use axum::extract::Request;
+use axum::http::header::ACCESS_CONTROL_REQUEST_HEADERS;
 use axum::http::{Method, StatusCode, Uri};
+use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
 use farcall_protocol::{Code, Status};
@@ -31,6 +34,8 @@ use crate::state::HttpState;
 
 /// The time for which a browser may cache the answer to a preflight, which saves one before each call.
 const PREFLIGHT_AGE: Duration = Duration::from_secs(600);
+/// The most bytes of header names in a preflight, which the answer repeats: proxies refuse heads of more than 4 KiB.
+const MAX_PREFLIGHT_BYTES: usize = 2 * 1024;
 
 /// Returns the gateway's routes; if it is off, they answer how to enable it.
 pub(crate) fn routes(state: &HttpState) -> Router<HttpState> {
@@ -41,6 +46,7 @@ pub(crate) fn routes(state: &HttpState) -> Router<HttpState> {
         .route(ROOT, get(listing::services).fallback(wrong_method))
         .route("/rpc/{*method}", get(listing::document).post(call::call).fallback(wrong_method))
         .layer(cors())
+        .layer(from_fn(limit_preflight))
         .with_state(GatewayState::new(state.handle.clone(), options))
 }
 
@@ -54,6 +60,19 @@ fn cors() -> CorsLayer {
         .allow_headers(AllowHeaders::mirror_request())
         .expose_headers(Any)
         .max_age(PREFLIGHT_AGE)
+}
+
+/// Refuses preflights whose answers would have too large a head.
+async fn limit_preflight(request: Request, next: Next) -> Response {
+    let names = request.headers().get_all(ACCESS_CONTROL_REQUEST_HEADERS).iter();
+    if names.map(|names| names.len() + 2).sum::<usize>() <= MAX_PREFLIGHT_BYTES {
+        return next.run(request).await;
+    }
+    let message = format!(
+        "the names in `Access-Control-Request-Headers` have more than {MAX_PREFLIGHT_BYTES} bytes, the limit"
+    );
+    let status = Status::refused(Code::ResourceExhausted, message);
+    Failure::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, status).into_response()
 }
 
 /// Returns `true` if the path is the gateway's, whose errors have their own form.

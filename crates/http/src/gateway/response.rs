@@ -12,6 +12,12 @@ use super::failure::{Failure, response_headers};
 use super::head::{META_PREFIX, encoded_len};
 use super::state::{DOCUMENT, ROOT};
 
+/// The most bytes of metadata that a response's head carries: nginx refuses heads of more than 4 KiB by default, and the
+/// other headers need a part of it.
+const MAX_META_BYTES: usize = 2 * 1024;
+/// The response header with the number of pairs of metadata that were left out, because together they are too long.
+const META_OMITTED: HeaderName = HeaderName::from_static("farcall-meta-omitted");
+
 /// Creates the response to a call.
 pub(super) fn call_response(outcome: &farcall_server::Response, had_token: bool) -> Response {
     let metadata = outcome.metadata();
@@ -49,13 +55,22 @@ pub(super) fn method_not_allowed(path: &str) -> Response {
     response
 }
 
-/// Adds metadata as headers. A pair that no header can carry, such as one with a line break, is left out.
+/// Adds metadata as headers. A pair that no header can carry, such as one with a line break, is left out; where all are
+/// too long together, all are, and [`META_OMITTED`] says how many.
 fn add_metadata(headers: &mut HeaderMap, metadata: &Metadata) {
+    let mut bytes = 0;
+    let mut pairs = Vec::new();
     for (key, value) in metadata.iter() {
         let name = HeaderName::try_from(format!("{META_PREFIX}{key}"));
         if let (Ok(name), Ok(value)) = (name, HeaderValue::from_bytes(value.as_bytes())) {
-            headers.insert(name, value);
+            bytes += name.as_str().len() + value.len() + ": \r\n".len();
+            pairs.push((name, value));
         }
+    }
+    if bytes > MAX_META_BYTES {
+        headers.insert(META_OMITTED, HeaderValue::from(pairs.len()));
+    } else {
+        headers.extend(pairs);
     }
     // The same as HTTP's own header, which counts in seconds.
     let wait_ms: Option<u64> = metadata.get(RETRY_AFTER_MS).and_then(|value| value.parse().ok());
@@ -89,5 +104,23 @@ mod tests {
         assert_eq!(text("farcall-meta-name").as_deref(), Some("Zoë"));
         assert_eq!(text("retry-after").as_deref(), Some("2"));
         assert_eq!(headers.len(), 4, "{headers:?}");
+    }
+
+    #[test]
+    fn metadata_that_fits_no_head_is_left_out_and_counted() {
+        let with = |value: usize| {
+            let mut metadata = Metadata::new();
+            metadata.insert("a", "x".repeat(value)).unwrap();
+            metadata.insert("b", "y").unwrap();
+            let mut headers = HeaderMap::new();
+            add_metadata(&mut headers, &metadata);
+            headers
+        };
+        // Two names of 14 bytes, with `: ` and a line break, and one value of a byte.
+        let most = MAX_META_BYTES - 2 * (14 + 4) - 1;
+        let headers = with(most);
+        assert_eq!((headers.len(), headers["farcall-meta-a"].len()), (2, most));
+        let headers = with(most + 1);
+        assert_eq!((headers.len(), &headers[META_OMITTED]), (1, &HeaderValue::from(2)));
     }
 }

@@ -18,8 +18,9 @@ const MAX_URI: usize = 8 * 1024;
 
 /// Passes on requests that are well-formed and meant for this registry.
 pub(super) async fn check(State(origins): State<Arc<OriginCheck>>, request: Request, next: Next) -> Response {
-    let checked = check_uri(request.uri())
-        .and_then(|()| origins.check(request.uri(), request.headers()).map_err(HttpError::from));
+    let checked = check_uri(request.uri()).and_then(|()| {
+        origins.check(request.method(), request.uri(), request.headers()).map_err(HttpError::from)
+    });
     match checked {
         Ok(()) => next.run(request).await,
         Err(error) => error.into_response(),
