@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Parser;
+use farcall::transport::log::install_panic_hook;
 use tracing_subscriber::EnvFilter;
 
 use crate::cli::{Cli, Command};
@@ -20,6 +21,8 @@ const RUNTIME_STOP_LIMIT: Duration = Duration::from_millis(200);
 
 /// Runs the demo with the arguments of its command line. An invalid argument ends the process.
 pub fn run() -> ExitCode {
+    // First: a panic's message may contain what a peer has sent.
+    install_panic_hook();
     let cli = Cli::parse();
     log_to_stderr();
     let outcome = start(cli).unwrap_or_else(|error| Outcome::from(&error));

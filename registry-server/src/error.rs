@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::str::Utf8Error;
 
 use farcall_discovery::InstanceError;
-use farcall_registry::server::{OpenError, OptionsError};
+use farcall_registry::server::{OpenError, OptionsError, Tokens};
 use farcall_tls::TlsError;
 use tokio::task::JoinError;
 
@@ -127,6 +127,12 @@ pub enum TokenError {
     /// The token is empty.
     #[error("a token must not be empty")]
     Empty,
+    /// The token is too short: a mistake, or one that can be guessed.
+    #[error(
+        "a token must have at least {} characters: make one with `openssl rand -hex 32`",
+        Tokens::MIN_LEN
+    )]
+    TooShort,
     /// The token is too long.
     #[error("a token must have at most 4096 characters")]
     TooLong,

@@ -73,10 +73,10 @@ impl Reload {
     fn check_tokens(&mut self, complete: bool) {
         let found = self.tokens.read_again().map_err(|error| error.to_string());
         match self.secrets.check(found, complete, |secrets| Ok(secrets.tokens())) {
-            ReloadOutcome::Changed(tokens) => {
-                self.registry.set_tokens(tokens);
-                info!("the new tokens are used from now on");
-            }
+            ReloadOutcome::Changed(tokens) => match self.registry.set_tokens(tokens) {
+                Ok(()) => info!("the new tokens are used from now on"),
+                Err(error) => error!(%error, "the new tokens cannot be used; the old ones stay"),
+            },
             ReloadOutcome::Rejected(error) => {
                 error!(error, "the new tokens cannot be used; the old ones stay");
             }

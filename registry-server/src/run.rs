@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Parser;
+use farcall_transport::log::install_panic_hook;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Notify;
@@ -20,6 +21,8 @@ use crate::server::Server;
 /// Runs the registry until a signal stops it, and returns the exit code, which `--help` explains. `args` are those of the
 /// command line, with the program's name first. An error is one line on stderr.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    // First: a panic's message may contain what a client has sent.
+    install_panic_hook();
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
         // `--help` and `--version` arrive here as well, with exit code 0.

@@ -158,6 +158,8 @@ fn from_file(kind: &str, file: &Path) -> Result<Vec<String>, ServerError> {
 fn check(token: &str) -> Result<String, TokenError> {
     if token.is_empty() {
         Err(TokenError::Empty)
+    } else if token.len() < Tokens::MIN_LEN {
+        Err(TokenError::TooShort)
     } else if token.len() > MAX_TOKEN {
         Err(TokenError::TooLong)
     } else if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
@@ -174,13 +176,15 @@ mod tests {
     #[test]
     fn file_may_have_several_tokens_and_comments() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), "# old\nalpha\r\n\n  beta  \n").unwrap();
-        assert_eq!(from_file("token file", file.path()).unwrap(), ["alpha", "beta"]);
+        std::fs::write(file.path(), "# old\nalpha-token\r\n\n  beta-token  \n").unwrap();
+        assert_eq!(from_file("token file", file.path()).unwrap(), ["alpha-token", "beta-token"]);
     }
 
     #[test]
     fn file_without_a_token_is_refused() {
-        for content in ["", "\n\n", "# nothing yet\n", "two words\n", "\u{e9}\n", "a\0b\n"] {
+        for content in
+            ["", "\n\n", "# nothing yet\n", "two words\n", "\u{e9}12345678\n", "a\0b12345678\n", "1234567\n"]
+        {
             let file = tempfile::NamedTempFile::new().unwrap();
             std::fs::write(file.path(), content).unwrap();
             assert!(from_file("token file", file.path()).is_err(), "{content:?}");
@@ -189,8 +193,9 @@ mod tests {
 
     #[test]
     fn service_token_needs_services_and_one_source() {
-        let good = ServiceToken { services: vec!["~".into()], token: Some("t".into()), token_file: None };
-        assert_eq!(for_services(&good).unwrap(), [("t".to_owned(), vec![String::new()])]);
+        let good =
+            ServiceToken { services: vec!["~".into()], token: Some("12345678".into()), token_file: None };
+        assert_eq!(for_services(&good).unwrap(), [("12345678".to_owned(), vec![String::new()])]);
         for bad in [
             ServiceToken { services: vec![], ..good.clone() },
             ServiceToken { services: vec!["a/b".into()], ..good.clone() },

@@ -313,12 +313,12 @@ async fn slow_failing_and_panicking_authentication_affects_no_other_caller() {
 async fn unauthorized_call_is_refused_before_its_handler_starts() {
     let server = serve("tcp@127.0.0.1:0", |builder| {
         builder
-            .authenticate(Tokens::fixed([("web", "w"), ("ops", "o")]).unwrap())
+            .authenticate(Tokens::fixed([("web", "token-of-web"), ("ops", "token-of-ops")]).unwrap())
             .layer(AuthorizeLayer::deny_by_default().identity("web", ["T.who"]).identity("ops", ["T.*"]))
     })
     .await;
     let with = |token: &str| channel(&server.address, ConnectionOptions::default().token(token));
-    let (web, ops) = (with("w"), with("o"));
+    let (web, ops) = (with("token-of-web"), with("token-of-ops"));
     let hang = |channel: &Channel| channel.call::<()>("T.hang", &()).timeout(Duration::from_millis(50));
     assert_eq!(who(&web).await.unwrap().0.as_deref(), Some("web"));
     let denied = hang(&web).timeout(PATIENCE).await.unwrap_err();

@@ -138,10 +138,11 @@ async fn content_policy_refuses_injected_scripts_and_html() {
 #[tokio::test]
 async fn token_is_requested_and_kept_for_the_session() {
     let mut command = command(&["--listen", "127.0.0.1:0"]);
-    let registry =
-        Running::spawn(command.env("REGISTRY_READ_TOKEN", "r-one").env("REGISTRY_WRITE_TOKEN", "w-one"));
+    let registry = Running::spawn(
+        command.env("REGISTRY_READ_TOKEN", "token-r-one").env("REGISTRY_WRITE_TOKEN", "token-w-one"),
+    );
     let register = registry.ask(Method::POST, "/registry").header("x-farcall-server", "tcp@127.0.0.1:7001");
-    assert_eq!(register.bearer_auth("w-one").send().await.unwrap().status(), 200);
+    assert_eq!(register.bearer_auth("token-w-one").send().await.unwrap().status(), 200);
 
     let browser = Browser::start().await;
     browser.open(&registry.url).await;
@@ -151,7 +152,7 @@ async fn token_is_requested_and_kept_for_the_session() {
     };
     enter("wrong").await;
     browser.shows("does not accept this token").await;
-    enter("r-one").await;
+    enter("token-r-one").await;
     browser.shows("tcp@127.0.0.1:7001").await;
     browser.sees("!document.getElementById('token-dialog').open").await;
 
@@ -161,7 +162,7 @@ async fn token_is_requested_and_kept_for_the_session() {
 
     browser.click(".act").await;
     browser.shows("This change requires a token that may write").await;
-    enter("w-one").await;
+    enter("token-w-one").await;
     browser.sees("document.querySelector('.state')?.innerText === 'draining'").await;
     browser.shows("Live").await;
     assert!(!browser.script("return location.href").await.as_str().unwrap().contains("one"));

@@ -211,3 +211,61 @@ async fn operations_page_names_existing_metrics() {
         assert!(metrics.contains(&format!("# TYPE farcall_registry_{name} ")), "{name} is not in\n{metrics}");
     }
 }
+
+#[tokio::test]
+async fn second_registry_with_the_same_snapshot_exits_with_code_7() {
+    let directory = tempfile::tempdir().unwrap();
+    let snapshot = directory.path().join("registry.json");
+    let args = ["--listen", "127.0.0.1:0", "--snapshot", text(&snapshot)];
+    let mut first = Running::start(&["--snapshot", text(&snapshot)]);
+    // It is written at the start, and locked from then on.
+    until_async("the snapshot is written", async || snapshot.exists()).await;
+    assert_fails_with(&mut command(&args), 7, &[text(&snapshot), "in use by another registry"]);
+    first.register("tcp@127.0.0.1:7001", "").await;
+    first.signal(Signal::KILL);
+    first.wait_for_exit(EXIT_TIMEOUT);
+    // A lock does not outlive its process.
+    Running::start(&["--snapshot", text(&snapshot)]).end();
+}
+
+#[test]
+fn snapshot_that_is_no_regular_file_exits_with_code_7() {
+    let directory = tempfile::tempdir().unwrap();
+    let pipe = directory.path().join("pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    for file in [text(&pipe), "/dev/zero", "/dev/null"] {
+        let args = ["--listen", "127.0.0.1:0", "--snapshot", file];
+        assert_fails_with(&mut command(&args), 7, &[file, "not a regular file"]);
+    }
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1, "nothing was created next to it");
+}
+
+#[tokio::test]
+async fn overrides_in_a_loop_do_not_fill_the_log() {
+    let registry = Running::start(&[]);
+    registry.register("tcp@127.0.0.1:7001", "").await;
+    let path = "/v1/services/~/instances/tcp@127.0.0.1:7001";
+    for n in 0..300 {
+        let patch = registry.ask(Method::PATCH, path).body(format!(r#"{{"weight":{}}}"#, n % 2));
+        assert_eq!(patch.send().await.unwrap().status(), StatusCode::OK);
+    }
+    registry.wait_for_log("overrides changed").await;
+    let lines = registry.stderr().matches("overrides changed").count();
+    // 50 at once, and one a second.
+    assert!((50..200).contains(&lines), "{lines}");
+    assert!(registry.stderr().contains("peer=127.0.0.1"), "{}", registry.stderr());
+}
+
+/// A page of another site cannot post a form, and heads are bounded.
+#[tokio::test]
+async fn foreign_forms_and_large_heads_are_refused() {
+    let registry = Running::start(&[]);
+    let post = || registry.ask(Method::POST, "/registry").header("x-farcall-server", "tcp@127.0.0.1:7001");
+    for (name, value) in [("sec-fetch-site", "cross-site"), ("referer", "http://evil.example/")] {
+        assert_eq!(post().header(name, value).send().await.unwrap().status(), StatusCode::FORBIDDEN);
+    }
+    assert_eq!(post().send().await.unwrap().status(), StatusCode::OK);
+    let large = registry.get("/healthz").header("x", "x".repeat(100_000)).send().await;
+    // Closed with bytes unread, the connection may be reset before the answer is read.
+    assert!(large.is_err() || large.unwrap().status() == StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE);
+}

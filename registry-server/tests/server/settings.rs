@@ -158,7 +158,7 @@ async fn listening_to_the_network_without_a_token_logs_a_warning() {
     let args = ["--listen", "0.0.0.0:0"];
     let open = Running::spawn(&mut command(&args));
     open.wait_for_log("ANY CLIENT THAT REACHES THIS ADDRESS CAN REGISTER").await;
-    let guarded = Running::spawn(command(&args).env("REGISTRY_WRITE_TOKEN", "w"));
+    let guarded = Running::spawn(command(&args).env("REGISTRY_WRITE_TOKEN", "token-to-write"));
     guarded.wait_for_log("listening").await;
     assert!(!guarded.stderr().contains("ANY CLIENT"), "{}", guarded.stderr());
     let local = Running::start(&[]);

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use farcall_discovery::{Backoff, Publisher};
+use farcall_transport::log::LogThrottle;
 use reqwest::header::HeaderValue;
 use tracing::{info, warn};
 
@@ -24,6 +25,8 @@ pub(super) struct ListState<'a> {
     backoff: Backoff,
     /// The failure that was reported last; `None` after a success.
     reported: Option<String>,
+    /// A registry whose failures come and go must not fill the log.
+    log: LogThrottle,
 }
 
 impl<'a> ListState<'a> {
@@ -36,6 +39,7 @@ impl<'a> ListState<'a> {
             publisher,
             backoff,
             reported: None,
+            log: LogThrottle::new(),
         }
     }
 
@@ -67,7 +71,10 @@ impl<'a> ListState<'a> {
     pub(super) fn report(&mut self, error: &RequestError) {
         let message = error.to_string();
         if self.reported.as_ref() != Some(&message) {
-            warn!(registry = self.registry, error = message, "the last list stays in force");
+            if let Some(line) = self.log.permit() {
+                let suppressed = line.suppressed;
+                warn!(registry = self.registry, error = message, suppressed, "the last list stays in force");
+            }
             self.publisher.failed(&*message);
             self.reported = Some(message);
         }
@@ -80,8 +87,10 @@ impl<'a> ListState<'a> {
 
     fn record_success(&mut self) {
         self.backoff.reset();
-        if self.reported.take().is_some() {
-            info!(registry = self.registry, "the list is current again");
+        if self.reported.take().is_some()
+            && let Some(line) = self.log.permit()
+        {
+            info!(registry = self.registry, suppressed = line.suppressed, "the list is current again");
         }
     }
 }

@@ -4,9 +4,13 @@ use std::fmt;
 use std::path::PathBuf;
 
 use reqwest::header::HeaderValue;
+use tokio::task::spawn_blocking;
 
 /// The maximum length of a token, in bytes: anything longer is the wrong file.
 const MAX_TOKEN: usize = 4096;
+
+/// The maximum size of a file with a token, in bytes.
+const MAX_TOKEN_FILE: u64 = 64 * 1024;
 
 /// The source of the token.
 #[derive(Clone, Default)]
@@ -28,8 +32,13 @@ impl Token {
             Token::Literal(token) => bearer(token).map(Some).map_err(|reason| format!("the token {reason}")),
             Token::File(path) => {
                 let failed = |reason: String| format!("the token file {}: {reason}", path.display());
-                let text =
-                    tokio::fs::read_to_string(path).await.map_err(|error| failed(error.to_string()))?;
+                let file = path.clone();
+                // Not a pipe or a device, which may never end.
+                let bytes = spawn_blocking(move || farcall_tls::read_file(&file, MAX_TOKEN_FILE)).await;
+                let bytes = bytes
+                    .map_err(|error| failed(error.to_string()))?
+                    .map_err(|error| failed(format!("it {}", error.reason())))?;
+                let text = String::from_utf8(bytes).map_err(|_| failed("it is not UTF-8".to_owned()))?;
                 let token = text.lines().next().unwrap_or_default().trim();
                 bearer(token).map(Some).map_err(|reason| failed(format!("its first line {reason}")))
             }
@@ -74,6 +83,9 @@ mod tests {
         let path = folder.path().join("token");
         let token = Token::File(path.clone());
         assert!(token.header().await.unwrap_err().contains(path.to_str().unwrap()));
+
+        let device = Token::File(PathBuf::from("/dev/zero"));
+        assert!(device.header().await.unwrap_err().contains("not a regular file"));
 
         std::fs::write(&path, "first\n").unwrap();
         assert_eq!(token.header().await.unwrap().unwrap(), "Bearer first");

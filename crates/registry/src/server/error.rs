@@ -12,6 +12,16 @@ pub enum OpenError {
     /// An option is invalid.
     #[error(transparent)]
     Options(#[from] OptionsError),
+    /// Another registry, in this process or in another, uses the snapshot.
+    #[error(
+        "the snapshot `{}` is in use by another registry: of two that write one file, the content of the last writer \
+         alone would remain, so each needs a file of its own",
+        path.display()
+    )]
+    SnapshotInUse {
+        /// The file.
+        path: PathBuf,
+    },
     /// The snapshot exists and cannot be read, or its directory does not exist. A snapshot that can be read but
     /// is damaged is no error: it is renamed.
     #[error("the snapshot `{}` cannot be used: {source}", path.display())]
@@ -51,6 +61,12 @@ pub enum OptionsError {
     SimplePath {
         /// The value.
         path: String,
+    },
+    /// A token is too short. See `Tokens::MIN_LEN`.
+    #[error("a token has fewer than {min} characters, the minimum: make one with `openssl rand -hex 32`")]
+    ShortToken {
+        /// The minimum.
+        min: usize,
     },
     /// An allowed host is malformed.
     #[error(

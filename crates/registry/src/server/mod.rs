@@ -37,6 +37,7 @@ mod readers;
 mod registry;
 mod shared_store;
 mod snapshot_file;
+mod snapshot_lock;
 mod snapshots;
 mod state;
 mod store;

@@ -144,6 +144,7 @@ impl RegistryOptions {
         if !is_valid_path(&self.simple_path) {
             return Err(OptionsError::SimplePath { path: self.simple_path.clone() });
         }
+        self.tokens.check()?;
         let parse = |host: &String| {
             Authority::parse(host).ok_or_else(|| OptionsError::AllowedHost { host: host.clone() })
         };

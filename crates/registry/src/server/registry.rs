@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use axum::Router;
 use farcall_discovery::Instance;
+use farcall_transport::log::LogThrottle;
 use tokio::task::yield_now;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tracing::{debug, info, warn};
 
-use super::error::{OpenError, RegisterError};
+use super::error::{OpenError, OptionsError, RegisterError};
 use super::http;
 use super::options::RegistryOptions;
 use super::snapshots::Snapshots;
@@ -98,22 +99,29 @@ impl Registry {
         }
     }
 
-    /// Ends watches and long polls for good, and writes the last snapshot. Call it when the process is about to
+    /// Ends watches and long polls for good, writes the last snapshot, and leaves it to others. Call it when the process is about to
     /// end, so that a server that shuts down gracefully does not wait for watchers; and once more after that, if
     /// requests may have arrived in between.
     pub async fn close(&self) {
         self.state.closing.cancel();
-        if let Some(snapshots) = &self.state.snapshots
-            && snapshots.is_behind(self.state.store.version())
-        {
-            // A failure is logged by `save`.
-            let _ = snapshots.save(&self.state.store, &self.state.metrics).await;
+        if let Some(snapshots) = &self.state.snapshots {
+            if snapshots.is_behind(self.state.store.version()) {
+                // A failure is logged by `save`.
+                let _ = snapshots.save(&self.state.store, &self.state.metrics).await;
+            }
+            snapshots.release().await;
         }
     }
 
     /// Replaces the tokens, for example when their file has changed. Open watches continue.
-    pub fn set_tokens(&self, tokens: Tokens) {
+    ///
+    /// # Errors
+    ///
+    /// [`OptionsError::ShortToken`]; then the old ones stay.
+    pub fn set_tokens(&self, tokens: Tokens) -> Result<(), OptionsError> {
+        tokens.check()?;
         self.state.set_tokens(tokens);
+        Ok(())
     }
 
     /// Registers an instance, as `PUT` does. The answer's token identifies this registration: other servers may
@@ -166,7 +174,7 @@ impl Registry {
     /// Sets or removes an operator's overrides, and returns the result; `None` if the instance is unknown.
     #[expect(clippy::must_use_candidate, reason = "it is called for its effect")]
     pub fn patch(&self, service: &str, id: &str, patch: Patch) -> Option<InstanceRecord> {
-        self.state.patch(service, id, patch)
+        self.state.patch(service, id, patch, None)
     }
 
     /// Removes an instance with all its registrations, as an operator does; returns `true` if it was there.
@@ -200,6 +208,7 @@ impl Registry {
     async fn sweep(&self) {
         let RegistryState { store, metrics, readers, .. } = &*self.state;
         let mut ticks = interval(SWEEP_INTERVAL);
+        let withheld_log = LogThrottle::new();
         // After a pause of the process one sweep does the work of all that were missed.
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -220,9 +229,12 @@ impl Registry {
             if outcome.expired > 0 {
                 debug!(instances = outcome.expired, "instances expired");
             }
-            if outcome.withheld > 0 {
+            if outcome.withheld > 0
+                && let Some(line) = withheld_log.permit()
+            {
                 warn!(
                     instances = outcome.withheld,
+                    suppressed = line.suppressed,
                     "many instances of a service expired at once: they stay listed as stale for one more time to live"
                 );
             }

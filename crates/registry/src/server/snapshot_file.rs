@@ -3,8 +3,8 @@
 //!
 //! When it is written is left to [`Snapshots`](super::snapshots::Snapshots).
 
-use std::fs::{self, File};
-use std::io::{self, BufWriter, Write};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use tracing::warn;
 
 use super::error::OpenError;
+use super::snapshot_lock::SnapshotLock;
 use super::store::SavedStore;
 use crate::wire::Timestamp;
 
@@ -29,6 +30,16 @@ struct Document<S> {
     written_at: Timestamp,
     #[serde(flatten)]
     saved: S,
+}
+
+/// Checks that there is a regular file, or a directory in which one can be created.
+pub(super) fn check(file: &Path) -> Result<(), OpenError> {
+    let checked = match fs::metadata(file) {
+        Ok(metadata) => check_regular(&metadata),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => check_directory(file),
+        Err(error) => Err(error),
+    };
+    checked.map_err(|source| OpenError::Snapshot { path: file.to_owned(), source })
 }
 
 /// Reads the snapshot. `None` if there is none, or if it is damaged, in which case it is renamed.
@@ -55,10 +66,18 @@ pub(super) fn read(file: &Path) -> Result<Option<SavedStore>, OpenError> {
     }
 }
 
-/// Replaces the snapshot atomically.
-pub(super) fn write(file: &Path, saved: &SavedStore) -> io::Result<()> {
+/// Replaces the snapshot atomically, and locks what replaces it.
+pub(super) fn write(file: &Path, saved: &SavedStore, lock: &mut SnapshotLock) -> io::Result<()> {
     let temporary = with_suffix(file, ".tmp");
-    let mut writer = BufWriter::new(File::create(&temporary)?);
+    // Creating a file that is a named pipe would wait for a reader.
+    if let Ok(metadata) = fs::symlink_metadata(&temporary) {
+        check_regular(&metadata)?;
+    }
+    // Not truncated before it is locked: it may be another registry's.
+    let created = OpenOptions::new().write(true).create(true).truncate(false).open(&temporary)?;
+    let new_lock = SnapshotLock::of_new(&created).or_else(without_locks)?;
+    created.set_len(0)?;
+    let mut writer = BufWriter::new(created);
     let document =
         Document { format: FORMAT.to_owned(), version: VERSION, written_at: Timestamp::now(), saved };
     serde_json::to_writer(&mut writer, &document)?;
@@ -66,17 +85,39 @@ pub(super) fn write(file: &Path, saved: &SavedStore) -> io::Result<()> {
     writer.flush()?;
     // The content must be on disk before the name refers to it.
     writer.get_ref().sync_all()?;
+    lock.check_owned(file).or_else(without_locks)?;
     fs::rename(&temporary, file)?;
+    *lock = new_lock;
     File::open(directory(file))?.sync_all()
 }
 
+/// Goes on without a lock where the file system has none, which was logged at the start.
+fn without_locks<T: Default>(error: io::Error) -> io::Result<T> {
+    if error.kind() == io::ErrorKind::Unsupported { Ok(T::default()) } else { Err(error) }
+}
+
 fn read_bytes(file: &Path) -> io::Result<Vec<u8>> {
-    let size = fs::metadata(file)?.len();
-    if size > MAX_BYTES {
+    // Before it is opened: opening a named pipe waits for a writer, and a device may never end.
+    let metadata = fs::metadata(file)?;
+    check_regular(&metadata)?;
+    let too_large = |size| {
         let error = format!("it has {size} bytes, and a snapshot has at most {MAX_BYTES}");
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, error));
+        Err(io::Error::new(io::ErrorKind::FileTooLarge, error))
+    };
+    if metadata.len() > MAX_BYTES {
+        return too_large(metadata.len());
     }
-    fs::read(file)
+    let mut bytes = Vec::new();
+    File::open(file)?.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MAX_BYTES { too_large(bytes.len() as u64) } else { Ok(bytes) }
+}
+
+fn check_regular(metadata: &fs::Metadata) -> io::Result<()> {
+    if metadata.is_file() {
+        return Ok(());
+    }
+    let reason = if metadata.is_dir() { "it is a directory" } else { "it is not a regular file" };
+    Err(io::Error::new(io::ErrorKind::InvalidInput, reason))
 }
 
 /// Parses a snapshot; the error is a message for the log.
@@ -147,7 +188,7 @@ mod tests {
         let file = directory.path().join("registry.json");
         assert_eq!(read(&file).unwrap(), None);
         for saved in [SavedStore::default(), saved()] {
-            write(&file, &saved).unwrap();
+            write(&file, &saved, &mut SnapshotLock::default()).unwrap();
             assert_eq!(read(&file).unwrap(), Some(saved));
         }
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
@@ -157,7 +198,7 @@ mod tests {
     fn damaged_snapshot_is_renamed() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("registry.json");
-        write(&file, &saved()).unwrap();
+        write(&file, &saved(), &mut SnapshotLock::default()).unwrap();
         let whole = fs::read_to_string(&file).unwrap();
         let damages = [
             String::new(),
@@ -185,7 +226,8 @@ mod tests {
     #[test]
     fn unusable_snapshot_is_an_error_with_its_path() {
         let directory = tempfile::tempdir().unwrap();
-        for file in [directory.path().to_owned(), directory.path().join("no/where.json")] {
+        let device = PathBuf::from("/dev/zero");
+        for file in [directory.path().to_owned(), directory.path().join("no/where.json"), device] {
             let error = read(&file).unwrap_err().to_string();
             assert!(error.contains(file.to_str().unwrap()), "{error}");
         }

@@ -14,6 +14,7 @@ use super::error::OpenError;
 use super::metrics::Metrics;
 use super::shared_store::{SharedStore, StoreVersion};
 use super::snapshot_file;
+use super::snapshot_lock::SnapshotLock;
 use super::store::SavedStore;
 use crate::wire::{SnapshotStatus, Timestamp};
 
@@ -29,9 +30,9 @@ const INSTANCES_AT_ONCE: usize = 500;
 #[derive(Debug)]
 pub(super) struct Snapshots {
     file: PathBuf,
-    /// Locked while a file is written, even after the future that began it was dropped: two writers would
-    /// overwrite each other's temporary file.
-    writing: Arc<tokio::sync::Mutex<()>>,
+    /// The lock against other registries. Held while a file is written, even after the future that began it was
+    /// dropped: two writers would overwrite each other's temporary file.
+    lock: Arc<tokio::sync::Mutex<SnapshotLock>>,
     outcome: Mutex<Outcome>,
 }
 
@@ -48,14 +49,20 @@ struct Outcome {
 pub(super) struct SaveFailed;
 
 impl Snapshots {
-    /// Reads the snapshot, if there is one.
+    /// Locks the snapshot, and reads it if there is one.
     pub(super) async fn open(file: PathBuf) -> Result<(Self, Option<SavedStore>), OpenError> {
         let path = file.clone();
+        let unusable =
+            |error| OpenError::Snapshot { path: file.clone(), source: std::io::Error::other(error) };
+        // Before anything is created next to it.
+        let checked = spawn_blocking(move || snapshot_file::check(&path)).await;
+        checked.unwrap_or_else(|error| Err(unusable(error)))?;
+        let lock = SnapshotLock::acquire(&file).await?;
+        let path = file.clone();
         let read = spawn_blocking(move || snapshot_file::read(&path)).await;
-        let saved = read.unwrap_or_else(|error| {
-            Err(OpenError::Snapshot { path: file.clone(), source: std::io::Error::other(error) })
-        })?;
-        Ok((Self { file, writing: Arc::default(), outcome: Mutex::default() }, saved))
+        let saved = read.unwrap_or_else(|error| Err(unusable(error)))?;
+        let lock = Arc::new(tokio::sync::Mutex::new(lock));
+        Ok((Self { file, lock, outcome: Mutex::default() }, saved))
     }
 
     /// Returns `true` if the file does not have this version.
@@ -86,14 +93,14 @@ impl Snapshots {
 
     /// Writes the file.
     pub(super) async fn save(&self, store: &SharedStore, metrics: &Metrics) -> Result<(), SaveFailed> {
-        let guard = Arc::clone(&self.writing).lock_owned().await;
+        let mut lock = Arc::clone(&self.lock).lock_owned().await;
         // Read before anything is copied: changes during the copy belong to the next write.
         let version = store.version();
         let saved = copy(store).await;
         let (instances, file) = (saved.instances.len(), self.file.clone());
         let write = spawn_blocking(move || {
-            let written = snapshot_file::write(&file, &saved);
-            drop(guard);
+            let written = snapshot_file::write(&file, &saved, &mut lock);
+            drop(lock);
             written
         });
         let written = write.await.unwrap_or_else(|error| Err(std::io::Error::other(error)));
@@ -121,6 +128,11 @@ impl Snapshots {
                 Err(SaveFailed)
             }
         }
+    }
+
+    /// Releases the lock, so that another registry may use the snapshot.
+    pub(super) async fn release(&self) {
+        *self.lock.lock().await = SnapshotLock::default();
     }
 
     fn outcome(&self) -> MutexGuard<'_, Outcome> {

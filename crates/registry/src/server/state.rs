@@ -3,11 +3,14 @@
 //! It is what the HTTP handlers share. Starting, background work and stopping are left to
 //! [`Registry`](super::Registry).
 
+use std::net::IpAddr;
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use axum::http::HeaderValue;
 use farcall_discovery::Instance;
 use farcall_protocol::time::millis;
+use farcall_transport::log::PeerLogThrottle;
 use farcall_web::Authority;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep_until};
@@ -27,6 +30,11 @@ use crate::wire::{self, Counts, Heartbeat, InstanceRecord, Patch, Registration, 
 
 /// Large request bodies that are parsed at a time, on blocking threads.
 const MAX_PARSES: usize = 2;
+
+/// Changes of overrides by one peer that are logged at once, so that those of an operator all are.
+const OVERRIDES_LOGGED: u32 = 50;
+/// The time between further ones.
+const OVERRIDES_LOG_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The state that all clones of a [`Registry`](super::Registry) and its HTTP handlers share.
 pub(super) type SharedState = Arc<RegistryState>;
@@ -53,6 +61,7 @@ pub(super) struct RegistryState {
     tokens: RwLock<Arc<Tokens>>,
     pub(super) metrics: Metrics,
     pub(super) snapshots: Option<Snapshots>,
+    overrides_log: PeerLogThrottle,
     started: Instant,
 }
 
@@ -75,6 +84,7 @@ impl RegistryState {
             tokens: RwLock::new(Arc::new(options.tokens.clone())),
             metrics: Metrics::new(),
             snapshots,
+            overrides_log: PeerLogThrottle::with_rate(OVERRIDES_LOGGED, OVERRIDES_LOG_INTERVAL),
             started: Instant::now(),
             options,
         }
@@ -121,10 +131,19 @@ impl RegistryState {
         grants.into_iter().map(|grant| Some(self.registration(grant?, None).heartbeat_ms)).collect()
     }
 
-    /// Sets or removes overrides; `None` if the instance is unknown.
-    pub(super) fn patch(&self, service: &str, id: &str, patch: Patch) -> Option<InstanceRecord> {
+    /// Sets or removes overrides; `None` if the instance is unknown. `peer` is the sender, if it is known, for the log.
+    pub(super) fn patch(
+        &self,
+        service: &str,
+        id: &str,
+        patch: Patch,
+        peer: Option<IpAddr>,
+    ) -> Option<InstanceRecord> {
         let record = self.store.update(|store, _| store.patch(service, id, patch))?;
-        info!(service, id, ?patch, "overrides changed");
+        if let Some(line) = self.overrides_log.permit(peer) {
+            let peer = peer.map(tracing::field::display);
+            info!(service, id, ?patch, peer, suppressed = line.suppressed, "overrides changed");
+        }
         Some(record)
     }
 

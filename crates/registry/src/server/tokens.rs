@@ -7,6 +7,8 @@ use std::fmt;
 
 use subtle::{Choice, ConstantTimeEq};
 
+use super::error::OptionsError;
+
 /// Bearer tokens and their rights. Without any token, every request is allowed.
 ///
 /// - A read token allows reading.
@@ -21,7 +23,7 @@ use subtle::{Choice, ConstantTimeEq};
 /// ```
 /// use farcall_registry::server::Tokens;
 ///
-/// let tokens = Tokens::default().read("r-1").write("w-1").service("s-1", ["Arith", "Text"]);
+/// let tokens = Tokens::default().read("kV3s9XqLw2").write("c0Zt7RyPm4").service("u8Hb1NdGe6", ["Arith", "Text"]);
 /// assert!(!tokens.is_empty());
 /// ```
 #[derive(Clone, Default)]
@@ -32,6 +34,10 @@ pub struct Tokens {
 }
 
 impl Tokens {
+    /// The minimum length of a token, in bytes: a shorter one is a mistake or can be guessed. Good ones are longer and
+    /// random: `openssl rand -hex 32`.
+    pub const MIN_LEN: usize = 8;
+
     /// Adds a token that allows reading. An empty one is ignored, because it would match requests without a token.
     #[must_use]
     pub fn read(mut self, token: impl Into<String>) -> Self {
@@ -63,6 +69,16 @@ impl Tokens {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.read.is_empty() && self.write.is_empty() && self.services.is_empty()
+    }
+
+    /// Checks that no token is too short.
+    pub(super) fn check(&self) -> Result<(), OptionsError> {
+        let of_services = self.services.iter().map(|(secret, _)| secret);
+        let mut all = self.read.iter().chain(&self.write).chain(of_services);
+        if all.any(|secret| secret.0.len() < Self::MIN_LEN) {
+            return Err(OptionsError::ShortToken { min: Self::MIN_LEN });
+        }
+        Ok(())
     }
 
     /// Returns the rights of a request with this token, or without one. Takes the same time for every token: only the

@@ -1,6 +1,6 @@
 //! Tokens, `Host`, `Origin`; and hostile bytes, which change nothing.
 
-use farcall_registry::server::{RegistryOptions, Tokens};
+use farcall_registry::server::{OpenError, OptionsError, Registry, RegistryOptions, Tokens};
 
 use crate::support::start;
 
@@ -29,13 +29,15 @@ fn bearer(token: &str) -> String {
 
 #[tokio::test]
 async fn every_route_requires_its_token() {
-    let running = start(RegistryOptions::default().tokens(Tokens::default().read("r").write("w"))).await;
+    let running =
+        start(RegistryOptions::default().tokens(Tokens::default().read("the-reader").write("the-writer")))
+            .await;
     for request in READING.into_iter().chain(WRITING) {
         for headers in [
             vec![],
             vec!["Authorization: Basic dzp3"],
             vec!["Authorization: Bearer x"],
-            vec!["Authorization: w"],
+            vec!["Authorization: the-writer"],
         ] {
             let answer = running.send(request, &headers, "").await;
             assert_eq!(answer.status, 401, "{request} {headers:?}");
@@ -47,13 +49,13 @@ async fn every_route_requires_its_token() {
         }
     }
     for request in WRITING {
-        let answer = running.send(request, &[&bearer("r")], "").await;
+        let answer = running.send(request, &[&bearer("the-reader")], "").await;
         assert_eq!(answer.status, 403, "{request}");
         assert!(answer.error().contains("reading only"));
     }
-    let reader = bearer("r");
+    let reader = bearer("the-reader");
     for request in READING.into_iter().filter(|request| !request.ends_with("watch")) {
-        for token in [&reader, &bearer("w")] {
+        for token in [&reader, &bearer("the-writer")] {
             let status = running.send(request, &[token], "").await.status;
             assert!(status == 200 || (status == 404 && request.ends_with("/i")), "{request} {status}");
         }
@@ -63,14 +65,17 @@ async fn every_route_requires_its_token() {
     }
     assert_eq!(running.get("/readyz").await.status, 503);
     let body = r#"{"addr":"10.0.0.1:1"}"#;
-    assert_eq!(running.send("PUT /v1/services/A/instances/i", &[&bearer("w")], body).await.status, 200);
+    assert_eq!(
+        running.send("PUT /v1/services/A/instances/i", &[&bearer("the-writer")], body).await.status,
+        200
+    );
 }
 
 #[tokio::test]
 async fn service_token_writes_to_its_service_only_and_cannot_override() {
-    let tokens = Tokens::default().read("r").write("w").service("s", ["A"]);
+    let tokens = Tokens::default().read("the-reader").write("the-writer").service("the-server", ["A"]);
     let running = start(RegistryOptions::default().tokens(tokens)).await;
-    let token = bearer("s");
+    let token = bearer("the-server");
     let body = r#"{"addr":"10.0.0.1:1"}"#;
     for (request, body, status) in [
         ("PUT /v1/services/A/instances/i", body, 200),
@@ -94,11 +99,49 @@ async fn service_token_writes_to_its_service_only_and_cannot_override() {
 
 #[tokio::test]
 async fn tokens_can_be_replaced_at_run_time() {
-    let running = start(RegistryOptions::default().tokens(Tokens::default().read("old"))).await;
-    assert_eq!(running.send("GET /registry", &[&bearer("old")], "").await.status, 200);
-    running.registry.set_tokens(Tokens::default().read("new"));
-    assert_eq!(running.send("GET /registry", &[&bearer("old")], "").await.status, 401);
-    assert_eq!(running.send("GET /registry", &[&bearer("new")], "").await.status, 200);
+    let running = start(RegistryOptions::default().tokens(Tokens::default().read("old-token"))).await;
+    assert_eq!(running.send("GET /registry", &[&bearer("old-token")], "").await.status, 200);
+    running.registry.set_tokens(Tokens::default().read("new-token")).unwrap();
+    // One that can be guessed is refused, and changes nothing.
+    let error = running.registry.set_tokens(Tokens::default().read("x")).unwrap_err();
+    assert!(error.to_string().contains("8 characters"), "{error}");
+    assert_eq!(running.send("GET /registry", &[&bearer("old-token")], "").await.status, 401);
+    assert_eq!(running.send("GET /registry", &[&bearer("new-token")], "").await.status, 200);
+}
+
+#[tokio::test]
+async fn registry_with_a_short_token_does_not_start() {
+    for tokens in [
+        Tokens::default().read("1234567"),
+        Tokens::default().write("x").read("the-reader"),
+        Tokens::default().service("x", ["A"]),
+    ] {
+        let error = Registry::open(RegistryOptions::default().tokens(tokens)).await.unwrap_err();
+        assert!(matches!(error, OpenError::Options(OptionsError::ShortToken { min: 8 })), "{error}");
+    }
+    Registry::open(RegistryOptions::default().tokens(Tokens::default().read("12345678"))).await.unwrap();
+}
+
+#[tokio::test]
+async fn forms_of_foreign_pages_are_refused_without_origin_too() {
+    let running = start(RegistryOptions::default()).await;
+    let own = format!("Referer: http://{}/", running.address);
+    let post = "POST /registry";
+    for (headers, status) in [
+        (&["Sec-Fetch-Site: cross-site"][..], 403),
+        (&["Sec-Fetch-Site: same-site"], 403),
+        (&["Sec-Fetch-Site: cross-site", "Sec-Fetch-Mode: navigate"], 403),
+        (&["Referer: http://evil.example/form"], 403),
+        (&["Sec-Fetch-Site: same-origin", &own], 200),
+        (&["Sec-Fetch-Site: none"], 200),
+        (&[&own], 200),
+        (&[], 200),
+    ] {
+        let headers = [&["X-Farcall-Server: 10.0.0.1:7001", "Content-Type: text/plain"], headers].concat();
+        assert_eq!(running.send(post, &headers, "").await.status, status, "{headers:?}");
+    }
+    let link = ["Referer: http://evil.example/", "Sec-Fetch-Site: cross-site", "Sec-Fetch-Mode: navigate"];
+    assert_eq!(running.send("GET /", &link, "").await.status, 200);
 }
 
 #[tokio::test]

@@ -14,6 +14,8 @@ use crate::auth::authenticate::{Authenticate, Authenticating, Credential};
 
 /// The interval at which a file of tokens is checked for changes.
 const RELOAD_INTERVAL: Duration = Duration::from_secs(2);
+/// The shortest token, in bytes: a shorter one is a mistake, or can be guessed.
+const MIN_TOKEN_BYTES: usize = 8;
 /// The longest token, in bytes: more does not fit into an Option of 4 KiB.
 const MAX_TOKEN_BYTES: usize = 3800;
 
@@ -75,6 +77,11 @@ pub enum TokenErrorKind {
     /// The token is empty, and would let in every client that sends an empty one.
     #[error("it is empty")]
     Empty,
+    /// The token is so short that it is a mistake, or can be guessed.
+    #[error(
+        "it has fewer than {MIN_TOKEN_BYTES} characters, the minimum: make one with `openssl rand -hex 32`"
+    )]
+    TooShort,
     /// The name of the holder is empty.
     #[error("the name is empty")]
     NoName,
@@ -100,7 +107,7 @@ impl Tokens {
     ///
     /// # Errors
     ///
-    /// A token is empty, too long, not visible ASCII, or given to two names.
+    /// A token has fewer than 8 bytes, is too long, not visible ASCII, or given to two names.
     pub fn fixed<N, T>(tokens: impl IntoIterator<Item = (N, T)>) -> Result<Self, TokensError>
     where
         N: AsRef<str>,
@@ -204,6 +211,9 @@ fn add(entries: &mut Vec<TokenEntry>, name: &str, token: &str) -> Result<(), Tok
     if token.is_empty() {
         return Err(TokenErrorKind::Empty);
     }
+    if token.len() < MIN_TOKEN_BYTES {
+        return Err(TokenErrorKind::TooShort);
+    }
     if token.len() > MAX_TOKEN_BYTES {
         return Err(TokenErrorKind::TooLong);
     }
@@ -227,11 +237,11 @@ mod tests {
 
     #[test]
     fn only_the_exact_token_identifies_its_holder() {
-        let tokens = Tokens::fixed([("a", "one"), ("b", "two"), ("a", "other")]).unwrap();
-        assert_eq!(name(&tokens, "one").as_deref(), Some("a"));
-        assert_eq!(name(&tokens, "two").as_deref(), Some("b"));
-        assert_eq!(name(&tokens, "other").as_deref(), Some("a"));
-        for wrong in ["", "on", "One", "one ", "oneone", "a"] {
+        let tokens = Tokens::fixed([("a", "token-one"), ("b", "token-two"), ("a", "other-token")]).unwrap();
+        assert_eq!(name(&tokens, "token-one").as_deref(), Some("a"));
+        assert_eq!(name(&tokens, "token-two").as_deref(), Some("b"));
+        assert_eq!(name(&tokens, "other-token").as_deref(), Some("a"));
+        for wrong in ["", "token-on", "Token-one", "token-one ", "token-onetoken-one", "a"] {
             assert_eq!(name(&tokens, wrong), None, "{wrong:?}");
         }
         let none: [(&str, &str); 0] = [];
@@ -245,9 +255,12 @@ mod tests {
             other => panic!("{other:?}"),
         };
         assert_eq!(refused(&[("a", "")]), TokenErrorKind::Empty);
-        assert_eq!(refused(&[("", "one")]), TokenErrorKind::NoName);
-        assert_eq!(refused(&[("a", "one two")]), TokenErrorKind::Character);
-        assert_eq!(refused(&[("a", "one"), ("b", "one")]), TokenErrorKind::Shared);
+        assert_eq!(refused(&[("a", "s")]), TokenErrorKind::TooShort);
+        assert_eq!(refused(&[("a", "1234567")]), TokenErrorKind::TooShort);
+        Tokens::fixed([("a", "12345678")]).unwrap();
+        assert_eq!(refused(&[("", "token-one")]), TokenErrorKind::NoName);
+        assert_eq!(refused(&[("a", "token one")]), TokenErrorKind::Character);
+        assert_eq!(refused(&[("a", "token-one"), ("b", "token-one")]), TokenErrorKind::Shared);
         assert_eq!(refused(&[("a", &"x".repeat(MAX_TOKEN_BYTES + 1))]), TokenErrorKind::TooLong);
     }
 
@@ -256,17 +269,22 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("tokens");
         for (text, line, message) in [
-            ("a secret\nb\n", 2, "a line is a name, a space and a token"),
-            ("a secret\r\n\n# b\nb secret", 4, "another name has the same token"),
-            ("a secret extra", 1, "a line is a name, a space and a token"),
+            ("a secret-1\nb\n", 2, "a line is a name, a space and a token"),
+            ("a secret-1\r\n\n# b\nb secret-1", 4, "another name has the same token"),
+            ("a secret-1 extra", 1, "a line is a name, a space and a token"),
+            (
+                "a secret-1\nb s",
+                2,
+                "it has fewer than 8 characters, the minimum: make one with `openssl rand -hex 32`",
+            ),
         ] {
             std::fs::write(&path, text).unwrap();
             let error = Tokens::file(&path).unwrap_err().to_string();
             assert_eq!(error, format!("the token file {}, line {line}: {message}", path.display()));
         }
-        std::fs::write(&path, "# who\n\n a\tsecret \r\n").unwrap();
+        std::fs::write(&path, "# who\n\n a\tsecret-1 \r\n").unwrap();
         let tokens = Tokens::file(&path).unwrap();
-        assert_eq!(name(&tokens, "secret").as_deref(), Some("a"));
+        assert_eq!(name(&tokens, "secret-1").as_deref(), Some("a"));
         assert_eq!(format!("{tokens:?}"), r#"["a"]"#);
     }
 
@@ -274,19 +292,19 @@ mod tests {
     async fn changed_file_takes_effect_and_a_broken_one_does_not() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("tokens");
-        std::fs::write(&path, "a one").unwrap();
+        std::fs::write(&path, "a token-one").unwrap();
         let tokens = Tokens::file(&path).unwrap();
         for (text, one, two) in [
-            ("a one", Some("a"), None),
-            ("a one\nb two", Some("a"), Some("b")),
-            ("a one\nb", Some("a"), Some("b")),
-            ("b two", None, Some("b")),
+            ("a token-one", Some("a"), None),
+            ("a token-one\nb token-two", Some("a"), Some("b")),
+            ("a token-one\nb", Some("a"), Some("b")),
+            ("b token-two", None, Some("b")),
             ("", None, None),
         ] {
             std::fs::write(&path, text).unwrap();
             tokens.find("");
             tokio::time::sleep(3 * RELOAD_INTERVAL).await;
-            let found = (name(&tokens, "one"), name(&tokens, "two"));
+            let found = (name(&tokens, "token-one"), name(&tokens, "token-two"));
             assert_eq!((found.0.as_deref(), found.1.as_deref()), (one, two), "{text:?}");
         }
     }

@@ -1,10 +1,11 @@
 //! Handlers of the full interface for services and instances: lists, long polls, registration, heartbeats, overrides.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use axum::Extension;
 use axum::body::Body;
-use axum::extract::{Path, RawQuery, State};
+use axum::extract::{ConnectInfo, Path, RawQuery, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
 use farcall_discovery::Instance;
@@ -179,13 +180,15 @@ pub(super) async fn patch(
     State(registry): State<SharedState>,
     Path((service, id)): Path<(String, String)>,
     Extension(caller): Extension<Caller>,
+    peer: Option<Extension<ConnectInfo<SocketAddr>>>,
     body: Body,
 ) -> Result<Response, HttpError> {
     let service = query::service(&service)?;
     caller.check_override()?;
     let body = body::read(body, registry.options.max_body_bytes).await?;
     let patch: Patch = body::parse(&body, "an override such as {\"drain\": true} or {\"weight\": 10}")?;
-    registry.patch(&service, &id, patch).ok_or_else(|| unknown(&service, &id))?;
+    let peer = peer.map(|Extension(ConnectInfo(peer))| peer.ip());
+    registry.patch(&service, &id, patch, peer).ok_or_else(|| unknown(&service, &id))?;
     get(State(registry), Path((service_in_path(service), id))).await
 }
 
