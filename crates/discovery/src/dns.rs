@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use farcall_protocol::time::MAX_WAIT;
+use farcall_transport::log::LogThrottle;
 use farcall_transport::{Address, AddressError, HumanDuration, Resolve, Scheme, SystemResolver};
 use tokio::time::{sleep, timeout};
 use tracing::{debug, info, warn};
@@ -168,12 +169,14 @@ impl Discovery for DnsDiscovery {
             return;
         }
         let place = self.describe();
-        let mut backoff = BACKOFF;
+        let (mut backoff, log) = (BACKOFF, LogThrottle::new());
         loop {
             let pause = match self.ask().await {
                 Ok(endpoints) => {
-                    if backoff.failures() > 0 {
-                        info!(place, "they are answered again");
+                    if backoff.failures() > 0
+                        && let Some(line) = log.permit()
+                    {
+                        info!(place, suppressed = line.suppressed, "they are answered again");
                     }
                     backoff.reset();
                     publisher.publish(endpoints);
@@ -181,8 +184,11 @@ impl Discovery for DnsDiscovery {
                 }
                 Err(error) => {
                     let failures = backoff.failures();
-                    if failures == 0 {
-                        warn!(place, %error, "they can't be found; the last list is kept");
+                    if failures == 0
+                        && let Some(line) = log.permit()
+                    {
+                        let suppressed = line.suppressed;
+                        warn!(place, %error, suppressed, "they can't be found; the last list is kept");
                     } else {
                         debug!(place, %error, failures, "they still can't be found");
                     }

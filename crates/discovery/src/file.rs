@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use farcall_protocol::time::MAX_WAIT;
 use farcall_transport::HumanDuration;
+use farcall_transport::log::LogThrottle;
 use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, info, warn};
@@ -137,11 +138,12 @@ struct Report {
     error: Option<String>,
     /// The reason why the list cannot be renewed at present, as it was reported.
     failing: Option<String>,
+    log: LogThrottle,
 }
 
 impl Report {
     fn new(publisher: Publisher, place: String) -> Self {
-        Self { publisher, place, error: None, failing: None }
+        Self { publisher, place, error: None, failing: None, log: LogThrottle::new() }
     }
 
     fn tell(&mut self, change: FileChange) {
@@ -158,15 +160,20 @@ impl Report {
         }
         if let Some(error) = self.error.clone() {
             self.failed(error);
-        } else if self.failing.take().is_some() {
-            info!(place = self.place, "it can be used again");
+        } else if self.failing.take().is_some()
+            && let Some(line) = self.log.permit()
+        {
+            info!(place = self.place, suppressed = line.suppressed, "it can be used again");
         }
     }
 
     fn failed(&mut self, reason: String) {
         // A file that is missing for a week must not wake every channel each second.
         if self.failing.as_ref() != Some(&reason) {
-            warn!(place = self.place, reason, "it can't be used; the last list is kept");
+            if let Some(line) = self.log.permit() {
+                let suppressed = line.suppressed;
+                warn!(place = self.place, reason, suppressed, "it can't be used; the last list is kept");
+            }
             self.publisher.failed(format!("{}: {reason}", self.place));
             self.failing = Some(reason);
         }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use farcall_protocol::panic_message;
 use farcall_transport::HumanDuration;
+use farcall_transport::log::{LogThrottle, panic_message};
 use futures::FutureExt;
 use tokio::time::{Instant, sleep, timeout_at};
 use tracing::{debug, info, warn};
@@ -102,6 +103,7 @@ pub async fn keep_registered_with<R: Registrar>(
         backoff: BACKOFF,
         state,
         report,
+        log: LogThrottle::new(),
     };
     let mut stop = pin!(stop);
     let mut pause = Duration::ZERO;
@@ -140,6 +142,8 @@ struct RegistrationLoop<R: Registrar, F> {
     backoff: Backoff,
     state: RegistrationState,
     report: F,
+    /// A place that forgets the instance, or fails, again and again must not fill the log.
+    log: LogThrottle,
 }
 
 impl<R: Registrar, F: FnMut(RegistrationState)> RegistrationLoop<R, F> {
@@ -164,7 +168,10 @@ impl<R: Registrar, F: FnMut(RegistrationState)> RegistrationLoop<R, F> {
                 self.heartbeat.mul_f64(0.9 + 0.1 * fastrand::f64())
             }
             Ok(Renewal::Unknown) => {
-                info!(place = self.place, id = self.instance.id, "no longer known; registering again");
+                if let Some(line) = self.log.permit() {
+                    let (id, suppressed) = (&self.instance.id, line.suppressed);
+                    info!(place = self.place, id, suppressed, "no longer known; registering again");
+                }
                 self.lease = None;
                 Duration::ZERO
             }
@@ -195,8 +202,10 @@ impl<R: Registrar, F: FnMut(RegistrationState)> RegistrationLoop<R, F> {
     fn succeeded(&mut self) {
         self.backoff.reset();
         if !matches!(self.state, RegistrationState::Registered { .. }) {
-            let Instance { service, id, .. } = &self.instance;
-            info!(place = self.place, service, id, "registered");
+            if let Some(line) = self.log.permit() {
+                let Instance { service, id, .. } = &self.instance;
+                info!(place = self.place, service, id, suppressed = line.suppressed, "registered");
+            }
             self.set_state(RegistrationState::Registered { since: Instant::now() });
         }
     }
@@ -205,8 +214,10 @@ impl<R: Registrar, F: FnMut(RegistrationState)> RegistrationLoop<R, F> {
         let Instance { service, id, .. } = &self.instance;
         let failures = self.backoff.failures();
         // One warning when it begins, however long it lasts.
-        if failures == 0 {
-            warn!(place = self.place, service, id, %error, "registering failed");
+        if failures == 0
+            && let Some(line) = self.log.permit()
+        {
+            warn!(place = self.place, service, id, %error, suppressed = line.suppressed, "registering failed");
         } else {
             debug!(place = self.place, service, id, %error, failures, "registering failed again");
         }

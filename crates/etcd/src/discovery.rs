@@ -8,6 +8,7 @@ use std::future::pending;
 use std::time::Duration;
 
 use farcall_discovery::{Backoff, Discovery, Instance, Jitter, Publisher, other_services};
+use farcall_transport::log::LogThrottle;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tracing::{debug, info, warn};
 
@@ -120,14 +121,17 @@ impl EtcdDiscovery {
     async fn follow(&mut self, publisher: &Publisher) -> Infallible {
         let place = self.describe();
         let (mut reads, mut watches) = (BACKOFF, BACKOFF);
+        let log = LogThrottle::new();
         let mut was_short = false;
         let mut pause = Duration::ZERO;
         loop {
             sleep(pause).await;
             if let Err(error) = self.read().await {
                 let failed_reads = reads.failures();
-                if failed_reads == 0 {
-                    warn!(place, %error, "etcd cannot be read; the last list stays in force");
+                if failed_reads == 0
+                    && let Some(line) = log.permit()
+                {
+                    warn!(place, %error, suppressed = line.suppressed, "etcd cannot be read; the last list stays in force");
                 } else {
                     debug!(place, %error, failed_reads, "etcd still cannot be read");
                 }
@@ -135,8 +139,10 @@ impl EtcdDiscovery {
                 pause = reads.next_pause();
                 continue;
             }
-            if reads.failures() > 0 {
-                info!(place, "etcd is read again");
+            if reads.failures() > 0
+                && let Some(line) = log.permit()
+            {
+                info!(place, suppressed = line.suppressed, "etcd is read again");
             }
             reads.reset();
             publisher.publish(self.listing.endpoints());

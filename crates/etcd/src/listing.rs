@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use farcall_discovery::{AdvertisedState, Endpoint, Instance};
+use farcall_transport::log::LogThrottle;
 use tracing::warn;
 
 use crate::call_error::excerpt;
@@ -26,6 +27,7 @@ pub(crate) struct Listing {
     entries: Entries,
     /// All changes up to here are in it.
     revision: i64,
+    log: LogThrottle,
 }
 
 pub(crate) type Entries = BTreeMap<Vec<u8>, Entry>;
@@ -39,7 +41,7 @@ pub(crate) struct Entry {
 
 impl Listing {
     pub(crate) const fn new(keys: Keys) -> Self {
-        Self { keys, entries: BTreeMap::new(), revision: 0 }
+        Self { keys, entries: BTreeMap::new(), revision: 0, log: LogThrottle::new() }
     }
 
     pub(crate) const fn keys(&self) -> &Keys {
@@ -107,9 +109,11 @@ impl Listing {
                 let known = self.entries.get(&kv.key.0);
                 if known
                     .is_none_or(|known| known.endpoint.is_some() || known.mod_revision != kv.mod_revision.0)
+                    && let Some(line) = self.log.permit()
                 {
                     let key = excerpt(&String::from_utf8_lossy(&kv.key.0));
-                    warn!(key, reason, "a key of etcd holds no instance; it is left out");
+                    let suppressed = line.suppressed;
+                    warn!(key, reason, suppressed, "a key of etcd holds no instance; it is left out");
                 }
                 None
             }

@@ -208,7 +208,7 @@ impl Registry {
     async fn sweep(&self) {
         let RegistryState { store, metrics, readers, .. } = &*self.state;
         let mut ticks = interval(SWEEP_INTERVAL);
-        let withheld_log = LogThrottle::new();
+        let (withheld_log, ended_log) = (LogThrottle::new(), LogThrottle::new());
         // After a pause of the process one sweep does the work of all that were missed.
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -223,8 +223,11 @@ impl Registry {
             metrics.withheld.increment(outcome.withheld as u64);
             metrics.upkeep();
             let ended = readers.end_slow(Instant::now());
-            if ended > 0 {
-                info!(readers = ended, "ended readers of lists and watches that took too little");
+            if ended > 0
+                && let Some(line) = ended_log.permit()
+            {
+                let suppressed = line.suppressed;
+                info!(readers = ended, suppressed, "ended readers of lists and watches that took too little");
             }
             if outcome.expired > 0 {
                 debug!(instances = outcome.expired, "instances expired");

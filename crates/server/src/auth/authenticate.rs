@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use farcall_context::Identity;
 use farcall_protocol::{Code, Status};
+use farcall_transport::log::{LogThrottle, panic_message};
 use farcall_transport::{PeerCertificate, TlsInfo};
 use futures::FutureExt;
 use tracing::error;
@@ -110,8 +111,13 @@ pub(crate) async fn check(
 ) -> Result<Identity, Status> {
     // `AssertUnwindSafe`: no state shared with the check is read after a panic.
     let checking = AssertUnwindSafe(async { authenticate.authenticate(credential).await });
-    checking.catch_unwind().await.unwrap_or_else(|_| {
-        error!("checking a credential panicked");
+    checking.catch_unwind().await.unwrap_or_else(|panic| {
+        // Of the process: the check belongs to the program, whatever server calls it.
+        static LOG: LogThrottle = LogThrottle::new();
+        if let Some(line) = LOG.permit() {
+            let (panic, suppressed) = (panic_message(&*panic), line.suppressed);
+            error!(panic, suppressed, "checking a credential panicked");
+        }
         Err(Status::refused(Code::Internal, "the check of the credential panicked"))
     })
 }

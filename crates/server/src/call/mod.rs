@@ -11,6 +11,7 @@ use bytes::Bytes;
 use farcall_context::{Context, Inherited};
 use farcall_protocol::time::{later, sooner};
 use farcall_protocol::{Code, Flags, Header, Seq, Status};
+use farcall_transport::log::panic_message;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tracing::error;
@@ -137,9 +138,13 @@ impl<M: AsRef<Method>> Call<M> {
     fn guarded<T>(&self, body: impl FnOnce() -> T) -> Result<T, Response> {
         let _entered = self.enter_span();
         // `AssertUnwindSafe`: no state shared with the handler is read after a panic.
-        catch_unwind(AssertUnwindSafe(|| self.inherited.scope(body))).map_err(|_| {
-            let method = &self.method.as_ref().name;
-            error!(%method, seq = %self.seq, "handler panicked");
+        catch_unwind(AssertUnwindSafe(|| self.inherited.scope(body))).map_err(|panic| {
+            let method = self.method.as_ref();
+            if let Some(line) = method.panic_log.permit() {
+                let (panic, suppressed) = (panic_message(&*panic), line.suppressed);
+                error!(method = method.name, seq = %self.seq, panic, suppressed, "handler panicked");
+            }
+            let method = &method.name;
             let message = format!("`{method}` panicked");
             Response::error(Status::done(Code::Internal, message))
         })

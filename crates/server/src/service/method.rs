@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use farcall_protocol::ByteStr;
+use farcall_transport::log::LogThrottle;
 
 use crate::observe::stats::Stats;
 use crate::service::handler::Handler;
@@ -19,13 +20,15 @@ pub(crate) struct Method {
     pub(crate) handler: Arc<dyn Handler>,
     pub(crate) stats: Stats,
     judgements: [Judgement; ArgumentSize::COUNT],
+    /// For the lines about panics of the handler, which a caller may cause.
+    pub(crate) panic_log: LogThrottle,
 }
 
 impl Method {
     pub(crate) fn new(name: String, handler: Arc<dyn Handler>) -> Self {
         let judgements = [const { Judgement::new() }; ArgumentSize::COUNT];
         let shared_name = ByteStr::from(&*name);
-        Self { name, shared_name, handler, stats: Stats::default(), judgements }
+        Self { name, shared_name, handler, stats: Stats::default(), judgements, panic_log: LogThrottle::new() }
     }
 
     /// Returns the name of a call, `named`, without the buffer that the request was read into: a call may
