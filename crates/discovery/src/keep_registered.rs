@@ -6,9 +6,8 @@ use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::time::Duration;
 
-use farcall_protocol::panic_message;
 use farcall_transport::HumanDuration;
-use farcall_transport::log::{LogThrottle, panic_message};
+use farcall_transport::log::{LogThrottle, escaped_panic};
 use futures::FutureExt;
 use tokio::time::{Instant, sleep, timeout_at};
 use tracing::{debug, info, warn};
@@ -246,7 +245,7 @@ async fn guarded<T>(
     match timeout_at(limit, request).await {
         Ok(Ok(outcome)) => outcome,
         Ok(Err(panic)) => {
-            let text = format!("the registrar panicked: {}", panic_message(&*panic));
+            let text = format!("the registrar panicked: {}", escaped_panic(&*panic));
             Err(RegistrarError::new(RegistrarErrorKind::Panicked, text))
         }
         Err(_elapsed) => {

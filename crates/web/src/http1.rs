@@ -152,7 +152,7 @@ mod tests {
         let handler = move |_| {
             let mut parts = parts.lock().unwrap().take().unwrap();
             let stream = futures::stream::poll_fn(move |cx| parts.poll_recv(cx));
-            std::future::ready(Ok(axum::body::Body::from_stream(stream).into_response()))
+            std::future::ready(Ok(Body::from_stream(stream).into_response()))
         };
         let activity = slot.activity();
         let serving = tokio::spawn(async move {

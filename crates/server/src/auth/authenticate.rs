@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use farcall_context::Identity;
 use farcall_protocol::{Code, Status};
-use farcall_transport::log::{LogThrottle, panic_message};
+use farcall_transport::log::{LogThrottle, escaped_panic};
 use farcall_transport::{PeerCertificate, TlsInfo};
 use futures::FutureExt;
 use tracing::error;
@@ -115,7 +115,7 @@ pub(crate) async fn check(
         // Of the process: the check belongs to the program, whatever server calls it.
         static LOG: LogThrottle = LogThrottle::new();
         if let Some(line) = LOG.permit() {
-            let (panic, suppressed) = (panic_message(&*panic), line.suppressed);
+            let (panic, suppressed) = (escaped_panic(&*panic), line.suppressed);
             error!(panic, suppressed, "checking a credential panicked");
         }
         Err(Status::refused(Code::Internal, "the check of the credential panicked"))

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use farcall_context::{Context, Inherited};
 use farcall_protocol::time::{later, sooner};
 use farcall_protocol::{Code, Flags, Header, Seq, Status};
-use farcall_transport::log::panic_message;
+use farcall_transport::log::escaped_panic;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tracing::error;
@@ -141,7 +141,7 @@ impl<M: AsRef<Method>> Call<M> {
         catch_unwind(AssertUnwindSafe(|| self.inherited.scope(body))).map_err(|panic| {
             let method = self.method.as_ref();
             if let Some(line) = method.panic_log.permit() {
-                let (panic, suppressed) = (panic_message(&*panic), line.suppressed);
+                let (panic, suppressed) = (escaped_panic(&*panic), line.suppressed);
                 error!(method = method.name, seq = %self.seq, panic, suppressed, "handler panicked");
             }
             let method = &method.name;

@@ -28,7 +28,14 @@ impl Method {
     pub(crate) fn new(name: String, handler: Arc<dyn Handler>) -> Self {
         let judgements = [const { Judgement::new() }; ArgumentSize::COUNT];
         let shared_name = ByteStr::from(&*name);
-        Self { name, shared_name, handler, stats: Stats::default(), judgements, panic_log: LogThrottle::new() }
+        Self {
+            name,
+            shared_name,
+            handler,
+            stats: Stats::default(),
+            judgements,
+            panic_log: LogThrottle::new(),
+        }
     }
 
     /// Returns the name of a call, `named`, without the buffer that the request was read into: a call may

@@ -1,4 +1,4 @@
-//! [`install_panic_hook`] and [`panic_message`]: panics without the raw text of peers.
+//! [`install_panic_hook`] and [`escaped_panic`]: panics without the raw text of peers.
 //!
 //! A panic's message often quotes what it could not handle: `expect("..")` of a parse error, an index into a peer's text.
 //! The standard hook prints it raw, so that a peer could move the terminal's cursor or forge log lines.
@@ -11,7 +11,7 @@ use std::panic::{PanicHookInfo, set_hook};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use farcall_protocol::EscapedText;
+use farcall_protocol::{EscapedText, panic_message};
 
 /// Panics that are printed at once.
 const BURST: u32 = 20;
@@ -21,7 +21,7 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// Replaces the process's panic hook: each panic is one line on stderr, with control characters escaped and at most 1 KiB
 /// of its message, 20 at once and then one a second with the number of those between. With `RUST_BACKTRACE` the
 /// backtrace follows. farcall's programs call it first in `main`; a program with a hook of its own escapes there, with
-/// [`panic_message`].
+/// [`escaped_panic`].
 pub fn install_panic_hook() {
     let rate = Mutex::new(PrintRate::default());
     set_hook(Box::new(move |info| {
@@ -40,19 +40,14 @@ pub fn install_panic_hook() {
 /// Returns the message of a caught panic, with control characters escaped and at most 1 KiB of it.
 ///
 /// ```
-/// use farcall_transport::log::panic_message;
+/// use farcall_transport::log::escaped_panic;
 ///
 /// let panic = std::panic::catch_unwind(|| panic!("odd: {}", "\u{1b}[2J")).unwrap_err();
-/// assert_eq!(panic_message(&*panic), r"odd: \u{1b}[2J");
+/// assert_eq!(escaped_panic(&*panic), r"odd: \u{1b}[2J");
 /// ```
 #[must_use]
-pub fn panic_message(panic: &(dyn Any + Send)) -> String {
-    text_of(panic).map_or_else(|| "with no message".to_owned(), |text| EscapedText(text).to_string())
-}
-
-fn text_of(payload: &dyn Any) -> Option<&str> {
-    let text = payload.downcast_ref::<&str>().copied();
-    text.or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+pub fn escaped_panic(panic: &(dyn Any + Send)) -> String {
+    EscapedText(panic_message(panic)).to_string()
 }
 
 /// The line of one panic.
@@ -68,7 +63,9 @@ impl fmt::Display for PanicLine<'_> {
         if let Some(location) = self.info.location() {
             write!(f, " at {location}")?;
         }
-        match text_of(self.info.payload()) {
+        let payload = self.info.payload();
+        let text = payload.downcast_ref::<&str>().copied();
+        match text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)) {
             Some(message) => write!(f, ": {}", EscapedText(message))?,
             None => f.write_str(" with no message")?,
         }
@@ -114,10 +111,10 @@ mod tests {
         let caught =
             |text: String| std::panic::catch_unwind(move || std::panic::panic_any(text)).unwrap_err();
         let forged = caught("a\r\n\u{1b}[31mERROR forged".to_owned());
-        assert_eq!(panic_message(&*forged), r"a\r\n\u{1b}[31mERROR forged");
-        assert!(panic_message(&*caught("x".repeat(1 << 20))).len() < 1100);
+        assert_eq!(escaped_panic(&*forged), r"a\r\n\u{1b}[31mERROR forged");
+        assert!(escaped_panic(&*caught("x".repeat(1 << 20))).len() < 1100);
         let other = std::panic::catch_unwind(|| std::panic::panic_any(7)).unwrap_err();
-        assert_eq!(panic_message(&*other), "with no message");
+        assert_eq!(escaped_panic(&*other), "with no message");
     }
 
     #[test]
