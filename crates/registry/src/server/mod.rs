@@ -38,6 +38,7 @@ mod registry;
 mod shared_store;
 mod snapshot_file;
 mod snapshot_lock;
+mod snapshot_lines;
 mod snapshots;
 mod state;
 mod store;

@@ -1,35 +1,57 @@
-//! The snapshot file: reads it, renames a damaged one, and writes it atomically, so that after a crash there is the
-//! old file or the new one.
+//! The snapshot file: a document with all instances, and after it a line for each change since. Reads it, renames a
+//! damaged one, replaces it atomically, and appends to it.
 //!
-//! When it is written is left to [`Snapshots`](super::snapshots::Snapshots).
+//! When it is written is left to [`Snapshots`](super::snapshots::Snapshots); its lines to
+//! [`snapshot_lines`](super::snapshot_lines).
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc::Receiver;
 use tracing::warn;
 
 use super::error::OpenError;
+use super::snapshot_lines::{self, Lines};
 use super::snapshot_lock::SnapshotLock;
-use super::store::SavedStore;
+use super::store::{SavedInstance, SavedStore};
 use crate::wire::Timestamp;
 
 /// The name of the format, which distinguishes snapshots from other JSON files.
 const FORMAT: &str = "farcall-registry-snapshot";
-/// The format's version, incremented when older registries cannot read it.
-const VERSION: u32 = 1;
-/// The maximum size of a snapshot, in bytes: 100,000 of the largest instances fit.
+/// The format's version, incremented when older registries cannot read it. Version 1 has no lines after the document.
+const VERSION: u32 = 2;
+/// The maximum size of a snapshot, in bytes: 100,000 of the largest instances fit, and as much again of changes.
 const MAX_BYTES: u64 = 1 << 30;
+/// The size of the changes, in bytes, up to which a small document is not written again.
+const MIN_CHANGES_BYTES: u64 = 1 << 20;
 
+/// The beginning of the document.
 #[derive(Serialize, Deserialize)]
-struct Document<S> {
+struct Header {
     format: String,
     version: u32,
-    written_at: Timestamp,
-    #[serde(flatten)]
-    saved: S,
+}
+
+/// A part of a document that is being written.
+#[derive(Debug)]
+pub(super) enum Part {
+    Instances(Vec<SavedInstance>),
+    /// All instances were sent. Without it the file is not replaced.
+    End,
+}
+
+/// A file that was written, to which changes can be appended.
+#[derive(Debug)]
+pub(super) struct Written {
+    /// The file's identity: another file in its place is not appended to.
+    identity: (u64, u64),
+    /// The size of the document, in bytes.
+    document: u64,
+    /// The size of the whole file.
+    size: u64,
 }
 
 /// Checks that there is a regular file, or a directory in which one can be created.
@@ -52,22 +74,38 @@ pub(super) fn read(file: &Path) -> Result<Option<SavedStore>, OpenError> {
         }
         Err(error) => return Err(refuse(error)),
     };
+    let set_aside = |error: &str, outcome: &str| {
+        let renamed = damaged_name(file);
+        fs::rename(file, &renamed).map_err(refuse)?;
+        warn!(
+            snapshot = %file.display(), renamed = %renamed.display(), error,
+            "the snapshot is damaged: it was renamed, and {outcome}"
+        );
+        Ok(())
+    };
     match parse(&bytes) {
-        Ok(saved) => Ok(Some(saved)),
-        Err(error) => {
-            let renamed = damaged_name(file);
-            fs::rename(file, &renamed).map_err(refuse)?;
-            warn!(
-                snapshot = %file.display(), renamed = %renamed.display(), %error,
-                "the snapshot is damaged: it was renamed, and the registry starts empty"
-            );
-            Ok(None)
+        Ok((saved, Lines::Whole)) => Ok(Some(saved)),
+        Ok((saved, Lines::CutOff)) => {
+            warn!(snapshot = %file.display(), "the last changes in the snapshot were cut off by a crash, and are lost");
+            Ok(Some(saved))
         }
+        Ok((saved, Lines::Damaged(error))) => {
+            set_aside(&error, "the registry starts with what stands before the damage")?;
+            // Later changes are lost, so that the lists may be incomplete.
+            Ok(Some(SavedStore { warming: true, ..saved }))
+        }
+        Err(error) => set_aside(&error, "the registry starts empty").map(|()| None),
     }
 }
 
-/// Replaces the snapshot atomically, and locks what replaces it.
-pub(super) fn write(file: &Path, saved: &SavedStore, lock: &mut SnapshotLock) -> io::Result<()> {
+/// Replaces the snapshot atomically, with the instances of all parts, and locks what replaces it. `header` has the other
+/// fields.
+pub(super) fn replace(
+    file: &Path,
+    header: &SavedStore,
+    parts: &mut Receiver<Part>,
+    lock: &mut SnapshotLock,
+) -> io::Result<Written> {
     let temporary = with_suffix(file, ".tmp");
     // Creating a file that is a named pipe would wait for a reader.
     if let Ok(metadata) = fs::symlink_metadata(&temporary) {
@@ -78,17 +116,78 @@ pub(super) fn write(file: &Path, saved: &SavedStore, lock: &mut SnapshotLock) ->
     let new_lock = SnapshotLock::of_new(&created).or_else(without_locks)?;
     created.set_len(0)?;
     let mut writer = BufWriter::new(created);
-    let document =
-        Document { format: FORMAT.to_owned(), version: VERSION, written_at: Timestamp::now(), saved };
-    serde_json::to_writer(&mut writer, &document)?;
-    writer.write_all(b"\n")?;
+    let (format, version) = (FORMAT.to_owned(), VERSION);
+    let begin = serde_json::to_string(&Header { format, version })?;
+    let (written_at, kept) =
+        (serde_json::to_string(&Timestamp::now())?, serde_json::to_string(&header.expired_overrides)?);
+    let (begin, warming) = (begin.trim_end_matches('}'), header.warming);
+    write!(writer, r#"{begin},"written_at":{written_at},"warming":{warming},"kept":{kept},"instances":["#)?;
+    let mut first = true;
+    loop {
+        match parts.blocking_recv() {
+            Some(Part::Instances(instances)) => {
+                for instance in instances {
+                    if !std::mem::take(&mut first) {
+                        writer.write_all(b",")?;
+                    }
+                    serde_json::to_writer(&mut writer, &instance)?;
+                }
+            }
+            Some(Part::End) => break,
+            None => return Err(io::Error::other("writing was given up")),
+        }
+    }
+    writer.write_all(b"]}\n")?;
     writer.flush()?;
     // The content must be on disk before the name refers to it.
     writer.get_ref().sync_all()?;
+    let metadata = writer.get_ref().metadata()?;
     lock.check_owned(file).or_else(without_locks)?;
     fs::rename(&temporary, file)?;
     *lock = new_lock;
-    File::open(directory(file))?.sync_all()
+    File::open(directory(file))?.sync_all()?;
+    Ok(Written { identity: identity(&metadata), document: metadata.len(), size: metadata.len() })
+}
+
+impl Written {
+    /// Returns `true` if the changes take more than the document: then it is written again, so that all in all at most
+    /// a few times as many bytes are written as change.
+    pub(super) fn is_full(&self) -> bool {
+        self.size - self.document >= self.document.max(MIN_CHANGES_BYTES)
+    }
+
+    /// Appends changes, and waits until they are on disk; `false` if the file is no longer the one that was written, and
+    /// must be replaced.
+    pub(super) fn append(&mut self, file: &Path, lines: &[u8]) -> io::Result<bool> {
+        let mut opened = match OpenOptions::new().append(true).open(file) {
+            Ok(opened) => opened,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        let metadata = opened.metadata()?;
+        if (identity(&metadata), metadata.len()) != (self.identity, self.size) {
+            return Ok(false);
+        }
+        let written = opened.write_all(lines).and_then(|()| opened.sync_data());
+        if let Err(error) = written {
+            // The next changes must not follow half of these. If this fails, too, the size tells.
+            let _ = opened.set_len(self.size);
+            return Err(error);
+        }
+        self.size += lines.len() as u64;
+        Ok(true)
+    }
+}
+
+#[cfg(unix)]
+fn identity(metadata: &Metadata) -> (u64, u64) {
+    use std::os::unix::fs::MetadataExt;
+    (metadata.dev(), metadata.ino())
+}
+
+#[cfg(not(unix))]
+fn identity(_: &Metadata) -> (u64, u64) {
+    (0, 0)
 }
 
 /// Goes on without a lock where the file system has none, which was logged at the start.
@@ -121,22 +220,27 @@ fn check_regular(metadata: &fs::Metadata) -> io::Result<()> {
 }
 
 /// Parses a snapshot; the error is a message for the log.
-fn parse(bytes: &[u8]) -> Result<SavedStore, String> {
-    let document: Document<SavedStore> = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
-    if document.format != FORMAT {
-        return Err(format!("its format is `{}` instead of `{FORMAT}`", document.format.escape_default()));
+fn parse(bytes: &[u8]) -> Result<(SavedStore, Lines), String> {
+    let mut headers = serde_json::Deserializer::from_slice(bytes).into_iter::<Header>();
+    let header = headers.next().ok_or("it is empty")?.map_err(|error| error.to_string())?;
+    let (document, rest) = bytes.split_at(headers.byte_offset());
+    if header.format != FORMAT {
+        return Err(format!("its format is `{}` instead of `{FORMAT}`", header.format.escape_default()));
     }
-    if document.version != VERSION {
+    if !(1..=VERSION).contains(&header.version) {
         return Err(format!(
-            "its version is {}, and this registry reads version {VERSION}",
-            document.version
+            "its version is {}, and this registry reads versions 1 to {VERSION}",
+            header.version
         ));
     }
-    let mut saved = document.saved;
+    if header.version == 1 && !rest.trim_ascii().is_empty() {
+        return Err("there is more after its end".to_owned());
+    }
+    let mut saved: SavedStore = serde_json::from_slice(document).map_err(|error| error.to_string())?;
     for instance in &mut saved.instances {
         instance.registered = instance.registered.clone().check().map_err(|error| error.to_string())?;
     }
-    Ok(saved)
+    Ok(snapshot_lines::apply(saved, rest.trim_ascii_start()))
 }
 
 fn check_directory(file: &Path) -> io::Result<()> {
@@ -171,15 +275,45 @@ fn with_suffix(file: &Path, suffix: &str) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
+    use super::super::snapshot_lines::SavedChange;
     use super::*;
+    use crate::wire::InstanceName;
+
+    fn instance(port: u16) -> SavedInstance {
+        let instance = format!(
+            r#"{{"registered":{{"service":"A","id":"tcp@10.0.0.1:{port}","addr":"10.0.0.1:{port}"}},
+            "registered_at":"2031-04-05T06:07:08.009Z","last_seen":"2031-04-05T06:07:09.010Z"}}"#
+        );
+        serde_json::from_str(&instance).unwrap()
+    }
 
     fn saved() -> SavedStore {
-        let instance = r#"{"registered":{"service":"A","addr":"10.0.0.1:7001"},
-            "registered_at":"2031-04-05T06:07:08.009Z","last_seen":"2031-04-05T06:07:09.010Z"}"#;
-        let mut saved =
-            SavedStore { instances: vec![serde_json::from_str(instance).unwrap()], ..SavedStore::default() };
-        saved.instances[0].registered.id = "tcp@10.0.0.1:7001".to_owned();
-        saved
+        SavedStore { instances: vec![instance(7001), instance(7002)], ..SavedStore::default() }
+    }
+
+    fn write(file: &Path, saved: &SavedStore) -> Written {
+        let (sender, mut parts) = tokio::sync::mpsc::channel(8);
+        for instance in &saved.instances {
+            sender.try_send(Part::Instances(vec![instance.clone()])).unwrap();
+        }
+        sender.try_send(Part::End).unwrap();
+        replace(file, saved, &mut parts, &mut SnapshotLock::default()).unwrap()
+    }
+
+    fn lines(changes: &[SavedChange]) -> Vec<u8> {
+        let mut lines = Vec::new();
+        changes.iter().for_each(|change| snapshot_lines::push(&mut lines, change));
+        lines
+    }
+
+    fn delete(port: u16) -> SavedChange {
+        let id = format!("tcp@10.0.0.1:{port}");
+        SavedChange::Delete(InstanceName { service: "A".to_owned(), id })
+    }
+
+    fn files(directory: &Path) -> Vec<String> {
+        let names = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name());
+        names.map(|name| name.into_string().unwrap()).collect()
     }
 
     #[test]
@@ -188,17 +322,119 @@ mod tests {
         let file = directory.path().join("registry.json");
         assert_eq!(read(&file).unwrap(), None);
         for saved in [SavedStore::default(), saved()] {
-            write(&file, &saved, &mut SnapshotLock::default()).unwrap();
+            write(&file, &saved);
             assert_eq!(read(&file).unwrap(), Some(saved));
         }
-        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+        assert_eq!(files(directory.path()).len(), 1);
+    }
+
+    #[test]
+    fn file_of_version_1_can_be_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("registry.json");
+        let instances = serde_json::to_string(&saved().instances).unwrap();
+        let text = format!(
+            r#"{{"format":"{FORMAT}","version":1,"written_at":"2031-04-05T06:07:08.009Z","warming":false,"instances":{instances},"kept":[]}}"#
+        );
+        for (end, is_read) in [("\n", true), ("\n{\"warming\":true}\n", false)] {
+            fs::write(&file, format!("{text}{end}")).unwrap();
+            assert_eq!(read(&file).unwrap(), is_read.then(saved));
+        }
+    }
+
+    #[test]
+    fn appended_changes_are_applied() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("registry.json");
+        let mut written = write(&file, &saved());
+        let mut changed = instance(7001);
+        changed.stale = true;
+        let first = lines(&[SavedChange::Put(Box::new(changed.clone())), delete(7002)]);
+        assert!(written.append(&file, &first).unwrap());
+        let second = lines(&[SavedChange::Put(Box::new(instance(7003))), SavedChange::Warming(true)]);
+        assert!(written.append(&file, &second).unwrap());
+        let read_back = read(&file).unwrap().unwrap();
+        assert_eq!((read_back.instances, read_back.warming), (vec![changed, instance(7003)], true));
+    }
+
+    #[test]
+    fn another_file_is_not_appended_to() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("registry.json");
+        let mut written = write(&file, &saved());
+        let line = lines(&[delete(7001)]);
+        let content = fs::read(&file).unwrap();
+        fs::rename(&file, directory.path().join("moved")).unwrap();
+        assert!(!written.append(&file, &line).unwrap());
+        fs::write(&file, &content).unwrap();
+        assert!(!written.append(&file, &line).unwrap(), "it has the same content, but is another file");
+        let mut written = write(&file, &saved());
+        fs::write(&file, b"cut").unwrap();
+        assert!(!written.append(&file, &line).unwrap(), "it has another size");
+    }
+
+    #[test]
+    fn snapshot_that_is_cut_anywhere_keeps_whole_changes() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("registry.json");
+        let mut written = write(&file, &saved());
+        let document = fs::read(&file).unwrap().len();
+        written.append(&file, &lines(&[delete(7001), delete(7002)])).unwrap();
+        let whole = fs::read(&file).unwrap();
+        let line = lines(&[delete(7001)]).len();
+        for end in document..=whole.len() {
+            for zeros in [0, 40] {
+                fs::write(&file, [&whole[..end], &vec![0; zeros]].concat()).unwrap();
+                let left = read(&file).unwrap().unwrap();
+                assert_eq!((left.instances.len(), left.warming), (2 - (end - document) / line, false), "{end}");
+            }
+        }
+        assert_eq!(files(directory.path()).len(), 1);
+    }
+
+    #[test]
+    fn damage_among_the_changes_keeps_what_stands_before_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("registry.json");
+        let mut written = write(&file, &saved());
+        let changes = lines(&[delete(7001), SavedChange::Warming(false), delete(7002)]);
+        written.append(&file, &changes).unwrap();
+        let damaged = fs::read_to_string(&file).unwrap().replace("{\"warming\":false}", "{\"warm\0ng\":false}");
+        fs::write(&file, &damaged).unwrap();
+        let left = read(&file).unwrap().unwrap();
+        assert_eq!((left.instances, left.warming), (vec![instance(7002)], true));
+        let [renamed] = &*files(directory.path()) else { panic!("one file is left") };
+        assert_eq!(fs::read_to_string(directory.path().join(renamed)).unwrap(), damaged);
+    }
+
+    #[test]
+    fn abandoned_write_leaves_the_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("registry.json");
+        write(&file, &saved());
+        let (sender, mut parts) = tokio::sync::mpsc::channel(8);
+        sender.try_send(Part::Instances(vec![instance(1)])).unwrap();
+        drop(sender);
+        assert!(replace(&file, &SavedStore::default(), &mut parts, &mut SnapshotLock::default()).is_err());
+        assert_eq!(read(&file).unwrap(), Some(saved()));
+    }
+
+    #[test]
+    fn document_is_written_again_when_changes_take_more() {
+        let mut written = Written { identity: (0, 0), document: 100, size: 100 + MIN_CHANGES_BYTES - 1 };
+        assert!(!written.is_full());
+        written.size += 1;
+        assert!(written.is_full());
+        let large = 10 * MIN_CHANGES_BYTES;
+        assert!(!Written { identity: (0, 0), document: large, size: 2 * large - 1 }.is_full());
+        assert!(Written { identity: (0, 0), document: large, size: 2 * large }.is_full());
     }
 
     #[test]
     fn damaged_snapshot_is_renamed() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("registry.json");
-        write(&file, &saved(), &mut SnapshotLock::default()).unwrap();
+        write(&file, &saved());
         let whole = fs::read_to_string(&file).unwrap();
         let damages = [
             String::new(),
@@ -206,7 +442,7 @@ mod tests {
             "{}".to_owned(),
             whole[..whole.len() / 2].to_owned(),
             whole.replace(FORMAT, "another"),
-            whole.replace("\"version\":1", "\"version\":2"),
+            whole.replace("\"version\":2", "\"version\":3"),
             whole.replace("10.0.0.1:7001", "0.0.0.0:0"),
         ];
         for damaged in damages {
@@ -215,19 +451,16 @@ mod tests {
             let file = directory.path().join("registry.json");
             fs::write(&file, &damaged).unwrap();
             assert_eq!(read(&file).unwrap(), None, "{damaged}");
-            let left: Vec<_> =
-                fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
-            let [renamed] = &*left else { panic!("{left:?}") };
-            assert!(renamed.to_str().unwrap().contains("registry.json.damaged-2"));
-            assert_eq!(fs::read_to_string(renamed).unwrap(), damaged);
+            let [renamed] = &*files(directory.path()) else { panic!("one file is left") };
+            assert!(renamed.contains("registry.json.damaged-2"));
+            assert_eq!(fs::read_to_string(directory.path().join(renamed)).unwrap(), damaged);
         }
     }
 
     #[test]
     fn unusable_snapshot_is_an_error_with_its_path() {
         let directory = tempfile::tempdir().unwrap();
-        let device = PathBuf::from("/dev/zero");
-        for file in [directory.path().to_owned(), directory.path().join("no/where.json"), device] {
+        for file in [directory.path().to_owned(), directory.path().join("no/where.json"), "/dev/zero".into()] {
             let error = read(&file).unwrap_err().to_string();
             assert!(error.contains(file.to_str().unwrap()), "{error}");
         }

@@ -116,7 +116,9 @@ mod tests {
     use crate::server::store::SavedStore;
 
     fn write(snapshot: &Path, lock: &mut SnapshotLock) -> io::Result<()> {
-        snapshot_file::write(snapshot, &SavedStore::default(), lock)
+        let (sender, mut parts) = tokio::sync::mpsc::channel(1);
+        sender.try_send(snapshot_file::Part::End).unwrap();
+        snapshot_file::replace(snapshot, &SavedStore::default(), &mut parts, lock).map(drop)
     }
 
     #[tokio::test(start_paused = true)]

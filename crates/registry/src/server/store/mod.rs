@@ -21,6 +21,7 @@ mod selection;
 mod service;
 #[cfg(test)]
 mod tests;
+mod unsaved;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
@@ -34,7 +35,8 @@ pub(super) use self::document::{Document, MAX_PART_BYTES, Parts};
 pub(super) use self::expiry::Sweep;
 #[cfg(test)]
 use self::expiry::SweepOutcome;
-use self::expiry::{ExpiryQueue, Key};
+use self::expiry::ExpiryQueue;
+pub(super) use self::expiry::Key;
 use self::history::History;
 pub(super) use self::history::{ChangesSince, frame};
 pub(super) use self::lease::{LeaseDefaults, LeaseGrant, Now};
@@ -49,6 +51,7 @@ pub(super) use self::retained::Retained;
 pub(super) use self::saved::{SavedInstance, SavedStore};
 pub(super) use self::selection::{Addresses, ListFilter, Selection};
 use self::service::{Service, StateCounts};
+pub(super) use self::unsaved::Unsaved;
 use crate::wire::{Cause, Counts, InstanceName, InstanceRecord, Overrides, Patch, RegistrationToken};
 
 /// Services without instances that are kept, so that clients that poll such a list learn of its changes. Past
@@ -72,6 +75,7 @@ pub(super) struct Store {
     /// client may be told that such a list has changed although it has not, but never the reverse.
     floor: u64,
     warming_until: Option<Instant>,
+    unsaved: Unsaved,
     /// Counts the changes of registrations that change no revision and are saved.
     registrations: u64,
     defaults: LeaseDefaults,
@@ -96,6 +100,7 @@ impl Store {
             empty: BTreeSet::new(),
             floor: 0,
             warming_until: None,
+            unsaved: Unsaved::all(),
             registrations: 0,
             defaults,
             max_instances,
@@ -140,15 +145,16 @@ impl Store {
             if self.lists.counts.all() >= self.max_instances {
                 return Err(StoreFull);
             }
-            let overrides =
-                self.expired_overrides.remove(&instance.service, &instance.id).unwrap_or_default();
+            let overrides = self.take_expired_overrides(&instance.service, &instance.id).unwrap_or_default();
             return Ok(self.insert(Record::new(instance, claim, overrides, self.defaults.ttl, now)));
         }
         let ttl = self.defaults.ttl;
         let mut saves = false;
         let change = |record: &mut Record| saves = record.register(instance.clone(), claim, ttl, now);
         let grant = self.change(&instance.service, &instance.id, change).expect("it was found above");
-        self.registrations += u64::from(saves);
+        if saves {
+            self.registrations_changed(&instance.service, &instance.id);
+        }
         Ok(grant)
     }
 
@@ -167,7 +173,9 @@ impl Store {
         }
         let mut saves = false;
         let grant = self.change(service, id, |record| saves = record.renew(token, now))?;
-        self.registrations += u64::from(saves);
+        if saves {
+            self.registrations_changed(service, id);
+        }
         Some(grant)
     }
 
@@ -186,7 +194,7 @@ impl Store {
             return self.delete(service, id);
         }
         self.change(service, id, |record| record.end_registration(token));
-        self.registrations += 1;
+        self.registrations_changed(service, id);
         false
     }
 
@@ -199,7 +207,7 @@ impl Store {
     /// Removes an instance and its overrides; returns `true` if it was there.
     pub(super) fn delete(&mut self, service: &str, id: &str) -> bool {
         // Also the overrides that were kept for its return.
-        self.expired_overrides.remove(service, id);
+        self.take_expired_overrides(service, id);
         self.remove(service, id, Cause::Deleted).is_some()
     }
 
@@ -212,6 +220,7 @@ impl Store {
             let Some((service, id)) = self.expiry.first_due(sweep.now) else {
                 if self.warming_until.is_some_and(|until| until <= sweep.now) {
                     sweep.outcome.warmed = true;
+                    self.unsaved.warming = true;
                     self.warming_until = None;
                     self.history.warming = false;
                 }
@@ -281,11 +290,10 @@ impl Store {
 
     /// Returns `true` if all changes after `rev` are known, of one service or of all.
     pub(super) fn knows_since(&self, service: Option<&str>, rev: u64) -> bool {
-        let since = match service {
-            Some(name) => self.history.since_of(name, self.service_rev(name), rev, self.rev()),
-            None => self.history.since(rev, rev),
-        };
-        since != ChangesSince::Lost
+        match service {
+            Some(name) => self.history.since_of(name, self.service_rev(name), rev, rev) != ChangesSince::Lost,
+            None => self.history.since(rev, rev) != ChangesSince::Lost,
+        }
     }
 
     /// The revision up to which watchers are told.
@@ -355,6 +363,21 @@ impl Store {
         Some((records.into_iter().map(SavedInstance::from).collect(), last))
     }
 
+    /// Returns what has changed since it was last taken, which the caller saves.
+    pub(super) fn take_unsaved(&mut self) -> Unsaved {
+        std::mem::replace(&mut self.unsaved, Unsaved::nothing())
+    }
+
+    /// Takes back what could not be saved.
+    pub(super) fn put_back_unsaved(&mut self, unsaved: Unsaved) {
+        self.unsaved.extend(unsaved);
+    }
+
+    /// Returns an instance to be saved; `None` if it is gone.
+    pub(super) fn saved_instance(&self, (service, id): &Key) -> Option<SavedInstance> {
+        self.services.get(service)?.instances.get(id).map(SavedInstance::from)
+    }
+
     /// Restores what was saved into an empty store. Each instance gets a full time to live from `now` on. The
     /// limit of instances does not apply: they were registered before.
     pub(super) fn restore(&mut self, saved: SavedStore, now: Now) {
@@ -370,8 +393,21 @@ impl Store {
         }
     }
 
+    fn take_expired_overrides(&mut self, service: &str, id: &str) -> Option<Overrides> {
+        let overrides = self.expired_overrides.remove(service, id);
+        self.unsaved.overrides |= overrides.is_some();
+        overrides
+    }
+
+    /// Records a change of an instance's registrations, which has no revision and is saved all the same.
+    fn registrations_changed(&mut self, service: &str, id: &str) {
+        self.registrations += 1;
+        self.unsaved.insert((service.into(), id.into()));
+    }
+
     fn insert(&mut self, mut record: Record) -> LeaseGrant {
         let (name, id) = record.key();
+        self.unsaved.insert((Arc::clone(&name), Arc::clone(&id)));
         let (floor, retained) = (self.floor, &self.retained);
         let service = self
             .services
@@ -405,6 +441,7 @@ impl Store {
             service.rev = self.history.put(&key.0, service.rev, record);
             let listed = record.listed();
             self.lists.replace(service, &key.1, listed);
+            self.unsaved.insert(key);
         }
         Some(grant)
     }
@@ -421,6 +458,7 @@ impl Store {
         }
         self.expiry.remove(record.deadline(), &(Arc::clone(&name), Arc::clone(&id)));
         self.lists.replace(service, &id, None);
+        self.unsaved.insert((name, id));
         if is_empty {
             self.drop_oldest_empty();
         }
@@ -434,6 +472,7 @@ impl Store {
             self.change(service, id, |record| record.withhold(sweep.now));
             sweep.outcome.withheld += 1;
         } else if let Some(overrides) = self.remove(service, id, Cause::Expired) {
+            self.unsaved.overrides |= !overrides.is_empty();
             self.expired_overrides.insert(service, id, overrides);
             sweep.outcome.expired += 1;
         }
