@@ -19,13 +19,14 @@ use tokio_util::sync::CancellationToken;
 use tower_service::Service;
 use tracing::debug;
 
+use crate::stall::{StallGuard, Stalled};
 use crate::tls::CurrentTls;
 
 /// The time limit of a TLS handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// The time after which a connection whose peer takes no data is closed: longer than a short network
-/// outage, and no longer, because a watcher that is gone occupies a connection. The kernel enforces it,
-/// on Linux only.
+/// outage, and no longer, because a watcher that is gone occupies a connection. On Linux the kernel enforces it
+/// as well, also for the data that it has taken over.
 pub(crate) const STALL_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The parts that all connections share. A clone is cheap.
@@ -37,6 +38,8 @@ pub(crate) struct ConnectionServer {
     pub(crate) header_timeout: Duration,
     /// [`STALL_TIMEOUT`], except in tests.
     pub(crate) stall_timeout: Duration,
+    /// The connections whose peers take nothing at the moment.
+    pub(crate) stalled: Stalled,
     /// When it is cancelled, a connection ends after its current request.
     pub(crate) shutdown: CancellationToken,
 }
@@ -47,6 +50,8 @@ impl ConnectionServer {
         if let Err(error) = prepare(&stream, self.stall_timeout) {
             debug!(%peer, %error, "socket options could not be set");
         }
+        // Below TLS, which has buffers, too.
+        let stream = StallGuard::new(stream, self.stall_timeout, self.stalled.clone());
         let Some(tls) = &self.tls else { return self.serve_http(stream, peer, activity).await };
         match timeout(HANDSHAKE_TIMEOUT, TlsAcceptor::from(tls.get()).accept(stream)).await {
             Ok(Ok(stream)) => self.serve_http(stream, peer, activity).await,
@@ -121,6 +126,7 @@ mod tests {
             tls: None,
             header_timeout: PATIENCE,
             stall_timeout: Duration::from_secs(1),
+            stalled: Stalled::default(),
             shutdown: CancellationToken::new(),
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

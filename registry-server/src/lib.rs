@@ -27,6 +27,7 @@ mod options;
 mod reload;
 mod run;
 mod server;
+mod stall;
 mod tls;
 mod tokens;
 

@@ -16,6 +16,7 @@ use crate::config::{Config, ConnectionLimits};
 use crate::connection::{ConnectionServer, STALL_TIMEOUT};
 use crate::error::ServerError;
 use crate::reload::Reload;
+use crate::stall::Stalled;
 use crate::tls::{CurrentTls, TlsFiles};
 
 /// The time that requests under way have to finish after shutdown began; then they are aborted.
@@ -126,6 +127,7 @@ impl Server {
             tls: self.tls,
             header_timeout: self.limits.header_timeout,
             stall_timeout: STALL_TIMEOUT,
+            stalled: Stalled::default(),
             shutdown,
         };
         for listener in self.listeners {

@@ -211,7 +211,7 @@ fn read_bytes(file: &Path) -> io::Result<Vec<u8>> {
     if bytes.len() as u64 > MAX_BYTES { too_large(bytes.len() as u64) } else { Ok(bytes) }
 }
 
-fn check_regular(metadata: &fs::Metadata) -> io::Result<()> {
+fn check_regular(metadata: &Metadata) -> io::Result<()> {
     if metadata.is_file() {
         return Ok(());
     }
@@ -386,7 +386,11 @@ mod tests {
             for zeros in [0, 40] {
                 fs::write(&file, [&whole[..end], &vec![0; zeros]].concat()).unwrap();
                 let left = read(&file).unwrap().unwrap();
-                assert_eq!((left.instances.len(), left.warming), (2 - (end - document) / line, false), "{end}");
+                assert_eq!(
+                    (left.instances.len(), left.warming),
+                    (2 - (end - document) / line, false),
+                    "{end}"
+                );
             }
         }
         assert_eq!(files(directory.path()).len(), 1);
@@ -399,7 +403,8 @@ mod tests {
         let mut written = write(&file, &saved());
         let changes = lines(&[delete(7001), SavedChange::Warming(false), delete(7002)]);
         written.append(&file, &changes).unwrap();
-        let damaged = fs::read_to_string(&file).unwrap().replace("{\"warming\":false}", "{\"warm\0ng\":false}");
+        let damaged =
+            fs::read_to_string(&file).unwrap().replace("{\"warming\":false}", "{\"warm\0ng\":false}");
         fs::write(&file, &damaged).unwrap();
         let left = read(&file).unwrap().unwrap();
         assert_eq!((left.instances, left.warming), (vec![instance(7002)], true));
@@ -460,7 +465,8 @@ mod tests {
     #[test]
     fn unusable_snapshot_is_an_error_with_its_path() {
         let directory = tempfile::tempdir().unwrap();
-        for file in [directory.path().to_owned(), directory.path().join("no/where.json"), "/dev/zero".into()] {
+        for file in [directory.path().to_owned(), directory.path().join("no/where.json"), "/dev/zero".into()]
+        {
             let error = read(&file).unwrap_err().to_string();
             assert!(error.contains(file.to_str().unwrap()), "{error}");
         }

@@ -50,7 +50,8 @@ pub(super) fn apply(saved: SavedStore, lines: &[u8]) -> (SavedStore, Lines) {
     let mut lines = lines.split_inclusive(|byte| *byte == b'\n');
     for line in lines.by_ref() {
         if let Err(error) = parse(line).map(|change| applied.apply(change)) {
-            let state = if lines.any(|line| parse(line).is_ok()) { Lines::Damaged(error) } else { Lines::CutOff };
+            let state =
+                if lines.any(|line| parse(line).is_ok()) { Lines::Damaged(error) } else { Lines::CutOff };
             return (applied.into_saved(), state);
         }
     }
@@ -60,7 +61,8 @@ pub(super) fn apply(saved: SavedStore, lines: &[u8]) -> (SavedStore, Lines) {
 /// Parses a line; the error is a message for the log.
 fn parse(line: &[u8]) -> Result<SavedChange, String> {
     let line = line.strip_suffix(b"\n").ok_or("a change was cut off")?;
-    let mut change = serde_json::from_slice(line).map_err(|error| format!("a change is malformed: {error}"))?;
+    let mut change =
+        serde_json::from_slice(line).map_err(|error| format!("a change is malformed: {error}"))?;
     if let SavedChange::Put(instance) = &mut change {
         instance.registered = instance.registered.clone().check().map_err(|error| error.to_string())?;
     }

@@ -118,7 +118,10 @@ mod tests {
     fn write(snapshot: &Path, lock: &mut SnapshotLock) -> io::Result<()> {
         let (sender, mut parts) = tokio::sync::mpsc::channel(1);
         sender.try_send(snapshot_file::Part::End).unwrap();
-        snapshot_file::replace(snapshot, &SavedStore::default(), &mut parts, lock).map(drop)
+        let mut replace =
+            || snapshot_file::replace(snapshot, &SavedStore::default(), &mut parts, lock).map(drop);
+        // It waits for parts, as a runtime's thread must not.
+        std::thread::scope(|scope| scope.spawn(&mut replace).join().unwrap())
     }
 
     #[tokio::test(start_paused = true)]

@@ -38,7 +38,7 @@ const APPENDED_AT_ONCE: usize = 1024 * 1024;
 #[derive(Debug)]
 pub(super) struct Snapshots {
     file: PathBuf,
-    /// What this registry holds of the file. Locked while a file is written, even after the future that began it was
+    /// The parts of the file that this registry holds. Locked while a file is written, even after the future that began it was
     /// dropped: two writers would overwrite each other's temporary file.
     held: Arc<tokio::sync::Mutex<Held>>,
     outcome: Mutex<Outcome>,
@@ -74,8 +74,7 @@ impl Snapshots {
     /// Locks the snapshot, and reads it if there is one.
     pub(super) async fn open(file: PathBuf) -> Result<(Self, Option<SavedStore>), OpenError> {
         let path = file.clone();
-        let unusable =
-            |error| OpenError::Snapshot { path: file.clone(), source: io::Error::other(error) };
+        let unusable = |error| OpenError::Snapshot { path: file.clone(), source: io::Error::other(error) };
         // Before anything is created next to it.
         let checked = spawn_blocking(move || snapshot_file::check(&path)).await;
         checked.unwrap_or_else(|error| Err(unusable(error)))?;
@@ -232,7 +231,8 @@ impl Snapshots {
         let mut last = None;
         loop {
             let part = store.lock().saved_instances_after(last.as_ref(), INSTANCES_AT_ONCE);
-            let (part, key) = part.map_or((Part::End, None), |(saved, key)| (Part::Instances(saved), Some(key)));
+            let (part, key) =
+                part.map_or((Part::End, None), |(saved, key)| (Part::Instances(saved), Some(key)));
             // If the writer has failed, its error tells.
             if sender.send(part).await.is_err() || key.is_none() {
                 break;

@@ -32,11 +32,11 @@ use tokio::time::Instant;
 
 use self::document::Items;
 pub(super) use self::document::{Document, MAX_PART_BYTES, Parts};
+use self::expiry::ExpiryQueue;
+pub(super) use self::expiry::Key;
 pub(super) use self::expiry::Sweep;
 #[cfg(test)]
 use self::expiry::SweepOutcome;
-use self::expiry::ExpiryQueue;
-pub(super) use self::expiry::Key;
 use self::history::History;
 pub(super) use self::history::{ChangesSince, frame};
 pub(super) use self::lease::{LeaseDefaults, LeaseGrant, Now};

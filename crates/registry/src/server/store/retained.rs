@@ -31,7 +31,7 @@ impl Retained {
     }
 }
 
-/// Whoever holds a page last drops it, the store or a reader on another thread: only here is it known that its
+/// The last holder of a page drops it, the store or a reader on another thread: only here is it known that its
 /// memory is free.
 impl Drop for RetainedBytes {
     fn drop(&mut self) {

@@ -7,7 +7,7 @@ use super::expiry::Key;
 /// The maximum number of names that are kept. Past it, everything counts as changed.
 const MAX_NAMES: usize = 65_536;
 
-/// What has changed since it was saved: everything, until something was saved.
+/// The changes since they were last saved: everything, until something was saved.
 #[derive(Debug)]
 pub(in crate::server) struct Unsaved {
     all: bool,
