@@ -45,12 +45,12 @@ fn assert_clean(attacks: &str) {
 
 #[test]
 fn servers_stand_attacks() {
-    assert_clean("pings,handshakes-a-byte-every-5-s,unknown-methods");
+    assert_clean("pings,handshakes-a-byte-every-5-s,claimed-frames,metadata-keys,unknown-methods");
 }
 
 #[test]
 fn registry_stands_attacks() {
-    assert_clean("registry-query-names,registry-refusals");
+    assert_clean("registry-query-names,registry-heartbeats,registry-refusals");
 }
 
 #[test]

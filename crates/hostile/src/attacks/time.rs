@@ -20,7 +20,7 @@ pub(super) fn attacks() -> Vec<Attack> {
             "64 x 1,024 calls of an hour, a goaway, and the attacker leaves",
             leaving_callers,
         )
-        .lasting(20),
+        .lasting(75),
         Attack::new(
             "goaway-and-stay",
             "2,000 connections with a call of an hour say goaway, close their half, and stay",
@@ -57,7 +57,8 @@ pub(super) fn attacks() -> Vec<Attack> {
     ]
 }
 
-/// The calls of a peer that has closed its half and left are found by a ping, and end.
+/// The calls of a peer that has closed its half and left end when its host says so: Linux answers for a closed socket for a
+/// minute.
 async fn leaving_callers(target: Target) -> io::Result<()> {
     let call = Request::new("Echo.sleep", &Codec::MessagePack, &json!({"ms": HOUR}));
     begin().await?;
