@@ -14,7 +14,7 @@ use farcall_transport::PeerAddress;
 use serde_json::json;
 use support::{Raw, Running, frame, millis, none, open_from, secs, serve};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 const MIB: usize = 1024 * 1024;
 const REFUSED: Execution = Execution::Refused;
@@ -104,6 +104,31 @@ async fn connection_that_holds_most_without_progress_makes_room_for_others() {
     assert_eq!(server.handle.connections(), 4, "it sends its goaway, and discards input for a second");
     sleep(secs(2)).await;
     assert_eq!(server.handle.connections(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn small_responses_to_peers_that_do_not_read_are_bounded_for_each_address() {
+    const CLIENTS: usize = 30;
+    let limits = Limits::default().buffered_bytes(64 * MIB).buffered_bytes_per_peer(4 * MIB);
+    let server = serve(limits);
+    let mut unread = Vec::new();
+    for _ in 0..CLIENTS {
+        let mut client = connect_from(&server, 1).await;
+        for _ in 0..6_000 {
+            // The server stops reading at some point.
+            let sent = timeout(millis(1), client.request("T.echo", json!({"text": "x".repeat(100)})));
+            if sent.await.is_err() {
+                break;
+            }
+        }
+        unread.push(client);
+    }
+    sleep(millis(1)).await;
+    // Each may keep what was read of its requests, and what is guaranteed to it.
+    let (held, most) = (server.handle.buffered_bytes(), 4 * MIB + CLIENTS * (64 + 32) * 1024);
+    assert!(held <= most && held > 2 * MIB, "{held} of {most}");
+    connect_from(&server, 1).await.call("T.echo", json!({"text": "small"})).await.value();
+    connect_from(&server, 2).await.call("T.count", padding(MIB)).await.value();
 }
 
 #[tokio::test(start_paused = true)]

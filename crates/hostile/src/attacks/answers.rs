@@ -37,7 +37,7 @@ pub(super) fn attacks() -> Vec<Attack> {
             "1,000 connections with small calls without end whose answers are never read",
             small_answers_never_read,
         )
-        .ended_after(45),
+        .ended_after(75),
     ]
 }
 
@@ -94,7 +94,8 @@ async fn websocket_answers_never_read(target: Target) -> io::Result<()> {
     stay().await
 }
 
-/// Many readers that are owed little each.
+/// Many readers that are owed little each: reading from them stops before their address's share is full, or refusals would
+/// fill it further.
 async fn small_answers_never_read(target: Target) -> io::Result<()> {
     let call = echo(100);
     begin().await?;

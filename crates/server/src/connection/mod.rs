@@ -27,7 +27,7 @@ use self::timers::{Expired, Timers};
 use crate::call::env::CallEnv;
 use crate::call::in_flight::{InFlightCalls, Signal};
 use crate::limits::{DRAIN_PROBE, LINGER, MAX_SHED_OUTBOX, MAX_TURN, MESSAGES_PER_WRITE, READS_PER_TURN};
-use crate::memory_budget::MemoryReservation;
+use crate::memory_budget::{GUARANTEED_BYTES, MemoryReservation};
 use crate::server::state::ServerState;
 
 mod dispatch;
@@ -368,8 +368,12 @@ impl Connection {
         Ok(self.half_close_deadline.map_or(next, |deadline| next.min(deadline)))
     }
 
+    /// Returns `true` if no request is handled before the peer has taken some of what waits for it: a lot does, or
+    /// more than is guaranteed to it while its share of the memory is nearly used up. Even refusals would add to that.
     fn is_outbox_full(&self) -> bool {
-        self.io.outbox.remaining() >= self.env().server.limits.outbox_bytes
+        let waiting = self.io.outbox.remaining();
+        waiting >= self.env().server.limits.outbox_bytes
+            || (waiting >= GUARANTEED_BYTES && self.env().calls.memory().is_scarce())
     }
 
     /// Returns `true` if the connection has finished what its phase asks for, and is to close.
