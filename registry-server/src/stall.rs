@@ -20,10 +20,12 @@ const GRACE: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Stalled(Arc<Mutex<Table>>);
 
+/// The time since when a connection stands still, and a number.
+type Key = (Instant, u64);
+
 #[derive(Debug, Default)]
 struct Table {
-    /// By the time since when they stand still, and a number.
-    connections: BTreeMap<(Instant, u64), Waker>,
+    connections: BTreeMap<Key, Waker>,
     next: u64,
 }
 
@@ -34,12 +36,12 @@ pub(crate) struct StallGuard<S> {
     limit: Duration,
     stalled: Stalled,
     /// While the peer takes nothing.
-    stall: Option<(Pin<Box<Sleep>>, (Instant, u64))>,
+    stall: Option<(Pin<Box<Sleep>>, Key)>,
 }
 
 impl Stalled {
     /// Adds a connection; ends the one that has stood still for longest if there are too many.
-    fn insert(&self, waker: &Waker) -> (Instant, u64) {
+    fn insert(&self, waker: &Waker) -> Key {
         let mut table = self.lock();
         let now = Instant::now();
         let key = (now, table.next);
@@ -55,11 +57,11 @@ impl Stalled {
         key
     }
 
-    fn contains(&self, key: &(Instant, u64)) -> bool {
+    fn contains(&self, key: &Key) -> bool {
         self.lock().connections.contains_key(key)
     }
 
-    fn remove(&self, key: &(Instant, u64)) {
+    fn remove(&self, key: &Key) {
         self.lock().connections.remove(key);
     }
 

@@ -84,7 +84,8 @@ impl Readers {
         let mut ended = 0;
         for (progressed, reader) in slowest {
             let stalled = progressed + MAX_STALL <= now;
-            if !stalled && !(too_much && self.retained.bytes() > MAX_RETAINED_BYTES / 2) {
+            let is_over = too_much && self.retained.bytes() > MAX_RETAINED_BYTES / 2;
+            if !stalled && !is_over {
                 break;
             }
             // Dropped here: the reader's own task is not polled while its connection accepts nothing.
