@@ -39,7 +39,7 @@ struct OpenConnection {
     peer: PeerKey,
     /// Requests under way.
     busy: usize,
-    /// Its place among the idle ones of its peer; `None` while it is busy.
+    /// The place among the idle ones of the peer; `None` while it is busy.
     idle: Option<IdleKey>,
     closed: CancellationToken,
 }

@@ -163,7 +163,7 @@ fn url_is_refused_with_the_address_that_is_meant() {
         ("unix:///run/a.sock", "unix@/run/a.sock"),
         ("unix:/run/a.sock", "unix@/run/a.sock"),
     ] {
-        let expected = format!("try {:?}", instead);
+        let expected = format!("try {instead:?}");
         assert!(refusal(url).ends_with(&expected), "{url}: {}", refusal(url));
         if !instead.ends_with("PORT") {
             assert!(Address::parse(instead).is_ok(), "{instead}");

@@ -20,7 +20,7 @@ const INTERVAL: Duration = Duration::from_secs(1);
 
 /// Replaces the process's panic hook: each panic is one line on stderr, with control characters escaped and at most 1 KiB
 /// of its message, 20 at once and then one a second with the number of those between. With `RUST_BACKTRACE` the
-/// backtrace follows. farcall's programs call it first in `main`; a program with a hook of its own escapes there, with
+/// backtrace follows. farcall's programs call it first in `main`; a program with another hook escapes there, with
 /// [`escaped_panic`].
 pub fn install_panic_hook() {
     let rate = Mutex::new(PrintRate::default());

@@ -73,7 +73,7 @@ struct Bucket {
 #[derive(Debug, Default)]
 struct Peers {
     buckets: HashMap<Option<IpAddr>, Bucket>,
-    /// That of the peers that have no bucket of their own.
+    /// The bucket of the peers without another one.
     others: Bucket,
     all: Bucket,
     /// When quiet peers were last removed to make room.
@@ -188,7 +188,7 @@ impl Peers {
     }
 }
 
-/// Returns the peer as far as peers are told apart: whoever has an address of version 6 has a network of them.
+/// Returns the peer as far as peers are told apart: a peer with an address of version 6 has a whole network of them.
 fn network(peer: IpAddr) -> IpAddr {
     match peer.to_canonical() {
         IpAddr::V6(address) => {
