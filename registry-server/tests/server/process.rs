@@ -245,6 +245,7 @@ async fn overrides_in_a_loop_do_not_fill_the_log() {
     let registry = Running::start(&[]);
     registry.register("tcp@127.0.0.1:7001", "").await;
     let path = "/v1/services/~/instances/tcp@127.0.0.1:7001";
+    let begun = std::time::Instant::now();
     for n in 0..300 {
         let patch = registry.ask(Method::PATCH, path).body(format!(r#"{{"weight":{}}}"#, n % 2));
         assert_eq!(patch.send().await.unwrap().status(), StatusCode::OK);
@@ -252,7 +253,8 @@ async fn overrides_in_a_loop_do_not_fill_the_log() {
     registry.wait_for_log("overrides changed").await;
     let lines = registry.stderr().matches("overrides changed").count();
     // 50 at once, and one a second.
-    assert!((50..200).contains(&lines), "{lines}");
+    let most = 51 + begun.elapsed().as_secs() as usize;
+    assert!((50..=most).contains(&lines), "{lines}, at most {most}");
     assert!(registry.stderr().contains("peer=127.0.0.1"), "{}", registry.stderr());
 }
 
