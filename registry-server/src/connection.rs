@@ -52,9 +52,10 @@ impl ConnectionServer {
         }
         // Below TLS, which has buffers, too.
         let stream = StallGuard::new(stream, self.stall_timeout, self.stalled.clone());
-        let Some(tls) = &self.tls else { return self.serve_http(stream, peer, activity).await };
+        // Boxed: or the task had room for both kinds of streams, several times.
+        let Some(tls) = &self.tls else { return Box::pin(self.serve_http(stream, peer, activity)).await };
         match timeout(HANDSHAKE_TIMEOUT, TlsAcceptor::from(tls.get()).accept(stream)).await {
-            Ok(Ok(stream)) => self.serve_http(stream, peer, activity).await,
+            Ok(Ok(stream)) => Box::pin(self.serve_http(stream, peer, activity)).await,
             Ok(Err(error)) => debug!(%peer, %error, "the TLS handshake failed"),
             Err(_) => debug!(%peer, "the TLS handshake took longer than 10 s"),
         }

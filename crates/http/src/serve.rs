@@ -194,8 +194,9 @@ impl ConnectionServer {
     async fn serve(self, stream: Stream, peer: PeerAddress, activity: ConnectionActivity) {
         let stream = self.encrypted(stream);
         match self.plain_rpc.clone() {
-            None => self.serve_http(stream, peer, activity).await,
-            Some(server) => self.serve_either(stream, peer, server, activity).await,
+            // Boxed: or the task had room for both, several times.
+            None => Box::pin(self.serve_http(stream, peer, activity)).await,
+            Some(server) => Box::pin(self.serve_either(stream, peer, server, activity)).await,
         }
     }
 

@@ -129,7 +129,8 @@ impl Connections {
                         self.log_refused(&peer, ip);
                         continue;
                     };
-                    let connection = serve(io, peer, slot.activity());
+                    // Boxed: a future that wraps another one is twice as large, and idle connections are many.
+                    let connection = Box::pin(serve(io, peer, slot.activity()));
                     let connection = slot.closed().run_until_cancelled_owned(connection);
                     let connection = self.abort.clone().run_until_cancelled_owned(connection);
                     self.tasks.spawn(async move {
