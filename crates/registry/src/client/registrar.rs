@@ -19,8 +19,6 @@ use super::response::FullResponse;
 use super::settings::SettingsError;
 use crate::wire::{self, RegistrationToken};
 
-/// The time to live that is requested by default: a server that was killed leaves the lists within it.
-const DEFAULT_TTL: Duration = Duration::from_secs(30);
 /// The heartbeat interval if neither the registry nor [`HttpRegistrar::heartbeat`] sets it.
 const DEFAULT_HEARTBEAT: Duration = Duration::from_secs(4 * 60);
 /// Heartbeats in a time to live, if the registry sets only that.
@@ -93,7 +91,7 @@ impl HttpRegistrar {
     pub fn new(url: &str) -> Result<Self, SettingsError> {
         Ok(Self {
             http: Http::new(ClientOptions::new(url)?),
-            ttl: Some(DEFAULT_TTL),
+            ttl: None,
             heartbeat: None,
             unanswered: Mutex::default(),
         })
@@ -122,9 +120,9 @@ impl HttpRegistrar {
         Ok(self)
     }
 
-    /// Sets the time to live of instances that have none, from 1 s to 1 day. Default: 30 s, with a heartbeat every 10 s;
-    /// `None` requests the registry's, which is 5 minutes unless set there. Too short: a brief network failure removes
-    /// servers. Too long: clients try crashed servers.
+    /// Sets the time to live of instances that have none, from 1 s to 1 day. Default: `None`, the registry's, which is
+    /// 5 minutes unless it is set there; 30 s, with a heartbeat every 10 s, suits production. Too short: a brief network
+    /// failure removes servers. Too long: clients try crashed servers.
     pub fn ttl(mut self, ttl: impl Into<Option<Duration>>) -> Self {
         self.ttl = ttl.into();
         self

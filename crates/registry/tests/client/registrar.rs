@@ -114,7 +114,7 @@ async fn unknown_heartbeat_is_reported() {
 #[tokio::test]
 async fn simple_interface_is_used_if_there_is_no_other() {
     let fake = FakeRegistry::new(simple).await;
-    let registrar = registrar(&fake);
+    let registrar = registrar(&fake).ttl(Duration::from_secs(30));
     let mut registered = registrar.register(&instance()).await.unwrap();
     assert_eq!(registered.heartbeat, Duration::from_secs(10));
     registrar.renew(&instance(), &mut registered.lease).await.unwrap();
@@ -167,11 +167,12 @@ async fn heartbeat_is_the_setting_the_response_or_a_third_of_the_ttl() {
 }
 
 #[tokio::test]
-async fn ttl_is_30_s_unless_the_registrys_is_requested() {
+async fn ttl_is_the_registrys_unless_one_is_set() {
     let fake = FakeRegistry::new(|_| json("{}")).await;
     let ttl_ms = |request: &Request| serde_json::from_str::<Value>(&request.body).unwrap()["ttl_ms"].clone();
-    registrar(&fake).register(&instance()).await.unwrap();
-    let registered = registrar(&fake).ttl(None).register(&instance()).await.unwrap();
+    let limited = registrar(&fake).ttl(Duration::from_secs(30));
+    limited.register(&instance()).await.unwrap();
+    let registered = registrar(&fake).register(&instance()).await.unwrap();
     assert_eq!(registered.heartbeat, Duration::from_secs(240));
     assert_eq!(fake.requests().iter().map(ttl_ms).collect::<Vec<_>>(), [value!(30_000), Value::Null]);
 }
