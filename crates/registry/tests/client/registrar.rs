@@ -153,7 +153,7 @@ async fn heartbeat_is_the_setting_the_response_or_a_third_of_the_ttl() {
         (REGISTRATION, None, 10_000),
         (REGISTRATION, Some(Duration::from_secs(3)), 3_000),
         (r#"{"ttl_ms":30000}"#, None, 10_000),
-        ("{}", None, 10_000),
+        ("{}", None, 240_000),
         (r#"{"heartbeat_ms":0}"#, None, 0),
     ] {
         let fake = FakeRegistry::new(move |_| json(answered)).await;
