@@ -9,7 +9,7 @@ use axum::Router;
 use axum::extract::ConnectInfo;
 use axum::http::Request;
 use axum::response::Response;
-use farcall_web::{ConnectionActivity, serve_http1};
+use farcall_web::{ConnectionActivity, StalledPeers, WriteTimeout, serve_http1};
 use hyper::body::Incoming;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -19,7 +19,6 @@ use tokio_util::sync::CancellationToken;
 use tower_service::Service;
 use tracing::debug;
 
-use crate::stall::{StallGuard, Stalled};
 use crate::tls::CurrentTls;
 
 /// The time limit of a TLS handshake.
@@ -39,7 +38,7 @@ pub(crate) struct ConnectionServer {
     /// [`STALL_TIMEOUT`], except in tests.
     pub(crate) stall_timeout: Duration,
     /// The connections whose peers take nothing at the moment.
-    pub(crate) stalled: Stalled,
+    pub(crate) stalled_peers: StalledPeers,
     /// When it is cancelled, a connection ends after its current request.
     pub(crate) shutdown: CancellationToken,
 }
@@ -51,7 +50,7 @@ impl ConnectionServer {
             debug!(%peer, %error, "socket options could not be set");
         }
         // Below TLS, which has buffers, too.
-        let stream = StallGuard::new(stream, self.stall_timeout, self.stalled.clone());
+        let stream = WriteTimeout::new(stream, self.stall_timeout, self.stalled_peers.clone());
         // Boxed: or the task had room for both kinds of streams, several times.
         let Some(tls) = &self.tls else { return Box::pin(self.serve_http(stream, peer, activity)).await };
         match timeout(HANDSHAKE_TIMEOUT, TlsAcceptor::from(tls.get()).accept(stream)).await {
@@ -127,7 +126,7 @@ mod tests {
             tls: None,
             header_timeout: PATIENCE,
             stall_timeout: Duration::from_secs(1),
-            stalled: Stalled::default(),
+            stalled_peers: StalledPeers::default(),
             shutdown: CancellationToken::new(),
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

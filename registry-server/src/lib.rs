@@ -27,7 +27,6 @@ mod options;
 mod reload;
 mod run;
 mod server;
-mod stall;
 mod tls;
 mod tokens;
 

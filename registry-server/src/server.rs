@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use farcall_registry::server::Registry;
-use farcall_web::Connections;
+use farcall_web::{Connections, StalledPeers};
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
 use tracing::{error, info, warn};
@@ -16,7 +16,6 @@ use crate::config::{Config, ConnectionLimits};
 use crate::connection::{ConnectionServer, STALL_TIMEOUT};
 use crate::error::ServerError;
 use crate::reload::Reload;
-use crate::stall::Stalled;
 use crate::tls::{CurrentTls, TlsFiles};
 
 /// The time that requests under way have to finish after shutdown began; then they are aborted.
@@ -127,7 +126,7 @@ impl Server {
             tls: self.tls,
             header_timeout: self.limits.header_timeout,
             stall_timeout: STALL_TIMEOUT,
-            stalled: Stalled::default(),
+            stalled_peers: StalledPeers::default(),
             shutdown,
         };
         for listener in self.listeners {

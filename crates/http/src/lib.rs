@@ -47,7 +47,6 @@ mod serve;
 mod state;
 mod text_response;
 mod upgrade;
-mod write_timeout;
 
 pub use self::debug::DebugPage;
 #[cfg(feature = "gateway")]

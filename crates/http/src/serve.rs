@@ -12,7 +12,7 @@ use farcall_server::ServerHandle;
 #[cfg(feature = "tls")]
 use farcall_transport::{Alpn, Scheme, TlsServer};
 use farcall_transport::{Listener, PeerAddress, Stream};
-use farcall_web::{ConnectionActivity, Connections, serve_http1};
+use farcall_web::{ConnectionActivity, Connections, StalledPeers, WriteTimeout, serve_http1};
 use hyper::body::Incoming;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -20,7 +20,6 @@ use tower_service::Service;
 use tracing::debug;
 
 use crate::protocol_sniff::{Detected, sniff};
-use crate::write_timeout::WriteTimeout;
 
 /// The settings of [`serve_with`]. A connection that was opened for calls is subject to the server's
 /// limits: those here are for HTTP requests.
@@ -159,6 +158,7 @@ pub async fn serve_with(
         router,
         head_timeout: options.head_timeout,
         write_timeout: options.write_timeout,
+        stalled_peers: StalledPeers::default(),
         shutdown: connections.shutdown_token().clone(),
         plain_rpc: options.plain_rpc,
         #[cfg(feature = "tls")]
@@ -182,6 +182,8 @@ struct ConnectionServer {
     router: Router,
     head_timeout: Option<Duration>,
     write_timeout: Option<Duration>,
+    /// The connections whose peers take nothing at the moment.
+    stalled_peers: StalledPeers,
     /// When it is cancelled, a connection ends after its current request.
     shutdown: CancellationToken,
     plain_rpc: Option<ServerHandle>,
@@ -240,7 +242,7 @@ impl ConnectionServer {
     }
 
     async fn serve_http(self, stream: Stream, peer: PeerAddress, activity: ConnectionActivity) {
-        let Self { router, head_timeout, write_timeout, shutdown, .. } = self;
+        let Self { router, head_timeout, write_timeout, stalled_peers, shutdown, .. } = self;
         let tls = stream.tls_later();
         let handler = move |mut request: Request<Incoming>| {
             let mut router = router.clone();
@@ -253,7 +255,7 @@ impl ConnectionServer {
             }
             async move { Ok::<_, Infallible>(router.call(request).await.unwrap_or_else(|never| match never {})) }
         };
-        let stream = WriteTimeout::new(stream, write_timeout);
+        let stream = WriteTimeout::new(stream, write_timeout, stalled_peers);
         if let Err(error) = serve_http1(stream, handler, head_timeout, &shutdown, activity).await {
             debug!(%peer, %error, "the HTTP connection ended");
         }

@@ -10,6 +10,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use farcall_server::ServerHandle;
 use farcall_transport::{PeerAddress, Scheme, Stream, serve_websocket, websocket_accept};
+use farcall_web::WriteTimeout;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tracing::debug;
@@ -17,7 +18,6 @@ use tracing::debug;
 use crate::peer::peer_of;
 use crate::state::HttpState;
 use crate::text_response::text_response;
-use crate::write_timeout::WriteTimeout;
 
 /// The only version of WebSocket (RFC 6455).
 const WEBSOCKET_VERSION: &str = "13";
@@ -81,7 +81,7 @@ async fn hand_over(on_upgrade: OnUpgrade, carrier: Carrier, peer: PeerAddress, h
 /// Returns the stream below HTTP. One of [`serve`](crate::serve) is unwrapped, which saves a layer and
 /// keeps the TLS information of its peer.
 fn stream_of(upgraded: Upgraded) -> Stream {
-    match upgraded.downcast::<TokioIo<WriteTimeout>>() {
+    match upgraded.downcast::<TokioIo<WriteTimeout<Stream>>>() {
         Ok(parts) => parts.io.into_inner().into_inner().with_prefix(parts.read_buf.into()),
         Err(upgraded) => Stream::new(TokioIo::new(upgraded)),
     }

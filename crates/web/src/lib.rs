@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | [`Page`] | one HTML document with its own style and scripts, and the policy that confines it |
 //! | [`OriginCheck`] | refuses requests that a foreign web page made a browser send |
+//! | [`WriteTimeout`] | ends a connection whose peer takes nothing, and bounds how many may |
 //! | `Connections` | an accept loop with a limit on connections, a share for each peer, graceful shutdown and abort |
 //! | `serve_http1` | one HTTP/1.1 connection that ends after its current request at shutdown |
 //!
@@ -45,6 +46,7 @@
 
 #[cfg(feature = "serve")]
 mod accept;
+mod authority;
 #[cfg(feature = "serve")]
 mod busy_body;
 #[cfg(feature = "serve")]
@@ -53,12 +55,15 @@ mod connection_table;
 mod http1;
 mod origin;
 mod page;
+mod write_timeout;
 
 #[cfg(feature = "serve")]
 pub use self::accept::{AbortGuard, Accept, Connections};
+pub use self::authority::{Authority, Origin};
 #[cfg(feature = "serve")]
 pub use self::connection_table::{BusyGuard, ConnectionActivity};
 #[cfg(feature = "serve")]
 pub use self::http1::serve_http1;
-pub use self::origin::{Authority, Origin, OriginCheck, OriginError};
+pub use self::origin::{OriginCheck, OriginError};
 pub use self::page::{Page, PageBuilder};
+pub use self::write_timeout::{StalledPeers, WriteTimeout};

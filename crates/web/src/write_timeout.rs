@@ -1,4 +1,5 @@
-//! [`StallGuard`]: a stream on which writing fails if its peer takes nothing; and [`Stalled`], the bound on how many may.
+//! [`WriteTimeout`]: a stream on which writing fails if its peer takes nothing; and [`StalledPeers`], the bound on how many
+//! may.
 
 use std::collections::BTreeMap;
 use std::io::{self, IoSlice};
@@ -16,9 +17,10 @@ const MAX_STALLED: usize = 1024;
 /// The time in which a peer that reads takes something.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// The connections whose peers take nothing at the moment. Clones share them.
+/// The connections of a server whose peers take nothing at the moment: at most 1,024 of them may do so for longer than a
+/// second. Clones share them.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Stalled(Arc<Mutex<Table>>);
+pub struct StalledPeers(Arc<Mutex<Table>>);
 
 /// The time since when a connection stands still, and a number.
 type Key = (Instant, u64);
@@ -29,17 +31,40 @@ struct Table {
     next: u64,
 }
 
-/// A stream on which writing fails once its peer has taken nothing for a time, or sooner if too many do so.
+/// A stream on which writing fails once its peer has taken nothing for a time, or sooner if too many peers do so.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use farcall_web::{StalledPeers, WriteTimeout};
+/// use tokio::io::AsyncWriteExt as _;
+///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() {
+/// let (near, _far) = tokio::io::duplex(10);
+/// let mut stream = WriteTimeout::new(near, Duration::from_secs(30), StalledPeers::default());
+/// let error = stream.write_all(&[0; 11]).await.unwrap_err();
+/// assert_eq!(error.kind(), std::io::ErrorKind::TimedOut);
+/// # }
+/// ```
 #[derive(Debug)]
-pub(crate) struct StallGuard<S> {
+pub struct WriteTimeout<S> {
     stream: S,
-    limit: Duration,
-    stalled: Stalled,
+    limit: Option<Duration>,
+    stalled_peers: StalledPeers,
     /// While the peer takes nothing.
-    stall: Option<(Pin<Box<Sleep>>, Key)>,
+    stall: Option<Stall>,
 }
 
-impl Stalled {
+/// The time of a peer that takes nothing, and its place among the others.
+#[derive(Debug)]
+struct Stall {
+    timer: Pin<Box<Sleep>>,
+    stalled_peers: StalledPeers,
+    key: Key,
+}
+
+impl StalledPeers {
     /// Adds a connection; ends the one that has stood still for longest if there are too many.
     fn insert(&self, waker: &Waker) -> Key {
         let mut table = self.lock();
@@ -61,54 +86,56 @@ impl Stalled {
         self.lock().connections.contains_key(key)
     }
 
-    fn remove(&self, key: &Key) {
-        self.lock().connections.remove(key);
-    }
-
     fn lock(&self) -> MutexGuard<'_, Table> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl<S> StallGuard<S> {
-    pub(crate) const fn new(stream: S, limit: Duration, stalled: Stalled) -> Self {
-        Self { stream, limit, stalled, stall: None }
+impl Stall {
+    fn begin(limit: Duration, stalled_peers: &StalledPeers, waker: &Waker) -> Self {
+        let stalled_peers = stalled_peers.clone();
+        Self { timer: Box::pin(sleep(limit)), key: stalled_peers.insert(waker), stalled_peers }
+    }
+}
+
+/// Forgets a connection that takes something again, or that ended while it stood still.
+impl Drop for Stall {
+    fn drop(&mut self) {
+        self.stalled_peers.lock().connections.remove(&self.key);
+    }
+}
+
+impl<S> WriteTimeout<S> {
+    /// Wraps a stream. `None` is no limit, and no place among `stalled_peers`, which the connections of a server share.
+    pub fn new(stream: S, limit: impl Into<Option<Duration>>, stalled_peers: StalledPeers) -> Self {
+        Self { stream, limit: limit.into(), stalled_peers, stall: None }
+    }
+
+    /// Returns the stream without its limit.
+    pub fn into_inner(self) -> S {
+        self.stream
     }
 
     /// Passes on the result of a write, or fails if the peer has taken nothing for too long.
     fn limited<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if written.is_ready() {
-            self.end_stall();
+            self.stall = None;
             return written;
         }
-        let (stalled, limit) = (&self.stalled, self.limit);
-        let (timer, key) =
-            self.stall.get_or_insert_with(|| (Box::pin(sleep(limit)), stalled.insert(cx.waker())));
-        let reason = if timer.as_mut().poll(cx).is_ready() {
+        let Some(limit) = self.limit else { return Poll::Pending };
+        let stall = self.stall.get_or_insert_with(|| Stall::begin(limit, &self.stalled_peers, cx.waker()));
+        let reason = if stall.timer.as_mut().poll(cx).is_ready() {
             format!("the peer took nothing for {limit:?}")
-        } else if !stalled.contains(key) {
+        } else if !self.stalled_peers.contains(&stall.key) {
             format!("the peer takes nothing, as more than {MAX_STALLED} others do")
         } else {
             return Poll::Pending;
         };
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, reason)))
     }
-
-    fn end_stall(&mut self) {
-        if let Some((_, key)) = self.stall.take() {
-            self.stalled.remove(&key);
-        }
-    }
 }
 
-/// Forgets a connection that ended while it stood still.
-impl<S> Drop for StallGuard<S> {
-    fn drop(&mut self) {
-        self.end_stall();
-    }
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for StallGuard<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for WriteTimeout<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -118,7 +145,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for StallGuard<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for StallGuard<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for WriteTimeout<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(cx, buf);
         self.limited(cx, written)
@@ -138,7 +165,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for StallGuard<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        let flushed = Pin::new(&mut self.stream).poll_flush(cx);
+        self.limited(cx, flushed)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -151,26 +179,30 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for StallGuard<S> {
 mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
     use tokio::task::JoinHandle;
-    use tokio::time::advance;
+    use tokio::time::{advance, timeout};
 
     use super::*;
 
     const LIMIT: Duration = Duration::from_secs(30);
 
-    fn write(stalled: &Stalled) -> (JoinHandle<io::Result<()>>, DuplexStream) {
+    fn write(
+        limit: impl Into<Option<Duration>>,
+        stalled: &StalledPeers,
+    ) -> (JoinHandle<io::Result<()>>, DuplexStream) {
         let (near, far) = duplex(10);
-        let mut stream = StallGuard::new(near, LIMIT, stalled.clone());
+        let mut stream = WriteTimeout::new(near, limit, stalled.clone());
         (tokio::spawn(async move { stream.write_all(&[7; 60]).await }), far)
     }
 
     #[tokio::test(start_paused = true)]
-    async fn peer_that_takes_nothing_is_ended_and_one_that_reads_is_not() {
-        let stalled = Stalled::default();
+    async fn peer_that_takes_nothing_is_ended_and_one_that_reads_slowly_is_not() {
+        let stalled = StalledPeers::default();
         let began = Instant::now();
-        let (idle, _far) = write(&stalled);
-        let (reading, mut far) = write(&stalled);
+        let (idle, _far) = write(LIMIT, &stalled);
+        let (reading, mut far) = write(LIMIT, &stalled);
         let read = async {
             for _ in 0..6 {
+                // In paused time: shortly before the limit.
                 sleep(LIMIT * 3 / 4).await;
                 far.read_exact(&mut [0; 10]).await.unwrap();
             }
@@ -185,15 +217,23 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn peer_without_a_limit_is_waited_for() {
+        let stalled = StalledPeers::default();
+        let (writing, _far) = write(None, &stalled);
+        timeout(LIMIT * 1000, writing).await.unwrap_err();
+        assert_eq!(stalled.lock().connections.len(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn of_too_many_those_that_stand_still_for_longest_are_ended() {
-        let stalled = Stalled::default();
+        let stalled = StalledPeers::default();
         let mut writes = Vec::new();
         for n in 0..MAX_STALLED + 20 {
             if n == 10 {
                 // The first ten have had their time.
                 advance(GRACE).await;
             }
-            writes.push(write(&stalled));
+            writes.push(write(LIMIT, &stalled));
             tokio::task::yield_now().await;
         }
         for _ in 0..10 {
