@@ -351,6 +351,7 @@ async fn source_that_panicked_is_run_again() {
     let channel = Channel::builder().discover(PanicsOnce(Arc::clone(&runs), list)).build().unwrap();
     let error = channel.call::<()>("T.who", &((),)).await.unwrap_err().to_string();
     assert!(error.contains("its discovery panicked: as the test says"), "{error}");
+    // In paused time: longer than the first pause before a source is run again, 1 s.
     tokio::time::sleep(Duration::from_secs(2)).await;
     let error = channel.call::<()>("T.who", &((),)).await.unwrap_err().to_string();
     assert!(error.contains("the list is empty") && !error.contains("panicked"), "{error}");

@@ -352,6 +352,7 @@ mod tests {
         registrar.deregister(&instance, first).await.unwrap();
         assert_eq!(count(), 0);
 
+        // In paused time: the first registration expires after 10 s, the second is 6 s old then.
         let crashed = register().await;
         tokio::time::sleep(Duration::from_secs(5)).await;
         let mut alive = register().await;

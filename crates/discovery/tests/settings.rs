@@ -15,7 +15,7 @@ use farcall_test_support::extremes::{NUMBERS, TIMES, count_panics};
 use farcall_transport::{Resolve, Resolving};
 use tokio::time::{sleep, timeout};
 
-/// Runs a source for a while, which is long enough for a few polls; it must still be there then.
+/// Runs a source for 100 s of paused time, which is long enough for a few polls; it must still be there then.
 async fn run(discovery: impl Discovery) -> Subscription {
     let (publisher, subscription) = publisher();
     let running = tokio::spawn(discovery.run(publisher));
@@ -63,6 +63,7 @@ async fn every_time_to_live_in_memory_is_taken() {
             let registry = MemoryRegistry::with_ttl(time);
             let mut instance = Instance::new("T", "tcp@10.0.0.1:7001".parse().unwrap());
             instance.ttl_ms = own;
+            // In paused time: a few heartbeats at the shortest intervals.
             let stop = sleep(Duration::from_secs(10));
             timeout(Duration::from_secs(20), keep_registered(registry.registrar(), instance, stop))
                 .await
@@ -101,6 +102,7 @@ async fn every_heartbeat_is_taken() {
     let before = count_panics();
     for time in TIMES {
         let instance = Instance::new("T", "tcp@10.0.0.1:7001".parse().unwrap());
+        // In paused time: a few heartbeats at the intervals of common settings.
         let stop = sleep(Duration::from_secs(100));
         timeout(Duration::from_secs(200), keep_registered(Heartbeats(time), instance, stop)).await.unwrap();
     }

@@ -16,7 +16,7 @@ async fn every_time_is_taken_or_refused() {
         [EtcdOptions::ttl, EtcdOptions::request_timeout, EtcdOptions::check_after];
     for time in TIMES {
         for with in settings {
-            // Nobody answers there.
+            // No server listens at this address.
             let options = with(EtcdOptions::new("http://127.0.0.1:1").unwrap(), time);
             let registrar = match EtcdRegistrar::new(&options) {
                 Ok(registrar) => registrar,

@@ -272,8 +272,8 @@ impl<T, E> Call<T, E> {
 
     /// Sends the call without asking for a response: whether the handler runs, and how it ends, stays
     /// unknown. Ready once the request is handed to the operating system, so that it is not lost if the program ends then.
-    /// It takes no slot among the calls that the server runs at once. If the future is dropped before it is ready, the
-    /// request is sent or not.
+    /// The call takes no slot among those that the server runs at once. If the future is dropped before it is ready, the
+    /// request may or may not be sent.
     ///
     /// Many at once, as with [`futures::future::join_all`](https://docs.rs/futures/latest/futures/future/fn.join_all.html),
     /// are written together.

@@ -166,7 +166,7 @@ impl Request {
     /// [`Call::idempotent_at_same_server`](crate::Call::idempotent_at_same_server). A call that is idempotent at all
     /// servers stays so.
     pub const fn set_idempotent_at_same_server(&mut self) {
-        // The flag on the wire says that other servers count, too: whoever passes the call on may rely on it.
+        // The flag on the wire allows a proxy to repeat the call at another server.
         if matches!(self.idempotence, Idempotence::None) {
             self.idempotence = Idempotence::SameServer;
         }

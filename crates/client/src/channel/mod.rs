@@ -38,8 +38,8 @@ pub(crate) mod overview;
 /// A call that was refused, or of which no byte was sent, is tried again on the next connection,
 /// three times at most. When the last clone is gone, the connection closes after everything was sent.
 ///
-/// It may be used in one runtime after the other, as from a `static`: connections, and the tasks that follow a source of
-/// endpoints, end with the runtime that they were started in, and the next call starts others in its own.
+/// A channel can be used in several runtimes, one after another, for example from a `static`: its connections, and the tasks
+/// that follow a source of endpoints, end with the runtime that started them, and the next call starts new ones.
 ///
 /// ```
 /// use farcall_client::Channel;

@@ -10,7 +10,7 @@ use farcall_protocol::{EscapedText, panic_message};
 use futures::future::BoxFuture;
 use tokio::task::{JoinError, JoinHandle};
 
-/// The source of a channel's endpoints, which is run in one runtime after the other.
+/// The source of a channel's endpoints, which can be run in several runtimes, one after another.
 pub(crate) struct Source {
     /// The source's description, for errors and pages.
     pub(super) origin: String,

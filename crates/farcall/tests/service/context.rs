@@ -96,7 +96,7 @@ async fn idempotent_attribute_marks_its_calls() {
     assert!(inner.twice().await.unwrap());
     assert!(!inner.once().await.unwrap());
     assert!(inner.once().idempotent().await.unwrap());
-    // Whoever passes a call on may take the flag for leave to repeat it at another server.
+    // A proxy may repeat a call with the flag at another server.
     assert!(!inner.here().await.unwrap());
     assert!(inner.here().idempotent().await.unwrap());
     assert!(inner.once().idempotent().idempotent_at_same_server().await.unwrap());

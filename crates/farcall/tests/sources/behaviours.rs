@@ -81,7 +81,7 @@ pub(crate) async fn namesake_stays_listed_when_the_first_stops(place: &impl Plac
     let lease = first.register(&instance("Arith", 1)).await.unwrap().lease;
     let mut other = second.register(&instance("Arith", 1)).await.unwrap().lease;
     first.deregister(&instance("Arith", 1), lease).await.unwrap();
-    // Lists keep the order of changes: whoever sees this one has seen the end of the first.
+    // Lists keep the order of changes: a watcher that sees this one has seen the end of the first.
     first.register(&instance("Arith", 2)).await.unwrap();
     watcher.until_ports(&[1, 2]).await;
     let renewed = second.renew(&instance("Arith", 1), &mut other).await.unwrap();

@@ -190,6 +190,7 @@ async fn registry_snapshot(target: Target) -> io::Result<()> {
     let mut connection = Connection::open(target.http).await?;
     for number in 0.. {
         connection.ask(&change(target, "a", number)).await?;
+        // The rate of the attack: one change a second.
         sleep(Duration::from_secs(1)).await;
     }
     stay().await

@@ -76,6 +76,7 @@ async fn frames_a_byte_a_second(target: Target) -> io::Result<()> {
         let mut peer = target.connect_reading(&Offer::default()).await?;
         peer.write_raw(&100_u32.to_be_bytes()).await?;
         while peer.write_raw(&[0]).await.is_ok() {
+            // The rate of the attack: a byte a second.
             sleep(Duration::from_secs(1)).await;
         }
         stay().await

@@ -72,7 +72,7 @@ async fn leaving_callers(target: Target) -> io::Result<()> {
         peer.shutdown().await?;
         peers.push(peer);
     }
-    // The server has read what was sent.
+    // Time for the server to read the calls: the peers leave after that, as a client does that gives up.
     tokio::time::sleep(Duration::from_secs(1)).await;
     Ok(())
 }
@@ -110,6 +110,7 @@ async fn header_bursts(target: Target) -> io::Result<()> {
         if peer.write(&burst).await.is_err() {
             peer = target.connect_reading(&Offer::default()).await?;
         }
+        // The rate of the attack: one burst a second.
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
 }

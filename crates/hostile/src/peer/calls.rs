@@ -231,7 +231,7 @@ impl Peer {
     ///
     /// # Panics
     ///
-    /// It was taken before.
+    /// The reading half was taken before.
     pub(crate) fn take_reader(&mut self) -> OwnedReadHalf {
         self.reader.take().expect("it is taken once")
     }
