@@ -69,9 +69,30 @@ pub struct MethodInfo {
     /// `false` then.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub idempotent_at_same_server: bool,
-    /// `true` if the result is a stream. No method has one yet.
+    /// `true` if callers send items to the method, or get items from it.
     #[serde(default)]
     pub streaming: bool,
+    /// The directions in which items are sent, and their types.
+    #[serde(default)]
+    pub streams: StreamInfo,
+}
+
+/// The items of a method: the directions in which they are sent, and their types.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct StreamInfo {
+    /// `true` if callers send items.
+    #[serde(default, rename = "in")]
+    pub takes: bool,
+    /// `true` if callers get items.
+    #[serde(default, rename = "out")]
+    pub sends: bool,
+    /// The type of the items that callers send, as written in the source; `None` if they send none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_type: Option<String>,
+    /// The type of the items that callers get, as written in the source; `None` if they get none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub out_type: Option<String>,
 }
 
 impl MethodInfo {
@@ -113,6 +134,24 @@ impl MethodInfo {
     #[must_use]
     pub const fn idempotent(mut self, idempotent: bool) -> Self {
         self.idempotent = idempotent;
+        self
+    }
+
+    /// Declares that callers send items of this type.
+    #[must_use]
+    pub fn takes_items(mut self, type_name: impl Into<String>) -> Self {
+        self.streams.takes = true;
+        self.streams.in_type = Some(type_name.into());
+        self.streaming = true;
+        self
+    }
+
+    /// Declares that callers get items of this type.
+    #[must_use]
+    pub fn sends_items(mut self, type_name: impl Into<String>) -> Self {
+        self.streams.sends = true;
+        self.streams.out_type = Some(type_name.into());
+        self.streaming = true;
         self
     }
 }

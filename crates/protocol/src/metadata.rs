@@ -15,6 +15,9 @@ pub const ATTEMPT: &str = "farcall-attempt";
 pub const IDEMPOTENCY_KEY: &str = "farcall-idempotency-key";
 /// The time to wait before the next attempt, in milliseconds; on a response.
 pub const RETRY_AFTER_MS: &str = "farcall-retry-after-ms";
+/// `1` on the response of a stream that the server cut because it stops: the caller may go on elsewhere, from the last item
+/// that it got.
+pub const RESUME: &str = "farcall-resume";
 /// The W3C trace context of the caller.
 pub const TRACEPARENT: &str = "traceparent";
 

@@ -32,6 +32,8 @@ pub enum ServerAction {
         /// `true` if the client expects a response.
         answer: bool,
     },
+    /// Start a call that sends or takes items, and answer it.
+    StartStream,
     /// Stop the call, if it is in flight.
     Cancel,
     /// Answer with a pong of the same number.
@@ -96,8 +98,10 @@ impl ServerSession {
         if self.own_goaway.is_some() {
             return Ok(ServerAction::Ignore);
         }
-        let streaming = self.streams && header.flags.contains(Flags::STREAMING);
-        Ok(ServerAction::Start { answer: streaming || !header.flags.contains(Flags::ONE_WAY) })
+        if self.streams && header.flags.contains(Flags::STREAMING) {
+            return Ok(ServerAction::StartStream);
+        }
+        Ok(ServerAction::Start { answer: !header.flags.contains(Flags::ONE_WAY) })
     }
 
     /// Stops accepting requests. Returns the number for the goaway message: that of the last accepted request.
@@ -322,7 +326,7 @@ mod tests {
         let flags = Flags::ONE_WAY.with(Flags::STREAMING);
         let request = Header { flags, ..header(Kind::Request, 1) };
         let event = ServerSession::new().with_streams(true).receive(&request, Instant::now());
-        assert_eq!(event, Ok(START));
+        assert_eq!(event, Ok(ServerAction::StartStream));
         let event = ServerSession::new().receive(&request, Instant::now());
         assert_eq!(event, Ok(ServerAction::Start { answer: false }));
     }

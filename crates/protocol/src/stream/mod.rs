@@ -5,12 +5,14 @@
 //! call, and [`ItemScheduler`] chooses the stream whose item is sent next.
 
 pub use self::credit::{ITEM_OVERHEAD, decode_credit, encode_credit, item_cost};
+pub use self::item::{decode_item, encode_item};
 pub use self::receive_window::{CreditExceeded, ReceiveWindow, WindowLimits};
 pub use self::scheduler::{ITEM_QUANTUM, ItemScheduler};
 pub use self::send_window::SendWindow;
 pub use self::state::{ItemAction, StreamState};
 
 mod credit;
+mod item;
 mod receive_window;
 mod scheduler;
 mod send_window;

@@ -80,7 +80,7 @@ impl Dispatcher {
             ServerAction::Pong => self.push(&HeaderRef::new(Kind::Pong, header.seq), outbox),
             ServerAction::Finish => return Ok(Dispatched::Finish),
             // No connection agrees on streams.
-            ServerAction::Stream | ServerAction::Ignore => {}
+            ServerAction::StartStream | ServerAction::Stream | ServerAction::Ignore => {}
         }
         Ok(Dispatched::Continue)
     }
