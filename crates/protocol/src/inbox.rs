@@ -129,16 +129,19 @@ impl<B: BufferSource> Inbox<B> {
             return Ok(None);
         }
         let before = self.bytes.len();
-        let message = decoder.next(&mut self.bytes)?;
-        if message.is_some() {
-            let size = before - self.bytes.len();
-            self.last_large = if size < LARGE { 0 } else { size };
-            self.proven = self.proven.max(size);
-            self.missing = 0;
-        } else {
-            self.missing = decoder.missing(&self.bytes)?;
+        // Returned as it is: a message is large to be moved.
+        let message = decoder.next(&mut self.bytes);
+        match &message {
+            Ok(Some(_)) => {
+                let size = before - self.bytes.len();
+                self.last_large = if size < LARGE { 0 } else { size };
+                self.proven = self.proven.max(size);
+                self.missing = 0;
+            }
+            Ok(None) => self.missing = decoder.missing(&self.bytes)?,
+            Err(_) => {}
         }
-        Ok(message)
+        message
     }
 
     /// Gives up the incomplete message: its body is discarded, as far as it has come and as it comes. Returns its

@@ -62,6 +62,7 @@ impl MessageDecoder {
 
     /// Takes the header of the message at the front of `buffer`, with the size of its body; `None` if the length of
     /// the body has not arrived.
+    #[cold]
     pub(crate) fn next_header(&self, buffer: &mut BytesMut) -> Result<Option<(Header, usize)>, FrameError> {
         let Cut { header, body: Some(body_len) } = self.cut(buffer)? else { return Ok(None) };
         let frames = buffer.split_to(header.end + LENGTH_BYTES).freeze();

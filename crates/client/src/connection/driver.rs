@@ -191,6 +191,7 @@ impl Driver {
     }
 
     /// Writes the callers' requests. Ready when nothing is left to write.
+    #[inline]
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), String>> {
         if self.shut {
             return Poll::Ready(Ok(()));
@@ -226,6 +227,7 @@ impl Driver {
         }
     }
 
+    #[inline]
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), String>> {
         if !self.flushed {
             match Pin::new(&mut self.stream).poll_flush(cx) {
@@ -276,6 +278,7 @@ impl Driver {
     }
 
     /// Writes what is left and shuts this direction down, for the last time that this is polled.
+    #[cold]
     fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         // Bytes that were not read when the socket is closed would reset the connection, and what was written
         // with it.

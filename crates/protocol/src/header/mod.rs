@@ -28,6 +28,7 @@ pub(crate) fn encode(header: &HeaderRef<'_>, codec: &Codec, out: &mut BytesMut) 
 }
 
 /// Decodes the header in `frame`, a range of `message`, for `codec`.
+#[inline]
 pub(crate) fn decode(codec: &Codec, message: &Bytes, frame: Range<usize>) -> Result<Header, HeaderError> {
     match codec {
         #[cfg(feature = "json")]

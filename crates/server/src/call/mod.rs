@@ -99,6 +99,7 @@ impl<M: AsRef<Method>> Call<M> {
 
     /// Creates what the handler is given. Called where that is handed over, since a request is large
     /// to be moved.
+    #[inline]
     fn request(&self, header: &mut Header, body: Bytes, env: &CallEnv) -> Request {
         let name = self.method.as_ref().name_for(std::mem::take(&mut header.service_method));
         let idempotent = header.flags.contains(Flags::IDEMPOTENT);

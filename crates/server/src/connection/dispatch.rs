@@ -53,14 +53,14 @@ impl Dispatcher {
     #[inline]
     pub(super) fn next(&mut self, inbox: &mut Inbox<BufferPool>) -> Result<Option<Message>, FrameError> {
         let before = inbox.len();
-        let message = inbox.next(&self.decoder)?;
-        if let Some(message) = &message
+        let message = inbox.next(&self.decoder);
+        if let Ok(Some(message)) = &message
             && before - inbox.len() - message.body.len() >= MIN_TIMED_HEADER
         {
             // The time of decoding is the connection's: no method gets slow by what precedes its arguments.
             self.now = Instant::now();
         }
-        Ok(message)
+        message
     }
 
     /// Handles a message.
