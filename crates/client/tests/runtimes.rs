@@ -12,6 +12,7 @@ use farcall_discovery::{
 };
 use farcall_protocol::{Code, Execution};
 use farcall_server::{Server, ServerHandle};
+use farcall_test_support::ending::end_runtime;
 use farcall_transport::Address;
 use futures::FutureExt as _;
 use tokio::runtime::{Builder, Runtime};
@@ -57,7 +58,7 @@ impl Running {
 
     fn stop(&mut self) {
         if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
+            end_runtime(runtime);
         }
     }
 }

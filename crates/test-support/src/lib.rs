@@ -1,6 +1,7 @@
 //! The shared parts of farcall's tests; the services and servers under test stay with their tests.
 //!
 //! - [`wait`] waits for a condition instead of sleeping, and lets paused time pass;
+//! - [`ending`] ends runtimes and connections, so that nothing of them is left;
 //! - [`machine`] measures how busy the machine is, for tests of promises in real time;
 //! - [`frames`] has a raw connection that speaks the protocol's frames and follows none of its rules;
 //! - [`extremes`] has the values that every setting has to take;
@@ -21,6 +22,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot set up has failed")]
 #![allow(clippy::missing_panics_doc, reason = "a panic is how a test fails")]
 
+pub mod ending;
 pub mod extremes;
 pub mod frames;
 pub mod http;

@@ -11,6 +11,7 @@ use farcall_protocol::{Code, Execution, Status};
 use farcall_server::{
     Handler, Limits, Request, Response, ResponseFuture, Server, ServerBuilder, ServerHandle, Service,
 };
+use farcall_test_support::ending::end_runtime;
 pub use farcall_test_support::wait::{PATIENCE, until};
 use farcall_transport::Address;
 use tokio::runtime::Runtime;
@@ -124,10 +125,10 @@ impl Running {
         *self.failure.lock().unwrap() = None;
     }
 
-    /// Ends it without a goodbye.
+    /// Ends it without a goodbye. When this returns, it answers no call any more.
     pub fn kill(&mut self) {
         if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
+            end_runtime(runtime);
         }
     }
 

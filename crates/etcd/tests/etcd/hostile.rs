@@ -70,7 +70,7 @@ async fn lied_to(etcd: &EtcdServer, lie: Lie, expected: &str) {
     let mut follower = Follower::new(&config, "Arith");
     follower.until_ports(&[7001]).await;
     proxy.set(Mode::Lie(lie));
-    proxy.cut();
+    proxy.cut().await;
     let found = follower.until_failing(expected).await;
     let reason = found.failing.unwrap().reason;
     assert!(reason.starts_with(&format!("{} (kv/range): ", proxy.url())), "{reason}");
@@ -78,7 +78,7 @@ async fn lied_to(etcd: &EtcdServer, lie: Lie, expected: &str) {
     assert_eq!(follower.ports(), [7001], "after {expected}");
     // Cut, since some of the lies never end.
     proxy.set(Mode::Forward);
-    proxy.cut();
+    proxy.cut().await;
     follower.until_ports(&[7001]).await;
 }
 

@@ -58,7 +58,7 @@ async fn watch_that_is_cut_repeatedly_misses_no_change() {
     follower.until_ports(&[]).await;
     for round in 0..5 {
         let port = 7001 + round;
-        proxy.cut();
+        proxy.cut().await;
         put(&etcd, "/farcall/v1/Arith/a", &format!(r#"{{"addr": "tcp@10.0.0.1:{port}"}}"#)).await;
         follower.until_ports(&[port]).await;
     }
@@ -76,7 +76,7 @@ async fn compaction_between_two_watches_loses_no_change() {
     follower.until_ports(&[7001, 7002]).await;
 
     proxy.set(Mode::Refuse);
-    proxy.cut();
+    proxy.cut().await;
     follower.until_failing(&proxy.url()).await;
     delete(&etcd, "/farcall/v1/Arith/tcp@10.0.0.1:7001").await;
     put(&etcd, "/farcall/v1/Arith/c", r#"{"addr": "tcp@10.0.0.1:7003"}"#).await;
@@ -149,7 +149,7 @@ async fn next_endpoint_answers_if_one_cannot() {
     for (broken, whole, port) in [(&first, &second, 7002), (&second, &first, 7003)] {
         whole.set(Mode::Forward);
         broken.set(Mode::Refuse);
-        broken.cut();
+        broken.cut().await;
         put(&etcd, "/farcall/v1/Arith/b", &format!(r#"{{"addr": "tcp@10.0.0.1:{port}"}}"#)).await;
         follower.until_ports(&[7001, port]).await;
         // Each is sent after a third of the lease: these renew it over the other endpoint for twice its time.

@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use farcall_test_support::ending::OpenConnections;
 use farcall_test_support::wait::within_patience;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -14,18 +15,12 @@ use tokio::time::sleep;
 
 pub(crate) struct Proxy {
     address: SocketAddr,
-    state: Arc<watch::Sender<State>>,
+    mode: Arc<watch::Sender<Mode>>,
+    connections: Arc<OpenConnections>,
     /// The number of requests to renew a lease that were forwarded.
     renewals: Arc<watch::Sender<usize>>,
     // Ends all its connections when it is dropped.
     _tasks: JoinSet<()>,
-}
-
-#[derive(Clone, Default)]
-struct State {
-    /// Connections of earlier generations are cut.
-    generation: u64,
-    mode: Mode,
 }
 
 /// The proxy's treatment of requests.
@@ -58,22 +53,27 @@ impl Proxy {
     pub(crate) async fn to(target: String) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
-        let state = Arc::new(watch::Sender::new(State::default()));
+        let mode = Arc::new(watch::Sender::new(Mode::default()));
+        let connections = Arc::<OpenConnections>::default();
         let renewals = Arc::new(watch::Sender::new(0));
         let mut tasks = JoinSet::new();
-        let (accepting, counting) = (Arc::clone(&state), Arc::clone(&renewals));
+        let (accepting, joined, counting) =
+            (Arc::clone(&mode), Arc::clone(&connections), Arc::clone(&renewals));
         tasks.spawn(async move {
-            let mut connections = JoinSet::new();
+            let mut open = JoinSet::new();
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
-                let state = accepting.subscribe();
-                if !matches!(state.borrow().mode, Mode::Refuse) {
-                    connections.spawn(serve(stream, target.clone(), state.clone(), Arc::clone(&counting)));
+                // Joined before the mode is read: what is accepted before a change is cut with the others.
+                let connection = joined.join();
+                let mode = accepting.subscribe();
+                if !matches!(*mode.borrow(), Mode::Refuse) {
+                    let forwarding = forward(stream, target.clone(), mode.clone(), Arc::clone(&counting));
+                    open.spawn(connection.run(forwarding));
                 }
-                while connections.try_join_next().is_some() {}
+                while open.try_join_next().is_some() {}
             }
         });
-        Self { address, state, renewals, _tasks: tasks }
+        Self { address, mode, connections, renewals, _tasks: tasks }
     }
 
     pub(crate) fn url(&self) -> String {
@@ -90,47 +90,28 @@ impl Proxy {
 
     /// Sets the mode for all connections, open ones as well.
     pub(crate) fn set(&self, mode: Mode) {
-        self.state.send_modify(|state| state.mode = mode);
+        self.mode.send_replace(mode);
     }
 
-    /// Cuts all open connections.
-    pub(crate) fn cut(&self) {
-        self.state.send_modify(|state| state.generation += 1);
-    }
-}
-
-async fn serve(
-    near: TcpStream,
-    target: String,
-    mut state: watch::Receiver<State>,
-    renewals: Arc<watch::Sender<usize>>,
-) {
-    let generation = state.borrow().generation;
-    let cut = {
-        let mut state = state.clone();
-        async move {
-            let _ = state.wait_for(|state| state.generation != generation).await;
-        }
-    };
-    tokio::select! {
-        () = cut => {}
-        () = forward(near, target, &mut state, &renewals) => {}
+    /// Cuts all open connections. When this returns, they carry nothing more.
+    pub(crate) async fn cut(&self) {
+        self.connections.end().await;
     }
 }
 
 async fn forward(
     near: TcpStream,
     target: String,
-    state: &mut watch::Receiver<State>,
-    renewals: &watch::Sender<usize>,
+    mode: watch::Receiver<Mode>,
+    renewals: Arc<watch::Sender<usize>>,
 ) {
     let (near_read, mut near_write) = near.into_split();
     let (watching, is_watching) = watch::channel(false);
     let Ok(far) = TcpStream::connect(target).await else { return };
     let (far_read, far_write) = far.into_split();
-    let back = answers(far_read, &mut near_write, state.clone(), is_watching);
+    let back = answers(far_read, &mut near_write, mode.clone(), is_watching);
     let lie = tokio::select! {
-        lie = requests(near_read, far_write, state.clone(), watching, renewals) => lie,
+        lie = requests(near_read, far_write, mode, watching, &renewals) => lie,
         () = back => None,
     };
     if let Some(lie) = lie {
@@ -142,7 +123,7 @@ async fn forward(
 async fn requests(
     mut near: OwnedReadHalf,
     mut far: OwnedWriteHalf,
-    state: watch::Receiver<State>,
+    mode: watch::Receiver<Mode>,
     watching: watch::Sender<bool>,
     renewals: &watch::Sender<usize>,
 ) -> Option<Lie> {
@@ -152,7 +133,7 @@ async fn requests(
         let chunk = &buffer[..length];
         let for_watch = chunk.starts_with(b"POST /v3/watch ");
         watching.send_if_modified(|watching| for_watch && !std::mem::replace(watching, true));
-        match &state.borrow().mode {
+        match &*mode.borrow() {
             Mode::Lie(lie) => return Some(lie.clone()),
             Mode::LieToWatches(lie) if for_watch => return Some(lie.clone()),
             _ => {}
@@ -167,13 +148,13 @@ async fn requests(
 async fn answers(
     mut far: OwnedReadHalf,
     near: &mut OwnedWriteHalf,
-    mut state: watch::Receiver<State>,
+    mut mode: watch::Receiver<Mode>,
     watching: watch::Receiver<bool>,
 ) {
     let mut buffer = vec![0; 64 * 1024];
     while let Ok(length @ 1..) = far.read(&mut buffer).await {
-        let frozen = |state: &State| matches!(state.mode, Mode::FreezeWatches) && *watching.borrow();
-        if state.wait_for(|state| !frozen(state)).await.is_err()
+        let frozen = |mode: &Mode| matches!(mode, Mode::FreezeWatches) && *watching.borrow();
+        if mode.wait_for(|mode| !frozen(mode)).await.is_err()
             || near.write_all(&buffer[..length]).await.is_err()
         {
             return;

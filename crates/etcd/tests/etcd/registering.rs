@@ -199,7 +199,7 @@ async fn crashed_server_is_removed_when_its_lease_expires() {
     let crashing = Kept::new(&config, instance("Arith", 7001));
     let living = Kept::new(&config, instance("Arith", 7002));
     follower.until_ports(&[7001, 7002]).await;
-    crashing.crash();
+    crashing.crash().await;
     follower.until_ports(&[7002]).await;
     living.stop().await;
 }

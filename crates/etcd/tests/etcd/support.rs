@@ -132,9 +132,10 @@ impl Kept {
         within_patience("the registration ends", self.task).await.unwrap();
     }
 
-    /// Kills it without notice.
-    pub(crate) fn crash(self) {
+    /// Kills it without notice. When this returns, it renews nothing any more.
+    pub(crate) async fn crash(self) {
         self.task.abort();
+        assert!(self.task.await.unwrap_err().is_cancelled());
     }
 }
 

@@ -45,12 +45,12 @@ impl Place for EtcdPlace {
         EtcdDiscovery::new(&self.config(), service).unwrap()
     }
 
-    fn cut(&self) {
-        self.gate.lead_to(None);
+    async fn cut(&self) {
+        self.gate.lead_to(None).await;
     }
 
-    fn restore(&self) {
-        self.gate.lead_to(Some(self.etcd.host_and_port().parse().unwrap()));
+    async fn restore(&self) {
+        self.gate.lead_to(Some(self.etcd.host_and_port().parse().unwrap())).await;
     }
 
     async fn forget(&self) {

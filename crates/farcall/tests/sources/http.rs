@@ -64,17 +64,18 @@ impl Place for HttpPlace {
         HttpDiscovery::new(&url, service).unwrap().backoff(SOON, SOON)
     }
 
-    fn cut(&self) {
-        self.gate.lead_to(None);
+    async fn cut(&self) {
+        self.gate.lead_to(None).await;
     }
 
-    fn restore(&self) {
-        self.gate.lead_to(Some(self.registry.lock().unwrap().address));
+    async fn restore(&self) {
+        let address = self.registry.lock().unwrap().address;
+        self.gate.lead_to(Some(address)).await;
     }
 
     async fn forget(&self) {
         let fresh = Running::start(self.ttl).await;
-        self.gate.lead_to(Some(fresh.address));
+        self.gate.lead_to(Some(fresh.address)).await;
         *self.registry.lock().unwrap() = fresh;
     }
 

@@ -24,11 +24,11 @@ impl Place for MemoryRegistry {
         MemoryRegistry::discovery(self, service)
     }
 
-    fn cut(&self) {
+    async fn cut(&self) {
         self.interrupt("the test cut it off");
     }
 
-    fn restore(&self) {
+    async fn restore(&self) {
         MemoryRegistry::restore(self);
     }
 

@@ -38,7 +38,7 @@ pub(crate) async fn unreachable_registry_keeps_the_list_and_is_reported(place: &
     let mut watcher = Watcher::of(place, "Arith");
     place.registrar().register(&instance("Arith", 1)).await.unwrap();
     watcher.until_ports(&[1]).await;
-    place.cut();
+    place.cut().await;
     let seen = watcher.until("failing", |seen| seen.failing.is_some()).await;
     let failing = seen.failing.unwrap();
     assert!(!failing.reason.is_empty());
@@ -47,16 +47,16 @@ pub(crate) async fn unreachable_registry_keeps_the_list_and_is_reported(place: &
     sleep(TTL * 3 / 2).await;
     assert_eq!(watcher.ports(), [1]);
     assert_eq!(watcher.last().failing.unwrap().since, failing.since, "since it began");
-    place.restore();
+    place.restore().await;
     watcher.until_ports(&[]).await;
 }
 
 pub(crate) async fn discovery_started_in_an_outage_recovers(place: &impl Place) {
-    place.cut();
+    place.cut().await;
     let mut watcher = Watcher::of(place, "Arith");
     let seen = watcher.until("failing", |seen| seen.failing.is_some()).await;
     assert!(seen.confirmed.is_none() && seen.endpoints.is_empty());
-    place.restore();
+    place.restore().await;
     place.registrar().register(&instance("Arith", 1)).await.unwrap();
     watcher.until_ports(&[1]).await;
 }
@@ -64,12 +64,12 @@ pub(crate) async fn discovery_started_in_an_outage_recovers(place: &impl Place) 
 pub(crate) async fn registering_at_an_unreachable_registry_fails_with_a_reason(place: &impl Place) {
     let registrar = place.registrar();
     let mut lease = registrar.register(&instance("Arith", 1)).await.unwrap().lease;
-    place.cut();
+    place.cut().await;
     let error = registrar.register(&instance("Arith", 2)).await.map(drop).unwrap_err();
     assert!(!error.to_string().is_empty());
     assert!(registrar.renew(&instance("Arith", 1), &mut lease).await.is_err());
     assert!(registrar.deregister(&instance("Arith", 1), lease).await.is_err());
-    place.restore();
+    place.restore().await;
     registrar.register(&instance("Arith", 2)).await.unwrap();
 }
 
@@ -80,12 +80,12 @@ pub(crate) async fn registry_that_comes_back_has_the_right_list(place: &impl Pla
     tokio::spawn(keep_registered(registrar, instance("Arith", 1), async { drop(stopped.await) }));
     place.registrar().register(&instance("Arith", 2)).await.unwrap();
     watcher.until("both", |seen| seen.endpoints.len() == 2).await;
-    place.cut();
+    place.cut().await;
     watcher.until("failing", |seen| seen.failing.is_some()).await;
     assert_eq!(watcher.ports(), [1, 2]);
     sleep(TTL * 3 / 2).await;
     assert_eq!(watcher.ports(), [1, 2]);
-    place.restore();
+    place.restore().await;
     // The first is renewed and kept; the other has expired.
     watcher.until_ports(&[1]).await;
 }
@@ -96,8 +96,8 @@ pub(crate) async fn changes_during_an_outage_are_discovered_after_it(place: &imp
     watcher.until_ports(&[1]).await;
     for _ in 0..3 {
         // Short enough to remain unnoticed.
-        place.cut();
-        place.restore();
+        place.cut().await;
+        place.restore().await;
     }
     // The first request may use a connection that was cut.
     let _ = registrar.register(&instance("Arith", 2)).await;

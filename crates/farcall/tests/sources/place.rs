@@ -26,10 +26,10 @@ pub(crate) trait Place: Send + Sync + Sized + 'static {
     /// Returns a discovery that watches, and retries soon after failures.
     fn discovery(&self, service: &str) -> Self::Discovery;
 
-    /// Makes it unreachable until [`restore`](Self::restore). It keeps its state, and time goes on.
-    fn cut(&self);
+    /// Makes it unreachable until [`restore`](Self::restore), from when this returns. It keeps its state, and time goes on.
+    async fn cut(&self);
 
-    fn restore(&self);
+    async fn restore(&self);
 
     /// Makes it forget all instances, as a restart without a snapshot does.
     async fn forget(&self);

@@ -62,6 +62,7 @@ async fn running_registry_writes_changes_to_disk() {
         until("the change is written", || holds(id)).await;
     }
     run.abort();
+    assert!(run.await.unwrap_err().is_cancelled());
     // As after a kill, only the file is left.
     drop(registry);
     assert_eq!(Registry::open(settings(&file)).await.unwrap().list("A").len(), 2);
@@ -99,6 +100,7 @@ async fn registry_with_a_complete_snapshot_is_ready_at_once() {
     let run = tokio::spawn(async move { run.run(std::future::pending()).await });
     until("warming ends", || !second.is_warming()).await;
     run.abort();
+    assert!(run.await.unwrap_err().is_cancelled());
     second.close().await;
     let third = Registry::open(settings(&file)).await.unwrap();
     assert!(!third.is_warming());

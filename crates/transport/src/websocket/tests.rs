@@ -299,7 +299,7 @@ async fn pings_that_came_together_are_answered_by_one_pong() {
     assert_eq!(answer, [0x8a, 1, 99]);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn peer_that_reads_nothing_gets_one_pong_in_memory() {
     let (mut near, far) = duplex(1);
     let mut server = WebSocket::new(Stream::new(far), Role::Server, 1000);
