@@ -7,9 +7,11 @@ use std::fmt;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
+use bytes::Buf;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio_util::io::poll_write_buf;
 
 use crate::certificate::TlsInfo;
 #[cfg(feature = "http")]
@@ -81,6 +83,23 @@ impl Stream {
         Stream { tls: Some(tls), ..Stream::new(io) }
     }
 
+    /// Writes as much of `buf` as the stream takes at once, and returns the number of bytes.
+    ///
+    /// Many pieces are written together; for a single one, as most messages are, no list of pieces is made.
+    ///
+    /// # Errors
+    ///
+    /// Writing failed.
+    pub fn poll_write_from<B: Buf>(&mut self, cx: &mut Context<'_>, buf: &mut B) -> Poll<io::Result<usize>> {
+        let chunk = buf.chunk();
+        if chunk.len() < buf.remaining() {
+            return poll_write_buf(Pin::new(self), cx, buf);
+        }
+        let written = ready!(Pin::new(&mut *self.io).poll_write(cx, chunk))?;
+        buf.advance(written);
+        Poll::Ready(Ok(written))
+    }
+
     /// Sets the scheme by which it was opened.
     #[must_use]
     pub fn with_scheme(self, scheme: Scheme) -> Stream {
@@ -150,6 +169,8 @@ impl fmt::Debug for Stream {
 
 #[cfg(test)]
 mod tests {
+    use std::future::poll_fn;
+
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
@@ -208,6 +229,22 @@ mod tests {
         let mut written = [0; 9];
         stream.read_exact(&mut written).await.unwrap();
         assert_eq!(&written, b"one write");
+    }
+
+    #[tokio::test]
+    async fn many_pieces_leave_in_one_write_and_one_piece_in_a_plain_one() {
+        let mut gather = Stream::new(Gather(Vec::new()));
+        let mut pieces = Buf::chain(&b"one "[..], &b"write"[..]);
+        assert_eq!(poll_fn(|cx| gather.poll_write_from(cx, &mut pieces)).await.unwrap(), 9);
+        assert!(!pieces.has_remaining());
+
+        let (near, mut far) = tokio::io::duplex(4);
+        let (mut near, mut piece) = (Stream::new(near), &b"plain"[..]);
+        assert_eq!(poll_fn(|cx| near.poll_write_from(cx, &mut piece)).await.unwrap(), 4);
+        assert_eq!(piece, b"n");
+        let mut written = [0; 4];
+        far.read_exact(&mut written).await.unwrap();
+        assert_eq!(&written, b"plai");
     }
 
     #[tokio::test]

@@ -17,7 +17,7 @@ use farcall_transport::{BufferPool, HumanDuration, Stream};
 use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 use tokio::task::coop::unconstrained;
 use tokio::time::{Instant, Sleep, sleep_until};
-use tokio_util::io::{poll_read_buf, poll_write_buf};
+use tokio_util::io::poll_read_buf;
 use tracing::{debug, error};
 
 use super::io_error::describe;
@@ -198,7 +198,7 @@ impl Driver {
         }
         loop {
             while self.outbox.has_remaining() {
-                match poll_write_buf(Pin::new(&mut self.stream), cx, &mut self.outbox) {
+                match self.stream.poll_write_from(cx, &mut self.outbox) {
                     Poll::Ready(Ok(0)) => return Poll::Ready(Err("it takes no more bytes".to_owned())),
                     Poll::Ready(Ok(written)) => {
                         self.shared.progress.add_written(written);

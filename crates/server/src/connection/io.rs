@@ -9,7 +9,7 @@ use bytes::{Buf, BytesMut};
 use farcall_protocol::{Inbox, Outbox};
 use farcall_transport::{BufferPool, Stream};
 use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
-use tokio_util::io::{poll_read_buf, poll_write_buf};
+use tokio_util::io::poll_read_buf;
 
 use super::timers::Timers;
 use crate::limits::READS_PER_TURN;
@@ -50,7 +50,7 @@ impl ConnectionIo {
     /// Writes as much as the socket takes. Ready when nothing is left.
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>, timers: &mut Timers) -> Poll<io::Result<()>> {
         while self.outbox.has_remaining() {
-            match poll_write_buf(Pin::new(&mut self.stream), cx, &mut self.outbox) {
+            match self.stream.poll_write_from(cx, &mut self.outbox) {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 Poll::Ready(Ok(written)) => self.sent += written as u64,
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
