@@ -48,6 +48,22 @@ fn decode_relaxed<T: DeserializeOwned>(body: &[u8]) -> Option<T> {
     Some(value)
 }
 
+/// The largest string, in bytes, that is looked through for what has to be escaped before it is written in one piece.
+const MAX_PLAIN: usize = 32;
+
+/// Returns `true` if a string is short, and the same between quotation marks.
+#[inline]
+pub(crate) fn is_plain(text: &str) -> bool {
+    text.len() <= MAX_PLAIN && text.bytes().all(|byte| byte >= 0x20 && byte != b'"' && byte != b'\\')
+}
+
+/// Writes a string of which [`is_plain`] returns `true`.
+#[inline]
+pub(crate) fn put_plain<B: BufferSource>(out: &mut Writer<'_, B>, text: &str) {
+    out.put_short(b'"', text.as_bytes());
+    out.put([b'"']);
+}
+
 /// JSON.
 struct Json;
 
@@ -88,6 +104,10 @@ impl Format for Json {
 
     #[inline]
     fn str<B: BufferSource>(out: &mut Writer<'_, B>, value: &str) -> Result<(), ValueError> {
+        if is_plain(value) {
+            put_plain(out, value);
+            return Ok(());
+        }
         serde_json::to_writer(out, value).map_err(ValueError::new)
     }
 
@@ -115,7 +135,8 @@ impl Format for Json {
 
     #[inline]
     fn begin_seq<B: BufferSource>(out: &mut Writer<'_, B>, _len: Option<usize>) -> Result<(), ValueError> {
-        out.write_all(b"[").map_err(ValueError::new)
+        out.put([b'[']);
+        Ok(())
     }
 
     #[inline]
@@ -124,12 +145,14 @@ impl Format for Json {
         _unknown: Option<usize>,
         _len: usize,
     ) -> Result<(), ValueError> {
-        out.write_all(b"]").map_err(ValueError::new)
+        out.put([b']']);
+        Ok(())
     }
 
     #[inline]
     fn begin_map<B: BufferSource>(out: &mut Writer<'_, B>, _len: Option<usize>) -> Result<(), ValueError> {
-        out.write_all(b"{").map_err(ValueError::new)
+        out.put([b'{']);
+        Ok(())
     }
 
     #[inline]
@@ -138,17 +161,22 @@ impl Format for Json {
         _unknown: Option<usize>,
         _len: usize,
     ) -> Result<(), ValueError> {
-        out.write_all(b"}").map_err(ValueError::new)
+        out.put([b'}']);
+        Ok(())
     }
 
     #[inline]
     fn separate<B: BufferSource>(out: &mut Writer<'_, B>, index: usize) -> Result<(), ValueError> {
-        if index > 0 { out.write_all(b",").map_err(ValueError::new) } else { Ok(()) }
+        if index > 0 {
+            out.put([b',']);
+        }
+        Ok(())
     }
 
     #[inline]
     fn colon<B: BufferSource>(out: &mut Writer<'_, B>) -> Result<(), ValueError> {
-        out.write_all(b":").map_err(ValueError::new)
+        out.put([b':']);
+        Ok(())
     }
 
     /// Writes the key, and encloses it in quotes if it is a number or a bool, which serde_json reads again.

@@ -12,6 +12,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 pub use self::error::{BoxError, DecodeError, EncodeError};
+#[cfg(feature = "json")]
+pub(crate) use self::json::{is_plain, put_plain};
 use self::nil::Nil;
 #[cfg(feature = "msgpack")]
 pub(crate) use self::walk::value_len;

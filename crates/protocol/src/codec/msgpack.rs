@@ -30,6 +30,9 @@ pub(super) fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, DecodeError>
     with_stack(levels, || T::deserialize(&mut Reader::new(body))).map_err(DecodeError::value)
 }
 
+/// The length from which a string has more than one byte before it, in bytes.
+const MIN_LONG_STR: usize = 32;
+
 /// MessagePack.
 struct MessagePack;
 
@@ -40,22 +43,29 @@ impl Format for MessagePack {
 
     #[inline]
     fn null<B: BufferSource>(out: &mut Writer<'_, B>) -> Result<(), ValueError> {
-        written(rmp_encode::write_nil(out))
+        out.put([Self::NULL]);
+        Ok(())
     }
 
     #[inline]
     fn bool<B: BufferSource>(out: &mut Writer<'_, B>, value: bool) -> Result<(), ValueError> {
-        written(rmp_encode::write_bool(out, value))
+        out.put([if value { Marker::True } else { Marker::False }.to_u8()]);
+        Ok(())
     }
 
     #[inline]
     fn unsigned<B: BufferSource>(out: &mut Writer<'_, B>, value: u64) -> Result<(), ValueError> {
-        written(rmp_encode::write_uint(out, value))
+        put_unsigned(out, value);
+        Ok(())
     }
 
     #[inline]
     fn signed<B: BufferSource>(out: &mut Writer<'_, B>, value: i64) -> Result<(), ValueError> {
-        written(rmp_encode::write_sint(out, value))
+        match u64::try_from(value) {
+            Ok(value) => put_unsigned(out, value),
+            Err(_) => put_negative(out, value),
+        }
+        Ok(())
     }
 
     #[inline]
@@ -70,6 +80,10 @@ impl Format for MessagePack {
 
     #[inline]
     fn str<B: BufferSource>(out: &mut Writer<'_, B>, value: &str) -> Result<(), ValueError> {
+        if value.len() < MIN_LONG_STR {
+            out.put_short(Marker::FixStr(value.len() as u8).to_u8(), value.as_bytes());
+            return Ok(());
+        }
         len(value.len())?;
         written(rmp_encode::write_str(out, value))
     }
@@ -108,7 +122,11 @@ impl Format for MessagePack {
     #[inline]
     fn begin_seq<B: BufferSource>(out: &mut Writer<'_, B>, count: Option<usize>) -> Result<(), ValueError> {
         // An unknown length has the place of one that is small.
-        written(rmp_encode::write_array_len(out, len(count.unwrap_or(0))?))
+        match count.unwrap_or(0) {
+            count @ 0..=15 => out.put([Marker::FixArray(count as u8).to_u8()]),
+            count => return written(rmp_encode::write_array_len(out, len(count)?)),
+        }
+        Ok(())
     }
 
     #[inline]
@@ -125,7 +143,11 @@ impl Format for MessagePack {
 
     #[inline]
     fn begin_map<B: BufferSource>(out: &mut Writer<'_, B>, count: Option<usize>) -> Result<(), ValueError> {
-        written(rmp_encode::write_map_len(out, len(count.unwrap_or(0))?))
+        match count.unwrap_or(0) {
+            count @ 0..=15 => out.put([Marker::FixMap(count as u8).to_u8()]),
+            count => return written(rmp_encode::write_map_len(out, len(count)?)),
+        }
+        Ok(())
     }
 
     #[inline]
@@ -160,6 +182,31 @@ impl Format for MessagePack {
 
     fn key_text(encoded: &[u8]) -> String {
         Reader::new(encoded).key_text()
+    }
+}
+
+/// Writes a number in its shortest form, in one piece: rmp writes the marker and the bytes behind it on their own.
+#[inline]
+fn put_unsigned<B: BufferSource>(out: &mut Writer<'_, B>, value: u64) {
+    let [a, b, c, d, e, f, g, h] = value.to_be_bytes();
+    match value {
+        0..=0x7f => out.put([h]),
+        0x80..=0xff => out.put([Marker::U8.to_u8(), h]),
+        0x100..=0xffff => out.put([Marker::U16.to_u8(), g, h]),
+        0x1_0000..=0xffff_ffff => out.put([Marker::U32.to_u8(), e, f, g, h]),
+        _ => out.put([Marker::U64.to_u8(), a, b, c, d, e, f, g, h]),
+    }
+}
+
+/// Writes a number below zero in its shortest form.
+fn put_negative<B: BufferSource>(out: &mut Writer<'_, B>, value: i64) {
+    let [a, b, c, d, e, f, g, h] = value.to_be_bytes();
+    match value {
+        -0x20.. => out.put([h]),
+        -0x80.. => out.put([Marker::I8.to_u8(), h]),
+        -0x8000.. => out.put([Marker::I16.to_u8(), g, h]),
+        -0x8000_0000.. => out.put([Marker::I32.to_u8(), e, f, g, h]),
+        _ => out.put([Marker::I64.to_u8(), a, b, c, d, e, f, g, h]),
     }
 }
 

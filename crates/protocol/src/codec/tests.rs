@@ -354,3 +354,36 @@ fn deep_value_in_a_long_body_fits_the_stack() {
         }
     });
 }
+
+#[test]
+fn numbers_and_texts_have_their_shortest_form() {
+    let edges = (0..64).flat_map(|bit| [-1, 0, 1].map(|step| (1_i128 << bit) + step));
+    for number in edges.flat_map(|number| [number, -number]) {
+        let mut expected = Vec::new();
+        if let Ok(number) = u64::try_from(number) {
+            rmp::encode::write_uint(&mut expected, number).unwrap();
+            assert_eq!(Codec::MessagePack.encode(&number).unwrap(), expected);
+        }
+        if let Ok(number) = i64::try_from(number) {
+            expected.clear();
+            rmp::encode::write_sint(&mut expected, number).unwrap();
+            assert_eq!(Codec::MessagePack.encode(&number).unwrap(), expected);
+        }
+    }
+    for len in [0, 1, 15, 16, 31, 32, 255, 256, 65_535, 65_536] {
+        let (text, list) = ("x".repeat(len), vec![7; len]);
+        assert_eq!(Codec::MessagePack.encode(&text).unwrap(), rmp_serde::to_vec(&text).unwrap());
+        assert_eq!(Codec::MessagePack.encode(&list).unwrap(), rmp_serde::to_vec(&list).unwrap());
+    }
+}
+
+#[test]
+fn texts_are_escaped_at_any_length() {
+    for len in [0, 1, 31, 32, 33, 100] {
+        for letter in (0..=255).map(char::from) {
+            for text in [format!("{}{letter}", "x".repeat(len)), format!("{letter}{}", "x".repeat(len))] {
+                assert_eq!(Codec::Json.encode(&text).unwrap(), serde_json::to_vec(&text).unwrap());
+            }
+        }
+    }
+}

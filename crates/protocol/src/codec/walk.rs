@@ -28,11 +28,74 @@ pub(crate) fn value_len(bytes: &[u8]) -> Result<usize, DecodeError> {
 }
 
 /// Returns the size of the value at the start of `bytes`.
+#[inline]
 pub(super) fn extent(bytes: &[u8]) -> Result<Extent, DecodeError> {
+    flat_extent(bytes).map_or_else(|| any_extent(bytes), Ok)
+}
+
+fn any_extent(bytes: &[u8]) -> Result<Extent, DecodeError> {
     match extent_within(bytes, &mut [0; SHALLOW]) {
         Err(DecodeError::TooDeep { .. }) => extent_within(bytes, &mut [0; MAX_DEPTH]),
         found => found,
     }
+}
+
+/// The length in bytes of the values that begin with each marker, if that alone tells it; 0 otherwise.
+const LENGTHS: [u8; 256] = {
+    let mut lengths = [0; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        lengths[byte] = match byte {
+            // Small numbers, empty containers, nil and bools.
+            0x00..=0x80 | 0x90 | 0xc0 | 0xc2 | 0xc3 | 0xe0..=0xff => 1,
+            // Strings.
+            0xa0..=0xbf => 1 + (byte as u8 - 0xa0),
+            0xcc | 0xd0 => 1 + 1,
+            0xcd | 0xd1 => 1 + 2,
+            0xca | 0xce | 0xd2 => 1 + 4,
+            0xcb | 0xcf | 0xd3 => 1 + 8,
+            _ => 0,
+        };
+        byte += 1;
+    }
+    lengths
+};
+
+/// Returns the size of a value that is whole and has at most one level, with fewer than 16 elements, as most arguments and
+/// results are: in one look at each. `None` for any other, which is walked.
+#[inline]
+fn flat_extent(bytes: &[u8]) -> Option<Extent> {
+    let elements = match *bytes.first()? {
+        marker @ 0x81..=0x8f => 2 * (marker - 0x80),
+        marker @ 0x91..=0x9f => marker - 0x90,
+        _ => return Some(Extent { len: flat_end(bytes, 0).filter(|end| *end <= bytes.len())?, levels: 0 }),
+    };
+    let mut len = 1;
+    for _ in 0..elements {
+        len = flat_end(bytes, len)?;
+    }
+    (len <= bytes.len()).then_some(Extent { len, levels: 1 })
+}
+
+/// Returns where the value at `at` ends, which is no container, or an empty one; it may be cut off.
+#[inline]
+fn flat_end(bytes: &[u8], at: usize) -> Option<usize> {
+    let rest = bytes.get(at..)?;
+    let marker = *rest.first()?;
+    match LENGTHS[usize::from(marker)] {
+        0 => long_end(rest).map(|len| at + len),
+        len => Some(at + usize::from(len)),
+    }
+}
+
+/// Returns the length of a string or byte string that has its length behind the marker.
+fn long_end(bytes: &[u8]) -> Option<usize> {
+    Some(match *bytes {
+        [0xc4 | 0xd9, len, ..] => 2 + usize::from(len),
+        [0xc5 | 0xda, a, b, ..] => 3 + usize::from(u16::from_be_bytes([a, b])),
+        [0xc6 | 0xdb, a, b, c, d, ..] => 5 + u32::from_be_bytes([a, b, c, d]) as usize,
+        _ => return None,
+    })
 }
 
 /// Returns the size of the value, with at most `open.len()` levels. Each element of `open` counts the values
@@ -170,7 +233,19 @@ mod tests {
         assert_eq!(value_len(&bytes), Err(DecodeError::Truncated { at: 5 }));
     }
 
+    /// Markers of all kinds, and small numbers, which are lengths as well.
+    fn byte() -> impl Strategy<Value = u8> {
+        prop_oneof![0_u8..8, 0x7f..0x84_u8, 0x90..0x94_u8, 0xa0..0xa4_u8, 0xc0..0xe1_u8, any::<u8>()]
+    }
+
     proptest! {
+        #[test]
+        fn flat_values_have_the_same_size_in_one_look(bytes in proptest::collection::vec(byte(), 0..40)) {
+            if let Some(flat) = flat_extent(&bytes) {
+                prop_assert_eq!(any_extent(&bytes), Ok(flat));
+            }
+        }
+
         #[test]
         fn any_bytes_are_walked_without_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             if let Ok(len) = value_len(&bytes) {

@@ -71,6 +71,31 @@ impl<'a, B: BufferSource> Writer<'a, B> {
         self.out
     }
 
+    /// Appends a few bytes: `write_all` for a number of them that the compiler knows.
+    #[inline]
+    pub(super) fn put<const LEN: usize>(&mut self, bytes: [u8; LEN]) {
+        if self.out.capacity() - self.out.len() < LEN {
+            return self.grow_and_put(&bytes);
+        }
+        self.out.extend_from_slice(&bytes);
+    }
+
+    /// Appends a short text behind `head`, such as its length or a quotation mark.
+    #[inline]
+    pub(super) fn put_short(&mut self, head: u8, text: &[u8]) {
+        self.put([head]);
+        if self.out.capacity() - self.out.len() < text.len() {
+            return self.grow_and_put(text);
+        }
+        self.out.extend_from_slice(text);
+    }
+
+    #[cold]
+    fn grow_and_put(&mut self, bytes: &[u8]) {
+        self.grow(bytes.len());
+        self.out.extend_from_slice(bytes);
+    }
+
     /// Replaces the byte at `at`, which was written, by `bytes`, which are one or more.
     pub(super) fn replace(&mut self, at: usize, bytes: &[u8]) {
         let (old, more) = (self.out.len(), bytes.len() - 1);

@@ -14,7 +14,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::byte_str::ByteStr;
 use super::types::{Flags, Header, HeaderError, HeaderRef, Kind};
 use crate::code::{Code, Execution};
-use crate::codec::Writer;
+use crate::codec::{Writer, is_plain, put_plain};
 use crate::limits::Seq;
 use crate::metadata::Metadata;
 use crate::object::Object;
@@ -24,10 +24,11 @@ use crate::text::{MAX_PEER_TEXT, truncate};
 /// Encodes a header. Keys are written by hand, because serde_json would search each one for characters to
 /// escape.
 pub(super) fn encode(header: &HeaderRef<'_>, out: &mut BytesMut) {
-    put(out, r#"{"kind":"#, header.kind.name());
-    put(out, r#","seq":"#, &header.seq.0);
+    out.extend_from_slice(br#"{"kind":""#);
+    out.extend_from_slice(header.kind.name().as_bytes());
+    put(out, r#"","seq":"#, &header.seq.0);
     if !header.service_method.is_empty() {
-        put(out, r#","service_method":"#, header.service_method);
+        put_text(out, r#","service_method":"#, header.service_method);
     }
     if header.timeout_ms != 0 {
         put(out, r#","timeout_ms":"#, &header.timeout_ms);
@@ -47,6 +48,15 @@ pub(super) fn encode(header: &HeaderRef<'_>, out: &mut BytesMut) {
 fn put<T: Serialize + ?Sized>(out: &mut BytesMut, key: &str, value: &T) {
     out.extend_from_slice(key.as_bytes());
     serde_json::to_writer(Writer::copying(out), value).expect("strings and numbers always encode");
+}
+
+fn put_text(out: &mut BytesMut, key: &str, text: &str) {
+    if is_plain(text) {
+        out.extend_from_slice(key.as_bytes());
+        put_plain(&mut Writer::copying(out), text);
+    } else {
+        put(out, key, text);
+    }
 }
 
 struct WrittenError<'a>(&'a Status);
@@ -70,8 +80,64 @@ impl Serialize for WrittenMetadata<'_> {
 }
 
 pub(super) fn decode(message: &Bytes, frame: Range<usize>) -> Result<Header, HeaderError> {
-    let Object(read): Object<Read<'_>> =
-        serde_json::from_slice(&message[frame]).map_err(HeaderError::malformed)?;
+    let frame = &message[frame];
+    if let Some(header) = decode_usual(message, frame) {
+        return Ok(header);
+    }
+    decode_any(message, frame)
+}
+
+/// Decodes a header of the most frequent form, as [`encode`] writes it: without an error and metadata, and with
+/// a name in ASCII that has no escapes. `None` for any other header, valid or not; `decode_any` handles it.
+fn decode_usual(message: &Bytes, frame: &[u8]) -> Option<Header> {
+    let (kind, rest) = plain_text(frame.strip_prefix(br#"{"kind":""#)?)?;
+    let (seq, rest) = short_uint(rest.strip_prefix(br#","seq":"#)?)?;
+    let (name, rest) = match rest.strip_prefix(br#","service_method":""#) {
+        Some(rest) => plain_text(rest)?,
+        None => (&b""[..], rest),
+    };
+    let (timeout_ms, rest) = match rest.strip_prefix(br#","timeout_ms":"#) {
+        Some(rest) => short_uint(rest)?,
+        None => (0, rest),
+    };
+    let (flags, rest) = match rest.strip_prefix(br#","flags":"#) {
+        Some(rest) => short_uint(rest)?,
+        None => (0, rest),
+    };
+    if rest != b"}" {
+        return None;
+    }
+    Some(Header {
+        kind: Kind::ALL.into_iter().find(|known| known.name().as_bytes() == kind)?,
+        seq: Seq(seq),
+        service_method: ByteStr::slice_of(message, name),
+        timeout_ms,
+        error: None,
+        metadata: None,
+        flags: Flags::from_bits(flags),
+    })
+}
+
+/// Reads ASCII without escapes up to the quotation mark that ends it, and returns it with the remaining bytes.
+fn plain_text(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let end = bytes.iter().position(|byte| !matches!(byte, 0x20..=0x7e) || matches!(byte, b'"' | b'\\'))?;
+    let (text, rest) = bytes.split_at(end);
+    Some((text, rest.strip_prefix(b"\"")?))
+}
+
+/// Reads a number of at most 15 digits, all of which are allowed, and returns it with the remaining bytes.
+fn short_uint(bytes: &[u8]) -> Option<(u64, &[u8])> {
+    let digits = bytes.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let (number, rest) = bytes.split_at(digits);
+    // JSON has no zeros in front.
+    if !(1..=15).contains(&digits) || (digits > 1 && number[0] == b'0') {
+        return None;
+    }
+    Some((number.iter().fold(0, |value, digit| 10 * value + u64::from(digit - b'0')), rest))
+}
+
+fn decode_any(message: &Bytes, frame: &[u8]) -> Result<Header, HeaderError> {
+    let Object(read): Object<Read<'_>> = serde_json::from_slice(frame).map_err(HeaderError::malformed)?;
     let kind = Kind::from_name(&read.kind).ok_or_else(|| HeaderError::unknown_kind(&read.kind))?;
     let seq = read.seq.0.ok_or_else(|| HeaderError::malformed("seq is null"))?;
     if seq >= Seq::JSON_END {
@@ -212,5 +278,51 @@ impl Visitor<'_> for UintVisitor {
 
     fn visit_i64<E: serde::de::Error>(self, value: i64) -> Result<Uint, E> {
         Err(E::invalid_value(Unexpected::Signed(value), &self))
+    }
+}
+
+#[cfg(all(test, feature = "msgpack"))]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::tests::any_header;
+    use super::*;
+
+    fn check(frame: &Bytes) -> Result<(), TestCaseError> {
+        if let Some(read) = decode_usual(frame, frame) {
+            prop_assert_eq!(Ok(read), decode_any(frame, frame));
+        }
+        Ok(())
+    }
+
+    proptest! {
+        #[test]
+        fn usual_header_decodes_the_same_on_both_paths(
+            mut header in any_header(),
+            name in "[A-Za-z.]{0,40}",
+            seq in 0_u64..1_000_000_000_000_000,
+            at in any::<prop::sample::Index>(),
+            byte in prop_oneof![any::<u8>(), Just(b'0'), Just(b'"'), Just(b'\\'), Just(b'}'), Just(b'.')],
+        ) {
+            header.error = None;
+            header.metadata = None;
+            header.seq = Seq(seq);
+            header.timeout_ms %= 1 << 32;
+            check(&encoded(&header))?;
+            header.service_method = ByteStr::from(name);
+            let frame = encoded(&header);
+            prop_assert!(decode_usual(&frame, &frame).is_some());
+            check(&frame)?;
+            let mut changed = BytesMut::from(&frame[..]);
+            let at = at.index(changed.len());
+            changed[at] = byte;
+            check(&changed.freeze())?;
+        }
+    }
+
+    fn encoded(header: &Header) -> Bytes {
+        let mut out = BytesMut::new();
+        encode(&header.as_ref(), &mut out);
+        out.freeze()
     }
 }
