@@ -1,22 +1,30 @@
 //! Streams: the credit and the ends of calls that send or take items, for both sides. The items, the tasks that wait
 //! and the clock are left to the server and the client.
 //!
-//! [`SendWindow`] and [`ReceiveWindow`] are the two ends of one direction, [`StreamState`] joins the two directions of a
+//! [`StreamTable`] has all streams of a connection. [`SendWindow`] and [`ReceiveWindow`] are the two ends of one direction, [`StreamState`] joins the two directions of a
 //! call, and [`ItemScheduler`] chooses the stream whose item is sent next.
 
 pub use self::credit::{ITEM_OVERHEAD, decode_credit, encode_credit, item_cost};
+pub use self::entry::Traffic;
 pub use self::item::{decode_item, encode_item};
+pub use self::item_queue::ReceivedItem;
 pub use self::receive_window::{CreditExceeded, ReceiveWindow, WindowLimits};
 pub use self::scheduler::{ITEM_QUANTUM, ItemScheduler};
 pub use self::send_window::SendWindow;
+pub use self::snapshot::{StreamSnapshot, StreamWait};
 pub use self::state::{ItemAction, StreamState};
+pub use self::table::{StreamClosed, StreamSettings, StreamTable};
 
 mod credit;
+mod entry;
 mod item;
+mod item_queue;
 mod receive_window;
 mod scheduler;
 mod send_window;
+mod snapshot;
 mod state;
+mod table;
 
 #[cfg(test)]
 mod tests;

@@ -19,7 +19,7 @@ pub const ITEM_QUANTUM: usize = 16 * 1024;
 /// scheduler.insert(Seq(2));
 /// // Stream 1 has items of 16 KiB, stream 2 of 4 KiB: one of the first for four of the second.
 /// let cost = |seq: Seq| Some(if seq == Seq(1) { 16 * 1024 } else { 4 * 1024 });
-/// let order: Vec<u64> = (0..5).map(|_| scheduler.next(cost).unwrap().0).collect();
+/// let order: Vec<u64> = (0..5).map(|_| scheduler.next(usize::MAX, cost).unwrap().0).collect();
 /// assert_eq!(order, [1, 2, 2, 2, 2]);
 /// ```
 #[derive(Clone, Debug, Default)]
@@ -43,8 +43,9 @@ impl ItemScheduler {
     }
 
     /// Returns the stream that sends its next item. `cost` returns the bytes of a stream's next item; a stream for which it
-    /// returns `None` leaves the schedule, and gives up what is left of its turn. `None` if no stream is left.
-    pub fn next(&mut self, mut cost: impl FnMut(Seq) -> Option<usize>) -> Option<Seq> {
+    /// returns `None` leaves the schedule, and gives up what is left of its turn. `None` if no stream is left, or the
+    /// item does not fit into `room` bytes: then it is the first one of the next call.
+    pub fn next(&mut self, room: usize, mut cost: impl FnMut(Seq) -> Option<usize>) -> Option<Seq> {
         loop {
             let turn = self.ready.front_mut()?;
             let Some(bytes) = cost(turn.seq) else {
@@ -58,6 +59,9 @@ impl ItemScheduler {
             }
             // Alone, a stream need not save up for a large item.
             if turn.deficit >= bytes || self.ready.len() == 1 {
+                if bytes > room {
+                    return None;
+                }
                 let turn = self.ready.front_mut()?;
                 turn.deficit = turn.deficit.saturating_sub(bytes);
                 return Some(turn.seq);
@@ -98,7 +102,7 @@ mod tests {
             let mut sent: HashMap<u64, usize> = HashMap::new();
             let mut total = 0;
             while total < 20_000_000 {
-                let Seq(seq) = scheduler.next(|seq| Some(sizes[seq.0 as usize])).unwrap();
+                let Seq(seq) = scheduler.next(usize::MAX, |seq| Some(sizes[seq.0 as usize])).unwrap();
                 *sent.entry(seq).or_default() += sizes[seq as usize];
                 total += sizes[seq as usize];
             }
@@ -114,11 +118,11 @@ mod tests {
         let mut scheduler = ItemScheduler::default();
         scheduler.insert(Seq(1));
         scheduler.insert(Seq(2));
-        assert_eq!(scheduler.next(|seq| (seq == Seq(2)).then_some(10)), Some(Seq(2)));
+        assert_eq!(scheduler.next(usize::MAX, |seq| (seq == Seq(2)).then_some(10)), Some(Seq(2)));
         assert_eq!(scheduler.len(), 1);
-        assert_eq!(scheduler.next(|_| None), None);
+        assert_eq!(scheduler.next(usize::MAX, |_| None), None);
         assert!(scheduler.is_empty());
         scheduler.insert(Seq(1));
-        assert_eq!(scheduler.next(|_| Some(usize::MAX)), Some(Seq(1)));
+        assert_eq!(scheduler.next(usize::MAX, |_| Some(usize::MAX)), Some(Seq(1)));
     }
 }

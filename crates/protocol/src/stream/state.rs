@@ -133,6 +133,12 @@ impl StreamState {
         self.inbound == Inbound::Open
     }
 
+    /// Returns both windows, to look at: that of this side as receiver, and that as sender.
+    #[must_use]
+    pub const fn windows(&self) -> (&ReceiveWindow, &SendWindow) {
+        (&self.receive, &self.send)
+    }
+
     /// Returns the window of the direction on which this side sends.
     pub const fn send_window(&mut self) -> &mut SendWindow {
         &mut self.send

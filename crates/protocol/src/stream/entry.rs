@@ -1,0 +1,128 @@
+//! [`Entry`]: one streaming call in the table of its connection.
+
+use std::collections::VecDeque;
+use std::task::Waker;
+use std::time::Instant;
+
+use super::credit::item_cost;
+use super::item_queue::ItemQueue;
+use super::state::StreamState;
+use crate::body::Body;
+use crate::header::Flags;
+
+/// An item that waits for its turn on the connection. Its credit is spent.
+pub(super) struct OutgoingItem {
+    pub(super) body: Body,
+    pub(super) flags: Flags,
+}
+
+impl OutgoingItem {
+    /// Returns the bytes of the item in its stream's turn.
+    pub(super) fn cost(&self) -> usize {
+        item_cost(self.body.len()) as usize
+    }
+}
+
+/// The messages without items that are to be sent for a stream.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Due {
+    pub(super) credit: Option<u64>,
+    pub(super) stop: bool,
+    pub(super) end: bool,
+}
+
+/// Items and bytes of one direction since the call began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Traffic {
+    /// The number of items.
+    pub items: u64,
+    /// The bytes of their bodies as sent.
+    pub bytes: u64,
+}
+
+impl Traffic {
+    pub(super) const fn count(&mut self, body_len: usize) {
+        self.items += 1;
+        self.bytes += body_len as u64;
+    }
+}
+
+/// A streaming call. Both halves of the application and the connection's task work on it.
+pub(super) struct Entry {
+    pub(super) state: StreamState,
+    /// `false` if items that arrive are stopped and dropped.
+    pub(super) receives: bool,
+    /// `true` once the response has come, or the connection has ended: what has arrived may still be taken.
+    pub(super) over: bool,
+    /// `true` once the peer said that no more items come.
+    pub(super) ended: bool,
+    pub(super) inbox: ItemQueue,
+    pub(super) reader: Option<Waker>,
+    pub(super) queue: VecDeque<OutgoingItem>,
+    /// The cost of the items in `queue`.
+    pub(super) queued: usize,
+    pub(super) writer: Option<Waker>,
+    /// The time since which the writer has waited for credit.
+    pub(super) starved_since: Option<Instant>,
+    pub(super) due: Due,
+    /// `true` if it is among those with something due.
+    pub(super) listed: bool,
+    /// `true` if it is in the schedule of those with items.
+    pub(super) scheduled: bool,
+    pub(super) received: Traffic,
+    pub(super) sent: Traffic,
+    /// The number of times that the writer has waited for credit.
+    pub(super) stalls: u64,
+}
+
+impl Entry {
+    pub(super) fn new(state: StreamState, receives: bool) -> Self {
+        Self {
+            state,
+            receives,
+            over: false,
+            ended: false,
+            inbox: ItemQueue::new(),
+            reader: None,
+            queue: VecDeque::new(),
+            queued: 0,
+            writer: None,
+            starved_since: None,
+            due: Due { credit: None, stop: false, end: false },
+            listed: false,
+            scheduled: false,
+            received: Traffic { items: 0, bytes: 0 },
+            sent: Traffic { items: 0, bytes: 0 },
+            stalls: 0,
+        }
+    }
+
+    /// Drops the items that were not sent, since their receiver takes no more.
+    pub(super) fn drop_queue(&mut self) -> usize {
+        self.queue.clear();
+        self.due.end = false;
+        self.starved_since = None;
+        std::mem::take(&mut self.queued)
+    }
+
+    pub(super) fn wake_reader(&mut self) {
+        if let Some(waker) = self.reader.take() {
+            waker.wake();
+        }
+    }
+
+    pub(super) fn wake_writer(&mut self) {
+        if let Some(waker) = self.writer.take() {
+            waker.wake();
+        }
+    }
+}
+
+/// Keeps `waker` for the next wake-up.
+pub(super) fn register(slot: &mut Option<Waker>, waker: &Waker) {
+    match slot {
+        Some(registered) => registered.clone_from(waker),
+        None => *slot = Some(waker.clone()),
+    }
+}

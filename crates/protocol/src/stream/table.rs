@@ -1,0 +1,524 @@
+//! [`StreamTable`]: the streams of one connection, as one side sees them. The connection's task passes messages in and
+//! takes messages out; the two halves of each stream, which the application has, take items and append them.
+
+use std::collections::{HashMap, VecDeque};
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use bytes::{Buf as _, Bytes};
+
+use super::MAX_BUFFERED_ITEMS;
+use super::credit::{decode_credit, encode_credit, item_cost};
+use super::entry::{Entry, OutgoingItem, register};
+use super::item_queue::ReceivedItem;
+use super::receive_window::WindowLimits;
+use super::scheduler::ItemScheduler;
+use super::snapshot::StreamSnapshot;
+use super::state::{ItemAction, StreamState};
+use crate::body::Body;
+use crate::codec::Codec;
+use crate::header::{Flags, Header, HeaderRef, Kind};
+use crate::limits::{MaxFrameBytes, Seq, StreamWindow};
+use crate::message::{Part, TooLarge};
+use crate::outbox::Outbox;
+use crate::session::ProtocolError;
+use crate::time::later;
+
+/// The most bytes of items of one stream that wait for their turn, before one item more.
+const MAX_QUEUED: usize = 64 * 1024;
+
+/// The values that the streams of a connection have in common.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct StreamSettings {
+    /// The codec of the connection.
+    pub codec: Codec,
+    /// The largest frame that the peer accepts.
+    pub send_limit: MaxFrameBytes,
+    /// The credit that the peer grants to each stream at its beginning.
+    pub send_window: StreamWindow,
+    /// The credit that this side grants.
+    pub receive_window: WindowLimits,
+    /// The bytes that all windows together may grow by.
+    pub max_growth: usize,
+    /// The longest time for which an item waits for credit.
+    pub max_stall: Duration,
+}
+
+impl StreamSettings {
+    /// Creates the settings of a connection. Windows do not grow, and an item waits for 60 s.
+    #[must_use]
+    pub const fn new(
+        codec: Codec,
+        send_limit: MaxFrameBytes,
+        send_window: StreamWindow,
+        receive_window: StreamWindow,
+    ) -> Self {
+        let receive_window = WindowLimits { initial: receive_window, max: receive_window };
+        let max_stall = Duration::from_secs(60);
+        Self { codec, send_limit, send_window, receive_window, max_growth: 0, max_stall }
+    }
+}
+
+/// The reason why a half of a stream takes no more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StreamClosed {
+    /// The peer reads no more items; the call goes on.
+    Stopped,
+    /// The call has ended, or its connection has.
+    Ended,
+}
+
+/// The streams of one connection.
+///
+/// Both the connection's task and the application work on it, so it stands behind a lock. It wakes them: the task that was
+/// [registered](StreamTable::register_task) when there is something to [write](StreamTable::write), the halves when they can
+/// go on.
+///
+/// A stream is [opened](StreamTable::open) with its request. It ends by [`finish`](StreamTable::finish) on the side that
+/// sends the response, by [`complete`](StreamTable::complete) on the one that receives it, and by
+/// [`remove`](StreamTable::remove) where it is given up.
+pub struct StreamTable {
+    settings: StreamSettings,
+    streams: HashMap<Seq, Entry>,
+    /// The streams with credit, a stop or an end to send.
+    due: VecDeque<Seq>,
+    scheduler: ItemScheduler,
+    growth_left: usize,
+    queued: usize,
+    /// The next time at which [`StreamTable::expire`] may have something to do.
+    check_at: Option<Instant>,
+    task: Option<Waker>,
+}
+
+impl StreamTable {
+    /// Creates a table without streams.
+    #[must_use]
+    pub fn new(settings: StreamSettings) -> Self {
+        Self {
+            growth_left: settings.max_growth,
+            settings,
+            streams: HashMap::new(),
+            due: VecDeque::new(),
+            scheduler: ItemScheduler::default(),
+            queued: 0,
+            check_at: None,
+            task: None,
+        }
+    }
+
+    /// Adds the stream of a call that begins. If it does not `receive`, the peer is told to stop with its first item.
+    pub fn open(&mut self, seq: Seq, receives: bool) {
+        let state = StreamState::new(seq, self.settings.send_window, self.settings.receive_window);
+        self.streams.insert(seq, Entry::new(state, receives));
+    }
+
+    /// Returns the number of streams that were opened and not yet finished or removed.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.streams.len()
+    }
+
+    /// Returns `true` if there is no stream.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.streams.is_empty()
+    }
+
+    /// Returns the cost of all items that wait to be written.
+    #[must_use]
+    pub const fn queued_bytes(&self) -> usize {
+        self.queued
+    }
+
+    /// Returns the bytes that windows have grown by, over those that streams begin with.
+    #[must_use]
+    pub const fn growth(&self) -> usize {
+        self.settings.max_growth - self.growth_left
+    }
+
+    /// Returns the state of each stream, in the order of their calls.
+    #[must_use]
+    pub fn snapshot(&self) -> Vec<StreamSnapshot> {
+        let mut streams: Vec<_> =
+            self.streams.iter().map(|(seq, entry)| StreamSnapshot::new(*seq, entry)).collect();
+        streams.sort_unstable_by_key(|stream| stream.seq);
+        streams
+    }
+}
+
+/// For the task of the connection.
+impl StreamTable {
+    /// Registers the task that is woken when there is something to write. Before its first wake-up it must look itself.
+    pub fn register_task(&mut self, waker: &Waker) {
+        register(&mut self.task, waker);
+    }
+
+    /// Handles an item, end, credit or stop that arrived at `now`. A message for a call that is not in flight is ignored.
+    /// `room` returns `true` if a window may grow by a number of bytes.
+    ///
+    /// # Errors
+    ///
+    /// The peer broke the protocol.
+    pub fn receive(
+        &mut self,
+        header: &Header,
+        body: Bytes,
+        now: Instant,
+        room: impl FnOnce(usize) -> bool,
+    ) -> Result<(), ProtocolError> {
+        let seq = header.seq;
+        if header.kind == Kind::Credit {
+            // Checked also for a call that is over: what it says does not depend on when it comes.
+            let limit = decode_credit(&self.settings.codec, &body)
+                .map_err(|error| ProtocolError::InvalidCredit { message: error.to_string() })?;
+            if let Some(entry) = self.streams.get_mut(&seq)
+                && entry.state.receive_credit(limit)
+            {
+                entry.starved_since = None;
+                entry.wake_writer();
+            }
+            return Ok(());
+        }
+        let Some(entry) = self.streams.get_mut(&seq).filter(|entry| !entry.over) else { return Ok(()) };
+        match header.kind {
+            Kind::Item => self.receive_item(header, body, now, room)?,
+            Kind::End if entry.state.receive_end() => {
+                entry.ended = true;
+                entry.wake_reader();
+            }
+            Kind::Stop if entry.state.receive_stop() => {
+                self.queued -= entry.drop_queue();
+                entry.wake_writer();
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn receive_item(
+        &mut self,
+        header: &Header,
+        body: Bytes,
+        now: Instant,
+        room: impl FnOnce(usize) -> bool,
+    ) -> Result<(), ProtocolError> {
+        let Some(entry) = self.streams.get_mut(&header.seq) else { return Ok(()) };
+        if !entry.receives && entry.state.stop() {
+            entry.due.stop = true;
+        }
+        let growth_left = &mut self.growth_left;
+        let grow = |bytes: usize| {
+            let grows = bytes <= *growth_left && room(bytes);
+            *growth_left -= if grows { bytes } else { 0 };
+            grows
+        };
+        let action = entry.state.receive_item(body.len(), header.flags, now, grow)?;
+        if let ItemAction::Deliver { credit } = action {
+            entry.received.count(body.len());
+            entry.inbox.push(body, header.flags);
+            entry.wake_reader();
+            if credit.is_some() {
+                entry.due.credit = credit;
+                let shrink_at = entry.state.receive_window().shrink_at();
+                check_by(&mut self.check_at, shrink_at);
+            }
+        }
+        self.list(header.seq);
+        Ok(())
+    }
+
+    /// Returns `true` if there is something to [write](StreamTable::write).
+    #[must_use]
+    pub fn has_output(&self) -> bool {
+        !self.due.is_empty() || !self.scheduler.is_empty()
+    }
+
+    /// Appends what is due: credits, stops and ends, then items, until `outbox` has 128 KiB that wait.
+    pub fn write(&mut self, outbox: &mut Outbox) {
+        while let Some(seq) = self.due.pop_front() {
+            self.write_due(seq, outbox);
+        }
+        loop {
+            let waiting = outbox.remaining();
+            // An item of any size passes if nothing else waits.
+            let room = if waiting == 0 { usize::MAX } else { MAX_BUFFERED_ITEMS.saturating_sub(waiting) };
+            let streams = &mut self.streams;
+            let next = self.scheduler.next(room, |seq| {
+                let entry = streams.get_mut(&seq)?;
+                let cost = entry.queue.front().map(OutgoingItem::cost);
+                entry.scheduled = cost.is_some();
+                cost
+            });
+            let Some(seq) = next else { return };
+            self.write_item(seq, outbox);
+        }
+    }
+
+    fn write_due(&mut self, seq: Seq, outbox: &mut Outbox) {
+        let Some(entry) = self.streams.get_mut(&seq) else { return };
+        entry.listed = false;
+        let due = std::mem::take(&mut entry.due);
+        if due.end {
+            // Behind the stream's own items, and not behind those of others.
+            while self.write_item(seq, outbox) {}
+        }
+        let credit = due.credit.and_then(|limit| encode_credit(&self.settings.codec, limit).ok());
+        if let Some(body) = credit {
+            self.push(&HeaderRef::new(Kind::Credit, seq), &body, outbox);
+        }
+        for (kind, is_due) in [(Kind::Stop, due.stop), (Kind::End, due.end)] {
+            if is_due {
+                self.push(&HeaderRef::new(kind, seq), &Body::default(), outbox);
+            }
+        }
+    }
+
+    /// Appends the next item of a stream. Returns `false` if it has none.
+    fn write_item(&mut self, seq: Seq, outbox: &mut Outbox) -> bool {
+        let Some(entry) = self.streams.get_mut(&seq) else { return false };
+        let Some(item) = entry.queue.pop_front() else { return false };
+        let cost = item.cost();
+        entry.queued -= cost;
+        self.queued -= cost;
+        if entry.queued <= MAX_QUEUED / 2 {
+            entry.wake_writer();
+        }
+        self.push(&HeaderRef { flags: item.flags, ..HeaderRef::new(Kind::Item, seq) }, &item.body, outbox);
+        true
+    }
+
+    fn push(&self, header: &HeaderRef<'_>, body: &Body, outbox: &mut Outbox) {
+        // Such headers fit any limit that a handshake lets through, and the bodies of items were checked.
+        let _ = outbox.push(&self.settings.codec, header, body, self.settings.send_limit);
+    }
+
+    /// Ends a stream on the side that sends the response: appends the items that were sent before it. The response is to
+    /// follow.
+    pub fn finish(&mut self, seq: Seq, outbox: &mut Outbox) {
+        while self.write_item(seq, outbox) {}
+        self.remove(seq);
+    }
+
+    /// Ends a stream whose response has come: what was not sent is dropped, and what has arrived can still be taken, until
+    /// the stream is [removed](StreamTable::remove).
+    pub fn complete(&mut self, seq: Seq) {
+        if let Some(entry) = self.streams.get_mut(&seq) {
+            self.queued -= close(entry);
+        }
+    }
+
+    /// Ends all streams, since the connection has ended.
+    pub fn complete_all(&mut self) {
+        self.streams.values_mut().for_each(|entry| _ = close(entry));
+        self.queued = 0;
+    }
+
+    /// Returns the time at which [`StreamTable::expire`] is due. It never gets earlier without a wake-up of the task.
+    #[must_use]
+    pub const fn check_at(&self) -> Option<Instant> {
+        self.check_at
+    }
+
+    /// Shrinks windows that have not been needed, and returns the streams whose items have waited for credit too long.
+    /// Their calls are to be given up.
+    pub fn expire(&mut self, now: Instant) -> Vec<Seq> {
+        if self.check_at.is_none_or(|at| now < at) {
+            return Vec::new();
+        }
+        let mut expired = Vec::new();
+        let mut next = None;
+        for (seq, entry) in &mut self.streams {
+            let window = entry.state.receive_window();
+            self.growth_left += window.shrink(now);
+            check_by(&mut next, window.shrink_at());
+            let stalled = entry.starved_since.map(|since| later(since, self.settings.max_stall));
+            if stalled.is_some_and(|until| until <= now) {
+                expired.push(*seq);
+            } else {
+                check_by(&mut next, stalled);
+            }
+        }
+        self.check_at = next;
+        expired
+    }
+}
+
+/// For the halves of a stream.
+impl StreamTable {
+    /// Takes the next item. `None` if the peer said that no more come, or the response has come.
+    ///
+    /// # Errors
+    ///
+    /// The stream was removed.
+    pub fn poll_item(
+        &mut self,
+        seq: Seq,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Option<ReceivedItem>, StreamClosed>> {
+        let Some(entry) = self.streams.get_mut(&seq) else { return Poll::Ready(Err(StreamClosed::Ended)) };
+        let Some(item) = entry.inbox.pop() else {
+            if entry.ended || entry.over || !entry.state.receives() {
+                return Poll::Ready(Ok(None));
+            }
+            register(&mut entry.reader, cx.waker());
+            return Poll::Pending;
+        };
+        if let Some(limit) = entry.state.consume(item.body.len())
+            && !entry.over
+        {
+            entry.due.credit = Some(limit);
+            self.list(seq);
+        }
+        Poll::Ready(Ok(Some(item)))
+    }
+
+    /// Reads no more items: those that wait are dropped, and the peer is told to stop.
+    pub fn stop(&mut self, seq: Seq) {
+        let Some(entry) = self.streams.get_mut(&seq) else { return };
+        entry.inbox.clear();
+        if entry.state.stop() && !entry.over {
+            entry.due.stop = true;
+            entry.due.credit = None;
+            self.list(seq);
+        }
+    }
+
+    /// Waits until an item can be sent: there is credit for it, and not too much waits to be written. `now` is called if
+    /// the wait for credit begins.
+    ///
+    /// # Errors
+    ///
+    /// No item can be sent any more.
+    pub fn poll_ready(
+        &mut self,
+        seq: Seq,
+        cx: &mut Context<'_>,
+        now: impl FnOnce() -> Instant,
+    ) -> Poll<Result<(), StreamClosed>> {
+        let Some(entry) = self.streams.get_mut(&seq) else { return Poll::Ready(Err(StreamClosed::Ended)) };
+        if entry.over {
+            return Poll::Ready(Err(StreamClosed::Ended));
+        }
+        if !entry.state.sends() {
+            return Poll::Ready(Err(StreamClosed::Stopped));
+        }
+        if entry.queued >= MAX_QUEUED {
+            register(&mut entry.writer, cx.waker());
+            return Poll::Pending;
+        }
+        if entry.state.send_window().poll_open() {
+            entry.starved_since = None;
+            return Poll::Ready(Ok(()));
+        }
+        register(&mut entry.writer, cx.waker());
+        if entry.starved_since.is_none() {
+            let now = now();
+            entry.starved_since = Some(now);
+            entry.stalls += 1;
+            if check_by(&mut self.check_at, Some(later(now, self.settings.max_stall))) {
+                self.wake_task();
+            }
+        }
+        Poll::Pending
+    }
+
+    /// Ends a wait of [`StreamTable::poll_ready`] without an item: its time is no longer counted.
+    pub fn stop_waiting(&mut self, seq: Seq) {
+        if let Some(entry) = self.streams.get_mut(&seq) {
+            (entry.writer, entry.starved_since) = (None, None);
+        }
+    }
+
+    /// Appends an item. Called after [`StreamTable::poll_ready`].
+    ///
+    /// # Errors
+    ///
+    /// The encoded value is larger than a frame of the peer may be.
+    pub fn send(&mut self, seq: Seq, body: Body, compressed: bool) -> Result<(), TooLarge> {
+        let (len, limit) = (body.len(), self.settings.send_limit.get());
+        if len > limit {
+            return Err(TooLarge::new(Part::Body, len, limit));
+        }
+        // A stream that ended in between takes the item as one that ended a moment later would.
+        let Some(entry) = self.streams.get_mut(&seq).filter(|entry| !entry.over && entry.state.sends())
+        else {
+            return Ok(());
+        };
+        let flags = entry.state.send_window().spend(len);
+        let flags = if compressed { flags.with(Flags::COMPRESSED) } else { flags };
+        entry.sent.count(len);
+        let item = OutgoingItem { body, flags };
+        entry.queued += item.cost();
+        self.queued += item_cost(len) as usize;
+        entry.queue.push_back(item);
+        if !std::mem::replace(&mut entry.scheduled, true) {
+            let idle = !self.has_output();
+            self.scheduler.insert(seq);
+            if idle {
+                self.wake_task();
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends no more items, as a client that has sent all of them.
+    pub fn end(&mut self, seq: Seq) {
+        let Some(entry) = self.streams.get_mut(&seq) else { return };
+        if entry.state.end() && !entry.over {
+            entry.due.end = true;
+            self.list(seq);
+        }
+    }
+
+    /// Removes a stream with everything that waits for it.
+    pub fn remove(&mut self, seq: Seq) {
+        if let Some(mut entry) = self.streams.remove(&seq) {
+            self.queued -= close(&mut entry);
+            let window = entry.state.receive_window();
+            self.growth_left +=
+                (window.size() as usize).saturating_sub(self.settings.receive_window.initial.get());
+        }
+    }
+
+    /// Lists a stream among those with something to send, if there is.
+    fn list(&mut self, seq: Seq) {
+        let Some(entry) = self.streams.get_mut(&seq) else { return };
+        let is_due = entry.due.credit.is_some() || entry.due.stop || entry.due.end;
+        if is_due && !std::mem::replace(&mut entry.listed, true) {
+            let idle = !self.has_output();
+            self.due.push_back(seq);
+            if idle {
+                self.wake_task();
+            }
+        }
+    }
+
+    fn wake_task(&mut self) {
+        if let Some(task) = self.task.take() {
+            task.wake();
+        }
+    }
+}
+
+/// Closes both directions of a stream. Returns the cost of the items that were not written.
+fn close(entry: &mut Entry) -> usize {
+    entry.over = true;
+    entry.due = Default::default();
+    entry.wake_reader();
+    entry.wake_writer();
+    entry.drop_queue()
+}
+
+/// Moves `at` forward to `time` if that is earlier. Returns `true` if it did.
+fn check_by(at: &mut Option<Instant>, time: Option<Instant>) -> bool {
+    let Some(time) = time else { return false };
+    let is_earlier = at.is_none_or(|at| time < at);
+    if is_earlier {
+        *at = Some(time);
+    }
+    is_earlier
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,334 @@
+//! Two tables, joined by their messages.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Wake;
+
+use bytes::{Buf, BytesMut};
+use proptest::prelude::*;
+
+use super::*;
+use crate::message::MessageDecoder;
+use crate::stream::ITEM_OVERHEAD;
+
+const KIB: usize = 1024;
+
+/// Counts how often it is woken.
+#[derive(Default)]
+struct Count(AtomicUsize);
+
+impl Wake for Count {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+fn counter() -> (Arc<Count>, Waker) {
+    let count = Arc::<Count>::default();
+    (Arc::clone(&count), Waker::from(count))
+}
+
+fn table(window: usize) -> StreamTable {
+    let window = StreamWindow::new(window);
+    StreamTable::new(StreamSettings::new(Codec::default(), MaxFrameBytes::DEFAULT, window, window))
+}
+
+fn tables(window: usize, streams: u64) -> [StreamTable; 2] {
+    [(), ()].map(|()| {
+        let mut table = table(window);
+        (1..=streams).for_each(|seq| table.open(Seq(seq), true));
+        table
+    })
+}
+
+fn context() -> Context<'static> {
+    Context::from_waker(Waker::noop())
+}
+
+fn is_ready(table: &mut StreamTable, seq: u64) -> bool {
+    table.poll_ready(Seq(seq), &mut context(), Instant::now).is_ready()
+}
+
+fn send(table: &mut StreamTable, seq: u64, len: usize) -> bool {
+    let ready = table.poll_ready(Seq(seq), &mut context(), Instant::now) == Poll::Ready(Ok(()));
+    if ready {
+        table.send(Seq(seq), Body::from(Bytes::from(vec![0; len])), false).unwrap();
+    }
+    ready
+}
+
+fn take(table: &mut StreamTable, seq: u64) -> Option<usize> {
+    match table.poll_item(Seq(seq), &mut context()) {
+        Poll::Ready(Ok(item)) => item.map(|item| item.body.len()),
+        Poll::Ready(Err(_)) | Poll::Pending => None,
+    }
+}
+
+/// Takes the messages out of `outbox`: kind, call, and length of the body.
+fn messages(outbox: &mut Outbox) -> Vec<(Header, Bytes)> {
+    let mut bytes = BytesMut::from(&outbox.copy_to_bytes(outbox.remaining())[..]);
+    let decoder = MessageDecoder::new(Codec::default(), MaxFrameBytes::DEFAULT);
+    std::iter::from_fn(|| decoder.next(&mut bytes).unwrap())
+        .map(|message| (message.header, message.body))
+        .collect()
+}
+
+/// Takes what `from` writes to `to`. Returns the kinds and calls.
+fn pass(from: &mut StreamTable, to: &mut StreamTable) -> Vec<(Kind, u64)> {
+    let mut outbox = Outbox::new();
+    from.write(&mut outbox);
+    let messages = messages(&mut outbox);
+    let kinds = messages.iter().map(|(header, _)| (header.kind, header.seq.0)).collect();
+    for (header, body) in messages {
+        to.receive(&header, body, Instant::now(), |_| true).unwrap();
+    }
+    kinds
+}
+
+#[test]
+fn item_arrives_and_its_end_follows() {
+    let [mut client, mut server] = tables(KIB, 1);
+    assert!(send(&mut client, 1, 10));
+    client.end(Seq(1));
+    assert_eq!(pass(&mut client, &mut server), [(Kind::Item, 1), (Kind::End, 1)]);
+    assert_eq!(take(&mut server, 1), Some(10));
+    assert_eq!(server.poll_item(Seq(1), &mut context()), Poll::Ready(Ok(None)));
+    let closed = client.poll_ready(Seq(1), &mut context(), Instant::now);
+    assert_eq!(closed, Poll::Ready(Err(StreamClosed::Stopped)));
+}
+
+#[test]
+fn credit_stop_and_end_go_before_items() {
+    let [mut client, mut server] = tables(KIB, 4);
+    assert!(send(&mut client, 1, 100));
+    assert!(send(&mut client, 2, 100));
+    client.end(Seq(2));
+    client.stop(Seq(3));
+    assert!(send(&mut server, 4, KIB));
+    pass(&mut server, &mut client);
+    assert_eq!(take(&mut client, 4), Some(KIB));
+    let kinds = pass(&mut client, &mut server);
+    let expected = [(Kind::Item, 2), (Kind::End, 2), (Kind::Stop, 3), (Kind::Credit, 4), (Kind::Item, 1)];
+    assert_eq!(kinds, expected);
+}
+
+#[test]
+fn outbox_takes_128_kib_of_items_at_most() {
+    let mut table = table(usize::MAX);
+    for seq in 1..=8 {
+        table.open(Seq(seq), true);
+        while send(&mut table, seq, 50 * KIB) {}
+    }
+    assert!(table.queued_bytes() > 512 * KIB);
+    let mut outbox = Outbox::new();
+    table.write(&mut outbox);
+    let written = outbox.remaining();
+    assert!(written <= MAX_BUFFERED_ITEMS && written > 64 * KIB, "{written}");
+    assert!(table.has_output());
+    outbox.advance(written);
+    table.write(&mut outbox);
+    assert!(outbox.has_remaining());
+}
+
+#[test]
+fn item_larger_than_all_buffers_passes_an_empty_outbox() {
+    let [mut client, mut server] = tables(1, 2);
+    assert!(send(&mut client, 1, 1000 * KIB));
+    assert!(send(&mut client, 2, 1000 * KIB));
+    assert_eq!(pass(&mut client, &mut server), [(Kind::Item, 1)]);
+    assert_eq!(pass(&mut client, &mut server), [(Kind::Item, 2)]);
+    assert!(!client.has_output());
+}
+
+#[test]
+fn response_follows_the_items_of_its_stream_and_no_others() {
+    let mut server = table(usize::MAX);
+    for seq in 1..=3 {
+        server.open(Seq(seq), true);
+        while send(&mut server, seq, 20 * KIB) {}
+    }
+    let mut outbox = Outbox::new();
+    server.finish(Seq(2), &mut outbox);
+    let calls: Vec<u64> = messages(&mut outbox).iter().map(|(header, _)| header.seq.0).collect();
+    assert_eq!(calls, [2, 2, 2, 2]);
+    assert_eq!(server.len(), 2);
+}
+
+#[test]
+fn items_that_came_before_the_response_can_still_be_taken() {
+    let [mut client, mut server] = tables(KIB, 1);
+    assert!(send(&mut server, 1, 5));
+    assert!(send(&mut client, 1, 5));
+    pass(&mut server, &mut client);
+    client.complete(Seq(1));
+    assert_eq!(client.queued_bytes(), 0);
+    assert_eq!(take(&mut client, 1), Some(5));
+    assert_eq!(client.poll_item(Seq(1), &mut context()), Poll::Ready(Ok(None)));
+    let closed = client.poll_ready(Seq(1), &mut context(), Instant::now);
+    assert_eq!(closed, Poll::Ready(Err(StreamClosed::Ended)));
+    client.remove(Seq(1));
+    assert_eq!(client.poll_item(Seq(1), &mut context()), Poll::Ready(Err(StreamClosed::Ended)));
+    assert!(client.is_empty());
+}
+
+#[test]
+fn peer_that_sends_to_a_call_without_items_is_stopped_once() {
+    let [mut client, mut server] = tables(KIB, 1);
+    server.open(Seq(1), false);
+    for _ in 0..3 {
+        assert!(send(&mut client, 1, 10));
+    }
+    pass(&mut client, &mut server);
+    assert_eq!(pass(&mut server, &mut client), [(Kind::Stop, 1)]);
+    let closed = client.poll_ready(Seq(1), &mut context(), Instant::now);
+    assert_eq!(closed, Poll::Ready(Err(StreamClosed::Stopped)));
+}
+
+#[test]
+fn messages_of_unknown_calls_are_ignored_and_their_credit_is_checked() {
+    let [mut client, mut server] = tables(KIB, 1);
+    assert!(send(&mut client, 1, 10));
+    server.remove(Seq(1));
+    pass(&mut client, &mut server);
+    assert!(!server.has_output());
+    let (header, body) = {
+        let mut outbox = Outbox::new();
+        let credit = HeaderRef::new(Kind::Credit, Seq(77));
+        outbox.push(&Codec::default(), &credit, &Body::default(), MaxFrameBytes::DEFAULT).unwrap();
+        messages(&mut outbox).remove(0)
+    };
+    let error = server.receive(&header, body, Instant::now(), |_| true).unwrap_err();
+    assert!(matches!(error, ProtocolError::InvalidCredit { .. }), "{error}");
+}
+
+#[test]
+fn item_that_waits_for_credit_expires_and_one_that_does_not_stays() {
+    let mut table = table(100);
+    table.open(Seq(1), true);
+    table.open(Seq(2), true);
+    let now = Instant::now();
+    for seq in [1, 2] {
+        assert!(send(&mut table, seq, 100));
+        assert!(table.poll_ready(Seq(seq), &mut context(), || now).is_pending());
+    }
+    table.stop_waiting(Seq(2));
+    let due = now + Duration::from_secs(60);
+    assert_eq!(table.check_at(), Some(due));
+    assert!(table.expire(due - Duration::from_millis(1)).is_empty());
+    assert_eq!(table.expire(due), [Seq(1)]);
+    assert_eq!(table.snapshot()[0].waits_for, crate::stream::StreamWait::Credit);
+}
+
+#[test]
+fn task_is_woken_once_for_many_items() {
+    let mut table = table(KIB * KIB);
+    let (count, waker) = counter();
+    table.register_task(&waker);
+    table.open(Seq(1), true);
+    for _ in 0..10 {
+        assert!(send(&mut table, 1, 1));
+    }
+    assert_eq!(count.0.load(Ordering::Relaxed), 1);
+    table.write(&mut Outbox::new());
+    table.register_task(&waker);
+    assert!(send(&mut table, 1, 1));
+    assert_eq!(count.0.load(Ordering::Relaxed), 2);
+}
+
+#[test]
+fn halves_are_woken_by_what_they_wait_for() {
+    let [mut client, mut server] = tables(200, 1);
+    let (reader, reader_waker) = counter();
+    let (writer, writer_waker) = counter();
+    let polled = server.poll_item(Seq(1), &mut Context::from_waker(&reader_waker));
+    assert!(polled.is_pending());
+    assert!(send(&mut client, 1, 200));
+    let polled = client.poll_ready(Seq(1), &mut Context::from_waker(&writer_waker), Instant::now);
+    assert!(polled.is_pending());
+    pass(&mut client, &mut server);
+    assert_eq!(reader.0.load(Ordering::Relaxed), 1);
+    assert_eq!(take(&mut server, 1), Some(200));
+    assert_eq!(pass(&mut server, &mut client), [(Kind::Credit, 1)]);
+    assert!(writer.0.load(Ordering::Relaxed) >= 1);
+    assert!(is_ready(&mut client, 1));
+}
+
+#[test]
+fn growth_of_removed_streams_is_given_back() {
+    let limits = WindowLimits { initial: StreamWindow::new(KIB), max: StreamWindow::new(64 * KIB) };
+    let window = StreamWindow::new(KIB);
+    let mut settings = StreamSettings::new(Codec::default(), MaxFrameBytes::DEFAULT, window, window);
+    settings.receive_window = limits;
+    settings.max_growth = 3 * KIB;
+    let mut server = StreamTable::new(settings);
+    let mut client = table(KIB);
+    server.open(Seq(1), true);
+    client.open(Seq(1), true);
+    for _ in 0..50 {
+        while send(&mut client, 1, 500) {}
+        pass(&mut client, &mut server);
+        while take(&mut server, 1).is_some() {}
+        pass(&mut server, &mut client);
+    }
+    assert_eq!(server.growth(), 3 * KIB);
+    server.remove(Seq(1));
+    assert_eq!(server.growth(), 0);
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Send(usize, u64, usize),
+    Take(usize, u64),
+    Stop(usize, u64),
+    End(u64),
+    Pass(usize),
+    Remove(u64),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let side = || 0_usize..2;
+    let seq = || 1_u64..4;
+    prop_oneof![
+        10 => (side(), seq(), 0_usize..3000).prop_map(|(side, seq, len)| Step::Send(side, seq, len)),
+        10 => (side(), seq()).prop_map(|(side, seq)| Step::Take(side, seq)),
+        10 => side().prop_map(Step::Pass),
+        1 => (side(), seq()).prop_map(|(side, seq)| Step::Stop(side, seq)),
+        1 => seq().prop_map(Step::End),
+        1 => seq().prop_map(Step::Remove),
+    ]
+}
+
+proptest! {
+    /// Whatever happens in which order, neither side breaks the protocol, a side holds at most what it granted and one
+    /// item more, and nothing is left at the end.
+    #[test]
+    fn tables_break_no_rule_and_leave_nothing(steps in prop::collection::vec(step(), 0..300)) {
+        let mut sides = tables(4 * KIB, 3);
+        for step in steps {
+            match step {
+                Step::Send(side, seq, len) => _ = send(&mut sides[side], seq, len),
+                Step::Take(side, seq) => _ = take(&mut sides[side], seq),
+                Step::Stop(side, seq) => sides[side].stop(Seq(seq)),
+                Step::End(seq) => sides[0].end(Seq(seq)),
+                Step::Pass(side) => {
+                    let [client, server] = &mut sides;
+                    if side == 0 { pass(client, server) } else { pass(server, client) };
+                }
+                Step::Remove(seq) => sides.iter_mut().for_each(|side| side.remove(Seq(seq))),
+            }
+            for side in &sides {
+                for stream in side.snapshot() {
+                    prop_assert!(stream.held < (4 * KIB + 3000 + ITEM_OVERHEAD) as u64, "{:?}", stream);
+                }
+            }
+        }
+        for side in &mut sides {
+            (1..4).for_each(|seq| side.remove(Seq(seq)));
+            prop_assert!(side.is_empty());
+            prop_assert_eq!((side.queued_bytes(), side.growth()), (0, 0));
+            let mut outbox = Outbox::new();
+            side.write(&mut outbox);
+            prop_assert!(!outbox.has_remaining() && !side.has_output());
+        }
+    }
+}
