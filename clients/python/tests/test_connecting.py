@@ -124,7 +124,10 @@ class HandshakeTest(AsyncCase):
             self.assertIn(said, str(error))
 
     async def test_connect_timeout_and_call_timeout(self):
+        accepted = asyncio.Event()
+
         async def never(*_: object) -> bytes:
+            accepted.set()
             await asyncio.sleep(600)
             return b""
 
@@ -134,7 +137,9 @@ class HandshakeTest(AsyncCase):
         self.assertIn("to the handshake there was no answer within 0.05 s", str(error))
         # The timeout of a call ends that call, and not the connecting.
         client = self.connect(server.address)
+        accepted.clear()
         other = asyncio.ensure_future(client.call("A.b"))
+        await accepted.wait()
         call = client.call("A.b", timeout=0.05)
         error = await self.assert_fails(call, farcall.DeadlineExceeded, "not_sent")
         self.assertIn(f"connecting to {server.address}: it accepted the connection", str(error))

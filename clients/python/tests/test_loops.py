@@ -91,6 +91,7 @@ class OneWayTest(AsyncCase):
 
         server = await FakeServer.start(self, script, max_frame_bytes=2**26)
         client = self.connect(server.address)
+        await client.notify("Log.line", line="connected")
         large = "x" * 2**25  # more than the kernel buffers
         sending = asyncio.ensure_future(client.notify("Log.line", line=large))
         flushing = asyncio.ensure_future(client.flush())
