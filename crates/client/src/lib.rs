@@ -41,6 +41,7 @@ pub use self::channel::metrics::{ChannelMetrics, LatencyHistogram};
 pub use self::channel::overview::{ChannelOverview, EndpointOverview, EndpointState};
 pub use self::connection::Connection;
 pub use self::connection::closing::Closing;
+pub use self::connection::open_report::{OpenPhase, OpenReport};
 pub use self::connection::options::ConnectionOptions;
 pub use self::connection::response::Response;
 pub use self::endpoints::outlier_detection::OutlierDetection;

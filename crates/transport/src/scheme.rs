@@ -53,6 +53,11 @@ impl Scheme {
         }
     }
 
+    /// Returns `true` if the stream is inside TLS: `tls`, `https` and `wss`.
+    pub const fn is_encrypted(self) -> bool {
+        matches!(self, Scheme::Tls | Scheme::Https | Scheme::Wss)
+    }
+
     /// The scheme of this name. The case matters, as it does on the wire.
     pub(crate) fn named(name: &str) -> Option<Scheme> {
         Scheme::ALL.into_iter().find(|scheme| scheme.as_str() == name)

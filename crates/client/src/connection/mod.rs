@@ -34,6 +34,7 @@ mod handshake;
 mod in_flight;
 mod io_error;
 pub(crate) mod open_progress;
+pub(crate) mod open_report;
 pub(crate) mod options;
 pub(crate) mod pending;
 pub(crate) mod pool;
@@ -101,6 +102,17 @@ impl Connection {
 
     /// Opens a connection, and reports how far it has come.
     pub(crate) async fn open_observed(
+        address: &Address,
+        options: &ConnectionOptions,
+        progress: &OpenProgress,
+    ) -> Result<Self, RpcError> {
+        let start = Instant::now();
+        let outcome = Self::open_unreported(address, options, progress).await;
+        options.observer.report(address, start, progress, outcome.as_ref().err());
+        outcome
+    }
+
+    async fn open_unreported(
         address: &Address,
         options: &ConnectionOptions,
         progress: &OpenProgress,

@@ -7,6 +7,8 @@ use farcall_transport::Dialer;
 #[cfg(feature = "tls")]
 use farcall_transport::TlsClient;
 
+use super::open_report::{OpenObserver, OpenReport};
+
 /// The options of the connections of a channel.
 ///
 /// ```
@@ -31,6 +33,7 @@ pub struct ConnectionOptions {
     pub(crate) answer_timeout: Option<Duration>,
     pub(crate) outbox_bytes: usize,
     pub(crate) keep_alive: KeepAlive,
+    pub(super) observer: OpenObserver,
     #[cfg(feature = "tls")]
     tls: Option<TlsClient>,
 }
@@ -50,6 +53,7 @@ impl Default for ConnectionOptions {
             answer_timeout: None,
             outbox_bytes: 4 * 1024 * 1024,
             keep_alive: KeepAlive::default(),
+            observer: OpenObserver::default(),
             #[cfg(feature = "tls")]
             tls: None,
         }
@@ -146,6 +150,23 @@ impl ConnectionOptions {
     /// calls wait as long for a server that vanished.
     pub const fn keep_alive(mut self, times: KeepAlive) -> Self {
         self.keep_alive = times;
+        self
+    }
+
+    /// Sets what is called after each attempt to open a connection, with the time that each of its phases took. It runs
+    /// on the task that opens the connection, and must not block. Default: nothing.
+    ///
+    /// ```
+    /// use farcall_client::ConnectionOptions;
+    ///
+    /// let options = ConnectionOptions::default().on_open(|report| {
+    ///     for (phase, time) in &report.phases {
+    ///         eprintln!("{}: {phase} {time:?}", report.endpoint);
+    ///     }
+    /// });
+    /// ```
+    pub fn on_open(mut self, observe: impl Fn(&OpenReport) + Send + Sync + 'static) -> Self {
+        self.observer = OpenObserver::new(observe);
         self
     }
 

@@ -67,7 +67,6 @@ pub struct Dialer {
     sockets: SocketConnector,
     /// Opens streams in place of `sockets`, if it is set.
     connector: Option<Arc<dyn Connect>>,
-    progress: DialProgress,
     #[cfg(feature = "http")]
     proxy: ProxyChoice,
     #[cfg(feature = "tls")]
@@ -167,9 +166,9 @@ impl Dialer {
         self
     }
 
-    /// Sets where dials report how far they have come; for a dialer that makes one dial.
+    /// Sets where dials report how far they have come, and when; for a dialer that makes one dial.
     pub fn progress(mut self, progress: DialProgress) -> Self {
-        self.progress = progress;
+        self.sockets.progress = progress;
         self
     }
 
@@ -238,7 +237,10 @@ impl Dialer {
         let client = self.tls.client().await?;
         let limit = self.start_limit();
         let stream = self.reach(address).await?;
-        tls::encrypt(&client, stream, address.host().unwrap_or_default(), alpn, limit).await
+        let encrypted =
+            tls::encrypt(&client, stream, address.host().unwrap_or_default(), alpn, limit).await?;
+        self.sockets.progress.set_encrypted();
+        Ok(encrypted)
     }
 
     /// Opens a stream to the address itself, through a proxy if there is one for it.
@@ -261,7 +263,7 @@ impl Dialer {
     /// Opens a stream to the address itself.
     async fn connect(&self, address: &Address) -> Result<Stream, DialErrorKind> {
         let stream = self.connect_unobserved(address).await?;
-        self.progress.set_connected();
+        self.sockets.progress.set_connected();
         Ok(stream)
     }
 

@@ -15,6 +15,7 @@ use tokio::net::{TcpSocket, TcpStream, UnixStream};
 use super::error::{Attempts, DialErrorKind};
 use super::happy_eyeballs::race;
 use super::limit::ConnectLimit;
+use super::progress::DialProgress;
 use crate::address::Address;
 use crate::resolve::{Resolve, SystemResolver, in_turn};
 use crate::stream::Stream;
@@ -27,6 +28,7 @@ pub(super) struct SocketConnector {
     pub(super) connect_timeout: Option<Duration>,
     pub(super) attempt_delay: Duration,
     pub(super) nodelay: bool,
+    pub(super) progress: DialProgress,
 }
 
 impl Default for SocketConnector {
@@ -37,6 +39,7 @@ impl Default for SocketConnector {
             connect_timeout: Some(Duration::from_secs(10)),
             attempt_delay: Duration::from_millis(250),
             nodelay: true,
+            progress: DialProgress::default(),
         }
     }
 }
@@ -99,7 +102,10 @@ impl SocketConnector {
             Ok(Err(source)) => Err(DialErrorKind::Resolve { host: host.to_owned(), source }),
             Ok(Ok(found)) => match in_turn(found) {
                 none if none.is_empty() => Err(DialErrorKind::NoAddresses { host: host.to_owned() }),
-                candidates => Ok(candidates),
+                candidates => {
+                    self.progress.set_resolved();
+                    Ok(candidates)
+                }
             },
         }
     }
