@@ -1,0 +1,29 @@
+//! The command line: [`Cli`], with a variant of [`Command`] for each command.
+
+use clap::{Parser, Subcommand};
+
+use crate::commands::{call, describe, ls};
+use crate::exit;
+
+/// Lists, describes, calls, measures, watches and checks farcall servers, which describe themselves.
+#[derive(Debug, Parser)]
+#[command(name = "farcall", version, after_help = exit::HELP, max_term_width = 110)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// A command.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Ls(ls::LsArgs),
+    Describe(describe::DescribeArgs),
+    Call(call::CallArgs),
+}
+
+impl Command {
+    /// Returns `true` if Ctrl-C is the usual end of the command, which it notices itself.
+    pub(crate) const fn ends_itself(&self) -> bool {
+        false
+    }
+}

@@ -1,0 +1,143 @@
+//! [`Place`]: where servers are, as a target names it.
+
+use farcall::Address;
+
+/// Where the servers of a target are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// At these addresses; there is at least one.
+    Addresses(Vec<Address>),
+    /// In a registry over HTTP.
+    Registry {
+        /// Its URL.
+        url: String,
+    },
+    /// In etcd.
+    Etcd {
+        /// The URLs of its members, separated by commas.
+        endpoints: String,
+    },
+}
+
+/// A target as it was parsed: a place, or the name of a context.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum ParsedTarget {
+    /// A place, and the service that is looked for in it if the target names one.
+    Place(Place, Option<String>),
+    /// `@name`.
+    Context(String),
+}
+
+/// What is wrong with a target.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum TargetError {
+    /// Nothing, or `@` alone.
+    #[error("the target is empty; write host:port, tls@host:port, unix@/path, a registry's URL, or @context")]
+    Empty,
+    /// A URL of something else than a registry.
+    #[error(
+        "`{scheme}://` is no registry: write http://host:port/registry or etcd://host:2379; servers are host:port"
+    )]
+    Scheme {
+        /// The scheme.
+        scheme: String,
+    },
+    /// No address.
+    #[error(transparent)]
+    Address(#[from] farcall::transport::AddressError),
+}
+
+/// Parses a target: addresses separated by commas, the URL of a registry with `#Service` behind it, or `@context`.
+pub(crate) fn parse(text: &str) -> Result<ParsedTarget, TargetError> {
+    if let Some(name) = text.strip_prefix('@') {
+        return if name.is_empty() {
+            Err(TargetError::Empty)
+        } else {
+            Ok(ParsedTarget::Context(name.to_owned()))
+        };
+    }
+    if text.is_empty() {
+        return Err(TargetError::Empty);
+    }
+    let Some((scheme, rest)) = text.split_once("://") else {
+        let addresses = text.split(',').map(Address::parse).collect::<Result<Vec<_>, _>>()?;
+        return Ok(ParsedTarget::Place(Place::Addresses(addresses), None));
+    };
+    let (rest, service) = match rest.split_once('#') {
+        Some((rest, service)) => (rest, Some(service.to_owned())),
+        None => (rest, None),
+    };
+    let place = match scheme {
+        "http" | "https" => Place::Registry { url: format!("{scheme}://{rest}") },
+        "etcd" | "etcd+http" => Place::Etcd { endpoints: members("http", rest) },
+        "etcd+https" => Place::Etcd { endpoints: members("https", rest) },
+        // The address parser knows what was meant by `tcp://` and its like.
+        _ if farcall::transport::Scheme::ALL.iter().any(|known| known.as_str() == scheme) => {
+            Address::parse(text)?;
+            return Err(TargetError::Scheme { scheme: scheme.to_owned() });
+        }
+        _ => return Err(TargetError::Scheme { scheme: scheme.to_owned() }),
+    };
+    Ok(ParsedTarget::Place(place, service))
+}
+
+/// Returns the URLs of etcd's members, of which the target has the first one's scheme only.
+fn members(scheme: &str, rest: &str) -> String {
+    let rest = rest.trim_end_matches('/');
+    let urls = rest.split(',').map(|member| match member.contains("://") {
+        true => member.to_owned(),
+        false => format!("{scheme}://{member}"),
+    });
+    urls.collect::<Vec<_>>().join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(text: &str) -> (Place, Option<String>) {
+        match parse(text).unwrap() {
+            ParsedTarget::Place(place, service) => (place, service),
+            context @ ParsedTarget::Context(_) => panic!("{context:?}"),
+        }
+    }
+
+    #[test]
+    fn addresses_may_be_several() {
+        let addresses = |texts: &[&str]| {
+            Place::Addresses(texts.iter().map(|text| Address::parse(text).unwrap()).collect())
+        };
+        for (text, expected) in [
+            ("h:1", addresses(&["tcp@h:1"])),
+            ("tls@h:1,unix@/run/s", addresses(&["tls@h:1", "unix@/run/s"])),
+        ] {
+            assert_eq!(place(text), (expected, None));
+        }
+    }
+
+    #[test]
+    fn registries_are_urls_and_may_name_a_service() {
+        let url = |url: &str| Place::Registry { url: url.to_owned() };
+        let etcd = |endpoints: &str| Place::Etcd { endpoints: endpoints.to_owned() };
+        let service = Some("Arith".to_owned());
+        assert_eq!(place("http://r:7100/registry"), (url("http://r:7100/registry"), None));
+        assert_eq!(place("https://r/registry#Arith"), (url("https://r/registry"), service.clone()));
+        assert_eq!(place("etcd://a:2379,b:2379#Arith"), (etcd("http://a:2379,http://b:2379"), service));
+        assert_eq!(place("etcd+https://a:2379"), (etcd("https://a:2379"), None));
+    }
+
+    #[test]
+    fn wrong_targets_say_what_to_write() {
+        assert_eq!(parse("@shop").unwrap(), ParsedTarget::Context("shop".to_owned()));
+        for (text, part) in [
+            ("", "host:port"),
+            ("@", "host:port"),
+            ("redis://h:1", "is no registry"),
+            ("tcp://h:1", "tcp@h:1"),
+            ("h", "port"),
+        ] {
+            let error = parse(text).unwrap_err().to_string();
+            assert!(error.contains(part), "{text}: {error}");
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! [`Settings`]: a target with all that a context and the command line say about it, and the channel to it.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use farcall::client::{ChannelBuilder, ConnectionOptions};
+use farcall::etcd::{EtcdDiscovery, EtcdOptions};
+use farcall::registry::HttpDiscovery;
+use farcall::transport::TlsClient;
+use farcall::{Address, Channel};
+
+use super::args::{ConnectionArgs, TargetArgs};
+use super::context::Context;
+use super::place::{ParsedTarget, Place, parse};
+use super::secret::Secret;
+use crate::failure::Failure;
+use crate::time;
+
+/// The time limit of connecting: less than a library's, since a person waits.
+const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A target, resolved.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub(crate) place: Place,
+    /// The service to look for in a registry.
+    pub(crate) service: Option<String>,
+    tls: TlsFiles,
+    token: Option<Secret>,
+    registry_token_file: Option<PathBuf>,
+    pub(crate) connect_timeout: Duration,
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) metadata: Vec<(String, String)>,
+}
+
+/// The files of TLS.
+#[derive(Clone, Debug, Default)]
+struct TlsFiles {
+    ca: Option<PathBuf>,
+    identity: Option<(PathBuf, PathBuf)>,
+    server_name: Option<String>,
+}
+
+impl Settings {
+    /// Parses the target, and reads its context if it names one.
+    pub(crate) fn resolve(args: &TargetArgs) -> Result<Self, Failure> {
+        let TargetArgs { target, connection } = args;
+        let parsed = |text: &str| parse(text).map_err(|error| Failure::usage(error.to_string()));
+        let (place, service, context) = match parsed(target)? {
+            ParsedTarget::Place(place, service) => (place, service, Context::default()),
+            ParsedTarget::Context(name) => {
+                let context = Context::load(&name)?;
+                match parsed(&context.target)? {
+                    ParsedTarget::Place(place, service) => (place, service, context),
+                    ParsedTarget::Context(_) => {
+                        return Err(Failure::usage(format!("the context @{name} names another context")));
+                    }
+                }
+            }
+        };
+        Self::merge(place, service, context, connection.clone())
+    }
+
+    /// Joins a context with the flags of the command line, which take precedence.
+    fn merge(
+        place: Place,
+        service: Option<String>,
+        context: Context,
+        args: ConnectionArgs,
+    ) -> Result<Self, Failure> {
+        let limit = |text: Option<String>, name: &str| {
+            text.map(|text| time::parse(&text))
+                .transpose()
+                .map_err(|error| Failure::usage(format!("{name} of the context: {error}")))
+        };
+        let token = secret(args.token_file, args.token_env, args.token_command)
+            .or_else(|| secret(context.token_file, context.token_env, context.token_command));
+        let identity = args.cert.zip(args.key).or_else(|| context.cert.zip(context.key));
+        let metadata = context.metadata.into_iter().chain(args.metadata).collect();
+        let connect_timeout = args.connect_timeout.or(limit(context.connect_timeout, "connect-timeout")?);
+        Ok(Self {
+            place,
+            service: args.service.or(service).or(context.service),
+            tls: TlsFiles {
+                ca: args.ca.or(context.ca),
+                identity,
+                server_name: args.server_name.or(context.server_name),
+            },
+            token,
+            registry_token_file: args.registry_token_file.or(context.registry_token_file),
+            connect_timeout: connect_timeout.unwrap_or(DEFAULT_CONNECT_TIMEOUT),
+            timeout: args.timeout.or(limit(context.timeout, "timeout")?),
+            metadata,
+        })
+    }
+
+    /// Returns the address, if there is exactly one.
+    pub(crate) fn only_address(&self) -> Option<&Address> {
+        match &self.place {
+            Place::Addresses(addresses) => addresses.first().filter(|_| addresses.len() == 1),
+            _ => None,
+        }
+    }
+
+    /// Returns `true` if the servers are found in a registry.
+    pub(crate) const fn is_registry(&self) -> bool {
+        !matches!(self.place, Place::Addresses(_))
+    }
+
+    /// Returns the service to look for in a registry: the one that was given, or that of the method.
+    pub(crate) fn service_for(&self, method: Option<&str>) -> Result<String, Failure> {
+        let of_method =
+            || method.and_then(|method| method.rsplit_once('.')).map(|(service, _)| service.to_owned());
+        self.service.clone().or_else(of_method).ok_or_else(|| {
+            Failure::usage("a registry has many services: which one?")
+                .with_hint("name it with #Service behind the URL, or with --service".to_owned())
+        })
+    }
+
+    /// Returns the TLS of connections; `None` for the system's authorities.
+    pub(crate) fn tls_client(&self) -> Result<Option<TlsClient>, Failure> {
+        let TlsFiles { ca, identity, server_name } = &self.tls;
+        if ca.is_none() && identity.is_none() && server_name.is_none() {
+            return Ok(None);
+        }
+        let mut builder = TlsClient::builder();
+        if let Some(ca) = ca {
+            builder = builder.roots_file(ca);
+        }
+        if let Some((cert, key)) = identity {
+            builder = builder.certificate_files(cert, key);
+        }
+        if let Some(name) = server_name {
+            builder = builder.server_name(name);
+        }
+        builder.build().map(Some).map_err(|error| Failure::usage(error.to_string()))
+    }
+
+    /// Returns the options of connections, with the token.
+    pub(crate) async fn connection_options(&self) -> Result<ConnectionOptions, Failure> {
+        let mut options = ConnectionOptions::default().connect_timeout(self.connect_timeout);
+        if let Some(tls) = self.tls_client()? {
+            options = options.tls(tls);
+        }
+        if let Some(token) = &self.token {
+            options = options.token(token.read().await?);
+        }
+        Ok(options)
+    }
+
+    /// Begins a channel to the servers; `method` says which service to look for in a registry.
+    pub(crate) fn channel(&self, method: Option<&str>) -> Result<ChannelBuilder, Failure> {
+        let builder = Channel::builder().timeout(self.timeout);
+        Ok(match &self.place {
+            Place::Addresses(addresses) => addresses.iter().fold(builder, ChannelBuilder::to),
+            Place::Registry { .. } => builder.discover(self.http_discovery(&self.service_for(method)?)?),
+            Place::Etcd { .. } => builder.discover(self.etcd_discovery(&self.service_for(method)?)?),
+        })
+    }
+
+    fn http_discovery(&self, service: &str) -> Result<HttpDiscovery, Failure> {
+        let Place::Registry { url } = &self.place else { return Err(not_a_registry()) };
+        let wrong = |error: farcall::registry::SettingsError| Failure::usage(error.to_string());
+        let mut discovery = HttpDiscovery::new(url, service).map_err(wrong)?.timeout(self.connect_timeout);
+        if let Some(path) = &self.registry_token_file {
+            discovery = discovery.token_file(path);
+        }
+        if let Some(ca) = &self.tls.ca {
+            discovery = discovery.extra_roots(&read(ca)?).map_err(wrong)?;
+        }
+        Ok(discovery)
+    }
+
+    fn etcd_discovery(&self, service: &str) -> Result<EtcdDiscovery, Failure> {
+        EtcdDiscovery::new(&self.etcd_options()?, service).map_err(|error| Failure::usage(error.to_string()))
+    }
+
+    /// Returns the options of requests to etcd.
+    pub(crate) fn etcd_options(&self) -> Result<EtcdOptions, Failure> {
+        let Place::Etcd { endpoints } = &self.place else { return Err(not_a_registry()) };
+        let mut options = EtcdOptions::new(endpoints)
+            .map_err(|error| Failure::usage(error.to_string()))?
+            .request_timeout(self.connect_timeout);
+        if let Some(ca) = &self.tls.ca {
+            options = options.extra_roots(read(ca)?);
+        }
+        if let Some((cert, key)) = &self.tls.identity {
+            options = options.client_certificate(read(cert)?, read(key)?);
+        }
+        Ok(options)
+    }
+}
+
+fn not_a_registry() -> Failure {
+    Failure::usage("the target is no registry: write http://host:port/registry or etcd://host:2379")
+}
+
+/// Returns the source of a token, if one of the three is given.
+fn secret(file: Option<PathBuf>, variable: Option<String>, command: Option<String>) -> Option<Secret> {
+    file.map(Secret::File).or(variable.map(Secret::Variable)).or(command.map(Secret::Command))
+}
+
+fn read(path: &std::path::Path) -> Result<Vec<u8>, Failure> {
+    std::fs::read(path).map_err(|error| Failure::usage(format!("{}: {error}", path.display())))
+}

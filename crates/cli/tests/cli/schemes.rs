@@ -1,0 +1,121 @@
+//! A wrong scheme is told in less than a second, with the right one: 8 schemes against 8 servers.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use farcall_test_support::machine;
+
+use crate::support::{Files, farcall, serve, serve_http, server};
+
+const SCHEMES: [&str; 8] = ["tcp", "tls", "http", "https", "ws", "wss", "connect", "unix"];
+
+/// A server, the schemes that work there, and the hint for all others.
+struct Row {
+    name: &'static str,
+    place: String,
+    works: &'static [&'static str],
+    hint: &'static str,
+}
+
+/// Accepts connections and gives each to `serve`, on threads of the test.
+fn raw(serve: fn(std::net::TcpStream)) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let place = listener.local_addr().unwrap().to_string();
+    thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            thread::spawn(move || serve(stream));
+        }
+    });
+    place
+}
+
+fn web_server() -> String {
+    raw(|mut stream| {
+        let mut buffer = [0; 4096];
+        let _ = stream.read(&mut buffer);
+        let _ = stream.write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+    })
+}
+
+fn ssh_server() -> String {
+    raw(|mut stream| {
+        let _ = stream.write_all(b"SSH-2.0-OpenSSH_9.9\r\n");
+        let _ = stream.read(&mut [0; 4096]);
+    })
+}
+
+fn silent_server() -> String {
+    raw(|mut stream| while stream.read(&mut [0; 4096]).is_ok_and(|read| read > 0) {})
+}
+
+fn rows(files: &Files) -> Vec<Row> {
+    let local = |port: u16| format!("127.0.0.1:{port}");
+    let net = |scheme: &str| {
+        let address = serve(server().tls(files.tls()), &format!("{scheme}@127.0.0.1:0"));
+        local(address.port().unwrap())
+    };
+    let unused = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let row = |name, place, works, hint| Row { name, place, works, hint };
+    vec![
+        row("tcp", net("tcp"), &["tcp"], "use tcp@"),
+        row("tls", net("tls"), &["tls"], "this port speaks TLS: use tls@"),
+        row("http", local(serve_http(None)), &["http", "ws", "connect"], "this port speaks HTTP: use http@"),
+        row(
+            "https",
+            local(serve_http(Some(files.tls()))),
+            &["https", "wss"],
+            "this port speaks HTTPS: use https@",
+        ),
+        row("web", web_server(), &[], "this port speaks HTTP, and no farcall"),
+        row("ssh", ssh_server(), &[], "SSH"),
+        row("silent", silent_server(), &[], ""),
+        row("closed", local(unused), &[], "refused"),
+    ]
+}
+
+#[test]
+fn wrong_scheme_is_told_with_the_cure() {
+    let files = Files::new();
+    let socket = format!("unix@{}", files.path("socket"));
+    serve(server(), &socket);
+    let ca = files.path("cert.pem");
+    for row in rows(&files) {
+        for scheme in SCHEMES {
+            let target = if scheme == "unix" {
+                format!("unix@/{}", row.place)
+            } else {
+                format!("{scheme}@{}", row.place)
+            };
+            let start = Instant::now();
+            let arguments =
+                ["call", &target, "Arith.multiply", "a:=6", "b:=7", "--ca", &ca, "--connect-timeout", "2s"];
+            let ran = farcall(&arguments);
+            let took = start.elapsed();
+            let case = format!("{scheme} at {}: {took:?} {ran:#?}", row.name);
+            if row.works.contains(&scheme) {
+                assert_eq!((ran.code, ran.out.as_str()), (0, "42\n"), "{case}");
+                continue;
+            }
+            assert_eq!(ran.code, 3, "{case}");
+            if scheme == "unix" {
+                assert!(ran.err.contains("No such file"), "{case}");
+            } else {
+                assert!(ran.err.contains(row.hint), "{case}");
+            }
+            // A port that accepts and says nothing can only be waited for.
+            let limit = Duration::from_secs(if row.name == "silent" { 4 } else { 1 });
+            assert!(took < machine::lengthened(limit), "{case}");
+        }
+    }
+    farcall(&["call", &socket, "Arith.multiply", "a:=6", "b:=7"]).assert_out("42");
+}
+
+#[test]
+fn untrusted_certificate_is_named_with_the_cure() {
+    let files = Files::new();
+    let address = serve(server().tls(files.tls()), "tls@127.0.0.1:0").to_string();
+    let ran = farcall(&["ls", &address.replace("tls@", "tcp@")]);
+    ran.assert_error(3, &[&format!("this port speaks TLS: use {address} (but its certificate"), "--ca"]);
+}
