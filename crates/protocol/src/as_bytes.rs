@@ -29,6 +29,10 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::bytes;
 
+/// The name of the newtype as which byte strings are serialized, for deserializers that are not a codec of farcall and
+/// tell them apart.
+pub const NEWTYPE_NAME: &str = bytes::BYTES_NAME;
+
 /// Serializes a value with its byte vectors as byte strings.
 ///
 /// # Errors
