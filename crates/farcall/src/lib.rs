@@ -86,6 +86,12 @@ pub mod server {
     pub use farcall_server::*;
 }
 
+/// The types of methods: schema documents, what breaks between two of them, and clients made of them.
+#[cfg(feature = "server")]
+pub mod schema {
+    pub use farcall_schema::*;
+}
+
 /// The context of a call: what a handler sees of it, and what nested calls inherit.
 pub mod context {
     pub use farcall_context::*;

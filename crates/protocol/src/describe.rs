@@ -8,6 +8,8 @@ pub const SERVICES: &str = "farcall.services";
 pub const HEALTH: &str = "farcall.health";
 /// The method `farcall.stats`, which returns a list of [`MethodStats`].
 pub const STATS: &str = "farcall.stats";
+/// The method `farcall.schema`, which returns a document with the types of all methods.
+pub const SCHEMA: &str = "farcall.schema";
 /// The service of the reserved methods.
 pub const RESERVED_SERVICE: &str = "farcall";
 

@@ -7,6 +7,7 @@ mod context;
 mod description;
 mod results;
 mod running;
+mod schema;
 mod sharing;
 mod statuses;
 mod stubs;

@@ -74,7 +74,7 @@ fn add(service: &Service, method: &Method) -> TokenStream {
         fn #ident<#(#bounds,)* Start, Fut, Answer>(
             service: #farcall::server::Service,
             info: #farcall::protocol::describe::MethodInfo,
-            handler: (Start, Answer),
+            handler: (Start, Answer, #private::MethodTypes),
         ) -> #farcall::server::Service
         where
             Start: ::core::ops::Fn(#farcall::Context, #arguments_ident<#(#generics),*>) -> Fut
@@ -112,6 +112,7 @@ fn handler(service: &Service, method: &Method) -> TokenStream {
         None => (quote!(_), None),
     };
     let answer = answer(service, &method.output);
+    let method_types = method_types(service, &method.output);
     quote! {{
         let #this = <::std::sync::Arc<_> as ::core::clone::Clone>::clone(&#this);
         (
@@ -122,8 +123,40 @@ fn handler(service: &Service, method: &Method) -> TokenStream {
                 }
             },
             #answer,
+            #method_types,
         )
     }}
+}
+
+/// Generates the types of the result and of the error, for the schema. A missing trait is reported elsewhere, and makes the
+/// type opaque here.
+fn method_types(service: &Service, output: &Output) -> TokenStream {
+    let farcall = &service.farcall;
+    let private = quote!(#farcall::__private);
+    let source = |ty: &TokenStream| quote!((&#private::Traced::<#ty>::NEW).type_source());
+    let value = |ty: &Type| match ty {
+        ty if byte_types::is_byte_vector(ty) => source(&quote!(#farcall::Bytes)),
+        ty if byte_types::is_bytes(ty) => source(&quote!(#private::as_bytes::ByteValue<#ty>)),
+        ty => source(&quote!(#ty)),
+    };
+    let types = match output {
+        Output::Plain(ty) => {
+            let value = value(ty);
+            quote!(#private::MethodTypes::new().result(#value))
+        }
+        Output::Fallible { value: ty, error, .. } => {
+            let (value, error) = (
+                value(ty),
+                quote!((&#private::TracedError::<#error>::NEW).error_of(#private::MethodTypes::new())),
+            );
+            quote!(#error.result(#value))
+        }
+    };
+    quote!({
+        #[allow(unused_imports)]
+        use #private::{SourceByName as _, SourceByTracing as _, ErrorByName as _, ErrorByTracing as _};
+        #types
+    })
 }
 
 /// Generates the conversion of a result to a response. Each type keeps its location, so that missing traits

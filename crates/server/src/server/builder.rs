@@ -207,7 +207,7 @@ impl ServerBuilder {
         self
     }
 
-    /// Leaves out the reserved methods `farcall.services`, `farcall.health` and `farcall.stats`.
+    /// Leaves out the reserved methods `farcall.services`, `farcall.schema`, `farcall.health` and `farcall.stats`.
     pub const fn without_reserved_methods(mut self) -> Self {
         self.without_reserved_methods = true;
         self

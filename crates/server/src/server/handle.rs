@@ -168,6 +168,16 @@ impl ServerHandle {
         self.inner.state.router.services()
     }
 
+    /// Returns the types of the methods, as `farcall.schema` answers them. They are traced when they are asked for first.
+    ///
+    /// # Errors
+    ///
+    /// `unavailable`: the runtime is shutting down.
+    pub async fn schema(&self) -> Result<Arc<farcall_schema::Document>, Status> {
+        let router = &self.inner.state.router;
+        router.schema().get(router.services()).await.map(|traced| traced.document())
+    }
+
     /// Returns statistics of each method, as `farcall.stats` answers them.
     #[must_use]
     pub fn stats(&self) -> Vec<MethodStats> {

@@ -1,7 +1,7 @@
 //! [`Service`]: named methods with their descriptions. The macro builds them from traits; closures
 //! become methods here.
 
-use std::any::Any;
+use std::any::{Any, type_name};
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -10,11 +10,11 @@ use farcall_context::Context;
 use farcall_protocol::IntoMethodError;
 use farcall_protocol::as_bytes::ByteRef;
 use farcall_protocol::describe::{MethodInfo, ServiceInfo};
-use farcall_protocol::{BoxError, Codec};
+use farcall_protocol::{BoxError, Codec, NoApplicationError};
+use farcall_schema::{GivenTypes, MethodTypes, Type, TypeSource};
 use futures::FutureExt as _;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-
 use tower_layer::Layer;
 use tower_service::Service as TowerService;
 
@@ -26,6 +26,7 @@ pub(crate) mod judgement;
 pub(crate) mod layer;
 pub(crate) mod method;
 pub(crate) mod router;
+pub(crate) mod schema;
 
 /// A service: a name, its description, and a handler for each method.
 ///
@@ -49,6 +50,10 @@ pub(crate) mod router;
 pub struct Service {
     pub(crate) info: ServiceInfo,
     pub(crate) handlers: Vec<Arc<dyn Handler>>,
+    /// The types of the methods, for `farcall.schema`.
+    pub(crate) types: Vec<MethodTypes>,
+    /// The types that the user has described.
+    pub(crate) given: GivenTypes,
     /// Innermost first.
     pub(crate) layers: Vec<Arc<SharedLayer>>,
 }
@@ -57,7 +62,8 @@ impl Service {
     /// Creates a service without methods.
     pub fn new(name: impl Into<String>) -> Self {
         let info = ServiceInfo::new(name);
-        Self { info, handlers: Vec::new(), layers: Vec::new() }
+        let given = GivenTypes::new();
+        Self { info, handlers: Vec::new(), types: Vec::new(), given, layers: Vec::new() }
     }
 
     /// Sets the documentation that `farcall.services` answers.
@@ -78,10 +84,40 @@ impl Service {
         &self.info
     }
 
-    /// Adds a method with its description.
-    pub fn handler(mut self, info: MethodInfo, handler: impl Handler) -> Self {
+    /// Adds a method with its description. In the schema it has the types that the description names, as far as they are
+    /// the standard library's.
+    pub fn handler(self, info: MethodInfo, handler: impl Handler) -> Self {
+        self.typed_handler(info, MethodTypes::new(), handler)
+    }
+
+    /// Adds a method with its description and its types, which `farcall.schema` traces when it is asked.
+    pub fn typed_handler(mut self, info: MethodInfo, types: MethodTypes, handler: impl Handler) -> Self {
         self.info.methods.push(info);
+        self.types.push(types);
         self.handlers.push(Arc::new(handler));
+        self
+    }
+
+    /// Describes `T` for `farcall.schema`, wherever this server's methods have it, because serde tells nothing about
+    /// it: its form is written by hand, or `untagged`. `example` is a value that it reads, in JSON.
+    ///
+    /// ```
+    /// use farcall_schema::Type;
+    /// use farcall_server::Service;
+    ///
+    /// #[derive(serde::Deserialize)]
+    /// #[serde(untagged)]
+    /// enum Price {
+    ///     Cents(u64),
+    /// }
+    ///
+    /// let shop = Service::new("Shop")
+    ///     .method("set_price", |_: Price| async {})
+    ///     .describe_type::<Price>(Type::int(false, 64), serde_json::json!(5));
+    /// # let _ = shop;
+    /// ```
+    pub fn describe_type<T>(mut self, ty: Type, example: serde_json::Value) -> Self {
+        self.given.set::<T>(ty, example);
         self
     }
 
@@ -96,7 +132,9 @@ impl Service {
         Marker: 'static,
     {
         let info = describe::<Args, F::Output>(name.into());
-        self.handler(info, from_closure(move |cx, args| method.call(cx, args), ok))
+        let types =
+            MethodTypes::new().whole(TypeSource::of::<Args>()).result(TypeSource::named::<F::Output>());
+        self.typed_handler(info, types, from_closure(move |cx, args| method.call(cx, args), ok))
     }
 
     /// Adds a closure that can fail as a method; its error reaches the caller encoded, under the
@@ -114,7 +152,12 @@ impl Service {
             Ok(value) => ok(codec, value),
             Err(error) => Response::from_result::<(), E>(codec, Err(error)),
         };
-        self.handler(info, from_closure(move |cx, args| method.call(cx, args), answer))
+        let mut types = MethodTypes::new().whole(TypeSource::of::<Args>()).result(TypeSource::named::<T>());
+        let error = TypeSource::named::<E::Application>();
+        if error.name() != type_name::<NoApplicationError>() {
+            types = types.error(error);
+        }
+        self.typed_handler(info, types, from_closure(move |cx, args| method.call(cx, args), answer))
     }
 
     /// Puts a tower layer around all calls of this service, also of methods that are added after
@@ -143,11 +186,8 @@ impl fmt::Debug for Service {
 /// Describes a closure: its name, and its types.
 fn describe<Args, Output>(name: String) -> MethodInfo {
     MethodInfo::new(name)
-        .params(vec![farcall_protocol::describe::ParamInfo::new(
-            "arguments",
-            std::any::type_name::<Args>().to_owned(),
-        )])
-        .returns(std::any::type_name::<Output>().to_owned())
+        .params(vec![farcall_protocol::describe::ParamInfo::new("arguments", type_name::<Args>().to_owned())])
+        .returns(type_name::<Output>().to_owned())
 }
 
 /// A closure that can be a method: `async |args| ...` or `async |context, args| ...`.

@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock, Weak};
 
 use farcall_protocol::describe::{
     HEALTH, Health, HealthRequest, HealthStatus, MethodInfo, MethodStats, ParamInfo, RESERVED_SERVICE,
-    SERVICES, STATS, ServiceInfo,
+    SCHEMA, SERVICES, STATS, ServiceInfo,
 };
 use farcall_protocol::{ByteStr, Code, EscapedText, Status, truncate};
 use rustc_hash::FxHashMap;
@@ -16,6 +16,7 @@ use crate::service::Service;
 use crate::service::handler::{Handler, Request, Response, ResponseFuture};
 use crate::service::layer::SharedLayer;
 use crate::service::method::Method;
+use crate::service::schema::Schema;
 
 /// All methods of a server.
 #[derive(Debug)]
@@ -25,6 +26,7 @@ pub(crate) struct Router {
     methods: FxHashMap<Box<[u8]>, Arc<Method>>,
     /// The descriptions of the services, in the order they were added in.
     services: Vec<ServiceInfo>,
+    schema: Schema,
     draining: AtomicBool,
 }
 
@@ -39,8 +41,12 @@ impl Router {
         layers: &[Arc<SharedLayer>],
         reserved: bool,
     ) -> Result<Arc<Self>, BuildError> {
-        let mut router =
-            Self { methods: FxHashMap::default(), services: Vec::new(), draining: AtomicBool::new(false) };
+        let mut router = Self {
+            methods: FxHashMap::default(),
+            services: Vec::new(),
+            schema: Schema::default(),
+            draining: AtomicBool::new(false),
+        };
         for service in services {
             if is_reserved(service.name()) {
                 return Err(BuildError::ReservedName { name: service.name().to_owned() });
@@ -52,6 +58,7 @@ impl Router {
             router.add(reserved_methods(&shared), &[])?;
             // The reserved service does not describe itself.
             router.services.pop();
+            router.schema.pop();
         }
         let router = Arc::new(router);
         shared.set(Arc::downgrade(&router)).expect("set only here");
@@ -59,7 +66,7 @@ impl Router {
     }
 
     fn add(&mut self, service: Service, layers: &[Arc<SharedLayer>]) -> Result<(), BuildError> {
-        let Service { info, handlers, layers: own } = service;
+        let Service { info, handlers, types, given, layers: own } = service;
         check_name(&info.name)?;
         for (method, mut handler) in info.methods.iter().zip(handlers) {
             check_name(&method.name)?;
@@ -73,9 +80,11 @@ impl Router {
                 return Err(BuildError::DuplicateName { name });
             }
         }
+        let known = self.services.iter_mut().enumerate().find(|(_, known)| known.name == info.name);
+        self.schema.add(known.as_ref().map(|(index, _)| *index), types, given);
         // Methods that were added one by one under one service make one service.
-        match self.services.iter_mut().find(|known| known.name == info.name) {
-            Some(known) => {
+        match known {
+            Some((_, known)) => {
                 known.methods.extend(info.methods);
                 if known.doc.is_empty() {
                     known.doc = info.doc;
@@ -117,6 +126,10 @@ impl Router {
 
     pub(crate) fn services(&self) -> &[ServiceInfo] {
         &self.services
+    }
+
+    pub(crate) const fn schema(&self) -> &Schema {
+        &self.schema
     }
 
     pub(crate) fn drain(&self) {
@@ -182,6 +195,22 @@ impl<F: Fn(&Router, &Request) -> Response + Send + Sync + 'static> Handler for R
     }
 }
 
+/// The method that answers the schema, which takes some time when it is asked for first.
+struct SchemaHandler(Arc<OnceLock<Weak<Router>>>);
+
+impl Handler for SchemaHandler {
+    fn call(&self, request: Request) -> ResponseFuture {
+        let router =
+            self.0.get().and_then(Weak::upgrade).expect("the router that found this method is alive");
+        ResponseFuture::new(async move {
+            match router.schema.get(&router.services).await {
+                Ok(schema) => Response::ok(&request.codec, schema.json()),
+                Err(status) => Response::error(status),
+            }
+        })
+    }
+}
+
 fn reserved_methods(router: &Arc<OnceLock<Weak<Router>>>) -> Service {
     let reserved = |answer| Reserved { router: Arc::clone(router), answer };
     let info = |name: &str, returns: &str| {
@@ -202,4 +231,5 @@ fn reserved_methods(router: &Arc<OnceLock<Weak<Router>>>) -> Service {
         .handler(info(SERVICES, "Vec<ServiceInfo>"), reserved(services))
         .handler(health, reserved(status))
         .handler(info(STATS, "Vec<MethodStats>"), reserved(stats))
+        .handler(info(SCHEMA, "Document"), SchemaHandler(Arc::clone(router)))
 }
