@@ -1,6 +1,7 @@
 //! The attempts of a call that could not be sent and answered at once: whether there is another one, and when.
 //! [`endpoint_choice`](super::endpoint_choice) decides where it goes.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use farcall_discovery::Backoff;
@@ -19,7 +20,9 @@ use super::retry::{
 };
 use super::retry_policy::RetryMode;
 use super::span::{record_attempt, retrying};
+use super::stream::attempt;
 use crate::connection::response::Response;
+use crate::endpoints::backend::Backend;
 use crate::endpoints::guard::InFlightGuard;
 use crate::error::RpcError;
 use crate::error::attempt_log::AttemptLog;
@@ -63,6 +66,11 @@ impl Attempts {
     /// Starts after the first attempt, which was made there.
     pub(super) fn after(guard: Option<InFlightGuard>) -> Self {
         Self::with(EndpointChoice::after(guard))
+    }
+
+    /// Starts with the first attempt, at another endpoint than this one if there is one.
+    pub(super) fn avoiding(backend: Option<Arc<Backend>>) -> Self {
+        Self::with(EndpointChoice::avoiding(backend))
     }
 
     fn with(endpoint: EndpointChoice) -> Self {
@@ -135,6 +143,10 @@ impl Attempts {
     ) -> Result<(), RpcError> {
         core.count_failure(&error);
         self.log.record(error.endpoint());
+        if request.link().is_some_and(|link| !link.retry()) {
+            // What has reached the caller cannot be taken back.
+            return Err(error.with_attempts(std::mem::take(&mut self.log)));
+        }
         self.counted += u32::from(counts_as_attempt(&error));
         if is_bound_to_its_server(&error, request.idempotence()) {
             self.endpoint.bind_to_last();
@@ -219,6 +231,9 @@ impl Attempts {
 
     /// Makes one attempt, hedged if the policy says so.
     async fn attempt(&self, request: &Request, core: &ChannelCore) -> Result<Response, RpcError> {
+        if let Some(link) = request.link() {
+            return attempt::attempt(&self.endpoint, request, link, core).await;
+        }
         match core.retry_policy(request).mode {
             // Only calls that may be done at two servers are sent to two.
             RetryMode::Hedge(delay) if request.is_idempotent() => self.hedged(delay, request, core).await,

@@ -10,6 +10,7 @@ use super::request::Request;
 use super::retry_budget::{Budget, RetryBudget};
 use super::retry_policy::RetryPolicy;
 use super::send_request::SendRequest;
+use super::stream::registry::StreamRegistry;
 use crate::connection::pool::ConnectionPool;
 use crate::endpoints::Endpoints;
 use crate::error::RpcError;
@@ -23,6 +24,8 @@ pub(crate) struct ChannelCore {
     /// The time of a call that sets none.
     pub(crate) timeout: Option<Duration>,
     pub(crate) budget: Budget,
+    /// The streaming calls that are open.
+    pub(crate) streams: StreamRegistry,
     /// The layers around the calls; `None` if there are none.
     pub(super) layers: Option<Box<dyn SendRequest>>,
     retry: RetryPolicy,
@@ -50,6 +53,7 @@ impl ChannelCore {
             codec,
             timeout: None,
             budget: Budget::new(RetryBudget::default()),
+            streams: StreamRegistry::default(),
             layers: None,
             retry: RetryPolicy::default(),
             wait_for_ready: false,

@@ -62,6 +62,13 @@ impl EndpointChoice {
         Self { history: Mutex::new(history) }
     }
 
+    /// Creates a choice whose first attempt goes to another endpoint than this one, if there is one.
+    pub(super) fn avoiding(backend: Option<Arc<Backend>>) -> Self {
+        let mut history = AttemptHistory::default();
+        history.tried.extend(backend.map(|backend| backend.id()));
+        Self { history: Mutex::new(history) }
+    }
+
     /// Returns `true` if the call can be sent to an endpoint that was not tried.
     pub(super) fn has_others(&self, core: &ChannelCore) -> bool {
         match &core.targets {

@@ -18,6 +18,7 @@ use super::channel_core::ChannelCore;
 use super::request::Request;
 use super::response_future::{ResponseFuture, send_one_way};
 use super::send_request::{LayeredFuture, SendRequest};
+use super::stream::task::make;
 use crate::connection::response::Response;
 use crate::error::{Phase, RpcError};
 
@@ -143,6 +144,9 @@ impl SendRequest for Innermost {
                 request.start()?;
                 call_target(&request, &core, &target).await
             });
+        }
+        if request.is_streaming() {
+            return make(request, core);
         }
         Box::pin(ResponseFuture::without_layers(request, core))
     }

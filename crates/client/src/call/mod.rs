@@ -24,6 +24,7 @@ use self::channel_core::ChannelCore;
 use self::request::Request;
 use self::response_future::{ResponseFuture, notify};
 use self::retry_policy::RetryPolicy;
+use self::stream::{Exchanges, Receives, Sends, StreamCall};
 use crate::connection::response::{DecodeFn, Response};
 use crate::error::{CallError, RpcError};
 
@@ -42,6 +43,7 @@ pub(crate) mod retry_policy;
 mod routing_key;
 mod send_request;
 mod span;
+pub(crate) mod stream;
 
 /// A call that is about to be made. Nothing happens before it is awaited, or started.
 ///
@@ -248,6 +250,37 @@ impl<T, E> Call<T, E> {
     pub fn wait_for_ready(mut self, wait: bool) -> Self {
         self.request.set_wait_for_ready(wait);
         self
+    }
+
+    /// Makes it a streaming call that takes items of type `I`. Awaited, it becomes an
+    /// [`ItemStream`](crate::ItemStream); `T` is the type of the final value.
+    ///
+    /// ```
+    /// # async fn example(channel: farcall_client::Channel) -> Result<(), farcall_client::RpcError> {
+    /// use futures::StreamExt;
+    ///
+    /// let mut numbers = channel.call::<u64>("Feed.count", &(1, 10)).receive::<u64>().await?;
+    /// while let Some(number) = numbers.next().await {
+    ///     println!("{}", number?);
+    /// }
+    /// println!("{} numbers", numbers.finish().await?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn receive<I>(self) -> StreamCall<Receives<I>, T, E> {
+        StreamCall::new(self.core, self.request, self.decode)
+    }
+
+    /// Makes it a streaming call that sends items of type `S`. Awaited, it becomes an [`ItemSink`](crate::ItemSink); `T`
+    /// is the type of the final value.
+    pub fn send_items<S>(self) -> StreamCall<Sends<S>, T, E> {
+        StreamCall::new(self.core, self.request, self.decode)
+    }
+
+    /// Makes it a streaming call that sends items of type `S` and takes items of type `I`. Awaited, it becomes an
+    /// [`Exchange`](crate::Exchange); `T` is the type of the final value.
+    pub fn exchange<S, I>(self) -> StreamCall<Exchanges<S, I>, T, E> {
+        StreamCall::new(self.core, self.request, self.decode)
     }
 
     /// Calls every endpoint of the channel at once, instead of one. See [`Broadcast`].

@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use super::retry::Idempotence;
 use super::retry_policy::RetryPolicy;
 use super::routing_key;
+use super::stream::link::Link;
 use crate::connection::Connection;
 use crate::connection::request::{EncodedRequest, deadline_exceeded};
 use crate::deadline::Deadline;
@@ -35,6 +36,8 @@ pub struct Request {
     metadata: Option<Box<Metadata>>,
     /// The time for the call, until it starts.
     timeout: Option<Duration>,
+    /// `true` if the time is that of the call, and not the channel's default.
+    has_own_timeout: bool,
     /// The deadline, metadata and trace of the handler that makes the call, until it starts.
     pub(super) inherited: Inherited,
     /// Set when the call starts.
@@ -45,7 +48,7 @@ pub struct Request {
 }
 
 /// The options of a call that are rarely set.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 struct Options {
     /// The key for balancers such as consistent hashing.
     key: Option<Box<[u8]>>,
@@ -54,6 +57,10 @@ struct Options {
     broadcast_target: Option<BroadcastTarget>,
     /// Set to `true` when the request has left the layers.
     left_layers: Option<Arc<AtomicBool>>,
+    /// The stream of a streaming call.
+    link: Option<Arc<Link>>,
+    /// An endpoint that is called only if there is no other.
+    avoided: Option<Arc<Backend>>,
 }
 
 /// The endpoint of one request of a broadcast, which is tried once.
@@ -92,6 +99,7 @@ impl Request {
             idempotence: Idempotence::None,
             metadata: None,
             timeout,
+            has_own_timeout: false,
             inherited,
             deadline: None,
             options: None,
@@ -141,6 +149,12 @@ impl Request {
     /// Sets the time for the call, from when it is sent. A layer can only shorten the time that the caller gave.
     pub const fn set_timeout(&mut self, limit: Duration) {
         self.timeout = Some(limit);
+        self.has_own_timeout = true;
+    }
+
+    /// Takes the time for the call out, if it is the channel's default.
+    pub(crate) const fn take_default_timeout(&mut self) -> Option<Duration> {
+        if self.has_own_timeout { None } else { self.timeout.take() }
     }
 
     /// Returns `true` if the call may be made twice with the effect of once, also at two servers.
@@ -184,6 +198,50 @@ impl Request {
 
     pub(crate) const fn set_one_way(&mut self) {
         self.flags = self.flags.with(Flags::ONE_WAY);
+    }
+
+    /// Returns `true` if the caller sends or takes items. Layers see one request for the whole call, and its final response.
+    #[must_use]
+    pub const fn is_streaming(&self) -> bool {
+        self.flags.contains(Flags::STREAMING)
+    }
+
+    /// Returns the stream of a streaming call.
+    pub(crate) fn link(&self) -> Option<&Arc<Link>> {
+        self.options.as_ref()?.link.as_ref()
+    }
+
+    /// Makes it the request of a streaming call.
+    pub(crate) fn set_link(&mut self, link: Arc<Link>) {
+        self.flags = self.flags.with(Flags::STREAMING);
+        self.options_mut().link = Some(link);
+    }
+
+    /// Returns the endpoint that is called only if there is no other.
+    pub(crate) fn avoided(&self) -> Option<Arc<Backend>> {
+        self.options.as_ref()?.avoided.clone()
+    }
+
+    /// Sets the endpoint that is called only if there is no other.
+    pub(crate) fn avoid(&mut self, backend: Option<Arc<Backend>>) {
+        self.options_mut().avoided = backend;
+    }
+
+    /// Replaces the arguments.
+    pub(crate) fn set_body(&mut self, body: Result<Body, EncodeError>) {
+        match body {
+            Ok(body) => self.body = body,
+            Err(error) => self.error = Some(Box::new(RequestError::Arguments(error))),
+        }
+    }
+
+    /// Creates the error of a streaming call that was to be made at all endpoints.
+    pub(crate) fn broadcast_refusal(&self) -> RpcError {
+        let message = format!(
+            "`{}` streams: `broadcast` is for calls without items, since each endpoint would have a stream of its own",
+            self.method
+        );
+        RpcError::not_sent(Code::InvalidArgument, message).of(self.method_name())
     }
 
     /// Returns the key for balancers that use the call's own, such as `ConsistentHash::by_key()`.

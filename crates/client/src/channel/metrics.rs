@@ -6,6 +6,7 @@ use farcall_protocol::Code;
 
 use super::overview::EndpointState;
 use crate::call::channel_core::{ChannelCore, Targets};
+use crate::call::stream::registry::StreamMetrics;
 use crate::totals::{Totals, bucket_end};
 
 /// The figures of a channel since it was built, for a monitoring system. All counters only grow, also while endpoints
@@ -42,8 +43,10 @@ pub struct ChannelMetrics {
     pub endpoints_age: Option<Duration>,
     /// Retries that the retry budget allows at this moment; infinite if it has no limit.
     pub retries_left: f64,
-    /// The time from sending an attempt to its answer, or to its deadline.
+    /// The time from sending an attempt to its answer, or to its deadline. For a stream, to its first item.
     pub latency: LatencyHistogram,
+    /// The streaming calls, which count as calls, too.
+    pub streams: StreamMetrics,
 }
 
 /// The latencies of attempts, in buckets that double in width. Empty for a channel with one address, unless
@@ -91,6 +94,7 @@ impl ChannelMetrics {
             endpoints_age,
             retries_left: core.budget.left(),
             latency: LatencyHistogram::of(totals),
+            streams: core.streams.metrics(),
         }
     }
 }

@@ -8,6 +8,7 @@ use farcall_transport::Address;
 use serde::Serialize;
 
 use crate::call::channel_core::{ChannelCore, Targets};
+use crate::call::stream::registry::StreamOverview;
 use crate::connection::pool::ConnectionPool;
 use crate::endpoints::Endpoints;
 use crate::endpoints::status::{EndpointStatus, Health};
@@ -34,6 +35,8 @@ pub struct ChannelOverview {
     /// The endpoints, drained ones included, in the order of addresses; at most
     /// [`ChannelOverview::MAX_ENDPOINTS`].
     pub endpoints: Vec<EndpointOverview>,
+    /// The streaming calls that are open, the oldest first; at most [`ChannelOverview::MAX_STREAMS`].
+    pub streams: Vec<StreamOverview>,
 }
 
 /// An endpoint of a channel.
@@ -111,6 +114,8 @@ impl EndpointState {
 impl ChannelOverview {
     /// The number of endpoints that are listed at most.
     pub const MAX_ENDPOINTS: usize = 1000;
+    /// The number of streams that are listed at most.
+    pub const MAX_STREAMS: usize = 1000;
 
     /// Reads the state of a channel.
     pub(super) fn of(core: &ChannelCore) -> Self {
@@ -122,6 +127,7 @@ impl ChannelOverview {
         Self {
             retry_policy: core.default_retry_policy().to_string(),
             retries_left: left.is_finite().then_some(left),
+            streams: core.streams.overview(Self::MAX_STREAMS),
             ..rest
         }
     }
@@ -174,6 +180,7 @@ fn overview(
         retries_left: None,
         in_flight,
         endpoints,
+        streams: Vec::new(),
     }
 }
 

@@ -51,6 +51,8 @@ pub(super) struct Driver {
     session: ClientSession,
     /// The replies of one read, until their calls are completed together.
     replies: Vec<Message>,
+    /// The messages of streams of one read, until they are passed on together.
+    items: Vec<Message>,
     wakers: Vec<Waker>,
     wake_batch: WakeBatch,
     /// The bytes that are being written, taken from the callers all at once.
@@ -86,8 +88,9 @@ impl Driver {
             unread: !input.is_empty(),
             input: Inbox::with_source(input, BufferPool),
             decoder: MessageDecoder::new(negotiated.codec.clone(), negotiated.receive_limit),
-            session: ClientSession::new(),
+            session: ClientSession::new().with_streams(negotiated.streams.is_some()),
             replies: Vec::new(),
+            items: Vec::new(),
             wakers: Vec::new(),
             wake_batch: WakeBatch::new(),
             outbox: Outbox::new(),
@@ -152,7 +155,11 @@ impl Driver {
     }
 
     fn handle_input(&mut self, now: Instant) -> Result<(), ProtocolError> {
-        let handled = self.handle_messages(now);
+        let mut handled = self.handle_messages(now);
+        if !self.items.is_empty() {
+            // Items come before the replies that end their calls.
+            handled = self.receive_items(now).and(handled);
+        }
         // Replies count even if the server broke the protocol after them.
         if !self.replies.is_empty() {
             self.complete_calls(now);
@@ -171,13 +178,29 @@ impl Driver {
                         |status| format!("it said goaway: {}", EscapedText(&status.message)),
                     );
                     debug!(endpoint = %self.shared.endpoint, %last, reason, "goaway");
-                    // Replies that came before the goaway are handled before it.
+                    // What came before the goaway is handled before it.
+                    self.receive_items(now)?;
                     self.complete_calls(now);
                     self.shared.goaway(last, reason);
                 }
-                // No connection agrees on streams.
-                ClientAction::Stream | ClientAction::Ignore => {}
+                ClientAction::Stream => {
+                    if !self.replies.is_empty() {
+                        // An item behind the reply of its call is ignored.
+                        self.receive_items(now)?;
+                        self.complete_calls(now);
+                    }
+                    self.items.push(message);
+                }
+                ClientAction::Ignore => {}
             }
+        }
+        Ok(())
+    }
+
+    /// Passes the messages of streams on that were read.
+    fn receive_items(&mut self, now: Instant) -> Result<(), ProtocolError> {
+        if let Some(check_at) = self.shared.receive_items(&mut self.items, now)? {
+            self.wake_by(check_at);
         }
         Ok(())
     }
@@ -224,6 +247,10 @@ impl Driver {
             }
             self.yielded = false;
             self.shared.take_output(&mut self.outbox);
+            // A stream may have begun to wait for credit.
+            if let Some(check_at) = self.shared.streams_check_at() {
+                self.wake_by(check_at);
+            }
         }
     }
 

@@ -1,6 +1,7 @@
 //! Shared ownership of a connection: it closes when the last handle is dropped.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
+use std::task::{Wake, Waker};
 
 use farcall_protocol::limits::MAX_HEADER_BYTES;
 use farcall_protocol::{Body, Code, Execution, Flags, Metadata, Negotiated, Part, TooLarge};
@@ -8,6 +9,7 @@ use farcall_transport::Address;
 
 use super::request::{EncodedRequest, SendError, deadline_exceeded};
 use super::shared::Shared;
+use super::streams::Streams;
 use crate::deadline::Deadline;
 use crate::error::{Phase, RpcError};
 
@@ -28,6 +30,17 @@ impl Handle {
     pub(super) fn unended(&self) -> Vec<Arc<Shared>> {
         let open = self.0.progress.ended().is_none();
         open.then(|| Arc::clone(&self.0)).into_iter().collect()
+    }
+
+    /// Returns the streams of the connection, which the first call of this creates. `None` if the sides did not agree on
+    /// streams.
+    pub(super) fn streams(&self) -> Option<&Streams> {
+        let terms = self.0.negotiated.streams.as_ref()?;
+        let create = || {
+            let task = Waker::from(Arc::new(StreamTask(Arc::downgrade(&self.0))));
+            Streams::new(&self.0.negotiated, terms, self.0.stream_options, task)
+        };
+        Some(self.0.streams.get_or_init(create))
     }
 
     /// Returns the other side's address, as errors name it.
@@ -70,6 +83,7 @@ impl Handle {
             SendError::DeadlineExceeded => {
                 deadline_exceeded(request.method(), request.deadline(), phase).at(self.endpoint())
             }
+            SendError::NoStreams(reason) => reason.error(request.method()).at(self.endpoint()),
             SendError::Lost => {
                 RpcError::new(Code::Unavailable, Execution::Maybe, Phase::Write, self.0.end_reason())
                     .at(self.endpoint())
@@ -100,6 +114,21 @@ impl Handle {
         };
         RpcError::new(Code::ResourceExhausted, Execution::NotSent, Phase::Prepare, message)
             .at(self.endpoint())
+    }
+}
+
+/// The connection's task, as the streams wake it. Weak, since the connection owns them.
+struct StreamTask(Weak<Shared>);
+
+impl Wake for StreamTask {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        if let Some(shared) = self.0.upgrade() {
+            shared.streams_have_output();
+        }
     }
 }
 

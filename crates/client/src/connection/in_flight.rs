@@ -19,6 +19,8 @@ pub(super) enum ConnectionLoss {
     Closed(Execution),
     /// The server sent a goaway, and will not start the call.
     Goaway,
+    /// An item of a streaming call has waited for credit too long.
+    Stalled,
 }
 
 /// The parts of a reply that its caller needs: half the size of a [`Message`], since it is moved often.
@@ -174,9 +176,14 @@ impl InFlight {
 
     /// Completes a call with its reply. `None` if the call is not in flight; otherwise its slot at the server is free,
     /// and the waker has to be woken.
+    #[cfg(test)]
     pub(super) fn complete(&mut self, message: Message) -> Option<Option<Waker>> {
-        let seq = message.header.seq.0;
-        let index = self.find(seq)?;
+        let index = self.find(message.header.seq.0)?;
+        self.complete_at(index, message)
+    }
+
+    /// Completes the call that [`InFlight::find`] found, as [`InFlight::complete`] does.
+    pub(super) fn complete_at(&mut self, index: usize, message: Message) -> Option<Option<Waker>> {
         let slot = &mut self.slots[index];
         if std::mem::replace(&mut slot.answered, true) {
             return None;
@@ -258,7 +265,8 @@ impl InFlight {
         seq as usize & (self.slots.len() - 1)
     }
 
-    fn find(&self, seq: u64) -> Option<usize> {
+    /// Returns the index of a call that is known.
+    pub(super) fn find(&self, seq: u64) -> Option<usize> {
         if self.slots.is_empty() || seq == 0 {
             return None;
         }

@@ -18,10 +18,11 @@ use self::driver::Driver;
 use self::handle::Handle;
 use self::handshake::handshake;
 use self::open_progress::{NO_HANDSHAKE, OpenProgress};
+use self::open_stream::OpenStream;
 use self::options::ConnectionOptions;
 use self::pending::Pending;
 use self::progress::EndKind;
-use self::request::{EncodedRequest, SendError};
+use self::request::{EncodedRequest, NoStreams, SendError};
 use self::response::Response;
 use self::shared::Shared;
 use crate::error::{Phase, RpcError};
@@ -35,6 +36,7 @@ mod in_flight;
 mod io_error;
 pub(crate) mod open_progress;
 pub(crate) mod open_report;
+pub(crate) mod open_stream;
 pub(crate) mod options;
 pub(crate) mod pending;
 pub(crate) mod pool;
@@ -43,6 +45,7 @@ pub(crate) mod request;
 pub(crate) mod response;
 mod shared;
 mod slot;
+pub(crate) mod streams;
 mod wake_batch;
 
 /// A connection to one server. Clones are cheap; the connection closes when the last clone, and
@@ -308,6 +311,39 @@ impl Connection {
         } else {
             Err(SendError::Lost)
         }
+    }
+
+    /// Sends a streaming request as soon as there are a place and room for it; `phase` is set to what it waits for. If it
+    /// does not `receive`, items of the server are stopped. If the future is dropped before it is ready, nothing was sent
+    /// and no place is taken.
+    pub(crate) async fn open_stream(
+        &self,
+        request: &EncodedRequest<'_>,
+        receives: bool,
+        phase: &mut Phase,
+    ) -> Result<OpenStream, SendError> {
+        let Some(streams) = self.handle.streams() else {
+            let not_offered = !self.shared().offers_streams;
+            let reason = if not_offered { NoStreams::NotOffered } else { NoStreams::NotAgreed };
+            return Err(SendError::NoStreams(reason));
+        };
+        if self.negotiated().streams.is_some_and(|terms| terms.max_streams.get() == 0) {
+            return Err(SendError::NoStreams(NoStreams::NoPlaces));
+        }
+        *phase = Phase::Queue;
+        let place = streams.places.acquire().await.map_err(|_closed| SendError::Closed)?;
+        let seq = self.when_room(phase, || self.shared().enqueue_stream(streams, request, receives)).await?;
+        // The response returns the place.
+        place.forget();
+        Ok(OpenStream::new(Arc::clone(&self.handle), seq))
+    }
+
+    /// Returns what is kept for streaming calls: calls, streams, and bytes of items and windows. All are zero when no
+    /// stream is open, and the server has answered those that were cancelled.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn held_by_streams(&self) -> (usize, usize, usize) {
+        self.shared().streams.get().map_or((0, 0, 0), streams::Streams::held)
     }
 
     async fn when_room<T>(

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use farcall_protocol::{ClientOffer, Codec, Compression, DEFAULT_CONNECT_TIMEOUT, KeepAlive, MaxFrameBytes};
+use farcall_protocol::{
+    ClientOffer, Codec, Compression, DEFAULT_CONNECT_TIMEOUT, KeepAlive, MaxFrameBytes, StreamWindow,
+};
 use farcall_transport::Dialer;
 #[cfg(feature = "tls")]
 use farcall_transport::TlsClient;
@@ -34,8 +36,20 @@ pub struct ConnectionOptions {
     pub(crate) outbox_bytes: usize,
     pub(crate) keep_alive: KeepAlive,
     pub(super) observer: OpenObserver,
+    pub(super) streams: StreamOptions,
     #[cfg(feature = "tls")]
     tls: Option<TlsClient>,
+}
+
+/// The limits of the streams of a connection, in addition to those that the handshake agrees on.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct StreamOptions {
+    /// The largest window of one stream.
+    pub(super) max_window: StreamWindow,
+    /// The bytes that the windows of one connection together may grow by.
+    pub(super) max_growth: usize,
+    /// The longest time for which an item waits for the server's credit.
+    pub(super) max_stall: Duration,
 }
 
 /// The dialer's default, which has no getter.
@@ -46,14 +60,21 @@ const MIN_TIMEOUT: Duration = Duration::from_millis(1);
 
 impl Default for ConnectionOptions {
     fn default() -> Self {
+        let mut terms = ClientOffer::default();
+        terms.streams = Some(StreamWindow::CLIENT_DEFAULT);
         Self {
             dialer: Dialer::default(),
-            terms: ClientOffer::default(),
+            terms,
             write_timeout: Some(Duration::from_secs(10)),
             answer_timeout: None,
             outbox_bytes: 4 * 1024 * 1024,
             keep_alive: KeepAlive::default(),
             observer: OpenObserver::default(),
+            streams: StreamOptions {
+                max_window: StreamWindow::new(16 * 1024 * 1024),
+                max_growth: 64 * 1024 * 1024,
+                max_stall: Duration::from_secs(60),
+            },
             #[cfg(feature = "tls")]
             tls: None,
         }
@@ -167,6 +188,38 @@ impl ConnectionOptions {
     /// ```
     pub fn on_open(mut self, observe: impl Fn(&OpenReport) + Send + Sync + 'static) -> Self {
         self.observer = OpenObserver::new(observe);
+        self
+    }
+
+    /// Sets how many bytes of items a server may send on each stream before this side has taken some, at the beginning;
+    /// `None` offers no streams, so that streaming calls fail. Default 256 KiB, at least 1 byte and at most 1 GiB. Too low,
+    /// and a stream from far away is slow until its window has grown; too high, and each stream that is not read holds as
+    /// much memory.
+    pub fn stream_window(mut self, bytes: impl Into<Option<usize>>) -> Self {
+        self.terms.streams = bytes.into().map(StreamWindow::new);
+        self
+    }
+
+    /// Sets how large the window of one stream may grow, in bytes, while its sender has to wait for credit and the
+    /// application takes all that comes. Default 16 MiB. Below [`ConnectionOptions::stream_window`], windows do not grow:
+    /// then a stream is limited to one window for each round trip. Too high, and one stream may hold as much memory.
+    pub fn max_stream_window(mut self, bytes: usize) -> Self {
+        self.streams.max_window = StreamWindow::new(bytes);
+        self
+    }
+
+    /// Sets how many bytes the windows of all streams of one connection may grow by together. Default 64 MiB. Too low, and
+    /// streams from far away are slow; too high, and a connection may hold as much memory.
+    pub const fn max_stream_growth(mut self, bytes: usize) -> Self {
+        self.streams.max_growth = bytes;
+        self
+    }
+
+    /// Sets how long an item may wait for the server's credit, at least 1 ms, before its call is cancelled, with
+    /// `resource_exhausted`, `maybe`. Default 60 s. Too low, and a server that pauses loses its uploads; too high, and they
+    /// wait as long for a handler that does not read.
+    pub fn stream_stall(mut self, limit: Duration) -> Self {
+        self.streams.max_stall = limit.max(MIN_TIMEOUT);
         self
     }
 

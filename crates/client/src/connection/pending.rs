@@ -26,34 +26,6 @@ impl Pending {
     pub(super) const fn new(handle: Arc<Handle>, seq: Seq, limit: Option<Duration>) -> Self {
         Self { handle: Some(handle), seq, limit }
     }
-
-    /// Creates the error of a call that ended without a reply.
-    fn loss_error(&self, loss: ConnectionLoss, handle: &Handle) -> RpcError {
-        let shared = handle.shared();
-        let within = |what: &str| format!("{what} within {}", HumanDuration(self.limit.unwrap_or_default()));
-        let (code, execution, phase, message) = match loss {
-            ConnectionLoss::Deadline { written: true } => {
-                (Code::DeadlineExceeded, Execution::Maybe, Phase::Wait, within("no answer"))
-            }
-            // The request is still written, followed by its cancel.
-            ConnectionLoss::Deadline { written: false } => (
-                Code::DeadlineExceeded,
-                Execution::Maybe,
-                Phase::Write,
-                within("the request was not written"),
-            ),
-            ConnectionLoss::Closed(Execution::NotSent) => {
-                (Code::Unavailable, Execution::NotSent, Phase::Write, shared.end_reason())
-            }
-            ConnectionLoss::Closed(execution) => {
-                (Code::Unavailable, execution, Phase::Wait, shared.end_reason())
-            }
-            ConnectionLoss::Goaway => {
-                (Code::Unavailable, Execution::Refused, Phase::Wait, shared.close_reason())
-            }
-        };
-        RpcError::new(code, execution, phase, message).at(&shared.endpoint)
-    }
 }
 
 impl Future for Pending {
@@ -66,7 +38,7 @@ impl Future for Pending {
         let handle = self.handle.take().expect("it was there a line above");
         Poll::Ready(match outcome {
             Ok(reply) => Response::from_reply(reply, handle),
-            Err(loss) => Err(self.loss_error(loss, &handle)),
+            Err(loss) => Err(loss_error(loss, self.limit, &handle)),
         })
     }
 }
@@ -78,4 +50,33 @@ impl Drop for Pending {
             handle.shared().abandon(self.seq);
         }
     }
+}
+
+/// Creates the error of a call that ended without a reply. `limit` is the time that it was given.
+#[cold]
+pub(super) fn loss_error(loss: ConnectionLoss, limit: Option<Duration>, handle: &Handle) -> RpcError {
+    let shared = handle.shared();
+    let within = |what: &str| format!("{what} within {}", HumanDuration(limit.unwrap_or_default()));
+    let (code, execution, phase, message) = match loss {
+        ConnectionLoss::Deadline { written: true } => {
+            (Code::DeadlineExceeded, Execution::Maybe, Phase::Wait, within("no answer"))
+        }
+        // The request is still written, followed by its cancel.
+        ConnectionLoss::Deadline { written: false } => {
+            (Code::DeadlineExceeded, Execution::Maybe, Phase::Write, within("the request was not written"))
+        }
+        ConnectionLoss::Closed(Execution::NotSent) => {
+            (Code::Unavailable, Execution::NotSent, Phase::Write, shared.end_reason())
+        }
+        ConnectionLoss::Closed(execution) => (Code::Unavailable, execution, Phase::Wait, shared.end_reason()),
+        ConnectionLoss::Goaway => (Code::Unavailable, Execution::Refused, Phase::Wait, shared.close_reason()),
+        ConnectionLoss::Stalled => {
+            let limit = HumanDuration(shared.stream_options.max_stall);
+            let message = format!(
+                "an item has waited for credit for {limit}, the `stream_stall` of the connection: the server reads no items"
+            );
+            (Code::ResourceExhausted, Execution::Maybe, Phase::Write, message)
+        }
+    };
+    RpcError::new(code, execution, phase, message).at(&shared.endpoint)
 }

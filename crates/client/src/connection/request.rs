@@ -37,6 +37,44 @@ pub(crate) enum SendError {
     DeadlineExceeded,
     /// The request is larger than the server accepts.
     TooLarge(TooLarge),
+    /// The server takes no streaming calls.
+    NoStreams(NoStreams),
+}
+
+/// The reason why a server takes no streaming calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NoStreams {
+    /// This side's options offer none.
+    NotOffered,
+    /// The server did not agree on them.
+    NotAgreed,
+    /// The server runs none at once.
+    NoPlaces,
+}
+
+impl NoStreams {
+    pub(super) fn error(self, method: &str) -> RpcError {
+        let (code, message) = match self {
+            Self::NotOffered => (
+                Code::Unimplemented,
+                format!(
+                    "`{method}` streams, and the `stream_window` of the `ConnectionOptions` offers no streams"
+                ),
+            ),
+            Self::NotAgreed => (
+                Code::Unimplemented,
+                format!("`{method}` streams, and the server has not agreed on streams in the handshake"),
+            ),
+            Self::NoPlaces => (
+                Code::ResourceExhausted,
+                format!(
+                    "`{method}` streams, and the server runs no streaming calls (its `Limits::max_streams` is 0)"
+                ),
+            ),
+        };
+        // In the phase of the handshake, so that another endpoint is tried.
+        RpcError::new(code, Execution::NotSent, Phase::Handshake, message)
+    }
 }
 
 impl<'a> EncodedRequest<'a> {

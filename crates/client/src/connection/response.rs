@@ -93,7 +93,7 @@ impl fmt::Debug for Response {
     }
 }
 
-fn decompress(body: &Bytes, handle: &Handle) -> Result<Bytes, String> {
+pub(super) fn decompress(body: &Bytes, handle: &Handle) -> Result<Bytes, String> {
     let negotiated = handle.negotiated();
     let compression =
         negotiated.compression.ok_or("it is compressed, though no compression was agreed on")?;

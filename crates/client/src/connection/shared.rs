@@ -6,16 +6,17 @@ use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use bytes::Buf;
-use farcall_protocol::{Body, HeaderRef, Kind, Message, Negotiated, Outbox, Seq};
+use farcall_protocol::{Body, HeaderRef, Kind, Message, Negotiated, Outbox, ProtocolError, Seq};
 use farcall_transport::Address;
 use futures::task::AtomicWaker;
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 
 use super::in_flight::{InFlight, Outcome};
-use super::options::ConnectionOptions;
+use super::options::{ConnectionOptions, StreamOptions};
 use super::progress::{End, EndKind, Progress};
 use super::request::{EncodedRequest, SendError};
+use super::streams::Streams;
 use crate::deadline::Deadline;
 
 /// The state that a connection's task and its callers share.
@@ -39,8 +40,15 @@ pub(super) struct Shared {
     pub(super) slots: Semaphore,
     /// Notified when the outbox was emptied, and when the connection closes.
     pub(super) room: Notify,
+    /// The streaming calls, since the first of them.
+    pub(super) streams: OnceLock<Streams>,
+    /// `true` if streams may have something to write, read without their lock.
+    streams_due: AtomicBool,
+    pub(super) stream_options: StreamOptions,
+    /// `true` if this side offered streams in the handshake.
+    pub(super) offers_streams: bool,
     outbox_bytes: usize,
-    answer_timeout: Option<Duration>,
+    pub(super) answer_timeout: Option<Duration>,
     /// The reason why the connection takes no more calls, and since when.
     closed: OnceLock<(String, Instant)>,
 }
@@ -89,6 +97,10 @@ impl Shared {
             progress: Progress::default(),
             waker: AtomicWaker::new(),
             room: Notify::new(),
+            streams: OnceLock::new(),
+            streams_due: AtomicBool::new(false),
+            stream_options: options.streams,
+            offers_streams: options.terms.streams.is_some(),
             outbox_bytes: options.outbox_bytes,
             answer_timeout: options.answer_timeout,
             closed: OnceLock::new(),
@@ -100,7 +112,12 @@ impl Shared {
     }
 
     pub(super) fn in_flight(&self) -> usize {
-        self.lock().in_flight.unanswered()
+        self.lock().in_flight.unanswered() + self.streams_in_flight()
+    }
+
+    /// Returns the number of streaming calls that the server has not finished.
+    pub(super) fn streams_in_flight(&self) -> usize {
+        self.streams.get().map_or(0, Streams::unanswered)
     }
 
     /// Returns the reason why the connection takes no more calls.
@@ -167,6 +184,31 @@ impl Shared {
         Ok(span)
     }
 
+    /// Appends a streaming request, and opens its stream.
+    pub(super) fn enqueue_stream(
+        &self,
+        streams: &Streams,
+        request: &EncodedRequest<'_>,
+        receives: bool,
+    ) -> Result<Seq, SendError> {
+        let (_, timeout_ms) = time_left(request.deadline(), None)?;
+        let seq = streams.begin(receives, || {
+            let mut state = self.lock_open()?;
+            let seq = state.in_flight.skip_seq();
+            let begin = state.outbox.appended();
+            self.push_request(&mut state, request, seq, timeout_ms)?;
+            Ok((seq, (begin, state.outbox.appended())))
+        })?;
+        self.wake();
+        Ok(seq)
+    }
+
+    /// Wakes the task to write what streams have to send.
+    pub(super) fn streams_have_output(&self) {
+        self.streams_due.store(true, Ordering::Release);
+        self.wake();
+    }
+
     /// Waits until the outgoing stream was flushed up to `end`. Returns `false` if the connection ended before.
     pub(super) async fn until_flushed(&self, end: u64) -> bool {
         self.progress.until_flushed(end, &self.waker).await
@@ -222,6 +264,16 @@ impl Shared {
         }
     }
 
+    /// Cancels a streaming call whose caller has let go of it.
+    pub(super) fn cancel(&self, seq: Seq) {
+        let mut state = self.lock();
+        if state.phase != Phase::Closed {
+            self.push(&mut state, &HeaderRef::new(Kind::Cancel, seq));
+            drop(state);
+            self.wake();
+        }
+    }
+
     /// Takes no further calls, and sends a goaway.
     pub(super) fn close(&self) {
         self.stop("this side closed the connection".to_owned());
@@ -260,8 +312,51 @@ impl Shared {
     pub(super) fn take_output(&self, outbox: &mut Outbox) {
         // Cleared before the lock is taken: a caller that appends afterwards sets it again.
         self.has_output.store(false, Ordering::Relaxed);
-        outbox.append(&mut self.lock().outbox);
+        match self.streams.get() {
+            None => outbox.append(&mut self.lock().outbox),
+            Some(streams) => self.take_output_and_items(streams, outbox),
+        }
         self.room.notify_waiters();
+    }
+
+    /// Moves the bytes to write into `outbox`: requests first, then what streams have to send.
+    fn take_output_and_items(&self, streams: &Streams, outbox: &mut Outbox) {
+        let mut items = Outbox::new();
+        if self.streams_due.swap(false, Ordering::Acquire) && streams.write(&mut items) {
+            // The rest is written when this is.
+            self.streams_due.store(true, Ordering::Relaxed);
+            self.has_output.store(true, Ordering::Relaxed);
+        }
+        let mut state = self.lock();
+        // Through the callers' outbox, whose positions count all bytes of the outgoing stream. The requests of these
+        // items are in it already, or were written.
+        state.outbox.append(&mut items);
+        outbox.append(&mut state.outbox);
+    }
+
+    /// Handles the messages of streams that came in one read. Returns when the streams have to be
+    /// [checked](Shared::expire) next.
+    ///
+    /// # Errors
+    ///
+    /// The server broke the protocol.
+    pub(super) fn receive_items(
+        &self,
+        messages: &mut Vec<Message>,
+        now: Instant,
+    ) -> Result<Option<Instant>, ProtocolError> {
+        let Some(streams) = self.streams.get() else {
+            // Of calls that are not in flight.
+            messages.clear();
+            return Ok(None);
+        };
+        streams.receive(messages, now.into_std())?;
+        Ok(streams.check_at().map(Instant::from_std))
+    }
+
+    /// Returns when the streams have to be checked next.
+    pub(super) fn streams_check_at(&self) -> Option<Instant> {
+        self.streams.get()?.check_at().map(Instant::from_std)
     }
 
     /// Returns the earliest deadline, if it is earlier than all that this returned before.
@@ -275,9 +370,14 @@ impl Shared {
     /// Completes the calls that were answered in one read, and adds the wakers of their callers to `wakers`.
     pub(super) fn complete(&self, messages: &mut Vec<Message>, wakers: &mut Vec<Waker>) {
         let mut freed = 0;
+        let mut others = Vec::new();
         let mut state = self.lock();
         for message in messages.drain(..) {
-            if let Some(waker) = state.in_flight.complete(message) {
+            let Some(index) = state.in_flight.find(message.header.seq.0) else {
+                others.push(message);
+                continue;
+            };
+            if let Some(waker) = state.in_flight.complete_at(index, message) {
                 freed += 1;
                 wakers.extend(waker);
             }
@@ -285,6 +385,23 @@ impl Shared {
         drop(state);
         if freed > 0 {
             self.slots.add_permits(freed);
+        }
+        if !others.is_empty() {
+            self.complete_streams(others);
+        }
+    }
+
+    /// Completes the streaming calls among those that were answered; the others are not in flight.
+    #[cold]
+    fn complete_streams(&self, messages: Vec<Message>) {
+        let Some(streams) = self.streams.get() else { return };
+        let freed = messages.into_iter().map(|message| streams.complete(message)).filter(|was| *was).count();
+        if freed > 0 {
+            streams.places.add_permits(freed);
+            if !self.is_open() {
+                // It may have been the last call.
+                self.wake();
+            }
         }
     }
 
@@ -303,7 +420,9 @@ impl Shared {
             self.wake();
         }
         expired.into_iter().filter_map(|(_, waker)| waker).for_each(Waker::wake);
-        earliest
+        let Some(streams) = self.streams.get() else { return earliest };
+        streams.expire(now.into_std()).into_iter().for_each(|seq| self.cancel(seq));
+        [earliest, self.streams_check_at()].into_iter().flatten().min()
     }
 
     /// Sends a ping.
@@ -329,6 +448,9 @@ impl Shared {
         let stopped = self.stop_calls(&mut state, reason);
         state.in_flight.refuse_above(last, |waker| wakers.extend(waker));
         drop(state);
+        if let Some(streams) = self.streams.get() {
+            streams.refuse_above(last);
+        }
         if stopped {
             self.notify_stopped();
         }
@@ -347,6 +469,9 @@ impl Shared {
         state.in_flight.lose_all(self.progress.written(), |waker| wakers.extend(waker));
         drop(state);
         drop(unsent);
+        if let Some(streams) = self.streams.get() {
+            streams.lose_all(self.progress.written());
+        }
         if stopped {
             self.notify_stopped();
         }
@@ -359,9 +484,11 @@ impl Shared {
         if self.is_open() {
             return false;
         }
+        let released = self.released.load(Ordering::Acquire);
+        let no_stream_waits = released || self.streams_in_flight() == 0;
         let state = self.lock();
-        let no_caller_waits = state.in_flight.unanswered() == 0 || self.released.load(Ordering::Acquire);
-        no_caller_waits && !state.outbox.has_remaining()
+        let no_caller_waits = released || state.in_flight.unanswered() == 0;
+        no_stream_waits && no_caller_waits && !state.outbox.has_remaining()
     }
 }
 
@@ -385,6 +512,10 @@ impl Shared {
     /// Lets callers that wait for a slot or for room fail, and wakes the task to write the goaway.
     fn notify_stopped(&self) {
         self.slots.close();
+        if let Some(streams) = self.streams.get() {
+            streams.places.close();
+            streams.closing.notify_waiters();
+        }
         self.room.notify_waiters();
         self.wake();
     }

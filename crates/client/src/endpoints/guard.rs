@@ -78,6 +78,24 @@ impl InFlightGuard {
     }
 }
 
+impl InFlightGuard {
+    /// Updates the backend's load and health when the first item of a stream has come, which is its latency.
+    pub(crate) fn record_first_item(&self) {
+        self.backend.record_latency(self.started_at.elapsed());
+        self.backend.record_success();
+    }
+
+    /// Updates the backend's health from the error of a stream after its first item, unless the server was to stop anyway.
+    pub(crate) fn record_late_error(&self, error: &RpcError, is_drained: bool) {
+        self.backend.count_error();
+        if let (Phase::Answer, Code::Unavailable | Code::Internal) = (error.phase(), error.code())
+            && !is_drained
+        {
+            self.backend.record_failure(error, self.started_at);
+        }
+    }
+}
+
 impl Drop for InFlightGuard {
     /// Ends the count in every case, also if the caller drops the call before its response.
     fn drop(&mut self) {

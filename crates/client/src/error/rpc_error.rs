@@ -133,6 +133,14 @@ impl RpcError {
         self
     }
 
+    /// Returns the error of a call that has had items: some of the work was done, whatever the server says.
+    pub(crate) fn after_items(mut self) -> Self {
+        if matches!(self.execution(), Execution::Refused | Execution::NotSent) {
+            self.inner.status.execution = Execution::Maybe;
+        }
+        self
+    }
+
     /// Returns `true` if connecting failed for a reason other than the call's deadline.
     pub(crate) fn is_unconnected(&self) -> bool {
         matches!(self.phase(), Phase::Resolve | Phase::Connect | Phase::Handshake)

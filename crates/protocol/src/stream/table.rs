@@ -137,6 +137,12 @@ impl StreamTable {
         self.settings.max_growth - self.growth_left
     }
 
+    /// Returns the state of one stream; `None` if it was finished or removed.
+    #[must_use]
+    pub fn snapshot_of(&self, seq: Seq) -> Option<StreamSnapshot> {
+        self.streams.get(&seq).map(|entry| StreamSnapshot::new(seq, entry))
+    }
+
     /// Returns the state of each stream, in the order of their calls.
     #[must_use]
     pub fn snapshot(&self) -> Vec<StreamSnapshot> {

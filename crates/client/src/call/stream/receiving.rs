@@ -1,0 +1,281 @@
+//! [`ItemStream`]: the receiving half of a streaming call.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::future::poll_fn;
+use std::marker::PhantomData;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use farcall_protocol::stream::decode_item;
+use farcall_protocol::time::later;
+use farcall_protocol::{Code, Execution};
+use farcall_transport::HumanDuration;
+use futures::Stream;
+use serde::de::DeserializeOwned;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use super::link::{Link, Outcome, Waiter};
+use super::resume::{Resume, Step};
+use super::sending::{decoded, error_of};
+use crate::call::channel_core::ChannelCore;
+use crate::connection::open_stream::OpenStream;
+use crate::connection::response::DecodeFn;
+use crate::error::{CallError, Phase, RpcError};
+
+/// The receiving half of a streaming call, a [`futures::Stream`] of items of type `T`. `R` is the type of the final value,
+/// and `E` the error type of the method.
+///
+/// The stream ends with `None` when the method has returned a value, which [`ItemStream::finish`] returns; if the method
+/// failed, or the stream was cut, the error comes first, once. So a stream that was cut is never taken for a complete one.
+/// Dropped before its end, it cancels the call.
+///
+/// ```
+/// # async fn example(channel: farcall_client::Channel) -> Result<(), farcall_client::RpcError> {
+/// use futures::StreamExt;
+///
+/// let mut numbers = channel.call::<u64>("Feed.count", &(1, 10)).receive::<u64>().await?;
+/// let mut sum = 0;
+/// while let Some(number) = numbers.next().await {
+///     sum += number?;
+/// }
+/// assert_eq!((sum, numbers.finish().await?), (55, 10));
+/// # Ok(())
+/// # }
+/// ```
+pub struct ItemStream<T, R = (), E = Infallible> {
+    receiving: Receiving,
+    decode: DecodeFn<R, E>,
+    item: PhantomData<fn() -> T>,
+}
+
+impl<T: DeserializeOwned + 'static, R, E> ItemStream<T, R, E> {
+    pub(super) const fn new(receiving: Receiving, decode: DecodeFn<R, E>) -> Self {
+        Self { receiving, decode, item: PhantomData }
+    }
+
+    /// Takes no more items, and waits for the final value. The server is told to stop, and what arrives is dropped, unless
+    /// the stream has ended. If the future is dropped, so is the call, unless its other half is there.
+    ///
+    /// # Errors
+    ///
+    /// The call has failed; the method's own error is [`CallError::Application`].
+    pub async fn finish(mut self) -> Result<R, CallError<E>> {
+        self.stop();
+        let outcome = poll_fn(|cx| self.receiving.poll_outcome(cx)).await;
+        decoded(self.decode, &self.receiving.link, outcome)
+    }
+
+    /// Takes no more items: the server is told to stop, and the stream ends. The call goes on, and [`ItemStream::finish`]
+    /// waits for its final value.
+    pub fn stop(&mut self) {
+        self.receiving.stop();
+    }
+
+    /// Returns `true` if the server drains, or its connection closes: the stream goes on, as long as the server lets it.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.receiving.link.is_draining()
+    }
+
+    /// Waits until the server drains, or the call is over.
+    pub async fn draining(&self) {
+        self.receiving.link.draining().await;
+    }
+}
+
+impl<T: DeserializeOwned + 'static, R, E> Stream for ItemStream<T, R, E> {
+    type Item = Result<T, CallError<E>>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = self.get_mut();
+        let item = match ready!(this.receiving.poll_next(cx)) {
+            None => return Poll::Ready(None),
+            Some(Err(error)) => return Poll::Ready(Some(Err(error_of(this.decode, error)))),
+            Some(Ok(item)) => item,
+        };
+        match decode_item(item.stream.codec(), &item.value) {
+            Ok(value) => Poll::Ready(Some(Ok(value))),
+            Err(error) => {
+                let failed = item.stream.unreadable(&error.to_string()).with_source(error);
+                let failed = this.receiving.fail(failed);
+                Poll::Ready(Some(Err(failed.into())))
+            }
+        }
+    }
+}
+
+impl<T, R, E> fmt::Debug for ItemStream<T, R, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ItemStream").field("method", &self.receiving.link.method()).finish_non_exhaustive()
+    }
+}
+
+/// An encoded item, and the stream that it came over.
+pub(super) struct EncodedItem {
+    pub(super) value: Bytes,
+    stream: Arc<OpenStream>,
+}
+
+/// The receiving half of a call, whatever its types are.
+pub(super) struct Receiving {
+    pub(super) link: Arc<Link>,
+    core: Arc<ChannelCore>,
+    /// `true` once it ended, with or without an error.
+    ended: bool,
+    gap: Option<Gap>,
+    resume: Option<Box<Resume>>,
+}
+
+impl Receiving {
+    pub(super) fn new(
+        core: Arc<ChannelCore>,
+        link: Arc<Link>,
+        gap: Option<Duration>,
+        resume: Option<Resume>,
+    ) -> Self {
+        let gap = gap.map(|limit| Gap { limit, timer: None });
+        Self { link, core, ended: false, gap, resume: resume.map(Box::new) }
+    }
+
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<EncodedItem, RpcError>>> {
+        if self.ended {
+            return Poll::Ready(None);
+        }
+        let polled = match self.resume.take() {
+            None => Self::poll_link(&self.link, cx),
+            Some(mut resume) => {
+                let polled = self.poll_resumable(&mut resume, cx);
+                self.resume = Some(resume);
+                polled
+            }
+        };
+        match polled {
+            Poll::Ready(Some(Ok(item))) => {
+                if let Some(gap) = &mut self.gap {
+                    gap.item_came();
+                }
+                Poll::Ready(Some(Ok(item)))
+            }
+            Poll::Ready(end) => {
+                self.ended = true;
+                if let Some(Err(error)) = &end {
+                    self.link.cancel(error.clone());
+                }
+                Poll::Ready(end)
+            }
+            Poll::Pending => {
+                let Some(gap) = &mut self.gap else { return Poll::Pending };
+                let limit = ready!(gap.poll_over(&self.link, cx));
+                let message = format!("no item within {}, the `gap` of the call", HumanDuration(limit));
+                let (code, execution) = (Code::DeadlineExceeded, Execution::Maybe);
+                let error = RpcError::new(code, execution, Phase::Wait, message);
+                let error = match self.link.endpoint() {
+                    Some(endpoint) => error.at(&endpoint),
+                    None => error,
+                };
+                Poll::Ready(Some(Err(self.fail(error))))
+            }
+        }
+    }
+
+    /// Takes the next item, or the error that the call has ended with.
+    fn poll_link(link: &Link, cx: &mut Context<'_>) -> Poll<Option<Result<EncodedItem, RpcError>>> {
+        Poll::Ready(match ready!(link.poll_item(cx)) {
+            Some((item, stream)) => Some(stream.value(item).map(|value| EncodedItem { value, stream })),
+            None => match link.outcome() {
+                Some(Err(error)) => Some(Err(error)),
+                // It was stopped, or has succeeded.
+                _ => None,
+            },
+        })
+    }
+
+    /// Takes the next item of a call that goes on elsewhere when it fails.
+    fn poll_resumable(
+        &mut self,
+        resume: &mut Resume,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<EncodedItem, RpcError>>> {
+        loop {
+            match ready_step(resume.poll_step(&self.link, &self.core, cx)) {
+                Step::Wait => return Poll::Pending,
+                Step::Switch(link) => self.switch(link),
+                Step::Take => match ready!(Self::poll_link(&self.link, cx)) {
+                    Some(Ok(item)) => {
+                        resume.taken(&item.value);
+                        return Poll::Ready(Some(Ok(item)));
+                    }
+                    Some(Err(error)) if resume.failed(&error) => {}
+                    end => return Poll::Ready(end),
+                },
+            }
+        }
+    }
+
+    /// Goes on with another call, and lets go of this one.
+    fn switch(&mut self, link: Arc<Link>) {
+        self.core.streams.count_resumed();
+        std::mem::replace(&mut self.link, link).drop_half(true);
+    }
+
+    /// Ends the stream with an error of this side, and cancels the call.
+    fn fail(&mut self, error: RpcError) -> RpcError {
+        self.ended = true;
+        let error = error.of(self.link.method().to_owned().into());
+        self.link.cancel(error.clone());
+        error
+    }
+
+    fn stop(&mut self) {
+        if !self.ended {
+            self.ended = true;
+            self.link.stop();
+        }
+    }
+
+    fn poll_outcome(&self, cx: &mut Context<'_>) -> Poll<Outcome> {
+        self.link.poll_outcome(Waiter::Receiver, cx)
+    }
+}
+
+/// Returns the step; one that is not ready is to wait.
+fn ready_step(step: Poll<Step>) -> Step {
+    match step {
+        Poll::Ready(step) => step,
+        Poll::Pending => Step::Wait,
+    }
+}
+
+impl Drop for Receiving {
+    /// Cancels the call if this half has not ended.
+    fn drop(&mut self) {
+        self.link.drop_half(self.ended);
+    }
+}
+
+/// The longest time to wait for an item after the one before.
+struct Gap {
+    limit: Duration,
+    /// The end of the wait, while the caller waits for an item.
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl Gap {
+    fn item_came(&mut self) {
+        self.timer = None;
+    }
+
+    /// Ready with the limit when it has passed. Only the time between two items counts.
+    fn poll_over(&mut self, link: &Link, cx: &mut Context<'_>) -> Poll<Duration> {
+        if !link.has_begun() {
+            return Poll::Pending;
+        }
+        let limit = self.limit;
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(later(Instant::now(), limit))));
+        timer.as_mut().poll(cx).map(|()| limit)
+    }
+}

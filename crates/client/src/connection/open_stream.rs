@@ -1,0 +1,170 @@
+//! [`OpenStream`]: a streaming call that was sent over a connection, as its caller sees it.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use farcall_protocol::stream::{ReceivedItem, StreamClosed, StreamSnapshot};
+use farcall_protocol::{Body, Code, Codec, Execution, Seq};
+use farcall_transport::Address;
+use tokio::time::Instant;
+
+use super::handle::Handle;
+use super::pending::loss_error;
+use super::response::{Response, decompress};
+use super::streams::{FirstSign, Streams};
+use crate::deadline::Deadline;
+use crate::error::{Phase, RpcError};
+
+/// A streaming call that was sent. Dropping it cancels the call at the server, unless it has ended.
+pub(crate) struct OpenStream {
+    handle: Arc<Handle>,
+    seq: Seq,
+}
+
+impl OpenStream {
+    pub(super) const fn new(handle: Arc<Handle>, seq: Seq) -> Self {
+        Self { handle, seq }
+    }
+
+    /// Returns the address of the server.
+    pub(crate) fn endpoint(&self) -> &Address {
+        self.handle.endpoint()
+    }
+
+    /// Returns the codec of its items.
+    pub(crate) fn codec(&self) -> &Codec {
+        &self.handle.negotiated().codec
+    }
+
+    /// Takes the next item. `None` if no more come: the outcome is there, or will be.
+    pub(crate) fn poll_item(&self, cx: &mut Context<'_>) -> Poll<Option<ReceivedItem>> {
+        self.streams().poll_item(self.seq, cx)
+    }
+
+    /// Returns the encoded value of an item.
+    ///
+    /// # Errors
+    ///
+    /// It does not decompress.
+    pub(crate) fn value(&self, item: ReceivedItem) -> Result<Bytes, RpcError> {
+        if !item.compressed {
+            return Ok(item.body);
+        }
+        decompress(&item.body, &self.handle).map_err(|reason| self.unreadable(&reason))
+    }
+
+    /// Creates the error of an item that cannot be read.
+    pub(crate) fn unreadable(&self, reason: &str) -> RpcError {
+        let message = format!("an item cannot be read: {reason}");
+        RpcError::new(Code::Internal, Execution::Maybe, Phase::Answer, message).at(self.endpoint())
+    }
+
+    /// Waits until an item can be sent. `false` if the server takes no more.
+    pub(crate) fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<Result<(), StreamClosed>> {
+        self.streams().poll_ready(self.seq, cx)
+    }
+
+    /// Ends a wait of [`OpenStream::poll_ready`] without an item.
+    pub(crate) fn stop_waiting(&self) {
+        self.streams().stop_waiting(self.seq);
+    }
+
+    /// Sends an item, after [`OpenStream::poll_ready`]. It is compressed if that was agreed on and saves bytes.
+    ///
+    /// # Errors
+    ///
+    /// It is larger than the server accepts. The call goes on.
+    pub(crate) fn send(&self, body: Body) -> Result<(), RpcError> {
+        let compression = self.handle.negotiated().compression;
+        let compressed = compression.and_then(|one| one.compress(&body.clone().into_bytes()));
+        let sent = match compressed {
+            Some(compressed) => self.streams().send(self.seq, compressed.into(), true),
+            None => self.streams().send(self.seq, body, false),
+        };
+        sent.map_err(|error| {
+            let message = format!(
+                "an item of {} bytes is over the server's limit of {} bytes (its `Limits::max_frame_bytes`)",
+                error.size, error.limit
+            );
+            RpcError::new(Code::ResourceExhausted, Execution::Maybe, Phase::Write, message)
+                .at(self.endpoint())
+        })
+    }
+
+    /// Tells the server that no more items come.
+    pub(crate) fn end(&self) {
+        self.streams().end(self.seq);
+    }
+
+    /// Tells the server that no more items are read.
+    pub(crate) fn stop(&self) {
+        self.streams().stop(self.seq);
+    }
+
+    /// Waits for the first item or the outcome.
+    pub(crate) async fn first(&self) -> FirstSign {
+        poll_fn(|cx| self.streams().poll_first(self.seq, cx)).await
+    }
+
+    /// Returns when the first item or the response has to be there, if the connection's options limit that.
+    pub(crate) fn answer_deadline(&self) -> Option<Deadline> {
+        let limit = self.handle.shared().answer_timeout?;
+        Some(Deadline::after(Instant::now(), limit))
+    }
+
+    /// Waits for the outcome. Items that arrived before it may still be taken.
+    pub(crate) async fn outcome(&self) -> Result<Response, RpcError> {
+        poll_fn(|cx| {
+            let outcome = ready!(self.streams().poll_outcome(self.seq, cx));
+            Poll::Ready(match outcome {
+                Some(Ok(reply)) => Response::from_reply(reply, Arc::clone(&self.handle)),
+                Some(Err(loss)) => Err(loss_error(loss, None, &self.handle)),
+                None => Err(cancelled().at(self.endpoint())),
+            })
+        })
+        .await
+    }
+
+    /// Waits until the connection takes no more calls: the server drains, or this side has closed it.
+    pub(crate) async fn closing(&self) {
+        loop {
+            // Created before the check, so that a change in between is noticed.
+            let closing = self.streams().closing.notified();
+            if !self.handle.shared().is_open() {
+                return;
+            }
+            closing.await;
+        }
+    }
+
+    /// Returns the state of the stream, while it has one.
+    pub(crate) fn snapshot(&self) -> Option<StreamSnapshot> {
+        self.streams().snapshot(self.seq)
+    }
+
+    /// Cancels the call, unless it has ended, and drops the items that were not taken.
+    pub(crate) fn cancel(&self) {
+        if self.streams().abandon(self.seq) {
+            self.handle.shared().cancel(self.seq);
+        }
+    }
+
+    fn streams(&self) -> &Streams {
+        self.handle.shared().streams.get().expect("a stream was opened, so there are some")
+    }
+}
+
+impl Drop for OpenStream {
+    /// Cancels the call if its caller leaves before the response, and frees what is kept for it.
+    fn drop(&mut self) {
+        self.cancel();
+    }
+}
+
+/// Creates the error of a call that was cancelled on this side.
+pub(crate) fn cancelled() -> RpcError {
+    let message = "the call was cancelled on this side";
+    RpcError::new(Code::Cancelled, Execution::Maybe, Phase::Wait, message)
+}

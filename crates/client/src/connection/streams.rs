@@ -1,0 +1,351 @@
+//! [`Streams`]: the streaming calls of one connection: the outcome of each, and the table of their items.
+//!
+//! They stand behind a separate lock, so that calls that do not stream never wait for it. Where both are taken, this
+//! one comes before that of [`Shared`](super::shared::Shared).
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::Instant;
+
+use farcall_protocol::stream::{
+    ReceivedItem, StreamClosed, StreamSettings, StreamSnapshot, StreamTable, WindowLimits,
+};
+use farcall_protocol::{
+    Body, Execution, Kind, Message, Negotiated, Outbox, ProtocolError, Seq, StreamTerms, TooLarge,
+};
+use tokio::sync::{Notify, Semaphore};
+
+use super::in_flight::{ConnectionLoss, Outcome, ReplyParts};
+use super::options::StreamOptions;
+use super::request::SendError;
+
+/// The streaming calls of one connection.
+pub(super) struct Streams {
+    state: Mutex<State>,
+    /// The places of the streaming calls that the server runs at once. Closed with the connection.
+    pub(super) places: Semaphore,
+    /// Notified when the connection takes no more calls.
+    pub(super) closing: Notify,
+}
+
+struct State {
+    table: StreamTable,
+    /// At most as many as the server runs at once, and those whose callers have not let go of them yet.
+    calls: HashMap<Seq, StreamingCall>,
+    /// Calls that the server has not finished.
+    unanswered: usize,
+    /// Wakes the connection's task.
+    task: Waker,
+}
+
+/// One streaming call. Its items are in the table.
+struct StreamingCall {
+    /// The positions of the request's begin and end in the outgoing stream, in bytes.
+    span: (u64, u64),
+    /// The task that waits for the first item or the outcome.
+    waiter: Option<Waker>,
+    /// `true` once an item has arrived.
+    has_items: bool,
+    /// `true` if the server has finished the call, so that its place there is free.
+    answered: bool,
+    /// `true` if its caller has let go of it.
+    abandoned: bool,
+    outcome: Option<Outcome>,
+}
+
+/// The first sign of a streaming call that the server runs it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FirstSign {
+    /// An item.
+    Item,
+    /// The outcome, without an item before it.
+    Outcome,
+}
+
+impl Streams {
+    /// Creates the streams of a connection with these terms. `task` wakes the connection's task to write.
+    pub(super) fn new(
+        negotiated: &Negotiated,
+        terms: &StreamTerms,
+        options: StreamOptions,
+        task: Waker,
+    ) -> Self {
+        let Negotiated { codec, send_limit, .. } = negotiated;
+        let mut settings =
+            StreamSettings::new(codec.clone(), *send_limit, terms.send_window, terms.receive_window);
+        let max = options.max_window.max(terms.receive_window);
+        settings.receive_window = WindowLimits { initial: terms.receive_window, max };
+        settings.max_growth = options.max_growth;
+        settings.max_stall = options.max_stall;
+        let mut table = StreamTable::new(settings);
+        table.register_task(&task);
+        let state = State { table, calls: HashMap::new(), unanswered: 0, task };
+        Self {
+            state: Mutex::new(state),
+            places: Semaphore::new(terms.max_streams.get()),
+            closing: Notify::new(),
+        }
+    }
+
+    /// Returns the number of calls that the server has not finished.
+    pub(super) fn unanswered(&self) -> usize {
+        self.lock().unanswered
+    }
+
+    /// Returns the calls that are still known, the streams in the table, and the bytes that these hold or have windows
+    /// grown by: all zero if nothing is open.
+    pub(super) fn held(&self) -> (usize, usize, usize) {
+        let state = self.lock();
+        let queued: usize = state.table.snapshot().iter().map(|one| one.held as usize + one.queued).sum();
+        (state.calls.len(), state.table.len(), queued + state.table.growth())
+    }
+
+    /// Returns the state of one stream.
+    pub(super) fn snapshot(&self, seq: Seq) -> Option<StreamSnapshot> {
+        self.lock().table.snapshot_of(seq)
+    }
+
+    /// Locks the streams. No waker of a caller is woken under this lock but by the table.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The callers' side.
+impl Streams {
+    /// Begins a call: `push` appends its request, and returns its number and where the request is in the outgoing stream.
+    pub(super) fn begin(
+        &self,
+        receives: bool,
+        push: impl FnOnce() -> Result<(Seq, (u64, u64)), SendError>,
+    ) -> Result<Seq, SendError> {
+        let mut state = self.lock();
+        // Under the lock, so that the task finds the call when it writes the request.
+        let (seq, span) = push()?;
+        state.table.open(seq, receives);
+        let call = StreamingCall {
+            span,
+            waiter: None,
+            has_items: false,
+            answered: false,
+            abandoned: false,
+            outcome: None,
+        };
+        state.calls.insert(seq, call);
+        state.unanswered += 1;
+        Ok(seq)
+    }
+
+    /// Takes the next item; `None` if no more come.
+    pub(super) fn poll_item(&self, seq: Seq, cx: &mut Context<'_>) -> Poll<Option<ReceivedItem>> {
+        self.lock().table.poll_item(seq, cx).map(|item| item.unwrap_or(None))
+    }
+
+    /// Waits until an item can be sent.
+    pub(super) fn poll_ready(&self, seq: Seq, cx: &mut Context<'_>) -> Poll<Result<(), StreamClosed>> {
+        let now = || tokio::time::Instant::now().into_std();
+        self.lock().table.poll_ready(seq, cx, now)
+    }
+
+    /// Ends a wait of [`Streams::poll_ready`] without an item.
+    pub(super) fn stop_waiting(&self, seq: Seq) {
+        self.lock().table.stop_waiting(seq);
+    }
+
+    /// Sends an item, after [`Streams::poll_ready`].
+    pub(super) fn send(&self, seq: Seq, body: Body, compressed: bool) -> Result<(), TooLarge> {
+        self.lock().table.send(seq, body, compressed)
+    }
+
+    /// Sends no more items.
+    pub(super) fn end(&self, seq: Seq) {
+        self.lock().table.end(seq);
+    }
+
+    /// Reads no more items.
+    pub(super) fn stop(&self, seq: Seq) {
+        self.lock().table.stop(seq);
+    }
+
+    /// Waits for the first item or the outcome.
+    pub(super) fn poll_first(&self, seq: Seq, cx: &mut Context<'_>) -> Poll<FirstSign> {
+        let mut state = self.lock();
+        let Some(call) = state.calls.get_mut(&seq) else { return Poll::Ready(FirstSign::Outcome) };
+        if call.has_items {
+            return Poll::Ready(FirstSign::Item);
+        }
+        if call.outcome.is_some() || call.abandoned {
+            return Poll::Ready(FirstSign::Outcome);
+        }
+        call.wait(cx);
+        Poll::Pending
+    }
+
+    /// Takes the outcome of a call. `None` if it was abandoned.
+    pub(super) fn poll_outcome(&self, seq: Seq, cx: &mut Context<'_>) -> Poll<Option<Outcome>> {
+        let mut state = self.lock();
+        let Some(call) = state.calls.get_mut(&seq).filter(|call| !call.abandoned) else {
+            return Poll::Ready(None);
+        };
+        match call.outcome.take() {
+            Some(outcome) => Poll::Ready(Some(outcome)),
+            None => {
+                call.wait(cx);
+                Poll::Pending
+            }
+        }
+    }
+
+    /// Lets go of a call, with all its items. Returns `true` if it has to be cancelled at the server.
+    pub(super) fn abandon(&self, seq: Seq) -> bool {
+        let mut state = self.lock();
+        state.table.remove(seq);
+        let Some(call) = state.calls.get_mut(&seq) else { return false };
+        let (answered, known) = (call.answered, std::mem::replace(&mut call.abandoned, true));
+        // Dropped, and woken, outside of the lock.
+        let waiter = call.waiter.take();
+        let call = if answered { state.calls.remove(&seq) } else { None };
+        drop(state);
+        drop(call);
+        waiter.into_iter().for_each(Waker::wake);
+        !answered && !known
+    }
+}
+
+/// The task's side.
+impl Streams {
+    /// Handles the messages of streams that came in one read.
+    ///
+    /// # Errors
+    ///
+    /// The server broke the protocol.
+    pub(super) fn receive(&self, messages: &mut Vec<Message>, now: Instant) -> Result<(), ProtocolError> {
+        let mut wakers = Vec::new();
+        let mut state = self.lock();
+        let received = messages.drain(..).try_for_each(|Message { header, body, .. }| {
+            state.table.receive(&header, body, now, |_| true)?;
+            if header.kind == Kind::Item
+                && let Some(call) = state.calls.get_mut(&header.seq)
+                && !call.has_items
+            {
+                call.has_items = true;
+                wakers.extend(call.waiter.take());
+            }
+            Ok(())
+        });
+        drop(state);
+        wakers.into_iter().for_each(Waker::wake);
+        received
+    }
+
+    /// Completes a call with its response. `false` if no such call is in flight.
+    pub(super) fn complete(&self, message: Message) -> bool {
+        let mut state = self.lock();
+        let seq = message.header.seq;
+        let Some(call) = state.calls.get_mut(&seq).filter(|call| !call.answered) else { return false };
+        let waiter = call.end(Ok(ReplyParts::from(message)));
+        state.unanswered -= 1;
+        let ended = state.end(seq);
+        drop(state);
+        drop(ended);
+        waiter.into_iter().for_each(Waker::wake);
+        true
+    }
+
+    /// Appends the items and the other messages that are due, as many as may wait in a connection's buffer. Returns `true`
+    /// if there are more.
+    pub(super) fn write(&self, outbox: &mut Outbox) -> bool {
+        let mut state = self.lock();
+        let State { table, task, .. } = &mut *state;
+        table.write(outbox);
+        // It was taken when it was woken.
+        table.register_task(task);
+        table.has_output()
+    }
+
+    /// Returns when [`Streams::expire`] is due.
+    pub(super) fn check_at(&self) -> Option<Instant> {
+        self.lock().table.check_at()
+    }
+
+    /// Gives up the calls that have waited for credit too long. Returns those that have to be cancelled.
+    pub(super) fn expire(&self, now: Instant) -> Vec<Seq> {
+        let mut wakers = Vec::new();
+        let mut state = self.lock();
+        let mut expired = state.table.expire(now);
+        expired.retain(|seq| {
+            let Some(call) = state.calls.get_mut(seq).filter(|call| call.outcome.is_none()) else {
+                return false;
+            };
+            wakers.extend(call.end_here(ConnectionLoss::Stalled));
+            state.table.complete(*seq);
+            true
+        });
+        drop(state);
+        wakers.into_iter().for_each(Waker::wake);
+        expired
+    }
+
+    /// Ends the calls above `last`, which the server will not start.
+    pub(super) fn refuse_above(&self, last: Seq) {
+        self.end_where(|seq, _| (seq > last).then_some(ConnectionLoss::Goaway));
+    }
+
+    /// Ends all calls, since the connection has ended after it had `written` this many bytes.
+    pub(super) fn lose_all(&self, written: u64) {
+        self.end_where(|_, call| {
+            let begun = call.span.0 < written;
+            Some(ConnectionLoss::Closed(if begun { Execution::Maybe } else { Execution::NotSent }))
+        });
+    }
+
+    fn end_where(&self, loss: impl Fn(Seq, &StreamingCall) -> Option<ConnectionLoss>) {
+        let (mut wakers, mut done) = (Vec::new(), Vec::new());
+        let mut state = self.lock();
+        let lost = state.calls.iter().filter(|(_, call)| !call.answered);
+        let lost: Vec<_> = lost.filter_map(|(seq, call)| Some((*seq, loss(*seq, call)?))).collect();
+        for (seq, loss) in lost {
+            let Some(call) = state.calls.get_mut(&seq) else { continue };
+            wakers.extend(call.end(Err(loss)));
+            state.unanswered -= 1;
+            done.extend(state.end(seq));
+        }
+        drop(state);
+        drop(done);
+        wakers.into_iter().for_each(Waker::wake);
+    }
+}
+
+impl State {
+    /// Ends the stream of a call that was answered: what has arrived may still be taken. Returns the call if its caller
+    /// has let go of it.
+    fn end(&mut self, seq: Seq) -> Option<StreamingCall> {
+        self.table.complete(seq);
+        let abandoned = self.calls.get(&seq).is_some_and(|call| call.abandoned);
+        if abandoned { self.calls.remove(&seq) } else { None }
+    }
+}
+
+impl StreamingCall {
+    fn wait(&mut self, cx: &Context<'_>) {
+        match &mut self.waiter {
+            Some(known) => known.clone_from(cx.waker()),
+            none => *none = Some(cx.waker().clone()),
+        }
+    }
+
+    /// Ends the call, since the server has finished it. Returns the task to wake.
+    fn end(&mut self, outcome: Outcome) -> Option<Waker> {
+        self.answered = true;
+        // A call that was given up here keeps its error.
+        self.outcome.get_or_insert(outcome);
+        self.waiter.take()
+    }
+
+    /// Ends the call on this side: the server still runs it.
+    fn end_here(&mut self, loss: ConnectionLoss) -> Option<Waker> {
+        self.outcome = Some(Err(loss));
+        self.waiter.take()
+    }
+}
