@@ -36,6 +36,7 @@ mod observe;
 mod peer_usage;
 mod server;
 mod service;
+mod stream;
 
 pub use self::auth::authenticate::{Authenticate, Authenticating, Credential};
 pub use self::auth::authorize::{Authorize, AuthorizeLayer};
@@ -50,6 +51,7 @@ pub use self::observe::overview::{
     CallOverview, ConnectionOverview, EndedCall, HistoryBucket, LimitOverview, MethodOverview, Overview,
     RegistrationOverview, WindowStats,
 };
+pub use self::observe::streams::{StreamMetrics, StreamOverview};
 pub use self::server::Server;
 pub use self::server::builder::ServerBuilder;
 pub use self::server::handle::ServerHandle;
@@ -57,4 +59,10 @@ pub use self::server::registrations::Registration;
 pub use self::server::shutdown_signal::{ShutdownSignal, shutdown_signal};
 pub use self::service::handler::{Handler, Request, Response, ResponseFuture};
 pub use self::service::layer::{HandlerService, from_tower};
+pub use self::service::stream_method::{
+    AsyncExchangeMethod, AsyncStreamMethod, StreamHalves, from_stream_fn,
+};
 pub use self::service::{AsyncMethod, Service, from_fn};
+pub use self::stream::error::{ReceiveError, SendError};
+pub use self::stream::receiver::Receiver;
+pub use self::stream::sender::Sender;

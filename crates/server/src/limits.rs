@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use farcall_protocol::limits::MAX_OPTION_BYTES;
-use farcall_protocol::{KeepAlive, MaxFrameBytes, MaxInFlight};
+use farcall_protocol::stream::MAX_BUFFERED_ITEMS;
+use farcall_protocol::{KeepAlive, MaxFrameBytes, MaxInFlight, MaxStreams, StreamWindow};
 
 use crate::memory_budget::MemoryLimits;
 
@@ -44,6 +45,13 @@ pub struct Limits {
     pub(crate) deregister_pause: Duration,
     pub(crate) drain_timeout: Option<Duration>,
     pub(crate) slow_call: Option<Duration>,
+    pub(crate) max_streams: MaxStreams,
+    pub(crate) stream_window: StreamWindow,
+    pub(crate) max_stream_window: StreamWindow,
+    pub(crate) max_stream_growth: usize,
+    pub(crate) stream_stall: Option<Duration>,
+    pub(crate) max_connection_age: Option<Duration>,
+    pub(crate) connection_age_grace: Option<Duration>,
 }
 
 /// A part of what a limit allows all together.
@@ -103,6 +111,13 @@ impl Default for Limits {
             deregister_pause: Duration::from_millis(250),
             drain_timeout: Some(Duration::from_secs(30)),
             slow_call: Some(Duration::from_millis(100)),
+            max_streams: MaxStreams::DEFAULT,
+            stream_window: StreamWindow::DEFAULT,
+            max_stream_window: StreamWindow::new(4 * 1024 * 1024),
+            max_stream_growth: 16 * 1024 * 1024,
+            stream_stall: Some(Duration::from_secs(60)),
+            max_connection_age: None,
+            connection_age_grace: Some(Duration::from_secs(30)),
         }
     }
 }
@@ -271,6 +286,64 @@ impl Limits {
         self
     }
 
+    /// Sets the maximum number of streaming calls in flight on one connection, in addition to
+    /// [`Limits::max_in_flight`] others. Default 256. Further ones are refused with `resource_exhausted`. Each
+    /// counts for [`Limits::max_in_flight_in_all`], too.
+    pub fn max_streams(mut self, calls: usize) -> Self {
+        self.max_streams = MaxStreams::new(calls);
+        self
+    }
+
+    /// Sets the window of each stream of items that callers send, in bytes: what a caller may send
+    /// before the handler has taken some of it, and one item more. Default 64 KiB. It is reserved in
+    /// [`Limits::buffered_bytes`] for each call of a method that takes items. Too low, and callers far away wait for credit
+    /// until windows have grown; too high, and streams whose handlers stand still fill the buffers.
+    pub fn stream_window(mut self, bytes: usize) -> Self {
+        self.stream_window = StreamWindow::new(bytes);
+        self
+    }
+
+    /// Sets the size up to which the window of a stream may grow, in bytes. Default 4 MiB. It grows if its sender had
+    /// to wait although the handler had taken everything, and shrinks after 10 s in which no sender had to. Too
+    /// low, and streams from far away are slow. A value below [`Limits::stream_window`] has no effect.
+    pub fn max_stream_window(mut self, bytes: usize) -> Self {
+        self.max_stream_window = StreamWindow::new(bytes);
+        self
+    }
+
+    /// Sets by how many bytes the windows of one connection together may grow. Default 16 MiB. Too high, and one
+    /// connection may fill its share of [`Limits::buffered_bytes`].
+    pub const fn max_stream_growth(mut self, bytes: usize) -> Self {
+        self.max_stream_growth = bytes;
+        self
+    }
+
+    /// Sets how long an item that a handler sends may wait for the caller's credit. Default 60 s. Then the call is
+    /// stopped, and answered `resource_exhausted`. Too low, and callers that pause lose their streams; too high, or
+    /// `None`, and those that take nothing occupy the server as long.
+    pub fn stream_stall(mut self, limit: impl Into<Option<Duration>>) -> Self {
+        self.stream_stall = limit.into();
+        self
+    }
+
+    /// Sets the age from which on a connection takes no further calls: clients then connect again, also to other
+    /// servers, so that long streams are spread again. Default: no limit. A tenth of it, at random, is added or
+    /// subtracted, so that not all connections end at once. Calls in flight continue; see
+    /// [`Limits::connection_age_grace`]. Too low, and clients connect all the time.
+    pub fn max_connection_age(mut self, age: impl Into<Option<Duration>>) -> Self {
+        self.max_connection_age = age.into();
+        self
+    }
+
+    /// Sets how long streaming calls may continue on a connection that has reached
+    /// [`Limits::max_connection_age`]. Default 30 s. What is left then is stopped, and answered `unavailable`, with metadata
+    /// that tells the caller to go on elsewhere. Handlers that wait for something can end earlier: see
+    /// [`Context::draining`](farcall_context::Context::draining). `None` waits for their own ends.
+    pub fn connection_age_grace(mut self, limit: impl Into<Option<Duration>>) -> Self {
+        self.connection_age_grace = limit.into();
+        self
+    }
+
     /// Returns the limits of memory.
     pub(crate) fn memory(&self) -> MemoryLimits {
         let min = self.max_frame_bytes.get().saturating_mul(MIN_FRAMES_PER_SHARE);
@@ -323,6 +396,8 @@ pub(crate) const MIN_TIMED_HEADER: usize = 512;
 /// client works on those while the server continues. Fewer mean more writes, more mean two processes
 /// that wait for each other in turn: 64 calls in flight were a fifth slower with all in one write.
 pub(crate) const MESSAGES_PER_WRITE: usize = 16;
+/// More items are taken into an outbox with less than this in it, in bytes: half of what may wait there.
+pub(crate) const MIN_ITEM_ROOM: usize = MAX_BUFFERED_ITEMS / 2;
 /// The time for which input is discarded after the last response, so that closing does not destroy it
 /// on its way: a kernel that holds unread input answers a close with a reset.
 pub(crate) const LINGER: Duration = Duration::from_secs(1);

@@ -74,6 +74,8 @@ pub(super) struct Entry {
     pub(super) sent: Traffic,
     /// The number of times that the writer has waited for credit.
     pub(super) stalls: u64,
+    /// The memory that the table counts for it.
+    measured: usize,
 }
 
 impl Entry {
@@ -95,7 +97,24 @@ impl Entry {
             received: Traffic { items: 0, bytes: 0 },
             sent: Traffic { items: 0, bytes: 0 },
             stalls: 0,
+            measured: 0,
         }
+    }
+
+    /// Counts the memory that its peer can make this side hold in `total`: what was granted, and what has come beyond that.
+    pub(super) fn measure(&mut self, total: &mut usize) {
+        let (receive, _) = self.state.windows();
+        let bytes = if !self.receives || self.over {
+            0
+        } else if self.ended {
+            receive.held()
+        } else if self.state.receives() {
+            receive.held().max(receive.reserved())
+        } else {
+            0
+        };
+        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+        *total = *total - std::mem::replace(&mut self.measured, bytes) + bytes;
     }
 
     /// Drops the items that were not sent, since their receiver takes no more.

@@ -13,7 +13,7 @@ pub use self::scheduler::{ITEM_QUANTUM, ItemScheduler};
 pub use self::send_window::SendWindow;
 pub use self::snapshot::{StreamSnapshot, StreamWait};
 pub use self::state::{ItemAction, StreamState};
-pub use self::table::{StreamClosed, StreamSettings, StreamTable};
+pub use self::table::{StreamClosed, StreamSettings, StreamTable, StreamTotals};
 
 mod credit;
 mod entry;

@@ -9,7 +9,7 @@ use bytes::{Buf as _, Bytes};
 
 use super::MAX_BUFFERED_ITEMS;
 use super::credit::{decode_credit, encode_credit, item_cost};
-use super::entry::{Entry, OutgoingItem, register};
+use super::entry::{Entry, OutgoingItem, Traffic, register};
 use super::item_queue::ReceivedItem;
 use super::receive_window::WindowLimits;
 use super::scheduler::ItemScheduler;
@@ -60,6 +60,18 @@ impl StreamSettings {
     }
 }
 
+/// The items that streams have sent and received.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct StreamTotals {
+    /// The items that applications on this side have sent.
+    pub sent: Traffic,
+    /// The items that have arrived, without those that were dropped at once.
+    pub received: Traffic,
+    /// The number of times that an item had to wait for credit.
+    pub stalls: u64,
+}
+
 /// The reason why a half of a stream takes no more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StreamClosed {
@@ -86,6 +98,9 @@ pub struct StreamTable {
     scheduler: ItemScheduler,
     growth_left: usize,
     queued: usize,
+    /// The bytes that the peer can make this side hold: see [`Entry::measure`].
+    inbound: usize,
+    totals: StreamTotals,
     /// The next time at which [`StreamTable::expire`] may have something to do.
     check_at: Option<Instant>,
     task: Option<Waker>,
@@ -102,6 +117,8 @@ impl StreamTable {
             due: VecDeque::new(),
             scheduler: ItemScheduler::default(),
             queued: 0,
+            inbound: 0,
+            totals: StreamTotals::default(),
             check_at: None,
             task: None,
         }
@@ -110,7 +127,9 @@ impl StreamTable {
     /// Adds the stream of a call that begins. If it does not `receive`, the peer is told to stop with its first item.
     pub fn open(&mut self, seq: Seq, receives: bool) {
         let state = StreamState::new(seq, self.settings.send_window, self.settings.receive_window);
-        self.streams.insert(seq, Entry::new(state, receives));
+        let mut entry = Entry::new(state, receives);
+        entry.measure(&mut self.inbound);
+        self.streams.insert(seq, entry);
     }
 
     /// Returns the number of streams that were opened and not yet finished or removed.
@@ -129,6 +148,19 @@ impl StreamTable {
     #[must_use]
     pub const fn queued_bytes(&self) -> usize {
         self.queued
+    }
+
+    /// Returns the bytes to reserve: what was granted to the peer, what has come beyond that and was not taken, and what
+    /// waits to be written.
+    #[must_use]
+    pub const fn memory_bytes(&self) -> usize {
+        self.inbound.saturating_add(self.queued)
+    }
+
+    /// Returns what all streams have sent and received since the table was created.
+    #[must_use]
+    pub const fn totals(&self) -> &StreamTotals {
+        &self.totals
     }
 
     /// Returns the bytes that windows have grown by, over those that streams begin with.
@@ -191,6 +223,7 @@ impl StreamTable {
             Kind::Item => self.receive_item(header, body, now, room)?,
             Kind::End if entry.state.receive_end() => {
                 entry.ended = true;
+                entry.measure(&mut self.inbound);
                 entry.wake_reader();
             }
             Kind::Stop if entry.state.receive_stop() => {
@@ -222,6 +255,7 @@ impl StreamTable {
         let action = entry.state.receive_item(body.len(), header.flags, now, grow)?;
         if let ItemAction::Deliver { credit } = action {
             entry.received.count(body.len());
+            self.totals.received.count(body.len());
             entry.inbox.push(body, header.flags);
             entry.wake_reader();
             if credit.is_some() {
@@ -230,6 +264,7 @@ impl StreamTable {
                 check_by(&mut self.check_at, shrink_at);
             }
         }
+        entry.measure(&mut self.inbound);
         self.list(header.seq);
         Ok(())
     }
@@ -311,13 +346,23 @@ impl StreamTable {
     pub fn complete(&mut self, seq: Seq) {
         if let Some(entry) = self.streams.get_mut(&seq) {
             self.queued -= close(entry);
+            entry.measure(&mut self.inbound);
         }
     }
 
     /// Ends all streams, since the connection has ended.
     pub fn complete_all(&mut self) {
-        self.streams.values_mut().for_each(|entry| _ = close(entry));
-        self.queued = 0;
+        for entry in self.streams.values_mut() {
+            self.queued -= close(entry);
+            entry.measure(&mut self.inbound);
+        }
+    }
+
+    /// Removes all streams, since the connection has ended.
+    pub fn remove_all(&mut self) {
+        self.complete_all();
+        self.streams.clear();
+        self.growth_left = self.settings.max_growth;
     }
 
     /// Returns the time at which [`StreamTable::expire`] is due. It never gets earlier without a wake-up of the task.
@@ -338,6 +383,7 @@ impl StreamTable {
             let window = entry.state.receive_window();
             self.growth_left += window.shrink(now);
             check_by(&mut next, window.shrink_at());
+            entry.measure(&mut self.inbound);
             let stalled = entry.starved_since.map(|since| later(since, self.settings.max_stall));
             if stalled.is_some_and(|until| until <= now) {
                 expired.push(*seq);
@@ -370,7 +416,9 @@ impl StreamTable {
             register(&mut entry.reader, cx.waker());
             return Poll::Pending;
         };
-        if let Some(limit) = entry.state.consume(item.body.len())
+        let credit = entry.state.consume(item.body.len());
+        entry.measure(&mut self.inbound);
+        if let Some(limit) = credit
             && !entry.over
         {
             entry.due.credit = Some(limit);
@@ -383,7 +431,11 @@ impl StreamTable {
     pub fn stop(&mut self, seq: Seq) {
         let Some(entry) = self.streams.get_mut(&seq) else { return };
         entry.inbox.clear();
-        if entry.state.stop() && !entry.over {
+        let stopped = entry.state.stop();
+        // Items that had arrived before the end are dropped as well.
+        entry.ended = false;
+        entry.measure(&mut self.inbound);
+        if stopped && !entry.over {
             entry.due.stop = true;
             entry.due.credit = None;
             self.list(seq);
@@ -422,6 +474,7 @@ impl StreamTable {
             let now = now();
             entry.starved_since = Some(now);
             entry.stalls += 1;
+            self.totals.stalls += 1;
             if check_by(&mut self.check_at, Some(later(now, self.settings.max_stall))) {
                 self.wake_task();
             }
@@ -454,6 +507,7 @@ impl StreamTable {
         let flags = entry.state.send_window().spend(len);
         let flags = if compressed { flags.with(Flags::COMPRESSED) } else { flags };
         entry.sent.count(len);
+        self.totals.sent.count(len);
         let item = OutgoingItem { body, flags };
         entry.queued += item.cost();
         self.queued += item_cost(len) as usize;
@@ -481,6 +535,7 @@ impl StreamTable {
     pub fn remove(&mut self, seq: Seq) {
         if let Some(mut entry) = self.streams.remove(&seq) {
             self.queued -= close(&mut entry);
+            entry.measure(&mut self.inbound);
             let window = entry.state.receive_window();
             self.growth_left +=
                 (window.size() as usize).saturating_sub(self.settings.receive_window.initial.get());

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use farcall_context::ConnectionInfo;
-use farcall_protocol::{ByteStr, Code, Compression, CompressionError, Negotiated, Status};
+use farcall_protocol::{ByteStr, Code, Compression, CompressionError, Negotiated, Status, StreamTerms};
 
 use super::in_flight::InFlightCalls;
 use crate::server::state::ServerState;
@@ -41,6 +41,33 @@ impl CallEnv {
         }
         server.check_memory(calls, 2 * bytes)?;
         server.router.find(method)
+    }
+
+    /// Does the same as [`CallEnv::admit`] for a call that streams, on a connection with these terms. What it grants to the
+    /// caller is checked as well.
+    ///
+    /// # Errors
+    ///
+    /// The status to answer, `refused`.
+    pub(crate) fn admit_stream(
+        &self,
+        method: &ByteStr,
+        bytes: usize,
+        terms: StreamTerms,
+    ) -> Result<&Arc<Method>, Status> {
+        let Self { calls, server, .. } = self;
+        let found = server.router.find(method)?;
+        if !found.streams() {
+            let message = format!("`{}` streams no items, and this is a streaming request", found.name);
+            return Err(Status::refused(Code::InvalidArgument, message));
+        }
+        server.check_places(calls)?;
+        if calls.streaming() >= terms.max_streams.get() {
+            return Err(server.no_place_for_stream(terms.max_streams));
+        }
+        let window = if found.takes_items { terms.receive_window.get() } else { 0 };
+        server.check_memory(calls, window + 2 * bytes)?;
+        Ok(found)
     }
 
     /// Returns a number that distinguishes the client of the call from the server's others: its connection, or, if

@@ -58,11 +58,22 @@ impl HandlerTask {
     /// Polls the handler until it has ended, is aborted, or its deadline has passed; then answers.
     pub(super) async fn run(mut self, abort: AbortRegistration) {
         let deadline = self.local.as_ref().and_then(RunningHandler::deadline);
+        let first_item = self.local.as_ref().and_then(RunningHandler::first_item_limit);
         let reason = {
-            let polling = pin!(Abortable::new(self.poll_to_end(), abort));
-            let ended = match deadline {
-                Some(deadline) => timeout_at(deadline, polling).await,
-                None => Ok(polling.await),
+            let mut polling = pin!(Abortable::new(self.poll_to_end(), abort));
+            let early = match first_item {
+                Some((limit, stream)) => {
+                    match timeout_at(limit.min(deadline.unwrap_or(limit)), &mut polling).await {
+                        Err(_elapsed) if stream.first_item().is_some() => None,
+                        ended => Some(ended),
+                    }
+                }
+                None => None,
+            };
+            let ended = match (early, deadline) {
+                (Some(ended), _) => ended,
+                (None, Some(deadline)) => timeout_at(deadline, polling).await,
+                (None, None) => Ok(polling.await),
             };
             match ended {
                 Ok(Ok(())) => StopReason::Completed,

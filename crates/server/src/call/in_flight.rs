@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use bytes::Buf;
@@ -15,6 +15,8 @@ use tokio::time::Instant;
 use crate::memory_budget::{MemoryAccount, MemoryReservation};
 use crate::peer_usage::PeerUsage;
 use crate::service::method::Method;
+use crate::stream::call_stream::{CallStream, Cut};
+use crate::stream::connection_streams::ConnectionStreams;
 
 /// The state that a connection's task shares with the tasks of its calls.
 #[derive(Debug)]
@@ -24,8 +26,10 @@ pub(crate) struct InFlightCalls {
     memory: Arc<MemoryAccount>,
     /// `None` if the peer has no address, or the calls come over no connection.
     peer: Option<Arc<PeerUsage>>,
-    /// The size of `State::calls`, to be read without the lock.
+    /// The number of `State::calls` that do not stream, to be read without the lock.
     in_flight: AtomicUsize,
+    /// The streaming ones among `State::calls`, which are not in `in_flight`.
+    streaming: AtomicUsize,
     /// `true` if `State::responses` may not be empty, to be read without the lock.
     has_responses: AtomicBool,
     signal: AtomicU8,
@@ -34,11 +38,13 @@ pub(crate) struct InFlightCalls {
     longest_poll: AtomicU64,
     /// The connection's task.
     waker: AtomicWaker,
+    /// The streams of the connection, for snapshots; empty before its first streaming call.
+    streams: OnceLock<Weak<ConnectionStreams>>,
 }
 
 #[derive(Debug)]
 struct State {
-    /// Bounded by the `max_in_flight` of the connection.
+    /// Bounded by the `max_in_flight` and the `max_streams` of the connection.
     calls: HashMap<Seq, InFlightCall>,
     /// Bounded by `calls`: each leaves at most one response, and the connection takes no new request
     /// while its outbox is full.
@@ -63,6 +69,18 @@ pub(crate) struct InFlightCall {
     /// The bytes that it holds until it has ended.
     pub(crate) held_bytes: usize,
     pub(crate) abort: AbortHandle,
+    /// `None` if it does not stream.
+    pub(crate) stream: Option<Arc<CallStream>>,
+}
+
+impl InFlightCall {
+    /// Aborts a call since the server stops.
+    fn drain(&self) {
+        if let Some(stream) = &self.stream {
+            stream.cut(Cut::Drained);
+        }
+        self.abort.abort();
+    }
 }
 
 /// A request of the server to a connection.
@@ -101,10 +119,12 @@ impl InFlightCalls {
             memory,
             peer,
             in_flight: AtomicUsize::new(0),
+            streaming: AtomicUsize::new(0),
             has_responses: AtomicBool::new(false),
             signal: AtomicU8::new(Signal::Run as u8),
             longest_poll: AtomicU64::new(0),
             waker: AtomicWaker::new(),
+            streams: OnceLock::new(),
         }
     }
 
@@ -118,12 +138,23 @@ impl InFlightCalls {
         self.peer.as_ref()
     }
 
+    /// Sets the streams of the connection, once.
+    pub(crate) fn set_streams(&self, streams: &Arc<ConnectionStreams>) {
+        let _ = self.streams.set(Arc::downgrade(streams));
+    }
+
+    /// Returns the streams of the connection; `None` before its first streaming call, and after its end.
+    pub(crate) fn streams(&self) -> Option<Arc<ConnectionStreams>> {
+        self.streams.get()?.upgrade()
+    }
+
     /// Adds a call, which is in flight until [`InFlightCalls::end`].
     pub(crate) fn begin(&self, seq: Seq, call: InFlightCall) {
         let mut state = self.lock();
-        self.in_flight.fetch_add(1, Ordering::Relaxed);
+        let counter = if call.stream.is_none() { &self.in_flight } else { &self.streaming };
+        counter.fetch_add(1, Ordering::Relaxed);
         if state.aborted {
-            call.abort.abort();
+            call.drain();
         }
         state.held_bytes += call.held_bytes;
         state.calls.insert(seq, call);
@@ -147,7 +178,11 @@ impl InFlightCalls {
     /// the connection is closed.
     pub(crate) fn end(&self, seq: Seq, respond: impl FnOnce(&mut Outbox)) {
         let mut state = self.lock();
+        let mut counter = &self.in_flight;
         if let Some(call) = state.calls.remove(&seq) {
+            if call.stream.is_some() {
+                counter = &self.streaming;
+            }
             state.held_bytes -= call.held_bytes;
             if let Some(peer) = &self.peer {
                 peer.call_ended();
@@ -159,14 +194,24 @@ impl InFlightCalls {
         }
         state.resize_reservation();
         // After the response: a connection that finds no call in flight closes unless it sees one.
-        self.in_flight.fetch_sub(1, Ordering::Release);
+        counter.fetch_sub(1, Ordering::Release);
         drop(state);
         self.waker.wake();
     }
 
-    /// Returns the number of calls in flight.
+    /// Returns the number of calls in flight that do not stream.
     pub(crate) fn in_flight(&self) -> usize {
         self.in_flight.load(Ordering::Acquire)
+    }
+
+    /// Returns the number of streaming calls in flight.
+    pub(crate) fn streaming(&self) -> usize {
+        self.streaming.load(Ordering::Acquire)
+    }
+
+    /// Returns the number of all calls in flight.
+    pub(crate) fn all_in_flight(&self) -> usize {
+        self.in_flight() + self.streaming()
     }
 
     /// Returns the calls in flight, in no order.
@@ -174,10 +219,17 @@ impl InFlightCalls {
         self.lock().calls.values().cloned().collect()
     }
 
+    /// Returns the streaming calls in flight.
+    pub(crate) fn list_streams(&self) -> HashMap<Seq, InFlightCall> {
+        let state = self.lock();
+        let streaming = state.calls.iter().filter(|(_, call)| call.stream.is_some());
+        streaming.map(|(seq, call)| (*seq, call.clone())).collect()
+    }
+
     /// Returns `true` if no call is in flight and no response is left to be taken.
     pub(crate) fn is_idle(&self) -> bool {
         // In this order: see `end`.
-        self.in_flight() == 0 && !self.has_responses()
+        self.all_in_flight() == 0 && !self.has_responses()
     }
 
     /// Aborts a call, if it is in flight. It ends, and is answered, when its handler has ended.
@@ -187,12 +239,27 @@ impl InFlightCalls {
         }
     }
 
+    /// Gives up a streaming call, if it is in flight. It ends, and is answered, when its handler has ended.
+    pub(crate) fn cut(&self, seq: Seq, reason: Cut) {
+        if let Some(call) = self.lock().calls.get(&seq)
+            && let Some(stream) = &call.stream
+        {
+            stream.cut(reason);
+            call.abort.abort();
+        }
+    }
+
+    /// Gives up all streaming calls, which may go on elsewhere.
+    pub(crate) fn drain_streams(&self) {
+        self.lock().calls.values().filter(|call| call.stream.is_some()).for_each(InFlightCall::drain);
+    }
+
     /// Aborts all calls, and those that are still added. They end, and are answered, when their
     /// handlers have ended.
     pub(crate) fn abort_all(&self) {
         let mut state = self.lock();
         state.aborted = true;
-        state.calls.values().for_each(|call| call.abort.abort());
+        state.calls.values().for_each(InFlightCall::drain);
     }
 
     /// Aborts all calls, and drops their responses.

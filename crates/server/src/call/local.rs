@@ -103,10 +103,11 @@ impl LocalCalls {
         };
         let (caller, response) = oneshot::channel();
         let started = env.admit(&header.service_method, body.len()).and_then(|method| {
-            let call = Call::new(method, &mut header, ReplyTo::Local(caller), arrived, &env);
+            let limit = env.negotiated.handle_timeout;
+            let call = Call::new(method, &mut header, ReplyTo::Local(caller), arrived, limit, &env);
             let now = Instant::now();
             call.check_deadline(now).inspect_err(|status| call.record_error(status))?;
-            Ok(start(call, &mut header, body, &env, now))
+            Ok(start(call, &mut header, body, (), &env, now))
         });
         match started {
             Ok(StartOutcome::Ended(response, _)) => return response,

@@ -21,6 +21,7 @@ use self::env::CallEnv;
 use crate::observe::span::CallSpan;
 use crate::service::handler::{Request, Response};
 use crate::service::method::Method;
+use crate::stream::call_stream::CallStream;
 
 pub(crate) mod encoded_response;
 pub(crate) mod env;
@@ -52,13 +53,15 @@ pub(crate) enum ReplyTo {
     None,
     /// The peer of the call's connection.
     Peer,
+    /// The same, behind the items of the call.
+    PeerStream(Arc<CallStream>),
     /// The caller in this process, see [`local`].
     Local(oneshot::Sender<Response>),
 }
 
 impl<'a> Call<&'a Arc<Method>> {
     /// Creates the call of an admitted request, and opens its span. Takes the metadata out of the
-    /// header.
+    /// header. `limit` is the longest that its handler may run.
     // Inlined, since the call is large to be moved.
     #[inline]
     pub(crate) fn new(
@@ -66,10 +69,11 @@ impl<'a> Call<&'a Arc<Method>> {
         header: &mut Header,
         reply_to: ReplyTo,
         arrived: Instant,
+        limit: Option<Duration>,
         env: &CallEnv,
     ) -> Self {
         let of_caller = (header.timeout_ms > 0).then(|| Duration::from_millis(header.timeout_ms));
-        let deadline = sooner(of_caller, env.negotiated.handle_timeout).map(|limit| later(arrived, limit));
+        let deadline = sooner(of_caller, limit).map(|limit| later(arrived, limit));
         let metadata = header.metadata.take().map(|metadata| Arc::new(*metadata));
         let span = CallSpan::open(&method.name, metadata.as_deref(), &env.info);
         let trace = span.as_ref().map(|span| Arc::new(span.context()));
@@ -106,6 +110,15 @@ impl<M: AsRef<Method>> Call<M> {
         let (inherited, info) = (self.inherited.clone(), Arc::clone(&env.info));
         let context = Context::new(name, self.seq, inherited, idempotent, info);
         Request::new(context, env.negotiated.codec.clone(), body)
+    }
+
+    /// Returns the time from the arrival of the request to its end, which is now; of a stream, to its first item.
+    fn latency(&self) -> Duration {
+        let first_item = match &self.reply_to {
+            ReplyTo::PeerStream(stream) => stream.first_item(),
+            ReplyTo::None | ReplyTo::Peer | ReplyTo::Local(_) => None,
+        };
+        first_item.unwrap_or_else(|| self.arrived.elapsed())
     }
 
     /// Counts the call among those that have ended.

@@ -18,9 +18,10 @@ use super::handler_task::HandlerTask;
 use super::in_flight::InFlightCall;
 use super::offload::{OffloadPool, Trial};
 use super::running::{HandlerState, RunningHandler, worked};
-use crate::service::handler::Response;
+use crate::service::handler::{Request, Response};
 use crate::service::judgement::{ArgumentSize, Judgement, MAX_QUICK_POLL, PollPlace};
 use crate::service::method::Method;
+use crate::stream::call_stream::CallStream;
 
 /// The size of a call that has a task, without its body and metadata: about that of the task, in bytes.
 const TASK_BYTES: usize = 1024;
@@ -36,14 +37,56 @@ pub(crate) enum StartOutcome {
     Spawned(Instant),
 }
 
+/// The stream of a call that starts: `()` if it does not stream, which costs nothing then.
+pub(crate) trait StartedStream {
+    /// Hands the stream over with the request.
+    fn attach(&self, request: &mut Request);
+
+    /// Returns the latency of the call, which ended after this time.
+    fn latency(&self, ended: Duration) -> Duration;
+
+    /// Returns the stream for the table of calls in flight.
+    fn shared(&self) -> Option<Arc<CallStream>>;
+}
+
+impl StartedStream for () {
+    #[inline]
+    fn attach(&self, _request: &mut Request) {}
+
+    #[inline]
+    fn latency(&self, ended: Duration) -> Duration {
+        ended
+    }
+
+    #[inline]
+    fn shared(&self) -> Option<Arc<CallStream>> {
+        None
+    }
+}
+
+impl StartedStream for &Arc<CallStream> {
+    fn attach(&self, request: &mut Request) {
+        request.set_stream(Arc::clone(self));
+    }
+
+    fn latency(&self, ended: Duration) -> Duration {
+        self.first_item().unwrap_or(ended)
+    }
+
+    fn shared(&self) -> Option<Arc<CallStream>> {
+        Some(Arc::clone(self))
+    }
+}
+
 /// Starts the handler. A quick one ends within this function, and costs no task.
 ///
 /// `now` is the time that the caller knows: to read the clock again for each call would cost more
 /// than some handlers do. The handler is given the method's name from the header.
-pub(crate) fn start(
+pub(crate) fn start<S: StartedStream>(
     call: Call<&Arc<Method>>,
     header: &mut Header,
     body: Bytes,
+    stream: S,
     env: &CallEnv,
     now: Instant,
 ) -> StartOutcome {
@@ -57,11 +100,19 @@ pub(crate) fn start(
         if doubtful.is_none() {
             // The handler's first poll may be the slow one, so that one is left to the task, too.
             let mut request = call.request(header, body, env);
+            stream.attach(&mut request);
             if body_len < MAX_COPIED_BODY {
                 // It waits, and would keep the buffer of many other messages.
                 request.body = Bytes::copy_from_slice(&request.body);
             }
-            spawn(call.into_owned(), HandlerState::NotStarted(request), held_bytes, size, env);
+            spawn(
+                call.into_owned(),
+                HandlerState::NotStarted(request),
+                held_bytes,
+                size,
+                stream.shared(),
+                env,
+            );
             return StartOutcome::Spawned(Instant::now());
         }
     }
@@ -70,7 +121,9 @@ pub(crate) fn start(
     // panics, since a second panic while the first unwinds would end the process.
     let mut started = None;
     let polled = call.guarded(|| {
-        let future = started.insert(call.method.handler.call(call.request(header, body, env)));
+        let mut request = call.request(header, body, env);
+        stream.attach(&mut request);
+        let future = started.insert(call.method.handler.call(request));
         // A waker that does nothing: a pending future is polled again by its task.
         let polled = Pin::new(future).poll(&mut task::Context::from_waker(Waker::noop()));
         if polled.is_ready() {
@@ -90,7 +143,7 @@ pub(crate) fn start(
         Ok(Poll::Ready(response)) => response,
         Ok(Poll::Pending) => {
             let future = started.expect("a pending future was not dropped");
-            spawn(call.into_owned(), HandlerState::Started(future), held_bytes, size, env);
+            spawn(call.into_owned(), HandlerState::Started(future), held_bytes, size, stream.shared(), env);
             // Not `done`: the next call is not charged with the time to create this one's task.
             return StartOutcome::Spawned(Instant::now());
         }
@@ -98,24 +151,27 @@ pub(crate) fn start(
     };
     // Usually it started when it arrived, and the difference of the two times is known.
     let latency = if now == call.arrived { took } else { done - call.arrived };
-    call.count(&response, env, latency);
+    call.count(&response, env, stream.latency(latency));
     StartOutcome::Ended(response, done)
 }
 
 /// Starts a call with a large compressed body, which is decompressed where slow handlers are polled. `len` is its
 /// length then.
 #[cold]
-pub(crate) fn start_compressed(
+pub(crate) fn start_compressed<S: StartedStream>(
     call: Call<&Arc<Method>>,
     header: &mut Header,
     body: Bytes,
     len: usize,
+    stream: S,
     env: &CallEnv,
 ) -> StartOutcome {
     call.method.stats.started();
     let held_bytes = held_bytes(&call, &body);
-    let request = call.request(header, body, env);
-    spawn(call.into_owned(), HandlerState::Compressed(request), held_bytes, ArgumentSize::of(len), env);
+    let mut request = call.request(header, body, env);
+    stream.attach(&mut request);
+    let size = ArgumentSize::of(len);
+    spawn(call.into_owned(), HandlerState::Compressed(request), held_bytes, size, stream.shared(), env);
     StartOutcome::Spawned(Instant::now())
 }
 
@@ -138,7 +194,7 @@ impl<'a> Doubtful<'a> {
             PollPlace::Connection | PollPlace::Measured => None,
             PollPlace::Offload => return None,
             PollPlace::Trial => {
-                let is_alone = env.server.tasks.len() <= 1 + env.calls.in_flight();
+                let is_alone = env.server.tasks.len() <= 1 + env.calls.all_in_flight();
                 // A single thread runs the tests of handlers, where nothing is gained if first calls differ from others.
                 let has_threads = Handle::current().runtime_flavor() != RuntimeFlavor::CurrentThread;
                 if has_threads && !is_alone {
@@ -171,7 +227,14 @@ fn held_bytes<M>(call: &Call<M>, body: &Bytes) -> usize {
 }
 
 /// Gives a call a task that polls its handler to the end.
-fn spawn(call: Call, handler: HandlerState, held_bytes: usize, size: ArgumentSize, env: &CallEnv) {
+fn spawn(
+    call: Call,
+    handler: HandlerState,
+    held_bytes: usize,
+    size: ArgumentSize,
+    stream: Option<Arc<CallStream>>,
+    env: &CallEnv,
+) {
     let (abort, registration) = AbortHandle::new_pair();
     let in_flight = InFlightCall {
         method: Arc::clone(&call.method),
@@ -180,6 +243,7 @@ fn spawn(call: Call, handler: HandlerState, held_bytes: usize, size: ArgumentSiz
         deadline: call.inherited.deadline,
         held_bytes,
         abort,
+        stream,
     };
     env.calls.begin(call.seq, in_flight);
     let handler = RunningHandler::new(call, env, handler, size);

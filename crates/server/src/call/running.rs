@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use farcall_protocol::time::later;
 use farcall_protocol::{Code, Execution, Status};
 use tokio::time::Instant;
 use tracing::debug;
@@ -19,6 +20,7 @@ use super::{Call, ReplyTo};
 use crate::server::state::ServerState;
 use crate::service::handler::{Request, Response, ResponseFuture};
 use crate::service::judgement::{ArgumentSize, MAX_QUICK_POLL};
+use crate::stream::call_stream::CallStream;
 
 /// The time that an offloaded poll may take longer than a local one: its thread was just woken, on
 /// another core with cold caches. Without it, quick methods would stay offloaded for being offloaded.
@@ -127,6 +129,14 @@ impl RunningHandler {
         self.permit.call.inherited.deadline
     }
 
+    /// Returns the time until which a streaming call must have sent an item, or ended, and its stream. `None` for other
+    /// calls, and without that limit.
+    pub(super) fn first_item_limit(&self) -> Option<(Instant, Arc<CallStream>)> {
+        let CallPermit { call, env, .. } = &self.permit;
+        let ReplyTo::PeerStream(stream) = &call.reply_to else { return None };
+        Some((later(call.arrived, env.negotiated.handle_timeout?), Arc::clone(stream)))
+    }
+
     /// Returns the origin of its polls, for a fair share of the offload pool.
     pub(super) fn flow(&self) -> Flow {
         let CallPermit { call, env, .. } = &self.permit;
@@ -174,7 +184,7 @@ impl RunningHandler {
         }
         env.calls.offloaded(worked);
         polled.map(|mut response| {
-            if matches!(call.reply_to, ReplyTo::Peer) {
+            if matches!(call.reply_to, ReplyTo::Peer | ReplyTo::PeerStream(_)) {
                 // Here, since it may take longer than the poll.
                 compress(&mut response, &env.negotiated);
             }
@@ -221,6 +231,16 @@ pub(super) fn worked(took: Duration, preempted: Duration, offload: &OffloadPool)
 impl CallPermit {
     /// Creates the response of a handler that was stopped.
     fn stopped(&self, state: &HandlerState, code: Code, reason: &str) -> Response {
+        if let ReplyTo::PeerStream(stream) = &self.call.reply_to {
+            stream.abandon();
+            if let Some((status, metadata)) = stream.cut_status().filter(|_| code == Code::Cancelled) {
+                let response = Response::error(status);
+                return match metadata {
+                    Some(metadata) => response.with_metadata(metadata),
+                    None => response,
+                };
+            }
+        }
         let method = &self.call.method.name;
         let _entered = self.call.enter_span();
         debug!(method, seq = %self.call.seq, reason, "handler stopped");
@@ -240,7 +260,7 @@ impl Drop for CallPermit {
             Response::error(Status::maybe(Code::Internal, format!("`{}` was dropped", self.call.method.name)))
         });
         let Self { call, env, .. } = self;
-        call.count(&response, env, call.arrived.elapsed());
+        call.count(&response, env, call.latency());
         env.server.in_flight.fetch_sub(1, Relaxed);
         match std::mem::replace(&mut call.reply_to, ReplyTo::None) {
             ReplyTo::None => env.calls.end(call.seq, |_| ()),
@@ -249,6 +269,16 @@ impl Drop for CallPermit {
                 // Compressed before the lock is taken.
                 let encoded = EncodedResponse::new(response, &env.negotiated);
                 env.calls.end(call.seq, |outbox| encoded.push_to(outbox, call.seq, &env.negotiated));
+            }
+            ReplyTo::PeerStream(stream) => {
+                let response = env.server.within_budget(response, &env.calls);
+                let encoded = EncodedResponse::new(response, &env.negotiated);
+                env.calls.end(call.seq, |outbox| {
+                    stream.finish(outbox);
+                    encoded.push_to(outbox, call.seq, &env.negotiated);
+                });
+                // If the connection has closed, nothing was appended.
+                stream.remove();
             }
             ReplyTo::Local(caller) => {
                 env.calls.end(call.seq, |_| ());

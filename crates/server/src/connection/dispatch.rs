@@ -1,6 +1,7 @@
 //! [`Dispatcher`]: takes requests from a connection's messages to their handlers, and the responses
 //! that are ready at once into its outbox.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -18,12 +19,16 @@ use crate::call::run::{StartOutcome, start, start_compressed};
 use crate::call::{Call, ReplyTo};
 use crate::limits::{MIN_OFFLOADED_COMPRESSION, MIN_SHORT_CALLS, MIN_TIMED_HEADER};
 use crate::service::handler::Response;
+use crate::stream::call_stream::{CallStream, Cut};
+use crate::stream::connection_streams::ConnectionStreams;
 
 /// The message side of a connection.
 pub(super) struct Dispatcher {
     decoder: MessageDecoder,
     session: ServerSession,
     pub(super) env: CallEnv,
+    /// The streams of the connection; `None` before the first streaming call.
+    pub(super) streams: Option<Arc<ConnectionStreams>>,
     /// Requests that have come, including refused ones.
     pub(super) requests: u64,
     /// Those whose calls have ended in their first poll on this task.
@@ -46,7 +51,8 @@ impl Dispatcher {
     pub(super) fn new(env: CallEnv, now: Instant) -> Self {
         let negotiated = &env.negotiated;
         let decoder = MessageDecoder::new(negotiated.codec.clone(), negotiated.receive_limit);
-        Self { decoder, session: ServerSession::new(), env, requests: 0, ended_at_once: 0, now }
+        let session = ServerSession::new().with_streams(negotiated.streams.is_some());
+        Self { decoder, session, env, streams: None, requests: 0, ended_at_once: 0, now }
     }
 
     /// Takes the next whole message out of the inbox. `None` if there is none.
@@ -79,8 +85,13 @@ impl Dispatcher {
             ServerAction::Cancel => self.env.calls.cancel(header.seq),
             ServerAction::Pong => self.push(&HeaderRef::new(Kind::Pong, header.seq), outbox),
             ServerAction::Finish => return Ok(Dispatched::Finish),
-            // No connection agrees on streams.
-            ServerAction::StartStream | ServerAction::Stream | ServerAction::Ignore => {}
+            ServerAction::StartStream => self.start_stream(&mut header, body, outbox),
+            ServerAction::Stream => {
+                if let Some(streams) = &self.streams {
+                    streams.receive(&header, body, self.now)?;
+                }
+            }
+            ServerAction::Ignore => {}
         }
         Ok(Dispatched::Continue)
     }
@@ -153,12 +164,86 @@ impl Dispatcher {
                 compressed = Some(len);
             }
         }
-        let call = Call::new(method, header, reply_to, arrived, env);
+        let call = Call::new(method, header, reply_to, arrived, env.negotiated.handle_timeout, env);
         call.check_deadline(self.now).inspect_err(|status| call.record_error(status))?;
         Ok(match compressed {
-            None => start(call, header, body, env, self.now),
-            Some(len) => start_compressed(call, header, body, len, env),
+            None => start(call, header, body, (), env, self.now),
+            Some(len) => start_compressed(call, header, body, len, (), env),
         })
+    }
+
+    /// Starts a streaming call. What its handler sends at once goes before the response, if there is one already.
+    #[inline(never)]
+    fn start_stream(&mut self, header: &mut Header, body: Bytes, outbox: &mut Outbox) {
+        self.requests += 1;
+        let seq = header.seq;
+        let response = match self.try_start_stream(header, body) {
+            Ok((stream, StartOutcome::Ended(response, now))) => {
+                self.now = now;
+                stream.finish(outbox);
+                response
+            }
+            Ok((_, StartOutcome::Spawned(now))) => {
+                self.now = now;
+                return;
+            }
+            Err(status) => {
+                let recent = &self.env.server.recent_calls;
+                recent.ended(&header.service_method, &self.env.info, Duration::ZERO, Some(&status));
+                Response::error(status)
+            }
+        };
+        let response = self.env.server.within_budget(response, &self.env.calls);
+        EncodedResponse::new(response, &self.env.negotiated).push_to(outbox, seq, &self.env.negotiated);
+        self.now = Instant::now();
+    }
+
+    /// Admits a streaming request, opens its stream, and starts its call.
+    ///
+    /// # Errors
+    ///
+    /// The status to answer: the request was refused.
+    fn try_start_stream(
+        &mut self,
+        header: &mut Header,
+        mut body: Bytes,
+    ) -> Result<(Arc<CallStream>, StartOutcome), Status> {
+        let (env, arrived, seq) = (&self.env, self.now, header.seq);
+        let metadata = header.metadata.as_deref().map_or(Ok(0), metadata_bytes)?;
+        let terms = env.negotiated.streams.ok_or_else(|| {
+            Status::refused(Code::InvalidArgument, "a streaming request, though no streams were agreed on")
+        })?;
+        let method = env.admit_stream(&header.service_method, body.len() + metadata, terms)?;
+        let mut compressed = None;
+        if header.flags.contains(Flags::COMPRESSED) {
+            let len = env.decompressed_len(&body)?;
+            if len < MIN_OFFLOADED_COMPRESSION {
+                body = env.decompress(&body)?;
+            } else {
+                compressed = Some(len);
+            }
+        }
+        let streams = self.streams.get_or_insert_with(|| {
+            let (negotiated, server) = (&env.negotiated, &env.server);
+            let (account, counters) = (env.calls.memory(), &server.stream_counters);
+            let streams = ConnectionStreams::new(terms, negotiated, &server.limits, account, counters);
+            env.calls.set_streams(&streams);
+            streams
+        });
+        let stream = CallStream::open(streams, seq, method.takes_items, method.sends_items, arrived);
+        let reply_to = ReplyTo::PeerStream(Arc::clone(&stream));
+        // The server's limit is for the time until the first item.
+        let call = Call::new(method, header, reply_to, arrived, None, env);
+        if let Err(status) = call.check_deadline(self.now) {
+            call.record_error(&status);
+            stream.remove();
+            return Err(status);
+        }
+        let outcome = match compressed {
+            None => start(call, header, body, &stream, env, self.now),
+            Some(len) => start_compressed(call, header, body, len, &stream, env),
+        };
+        Ok((stream, outcome))
     }
 
     /// Gives up the message that is coming, for which there is no room, and refuses it with `status`.
@@ -185,7 +270,19 @@ impl Dispatcher {
                 }
                 Ok(true)
             }
-            // Their bodies are empty, unless the peer wants to be closed.
+            ServerAction::StartStream => {
+                self.requests += 1;
+                let recent = &self.env.server.recent_calls;
+                recent.ended(&header.service_method, &self.env.info, Duration::ZERO, Some(status));
+                let encoded = EncodedResponse::new(Response::error(status.clone()), &self.env.negotiated);
+                encoded.push_to(outbox, header.seq, &self.env.negotiated);
+                Ok(true)
+            }
+            ServerAction::Stream if header.kind == Kind::Item => {
+                self.env.calls.cut(header.seq, Cut::NoRoom);
+                Ok(true)
+            }
+            // Their bodies are empty, or those of a few bytes, unless the peer wants to be closed.
             _ => Ok(false),
         }
     }

@@ -4,24 +4,26 @@
 //! A single task owns all of it. Calls that need more than one poll run in their tasks and leave
 //! their responses in [`InFlightCalls`], from where this task takes many at a time.
 
-use std::fmt;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, BytesMut};
-use farcall_context::ConnectionInfo;
+use farcall_context::{ConnectionInfo, DrainSignal};
 use farcall_protocol::time::{MAX_WAIT, later};
 use farcall_protocol::{
     Code, HeaderRef, KeepAliveAction, Kind, MIN_POOLED_BUFFER, Negotiated, ProtocolError, Seq, Status,
 };
 use farcall_transport::Stream;
-use tokio::task::yield_now;
 use tokio::time::Instant;
 use tracing::debug;
 
+use self::age_limit::{AgeAction, AgeLimit};
 use self::dispatch::{Dispatched, Dispatcher};
-use self::io::ConnectionIo;
+pub(crate) use self::end::End;
+use self::io::{ConnectionIo, yield_turn};
+use self::item_output::{ItemOutput, check_stalls, register_created};
+use self::phase::Phase;
 use self::stats::{ConnectionStats, Traffic};
 use self::timers::{Expired, Timers};
 use crate::call::env::CallEnv;
@@ -30,9 +32,13 @@ use crate::limits::{DRAIN_PROBE, LINGER, MAX_SHED_OUTBOX, MAX_TURN, MESSAGES_PER
 use crate::memory_budget::{GUARANTEED_BYTES, MemoryReservation};
 use crate::server::state::ServerState;
 
+mod age_limit;
 mod dispatch;
+mod end;
 pub(crate) mod handshake;
 mod io;
+mod item_output;
+mod phase;
 pub(crate) mod stats;
 mod timers;
 
@@ -50,54 +56,19 @@ pub(crate) struct Connection {
     goaway_received: bool,
     /// `true` if the inbox may hold a whole message that waits for room in the outbox.
     unread: bool,
+    items: ItemOutput,
     /// `true` if this task has let others run first since it found responses to send.
     yielded: bool,
     /// The end of this turn's time; `None` before the turn's first message.
     turn_end: Option<Instant>,
     /// When the calls of a peer that has closed its half must have ended.
     half_close_deadline: Option<Instant>,
-    /// `true` once the server stops.
+    /// `true` once the server stops, or the connection has grown old.
     draining: bool,
-}
-
-/// The progress of a connection towards its end. It only moves forward.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
-    /// Requests are taken.
-    Open,
-    /// Calls in flight are finished and answered; then it closes.
-    Finishing,
-    /// The outbox is sent; then it closes.
-    Flushing,
-    /// Nothing more is sent; the sending side is being closed, until this time at most.
-    Shutting(Instant),
-    /// Input is discarded until the peer has closed, or until this time: closing earlier could destroy
-    /// the last responses on their way.
-    Lingering(Instant),
-}
-
-impl Phase {
-    /// Returns `true` if responses may still be added to what waits for the peer, or requests come.
-    const fn is_serving(self) -> bool {
-        matches!(self, Self::Open | Self::Finishing)
-    }
-}
-
-/// The reason why a connection ended.
-#[derive(Debug)]
-pub(crate) enum End {
-    /// Both sides were done with it.
-    Finished,
-    /// The peer closed without a goaway.
-    Vanished,
-    /// The peer was silent, or took nothing, for too long.
-    Dead(&'static str),
-    /// Memory that it held for its peer was needed by others.
-    Shed,
-    /// The server was stopped.
-    Stopped,
-    /// Reading or writing failed.
-    Io(std::io::Error),
+    /// The ages at which the connection takes no more calls, and at which it gives up the streams that are left.
+    age: AgeLimit,
+    /// The signal for its own handlers; `None` if the server's is theirs.
+    drain_signal: Option<DrainSignal>,
 }
 
 impl Connection {
@@ -111,21 +82,32 @@ impl Connection {
         server: Arc<ServerState>,
     ) -> Self {
         let now = Instant::now();
-        let info = Arc::new(info.with_drain_signal(server.drain.clone()));
+        let mut age = AgeLimit::new(&server.limits, info.id, now);
+        // Handlers are told when their connection has grown old, too, if it may.
+        let drain_signal = age.is_limited().then(DrainSignal::new);
+        let info = info.with_drain_signal(drain_signal.as_ref().unwrap_or(&server.drain).clone());
+        let info = Arc::new(info);
+        let mut timers = Timers::new(&server.limits, now);
+        if let AgeAction::Until(time) = age.check(now) {
+            timers.wake_by(time);
+        }
         stats.handshake_done(negotiated.codec.clone(), Arc::clone(&info));
         Self {
             unread: !input.is_empty(),
             io: ConnectionIo::new(stream, input),
-            timers: Timers::new(&server.limits, now),
+            timers,
             stats,
             memory: calls.memory().reserve(),
             phase: Phase::Open,
             eof: false,
             goaway_received: false,
+            items: ItemOutput::default(),
             yielded: false,
             turn_end: None,
             half_close_deadline: None,
             draining: false,
+            age,
+            drain_signal,
             dispatcher: Dispatcher::new(
                 CallEnv { calls, negotiated: Arc::new(negotiated), info, server },
                 now,
@@ -153,7 +135,7 @@ impl Connection {
                 }
                 Phase::Lingering(_) => return self.io.poll_discard(cx).map_ok(|()| End::Finished),
             }
-            self.take_responses(cx);
+            self.take_output(cx);
             if self.unread && !self.is_outbox_full() && !self.is_turn_over() {
                 self.handle_input(Instant::now());
             }
@@ -171,10 +153,12 @@ impl Connection {
                 self.timers.wake_by(until);
                 continue;
             }
-            if self.unread || self.eof || self.phase == Phase::Flushing {
-                return Poll::Pending;
+            let is_reading = !self.unread && !self.eof && self.phase != Phase::Flushing;
+            let read = if is_reading { self.io.poll_read(cx) } else { Poll::Pending };
+            if read.is_pending() && flushed && self.items.wait() {
+                continue;
             }
-            if ready!(self.io.poll_read(cx))? {
+            if ready!(read)? {
                 let now = Instant::now();
                 self.timers.received(now);
                 self.handle_input(now);
@@ -185,16 +169,7 @@ impl Connection {
                 return Poll::Ready(Ok(End::Vanished));
             }
         }
-        Self::yield_turn(cx)
-    }
-
-    /// Has this task polled again once its thread has run the other ready tasks, and looked for new events: a thread whose
-    /// tasks wake themselves does so after 61 of them, which may be as many turns.
-    fn yield_turn<T>(cx: &mut Context<'_>) -> Poll<T> {
-        if pin!(yield_now()).poll(cx).is_ready() {
-            cx.waker().wake_by_ref();
-        }
-        Poll::Pending
+        yield_turn(cx)
     }
 
     /// Notes that the peer has closed its half, and waits for its responses.
@@ -207,16 +182,37 @@ impl Connection {
         }
     }
 
-    fn take_responses(&mut self, cx: &Context<'_>) {
-        if !self.env().calls.has_responses() {
+    /// Takes responses, then items.
+    fn take_output(&mut self, cx: &Context<'_>) {
+        if self.items.wait_for_room(&self.io.outbox) {
+            // What was written made room for more items.
+            self.dispatcher.env.calls.take_responses(&mut self.io.outbox);
+            self.write_items();
+        }
+        let has_items = self.dispatcher.streams.as_ref().is_some_and(|streams| streams.is_due());
+        if !has_items && !self.env().calls.has_responses() {
             return;
         }
         if std::mem::replace(&mut self.yielded, true) {
             self.yielded = false;
             self.dispatcher.env.calls.take_responses(&mut self.io.outbox);
+            if has_items {
+                self.write_items();
+            }
         } else {
             // Other calls that are about to respond do so first, and all responses leave in one write.
             cx.waker().wake_by_ref();
+        }
+    }
+
+    /// Appends what streams have to send, as far as there is room for items.
+    #[cold]
+    fn write_items(&mut self) {
+        let Some(streams) = self.dispatcher.streams.as_ref().filter(|_| self.phase.is_serving()) else {
+            return;
+        };
+        if let Some(check_at) = self.items.write(streams, &mut self.io.outbox) {
+            self.timers.wake_by(check_at);
         }
     }
 
@@ -336,6 +332,11 @@ impl Connection {
             }
             Phase::Open | Phase::Finishing => {
                 next = next.min(self.check_keep_alive(now)?).min(self.check_half_close(now)?);
+                next = next.min(self.check_age(now)).min(check_stalls(
+                    self.dispatcher.streams.as_deref(),
+                    &self.env().calls,
+                    now,
+                ));
                 // An idle connection keeps no large buffer.
                 self.io.inbox.shrink();
             }
@@ -368,10 +369,26 @@ impl Connection {
         Ok(self.half_close_deadline.map_or(next, |deadline| next.min(deadline)))
     }
 
+    /// Gives up a connection that has grown old, step by step, and returns the time of the next check.
+    fn check_age(&mut self, now: Instant) -> Instant {
+        loop {
+            match self.age.check(now) {
+                AgeAction::Until(time) => return time,
+                AgeAction::Retire if self.draining => {}
+                AgeAction::Retire => self.drain("the connection has reached its maximum age"),
+                AgeAction::Cut => self.env().calls.drain_streams(),
+            }
+        }
+    }
+
     /// Returns `true` if no request is handled before the peer has taken some of what waits for it: a lot does, or
     /// more than is guaranteed to it while its share of the memory is nearly used up. Even refusals would add to that.
     fn is_outbox_full(&self) -> bool {
         let waiting = self.io.outbox.remaining();
+        self.is_too_much(waiting) && self.is_too_much(self.items.without(waiting))
+    }
+
+    fn is_too_much(&self, waiting: usize) -> bool {
         waiting >= self.env().server.limits.outbox_bytes
             || (waiting >= GUARANTEED_BYTES && self.env().calls.memory().is_scarce())
     }
@@ -386,15 +403,18 @@ impl Connection {
     }
 
     /// Takes no more requests, finishes the calls in flight, closes.
-    fn drain(&mut self) {
+    fn drain(&mut self, reason: &str) {
         self.draining = true;
+        if let Some(signal) = &self.drain_signal {
+            signal.send();
+        }
         match self.phase {
             Phase::Open => self.phase = Phase::Finishing,
             // The host of a peer that is gone answers what is sent to it, and the next probe fails.
             Phase::Finishing if self.eof => self.timers.wake_by(later(Instant::now(), DRAIN_PROBE)),
             _ => return,
         }
-        let status = Status::refused(Code::Unavailable, "the server is stopping");
+        let status = Status::refused(Code::Unavailable, reason);
         self.dispatcher.goaway(&status, &mut self.io.outbox);
     }
 
@@ -416,10 +436,18 @@ impl Connection {
         self.close_with(&Status::maybe(error.code(), error.to_string()));
     }
 
+    /// Aborts all calls, and ends their streams.
+    fn close_calls(&self) {
+        self.env().calls.close();
+        if let Some(streams) = &self.dispatcher.streams {
+            streams.close();
+        }
+    }
+
     fn close_with(&mut self, status: &Status) {
         self.dispatcher.env.calls.take_responses(&mut self.io.outbox);
         self.dispatcher.goaway(status, &mut self.io.outbox);
-        self.env().calls.close();
+        self.close_calls();
         self.io.inbox.clear();
         self.unread = false;
         self.timers.frame_finished();
@@ -434,8 +462,12 @@ impl Future for Connection {
         let this = &mut *self;
         // Before anything is checked, or an event in between would wake no task.
         this.env().calls.register(cx.waker());
+        let had_streams = this.dispatcher.streams.is_some();
+        if let Some(streams) = &this.dispatcher.streams {
+            streams.register(cx.waker());
+        }
         match this.env().calls.signalled() {
-            Signal::Drain if !this.draining => this.drain(),
+            Signal::Drain if !this.draining => this.drain("the server is stopping"),
             Signal::Shed if this.phase.is_serving() && !this.shed() => return Poll::Ready(End::Shed),
             Signal::Run | Signal::Drain | Signal::Shed => {}
             Signal::Stop => return Poll::Ready(End::Stopped),
@@ -444,6 +476,9 @@ impl Future for Connection {
             Poll::Ready(ended) => Poll::Ready(ended.unwrap_or_else(End::Io)),
             Poll::Pending => this.poll_timers(cx),
         };
+        if let Some(streams) = this.dispatcher.streams.as_ref().filter(|_| !had_streams) {
+            register_created(streams, cx);
+        }
         if this.env().calls.memory().is_scarce() {
             // It reads small pieces again, within what is guaranteed to it.
             this.io.inbox.shrink();
@@ -460,19 +495,6 @@ impl Future for Connection {
 impl Drop for Connection {
     /// Aborts the peer's calls, also if the task is dropped before the connection has ended.
     fn drop(&mut self) {
-        self.env().calls.close();
-    }
-}
-
-impl fmt::Display for End {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Finished => f.write_str("finished"),
-            Self::Vanished => f.write_str("it closed without a goodbye"),
-            Self::Dead(reason) => f.write_str(reason),
-            Self::Shed => f.write_str("it held memory that others needed"),
-            Self::Stopped => f.write_str("the server was stopped"),
-            Self::Io(error) => error.fmt(f),
-        }
+        self.close_calls();
     }
 }

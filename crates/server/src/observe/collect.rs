@@ -7,6 +7,7 @@ use farcall_context::{ConnectionInfo, Identity};
 use farcall_protocol::time::millis;
 use tokio::time::Instant;
 
+use super::collect_streams::{metrics as stream_metrics, streams_of};
 use super::overview::{CallOverview, ConnectionOverview, LimitOverview, Overview, RegistrationOverview};
 use crate::call::env::LOCAL_CONNECTION_ID;
 use crate::call::in_flight::InFlightCall;
@@ -24,10 +25,14 @@ pub(crate) fn collect(server: &ServerInner) -> Overview {
     calls.extend(local_calls.calls.list());
     calls.sort_by_key(|call| call.arrived);
     calls.truncate(Overview::MAX_CALLS);
+    let mut streams: Vec<_> = open.iter().flat_map(|entry| streams_of(entry, now)).collect();
+    streams.sort_by_key(|stream| Reverse(stream.age_ms));
+    streams.truncate(Overview::MAX_STREAMS);
     let usage = Usage {
         connections: open.len(),
         of_one_peer: connections.max_of_one_peer(),
         of_one_connection: open.iter().map(|entry| entry.calls.in_flight()).max().unwrap_or(0),
+        streams_of_one_connection: open.iter().map(|entry| entry.calls.streaming()).max().unwrap_or(0),
         bytes_of_one_connection: open.iter().map(|entry| entry.calls.memory().used()).max().unwrap_or(0),
         in_flight: server.in_flight(),
         buffered_bytes: state.memory.used(),
@@ -50,6 +55,8 @@ pub(crate) fn collect(server: &ServerInner) -> Overview {
         services: state.router.services().to_vec(),
         methods: history.overview(metrics, max_us),
         calls: calls.iter().map(|call| call_overview(call, now)).collect(),
+        streams,
+        stream_metrics: stream_metrics(server),
         connections: shown,
         slow: state.recent_calls.slow(),
         failed: state.recent_calls.failed(),
@@ -91,7 +98,7 @@ fn connection_overview(entry: &ConnectionEntry, now: Instant) -> ConnectionOverv
         codec: handshake.map(|(codec, _)| codec.name().to_owned()),
         caller: handshake.and_then(|(_, info)| identity_name(info)),
         age_ms: millis(now - stats.accepted),
-        in_flight: calls.in_flight(),
+        in_flight: calls.all_in_flight(),
         buffered_bytes: calls.memory().used(),
         calls: requests,
         received_bytes: received,
@@ -109,6 +116,8 @@ struct Usage {
     of_one_peer: PeerMaximum,
     /// Calls in flight on the connection that has most.
     of_one_connection: usize,
+    /// Streaming calls in flight on the connection that has most.
+    streams_of_one_connection: usize,
     /// Bytes of the connection that holds most.
     bytes_of_one_connection: usize,
     in_flight: usize,
@@ -152,6 +161,7 @@ fn limit_overviews(state: &ServerState, usage: &Usage) -> Vec<LimitOverview> {
         count("max_in_flight_in_all", "calls", usage.in_flight, limits.max_in_flight_in_all),
         count("max_in_flight_per_peer", "calls", usage.of_one_peer.calls, limits.calls_per_peer()),
         count("max_in_flight", "calls", usage.of_one_connection, Some(limits.max_in_flight.get())),
+        count("max_streams", "calls", usage.streams_of_one_connection, Some(limits.max_streams.get())),
         count("buffered_bytes", "bytes", usage.buffered_bytes, limits.buffered_bytes),
         count("buffered_bytes_per_peer", "bytes", usage.of_one_peer.bytes, share(memory.per_peer)),
         count(
@@ -162,11 +172,17 @@ fn limit_overviews(state: &ServerState, usage: &Usage) -> Vec<LimitOverview> {
         ),
         bytes("max_frame_bytes", limits.max_frame_bytes.get()),
         bytes("outbox_bytes", limits.outbox_bytes),
+        bytes("stream_window", limits.stream_window.get()),
+        bytes("max_stream_window", limits.max_stream_window.get()),
+        bytes("max_stream_growth", limits.max_stream_growth),
         time("handshake_timeout", limits.handshake_timeout),
         time("handle_timeout", limits.handle_timeout),
         time("frame_timeout", limits.frame_timeout),
         time("write_timeout", limits.write_timeout),
         time("half_close_timeout", limits.half_close_timeout),
+        time("stream_stall", limits.stream_stall),
+        time("max_connection_age", limits.max_connection_age),
+        time("connection_age_grace", limits.connection_age_grace),
         time("keep_alive_idle", Some(limits.keep_alive.idle)),
         time("keep_alive_timeout", Some(limits.keep_alive.timeout)),
         time("drain_timeout", limits.drain_timeout),

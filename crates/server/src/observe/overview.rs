@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use farcall_protocol::describe::{HealthStatus, ServiceInfo};
 use serde::Serialize;
 
+use super::streams::{StreamMetrics, StreamOverview};
+
 /// A snapshot of what a server is doing, and has done lately. It serializes to the JSON of the debug
 /// page; times are in the unit that a field's name ends with.
 #[derive(Clone, Debug, Serialize)]
@@ -24,6 +26,10 @@ pub struct Overview {
     pub methods: Vec<MethodOverview>,
     /// Calls in flight that have tasks, the oldest first; at most [`Overview::MAX_CALLS`].
     pub calls: Vec<CallOverview>,
+    /// Open streams, the oldest first; at most [`Overview::MAX_STREAMS`].
+    pub streams: Vec<StreamOverview>,
+    /// The counts of all streams.
+    pub stream_metrics: StreamMetrics,
     /// Open connections, the busiest first; at most [`Overview::MAX_CONNECTIONS`].
     pub connections: Vec<ConnectionOverview>,
     /// Slow calls, the latest first.
@@ -40,6 +46,8 @@ pub struct Overview {
 impl Overview {
     /// The maximum number of calls that are listed.
     pub const MAX_CALLS: usize = 200;
+    /// The maximum number of streams that are listed.
+    pub const MAX_STREAMS: usize = 200;
     /// The maximum number of connections that are listed.
     pub const MAX_CONNECTIONS: usize = 200;
 }

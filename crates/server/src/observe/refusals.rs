@@ -10,6 +10,7 @@ pub(crate) struct Refusals {
     pub(crate) calls_in_all: RefusalCount,
     pub(crate) calls_of_peer: RefusalCount,
     pub(crate) calls_of_connection: RefusalCount,
+    pub(crate) streams_of_connection: RefusalCount,
     bytes_in_all: RefusalCount,
     bytes_of_peer: RefusalCount,
     bytes_of_connection: RefusalCount,
@@ -41,11 +42,12 @@ impl Refusals {
     }
 
     /// Returns the counts by the names of the limits' settings.
-    pub(crate) fn by_limit(&self) -> [(&'static str, u64); 6] {
+    pub(crate) fn by_limit(&self) -> [(&'static str, u64); 7] {
         [
             ("max_in_flight_in_all", self.calls_in_all.get()),
             ("max_in_flight_per_peer", self.calls_of_peer.get()),
             ("max_in_flight", self.calls_of_connection.get()),
+            ("max_streams", self.streams_of_connection.get()),
             ("buffered_bytes", self.bytes_in_all.get()),
             ("buffered_bytes_per_peer", self.bytes_of_peer.get()),
             ("buffered_bytes_per_connection", self.bytes_of_connection.get()),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use farcall_discovery::Registrar;
-use farcall_protocol::{BoxError, Codec, Compression, ServerPolicy};
+use farcall_protocol::{BoxError, Codec, Compression, IntoMethodError, ServerPolicy, StreamPolicy};
 use farcall_transport::{Address, AddressError, Listener};
 #[cfg(feature = "tls")]
 use farcall_transport::{ListenError, TlsServer};
@@ -27,7 +27,10 @@ use crate::limits::Limits;
 use crate::service::handler::{Request, Response};
 use crate::service::layer::{HandlerService, SharedLayer};
 use crate::service::router::Router;
+use crate::service::stream_method::{AsyncExchangeMethod, AsyncStreamMethod};
 use crate::service::{AsyncMethod, Service};
+use crate::stream::receiver::Receiver;
+use crate::stream::sender::Sender;
 
 /// Describes a server: what it offers, where it listens, what it allows.
 ///
@@ -102,6 +105,84 @@ impl ServerBuilder {
         Marker: 'static,
     {
         self.with_method(name, |service, name| service.try_method(name, method))
+    }
+
+    /// Adds a closure that sends items to its caller under the name `Service.method`. See [`Service::stream_out`].
+    pub fn stream_out<F, Args, T, Marker>(self, name: &str, method: F) -> Self
+    where
+        F: AsyncStreamMethod<Args, Sender<T>, Marker>,
+        F::Output: Serialize,
+        Args: DeserializeOwned + 'static,
+        T: Serialize + 'static,
+        Marker: 'static,
+    {
+        self.with_method(name, |service, name| service.stream_out(name, method))
+    }
+
+    /// Adds a closure that sends items and can fail under the name `Service.method`. See [`Service::try_stream_out`].
+    pub fn try_stream_out<F, Args, Item, Marker, T, E>(self, name: &str, method: F) -> Self
+    where
+        F: AsyncStreamMethod<Args, Sender<Item>, Marker, Output = Result<T, E>>,
+        Args: DeserializeOwned + 'static,
+        Item: Serialize + 'static,
+        T: Serialize + Send + 'static,
+        E: IntoMethodError + Send + 'static,
+        Marker: 'static,
+    {
+        self.with_method(name, |service, name| service.try_stream_out(name, method))
+    }
+
+    /// Adds a closure that receives items from its caller under the name `Service.method`. See [`Service::stream_in`].
+    pub fn stream_in<F, Args, T, Marker>(self, name: &str, method: F) -> Self
+    where
+        F: AsyncStreamMethod<Args, Receiver<T>, Marker>,
+        F::Output: Serialize,
+        Args: DeserializeOwned + 'static,
+        T: DeserializeOwned + 'static,
+        Marker: 'static,
+    {
+        self.with_method(name, |service, name| service.stream_in(name, method))
+    }
+
+    /// Adds a closure that receives items and can fail under the name `Service.method`. See [`Service::try_stream_in`].
+    pub fn try_stream_in<F, Args, Item, Marker, T, E>(self, name: &str, method: F) -> Self
+    where
+        F: AsyncStreamMethod<Args, Receiver<Item>, Marker, Output = Result<T, E>>,
+        Args: DeserializeOwned + 'static,
+        Item: DeserializeOwned + 'static,
+        T: Serialize + Send + 'static,
+        E: IntoMethodError + Send + 'static,
+        Marker: 'static,
+    {
+        self.with_method(name, |service, name| service.try_stream_in(name, method))
+    }
+
+    /// Adds a closure that receives items and sends some under the name `Service.method`. See [`Service::stream_both`].
+    pub fn stream_both<F, Args, In, Out, Marker>(self, name: &str, method: F) -> Self
+    where
+        F: AsyncExchangeMethod<Args, In, Out, Marker>,
+        F::Output: Serialize,
+        Args: DeserializeOwned + 'static,
+        In: DeserializeOwned + 'static,
+        Out: Serialize + 'static,
+        Marker: 'static,
+    {
+        self.with_method(name, |service, name| service.stream_both(name, method))
+    }
+
+    /// Adds a closure that receives items, sends some and can fail under the name `Service.method`. See
+    /// [`Service::try_stream_both`].
+    pub fn try_stream_both<F, Args, In, Out, Marker, T, E>(self, name: &str, method: F) -> Self
+    where
+        F: AsyncExchangeMethod<Args, In, Out, Marker, Output = Result<T, E>>,
+        Args: DeserializeOwned + 'static,
+        In: DeserializeOwned + 'static,
+        Out: Serialize + 'static,
+        T: Serialize + Send + 'static,
+        E: IntoMethodError + Send + 'static,
+        Marker: 'static,
+    {
+        self.with_method(name, |service, name| service.try_stream_both(name, method))
     }
 
     fn with_method(mut self, name: &str, add: impl FnOnce(Service, &str) -> Service) -> Self {
@@ -356,7 +437,8 @@ impl ServerBuilder {
             .handle_timeout(self.limits.handle_timeout)
             .compression(if self.without_compression { Vec::new() } else { Compression::built_in() })
             .max_frame_bytes(self.limits.max_frame_bytes)
-            .max_in_flight(self.limits.max_in_flight);
+            .max_in_flight(self.limits.max_in_flight)
+            .streams(StreamPolicy::new(self.limits.stream_window, self.limits.max_streams));
         let offload = self.offload.unwrap_or_else(|| Arc::new(TokioOffload::new()));
         let state = ServerState::new(router, self.limits, policy, self.authenticate, offload);
         Ok((state, self.advertisement))

@@ -17,8 +17,10 @@ use crate::call::invocation::Invocation;
 use crate::connection::Connection;
 use crate::connection::handshake::{HandshakeOutcome, handshake, refuse};
 use crate::observe::collect::collect;
+use crate::observe::collect_streams;
 use crate::observe::metrics::MethodMetrics;
 use crate::observe::overview::Overview;
+use crate::observe::streams::StreamMetrics;
 use crate::service::handler::Response;
 
 /// Observes a running server, hands it connections and calls, and stops it. Cloning is cheap.
@@ -239,6 +241,12 @@ impl ServerHandle {
     #[must_use]
     pub fn shed_connections(&self) -> u64 {
         self.inner.connections.shed_count()
+    }
+
+    /// Returns the number of open streams, and the counts of items since the server was built.
+    #[must_use]
+    pub fn stream_metrics(&self) -> StreamMetrics {
+        collect_streams::metrics(&self.inner)
     }
 
     /// Returns the size of the buffers of all connections, in bytes, counted in steps of 4 KiB for

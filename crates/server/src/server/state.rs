@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use farcall_context::DrainSignal;
-use farcall_protocol::{Code, MaxInFlight, ServerPolicy, Status};
+use farcall_protocol::{Code, MaxInFlight, MaxStreams, ServerPolicy, Status};
 use tokio_util::task::TaskTracker;
 
 use super::connections::ConnectionTable;
@@ -18,6 +18,7 @@ use crate::observe::recent::RecentCalls;
 use crate::observe::refusals::Refusals;
 use crate::service::handler::Response;
 use crate::service::router::Router;
+use crate::stream::counters::StreamCounters;
 
 /// Responses below this, in bytes, are never refused for lack of memory: an error would hardly be
 /// shorter.
@@ -41,6 +42,7 @@ pub(crate) struct ServerState {
     pub(crate) authenticate: Option<Arc<dyn Authenticate>>,
     pub(crate) memory: Arc<MemoryBudget>,
     pub(crate) recent_calls: RecentCalls,
+    pub(crate) stream_counters: Arc<StreamCounters>,
     /// Calls that have tasks, over all connections.
     pub(crate) in_flight: AtomicUsize,
     /// Polls the handlers of slow methods.
@@ -75,6 +77,7 @@ impl ServerState {
             authenticate,
             memory,
             recent_calls,
+            stream_counters: Arc::default(),
             in_flight: AtomicUsize::new(0),
             offload: OffloadPool::new(offload),
             tasks: TaskTracker::new(),
@@ -97,7 +100,7 @@ impl ServerState {
 
     #[cold]
     fn check_shared_places(&self, calls: &InFlightCalls) -> Result<(), Status> {
-        if calls.in_flight() < self.limits.guaranteed_calls() {
+        if calls.all_in_flight() < self.limits.guaranteed_calls() {
             return Ok(());
         }
         if self.in_flight.load(Relaxed) >= self.max_in_flight {
@@ -118,6 +121,13 @@ impl ServerState {
     pub(crate) fn no_place_on_connection(&self, limit: MaxInFlight) -> Status {
         self.refusals.calls_of_connection.count();
         exhausted(format!("{limit} calls are in flight on this connection"))
+    }
+
+    /// Returns the status to answer to a streaming call beyond the limit of its connection.
+    #[cold]
+    pub(crate) fn no_place_for_stream(&self, limit: MaxStreams) -> Status {
+        self.refusals.streams_of_connection.count();
+        exhausted(format!("{} streaming calls are in flight on this connection", limit.get()))
     }
 
     /// Checks that a connection may hold `bytes` more.

@@ -15,6 +15,10 @@ use farcall_transport::BufferPool;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::stream::call_stream::CallStream;
+use crate::stream::receiver::Receiver;
+use crate::stream::sender::Sender;
+
 /// Handles calls of one method, or of many. Traits and closures become handlers by
 /// [`Service`](crate::Service), tower services by [`from_tower`](crate::from_tower); implement it for
 /// what they cannot express, such as forwarding calls.
@@ -46,8 +50,24 @@ pub struct Request {
     pub(crate) context: Context,
     pub(crate) codec: Codec,
     pub(crate) body: Bytes,
-    /// The handler behind the layers that it is passing; `None` without layers.
-    pub(super) target: Option<Box<LayerTarget>>,
+    /// `None` without layers and streams, which is the usual case.
+    pub(super) extras: Option<Box<RequestExtras>>,
+}
+
+/// The parts of a request that most requests have not.
+#[derive(Default)]
+pub(super) struct RequestExtras {
+    /// The handler behind the layers that the request is passing; `None` without layers.
+    pub(super) target: Option<LayerTarget>,
+    /// The halves of the stream that were not taken; `None` if it is a plain request.
+    stream: Option<RequestStream>,
+}
+
+/// The stream of a request, as far as its handler did not take it.
+struct RequestStream {
+    stream: Arc<CallStream>,
+    sender_taken: bool,
+    receiver_taken: bool,
 }
 
 /// The handler behind the layers that a request is passing. It travels with the request, since a
@@ -63,7 +83,7 @@ impl Request {
     /// `body` is encoded by `codec`.
     #[must_use]
     pub const fn new(context: Context, codec: Codec, body: Bytes) -> Self {
-        Self { context, codec, body, target: None }
+        Self { context, codec, body, extras: None }
     }
 
     /// Returns everything that is known of the call except for its arguments.
@@ -105,9 +125,41 @@ impl Request {
             .map_err(|error| self.invalid(&error))
     }
 
+    /// Takes the half of the stream by which the handler sends items, once. `None` if the method, as its
+    /// [`MethodInfo`](farcall_protocol::describe::MethodInfo) describes it, sends none, or this is a plain request, which is
+    /// then to be refused with `invalid_argument`.
+    pub fn take_sender<T: Serialize + 'static>(&mut self) -> Option<Sender<T>> {
+        let stream = self.extras.as_mut()?.stream.as_mut()?;
+        let is_free = stream.stream.sends && !std::mem::replace(&mut stream.sender_taken, true);
+        is_free.then(|| Sender::new(Arc::clone(&stream.stream)))
+    }
+
+    /// Takes the half of the stream by which the handler receives items, once; `None` as for [`Request::take_sender`]. If it
+    /// is not taken, the caller is told to send no items.
+    pub fn take_receiver<T: DeserializeOwned + 'static>(&mut self) -> Option<Receiver<T>> {
+        let stream = self.extras.as_mut()?.stream.as_mut()?;
+        let is_free = stream.stream.takes && !std::mem::replace(&mut stream.receiver_taken, true);
+        is_free.then(|| Receiver::new(Arc::clone(&stream.stream)))
+    }
+
+    /// Makes it a streaming request.
+    pub(crate) fn set_stream(&mut self, stream: Arc<CallStream>) {
+        let stream = RequestStream { stream, sender_taken: false, receiver_taken: false };
+        self.extras.get_or_insert_default().stream = Some(stream);
+    }
+
     fn invalid(&self, error: &DecodeError) -> Status {
         let message = format!("arguments of `{}`: {error}", self.context.method());
         Status::refused(Code::InvalidArgument, message)
+    }
+}
+
+impl Drop for RequestStream {
+    /// Tells the caller that nothing is read, if the handler did not take the half that reads.
+    fn drop(&mut self) {
+        if self.stream.takes && !self.receiver_taken {
+            drop(Receiver::<()>::new(Arc::clone(&self.stream)));
+        }
     }
 }
 

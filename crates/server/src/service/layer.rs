@@ -36,7 +36,8 @@ impl Service<Request> for HandlerService {
     }
 
     fn call(&mut self, mut request: Request) -> Self::Future {
-        let response = match request.target.take() {
+        let target = request.extras.as_mut().and_then(|extras| extras.target.take());
+        let response = match target {
             Some(target) => {
                 target.started.store(true, Relaxed);
                 target.handler.call(request)
@@ -85,7 +86,7 @@ impl Handler for Around {
     fn call(&self, mut request: Request) -> ResponseFuture {
         let started = Arc::new(AtomicBool::new(false));
         let target = LayerTarget { handler: Arc::clone(&self.handler), started: Arc::clone(&started) };
-        request.target = Some(Box::new(target));
+        request.extras.get_or_insert_default().target = Some(target);
         self.layer.service.call(request, started)
     }
 }

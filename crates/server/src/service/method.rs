@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use farcall_protocol::ByteStr;
+use farcall_protocol::describe::StreamInfo;
 use farcall_transport::log::LogThrottle;
 
 use crate::observe::stats::Stats;
@@ -18,6 +19,10 @@ pub(crate) struct Method {
     /// The same, for the contexts of calls.
     shared_name: ByteStr,
     pub(crate) handler: Arc<dyn Handler>,
+    /// `true` if callers send items.
+    pub(crate) takes_items: bool,
+    /// `true` if callers get items.
+    pub(crate) sends_items: bool,
     pub(crate) stats: Stats,
     judgements: [Judgement; ArgumentSize::COUNT],
     /// For the lines about panics of the handler, which a caller may cause.
@@ -25,13 +30,15 @@ pub(crate) struct Method {
 }
 
 impl Method {
-    pub(crate) fn new(name: String, handler: Arc<dyn Handler>) -> Self {
+    pub(crate) fn new(name: String, handler: Arc<dyn Handler>, streams: &StreamInfo) -> Self {
         let judgements = [const { Judgement::new() }; ArgumentSize::COUNT];
         let shared_name = ByteStr::from(&*name);
         Self {
             name,
             shared_name,
             handler,
+            takes_items: streams.takes,
+            sends_items: streams.sends,
             stats: Stats::default(),
             judgements,
             panic_log: LogThrottle::new(),
@@ -48,6 +55,11 @@ impl Method {
     #[inline(never)]
     fn own_name(&self, named: ByteStr) -> ByteStr {
         if *named == *self.name { self.shared_name.clone() } else { named }
+    }
+
+    /// Returns `true` if its calls stream.
+    pub(crate) const fn streams(&self) -> bool {
+        self.takes_items || self.sends_items
     }
 
     /// Returns the judgement if calls with arguments of this size are quick.

@@ -20,6 +20,9 @@ use tower_service::Service as TowerService;
 
 use self::handler::{Handler, Request, Response, ResponseFuture};
 use self::layer::{HandlerService, SharedLayer};
+use self::stream_method::{AsyncExchangeMethod, AsyncStreamMethod, StreamHalves, from_stream_closure};
+use crate::stream::receiver::Receiver;
+use crate::stream::sender::Sender;
 
 pub(crate) mod handler;
 pub(crate) mod judgement;
@@ -27,6 +30,7 @@ pub(crate) mod layer;
 pub(crate) mod method;
 pub(crate) mod router;
 pub(crate) mod schema;
+pub(crate) mod stream_method;
 
 /// A service: a name, its description, and a handler for each method.
 ///
@@ -148,16 +152,119 @@ impl Service {
         Marker: 'static,
     {
         let info = describe::<Args, F::Output>(name.into());
-        let answer = |codec: &Codec, result: F::Output| match result {
-            Ok(value) => ok(codec, value),
-            Err(error) => Response::from_result::<(), E>(codec, Err(error)),
-        };
-        let mut types = MethodTypes::new().whole(TypeSource::of::<Args>()).result(TypeSource::named::<T>());
-        let error = TypeSource::named::<E::Application>();
-        if error.name() != type_name::<NoApplicationError>() {
-            types = types.error(error);
-        }
-        self.typed_handler(info, types, from_closure(move |cx, args| method.call(cx, args), answer))
+        let types = MethodTypes::new().whole(TypeSource::of::<Args>()).result(TypeSource::named::<T>());
+        let types = with_error::<E>(types);
+        self.typed_handler(info, types, from_closure(move |cx, args| method.call(cx, args), ok_or_error))
+    }
+
+    /// Adds a closure as a method that sends items to its caller. It takes the value that callers send and a [`Sender`], or a
+    /// [`Context`] before them, and returns the result, which follows the items.
+    pub fn stream_out<F, Args, T, Marker>(self, name: impl Into<String>, method: F) -> Self
+    where
+        F: AsyncStreamMethod<Args, Sender<T>, Marker>,
+        F::Output: Serialize,
+        Args: DeserializeOwned + 'static,
+        T: Serialize + 'static,
+        Marker: 'static,
+    {
+        let info = describe_stream::<Args, F::Output, Sender<T>>(name.into());
+        let types = stream_types::<Args, F::Output, Sender<T>>();
+        self.typed_handler(
+            info,
+            types,
+            from_stream_closure(move |cx, args, out| method.call(cx, args, out), ok),
+        )
+    }
+
+    /// Adds a closure like [`Service::stream_out`] that can fail, as [`Service::try_method`] does.
+    pub fn try_stream_out<F, Args, Item, Marker, T, E>(self, name: impl Into<String>, method: F) -> Self
+    where
+        F: AsyncStreamMethod<Args, Sender<Item>, Marker, Output = Result<T, E>>,
+        Args: DeserializeOwned + 'static,
+        Item: Serialize + 'static,
+        T: Serialize + Send + 'static,
+        E: IntoMethodError + Send + 'static,
+        Marker: 'static,
+    {
+        let info = describe_stream::<Args, F::Output, Sender<Item>>(name.into());
+        let types = with_error::<E>(stream_types::<Args, T, Sender<Item>>());
+        self.typed_handler(
+            info,
+            types,
+            from_stream_closure(move |cx, args, out| method.call(cx, args, out), ok_or_error),
+        )
+    }
+
+    /// Adds a closure as a method that receives items from its caller. It takes the value that callers send and a
+    /// [`Receiver`], or a [`Context`] before them, and returns the result.
+    pub fn stream_in<F, Args, T, Marker>(self, name: impl Into<String>, method: F) -> Self
+    where
+        F: AsyncStreamMethod<Args, Receiver<T>, Marker>,
+        F::Output: Serialize,
+        Args: DeserializeOwned + 'static,
+        T: DeserializeOwned + 'static,
+        Marker: 'static,
+    {
+        let info = describe_stream::<Args, F::Output, Receiver<T>>(name.into());
+        let types = stream_types::<Args, F::Output, Receiver<T>>();
+        self.typed_handler(
+            info,
+            types,
+            from_stream_closure(move |cx, args, items| method.call(cx, args, items), ok),
+        )
+    }
+
+    /// Adds a closure like [`Service::stream_in`] that can fail, as [`Service::try_method`] does.
+    pub fn try_stream_in<F, Args, Item, Marker, T, E>(self, name: impl Into<String>, method: F) -> Self
+    where
+        F: AsyncStreamMethod<Args, Receiver<Item>, Marker, Output = Result<T, E>>,
+        Args: DeserializeOwned + 'static,
+        Item: DeserializeOwned + 'static,
+        T: Serialize + Send + 'static,
+        E: IntoMethodError + Send + 'static,
+        Marker: 'static,
+    {
+        let info = describe_stream::<Args, F::Output, Receiver<Item>>(name.into());
+        let types = with_error::<E>(stream_types::<Args, T, Receiver<Item>>());
+        self.typed_handler(
+            info,
+            types,
+            from_stream_closure(move |cx, args, items| method.call(cx, args, items), ok_or_error),
+        )
+    }
+
+    /// Adds a closure as a method that receives items and sends some. It takes the value that callers send, a [`Receiver`]
+    /// and a [`Sender`], or a [`Context`] before them, and returns the result, which follows the items.
+    pub fn stream_both<F, Args, In, Out, Marker>(self, name: impl Into<String>, method: F) -> Self
+    where
+        F: AsyncExchangeMethod<Args, In, Out, Marker>,
+        F::Output: Serialize,
+        Args: DeserializeOwned + 'static,
+        In: DeserializeOwned + 'static,
+        Out: Serialize + 'static,
+        Marker: 'static,
+    {
+        let info = describe_stream::<Args, F::Output, (Receiver<In>, Sender<Out>)>(name.into());
+        let types = stream_types::<Args, F::Output, (Receiver<In>, Sender<Out>)>();
+        let start = move |cx, args, (items, out)| method.call(cx, args, items, out);
+        self.typed_handler(info, types, from_stream_closure(start, ok))
+    }
+
+    /// Adds a closure like [`Service::stream_both`] that can fail, as [`Service::try_method`] does.
+    pub fn try_stream_both<F, Args, In, Out, Marker, T, E>(self, name: impl Into<String>, method: F) -> Self
+    where
+        F: AsyncExchangeMethod<Args, In, Out, Marker, Output = Result<T, E>>,
+        Args: DeserializeOwned + 'static,
+        In: DeserializeOwned + 'static,
+        Out: Serialize + 'static,
+        T: Serialize + Send + 'static,
+        E: IntoMethodError + Send + 'static,
+        Marker: 'static,
+    {
+        let info = describe_stream::<Args, F::Output, (Receiver<In>, Sender<Out>)>(name.into());
+        let types = with_error::<E>(stream_types::<Args, T, (Receiver<In>, Sender<Out>)>());
+        let start = move |cx, args, (items, out)| method.call(cx, args, items, out);
+        self.typed_handler(info, types, from_stream_closure(start, ok_or_error))
     }
 
     /// Puts a tower layer around all calls of this service, also of methods that are added after
@@ -188,6 +295,26 @@ fn describe<Args, Output>(name: String) -> MethodInfo {
     MethodInfo::new(name)
         .params(vec![farcall_protocol::describe::ParamInfo::new("arguments", type_name::<Args>().to_owned())])
         .returns(type_name::<Output>().to_owned())
+}
+
+/// Adds the type of the error of a closure that can fail.
+fn with_error<E: IntoMethodError>(types: MethodTypes) -> MethodTypes {
+    let error = TypeSource::named::<E::Application>();
+    if error.name() == type_name::<NoApplicationError>() { types } else { types.error(error) }
+}
+
+/// Returns the types of a closure that streams.
+fn stream_types<Args, T, Halves>() -> MethodTypes
+where
+    Args: DeserializeOwned,
+    Halves: StreamHalves,
+{
+    Halves::types(MethodTypes::new().whole(TypeSource::of::<Args>()).result(TypeSource::named::<T>()))
+}
+
+/// Describes a closure that streams.
+fn describe_stream<Args, Output, Halves: StreamHalves>(name: String) -> MethodInfo {
+    Halves::describe(describe::<Args, Output>(name))
 }
 
 /// A closure that can be a method: `async |args| ...` or `async |context, args| ...`.
@@ -242,6 +369,14 @@ fn ok<T: Serialize + 'static>(codec: &Codec, value: T) -> Response {
         Response::ok(codec, &ByteRef(list))
     } else {
         Response::ok(codec, &value)
+    }
+}
+
+/// Creates the response of a closure that can fail.
+fn ok_or_error<T: Serialize + 'static, E: IntoMethodError>(codec: &Codec, result: Result<T, E>) -> Response {
+    match result {
+        Ok(value) => ok(codec, value),
+        Err(error) => Response::from_result::<(), E>(codec, Err(error)),
     }
 }
 

@@ -74,8 +74,8 @@ impl Router {
                 handler = layer.around(handler);
             }
             let name = format!("{}.{}", info.name, method.name);
-            let previous =
-                self.methods.insert(Box::from(name.as_bytes()), Arc::new(Method::new(name.clone(), handler)));
+            let added = Arc::new(Method::new(name.clone(), handler, &method.streams));
+            let previous = self.methods.insert(Box::from(name.as_bytes()), added);
             if previous.is_some() {
                 return Err(BuildError::DuplicateName { name });
             }

@@ -25,6 +25,7 @@ use tokio::time::{sleep, timeout};
 pub use self::stage::*;
 pub use farcall_test_support::frames::frame;
 
+pub mod feed;
 mod stage;
 
 /// The capacity of the pipe between client and server, in bytes.
@@ -173,6 +174,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Raw<S> {
     pub async fn response(&mut self) -> Answer {
         let message = self.recv().await;
         assert_eq!(message.header.kind, Kind::Response, "{message:?}");
+        self.answer(message)
+    }
+
+    pub fn answer(&self, message: Message) -> Answer {
         Answer { codec: self.codec().clone(), message, negotiated: self.negotiated.clone() }
     }
 

@@ -32,14 +32,14 @@ impl Stage {
         self.alive.load(SeqCst)
     }
 
-    fn enter(&self) -> Alive {
+    pub fn enter(&self) -> Alive {
         self.begun.fetch_add(1, SeqCst);
         self.alive.fetch_add(1, SeqCst);
         Alive(Arc::clone(&self.alive))
     }
 }
 
-struct Alive(Arc<AtomicUsize>);
+pub struct Alive(Arc<AtomicUsize>);
 
 impl Drop for Alive {
     fn drop(&mut self) {

@@ -1,0 +1,154 @@
+//! [`Receiver`]: the half of a stream by which a handler receives items from its caller.
+
+use std::fmt;
+use std::future::poll_fn;
+use std::marker::PhantomData;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use farcall_protocol::stream::{ReceivedItem, decode_item};
+use futures::Stream;
+use serde::de::DeserializeOwned;
+
+use super::call_stream::CallStream;
+use super::error::ReceiveError;
+use super::sender::MAX_IN_A_ROW;
+
+/// Receives items of a streaming call from its caller.
+///
+/// A handler gets one as its argument. Items come in order; `None` says that the caller has sent all of them, and nothing
+/// else: a caller that is gone, or that was cut off, is an error, or the handler is stopped. What the handler does not take,
+/// the caller does not send, beyond a window. Dropping it tells the caller to send no more; the call goes on. It is a
+/// [`Stream`], too.
+///
+/// ```
+/// use farcall_protocol::Status;
+/// use farcall_server::{Receiver, Server};
+///
+/// let builder = Server::builder().try_stream_in("Feed.sum", async |(): (), mut items: Receiver<i64>| {
+///     let mut sum = 0_i64;
+///     while let Some(item) = items.recv().await {
+///         sum = sum.wrapping_add(item?);
+///     }
+///     Ok::<_, Status>(sum)
+/// });
+/// # let _ = builder;
+/// ```
+pub struct Receiver<T> {
+    stream: Arc<CallStream>,
+    state: State,
+    received: u64,
+    /// The items that were received since the handler last had to wait.
+    in_a_row: u32,
+    item: PhantomData<fn() -> T>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Items may come.
+    Open,
+    /// No more come.
+    Ended,
+}
+
+impl<T: DeserializeOwned + 'static> Receiver<T> {
+    pub(crate) const fn new(stream: Arc<CallStream>) -> Self {
+        Self { stream, state: State::Open, received: 0, in_a_row: 0, item: PhantomData }
+    }
+
+    /// Receives the next item; `None` if the caller has sent all of them. Cancel-safe.
+    ///
+    /// # Errors
+    ///
+    /// The item is not of this type, or the call has ended; no further items come then.
+    pub async fn recv(&mut self) -> Option<Result<T, ReceiveError>> {
+        poll_fn(|cx| self.poll_recv(cx)).await
+    }
+
+    fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<T, ReceiveError>>> {
+        if self.state == State::Ended {
+            return Poll::Ready(None);
+        }
+        if self.in_a_row >= MAX_IN_A_ROW {
+            // Others are to run, and this handler is to be stopped if it must.
+            self.in_a_row = 0;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let polled = self.stream.streams.poll_item(self.stream.seq, cx);
+        if polled.is_pending() {
+            self.in_a_row = 0;
+        }
+        let received = match ready!(polled) {
+            Ok(Some(item)) => {
+                self.in_a_row += 1;
+                let decoded = self.decode(item);
+                self.received += 1;
+                decoded
+            }
+            Ok(None) => {
+                self.state = State::Ended;
+                return Poll::Ready(None);
+            }
+            Err(_closed) => Err(ReceiveError::Ended),
+        };
+        if received.is_err() {
+            self.stop();
+        }
+        Poll::Ready(Some(received))
+    }
+
+    fn decode(&self, item: ReceivedItem) -> Result<T, ReceiveError> {
+        let index = self.received;
+        let body = if item.compressed { self.decompress(&item.body)? } else { item.body };
+        let codec = &self.stream.streams.settings().codec;
+        decode_item(codec, &body).map_err(|error| ReceiveError::Decode { index, error })
+    }
+
+    fn decompress(&self, body: &Bytes) -> Result<Bytes, ReceiveError> {
+        let index = self.received;
+        let Some(compression) = self.stream.streams.compression() else {
+            let reason = "it is compressed, though no compression was agreed on".to_owned();
+            return Err(ReceiveError::Compression { index, reason });
+        };
+        compression
+            .decompress(body, self.stream.streams.receive_limit())
+            .map_err(|error| ReceiveError::compression(index, &error))
+    }
+}
+
+impl<T> Receiver<T> {
+    /// Tells the caller to send no more, and drops what has arrived. The call goes on.
+    pub fn stop(&mut self) {
+        if self.state == State::Open {
+            self.state = State::Ended;
+            self.stream.streams.stop(self.stream.seq);
+        }
+    }
+}
+
+impl<T: DeserializeOwned + 'static> Stream for Receiver<T> {
+    type Item = Result<T, ReceiveError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.poll_recv(cx)
+    }
+}
+
+impl<T> Drop for Receiver<T> {
+    /// Tells a caller that still sends that nothing is read: it would wait for credit.
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl<T> fmt::Debug for Receiver<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Receiver")
+            .field("seq", &self.stream.seq)
+            .field("received", &self.received)
+            .finish_non_exhaustive()
+    }
+}

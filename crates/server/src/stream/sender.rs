@@ -1,0 +1,175 @@
+//! [`Sender`]: the half of a stream by which a handler sends items to its caller.
+
+use std::fmt;
+use std::future::poll_fn;
+use std::marker::PhantomData;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use farcall_protocol::stream::encode_item;
+use farcall_protocol::{Body, Part, TooLarge};
+use farcall_transport::BufferPool;
+use futures::Sink;
+use serde::Serialize;
+
+use super::call_stream::CallStream;
+use super::error::SendError;
+
+/// Sends items of a streaming call to its caller.
+///
+/// A handler gets one as its argument. Items are sent in order, before the handler's result, and as the caller takes
+/// them: [`Sender::send`] waits while too many are on their way. Dropping it has no effect on the call, which ends with the
+/// handler. It is a [`Sink`], too.
+///
+/// ```
+/// use farcall_server::{Sender, Server};
+///
+/// #[derive(serde::Deserialize)]
+/// struct Count {
+///     from: u64,
+///     to: u64,
+/// }
+///
+/// let builder = Server::builder().stream_out("Feed.count", async |count: Count, mut out: Sender<u64>| {
+///     let mut sent = 0;
+///     for n in count.from..count.to {
+///         if out.send(n).await.is_err() {
+///             break; // the caller takes no more
+///         }
+///         sent += 1;
+///     }
+///     sent
+/// });
+/// # let _ = builder;
+/// ```
+pub struct Sender<T> {
+    stream: Arc<CallStream>,
+    sent_first: bool,
+    /// The items that were sent since the handler last had to wait.
+    in_a_row: u32,
+    item: PhantomData<fn(T)>,
+}
+
+/// The number of items after which a handler that never has to wait lets other tasks run, and can be stopped.
+pub(super) const MAX_IN_A_ROW: u32 = 128;
+/// Bodies below this are not compressed, and not looked at.
+const MIN_COMPRESSED_BYTES: usize = 1024;
+
+impl<T: Serialize + 'static> Sender<T> {
+    pub(crate) const fn new(stream: Arc<CallStream>) -> Self {
+        Self { stream, sent_first: false, in_a_row: 0, item: PhantomData }
+    }
+
+    /// Sends an item, as soon as the caller's credit allows it. If the returned future is dropped before it is ready, the
+    /// item was not sent.
+    ///
+    /// # Errors
+    ///
+    /// The caller takes no more items, the call has ended, or the item cannot be encoded, or is larger than a frame of the
+    /// caller may be. After the last two, further items can be sent.
+    pub async fn send(&mut self, item: T) -> Result<(), SendError> {
+        // Encoded before there is credit, so that it is done once.
+        let encoded = Some(self.encode(item)?);
+        let mut waiting = Waiting { stream: &self.stream, encoded };
+        let in_a_row = &mut self.in_a_row;
+        poll_fn(|cx| {
+            ready!(poll_turn(in_a_row, cx));
+            let Waiting { stream, encoded } = &mut waiting;
+            after(in_a_row, stream.streams.poll_send(stream.seq, encoded, cx))
+        })
+        .await?;
+        drop(waiting);
+        self.note_item();
+        Ok(())
+    }
+
+    fn encode(&self, item: T) -> Result<(Body, bool), SendError> {
+        let streams = &self.stream.streams;
+        let settings = streams.settings();
+        let body = encode_item(&settings.codec, &BufferPool, item)?;
+        let (len, limit) = (body.len(), settings.send_limit.get());
+        if len > limit {
+            // The limit holds for the size before compression, too.
+            return Err(TooLarge::new(Part::Body, len, limit).into());
+        }
+        if len >= MIN_COMPRESSED_BYTES
+            && let Some(compression) = streams.compression()
+            && let Some(compressed) = compression.compress(&body.clone().into_bytes())
+        {
+            return Ok((compressed.into(), true));
+        }
+        Ok((body, false))
+    }
+
+    fn note_item(&mut self) {
+        if !std::mem::replace(&mut self.sent_first, true) {
+            self.stream.note_first_item();
+        }
+    }
+}
+
+/// An item that waits for credit.
+struct Waiting<'a> {
+    stream: &'a CallStream,
+    /// `None` once it was sent.
+    encoded: Option<(Body, bool)>,
+}
+
+impl Drop for Waiting<'_> {
+    /// Ends the wait of a handler that has given up the item: else the time would count until the call is given up.
+    fn drop(&mut self) {
+        if self.encoded.is_some() {
+            self.stream.streams.stop_waiting(self.stream.seq);
+        }
+    }
+}
+
+/// Pending, and woken at once, if the handler has sent many items in a row that others are to run.
+fn poll_turn(in_a_row: &mut u32, cx: &Context<'_>) -> Poll<()> {
+    if *in_a_row < MAX_IN_A_ROW {
+        return Poll::Ready(());
+    }
+    *in_a_row = 0;
+    cx.waker().wake_by_ref();
+    Poll::Pending
+}
+
+fn after<R>(in_a_row: &mut u32, polled: Poll<R>) -> Poll<R> {
+    *in_a_row = if polled.is_ready() { *in_a_row + 1 } else { 0 };
+    polled
+}
+
+impl<T: Serialize + 'static> Sink<T> for Sender<T> {
+    type Error = SendError;
+
+    fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), SendError>> {
+        let this = &mut *self;
+        ready!(poll_turn(&mut this.in_a_row, cx));
+        let ready = this.stream.streams.poll_ready(this.stream.seq, cx);
+        after(&mut this.in_a_row, ready).map_err(Into::into)
+    }
+
+    fn start_send(mut self: Pin<&mut Self>, item: T) -> Result<(), SendError> {
+        let (body, compressed) = self.encode(item)?;
+        self.stream.streams.send(self.stream.seq, body, compressed)?;
+        self.note_item();
+        Ok(())
+    }
+
+    /// Ready at once: items leave by themselves.
+    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<Result<(), SendError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    /// Ready at once: the stream ends with the handler.
+    fn poll_close(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<Result<(), SendError>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<T> fmt::Debug for Sender<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sender").field("seq", &self.stream.seq).finish_non_exhaustive()
+    }
+}
