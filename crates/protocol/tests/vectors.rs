@@ -190,6 +190,15 @@ fn messagepack_vectors_of_the_document_are_those_of_section_8() {
 }
 
 #[test]
+fn vectors_of_streams_in_the_document() {
+    let document = document();
+    let printed = hex_blocks(section(&document, "### 18.8 Vectors"), true);
+    let (items, ends) = ([ITEM, STARVED_ITEM].concat(), [CREDIT, END, STOP].concat());
+    let specified = [STREAMING_REQUEST, &items, &(ends + "00000003 920201 00000001 02")].map(bytes);
+    assert_eq!(printed, specified);
+}
+
+#[test]
 fn json_vectors_of_the_document() {
     let document = document();
     let printed = hex_blocks(section(&document, "### 16.2 JSON"), true);
