@@ -156,6 +156,9 @@ mod channels {
             (r#"farcall_client_attempt_duration_seconds_count{channel="one"}"#, 4.0),
             (r#"farcall_client_calls_in_flight{channel="one"}"#, 1.0),
             (r#"farcall_client_connections{channel="one"}"#, 1.0),
+            (r#"farcall_client_streams_total{channel="one"}"#, 0.0),
+            (r#"farcall_client_items_received_total{channel="one"}"#, 0.0),
+            (r#"farcall_client_streams_open{channel="one"}"#, 0.0),
             (r#"farcall_client_calls_total{channel="one-2"}"#, 5.0),
         ] {
             assert_eq!(value(&metrics, sample), expected, "{sample} in:\n{metrics}");

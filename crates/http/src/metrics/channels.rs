@@ -55,11 +55,18 @@ impl Collector for ChannelsCollector {
 
 fn write_counters(to: &mut DescriptorEncoder<'_>, figures: &Figures) -> fmt::Result {
     type Value = fn(&ChannelMetrics) -> u64;
-    let counters: [(&str, &str, Value); 4] = [
+    let counters: [(&str, &str, Value); 11] = [
         ("calls", "Calls that were started.", |one| one.calls),
         ("attempts", "Attempts of calls: the first of each, retries, hedged requests.", |one| one.attempts),
         ("retries", "Attempts after a call's first: retries and hedged requests.", |one| one.retries),
         ("ejections", "Endpoints that were ejected because they kept failing.", |one| one.ejections),
+        ("streams", "Streaming calls that were started.", |one| one.streams.opened),
+        ("streams_resumed", "Streaming calls that another one went on with.", |one| one.streams.resumed),
+        ("stream_stalls", "Items that had to wait for credit.", |one| one.streams.stalls),
+        ("items_received", "Items of streaming calls that have arrived.", |one| one.streams.items_received),
+        ("items_sent", "Items of streaming calls that were sent.", |one| one.streams.items_sent),
+        ("item_bytes_received", "Bytes of the items that have arrived.", |one| one.streams.bytes_received),
+        ("item_bytes_sent", "Bytes of the items that were sent.", |one| one.streams.bytes_sent),
     ];
     for (name, help, value) in counters {
         let mut family = to.encode_descriptor(name, help, None, MetricType::Counter)?;
@@ -85,8 +92,9 @@ fn write_errors(to: &mut DescriptorEncoder<'_>, figures: &Figures) -> fmt::Resul
 fn write_gauges(to: &mut DescriptorEncoder<'_>, figures: &Figures) -> fmt::Result {
     type Value = fn(&ChannelMetrics) -> Option<f64>;
     let seconds = Some(&Unit::Seconds);
-    let gauges: [(&str, &str, Option<&Unit>, Value); 4] = [
+    let gauges: [(&str, &str, Option<&Unit>, Value); 5] = [
         ("calls_in_flight", "Calls under way.", None, |one| Some(one.in_flight as f64)),
+        ("streams_open", "Streaming calls that are open.", None, |one| Some(one.streams.open as f64)),
         ("connections", "Connections that take calls.", None, |one| Some(one.connections as f64)),
         ("retry_budget", "Retries that the retry budget allows.", None, |one| Some(one.retries_left)),
         (
