@@ -5,8 +5,9 @@
 
 mod support;
 
-use farcall_client::RetryPolicy;
-use farcall_protocol::{Code, Execution};
+use farcall_client::{CallError, RetryPolicy};
+use farcall_protocol::{Bytes, Code, Execution};
+use futures::StreamExt;
 use serde_json::json;
 use tokio::runtime::Builder;
 use tokio::time::{sleep, timeout};
@@ -150,6 +151,102 @@ async fn close_is_ready_when_the_server_has_read_all(scheme: &'static str) {
     until("the server has no connection", || world.handle.connections() == 0).await;
 }
 
+async fn streams_pass_in_both_directions(scheme: &'static str) {
+    let world = World::new(scheme).await;
+    let channel = world.channel();
+    let mut numbers = channel.call::<u64>("Feed.count", &(5, 2005)).receive::<u64>().await.unwrap();
+    let received: Vec<u64> = numbers.by_ref().map(Result::unwrap).collect().await;
+    assert_eq!((received, numbers.finish().await.unwrap()), ((5..2005).collect(), 2000));
+
+    let mut sum = channel.call::<i64>("Feed.sum", &no_args()).send_items::<i64>().await.unwrap();
+    for number in 1..=2000 {
+        assert!(sum.send(number).await.unwrap());
+    }
+    assert_eq!(sum.finish().await.unwrap(), 2_001_000);
+
+    let echo = channel.call::<u64>("Feed.echo", &no_args()).exchange::<Bytes, Bytes>().await.unwrap();
+    let (mut sink, mut items) = echo.split();
+    let sizes = || (0..200_usize).map(|n| if n % 20 == 0 { 700_000 } else { n * 37 });
+    let sending = tokio::spawn(async move {
+        for size in sizes() {
+            assert!(sink.send(Bytes::from(vec![7; size])).await.unwrap());
+        }
+        sink.finish().await.unwrap()
+    });
+    for size in sizes() {
+        let item = timeout(PATIENCE, items.next()).await.unwrap().unwrap().unwrap();
+        assert!(item.len() == size && item.iter().all(|byte| *byte == 7));
+    }
+    assert!(items.next().await.is_none());
+    assert_eq!((items.finish().await.unwrap(), sending.await.unwrap()), (200, 200));
+    let connection = channel.connection().unwrap();
+    until("nothing is left", || connection.held_by_streams() == (0, 0, 0)).await;
+}
+
+async fn ends_of_streams_are_told_apart(scheme: &'static str) {
+    let world = World::new(scheme).await;
+    let channel = world.channel();
+    let first = channel.call::<u64>("Feed.first", &(3,)).send_items::<i64>().await.unwrap();
+    let mut first = first;
+    let mut sent = 0;
+    while first.send(sent).await.unwrap() {
+        sent += 1;
+    }
+    assert_eq!(first.finish().await.unwrap(), 3);
+
+    let call = channel.call_fallible::<(), String>("Feed.fail_after", &(2,));
+    let mut numbers = call.receive::<u64>().await.unwrap();
+    for number in 0..2 {
+        assert_eq!(numbers.next().await.unwrap().unwrap(), number);
+    }
+    let failed = CallError::Application("as asked".to_owned());
+    assert_eq!(numbers.next().await.unwrap().unwrap_err(), failed);
+    assert_eq!(numbers.finish().await.unwrap_err(), failed);
+
+    let plain = channel.call::<()>("Echo.echo", &no_args()).receive::<u64>().await;
+    let plain = match plain {
+        Ok(mut items) => items.next().await.unwrap().unwrap_err(),
+        Err(error) => error,
+    };
+    assert_eq!((plain.code(), plain.execution()), (Code::InvalidArgument, Execution::Refused));
+    let streaming = channel.call::<u64>("Feed.count", &(1, 2)).await.unwrap_err();
+    assert_eq!((streaming.code(), streaming.execution()), (Code::InvalidArgument, Execution::Refused));
+}
+
+async fn dropped_stream_stops_its_handler(scheme: &'static str) {
+    let world = World::new(scheme).await;
+    let channel = world.channel();
+    let mut ticks = channel.call::<()>("Feed.ticks", &no_args()).receive::<u64>().await.unwrap();
+    for number in 0..3 {
+        assert_eq!(ticks.next().await.unwrap().unwrap(), number);
+    }
+    world.wait_for_running(1).await;
+    drop(ticks);
+    world.wait_for_running(0).await;
+    let connection = channel.connection().unwrap();
+    until("nothing is left", || connection.held_by_streams() == (0, 0, 0)).await;
+    assert_eq!(world.handle.connections(), 1);
+}
+
+async fn cut_stream_is_never_complete(scheme: &'static str) {
+    let world = World::new(scheme).await;
+    let relay = Relay::before(&world).await;
+    let channel = channel_to(&format!("{}@{}", world.scheme, relay.place));
+    let mut ticks = channel.call::<()>("Feed.ticks", &no_args()).receive::<u64>().await.unwrap();
+    assert_eq!(ticks.next().await.unwrap().unwrap(), 0);
+    relay.cut();
+    let error = loop {
+        match timeout(PATIENCE, ticks.next()).await.unwrap() {
+            Some(Ok(_)) => {}
+            Some(Err(error)) => break error,
+            None => panic!("a stream that was cut looks complete"),
+        }
+    };
+    assert_eq!((error.code(), error.execution()), (Code::Unavailable, Execution::Maybe), "{error}");
+    assert!(ticks.next().await.is_none());
+    world.wait_for_running(0).await;
+}
+
 /// Defines each test for each scheme.
 macro_rules! suite {
     ($tests:tt over $($scheme:ident)*) => { $(suite!(@one $scheme $tests);)* };
@@ -178,6 +275,10 @@ suite! {
         one_way_calls_arrive_though_the_runtime_ends
         close_is_ready_when_the_server_has_read_all
         stopping_server_finishes_its_calls
+        streams_pass_in_both_directions
+        ends_of_streams_are_told_apart
+        dropped_stream_stops_its_handler
+        cut_stream_is_never_complete
     ]
     over tcp unix http connect ws https wss one_port_tcp one_port_ws one_port_tls one_port_https
 }

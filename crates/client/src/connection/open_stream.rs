@@ -6,7 +6,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use farcall_protocol::stream::{ReceivedItem, StreamClosed, StreamSnapshot};
-use farcall_protocol::{Body, Code, Codec, Execution, Seq};
+use farcall_protocol::{Body, Code, Codec, Execution, Negotiated, Seq};
 use farcall_transport::Address;
 use tokio::time::Instant;
 
@@ -77,20 +77,26 @@ impl OpenStream {
     ///
     /// It is larger than the server accepts. The call goes on.
     pub(crate) fn send(&self, body: Body) -> Result<(), RpcError> {
-        let compression = self.handle.negotiated().compression;
+        let Negotiated { compression, send_limit, .. } = self.handle.negotiated();
+        // The limit holds for the size before compression, too.
+        let (size, limit) = (body.len(), send_limit.get());
+        if size > limit {
+            return Err(self.too_large(size, limit));
+        }
         let compressed = compression.and_then(|one| one.compress(&body.clone().into_bytes()));
         let sent = match compressed {
             Some(compressed) => self.streams().send(self.seq, compressed.into(), true),
             None => self.streams().send(self.seq, body, false),
         };
-        sent.map_err(|error| {
-            let message = format!(
-                "an item of {} bytes is over the server's limit of {} bytes (its `Limits::max_frame_bytes`)",
-                error.size, error.limit
-            );
-            RpcError::new(Code::ResourceExhausted, Execution::Maybe, Phase::Write, message)
-                .at(self.endpoint())
-        })
+        sent.map_err(|error| self.too_large(error.size, error.limit))
+    }
+
+    #[cold]
+    fn too_large(&self, size: usize, limit: usize) -> RpcError {
+        let message = format!(
+            "an item of {size} bytes is over the server's limit of {limit} bytes (its `Limits::max_frame_bytes`)"
+        );
+        RpcError::new(Code::ResourceExhausted, Execution::Maybe, Phase::Write, message).at(self.endpoint())
     }
 
     /// Tells the server that no more items come.

@@ -35,6 +35,8 @@ struct State {
     calls: HashMap<Seq, StreamingCall>,
     /// Calls that the server has not finished.
     unanswered: usize,
+    /// Calls without an item, some of which may be answered: with none, no item is looked at twice.
+    without_items: usize,
     /// Wakes the connection's task.
     task: Waker,
 }
@@ -80,7 +82,7 @@ impl Streams {
         settings.max_stall = options.max_stall;
         let mut table = StreamTable::new(settings);
         table.register_task(&task);
-        let state = State { table, calls: HashMap::new(), unanswered: 0, task };
+        let state = State { table, calls: HashMap::new(), unanswered: 0, without_items: 0, task };
         Self {
             state: Mutex::new(state),
             places: Semaphore::new(terms.max_streams.get()),
@@ -134,6 +136,7 @@ impl Streams {
         };
         state.calls.insert(seq, call);
         state.unanswered += 1;
+        state.without_items += 1;
         Ok(seq)
     }
 
@@ -205,7 +208,7 @@ impl Streams {
         let (answered, known) = (call.answered, std::mem::replace(&mut call.abandoned, true));
         // Dropped, and woken, outside of the lock.
         let waiter = call.waiter.take();
-        let call = if answered { state.calls.remove(&seq) } else { None };
+        let call = if answered { state.forget(seq) } else { None };
         drop(state);
         drop(call);
         waiter.into_iter().for_each(Waker::wake);
@@ -223,13 +226,15 @@ impl Streams {
     pub(super) fn receive(&self, messages: &mut Vec<Message>, now: Instant) -> Result<(), ProtocolError> {
         let mut wakers = Vec::new();
         let mut state = self.lock();
+        let State { table, calls, without_items, .. } = &mut *state;
         let received = messages.drain(..).try_for_each(|Message { header, body, .. }| {
-            state.table.receive(&header, body, now, |_| true)?;
+            table.receive(&header, body, now, |_| true)?;
             if header.kind == Kind::Item
-                && let Some(call) = state.calls.get_mut(&header.seq)
-                && !call.has_items
+                && *without_items > 0
+                && let Some(call) = calls.get_mut(&header.seq)
+                && !std::mem::replace(&mut call.has_items, true)
             {
-                call.has_items = true;
+                *without_items -= 1;
                 wakers.extend(call.waiter.take());
             }
             Ok(())
@@ -323,7 +328,13 @@ impl State {
     fn end(&mut self, seq: Seq) -> Option<StreamingCall> {
         self.table.complete(seq);
         let abandoned = self.calls.get(&seq).is_some_and(|call| call.abandoned);
-        if abandoned { self.calls.remove(&seq) } else { None }
+        if abandoned { self.forget(seq) } else { None }
+    }
+
+    fn forget(&mut self, seq: Seq) -> Option<StreamingCall> {
+        let call = self.calls.remove(&seq)?;
+        self.without_items -= usize::from(!call.has_items);
+        Some(call)
     }
 }
 

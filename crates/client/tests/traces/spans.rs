@@ -3,6 +3,7 @@
 use farcall_client::{Channel, RetryPolicy};
 use farcall_context::Inherited;
 use farcall_protocol::Code;
+use futures::StreamExt;
 
 use super::support::{LISTENING, PARENT, Sent, Spans, TRACE, chain, make_spans_known, serve, until};
 
@@ -238,4 +239,21 @@ fn with_parent(traceparent: &str, tracestate: Option<&str>) -> std::sync::Arc<fa
         metadata.insert("tracestate", tracestate).unwrap();
     }
     metadata.into()
+}
+
+#[tokio::test]
+async fn span_covers_a_whole_stream_with_events_for_its_first_item_and_its_end() {
+    let (spans, _watch) = Spans::watch(LISTENING);
+    let channel = Channel::to(serve(None).await).unwrap();
+    let mut items = channel.call::<()>("T.stream", &()).receive::<Sent>().await.unwrap();
+    let sent = items.next().await.unwrap().unwrap();
+    assert!(spans.named("rpc.client").is_empty(), "it is open");
+    while let Some(item) = items.next().await {
+        assert_eq!(item.unwrap(), sent);
+    }
+    until("the client's has ended", || spans.named("rpc.client").len() == 1).await;
+    let span = &spans.named("rpc.client")[0];
+    assert_eq!((span.get("trace_id"), span.get("otel.name")), (sent.ids().0, "T/stream"));
+    assert_eq!((span.get("error.type"), span.get("server.address")), ("", "127.0.0.1"));
+    assert_eq!(span.events, ["first item", "end"]);
 }

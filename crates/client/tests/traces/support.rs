@@ -7,14 +7,14 @@ use std::sync::{Arc, LazyLock, Mutex};
 use farcall_client::Channel;
 use farcall_context::Context;
 use farcall_protocol::{Code, Execution, Status};
-use farcall_server::{Handler, Request, Response, ResponseFuture, Server, ServerBuilder, Service};
+use farcall_server::{Handler, Request, Response, ResponseFuture, Sender, Server, ServerBuilder, Service};
 pub use farcall_test_support::wait::until;
 use farcall_transport::Address;
 use serde::{Deserialize, Serialize};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::subscriber::DefaultGuard;
-use tracing::{Subscriber, info_span};
+use tracing::{Event, Subscriber, info_span};
 use tracing_subscriber::layer::{Context as LayerContext, Layer, SubscriberExt as _};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt as _;
@@ -36,6 +36,8 @@ pub struct Seen {
     /// The name of the span above it.
     pub parent: Option<&'static str>,
     pub fields: BTreeMap<&'static str, String>,
+    /// The messages of its events.
+    pub events: Vec<String>,
     pub closed: bool,
 }
 
@@ -109,6 +111,14 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Spans {
         values.record(&mut self.0.lock().unwrap()[at]);
     }
 
+    fn on_event(&self, event: &Event<'_>, context: LayerContext<'_, S>) {
+        let Some(span) = context.event_span(event) else { return };
+        let Place(at) = *span.extensions().get().unwrap();
+        let mut seen = Seen::default();
+        event.record(&mut seen);
+        self.0.lock().unwrap()[at].events.push(seen.get("message").to_owned());
+    }
+
     fn on_close(&self, id: Id, context: LayerContext<'_, S>) {
         let span = context.span(&id).unwrap();
         let Place(at) = *span.extensions().get().unwrap();
@@ -167,6 +177,11 @@ pub async fn serve(nested: Option<Channel>) -> Address {
             }
         })
         .method("T.fail", async |_: Nothing| -> String { panic!("requested by the test") })
+        .stream_out("T.stream", async |cx: Context, _: Nothing, mut out: Sender<Sent>| {
+            for _ in 0..3 {
+                let _ = out.send(Sent::to(&cx)).await;
+            }
+        })
         .method("T.slow", async |_: Nothing| std::future::pending::<()>().await)
         .service(
             Service::new("R")

@@ -11,7 +11,8 @@ use std::time::Duration;
 use bytes::BytesMut;
 use farcall_client::{Channel, ConnectionOptions};
 use farcall_http::{HttpOptions, ServeOptions, router, serve_with};
-use farcall_server::{Limits, Server, ServerBuilder, ServerHandle};
+use farcall_protocol::{Bytes, Status};
+use farcall_server::{Limits, Receiver, Sender, Server, ServerBuilder, ServerHandle};
 use farcall_test_support::frames::read_option;
 use farcall_test_support::http;
 use farcall_test_support::pki::Certificate;
@@ -164,7 +165,7 @@ impl Drop for Running {
 }
 
 fn services(running: &Arc<AtomicUsize>) -> ServerBuilder {
-    let running = Arc::clone(running);
+    let (running, ticking) = (Arc::clone(running), Arc::clone(running));
     Server::builder()
         .limits(Limits::default().max_frame_bytes(MAX_FRAME))
         .method("Echo.echo", |args: Value| async move { args["text"].clone() })
@@ -187,6 +188,51 @@ fn services(running: &Arc<AtomicUsize>) -> ServerBuilder {
                     None => pending().await,
                 }
                 "awake"
+            }
+        })
+        .try_stream_out("Feed.count", async |(from, to): (u64, u64), mut out: Sender<u64>| {
+            for number in from..to {
+                out.send(number).await?;
+            }
+            Ok::<_, Status>(to - from)
+        })
+        .try_stream_in("Feed.sum", async |_: Value, mut items: Receiver<i64>| {
+            let mut sum = 0;
+            while let Some(item) = items.recv().await {
+                sum += item?;
+            }
+            Ok::<i64, Status>(sum)
+        })
+        .try_stream_both("Feed.echo", async |_: Value, mut items: Receiver<Bytes>, mut out: Sender<Bytes>| {
+            let mut count = 0;
+            while let Some(item) = items.recv().await {
+                out.send(item?).await?;
+                count += 1;
+            }
+            Ok::<u64, Status>(count)
+        })
+        .try_stream_in("Feed.first", async |(n,): (u64,), mut items: Receiver<i64>| {
+            for _ in 0..n {
+                items.recv().await.transpose()?;
+            }
+            Ok::<_, Status>(n)
+        })
+        .try_stream_out("Feed.fail_after", async |(n,): (u64,), mut out: Sender<u64>| {
+            for number in 0..n {
+                out.send(number).await.map_err(|error| error.to_string())?;
+            }
+            Err::<(), _>("as asked".to_owned())
+        })
+        .try_stream_out("Feed.ticks", move |_: Value, mut out: Sender<u64>| {
+            ticking.fetch_add(1, Ordering::SeqCst);
+            let guard = Running(Arc::clone(&ticking));
+            async move {
+                let _guard = guard;
+                for number in 0.. {
+                    out.send(number).await?;
+                    sleep(MS).await;
+                }
+                Ok::<_, Status>(())
             }
         })
 }

@@ -16,6 +16,7 @@ use farcall_protocol::{Code, Execution};
 use farcall_transport::HumanDuration;
 use futures::Stream;
 use serde::de::DeserializeOwned;
+use tokio::task::coop::poll_proceed;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::link::{Link, Outcome, Waiter};
@@ -124,6 +125,8 @@ pub(super) struct EncodedItem {
 pub(super) struct Receiving {
     pub(super) link: Arc<Link>,
     core: Arc<ChannelCore>,
+    /// The stream of the link once an item has come over it: it stays that one.
+    current: Option<Arc<OpenStream>>,
     /// `true` once it ended, with or without an error.
     ended: bool,
     gap: Option<Gap>,
@@ -138,15 +141,17 @@ impl Receiving {
         resume: Option<Resume>,
     ) -> Self {
         let gap = gap.map(|limit| Gap { limit, timer: None });
-        Self { link, core, ended: false, gap, resume: resume.map(Box::new) }
+        Self { link, core, current: None, ended: false, gap, resume: resume.map(Box::new) }
     }
 
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<EncodedItem, RpcError>>> {
         if self.ended {
             return Poll::Ready(None);
         }
+        // A server that is faster than the caller must not keep other tasks of the thread from running.
+        let turn = ready!(poll_proceed(cx));
         let polled = match self.resume.take() {
-            None => Self::poll_link(&self.link, cx),
+            None => self.poll_link(cx),
             Some(mut resume) => {
                 let polled = self.poll_resumable(&mut resume, cx);
                 self.resume = Some(resume);
@@ -155,6 +160,7 @@ impl Receiving {
         };
         match polled {
             Poll::Ready(Some(Ok(item))) => {
+                turn.made_progress();
                 if let Some(gap) = &mut self.gap {
                     gap.item_came();
                 }
@@ -162,6 +168,7 @@ impl Receiving {
             }
             Poll::Ready(end) => {
                 self.ended = true;
+                self.current = None;
                 if let Some(Err(error)) = &end {
                     self.link.cancel(error.clone());
                 }
@@ -183,10 +190,19 @@ impl Receiving {
     }
 
     /// Takes the next item, or the error that the call has ended with.
-    fn poll_link(link: &Link, cx: &mut Context<'_>) -> Poll<Option<Result<EncodedItem, RpcError>>> {
-        Poll::Ready(match ready!(link.poll_item(cx)) {
-            Some((item, stream)) => Some(stream.value(item).map(|value| EncodedItem { value, stream })),
-            None => match link.outcome() {
+    fn poll_link(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<EncodedItem, RpcError>>> {
+        if let Some(stream) = &self.current
+            && let Poll::Ready(Some(item)) = stream.poll_item(cx)
+        {
+            let stream = Arc::clone(stream);
+            return Poll::Ready(Some(stream.value(item).map(|value| EncodedItem { value, stream })));
+        }
+        Poll::Ready(match ready!(self.link.poll_item(cx)) {
+            Some((item, stream)) => {
+                self.current = Some(Arc::clone(&stream));
+                Some(stream.value(item).map(|value| EncodedItem { value, stream }))
+            }
+            None => match self.link.outcome() {
                 Some(Err(error)) => Some(Err(error)),
                 // It was stopped, or has succeeded.
                 _ => None,
@@ -204,7 +220,7 @@ impl Receiving {
             match ready_step(resume.poll_step(&self.link, &self.core, cx)) {
                 Step::Wait => return Poll::Pending,
                 Step::Switch(link) => self.switch(link),
-                Step::Take => match ready!(Self::poll_link(&self.link, cx)) {
+                Step::Take => match ready!(self.poll_link(cx)) {
                     Some(Ok(item)) => {
                         resume.taken(&item.value);
                         return Poll::Ready(Some(Ok(item)));
@@ -219,12 +235,14 @@ impl Receiving {
     /// Goes on with another call, and lets go of this one.
     fn switch(&mut self, link: Arc<Link>) {
         self.core.streams.count_resumed();
+        self.current = None;
         std::mem::replace(&mut self.link, link).drop_half(true);
     }
 
     /// Ends the stream with an error of this side, and cancels the call.
     fn fail(&mut self, error: RpcError) -> RpcError {
         self.ended = true;
+        self.current = None;
         let error = error.of(self.link.method().to_owned().into());
         self.link.cancel(error.clone());
         error
@@ -233,6 +251,7 @@ impl Receiving {
     fn stop(&mut self) {
         if !self.ended {
             self.ended = true;
+            self.current = None;
             self.link.stop();
         }
     }

@@ -13,6 +13,7 @@ use farcall_protocol::{Code, Codec, Execution};
 use farcall_transport::BufferPool;
 use futures::Sink;
 use serde::Serialize;
+use tokio::task::coop::poll_proceed;
 
 use super::link::{Link, Outcome, Waiter};
 use crate::connection::response::DecodeFn;
@@ -162,7 +163,13 @@ impl Sending {
         if self.ended {
             return Poll::Ready(Ok(false));
         }
-        self.link.poll_ready(cx)
+        // A caller that is never without credit must not keep other tasks of the thread from running.
+        let turn = ready!(poll_proceed(cx));
+        let polled = self.link.poll_ready(cx);
+        if polled.is_ready() {
+            turn.made_progress();
+        }
+        polled
     }
 
     /// Sends an item as soon as there is credit for it. `false` if no more are wanted.
