@@ -245,12 +245,14 @@ fn with_parent(traceparent: &str, tracestate: Option<&str>) -> std::sync::Arc<fa
 async fn span_covers_a_whole_stream_with_events_for_its_first_item_and_its_end() {
     let (spans, _watch) = Spans::watch(LISTENING);
     let channel = Channel::to(serve(None).await).unwrap();
-    let mut items = channel.call::<()>("T.stream", &()).receive::<Sent>().await.unwrap();
+    let mut items = channel.call::<()>("T.stream", &()).exchange::<u8, Sent>().await.unwrap();
+    items.send(1).await.unwrap();
     let sent = items.next().await.unwrap().unwrap();
     assert!(spans.named("rpc.client").is_empty(), "it is open");
-    while let Some(item) = items.next().await {
-        assert_eq!(item.unwrap(), sent);
-    }
+    items.send(2).await.unwrap();
+    assert_eq!(items.next().await.unwrap().unwrap(), sent);
+    items.end();
+    assert!(items.next().await.is_none());
     until("the client's has ended", || spans.named("rpc.client").len() == 1).await;
     let span = &spans.named("rpc.client")[0];
     assert_eq!((span.get("trace_id"), span.get("otel.name")), (sent.ids().0, "T/stream"));

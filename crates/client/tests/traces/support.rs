@@ -7,7 +7,9 @@ use std::sync::{Arc, LazyLock, Mutex};
 use farcall_client::Channel;
 use farcall_context::Context;
 use farcall_protocol::{Code, Execution, Status};
-use farcall_server::{Handler, Request, Response, ResponseFuture, Sender, Server, ServerBuilder, Service};
+use farcall_server::{
+    Handler, Receiver, Request, Response, ResponseFuture, Sender, Server, ServerBuilder, Service,
+};
 pub use farcall_test_support::wait::until;
 use farcall_transport::Address;
 use serde::{Deserialize, Serialize};
@@ -177,11 +179,14 @@ pub async fn serve(nested: Option<Channel>) -> Address {
             }
         })
         .method("T.fail", async |_: Nothing| -> String { panic!("requested by the test") })
-        .stream_out("T.stream", async |cx: Context, _: Nothing, mut out: Sender<Sent>| {
-            for _ in 0..3 {
-                let _ = out.send(Sent::to(&cx)).await;
-            }
-        })
+        .stream_both(
+            "T.stream",
+            async |cx: Context, _: Nothing, mut items: Receiver<u8>, mut out: Sender<Sent>| {
+                while let Some(Ok(_)) = items.recv().await {
+                    let _ = out.send(Sent::to(&cx)).await;
+                }
+            },
+        )
         .method("T.slow", async |_: Nothing| std::future::pending::<()>().await)
         .service(
             Service::new("R")
