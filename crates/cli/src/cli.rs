@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::{call, describe, ls};
+use crate::commands::{bench, call, describe, doctor, health, ls, ping};
 use crate::exit;
 
 /// Lists, describes, calls, measures, watches and checks farcall servers, which describe themselves.
@@ -19,11 +19,15 @@ pub(crate) enum Command {
     Ls(ls::LsArgs),
     Describe(describe::DescribeArgs),
     Call(call::CallArgs),
+    Ping(ping::PingArgs),
+    Health(health::HealthArgs),
+    Doctor(doctor::DoctorArgs),
+    Bench(bench::BenchArgs),
 }
 
 impl Command {
     /// Returns `true` if Ctrl-C is the usual end of the command, which it notices itself.
     pub(crate) const fn ends_itself(&self) -> bool {
-        false
+        matches!(self, Self::Bench(_))
     }
 }

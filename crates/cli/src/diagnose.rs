@@ -83,7 +83,9 @@ pub(crate) async fn diagnose(address: &Address, tls: Option<TlsClient>) -> Optio
             Finding::Nothing => {}
         }
     }
-    best.map(|(_, diagnosis)| diagnosis).or(foreign)
+    // That an encrypted port speaks TLS is no news.
+    let known = address.scheme().is_encrypted().then_some(Diagnosis::Foreign("TLS"));
+    best.map(|(_, diagnosis)| diagnosis).or(foreign.filter(|foreign| Some(foreign) != known.as_ref()))
 }
 
 /// Returns what the error of a probe says about the port.

@@ -33,7 +33,6 @@ pub(crate) const fn of_code(code: Code) -> u8 {
 }
 
 /// Returns success, or [`FAILED`].
-#[expect(dead_code, reason = "for the commands to come")]
 pub(crate) fn success_if(condition: bool) -> ExitCode {
     if condition { ExitCode::SUCCESS } else { ExitCode::from(FAILED) }
 }

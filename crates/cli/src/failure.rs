@@ -78,6 +78,11 @@ impl Failure {
         failure
     }
 
+    /// Returns `true` if the command line, a context or an argument is wrong.
+    pub(crate) const fn is_usage(&self) -> bool {
+        self.exit == exit::USAGE
+    }
+
     /// Sets what to do about it.
     pub(crate) fn with_hint(mut self, hint: impl Into<Option<String>>) -> Self {
         self.hint = hint.into().or(self.hint);

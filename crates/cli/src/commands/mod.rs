@@ -1,8 +1,12 @@
 //! The commands, one module each.
 
+pub(crate) mod bench;
 pub(crate) mod call;
 pub(crate) mod describe;
+pub(crate) mod doctor;
+pub(crate) mod health;
 pub(crate) mod ls;
+pub(crate) mod ping;
 
 use std::process::ExitCode;
 
@@ -16,5 +20,9 @@ pub(crate) async fn run(command: Command, environment: &Environment) -> Result<E
         Command::Ls(args) => ls::run(args, environment).await,
         Command::Describe(args) => describe::run(args, environment).await,
         Command::Call(args) => call::run(args, environment).await,
+        Command::Ping(args) => ping::run(args, environment).await,
+        Command::Health(args) => health::run(args, environment).await,
+        Command::Doctor(args) => doctor::run(args, environment).await,
+        Command::Bench(args) => bench::run(args, environment).await,
     }
 }

@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::escape::escape_json;
 
 /// Returns a value as JSON on several lines.
-pub(super) fn pretty(value: &impl Serialize) -> String {
+pub(crate) fn pretty(value: &impl Serialize) -> String {
     let text = serde_json::to_string_pretty(value).unwrap_or_else(|error| error.to_string());
     escape_json(&text) + "\n"
 }

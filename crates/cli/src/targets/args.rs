@@ -19,7 +19,7 @@ pub(crate) struct TargetArgs {
     pub(crate) connection: ConnectionArgs,
 }
 
-/// How servers and registries are connected to. Each flag replaces what a context says.
+/// The arguments about connections to servers and registries. Each flag replaces what a context says.
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Connection")]
 pub(crate) struct ConnectionArgs {

@@ -2,14 +2,14 @@
 
 use farcall::Address;
 
-/// Where the servers of a target are.
+/// The place of the servers of a target.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Place {
     /// At these addresses; there is at least one.
     Addresses(Vec<Address>),
     /// In a registry over HTTP.
     Registry {
-        /// Its URL.
+        /// The registry's URL.
         url: String,
     },
     /// In etcd.
@@ -28,7 +28,7 @@ pub(crate) enum ParsedTarget {
     Context(String),
 }
 
-/// What is wrong with a target.
+/// The error in a target.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum TargetError {
     /// Nothing, or `@` alone.

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod benches;
 mod calls;
+mod checks;
 mod schemes;
 mod support;

@@ -1,7 +1,7 @@
 //! `farcall call`: one call, many calls from lines, or one call of every instance.
 
 mod all;
-mod arguments;
+pub(crate) mod arguments;
 mod invocation;
 mod lines;
 mod timing;

@@ -1,0 +1,187 @@
+//! [`Load`]: makes the calls of a plan, and measures them.
+//!
+//! In an open loop a thread keeps the time: tokio's timers are a millisecond wide, which is more than many calls take.
+
+use std::io::{IsTerminal as _, Write as _};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use farcall::Channel;
+use farcall::client::Request;
+use futures::future::join_all;
+use tokio::runtime::Handle;
+use tokio::sync::Notify;
+use tower_service::Service;
+
+use super::measurement::{Measurement, Sample};
+use super::plan::{End, Pace, Plan, due};
+use crate::environment::interrupted;
+use crate::time::show;
+
+/// The parts of a measurement, so that callers on several threads rarely wait for each other.
+const PARTS: usize = 16;
+/// The most calls that are under way at once; further ones are sent late, and their latency counts from when they were
+/// due all the same. Bounds memory if a server stands still.
+const MAX_UNDER_WAY: usize = 100_000;
+/// The time below which the thread that keeps the time does not sleep, since waking takes about as long.
+const MIN_SLEEP: Duration = Duration::from_micros(80);
+
+/// The calls to make.
+#[derive(Clone, Debug)]
+pub(super) struct Load {
+    channel: Channel,
+    request: Request,
+}
+
+/// A run under way.
+#[derive(Debug)]
+struct Run {
+    parts: Vec<Mutex<Measurement>>,
+    start: Instant,
+    stopped: AtomicBool,
+    under_way: AtomicUsize,
+    /// The number of calls that a closed loop has begun.
+    begun: AtomicU64,
+    idle: Notify,
+}
+
+impl Load {
+    pub(super) const fn new(channel: Channel, request: Request) -> Self {
+        Self { channel, request }
+    }
+
+    /// Makes the calls, until the plan's end or Ctrl-C, and waits for their outcomes.
+    pub(super) async fn run(&self, plan: &Plan) -> Measurement {
+        let run = Arc::new(Run::start());
+        let live = tokio::spawn(show_live(Arc::clone(&run)));
+        let calling = async {
+            match plan.pace {
+                Pace::Closed(callers) => self.closed(callers, plan.end, &run).await,
+                Pace::Open { rate, ramp } => self.open(rate, ramp, plan.end, &run).await,
+            }
+        };
+        tokio::pin!(calling);
+        tokio::select! {
+            () = &mut calling => {}
+            () = interrupted() => {
+                run.stopped.store(true, Ordering::Relaxed);
+                calling.await;
+            }
+        }
+        live.abort();
+        run.total()
+    }
+
+    async fn closed(&self, callers: u32, end: End, run: &Arc<Run>) {
+        let callers = (0..callers).map(|caller| {
+            let (mut channel, request, run) = (self.channel.clone(), self.request.clone(), Arc::clone(run));
+            tokio::spawn(async move {
+                loop {
+                    let sent = Instant::now();
+                    let due = sent.duration_since(run.start);
+                    let number = run.begun.fetch_add(1, Ordering::Relaxed);
+                    if run.stopped.load(Ordering::Relaxed) || end.is_reached(number, due) {
+                        break;
+                    }
+                    let outcome = Service::call(&mut channel, request.clone()).await;
+                    let (lag, latency, error) = (Duration::ZERO, sent.elapsed(), outcome.as_ref().err());
+                    run.record(caller as usize, Sample { due, lag, latency, error });
+                }
+            })
+        });
+        join_all(callers).await;
+    }
+
+    async fn open(&self, rate: f64, ramp: Duration, end: End, run: &Arc<Run>) {
+        let (load, handle, timed) = (self.clone(), Handle::current(), Arc::clone(run));
+        // Ends with the plan, or when the run is stopped.
+        let _ = tokio::task::spawn_blocking(move || load.keep_time(rate, ramp, end, &timed, &handle)).await;
+        while run.under_way.load(Ordering::Acquire) > 0 {
+            run.idle.notified().await;
+        }
+    }
+
+    /// Sends each call when it is due.
+    fn keep_time(&self, rate: f64, ramp: Duration, end: End, run: &Arc<Run>, handle: &Handle) {
+        for number in 0.. {
+            let due = due(number, rate, ramp);
+            if end.is_reached(number, due) {
+                return;
+            }
+            loop {
+                if run.stopped.load(Ordering::Relaxed) {
+                    return;
+                }
+                let left = due.saturating_sub(run.start.elapsed());
+                let is_full = run.under_way.load(Ordering::Relaxed) >= MAX_UNDER_WAY;
+                if left.is_zero() && !is_full {
+                    break;
+                }
+                // In pieces, so that Ctrl-C is noticed.
+                thread::sleep(left.clamp(MIN_SLEEP, Duration::from_millis(50)));
+            }
+            run.under_way.fetch_add(1, Ordering::Relaxed);
+            let (mut channel, request, run) = (self.channel.clone(), self.request.clone(), Arc::clone(run));
+            handle.spawn(async move {
+                let lag = run.start.elapsed().saturating_sub(due);
+                let outcome = Service::call(&mut channel, request).await;
+                let latency = run.start.elapsed().saturating_sub(due);
+                run.record(number as usize, Sample { due, lag, latency, error: outcome.as_ref().err() });
+                if run.under_way.fetch_sub(1, Ordering::AcqRel) == 1 {
+                    run.idle.notify_one();
+                }
+            });
+        }
+    }
+}
+
+impl Run {
+    fn start() -> Self {
+        Self {
+            parts: (0..PARTS).map(|_| Mutex::default()).collect(),
+            start: Instant::now(),
+            stopped: AtomicBool::new(false),
+            under_way: AtomicUsize::new(0),
+            begun: AtomicU64::new(0),
+            idle: Notify::new(),
+        }
+    }
+
+    fn record(&self, caller: usize, sample: Sample<'_>) {
+        self.parts[caller % PARTS].lock().unwrap_or_else(PoisonError::into_inner).record(sample);
+    }
+
+    fn total(&self) -> Measurement {
+        let mut total = Measurement::default();
+        for part in &self.parts {
+            total.add(&part.lock().unwrap_or_else(PoisonError::into_inner));
+        }
+        total
+    }
+}
+
+/// Shows the figures so far on standard error, each second, if that is a terminal.
+async fn show_live(run: Arc<Run>) {
+    if !std::io::stderr().is_terminal() {
+        return;
+    }
+    loop {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let total = run.total();
+        let seconds = run.start.elapsed().as_secs_f64();
+        let at = |quantile| show(Duration::from_nanos(total.latency.value_at_quantile(quantile)));
+        let mut err = std::io::stderr().lock();
+        let _ = write!(
+            err,
+            "\r\x1b[K{seconds:.0} s  {} calls  {:.0}/s  p50 {}  p99 {}  {} errors",
+            total.calls(),
+            total.calls() as f64 / seconds,
+            at(0.5),
+            at(0.99),
+            total.failures()
+        );
+        let _ = err.flush();
+    }
+}

@@ -1,0 +1,75 @@
+//! `bench`: figures, conditions, files. How fast anything is, is no matter of tests.
+
+use std::time::Duration;
+
+use farcall::Server;
+use serde_json::Value;
+
+use crate::support::{Files, arith, farcall, serve};
+
+const MULTIPLY: [&str; 3] = ["Arith.multiply", "a:=6", "b:=7"];
+
+fn bench(target: &str, further: &[&str]) -> crate::support::Ran {
+    farcall(&[&["bench", target], &MULTIPLY[..], further].concat())
+}
+
+#[test]
+fn closed_loop_makes_as_many_calls_as_asked_and_says_what_it_leaves_out() {
+    let ran = bench(&arith(), &["--closed", "8", "--calls", "500"]);
+    assert_eq!(ran.code, 0, "{ran:#?}");
+    assert!(
+        ran.out.contains("closed loop: latency leaves out") && ran.out.contains("500 calls in"),
+        "{ran:#?}"
+    );
+}
+
+#[test]
+fn open_loop_counts_latency_from_when_a_call_was_due() {
+    // One call at a time, each of 20 ms, and 100 a second: the last of 50 calls is due after 0.5 s, and done after 1 s.
+    let limits = farcall::server::Limits::default().max_in_flight(1);
+    let slow = Server::builder().limits(limits).method("Slow.call", async |(): ()| {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    });
+    let target = serve(slow, "tcp@127.0.0.1:0").to_string();
+    let ran = farcall(&["bench", &target, "Slow.call", "--rate", "100", "--calls", "50", "--json"]);
+    let report: Value = serde_json::from_str(&ran.out).unwrap();
+    assert_eq!(
+        (&report["loop"], &report["calls"], &report["failed"]),
+        (&"open".into(), &50.into(), &0.into())
+    );
+    let max = report["latency"].as_array().unwrap().iter().find(|pair| pair[0] == "max").unwrap();
+    assert!(max[1].as_f64().unwrap() >= 0.45, "{report:#}");
+}
+
+#[test]
+fn conditions_decide_the_exit_code() {
+    let target = arith();
+    let run = ["--rate", "500", "--calls", "200"];
+    assert_eq!(bench(&target, &[&run[..], &["--assert", "p99<1h,errors=0"]].concat()).code, 0);
+    let failed = bench(&target, &[&run[..], &["--assert", "p50<1ns,rate>1"]].concat());
+    failed.assert_error(1, &["assertion failed: p50<1ns (it was"]);
+    bench(&target, &["--assert", "p98<1ms"]).assert_error(2, &["there is no figure `p98`"]);
+}
+
+#[test]
+fn errors_are_counted_by_code_and_execution() {
+    let ran = farcall(&["bench", &arith(), "Arith.divide", "a:=1", "b:=0"]);
+    ran.assert_error(20, &["1 cannot be divided by 0"]);
+}
+
+#[test]
+fn reports_are_compared_and_drawn() {
+    let (target, files) = (arith(), Files::new());
+    let before = bench(&target, &["--closed", "2", "--calls", "100", "--json"]);
+    std::fs::write(files.path("before.json"), before.out).unwrap();
+    let (json, chart) = (files.path("before.json"), files.path("out.svg"));
+    let ran = bench(&target, &["--closed", "2", "--calls", "100", "--compare", &json, "--chart", &chart]);
+    assert!(ran.code == 0 && ran.out.contains("BEFORE") && ran.out.contains("CHANGE"), "{ran:#?}");
+    assert!(std::fs::read_to_string(chart).unwrap().ends_with("</svg>\n"));
+}
+
+#[test]
+fn highest_rate_is_searched() {
+    let ran = bench(&arith(), &["--rate", "200", "--for", "100ms", "--find", "p50<1ns"]);
+    ran.assert_error(1, &["the conditions hold at no rate"]);
+}
