@@ -11,6 +11,8 @@
 //! - [`Document::example`] is a value of a type, for templates; [`Document::example_arguments`] that of a method's arguments.
 //!   [`Document::check`] checks a value in JSON, and says where it is wrong. A [`Type`] and a [`MethodSchema`] display as a
 //!   line for humans, in the notation of Rust.
+//! - [`compare`] returns the [`Change`]s between two documents, with their [`Effect`]s: who breaks, in which codec, and why.
+//!   [`Change::verdict`] is the worst. [`compare_types`] compares two types.
 //! - Servers keep [`MethodTypes`] of [`TypeSource`]s, and a [`Tracing`] makes the document when it is asked for.
 //!
 //! What serde does not tell is a [`Type::Opaque`] with the reason: types that read values of any form (`untagged`, tagged
@@ -25,6 +27,7 @@
 //! field and variant, and leaves out only what it cannot know.
 
 mod check;
+mod compare;
 mod document;
 mod example;
 mod json;
@@ -36,6 +39,7 @@ mod tracing;
 mod types;
 
 pub use self::check::Mismatch;
+pub use self::compare::{Change, Effect, Pair, Verdict, Wire, compare, compare_types};
 pub use self::document::{Document, MethodSchema, ServiceSchema};
 pub use self::json::{DIALECT, SchemaError};
 pub use self::methods::MethodTypes;

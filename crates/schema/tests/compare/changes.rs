@@ -1,0 +1,118 @@
+//! The changes between two documents, with what they break and why.
+
+use farcall_schema::{
+    Change, Content, Document, Enum, Field, MethodSchema, Pair, ServiceSchema, Struct, Type, Variant,
+    Verdict, Wire, compare,
+};
+
+fn document(arguments: Struct, result: Type) -> Document {
+    let mut method = MethodSchema::new("order");
+    (method.arguments, method.result) = (Type::Struct(arguments), result);
+    let mut service = ServiceSchema::new("Shop");
+    service.methods.push(method);
+    let mut document = Document::default();
+    document.services.push(service);
+    document
+}
+
+/// Returns the place, the change, and the verdicts for old and for new clients.
+fn summary(changes: &[Change]) -> Vec<(&str, &str, Verdict, Verdict)> {
+    let one = |change: &'_ Change| (change.verdict_for(Pair::OldClient), change.verdict_for(Pair::NewClient));
+    changes
+        .iter()
+        .map(|change| (change.place.as_str(), change.what.as_str(), one(change).0, one(change).1))
+        .collect()
+}
+
+use Verdict::{Breaking, Compatible, Unknown};
+
+#[test]
+fn equal_documents_have_no_changes() {
+    let fields = Struct::new([Field::new("a", Type::opaque("shop::A", "it reads values of any form"))]);
+    let document = document(fields, Type::Text);
+    assert_eq!(compare(&document, &document), []);
+}
+
+#[test]
+fn new_argument_breaks_old_clients_only_if_it_is_required() {
+    let old = document(Struct::new([Field::new("a", Type::i64())]), Type::Null);
+    let fields = [
+        Field::new("a", Type::i64()),
+        Field::new("b", Type::Text.option()).optional(),
+        Field::new("c", Type::Bool),
+    ];
+    let changes = compare(&old, &document(Struct::new(fields), Type::Null));
+    assert_eq!(
+        summary(&changes),
+        [
+            ("arguments.b", "the optional `b` is new, Option<String>", Compatible, Compatible),
+            ("arguments.c", "the required `c` is new, bool", Breaking, Compatible),
+        ]
+    );
+    let effect = &changes[1].effects[0];
+    assert_eq!((effect.pair, &effect.wires[..]), (Pair::OldClient, &Wire::ALL[..]));
+    assert_eq!(effect.reason, "it is required, and never written");
+}
+
+#[test]
+fn new_variant_of_a_result_breaks_old_clients_and_of_an_argument_new_ones() {
+    let variants = |names: &[&str]| {
+        Type::Enum(Enum::new(names.iter().map(|name| Variant::new(*name, Content::Unit)).collect::<Vec<_>>()))
+    };
+    let of = |names: &[&str]| document(Struct::new([Field::new("by", variants(names))]), variants(names));
+    let changes = compare(&of(&["A"]), &of(&["A", "B"]));
+    assert_eq!(
+        summary(&changes),
+        [
+            ("arguments.by.B", "the variant `B` is new", Compatible, Breaking),
+            ("result.B", "the variant `B` is new", Breaking, Compatible),
+        ]
+    );
+}
+
+#[test]
+fn codecs_are_told_apart() {
+    let of = |ty: Type| document(Struct::default(), ty);
+    let changes = compare(&of(Type::Bytes), &of(Type::Text));
+    let broken: Vec<_> = changes[0].effects.iter().filter(|effect| effect.verdict == Breaking).collect();
+    let seen: Vec<_> = broken.iter().map(|effect| (effect.pair, &effect.wires[..])).collect();
+    assert_eq!(seen, [(Pair::NewClient, &[Wire::MessagePack][..]), (Pair::OldClient, &[Wire::Json][..])]);
+}
+
+#[test]
+fn methods_that_come_and_go_are_told() {
+    let old = document(Struct::default(), Type::Null);
+    let changes = compare(&old, &Document::default());
+    assert_eq!(summary(&changes), [("", "the method is gone", Breaking, Compatible)]);
+    let changes = compare(&Document::default(), &old);
+    assert_eq!(summary(&changes), [("", "the method is new", Compatible, Breaking)]);
+    let mut new = old.clone();
+    let mut before = old.clone();
+    before.services[0].methods[0].idempotent = true;
+    assert_eq!(
+        summary(&compare(&before, &new)),
+        [("", "it is not idempotent any more", Breaking, Compatible)]
+    );
+    new.services[0].methods[0].doc = "New words.".to_owned();
+    assert_eq!(compare(&old, &new), []);
+}
+
+#[test]
+fn type_that_is_not_known_is_no_break() {
+    let of = |ty: Type| document(Struct::default(), ty);
+    let changes = compare(&of(Type::opaque("Price", "")), &of(Type::Text));
+    assert_eq!(summary(&changes), [("result", "was ?Price, is String", Unknown, Unknown)]);
+}
+
+#[test]
+fn types_that_contain_themselves_are_compared() {
+    let tree = |leaf: Type| {
+        let tree = Type::Ref("Tree".to_owned());
+        let mut document = document(Struct::default(), tree.clone());
+        let fields = Struct::new([Field::new("children", tree.list()), Field::new("leaf", leaf)]);
+        document.definitions.insert("Tree".to_owned(), Type::Struct(fields));
+        document
+    };
+    let changes = compare(&tree(Type::int(false, 8)), &tree(Type::int(false, 16)));
+    assert_eq!(summary(&changes), [("result.leaf", "was u8, is u16", Breaking, Compatible)]);
+}
