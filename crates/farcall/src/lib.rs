@@ -71,8 +71,13 @@ pub use farcall_context::{Context, Inherited};
 pub use farcall_macros::service;
 pub use farcall_protocol::{Bytes, Code, Status, as_bytes, as_int128};
 #[cfg(feature = "server")]
-pub use farcall_server::Server;
+pub use farcall_server::{Receiver, Sender, Server};
 pub use farcall_transport::Address;
+
+#[cfg(not(feature = "server"))]
+pub use self::absent_server::{Receiver, Sender};
+#[cfg(not(feature = "server"))]
+mod absent_server;
 
 /// The client: channels, calls, retries, outlier detection and their errors.
 #[cfg(feature = "client")]

@@ -101,6 +101,24 @@ where
     service.typed_handler(info, types, farcall_server::from_fn(start, answer))
 }
 
+/// Adds a streaming method to a service, like [`add_method`].
+#[cfg(feature = "server")]
+pub fn add_stream_method<Start, Arguments, Halves, Fut, Answer>(
+    service: crate::server::Service,
+    info: MethodInfo,
+    (start, answer, types): (Start, Answer, MethodTypes),
+) -> crate::server::Service
+where
+    Start: Fn(crate::Context, Arguments, Halves) -> Fut + Send + Sync + 'static,
+    Arguments: DeserializeOwned + 'static,
+    Halves: crate::server::StreamHalves,
+    Fut: Future<Output: Send> + Send + 'static,
+    Answer: Fn(&crate::protocol::Codec, Fut::Output) -> Response + Copy + Send + Sync + 'static,
+{
+    let types = Halves::types(types.arguments(TypeSource::of::<Arguments>()));
+    service.typed_handler(info, types, farcall_server::from_stream_fn(start, answer))
+}
+
 /// A type that is traced if serde can deserialize it. Which of the traits below a method call finds decides that, so that
 /// a trait that is missing is reported where it is needed for more than the schema.
 #[cfg(feature = "server")]
@@ -194,3 +212,9 @@ pub const fn received<T: DeserializeOwned>() {}
 
 /// Compiles if a client can receive an error of type `E`.
 pub const fn received_error<E: IntoMethodError<Application: DeserializeOwned>>() {}
+
+/// Compiles if a side can send items of type `T`.
+pub const fn sent_item<T: Serialize + 'static>() {}
+
+/// Compiles if a side can receive items of type `T`.
+pub const fn received_item<T: DeserializeOwned + 'static>() {}

@@ -28,6 +28,7 @@ mod parameters;
 mod rpc;
 mod service;
 mod settings;
+mod streams;
 mod type_rules;
 mod type_text;
 
@@ -40,6 +41,9 @@ mod type_text;
 ///
 /// - A first parameter `cx: &Context` receives the context of the call: deadline, metadata, peer. It is not
 ///   sent.
+/// - A parameter of type `farcall::Sender<T>` sends items of type `T` to the caller, one of type `farcall::Receiver<T>` receives
+///   them. A method may have one of each, behind the parameters that are sent. The method still returns its result, which
+///   follows the items.
 /// - Callers in other languages may omit a parameter of type `Option<..>`.
 /// - A method that returns `Result<T, E>` can fail. The caller's error depends on `E`:
 ///   - A type that is `Serialize`, `Deserialize` and `Display` is the method's own error. The caller gets

@@ -42,6 +42,12 @@ impl Method {
             let message = "a one-way method has no response: remove the return type or `one_way`";
             errors.add(output.written(), message);
         }
+        if rpc.one_way.is_some()
+            && let Some(half) = parameters.streams.iter().next()
+        {
+            let message = "a method that streams always has a response: remove `one_way`, or this parameter";
+            errors.add(&half.parameter.ty, message);
+        }
         item.attrs.retain(|attr| !Rpc::owns(attr));
         Some(Self {
             doc: documentation::text(&item.attrs),

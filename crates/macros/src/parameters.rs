@@ -4,6 +4,7 @@ use syn::ext::IdentExt as _;
 use syn::{FnArg, Ident, Pat, PatType, Receiver, Signature, Type, TypePath};
 
 use crate::errors::Errors;
+use crate::streams::{self, Streams};
 use crate::type_rules::{self, ungrouped};
 
 /// The parameters of a method.
@@ -13,6 +14,8 @@ pub(crate) struct Parameters {
     pub(crate) context: Option<Type>,
     /// The parameters that are sent, in order.
     pub(crate) sent: Vec<Parameter>,
+    /// The halves of a stream, which follow those that are sent.
+    pub(crate) streams: Streams,
 }
 
 /// A parameter that is sent.
@@ -42,6 +45,10 @@ impl Parameters {
             }
             if is_context(&parameter.ty) {
                 parameters.set_context(index, &parameter.ty, errors);
+            } else if streams::is_half(&parameter.ty) {
+                if let Some(half) = Parameter::parse_name(parameter, has_body, errors) {
+                    parameters.streams.add(half, errors);
+                }
             } else if let Some(sent) = Parameter::parse(parameter, has_body, errors) {
                 parameters.add(sent, errors);
             }
@@ -72,14 +79,29 @@ impl Parameters {
                 format_args!("two parameters have the name `{name}`: rename one of them"),
             );
         } else {
+            if !self.streams.is_empty() {
+                let message =
+                    "parameters that are sent stand before the halves of a stream: move this one to the left";
+                errors.add(&parameter.ident, message);
+            }
             self.sent.push(parameter);
         }
+    }
+
+    /// Returns all parameters but the context, in order.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Parameter> {
+        self.sent.iter().chain(self.streams.iter().map(|half| &half.parameter))
     }
 }
 
 impl Parameter {
     fn parse(parameter: &PatType, has_body: bool, errors: &mut Errors) -> Option<Self> {
         type_rules::check(&parameter.ty, errors);
+        Self::parse_name(parameter, has_body, errors)
+    }
+
+    /// Parses a parameter whose type has rules of its kind.
+    fn parse_name(parameter: &PatType, has_body: bool, errors: &mut Errors) -> Option<Self> {
         let ident = match &*parameter.pat {
             Pat::Ident(name) if name.by_ref.is_none() && name.subpat.is_none() => {
                 if name.mutability.is_some() && !has_body {

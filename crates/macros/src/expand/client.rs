@@ -19,7 +19,7 @@ pub(super) fn expand(service: &Service) -> TokenStream {
     let vis = &item.vis;
     let client = format_ident!("{}Client", item.ident.unraw(), span = item.ident.span());
     let doc = format!("Calls the service [`{}`] over a channel. Cloning is cheap.", item.ident.unraw());
-    let methods = service.methods.iter().map(|method| method_of_client(service, method));
+    let methods = plain(service).map(|method| method_of_client(service, method));
     quote! {
         #farcall::__private::if_client! {
             #[doc = #doc]
@@ -101,6 +101,11 @@ fn method_of_client(service: &Service, method: &Method) -> TokenStream {
             #call
         }
     }
+}
+
+/// Returns the methods that do not stream.
+pub(super) fn plain(service: &Service) -> impl Iterator<Item = &Method> {
+    service.methods.iter().filter(|method| method.parameters.streams.is_empty())
 }
 
 /// Returns the type of a call of the method.

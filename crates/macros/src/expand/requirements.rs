@@ -13,10 +13,19 @@ use crate::service::Service;
 pub(super) fn expand(service: &Service) -> TokenStream {
     let farcall = &service.farcall;
     let of_server = service.methods.iter().map(|method| {
-        checks(method, &quote!(#farcall::__private::sent), &quote!(#farcall::__private::sent_error))
+        let checks =
+            checks(method, &quote!(#farcall::__private::sent), &quote!(#farcall::__private::sent_error));
+        let items = items(service, method, true);
+        quote!(#checks #items)
     });
     let of_client = service.methods.iter().map(|method| {
-        checks(method, &quote!(#farcall::__private::received), &quote!(#farcall::__private::received_error))
+        let checks = checks(
+            method,
+            &quote!(#farcall::__private::received),
+            &quote!(#farcall::__private::received_error),
+        );
+        let items = items(service, method, false);
+        quote!(#checks #items)
     });
     quote! {
         #farcall::__private::unless_server! { const _: () = { #(#of_server)* }; }
@@ -33,4 +42,19 @@ fn checks(method: &Method, check_value: &TokenStream, check_error: &TokenStream)
         }
     };
     quote!(#(#conditions)* { #checks })
+}
+
+/// Generates the checks of the items that a side sends and receives.
+fn items(service: &Service, method: &Method, is_server: bool) -> TokenStream {
+    let farcall = &service.farcall;
+    let conditions = method.conditions();
+    let checks = method.parameters.streams.iter().map(|half| {
+        let item = &half.item;
+        if half.sends == is_server {
+            quote!(#farcall::__private::sent_item::<#item>();)
+        } else {
+            quote!(#farcall::__private::received_item::<#item>();)
+        }
+    });
+    quote!(#(#conditions)* { #(#checks)* })
 }

@@ -1,6 +1,6 @@
 //! The server side: `into_service`, which describes the methods and dispatches calls to them.
 
-use proc_macro2::TokenStream;
+use proc_macro2::{Ident, TokenStream};
 use quote::{quote, quote_spanned};
 use syn::Type;
 use syn::spanned::Spanned as _;
@@ -12,6 +12,7 @@ use crate::method::Method;
 use crate::output::Output;
 use crate::rpc::Idempotence;
 use crate::service::Service;
+use crate::streams::Half;
 use crate::type_text::type_text;
 
 /// Generates the trait's method `into_service`, if the server is compiled in.
@@ -56,36 +57,48 @@ fn info(service: &Service, method: &Method) -> TokenStream {
         Some(Idempotence::SameServer) => quote!(SameServer),
     };
     let idempotence = quote!(#farcall::__private::Idempotence::#idempotence);
-    quote!(#farcall::__private::method_info(#name, #doc, &[#(#params),*], #returns, &#idempotence))
+    let items = parameters.streams.iter().map(|half| {
+        let item = type_text(&half.item);
+        if half.sends { quote!(.sends_items(#item)) } else { quote!(.takes_items(#item)) }
+    });
+    quote! {
+        #farcall::__private::method_info(#name, #doc, &[#(#params),*], #returns, &#idempotence) #(#items)*
+    }
 }
 
 /// Generates a function that adds a method to a service, and its path.
 fn add(service: &Service, method: &Method) -> TokenStream {
     let farcall = &service.farcall;
     let checked = checked::of_method(method);
+    let streams = !method.parameters.streams.is_empty();
+    let add = if streams { quote!(add_stream_method) } else { quote!(add_method) };
     if checked.is_empty() {
-        return quote!(#farcall::__private::add_method);
+        return quote!(#farcall::__private::#add);
     }
+    let halves = streams.then(|| quote!(Halves,));
+    let any_halves = streams.then(|| quote!(_,));
+    let halves_bound = streams.then(|| quote!(Halves: #farcall::server::StreamHalves,));
     let (bounds, arguments_ident) = (checked::bounds(service, &checked), arguments_ident(service, method));
     let generics = checked.iter().map(|checked| &checked.ident);
     let types = checked.iter().map(|checked| &checked.ty);
     let (ident, private) = (checked::function_ident(method), quote!(#farcall::__private));
     quote! {
-        fn #ident<#(#bounds,)* Start, Fut, Answer>(
+        fn #ident<#(#bounds,)* Start, #halves Fut, Answer>(
             service: #farcall::server::Service,
             info: #farcall::protocol::describe::MethodInfo,
             handler: (Start, Answer, #private::MethodTypes),
         ) -> #farcall::server::Service
         where
-            Start: ::core::ops::Fn(#farcall::Context, #arguments_ident<#(#generics),*>) -> Fut
+            Start: ::core::ops::Fn(#farcall::Context, #arguments_ident<#(#generics),*>, #halves) -> Fut
                 + ::core::marker::Send + ::core::marker::Sync + 'static,
+            #halves_bound
             Fut: ::core::future::Future<Output: ::core::marker::Send> + ::core::marker::Send + 'static,
             Answer: ::core::ops::Fn(&#farcall::protocol::Codec, Fut::Output) -> #private::Response
                 + ::core::marker::Copy + ::core::marker::Send + ::core::marker::Sync + 'static,
         {
-            #private::add_method(service, info, handler)
+            #private::#add(service, info, handler)
         }
-        #ident::<#(#types,)* _, _, _>
+        #ident::<#(#types,)* _, #any_halves _, _>
     }
 }
 
@@ -111,21 +124,38 @@ fn handler(service: &Service, method: &Method) -> TokenStream {
         }
         None => (quote!(_), None),
     };
+    let (take_halves, pass_halves) = halves(method);
     let answer = answer(service, &method.output);
     let method_types = method_types(service, &method.output);
     quote! {{
         let #this = <::std::sync::Arc<_> as ::core::clone::Clone>::clone(&#this);
         (
-            move |#context, #arguments: #arguments_ident #types| {
+            move |#context, #arguments: #arguments_ident #types #take_halves| {
                 let #this = <::std::sync::Arc<_> as ::core::clone::Clone>::clone(&#this);
                 async move {
-                    <Self as #trait_ident>::#method_ident(&*#this, #pass_context #(#fields),*).await
+                    <Self as #trait_ident>::#method_ident(&*#this, #pass_context #(#fields,)* #(#pass_halves),*).await
                 }
             },
             #answer,
             #method_types,
         )
     }}
+}
+
+/// Generates the parameter of the handler's closure for the halves of a stream, and the arguments that they become. Each type
+/// keeps its location.
+fn halves(method: &Method) -> (Option<TokenStream>, Vec<Ident>) {
+    let streams = &method.parameters.streams;
+    let (receiver, sender) = (local("receiver"), local("sender"));
+    let pass = streams.iter().map(|half| if half.sends { sender.clone() } else { receiver.clone() });
+    let ty = |half: &Half| half.parameter.ty.clone();
+    let take = match (streams.receiver().map(ty), streams.sender().map(ty)) {
+        (Some(receives), Some(sends)) => Some(quote!(, (#receiver, #sender): (#receives, #sends))),
+        (Some(receives), None) => Some(quote!(, #receiver: #receives)),
+        (None, Some(sends)) => Some(quote!(, #sender: #sends)),
+        (None, None) => None,
+    };
+    (take, pass.collect())
 }
 
 /// Generates the types of the result and of the error, for the schema. A missing trait is reported elsewhere, and makes the

@@ -28,11 +28,11 @@ fn pass_on(service: &Service, method: &Method) -> TokenStream {
         Some(ty) => (Some(quote!(#context: #ty,)), Some(quote!(#context,))),
         None => (None, None),
     };
-    let parameters = method.parameters.sent.iter().map(|parameter| {
+    let parameters = method.parameters.all().map(|parameter| {
         let (ident, ty) = (&parameter.ident, &parameter.ty);
         quote!(#ident: #ty)
     });
-    let arguments = method.parameters.sent.iter().map(|parameter| &parameter.ident);
+    let arguments = method.parameters.all().map(|parameter| &parameter.ident);
     let output = method.output.written();
     // The location of the method, so that a missing trait is reported once, there.
     quote_spanned! {ident.span()=>

@@ -5,6 +5,7 @@ use proc_macro2::TokenStream;
 use quote::{format_ident, quote};
 use syn::ext::IdentExt as _;
 
+use super::client::plain;
 use super::names::error_type;
 use crate::method::Method;
 use crate::output::Output;
@@ -22,12 +23,12 @@ pub(super) fn expand(service: &Service) -> TokenStream {
         "The methods of [`{client}`] as a trait.\n\nCode that is generic over it takes a client, or, in a test, \
          a plain struct that implements it. A call has no settings here: those of the channel hold."
     );
-    let declarations = service.methods.iter().map(|method| {
+    let declarations = plain(service).map(|method| {
         let attributes = method.for_client();
         let signature = signature(service, method);
         quote!(#(#attributes)* #signature;)
     });
-    let definitions = service.methods.iter().map(|method| {
+    let definitions = plain(service).map(|method| {
         let (conditions, ident, signature) =
             (method.conditions(), method.ident(), signature(service, method));
         let arguments = method.parameters.sent.iter().map(|Parameter { ident, .. }| ident);

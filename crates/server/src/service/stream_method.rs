@@ -16,6 +16,10 @@ use crate::stream::receiver::Receiver;
 use crate::stream::sender::Sender;
 
 /// The halves of a stream that a handler takes: a [`Sender`], a [`Receiver`], or both.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be the half of a stream of a method",
+    note = "items that a `farcall::Sender` sends are `serde::Serialize`, those that a `farcall::Receiver` receives are `serde::Deserialize`"
+)]
 pub trait StreamHalves: Send + Sized + 'static {
     /// Adds the directions to a method's description, and the types of the items.
     #[doc(hidden)]
