@@ -9,19 +9,18 @@ fn main() -> anyhow::Result<()> {
     let method = |name, route, input, output| {
         let message = |name| format!("crate::peers::tonic::{name}");
         let method = Method::builder().name(name).route_name(route);
-        method
-            .input_type(message(input))
-            .output_type(message(output))
-            .codec_path("tonic_prost::ProstCodec")
-            .build()
+        method.input_type(message(input)).output_type(message(output)).codec_path("tonic_prost::ProstCodec")
     };
-    let service = Service::builder()
+    let multiply = || method("multiply", "Multiply", "Factors", "Product").build();
+    let world = Service::builder()
         .name("World")
         .package("bench")
-        .method(method("multiply", "Multiply", "Factors", "Product"))
-        .method(method("echo", "Echo", "Data", "Data"))
+        .method(multiply())
+        .method(method("echo", "Echo", "Data", "Data").build())
         .build();
-    Builder::new().compile(&[service]);
+    let items = method("items", "Items", "Data", "Data").server_streaming().build();
+    let feeder = Service::builder().name("Feeder").package("bench").method(multiply()).method(items).build();
+    Builder::new().compile(&[world, feeder]);
 
     println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rerun-if-changed=schema/world.thrift");

@@ -1,5 +1,5 @@
 //! farcall beside its peers and the raw limit, in one run: `cargo run --release -- compare`; what it costs at
-//! rest and at a fixed rate: `idle`, `latency-under-load`; and the registry at scale: `registry`. `cargo bench`
+//! rest and at a fixed rate: `idle`, `latency-under-load`; streams: `streams`; and the registry at scale: `registry`. `cargo bench`
 //! measures parts, and the package in `instructions` counts what a call takes.
 //!
 //! Every measurement is two processes of this program, a server and a client, over loopback. Rounds
@@ -26,6 +26,7 @@ mod ratios;
 mod registry;
 mod report;
 mod scenario;
+mod streams;
 mod under_load;
 
 #[derive(Parser)]
@@ -47,6 +48,8 @@ enum Commands {
     Pick(pick::Pick),
     /// Measures the registry: heartbeats, watchers, lists, memory.
     Registry(registry::LoadOptions),
+    /// Measures streams: items a second, beside others that are not read, and what calls take beside them.
+    Streams(streams::Streams),
     /// Serves as the registry (used by `registry`).
     #[command(hide = true)]
     ServeRegistry {
@@ -59,6 +62,12 @@ enum Commands {
     /// Measures one peer in one scenario against a server (used by `compare`).
     #[command(hide = true)]
     Load(compare::Load),
+    /// Serves streams (used by `streams`).
+    #[command(hide = true)]
+    ServeStreams(streams::ServeStreams),
+    /// Takes streams of a server (used by `streams`).
+    #[command(hide = true)]
+    TakeStreams(streams::take::Take),
     /// Holds connections to a server (used by `idle`).
     #[command(hide = true)]
     Hold(idle::Holder),
@@ -86,6 +95,9 @@ fn main() -> ExitCode {
         Commands::LatencyUnderLoad(options) => under_load::run(&options),
         Commands::Pick(pick) => pick::run(&pick),
         Commands::Registry(options) => registry::run(&options),
+        Commands::Streams(options) => streams::run(&options),
+        Commands::ServeStreams(serve) => multi_thread().and_then(|runtime| runtime.block_on(serve.run())),
+        Commands::TakeStreams(take) => multi_thread().and_then(|runtime| runtime.block_on(take.run())),
         Commands::ServeRegistry { snapshot } => {
             multi_thread().and_then(|runtime| runtime.block_on(registry::serve(&snapshot)))
         }

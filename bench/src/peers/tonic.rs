@@ -37,19 +37,44 @@ pub struct Data {
     data: Bytes,
 }
 
+impl Factors {
+    pub(crate) const fn new(a: i64, b: i64) -> Self {
+        Self { a, b }
+    }
+
+    pub(crate) const fn product(&self) -> Product {
+        Product { product: self.a * self.b }
+    }
+}
+
+impl Product {
+    pub(crate) const fn get(&self) -> i64 {
+        self.product
+    }
+}
+
+impl Data {
+    pub(crate) const fn new(data: Bytes) -> Self {
+        Self { data }
+    }
+
+    pub(crate) const fn len(&self) -> usize {
+        self.data.len()
+    }
+}
+
 /// More than any scenario has in flight.
-const STREAMS: u32 = 2048;
+pub(crate) const STREAMS: u32 = 2048;
 /// The default of 64 KiB has large bodies wait for the other side, again and again.
-const STREAM_WINDOW: u32 = 4 * 1024 * 1024;
-const CONNECTION_WINDOW: u32 = 16 * 1024 * 1024;
+pub(crate) const STREAM_WINDOW: u32 = 4 * 1024 * 1024;
+pub(crate) const CONNECTION_WINDOW: u32 = 16 * 1024 * 1024;
 
 struct Serving;
 
 #[tonic::async_trait]
 impl World for Serving {
     async fn multiply(&self, request: Request<Factors>) -> Result<Response<Product>, Status> {
-        let Factors { a, b } = request.into_inner();
-        Ok(Response::new(Product { product: a * b }))
+        Ok(Response::new(request.into_inner().product()))
     }
 
     async fn echo(&self, request: Request<Data>) -> Result<Response<Data>, Status> {
