@@ -98,7 +98,7 @@ impl Take {
         }
     }
 
-    pub(super) const fn idle(streams: usize, connections: usize) -> Self {
+    pub(super) fn idle(streams: usize, connections: usize) -> Self {
         Self { idle: streams, connections, ..Self::new(Source::Farcall, 0) }
     }
 
