@@ -13,6 +13,7 @@
 //!   line for humans, in the notation of Rust.
 //! - [`compare`] returns the [`Change`]s between two documents, with their [`Effect`]s: who breaks, in which codec, and why.
 //!   [`Change::verdict`] is the worst. [`compare_types`] compares two types.
+//! - [`rust()`], [`python`] and [`typescript`] return the source code of typed clients.
 //! - Servers keep [`MethodTypes`] of [`TypeSource`]s, and a [`Tracing`] makes the document when it is asked for.
 //!
 //! What serde does not tell is a [`Type::Opaque`] with the reason: types that read values of any form (`untagged`, tagged
@@ -30,6 +31,7 @@ mod check;
 mod compare;
 mod document;
 mod example;
+mod generate;
 mod json;
 mod methods;
 mod rust_text;
@@ -41,6 +43,7 @@ mod types;
 pub use self::check::Mismatch;
 pub use self::compare::{Change, Effect, Pair, Verdict, Wire, compare, compare_types};
 pub use self::document::{Document, MethodSchema, ServiceSchema};
+pub use self::generate::{python, rust, typescript};
 pub use self::json::{DIALECT, SchemaError};
 pub use self::methods::MethodTypes;
 pub use self::trace::TypeSource;

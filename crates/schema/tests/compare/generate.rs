@@ -332,7 +332,7 @@ fn rows(columns: &[Vec<Dynamic>]) -> Vec<Vec<Dynamic>> {
     all
 }
 
-/// Drops what is too much. So many values have only types that nest maps in maps.
+/// Drops what is too much, which only types have that nest maps in maps.
 fn thin_out(all: &mut Vec<Dynamic>) {
     if all.len() > MAX_VALUES {
         all.truncate(MAX_VALUES);
