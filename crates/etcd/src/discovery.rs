@@ -96,7 +96,7 @@ impl Discovery for EtcdDiscovery {
 }
 
 /// Returns the first services below the same prefix, one request for each: a service may have any number of keys.
-async fn services(client: &Client, keys: &Keys) -> Result<Vec<String>, CallError> {
+pub(crate) async fn services(client: &Client, keys: &Keys) -> Result<Vec<String>, CallError> {
     let mut services = Vec::new();
     let (root, end) = (keys.root().as_bytes().to_vec(), keys.root_end());
     let mut start = root.clone();

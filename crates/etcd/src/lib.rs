@@ -34,10 +34,11 @@
 //! lease of 15 s that is renewed every 5 s; a server that stops revokes it, and one that crashed is gone
 //! when it expires.
 //!
-//! Unlike the registry, etcd has nothing that drains an instance from outside or holds back a
-//! mass expiry, and an etcd that comes back without its data is a list that is empty until the
+//! Unlike the registry, etcd has no overrides: [`EtcdAdmin`] drains an instance by writing its key, which lasts until the
+//! server registers again. Nothing holds back a mass expiry, and an etcd that comes back without its data is a list that is empty until the
 //! servers have registered again.
 
+mod admin;
 mod call_error;
 mod client;
 mod discovery;
@@ -52,6 +53,7 @@ mod tls;
 mod watch;
 mod wire;
 
+pub use self::admin::{EtcdAdmin, EtcdAdminError};
 pub use self::discovery::EtcdDiscovery;
 pub use self::error::{EndpointErrorKind, EtcdOptionsError};
 pub use self::options::EtcdOptions;

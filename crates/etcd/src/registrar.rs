@@ -76,8 +76,12 @@ impl Registrar for EtcdRegistrar {
         let value = serde_json::to_vec(&instance)
             .map_err(|error| RegistrarError::from_source(RegistrarErrorKind::Other, error))?;
         let key = self.key(&instance);
-        let request =
-            PutRequest { key: key.as_str().into(), value: value.as_slice().into(), lease: granted.id };
+        let request = PutRequest {
+            key: key.as_str().into(),
+            value: value.as_slice().into(),
+            lease: granted.id,
+            ignore_lease: false,
+        };
         if let Err(error) = self.client.call::<Done>("kv/put", &request).await {
             // A permanent refusal, such as a missing permission, must leave no lease behind. A lease that cannot be
             // revoked either expires.

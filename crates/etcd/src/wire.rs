@@ -75,6 +75,14 @@ pub(crate) struct PutRequest {
     pub(crate) key: Base64,
     pub(crate) value: Base64,
     pub(crate) lease: Int64,
+    /// Keeps the lease that the key has; `lease` is 0 then.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) ignore_lease: bool,
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct DeleteRequest {
+    pub(crate) key: Base64,
 }
 
 #[derive(Debug, Serialize)]
@@ -264,7 +272,8 @@ mod tests {
 
     #[test]
     fn numbers_of_64_bits_are_strings_and_keys_base64() {
-        let request = PutRequest { key: "/a".into(), value: "é".into(), lease: Int64(i64::MAX) };
+        let request =
+            PutRequest { key: "/a".into(), value: "é".into(), lease: Int64(i64::MAX), ignore_lease: false };
         let expected = json!({"key": "L2E=", "value": "w6k=", "lease": "9223372036854775807"});
         assert_eq!(serde_json::to_value(request).unwrap(), expected);
     }

@@ -17,6 +17,7 @@
 //! Responses are not trusted: their size and time are limited, only a well-formed list replaces the last one,
 //! redirects are not followed, and errors name the URL.
 
+mod admin;
 mod decode;
 mod discovery;
 mod http;
@@ -36,6 +37,7 @@ mod token;
 mod urls;
 mod watching;
 
+pub use self::admin::{AdminError, RegistryAdmin};
 pub use self::discovery::HttpDiscovery;
 pub use self::registrar::{HttpLease, HttpRegistrar};
 pub use self::settings::{SettingsError, UrlError};

@@ -87,7 +87,11 @@ impl Urls {
     }
 
     pub(super) fn instance(&self, instance: &Instance) -> Url {
-        self.below(&["services", service_segment(&instance.service), "instances", &instance.id])
+        self.instance_named(&instance.service, &instance.id)
+    }
+
+    pub(super) fn instance_named(&self, service: &str, id: &str) -> Url {
+        self.below(&["services", service_segment(service), "instances", id])
     }
 
     pub(super) fn heartbeat(&self, instance: &Instance) -> Url {
