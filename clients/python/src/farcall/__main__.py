@@ -12,7 +12,7 @@ from typing import Any
 import farcall
 
 parser = argparse.ArgumentParser(
-    prog="farcall",
+    prog="farcall-python",
     description="Calls a method, and prints its result as JSON.",
     epilog="The environment variable FARCALL_TOKEN contains the token, if the server requires one.",
 )
