@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::{bench, call, describe, doctor, health, ls, ping};
+use crate::commands::{bench, call, completions, describe, doctor, health, ls, man, ping, registry};
 use crate::exit;
 
 /// Lists, describes, calls, measures, watches and checks farcall servers, which describe themselves.
@@ -23,11 +23,18 @@ pub(crate) enum Command {
     Health(health::HealthArgs),
     Doctor(doctor::DoctorArgs),
     Bench(bench::BenchArgs),
+    Registry(registry::RegistryArgs),
+    Completions(completions::CompletionsArgs),
+    Man(man::ManArgs),
 }
 
 impl Command {
     /// Returns `true` if Ctrl-C is the usual end of the command, which it notices itself.
     pub(crate) const fn ends_itself(&self) -> bool {
-        matches!(self, Self::Bench(_))
+        match self {
+            Self::Bench(_) => true,
+            Self::Registry(args) => args.ends_itself(),
+            _ => false,
+        }
     }
 }

@@ -2,15 +2,18 @@
 
 pub(crate) mod bench;
 pub(crate) mod call;
+pub(crate) mod completions;
 pub(crate) mod describe;
 pub(crate) mod doctor;
 pub(crate) mod health;
 pub(crate) mod ls;
+pub(crate) mod man;
 pub(crate) mod ping;
+pub(crate) mod registry;
 
 use std::process::ExitCode;
 
-use crate::cli::Command;
+use crate::cli::{Cli, Command};
 use crate::environment::Environment;
 use crate::failure::Failure;
 
@@ -23,6 +26,9 @@ pub(crate) async fn run(command: Command, environment: &Environment) -> Result<E
         Command::Ping(args) => ping::run(args, environment).await,
         Command::Health(args) => health::run(args, environment).await,
         Command::Doctor(args) => doctor::run(args, environment).await,
+        Command::Registry(args) => registry::run(args).await,
+        Command::Completions(args) => completions::run::<Cli>(&args),
+        Command::Man(args) => man::run::<Cli>(&args),
         Command::Bench(args) => bench::run(args, environment).await,
     }
 }

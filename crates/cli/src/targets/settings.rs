@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use farcall::client::{ChannelBuilder, ConnectionOptions};
 use farcall::etcd::{EtcdDiscovery, EtcdOptions};
-use farcall::registry::HttpDiscovery;
+use farcall::registry::{HttpDiscovery, HttpRegistrar, RegistryAdmin, SettingsError};
 use farcall::transport::TlsClient;
 use farcall::{Address, Channel};
 
@@ -158,9 +158,9 @@ impl Settings {
         })
     }
 
-    fn http_discovery(&self, service: &str) -> Result<HttpDiscovery, Failure> {
+    /// Returns the discovery of a service in a registry over HTTP.
+    pub(crate) fn http_discovery(&self, service: &str) -> Result<HttpDiscovery, Failure> {
         let Place::Registry { url } = &self.place else { return Err(not_a_registry()) };
-        let wrong = |error: farcall::registry::SettingsError| Failure::usage(error.to_string());
         let mut discovery = HttpDiscovery::new(url, service).map_err(wrong)?.timeout(self.connect_timeout);
         if let Some(path) = &self.registry_token_file {
             discovery = discovery.token_file(path);
@@ -171,8 +171,35 @@ impl Settings {
         Ok(discovery)
     }
 
-    fn etcd_discovery(&self, service: &str) -> Result<EtcdDiscovery, Failure> {
+    /// Returns the discovery of a service in etcd.
+    pub(crate) fn etcd_discovery(&self, service: &str) -> Result<EtcdDiscovery, Failure> {
         EtcdDiscovery::new(&self.etcd_options()?, service).map_err(|error| Failure::usage(error.to_string()))
+    }
+
+    /// Returns the registrar of a registry over HTTP.
+    pub(crate) fn http_registrar(&self) -> Result<HttpRegistrar, Failure> {
+        let Place::Registry { url } = &self.place else { return Err(not_a_registry()) };
+        let mut registrar = HttpRegistrar::new(url).map_err(wrong)?.timeout(self.connect_timeout);
+        if let Some(path) = &self.registry_token_file {
+            registrar = registrar.token_file(path);
+        }
+        match &self.tls.ca {
+            Some(ca) => registrar.extra_roots(&read(ca)?).map_err(wrong),
+            None => Ok(registrar),
+        }
+    }
+
+    /// Returns the administration of a registry over HTTP.
+    pub(crate) fn registry_admin(&self) -> Result<RegistryAdmin, Failure> {
+        let Place::Registry { url } = &self.place else { return Err(not_a_registry()) };
+        let mut admin = RegistryAdmin::new(url).map_err(wrong)?.timeout(self.connect_timeout);
+        if let Some(path) = &self.registry_token_file {
+            admin = admin.token_file(path);
+        }
+        match &self.tls.ca {
+            Some(ca) => admin.extra_roots(&read(ca)?).map_err(wrong),
+            None => Ok(admin),
+        }
     }
 
     /// Returns the options of requests to etcd.
@@ -189,6 +216,11 @@ impl Settings {
         }
         Ok(options)
     }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "for `map_err`")]
+fn wrong(error: SettingsError) -> Failure {
+    Failure::usage(error.to_string())
 }
 
 fn not_a_registry() -> Failure {

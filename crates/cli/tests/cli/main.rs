@@ -5,5 +5,7 @@
 mod benches;
 mod calls;
 mod checks;
+mod documents;
+mod registries;
 mod schemes;
 mod support;

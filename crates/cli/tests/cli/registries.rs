@@ -1,0 +1,148 @@
+//! `registry`, and targets in registries, with farcall's own and with etcd.
+
+use std::io::{BufRead as _, BufReader};
+use std::net::TcpListener;
+use std::process::{Child, ChildStdout, Command, Stdio};
+
+use farcall_registry::server::RegistryOptions;
+use registry_server::{Config, Server};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::support::{arith, background, command, farcall, until};
+
+/// A registry in this process; returns its URL.
+fn registry() -> String {
+    background(|| async {
+        let config = Config::new(RegistryOptions::default()).listen("127.0.0.1:0");
+        let server = Server::bind(config).await.unwrap();
+        let url = server.urls().next().unwrap().to_string();
+        tokio::spawn(server.serve(std::future::pending()));
+        format!("{}/registry", url.trim_end_matches('/'))
+    })
+}
+
+/// An etcd, until it is dropped.
+struct Etcd {
+    process: Child,
+    url: String,
+    _data: tempfile::TempDir,
+}
+
+impl Etcd {
+    fn start() -> Self {
+        let port = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let (clients, peers) = (format!("127.0.0.1:{}", port()), format!("http://127.0.0.1:{}", port()));
+        let (url, data) = (format!("http://{clients}"), tempfile::tempdir().unwrap());
+        let process = Command::new("etcd")
+            .args(["--name", "one", "--initial-cluster", &format!("one={peers}"), "--data-dir"])
+            .arg(data.path())
+            .args(["--listen-client-urls", &url, "--advertise-client-urls", &url])
+            .args(["--listen-peer-urls", &peers, "--initial-advertise-peer-urls", &peers])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("etcd is needed; `./test` installs it");
+        let etcd = Self { process, url: format!("etcd://{clients}"), _data: data };
+        until("etcd answers", || farcall(&["registry", "ls", &etcd.url]).code == 0);
+        etcd
+    }
+}
+
+impl Drop for Etcd {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// The command under way, which is interrupted in the end.
+struct Running {
+    child: Child,
+    lines: std::io::Lines<BufReader<ChildStdout>>,
+}
+
+impl Running {
+    fn start(arguments: &[&str]) -> Self {
+        let mut child = command(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        Self { child, lines }
+    }
+
+    #[track_caller]
+    fn assert_line(&mut self, start: &str) {
+        let line = self.lines.next().unwrap().unwrap();
+        assert!(line.starts_with(start), "`{line}` instead of `{start}`");
+    }
+
+    /// Interrupts it, and asserts that it ends well.
+    fn interrupt(mut self) {
+        kill_process(Pid::from_child(&self.child), Signal::INT).unwrap();
+        assert_eq!(self.child.wait().unwrap().code(), Some(0));
+    }
+}
+
+fn operate(target: &str) {
+    let server = arith();
+    let address = format!("tcp@{server}");
+    let registered = Running::start(&["registry", "register", target, "Arith", &server, "--weight", "7"]);
+    until("it is registered", || farcall(&["registry", "ls", target, "Arith"]).out.contains(&address));
+    let row = |state: &str, weight: u32| {
+        let ran = farcall(&["registry", "ls", target, "Arith"]);
+        ran.assert_out(&format!(
+            "ID ADDRESS STATE WEIGHT ZONE VERSION {address} {address} {state} {weight} - -"
+        ));
+    };
+    row("up", 7);
+    let services = farcall(&["registry", "ls", target, "-o", "ndjson"]);
+    assert!(services.out.contains(r#""name":"Arith","instances":1,"up":1,"draining":0"#), "{services:#?}");
+
+    farcall(&["call", target, "Arith.multiply", "a:=6", "b:=7"]).assert_out("42");
+    farcall(&["ls", &format!("{target}#Arith"), "-o", "ndjson"]);
+    assert_eq!(farcall(&["ls", target, "Arith"]).code, 0);
+
+    let mut watch = Running::start(&["registry", "watch", target, "Arith"]);
+    watch.assert_line(&format!("new      {address} up weight 7"));
+    farcall(&["registry", "weight", target, "Arith", &address, "9"]).assert_out("");
+    watch.assert_line(&format!("changed  {address} up weight 9"));
+    farcall(&["registry", "drain", target, "Arith", &address]).assert_out("");
+    watch.assert_line(&format!("changed  {address} "));
+    let drained = farcall(&["call", target, "Arith.multiply", "a:=6", "b:=7"]);
+    drained.assert_error(3, &["code: unavailable execution: not_sent", "phase: pick"]);
+    farcall(&["registry", "undrain", target, "Arith", &address]).assert_out("");
+    watch.assert_line(&format!("changed  {address} up weight 9"));
+    row("up", 9);
+    farcall(&["registry", "drain", target, "Arith", "other"]).assert_error(1, &["other"]);
+    registered.interrupt();
+    watch.assert_line(&format!("gone     {address}"));
+    watch.interrupt();
+}
+
+#[test]
+fn operators_work_with_the_registry() {
+    operate(&registry());
+}
+
+#[test]
+fn operators_work_with_etcd() {
+    operate(&Etcd::start().url);
+}
+
+#[test]
+fn instance_is_removed() {
+    let (target, address) = (registry(), format!("tcp@{}", arith()));
+    // Its heartbeats come every few seconds, so that it is gone for a while.
+    let registered = Running::start(&["registry", "register", &target, "Arith", &address]);
+    until("it is registered", || farcall(&["registry", "ls", &target, "Arith"]).out.contains(&address));
+    farcall(&["registry", "rm", &target, "Arith", &address]).assert_out("");
+    let ran = farcall(&["registry", "ls", &target, "Arith"]);
+    assert!(ran.code == 0 && !ran.out.contains(&address), "{ran:#?}");
+    registered.interrupt();
+}
+
+#[test]
+fn registry_that_is_not_there_is_told() {
+    farcall(&["registry", "ls", "http://127.0.0.1:1/registry"]).assert_error(3, &["cannot connect"]);
+    farcall(&["registry", "ls", "127.0.0.1:1"]).assert_error(2, &["the target is no registry"]);
+    farcall(&["ls", "http://127.0.0.1:1/registry"]).assert_error(2, &["which one?", "--service"]);
+}
