@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::busy_body::BusyBody;
 use crate::connection_table::ConnectionActivity;
+use crate::turns::Turns;
 
 /// The largest head of a request, in bytes.
 const MAX_HEAD_BYTES: usize = 64 * 1024;
@@ -29,6 +30,8 @@ const MAX_HEADER_TIMEOUT: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60
 /// no limit. A head of more than 64 KiB is answered with 431, and the connection ends. A handler may upgrade the
 /// connection with hyper's `OnUpgrade`, which then holds the stream as `TokioIo<I>`. `activity` is told when requests are
 /// under way.
+///
+/// Requests that come one behind the other without end are handled in turns with other tasks.
 ///
 /// HTTP/1.1 only: upgrades belong to it, and its reader enforces `header_timeout` from the first byte
 /// on, which hyper's automatic version detection doesn't.
@@ -48,10 +51,13 @@ where
     H: Fn(Request<Incoming>) -> F,
     F: Future<Output = Result<Response, Infallible>>,
 {
+    let turns = Turns::default();
     let service = service_fn(|request: Request<Incoming>| {
         let busy = activity.busy();
         let answer = (head_bytes(&request) <= MAX_HEAD_BYTES).then(|| handler(request));
+        let turns = &turns;
         async move {
+            turns.next().await;
             let answer = match answer {
                 Some(answer) => answer.await?,
                 None => head_too_large(),
@@ -69,11 +75,11 @@ where
         .with_upgrades();
     let mut connection = pin!(connection);
     tokio::select! {
-        served = connection.as_mut() => served,
+        served = turns.run(connection.as_mut()) => served,
         // Cancel-safe: the connection is not dropped here, it goes on to its end.
         () = shutdown.cancelled() => {
             connection.as_mut().graceful_shutdown();
-            connection.await
+            turns.run(connection).await
         }
     }
 }

@@ -55,6 +55,8 @@ mod connection_table;
 mod http1;
 mod origin;
 mod page;
+#[cfg(feature = "serve")]
+mod turns;
 mod write_timeout;
 
 #[cfg(feature = "serve")]
