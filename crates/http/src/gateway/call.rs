@@ -14,7 +14,7 @@ use farcall_transport::TlsInfo;
 use super::body::{Received, discard};
 use super::failure::Failure;
 use super::head::CallHead;
-use super::response::call_response;
+use super::response::{call_response, call_response_with};
 use super::state::GatewayState;
 use crate::peer::peer_of;
 
@@ -60,7 +60,8 @@ async fn make_call(state: &GatewayState, method: String, request: Request) -> Re
     let Received { bytes, reservation } = state.bodies.receive(&parts.headers, body).await?;
     let outcome = state.handle.invoke(invocation.body(bytes)).await;
     drop(reservation);
-    Ok(call_response(&outcome, had_token))
+    let answer = state.answers.hold(outcome.body(), peer.ip())?;
+    Ok(call_response_with(&outcome, answer, had_token))
 }
 
 /// Returns `true` if the method is described as idempotent.

@@ -3,6 +3,7 @@
 //!
 //! The router's origin check comes first: it lets no foreign web page through.
 
+mod answers;
 mod body;
 mod call;
 mod failure;

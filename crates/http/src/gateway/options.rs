@@ -46,8 +46,9 @@ impl Gateway {
         self
     }
 
-    /// Sets the memory for the bodies of all requests, from their first byte to the response, in bytes.
-    /// Default 256 MiB. Requests beyond it are answered 429.
+    /// Sets the memory for the bodies of all requests, from their first byte to the response, in bytes, and as much for
+    /// answers over 16 KiB that their clients have not taken yet; of the latter, half is for one address. Default 256 MiB.
+    /// Requests beyond it, and calls whose answer has no room, are answered 429; the latter have been executed.
     ///
     /// Too low, and large calls fail while others are under way; too high, and the process can run out of
     /// memory.

@@ -1,6 +1,6 @@
 //! Responses of the gateway: results as they are, metadata as headers. Errors are in `failure`.
 
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::http::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -20,16 +20,25 @@ const META_OMITTED: HeaderName = HeaderName::from_static("farcall-meta-omitted")
 
 /// Creates the response to a call.
 pub(super) fn call_response(outcome: &farcall_server::Response, had_token: bool) -> Response {
+    call_response_with(outcome, outcome.body(), had_token)
+}
+
+/// Creates the response to a call. `body` is that of the outcome, counted until it was sent.
+pub(super) fn call_response_with(
+    outcome: &farcall_server::Response,
+    body: Bytes,
+    had_token: bool,
+) -> Response {
     let metadata = outcome.metadata();
     if metadata.is_some_and(|metadata| encoded_len(metadata) > MAX_HEADER_BYTES) {
         let message = format!("the answer's metadata is over the limit of {MAX_HEADER_BYTES} bytes");
         return Failure::from(Status::done(Code::ResourceExhausted, message)).into_response();
     }
     let mut response = match outcome.status() {
-        Some(status) => Failure::from(status.clone()).with_token(had_token).response(&outcome.body()),
+        Some(status) => Failure::from(status.clone()).with_token(had_token).response(&body),
         // A user's own handler may return an empty body.
-        None if outcome.body().is_empty() => json_response(Body::from("null")),
-        None => json_response(Body::from(outcome.body())),
+        None if body.is_empty() => json_response(Body::from("null")),
+        None => json_response(Body::from(body)),
     };
     if let Some(metadata) = metadata {
         add_metadata(response.headers_mut(), metadata);

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use farcall_server::ServerHandle;
 
+use super::answers::AnswerMemory;
 use super::body::BodyLimits;
 use super::options::Gateway;
 
@@ -18,10 +19,16 @@ pub(super) struct GatewayState {
     pub(super) handle: ServerHandle,
     pub(super) options: Arc<Gateway>,
     pub(super) bodies: BodyLimits,
+    pub(super) answers: AnswerMemory,
 }
 
 impl GatewayState {
     pub(super) fn new(handle: ServerHandle, options: &Gateway) -> Self {
-        Self { handle, options: Arc::new(options.clone()), bodies: BodyLimits::new(options) }
+        Self {
+            handle,
+            options: Arc::new(options.clone()),
+            bodies: BodyLimits::new(options),
+            answers: AnswerMemory::new(options),
+        }
     }
 }

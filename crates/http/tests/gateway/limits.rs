@@ -152,3 +152,44 @@ async fn client_that_reads_nothing_frees_its_connection_slot() {
         async || http::ask(place, "GET", "/healthz").await.is_ok_and(|answer| answer.status == 200);
     until_async("there is a slot", is_served).await;
 }
+
+#[tokio::test]
+async fn answers_that_are_not_read_have_a_limit_and_leave_small_calls_alone() {
+    let server = farcall_server::Server::builder()
+        .method("Big.text", |_: serde_json::Value| async { "x".repeat(3_900_000) })
+        .method("Small.text", |_: serde_json::Value| async { "x" })
+        .build()
+        .unwrap();
+    let handle = server.handle();
+    let listener = Listener::bind(&Address::parse("127.0.0.1:0").unwrap()).await.unwrap();
+    let place = listener.address().socket_addr().unwrap();
+    // Room for two answers of one address.
+    let gateway = Gateway::default().buffered_bytes(16_000_000);
+    let router = router(handle.clone(), HttpOptions::default().gateway(gateway));
+    tokio::spawn(async move {
+        serve_with(listener, router, ServeOptions::default(), std::future::pending()).await
+    });
+    tokio::spawn(server.serve());
+    let mut clients = Vec::new();
+    for calls in 1..=2 {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(4096).unwrap();
+        let mut client = socket.connect(place).await.unwrap();
+        let request = format!("POST /rpc/Big.text HTTP/1.1\r\nHost: {place}\r\nContent-Length: 0\r\n\r\n");
+        client.write_all(request.as_bytes()).await.unwrap();
+        // Its answer begins, and is held as a whole.
+        client.readable().await.unwrap();
+        assert_eq!(handle.stats().iter().map(|stats| stats.calls).sum::<u64>(), calls);
+        clients.push(client);
+    }
+    let refused = http::ask(place, "POST", "/rpc/Big.text").await.unwrap();
+    let text = String::from_utf8_lossy(&refused.body);
+    assert_eq!(refused.status, 429, "{text}");
+    assert!(text.contains("no room for the answer of 3900002 bytes") && text.contains("done"), "{text}");
+    assert_eq!(http::ask(place, "POST", "/rpc/Small.text").await.unwrap().status, 200);
+
+    clients.clear();
+    let has_room =
+        async || http::ask(place, "POST", "/rpc/Big.text").await.is_ok_and(|answer| answer.status == 200);
+    until_async("there is room again", has_room).await;
+}
