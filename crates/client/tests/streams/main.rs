@@ -13,4 +13,5 @@ mod items;
 mod layers;
 mod leaks;
 mod resume;
+mod served;
 mod time;

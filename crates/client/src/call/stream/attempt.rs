@@ -57,7 +57,7 @@ pub(crate) async fn attempt(
     link.set_backend(backend);
     replay(link, &opened.stream).await?;
     let stream = Arc::clone(&opened.stream);
-    let watched = opened.watch(link);
+    let watched = opened.watch(link, request.deadline());
     let Some(deadline) = request.deadline() else { return watched.await };
     match timeout_at(deadline.at, watched).await {
         Ok(outcome) => outcome,
@@ -152,14 +152,14 @@ async fn replay(link: &Link, stream: &Arc<OpenStream>) -> Result<(), RpcError> {
 
 impl Opened {
     /// Watches the stream until it is over.
-    async fn watch(mut self, link: &Link) -> Outcome {
+    async fn watch(mut self, link: &Link, deadline: Option<Deadline>) -> Outcome {
         if let Some(outcome) = self.outcome.take() {
             return self.answered(link, outcome);
         }
         let stream = Arc::clone(&self.stream);
-        let answer_by = stream.answer_deadline();
+        let first_by = Deadline::first(link.first_by(), stream.answer_deadline());
         let first = with_drain(link, &stream, stream.first());
-        let sign = match Deadline::first(link.first_by(), answer_by) {
+        let sign = match Deadline::first(first_by, deadline) {
             None => first.await,
             Some(deadline) => match timeout_at(deadline.at, first).await {
                 Ok(sign) => sign,

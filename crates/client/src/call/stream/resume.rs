@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use farcall_discovery::{Backoff, Jitter};
+use farcall_protocol::time::later;
 use farcall_protocol::{Body, Code, Codec, EncodeError};
 use tokio::time::{Instant, Sleep, sleep};
 
@@ -23,7 +24,9 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const MAX_PAUSE: Duration = Duration::from_secs(5);
 /// The time for which the old stream waits for the first item of the new one while its server drains. A stream without an
 /// item by then, and without an error, counts as open.
-const MAX_SWITCH: Duration = Duration::from_secs(1);
+const MAX_FIRST_WAIT: Duration = Duration::from_secs(1);
+/// The time for which the old stream waits until the request of the new one is sent. Then it goes on.
+const MAX_OPENING: Duration = Duration::from_secs(5);
 
 /// Encodes the arguments of the next call from the last item; `None` if that does not decode.
 type ArgumentsFn = Box<dyn FnMut(&Codec, &Bytes) -> Option<Result<Body, EncodeError>> + Send>;
@@ -60,8 +63,9 @@ enum State {
 struct NextCall {
     /// `None` once it has replaced the other.
     link: Option<Arc<Link>>,
-    /// The end of the wait for its first item, once it is open.
-    until: Option<Pin<Box<Sleep>>>,
+    /// The end of the wait for its first item, once its request was sent; before, that of the wait for that.
+    until: Pin<Box<Sleep>>,
+    was_sent: bool,
 }
 
 /// The next step of the receiving half.
@@ -131,7 +135,9 @@ impl Resume {
                         return Poll::Ready(Step::Take);
                     }
                     let Some(next) = self.call(link, core) else { return Poll::Ready(Step::Take) };
-                    self.state = State::Switching(NextCall { link: Some(next), until: None });
+                    let until = Box::pin(sleep(MAX_OPENING));
+                    let next = NextCall { link: Some(next), until, was_sent: false };
+                    self.state = State::Switching(next);
                 }
                 State::Pausing(pause) => {
                     ready!(pause.as_mut().poll(cx));
@@ -205,11 +211,11 @@ impl NextCall {
         if let Poll::Ready(has_begun) = link.poll_begun(cx) {
             return Poll::Ready(has_begun);
         }
-        if !link.was_sent() {
-            return Poll::Pending;
+        if !self.was_sent && link.was_sent() {
+            self.was_sent = true;
+            self.until.as_mut().reset(later(Instant::now(), MAX_FIRST_WAIT));
         }
-        let until = self.until.get_or_insert_with(|| Box::pin(sleep(MAX_SWITCH)));
-        until.as_mut().poll(cx).map(|()| true)
+        self.until.as_mut().poll(cx).map(|()| self.was_sent)
     }
 }
 
