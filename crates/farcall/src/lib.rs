@@ -46,6 +46,59 @@
 //! A [`Call`] is a builder: `arith.multiply(6, 7).timeout(limit).await`. Dropping its future cancels
 //! the call, to the handler. [`macro@service`] documents what it generates from a trait.
 //!
+//! # Streams
+//!
+//! A method with a [`Sender`] or a [`Receiver`] among its parameters streams: it sends items to its caller, takes items from
+//! it, or both, and still returns a value in the end. The caller gets an [`ItemStream`], an [`ItemSink`], or a
+//! [`client::Exchange`] of both. What the other side does not take is not sent, beyond a window; dropping either half
+//! cancels the call; and a stream that was cut ends with an error, never as if it were complete.
+//!
+//! ```
+//! use farcall::{Channel, Receiver, Sender, Server, Status};
+//!
+//! #[farcall::service]
+//! trait Feed {
+//!     /// Sends the numbers of a range, and returns how many there were.
+//!     async fn count(&self, from: u64, to: u64, out: Sender<u64>) -> Result<u64, Status>;
+//!     /// Adds the numbers that it gets.
+//!     async fn sum(&self, numbers: Receiver<u64>) -> Result<u64, Status>;
+//! }
+//!
+//! struct Numbers;
+//!
+//! impl Feed for Numbers {
+//!     async fn count(&self, from: u64, to: u64, mut out: Sender<u64>) -> Result<u64, Status> {
+//!         for number in from..to {
+//!             out.send(number).await?;
+//!         }
+//!         Ok(to - from)
+//!     }
+//!     async fn sum(&self, mut numbers: Receiver<u64>) -> Result<u64, Status> {
+//!         let mut sum = 0;
+//!         while let Some(number) = numbers.recv().await {
+//!             sum += number?;
+//!         }
+//!         Ok(sum)
+//!     }
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let server = Server::builder().service(Numbers.into_service()).listen("tcp@127.0.0.1:0").bind().await?;
+//! let address = server.addresses().next().expect("it listens on one").clone();
+//! tokio::spawn(server.serve());
+//! let feed = FeedClient::new(Channel::to(address)?);
+//!
+//! let mut numbers = feed.count(1, 5).await?;
+//! let mut sum = feed.sum().await?;
+//! while let Some(number) = numbers.next().await {
+//!     sum.send(number?).await?;
+//! }
+//! assert_eq!((numbers.finish().await?, sum.finish().await?), (4, 10));
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # Where things are
 //!
 //! A dozen names are at the root, and in the [`prelude`]. Everything else is in the module that is
@@ -65,7 +118,7 @@
 //! health and metrics. `opentelemetry` puts calls into OpenTelemetry's traces.
 
 #[cfg(feature = "client")]
-pub use farcall_client::{Call, CallError, Channel, RpcError};
+pub use farcall_client::{Call, CallError, Channel, ItemSink, ItemStream, RpcError};
 pub use farcall_context::{Context, Inherited};
 #[cfg(feature = "macros")]
 pub use farcall_macros::service;

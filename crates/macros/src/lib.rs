@@ -62,9 +62,11 @@ mod type_text;
 /// - `impl<S: Arith> Arith for Arc<S>`: `Arc::new(calculator).into_service()` works, so an implementation can
 ///   be in several servers and be used elsewhere.
 /// - `ArithClient`, with the feature `client`: it has every method, returning a `Call`, and is made by
-///   `ArithClient::connect(address)`, `ArithClient::new(..)` or from a `Channel`.
+///   `ArithClient::connect(address)`, `ArithClient::new(..)` or from a `Channel`. A method that streams returns a
+///   `StreamCall` without the halves among its parameters: awaited, it is an `ItemStream` if the method sends items, an
+///   `ItemSink` if it receives them, and an `Exchange` if it does both.
 /// - `ArithStub`, with the feature `client`: the methods of the client as a trait. Code that is generic over
-///   it takes an `ArithClient`, or, in a test, a plain struct.
+///   it takes an `ArithClient`, or, in a test, a plain struct. Methods that stream are not in it.
 ///
 /// # Settings
 ///

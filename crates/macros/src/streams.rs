@@ -23,6 +23,14 @@ pub(crate) struct Half {
     pub(crate) sends: bool,
 }
 
+/// The types of the items of a method, as callers see them.
+pub(crate) struct ItemTypes<'a> {
+    /// The items that callers send.
+    pub(crate) sent: Option<&'a Type>,
+    /// The items that callers receive.
+    pub(crate) received: Option<&'a Type>,
+}
+
 impl Streams {
     /// Returns `true` if the method does not stream.
     pub(crate) const fn is_empty(&self) -> bool {
@@ -32,6 +40,14 @@ impl Streams {
     /// Returns the halves in the order of the parameters.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Half> {
         self.halves.iter()
+    }
+
+    /// Returns the types of the items, as callers see them.
+    pub(crate) fn types(&self) -> ItemTypes<'_> {
+        ItemTypes {
+            sent: self.receiver().map(|half| &half.item),
+            received: self.sender().map(|half| &half.item),
+        }
     }
 
     /// Returns the half by which the method receives items.

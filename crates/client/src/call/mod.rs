@@ -257,8 +257,6 @@ impl<T, E> Call<T, E> {
     ///
     /// ```
     /// # async fn example(channel: farcall_client::Channel) -> Result<(), farcall_client::RpcError> {
-    /// use futures::StreamExt;
-    ///
     /// let mut numbers = channel.call::<u64>("Feed.count", &(1, 10)).receive::<u64>().await?;
     /// while let Some(number) = numbers.next().await {
     ///     println!("{}", number?);

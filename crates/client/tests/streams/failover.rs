@@ -3,7 +3,6 @@
 use farcall_client::{Channel, RetryPolicy};
 use farcall_discovery::RoundRobin;
 use farcall_protocol::{Code, Execution, Kind};
-use futures::StreamExt;
 use tokio::net::TcpStream;
 
 use crate::peer::terms;

@@ -4,7 +4,6 @@ use std::sync::{Arc, Mutex};
 
 use farcall_client::{Channel, Next, Request, interceptor};
 use farcall_protocol::Code;
-use futures::StreamExt;
 
 use crate::peer::terms;
 use crate::support::{Listener, Peer};

@@ -2,7 +2,6 @@
 
 use farcall_client::{Channel, ConnectionOptions};
 use farcall_protocol::{Code, Execution, HeaderRef, Kind, Message, Seq, Status};
-use futures::StreamExt;
 use tokio::io::DuplexStream;
 
 use crate::peer::terms;

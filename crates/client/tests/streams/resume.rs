@@ -2,7 +2,6 @@
 
 use farcall_client::{ItemStream, RetryPolicy};
 use farcall_protocol::{Code, Execution, Kind, Message, Seq};
-use futures::StreamExt;
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 

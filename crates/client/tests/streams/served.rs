@@ -9,7 +9,6 @@ use farcall_protocol::Status;
 use farcall_server::{Receiver, Sender, Server, ServerHandle};
 use farcall_test_support::wait::until;
 use farcall_transport::Address;
-use futures::StreamExt;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 

@@ -2,7 +2,6 @@
 
 use farcall_client::{Channel, ConnectionOptions};
 use farcall_protocol::Kind;
-use futures::StreamExt;
 use tokio::time::{Instant, timeout};
 
 use crate::peer::{channel, terms};

@@ -3,7 +3,6 @@
 use farcall_client::{Channel, RetryPolicy};
 use farcall_context::Inherited;
 use farcall_protocol::Code;
-use futures::StreamExt;
 
 use super::support::{LISTENING, PARENT, Sent, Spans, TRACE, chain, make_spans_known, serve, until};
 

@@ -10,5 +10,6 @@ mod running;
 mod schema;
 mod sharing;
 mod statuses;
+mod streams;
 mod stubs;
 mod values;

@@ -19,7 +19,7 @@ pub(super) fn expand(service: &Service) -> TokenStream {
     let vis = &item.vis;
     let client = format_ident!("{}Client", item.ident.unraw(), span = item.ident.span());
     let doc = format!("Calls the service [`{}`] over a channel. Cloning is cheap.", item.ident.unraw());
-    let methods = plain(service).map(|method| method_of_client(service, method));
+    let methods = service.methods.iter().map(|method| method_of_client(service, method));
     quote! {
         #farcall::__private::if_client! {
             #[doc = #doc]
@@ -103,20 +103,34 @@ fn method_of_client(service: &Service, method: &Method) -> TokenStream {
     }
 }
 
-/// Returns the methods that do not stream.
-pub(super) fn plain(service: &Service) -> impl Iterator<Item = &Method> {
-    service.methods.iter().filter(|method| method.parameters.streams.is_empty())
-}
-
 /// Returns the type of a call of the method.
 fn returns(service: &Service, method: &Method) -> TokenStream {
     let farcall = &service.farcall;
-    match &method.output {
-        Output::Plain(ty) => quote!(#farcall::Call<#ty>),
+    let types = match &method.output {
+        Output::Plain(ty) => quote!(#ty),
         Output::Fallible { value, error, .. } => {
             let error = error_type(service, error);
-            quote!(#farcall::Call<#value, #error>)
+            quote!(#value, #error)
         }
+    };
+    let items = method.parameters.streams.types();
+    let kind = match (items.sent, items.received) {
+        (None, None) => return quote!(#farcall::Call<#types>),
+        (None, Some(received)) => quote!(#farcall::client::Receives<#received>),
+        (Some(sent), None) => quote!(#farcall::client::Sends<#sent>),
+        (Some(sent), Some(received)) => quote!(#farcall::client::Exchanges<#sent, #received>),
+    };
+    quote!(#farcall::client::StreamCall<#kind, #types>)
+}
+
+/// Generates what makes a call a streaming one.
+fn streaming(method: &Method) -> Option<TokenStream> {
+    let items = method.parameters.streams.types();
+    match (items.sent, items.received) {
+        (None, None) => None,
+        (None, Some(received)) => Some(quote!(.receive::<#received>())),
+        (Some(sent), None) => Some(quote!(.send_items::<#sent>())),
+        (Some(sent), Some(received)) => Some(quote!(.exchange::<#sent, #received>())),
     }
 }
 
@@ -143,10 +157,11 @@ fn call(service: &Service, method: &Method) -> TokenStream {
         Idempotence::Anywhere => quote!(.idempotent()),
         Idempotence::SameServer => quote!(.idempotent_at_same_server()),
     });
+    let streaming = streaming(method);
     let checked = checked::of_method(method);
     if checked.is_empty() {
         return quote! {
-            self.channel.#make(#name, &#arguments_ident { #(#fields),* }) #idempotent
+            self.channel.#make(#name, &#arguments_ident { #(#fields),* }) #streaming #idempotent
         };
     }
     let fields: Vec<_> = fields.collect();
@@ -157,7 +172,7 @@ fn call(service: &Service, method: &Method) -> TokenStream {
     quote! {{
         #[inline]
         fn #ident<#(#bounds),*>(#channel: &#farcall::Channel, #(#fields: #field_types),*) -> #returns {
-            #channel.#make(#name, &#arguments_ident { #(#fields),* })
+            #channel.#make(#name, &#arguments_ident { #(#fields),* }) #streaming
         }
         #ident::<#(#types),*>(&self.channel, #(#fields),*) #idempotent
     }}

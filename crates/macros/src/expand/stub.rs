@@ -5,7 +5,6 @@ use proc_macro2::TokenStream;
 use quote::{format_ident, quote};
 use syn::ext::IdentExt as _;
 
-use super::client::plain;
 use super::names::error_type;
 use crate::method::Method;
 use crate::output::Output;
@@ -19,9 +18,11 @@ pub(super) fn expand(service: &Service) -> TokenStream {
     let name = item.ident.unraw();
     let stub = format_ident!("{name}Stub", span = item.ident.span());
     let client = format_ident!("{name}Client", span = item.ident.span());
+    let has_streams = service.methods.iter().any(|method| !method.parameters.streams.is_empty());
+    let streams = if has_streams { " Methods that stream are methods of the client alone." } else { "" };
     let doc = format!(
         "The methods of [`{client}`] as a trait.\n\nCode that is generic over it takes a client, or, in a test, \
-         a plain struct that implements it. A call has no settings here: those of the channel hold."
+         a plain struct that implements it. A call has no settings here: those of the channel hold.{streams}"
     );
     let declarations = plain(service).map(|method| {
         let attributes = method.for_client();
@@ -53,6 +54,11 @@ pub(super) fn expand(service: &Service) -> TokenStream {
             }
         }
     }
+}
+
+/// Returns the methods that do not stream.
+fn plain(service: &Service) -> impl Iterator<Item = &Method> {
+    service.methods.iter().filter(|method| method.parameters.streams.is_empty())
 }
 
 fn signature(service: &Service, method: &Method) -> TokenStream {

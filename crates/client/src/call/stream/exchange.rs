@@ -23,8 +23,6 @@ use crate::error::CallError;
 ///
 /// ```
 /// # async fn example(channel: farcall_client::Channel) -> Result<(), farcall_client::RpcError> {
-/// use futures::StreamExt;
-///
 /// let mut echo = channel.call::<u64>("Feed.echo", &()).exchange::<Vec<u8>, Vec<u8>>().await?;
 /// echo.send(vec![1, 2, 3]).await?;
 /// assert_eq!(echo.next().await.unwrap()?, [1, 2, 3]);
@@ -52,6 +50,15 @@ impl<S: Serialize + 'static, I: DeserializeOwned + 'static, R, E> Exchange<S, I,
     /// As for [`ItemSink::send`].
     pub async fn send(&mut self, item: S) -> Result<bool, CallError<E>> {
         self.sending.send_when_ready(item).await.map_err(|error| error_of(self.decode, error))
+    }
+
+    /// Takes the next item. See [`ItemStream::next`].
+    ///
+    /// # Errors
+    ///
+    /// As for [`ItemStream::next`].
+    pub async fn next(&mut self) -> Option<Result<I, CallError<E>>> {
+        self.items.next().await
     }
 
     /// Says that no more items are sent. Items can still be taken.

@@ -185,8 +185,6 @@ impl<I, T, E> StreamCall<Receives<I>, T, E> {
     ///
     /// ```
     /// # async fn example(channel: farcall_client::Channel) -> Result<(), farcall_client::RpcError> {
-    /// use futures::StreamExt;
-    ///
     /// let numbers = channel.call::<u64>("Feed.count", &(1, 1000)).receive::<u64>();
     /// let mut numbers = numbers.resume(|last| (*last + 1, 1000)).await?;
     /// while let Some(number) = numbers.next().await {

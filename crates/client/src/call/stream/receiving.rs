@@ -36,8 +36,6 @@ use crate::error::{CallError, Phase, RpcError};
 ///
 /// ```
 /// # async fn example(channel: farcall_client::Channel) -> Result<(), farcall_client::RpcError> {
-/// use futures::StreamExt;
-///
 /// let mut numbers = channel.call::<u64>("Feed.count", &(1, 10)).receive::<u64>().await?;
 /// let mut sum = 0;
 /// while let Some(number) = numbers.next().await {
@@ -56,6 +54,16 @@ pub struct ItemStream<T, R = (), E = Infallible> {
 impl<T: DeserializeOwned + 'static, R, E> ItemStream<T, R, E> {
     pub(super) const fn new(receiving: Receiving, decode: DecodeFn<R, E>) -> Self {
         Self { receiving, decode, item: PhantomData }
+    }
+
+    /// Takes the next item, as `next` of [`futures::StreamExt`] does. `None` at the end of a stream that is complete. If the
+    /// future is dropped before it is ready, no item is lost.
+    ///
+    /// # Errors
+    ///
+    /// The call has failed, or the item is not a `T`; the stream ends with it.
+    pub async fn next(&mut self) -> Option<Result<T, CallError<E>>> {
+        poll_fn(|cx| Pin::new(&mut *self).poll_next(cx)).await
     }
 
     /// Takes no more items, and waits for the final value. The server is told to stop, and what arrives is dropped, unless
