@@ -29,10 +29,13 @@ pub(super) async fn document(State(state): State<GatewayState>, request: Request
         return method_not_allowed(request.uri().path());
     }
     match list_services(&state, request).await {
-        Ok(response) if response.status().is_success() => {
-            let document = document_of(state.handle.services(), &state.options);
-            json_response(Body::from(document.to_string()))
-        }
+        Ok(response) if response.status().is_success() => match state.handle.schema().await {
+            Ok(schema) => {
+                let document = document_of(&schema, &state.options);
+                json_response(Body::from(document.to_string()))
+            }
+            Err(status) => Failure::from(status).into_response(),
+        },
         Ok(refused) => refused,
         Err(failure) => failure.into_response(),
     }

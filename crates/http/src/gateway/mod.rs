@@ -12,7 +12,6 @@ mod listing;
 mod openapi;
 mod options;
 mod response;
-mod schema;
 mod state;
 
 use std::time::Duration;

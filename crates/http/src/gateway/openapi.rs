@@ -1,59 +1,64 @@
 //! The OpenAPI 3.1 document of the services: <https://spec.openapis.org/oas/v3.1.1.html>.
 //!
-//! It is as exact as the server's descriptions of its methods: names, documentation, and types as they are
-//! written in Rust.
+//! It is made of the schema that `farcall.schema` answers.
+
+use std::collections::BTreeMap;
 
 use farcall_protocol::Code;
-use farcall_protocol::describe::{MethodInfo, ServiceInfo};
+use farcall_schema::{Document, MethodSchema, ServiceSchema, Type};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Map, Value, json};
 
 use super::head::MAX_TIMEOUT_MS;
 use super::options::Gateway;
-use super::schema::{is_optional, result_types, schema};
 use super::state::ROOT;
 
 /// The characters that a path cannot contain; braces, for example, would be a parameter.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'.').remove(b'-').remove(b'_').remove(b'~');
-/// The name of a closure's parameter, which is the whole body.
-const WHOLE: &str = "arguments";
+/// The schema of failed calls, of this document's own.
+const ERROR: &str = "Error";
+/// The prefix of references to types.
+const SCHEMAS: &str = "#/components/schemas/";
 
 /// Creates the document.
-pub(super) fn document_of(services: &[ServiceInfo], options: &Gateway) -> Value {
+pub(super) fn document_of(document: &Document, options: &Gateway) -> Value {
+    let types = Types::new(document);
     let mut paths = Map::new();
-    for service in services {
+    for service in &document.services {
         for method in &service.methods {
             let name = format!("{}.{}", service.name, method.name);
             let path = format!("{ROOT}/{}", utf8_percent_encode(&name, ENCODED));
-            paths.insert(path, json!({ "post": operation(&name, service, method) }));
+            paths.insert(path, json!({ "post": operation(&types, &name, service, method) }));
         }
+    }
+    let mut components = components();
+    for (name, ty) in &document.definitions {
+        components["schemas"][types.name(name)] = types.schema(ty);
     }
     json!({
         "openapi": "3.1.1",
         "info": { "title": options.title, "version": options.version },
-        "tags": services.iter().map(tag).collect::<Vec<_>>(),
+        "tags": document.services.iter().map(tag).collect::<Vec<_>>(),
         "paths": paths,
-        "components": components(),
+        "components": components,
         // Without a credential, or with one: it is not known here if the server requires it.
         "security": [{}, { "bearer": [] }],
     })
 }
 
-fn tag(service: &ServiceInfo) -> Value {
+fn tag(service: &ServiceSchema) -> Value {
     let mut tag = json!({ "name": service.name });
     describe(&mut tag, "description", &service.doc);
     tag
 }
 
-fn operation(name: &str, service: &ServiceInfo, method: &MethodInfo) -> Value {
-    let (returns, error) = result_types(&method.returns).unwrap_or((&method.returns, None));
-    let returns = if returns.is_empty() { json!({}) } else { schema(returns) };
+fn operation(types: &Types<'_>, name: &str, service: &ServiceSchema, method: &MethodSchema) -> Value {
     let mut responses = json!({
-        "200": { "description": "The result.", "content": content(&returns) },
+        "200": { "description": "The result.", "content": content(&types.schema(&method.result)) },
         "default": { "$ref": "#/components/responses/Error" },
     });
-    if result_types(&method.returns).is_some() {
-        responses["422"] = own_error(error);
+    if let Some(error) = &method.error {
+        responses["422"] = own_error(&types.schema(error));
     }
     let mut operation = json!({
         "operationId": name,
@@ -62,7 +67,7 @@ fn operation(name: &str, service: &ServiceInfo, method: &MethodInfo) -> Value {
             { "$ref": "#/components/parameters/timeout" },
             { "$ref": "#/components/parameters/idempotent" },
         ],
-        "requestBody": request_body(method),
+        "requestBody": request_body(types, method),
         "responses": responses,
     });
     let summary = method.doc.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default();
@@ -72,26 +77,60 @@ fn operation(name: &str, service: &ServiceInfo, method: &MethodInfo) -> Value {
 }
 
 /// Describes the arguments by name. An array in order is accepted, too, but not documented: one way is enough.
-fn request_body(method: &MethodInfo) -> Value {
-    if let [only] = &method.params[..]
-        && only.name == WHOLE
-    {
-        return json!({ "content": content(&schema(&only.type_name)) });
+fn request_body(types: &Types<'_>, method: &MethodSchema) -> Value {
+    let mut content = content(&types.schema(&method.arguments));
+    content["application/json"]["example"] = types.document.example_arguments(method);
+    let needs_body =
+        method.named_arguments().is_some_and(|arguments| arguments.fields.iter().any(|field| field.required));
+    if needs_body { json!({ "required": true, "content": content }) } else { json!({ "content": content }) }
+}
+
+/// The types of a schema document, under names that OpenAPI allows.
+struct Types<'a> {
+    document: &'a Document,
+    names: BTreeMap<&'a str, String>,
+}
+
+impl<'a> Types<'a> {
+    fn new(document: &'a Document) -> Self {
+        let mut names = BTreeMap::<&str, String>::new();
+        for name in document.definitions.keys() {
+            let is_allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+            let mut allowed: String = name.chars().map(|c| if is_allowed(c) { c } else { '_' }).collect();
+            while allowed == ERROR || names.values().any(|used| *used == allowed) {
+                allowed.push('_');
+            }
+            names.insert(name, allowed);
+        }
+        Self { document, names }
     }
-    let properties: Map<_, _> =
-        method.params.iter().map(|param| (param.name.clone(), schema(&param.type_name))).collect();
-    let required: Vec<_> = method
-        .params
-        .iter()
-        .filter(|param| !is_optional(&param.type_name))
-        .map(|param| param.name.as_str())
-        .collect();
-    let mut arguments = json!({ "type": "object", "properties": properties });
-    if required.is_empty() {
-        return json!({ "content": content(&arguments) });
+
+    fn name<'n>(&'n self, name: &'n str) -> &'n str {
+        self.names.get(name).map_or(name, String::as_str)
     }
-    arguments["required"] = json!(required);
-    json!({ "required": true, "content": content(&arguments) })
+
+    /// Returns the schema of a type, with references into this document.
+    fn schema(&self, ty: &Type) -> Value {
+        // The names are those of components, so nothing in them is escaped.
+        let mut schema = ty.clone().map_refs(&|name| Type::Ref(self.name(&name).to_owned())).to_json_schema();
+        move_references(&mut schema);
+        schema
+    }
+}
+
+fn move_references(schema: &mut Value) {
+    match schema {
+        Value::Object(members) => {
+            if let Some(Value::String(reference)) = members.get_mut("$ref")
+                && let Some(name) = reference.strip_prefix("#/$defs/")
+            {
+                *reference = format!("{SCHEMAS}{name}");
+            }
+            members.values_mut().for_each(move_references);
+        }
+        Value::Array(items) => items.iter_mut().for_each(move_references),
+        _ => {}
+    }
 }
 
 fn content(schema: &Value) -> Value {
@@ -99,8 +138,7 @@ fn content(schema: &Value) -> Value {
 }
 
 /// Describes the response if the method itself fails, which has more details than others.
-fn own_error(details: Option<&str>) -> Value {
-    let details = details.map_or_else(|| json!({}), schema);
+fn own_error(details: &Value) -> Value {
     let object =
         json!({ "properties": { "code": { "const": Code::Application.name() }, "details": details } });
     let schema = json!({
@@ -170,28 +208,34 @@ fn describe(object: &mut Value, key: &str, text: &str) {
 
 #[cfg(test)]
 mod tests {
-    use farcall_protocol::describe::ParamInfo;
+    use farcall_schema::{Field, Struct};
 
     use super::*;
-    use crate::gateway::schema::unknown;
 
-    fn param(name: &str, type_name: &str) -> ParamInfo {
-        ParamInfo::new(name, type_name)
-    }
-
-    fn document(method: MethodInfo) -> Value {
-        let service = ServiceInfo::new("shop.Stock").doc("What is there.").methods(vec![method]);
-        document_of(&[service], &Gateway::default().title("Shop").version("2.0.0"))
+    fn document(method: MethodSchema) -> Value {
+        let mut service = ServiceSchema::new("shop.Stock");
+        service.doc = "What is there.".to_owned();
+        service.methods.push(method);
+        let mut document = Document::default();
+        document.services.push(service);
+        document
+            .definitions
+            .insert("Error".to_owned(), Type::Struct(Struct::new([Field::new("left", Type::i64())])));
+        document.definitions.insert("Ünit<u8>".to_owned(), Type::Ref("Error".to_owned()).list());
+        document_of(&document, &Gateway::default().title("Shop").version("2.0.0"))
     }
 
     #[test]
     fn method_is_described_by_its_doc_and_its_types() {
-        let document = document(
-            MethodInfo::new("count")
-                .doc("Counts what is there.\n\nOf one kind, or of all.")
-                .params(vec![param("kind", "Option<String>"), param("at", "u8")])
-                .returns("Result<u8, NoSuchKind>"),
-        );
+        let mut method = MethodSchema::new("count");
+        method.doc = "Counts what is there.\n\nOf one kind, or of all.".to_owned();
+        method.arguments = Type::Struct(Struct::new([
+            Field::new("kind", Type::Text.option()).optional(),
+            Field::new("at", Type::int(false, 8)),
+        ]));
+        method.result = Type::int(false, 8);
+        method.error = Some(Type::Ref("Error".to_owned()));
+        let document = document(method);
         assert_eq!(document["info"], json!({ "title": "Shop", "version": "2.0.0" }));
         assert_eq!(document["tags"], json!([{ "name": "shop.Stock", "description": "What is there." }]));
         let post = &document["paths"]["/rpc/shop.Stock.count"]["post"];
@@ -200,28 +244,40 @@ mod tests {
         assert_eq!(post["description"], "Counts what is there.\n\nOf one kind, or of all.");
         let body = &post["requestBody"];
         assert_eq!(body["required"], true);
-        let arguments = &body["content"]["application/json"]["schema"];
+        let json = &body["content"]["application/json"];
+        assert_eq!(json["example"], json!({ "kind": "text", "at": 0 }));
+        let arguments = &json["schema"];
         assert_eq!(arguments["required"], json!(["at"]));
         assert_eq!(arguments["properties"]["at"]["maximum"], 255);
         assert_eq!(arguments["properties"]["kind"]["anyOf"][1]["type"], "null");
-        assert_eq!(post["responses"]["200"]["content"]["application/json"]["schema"], schema("u8"));
+        let result = &post["responses"]["200"]["content"]["application/json"]["schema"];
+        assert_eq!(*result, Type::int(false, 8).to_json_schema());
         let own = &post["responses"]["422"]["content"]["application/json"]["schema"]["allOf"][1];
-        assert_eq!(own["properties"]["error"]["properties"]["details"], unknown("NoSuchKind"));
+        let details = &own["properties"]["error"]["properties"]["details"];
+        // The document has an `Error` of its own.
+        assert_eq!(*details, json!({ "$ref": "#/components/schemas/Error_" }));
+        assert_eq!(document["components"]["schemas"]["Error_"]["required"], json!(["left"]));
+        assert_eq!(
+            document["components"]["schemas"]["_nit_u8_"]["items"]["$ref"],
+            "#/components/schemas/Error_"
+        );
     }
 
     #[test]
-    fn closure_takes_the_whole_body_and_a_method_without_parameters_needs_none() {
-        let whole = document(MethodInfo::new("add").params(vec![param("arguments", "shop::Goods")]));
+    fn single_value_is_the_whole_body_and_a_method_without_parameters_needs_none() {
+        let mut method = MethodSchema::new("add");
+        (method.takes_whole, method.arguments) = (true, Type::Text);
+        let whole = document(method);
         let body = &whole["paths"]["/rpc/shop.Stock.add"]["post"]["requestBody"];
-        assert_eq!(body["content"]["application/json"]["schema"], unknown("shop::Goods"));
-        let none = document(MethodInfo::new("clear"));
+        assert_eq!(body["content"]["application/json"]["schema"], json!({ "type": "string" }));
+        let none = document(MethodSchema::new("clear"));
         let body = &none["paths"]["/rpc/shop.Stock.clear"]["post"]["requestBody"];
         assert_eq!(body.get("required"), None);
     }
 
     #[test]
     fn name_that_is_no_path_is_encoded() {
-        let document = document(MethodInfo::new("a/{b}?"));
+        let document = document(MethodSchema::new("a/{b}?"));
         assert!(document["paths"]["/rpc/shop.Stock.a%2F%7Bb%7D%3F"]["post"].is_object(), "{document}");
     }
 }

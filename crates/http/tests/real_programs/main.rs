@@ -1,5 +1,5 @@
 //! Real programs from the system's packages: nginx and HAProxy as reverse proxies, tinyproxy as a forward
-//! proxy, and curl, openssl and promtool as clients.
+//! proxy, and curl, openssl, promtool and openapi-spec-validator as clients.
 //!
 //! Each test starts its programs on a loopback port with a temporary directory, and stops them at its end.
 //! The configurations are those that `docs/HTTP.md` shows.
@@ -9,6 +9,7 @@
 mod authority;
 mod document;
 mod forward_proxy;
+mod openapi;
 mod pages;
 mod program;
 mod reverse_proxies;
