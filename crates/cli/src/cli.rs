@@ -2,7 +2,9 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::{bench, call, completions, describe, doctor, health, ls, man, ping, registry};
+use crate::commands::{
+    bench, call, completions, describe, doctor, health, ls, man, ping, registry, schema, template, top,
+};
 use crate::exit;
 
 /// Lists, describes, calls, measures, watches and checks farcall servers, which describe themselves.
@@ -24,6 +26,9 @@ pub(crate) enum Command {
     Doctor(doctor::DoctorArgs),
     Bench(bench::BenchArgs),
     Registry(registry::RegistryArgs),
+    Template(template::TemplateArgs),
+    Schema(schema::SchemaArgs),
+    Top(top::TopArgs),
     Completions(completions::CompletionsArgs),
     Man(man::ManArgs),
 }
@@ -32,7 +37,7 @@ impl Command {
     /// Returns `true` if Ctrl-C is the usual end of the command, which it notices itself.
     pub(crate) const fn ends_itself(&self) -> bool {
         match self {
-            Self::Bench(_) => true,
+            Self::Bench(_) | Self::Top(_) => true,
             Self::Registry(args) => args.ends_itself(),
             _ => false,
         }

@@ -12,6 +12,7 @@ mod exit;
 mod failure;
 mod methods;
 mod output;
+mod schema;
 mod session;
 mod targets;
 mod time;

@@ -11,6 +11,7 @@ use crate::failure::Failure;
 use crate::methods::{find, idempotence, signature, suggestion};
 use crate::output::escape::{lines, word};
 use crate::output::{Format, print};
+use crate::schema;
 use crate::session::{Session, SessionOptions};
 use crate::targets::args::TargetArgs;
 use crate::targets::settings::Settings;
@@ -40,10 +41,12 @@ pub(crate) async fn run(args: DescribeArgs, environment: &Environment) -> Result
     }
     let session = Session::open(settings, Some(&name), SessionOptions::default(), environment).await?;
     let services = described(&session).await?;
+    let document = schema::of_server_if_any(&session).await;
+    let example = |name: &str| schema::example(document.as_ref()?, name);
     let (value, text) = if let Some(method) = find(&services, &name) {
-        (Value::of(method), method_text(&target.target, &name, method))
+        (Value::of(method), method_text(&target.target, &name, method, example(&name)))
     } else if let Some(service) = services.iter().find(|service| service.name == name) {
-        (Value::of(service), service_text(&target.target, service))
+        (Value::of(service), service_text(&target.target, service, example))
     } else {
         let failure = Failure::usage(format!("there is no method or service `{}`", word(&name)));
         return Err(failure.with_hint(suggestion(&services, &name)));
@@ -55,18 +58,18 @@ pub(crate) async fn run(args: DescribeArgs, environment: &Environment) -> Result
     Ok(ExitCode::SUCCESS)
 }
 
-fn service_text(target: &str, service: &ServiceInfo) -> String {
+fn service_text(target: &str, service: &ServiceInfo, example: impl Fn(&str) -> Option<String>) -> String {
     let mut text = format!("service {}\n", word(&service.name));
     push_doc(&mut text, &service.doc);
     for method in &service.methods {
         let name = format!("{}.{}", service.name, method.name);
         text.push('\n');
-        text.push_str(&method_text(target, &name, method));
+        text.push_str(&method_text(target, &name, method, example(&name)));
     }
     text
 }
 
-fn method_text(target: &str, name: &str, method: &MethodInfo) -> String {
+fn method_text(target: &str, name: &str, method: &MethodInfo, example: Option<String>) -> String {
     let mut text = format!("{}{}\n", word(name), signature(method));
     push_doc(&mut text, &method.doc);
     let idempotence = idempotence(method);
@@ -77,7 +80,11 @@ fn method_text(target: &str, name: &str, method: &MethodInfo) -> String {
         "String" => format!(" {}=TEXT", word(&param.name)),
         _ => format!(" {}:=JSON", word(&param.name)),
     });
-    text.push_str(&format!("    $ farcall call {target} {}{}\n", word(name), arguments.collect::<String>()));
+    let arguments = match example {
+        Some(example) => format!(" '{}'", word(&example)),
+        None => arguments.collect(),
+    };
+    text.push_str(&format!("    $ farcall call {target} {}{arguments}\n", word(name)));
     text
 }
 

@@ -10,6 +10,9 @@ pub(crate) mod ls;
 pub(crate) mod man;
 pub(crate) mod ping;
 pub(crate) mod registry;
+pub(crate) mod schema;
+pub(crate) mod template;
+pub(crate) mod top;
 
 use std::process::ExitCode;
 
@@ -27,6 +30,9 @@ pub(crate) async fn run(command: Command, environment: &Environment) -> Result<E
         Command::Health(args) => health::run(args, environment).await,
         Command::Doctor(args) => doctor::run(args, environment).await,
         Command::Registry(args) => registry::run(args).await,
+        Command::Schema(args) => schema::run(args, environment).await,
+        Command::Template(args) => template::run(args, environment).await,
+        Command::Top(args) => top::run(args, environment).await,
         Command::Completions(args) => completions::run::<Cli>(&args),
         Command::Man(args) => man::run::<Cli>(&args),
         Command::Bench(args) => bench::run(args, environment).await,

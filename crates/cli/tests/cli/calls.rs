@@ -22,7 +22,7 @@ fn ls_lists_methods_with_their_documentation() {
 #[test]
 fn describe_shows_signature_and_a_call() {
     let target = arith();
-    let call = format!("$ farcall call {target} Arith.multiply a:=JSON b:=JSON");
+    let call = format!("$ farcall call {target} Arith.multiply '{{\"a\":0,\"b\":0}}'");
     farcall(&["describe", &target, "Arith.multiply"]).assert_out(&format!(
         "Arith.multiply(a: i64, b: i64) -> i64 Multiplies two numbers. It is idempotent. {call}"
     ));

@@ -9,3 +9,5 @@ mod documents;
 mod registries;
 mod schemes;
 mod support;
+mod tops;
+mod types;

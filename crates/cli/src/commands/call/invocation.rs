@@ -9,6 +9,7 @@ use crate::check::check;
 use crate::failure::Failure;
 use crate::methods::{find, suggestion};
 use crate::output::escape::word;
+use crate::schema;
 use crate::session::Session;
 use crate::value::Value;
 
@@ -27,13 +28,18 @@ impl Invocation {
             return Ok(());
         }
         // A server that cannot be asked is asked for the call itself, whose error says more.
-        let Ok(Some(services)) = self.session.services().await else { return Ok(()) };
+        let (services, document) =
+            tokio::join!(self.session.services(), schema::of_server_if_any(&self.session));
+        let Ok(Some(services)) = services else { return Ok(()) };
         let Some(method) = find(&services, &self.method) else {
             let failure = Failure::usage(format!("there is no method `{}`", word(&self.method)));
             return Err(failure.with_hint(suggestion(&services, &self.method)));
         };
         self.is_idempotent |= method.idempotent;
-        arguments.map_or(Ok(()), |arguments| check(method, arguments)).map_err(|error| {
+        let Some(arguments) = arguments else { return Ok(()) };
+        let by_types =
+            || document.map_or(Ok(()), |document| schema::check(&document, &self.method, arguments));
+        check(method, arguments).and_then(|()| by_types()).map_err(|error| {
             Failure::usage(error)
                 .with_field("method", word(&self.method))
                 .with_field("sent", "no, --no-check sends it")
