@@ -24,6 +24,7 @@ mod known_types;
 mod method;
 mod names;
 mod output;
+mod parameter;
 mod parameters;
 mod rpc;
 mod service;

@@ -4,6 +4,7 @@ use syn::ext::IdentExt as _;
 use syn::{FnArg, Ident, Pat, PatType, Receiver, Signature, Type, TypePath};
 
 use crate::errors::Errors;
+use crate::parameter::{Parameter, last_ident};
 use crate::streams::{self, Streams};
 use crate::type_rules::{self, ungrouped};
 
@@ -16,12 +17,6 @@ pub(crate) struct Parameters {
     pub(crate) sent: Vec<Parameter>,
     /// The halves of a stream, which follow those that are sent.
     pub(crate) streams: Streams,
-}
-
-/// A parameter that is sent.
-pub(crate) struct Parameter {
-    pub(crate) ident: Ident,
-    pub(crate) ty: Type,
 }
 
 impl Parameters {
@@ -94,57 +89,10 @@ impl Parameters {
     }
 }
 
-impl Parameter {
-    fn parse(parameter: &PatType, has_body: bool, errors: &mut Errors) -> Option<Self> {
-        type_rules::check(&parameter.ty, errors);
-        Self::parse_name(parameter, has_body, errors)
-    }
-
-    /// Parses a parameter whose type has rules of its kind.
-    fn parse_name(parameter: &PatType, has_body: bool, errors: &mut Errors) -> Option<Self> {
-        let ident = match &*parameter.pat {
-            Pat::Ident(name) if name.by_ref.is_none() && name.subpat.is_none() => {
-                if name.mutability.is_some() && !has_body {
-                    let message = format!("`mut` belongs in the implementation: write `{}`", name.ident);
-                    errors.add(&parameter.pat, message);
-                }
-                &name.ident
-            }
-            Pat::Wild(wild) => {
-                errors.add(wild, "arguments are sent by name: write one, such as `_unused`");
-                return None;
-            }
-            pattern => {
-                errors.add(
-                    pattern,
-                    "arguments are sent by name: write one, and destructure the value in the method",
-                );
-                return None;
-            }
-        };
-        Some(Self { ident: ident.clone(), ty: (*parameter.ty).clone() })
-    }
-
-    /// Returns the name on the wire.
-    pub(crate) fn name(&self) -> String {
-        self.ident.unraw().to_string()
-    }
-
-    /// Returns `true` if callers may omit it, because its type has the name `Option`.
-    pub(crate) fn is_optional(&self) -> bool {
-        last_ident(&self.ty).is_some_and(|ident| ident == "Option")
-    }
-}
-
 /// Returns `true` if a parameter is the context of the call: a reference to a type with the name `Context`.
 fn is_context(ty: &Type) -> bool {
     let Type::Reference(reference) = ungrouped(ty) else { return false };
     last_ident(&reference.elem).is_some_and(|ident| ident == "Context")
-}
-
-fn last_ident(ty: &Type) -> Option<&Ident> {
-    let Type::Path(TypePath { path, .. }) = ungrouped(ty) else { return None };
-    path.segments.last().map(|last| &last.ident)
 }
 
 fn check_receiver(receiver: &Receiver, errors: &mut Errors) {

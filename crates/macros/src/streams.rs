@@ -3,7 +3,7 @@
 use syn::{GenericArgument, Ident, PathArguments, PathSegment, Type, TypePath};
 
 use crate::errors::Errors;
-use crate::parameters::Parameter;
+use crate::parameter::Parameter;
 use crate::type_rules::{self, ungrouped};
 
 /// The halves of a stream that a method takes.

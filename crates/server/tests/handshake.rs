@@ -66,7 +66,7 @@ async fn unknown_option_fields_are_ignored() {
     let mut stream = open(&server.handle);
     let option = json!({
         "magic_number": 3_405_691_582_u32, "version": 1, "codec_type": "application/json",
-        "features": ["streams"], "colour": {"red": 1},
+        "features": ["tea", "streams"], "colour": {"red": 1},
     });
     stream.write_all(&frame(option.to_string().as_bytes())).await.unwrap();
     let answer: Value = serde_json::from_slice(&read_option(&mut stream).await.unwrap()).unwrap();
@@ -75,6 +75,7 @@ async fn unknown_option_fields_are_ignored() {
         json!({
             "magic_number": 3_405_691_582_u32, "version": 1, "codec_type": "application/json",
             "handle_timeout_ms": 0, "max_frame_bytes": 4_194_304, "max_in_flight": 1024,
+            "features": ["streams"], "stream_window": 65_536, "max_streams": 256,
         })
     );
 }

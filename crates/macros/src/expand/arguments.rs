@@ -7,7 +7,7 @@ use super::checked;
 use super::names::{arguments_ident, full_name};
 use crate::byte_types;
 use crate::method::Method;
-use crate::parameters::Parameter;
+use crate::parameter::Parameter;
 use crate::service::Service;
 use crate::type_text::type_text;
 

@@ -12,7 +12,7 @@ use syn::{GenericArgument, Ident, PathArguments, Type};
 use crate::byte_types::is_bytes;
 use crate::known_types::is_known;
 use crate::method::Method;
-use crate::parameters::Parameter;
+use crate::parameter::Parameter;
 use crate::service::Service;
 use crate::type_rules::ungrouped;
 

@@ -9,7 +9,7 @@ use super::names::{arguments_ident, error_type, full_name, local};
 use crate::byte_types;
 use crate::method::Method;
 use crate::output::Output;
-use crate::parameters::Parameter;
+use crate::parameter::Parameter;
 use crate::rpc::Idempotence;
 use crate::service::Service;
 

@@ -8,7 +8,7 @@ use syn::ext::IdentExt as _;
 use super::names::error_type;
 use crate::method::Method;
 use crate::output::Output;
-use crate::parameters::Parameter;
+use crate::parameter::Parameter;
 use crate::service::Service;
 
 /// Generates the trait and its implementation by the client, if the client is compiled in.

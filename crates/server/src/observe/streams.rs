@@ -34,7 +34,7 @@ pub struct StreamOverview {
     pub queued_bytes: usize,
     /// The number of times that an item of the handler had to wait for credit.
     pub stalls: u64,
-    /// What the stream waits for: its `handler`, the peer's `credit`, the `socket`, or an item of the `peer`.
+    /// The side that the stream waits for: its `handler`, the peer's `credit`, the `socket`, or an item of the `peer`.
     pub waits_for: &'static str,
 }
 

@@ -11,7 +11,7 @@ use farcall_server::{Limits, Receiver, Sender, ServerBuilder};
 use serde::Deserialize;
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use super::{Answer, Nothing, Raw, Running, Stage, builder, serve_with, stage};
 
@@ -130,7 +130,8 @@ impl Running {
         self.assert_nothing_left().await;
         assert_eq!(self.stage.alive.load(SeqCst), 0);
         let held = self.handle.buffered_bytes();
-        assert!(held < 64 * 1024, "{held} bytes are still reserved");
+        // The buffers of open connections may be larger than usual for a while.
+        assert!(held < 160 * 1024, "{held} bytes are still reserved");
     }
 }
 
@@ -155,6 +156,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Raw<S> {
     pub async fn credit(&mut self, seq: Seq, limit: u64) {
         let body = encode_credit(self.codec(), limit).unwrap().into_bytes();
         self.send(&HeaderRef::new(Kind::Credit, seq), body).await;
+    }
+
+    /// Answers pings for so long, while nothing else comes.
+    pub async fn wait(&mut self, time: Duration) {
+        let received = timeout(time, self.recv()).await;
+        assert!(received.is_err(), "{received:?}");
     }
 
     /// Receives a message of this kind.

@@ -1,0 +1,62 @@
+//! [`Parameter`]: a name and a type.
+
+use syn::ext::IdentExt as _;
+use syn::{Ident, Pat, PatType, Type, TypePath};
+
+use crate::errors::Errors;
+use crate::type_rules::{self, ungrouped};
+
+/// A parameter that is sent, or a half of a stream.
+pub(crate) struct Parameter {
+    pub(crate) ident: Ident,
+    pub(crate) ty: Type,
+}
+
+impl Parameter {
+    /// Parses a parameter that is sent.
+    pub(crate) fn parse(parameter: &PatType, has_body: bool, errors: &mut Errors) -> Option<Self> {
+        type_rules::check(&parameter.ty, errors);
+        Self::parse_name(parameter, has_body, errors)
+    }
+
+    /// Parses a parameter whose type has rules of its kind.
+    pub(crate) fn parse_name(parameter: &PatType, has_body: bool, errors: &mut Errors) -> Option<Self> {
+        let ident = match &*parameter.pat {
+            Pat::Ident(name) if name.by_ref.is_none() && name.subpat.is_none() => {
+                if name.mutability.is_some() && !has_body {
+                    let message = format!("`mut` belongs in the implementation: write `{}`", name.ident);
+                    errors.add(&parameter.pat, message);
+                }
+                &name.ident
+            }
+            Pat::Wild(wild) => {
+                errors.add(wild, "arguments are sent by name: write one, such as `_unused`");
+                return None;
+            }
+            pattern => {
+                errors.add(
+                    pattern,
+                    "arguments are sent by name: write one, and destructure the value in the method",
+                );
+                return None;
+            }
+        };
+        Some(Self { ident: ident.clone(), ty: (*parameter.ty).clone() })
+    }
+
+    /// Returns the name on the wire.
+    pub(crate) fn name(&self) -> String {
+        self.ident.unraw().to_string()
+    }
+
+    /// Returns `true` if callers may omit it, because its type has the name `Option`.
+    pub(crate) fn is_optional(&self) -> bool {
+        last_ident(&self.ty).is_some_and(|ident| ident == "Option")
+    }
+}
+
+/// Returns the last name in the path of a type.
+pub(crate) fn last_ident(ty: &Type) -> Option<&Ident> {
+    let Type::Path(TypePath { path, .. }) = ungrouped(ty) else { return None };
+    path.segments.last().map(|last| &last.ident)
+}
