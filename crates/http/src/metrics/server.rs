@@ -34,6 +34,7 @@ impl Collector for ServerCollector {
         write_in_flight(to, &methods)?;
         write_durations(to, &methods)?;
         write_refusals(to, &self.handle)?;
+        write_streams(to, &self.handle)?;
         let gauge = |to: &mut DescriptorEncoder<'_>, name, help, unit, value: usize| {
             let value = ConstGauge::new(u64::try_from(value).unwrap_or(u64::MAX));
             value.encode(to.encode_descriptor(name, help, unit, MetricType::Gauge)?)
@@ -77,6 +78,30 @@ fn write_refusals(to: &mut DescriptorEncoder<'_>, handle: &ServerHandle) -> fmt:
     let help = "Connections closed because they held memory that others needed.";
     let shed = ConstCounter::new(handle.shed_connections());
     shed.encode(to.encode_descriptor("shed_connections", help, None, MetricType::Counter)?)
+}
+
+fn write_streams(to: &mut DescriptorEncoder<'_>, handle: &ServerHandle) -> fmt::Result {
+    let metrics = handle.stream_metrics();
+    let help = "Streaming calls that are open.";
+    ConstGauge::new(metrics.open).encode(to.encode_descriptor(
+        "streams_open",
+        help,
+        None,
+        MetricType::Gauge,
+    )?)?;
+    let help = "Items of streaming calls, by their direction as the server sees it.";
+    let mut family = to.encode_descriptor("stream_items", help, None, MetricType::Counter)?;
+    for (direction, items) in [("sent", metrics.items_sent), ("received", metrics.items_received)] {
+        ConstCounter::new(items).encode(family.encode_family(&[("direction", direction)])?)?;
+    }
+    let help = "The bytes of those items as sent.";
+    let mut family = to.encode_descriptor("stream", help, Some(&Unit::Bytes), MetricType::Counter)?;
+    for (direction, bytes) in [("sent", metrics.bytes_sent), ("received", metrics.bytes_received)] {
+        ConstCounter::new(bytes).encode(family.encode_family(&[("direction", direction)])?)?;
+    }
+    let help = "The times that an item had to wait for the caller's credit.";
+    let stalls = ConstCounter::new(metrics.stalls);
+    stalls.encode(to.encode_descriptor("stream_stalls", help, None, MetricType::Counter)?)
 }
 
 fn write_in_flight(to: &mut DescriptorEncoder<'_>, methods: &[MethodMetrics]) -> fmt::Result {

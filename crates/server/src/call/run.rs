@@ -18,6 +18,7 @@ use super::handler_task::HandlerTask;
 use super::in_flight::InFlightCall;
 use super::offload::{OffloadPool, Trial};
 use super::running::{HandlerState, RunningHandler, worked};
+use crate::observe::span::CallSpan;
 use crate::service::handler::{Request, Response};
 use crate::service::judgement::{ArgumentSize, Judgement, MAX_QUICK_POLL, PollPlace};
 use crate::service::method::Method;
@@ -45,6 +46,9 @@ pub(crate) trait StartedStream {
     /// Returns the latency of the call, which ended after this time.
     fn latency(&self, ended: Duration) -> Duration;
 
+    /// Notes in the call's span that the stream has ended.
+    fn ended(&self, span: Option<&CallSpan>);
+
     /// Returns the stream for the table of calls in flight.
     fn shared(&self) -> Option<Arc<CallStream>>;
 }
@@ -59,6 +63,9 @@ impl StartedStream for () {
     }
 
     #[inline]
+    fn ended(&self, _span: Option<&CallSpan>) {}
+
+    #[inline]
     fn shared(&self) -> Option<Arc<CallStream>> {
         None
     }
@@ -71,6 +78,12 @@ impl StartedStream for &Arc<CallStream> {
 
     fn latency(&self, ended: Duration) -> Duration {
         self.first_item().unwrap_or(ended)
+    }
+
+    fn ended(&self, span: Option<&CallSpan>) {
+        if let Some(span) = span {
+            span.record_stream_end();
+        }
     }
 
     fn shared(&self) -> Option<Arc<CallStream>> {
@@ -152,6 +165,7 @@ pub(crate) fn start<S: StartedStream>(
     // Usually it started when it arrived, and the difference of the two times is known.
     let latency = if now == call.arrived { took } else { done - call.arrived };
     call.count(&response, env, stream.latency(latency));
+    stream.ended(call.span.as_deref());
     StartOutcome::Ended(response, done)
 }
 

@@ -271,6 +271,9 @@ impl Drop for CallPermit {
                 env.calls.end(call.seq, |outbox| encoded.push_to(outbox, call.seq, &env.negotiated));
             }
             ReplyTo::PeerStream(stream) => {
+                if let Some(span) = &call.span {
+                    span.record_stream_end();
+                }
                 let response = env.server.within_budget(response, &env.calls);
                 let encoded = EncodedResponse::new(response, &env.negotiated);
                 env.calls.end(call.seq, |outbox| {

@@ -11,7 +11,7 @@ use farcall_protocol::metadata::{ATTEMPT, TRACEPARENT};
 use farcall_protocol::{Code, EscapedText, Metadata, Status};
 use tracing::field::{Empty, display};
 use tracing::level_filters::LevelFilter;
-use tracing::{Span, debug_span, info, span};
+use tracing::{Span, debug, debug_span, info, span};
 
 /// The `tracing` target of the spans.
 const TARGET: &str = "farcall::server";
@@ -95,6 +95,11 @@ impl CallSpan {
     /// Enters the span until the returned guard is dropped.
     pub(crate) fn enter(&self) -> span::Entered<'_> {
         self.span.enter()
+    }
+
+    /// Records the end of a stream.
+    pub(crate) fn record_stream_end(&self) {
+        self.span.in_scope(|| debug!(target: TARGET, "the stream has ended"));
     }
 
     /// Records the error that the call ends with.

@@ -6,8 +6,12 @@ use std::time::Duration;
 
 use farcall_protocol::{Code, Metadata, Outbox, Seq, Status, metadata};
 use tokio::time::Instant;
+use tracing::debug;
 
 use super::connection_streams::ConnectionStreams;
+
+/// The `tracing` target of events in the spans of calls.
+const TARGET: &str = "farcall::server";
 
 /// The stream of a call in flight.
 #[derive(Debug)]
@@ -61,10 +65,16 @@ impl CallStream {
         })
     }
 
-    /// Notes that an item was sent. Called for the first one.
+    /// Notes that an item was sent. Called for the first one, in the call's span.
     pub(super) fn note_first_item(&self) {
+        debug!(target: TARGET, seq = %self.seq, "the first item was sent");
         let us = u64::try_from(self.arrived.elapsed().as_micros()).unwrap_or(u64::MAX - 1);
         let _ = self.first_item.compare_exchange(0, us + 1, Relaxed, Relaxed);
+    }
+
+    /// Notes that an item was taken. Called for the first one, in the call's span.
+    pub(super) fn note_first_received(&self) {
+        debug!(target: TARGET, seq = %self.seq, "the first item was received");
     }
 
     /// Returns the time from the request to the first item; `None` if none was sent.

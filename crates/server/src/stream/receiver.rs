@@ -85,6 +85,9 @@ impl<T: DeserializeOwned + 'static> Receiver<T> {
             Ok(Some(item)) => {
                 self.in_a_row += 1;
                 let decoded = self.decode(item);
+                if self.received == 0 {
+                    self.stream.note_first_received();
+                }
                 self.received += 1;
                 decoded
             }

@@ -1,4 +1,4 @@
-// Calls in flight, failed and slow calls, connections, registrations and limits.
+// Calls in flight, open streams, failed and slow calls, connections, registrations and limits.
 
 const caller = { name: "caller", title: "Caller", sortKey: (item) => item.caller ?? "", text: (item) => item.caller ?? "–" };
 const peer = { name: "peer", title: "Peer", sortKey: (item) => item.peer, text: (item) => item.peer };
@@ -35,6 +35,27 @@ function createDeadlineCell() {
     setAttribute(cell, "data-state", part >= 1 ? "bad" : part >= LATE ? "warn" : null);
   } };
 }
+
+const itemsText = (items, size) => (items === 0 ? "–" : `${count(items)}, ${bytes(size)}`);
+
+const streamTable = new SortableTable({
+  label: "Open streams",
+  keyOf: ({ connection, seq }) => `${connection} ${seq}`,
+  searchText: (stream) => joinText(stream.method, stream.peer, stream.waits_for),
+  empty: "No stream is open.",
+  columns: [
+    { name: "age", title: "Age", sortKey: (stream) => stream.age_ms, descending: true, text: (stream) => duration(stream.age_ms) },
+    method,
+    { name: "waits", title: "Waits for", sortKey: (stream) => stream.waits_for, text: (stream) => stream.waits_for },
+    { name: "items-sent", title: "Items sent", sortKey: (stream) => stream.items_sent, descending: true, text: (stream) => itemsText(stream.items_sent, stream.bytes_sent) },
+    { name: "items-received", title: "Items received", sortKey: (stream) => stream.items_received, descending: true, text: (stream) => itemsText(stream.items_received, stream.bytes_received) },
+    { name: "window", title: "Window", sortKey: (stream) => stream.window ?? 0, descending: true, text: (stream) => (stream.window === null ? "–" : bytes(stream.window)) },
+    { name: "credit", title: "Credit", sortKey: (stream) => stream.credit ?? 0, descending: true, text: (stream) => (stream.credit === null ? "–" : bytes(stream.credit)) },
+    { name: "stalls", title: "Stalls", sortKey: (stream) => stream.stalls, descending: true, text: (stream) => count(stream.stalls) },
+    peer,
+    { name: "over", title: "Connection", sortKey: (stream) => stream.connection, text: (stream) => `#${stream.connection}` },
+  ],
+});
 
 /** The codec's name, without the prefix of its media type. */
 const codecOf = ({ codec }) => codec?.replace(/^application\//, "") ?? "handshake";

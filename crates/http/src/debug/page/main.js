@@ -51,6 +51,7 @@ const listedNote = (text) => el("span", { class: "panel-note" }, text);
 const sections = {
   methods: new Section("methods", "Methods", methodTable.element, { extras: [createPeriodChoice()] }),
   calls: new Section("calls", "In flight", callTable.element),
+  streams: new Section("streams", "Streams", streamTable.element),
   failed: new Section("failed", "Failed", failedTable.element, { extras: [listedNote("the latest first")] }),
   slow: new Section("slow", "Slow", slowTable.element, { extras: [listedNote("the latest first")] }),
   connections: new Section("connections", "Connections", connectionTable.element),
@@ -72,6 +73,7 @@ function draw() {
     const sample = model.samples.at(-1);
     list(sections.methods, methodTable, server.methods);
     list(sections.calls, callTable, server.calls);
+    list(sections.streams, streamTable, server.streams, Math.max(server.stream_metrics.open, server.streams.length));
     const hasRecent = server.failed.some(({ ended_unix_ms: time }) => serverNow() - time < 60000);
     list(sections.failed, failedTable, server.failed, server.failed.length, hasRecent ? "bad" : null);
     list(sections.slow, slowTable, server.slow);
