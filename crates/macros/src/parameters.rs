@@ -1,12 +1,12 @@
 //! [`Parameters`]: `&self`, an optional context, and the arguments that are sent.
 
 use syn::ext::IdentExt as _;
-use syn::{FnArg, Ident, Pat, PatType, Receiver, Signature, Type, TypePath};
+use syn::{FnArg, Receiver, Signature, Type};
 
 use crate::errors::Errors;
 use crate::parameter::{Parameter, last_ident};
 use crate::streams::{self, Streams};
-use crate::type_rules::{self, ungrouped};
+use crate::type_rules::ungrouped;
 
 /// The parameters of a method.
 #[derive(Default)]
