@@ -55,7 +55,7 @@ impl Turns {
         }
     }
 
-    /// Begins a poll. Returns `true` if the next turn is to be waited for instead.
+    /// Begins a poll. Returns `true` if this turn is over, and the next one has to be waited for.
     fn begin_poll(&self) -> bool {
         self.with(|turn| {
             let is_over = turn.spent >= MAX_TURN;
