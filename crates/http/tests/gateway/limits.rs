@@ -167,7 +167,7 @@ async fn answers_that_are_not_read_have_a_limit_and_leave_small_calls_alone() {
     let gateway = Gateway::default().buffered_bytes(16_000_000);
     let router = router(handle.clone(), HttpOptions::default().gateway(gateway));
     tokio::spawn(async move {
-        serve_with(listener, router, ServeOptions::default(), std::future::pending()).await
+        serve_with(listener, router, ServeOptions::default(), std::future::pending()).await;
     });
     tokio::spawn(server.serve());
     let mut clients = Vec::new();
