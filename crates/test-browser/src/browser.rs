@@ -141,6 +141,11 @@ impl Browser {
         entries.as_array().unwrap().iter().map(message).collect()
     }
 
+    /// Collects the garbage of the page: what it has forgotten is finalized soon after.
+    pub async fn collect_garbage(&self) {
+        self.devtools("HeapProfiler.collectGarbage", json!({})).await;
+    }
+
     /// Runs a command of the DevTools protocol.
     async fn devtools(&self, command: &str, parameters: Value) {
         self.post("/goog/cdp/execute", &json!({"cmd": command, "params": parameters})).await;
