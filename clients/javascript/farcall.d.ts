@@ -41,7 +41,7 @@ export class FarcallError<Details = unknown> extends Error {
 export interface ConnectOptions {
   /** A bearer credential, or a function that returns one for each connection. Default: none. */
   token?: string | (() => string | Promise<string>);
-  /** The timeout of calls that set none. Default: no limit. */
+  /** The timeout of calls that set none; of streams, for their first item or result. Default: no limit. */
   timeout?: number;
   /** The time limit for opening the WebSocket and the handshake together. Default 10,000. */
   connectTimeout?: number;
@@ -53,6 +53,14 @@ export interface ConnectOptions {
   pingAfter?: number;
   /** The silence after a ping after which the connection is dead. Default 5000. */
   pongTimeout?: number;
+  /** The bytes of items that a server may send of each stream before they are taken. Default 256 KiB. */
+  streamWindow?: number;
+  /** The size up to which the window of one stream may grow, in bytes. Default 16 MiB. */
+  maxStreamWindow?: number;
+  /** The number of bytes that all windows of a connection may grow by. Default 64 MiB. */
+  maxStreamGrowth?: number;
+  /** The time for which an item may wait for the server's credit before its call is cancelled. Default 60,000. */
+  streamStall?: number;
   /** The WebSocket class, if the runtime has none or another one is needed. Default: the global one. */
   WebSocket?: new (url: string) => unknown;
 }
@@ -67,6 +75,14 @@ export interface CallOptions {
   metadata?: Record<string, string>;
   /** Tells the server that two calls have the same effect as one. Default false. */
   idempotent?: boolean;
+}
+
+/** The options of one streaming call. `timeout` is for the whole call. */
+export interface StreamOptions extends CallOptions {
+  /** The time limit in milliseconds until the first item or the result. Default: the timeout of the client. */
+  firstWithin?: number;
+  /** The time limit in milliseconds for waiting for an item after the one before. Default: no limit. */
+  gap?: number;
 }
 
 /** The arguments of a method by name, or in order. */
@@ -89,7 +105,10 @@ export interface MethodDescription {
   idempotent: boolean;
   /** Two calls have the same effect as one only at the same server. Absent if not. */
   idempotent_at_same_server?: boolean;
+  /** True if it sends or takes items. */
   streaming: boolean;
+  /** The directions of its items, with their types: `in` is from the caller. Absent from servers without streams. */
+  streams?: { in: boolean; out: boolean; in_type?: string; out_type?: string };
 }
 
 /** Counts and times of one method, in microseconds. */
@@ -119,6 +138,57 @@ export type ServiceOf<S> = {
     : never;
 };
 
+/**
+ * A call whose method sends items, takes items, or both: {@link Client.stream} creates it.
+ *
+ * Iterating takes the items, and throws if the call fails or is cut, so that a loop that ends has seen all of them.
+ * Leaving a loop early cancels the call, and so does disposing of the stream, or forgetting it, before it has ended.
+ */
+export class Stream<Item = any, Result = any, Sent = any> implements AsyncIterable<Item>, AsyncDisposable {
+  private constructor();
+
+  /** The final value of the method. Rejects if the call fails. */
+  readonly result: Promise<Result>;
+
+  /** True if the server drains: the stream goes on as long as the server lets it. */
+  readonly isDraining: boolean;
+
+  /** Resolved when the server drains, or the call is over. */
+  readonly draining: Promise<void>;
+
+  /**
+   * Sends an item. Wait for each before the next: no more than 1 MiB may wait.
+   *
+   * @returns resolved when the server had granted credit for it; false if the server wants no more items, because it has
+   *   answered or has said so, which is no error
+   * @throws {FarcallError} if the call fails; or if the item is invalid or too large, and the call goes on
+   */
+  send(item: Sent): Promise<boolean>;
+
+  /**
+   * Sends the items of an iterable, and then {@link Stream.finish}es. If the iterable throws, the call is cancelled, so
+   * that a part is never taken for all.
+   *
+   * @returns the final value
+   */
+  sendAll(items: Iterable<Sent> | AsyncIterable<Sent>): Promise<Result>;
+
+  /** Says that no more items come, once those that wait are sent, and returns the final value. */
+  finish(): Promise<Result>;
+
+  /** Takes no more items: those that arrive are dropped, and the iteration ends. The call goes on. */
+  stop(): void;
+
+  /** Cancels the call: the method is stopped on the server. Without effect on a call that has ended. */
+  cancel(reason?: unknown): void;
+
+  /** Iterates over the items. All iterators share them. */
+  [Symbol.asyncIterator](): AsyncIterableIterator<Item>;
+
+  /** Cancels the call if it has not ended. */
+  [Symbol.asyncDispose](): Promise<void>;
+}
+
 /** Calls methods of one server over one connection at a time. {@link connect} creates it. */
 export class Client {
   constructor(address: string | URL, options?: ConnectOptions);
@@ -131,6 +201,18 @@ export class Client {
    * @throws {FarcallError} if the call fails
    */
   call<Result = any>(method: string, args?: Args, options?: CallOptions): Promise<Result>;
+
+  /**
+   * Calls a method that sends or takes items, or both. The client's timeout applies to the time until the first item
+   * or the result.
+   *
+   * @throws {FarcallError} if the call cannot begin, such as for an invalid argument; later errors end the stream
+   */
+  stream<Item = any, Result = any, Sent = any>(
+    method: string,
+    args?: Args,
+    options?: StreamOptions,
+  ): Stream<Item, Result, Sent>;
 
   /**
    * Returns the methods of a service as functions. Names that the language asks for by itself, such as `toString` and

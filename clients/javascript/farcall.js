@@ -3,7 +3,7 @@
  * dependencies and without a build step.
  *
  * It speaks version 1 of the wire protocol (docs/PROTOCOL.md, whose sections the comments name) in JSON, over
- * the binary messages of a WebSocket, without compression and streams.
+ * the binary messages of a WebSocket, with streams and without compression.
  *
  * @module farcall
  */
@@ -17,6 +17,11 @@ const MAX_HEADER_BYTES = 64 * 1024;
 const MAX_TEXT_BYTES = 1024; // The limit of a peer's text in output: section 11.4.
 const DEFAULT_MAX_FRAME_BYTES = 4 * 1024 * 1024;
 const DEFAULT_MAX_IN_FLIGHT = 1024;
+const DEFAULT_MAX_STREAMS = 256;
+/** The window of a side that states none: section 3.2. */
+const DEFAULT_STREAM_WINDOW = 64 * 1024;
+/** The largest window that is of use to a sender. */
+const MAX_STREAM_WINDOW = 2 ** 30;
 
 /** The size limit of a WebSocket message: servers refuse large ones, and some hold each whole. */
 const MAX_MESSAGE_BYTES = 64 * 1024;
@@ -24,6 +29,22 @@ const MAX_MESSAGE_BYTES = 64 * 1024;
 const MAX_BUFFERED_BYTES = 4 * 1024 * 1024;
 /** The interval of checking the unsent bytes. */
 const BUFFERED_TICK_MS = 10;
+/** The unsent bytes in the socket above which items wait, so that nothing else waits for more: section 18.6. */
+const MAX_BUFFERED_ITEMS = 128 * 1024;
+/** The bytes of items that a stream may send in each of its turns: section 18.6. */
+const ITEM_QUANTUM = 16 * 1024;
+/** The cost of an item in addition to the bytes of its body: section 18.3. */
+const ITEM_OVERHEAD = 64;
+/** The cost of the items of one stream that have credit and wait for their turn, before one item more. */
+const MAX_QUEUED_ITEMS = 64 * 1024;
+/** The cost of the items of one stream that wait for credit, before one item more. */
+const MAX_WAITING_ITEMS = 1024 * 1024;
+/** The cost of the sent items that are kept until the server shows that it runs the call, to send them again. */
+const MAX_KEPT_ITEMS = 64 * 1024;
+/** The time without a starved item after which a window that has grown is halved: section 18.3. */
+const SHRINK_AFTER_MS = 10_000;
+/** The most pairs of metadata: section 10. */
+const MAX_METADATA_PAIRS = 1024;
 /** The number of connections that a call is tried on if its server refuses it in a goaway. */
 const MAX_TRIES = 3;
 /**
@@ -45,6 +66,9 @@ const MAX_TIMER_MS = 2 ** 31 - 1;
 
 const FLAG_COMPRESSED = 1;
 const FLAG_IDEMPOTENT = 4;
+const FLAG_STREAMING = 8;
+const FLAG_STARVED = 16;
+const STREAMS = "streams";
 
 const CODES = new Set([
   "cancelled", "deadline_exceeded", "invalid_argument", "unauthenticated", "unimplemented", "permission_denied",
@@ -53,6 +77,7 @@ const CODES = new Set([
 const EXECUTIONS = new Set(["done", "refused", "maybe"]);
 
 const EMPTY = new Uint8Array(0);
+const U64_MAX = 2n ** 64n - 1n;
 const encoder = new TextEncoder();
 const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 const now = () => performance.now();
@@ -103,8 +128,12 @@ export function connect(address, options = {}) {
 export class Client {
   #url;
   #settings;
-  /** The calls that wait for a slot on a connection, in order. Bounded by `maxWaiting`. */
+  /**
+   * The calls that wait for a slot on a connection, in order, and those that stream, which have slots of their own.
+   * Bounded by `maxWaiting`.
+   */
   #waiting = new Set();
+  #waitingStreams = new Set();
   /** The connection for new calls, which may still be opening. */
   #connection = null;
   /** That connection, and those that finish their calls. */
@@ -127,6 +156,10 @@ export class Client {
       maxWaiting: whole(options.maxWaiting, 10_000, "maxWaiting"),
       pingAfter: whole(options.pingAfter, 10_000, "pingAfter", MIN_PING_AFTER_MS),
       pongTimeout: whole(options.pongTimeout, 5000, "pongTimeout"),
+      streamWindow: whole(options.streamWindow, 256 * 1024, "streamWindow"),
+      maxStreamWindow: whole(options.maxStreamWindow, 16 * 1024 * 1024, "maxStreamWindow"),
+      maxStreamGrowth: whole(options.maxStreamGrowth, 64 * 1024 * 1024, "maxStreamGrowth", 0),
+      streamStall: whole(options.streamStall, 60_000, "streamStall"),
       WebSocket: options.WebSocket ?? globalThis.WebSocket,
     };
     if (!this.#settings.WebSocket) throw new TypeError("this runtime has no WebSocket: give one in the options");
@@ -146,17 +179,40 @@ export class Client {
    * @throws {FarcallError} if the call fails; see its `code` and `execution`
    */
   async call(method, args = {}, options = {}) {
-    const call = new Call(method, args, options, this.#settings.timeout);
-    if (this.#closing) throw new FarcallError("unavailable", `${method}: the client was closed`, "not_sent");
+    return this.#begin(new Call(method, args, options, this.#settings.timeout));
+  }
+
+  /**
+   * Calls a method that sends or takes items, or both. The client's timeout applies to the time until the first item
+   * or the result.
+   *
+   * @param {string} method such as `Files.read`
+   * @param {object | unknown[]} [args] the arguments by name, or in order
+   * @param {import("./farcall.d.ts").StreamOptions} [options]
+   * @returns {Stream}
+   * @throws {FarcallError} if the call cannot begin, such as for an invalid argument; later errors end the stream
+   */
+  stream(method, args = {}, options = {}) {
+    const call = new StreamCall(method, args, options, this.#settings);
+    this.#begin(call);
+    return new Stream(call);
+  }
+
+  #begin(call) {
+    if (this.#closing) throw new FarcallError("unavailable", `${call.method}: the client was closed`, "not_sent");
     call.checkGivenUp();
-    if (this.#waiting.size >= this.#settings.maxWaiting) {
-      const message = `${method}: ${this.#waiting.size} calls wait already`;
-      throw new FarcallError("resource_exhausted", message, "not_sent");
+    const waiting = this.#waiting.size + this.#waitingStreams.size;
+    if (waiting >= this.#settings.maxWaiting) {
+      throw new FarcallError("resource_exhausted", `${call.method}: ${waiting} calls wait already`, "not_sent");
     }
     const result = call.start((error) => this.#giveUp(call, error));
-    this.#waiting.add(call);
+    this.#queueOf(call).add(call);
     this.#pump();
     return result;
+  }
+
+  #queueOf(call) {
+    return call instanceof StreamCall ? this.#waitingStreams : this.#waiting;
   }
 
   /**
@@ -211,16 +267,21 @@ export class Client {
 
   /** Sends waiting calls while the connection has free slots. */
   #pump() {
-    if (this.#waiting.size === 0) return;
+    if (this.#waiting.size + this.#waitingStreams.size === 0) return;
     if (!this.#connection) return this.#dial();
-    for (const call of this.#waiting) {
-      if (!this.#connection?.hasPlace) break;
+    this.#sendFrom(this.#waiting, (connection) => connection.hasPlace);
+    this.#sendFrom(this.#waitingStreams, (connection) => connection.hasStreamPlace);
+  }
+
+  #sendFrom(waiting, hasPlace) {
+    for (const call of waiting) {
+      if (!this.#connection || !hasPlace(this.#connection)) break;
       if (this.#connection.isFull) {
         // A WebSocket has no event for this.
         this.#tick ??= setTimeout(() => ((this.#tick = null), this.#pump()), BUFFERED_TICK_MS);
         break;
       }
-      this.#waiting.delete(call);
+      waiting.delete(call);
       this.#connection.send(call);
     }
   }
@@ -246,8 +307,8 @@ export class Client {
   #leave(connection, refused, why) {
     if (this.#connection === connection) this.#connection = null;
     for (const call of refused) {
-      if (this.#closing || call.tries >= MAX_TRIES) call.fail(why);
-      else this.#waiting.add(call);
+      if (this.#closing || call.tries >= MAX_TRIES || !call.renew()) call.fail(why);
+      else this.#queueOf(call).add(call);
     }
     this.#pump();
   }
@@ -268,17 +329,123 @@ export class Client {
   }
 
   #failWaiting(error) {
-    for (const call of this.#waiting) call.fail(error);
+    const waiting = [...this.#waiting, ...this.#waitingStreams];
     this.#waiting.clear();
+    this.#waitingStreams.clear();
+    for (const call of waiting) call.fail(error);
   }
 
   /** Ends a call whose deadline has passed or whose caller gave up. */
   #giveUp(call, error) {
     if (call.connection) call.connection.cancel(call);
-    this.#waiting.delete(call);
+    this.#queueOf(call).delete(call);
     call.fail(error);
   }
 }
+
+/**
+ * A call whose method sends items, takes items, or both: {@link Client.stream} creates it.
+ *
+ * Iterating takes the items, and throws if the call fails or is cut, so that a loop that ends has seen all of them.
+ * Leaving a loop early cancels the call, and so does disposing of the stream, or forgetting it, before it has ended.
+ */
+export class Stream {
+  #call;
+
+  /** @param {StreamCall} call */
+  constructor(call) {
+    this.#call = call;
+    forgotten?.register(this, call, call);
+  }
+
+  /** The final value of the method, a promise. It rejects if the call fails. */
+  get result() {
+    // What is waited for is not forgotten.
+    this.#call.owner = this;
+    return this.#call.outcome;
+  }
+
+  /** True if the server drains: the stream goes on as long as the server lets it. */
+  get isDraining() {
+    return this.#call.isDraining;
+  }
+
+  /** A promise that is resolved when the server drains, or the call is over. */
+  get draining() {
+    return this.#call.draining;
+  }
+
+  /**
+   * Sends an item. Wait for each before the next: no more than 1 MiB may wait.
+   *
+   * @param {unknown} item what JSON can carry, as the arguments of {@link Client.call}
+   * @returns {Promise<boolean>} resolved when the server had granted credit for it; false if the server wants no more
+   *   items, because it has answered or has said so, which is no error
+   * @throws {FarcallError} if the call fails; or if the item is invalid or too large, and the call goes on
+   */
+  async send(item) {
+    return this.#call.send(item, this);
+  }
+
+  /**
+   * Sends the items of an iterable, and then {@link Stream.finish}es. If the iterable throws, the call is cancelled, so
+   * that a part is never taken for all.
+   *
+   * @param {Iterable<unknown> | AsyncIterable<unknown>} items
+   * @returns {Promise<any>} the final value
+   */
+  async sendAll(items) {
+    try {
+      for await (const item of items) {
+        if (!(await this.send(item))) break;
+      }
+    } catch (error) {
+      this.cancel(error);
+      throw error;
+    }
+    return this.finish();
+  }
+
+  /** Says that no more items come, once those that wait are sent, and returns the final value, a promise. */
+  finish() {
+    this.#call.finish();
+    return this.result;
+  }
+
+  /** Takes no more items: those that arrive are dropped, and the iteration ends. The call goes on. */
+  stop() {
+    this.#call.stop();
+  }
+
+  /** Cancels the call: the method is stopped on the server. Without effect on a call that has ended. */
+  cancel(reason) {
+    this.#call.abandon("its caller cancelled it", reason);
+  }
+
+  /** Iterates over the items. All iterators share them. */
+  [Symbol.asyncIterator]() {
+    return {
+      next: () => this.#call.next(this),
+      return: async (value) => {
+        this.#call.abandon("its caller left the loop over its items");
+        return { value, done: true };
+      },
+      [Symbol.asyncIterator]() {
+        return this;
+      },
+    };
+  }
+
+  /** For `await using stream = client.stream(...)`: cancels the call if it has not ended. */
+  async [Symbol.asyncDispose ?? Symbol.for("Symbol.asyncDispose")]() {
+    this.#call.abandon("its caller left it");
+  }
+}
+
+/** Cancels the calls of streams that their callers have forgotten. */
+const forgotten =
+  globalThis.FinalizationRegistry && new FinalizationRegistry((call) => call.abandon("its caller has forgotten it"));
+
 
 /** A call, from its start to its outcome. */
 class Call {
@@ -369,18 +536,397 @@ class Call {
   }
 
   #lateness() {
-    return new FarcallError("deadline_exceeded", `${this.method}: not within ${this.timeout} ms`, this.#execution);
+    return new FarcallError("deadline_exceeded", `${this.method}: not within ${this.timeout} ms`, this.execution);
   }
 
   #abortion() {
     const cause = this.#signal.reason;
-    return new FarcallError("cancelled", `${this.method}: its caller gave up`, this.#execution, { cause });
+    return new FarcallError("cancelled", `${this.method}: its caller gave up`, this.execution, { cause });
   }
 
-  get #execution() {
+  /** Prepares the call for another connection. Returns true if it can be made there. */
+  renew() {
+    return true;
+  }
+
+  /** States what an error means that this side found. */
+  get execution() {
     return this.connection ? "maybe" : "not_sent";
   }
 }
+
+/** A streaming call: both directions of its items, as its caller and its connection see them. See section 18. */
+class StreamCall extends Call {
+  isDraining = false;
+  /** The {@link Stream} while its result is waited for. */
+  owner = null;
+  #settings;
+  #giveUp;
+  #outcome;
+  #isOver = false;
+  /** The error that the call has ended with. */
+  #error = null;
+  /** The error that the iteration still has to throw. */
+  #untold = null;
+  #firstWithin;
+  #firstTimer = null;
+  #gap;
+  #drained = withResolvers();
+  /** True once an item has arrived. */
+  #hasItems = false;
+  #receiveWindow;
+  /** The items that have arrived. Bounded by the window, and one item. */
+  #inbox = new Fifo();
+  /** The callers that wait for an item. */
+  #readers = [];
+  /** True if the caller takes no more items. */
+  #isStopped = false;
+  /** The server's credit; null while the call is not sent. */
+  #sendWindow = null;
+  #maxItemBytes = Infinity;
+  /** The items that wait for credit. Bounded by {@link MAX_WAITING_ITEMS}. */
+  #waiting = new Fifo();
+  #waitingCost = 0;
+  #stallTimer = null;
+  /** The items that have credit, and wait for their turn. Bounded by {@link MAX_QUEUED_ITEMS}. */
+  #queue = new Fifo();
+  #queuedCost = 0;
+  /** The bodies of sent items, to send them again if the server refuses the call in a goaway; null if it cannot be. */
+  #kept = [];
+  #keptCost = 0;
+  /** True once the caller said that no more items come. */
+  #isFinished = false;
+  /** True once the server knows. */
+  #isEndSent = false;
+  /** True if the server takes no more items. */
+  #isUnwanted = false;
+
+  constructor(method, args, options, settings) {
+    super(method, args, { ...options, timeout: options.timeout ?? Infinity }, undefined);
+    this.flags |= FLAG_STREAMING;
+    this.#settings = settings;
+    this.#firstWithin = checkLimit(method, options.firstWithin ?? settings.timeout);
+    this.#gap = checkLimit(method, options.gap);
+    this.#receiveWindow = this.#newReceiveWindow();
+  }
+
+  /** The final value, a promise. */
+  get outcome() {
+    return this.#outcome;
+  }
+
+  get draining() {
+    return this.#drained.promise;
+  }
+
+  start(giveUp) {
+    this.#giveUp = (error) => {
+      // A call that this side ended delivers no more.
+      this.#inbox.clear();
+      giveUp(error);
+    };
+    this.#outcome = super.start(this.#giveUp);
+    // A caller that only iterates, or sends, is told of a failure there.
+    this.#outcome.catch(() => {});
+    const message = `no item and no result within ${this.#firstWithin} ms, the firstWithin of the call`;
+    this.#firstTimer = after(this.#firstWithin, () => this.#end("deadline_exceeded", message));
+    return this.#outcome;
+  }
+
+  /** Begins on its connection, whose server grants `window` and accepts items of this size. */
+  open(window, maxItemBytes) {
+    this.#sendWindow = new SendWindow(window);
+    this.#maxItemBytes = maxItemBytes;
+    if (this.#isStopped) this.connection.sendAbout("stop", this);
+    this.#accept();
+  }
+
+  renew() {
+    if (this.#kept === null) return false;
+    const later = this.#waiting.clear();
+    // Their callers were told that they are sent.
+    const told = () => {};
+    for (const body of this.#kept) this.#waiting.push({ body, resolve: told, reject: told });
+    for (const item of later) this.#waiting.push(item);
+    this.#waitingCost += this.#keptCost;
+    this.#kept = [];
+    this.#keptCost = 0;
+    this.#dropQueue();
+    this.#sendWindow = null;
+    this.#isEndSent = this.#isUnwanted = false;
+    this.#receiveWindow = this.#newReceiveWindow();
+    return true;
+  }
+
+  succeed(value) {
+    if (this.#isOver) return;
+    this.#close();
+    for (const { resolve } of this.#waiting.clear()) resolve(false);
+    this.#endReaders();
+    super.succeed(value);
+  }
+
+  fail(error) {
+    if (this.#isOver) return;
+    if (this.#hasItems && error.execution === "refused") {
+      // A server that has sent an item has started the call.
+      const { code, message, details, metadata, cause } = error;
+      error = new FarcallError(code, message, "maybe", { details, metadata, cause });
+    }
+    this.#error = this.#untold = error;
+    this.#close();
+    for (const { reject } of this.#waiting.clear()) reject(error);
+    this.#endReaders();
+    super.fail(error);
+  }
+
+  /** Cancels the call, unless it has ended, and drops the items that were not taken. */
+  abandon(why, cause) {
+    this.#inbox.clear();
+    if (!this.#isOver) this.#end("cancelled", why, cause);
+  }
+
+  drain() {
+    this.isDraining = true;
+    this.#drained.resolve();
+  }
+
+  /** Returns a promise of the next item, as iterators do. `stream` is kept while its caller waits. */
+  async next(stream) {
+    if (this.#inbox.size > 0) return this.#take(this.#inbox.shift());
+    if (this.#isStopped) return { value: undefined, done: true };
+    if (this.#untold) throw this.#tellError();
+    if (this.#isOver) return { value: undefined, done: true };
+    const reader = { ...withResolvers(), stream, timer: null };
+    if (this.#hasItems) this.#startGap(reader);
+    this.#readers.push(reader);
+    return reader.promise;
+  }
+
+  /** Handles an item that arrived. */
+  takeIn(body, flags) {
+    const { connection } = this;
+    const isStarved = (flags & FLAG_STARVED) !== 0 && !this.#isStopped;
+    const credit = this.#receiveWindow.receive(body.length, isStarved, (bytes) => connection.grow(bytes));
+    if (credit !== null) connection.sendAbout("credit", this, credit);
+    this.#hasItems = true;
+    this.#kept = null;
+    clearTimeout(this.#firstTimer);
+    if (this.#isStopped) return;
+    const reader = this.#readers.shift();
+    if (!reader) return this.#inbox.push({ body, flags });
+    clearTimeout(reader.timer);
+    for (const other of this.#readers) this.#startGap(other);
+    try {
+      reader.resolve(this.#take({ body, flags }));
+    } catch (error) {
+      reader.reject(error);
+    }
+  }
+
+  /** Takes no more items. */
+  stop() {
+    if (this.#isStopped) return;
+    this.#isStopped = true;
+    this.#inbox.clear();
+    this.#endReaders();
+    if (!this.#isOver) this.connection?.sendAbout("stop", this);
+  }
+
+  /** Gives back a part of what the window has grown by, if no item was starved for a while. */
+  shrinkWindow() {
+    const lost = this.#receiveWindow.shrink();
+    if (lost > 0 && !this.#isOver) this.connection.takeBackGrowth(lost);
+  }
+
+  /** Returns a promise of true once an item has credit; false if no more are wanted. */
+  async send(item, stream) {
+    if (this.#isFinished) throw this.#itemError("invalid_argument", "no item can follow finish()");
+    if (this.#error) throw this.#error;
+    if (this.#isOver || this.#isUnwanted) return false;
+    const body = this.#encodeItem(item);
+    if (this.#waitingCost >= MAX_WAITING_ITEMS) {
+      const message = `items of ${this.#waitingCost} bytes wait already: wait for each send before the next`;
+      throw this.#itemError("resource_exhausted", message);
+    }
+    const waits = { ...withResolvers(), body, stream };
+    this.#waiting.push(waits);
+    this.#waitingCost += costOf(body);
+    this.#accept();
+    return waits.promise;
+  }
+
+  /** Sends no more items, and tells the server once all are sent. */
+  finish() {
+    this.#isFinished = true;
+    this.#endIfSent();
+  }
+
+  /** Handles credit: the limit of what may be sent in all. */
+  grant(limit) {
+    this.#sendWindow.grant(limit);
+    this.#accept();
+  }
+
+  /** Handles the server's notice that it takes no more items. */
+  stopSending() {
+    this.#isUnwanted = true;
+    this.#dropQueue();
+    this.#waitingCost = 0;
+    for (const { resolve } of this.#waiting.clear()) resolve(false);
+  }
+
+  /** What the next item in turn costs; 0 if there is none. */
+  get nextCost() {
+    return this.#queue.size > 0 ? costOf(this.#queue.first.body) : 0;
+  }
+
+  /** Takes the next item in turn. */
+  takeQueued() {
+    const item = this.#queue.shift();
+    this.#queuedCost -= costOf(item.body);
+    return item;
+  }
+
+  /** Goes on after an item was written. */
+  written() {
+    if (this.#queuedCost <= MAX_QUEUED_ITEMS / 2) this.#accept();
+    this.#endIfSent();
+  }
+
+  /** Moves items with credit to those that wait for their turn. */
+  #accept() {
+    if (this.#isOver || this.#isUnwanted || this.#sendWindow === null) return;
+    while (this.#waiting.size > 0 && this.#queuedCost < MAX_QUEUED_ITEMS) {
+      if (!this.#sendWindow.pollOpen()) {
+        this.#stallTimer ??= after(this.#settings.streamStall, () => this.#stalled());
+        break;
+      }
+      clearTimeout(this.#stallTimer);
+      this.#stallTimer = null;
+      const { body, resolve, reject } = this.#waiting.shift();
+      this.#waitingCost -= costOf(body);
+      if (body.length > this.#maxItemBytes) {
+        reject(this.#tooLarge(body));
+        continue;
+      }
+      this.#queue.push({ body, flags: this.#sendWindow.spend(body) });
+      this.#queuedCost += costOf(body);
+      this.#keep(body);
+      resolve(true);
+    }
+    if (this.#queue.size > 0) this.connection.sendItems(this);
+    this.#endIfSent();
+  }
+
+  #keep(body) {
+    if (this.#kept === null) return;
+    this.#keptCost += costOf(body);
+    if (this.#keptCost > MAX_KEPT_ITEMS) this.#kept = null;
+    else this.#kept.push(body);
+  }
+
+  #endIfSent() {
+    const isSent = this.#isFinished && this.#waiting.size + this.#queue.size === 0;
+    if (!isSent || this.#isEndSent || this.#isUnwanted || this.#isOver || this.#sendWindow === null) return;
+    this.#isEndSent = true;
+    this.connection.sendAbout("end", this);
+  }
+
+  /** Decodes an item, and counts it as consumed. */
+  #take({ body, flags }) {
+    const credit = this.#receiveWindow.consume(body.length);
+    this.shrinkWindow();
+    if (credit !== null && !this.#isOver) this.connection.sendAbout("credit", this, credit);
+    try {
+      if (flags & FLAG_COMPRESSED) throw new Error("it is compressed without an agreement");
+      return { value: body.length > 0 ? decode(decoder.decode(body)) : null, done: false };
+    } catch (cause) {
+      const message = `${this.method}: an item cannot be read: ${cause.message}`;
+      const error = new FarcallError("internal", message, "maybe", { cause });
+      this.#inbox.clear();
+      if (!this.#isOver) this.#giveUp(error);
+      this.#untold = null;
+      throw error;
+    }
+  }
+
+  #encodeItem(item) {
+    let body;
+    try {
+      body = encoder.encode(encode(item));
+      if (item === undefined) throw new TypeError("JSON has no undefined");
+    } catch (cause) {
+      throw this.#itemError("invalid_argument", `an item: ${cause.message}`, cause);
+    }
+    if (body.length > this.#maxItemBytes) throw this.#tooLarge(body);
+    return body;
+  }
+
+  #startGap(reader) {
+    const message = `no item within ${this.#gap} ms, the gap of the call`;
+    reader.timer ??= after(this.#gap, () => this.#end("deadline_exceeded", message));
+  }
+
+  #stalled() {
+    const limit = `${this.#settings.streamStall} ms, the streamStall of the client`;
+    this.#end("resource_exhausted", `an item has waited for credit for ${limit}: the server takes no items`);
+  }
+
+  /** Ends the call on this side, with this error. */
+  #end(code, message, cause) {
+    this.#giveUp(this.#itemError(code, message, cause));
+  }
+
+  #close() {
+    this.#isOver = true;
+    this.#kept = null;
+    this.#waitingCost = 0;
+    this.#dropQueue();
+    clearTimeout(this.#firstTimer);
+    this.connection?.takeBackGrowth(this.#receiveWindow.growth);
+    this.#drained.resolve();
+    this.owner = null;
+    forgotten?.unregister(this);
+  }
+
+  /** Ends the waits for items. The error of the call, if there is one, is thrown once. */
+  #endReaders() {
+    for (const { resolve, reject, timer } of this.#readers.splice(0)) {
+      clearTimeout(timer);
+      if (this.#untold && !this.#isStopped) reject(this.#tellError());
+      else resolve({ value: undefined, done: true });
+    }
+  }
+
+  #tellError() {
+    const error = this.#untold;
+    this.#untold = null;
+    return error;
+  }
+
+  #dropQueue() {
+    clearTimeout(this.#stallTimer);
+    this.#stallTimer = null;
+    this.#queue.clear();
+    this.#queuedCost = 0;
+  }
+
+  #newReceiveWindow() {
+    return new ReceiveWindow(this.#settings.streamWindow, this.#settings.maxStreamWindow);
+  }
+
+  #tooLarge(body) {
+    const limit = `${this.#maxItemBytes} bytes (its max_frame_bytes)`;
+    const over = `is over the server's limit of ${limit}`;
+    return this.#itemError("resource_exhausted", `an item of ${body.length} bytes ${over}`);
+  }
+
+  #itemError(code, message, cause) {
+    return new FarcallError(code, `${this.method}: ${message}`, this.execution, { cause });
+  }
+}
+
 
 /** One WebSocket to the server, from its opening to its end. */
 class Connection {
@@ -397,6 +943,13 @@ class Connection {
   #header = null;
   /** Calls by number; null for cancelled calls. Bounded by the server's `max_in_flight`. */
   #inFlight = new Map();
+  /** Streaming calls, as above. Bounded by the server's `max_streams`. */
+  #streams = new Map();
+  #turns = new ItemTurns();
+  /** The number of bytes that all windows may still grow by. */
+  #growthLeft;
+  #isWriting = false;
+  #itemTick = null;
   #seq = 0;
   /** The reason for refusing new calls: the server's goaway, or our own. */
   #leaving = null;
@@ -414,6 +967,7 @@ class Connection {
     this.#url = url;
     this.#settings = settings;
     this.#owner = owner;
+    this.#growthLeft = settings.maxStreamGrowth;
     const tooLong = `no answer to the handshake within ${settings.connectTimeout} ms`;
     this.#timer = setTimeout(() => this.#end("unavailable", tooLong), Math.min(settings.connectTimeout, MAX_TIMER_MS));
     try {
@@ -432,9 +986,19 @@ class Connection {
 
   /** True if there is a free slot. */
   get hasPlace() {
+    return this.#takesCalls && this.#inFlight.size < this.#terms.maxInFlight;
+  }
+
+  /** True if there is a free slot for a streaming call, or there will never be one, which is the call's error. */
+  get hasStreamPlace() {
+    if (!this.#takesCalls) return false;
+    const { streams } = this.#terms;
+    return !streams || streams.max === 0 || this.#streams.size < streams.max;
+  }
+
+  get #takesCalls() {
     // A closing socket discards what is written: such calls wait for the next connection.
-    const isOpen = this.#terms !== null && !this.#leaving && this.#socket.readyState === OPEN;
-    return isOpen && this.#inFlight.size < this.#terms.maxInFlight;
+    return this.#terms !== null && !this.#leaving && this.#socket.readyState === OPEN;
   }
 
   /** True if so many bytes are unsent that further calls wait. */
@@ -445,6 +1009,8 @@ class Connection {
   /** Sends a call; requires a free slot. An invalid call fails alone. */
   send(call) {
     if (call.isLate) return call.failLate();
+    const isStream = call instanceof StreamCall;
+    if (isStream && !this.#terms.streams?.max) return call.fail(noStreams(call.method, this.#terms.streams));
     const header = encoder.encode(JSON.stringify(call.header(this.#seq + 1)));
     for (const [what, bytes, limit] of [
       ["header", header, Math.min(MAX_HEADER_BYTES, this.#terms.maxFrameBytes)],
@@ -460,15 +1026,69 @@ class Connection {
     call.seq = this.#seq;
     call.connection = this;
     call.tries += 1;
-    this.#inFlight.set(call.seq, call);
+    (isStream ? this.#streams : this.#inFlight).set(call.seq, call);
     this.#write(header, call.body);
+    if (isStream) call.open(this.#terms.streams.window, this.#terms.maxFrameBytes);
   }
 
   /** Cancels a call on the server. Its slot is free once it is answered: section 5.3. */
   cancel(call) {
-    if (this.#inFlight.get(call.seq) !== call) return;
-    this.#inFlight.set(call.seq, null);
+    const calls = call instanceof StreamCall ? this.#streams : this.#inFlight;
+    if (calls.get(call.seq) !== call) return;
+    calls.set(call.seq, null);
     this.#writeHeader({ kind: "cancel", seq: call.seq });
+  }
+
+  /** Sends a message of a stream that is no item: it waits for nothing. */
+  sendAbout(kind, call, value) {
+    if (this.#isEnded) return;
+    const body = value === undefined ? EMPTY : encoder.encode(String(value));
+    this.#write(encoder.encode(JSON.stringify({ kind, seq: call.seq })), body);
+  }
+
+  /** Sends the items of a stream, in its turn. */
+  sendItems(call) {
+    this.#turns.add(call);
+    this.#writeItems();
+  }
+
+  /** Returns true if the window of a stream may grow by this number of bytes. */
+  grow(bytes) {
+    if (bytes > this.#growthLeft) {
+      // Windows shrink when they are looked at.
+      for (const call of this.#streams.values()) call?.shrinkWindow();
+    }
+    if (bytes > this.#growthLeft) return false;
+    this.#growthLeft -= bytes;
+    return true;
+  }
+
+  /** Takes back what a window had grown by. */
+  takeBackGrowth(bytes) {
+    this.#growthLeft += bytes;
+  }
+
+  #writeItems() {
+    // Each item that leaves may let its caller send another.
+    if (this.#isWriting) return;
+    this.#isWriting = true;
+    while (!this.#isEnded) {
+      const unsent = this.#socket.bufferedAmount;
+      // An item of any size passes if nothing else waits.
+      const room = unsent === 0 ? Infinity : MAX_BUFFERED_ITEMS - unsent;
+      // A call that was refused may be on another connection by now.
+      const call = this.#turns.next(room, (call) => (call.connection === this ? call.nextCost : 0));
+      if (!call) break;
+      const { body, flags } = call.takeQueued();
+      const header = { kind: "item", seq: call.seq };
+      if (flags) header.flags = flags;
+      this.#write(encoder.encode(JSON.stringify(header)), body);
+      call.written();
+    }
+    this.#isWriting = false;
+    if (this.#turns.isEmpty || this.#isEnded) return;
+    // A WebSocket has no event for room.
+    this.#itemTick ??= setTimeout(() => ((this.#itemTick = null), this.#writeItems()));
   }
 
   /** Waits for the answers to the calls in flight, then closes. */
@@ -482,10 +1102,12 @@ class Connection {
   /** Sends the Option: section 3. */
   async #greet() {
     this.#isOpen = true;
-    const { token, connectTimeout, maxFrameBytes } = this.#settings;
+    const { token, connectTimeout, maxFrameBytes, streamWindow } = this.#settings;
     const option = { magic_number: MAGIC_NUMBER, version: VERSION, codec_type: CODEC };
     option.connect_timeout_ms = connectTimeout;
     option.max_frame_bytes = maxFrameBytes;
+    option.features = [STREAMS];
+    option.stream_window = streamWindow;
     try {
       option.token = typeof token === "function" ? await token() : token;
     } catch (cause) {
@@ -504,8 +1126,8 @@ class Connection {
     try {
       this.#frames.read(new Uint8Array(data), () => this.#limit, (frame) => this.#take(frame));
     } catch (error) {
-      if (error instanceof TooLarge && this.#terms) {
-        const why = { code: "resource_exhausted", message: error.message };
+      if (error instanceof Answered && this.#terms) {
+        const why = { code: error.code, message: error.message };
         this.#writeHeader({ kind: "goaway", seq: this.#seq, error: why });
       }
       this.#end("internal", `the server broke the protocol: ${error.message}`, error);
@@ -542,6 +1164,7 @@ class Connection {
     this.#terms = {
       maxFrameBytes: whole(option.max_frame_bytes, DEFAULT_MAX_FRAME_BYTES, "max_frame_bytes"),
       maxInFlight: whole(option.max_in_flight, DEFAULT_MAX_IN_FLIGHT, "max_in_flight"),
+      streams: option.features?.includes?.(STREAMS) ? streamTerms(option) : null,
     };
     this.#readyAt = now();
     clearTimeout(this.#timer);
@@ -552,8 +1175,9 @@ class Connection {
   #takeMessage({ kind, seq, error, metadata, flags }, body) {
     switch (kind) {
       case "response": {
-        const call = this.#inFlight.get(seq);
-        if (!this.#inFlight.delete(seq)) return; // Section 5.2.
+        const calls = this.#streams.has(seq) ? this.#streams : this.#inFlight;
+        const call = calls.get(seq);
+        if (!calls.delete(seq)) return; // Section 5.2.
         if (call) answer(call, error, metadata ?? {}, flags, body);
         if (this.#leaving) this.#closeIfDone();
         else this.#owner.place();
@@ -567,16 +1191,29 @@ class Connection {
       case "goaway": {
         const { code, message } = readError(error ?? { code: "unavailable", message: "it takes no more calls" });
         this.#leaving = `the server said goaway: ${message} (${code})`;
-        const refused = [...this.#inFlight].filter(([number]) => number > seq);
-        for (const [number] of refused) this.#inFlight.delete(number);
-        const calls = refused.map(([, call]) => call).filter((call) => call !== null);
+        const calls = [this.#inFlight, this.#streams].flatMap((all) => takeAbove(all, seq));
         for (const call of calls) call.connection = null;
+        for (const call of this.#streams.values()) call?.drain();
         const why = this.#error("unavailable", this.#leaving, "refused");
         return this.#owner.leaving(calls, why);
       }
+      case "item":
+      case "credit":
+      case "stop":
+        if (this.#terms.streams) return this.#takeOfStream(kind, this.#streams.get(seq), flags, body);
+      // Without an agreement they are no messages of a server: section 18.1.
       default:
         throw new Error(`its message is a ${escape(kind)}`);
     }
+  }
+
+  /** @param call undefined or null if it is not in flight: then the message is ignored */
+  #takeOfStream(kind, call, flags, body) {
+    if (kind === "item") return call?.takeIn(body, flags ?? 0);
+    if (kind === "stop") return call?.stopSending();
+    // Checked also for a call that is over: what it says does not depend on when it comes.
+    const limit = readCredit(body);
+    call?.grant(limit);
   }
 
   #countPing() {
@@ -617,20 +1254,22 @@ class Connection {
 
   /** Closes after our own goaway once all calls are answered. */
   #closeIfDone() {
-    if (this.#inFlight.size === 0) this.#end("unavailable", this.#leaving);
+    if (this.#inFlight.size + this.#streams.size === 0) this.#end("unavailable", this.#leaving);
   }
 
   #end(code, why, cause) {
     if (this.#isEnded) return;
     this.#isEnded = true;
     clearTimeout(this.#timer);
+    clearTimeout(this.#itemTick);
     globalThis.removeEventListener?.("pagehide", this.#left);
     if (this.#socket) {
       this.#socket.onopen = this.#socket.onmessage = this.#socket.onclose = null;
       this.#socket.close();
     }
-    const calls = [...this.#inFlight.values()].filter((call) => call !== null);
+    const calls = [...this.#inFlight.values(), ...this.#streams.values()].filter((call) => call !== null);
     this.#inFlight.clear();
+    this.#streams.clear();
     const lasted = this.#terms ? now() - this.#readyAt : -1;
     const lost = this.#terms ? `the connection was lost: ${why}` : why;
     for (const call of calls) call.fail(this.#error("unavailable", lost, "maybe", cause));
@@ -668,7 +1307,9 @@ class Frames {
       if (this.#filled < this.#buffer.length) return;
       if (this.#isLength) {
         const length = new DataView(this.#buffer.buffer).getUint32(0);
-        if (length > limit()) throw new TooLarge(`a frame of ${length} bytes, where ${limit()} are allowed`);
+        if (length > limit()) {
+          throw new Answered("resource_exhausted", `a frame of ${length} bytes, where ${limit()} are allowed`);
+        }
         this.#expect(length, false);
         if (length > 0) continue;
       }
@@ -685,8 +1326,242 @@ class Frames {
   }
 }
 
-/** A frame over the limit. */
-class TooLarge extends Error {}
+/** A violation of the protocol that the server is told of, by a goaway with this code. */
+class Answered extends Error {
+  constructor(code, message) {
+    super(message);
+    this.code = code;
+  }
+}
+
+/** A queue: unlike an array it takes the first of many in constant time. */
+class Fifo {
+  #items = [];
+  #head = 0;
+
+  get size() {
+    return this.#items.length - this.#head;
+  }
+
+  get first() {
+    return this.#items[this.#head];
+  }
+
+  push(item) {
+    this.#items.push(item);
+  }
+
+  shift() {
+    const item = this.#items[this.#head];
+    this.#items[this.#head] = undefined;
+    this.#head += 1;
+    if (this.#head > 64 && this.#head * 2 > this.#items.length) {
+      this.#items = this.#items.slice(this.#head);
+      this.#head = 0;
+    }
+    return item;
+  }
+
+  /** Empties it, and returns what it had. */
+  clear() {
+    const items = this.#items.slice(this.#head);
+    this.#items = [];
+    this.#head = 0;
+    return items;
+  }
+}
+
+/** The credit that the receiver of items grants: section 18.3. */
+class ReceiveWindow {
+  #initial;
+  #max;
+  #size;
+  #granted;
+  #received = 0;
+  #consumed = 0;
+  /** `consumed` when the window last grew. */
+  #grownAt = 0;
+  /** The time from which {@link SHRINK_AFTER_MS} counts; null if the window has its initial size. */
+  #starvedAt = null;
+
+  constructor(initial, max) {
+    this.#initial = this.#size = this.#granted = initial;
+    this.#max = max;
+  }
+
+  /** The number of bytes by which it has grown. */
+  get growth() {
+    return this.#size - this.#initial;
+  }
+
+  /**
+   * Accounts for an item that arrived. Returns the credit to send, or null. `grow` gets the number of bytes that the
+   * window would grow by, and returns true if it may.
+   */
+  receive(bodyLength, isStarved, grow) {
+    if (this.#received >= this.#granted) {
+      const message = `an item was sent although ${this.#received} of ${this.#granted} had been spent`;
+      throw new Answered("invalid_argument", message);
+    }
+    const allTaken = this.#received === this.#consumed;
+    this.#received += bodyLength + ITEM_OVERHEAD;
+    if (!isStarved) return null;
+    if (this.#starvedAt !== null) this.#starvedAt = now();
+    const more = Math.min(this.#size, this.#max - this.#size);
+    if (!allTaken || more <= 0 || this.#consumed - this.#grownAt < this.#size || !grow(more)) return null;
+    this.#size += more;
+    this.#grownAt = this.#consumed;
+    this.#starvedAt = now();
+    return this.#raise();
+  }
+
+  /** Accounts for an item that the application took. Returns the credit to send, or null. */
+  consume(bodyLength) {
+    this.#consumed += bodyLength + ITEM_OVERHEAD;
+    const unannounced = this.#consumed + this.#size - this.#granted;
+    return unannounced >= Math.ceil(this.#size / 2) ? this.#raise() : null;
+  }
+
+  /** Halves it if no item was starved for a while. What was granted stays granted. Returns the bytes that it lost. */
+  shrink() {
+    const before = this.#size;
+    while (this.#starvedAt !== null && now() - this.#starvedAt >= SHRINK_AFTER_MS) {
+      this.#size = Math.max(Math.floor(this.#size / 2), this.#initial);
+      this.#starvedAt = this.#size > this.#initial ? this.#starvedAt + SHRINK_AFTER_MS : null;
+    }
+    return before - this.#size;
+  }
+
+  #raise() {
+    const limit = this.#consumed + this.#size;
+    if (limit <= this.#granted) return null;
+    this.#granted = limit;
+    return limit;
+  }
+}
+
+/** The credit of the sender of items: section 18.3. */
+class SendWindow {
+  #limit;
+  #spent = 0;
+  #hasWaited = false;
+
+  constructor(limit) {
+    this.#limit = limit;
+  }
+
+  /** Returns true if an item may be sent, of any size. If not, the next one is marked as starved. */
+  pollOpen() {
+    const isOpen = this.#spent < this.#limit;
+    this.#hasWaited ||= !isOpen;
+    return isOpen;
+  }
+
+  /** Accounts for an item, and returns its flags. */
+  spend(body) {
+    this.#spent += costOf(body);
+    const flags = this.#hasWaited ? FLAG_STARVED : 0;
+    this.#hasWaited = false;
+    return flags;
+  }
+
+  /** Raises the limit, which never falls. */
+  grant(limit) {
+    this.#limit = Math.max(this.#limit, limit);
+  }
+}
+
+/**
+ * The choice of the stream that sends its next item: deficit round robin (Shreedhar and Varghese, 1995), by which
+ * streams share the connection by bytes, whatever the size of their items.
+ */
+class ItemTurns {
+  /** Streams with the bytes left of their turns, in order. The first has begun its turn if `#isInTurn`. */
+  #ready = [];
+  #isInTurn = false;
+
+  get isEmpty() {
+    return this.#ready.length === 0;
+  }
+
+  add(call) {
+    if (!this.#ready.some((turn) => turn.call === call)) this.#ready.push({ call, deficit: 0 });
+  }
+
+  /** Returns the stream whose item is sent next; null if there is none, or it does not fit into `room` bytes. */
+  next(room, costOfNext) {
+    while (this.#ready.length > 0) {
+      const turn = this.#ready[0];
+      const cost = costOfNext(turn.call);
+      if (cost === 0) {
+        this.#ready.shift();
+        this.#isInTurn = false;
+        continue;
+      }
+      if (!this.#isInTurn) turn.deficit += ITEM_QUANTUM;
+      this.#isInTurn = true;
+      // Alone, a stream need not save up for a large item.
+      if (turn.deficit >= cost || this.#ready.length === 1) {
+        if (cost > room) return null;
+        turn.deficit = Math.max(turn.deficit - cost, 0);
+        return turn.call;
+      }
+      this.#ready.push(this.#ready.shift());
+      this.#isInTurn = false;
+    }
+    return null;
+  }
+}
+
+/** Returns what an item costs: section 18.3. */
+function costOf(body) {
+  return body.length + ITEM_OVERHEAD;
+}
+
+/** Returns the limit that a credit message states. */
+function readCredit(body) {
+  const text = body.length <= 64 ? decoder.decode(body) : "";
+  const isInteger = /^[ \t\r\n]*(0|[1-9]\d*)[ \t\r\n]*$/.test(text);
+  if (!isInteger || BigInt(text) > U64_MAX) throw new Answered("invalid_argument", "a credit that is no integer");
+  return Number(text);
+}
+
+/** Returns the terms of streams in the Option of a server that has them. */
+function streamTerms(option) {
+  const window = whole(option.stream_window, DEFAULT_STREAM_WINDOW, "stream_window", 0);
+  return {
+    window: Math.min(Math.max(window, 1), MAX_STREAM_WINDOW),
+    max: whole(option.max_streams, DEFAULT_MAX_STREAMS, "max_streams", 0),
+  };
+}
+
+/** Returns the error of a streaming call on a connection that takes none. */
+function noStreams(method, terms) {
+  const [code, why] = terms
+    ? ["resource_exhausted", "the server runs no streaming calls (its max_streams is 0)"]
+    : ["unimplemented", "the server has not agreed on streams in the handshake"];
+  return new FarcallError(code, `${method} streams, and ${why}`, "not_sent");
+}
+
+/** Takes the calls above this number, and returns those that were not cancelled. */
+function takeAbove(calls, seq) {
+  const above = [...calls].filter(([number]) => number > seq);
+  for (const [number] of above) calls.delete(number);
+  return above.map(([, call]) => call).filter((call) => call !== null);
+}
+
+/** Starts a timer; null if there is no time limit, or it is beyond that of timers. */
+function after(limit, callback) {
+  return limit === undefined || limit > MAX_TIMER_MS ? null : setTimeout(callback, limit);
+}
+
+/** `Promise.withResolvers`, which older runtimes lack. */
+function withResolvers() {
+  let resolve;
+  let reject;
+  const promise = new Promise((...both) => ([resolve, reject] = both));
+  return { promise, resolve, reject };
+}
 
 /** Completes a call with its response. A body that does not decode fails only that call. */
 function answer(call, error, metadata, flags, body) {
@@ -848,8 +1723,19 @@ function checkTimeout(timeout) {
   return timeout > Number.MAX_SAFE_INTEGER ? undefined : timeout;
 }
 
+/** As above, for a part of a streaming call. */
+function checkLimit(method, limit) {
+  try {
+    return checkTimeout(limit);
+  } catch (cause) {
+    throw new FarcallError("invalid_argument", `${method}: ${cause.message}`, "not_sent", { cause });
+  }
+}
+
 /** Returns a checked copy of metadata: section 10. */
 function checkMetadata(metadata) {
+  const pairs = Object.keys(metadata).length;
+  if (pairs > MAX_METADATA_PAIRS) throw new TypeError(`metadata of ${pairs} pairs: the limit is ${MAX_METADATA_PAIRS}`);
   for (const [key, value] of Object.entries(metadata)) {
     const isKey = /^[!-@[-~]{1,256}$/.test(key);
     if (!isKey) throw new TypeError(`metadata ${JSON.stringify(key)}: a key is in lower case, of at most 256 letters`);

@@ -8,6 +8,12 @@ mod fake_servers;
 mod readme;
 #[path = "browser/site.rs"]
 mod site;
+#[path = "browser/stream_limits.rs"]
+mod stream_limits;
+#[path = "browser/stream_promises.rs"]
+mod stream_promises;
+#[path = "browser/stream_server.rs"]
+mod stream_server;
 mod support;
 #[path = "browser/values.rs"]
 mod values;

@@ -20,6 +20,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 use crate::readme;
+use crate::support::feed::feed;
 use crate::support::{PATIENCE, until};
 
 /// The client under test.
@@ -43,7 +44,7 @@ pub(crate) struct Site {
     /// `host:port`
     pub(crate) place: String,
     pub(crate) handle: ServerHandle,
-    /// The number of running handlers of `Report.build` and `Probe.sleep`.
+    /// The number of running handlers of `Report.build`, `Probe.sleep`, and of `Feed` those without an end.
     pub(crate) running: Arc<AtomicUsize>,
     /// The maximum of `running` so far.
     pub(crate) max_running: Arc<AtomicUsize>,
@@ -63,7 +64,7 @@ impl Site {
     /// Starts a site at this address.
     pub(crate) async fn at(place: &str, setup: Setup) -> Self {
         let (running, max_running) = (Arc::default(), Arc::default());
-        let mut builder = services(&running, &max_running).limits(setup.limits);
+        let mut builder = feed(services(&running, &max_running), &running).limits(setup.limits);
         if let Some(token) = setup.token {
             builder = builder.authenticate(Tokens::fixed([("web", token)]).unwrap());
         }

@@ -85,6 +85,8 @@ export function fakeServer(answer, terms = {}) {
   return class {
     static opened = 0;
     static received = [];
+    /** The client's Options. */
+    static options = [];
     readyState = 0;
     bufferedAmount = 0;
     #frames = [];
@@ -106,9 +108,12 @@ export function fakeServer(answer, terms = {}) {
         at += 4 + length;
       }
       if (!this.#isNegotiated) {
-        const { magic_number, version, codec_type } = JSON.parse(this.#frames.shift());
+        const option = JSON.parse(this.#frames.shift());
+        const { magic_number, version, codec_type } = option;
+        this.constructor.options.push(option);
         this.#isNegotiated = true;
-        this.deliver(framed({ magic_number, version, codec_type, max_frame_bytes: 65536, max_in_flight: 16, ...terms }));
+        const defaults = { max_frame_bytes: 65536, max_in_flight: 16 };
+        this.deliver(framed({ magic_number, version, codec_type, ...defaults, ...terms }));
       }
       while (this.#frames.length >= 2) {
         const [header, body] = this.#frames.splice(0, 2);
@@ -132,6 +137,59 @@ export function fakeServer(answer, terms = {}) {
   };
 }
 
+/**
+ * A fake server with streams that answers nothing by itself. The test says what it sends, which arrives at once:
+ * `server.says({ kind: "item", seq: 1 }, 5)`.
+ */
+export function streamingServer(terms = {}) {
+  const agreed = { features: ["streams"], stream_window: 1000, max_streams: 8, ...terms };
+  const server = {
+    messages: [],
+    sockets: [],
+    Socket: fakeServer((socket, header, body) => {
+      server.messages.push({ ...header, body });
+      if (!server.sockets.includes(socket)) server.sockets.push(socket);
+    }, agreed),
+    /** Opens a client, and waits for its handshake. */
+    async client(options = {}) {
+      const client = connect("ws://127.0.0.1:1", { WebSocket: server.Socket, ...options });
+      // Whatever the timeout of the client is.
+      const health = client.health(undefined, { timeout: Infinity });
+      await until(() => server.messages.length > 0);
+      server.says({ kind: "response", seq: server.messages.pop().seq });
+      await health;
+      return client;
+    },
+    /** The client's messages of a kind; the first requests are for the handshake. */
+    of: (kind) => server.messages.filter((message) => message.kind === kind),
+    says(header, body = "") {
+      server.sockets.at(-1).onmessage({ data: framed(header, body).buffer });
+    },
+    item: (seq, value, flags) => server.says({ kind: "item", seq, flags }, JSON.stringify(value)),
+    credit: (seq, limit) => server.says({ kind: "credit", seq }, String(limit)),
+    responds: (seq, value, error) => server.says({ kind: "response", seq, error }, JSON.stringify(value) ?? ""),
+    /** Ends the connection, as a network does. */
+    cut: () => server.sockets.at(-1).onclose({ code: 1006, reason: "" }),
+  };
+  return server;
+}
+
+/** Takes all items of a stream, and the error that its loop throws. */
+export async function items(stream) {
+  const taken = [];
+  try {
+    for await (const item of stream) taken.push(item);
+  } catch (error) {
+    return [taken, await failure(Promise.reject(error))];
+  }
+  return [taken, null];
+}
+
+/** Lets everything run that is ready. */
+export async function settle() {
+  for (let n = 0; n < 20; n++) await Promise.resolve();
+}
+
 /** Runs an example, and returns the lines that it prints. */
 export async function run(url) {
   const lines = [];
@@ -150,3 +208,4 @@ export async function run(url) {
 }
 
 Object.assign(globalThis, { connect, FarcallError, farcall, failure, until, cutting, framed, fakeServer, run });
+Object.assign(globalThis, { streamingServer, items, settle });
