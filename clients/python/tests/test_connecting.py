@@ -53,6 +53,8 @@ class HandshakeTest(AsyncCase):
             "connect_timeout_ms": 20_000,
             "handle_timeout_ms": 2500,
             "max_frame_bytes": 70_000,
+            "features": ["streams"],
+            "stream_window": 262_144,
             "token": "q8mXe01rHsZ9",
         }
         self.assertEqual(server.options, [expected])

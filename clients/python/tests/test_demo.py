@@ -16,6 +16,7 @@ import unittest
 from pathlib import Path
 from typing import Any
 
+from stream_cases import StreamCases
 from support import PACKAGE, AsyncCase, Certificates, Demo, until
 
 import farcall
@@ -52,7 +53,7 @@ class DemoCase(AsyncCase):
         return ("--tls-cert", cls.files["server.pem"], "--tls-key", cls.files["server.key"])
 
 
-class EverySchemeCases:
+class EverySchemeCases(StreamCases):
     """The tests of every scheme.  The classes below choose the scheme."""
 
     scheme: str

@@ -77,6 +77,26 @@ class VectorTest(unittest.TestCase):
     def test_msgpack(self):
         self.check("msgpack", "16.1 MessagePack")
 
+    def test_streams(self):
+        messages = [
+            (Header("request", 1, "Feed.count", flags=8), {"from": 3, "to": 5}),
+            (Header("item", 1), 3),
+            (Header("item", 1, flags=16), 4),
+            (Header("credit", 1), 327_680),
+            (Header("end", 1), None),
+            (Header("stop", 1), None),
+            (Header("response", 1), 2),
+        ]
+        frames = frames_of("18.8 Vectors")
+        self.assertEqual(len(frames), 2 * len(messages))
+        text = DOCUMENT.split("### 18.8 Vectors")[1]
+        for (header, value), data, body in zip(messages, frames[::2], frames[1::2]):
+            codec = codec_named("msgpack")
+            self.assertEqual(codec.encode_header(header), data)
+            self.assertEqual(codec.decode_header(data), header)
+            self.assertEqual(b"" if value is None else codec.encode(value), body)
+            self.assertIn(f"`{JsonCodec().encode_header(header).decode()}`", text)
+
     def test_json(self):
         self.check("json", "16.2 JSON")
 
@@ -108,7 +128,7 @@ class VectorTest(unittest.TestCase):
             (kib,) = re.findall(text, DOCUMENT)
             self.assertEqual(int(kib) * 1024, limit)
         for table, row in (
-            (wire.KINDS, r"^\| (\w+) \| (\d+) \| `\"\w+\"` \|"),
+            (wire.ALL_KINDS, r"^\| (\w+) \| (\d+) \| `\"\w+\"` \|"),
             (wire.CODES, r"^\| `(\w+)` \| (\d+) \| (?!the handler|the server never|it was)"),
         ):
             found = {name: int(n) for name, n in re.findall(row, DOCUMENT, re.MULTILINE)}

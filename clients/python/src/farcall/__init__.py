@@ -12,7 +12,7 @@
 `connect` creates a `Client`, whose failed calls raise a `FarcallError`.
 """
 
-from .client import CLIENT_DEFAULT, Client, Service, connect
+from .client import CLIENT_DEFAULT, Client, connect
 from .errors import (
     ApplicationError,
     Cancelled,
@@ -29,6 +29,8 @@ from .errors import (
 )
 from .handshake import Terms
 from .reserved import Health, Method, MethodStats, Parameter, ServiceDescription
+from .service import Service
+from .streaming import Exchange, ItemStream, Upload
 from .tls import Tls
 
 __all__ = [
@@ -37,11 +39,13 @@ __all__ = [
     "Cancelled",
     "Client",
     "DeadlineExceeded",
+    "Exchange",
     "Execution",
     "FarcallError",
     "Health",
     "InternalError",
     "InvalidArgument",
+    "ItemStream",
     "Method",
     "MethodStats",
     "Parameter",
@@ -54,5 +58,6 @@ __all__ = [
     "Unauthenticated",
     "Unavailable",
     "Unimplemented",
+    "Upload",
     "connect",
 ]

@@ -4,43 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import copy
-import inspect
-import ssl
 from collections.abc import Awaitable, Generator, Mapping, Sequence
-from typing import (
-    Any,
-    Callable,
-    NoReturn,
-    TypeVar,
-    Union,
-    cast,
-)
+from typing import Any, Callable, NoReturn, TypeVar, Union, cast
 
 from .address import Address
 from .backoff import Backoff
+from .calls import Request
 from .codec import Codec, codec_named
-from .connection import Connection, Request
-from .deadline import Deadline, within
-from .errors import FarcallError, InvalidArgument, ResourceExhausted, Unauthenticated, Unavailable
-from .handshake import Terms, option_of, shake_hands
-from .opening import open_stream
+from .connection import Connection
+from .deadline import Deadline
+from .dialer import Dialer
+from .errors import FarcallError, InvalidArgument, ResourceExhausted, Unavailable
+from .handshake import Terms
 from .reserved import Health, MethodStats, ServiceDescription
+from .service import Service
 from .settings import Settings, Token, checked_metadata, checked_timeout
+from .streaming import MAX_TRIES, Exchange, ItemStream, StreamLimits, Upload
 from .tls import Tls
-from .wire import (
-    DEFAULT_MAX_FRAME_BYTES,
-    FLAG_IDEMPOTENT,
-    EndOfStream,
-    ProtocolError,
-)
+from .windows import CLIENT_MAX_STREAM_GROWTH, CLIENT_MAX_STREAM_WINDOW, CLIENT_STREAM_WINDOW
+from .wire import DEFAULT_MAX_FRAME_BYTES, FLAG_IDEMPOTENT, MAX_METADATA_PAIRS
 
 T = TypeVar("T")
 
 #: The arguments of a method, by name or in order.
 Args = Union[Mapping[str, Any], Sequence[Any]]
-
-#: The number of connections that a call is tried on if the server did not start it.
-MAX_TRIES = 3
 
 
 class _ClientDefault:
@@ -66,6 +53,10 @@ def connect(
     max_waiting: int = 10_000,
     ping_after: float = 10.0,
     ping_timeout: float = 5.0,
+    stream_window: int = CLIENT_STREAM_WINDOW,
+    max_stream_window: int = CLIENT_MAX_STREAM_WINDOW,
+    max_stream_growth: int = CLIENT_MAX_STREAM_GROWTH,
+    stream_stall: float = 60.0,
 ) -> Client:
     """Returns a client of the server at an address: ``async with farcall.connect(...) as client``.
 
@@ -86,6 +77,10 @@ def connect(
         more fails at once with `ResourceExhausted`.
     ping_after: the silence after which the server is pinged.
     ping_timeout: the further silence after which the connection is dead.
+    stream_window: the bytes of items that a server may send to each stream before some are taken.
+    max_stream_window: the bytes to which that grows for a stream that is held back by it.
+    max_stream_growth: the bytes that all streams of a connection may grow by.
+    stream_stall: the time for which an item that is sent may wait for the server to take others.
 
     Raises ValueError or TypeError for invalid arguments, and ImportError if the package of a codec
     is missing.
@@ -100,6 +95,10 @@ def connect(
         max_waiting=max_waiting,
         ping_after=ping_after,
         ping_timeout=ping_timeout,
+        stream_window=stream_window,
+        max_stream_window=max_stream_window,
+        max_stream_growth=max_stream_growth,
+        stream_stall=stream_stall,
     )
     return Client(Address.parse(address), codec_named(codec), settings)
 
@@ -127,9 +126,7 @@ class Client:
         self._connections: set[Connection] = set()
         self._dialing: asyncio.Task[Connection | FarcallError] | None = None
         self._waiting_for_dial = 0
-        # How far the dial has come, as the beginning of "... within 10 s".
-        self._progress = "no answer"
-        self._closed = False
+        self._dialer = Dialer(address, codec, settings)
         # The event loop of the connections.
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -189,6 +186,76 @@ class Client:
         request = self._request(method, args, named, timeout, metadata, idempotent)
         await self._run(request, lambda connection: connection.notify(request))
 
+    def stream(
+        self,
+        method: str,
+        args: Args | None = None,
+        /,
+        *,
+        timeout: float | None = None,
+        first_within: Timeout = CLIENT_DEFAULT,
+        gap: float | None = None,
+        metadata: Mapping[str, str] | None = None,
+        idempotent: bool = False,
+        **named: Any,
+    ) -> ItemStream:
+        """Returns the items of a streaming method: ``async for item in client.stream(...)``.
+
+        The call begins with the first item that is asked for, or with ``async with``.  Its
+        arguments are those of `call`.
+
+        timeout: the time limit of the whole call.  Default: none, also if the client has one.
+        first_within: the time limit for the first item or the response.  Default: the client's
+            timeout.
+        gap: the time limit for an item after the one before, which counts while the
+            caller waits.  Default: none.
+        """
+        limits = self._limits(timeout, first_within, gap)
+        request = self._request(method, args, named, None, metadata, idempotent)
+        return ItemStream(self._run, self._codec, request, limits)
+
+    def upload(
+        self,
+        method: str,
+        args: Args | None = None,
+        /,
+        *,
+        timeout: float | None = None,
+        first_within: Timeout = CLIENT_DEFAULT,
+        metadata: Mapping[str, str] | None = None,
+        idempotent: bool = False,
+        **named: Any,
+    ) -> Upload:
+        """Calls a method that takes items: ``async with client.upload(...) as upload``.
+
+        Has the parameters of `stream`.  Most methods that take items send none: then
+        ``first_within`` lasts until the response.
+        """
+        limits = self._limits(timeout, first_within, None)
+        request = self._request(method, args, named, None, metadata, idempotent)
+        return Upload(self._run, self._codec, request, limits)
+
+    def exchange(
+        self,
+        method: str,
+        args: Args | None = None,
+        /,
+        *,
+        timeout: float | None = None,
+        first_within: Timeout = CLIENT_DEFAULT,
+        gap: float | None = None,
+        metadata: Mapping[str, str] | None = None,
+        idempotent: bool = False,
+        **named: Any,
+    ) -> Exchange:
+        """Calls a method that takes and sends items: ``async with client.exchange(...) as both``.
+
+        Has the parameters of `stream`.
+        """
+        limits = self._limits(timeout, first_within, gap)
+        request = self._request(method, args, named, None, metadata, idempotent)
+        return Exchange(self._run, self._codec, request, limits)
+
     def service(self, name: str) -> Service:
         """Returns the methods of a service: ``client.service("Arith").multiply(a=6, b=7)``."""
         return Service(self, name)
@@ -240,7 +307,7 @@ class Client:
         Calls without an answer after the timeout, in seconds, fail as `Unavailable`, ``maybe``.
         """
         limit = checked_timeout("timeout", timeout)
-        self._closed = True
+        self._dialer.is_closed = True
         self._enter_loop()
         if self._dialing is not None:
             self._dialing.cancel()
@@ -256,7 +323,7 @@ class Client:
 
     def abort(self) -> None:
         """Closes at once.  Calls in flight fail as `Unavailable`, ``maybe``."""
-        self._closed = True
+        self._dialer.is_closed = True
         if self._loop is not None and self._loop.is_closed():
             self._forget()
         if self._dialing is not None:
@@ -308,10 +375,22 @@ class Client:
                 raise error from cause
         return request
 
+    def _limits(
+        self, timeout: float | None, first_within: Timeout, gap: float | None
+    ) -> StreamLimits:
+        if isinstance(first_within, _ClientDefault):
+            first_within = self._settings.timeout
+        return StreamLimits(
+            checked_timeout("timeout", timeout),
+            checked_timeout("first_within", first_within),
+            checked_timeout("gap", gap),
+            self._settings.stream_stall,
+        )
+
     async def _run(self, request: Request, send: Callable[[Connection], Awaitable[T]]) -> T:
         """Sends the request, and tries another connection if the server did not start it."""
-        sent = 0
-        for tries_left in reversed(range(MAX_TRIES)):
+        for tries_left in reversed(range(MAX_TRIES - request.refused)):
+            _count_attempt(request)
             try:
                 connection = await self._connected(request.deadline)
                 try:
@@ -320,18 +399,15 @@ class Client:
                     untouched = error.execution in ("refused", "not_sent")
                     if connection.is_open or not untouched or not tries_left:
                         raise
-                    sent += error.execution == "refused"
+                    request.refused += error.execution == "refused"
             except FarcallError as error:
                 error.method = request.method
                 raise
-            if sent:
-                attempt = {"farcall-attempt": str(sent + 1)}
-                request.metadata = {**(request.metadata or {}), **attempt}
         raise AssertionError("the last try returns or raises")
 
     async def _connected(self, deadline: Deadline) -> Connection:
         """Returns the connection for new calls, and connects if there is none."""
-        if self._closed:
+        if self._dialer.is_closed:
             raise Unavailable("the client was closed")
         self._enter_loop()
         if self._current is not None and self._current.is_open:
@@ -352,7 +428,8 @@ class Client:
         finally:
             self._waiting_for_dial -= 1
         if not dialing.done():
-            raise deadline.exceeded("not_sent", f"connecting to {self.address}: {self._progress}")
+            progress = f"connecting to {self.address}: {self._dialer.progress}"
+            raise deadline.exceeded("not_sent", progress)
         if dialing.cancelled():
             raise Unavailable("the client was closed")
         outcome = dialing.result()
@@ -389,7 +466,7 @@ class Client:
     async def _dial(self) -> Connection | FarcallError:
         """Connects once.  Errors are returned, because all callers may have been cancelled."""
         try:
-            connection = await self._open()
+            connection = await self._dialer.open(self._connections, self._connection_ended)
         except FarcallError as error:
             self._backoff.dial_failed()
             error.message = f"connecting to {self.address}: {error.message}"
@@ -401,71 +478,6 @@ class Client:
         self._terms = connection.terms
         return connection
 
-    async def _open(self) -> Connection:
-        limit = self._settings.connect_timeout
-        try:
-            return await within(limit, self._open_and_shake_hands())
-        except asyncio.TimeoutError:
-            raise Unavailable(f"{self._progress} within {limit:g} s") from None
-        except ssl.SSLCertVerificationError as error:
-            reason = f"its certificate is not accepted: {error.verify_message}"
-            raise Unavailable(reason) from error
-        except ssl.SSLError as error:
-            plain = error.reason in ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE")
-            instead = "http@" if self.address.scheme == "https" else "tcp@"
-            reason = f"it does not speak TLS: try {instead}" if plain else f"TLS: {error}"
-            raise Unavailable(reason) from error
-        except EndOfStream as error:
-            raise Unavailable("it closed the connection in the handshake") from error
-        except (OSError, ValueError, ProtocolError) as error:
-            raise Unavailable(str(error) or type(error).__name__) from error
-
-    async def _open_and_shake_hands(self) -> Connection:
-        settings = self._settings
-        option = option_of(
-            self._codec,
-            connect_timeout=settings.connect_timeout,
-            handle_timeout=settings.handle_timeout,
-            max_frame_bytes=settings.max_frame_bytes,
-            token=await self._token(),
-        )
-        self._progress = "no answer"
-        stream = await open_stream(self.address, settings.tls)
-        self._progress = "it accepted the connection; to the handshake there was no answer"
-        try:
-            terms = await shake_hands(stream, option)
-            if self._closed:  # closed while waiting for the answer
-                raise Unavailable("the client was closed")
-        except BaseException:
-            stream.abort()
-            raise
-        connection = Connection(
-            stream,
-            self._codec,
-            terms,
-            max_frame_bytes=settings.max_frame_bytes,
-            max_waiting=settings.max_waiting,
-            ping_after=settings.ping_after,
-            ping_timeout=settings.ping_timeout,
-            on_end=self._connection_ended,
-        )
-        # Recorded here already, because the caller may be cancelled at this moment.
-        self._connections.add(connection)
-        return connection
-
-    async def _token(self) -> str | None:
-        token = self._settings.token
-        if token is None or isinstance(token, str):
-            return token
-        try:
-            given = token()
-            given = await given if inspect.isawaitable(given) else given
-        except Exception as error:
-            raise Unauthenticated(f"there is no token: {error}") from error
-        if not isinstance(given, str):
-            raise Unauthenticated(f"there is no token, but a {type(given).__name__}")
-        return given
-
     def _connection_ended(self, connection: Connection) -> None:
         self._connections.discard(connection)
         if self._current is connection:
@@ -474,24 +486,9 @@ class Client:
         self._backoff.connection_ended(connection.age)
 
 
-class Service:
-    """The methods of a service as functions with the parameters of `Client.call`.
-
-    A method whose name begins with an underscore can only be called with `Client.call`.
-    """
-
-    def __init__(self, client: Client, name: str) -> None:
-        self._client = client
-        self._name = name
-
-    def __getattr__(self, method: str) -> Callable[..., Awaitable[Any]]:
-        if method.startswith("_"):
-            raise AttributeError(method)
-
-        def call(*args: Any, **options: Any) -> Awaitable[Any]:
-            return self._client.call(f"{self._name}.{method}", *args, **options)
-
-        return call
-
-    def __repr__(self) -> str:
-        return f"<farcall service {self._name} at {self._client.address}>"
+def _count_attempt(request: Request) -> None:
+    """Tells the server which attempt it is, unless it is the first."""
+    metadata = request.metadata or {}
+    key = "farcall-attempt"
+    if request.refused and (key in metadata or len(metadata) < MAX_METADATA_PAIRS):
+        request.metadata = {**metadata, key: str(request.refused + 1)}

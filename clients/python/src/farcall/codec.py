@@ -11,9 +11,9 @@ import json
 import re
 from typing import Any, ClassVar, Protocol
 
-from .wire import CODES, EXECUTIONS, KINDS, Header, ProtocolError, WireError, is_known
+from .wire import ALL_KINDS, CODES, EXECUTIONS, Header, ProtocolError, WireError, is_known
 
-_KIND_NAMES = {number: name for name, number in KINDS.items()}
+_KIND_NAMES = {number: name for name, number in ALL_KINDS.items()}
 _CODE_NAMES = {number: name for name, number in CODES.items()}
 _EXECUTION_NAMES = {number: name for name, number in EXECUTIONS.items()}
 
@@ -79,7 +79,7 @@ class JsonCodec:
         if not isinstance(fields, dict):
             raise ProtocolError("header: not an object")
         kind = fields.get("kind")
-        if not isinstance(kind, str) or kind not in KINDS:
+        if not isinstance(kind, str) or kind not in ALL_KINDS:
             raise ProtocolError("header: unknown kind")
         error: Any = fields.get("error")
         if error is not None:
@@ -192,7 +192,7 @@ class MsgpackCodec:
     def encode_header(self, header: Header) -> bytes:
         error = header.error
         fields: list[Any] = [
-            KINDS[header.kind],
+            ALL_KINDS[header.kind],
             header.seq,
             header.service_method,
             header.timeout_ms,

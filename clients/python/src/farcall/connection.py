@@ -9,28 +9,30 @@ import asyncio
 import collections
 import contextlib
 import time
-from dataclasses import dataclass
-from typing import Any, Callable, NamedTuple, Union
+from typing import Any, Callable
 
+from .calls import Answer, Outcome, Request, result_of
 from .codec import Codec
 from .deadline import Deadline, within
 from .errors import (
     DeadlineExceeded,
     FarcallError,
-    InternalError,
     InvalidArgument,
     ResourceExhausted,
     Unavailable,
+    Unimplemented,
 )
 from .handshake import Terms
 from .slots import Slots
 from .stream import FrameStream
+from .streams import StreamCall, Streams
 from .wire import (
-    FLAG_COMPRESSED,
     FLAG_ONE_WAY,
+    FLAG_STREAMING,
     MAX_HEADER_BYTES,
     MAX_PINGS,
     PING_WINDOW,
+    STREAM_KINDS,
     EndOfStream,
     FrameTooLarge,
     Header,
@@ -41,27 +43,8 @@ from .wire import (
 
 #: The time in seconds that a server has to close after its goaway and its last answer.
 CLOSE_AFTER_GOAWAY = 5.0
-
-
-@dataclass
-class Request:
-    """A request to send."""
-
-    method: str
-    body: bytes
-    deadline: Deadline
-    metadata: dict[str, str] | None
-    flags: int
-
-
-class Answer(NamedTuple):
-    """The response to a call."""
-
-    header: Header
-    body: bytes
-
-
-Outcome = Union[Answer, FarcallError]
+#: The unsent bytes that the operating system takes where items are sent.
+MAX_UNSENT = 128 * 1024
 
 
 class Connection:
@@ -77,6 +60,9 @@ class Connection:
         max_waiting: int,
         ping_after: float,
         ping_timeout: float,
+        stream_window: int,
+        max_stream_window: int,
+        max_stream_growth: int,
         on_end: Callable[[Connection], None],
     ) -> None:
         self.terms = terms
@@ -90,6 +76,18 @@ class Connection:
         self._on_end = on_end
         self._began = time.monotonic()
         self._slots = Slots(terms.max_in_flight, max_waiting)
+        #: The streaming calls; None if the server does not stream.
+        self._streams: Streams | None = None
+        if terms.max_streams is not None:
+            self._streams = Streams(
+                stream,
+                codec,
+                terms,
+                window=stream_window,
+                max_window=max_stream_window,
+                max_growth=max_stream_growth,
+                max_waiting=max_waiting,
+            )
         self._last_seq = 0
         # Calls by number; None for cancelled calls.  Bounded by the slots.
         self._calls: dict[int, asyncio.Future[Outcome] | None] = {}
@@ -111,7 +109,7 @@ class Connection:
     @property
     def in_flight(self) -> int:
         """The number of calls in flight, including cancelled ones without an answer (5.3)."""
-        return len(self._calls)
+        return len(self._calls) + (len(self._streams) if self._streams else 0)
 
     @property
     def age(self) -> float:
@@ -120,7 +118,7 @@ class Connection:
 
     async def call(self, request: Request) -> Any:
         """Sends a request, and returns the decoded result or raises `FarcallError`."""
-        seq = await self._send_request(request)
+        seq = await self._send_request(request, self._slots)
         # No await between writing and here, so that an answer finds its call.
         waiting: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         self._calls[seq] = waiting
@@ -135,7 +133,7 @@ class Connection:
         outcome = waiting.result()
         if isinstance(outcome, FarcallError):
             raise outcome
-        return self._result(outcome)
+        return result_of(self._codec, outcome)
 
     async def notify(self, request: Request) -> None:
         """Sends a one-way request, which has no answer (7).
@@ -143,9 +141,23 @@ class Connection:
         Returns when it is handed to the operating system: nothing else would tell that it was lost.
         """
         request.flags |= FLAG_ONE_WAY
-        await self._send_request(request)
+        await self._send_request(request, self._slots)
         self._slots.release()
         await self.flush(request.deadline)
+
+    async def open_stream(self, request: Request, *, receives: bool, sends: bool) -> StreamCall:
+        """Sends a streaming request, and returns the call, which has begun."""
+        streams = self._streams
+        if streams is None:
+            raise Unimplemented("the server has not agreed on streams in the handshake")
+        if self.terms.max_streams == 0:
+            raise ResourceExhausted("the server runs no streaming calls (its max_streams is 0)")
+        request.flags |= FLAG_STREAMING
+        seq = await self._send_request(request, streams.slots)
+        # No await between writing and here, as in `call`.
+        if sends:
+            self._stream.limit_unsent(MAX_UNSENT)
+        return streams.begin(seq, receives=receives, sends=sends)
 
     async def flush(self, deadline: Deadline) -> None:
         """Waits until all that was sent is handed to the operating system."""
@@ -198,15 +210,15 @@ class Connection:
 
     # Sending
 
-    async def _send_request(self, request: Request) -> int:
+    async def _send_request(self, request: Request, slots: Slots) -> int:
         """Acquires a slot, and writes the request.  If it raises, nothing was written."""
-        await self._slots.acquire(request.deadline)
+        await slots.acquire(request.deadline)
         try:
             if self._stream.is_full:
                 await self._make_room(request.deadline)
             return self._write_request(request)
         except BaseException:
-            self._slots.release()
+            slots.release()
             raise
 
     async def _make_room(self, deadline: Deadline) -> None:
@@ -252,6 +264,8 @@ class Connection:
         if self.close_reason is None:
             self.close_reason = why
             self._slots.close(why)
+            if self._streams is not None:
+                self._streams.close(why)
 
     def _send_goaway(self, why: str, error: WireError | None = None) -> None:
         self._shut(why)
@@ -281,10 +295,15 @@ class Connection:
             self._end(self.close_reason or f"the connection was lost: {why}")
 
     def _handle(self, header: Header, body: bytes) -> None:
+        streams = self._streams
         if header.kind == "response":
             if header.seq in self._calls:
                 self._settle(header.seq, Answer(header, body))
                 self._close_if_drained()
+            elif streams is not None and streams.settle(header.seq, Answer(header, body)):
+                self._close_if_drained()
+        elif streams is not None and header.kind in STREAM_KINDS and header.kind != "end":
+            streams.handle(header, body)
         elif header.kind == "ping":
             now = time.monotonic()
             self._pings_received.append(now)
@@ -302,9 +321,11 @@ class Connection:
             self._shut(why)
             for seq in [seq for seq in self._calls if seq > header.seq]:
                 self._settle(seq, Unavailable(why, "refused"))
+            if streams is not None:
+                streams.drain(header.seq, why)
             self._close_if_drained()
         else:
-            raise ProtocolError(f"a server does not send a {header.kind}")
+            raise ProtocolError(f"a server does not send a message of kind {header.kind} here")
 
     def _settle(self, seq: int, outcome: Outcome) -> None:
         waiting = self._calls.pop(seq)
@@ -312,26 +333,9 @@ class Connection:
         if waiting is not None and not waiting.done():
             waiting.set_result(outcome)
 
-    def _result(self, answer: Answer) -> Any:
-        """Returns the result of a response, or raises its error."""
-        header, body = answer
-        value, fault = None, None
-        if header.flags & FLAG_COMPRESSED:
-            fault = "the body is compressed, which was not agreed on"
-        elif body:
-            try:
-                value = self._codec.decode(body)
-            except ValueError as error:
-                fault = f"the body of the response is {error}"
-        if header.error is not None:
-            raise header.error.raised(value, header.metadata)
-        if fault is not None:
-            raise InternalError(fault, "done", metadata=header.metadata)
-        return value
-
     def _close_if_drained(self) -> None:
         """Ends the connection if the server does not close it after a goaway."""
-        if self.close_reason is not None and not self._calls and not self._ended:
+        if self.close_reason is not None and not self.in_flight and not self._ended:
             why = self.close_reason
             asyncio.get_running_loop().call_later(CLOSE_AFTER_GOAWAY, self._end, why)
 
@@ -375,6 +379,8 @@ class Connection:
         self._shut(why)
         for seq in list(self._calls):
             self._settle(seq, Unavailable(why, "maybe"))
+        if self._streams is not None:
+            self._streams.end(why)
         for pong in self._pings.values():
             if not pong.done():
                 pong.set_result(None)

@@ -10,11 +10,14 @@ from .codec import Codec, JsonCodec
 from .deadline import MAX_TIMEOUT_MS
 from .errors import InvalidArgument
 from .stream import FrameStream
+from .windows import CLIENT_STREAM_WINDOW, DEFAULT_STREAM_WINDOW
 from .wire import (
     DEFAULT_MAX_FRAME_BYTES,
     DEFAULT_MAX_IN_FLIGHT,
+    DEFAULT_MAX_STREAMS,
     MAGIC_NUMBER,
     MAX_OPTION_BYTES,
+    STREAMS_FEATURE,
     VERSION,
     FrameTooLarge,
     ProtocolError,
@@ -34,6 +37,11 @@ class Terms:
     max_in_flight: int
     #: The time limit of a method, in seconds; None is no limit.
     handle_timeout: float | None
+    #: The number of streaming calls that it runs at once for one connection; None if it does
+    #: not stream.
+    max_streams: int | None = None
+    #: The bytes of items that it takes from each stream before it grants more.
+    stream_window: int = DEFAULT_STREAM_WINDOW
 
     @classmethod
     def of(cls, option: dict[str, Any]) -> Terms:
@@ -43,6 +51,8 @@ class Terms:
             _count(option, "max_frame_bytes", DEFAULT_MAX_FRAME_BYTES),
             _count(option, "max_in_flight", DEFAULT_MAX_IN_FLIGHT),
             timeout_ms / 1000 if timeout_ms else None,
+            _max_streams(option),
+            _count(option, "stream_window", DEFAULT_STREAM_WINDOW),
         )
 
 
@@ -53,6 +63,7 @@ def option_of(
     handle_timeout: float | None,
     max_frame_bytes: int,
     token: str | None,
+    stream_window: int = CLIENT_STREAM_WINDOW,
 ) -> dict[str, Any]:
     """Returns the Option of a client.  Times are in seconds."""
     option: dict[str, Any] = {
@@ -61,6 +72,8 @@ def option_of(
         "codec_type": codec.content_type,
         "connect_timeout_ms": _milliseconds(connect_timeout),
         "max_frame_bytes": max_frame_bytes,
+        "features": [STREAMS_FEATURE],
+        "stream_window": stream_window,
     }
     if handle_timeout is not None:
         option["handle_timeout_ms"] = _milliseconds(handle_timeout)
@@ -113,6 +126,15 @@ async def read_option(stream: FrameStream) -> dict[str, Any]:
     if not isinstance(option, dict):
         raise ProtocolError("its Option is not an object")
     return option
+
+
+def _max_streams(option: dict[str, Any]) -> int | None:
+    features = option.get("features")
+    if not isinstance(features, list) or STREAMS_FEATURE not in features:
+        return None
+    if option.get("max_streams") == 0:
+        return 0
+    return _count(option, "max_streams", DEFAULT_MAX_STREAMS)
 
 
 def _count(option: dict[str, Any], field: str, default: int) -> int:

@@ -12,9 +12,17 @@ class Parameter(TypedDict):
     type: str
 
 
+#: The directions in which items go, seen from the server, and their types where there are any.
+ItemTypes = TypedDict(
+    "ItemTypes", {"in": bool, "out": bool, "in_type": str, "out_type": str}, total=False
+)
+
+
 class _MethodScope(TypedDict, total=False):
     #: True if two calls have the effect of one only at the same server; absent otherwise.
     idempotent_at_same_server: bool
+    #: The items that are sent and taken; absent at servers that do not tell.
+    streams: ItemTypes
 
 
 class Method(_MethodScope):

@@ -8,13 +8,16 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Callable, Union
 
 from .tls import Tls
-from .wire import DEFAULT_MAX_FRAME_BYTES
+from .windows import CLIENT_MAX_STREAM_GROWTH, CLIENT_MAX_STREAM_WINDOW, CLIENT_STREAM_WINDOW
+from .wire import DEFAULT_MAX_FRAME_BYTES, MAX_METADATA_PAIRS
 
 #: A bearer credential, or a function that returns one for each connection.
 Token = Union[str, Callable[[], Union[str, Awaitable[str]]]]
 
 #: The largest frame limit: lengths on the wire have 32 bits.
 MAX_FRAME_LIMIT = 2**32 - 1
+#: The largest window: credit is exact in JSON up to it.
+MAX_WINDOW = 2**48
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,10 @@ class Settings:
     max_waiting: int = 10_000
     ping_after: float = 10.0
     ping_timeout: float = 5.0
+    stream_window: int = CLIENT_STREAM_WINDOW
+    max_stream_window: int = CLIENT_MAX_STREAM_WINDOW
+    max_stream_growth: int = CLIENT_MAX_STREAM_GROWTH
+    stream_stall: float = 60.0
 
     def __post_init__(self) -> None:
         """Raises TypeError or ValueError, which names the setting."""
@@ -40,7 +47,8 @@ class Settings:
         if self.tls != Tls():
             self.tls.context("farcall/1")  # checks the files
         checked_timeout("timeout", self.timeout)
-        for name in ("connect_timeout", "handle_timeout", "ping_after", "ping_timeout"):
+        times = ("connect_timeout", "handle_timeout", "ping_after", "ping_timeout", "stream_stall")
+        for name in times:
             value = checked_timeout(name, getattr(self, name))
             if name != "handle_timeout" and value is None:
                 raise ValueError(f"{name} is a number of seconds, not None or infinity")
@@ -48,6 +56,8 @@ class Settings:
                 raise ValueError(f"{name} is above 0, not {value:g}")
         _check_count("max_frame_bytes", self.max_frame_bytes, MAX_FRAME_LIMIT)
         _check_count("max_waiting", self.max_waiting)
+        for name in ("stream_window", "max_stream_window", "max_stream_growth"):
+            _check_count(name, getattr(self, name), MAX_WINDOW)
 
     def __repr__(self) -> str:
         shown = (f.name for f in fields(self) if f.name != "token")
@@ -80,6 +90,8 @@ def checked_metadata(metadata: Mapping[str, str] | None) -> dict[str, str] | Non
             raise TypeError(f"metadata maps str to str, which {key!r} does not")
         if not key or key != key.lower():
             raise ValueError(f"the keys of metadata are in lower case, which {key!r} is not")
+    if len(metadata) > MAX_METADATA_PAIRS:
+        raise ValueError(f"metadata of {len(metadata)} pairs: the limit is {MAX_METADATA_PAIRS}")
     return dict(metadata)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import time
 
 from .wire import (
@@ -44,9 +45,25 @@ class FrameStream:
         self.write(frame(payload))
 
     @property
+    def buffered(self) -> int:
+        """The number of bytes that are not handed to the operating system yet."""
+        return self._writer.transport.get_write_buffer_size()
+
+    @property
     def is_full(self) -> bool:
         """True if so many bytes are unsent that further writers should wait."""
-        return self._writer.transport.get_write_buffer_size() > MAX_BUFFERED_BYTES
+        return self.buffered > MAX_BUFFERED_BYTES
+
+    def limit_unsent(self, count: int) -> None:
+        """Lets the operating system take few bytes that it cannot send yet, where it can do so.
+
+        What is written later then waits behind few bytes, and a slow peer is noticed early.
+        """
+        option = getattr(socket, "TCP_NOTSENT_LOWAT", None)
+        held = self._writer.get_extra_info("socket")
+        if option is not None and held is not None:
+            with contextlib.suppress(OSError):  # no TCP
+                held.setsockopt(socket.IPPROTO_TCP, option, count)
 
     async def flush(self) -> None:
         """Waits until all written bytes are handed to the operating system."""
@@ -110,6 +127,6 @@ def _wait_for_all(transport: asyncio.WriteTransport) -> None:
         return
     # TLS buffers twice; the limit 0 would pause it for ever in some versions of Python.
     transport.set_write_buffer_limits(high=1, low=0)
-    socket = getattr(tls, "_transport", None)
-    if socket is not None:
-        socket.set_write_buffer_limits(high=0)
+    plain = getattr(tls, "_transport", None)
+    if plain is not None:
+        plain.set_write_buffer_limits(high=0)

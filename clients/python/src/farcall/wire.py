@@ -27,9 +27,22 @@ PING_WINDOW = 5.0
 FLAG_COMPRESSED = 1
 FLAG_ONE_WAY = 2
 FLAG_IDEMPOTENT = 4
+FLAG_STREAMING = 8
+FLAG_STARVED = 16
 
 # 5
 KINDS = {"request": 1, "response": 2, "cancel": 3, "ping": 4, "pong": 5, "goaway": 6}
+
+#: The kinds of streams, legal only where the Options agreed on them.
+STREAM_KINDS = {"item": 8, "end": 9, "credit": 10, "stop": 11}
+ALL_KINDS = {**KINDS, **STREAM_KINDS}
+
+#: The part of the protocol that the Options agree on by this name.
+STREAMS_FEATURE = "streams"
+DEFAULT_MAX_STREAMS = 256
+
+#: The largest number of pairs in the metadata of a message.
+MAX_METADATA_PAIRS = 1024
 
 # 11.1
 CODES = {
@@ -93,7 +106,7 @@ class WireError(NamedTuple):
 
 @dataclass
 class Header:
-    """A header (4.2).  ``kind`` is a name from `KINDS`."""
+    """A header (4.2).  ``kind`` is a name from `ALL_KINDS`."""
 
     kind: str
     seq: int
@@ -125,22 +138,23 @@ class Header:
                 raise ProtocolError("header: metadata is not a map of strings")
         return cls(
             kind=kind,
-            seq=_uint(seq, "seq"),
+            seq=uint(seq, "header: seq"),
             service_method=service_method,
-            timeout_ms=0 if timeout_ms is None else _uint(timeout_ms, "timeout_ms"),
+            timeout_ms=0 if timeout_ms is None else uint(timeout_ms, "header: timeout_ms"),
             error=error,
             metadata=metadata,
-            flags=0 if flags is None else _uint(flags, "flags"),
+            flags=0 if flags is None else uint(flags, "header: flags"),
         )
 
 
-def _uint(value: Any, name: str) -> int:
+def uint(value: Any, name: str) -> int:
+    """Returns a decoded integer of up to 64 bits; raises `ProtocolError`, which names it."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)  # JSON has one kind of number
     if isinstance(value, bool) or not isinstance(value, int):
-        raise ProtocolError(f"header: {name} is not an integer")
+        raise ProtocolError(f"{name} is not an integer")
     if not 0 <= value < 1 << 64:
-        raise ProtocolError(f"header: {name} is out of range")
+        raise ProtocolError(f"{name} is out of range")
     return value
 
 

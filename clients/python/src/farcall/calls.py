@@ -1,0 +1,52 @@
+"""A request, and the outcomes that a call can have."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Union
+
+from .codec import Codec
+from .deadline import Deadline
+from .errors import FarcallError, InternalError
+from .wire import FLAG_COMPRESSED, Header
+
+
+@dataclass
+class Request:
+    """A request to send."""
+
+    method: str
+    body: bytes
+    deadline: Deadline
+    metadata: dict[str, str] | None
+    flags: int
+    #: The number of times that a server received it and did not start it.
+    refused: int = 0
+
+
+class Answer(NamedTuple):
+    """The response to a call."""
+
+    header: Header
+    body: bytes
+
+
+Outcome = Union[Answer, FarcallError]
+
+
+def result_of(codec: Codec, answer: Answer) -> Any:
+    """Returns the result of a response, or raises its error."""
+    header, body = answer
+    value, fault = None, None
+    if header.flags & FLAG_COMPRESSED:
+        fault = "the body is compressed, which was not agreed on"
+    elif body:
+        try:
+            value = codec.decode(body)
+        except ValueError as error:
+            fault = f"the body of the response is {error}"
+    if header.error is not None:
+        raise header.error.raised(value, header.metadata)
+    if fault is not None:
+        raise InternalError(fault, "done", metadata=header.metadata)
+    return value

@@ -1,0 +1,444 @@
+"""Streaming calls as users hold them: `ItemStream`, `Upload` and `Exchange`."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import copy
+from dataclasses import dataclass
+from typing import Any, Awaitable, Callable, TypeVar
+
+from .calls import Request, result_of
+from .codec import Codec
+from .connection import Connection
+from .deadline import Deadline, within
+from .errors import (
+    Cancelled,
+    Execution,
+    FarcallError,
+    InternalError,
+    InvalidArgument,
+    ResourceExhausted,
+    Unavailable,
+)
+from .streams import StreamCall
+from .wire import FLAG_COMPRESSED
+
+Self = TypeVar("Self", bound="_Streaming")
+
+#: The number of servers that a call is sent to before it fails with their refusal.
+MAX_TRIES = 3
+#: The bytes of items that are kept until the first sign of the server, to be sent again.
+MAX_KEPT = 64 * 1024
+#: The number of items after which other tasks run, even if the next one is there already.
+ITEMS_PER_TURN = 128
+
+
+@dataclass
+class StreamLimits:
+    """The time limits of a streaming call, in seconds; None is no limit."""
+
+    #: For the whole call.
+    timeout: float | None
+    #: Until the first item or the response.
+    first_within: float | None
+    #: Between two items, counted while the caller waits.
+    gap: float | None
+    #: For an item to wait for credit.
+    stall: float
+
+
+Run = Callable[[Request, Callable[[Connection], Awaitable[None]]], Awaitable[None]]
+
+
+class _Streaming:
+    """What all streaming calls have in common.
+
+    Each public class says in which directions items go.
+    """
+
+    _receives = False
+    _sends = False
+
+    def __init__(self, run: Run, codec: Codec, request: Request, limits: StreamLimits) -> None:
+        self._run = run
+        self._codec = codec
+        self._request = request
+        self._limits = limits
+        self._first: Deadline | None = None
+        # The call on its connection; None before it is opened.
+        self._call: StreamCall | None = None
+        # The reason why it could not be opened, or was closed before.
+        self._failure: FarcallError | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._opening: asyncio.Lock | None = None
+        self._sending: asyncio.Lock | None = None
+        # The items to send again if the call is made again; None if they are too many.
+        self._kept: list[bytes] | None = []
+        self._kept_bytes = 0
+        self._said_end = False
+        # The number of items that were asked for.
+        self._turn = 0
+        self._took_all = False
+
+    def __repr__(self) -> str:
+        return f"<farcall.{type(self).__name__} of {self._request.method}>"
+
+    @property
+    def draining(self) -> bool:
+        """True if the server drains: the call goes on, as long as the server lets it."""
+        return self._call is not None and self._call.draining
+
+    async def wait_draining(self) -> bool:
+        """Waits until the server drains, or the call is over.  Returns True if it drains."""
+        call = await self._opened()
+        while not call.draining and call.outcome is None:
+            await call.changed.wait()
+        return call.draining
+
+    async def aclose(self) -> None:
+        """Cancels the call, if it is not over.  It is the same as dropping the object."""
+        error = Cancelled("the caller closed it", "not_sent")
+        if self._call is not None:
+            error.execution = "maybe"
+            self._call.abandon(error)
+        elif self._failure is None:
+            self._failure = self._at_fault(error)
+        self._took_all = True
+
+    async def __aenter__(self: Self) -> Self:
+        await self._opened()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    def __del__(self) -> None:
+        # A caller that forgets the call must not leave it running at the server.
+        call, loop = getattr(self, "_call", None), getattr(self, "_loop", None)
+        if call is not None and call.outcome is None and loop is not None and not loop.is_closed():
+            # Not at once: the collector may run anywhere, and in any thread.
+            dropped = Cancelled("the caller dropped it", "maybe")
+            with contextlib.suppress(RuntimeError):  # closed at this moment
+                loop.call_soon_threadsafe(call.abandon, dropped)
+
+    async def _finish(self) -> Any:
+        """Ends both directions, and returns the final value."""
+        self._end()
+        self._stop()
+        while True:
+            call = await self._opened()
+            if call.outcome is None:
+                # They may have been said before the call was opened.
+                self._end()
+                self._stop()
+                await call.changed.wait()
+            elif not await self._made_again(call):
+                return self._result(call)
+
+    def _end(self) -> None:
+        self._said_end = True
+        if self._call is not None:
+            self._call.end()
+
+    def _stop(self) -> None:
+        self._took_all = True
+        if self._receives and self._call is not None:
+            self._call.stop()
+
+    def _result(self, call: StreamCall) -> Any:
+        """Returns the final value of a call that is over, or raises its error."""
+        outcome = call.outcome
+        assert outcome is not None
+        try:
+            if isinstance(outcome, FarcallError):
+                # A copy, because each caller adds a traceback to it.
+                raise copy.copy(outcome)
+            return result_of(self._codec, outcome)
+        except FarcallError as error:
+            error.method = self._request.method
+            if call.has_items and error.execution in ("refused", "not_sent"):
+                error.execution = "maybe"  # what began was not refused
+            raise
+
+    # Opening
+
+    async def _opened(self) -> StreamCall:
+        """Returns the call, and opens it if that was not done."""
+        loop = asyncio.get_running_loop()
+        if self._loop is None:
+            self._loop = loop
+            # Here, because Python 3.9 binds locks to an event loop at once.
+            self._opening, self._sending = asyncio.Lock(), asyncio.Lock()
+            self._request.deadline = Deadline(self._limits.timeout)
+            self._first = Deadline(self._limits.first_within)
+        elif self._loop is not loop:
+            raise RuntimeError("a stream belongs to the event loop in which it was opened")
+        assert self._opening is not None
+        if self._call is None or self._opening.locked():
+            async with self._opening:
+                if self._call is None:
+                    await self._open()
+        assert self._call is not None
+        return self._call
+
+    async def _open(self) -> None:
+        if self._failure is not None:
+            raise copy.copy(self._failure)
+        assert self._first is not None
+        before = self._call
+        try:
+            if self._first.left is None:
+                await self._run(self._request, self._begin)
+            else:
+                await within(self._first.left, self._run_it())
+        except asyncio.TimeoutError:
+            if self._call is before:
+                self._failure = self._too_late(self._first, "not_sent")
+                raise copy.copy(self._failure) from None
+        except FarcallError as error:
+            self._failure = error
+            raise
+
+    async def _run_it(self) -> None:
+        await self._run(self._request, self._begin)
+
+    async def _begin(self, connection: Connection) -> None:
+        request = self._request
+        call = await connection.open_stream(request, receives=self._receives, sends=self._sends)
+        # Recorded here already, because the caller may be cancelled at this moment.
+        self._call = call
+        if self._failure is not None:  # closed meanwhile
+            call.abandon(self._failure)
+            return
+        assert self._first is not None
+        first, whole = self._first.left, request.deadline.left
+        if first is not None:
+            call.limit_first(first, self._too_late(self._first, "maybe"))
+        if whole is not None:
+            call.limit(whole, request.deadline.exceeded("maybe"))
+
+    def _too_late(self, first: Deadline, execution: Execution) -> FarcallError:
+        return self._at_fault(first.exceeded(execution, "no item and no response"))
+
+    async def _made_again(self, call: StreamCall) -> bool:
+        """Makes the call again if it failed before anything came of it and may be made again.
+
+        Returns False if the outcome stays.
+        """
+        assert self._opening is not None
+        error, request = call.outcome, self._request
+        untouched = isinstance(error, Unavailable) and error.execution in ("refused", "not_sent")
+        if not untouched or not call.may_move or call.has_items or self._kept is None:
+            return call is not self._call
+        async with self._opening:
+            if self._call is call:
+                if request.refused + 1 >= MAX_TRIES:
+                    return False
+                request.refused += 1
+                await self._open()
+                await self._repeat(self._kept)
+        return True
+
+    async def _repeat(self, kept: list[bytes]) -> None:
+        """Does again what was done before the call was made again."""
+        call = self._call
+        assert call is not None
+        for body in kept:
+            if not await self._has_credit(call):
+                return
+            call.push(body)
+        if self._said_end:
+            call.end()
+        if self._took_all and self._receives:
+            call.stop()
+
+    # Items
+
+    async def _next(self) -> Any:
+        """Returns the next item; raises StopAsyncIteration after the last."""
+        gap: Deadline | None = None
+        self._turn += 1
+        if self._turn % ITEMS_PER_TURN == 0:
+            await asyncio.sleep(0)
+        while not self._took_all:
+            call = await self._opened()
+            item = call.take()
+            if item is not None:
+                return self._value(call, item.body, item.flags)
+            if call.outcome is not None:
+                if await self._made_again(call):
+                    continue
+                self._took_all = True
+                self._result(call)  # raises its error
+                break
+            gap = gap or Deadline(self._limits.gap if call.has_items else None)
+            left = gap.left
+            if left is not None and left <= 0:
+                call.give_up(gap.exceeded("maybe", "no item after the one before (gap)"))
+                continue
+            await call.changed.wait(left)
+            if self._took_all and call.outcome is not None:
+                self._result(call)  # closed by another task: that is not the end of the items
+        raise StopAsyncIteration
+
+    def _value(self, call: StreamCall, body: bytes, flags: int) -> Any:
+        fault = "it is compressed, which was not agreed on"
+        if not flags & FLAG_COMPRESSED:
+            try:
+                return self._codec.decode(body)
+            except ValueError as cause:
+                fault = f"it is {cause}"
+        error = self._at_fault(InternalError(f"an item cannot be read: {fault}", "maybe"))
+        call.abandon(error)
+        self._took_all = True
+        raise copy.copy(error)
+
+    async def _send(self, item: Any) -> bool:
+        try:
+            body = self._codec.encode(item)  # now, so that later changes have no effect
+        except (ValueError, TypeError, OverflowError, RecursionError) as cause:
+            raise self._at_fault(
+                InvalidArgument(f"the item cannot be encoded: {cause}", "maybe")
+            ) from cause
+        if self._said_end:
+            raise RuntimeError("no item can be sent after the end")
+        await self._opened()
+        assert self._sending is not None
+        async with self._sending:  # items leave in the order in which they were given
+            while True:
+                call = await self._opened()
+                if len(body) > call.max_item_bytes:
+                    raise self._at_fault(
+                        ResourceExhausted(
+                            f"an item of {len(body)} bytes is over the server's limit of "
+                            f"{call.max_item_bytes} bytes (its max_frame_bytes)",
+                            "maybe",
+                        )
+                    )
+                if await self._has_credit(call):
+                    # No await since it was found, so the call is still that of the stream.
+                    call.push(body)
+                    self._keep(call, body)
+                    return True
+                if call.outcome is not None and await self._made_again(call):
+                    continue
+                if call.outcome is not None:
+                    self._result(call)  # raises its error
+                return False
+
+    def _at_fault(self, error: FarcallError) -> FarcallError:
+        error.method = self._request.method
+        return error
+
+    def _keep(self, call: StreamCall, body: bytes) -> None:
+        if self._kept is None:
+            return
+        self._kept_bytes += len(body)
+        if call.has_items or self._kept_bytes > MAX_KEPT:
+            self._kept = None
+        else:
+            self._kept.append(body)
+
+    async def _has_credit(self, call: StreamCall) -> bool:
+        """Waits until an item may be sent.  Returns False if the server takes no more."""
+        stall: Deadline | None = None
+        while call.sends:
+            left = None
+            if call.has_room:
+                if call.window.check():
+                    return True
+                stall = stall or Deadline(self._limits.stall)
+                left = stall.left
+                if left is not None and left <= 0:
+                    call.give_up(
+                        ResourceExhausted(
+                            f"the server granted no credit within {self._limits.stall:g} s "
+                            "(stream_stall)",
+                            "maybe",
+                        )
+                    )
+                    continue
+            await call.changed.wait(left)
+        return False
+
+
+class ItemStream(_Streaming):
+    """The items of a streaming call: ``async for item in client.stream(...)``.
+
+    Leaving the loop early drops it, which cancels the call; so does leaving an ``async with``.
+    Iteration ends only after the response: a stream that was cut raises its error.
+    """
+
+    _receives = True
+
+    def __aiter__(self) -> ItemStream:
+        return self
+
+    async def __anext__(self) -> Any:
+        return await self._next()
+
+    def stop(self) -> None:
+        """Takes no more items: the server is told, and iteration ends.  The call goes on."""
+        self._stop()
+
+    async def finish(self) -> Any:
+        """Returns the final value, without the items that were not taken.
+
+        The server is told to stop, unless all items were taken.  Raises the error of the call.
+        """
+        return await self._finish()
+
+
+class Upload(_Streaming):
+    """The sending side of a streaming call: ``async with client.upload(...) as upload``.
+
+    Without `finish` the call is cancelled, so that a loop that broke off is not taken for a
+    complete upload.
+    """
+
+    _sends = True
+
+    async def send(self, item: Any) -> bool:
+        """Sends an item, as soon as the server has granted credit for it.
+
+        Returns False, and drops the item, if the server takes no more, because it has answered or
+        has said so: `finish` returns the outcome.  If the task is cancelled, nothing was sent.
+
+        Raises the error of the call; or `InvalidArgument` or `ResourceExhausted` if the item
+        cannot be encoded, or is larger than the server accepts, and the call goes on.
+        """
+        return await self._send(item)
+
+    async def finish(self) -> Any:
+        """Says that no more items come, and returns the final value, or raises the error."""
+        return await self._finish()
+
+
+class Exchange(_Streaming):
+    """A streaming call in both directions, whose items may be sent and taken by two tasks."""
+
+    _receives = True
+    _sends = True
+
+    def __aiter__(self) -> Exchange:
+        return self
+
+    async def __anext__(self) -> Any:
+        return await self._next()
+
+    async def send(self, item: Any) -> bool:
+        """Sends an item, as `Upload.send` does."""
+        return await self._send(item)
+
+    def end(self) -> None:
+        """Says that no more items come; those of the server are still taken."""
+        self._end()
+
+    def stop(self) -> None:
+        """Takes no more items: the server is told, and iteration ends.  The call goes on."""
+        self._stop()
+
+    async def finish(self) -> Any:
+        """Ends both directions, and returns the final value, or raises the error."""
+        return await self._finish()
