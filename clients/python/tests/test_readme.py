@@ -1,4 +1,4 @@
-"""Runs every example of the README against the demo's server."""
+"""Runs every example of the README and of docs/CALLING.md against the demo's server."""
 
 from __future__ import annotations
 
@@ -12,24 +12,25 @@ import re
 import subprocess
 import sys
 
-from support import PACKAGE
+from support import PACKAGE, REPOSITORY
 from test_demo import DemoCase
 
 import farcall
 
 README = (PACKAGE / "README.md").read_text("utf-8")
+CALLING = (REPOSITORY / "docs/CALLING.md").read_text("utf-8")
 
 
-def blocks(language: str) -> list[str]:
+def blocks(language: str, text: str = README) -> list[str]:
     """Returns the code of all blocks in a language."""
-    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
 
 
 def expected_output(code: str) -> str:
-    """Returns the output that the comments after `print` state."""
+    """Returns the output that the comments after `print` state; ` | ` is between several lines."""
     lines = re.findall(r"^ *print\(.*\)  # (.*)$", code, re.MULTILINE)
     assert len(lines) == code.count("print("), f"a print without its output in\n{code}"
-    return "".join(f"{line}\n" for line in lines)
+    return "".join(f"{one}\n" for line in lines for one in line.split(" | "))
 
 
 class ReadmeTest(DemoCase):
@@ -57,8 +58,9 @@ class ReadmeTest(DemoCase):
 
     async def test_programs_and_their_insides(self):
         programs = [code for code in blocks("python") if "asyncio.run(" in code]
+        programs += blocks("python", CALLING)
         insides = [code for code in blocks("python") if "asyncio.run(" not in code]
-        self.assertGreaterEqual(len(programs), 1)
+        self.assertGreaterEqual(len(programs), 2)
         self.assertGreaterEqual(len(insides), 6)
         for code in programs:
             command = [sys.executable, "-c", self.here(code)]
@@ -103,5 +105,10 @@ class ReadmeTest(DemoCase):
         for error in vars(farcall.errors).values():
             if inspect.isclass(error) and error.__base__ is farcall.FarcallError:
                 self.assertIn(f"| `{error.__name__}` | `{error.code}` |", README)
+        for kind in ("stream", "upload", "exchange"):
+            options = inspect.signature(getattr(farcall.Client, kind)).parameters.values()
+            for option in options:
+                if option.kind is inspect.Parameter.KEYWORD_ONLY:
+                    self.assertIn(f"`{option.name}`", README)
         for option in inspect.signature(farcall.connect).parameters:
             self.assertIn(f"`{option}`", README.replace("address", "`address`"))
