@@ -1,5 +1,6 @@
 //! [`Snapshot`]: the data of the page, collected at most twice a second however many clients poll.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use axum::body::Bytes;
@@ -47,6 +48,9 @@ struct CachedSnapshot {
 #[derive(Serialize)]
 struct SnapshotBody {
     server: Option<Overview>,
+    /// An example of the arguments of each method, by its full name.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    examples: BTreeMap<String, serde_json::Value>,
     channels: Vec<NamedChannel>,
 }
 
@@ -88,7 +92,10 @@ impl Snapshot {
         {
             return snapshot.json.clone();
         }
-        let body = self.collect(detail);
+        let mut body = self.collect(detail);
+        if detail == Detail::Full {
+            body.examples = self.examples().await;
+        }
         let json = Bytes::from(serde_json::to_vec(&body).expect("all keys of its maps are text"));
         *cached = Some(CachedSnapshot { collected_at: Instant::now(), json: json.clone() });
         json
@@ -102,7 +109,14 @@ impl Snapshot {
                 Detail::Brief => make_brief(overview),
             }
         }
-        SnapshotBody { server, channels: self.channels() }
+        SnapshotBody { server, examples: BTreeMap::new(), channels: self.channels() }
+    }
+
+    /// Returns an example of the arguments of each method; none without a server.
+    async fn examples(&self) -> BTreeMap<String, serde_json::Value> {
+        let Some(handle) = &self.handle else { return BTreeMap::new() };
+        let Ok(schema) = handle.schema().await else { return BTreeMap::new() };
+        schema.methods().map(|(name, method)| (name, schema.example_arguments(method))).collect()
     }
 
     #[cfg(feature = "client")]

@@ -74,6 +74,13 @@ async fn open_details_selection_and_search_survive_updates() {
     browser.click("#methods .opener").await;
     browser.shows("Word for word.").await;
     browser.shows("echo(text: Vec<String>) -> Result<String, Failure>").await;
+    // The copy of it is what a shell runs.
+    let example = format!(
+        "document.querySelector('.example').textContent === \"farcall call http@{}\" + \" Probe.echo \" + \
+         String.raw`'{{\"text\":[\"text\"]}}'`",
+        served.place
+    );
+    browser.sees(&example).await;
     browser
         .script(
             "window.detail = document.querySelector('#methods .detail'); \

@@ -90,13 +90,17 @@ class MethodDetail {
     this.signature = el("code", { class: "signature" });
     this.marks = el("span", { class: "marks" });
     this.doc = el("p", { class: "whole-doc" });
+    this.example = el("code", { class: "example" });
+    this.copy = el("button", { type: "button", class: "copy-example" }, "Copy");
+    this.copy.addEventListener("click", () => copyText(this.example));
+    this.call = el("p", { class: "example-call" }, this.example, " ", this.copy);
     this.rate = new Chart("Calls a second", RATE_SERIES, rate);
     this.latency = new Chart("Latency", LATENCY_SERIES, latencyText);
     this.spans = el("table", { class: "spans" });
     this.cells = this.makeSpans();
     this.codes = el("ul", { class: "codes" });
     this.element = el("div", { class: "in-detail" },
-      el("div", { class: "about-method" }, this.signature, this.marks, this.doc),
+      el("div", { class: "about-method" }, this.signature, this.marks, this.doc, this.call),
       el("div", { class: "charts" }, this.rate.element, this.latency.element),
       el("div", { class: "beside" }, this.spans, this.codes));
   }
@@ -119,6 +123,9 @@ class MethodDetail {
     setText(this.signature, signatureOf(method, known));
     setText(this.marks, idempotence(known));
     setText(this.doc, known?.doc.trim() ?? "");
+    const example = exampleOf(method);
+    this.call.hidden = example === null;
+    setText(this.example, example ?? "");
     const history = historyOf(method);
     this.rate.draw([perSecondOf(history, "calls"), perSecondOf(history, "errors")]);
     this.latency.draw([latencyOf(history, "p99_us"), latencyOf(history, "p50_us")]);
@@ -148,6 +155,21 @@ function signatureOf({ name }, known) {
   if (!known) return name;
   const params = known.params.map(({ name: param, type }) => `${param}: ${type}`).join(", ");
   return `${own}(${params})${known.returns ? ` -> ${known.returns}` : ""}`;
+}
+
+/** A call that can be copied to a shell; null if the types are not known here. */
+function exampleOf({ name }) {
+  if (!model.examples.has(name)) return null;
+  const quoted = (text) => `'${text.replaceAll("'", "'\\''")}'`;
+  const target = `${location.protocol === "https:" ? "https" : "http"}@${location.host}`;
+  return `farcall call ${target} ${/^[\w.]+$/.test(name) ? name : quoted(name)} ${quoted(JSON.stringify(model.examples.get(name)))}`;
+}
+
+/** Copies the text of an element, or selects it where a page may not copy. */
+function copyText(element) {
+  const select = () => getSelection().selectAllChildren(element);
+  if (!navigator.clipboard) return select();
+  navigator.clipboard.writeText(element.textContent).catch(select);
 }
 
 /** The servers at which two calls of a method have the effect of one. */

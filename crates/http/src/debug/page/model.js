@@ -15,6 +15,8 @@ const model = {
   // Description and history of each method, by its full name.
   descriptions: new Map(),
   histories: new Map(),
+  // An example of the arguments of each method, by its full name.
+  examples: new Map(),
   // The totals over all methods, one entry per update.
   samples: [],
 };
@@ -56,6 +58,7 @@ function apply(snapshot, full) {
   const wasRestarted = (model.server !== null && server !== null && server.uptime_s < model.server.uptime_s - 1);
   if (wasRestarted) reset();
   if (server && full) {
+    model.examples = new Map(Object.entries(snapshot.examples ?? {}));
     model.descriptions = new Map(server.services.flatMap((service) =>
       service.methods.map((method) => [`${service.name}.${method.name}`, { ...method, service }])));
     model.histories = new Map(server.methods.map(({ name, history }) => [name, history]));
