@@ -8,6 +8,7 @@ mod checks;
 mod documents;
 mod registries;
 mod schemes;
+mod stalls;
 mod support;
 mod tops;
 mod types;

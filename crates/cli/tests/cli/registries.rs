@@ -15,7 +15,7 @@ fn registry() -> String {
     background(|| async {
         let config = Config::new(RegistryOptions::default()).listen("127.0.0.1:0");
         let server = Server::bind(config).await.unwrap();
-        let url = server.urls().next().unwrap().to_string();
+        let url = server.urls().next().unwrap().clone();
         tokio::spawn(server.serve(std::future::pending()));
         format!("{}/registry", url.trim_end_matches('/'))
     })

@@ -14,7 +14,7 @@ use crate::value::Value;
 /// The administration of a registry or of etcd.
 #[derive(Debug)]
 pub(super) enum Admin {
-    Http(RegistryAdmin),
+    Http(Box<RegistryAdmin>),
     Etcd(EtcdAdmin),
 }
 
@@ -25,7 +25,7 @@ impl Admin {
                 let admin = EtcdAdmin::new(&settings.etcd_options()?);
                 Self::Etcd(admin.map_err(|error| Failure::usage(error.to_string()))?)
             }
-            _ => Self::Http(settings.registry_admin()?),
+            _ => Self::Http(Box::new(settings.registry_admin()?)),
         })
     }
 
@@ -115,6 +115,7 @@ fn row(instance: &Instance, state: Value) -> Value {
     ])
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "for `map_err`")]
 fn of_http(error: AdminError) -> Failure {
     let text = word(&error.to_string());
     match error.status() {
@@ -126,6 +127,7 @@ fn of_http(error: AdminError) -> Failure {
     }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "for `map_err`")]
 fn of_etcd(error: EtcdAdminError) -> Failure {
     let text = word(&error.to_string());
     match error {

@@ -85,7 +85,7 @@ pub(crate) async fn run(args: RegistryArgs) -> Result<ExitCode, Failure> {
     match args.command {
         RegistryCommand::Ls(args) => list(args).await?,
         RegistryCommand::Watch(args) => watch::run(args).await?,
-        RegistryCommand::Register(args) => register::run(args).await?,
+        RegistryCommand::Register(args) => Box::pin(register::run(args)).await?,
         RegistryCommand::Drain(args) => admin(&args)?.drain(&args.name, &args.id).await?,
         RegistryCommand::Undrain(args) => admin(&args)?.undrain(&args.name, &args.id).await?,
         RegistryCommand::Rm(args) => admin(&args)?.remove(&args.name, &args.id).await?,

@@ -62,7 +62,8 @@ pub(super) async fn run(args: RegisterArgs) -> Result<(), Failure> {
             let registrar = EtcdRegistrar::new(&settings.etcd_options()?);
             keep(registrar.map_err(|error| Failure::usage(error.to_string()))?, instance).await
         }
-        _ => keep(settings.http_registrar()?, instance).await,
+        // Boxed, since its requests are large.
+        _ => Box::pin(keep(settings.http_registrar()?, instance)).await,
     }
 }
 
@@ -78,7 +79,7 @@ async fn keep(registrar: impl Registrar, instance: Instance) -> Result<(), Failu
         }
         RegistrationState::Failing(error) => {
             was_registered = false;
-            eprintln!("warning: {}", word(&error.reason.to_string()));
+            eprintln!("warning: {}", word(&error.reason));
         }
         _ => {}
     };

@@ -8,6 +8,7 @@ use farcall::discovery::{AdvertisedState, Discovery, Endpoint, publisher};
 
 use crate::environment::interrupted;
 use crate::failure::Failure;
+use crate::output::escape::word;
 use crate::output::{Format, print};
 use crate::targets::args::TargetArgs;
 use crate::targets::place::Place;
@@ -47,7 +48,7 @@ async fn follow(discovery: impl Discovery, format: Format) -> Result<(), Failure
             if now.failing != failing {
                 failing = now.failing.clone();
                 if let Some(failing) = &failing {
-                    eprintln!("warning: {}", crate::output::escape::word(&failing.reason.to_string()));
+                    eprintln!("warning: {}", word(&failing.reason));
                 }
             }
             let found: BTreeMap<_, _> = now
