@@ -26,8 +26,16 @@ async fn overview_of_a_single_address_has_one_endpoint() {
     let server = serve("a");
     let channel = Channel::to(server.address.clone()).unwrap();
     let before = overview(&channel);
-    let fields =
-        ["source", "balancer", "retry_policy", "endpoints_age_ms", "retries_left", "in_flight", "endpoints"];
+    let fields = [
+        "source",
+        "balancer",
+        "retry_policy",
+        "endpoints_age_ms",
+        "retries_left",
+        "in_flight",
+        "endpoints",
+        "streams",
+    ];
     let mut sorted = fields;
     sorted.sort_unstable();
     assert_eq!(keys(&before), sorted);
