@@ -39,7 +39,7 @@ pub(crate) enum StartOutcome {
 }
 
 /// The stream of a call that starts: `()` if it does not stream, which costs nothing then.
-pub(crate) trait StartedStream {
+pub(crate) trait StartedStream: Copy {
     /// Hands the stream over with the request.
     fn attach(&self, request: &mut Request);
 
