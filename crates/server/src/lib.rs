@@ -42,6 +42,8 @@ pub use self::auth::authenticate::{Authenticate, Authenticating, Credential};
 pub use self::auth::authorize::{Authorize, AuthorizeLayer};
 pub use self::auth::tokens::{TokenErrorKind, Tokens, TokensError};
 pub use self::call::invocation::Invocation;
+pub use self::call::invoked_stream::{InputError, InvokedInput, InvokedStream};
+pub use self::call::local_peer::InvokedEvent;
 #[doc(hidden)]
 pub use self::call::offload_runtime::{OffloadRuntime, TokioOffload};
 pub use self::error::{BuildError, ServeError};

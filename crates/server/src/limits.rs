@@ -288,7 +288,8 @@ impl Limits {
 
     /// Sets the maximum number of streaming calls in flight on one connection, in addition to
     /// [`Limits::max_in_flight`] others. Default 256. Further ones are refused with `resource_exhausted`. Each
-    /// counts for [`Limits::max_in_flight_in_all`], too.
+    /// counts for [`Limits::max_in_flight_in_all`], too. Calls that came over no connection, such as those of the HTTP
+    /// gateway, are counted by the address that they came from.
     pub fn max_streams(mut self, calls: usize) -> Self {
         self.max_streams = MaxStreams::new(calls);
         self

@@ -59,6 +59,8 @@ pub(super) struct Entry {
     pub(super) ended: bool,
     pub(super) inbox: ItemQueue,
     pub(super) reader: Option<Waker>,
+    /// Woken when the peer may send more, if it is in this process.
+    pub(super) feeder: Option<Waker>,
     pub(super) queue: VecDeque<OutgoingItem>,
     /// The cost of the items in `queue`.
     pub(super) queued: usize,
@@ -87,6 +89,7 @@ impl Entry {
             ended: false,
             inbox: ItemQueue::new(),
             reader: None,
+            feeder: None,
             queue: VecDeque::new(),
             queued: 0,
             writer: None,
@@ -127,6 +130,12 @@ impl Entry {
 
     pub(super) fn wake_reader(&mut self) {
         if let Some(waker) = self.reader.take() {
+            waker.wake();
+        }
+    }
+
+    pub(super) fn wake_feeder(&mut self) {
+        if let Some(waker) = self.feeder.take() {
             waker.wake();
         }
     }

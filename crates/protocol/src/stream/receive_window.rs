@@ -108,6 +108,12 @@ impl ReceiveWindow {
         Some(limit)
     }
 
+    /// Returns `true` if the sender has credit for another item.
+    #[must_use]
+    pub const fn is_open(&self) -> bool {
+        self.received < self.granted
+    }
+
     /// Returns the cost of the items that were received and not yet consumed.
     #[must_use]
     pub const fn held(&self) -> u64 {

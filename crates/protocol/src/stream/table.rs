@@ -422,6 +422,7 @@ impl StreamTable {
             && !entry.over
         {
             entry.due.credit = Some(limit);
+            entry.wake_feeder();
             self.list(seq);
         }
         Poll::Ready(Ok(Some(item)))
@@ -438,6 +439,7 @@ impl StreamTable {
         if stopped && !entry.over {
             entry.due.stop = true;
             entry.due.credit = None;
+            entry.wake_feeder();
             self.list(seq);
         }
     }
@@ -567,6 +569,7 @@ fn close(entry: &mut Entry) -> usize {
     entry.over = true;
     entry.due = Default::default();
     entry.wake_reader();
+    entry.wake_feeder();
     entry.wake_writer();
     entry.drop_queue()
 }
@@ -581,5 +584,6 @@ fn check_by(at: &mut Option<Instant>, time: Option<Instant>) -> bool {
     is_earlier
 }
 
+mod in_process;
 #[cfg(test)]
 mod tests;

@@ -62,7 +62,9 @@ impl CallEnv {
             return Err(Status::refused(Code::InvalidArgument, message));
         }
         server.check_places(calls)?;
-        if calls.streaming() >= terms.max_streams.get() {
+        let max = terms.max_streams.get();
+        // Calls that came over no connection are counted by their clients' addresses.
+        if calls.streaming() >= max && calls.streaming_from(&self.info.peer) >= max {
             return Err(server.no_place_for_stream(terms.max_streams));
         }
         let window = if found.takes_items { terms.receive_window.get() } else { 0 };

@@ -209,6 +209,14 @@ impl InFlightCalls {
         self.streaming.load(Ordering::Acquire)
     }
 
+    /// Returns the number of streaming calls in flight from the host of this peer.
+    #[cold]
+    pub(crate) fn streaming_from(&self, peer: &str) -> usize {
+        let state = self.lock();
+        let streaming = state.calls.values().filter(|call| call.stream.is_some());
+        streaming.filter(|call| host_of(&call.from.peer) == host_of(peer)).count()
+    }
+
     /// Returns the number of all calls in flight.
     pub(crate) fn all_in_flight(&self) -> usize {
         self.in_flight() + self.streaming()
@@ -337,4 +345,9 @@ impl InFlightCalls {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Returns the address of a peer without its port.
+pub(crate) fn host_of(peer: &str) -> &str {
+    peer.rsplit_once(':').map_or(peer, |(host, _port)| host)
 }

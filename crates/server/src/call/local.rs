@@ -4,9 +4,13 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use bytes::Bytes;
 use farcall_context::{ConnectionInfo, Identity};
 use farcall_protocol::time::{later, millis_rounded_up, sooner};
-use farcall_protocol::{ByteStr, Code, Codec, Flags, Header, Kind, MaxInFlight, Negotiated, Seq, Status};
+use farcall_protocol::{
+    ByteStr, Code, Codec, Flags, Header, Kind, MaxInFlight, Negotiated, Seq, Status, StreamTerms,
+    StreamWindow,
+};
 use farcall_transport::{PeerAddress, TlsInfo};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
@@ -14,12 +18,20 @@ use tokio::time::{Instant, timeout_at};
 use super::env::{CallEnv, LOCAL_CONNECTION_ID};
 use super::in_flight::InFlightCalls;
 use super::invocation::Invocation;
+use super::invoked_stream::InvokedStream;
+use super::local_peer::LocalPeer;
 use super::run::{StartOutcome, start};
 use super::{Call, ReplyTo};
 use crate::auth::authenticate::{Credential, check};
 use crate::error::stopping;
 use crate::server::state::ServerState;
 use crate::service::handler::Response;
+use crate::stream::call_stream::CallStream;
+use crate::stream::connection_streams::ConnectionStreams;
+
+/// The bytes of items that a handler may send before its caller has taken any. Less than may wait to be written, so that
+/// the time of a handler that waits is counted as a stall.
+const LOCAL_WINDOW: usize = 32 * 1024;
 
 /// The calls that came over no connection, which are stopped together.
 pub(crate) struct LocalCalls {
@@ -73,34 +85,13 @@ impl LocalCalls {
     }
 
     async fn invoke_identified(&self, invocation: Invocation, arrived: Instant) -> Response {
-        let Invocation { method, codec, body, metadata, timeout, idempotent, peer, tls, identified, .. } =
-            invocation;
         let server = &self.server;
-        let info = ConnectionInfo::new(LOCAL_CONNECTION_ID, peer)
-            .with_tls(tls)
-            .with_identity(identified.flatten())
-            .with_drain_signal(server.drain.clone());
-        let env = CallEnv {
-            calls: Arc::clone(&self.calls),
-            negotiated: Arc::new(negotiated(codec, server)),
-            info: Arc::new(info),
-            server: Arc::clone(server),
-        };
+        let (env, mut header, body) = self.request(invocation);
         // A server that does not stop yet waits for this token, and then for the call's task.
         let counted = server.tasks.token();
         if server.drain.is_sent() {
             return Response::error(stopping());
         }
-        let mut header = Header {
-            kind: Kind::Request,
-            seq: Seq(self.last_seq.fetch_add(1, Relaxed) + 1),
-            service_method: ByteStr::from(method),
-            // Rounded up, since zero would be no limit.
-            timeout_ms: timeout.map_or(0, |limit| millis_rounded_up(limit).max(1)),
-            error: None,
-            metadata: metadata.map(Box::new),
-            flags: if idempotent { Flags::IDEMPOTENT } else { Flags::NONE },
-        };
         let (caller, response) = oneshot::channel();
         let started = env.admit(&header.service_method, body.len()).and_then(|method| {
             let limit = env.negotiated.handle_timeout;
@@ -124,6 +115,69 @@ impl LocalCalls {
         response.await.unwrap_or_else(|_| Response::error(stopping()))
     }
 
+    /// Makes a streaming call. See [`ServerHandle::invoke_stream`](crate::ServerHandle::invoke_stream).
+    pub(crate) async fn invoke_stream(&self, invocation: Invocation) -> InvokedStream {
+        let arrived = Instant::now();
+        match self.identify(invocation).await {
+            Ok(invocation) => self.start_stream(invocation, arrived),
+            Err(status) => InvokedStream::refused(Response::error(status)),
+        }
+    }
+
+    fn start_stream(&self, invocation: Invocation, arrived: Instant) -> InvokedStream {
+        let server = &self.server;
+        let (env, mut header, body) = self.request(invocation);
+        // As for a plain call; the watch is counted, too.
+        let counted = server.tasks.token();
+        if server.drain.is_sent() {
+            return InvokedStream::refused(Response::error(stopping()));
+        }
+        match try_start_stream(&env, &mut header, body, arrived) {
+            Ok((peer, StartOutcome::Ended(response, _))) => {
+                peer.finish(server.within_budget(response, &env.calls));
+                InvokedStream::new(peer, None)
+            }
+            Ok((peer, StartOutcome::Spawned(_))) => {
+                let watch = server.tasks.spawn(Arc::clone(&peer).watch());
+                drop(counted);
+                InvokedStream::new(peer, Some(watch))
+            }
+            Err(status) => {
+                let recent = &server.recent_calls;
+                recent.ended(&header.service_method, &env.info, arrived.elapsed(), Some(&status));
+                InvokedStream::refused(Response::error(status))
+            }
+        }
+    }
+
+    /// Creates the request of a call.
+    fn request(&self, invocation: Invocation) -> (CallEnv, Header, Bytes) {
+        let Invocation { method, codec, body, metadata, timeout, idempotent, peer, tls, identified, .. } =
+            invocation;
+        let server = &self.server;
+        let info = ConnectionInfo::new(LOCAL_CONNECTION_ID, peer)
+            .with_tls(tls)
+            .with_identity(identified.flatten())
+            .with_drain_signal(server.drain.clone());
+        let env = CallEnv {
+            calls: Arc::clone(&self.calls),
+            negotiated: Arc::new(negotiated(codec, server)),
+            info: Arc::new(info),
+            server: Arc::clone(server),
+        };
+        let header = Header {
+            kind: Kind::Request,
+            seq: Seq(self.last_seq.fetch_add(1, Relaxed) + 1),
+            service_method: ByteStr::from(method),
+            // Rounded up, since zero would be no limit.
+            timeout_ms: timeout.map_or(0, |limit| millis_rounded_up(limit).max(1)),
+            error: None,
+            metadata: metadata.map(Box::new),
+            flags: if idempotent { Flags::IDEMPOTENT } else { Flags::NONE },
+        };
+        (env, header, body)
+    }
+
     /// Stops all local calls, and those that are still started.
     pub(crate) fn abort_all(&self) {
         self.calls.abort_all();
@@ -134,6 +188,42 @@ impl LocalCalls {
         self.calls.abort_all();
         self.calls.close();
     }
+}
+
+/// Admits a streaming request, opens its stream, and starts its call.
+///
+/// # Errors
+///
+/// The status to answer: the request was refused.
+fn try_start_stream(
+    env: &CallEnv,
+    header: &mut Header,
+    body: Bytes,
+    arrived: Instant,
+) -> Result<(Arc<LocalPeer>, StartOutcome), Status> {
+    let CallEnv { calls, negotiated, server, .. } = env;
+    let terms = StreamTerms::new(
+        StreamWindow::new(LOCAL_WINDOW),
+        server.limits.stream_window,
+        server.limits.max_streams,
+    );
+    let method = env.admit_stream(&header.service_method, body.len(), terms)?;
+    // Each call has streams to itself, as if it had a connection to itself: no call waits for the lock of another.
+    let (account, counters) = (calls.memory(), &server.stream_counters);
+    let streams = ConnectionStreams::new(terms, negotiated, &server.limits, account, counters);
+    let stream = CallStream::open(&streams, header.seq, method.takes_items, method.sends_items, arrived);
+    let peer = LocalPeer::new(Arc::clone(&stream), Arc::clone(calls));
+    let reply_to = ReplyTo::LocalStream(Arc::clone(&peer));
+    // The server's limit is for the time until the first item.
+    let call = Call::new(method, header, reply_to, arrived, None, env);
+    let now = Instant::now();
+    if let Err(status) = call.check_deadline(now) {
+        call.record_error(&status);
+        stream.remove();
+        return Err(status);
+    }
+    let outcome = start(call, header, body, &stream, env, now);
+    Ok((peer, outcome))
 }
 
 /// Returns the caller's identity, `None` if the server asks for none.

@@ -18,6 +18,7 @@ use tracing::error;
 use tracing::span::Entered;
 
 use self::env::CallEnv;
+use self::local_peer::LocalPeer;
 use crate::observe::span::CallSpan;
 use crate::service::handler::{Request, Response};
 use crate::service::method::Method;
@@ -29,7 +30,9 @@ pub(crate) mod fair_queue;
 pub(crate) mod handler_task;
 pub(crate) mod in_flight;
 pub(crate) mod invocation;
+pub(crate) mod invoked_stream;
 pub(crate) mod local;
+pub(crate) mod local_peer;
 pub(crate) mod offload;
 pub(crate) mod offload_runtime;
 pub(crate) mod run;
@@ -57,6 +60,19 @@ pub(crate) enum ReplyTo {
     PeerStream(Arc<CallStream>),
     /// The caller in this process, see [`local`].
     Local(oneshot::Sender<Response>),
+    /// The same, behind the items of the call.
+    LocalStream(Arc<LocalPeer>),
+}
+
+impl ReplyTo {
+    /// Returns the stream of the call; `None` if it does not stream.
+    fn stream(&self) -> Option<&Arc<CallStream>> {
+        match self {
+            Self::PeerStream(stream) => Some(stream),
+            Self::LocalStream(peer) => Some(peer.stream()),
+            Self::None | Self::Peer | Self::Local(_) => None,
+        }
+    }
 }
 
 impl<'a> Call<&'a Arc<Method>> {
@@ -114,10 +130,7 @@ impl<M: AsRef<Method>> Call<M> {
 
     /// Returns the time from the arrival of the request to its end, which is now; of a stream, to its first item.
     fn latency(&self) -> Duration {
-        let first_item = match &self.reply_to {
-            ReplyTo::PeerStream(stream) => stream.first_item(),
-            ReplyTo::None | ReplyTo::Peer | ReplyTo::Local(_) => None,
-        };
+        let first_item = self.reply_to.stream().and_then(|stream| stream.first_item());
         first_item.unwrap_or_else(|| self.arrived.elapsed())
     }
 

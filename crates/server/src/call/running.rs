@@ -133,7 +133,7 @@ impl RunningHandler {
     /// calls, and without that limit.
     pub(super) fn first_item_limit(&self) -> Option<(Instant, Arc<CallStream>)> {
         let CallPermit { call, env, .. } = &self.permit;
-        let ReplyTo::PeerStream(stream) = &call.reply_to else { return None };
+        let stream = call.reply_to.stream()?;
         Some((later(call.arrived, env.negotiated.handle_timeout?), Arc::clone(stream)))
     }
 
@@ -231,7 +231,7 @@ pub(super) fn worked(took: Duration, preempted: Duration, offload: &OffloadPool)
 impl CallPermit {
     /// Creates the response of a handler that was stopped.
     fn stopped(&self, state: &HandlerState, code: Code, reason: &str) -> Response {
-        if let ReplyTo::PeerStream(stream) = &self.call.reply_to {
+        if let Some(stream) = self.call.reply_to.stream() {
             stream.abandon();
             if let Some((status, metadata)) = stream.cut_status().filter(|_| code == Code::Cancelled) {
                 let response = Response::error(status);
@@ -287,6 +287,10 @@ impl Drop for CallPermit {
                 env.calls.end(call.seq, |_| ());
                 // An error means that the caller is gone and needs no response.
                 let _ = caller.send(env.server.within_budget(response, &env.calls));
+            }
+            ReplyTo::LocalStream(peer) => {
+                env.calls.end(call.seq, |_| ());
+                peer.finish(env.server.within_budget(response, &env.calls));
             }
         }
     }

@@ -7,7 +7,7 @@ use farcall_context::{ConnectionInfo, Identity};
 use farcall_protocol::time::millis;
 use tokio::time::Instant;
 
-use super::collect_streams::{metrics as stream_metrics, streams_of};
+use super::collect_streams::{local_streams, max_of_one_address, metrics as stream_metrics, streams_of};
 use super::overview::{CallOverview, ConnectionOverview, LimitOverview, Overview, RegistrationOverview};
 use crate::call::env::LOCAL_CONNECTION_ID;
 use crate::call::in_flight::InFlightCall;
@@ -26,13 +26,19 @@ pub(crate) fn collect(server: &ServerInner) -> Overview {
     calls.sort_by_key(|call| call.arrived);
     calls.truncate(Overview::MAX_CALLS);
     let mut streams: Vec<_> = open.iter().flat_map(|entry| streams_of(entry, now)).collect();
+    streams.extend(local_streams(&local_calls.calls, now));
     streams.sort_by_key(|stream| Reverse(stream.age_ms));
     streams.truncate(Overview::MAX_STREAMS);
     let usage = Usage {
         connections: open.len(),
         of_one_peer: connections.max_of_one_peer(),
         of_one_connection: open.iter().map(|entry| entry.calls.in_flight()).max().unwrap_or(0),
-        streams_of_one_connection: open.iter().map(|entry| entry.calls.streaming()).max().unwrap_or(0),
+        streams_of_one_connection: open
+            .iter()
+            .map(|entry| entry.calls.streaming())
+            .max()
+            .unwrap_or(0)
+            .max(max_of_one_address(&local_calls.calls)),
         bytes_of_one_connection: open.iter().map(|entry| entry.calls.memory().used()).max().unwrap_or(0),
         in_flight: server.in_flight(),
         buffered_bytes: state.memory.used(),

@@ -1,12 +1,14 @@
 //! The open streams of a server and the counts of their items, from its parts.
 
+use std::collections::HashMap;
+
 use farcall_protocol::Seq;
 use farcall_protocol::stream::{StreamSnapshot, StreamWait};
 use farcall_protocol::time::millis;
 use tokio::time::Instant;
 
 use super::streams::{StreamMetrics, StreamOverview};
-use crate::call::in_flight::InFlightCall;
+use crate::call::in_flight::{InFlightCall, InFlightCalls, host_of};
 use crate::server::connections::ConnectionEntry;
 use crate::server::inner::ServerInner;
 
@@ -15,7 +17,8 @@ pub(crate) fn metrics(server: &ServerInner) -> StreamMetrics {
     let open = server.connections.list();
     let totals = server.state.stream_counters.totals();
     StreamMetrics {
-        open: open.iter().map(|entry| entry.calls.streaming() as u64).sum(),
+        open: open.iter().map(|entry| entry.calls.streaming() as u64).sum::<u64>()
+            + server.local_calls.calls.streaming() as u64,
         items_sent: totals.sent.items,
         bytes_sent: totals.sent.bytes,
         items_received: totals.received.items,
@@ -31,6 +34,23 @@ pub(super) fn streams_of(entry: &ConnectionEntry, now: Instant) -> Vec<StreamOve
     let calls = entry.calls.list_streams();
     snapshots.retain(|snapshot| calls.contains_key(&snapshot.seq));
     snapshots.iter().filter_map(|snapshot| Some(overview(snapshot, calls.get(&snapshot.seq)?, now))).collect()
+}
+
+/// Returns the open streams of calls that came over no connection.
+pub(super) fn local_streams(calls: &InFlightCalls, now: Instant) -> Vec<StreamOverview> {
+    let streaming = calls.list_streams();
+    let overview = |call: &InFlightCall| Some(overview(&call.stream.as_ref()?.snapshot()?, call, now));
+    streaming.values().filter_map(overview).collect()
+}
+
+/// Returns the number of streaming calls of the address with the most, of those that came over no connection.
+pub(super) fn max_of_one_address(calls: &InFlightCalls) -> usize {
+    let streaming = calls.list_streams();
+    let mut counts = HashMap::<_, usize>::new();
+    for call in streaming.values() {
+        *counts.entry(host_of(&call.from.peer)).or_default() += 1;
+    }
+    counts.into_values().max().unwrap_or(0)
 }
 
 fn overview(snapshot: &StreamSnapshot, call: &InFlightCall, now: Instant) -> StreamOverview {

@@ -10,7 +10,7 @@ pub struct StreamOverview {
     pub method: String,
     /// The address of the caller, such as `tcp@127.0.0.1:50412`.
     pub peer: String,
-    /// The connection that it came over.
+    /// The connection that it came over; 0 if it came over none.
     pub connection: u64,
     /// The number of the call on its connection.
     pub seq: u64,

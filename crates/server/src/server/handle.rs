@@ -14,6 +14,7 @@ use super::connections::{Admission, ConnectionEntry, ConnectionPermit};
 use super::inner::ServerInner;
 use super::registrations::Registration;
 use crate::call::invocation::Invocation;
+use crate::call::invoked_stream::InvokedStream;
 use crate::connection::Connection;
 use crate::connection::handshake::{HandshakeOutcome, handshake, refuse};
 use crate::observe::collect::collect;
@@ -162,6 +163,16 @@ impl ServerHandle {
     /// Outside of a tokio runtime.
     pub async fn invoke(&self, invocation: Invocation) -> Response {
         self.inner.local_calls.invoke(invocation).await
+    }
+
+    /// Makes a call of a method that streams, under the same rules as [`ServerHandle::invoke`]. `max_streams` counts the
+    /// calls from one client address. A call that was refused is a stream with its response only.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime.
+    pub async fn invoke_stream(&self, invocation: Invocation) -> InvokedStream {
+        self.inner.local_calls.invoke_stream(invocation).await
     }
 
     /// Returns the descriptions of the services.

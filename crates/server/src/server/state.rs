@@ -127,7 +127,10 @@ impl ServerState {
     #[cold]
     pub(crate) fn no_place_for_stream(&self, limit: MaxStreams) -> Status {
         self.refusals.streams_of_connection.count();
-        exhausted(format!("{} streaming calls are in flight on this connection", limit.get()))
+        exhausted(format!(
+            "{} streaming calls are in flight on this connection, or from this address",
+            limit.get()
+        ))
     }
 
     /// Checks that a connection may hold `bytes` more.

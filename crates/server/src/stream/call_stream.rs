@@ -1,10 +1,12 @@
 //! [`CallStream`]: the stream of one call, which its handler's halves, its permit and its connection share.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use farcall_protocol::{Code, Metadata, Outbox, Seq, Status, metadata};
+use farcall_protocol::stream::StreamSnapshot;
+use farcall_protocol::{Body, Code, Metadata, Outbox, Seq, Status, metadata};
 use tokio::time::Instant;
 use tracing::debug;
 
@@ -16,8 +18,8 @@ const TARGET: &str = "farcall::server";
 /// The stream of a call in flight.
 #[derive(Debug)]
 pub(crate) struct CallStream {
-    pub(super) streams: Arc<ConnectionStreams>,
-    pub(super) seq: Seq,
+    pub(crate) streams: Arc<ConnectionStreams>,
+    pub(crate) seq: Seq,
     /// `true` if its handler takes items.
     pub(crate) takes: bool,
     /// `true` if its handler sends items.
@@ -120,6 +122,24 @@ impl CallStream {
     /// Drops the items that were not written when the call ends: it was stopped.
     pub(crate) fn abandon(&self) {
         self.abandoned.store(true, Relaxed);
+    }
+
+    /// Ends the stream of a call that was made in this process, whose response is to follow. Returns the items that were sent
+    /// before it.
+    pub(crate) fn take_rest(&self) -> VecDeque<Body> {
+        let mut rest = VecDeque::new();
+        if !self.abandoned.load(Relaxed) {
+            while let Some(item) = self.streams.take_sent() {
+                rest.push_back(item);
+            }
+        }
+        self.remove();
+        rest
+    }
+
+    /// Returns the state of the stream; `None` if it has ended.
+    pub(crate) fn snapshot(&self) -> Option<StreamSnapshot> {
+        self.streams.snapshot().into_iter().find(|snapshot| snapshot.seq == self.seq)
     }
 
     /// Ends the stream, whose response is to follow: appends the items that were sent before it.

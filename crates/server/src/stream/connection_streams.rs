@@ -92,7 +92,7 @@ impl ConnectionStreams {
     }
 
     /// Returns the largest body that is received, in bytes.
-    pub(super) const fn receive_limit(&self) -> MaxFrameBytes {
+    pub(crate) const fn receive_limit(&self) -> MaxFrameBytes {
         self.receive_limit
     }
 
@@ -137,6 +137,31 @@ impl ConnectionStreams {
         state.resize_reservation();
         self.count(&mut state);
         (state.table.has_output(), state.table.check_at().map(Into::into))
+    }
+
+    /// Takes the next item that was sent, for a peer in this process. See [`StreamTable::take_sent`].
+    pub(crate) fn take_sent(&self) -> Option<Body> {
+        let mut state = self.lock();
+        self.task.due.store(false, Ordering::Release);
+        let taken = state.table.take_sent();
+        state.table.register_task(&self.waker);
+        state.resize_reservation();
+        self.count(&mut state);
+        taken.map(|(_, body)| body)
+    }
+
+    /// Waits until a peer in this process may deliver an item.
+    pub(crate) fn poll_deliver(&self, seq: Seq, cx: &mut Context<'_>) -> Poll<Result<(), StreamClosed>> {
+        self.lock().table.poll_deliver(seq, cx)
+    }
+
+    /// Does the same as [`ConnectionStreams::expire`], and has the task woken when the time of the next check gets earlier.
+    pub(crate) fn check_stalls(&self, now: Instant) -> (Vec<Seq>, Option<Instant>) {
+        let checked = self.expire(now);
+        self.lock().table.register_task(&self.waker);
+        // What was missed before that.
+        let next = self.lock().table.check_at().map(Into::into);
+        (checked.0, next)
     }
 
     /// Appends the items of a call that were sent before its response, and removes the stream.
