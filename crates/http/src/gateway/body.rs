@@ -18,7 +18,7 @@ use super::options::Gateway;
 
 /// The time for which the rest of a refused body is discarded before the response, so that the response
 /// arrives: a kernel that holds unread input answers a close with a reset.
-const LINGER: Duration = Duration::from_secs(2);
+pub(super) const LINGER: Duration = Duration::from_secs(2);
 /// The part of it that is discarded, in bytes.
 const MAX_DISCARDED: usize = 64 * 1024 * 1024;
 
@@ -55,6 +55,27 @@ impl BodyLimits {
             timeout: options.body_timeout,
             memory: Arc::new(Semaphore::new(options.buffered_bytes.min(Semaphore::MAX_PERMITS))),
         }
+    }
+
+    /// Returns the size of the largest body, in bytes.
+    pub(super) const fn max_bytes(&self) -> usize {
+        self.max_bytes
+    }
+
+    /// Returns the time limit of a body, or of a line of one that has no end.
+    pub(super) const fn timeout(&self) -> Option<Duration> {
+        self.timeout
+    }
+
+    /// Reserves memory for bytes that have arrived.
+    ///
+    /// # Errors
+    ///
+    /// There is none left.
+    pub(super) fn reserve(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Failure> {
+        let permit =
+            u32::try_from(bytes).ok().and_then(|n| self.memory.clone().try_acquire_many_owned(n).ok());
+        permit.ok_or_else(|| self.limit_failure(&BodyError::NoMemory))
     }
 
     /// Reads a body.
@@ -125,7 +146,7 @@ impl BodyLimits {
 }
 
 /// Returns the encodings of a body other than none: `gzip`.
-fn content_encoding(headers: &HeaderMap) -> Option<String> {
+pub(super) fn content_encoding(headers: &HeaderMap) -> Option<String> {
     let values =
         headers.get_all(CONTENT_ENCODING).iter().map(|value| String::from_utf8_lossy(value.as_bytes()));
     let encodings: Vec<_> = values.collect();
@@ -138,7 +159,7 @@ fn content_encoding(headers: &HeaderMap) -> Option<String> {
 }
 
 /// Returns the next bytes of a body; `None` at its end, or if trailers follow, which are ignored.
-async fn next(body: &mut Body) -> Option<Result<Bytes, axum::Error>> {
+pub(super) async fn next(body: &mut Body) -> Option<Result<Bytes, axum::Error>> {
     let frame = poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await?;
     frame.map(|frame| frame.into_data().ok()).transpose()
 }
@@ -151,7 +172,7 @@ pub(super) async fn discard(headers: &HeaderMap, mut body: Body) {
     }
 }
 
-async fn discard_bytes(body: &mut Body) {
+pub(super) async fn discard_bytes(body: &mut Body) {
     let mut discarded = 0;
     while let Some(Ok(data)) = next(body).await {
         discarded += data.len();

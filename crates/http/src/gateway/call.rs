@@ -7,7 +7,7 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::response::{IntoResponse, Response};
 use farcall_protocol::Codec;
-use farcall_protocol::describe::ServiceInfo;
+use farcall_protocol::describe::{MethodInfo, ServiceInfo};
 use farcall_server::{Invocation, Response as ServerResponse};
 use farcall_transport::TlsInfo;
 
@@ -16,6 +16,7 @@ use super::failure::Failure;
 use super::head::CallHead;
 use super::response::{call_response, call_response_with};
 use super::state::GatewayState;
+use super::stream_call::{StreamMethod, stream_call};
 use crate::peer::peer_of;
 
 /// Makes the call. If the client disconnects, this future is dropped, which stops the handler.
@@ -34,7 +35,10 @@ async fn make_call(state: &GatewayState, method: String, request: Request) -> Re
     let peer = peer_of(&request);
     let (parts, body) = request.into_parts();
     let CallHead { timeout, idempotent, metadata, token } = CallHead::read(&parts.headers)?;
-    let idempotent = idempotent || is_idempotent(state.handle.services(), &method);
+    let info = find(state.handle.services(), &method);
+    let streams = info.filter(|info| info.streams.takes || info.streams.sends);
+    let streams = streams.map(|info| StreamMethod::new(&method, info));
+    let idempotent = idempotent || info.is_some_and(|info| info.idempotent);
     let mut invocation = Invocation::new(method, Codec::Json, Bytes::new()).peer(peer).idempotent(idempotent);
     if let Some(metadata) = metadata {
         invocation = invocation.metadata(metadata);
@@ -57,6 +61,9 @@ async fn make_call(state: &GatewayState, method: String, request: Request) -> Re
             return Ok(call_response(&ServerResponse::error(status), had_token));
         }
     };
+    if let Some(method) = streams {
+        return stream_call(state, &method, invocation, (&parts.headers, body), peer.ip(), had_token).await;
+    }
     let Received { bytes, reservation } = state.bodies.receive(&parts.headers, body).await?;
     let outcome = state.handle.invoke(invocation.body(bytes)).await;
     drop(reservation);
@@ -64,9 +71,9 @@ async fn make_call(state: &GatewayState, method: String, request: Request) -> Re
     Ok(call_response_with(&outcome, answer, had_token))
 }
 
-/// Returns `true` if the method is described as idempotent.
-fn is_idempotent(services: &[ServiceInfo], name: &str) -> bool {
-    let Some((service, method)) = name.rsplit_once('.') else { return false };
+/// Returns the description of a method, if there is one.
+fn find<'a>(services: &'a [ServiceInfo], name: &str) -> Option<&'a MethodInfo> {
+    let (service, method) = name.rsplit_once('.')?;
     let services = services.iter().filter(|info| info.name == service);
-    services.flat_map(|info| &info.methods).any(|info| info.name == method && info.idempotent)
+    services.flat_map(|info| &info.methods).find(|info| info.name == method)
 }

@@ -1,12 +1,12 @@
 //! [`Failure`]: an error response of the gateway, one JSON object with code, message and execution.
 
-use axum::Json;
 use axum::http::StatusCode;
 use axum::http::header::{
-    ACCEPT_ENCODING, CACHE_CONTROL, HeaderName, HeaderValue, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
+    ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, WWW_AUTHENTICATE,
+    X_CONTENT_TYPE_OPTIONS,
 };
 use axum::response::{IntoResponse, Response};
-use farcall_protocol::{Code, EscapedText, MAX_PEER_TEXT, Status, truncate};
+use farcall_protocol::{Code, EscapedText, Execution, MAX_PEER_TEXT, Status, truncate};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -22,12 +22,7 @@ pub(super) struct Failure {
     had_token: bool,
 }
 
-/// The body of an error response.
-#[derive(Serialize)]
-struct ErrorBody<'a> {
-    error: ErrorObject<'a>,
-}
-
+/// The error in the body of a response.
 #[derive(Serialize)]
 struct ErrorObject<'a> {
     code: &'static str,
@@ -35,6 +30,8 @@ struct ErrorObject<'a> {
     execution: &'static str,
     /// The method's own error, as it was encoded.
     details: Option<&'a RawValue>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    resume: bool,
 }
 
 impl Failure {
@@ -62,13 +59,28 @@ impl Failure {
         self
     }
 
-    /// Creates the response; `details` is the method's own error in JSON, or empty.
-    pub(super) fn response(&self, details: &[u8]) -> Response {
+    /// Tells that the method had begun.
+    pub(super) fn after_begin(mut self) -> Self {
+        self.status.execution = Execution::Maybe;
+        self
+    }
+
+    /// Returns the error in JSON, as it is in the body of a response and in the last line of a stream; `details` is the
+    /// method's own error in JSON, or empty. `resume` tells that the call may go on at another server.
+    pub(super) fn json(&self, details: &[u8], resume: bool) -> Vec<u8> {
         let details = serde_json::from_slice(details).ok();
         let Status { code, message, execution, .. } = &*self.status;
         let message = truncate(message, MAX_PEER_TEXT);
-        let error = ErrorObject { code: code.name(), message, execution: execution.name(), details };
-        let mut response = (self.http, response_headers(), Json(ErrorBody { error })).into_response();
+        let error = ErrorObject { code: code.name(), message, execution: execution.name(), details, resume };
+        // Texts and what was parsed before can be encoded.
+        serde_json::to_vec(&error).unwrap_or_default()
+    }
+
+    /// Creates the response; `details` is the method's own error in JSON, or empty.
+    pub(super) fn response(&self, details: &[u8]) -> Response {
+        let body = [b"{\"error\":", &self.json(details, false)[..], b"}"].concat();
+        let json = [(CONTENT_TYPE, "application/json")];
+        let mut response = (self.http, response_headers(), json, body).into_response();
         if self.http == StatusCode::UNSUPPORTED_MEDIA_TYPE {
             // RFC 9110, section 15.5.16: what would be accepted.
             response.headers_mut().insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));

@@ -3,16 +3,23 @@
 //!
 //! The router's origin check comes first: it lets no foreign web page through.
 
+mod accept;
 mod answers;
 mod body;
 mod call;
 mod failure;
 mod head;
+mod lines;
 mod listing;
 mod openapi;
+mod openapi_stream;
 mod options;
 mod response;
 mod state;
+mod stream_body;
+mod stream_call;
+mod stream_text;
+mod upload;
 
 use std::time::Duration;
 

@@ -10,6 +10,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Map, Value, json};
 
 use super::head::MAX_TIMEOUT_MS;
+use super::openapi_stream;
 use super::options::Gateway;
 use super::state::ROOT;
 
@@ -54,12 +55,13 @@ fn tag(service: &ServiceSchema) -> Value {
 
 fn operation(types: &Types<'_>, name: &str, service: &ServiceSchema, method: &MethodSchema) -> Value {
     let mut responses = json!({
-        "200": { "description": "The result.", "content": content(&types.schema(&method.result)) },
+        "200": { "description": "The result.", "content": answer(types, method) },
         "default": { "$ref": "#/components/responses/Error" },
     });
     if let Some(error) = &method.error {
         responses["422"] = own_error(&types.schema(error));
     }
+    let items_in = method.items_in.as_ref().map(|ty| types.schema(ty));
     let mut operation = json!({
         "operationId": name,
         "tags": [service.name],
@@ -67,13 +69,23 @@ fn operation(types: &Types<'_>, name: &str, service: &ServiceSchema, method: &Me
             { "$ref": "#/components/parameters/timeout" },
             { "$ref": "#/components/parameters/idempotent" },
         ],
-        "requestBody": request_body(types, method),
+        "requestBody": openapi_stream::request(items_in.as_ref(), request_body(types, method)),
         "responses": responses,
     });
     let summary = method.doc.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default();
     describe(&mut operation, "summary", summary);
     describe(&mut operation, "description", method.doc.trim());
     operation
+}
+
+/// Describes the result, and what comes before it if the method streams.
+fn answer(types: &Types<'_>, method: &MethodSchema) -> Value {
+    let result = types.schema(&method.result);
+    if method.items_in.is_none() && method.items_out.is_none() {
+        return content(&result);
+    }
+    let items_out = method.items_out.as_ref().map(|ty| types.schema(ty));
+    openapi_stream::answer(items_out.as_ref(), &result, &content(&result))
 }
 
 /// Describes the arguments by name. An array in order is accepted, too, but not documented: one way is enough.

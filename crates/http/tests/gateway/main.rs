@@ -7,8 +7,11 @@ mod calls;
 mod chromium;
 mod credentials;
 mod curl;
+mod feed;
 mod limits;
 mod listing;
+mod stream_uploads;
+mod streams;
 #[path = "../support/mod.rs"]
 mod support;
 mod world;

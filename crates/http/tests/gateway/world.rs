@@ -21,6 +21,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
+use crate::feed::feed;
 use crate::support::{PATIENCE, until};
 
 pub(crate) struct World {
@@ -65,7 +66,7 @@ impl World {
         more: impl FnOnce(ServerBuilder) -> ServerBuilder,
     ) -> World {
         let counts = Counts::default();
-        let server = more(services(&counts)).build().unwrap();
+        let server = more(feed(services(&counts), &counts)).build().unwrap();
         let handle = server.handle();
         let listener = Listener::bind(&Address::parse("127.0.0.1:0").unwrap()).await.unwrap();
         let place = listener.address().socket_addr().unwrap().to_string();
@@ -149,7 +150,21 @@ pub(crate) async fn read(stream: &mut TcpStream) -> Answer {
         let (name, value) = line.split_once(": ").unwrap();
         headers.append(axum::http::HeaderName::try_from(name).unwrap(), value.parse().unwrap());
     }
-    Answer { status, headers, body: body.to_owned() }
+    let is_chunked = headers.get("transfer-encoding").is_some_and(|value| value == "chunked");
+    let body = if is_chunked { dechunked(body) } else { body.to_owned() };
+    Answer { status, headers, body }
+}
+
+/// Returns the data of chunks, without the last one if it is incomplete.
+pub(crate) fn dechunked(mut chunks: &str) -> String {
+    let mut data = String::new();
+    while let Some((size, rest)) = chunks.split_once("\r\n") {
+        let size = usize::from_str_radix(size, 16).unwrap();
+        let Some(chunk) = rest.get(..size).filter(|_| size > 0) else { break };
+        data += chunk;
+        chunks = rest.get(size + 2..).unwrap_or_default();
+    }
+    data
 }
 
 #[derive(Deserialize)]
@@ -170,7 +185,14 @@ impl std::fmt::Display for DivideError {
 }
 
 /// Counts a running handler until it returns or is cancelled.
-struct Waiting(Arc<AtomicUsize>);
+pub(crate) struct Waiting(Arc<AtomicUsize>);
+
+impl Waiting {
+    pub(crate) fn begin(counts: &Counts) -> Self {
+        counts.waiting.fetch_add(1, Ordering::SeqCst);
+        Self(Arc::clone(&counts.waiting))
+    }
+}
 
 impl Drop for Waiting {
     fn drop(&mut self) {

@@ -121,7 +121,7 @@ class MethodDetail {
   update(method) {
     const known = model.descriptions.get(method.name);
     setText(this.signature, signatureOf(method, known));
-    setText(this.marks, idempotence(known));
+    setText(this.marks, [idempotence(known), streaming(known)].filter(Boolean).join("; "));
     setText(this.doc, known?.doc.trim() ?? "");
     const example = exampleOf(method);
     this.call.hidden = example === null;
@@ -176,6 +176,13 @@ function copyText(element) {
 function idempotence(known) {
   if (known?.idempotent) return "idempotent";
   return known?.idempotent_at_same_server ? "idempotent at the same server" : "";
+}
+
+/** The items that a method takes and sends. */
+function streaming(known) {
+  const { in: takes, out: sends, in_type: taken, out_type: sent } = known?.streams ?? {};
+  const parts = [takes ? `takes items: ${taken ?? "any"}` : "", sends ? `sends items: ${sent ?? "any"}` : ""];
+  return parts.filter(Boolean).join("; ");
 }
 
 /** Creates the buttons that choose the period. */

@@ -1,0 +1,180 @@
+//! [`BodyLines`]: the lines of a request's body, read one by one within limits of size, time and memory.
+
+use axum::body::{Body, Bytes};
+use axum::http::StatusCode;
+use bytes::BytesMut;
+use farcall_protocol::{Code, Status};
+use serde::de::IgnoredAny;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::{Instant, timeout_at};
+
+use super::body::{BodyLimits, Received, discard_bytes, next};
+use super::failure::Failure;
+
+/// The lines of a body.
+#[derive(Debug)]
+pub(super) struct BodyLines {
+    body: Body,
+    limits: BodyLimits,
+    /// What has arrived and was not taken: at most a line, and what came together with its end.
+    buffer: BytesMut,
+    /// The bytes of `buffer` in which there is no end of a line.
+    scanned: usize,
+    /// The reservation for `buffer`.
+    reservation: Option<OwnedSemaphorePermit>,
+    /// The lines that were taken.
+    taken: u64,
+    ended: bool,
+}
+
+impl BodyLines {
+    pub(super) fn new(body: Body, limits: BodyLimits) -> Self {
+        Self { body, limits, buffer: BytesMut::new(), scanned: 0, reservation: None, taken: 0, ended: false }
+    }
+
+    /// Returns the next line without its end, which may have `max` bytes; `None` at the end of the body. From its first
+    /// byte on, a line has the time of a body; the first line, from the call on.
+    ///
+    /// # Errors
+    ///
+    /// The line is too large or too slow, the body was cut off, or there is no memory for it. The response says at which
+    /// line.
+    pub(super) async fn next(&mut self, max: usize) -> Result<Option<Received>, Failure> {
+        let mut deadline = None;
+        loop {
+            let end = self.buffer[self.scanned..].iter().position(|byte| *byte == b'\n');
+            let len = end.map_or(self.buffer.len(), |end| self.scanned + end);
+            if len > max {
+                return Err(self.too_large(max));
+            }
+            if end.is_some() || self.ended {
+                let len = end.map_or(len, |_| len + 1);
+                return Ok((len > 0).then(|| self.take(len)));
+            }
+            self.scanned = len;
+            if deadline.is_none() && (len > 0 || self.taken == 0) {
+                deadline = self.limits.timeout().and_then(|limit| Instant::now().checked_add(limit));
+            }
+            let reading = next(&mut self.body);
+            let read = match deadline {
+                None => reading.await,
+                Some(deadline) => match timeout_at(deadline, reading).await {
+                    Ok(read) => read,
+                    Err(_elapsed) => return Err(self.too_slow()),
+                },
+            };
+            match read {
+                None => self.ended = true,
+                Some(Ok(data)) => {
+                    let more = self.limits.reserve(data.len())?;
+                    match &mut self.reservation {
+                        Some(reservation) => reservation.merge(more),
+                        None => self.reservation = Some(more),
+                    }
+                    self.buffer.extend_from_slice(&data);
+                }
+                Some(Err(error)) => {
+                    let message = format!("the body was cut off in line {}: {error}", self.taken + 1);
+                    return Err(Failure::invalid(message));
+                }
+            }
+        }
+    }
+
+    /// Returns the number of the line that was taken last, from 1.
+    pub(super) const fn number(&self) -> u64 {
+        self.taken
+    }
+
+    /// Discards what is left, up to a limit, so that the client reads the response.
+    pub(super) async fn discard(mut self) {
+        self.buffer = BytesMut::new();
+        self.reservation = None;
+        if !self.ended {
+            discard_bytes(&mut self.body).await;
+        }
+    }
+
+    /// Takes a line of `len` bytes with its end.
+    fn take(&mut self, len: usize) -> Received {
+        self.taken += 1;
+        self.scanned = 0;
+        let reservation = self.reservation.as_mut().and_then(|reservation| reservation.split(len));
+        let line = self.buffer.split_to(len).freeze();
+        let end = line.trim_ascii_end().len();
+        Received { bytes: line.slice(..end), reservation }
+    }
+
+    fn too_large(&self, max: usize) -> Failure {
+        let message = format!("line {} of the body is over the limit of {max} bytes", self.taken + 1);
+        Failure::new(StatusCode::PAYLOAD_TOO_LARGE, Status::refused(Code::ResourceExhausted, message))
+    }
+
+    fn too_slow(&self) -> Failure {
+        let (number, limit) = (self.taken + 1, self.limits.timeout().unwrap_or_default());
+        let message = format!("line {number} of the body was not complete within {limit:?}");
+        Failure::new(StatusCode::REQUEST_TIMEOUT, Status::refused(Code::DeadlineExceeded, message))
+    }
+}
+
+/// Checks that a line is JSON. Its types are left to the method.
+///
+/// # Errors
+///
+/// It is not: with line and column.
+pub(super) fn check_line(line: &Bytes, number: u64, what: &str) -> Result<(), Failure> {
+    serde_json::from_slice::<IgnoredAny>(line).map(drop).map_err(|error| {
+        let text = error.to_string();
+        let reason = text.rsplit_once(" at line ").map_or(&*text, |(reason, _place)| reason);
+        let column = error.column();
+        Failure::invalid(format!("line {number} of the body, column {column}: {reason}; {what} is expected"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gateway::Gateway;
+
+    fn lines(text: &'static str) -> BodyLines {
+        BodyLines::new(Body::from(text), BodyLimits::new(&Gateway::default().buffered_bytes(64)))
+    }
+
+    #[tokio::test]
+    async fn lines_are_taken_one_by_one_with_either_end_and_without_the_last() {
+        let mut lines = lines("{}\n1\r\n\n\"a\"");
+        let mut all = Vec::new();
+        while let Some(line) = lines.next(10).await.unwrap() {
+            all.push((lines.number(), line.bytes));
+        }
+        let expected = [(1, "{}"), (2, "1"), (3, ""), (4, "\"a\"")];
+        assert_eq!(all, expected.map(|(number, line)| (number, Bytes::from(line))));
+    }
+
+    #[tokio::test]
+    async fn line_over_the_limit_is_refused_by_number() {
+        let mut lines = lines("{}\n12345\n");
+        assert!(lines.next(4).await.unwrap().is_some());
+        let failure = format!("{:?}", lines.next(4).await.unwrap_err());
+        assert!(failure.contains("line 2 of the body is over the limit of 4 bytes"), "{failure}");
+    }
+
+    #[tokio::test]
+    async fn memory_is_held_until_a_line_is_dropped() {
+        let limits = BodyLimits::new(&Gateway::default().buffered_bytes(10));
+        let mut lines = BodyLines::new(Body::from("{}\n1\n"), limits.clone());
+        let first = lines.next(10).await.unwrap().unwrap();
+        assert!(limits.reserve(6).is_err());
+        drop(first);
+        assert!(limits.reserve(8).is_ok());
+        drop(lines);
+        assert!(limits.reserve(10).is_ok());
+    }
+
+    #[test]
+    fn mistake_is_told_with_its_line_and_column() {
+        assert!(check_line(&Bytes::from("[1, \"x\"]"), 3, "an item").is_ok());
+        let failure = format!("{:?}", check_line(&Bytes::from("{\"a\": }"), 3, "an item").unwrap_err());
+        assert!(failure.contains("line 3 of the body, column 7: expected value; an item"), "{failure}");
+    }
+}

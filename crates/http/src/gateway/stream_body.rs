@@ -1,0 +1,145 @@
+//! [`StreamBody`]: the body of a streaming call's answer, which takes items from the handler as the client reads them.
+
+use std::convert::Infallible;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::body::{Bytes, HttpBody};
+use farcall_server::{InvokedEvent, InvokedStream, Response};
+use hyper::body::Frame;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::{Instant, Sleep, sleep};
+
+use super::accept::Form;
+use super::answers::AnswerMemory;
+use super::failure::Failure;
+use super::stream_text::{push_comment, push_item, push_outcome};
+use super::upload::Upload;
+
+/// The time without an item after which a comment is sent: proxies close connections that are idle for a minute.
+pub(super) const HEARTBEAT: Duration = Duration::from_secs(15);
+/// The bytes after which no further item is added to a part of the body.
+const MAX_PART: usize = 16 * 1024;
+
+/// The items of a call and its outcome. Dropping it before its end stops the handler.
+pub(super) struct StreamBody {
+    form: Form,
+    /// What was taken before the body began.
+    first: Option<InvokedEvent>,
+    /// `None` behind the outcome.
+    stream: Option<InvokedStream>,
+    upload: Option<Upload>,
+    /// `None` where there are no comments.
+    heartbeat: Option<Pin<Box<Sleep>>>,
+    answers: PeerAnswers,
+    /// The memory of the arguments.
+    _reservation: Option<OwnedSemaphorePermit>,
+}
+
+/// The memory of answers, and the address of a client.
+#[derive(Debug)]
+pub(super) struct PeerAnswers {
+    pub(super) memory: AnswerMemory,
+    pub(super) peer: Option<IpAddr>,
+}
+
+impl PeerAnswers {
+    /// Counts a part of an answer until it was sent.
+    ///
+    /// # Errors
+    ///
+    /// There is no room for it.
+    pub(super) fn hold(&self, bytes: Bytes) -> Result<Bytes, Failure> {
+        self.memory.hold(bytes, self.peer)
+    }
+}
+
+impl StreamBody {
+    pub(super) fn new(
+        form: Form,
+        first: Option<InvokedEvent>,
+        stream: InvokedStream,
+        upload: Option<Upload>,
+        memory: (PeerAnswers, Option<OwnedSemaphorePermit>),
+    ) -> Self {
+        let (answers, reservation) = memory;
+        let heartbeat = (form == Form::Events).then(|| {
+            // At once if the head was late already.
+            let delay = if first.is_some() { HEARTBEAT } else { Duration::ZERO };
+            Box::pin(sleep(delay))
+        });
+        Self { form, first, stream: Some(stream), upload, heartbeat, answers, _reservation: reservation }
+    }
+
+    /// Takes what there is, up to the size of a part.
+    fn take(&mut self, cx: &mut Context<'_>) -> Vec<u8> {
+        let mut text = Vec::new();
+        while text.len() < MAX_PART
+            && let Some(stream) = &mut self.stream
+        {
+            let event = match self.first.take() {
+                Some(first) => Some(first),
+                None => match stream.poll_next(cx) {
+                    Poll::Ready(event) => event,
+                    Poll::Pending => break,
+                },
+            };
+            match event {
+                Some(InvokedEvent::Item(item)) => push_item(self.form, &item, &mut text),
+                Some(InvokedEvent::Response(response)) => {
+                    let upload = self.upload.take();
+                    let failure = upload.as_ref().and_then(Upload::take_failure);
+                    push_outcome(self.form, &response, failure, &mut text);
+                    if let Some(upload) = upload {
+                        upload.linger();
+                    }
+                    self.stream = None;
+                }
+                _ => self.stream = None,
+            }
+        }
+        text
+    }
+}
+
+impl StreamBody {
+    /// Counts a part until it was sent. If there is no room for it, the call ends with an error in its place.
+    fn held(&mut self, text: Vec<u8>) -> Bytes {
+        self.answers.hold(text.into()).unwrap_or_else(|failure| {
+            (self.stream, self.upload) = (None, None);
+            let mut text = Vec::new();
+            push_outcome(self.form, &Response::default(), Some(failure.after_begin()), &mut text);
+            text.into()
+        })
+    }
+}
+
+impl HttpBody for StreamBody {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let this = &mut *self;
+        let mut text = this.take(cx);
+        if text.is_empty() && this.stream.is_none() {
+            return Poll::Ready(None);
+        }
+        if let Some(heartbeat) = &mut this.heartbeat {
+            if text.is_empty() && heartbeat.as_mut().poll(cx).is_ready() {
+                push_comment(&mut text);
+            }
+            if !text.is_empty() {
+                heartbeat.as_mut().reset(Instant::now() + HEARTBEAT);
+            }
+        }
+        if text.is_empty() {
+            return Poll::Pending;
+        }
+        Poll::Ready(Some(Ok(Frame::data(this.held(text)))))
+    }
+}
