@@ -13,6 +13,11 @@ fn bench(target: &str, further: &[&str]) -> crate::support::Ran {
     farcall(&[&["bench", target], &MULTIPLY[..], further].concat())
 }
 
+/// Returns `true` if the generator was too late itself to stand by its figures.
+fn is_refused(ran: &crate::support::Ran) -> bool {
+    ran.code == 1 && ran.err.contains("these figures do not stand")
+}
+
 #[test]
 fn closed_loop_makes_as_many_calls_as_asked_and_says_what_it_leaves_out() {
     let ran = bench(&arith(), &["--closed", "8", "--calls", "500"]);
@@ -45,9 +50,12 @@ fn open_loop_counts_latency_from_when_a_call_was_due() {
 fn conditions_decide_the_exit_code() {
     let target = arith();
     let run = ["--rate", "500", "--calls", "200"];
-    assert_eq!(bench(&target, &[&run[..], &["--assert", "p99<1h,errors=0"]].concat()).code, 0);
+    let held = bench(&target, &[&run[..], &["--assert", "p99<1h,errors=0"]].concat());
+    // On a busy machine the generator is late, and says so instead.
+    assert!(held.code == 0 || is_refused(&held), "{held:#?}");
     let failed = bench(&target, &[&run[..], &["--assert", "p50<1ns,rate>1"]].concat());
-    failed.assert_error(1, &["assertion failed: p50<1ns (it was"]);
+    assert!(failed.code == 1, "{failed:#?}");
+    assert!(failed.err.contains("assertion failed: p50<1ns (it was") || is_refused(&failed), "{failed:#?}");
     bench(&target, &["--assert", "p98<1ms"]).assert_error(2, &["there is no figure `p98`"]);
 }
 
