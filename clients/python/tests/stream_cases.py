@@ -157,3 +157,21 @@ class StreamCases:
             self.assertTrue(ticks.draining)
             self.assertEqual(caught.exception.execution, "maybe")
             self.assertEqual(caught.exception.metadata.get("farcall-resume"), "1")
+
+    async def test_a_stream_goes_on_at_the_successor_of_a_killed_server(self):
+        demo = self.demo(*self.options())
+        self.address = self.open(demo)
+        client = await self.client()
+        numbers = client.stream(
+            "Feed.count",
+            {"from": 0, "to": 20_000},
+            resume=lambda last: {"from": last + 1, "to": 20_000},
+        )
+        got = [await numbers.__anext__() for _ in range(100)]
+        demo.stop()
+        self.demo(*self.options(self.address.split("@")[1]))
+        async for number in numbers:
+            got.append(number)
+        # None is lost and none comes twice, also of those that were on their way.
+        self.assertEqual(got, list(range(20_000)))
+        await client.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import unittest
+from unittest import mock
 
 from support import AsyncCase
 
@@ -50,7 +51,7 @@ class TurnsTest(AsyncCase):
     def setUp(self):
         self.stream: SlowStream | None = None
 
-    def streams(self, window: int = 1 << 40) -> Streams:
+    def streams(self, window: int = 1 << 40, growth: int = 0) -> Streams:
         self.stream = SlowStream()
         terms = Terms(4 << 20, 1024, None, 256, 1 << 40)
         streams = Streams(
@@ -58,8 +59,8 @@ class TurnsTest(AsyncCase):
             JsonCodec(),
             terms,
             window=window,
-            max_window=window,
-            max_growth=0,
+            max_window=1 << 40,
+            max_growth=growth,
             max_waiting=10,
         )
         self.addAsyncCleanup(self.end, streams)
@@ -153,6 +154,29 @@ class TurnsTest(AsyncCase):
         await self.drain()
         self.assertTrue(await waiting)
         self.assertTrue(call.has_room)
+
+    async def test_windows_grow_together_and_shrink_when_they_are_not_needed(self):
+        streams = self.streams(window=1000, growth=1500)
+        one, two = (streams.begin(seq, receives=True, sends=True) for seq in (1, 2))
+
+        def starve(call: StreamCall) -> None:
+            for _ in range(20):
+                streams.handle(Header("item", call.seq, flags=16), b"1" * 436)
+                call.take()
+
+        starve(one)
+        starve(two)  # for which there is too little left
+        sizes = [call._received.size for call in (one, two)]
+        self.assertEqual(sizes, [2000, 1000])
+        self.assertIsNotNone(streams._shrink_timer)
+        with mock.patch("farcall.windows.SHRINK_AFTER", 0.0):
+            streams._shrink()  # as the timer does
+        self.assertEqual(one._received.size, 1000)
+        starve(two)
+        self.assertEqual(two._received.size, 2000)
+        streams.settle(2, Cancelled("on purpose"))  # gives back what it had
+        starve(one)
+        self.assertEqual(one._received.size, 2000)
 
     async def test_a_response_or_a_stop_drops_the_items_that_wait(self):
         streams = self.streams()

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Union
 from .codec import Codec
 from .deadline import Deadline
 from .errors import FarcallError, InternalError
-from .wire import FLAG_COMPRESSED, Header
+from .wire import FLAG_COMPRESSED, MAX_METADATA_PAIRS, Header
 
 
 @dataclass
@@ -22,6 +22,13 @@ class Request:
     flags: int
     #: The number of times that a server received it and did not start it.
     refused: int = 0
+
+    def count_attempt(self) -> None:
+        """Tells the server which attempt it is, unless it is the first."""
+        metadata = self.metadata or {}
+        key = "farcall-attempt"
+        if self.refused and (key in metadata or len(metadata) < MAX_METADATA_PAIRS):
+            self.metadata = {**metadata, key: str(self.refused + 1)}
 
 
 class Answer(NamedTuple):

@@ -17,12 +17,13 @@ from .dialer import Dialer
 from .errors import FarcallError, InvalidArgument, ResourceExhausted, Unavailable
 from .handshake import Terms
 from .reserved import Health, MethodStats, ServiceDescription
+from .resume import Resume
 from .service import Service
 from .settings import Settings, Token, checked_metadata, checked_timeout
 from .streaming import MAX_TRIES, Exchange, ItemStream, StreamLimits, Upload
 from .tls import Tls
 from .windows import CLIENT_MAX_STREAM_GROWTH, CLIENT_MAX_STREAM_WINDOW, CLIENT_STREAM_WINDOW
-from .wire import DEFAULT_MAX_FRAME_BYTES, FLAG_IDEMPOTENT, MAX_METADATA_PAIRS
+from .wire import DEFAULT_MAX_FRAME_BYTES, FLAG_IDEMPOTENT
 
 T = TypeVar("T")
 
@@ -195,6 +196,7 @@ class Client:
         timeout: float | None = None,
         first_within: Timeout = CLIENT_DEFAULT,
         gap: float | None = None,
+        resume: Callable[[Any], Args] | None = None,
         metadata: Mapping[str, str] | None = None,
         idempotent: bool = False,
         **named: Any,
@@ -209,10 +211,20 @@ class Client:
             timeout.
         gap: the time limit for an item after the one before, which counts while the
             caller waits.  Default: none.
+        resume: a function from the last item that was taken to the arguments of another call,
+            with which the stream goes on when its server stops or is lost.  Default: it ends.
         """
         limits = self._limits(timeout, first_within, gap)
         request = self._request(method, args, named, None, metadata, idempotent)
-        return ItemStream(self._run, self._codec, request, limits)
+        if resume is None:
+            return ItemStream(self._run, self._codec, request, limits)
+        arguments = resume
+
+        def body(item: Any) -> bytes:
+            return self._request(method, arguments(item), {}, None, None, False).body
+
+        goes_on = Resume(request.body, body, lambda: self._dialer.is_closed)
+        return ItemStream(self._run, self._codec, request, limits, goes_on)
 
     def upload(
         self,
@@ -390,7 +402,7 @@ class Client:
     async def _run(self, request: Request, send: Callable[[Connection], Awaitable[T]]) -> T:
         """Sends the request, and tries another connection if the server did not start it."""
         for tries_left in reversed(range(MAX_TRIES - request.refused)):
-            _count_attempt(request)
+            request.count_attempt()
             try:
                 connection = await self._connected(request.deadline)
                 try:
@@ -484,11 +496,3 @@ class Client:
             self._current = None
         self._last_error = Unavailable(f"{self.address}: {connection.close_reason}")
         self._backoff.connection_ended(connection.age)
-
-
-def _count_attempt(request: Request) -> None:
-    """Tells the server which attempt it is, unless it is the first."""
-    metadata = request.metadata or {}
-    key = "farcall-attempt"
-    if request.refused and (key in metadata or len(metadata) < MAX_METADATA_PAIRS):
-        request.metadata = {**metadata, key: str(request.refused + 1)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Awaitable, Callable, TypeVar
 
 from .calls import Request, result_of
@@ -14,6 +14,7 @@ from .connection import Connection
 from .deadline import Deadline, within
 from .errors import (
     Cancelled,
+    DeadlineExceeded,
     Execution,
     FarcallError,
     InternalError,
@@ -21,6 +22,7 @@ from .errors import (
     ResourceExhausted,
     Unavailable,
 )
+from .resume import Resume
 from .streams import StreamCall
 from .wire import FLAG_COMPRESSED
 
@@ -60,8 +62,18 @@ class _Streaming:
     _receives = False
     _sends = False
 
-    def __init__(self, run: Run, codec: Codec, request: Request, limits: StreamLimits) -> None:
+    def __init__(
+        self,
+        run: Run,
+        codec: Codec,
+        request: Request,
+        limits: StreamLimits,
+        resume: Resume | None = None,
+    ) -> None:
         self._run = run
+        self._resume = resume
+        # The call of a draining server that could not be replaced yet.
+        self._stays: StreamCall | None = None
         self._codec = codec
         self._request = request
         self._limits = limits
@@ -240,6 +252,40 @@ class _Streaming:
                 await self._repeat(self._kept)
         return True
 
+    async def _goes_on(self, call: StreamCall) -> bool:
+        """Calls the method again from the last item on, and lets go of the call so far.
+
+        Returns False if that call stays.  It is still open if its server drains.
+        """
+        resume = self._resume
+        drains = call.outcome is None
+        if resume is None or not (drains or isinstance(call.outcome, Unavailable)):
+            return False
+        while (pause := resume.next_pause()) is not None:
+            left = self._request.deadline.left
+            await asyncio.sleep(pause if left is None else max(0.0, min(pause, left)))
+            assert self._opening is not None
+            async with self._opening:
+                if self._took_all:  # closed meanwhile
+                    return False
+                if self._call is not call:
+                    return True
+                self._request = replace(self._request, body=resume.body(), refused=0)
+                self._first = Deadline(self._limits.first_within)
+                try:
+                    await self._open()
+                except (DeadlineExceeded, Unavailable) as error:
+                    if drains:
+                        self._failure = None
+                        return False  # it may last until there is another server
+                    if isinstance(error, DeadlineExceeded):
+                        raise
+                    self._failure = None
+                    continue
+            call.abandon(Cancelled("it went on elsewhere", "maybe"))
+            return True
+        return False
+
     async def _repeat(self, kept: list[bytes]) -> None:
         """Does again what was done before the call was made again."""
         call = self._call
@@ -263,11 +309,19 @@ class _Streaming:
             await asyncio.sleep(0)
         while not self._took_all:
             call = await self._opened()
+            if call.draining and call.outcome is None and call is not self._stays:
+                self._stays = call  # this is tried once
+                if await self._goes_on(call):
+                    continue
             item = call.take()
             if item is not None:
-                return self._value(call, item.body, item.flags)
+                value = self._value(call, item.body, item.flags)
+                if self._resume is not None:
+                    self._resume.taken(value)
+                return value
             if call.outcome is not None:
-                if await self._made_again(call):
+                again = self._made_again if self._resume is None else self._goes_on
+                if await again(call):
                     continue
                 self._took_all = True
                 self._result(call)  # raises its error
