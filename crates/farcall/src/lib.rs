@@ -237,6 +237,10 @@ mod documents {
     #[doc = include_str!("../../../docs/SECURITY.md")]
     struct Security;
 
+    #[cfg(all(feature = "server", feature = "client"))]
+    #[doc = include_str!("../../../docs/STREAMS.md")]
+    struct Streams;
+
     #[cfg(feature = "http-server")]
     #[doc = include_str!("../../../docs/HTTP.md")]
     struct Http;
