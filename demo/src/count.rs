@@ -10,21 +10,50 @@ pub(crate) type Counts = BTreeMap<String, u64>;
 
 /// Counts the words of a text, character by character.
 pub(crate) fn count_locally(text: &str) -> Counts {
-    let mut counts = HashMap::<String, u64>::new();
-    let mut word = String::new();
-    // The additional space completes a word at the end of the text.
-    for c in text.chars().chain([' ']) {
-        if c.is_alphanumeric() {
-            word.extend(c.to_lowercase());
-        } else if !word.is_empty() {
-            match counts.get_mut(&word) {
-                Some(count) => *count += 1,
-                None => drop(counts.insert(word.clone(), 1)),
+    let mut count = LocalCount::default();
+    count.add(text);
+    count.finish()
+}
+
+/// The count of a text that comes in pieces.
+#[derive(Debug, Default)]
+pub(crate) struct LocalCount {
+    counts: HashMap<String, u64>,
+    word: String,
+}
+
+impl LocalCount {
+    /// Counts the next piece.
+    pub(crate) fn add(&mut self, piece: &str) {
+        for c in piece.chars() {
+            if c.is_alphanumeric() {
+                self.word.extend(c.to_lowercase());
+            } else if !self.word.is_empty() {
+                self.end_word();
             }
-            word.clear();
         }
     }
-    counts.into_iter().collect()
+
+    /// Returns the length of the word at the end of the last piece, in bytes.
+    pub(crate) const fn word_bytes(&self) -> usize {
+        self.word.len()
+    }
+
+    /// Returns the counts of all pieces.
+    pub(crate) fn finish(mut self) -> Counts {
+        if !self.word.is_empty() {
+            self.end_word();
+        }
+        self.counts.into_iter().collect()
+    }
+
+    fn end_word(&mut self) {
+        match self.counts.get_mut(&self.word) {
+            Some(count) => *count += 1,
+            None => drop(self.counts.insert(self.word.clone(), 1)),
+        }
+        self.word.clear();
+    }
 }
 
 /// Adds the counts of a text that occurred `times` times.
@@ -91,6 +120,15 @@ mod tests {
     #[test]
     fn word_may_end_with_the_text() {
         assert_eq!(count_locally("One two,ONE"), counts(&[("one", 2), ("two", 1)]));
+    }
+
+    #[test]
+    fn pieces_count_as_their_whole() {
+        let mut count = LocalCount::default();
+        for piece in ["On", "e tw", "o,ONE", "", " \u{4e16}"] {
+            count.add(piece);
+        }
+        assert_eq!(count.finish(), count_locally("One two,ONE \u{4e16}"));
     }
 
     #[test]

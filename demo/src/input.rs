@@ -36,8 +36,8 @@ pub(crate) enum Reason {
     Unreadable(String),
     /// The file is not UTF-8, or contains a NUL.
     Binary,
-    /// The arguments of its call do not fit into a frame that the servers accept.
-    TooLarge { limit: usize },
+    /// The file is sent in pieces, and a server would have to hold a word of more than `limit` bytes.
+    LongWord { limit: usize },
 }
 
 /// The encoding of calls and their size limit.
@@ -47,6 +47,13 @@ pub(crate) struct Terms {
     pub(crate) codec: Codec,
     /// The largest frame that every server accepts, in bytes.
     pub(crate) max_frame_bytes: usize,
+}
+
+impl Terms {
+    /// Returns the size of a piece of a text that fits in every encoding, in bytes.
+    pub(crate) const fn max_piece(&self) -> usize {
+        self.max_frame_bytes / MAX_EXPANSION
+    }
 }
 
 impl Found {
@@ -99,12 +106,13 @@ pub(crate) fn default_root() -> PathBuf {
     }
 }
 
-/// Reads the text of a file.
+/// Reads the text of a file; `None` if it does not fit into a frame that the servers accept, so that it has to be sent in
+/// pieces.
 ///
 /// # Errors
 ///
 /// The reason to skip it.
-pub(crate) fn read(path: &Path, terms: &Terms) -> Result<String, Reason> {
+pub(crate) fn read(path: &Path, terms: &Terms) -> Result<Option<String>, Reason> {
     let limit = terms.max_frame_bytes;
     let mut bytes = Vec::new();
     // One byte more than the limit shows that the file is too large, whatever its metadata says.
@@ -112,13 +120,13 @@ pub(crate) fn read(path: &Path, terms: &Terms) -> Result<String, Reason> {
         .and_then(|file| file.take(limit as u64 + 1).read_to_end(&mut bytes))
         .map_err(|error| Reason::Unreadable(error.to_string()))?;
     if bytes.len() > limit {
-        return Err(Reason::TooLarge { limit });
+        return Ok(None);
     }
     if bytes.contains(&0) {
         return Err(Reason::Binary);
     }
     let text = String::from_utf8(bytes).map_err(|_| Reason::Binary)?;
-    if fits(&text, terms) { Ok(text) } else { Err(Reason::TooLarge { limit }) }
+    Ok(fits(&text, terms).then_some(text))
 }
 
 /// Returns a path with control characters escaped, for display.
@@ -131,15 +139,13 @@ impl fmt::Display for Reason {
         match self {
             Self::Unreadable(error) => write!(f, "unreadable: {}", EscapedText(error)),
             Self::Binary => f.write_str("binary"),
-            Self::TooLarge { limit } => {
-                write!(f, "too large: the servers accept frames of at most {limit} bytes")
-            }
+            Self::LongWord { limit } => write!(f, "a word of more than {limit} bytes"),
         }
     }
 }
 
 /// Opens a regular file. Other kinds may be endless, or block when opened, as a pipe without a writer.
-fn open(path: &Path) -> io::Result<File> {
+pub(crate) fn open(path: &Path) -> io::Result<File> {
     if !path.metadata()?.is_file() {
         return Err(io::Error::other("not a regular file"));
     }
@@ -151,7 +157,7 @@ fn fits(text: &str, terms: &Terms) -> bool {
     struct Arguments<'a> {
         text: &'a str,
     }
-    if text.len() <= terms.max_frame_bytes / MAX_EXPANSION {
+    if text.len() <= terms.max_piece() {
         return true;
     }
     let encoded = terms.codec.encode(&Arguments { text });
@@ -178,7 +184,7 @@ mod tests {
         Terms { codec, max_frame_bytes }
     }
 
-    fn read_bytes(bytes: &[u8], terms: &Terms) -> Result<String, Reason> {
+    fn read_bytes(bytes: &[u8], terms: &Terms) -> Result<Option<String>, Reason> {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("file");
         fs::write(&path, bytes).unwrap();
@@ -213,7 +219,7 @@ mod tests {
     #[test]
     fn invalid_utf8_and_nul_are_binary() {
         let terms = terms(Codec::MessagePack, 1000);
-        assert_eq!(read_bytes("\u{fc}".as_bytes(), &terms).unwrap(), "\u{fc}");
+        assert_eq!(read_bytes("\u{fc}".as_bytes(), &terms).unwrap().unwrap(), "\u{fc}");
         assert!(matches!(read_bytes(b"a\0b", &terms), Err(Reason::Binary)));
         assert!(matches!(read_bytes(b"a\xff", &terms), Err(Reason::Binary)));
     }
@@ -222,12 +228,12 @@ mod tests {
     fn text_fits_if_its_encoded_arguments_do() {
         // The map, its key, and the text's length take 1 + 5 + 3 bytes before the text.
         let msgpack = terms(Codec::MessagePack, 1000);
-        assert!(read_bytes(&[b'a'; 991], &msgpack).is_ok());
-        assert!(matches!(read_bytes(&[b'a'; 992], &msgpack), Err(Reason::TooLarge { limit: 1000 })));
-        assert!(matches!(read_bytes(&[b'a'; 5000], &msgpack), Err(Reason::TooLarge { .. })));
+        assert!(read_bytes(&[b'a'; 991], &msgpack).unwrap().is_some());
+        assert_eq!(read_bytes(&[b'a'; 992], &msgpack).unwrap(), None);
+        assert_eq!(read_bytes(&[b'a'; 5000], &msgpack).unwrap(), None);
         let json = terms(Codec::Json, 1000);
-        assert!(read_bytes(&[1; 160], &json).is_ok());
-        assert!(matches!(read_bytes(&[1; 170], &json), Err(Reason::TooLarge { .. })));
+        assert!(read_bytes(&[1; 160], &json).unwrap().is_some());
+        assert_eq!(read_bytes(&[1; 170], &json).unwrap(), None);
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow, ensure};
 use farcall::Channel;
+use farcall::client::ConnectionOptions;
 use futures::stream::{self, Stream, StreamExt};
 use tokio::sync::mpsc;
 use tracing::warn;
@@ -17,12 +18,14 @@ use crate::disruptions::{Gate, disruptions};
 use crate::http::Page;
 use crate::input::{self, Found, Terms, shown};
 use crate::outcome::Outcome;
+use crate::pieces::count_remotely;
 use crate::progress::Progress;
 use crate::registry_url::RegistryUrl;
 use crate::report::{Latencies, Report, say};
 use crate::services::TextClient;
 use crate::signals::Signals;
 use crate::source::{Expected, Source, read_ahead};
+use crate::watch::watch;
 
 const STDOUT: &str = "writing to stdout";
 
@@ -158,7 +161,11 @@ impl Job {
             }
         };
         // The disruptions end with the calls, when the gate is dropped.
-        let outcome = tokio::try_join!(self.count(sources, gate, &progress), disrupting);
+        let options = ConnectionOptions::default().codec(self.terms.codec.clone());
+        let outcome = tokio::select! {
+            outcome = async { tokio::try_join!(self.count(sources, gate, &progress), disrupting) } => outcome,
+            never = watch(&self.channel, &options, &progress) => match never {},
+        };
         let took = started.elapsed();
         progress.finish();
         let (tally, ()) = outcome?;
@@ -187,7 +194,7 @@ impl Job {
         let client = TextClient::new(self.channel.clone());
         let mut tally = Tally { bytes: 0, calls: 0, counts: Counts::new(), latencies: Latencies::new() };
         let answers = admitted(each_repeated(sources, self.repeat), gate)
-            .map(|source| call(&client, source))
+            .map(|source| call(&client, source, self.terms.max_piece()))
             .buffer_unordered(self.concurrency);
         let mut answers = pin!(answers);
         while let Some(answer) = answers.next().await {
@@ -216,9 +223,13 @@ fn each_repeated(sources: mpsc::Receiver<Arc<Source>>, repeat: u64) -> impl Stre
     sources.flat_map(move |source| stream::iter((0..repeat).map(move |_| Arc::clone(&source))))
 }
 
-async fn call(client: &TextClient, source: Arc<Source>) -> anyhow::Result<Answer> {
+async fn call(client: &TextClient, source: Arc<Source>, max_piece: usize) -> anyhow::Result<Answer> {
     let started = Instant::now();
-    let counts = client.count(source.text.clone()).await.with_context(|| shown(&source.path))?;
+    let counts = match &source.text {
+        Some(text) => client.count(text.clone()).await.map_err(Into::into),
+        None => count_remotely(client, &source.path, max_piece).await,
+    };
+    let counts = counts.with_context(|| shown(&source.path))?;
     let latency = started.elapsed();
     match difference(&counts, &source.counts) {
         None => Ok(Answer { source, counts, latency }),
@@ -228,7 +239,7 @@ async fn call(client: &TextClient, source: Arc<Source>) -> anyhow::Result<Answer
 
 impl Tally {
     fn add(&mut self, answer: &Answer) {
-        self.bytes += answer.source.text.len() as u64;
+        self.bytes += answer.source.bytes;
         self.calls += 1;
         self.latencies.record(answer.latency);
         merge(&mut self.counts, &answer.counts, 1);

@@ -25,6 +25,7 @@ mod input;
 mod job;
 mod outcome;
 mod parent;
+mod pieces;
 mod progress;
 mod registry;
 mod registry_url;
@@ -34,5 +35,6 @@ mod server;
 pub mod services;
 mod signals;
 mod source;
+mod watch;
 
 pub use self::run::run;

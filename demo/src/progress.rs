@@ -1,9 +1,10 @@
 //! The progress of a job, shown on a terminal.
 
-use std::fmt;
+use std::collections::BTreeMap;
+use std::fmt::{self, Write as _};
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressState, ProgressStyle};
+use indicatif::{HumanBytes, ProgressBar, ProgressState, ProgressStyle};
 
 use crate::input::{Skipped, shown};
 use crate::report::say;
@@ -21,7 +22,7 @@ impl Progress {
     /// Creates a bar for this number of calls.
     pub(crate) fn new(calls: u64) -> Self {
         let bar = ProgressBar::new(calls);
-        let template = "{bar:40} {human_pos}/{human_len} calls, {rate}, {elapsed}";
+        let template = "{bar:40} {human_pos}/{human_len} calls, {rate}, {elapsed}{msg}";
         let style = ProgressStyle::with_template(template).expect("the template is well formed");
         bar.set_style(style.with_key("rate", |state: &ProgressState, f: &mut dyn fmt::Write| {
             // If the bar cannot be written, the error has no other place to go.
@@ -34,6 +35,15 @@ impl Progress {
     /// Counts an answered call.
     pub(crate) fn advance(&self) {
         self.bar.inc(1);
+    }
+
+    /// Shows how many bytes each server has counted, a line for each.
+    pub(crate) fn counted(&self, servers: &BTreeMap<String, u64>) {
+        let lines = servers.iter().fold(String::new(), |mut lines, (server, bytes)| {
+            let _ = write!(lines, "\n  {server}: {}", HumanBytes(*bytes));
+            lines
+        });
+        self.bar.set_message(lines);
     }
 
     /// Reports a skipped file, and removes its calls from the total.

@@ -125,7 +125,7 @@ impl Display for SkippedCounts<'_> {
         let kinds = [
             ("unreadable", count(|reason| matches!(reason, Reason::Unreadable(_)))),
             ("binary", count(|reason| matches!(reason, Reason::Binary))),
-            ("too large", count(|reason| matches!(reason, Reason::TooLarge { .. }))),
+            ("with a long word", count(|reason| matches!(reason, Reason::LongWord { .. }))),
         ];
         let mut separator = "; skipped: ";
         for (name, count) in kinds.into_iter().filter(|(_, count)| *count > 0) {
@@ -191,8 +191,8 @@ mod tests {
     #[test]
     fn skipped_files_are_counted_by_reason() {
         let skipped = |reason| Skipped { path: "x".into(), reason };
-        let all = [skipped(Reason::Binary), skipped(Reason::TooLarge { limit: 1 }), skipped(Reason::Binary)];
-        assert_eq!(SkippedCounts(&all).to_string(), "; skipped: 2 binary, 1 too large");
+        let all = [skipped(Reason::Binary), skipped(Reason::LongWord { limit: 1 }), skipped(Reason::Binary)];
+        assert_eq!(SkippedCounts(&all).to_string(), "; skipped: 2 binary, 1 with a long word");
         assert_eq!(SkippedCounts(&[]).to_string(), "");
     }
 

@@ -7,7 +7,8 @@ use tokio::sync::mpsc;
 use tokio::task::{self, JoinHandle};
 
 use crate::count::{Counts, count_locally, merge};
-use crate::input::{self, Skipped, Terms};
+use crate::input::{self, Reason, Skipped, Terms};
+use crate::pieces::count_file;
 use crate::progress::Progress;
 
 /// The number of files that are read ahead: few, because each may be as large as a frame.
@@ -17,9 +18,35 @@ const READ_AHEAD: usize = 8;
 #[derive(Debug)]
 pub(crate) struct Source {
     pub(crate) path: PathBuf,
-    pub(crate) text: String,
+    /// The text; `None` if it does not fit into one call, so that the file is sent in pieces.
+    pub(crate) text: Option<String>,
+    /// The length of the text in bytes.
+    pub(crate) bytes: u64,
     /// The local counts of the text.
     pub(crate) counts: Counts,
+}
+
+impl Source {
+    /// Reads a file and counts its words.
+    ///
+    /// # Errors
+    ///
+    /// The reason to skip it.
+    fn read(path: PathBuf, terms: &Terms) -> Result<Self, Skipped> {
+        let read = || {
+            Ok(match input::read(&path, terms)? {
+                Some(text) => (text.len() as u64, count_locally(&text), Some(text)),
+                None => {
+                    let (bytes, counts) = count_file(&path, terms.max_piece())?;
+                    (bytes, counts, None)
+                }
+            })
+        };
+        match read() {
+            Ok((bytes, counts, text)) => Ok(Self { path, text, bytes, counts }),
+            Err::<_, Reason>(reason) => Err(Skipped { path, reason }),
+        }
+    }
 }
 
 /// The expected totals of the calls, counted locally.
@@ -44,16 +71,14 @@ pub(crate) fn read_ahead(
     let task = task::spawn_blocking(move || {
         let mut expected = Expected::default();
         for path in files {
-            match input::read(&path, &terms) {
-                Ok(text) => {
-                    let counts = count_locally(&text);
-                    expected.add(&text, &counts, repeat);
-                    if sender.blocking_send(Arc::new(Source { path, text, counts })).is_err() {
+            match Source::read(path, &terms) {
+                Ok(source) => {
+                    expected.add(&source, repeat);
+                    if sender.blocking_send(Arc::new(source)).is_err() {
                         break;
                     }
                 }
-                Err(reason) => {
-                    let skipped = Skipped { path, reason };
+                Err(skipped) => {
                     progress.skip(&skipped, repeat);
                     expected.skipped.push(skipped);
                 }
@@ -65,10 +90,10 @@ pub(crate) fn read_ahead(
 }
 
 impl Expected {
-    fn add(&mut self, text: &str, counts: &Counts, repeat: u64) {
+    fn add(&mut self, source: &Source, repeat: u64) {
         self.files += 1;
-        self.bytes += text.len() as u64 * repeat;
+        self.bytes += source.bytes * repeat;
         self.calls += repeat;
-        merge(&mut self.counts, counts, repeat);
+        merge(&mut self.counts, &source.counts, repeat);
     }
 }

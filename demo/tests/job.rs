@@ -175,17 +175,18 @@ fn unsendable_files_are_reported_and_skipped() {
     let dir = texts();
     fs::write(dir.path().join("zero.bin"), b"two\0two").unwrap();
     fs::write(dir.path().join("latin.txt"), b"two \xfc").unwrap();
-    fs::write(dir.path().join("large.txt"), "two ".repeat(1_100_000)).unwrap();
+    // Larger than a frame, so that it would be sent in pieces.
+    fs::write(dir.path().join("word.txt"), "x".repeat(5_000_000)).unwrap();
     // Reading it fails, even for root.
     let unreadable = "/proc/self/mem";
     let ended = count(dir.path(), &["--input", unreadable, "--repeat", "1"]).assert_code(0);
     ended.assert_line(&["1", "two", "3"]);
-    ended.assert_line(&["files", "2;", "skipped:", "1", "unreadable,", "2", "binary,", "1", "too", "large"]);
+    ended.assert_line(&["files", "2;", "skipped:", "1", "unreadable,", "2", "binary,", "1", "with"]);
     ended.assert_line(&["calls", "2,"]);
     for (name, reason) in [
         ("zero.bin", ": binary"),
         ("latin.txt", ": binary"),
-        ("large.txt", ": too large: the servers accept frames of at most 4194304 bytes"),
+        ("word.txt", ": a word of more than 1048576 bytes"),
         ("/proc/self/mem", ": unreadable: Input/output error (os error 5)"),
     ] {
         let told = ended
@@ -195,6 +196,30 @@ fn unsendable_files_are_reported_and_skipped() {
         assert!(told, "{name} in\n{}", ended.stderr);
     }
     assert_eq!(ended.stderr.lines().count(), 4, "{}", ended.stderr);
+}
+
+#[test]
+fn file_larger_than_a_frame_is_sent_in_pieces() {
+    let dir = texts();
+    fs::write(dir.path().join("large.txt"), "two \u{fc}ber ".repeat(500_000)).unwrap();
+    for options in [&["--codec", "json"][..], &["--unix"]] {
+        let ended = count(dir.path(), &[options, &["--repeat", "1"]].concat()).assert_code(0);
+        ended.assert_line(&["1", "two", "500,003"]);
+        ended.assert_line(&["2", "\u{fc}ber", "500,001"]);
+        ended.assert_line(&["files", "3"]);
+        ended.assert_line(&["calls", "3,"]);
+        assert_eq!(ended.stderr, "");
+    }
+}
+
+#[test]
+fn pieces_survive_a_kill_a_start_and_a_drain() {
+    let dir = texts();
+    fs::write(dir.path().join("large.txt"), "two \u{fc}ber ".repeat(500_000)).unwrap();
+    let ended = count(dir.path(), &["--repeat", "34", "--concurrency", "4"]).assert_code(0);
+    ended.assert_line(&["1", "two", "17,000,102"]);
+    ended.assert_line(&["calls", "102,", "none", "of", "which", "failed"]);
+    assert!(ended.stdout.contains("killed with SIGKILL"), "{}", ended.stdout);
 }
 
 #[test]

@@ -222,7 +222,11 @@ impl Cluster {
         let mut member = self.members.remove(index);
         member.process.terminate();
         let output = member.process.ended().await?;
-        let took = output.lines().find_map(|line| line.strip_prefix("Text.count took ")?.parse().ok());
+        let calls = |line: &str| {
+            let (method, calls) = line.split_once(" took ")?;
+            is_of_the_job(method).then(|| calls.parse::<u64>().ok())?
+        };
+        let took = Some(output.lines().filter_map(calls).sum());
         let summary = member.summary(took, "drained");
         self.past.push(summary.clone());
         Ok(summary)
@@ -254,7 +258,10 @@ impl Cluster {
         for member in &self.members {
             let stats = member.channel.call::<Vec<MethodStats>>(STATS, &()).await;
             let took = match stats {
-                Ok(stats) => stats.iter().find(|stats| stats.name == "Text.count").map(|stats| stats.calls),
+                Ok(stats) => {
+                    let of_the_job = stats.iter().filter(|stats| is_of_the_job(&stats.name));
+                    Some(of_the_job.map(|stats| stats.calls).sum())
+                }
                 // It was killed by another process.
                 Err(_) => None,
             };
@@ -304,6 +311,11 @@ impl Cluster {
         }
         result
     }
+}
+
+/// Returns `true` if a method counts texts, as all calls of a job do.
+fn is_of_the_job(method: &str) -> bool {
+    matches!(method, "Text.count" | "Text.count_pieces")
 }
 
 impl Member {

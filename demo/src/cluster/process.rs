@@ -16,8 +16,8 @@ use crate::input::shown;
 
 /// The time limit for a process to print its addresses.
 const START_LIMIT: Duration = Duration::from_secs(20);
-/// The time limit for a process to stop.
-const STOP_LIMIT: Duration = Duration::from_secs(6);
+/// The time limit for a process to stop, much longer than its drain takes.
+const STOP_LIMIT: Duration = Duration::from_secs(20);
 
 /// A process that runs this program. Its stdin stays open in the child, and closes with this
 /// process, however this process ends; the child ends then, too.
