@@ -2,10 +2,10 @@
 
 use farcall::server::{Limits, Sender};
 use farcall::{Bytes, Channel, Server};
-use futures::{Stream, StreamExt, TryStreamExt};
+use futures::{Stream, TryStreamExt};
 use serde::{Deserialize, Serialize};
 
-use super::take::{Feed, item};
+use super::feed::{Feed, item};
 
 #[derive(Serialize, Deserialize)]
 struct Items {

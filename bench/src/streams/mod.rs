@@ -1,25 +1,25 @@
-//! `streams`: items a second beside raw frames and tonic's server streaming, a stream beside others that nobody reads,
+//! `streams`: items a second beside raw frames and tonic's server streaming, a stream beside others that are not read,
 //! calls beside a stream that saturates the connection, and the memory of open streams.
 
-use std::fmt;
 use std::process::Stdio;
-use std::str::FromStr;
 
-use anyhow::{Context, anyhow, ensure};
+use anyhow::{Context, ensure};
 use clap::Args;
 use comfy_table::{CellAlignment, Table, presets};
 
+pub(crate) use self::serve::ServeStreams;
+use self::source::Source;
 use self::take::{Take, Taken};
 use crate::measured::median;
 use crate::process::{ServerProcess, this_program};
 
 mod farcall;
+mod feed;
 mod raw;
 mod serve;
+mod source;
 pub(crate) mod take;
 mod tonic;
-
-pub(crate) use self::serve::ServeStreams;
 
 /// The size of a small item, in bytes.
 const SMALL: usize = 16;
@@ -27,52 +27,12 @@ const SMALL: usize = 16;
 const LARGE: usize = 64 * 1024;
 /// The size of the items beside which others are measured, in bytes.
 const MEDIUM: usize = 1024;
-/// The number of streams that nobody reads.
+/// The number of streams that are not read.
 const STILL: usize = 255;
 /// The calls a second beside a stream.
 const CALLS_PER_S: u64 = 1000;
 /// The number of idle streams, and of the connections that they share.
 const IDLE: (usize, usize) = (10_000, 40);
-
-/// A program that streams.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Source {
-    /// tokio-util's `LengthDelimitedCodec`, as many frames in one write as are 64 KiB.
-    Raw,
-    Farcall,
-    /// tonic with the windows that `compare` gives it.
-    Tonic,
-    /// tonic with its defaults.
-    TonicDefault,
-}
-
-impl Source {
-    const ALL: [Self; 4] = [Self::Raw, Self::Farcall, Self::Tonic, Self::TonicDefault];
-
-    pub(crate) const fn name(self) -> &'static str {
-        match self {
-            Self::Raw => "raw",
-            Self::Farcall => "farcall",
-            Self::Tonic => "tonic",
-            Self::TonicDefault => "tonic-default",
-        }
-    }
-}
-
-impl FromStr for Source {
-    type Err = anyhow::Error;
-
-    fn from_str(name: &str) -> anyhow::Result<Self> {
-        let found = Self::ALL.into_iter().find(|source| source.name() == name);
-        found.ok_or_else(|| anyhow!("`{name}` is none of raw, farcall, tonic, tonic-default"))
-    }
-}
-
-impl fmt::Display for Source {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
-    }
-}
 
 #[derive(Args)]
 pub(crate) struct Streams {

@@ -5,7 +5,7 @@ use futures::{SinkExt, Stream, StreamExt, TryStreamExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::codec::{Framed, LengthDelimitedCodec};
 
-use super::take::{Feed, item};
+use super::feed::{Feed, item};
 
 /// The bytes of frames in one write.
 const WRITE: usize = 64 * 1024;

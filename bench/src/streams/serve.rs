@@ -2,7 +2,8 @@
 
 use clap::Args;
 
-use super::{Source, farcall, raw, tonic};
+use super::source::Source;
+use super::{farcall, raw, tonic};
 
 /// Serves streams (used by `streams`).
 #[derive(Args)]

@@ -5,15 +5,16 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
-use bytes::Bytes;
 use clap::Args;
-use futures::{Stream, StreamExt};
+use futures::StreamExt;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use super::{Source, farcall, raw, tonic};
+use super::feed::Feed;
+use super::source::Source;
+use super::{farcall, raw, tonic};
 use crate::load::{Latencies, latencies_of_none, percentile_us};
 use crate::process::resident_kb;
 
@@ -53,32 +54,13 @@ pub(crate) struct Take {
     connections: usize,
 }
 
-/// What came.
+/// The figures of a measurement; 0 where it has none.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Taken {
     pub(super) items_per_s: f64,
     pub(super) bytes_per_s: f64,
     pub(super) call_p99_us: f64,
     pub(super) server_kb_each: f64,
-}
-
-/// A connection over which items come.
-pub(super) trait Feed: Clone + Send + Sync + 'static {
-    /// Opens a stream of items of this size, without an end. Its items are their sizes.
-    fn open(
-        &self,
-        bytes: usize,
-    ) -> impl Future<
-        Output = anyhow::Result<impl Stream<Item = anyhow::Result<usize>> + Send + Unpin + 'static>,
-    > + Send;
-
-    /// Opens a stream that sends one item and waits.
-    fn open_idle(&self) -> impl Future<Output = anyhow::Result<Box<dyn Send>>> + Send {
-        std::future::ready(Err(anyhow::anyhow!("it has no idle streams")))
-    }
-
-    /// Multiplies two numbers.
-    fn multiply(&self, a: i64, b: i64) -> impl Future<Output = anyhow::Result<i64>> + Send;
 }
 
 impl Take {
@@ -218,9 +200,4 @@ async fn call(
             }
         });
     }
-}
-
-/// An item of this size.
-pub(super) fn item(bytes: usize) -> Bytes {
-    Bytes::from(vec![7; bytes])
 }

@@ -3,7 +3,6 @@
 use std::net::SocketAddr;
 use std::pin::Pin;
 
-use bytes::Bytes;
 use futures::{Stream, StreamExt, TryStreamExt};
 use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Channel, Endpoint, Server};
@@ -11,7 +10,7 @@ use tonic::{Request, Response, Status};
 
 use self::stubs::feeder_client::FeederClient;
 use self::stubs::feeder_server::{Feeder, FeederServer};
-use super::take::{Feed, item};
+use super::feed::{Feed, item};
 use crate::peers::tonic::{CONNECTION_WINDOW, Data, Factors, Product, STREAM_WINDOW, STREAMS};
 
 #[allow(clippy::all, clippy::pedantic, unreachable_pub, reason = "nobody writes it by hand")]
@@ -65,7 +64,7 @@ impl Feed for FeederClient<Channel> {
         &self,
         bytes: usize,
     ) -> anyhow::Result<impl Stream<Item = anyhow::Result<usize>> + Send + Unpin + 'static> {
-        let request = Data::new(Bytes::from(item(bytes)));
+        let request = Data::new(item(bytes));
         let items = Self::items(&mut self.clone(), request).await?.into_inner();
         Ok(items.map_ok(|item| item.len()).map_err(Into::into))
     }
