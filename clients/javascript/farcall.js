@@ -394,7 +394,14 @@ export class Stream {
    * @param {Iterable<unknown> | AsyncIterable<unknown>} items
    * @returns {Promise<any>} the final value
    */
-  async sendAll(items) {
+  sendAll(items) {
+    const sent = this.#sendAll(items);
+    // A caller that iterates is told of a failure there, perhaps before it waits for this.
+    sent.catch(() => {});
+    return sent;
+  }
+
+  async #sendAll(items) {
     try {
       for await (const item of items) {
         if (!(await this.send(item))) break;

@@ -301,20 +301,25 @@ async fn broken_upload_sends_cancel_and_never_end() {
     let site = Site::new().await;
     let browser = site.browser().await;
     let script = r#"
+        const unhandled = [];
+        globalThis.addEventListener?.("unhandledrejection", (event) => unhandled.push(String(event.reason)));
         const server = streamingServer();
         const client = await server.client();
         async function* broken() { yield 1; yield 2; throw new Error("the disk failed"); }
         const stream = client.stream("Feed.sum");
         const thrown = await stream.sendAll(broken()).catch(String);
+        // Without a caller that waits, it is no unhandled rejection.
+        client.stream("Feed.sum").sendAll(broken());
+        await until(() => server.of("cancel").length === 2);
         const bad = client.stream("Feed.sum");
         const refused = await failure(bad.sendAll([1, NaN]));
         const whole = client.stream("Feed.sum");
         const finished = whole.sendAll([1, 2, 3]);
         await until(() => server.of("end").length === 1);
-        server.responds(4, 6);
+        server.responds(5, 6);
         return [thrown, await failure(stream.result), refused, await failure(bad.result), await finished,
-                server.messages.filter(({ seq }) => seq !== 4).map(({ kind }) => kind),
-                server.messages.filter(({ seq }) => seq === 4).map(({ kind }) => kind)]"#;
+                server.messages.filter(({ seq }) => seq !== 5 && seq !== 3).map(({ kind }) => kind),
+                server.messages.filter(({ seq }) => seq === 5).map(({ kind }) => kind), unhandled]"#;
     let answer = browser.script(script).await;
     assert_eq!(answer[0], "Error: the disk failed");
     assert_eq!(kind(&answer[1]), ("cancelled", "maybe"));
@@ -323,4 +328,5 @@ async fn broken_upload_sends_cancel_and_never_end() {
     assert_eq!(answer[4], 6);
     assert_eq!(answer[5], json!(["request", "item", "item", "cancel", "request", "item", "cancel"]));
     assert_eq!(answer[6], json!(["request", "item", "item", "item", "end"]));
+    assert_eq!(answer[7], json!([]));
 }
