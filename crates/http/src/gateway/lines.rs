@@ -16,7 +16,7 @@ use super::failure::Failure;
 pub(super) struct BodyLines {
     body: Body,
     limits: BodyLimits,
-    /// What has arrived and was not taken: at most a line, and what came together with its end.
+    /// The bytes that have arrived and were not taken: at most a line, and what came together with its end.
     buffer: BytesMut,
     /// The bytes of `buffer` in which there is no end of a line.
     scanned: usize,

@@ -26,7 +26,7 @@ const MAX_PART: usize = 16 * 1024;
 /// The items of a call and its outcome. Dropping it before its end stops the handler.
 pub(super) struct StreamBody {
     form: Form,
-    /// What was taken before the body began.
+    /// The item or response that was taken before the body began.
     first: Option<InvokedEvent>,
     /// `None` behind the outcome.
     stream: Option<InvokedStream>,

@@ -7,12 +7,9 @@ use bytes::Bytes;
 use farcall_context::ConnectionInfo;
 use farcall_protocol::{ByteStr, Code, Compression, CompressionError, Negotiated, Status, StreamTerms};
 
-use super::in_flight::InFlightCalls;
+use super::in_flight::{InFlightCalls, LOCAL_CONNECTION_ID};
 use crate::server::state::ServerState;
 use crate::service::method::Method;
-
-/// The connection id of calls that came over none; those of connections start at 1.
-pub(crate) const LOCAL_CONNECTION_ID: u64 = 0;
 
 /// The connection that a call came over, and its server. It is cloned only when a call leaves the
 /// connection's task.
@@ -65,7 +62,7 @@ impl CallEnv {
         let max = terms.max_streams.get();
         // Calls that came over no connection are counted by their clients' addresses.
         if calls.streaming() >= max && calls.streaming_from(&self.info.peer) >= max {
-            return Err(server.no_place_for_stream(terms.max_streams));
+            return Err(server.no_place_for_stream(terms.max_streams, self.info.id));
         }
         let window = if found.takes_items { terms.receive_window.get() } else { 0 };
         server.check_memory(calls, window + 2 * bytes)?;

@@ -18,6 +18,9 @@ use crate::service::method::Method;
 use crate::stream::call_stream::{CallStream, Cut};
 use crate::stream::connection_streams::ConnectionStreams;
 
+/// The connection id of calls that came over none; those of connections start at 1.
+pub(crate) const LOCAL_CONNECTION_ID: u64 = 0;
+
 /// The state that a connection's task shares with the tasks of its calls.
 #[derive(Debug)]
 pub(crate) struct InFlightCalls {

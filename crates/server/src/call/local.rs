@@ -15,8 +15,8 @@ use farcall_transport::{PeerAddress, TlsInfo};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
-use super::env::{CallEnv, LOCAL_CONNECTION_ID};
-use super::in_flight::InFlightCalls;
+use super::env::CallEnv;
+use super::in_flight::{InFlightCalls, LOCAL_CONNECTION_ID};
 use super::invocation::Invocation;
 use super::invoked_stream::InvokedStream;
 use super::local_peer::LocalPeer;

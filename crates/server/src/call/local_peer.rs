@@ -43,7 +43,7 @@ struct LocalWakers {
     watch: AtomicWaker,
 }
 
-/// What a streaming call hands to its caller.
+/// An item of a streaming call, or the response behind the last one.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum InvokedEvent {

@@ -9,8 +9,7 @@ use tokio::time::Instant;
 
 use super::collect_streams::{local_streams, max_of_one_address, metrics as stream_metrics, streams_of};
 use super::overview::{CallOverview, ConnectionOverview, LimitOverview, Overview, RegistrationOverview};
-use crate::call::env::LOCAL_CONNECTION_ID;
-use crate::call::in_flight::InFlightCall;
+use crate::call::in_flight::{InFlightCall, LOCAL_CONNECTION_ID};
 use crate::connection::stats::Traffic;
 use crate::server::connections::{ConnectionEntry, PeerMaximum};
 use crate::server::inner::ServerInner;

@@ -9,7 +9,7 @@ use tokio_util::task::TaskTracker;
 
 use super::connections::ConnectionTable;
 use crate::auth::authenticate::Authenticate;
-use crate::call::in_flight::InFlightCalls;
+use crate::call::in_flight::{InFlightCalls, LOCAL_CONNECTION_ID};
 use crate::call::offload::OffloadPool;
 use crate::call::offload_runtime::OffloadRuntime;
 use crate::limits::Limits;
@@ -123,14 +123,14 @@ impl ServerState {
         exhausted(format!("{limit} calls are in flight on this connection"))
     }
 
-    /// Returns the status to answer to a streaming call beyond the limit of its connection.
+    /// Returns the status to answer to a streaming call beyond the limit of its connection, or of its client's address if it
+    /// came over none.
     #[cold]
-    pub(crate) fn no_place_for_stream(&self, limit: MaxStreams) -> Status {
+    pub(crate) fn no_place_for_stream(&self, limit: MaxStreams, connection: u64) -> Status {
         self.refusals.streams_of_connection.count();
-        exhausted(format!(
-            "{} streaming calls are in flight on this connection, or from this address",
-            limit.get()
-        ))
+        let place =
+            if connection == LOCAL_CONNECTION_ID { "from this address" } else { "on this connection" };
+        exhausted(format!("{} streaming calls are in flight {place}", limit.get()))
     }
 
     /// Checks that a connection may hold `bytes` more.
