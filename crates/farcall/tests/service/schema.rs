@@ -142,7 +142,7 @@ async fn type_that_hangs_or_panics_hides_no_other_type() {
     impl<'de> Deserialize<'de> for Hangs {
         fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
             if bool::deserialize(deserializer)? {
-                std::thread::park()
+                std::thread::park();
             }
             panic!("as this test wants it")
         }
