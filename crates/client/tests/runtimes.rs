@@ -367,3 +367,40 @@ fn lists_continue_from_the_last_one() {
     assert_eq!(next.last().endpoints.len(), 1);
     assert!(seen.borrow().confirmed.is_some());
 }
+
+/// Finds nothing, and waits.
+struct Silent;
+
+impl Discovery for Silent {
+    fn describe(&self) -> String {
+        "nothing".to_owned()
+    }
+
+    async fn run(self, _publisher: Publisher) {
+        std::future::pending().await
+    }
+}
+
+#[test]
+fn call_that_waits_for_endpoints_lets_its_runtime_end() {
+    let channel = Channel::builder().discover(Silent).build().unwrap();
+    let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let (canary, canary_dropped) = std::sync::mpsc::channel::<()>();
+    let (begins, has_begun) = std::sync::mpsc::channel();
+    let (ends, has_ended) = std::sync::mpsc::channel::<()>();
+    runtime.spawn(async move {
+        let _canary = canary;
+        std::future::pending::<()>().await;
+    });
+    runtime.spawn(async move {
+        let _ends = ends;
+        begins.send(()).unwrap();
+        // This worker is busy while the other one shuts down all tasks. What is spawned then is dropped at once.
+        let _ = canary_dropped.recv();
+        let _ = channel.call::<()>("T.who", &()).wait_for_ready(true).await;
+    });
+    has_begun.recv().unwrap();
+    runtime.shutdown_background();
+    let ended = has_ended.recv_timeout(PATIENCE);
+    assert_eq!(ended, Err(std::sync::mpsc::RecvTimeoutError::Disconnected), "the call holds its thread");
+}

@@ -10,6 +10,7 @@ use std::time::Duration;
 use farcall_discovery::{Balancer, KeySource, PickRequest};
 use farcall_protocol::{Code, Execution};
 use farcall_transport::HumanDuration;
+use tokio::task::yield_now;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -126,6 +127,9 @@ impl Endpoints {
                 }
                 drop(snapshot);
                 replaced.await;
+                // A runtime that is being shut down drops the task at once, which is a replacement, too: it must get to
+                // drop this one as well.
+                yield_now().await;
             }
         };
         // A call that waits is limited by its deadline, which its caller enforces.
