@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
 use crate::load::{Calls, Load};
-use crate::processes::{Registry, Server, client, servers, until, until_file};
+use crate::processes::{Registry, SERVICES, Server, client, servers, until, until_file};
 
 const TTL: Duration = Duration::from_secs(2);
 /// The interval in which a registry removes expired instances.
@@ -46,7 +46,7 @@ async fn four_of_ten_killed_together_are_stale_and_removed_after_another_ttl() {
     let registry = Registry::start(&options);
     let mut servers = servers(10, &registry).await;
     until_file(&snapshot, |text| {
-        text.matches("\"registered_at\"").count() == 3 * servers.len()
+        text.matches("\"registered_at\"").count() == SERVICES * servers.len()
             && text.rfind("\"warming\":false") > text.rfind("\"warming\":true")
     });
 

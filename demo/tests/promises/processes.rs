@@ -14,6 +14,9 @@ use rustix::process::Signal;
 
 use crate::support::{Demo, SOON, within};
 
+/// The number of services of each server.
+pub(crate) const SERVICES: usize = 4;
+
 /// A registry. Dropping it kills it, as SIGKILL does.
 pub(crate) struct Registry {
     process: Demo,

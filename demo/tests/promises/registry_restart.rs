@@ -8,7 +8,7 @@ use farcall_test_support::machine::lengthened;
 use tokio::time::{Instant, sleep};
 
 use crate::load::{Calls, Load};
-use crate::processes::{Registry, Server, client, found, servers, until, until_file};
+use crate::processes::{Registry, SERVICES, Server, client, found, servers, until, until_file};
 
 /// The interval of heartbeats, and the time within which a list is complete again.
 const HEARTBEAT: Duration = Duration::from_secs(2);
@@ -20,12 +20,12 @@ fn options(snapshot: &Path) -> [&str; 6] {
     ["--ttl", "6s", "--heartbeat", "2s", "--snapshot", snapshot.to_str().unwrap()]
 }
 
-/// Waits until the snapshot has every server in it, each with its three services, and was written by
+/// Waits until the snapshot has every server in it, each with its services, and was written by
 /// a registry that knew that they are all.
 fn until_saved(snapshot: &Path, servers: &[Server]) {
     until_file(snapshot, |text| {
         servers.iter().all(|server| text.contains(&server.address))
-            && text.matches("\"registered_at\"").count() == 3 * servers.len()
+            && text.matches("\"registered_at\"").count() == SERVICES * servers.len()
             && text.rfind("\"warming\":false") > text.rfind("\"warming\":true")
     });
 }

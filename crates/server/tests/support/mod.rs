@@ -234,6 +234,10 @@ impl Answer {
         self.codec.decode(&body).unwrap()
     }
 
+    pub fn is_error(&self) -> bool {
+        self.message.header.error.is_some()
+    }
+
     #[track_caller]
     pub fn status(&self) -> &Status {
         self.message.header.error.as_deref().expect("an error")
