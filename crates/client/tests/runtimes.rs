@@ -377,7 +377,7 @@ impl Discovery for Silent {
     }
 
     async fn run(self, _publisher: Publisher) {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 
