@@ -2,13 +2,13 @@
 //! takes messages out; the two halves of each stream, which the application has, take items and append them.
 
 use std::collections::{HashMap, VecDeque};
-use std::task::{Context, Poll, Waker};
+use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use bytes::{Buf as _, Bytes};
 
 use super::MAX_BUFFERED_ITEMS;
-use super::credit::{decode_credit, encode_credit, item_cost};
+use super::credit::{decode_credit, encode_credit};
 use super::entry::{Entry, OutgoingItem, Traffic, register};
 use super::item_queue::ReceivedItem;
 use super::receive_window::WindowLimits;
@@ -17,9 +17,8 @@ use super::snapshot::StreamSnapshot;
 use super::state::{ItemAction, StreamState};
 use crate::body::Body;
 use crate::codec::Codec;
-use crate::header::{Flags, Header, HeaderRef, Kind};
+use crate::header::{Header, HeaderRef, Kind};
 use crate::limits::{MaxFrameBytes, Seq, StreamWindow};
-use crate::message::{Part, TooLarge};
 use crate::outbox::Outbox;
 use crate::session::ProtocolError;
 use crate::time::later;
@@ -396,154 +395,7 @@ impl StreamTable {
     }
 }
 
-/// For the halves of a stream.
 impl StreamTable {
-    /// Takes the next item. `None` if the peer said that no more come, or the response has come.
-    ///
-    /// # Errors
-    ///
-    /// The stream was removed.
-    pub fn poll_item(
-        &mut self,
-        seq: Seq,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<Option<ReceivedItem>, StreamClosed>> {
-        let Some(entry) = self.streams.get_mut(&seq) else { return Poll::Ready(Err(StreamClosed::Ended)) };
-        let Some(item) = entry.inbox.pop() else {
-            if entry.ended || entry.over || !entry.state.receives() {
-                return Poll::Ready(Ok(None));
-            }
-            register(&mut entry.reader, cx.waker());
-            return Poll::Pending;
-        };
-        let credit = entry.state.consume(item.body.len());
-        entry.measure(&mut self.inbound);
-        if let Some(limit) = credit
-            && !entry.over
-        {
-            entry.due.credit = Some(limit);
-            entry.wake_feeder();
-            self.list(seq);
-        }
-        Poll::Ready(Ok(Some(item)))
-    }
-
-    /// Reads no more items: those that wait are dropped, and the peer is told to stop.
-    pub fn stop(&mut self, seq: Seq) {
-        let Some(entry) = self.streams.get_mut(&seq) else { return };
-        entry.inbox.clear();
-        let stopped = entry.state.stop();
-        // Items that had arrived before the end are dropped as well.
-        entry.ended = false;
-        entry.measure(&mut self.inbound);
-        if stopped && !entry.over {
-            entry.due.stop = true;
-            entry.due.credit = None;
-            entry.wake_feeder();
-            self.list(seq);
-        }
-    }
-
-    /// Waits until an item can be sent: there is credit for it, and not too much waits to be written. `now` is called if
-    /// the wait for credit begins.
-    ///
-    /// # Errors
-    ///
-    /// No item can be sent any more.
-    pub fn poll_ready(
-        &mut self,
-        seq: Seq,
-        cx: &mut Context<'_>,
-        now: impl FnOnce() -> Instant,
-    ) -> Poll<Result<(), StreamClosed>> {
-        let Some(entry) = self.streams.get_mut(&seq) else { return Poll::Ready(Err(StreamClosed::Ended)) };
-        if entry.over {
-            return Poll::Ready(Err(StreamClosed::Ended));
-        }
-        if !entry.state.sends() {
-            return Poll::Ready(Err(StreamClosed::Stopped));
-        }
-        if entry.queued >= MAX_QUEUED {
-            register(&mut entry.writer, cx.waker());
-            return Poll::Pending;
-        }
-        if entry.state.send_window().poll_open() {
-            entry.starved_since = None;
-            return Poll::Ready(Ok(()));
-        }
-        register(&mut entry.writer, cx.waker());
-        if entry.starved_since.is_none() {
-            let now = now();
-            entry.starved_since = Some(now);
-            entry.stalls += 1;
-            self.totals.stalls += 1;
-            if check_by(&mut self.check_at, Some(later(now, self.settings.max_stall))) {
-                self.wake_task();
-            }
-        }
-        Poll::Pending
-    }
-
-    /// Ends a wait of [`StreamTable::poll_ready`] without an item: its time is no longer counted.
-    pub fn stop_waiting(&mut self, seq: Seq) {
-        if let Some(entry) = self.streams.get_mut(&seq) {
-            (entry.writer, entry.starved_since) = (None, None);
-        }
-    }
-
-    /// Appends an item. Called after [`StreamTable::poll_ready`].
-    ///
-    /// # Errors
-    ///
-    /// The encoded value is larger than a frame of the peer may be.
-    pub fn send(&mut self, seq: Seq, body: Body, compressed: bool) -> Result<(), TooLarge> {
-        let (len, limit) = (body.len(), self.settings.send_limit.get());
-        if len > limit {
-            return Err(TooLarge::new(Part::Body, len, limit));
-        }
-        // A stream that ended in between takes the item as one that ended a moment later would.
-        let Some(entry) = self.streams.get_mut(&seq).filter(|entry| !entry.over && entry.state.sends())
-        else {
-            return Ok(());
-        };
-        let flags = entry.state.send_window().spend(len);
-        let flags = if compressed { flags.with(Flags::COMPRESSED) } else { flags };
-        entry.sent.count(len);
-        self.totals.sent.count(len);
-        let item = OutgoingItem { body, flags };
-        entry.queued += item.cost();
-        self.queued += item_cost(len) as usize;
-        entry.queue.push_back(item);
-        if !std::mem::replace(&mut entry.scheduled, true) {
-            let idle = !self.has_output();
-            self.scheduler.insert(seq);
-            if idle {
-                self.wake_task();
-            }
-        }
-        Ok(())
-    }
-
-    /// Sends no more items, as a client that has sent all of them.
-    pub fn end(&mut self, seq: Seq) {
-        let Some(entry) = self.streams.get_mut(&seq) else { return };
-        if entry.state.end() && !entry.over {
-            entry.due.end = true;
-            self.list(seq);
-        }
-    }
-
-    /// Removes a stream with everything that waits for it.
-    pub fn remove(&mut self, seq: Seq) {
-        if let Some(mut entry) = self.streams.remove(&seq) {
-            self.queued -= close(&mut entry);
-            entry.measure(&mut self.inbound);
-            let window = entry.state.receive_window();
-            self.growth_left +=
-                (window.size() as usize).saturating_sub(self.settings.receive_window.initial.get());
-        }
-    }
-
     /// Lists a stream among those with something to send, if there is.
     fn list(&mut self, seq: Seq) {
         let Some(entry) = self.streams.get_mut(&seq) else { return };
@@ -584,6 +436,7 @@ fn check_by(at: &mut Option<Instant>, time: Option<Instant>) -> bool {
     is_earlier
 }
 
+mod halves;
 mod in_process;
 #[cfg(test)]
 mod tests;
