@@ -63,7 +63,7 @@ impl EtcdAdmin {
     ///
     /// # Errors
     ///
-    /// What is wrong with the options.
+    /// The mistake in the options.
     pub fn new(options: &EtcdOptions) -> Result<Self, EtcdOptionsError> {
         Ok(Self { client: Client::new(options)?, prefix: options.prefix.clone() })
     }

@@ -29,7 +29,7 @@ const GROWTH: usize = 4;
 /// has to be moved except the bytes that arrived before the size was known.
 ///
 /// The size of a message is a claim until its bytes have come. So the memory of one that is larger than all before
-/// it grows with them, in proportion to what was received: a peer that claims much and sends little holds little.
+/// it grows with them, in proportion to what was received: a peer that announces much and sends little occupies little.
 #[derive(Debug)]
 pub struct Inbox<B = Unpooled> {
     bytes: BytesMut,

@@ -46,7 +46,7 @@ impl Format {
 /// Writes to standard output, colors left out if that is no terminal or `NO_COLOR` is set.
 pub(crate) fn print(text: &str) -> Result<(), Failure> {
     let mut out = anstream::stdout().lock();
-    // All at once: somebody may read it line by line.
+    // In one write: its reader may take it line by line.
     out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(|error| of_output(&error))
 }
 

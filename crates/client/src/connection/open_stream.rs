@@ -47,7 +47,7 @@ impl OpenStream {
     ///
     /// # Errors
     ///
-    /// It does not decompress.
+    /// The body of the item does not decompress.
     pub(crate) fn value(&self, item: ReceivedItem) -> Result<Bytes, RpcError> {
         if !item.compressed {
             return Ok(item.body);
@@ -75,7 +75,7 @@ impl OpenStream {
     ///
     /// # Errors
     ///
-    /// It is larger than the server accepts. The call goes on.
+    /// The item is larger than the server accepts. The call goes on.
     pub(crate) fn send(&self, body: Body) -> Result<(), RpcError> {
         let Negotiated { compression, send_limit, .. } = self.handle.negotiated();
         // The limit holds for the size before compression, too.

@@ -121,7 +121,7 @@ impl BodyLines {
 ///
 /// # Errors
 ///
-/// It is not: with line and column.
+/// The text is not of that form: the error has line and column.
 pub(super) fn check_line(line: &Bytes, number: u64, what: &str) -> Result<(), Failure> {
     serde_json::from_slice::<IgnoredAny>(line).map(drop).map_err(|error| {
         let text = error.to_string();

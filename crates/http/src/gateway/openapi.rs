@@ -266,7 +266,7 @@ mod tests {
         assert_eq!(*result, Type::int(false, 8).to_json_schema());
         let own = &post["responses"]["422"]["content"]["application/json"]["schema"]["allOf"][1];
         let details = &own["properties"]["error"]["properties"]["details"];
-        // The document has an `Error` of its own.
+        // The document defines a type `Error`.
         assert_eq!(*details, json!({ "$ref": "#/components/schemas/Error_" }));
         assert_eq!(document["components"]["schemas"]["Error_"]["required"], json!(["left"]));
         assert_eq!(

@@ -101,7 +101,7 @@ async fn receiver_holds_what_it_granted_and_one_item_more() {
         const server = streamingServer();
         const client = await server.client({ streamWindow: 1000 });
         const stream = client.stream("Feed.count");
-        // Nobody takes them: 1,008 bytes are held, for a window of 1,000.
+        // They are not taken: 1,008 bytes are held, for a window of 1,000.
         for (let n = 0; n < 14; n++) server.item(2, "aaaaaa");
         const credits = server.of("credit").length;
         server.item(2, "one too many");

@@ -168,6 +168,7 @@ async fn show_live(run: Arc<Run>) {
         return;
     }
     loop {
+        // The interval of showing: more often than once a second could not be read.
         tokio::time::sleep(Duration::from_secs(1)).await;
         let total = run.total();
         let seconds = run.start.elapsed().as_secs_f64();
