@@ -1,0 +1,208 @@
+//! The side of the connection's task: it takes what callers have appended, and completes their calls.
+
+use std::sync::atomic::Ordering;
+use std::task::Waker;
+
+use bytes::Buf;
+use farcall_protocol::{HeaderRef, Kind, Message, Outbox, ProtocolError, Seq};
+use tokio::time::Instant;
+
+use super::{Phase, Shared, WORTHWHILE_OUTPUT};
+use crate::connection::progress::{End, EndKind};
+use crate::connection::streams::Streams;
+
+/// The task's side.
+impl Shared {
+    /// Returns `true` if there may be bytes to write.
+    pub(in crate::connection) fn has_output(&self) -> bool {
+        self.has_output.load(Ordering::Acquire)
+    }
+
+    /// Returns `true` if there are enough bytes to write them at once.
+    pub(in crate::connection) fn has_worthwhile_output(&self) -> bool {
+        self.lock().outbox.remaining() >= WORTHWHILE_OUTPUT
+    }
+
+    /// Moves the bytes to write into `outbox`.
+    pub(in crate::connection) fn take_output(&self, outbox: &mut Outbox) {
+        // Cleared before the lock is taken: a caller that appends afterwards sets it again.
+        self.has_output.store(false, Ordering::Relaxed);
+        match self.streams.get() {
+            None => outbox.append(&mut self.lock().outbox),
+            Some(streams) => self.take_output_and_items(streams, outbox),
+        }
+        self.room.notify_waiters();
+    }
+
+    /// Moves the bytes to write into `outbox`: requests first, then what streams have to send.
+    fn take_output_and_items(&self, streams: &Streams, outbox: &mut Outbox) {
+        let mut items = Outbox::new();
+        if self.streams_due.swap(false, Ordering::Acquire) && streams.write(&mut items) {
+            // The rest is written when this is.
+            self.streams_due.store(true, Ordering::Relaxed);
+            self.has_output.store(true, Ordering::Relaxed);
+        }
+        let mut state = self.lock();
+        // Through the callers' outbox, whose positions count all bytes of the outgoing stream. The requests of these
+        // items are in it already, or were written.
+        state.outbox.append(&mut items);
+        outbox.append(&mut state.outbox);
+    }
+
+    /// Handles the messages of streams that came in one read. Returns when the streams have to be
+    /// [checked](Shared::expire) next.
+    ///
+    /// # Errors
+    ///
+    /// The server broke the protocol.
+    pub(in crate::connection) fn receive_items(
+        &self,
+        messages: &mut Vec<Message>,
+        now: Instant,
+    ) -> Result<Option<Instant>, ProtocolError> {
+        let Some(streams) = self.streams.get() else {
+            // Of calls that are not in flight.
+            messages.clear();
+            return Ok(None);
+        };
+        streams.receive(messages, now.into_std())?;
+        Ok(streams.check_at().map(Instant::from_std))
+    }
+
+    /// Returns when the streams have to be checked next.
+    pub(in crate::connection) fn streams_check_at(&self) -> Option<Instant> {
+        self.streams.get()?.check_at().map(Instant::from_std)
+    }
+
+    /// Returns the earliest deadline, if it is earlier than all that this returned before.
+    pub(in crate::connection) fn take_earlier(&self) -> Option<Instant> {
+        if !self.has_earlier.load(Ordering::Relaxed) || !self.has_earlier.swap(false, Ordering::Acquire) {
+            return None;
+        }
+        self.lock().in_flight.earliest()
+    }
+
+    /// Completes the calls that were answered in one read, and adds the wakers of their callers to `wakers`.
+    pub(in crate::connection) fn complete(&self, messages: &mut Vec<Message>, wakers: &mut Vec<Waker>) {
+        let mut freed = 0;
+        let mut others = Vec::new();
+        let mut state = self.lock();
+        for message in messages.drain(..) {
+            let Some(index) = state.in_flight.find(message.header.seq.0) else {
+                others.push(message);
+                continue;
+            };
+            if let Some(waker) = state.in_flight.complete_at(index, message) {
+                freed += 1;
+                wakers.extend(waker);
+            }
+        }
+        drop(state);
+        if freed > 0 {
+            self.slots.add_permits(freed);
+        }
+        if !others.is_empty() {
+            self.complete_streams(others);
+        }
+    }
+
+    /// Completes the streaming calls among those that were answered; the others are not in flight.
+    #[cold]
+    fn complete_streams(&self, messages: Vec<Message>) {
+        let Some(streams) = self.streams.get() else { return };
+        let freed = messages.into_iter().map(|message| streams.complete(message)).filter(|was| *was).count();
+        if freed > 0 {
+            streams.places.add_permits(freed);
+            if !self.is_open() {
+                // It may have been the last call.
+                self.wake();
+            }
+        }
+    }
+
+    /// Ends calls whose deadline has passed. Returns a lower bound of the other deadlines.
+    pub(in crate::connection) fn expire(&self, now: Instant) -> Option<Instant> {
+        let mut expired = Vec::new();
+        let mut state = self.lock();
+        let written = self.progress.written();
+        state.in_flight.expire(now, written, |seq, waker| expired.push((seq, waker)));
+        for (seq, _) in &expired {
+            self.push(&mut state, &HeaderRef::new(Kind::Cancel, *seq));
+        }
+        let earliest = state.in_flight.earliest();
+        drop(state);
+        if !expired.is_empty() {
+            self.wake();
+        }
+        expired.into_iter().filter_map(|(_, waker)| waker).for_each(Waker::wake);
+        let Some(streams) = self.streams.get() else { return earliest };
+        streams.expire(now.into_std()).into_iter().for_each(|seq| self.cancel(seq));
+        [earliest, self.streams_check_at()].into_iter().flatten().min()
+    }
+
+    /// Sends a ping.
+    pub(in crate::connection) fn ping(&self) {
+        self.push(&mut self.lock(), &HeaderRef::new(Kind::Ping, Seq(1)));
+        self.wake();
+    }
+
+    /// Answers a ping, unless the server reads so slowly that pongs would pile up.
+    pub(in crate::connection) fn pong(&self, seq: Seq) {
+        let mut state = self.lock();
+        if state.outbox.remaining() < self.outbox_bytes {
+            self.push(&mut state, &HeaderRef::new(Kind::Pong, seq));
+        }
+        drop(state);
+        self.wake();
+    }
+
+    /// Ends the calls above `last`, which the server will not start.
+    pub(in crate::connection) fn goaway(&self, last: Seq, reason: String) {
+        let mut wakers = Vec::new();
+        let mut state = self.lock();
+        let stopped = self.stop_calls(&mut state, reason);
+        state.in_flight.refuse_above(last, |waker| wakers.extend(waker));
+        drop(state);
+        if let Some(streams) = self.streams.get() {
+            streams.refuse_above(last);
+        }
+        if stopped {
+            self.notify_stopped();
+        }
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
+    /// Ends all calls, since the connection has ended. Only the first end counts.
+    pub(in crate::connection) fn end(&self, reason: String, kind: EndKind) {
+        let mut wakers = Vec::new();
+        let mut state = self.lock();
+        self.progress.set_ended(End { reason: reason.clone(), kind });
+        let stopped = self.stop_calls(&mut state, reason);
+        state.phase = Phase::Closed;
+        // Drop bodies after unlocking: they may own user memory whose `Drop` runs arbitrary code.
+        let unsent = std::mem::take(&mut state.outbox);
+        state.in_flight.lose_all(self.progress.written(), |waker| wakers.extend(waker));
+        drop(state);
+        drop(unsent);
+        if let Some(streams) = self.streams.get() {
+            streams.lose_all(self.progress.written());
+        }
+        if stopped {
+            self.notify_stopped();
+        }
+        self.progress.notify_ended();
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
+    /// Returns `true` if the connection may end: it takes no calls, no caller waits, and nothing is left to write.
+    pub(in crate::connection) fn is_done(&self) -> bool {
+        if self.is_open() {
+            return false;
+        }
+        let released = self.released.load(Ordering::Acquire);
+        let no_stream_waits = released || self.streams_in_flight() == 0;
+        let state = self.lock();
+        let no_caller_waits = released || state.in_flight.unanswered() == 0;
+        no_stream_waits && no_caller_waits && !state.outbox.has_remaining()
+    }
+}
