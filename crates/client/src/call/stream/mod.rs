@@ -205,6 +205,16 @@ impl<I, T, E> StreamCall<Receives<I>, T, E> {
     }
 }
 
+impl<S, I, T, E> StreamCall<Exchanges<S, I>, T, E> {
+    /// Sets the longest time to wait for an item after the one before; then the call is cancelled, with
+    /// `deadline_exceeded`. Only the time counts in which the caller waits. Default: no limit. Too low, and a handler that
+    /// waits for items is cut off; without a limit, one that hangs is noticed only if its connection breaks.
+    pub const fn gap(mut self, limit: Duration) -> Self {
+        self.gap = Some(limit);
+        self
+    }
+}
+
 /// A call whose task was started.
 struct Started<T, E> {
     core: Arc<ChannelCore>,
@@ -293,8 +303,8 @@ impl<S: Serialize + 'static, T, E> ItemSink<S, T, E> {
 
 impl<S: Serialize + 'static, I: DeserializeOwned + 'static, T, E> Exchange<S, I, T, E> {
     fn of(started: Started<T, E>) -> Self {
-        let Started { core, link, decode, .. } = started;
+        let Started { core, link, decode, gap, .. } = started;
         let sending = Sending::new(core.codec.clone(), Arc::clone(&link));
-        Self::new(sending, Receiving::new(core, link, None, None), decode)
+        Self::new(sending, Receiving::new(core, link, gap, None), decode)
     }
 }
