@@ -1,6 +1,9 @@
-//! [`Environment`]: the channels that are open while a command runs, so that Ctrl-C can cancel what is under way.
+//! [`Environment`]: the channels that are open while a command runs, so that Ctrl-C can cancel what is under way, and the
+//! items of a streaming call, so that it can say how many there were.
 
-use std::sync::{Mutex, PoisonError};
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use farcall::Channel;
@@ -13,12 +16,54 @@ const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
 #[derive(Debug, Default)]
 pub(crate) struct Environment {
     channels: Mutex<Vec<Channel>>,
+    /// Set once a streaming call is made.
+    items: OnceLock<ItemCounts>,
+}
+
+/// The items of a streaming call so far.
+#[derive(Debug, Default)]
+pub(crate) struct ItemCounts {
+    sent: AtomicU64,
+    received: AtomicU64,
+}
+
+impl ItemCounts {
+    /// Counts an item that was sent.
+    pub(crate) fn count_sent(&self) {
+        self.sent.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts items that were received and printed.
+    pub(crate) fn count_received(&self, items: u64) {
+        self.received.fetch_add(items, Ordering::Relaxed);
+    }
+}
+
+impl fmt::Display for ItemCounts {
+    /// Writes `3 received`, or `3 received, 7 sent` if any were sent.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} received", self.received.load(Ordering::Relaxed))?;
+        match self.sent.load(Ordering::Relaxed) {
+            0 => Ok(()),
+            sent => write!(f, ", {sent} sent"),
+        }
+    }
 }
 
 impl Environment {
     /// Keeps a channel until the program ends.
     pub(crate) fn keep(&self, channel: &Channel) {
         self.channels.lock().unwrap_or_else(PoisonError::into_inner).push(channel.clone());
+    }
+
+    /// Returns the counts of the items of a streaming call that begins.
+    pub(crate) fn count_items(&self) -> &ItemCounts {
+        self.items.get_or_init(ItemCounts::default)
+    }
+
+    /// Returns the items so far, if there is a streaming call.
+    pub(crate) fn items(&self) -> Option<String> {
+        self.items.get().map(ToString::to_string)
     }
 
     /// Closes the channels, once they have sent what is queued.

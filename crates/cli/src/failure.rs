@@ -44,9 +44,10 @@ impl Failure {
         Self::new(exit::NOT_SENT, message)
     }
 
-    /// Creates the end by Ctrl-C.
-    pub(crate) fn interrupted() -> Self {
-        Self::new(exit::INTERRUPTED, "interrupted; what was under way is cancelled")
+    /// Creates the end by Ctrl-C, with the items so far of a streaming call.
+    pub(crate) fn interrupted(items: Option<String>) -> Self {
+        let failure = Self::new(exit::INTERRUPTED, "interrupted; what was under way is cancelled");
+        failure.with_items(items)
     }
 
     /// Creates the end of a command whose output has no reader any more.
@@ -93,6 +94,14 @@ impl Failure {
     pub(crate) fn with_field(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.fields.push((name, value.into()));
         self
+    }
+
+    /// Adds the items so far of a streaming call.
+    pub(crate) fn with_items(self, items: Option<String>) -> Self {
+        match items {
+            Some(items) => self.with_field("items", items),
+            None => self,
+        }
     }
 
     /// Writes the failure to standard error, and returns the exit code.

@@ -47,7 +47,7 @@ async fn run(cli: Cli) -> ExitCode {
         tokio::select! {
             outcome = commands::run(cli.command, &environment) => outcome,
             // The other arm is dropped, which cancels its calls.
-            () = environment::interrupted() => Err(Failure::interrupted()),
+            () = environment::interrupted() => Err(Failure::interrupted(environment.items())),
         }
     };
     environment.close().await;

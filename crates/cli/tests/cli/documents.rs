@@ -3,10 +3,11 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use crate::support::feed::feed;
 use crate::support::{Files, arith, farcall};
 
-/// The target that the page writes.
-const WRITTEN: &str = "127.0.0.1:7001";
+/// The targets that the page writes: servers of `Arith` and of `Feed`.
+const WRITTEN: [&str; 2] = ["127.0.0.1:7001", "127.0.0.1:7002"];
 
 /// Returns the commands of a page's `console` blocks, each with its output.
 fn transcripts(page: &str) -> Vec<(String, String)> {
@@ -35,13 +36,14 @@ fn words(text: &str) -> Vec<String> {
 fn transcripts_of_the_manual_are_true() {
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/CLI.md");
     let page = std::fs::read_to_string(page).unwrap();
-    let target = arith();
+    let targets = [arith(), feed()];
+    let pairs = || WRITTEN.iter().zip(&targets);
     let folder = Path::new(env!("CARGO_BIN_EXE_farcall")).parent().unwrap();
     let path = format!("{}:{}", folder.display(), std::env::var("PATH").unwrap());
     let all = transcripts(&page);
     assert!(all.len() >= 10, "{all:#?}");
     for (command, expected) in all {
-        let shell = command.replace(WRITTEN, &target);
+        let shell = pairs().fold(command.clone(), |text, (written, real)| text.replace(written, real));
         let output =
             Command::new("sh").args(["-c", &shell]).env("PATH", &path).stdin(Stdio::null()).output().unwrap();
         let mut found =
@@ -49,7 +51,7 @@ fn transcripts_of_the_manual_are_true() {
         if let Some(code) = output.status.code().filter(|code| *code != 0) {
             found.push_str(&format!("[exit code {code}]\n"));
         }
-        let found = found.replace(&target, WRITTEN);
+        let found = pairs().fold(found, |text, (written, real)| text.replace(real, written));
         assert_eq!(words(&found), words(&expected), "$ {command}\n{found}");
     }
 }

@@ -9,6 +9,7 @@ mod documents;
 mod registries;
 mod schemes;
 mod stalls;
+mod streams;
 mod support;
 mod tops;
 mod types;

@@ -5,8 +5,36 @@ use std::io::Read as _;
 use crate::failure::Failure;
 use crate::value::Value;
 
-/// The most bytes of arguments that are read from a file or standard input: more than any frame takes.
-const MAX_BYTES: u64 = 64 * 1024 * 1024;
+/// The most bytes of arguments, or of a line, that are read from a file or standard input: more than any frame takes.
+pub(super) const MAX_BYTES: u64 = 64 * 1024 * 1024;
+
+/// The place of the items that a method takes, each on a line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum ItemSource {
+    /// `-`.
+    StandardInput,
+    /// `@file`.
+    File(String),
+}
+
+/// Splits the words into those of the arguments, and the source of the items, which is the last word.
+pub(crate) fn split_items(words: &[String]) -> Result<(&[String], ItemSource), Failure> {
+    let missing = || {
+        Failure::usage("the method takes items, and the command says not from where").with_hint(
+            "end it with - for standard input, or with @file: each line is an item, as JSON".to_owned(),
+        )
+    };
+    let (last, rest) = words.split_last().ok_or_else(missing)?;
+    let source = match last.strip_prefix('@') {
+        Some(file) => ItemSource::File(file.to_owned()),
+        None if last == "-" => ItemSource::StandardInput,
+        None => return Err(missing()),
+    };
+    if source == ItemSource::StandardInput && rest.iter().any(|word| word == "-") {
+        return Err(Failure::usage("standard input cannot have both the arguments and the items"));
+    }
+    Ok((rest, source))
+}
 
 /// Returns the arguments of a call.
 pub(crate) fn parse(words: &[String]) -> Result<Value, Failure> {
@@ -94,6 +122,18 @@ mod tests {
             (&["url=http://h/?a=b"], r#"{"url":"http://h/?a=b"}"#),
         ] {
             assert_eq!(parsed(words).unwrap(), json);
+        }
+    }
+
+    #[test]
+    fn last_word_is_the_source_of_items() {
+        let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+        let (stdin, file) = (words(&["n:=2", "-"]), words(&["@args.json", "@items.ndjson"]));
+        assert_eq!(split_items(&stdin).unwrap(), (&stdin[..1], ItemSource::StandardInput));
+        let items = ItemSource::File("items.ndjson".to_owned());
+        assert_eq!(split_items(&file).unwrap(), (&file[..1], items));
+        for wrong in [&[][..], &["n:=2"], &["-", "n:=2"], &["-", "-"]] {
+            assert!(split_items(&words(wrong)).is_err(), "{wrong:?}");
         }
     }
 

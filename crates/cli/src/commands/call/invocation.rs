@@ -1,8 +1,10 @@
 //! [`Invocation`]: a call of one method, checked against its description and made with any arguments.
 
-use farcall::client::{Request, Response};
+use farcall::client::{Call, Request, Response};
 use farcall::protocol::Codec;
+use farcall::protocol::describe::MethodInfo;
 use farcall::{Code, RpcError};
+use farcall_schema::Document;
 
 use super::timing::Timing;
 use crate::check::check;
@@ -21,29 +23,58 @@ pub(super) struct Invocation {
     pub(super) is_idempotent: bool,
 }
 
+/// The description of the method, and its types if the server tells them.
+#[derive(Debug)]
+pub(super) struct Description {
+    pub(super) method: MethodInfo,
+    types: Option<Document>,
+}
+
+impl Description {
+    /// Checks arguments, before they are sent.
+    ///
+    /// # Errors
+    ///
+    /// The server would refuse them.
+    pub(super) fn check(&self, name: &str, arguments: &Value) -> Result<(), Failure> {
+        let by_types = || self.types.as_ref().map_or(Ok(()), |types| schema::check(types, name, arguments));
+        check(&self.method, arguments).and_then(|()| by_types()).map_err(|error| {
+            Failure::usage(error)
+                .with_field("method", word(name))
+                .with_field("sent", "no, --no-check sends it")
+        })
+    }
+}
+
 impl Invocation {
-    /// Checks the method's name, and the arguments if there are any yet, against what the server says of it.
-    pub(super) async fn check(&mut self, arguments: Option<&Value>) -> Result<(), Failure> {
+    /// Returns what the server says of the method; `None` if it says nothing of any.
+    ///
+    /// # Errors
+    ///
+    /// There is no such method.
+    pub(super) async fn describe(&mut self) -> Result<Option<Description>, Failure> {
         if self.method.starts_with("farcall.") {
-            return Ok(());
+            return Ok(None);
         }
         // A server that cannot be asked is asked for the call itself, whose error says more.
-        let (services, document) =
+        let (services, types) =
             tokio::join!(self.session.services(), schema::of_server_if_any(&self.session));
-        let Ok(Some(services)) = services else { return Ok(()) };
+        let Ok(Some(services)) = services else { return Ok(None) };
         let Some(method) = find(&services, &self.method) else {
             let failure = Failure::usage(format!("there is no method `{}`", word(&self.method)));
             return Err(failure.with_hint(suggestion(&services, &self.method)));
         };
         self.is_idempotent |= method.idempotent;
-        let Some(arguments) = arguments else { return Ok(()) };
-        let by_types =
-            || document.map_or(Ok(()), |document| schema::check(&document, &self.method, arguments));
-        check(method, arguments).and_then(|()| by_types()).map_err(|error| {
-            Failure::usage(error)
-                .with_field("method", word(&self.method))
-                .with_field("sent", "no, --no-check sends it")
-        })
+        Ok(Some(Description { method: method.clone(), types }))
+    }
+
+    /// Creates the call, to be made as a streaming one.
+    pub(super) fn plain_call(&self, arguments: &Value) -> Call<Value> {
+        let mut call = self.session.channel.call::<Value>(self.method.clone(), arguments);
+        for (key, value) in &self.session.settings.metadata {
+            call = call.metadata(key, value);
+        }
+        if self.is_idempotent { call.idempotent() } else { call }
     }
 
     /// Creates the request.

@@ -3,10 +3,10 @@
 use std::process::ExitCode;
 
 use futures::{StreamExt as _, stream};
-use tokio::io::{AsyncBufReadExt as _, BufReader};
 
-use super::arguments::json;
+use super::arguments::ItemSource;
 use super::invocation::Invocation;
+use super::items::JsonLines;
 use super::timing::Timing;
 use crate::failure::{Failure, error_value, exit_code};
 use crate::output::Format;
@@ -19,17 +19,17 @@ pub(super) async fn run(
     format: Format,
     concurrency: usize,
 ) -> Result<ExitCode, Failure> {
-    let lines = BufReader::new(tokio::io::stdin()).lines();
-    let lines = stream::unfold((lines, 0_usize), |(mut lines, number)| async move {
-        let line = lines.next_line().await.transpose()?;
-        Some(((number + 1, line), (lines, number + 1)))
+    let lines = JsonLines::open(&ItemSource::StandardInput).await?;
+    let lines = stream::unfold(Some(lines), |lines| async move {
+        let mut lines = lines?;
+        match lines.next().await.transpose()? {
+            Ok(arguments) => Some((Ok(arguments), Some(lines))),
+            Err(failure) => Some((Err(failure), None)),
+        }
     });
     let results = lines
-        .filter(|(_, line)| futures::future::ready(!matches!(line, Ok(line) if line.trim().is_empty())))
-        .map(|(number, line)| async move {
-            let line = line.map_err(|error| Failure::local(format!("standard input: {error}")))?;
-            let arguments = json(&line, &format!("line {number}"))?;
-            Ok::<_, Failure>(invocation.call(&arguments, &mut Timing::default()).await)
+        .map(|arguments| async move {
+            Ok::<_, Failure>(invocation.call(&arguments?, &mut Timing::default()).await)
         })
         .buffered(concurrency);
     tokio::pin!(results);

@@ -8,6 +8,7 @@ use farcall::{Address, Channel, RpcError};
 use futures::future::{Either, select};
 use tower_service::Service;
 
+use crate::output::escape::word;
 use crate::time::show;
 
 /// The times of one call, after the connection was there.
@@ -54,15 +55,7 @@ impl Timing {
 
     /// Writes the times to standard error: of each connection that was tried, and of the call.
     pub(super) fn print(&self, opens: &[OpenReport], error: Option<&RpcError>) {
-        let mut text = String::new();
-        for open in opens {
-            for (phase, time) in &open.phases {
-                text.push_str(&format!("{:<10} {:>9}  {}\n", phase.to_string(), show(*time), open.endpoint));
-            }
-            if let Some(error) = &open.error {
-                text.push_str(&format!("{:<10} {:>9}  {error}\n", "failed", ""));
-            }
-        }
+        let mut text = opens_text(opens);
         let endpoint = self.endpoint.as_ref().or_else(|| error?.endpoint());
         let endpoint = endpoint.map(ToString::to_string).unwrap_or_default();
         for (name, time) in [("queue", self.queue), ("wait", self.wait), ("decode", self.decode)] {
@@ -73,4 +66,18 @@ impl Timing {
         }
         let _ = anstream::stderr().write_all(text.as_bytes());
     }
+}
+
+/// Returns a line for each phase of each connection that was tried.
+pub(super) fn opens_text(opens: &[OpenReport]) -> String {
+    let mut text = String::new();
+    for open in opens {
+        for (phase, time) in &open.phases {
+            text.push_str(&format!("{:<10} {:>9}  {}\n", phase.to_string(), show(*time), open.endpoint));
+        }
+        if let Some(error) = &open.error {
+            text.push_str(&format!("{:<10} {:>9}  {}\n", "failed", "", word(&error.to_string())));
+        }
+    }
+    text
 }

@@ -1,5 +1,7 @@
 //! Servers in this process, and the command as a process.
 
+pub(crate) mod feed;
+
 use std::io::Write as _;
 use std::process::{Command, Output, Stdio};
 use std::sync::mpsc;
