@@ -243,7 +243,8 @@ async fn waiting_for_a_slot_and_for_an_answer() {
     let queued = channel.call::<()>("A.b", &()).timeout(200 * MS).await;
     let errors = [rpc(queued), rpc(first.await)];
     let expected = [
-        "waiting for a place at ADDRESS: no place for the call within 200 ms (deadline_exceeded, not_sent)",
+        "waiting for a place at ADDRESS: no place for the call within 200 ms: the connection has as many calls as the \
+         server runs at once, 1 (its `Limits::max_in_flight`) (deadline_exceeded, not_sent)",
         "waiting for ADDRESS: no answer within 500 ms (deadline_exceeded, maybe)",
     ];
     assert_texts(MEMORY, &errors, &expected);

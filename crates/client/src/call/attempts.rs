@@ -21,6 +21,7 @@ use super::retry::{
 use super::retry_policy::RetryMode;
 use super::span::{record_attempt, retrying};
 use super::stream::attempt;
+use crate::connection::place::PlaceKind;
 use crate::connection::response::Response;
 use crate::endpoints::backend::Backend;
 use crate::endpoints::guard::InFlightGuard;
@@ -109,9 +110,10 @@ impl Attempts {
         core: &ChannelCore,
     ) -> Result<Response, RpcError> {
         loop {
-            let sent = self.endpoint.send(&request, core, async |connection, request, phase| {
-                connection.send_one_way(request, phase).await
-            });
+            let sent =
+                self.endpoint.send(&request, core, PlaceKind::OneWay, async |place, request, phase| {
+                    place.send_one_way(request, phase).await
+                });
             match sent.await {
                 Ok((response, _)) => return Ok(response),
                 Err(error) => self.until_next(error, &mut request, core).await?,
@@ -121,9 +123,9 @@ impl Attempts {
 
     /// Makes the call once.
     pub(super) async fn once(&self, request: &Request, core: &ChannelCore) -> Result<Response, RpcError> {
-        let sent = self
-            .endpoint
-            .send(request, core, async |connection, request, phase| connection.send(request, phase).await);
+        let sent = self.endpoint.send(request, core, PlaceKind::Call, async |place, request, phase| {
+            place.send(request, phase).await
+        });
         let (pending, guard) = sent.await?;
         // Guards measure the latency of their endpoints.
         let timer = if guard.is_none() { core.totals().timer() } else { None };

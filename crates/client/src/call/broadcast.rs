@@ -14,9 +14,9 @@ use tokio::time::timeout_at;
 
 use super::attempts::Attempts;
 use super::channel_core::{ChannelCore, Targets};
-use super::endpoint_choice::{call_backend, no_connection_to};
 use super::request::{BroadcastTarget, Request};
 use super::response_future::through_layers;
+use super::sending::{call_backend, no_connection_to};
 use super::span::{CallSpan, RecordError, within_span};
 use crate::connection::response::{DecodeFn, Response};
 use crate::endpoints::backend::Backend;

@@ -1,21 +1,25 @@
 //! The endpoint of each attempt of a call: which one, over which connection, and before the deadline.
 
+use std::future::pending;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use farcall_discovery::PickRequest;
-use farcall_protocol::{Code, Execution};
-use farcall_transport::HumanDuration;
-use tokio::time::{Instant, timeout, timeout_at};
+use futures::StreamExt as _;
+use futures::future::{Either, select};
+use futures::stream::FuturesUnordered;
+use tokio::time::{Instant, timeout};
 
 use super::channel_core::{ChannelCore, Targets};
-use super::in_flight_call::InFlightCall;
 use super::request::Request;
 use super::retry_policy::RetryMode;
+use super::sending::{
+    Progress, Unconnected, before_deadline, no_connection, place_at, send_over, unplaced, wait_at,
+};
 use crate::connection::Connection;
-use crate::connection::pool::ConnectionPool;
+use crate::connection::place::{Place, PlaceKind};
 use crate::connection::request::{EncodedRequest, SendError};
-use crate::connection::response::Response;
 use crate::endpoints::Endpoints;
 use crate::endpoints::backend::Backend;
 use crate::endpoints::guard::InFlightGuard;
@@ -46,6 +50,11 @@ struct AttemptHistory {
 /// The longest time that a call waits for a dial if another endpoint can be used; half of the call's time at most.
 /// Shorter, and busy servers are skipped until they have answered; longer, and calls wait for dead ones.
 const MAX_DIAL_WAIT: Duration = Duration::from_secs(1);
+
+/// The most endpoints at which a call waits for a place at once.
+const MAX_FULL: usize = 8;
+/// The interval in which a call that waits for a place looks for other endpoints without being notified.
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 impl EndpointChoice {
     /// Creates a choice whose first attempt goes to the endpoint that `next` names.
@@ -99,33 +108,126 @@ impl EndpointChoice {
         history.retries.saturating_add(1)
     }
 
-    /// Chooses and connects an endpoint, then sends the request with `send`, all before the deadline.
+    /// Chooses and connects an endpoint, waits for a place of this kind, then sends the request with `send`, all before the
+    /// deadline.
     pub(super) async fn send<T>(
         &self,
         request: &Request,
         core: &ChannelCore,
-        send: impl AsyncFnOnce(&Connection, &EncodedRequest<'_>, &mut Phase) -> Result<T, SendError>,
+        kind: PlaceKind,
+        send: impl AsyncFnOnce(Place, &EncodedRequest<'_>, &mut Phase) -> Result<T, SendError>,
     ) -> Result<(T, Option<InFlightGuard>), RpcError> {
-        match &core.targets {
-            Targets::One(pool) => {
-                let connect = async { Ok((pool.connection().await?, None)) };
-                let waits_for = || Unconnected::Dialing(pool);
-                send_before_deadline(request, connect, send)
-                    .await
-                    .map_err(|stuck| stuck.error(request, waits_for))
-            }
-            Targets::Many(endpoints) => {
-                self.history().connecting = None;
-                let sent = send_before_deadline(request, self.connect(request, core, endpoints), send).await;
-                sent.map_err(|stuck| {
-                    let connecting = self.history().connecting.take();
-                    stuck.error(request, || match &connecting {
-                        Some(backend) => Unconnected::Dialing(backend.pool()),
-                        None => Unconnected::Picking(endpoints),
-                    })
-                })
+        self.history().connecting = None;
+        let mut progress = Progress::new();
+        let steps = async {
+            let (place, guard) = match &core.targets {
+                Targets::One(pool) => (place_at(pool, request, kind, &mut progress).await?, None),
+                Targets::Many(endpoints) => {
+                    let (place, guard) = self.place(request, core, endpoints, kind, &mut progress).await?;
+                    (place, Some(guard))
+                }
+            };
+            Ok((send_over(place, request, &mut progress, send).await?, guard))
+        };
+        match before_deadline(request, steps).await {
+            Some(sent) => sent,
+            None => {
+                Err(progress.error(request, || match (&core.targets, self.history().connecting.take()) {
+                    (Targets::One(pool), _) => no_connection(request, &Unconnected::Dialing(pool)),
+                    (Targets::Many(_), Some(backend)) => {
+                        no_connection(request, &Unconnected::Dialing(backend.pool()))
+                    }
+                    (Targets::Many(endpoints), None) => {
+                        no_connection(request, &Unconnected::Picking(endpoints))
+                    }
+                }))
             }
         }
+    }
+
+    /// Picks and connects an endpoint that has a place for the call. If the one that is picked first has none, others are
+    /// asked; then it waits at those that have none.
+    async fn place(
+        &self,
+        request: &Request,
+        core: &ChannelCore,
+        endpoints: &Endpoints,
+        kind: PlaceKind,
+        progress: &mut Progress,
+    ) -> Result<(Place, InFlightGuard), RpcError> {
+        let same_endpoint = self.is_bound() || core.retry_policy(request).mode == RetryMode::SameEndpoint;
+        let (connection, guard) = self.connect(request, core, endpoints, same_endpoint).await?;
+        let place = match guard.backend().pool().try_place(kind) {
+            Err(SendError::TooManyInFlight) => {
+                // A call with a key is for one endpoint.
+                let may_move =
+                    !same_endpoint && request.routing_key(endpoints.key_source(), &core.codec).is_none();
+                progress.wait_for_place(request, &connection, guard.backend().pool(), kind)?;
+                let waiting = self.wait_at_several(request, core, endpoints, kind, guard, may_move);
+                let (place, guard) = waiting.await.map_err(|error| unplaced(request, &connection, &error))?;
+                return Ok((place, guard));
+            }
+            placed => placed.map_err(|error| unplaced(request, &connection, &error))?,
+        };
+        Ok((place, guard))
+    }
+
+    /// Waits for a place at the endpoint of `guard`, which has none; if the call may be made elsewhere, at others as well,
+    /// which have to be picked first.
+    async fn wait_at_several(
+        &self,
+        request: &Request,
+        core: &ChannelCore,
+        endpoints: &Endpoints,
+        kind: PlaceKind,
+        guard: InFlightGuard,
+        may_move: bool,
+    ) -> Result<(Place, InFlightGuard), SendError> {
+        let mut full = vec![guard.backend().id()];
+        // Those that are dropped in the end give back the places that they were given in the same moment.
+        let mut waits: FuturesUnordered<_> = std::iter::once(wait_at(guard, kind)).collect();
+        let placed = loop {
+            let look = async {
+                if !may_move || full.len() >= MAX_FULL {
+                    return pending().await;
+                }
+                if self.has_others(core) {
+                    return self.connect(request, core, endpoints, false).await.ok();
+                }
+                // Others may come.
+                let _ = timeout(POLL_INTERVAL, endpoints.changed()).await;
+                None
+            };
+            let found = match select(waits.next(), pin!(look)).await {
+                Either::Left((waited, _)) => Err(waited),
+                Either::Right((found, _)) => Ok(found),
+            };
+            let found = match found {
+                Err(Some((Ok(place), waiting))) => match waiting.into_guard() {
+                    Some(guard) => break Ok((place, guard)),
+                    None => continue,
+                },
+                Err(Some((Err(error), _))) if waits.is_empty() => break Err(error),
+                Err(None) => break Err(SendError::Closed),
+                Err(Some(_)) | Ok(None) => continue,
+                Ok(Some((_, guard))) => guard,
+            };
+            match found.backend().pool().try_place(kind) {
+                Ok(place) => break Ok((place, found)),
+                Err(_) => {
+                    full.push(found.backend().id());
+                    waits.push(wait_at(found, kind));
+                }
+            }
+        };
+        let mut history = self.history();
+        // They were not tried.
+        history.tried.retain(|id| !full.contains(id));
+        if let Ok((_, guard)) = &placed {
+            history.record(guard.backend());
+        }
+        drop(history);
+        placed
     }
 
     /// Picks an endpoint, and dials it if need be.
@@ -134,8 +236,8 @@ impl EndpointChoice {
         request: &Request,
         core: &ChannelCore,
         endpoints: &Endpoints,
-    ) -> Result<(Connection, Option<InFlightGuard>), RpcError> {
-        let same_endpoint = self.is_bound() || core.retry_policy(request).mode == RetryMode::SameEndpoint;
+        same_endpoint: bool,
+    ) -> Result<(Connection, InFlightGuard), RpcError> {
         loop {
             let guard = self.pick(request, core, endpoints, same_endpoint).await?;
             self.history().record_connecting(guard.backend());
@@ -155,7 +257,7 @@ impl EndpointChoice {
             } else {
                 pool.connection().await
             };
-            return guard.connected(dialed).map(|(connection, guard)| (connection, Some(guard)));
+            return guard.connected(dialed);
         }
     }
 
@@ -198,97 +300,8 @@ impl AttemptHistory {
     }
 }
 
-/// The reason why a request was not sent.
-enum Unsent {
-    /// An error of connecting or sending.
-    Failed(RpcError),
-    /// The deadline passed before there was a connection.
-    Unconnected,
-}
-
-/// The thing that a call without a connection waits for.
-enum Unconnected<'a> {
-    /// An endpoint to call.
-    Picking(&'a Endpoints),
-    /// A connection to this one.
-    Dialing(&'a ConnectionPool),
-}
-
-impl Unsent {
-    #[cold]
-    fn error<'a>(self, request: &Request, waits_for: impl FnOnce() -> Unconnected<'a>) -> RpcError {
-        match self {
-            Self::Failed(error) => error,
-            Self::Unconnected => no_connection(request, &waits_for()),
-        }
-    }
-}
-
-/// Creates the error of a request whose deadline passed before there was a connection.
-pub(super) fn no_connection_to(request: &Request, endpoints: &Endpoints) -> RpcError {
-    no_connection(request, &Unconnected::Picking(endpoints))
-}
-
-fn no_connection(request: &Request, waits_for: &Unconnected<'_>) -> RpcError {
-    let limit = request.deadline().map_or(Duration::ZERO, |deadline| deadline.limit);
-    let exceeded = |phase, message| RpcError::new(Code::DeadlineExceeded, Execution::NotSent, phase, message);
-    match waits_for {
-        Unconnected::Picking(endpoints) => {
-            let found = endpoints.unavailable_reason();
-            exceeded(Phase::Pick, format!("no endpoint within {}: {found}", HumanDuration(limit)))
-        }
-        Unconnected::Dialing(pool) => {
-            let (phase, message) = pool.dial_progress().unfinished("no connection", limit);
-            exceeded(phase, message).at(pool.endpoint())
-        }
-    }
-}
-
 /// Returns how long this call waits for a dial if another endpoint can be used.
 fn dial_timeout(request: &Request) -> Duration {
     let left = request.deadline().map(|deadline| deadline.at.saturating_duration_since(Instant::now()));
     left.map_or(MAX_DIAL_WAIT, |left| MAX_DIAL_WAIT.min(left / 2))
-}
-
-/// Makes a call once, at this backend, before its deadline.
-pub(super) async fn call_backend(request: &Request, backend: &Arc<Backend>) -> Result<Response, RpcError> {
-    let pool = backend.pool();
-    let guard = InFlightGuard::new(backend);
-    let connect = async {
-        let (connection, guard) = guard.connected(pool.connection().await)?;
-        Ok((connection, Some(guard)))
-    };
-    let send = async |connection: &Connection, request: &EncodedRequest<'_>, phase: &mut Phase| {
-        connection.send(request, phase).await
-    };
-    let sent = send_before_deadline(request, connect, send).await;
-    let (pending, guard) = sent.map_err(|stuck| stuck.error(request, || Unconnected::Dialing(pool)))?;
-    InFlightCall::new(pending, guard, None).await
-}
-
-/// Sends the request with `send` over the connection that `connect` returns, all before the deadline.
-async fn send_before_deadline<T>(
-    request: &Request,
-    connect: impl Future<Output = Result<(Connection, Option<InFlightGuard>), RpcError>>,
-    send: impl AsyncFnOnce(&Connection, &EncodedRequest<'_>, &mut Phase) -> Result<T, SendError>,
-) -> Result<(T, Option<InFlightGuard>), Unsent> {
-    let mut phase = Phase::Connect;
-    let mut endpoint = None;
-    let steps = async {
-        let (connection, guard) = connect.await?;
-        endpoint = Some(connection.endpoint().clone());
-        let encoded = request.encode(&connection)?;
-        phase = Phase::Queue;
-        let sent = send(&connection, &encoded, &mut phase).await;
-        let sent = sent.map_err(|error| connection.handle().send_error(&encoded, &error, phase))?;
-        Ok((sent, guard))
-    };
-    let Some(deadline) = request.deadline() else { return steps.await.map_err(Unsent::Failed) };
-    match timeout_at(deadline.at, steps).await {
-        Ok(result) => result.map_err(Unsent::Failed),
-        Err(_elapsed) => Err(match endpoint {
-            Some(endpoint) => Unsent::Failed(request.deadline_exceeded(phase).at(&endpoint)),
-            None => Unsent::Unconnected,
-        }),
-    }
 }

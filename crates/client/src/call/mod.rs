@@ -42,6 +42,7 @@ pub(crate) mod retry_budget;
 pub(crate) mod retry_policy;
 mod routing_key;
 mod send_request;
+mod sending;
 mod span;
 pub(crate) mod stream;
 

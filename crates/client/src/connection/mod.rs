@@ -18,12 +18,11 @@ use self::driver::Driver;
 use self::handle::Handle;
 use self::handshake::handshake;
 use self::open_progress::{NO_HANDSHAKE, OpenProgress};
-use self::open_stream::OpenStream;
 use self::options::ConnectionOptions;
 use self::pending::Pending;
+use self::place::{Place, PlaceKind};
 use self::progress::EndKind;
-use self::request::{EncodedRequest, NoStreams, SendError};
-use self::response::Response;
+use self::request::{EncodedRequest, SendError};
 use self::shared::Shared;
 use crate::error::{Phase, RpcError};
 
@@ -39,6 +38,7 @@ pub(crate) mod open_report;
 pub(crate) mod open_stream;
 pub(crate) mod options;
 pub(crate) mod pending;
+pub(crate) mod place;
 pub(crate) mod pool;
 mod progress;
 pub(crate) mod request;
@@ -242,6 +242,11 @@ impl Connection {
         self.shared().progress.ended().is_some_and(|end| end.kind == EndKind::Orphaned)
     }
 
+    /// Returns the connection of a place.
+    pub(crate) fn of(place: &Place) -> Self {
+        Self { handle: Arc::clone(place.handle()) }
+    }
+
     /// Returns the handle that keeps it open.
     pub(crate) const fn handle(&self) -> &Arc<Handle> {
         &self.handle
@@ -278,64 +283,15 @@ impl Connection {
         }
     }
 
-    /// Sends a request as soon as there are a slot and room for it; `phase` is set to what it waits for. If
-    /// the future is dropped before it is ready, nothing was sent and no slot is taken.
+    /// Sends a request as soon as there are a place and room for it; `phase` is set to what it waits for. If the future is
+    /// dropped before it is ready, nothing was sent and no place is taken.
     pub(crate) async fn send(
         &self,
         request: &EncodedRequest<'_>,
         phase: &mut Phase,
     ) -> Result<Pending, SendError> {
-        let shared = self.shared();
         *phase = Phase::Queue;
-        let slot = shared.slots.acquire().await.map_err(|_closed| SendError::Closed)?;
-        let (seq, limit) = self.when_room(phase, || shared.enqueue(request, None)).await?;
-        slot.forget();
-        Ok(Pending::new(Arc::clone(&self.handle), seq, limit))
-    }
-
-    /// Sends a request that is not answered, as soon as there is room for it, and waits until it is handed to the
-    /// operating system: nothing else would tell that it was lost. If the future is dropped meanwhile, it is sent or
-    /// not.
-    pub(crate) async fn send_one_way(
-        &self,
-        request: &EncodedRequest<'_>,
-        phase: &mut Phase,
-    ) -> Result<Response, SendError> {
-        let shared = self.shared();
-        let (begin, end) = self.when_room(phase, || shared.enqueue_one_way(request)).await?;
-        *phase = Phase::Wait;
-        if shared.until_flushed(end).await {
-            Ok(Response::empty(Arc::clone(&self.handle)))
-        } else if shared.progress.written() <= begin {
-            Err(SendError::Closed)
-        } else {
-            Err(SendError::Lost)
-        }
-    }
-
-    /// Sends a streaming request as soon as there are a place and room for it; `phase` is set to what it waits for. If it
-    /// does not `receive`, items of the server are stopped. If the future is dropped before it is ready, nothing was sent
-    /// and no place is taken.
-    pub(crate) async fn open_stream(
-        &self,
-        request: &EncodedRequest<'_>,
-        receives: bool,
-        phase: &mut Phase,
-    ) -> Result<OpenStream, SendError> {
-        let Some(streams) = self.handle.streams() else {
-            let not_offered = !self.shared().offers_streams;
-            let reason = if not_offered { NoStreams::NotOffered } else { NoStreams::NotAgreed };
-            return Err(SendError::NoStreams(reason));
-        };
-        if self.negotiated().streams.is_some_and(|terms| terms.max_streams.get() == 0) {
-            return Err(SendError::NoStreams(NoStreams::NoPlaces));
-        }
-        *phase = Phase::Queue;
-        let place = streams.places.acquire().await.map_err(|_closed| SendError::Closed)?;
-        let seq = self.when_room(phase, || self.shared().enqueue_stream(streams, request, receives)).await?;
-        // The response returns the place.
-        place.forget();
-        Ok(OpenStream::new(Arc::clone(&self.handle), seq))
+        PlaceKind::Call.take(&self.handle).await?.send(request, phase).await
     }
 
     /// Returns what is kept for streaming calls: calls, streams, and bytes of items and windows. All are zero when no
@@ -344,24 +300,6 @@ impl Connection {
     #[must_use]
     pub fn held_by_streams(&self) -> (usize, usize, usize) {
         self.shared().streams.get().map_or((0, 0, 0), streams::Streams::held)
-    }
-
-    async fn when_room<T>(
-        &self,
-        phase: &mut Phase,
-        mut enqueue: impl FnMut() -> Result<T, SendError>,
-    ) -> Result<T, SendError> {
-        loop {
-            // Created before the check, so that room made in between is noticed.
-            let room = self.shared().room.notified();
-            match enqueue() {
-                Err(SendError::OutboxFull) => {
-                    *phase = Phase::Write;
-                    room.await;
-                }
-                other => return other,
-            }
-        }
     }
 
     fn shared(&self) -> &Shared {

@@ -1,15 +1,22 @@
 //! The connections to one endpoint: one, or several that share its calls.
 
+use std::cmp::Reverse;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use farcall_transport::Address;
-use tokio::time::Instant;
+use futures::StreamExt as _;
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use tokio::time::{Instant, sleep_until};
 
 use super::Connection;
 use super::closing::Closing;
 use super::open_progress::OpenProgress;
 use super::options::ConnectionOptions;
+use super::place::{Place, PlaceKind};
+use super::request::SendError;
 use super::slot::ConnectionSlot;
 use crate::error::RpcError;
 
@@ -19,6 +26,9 @@ pub(crate) struct ConnectionPool {
     slots: Box<[ConnectionSlot]>,
     turn: AtomicUsize,
 }
+
+/// The pause after a failed dial of a connection that calls wait for while the others are full.
+const REDIAL_PAUSE: Duration = Duration::from_secs(1);
 
 /// The largest number of connections to one endpoint.
 const MAX_CONNECTIONS: usize = 1024;
@@ -79,6 +89,72 @@ impl ConnectionPool {
         dialed.or_else(|error| self.any_ready().ok_or(error))
     }
 
+    /// Takes a place for a call at the connection with the most of them. Of several, it is the one whose turn it is.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::TooManyInFlight`] if there is none at the moment.
+    pub(crate) fn try_place(&self, kind: PlaceKind) -> Result<Place, SendError> {
+        // Calls that are not answered keep their order as long as they take the same connection.
+        let turn = if kind == PlaceKind::OneWay { 0 } else { self.turn.fetch_add(1, Ordering::Relaxed) };
+        let begin = turn % self.slots.len();
+        let (behind, from) = self.slots.split_at(begin);
+        let mut ready: Vec<_> = from.iter().chain(behind).filter_map(ConnectionSlot::ready).collect();
+        // A stable sort keeps the turns.
+        ready.sort_by_key(|connection| Reverse(kind.free(connection.handle())));
+        let mut last = SendError::Closed;
+        for connection in ready {
+            match kind.try_take(connection.handle()) {
+                Ok(place) => return Ok(place),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    /// Waits for a place at any of the connections, behind the calls that wait already. Connections that are missing are
+    /// dialed meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::Closed`] if no connection takes calls any more.
+    pub(crate) async fn place(&self, kind: PlaceKind) -> Result<Place, SendError> {
+        match self.try_place(kind) {
+            Err(SendError::TooManyInFlight) => {}
+            other => return other,
+        }
+        // One for each slot. Those that are dropped give back the places that they were given in the same moment.
+        let mut waits: FuturesUnordered<_> =
+            self.slots.iter().map(|slot| wait_at(slot, slot.ready(), kind)).collect();
+        while let Some((slot, waited)) = waits.next().await {
+            match waited {
+                Waited::Place(place) => return Ok(place),
+                Waited::Error(error) if !matches!(error, SendError::Closed) => return Err(error),
+                Waited::Error(_) | Waited::Dialed => {}
+            }
+            if self.any_ready().is_none() {
+                break;
+            }
+            waits.push(wait_at(slot, slot.ready(), kind));
+        }
+        Err(SendError::Closed)
+    }
+
+    /// Describes the limit that leaves no place for a call of this kind.
+    pub(crate) fn describe_full(&self, kind: PlaceKind) -> String {
+        let ready: Vec<_> = self.slots.iter().filter_map(ConnectionSlot::ready).collect();
+        let most = ready.iter().map(|connection| kind.max(connection.handle())).max().unwrap_or_default();
+        let (calls, limit) = match kind {
+            PlaceKind::Stream => ("streaming calls", "max_streams"),
+            _ => ("calls", "max_in_flight"),
+        };
+        let over = match ready.len() {
+            1 => "the connection".to_owned(),
+            several => format!("each of {several} connections"),
+        };
+        format!("{over} has as many {calls} as the server runs at once, {most} (its `Limits::{limit}`)")
+    }
+
     /// Returns `true` if there is no connection, one was lost, and it was not dialed again.
     pub(crate) fn is_lost(&self) -> bool {
         self.any_ready().is_none() && self.slots.iter().any(ConnectionSlot::is_lost)
@@ -125,4 +201,32 @@ impl ConnectionPool {
             several => &several[self.turn.fetch_add(1, Ordering::Relaxed) % several.len()],
         }
     }
+}
+
+/// The end of a wait for a place at one connection.
+enum Waited {
+    Place(Place),
+    Error(SendError),
+    /// There was no connection, and it was dialed.
+    Dialed,
+}
+
+/// Waits for a place at a connection; if there is none, until it was dialed.
+fn wait_at(
+    slot: &ConnectionSlot,
+    connection: Option<Connection>,
+    kind: PlaceKind,
+) -> BoxFuture<'_, (&ConnectionSlot, Waited)> {
+    Box::pin(async move {
+        let Some(connection) = connection else {
+            if let Some(at) = slot.next_dial_at() {
+                sleep_until(at).await;
+            }
+            if slot.connection().await.is_err() {
+                sleep_until(Instant::now() + REDIAL_PAUSE).await;
+            }
+            return (slot, Waited::Dialed);
+        };
+        (slot, kind.take(connection.handle()).await.map_or_else(Waited::Error, Waited::Place))
+    })
 }

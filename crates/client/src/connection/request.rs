@@ -141,9 +141,18 @@ pub(crate) fn deadline_exceeded(method: &str, deadline: Option<Deadline>, phase:
         return RpcError::new(Code::DeadlineExceeded, Execution::Maybe, Phase::Write, message);
     }
     let message = match phase {
+        // The slot of a connection that is watched, such as by a probe.
         Phase::Queue => format!("no place for the call within {limit}"),
         Phase::Write => format!("no room for the request within {limit}"),
         _ => format!("`{method}` was not called: of its time, {limit} was left"),
     };
     RpcError::new(Code::DeadlineExceeded, Execution::NotSent, phase, message)
+}
+
+/// Creates the error of a request for which there was no place before its deadline, because of the limit that `full`
+/// describes.
+pub(crate) fn no_place(deadline: Option<Deadline>, full: &str) -> RpcError {
+    let limit = HumanDuration(deadline.map_or(Duration::ZERO, |deadline| deadline.limit));
+    let message = format!("no place for the call within {limit}: {full}");
+    RpcError::new(Code::DeadlineExceeded, Execution::NotSent, Phase::Queue, message)
 }

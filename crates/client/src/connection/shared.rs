@@ -16,8 +16,9 @@ use super::in_flight::{InFlight, Outcome};
 use super::options::{ConnectionOptions, StreamOptions};
 use super::progress::Progress;
 use super::request::{EncodedRequest, SendError};
-use super::streams::Streams;
+use super::streams::{Directions, Streams};
 use crate::deadline::Deadline;
+use crate::error::Phase as CallPhase;
 
 /// The state that a connection's task and its callers share.
 pub(super) struct Shared {
@@ -189,10 +190,10 @@ impl Shared {
         &self,
         streams: &Streams,
         request: &EncodedRequest<'_>,
-        receives: bool,
+        directions: Directions,
     ) -> Result<Seq, SendError> {
         let (_, timeout_ms) = time_left(request.deadline(), None)?;
-        let seq = streams.begin(receives, || {
+        let seq = streams.begin(directions, || {
             let mut state = self.lock_open()?;
             let seq = state.in_flight.skip_seq();
             let begin = state.outbox.appended();
@@ -201,6 +202,25 @@ impl Shared {
         })?;
         self.wake();
         Ok(seq)
+    }
+
+    /// Appends a message with `enqueue` as soon as there is room; `phase` is set if it has to wait.
+    pub(super) async fn when_room<T>(
+        &self,
+        phase: &mut CallPhase,
+        mut enqueue: impl FnMut() -> Result<T, SendError>,
+    ) -> Result<T, SendError> {
+        loop {
+            // Created before the check, so that room made in between is noticed.
+            let room = self.room.notified();
+            match enqueue() {
+                Err(SendError::OutboxFull) => {
+                    *phase = CallPhase::Write;
+                    room.await;
+                }
+                other => return other,
+            }
+        }
     }
 
     /// Wakes the task to write what streams have to send.

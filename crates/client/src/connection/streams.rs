@@ -56,6 +56,13 @@ struct StreamingCall {
     outcome: Option<Outcome>,
 }
 
+/// The directions in which a streaming call has items.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Directions {
+    pub(crate) sends: bool,
+    pub(crate) receives: bool,
+}
+
 /// The first sign of a streaming call that the server runs it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FirstSign {
@@ -119,13 +126,17 @@ impl Streams {
     /// Begins a call: `push` appends its request, and returns its number and where the request is in the outgoing stream.
     pub(super) fn begin(
         &self,
-        receives: bool,
+        directions: Directions,
         push: impl FnOnce() -> Result<(Seq, (u64, u64)), SendError>,
     ) -> Result<Seq, SendError> {
         let mut state = self.lock();
         // Under the lock, so that the task finds the call when it writes the request.
         let (seq, span) = push()?;
-        state.table.open(seq, receives);
+        state.table.open(seq, directions.receives);
+        if !directions.sends {
+            // A handler that takes items as well must not wait for any.
+            state.table.end(seq);
+        }
         let call = StreamingCall {
             span,
             waiter: None,

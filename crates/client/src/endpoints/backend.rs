@@ -127,6 +127,11 @@ impl Backend {
         self.counters.calls.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Takes back the count of a call that went elsewhere. Its place in the load is given back apart from this.
+    pub(super) fn uncount_call(&self) {
+        self.counters.calls.fetch_sub(1, Ordering::Relaxed);
+    }
+
     /// Records the time that an attempt took.
     pub(super) fn record_latency(&self, latency: Duration) {
         self.load.record_latency(latency);

@@ -32,6 +32,11 @@ impl InFlightGuard {
         self.backend.pool().ready()
     }
 
+    /// Ends the count of a call that goes elsewhere, as if it had not begun.
+    pub(crate) fn forget(self) {
+        self.backend.uncount_call();
+    }
+
     /// Returns the guard with the connection that was dialed for the call; records the error if dialing failed.
     pub(crate) fn connected(
         mut self,

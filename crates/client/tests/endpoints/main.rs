@@ -12,5 +12,6 @@ mod health;
 mod hedging;
 mod lists;
 mod overview;
+mod places;
 mod scale;
 mod support;

@@ -12,7 +12,7 @@ use crate::support::{S, settle};
 async fn dropping_the_receiving_half_cancels() {
     let (channel, mut peer) = channel().await;
     let mut numbers = channel.call::<()>("Feed.ticks", &()).receive::<u64>().await.unwrap();
-    let seq = peer.streaming().await;
+    let seq = peer.receiving().await;
     peer.item(seq, &0).await;
     numbers.next().await.unwrap().unwrap();
     drop(numbers);
@@ -129,7 +129,7 @@ async fn stop_of_the_server_ends_the_sending_and_not_the_call() {
 async fn finish_before_the_end_stops_and_waits_for_the_value() {
     let (channel, mut peer) = channel().await;
     let mut numbers = channel.call::<u64>("Feed.count", &(1, 9)).receive::<u64>().await.unwrap();
-    let seq = peer.streaming().await;
+    let seq = peer.receiving().await;
     peer.item(seq, &1).await;
     assert_eq!(numbers.next().await.unwrap().unwrap(), 1);
     let finish = tokio::spawn(numbers.finish());
@@ -143,7 +143,7 @@ async fn finish_before_the_end_stops_and_waits_for_the_value() {
 async fn cut_stream_is_never_complete() {
     let (channel, mut peer) = channel().await;
     let mut numbers = channel.call::<u64>("Feed.count", &(1, 9)).receive::<u64>().await.unwrap();
-    let seq = peer.streaming().await;
+    let seq = peer.receiving().await;
     peer.item(seq, &1).await;
     settle().await;
     drop(peer);
@@ -164,7 +164,7 @@ async fn error_after_the_first_item_is_maybe_unless_the_handler_returned_it() {
     ] {
         let (channel, mut peer) = channel().await;
         let mut numbers = channel.call::<u64>("Feed.count", &(1, 9)).receive::<u64>().await.unwrap();
-        let seq = peer.streaming().await;
+        let seq = peer.receiving().await;
         peer.item(seq, &1).await;
         peer.fail(seq, Code::Internal, sent, "it broke").await;
         assert_eq!(numbers.next().await.unwrap().unwrap(), 1);
@@ -178,7 +178,7 @@ async fn error_of_the_method_has_its_type() {
     let (channel, mut peer) = channel().await;
     let call = channel.call_fallible::<(), String>("Feed.fail_after", &(1,));
     let mut numbers = call.receive::<u64>().await.unwrap();
-    let seq = peer.streaming().await;
+    let seq = peer.receiving().await;
     peer.item(seq, &1).await;
     let status = Status::done(Code::Application, "it failed");
     let header = HeaderRef { error: Some(&status), ..HeaderRef::new(Kind::Response, seq) };
@@ -195,7 +195,7 @@ async fn error_of_the_method_has_its_type() {
 async fn messages_for_calls_that_are_not_in_flight_are_ignored() {
     let (channel, mut peer) = channel().await;
     let mut numbers = channel.call::<u64>("Feed.count", &(1, 9)).receive::<u64>().await.unwrap();
-    let seq = peer.streaming().await;
+    let seq = peer.receiving().await;
     // In one write, so that they come in one read: an item behind the response does not count.
     let mut bytes = Vec::new();
     for (kind, value) in [(Kind::Item, 1_u64), (Kind::Response, 1), (Kind::Item, 2), (Kind::Credit, 1 << 20)]
@@ -219,7 +219,7 @@ async fn item_without_credit_is_a_protocol_error() {
     let options = ConnectionOptions::default().stream_window(1000);
     let (_connection, channel, mut peer) = connect(&options, 1000).await;
     let mut blobs = channel.call::<()>("Feed.blobs", &()).receive::<farcall_protocol::Bytes>().await.unwrap();
-    let seq = peer.streaming().await;
+    let seq = peer.receiving().await;
     peer.bytes(seq, 1000).await;
     peer.bytes(seq, 1000).await;
     settle().await;
@@ -235,7 +235,7 @@ async fn messages_that_a_server_may_not_send_are_protocol_errors() {
     for bad in [&[0, 0, 0, 3, 0x92, 9, 1, 0, 0, 0, 0][..], &[0, 0, 0, 3, 0x92, 10, 1, 0, 0, 0, 1, 0xc0]] {
         let (channel, mut peer) = channel().await;
         let mut numbers = channel.call::<()>("Feed.ticks", &()).receive::<u64>().await.unwrap();
-        peer.streaming().await;
+        peer.receiving().await;
         peer.raw(bad).await;
         let error = numbers.next().await.unwrap().unwrap_err();
         assert_error!(error.rpc().unwrap(), Unavailable, Maybe, Wait);
@@ -289,7 +289,7 @@ async fn sender_that_does_other_things_after_its_credit_came_is_not_given_up() {
 async fn closing_waits_for_open_streams_and_drain_is_seen_by_their_halves() {
     let (connection, channel, mut peer) = connect(&ConnectionOptions::default(), 1000).await;
     let mut numbers = channel.call::<u64>("Feed.count", &(1, 9)).receive::<u64>().await.unwrap();
-    let seq = peer.streaming().await;
+    let seq = peer.receiving().await;
     assert!(!numbers.is_draining());
     peer.goaway(seq, "the server stops").await;
     numbers.draining().await;
@@ -311,7 +311,7 @@ async fn closing_waits_for_open_streams_and_drain_is_seen_by_their_halves() {
 async fn stream_above_the_goaway_is_refused() {
     let (channel, mut peer) = channel().await;
     let mut numbers = channel.call::<u64>("Feed.count", &(1, 9)).receive::<u64>().await.unwrap();
-    peer.streaming().await;
+    peer.receiving().await;
     peer.goaway(farcall_protocol::Seq(0), "the server stops").await;
     let error = numbers.next().await.unwrap().unwrap_err();
     // It cannot be made elsewhere: this channel has one connection.

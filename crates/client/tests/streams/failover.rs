@@ -38,7 +38,7 @@ async fn stream_that_was_refused_is_opened_elsewhere() {
     let call = pair.channel.call::<u64>("Feed.count", &(1, 2)).receive::<u64>();
     let opening = tokio::spawn(async move { call.await });
     let mut first = pair.accept().await;
-    let seq = first.streaming().await;
+    let seq = first.receiving().await;
     let mut numbers = opening.await.unwrap().unwrap();
     let serving = tokio::spawn(async move {
         first.fail(seq, Code::ResourceExhausted, Execution::Refused, "full").await;
@@ -63,7 +63,7 @@ async fn interrupted_stream_is_opened_again_only_if_it_is_idempotent() {
         let call = if idempotent { call.idempotent() } else { call };
         let opening = tokio::spawn(async move { call.await });
         let mut first = pair.accept().await;
-        first.streaming().await;
+        first.receiving().await;
         let mut numbers = opening.await.unwrap().unwrap();
         drop(first);
         if !idempotent {
@@ -73,7 +73,7 @@ async fn interrupted_stream_is_opened_again_only_if_it_is_idempotent() {
         }
         let serving = tokio::spawn(async move {
             let mut second = pair.accept().await;
-            let seq = second.streaming().await;
+            let seq = second.receiving().await;
             second.item(seq, &1).await;
             second.answer(seq, &1).await;
             (second, pair)
@@ -89,7 +89,7 @@ async fn stream_is_not_opened_again_after_its_first_item() {
     let call = pair.channel.call::<u64>("Feed.count", &(1, 2)).receive::<u64>().idempotent();
     let opening = tokio::spawn(async move { call.await });
     let mut first = pair.accept().await;
-    let seq = first.streaming().await;
+    let seq = first.receiving().await;
     let mut numbers = opening.await.unwrap().unwrap();
     first.item(seq, &1).await;
     assert_eq!(numbers.next().await.unwrap().unwrap(), 1);
@@ -150,7 +150,7 @@ async fn endpoint_without_streams_is_passed_over() {
     };
     let _old = Peer::accept(stream, &farcall_protocol::ServerPolicy::default()).await;
     let mut second = pair.accept().await;
-    second.streaming().await;
+    second.receiving().await;
     opening.await.unwrap().unwrap();
 }
 
@@ -160,9 +160,9 @@ async fn hedge_opens_a_second_stream_and_takes_the_first_with_an_item() {
     let call = pair.channel.call::<u64>("Feed.count", &(1, 2)).receive::<u64>().idempotent();
     let opening = tokio::spawn(async move { call.await });
     let mut first = pair.accept().await;
-    let slow = first.streaming().await;
+    let slow = first.receiving().await;
     let mut second = pair.accept().await;
-    let seq = second.streaming().await;
+    let seq = second.receiving().await;
     second.item(seq, &1).await;
     let mut numbers = opening.await.unwrap().unwrap();
     assert_eq!(numbers.next().await.unwrap().unwrap(), 1);
@@ -177,7 +177,7 @@ async fn stream_counts_in_the_load_while_it_is_open_and_its_latency_is_that_of_t
     let call = pair.channel.call::<u64>("Feed.count", &(1, 2)).receive::<u64>();
     let opening = tokio::spawn(async move { call.await });
     let mut first = pair.accept().await;
-    let seq = first.streaming().await;
+    let seq = first.receiving().await;
     let mut numbers = opening.await.unwrap().unwrap();
     let in_flight = || pair.channel.endpoints().iter().map(|one| one.in_flight).sum::<usize>();
     assert_eq!((in_flight(), pair.channel.metrics().latency.count()), (1, 0));

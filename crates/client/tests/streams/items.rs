@@ -12,7 +12,7 @@ use crate::support::{S, connect_with, settle};
 async fn items_come_in_order_before_the_final_value() {
     let (channel, mut peer) = channel().await;
     let mut numbers = channel.call::<u64>("Feed.count", &(3, 5)).receive::<u64>().await.unwrap();
-    let seq = peer.streaming().await;
+    let seq = peer.receiving().await;
     peer.item(seq, &3).await;
     peer.item(seq, &4).await;
     peer.answer(seq, &2).await;
@@ -67,7 +67,7 @@ async fn credit_is_granted_when_half_of_the_window_was_taken() {
     let options = ConnectionOptions::default().stream_window(8 * 1024);
     let (_connection, channel, mut peer) = connect(&options, 64 * 1024).await;
     let mut blobs = channel.call::<()>("Feed.blobs", &()).receive::<farcall_protocol::Bytes>().await.unwrap();
-    let seq = peer.streaming().await;
+    let seq = peer.receiving().await;
     for _ in 0..4 {
         peer.bytes(seq, 2000).await;
     }
@@ -162,10 +162,10 @@ async fn reader_that_stands_still_does_not_hold_up_another() {
     let options = ConnectionOptions::default().stream_window(1000);
     let (_connection, channel, mut peer) = connect(&options, 1000).await;
     let _still = channel.call::<()>("Feed.blobs", &()).receive::<farcall_protocol::Bytes>().await.unwrap();
-    let still = peer.streaming().await;
+    let still = peer.receiving().await;
     peer.bytes(still, 2000).await;
     let mut numbers = channel.call::<()>("Feed.ticks", &()).receive::<u64>().await.unwrap();
-    let seq = peer.streaming().await;
+    let seq = peer.receiving().await;
     for number in 0..100 {
         peer.item(seq, &number).await;
         assert_eq!(numbers.next().await.unwrap().unwrap(), number);
@@ -208,7 +208,7 @@ async fn streaming_calls_have_places_of_their_own() {
         connect_with(&ConnectionOptions::default(), &terms(64 * 1024, 1), 64 * 1024).await;
     let channel = Channel::from(connection);
     let first = channel.call::<()>("Feed.ticks", &()).receive::<u64>().await.unwrap();
-    let seq = peer.streaming().await;
+    let seq = peer.receiving().await;
     let second = channel.call::<()>("Feed.ticks", &()).receive::<u64>();
     let second = tokio::spawn(async move { second.await });
     peer.assert_silent(S).await;
@@ -221,7 +221,7 @@ async fn streaming_calls_have_places_of_their_own() {
     // The place comes free with the response only.
     peer.assert_silent(S).await;
     peer.answer(seq, &()).await;
-    peer.streaming().await;
+    peer.receiving().await;
     second.await.unwrap().unwrap();
 }
 

@@ -56,7 +56,7 @@ async fn request_that_a_layer_passes_on_twice_at_once_is_refused() {
     let call = channel.call::<u64>("Feed.count", &(1, 2)).receive::<u64>();
     let opening = tokio::spawn(async move { call.await });
     let mut peer = Peer::accept(listener.accept_mute().await, &terms(64 * 1024, 16)).await;
-    let seq = peer.streaming().await;
+    let seq = peer.receiving().await;
     let mut numbers = opening.await.unwrap().unwrap();
     peer.answer(seq, &1).await;
     let error = numbers.next().await.unwrap().unwrap_err();

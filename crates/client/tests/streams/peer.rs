@@ -38,6 +38,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<S> {
         request.header.seq
     }
 
+    /// Reads a request of a call without items of the client, and that none come.
+    pub(crate) async fn receiving(&mut self) -> Seq {
+        let seq = self.streaming().await;
+        assert_eq!(self.expect(Kind::End).await.header.seq, seq);
+        seq
+    }
+
     /// Sends an item.
     pub(crate) async fn item(&mut self, seq: Seq, value: &impl Serialize) {
         let body = self.negotiated.codec.encode(value).unwrap();

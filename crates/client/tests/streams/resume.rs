@@ -22,6 +22,7 @@ async fn open(pair: &Pair) -> (Peer<TcpStream>, Seq, ItemStream<u64, u64>) {
 /// Reads a request of `Feed.count`, and returns where it begins.
 async fn counting(peer: &mut Peer<TcpStream>) -> (Seq, u64) {
     let Message { header, body, .. } = peer.request().await;
+    peer.expect(Kind::End).await;
     let (from, to): (u64, u64) = peer.codec().decode(&body).unwrap();
     assert_eq!(to, 100);
     (header.seq, from)

@@ -145,6 +145,15 @@ async fn streams_dropped_at_random_points_leave_nothing_on_either_side() {
     until("the server has no connection", || served.handle.connections() == 0).await;
 }
 
+#[tokio::test]
+async fn handler_that_takes_items_does_not_wait_for_those_of_a_caller_that_only_receives() {
+    let served = serve("tcp@127.0.0.1:0").await;
+    let channel = Channel::to(served.address.clone()).unwrap();
+    let mut items = channel.call::<u64>("Feed.echo", &()).receive::<u64>().await.unwrap();
+    assert!(items.next().await.is_none());
+    assert_eq!(items.finish().await.unwrap(), 7);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn resumable_streams_survive_rolling_restarts() {
     const ITEMS: u64 = 600;

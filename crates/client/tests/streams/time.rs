@@ -13,6 +13,7 @@ async fn timeout_is_for_the_whole_call() {
     let call = channel.call::<()>("Feed.ticks", &()).receive::<u64>();
     let mut numbers = call.timeout(10 * S).await.unwrap();
     let request = peer.request().await;
+    peer.expect(Kind::End).await;
     assert_eq!(request.header.timeout_ms, 10_000);
     let begun = Instant::now();
     peer.item(request.header.seq, &1).await;
@@ -30,6 +31,7 @@ async fn first_within_ends_with_the_first_item() {
         let call = channel.call::<()>("Feed.ticks", &()).receive::<u64>();
         let mut numbers = call.first_within(5 * S).await.unwrap();
         let request = peer.request().await;
+        peer.expect(Kind::End).await;
         let seq = request.header.seq;
         assert_eq!(request.header.timeout_ms, 0, "it is not for the whole call");
         if answers {
@@ -78,7 +80,7 @@ async fn first_within_counts_the_wait_for_a_place() {
         crate::support::connect_with(&ConnectionOptions::default(), &terms(64 * 1024, 1), 64 * 1024).await;
     let channel = Channel::from(connection);
     let _first = channel.call::<()>("Feed.ticks", &()).receive::<u64>().await.unwrap();
-    peer.streaming().await;
+    peer.receiving().await;
     let second = channel.call::<()>("Feed.ticks", &()).receive::<u64>().first_within(2 * S).await;
     let error = second.unwrap_err();
     assert_error!(error.rpc().unwrap(), DeadlineExceeded, NotSent, Queue);
@@ -89,7 +91,7 @@ async fn first_within_counts_the_wait_for_a_place() {
 async fn gap_limits_the_wait_between_two_items() {
     let (channel, mut peer) = channel().await;
     let mut numbers = channel.call::<()>("Feed.ticks", &()).receive::<u64>().gap(2 * S).await.unwrap();
-    let seq = peer.streaming().await;
+    let seq = peer.receiving().await;
     // There is no item yet.
     assert!(timeout(5 * S, numbers.next()).await.is_err());
     peer.item(seq, &1).await;

@@ -19,6 +19,7 @@ use crate::call::retry::{is_retryable, most_informative};
 use crate::call::retry_policy::RetryMode;
 use crate::call::span::record_attempt;
 use crate::connection::open_stream::OpenStream;
+use crate::connection::place::PlaceKind;
 use crate::connection::streams::FirstSign;
 use crate::deadline::Deadline;
 use crate::endpoints::guard::{InFlightGuard, has_latency};
@@ -75,9 +76,9 @@ async fn open(
     link: &Link,
     core: &ChannelCore,
 ) -> Result<Opened, RpcError> {
-    let receives = link.directions().receives;
-    let sent = choice.send(request, core, async |connection, request, phase| {
-        connection.open_stream(request, receives, phase).await
+    let directions = link.directions();
+    let sent = choice.send(request, core, PlaceKind::Stream, async |place, request, phase| {
+        place.open_stream(request, directions, phase).await
     });
     let (stream, guard) = sent.await?;
     // Guards measure the latency of their endpoints.

@@ -17,19 +17,13 @@ use tokio::time::Instant;
 use super::replay::Replay;
 use crate::connection::open_stream::{OpenStream, cancelled};
 use crate::connection::response::Response;
+use crate::connection::streams::Directions;
 use crate::deadline::Deadline;
 use crate::endpoints::backend::Backend;
 use crate::error::RpcError;
 
 /// The outcome of a call.
 pub(super) type Outcome = Result<Response, RpcError>;
-
-/// The directions in which a streaming call has items.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Directions {
-    pub(crate) sends: bool,
-    pub(crate) receives: bool,
-}
 
 /// The state that the halves of a streaming call share with the task that makes it.
 pub(crate) struct Link {
@@ -48,6 +42,8 @@ struct State {
     stream: Option<Arc<OpenStream>>,
     /// The endpoint of the last attempt, if there are several.
     backend: Option<Arc<Backend>>,
+    /// The limit that leaves no place for the call, while it waits for one.
+    full: Option<String>,
     /// `true` once an item or the response has arrived.
     has_begun: bool,
     is_draining: bool,
@@ -83,6 +79,7 @@ impl Link {
         let state = State {
             stream: None,
             backend: None,
+            full: None,
             has_begun: false,
             is_draining: false,
             ended: false,
@@ -223,6 +220,16 @@ impl Link {
             }
             item
         })
+    }
+
+    /// Notes the limit that leaves no place for the call; `None` once it has one.
+    pub(crate) fn set_full(&self, full: Option<String>) {
+        self.lock().full = full;
+    }
+
+    /// Returns the limit that leaves no place for the call, while it waits for one.
+    pub(super) fn full(&self) -> Option<String> {
+        self.lock().full.clone()
     }
 
     /// Remembers the endpoint of an attempt.

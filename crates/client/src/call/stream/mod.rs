@@ -17,7 +17,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use self::exchange::Exchange;
-use self::link::{Directions, Link};
+use self::link::Link;
 use self::receiving::{ItemStream, Receiving};
 use self::resume::Resume;
 use self::sending::{ItemSink, Sending};
@@ -25,6 +25,7 @@ use super::channel_core::ChannelCore;
 use super::request::Request;
 use super::retry_policy::RetryPolicy;
 use crate::connection::response::DecodeFn;
+use crate::connection::streams::Directions;
 use crate::error::{CallError, RpcError};
 
 pub(super) mod attempt;

@@ -68,7 +68,7 @@ pub struct StreamOverview {
     pub held: u64,
     /// The credit that is left for items of this side, in bytes.
     pub credit: u64,
-    /// The thing that the stream waits for: `connection`, `application`, `credit`, `socket` or `peer`.
+    /// The thing that the stream waits for: `connection`, `place`, `application`, `credit`, `socket` or `peer`.
     pub waits_for: &'static str,
 }
 
@@ -137,7 +137,11 @@ impl StreamOverview {
             window: snapshot.map_or(0, |stream| stream.receive_window),
             held: snapshot.map_or(0, |stream| stream.held),
             credit: snapshot.map_or(0, |stream| stream.credit),
-            waits_for: snapshot.map_or("connection", |stream| stream.waits_for.name()),
+            waits_for: match snapshot {
+                Some(stream) => stream.waits_for.name(),
+                None if link.full().is_some() => "place",
+                None => "connection",
+            },
         }
     }
 }

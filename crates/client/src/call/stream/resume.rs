@@ -11,10 +11,11 @@ use farcall_protocol::time::later;
 use farcall_protocol::{Body, Code, Codec, EncodeError};
 use tokio::time::{Instant, Sleep, sleep};
 
-use super::link::{Directions, Link};
+use super::link::Link;
 use super::task::open;
 use crate::call::channel_core::ChannelCore;
 use crate::call::request::Request;
+use crate::connection::streams::Directions;
 use crate::error::RpcError;
 
 /// The most calls in a row without an item.

@@ -8,7 +8,7 @@ use farcall_transport::HumanDuration;
 use tokio::time::timeout_at;
 use tracing::Instrument as _;
 
-use super::link::{Directions, Link, Outcome};
+use super::link::{Link, Outcome};
 use super::registry::Registration;
 use crate::call::attempts::Attempts;
 use crate::call::channel_core::ChannelCore;
@@ -16,6 +16,7 @@ use crate::call::request::Request;
 use crate::call::response_future::through_layers;
 use crate::call::send_request::LayeredFuture;
 use crate::call::span::{CallSpan, Spanned};
+use crate::connection::streams::Directions;
 use crate::deadline::Deadline;
 use crate::error::{Phase, RpcError};
 
@@ -77,8 +78,8 @@ fn not_opened(link: &Link, deadline: Deadline) -> RpcError {
     let (execution, phase, message) = if link.was_sent() {
         (Execution::Maybe, Phase::Wait, format!("no item and no response within {limit}"))
     } else {
-        let message =
-            format!("`{}` was not called within {limit}: no connection, or no place", link.method());
+        let reason = link.full().unwrap_or_else(|| "no connection".to_owned());
+        let message = format!("`{}` was not called within {limit}: {reason}", link.method());
         (Execution::NotSent, Phase::Queue, message)
     };
     RpcError::new(Code::DeadlineExceeded, execution, phase, message)
