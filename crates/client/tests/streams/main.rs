@@ -9,6 +9,7 @@ mod peer;
 
 mod ends;
 mod failover;
+mod far;
 mod items;
 mod layers;
 mod leaks;
