@@ -4,8 +4,10 @@ use bytes::buf::Limit;
 use bytes::{Buf, BufMut, BytesMut};
 
 use crate::buffer_source::{BufferSource, MIN_POOLED_BUFFER, Unpooled};
-use crate::header::Header;
+use crate::header::{Flags, Header};
+use crate::limits::Seq;
 use crate::message::{FrameError, Message, MessageDecoder};
+use crate::stream::ItemBatch;
 
 /// The size of the first read, in bytes.
 const FIRST_READ: usize = 4 * 1024;
@@ -142,6 +144,17 @@ impl<B: BufferSource> Inbox<B> {
             Err(_) => {}
         }
         message
+    }
+
+    /// Takes the small items that follow one of this stream, as far as they have come, and as one batch has room for. `None`
+    /// if the next message is another one. Those that are starved are left to [`Inbox::next`], as are all whose headers are
+    /// not encoded as this crate does.
+    pub fn next_items(&mut self, decoder: &MessageDecoder, seq: Seq, compressed: bool) -> Option<ItemBatch> {
+        if self.bytes.is_empty() || self.last_large > 0 {
+            return None;
+        }
+        let flags = if compressed { Flags::COMPRESSED } else { Flags::NONE };
+        ItemBatch::cut(&mut self.bytes, &decoder.item_head(seq, flags), flags, decoder.limit())
     }
 
     /// Gives up the incomplete message: its body is discarded, as far as it has come and as it comes. Returns its

@@ -7,8 +7,8 @@ use bytes::{Buf, Bytes, BytesMut};
 use thiserror::Error;
 
 use crate::codec::Codec;
-use crate::header::{self, Header, HeaderError};
-use crate::limits::{LENGTH_BYTES, MAX_OPTION_BYTES, MaxFrameBytes};
+use crate::header::{self, Flags, Header, HeaderError, HeaderRef, Kind};
+use crate::limits::{LENGTH_BYTES, MAX_OPTION_BYTES, MaxFrameBytes, Seq};
 
 /// A message: a header and its body.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,6 +82,18 @@ impl MessageDecoder {
         let cut = self.cut(buffer)?;
         let end = cut.header.end + LENGTH_BYTES + cut.body.unwrap_or(0);
         Ok(end.saturating_sub(buffer.len()))
+    }
+
+    /// Returns the bytes that an item begins with: the length of its header, and that.
+    pub(crate) fn item_head(&self, seq: Seq, flags: Flags) -> BytesMut {
+        let mut head = BytesMut::with_capacity(64);
+        header::encode_frame(&HeaderRef { flags, ..HeaderRef::new(Kind::Item, seq) }, &self.codec, &mut head);
+        head
+    }
+
+    /// Returns the largest body that is accepted, in bytes.
+    pub(crate) const fn limit(&self) -> usize {
+        self.limit.get()
     }
 
     fn cut(&self, buffer: &[u8]) -> Result<Cut, FrameError> {

@@ -97,6 +97,18 @@ impl Outbox {
         self.appended += (LENGTH_BYTES + frame.len()) as u64;
     }
 
+    /// Appends whole messages that were encoded elsewhere.
+    pub(crate) fn push_messages(&mut self, messages: BytesMut) {
+        self.appended += messages.len() as u64;
+        if messages.len() < MIN_UNCOPIED {
+            self.open.extend_from_slice(&messages);
+        } else {
+            self.close_open();
+            self.closed_len += messages.len();
+            self.closed.push_back(messages.freeze());
+        }
+    }
+
     /// Moves all bytes of `other` to the end of this outbox.
     pub fn append(&mut self, other: &mut Self) {
         if self.remaining() == 0 {

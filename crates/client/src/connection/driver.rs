@@ -10,8 +10,8 @@ use std::time::Duration;
 use bytes::{Buf, BytesMut};
 use farcall_protocol::time::later;
 use farcall_protocol::{
-    ClientAction, ClientSession, EscapedText, Inbox, KeepAliveAction, KeepAliveTimer, Message,
-    MessageDecoder, Outbox, ProtocolError,
+    ClientAction, ClientSession, EscapedText, Flags, Header, Inbox, KeepAliveAction, KeepAliveTimer, Kind,
+    Message, MessageDecoder, Outbox, ProtocolError,
 };
 use farcall_transport::{BufferPool, HumanDuration, Stream};
 use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
@@ -24,6 +24,7 @@ use super::io_error::describe;
 use super::options::ConnectionOptions;
 use super::progress::EndKind;
 use super::shared::Shared;
+use super::streams::StreamInput;
 use super::wake_batch::WakeBatch;
 
 /// Reads in a row before other tasks on this thread run.
@@ -51,8 +52,8 @@ pub(super) struct Driver {
     session: ClientSession,
     /// The replies of one read, until their calls are completed together.
     replies: Vec<Message>,
-    /// The messages of streams of one read, until they are passed on together.
-    items: Vec<Message>,
+    /// The input of streams from one read, until it is passed on together.
+    items: Vec<StreamInput>,
     wakers: Vec<Waker>,
     wake_batch: WakeBatch,
     /// The bytes that are being written, taken from the callers all at once.
@@ -189,7 +190,7 @@ impl Driver {
                         self.receive_items(now)?;
                         self.complete_calls(now);
                     }
-                    self.items.push(message);
+                    self.take_items(message);
                 }
                 ClientAction::Ignore => {}
             }
@@ -197,7 +198,20 @@ impl Driver {
         Ok(())
     }
 
-    /// Passes the messages of streams on that were read.
+    /// Takes a message of a stream, and the small items of the same stream that follow it.
+    #[cold]
+    fn take_items(&mut self, message: Message) {
+        let Header { kind, seq, flags, .. } = message.header;
+        self.items.push(StreamInput::Message(message));
+        if kind == Kind::Item {
+            let compressed = flags.contains(Flags::COMPRESSED);
+            while let Some(batch) = self.input.next_items(&self.decoder, seq, compressed) {
+                self.items.push(StreamInput::Items(seq, batch));
+            }
+        }
+    }
+
+    /// Passes on what was read for streams.
     fn receive_items(&mut self, now: Instant) -> Result<(), ProtocolError> {
         if let Some(check_at) = self.shared.receive_items(&mut self.items, now)? {
             self.wake_by(check_at);

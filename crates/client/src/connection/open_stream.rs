@@ -4,8 +4,7 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
-use farcall_protocol::stream::{ReceivedItem, StreamClosed, StreamSnapshot};
+use farcall_protocol::stream::{ItemBody, ReceivedItem, StreamClosed, StreamSnapshot, TakenItems};
 use farcall_protocol::{Body, Code, Codec, Execution, Negotiated, Seq};
 use farcall_transport::Address;
 use tokio::time::Instant;
@@ -38,9 +37,17 @@ impl OpenStream {
         &self.handle.negotiated().codec
     }
 
-    /// Takes the next item. `None` if no more come: the outcome is there, or will be.
-    pub(crate) fn poll_item(&self, cx: &mut Context<'_>) -> Poll<Option<ReceivedItem>> {
-        self.streams().poll_item(self.seq, cx)
+    /// Takes the next items. `None` if no more come: the outcome is there, or will be.
+    pub(crate) fn poll_items(&self, cx: &mut Context<'_>) -> Poll<Option<TakenItems>> {
+        self.streams().poll_items(self.seq, cx)
+    }
+
+    /// Accounts for those of the items that the caller has taken, if credit is due for them, or no more are left.
+    #[inline]
+    pub(crate) fn account(&self, items: &mut TakenItems) {
+        if let Some(cost) = items.due() {
+            items.set_credit_at(self.streams().consume(self.seq, cost));
+        }
     }
 
     /// Returns the encoded value of an item.
@@ -48,11 +55,15 @@ impl OpenStream {
     /// # Errors
     ///
     /// The body of the item does not decompress.
-    pub(crate) fn value(&self, item: ReceivedItem) -> Result<Bytes, RpcError> {
+    #[inline]
+    pub(crate) fn value<'a>(&self, item: ReceivedItem<'a>) -> Result<ItemBody<'a>, RpcError> {
         if !item.compressed {
             return Ok(item.body);
         }
-        decompress(&item.body, &self.handle).map_err(|reason| self.unreadable(&reason))
+        match decompress(&item.body.to_bytes(), &self.handle) {
+            Ok(value) => Ok(value.into()),
+            Err(reason) => Err(self.unreadable(&reason)),
+        }
     }
 
     /// Creates the error of an item that cannot be read.

@@ -9,7 +9,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
 use farcall_protocol::stream::{
-    ReceivedItem, StreamClosed, StreamSettings, StreamSnapshot, StreamTable, WindowLimits,
+    ItemBatch, StreamClosed, StreamSettings, StreamSnapshot, StreamTable, TakenItems, WindowLimits,
 };
 use farcall_protocol::{
     Body, Execution, Kind, Message, Negotiated, Outbox, ProtocolError, Seq, StreamTerms, TooLarge,
@@ -61,6 +61,15 @@ struct StreamingCall {
 pub(crate) struct Directions {
     pub(crate) sends: bool,
     pub(crate) receives: bool,
+}
+
+/// The input of a connection for its streams.
+#[derive(Debug)]
+pub(super) enum StreamInput {
+    /// A message.
+    Message(Message),
+    /// Items of one stream that followed one.
+    Items(Seq, ItemBatch),
 }
 
 /// The first sign of a streaming call that the server runs it.
@@ -151,9 +160,14 @@ impl Streams {
         Ok(seq)
     }
 
-    /// Takes the next item; `None` if no more come.
-    pub(super) fn poll_item(&self, seq: Seq, cx: &mut Context<'_>) -> Poll<Option<ReceivedItem>> {
-        self.lock().table.poll_item(seq, cx).map(|item| item.unwrap_or(None))
+    /// Takes the next items; `None` if no more come.
+    pub(super) fn poll_items(&self, seq: Seq, cx: &mut Context<'_>) -> Poll<Option<TakenItems>> {
+        self.lock().table.poll_items(seq, cx).map(|items| items.unwrap_or(None))
+    }
+
+    /// Accounts for items of this cost that the caller has taken. Returns the cost after which credit is due again.
+    pub(super) fn consume(&self, seq: Seq, cost: u64) -> u64 {
+        self.lock().table.consume(seq, cost)
     }
 
     /// Waits until an item can be sent.
@@ -229,16 +243,20 @@ impl Streams {
 
 /// The task's side.
 impl Streams {
-    /// Handles the messages of streams that came in one read.
+    /// Handles what came for streams in one read.
     ///
     /// # Errors
     ///
     /// The server broke the protocol.
-    pub(super) fn receive(&self, messages: &mut Vec<Message>, now: Instant) -> Result<(), ProtocolError> {
+    pub(super) fn receive(&self, input: &mut Vec<StreamInput>, now: Instant) -> Result<(), ProtocolError> {
         let mut wakers = Vec::new();
         let mut state = self.lock();
         let State { table, calls, without_items, .. } = &mut *state;
-        let received = messages.drain(..).try_for_each(|Message { header, body, .. }| {
+        let received = input.drain(..).try_for_each(|input| {
+            let Message { header, body, .. } = match input {
+                StreamInput::Message(message) => message,
+                StreamInput::Items(seq, batch) => return table.receive_batch(seq, batch),
+            };
             table.receive(&header, body, now, |_| true)?;
             if header.kind == Kind::Item
                 && *without_items > 0

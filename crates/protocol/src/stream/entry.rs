@@ -1,27 +1,14 @@
 //! [`Entry`]: one streaming call in the table of its connection.
 
-use std::collections::VecDeque;
 use std::task::Waker;
 use std::time::Instant;
 
-use super::credit::item_cost;
-use super::item_queue::ItemQueue;
+use super::item_batch::{ItemBatch, ItemQueue};
+use super::send_queue::SendQueue;
 use super::state::StreamState;
-use crate::body::Body;
-use crate::header::Flags;
 
-/// An item that waits for its turn on the connection. Its credit is spent.
-pub(super) struct OutgoingItem {
-    pub(super) body: Body,
-    pub(super) flags: Flags,
-}
-
-impl OutgoingItem {
-    /// Returns the bytes of the item in its stream's turn.
-    pub(super) fn cost(&self) -> usize {
-        item_cost(self.body.len()) as usize
-    }
-}
+/// The most bytes of one stream's items that wait for their turn, before one item more.
+const MAX_QUEUED: usize = 64 * 1024;
 
 /// The messages without items that are to be sent for a stream.
 #[derive(Clone, Copy, Debug, Default)]
@@ -46,6 +33,11 @@ impl Traffic {
         self.items += 1;
         self.bytes += body_len as u64;
     }
+
+    pub(super) const fn count_batch(&mut self, batch: &ItemBatch) {
+        self.items += batch.items() as u64;
+        self.bytes += batch.bytes() as u64;
+    }
 }
 
 /// A streaming call. Both halves of the application and the connection's task work on it.
@@ -61,9 +53,7 @@ pub(super) struct Entry {
     pub(super) reader: Option<Waker>,
     /// Woken when the peer may send more, if it is in this process.
     pub(super) feeder: Option<Waker>,
-    pub(super) queue: VecDeque<OutgoingItem>,
-    /// The cost of the items in `queue`.
-    pub(super) queued: usize,
+    pub(super) queue: SendQueue,
     pub(super) writer: Option<Waker>,
     /// The time since which the writer has waited for credit.
     pub(super) starved_since: Option<Instant>,
@@ -87,11 +77,10 @@ impl Entry {
             receives,
             over: false,
             ended: false,
-            inbox: ItemQueue::new(),
+            inbox: ItemQueue::default(),
             reader: None,
             feeder: None,
-            queue: VecDeque::new(),
-            queued: 0,
+            queue: SendQueue::default(),
             writer: None,
             starved_since: None,
             due: Due { credit: None, stop: false, end: false },
@@ -120,12 +109,23 @@ impl Entry {
         *total = *total - std::mem::replace(&mut self.measured, bytes) + bytes;
     }
 
-    /// Drops the items that were not sent, since their receiver takes no more.
+    /// Drops the items that were not written, since their receiver takes no more. Returns their bytes.
     pub(super) fn drop_queue(&mut self) -> usize {
-        self.queue.clear();
         self.due.end = false;
         self.starved_since = None;
-        std::mem::take(&mut self.queued)
+        self.queue.clear()
+    }
+
+    /// Returns `true` if so much waits to be written that the writer waits, too.
+    pub(super) const fn is_full(&self) -> bool {
+        self.queue.bytes() >= MAX_QUEUED
+    }
+
+    /// Wakes the writer if there is room, after items were written.
+    pub(super) fn written(&mut self) {
+        if self.queue.bytes() <= MAX_QUEUED / 2 {
+            self.wake_writer();
+        }
     }
 
     pub(super) fn wake_reader(&mut self) {

@@ -5,6 +5,7 @@ use std::any::Any;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::item_batch::ItemBody;
 use crate::as_bytes::{ByteRef, ByteValue};
 use crate::body::Body;
 use crate::buffer_source::BufferSource;
@@ -37,14 +38,14 @@ pub fn encode_item<T: Serialize + 'static, B: BufferSource>(
     codec.encode_body_in(source, &item.expect("it was taken by a branch that returned"))
 }
 
-/// Decodes the body of an item, which is not compressed. Large [`Bytes`] share its memory.
+/// Decodes the body of an item, which is not compressed. Large [`Bytes`] share the memory of a large one.
 ///
 /// # Errors
 ///
 /// As for [`Codec::decode`].
 pub fn decode_item<T: DeserializeOwned + 'static>(
     codec: &Codec,
-    body: &bytes::Bytes,
+    body: &ItemBody<'_>,
 ) -> Result<T, DecodeError> {
     let mut item = None::<T>;
     let any = &mut item as &mut dyn Any;
@@ -55,9 +56,10 @@ pub fn decode_item<T: DeserializeOwned + 'static>(
     } else if let Some(list) = any.downcast_mut::<Option<Vec<Vec<u8>>>>() {
         *list = Some(codec.decode::<ByteValue<_>>(body)?.0);
     }
-    match item {
-        Some(item) => Ok(item),
-        None => with_shared_source(body, || codec.decode(body)),
+    match (item, body) {
+        (Some(item), _) => Ok(item),
+        (None, ItemBody::Small(body)) => codec.decode(body),
+        (None, ItemBody::Large(body)) => with_shared_source(body, || codec.decode(body)),
     }
 }
 
@@ -72,13 +74,14 @@ mod tests {
             let expected = codec.encode(&Bytes::from(vec![1, 2, 255])).unwrap();
             let body = encode_item(&codec, &Unpooled, vec![1_u8, 2, 255]).unwrap().into_bytes();
             assert_eq!(body, expected);
+            let body = ItemBody::Small(&body);
             assert_eq!(decode_item::<Vec<u8>>(&codec, &body).unwrap(), [1, 2, 255]);
             assert_eq!(decode_item::<Bytes>(&codec, &body).unwrap()[..], [1, 2, 255]);
             let some = encode_item(&codec, &Unpooled, Some(vec![1_u8, 2, 255])).unwrap().into_bytes();
             assert_eq!(some, expected);
-            assert_eq!(decode_item::<Option<Vec<u8>>>(&codec, &some).unwrap(), Some(vec![1, 2, 255]));
+            assert_eq!(decode_item::<Option<Vec<u8>>>(&codec, &some.into()).unwrap(), Some(vec![1, 2, 255]));
             let list = encode_item(&codec, &Unpooled, vec![vec![7_u8], vec![]]).unwrap().into_bytes();
-            assert_eq!(decode_item::<Vec<Vec<u8>>>(&codec, &list).unwrap(), [vec![7], vec![]]);
+            assert_eq!(decode_item::<Vec<Vec<u8>>>(&codec, &list.into()).unwrap(), [vec![7], vec![]]);
         }
     }
 
@@ -87,6 +90,7 @@ mod tests {
         for codec in Codec::built_in() {
             let body = encode_item(&codec, &Unpooled, ("a", 7_i64)).unwrap().into_bytes();
             assert_eq!(body, codec.encode(&("a", 7_i64)).unwrap());
+            let body = ItemBody::from(body);
             assert_eq!(decode_item::<(String, i64)>(&codec, &body).unwrap(), ("a".to_owned(), 7));
             assert!(decode_item::<u8>(&codec, &body).is_err());
         }

@@ -91,12 +91,33 @@ impl ReceiveWindow {
         Ok(self.raise())
     }
 
-    /// Accounts for an item that was handed to the application. Returns the credit to send, if half of the window was
-    /// consumed since the last.
-    pub const fn consume(&mut self, body_len: usize) -> Option<u64> {
-        self.consumed = self.consumed.saturating_add(item_cost(body_len));
+    /// Accounts for items that arrived one after the other, of which none was starved. `cost` is that of all, `last` that
+    /// of the last.
+    ///
+    /// # Errors
+    ///
+    /// The sender had no credit for the last.
+    pub const fn receive_batch(&mut self, cost: u64, last: u64) -> Result<(), CreditExceeded> {
+        let before_last = self.received.saturating_add(cost - last);
+        if before_last >= self.granted {
+            return Err(CreditExceeded { spent: before_last, granted: self.granted });
+        }
+        self.received = self.received.saturating_add(cost);
+        Ok(())
+    }
+
+    /// Accounts for items of this cost that were handed to the application. Returns the credit to send, if half of the
+    /// window was consumed since the last.
+    pub const fn consume(&mut self, cost: u64) -> Option<u64> {
+        self.consumed = self.consumed.saturating_add(cost);
+        if self.until_credit() > 0 { None } else { self.raise() }
+    }
+
+    /// Returns the cost of the items after which credit has to be sent; 0 if it has to be sent now.
+    #[must_use]
+    pub const fn until_credit(&self) -> u64 {
         let unannounced = self.consumed.saturating_add(self.size).saturating_sub(self.granted);
-        if unannounced < self.size.div_ceil(2) { None } else { self.raise() }
+        self.size.div_ceil(2).saturating_sub(unannounced)
     }
 
     const fn raise(&mut self) -> Option<u64> {
@@ -171,7 +192,7 @@ mod tests {
 
     fn pass(window: &mut ReceiveWindow, starved: bool, now: Instant, grow: bool) -> [Option<u64>; 2] {
         let grown = window.receive(BODY, starved, now, |_| grow).unwrap();
-        [grown, window.consume(BODY)]
+        [grown, window.consume(item_cost(BODY))]
     }
 
     #[test]
@@ -199,7 +220,7 @@ mod tests {
         let (mut window, now) = (window(), Instant::now());
         window.receive(100 * KIB, false, now, |_| true).unwrap();
         window.receive(0, false, now, |_| true).unwrap_err();
-        assert_eq!(window.consume(100 * KIB), Some(100 * 1024 + 64 + 4096));
+        assert_eq!(window.consume(item_cost(100 * KIB)), Some(100 * 1024 + 64 + 4096));
     }
 
     #[test]
@@ -231,7 +252,7 @@ mod tests {
         window.receive(BODY, true, now, |_| true).unwrap();
         for _ in 0..20 {
             window.receive(BODY, true, now, |_| true).unwrap();
-            window.consume(BODY);
+            window.consume(item_cost(BODY));
         }
         assert_eq!(window.size(), 4096);
     }

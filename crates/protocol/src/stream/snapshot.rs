@@ -19,7 +19,7 @@ pub struct StreamSnapshot {
     pub held: u64,
     /// The credit that this side may still spend, in bytes.
     pub credit: u64,
-    /// The cost of the items that wait to be written.
+    /// The bytes of the items that wait to be written.
     pub queued: usize,
     /// The number of times that an item had to wait for credit.
     pub stalls: u64,
@@ -59,7 +59,7 @@ impl StreamSnapshot {
         let (receive, send) = entry.state.windows();
         let waits_for = if entry.starved_since.is_some() {
             StreamWait::Credit
-        } else if entry.queued > 0 {
+        } else if entry.queue.bytes() > 0 {
             StreamWait::Socket
         } else if entry.reader.is_some() {
             StreamWait::Peer
@@ -73,7 +73,7 @@ impl StreamSnapshot {
             receive_window: receive.size(),
             held: receive.held(),
             credit: send.limit().saturating_sub(send.spent()),
-            queued: entry.queued,
+            queued: entry.queue.bytes(),
             stalls: entry.stalls,
             waits_for,
         }

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use super::item_batch::ItemBatch;
 use super::receive_window::{ReceiveWindow, WindowLimits};
 use super::send_window::SendWindow;
 use crate::header::Flags;
@@ -82,6 +83,23 @@ impl StreamState {
         Ok(if open { ItemAction::Deliver { credit } } else { ItemAction::Discard })
     }
 
+    /// Handles items that arrived one after the other, and that were not starved. See [`ReceiveWindow::receive_batch`]. Returns
+    /// `true` if they are to be handed to the application.
+    ///
+    /// # Errors
+    ///
+    /// As for [`StreamState::receive_item`].
+    pub(super) fn receive_batch(&mut self, batch: &ItemBatch) -> Result<bool, ProtocolError> {
+        let seq = self.seq;
+        if self.inbound == Inbound::Ended {
+            return Err(ProtocolError::ItemAfterEnd { seq });
+        }
+        self.receive
+            .receive_batch(batch.cost(), batch.last_cost())
+            .map_err(|error| ProtocolError::CreditExceeded { seq, error })?;
+        Ok(self.inbound == Inbound::Open)
+    }
+
     /// Handles the peer's notice that no more items come. Returns `true` if the application has to be told.
     pub fn receive_end(&mut self) -> bool {
         let told = self.inbound == Inbound::Open;
@@ -100,9 +118,9 @@ impl StreamState {
         !std::mem::replace(&mut self.send_closed, true)
     }
 
-    /// Accounts for an item that was handed to the application. Returns the credit to send, if one is due.
-    pub fn consume(&mut self, body_len: usize) -> Option<u64> {
-        let credit = self.receive.consume(body_len);
+    /// Accounts for items of this cost that were handed to the application. Returns the credit to send, if one is due.
+    pub fn consume(&mut self, cost: u64) -> Option<u64> {
+        let credit = self.receive.consume(cost);
         // A peer that sends nothing more needs none.
         credit.filter(|_| self.inbound == Inbound::Open)
     }
@@ -196,7 +214,7 @@ mod tests {
         }
         state.receive_end();
         for _ in 0..7 {
-            assert_eq!(state.consume(100), None);
+            assert_eq!(state.consume(164), None);
         }
         assert_eq!(state.receive_window().held(), 0);
     }

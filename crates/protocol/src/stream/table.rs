@@ -9,8 +9,8 @@ use bytes::{Buf as _, Bytes};
 
 use super::MAX_BUFFERED_ITEMS;
 use super::credit::{decode_credit, encode_credit};
-use super::entry::{Entry, OutgoingItem, Traffic, register};
-use super::item_queue::ReceivedItem;
+use super::entry::{Entry, Traffic, register};
+use super::item_batch::{ItemBatch, TakenItems};
 use super::receive_window::WindowLimits;
 use super::scheduler::ItemScheduler;
 use super::snapshot::StreamSnapshot;
@@ -22,9 +22,6 @@ use crate::limits::{MaxFrameBytes, Seq, StreamWindow};
 use crate::outbox::Outbox;
 use crate::session::ProtocolError;
 use crate::time::later;
-
-/// The most bytes of items of one stream that wait for their turn, before one item more.
-const MAX_QUEUED: usize = 64 * 1024;
 
 /// The values that the streams of a connection have in common.
 #[derive(Clone, Debug)]
@@ -143,7 +140,7 @@ impl StreamTable {
         self.streams.is_empty()
     }
 
-    /// Returns the cost of all items that wait to be written.
+    /// Returns the bytes of all items that wait to be written.
     #[must_use]
     pub const fn queued_bytes(&self) -> usize {
         self.queued
@@ -255,7 +252,7 @@ impl StreamTable {
         if let ItemAction::Deliver { credit } = action {
             entry.received.count(body.len());
             self.totals.received.count(body.len());
-            entry.inbox.push(body, header.flags);
+            entry.inbox.push(ItemBatch::one(body, header.flags));
             entry.wake_reader();
             if credit.is_some() {
                 entry.due.credit = credit;
@@ -265,6 +262,23 @@ impl StreamTable {
         }
         entry.measure(&mut self.inbound);
         self.list(header.seq);
+        Ok(())
+    }
+
+    /// Handles items that followed one that was [received](StreamTable::receive).
+    ///
+    /// # Errors
+    ///
+    /// The peer broke the protocol.
+    pub fn receive_batch(&mut self, seq: Seq, batch: ItemBatch) -> Result<(), ProtocolError> {
+        let Some(entry) = self.streams.get_mut(&seq).filter(|entry| !entry.over) else { return Ok(()) };
+        if entry.state.receive_batch(&batch)? {
+            entry.received.count_batch(&batch);
+            self.totals.received.count_batch(&batch);
+            entry.inbox.push(batch);
+            entry.wake_reader();
+        }
+        entry.measure(&mut self.inbound);
         Ok(())
     }
 
@@ -286,12 +300,12 @@ impl StreamTable {
             let streams = &mut self.streams;
             let next = self.scheduler.next(room, |seq| {
                 let entry = streams.get_mut(&seq)?;
-                let cost = entry.queue.front().map(OutgoingItem::cost);
-                entry.scheduled = cost.is_some();
-                cost
+                let bytes = entry.queue.next_bytes();
+                entry.scheduled = bytes.is_some();
+                bytes
             });
             let Some(seq) = next else { return };
-            self.write_item(seq, outbox);
+            self.write_next(seq, outbox);
         }
     }
 
@@ -301,7 +315,7 @@ impl StreamTable {
         let due = std::mem::take(&mut entry.due);
         if due.end {
             // Behind the stream's own items, and not behind those of others.
-            while self.write_item(seq, outbox) {}
+            while self.write_next(seq, outbox) {}
         }
         let credit = due.credit.and_then(|limit| encode_credit(&self.settings.codec, limit).ok());
         if let Some(body) = credit {
@@ -314,29 +328,25 @@ impl StreamTable {
         }
     }
 
-    /// Appends the next item of a stream. Returns `false` if it has none.
-    fn write_item(&mut self, seq: Seq, outbox: &mut Outbox) -> bool {
+    /// Appends the next items of a stream. Returns `false` if it has none.
+    fn write_next(&mut self, seq: Seq, outbox: &mut Outbox) -> bool {
         let Some(entry) = self.streams.get_mut(&seq) else { return false };
-        let Some(item) = entry.queue.pop_front() else { return false };
-        let cost = item.cost();
-        entry.queued -= cost;
-        self.queued -= cost;
-        if entry.queued <= MAX_QUEUED / 2 {
-            entry.wake_writer();
-        }
-        self.push(&HeaderRef { flags: item.flags, ..HeaderRef::new(Kind::Item, seq) }, &item.body, outbox);
+        let StreamSettings { codec, send_limit, .. } = &self.settings;
+        let Some(bytes) = entry.queue.write_next(codec, seq, *send_limit, outbox) else { return false };
+        self.queued -= bytes;
+        entry.written();
         true
     }
 
     fn push(&self, header: &HeaderRef<'_>, body: &Body, outbox: &mut Outbox) {
-        // Such headers fit any limit that a handshake lets through, and the bodies of items were checked.
+        // Such headers fit any limit that a handshake lets through.
         let _ = outbox.push(&self.settings.codec, header, body, self.settings.send_limit);
     }
 
     /// Ends a stream on the side that sends the response: appends the items that were sent before it. The response is to
     /// follow.
     pub fn finish(&mut self, seq: Seq, outbox: &mut Outbox) {
-        while self.write_item(seq, outbox) {}
+        while self.write_next(seq, outbox) {}
         self.remove(seq);
     }
 

@@ -13,6 +13,7 @@ use farcall_transport::BufferPool;
 use tokio::time::Instant;
 use tracing::debug;
 
+use super::io::ConnectionIo;
 use crate::call::encoded_response::EncodedResponse;
 use crate::call::env::CallEnv;
 use crate::call::run::{StartOutcome, start, start_compressed};
@@ -77,23 +78,42 @@ impl Dispatcher {
     pub(super) fn dispatch(
         &mut self,
         message: Message,
-        outbox: &mut Outbox,
+        io: &mut ConnectionIo,
     ) -> Result<Dispatched, ProtocolError> {
         let Message { mut header, body, .. } = message;
         match self.session.receive(&header, self.now.into_std())? {
-            ServerAction::Start { answer } => self.start(&mut header, body, answer, outbox),
+            ServerAction::Start { answer } => self.start(&mut header, body, answer, &mut io.outbox),
             ServerAction::Cancel => self.env.calls.cancel(header.seq),
-            ServerAction::Pong => self.push(&HeaderRef::new(Kind::Pong, header.seq), outbox),
+            ServerAction::Pong => self.push(&HeaderRef::new(Kind::Pong, header.seq), &mut io.outbox),
             ServerAction::Finish => return Ok(Dispatched::Finish),
-            ServerAction::StartStream => self.start_stream(&mut header, body, outbox),
-            ServerAction::Stream => {
-                if let Some(streams) = &self.streams {
-                    streams.receive(&header, body, self.now)?;
-                }
-            }
+            ServerAction::StartStream => self.start_stream(&mut header, body, &mut io.outbox),
+            ServerAction::Stream => self.receive(&header, body, &mut io.inbox)?,
             ServerAction::Ignore => {}
         }
         Ok(Dispatched::Continue)
+    }
+
+    /// Handles a message of a stream, and the small items of the same stream that follow it in the inbox.
+    ///
+    /// # Errors
+    ///
+    /// The peer broke the protocol.
+    #[cold]
+    fn receive(
+        &self,
+        header: &Header,
+        body: Bytes,
+        inbox: &mut Inbox<BufferPool>,
+    ) -> Result<(), ProtocolError> {
+        let Some(streams) = &self.streams else { return Ok(()) };
+        streams.receive(header, body, self.now)?;
+        if header.kind == Kind::Item {
+            let compressed = header.flags.contains(Flags::COMPRESSED);
+            while let Some(batch) = inbox.next_items(&self.decoder, header.seq, compressed) {
+                streams.receive_batch(header.seq, batch)?;
+            }
+        }
+        Ok(())
     }
 
     /// Starts a request's call, and sends the response if it is ready at once.

@@ -242,7 +242,7 @@ impl Connection {
                     }
                     handled += 1;
                     self.timers.frame_finished();
-                    match self.dispatcher.dispatch(message, &mut self.io.outbox) {
+                    match self.dispatcher.dispatch(message, &mut self.io) {
                         Ok(Dispatched::Continue) => {}
                         Ok(Dispatched::Finish) => {
                             self.goaway_received = true;

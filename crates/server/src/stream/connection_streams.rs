@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use farcall_protocol::stream::{
-    ReceivedItem, StreamClosed, StreamSettings, StreamSnapshot, StreamTable, StreamTotals, WindowLimits,
+    ItemBatch, StreamClosed, StreamSettings, StreamSnapshot, StreamTable, StreamTotals, TakenItems,
+    WindowLimits,
 };
 use farcall_protocol::{
     Body, Compression, Header, MaxFrameBytes, Negotiated, Outbox, ProtocolError, Seq, StreamTerms, TooLarge,
@@ -121,6 +122,18 @@ impl ConnectionStreams {
         Ok(())
     }
 
+    /// Handles items that followed one that was received. See [`StreamTable::receive_batch`].
+    ///
+    /// # Errors
+    ///
+    /// The peer broke the protocol.
+    pub(crate) fn receive_batch(&self, seq: Seq, batch: ItemBatch) -> Result<(), ProtocolError> {
+        let mut state = self.lock();
+        state.table.receive_batch(seq, batch)?;
+        state.resize_reservation();
+        Ok(())
+    }
+
     /// Returns `true` if there may be something to write.
     pub(crate) fn is_due(&self) -> bool {
         self.task.due.load(Ordering::Acquire)
@@ -201,16 +214,21 @@ impl ConnectionStreams {
         self.lock().table.snapshot()
     }
 
-    /// Takes the next item that has arrived for a call.
-    pub(super) fn poll_item(
+    /// Takes the next items that have arrived for a call.
+    pub(super) fn poll_items(
         &self,
         seq: Seq,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<Option<ReceivedItem>, StreamClosed>> {
+    ) -> Poll<Result<Option<TakenItems>, StreamClosed>> {
+        self.lock().table.poll_items(seq, cx)
+    }
+
+    /// Accounts for items of this cost that a handler has taken. Returns the cost after which credit is due again.
+    pub(super) fn consume(&self, seq: Seq, cost: u64) -> u64 {
         let mut state = self.lock();
-        let polled = state.table.poll_item(seq, cx);
+        let credit_at = state.table.consume(seq, cost);
         state.resize_reservation();
-        polled
+        credit_at
     }
 
     /// Reads no more items of a call.

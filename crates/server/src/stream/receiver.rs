@@ -5,10 +5,9 @@ use std::future::poll_fn;
 use std::marker::PhantomData;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
-use bytes::Bytes;
-use farcall_protocol::stream::{ReceivedItem, decode_item};
+use farcall_protocol::stream::{ItemBody, ReceivedItem, TakenItems, decode_item};
 use futures::Stream;
 use serde::de::DeserializeOwned;
 
@@ -39,6 +38,8 @@ use super::sender::MAX_IN_A_ROW;
 pub struct Receiver<T> {
     stream: Arc<CallStream>,
     state: State,
+    /// The items that were taken from the stream, and that the handler has not received.
+    items: TakenItems,
     received: u64,
     /// The items that were received since the handler last had to wait.
     in_a_row: u32,
@@ -54,8 +55,9 @@ enum State {
 }
 
 impl<T: DeserializeOwned + 'static> Receiver<T> {
-    pub(crate) const fn new(stream: Arc<CallStream>) -> Self {
-        Self { stream, state: State::Open, received: 0, in_a_row: 0, item: PhantomData }
+    pub(crate) fn new(stream: Arc<CallStream>) -> Self {
+        let items = TakenItems::default();
+        Self { stream, state: State::Open, items, received: 0, in_a_row: 0, item: PhantomData }
     }
 
     /// Receives the next item; `None` if the caller has sent all of them. Cancel-safe.
@@ -77,48 +79,59 @@ impl<T: DeserializeOwned + 'static> Receiver<T> {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
-        let polled = self.stream.streams.poll_item(self.stream.seq, cx);
-        if polled.is_pending() {
-            self.in_a_row = 0;
-        }
-        let received = match ready!(polled) {
-            Ok(Some(item)) => {
-                self.in_a_row += 1;
-                let decoded = self.decode(item);
+        let received = loop {
+            if let Some(item) = self.items.next() {
+                let decoded = decode(&self.stream, self.received, item);
+                if let Some(cost) = self.items.due() {
+                    self.items.set_credit_at(self.stream.streams.consume(self.stream.seq, cost));
+                }
                 if self.received == 0 {
                     self.stream.note_first_received();
                 }
+                self.in_a_row += 1;
                 self.received += 1;
-                decoded
+                break decoded;
             }
-            Ok(None) => {
-                self.state = State::Ended;
-                return Poll::Ready(None);
+            match self.stream.streams.poll_items(self.stream.seq, cx) {
+                Poll::Ready(Ok(Some(items))) => self.items = items,
+                Poll::Ready(Ok(None)) => {
+                    self.state = State::Ended;
+                    return Poll::Ready(None);
+                }
+                Poll::Ready(Err(_closed)) => break Err(ReceiveError::Ended),
+                Poll::Pending => {
+                    self.in_a_row = 0;
+                    return Poll::Pending;
+                }
             }
-            Err(_closed) => Err(ReceiveError::Ended),
         };
         if received.is_err() {
             self.stop();
         }
         Poll::Ready(Some(received))
     }
+}
 
-    fn decode(&self, item: ReceivedItem) -> Result<T, ReceiveError> {
-        let index = self.received;
-        let body = if item.compressed { self.decompress(&item.body)? } else { item.body };
-        let codec = &self.stream.streams.settings().codec;
-        decode_item(codec, &body).map_err(|error| ReceiveError::Decode { index, error })
-    }
+/// Decodes the item with this position.
+fn decode<T: DeserializeOwned + 'static>(
+    stream: &CallStream,
+    index: u64,
+    item: ReceivedItem<'_>,
+) -> Result<T, ReceiveError> {
+    let body = if item.compressed { decompress(stream, index, item.body)? } else { item.body };
+    let codec = &stream.streams.settings().codec;
+    decode_item(codec, &body).map_err(|error| ReceiveError::Decode { index, error })
+}
 
-    fn decompress(&self, body: &Bytes) -> Result<Bytes, ReceiveError> {
-        let index = self.received;
-        let Some(compression) = self.stream.streams.compression() else {
-            let reason = "it is compressed, though no compression was agreed on".to_owned();
-            return Err(ReceiveError::Compression { index, reason });
-        };
-        compression
-            .decompress(body, self.stream.streams.receive_limit())
-            .map_err(|error| ReceiveError::compression(index, &error))
+#[cold]
+fn decompress<'a>(stream: &CallStream, index: u64, body: ItemBody<'a>) -> Result<ItemBody<'a>, ReceiveError> {
+    let Some(compression) = stream.streams.compression() else {
+        let reason = "it is compressed, though no compression was agreed on".to_owned();
+        return Err(ReceiveError::Compression { index, reason });
+    };
+    match compression.decompress(&body.to_bytes(), stream.streams.receive_limit()) {
+        Ok(plain) => Ok(plain.into()),
+        Err(error) => Err(ReceiveError::compression(index, &error)),
     }
 }
 
@@ -127,6 +140,7 @@ impl<T> Receiver<T> {
     pub fn stop(&mut self) {
         if self.state == State::Open {
             self.state = State::Ended;
+            self.items = TakenItems::default();
             self.stream.streams.stop(self.stream.seq);
         }
     }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use farcall_protocol::stream::{ReceivedItem, StreamClosed, StreamSnapshot};
+use farcall_protocol::stream::{StreamClosed, StreamSnapshot, TakenItems};
 use farcall_protocol::{Body, Code};
 use farcall_transport::Address;
 use tokio::sync::Notify;
@@ -316,19 +316,19 @@ impl Link {
         Poll::Pending
     }
 
-    /// Takes the next item, together with its stream. `None` if no more come.
-    pub(super) fn poll_item(&self, cx: &mut Context<'_>) -> Poll<Option<(ReceivedItem, Arc<OpenStream>)>> {
+    /// Takes the next items, together with their stream. `None` if no more come.
+    pub(super) fn poll_items(&self, cx: &mut Context<'_>) -> Poll<Option<(TakenItems, Arc<OpenStream>)>> {
         let mut state = self.lock();
         if state.stopped {
             return Poll::Ready(None);
         }
         if let Some(stream) = state.stream.clone() {
-            match stream.poll_item(cx) {
-                Poll::Ready(Some(item)) => {
+            match stream.poll_items(cx) {
+                Poll::Ready(Some(items)) => {
                     if !std::mem::replace(&mut state.has_begun, true) {
                         state.replay.forget();
                     }
-                    return Poll::Ready(Some((item, stream)));
+                    return Poll::Ready(Some((items, stream)));
                 }
                 // Its response has come, but it may be made again.
                 Poll::Ready(None) if state.outcome.is_some() => return Poll::Ready(None),

@@ -9,8 +9,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::Bytes;
-use farcall_protocol::stream::decode_item;
+use farcall_protocol::stream::{TakenItems, decode_item};
 use farcall_protocol::time::later;
 use farcall_protocol::{Code, Execution};
 use farcall_transport::HumanDuration;
@@ -101,19 +100,8 @@ impl<T: DeserializeOwned + 'static, R, E> Stream for ItemStream<T, R, E> {
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = self.get_mut();
-        let item = match ready!(this.receiving.poll_next(cx)) {
-            None => return Poll::Ready(None),
-            Some(Err(error)) => return Poll::Ready(Some(Err(error_of(this.decode, error)))),
-            Some(Ok(item)) => item,
-        };
-        match decode_item(item.stream.codec(), &item.value) {
-            Ok(value) => Poll::Ready(Some(Ok(value))),
-            Err(error) => {
-                let failed = item.stream.unreadable(&error.to_string()).with_source(error);
-                let failed = this.receiving.fail(failed);
-                Poll::Ready(Some(Err(failed.into())))
-            }
-        }
+        let next = ready!(this.receiving.poll_next(cx));
+        Poll::Ready(next.map(|item| item.map_err(|error| error_of(this.decode, error))))
     }
 }
 
@@ -123,22 +111,43 @@ impl<T, R, E> fmt::Debug for ItemStream<T, R, E> {
     }
 }
 
-/// An encoded item, and the stream that it came over.
-pub(super) struct EncodedItem {
-    pub(super) value: Bytes,
-    stream: Arc<OpenStream>,
-}
-
 /// The receiving half of a call, whatever its types are.
 pub(super) struct Receiving {
     pub(super) link: Arc<Link>,
     core: Arc<ChannelCore>,
     /// The stream of the link once an item has come over it: it stays that one.
-    current: Option<Arc<OpenStream>>,
+    current: Option<Current>,
     /// `true` once it ended, with or without an error.
     ended: bool,
     gap: Option<Gap>,
     resume: Option<Box<Resume>>,
+}
+
+/// The stream that items come over.
+struct Current {
+    stream: Arc<OpenStream>,
+    /// The items that were taken from it, and that the caller has not taken.
+    items: TakenItems,
+}
+
+impl Current {
+    /// Takes the next item, and decodes it.
+    fn next<T: DeserializeOwned + 'static>(
+        &mut self,
+        resume: Option<&mut Resume>,
+    ) -> Option<Result<T, RpcError>> {
+        let Self { stream, items } = self;
+        let item = items.next()?;
+        let decoded = stream.value(item).and_then(|value| {
+            if let Some(resume) = resume {
+                resume.taken(&value);
+            }
+            decode_item(stream.codec(), &value)
+                .map_err(|error| stream.unreadable(&error.to_string()).with_source(error))
+        });
+        stream.account(items);
+        Some(decoded)
+    }
 }
 
 impl Receiving {
@@ -152,14 +161,17 @@ impl Receiving {
         Self { link, core, current: None, ended: false, gap, resume: resume.map(Box::new) }
     }
 
-    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<EncodedItem, RpcError>>> {
+    fn poll_next<T: DeserializeOwned + 'static>(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<T, RpcError>>> {
         if self.ended {
             return Poll::Ready(None);
         }
         // A server that is faster than the caller must not keep other tasks of the thread from running.
         let turn = ready!(poll_proceed(cx));
         let polled = match self.resume.take() {
-            None => self.poll_link(cx),
+            None => self.poll_link(None, cx),
             Some(mut resume) => {
                 let polled = self.poll_resumable(&mut resume, cx);
                 self.resume = Some(resume);
@@ -177,10 +189,13 @@ impl Receiving {
             Poll::Ready(end) => {
                 self.ended = true;
                 self.current = None;
-                if let Some(Err(error)) = &end {
-                    self.link.cancel(error.clone());
-                }
-                Poll::Ready(end)
+                Poll::Ready(end.map(|error| {
+                    let error = error.map_err(|error| error.of(self.link.method().to_owned().into()));
+                    if let Err(error) = &error {
+                        self.link.cancel(error.clone());
+                    }
+                    error
+                }))
             }
             Poll::Pending => {
                 let Some(gap) = &mut self.gap else { return Poll::Pending };
@@ -198,41 +213,42 @@ impl Receiving {
     }
 
     /// Takes the next item, or the error that the call has ended with.
-    fn poll_link(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<EncodedItem, RpcError>>> {
-        if let Some(stream) = &self.current
-            && let Poll::Ready(Some(item)) = stream.poll_item(cx)
-        {
-            let stream = Arc::clone(stream);
-            return Poll::Ready(Some(stream.value(item).map(|value| EncodedItem { value, stream })));
-        }
-        Poll::Ready(match ready!(self.link.poll_item(cx)) {
-            Some((item, stream)) => {
-                self.current = Some(Arc::clone(&stream));
-                Some(stream.value(item).map(|value| EncodedItem { value, stream }))
+    fn poll_link<T: DeserializeOwned + 'static>(
+        &mut self,
+        mut resume: Option<&mut Resume>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<T, RpcError>>> {
+        loop {
+            if let Some(current) = &mut self.current {
+                if let Some(item) = current.next(resume.as_deref_mut()) {
+                    return Poll::Ready(Some(item));
+                }
+                if let Poll::Ready(Some(items)) = current.stream.poll_items(cx) {
+                    current.items = items;
+                    continue;
+                }
             }
-            None => match self.link.outcome() {
-                Some(Err(error)) => Some(Err(error)),
-                // It was stopped, or has succeeded.
-                _ => None,
-            },
+            let Some((items, stream)) = ready!(self.link.poll_items(cx)) else { break };
+            self.current = Some(Current { stream, items });
+        }
+        Poll::Ready(match self.link.outcome() {
+            Some(Err(error)) => Some(Err(error)),
+            // It was stopped, or has succeeded.
+            _ => None,
         })
     }
 
     /// Takes the next item of a call that goes on elsewhere when it fails.
-    fn poll_resumable(
+    fn poll_resumable<T: DeserializeOwned + 'static>(
         &mut self,
         resume: &mut Resume,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<EncodedItem, RpcError>>> {
+    ) -> Poll<Option<Result<T, RpcError>>> {
         loop {
             match ready_step(resume.poll_step(&self.link, &self.core, cx)) {
                 Step::Wait => return Poll::Pending,
                 Step::Switch(link) => self.switch(link),
-                Step::Take => match ready!(self.poll_link(cx)) {
-                    Some(Ok(item)) => {
-                        resume.taken(&item.value);
-                        return Poll::Ready(Some(Ok(item)));
-                    }
+                Step::Take => match ready!(self.poll_link(Some(resume), cx)) {
                     Some(Err(error)) if resume.failed(&error) => {}
                     end => return Poll::Ready(end),
                 },

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use farcall_discovery::{Backoff, Jitter};
+use farcall_protocol::stream::ItemBody;
 use farcall_protocol::time::later;
 use farcall_protocol::{Body, Code, Codec, EncodeError};
 use tokio::time::{Instant, Sleep, sleep};
@@ -30,7 +31,7 @@ const MAX_FIRST_WAIT: Duration = Duration::from_secs(1);
 const MAX_OPENING: Duration = Duration::from_secs(5);
 
 /// Encodes the arguments of the next call from the last item; `None` if that does not decode.
-type ArgumentsFn = Box<dyn FnMut(&Codec, &Bytes) -> Option<Result<Body, EncodeError>> + Send>;
+type ArgumentsFn = Box<dyn FnMut(&Codec, &ItemBody<'_>) -> Option<Result<Body, EncodeError>> + Send>;
 
 /// The way in which a stream goes on.
 pub(super) struct Resume {
@@ -81,7 +82,7 @@ pub(super) enum Step {
 
 impl Resume {
     pub(super) fn new(
-        arguments: impl FnMut(&Codec, &Bytes) -> Option<Result<Body, EncodeError>> + Send + 'static,
+        arguments: impl FnMut(&Codec, &ItemBody<'_>) -> Option<Result<Body, EncodeError>> + Send + 'static,
     ) -> Self {
         Self {
             arguments: Mutex::new(Box::new(arguments)),
@@ -104,8 +105,8 @@ impl Resume {
     }
 
     /// Remembers an item that was taken.
-    pub(super) fn taken(&mut self, value: &Bytes) {
-        self.last = Some(value.clone());
+    pub(super) fn taken(&mut self, value: &ItemBody<'_>) {
+        self.last = Some(value.to_bytes());
         if std::mem::take(&mut self.calls) > 0 {
             self.backoff.reset();
         }
@@ -193,7 +194,7 @@ impl Resume {
         let mut request = self.request.clone();
         if let Some(last) = &self.last {
             let arguments = self.arguments.get_mut().unwrap_or_else(PoisonError::into_inner);
-            request.set_body(arguments(&core.codec, last)?);
+            request.set_body(arguments(&core.codec, &ItemBody::from(last.clone()))?);
         }
         if let Some(deadline) = self.deadline {
             request.set_timeout(deadline.saturating_duration_since(Instant::now()));

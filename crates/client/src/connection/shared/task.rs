@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::{Phase, Shared, WORTHWHILE_OUTPUT};
 use crate::connection::progress::{End, EndKind};
-use crate::connection::streams::Streams;
+use crate::connection::streams::{StreamInput, Streams};
 
 /// The task's side.
 impl Shared {
@@ -49,7 +49,7 @@ impl Shared {
         outbox.append(&mut state.outbox);
     }
 
-    /// Handles the messages of streams that came in one read. Returns when the streams have to be
+    /// Handles what came for streams in one read. Returns when the streams have to be
     /// [checked](Shared::expire) next.
     ///
     /// # Errors
@@ -57,15 +57,15 @@ impl Shared {
     /// The server broke the protocol.
     pub(in crate::connection) fn receive_items(
         &self,
-        messages: &mut Vec<Message>,
+        input: &mut Vec<StreamInput>,
         now: Instant,
     ) -> Result<Option<Instant>, ProtocolError> {
         let Some(streams) = self.streams.get() else {
             // Of calls that are not in flight.
-            messages.clear();
+            input.clear();
             return Ok(None);
         };
-        streams.receive(messages, now.into_std())?;
+        streams.receive(input, now.into_std())?;
         Ok(streams.check_at().map(Instant::from_std))
     }
 

@@ -3,36 +3,45 @@
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use super::{MAX_QUEUED, OutgoingItem, ReceivedItem, StreamClosed, StreamTable, check_by, close, register};
+use super::{StreamClosed, StreamTable, TakenItems, check_by, close, register};
 use crate::body::Body;
 use crate::header::Flags;
 use crate::limits::Seq;
 use crate::message::{Part, TooLarge};
-use crate::stream::credit::item_cost;
 use crate::time::later;
 
 /// For the halves of a stream.
 impl StreamTable {
-    /// Takes the next item. `None` if the peer said that no more come, or the response has come.
+    /// Takes the items that have arrived, as many as are in one batch. `None` if the peer said that no more come, or the
+    /// response has come.
     ///
     /// # Errors
     ///
     /// The stream was removed.
-    pub fn poll_item(
+    pub fn poll_items(
         &mut self,
         seq: Seq,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<Option<ReceivedItem>, StreamClosed>> {
+    ) -> Poll<Result<Option<TakenItems>, StreamClosed>> {
         let Some(entry) = self.streams.get_mut(&seq) else { return Poll::Ready(Err(StreamClosed::Ended)) };
-        let Some(item) = entry.inbox.pop() else {
+        let Some(batch) = entry.inbox.pop() else {
             if entry.ended || entry.over || !entry.state.receives() {
                 return Poll::Ready(Ok(None));
             }
             register(&mut entry.reader, cx.waker());
             return Poll::Pending;
         };
-        let credit = entry.state.consume(item.body.len());
+        let credit_at = entry.state.windows().0.until_credit();
+        Poll::Ready(Ok(Some(TakenItems::new(batch, credit_at))))
+    }
+
+    /// Accounts for items of this cost that the application has taken of those of [`StreamTable::poll_items`]. Returns the
+    /// cost after which credit is due again.
+    pub fn consume(&mut self, seq: Seq, cost: u64) -> u64 {
+        let Some(entry) = self.streams.get_mut(&seq) else { return u64::MAX };
+        let credit = entry.state.consume(cost);
         entry.measure(&mut self.inbound);
+        let credit_at = entry.state.windows().0.until_credit();
         if let Some(limit) = credit
             && !entry.over
         {
@@ -40,7 +49,7 @@ impl StreamTable {
             entry.wake_feeder();
             self.list(seq);
         }
-        Poll::Ready(Ok(Some(item)))
+        credit_at
     }
 
     /// Reads no more items: those that wait are dropped, and the peer is told to stop.
@@ -78,7 +87,7 @@ impl StreamTable {
         if !entry.state.sends() {
             return Poll::Ready(Err(StreamClosed::Stopped));
         }
-        if entry.queued >= MAX_QUEUED {
+        if entry.is_full() {
             register(&mut entry.writer, cx.waker());
             return Poll::Pending;
         }
@@ -125,10 +134,7 @@ impl StreamTable {
         let flags = if compressed { flags.with(Flags::COMPRESSED) } else { flags };
         entry.sent.count(len);
         self.totals.sent.count(len);
-        let item = OutgoingItem { body, flags };
-        entry.queued += item.cost();
-        self.queued += item_cost(len) as usize;
-        entry.queue.push_back(item);
+        self.queued += entry.queue.push(&self.settings.codec, seq, body, flags);
         if !std::mem::replace(&mut entry.scheduled, true) {
             let idle = !self.has_output();
             self.scheduler.insert(seq);

@@ -2,9 +2,10 @@
 
 use std::task::{Context, Poll};
 
-use super::{MAX_QUEUED, OutgoingItem, StreamClosed, StreamTable, register};
+use super::{StreamClosed, StreamTable, register};
 use crate::body::Body;
 use crate::limits::Seq;
+use crate::stream::credit::item_cost;
 
 /// For a peer in the same process, in place of [`StreamTable::write`] and of what would be received.
 impl StreamTable {
@@ -21,22 +22,18 @@ impl StreamTable {
         let streams = &mut self.streams;
         let seq = self.scheduler.next(usize::MAX, |seq| {
             let entry = streams.get_mut(&seq)?;
-            let cost = entry.queue.front().map(OutgoingItem::cost);
-            entry.scheduled = cost.is_some();
-            cost
+            let bytes = entry.queue.next_bytes();
+            entry.scheduled = bytes.is_some();
+            bytes
         })?;
         let entry = self.streams.get_mut(&seq)?;
-        let item = entry.queue.pop_front()?;
-        let cost = item.cost();
-        entry.queued -= cost;
-        self.queued -= cost;
+        let (body, bytes) = entry.queue.take_body()?;
+        self.queued -= bytes;
         let window = entry.state.send_window();
-        window.grant(window.limit().saturating_add(cost as u64));
+        window.grant(window.limit().saturating_add(item_cost(body.len())));
         entry.starved_since = None;
-        if entry.queued <= MAX_QUEUED / 2 {
-            entry.wake_writer();
-        }
-        Some((seq, item.body))
+        entry.written();
+        Some((seq, body))
     }
 
     /// Waits until the peer has credit for an item, which it then passes to [`StreamTable::receive`].

@@ -57,11 +57,18 @@ fn send(table: &mut StreamTable, seq: u64, len: usize) -> bool {
     ready
 }
 
+/// Takes a batch. Returns the length of its last item.
 fn take(table: &mut StreamTable, seq: u64) -> Option<usize> {
-    match table.poll_item(Seq(seq), &mut context()) {
-        Poll::Ready(Ok(item)) => item.map(|item| item.body.len()),
-        Poll::Ready(Err(_)) | Poll::Pending => None,
+    let Poll::Ready(Ok(Some(mut items))) = table.poll_items(Seq(seq), &mut context()) else { return None };
+    let mut taken = None;
+    while let Some(item) = items.next() {
+        taken = Some(item.body.len());
+        if let Some(cost) = items.due() {
+            let credit_at = table.consume(Seq(seq), cost);
+            items.set_credit_at(credit_at);
+        }
     }
+    taken
 }
 
 /// Takes the messages out of `outbox`: kind, call, and length of the body.
@@ -92,7 +99,7 @@ fn item_arrives_and_its_end_follows() {
     client.end(Seq(1));
     assert_eq!(pass(&mut client, &mut server), [(Kind::Item, 1), (Kind::End, 1)]);
     assert_eq!(take(&mut server, 1), Some(10));
-    assert_eq!(server.poll_item(Seq(1), &mut context()), Poll::Ready(Ok(None)));
+    assert!(matches!(server.poll_items(Seq(1), &mut context()), Poll::Ready(Ok(None))));
     let closed = client.poll_ready(Seq(1), &mut context(), Instant::now);
     assert_eq!(closed, Poll::Ready(Err(StreamClosed::Stopped)));
 }
@@ -163,11 +170,12 @@ fn items_that_came_before_the_response_can_still_be_taken() {
     client.complete(Seq(1));
     assert_eq!(client.queued_bytes(), 0);
     assert_eq!(take(&mut client, 1), Some(5));
-    assert_eq!(client.poll_item(Seq(1), &mut context()), Poll::Ready(Ok(None)));
+    assert!(matches!(client.poll_items(Seq(1), &mut context()), Poll::Ready(Ok(None))));
     let closed = client.poll_ready(Seq(1), &mut context(), Instant::now);
     assert_eq!(closed, Poll::Ready(Err(StreamClosed::Ended)));
     client.remove(Seq(1));
-    assert_eq!(client.poll_item(Seq(1), &mut context()), Poll::Ready(Err(StreamClosed::Ended)));
+    let removed = client.poll_items(Seq(1), &mut context());
+    assert!(matches!(removed, Poll::Ready(Err(StreamClosed::Ended))));
     assert!(client.is_empty());
 }
 
@@ -240,7 +248,7 @@ fn halves_are_woken_by_what_they_wait_for() {
     let [mut client, mut server] = tables(200, 1);
     let (reader, reader_waker) = counter();
     let (writer, writer_waker) = counter();
-    let polled = server.poll_item(Seq(1), &mut Context::from_waker(&reader_waker));
+    let polled = server.poll_items(Seq(1), &mut Context::from_waker(&reader_waker));
     assert!(polled.is_pending());
     assert!(send(&mut client, 1, 200));
     let polled = client.poll_ready(Seq(1), &mut Context::from_waker(&writer_waker), Instant::now);
