@@ -37,7 +37,7 @@ class StreamCases:
     async def test_items_come_back_from_an_exchange(self):
         items = [os.urandom(size) for size in (0, 1, 60_000, 300_000, 1_000_000) * 4]
 
-        async def send(both: farcall.Exchange) -> None:
+        async def send(both: farcall.Exchange[bytes, bytes, int]) -> None:
             for item in items:
                 await both.send(item)
             both.end()

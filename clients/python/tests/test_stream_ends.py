@@ -112,7 +112,7 @@ class EndTest(StreamCase):
                 else:
                     self.assertEqual(header.kind, "credit")
 
-        async def send(both: farcall.Exchange) -> None:
+        async def send(both: farcall.Exchange[str, str, str]) -> None:
             for n in range(500):
                 await both.send("x" * n)
             both.end()

@@ -14,7 +14,7 @@ pub use farcall_protocol::{IntoMethodError, as_bytes};
 #[cfg(feature = "server")]
 pub use farcall_schema::{MethodTypes, TypeSource};
 #[cfg(feature = "server")]
-pub use farcall_server::Response;
+pub use farcall_server::{Response, item_source};
 pub use serde;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -115,7 +115,7 @@ where
     Fut: Future<Output: Send> + Send + 'static,
     Answer: Fn(&crate::protocol::Codec, Fut::Output) -> Response + Copy + Send + Sync + 'static,
 {
-    let types = Halves::types(types.arguments(TypeSource::of::<Arguments>()));
+    let types = types.arguments(TypeSource::of::<Arguments>());
     service.typed_handler(info, types, farcall_server::from_stream_fn(start, answer))
 }
 

@@ -61,6 +61,14 @@ impl Default for HttpOptions {
 }
 
 impl HttpOptions {
+    /// Returns `true` if methods can be called by plain HTTP.
+    pub(crate) const fn has_gateway(&self) -> bool {
+        #[cfg(feature = "gateway")]
+        return self.gateway.is_some();
+        #[cfg(not(feature = "gateway"))]
+        return false;
+    }
+
     /// Adds a host name that requests for pages may contain, such as `calc.example.com` for any port or
     /// `calc.example.com:7080`: the one that a reverse proxy passes on in `Host`, for example. Default:
     /// only `localhost`. IP addresses are always allowed. A text that is not a host allows nothing.

@@ -116,6 +116,12 @@ impl MethodSchema {
         }
     }
 
+    /// Returns `true` if the method sends items, takes items, or both.
+    #[must_use]
+    pub const fn streams(&self) -> bool {
+        self.items_in.is_some() || self.items_out.is_some()
+    }
+
     /// Returns the arguments by name; `None` if the method takes one value, or they are not known.
     #[must_use]
     pub const fn named_arguments(&self) -> Option<&crate::Struct> {

@@ -2,9 +2,9 @@
 //! [`Tracing`](crate::Tracing).
 
 use crate::document::MethodSchema;
-use crate::trace::TypeSource;
 use crate::trace::finish::Definitions;
 use crate::trace::session::Session;
+use crate::trace::{Sources, TypeSource};
 use crate::types::Type;
 
 /// The types of a method, which are traced when the schema is asked for.
@@ -83,8 +83,8 @@ impl MethodTypes {
     }
 
     /// Traces the types. References are to the keys of the session.
-    pub(crate) fn trace(&self, session: &mut Session) -> TracedMethod {
-        let mut trace = |source: Option<TypeSource>| source.map(|source| source.trace(session));
+    pub(crate) fn trace(&self, session: &mut Session, sources: &Sources) -> TracedMethod {
+        let mut trace = |source: Option<TypeSource>| source.map(|source| source.trace(session, sources));
         TracedMethod {
             arguments: trace(self.arguments),
             takes_whole: self.takes_whole,

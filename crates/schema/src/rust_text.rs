@@ -3,15 +3,27 @@
 
 use crate::types::{Field, Narrowed, Struct, Type};
 
+/// The types of other libraries by their names.
+type Others<'a> = &'a mut dyn FnMut(&str) -> Option<Type>;
+
 /// Returns the type of this name, as it is in arguments and results; `None` if the name is not one of the standard
 /// library's.
 pub(crate) fn parse(text: &str) -> Option<Type> {
+    parse_with(text, &mut |_| None)
+}
+
+/// Returns the type like [`parse`], where `others` knows more names.
+pub(crate) fn parse_with(text: &str, others: Others<'_>) -> Option<Type> {
     let text = without_reference(text.trim());
+    standard(text, others).or_else(|| others(text))
+}
+
+fn standard(text: &str, others: Others<'_>) -> Option<Type> {
     if let Some(inner) = between(text, '(', ')') {
-        return tuple(inner);
+        return tuple(inner, others);
     }
     if let Some(inner) = between(text, '[', ']') {
-        return list(inner);
+        return list(inner, others);
     }
     let Named { name, arguments } = Named::parse(text)?;
     let first = arguments.first().copied();
@@ -41,13 +53,15 @@ pub(crate) fn parse(text: &str) -> Option<Type> {
         }
         ("Duration", None) => time("secs", "nanos"),
         ("SystemTime", None) => time("secs_since_epoch", "nanos_since_epoch"),
-        ("Option", Some(item)) => parse(item)?.option(),
-        ("Vec", Some(item)) => parse(item)?.list(),
+        ("Option", Some(item)) => parse_with(item, others)?.option(),
+        ("Vec", Some(item)) => parse_with(item, others)?.list(),
         ("VecDeque" | "LinkedList" | "HashSet" | "BTreeSet" | "BinaryHeap", Some(item)) => {
-            nested(item)?.list()
+            nested(item, others)?.list()
         }
-        ("HashMap" | "BTreeMap", Some(key)) => Type::map(nested(key)?, parse(arguments.get(1)?)?),
-        ("Box" | "Arc" | "Rc" | "Cow", Some(inner)) => nested(inner)?,
+        ("HashMap" | "BTreeMap", Some(key)) => {
+            Type::map(nested(key, others)?, parse_with(arguments.get(1)?, others)?)
+        }
+        ("Box" | "Arc" | "Rc" | "Cow", Some(inner)) => nested(inner, others)?,
         _ => return None,
     })
 }
@@ -65,8 +79,8 @@ fn time(secs: &str, nanos: &str) -> Type {
 }
 
 /// Returns the type inside of one whose byte vectors are lists of numbers.
-fn nested(text: &str) -> Option<Type> {
-    let ty = parse(text)?;
+fn nested(text: &str, others: Others<'_>) -> Option<Type> {
+    let ty = parse_with(text, others)?;
     let is_list = ty == Type::Bytes && !text.trim().ends_with("Bytes");
     Some(if is_list { Type::int(false, 8).list() } else { ty })
 }
@@ -82,20 +96,20 @@ fn is_byte_vector(name: &str, argument: Option<&str>) -> bool {
 }
 
 /// Returns the tuple with the text inside its parentheses.
-fn tuple(inner: &str) -> Option<Type> {
+fn tuple(inner: &str, others: Others<'_>) -> Option<Type> {
     let items = split(inner, ',');
     match items[..] {
         [] => Some(Type::Null),
         // Parentheses alone are no tuple.
-        [item] if !inner.trim_end().ends_with(',') => parse(item),
-        _ => Some(Type::Tuple(items.iter().map(|item| nested(item)).collect::<Option<_>>()?)),
+        [item] if !inner.trim_end().ends_with(',') => parse_with(item, others),
+        _ => Some(Type::Tuple(items.iter().map(|item| nested(item, others)).collect::<Option<_>>()?)),
     }
 }
 
 /// Returns the slice or array with the text inside its brackets.
-fn list(inner: &str) -> Option<Type> {
+fn list(inner: &str, others: Others<'_>) -> Option<Type> {
     let parts = split(inner, ';');
-    let item = nested(parts.first()?)?;
+    let item = nested(parts.first()?, others)?;
     match parts.get(1) {
         // serde knows arrays of up to 32 elements.
         Some(len) => Some(Type::Tuple(vec![item; len.parse::<usize>().ok().filter(|len| *len <= 32)?])),

@@ -7,6 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use farcall_protocol::describe::{MethodInfo, ServiceInfo};
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::document::{Document, MethodSchema, ServiceSchema};
@@ -15,6 +16,7 @@ use crate::rust_text::{parse, result_types};
 use crate::trace::finish::Definitions;
 use crate::trace::names::unwrapped;
 use crate::trace::session::{Given, Session};
+use crate::trace::{Sources, TypeSource};
 use crate::types::{Field, Struct, Type};
 
 /// The stack of the thread that reads samples, in bytes. It is reserved, and takes memory only where it is used.
@@ -93,7 +95,7 @@ impl Tracing {
             let thread = thread::Builder::new().name("farcall-schema".to_owned()).stack_size(STACK);
             let started = thread.spawn(move || {
                 let _done = done;
-                trace_methods(&progress_there, &methods_there, given);
+                trace_methods(&progress_there, &methods_there, &given);
             });
             if started.is_err() {
                 break;
@@ -127,13 +129,13 @@ fn lock(progress: &Mutex<Progress>) -> MutexGuard<'_, Progress> {
     progress.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn trace_methods(progress: &Mutex<Progress>, methods: &[MethodAt], given: GivenTypes) {
-    let mut session = Session::new(given.types);
+fn trace_methods(progress: &Mutex<Progress>, methods: &[MethodAt], given: &GivenTypes) {
+    let mut session = Session::new(given.types.clone());
     loop {
         let index = lock(progress).next;
         let Some(MethodAt { service, method, types }) = methods.get(index) else { return };
         // Not under the lock: a user's code runs here.
-        let traced = types.trace(&mut session);
+        let traced = types.trace(&mut session, &given.sources);
         let mut progress = lock(progress);
         if progress.next != index {
             return;
@@ -199,6 +201,8 @@ fn by_names(info: &MethodInfo) -> MethodSchema {
 #[derive(Clone, Debug, Default)]
 pub struct GivenTypes {
     types: BTreeMap<String, Given>,
+    /// The types that are traced where only their names are known.
+    sources: Sources,
 }
 
 impl GivenTypes {
@@ -211,6 +215,7 @@ impl GivenTypes {
     /// Adds the types of another list. They win over those of the same name.
     pub fn extend(&mut self, other: Self) {
         self.types.extend(other.types);
+        self.sources.extend(other.sources);
     }
 
     /// Returns the descriptions by the names of their types.
@@ -223,5 +228,22 @@ impl GivenTypes {
     /// JSON, with which the types around it are traced. References in `ty` are not resolved.
     pub fn set<T: ?Sized>(&mut self, ty: Type, example: Value) {
         self.types.insert(unwrapped(type_name::<T>()).to_owned(), Given { ty, example });
+    }
+
+    /// Traces `T` where only its name is known: in the results and errors of closures, and in the items that they send.
+    ///
+    /// ```
+    /// use farcall_schema::GivenTypes;
+    ///
+    /// #[derive(serde::Serialize, serde::Deserialize)]
+    /// struct Progress {
+    ///     percent: u8,
+    /// }
+    ///
+    /// let mut given = GivenTypes::new();
+    /// given.trace::<Progress>();
+    /// ```
+    pub fn trace<T: DeserializeOwned>(&mut self) {
+        self.sources.insert(unwrapped(type_name::<T>()).to_owned(), TypeSource::of::<T>());
     }
 }

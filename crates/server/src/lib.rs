@@ -62,7 +62,7 @@ pub use self::server::shutdown_signal::{ShutdownSignal, shutdown_signal};
 pub use self::service::handler::{Handler, Request, Response, ResponseFuture};
 pub use self::service::layer::{HandlerService, from_tower};
 pub use self::service::stream_method::{
-    AsyncExchangeMethod, AsyncStreamMethod, StreamHalves, from_stream_fn,
+    AsyncExchangeMethod, AsyncStreamMethod, StreamHalves, from_stream_fn, item_source,
 };
 pub use self::service::{AsyncMethod, Service, from_fn};
 pub use self::stream::error::{ReceiveError, SendError};

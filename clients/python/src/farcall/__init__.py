@@ -12,7 +12,8 @@
 `connect` creates a `Client`, whose failed calls raise a `FarcallError`.
 """
 
-from .client import CLIENT_DEFAULT, Client, connect
+from .client import Client, connect
+from .directions import Exchange, ItemStream, Upload
 from .errors import (
     ApplicationError,
     Cancelled,
@@ -30,7 +31,7 @@ from .errors import (
 from .handshake import Terms
 from .reserved import Health, Method, MethodStats, Parameter, ServiceDescription
 from .service import Service
-from .streaming import Exchange, ItemStream, Upload
+from .settings import CLIENT_DEFAULT, Timeout
 from .tls import Tls
 
 __all__ = [
@@ -54,6 +55,7 @@ __all__ = [
     "Service",
     "ServiceDescription",
     "Terms",
+    "Timeout",
     "Tls",
     "Unauthenticated",
     "Unavailable",

@@ -14,13 +14,22 @@ from .codec import Codec, codec_named
 from .connection import Connection
 from .deadline import Deadline
 from .dialer import Dialer
+from .directions import Exchange, ItemStream, Upload
 from .errors import FarcallError, InvalidArgument, ResourceExhausted, Unavailable
 from .handshake import Terms
 from .reserved import Health, MethodStats, ServiceDescription
 from .resume import Resume
 from .service import Service
-from .settings import Settings, Token, checked_metadata, checked_timeout
-from .streaming import MAX_TRIES, Exchange, ItemStream, StreamLimits, Upload
+from .settings import (
+    CLIENT_DEFAULT,
+    ClientDefault,
+    Settings,
+    Timeout,
+    Token,
+    checked_metadata,
+    checked_timeout,
+)
+from .streaming import MAX_TRIES, StreamLimits
 from .tls import Tls
 from .windows import CLIENT_MAX_STREAM_GROWTH, CLIENT_MAX_STREAM_WINDOW, CLIENT_STREAM_WINDOW
 from .wire import DEFAULT_MAX_FRAME_BYTES, FLAG_IDEMPOTENT
@@ -29,16 +38,6 @@ T = TypeVar("T")
 
 #: The arguments of a method, by name or in order.
 Args = Union[Mapping[str, Any], Sequence[Any]]
-
-
-class _ClientDefault:
-    def __repr__(self) -> str:
-        return "CLIENT_DEFAULT"
-
-
-#: The default timeout of a call: that of its client.
-CLIENT_DEFAULT = _ClientDefault()
-Timeout = Union[float, None, _ClientDefault]
 
 
 def connect(
@@ -200,7 +199,7 @@ class Client:
         metadata: Mapping[str, str] | None = None,
         idempotent: bool = False,
         **named: Any,
-    ) -> ItemStream:
+    ) -> ItemStream[Any, Any]:
         """Returns the items of a streaming method: ``async for item in client.stream(...)``.
 
         The call begins with the first item that is asked for, or with ``async with``.  Its
@@ -237,7 +236,7 @@ class Client:
         metadata: Mapping[str, str] | None = None,
         idempotent: bool = False,
         **named: Any,
-    ) -> Upload:
+    ) -> Upload[Any, Any]:
         """Calls a method that takes items: ``async with client.upload(...) as upload``.
 
         Has the parameters of `stream`.  Most methods that take items send none: then
@@ -259,7 +258,7 @@ class Client:
         metadata: Mapping[str, str] | None = None,
         idempotent: bool = False,
         **named: Any,
-    ) -> Exchange:
+    ) -> Exchange[Any, Any, Any]:
         """Calls a method that takes and sends items: ``async with client.exchange(...) as both``.
 
         Has the parameters of `stream`.
@@ -372,7 +371,7 @@ class Client:
         if args is not None and not isinstance(args, (Mapping, list, tuple)):
             raise TypeError(f"the arguments are a dict or a list, not {type(args).__name__}")
         value = named or (dict(args) if isinstance(args, Mapping) else args)
-        if isinstance(timeout, _ClientDefault):
+        if isinstance(timeout, ClientDefault):
             timeout = self._settings.timeout
         deadline = Deadline(checked_timeout("timeout", timeout))
         flags = FLAG_IDEMPOTENT if idempotent else 0
@@ -390,7 +389,7 @@ class Client:
     def _limits(
         self, timeout: float | None, first_within: Timeout, gap: float | None
     ) -> StreamLimits:
-        if isinstance(first_within, _ClientDefault):
+        if isinstance(first_within, ClientDefault):
             first_within = self._settings.timeout
         return StreamLimits(
             checked_timeout("timeout", timeout),

@@ -14,6 +14,20 @@ from .wire import DEFAULT_MAX_FRAME_BYTES, MAX_METADATA_PAIRS
 #: A bearer credential, or a function that returns one for each connection.
 Token = Union[str, Callable[[], Union[str, Awaitable[str]]]]
 
+
+
+class ClientDefault:
+    """The type of `CLIENT_DEFAULT`."""
+
+    def __repr__(self) -> str:
+        return "CLIENT_DEFAULT"
+
+
+#: The default timeout of a call: that of its client.
+CLIENT_DEFAULT = ClientDefault()
+#: A timeout in seconds, None for no limit, or `CLIENT_DEFAULT`.
+Timeout = Union[float, None, ClientDefault]
+
 #: The largest frame limit: lengths on the wire have 32 bits.
 MAX_FRAME_LIMIT = 2**32 - 1
 #: The largest window: credit is exact in JSON up to it.

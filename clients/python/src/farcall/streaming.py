@@ -1,4 +1,4 @@
-"""Streaming calls as users hold them: `ItemStream`, `Upload` and `Exchange`."""
+"""A streaming call: opens it, makes it again elsewhere, and passes its items."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from .resume import Resume
 from .streams import StreamCall
 from .wire import FLAG_COMPRESSED
 
-Self = TypeVar("Self", bound="_Streaming")
+Self = TypeVar("Self", bound="Streaming")
 
 #: The number of servers that a call is sent to before it fails with their refusal.
 MAX_TRIES = 3
@@ -53,10 +53,10 @@ class StreamLimits:
 Run = Callable[[Request, Callable[[Connection], Awaitable[None]]], Awaitable[None]]
 
 
-class _Streaming:
+class Streaming:
     """What all streaming calls have in common.
 
-    Each public class says in which directions items go.
+    Each public class, in `directions`, says in which directions items go.
     """
 
     _receives = False
@@ -415,84 +415,3 @@ class _Streaming:
                     continue
             await call.changed.wait(left)
         return False
-
-
-class ItemStream(_Streaming):
-    """The items of a streaming call: ``async for item in client.stream(...)``.
-
-    Leaving the loop early drops it, which cancels the call; so does leaving an ``async with``.
-    Iteration ends only after the response: a stream that was cut raises its error.
-    """
-
-    _receives = True
-
-    def __aiter__(self) -> ItemStream:
-        return self
-
-    async def __anext__(self) -> Any:
-        return await self._next()
-
-    def stop(self) -> None:
-        """Takes no more items: the server is told, and iteration ends.  The call goes on."""
-        self._stop()
-
-    async def finish(self) -> Any:
-        """Returns the final value, without the items that were not taken.
-
-        The server is told to stop, unless all items were taken.  Raises the error of the call.
-        """
-        return await self._finish()
-
-
-class Upload(_Streaming):
-    """The sending side of a streaming call: ``async with client.upload(...) as upload``.
-
-    Without `finish` the call is cancelled, so that a loop that broke off is not taken for a
-    complete upload.
-    """
-
-    _sends = True
-
-    async def send(self, item: Any) -> bool:
-        """Sends an item, as soon as the server has granted credit for it.
-
-        Returns False, and drops the item, if the server takes no more, because it has answered or
-        has said so: `finish` returns the outcome.  If the task is cancelled, nothing was sent.
-
-        Raises the error of the call; or `InvalidArgument` or `ResourceExhausted` if the item
-        cannot be encoded, or is larger than the server accepts, and the call goes on.
-        """
-        return await self._send(item)
-
-    async def finish(self) -> Any:
-        """Says that no more items come, and returns the final value, or raises the error."""
-        return await self._finish()
-
-
-class Exchange(_Streaming):
-    """A streaming call in both directions, whose items may be sent and taken by two tasks."""
-
-    _receives = True
-    _sends = True
-
-    def __aiter__(self) -> Exchange:
-        return self
-
-    async def __anext__(self) -> Any:
-        return await self._next()
-
-    async def send(self, item: Any) -> bool:
-        """Sends an item, as `Upload.send` does."""
-        return await self._send(item)
-
-    def end(self) -> None:
-        """Says that no more items come; those of the server are still taken."""
-        self._end()
-
-    def stop(self) -> None:
-        """Takes no more items: the server is told, and iteration ends.  The call goes on."""
-        self._stop()
-
-    async def finish(self) -> Any:
-        """Ends both directions, and returns the final value, or raises the error."""
-        return await self._finish()

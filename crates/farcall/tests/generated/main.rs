@@ -7,9 +7,16 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use farcall::protocol::Codec;
+use axum::Router;
+use axum::response::Html;
+use axum::routing::get;
+use farcall::protocol::{Code, Codec};
 use farcall::schema::{Document, python, rust, typescript};
+use farcall::server::ServerBuilder;
+use farcall::transport::{Address, Listener};
 use farcall::{Bytes, Channel, Server};
+use farcall_http::{HttpOptions, router};
+use farcall_test_browser::Browser;
 
 #[path = "shop.rs"]
 #[rustfmt::skip]
@@ -25,7 +32,7 @@ fn root() -> PathBuf {
 }
 
 async fn serve() -> (Running, Channel) {
-    let server = Server::builder().service(server::service()).service(server::closures());
+    let server = server::services().into_iter().fold(Server::builder(), ServerBuilder::service);
     let server = server.listen("tcp@127.0.0.1:0").bind().await.unwrap();
     let address = server.addresses().next().unwrap().to_string();
     tokio::spawn(server.serve());
@@ -84,6 +91,62 @@ async fn client_in_rust_calls_the_server_in_both_codecs() {
     }
 }
 
+#[tokio::test]
+async fn client_in_rust_streams_each_way_in_both_codecs() {
+    use generated::{Criterion, FeedClient, Offer};
+    let (server, _) = serve().await;
+    for codec in Codec::built_in() {
+        let options = farcall::client::ConnectionOptions::default().codec(codec);
+        let channel = Channel::builder().options(options).to(server.address.as_str()).build().unwrap();
+        let feed = FeedClient::new(channel.clone());
+        let mut list = feed.list(3, Some(5)).await.unwrap();
+        let mut goods = Vec::new();
+        while let Some(item) = list.next().await {
+            goods.push(item.unwrap());
+        }
+        assert_eq!(goods.iter().map(|goods| goods.id.as_str()).collect::<Vec<_>>(), ["3", "4"]);
+        assert_eq!(list.finish().await.unwrap(), 2);
+
+        let mut store = feed.store("s".to_owned()).await.unwrap();
+        for goods in &goods {
+            assert!(store.send(goods.clone()).await.unwrap());
+        }
+        assert_eq!(store.finish().await.unwrap(), ["s3", "s4"]);
+        let mut store = feed.store(String::new()).await.unwrap();
+        goods[0].id.clear();
+        store.send(goods[0].clone()).await.unwrap();
+        let error = store.finish().await.unwrap_err();
+        assert_eq!(error.application().map(|error| error.0.left), Some(5));
+
+        let mut trade = feed.trade(9).await.unwrap();
+        trade.send(Criterion::Id("a".to_owned())).await.unwrap();
+        let offer = trade.next().await.unwrap().unwrap();
+        assert_eq!((offer.goods.map(|goods| goods.id), offer.price), (Some("a".to_owned()), 9));
+        trade.send(Criterion::Both(1, "a".to_owned())).await.unwrap();
+        assert_eq!(trade.next().await.unwrap().unwrap_err().code(), Code::InvalidArgument);
+
+        let mut chunks = feed.chunks().await.unwrap();
+        chunks.send(Bytes::from("abc")).await.unwrap();
+        assert_eq!(chunks.next().await.unwrap().unwrap(), Bytes::from("abc"));
+        chunks.finish().await.unwrap();
+
+        // The methods of closures are functions.
+        let mut offers = generated::text_offers(&channel, &vec![1, 2]).await.unwrap();
+        assert_eq!(offers.next().await.unwrap().unwrap(), Offer { goods: None, price: 1 });
+        offers.finish().await.unwrap();
+        let mut total = generated::text_total(&channel, &()).await.unwrap();
+        total.send(Offer { goods: None, price: 7 }).await.unwrap();
+        assert_eq!(total.finish().await.unwrap(), 7);
+        let empty = generated::text_total(&channel, &()).await.unwrap();
+        let error = empty.finish().await.unwrap_err();
+        assert_eq!(error.application().map(|error| error.0.left), Some(1));
+        let mut spell = generated::text_spell(&channel, &"abc".to_owned()).await.unwrap();
+        spell.send(2).await.unwrap();
+        assert_eq!(spell.next().await.unwrap().unwrap(), 'c');
+        assert_eq!(spell.finish().await.unwrap(), 3);
+    }
+}
+
 /// Runs a program of the tests' tools.
 fn run(program: &str, arguments: &[&str], environment: &[(&str, &str)]) -> String {
     let output = Command::new(program).args(arguments).envs(environment.iter().copied()).output();
@@ -119,13 +182,38 @@ fn client_in_python_is_typed() {
     run("/usr/bin/python3", &arguments, &[("MYPYPATH", path.to_str().unwrap())]);
 }
 
-#[test]
-fn client_in_typescript_is_typed() {
+#[tokio::test(flavor = "multi_thread")]
+async fn client_in_typescript_is_typed_and_calls_the_server() {
+    let out = tempfile::tempdir().unwrap();
     let file = |name: &str| folder().join(name).to_str().unwrap().to_owned();
-    let options =
-        ["--noEmit", "--strict", "--target", "es2022", "--module", "es2022", "--moduleResolution", "node"];
-    let more = ["--lib", "es2022,dom", "--skipLibCheck"];
+    let options = ["--strict", "--target", "es2022", "--module", "es2022", "--moduleResolution", "node"];
+    let more = ["--lib", "es2022,dom", "--skipLibCheck", "--outDir", out.path().to_str().unwrap()];
     let files = [file("shop.ts"), file("check.ts")];
     let arguments: Vec<_> = options.into_iter().chain(more).chain(files.iter().map(String::as_str)).collect();
     run("tsc", &arguments, &[]);
+
+    // The scripts are where their imports expect them.
+    let script = |text: String| get(async move || ([("content-type", "text/javascript")], text));
+    let compiled = |name: &str| script(std::fs::read_to_string(out.path().join(name)).unwrap());
+    let client = std::fs::read_to_string(root().join("clients/javascript/farcall.js")).unwrap();
+    let pages = Router::new()
+        .route("/", get(async || Html("<!doctype html><link rel=icon href=data:,>")))
+        .route("/clients/javascript/farcall.js", script(client))
+        .route("/crates/farcall/tests/generated/shop.js", compiled("shop.js"))
+        .route("/crates/farcall/tests/generated/check.js", compiled("check.js"));
+    let server = server::services().into_iter().fold(Server::builder(), ServerBuilder::service);
+    let server = server.build().unwrap();
+    let listener = Listener::bind(&Address::parse("127.0.0.1:0").unwrap()).await.unwrap();
+    let place = listener.address().socket_addr().unwrap();
+    let handle = server.handle();
+    let pages = pages.merge(router(handle.clone(), HttpOptions::default()));
+    tokio::spawn(farcall_http::serve(listener, pages, std::future::pending()));
+    tokio::spawn(server.serve());
+    let browser = Browser::start().await;
+    browser.open(&format!("http://{place}/")).await;
+    let script = format!(
+        "const {{ check }} = await import('/crates/farcall/tests/generated/check.js'); return check('ws://{place}')"
+    );
+    assert_eq!(browser.script(&script).await, "fine");
+    handle.stop();
 }

@@ -2,14 +2,14 @@
 from __future__ import annotations
 
 import sys
-from typing import Any, Dict, List, Literal, Optional, Tuple, Union
+from typing import Any, Callable, Dict, List, Literal, Optional, Tuple, Union
 
 if sys.version_info >= (3, 11):
     from typing import NotRequired, TypedDict
 else:
     from typing_extensions import NotRequired, TypedDict
 
-from farcall import Client
+from farcall import CLIENT_DEFAULT, Client, Exchange, ItemStream, Timeout, Upload
 
 # In MessagePack, byte strings are bytes; in JSON they are base64 text in results, and may be either in arguments.
 Bytes = Union[bytes, str]
@@ -36,6 +36,11 @@ Goods = TypedDict("Goods", {
     "data": Bytes,
 })
 
+Offer = TypedDict("Offer", {
+    "goods": NotRequired[Optional["Goods"]],
+    "price": int,
+})
+
 OrderError = TypedDict("OrderError", {
     "left": int,
 })
@@ -51,7 +56,7 @@ class Shop:
     def __init__(self, client: Client) -> None:
         self._client = client
 
-    async def order(self, goods: "Goods", count: Optional[int] = None, *, timeout: Optional[float] = None) -> Bytes:
+    async def order(self, goods: "Goods", count: Optional[int] = None, *, timeout: Timeout = CLIENT_DEFAULT) -> Bytes:
         """Orders goods.
 
         Fails with what is left. """
@@ -61,24 +66,52 @@ class Shop:
         result: Bytes = await self._client.call("Shop.order", arguments, timeout=timeout)
         return result
 
-    async def find(self, in_: "Criterion", *, timeout: Optional[float] = None) -> Dict[str, List["Goods"]]:
+    async def find(self, in_: "Criterion", *, timeout: Timeout = CLIENT_DEFAULT) -> Dict[str, List["Goods"]]:
         arguments: Dict[str, Any] = {"in": in_}
         result: Dict[str, List["Goods"]] = await self._client.call("Shop.find", arguments, timeout=timeout, idempotent=True)
         return result
 
-    async def echo(self, tree: "Tree", pair: List[Union[Union[int, str], str]], *, timeout: Optional[float] = None) -> List[Union["Tree", Union[int, str]]]:
+    async def echo(self, tree: "Tree", pair: List[Union[Union[int, str], str]], *, timeout: Timeout = CLIENT_DEFAULT) -> List[Union["Tree", Union[int, str]]]:
         arguments: Dict[str, Any] = {"tree": tree, "pair": pair}
         result: List[Union["Tree", Union[int, str]]] = await self._client.call("Shop.echo", arguments, timeout=timeout)
         return result
 
-    async def price(self, of: List[Any], *, timeout: Optional[float] = None) -> Any:
+    async def price(self, of: List[Any], *, timeout: Timeout = CLIENT_DEFAULT) -> Any:
         arguments: Dict[str, Any] = {"of": of}
         result: Any = await self._client.call("Shop.price", arguments, timeout=timeout)
         return result
 
-    async def colors(self, all: Dict["Color", float], *, timeout: Optional[float] = None) -> List["Color"]:
+    async def colors(self, all: Dict["Color", float], *, timeout: Timeout = CLIENT_DEFAULT) -> List["Color"]:
         arguments: Dict[str, Any] = {"all": all}
         result: List["Color"] = await self._client.call("Shop.colors", arguments, timeout=timeout)
+        return result
+
+class Feed:
+    """Streams of goods. """
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def list(self, from_: int, to: Optional[int] = None, *, timeout: Optional[float] = None, first_within: Timeout = CLIENT_DEFAULT, gap: Optional[float] = None, resume: Optional[Callable[["Goods"], Any]] = None) -> ItemStream["Goods", int]:
+        """Sends goods, from a number on. """
+        arguments: Dict[str, Any] = {"from": from_}
+        if to is not None:
+            arguments["to"] = to
+        result: ItemStream["Goods", int] = self._client.stream("Feed.list", arguments, timeout=timeout, first_within=first_within, gap=gap, resume=resume, idempotent=True)
+        return result
+
+    def store(self, label: str, *, timeout: Optional[float] = None, first_within: Timeout = CLIENT_DEFAULT) -> Upload["Goods", List[str]]:
+        arguments: Dict[str, Any] = {"label": label}
+        result: Upload["Goods", List[str]] = self._client.upload("Feed.store", arguments, timeout=timeout, first_within=first_within)
+        return result
+
+    def trade(self, items: int, *, timeout: Optional[float] = None, first_within: Timeout = CLIENT_DEFAULT, gap: Optional[float] = None) -> Exchange["Criterion", "Offer", int]:
+        arguments: Dict[str, Any] = {"items": items}
+        result: Exchange["Criterion", "Offer", int] = self._client.exchange("Feed.trade", arguments, timeout=timeout, first_within=first_within, gap=gap)
+        return result
+
+    def chunks(self, *, timeout: Optional[float] = None, first_within: Timeout = CLIENT_DEFAULT, gap: Optional[float] = None) -> Exchange[Bytes, Bytes, None]:
+        arguments: Dict[str, Any] = {}
+        result: Exchange[Bytes, Bytes, None] = self._client.exchange("Feed.chunks", arguments, timeout=timeout, first_within=first_within, gap=gap)
         return result
 
 class Text:
@@ -87,6 +120,16 @@ class Text:
 
     # "Text.count" takes a single value, which the package cannot send.
 
-    async def join(self, arguments: List[str], *, timeout: Optional[float] = None) -> str:
+    async def join(self, arguments: List[str], *, timeout: Timeout = CLIENT_DEFAULT) -> str:
         result: str = await self._client.call("Text.join", arguments, timeout=timeout)
         return result
+
+    def offers(self, arguments: List[int], *, timeout: Optional[float] = None, first_within: Timeout = CLIENT_DEFAULT, gap: Optional[float] = None, resume: Optional[Callable[["Offer"], Any]] = None) -> ItemStream["Offer", None]:
+        result: ItemStream["Offer", None] = self._client.stream("Text.offers", arguments, timeout=timeout, first_within=first_within, gap=gap, resume=resume)
+        return result
+
+    def total(self, arguments: None, *, timeout: Optional[float] = None, first_within: Timeout = CLIENT_DEFAULT) -> Upload["Offer", int]:
+        result: Upload["Offer", int] = self._client.upload("Text.total", arguments, timeout=timeout, first_within=first_within)
+        return result
+
+    # "Text.spell" takes a single value, which the package cannot send.

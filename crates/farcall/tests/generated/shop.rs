@@ -32,6 +32,13 @@ pub struct Goods {
 }
 
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Offer {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub goods: Option<Goods>,
+    pub price: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct OrderError {
     pub left: u32,
 }
@@ -69,11 +76,59 @@ pub trait Shop {
     async fn colors(&self, all: std::collections::HashMap<Color, f64>) -> Result<Vec<Color>, farcall::Status>;
 }
 
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(transparent)]
+pub struct FeedStoreError(pub OrderError);
+
+impl std::fmt::Display for FeedStoreError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:?}", self.0)
+    }
+}
+
+impl std::error::Error for FeedStoreError {}
+
+/// Streams of goods.
+#[farcall::service(name = "Feed")]
+pub trait Feed {
+    /// Sends goods, from a number on.
+    #[rpc(idempotent)]
+    async fn list(&self, from: u8, to: Option<u8>, out: farcall::Sender<Goods>) -> Result<u32, farcall::Status>;
+    async fn store(&self, label: String, items: farcall::Receiver<Goods>) -> Result<Vec<String>, farcall::protocol::MethodError<FeedStoreError>>;
+    #[rpc(idempotent = "same_server")]
+    async fn trade(&self, items: u8, items_: farcall::Receiver<Criterion>, out: farcall::Sender<Offer>) -> Result<u32, farcall::Status>;
+    async fn chunks(&self, items: farcall::Receiver<farcall::Bytes>, out: farcall::Sender<farcall::Bytes>) -> Result<(), farcall::Status>;
+}
+
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(transparent)]
+pub struct TextTotalError(pub OrderError);
+
+impl std::fmt::Display for TextTotalError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:?}", self.0)
+    }
+}
+
+impl std::error::Error for TextTotalError {}
+
 pub async fn text_count(channel: &farcall::Channel, arguments: &String) -> Result<u64, farcall::CallError> {
-    channel.call("Text.count", arguments).await
+    channel.call::<u64>("Text.count", arguments).await
 }
 
 pub async fn text_join(channel: &farcall::Channel, arguments: &Vec<String>) -> Result<String, farcall::CallError> {
-    channel.call("Text.join", arguments).await
+    channel.call::<String>("Text.join", arguments).await
+}
+
+pub fn text_offers(channel: &farcall::Channel, arguments: &Vec<u64>) -> farcall::client::StreamCall<farcall::client::Receives<Offer>, ()> {
+    channel.call::<()>("Text.offers", arguments).receive::<Offer>()
+}
+
+pub fn text_total(channel: &farcall::Channel, arguments: &()) -> farcall::client::StreamCall<farcall::client::Sends<Offer>, u64, TextTotalError> {
+    channel.call_fallible::<u64, TextTotalError>("Text.total", arguments).send_items::<Offer>()
+}
+
+pub fn text_spell(channel: &farcall::Channel, arguments: &String) -> farcall::client::StreamCall<farcall::client::Exchanges<u8, char>, u64> {
+    channel.call::<u64>("Text.spell", arguments).exchange::<u8, char>()
 }
 

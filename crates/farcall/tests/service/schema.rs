@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use farcall::protocol::Codec;
 use farcall::schema::{Content, Document, Field, MethodSchema, Struct, Type, Variant};
 use farcall::server::Service;
-use farcall::{Context, Status};
+use farcall::{Bytes, Context, Receiver, Sender, Status};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -127,6 +127,75 @@ async fn closures_are_described_as_far_as_they_can_be() {
     let criterion = Type::Ref("Criterion".to_owned());
     assert_eq!(find.arguments, Type::Tuple(vec![criterion, Type::int(false, 8)]));
     assert!(matches!(&find.result, Type::Opaque(opaque) if opaque.rust.ends_with("Goods")), "{find:?}");
+}
+
+/// Goods that come and go.
+#[farcall::service]
+trait Feed {
+    async fn watch(&self, from: u64, out: Sender<Moved>) -> Result<u64, OrderError>;
+    async fn fill(&self, goods: Receiver<Goods>) -> Result<Goods, Status>;
+    async fn copy(&self, input: Receiver<Chunk>, output: Sender<Option<Bytes>>);
+}
+
+type Chunk = Vec<u8>;
+
+#[derive(Serialize, Deserialize)]
+enum Moved {
+    In(Goods),
+    Out { id: String, to: Option<Box<Moved>> },
+}
+
+struct Still;
+
+impl Feed for Still {
+    async fn watch(&self, from: u64, _: Sender<Moved>) -> Result<u64, OrderError> {
+        Ok(from)
+    }
+
+    async fn fill(&self, _: Receiver<Goods>) -> Result<Goods, Status> {
+        Err(Status::refused(farcall::Code::Unavailable, "it is full"))
+    }
+
+    async fn copy(&self, _: Receiver<Chunk>, _: Sender<Option<Bytes>>) {}
+}
+
+#[tokio::test]
+async fn schema_has_the_types_of_items_in_both_codecs() {
+    for codec in Codec::built_in() {
+        let document = schema_of(Still.into_service(), codec).await;
+        let watch = document.method("Feed.watch").unwrap();
+        assert_eq!((watch.items_in.as_ref(), &watch.result), (None, &Type::int(false, 64)));
+        assert_eq!(watch.items_out, Some(Type::Ref("Moved".to_owned())));
+        assert_eq!(watch.error, Some(Type::Ref("OrderError".to_owned())));
+        let Type::Enum(moved) = &document.definitions["Moved"] else { panic!("{document:?}") };
+        assert_eq!(moved.variants[0], Variant::new("In", Content::Newtype(goods())));
+        let Content::Struct(out) = &moved.variants[1].content else { panic!("{moved:?}") };
+        assert_eq!(out.fields[1].ty, Type::Ref("Moved".to_owned()).option());
+        let fill = document.method("Feed.fill").unwrap();
+        assert_eq!((&fill.items_in, &fill.items_out, &fill.error), (&Some(goods()), &None, &None));
+        let copy = document.method("Feed.copy").unwrap();
+        assert_eq!((&copy.items_in, &copy.items_out), (&Some(Type::Bytes), &Some(Type::Bytes.option())));
+    }
+}
+
+#[tokio::test]
+async fn what_closures_send_is_traced_where_it_is_asked_for() {
+    let service = || {
+        Service::new("Feed")
+            .stream_both("sell", async |(): (), _: Receiver<Goods>, _: Sender<Moved>| {})
+            .try_method("find", async |(): ()| Err::<Vec<Option<Goods>>, _>(OrderError { left: 0 }))
+    };
+    let document = schema_of(service(), Codec::Json).await;
+    let sell = document.method("Feed.sell").unwrap();
+    assert_eq!(sell.items_in, Some(goods()));
+    assert!(matches!(&sell.items_out, Some(Type::Opaque(opaque)) if opaque.rust.ends_with("Moved")));
+    let traced = service().trace_type::<Moved>().trace_type::<Goods>().trace_type::<OrderError>();
+    let document = schema_of(traced, Codec::Json).await;
+    let (sell, find) = (document.method("Feed.sell").unwrap(), document.method("Feed.find").unwrap());
+    assert_eq!(sell.items_out, Some(Type::Ref("Moved".to_owned())));
+    assert_eq!(find.result, goods().option().list());
+    assert_eq!(find.error, Some(Type::Ref("OrderError".to_owned())));
+    assert!(document.definitions.contains_key("Moved") && document.definitions.contains_key("Goods"));
 }
 
 #[tokio::test]

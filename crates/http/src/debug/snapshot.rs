@@ -6,6 +6,7 @@ use std::time::Duration;
 use axum::body::Bytes;
 use farcall_server::{Overview, ServerHandle};
 use serde::Serialize;
+use serde_json::Value;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
@@ -31,6 +32,8 @@ pub(super) enum Detail {
 /// The sources of the data, and the snapshots that were collected last.
 pub(super) struct Snapshot {
     handle: Option<ServerHandle>,
+    /// `true` if the methods can be called by plain HTTP.
+    has_gateway: bool,
     #[cfg(feature = "client")]
     channels: Vec<(String, Channel)>,
     // One snapshot each, bounded by what an overview lists.
@@ -48,10 +51,23 @@ struct CachedSnapshot {
 #[derive(Serialize)]
 struct SnapshotBody {
     server: Option<Overview>,
-    /// An example of the arguments of each method, by its full name.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    examples: BTreeMap<String, serde_json::Value>,
+    #[serde(flatten)]
+    examples: Examples,
     channels: Vec<NamedChannel>,
+}
+
+/// Examples of values for each method, by its full name.
+#[derive(Default, Serialize)]
+struct Examples {
+    /// The arguments.
+    #[serde(rename = "examples", skip_serializing_if = "BTreeMap::is_empty")]
+    arguments: BTreeMap<String, Value>,
+    /// An item, for methods that take items.
+    #[serde(rename = "item_examples", skip_serializing_if = "BTreeMap::is_empty")]
+    items: BTreeMap<String, Value>,
+    /// `true` if they can be called by plain HTTP.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    gateway: bool,
 }
 
 /// A channel in the JSON of a snapshot.
@@ -68,10 +84,9 @@ struct NamedChannel {
 
 impl Snapshot {
     pub(super) fn new(handle: Option<ServerHandle>, options: &HttpOptions) -> Self {
-        #[cfg(not(feature = "client"))]
-        let _ = options;
         Self {
             handle,
+            has_gateway: options.has_gateway(),
             #[cfg(feature = "client")]
             channels: options.channels.clone(),
             full: Mutex::default(),
@@ -109,14 +124,22 @@ impl Snapshot {
                 Detail::Brief => make_brief(overview),
             }
         }
-        SnapshotBody { server, examples: BTreeMap::new(), channels: self.channels() }
+        SnapshotBody { server, examples: Examples::default(), channels: self.channels() }
     }
 
-    /// Returns an example of the arguments of each method; none without a server.
-    async fn examples(&self) -> BTreeMap<String, serde_json::Value> {
-        let Some(handle) = &self.handle else { return BTreeMap::new() };
-        let Ok(schema) = handle.schema().await else { return BTreeMap::new() };
-        schema.methods().map(|(name, method)| (name, schema.example_arguments(method))).collect()
+    /// Returns examples for each method; none without a server.
+    async fn examples(&self) -> Examples {
+        let mut examples = Examples::default();
+        let Some(handle) = &self.handle else { return examples };
+        let Ok(schema) = handle.schema().await else { return examples };
+        examples.gateway = self.has_gateway;
+        for (name, method) in schema.methods() {
+            if let Some(item) = &method.items_in {
+                examples.items.insert(name.clone(), schema.example(item));
+            }
+            examples.arguments.insert(name, schema.example_arguments(method));
+        }
+        examples
     }
 
     #[cfg(feature = "client")]
@@ -170,7 +193,6 @@ impl NamedChannel {
 #[cfg(test)]
 mod tests {
     use farcall_server::{Server, Service};
-    use serde_json::Value;
 
     use super::*;
 

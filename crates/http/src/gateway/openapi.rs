@@ -10,7 +10,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Map, Value, json};
 
 use super::head::MAX_TIMEOUT_MS;
-use super::openapi_stream;
+use super::openapi_stream::{self, Described};
 use super::options::Gateway;
 use super::state::ROOT;
 
@@ -61,7 +61,7 @@ fn operation(types: &Types<'_>, name: &str, service: &ServiceSchema, method: &Me
     if let Some(error) = &method.error {
         responses["422"] = own_error(&types.schema(error));
     }
-    let items_in = method.items_in.as_ref().map(|ty| types.schema(ty));
+    let items_in = method.items_in.as_ref().map(|ty| types.described(ty));
     let mut operation = json!({
         "operationId": name,
         "tags": [service.name],
@@ -84,8 +84,8 @@ fn answer(types: &Types<'_>, method: &MethodSchema) -> Value {
     if method.items_in.is_none() && method.items_out.is_none() {
         return content(&result);
     }
-    let items_out = method.items_out.as_ref().map(|ty| types.schema(ty));
-    openapi_stream::answer(items_out.as_ref(), &result, &content(&result))
+    let items_out = method.items_out.as_ref().map(|ty| types.described(ty));
+    openapi_stream::answer(items_out.as_ref(), &types.described(&method.result), &content(&result))
 }
 
 /// Describes the arguments by name. An array in order is accepted, too, but not documented: one way is enough.
@@ -127,6 +127,11 @@ impl<'a> Types<'a> {
         let mut schema = ty.clone().map_refs(&|name| Type::Ref(self.name(&name).to_owned())).to_json_schema();
         move_references(&mut schema);
         schema
+    }
+
+    /// Returns the schema of a type, and an example.
+    fn described(&self, ty: &Type) -> Described {
+        Described { schema: self.schema(ty), example: self.document.example(ty) }
     }
 }
 

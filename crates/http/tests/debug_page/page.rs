@@ -1,8 +1,8 @@
 //! The page in a browser, with a real server behind it.
 
-use farcall_http::HttpOptions;
+use farcall_http::{Gateway, HttpOptions};
 use farcall_protocol::describe::MethodInfo;
-use farcall_server::{Server, Service};
+use farcall_server::{Receiver, Sender, Server, Service};
 use farcall_test_browser::Browser;
 use serde_json::{Value, json};
 
@@ -118,6 +118,46 @@ async fn open_details_selection_and_search_survive_updates() {
     browser.keys("#methods .h-calls-count button", "\u{e007}").await;
     browser.sees("document.querySelector('#methods .h-calls-count').ariaSort === 'ascending'").await;
     browser.sees("document.querySelector('#methods .method-name').innerText !== 'echo'").await;
+    assert_eq!(browser.log().await, Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn examples_of_methods_that_stream_run_in_a_shell() {
+    #[derive(serde::Deserialize)]
+    struct Count {
+        word: String,
+    }
+    let service = Service::new("Feed")
+        .stream_out("count", async |count: Count, mut out: Sender<u64>| {
+            let _ = out.send(7).await;
+            count.word
+        })
+        .stream_both("it's", async |(): (), mut items: Receiver<String>, mut out: Sender<String>| {
+            while let Some(Ok(item)) = items.recv().await {
+                let _ = out.send(item).await;
+            }
+        });
+    let options = HttpOptions::default().gateway(Gateway::default());
+    let served = Served::start(Server::builder().service(service), options).await;
+    let browser = Browser::start().await;
+    browser.open(&format!("http://{}/debug/farcall", served.place)).await;
+    browser.shows("Live").await;
+    browser
+        .script("for (const opener of document.querySelectorAll('#methods .opener')) opener.click()")
+        .await;
+    browser.sees("document.querySelectorAll('.example').length === 2").await;
+    let all =
+        "return [...document.querySelectorAll('.example')].map((example) => example.textContent).sort()";
+    let mut printed = Vec::new();
+    for command in browser.script(all).await.as_array().unwrap() {
+        let command = command.as_str().unwrap();
+        assert!(command.contains("curl -N ") && !command.contains("farcall call"), "{command}");
+        let mut shell = tokio::process::Command::new("sh");
+        let output = shell.args(["-c", command]).env("no_proxy", "*").output().await.unwrap();
+        printed.push(String::from_utf8(output.stdout).unwrap());
+    }
+    let count = "{\"item\":7}\n{\"result\":\"text\"}\n";
+    assert_eq!(printed, [count, "{\"item\":\"text\"}\n{\"result\":null}\n"]);
     assert_eq!(browser.log().await, Vec::<String>::new());
 }
 

@@ -5,9 +5,10 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use farcall_http::{Gateway, HttpOptions, ServeOptions, router, serve_with};
-use farcall_server::{Server, Service};
+use farcall_server::{Receiver, Sender, Server, Service};
 use farcall_transport::{Address, Listener};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use crate::program::{run, text};
 
@@ -42,6 +43,18 @@ enum Shape {
     Other,
 }
 
+/// The items of streams.
+#[derive(Serialize, Deserialize)]
+struct Sold {
+    what: Shape,
+    to: Option<Buyer>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Buyer {
+    name: String,
+}
+
 /// The validator: in the path, or where `scripts/install-test-tools` puts it.
 fn validator() -> String {
     let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
@@ -57,7 +70,11 @@ async fn openapi_spec_validator_accepts_the_document() {
         .doc("All that there is.")
         .method("echo", |all: Everything| async move { drop(all) })
         .try_method("count", |(_, _): (Shape, u8)| async { Err::<u32, _>("nothing".to_owned()) })
-        .method("list", |()| async { Vec::<String>::new() });
+        .method("list", |()| async { Vec::<String>::new() })
+        .stream_out("watch", async |(): (), _: Sender<Sold>| 5_u8)
+        .try_stream_in("fill", async |_: u8, _: Receiver<Shape>| Err::<u32, _>("full".to_owned()))
+        .stream_both("trade", async |(): (), _: Receiver<Buyer>, _: Sender<Sold>| {})
+        .trace_type::<Sold>();
     let server = Server::builder().service(service).build().unwrap();
     let handle = server.handle();
     let listener = Listener::bind(&Address::parse("127.0.0.1:0").unwrap()).await.unwrap();
@@ -71,7 +88,14 @@ async fn openapi_spec_validator_accepts_the_document() {
     let document: serde_json::Value = serde_json::from_slice(&answer.stdout).unwrap();
     let schemas = document["components"]["schemas"].as_object().unwrap();
     let names: Vec<_> = schemas.keys().map(String::as_str).collect();
-    assert_eq!(names, ["Error", "Everything", "Shape"]);
+    assert_eq!(names, ["Buyer", "Error", "Everything", "Shape", "Sold"]);
+    let watch = &document["paths"]["/rpc/shop.Stock.watch"]["post"]["responses"]["200"]["content"];
+    let sold = json!({ "$ref": "#/components/schemas/Sold" });
+    assert_eq!(watch["application/x-ndjson"]["schema"]["oneOf"][0]["properties"]["item"], sold);
+    assert_eq!(watch["text/event-stream"]["schema"]["x-farcall-events"]["item"], sold);
+    let trade = &document["paths"]["/rpc/shop.Stock.trade"]["post"]["requestBody"]["content"];
+    let example = &trade["application/x-ndjson"]["examples"]["item"]["value"];
+    assert_eq!(*example, json!({ "name": "text" }));
 
     let directory = tempfile::tempdir().unwrap();
     let check = async |document: &serde_json::Value| {
@@ -79,11 +103,25 @@ async fn openapi_spec_validator_accepts_the_document() {
         std::fs::write(&path, document.to_string()).unwrap();
         run(&validator(), &[path.to_str().unwrap()], b"").await
     };
+    // The validator does not look into the bodies of requests: so their types are given to it as components, too.
+    let mut document = document;
+    let bodies: Vec<_> = document["paths"].as_object().unwrap().values().cloned().collect();
+    for (index, path) in bodies.iter().enumerate() {
+        let content = path["post"]["requestBody"]["content"].as_object().unwrap();
+        let schema = &content.values().next().unwrap()["schema"];
+        document["components"]["schemas"][format!("Body{index}")] = schema.clone();
+    }
     let checked = check(&document).await;
     assert!(checked.status.success(), "{}\n{document:#}", text(&checked));
     // The validator does report wrong schemas.
-    let mut wrong = document.clone();
-    wrong["components"]["schemas"]["Shape"]["anyOf"] = serde_json::json!("none");
-    assert!(!check(&wrong).await.status.success());
+    for place in [
+        "/components/schemas/Shape/anyOf",
+        "/components/schemas/Body4/anyOf",
+        "/paths/~1rpc~1shop.Stock.watch/post/responses/200/content/application~1x-ndjson/schema/oneOf",
+    ] {
+        let mut wrong = document.clone();
+        *wrong.pointer_mut(place).unwrap() = json!("none");
+        assert!(!check(&wrong).await.status.success(), "{place}");
+    }
     handle.stop();
 }

@@ -126,7 +126,7 @@ fn handler(service: &Service, method: &Method) -> TokenStream {
     };
     let (take_halves, pass_halves) = halves(method);
     let answer = answer(service, &method.output);
-    let method_types = method_types(service, &method.output);
+    let method_types = method_types(service, method);
     quote! {{
         let #this = <::std::sync::Arc<_> as ::core::clone::Clone>::clone(&#this);
         (
@@ -158,9 +158,9 @@ fn halves(method: &Method) -> (Option<TokenStream>, Vec<Ident>) {
     (take, pass.collect())
 }
 
-/// Generates the types of the result and of the error, for the schema. A missing trait is reported elsewhere, and makes the
-/// type opaque here.
-fn method_types(service: &Service, output: &Output) -> TokenStream {
+/// Generates the types of the result, of the error and of the items, for the schema. A missing trait is reported elsewhere,
+/// and makes the type opaque here.
+fn method_types(service: &Service, method: &Method) -> TokenStream {
     let farcall = &service.farcall;
     let private = quote!(#farcall::__private);
     let source = |ty: &TokenStream| quote!((&#private::Traced::<#ty>::NEW).type_source());
@@ -169,7 +169,7 @@ fn method_types(service: &Service, output: &Output) -> TokenStream {
         ty if byte_types::is_bytes(ty) => source(&quote!(#private::as_bytes::ByteValue<#ty>)),
         ty => source(&quote!(#ty)),
     };
-    let types = match output {
+    let types = match &method.output {
         Output::Plain(ty) => {
             let value = value(ty);
             quote!(#private::MethodTypes::new().result(#value))
@@ -182,10 +182,16 @@ fn method_types(service: &Service, output: &Output) -> TokenStream {
             quote!(#error.result(#value))
         }
     };
+    let items = method.parameters.streams.iter().map(|half| {
+        let item = &half.item;
+        let source = source(&quote!(#item));
+        let set = if half.sends { quote!(items_out) } else { quote!(items_in) };
+        quote!(.#set(#private::item_source::<#item>(#source)))
+    });
     quote!({
         #[allow(unused_imports)]
         use #private::{SourceByName as _, SourceByTracing as _, ErrorByName as _, ErrorByTracing as _};
-        #types
+        #types #(#items)*
     })
 }
 

@@ -16,11 +16,13 @@ const KEYWORDS: [&str; 52] = [
 ];
 /// The names that generated code uses itself.
 const RESERVED: [&str; 8] = ["Option", "Vec", "String", "Result", "Box", "Bytes", "Value", "Status"];
+/// The names of the parameters for items, unless an argument has the name.
+const ITEMS: [&str; 2] = ["items", "out"];
 
 /// Returns the source of a module with clients of all services. It needs `farcall`, `serde` and `serde_json`.
 ///
-/// Values of types that are not known are `serde_json::Value`. A method that streams is left out with a comment, and one that
-/// takes a single value is a function over a channel.
+/// Values of types that are not known are `serde_json::Value`. A method that streams has a `Receiver` or a `Sender` among its
+/// parameters, which its client does not have. A method that takes a single value is a function over a channel.
 #[must_use]
 pub fn rust(document: &Document) -> String {
     Writer::new(document).module()
@@ -262,11 +264,7 @@ impl<'a> Writer<'a> {
     fn service(&mut self, name: &str, service: &ServiceSchema) {
         let (mut methods, mut functions, mut used) = (String::new(), String::new(), Vec::new());
         for method in &service.methods {
-            if method.items_in.is_some() || method.items_out.is_some() {
-                let _ = writeln!(methods, "    // {} streams, which is not generated.", quoted(&method.name));
-            } else if method
-                .named_arguments()
-                .is_some_and(|of| of.fields.iter().all(|field| is_plain(&field.name)))
+            if method.named_arguments().is_some_and(|of| of.fields.iter().all(|field| is_plain(&field.name)))
             {
                 self.method(service, method, name, &mut used, &mut methods);
             } else {
@@ -301,10 +299,20 @@ impl<'a> Writer<'a> {
             rpc.push("idempotent = \"same_server\"".to_owned());
         }
         let inside = format!("{trait_name}{}", pascal(&method.name));
-        let mut parameters = String::new();
+        let (mut parameters, mut names) = (String::new(), Vec::new());
         for field in method.named_arguments().map(|of| &of.fields[..]).unwrap_or_default() {
             let ty = self.field_type(field, &inside);
-            let _ = write!(parameters, ", {}: {ty}", super::rust::ident(&field.name));
+            let name = super::rust::ident(&field.name);
+            let _ = write!(parameters, ", {name}: {ty}");
+            names.push(name);
+        }
+        let halves = [(&method.items_in, "Receiver"), (&method.items_out, "Sender")];
+        for (name, (items, half)) in ITEMS.into_iter().zip(halves) {
+            if let Some(items) = items {
+                let ty = self.ty(items, Some(&inside));
+                let name = unique(name.to_owned(), &mut names);
+                let _ = write!(parameters, ", {name}: farcall::{half}<{ty}>");
+            }
         }
         out.push_str(&doc_lines(&method.doc, "    /// "));
         if !rpc.is_empty() {
@@ -320,36 +328,78 @@ impl<'a> Writer<'a> {
         let name = unique(snake(&format!("{}_{}", service.name, method.name)), &mut self.used);
         let arguments = self.ty(&method.arguments, Some(&inside));
         let result = self.ty(&method.result, Some(&inside));
-        out.push_str(&doc_lines(&method.doc, "/// "));
+        let error = self.error(service, method, &inside);
+        let items_in = method.items_in.as_ref().map(|items| self.ty(items, Some(&inside)));
+        let items_out = method.items_out.as_ref().map(|items| self.ty(items, Some(&inside)));
         let full_name = quoted(&format!("{}.{}", service.name, method.name));
+        let (call, types) = match &error {
+            None => (format!("channel.call::<{result}>"), result.clone()),
+            Some(error) => {
+                (format!("channel.call_fallible::<{result}, {error}>"), format!("{result}, {error}"))
+            }
+        };
+        let idempotent = match (method.idempotent, method.idempotent_at_same_server) {
+            (true, _) => ".idempotent()",
+            (_, true) => ".idempotent_at_same_server()",
+            _ => "",
+        };
+        let (prefix, returns, streams, end) = match (items_in, items_out) {
+            (None, None) => {
+                let error = error.map(|error| format!("<{error}>")).unwrap_or_default();
+                let returns = format!("Result<{result}, farcall::CallError{error}>");
+                ("async ", returns, String::new(), ".await")
+            }
+            (None, Some(received)) => (
+                "",
+                stream_call(&format!("Receives<{received}>"), &types),
+                format!(".receive::<{received}>()"),
+                "",
+            ),
+            (Some(sent), None) => {
+                ("", stream_call(&format!("Sends<{sent}>"), &types), format!(".send_items::<{sent}>()"), "")
+            }
+            (Some(sent), Some(received)) => (
+                "",
+                stream_call(&format!("Exchanges<{sent}, {received}>"), &types),
+                format!(".exchange::<{sent}, {received}>()"),
+                "",
+            ),
+        };
+        out.push_str(&doc_lines(&method.doc, "/// "));
         let _ = writeln!(
             out,
-            "pub async fn {name}(channel: &farcall::Channel, arguments: &{arguments}) -> Result<{result}, farcall::CallError> {{\n    \
-             channel.call({full_name}, arguments){}.await\n}}\n",
-            if method.idempotent { ".idempotent()" } else { "" }
+            "pub {prefix}fn {name}(channel: &farcall::Channel, arguments: &{arguments}) -> {returns} {{\n    \
+             {call}({full_name}, arguments){streams}{idempotent}{end}\n}}\n"
         );
     }
 
     fn output(&mut self, service: &ServiceSchema, method: &MethodSchema, inside: &str) -> String {
         let result = self.ty(&method.result, Some(inside));
-        match &method.error {
+        match self.error(service, method, inside) {
             None => format!(" -> Result<{result}, farcall::Status>"),
-            Some(error) => {
-                let ty = self.ty(error, Some(inside));
-                let name =
-                    unique(format!("{}{}Error", pascal(&service.name), pascal(&method.name)), &mut self.used);
-                // A type for each error, which displays as errors must.
-                let definition = format!(
-                    "#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]\n#[serde(transparent)]\n\
-                     pub struct {name}(pub {ty});\n\nimpl std::fmt::Display for {name} {{\n    \
-                     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {{\n        \
-                     write!(f, \"{{:?}}\", self.0)\n    }}\n}}\n\nimpl std::error::Error for {name} {{}}\n\n"
-                );
-                self.out.push_str(&definition);
-                format!(" -> Result<{result}, farcall::protocol::MethodError<{name}>>")
-            }
+            Some(error) => format!(" -> Result<{result}, farcall::protocol::MethodError<{error}>>"),
         }
     }
+
+    /// Writes the type of a method's own error, and returns its name; `None` if there is none.
+    fn error(&mut self, service: &ServiceSchema, method: &MethodSchema, inside: &str) -> Option<String> {
+        let ty = self.ty(method.error.as_ref()?, Some(inside));
+        let name = unique(format!("{}{}Error", pascal(&service.name), pascal(&method.name)), &mut self.used);
+        // A type for each error, which displays as errors must.
+        let definition = format!(
+            "#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]\n#[serde(transparent)]\n\
+             pub struct {name}(pub {ty});\n\nimpl std::fmt::Display for {name} {{\n    \
+             fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {{\n        \
+             write!(f, \"{{:?}}\", self.0)\n    }}\n}}\n\nimpl std::error::Error for {name} {{}}\n\n"
+        );
+        self.out.push_str(&definition);
+        Some(name)
+    }
+}
+
+/// Returns the type of a streaming call: with that of its result, and with that of the method's error if there is one.
+fn stream_call(items: &str, types: &str) -> String {
+    format!("farcall::client::StreamCall<farcall::client::{items}, {types}>")
 }
 
 /// Returns a name that is no keyword.

@@ -1,6 +1,7 @@
 //! The tracing of types through serde: [`TypeSource`] keeps what is needed for it, and [`Tracing`] does it.
 
 use std::any::type_name;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
 
@@ -25,6 +26,9 @@ mod tracer;
 /// Reads a value of a type once, and notes its form.
 type Run = fn(&mut Session, &mut Type) -> Result<(), TraceError>;
 
+/// Types by their names, which are traced where only the names are known.
+pub(crate) type Sources = BTreeMap<String, TypeSource>;
+
 /// A type that can be traced later. It is two pointers, and costs nothing until then.
 #[derive(Clone, Copy)]
 pub struct TypeSource {
@@ -39,8 +43,8 @@ impl TypeSource {
         Self { name: type_name::<T>, run: Some(run::<T>) }
     }
 
-    /// Creates the source of a type of which only the name is known. It is a known type if that is one of the standard
-    /// library's.
+    /// Creates the source of a type of which only the name is known. It is a known type if that is made of names of the
+    /// standard library and of those that [`GivenTypes`](crate::GivenTypes) has.
     #[must_use]
     pub const fn named<T>() -> Self {
         Self { name: type_name::<T>, run: None }
@@ -53,12 +57,12 @@ impl TypeSource {
     }
 
     /// Traces the type. Its definitions stay in the session.
-    pub(crate) fn trace(&self, session: &mut Session) -> Type {
+    pub(crate) fn trace(&self, session: &mut Session, sources: &Sources) -> Type {
         if let Some(given) = session.given(names::unwrapped(self.name())) {
             return given.ty.clone();
         }
         match self.run {
-            None => rust_text::parse(self.name())
+            None => by_name(self.name(), session, sources)
                 .unwrap_or_else(|| Type::opaque(self.name(), "serde cannot deserialize it here")),
             Some(run) => trace(run, session),
         }
@@ -73,6 +77,17 @@ impl fmt::Debug for TypeSource {
 
 fn run<T: DeserializeOwned>(session: &mut Session, out: &mut Type) -> Result<(), TraceError> {
     tracer::read(session, PhantomData::<T>, "", out).map(|_: T| ())
+}
+
+/// Returns the type of this name, made of types of the standard library and of those that users have named.
+fn by_name(name: &str, session: &mut Session, sources: &Sources) -> Option<Type> {
+    rust_text::parse_with(name, &mut |name| {
+        let name = names::unwrapped(name);
+        if let Some(given) = session.given(name) {
+            return Some(given.ty.clone());
+        }
+        Some(sources.get(name)?.trace(session, sources))
+    })
 }
 
 /// Reads values of a type until nothing is left to be found out.

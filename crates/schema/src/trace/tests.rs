@@ -18,7 +18,7 @@ fn traced<T: DeserializeOwned>() -> (Type, Document) {
 
 fn traced_with<T: DeserializeOwned>(given: GivenTypes) -> (Type, Document) {
     let mut session = Session::new(given.types());
-    let ty = TypeSource::of::<T>().trace(&mut session);
+    let ty = TypeSource::of::<T>().trace(&mut session, &Sources::new());
     let mut definitions = Definitions::default();
     let ty = definitions.add(&session, ty);
     let document = Document { definitions: definitions.types, ..Document::default() };

@@ -70,6 +70,59 @@ fn new_variant_of_a_result_breaks_old_clients_and_of_an_argument_new_ones() {
     );
 }
 
+/// A document whose method takes and sends items of one type.
+fn streaming(items: Option<Type>) -> Document {
+    let mut document = document(Struct::default(), Type::Null);
+    let method = &mut document.services[0].methods[0];
+    (method.items_in, method.items_out) = (items.clone(), items);
+    document
+}
+
+#[test]
+fn items_that_are_taken_are_like_arguments_and_items_that_are_sent_like_results() {
+    let of = |fields: Vec<Field>| streaming(Some(Type::Struct(Struct::new(fields))));
+    let old = of(vec![Field::new("a", Type::i64())]);
+    let changes = compare(&old, &of(vec![Field::new("a", Type::i64()), Field::new("b", Type::Bool)]));
+    assert_eq!(
+        summary(&changes),
+        [
+            ("items_in.b", "the required `b` is new, bool", Breaking, Compatible),
+            ("items_out.b", "the required `b` is new, bool", Compatible, Breaking),
+        ]
+    );
+    let wider = of(vec![Field::new("a", Type::int(true, 128))]);
+    assert_eq!(
+        summary(&compare(&old, &wider)),
+        [
+            ("items_in.a", "was i64, is i128", Compatible, Breaking),
+            ("items_out.a", "was i64, is i128", Breaking, Compatible),
+        ]
+    );
+    let optional = of(vec![Field::new("a", Type::i64()), Field::new("b", Type::Bool.option()).optional()]);
+    assert!(compare(&old, &optional).iter().all(|change| change.verdict() == Compatible));
+}
+
+#[test]
+fn method_that_begins_or_ends_to_stream_breaks_all_clients() {
+    let (plain, streams) = (streaming(None), streaming(Some(Type::Text)));
+    assert_eq!(
+        summary(&compare(&plain, &streams)),
+        [
+            ("items_in", "is new, String", Breaking, Breaking),
+            ("items_out", "is new, String", Breaking, Breaking),
+        ]
+    );
+    assert_eq!(
+        summary(&compare(&streams, &plain)),
+        [
+            ("items_in", "was String, is gone", Breaking, Breaking),
+            ("items_out", "was String, is gone", Breaking, Breaking),
+        ]
+    );
+    let unknown = streaming(Some(Type::opaque("shop::Item", "")));
+    assert!(compare(&streams, &unknown).iter().all(|change| change.verdict() == Unknown));
+}
+
 #[test]
 fn codecs_are_told_apart() {
     let of = |ty: Type| document(Struct::default(), ty);

@@ -125,6 +125,29 @@ impl Service {
         self
     }
 
+    /// Traces `T` for `farcall.schema` where a closure of this server returns it, fails with it, or sends it as an item.
+    /// Arguments and items that are received are traced without that, because closures deserialize them.
+    ///
+    /// ```
+    /// use farcall_server::{Sender, Service};
+    ///
+    /// #[derive(serde::Serialize, serde::Deserialize)]
+    /// struct Progress {
+    ///     percent: u8,
+    /// }
+    ///
+    /// let job = Service::new("Job")
+    ///     .stream_out("run", async |(): (), mut out: Sender<Progress>| {
+    ///         let _ = out.send(Progress { percent: 100 }).await;
+    ///     })
+    ///     .trace_type::<Progress>();
+    /// # let _ = job;
+    /// ```
+    pub fn trace_type<T: DeserializeOwned>(mut self) -> Self {
+        self.given.trace::<T>();
+        self
+    }
+
     /// Adds a closure as a method. It takes the value that callers send, or a [`Context`] and that value, and
     /// returns the result. The value usually has a field for each argument, and may have any type: `()`,
     /// `Option<Query>`, `(i64, i64)`.

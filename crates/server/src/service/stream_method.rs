@@ -40,7 +40,7 @@ impl<T: Serialize + 'static> StreamHalves for Sender<T> {
     }
 
     fn types(types: MethodTypes) -> MethodTypes {
-        types.items_out(byte_string::<T>().unwrap_or_else(TypeSource::named::<T>))
+        types.items_out(item_source::<T>(TypeSource::named::<T>()))
     }
 
     fn take(request: &mut Request) -> Option<Self> {
@@ -54,7 +54,7 @@ impl<T: DeserializeOwned + 'static> StreamHalves for Receiver<T> {
     }
 
     fn types(types: MethodTypes) -> MethodTypes {
-        types.items_in(byte_string::<T>().unwrap_or_else(TypeSource::of::<T>))
+        types.items_in(item_source::<T>(TypeSource::of::<T>()))
     }
 
     fn take(request: &mut Request) -> Option<Self> {
@@ -80,10 +80,12 @@ where
     }
 }
 
-/// Returns the type of a byte string if items of type `T` are sent as one.
-fn byte_string<T: 'static>() -> Option<TypeSource> {
+/// Returns the type of items of type `T`: a byte string if they are sent as one, and otherwise `source`.
+#[doc(hidden)]
+#[must_use]
+pub fn item_source<T: 'static>(source: TypeSource) -> TypeSource {
     let is_bytes = TypeId::of::<T>() == TypeId::of::<Vec<u8>>() || TypeId::of::<T>() == TypeId::of::<Bytes>();
-    is_bytes.then(TypeSource::of::<Bytes>)
+    if is_bytes { TypeSource::of::<Bytes>() } else { source }
 }
 
 /// A closure that can be a method with a stream in one direction, `Half` being a [`Sender`] or a [`Receiver`]:

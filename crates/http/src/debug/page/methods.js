@@ -123,7 +123,7 @@ class MethodDetail {
     setText(this.signature, signatureOf(method, known));
     setText(this.marks, [idempotence(known), streaming(known)].filter(Boolean).join("; "));
     setText(this.doc, known?.doc.trim() ?? "");
-    const example = exampleOf(method);
+    const example = exampleOf(method, known);
     this.call.hidden = example === null;
     setText(this.example, example ?? "");
     const history = historyOf(method);
@@ -157,12 +157,25 @@ function signatureOf({ name }, known) {
   return `${own}(${params})${known.returns ? ` -> ${known.returns}` : ""}`;
 }
 
+const quoted = (text) => `'${text.replaceAll("'", "'\\''")}'`;
+
 /** A call that can be copied to a shell; null if the types are not known here. */
-function exampleOf({ name }) {
+function exampleOf({ name }, known) {
   if (!model.examples.has(name)) return null;
-  const quoted = (text) => `'${text.replaceAll("'", "'\\''")}'`;
+  const args = quoted(JSON.stringify(model.examples.get(name)));
+  if (known?.streaming && model.hasGateway) return streamExampleOf(name, args);
+  if (model.itemExamples.has(name)) return null;
   const target = `${location.protocol === "https:" ? "https" : "http"}@${location.host}`;
-  return `farcall call ${target} ${/^[\w.]+$/.test(name) ? name : quoted(name)} ${quoted(JSON.stringify(model.examples.get(name)))}`;
+  return `farcall call ${target} ${/^[\w.]+$/.test(name) ? name : quoted(name)} ${args}`;
+}
+
+/** A call of a method that streams: curl shows each item as it comes. */
+function streamExampleOf(name, args) {
+  const url = quoted(`${location.origin}/rpc/${encodeURIComponent(name)}`);
+  if (!model.itemExamples.has(name)) return `curl -N -d ${args} ${url}`;
+  const item = quoted(JSON.stringify(model.itemExamples.get(name)));
+  // The arguments are the first line, and each item is a further one.
+  return `printf '%s\\n' ${args} ${item} | curl -N -H 'content-type: application/x-ndjson' --data-binary @- ${url}`;
 }
 
 /** Copies the text of an element, or selects it where a page may not copy. */

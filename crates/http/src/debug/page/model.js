@@ -17,6 +17,10 @@ const model = {
   histories: new Map(),
   // An example of the arguments of each method, by its full name.
   examples: new Map(),
+  // An example of an item, for methods that take items.
+  itemExamples: new Map(),
+  // True if the methods can be called by plain HTTP.
+  hasGateway: false,
   // The totals over all methods, one entry per update.
   samples: [],
 };
@@ -59,6 +63,8 @@ function apply(snapshot, full) {
   if (wasRestarted) reset();
   if (server && full) {
     model.examples = new Map(Object.entries(snapshot.examples ?? {}));
+    model.itemExamples = new Map(Object.entries(snapshot.item_examples ?? {}));
+    model.hasGateway = snapshot.gateway ?? false;
     model.descriptions = new Map(server.services.flatMap((service) =>
       service.methods.map((method) => [`${service.name}.${method.name}`, { ...method, service }])));
     model.histories = new Map(server.methods.map(({ name, history }) => [name, history]));
