@@ -26,7 +26,10 @@ impl<'de> de::SeqAccess<'de> for List<'_, 'de> {
         self.left -= 1;
         match seed.deserialize(&mut *self.reader) {
             Ok(value) => Ok(Some(value)),
-            Err(error) => Err(error.at(self.len - self.left - 1)),
+            Err(error) => {
+                self.reader.failed();
+                Err(error.at(self.len - self.left - 1))
+            }
         }
     }
 
@@ -54,14 +57,14 @@ impl<'de> de::MapAccess<'de> for Map<'_, 'de> {
         self.left -= 1;
         self.key_at = self.reader.at;
         self.reader.is_key = true;
-        let key = seed.deserialize(&mut *self.reader)?;
+        let key = seed.deserialize(&mut *self.reader).inspect_err(|_| self.reader.failed())?;
         self.reader.is_key = false;
         Ok(Some(key))
     }
 
     #[inline]
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, ValueError> {
-        seed.deserialize(&mut *self.reader).map_err(|error| under_key(error, self.reader.bytes, self.key_at))
+        seed.deserialize(&mut *self.reader).map_err(|error| under_key(error, self.reader, self.key_at))
     }
 
     #[inline]
@@ -71,8 +74,9 @@ impl<'de> de::MapAccess<'de> for Map<'_, 'de> {
 }
 
 #[cold]
-fn under_key(error: ValueError, bytes: &[u8], key_at: usize) -> ValueError {
-    error.under(&Reader::new(bytes.get(key_at..).unwrap_or_default()).key_text())
+fn under_key(error: ValueError, reader: &mut Reader<'_>, key_at: usize) -> ValueError {
+    reader.failed();
+    error.under(&Reader::new(reader.bytes.get(key_at..).unwrap_or_default()).key_text())
 }
 
 /// A variant without content, which is its name.
@@ -118,8 +122,8 @@ pub(super) struct Variant<'a, 'de> {
 }
 
 impl Variant<'_, '_> {
-    fn under_name(&self, error: ValueError) -> ValueError {
-        under_key(error, self.reader.bytes, self.name_at)
+    fn under_name(&mut self, error: ValueError) -> ValueError {
+        under_key(error, self.reader, self.name_at)
     }
 }
 
@@ -135,23 +139,23 @@ impl<'de> de::EnumAccess<'de> for Variant<'_, 'de> {
 impl<'de> de::VariantAccess<'de> for Variant<'_, 'de> {
     type Error = ValueError;
 
-    fn unit_variant(self) -> Result<(), ValueError> {
+    fn unit_variant(mut self) -> Result<(), ValueError> {
         let content = <() as de::Deserialize<'_>>::deserialize(&mut *self.reader);
         content.map_err(|error| self.under_name(error))
     }
 
-    fn newtype_variant_seed<T: DeserializeSeed<'de>>(self, seed: T) -> Result<T::Value, ValueError> {
+    fn newtype_variant_seed<T: DeserializeSeed<'de>>(mut self, seed: T) -> Result<T::Value, ValueError> {
         let content = seed.deserialize(&mut *self.reader);
         content.map_err(|error| self.under_name(error))
     }
 
-    fn tuple_variant<V: Visitor<'de>>(self, len: usize, visitor: V) -> Result<V::Value, ValueError> {
+    fn tuple_variant<V: Visitor<'de>>(mut self, len: usize, visitor: V) -> Result<V::Value, ValueError> {
         let content = de::Deserializer::deserialize_tuple(&mut *self.reader, len, visitor);
         content.map_err(|error| self.under_name(error))
     }
 
     fn struct_variant<V: Visitor<'de>>(
-        self,
+        mut self,
         _fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, ValueError> {

@@ -138,7 +138,7 @@ impl<'de> de::Deserializer<'de> for &mut Reader<'de> {
 
     #[inline]
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ValueError> {
-        any(self, visitor)
+        fields(self, visitor)
     }
 
     #[inline]
@@ -148,7 +148,7 @@ impl<'de> de::Deserializer<'de> for &mut Reader<'de> {
         _fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, ValueError> {
-        any(self, visitor)
+        fields(self, visitor)
     }
 
     fn deserialize_enum<V: Visitor<'de>>(
@@ -169,7 +169,10 @@ impl<'de> de::Deserializer<'de> for &mut Reader<'de> {
             }
             if is_string(self.peek()?) {
                 let name_at = self.at;
-                return visitor.visit_enum(Variant { reader: self, name_at });
+                self.enter(len)?;
+                let value = visitor.visit_enum(Variant { reader: &mut *self, name_at });
+                self.leave();
+                return value;
             }
         }
         Err(ValueError::invalid_type(Unexpected::Other("no string"), &"the name of a variant"))
@@ -185,6 +188,9 @@ impl<'de> de::Deserializer<'de> for &mut Reader<'de> {
 /// Reads a number or a bool. In a key it may be a text, as in JSON.
 #[inline]
 fn number<'de, V: Visitor<'de>>(reader: &mut Reader<'de>, visitor: V) -> Result<V::Value, ValueError> {
+    if let Some(value) = reader.small_number() {
+        return visitor.visit_u8(value);
+    }
     let marker = reader.peek()?;
     if is_scalar(marker) {
         reader.at += 1;
@@ -211,6 +217,9 @@ fn number<'de, V: Visitor<'de>>(reader: &mut Reader<'de>, visitor: V) -> Result<
 /// Reads a string. In a key it may be a number or a bool, which stands for its text.
 #[inline]
 fn string<'de, V: Visitor<'de>>(reader: &mut Reader<'de>, visitor: V) -> Result<V::Value, ValueError> {
+    if let Some(text) = reader.short_text() {
+        return visitor.visit_borrowed_str(reader.checked(text)?);
+    }
     let marker = reader.peek()?;
     if is_string(marker) {
         reader.at += 1;
@@ -231,24 +240,41 @@ fn list<'de, V: Visitor<'de>>(
     visitor: V,
 ) -> Result<V::Value, ValueError> {
     let len = reader.len(marker)?;
-    let mut list = List { reader, len, left: len };
-    let value = visitor.visit_seq(&mut list)?;
-    match list.left {
+    reader.enter(len)?;
+    let mut list = List { reader: &mut *reader, len, left: len };
+    let value = visitor.visit_seq(&mut list);
+    let left = list.left;
+    reader.leave();
+    let value = value?;
+    match left {
         0 => Ok(value),
         left => Err(ValueError::invalid_length(len, &Elements(len - left))),
+    }
+}
+
+/// Reads a map, or any other value that the type accepts in its place.
+#[inline]
+fn fields<'de, V: Visitor<'de>>(reader: &mut Reader<'de>, visitor: V) -> Result<V::Value, ValueError> {
+    match reader.small_map() {
+        Some(len) => map(reader, len, visitor),
+        None => any(reader, visitor),
     }
 }
 
 #[inline]
 fn map<'de, V: Visitor<'de>>(
     reader: &mut Reader<'de>,
-    marker: Marker,
+    len: usize,
     visitor: V,
 ) -> Result<V::Value, ValueError> {
-    let len = reader.len(marker)?;
-    let mut map = Map { reader, left: len, key_at: 0 };
-    let value = visitor.visit_map(&mut map)?;
-    match map.left {
+    // A key and a value for each entry; the number of entries is at most that of 32 bits.
+    reader.enter(2 * len)?;
+    let mut map = Map { reader: &mut *reader, left: len, key_at: 0 };
+    let value = visitor.visit_map(&mut map);
+    let left = map.left;
+    reader.leave();
+    let value = value?;
+    match left {
         0 => Ok(value),
         left => Err(ValueError::invalid_length(len, &Elements(len - left))),
     }
@@ -267,7 +293,10 @@ fn any<'de, V: Visitor<'de>>(reader: &mut Reader<'de>, visitor: V) -> Result<V::
             visitor.visit_borrowed_bytes(reader.slice(len)?)
         }
         Marker::FixArray(_) | Marker::Array16 | Marker::Array32 => list(reader, marker, visitor),
-        Marker::FixMap(_) | Marker::Map16 | Marker::Map32 => map(reader, marker, visitor),
+        Marker::FixMap(_) | Marker::Map16 | Marker::Map32 => {
+            let len = reader.len(marker)?;
+            map(reader, len, visitor)
+        }
         _ => reader.scalar(marker, visitor),
     }
 }

@@ -6,10 +6,10 @@ use rmp::{Marker, encode as rmp_encode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::deep::with_stack;
+use super::deep::{SHALLOW, with_stack};
 use super::error::{BoxError, DecodeError, ValueError};
 use super::format::{Format, Serializer};
-use super::reader::Reader;
+use super::reader::{Doubt, Reader};
 use super::walk::{self, Extent};
 use super::writer::Writer;
 use crate::buffer_source::BufferSource;
@@ -22,11 +22,31 @@ pub(super) fn encode<T: Serialize + ?Sized, B: BufferSource>(
     value.serialize(&mut Serializer::<MessagePack, B>::new(out)).map_err(BoxError::from)
 }
 
+/// Decodes the one value in `body`, in one pass if it is well-formed and has few levels, as most values.
 pub(super) fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, DecodeError> {
+    let mut reader = Reader::within(body, SHALLOW);
+    match T::deserialize(&mut reader) {
+        Ok(value) if reader.at == body.len() && reader.doubt() == Doubt::None => Ok(value),
+        read => checked(body, read, reader.doubt()),
+    }
+}
+
+/// Walks over `body`, whose value was `read` with a doubt, and returns the value or what is wrong with it. The errors of the
+/// bytes come before those of the type. A value of more levels than fit the stack is read again, with more stack.
+#[cold]
+fn checked<T: DeserializeOwned>(
+    body: &[u8],
+    read: Result<T, ValueError>,
+    doubt: Doubt,
+) -> Result<T, DecodeError> {
     let Extent { len, levels } = walk::extent(body)?;
     if len < body.len() {
         return Err(DecodeError::Trailing { at: len, extra: body.len() - len });
     }
+    if doubt < Doubt::Depth {
+        return read.map_err(DecodeError::value);
+    }
+    drop(read);
     with_stack(levels, || T::deserialize(&mut Reader::new(body))).map_err(DecodeError::value)
 }
 
@@ -236,4 +256,129 @@ fn len(len: usize) -> Result<u32, ValueError> {
 #[inline]
 fn written<T, E: Display>(result: Result<T, E>) -> Result<(), ValueError> {
     result.map(|_| ()).map_err(ValueError::new)
+}
+
+#[cfg(all(test, feature = "json"))]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::fmt;
+
+    use proptest::prelude::*;
+    use serde::Deserialize;
+    use serde::de::{Deserializer, IgnoredAny, SeqAccess, Visitor};
+
+    use super::*;
+
+    /// Decodes a value that was walked over before, whatever it is.
+    fn decode_after_walk<T: DeserializeOwned>(body: &[u8]) -> Result<T, DecodeError> {
+        checked(body, Err(ValueError::new("not read yet")), Doubt::Depth)
+    }
+
+    #[derive(Debug, Deserialize, PartialEq)]
+    enum Shape {
+        A,
+        B(Vec<Shape>),
+        C { a: u8, b: Option<String> },
+    }
+
+    /// A list that makes nothing of elements that are no small numbers, whatever the error.
+    #[derive(Debug, PartialEq)]
+    struct Lenient(Vec<Option<u8>>);
+
+    impl<'de> Deserialize<'de> for Lenient {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            struct Elements;
+            impl<'de> Visitor<'de> for Elements {
+                type Value = Lenient;
+
+                fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                    f.write_str("a list")
+                }
+
+                fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Lenient, A::Error> {
+                    let mut read = Vec::new();
+                    loop {
+                        match list.next_element::<Vec<u8>>() {
+                            Ok(Some(bytes)) => read.push(bytes.first().copied()),
+                            Ok(None) => return Ok(Lenient(read)),
+                            Err(_) => read.push(None),
+                        }
+                    }
+                }
+            }
+            deserializer.deserialize_seq(Elements)
+        }
+    }
+
+    fn check<T: DeserializeOwned + fmt::Debug + PartialEq>(body: &[u8]) -> Result<(), TestCaseError> {
+        prop_assert_eq!(decode::<T>(body), decode_after_walk::<T>(body));
+        Ok(())
+    }
+
+    fn check_all(body: &[u8]) -> Result<(), TestCaseError> {
+        check::<serde_json::Value>(body)?;
+        check::<Shape>(body)?;
+        check::<Vec<Option<(u8, String)>>>(body)?;
+        check::<BTreeMap<String, crate::Bytes>>(body)?;
+        check::<Lenient>(body)?;
+        prop_assert_eq!(decode::<IgnoredAny>(body).err(), decode_after_walk::<IgnoredAny>(body).err());
+        Ok(())
+    }
+
+    /// Markers of all kinds, and small numbers, which are lengths as well.
+    fn byte() -> impl Strategy<Value = u8> {
+        prop_oneof![
+            4 => 0_u8..3,
+            2 => 0x80_u8..0x83,
+            2 => 0x90_u8..0x93,
+            2 => 0xa0_u8..0xa3,
+            2 => Just(b'A'),
+            1 => 0xc0_u8..0xe1,
+            1 => any::<u8>(),
+        ]
+    }
+
+    fn shapes() -> impl Strategy<Value = Vec<u8>> {
+        let leaf = prop_oneof![Just(vec![0xa1, b'A']), Just(vec![0x81, 0xa1, b'C', 0x81, 0xa1, b'a', 7])];
+        leaf.prop_recursive(12, 40, 3, |inner| {
+            proptest::collection::vec(inner, 0..4).prop_map(|inner| {
+                let mut bytes = vec![0x81, 0xa1, b'B', 0x90 | inner.len() as u8];
+                bytes.extend(inner.concat());
+                bytes
+            })
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_decode_as_after_a_walk(body in proptest::collection::vec(byte(), 0..24)) {
+            check_all(&body)?;
+        }
+
+        #[test]
+        fn nested_value_decodes_as_after_a_walk(
+            mut body in shapes(),
+            at in any::<prop::sample::Index>(),
+            other in byte(),
+            cut in any::<prop::sample::Index>(),
+        ) {
+            check_all(&body)?;
+            prop_assert!(decode::<Shape>(&body).is_ok());
+            check_all(&body[..cut.index(body.len())])?;
+            let at = at.index(body.len());
+            body[at] = other;
+            check_all(&body)?;
+        }
+    }
+
+    #[test]
+    fn bytes_that_a_type_makes_nothing_of_are_still_checked() {
+        // A string, an extension and a list that are cut short, a reserved byte, and a list that is too deep.
+        let mut deep = vec![0x91; MAX_DEPTH + 1];
+        deep.push(0xc0);
+        for body in [&[0x91, 0xa1][..], &[0x91, 0xd4], &[0x91, 0x91], &[0x91, 0xc1], &deep] {
+            assert_eq!(decode::<Lenient>(body).unwrap_err(), walk::extent(body).unwrap_err());
+        }
+        assert_eq!(decode(&[0x92, 0xa1, b'A', 0x91, 7]), Ok(Lenient(vec![None, Some(7)])));
+    }
 }

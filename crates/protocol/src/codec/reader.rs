@@ -1,5 +1,5 @@
-//! [`Reader`]: the bytes of a MessagePack value, marker by marker. The walk has checked before that they are
-//! whole and not too deep. How the types of serde are read from it is left to the module `deserializer`.
+//! [`Reader`]: the bytes of a MessagePack value, marker by marker. Bytes that it cannot read make the value
+//! doubtful, and are named by the walk. How the types of serde are read from it is left to the module `deserializer`.
 
 use std::fmt;
 
@@ -14,12 +14,93 @@ pub(super) struct Reader<'de> {
     pub(super) at: usize,
     /// `true` while the key of a map is read: there, text stands for a number, as in JSON, and the reverse.
     pub(super) is_key: bool,
+    /// The number of levels that the value may still have.
+    levels_left: usize,
+    /// The reason not to trust the value, whatever a type's `Deserialize` makes of errors.
+    doubt: Doubt,
+}
+
+/// Reasons not to trust the value that was read, in the order of their weight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Doubt {
+    None,
+    /// An error, which may be one of the bytes.
+    Error,
+    /// More levels than the value may have.
+    Depth,
 }
 
 impl<'de> Reader<'de> {
+    /// Creates a reader of a value with any number of levels.
     #[inline]
     pub(super) const fn new(bytes: &'de [u8]) -> Self {
-        Self { bytes, at: 0, is_key: false }
+        Self::within(bytes, usize::MAX)
+    }
+
+    /// Creates a reader of a value with at most this number of levels.
+    #[inline]
+    pub(super) const fn within(bytes: &'de [u8], levels: usize) -> Self {
+        Self { bytes, at: 0, is_key: false, levels_left: levels, doubt: Doubt::None }
+    }
+
+    /// Returns the reason not to trust what was read, `None` included.
+    #[inline]
+    pub(super) const fn doubt(&self) -> Doubt {
+        self.doubt
+    }
+
+    /// Notes that an error is returned to a type's `Deserialize`, which may not pass it on.
+    #[cold]
+    pub(super) fn failed(&mut self) {
+        self.doubt = self.doubt.max(Doubt::Error);
+    }
+
+    /// Begins a container of `count` values, which [`Reader::leave`] ends.
+    #[inline]
+    pub(super) fn enter(&mut self, count: usize) -> Result<(), ValueError> {
+        // Each value has at least one byte, so this also bounds the memory that a type reserves.
+        if count > self.bytes.len() - self.at {
+            return Err(self.truncated());
+        }
+        if self.levels_left == 0 {
+            return Err(self.too_deep());
+        }
+        self.levels_left -= 1;
+        Ok(())
+    }
+
+    /// Ends a container.
+    #[inline]
+    pub(super) fn leave(&mut self) {
+        self.levels_left += 1;
+    }
+
+    /// Takes a number below 128, the most frequent ones.
+    #[inline]
+    pub(super) fn small_number(&mut self) -> Option<u8> {
+        let byte = *self.bytes.get(self.at)?;
+        if byte >= 0x80 {
+            return None;
+        }
+        self.at += 1;
+        Some(byte)
+    }
+
+    /// Takes a string of less than 32 bytes.
+    #[inline]
+    pub(super) fn short_text(&mut self) -> Option<&'de [u8]> {
+        let (marker, rest) = self.bytes.get(self.at..)?.split_first()?;
+        let text = rest.get(..small_len(*marker, 0xa0, 32)?)?;
+        self.at += 1 + text.len();
+        Some(text)
+    }
+
+    /// Takes the marker of a map with less than 16 entries, and returns their number.
+    #[inline]
+    pub(super) fn small_map(&mut self) -> Option<usize> {
+        let len = small_len(*self.bytes.get(self.at)?, 0x80, 16)?;
+        self.at += 1;
+        Some(len)
     }
 
     /// Reads a key as text for an error.
@@ -29,8 +110,11 @@ impl<'de> Reader<'de> {
     }
 
     #[inline]
-    pub(super) fn peek(&self) -> Result<Marker, ValueError> {
-        self.bytes.get(self.at).map(|byte| Marker::from_u8(*byte)).ok_or_else(|| self.truncated())
+    pub(super) fn peek(&mut self) -> Result<Marker, ValueError> {
+        match self.bytes.get(self.at) {
+            Some(byte) => Ok(Marker::from_u8(*byte)),
+            None => Err(self.truncated()),
+        }
     }
 
     #[inline]
@@ -43,22 +127,29 @@ impl<'de> Reader<'de> {
     #[inline]
     pub(super) fn take<const LEN: usize>(&mut self) -> Result<[u8; LEN], ValueError> {
         let taken = self.bytes.get(self.at..).and_then(|rest| rest.first_chunk());
-        let taken = *taken.ok_or_else(|| self.truncated())?;
+        let Some(taken) = taken else { return Err(self.truncated()) };
         self.at += LEN;
-        Ok(taken)
+        Ok(*taken)
     }
 
     #[inline]
     pub(super) fn slice(&mut self, len: usize) -> Result<&'de [u8], ValueError> {
         let taken = self.bytes.get(self.at..).and_then(|rest| rest.get(..len));
-        let taken = taken.ok_or_else(|| self.truncated())?;
+        let Some(taken) = taken else { return Err(self.truncated()) };
         self.at += len;
         Ok(taken)
     }
 
     #[cold]
-    pub(super) fn truncated(&self) -> ValueError {
+    fn truncated(&mut self) -> ValueError {
+        self.failed();
         DecodeError::Truncated { at: self.at }.into()
+    }
+
+    #[cold]
+    fn too_deep(&mut self) -> ValueError {
+        self.doubt = Doubt::Depth;
+        ValueError::new("the value nests too deep")
     }
 
     /// Reads the length behind a marker of a string, a byte string, a list or a map.
@@ -97,8 +188,14 @@ impl<'de> Reader<'de> {
             Marker::I64 => visitor.visit_i64(i64::from_be_bytes(self.take()?)),
             Marker::F32 => visitor.visit_f32(f32::from_be_bytes(self.take()?)),
             Marker::F64 => visitor.visit_f64(f64::from_be_bytes(self.take()?)),
-            Marker::Reserved => Err(DecodeError::Reserved { at: self.at - 1 }.into()),
-            _ => Err(ValueError::invalid_type(Unexpected::Other("extension of MessagePack"), &visitor)),
+            Marker::Reserved => {
+                self.failed();
+                Err(DecodeError::Reserved { at: self.at - 1 }.into())
+            }
+            _ => {
+                self.failed();
+                Err(ValueError::invalid_type(Unexpected::Other("extension of MessagePack"), &visitor))
+            }
         }
     }
 
@@ -148,10 +245,24 @@ impl<'de> Reader<'de> {
 
     #[inline]
     pub(super) fn utf8(&mut self, len: usize) -> Result<&'de str, ValueError> {
-        std::str::from_utf8(self.slice(len)?).map_err(|error| {
+        let text = self.slice(len)?;
+        self.checked(text)
+    }
+
+    /// Returns the bytes of a string that was just read as text.
+    #[inline]
+    pub(super) fn checked(&self, text: &'de [u8]) -> Result<&'de str, ValueError> {
+        std::str::from_utf8(text).map_err(|error| {
             ValueError::new(format_args!("the string before byte {} is no UTF-8: {error}", self.at))
         })
     }
+}
+
+/// Returns the length in a marker that begins a value with its length, from `first` on, below `limit`.
+#[inline]
+const fn small_len(marker: u8, first: u8, limit: u8) -> Option<usize> {
+    let len = marker ^ first;
+    if len < limit { Some(len as usize) } else { None }
 }
 
 #[inline]
