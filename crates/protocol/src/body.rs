@@ -24,7 +24,10 @@ impl Body {
     /// Returns the length in bytes.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.pieces().iter().map(Bytes::len).sum()
+        match &self.0 {
+            Pieces::One(bytes) => bytes.len(),
+            Pieces::Many(pieces) => pieces.iter().map(Bytes::len).sum(),
+        }
     }
 
     /// Returns `true` if the body has no bytes.

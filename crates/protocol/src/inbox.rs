@@ -126,24 +126,20 @@ impl<B: BufferSource> Inbox<B> {
     /// # Errors
     ///
     /// As for [`MessageDecoder::next`].
+    // Inlined, since a message is large to be moved.
+    #[inline]
     pub fn next(&mut self, decoder: &MessageDecoder) -> Result<Option<Message>, FrameError> {
         if self.discarding > 0 && !self.discard() {
             return Ok(None);
         }
-        let before = self.bytes.len();
-        // Returned as it is: a message is large to be moved.
-        let message = decoder.next(&mut self.bytes);
-        match &message {
-            Ok(Some(_)) => {
-                let size = before - self.bytes.len();
-                self.last_large = if size < LARGE { 0 } else { size };
-                self.proven = self.proven.max(size);
-                self.missing = 0;
-            }
-            Ok(None) => self.missing = decoder.missing(&self.bytes)?,
-            Err(_) => {}
-        }
-        message
+        let Some(whole) = decoder.whole(&self.bytes)? else {
+            self.missing = decoder.missing(&self.bytes)?;
+            return Ok(None);
+        };
+        self.last_large = if whole.end < LARGE { 0 } else { whole.end };
+        self.proven = self.proven.max(whole.end);
+        self.missing = 0;
+        decoder.take(&whole, &mut self.bytes).map(Some)
     }
 
     /// Takes the small items that follow one of this stream, as far as they have come, and as one batch has room for. `None`

@@ -49,24 +49,45 @@ impl MessageDecoder {
     /// A length exceeds its limit, which is detected as soon as its four bytes have arrived, or the header
     /// does not decode. The connection is unusable after either error.
     pub fn next(&self, buffer: &mut BytesMut) -> Result<Option<Message>, FrameError> {
-        let Cut { header, body: Some(body) } = self.cut(buffer)? else { return Ok(None) };
-        let (body_start, end) = (header.end + LENGTH_BYTES, header.end + LENGTH_BYTES + body);
-        if buffer.len() < end {
-            return Ok(None);
+        match self.whole(buffer)? {
+            Some(whole) => self.take(&whole, buffer).map(Some),
+            None => Ok(None),
         }
-        let mut message = buffer.split_to(end).freeze();
-        let header = header::decode(&self.codec, &message, LENGTH_BYTES..header.end)?;
-        message.advance(body_start);
-        Ok(Some(Message { header, body: message }))
+    }
+
+    /// Returns the positions of the message at the front of `buffer`, if it is complete.
+    ///
+    /// # Errors
+    ///
+    /// A length exceeds its limit.
+    #[inline]
+    pub(crate) fn whole(&self, buffer: &[u8]) -> Result<Option<Whole>, FrameError> {
+        let Cut { header_end, body: Some(body) } = self.cut(buffer)? else { return Ok(None) };
+        let end = header_end + LENGTH_BYTES + body;
+        Ok((end <= buffer.len()).then_some(Whole { header_end, end }))
+    }
+
+    /// Takes the complete message at these positions from the front of `buffer`.
+    ///
+    /// # Errors
+    ///
+    /// The header does not decode.
+    // Inlined, since a message is large to be moved.
+    #[inline]
+    pub(crate) fn take(&self, whole: &Whole, buffer: &mut BytesMut) -> Result<Message, FrameError> {
+        let mut body = buffer.split_to(whole.end).freeze();
+        let header = header::decode(&self.codec, &body, LENGTH_BYTES..whole.header_end)?;
+        body.advance(whole.header_end + LENGTH_BYTES);
+        Ok(Message { header, body })
     }
 
     /// Takes the header of the message at the front of `buffer`, with the size of its body; `None` if the length of
     /// the body has not arrived.
     #[cold]
     pub(crate) fn next_header(&self, buffer: &mut BytesMut) -> Result<Option<(Header, usize)>, FrameError> {
-        let Cut { header, body: Some(body_len) } = self.cut(buffer)? else { return Ok(None) };
-        let frames = buffer.split_to(header.end + LENGTH_BYTES).freeze();
-        Ok(Some((header::decode(&self.codec, &frames, LENGTH_BYTES..header.end)?, body_len)))
+        let Cut { header_end, body: Some(body_len) } = self.cut(buffer)? else { return Ok(None) };
+        let frames = buffer.split_to(header_end + LENGTH_BYTES).freeze();
+        Ok(Some((header::decode(&self.codec, &frames, LENGTH_BYTES..header_end)?, body_len)))
     }
 
     /// Returns the number of bytes missing of the message at the start of `buffer`, as far as the received
@@ -80,7 +101,7 @@ impl MessageDecoder {
             return Ok(0);
         }
         let cut = self.cut(buffer)?;
-        let end = cut.header.end + LENGTH_BYTES + cut.body.unwrap_or(0);
+        let end = cut.header_end + LENGTH_BYTES + cut.body.unwrap_or(0);
         Ok(end.saturating_sub(buffer.len()))
     }
 
@@ -96,9 +117,10 @@ impl MessageDecoder {
         self.limit.get()
     }
 
+    #[inline]
     fn cut(&self, buffer: &[u8]) -> Result<Cut, FrameError> {
         let Some(header) = length(buffer) else {
-            return Ok(Cut { header: LENGTH_BYTES..LENGTH_BYTES, body: None });
+            return Ok(Cut { header_end: LENGTH_BYTES, body: None });
         };
         check(Part::Header, header, self.limit.for_header())?;
         let end = LENGTH_BYTES + header;
@@ -106,13 +128,20 @@ impl MessageDecoder {
         if let Some(body) = body {
             check(Part::Body, body, self.limit.get())?;
         }
-        Ok(Cut { header: LENGTH_BYTES..end, body })
+        Ok(Cut { header_end: end, body })
     }
 }
 
-/// The positions of a message's parts in a buffer.
+/// The positions of a complete message's parts in a buffer.
+pub(crate) struct Whole {
+    header_end: usize,
+    /// The length of the message, in bytes.
+    pub(crate) end: usize,
+}
+
+/// The positions of a message's parts in a buffer, as far as it has arrived.
 struct Cut {
-    header: std::ops::Range<usize>,
+    header_end: usize,
     /// The length of the body, if its four bytes have arrived.
     body: Option<usize>,
 }
@@ -136,8 +165,14 @@ pub fn next_option(buffer: &mut BytesMut) -> Result<Option<Bytes>, FrameError> {
     Ok(Some(buffer.split_to(len).freeze()))
 }
 
+#[inline]
 fn check(part: Part, size: usize, limit: usize) -> Result<(), FrameError> {
-    if size > limit { Err(FrameError::TooLarge(TooLarge { part, size, limit })) } else { Ok(()) }
+    if size > limit { Err(too_large(part, size, limit)) } else { Ok(()) }
+}
+
+#[cold]
+const fn too_large(part: Part, size: usize, limit: usize) -> FrameError {
+    FrameError::TooLarge(TooLarge { part, size, limit })
 }
 
 /// The content of a frame.

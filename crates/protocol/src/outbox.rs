@@ -67,16 +67,11 @@ impl Outbox {
         if self.open.capacity() == 0 {
             self.open.reserve(self.expected);
         }
-        let start = self.open.len();
-        self.open.extend_from_slice(&[0; LENGTH_BYTES]);
-        header::encode(header, codec, &mut self.open);
-        let size = self.open.len() - start - LENGTH_BYTES;
-        if size > limit.for_header() {
-            self.open.truncate(start);
-            return Err(TooLarge::new(Part::Header, size, limit.for_header()));
-        }
-        self.open[start..start + LENGTH_BYTES].copy_from_slice(&(size as u32).to_be_bytes());
-        self.open.extend_from_slice(&(body_len as u32).to_be_bytes());
+        let short = header::put_short(header, codec, body_len as u32, limit.for_header(), &mut self.open);
+        let size = match short {
+            Some(size) => size,
+            None => self.push_head(codec, header, body_len, limit.for_header())?,
+        };
         self.appended += (size + 2 * LENGTH_BYTES + body_len) as u64;
         for piece in body.pieces() {
             if piece.len() < MIN_UNCOPIED {
@@ -88,6 +83,27 @@ impl Outbox {
             }
         }
         Ok(())
+    }
+
+    /// Appends the two lengths of a message with the header between them. Returns the length of the header.
+    fn push_head(
+        &mut self,
+        codec: &Codec,
+        header: &HeaderRef<'_>,
+        body_len: usize,
+        limit: usize,
+    ) -> Result<usize, TooLarge> {
+        let start = self.open.len();
+        self.open.extend_from_slice(&[0; LENGTH_BYTES]);
+        header::encode(header, codec, &mut self.open);
+        let size = self.open.len() - start - LENGTH_BYTES;
+        if size > limit {
+            self.open.truncate(start);
+            return Err(TooLarge::new(Part::Header, size, limit));
+        }
+        self.open[start..start + LENGTH_BYTES].copy_from_slice(&(size as u32).to_be_bytes());
+        self.open.extend_from_slice(&(body_len as u32).to_be_bytes());
+        Ok(size)
     }
 
     /// Appends one frame that is not a message: an Option.

@@ -95,8 +95,13 @@ impl Default for ByteStr {
 }
 
 impl PartialEq for ByteStr {
+    #[inline]
     fn eq(&self, other: &Self) -> bool {
-        self.as_bytes() == other.as_bytes()
+        match (&self.0, &other.0) {
+            // With padding and length, for which the compiler needs no call.
+            (Text::Copied(one), Text::Copied(other)) => one == other,
+            _ => self.as_bytes() == other.as_bytes(),
+        }
     }
 }
 

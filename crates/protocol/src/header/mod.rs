@@ -5,6 +5,8 @@ use std::ops::Range;
 use bytes::{Bytes, BytesMut};
 
 pub use self::byte_str::ByteStr;
+#[cfg(feature = "msgpack")]
+use self::short::ShortHead;
 pub use self::types::{Flags, Header, HeaderError, HeaderRef, Kind};
 use crate::codec::Codec;
 use crate::limits::LENGTH_BYTES;
@@ -14,7 +16,40 @@ mod byte_str;
 mod json;
 #[cfg(feature = "msgpack")]
 mod msgpack;
+#[cfg(feature = "msgpack")]
+mod short;
 mod types;
+
+/// Appends the two lengths of a message with `header` encoded for `codec` between them, if the header is of the usual form
+/// and at most `limit` bytes long. Returns the length of the header; `None` if nothing was appended.
+#[cfg_attr(
+    not(feature = "msgpack"),
+    expect(unused_variables, reason = "without MessagePack no header is written by position")
+)]
+#[inline]
+pub(crate) fn put_short(
+    header: &HeaderRef<'_>,
+    codec: &Codec,
+    body_len: u32,
+    limit: usize,
+    out: &mut BytesMut,
+) -> Option<usize> {
+    match codec {
+        #[cfg(feature = "json")]
+        Codec::Json => None,
+        #[cfg(feature = "msgpack")]
+        _ => {
+            let head = ShortHead::new(header, body_len)?;
+            if head.header_len() > limit {
+                return None;
+            }
+            out.extend_from_slice(head.as_bytes());
+            Some(head.header_len())
+        }
+        #[cfg(not(any(feature = "msgpack", feature = "json")))]
+        _ => match *codec {},
+    }
+}
 
 /// Appends `header`, encoded for `codec`.
 pub(crate) fn encode(header: &HeaderRef<'_>, codec: &Codec, out: &mut BytesMut) {

@@ -114,16 +114,18 @@ fn put_metadata(out: &mut BytesMut, metadata: Option<&Metadata>) {
     }
 }
 
+#[inline]
 pub(super) fn decode(message: &Bytes, frame: Range<usize>) -> Result<Header, HeaderError> {
     let frame = &message[frame];
-    if let Some(header) = decode_usual(message, frame) {
-        return Ok(header);
+    match decode_usual(message, frame) {
+        Some(header) => Ok(header),
+        None => decode_any(message, frame),
     }
-    decode_any(message, frame)
 }
 
 /// Decodes a header of the most frequent form: no error, no metadata, and the other fields in short
 /// encodings. `None` for any other header, valid or not; `decode_any` handles it.
+#[inline]
 fn decode_usual(message: &Bytes, frame: &[u8]) -> Option<Header> {
     let [array, kind, rest @ ..] = frame else { return None };
     let Marker::FixArray(fields @ (2..=4 | 7)) = Marker::from_u8(*array) else { return None };

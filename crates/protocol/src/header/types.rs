@@ -52,8 +52,20 @@ impl Kind {
     ];
 
     #[cfg(feature = "msgpack")]
-    pub(super) fn from_number(number: u64) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| *kind as u64 == number)
+    pub(super) const fn from_number(number: u64) -> Option<Self> {
+        Some(match number {
+            1 => Self::Request,
+            2 => Self::Response,
+            3 => Self::Cancel,
+            4 => Self::Ping,
+            5 => Self::Pong,
+            6 => Self::Goaway,
+            8 => Self::Item,
+            9 => Self::End,
+            10 => Self::Credit,
+            11 => Self::Stop,
+            _ => return None,
+        })
     }
 
     #[cfg(feature = "json")]

@@ -1,0 +1,132 @@
+//! [`ShortHead`]: all that precedes the body of a usual message, written by position into one piece. Headers with errors,
+//! metadata or long names are left to the codec's own file.
+
+use super::types::{Flags, HeaderRef};
+use crate::limits::LENGTH_BYTES;
+
+/// The longest name of a method in a short head, in bytes: its length is one byte.
+const MAX_NAME: usize = 31;
+/// The size of the largest head: two lengths, marker and kind, number, name, timeout, and the other fields.
+const MAX_HEAD: usize = 2 * LENGTH_BYTES + 2 + MAX_UINT + 1 + MAX_NAME + MAX_UINT + 3;
+/// The size of the largest number.
+const MAX_UINT: usize = 9;
+
+/// The marker of an array, with its length in the low bits.
+const ARRAY: u8 = 0x90;
+/// The marker of a string below 32 bytes, with its length in the low bits.
+const STR: u8 = 0xa0;
+const NIL: u8 = 0xc0;
+const U8: u8 = 0xcc;
+const U16: u8 = 0xcd;
+const U32: u8 = 0xce;
+const U64: u8 = 0xcf;
+
+/// A header in MessagePack between its length and that of its body.
+pub(crate) struct ShortHead {
+    bytes: [u8; MAX_HEAD],
+    len: usize,
+}
+
+impl ShortHead {
+    /// Writes the head of a message whose body has `body_len` bytes. `None` if the header is not of the usual form.
+    #[inline]
+    pub(crate) fn new(header: &HeaderRef<'_>, body_len: u32) -> Option<Self> {
+        let name = header.service_method.as_bytes();
+        if header.error.is_some() || header.metadata().is_some() || name.len() > MAX_NAME {
+            return None;
+        }
+        let fields = if header.flags != Flags::NONE {
+            7
+        } else if header.timeout_ms != 0 {
+            4
+        } else if name.is_empty() {
+            2
+        } else {
+            3
+        };
+        let mut head = Self { bytes: [0; MAX_HEAD], len: LENGTH_BYTES };
+        head.put([ARRAY | fields, header.kind as u8]);
+        head.put_uint(header.seq.0);
+        if fields >= 3 {
+            head.put([STR | name.len() as u8]);
+            head.bytes[head.len..head.len + name.len()].copy_from_slice(name);
+            head.len += name.len();
+        }
+        if fields >= 4 {
+            head.put_uint(header.timeout_ms);
+        }
+        if fields >= 7 {
+            head.put([NIL, NIL, header.flags.bits()]);
+        }
+        head.bytes[..LENGTH_BYTES].copy_from_slice(&((head.len - LENGTH_BYTES) as u32).to_be_bytes());
+        head.put(body_len.to_be_bytes());
+        Some(head)
+    }
+
+    /// Returns the length of the header, in bytes.
+    #[inline]
+    pub(crate) const fn header_len(&self) -> usize {
+        self.len - 2 * LENGTH_BYTES
+    }
+
+    /// Returns the bytes before the body.
+    #[inline]
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+
+    #[inline]
+    fn put<const LEN: usize>(&mut self, piece: [u8; LEN]) {
+        self.bytes[self.len..self.len + LEN].copy_from_slice(&piece);
+        self.len += LEN;
+    }
+
+    #[inline]
+    fn put_uint(&mut self, value: u64) {
+        let [a, b, c, d, e, f, g, h] = value.to_be_bytes();
+        match value {
+            0..=0x7f => self.put([h]),
+            0x80..=0xff => self.put([U8, h]),
+            0x100..=0xffff => self.put([U16, g, h]),
+            0x1_0000..=0xffff_ffff => self.put([U32, e, f, g, h]),
+            _ => self.put([U64, a, b, c, d, e, f, g, h]),
+        }
+    }
+}
+
+#[cfg(all(test, feature = "json"))]
+mod tests {
+    use bytes::BytesMut;
+    use proptest::prelude::*;
+
+    use super::super::tests::any_header;
+    use super::*;
+    use crate::codec::Codec;
+    use crate::header;
+
+    proptest! {
+        #[test]
+        fn short_head_is_what_is_written_field_by_field(header in any_header(), body_len: u32) {
+            let header = header.as_ref();
+            let short = ShortHead::new(&header, body_len);
+            let is_usual = header.error.is_none() && header.metadata().is_none();
+            prop_assert_eq!(short.is_some(), is_usual && header.service_method.len() <= MAX_NAME);
+            if let Some(short) = short {
+                let mut fields = BytesMut::new();
+                header::encode(&header, &Codec::MessagePack, &mut fields);
+                prop_assert_eq!(short.header_len(), fields.len());
+                let expected = [&(fields.len() as u32).to_be_bytes(), &fields[..], &body_len.to_be_bytes()].concat();
+                prop_assert_eq!(short.as_bytes(), expected);
+            }
+        }
+    }
+
+    #[test]
+    fn largest_head_fits() {
+        let name = "m".repeat(MAX_NAME);
+        let mut header = HeaderRef::new(crate::Kind::Stop, crate::Seq(u64::MAX));
+        (header.service_method, header.timeout_ms) = (&name, u64::MAX);
+        header.flags = Flags::from_bits(u64::MAX);
+        assert_eq!(ShortHead::new(&header, u32::MAX).unwrap().as_bytes().len(), MAX_HEAD);
+    }
+}
