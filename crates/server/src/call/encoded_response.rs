@@ -8,14 +8,15 @@ use crate::service::handler::Response;
 const MIN_COMPRESSED_BYTES: usize = 1024;
 
 /// A response whose body is compressed, if that was negotiated and makes it smaller.
-pub(crate) struct EncodedResponse {
-    response: Response,
+pub(crate) struct EncodedResponse<'a> {
+    response: &'a Response,
     took_time: bool,
 }
 
-impl EncodedResponse {
-    pub(crate) fn new(mut response: Response, negotiated: &Negotiated) -> Self {
-        let took_time = compress(&mut response, negotiated);
+impl<'a> EncodedResponse<'a> {
+    #[inline]
+    pub(crate) fn new(response: &'a mut Response, negotiated: &Negotiated) -> Self {
+        let took_time = compress(response, negotiated);
         Self { response, took_time }
     }
 
@@ -52,6 +53,7 @@ impl EncodedResponse {
 
 /// Compresses a response's body if that was negotiated, makes it smaller, and was not tried before. Returns `true` if
 /// it took time.
+#[inline]
 pub(super) fn compress(response: &mut Response, negotiated: &Negotiated) -> bool {
     let Some(compression) = negotiated.compression else { return false };
     let len = response.body.len();

@@ -22,14 +22,19 @@ pub(crate) struct CallEnv {
 }
 
 impl CallEnv {
-    /// Checks the limits for one more call, and finds its method. `bytes` is the size of its arguments
-    /// and metadata, which the call holds twice: as received, and decoded.
+    /// Checks the limits for one more call, and finds its method, which is probably the one that was found `last`. `bytes` is
+    /// the size of its arguments and metadata, which the call holds twice: as received, and decoded.
     ///
     /// # Errors
     ///
     /// The status to answer, `refused`.
     #[inline]
-    pub(crate) fn admit(&self, method: &ByteStr, bytes: usize) -> Result<&Arc<Method>, Status> {
+    pub(crate) fn admit(
+        &self,
+        method: &ByteStr,
+        bytes: usize,
+        last: &mut usize,
+    ) -> Result<&Arc<Method>, Status> {
         let Self { calls, negotiated, server, .. } = self;
         // The server's limit first: for calls made in this process, both limits are the same number.
         server.check_places(calls)?;
@@ -37,7 +42,7 @@ impl CallEnv {
             return Err(server.no_place_on_connection(negotiated.max_in_flight));
         }
         server.check_memory(calls, 2 * bytes)?;
-        server.router.find(method)
+        server.router.find_again(method, last)
     }
 
     /// Does the same as [`CallEnv::admit`] for a call that streams, on a connection with these terms. What it grants to the

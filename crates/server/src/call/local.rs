@@ -93,12 +93,12 @@ impl LocalCalls {
             return Response::error(stopping());
         }
         let (caller, response) = oneshot::channel();
-        let started = env.admit(&header.service_method, body.len()).and_then(|method| {
+        let started = env.admit(&header.service_method, body.len(), &mut 0).and_then(|method| {
             let limit = env.negotiated.handle_timeout;
             let call = Call::new(method, &mut header, ReplyTo::Local(caller), arrived, limit, &env);
             let now = Instant::now();
             call.check_deadline(now).inspect_err(|status| call.record_error(status))?;
-            Ok(start(call, &mut header, body, (), &env, now))
+            Ok(start(call, &mut header, body, (), &env, now, &mut None))
         });
         match started {
             Ok(StartOutcome::Ended(response, _)) => return response,
@@ -133,8 +133,9 @@ impl LocalCalls {
             return InvokedStream::refused(Response::error(stopping()));
         }
         match try_start_stream(&env, &mut header, body, arrived) {
-            Ok((peer, StartOutcome::Ended(response, _))) => {
-                peer.finish(server.within_budget(response, &env.calls));
+            Ok((peer, StartOutcome::Ended(mut response, _))) => {
+                server.keep_within_budget(&mut response, &env.calls);
+                peer.finish(response);
                 InvokedStream::new(peer, None)
             }
             Ok((peer, StartOutcome::Spawned(_))) => {
@@ -222,7 +223,7 @@ fn try_start_stream(
         stream.remove();
         return Err(status);
     }
-    let outcome = start(call, header, body, &stream, env, now);
+    let outcome = start(call, header, body, &stream, env, now, &mut None);
     Ok((peer, outcome))
 }
 

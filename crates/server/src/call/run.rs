@@ -19,7 +19,7 @@ use super::in_flight::InFlightCall;
 use super::offload::{OffloadPool, Trial};
 use super::running::{HandlerState, RunningHandler, worked};
 use crate::observe::span::CallSpan;
-use crate::service::handler::{Request, Response};
+use crate::service::handler::{Request, Response, ResponseFuture, SpareFuture};
 use crate::service::judgement::{ArgumentSize, Judgement, MAX_QUICK_POLL, PollPlace};
 use crate::service::method::Method;
 use crate::stream::call_stream::CallStream;
@@ -94,7 +94,8 @@ impl StartedStream for &Arc<CallStream> {
 /// Starts the handler. A quick one ends within this function, and costs no task.
 ///
 /// `now` is the time that the caller knows: to read the clock again for each call would cost more
-/// than some handlers do. The handler is given the method's name from the header.
+/// than some handlers do. The handler is given the method's name from the header, and `spare` for its future, which is
+/// put back when it has ended.
 pub(crate) fn start<S: StartedStream>(
     call: Call<&Arc<Method>>,
     header: &mut Header,
@@ -102,6 +103,7 @@ pub(crate) fn start<S: StartedStream>(
     stream: S,
     env: &CallEnv,
     now: Instant,
+    spare: &mut Option<SpareFuture>,
 ) -> StartOutcome {
     call.method.stats.started();
     let (body_len, held_bytes) = (body.len(), held_bytes(&call, &body));
@@ -136,11 +138,12 @@ pub(crate) fn start<S: StartedStream>(
     let polled = call.guarded(|| {
         let mut request = call.request(header, body, env);
         stream.attach(&mut request);
+        request.spare = spare.take();
         let future = started.insert(call.method.handler.call(request));
         // A waker that does nothing: a pending future is polled again by its task.
         let polled = Pin::new(future).poll(&mut task::Context::from_waker(Waker::noop()));
         if polled.is_ready() {
-            started = None;
+            *spare = started.take().and_then(ResponseFuture::into_spare);
         }
         polled
     });

@@ -256,7 +256,7 @@ impl Drop for CallPermit {
     /// Also runs when the task is dropped unfinished, as by a runtime that shuts down: the call is
     /// counted and answered in that case, too.
     fn drop(&mut self) {
-        let response = self.response.take().unwrap_or_else(|| {
+        let mut response = self.response.take().unwrap_or_else(|| {
             Response::error(Status::maybe(Code::Internal, format!("`{}` was dropped", self.call.method.name)))
         });
         let Self { call, env, .. } = self;
@@ -265,17 +265,17 @@ impl Drop for CallPermit {
         match std::mem::replace(&mut call.reply_to, ReplyTo::None) {
             ReplyTo::None => env.calls.end(call.seq, |_| ()),
             ReplyTo::Peer => {
-                let response = env.server.within_budget(response, &env.calls);
+                env.server.keep_within_budget(&mut response, &env.calls);
                 // Compressed before the lock is taken.
-                let encoded = EncodedResponse::new(response, &env.negotiated);
+                let encoded = EncodedResponse::new(&mut response, &env.negotiated);
                 env.calls.end(call.seq, |outbox| encoded.push_to(outbox, call.seq, &env.negotiated));
             }
             ReplyTo::PeerStream(stream) => {
                 if let Some(span) = &call.span {
                     span.record_stream_end();
                 }
-                let response = env.server.within_budget(response, &env.calls);
-                let encoded = EncodedResponse::new(response, &env.negotiated);
+                env.server.keep_within_budget(&mut response, &env.calls);
+                let encoded = EncodedResponse::new(&mut response, &env.negotiated);
                 env.calls.end(call.seq, |outbox| {
                     stream.finish(outbox);
                     encoded.push_to(outbox, call.seq, &env.negotiated);
@@ -285,12 +285,14 @@ impl Drop for CallPermit {
             }
             ReplyTo::Local(caller) => {
                 env.calls.end(call.seq, |_| ());
+                env.server.keep_within_budget(&mut response, &env.calls);
                 // An error means that the caller is gone and needs no response.
-                let _ = caller.send(env.server.within_budget(response, &env.calls));
+                let _ = caller.send(response);
             }
             ReplyTo::LocalStream(peer) => {
                 env.calls.end(call.seq, |_| ());
-                peer.finish(env.server.within_budget(response, &env.calls));
+                env.server.keep_within_budget(&mut response, &env.calls);
+                peer.finish(response);
             }
         }
     }

@@ -19,7 +19,7 @@ use crate::call::env::CallEnv;
 use crate::call::run::{StartOutcome, start, start_compressed};
 use crate::call::{Call, ReplyTo};
 use crate::limits::{MIN_OFFLOADED_COMPRESSION, MIN_SHORT_CALLS, MIN_TIMED_HEADER};
-use crate::service::handler::Response;
+use crate::service::handler::{Response, SpareFuture};
 use crate::stream::call_stream::{CallStream, Cut};
 use crate::stream::connection_streams::ConnectionStreams;
 
@@ -34,6 +34,10 @@ pub(super) struct Dispatcher {
     pub(super) requests: u64,
     /// Those whose calls have ended in their first poll on this task.
     ended_at_once: u64,
+    /// The index of the method that was called last.
+    last_method: usize,
+    /// The memory for the next handler's future, once there was one.
+    spare: Option<SpareFuture>,
     /// The time at the end of the last step that takes time. Each such step sets it, so that no call is
     /// charged with the time that another took, and the clock is read once for each.
     pub(super) now: Instant,
@@ -53,7 +57,17 @@ impl Dispatcher {
         let negotiated = &env.negotiated;
         let decoder = MessageDecoder::new(negotiated.codec.clone(), negotiated.receive_limit);
         let session = ServerSession::new().with_streams(negotiated.streams.is_some());
-        Self { decoder, session, env, streams: None, requests: 0, ended_at_once: 0, now }
+        Self {
+            decoder,
+            session,
+            env,
+            streams: None,
+            requests: 0,
+            ended_at_once: 0,
+            last_method: 0,
+            spare: None,
+            now,
+        }
     }
 
     /// Takes the next whole message out of the inbox. `None` if there is none.
@@ -70,24 +84,26 @@ impl Dispatcher {
         message
     }
 
-    /// Handles a message.
+    /// Handles a message, and takes its body.
     ///
     /// # Errors
     ///
     /// The peer broke the protocol.
     pub(super) fn dispatch(
         &mut self,
-        message: Message,
+        message: &mut Message,
         io: &mut ConnectionIo,
     ) -> Result<Dispatched, ProtocolError> {
-        let Message { mut header, body, .. } = message;
-        match self.session.receive(&header, self.now.into_std())? {
-            ServerAction::Start { answer } => self.start(&mut header, body, answer, &mut io.outbox),
+        let Message { header, body, .. } = message;
+        let action = self.session.receive(header, self.now.into_std())?;
+        let body = std::mem::take(body);
+        match action {
+            ServerAction::Start { answer } => self.start(header, body, answer, &mut io.outbox),
             ServerAction::Cancel => self.env.calls.cancel(header.seq),
             ServerAction::Pong => self.push(&HeaderRef::new(Kind::Pong, header.seq), &mut io.outbox),
             ServerAction::Finish => return Ok(Dispatched::Finish),
-            ServerAction::StartStream => self.start_stream(&mut header, body, &mut io.outbox),
-            ServerAction::Stream => self.receive(&header, body, &mut io.inbox)?,
+            ServerAction::StartStream => self.start_stream(header, body, &mut io.outbox),
+            ServerAction::Stream => self.receive(header, body, &mut io.inbox)?,
             ServerAction::Ignore => {}
         }
         Ok(Dispatched::Continue)
@@ -121,7 +137,7 @@ impl Dispatcher {
         self.requests += 1;
         let seq = header.seq;
         let reply_to = if wants_response { ReplyTo::Peer } else { ReplyTo::None };
-        let response = match self.try_start(header, body, reply_to) {
+        let mut response = match self.try_start(header, body, reply_to) {
             Ok(StartOutcome::Ended(response, now)) => {
                 self.ended_at_once += 1;
                 self.now = now;
@@ -142,8 +158,8 @@ impl Dispatcher {
             }
         };
         if wants_response {
-            let response = self.env.server.within_budget(response, &self.env.calls);
-            let encoded = EncodedResponse::new(response, &self.env.negotiated);
+            self.env.server.keep_within_budget(&mut response, &self.env.calls);
+            let encoded = EncodedResponse::new(&mut response, &self.env.negotiated);
             encoded.push_to(outbox, seq, &self.env.negotiated);
             if encoded.took_time() {
                 self.now = Instant::now();
@@ -171,7 +187,7 @@ impl Dispatcher {
             Some(metadata) => metadata_bytes(metadata)?,
             None => 0,
         };
-        let method = env.admit(&header.service_method, body.len() + metadata)?;
+        let method = env.admit(&header.service_method, body.len() + metadata, &mut self.last_method)?;
         let mut compressed = None;
         // Behind the admission: a refused request is not worth the time.
         if header.flags.contains(Flags::COMPRESSED) {
@@ -187,7 +203,7 @@ impl Dispatcher {
         let call = Call::new(method, header, reply_to, arrived, env.negotiated.handle_timeout, env);
         call.check_deadline(self.now).inspect_err(|status| call.record_error(status))?;
         Ok(match compressed {
-            None => start(call, header, body, (), env, self.now),
+            None => start(call, header, body, (), env, self.now, &mut self.spare),
             Some(len) => start_compressed(call, header, body, len, (), env),
         })
     }
@@ -197,7 +213,7 @@ impl Dispatcher {
     fn start_stream(&mut self, header: &mut Header, body: Bytes, outbox: &mut Outbox) {
         self.requests += 1;
         let seq = header.seq;
-        let response = match self.try_start_stream(header, body) {
+        let mut response = match self.try_start_stream(header, body) {
             Ok((stream, StartOutcome::Ended(response, now))) => {
                 self.now = now;
                 stream.finish(outbox);
@@ -213,8 +229,8 @@ impl Dispatcher {
                 Response::error(status)
             }
         };
-        let response = self.env.server.within_budget(response, &self.env.calls);
-        EncodedResponse::new(response, &self.env.negotiated).push_to(outbox, seq, &self.env.negotiated);
+        self.env.server.keep_within_budget(&mut response, &self.env.calls);
+        EncodedResponse::new(&mut response, &self.env.negotiated).push_to(outbox, seq, &self.env.negotiated);
         self.now = Instant::now();
     }
 
@@ -260,7 +276,7 @@ impl Dispatcher {
             return Err(status);
         }
         let outcome = match compressed {
-            None => start(call, header, body, &stream, env, self.now),
+            None => start(call, header, body, &stream, env, self.now, &mut None),
             Some(len) => start_compressed(call, header, body, len, &stream, env),
         };
         Ok((stream, outcome))
@@ -285,7 +301,8 @@ impl Dispatcher {
                 let recent = &self.env.server.recent_calls;
                 recent.ended(&header.service_method, &self.env.info, Duration::ZERO, Some(status));
                 if answer {
-                    let encoded = EncodedResponse::new(Response::error(status.clone()), &self.env.negotiated);
+                    let mut response = Response::error(status.clone());
+                    let encoded = EncodedResponse::new(&mut response, &self.env.negotiated);
                     encoded.push_to(outbox, header.seq, &self.env.negotiated);
                 }
                 Ok(true)
@@ -294,7 +311,8 @@ impl Dispatcher {
                 self.requests += 1;
                 let recent = &self.env.server.recent_calls;
                 recent.ended(&header.service_method, &self.env.info, Duration::ZERO, Some(status));
-                let encoded = EncodedResponse::new(Response::error(status.clone()), &self.env.negotiated);
+                let mut response = Response::error(status.clone());
+                let encoded = EncodedResponse::new(&mut response, &self.env.negotiated);
                 encoded.push_to(outbox, header.seq, &self.env.negotiated);
                 Ok(true)
             }
@@ -305,6 +323,12 @@ impl Dispatcher {
             // Their bodies are empty, or those of a few bytes, unless the peer wants to be closed.
             _ => Ok(false),
         }
+    }
+
+    /// Releases the memory for the next messages and the next handler's future.
+    pub(super) fn shrink(&mut self, inbox: &mut Inbox<BufferPool>) {
+        inbox.shrink();
+        self.spare = None;
     }
 
     /// Appends a message without a body.

@@ -235,14 +235,14 @@ impl Connection {
                 return;
             }
             match self.dispatcher.next(&mut self.io.inbox) {
-                Ok(Some(message)) => {
+                Ok(Some(mut message)) => {
                     if message.body.len() >= MIN_POOLED_BUFFER {
                         // Its bytes are the call's now, and are not counted for the buffer as well.
                         self.memory.resize(self.io.buffered_bytes());
                     }
                     handled += 1;
                     self.timers.frame_finished();
-                    match self.dispatcher.dispatch(message, &mut self.io) {
+                    match self.dispatcher.dispatch(&mut message, &mut self.io) {
                         Ok(Dispatched::Continue) => {}
                         Ok(Dispatched::Finish) => {
                             self.goaway_received = true;
@@ -337,8 +337,8 @@ impl Connection {
                     &self.env().calls,
                     now,
                 ));
-                // An idle connection keeps no large buffer.
-                self.io.inbox.shrink();
+                // An idle connection keeps no large buffer, and no memory for a future.
+                self.dispatcher.shrink(&mut self.io.inbox);
             }
             Phase::Flushing => {}
         }

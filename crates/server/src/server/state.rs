@@ -165,23 +165,26 @@ impl ServerState {
         self.connections.shed(peer, calls.memory().used().saturating_add(bytes))
     }
 
-    /// Returns the response, or an error in its place if its connection may not hold it. A share is
-    /// exceeded by one response at most.
+    /// Replaces a response by an error if its connection may not hold it. A share is exceeded by one response
+    /// at most.
+    // In place, since a response is large to be moved.
     #[inline]
-    pub(crate) fn within_budget(&self, response: Response, calls: &InFlightCalls) -> Response {
+    pub(crate) fn keep_within_budget(&self, response: &mut Response, calls: &InFlightCalls) {
         let bytes = response.body.len();
-        if bytes < MIN_REFUSED_RESPONSE { response } else { self.within_shares(response, bytes, calls) }
+        if bytes >= MIN_REFUSED_RESPONSE {
+            self.keep_within_shares(response, bytes, calls);
+        }
     }
 
     #[inline(never)]
-    fn within_shares(&self, response: Response, bytes: usize, calls: &InFlightCalls) -> Response {
-        let Err(shortage) = calls.memory().check_response(bytes) else { return response };
+    fn keep_within_shares(&self, response: &mut Response, bytes: usize, calls: &InFlightCalls) {
+        let Err(shortage) = calls.memory().check_response(bytes) else { return };
         if self.make_room(calls, shortage, bytes) {
-            return response;
+            return;
         }
         self.refusals.of_memory(shortage).count();
         let message = calls.memory().shortage_message(shortage);
-        Response::error(Status::done(Code::ResourceExhausted, message))
+        *response = Response::error(Status::done(Code::ResourceExhausted, message));
     }
 }
 

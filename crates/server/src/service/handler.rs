@@ -14,6 +14,7 @@ use farcall_protocol::{
 use farcall_transport::BufferPool;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio_util::sync::ReusableBoxFuture;
 
 use crate::stream::call_stream::CallStream;
 use crate::stream::receiver::Receiver;
@@ -52,7 +53,12 @@ pub struct Request {
     pub(crate) body: Bytes,
     /// `None` without layers and streams, which is the usual case.
     pub(super) extras: Option<Box<RequestExtras>>,
+    /// The memory for the handler's future, if there is some.
+    pub(crate) spare: Option<SpareFuture>,
 }
+
+/// The memory of a future that has ended, and that owns nothing any more. The next one of the same size takes it over.
+pub(crate) type SpareFuture = ReusableBoxFuture<'static, Response>;
 
 /// The parts of a request that most requests have not.
 #[derive(Default)]
@@ -83,7 +89,7 @@ impl Request {
     /// `body` is encoded by `codec`.
     #[must_use]
     pub const fn new(context: Context, codec: Codec, body: Bytes) -> Self {
-        Self { context, codec, body, extras: None }
+        Self { context, codec, body, extras: None, spare: None }
     }
 
     /// Returns everything that is known of the call except for its arguments.
@@ -267,6 +273,8 @@ pub struct ResponseFuture(FutureState);
 enum FutureState {
     Ready(Option<Response>),
     Future(Pin<Box<dyn Future<Output = Response> + Send>>),
+    /// One that owns nothing once it is complete.
+    Reusable(SpareFuture),
 }
 
 impl ResponseFuture {
@@ -281,6 +289,30 @@ impl ResponseFuture {
     pub fn new(future: impl Future<Output = Response> + Send + 'static) -> Self {
         Self(FutureState::Future(Box::pin(future)))
     }
+
+    /// Creates a future in the memory of another one, if that fits. It must own nothing once it is complete.
+    #[inline]
+    pub(super) fn reusing(
+        spare: Option<SpareFuture>,
+        future: impl Future<Output = Response> + Send + 'static,
+    ) -> Self {
+        Self(FutureState::Reusable(match spare {
+            None => SpareFuture::new(future),
+            Some(mut spare) => match spare.try_set(future) {
+                Ok(()) => spare,
+                Err(future) => SpareFuture::new(future),
+            },
+        }))
+    }
+
+    /// Returns the memory of the future, which is complete, if another one can take it over.
+    #[inline]
+    pub(crate) fn into_spare(self) -> Option<SpareFuture> {
+        match self.0 {
+            FutureState::Reusable(spare) => Some(spare),
+            FutureState::Ready(_) | FutureState::Future(_) => None,
+        }
+    }
 }
 
 impl Future for ResponseFuture {
@@ -292,6 +324,7 @@ impl Future for ResponseFuture {
                 Poll::Ready(response.take().expect("not polled after it was ready"))
             }
             FutureState::Future(future) => future.as_mut().poll(cx),
+            FutureState::Reusable(future) => future.poll(cx),
         }
     }
 }

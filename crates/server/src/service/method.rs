@@ -45,6 +45,12 @@ impl Method {
         }
     }
 
+    /// Returns `true` if this is its name.
+    #[inline]
+    pub(crate) fn is_named(&self, name: &ByteStr) -> bool {
+        self.shared_name == *name
+    }
+
     /// Returns the name of a call, `named`, without the buffer that the request was read into: a call may
     /// go on for long, and other messages share the buffer.
     #[inline]

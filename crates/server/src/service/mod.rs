@@ -446,9 +446,11 @@ where
             Ok(args) => args,
             Err(status) => return ResponseFuture::ready(Response::error(status)),
         };
-        let Request { context, codec, .. } = request;
+        let Request { context, codec, spare, .. } = request;
         let answer = self.answer;
-        // Not an async block, which would hold the future twice: as a capture, and as what it awaits.
-        ResponseFuture::new((self.start)(context, args).map(move |result| answer(&codec, result)))
+        // Not an async block, which would hold the future twice: as a capture, and as what it awaits. Once it is complete,
+        // `map` has dropped what it was made of.
+        let future = (self.start)(context, args).map(move |result| answer(&codec, result));
+        ResponseFuture::reusing(spare, future)
     }
 }

@@ -21,9 +21,10 @@ use crate::service::schema::Schema;
 /// All methods of a server.
 #[derive(Debug)]
 pub(crate) struct Router {
-    /// By full name, as on the wire. The names are chosen by the server and callers only look them up, so
-    /// a hash without a secret is safe.
-    methods: FxHashMap<Box<[u8]>, Arc<Method>>,
+    methods: Vec<Arc<Method>>,
+    /// The indices of `methods` by full name, as on the wire. The names are chosen by the server and callers only look
+    /// them up, so a hash without a secret is safe.
+    indices: FxHashMap<Box<[u8]>, usize>,
     /// The descriptions of the services, in the order they were added in.
     services: Vec<ServiceInfo>,
     schema: Schema,
@@ -42,7 +43,8 @@ impl Router {
         reserved: bool,
     ) -> Result<Arc<Self>, BuildError> {
         let mut router = Self {
-            methods: FxHashMap::default(),
+            methods: Vec::new(),
+            indices: FxHashMap::default(),
             services: Vec::new(),
             schema: Schema::default(),
             draining: AtomicBool::new(false),
@@ -74,11 +76,11 @@ impl Router {
                 handler = layer.around(handler);
             }
             let name = format!("{}.{}", info.name, method.name);
-            let added = Arc::new(Method::new(name.clone(), handler, &method.streams));
-            let previous = self.methods.insert(Box::from(name.as_bytes()), added);
+            let previous = self.indices.insert(Box::from(name.as_bytes()), self.methods.len());
             if previous.is_some() {
                 return Err(BuildError::DuplicateName { name });
             }
+            self.methods.push(Arc::new(Method::new(name, handler, &method.streams)));
         }
         let known = self.services.iter_mut().enumerate().find(|(_, known)| known.name == info.name);
         self.schema.add(known.as_ref().map(|(index, _)| *index), types, given);
@@ -101,7 +103,28 @@ impl Router {
     ///
     /// The status to answer: `unimplemented`, `refused`; it says if the service is known.
     pub(crate) fn find(&self, name: &ByteStr) -> Result<&Arc<Method>, Status> {
-        self.methods.get(name.as_bytes()).ok_or_else(|| {
+        self.find_again(name, &mut 0)
+    }
+
+    /// Finds a method that is probably the one that was found `last`; the index of the found one replaces that.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Router::find`].
+    #[inline]
+    pub(crate) fn find_again(&self, name: &ByteStr, last: &mut usize) -> Result<&Arc<Method>, Status> {
+        match self.methods.get(*last) {
+            Some(method) if method.is_named(name) => Ok(method),
+            _ => {
+                *last = self.index_of(name)?;
+                Ok(&self.methods[*last])
+            }
+        }
+    }
+
+    #[inline(never)]
+    fn index_of(&self, name: &ByteStr) -> Result<usize, Status> {
+        self.indices.get(name.as_bytes()).copied().ok_or_else(|| {
             let name = truncate(name, 200);
             let message = match name.rsplit_once('.') {
                 Some((service, method)) if self.has_service(service) => {
@@ -121,7 +144,7 @@ impl Router {
             let rest = name.strip_prefix(service.as_bytes()).and_then(|rest| rest.strip_prefix(b"."));
             rest.is_some_and(|method| !method.contains(&b'.'))
         };
-        self.methods.keys().any(|name| of_service(name))
+        self.indices.keys().any(|name| of_service(name))
     }
 
     pub(crate) fn services(&self) -> &[ServiceInfo] {
@@ -144,7 +167,7 @@ impl Router {
     pub(crate) fn stats(&self) -> Vec<MethodStats> {
         let mut stats: Vec<_> = self
             .methods
-            .values()
+            .iter()
             .map(|method| method.stats.snapshot(&method.name))
             .filter(|stats| !is_reserved(&stats.name))
             .collect();
@@ -154,7 +177,7 @@ impl Router {
 
     /// Returns the same as [`Router::stats`], as counts that can be added up.
     pub(crate) fn metrics(&self) -> Vec<MethodMetrics> {
-        let methods = self.methods.values().filter(|method| !is_reserved(&method.name));
+        let methods = self.methods.iter().filter(|method| !is_reserved(&method.name));
         let mut metrics: Vec<_> = methods.map(|method| method.stats.metrics(&method.name)).collect();
         metrics.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         metrics
