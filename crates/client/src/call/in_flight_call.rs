@@ -36,6 +36,8 @@ impl InFlightCall {
 impl Future for InFlightCall {
     type Output = Result<Response, RpcError>;
 
+    // Inlined, since a response is large to be moved.
+    #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let Self { pending, guard, timer } = &mut *self;
         let outcome = ready!(Pin::new(pending).poll(cx));

@@ -161,28 +161,23 @@ impl ResponseFuture {
         };
     }
 
-    /// Ends a call in flight, or retries it: then there is no outcome yet.
-    fn finish(&mut self, outcome: Result<Response, RpcError>) -> Option<Result<Response, RpcError>> {
-        // The guard is dropped here, so that the call no longer counts, however long this future is kept.
+    /// Ends a call in flight that failed. Returns `None` if it is retried, the error otherwise.
+    #[cold]
+    fn fail(&mut self, error: RpcError) -> Option<RpcError> {
         let CallState::InFlight(call) = std::mem::replace(&mut self.state, CallState::Done) else {
             unreachable!("only a call in flight is finished");
         };
-        match outcome {
-            Err(error) if is_retryable(&error, self.request.idempotence()) => {
-                self.continue_boxed(Attempts::after(call.into_guard()), Some(error));
-                None
-            }
-            // Most failures are final: they cost no boxed future.
-            last => {
-                if let Err(error) = &last {
-                    self.core.count_failure(error);
-                }
-                self.request.drop_body();
-                Some(last)
-            }
+        if is_retryable(&error, self.request.idempotence()) {
+            self.continue_boxed(Attempts::after(call.into_guard()), Some(error));
+            return None;
         }
+        // Most failures are final: they cost no boxed future.
+        self.core.count_failure(&error);
+        self.request.drop_body();
+        Some(error)
     }
 
+    #[inline]
     fn poll_outcome(&mut self, cx: &mut Context<'_>) -> Poll<Result<Response, RpcError>> {
         if let CallState::Described { has_layers } = self.state {
             self.begin(has_layers, cx.waker());
@@ -192,9 +187,18 @@ impl ResponseFuture {
             }
         }
         if let CallState::InFlight(call) = &mut self.state {
-            let outcome = ready!(Pin::new(call).poll(cx));
-            if let Some(outcome) = self.finish(outcome) {
-                return Poll::Ready(outcome);
+            match ready!(Pin::new(call).poll(cx)) {
+                Ok(response) => {
+                    // The guard is dropped here, so that the call no longer counts, however long this future is kept.
+                    self.state = CallState::Done;
+                    self.request.drop_body();
+                    return Poll::Ready(Ok(response));
+                }
+                Err(error) => {
+                    if let Some(last) = self.fail(error) {
+                        return Poll::Ready(Err(last));
+                    }
+                }
             }
         }
         if let CallState::Boxed(future) = &mut self.state {

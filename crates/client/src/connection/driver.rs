@@ -11,7 +11,7 @@ use bytes::{Buf, BytesMut};
 use farcall_protocol::time::later;
 use farcall_protocol::{
     ClientAction, ClientSession, EscapedText, Flags, Header, Inbox, KeepAliveAction, KeepAliveTimer, Kind,
-    Message, MessageDecoder, Outbox, ProtocolError,
+    Message, MessageDecoder, Outbox, ProtocolError, Seq,
 };
 use farcall_transport::{BufferPool, HumanDuration, Stream};
 use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
@@ -20,6 +20,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::io::poll_read_buf;
 use tracing::{debug, error};
 
+use super::in_flight::ReplyParts;
 use super::io_error::describe;
 use super::options::ConnectionOptions;
 use super::progress::EndKind;
@@ -51,7 +52,7 @@ pub(super) struct Driver {
     decoder: MessageDecoder,
     session: ClientSession,
     /// The replies of one read, until their calls are completed together.
-    replies: Vec<Message>,
+    replies: Vec<(Seq, ReplyParts)>,
     /// The input of streams from one read, until it is passed on together.
     items: Vec<StreamInput>,
     wakers: Vec<Waker>,
@@ -171,7 +172,7 @@ impl Driver {
     fn handle_messages(&mut self, now: Instant) -> Result<(), ProtocolError> {
         while let Some(message) = self.input.next(&self.decoder)? {
             match self.session.receive(&message.header, now.into_std())? {
-                ClientAction::Response => self.replies.push(message),
+                ClientAction::Response => self.replies.push((message.header.seq, message.into())),
                 ClientAction::Pong => self.shared.pong(message.header.seq),
                 ClientAction::Goaway { last } => {
                     let reason = message.header.error.map_or_else(

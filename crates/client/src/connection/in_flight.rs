@@ -179,17 +179,18 @@ impl InFlight {
     #[cfg(test)]
     pub(super) fn complete(&mut self, message: Message) -> Option<Option<Waker>> {
         let index = self.find(message.header.seq.0)?;
-        self.complete_at(index, message)
+        self.complete_at(index, message.into())
     }
 
     /// Completes the call that [`InFlight::find`] found, as [`InFlight::complete`] does.
-    pub(super) fn complete_at(&mut self, index: usize, message: Message) -> Option<Option<Waker>> {
+    #[inline]
+    pub(super) fn complete_at(&mut self, index: usize, reply: ReplyParts) -> Option<Option<Waker>> {
         let slot = &mut self.slots[index];
         if std::mem::replace(&mut slot.answered, true) {
             return None;
         }
         self.unanswered -= 1;
-        let waker = slot.complete(Ok(ReplyParts::from(message)));
+        let waker = slot.complete(Ok(reply));
         self.free_if_done(index);
         Some(waker)
     }
@@ -298,6 +299,7 @@ impl InFlight {
 }
 
 impl From<Message> for ReplyParts {
+    #[inline]
     fn from(Message { header, body, .. }: Message) -> Self {
         Self { error: header.error, metadata: header.metadata, flags: header.flags, body }
     }
@@ -305,18 +307,13 @@ impl From<Message> for ReplyParts {
 
 impl Slot {
     /// Stores an outcome, if the caller still waits for one.
+    #[inline]
     fn complete(&mut self, outcome: Outcome) -> Option<Waker> {
         self.deadline = None;
-        match std::mem::take(&mut self.waiter) {
-            Waiter::Waiting(waker) => {
-                self.waiter = Waiter::Completed(outcome);
-                waker
-            }
-            other => {
-                self.waiter = other;
-                None
-            }
-        }
+        let Waiter::Waiting(waker) = &mut self.waiter else { return None };
+        let waker = waker.take();
+        self.waiter = Waiter::Completed(outcome);
+        waker
     }
 }
 

@@ -31,6 +31,8 @@ impl Pending {
 impl Future for Pending {
     type Output = Result<Response, RpcError>;
 
+    // Inlined, since a response is large to be moved.
+    #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         // After the outcome was taken, the slot may belong to another call.
         let handle = self.handle.as_ref().expect("not polled after it was ready");

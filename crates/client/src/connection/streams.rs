@@ -274,11 +274,10 @@ impl Streams {
     }
 
     /// Completes a call with its response. `false` if no such call is in flight.
-    pub(super) fn complete(&self, message: Message) -> bool {
+    pub(super) fn complete(&self, seq: Seq, reply: ReplyParts) -> bool {
         let mut state = self.lock();
-        let seq = message.header.seq;
         let Some(call) = state.calls.get_mut(&seq).filter(|call| !call.answered) else { return false };
-        let waiter = call.end(Ok(ReplyParts::from(message)));
+        let waiter = call.end(Ok(reply));
         state.unanswered -= 1;
         let ended = state.end(seq);
         drop(state);

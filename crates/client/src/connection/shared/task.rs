@@ -4,10 +4,11 @@ use std::sync::atomic::Ordering;
 use std::task::Waker;
 
 use bytes::Buf;
-use farcall_protocol::{HeaderRef, Kind, Message, Outbox, ProtocolError, Seq};
+use farcall_protocol::{HeaderRef, Kind, Outbox, ProtocolError, Seq};
 use tokio::time::Instant;
 
 use super::{Phase, Shared, WORTHWHILE_OUTPUT};
+use crate::connection::in_flight::ReplyParts;
 use crate::connection::progress::{End, EndKind};
 use crate::connection::streams::{StreamInput, Streams};
 
@@ -83,16 +84,20 @@ impl Shared {
     }
 
     /// Completes the calls that were answered in one read, and adds the wakers of their callers to `wakers`.
-    pub(in crate::connection) fn complete(&self, messages: &mut Vec<Message>, wakers: &mut Vec<Waker>) {
+    pub(in crate::connection) fn complete(
+        &self,
+        replies: &mut Vec<(Seq, ReplyParts)>,
+        wakers: &mut Vec<Waker>,
+    ) {
         let mut freed = 0;
         let mut others = Vec::new();
         let mut state = self.lock();
-        for message in messages.drain(..) {
-            let Some(index) = state.in_flight.find(message.header.seq.0) else {
-                others.push(message);
+        for (seq, reply) in replies.drain(..) {
+            let Some(index) = state.in_flight.find(seq.0) else {
+                others.push((seq, reply));
                 continue;
             };
-            if let Some(waker) = state.in_flight.complete_at(index, message) {
+            if let Some(waker) = state.in_flight.complete_at(index, reply) {
                 freed += 1;
                 wakers.extend(waker);
             }
@@ -108,9 +113,10 @@ impl Shared {
 
     /// Completes the streaming calls among those that were answered; the others are not in flight.
     #[cold]
-    fn complete_streams(&self, messages: Vec<Message>) {
+    fn complete_streams(&self, replies: Vec<(Seq, ReplyParts)>) {
         let Some(streams) = self.streams.get() else { return };
-        let freed = messages.into_iter().map(|message| streams.complete(message)).filter(|was| *was).count();
+        let completed = replies.into_iter().map(|(seq, reply)| streams.complete(seq, reply));
+        let freed = completed.filter(|was| *was).count();
         if freed > 0 {
             streams.places.add_permits(freed);
             if !self.is_open() {
