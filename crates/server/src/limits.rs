@@ -386,6 +386,11 @@ pub(crate) const READS_PER_TURN: usize = 8;
 /// The time that a connection works before it lets other tasks run, whatever its messages are: about that of the
 /// messages of [`READS_PER_TURN`] reads if they are small and quick.
 pub(crate) const MAX_TURN: Duration = Duration::from_micros(200);
+/// The time that the turns of all connections take together that have more to do than fits into one: with more than ten of
+/// them, turns get shorter.
+pub(crate) const MAX_ROUND: Duration = Duration::from_millis(2);
+/// The shortest turn, whose begin and end still cost little of it.
+pub(crate) const MIN_TURN: Duration = Duration::from_micros(20);
 /// The calls of a connection that must have ended on its task before its first slow one is taken for short.
 pub(crate) const MIN_SHORT_CALLS: u64 = 16;
 /// The size of a body from which on it is compressed and decompressed on the threads for slow handlers, in bytes.

@@ -13,6 +13,7 @@ use farcall_context::Context;
 use farcall_protocol::{ClientOffer, Code, Compression, Execution, Flags, HeaderRef, Kind};
 use serde_json::{Value, json};
 use support::{Nothing, Raw, Text, builder, none, serve_with, stage};
+use tokio::sync::Notify;
 use tokio::time::advance;
 
 /// Encodes requests of `method` without arguments.
@@ -96,4 +97,75 @@ async fn large_bodies_are_decompressed_on_another_thread() {
     let bomb = [&300_000_u32.to_le_bytes()[..], &[0; 1000]].concat();
     compressed(&mut client, bomb.into()).await.assert_error(Code::InvalidArgument, Execution::Refused);
     assert_eq!(server.handle.in_flight(), 0);
+}
+
+/// Logs a connection when it is dropped.
+struct LogEnd(u64, Arc<Mutex<Vec<u64>>>);
+
+impl Drop for LogEnd {
+    fn drop(&mut self) {
+        self.1.lock().unwrap().push(self.0);
+    }
+}
+
+/// The calls of a burst, fewer than a connection may have in flight.
+const BURST: usize = 1000;
+/// The most of them that may be polled before a call of another connection: a turn of 200 us, of which each poll takes 1,
+/// and some groups.
+const MAX_BEFORE: usize = 300;
+
+/// Starts a burst of calls that all end by `end`, at the same moment, and a call of another connection after that. Asserts
+/// that it does not wait for all of the burst.
+async fn assert_burst_lets_others_in(timeout_ms: u64, end: impl AsyncFnOnce(&Notify)) {
+    let order = Arc::new(Mutex::new(Vec::new()));
+    let (stage, log, go) = (stage(), Arc::clone(&order), Arc::new(Notify::new()));
+    let (parked, at_once) = (Arc::clone(&go), Arc::clone(&order));
+    let builder = builder(&stage)
+        .method("T.park", move |cx: Context, _: Nothing| {
+            let ended = LogEnd(cx.connection().id, Arc::clone(&log));
+            let go = Arc::clone(&parked);
+            async move {
+                let _ended = ended;
+                go.notified().await;
+            }
+        })
+        .method("T.at_once", move |cx: Context, _: Nothing| {
+            at_once.lock().unwrap().push(cx.connection().id);
+            async {}
+        });
+    let server = serve_with(stage, builder);
+    let (mut busy, mut other) = (server.connect().await, server.connect().await);
+    other.call("T.at_once", none()).await.value();
+    let id = order.lock().unwrap().pop().unwrap();
+    let body = busy.codec().encode(&none()).unwrap();
+    for _ in 0..BURST {
+        let seq = busy.next_seq();
+        let header = HeaderRef { service_method: "T.park", timeout_ms, ..HeaderRef::new(Kind::Request, seq) };
+        let request = busy.encode(&header, body.clone());
+        busy.write(&request).await;
+    }
+    while server.handle.in_flight() < BURST {
+        tokio::task::yield_now().await;
+    }
+    end(&go).await;
+    let request = requests(&mut other, "T.at_once", 1);
+    other.write(&request).await;
+    other.response().await.value();
+    for _ in 0..BURST {
+        busy.response().await;
+    }
+    let order = order.lock().unwrap();
+    assert_eq!(order.len(), BURST + 1, "every call has ended");
+    let place = order.iter().position(|client| *client == id).unwrap();
+    assert!(place <= MAX_BEFORE, "{place} calls of the burst were before it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn handlers_that_wake_together_let_other_connections_in() {
+    assert_burst_lets_others_in(0, async |go| go.notify_waiters()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn deadlines_that_pass_together_let_other_connections_in() {
+    assert_burst_lets_others_in(5_000, async |_| advance(Duration::from_secs(5)).await).await;
 }

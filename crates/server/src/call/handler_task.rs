@@ -26,6 +26,8 @@ pub(super) struct HandlerTask {
     offloaded: Option<PendingPoll>,
     /// Woken by what the handler waits for since its last offloaded poll.
     woken: Option<Arc<PollWaker>>,
+    /// `true` while it waits for a turn of the connection's handlers.
+    has_waited: bool,
 }
 
 /// An offloaded poll that is queued or under way.
@@ -52,7 +54,7 @@ struct PollWaker(Notify);
 
 impl HandlerTask {
     pub(super) const fn new(handler: RunningHandler) -> Self {
-        Self { local: Some(handler), offloaded: None, woken: None }
+        Self { local: Some(handler), offloaded: None, woken: None, has_waited: false }
     }
 
     /// Polls the handler until it has ended, is aborted, or its deadline has passed; then answers.
@@ -81,7 +83,11 @@ impl HandlerTask {
                 Err(_elapsed) => StopReason::DeadlineExceeded,
             }
         };
-        if let Some(handler) = self.reclaim().await {
+        if let Some(mut handler) = self.reclaim().await {
+            if reason != StopReason::Completed {
+                // A thousand deadlines may pass at the same moment.
+                poll_fn(|cx| handler.poll_turn(cx, &mut self.has_waited)).await;
+            }
             handler.finish(reason);
         }
     }
@@ -110,11 +116,11 @@ impl HandlerTask {
 
     /// Ready with `true` if the handler has ended, and with `false` if it is too slow for this thread.
     fn poll_local(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
-        match &mut self.local {
-            Some(handler) if handler.is_slow() => Poll::Ready(false),
-            Some(handler) => handler.poll(cx).map(|()| true),
-            None => Poll::Ready(true),
+        let Some(handler) = &mut self.local else { return Poll::Ready(true) };
+        if handler.poll_turn(cx, &mut self.has_waited).is_pending() {
+            return Poll::Pending;
         }
+        if handler.is_slow() { Poll::Ready(false) } else { handler.poll(cx).map(|()| true) }
     }
 
     /// Has the handler polled once on another thread.

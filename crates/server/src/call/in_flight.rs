@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::task::Context;
 use std::time::Duration;
 
 use bytes::Buf;
@@ -12,6 +13,7 @@ use futures::stream::AbortHandle;
 use futures::task::AtomicWaker;
 use tokio::time::Instant;
 
+use super::handler_turns::HandlerTurns;
 use crate::memory_budget::{MemoryAccount, MemoryReservation};
 use crate::peer_usage::PeerUsage;
 use crate::service::method::Method;
@@ -39,6 +41,8 @@ pub(crate) struct InFlightCalls {
     /// The time of its longest offloaded poll, in microseconds; shorter ones make it forgotten by and by. 0 before
     /// the first.
     longest_poll: AtomicU64,
+    /// The time in which the handlers are polled before other connections come in between.
+    turns: HandlerTurns,
     /// The connection's task.
     waker: AtomicWaker,
     /// The streams of the connection, for snapshots; empty before its first streaming call.
@@ -126,6 +130,7 @@ impl InFlightCalls {
             has_responses: AtomicBool::new(false),
             signal: AtomicU8::new(Signal::Run as u8),
             longest_poll: AtomicU64::new(0),
+            turns: HandlerTurns::new(),
             waker: AtomicWaker::new(),
             streams: OnceLock::new(),
         }
@@ -281,6 +286,7 @@ impl InFlightCalls {
         let responses = std::mem::take(&mut state.responses);
         state.resize_reservation();
         drop(state);
+        self.turns.close();
         // After unlocking: a body may be user memory whose `Drop` runs arbitrary code.
         drop(responses);
     }
@@ -321,6 +327,30 @@ impl InFlightCalls {
             outbox.append(&mut state.responses);
             state.resize_reservation();
         }
+    }
+
+    /// Begins the next turn of the connection's task and of its handlers. Returns `true` if handlers are left that wait
+    /// for the one after it.
+    #[inline]
+    pub(crate) fn begin_turn(&self, length: Duration) -> bool {
+        self.turns.begin(length)
+    }
+
+    /// Returns `true` if a handler may be polled; otherwise its task is woken when it may. `has_waited` is the handler's
+    /// own.
+    #[inline]
+    pub(crate) fn try_begin_poll(&self, cx: &Context<'_>, has_waited: &mut bool) -> bool {
+        let may_begin = self.turns.try_begin(cx, has_waited);
+        if !may_begin {
+            self.waker.wake();
+        }
+        may_begin
+    }
+
+    /// Takes the time of a handler's poll from the turn.
+    #[inline]
+    pub(crate) fn poll_ended(&self, took: Duration) {
+        self.turns.spend(took);
     }
 
     /// Registers the connection's task, to be woken by responses and signals.

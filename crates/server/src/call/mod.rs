@@ -28,6 +28,8 @@ pub(crate) mod encoded_response;
 pub(crate) mod env;
 pub(crate) mod fair_queue;
 pub(crate) mod handler_task;
+mod handler_turns;
+
 pub(crate) mod in_flight;
 pub(crate) mod invocation;
 pub(crate) mod invoked_stream;

@@ -157,12 +157,21 @@ impl RunningHandler {
             || call.method.judgement(self.size).is_only_suspected(call.method.stats.calls())
     }
 
+    /// Ready if the connection's handlers have time left in this turn; otherwise the task is woken in a later one.
+    /// `has_waited` is the task's own.
+    #[inline]
+    pub(super) fn poll_turn(&mut self, cx: &Context<'_>, has_waited: &mut bool) -> Poll<()> {
+        if self.permit.env.calls.try_begin_poll(cx, has_waited) { Poll::Ready(()) } else { Poll::Pending }
+    }
+
     /// Polls once, on a thread that runs connections. Ready as soon as there is a response.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Self { state, permit, size, was_slow } = self;
         let now = Instant::now();
         let polled = state.poll(&permit.call, now, cx);
-        *was_slow |= permit.call.method.polled(*size, now.elapsed());
+        let took = now.elapsed();
+        permit.env.calls.poll_ended(took);
+        *was_slow |= permit.call.method.polled(*size, took);
         polled.map(|response| permit.response = Some(response))
     }
 
@@ -196,6 +205,9 @@ impl RunningHandler {
     /// else one that says why it was stopped.
     pub(super) fn finish(self, reason: StopReason) {
         let Self { state, mut permit, size, was_slow } = self;
+        if reason != StopReason::Completed {
+            permit.env.calls.poll_ended(Duration::ZERO);
+        }
         let response = match (permit.response.take(), reason) {
             (Some(response), _) => {
                 if !was_slow {

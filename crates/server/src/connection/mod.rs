@@ -26,9 +26,10 @@ use self::item_output::{ItemOutput, check_stalls, register_created};
 use self::phase::Phase;
 use self::stats::{ConnectionStats, Traffic};
 use self::timers::{Expired, Timers};
+use self::turn::Turn;
 use crate::call::env::CallEnv;
 use crate::call::in_flight::{InFlightCalls, Signal};
-use crate::limits::{DRAIN_PROBE, LINGER, MAX_SHED_OUTBOX, MAX_TURN, MESSAGES_PER_WRITE, READS_PER_TURN};
+use crate::limits::{DRAIN_PROBE, LINGER, MAX_SHED_OUTBOX, MESSAGES_PER_WRITE, READS_PER_TURN};
 use crate::memory_budget::{GUARANTEED_BYTES, MemoryReservation};
 use crate::server::state::ServerState;
 
@@ -41,6 +42,7 @@ mod item_output;
 mod phase;
 pub(crate) mod stats;
 mod timers;
+pub(crate) mod turn;
 
 /// A connection after its handshake. It is a future that ends when the connection does.
 pub(crate) struct Connection {
@@ -59,8 +61,7 @@ pub(crate) struct Connection {
     items: ItemOutput,
     /// `true` if this task has let others run first since it found responses to send.
     yielded: bool,
-    /// The end of this turn's time; `None` before the turn's first message.
-    turn_end: Option<Instant>,
+    turn: Turn,
     /// When the calls of a peer that has closed its half must have ended.
     half_close_deadline: Option<Instant>,
     /// `true` once the server stops, or the connection has grown old.
@@ -103,7 +104,7 @@ impl Connection {
             goaway_received: false,
             items: ItemOutput::default(),
             yielded: false,
-            turn_end: None,
+            turn: Turn::new(Arc::clone(&server.busy)),
             half_close_deadline: None,
             draining: false,
             age,
@@ -121,7 +122,6 @@ impl Connection {
 
     /// Does everything that can be done without waiting.
     fn poll_io(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<End>> {
-        self.turn_end = None;
         for _ in 0..READS_PER_TURN {
             match self.phase {
                 Phase::Open | Phase::Finishing | Phase::Flushing => {}
@@ -136,11 +136,11 @@ impl Connection {
                 Phase::Lingering(_) => return self.io.poll_discard(cx).map_ok(|()| End::Finished),
             }
             self.take_output(cx);
-            if self.unread && !self.is_outbox_full() && !self.is_turn_over() {
+            if self.unread && !self.is_outbox_full() && !self.turn.is_over(self.dispatcher.now) {
                 self.handle_input(Instant::now());
             }
             let flushed = self.io.poll_flush(cx, &mut self.timers)?.is_ready();
-            if self.is_turn_over() {
+            if self.turn.is_over(self.dispatcher.now) {
                 break;
             }
             if self.unread && (flushed || !self.is_outbox_full()) {
@@ -216,17 +216,12 @@ impl Connection {
         }
     }
 
-    /// Returns `true` if other tasks are to run. By the times that are known: no clock is read for it.
-    fn is_turn_over(&self) -> bool {
-        self.turn_end.is_some_and(|end| self.dispatcher.now >= end)
-    }
-
     /// Handles the whole messages in the inbox, as long as the outbox has room and the turn lasts, and not
     /// more of them than should wait for one write.
     fn handle_input(&mut self, now: Instant) {
         self.unread = false;
         self.dispatcher.now = now;
-        let turn_end = *self.turn_end.get_or_insert(now + MAX_TURN);
+        let turn_end = self.turn.end(now);
         let mut handled = 0;
         while self.phase.is_serving() {
             if handled == MESSAGES_PER_WRITE || self.is_outbox_full() {
@@ -472,10 +467,15 @@ impl Future for Connection {
             Signal::Run | Signal::Drain | Signal::Shed => {}
             Signal::Stop => return Poll::Ready(End::Stopped),
         }
+        let handlers_wait = this.dispatcher.env.calls.begin_turn(this.turn.begin());
         let ended = match this.poll_io(cx) {
             Poll::Ready(ended) => Poll::Ready(ended.unwrap_or_else(End::Io)),
             Poll::Pending => this.poll_timers(cx),
         };
+        this.turn.note_end(this.dispatcher.now);
+        if handlers_wait {
+            let _: Poll<()> = yield_turn(cx);
+        }
         if let Some(streams) = this.dispatcher.streams.as_ref().filter(|_| !had_streams) {
             register_created(streams, cx);
         }

@@ -12,6 +12,7 @@ use crate::auth::authenticate::Authenticate;
 use crate::call::in_flight::{InFlightCalls, LOCAL_CONNECTION_ID};
 use crate::call::offload::OffloadPool;
 use crate::call::offload_runtime::OffloadRuntime;
+use crate::connection::turn::BusyConnections;
 use crate::limits::Limits;
 use crate::memory_budget::{MemoryBudget, Shortage};
 use crate::observe::recent::RecentCalls;
@@ -45,6 +46,8 @@ pub(crate) struct ServerState {
     pub(crate) stream_counters: Arc<StreamCounters>,
     /// Calls that have tasks, over all connections.
     pub(crate) in_flight: AtomicUsize,
+    /// The connections that share a round of turns.
+    pub(crate) busy: Arc<BusyConnections>,
     /// Polls the handlers of slow methods.
     pub(crate) offload: Arc<OffloadPool>,
     /// Owns the tasks of connections and of calls: the server has stopped when it is empty.
@@ -79,6 +82,7 @@ impl ServerState {
             recent_calls,
             stream_counters: Arc::default(),
             in_flight: AtomicUsize::new(0),
+            busy: Arc::default(),
             offload: OffloadPool::new(offload),
             tasks: TaskTracker::new(),
             drain: DrainSignal::new(),

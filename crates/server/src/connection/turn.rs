@@ -1,0 +1,127 @@
+//! [`Turn`]: the time that a connection works before it lets other tasks run. [`BusyConnections`] shortens the turns while
+//! many connections have more to do than fits into one.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::limits::{MAX_ROUND, MAX_TURN, MIN_TURN};
+
+/// The busy connections that have full turns: together they take [`MAX_ROUND`].
+const FULL_TURNS: usize = (MAX_ROUND.as_nanos() / MAX_TURN.as_nanos()) as usize;
+
+/// The connections of a server whose last turn ended before they had done everything.
+#[derive(Debug, Default)]
+pub(crate) struct BusyConnections(AtomicUsize);
+
+/// The turn of a connection.
+#[derive(Debug)]
+pub(super) struct Turn {
+    connections: Arc<BusyConnections>,
+    /// The end of this turn's time; `None` before the turn's first message.
+    end: Option<Instant>,
+    /// `true` if it is counted in `connections`.
+    is_busy: bool,
+}
+
+impl BusyConnections {
+    /// Returns the length of a turn.
+    #[inline]
+    fn turn(&self) -> Duration {
+        let busy = self.0.load(Relaxed);
+        if busy <= FULL_TURNS { MAX_TURN } else { shortened(busy) }
+    }
+}
+
+/// Returns the length of a turn while so many connections are busy that their full turns would take too long.
+#[cold]
+fn shortened(busy: usize) -> Duration {
+    (MAX_ROUND / u32::try_from(busy).unwrap_or(u32::MAX)).max(MIN_TURN)
+}
+
+impl Turn {
+    pub(super) const fn new(connections: Arc<BusyConnections>) -> Self {
+        Self { connections, end: None, is_busy: false }
+    }
+
+    /// Begins the next turn, and returns its length. Its time runs from its first message on.
+    #[inline]
+    pub(super) fn begin(&mut self) -> Duration {
+        self.end = None;
+        self.connections.turn()
+    }
+
+    /// Returns the end of the turn, which has begun by `now`.
+    #[inline]
+    pub(super) fn end(&mut self, now: Instant) -> Instant {
+        let connections = &self.connections;
+        *self.end.get_or_insert_with(|| now + connections.turn())
+    }
+
+    /// Returns `true` if other tasks are to run. By a time that is known: no clock is read for it.
+    #[inline]
+    pub(super) fn is_over(&self, now: Instant) -> bool {
+        self.end.is_some_and(|end| now >= end)
+    }
+
+    /// Counts the connection as busy if its turn was over by `now`, or as one that waits.
+    #[inline]
+    pub(super) fn note_end(&mut self, now: Instant) {
+        let is_busy = self.is_over(now);
+        if is_busy != self.is_busy {
+            self.set_busy(is_busy);
+        }
+    }
+
+    #[cold]
+    fn set_busy(&mut self, is_busy: bool) {
+        self.is_busy = is_busy;
+        if is_busy {
+            self.connections.0.fetch_add(1, Relaxed);
+        } else {
+            self.connections.0.fetch_sub(1, Relaxed);
+        }
+    }
+}
+
+impl Drop for Turn {
+    /// Takes a connection that ends in the middle of its work out of the count.
+    fn drop(&mut self) {
+        if self.is_busy {
+            self.set_busy(false);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn turns_of_many_busy_connections_take_one_round_together() {
+        let connections = Arc::new(BusyConnections::default());
+        let now = Instant::now();
+        let mut turns: Vec<Turn> = (0..200).map(|_| Turn::new(Arc::clone(&connections))).collect();
+        for busy in 0..turns.len() {
+            let length = connections.turn();
+            assert!(length <= MAX_TURN && length >= MIN_TURN);
+            let round = length * u32::try_from(busy).unwrap();
+            assert!(round <= MAX_ROUND || length == MIN_TURN, "{busy}: {round:?}");
+            let end = turns[busy].end(now);
+            assert_eq!(end - now, length);
+            assert!(!turns[busy].is_over(now));
+            turns[busy].note_end(end);
+        }
+        assert_eq!(connections.turn(), MIN_TURN);
+        // Half of them have done everything, and the others end.
+        for turn in turns.iter_mut().take(100) {
+            turn.begin();
+            turn.note_end(now);
+        }
+        drop(turns);
+        assert_eq!(connections.turn(), MAX_TURN);
+        assert_eq!(connections.0.load(Relaxed), 0);
+    }
+}
