@@ -9,6 +9,7 @@ use axum::Router;
 use axum::extract::ConnectInfo;
 use axum::http::Request;
 use axum::response::Response;
+use farcall_transport::has_peer_closed;
 use farcall_web::{ConnectionActivity, StalledPeers, WriteTimeout, serve_http1};
 use hyper::body::Incoming;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -50,7 +51,8 @@ impl ConnectionServer {
             debug!(%peer, %error, "socket options could not be set");
         }
         // Below TLS, which has buffers, too.
-        let stream = WriteTimeout::new(stream, self.stall_timeout, self.stalled_peers.clone());
+        let stream = WriteTimeout::new(stream, self.stall_timeout, self.stalled_peers.clone())
+            .with_hang_up(has_peer_closed);
         // Boxed: or the task had room for both kinds of streams, several times.
         let Some(tls) = &self.tls else { return Box::pin(self.serve_http(stream, peer, activity)).await };
         match timeout(HANDSHAKE_TIMEOUT, TlsAcceptor::from(tls.get()).accept(stream)).await {
@@ -113,6 +115,26 @@ mod tests {
         prepare(&peer, STALL_TIMEOUT).unwrap();
         assert!(peer.nodelay().unwrap());
         assert_eq!(socket2::SockRef::from(&peer).tcp_user_timeout().unwrap(), Some(STALL_TIMEOUT));
+    }
+
+    #[tokio::test]
+    async fn connection_of_a_peer_that_has_left_is_closed_though_another_request_is_there() {
+        let waiting = get(async || std::future::pending::<()>().await);
+        let server = ConnectionServer {
+            router: Router::new().route("/", waiting),
+            tls: None,
+            header_timeout: PATIENCE,
+            stall_timeout: PATIENCE,
+            stalled_peers: StalledPeers::default(),
+            shutdown: CancellationToken::new(),
+        };
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut poller = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (accepted, peer) = listener.accept().await.unwrap();
+        let serving = tokio::spawn(server.serve(accepted, peer, ConnectionActivity::detached()));
+        poller.write_all(&b"GET / HTTP/1.1\r\nHost: a\r\n\r\n".repeat(1_000)).await.unwrap();
+        poller.shutdown().await.unwrap();
+        within_patience("it ends, though nothing is read", serving).await.unwrap();
     }
 
     #[tokio::test]

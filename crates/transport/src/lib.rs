@@ -34,6 +34,7 @@ mod address_error;
 mod buffer_pool;
 mod certificate;
 mod dial;
+mod hang_up;
 mod host;
 #[cfg(feature = "http")]
 mod http_upgrade;
@@ -68,6 +69,7 @@ pub use farcall_protocol::text::Excerpt;
 pub use farcall_tls::FileError;
 #[cfg(feature = "http")]
 pub use http_upgrade::HttpUpgradeError;
+pub use hang_up::has_peer_closed;
 pub use human::HumanDuration;
 pub use listen::{ListenError, Listener};
 pub use peer::PeerAddress;

@@ -19,6 +19,11 @@ impl<S> Prefixed<S> {
     pub(crate) const fn new(prefix: Vec<u8>, stream: S) -> Self {
         Self { prefix, at: 0, stream }
     }
+
+    /// Returns the stream behind the bytes.
+    pub(crate) const fn stream(&self) -> &S {
+        &self.stream
+    }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Prefixed<S> {

@@ -3,6 +3,7 @@
 //! Where its bytes come from is hidden, so that a protocol runs unchanged over TCP, a Unix
 //! socket, or a pipe in memory.
 
+use std::any::Any;
 use std::fmt;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -11,17 +12,27 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Buf;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+#[cfg(unix)]
+use tokio::net::UnixStream;
 use tokio_util::io::poll_write_buf;
 
 use crate::certificate::TlsInfo;
+use crate::hang_up;
 #[cfg(feature = "http")]
 use crate::prefixed::Prefixed;
 use crate::scheme::Scheme;
 
 /// The parts of a [`Stream`]'s transport that it needs.
-trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
+trait Io: AsyncRead + AsyncWrite + Send + Unpin {
+    fn as_any(&self) -> &dyn Any;
+}
 
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Io for T {
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
 
 /// A reliable stream of bytes in both directions, whatever carries it.
 ///
@@ -49,12 +60,17 @@ pub struct Stream {
     tls: Option<Arc<OnceLock<Arc<TlsInfo>>>>,
     /// The scheme by which it was opened, if that is known.
     scheme: Option<Scheme>,
+    /// Returns the stream that `io` encrypts; `None` if it is not an encrypted one.
+    below: Option<Below>,
 }
+
+/// Returns the stream that an encrypted one is made of, once its handshake is done.
+type Below = fn(&dyn Any) -> Option<&Stream>;
 
 impl Stream {
     /// Wraps anything that reads and writes.
     pub fn new(io: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) -> Stream {
-        Stream { io: Box::new(io), tls: None, scheme: None }
+        Stream { io: Box::new(io), tls: None, scheme: None, below: None }
     }
 
     /// Puts something around the stream that reads and writes it, and keeps what is known of it.
@@ -79,8 +95,9 @@ impl Stream {
     pub(crate) fn encrypted(
         io: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
         tls: Arc<OnceLock<Arc<TlsInfo>>>,
+        below: Below,
     ) -> Stream {
-        Stream { tls: Some(tls), ..Stream::new(io) }
+        Stream { tls: Some(tls), below: Some(below), ..Stream::new(io) }
     }
 
     /// Writes as much of `buf` as the stream takes at once, and returns the number of bytes.
@@ -98,6 +115,28 @@ impl Stream {
         let written = ready!(Pin::new(&mut *self.io).poll_write(cx, chunk))?;
         buf.advance(written);
         Poll::Ready(Ok(written))
+    }
+
+    /// Returns `true` if the peer has closed its direction of the socket, or all of it, even if there is data before its
+    /// end: nothing is read. `false` if that is not known, as for a pipe in memory and on other systems than Linux.
+    pub fn has_peer_closed(&self) -> bool {
+        // Of what is in the box: a box reads and writes, too.
+        let io = (*self.io).as_any();
+        #[cfg(feature = "http")]
+        if let Some(prefixed) = io.downcast_ref::<Prefixed<Stream>>() {
+            return prefixed.stream().has_peer_closed();
+        }
+        if let Some(below) = self.below {
+            return below(io).is_some_and(Stream::has_peer_closed);
+        }
+        if let Some(socket) = io.downcast_ref::<TcpStream>() {
+            return hang_up::has_peer_closed(socket);
+        }
+        #[cfg(unix)]
+        if let Some(socket) = io.downcast_ref::<UnixStream>() {
+            return hang_up::has_peer_closed(socket);
+        }
+        false
     }
 
     /// Sets the scheme by which it was opened.

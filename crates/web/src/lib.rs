@@ -51,6 +51,7 @@ mod authority;
 mod busy_body;
 #[cfg(feature = "serve")]
 mod connection_table;
+mod hang_up;
 #[cfg(feature = "serve")]
 mod http1;
 mod origin;

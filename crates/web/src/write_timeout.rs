@@ -11,6 +11,8 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep};
 
+use crate::hang_up::HangUpCheck;
+
 /// The maximum number of connections whose peers take nothing for longer than [`GRACE`]. Each holds up to 96 KiB, with TLS
 /// twice, as copies; without TLS most of it is shared. Past it, those that stand still for longest are ended.
 const MAX_STALLED: usize = 1024;
@@ -54,6 +56,7 @@ pub struct WriteTimeout<S> {
     stalled_peers: StalledPeers,
     /// While the peer takes nothing.
     stall: Option<Stall>,
+    hang_up: HangUpCheck<S>,
 }
 
 /// The time of a peer that takes nothing, and its place among the others.
@@ -108,7 +111,15 @@ impl Drop for Stall {
 impl<S> WriteTimeout<S> {
     /// Wraps a stream. `None` is no limit, and no place among `stalled_peers`, which the connections of a server share.
     pub fn new(stream: S, limit: impl Into<Option<Duration>>, stalled_peers: StalledPeers) -> Self {
-        Self { stream, limit: limit.into(), stalled_peers, stall: None }
+        let hang_up = HangUpCheck::new(None);
+        Self { stream, limit: limit.into(), stalled_peers, stall: None, hang_up }
+    }
+
+    /// Has flushes fail once the peer has closed the stream, as `has_left` tells without reading it: within 1 s, as long
+    /// as nothing waits for data. Default: a peer that has left is noticed by reading or writing.
+    #[must_use]
+    pub fn with_hang_up(self, has_left: fn(&S) -> bool) -> Self {
+        Self { hang_up: HangUpCheck::new(Some(has_left)), ..self }
     }
 
     /// Returns the stream without its limit.
@@ -141,7 +152,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for WriteTimeout<S> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buf)
+        let read = Pin::new(&mut self.stream).poll_read(cx, buf);
+        self.hang_up.read(&read);
+        read
     }
 }
 
@@ -166,7 +179,12 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for WriteTimeout<S> {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = Pin::new(&mut self.stream).poll_flush(cx);
-        self.limited(cx, flushed)
+        let this = &mut *self;
+        if this.hang_up.poll(&this.stream, cx) {
+            let reason = "the peer has closed the connection";
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::ConnectionAborted, reason)));
+        }
+        this.limited(cx, flushed)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

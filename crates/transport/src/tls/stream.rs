@@ -1,6 +1,7 @@
 //! The encrypted stream, and the lazy one of a server, whose handshake is made by the first read or
 //! write.
 
+use std::any::Any;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
@@ -26,7 +27,7 @@ where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let info = OnceLock::from(check(&stream, alpn)?);
-    Ok(Stream::encrypted(TlsIo::Open(stream), Arc::new(info)))
+    Ok(Stream::encrypted(TlsIo::Open(stream), Arc::new(info), below))
 }
 
 /// A stream whose handshake is made by the first to read or write it.
@@ -50,7 +51,7 @@ where
             }
         }
     });
-    Stream::encrypted(TlsIo::Opening(opening), info)
+    Stream::encrypted(TlsIo::Opening(opening), info, below)
 }
 
 /// Closes this half, and waits a moment for the peer to close its own.
@@ -96,6 +97,14 @@ enum TlsIo<S> {
     Open(TlsStream<S>),
     /// The handshake failed, and so does all that follows.
     Failed(TlsErrorKind),
+}
+
+/// Returns the stream that `io` encrypts. `None` if its handshake is not done, or it encrypts something else.
+fn below(io: &dyn Any) -> Option<&Stream> {
+    match io.downcast_ref::<TlsIo<Stream>>()? {
+        TlsIo::Open(stream) => Some(stream.get_ref().0),
+        TlsIo::Opening(_) | TlsIo::Failed(_) => None,
+    }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> TlsIo<S> {
