@@ -7,9 +7,10 @@ mod support;
 use farcall_protocol::stream::item_cost;
 use farcall_protocol::{Code, Execution, Kind, Seq};
 use farcall_server::Limits;
+use farcall_transport::PeerAddress;
 use serde_json::json;
-use support::feed::serve_feed;
-use support::{Raw, none, secs};
+use support::feed::{offer, serve_feed};
+use support::{Raw, none, open_from, secs};
 use tokio::time::{Instant, sleep};
 
 const MAYBE: Execution = Execution::Maybe;
@@ -103,7 +104,8 @@ async fn receiver_holds_at_most_what_it_granted_and_one_item_more() {
 #[tokio::test(start_paused = true)]
 async fn neither_side_stops_reading_because_of_streams() {
     // Even if nothing may wait for the peer but items.
-    let server = serve_feed(Limits::default().outbox_bytes(1));
+    // The window has room for all items, however late a busy machine runs their handler.
+    let server = serve_feed(Limits::default().outbox_bytes(1).stream_window(4 << 20));
     let mut client = server.connect_streams(1 << 30).await;
     let blobs = client.stream("Feed.blobs", json!({"n": 1_000_000, "bytes": 10_000})).await;
     // The client reads nothing, and the server still takes all that it sends.
@@ -115,6 +117,9 @@ async fn neither_side_stops_reading_because_of_streams() {
         }
     }
     client.end(sum).await;
+    while server.handle.in_flight() > 1 {
+        tokio::task::yield_now().await;
+    }
     // The answer waits for at most 128 KiB of items, and what is in the pipe.
     let mut items = 0;
     loop {
@@ -136,6 +141,36 @@ async fn neither_side_stops_reading_because_of_streams() {
     client.cancel(blobs).await;
     client.expect_end_of(blobs).await.assert_error(Code::Cancelled, MAYBE);
     server.assert_no_streams_left().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn items_that_wait_for_peers_are_bounded_for_each_address() {
+    const MIB: usize = 1024 * 1024;
+    const CLIENTS: usize = 20;
+    let limits = Limits::default().buffered_bytes(64 * MIB).buffered_bytes_per_peer(16 * MIB);
+    let server = serve_feed(limits);
+    let peer = PeerAddress::Tcp(([10, 0, 0, 1], 7).into());
+    let mut unread = Vec::new();
+    for _ in 0..CLIENTS {
+        let mut client = Raw::shake(open_from(&server.handle, peer), &offer(1 << 30)).await.unwrap();
+        for _ in 0..40 {
+            client.stream("Feed.blobs", json!({"n": 1_000_000, "bytes": 20_000})).await;
+        }
+        unread.push(client);
+        sleep(support::millis(1)).await;
+    }
+    // Without a bound, 64 KiB and an item of each stream: 67 MB. Each connection may have its next item, and its outbox.
+    let most = 16 * MIB + CLIENTS * (2 * 128 * 1024 + 20_000);
+    let held = server.handle.buffered_bytes();
+    assert!(held > 10 * MIB && held <= most, "{held} bytes are held, of {most}");
+    // Those that read get their items, one after the other.
+    let reading = unread.last_mut().unwrap();
+    let mut items = 0;
+    while items < 500 {
+        items += usize::from(reading.recv().await.header.kind == Kind::Item);
+    }
+    let held = server.handle.buffered_bytes();
+    assert!(held <= most, "{held} bytes are held, of {most}");
 }
 
 #[tokio::test(start_paused = true)]

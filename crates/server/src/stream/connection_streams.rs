@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Poll, Wake, Waker, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -40,6 +40,8 @@ struct State {
     reservation: MemoryReservation,
     /// The totals that `counters` have.
     counted: StreamTotals,
+    /// `true` if a handler waits until what is queued was written, since memory is short.
+    waits_for_room: bool,
 }
 
 /// Wakes the connection's task when there is something to write.
@@ -69,7 +71,8 @@ impl ConnectionStreams {
         let mut table = StreamTable::new(settings.clone());
         let waker = Waker::from(Arc::clone(&task));
         table.register_task(&waker);
-        let state = State { table, reservation: account.reserve(), counted: StreamTotals::default() };
+        let (reservation, counted) = (account.reserve(), StreamTotals::default());
+        let state = State { table, reservation, counted, waits_for_room: false };
         Arc::new(Self {
             state: Mutex::new(state),
             task,
@@ -240,7 +243,7 @@ impl ConnectionStreams {
 
     /// Waits until an item of a call can be sent.
     pub(super) fn poll_ready(&self, seq: Seq, cx: &mut Context<'_>) -> Poll<Result<(), StreamClosed>> {
-        self.lock().table.poll_ready(seq, cx, || Instant::now().into_std())
+        self.poll_room(&mut self.lock(), seq, 0, cx)
     }
 
     /// Ends a wait for credit without an item.
@@ -264,7 +267,8 @@ impl ConnectionStreams {
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), SendError>> {
         let mut state = self.lock();
-        match state.table.poll_ready(seq, cx, || Instant::now().into_std()) {
+        let len = item.as_ref().map_or(0, |(body, _)| body.len());
+        match self.poll_room(&mut state, seq, len, cx) {
             Poll::Ready(Ok(())) => {}
             Poll::Ready(Err(closed)) => return Poll::Ready(Err(closed.into())),
             Poll::Pending => return Poll::Pending,
@@ -272,6 +276,26 @@ impl ConnectionStreams {
         if let Some((body, compressed)) = item.take() {
             state.table.send(seq, body, compressed)?;
             state.resize_reservation();
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Waits until an item of `len` bytes can be sent. If the shares of memory are full, that is not before the connection
+    /// has nothing else to write: then its next item is all that it holds.
+    fn poll_room(
+        &self,
+        state: &mut State,
+        seq: Seq,
+        len: usize,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), StreamClosed>> {
+        ready!(state.table.poll_ready(seq, cx, || Instant::now().into_std()))?;
+        let is_short =
+            self.account.is_scarce() && state.table.queued_bytes() > 0 && self.account.check(len).is_err();
+        if is_short {
+            state.waits_for_room = true;
+            state.table.wait_for_room(seq, cx);
+            return Poll::Pending;
         }
         Poll::Ready(Ok(()))
     }
@@ -292,6 +316,10 @@ impl ConnectionStreams {
 impl State {
     fn resize_reservation(&mut self) {
         self.reservation.resize(self.table.memory_bytes());
+        if self.waits_for_room && self.table.queued_bytes() == 0 {
+            self.waits_for_room = false;
+            self.table.wake_writers();
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 use std::task::{Context, Poll};
 use std::time::Instant;
 
+use super::super::entry::Entry;
 use super::{StreamClosed, StreamTable, TakenItems, check_by, close, register};
 use crate::body::Body;
 use crate::header::Flags;
@@ -106,6 +107,19 @@ impl StreamTable {
             }
         }
         Poll::Pending
+    }
+
+    /// Has the task of `cx`, for whose item there is no room, woken by [`StreamTable::wake_writers`], or by the end of the
+    /// stream.
+    pub fn wait_for_room(&mut self, seq: Seq, cx: &Context<'_>) {
+        if let Some(entry) = self.streams.get_mut(&seq) {
+            register(&mut entry.writer, cx.waker());
+        }
+    }
+
+    /// Wakes the tasks of all streams that wait to send an item.
+    pub fn wake_writers(&mut self) {
+        self.streams.values_mut().for_each(Entry::wake_writer);
     }
 
     /// Ends a wait of [`StreamTable::poll_ready`] without an item: its time is no longer counted.
