@@ -50,5 +50,7 @@ fn log_to_stderr() {
         .with_env_filter(filter)
         .with_ansi(io::stderr().is_terminal() && !no_color)
         .with_writer(io::stderr)
+        // A log that cannot be written is no reason to stop: telling so on stderr would panic.
+        .log_internal_errors(false)
         .init();
 }
