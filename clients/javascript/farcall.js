@@ -296,7 +296,7 @@ export class Client {
     }
     const connection = new Connection(this.#url, this.#settings, {
       place: () => this.#pump(),
-      leaving: (refused, why) => this.#leave(connection, refused, why),
+      leaving: (refused, why, lasted) => this.#leave(connection, refused, why, lasted),
       ended: (error, lasted) => this.#ended(connection, error, lasted),
     });
     this.#connection = connection;
@@ -304,8 +304,11 @@ export class Client {
   }
 
   /** Handles a connection that accepts no more calls: refused calls go to another connection. */
-  #leave(connection, refused, why) {
+  #leave(connection, refused, why, lasted) {
+    connection.wasLeft = true;
     if (this.#connection === connection) this.#connection = null;
+    // A server that says goaway at once has served nobody, however long calls keep the connection.
+    this.#rest(why, lasted);
     for (const call of refused) {
       if (this.#closing || call.tries >= MAX_TRIES || !call.renew()) call.fail(why);
       else this.#queueOf(call).add(call);
@@ -317,15 +320,20 @@ export class Client {
   #ended(connection, error, lasted) {
     this.#connections.delete(connection);
     if (this.#connection === connection) this.#connection = null;
+    if (!connection.wasLeft) this.#rest(error, lasted);
+    if (lasted < 0) this.#failWaiting(error);
+    else this.#pump();
+    if (this.#closing && this.#connections.size === 0) this.#closed();
+  }
+
+  /** Notes how long a connection took calls, and begins a pause before the next dial if that was short. */
+  #rest(error, lasted) {
     this.#failures = lasted >= MIN_HEALTHY_UPTIME_MS ? 0 : this.#failures + 1;
     // The first retry after a healthy connection is made at once.
     if (lasted < 0 || this.#failures > 1) {
       this.#lastError = error;
       this.#restsUntil = now() + backoff(this.#failures);
     }
-    if (lasted < 0) this.#failWaiting(error);
-    else this.#pump();
-    if (this.#closing && this.#connections.size === 0) this.#closed();
   }
 
   #failWaiting(error) {
@@ -960,6 +968,8 @@ class Connection {
   #seq = 0;
   /** The reason for refusing new calls: the server's goaway, or our own. */
   #leaving = null;
+  /** Whether its client has left it, for a goaway. */
+  wasLeft = false;
   #heard = 0;
   #pinged = -1;
   /** When the server's last pings came, at most {@link MAX_PINGS}. */
@@ -1202,7 +1212,7 @@ class Connection {
         for (const call of calls) call.connection = null;
         for (const call of this.#streams.values()) call?.drain();
         const why = this.#error("unavailable", this.#leaving, "refused");
-        return this.#owner.leaving(calls, why);
+        return this.#owner.leaving(calls, why, now() - this.#readyAt);
       }
       case "item":
       case "credit":

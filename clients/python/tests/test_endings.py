@@ -133,6 +133,29 @@ class CloseTest(AsyncCase):
             await self.assert_fails(client.call("A.b"), farcall.Unavailable, "refused")
         self.assertEqual(server.connections, 3)
 
+    async def test_server_that_says_goaway_at_once_is_left_alone(self):
+        async def script(peer: Peer) -> None:
+            request, _ = await peer.next()
+            # It keeps the call, and with it the connection.
+            peer.send(Header("goaway", request.seq))
+            said.set()
+            await peer.ended()
+
+        said = asyncio.Event()
+        server = await FakeServer.start(self, script)
+        client = await self.connect(server.address)
+        kept = [asyncio.ensure_future(client.call("A.b"))]
+        await asyncio.wait_for(said.wait(), SOON)
+        said.clear()
+        kept.append(asyncio.ensure_future(client.call("A.b")))
+        await asyncio.wait_for(said.wait(), SOON)
+        for _ in range(5):
+            error = await self.assert_fails(client.call("A.b"), farcall.Unavailable, "not_sent")
+            self.assertIn("dialed again in", error.message)
+        self.assertEqual(server.connections, 2)
+        for call in kept:
+            call.cancel()
+
     async def test_client_closes_if_the_server_does_not_after_a_goaway(self):
         async def script(peer: Peer) -> None:
             peer.send(Header("goaway", 0))

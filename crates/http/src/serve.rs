@@ -255,8 +255,8 @@ impl ConnectionServer {
             }
             async move { Ok::<_, Infallible>(router.call(request).await.unwrap_or_else(|never| match never {})) }
         };
-        let stream = WriteTimeout::new(stream, write_timeout, stalled_peers)
-            .with_hang_up(Stream::has_peer_closed);
+        let stream =
+            WriteTimeout::new(stream, write_timeout, stalled_peers).with_hang_up(Stream::has_peer_closed);
         if let Err(error) = serve_http1(stream, handler, head_timeout, &shutdown, activity).await {
             debug!(%peer, %error, "the HTTP connection ended");
         }

@@ -67,9 +67,9 @@ pub use dial::{
 };
 pub use farcall_protocol::text::Excerpt;
 pub use farcall_tls::FileError;
+pub use hang_up::has_peer_closed;
 #[cfg(feature = "http")]
 pub use http_upgrade::HttpUpgradeError;
-pub use hang_up::has_peer_closed;
 pub use human::HumanDuration;
 pub use listen::{ListenError, Listener};
 pub use peer::PeerAddress;

@@ -477,7 +477,9 @@ class Client:
     async def _dial(self) -> Connection | FarcallError:
         """Connects once.  Errors are returned, because all callers may have been cancelled."""
         try:
-            connection = await self._dialer.open(self._connections, self._connection_ended)
+            connection = await self._dialer.open(
+                self._connections, self._connection_shut, self._connections.discard
+            )
         except FarcallError as error:
             self._backoff.dial_failed()
             error.message = f"connecting to {self.address}: {error.message}"
@@ -489,8 +491,11 @@ class Client:
         self._terms = connection.terms
         return connection
 
-    def _connection_ended(self, connection: Connection) -> None:
-        self._connections.discard(connection)
+    def _connection_shut(self, connection: Connection) -> None:
+        """Notes that a connection takes no more calls.
+
+        A server that says goaway at once has served nobody, however long calls keep it open.
+        """
         if self._current is connection:
             self._current = None
         self._last_error = Unavailable(f"{self.address}: {connection.close_reason}")

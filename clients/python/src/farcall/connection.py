@@ -63,6 +63,7 @@ class Connection:
         stream_window: int,
         max_stream_window: int,
         max_stream_growth: int,
+        on_shut: Callable[[Connection], None],
         on_end: Callable[[Connection], None],
     ) -> None:
         self.terms = terms
@@ -73,6 +74,7 @@ class Connection:
         self._max_frame_bytes = max_frame_bytes
         self._ping_after = ping_after
         self._ping_timeout = ping_timeout
+        self._on_shut = on_shut
         self._on_end = on_end
         self._began = time.monotonic()
         self._slots = Slots(terms.max_in_flight, max_waiting)
@@ -266,6 +268,7 @@ class Connection:
             self._slots.close(why)
             if self._streams is not None:
                 self._streams.close(why)
+            self._on_shut(self)
 
     def _send_goaway(self, why: str, error: WireError | None = None) -> None:
         self._shut(why)

@@ -31,12 +31,15 @@ class Dialer:
         self.is_closed = False
 
     async def open(
-        self, connections: set[Connection], on_end: Callable[[Connection], None]
+        self,
+        connections: set[Connection],
+        on_shut: Callable[[Connection], None],
+        on_end: Callable[[Connection], None],
     ) -> Connection:
         """Opens a connection, and adds it to the others.  Raises `FarcallError`."""
         limit = self._settings.connect_timeout
         try:
-            return await within(limit, self._open_and_shake_hands(connections, on_end))
+            return await within(limit, self._open_and_shake_hands(connections, on_shut, on_end))
         except asyncio.TimeoutError:
             raise Unavailable(f"{self.progress} within {limit:g} s") from None
         except ssl.SSLCertVerificationError as error:
@@ -53,7 +56,10 @@ class Dialer:
             raise Unavailable(str(error) or type(error).__name__) from error
 
     async def _open_and_shake_hands(
-        self, connections: set[Connection], on_end: Callable[[Connection], None]
+        self,
+        connections: set[Connection],
+        on_shut: Callable[[Connection], None],
+        on_end: Callable[[Connection], None],
     ) -> Connection:
         settings = self._settings
         option = option_of(
@@ -85,6 +91,7 @@ class Dialer:
             stream_window=settings.stream_window,
             max_stream_window=settings.max_stream_window,
             max_stream_growth=settings.max_stream_growth,
+            on_shut=on_shut,
             on_end=on_end,
         )
         # Recorded here already, because the caller may be cancelled at this moment.
