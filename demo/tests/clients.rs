@@ -1,5 +1,5 @@
-//! The package for Python in `clients/python`: what the server does to those who write raw bytes by
-//! `docs/PROTOCOL.md`, and the package's own tests with the examples of its README, all against the demo.
+//! The clients for Python and Go in `clients/`: what the server does to those who write raw bytes by
+//! `docs/PROTOCOL.md`, and the own tests of each client with the examples of its README, all against the demo.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
@@ -32,6 +32,37 @@ fn python_package_passes_its_tests_and_readme_examples() {
     assert_eq!(summary.skipped, 0, "{summary:?}");
 }
 
+#[test]
+fn go_package_passes_its_tests_and_readme_examples() {
+    let package = clients().join("go");
+    let unformatted = go(&package, "gofmt", &["-l", "."]);
+    assert!(unformatted.is_empty(), "gofmt -w would change\n{unformatted}");
+    go(&package, "go", &["vet", "./..."]);
+    // The race detector takes a minute to build, which is too long for every run.
+    let race = std::env::var_os("FARCALL_GO_RACE").map(|_| "-race");
+    let arguments = ["test", "-v", "-count=1", "-timeout=600s"].into_iter().chain(race).chain(["./..."]);
+    let said = go(&package, "go", &arguments.collect::<Vec<_>>());
+    // Each behaviour over each scheme.
+    assert!(said.matches("--- PASS: ").count() >= 250, "{said}");
+    assert!(!said.contains("--- SKIP: "), "{said}");
+}
+
+/// The output of a tool of Go, which must succeed.
+fn go(package: &Path, program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program)
+        .args(arguments)
+        .current_dir(package)
+        .env("FARCALL_DEMO", env!("CARGO_BIN_EXE_demo"))
+        .env("GOCACHE", Path::new(env!("CARGO_TARGET_TMPDIR")).join("go-cache"))
+        .env("GOFLAGS", "-mod=mod")
+        .env("GOPROXY", "off")
+        .output()
+        .expect("Go is needed; `./test` installs it");
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    said
+}
+
 /// The number of tests of a suite.
 #[derive(Debug)]
 struct Summary {
@@ -40,7 +71,11 @@ struct Summary {
 }
 
 fn package() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../clients/python")
+    clients().join("python")
+}
+
+fn clients() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../clients")
 }
 
 /// Runs all tests in a directory, which must pass.

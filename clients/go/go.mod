@@ -1,0 +1,3 @@
+module farcall
+
+go 1.19

@@ -1,0 +1,145 @@
+package farcall
+
+import (
+	"fmt"
+	"time"
+)
+
+// The credit of both directions of a stream (18.3), without a clock. All numbers count from the
+// beginning of the call.
+
+const (
+	// itemOverhead is the cost of an item in addition to its bytes, so that empty items need credit too.
+	itemOverhead        = 64
+	defaultStreamWindow = 64 << 10
+	// shrinkAfter is the time without a starved item after which a window that has grown is halved.
+	shrinkAfter = 10 * time.Second
+)
+
+func itemCost(body []byte) uint64 { return uint64(len(body)) + itemOverhead }
+
+// sendWindow is the credit of a sender: an item may be sent while less than the limit was spent.
+type sendWindow struct {
+	spent, limit uint64
+	waited       bool
+}
+
+// check reports whether an item may be sent, whatever its size. If not, the next one is starved.
+func (w *sendWindow) check() bool {
+	open := w.spent < w.limit
+	w.waited = w.waited || !open
+	return open
+}
+
+// spend accounts for an item that is sent, and returns its flags.
+func (w *sendWindow) spend(cost uint64) uint64 {
+	w.spent += cost
+	if w.waited {
+		w.waited = false
+		return flagStarved
+	}
+	return 0
+}
+
+// grant raises the limit; a lower one changes nothing.
+func (w *sendWindow) grant(limit uint64) {
+	if limit > w.limit {
+		w.limit = limit
+	}
+}
+
+// growth is the number of bytes by which the windows of one connection may still grow.
+type growth struct{ left uint64 }
+
+func (g *growth) take(n uint64) bool {
+	if n > g.left {
+		return false
+	}
+	g.left -= n
+	return true
+}
+
+// receiveWindow is the credit that a receiver grants. It holds at most what it granted and one
+// item more. It doubles when its sender had to wait though all was taken, and halves after
+// shrinkAfter in which no item had to.
+type receiveWindow struct {
+	size, initial, maximum      uint64
+	granted, received, consumed uint64
+	grownAt                     uint64    // consumed when it last grew
+	lastStarved                 time.Time // zero for a window of its initial size
+	room                        *growth
+}
+
+func newReceiveWindow(initial, maximum uint64, room *growth) receiveWindow {
+	if maximum < initial {
+		maximum = initial
+	}
+	return receiveWindow{size: initial, initial: initial, maximum: maximum, granted: initial, room: room}
+}
+
+// receive accounts for an item that arrived. It returns the credit to send if the window grew, else 0.
+func (w *receiveWindow) receive(cost uint64, starved bool, now time.Time) (uint64, error) {
+	if w.received >= w.granted {
+		return 0, fmt.Errorf("an item was sent although %d of %d had been spent", w.received, w.granted)
+	}
+	allTaken := w.received == w.consumed
+	w.received += cost
+	if !starved {
+		return 0, nil
+	}
+	if !w.lastStarved.IsZero() {
+		w.lastStarved = now
+	}
+	more := w.maximum - w.size
+	if more > w.size {
+		more = w.size
+	}
+	if !allTaken || more == 0 || w.consumed-w.grownAt < w.size || !w.room.take(more) {
+		return 0, nil
+	}
+	w.size += more
+	w.grownAt, w.lastStarved = w.consumed, now
+	return w.raise(), nil
+}
+
+// consume accounts for an item that was taken. It returns the credit to send if half of the
+// window was consumed since the last, else 0.
+func (w *receiveWindow) consume(cost uint64) uint64 {
+	w.consumed += cost
+	limit := w.consumed + w.size
+	if limit <= w.granted || 2*(limit-w.granted) < w.size {
+		return 0
+	}
+	return w.raise()
+}
+
+// shrink halves the window if that is due. What was granted stays granted.
+func (w *receiveWindow) shrink(now time.Time) {
+	if w.lastStarved.IsZero() || now.Sub(w.lastStarved) < shrinkAfter {
+		return
+	}
+	smaller := w.size / 2
+	if smaller < w.initial {
+		smaller = w.initial
+	}
+	w.room.left += w.size - smaller
+	w.size, w.lastStarved = smaller, now
+	if smaller == w.initial {
+		w.lastStarved = time.Time{}
+	}
+}
+
+// end gives back all growth.
+func (w *receiveWindow) end() {
+	w.room.left += w.size - w.initial
+	w.size, w.lastStarved = w.initial, time.Time{}
+}
+
+func (w *receiveWindow) raise() uint64 {
+	limit := w.consumed + w.size
+	if limit <= w.granted {
+		return 0
+	}
+	w.granted = limit
+	return limit
+}
