@@ -19,8 +19,9 @@ const (
 	pollTimeout   = pollWait + 15*time.Second
 	// maxListBytes is the size of the largest list that is read from a registry.
 	maxListBytes = 64 << 20
-	// pollPause is the shortest time between two polls, and the first pause after a failure.
+	// pollPause is the first pause after a failure.
 	pollPause    = time.Second
+	warmingPause = 5 * time.Second
 	maxPollPause = 15 * time.Second
 )
 
@@ -35,6 +36,9 @@ type source struct {
 	gone   map[*endpoint]struct{} // finish their calls
 	epoch  string
 	rev    uint64
+	listed map[address]float64
+	// held are the addresses that only an earlier epoch had, while the registry waits for its servers.
+	held   map[address]float64
 	last   error         // of the last poll
 	polled chan struct{} // closed after the next poll
 }
@@ -145,6 +149,11 @@ func (s *source) follow(ctx context.Context) {
 			wait = time.Duration(float64(pause) * (1 - pauseJitter*rand.Float64()))
 		} else {
 			pause = 0
+			s.mu.Lock()
+			if s.held != nil {
+				wait = warmingPause
+			}
+			s.mu.Unlock()
 		}
 		select {
 		case <-time.After(wait):
@@ -162,6 +171,9 @@ func (s *source) poll(ctx context.Context) error {
 	}
 	s.mu.Lock()
 	epoch, rev := s.epoch, s.rev
+	if s.held != nil {
+		epoch = "" // the end of warming is no change, so that it is asked for
+	}
 	s.mu.Unlock()
 	query := url.Values{"include": {"stale"}}
 	if epoch != "" {
@@ -195,14 +207,35 @@ func (s *source) poll(ctx context.Context) error {
 	if err := json.Unmarshal(data, &list); err != nil || list.Epoch == nil || list.Rev == nil || list.Instances == nil {
 		return fmt.Errorf("its list is not well-formed")
 	}
-	if list.Warming && epoch != "" {
-		return fmt.Errorf("it has started, and waits for the servers to register")
-	}
-	s.update(list.addresses())
+	s.update(s.adopt(&list))
+	return nil
+}
+
+// adopt notes a list, and returns the addresses to call. A registry that has started without its
+// state may miss servers: those of an earlier epoch are held until it had time to hear of them.
+func (s *source) adopt(list *instanceList) map[address]float64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.epoch, s.rev = fmt.Sprint(list.Epoch), *list.Rev
-	return nil
+	epoch, listed := fmt.Sprint(list.Epoch), list.addresses()
+	if !list.Warming {
+		s.held = nil
+	} else if epoch != s.epoch && s.epoch != "" {
+		held := make(map[address]float64, len(s.held)+len(s.listed))
+		for _, earlier := range []map[address]float64{s.held, s.listed} {
+			for to, weight := range earlier {
+				held[to] = weight
+			}
+		}
+		s.held = held
+	}
+	s.epoch, s.rev, s.listed = epoch, *list.Rev, listed
+	all := make(map[address]float64, len(listed)+len(s.held))
+	for _, part := range []map[address]float64{s.held, listed} {
+		for to, weight := range part {
+			all[to] = weight
+		}
+	}
+	return all
 }
 
 // addresses returns the weights of the addresses to call: those that are up, or else stale ones.
