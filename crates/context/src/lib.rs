@@ -15,6 +15,8 @@
 //! assert_eq!(Inherited::current().deadline, None);
 //! ```
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 const _: () = assert!(
     farcall_protocol::Codec::ANY,
     "farcall needs a codec: enable the feature `msgpack`, or `json`, or both"

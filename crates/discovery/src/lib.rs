@@ -7,6 +7,8 @@
 //!
 //! This crate makes no calls: channels do, in `farcall-client`.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod backoff;
 mod balance;
 mod discovery;

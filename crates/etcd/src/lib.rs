@@ -38,6 +38,8 @@
 //! server registers again. Nothing holds back a mass expiry, and an etcd that comes back without its data is a list that is empty until the
 //! servers have registered again.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod admin;
 mod call_error;
 mod client;

@@ -117,6 +117,8 @@
 //! dials over HTTP and WebSocket and through proxies; `http-server` serves both, with pages for
 //! health and metrics. `opentelemetry` puts calls into OpenTelemetry's traces.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 #[cfg(feature = "client")]
 pub use farcall_client::{Call, CallError, Channel, ItemSink, ItemStream, RpcError};
 pub use farcall_context::{Context, Inherited};

@@ -119,17 +119,17 @@ fn programs(given: Option<&Path>) -> anyhow::Result<PathBuf> {
     let directory = own.parent().context("this program is in no directory")?.to_owned();
     if let Some(cargo) = env::var_os("CARGO") {
         let mut build = Command::new(cargo);
-        build.args(["build", "--quiet", "-p", "demo", "-p", "registry-server"]);
+        build.args(["build", "--quiet", "-p", "demo", "-p", "farcall-registry-server"]);
         if !cfg!(debug_assertions) {
             build.arg("--release");
         }
         let status = build.current_dir(env!("CARGO_MANIFEST_DIR")).status().context("starting cargo")?;
         ensure!(status.success(), "cargo could not build demo and registry-server");
     }
-    for program in ["demo", "registry-server"] {
+    for (program, package) in [("demo", "demo"), ("registry-server", "farcall-registry-server")] {
         if !directory.join(program).exists() {
             bail!(
-                "{} is missing: build it with `cargo build -p {program}`, or set --servers",
+                "{} is missing: build it with `cargo build -p {package}`, or set --servers",
                 directory.join(program).display()
             );
         }

@@ -33,6 +33,8 @@
 //! # }
 //! ```
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod debug;
 #[cfg(feature = "gateway")]
 mod gateway;

@@ -56,6 +56,8 @@
 //! The filter of the subscriber decides which spans exist, and the sampler of the tracer which of them are
 //! recorded. A parent-based sampler, such as the default, records all spans of a trace or none.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 use farcall_context::trace::{Propagator, SpanId, TraceContext, TraceId, set_propagator};
 use opentelemetry::Context;
 use opentelemetry::trace::{self as otel, SpanContext, TraceContextExt as _, TraceFlags, TraceState};

@@ -33,6 +33,7 @@
 //! `msgpack`, `json` and `lz4`; all are on by default. Without `msgpack` and `json` there is no [`Codec`], and
 //! only the parts that need none are usable: [`text`], [`time`] and the errors.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
 // Without a codec, `Codec` has no values, and code that handles one is unreachable.
 #![cfg_attr(
     not(any(feature = "msgpack", feature = "json")),

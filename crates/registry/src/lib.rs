@@ -4,6 +4,8 @@
 //! - `client` (feature `client`): registers servers in a registry, and finds servers there.
 //! - [`wire`]: the JSON that the two exchange.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 #[cfg(feature = "client")]
 pub mod client;
 #[cfg(any(feature = "client", feature = "server"))]

@@ -27,6 +27,8 @@
 //! one part of a type cannot be traced. This tracer goes by the names of types in Rust, makes an experiment with each
 //! field and variant, and leaves out only what it cannot know.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod check;
 mod compare;
 mod document;

@@ -28,6 +28,8 @@
 //! forward proxies; with the feature `ws`, `ws` and `wss`. The other [`Scheme`]s parse, and dialing or listening at them
 //! fails with an error that names it. The crate is for Unix-like systems.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod accept_error;
 mod address;
 mod address_error;
