@@ -29,6 +29,7 @@ mod endpoints;
 mod error;
 mod totals;
 
+pub use self::call::attempt_report::{AttemptReason, AttemptReport};
 pub use self::call::broadcast::{Broadcast, BroadcastError, EndpointFailure, EndpointReply};
 pub use self::call::interceptor::{Intercepted, Interceptor, Next, interceptor};
 pub use self::call::layer::CallService;

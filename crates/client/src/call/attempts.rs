@@ -10,6 +10,7 @@ use futures::future::select;
 use tokio::task::coop::consume_budget;
 use tokio::time::{sleep, sleep_until, timeout, timeout_at};
 
+use super::attempt_report::AttemptReason;
 use super::channel_core::{ChannelCore, Targets};
 use super::endpoint_choice::EndpointChoice;
 use super::in_flight_call::InFlightCall;
@@ -164,8 +165,9 @@ impl Attempts {
         }
         retrying(&error);
         core.totals().count_retry();
-        self.last_error = Some(error);
         let attempt = self.endpoint.next_attempt();
+        core.on_retry.report(attempt, || (error.endpoint().cloned(), AttemptReason::Failed(error.clone())));
+        self.last_error = Some(error);
         request.set_attempt(attempt);
         record_attempt(attempt);
         Ok(())
@@ -260,6 +262,7 @@ impl Attempts {
         core.totals().count_retry();
         let mut request = request.clone();
         let attempt = self.endpoint.next_attempt();
+        core.on_retry.report(attempt, || (self.endpoint.last(), AttemptReason::Slow(delay)));
         request.set_attempt(attempt);
         record_attempt(attempt);
         let second = Box::pin(self.once(&request, core));

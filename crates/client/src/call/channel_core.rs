@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use farcall_protocol::Codec;
 
+use super::attempt_report::AttemptObserver;
 use super::request::Request;
 use super::retry_budget::{Budget, RetryBudget};
 use super::retry_policy::RetryPolicy;
@@ -24,6 +25,8 @@ pub(crate) struct ChannelCore {
     /// The time of a call that sets none.
     pub(crate) timeout: Option<Duration>,
     pub(crate) budget: Budget,
+    /// Told about further attempts of calls.
+    pub(crate) on_retry: AttemptObserver,
     /// The streaming calls that are open.
     pub(crate) streams: StreamRegistry,
     /// The layers around the calls; `None` if there are none.
@@ -53,6 +56,7 @@ impl ChannelCore {
             codec,
             timeout: None,
             budget: Budget::new(RetryBudget::default()),
+            on_retry: AttemptObserver::default(),
             streams: StreamRegistry::default(),
             layers: None,
             retry: RetryPolicy::default(),

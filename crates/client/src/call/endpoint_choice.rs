@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use farcall_discovery::PickRequest;
+use farcall_transport::Address;
 use futures::StreamExt as _;
 use futures::future::{Either, select};
 use futures::stream::FuturesUnordered;
@@ -99,6 +100,11 @@ impl EndpointChoice {
     /// Returns `true` after [`EndpointChoice::bind_to_last`].
     pub(super) fn is_bound(&self) -> bool {
         self.history().bound
+    }
+
+    /// Returns the endpoint that was chosen last.
+    pub(super) fn last(&self) -> Option<Address> {
+        self.history().last.as_ref().map(|backend| backend.pool().endpoint().clone())
     }
 
     /// Counts another attempt, and returns its number. The first attempt is number 1.

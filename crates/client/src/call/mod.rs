@@ -28,6 +28,7 @@ use self::stream::{Exchanges, Receives, Sends, StreamCall};
 use crate::connection::response::{DecodeFn, Response};
 use crate::error::{CallError, RpcError};
 
+pub(crate) mod attempt_report;
 mod attempts;
 pub(crate) mod broadcast;
 pub(crate) mod channel_core;

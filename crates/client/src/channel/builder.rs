@@ -11,6 +11,7 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use super::Channel;
+use crate::call::attempt_report::{AttemptObserver, AttemptReport};
 use crate::call::channel_core::{ChannelCore, Targets};
 use crate::call::layer::{self, AddLayer, CallService};
 use crate::call::request::Request;
@@ -55,6 +56,7 @@ pub struct ChannelBuilder {
     retry: RetryPolicy,
     wait_for_ready: bool,
     retry_budget: RetryBudget,
+    on_retry: AttemptObserver,
     outlier_detection: OutlierDetection,
     layers: Vec<AddLayer>,
 }
@@ -143,6 +145,21 @@ impl ChannelBuilder {
     /// calls, and 10 a second.
     pub const fn retry_budget(mut self, budget: RetryBudget) -> Self {
         self.retry_budget = budget;
+        self
+    }
+
+    /// Calls `observe` before each further attempt of a call, with the reason: the error of the one before, or that a hedged
+    /// request is due. For tools that show where a call went; it runs on the task of the call, and must not block.
+    ///
+    /// ```
+    /// let channel = farcall_client::Channel::builder()
+    ///     .to("tcp@10.0.0.3:7001")
+    ///     .on_retry(|attempt| eprintln!("attempt {}: {:?}", attempt.number, attempt.reason))
+    ///     .build()?;
+    /// # Ok::<(), farcall_client::BuildError>(())
+    /// ```
+    pub fn on_retry(mut self, observe: impl Fn(&AttemptReport) + Send + Sync + 'static) -> Self {
+        self.on_retry = AttemptObserver::new(observe);
         self
     }
 
@@ -253,6 +270,7 @@ impl ChannelBuilder {
         let mut core = ChannelCore::new(targets, codec).with_retry(self.retry, self.wait_for_ready);
         core.timeout = self.timeout;
         core.budget = Budget::new(self.retry_budget);
+        core.on_retry = self.on_retry;
         Ok(Channel::from_core(layered(core, self.layers)))
     }
 

@@ -12,6 +12,7 @@ use tokio::time::{timeout, timeout_at};
 use tracing::debug;
 
 use super::link::{Link, Outcome};
+use crate::call::attempt_report::AttemptReason;
 use crate::call::channel_core::ChannelCore;
 use crate::call::endpoint_choice::EndpointChoice;
 use crate::call::request::Request;
@@ -105,6 +106,7 @@ async fn hedged(
     core.totals().count_retry();
     let mut request = request.clone();
     let attempt = choice.next_attempt();
+    core.on_retry.report(attempt, || (choice.last(), AttemptReason::Slow(delay)));
     request.set_attempt(attempt);
     record_attempt(attempt);
     let second = Box::pin(open_until_first(choice, &request, link, core));
