@@ -2,7 +2,7 @@
 
 use farcall::RpcError;
 use farcall::protocol::describe::SCHEMA;
-use farcall_schema::Document;
+use farcall_schema::{Content, Document, ServiceSchema, Type};
 
 use crate::failure::Failure;
 use crate::output::escape::word;
@@ -32,11 +32,54 @@ pub(crate) fn of_file(path: &std::path::Path) -> Result<Document, Failure> {
 /// Checks arguments by name against the types of a method, as deep as these are known.
 pub(crate) fn check(document: &Document, method: &str, arguments: &Value) -> Result<(), String> {
     let Some(method) = document.method(method) else { return Ok(()) };
-    if !matches!(arguments, Value::Object(_)) {
+    let Value::Object(pairs) = arguments else { return Ok(()) };
+    // No arguments at all are an empty object, which a method that takes a unit accepts as well.
+    if method.takes_whole && pairs.is_empty() {
         return Ok(());
     }
     let json = serde_json::to_value(arguments).map_err(|error| error.to_string())?;
     document.check(&method.arguments, &json).map_err(|mismatch| word(&mismatch.to_string()))
+}
+
+/// Returns a document with this method alone, and the types that it refers to.
+pub(crate) fn of_method(document: &Document, method: &str) -> Option<Document> {
+    let (service, _) = method.rsplit_once('.')?;
+    let found = document.method(method)?;
+    let mut part = Document::default();
+    let of_method = [Some(&found.arguments), Some(&found.result), found.error.as_ref()];
+    for ty in of_method.into_iter().chain([found.items_in.as_ref(), found.items_out.as_ref()]).flatten() {
+        add_definitions(ty, document, &mut part);
+    }
+    let mut alone = ServiceSchema::new(service);
+    alone.methods = vec![found.clone()];
+    part.services = vec![alone];
+    Some(part)
+}
+
+/// Adds the definitions that a type refers to, and those that these refer to.
+fn add_definitions(ty: &Type, document: &Document, part: &mut Document) {
+    let mut add = |ty| add_definitions(ty, document, part);
+    match ty {
+        Type::Ref(name) => {
+            if let Some(definition) = document.definitions.get(name)
+                && part.definitions.insert(name.clone(), definition.clone()).is_none()
+            {
+                add_definitions(definition, document, part);
+            }
+        }
+        Type::Option(inner) | Type::List(inner) => add(inner),
+        Type::Map(key, value) => [key, value].into_iter().for_each(|ty| add(ty)),
+        Type::Tuple(items) => items.iter().for_each(add),
+        Type::Struct(of) => of.fields.iter().for_each(|field| add(&field.ty)),
+        Type::Narrowed(narrowed) => add(&narrowed.base),
+        Type::Enum(of) => of.variants.iter().for_each(|variant| match &variant.content {
+            Content::Newtype(ty) => add(ty),
+            Content::Tuple(items) => items.iter().for_each(&mut add),
+            Content::Struct(of) => of.fields.iter().for_each(|field| add(&field.ty)),
+            _ => {}
+        }),
+        _ => {}
+    }
 }
 
 /// Returns an example of a method's arguments, as JSON in one line.

@@ -1,9 +1,9 @@
 //! [`Session`]: a channel to a target while a command runs, with a diagnosis if it cannot be connected to.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use farcall::client::{ConnectionOptions, OpenReport, Phase, RetryPolicy};
+use farcall::client::{AttemptReport, OpenReport, Phase, RetryPolicy};
 use farcall::protocol::Codec;
 use farcall::protocol::describe::{SERVICES, ServiceInfo};
 use farcall::{Channel, Code, RpcError};
@@ -22,7 +22,8 @@ const HEAD_START: Duration = Duration::from_millis(250);
 pub(crate) struct Session {
     pub(crate) settings: Settings,
     pub(crate) channel: Channel,
-    opens: OpenLog,
+    opens: Log<OpenReport>,
+    retries: Log<AttemptReport>,
 }
 
 /// The options in which sessions differ.
@@ -33,9 +34,12 @@ pub(crate) struct SessionOptions {
     pub(crate) retry: Option<RetryPolicy>,
 }
 
-/// The connections that were opened, or tried to.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct OpenLog(Arc<Mutex<Vec<OpenReport>>>);
+/// The reports of a channel so far: at most [`MAX_REPORTS`], the first ones.
+#[derive(Debug)]
+struct Log<T>(Arc<Mutex<Vec<T>>>);
+
+/// The reports that are kept: more than anyone reads. A benchmark may retry for hours.
+const MAX_REPORTS: usize = 1000;
 
 impl Default for SessionOptions {
     fn default() -> Self {
@@ -43,20 +47,26 @@ impl Default for SessionOptions {
     }
 }
 
-impl OpenLog {
-    /// Returns options that record all attempts to connect here.
-    fn observing(&self, options: ConnectionOptions) -> ConnectionOptions {
-        let log = self.clone();
-        options.on_open(move |report| log.lock().push(report.clone()))
+impl<T: Clone + Send + 'static> Log<T> {
+    /// Returns a function that adds a report.
+    fn observer(&self) -> impl Fn(&T) + Send + Sync + 'static {
+        let log = Self(Arc::clone(&self.0));
+        move |report| {
+            let mut reports = log.lock();
+            if reports.len() < MAX_REPORTS {
+                reports.push(report.clone());
+            }
+        }
     }
 
-    /// Returns the attempts so far.
-    pub(crate) fn reports(&self) -> Vec<OpenReport> {
-        self.lock().clone()
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<OpenReport>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<T>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<T> Default for Log<T> {
+    fn default() -> Self {
+        Self(Arc::default())
     }
 }
 
@@ -68,22 +78,31 @@ impl Session {
         options: SessionOptions,
         environment: &Environment,
     ) -> Result<Self, Failure> {
-        let opens = OpenLog::default();
-        let connection = opens.observing(settings.connection_options().await?).codec(options.codec);
-        let mut builder = settings.channel(method)?.options(connection).connections(options.connections);
+        let (opens, retries) = (Log::default(), Log::default());
+        let connection = settings.connection_options().await?.codec(options.codec).on_open(opens.observer());
+        let mut builder = settings
+            .channel(method)?
+            .options(connection)
+            .connections(options.connections)
+            .on_retry(retries.observer());
         if let Some(retry) = options.retry {
             builder = builder.retry(retry);
         }
         let channel = builder.build().map_err(|error| Failure::usage(error.to_string()))?;
         environment.keep(&channel);
-        let session = Self { settings, channel, opens };
+        let session = Self { settings, channel, opens, retries };
         session.connect().await?;
         Ok(session)
     }
 
     /// Returns the attempts to connect so far.
     pub(crate) fn opens(&self) -> Vec<OpenReport> {
-        self.opens.reports()
+        self.opens.lock().clone()
+    }
+
+    /// Returns the further attempts of calls so far.
+    pub(crate) fn retries(&self) -> Vec<AttemptReport> {
+        self.retries.lock().clone()
     }
 
     /// Connects. If the only address does not answer at once, finds out meanwhile what is there.

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use farcall::protocol::describe::{MethodInfo, ServiceInfo};
+use farcall_schema::Document;
 
 use super::ls::described;
 use crate::environment::Environment;
@@ -42,11 +43,11 @@ pub(crate) async fn run(args: DescribeArgs, environment: &Environment) -> Result
     let session = Session::open(settings, Some(&name), SessionOptions::default(), environment).await?;
     let services = described(&session).await?;
     let document = schema::of_server_if_any(&session).await;
-    let example = |name: &str| schema::example(document.as_ref()?, name);
+    let document = document.as_ref();
     let (value, text) = if let Some(method) = find(&services, &name) {
-        (Value::of(method), method_text(&target.target, &name, method, example(&name)))
+        (method_value(&name, method, document), method_text(&target.target, &name, method, document))
     } else if let Some(service) = services.iter().find(|service| service.name == name) {
-        (Value::of(service), service_text(&target.target, service, example))
+        (Value::of(service), service_text(&target.target, service, document))
     } else {
         let failure = Failure::usage(format!("there is no method or service `{}`", word(&name)));
         return Err(failure.with_hint(suggestion(&services, &name)));
@@ -58,33 +59,59 @@ pub(crate) async fn run(args: DescribeArgs, environment: &Environment) -> Result
     Ok(ExitCode::SUCCESS)
 }
 
-fn service_text(target: &str, service: &ServiceInfo, example: impl Fn(&str) -> Option<String>) -> String {
+/// Returns the description as JSON, with the JSON Schema of the method's types.
+fn method_value(name: &str, method: &MethodInfo, document: Option<&Document>) -> Value {
+    let mut value = Value::of(method);
+    if let (Value::Object(fields), Some(types)) =
+        (&mut value, document.and_then(|document| schema::of_method(document, name)))
+    {
+        fields.push(("schema".to_owned(), Value::of(&types.to_json())));
+    }
+    value
+}
+
+fn service_text(target: &str, service: &ServiceInfo, document: Option<&Document>) -> String {
     let mut text = format!("service {}\n", word(&service.name));
     push_doc(&mut text, &service.doc);
     for method in &service.methods {
         let name = format!("{}.{}", service.name, method.name);
         text.push('\n');
-        text.push_str(&method_text(target, &name, method, example(&name)));
+        text.push_str(&method_text(target, &name, method, document));
     }
     text
 }
 
-fn method_text(target: &str, name: &str, method: &MethodInfo, example: Option<String>) -> String {
+fn method_text(target: &str, name: &str, method: &MethodInfo, document: Option<&Document>) -> String {
     let mut text = format!("{}{}\n", word(name), signature(method));
     push_doc(&mut text, &method.doc);
     let idempotence = idempotence(method);
     if !idempotence.is_empty() {
         text.push_str(&format!("    It is {idempotence}.\n"));
     }
+    let streams = &method.streams;
+    for (is_there, verb, item) in
+        [(streams.takes, "takes", &streams.in_type), (streams.sends, "sends", &streams.out_type)]
+    {
+        if is_there {
+            let item = item.as_ref().map(|item| format!(" of type {}", word(item))).unwrap_or_default();
+            text.push_str(&format!("    It {verb} items{item}.\n"));
+        }
+    }
+    for (name, ty) in
+        document.and_then(|document| schema::of_method(document, name)).unwrap_or_default().definitions
+    {
+        text.push_str(&format!("    type {} = {}\n", word(&name), word(&ty.to_string())));
+    }
     let arguments = method.params.iter().map(|param| match param.type_name.as_str() {
         "String" => format!(" {}=TEXT", word(&param.name)),
         _ => format!(" {}:=JSON", word(&param.name)),
     });
-    let arguments = match example {
+    let arguments = match document.and_then(|document| schema::example(document, name)) {
         Some(example) => format!(" '{}'", word(&example)),
         None => arguments.collect(),
     };
-    text.push_str(&format!("    $ farcall call {target} {}{arguments}\n", word(name)));
+    let items = if streams.takes { " -" } else { "" };
+    text.push_str(&format!("    $ farcall call {target} {}{arguments}{items}\n", word(name)));
     text
 }
 

@@ -1,10 +1,11 @@
-//! `farcall ls`: the services of a server, or the methods of one of them.
+//! `farcall ls`: the methods of a server, or of one of its services; the services of a registry.
 
 use std::process::ExitCode;
 
 use clap::Args;
 use farcall::protocol::describe::ServiceInfo;
 
+use super::registry;
 use crate::environment::Environment;
 use crate::failure::Failure;
 use crate::methods::{idempotence, nearest, signature};
@@ -16,13 +17,18 @@ use crate::targets::args::TargetArgs;
 use crate::targets::settings::Settings;
 use crate::value::Value;
 
-/// Lists the services of a server, or the methods of one.
+/// Lists the methods of a server, or of one of its services; the services of a registry.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  farcall ls 127.0.0.1:7001\n  farcall ls 127.0.0.1:7001 Arith")]
+#[command(after_help = "\
+Examples:
+  farcall ls 127.0.0.1:7001
+  farcall ls 127.0.0.1:7001 Arith
+  farcall ls http://127.0.0.1:7100/registry
+  farcall ls http://127.0.0.1:7100/registry Arith")]
 pub(crate) struct LsArgs {
     #[command(flatten)]
     target: TargetArgs,
-    /// Service to list the methods of. Default: all.
+    /// Service to list the methods of. Default: all of a server; for a registry, its services are listed.
     #[arg(value_name = "SERVICE")]
     only: Option<String>,
     /// Format of the list.
@@ -36,6 +42,10 @@ pub(crate) async fn run(args: LsArgs, environment: &Environment) -> Result<ExitC
     // In a registry, the service that is listed is the one to look for.
     if settings.is_registry() && settings.service.is_none() {
         settings.service.clone_from(&only);
+    }
+    if settings.is_registry() && settings.service.is_none() {
+        registry::list_services(&settings, output).await?;
+        return Ok(ExitCode::SUCCESS);
     }
     let session = Session::open(settings, None, SessionOptions::default(), environment).await?;
     let mut services = described(&session).await?;

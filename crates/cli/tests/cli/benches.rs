@@ -5,6 +5,7 @@ use std::time::Duration;
 use farcall::Server;
 use serde_json::Value;
 
+use crate::support::feed::feed;
 use crate::support::{Files, arith, farcall, serve};
 
 const MULTIPLY: [&str; 3] = ["Arith.multiply", "a:=6", "b:=7"];
@@ -80,4 +81,81 @@ fn reports_are_compared_and_drawn() {
 fn highest_rate_is_searched() {
     let ran = bench(&arith(), &["--rate", "200", "--for", "100ms", "--find", "p50<1ns"]);
     ran.assert_error(1, &["the conditions hold at no rate"]);
+}
+
+#[test]
+fn highest_rate_at_which_conditions_hold_is_found() {
+    let target = arith();
+    let find = ["--rate", "200", "--for", "100ms", "--find", "p50<10s,rate<600", "--json"];
+    let ran = bench(&target, &find);
+    if ran.err.contains("the conditions hold at no rate") {
+        // On a machine so busy that even the first step was late.
+        return;
+    }
+    assert!(ran.code == 0 || is_refused(&ran), "{ran:#?}");
+    let report: Value = serde_json::from_str(&ran.out).unwrap();
+    let asked = report["asked"].as_f64().unwrap();
+    // A step at which the generator of a busy machine was late counts as too high.
+    let was_late = ran.err.contains("the generator keeps up");
+    assert!(asked < 800.0 && (asked >= 200.0 || was_late), "{ran:#?}");
+    assert!(report["rate"].as_f64().unwrap() < 600.0, "{report:#}");
+    assert!(ran.err.contains("/s  p99") && ran.err.contains("holds"), "{ran:#?}");
+}
+
+#[test]
+fn ramp_makes_half_the_calls_that_the_rate_would() {
+    let run = ["--rate", "400", "--ramp", "500ms", "--for", "500ms", "--json"];
+    let report: Value = serde_json::from_str(&bench(&arith(), &run).out).unwrap();
+    assert_eq!((&report["calls"], &report["asked"]), (&100.into(), &Value::Null), "{report:#}");
+}
+
+#[test]
+fn streams_are_measured_by_items_bytes_and_the_first_item() {
+    let (target, files) = (feed(), Files::new());
+    let bench = |arguments: &[&str]| {
+        let ran = farcall(&[&["bench", &target], arguments, &["--json"]].concat());
+        assert!(ran.code == 0 || is_refused(&ran), "{ran:#?}");
+        serde_json::from_str::<Value>(&ran.out).unwrap()
+    };
+    let report = bench(&["Feed.count", "from:=0", "to:=100", "--closed", "2", "--calls", "50"]);
+    let streams = &report["streams"];
+    assert_eq!(
+        (&report["calls"], &streams["items"], &streams["cut"]),
+        (&50.into(), &5000.into(), &0.into()),
+        "{report:#}"
+    );
+    assert!(
+        streams["bytes"].as_u64().unwrap() >= 5000 && streams["items_per_s"].as_f64().unwrap() > 0.0,
+        "{report:#}"
+    );
+    assert_eq!(
+        (&streams["max_open"], streams["first"].as_array().unwrap().len()),
+        (&2.into(), 3),
+        "{report:#}"
+    );
+
+    std::fs::write(files.path("items"), "1\n2\n").unwrap();
+    let items = format!("@{}", files.path("items"));
+    let report = bench(&["Feed.sum", &items, "--items", "7", "--closed", "2", "--calls", "10"]);
+    assert_eq!((&report["calls"], &report["streams"]["items"]), (&10.into(), &70.into()), "{report:#}");
+
+    let report = bench(&["Feed.stall", "n:=1", "--rate", "50", "--for", "400ms"]);
+    let (calls, cut, items) = (&report["calls"], &report["streams"]["cut"], &report["streams"]["items"]);
+    assert_eq!((calls, cut, items), (&0.into(), &20.into(), &20.into()), "{report:#}");
+    assert!(report["streams"]["max_open"].as_u64().unwrap() >= 10, "{report:#}");
+}
+
+#[test]
+fn conditions_and_items_of_streams_are_checked() {
+    let target = feed();
+    let count = ["bench", &target, "Feed.count", "from:=0", "to:=10", "--closed", "1", "--calls", "20"];
+    let ran = farcall(&[&count[..], &["--assert", "items>1,first-p99<1h"]].concat());
+    assert!(
+        ran.code == 0 && ran.out.contains("200 items") && ran.out.contains("time to the first item"),
+        "{ran:#?}"
+    );
+    farcall(&[&count[..], &["--assert", "items<1"]].concat()).assert_error(1, &["assertion failed: items<1"]);
+    farcall(&["bench", &target, "Feed.sum"]).assert_error(2, &["takes items"]);
+    farcall(&["bench", &target, "Feed.fail_after", "n:=0"]).assert_error(20, &["failed after 0 items"]);
+    bench(&arith(), &["--items", "3"]).assert_error(2, &["has no items, for --items"]);
 }

@@ -5,6 +5,7 @@ use std::process::Stdio;
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::support::feed::feed;
 use crate::support::{Files, arith, command, farcall, farcall_with, serve, serve_observed, server, until};
 
 #[test]
@@ -26,6 +27,25 @@ fn describe_shows_signature_and_a_call() {
     farcall(&["describe", &target, "Arith.multiply"]).assert_out(&format!(
         "Arith.multiply(a: i64, b: i64) -> i64 Multiplies two numbers. It is idempotent. {call}"
     ));
+    let ran = farcall(&["describe", &target, "Arith.divide"]);
+    assert!(ran.out.contains("    type DivideError = { dividend: i64 }\n"), "{ran:#?}");
+    let ran = farcall(&["describe", &target, "Arith.divide", "-o", "json"]);
+    let described: serde_json::Value = serde_json::from_str(&ran.out).unwrap();
+    let schema = &described["schema"];
+    let definitions: Vec<_> = schema["$defs"].as_object().unwrap().keys().cloned().collect();
+    assert_eq!(
+        (&described["name"], definitions.join(",")),
+        (&"divide".into(), "DivideError".to_owned()),
+        "{described:#}"
+    );
+    let arguments = &schema["services"][0]["methods"][0]["arguments"];
+    assert_eq!(arguments["properties"]["a"]["type"], "integer", "{described:#}");
+    let ran = farcall(&["describe", &feed(), "Feed.echo"]);
+    assert!(
+        ran.out.contains("It takes items of type String.\n    It sends items of type String."),
+        "{ran:#?}"
+    );
+    assert!(ran.out.contains("Feed.echo '{}' -\n"), "{ran:#?}");
     farcall(&["describe", &target, "Arith.multipy"]).assert_error(2, &["did you mean `Arith.multiply`?"]);
 }
 

@@ -57,3 +57,13 @@ fn doctor_finds_instances_that_differ() {
     let ran = farcall(&["doctor", &format!("{},{other}", arith())]);
     assert!(ran.code == 1 && ran.out.contains("Other.more"), "{ran:#?}");
 }
+
+#[test]
+fn doctor_finds_types_that_differ() {
+    let one = farcall::Server::builder().method("Test.get", async |(): ()| 1_u64);
+    let other = farcall::Server::builder().method("Test.get", async |(): ()| "1".to_owned());
+    let [one, other] = [one, other].map(|server| serve(server, "tcp@127.0.0.1:0"));
+    let ran = farcall(&["doctor", &format!("{one},{other}")]);
+    assert!(ran.code == 1 && ran.out.contains(&format!("{other} against {one}: Test.get")), "{ran:#?}");
+    assert!(ran.out.contains("(breaking)") && ran.out.contains("do: deploy the same version"), "{ran:#?}");
+}

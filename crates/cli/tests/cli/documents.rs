@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::support::feed::feed;
-use crate::support::{Files, arith, farcall};
+use crate::support::{Files, arith, command, farcall};
 
 /// The targets that the page writes: servers of `Arith` and of `Feed`.
 const WRITTEN: [&str; 2] = ["127.0.0.1:7001", "127.0.0.1:7002"];
@@ -65,6 +65,22 @@ fn completions_and_manual_pages_are_made() {
     let files = Files::new();
     farcall(&["man", &files.path("man1")]).assert_out("");
     assert!(std::fs::read_to_string(files.path("man1/farcall-call.1")).unwrap().contains("concurrency"));
+}
+
+#[test]
+fn no_color_is_obeyed() {
+    let colored = |no_color: Option<&str>| {
+        let mut command = command(&["ls", "127.0.0.1:1"]);
+        // As a terminal would have it.
+        command.env("CLICOLOR_FORCE", "1").env_remove("NO_COLOR");
+        if let Some(value) = no_color {
+            command.env("NO_COLOR", value);
+        }
+        let output = command.output().unwrap();
+        assert_eq!(output.status.code(), Some(3));
+        output.stderr.contains(&0x1b)
+    };
+    assert_eq!((colored(None), colored(Some("1"))), (true, false));
 }
 
 #[test]

@@ -97,6 +97,9 @@ fn operate(target: &str) {
     let services = farcall(&["registry", "ls", target, "-o", "ndjson"]);
     assert!(services.out.contains(r#""name":"Arith","instances":1,"up":1,"draining":0"#), "{services:#?}");
 
+    let services = farcall(&["ls", target, "-o", "ndjson"]);
+    assert!(services.code == 0 && services.out.contains(r#""name":"Arith","instances":1"#), "{services:#?}");
+
     farcall(&["call", target, "Arith.multiply", "a:=6", "b:=7"]).assert_out("42");
     farcall(&["ls", &format!("{target}#Arith"), "-o", "ndjson"]);
     assert_eq!(farcall(&["ls", target, "Arith"]).code, 0);
@@ -144,5 +147,25 @@ fn instance_is_removed() {
 fn registry_that_is_not_there_is_told() {
     farcall(&["registry", "ls", "http://127.0.0.1:1/registry"]).assert_error(3, &["cannot connect"]);
     farcall(&["registry", "ls", "127.0.0.1:1"]).assert_error(2, &["the target is no registry"]);
-    farcall(&["ls", "http://127.0.0.1:1/registry"]).assert_error(2, &["which one?", "--service"]);
+    farcall(&["ls", "http://127.0.0.1:1/registry"]).assert_error(3, &["cannot connect"]);
+    farcall(&["ping", "http://127.0.0.1:1/registry"]).assert_error(2, &["which one?", "--service"]);
+}
+
+#[test]
+fn doctor_tells_versions_that_differ() {
+    let target = registry();
+    let servers = [arith(), arith()];
+    let [one, other] = ["1.0", "1.1"].map(|version| {
+        let server = &servers[usize::from(version == "1.1")];
+        Running::start(&["registry", "register", &target, "Arith", server, "--instance-version", version])
+    });
+    let is_there = |server: &String| farcall(&["registry", "ls", &target, "Arith"]).out.contains(server);
+    until("both are registered", || servers.iter().all(is_there));
+    let ran = farcall(&["doctor", &target, "--service", "Arith"]);
+    let versions = format!("1.0: tcp@{}; 1.1: tcp@{}", servers[0], servers[1]);
+    assert!(ran.code == 0 && ran.out.contains(&versions), "{ran:#?}");
+    assert!(ran.out.contains("do: finish the deployment, if none is under way"), "{ran:#?}");
+    assert!(ran.out.contains("all describe the same methods and types"), "{ran:#?}");
+    one.interrupt();
+    other.interrupt();
 }

@@ -1,10 +1,12 @@
 //! `top`, once and in a terminal.
 
-use std::process::Command;
+use std::process::{Command, Stdio};
 
+use farcall::Address;
 use serde_json::Value;
 
-use crate::support::{arith, farcall, until};
+use crate::support::feed::feed_server;
+use crate::support::{arith, command, farcall, serve_observed, until};
 
 #[test]
 fn top_once_has_the_methods_of_all_instances() {
@@ -21,6 +23,25 @@ fn top_once_has_the_methods_of_all_instances() {
     };
     assert_eq!((calls(&one), calls(&other)), (3.into(), 0.into()), "{rows:#?}");
     assert_eq!(farcall(&["top", &one, "--once", "--interval", "50ms"]).code, 0);
+}
+
+#[test]
+fn top_counts_the_open_streams_of_all_instances() {
+    let [(one, _), (other, handle)] = [(); 2].map(|()| serve_observed(feed_server(), "tcp@127.0.0.1:0"));
+    let mut call = command(&["call", &other.to_string(), "Feed.stall", "n:=1"]);
+    let mut child = call.stdout(Stdio::piped()).stdin(Stdio::null()).spawn().unwrap();
+    until("the stream is open", || handle.in_flight() == 1);
+    let ran = farcall(&["top", &format!("{one},{other}"), "--once", "--json", "--interval", "50ms"]);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let rows: Vec<Value> = serde_json::from_str(&ran.out).unwrap();
+    let streams = |method: &str, endpoint: &Address| {
+        let endpoint = endpoint.to_string();
+        let row = rows.iter().find(|row| row["method"] == *method && row["endpoint"] == *endpoint);
+        row.unwrap()["streams"].clone()
+    };
+    let found = [streams("Feed.stall", &one), streams("Feed.stall", &other), streams("Feed.count", &other)];
+    assert_eq!(found, [0.into(), 1.into(), Value::from(0)], "{rows:#?}");
 }
 
 /// A session of tmux, which ends with it.

@@ -20,6 +20,13 @@ fn nested_arguments_are_checked_by_their_types() {
 }
 
 #[test]
+fn method_that_takes_a_unit_needs_no_arguments() {
+    let server = farcall::Server::builder().method("Test.get", async |(): ()| 7);
+    let target = serve(server, "tcp@127.0.0.1:0").to_string();
+    farcall(&["call", &target, "Test.get"]).assert_out("7");
+}
+
+#[test]
 fn change_that_breaks_clients_is_told_with_exit_code_1() {
     let files = Files::new();
     let more = server().method("Arith.power", async |(a,): (i64,)| a);

@@ -78,15 +78,17 @@ impl FromStr for Condition {
         let ((figure, bound), comparison) = split.ok_or("write a condition like p99<5ms or errors=0")?;
         let (figure, bound) = (figure.trim().to_owned(), bound.trim());
         let bound = match figure.as_str() {
-            "errors" | "rate" => bound.parse().map_err(|_| format!("`{bound}` is no number"))?,
+            "errors" | "rate" | "items" | "bytes" => {
+                bound.parse().map_err(|_| format!("`{bound}` is no number"))?
+            }
             name if Report::LATENCIES.iter().any(|(known, _)| *known == name)
-                || matches!(name, "max" | "mean") =>
+                || matches!(name, "max" | "mean" | "first-p50" | "first-p99" | "first-max") =>
             {
                 time::parse(bound)?.as_secs_f64()
             }
             other => {
                 return Err(format!(
-                    "there is no figure `{other}`: p50, p90, p99, p99.9, p99.99, max, mean, errors, rate"
+                    "there is no figure `{other}`: p50, p90, p99, p99.9, p99.99, max, mean, errors, rate, items, bytes, first-p50, first-p99, first-max"
                 ));
             }
         };

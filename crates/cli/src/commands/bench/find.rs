@@ -1,6 +1,7 @@
 //! Searches the highest rate at which conditions hold: by doubling, then by halving the interval.
 
 use super::assertion::Assertions;
+use super::job::Job;
 use super::load::Load;
 use super::plan::{Pace, Plan};
 use super::report::Report;
@@ -10,18 +11,23 @@ use crate::failure::Failure;
 const PRECISION: f64 = 0.05;
 /// The most steps, each as long as a run.
 const MAX_STEPS: usize = 24;
-/// The most errors in a row of doublings.
+/// The highest rate that is tried.
 const MAX_RATE: f64 = 10_000_000.0;
 
 /// Returns the report of the highest rate that was found.
-pub(super) async fn highest(load: &Load, plan: &Plan, conditions: &Assertions) -> Result<Report, Failure> {
+pub(super) async fn highest<J: Job>(
+    load: &Load<J>,
+    method: &str,
+    plan: &Plan,
+    conditions: &Assertions,
+) -> Result<Report, Failure> {
     let Pace::Open { mut rate, ramp } = plan.pace else {
         return Err(Failure::usage("a rate is searched in an open loop only"));
     };
     let (mut best, mut too_high): (Option<(f64, Report)>, Option<f64>) = (None, None);
     for _ in 0..MAX_STEPS {
         let step = Plan { pace: Pace::Open { rate, ramp }, end: plan.end };
-        let report = Report::new("highest rate", &step, &load.run(&step).await);
+        let report = Report::new(method, &step, &load.run(&step).await);
         let mut failed = conditions.failures(&report);
         if report.check_generator().is_err() {
             failed.push("the generator keeps up".to_owned());

@@ -8,13 +8,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use farcall::Channel;
-use farcall::client::Request;
 use futures::future::join_all;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
-use tower_service::Service;
+use tokio_util::sync::CancellationToken;
 
+use super::job::{Done, Job};
 use super::measurement::{Measurement, Sample};
 use super::plan::{End, Pace, Plan, due};
 use crate::environment::interrupted;
@@ -30,9 +29,8 @@ const MIN_SLEEP: Duration = Duration::from_micros(80);
 
 /// The calls to make.
 #[derive(Clone, Debug)]
-pub(super) struct Load {
-    channel: Channel,
-    request: Request,
+pub(super) struct Load<J> {
+    job: J,
 }
 
 /// A run under way.
@@ -41,20 +39,28 @@ struct Run {
     parts: Vec<Mutex<Measurement>>,
     start: Instant,
     stopped: AtomicBool,
+    /// Cancelled at the end of the time, and by Ctrl-C, for calls that last.
+    end: CancellationToken,
     under_way: AtomicUsize,
+    max_under_way: AtomicUsize,
     /// The number of calls that a closed loop has begun.
     begun: AtomicU64,
     idle: Notify,
 }
 
-impl Load {
-    pub(super) const fn new(channel: Channel, request: Request) -> Self {
-        Self { channel, request }
+impl<J: Job> Load<J> {
+    pub(super) const fn new(job: J) -> Self {
+        Self { job }
     }
 
     /// Makes the calls, until the plan's end or Ctrl-C, and waits for their outcomes.
     pub(super) async fn run(&self, plan: &Plan) -> Measurement {
+        let traffic = self.job.traffic();
         let run = Arc::new(Run::start());
+        let timer = match plan.end {
+            End::After(limit) => Some(tokio::spawn(end_after(limit, Arc::clone(&run)))),
+            End::Calls(_) => None,
+        };
         let live = tokio::spawn(show_live(Arc::clone(&run)));
         let calling = async {
             match plan.pace {
@@ -67,16 +73,30 @@ impl Load {
             () = &mut calling => {}
             () = interrupted() => {
                 run.stopped.store(true, Ordering::Relaxed);
+                run.end.cancel();
                 calling.await;
             }
         }
         live.abort();
-        run.total()
+        if let Some(timer) = timer {
+            timer.abort();
+        }
+        let mut total = run.total();
+        if let (Some(before), Some(after)) = (traffic, self.job.traffic()) {
+            let streams = total.streams.get_or_insert_default();
+            streams.traffic.items = after.items - before.items;
+            streams.traffic.bytes = after.bytes - before.bytes;
+            streams.max_open = match plan.pace {
+                Pace::Closed(callers) => callers.into(),
+                Pace::Open { .. } => run.max_under_way.load(Ordering::Relaxed) as u64,
+            };
+        }
+        total
     }
 
     async fn closed(&self, callers: u32, end: End, run: &Arc<Run>) {
         let callers = (0..callers).map(|caller| {
-            let (mut channel, request, run) = (self.channel.clone(), self.request.clone(), Arc::clone(run));
+            let (mut job, run) = (self.job.clone(), Arc::clone(run));
             tokio::spawn(async move {
                 loop {
                     let sent = Instant::now();
@@ -85,9 +105,9 @@ impl Load {
                     if run.stopped.load(Ordering::Relaxed) || end.is_reached(number, due) {
                         break;
                     }
-                    let outcome = Service::call(&mut channel, request.clone()).await;
-                    let (lag, latency, error) = (Duration::ZERO, sent.elapsed(), outcome.as_ref().err());
-                    run.record(caller as usize, Sample { due, lag, latency, error });
+                    let done = job.run(&run.end).await;
+                    let latency = sent.elapsed();
+                    run.record(caller as usize, sample(&run, &done, due, Duration::ZERO, latency));
                 }
             })
         });
@@ -122,13 +142,14 @@ impl Load {
                 // In pieces, so that Ctrl-C is noticed.
                 thread::sleep(left.clamp(MIN_SLEEP, Duration::from_millis(50)));
             }
-            run.under_way.fetch_add(1, Ordering::Relaxed);
-            let (mut channel, request, run) = (self.channel.clone(), self.request.clone(), Arc::clone(run));
+            let under_way = run.under_way.fetch_add(1, Ordering::Relaxed) + 1;
+            run.max_under_way.fetch_max(under_way, Ordering::Relaxed);
+            let (mut job, run) = (self.job.clone(), Arc::clone(run));
             handle.spawn(async move {
                 let lag = run.start.elapsed().saturating_sub(due);
-                let outcome = Service::call(&mut channel, request).await;
+                let done = job.run(&run.end).await;
                 let latency = run.start.elapsed().saturating_sub(due);
-                run.record(number as usize, Sample { due, lag, latency, error: outcome.as_ref().err() });
+                run.record(number as usize, sample(&run, &done, due, lag, latency));
                 if run.under_way.fetch_sub(1, Ordering::AcqRel) == 1 {
                     run.idle.notify_one();
                 }
@@ -143,7 +164,9 @@ impl Run {
             parts: (0..PARTS).map(|_| Mutex::default()).collect(),
             start: Instant::now(),
             stopped: AtomicBool::new(false),
+            end: CancellationToken::new(),
             under_way: AtomicUsize::new(0),
+            max_under_way: AtomicUsize::new(0),
             begun: AtomicU64::new(0),
             idle: Notify::new(),
         }
@@ -160,6 +183,18 @@ impl Run {
         }
         total
     }
+}
+
+/// Returns the sample of a call that was due at `due`, from the start of the run.
+fn sample<'a>(run: &Run, done: &'a Done, due: Duration, lag: Duration, latency: Duration) -> Sample<'a> {
+    let first = done.first.map(|first| first.saturating_duration_since(run.start).saturating_sub(due));
+    Sample { due, lag, latency, first, error: done.error.as_ref(), is_cut: done.is_cut }
+}
+
+/// Ends calls that last at the end of the time.
+async fn end_after(limit: Duration, run: Arc<Run>) {
+    tokio::time::sleep_until((run.start + limit).into()).await;
+    run.end.cancel();
 }
 
 /// Shows the figures so far on standard error, each second, if that is a terminal.

@@ -6,6 +6,8 @@ use std::time::Duration;
 use farcall::RpcError;
 use hdrhistogram::Histogram;
 
+use super::job::Traffic;
+
 /// The longest latency that is told apart, in nanoseconds.
 const MAX_NANOS: u64 = 3_600_000_000_000;
 
@@ -24,6 +26,20 @@ pub(super) struct Measurement {
     pub(super) elapsed: Duration,
     /// The time from the start to when the last call was due.
     pub(super) planned: Duration,
+    /// The items; `None` if the calls have none.
+    pub(super) streams: Option<Streams>,
+}
+
+/// The items of the streaming calls of a run.
+#[derive(Clone, Debug)]
+pub(super) struct Streams {
+    /// From when a call was due, or opened in a closed loop, to its first item; in nanoseconds.
+    pub(super) first: Histogram<u64>,
+    pub(super) traffic: Traffic,
+    /// The most calls that were open at once.
+    pub(super) max_open: u64,
+    /// The calls that the end of the run cut off. They are not among the others.
+    pub(super) cut: u64,
 }
 
 /// The calls that were due within one second.
@@ -41,19 +57,32 @@ pub(super) struct Sample<'a> {
     pub(super) due: Duration,
     pub(super) lag: Duration,
     pub(super) latency: Duration,
+    /// From when it was due to its first item, if it had one.
+    pub(super) first: Option<Duration>,
     pub(super) error: Option<&'a RpcError>,
+    pub(super) is_cut: bool,
+}
+
+impl Default for Streams {
+    fn default() -> Self {
+        Self { first: histogram(), traffic: Traffic::default(), max_open: 0, cut: 0 }
+    }
+}
+
+fn histogram() -> Histogram<u64> {
+    Histogram::new_with_max(MAX_NANOS, 3).expect("the bounds are valid")
 }
 
 impl Default for Measurement {
     fn default() -> Self {
-        let histogram = Histogram::new_with_max(MAX_NANOS, 3).expect("the bounds are valid");
         Self {
-            lag: histogram.clone(),
-            latency: histogram,
+            lag: histogram(),
+            latency: histogram(),
             errors: BTreeMap::new(),
             seconds: Vec::new(),
             elapsed: Duration::ZERO,
             planned: Duration::ZERO,
+            streams: None,
         }
     }
 }
@@ -62,7 +91,14 @@ impl Measurement {
     /// Records a call.
     pub(super) fn record(&mut self, sample: Sample<'_>) {
         let latency = nanos(sample.latency);
-        self.latency.saturating_record(latency);
+        if let Some(first) = sample.first {
+            self.streams.get_or_insert_default().first.saturating_record(nanos(first));
+        }
+        if sample.is_cut {
+            self.streams.get_or_insert_default().cut += 1;
+        } else {
+            self.latency.saturating_record(latency);
+        }
         self.lag.saturating_record(nanos(sample.lag));
         let index = sample.due.as_secs() as usize;
         if self.seconds.len() <= index {
@@ -97,6 +133,11 @@ impl Measurement {
         }
         self.elapsed = self.elapsed.max(other.elapsed);
         self.planned = self.planned.max(other.planned);
+        if let Some(other) = &other.streams {
+            let streams = self.streams.get_or_insert_default();
+            let _ = streams.first.add(&other.first);
+            streams.cut += other.cut;
+        }
     }
 
     /// Returns the number of calls.

@@ -6,6 +6,7 @@
 mod assertion;
 mod chart;
 mod find;
+mod job;
 mod load;
 mod measurement;
 mod plan;
@@ -16,15 +17,21 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
+use farcall::protocol::describe::StreamInfo;
+use tokio_util::sync::CancellationToken;
 
 use self::assertion::Assertions;
+use self::job::{DEFAULT_TIMEOUT, Job, PlainCall, StreamingCall};
 use self::load::Load;
 use self::plan::{End, Pace, Plan};
 use self::report::Report;
 use super::call::arguments;
+use super::call::items::JsonLines;
 use crate::environment::Environment;
 use crate::exit::success_if;
 use crate::failure::Failure;
+use crate::methods::find as find_method;
+use crate::output::escape::word;
 use crate::output::json::pretty;
 use crate::output::print;
 use crate::session::{Session, SessionOptions};
@@ -33,8 +40,8 @@ use crate::targets::settings::Settings;
 use crate::time;
 use crate::value::Value;
 
-/// The time limit of each call, without `--timeout`.
-const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
+/// The most items that are kept to be sent: a bound on memory.
+const MAX_ITEMS: usize = 100_000;
 
 /// Measures a method under load.
 #[derive(Debug, Args)]
@@ -43,14 +50,17 @@ Examples:
   farcall bench 127.0.0.1:7001 Arith.multiply a:=6 b:=7 --rate 1000 --for 10s
   farcall bench 127.0.0.1:7001 Arith.multiply a:=6 b:=7 --closed 64 --calls 100000
   farcall bench 127.0.0.1:7001 Arith.multiply a:=6 b:=7 --find 'p99<5ms'
-  farcall bench 127.0.0.1:7001 Arith.multiply a:=6 b:=7 --assert 'p99<5ms,errors=0'")]
+  farcall bench 127.0.0.1:7001 Arith.multiply a:=6 b:=7 --assert 'p99<5ms,errors=0'
+  farcall bench 127.0.0.1:7001 Feed.count from:=0 to:=1000 --closed 8 --for 5s
+  farcall bench 127.0.0.1:7001 Feed.sum @items.ndjson --items 1000 --rate 10")]
 pub(crate) struct BenchArgs {
     #[command(flatten)]
     target: TargetArgs,
     /// Method, as in Arith.multiply.
     #[arg(value_name = "METHOD")]
     method: String,
-    /// Arguments of each call, as for `farcall call`.
+    /// Arguments of each call, as for `farcall call`. Behind them, for a method that takes items, @file with an item on each
+    /// line, which are sent again and again.
     #[arg(value_name = "ARGUMENT")]
     arguments: Vec<String>,
     /// Calls a second, in an open loop.
@@ -76,7 +86,7 @@ pub(crate) struct BenchArgs {
     #[arg(long, value_name = "CONDITIONS", conflicts_with = "calls")]
     find: Option<Assertions>,
     /// Exit code 1 if this does not hold, as in 'p99<5ms,errors=0'. Names: p50, p90, p99, p99.9, p99.99, max, mean,
-    /// errors, rate.
+    /// errors, rate; of streams: items and bytes (a second), first-p50, first-p99, first-max.
     #[arg(long, value_name = "CONDITIONS")]
     assert: Option<Assertions>,
     /// Compares with a report that --json wrote.
@@ -91,11 +101,14 @@ pub(crate) struct BenchArgs {
     /// Codec of the connections.
     #[arg(long, value_enum, default_value = "msgpack")]
     codec: CodecName,
+    /// Items of each stream: that many are sent, and at most that many are taken. Default: each line of the file once, and
+    /// all that come, until the end of the run.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    items: Option<u64>,
 }
 
 pub(crate) async fn run(args: BenchArgs, environment: &Environment) -> Result<ExitCode, Failure> {
     let settings = Settings::resolve(&args.target)?;
-    let arguments = arguments::parse(&args.arguments)?;
     let before = args.compare.as_deref().map(read_report).transpose()?;
     let options = SessionOptions {
         codec: args.codec.codec(),
@@ -103,19 +116,15 @@ pub(crate) async fn run(args: BenchArgs, environment: &Environment) -> Result<Ex
         ..SessionOptions::default()
     };
     let session = Session::open(settings, Some(&args.method), options, environment).await?;
-    let mut request = session.channel.request(args.method.clone(), &arguments);
-    request.set_timeout(session.settings.timeout.unwrap_or(DEFAULT_TIMEOUT));
-    for (key, value) in &session.settings.metadata {
-        request.set_metadata(key, value);
-    }
-    // One call before, so that a wrong one is an error and not a report.
-    let first = tower_service::Service::call(&mut session.channel.clone(), request.clone()).await;
-    first.map_err(|error| Failure::of_call(&error, false))?;
-    let load = Load::new(session.channel.clone(), request);
-    let plan = plan(&args);
-    let report = match &args.find {
-        Some(conditions) => find::highest(&load, &plan, conditions).await?,
-        None => Report::new(&args.method, &plan, &load.run(&plan).await),
+    let streams = streams(&session, &args.method).await;
+    let report = if streams.takes || streams.sends {
+        let call = streaming_call(&args, &session, &streams).await?;
+        probe(call.probe()).await?;
+        measure(&args, call).await?
+    } else {
+        let call = plain_call(&args, &session)?;
+        probe(call.clone()).await?;
+        measure(&args, call).await?
     };
     if let Some(path) = &args.chart {
         let written = std::fs::write(path, chart::svg(&report));
@@ -132,6 +141,67 @@ pub(crate) async fn run(args: BenchArgs, environment: &Environment) -> Result<Ex
         eprintln!("assertion failed: {failure}");
     }
     Ok(success_if(failed.is_empty()))
+}
+
+/// Returns the directions in which the method has items; none if the server does not describe it.
+async fn streams(session: &Session, method: &str) -> StreamInfo {
+    let services = session.services().await.ok().flatten().unwrap_or_default();
+    find_method(&services, method).map(|method| method.streams.clone()).unwrap_or_default()
+}
+
+fn plain_call(args: &BenchArgs, session: &Session) -> Result<PlainCall, Failure> {
+    if args.items.is_some() {
+        return Err(Failure::usage(format!("`{}` has no items, for --items", word(&args.method))));
+    }
+    let arguments = arguments::parse(&args.arguments)?;
+    let mut request = session.channel.request(args.method.clone(), &arguments);
+    request.set_timeout(session.settings.timeout.unwrap_or(DEFAULT_TIMEOUT));
+    for (key, value) in &session.settings.metadata {
+        request.set_metadata(key, value);
+    }
+    Ok(PlainCall { channel: session.channel.clone(), request })
+}
+
+/// Creates the streaming call, and reads the items to send.
+async fn streaming_call(
+    args: &BenchArgs,
+    session: &Session,
+    streams: &StreamInfo,
+) -> Result<StreamingCall, Failure> {
+    let (words, mut items) = (&args.arguments[..], Vec::new());
+    let words = if streams.takes {
+        let (words, source) = arguments::split_items(words)?;
+        let mut lines = JsonLines::open(&source).await?;
+        while let Some(item) = lines.next().await? {
+            if items.len() == MAX_ITEMS {
+                return Err(Failure::usage(format!("there are more than {MAX_ITEMS} items to send"))
+                    .with_hint("give fewer: with --items N they are sent again from the first".to_owned()));
+            }
+            items.push(item);
+        }
+        words
+    } else {
+        words
+    };
+    let arguments = arguments::parse(words)?;
+    let Session { channel, settings, .. } = session;
+    Ok(StreamingCall::new(channel, settings, &args.method, streams, arguments, items, args.items))
+}
+
+/// Makes one call before the run, so that a wrong one is an error and not a report.
+async fn probe(mut job: impl Job) -> Result<(), Failure> {
+    match job.run(&CancellationToken::new()).await.error {
+        None => Ok(()),
+        Some(error) => Err(Failure::of_call(&error, false)),
+    }
+}
+
+async fn measure(args: &BenchArgs, job: impl Job) -> Result<Report, Failure> {
+    let (load, plan) = (Load::new(job), plan(args));
+    match &args.find {
+        Some(conditions) => find::highest(&load, &args.method, &plan, conditions).await,
+        None => Ok(Report::new(&args.method, &plan, &load.run(&plan).await)),
+    }
 }
 
 fn plan(args: &BenchArgs) -> Plan {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::measurement::Measurement;
+use super::measurement::{Measurement, Streams};
 use super::plan::{Pace, Plan};
 use crate::failure::Failure;
 use crate::output::escape::word;
@@ -35,6 +35,23 @@ pub(super) struct Report {
     /// The delay with which the generator sent calls: p50, p99, max.
     lag: [f64; 3],
     timeline: Vec<SecondReport>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    streams: Option<StreamReport>,
+}
+
+/// The items of a run, in both directions.
+#[derive(Clone, Debug, Serialize)]
+struct StreamReport {
+    items: u64,
+    bytes: u64,
+    items_per_s: f64,
+    bytes_per_s: f64,
+    /// The time to the first item, in seconds; empty if there was none.
+    first: Vec<(&'static str, f64)>,
+    /// The most streams that were open at once.
+    max_open: u64,
+    /// The streams that the end of the run cut off, which have no latency.
+    cut: u64,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -91,6 +108,7 @@ impl Report {
             timeline: (measured.seconds.iter())
                 .map(|one| SecondReport { calls: one.calls, errors: one.errors, max: seconds_of(one.max) })
                 .collect(),
+            streams: measured.streams.as_ref().map(|streams| StreamReport::new(streams, seconds)),
         }
     }
 
@@ -99,6 +117,12 @@ impl Report {
         match name {
             "errors" => Some(self.failed as f64),
             "rate" => Some(self.rate),
+            "items" => self.streams.as_ref().map(|streams| streams.items_per_s),
+            "bytes" => self.streams.as_ref().map(|streams| streams.bytes_per_s),
+            name if name.starts_with("first-") => {
+                let first = &self.streams.as_ref()?.first;
+                first.iter().find(|(known, _)| *known == name).map(|(_, seconds)| *seconds)
+            }
             name => self.latency.iter().find(|(known, _)| known == name).map(|(_, seconds)| *seconds),
         }
     }
@@ -107,7 +131,7 @@ impl Report {
     pub(super) fn shown(&self, name: &str) -> String {
         match (name, self.figure(name)) {
             (_, None) => "unknown".to_owned(),
-            ("errors" | "rate", Some(number)) => format!("{number:.0}"),
+            ("errors" | "rate" | "items" | "bytes", Some(number)) => format!("{number:.0}"),
             (_, Some(seconds)) => show(Duration::from_secs_f64(seconds)),
         }
     }
@@ -143,6 +167,9 @@ impl Report {
             let [_, p99, max] = self.lag.map(|seconds| show(Duration::from_secs_f64(seconds)));
             text.push_str(&format!("the generator itself was up to {max} late (p99 {p99})\n"));
         }
+        if let Some(streams) = &self.streams {
+            text.push_str(&streams.text());
+        }
         text.push('\n');
         text.push_str(&table(
             &["latency", ""],
@@ -164,21 +191,23 @@ impl Report {
         let earlier = |name: &str| match name {
             "errors" => number(before.get("failed")?),
             "rate" => number(before.get("rate")?),
-            name => {
-                let Value::Array(latency) = before.get("latency")? else { return None };
-                latency.iter().find_map(|pair| match pair {
-                    Value::Array(pair) if pair.first() == Some(&Value::text(name)) => number(pair.get(1)?),
-                    _ => None,
-                })
-            }
+            "items" => number(before.get("streams")?.get("items_per_s")?),
+            "bytes" => number(before.get("streams")?.get("bytes_per_s")?),
+            name if name.starts_with("first-") => pair(before.get("streams")?.get("first")?, name),
+            name => pair(before.get("latency")?, name),
         };
-        let names = self.latency.iter().map(|(name, _)| name.as_str()).chain(["errors", "rate"]);
+        let of_streams = self.streams.iter().flat_map(|streams| {
+            let first = streams.first.iter().map(|(name, _)| *name);
+            first.chain(["items", "bytes"])
+        });
+        let names =
+            self.latency.iter().map(|(name, _)| name.as_str()).chain(["errors", "rate"]).chain(of_streams);
         let rows = names.map(|name| {
             let (then, now) = (earlier(name), self.figure(name).unwrap_or_default());
             let change =
                 then.filter(|then| *then > 0.0).map(|then| format!("{:+.1}%", (now / then - 1.0) * 100.0));
             let then = then.map(|then| match name {
-                "errors" | "rate" => format!("{then:.0}"),
+                "errors" | "rate" | "items" | "bytes" => format!("{then:.0}"),
                 _ => show(Duration::from_secs_f64(then.max(0.0))),
             });
             [name.to_owned(), then.unwrap_or_default(), self.shown(name), change.unwrap_or_default()]
@@ -201,6 +230,58 @@ impl Report {
         }
         Ok(())
     }
+}
+
+impl StreamReport {
+    fn new(streams: &Streams, seconds: f64) -> Self {
+        let (first, traffic) = (&streams.first, streams.traffic);
+        let a_second = |number: u64| if seconds > 0.0 { number as f64 / seconds } else { 0.0 };
+        let figures = [
+            ("first-p50", first.value_at_quantile(0.5)),
+            ("first-p99", first.value_at_quantile(0.99)),
+            ("first-max", first.max()),
+        ];
+        let figures = figures.map(|(name, nanos)| (name, seconds_of(nanos)));
+        Self {
+            items: traffic.items,
+            bytes: traffic.bytes,
+            items_per_s: a_second(traffic.items),
+            bytes_per_s: a_second(traffic.bytes),
+            first: if first.is_empty() { Vec::new() } else { figures.to_vec() },
+            max_open: streams.max_open,
+            cut: streams.cut,
+        }
+    }
+
+    /// Returns the lines for people.
+    fn text(&self) -> String {
+        let Self { items, bytes, items_per_s, bytes_per_s, first, max_open, cut } = self;
+        let mut text = format!(
+            "{items} items, {items_per_s:.0}/s; {bytes} bytes, {:.3} MB/s; up to {max_open} streams open at once\n",
+            bytes_per_s / 1e6
+        );
+        if *cut > 0 {
+            text.push_str(&format!(
+                "{cut} streams were open at the end, which cut them off; they have no latency\n"
+            ));
+        }
+        if !first.is_empty() {
+            let first = first.iter().map(|(name, seconds)| {
+                format!("{} {}", name.trim_start_matches("first-"), show(Duration::from_secs_f64(*seconds)))
+            });
+            text.push_str(&format!("time to the first item: {}\n", first.collect::<Vec<_>>().join(", ")));
+        }
+        text
+    }
+}
+
+/// Returns the number of a name in an array of pairs.
+fn pair(pairs: &Value, name: &str) -> Option<f64> {
+    let Value::Array(pairs) = pairs else { return None };
+    pairs.iter().find_map(|pair| match pair {
+        Value::Array(pair) if pair.first() == Some(&Value::text(name)) => number(pair.get(1)?),
+        _ => None,
+    })
 }
 
 fn number(value: &Value) -> Option<f64> {

@@ -173,7 +173,7 @@ async fn once(args: &CallArgs, invocation: &Invocation, arguments: &Value) -> Re
     let mut timing = Timing::default();
     let outcome = invocation.call(arguments, &mut timing).await;
     if args.verbose {
-        timing.print(&invocation.session.opens(), outcome.as_ref().err());
+        timing.print(&invocation.session, outcome.as_ref().err());
     }
     let result = match outcome {
         Ok(result) => result,

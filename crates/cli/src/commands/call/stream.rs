@@ -16,7 +16,7 @@ use tokio::task::spawn_blocking;
 use super::arguments::{parse, split_items};
 use super::invocation::{Description, Invocation};
 use super::items::{Input, JsonLines};
-use super::timing::opens_text;
+use super::timing::attempts_text;
 use crate::environment::ItemCounts;
 use crate::failure::{Failure, error_value, exit_code};
 use crate::output::json::line;
@@ -249,7 +249,7 @@ impl Times {
 
     /// Writes the times to standard error, and the items with their bytes.
     fn print(&self, invocation: &Invocation) {
-        let mut text = opens_text(&invocation.session.opens());
+        let mut text = attempts_text(&invocation.session);
         let times = [("open", self.open), ("first item", self.first), ("end", Some(self.start.elapsed()))];
         for (name, time) in times {
             if let Some(time) = time {

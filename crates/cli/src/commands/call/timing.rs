@@ -3,12 +3,13 @@
 use std::io::Write as _;
 use std::time::{Duration, Instant};
 
-use farcall::client::{OpenReport, Request, Response};
+use farcall::client::{AttemptReason, Request, Response};
 use farcall::{Address, Channel, RpcError};
 use futures::future::{Either, select};
 use tower_service::Service;
 
 use crate::output::escape::word;
+use crate::session::Session;
 use crate::time::show;
 
 /// The times of one call, after the connection was there.
@@ -53,9 +54,9 @@ impl Timing {
         decoded
     }
 
-    /// Writes the times to standard error: of each connection that was tried, and of the call.
-    pub(super) fn print(&self, opens: &[OpenReport], error: Option<&RpcError>) {
-        let mut text = opens_text(opens);
+    /// Writes the times to standard error: of each connection that was tried, of each further attempt, and of the call.
+    pub(super) fn print(&self, session: &Session, error: Option<&RpcError>) {
+        let mut text = attempts_text(session);
         let endpoint = self.endpoint.as_ref().or_else(|| error?.endpoint());
         let endpoint = endpoint.map(ToString::to_string).unwrap_or_default();
         for (name, time) in [("queue", self.queue), ("wait", self.wait), ("decode", self.decode)] {
@@ -68,16 +69,29 @@ impl Timing {
     }
 }
 
-/// Returns a line for each phase of each connection that was tried.
-pub(super) fn opens_text(opens: &[OpenReport]) -> String {
+/// Returns a line for each phase of each connection that was tried, and for each further attempt of the call, with the
+/// endpoint of the one before and what was wrong there.
+pub(super) fn attempts_text(session: &Session) -> String {
     let mut text = String::new();
-    for open in opens {
+    for open in session.opens() {
         for (phase, time) in &open.phases {
             text.push_str(&format!("{:<10} {:>9}  {}\n", phase.to_string(), show(*time), open.endpoint));
         }
         if let Some(error) = &open.error {
             text.push_str(&format!("{:<10} {:>9}  {}\n", "failed", "", word(&error.to_string())));
         }
+    }
+    for retry in session.retries() {
+        let endpoint =
+            retry.endpoint.map_or_else(|| "no endpoint".to_owned(), |endpoint| endpoint.to_string());
+        let (name, reason) = match &retry.reason {
+            AttemptReason::Slow(limit) => ("hedge", format!("no answer within {}", show(*limit))),
+            AttemptReason::Failed(error) => {
+                ("retry", format!("{} ({}, {})", word(error.message()), error.code(), error.execution()))
+            }
+            _ => ("retry", String::new()),
+        };
+        text.push_str(&format!("{name:<10} {:>9}  {endpoint}: {reason}\n", retry.number));
     }
     text
 }

@@ -1,24 +1,26 @@
 //! `farcall doctor`: checks the way to each instance step by step; each line that is not right says what to do.
 
 mod report;
+mod skew;
 mod tls;
 
-use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::Args;
-use farcall::client::{ChannelOverview, Connection, ConnectionOptions};
+use farcall::client::{Connection, ConnectionOptions, EndpointStatus};
 use farcall::protocol::Codec;
-use farcall::protocol::describe::{SERVICES, ServiceInfo};
+use farcall::protocol::describe::{SCHEMA, SERVICES, ServiceInfo};
 use farcall::{Address, Channel, Code, RpcError};
+use farcall_schema::Document;
 
 use self::report::Report;
+use self::skew::{Description, Instance};
 use crate::diagnose::diagnose;
 use crate::environment::Environment;
 use crate::exit::success_if;
 use crate::failure::Failure;
-use crate::methods::{names, signature};
+use crate::methods::names;
 use crate::output::escape::word;
 use crate::output::print;
 use crate::targets::args::TargetArgs;
@@ -36,27 +38,29 @@ pub(crate) struct DoctorArgs {
 
 pub(crate) async fn run(args: DoctorArgs, environment: &Environment) -> Result<ExitCode, Failure> {
     let settings = Settings::resolve(&args.target)?;
-    let addresses = addresses(&settings, environment).await?;
+    let instances = instances(&settings, environment).await?;
     let mut report = Report::default();
     let mut descriptions = Vec::new();
-    for address in &addresses {
+    for Instance { address, .. } in &instances {
         report.heading(&address.to_string());
-        if let Some(services) = examine(address, &settings, &mut report).await? {
-            descriptions.push((address.clone(), services));
+        if let Some(description) = examine(address, &settings, &mut report).await? {
+            descriptions.push(description);
         }
     }
-    if addresses.len() > 1 {
+    if instances.len() > 1 {
         report.heading("all instances");
-        compare(&descriptions, &mut report);
+        skew::versions(&instances, &mut report);
+        skew::types(&descriptions, &mut report);
     }
     print(&report.text)?;
     Ok(success_if(!report.has_failed))
 }
 
-/// Returns the addresses of all instances.
-async fn addresses(settings: &Settings, environment: &Environment) -> Result<Vec<Address>, Failure> {
+/// Returns all instances.
+async fn instances(settings: &Settings, environment: &Environment) -> Result<Vec<Instance>, Failure> {
     if let Place::Addresses(addresses) = &settings.place {
-        return Ok(addresses.clone());
+        let instance = |address: &Address| Instance { address: address.clone(), version: None };
+        return Ok(addresses.iter().map(instance).collect());
     }
     let options = settings.connection_options().await?;
     let channel = settings.channel(None)?.options(options).build();
@@ -64,20 +68,23 @@ async fn addresses(settings: &Settings, environment: &Environment) -> Result<Vec
     environment.keep(&channel);
     // One that cannot be reached is examined below; the list is there in any case.
     let outcome = channel.connect().await;
-    let ChannelOverview { endpoints, .. } = channel.overview();
-    let found: Vec<_> = endpoints.iter().filter_map(|one| Address::parse(&one.address).ok()).collect();
+    let instance = |status: EndpointStatus| Instance {
+        address: status.endpoint.address.clone(),
+        version: status.endpoint.version.clone(),
+    };
+    let found: Vec<_> = channel.endpoints().into_iter().map(instance).collect();
     match outcome {
         Err(error) if found.is_empty() => Err(Failure::of_call(&error, true)),
         _ => Ok(found),
     }
 }
 
-/// Checks one instance; returns its services if it describes them.
+/// Checks one instance; returns what it says of its methods, if it does.
 async fn examine(
     address: &Address,
     settings: &Settings,
     report: &mut Report,
-) -> Result<Option<Vec<ServiceInfo>>, Failure> {
+) -> Result<Option<Description>, Failure> {
     if let (Some(host), Some(port)) = (address.host(), address.port()) {
         let start = Instant::now();
         match tokio::net::lookup_host((host, port)).await {
@@ -118,7 +125,9 @@ async fn examine(
     match channel.call::<Vec<ServiceInfo>>(SERVICES, &()).await.map_err(RpcError::from) {
         Ok(services) => {
             report.ok("services", format!("{} methods", names(&services).count()));
-            Ok(Some(services))
+            let types = channel.call::<serde_json::Value>(SCHEMA, &()).await.ok();
+            let types = types.and_then(|types| Document::from_json(&types).ok());
+            Ok(Some(Description { address: address.clone(), services, types }))
         }
         Err(error) if error.code() == Code::Unimplemented => {
             report.ok("services", "it does not describe them");
@@ -142,33 +151,6 @@ async fn codecs(address: &Address, options: &ConnectionOptions, report: &mut Rep
         }
     }
     report.ok("codecs", spoken.join(", "));
-}
-
-/// Compares what the instances say of their methods.
-fn compare(descriptions: &[(Address, Vec<ServiceInfo>)], report: &mut Report) {
-    let mut groups: BTreeMap<Vec<String>, Vec<String>> = BTreeMap::new();
-    for (address, services) in descriptions {
-        let methods = services.iter().flat_map(|service| {
-            service
-                .methods
-                .iter()
-                .map(move |method| format!("{}.{}{}", service.name, method.name, signature(method)))
-        });
-        let mut methods: Vec<_> = methods.collect();
-        methods.sort_unstable();
-        groups.entry(methods).or_default().push(address.to_string());
-    }
-    if groups.len() < 2 {
-        return report.ok("schema", "all describe the same methods");
-    }
-    for (methods, addresses) in &groups {
-        let differing = methods.iter().filter(|method| groups.keys().any(|other| !other.contains(method)));
-        let differing: Vec<_> = differing.map(|method| word(method)).collect();
-        let only =
-            if differing.is_empty() { "nothing more than others".to_owned() } else { differing.join(", ") };
-        let cure = "deploy the same version everywhere, or check that callers work with each";
-        report.bad("schema", format!("{}: {only}", addresses.join(", ")), cure);
-    }
 }
 
 /// Returns what to do about an error of connecting.

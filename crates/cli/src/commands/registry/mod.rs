@@ -100,6 +100,11 @@ fn admin(args: &InstanceArgs) -> Result<Admin, Failure> {
     Admin::new(&Settings::resolve(&args.target)?)
 }
 
+/// Prints the services of a registry.
+pub(crate) async fn list_services(settings: &Settings, output: Format) -> Result<(), Failure> {
+    output.print(&Value::Array(Admin::new(settings)?.services().await?))
+}
+
 async fn list(args: ListArgs) -> Result<(), Failure> {
     let settings = Settings::resolve(&args.target)?;
     let admin = Admin::new(&settings)?;

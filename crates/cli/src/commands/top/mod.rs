@@ -3,6 +3,7 @@
 mod sample;
 mod view;
 
+use std::collections::HashSet;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -45,11 +46,12 @@ pub(crate) struct TopArgs {
 pub(crate) async fn run(args: TopArgs, environment: &Environment) -> Result<ExitCode, Failure> {
     let settings = Settings::resolve(&args.target)?;
     let session = Session::open(settings, None, SessionOptions::default(), environment).await?;
+    let streaming = streaming_methods(&session).await;
     let pause = args.interval.max(Duration::from_millis(50));
     if args.once || !is_terminal() {
         let before = Sample::take(&session).await?;
         tokio::time::sleep(pause).await;
-        let rows = Sample::take(&session).await?.rows(Some(&before));
+        let rows = Sample::take(&session).await?.rows(Some(&before), &streaming);
         let rows = Value::Array(rows.iter().map(Row::value).collect());
         let format = if args.json { Format::Json } else { Format::Table };
         format.print(&rows)?;
@@ -58,15 +60,27 @@ pub(crate) async fn run(args: TopArgs, environment: &Environment) -> Result<Exit
     // Restores the terminal also if this panics.
     let mut terminal =
         ratatui::try_init().map_err(|error| Failure::local(format!("the terminal: {error}")))?;
-    let outcome = watch(&session, &args.target.target, pause, &mut terminal).await;
+    let outcome = watch(&session, &args.target.target, &streaming, pause, &mut terminal).await;
     ratatui::restore();
     outcome.map(|()| ExitCode::SUCCESS)
+}
+
+/// Returns the names of the methods that stream: each of their calls in flight is an open stream. Empty if the servers do
+/// not describe their methods.
+async fn streaming_methods(session: &Session) -> HashSet<String> {
+    let services = session.services().await.ok().flatten().unwrap_or_default();
+    let methods = services.iter().flat_map(|service| {
+        let streaming = service.methods.iter().filter(|method| method.streams.takes || method.streams.sends);
+        streaming.map(|method| format!("{}.{}", service.name, method.name))
+    });
+    methods.collect()
 }
 
 /// Refreshes the table until `q` or Ctrl-C.
 async fn watch(
     session: &Session,
     target: &str,
+    streaming: &HashSet<String>,
     pause: Duration,
     terminal: &mut ratatui::DefaultTerminal,
 ) -> Result<(), Failure> {
@@ -87,7 +101,7 @@ async fn watch(
             Ok(sample) => sample,
             Err(failure) => break Err(failure),
         };
-        let rows = sample.rows(before.as_ref());
+        let rows = sample.rows(before.as_ref(), streaming);
         let failures = sample.failures();
         if let Err(error) = terminal.draw(|frame| view::draw(frame, target, &rows, &failures)) {
             break Err(Failure::local(format!("the terminal: {error}")));

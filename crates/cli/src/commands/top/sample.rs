@@ -1,6 +1,6 @@
 //! [`Sample`]: the statistics of all instances at one moment, and the rows that two of them make.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::time::{Duration, Instant};
 
 use farcall::RpcError;
@@ -30,6 +30,8 @@ pub(super) struct Row {
     pub(super) endpoint: String,
     /// Calls a second since the sample before; `None` if there was none.
     pub(super) rate: Option<f64>,
+    /// Open streams; `None` if the method does not stream.
+    pub(super) streams: Option<u64>,
     pub(super) stats: MethodStats,
 }
 
@@ -60,7 +62,7 @@ impl Sample {
     }
 
     /// Returns a row for each method of each instance, the busiest first.
-    pub(super) fn rows(&self, before: Option<&Self>) -> Vec<Row> {
+    pub(super) fn rows(&self, before: Option<&Self>, streaming: &HashSet<String>) -> Vec<Row> {
         let row = |((method, endpoint), stats): (&(String, String), &MethodStats)| {
             let key = (method.clone(), endpoint.clone());
             let rate = before.map(|before| {
@@ -68,7 +70,8 @@ impl Sample {
                 let seconds = self.at.duration_since(before.at).as_secs_f64().max(1e-3);
                 stats.calls.saturating_sub(calls) as f64 / seconds
             });
-            Row { method: key.0, endpoint: key.1, rate, stats: stats.clone() }
+            let streams = streaming.contains(method).then_some(stats.in_flight);
+            Row { method: key.0, endpoint: key.1, rate, streams, stats: stats.clone() }
         };
         let mut rows: Vec<_> = self.stats.iter().map(row).collect();
         rows.sort_by(|a, b| b.rate.unwrap_or_default().total_cmp(&a.rate.unwrap_or_default()));
@@ -85,6 +88,7 @@ impl Row {
             ("method", Value::text(&self.method)),
             ("endpoint", Value::text(&self.endpoint)),
             ("rate", rate),
+            ("streams", self.streams.map_or(Value::Null, Value::from)),
         ];
         let numbers = [
             ("in_flight", in_flight),

@@ -12,8 +12,8 @@ use super::sample::Row;
 use crate::output::escape::word;
 use crate::time::show;
 
-const HEADER: [&str; 9] =
-    ["METHOD", "ENDPOINT", "CALLS/S", "UNDER WAY", "CALLS", "ERRORS", "P50", "P99", "MAX"];
+const HEADER: [&str; 10] =
+    ["METHOD", "ENDPOINT", "CALLS/S", "UNDER WAY", "STREAMS", "CALLS", "ERRORS", "P50", "P99", "MAX"];
 
 /// Draws the rows, and the instances that did not answer.
 pub(super) fn draw(frame: &mut Frame<'_>, target: &str, rows: &[Row], failures: &[(String, String)]) {
@@ -21,10 +21,12 @@ pub(super) fn draw(frame: &mut Frame<'_>, target: &str, rows: &[Row], failures: 
     let parts = Layout::vertical([Constraint::Length(1), Constraint::Min(1), Constraint::Length(failed)]);
     let [title, middle, bottom] = parts.areas(frame.area());
     let total: f64 = rows.iter().filter_map(|row| row.rate).sum();
-    let text = format!("{}: {total:.0} calls/s, {} rows; q ends", word(target), rows.len());
+    let streams: u64 = rows.iter().filter_map(|row| row.streams).sum();
+    let text =
+        format!("{}: {total:.0} calls/s, {streams} open streams, {} rows; q ends", word(target), rows.len());
     frame.render_widget(Line::styled(text, Modifier::BOLD), title);
     let (method, endpoint) = (width(rows, |row| &row.method), width(rows, |row| &row.endpoint));
-    let widths = [method, endpoint, 9, 9, 10, 8, 9, 9, 9].map(Constraint::Length);
+    let widths = [method, endpoint, 9, 9, 7, 10, 8, 9, 9, 9].map(Constraint::Length);
     let cells = rows.iter().map(|row| {
         let style = if row.stats.in_flight > 0 { Style::new().bold() } else { Style::new() };
         Cells::new(texts(row)).style(style)
@@ -36,13 +38,14 @@ pub(super) fn draw(frame: &mut Frame<'_>, target: &str, rows: &[Row], failures: 
     frame.render_widget(Text::from_iter(lines).style(Style::new().bold()), bottom);
 }
 
-fn texts(row: &Row) -> [String; 9] {
+fn texts(row: &Row) -> [String; 10] {
     let micros = |micros| show(Duration::from_micros(micros));
     [
         word(&row.method),
         word(&row.endpoint),
         row.rate.map_or_else(String::new, |rate| format!("{rate:.0}")),
         row.stats.in_flight.to_string(),
+        row.streams.map(|streams| streams.to_string()).unwrap_or_default(),
         row.stats.calls.to_string(),
         row.stats.errors.to_string(),
         micros(row.stats.p50_us),
