@@ -3,7 +3,8 @@
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    bench, call, completions, describe, doctor, health, ls, man, ping, registry, schema, template, top,
+    bench, call, complete, completions, describe, doctor, health, ls, man, ping, registry, schema, template,
+    top,
 };
 use crate::exit;
 
@@ -30,6 +31,7 @@ pub(crate) enum Command {
     Schema(schema::SchemaArgs),
     Top(top::TopArgs),
     Completions(completions::CompletionsArgs),
+    CompleteWords(complete::CompleteArgs),
     Man(man::ManArgs),
 }
 

@@ -2,6 +2,7 @@
 
 pub(crate) mod bench;
 pub(crate) mod call;
+pub(crate) mod complete;
 pub(crate) mod completions;
 pub(crate) mod describe;
 pub(crate) mod doctor;
@@ -33,6 +34,7 @@ pub(crate) async fn run(command: Command, environment: &Environment) -> Result<E
         Command::Schema(args) => schema::run(args, environment).await,
         Command::Template(args) => template::run(args, environment).await,
         Command::Top(args) => top::run(args, environment).await,
+        Command::CompleteWords(args) => complete::run::<Cli>(&args).await,
         Command::Completions(args) => completions::run::<Cli>(&args),
         Command::Man(args) => man::run::<Cli>(&args),
         Command::Bench(args) => bench::run(args, environment).await,

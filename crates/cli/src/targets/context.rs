@@ -77,6 +77,19 @@ impl Context {
     }
 }
 
+/// Returns the names of all contexts.
+///
+/// # Errors
+///
+/// The file cannot be read.
+pub(crate) fn names() -> Result<Vec<String>, Failure> {
+    let path = path()?;
+    let text = std::fs::read_to_string(&path);
+    let text = text.map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?;
+    let contexts = parse(&text).map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?;
+    Ok(contexts.into_keys().collect())
+}
+
 /// Parses a file of contexts.
 fn parse(text: &str) -> Result<BTreeMap<String, Context>, toml::de::Error> {
     toml::from_str(text)

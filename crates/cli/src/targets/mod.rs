@@ -4,7 +4,7 @@
 //! the command line and a context together.
 
 pub(crate) mod args;
-mod context;
+pub(crate) mod context;
 pub(crate) mod place;
 mod secret;
 pub(crate) mod settings;

@@ -102,6 +102,11 @@ impl Settings {
         }
     }
 
+    /// Returns `true` if the token is what a command prints.
+    pub(crate) const fn has_token_command(&self) -> bool {
+        matches!(self.token, Some(Secret::Command(_)))
+    }
+
     /// Returns `true` if the servers are found in a registry.
     pub(crate) const fn is_registry(&self) -> bool {
         !matches!(self.place, Place::Addresses(_))

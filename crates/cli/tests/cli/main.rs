@@ -6,6 +6,7 @@ mod attempts;
 mod benches;
 mod calls;
 mod checks;
+mod completing;
 mod documents;
 mod registries;
 mod schemes;

@@ -100,6 +100,16 @@ fn admin(args: &InstanceArgs) -> Result<Admin, Failure> {
     Admin::new(&Settings::resolve(&args.target)?)
 }
 
+/// Returns the names of the services of a registry.
+pub(crate) async fn service_names(settings: &Settings) -> Result<Vec<String>, Failure> {
+    let rows = Admin::new(settings)?.services().await?;
+    let names = rows.iter().filter_map(|row| match row.get("name") {
+        Some(Value::Text(name)) => Some(name.clone()),
+        _ => None,
+    });
+    Ok(names.collect())
+}
+
 /// Prints the services of a registry.
 pub(crate) async fn list_services(settings: &Settings, output: Format) -> Result<(), Failure> {
     output.print(&Value::Array(Admin::new(settings)?.services().await?))
