@@ -145,6 +145,48 @@ impl Outbox {
         self.closed.append(&mut other.closed);
     }
 
+    /// Moves messages from the front of this outbox to the end of `other`: all bytes up to the first end of a message at or
+    /// behind `len`. This outbox must begin with a whole message.
+    pub fn move_messages(&mut self, other: &mut Self, len: usize) {
+        let mut left = self.end_of_message(len);
+        other.close_open();
+        other.appended += left as u64;
+        while left > 0 {
+            let chunk = match self.closed.pop_front() {
+                Some(mut chunk) if chunk.len() > left => {
+                    let front = chunk.split_to(left);
+                    self.closed.push_front(chunk);
+                    self.closed_len -= left;
+                    front
+                }
+                Some(chunk) => {
+                    self.closed_len -= chunk.len();
+                    chunk
+                }
+                None => {
+                    self.burst += left;
+                    self.open.split_to(left).freeze()
+                }
+            };
+            left -= chunk.len();
+            other.closed_len += chunk.len();
+            other.closed.push_back(chunk);
+        }
+    }
+
+    /// Returns the first position at or behind `len` at which a message ends, counted from the beginning of a message.
+    fn end_of_message(&self, len: usize) -> usize {
+        let mut bytes = Cursor { outbox: self, chunk: 0, begin: 0 };
+        let mut at = 0;
+        while at < len.min(self.remaining()) {
+            // The header, then the body.
+            for _ in 0..2 {
+                at += LENGTH_BYTES + bytes.length_at(at);
+            }
+        }
+        at.min(self.remaining())
+    }
+
     /// Returns the number of bytes appended since the creation, which is the position of the next message in the
     /// stream.
     #[must_use]
@@ -170,6 +212,38 @@ impl Outbox {
             self.closed_len += self.open.len();
             self.closed.push_back(self.open.split().freeze());
         }
+    }
+}
+
+/// Reads the lengths of frames, each at or behind the one before.
+struct Cursor<'a> {
+    outbox: &'a Outbox,
+    /// The chunk that was read last, and its position.
+    chunk: usize,
+    begin: usize,
+}
+
+impl Cursor<'_> {
+    /// Returns the length that the frame at this position has.
+    fn length_at(&mut self, at: usize) -> usize {
+        let bytes: [u8; LENGTH_BYTES] = std::array::from_fn(|offset| {
+            loop {
+                let chunk = match self.outbox.closed.get(self.chunk) {
+                    Some(closed) => &closed[..],
+                    None => &self.outbox.open[..],
+                };
+                match chunk.get(at + offset - self.begin) {
+                    Some(byte) => return *byte,
+                    // Behind the end, which no whole message is.
+                    None if self.chunk >= self.outbox.closed.len() => return 0,
+                    None => {
+                        self.begin += chunk.len();
+                        self.chunk += 1;
+                    }
+                }
+            }
+        });
+        u32::from_be_bytes(bytes) as usize
     }
 }
 
@@ -306,6 +380,32 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn messages_are_moved_whole(
+            bodies in proptest::collection::vec(0_usize..20_000, 1..12),
+            steps in proptest::collection::vec(1_usize..50_000, 1..12),
+        ) {
+            let (mut all, mut rest) = (Outbox::new(), Outbox::new());
+            let mut ends = vec![0];
+            for (seq, body) in bodies.into_iter().enumerate() {
+                push(&mut all, seq as u64, body);
+                push(&mut rest, seq as u64, body);
+                ends.push(all.remaining());
+            }
+            let whole = all.copy_to_bytes(all.remaining());
+            let (mut moved, appended) = (Outbox::new(), rest.appended());
+            for step in steps.into_iter().chain([usize::MAX]) {
+                let (before, wanted) = (moved.remaining(), moved.remaining().saturating_add(step));
+                rest.move_messages(&mut moved, step);
+                let end = ends.iter().copied().find(|end| *end >= wanted).unwrap_or(whole.len());
+                prop_assert_eq!(moved.remaining(), end.max(before));
+                prop_assert_eq!(moved.remaining() + rest.remaining(), whole.len());
+            }
+            prop_assert_eq!(rest.appended(), appended);
+            prop_assert_eq!(moved.appended(), appended);
+            prop_assert_eq!(moved.copy_to_bytes(moved.remaining()), whole);
+        }
+
         #[test]
         fn sizes_of_writes_do_not_change_the_bytes(
             bodies in proptest::collection::vec((0_usize..20_000, any::<bool>()), 1..12),

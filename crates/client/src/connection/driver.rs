@@ -59,6 +59,8 @@ pub(super) struct Driver {
     wake_batch: WakeBatch,
     /// The bytes that are being written, taken from the callers all at once.
     outbox: Outbox,
+    /// The bytes at its front that have no position in the outgoing stream.
+    control: usize,
     /// `true` if this task let callers run since it found bytes to write.
     yielded: bool,
     flushed: bool,
@@ -96,6 +98,7 @@ impl Driver {
             wakers: Vec::new(),
             wake_batch: WakeBatch::new(),
             outbox: Outbox::new(),
+            control: 0,
             yielded: false,
             flushed: true,
             shut: false,
@@ -239,7 +242,9 @@ impl Driver {
                 match self.stream.poll_write_from(cx, &mut self.outbox) {
                     Poll::Ready(Ok(0)) => return Poll::Ready(Err("it takes no more bytes".to_owned())),
                     Poll::Ready(Ok(written)) => {
-                        self.shared.progress.add_written(written);
+                        let control = written.min(self.control);
+                        self.control -= control;
+                        self.shared.progress.add_written(written - control);
                         self.write_stalled = None;
                         self.flushed = false;
                     }
@@ -261,7 +266,7 @@ impl Driver {
                 return Poll::Pending;
             }
             self.yielded = false;
-            self.shared.take_output(&mut self.outbox);
+            self.control = self.shared.take_output(&mut self.outbox);
             // A stream may have begun to wait for credit.
             if let Some(check_at) = self.shared.streams_check_at() {
                 self.wake_by(check_at);

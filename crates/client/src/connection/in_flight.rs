@@ -78,6 +78,8 @@ enum Waiter {
 pub(super) struct Abandoned {
     /// `true` if the server still works on the call, so that it has to be cancelled there.
     pub(super) cancel: bool,
+    /// The end of its request in the outgoing stream.
+    pub(super) request_end: u64,
     _waiter: Waiter,
 }
 
@@ -202,14 +204,20 @@ impl InFlight {
         slot.deadline = None;
         let waiter = std::mem::take(&mut slot.waiter);
         let cancel = !slot.answered && matches!(waiter, Waiter::Waiting(_));
+        let request_end = slot.span.1;
         self.free_if_done(index);
-        Abandoned { cancel, _waiter: waiter }
+        Abandoned { cancel, request_end, _waiter: waiter }
     }
 
-    /// Ends the calls whose deadline is at or before `now`, and calls `expired` for each: it has to be cancelled, and
-    /// its caller woken. Its slot stays taken until the server answers. `written` is the length of the outgoing stream
+    /// Ends the calls whose deadline is at or before `now`, and calls `expired` for each, with the end of its request
+    /// in the outgoing stream: it has to be cancelled, and its caller woken. Its slot stays taken until the server answers. `written` is the length of the outgoing stream
     /// that was written.
-    pub(super) fn expire(&mut self, now: Instant, written: u64, mut expired: impl FnMut(Seq, Option<Waker>)) {
+    pub(super) fn expire(
+        &mut self,
+        now: Instant,
+        written: u64,
+        mut expired: impl FnMut(Seq, u64, Option<Waker>),
+    ) {
         if self.earliest.is_none_or(|earliest| earliest > now) {
             return;
         }
@@ -219,7 +227,7 @@ impl InFlight {
             if deadline <= now {
                 slot.deadline = None;
                 let waker = slot.complete(Err(ConnectionLoss::Deadline { written: written >= slot.span.1 }));
-                expired(Seq(slot.seq), waker);
+                expired(Seq(slot.seq), slot.span.1, waker);
             } else {
                 earliest = Some(earliest.map_or(deadline, |earliest| earliest.min(deadline)));
             }

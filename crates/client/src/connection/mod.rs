@@ -212,7 +212,7 @@ impl Connection {
     /// `unavailable`, `maybe`: the connection ended before.
     pub async fn flush(&self) -> Result<(), RpcError> {
         let shared = self.shared();
-        if shared.progress.ended().is_some() || shared.until_flushed(shared.sent()).await {
+        if shared.progress.ended().is_some() || shared.until_all_flushed().await {
             return Ok(());
         }
         let (code, execution) = (Code::Unavailable, Execution::Maybe);

@@ -163,8 +163,8 @@ impl OpenStream {
 
     /// Cancels the call, unless it has ended, and drops the items that were not taken.
     pub(crate) fn cancel(&self) {
-        if self.streams().abandon(self.seq) {
-            self.handle.shared().cancel(self.seq);
+        if let Some(request_end) = self.streams().abandon(self.seq) {
+            self.handle.shared().cancel(self.seq, request_end);
         }
     }
 

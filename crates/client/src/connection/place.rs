@@ -12,7 +12,7 @@ use super::response::Response;
 use super::streams::Directions;
 use crate::error::Phase;
 
-/// The kinds of calls, which have places of their own.
+/// The kinds of calls, each of which has its places.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PlaceKind {
     /// A call that is not answered: it needs no place.

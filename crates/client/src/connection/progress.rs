@@ -14,6 +14,8 @@ pub(super) struct Progress {
     written: AtomicU64,
     /// The part of them that was flushed too, so that no layer above the socket holds any of it.
     flushed: AtomicU64,
+    /// `true` if the task has taken messages without a position that may not be flushed yet.
+    control_taken: AtomicBool,
     /// `true` if a caller waits for bytes to be flushed.
     wanted: AtomicBool,
     /// Notified when bytes were flushed that a caller waits for, and when the connection ends.
@@ -51,9 +53,15 @@ impl Progress {
         self.written.load(Ordering::Relaxed)
     }
 
-    /// Notes that all bytes that the stream has accepted were flushed.
+    /// Notes that all bytes that the task has taken were flushed.
     pub(super) fn set_flushed(&self) {
+        self.control_taken.store(false, Ordering::Relaxed);
         self.flushed.store(self.written(), Ordering::Release);
+    }
+
+    /// Notes that the task has taken messages without a position in the stream.
+    pub(super) fn set_control_taken(&self) {
+        self.control_taken.store(true, Ordering::Release);
     }
 
     /// Returns `true` if a caller waits for bytes to be flushed.
@@ -90,18 +98,23 @@ impl Progress {
         self.flushed.load(Ordering::Acquire) >= end
     }
 
-    /// Waits until the stream was flushed up to `end`. Returns `false` if the connection ended before. `task` wakes the
-    /// connection's task.
-    pub(super) async fn until_flushed(&self, end: u64, task: &AtomicWaker) -> bool {
+    /// Returns `true` if no message without a position waits to be flushed that the task has taken.
+    pub(super) fn is_control_flushed(&self) -> bool {
+        !self.control_taken.load(Ordering::Acquire)
+    }
+
+    /// Waits until `is_flushed` returns `true`. Returns `false` if the connection ended before. `task` wakes the connection's
+    /// task.
+    pub(super) async fn until_flushed(&self, is_flushed: impl Fn(&Self) -> bool, task: &AtomicWaker) -> bool {
         loop {
             // Created before the check, so that progress in between is noticed.
             let changed = self.changed.notified();
-            if self.is_flushed(end) {
+            if is_flushed(self) {
                 return true;
             }
             if self.ended().is_some() {
                 // It may have been flushed just before.
-                return self.is_flushed(end);
+                return is_flushed(self);
             }
             self.wanted.store(true, Ordering::Release);
             // The task may have found nothing to write before it could see what is wanted.

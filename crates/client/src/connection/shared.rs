@@ -56,9 +56,12 @@ pub(super) struct Shared {
 
 struct State {
     in_flight: InFlight,
-    /// Bounded by `ConnectionOptions::outbox_bytes` and one message; in addition, at most a cancel for
-    /// each call in flight, a ping, and a goaway.
+    /// The requests, and what follows them. Bounded by `ConnectionOptions::outbox_bytes` and one message; in addition, at
+    /// most a cancel for each of them, and a goaway.
     outbox: Outbox,
+    /// The messages that wait for no request: at most a cancel for each call in flight, a ping, and
+    /// `ConnectionOptions::outbox_bytes` of pongs. They have no positions in the outgoing stream.
+    control: Outbox,
     /// The position in the outgoing stream of this side's goaway, once there is one.
     goaway: Option<u64>,
     phase: Phase,
@@ -79,6 +82,13 @@ enum Phase {
     Closed,
 }
 
+impl State {
+    /// Returns the position in the outgoing stream up to which the task has taken it.
+    fn taken(&self) -> u64 {
+        self.outbox.appended() - self.outbox.remaining() as u64
+    }
+}
+
 impl Shared {
     pub(super) fn new(negotiated: Negotiated, endpoint: Address, options: &ConnectionOptions) -> Self {
         Self {
@@ -88,6 +98,7 @@ impl Shared {
             state: Mutex::new(State {
                 in_flight: InFlight::new(),
                 outbox: Outbox::new(),
+                control: Outbox::new(),
                 goaway: None,
                 phase: Phase::Open,
             }),
@@ -138,7 +149,10 @@ impl Shared {
 
     /// Returns the position in the outgoing stream behind all that callers have sent so far.
     pub(super) fn sent(&self) -> u64 {
-        let state = self.lock();
+        let mut state = self.lock();
+        let State { outbox, control, .. } = &mut *state;
+        // They get positions that can be waited for.
+        outbox.append(control);
         state.goaway.unwrap_or_else(|| state.outbox.appended())
     }
 }
@@ -231,7 +245,15 @@ impl Shared {
 
     /// Waits until the outgoing stream was flushed up to `end`. Returns `false` if the connection ended before.
     pub(super) async fn until_flushed(&self, end: u64) -> bool {
-        self.progress.until_flushed(end, &self.waker).await
+        self.progress.until_flushed(|progress| progress.is_flushed(end), &self.waker).await
+    }
+
+    /// Waits until all that callers have sent so far was flushed, cancels included. Returns `false` if the connection ended
+    /// before.
+    pub(super) async fn until_all_flushed(&self) -> bool {
+        let end = self.sent();
+        let is_flushed = |progress: &Progress| progress.is_flushed(end) && progress.is_control_flushed();
+        self.progress.until_flushed(is_flushed, &self.waker).await
     }
 
     fn push_request(
@@ -269,14 +291,13 @@ impl Shared {
         self.lock().in_flight.poll(seq, waker)
     }
 
-    /// Cancels a call whose caller dropped it. The cancel is appended after its request, so that it cannot overtake
-    /// it.
+    /// Cancels a call whose caller dropped it.
     pub(super) fn abandon(&self, seq: Seq) {
         let mut state = self.lock();
         let abandoned = state.in_flight.abandon(seq);
         let cancel = abandoned.cancel && state.phase != Phase::Closed;
         if cancel {
-            self.push(&mut state, &HeaderRef::new(Kind::Cancel, seq));
+            self.push_cancel(&mut state, seq, abandoned.request_end);
         }
         drop(state);
         if cancel {
@@ -284,11 +305,11 @@ impl Shared {
         }
     }
 
-    /// Cancels a streaming call whose caller has let go of it.
-    pub(super) fn cancel(&self, seq: Seq) {
+    /// Cancels a streaming call whose caller has let go of it. Its request ends at this position.
+    pub(super) fn cancel(&self, seq: Seq, request_end: u64) {
         let mut state = self.lock();
         if state.phase != Phase::Closed {
-            self.push(&mut state, &HeaderRef::new(Kind::Cancel, seq));
+            self.push_cancel(&mut state, seq, request_end);
             drop(state);
             self.wake();
         }
@@ -329,7 +350,7 @@ impl Shared {
         state.goaway = Some(state.outbox.appended());
         // Also sent after the server's own: without it, the end of the stream would stop one-way requests.
         let last = state.in_flight.last();
-        self.push(state, &HeaderRef::new(Kind::Goaway, last));
+        self.push(&mut state.outbox, &HeaderRef::new(Kind::Goaway, last));
         true
     }
 
@@ -345,11 +366,17 @@ impl Shared {
     }
 
     /// Appends a message without a body.
-    fn push(&self, state: &mut State, header: &HeaderRef<'_>) {
+    fn push(&self, outbox: &mut Outbox, header: &HeaderRef<'_>) {
         // Such headers have a kind and a number only, which fit into any useful frame limit. If they do not, there
         // is nothing else to send.
-        let _ =
-            state.outbox.push(&self.negotiated.codec, header, &Body::default(), self.negotiated.send_limit);
+        let _ = outbox.push(&self.negotiated.codec, header, &Body::default(), self.negotiated.send_limit);
+    }
+
+    /// Appends a cancel: before requests that wait, unless that of its call is among them.
+    fn push_cancel(&self, state: &mut State, seq: Seq, request_end: u64) {
+        let is_taken = request_end <= state.taken();
+        let outbox = if is_taken { &mut state.control } else { &mut state.outbox };
+        self.push(outbox, &HeaderRef::new(Kind::Cancel, seq));
     }
 
     /// Wakes the task.

@@ -225,19 +225,21 @@ impl Streams {
         }
     }
 
-    /// Lets go of a call, with all its items. Returns `true` if it has to be cancelled at the server.
-    pub(super) fn abandon(&self, seq: Seq) -> bool {
+    /// Lets go of a call, with all its items. Returns the end of its request in the outgoing stream if it has to be cancelled
+    /// at the server.
+    pub(super) fn abandon(&self, seq: Seq) -> Option<u64> {
         let mut state = self.lock();
         state.table.remove(seq);
-        let Some(call) = state.calls.get_mut(&seq) else { return false };
+        let call = state.calls.get_mut(&seq)?;
         let (answered, known) = (call.answered, std::mem::replace(&mut call.abandoned, true));
+        let request_end = call.span.1;
         // Dropped, and woken, outside of the lock.
         let waiter = call.waiter.take();
         let call = if answered { state.forget(seq) } else { None };
         drop(state);
         drop(call);
         waiter.into_iter().for_each(Waker::wake);
-        !answered && !known
+        (!answered && !known).then_some(request_end)
     }
 }
 
@@ -286,6 +288,17 @@ impl Streams {
         true
     }
 
+    /// Appends the messages without items of the calls whose requests end before `taken` in the outgoing stream. Returns
+    /// `true` if there is more to write.
+    pub(super) fn write_control(&self, outbox: &mut Outbox, taken: u64) -> bool {
+        let mut state = self.lock();
+        let State { table, calls, task, .. } = &mut *state;
+        table.write_control(outbox, |seq| calls.get(&seq).is_none_or(|call| call.span.1 <= taken));
+        // It was taken when it was woken.
+        table.register_task(task);
+        table.has_output()
+    }
+
     /// Appends the items and the other messages that are due, as many as may wait in a connection's buffer. Returns `true`
     /// if there are more.
     pub(super) fn write(&self, outbox: &mut Outbox) -> bool {
@@ -302,19 +315,20 @@ impl Streams {
         self.lock().table.check_at()
     }
 
-    /// Gives up the calls that have waited for credit too long. Returns those that have to be cancelled.
-    pub(super) fn expire(&self, now: Instant) -> Vec<Seq> {
+    /// Gives up the calls that have waited for credit too long. Returns those that have to be cancelled, and the ends of their
+    /// requests in the outgoing stream.
+    pub(super) fn expire(&self, now: Instant) -> Vec<(Seq, u64)> {
         let mut wakers = Vec::new();
         let mut state = self.lock();
-        let mut expired = state.table.expire(now);
-        expired.retain(|seq| {
-            let Some(call) = state.calls.get_mut(seq).filter(|call| call.outcome.is_none()) else {
-                return false;
-            };
+        let stalled = state.table.expire(now).into_iter();
+        let expired = stalled.filter_map(|seq| {
+            let call = state.calls.get_mut(&seq).filter(|call| call.outcome.is_none())?;
             wakers.extend(call.end_here(ConnectionLoss::Stalled));
-            state.table.complete(*seq);
-            true
+            let request_end = call.span.1;
+            state.table.complete(seq);
+            Some((seq, request_end))
         });
+        let expired = expired.collect();
         drop(state);
         wakers.into_iter().for_each(Waker::wake);
         expired

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use farcall_client::{Channel, ConnectionOptions};
-use farcall_protocol::{Flags, Kind};
+use farcall_protocol::{Flags, Kind, Message, Seq};
 use futures::{SinkExt, StreamExt};
 
 use crate::peer::{channel, connect, terms};
@@ -260,4 +260,56 @@ async fn compressed_items_are_read_and_sent() {
     let header = HeaderRef { flags: Flags::COMPRESSED, ..HeaderRef::new(Kind::Item, seq) };
     peer.send(&header, Bytes::clone(&item.body)).await;
     assert_eq!(echo.next().await.unwrap().unwrap(), text);
+}
+
+#[tokio::test(start_paused = true)]
+async fn control_goes_before_requests_that_wait_and_behind_its_own() {
+    let (connection, mut peer) =
+        connect_with(&ConnectionOptions::default(), &terms(64 * 1024, 256), 4096).await;
+    let channel = Channel::from(connection.clone());
+    let mut blobs = channel.call::<()>("Feed.blobs", &()).receive::<farcall_protocol::Bytes>().await.unwrap();
+    let seq = peer.receiving().await;
+    let call = channel.call::<()>("A.a", &()).start();
+    let cancelled = peer.request().await.header.seq;
+    peer.bytes(seq, 200_000).await;
+    // The first two are taken at once, and fill the pipe.
+    let mut calls: Vec<_> =
+        (0..5).map(|_| channel.call::<()>("A.big", &("x".repeat(100_000),)).start()).collect();
+    settle().await;
+    assert_eq!(blobs.next().await.unwrap().unwrap().len(), 200_000);
+    drop(call);
+    drop(calls.pop());
+    let mut upload = channel.call::<()>("Feed.sum", &()).send_items::<u64>().await.unwrap();
+    upload.send(1).await.unwrap();
+    let _finishing = tokio::spawn(upload.finish());
+    settle().await;
+    let flushed = tokio::spawn(async move { connection.flush().await });
+    settle().await;
+    for _ in 0..2 {
+        assert_eq!(&*peer.request().await.header.service_method, "A.big");
+    }
+    let mut kinds = Vec::new();
+    let mut last = Seq(0);
+    loop {
+        let Message { header, .. } = peer.next().await.unwrap();
+        kinds.push((header.kind, header.seq));
+        if header.kind == Kind::End {
+            break;
+        }
+        if header.kind == Kind::Request {
+            last = last.max(header.seq);
+        }
+    }
+    // The first to come is the credit; the cancel was to be flushed, behind all that was sent before.
+    assert_eq!(kinds[0], (Kind::Credit, seq), "{kinds:?}");
+    let position = |wanted: (Kind, Seq)| {
+        kinds.iter().position(|seen| *seen == wanted).unwrap_or_else(|| panic!("{wanted:?} in {kinds:?}"))
+    };
+    assert!(position((Kind::Cancel, cancelled)) < kinds.len());
+    let upload = last;
+    let dropped = Seq(upload.0 - 1);
+    assert!(position((Kind::Request, dropped)) < position((Kind::Cancel, dropped)), "{kinds:?}");
+    assert!(position((Kind::Request, upload)) < position((Kind::Item, upload)), "{kinds:?}");
+    assert!(position((Kind::Item, upload)) < position((Kind::End, upload)), "{kinds:?}");
+    flushed.await.unwrap().unwrap();
 }

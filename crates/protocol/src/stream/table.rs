@@ -9,7 +9,7 @@ use bytes::{Buf as _, Bytes};
 
 use super::MAX_BUFFERED_ITEMS;
 use super::credit::{decode_credit, encode_credit};
-use super::entry::{Entry, Traffic, register};
+use super::entry::{Due, Entry, Traffic, register};
 use super::item_batch::{ItemBatch, TakenItems};
 use super::receive_window::WindowLimits;
 use super::scheduler::ItemScheduler;
@@ -288,6 +288,40 @@ impl StreamTable {
         !self.due.is_empty() || !self.scheduler.is_empty()
     }
 
+    /// Appends the credits, stops and ends of the streams for which `may` returns `true`. The end of a stream with items
+    /// that wait is left to [`StreamTable::write`].
+    pub fn write_control(&mut self, outbox: &mut Outbox, mut may: impl FnMut(Seq) -> bool) {
+        for _ in 0..self.due.len() {
+            let Some(seq) = self.due.pop_front() else { return };
+            if !may(seq) {
+                self.due.push_back(seq);
+            } else if self
+                .streams
+                .get(&seq)
+                .is_some_and(|entry| entry.due.end && entry.queue.next_bytes().is_some())
+            {
+                self.write_due_but_end(seq, outbox);
+                self.due.push_back(seq);
+            } else {
+                self.write_due(seq, outbox);
+            }
+        }
+    }
+
+    /// Appends the credit and the stop that are due.
+    fn write_due_but_end(&mut self, seq: Seq, outbox: &mut Outbox) {
+        let Some(entry) = self.streams.get_mut(&seq) else { return };
+        let rest = Due { end: entry.due.end, ..Due::default() };
+        let Due { credit, stop, .. } = std::mem::replace(&mut entry.due, rest);
+        let credit = credit.and_then(|limit| encode_credit(&self.settings.codec, limit).ok());
+        if let Some(body) = credit {
+            self.push(&HeaderRef::new(Kind::Credit, seq), &body, outbox);
+        }
+        if stop {
+            self.push(&HeaderRef::new(Kind::Stop, seq), &Body::default(), outbox);
+        }
+    }
+
     /// Appends what is due: credits, stops and ends, then items, until `outbox` has 128 KiB that wait.
     pub fn write(&mut self, outbox: &mut Outbox) {
         while let Some(seq) = self.due.pop_front() {
@@ -310,21 +344,13 @@ impl StreamTable {
     }
 
     fn write_due(&mut self, seq: Seq, outbox: &mut Outbox) {
+        self.write_due_but_end(seq, outbox);
         let Some(entry) = self.streams.get_mut(&seq) else { return };
         entry.listed = false;
-        let due = std::mem::take(&mut entry.due);
-        if due.end {
+        if std::mem::take(&mut entry.due.end) {
             // Behind the stream's own items, and not behind those of others.
             while self.write_next(seq, outbox) {}
-        }
-        let credit = due.credit.and_then(|limit| encode_credit(&self.settings.codec, limit).ok());
-        if let Some(body) = credit {
-            self.push(&HeaderRef::new(Kind::Credit, seq), &body, outbox);
-        }
-        for (kind, is_due) in [(Kind::Stop, due.stop), (Kind::End, due.end)] {
-            if is_due {
-                self.push(&HeaderRef::new(kind, seq), &Body::default(), outbox);
-            }
+            self.push(&HeaderRef::new(Kind::End, seq), &Body::default(), outbox);
         }
     }
 

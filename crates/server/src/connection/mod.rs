@@ -182,7 +182,7 @@ impl Connection {
         }
     }
 
-    /// Takes responses, then items.
+    /// Takes what streams have to say besides items, then responses, then items.
     fn take_output(&mut self, cx: &Context<'_>) {
         if self.items.wait_for_room(&self.io.outbox) {
             // What was written made room for more items.
@@ -195,6 +195,9 @@ impl Connection {
         }
         if std::mem::replace(&mut self.yielded, true) {
             self.yielded = false;
+            if has_items {
+                self.write_control();
+            }
             self.dispatcher.env.calls.take_responses(&mut self.io.outbox);
             if has_items {
                 self.write_items();
@@ -202,6 +205,14 @@ impl Connection {
         } else {
             // Other calls that are about to respond do so first, and all responses leave in one write.
             cx.waker().wake_by_ref();
+        }
+    }
+
+    /// Appends the credits and stops of streams.
+    #[cold]
+    fn write_control(&mut self) {
+        if let Some(streams) = self.dispatcher.streams.as_ref().filter(|_| self.phase.is_serving()) {
+            streams.write_control(&mut self.io.outbox);
         }
     }
 

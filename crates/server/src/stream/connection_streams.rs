@@ -142,6 +142,11 @@ impl ConnectionStreams {
         self.task.due.load(Ordering::Acquire)
     }
 
+    /// Appends the messages without items that are due to an outbox: they go before responses.
+    pub(crate) fn write_control(&self, outbox: &mut Outbox) {
+        self.lock().table.write_control(outbox, |_| true);
+    }
+
     /// Appends what is due to an outbox, as far as there is room for items. Returns `true` if more items wait for room, and
     /// the time of the next check.
     pub(crate) fn write(&self, outbox: &mut Outbox) -> (bool, Option<Instant>) {

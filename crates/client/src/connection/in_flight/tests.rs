@@ -140,8 +140,8 @@ fn expired_call_keeps_its_slot_and_is_cancelled_once() {
     let seq = calls.next_seq();
     calls.insert(seq, Some(now), (0, 10), None);
     let mut expired = Vec::new();
-    calls.expire(now, 9, |seq, _| expired.push(seq));
-    calls.expire(now, 9, |seq, _| expired.push(seq));
+    calls.expire(now, 9, |seq, _, _| expired.push(seq));
+    calls.expire(now, 9, |seq, _, _| expired.push(seq));
     assert_eq!((expired, calls.earliest()), (vec![seq], None));
     assert!(!calls.abandon(seq).cancel, "it was cancelled already");
     assert_eq!(calls.unanswered(), 1);
@@ -156,7 +156,7 @@ fn deadline_loss_says_if_the_request_was_written() {
         let mut calls = InFlight::new();
         let seq = calls.next_seq();
         calls.insert(seq, Some(now), (5, 10), None);
-        calls.expire(now, written, |_, _| ());
+        calls.expire(now, written, |_, _, _| ());
         assert_eq!(poll(&mut calls, seq), Poll::Ready(Err(ConnectionLoss::Deadline { written: all })));
     }
 }
@@ -314,7 +314,7 @@ proptest! {
                 }
                 Event::Expire { at: now } => {
                     let mut expired = Vec::new();
-                    calls.expire(at(now), last * 5, |seq, _| expired.push(seq.0));
+                    calls.expire(at(now), last * 5, |seq, _, _| expired.push(seq.0));
                     let mut expected = Vec::new();
                     for (seq, call) in &mut model {
                         if call.deadline.is_some_and(|deadline| deadline <= now) {

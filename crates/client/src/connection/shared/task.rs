@@ -7,10 +7,13 @@ use bytes::Buf;
 use farcall_protocol::{HeaderRef, Kind, Outbox, ProtocolError, Seq};
 use tokio::time::Instant;
 
-use super::{Phase, Shared, WORTHWHILE_OUTPUT};
+use super::{Phase, Shared, State, WORTHWHILE_OUTPUT};
 use crate::connection::in_flight::ReplyParts;
 use crate::connection::progress::{End, EndKind};
 use crate::connection::streams::{StreamInput, Streams};
+
+/// The bytes of requests that the task of a connection with streams takes at once, up to the end of a message.
+const MAX_REQUESTS_TAKEN: usize = 128 * 1024;
 
 /// The task's side.
 impl Shared {
@@ -24,30 +27,67 @@ impl Shared {
         self.lock().outbox.remaining() >= WORTHWHILE_OUTPUT
     }
 
-    /// Moves the bytes to write into `outbox`.
-    pub(in crate::connection) fn take_output(&self, outbox: &mut Outbox) {
+    /// Moves the bytes to write into `outbox`, which is empty. Returns how many of them come first and have no position in the
+    /// outgoing stream.
+    pub(in crate::connection) fn take_output(&self, outbox: &mut Outbox) -> usize {
         // Cleared before the lock is taken: a caller that appends afterwards sets it again.
         self.has_output.store(false, Ordering::Relaxed);
-        match self.streams.get() {
-            None => outbox.append(&mut self.lock().outbox),
+        let control = match self.streams.get() {
+            None => {
+                let mut state = self.lock();
+                let control = self.take_control(&mut state, outbox);
+                outbox.append(&mut state.outbox);
+                control
+            }
             Some(streams) => self.take_output_and_items(streams, outbox),
-        }
+        };
         self.room.notify_waiters();
+        control
     }
 
-    /// Moves the bytes to write into `outbox`: requests first, then what streams have to send.
-    fn take_output_and_items(&self, streams: &Streams, outbox: &mut Outbox) {
+    /// Moves the messages that wait for no request.
+    #[inline]
+    fn take_control(&self, state: &mut State, outbox: &mut Outbox) -> usize {
+        if state.control.has_remaining() {
+            // Under the lock, so that they are either here or known to be on their way.
+            self.progress.set_control_taken();
+            outbox.append(&mut state.control);
+        }
+        outbox.remaining()
+    }
+
+    /// Moves the bytes to write into `outbox`: what waits for no request, then requests, then items. Of many requests, only
+    /// the first are taken, so that what comes meanwhile does not wait for all of them.
+    fn take_output_and_items(&self, streams: &Streams, outbox: &mut Outbox) -> usize {
+        let is_due = self.streams_due.swap(false, Ordering::Acquire);
+        let mut state = self.lock();
+        self.take_control(&mut state, outbox);
+        let (taken, has_many) = (state.taken(), state.outbox.remaining() > MAX_REQUESTS_TAKEN);
+        drop(state);
+        let mut more = is_due && streams.write_control(outbox, taken);
+        let control = outbox.remaining();
         let mut items = Outbox::new();
-        if self.streams_due.swap(false, Ordering::Acquire) && streams.write(&mut items) {
-            // The rest is written when this is.
-            self.streams_due.store(true, Ordering::Relaxed);
-            self.has_output.store(true, Ordering::Relaxed);
+        if more && !has_many {
+            more = streams.write(&mut items);
         }
         let mut state = self.lock();
-        // Through the callers' outbox, whose positions count all bytes of the outgoing stream. The requests of these
-        // items are in it already, or were written.
-        state.outbox.append(&mut items);
-        outbox.append(&mut state.outbox);
+        if has_many {
+            state.outbox.move_messages(outbox, MAX_REQUESTS_TAKEN);
+        } else {
+            // Through the callers' outbox, whose positions count these bytes as well. The requests of these items are in it
+            // already, or were written.
+            state.outbox.append(&mut items);
+            outbox.append(&mut state.outbox);
+        }
+        drop(state);
+        if more {
+            // The rest is written when this is.
+            self.streams_due.store(true, Ordering::Relaxed);
+        }
+        if more || has_many {
+            self.has_output.store(true, Ordering::Relaxed);
+        }
+        control
     }
 
     /// Handles what came for streams in one read. Returns when the streams have to be
@@ -131,32 +171,34 @@ impl Shared {
         let mut expired = Vec::new();
         let mut state = self.lock();
         let written = self.progress.written();
-        state.in_flight.expire(now, written, |seq, waker| expired.push((seq, waker)));
-        for (seq, _) in &expired {
-            self.push(&mut state, &HeaderRef::new(Kind::Cancel, *seq));
+        state.in_flight.expire(now, written, |seq, end, waker| expired.push((seq, end, waker)));
+        for (seq, request_end, _) in &expired {
+            self.push_cancel(&mut state, *seq, *request_end);
         }
         let earliest = state.in_flight.earliest();
         drop(state);
         if !expired.is_empty() {
             self.wake();
         }
-        expired.into_iter().filter_map(|(_, waker)| waker).for_each(Waker::wake);
+        expired.into_iter().filter_map(|(.., waker)| waker).for_each(Waker::wake);
         let Some(streams) = self.streams.get() else { return earliest };
-        streams.expire(now.into_std()).into_iter().for_each(|seq| self.cancel(seq));
+        for (seq, request_end) in streams.expire(now.into_std()) {
+            self.cancel(seq, request_end);
+        }
         [earliest, self.streams_check_at()].into_iter().flatten().min()
     }
 
     /// Sends a ping.
     pub(in crate::connection) fn ping(&self) {
-        self.push(&mut self.lock(), &HeaderRef::new(Kind::Ping, Seq(1)));
+        self.push(&mut self.lock().control, &HeaderRef::new(Kind::Ping, Seq(1)));
         self.wake();
     }
 
     /// Answers a ping, unless the server reads so slowly that pongs would pile up.
     pub(in crate::connection) fn pong(&self, seq: Seq) {
         let mut state = self.lock();
-        if state.outbox.remaining() < self.outbox_bytes {
-            self.push(&mut state, &HeaderRef::new(Kind::Pong, seq));
+        if state.control.remaining() < self.outbox_bytes {
+            self.push(&mut state.control, &HeaderRef::new(Kind::Pong, seq));
         }
         drop(state);
         self.wake();
@@ -186,7 +228,7 @@ impl Shared {
         let stopped = self.stop_calls(&mut state, reason);
         state.phase = Phase::Closed;
         // Drop bodies after unlocking: they may own user memory whose `Drop` runs arbitrary code.
-        let unsent = std::mem::take(&mut state.outbox);
+        let unsent = (std::mem::take(&mut state.outbox), std::mem::take(&mut state.control));
         state.in_flight.lose_all(self.progress.written(), |waker| wakers.extend(waker));
         drop(state);
         drop(unsent);
@@ -209,6 +251,6 @@ impl Shared {
         let no_stream_waits = released || self.streams_in_flight() == 0;
         let state = self.lock();
         let no_caller_waits = released || state.in_flight.unanswered() == 0;
-        no_stream_waits && no_caller_waits && !state.outbox.has_remaining()
+        no_stream_waits && no_caller_waits && !state.outbox.has_remaining() && !state.control.has_remaining()
     }
 }

@@ -340,3 +340,31 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn control_that_may_not_go_yet_stays_due_and_an_end_stays_behind_its_items() {
+    let [mut sender, _] = tables(64 * KIB, 3);
+    assert!(send(&mut sender, 1, 10));
+    for seq in 1..=3 {
+        sender.end(Seq(seq));
+    }
+    sender.stop(Seq(1));
+    let kinds = |outbox: &mut Outbox| -> Vec<(Kind, u64)> {
+        let mut bytes = BytesMut::from(&outbox.copy_to_bytes(outbox.remaining())[..]);
+        let decoder = MessageDecoder::new(Codec::default(), MaxFrameBytes::DEFAULT);
+        std::iter::from_fn(|| decoder.next(&mut bytes).unwrap())
+            .map(|message| (message.header.kind, message.header.seq.0))
+            .collect()
+    };
+    let mut outbox = Outbox::new();
+    sender.write_control(&mut outbox, |seq| seq != Seq(2));
+    assert_eq!(kinds(&mut outbox), [(Kind::Stop, 1), (Kind::End, 3)]);
+    assert!(sender.has_output());
+    sender.write(&mut outbox);
+    let rest = kinds(&mut outbox);
+    assert_eq!(rest.len(), 3, "{rest:?}");
+    let position = |wanted| rest.iter().position(|seen| *seen == wanted).unwrap();
+    assert!(position((Kind::Item, 1)) < position((Kind::End, 1)));
+    assert!(rest.contains(&(Kind::End, 2)));
+    assert!(!sender.has_output());
+}
