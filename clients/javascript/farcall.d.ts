@@ -78,11 +78,18 @@ export interface CallOptions {
 }
 
 /** The options of one streaming call. `timeout` is for the whole call. */
-export interface StreamOptions extends CallOptions {
+export interface StreamOptions<Item = any> extends CallOptions {
   /** The time limit in milliseconds until the first item or the result. Default: the timeout of the client. */
   firstWithin?: number;
   /** The time limit in milliseconds for waiting for an item after the one before. Default: no limit. */
   gap?: number;
+  /**
+   * Returns the arguments with which the stream goes on after the last item that was taken: when it fails with
+   * `unavailable`, or when its server drains, the method is called again. Without an item, the arguments are those of the
+   * first call. Up to 10 calls in a row are made without an item, with pauses from 50 ms to 5 s. The result is that of the
+   * last call. Such a stream sends no items.
+   */
+  resume?: (last: Item) => Args;
 }
 
 /** The arguments of a method by name, or in order. */
@@ -211,7 +218,7 @@ export class Client {
   stream<Item = any, Result = any, Sent = any>(
     method: string,
     args?: Args,
-    options?: StreamOptions,
+    options?: StreamOptions<Item>,
   ): Stream<Item, Result, Sent>;
 
   /**

@@ -64,6 +64,16 @@ const OPEN = 1;
 /** The longest delay of a JavaScript timer. */
 const MAX_TIMER_MS = 2 ** 31 - 1;
 
+/** The most calls in a row without an item with which a stream goes on. */
+const MAX_FRUITLESS_CALLS = 10;
+/** The pauses before them: the second, and the longest. */
+const FIRST_PAUSE_MS = 50;
+const MAX_PAUSE_MS = 5000;
+/** The time for which a stream whose server drains waits for the first item of the next call. */
+const MAX_FIRST_WAIT_MS = 1000;
+/** An item that stands for none: the server drains. */
+const DRAINS = Symbol("drains");
+
 const FLAG_COMPRESSED = 1;
 const FLAG_IDEMPOTENT = 4;
 const FLAG_STREAMING = 8;
@@ -193,9 +203,26 @@ export class Client {
    * @throws {FarcallError} if the call cannot begin, such as for an invalid argument; later errors end the stream
    */
   stream(method, args = {}, options = {}) {
+    const { resume, ...others } = options;
+    if (resume === undefined) return new Stream(this.#open(method, args, others));
+    if (typeof resume !== "function") {
+      throw new FarcallError("invalid_argument", `${method}: resume is a function from the last item`, "not_sent");
+    }
+    const open = (args, options) => {
+      const call = this.#open(method, args, options);
+      call.isResumable = true;
+      // It sends no items, and a method that takes some must not wait for them.
+      call.finish();
+      return call;
+    };
+    const calls = new ResumedCalls(args, others, resume, open);
+    return new Stream(calls.begin(), calls);
+  }
+
+  #open(method, args, options) {
     const call = new StreamCall(method, args, options, this.#settings);
     this.#begin(call);
-    return new Stream(call);
+    return call;
   }
 
   #begin(call) {
@@ -359,15 +386,32 @@ export class Client {
  */
 export class Stream {
   #call;
+  /** The calls that it goes on with when one fails or its server drains; null if it ends then. */
+  #calls;
+  /** The change to another call that is under way, a promise of its success. */
+  #changing = null;
+  /** The call that stays although its server drains. */
+  #stays = null;
+  /** True once the caller takes no more items. */
+  #isLeft = false;
+  #result = null;
 
-  /** @param {StreamCall} call */
-  constructor(call) {
-    this.#call = call;
-    forgotten?.register(this, call, call);
+  /**
+   * @param {StreamCall} call
+   * @param {ResumedCalls | null} calls
+   */
+  constructor(call, calls = null) {
+    this.#calls = calls;
+    this.#use(call);
   }
 
   /** The final value of the method, a promise. It rejects if the call fails. */
   get result() {
+    if (this.#calls) {
+      this.#result ??= this.#lastResult();
+      this.#result.catch(() => {});
+      return this.#result;
+    }
     // What is waited for is not forgotten.
     this.#call.owner = this;
     return this.#call.outcome;
@@ -392,6 +436,10 @@ export class Stream {
    * @throws {FarcallError} if the call fails; or if the item is invalid or too large, and the call goes on
    */
   async send(item) {
+    if (this.#calls) {
+      const message = `${this.#call.method}: a stream with resume sends no items`;
+      throw new FarcallError("invalid_argument", message, "not_sent");
+    }
     return this.#call.send(item, this);
   }
 
@@ -429,20 +477,21 @@ export class Stream {
 
   /** Takes no more items: those that arrive are dropped, and the iteration ends. The call goes on. */
   stop() {
+    this.#isLeft = true;
     this.#call.stop();
   }
 
   /** Cancels the call: the method is stopped on the server. Without effect on a call that has ended. */
   cancel(reason) {
-    this.#call.abandon("its caller cancelled it", reason);
+    this.#leave("its caller cancelled it", reason);
   }
 
   /** Iterates over the items. All iterators share them. */
   [Symbol.asyncIterator]() {
     return {
-      next: () => this.#call.next(this),
+      next: () => (this.#calls ? this.#next() : this.#call.next(this)),
       return: async (value) => {
-        this.#call.abandon("its caller left the loop over its items");
+        this.#leave("its caller left the loop over its items");
         return { value, done: true };
       },
       [Symbol.asyncIterator]() {
@@ -453,7 +502,137 @@ export class Stream {
 
   /** For `await using stream = client.stream(...)`: cancels the call if it has not ended. */
   async [Symbol.asyncDispose ?? Symbol.for("Symbol.asyncDispose")]() {
-    this.#call.abandon("its caller left it");
+    this.#leave("its caller left it");
+  }
+
+  #leave(why, cause) {
+    this.#isLeft = true;
+    this.#call.abandon(why, cause);
+  }
+
+  #use(call) {
+    this.#call = call;
+    forgotten?.register(this, call, call);
+  }
+
+  /** Returns the next item of a stream that goes on with other calls. */
+  async #next() {
+    for (;;) {
+      while (this.#changing) await this.#changing;
+      const call = this.#call;
+      if (call.isDraining && call !== this.#stays && !call.isOver && !this.#isLeft) {
+        await this.#change(() => this.#moveFrom(call));
+        continue;
+      }
+      let item;
+      try {
+        item = await call.next(this);
+        if (item === DRAINS) continue;
+        // The error is thrown to one of several callers that wait.
+        if (item.done && call.error && !this.#isLeft) throw call.error;
+      } catch (error) {
+        if (call !== this.#call) continue;
+        if (await this.#change(() => this.#goOn(call, error))) continue;
+        throw error;
+      }
+      if (!item.done) this.#calls.taken(item.value);
+      return item;
+    }
+  }
+
+  /** Returns the result of the last of the calls. */
+  async #lastResult() {
+    for (;;) {
+      const call = this.#call;
+      call.owner = this;
+      try {
+        return await call.outcome;
+      } catch (error) {
+        if (call === this.#call && !(await this.#change(() => this.#goOn(call, error)))) throw error;
+      }
+    }
+  }
+
+  /** Changes to another call, unless that is under way. */
+  #change(change) {
+    this.#changing ??= change().finally(() => (this.#changing = null));
+    return this.#changing;
+  }
+
+  /** Goes on with another call after one that has failed. Returns false if that is final. */
+  async #goOn(call, error) {
+    const pause = error.code === "unavailable" && !this.#isLeft ? this.#calls.nextPause() : null;
+    if (pause === null) return false;
+    if (pause > 0) await sleep(pause);
+    if (this.#isLeft) return false;
+    let next;
+    try {
+      next = this.#calls.begin();
+    } catch {
+      return false;
+    }
+    call.abandon("it went on with another call");
+    this.#use(next);
+    return true;
+  }
+
+  /** Opens another call while the server drains, and lets go of the one so far once that has begun. */
+  async #moveFrom(call) {
+    this.#stays = call;
+    if (this.#calls.nextPause() === null) return false;
+    let next;
+    try {
+      next = this.#calls.begin();
+    } catch {
+      return false;
+    }
+    const isOpen = await Promise.race([next.begun, sleep(MAX_FIRST_WAIT_MS).then(() => next.connection !== null)]);
+    const isComplete = call.isOver && !call.error;
+    if (isComplete || this.#isLeft || !isOpen) {
+      next.abandon("the stream stays where it is");
+      return false;
+    }
+    call.abandon("it went on with another call");
+    this.#use(next);
+    return true;
+  }
+}
+
+/** The calls of a stream with `resume`, one after the other. */
+class ResumedCalls {
+  #args;
+  #options;
+  #resume;
+  #open;
+  #deadline;
+  /** The calls in a row without an item. */
+  #fruitless = 0;
+
+  constructor(args, options, resume, open) {
+    this.#args = () => args;
+    this.#options = options;
+    this.#resume = resume;
+    this.#open = open;
+    this.#deadline = options.timeout === undefined ? Infinity : now() + options.timeout;
+  }
+
+  taken(item) {
+    this.#args = () => this.#resume(item);
+    this.#fruitless = 0;
+  }
+
+  /** Returns the pause before the next call, in ms; null if there were enough of them. The first is made at once. */
+  nextPause() {
+    if (this.#fruitless >= MAX_FRUITLESS_CALLS || this.#deadline <= now()) return null;
+    const pause = this.#fruitless === 0 ? 0 : FIRST_PAUSE_MS * 2 ** (this.#fruitless - 1);
+    this.#fruitless += 1;
+    return Math.min(pause, MAX_PAUSE_MS);
+  }
+
+  /** Makes the next call. The time of the whole stream is not renewed. */
+  begin() {
+    const left = this.#deadline === Infinity ? {} : { timeout: this.#deadline - now() };
+    return this.#open(this.#args(), { ...this.#options, ...left });
   }
 }
 
@@ -573,6 +752,8 @@ class Call {
 /** A streaming call: both directions of its items, as its caller and its connection see them. See section 18. */
 class StreamCall extends Call {
   isDraining = false;
+  /** True if another call may follow it, so that callers that wait for an item want to know that the server drains. */
+  isResumable = false;
   /** The {@link Stream} while its result is waited for. */
   owner = null;
   #settings;
@@ -587,6 +768,7 @@ class StreamCall extends Call {
   #firstTimer = null;
   #gap;
   #drained = withResolvers();
+  #begun = withResolvers();
   /** True once an item has arrived. */
   #hasItems = false;
   #receiveWindow;
@@ -634,6 +816,20 @@ class StreamCall extends Call {
     return this.#drained.promise;
   }
 
+  /** A promise of true once an item or the result has come; of false if the call fails before. */
+  get begun() {
+    return this.#begun.promise;
+  }
+
+  get isOver() {
+    return this.#isOver;
+  }
+
+  /** The error that the call has ended with; null if there is none. */
+  get error() {
+    return this.#error;
+  }
+
   start(giveUp) {
     this.#giveUp = (error) => {
       // A call that this side ended delivers no more.
@@ -675,6 +871,7 @@ class StreamCall extends Call {
 
   succeed(value) {
     if (this.#isOver) return;
+    this.#begun.resolve(true);
     this.#close();
     for (const { resolve } of this.#waiting.clear()) resolve(false);
     this.#endReaders();
@@ -689,6 +886,7 @@ class StreamCall extends Call {
       error = new FarcallError(code, message, "maybe", { details, metadata, cause });
     }
     this.#error = this.#untold = error;
+    this.#begun.resolve(false);
     this.#close();
     for (const { reject } of this.#waiting.clear()) reject(error);
     this.#endReaders();
@@ -704,6 +902,11 @@ class StreamCall extends Call {
   drain() {
     this.isDraining = true;
     this.#drained.resolve();
+    if (!this.isResumable) return;
+    for (const { resolve, timer } of this.#readers.splice(0)) {
+      clearTimeout(timer);
+      resolve(DRAINS);
+    }
   }
 
   /** Returns a promise of the next item, as iterators do. `stream` is kept while its caller waits. */
@@ -724,6 +927,7 @@ class StreamCall extends Call {
     const isStarved = (flags & FLAG_STARVED) !== 0 && !this.#isStopped;
     const credit = this.#receiveWindow.receive(body.length, isStarved, (bytes) => connection.grow(bytes));
     if (credit !== null) connection.sendAbout("credit", this, credit);
+    if (!this.#hasItems) this.#begun.resolve(true);
     this.#hasItems = true;
     this.#kept = null;
     clearTimeout(this.#firstTimer);
@@ -1573,6 +1777,10 @@ function after(limit, callback) {
 }
 
 /** `Promise.withResolvers`, which older runtimes lack. */
+function sleep(milliseconds) {
+  return new Promise((resolve) => setTimeout(resolve, milliseconds));
+}
+
 function withResolvers() {
   let resolve;
   let reject;

@@ -67,7 +67,8 @@ mod type_text;
 ///   `StreamCall` without the halves among its parameters: awaited, it is an `ItemStream` if the method sends items, an
 ///   `ItemSink` if it receives them, and an `Exchange` if it does both.
 /// - `ArithStub`, with the feature `client`: the methods of the client as a trait. Code that is generic over
-///   it takes an `ArithClient`, or, in a test, a plain struct. Methods that stream are not in it.
+///   it takes an `ArithClient`, or, in a test, a plain struct. A method that streams is ready with the `ItemStream`, the
+///   `ItemSink` or the `Exchange`; a struct gets those from a client of a service in memory.
 ///
 /// # Settings
 ///

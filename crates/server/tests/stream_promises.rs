@@ -242,6 +242,36 @@ async fn dropping_either_half_is_enough() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn call_beside_a_stream_that_saturates_the_connection_waits_for_at_most_128_kib_of_items() {
+    const ITEM: usize = 10_000;
+    let server = serve_feed(Limits::default());
+    let mut client = server.connect_streams(1 << 30).await;
+    let blobs = client.stream("Feed.blobs", json!({"n": 1_000_000, "bytes": ITEM})).await;
+    let mut most = 0;
+    for n in 0..200 {
+        // Until all buffers between the two are full of items.
+        sleep(support::millis(1)).await;
+        let call = client.request("T.echo", json!({"text": n.to_string()})).await;
+        let mut items = 0;
+        let answer = loop {
+            let message = client.recv().await;
+            if message.header.kind == Kind::Response {
+                break message;
+            }
+            assert_eq!(message.header.seq, blobs);
+            items += item_cost(message.body.len()) as usize;
+        };
+        assert_eq!(answer.header.seq, call);
+        most = most.max(items);
+    }
+    // In addition to what is in the pipe, as a kernel's buffer would be.
+    assert!((support::PIPE / 2..=128 * 1024 + support::PIPE + ITEM + 200).contains(&most), "{most} bytes");
+    client.cancel(blobs).await;
+    client.expect_end_of(blobs).await.assert_error(Code::Cancelled, MAYBE);
+    server.assert_no_streams_left().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn peer_that_takes_nothing_is_noticed_within_a_stated_time() {
     let server = serve_feed(Limits::default());
     let mut client = server.connect_streams(1).await;

@@ -28,6 +28,8 @@ trait Files {
     async fn chat(&self, cx: &farcall::Context, said: Receiver<String>, out: Sender<String>) -> u64;
     /// Does not stream.
     async fn name(&self) -> String;
+    /// Does not stream either.
+    async fn remove(&self, path: String) -> Result<u64, Status>;
 }
 
 struct Memory;
@@ -63,6 +65,10 @@ impl Files for Memory {
 
     async fn name(&self) -> String {
         "memory".to_owned()
+    }
+
+    async fn remove(&self, path: String) -> Result<u64, Status> {
+        Ok(path.len() as u64)
     }
 }
 
@@ -115,4 +121,75 @@ async fn method_that_does_both_is_an_exchange() {
         assert_eq!(chat.next().await.unwrap().unwrap(), line.to_uppercase());
     }
     assert_eq!(chat.finish().await.unwrap(), 2);
+}
+
+#[tokio::test]
+async fn streaming_and_plain_methods_that_fail_with_statuses_have_the_same_error() {
+    type Failed = CallError<NoApplicationError>;
+    let files = client().await;
+    let removed: Result<u64, Failed> = files.remove("abc".to_owned()).await;
+    assert_eq!(removed, Ok(3));
+    let upload: Result<ItemSink<Vec<u8>, Vec<u8>, _>, Failed> = files.write("x".to_owned()).await;
+    let written: Result<Vec<u8>, Failed> = upload.unwrap().finish().await;
+    assert_eq!(written, Ok(b"x".to_vec()));
+}
+
+/// Streams without files: they come from a service in memory.
+struct Fake(FilesClient);
+
+impl FilesStub for Fake {
+    async fn read(
+        &self,
+        path: String,
+    ) -> Result<ItemStream<Bytes, Summary, NoSuchFile>, CallError<NoSuchFile>> {
+        if path.is_empty() {
+            return Err(CallError::Application(NoSuchFile("no path".to_owned())));
+        }
+        self.0.read(path).await
+    }
+
+    async fn write(
+        &self,
+        path: String,
+    ) -> Result<ItemSink<Vec<u8>, Vec<u8>, NoApplicationError>, CallError<NoApplicationError>> {
+        self.0.write(path).await
+    }
+
+    async fn chat(&self) -> Result<Exchange<String, String, u64>, CallError> {
+        self.0.chat().await
+    }
+
+    async fn name(&self) -> Result<String, CallError> {
+        Ok("fake".to_owned())
+    }
+
+    async fn remove(&self, _path: String) -> Result<u64, CallError<NoApplicationError>> {
+        Ok(0)
+    }
+}
+
+/// The code under test: generic over the client.
+async fn copy(files: &impl FilesStub, from: &str, to: &str) -> Result<u64, String> {
+    let mut pieces = files.read(from.to_owned()).await.map_err(|error| error.to_string())?;
+    let mut copy = files.write(to.to_owned()).await.map_err(|error| error.to_string())?;
+    while let Some(piece) = pieces.next().await {
+        copy.send(piece.map_err(|error| error.to_string())?.to_vec())
+            .await
+            .map_err(|error| error.to_string())?;
+    }
+    copy.finish().await.map_err(|error| error.to_string())?;
+    Ok(pieces.finish().await.map_err(|error| error.to_string())?.pieces)
+}
+
+#[tokio::test]
+async fn code_generic_over_a_client_streams() {
+    let files = client().await;
+    assert_eq!(copy(&files, "a", "b").await, Ok(5));
+    let fake = Fake(files);
+    assert_eq!(copy(&fake, "a", "b").await, Ok(5));
+    assert_eq!(copy(&fake, "", "b").await, Err("there is no file `no path`".to_owned()));
+    let mut chat = fake.chat().await.unwrap();
+    chat.send("a".to_owned()).await.unwrap();
+    assert_eq!(chat.next().await.unwrap().unwrap(), "A");
+    assert_eq!(chat.finish().await.unwrap(), 1);
 }

@@ -176,3 +176,46 @@ async fn large_transfers_keep_their_bounds_both_ways() {
         return [bytes, count, await upload, most <= 128 * 1024 + 70_000]"#;
     assert_eq!(browser.script(script).await, json!([300 * 64_000, 300, 300, true]));
 }
+
+#[tokio::test]
+async fn stream_goes_on_after_it_was_cut_and_moves_while_its_server_drains() {
+    let site = Site::new().await;
+    let browser = site.browser().await;
+    let script = r#"
+        const resume = (last) => ({ from: last + 1 });
+        const open = async () => {
+          const server = streamingServer();
+          const stream = (await server.client()).stream("Feed.count", { from: 0 }, { resume });
+          const taken = items(stream);
+          await until(() => server.of("end").length === 1);
+          server.item(2, 0);
+          await settle();
+          return [server, stream, taken];
+        };
+        const finish = async ([server, stream, taken]) => {
+          const { seq, body } = server.of("request").at(-1);
+          const cancels = server.of("cancel").length;
+          server.item(seq, 1);
+          if (stream.isDraining) await until(() => server.of("cancel").length === 1);
+          server.responds(seq, 2);
+          return [body, cancels, await taken, await stream.result];
+        };
+        const [cut, drains, fails, given] = [await open(), await open(), await open(), await open()];
+        cut[0].cut();
+        await until(() => cut[0].of("end").length === 2);
+        drains[0].says({ kind: "goaway", seq: 2, error: { code: "unavailable", message: "moving" } });
+        await until(() => drains[0].of("end").length === 2);
+        fails[0].responds(2, null, { code: "internal", message: "no", execution: "done" });
+        given[1].cancel();
+        return [await finish(cut), await finish(drains), await fails[2], await failure(fails[1].send(1)),
+                await given[2], given[0].of("request").length]"#;
+    let answer = browser.script(script).await;
+    let went_on = json!(["{\"from\":1}", 0, [[0, 1], null], 2]);
+    assert_eq!(answer[0], went_on);
+    assert_eq!(answer[1], went_on, "the old stream is let go of once the new one has begun");
+    assert_eq!(answer[2][0], json!([0]));
+    assert_eq!(kind(&answer[2][1]), ("internal", "done"));
+    assert_eq!(kind(&answer[3]), ("invalid_argument", "not_sent"));
+    assert_eq!(kind(&answer[4][1]), ("cancelled", "maybe"));
+    assert_eq!(answer[5], 2, "a stream that its caller left is not made again");
+}

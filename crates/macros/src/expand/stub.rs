@@ -19,17 +19,21 @@ pub(super) fn expand(service: &Service) -> TokenStream {
     let stub = format_ident!("{name}Stub", span = item.ident.span());
     let client = format_ident!("{name}Client", span = item.ident.span());
     let has_streams = service.methods.iter().any(|method| !method.parameters.streams.is_empty());
-    let streams = if has_streams { " Methods that stream are methods of the client alone." } else { "" };
+    let streams = if has_streams {
+        " A struct that has to return streams gets them from a client of a service in memory."
+    } else {
+        ""
+    };
     let doc = format!(
         "The methods of [`{client}`] as a trait.\n\nCode that is generic over it takes a client, or, in a test, \
          a plain struct that implements it. A call has no settings here: those of the channel hold.{streams}"
     );
-    let declarations = plain(service).map(|method| {
+    let declarations = service.methods.iter().map(|method| {
         let attributes = method.for_client();
         let signature = signature(service, method);
         quote!(#(#attributes)* #signature;)
     });
-    let definitions = plain(service).map(|method| {
+    let definitions = service.methods.iter().map(|method| {
         let (conditions, ident, signature) =
             (method.conditions(), method.ident(), signature(service, method));
         let arguments = method.parameters.sent.iter().map(|Parameter { ident, .. }| ident);
@@ -56,11 +60,6 @@ pub(super) fn expand(service: &Service) -> TokenStream {
     }
 }
 
-/// Returns the methods that do not stream.
-fn plain(service: &Service) -> impl Iterator<Item = &Method> {
-    service.methods.iter().filter(|method| method.parameters.streams.is_empty())
-}
-
 fn signature(service: &Service, method: &Method) -> TokenStream {
     let farcall = &service.farcall;
     let ident = method.ident();
@@ -68,13 +67,19 @@ fn signature(service: &Service, method: &Method) -> TokenStream {
     let outcome = if method.one_way {
         quote!(::core::result::Result<(), #farcall::RpcError>)
     } else {
-        match &method.output {
-            Output::Plain(ty) => quote!(::core::result::Result<#ty, #farcall::CallError>),
-            Output::Fallible { value, error, .. } => {
-                let error = error_type(service, error);
-                quote!(::core::result::Result<#value, #farcall::CallError<#error>>)
-            }
-        }
+        let (value, error) = match &method.output {
+            Output::Plain(ty) => (ty, None),
+            Output::Fallible { value, error, .. } => (value, Some(error_type(service, error))),
+        };
+        let types = error.as_ref().map_or_else(|| quote!(#value), |error| quote!(#value, #error));
+        let items = method.parameters.streams.types();
+        let success = match (items.sent, items.received) {
+            (None, None) => quote!(#value),
+            (None, Some(received)) => quote!(#farcall::client::ItemStream<#received, #types>),
+            (Some(sent), None) => quote!(#farcall::client::ItemSink<#sent, #types>),
+            (Some(sent), Some(received)) => quote!(#farcall::client::Exchange<#sent, #received, #types>),
+        };
+        quote!(::core::result::Result<#success, #farcall::CallError<#error>>)
     };
     quote! {
         fn #ident(&self, #(#parameters),*)
