@@ -42,6 +42,7 @@ type conn struct {
 	mu sync.Mutex
 	// refusal is why new calls are refused; nil while they are accepted.
 	refusal     *Error
+	refusedFrom time.Time
 	ended       bool
 	goawaySent  bool
 	lastSeq     uint64
@@ -87,6 +88,13 @@ func (c *conn) open() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.refusal == nil
+}
+
+// took returns why it takes no new calls, and for how long it took them; nil if it still does.
+func (c *conn) took() (*Error, time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.refusal, c.refusedFrom.Sub(c.began)
 }
 
 func (c *conn) inFlight() int {
@@ -305,6 +313,7 @@ func (c *conn) settle(p *pending, a *answer) {
 func (c *conn) shut(why string) {
 	if c.refusal == nil {
 		c.refusal = fail(CodeUnavailable, ExecutionNotSent, "%s", why)
+		c.refusedFrom = time.Now()
 		c.slots.fail(c.refusal)
 		c.streamSlots.fail(c.refusal)
 		if c.out.room != nil {

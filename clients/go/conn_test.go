@@ -286,6 +286,23 @@ func TestRefusedThreeTimes(t *testing.T) {
 	}
 }
 
+func TestServerThatSaysGoawayAtOnceIsLeftAlone(t *testing.T) {
+	server := serve(t, func(p *peer) {
+		// It keeps the call, and with it the connection.
+		p.send("goaway", p.next("request").Seq, "")
+		p.ended()
+	})
+	c := dialed(t, server.address, nil)
+	for i := 0; i < 20; i++ {
+		ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
+		_ = c.Call(ctx, "A.b", nil, nil)
+		cancel()
+	}
+	if n := server.connections(); n > 4 {
+		t.Fatal(n)
+	}
+}
+
 func TestCallUpToTheBorderWithoutAnswerIsMaybe(t *testing.T) {
 	server := serve(t, func(p *peer) {
 		m := p.next("request")

@@ -349,5 +349,6 @@ func draw(list []candidate) candidate {
 func (e *endpoint) paused(now time.Time) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return (e.current == nil || !e.current.open()) && e.dialing == nil && e.backoff.pause(now) > 0
+	e.checkCurrent()
+	return e.current == nil && e.dialing == nil && e.backoff.pause(now) > 0
 }

@@ -47,7 +47,8 @@ func (e *endpoint) connected(ctx context.Context) (*conn, *Error) {
 		e.mu.Unlock()
 		return nil, errClosed
 	}
-	if e.current != nil && e.current.open() {
+	e.checkCurrent()
+	if e.current != nil {
 		defer e.mu.Unlock()
 		return e.current, nil
 	}
@@ -129,17 +130,24 @@ func (e *endpoint) dialError(err error) *Error {
 	return failure
 }
 
+// checkCurrent forgets the current connection if it takes no new calls. A server that says goaway at
+// once has served no one, however long calls keep the connection open.
+func (e *endpoint) checkCurrent() {
+	if e.current == nil {
+		return
+	}
+	if refusal, lasted := e.current.took(); refusal != nil {
+		e.current = nil
+		e.lastErr = fail(CodeUnavailable, ExecutionNotSent, "%v: %s", e.to, refusal.Message)
+		e.backoff.connEnded(time.Now(), lasted)
+	}
+}
+
 func (e *endpoint) connEnded(c *conn) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	delete(e.conns, c)
-	if e.current == c {
-		e.current = nil
-	}
-	c.mu.Lock()
-	e.lastErr = fail(CodeUnavailable, ExecutionNotSent, "%v: %s", e.to, c.refusal.Message)
-	c.mu.Unlock()
-	e.backoff.connEnded(time.Now(), time.Since(c.began))
+	e.checkCurrent()
 }
 
 // inFlight returns the number of calls in flight.
