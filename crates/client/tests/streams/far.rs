@@ -93,7 +93,7 @@ async fn connect() -> Channel {
     Channel::from(Connection::over(near, &address, &options).await.unwrap())
 }
 
-/// Asserts that so many bytes in 200 ms are 90% of the rate.
+/// Asserts that these bytes, which came in 200 ms, are 90% of the rate.
 fn assert_reached(bytes: u64) {
     let share = bytes as f64 / (RATE / 5.0);
     assert!(share >= 0.9, "{:.0}% of the rate", share * 100.0);

@@ -164,7 +164,7 @@ impl ItemQueue {
 }
 
 /// Items that the application takes, one by one, without a look at their stream. They count as consumed as it takes them,
-/// which their stream is to be told when [`TakenItems::due`] says so.
+/// and [`TakenItems::due`] says when their stream has to know.
 #[derive(Debug, Default)]
 pub struct TakenItems {
     batch: Option<ItemBatch>,
@@ -222,7 +222,7 @@ impl TakenItems {
 }
 
 impl ItemBody<'_> {
-    /// Returns the body in memory of its own; a large one is not copied.
+    /// Returns the body in separate memory; a large one is not copied.
     #[must_use]
     pub fn to_bytes(&self) -> Bytes {
         match self {

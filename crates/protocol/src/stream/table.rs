@@ -6,6 +6,7 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use bytes::{Buf as _, Bytes};
+use rustc_hash::FxBuildHasher;
 
 use super::MAX_BUFFERED_ITEMS;
 use super::credit::{decode_credit, encode_credit};
@@ -88,7 +89,8 @@ pub enum StreamClosed {
 /// [`remove`](StreamTable::remove) where it is given up.
 pub struct StreamTable {
     settings: StreamSettings,
-    streams: HashMap<Seq, Entry>,
+    /// A quick hash: the peer chooses the numbers, but there are no more of them than it may have streams.
+    streams: HashMap<Seq, Entry, FxBuildHasher>,
     /// The streams with credit, a stop or an end to send.
     due: VecDeque<Seq>,
     scheduler: ItemScheduler,
@@ -109,7 +111,7 @@ impl StreamTable {
         Self {
             growth_left: settings.max_growth,
             settings,
-            streams: HashMap::new(),
+            streams: HashMap::with_hasher(FxBuildHasher),
             due: VecDeque::new(),
             scheduler: ItemScheduler::default(),
             queued: 0,

@@ -4,7 +4,7 @@
 //! halves take and send items of the stream that is open at the moment.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use farcall_protocol::stream::{StreamClosed, StreamSnapshot, TakenItems};
@@ -156,6 +156,13 @@ impl Link {
 }
 
 impl State {
+    /// Sends an item for which there is credit.
+    fn send(&mut self, item: Body) -> Result<(), RpcError> {
+        self.replay.push(&item);
+        // If an attempt failed meanwhile, the next one sends it.
+        self.stream.as_ref().map_or(Ok(()), |stream| stream.send(item))
+    }
+
     /// Ends the call. Only the first outcome counts.
     fn end(&mut self, outcome: Outcome) {
         if self.outcome.is_none() {
@@ -376,7 +383,10 @@ impl Link {
 
     /// Waits until an item can be sent. `false` if no more are wanted.
     pub(super) fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<Result<bool, RpcError>> {
-        let mut state = self.lock();
+        Self::poll_writable(&mut self.lock(), cx)
+    }
+
+    fn poll_writable(state: &mut State, cx: &mut Context<'_>) -> Poll<Result<bool, RpcError>> {
         match &state.outcome {
             Some(Ok(_)) => return Poll::Ready(Ok(false)),
             Some(Err(error)) => return Poll::Ready(Err(error.clone())),
@@ -389,8 +399,22 @@ impl Link {
             // Its call has ended: the outcome, or the next attempt, is about to come.
             Some(Poll::Pending | Poll::Ready(Err(StreamClosed::Ended))) | None => {}
         }
-        Self::wait(&mut state, Waiter::Sender, cx);
+        Self::wait(state, Waiter::Sender, cx);
         Poll::Pending
+    }
+
+    /// Waits until an item can be sent, and sends it: `item` is taken then. `false` if no more are wanted.
+    pub(super) fn poll_send(
+        &self,
+        item: &mut Option<Body>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<bool, RpcError>> {
+        let mut state = self.lock();
+        let wanted = ready!(Self::poll_writable(&mut state, cx))?;
+        match item.take_if(|_| wanted) {
+            Some(item) => Poll::Ready(state.send(item).map(|()| true)),
+            None => Poll::Ready(Ok(wanted)),
+        }
     }
 
     /// Ends a wait of [`Link::poll_ready`] without an item.
@@ -403,11 +427,7 @@ impl Link {
 
     /// Sends an item, after [`Link::poll_ready`].
     pub(super) fn send(&self, item: Body) -> Result<(), RpcError> {
-        let mut state = self.lock();
-        state.replay.push(&item);
-        let stream = state.stream.clone();
-        // An attempt that failed meanwhile: the next one sends it.
-        stream.map_or(Ok(()), |stream| stream.send(item))
+        self.lock().send(item)
     }
 
     /// Says that no more items come.

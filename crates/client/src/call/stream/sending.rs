@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use farcall_protocol::stream::encode_item;
-use farcall_protocol::{Code, Codec, Execution};
+use farcall_protocol::{Body, Code, Codec, Execution};
 use farcall_transport::BufferPool;
 use futures::Sink;
 use serde::Serialize;
@@ -160,12 +160,21 @@ impl Sending {
     }
 
     pub(super) fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<Result<bool, RpcError>> {
+        self.poll_turn(cx, |link, cx| link.poll_ready(cx))
+    }
+
+    /// Waits until an item may be sent. A caller that is never without credit must not keep other tasks of the thread from
+    /// running.
+    fn poll_turn(
+        &self,
+        cx: &mut Context<'_>,
+        poll: impl FnOnce(&Link, &mut Context<'_>) -> Poll<Result<bool, RpcError>>,
+    ) -> Poll<Result<bool, RpcError>> {
         if self.ended {
             return Poll::Ready(Ok(false));
         }
-        // A caller that is never without credit must not keep other tasks of the thread from running.
         let turn = ready!(poll_proceed(cx));
-        let polled = self.link.poll_ready(cx);
+        let polled = poll(&self.link, cx);
         if polled.is_ready() {
             turn.made_progress();
         }
@@ -177,26 +186,35 @@ impl Sending {
         &mut self,
         item: S,
     ) -> Result<bool, RpcError> {
+        if self.ended {
+            return Ok(false);
+        }
+        // Encoded before there is credit, so that it is done once.
+        let mut item = Some(self.encode(item)?);
         let mut wait = Wait { link: &self.link, has_begun: false };
-        let wanted = poll_fn(|cx| {
-            let polled = self.poll_ready(cx);
+        let sent = poll_fn(|cx| {
+            let polled = self.poll_turn(cx, |link, cx| link.poll_send(&mut item, cx));
             wait.has_begun = polled.is_pending();
             polled
-        })
-        .await?;
-        if wanted {
-            self.send(item)?;
-        }
-        Ok(wanted)
+        });
+        sent.await.map_err(|error| self.of_method(error))
     }
 
-    fn send<S: Serialize + 'static>(&self, item: S) -> Result<(), RpcError> {
-        let body = encode_item(&self.codec, &BufferPool, item).map_err(|error| {
+    fn encode<S: Serialize + 'static>(&self, item: S) -> Result<Body, RpcError> {
+        encode_item(&self.codec, &BufferPool, item).map_err(|error| {
             let message = format!("an item of `{}`: {error}", self.link.method());
             let (code, execution) = (Code::InvalidArgument, Execution::Maybe);
             RpcError::new(code, execution, Phase::Prepare, message).with_source(error)
-        })?;
-        self.link.send(body).map_err(|error| error.of(self.link.method().to_owned().into()))
+        })
+    }
+
+    fn send<S: Serialize + 'static>(&self, item: S) -> Result<(), RpcError> {
+        let item = self.encode(item)?;
+        self.link.send(item).map_err(|error| self.of_method(error))
+    }
+
+    fn of_method(&self, error: RpcError) -> RpcError {
+        error.of(self.link.method().to_owned().into())
     }
 
     pub(super) fn poll_sink_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), RpcError>> {
