@@ -187,9 +187,13 @@ impl RunningHandler {
         let now = Instant::now();
         let polled = state.poll(call, now, cx);
         let worked = worked(now.elapsed(), preempted, &env.server.offload);
+        let judgement = call.method.judgement(*size);
         if worked > MAX_QUICK_POLL + COLD_START {
-            call.method.judgement(*size).found_slow(call.method.stats.calls(), worked);
+            judgement.found_slow(call.method.stats.calls(), worked);
             *was_slow = true;
+        } else if call.reply_to.stream().is_some() {
+            // A stream may last for days: each of its polls is judged as a call is.
+            judgement.was_quick();
         }
         env.calls.offloaded(worked);
         polled.map(|mut response| {
