@@ -16,7 +16,7 @@ use super::feed::Feed;
 use super::source::Source;
 use super::{farcall, raw, tonic};
 use crate::load::{Latencies, latencies_of_none, percentile_us};
-use crate::process::resident_kb;
+use crate::process::{cpu_time, resident_kb};
 
 /// The time before the measured one.
 const WARM_UP: Duration = Duration::from_millis(300);
@@ -29,22 +29,22 @@ const FILLING: Duration = Duration::from_millis(500);
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Take {
     #[arg(long)]
-    pub(super) source: Source,
+    pub(crate) source: Source,
     #[arg(long, default_value = "")]
     address: String,
     #[arg(long, default_value_t = 0)]
     server: u32,
     /// The size of an item.
     #[arg(long)]
-    pub(super) bytes: usize,
+    pub(crate) bytes: usize,
     /// `false` if there is no stream.
     #[arg(long, action = clap::ArgAction::Set)]
-    pub(super) reads: bool,
+    pub(crate) reads: bool,
     /// The number of streams that are not read.
     #[arg(long)]
-    pub(super) still: usize,
+    pub(crate) still: usize,
     #[arg(long)]
-    pub(super) calls_per_s: u64,
+    pub(crate) calls_per_s: u64,
     #[arg(long)]
     ms: u64,
     /// The number of idle streams; 0 for the other measurements.
@@ -57,14 +57,16 @@ pub(crate) struct Take {
 /// The figures of a measurement; 0 where it has none.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Taken {
-    pub(super) items_per_s: f64,
-    pub(super) bytes_per_s: f64,
-    pub(super) call_p99_us: f64,
-    pub(super) server_kb_each: f64,
+    pub(crate) items_per_s: f64,
+    pub(crate) bytes_per_s: f64,
+    pub(crate) call_p99_us: f64,
+    /// CPU time of both processes, in nanoseconds an item.
+    pub(crate) cpu_ns: f64,
+    pub(crate) server_kb_each: f64,
 }
 
 impl Take {
-    pub(super) const fn new(source: Source, ms: u64) -> Self {
+    pub(crate) const fn new(source: Source, ms: u64) -> Self {
         let address = String::new();
         Self {
             source,
@@ -80,12 +82,12 @@ impl Take {
         }
     }
 
-    pub(super) fn idle(streams: usize, connections: usize) -> Self {
+    pub(crate) fn idle(streams: usize, connections: usize) -> Self {
         Self { idle: streams, connections, ..Self::new(Source::Farcall, 0) }
     }
 
     /// Returns the arguments by which a process does the same.
-    pub(super) fn arguments(&self) -> Vec<String> {
+    pub(crate) fn arguments(&self) -> Vec<String> {
         let Self { source, bytes, reads, still, calls_per_s, ms, idle, connections, .. } = self;
         format!(
             "--source {source} --bytes {bytes} --reads {reads} --still {still} --calls-per-s {calls_per_s} --ms {ms} \
@@ -138,10 +140,11 @@ impl Take {
             tasks.spawn(call(feed.clone(), every, Arc::clone(&latencies), Arc::clone(&counting)));
         }
         tokio::time::sleep(WARM_UP).await;
-        let (before, began) = (items.load(Relaxed), Instant::now());
+        let (before, began, cpu_before) = (items.load(Relaxed), Instant::now(), self.cpu_time()?);
         counting.store(true, Relaxed);
         tokio::time::sleep(Duration::from_millis(self.ms)).await;
         let (after, took) = (items.load(Relaxed), began.elapsed().as_secs_f64());
+        let cpu = (self.cpu_time()? - cpu_before).as_secs_f64();
         if let Some(ended) = tasks.try_join_next() {
             ended??;
         }
@@ -152,8 +155,14 @@ impl Take {
             items_per_s,
             bytes_per_s: items_per_s * self.bytes as f64,
             call_p99_us,
+            cpu_ns: if after > before { cpu * 1e9 / (after - before) as f64 } else { 0.0 },
             server_kb_each: 0.0,
         })
+    }
+
+    /// Returns the CPU time of this process and of the server's.
+    fn cpu_time(&self) -> anyhow::Result<Duration> {
+        Ok(cpu_time(std::process::id())? + cpu_time(self.server)?)
     }
 
     /// Opens streams over several connections, and leaves them.
