@@ -189,3 +189,31 @@ async fn resumable_streams_survive_rolling_restarts() {
     }
     assert!(channel.metrics().streams.resumed > 0);
 }
+
+/// In real time, since it is real threads that handlers are polled on.
+#[tokio::test]
+async fn stream_of_a_new_method_is_soon_polled_on_the_thread_of_its_connection() {
+    let builder = Server::builder().stream_out("Feed.threads", async |(): (), mut out: Sender<String>| {
+        loop {
+            // One item in each poll.
+            tokio::task::yield_now().await;
+            if out.send(this_thread()).await.is_err() {
+                return;
+            }
+        }
+    });
+    let server = builder.listen("tcp@127.0.0.1:0").bind().await.unwrap();
+    let address = server.addresses().next().unwrap().clone();
+    tokio::spawn(server.serve());
+    let channel = Channel::to(address).unwrap();
+    let mut threads = channel.call::<()>("Feed.threads", &()).receive::<String>().await.unwrap();
+    let (connections, mut elsewhere) = (this_thread(), 0);
+    while threads.next().await.unwrap().unwrap() != connections {
+        elsewhere += 1;
+        assert!(elsewhere < 100_000, "all of its polls are made elsewhere");
+    }
+}
+
+fn this_thread() -> String {
+    format!("{:?}", std::thread::current().id())
+}
