@@ -56,6 +56,7 @@ mod socket_file;
 mod stream;
 #[cfg(feature = "tls")]
 mod tls;
+mod unsent;
 #[cfg(feature = "ws")]
 mod websocket;
 

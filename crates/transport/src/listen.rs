@@ -19,6 +19,7 @@ use crate::socket_file::{Obstacle, SocketFile};
 use crate::stream::Stream;
 #[cfg(feature = "tls")]
 use crate::tls::{Alpn, TlsServer};
+use crate::unsent::bound_unsent;
 
 /// The number of connections that may wait to be accepted. Many clients come at once when a server is
 /// restarted; the kernel lowers it to its own limit (`net.core.somaxconn`, 4096 on Linux).
@@ -195,7 +196,8 @@ impl Listener {
 
     /// Takes the next connection.
     ///
-    /// Cancel-safe: dropping the future loses no connection. A TCP stream has `TCP_NODELAY` set, and
+    /// Cancel-safe: dropping the future loses no connection. A TCP stream has `TCP_NODELAY` set, on Linux
+    /// `TCP_NOTSENT_LOWAT` of 128 KiB, and
     /// `SO_KEEPALIVE`: a peer whose host has given the connection up is noticed though nothing is sent.
     /// The handshake of a TLS stream is made when it is first read or written, not here: a client
     /// that sends nothing delays no other.
@@ -212,6 +214,9 @@ impl Listener {
                 if let Err(error) = stream.set_nodelay(true).and_then(|()| keep_alive(&stream)) {
                     // The peer is gone already, which the next read reports.
                     tracing::debug!(%peer, %error, "TCP_NODELAY or SO_KEEPALIVE not set");
+                }
+                if let Err(error) = bound_unsent(&stream) {
+                    tracing::debug!(%peer, %error, "TCP_NOTSENT_LOWAT not set");
                 }
                 Ok((self.open(stream), PeerAddress::Tcp(peer)))
             }

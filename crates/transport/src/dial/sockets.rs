@@ -19,6 +19,7 @@ use super::progress::DialProgress;
 use crate::address::Address;
 use crate::resolve::{Resolve, SystemResolver, in_turn};
 use crate::stream::Stream;
+use crate::unsent::bound_unsent;
 
 /// The settings of connecting by TCP and Unix sockets. [`Dialer`](crate::Dialer) documents them.
 #[derive(Clone)]
@@ -122,6 +123,9 @@ impl SocketConnector {
 async fn connect_tcp(address: SocketAddr, nodelay: bool) -> io::Result<TcpStream> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     socket.set_nodelay(nodelay)?;
+    if let Err(error) = bound_unsent(&socket) {
+        tracing::debug!(%address, %error, "TCP_NOTSENT_LOWAT not set");
+    }
     refuse_self_connection(socket.connect(address).await?)
 }
 

@@ -163,3 +163,11 @@ async fn socket_connected_to_itself_is_refused() {
     let error = refuse_self_connection(stream).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
 }
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+#[tokio::test]
+async fn kernel_holds_little_of_a_dialed_connection_that_it_has_not_sent() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let stream = connect_tcp(listener.local_addr().unwrap(), true).await.unwrap();
+    assert_eq!(socket2::SockRef::from(&stream).tcp_notsent_lowat().unwrap(), 128 * 1024);
+}
