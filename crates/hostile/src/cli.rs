@@ -35,6 +35,14 @@ pub(crate) struct Options {
     /// connections: for a machine that is busy, and for builds that are not optimized.
     #[arg(long)]
     pub(crate) without_latency: bool,
+    /// A directory on a disk with at most 8 MB of room, for attacks on servers whose disk is full, such as one that
+    /// `mount -t tmpfs -o size=4m tmpfs DIR` makes. Default: these attacks are not tried.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) small_disk: Option<PathBuf>,
+    /// A cgroup for memory, such as `/sys/fs/cgroup/memory`, in which this program may make others, for attacks on servers
+    /// that are short of memory. Default: these attacks are not tried.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) memory_cgroup: Option<PathBuf>,
     /// The directory with the programs `demo` and `registry-server`. Default: that of this program, where cargo
     /// builds them first if it runs this program.
     #[arg(long, value_name = "DIR")]
@@ -43,9 +51,40 @@ pub(crate) struct Options {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Has clients in Rust, Python and JavaScript call a hostile server.
+    Clients(ClientsArgs),
+    /// Decodes mutated messages in this process, the same ones in every run.
+    Mutations {
+        /// The number of messages.
+        #[arg(long, value_name = "N", default_value_t = 10_000_000)]
+        count: u64,
+    },
+    /// Calls a hostile server, as the child process of a run.
+    #[command(hide = true)]
+    Caller { address: String, seconds: u64 },
     /// Makes one attack, as the child process of a run.
     #[command(hide = true)]
     Attack(AttackArgs),
+}
+
+/// The clients and the tricks of the server.
+#[derive(Debug, Args)]
+pub(crate) struct ClientsArgs {
+    /// The tricks to try, separated by commas. Default: all.
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub(crate) only: Vec<String>,
+    /// The clients, `rust`, `python` and `javascript`, separated by commas. Default: all.
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub(crate) client: Vec<String>,
+    /// Lists the tricks, and ends.
+    #[arg(long)]
+    pub(crate) list: bool,
+    /// The time in seconds for which each client calls.
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=600))]
+    pub(crate) seconds: u64,
+    /// Writes the results to this file, as JSON.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
 }
 
 /// An attack and its target.

@@ -7,6 +7,8 @@
 //!
 //! - [`attacks`] has the attacks, a file for each theme, and [`peer`] the raw connections that they are made of;
 //! - [`honest`] has the honest client;
+//! - [`clients`] turns it round: a hostile server, and clients in Rust, Python and JavaScript;
+//! - [`mutations`] decodes mutated messages in this process;
 //! - [`server`] starts servers and reads their figures;
 //! - [`trial`] is one attack from start to end, [`verdict`] its judgement, [`report`] the table and the JSON.
 
@@ -14,7 +16,9 @@ use std::process::ExitCode;
 
 mod attacks;
 mod cli;
+mod clients;
 mod honest;
+mod mutations;
 mod peer;
 mod report;
 mod run;

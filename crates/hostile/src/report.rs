@@ -27,6 +27,12 @@ impl Row {
         Self { attack: name, max_memory_mb, measured: Some(measured), verdict }
     }
 
+    /// Creates the row of an attack for which this machine lacks something.
+    pub(crate) fn not_tried(attack: &Attack, missing: &'static str) -> Self {
+        let (name, max_memory_mb) = (attack.name(), attack.max_memory_mb());
+        Self { attack: name, max_memory_mb, measured: None, verdict: Verdict::NotTried(missing) }
+    }
+
     /// Creates the row of a trial that could not be made.
     pub(crate) fn failed(attack: &Attack, reason: &str) -> Self {
         let verdict = Verdict::Broken(vec![format!("not tried: {reason}")]);
@@ -123,6 +129,7 @@ fn measured_json(measured: &Measured) -> Value {
         "slowest_newcomer_ms": ms(measured.slowest_newcomer),
         "errors": measured.errors,
         "first_error": measured.first_error,
+        "failed_newcomers_allowed": measured.excused,
         "server_before": figures(Some(measured.figures_before)),
         "server_during": figures(measured.figures_during),
         "server_after": figures(measured.figures_after),

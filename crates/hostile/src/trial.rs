@@ -12,7 +12,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::attacks::{Attack, GO, READY};
 use crate::honest::{Caller, Honest, Phase};
-use crate::server::{self, Figures, Server};
+use crate::server::{self, Figures, Server, Supplies};
 use crate::verdict::Measured;
 
 /// The time in which an attack must have prepared itself, such as by filling a registry.
@@ -38,6 +38,8 @@ pub(crate) struct Plan {
     /// The directory of the servers' programs.
     pub(crate) programs: PathBuf,
     pub(crate) without_latency: bool,
+    /// The places for servers that lack something.
+    pub(crate) supplies: Supplies,
 }
 
 impl Plan {
@@ -53,13 +55,17 @@ impl Plan {
 ///
 /// A server does not start, or the attack cannot prepare itself.
 pub(crate) async fn trial(attack: &Attack, plan: &Plan) -> anyhow::Result<Measured> {
-    let mut target = Server::start(attack.target(), &plan.programs).await?;
+    let mut target =
+        Server::start_lacking(attack.target(), &plan.programs, attack.scarcity(), &plan.supplies).await?;
     let control = Server::start(attack.target(), &plan.programs).await?;
     let mut attacker = Attacker::start(attack, &target)?;
     attacker.ready().await?;
     let max_call = plan.limit(MAX_CALL);
-    let honest = Honest::start(Caller::connect(&target, attack.honest()).await?, max_call);
-    let controlling = Honest::start(Caller::connect(&control, attack.honest()).await?, max_call);
+    let newcomers_count = attack.newcomers_count();
+    let honest = Caller::connect(&target, attack.honest()).await?;
+    let honest = Honest::start(honest, max_call, newcomers_count);
+    let controlling = Caller::connect(&control, attack.honest()).await?;
+    let controlling = Honest::start(controlling, max_call, true);
     let begin = |phase| [&honest, &controlling].into_iter().for_each(|client| client.recorder.begin(phase));
 
     sleep(WARM_UP).await;
@@ -102,6 +108,7 @@ pub(crate) async fn trial(attack: &Attack, plan: &Plan) -> anyhow::Result<Measur
     (measured.control_before, measured.control_during) = (controlling.before(), controlling.during());
     measured.slowest_newcomer = honest.slowest_newcomer();
     (measured.errors, measured.first_error) = honest.errors();
+    measured.excused = honest.excused();
     measured.failure = failure(target, plan.limit(MAX_STOP)).await?;
     Ok(measured)
 }

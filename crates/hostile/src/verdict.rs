@@ -23,6 +23,8 @@ pub(crate) struct Measured {
     pub(crate) slowest_newcomer: Duration,
     pub(crate) errors: usize,
     pub(crate) first_error: Option<String>,
+    /// The newcomers that failed during the attack where that is allowed.
+    pub(crate) excused: usize,
     pub(crate) figures_before: Figures,
     /// At the end of the attack, with the attacker still there.
     pub(crate) figures_during: Option<Figures>,
@@ -46,6 +48,8 @@ pub(crate) enum Verdict {
     Busy(String),
     /// The promises that were broken.
     Broken(Vec<String>),
+    /// This machine lacks what the attack needs.
+    NotTried(&'static str),
 }
 
 impl Verdict {
@@ -97,6 +101,11 @@ impl Verdict {
     pub(crate) const fn is_clean(&self) -> bool {
         matches!(self, Self::Clean)
     }
+
+    /// Returns `true` if there is none, since this machine lacks what the attack needs.
+    pub(crate) const fn is_not_tried(&self) -> bool {
+        matches!(self, Self::NotTried(_))
+    }
 }
 
 fn is_busy(measured: &Measured) -> bool {
@@ -122,6 +131,7 @@ impl fmt::Display for Verdict {
             Self::Clean => f.write_str("clean"),
             Self::Busy(slow) => write!(f, "busy machine: {slow}"),
             Self::Broken(broken) => f.write_str(&broken.join("; ")),
+            Self::NotTried(reason) => write!(f, "not tried: {reason}"),
         }
     }
 }

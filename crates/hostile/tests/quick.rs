@@ -25,13 +25,17 @@ fn hostile(arguments: &[&str]) -> Output {
     command.output().unwrap()
 }
 
-/// Makes attacks of 3 s each; all of them must have a clean verdict.
+fn hostile_clients(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_hostile")).arg("clients").args(arguments).output().unwrap()
+}
+
+/// Makes attacks of 2 s each; all of them must have a clean verdict.
 #[track_caller]
 fn assert_clean(attacks: &str) {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("results.json");
     let arguments =
-        ["--only", attacks, "--seconds", "3", "--without-latency", "--json", file.to_str().unwrap()];
+        ["--only", attacks, "--seconds", "2", "--without-latency", "--json", file.to_str().unwrap()];
     let ended = hostile(&arguments);
     let text = String::from_utf8_lossy(&ended.stdout) + String::from_utf8_lossy(&ended.stderr);
     assert!(ended.status.success(), "{text}");
@@ -49,8 +53,26 @@ fn servers_stand_attacks() {
 }
 
 #[test]
+fn servers_stand_wrong_messages() {
+    assert_clean("wrong-sequence-numbers,mutated-frames,stream-items,log-full,descriptors-exhausted");
+}
+
+#[test]
 fn registry_stands_attacks() {
     assert_clean("registry-query-names,registry-heartbeats,registry-refusals");
+}
+
+#[test]
+fn registry_stands_wrong_requests() {
+    assert_clean("leaving-pollers,mutated-registry-requests,http2-at-registry,log-full-at-registry");
+}
+
+#[test]
+fn clients_stand_a_hostile_server() {
+    let tricks = "goaway-at-once,handshake-garbage,lying-counts,items-beyond-credit,mutated-answers";
+    let ended = hostile_clients(&["--client", "rust,python", "--seconds", "1", "--only", tricks]);
+    let text = String::from_utf8_lossy(&ended.stdout) + String::from_utf8_lossy(&ended.stderr);
+    assert!(ended.status.success() && text.contains("10 of 10 clean"), "{text}");
 }
 
 #[test]

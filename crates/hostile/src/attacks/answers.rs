@@ -110,7 +110,7 @@ async fn small_answers_never_read(target: Target) -> io::Result<()> {
 }
 
 /// Sends a call `count` times, reads nothing, and stays.
-async fn ask(mut peer: Peer, call: &Request, count: usize) -> io::Result<()> {
+pub(super) async fn ask(mut peer: Peer, call: &Request, count: usize) -> io::Result<()> {
     for _ in 0..count {
         if peer.send(call).await.is_err() {
             break;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::target::Target;
 use crate::cli::AttackArgs;
 use crate::honest::Call;
-use crate::server::Kind;
+use crate::server::{Kind, Scarcity};
 
 /// The most memory of a server for which an attack states no other bound, in MB: what one address may hold by default, a
 /// quarter of 1 GiB, and half as much for the server itself and for what the allocator keeps.
@@ -25,6 +25,8 @@ pub(crate) struct Attack {
     max_written_mb: Option<u64>,
     at_least: Duration,
     must_end: bool,
+    scarcity: Option<Scarcity>,
+    newcomers_count: bool,
     run: Run,
 }
 
@@ -47,6 +49,8 @@ impl Attack {
             max_written_mb: None,
             at_least: Duration::ZERO,
             must_end: false,
+            scarcity: None,
+            newcomers_count: true,
             run: Box::new(move |target| Box::pin(run(target))),
         }
     }
@@ -73,6 +77,18 @@ impl Attack {
     /// Sets the most memory that the server may have, in MB.
     pub(super) const fn max_mb(mut self, megabytes: u64) -> Self {
         self.max_memory_mb = megabytes;
+        self
+    }
+
+    /// Has the server lack something.
+    pub(super) const fn lacking(mut self, scarcity: Scarcity) -> Self {
+        self.scarcity = Some(scarcity);
+        self
+    }
+
+    /// Allows that calls over new connections fail during the attack; they succeed again after it.
+    pub(super) const fn without_newcomers(mut self) -> Self {
+        self.newcomers_count = false;
         self
     }
 
@@ -116,6 +132,16 @@ impl Attack {
 
     pub(crate) const fn at_least(&self) -> Duration {
         self.at_least
+    }
+
+    /// Returns what the server lacks.
+    pub(crate) const fn scarcity(&self) -> Option<Scarcity> {
+        self.scarcity
+    }
+
+    /// Returns `true` if calls over new connections must succeed during the attack.
+    pub(crate) const fn newcomers_count(&self) -> bool {
+        self.newcomers_count
     }
 
     /// Returns `true` if the server must have ended the attacker's connections while it stays.

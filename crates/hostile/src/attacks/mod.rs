@@ -3,11 +3,15 @@
 mod answers;
 mod arguments;
 mod attack;
+mod disorder;
 mod floods;
 mod http;
+mod http_floods;
 mod registry_readers;
 mod registry_requests;
+mod scarce;
 mod slow;
+mod streams;
 mod target;
 mod time;
 
@@ -22,9 +26,13 @@ pub(crate) fn all() -> Vec<Attack> {
         time::attacks(),
         slow::attacks(),
         floods::attacks(),
+        streams::attacks(),
+        disorder::attacks(),
         http::attacks(),
+        http_floods::attacks(),
         registry_readers::attacks(),
         registry_requests::attacks(),
+        scarce::attacks(),
     ]
     .into_iter()
     .flatten()

@@ -227,7 +227,7 @@ async fn registry_refusals(target: Target) -> io::Result<()> {
 }
 
 /// Sends requests without end on each of `count` connections, and reads the answers.
-async fn repeat(target: Target, count: usize, requests: Vec<Vec<u8>>) -> io::Result<()> {
+pub(super) async fn repeat(target: Target, count: usize, requests: Vec<Vec<u8>>) -> io::Result<()> {
     spawn_each(count, |_| {
         let requests = requests.concat();
         async move {

@@ -50,6 +50,16 @@ pub(super) fn attacks() -> Vec<Attack> {
             .max_mb(512),
         Attack::new("burning-calls", "200 x Echo.burn of 500 ms on 4 connections", burning_calls),
         Attack::new(
+            "simultaneous-wake-ups",
+            "32 connections with 512 calls each that wake at the same moment, again and again",
+            simultaneous_wake_ups,
+        ),
+        Attack::new(
+            "simultaneous-deadlines",
+            "the same calls, whose deadlines pass at the same moment",
+            simultaneous_deadlines,
+        ),
+        Attack::new(
             "burning-neighbour",
             "2 connections with Arith.multiply and 13,000 metadata keys, which is slow to decode",
             burning_neighbour,
@@ -186,6 +196,38 @@ async fn burning_calls(target: Target) -> io::Result<()> {
                 peer.send(&call).await?;
             }
             stay().await
+        }
+    });
+    stay().await
+}
+
+/// The handlers of a connection are polled in turns with those of others, however many become ready at once.
+async fn simultaneous_wake_ups(target: Target) -> io::Result<()> {
+    let call = Request::new("Echo.sleep", &Codec::MessagePack, &json!({"ms": 400}));
+    burst(target, call).await
+}
+
+/// The same for calls that end together.
+async fn simultaneous_deadlines(target: Target) -> io::Result<()> {
+    let call = Request::new("Echo.sleep", &Codec::MessagePack, &json!({"ms": HOUR})).timeout(400);
+    burst(target, call).await
+}
+
+/// Sends bursts of calls that end 400 ms later.
+async fn burst(target: Target, call: Request) -> io::Result<()> {
+    begin().await?;
+    spawn_each(32, |_| {
+        let call = call.clone();
+        async move {
+            let mut peer = target.connect_reading(&Offer::default()).await?;
+            let start = tokio::time::Instant::now();
+            for round in 1.. {
+                let burst: Vec<u8> = (0..512).flat_map(|_| peer.encode(&call)).collect();
+                peer.write(&burst).await?;
+                // The rate of the attack: a burst of all connections each second.
+                tokio::time::sleep_until(start + Duration::from_secs(round)).await;
+            }
+            Ok(())
         }
     });
     stay().await

@@ -31,9 +31,10 @@ pub(crate) struct Honest {
 }
 
 impl Honest {
-    /// Starts a client that calls in this way. A call that takes longer than `max_call` counts as failed.
-    pub(crate) fn start(caller: Caller, max_call: Duration) -> Self {
-        let recorder = Arc::new(Recorder::default());
+    /// Starts a client that calls in this way. A call that takes longer than `max_call` counts as failed, those
+    /// of newcomers during the attack only if `newcomers_count`.
+    pub(crate) fn start(caller: Caller, max_call: Duration, newcomers_count: bool) -> Self {
+        let recorder = Arc::new(Recorder::new(newcomers_count));
         let stop = Arc::new(AtomicBool::new(false));
         let (start, starts) = mpsc::unbounded_channel();
         let stopped = Arc::clone(&stop);

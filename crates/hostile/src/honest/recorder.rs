@@ -19,8 +19,11 @@ pub(crate) enum Phase {
 }
 
 /// The outcomes of the calls of a client.
-#[derive(Default)]
-pub(crate) struct Recorder(Mutex<Outcomes>);
+pub(crate) struct Recorder {
+    outcomes: Mutex<Outcomes>,
+    /// `true` if newcomers must succeed during the attack.
+    newcomers_count: bool,
+}
 
 #[derive(Default)]
 struct Outcomes {
@@ -30,9 +33,15 @@ struct Outcomes {
     newcomers: Vec<Duration>,
     errors: usize,
     first_error: Option<String>,
+    /// The failed newcomers during the attack, where they are allowed.
+    excused: usize,
 }
 
 impl Recorder {
+    pub(crate) fn new(newcomers_count: bool) -> Self {
+        Self { outcomes: Mutex::default(), newcomers_count }
+    }
+
     pub(crate) fn phase(&self) -> Phase {
         self.lock().phase
     }
@@ -50,7 +59,10 @@ impl Recorder {
         outcome: Result<(), String>,
     ) {
         let mut outcomes = self.lock();
-        if let Err(error) = outcome {
+        let is_excused = is_newcomer && !self.newcomers_count && phase == Phase::During;
+        if outcome.is_err() && is_excused {
+            outcomes.excused += 1;
+        } else if let Err(error) = outcome {
             outcomes.errors += 1;
             outcomes.first_error.get_or_insert_with(|| format!("{phase:?}: {error}"));
         }
@@ -82,8 +94,13 @@ impl Recorder {
         (outcomes.errors, outcomes.first_error.clone())
     }
 
+    /// Returns the number of newcomers that failed during the attack, where they are allowed to.
+    pub(crate) fn excused(&self) -> usize {
+        self.lock().excused
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, Outcomes> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.outcomes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -115,7 +132,7 @@ mod tests {
 
     #[test]
     fn errors_of_all_phases_count() {
-        let recorder = Recorder::default();
+        let recorder = Recorder::new(true);
         for phase in [Phase::WarmUp, Phase::Before, Phase::During, Phase::After] {
             recorder.record(phase, Duration::from_millis(1), false, Err("refused".to_owned()));
         }
@@ -123,5 +140,14 @@ mod tests {
         assert_eq!(recorder.errors(), (4, Some("WarmUp: refused".to_owned())));
         assert_eq!(recorder.slowest_newcomer(), Duration::from_millis(9));
         assert_eq!(recorder.during().p99, Duration::from_millis(1));
+    }
+
+    #[test]
+    fn newcomers_may_fail_during_the_attack_where_they_are_allowed_to() {
+        let recorder = Recorder::new(false);
+        for phase in [Phase::During, Phase::After] {
+            recorder.record(phase, Duration::from_millis(1), true, Err("refused".to_owned()));
+        }
+        assert_eq!((recorder.errors().0, recorder.excused()), (1, 1));
     }
 }

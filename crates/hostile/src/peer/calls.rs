@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::ops::Range;
 
 use bytes::Bytes;
-use farcall::protocol::{ClientOffer, Codec, Compression, HeaderRef, Kind, Seq};
+use farcall::protocol::{ClientOffer, Codec, Compression, HeaderRef, Kind, Seq, StreamWindow};
 use farcall_test_support::frames::{encode, frame};
 use serde::Serialize;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -20,22 +20,26 @@ use super::websocket;
 pub(crate) struct Offer {
     pub(crate) codec: Codec,
     pub(crate) compression: bool,
+    pub(crate) streams: bool,
 }
 
 impl Default for Offer {
     fn default() -> Self {
-        Self { codec: Codec::MessagePack, compression: false }
+        Self { codec: Codec::MessagePack, compression: false, streams: false }
     }
 }
 
 impl Offer {
     /// Asks for JSON.
-    pub(crate) const JSON: Self = Self { codec: Codec::Json, compression: false };
+    pub(crate) const JSON: Self = Self { codec: Codec::Json, compression: false, streams: false };
+    /// Asks for streams.
+    pub(crate) const STREAMS: Self = Self { codec: Codec::MessagePack, compression: false, streams: true };
 
     /// Returns the Option as it is sent, with its length.
     pub(crate) fn frame(&self) -> Vec<u8> {
         let compression = if self.compression { vec![Compression::Lz4] } else { Vec::new() };
-        let offer = ClientOffer::default().codec(self.codec.clone()).compression(compression);
+        let window = self.streams.then_some(StreamWindow::DEFAULT);
+        let offer = ClientOffer::default().codec(self.codec.clone()).compression(compression).streams(window);
         frame(&offer.encode().expect("it has no token"))
     }
 }
@@ -53,6 +57,9 @@ pub(crate) struct Request {
     metadata: Vec<(String, String)>,
     one_way: bool,
     compressed: bool,
+    streaming: bool,
+    /// The time limit in milliseconds; 0 for none.
+    timeout_ms: u16,
     /// The message, with the number [`BEFORE_FIRST`].
     encoded: Bytes,
     /// The place of the number in `encoded`.
@@ -79,6 +86,8 @@ impl Request {
             metadata: Vec::new(),
             one_way: false,
             compressed: false,
+            streaming: false,
+            timeout_ms: 0,
             encoded: Bytes::new(),
             number: 0..0,
         }
@@ -93,6 +102,16 @@ impl Request {
     /// Asks for no answer.
     pub(crate) fn one_way(self) -> Self {
         Self { one_way: true, ..self }.encoded()
+    }
+
+    /// Makes it a call that streams.
+    pub(crate) fn streaming(self) -> Self {
+        Self { streaming: true, ..self }.encoded()
+    }
+
+    /// Sets a time limit.
+    pub(crate) fn timeout(self, timeout_ms: u16) -> Self {
+        Self { timeout_ms, ..self }.encoded()
     }
 
     /// Compresses the body.
@@ -123,8 +142,10 @@ impl Request {
         let mut header = vec![0x97, 1, 0xCF];
         header.extend_from_slice(&BEFORE_FIRST.to_be_bytes());
         text(self.method, &mut header);
-        // No timeout, no error, a map.
-        header.extend_from_slice(&[0, 0xC0, 0xDE]);
+        header.push(0xCD);
+        header.extend_from_slice(&self.timeout_ms.to_be_bytes());
+        // No error, a map.
+        header.extend_from_slice(&[0xC0, 0xDE]);
         let pairs = u16::try_from(self.metadata.len()).expect("there are fewer than 65,536 pairs");
         header.extend_from_slice(&pairs.to_be_bytes());
         for (key, value) in &self.metadata {
@@ -141,8 +162,9 @@ impl Request {
         let pairs: Vec<_> =
             self.metadata.iter().map(|(key, value)| format!("\"{key}\":\"{value}\"")).collect();
         format!(
-            r#"{{"kind":"request","seq":{BEFORE_FIRST},"service_method":"{}","flags":{},"metadata":{{{}}}}}"#,
+            r#"{{"kind":"request","seq":{BEFORE_FIRST},"service_method":"{}","timeout_ms":{},"flags":{},"metadata":{{{}}}}}"#,
             self.method,
+            self.timeout_ms,
             self.flags(),
             pairs.join(",")
         )
@@ -150,7 +172,7 @@ impl Request {
     }
 
     fn flags(&self) -> u8 {
-        u8::from(self.compressed) | u8::from(self.one_way) << 1
+        u8::from(self.compressed) | u8::from(self.one_way) << 1 | u8::from(self.streaming) << 3
     }
 
     /// Returns the length of the message.
@@ -160,7 +182,7 @@ impl Request {
     }
 
     /// Returns the message with this number.
-    fn numbered(&self, number: u64) -> Vec<u8> {
+    pub(crate) fn numbered(&self, number: u64) -> Vec<u8> {
         let mut message = self.encoded.to_vec();
         message[self.number.clone()].copy_from_slice(&digits(&self.codec, number));
         message
@@ -245,6 +267,11 @@ impl Peer {
     /// Encodes the cancel of the last request.
     pub(crate) fn encode_cancel(&self) -> Vec<u8> {
         self.encode_bare(Kind::Cancel, self.last)
+    }
+
+    /// Encodes a message for the last request.
+    pub(crate) fn encode_to_last(&self, kind: Kind, body: Bytes) -> Vec<u8> {
+        encode(&self.codec, &HeaderRef::new(kind, Seq(self.last)), body)
     }
 
     /// Encodes a message without a body.

@@ -1,5 +1,6 @@
 //! [`Server`]: a server of the demo or a registry, as a child process with its defaults.
 
+use std::fs::File;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
@@ -12,8 +13,10 @@ use farcall_test_support::pki::Certificate;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader, Lines};
-use tokio::process::{Child, ChildStdout, Command};
+use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 use tokio::time::timeout;
+
+use super::scarcity::{Cgroup, Scarcity, Supplies, limit_descriptors};
 
 /// The time in which a server must start.
 const MAX_START: Duration = Duration::from_secs(60);
@@ -45,6 +48,8 @@ pub(crate) struct Server {
     _stdout: Lines<BufReader<ChildStdout>>,
     /// The directory of the certificate and the snapshot.
     _files: TempDir,
+    /// After `child`, which is in it.
+    _cgroup: Option<Cgroup>,
 }
 
 /// The log of a server, as far as it is kept.
@@ -54,35 +59,57 @@ struct Log {
     panicked: AtomicBool,
 }
 
+impl Log {
+    /// Reads what the server writes, until it ends.
+    async fn read(self: Arc<Self>, mut stderr: ChildStderr) {
+        let mut buffer = vec![0; 64 * 1024];
+        while let Ok(count @ 1..) = stderr.read(&mut buffer).await {
+            self.bytes.fetch_add(count as u64, Relaxed);
+            // The panic that `Echo.panic` makes is the caller's wish.
+            let text = String::from_utf8_lossy(&buffer[..count]);
+            if text.lines().any(|line| line.contains("panicked at") && !line.contains("services/echo.rs")) {
+                self.panicked.store(true, Relaxed);
+            }
+        }
+    }
+}
+
 impl Server {
     /// Starts a server of this kind with the programs of a directory.
     pub(crate) async fn start(kind: Kind, programs: &Path) -> anyhow::Result<Self> {
-        let files = tempfile::tempdir()?;
+        Self::start_lacking(kind, programs, None, &Supplies::default()).await
+    }
+
+    /// Starts a server that lacks something.
+    pub(crate) async fn start_lacking(
+        kind: Kind,
+        programs: &Path,
+        scarcity: Option<Scarcity>,
+        supplies: &Supplies,
+    ) -> anyhow::Result<Self> {
+        let files = match (scarcity, &supplies.small_disk) {
+            (Some(Scarcity::Disk), Some(disk)) => tempfile::tempdir_in(disk)?,
+            _ => tempfile::tempdir()?,
+        };
+        let kind = if scarcity == Some(Scarcity::Disk) { Kind::RegistryWithSnapshot } else { kind };
         let (mut command, addresses) = command(kind, programs, files.path())?;
+        let log_to = match scarcity {
+            Some(Scarcity::Log) => File::options().write(true).open("/dev/full")?.into(),
+            _ => Stdio::piped(),
+        };
         let mut child = command
             .env_remove("RUST_LOG")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
+            .stderr(log_to)
             .kill_on_drop(true)
             .spawn()
             .with_context(|| format!("starting {command:?}"))?;
         let log = Arc::new(Log::default());
-        let mut stderr = child.stderr.take().context("stderr is piped")?;
-        let reading = Arc::clone(&log);
-        // Ends with the server.
-        tokio::spawn(async move {
-            let mut buffer = vec![0; 64 * 1024];
-            while let Ok(count @ 1..) = stderr.read(&mut buffer).await {
-                reading.bytes.fetch_add(count as u64, Relaxed);
-                // The panic that `Echo.panic` makes is the caller's wish.
-                let text = String::from_utf8_lossy(&buffer[..count]);
-                if text.lines().any(|line| line.contains("panicked at") && !line.contains("services/echo.rs"))
-                {
-                    reading.panicked.store(true, Relaxed);
-                }
-            }
-        });
+        if let Some(stderr) = child.stderr.take() {
+            // Ends with the server.
+            tokio::spawn(Arc::clone(&log).read(stderr));
+        }
         let mut stdout = BufReader::new(child.stdout.take().context("stdout is piped")?).lines();
         let mut found = Vec::new();
         while found.len() < addresses {
@@ -93,9 +120,19 @@ impl Server {
         }
         let pid =
             child.id().and_then(|id| Pid::from_raw(id.try_into().ok()?)).context("the server has ended")?;
+        let cgroup = match (scarcity, &supplies.cgroup) {
+            (Some(Scarcity::MemoryMb(most)), Some(parent)) => {
+                let cgroup = Cgroup::create(parent, pid.as_raw_nonzero().get(), most);
+                Some(cgroup.with_context(|| format!("making a cgroup in {}", parent.display()))?)
+            }
+            _ => None,
+        };
+        if let Some(Scarcity::Descriptors(most)) = scarcity {
+            limit_descriptors(pid, most)?;
+        }
         let http = *found.last().context("no address")?;
         let (rpc, tls) = if kind == Kind::Demo { (found[0], found[1]) } else { (http, http) };
-        Ok(Self { kind, rpc, http, tls, child, pid, log, _stdout: stdout, _files: files })
+        Ok(Self { kind, rpc, http, tls, child, pid, log, _stdout: stdout, _files: files, _cgroup: cgroup })
     }
 
     /// Returns the number of the process.
