@@ -13,7 +13,7 @@ use std::time::Duration;
 
 /// The handlers that are woken in one turn. They share its time; the rest of them keeps its place.
 const HANDLERS_PER_TURN: usize = 16;
-/// What a poll takes from the turn beside its own time, in nanoseconds: about the time of the task around it.
+/// The time that each poll takes from the turn beside its own, in nanoseconds: about that of the task around it.
 const POLL_OVERHEAD: i64 = 1_000;
 
 /// The turns of a connection's handlers. They have no end for calls that came over no connection: nothing would begin

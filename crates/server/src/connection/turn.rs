@@ -35,7 +35,7 @@ impl BusyConnections {
     }
 }
 
-/// Returns the length of a turn while so many connections are busy that their full turns would take too long.
+/// Returns the length of a turn while this number of connections is busy, whose full turns would take too long.
 #[cold]
 fn shortened(busy: usize) -> Duration {
     (MAX_ROUND / u32::try_from(busy).unwrap_or(u32::MAX)).max(MIN_TURN)
