@@ -1,5 +1,6 @@
 //! [`Session`]: a channel to a target while a command runs, with a diagnosis if it cannot be connected to.
 
+use std::io::Write as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -116,7 +117,13 @@ impl Session {
                 let found = async {
                     match diagnose(address, self.settings.tls_client().ok().flatten()).await {
                         Some(found) => found,
-                        None => std::future::pending().await,
+                        None => {
+                            // Only time can tell: it may be another protocol, or a server that is busy.
+                            let text =
+                                format!("note: {address} has not answered yet, in no protocol of farcall\n");
+                            let _ = anstream::stderr().write_all(text.as_bytes());
+                            std::future::pending().await
+                        }
                     }
                 };
                 tokio::select! {

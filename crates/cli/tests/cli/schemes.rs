@@ -1,13 +1,14 @@
 //! A wrong scheme is told in less than a second, with the right one: 8 schemes against 8 servers.
 
-use std::io::{Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpListener;
+use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use farcall_test_support::machine;
 
-use crate::support::{Files, farcall, serve, serve_http, server};
+use crate::support::{Files, command, farcall, serve, serve_http, server};
 
 const SCHEMES: [&str; 8] = ["tcp", "tls", "http", "https", "ws", "wss", "connect", "unix"];
 
@@ -110,6 +111,21 @@ fn wrong_scheme_is_told_with_the_cure() {
         }
     }
     farcall(&["call", &socket, "Arith.multiply", "a:=6", "b:=7"]).assert_out("42");
+}
+
+#[test]
+fn port_that_says_nothing_is_told_before_the_time_limit() {
+    let start = Instant::now();
+    let target = format!("tcp@{}", silent_server());
+    let mut child =
+        command(&["ls", &target, "--connect-timeout", "30s"]).stderr(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stderr.take().unwrap()).read_line(&mut line).unwrap();
+    let took = start.elapsed();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(line, format!("note: {target} has not answered yet, in no protocol of farcall\n"));
+    assert!(took < machine::lengthened(Duration::from_secs(1)), "{took:?}");
 }
 
 #[test]

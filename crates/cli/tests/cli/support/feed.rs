@@ -80,7 +80,7 @@ impl Feed for Feeding {
         for item in 0..n {
             let _ = out.send(item).await;
         }
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 
