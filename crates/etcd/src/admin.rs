@@ -1,6 +1,10 @@
 //! [`EtcdAdmin`]: what an operator does with the instances in etcd: list, drain, weigh and remove them.
 
+use std::error::Error;
+use std::sync::Arc;
+
 use farcall_discovery::Instance;
+use farcall_protocol::BoxError;
 
 use crate::call_error::CallError;
 use crate::client::Client;
@@ -33,7 +37,7 @@ pub struct EtcdAdmin {
 pub enum EtcdAdminError {
     /// etcd was not reached, or refused.
     #[error("{0}")]
-    Call(String),
+    Call(#[source] Arc<dyn Error + Send + Sync>),
     /// There is no such instance.
     #[error("there is no instance `{id}` of `{service}`")]
     Unknown {
@@ -48,13 +52,14 @@ pub enum EtcdAdminError {
         /// The id.
         id: String,
         /// The error in its value.
-        reason: String,
+        #[source]
+        reason: Arc<dyn Error + Send + Sync>,
     },
 }
 
 impl From<CallError> for EtcdAdminError {
     fn from(error: CallError) -> Self {
-        Self::Call(error.to_string())
+        Self::Call(Arc::new(error))
     }
 }
 
@@ -163,15 +168,15 @@ impl EtcdAdmin {
         id: &str,
         change: impl FnOnce(&mut Instance),
     ) -> Result<(), EtcdAdminError> {
-        let invalid = |reason: String| EtcdAdminError::Invalid { id: id.to_owned(), reason };
+        let invalid = |reason: BoxError| EtcdAdminError::Invalid { id: id.to_owned(), reason: reason.into() };
         let key = Keys::new(&self.prefix, service).key(id);
         let request = RangeRequest { key: key.as_str().into(), ..RangeRequest::default() };
         let answer: RangeAnswer = self.client.call("kv/range", &request).await?;
         let unknown = || EtcdAdminError::Unknown { service: service.to_owned(), id: id.to_owned() };
         let mut instance = instance(answer.kvs.first().ok_or_else(unknown)?).map_err(invalid)?;
         change(&mut instance);
-        let instance = instance.check().map_err(|error| invalid(error.to_string()))?;
-        let value = serde_json::to_vec(&instance).map_err(|error| invalid(error.to_string()))?;
+        let instance = instance.check().map_err(|error| invalid(error.into()))?;
+        let value = serde_json::to_vec(&instance).map_err(|error| invalid(error.into()))?;
         let request = PutRequest {
             key: key.as_str().into(),
             value: value.as_slice().into(),
@@ -184,7 +189,7 @@ impl EtcdAdmin {
 }
 
 /// Returns the instance that a key holds.
-fn instance(kv: &KeyValue) -> Result<Instance, String> {
-    let instance: Instance = serde_json::from_slice(&kv.value.0).map_err(|error| error.to_string())?;
-    instance.check().map_err(|error| error.to_string())
+fn instance(kv: &KeyValue) -> Result<Instance, BoxError> {
+    let instance: Instance = serde_json::from_slice(&kv.value.0)?;
+    Ok(instance.check()?)
 }

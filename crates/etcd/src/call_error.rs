@@ -23,8 +23,8 @@ pub(crate) struct CallError {
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CallErrorKind {
-    #[error("{0}")]
-    Unreachable(String),
+    #[error("{message}")]
+    Unreachable { message: String, source: Option<reqwest::Error> },
     #[error("no answer within {}", HumanDuration(*.0))]
     Timeout(Duration),
     #[error("etcd says `{message}`{}{}", code_note(*.code), advice(message))]
@@ -96,19 +96,20 @@ impl CallErrorKind {
 
     /// Creates the error of a request without a complete answer. Its text is the innermost cause, such as
     /// `Connection refused`.
-    pub(crate) fn unreachable(error: &reqwest::Error) -> Self {
-        let mut cause: &dyn Error = error;
+    pub(crate) fn unreachable(error: reqwest::Error) -> Self {
+        let mut cause: &dyn Error = &error;
         while let Some(source) = cause.source() {
             cause = source;
         }
         let what = if error.is_connect() { "connecting failed" } else { "the connection broke" };
-        Self::Unreachable(format!("{what}: {}", in_words(&cause.to_string())))
+        let message = format!("{what}: {}", in_words(&cause.to_string()));
+        Self::Unreachable { message, source: Some(error) }
     }
 
     /// Returns `true` if another endpoint may succeed: the cause is the endpoint, not the request.
     pub(crate) fn may_differ_elsewhere(&self) -> bool {
         match self {
-            Self::Unreachable(_) | Self::Timeout(_) | Self::InvalidAnswer(_) | Self::TooLong(_) => true,
+            Self::Unreachable { .. } | Self::Timeout(_) | Self::InvalidAnswer(_) | Self::TooLong(_) => true,
             Self::TooManyKeys(_) | Self::WatchEnded(_) => false,
             Self::Refused { code, .. } => matches!(
                 code,
@@ -138,7 +139,7 @@ impl CallErrorKind {
     /// Returns the kind of the error for the users of a registrar.
     pub(crate) const fn registrar_error_kind(&self) -> RegistrarErrorKind {
         match self {
-            Self::Unreachable(_) => RegistrarErrorKind::Unavailable,
+            Self::Unreachable { .. } => RegistrarErrorKind::Unavailable,
             Self::Timeout(_) => RegistrarErrorKind::Timeout,
             Self::Refused { .. } => RegistrarErrorKind::Rejected,
             Self::InvalidAnswer(_) | Self::TooLong(_) | Self::TooManyKeys(_) | Self::WatchEnded(_) => {

@@ -216,7 +216,7 @@ impl Client {
             // With it, a member that is cut off from the others ends its watches instead of keeping silent.
             request = request.header("Grpc-Metadata-Hasleader", "true");
         }
-        let response = request.send().await.map_err(|error| CallErrorKind::unreachable(&error))?;
+        let response = request.send().await.map_err(CallErrorKind::unreachable)?;
         let status = response.status();
         if status.is_success() {
             return Ok(response);
@@ -266,7 +266,7 @@ async fn read(mut response: Response, limit: usize) -> Result<Vec<u8>, CallError
         return Err(CallErrorKind::TooLong(limit));
     }
     let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(|error| CallErrorKind::unreachable(&error))? {
+    while let Some(chunk) = response.chunk().await.map_err(CallErrorKind::unreachable)? {
         if body.len() + chunk.len() > limit {
             return Err(CallErrorKind::TooLong(limit));
         }

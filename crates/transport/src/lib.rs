@@ -83,7 +83,8 @@ pub use scheme::Scheme;
 pub use stream::Stream;
 #[cfg(feature = "tls")]
 pub use tls::{
-    Alpn, PemError, TlsClient, TlsClientBuilder, TlsError, TlsErrorKind, TlsServer, TlsServerBuilder,
+    Alpn, PemError, TlsCause, TlsClient, TlsClientBuilder, TlsError, TlsErrorKind, TlsServer,
+    TlsServerBuilder,
 };
 #[cfg(feature = "ws")]
 pub use websocket::{serve_websocket, websocket_accept};

@@ -34,7 +34,7 @@ pub(super) async fn handshake(
                 return Ok((negotiated, input));
             }
             Ok(None) => {}
-            Err(error) => return Err(not_farcall(&input, &error.to_string())),
+            Err(error) => return Err(not_farcall(&input, &error.to_string()).with_source(error)),
         }
         if let Some(other) = other_protocol(&input) {
             return Err(failed(Code::Unavailable, other.to_owned()));

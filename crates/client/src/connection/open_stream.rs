@@ -62,7 +62,7 @@ impl OpenStream {
         }
         match decompress(&item.body.to_bytes(), &self.handle) {
             Ok(value) => Ok(value.into()),
-            Err(reason) => Err(self.unreadable(&reason)),
+            Err(error) => Err(self.unreadable(&error.to_string()).with_source(error)),
         }
     }
 

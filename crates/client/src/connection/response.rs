@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use farcall_protocol::{Code, Codec, Execution, Flags, with_shared_source};
+use farcall_protocol::{Code, Codec, CompressionError, Execution, Flags, with_shared_source};
 use farcall_transport::Address;
 use serde::de::DeserializeOwned;
 
@@ -43,7 +43,7 @@ impl Response {
         let Some(status) = error else {
             return match body {
                 Ok(body) => Ok(Self { handle, body }),
-                Err(reason) => Err(unreadable(&reason, &handle)),
+                Err(error) => Err(unreadable(&error.to_string(), &handle).with_source(error)),
             };
         };
         let error =
@@ -93,11 +93,19 @@ impl fmt::Debug for Response {
     }
 }
 
-pub(super) fn decompress(body: &Bytes, handle: &Handle) -> Result<Bytes, String> {
+/// A body that cannot be decompressed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum BodyError {
+    #[error("it is compressed, though no compression was agreed on")]
+    NotAgreed,
+    #[error(transparent)]
+    Compression(#[from] CompressionError),
+}
+
+pub(super) fn decompress(body: &Bytes, handle: &Handle) -> Result<Bytes, BodyError> {
     let negotiated = handle.negotiated();
-    let compression =
-        negotiated.compression.ok_or("it is compressed, though no compression was agreed on")?;
-    compression.decompress(body, negotiated.receive_limit).map_err(|error| error.to_string())
+    let compression = negotiated.compression.ok_or(BodyError::NotAgreed)?;
+    Ok(compression.decompress(body, negotiated.receive_limit)?)
 }
 
 fn unreadable(reason: &str, handle: &Handle) -> RpcError {

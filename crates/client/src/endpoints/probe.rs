@@ -62,6 +62,7 @@ async fn check_health(connection: &Connection, options: &ConnectionOptions) -> R
     let arguments = options.terms.codec.encode_body(&HealthRequest::default());
     let arguments = arguments.map_err(|error| {
         RpcError::new(Code::Internal, Execution::NotSent, Phase::Prepare, error.to_string())
+            .with_source(error)
     })?;
     let deadline = Deadline::after(Instant::now(), HEALTH_TIMEOUT);
     let handle = connection.handle();

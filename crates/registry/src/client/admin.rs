@@ -45,6 +45,7 @@ pub struct RegistryAdmin {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{error}")]
 pub struct AdminError {
+    #[source]
     error: RequestError,
     status: Option<u16>,
 }

@@ -81,8 +81,8 @@ impl Http {
             if let Some(token) = self.options.token.header().await.map_err(failed)? {
                 request = request.header(AUTHORIZATION, token);
             }
-            let request = request.build().map_err(|error| RequestError::of_transport(label, &error))?;
-            send(client, request).await.map_err(|error| RequestError::of_transport(label, &error))
+            let request = request.build().map_err(|error| RequestError::of_transport(label, error))?;
+            send(client, request).await.map_err(|error| RequestError::of_transport(label, error))
         };
         timeout(limit, begin).await.unwrap_or_else(|_| {
             Err(RequestError::new(label, format_args!("no answer within {}", HumanDuration(limit))))
@@ -118,7 +118,7 @@ impl Http {
             let chunk = match timeout_at(next, response.chunk()).await {
                 Ok(Ok(Some(chunk))) => chunk,
                 Ok(Ok(None)) => return Ok(body),
-                Ok(Err(error)) => return Err(RequestError::of_transport(label, &error)),
+                Ok(Err(error)) => return Err(RequestError::of_transport(label, error)),
                 Err(_) if next == deadline => {
                     return Err(RequestError::new(
                         label,

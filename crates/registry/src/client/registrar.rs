@@ -340,7 +340,7 @@ fn with_token(request: RequestBuilder, token: Option<&RegistrationToken>) -> Req
 }
 
 fn failed(error: &RequestError) -> RegistrarError {
-    RegistrarError::new(registrar_error_kind(error), error.to_string())
+    RegistrarError::from_source(registrar_error_kind(error), error.clone())
 }
 
 fn registrar_error_kind(error: &RequestError) -> RegistrarErrorKind {

@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use farcall_transport::HumanDuration;
@@ -13,11 +14,21 @@ use crate::excerpt::excerpt;
 use crate::wire;
 
 /// The reason why a request failed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(super) struct RequestError {
     pub(super) kind: RequestErrorKind,
     message: String,
+    source: Option<Arc<dyn Error + Send + Sync>>,
 }
+
+/// Two are equal if their texts are: their causes have more in them that tells when they happened.
+impl PartialEq for RequestError {
+    fn eq(&self, other: &Self) -> bool {
+        (self.kind, &self.message) == (other.kind, &other.message)
+    }
+}
+
+impl Eq for RequestError {}
 
 /// The consequence of a failure for the next attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,7 +46,7 @@ pub(super) enum RequestErrorKind {
 impl RequestError {
     /// Creates an error of the request that `label` names; see [`label`].
     pub(super) fn new(label: &str, message: impl fmt::Display) -> Self {
-        Self { kind: RequestErrorKind::Other, message: format!("{label}: {message}") }
+        Self { kind: RequestErrorKind::Other, message: format!("{label}: {message}"), source: None }
     }
 
     /// Sets the kind.
@@ -68,20 +79,22 @@ impl RequestError {
     }
 
     /// Creates the error for a failure of the HTTP client.
-    pub(super) fn of_transport(label: &str, error: &reqwest::Error) -> Self {
-        let mut cause: &dyn Error = error;
+    pub(super) fn of_transport(label: &str, error: reqwest::Error) -> Self {
+        let mut cause: &dyn Error = &error;
         while let Some(source) = cause.source() {
             cause = source;
         }
         let cause = cause.to_string();
         let cause = farcall_tls::in_words(&cause);
-        if error.is_connect() && error.is_timeout() {
+        let mut failed = if error.is_connect() && error.is_timeout() {
             Self::new(label, "cannot connect: no answer in time").with_kind(RequestErrorKind::Unreachable)
         } else if error.is_connect() {
             Self::new(label, format_args!("cannot connect: {cause}")).with_kind(RequestErrorKind::Unreachable)
         } else {
             Self::new(label, format_args!("the answer broke off: {cause}"))
-        }
+        };
+        failed.source = Some(Arc::new(error));
+        failed
     }
 
     /// Creates the error for a response in which no byte arrived for `limit`.
@@ -93,6 +106,12 @@ impl RequestError {
 impl fmt::Display for RequestError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)
+    }
+}
+
+impl Error for RequestError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.source.as_ref().map(|source| &**source as &dyn Error)
     }
 }
 

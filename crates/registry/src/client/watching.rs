@@ -103,7 +103,7 @@ impl<'s, 'a> Watch<'s, 'a> {
             let chunk = match timeout_at(deadline.sooner(silent_at), response.chunk()).await {
                 Ok(Ok(Some(chunk))) => chunk,
                 Ok(Ok(None)) => break RequestError::new(label, "the registry ended the watch"),
-                Ok(Err(error)) => break RequestError::of_transport(label, &error),
+                Ok(Err(error)) => break RequestError::of_transport(label, error),
                 Err(_) if deadline.sooner(silent_at) < silent_at => {
                     break RequestError::new(label, "no complete list came in time");
                 }

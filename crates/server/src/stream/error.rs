@@ -36,23 +36,24 @@ pub enum ReceiveError {
         #[source]
         error: DecodeError,
     },
-    /// The item is compressed in a way that was not agreed on, or does not decompress.
-    #[error("item {index}: {reason}")]
+    /// The item is compressed, though that was not agreed on.
+    #[error("item {index}: it is compressed, though no compression was agreed on")]
+    NoCompression {
+        /// The position of the item, from 0.
+        index: u64,
+    },
+    /// The item does not decompress.
+    #[error("item {index}: {error}")]
     Compression {
         /// The position of the item, from 0.
         index: u64,
         /// The mistake.
-        reason: String,
+        #[source]
+        error: CompressionError,
     },
     /// The call has ended before the caller said that it had sent all items.
     #[error("the call has ended before the last item")]
     Ended,
-}
-
-impl ReceiveError {
-    pub(super) fn compression(index: u64, error: &CompressionError) -> Self {
-        Self::Compression { index, reason: error.to_string() }
-    }
 }
 
 impl From<StreamClosed> for SendError {
@@ -80,7 +81,9 @@ impl From<ReceiveError> for Status {
     /// Creates the status of a handler that fails because it could not receive.
     fn from(error: ReceiveError) -> Self {
         let code = match &error {
-            ReceiveError::Decode { .. } | ReceiveError::Compression { .. } => Code::InvalidArgument,
+            ReceiveError::Decode { .. }
+            | ReceiveError::NoCompression { .. }
+            | ReceiveError::Compression { .. } => Code::InvalidArgument,
             ReceiveError::Ended => Code::Cancelled,
         };
         Self::done(code, error.to_string())

@@ -126,12 +126,11 @@ fn decode<T: DeserializeOwned + 'static>(
 #[cold]
 fn decompress<'a>(stream: &CallStream, index: u64, body: ItemBody<'a>) -> Result<ItemBody<'a>, ReceiveError> {
     let Some(compression) = stream.streams.compression() else {
-        let reason = "it is compressed, though no compression was agreed on".to_owned();
-        return Err(ReceiveError::Compression { index, reason });
+        return Err(ReceiveError::NoCompression { index });
     };
     match compression.decompress(&body.to_bytes(), stream.streams.receive_limit()) {
         Ok(plain) => Ok(plain.into()),
-        Err(error) => Err(ReceiveError::compression(index, &error)),
+        Err(error) => Err(ReceiveError::Compression { index, error }),
     }
 }
 

@@ -120,13 +120,14 @@ pub enum DialErrorKind {
         attempts: Attempts,
     },
     /// Some addresses may have failed, and no other answered in time.
-    #[error("no answer within {}{}", HumanDuration(*limit), attempts.before_timeout())]
+    #[error("no answer within {}{}", HumanDuration(*limit), before_timeout(attempts.as_ref()))]
     ConnectTimeout {
         /// The time limit of all addresses together; see
         /// [`Dialer::connect_timeout`](crate::Dialer::connect_timeout).
         limit: Duration,
-        /// The addresses that did answer, with a failure; there may be none.
-        attempts: Attempts,
+        /// The addresses that did answer, with a failure; `None` if there were none.
+        #[source]
+        attempts: Option<Attempts>,
     },
     /// A server accepted the connection, and the handshake of TLS failed.
     #[cfg(feature = "tls")]
@@ -206,6 +207,14 @@ impl DialErrorKind {
         }
     }
 
+    /// Creates the error of addresses none of which has answered in time; those that failed before are in `attempts`.
+    pub(crate) fn timeout(limit: Duration, attempts: Attempts) -> DialErrorKind {
+        DialErrorKind::ConnectTimeout {
+            limit,
+            attempts: Some(attempts).filter(|attempts| !attempts.is_empty()),
+        }
+    }
+
     /// Creates the error for an address that was tried once, as it was given.
     pub(crate) fn failed(address: &Address, error: io::Error) -> DialErrorKind {
         DialErrorKind::Connect { attempts: Attempts::literal([(address.clone(), error)]) }
@@ -279,11 +288,11 @@ impl Attempts {
     pub fn is_empty(&self) -> bool {
         self.failed.is_empty()
     }
+}
 
-    /// These attempts as the end of a sentence about a timeout.
-    fn before_timeout(&self) -> String {
-        if self.is_empty() { String::new() } else { format!("; before that: {self}") }
-    }
+/// Returns attempts as the end of a sentence about a timeout.
+fn before_timeout(attempts: Option<&Attempts>) -> String {
+    attempts.map(|attempts| format!("; before that: {attempts}")).unwrap_or_default()
 }
 
 /// The source is the last failure.
@@ -305,5 +314,33 @@ impl fmt::Display for Attempts {
             write!(f, "{error}")?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error as _;
+
+    use super::*;
+
+    #[test]
+    fn timeout_has_the_last_failure_before_it_as_its_source() {
+        let limit = Duration::from_secs(1);
+        let none = DialErrorKind::timeout(limit, Attempts::literal([]));
+        assert_eq!(none.to_string(), "no answer within 1 s");
+        assert!(none.source().is_none());
+        let address = Address::parse("tcp@127.0.0.1:1").unwrap();
+        let failed = io::Error::from(io::ErrorKind::ConnectionRefused);
+        let error = DialError::new(
+            &address,
+            DialErrorKind::timeout(limit, Attempts::literal([(address.clone(), failed)])),
+        );
+        let attempts = error.source().and_then(|reason| reason.source()).unwrap();
+        let cause = attempts.source().unwrap().downcast_ref::<io::Error>().unwrap();
+        assert_eq!(cause.kind(), io::ErrorKind::ConnectionRefused);
+        assert!(
+            error.to_string().ends_with(&format!("no answer within 1 s; before that: {attempts}")),
+            "{error}"
+        );
     }
 }

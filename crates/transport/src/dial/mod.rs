@@ -273,7 +273,7 @@ impl Dialer {
         match self.start_limit().run(connector.connect(address)).await {
             Ok(Ok(stream)) => Ok(stream),
             Ok(Err(error)) => Err(DialErrorKind::failed(address, error)),
-            Err(limit) => Err(DialErrorKind::ConnectTimeout { limit, attempts: Attempts::literal([]) }),
+            Err(limit) => Err(DialErrorKind::timeout(limit, Attempts::literal([]))),
         }
     }
 

@@ -89,7 +89,7 @@ impl SocketConnector {
                 Ok(connected)
             }
             Ok(None) => Err(DialErrorKind::Connect { attempts }),
-            Err(limit) => Err(DialErrorKind::ConnectTimeout { limit, attempts }),
+            Err(limit) => Err(DialErrorKind::timeout(limit, attempts)),
         }
     }
 
@@ -115,7 +115,7 @@ impl SocketConnector {
         match ConnectLimit::start(self.connect_timeout).run(UnixStream::connect(path)).await {
             Ok(Ok(stream)) => Ok(stream),
             Ok(Err(error)) => Err(DialErrorKind::failed(address, error)),
-            Err(limit) => Err(DialErrorKind::ConnectTimeout { limit, attempts: Attempts::literal([]) }),
+            Err(limit) => Err(DialErrorKind::timeout(limit, Attempts::literal([]))),
         }
     }
 }

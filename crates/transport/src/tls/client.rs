@@ -13,6 +13,7 @@ use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 
+use super::error::TlsCause;
 use super::stream::opened;
 use super::{Alpn, RELOAD_EVERY, TlsErrorKind};
 use crate::stream::Stream;
@@ -79,11 +80,13 @@ impl TlsClient {
     {
         let name = match &self.server_name {
             Some(name) => name.clone(),
-            None => server_name(host).map_err(|error| TlsErrorKind::Other { what: error.to_string() })?,
+            None => {
+                server_name(host).map_err(|error| TlsErrorKind::Other { source: TlsCause::new(error) })?
+            }
         };
         let config = Arc::clone(&self.configs.get()[alpn as usize]);
         let connected = TlsConnector::from(config).connect(name, stream).await;
-        opened(connected.map_err(|error| TlsErrorKind::of_handshake(&error))?.into(), alpn)
+        opened(connected.map_err(TlsErrorKind::of_handshake)?.into(), alpn)
     }
 }
 

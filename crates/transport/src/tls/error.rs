@@ -1,6 +1,9 @@
 //! [`TlsErrorKind`]: the errors of a TLS connection.
 
+use std::error::Error as StdError;
+use std::fmt;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use farcall_protocol::text::Excerpt;
@@ -56,6 +59,8 @@ pub enum TlsErrorKind {
     Certificate {
         /// The reason.
         what: String,
+        /// The error.
+        source: TlsCause,
     },
     /// The peer refused with an alert.
     #[error("it refused the TLS connection: {reason}")]
@@ -64,28 +69,63 @@ pub enum TlsErrorKind {
         reason: String,
     },
     /// Any other error of rustls.
-    #[error("TLS: {what}")]
+    #[error("TLS: {source}")]
     Other {
-        /// The text of the error.
-        what: String,
+        /// The error.
+        source: TlsCause,
     },
     /// The stream below failed.
-    #[error("{text}")]
+    #[error("{source}")]
     Io {
         /// The kind of the error.
         kind: io::ErrorKind,
-        /// The text of the error.
-        text: String,
+        /// The error.
+        source: TlsCause,
     },
 }
 
+/// The error of rustls, or of the stream below, that is the cause of a [`TlsErrorKind`]. Two of them are equal if their texts are.
+#[derive(Clone, Debug)]
+pub struct TlsCause(Arc<dyn StdError + Send + Sync>);
+
+impl TlsCause {
+    pub(super) fn new(error: impl StdError + Send + Sync + 'static) -> TlsCause {
+        TlsCause(Arc::new(error))
+    }
+
+    /// Returns the error itself, which can be downcast.
+    pub fn get_ref(&self) -> &(dyn StdError + Send + Sync + 'static) {
+        &*self.0
+    }
+}
+
+impl fmt::Display for TlsCause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&in_words(&self.0.to_string()))
+    }
+}
+
+impl StdError for TlsCause {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.0.source()
+    }
+}
+
+impl PartialEq for TlsCause {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.to_string() == other.0.to_string()
+    }
+}
+
+impl Eq for TlsCause {}
+
 impl TlsErrorKind {
     /// Translates an error of the handshake.
-    pub(super) fn of_handshake(error: &io::Error) -> TlsErrorKind {
-        match rustls_error(error) {
+    pub(super) fn of_handshake(error: io::Error) -> TlsErrorKind {
+        match rustls_error(&error) {
             Some(error) => TlsErrorKind::of(error),
             None if error.kind() == io::ErrorKind::UnexpectedEof => TlsErrorKind::Closed,
-            None => TlsErrorKind::Io { kind: error.kind(), text: error.to_string() },
+            None => TlsErrorKind::Io { kind: error.kind(), source: TlsCause::new(error) },
         }
     }
 
@@ -113,7 +153,7 @@ impl TlsErrorKind {
             Error::NoCertificatesPresented => TlsErrorKind::NoCertificate,
             Error::InvalidCertificate(error) => TlsErrorKind::of_certificate(error),
             Error::AlertReceived(alert) => TlsErrorKind::Refused { reason: meaning(*alert) },
-            other => TlsErrorKind::Other { what: other.to_string() },
+            other => TlsErrorKind::Other { source: TlsCause::new(other.clone()) },
         }
     }
 
@@ -142,7 +182,10 @@ impl TlsErrorKind {
                     presented: Excerpt::new(&presented),
                 }
             }
-            other => TlsErrorKind::Certificate { what: in_words(&other.to_string()).into_owned() },
+            other => TlsErrorKind::Certificate {
+                what: in_words(&other.to_string()).into_owned(),
+                source: TlsCause::new(Error::InvalidCertificate(other.clone())),
+            },
         }
     }
 }
@@ -187,4 +230,23 @@ fn meaning(alert: AlertDescription) -> String {
         other => return format!("{other:?}"),
     };
     text.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cause_is_the_error_of_rustls_or_of_the_stream() {
+        let own = Error::InvalidCertificate(CertificateError::Revoked);
+        let error = TlsErrorKind::of_handshake(io::Error::other(own.clone()));
+        assert!(error.to_string().starts_with("its certificate is not acceptable: "), "{error}");
+        let TlsErrorKind::Certificate { source, .. } = &error else { panic!("{error:?}") };
+        assert_eq!(source.get_ref().downcast_ref::<Error>(), Some(&own));
+        assert_eq!(StdError::source(&error).map(ToString::to_string), Some(own.to_string()));
+        let error = TlsErrorKind::of_handshake(io::Error::from(io::ErrorKind::ConnectionReset));
+        let TlsErrorKind::Io { kind, source } = &error else { panic!("{error:?}") };
+        let below = source.get_ref().downcast_ref::<io::Error>().unwrap();
+        assert_eq!((*kind, below.kind()), (io::ErrorKind::ConnectionReset, io::ErrorKind::ConnectionReset));
+    }
 }

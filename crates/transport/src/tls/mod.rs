@@ -14,7 +14,7 @@ use std::time::Duration;
 pub use farcall_tls::{PemError, TlsError};
 
 pub use self::client::{TlsClient, TlsClientBuilder};
-pub use self::error::TlsErrorKind;
+pub use self::error::{TlsCause, TlsErrorKind};
 pub use self::server::{TlsServer, TlsServerBuilder};
 
 /// The time between two checks of the files, by default.

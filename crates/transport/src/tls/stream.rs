@@ -47,7 +47,7 @@ where
             }
             Err((error, mut below)) => {
                 linger(&mut below).await;
-                Err(TlsErrorKind::of_handshake(&error))
+                Err(TlsErrorKind::of_handshake(error))
             }
         }
     });
