@@ -19,6 +19,8 @@ mod instance;
 mod keep_registered;
 mod memory;
 mod registrar;
+#[cfg(feature = "dns-srv")]
+mod srv;
 mod static_list;
 
 pub use self::backoff::{Backoff, Jitter};
@@ -36,4 +38,6 @@ pub use self::instance::{Instance, InstanceError};
 pub use self::keep_registered::{RegistrationState, keep_registered, keep_registered_with};
 pub use self::memory::{MemoryDiscovery, MemoryLease, MemoryRegistrar, MemoryRegistry};
 pub use self::registrar::{Registered, Registrar, RegistrarError, RegistrarErrorKind, Renewal};
+#[cfg(feature = "dns-srv")]
+pub use self::srv::{SrvDiscovery, SrvDiscoveryError};
 pub use self::static_list::StaticList;
