@@ -186,7 +186,7 @@ impl TakenItems {
 
     /// Takes the next item.
     #[inline]
-    pub fn next(&mut self) -> Option<ReceivedItem<'_>> {
+    pub fn take_next(&mut self) -> Option<ReceivedItem<'_>> {
         let ItemBatch { memory, compressed, .. } = self.batch.as_mut().filter(|_| self.left > 0)?;
         let body = match memory {
             Memory::Large(body) => ItemBody::Large(std::mem::take(body)),
@@ -256,7 +256,7 @@ mod tests {
     /// Takes all items.
     fn taken(batch: ItemBatch) -> Vec<Vec<u8>> {
         let mut items = TakenItems::new(batch, u64::MAX);
-        std::iter::from_fn(|| items.next().map(|item| item.body.to_vec())).collect()
+        std::iter::from_fn(|| items.take_next().map(|item| item.body.to_vec())).collect()
     }
 
     /// Messages with the head `ab`, or another one.
@@ -345,7 +345,7 @@ mod tests {
         let batch = ItemBatch::cut(&mut buffer, b"ab", Flags::NONE, usize::MAX).unwrap();
         let mut items = TakenItems::new(batch, 150);
         let mut told = Vec::new();
-        while items.next().is_some() {
+        while items.take_next().is_some() {
             told.push(items.due());
             if told.last().is_some_and(Option::is_some) {
                 items.set_credit_at(1000);

@@ -80,7 +80,7 @@ impl<T: DeserializeOwned + 'static> Receiver<T> {
             return Poll::Pending;
         }
         let received = loop {
-            if let Some(item) = self.items.next() {
+            if let Some(item) = self.items.take_next() {
                 let decoded = decode(&self.stream, self.received, item);
                 if let Some(cost) = self.items.due() {
                     self.items.set_credit_at(self.stream.streams.consume(self.stream.seq, cost));

@@ -137,7 +137,7 @@ impl Current {
         resume: Option<&mut Resume>,
     ) -> Option<Result<T, RpcError>> {
         let Self { stream, items } = self;
-        let item = items.next()?;
+        let item = items.take_next()?;
         let decoded = stream.value(item).and_then(|value| {
             if let Some(resume) = resume {
                 resume.taken(&value);

@@ -61,7 +61,7 @@ fn send(table: &mut StreamTable, seq: u64, len: usize) -> bool {
 fn take(table: &mut StreamTable, seq: u64) -> Option<usize> {
     let Poll::Ready(Ok(Some(mut items))) = table.poll_items(Seq(seq), &mut context()) else { return None };
     let mut taken = None;
-    while let Some(item) = items.next() {
+    while let Some(item) = items.take_next() {
         taken = Some(item.body.len());
         if let Some(cost) = items.due() {
             let credit_at = table.consume(Seq(seq), cost);
