@@ -1,11 +1,12 @@
 //! [`MemoryRegistry`]: a registry within one process, for tests and for programs that are one process.
 
 use std::collections::BTreeMap;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use farcall_protocol::time::later;
-use tokio::sync::watch;
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
 use crate::discovery::{Discovery, Publisher, other_services};
@@ -43,8 +44,8 @@ pub struct MemoryRegistry {
 struct Shared {
     ttl: Duration,
     entries: Mutex<Entries>,
-    /// Counts the changes, to wake those who watch.
-    changes: watch::Sender<u64>,
+    /// Wakes those who watch, in the order in which they began to wait.
+    changed: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -84,8 +85,7 @@ impl MemoryRegistry {
     /// Creates an empty registry, in which instances that request no time to live have this one.
     #[must_use]
     pub fn with_ttl(ttl: Duration) -> Self {
-        let (changes, _) = watch::channel(0);
-        Self { shared: Arc::new(Shared { ttl, entries: Mutex::default(), changes }) }
+        Self { shared: Arc::new(Shared { ttl, entries: Mutex::default(), changed: Notify::new() }) }
     }
 
     /// Returns the registrar for servers.
@@ -120,7 +120,7 @@ impl MemoryRegistry {
     /// Changes what is registered, and wakes those who watch.
     fn change<T>(&self, change: impl FnOnce(&mut Entries) -> T) -> T {
         let changed = change(&mut self.shared.entries.lock().unwrap_or_else(PoisonError::into_inner));
-        self.shared.changes.send_modify(|changes| *changes = changes.wrapping_add(1));
+        self.shared.changed.notify_waiters();
         changed
     }
 
@@ -261,10 +261,10 @@ impl Discovery for MemoryDiscovery {
     }
 
     async fn run(self, publisher: Publisher) {
-        let mut changes = self.registry.shared.changes.subscribe();
         loop {
+            let mut changed = pin!(self.registry.shared.changed.notified());
             // Before looking, so that no change between is missed.
-            changes.mark_unchanged();
+            changed.as_mut().enable();
             let expiry = match self.registry.list(&self.service) {
                 Ok((endpoints, expiry)) => {
                     let is_empty = endpoints.is_empty();
@@ -286,8 +286,9 @@ impl Discovery for MemoryDiscovery {
                 }
             };
             tokio::select! {
-                // All three lose nothing when they are dropped. `self` holds the sender, so there is no end.
-                _ = changes.changed() => {}
+                biased;
+                // All three lose nothing when they are dropped.
+                () = changed => {}
                 () = expired => {}
                 () = publisher.closed() => return,
             }

@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::fmt;
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use farcall_protocol::time::later;
 use farcall_protocol::{Code, EscapedText, Execution, panic_message};
 use farcall_transport::{Address, HumanDuration};
 use futures::FutureExt as _;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 use tracing::{debug, error};
@@ -57,9 +58,24 @@ type DialResult = Option<Result<Connection, RpcError>>;
 
 /// A dial under way.
 struct Dial {
-    result: watch::Receiver<DialResult>,
+    result: DialWait,
     progress: OpenProgress,
     task: AbortHandle,
+}
+
+/// The result of a dial, to wait for.
+#[derive(Clone)]
+struct DialWait {
+    result: watch::Receiver<DialResult>,
+    /// Wakes the calls that wait in the order in which they came, which `watch` does not.
+    ended: Arc<Notify>,
+}
+
+/// The task's side of a dial.
+struct DialSender {
+    /// `None` while it is dropped.
+    result: Option<watch::Sender<DialResult>>,
+    ended: Arc<Notify>,
 }
 
 /// Outcomes of asking for a connection.
@@ -67,7 +83,7 @@ enum DialOutcome {
     /// There is one.
     Ready(Connection),
     /// One is being dialed.
-    Dialing(watch::Receiver<DialResult>),
+    Dialing(DialWait),
 }
 
 /// A connection that closed sooner than this does not reset the backoff: a server that accepts connections and
@@ -116,13 +132,11 @@ impl ConnectionSlot {
         }
         // Another runtime may have dialed, and end meanwhile: then the call dials itself, once.
         for _ in 0..2 {
-            let mut result = match self.shared.ready_or_dial()? {
+            let result = match self.shared.ready_or_dial()? {
                 DialOutcome::Ready(connection) => return Ok(connection),
                 DialOutcome::Dialing(result) => result,
             };
-            if let Ok(dialed) = result.wait_for(Option::is_some).await
-                && let Some(dialed) = dialed.clone()
-            {
+            if let Some(dialed) = result.dialed().await {
                 return dialed;
             }
             if !self.shared.is_orphaned_dial(&result) {
@@ -219,7 +233,45 @@ impl fmt::Debug for ConnectionSlot {
 impl Dial {
     /// Returns `true` if its task has ended without a result: its runtime was shut down.
     fn is_orphaned(&self) -> bool {
+        self.result.has_ended()
+    }
+}
+
+impl DialWait {
+    /// Waits for the result; `None` if there is none.
+    async fn dialed(&self) -> Option<Result<Connection, RpcError>> {
+        loop {
+            let mut ended = pin!(self.ended.notified());
+            // Before looking, so that an end in between is not missed.
+            ended.as_mut().enable();
+            if self.has_ended() {
+                return self.result.borrow().clone();
+            }
+            ended.await;
+        }
+    }
+
+    /// Returns `true` if the task of the dial has ended.
+    fn has_ended(&self) -> bool {
         self.result.has_changed().is_err()
+    }
+}
+
+impl DialSender {
+    fn send(&self, dialed: Result<Connection, RpcError>) {
+        if let Some(result) = &self.result {
+            // The calls that waited may be gone.
+            let _ = result.send(Some(dialed));
+        }
+    }
+}
+
+/// Wakes the calls that wait, also if the task is dropped with its runtime. Only after the channel is closed, so that
+/// none of them waits again.
+impl Drop for DialSender {
+    fn drop(&mut self) {
+        self.result = None;
+        self.ended.notify_waiters();
     }
 }
 
@@ -269,9 +321,12 @@ impl Shared {
         state.dials += 1;
         let number = state.dials;
         let (sender, result) = watch::channel(None);
+        let ended = Arc::new(Notify::new());
+        let result = DialWait { result, ended: Arc::clone(&ended) };
         let (shared, progress) = (Arc::clone(self), OpenProgress::default());
         let observed = progress.clone();
         // Owned by the state: a later dial, or the end of the slot, aborts it.
+        let sender = DialSender { result: Some(sender), ended };
         let task = tokio::spawn(async move {
             let dialing =
                 AssertUnwindSafe(Connection::open_observed(&shared.endpoint, &shared.options, &observed));
@@ -282,20 +337,19 @@ impl Shared {
                 }
                 Err(panic) => Err(shared.dial_panicked(number, &*panic)),
             };
-            // The calls that waited may be gone.
-            let _ = sender.send(Some(dialed));
+            sender.send(dialed);
         });
         state.dialing = Some(Dial { result: result.clone(), progress, task: task.abort_handle() });
         Ok(DialOutcome::Dialing(result))
     }
 
     /// Returns `true` if this is the current dial, and the runtime that it ran in was shut down.
-    fn is_orphaned_dial(&self, result: &watch::Receiver<DialResult>) -> bool {
+    fn is_orphaned_dial(&self, dial: &DialWait) -> bool {
         let state = self.lock();
         state
             .dialing
             .as_ref()
-            .is_some_and(|dialing| dialing.result.same_channel(result) && dialing.is_orphaned())
+            .is_some_and(|dialing| dialing.result.result.same_channel(&dial.result) && dialing.is_orphaned())
     }
 
     /// Resets the backoff if the last connection lasted; starts it if two in a row did not.

@@ -351,7 +351,9 @@ impl Streams {
         let (mut wakers, mut done) = (Vec::new(), Vec::new());
         let mut state = self.lock();
         let lost = state.calls.iter().filter(|(_, call)| !call.answered);
-        let lost: Vec<_> = lost.filter_map(|(seq, call)| Some((*seq, loss(*seq, call)?))).collect();
+        let mut lost: Vec<_> = lost.filter_map(|(seq, call)| Some((*seq, loss(*seq, call)?))).collect();
+        // Their callers are woken in the order of the calls.
+        lost.sort_unstable_by_key(|(seq, _)| *seq);
         for (seq, loss) in lost {
             let Some(call) = state.calls.get_mut(&seq) else { continue };
             wakers.extend(call.end(Err(loss)));

@@ -114,8 +114,10 @@ impl Watch {
                     None => std::future::pending().await,
                 }
             };
-            // All arms are cancel-safe: each is only a signal to make the next snapshot.
+            // All arms are cancel-safe: each is only a signal to make the next snapshot. In order, so that a simulation
+            // can be repeated; none is ready again at once for long.
             tokio::select! {
+                biased;
                 changed = self.run.subscription.changed(), if !silent => {
                     silent = changed.is_err();
                     if !silent {

@@ -389,7 +389,10 @@ impl StreamTable {
 
     /// Ends all streams, since the connection has ended.
     pub fn complete_all(&mut self) {
-        for entry in self.streams.values_mut() {
+        let mut streams: Vec<_> = self.streams.iter_mut().collect();
+        // Those who wait are woken in the order of the calls.
+        streams.sort_unstable_by_key(|(seq, _)| **seq);
+        for (_, entry) in streams {
             self.queued -= close(entry);
             entry.measure(&mut self.inbound);
         }
@@ -429,6 +432,7 @@ impl StreamTable {
             }
         }
         self.check_at = next;
+        expired.sort_unstable();
         expired
     }
 }

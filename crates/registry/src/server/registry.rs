@@ -93,6 +93,7 @@ impl Registry {
     pub async fn run(&self, stop: impl Future<Output = ()>) {
         // Cancel-safe: a write that has begun runs to its end on a blocking thread, and the next one waits for it.
         tokio::select! {
+            biased;
             () = stop => {}
             () = self.sweep() => {}
             () = self.save() => {}

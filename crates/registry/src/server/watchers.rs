@@ -2,85 +2,105 @@
 //!
 //! What has changed is left to the store: nothing is queued for a watcher, so a slow one costs no memory.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::watch;
+use futures::FutureExt as _;
+use tokio::sync::Notify;
 
 /// The tasks that wait for changes. Clones share them.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Watchers {
-    all: watch::Sender<()>,
-    /// Only services that are watched: the limit of watchers bounds it.
-    services: Arc<Mutex<HashMap<Arc<str>, watch::Sender<()>>>>,
+    watched: Arc<Mutex<Watched>>,
+}
+
+/// The subscriptions by number, so that they are woken in the order in which they were made. The limit of watchers bounds
+/// them.
+type Subscriptions = BTreeMap<u64, Arc<Notify>>;
+
+#[derive(Debug, Default)]
+struct Watched {
+    all: Subscriptions,
+    /// Only services that are watched.
+    services: HashMap<Arc<str>, Subscriptions>,
+    last: u64,
 }
 
 /// A task's subscription to changes.
 #[derive(Debug)]
 pub(super) struct Subscription {
-    receiver: watch::Receiver<()>,
-    /// The entry that is removed with the last subscription of a service.
-    entry: Option<(Watchers, Arc<str>)>,
+    /// Keeps one wake-up until it is waited for.
+    changed: Arc<Notify>,
+    watchers: Watchers,
+    /// `None` for all services.
+    service: Option<Arc<str>>,
+    number: u64,
 }
 
 impl Watchers {
     /// Subscribes to changes after this call, of one service or of all.
     pub(super) fn subscribe(&self, service: Option<&str>) -> Subscription {
-        let Some(service) = service else {
-            return Subscription { receiver: self.all.subscribe(), entry: None };
+        let (service, changed) = (service.map(Arc::<str>::from), Arc::<Notify>::default());
+        let mut watched = self.lock();
+        watched.last += 1;
+        let number = watched.last;
+        let subscriptions = match &service {
+            None => &mut watched.all,
+            Some(service) => watched.services.entry(Arc::clone(service)).or_default(),
         };
-        let service: Arc<str> = service.into();
-        let receiver = self.services().entry(Arc::clone(&service)).or_default().subscribe();
-        Subscription { receiver, entry: Some((self.clone(), service)) }
+        subscriptions.insert(number, Arc::clone(&changed));
+        Subscription { changed, watchers: self.clone(), service, number }
     }
 
     /// Wakes the watchers of these services, and of all services.
     pub(super) fn wake(&self, services: &BTreeSet<Arc<str>>) {
-        self.all.send_replace(());
-        let watched = self.services();
-        for service in services {
-            if let Some(sender) = watched.get(service) {
-                sender.send_replace(());
-            }
-        }
+        let watched = self.lock();
+        wake(&watched.all);
+        services.iter().filter_map(|service| watched.services.get(service)).for_each(wake);
     }
 
     /// Wakes all watchers.
     pub(super) fn wake_all(&self) {
-        self.all.send_replace(());
-        for sender in self.services().values() {
-            sender.send_replace(());
-        }
+        let watched = self.lock();
+        let mut services: Vec<_> = watched.services.iter().collect();
+        services.sort_unstable_by_key(|(service, _)| *service);
+        wake(&watched.all);
+        services.into_iter().for_each(|(_, subscriptions)| wake(subscriptions));
     }
 
-    fn services(&self) -> MutexGuard<'_, HashMap<Arc<str>, watch::Sender<()>>> {
-        self.services.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Watched> {
+        self.watched.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
+fn wake(subscriptions: &Subscriptions) {
+    subscriptions.values().for_each(|changed| changed.notify_one());
+}
+
 impl Subscription {
-    /// Waits for a change since the last time this was ready.
+    /// Waits for a change since the last time this was ready. Cancel-safe.
     pub(super) async fn changed(&mut self) {
-        if self.receiver.changed().await.is_err() {
-            // The registry was dropped; its closing ends this task.
-            std::future::pending::<()>().await;
-        }
+        self.changed.notified().await;
     }
 
     /// Ignores changes until now, because the caller is about to read the store.
     pub(super) fn mark_seen(&mut self) {
-        self.receiver.mark_unchanged();
+        let _ = self.changed.notified().now_or_never();
     }
 }
 
 /// Removes a service with its last watcher; otherwise every service that was ever watched would stay.
 impl Drop for Subscription {
     fn drop(&mut self) {
-        if let Some((watchers, service)) = self.entry.take() {
-            let mut watched = watchers.services();
-            // This subscription's receiver still counts.
-            if watched.get(&service).is_some_and(|sender| sender.receiver_count() <= 1) {
-                watched.remove(&service);
+        let mut watched = self.watchers.lock();
+        let Some(service) = self.service.take() else {
+            watched.all.remove(&self.number);
+            return;
+        };
+        if let Some(subscriptions) = watched.services.get_mut(&service) {
+            subscriptions.remove(&self.number);
+            if subscriptions.is_empty() {
+                watched.services.remove(&service);
             }
         }
     }
@@ -88,8 +108,6 @@ impl Drop for Subscription {
 
 #[cfg(test)]
 mod tests {
-    use futures::FutureExt;
-
     use super::*;
 
     #[tokio::test]
@@ -109,8 +127,8 @@ mod tests {
         let watchers = Watchers::default();
         let two = (watchers.subscribe(Some("Arith")), watchers.subscribe(Some("Arith")));
         drop(two.0);
-        assert_eq!(watchers.services().len(), 1);
+        assert_eq!(watchers.lock().services.len(), 1);
         drop(two.1);
-        assert_eq!(watchers.services().len(), 0);
+        assert_eq!(watchers.lock().services.len(), 0);
     }
 }

@@ -105,6 +105,13 @@ pub(crate) enum Signal {
 }
 
 impl State {
+    /// Returns the calls in the order in which they came, which is that in which their tasks are woken.
+    fn in_order(&self) -> impl Iterator<Item = &InFlightCall> {
+        let mut calls: Vec<_> = self.calls.iter().collect();
+        calls.sort_unstable_by_key(|(seq, _)| **seq);
+        calls.into_iter().map(|(_, call)| call)
+    }
+
     fn resize_reservation(&mut self) {
         self.reservation.resize(self.held_bytes + self.responses.remaining());
     }
@@ -267,7 +274,7 @@ impl InFlightCalls {
 
     /// Gives up all streaming calls, which may go on elsewhere.
     pub(crate) fn drain_streams(&self) {
-        self.lock().calls.values().filter(|call| call.stream.is_some()).for_each(InFlightCall::drain);
+        self.lock().in_order().filter(|call| call.stream.is_some()).for_each(InFlightCall::drain);
     }
 
     /// Aborts all calls, and those that are still added. They end, and are answered, when their
@@ -275,14 +282,14 @@ impl InFlightCalls {
     pub(crate) fn abort_all(&self) {
         let mut state = self.lock();
         state.aborted = true;
-        state.calls.values().for_each(InFlightCall::drain);
+        state.in_order().for_each(InFlightCall::drain);
     }
 
     /// Aborts all calls, and drops their responses.
     pub(crate) fn close(&self) {
         let mut state = self.lock();
         state.closed = true;
-        state.calls.values().for_each(|call| call.abort.abort());
+        state.in_order().for_each(|call| call.abort.abort());
         let responses = std::mem::take(&mut state.responses);
         state.resize_reservation();
         drop(state);

@@ -1,6 +1,5 @@
 //! [`AgeLimit`]: the age at which a connection takes no more calls, so that its client connects again.
 
-use std::hash::{BuildHasher as _, RandomState};
 use std::time::Duration;
 
 use farcall_protocol::time::{MAX_WAIT, later};
@@ -38,11 +37,10 @@ pub(super) enum AgeAction {
 
 impl AgeLimit {
     /// Creates the limit of a connection that begins.
-    pub(super) fn new(limits: &Limits, connection: u64, now: Instant) -> Self {
+    pub(super) fn new(limits: &Limits, now: Instant) -> Self {
         let retire = |age: Duration| {
-            let random = RandomState::new().hash_one(connection);
             // A number from -1 to 1, times the jitter.
-            let jitter = (random as f64 / u64::MAX as f64).mul_add(2.0, -1.0) / f64::from(JITTER_PART);
+            let jitter = fastrand::f64().mul_add(2.0, -1.0) / f64::from(JITTER_PART);
             AgeStep::Retire(later(now, age.min(MAX_WAIT).mul_f64(1.0 + jitter)))
         };
         Self { grace: limits.connection_age_grace, next: limits.max_connection_age.map(retire) }
@@ -81,7 +79,7 @@ mod tests {
         let limits = Limits::default().max_connection_age(AGE).connection_age_grace(Duration::from_secs(5));
         let now = Instant::now();
         let times: Vec<_> = (1..=20)
-            .map(|id| match AgeLimit::new(&limits, id, now).check(now) {
+            .map(|_| match AgeLimit::new(&limits, now).check(now) {
                 AgeAction::Until(time) => time - now,
                 other => panic!("{other:?}"),
             })
@@ -94,13 +92,13 @@ mod tests {
     async fn streams_are_given_up_after_the_grace() {
         let limits = Limits::default().max_connection_age(AGE).connection_age_grace(Duration::from_secs(5));
         let now = Instant::now();
-        let mut age = AgeLimit::new(&limits, 1, now);
+        let mut age = AgeLimit::new(&limits, now);
         assert!(age.is_limited());
         let retired = now + 2 * AGE;
         assert_eq!(age.check(retired), AgeAction::Retire);
         assert_eq!(age.check(retired), AgeAction::Until(retired + Duration::from_secs(5)));
         assert_eq!(age.check(retired + Duration::from_secs(5)), AgeAction::Cut);
         assert!(matches!(age.check(retired + AGE), AgeAction::Until(_)));
-        assert!(!AgeLimit::new(&Limits::default(), 1, now).is_limited());
+        assert!(!AgeLimit::new(&Limits::default(), now).is_limited());
     }
 }

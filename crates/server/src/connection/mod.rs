@@ -83,7 +83,7 @@ impl Connection {
         server: Arc<ServerState>,
     ) -> Self {
         let now = Instant::now();
-        let mut age = AgeLimit::new(&server.limits, info.id, now);
+        let mut age = AgeLimit::new(&server.limits, now);
         // Handlers are told when their connection has grown old, too, if it may.
         let drain_signal = age.is_limited().then(DrainSignal::new);
         let info = info.with_drain_signal(drain_signal.as_ref().unwrap_or(&server.drain).clone());

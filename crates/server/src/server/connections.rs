@@ -1,6 +1,6 @@
 //! [`ConnectionTable`]: the open connections of a server, with limits in all and per peer.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -24,8 +24,9 @@ pub(crate) struct ConnectionTable {
 
 #[derive(Default)]
 struct TableState {
-    /// The open connections, including those in their handshake. Bounded by `max_connections`.
-    open: HashMap<u64, ConnectionEntry>,
+    /// The open connections, including those in their handshake, in the order in which they came. Bounded by
+    /// `max_connections`.
+    open: BTreeMap<u64, ConnectionEntry>,
     /// The peers. Bounded by `open`, and by calls that go on after their connections.
     by_peer: HashMap<IpAddr, Peer>,
     /// Connections that are being refused with a status. Bounded by [`MAX_REFUSING`].
@@ -138,7 +139,7 @@ impl ConnectionTable {
         }
     }
 
-    /// Returns the open connections, in no order.
+    /// Returns the open connections, the oldest first.
     pub(crate) fn list(&self) -> Vec<ConnectionEntry> {
         self.lock().open.values().cloned().collect()
     }

@@ -19,6 +19,7 @@ pub(super) async fn serve_until_shutdown<T>(inner: &ServerInner, signal: impl Fu
     }
     let running = registrations.start();
     tokio::select! {
+        biased;
         // Both only wait, and are not used again.
         _ = signal => {}
         () = stop_requested.cancelled() => {}

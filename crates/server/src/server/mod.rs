@@ -97,14 +97,16 @@ impl Server {
                 std::future::pending::<()>().await;
             };
             tokio::select! {
-                // The connections that wait are the listeners', so dropping this loses none.
-                () = accepting => {}
+                biased;
                 // Dropped only with everything else.
                 () = serve_until_shutdown(inner, signal) => {}
+                // The connections that wait are the listeners', so dropping this loses none.
+                () = accepting => {}
             }
             drain(inner).await;
         };
         tokio::select! {
+            biased;
             // The first to be ready, and the end.
             () = serving => {}
             // Never ready; the samples that it has taken outlive it.

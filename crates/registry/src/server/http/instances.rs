@@ -241,6 +241,7 @@ impl PollCondition<'_> {
             loop {
                 // Cancel-safe: a lost notification is repeated by the check of the store.
                 tokio::select! {
+                    biased;
                     () = subscription.changed() => if is_changed() {
                         registry.wait_for_wake().await;
                         return true;

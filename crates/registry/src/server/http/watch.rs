@@ -134,6 +134,7 @@ impl Watcher {
                 continue;
             }
             tokio::select! {
+                biased;
                 () = closing.cancelled() => return None,
                 () = self.subscription.changed(), if self.read_at.is_none() => {
                     self.read_at = self.registry.next_wake().or(Some(now));

@@ -1,0 +1,5 @@
+//! The tests of simulations: what their network does, and what they have found.
+
+mod found;
+mod network;
+mod soak;
