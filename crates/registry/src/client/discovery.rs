@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use farcall_discovery::{Backoff, Discovery, Instance, Jitter, Publisher};
 use farcall_protocol::time::MAX_WAIT;
+use farcall_transport::Dialer;
 
 use super::http::Http;
 use super::list_state::ListState;
@@ -102,6 +103,15 @@ impl HttpDiscovery {
         Ok(self)
     }
 
+    /// Sets what opens the streams to the registry, such as a [`Dialer`] with a
+    /// [connector](Dialer::connector). Default: `None`, an HTTP client that keeps a connection, and that knows the proxies
+    /// of the environment. With a dialer each request has a stream; TLS is the dialer's own, and so are its proxies, and
+    /// the certificates that are trusted.
+    pub fn dialer(mut self, dialer: Dialer) -> Self {
+        self.source.http.options.set_dialer(dialer);
+        self
+    }
+
     /// Sets the timeout of each step of a request: connecting, the response's beginning, and each pause in its body.
     /// Default 5 s; at least 1 ms. A whole body may take six times as long. Too short: a busy registry counts as down.
     /// Too long: a registry that hangs is noticed late.
@@ -148,6 +158,7 @@ impl Discovery for HttpDiscovery {
         let state = ListState::new(self.describe(), &publisher, self.backoff);
         let task = DiscoveryTask::new(&self.source, state);
         tokio::select! {
+            biased;
             // Cancel-safe: without a subscriber, its state is of no use.
             never = task.run() => match never {},
             // Cancel-safe: a note that is not published is of no use either.

@@ -12,9 +12,10 @@ use reqwest::{Client, Method, Request, RequestBuilder, Response, Url};
 use tokio::sync::OnceCell;
 use tokio::time::{Instant, timeout, timeout_at};
 
+use super::dialed_http::DialedError;
 use super::http_client;
 use super::options::ClientOptions;
-use super::request_error::{RequestError, label};
+use super::request_error::{RequestError, RequestErrorKind, label};
 use super::response::FullResponse;
 
 /// The multiple of the timeout that a whole body may take, so that a byte now and then does not keep a request going.
@@ -82,6 +83,14 @@ impl Http {
                 request = request.header(AUTHORIZATION, token);
             }
             let request = request.build().map_err(|error| RequestError::of_transport(label, error))?;
+            if let Some(dialed) = &self.options.dialed {
+                return dialed.send(request).await.map_err(|error| match error {
+                    DialedError::Connect(error) => {
+                        RequestError::new(label, error).with_kind(RequestErrorKind::Unreachable)
+                    }
+                    DialedError::Exchange(error) => RequestError::new(label, error),
+                });
+            }
             send(client, request).await.map_err(|error| RequestError::of_transport(label, error))
         };
         timeout(limit, begin).await.unwrap_or_else(|_| {

@@ -19,6 +19,7 @@
 
 mod admin;
 mod decode;
+mod dialed_http;
 mod discovery;
 mod http;
 mod http_client;

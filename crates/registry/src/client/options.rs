@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use farcall_protocol::time::MAX_WAIT;
 use farcall_tls::Pem;
+use farcall_transport::Dialer;
 
+use super::dialed_http::DialedHttp;
 use super::http_client;
 use super::settings::SettingsError;
 use super::token::Token;
@@ -26,11 +28,14 @@ pub(super) struct ClientOptions {
     pub(super) roots: Vec<Pem>,
     /// The limit of each step of a request: connecting, the response's beginning, each pause in its body.
     pub(super) timeout: Duration,
+    /// Sends the requests in place of the HTTP client, if it is set.
+    pub(super) dialed: Option<DialedHttp>,
 }
 
 impl ClientOptions {
     pub(super) fn new(url: &str) -> Result<Self, SettingsError> {
-        Ok(Self { urls: Urls::parse(url)?, token: Token::None, roots: Vec::new(), timeout: DEFAULT_TIMEOUT })
+        let (urls, token, timeout) = (Urls::parse(url)?, Token::None, DEFAULT_TIMEOUT);
+        Ok(Self { urls, token, roots: Vec::new(), timeout, dialed: None })
     }
 
     pub(super) fn set_token(&mut self, token: String) {
@@ -43,6 +48,10 @@ impl ClientOptions {
 
     pub(super) fn set_timeout(&mut self, timeout: Duration) {
         self.timeout = timeout.clamp(MIN_TIMEOUT, MAX_WAIT);
+    }
+
+    pub(super) fn set_dialer(&mut self, dialer: Dialer) {
+        self.dialed = Some(DialedHttp::new(dialer));
     }
 
     pub(super) fn add_roots(&mut self, pem: &[u8]) -> Result<(), SettingsError> {

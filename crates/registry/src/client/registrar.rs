@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use farcall_discovery::{Instance, Registered, Registrar, RegistrarError, RegistrarErrorKind, Renewal};
 use farcall_protocol::time::millis;
+use farcall_transport::Dialer;
 use reqwest::{Method, RequestBuilder, StatusCode, Url};
 use serde::Deserialize;
 
@@ -118,6 +119,15 @@ impl HttpRegistrar {
     pub fn extra_roots(mut self, pem: &[u8]) -> Result<Self, SettingsError> {
         self.http.options.add_roots(pem)?;
         Ok(self)
+    }
+
+    /// Sets what opens the streams to the registry, such as a [`Dialer`] with a
+    /// [connector](Dialer::connector). Default: `None`, an HTTP client that keeps a connection, and that knows the proxies
+    /// of the environment. With a dialer each request has a stream; TLS is the dialer's own, and so are its proxies, and
+    /// the certificates that are trusted.
+    pub fn dialer(mut self, dialer: Dialer) -> Self {
+        self.http.options.set_dialer(dialer);
+        self
     }
 
     /// Sets the time to live of instances that have none, from 1 s to 1 day. Default: `None`, the registry's, which is

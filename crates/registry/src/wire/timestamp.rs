@@ -1,5 +1,6 @@
 //! [`Timestamp`]: a moment of the wall clock, for display.
 
+use std::cell::Cell;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -9,11 +10,21 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Timestamp(SystemTime);
 
+thread_local! {
+    static CLOCK: Cell<fn() -> SystemTime> = const { Cell::new(SystemTime::now) };
+}
+
 impl Timestamp {
     /// Returns the current time.
     #[must_use]
     pub fn now() -> Self {
-        Self::from(SystemTime::now())
+        Self::from(CLOCK.get()())
+    }
+
+    /// Sets the wall clock of the calling thread, for simulations. Default [`SystemTime::now`].
+    #[doc(hidden)]
+    pub fn set_clock(clock: fn() -> SystemTime) {
+        CLOCK.set(clock);
     }
 
     /// The milliseconds since 1970.
