@@ -16,7 +16,7 @@ use super::endpoint_choice::EndpointChoice;
 use super::in_flight_call::InFlightCall;
 use super::request::Request;
 use super::retry::{
-    RetryScope, counts_as_attempt, is_bound_to_its_server, is_retryable, is_unreachable, most_informative,
+    RetryScope, counts_as_attempt, is_bound_to_its_server, is_unreachable, leaves_to_other, most_informative,
     retry_scope,
 };
 use super::retry_policy::RetryMode;
@@ -146,7 +146,7 @@ impl Attempts {
     ) -> Result<(), RpcError> {
         core.count_failure(&error);
         self.log.record(error.endpoint());
-        if request.link().is_some_and(|link| !link.retry()) {
+        if request.link().is_some_and(|link| !link.retry(error.execution())) {
             // What has reached the caller cannot be taken back.
             return Err(error.with_attempts(std::mem::take(&mut self.log)));
         }
@@ -269,10 +269,10 @@ impl Attempts {
         // The future that is dropped in the end cancels its request on the server.
         let (outcome, other) = select(first, second).await.factor_first();
         match outcome {
-            Err(error) if is_retryable(&error, request.idempotence()) => {
+            Err(error) if leaves_to_other(&error, request.idempotence()) => {
                 other.await.map_err(|last| most_informative(Some(error), last))
             }
-            // A result, or an error that the other request would get, too.
+            // A result, or an error of a handler.
             last => last,
         }
     }

@@ -61,12 +61,22 @@ pub(super) fn counts_as_attempt(error: &RpcError) -> bool {
     error.execution() != Execution::NotSent || matches!(error.phase(), Phase::Queue | Phase::Write)
 }
 
+/// Returns `true` if a hedged request that failed with this error leaves the outcome to the other one: that may succeed,
+/// or may have been carried out, which an error of which nothing was done must not hide.
+pub(super) fn leaves_to_other(error: &RpcError, idempotence: Idempotence) -> bool {
+    is_undone(error) || is_retryable(error, idempotence)
+}
+
+/// Returns `true` if the error says that no handler has begun.
+fn is_undone(error: &RpcError) -> bool {
+    matches!(error.execution(), Execution::NotSent | Execution::Refused)
+}
+
 /// Returns the error that a call ends with after another attempt: an attempt of which nothing was done does not
 /// hide that an earlier one may have been done.
 pub(super) fn most_informative(earlier: Option<RpcError>, error: RpcError) -> RpcError {
-    let undone = matches!(error.execution(), Execution::NotSent | Execution::Refused);
     match earlier {
-        Some(earlier) if undone && earlier.execution() == Execution::Maybe => earlier,
+        Some(earlier) if is_undone(&error) && earlier.execution() == Execution::Maybe => earlier,
         _ => error,
     }
 }

@@ -133,7 +133,8 @@ impl RpcError {
         self
     }
 
-    /// Returns the error of a call that has had items: some of the work was done, whatever the server says.
+    /// Returns the error of a call that has had items, or that was made before: some of the work may have been done,
+    /// whatever the last answer says.
     pub(crate) fn after_items(mut self) -> Self {
         if matches!(self.execution(), Execution::Refused | Execution::NotSent) {
             self.inner.status.execution = Execution::Maybe;

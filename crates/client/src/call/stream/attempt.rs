@@ -16,7 +16,7 @@ use crate::call::attempt_report::AttemptReason;
 use crate::call::channel_core::ChannelCore;
 use crate::call::endpoint_choice::EndpointChoice;
 use crate::call::request::Request;
-use crate::call::retry::{is_retryable, most_informative};
+use crate::call::retry::{leaves_to_other, most_informative};
 use crate::call::retry_policy::RetryMode;
 use crate::call::span::record_attempt;
 use crate::connection::open_stream::OpenStream;
@@ -82,6 +82,7 @@ async fn open(
         place.open_stream(request, directions, phase).await
     });
     let (stream, guard) = sent.await?;
+    link.note_sent();
     // Guards measure the latency of their endpoints.
     let timer = if guard.is_none() { core.totals().timer() } else { None };
     Ok(Opened { stream: Arc::new(stream), guard, timer, outcome: None })
@@ -113,7 +114,7 @@ async fn hedged(
     // The future that is dropped in the end cancels its request on the server.
     let (opened, other) = select(first, second).await.factor_first();
     match opened {
-        Err(error) if is_retryable(&error, request.idempotence()) => {
+        Err(error) if leaves_to_other(&error, request.idempotence()) => {
             other.await.map_err(|last| most_informative(Some(error), last))
         }
         last => last,
@@ -127,7 +128,7 @@ async fn open_until_first(
     core: &ChannelCore,
 ) -> Result<Opened, RpcError> {
     let mut opened = open(choice, request, link, core).await?;
-    if opened.stream.first().await == FirstSign::Outcome {
+    if opened.first(opened.stream.first(), link, request.deadline()).await? == FirstSign::Outcome {
         let outcome = opened.stream.outcome().await;
         if let Err(error) = outcome {
             opened.record(Some(&error));
@@ -160,21 +161,8 @@ impl Opened {
             return self.answered(link, outcome);
         }
         let stream = Arc::clone(&self.stream);
-        let first_by = Deadline::first(link.first_by(), stream.answer_deadline());
         let first = with_drain(link, &stream, stream.first());
-        let sign = match Deadline::first(first_by, deadline) {
-            None => first.await,
-            Some(deadline) => match timeout_at(deadline.at, first).await {
-                Ok(sign) => sign,
-                Err(_elapsed) => {
-                    stream.cancel();
-                    let error = no_response("no item and no response", deadline, &stream);
-                    self.record(Some(&error));
-                    return Err(error);
-                }
-            },
-        };
-        if sign == FirstSign::Outcome {
+        if self.first(first, link, deadline).await? == FirstSign::Outcome {
             let outcome = stream.outcome().await;
             return self.answered(link, outcome);
         }
@@ -196,6 +184,23 @@ impl Opened {
                 guard.record_late_error(&error, error.metadata(metadata::RESUME).is_some());
             }
             error.after_items()
+        })
+    }
+
+    /// Waits for the first sign of the server, which `first` is, before all deadlines.
+    async fn first(
+        &self,
+        first: impl Future<Output = FirstSign>,
+        link: &Link,
+        deadline: Option<Deadline>,
+    ) -> Result<FirstSign, RpcError> {
+        let first_by = Deadline::first(link.first_by(), self.stream.answer_deadline());
+        let Some(deadline) = Deadline::first(first_by, deadline) else { return Ok(first.await) };
+        timeout_at(deadline.at, first).await.map_err(|_elapsed| {
+            self.stream.cancel();
+            let error = no_response("no item and no response", deadline, &self.stream);
+            self.record(Some(&error));
+            error
         })
     }
 

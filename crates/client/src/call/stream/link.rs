@@ -8,7 +8,7 @@ use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use farcall_protocol::stream::{StreamClosed, StreamSnapshot, TakenItems};
-use farcall_protocol::{Body, Code};
+use farcall_protocol::{Body, Code, Execution};
 use farcall_transport::Address;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
@@ -55,6 +55,10 @@ struct State {
     outcome: Option<Outcome>,
     /// The stream as it was when the call ended.
     last: Option<StreamSnapshot>,
+    /// `true` once the request of the last attempt was sent.
+    was_sent: bool,
+    /// `true` if an earlier attempt may have done something.
+    may_have_run: bool,
     /// `true` while a request of the call is on its way through the channel.
     is_passed: bool,
     /// The halves that the application still has.
@@ -87,6 +91,8 @@ impl Link {
             replay: Replay::new(),
             outcome: None,
             last: None,
+            was_sent: false,
+            may_have_run: false,
             is_passed: false,
             halves: u8::from(directions.sends) + u8::from(directions.receives),
             wakers: [None, None, None],
@@ -262,16 +268,23 @@ impl Link {
         self.lock().has_begun
     }
 
-    /// Returns `true` once a request was sent.
+    /// Notes that a request was sent.
+    pub(super) fn note_sent(&self) {
+        self.lock().was_sent = true;
+    }
+
+    /// Returns `true` once a request was sent, unless it was refused.
     pub(super) fn was_sent(&self) -> bool {
         let state = self.lock();
-        state.has_begun || state.stream.is_some()
+        state.has_begun || state.was_sent || state.may_have_run
     }
 
     /// Returns `true` if the call may be made again after a failed attempt: nothing has arrived, and all items are kept
-    /// that were sent. The stream of the attempt is let go of.
-    pub(crate) fn retry(&self) -> bool {
+    /// that were sent. The stream of the attempt is let go of. `execution` is what its error says.
+    pub(crate) fn retry(&self, execution: Execution) -> bool {
         let mut state = self.lock();
+        state.was_sent = false;
+        state.may_have_run |= execution == Execution::Maybe;
         let is_late = self.first_by.is_some_and(|deadline| deadline.is_over(Instant::now()));
         if is_late || state.has_begun || !state.replay.is_whole() || state.outcome.is_some() {
             return false;

@@ -121,6 +121,8 @@ pub(super) struct Receiving {
     ended: bool,
     gap: Option<Gap>,
     resume: Option<Box<Resume>>,
+    /// `true` if a call that another one has replaced may have done something.
+    may_have_run: bool,
 }
 
 /// The stream that items come over.
@@ -158,7 +160,15 @@ impl Receiving {
         resume: Option<Resume>,
     ) -> Self {
         let gap = gap.map(|limit| Gap { limit, timer: None });
-        Self { link, core, current: None, ended: false, gap, resume: resume.map(Box::new) }
+        Self {
+            link,
+            core,
+            current: None,
+            ended: false,
+            gap,
+            resume: resume.map(Box::new),
+            may_have_run: false,
+        }
     }
 
     fn poll_next<T: DeserializeOwned + 'static>(
@@ -250,7 +260,7 @@ impl Receiving {
                 Step::Switch(link) => self.switch(link),
                 Step::Take => match ready!(self.poll_link(Some(resume), cx)) {
                     Some(Err(error)) if resume.failed(&error) => {}
-                    end => return Poll::Ready(end),
+                    end => return Poll::Ready(end.map(|end| end.map_err(|error| self.of_all_calls(error)))),
                 },
             }
         }
@@ -260,6 +270,7 @@ impl Receiving {
     fn switch(&mut self, link: Arc<Link>) {
         self.core.streams.count_resumed();
         self.current = None;
+        self.may_have_run |= self.link.was_sent();
         std::mem::replace(&mut self.link, link).drop_half(true);
     }
 
@@ -281,7 +292,13 @@ impl Receiving {
     }
 
     fn poll_outcome(&self, cx: &mut Context<'_>) -> Poll<Outcome> {
-        self.link.poll_outcome(Waiter::Receiver, cx)
+        let outcome = self.link.poll_outcome(Waiter::Receiver, cx);
+        outcome.map(|outcome| outcome.map_err(|error| self.of_all_calls(error)))
+    }
+
+    /// Returns the error of the last call as that of all of them: nothing says that the earlier ones were not carried out.
+    fn of_all_calls(&self, error: RpcError) -> RpcError {
+        if self.may_have_run { error.after_items() } else { error }
     }
 }
 

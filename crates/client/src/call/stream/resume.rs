@@ -10,7 +10,7 @@ use farcall_discovery::{Backoff, Jitter};
 use farcall_protocol::stream::ItemBody;
 use farcall_protocol::time::later;
 use farcall_protocol::{Body, Code, Codec, EncodeError};
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
 use super::link::Link;
 use super::task::open;
@@ -119,7 +119,11 @@ impl Resume {
         }
         // The first one is made at once: the server is likely to have said where the stream stands.
         let pause = if self.calls == 0 { Duration::ZERO } else { self.backoff.next_pause() };
-        self.state = State::Pausing(Box::pin(sleep(pause)));
+        let resumed_at = later(Instant::now(), pause);
+        if self.deadline.is_some_and(|deadline| deadline <= resumed_at) {
+            return false;
+        }
+        self.state = State::Pausing(Box::pin(sleep_until(resumed_at)));
         true
     }
 
