@@ -78,3 +78,21 @@ fn resumed_stream_does_not_say_that_nothing_was_done() {
         assert_eq!(error.rpc().unwrap().execution(), Execution::Maybe, "{error}");
     });
 }
+
+#[test]
+fn resumed_stream_ends_by_its_deadline_while_no_server_is_there() {
+    for seed in 0..20 {
+        Sim::seed(seed).run(async |cluster| {
+            let [server, other] = silent_servers(&cluster);
+            let client = cluster.node("client").channel_builder().to(server.node().address());
+            let channel = client.to(other.node().address()).build().unwrap();
+            let (begin, limit) = (Instant::now(), Duration::from_millis(1000 + 100 * seed));
+            let call = channel.call::<()>("T.silent", &()).receive::<u64>().timeout(limit);
+            let mut items = call.resume(|_| ()).await.unwrap();
+            server.kill();
+            other.kill();
+            items.next().await.unwrap().unwrap_err();
+            assert!(begin.elapsed() <= limit + Duration::from_millis(5), "{:?}", begin.elapsed());
+        });
+    }
+}
