@@ -40,6 +40,11 @@ mod sim;
 pub mod soak;
 mod trace;
 
+/// The code of the page on testing, run with the tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/TESTING.md")]
+struct Testing;
+
 pub use self::cluster::Cluster;
 pub use self::network::Link;
 pub use self::node::Node;
