@@ -18,7 +18,7 @@ fn serve(name: &'static str, calls: usize) -> Running {
     serve_at(name, "tcp@127.0.0.1:0", |builder| {
         let hold = async |_: Nothing, mut out: Sender<u64>| {
             let _ = out.send(7).await;
-            pending::<()>().await
+            pending::<()>().await;
         };
         let limits = Limits::default().drain_timeout(500 * MS).max_in_flight(calls).max_streams(calls);
         builder.stream_out("T.hold", hold).limits(limits)

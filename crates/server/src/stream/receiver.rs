@@ -118,13 +118,17 @@ fn decode<T: DeserializeOwned + 'static>(
     index: u64,
     item: ReceivedItem<'_>,
 ) -> Result<T, ReceiveError> {
-    let body = if item.compressed { decompress(stream, index, item.body)? } else { item.body };
+    let body = if item.compressed { decompress(stream, index, &item.body)? } else { item.body };
     let codec = &stream.streams.settings().codec;
     decode_item(codec, &body).map_err(|error| ReceiveError::Decode { index, error })
 }
 
 #[cold]
-fn decompress<'a>(stream: &CallStream, index: u64, body: ItemBody<'a>) -> Result<ItemBody<'a>, ReceiveError> {
+fn decompress<'a>(
+    stream: &CallStream,
+    index: u64,
+    body: &ItemBody<'_>,
+) -> Result<ItemBody<'a>, ReceiveError> {
     let Some(compression) = stream.streams.compression() else {
         return Err(ReceiveError::NoCompression { index });
     };

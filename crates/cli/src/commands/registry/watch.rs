@@ -32,7 +32,7 @@ pub(super) async fn run(args: WatchArgs) -> Result<(), Failure> {
     let settings = Settings::resolve(&args.target)?;
     match &settings.place {
         Place::Etcd { .. } => follow(settings.etcd_discovery(&args.name)?, args.output).await,
-        _ => follow(settings.http_discovery(&args.name)?, args.output).await,
+        _ => Box::pin(follow(settings.http_discovery(&args.name)?, args.output)).await,
     }
 }
 
