@@ -38,7 +38,9 @@ fn main() -> ExitCode {
     // Handlers panic on purpose, by the thousand.
     let report = panic::take_hook();
     panic::set_hook(Box::new(move |panic| {
-        if panic.payload_as_str() != Some(soak::PANIC) {
+        let text = panic.payload().downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.payload().downcast_ref::<&str>().copied());
+        if text != Some(soak::PANIC) {
             report(panic);
         }
     }));

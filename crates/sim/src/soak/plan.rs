@@ -123,7 +123,7 @@ impl Plan {
         match random.u8(..5) {
             0 => channel.balancer(RoundRobin),
             1 => channel.balancer(Random),
-            2 => channel.balancer(PeakEwma::default()),
+            2 => channel.balancer(PeakEwma),
             3 => channel.balancer(WeightedRoundRobin),
             _ => channel,
         }

@@ -210,7 +210,7 @@ impl OpenCall {
     }
 
     /// Notes that no handler may take its items for complete.
-    pub(super) fn is_let_go(self) {
+    pub(super) fn let_go(self) {
         self.expect(|expected| expected.not_complete = true);
     }
 

@@ -106,7 +106,7 @@ pub(super) async fn upload(caller: &Caller, random: &mut Rng) {
         }
     }
     if lets_go {
-        return open.is_let_go();
+        return open.let_go();
     }
     match sink.finish().await {
         Ok(taken) if taken != len => open.find(format_args!("{len} items were sent, and {taken} taken")),

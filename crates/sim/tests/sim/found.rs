@@ -1,5 +1,7 @@
 //! Faults that simulations have found, without the rest of their scenarios.
 
+#![expect(clippy::unwrap_used, reason = "a test fails where it unwraps an error")]
+
 use std::time::Duration;
 
 use farcall::client::RetryPolicy;

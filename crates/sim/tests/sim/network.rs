@@ -1,5 +1,7 @@
 //! The simulated network, and the ways in which connections fail in it.
 
+#![expect(clippy::unwrap_used, reason = "a test fails where it unwraps an error")]
+
 use std::time::Duration;
 
 use farcall::client::ConnectionOptions;
