@@ -57,20 +57,20 @@ export class Feed {
   /**
    * Sends goods, from a number on.
    */
-  list(args: { "from": number; "to"?: (number | null) }, options?: StreamOptions): Stream<Goods, number, never> {
-    return this.client.stream("Feed.list", args as any, { idempotent: true, ...options });
+  list(args: { "from": number; "to"?: (number | null) }, options?: StreamOptions<Goods>): Stream<Goods, number, never> {
+    return this.client.stream<Goods, number, never>("Feed.list", args as any, { idempotent: true, ...options });
   }
 
-  store(args: { "label": string }, options?: StreamOptions): Stream<never, string[], Goods> {
-    return this.client.stream("Feed.store", args as any, options);
+  store(args: { "label": string }, options?: StreamOptions<never>): Stream<never, string[], Goods> {
+    return this.client.stream<never, string[], Goods>("Feed.store", args as any, options);
   }
 
-  trade(args: { "items": number }, options?: StreamOptions): Stream<Offer, number, Criterion> {
-    return this.client.stream("Feed.trade", args as any, options);
+  trade(args: { "items": number }, options?: StreamOptions<Offer>): Stream<Offer, number, Criterion> {
+    return this.client.stream<Offer, number, Criterion>("Feed.trade", args as any, options);
   }
 
-  chunks(args: {} = {}, options?: StreamOptions): Stream<Bytes, null, Bytes> {
-    return this.client.stream("Feed.chunks", args as any, options);
+  chunks(args: {} = {}, options?: StreamOptions<Bytes>): Stream<Bytes, null, Bytes> {
+    return this.client.stream<Bytes, null, Bytes>("Feed.chunks", args as any, options);
   }
 }
 
@@ -83,12 +83,12 @@ export class Text {
     return this.client.call("Text.join", args as any, options);
   }
 
-  offers(args: (number | bigint)[], options?: StreamOptions): Stream<Offer, null, never> {
-    return this.client.stream("Text.offers", args as any, options);
+  offers(args: (number | bigint)[], options?: StreamOptions<Offer>): Stream<Offer, null, never> {
+    return this.client.stream<Offer, null, never>("Text.offers", args as any, options);
   }
 
-  total(args: null, options?: StreamOptions): Stream<never, (number | bigint), Offer> {
-    return this.client.stream("Text.total", args as any, options);
+  total(args: null, options?: StreamOptions<never>): Stream<never, (number | bigint), Offer> {
+    return this.client.stream<never, (number | bigint), Offer>("Text.total", args as any, options);
   }
 
   // "Text.spell" takes a single value, which the package cannot send.

@@ -144,9 +144,10 @@ impl Writer<'_> {
         let (of_options, returns, function) = if method.streams() {
             let items = |ty: &Option<Type>| ty.as_ref().map_or_else(|| "never".to_owned(), |ty| self.ty(ty));
             let (sent, received) = (items(&method.items_in), items(&method.items_out));
-            ("StreamOptions", format!("Stream<{received}, {result}, {sent}>"), "stream")
+            let types = format!("<{received}, {result}, {sent}>");
+            (format!("StreamOptions<{received}>"), format!("Stream{types}"), format!("stream{types}"))
         } else {
-            ("CallOptions", format!("Promise<{result}>"), "call")
+            ("CallOptions".to_owned(), format!("Promise<{result}>"), "call".to_owned())
         };
         let _ = writeln!(
             out,
