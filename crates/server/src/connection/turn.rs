@@ -104,15 +104,15 @@ mod tests {
         let connections = Arc::new(BusyConnections::default());
         let now = Instant::now();
         let mut turns: Vec<Turn> = (0..200).map(|_| Turn::new(Arc::clone(&connections))).collect();
-        for busy in 0..turns.len() {
+        for (busy, turn) in turns.iter_mut().enumerate() {
             let length = connections.turn();
             assert!(length <= MAX_TURN && length >= MIN_TURN);
             let round = length * u32::try_from(busy).unwrap();
             assert!(round <= MAX_ROUND || length == MIN_TURN, "{busy}: {round:?}");
-            let end = turns[busy].end(now);
+            let end = turn.end(now);
             assert_eq!(end - now, length);
-            assert!(!turns[busy].is_over(now));
-            turns[busy].note_end(end);
+            assert!(!turn.is_over(now));
+            turn.note_end(end);
         }
         assert_eq!(connections.turn(), MIN_TURN);
         // Half of them have done everything, and the others end.
