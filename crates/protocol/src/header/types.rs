@@ -38,6 +38,7 @@ pub enum Kind {
 }
 
 impl Kind {
+    #[cfg(any(feature = "json", test))]
     pub(super) const ALL: [Self; 10] = [
         Self::Request,
         Self::Response,
