@@ -3,7 +3,11 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod snippets;
-#[allow(dead_code, unreachable_pub, reason = "the chapters show them; the programs of the package have gone on")]
+#[allow(
+    dead_code,
+    unreachable_pub,
+    reason = "the chapters show them; the programs of the package have gone on"
+)]
 mod steps;
 mod testing;
 mod transcripts;
