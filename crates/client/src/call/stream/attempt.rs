@@ -11,7 +11,8 @@ use futures::future::{Either, select};
 use tokio::time::{timeout, timeout_at};
 use tracing::debug;
 
-use super::link::{Link, Outcome};
+use super::link::Link;
+use super::link_state::Outcome;
 use crate::call::attempt_report::AttemptReason;
 use crate::call::channel_core::ChannelCore;
 use crate::call::endpoint_choice::EndpointChoice;

@@ -14,16 +14,12 @@ use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
-use super::replay::Replay;
+use super::link_state::{LinkState, Outcome, Waiter};
 use crate::connection::open_stream::{OpenStream, cancelled};
-use crate::connection::response::Response;
 use crate::connection::streams::Directions;
 use crate::deadline::Deadline;
 use crate::endpoints::backend::Backend;
 use crate::error::RpcError;
-
-/// The outcome of a call.
-pub(super) type Outcome = Result<Response, RpcError>;
 
 /// The state that the halves of a streaming call share with the task that makes it.
 pub(crate) struct Link {
@@ -32,78 +28,20 @@ pub(crate) struct Link {
     opened_at: Instant,
     /// When the first item or the response has to be there.
     first_by: Option<Deadline>,
-    state: Mutex<State>,
+    state: Mutex<LinkState>,
     /// Notified when the server drains, and when the call is over.
     changed: Notify,
-}
-
-struct State {
-    /// The stream of the current attempt, once its request was sent.
-    stream: Option<Arc<OpenStream>>,
-    /// The endpoint of the last attempt, if there are several.
-    backend: Option<Arc<Backend>>,
-    /// The limit that leaves no place for the call, while it waits for one.
-    full: Option<String>,
-    /// `true` once an item or the response has arrived.
-    has_begun: bool,
-    is_draining: bool,
-    /// `true` once the sending half said that no more items come.
-    ended: bool,
-    /// `true` once the receiving half said that it takes no more.
-    stopped: bool,
-    replay: Replay,
-    outcome: Option<Outcome>,
-    /// The stream as it was when the call ended.
-    last: Option<StreamSnapshot>,
-    /// `true` once the request of the last attempt was sent.
-    was_sent: bool,
-    /// `true` if an earlier attempt may have done something.
-    may_have_run: bool,
-    /// `true` while a request of the call is on its way through the channel.
-    is_passed: bool,
-    /// The halves that the application still has.
-    halves: u8,
-    /// The half that waits to send, the one that waits for an item or the outcome, and the caller that waits for
-    /// the request to be sent.
-    wakers: [Option<Waker>; 3],
-    task: Option<AbortHandle>,
-}
-
-/// The one who waits for a change of a link.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Waiter {
-    Sender = 0,
-    Receiver = 1,
-    Opener = 2,
 }
 
 impl Link {
     pub(super) fn new(method: &str, directions: Directions, first_within: Option<Duration>) -> Self {
         let now = Instant::now();
-        let state = State {
-            stream: None,
-            backend: None,
-            full: None,
-            has_begun: false,
-            is_draining: false,
-            ended: false,
-            stopped: false,
-            replay: Replay::new(),
-            outcome: None,
-            last: None,
-            was_sent: false,
-            may_have_run: false,
-            is_passed: false,
-            halves: u8::from(directions.sends) + u8::from(directions.receives),
-            wakers: [None, None, None],
-            task: None,
-        };
         Self {
             directions,
             method: method.into(),
             opened_at: now,
             first_by: first_within.map(|limit| Deadline::after(now, limit)),
-            state: Mutex::new(state),
+            state: Mutex::new(LinkState::new(directions)),
             changed: Notify::new(),
         }
     }
@@ -143,12 +81,12 @@ impl Link {
         self.lock().outcome.is_some()
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, LinkState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Changes the state, and wakes those that wait, outside of the lock.
-    fn change<T>(&self, waiters: &[Waiter], change: impl FnOnce(&mut State) -> T) -> T {
+    fn change<T>(&self, waiters: &[Waiter], change: impl FnOnce(&mut LinkState) -> T) -> T {
         let mut state = self.lock();
         let changed = change(&mut state);
         let wakers: [Option<Waker>; 3] = std::array::from_fn(|index| {
@@ -158,24 +96,6 @@ impl Link {
         drop(state);
         wakers.into_iter().flatten().for_each(Waker::wake);
         changed
-    }
-}
-
-impl State {
-    /// Sends an item for which there is credit.
-    fn send(&mut self, item: Body) -> Result<(), RpcError> {
-        self.replay.push(&item);
-        // If an attempt failed meanwhile, the next one sends it.
-        self.stream.as_ref().map_or(Ok(()), |stream| stream.send(item))
-    }
-
-    /// Ends the call. Only the first outcome counts.
-    fn end(&mut self, outcome: Outcome) {
-        if self.outcome.is_none() {
-            self.outcome = Some(outcome);
-            self.replay.forget();
-            self.last = self.stream.as_ref().and_then(|stream| stream.snapshot());
-        }
     }
 }
 
@@ -313,13 +233,6 @@ impl Link {
 
 /// The halves' side.
 impl Link {
-    fn wait(state: &mut State, waiter: Waiter, cx: &Context<'_>) {
-        match &mut state.wakers[waiter as usize] {
-            Some(known) => known.clone_from(cx.waker()),
-            none => *none = Some(cx.waker().clone()),
-        }
-    }
-
     /// Waits until the request was sent, or the call is over.
     pub(super) fn poll_open(&self, cx: &mut Context<'_>) -> Poll<Result<(), RpcError>> {
         let mut state = self.lock();
@@ -332,7 +245,7 @@ impl Link {
         if state.stream.is_some() || state.outcome.is_some() {
             return Poll::Ready(Ok(()));
         }
-        Self::wait(&mut state, Waiter::Opener, cx);
+        state.wait(Waiter::Opener, cx);
         Poll::Pending
     }
 
@@ -357,7 +270,7 @@ impl Link {
         } else if state.outcome.is_some() {
             return Poll::Ready(None);
         }
-        Self::wait(&mut state, Waiter::Receiver, cx);
+        state.wait(Waiter::Receiver, cx);
         Poll::Pending
     }
 
@@ -367,7 +280,7 @@ impl Link {
         if let Some(outcome) = &state.outcome {
             return Poll::Ready(outcome.clone());
         }
-        Self::wait(&mut state, waiter, cx);
+        state.wait(waiter, cx);
         Poll::Pending
     }
 
@@ -390,7 +303,7 @@ impl Link {
         if state.has_begun || state.outcome.is_some() {
             return Poll::Ready(state.has_begun);
         }
-        Self::wait(&mut state, Waiter::Receiver, cx);
+        state.wait(Waiter::Receiver, cx);
         Poll::Pending
     }
 
@@ -399,7 +312,7 @@ impl Link {
         Self::poll_writable(&mut self.lock(), cx)
     }
 
-    fn poll_writable(state: &mut State, cx: &mut Context<'_>) -> Poll<Result<bool, RpcError>> {
+    fn poll_writable(state: &mut LinkState, cx: &mut Context<'_>) -> Poll<Result<bool, RpcError>> {
         match &state.outcome {
             Some(Ok(_)) => return Poll::Ready(Ok(false)),
             Some(Err(error)) => return Poll::Ready(Err(error.clone())),
@@ -412,7 +325,7 @@ impl Link {
             // Its call has ended: the outcome, or the next attempt, is about to come.
             Some(Poll::Pending | Poll::Ready(Err(StreamClosed::Ended))) | None => {}
         }
-        Self::wait(state, Waiter::Sender, cx);
+        state.wait(Waiter::Sender, cx);
         Poll::Pending
     }
 

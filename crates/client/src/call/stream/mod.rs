@@ -31,6 +31,7 @@ use crate::error::{CallError, RpcError};
 pub(super) mod attempt;
 pub(crate) mod exchange;
 pub(crate) mod link;
+pub(crate) mod link_state;
 pub(crate) mod receiving;
 pub(crate) mod registry;
 mod replay;

@@ -18,7 +18,8 @@ use serde::de::DeserializeOwned;
 use tokio::task::coop::poll_proceed;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::link::{Link, Outcome, Waiter};
+use super::link::Link;
+use super::link_state::{Outcome, Waiter};
 use super::resume::{Resume, Step};
 use super::sending::{decoded, error_of};
 use crate::call::channel_core::ChannelCore;

@@ -15,7 +15,8 @@ use futures::Sink;
 use serde::Serialize;
 use tokio::task::coop::poll_proceed;
 
-use super::link::{Link, Outcome, Waiter};
+use super::link::Link;
+use super::link_state::{Outcome, Waiter};
 use crate::connection::response::DecodeFn;
 use crate::error::{CallError, Phase, RpcError};
 

@@ -8,7 +8,8 @@ use farcall_transport::HumanDuration;
 use tokio::time::timeout_at;
 use tracing::Instrument as _;
 
-use super::link::{Link, Outcome};
+use super::link::Link;
+use super::link_state::Outcome;
 use super::registry::Registration;
 use crate::call::attempts::Attempts;
 use crate::call::channel_core::ChannelCore;
