@@ -10,7 +10,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, BytesMut};
 use farcall_context::{ConnectionInfo, DrainSignal};
-use farcall_protocol::time::{MAX_WAIT, later};
+use farcall_protocol::time::later;
 use farcall_protocol::{
     Code, HeaderRef, KeepAliveAction, Kind, MIN_POOLED_BUFFER, Negotiated, ProtocolError, Seq, Status,
 };
@@ -21,6 +21,7 @@ use tracing::debug;
 use self::age_limit::{AgeAction, AgeLimit};
 use self::dispatch::{Dispatched, Dispatcher};
 pub(crate) use self::end::End;
+use self::half_close::HalfClose;
 use self::io::{ConnectionIo, yield_turn};
 use self::item_output::{ItemOutput, check_stalls, register_created};
 use self::phase::Phase;
@@ -36,6 +37,7 @@ use crate::server::state::ServerState;
 mod age_limit;
 mod dispatch;
 mod end;
+mod half_close;
 pub(crate) mod handshake;
 mod io;
 mod item_output;
@@ -52,8 +54,7 @@ pub(crate) struct Connection {
     stats: Arc<ConnectionStats>,
     memory: MemoryReservation,
     phase: Phase,
-    /// `true` once the peer has closed its half.
-    eof: bool,
+    half_close: HalfClose,
     /// `true` once the peer has sent goaway, so that closing its half does not mean that it is gone.
     goaway_received: bool,
     /// `true` if the inbox may hold a whole message that waits for room in the outbox.
@@ -62,8 +63,6 @@ pub(crate) struct Connection {
     /// `true` if this task has let others run first since it found responses to send.
     yielded: bool,
     turn: Turn,
-    /// When the calls of a peer that has closed its half must have ended.
-    half_close_deadline: Option<Instant>,
     /// `true` once the server stops, or the connection has grown old.
     draining: bool,
     /// The ages at which the connection takes no more calls, and at which it gives up the streams that are left.
@@ -100,12 +99,11 @@ impl Connection {
             stats,
             memory: calls.memory().reserve(),
             phase: Phase::Open,
-            eof: false,
+            half_close: HalfClose::default(),
             goaway_received: false,
             items: ItemOutput::default(),
             yielded: false,
             turn: Turn::new(Arc::clone(&server.busy)),
-            half_close_deadline: None,
             draining: false,
             age,
             drain_signal,
@@ -127,7 +125,7 @@ impl Connection {
                 Phase::Open | Phase::Finishing | Phase::Flushing => {}
                 Phase::Shutting(until) => {
                     ready!(self.io.poll_shutdown(cx))?;
-                    if self.eof {
+                    if self.half_close.has_happened() {
                         return Poll::Ready(Ok(End::Finished));
                     }
                     self.phase = Phase::Lingering(until);
@@ -153,7 +151,7 @@ impl Connection {
                 self.timers.wake_by(until);
                 continue;
             }
-            let is_reading = !self.unread && !self.eof && self.phase != Phase::Flushing;
+            let is_reading = !self.unread && !self.half_close.has_happened() && self.phase != Phase::Flushing;
             let read = if is_reading { self.io.poll_read(cx) } else { Poll::Pending };
             if read.is_pending() && flushed && self.items.wait() {
                 continue;
@@ -174,10 +172,8 @@ impl Connection {
 
     /// Notes that the peer has closed its half, and waits for its responses.
     fn half_closed(&mut self) {
-        self.eof = true;
-        if let Some(limit) = self.env().server.limits.half_close_timeout {
-            let deadline = later(Instant::now(), limit);
-            self.half_close_deadline = Some(deadline);
+        let limit = self.env().server.limits.half_close_timeout;
+        if let Some(deadline) = self.half_close.note(limit) {
             self.timers.wake_by(deadline);
         }
     }
@@ -293,7 +289,7 @@ impl Connection {
     fn poll_timers(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         while self.timers.poll(cx).is_ready() {
             let now = Instant::now();
-            if self.eof
+            if self.half_close.has_happened()
                 && !self.io.outbox.has_remaining()
                 && let Poll::Ready(Err(error)) = self.io.poll_probe(cx)
             {
@@ -337,7 +333,7 @@ impl Connection {
                 next = next.min(until);
             }
             Phase::Open | Phase::Finishing => {
-                next = next.min(self.check_keep_alive(now)?).min(self.check_half_close(now)?);
+                next = next.min(self.check_keep_alive(now)?).min(self.half_close.check(now, self.draining)?);
                 next = next.min(self.check_age(now)).min(check_stalls(
                     self.dispatcher.streams.as_deref(),
                     &self.env().calls,
@@ -354,7 +350,7 @@ impl Connection {
     /// Pings a silent peer, and returns the time of the next check.
     fn check_keep_alive(&mut self, now: Instant) -> Result<Instant, End> {
         // A peer that is not read from, or has closed its half, cannot be heard: its silence is excused.
-        let is_excused = self.unread || self.eof;
+        let is_excused = self.unread || self.half_close.has_happened();
         match self.timers.check_keep_alive(now, is_excused) {
             KeepAliveAction::Until(time) => Ok(time.into()),
             KeepAliveAction::Ping(time) => {
@@ -363,16 +359,6 @@ impl Connection {
             }
             KeepAliveAction::Dead => Err(End::Dead("it did not answer a ping")),
         }
-    }
-
-    /// Returns the time of the next check of a peer that has closed its half.
-    fn check_half_close(&self, now: Instant) -> Result<Instant, End> {
-        if self.half_close_deadline.is_some_and(|deadline| deadline <= now) {
-            return Err(End::Dead("its calls did not end in time after it had closed its half"));
-        }
-        let probe = self.eof && self.draining;
-        let next = later(now, if probe { DRAIN_PROBE } else { MAX_WAIT });
-        Ok(self.half_close_deadline.map_or(next, |deadline| next.min(deadline)))
     }
 
     /// Gives up a connection that has grown old, step by step, and returns the time of the next check.
@@ -417,7 +403,9 @@ impl Connection {
         match self.phase {
             Phase::Open => self.phase = Phase::Finishing,
             // The host of a peer that is gone answers what is sent to it, and the next probe fails.
-            Phase::Finishing if self.eof => self.timers.wake_by(later(Instant::now(), DRAIN_PROBE)),
+            Phase::Finishing if self.half_close.has_happened() => {
+                self.timers.wake_by(later(Instant::now(), DRAIN_PROBE));
+            }
             _ => return,
         }
         let status = Status::refused(Code::Unavailable, reason);
