@@ -70,7 +70,7 @@ async fn answers_read_a_byte_a_second(target: Target) -> io::Result<()> {
 }
 
 /// A bound holds for what waits for one peer, and one for what waits for all; a reader that takes nothing has 30 s.
-async fn answers_never_read(target: Target) -> io::Result<()> {
+pub(super) async fn answers_never_read(target: Target) -> io::Result<()> {
     let call = echo(1024 * 1024);
     begin().await?;
     spawn_each(100, |_| {

@@ -6,13 +6,12 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::sleep;
 
-use super::answers::{ask, echo};
+use super::answers::answers_never_read;
 use super::attack::Attack;
 use super::registry_requests::{change, fill};
 use super::target::{Target, begin, spawn_each, stay};
 use crate::peer::http::Connection;
-use crate::peer::socket::connect_reluctantly;
-use crate::peer::{Offer, Peer, Request};
+use crate::peer::{Offer, Request};
 use crate::server::Scarcity;
 
 /// The memory that a server of the attack `memory-short` may have, in MB: the share of one address, and as much again.
@@ -76,16 +75,8 @@ async fn descriptors_exhausted(target: Target) -> io::Result<()> {
 
 /// Bytes that are held for peers stay below their bounds, and so does the process below the memory that it may have.
 async fn memory_short(target: Target) -> io::Result<()> {
-    let call = echo(1024 * 1024);
-    begin().await?;
-    spawn_each(100, |_| {
-        let call = call.clone();
-        async move {
-            let peer = Peer::over(connect_reluctantly(target.rpc).await?, &Offer::default()).await?;
-            ask(peer, &call, 50).await
-        }
-    });
-    stay().await
+    // The attack is the same; the memory of its server is not.
+    answers_never_read(target).await
 }
 
 /// A snapshot that cannot be written is told, at a rate, and tried again; nothing waits for it.
