@@ -30,8 +30,8 @@ const GROWTH: usize = 4;
 /// message has separate memory of exactly its size. The bytes after it are read into other memory, so nothing
 /// has to be moved except the bytes that arrived before the size was known.
 ///
-/// The size of a message is a claim until its bytes have come. So the memory of one that is larger than all before
-/// it grows with them, in proportion to what was received: a peer that announces much and sends little occupies little.
+/// The size of a message is a claim until its bytes have arrived. So the buffer of a message that is larger than all before
+/// it grows in proportion to the bytes received: a peer that claims a large size and sends few bytes causes a small allocation.
 #[derive(Debug)]
 pub struct Inbox<B = Unpooled> {
     bytes: BytesMut,

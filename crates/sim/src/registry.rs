@@ -18,8 +18,8 @@ const PORT: u16 = 7100;
 
 /// A registry in a simulation: see [`Cluster::registry`](crate::Cluster::registry). Cloning is cheap.
 ///
-/// It is the registry of the program `registry-server`, and what servers and clients use is its client: only sockets are
-/// left out.
+/// It runs the same code as the program `registry-server`, and servers and clients use the real HTTP client. Only the
+/// sockets are replaced, by streams of the simulated network.
 #[derive(Clone)]
 pub struct SimRegistry {
     node: Node,

@@ -30,7 +30,7 @@ const LINES_PRINTED: usize = 60;
 ///     let describe = |_: &_| Server::builder().method("Arith.double", async |n: i64| 2 * n);
 ///     let server = cluster.server("server", describe).unwrap();
 ///     let channel = cluster.node("client").channel_builder().to(server.node().address()).build().unwrap();
-///     tokio::time::sleep(Duration::from_secs(600)).await; // at once
+///     tokio::time::sleep(Duration::from_secs(600)).await; // virtual time: returns at once
 ///     channel.call::<i64>("Arith.double", &21).await.unwrap()
 /// });
 /// assert_eq!(answer, 42);

@@ -53,6 +53,7 @@ struct Slow;
 
 impl Prices for Slow {
     async fn price(&self, _item: String) -> Result<u32, UnknownItem> {
+        // In paused time: it takes no time.
         tokio::time::sleep(Duration::from_secs(60)).await;
         Ok(1)
     }

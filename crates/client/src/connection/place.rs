@@ -117,8 +117,8 @@ impl Place {
         Ok(Pending::new(Arc::clone(&self.handle), seq, limit))
     }
 
-    /// Sends a streaming request as soon as there is room for it, as [`Place::send`] does. Items of the server that
-    /// it does not receive are stopped; if it sends none, the server is told so at once.
+    /// Sends a streaming request as soon as there is room for it, as [`Place::send`] does. If the call receives no
+    /// items, a `stop` follows the request at once; if it sends none, an `end`.
     pub(crate) async fn open_stream(
         mut self,
         request: &EncodedRequest<'_>,

@@ -188,7 +188,7 @@ async fn mutated_requests(target: Target, requests: Vec<Vec<u8>>) -> io::Result<
                     if written.is_err() || reading.is_finished() {
                         break;
                     }
-                    // A server that reads a head that goes on for ever waits: so does this, for a moment.
+                    // A server may still wait for the rest of a mutated head: give it a moment, then connect again.
                     if mutator.number(64) == 0 {
                         tokio::time::sleep(Duration::from_millis(1)).await;
                         break;

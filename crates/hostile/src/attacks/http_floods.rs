@@ -181,7 +181,7 @@ async fn leaving_gateway_callers(target: Target) -> io::Result<()> {
         caller.write_all(&call.repeat(3)).await?;
         callers.push(caller);
     }
-    // Time for the server to read the calls.
+    // The time in which the server reads the calls; nothing tells the attacker that it has.
     sleep(Duration::from_secs(1)).await;
     Ok(())
 }

@@ -71,6 +71,7 @@ fn resumed_stream_does_not_say_that_nothing_was_done() {
         let channel = cluster.node("client").channel_builder().to(server.node().address()).build().unwrap();
         let call = channel.call::<()>("T.silent", &()).receive::<u64>().retry(RetryPolicy::fail_fast());
         let mut items = call.timeout(Duration::from_secs(5)).resume(|_| ()).await.unwrap();
+        // A second of virtual time, in which the request arrives.
         sleep(Duration::from_secs(1)).await;
         assert_eq!(server.handle().stream_metrics().open, 1);
         cluster.partition(&["client"], &["a"]);

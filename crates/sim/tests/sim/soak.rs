@@ -11,7 +11,7 @@ const KEPT: [u64; 6] = [3, 5, 6, 9, 13, 61];
 fn same_seed_gives_the_same_trace_byte_for_byte() {
     for seed in [1, 8, 21] {
         let first = soak::run(seed);
-        // On a thread of its own, with other keys for hash tables and another state of tokio's chance.
+        // On another thread, where the keys of hash tables and the state of tokio's random generator differ.
         let second = std::thread::spawn(move || soak::run(seed)).join().unwrap();
         let differs = first.trace.lines().zip(second.trace.lines()).position(|(one, other)| one != other);
         assert!(first.trace == second.trace, "seed {seed} differs from line {differs:?} on");

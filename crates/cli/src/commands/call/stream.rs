@@ -113,7 +113,7 @@ async fn exchange(
         return receive(items, options, counts, times).await;
     };
     let mut call = limited(call.exchange::<Value, Value>(), options);
-    // A method without items of its own has none between which time could pass.
+    // A method that sends no items cannot exceed the limit on the time between two of them.
     if let Some(gap) = options.gap.filter(|_| sends) {
         call = call.gap(gap);
     }
