@@ -55,6 +55,20 @@ pub fn within_patience<F: Future>(what: &str, future: F) -> impl Future<Output =
     }
 }
 
+/// Waits for `future` while paused time stands still.
+///
+/// Paused time runs on to the next timer whenever the test's runtime is idle, also while a thread that
+/// it does not know of works for `future`, as the server's do that decode large calls. `future` itself
+/// must not wait for time to pass.
+pub async fn hold_clock<F: Future>(future: F) -> F::Output {
+    // A runtime does not let paused time run on while its own blocking threads work.
+    let (held, released) = std::sync::mpsc::channel::<()>();
+    drop(tokio::task::spawn_blocking(move || released.recv()));
+    let output = future.await;
+    drop(held);
+    output
+}
+
 /// Lets all ready tasks of a current-thread runtime run, without time passing.
 pub async fn settle() {
     for _ in 0..100 {
@@ -81,6 +95,22 @@ mod tests {
         let begin = Instant::now();
         until("a second passes", || begin.elapsed() >= Duration::from_secs(1)).await;
         assert!(begin.elapsed() < Duration::from_secs(2));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn paused_time_stands_while_an_unknown_thread_works() {
+        let begin = Instant::now();
+        let timer = tokio::spawn(sleep(Duration::from_secs(3600)));
+        let (done, answer) = tokio::sync::oneshot::channel();
+        // Long enough for paused time to run on if it can.
+        let thread = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(50));
+            done.send(())
+        });
+        hold_clock(answer).await.unwrap();
+        assert_eq!(begin.elapsed(), Duration::ZERO);
+        assert!(thread.join().unwrap().is_ok());
+        timer.await.unwrap();
     }
 
     #[tokio::test(start_paused = true)]
