@@ -79,7 +79,7 @@ async fn handler_stops_at_its_callers_deadline() {
     let answer = client.response().await;
     assert_eq!((answer.seq(), start.elapsed().as_millis() / 10), (seq, 30));
     let said = answer.assert_error(Code::DeadlineExceeded, MAYBE);
-    assert_eq!(said, "`T.hang` was stopped: its time ran out");
+    assert_eq!(said, "`T.hang` was stopped: it did not end within 300 ms, its caller's timeout");
     assert_eq!(server.stage.alive(), 0);
     client.assert_silent().await;
     server.assert_nothing_left().await;
@@ -87,13 +87,14 @@ async fn handler_stops_at_its_callers_deadline() {
 
 #[tokio::test(start_paused = true)]
 async fn smallest_handle_timeout_applies() {
-    for (theirs, ours, call, expected) in [
-        (None, Some(2), 0, 2),
-        (Some(3), None, 0, 3),
-        (Some(3), Some(2), 0, 2),
-        (Some(1), Some(2), 0, 1),
-        (Some(3), Some(2), 1000, 1),
-        (Some(3), Some(2), 9000, 2),
+    let (of_terms, of_call) = ("`handle_timeout`", "its caller's timeout");
+    for (theirs, ours, call, expected, name) in [
+        (None, Some(2), 0, 2, of_terms),
+        (Some(3), None, 0, 3, of_terms),
+        (Some(3), Some(2), 0, 2, of_terms),
+        (Some(1), Some(2), 0, 1, of_terms),
+        (Some(3), Some(2), 1000, 1, of_call),
+        (Some(3), Some(2), 9000, 2, of_terms),
     ] {
         let limits = ours.map_or(Limits::default(), |ours| Limits::default().handle_timeout(secs(ours)));
         let server = serve(limits);
@@ -101,8 +102,10 @@ async fn smallest_handle_timeout_applies() {
         let mut client = Raw::connect_with(&server.handle, &terms).await;
         let start = Instant::now();
         client.request_with("T.hang", none(), |header| header.timeout_ms = call).await;
-        client.response().await.assert_error(Code::DeadlineExceeded, MAYBE);
+        let answer = client.response().await;
+        let said = answer.assert_error(Code::DeadlineExceeded, MAYBE);
         assert_eq!(start.elapsed().as_secs(), expected, "{theirs:?} {ours:?} {call}");
+        assert_eq!(said, format!("`T.hang` was stopped: it did not end within {expected} s, {name}"));
     }
 }
 

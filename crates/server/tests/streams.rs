@@ -223,7 +223,8 @@ async fn timeout_is_for_the_whole_call_and_handle_timeout_until_the_first_item()
     let seq = client.stream("Feed.hold", none()).await;
     let answer = client.response().await;
     assert_eq!(answer.seq(), seq);
-    answer.assert_error(Code::DeadlineExceeded, MAYBE);
+    let said = answer.assert_error(Code::DeadlineExceeded, MAYBE);
+    assert_eq!(said, "`Feed.hold` was stopped: it sent no item and did not end within 1 s, `handle_timeout`");
     let seq = client
         .request_with("Feed.ticks", json!({"n": 900}), |header| {
             (header.flags, header.timeout_ms) = (Flags::STREAMING, 10_000);
@@ -232,7 +233,9 @@ async fn timeout_is_for_the_whole_call_and_handle_timeout_until_the_first_item()
     for n in 0..12 {
         assert_eq!(client.expect_item(seq).await, n);
     }
-    client.response().await.assert_error(Code::DeadlineExceeded, MAYBE);
+    let answer = client.response().await;
+    let said = answer.assert_error(Code::DeadlineExceeded, MAYBE);
+    assert_eq!(said, "`Feed.ticks` was stopped: it did not end within 10 s, its caller's timeout");
     server.assert_no_streams_left().await;
 }
 

@@ -7,8 +7,9 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use farcall_protocol::time::later;
+use farcall_protocol::time::{later, sooner};
 use farcall_protocol::{Code, Execution, Status};
+use farcall_transport::HumanDuration;
 use tokio::time::Instant;
 use tracing::debug;
 
@@ -221,7 +222,7 @@ impl RunningHandler {
                 response
             }
             (None, StopReason::DeadlineExceeded) => {
-                permit.stopped(&state, Code::DeadlineExceeded, "its time ran out")
+                permit.stopped(&state, Code::DeadlineExceeded, &permit.exceeded_limit())
             }
             (None, StopReason::Completed | StopReason::Cancelled) => {
                 permit.stopped(&state, Code::Cancelled, permit.env.calls.cancel_reason())
@@ -245,6 +246,21 @@ pub(super) fn worked(took: Duration, preempted: Duration, offload: &OffloadPool)
 }
 
 impl CallPermit {
+    /// Names the limit that the call has exceeded: its caller's timeout, or `handle_timeout`, which is for the time until
+    /// the first item if the call sends any.
+    fn exceeded_limit(&self) -> String {
+        let Self { call, env, .. } = self;
+        let handle_timeout = env.negotiated.handle_timeout;
+        let of_call = call.inherited.deadline.map(|deadline| deadline - call.arrived);
+        let of_first_item =
+            call.reply_to.stream().filter(|stream| stream.first_item().is_none()).and(handle_timeout);
+        let limit = sooner(of_call, of_first_item).unwrap_or_default();
+        let name = if handle_timeout == Some(limit) { "`handle_timeout`" } else { "its caller's timeout" };
+        let what =
+            if of_first_item == Some(limit) { "it sent no item and did not end" } else { "it did not end" };
+        format!("{what} within {}, {name}", HumanDuration(limit))
+    }
+
     /// Creates the response of a handler that was stopped.
     fn stopped(&self, state: &HandlerState, code: Code, reason: &str) -> Response {
         if let Some(stream) = self.call.reply_to.stream() {
