@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use farcall_protocol::{ByteStr, Metadata, Seq};
+use farcall_protocol::{ByteStr, Criticality, Metadata, Seq};
 use farcall_transport::{PeerCertificate, TlsInfo};
 use tokio::time::{Duration, Instant};
 
@@ -132,6 +132,13 @@ impl Context {
     #[must_use]
     pub fn trace(&self) -> Option<TraceContext> {
         self.inherited.trace_context()
+    }
+
+    /// Returns how much the call matters when the server has more calls than it can serve: as its caller set it, or as
+    /// that inherited it.
+    #[must_use]
+    pub fn criticality(&self) -> Criticality {
+        self.inherited.metadata.as_deref().map_or_else(Criticality::default, Metadata::criticality)
     }
 
     /// Returns `true` if the caller marked the call as idempotent, so that executing it twice has the

@@ -48,6 +48,7 @@ mod bytes;
 mod code;
 mod codec;
 mod compression;
+mod criticality;
 pub mod describe;
 mod handshake;
 mod header;
@@ -77,6 +78,7 @@ pub use self::code::{Code, Execution};
 pub use self::codec::BodyCodec;
 pub use self::codec::{BoxError, Codec, DecodeError, EncodeError};
 pub use self::compression::{Compression, CompressionError};
+pub use self::criticality::Criticality;
 pub use self::handshake::{
     ClientHello, ClientOffer, DEFAULT_CONNECT_TIMEOUT, HandshakeError, MAGIC_NUMBER, Negotiated,
     ServerPolicy, StreamPolicy, StreamTerms, VERSION,

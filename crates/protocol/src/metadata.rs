@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use thiserror::Error;
 
+use crate::criticality::Criticality;
 use crate::limits::MAX_METADATA_PAIRS;
 
 /// The prefix of keys that belong to the protocol.
@@ -13,6 +14,8 @@ pub const RESERVED_PREFIX: &str = "farcall-";
 pub const ATTEMPT: &str = "farcall-attempt";
 /// The key under which a server can tell a repeated call from a new one.
 pub const IDEMPOTENCY_KEY: &str = "farcall-idempotency-key";
+/// The [`Criticality`] of the call. Unlike the protocol's other keys, calls that a handler makes inherit it.
+pub const CRITICALITY: &str = "farcall-criticality";
 /// The time to wait before the next attempt, in milliseconds; on a response.
 pub const RETRY_AFTER_MS: &str = "farcall-retry-after-ms";
 /// `1` on the response of a stream that the server cut because it stops: the caller may go on elsewhere, from the last item
@@ -134,6 +137,12 @@ impl Metadata {
     pub fn get(&self, key: &str) -> Option<&str> {
         let index = self.find(key).ok()?;
         Some(&self.text[self.pairs[index].value()])
+    }
+
+    /// Returns how much the call matters. A class that is not known counts as [`Criticality::Default`].
+    #[must_use]
+    pub fn criticality(&self) -> Criticality {
+        self.get(CRITICALITY).and_then(Criticality::parse).unwrap_or_default()
     }
 
     /// Removes `key` and returns its value.

@@ -13,8 +13,8 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use farcall_context::Inherited;
-use farcall_protocol::Code;
 use farcall_protocol::as_bytes::{AsBytes, ByteValue};
+use farcall_protocol::{Code, Criticality};
 use farcall_transport::BufferPool;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -210,6 +210,23 @@ impl<T, E> Call<T, E> {
     /// `invalid_argument`.
     pub fn metadata(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.request.set_metadata(key, value);
+        self
+    }
+
+    /// Sets how much the call matters when a server has more calls than it can serve: `sheddable` calls are refused first,
+    /// `critical` ones last, by servers with [`Limits::adaptive`](https://docs.rs/farcall-server/latest/farcall_server/struct.Limits.html).
+    /// Default: that of the call that is being handled, which is what calls made by its handler inherit; else `default`.
+    ///
+    /// ```
+    /// # async fn example(channel: farcall_client::Channel) -> Result<(), farcall_client::RpcError> {
+    /// use farcall_protocol::Criticality;
+    ///
+    /// let prefetched: String = channel.call("Page.text", &("next",)).criticality(Criticality::Sheddable).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn criticality(mut self, criticality: Criticality) -> Self {
+        self.request.set_criticality(criticality);
         self
     }
 

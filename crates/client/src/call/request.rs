@@ -9,8 +9,10 @@ use std::time::Duration;
 use farcall_context::Inherited;
 use farcall_context::trace::{TRACESTATE, TraceContext};
 use farcall_discovery::KeySource;
-use farcall_protocol::metadata::{ATTEMPT, RESERVED_PREFIX, TRACEPARENT};
-use farcall_protocol::{Body, Code, Codec, EncodeError, Execution, Flags, Metadata, MetadataError};
+use farcall_protocol::metadata::{ATTEMPT, CRITICALITY, RESERVED_PREFIX, TRACEPARENT};
+use farcall_protocol::{
+    Body, Code, Codec, Criticality, EncodeError, Execution, Flags, Metadata, MetadataError,
+};
 use tokio::time::Instant;
 
 use super::retry::Idempotence;
@@ -134,6 +136,11 @@ impl Request {
         {
             self.error = Some(Box::new(RequestError::Metadata(error)));
         }
+    }
+
+    /// Sets how much the call matters when a server has more calls than it can serve, in place of what it inherits.
+    pub fn set_criticality(&mut self, criticality: Criticality) {
+        self.set_metadata(CRITICALITY, criticality.name());
     }
 
     /// Returns the time that is left for the call; `None` if it has no limit.
@@ -426,7 +433,7 @@ fn merge(inherited: &mut Inherited, own: &mut Option<Box<Metadata>>) {
     }
     let (metadata, trace) = (inherited.metadata.take(), inherited.trace.take());
     let mut merged = metadata.as_deref().cloned().unwrap_or_default();
-    merged.retain(|key, _| !key.starts_with(RESERVED_PREFIX));
+    merged.retain(|key, _| !key.starts_with(RESERVED_PREFIX) || key == CRITICALITY);
     let trace = trace.as_deref().copied();
     let named = own.as_deref().and_then(|own| own.get(TRACEPARENT));
     if named.is_some() || trace.is_some() {

@@ -1,0 +1,54 @@
+//! [`Criticality`]: the order in which calls are refused when a server has more of them than it can serve.
+
+use std::fmt;
+
+/// How much a call matters when a server has more calls than it can serve: those that matter least are refused first.
+///
+/// It travels in metadata, under [`CRITICALITY`](crate::metadata::CRITICALITY), and calls that a handler makes inherit it. The classes are those of
+/// Google's servers, with the two in the middle in one: "Handling Overload" in Beyer et al., "Site Reliability Engineering", 2016.
+///
+/// ```
+/// use farcall_protocol::Criticality;
+///
+/// assert!(Criticality::Critical > Criticality::Default);
+/// assert_eq!(Criticality::parse("sheddable"), Some(Criticality::Sheddable));
+/// assert_eq!(Criticality::default().to_string(), "default");
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum Criticality {
+    /// The call is refused first: it prefetches, is part of a batch, or is made again later anyway.
+    Sheddable,
+    /// The call is like most others.
+    #[default]
+    Default,
+    /// The call is refused last. If all calls are critical, none is.
+    Critical,
+}
+
+impl Criticality {
+    /// The number of classes.
+    pub const COUNT: usize = 3;
+
+    /// Reads the value of metadata. `None` if there is no such class.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Sheddable, Self::Default, Self::Critical].into_iter().find(|class| class.name() == text)
+    }
+
+    /// Returns the value of metadata: `sheddable`, `default` or `critical`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Sheddable => "sheddable",
+            Self::Default => "default",
+            Self::Critical => "critical",
+        }
+    }
+}
+
+impl fmt::Display for Criticality {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
