@@ -5,13 +5,14 @@
 mod support;
 
 use std::error::Error as _;
+use std::future::IntoFuture as _;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use farcall_client::{Channel, Connection, ConnectionOptions};
+use farcall_client::{Channel, Connection, ConnectionOptions, RetryPolicy};
 use farcall_context::Inherited;
-use farcall_protocol::{Body, Code, Execution, Kind, Seq, ServerPolicy};
+use farcall_protocol::{Body, Code, Criticality, Execution, HeaderRef, Kind, Seq, ServerPolicy, Status};
 use farcall_test_support::frames::refuse_handshake;
 use farcall_test_support::loopback::FullBacklog;
 use farcall_transport::{Address, DialError, Dialer, Resolve, Resolving, Stream};
@@ -302,12 +303,71 @@ async fn inherited_deadline_applies_if_it_is_earlier() {
 async fn inherited_metadata_excludes_protocol_keys() {
     let (channel, mut peer) = channel().await;
     let outer = metadata(&[("tenant", "a"), ("traceparent", "00-1-2-00"), ("farcall-attempt", "3")]);
+    assert_eq!(outer.criticality(), Criticality::Default);
     let inherited = Inherited::default().metadata(Some(Arc::new(outer)));
     let call = inherited.scope(|| channel.call::<()>("A.a", &()).metadata("tenant", "b"));
     let call = call.metadata("k", "v").start();
     let sent = peer.request().await.header.metadata.unwrap();
     assert_eq!(*sent, metadata(&[("k", "v"), ("tenant", "b"), ("traceparent", "00-1-2-00")]));
     drop(call);
+}
+
+#[tokio::test(start_paused = true)]
+async fn criticality_is_inherited_unless_the_call_sets_it() {
+    let (channel, mut peer) = channel().await;
+    let inherited =
+        Inherited::default().metadata(Some(Arc::new(metadata(&[("farcall-criticality", "sheddable")]))));
+    let (inner, set) = inherited.scope(|| {
+        let set = channel.call::<()>("A.b", &()).criticality(Criticality::Critical).start();
+        (channel.call::<()>("A.a", &()).start(), set)
+    });
+    for expected in [Criticality::Critical, Criticality::Sheddable] {
+        assert_eq!(peer.request().await.header.metadata.unwrap().criticality(), expected);
+    }
+    drop((inner, set));
+}
+
+/// Answers the next request with a refusal that asks for another attempt after `retry_after_ms`.
+async fn refuse(peer: &mut support::Peer, retry_after_ms: &str) {
+    let seq = peer.request().await.header.seq;
+    let status = Status::refused(Code::ResourceExhausted, "too many calls");
+    let metadata = metadata(&[("farcall-retry-after-ms", retry_after_ms)]);
+    let header =
+        HeaderRef { error: Some(&status), metadata: Some(&metadata), ..HeaderRef::new(Kind::Response, seq) };
+    peer.send(&header, bytes::Bytes::new()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn refused_call_is_made_again_when_the_server_asks_for_it() {
+    let (channel, mut peer) = channel().await;
+    let start = Instant::now();
+    let call = tokio::spawn(channel.call::<i32>("A.a", &()).into_future());
+    refuse(&mut peer, "300").await;
+    let request = peer.request().await;
+    assert_eq!(request.header.metadata.unwrap().get("farcall-attempt"), Some("2"));
+    let waited = start.elapsed();
+    assert!((300 * MS..=376 * MS).contains(&waited), "{waited:?}");
+    peer.answer(request.header.seq, &1).await;
+    assert_eq!(call.await.unwrap().unwrap(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn refused_call_is_not_made_again_past_its_deadline_or_its_attempts_or_if_it_is_late() {
+    let (channel, mut peer) = channel().await;
+    for (retry_after_ms, retry) in [
+        ("300", RetryPolicy::fail_over()),
+        ("300", RetryPolicy::fail_fast()),
+        ("30001", RetryPolicy::fail_over()),
+    ] {
+        let call = channel.call::<i32>("A.a", &()).retry(retry);
+        let limit =
+            if retry_after_ms == "30001" || retry == RetryPolicy::fail_fast() { 3600 * S } else { 300 * MS };
+        let call = tokio::spawn(call.timeout(limit).into_future());
+        refuse(&mut peer, retry_after_ms).await;
+        let error = rpc(call.await.unwrap());
+        assert_eq!((error.code(), error.attempts()), (Code::ResourceExhausted, 1));
+        assert_eq!(error.retry_after().unwrap().as_millis().to_string(), retry_after_ms);
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -351,7 +411,7 @@ async fn message_sent_along_with_the_handshake_is_read() {
         let negotiated = ServerPolicy::default().negotiate(&option[4..read]).unwrap().negotiated;
         let mut outbox = farcall_protocol::Outbox::new();
         outbox.push_frame(&ServerPolicy::encode_accept(&negotiated));
-        let header = farcall_protocol::HeaderRef::new(Kind::Goaway, Seq(0));
+        let header = HeaderRef::new(Kind::Goaway, Seq(0));
         outbox.push(&negotiated.codec, &header, &Body::default(), negotiated.send_limit).unwrap();
         tokio::io::AsyncWriteExt::write_all_buf(&mut far, &mut outbox).await.unwrap();
         far

@@ -47,6 +47,8 @@ pub(super) struct Attempts {
 /// a random part of it.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const MAX_PAUSE: Duration = Duration::from_secs(1);
+/// The longest time after which a server may ask for another attempt and gets one.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(30);
 /// The interval in which a call that waits for an endpoint checks without being notified.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// The most attempts of a call, those included that could not connect: with ten thousand endpoints that are all
@@ -205,16 +207,26 @@ impl Attempts {
         let not_sent = error.execution() == Execution::NotSent;
         let same_endpoint = policy.mode == RetryMode::SameEndpoint || self.endpoint.is_bound();
         let other_possible = !same_endpoint && self.endpoint.has_others(core);
+        // Only for the server that said it: another one may be idle.
+        let asked = if other_possible || not_sent { None } else { error.retry_after() };
+        if asked.is_some_and(|asked| asked > MAX_RETRY_AFTER) {
+            return None;
+        }
         // An overload may pass; a method that does not exist will not appear, and an endpoint that could not be
         // connected to backs off.
         let same_possible = scope == RetryScope::AnyEndpoint
-            || same_endpoint && !not_sent && error.code() != Code::Unimplemented;
+            || (same_endpoint || asked.is_some()) && !not_sent && error.code() != Code::Unimplemented;
         if !other_possible && !same_possible {
             return None;
         }
         let pause = if not_sent { Duration::ZERO } else { self.backoff.next_pause() };
+        let pause = asked.map_or(pause, |asked| pause.max(asked.mul_f64(1.0 + fastrand::f64() / 4.0)));
         // Only an attempt that is made is withdrawn from the budget.
         let possible = !request.is_over_after(pause) && (not_sent || core.budget.withdraw());
+        if possible && asked.is_some() {
+            // All were tried, and one of them is to be tried again.
+            self.endpoint.forget();
+        }
         possible.then_some(pause)
     }
 

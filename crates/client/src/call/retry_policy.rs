@@ -13,6 +13,11 @@ use farcall_transport::HumanDuration;
 /// `maybe` if the call is idempotent, `done` never. A call that is idempotent only at the same server
 /// ([`Call::idempotent_at_same_server`](crate::Call::idempotent_at_same_server)) goes to no other after a `maybe`.
 ///
+/// A server that refuses a call since it has too many can say when another attempt makes sense, by `farcall-retry-after-ms`
+/// in the metadata of its answer. The call is then made at another endpoint as always, and if there is none that was not
+/// tried, at the same one after that time, and up to a quarter more at random. Attempts, deadline and [`RetryBudget`](crate::RetryBudget) are the
+/// limits then, too; a server that asks for more than 30 s is not waited for.
+///
 /// ```
 /// use std::time::Duration;
 ///
@@ -50,7 +55,7 @@ impl RetryPolicy {
     }
 
     /// Retries on another endpoint that the call was not sent to. The default, with 3
-    /// attempts. With one endpoint, a call is retried only if its connection was at fault.
+    /// attempts. With one endpoint, a call is retried only if its connection was at fault, or if the server says when.
     pub const fn fail_over() -> Self {
         Self { mode: RetryMode::FailOver, max_attempts: DEFAULT_ATTEMPTS }
     }

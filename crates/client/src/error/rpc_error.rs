@@ -4,8 +4,10 @@ use std::borrow::Cow;
 use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
+use farcall_protocol::metadata::RETRY_AFTER_MS;
 use farcall_protocol::{Code, Codec, DecodeError, EscapedText, Execution, Metadata, Status};
 use farcall_transport::Address;
 use serde::de::DeserializeOwned;
@@ -204,6 +206,13 @@ impl RpcError {
     #[must_use]
     pub fn metadata(&self, key: &str) -> Option<&str> {
         self.inner.metadata.as_ref()?.get(key)
+    }
+
+    /// Returns the time after which the server asks for another attempt; `None` if it does not. Calls that are retried
+    /// heed it: see [`RetryPolicy`](crate::RetryPolicy).
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.metadata(RETRY_AFTER_MS)?.parse().ok().map(Duration::from_millis)
     }
 
     /// Decodes the details that the method returned with the error: for the code `application`, the method's own
