@@ -104,7 +104,11 @@ impl Discovery for FileDiscovery {
             watcher = same;
             let pause = if matches!(change, FileChange::Unsettled) { AT_REST } else { self.poll_interval };
             report.tell(change);
-            sleep(pause).await;
+            tokio::select! {
+                // Neither loses anything when the other one completes.
+                () = report.publisher.closed() => return,
+                () = sleep(pause) => {}
+            }
         }
     }
 
