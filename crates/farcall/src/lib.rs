@@ -113,7 +113,8 @@
 //! sides have it; `tls`, which encrypts.
 //!
 //! Off by default: `registry` and `etcd`, each with a registrar for servers and a discovery for
-//! clients, because they bring an HTTP client along; what is in [`discovery`] needs neither. `http`
+//! clients, because they bring an HTTP client along; what is in [`discovery`] needs neither. `kubernetes` finds servers by
+//! EndpointSlices, and `dns-srv` by SRV records. `http`
 //! dials over HTTP and WebSocket and through proxies; `http-server` serves both, with pages for
 //! health and metrics. `opentelemetry` puts calls into OpenTelemetry's traces.
 
@@ -188,6 +189,12 @@ pub mod registry {
 #[cfg(feature = "etcd")]
 pub mod etcd {
     pub use farcall_etcd::*;
+}
+
+/// A discovery for clients by the EndpointSlices of Kubernetes.
+#[cfg(feature = "kubernetes")]
+pub mod kubernetes {
+    pub use farcall_kubernetes::*;
 }
 
 /// Calls in OpenTelemetry's traces.
