@@ -1,10 +1,9 @@
-//! Behaviours of every registry that is reachable.
+//! Behaviours of every registry that is reachable, beyond those of every source.
 
 use std::time::Duration;
 
-use farcall_discovery::{AdvertisedState, Discovery, Registrar, Renewal, keep_registered, publisher};
+use farcall_discovery::{AdvertisedState, Registrar, Renewal, keep_registered};
 use farcall_test_support::machine::lengthened;
-use farcall_test_support::wait::until;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep};
 
@@ -26,17 +25,6 @@ pub(crate) async fn registered_instance_is_discovered_with_all_its_fields(place:
     place.registrar().register(&registered).await.unwrap();
     watcher.until_ports(&[7001]).await;
     assert_eq!(*watcher.last().endpoints[0], registered.endpoint(AdvertisedState::Up));
-}
-
-pub(crate) async fn instances_registered_before_watching_are_discovered(place: &impl Place) {
-    let registrar = place.registrar();
-    registrar.register(&instance("Arith", 1)).await.unwrap();
-    registrar.register(&instance("Arith", 2)).await.unwrap();
-    Watcher::of(place, "Arith").until_ports(&[1, 2]).await;
-}
-
-pub(crate) async fn service_without_instances_has_an_empty_list(place: &impl Place) {
-    Watcher::of(place, "Nobody").until_ports(&[]).await;
 }
 
 pub(crate) async fn empty_list_names_the_other_services(place: &impl Place) {
@@ -124,15 +112,6 @@ pub(crate) async fn instance_of_weight_zero_is_drained(place: &impl Place) {
     assert_eq!(watcher.ports(), [1], "it is there, so that it can be said why it is not called");
 }
 
-pub(crate) async fn fifty_instances_are_all_discovered(place: &impl Place) {
-    let (registrar, mut watcher) = (place.registrar(), Watcher::of(place, "Arith"));
-    let ports: Vec<u16> = (1..=50).collect();
-    for &port in &ports {
-        registrar.register(&instance("Arith", port)).await.unwrap();
-    }
-    watcher.until_ports(&ports).await;
-}
-
 pub(crate) async fn renewals_keep_an_instance_listed(place: &impl Place) {
     let mut watcher = Watcher::of(place, "Arith");
     let (stop, stopped) = oneshot::channel::<()>();
@@ -202,34 +181,4 @@ pub(crate) async fn undialable_and_misnamed_instances_are_refused(place: &impl P
     misnamed.service = "a/b".to_owned();
     let error = place.registrar().register(&misnamed).await.map(drop).unwrap_err().to_string();
     assert!(error.contains("a/b"), "{error}");
-}
-
-pub(crate) async fn all_watchers_see_the_same_list(place: &impl Place) {
-    let mut watchers: Vec<_> = (0..5).map(|_| Watcher::of(place, "Arith")).collect();
-    let registrar = place.registrar();
-    let mut lease = registrar.register(&instance("Arith", 1)).await.unwrap().lease;
-    for watcher in &mut watchers {
-        watcher.until_ports(&[1]).await;
-    }
-    assert!(matches!(registrar.renew(&instance("Arith", 1), &mut lease).await, Ok(Renewal::Renewed(_))));
-    registrar.deregister(&instance("Arith", 1), lease).await.unwrap();
-    for watcher in &mut watchers {
-        watcher.until_ports(&[]).await;
-    }
-}
-
-pub(crate) async fn discovery_ends_without_subscribers(place: &impl Place) {
-    let (publisher, seen) = publisher();
-    let running = tokio::spawn(place.discovery("Arith").run(publisher));
-    drop(seen);
-    until("it ends", || running.is_finished()).await;
-}
-
-pub(crate) async fn dropped_discovery_closes_its_connections(place: &impl Place) {
-    let mut watcher = Watcher::of(place, "Arith");
-    watcher.until_ports(&[]).await;
-    let Some(open) = place.connections() else { return };
-    assert!(open > 0, "it watches over a connection");
-    drop(watcher);
-    until("no connection is left", || place.connections() == Some(0)).await;
 }

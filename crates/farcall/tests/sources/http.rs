@@ -10,7 +10,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
 use crate::gate::Gate;
-use crate::place::{Place, test_place};
+use crate::place::{Listed, Place, Source, test_place};
 
 test_place!(HttpPlace);
 
@@ -22,6 +22,7 @@ const HEARTBEAT: Duration = Duration::from_millis(500);
 struct HttpPlace {
     gate: Gate,
     ttl: Duration,
+    listed: Listed<HttpRegistrar>,
     registry: Mutex<Running>,
 }
 
@@ -46,22 +47,26 @@ impl Running {
     }
 }
 
-impl Place for HttpPlace {
-    type Registrar = HttpRegistrar;
+fn registrar(gate: &Gate, ttl: Duration) -> HttpRegistrar {
+    HttpRegistrar::new(&format!("http://{}", gate.address())).unwrap().ttl(ttl)
+}
+
+impl Source for HttpPlace {
     type Discovery = HttpDiscovery;
 
     async fn start(ttl: Duration) -> Self {
         let running = Running::start(ttl).await;
-        Self { gate: Gate::to(running.address).await, ttl, registry: Mutex::new(running) }
-    }
-
-    fn registrar(&self) -> HttpRegistrar {
-        HttpRegistrar::new(&format!("http://{}", self.gate.address())).unwrap().ttl(self.ttl)
+        let gate = Gate::to(running.address).await;
+        Self { listed: Listed::with(registrar(&gate, ttl)), gate, ttl, registry: Mutex::new(running) }
     }
 
     fn discovery(&self, service: &str) -> HttpDiscovery {
         let url = format!("http://{}/registry", self.gate.address());
         HttpDiscovery::new(&url, service).unwrap().backoff(SOON, SOON)
+    }
+
+    async fn list(&self, service: &str, ports: &[u16]) {
+        self.listed.list(service, ports).await;
     }
 
     async fn cut(&self) {
@@ -73,13 +78,21 @@ impl Place for HttpPlace {
         self.gate.lead_to(Some(address)).await;
     }
 
+    fn connections(&self) -> Option<usize> {
+        Some(self.gate.open_connections())
+    }
+}
+
+impl Place for HttpPlace {
+    type Registrar = HttpRegistrar;
+
+    fn registrar(&self) -> HttpRegistrar {
+        registrar(&self.gate, self.ttl)
+    }
+
     async fn forget(&self) {
         let fresh = Running::start(self.ttl).await;
         self.gate.lead_to(Some(fresh.address)).await;
         *self.registry.lock().unwrap() = fresh;
-    }
-
-    fn connections(&self) -> Option<usize> {
-        Some(self.gate.open_connections())
     }
 }

@@ -4,39 +4,52 @@ use std::time::Duration;
 
 use farcall_discovery::{MemoryDiscovery, MemoryRegistrar, MemoryRegistry};
 
-use crate::place::{Place, test_place};
+use crate::place::{Listed, Place, Source, test_place};
 
-test_place!(MemoryRegistry);
+test_place!(MemoryPlace);
 
-impl Place for MemoryRegistry {
-    type Registrar = MemoryRegistrar;
+struct MemoryPlace {
+    registry: MemoryRegistry,
+    listed: Listed<MemoryRegistrar>,
+}
+
+impl Source for MemoryPlace {
     type Discovery = MemoryDiscovery;
 
     async fn start(ttl: Duration) -> Self {
-        MemoryRegistry::with_ttl(ttl)
-    }
-
-    fn registrar(&self) -> MemoryRegistrar {
-        MemoryRegistry::registrar(self)
+        let registry = MemoryRegistry::with_ttl(ttl);
+        Self { listed: Listed::with(registry.registrar()), registry }
     }
 
     fn discovery(&self, service: &str) -> MemoryDiscovery {
-        MemoryRegistry::discovery(self, service)
+        self.registry.discovery(service)
+    }
+
+    async fn list(&self, service: &str, ports: &[u16]) {
+        self.listed.list(service, ports).await;
     }
 
     async fn cut(&self) {
-        self.interrupt("the test cut it off");
+        self.registry.interrupt("the test cut it off");
     }
 
     async fn restore(&self) {
-        MemoryRegistry::restore(self);
-    }
-
-    async fn forget(&self) {
-        self.clear();
+        self.registry.restore();
     }
 
     fn connections(&self) -> Option<usize> {
         None
+    }
+}
+
+impl Place for MemoryPlace {
+    type Registrar = MemoryRegistrar;
+
+    fn registrar(&self) -> MemoryRegistrar {
+        self.registry.registrar()
+    }
+
+    async fn forget(&self) {
+        self.registry.clear();
     }
 }

@@ -51,16 +51,6 @@ pub(crate) async fn unreachable_registry_keeps_the_list_and_is_reported(place: &
     watcher.until_ports(&[]).await;
 }
 
-pub(crate) async fn discovery_started_in_an_outage_recovers(place: &impl Place) {
-    place.cut().await;
-    let mut watcher = Watcher::of(place, "Arith");
-    let seen = watcher.until("failing", |seen| seen.failing.is_some()).await;
-    assert!(seen.confirmed.is_none() && seen.endpoints.is_empty());
-    place.restore().await;
-    place.registrar().register(&instance("Arith", 1)).await.unwrap();
-    watcher.until_ports(&[1]).await;
-}
-
 pub(crate) async fn registering_at_an_unreachable_registry_fails_with_a_reason(place: &impl Place) {
     let registrar = place.registrar();
     let mut lease = registrar.register(&instance("Arith", 1)).await.unwrap().lease;

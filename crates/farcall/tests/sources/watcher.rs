@@ -5,7 +5,7 @@ use farcall_test_support::wait::PATIENCE;
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
-use crate::place::Place;
+use crate::place::Source;
 
 /// A discovery that runs until this is dropped.
 pub(crate) struct Watcher {
@@ -14,9 +14,13 @@ pub(crate) struct Watcher {
 }
 
 impl Watcher {
-    pub(crate) fn of(place: &impl Place, service: &str) -> Self {
+    pub(crate) fn of(source: &impl Source, service: &str) -> Self {
+        Self::with(source.discovery(service))
+    }
+
+    pub(crate) fn with(discovery: impl Discovery) -> Self {
         let (publisher, seen) = publisher();
-        let running = tokio::spawn(place.discovery(service).run(publisher)).abort_handle();
+        let running = tokio::spawn(discovery.run(publisher)).abort_handle();
         Self { seen, running }
     }
 

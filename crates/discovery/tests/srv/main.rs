@@ -1,4 +1,4 @@
-//! [`SrvDiscovery`] against the system's dnsmasq.
+//! [`SrvDiscovery`] against the system's dnsmasq and BIND.
 
 #![cfg(feature = "dns-srv")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot set up has failed")]
@@ -13,6 +13,9 @@ use farcall_discovery::{AdvertisedState, Discovery, EndpointList, SrvDiscovery, 
 use farcall_test_support::wait::{until, within_patience};
 use tempfile::TempDir;
 use tokio::task::AbortHandle;
+
+#[allow(dead_code, reason = "the suite of all sources needs more of it")]
+mod bind;
 
 /// A discovery that runs until this is dropped.
 struct Watcher {
@@ -212,4 +215,38 @@ async fn it_ends_without_subscribers() {
     let running = tokio::spawn(source.run(publisher));
     drop(seen);
     until("it ends", || running.is_finished()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bind_answers_with_weights_priorities_and_changes() {
+    let mut server = bind::Bind::start().await;
+    server.set("six", vec!["A 10.0.0.2".to_owned(), "AAAA 2001:db8::2".to_owned()]);
+    server.set_srv(
+        "_f._tcp",
+        &["5 30 7001 host".to_owned(), "5 70 7002 six".to_owned(), "9 0 7003 host".to_owned()],
+    );
+    let source = SrvDiscovery::new("srv@_f._tcp.test").unwrap().name_servers([server.address()]);
+    let mut watcher = Watcher::with(source);
+    let list = watcher.until("all", |list| list.endpoints.len() == 4).await;
+    let told: Vec<_> = list.endpoints.iter().map(|e| (e.address.to_string(), e.weight, e.state)).collect();
+    let (up, later) = (AdvertisedState::Up, AdvertisedState::Stale);
+    let expected = [
+        ("tcp@10.0.0.1:7001", 30, up),
+        ("tcp@10.0.0.1:7003", 100, later),
+        ("tcp@10.0.0.2:7002", 35, up),
+        ("tcp@[2001:db8::2]:7002", 35, up),
+    ];
+    assert_eq!(told, expected.map(|(address, weight, state)| (address.to_owned(), weight, state)));
+
+    // The name is gone: the last list stays.
+    server.set("_f._tcp", Vec::new());
+    let list = watcher.until("failing", |list| list.failing.is_some()).await;
+    let reason = list.failing.unwrap().reason;
+    assert!(reason.contains("the name does not exist"), "{reason}");
+    assert_eq!(list.endpoints.len(), 4);
+
+    // More records than a datagram has place for.
+    let many: Vec<_> = (1..=200).map(|port| format!("0 1 {port} host")).collect();
+    server.set_srv("_f._tcp", &many);
+    watcher.until("all", |list| list.endpoints.len() == 200).await;
 }
