@@ -54,6 +54,7 @@ mod resolve;
 mod scheme;
 mod socket_file;
 mod stream;
+mod timer;
 #[cfg(feature = "tls")]
 mod tls;
 mod unsent;
@@ -81,6 +82,7 @@ pub use proxy::{Proxy, ProxyError};
 pub use resolve::{Resolve, Resolving, SystemResolver};
 pub use scheme::Scheme;
 pub use stream::Stream;
+pub use timer::Timer;
 #[cfg(feature = "tls")]
 pub use tls::{
     Alpn, PemError, TlsCause, TlsClient, TlsClientBuilder, TlsError, TlsErrorKind, TlsServer,

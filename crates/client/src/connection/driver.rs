@@ -13,10 +13,10 @@ use farcall_protocol::{
     ClientAction, ClientSession, EscapedText, Flags, Header, Inbox, KeepAliveAction, KeepAliveTimer, Kind,
     Message, MessageDecoder, Outbox, ProtocolError, Seq,
 };
-use farcall_transport::{BufferPool, HumanDuration, Stream};
+use farcall_transport::{BufferPool, HumanDuration, Stream, Timer};
 use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 use tokio::task::coop::unconstrained;
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::Instant;
 use tokio_util::io::poll_read_buf;
 use tracing::{debug, error};
 
@@ -68,7 +68,7 @@ pub(super) struct Driver {
     shut: bool,
     /// The deadline for the server to close; set once everything was written.
     close_by: Option<Instant>,
-    timer: Pin<Box<Sleep>>,
+    timer: Timer,
     silence: KeepAliveTimer,
     idle: Duration,
     /// `true` if bytes were received since the timer expired last.
@@ -103,7 +103,7 @@ impl Driver {
             flushed: true,
             shut: false,
             close_by: None,
-            timer: Box::pin(sleep_until(later(now, options.keep_alive.idle))),
+            timer: Timer::new(later(now, options.keep_alive.idle)),
             silence: KeepAliveTimer::new(options.keep_alive, now.into_std()),
             idle: options.keep_alive.idle.max(MIN_TICK),
             received: true,
@@ -350,13 +350,13 @@ impl Driver {
         if let Some(earliest) = self.shared.take_earlier() {
             self.wake_by(earliest);
         }
-        while self.timer.as_mut().poll(cx).is_ready() {
+        while self.timer.poll(cx).is_ready() {
             let now = Instant::now();
             let next = match self.tick(now) {
                 Ok(next) => next,
                 Err(reason) => return Poll::Ready(reason),
             };
-            self.timer.as_mut().reset(next.max(now + MIN_TICK));
+            self.timer.reset(next.max(now + MIN_TICK));
         }
         Poll::Pending
     }
@@ -402,7 +402,7 @@ impl Driver {
     /// Lets the timer expire at `time`, if it would expire later.
     fn wake_by(&mut self, time: Instant) {
         if time < self.timer.deadline() {
-            self.timer.as_mut().reset(time);
+            self.timer.reset(time);
         }
     }
 }

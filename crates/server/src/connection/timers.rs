@@ -1,13 +1,13 @@
 //! [`Timers`]: a connection's deadlines, with one timer for all of them. It is set too early rather
 //! than set again for every byte.
 
-use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use farcall_protocol::time::later;
 use farcall_protocol::{KeepAliveAction, KeepAliveTimer};
-use tokio::time::{Instant, Sleep, sleep_until};
+use farcall_transport::Timer;
+use tokio::time::Instant;
 
 use crate::limits::{Limits, MIN_TAKEN, MIN_TAKEN_PART};
 
@@ -16,7 +16,7 @@ const MIN_TICK: Duration = Duration::from_millis(1);
 
 /// A connection's deadlines.
 pub(super) struct Timers {
-    sleep: Pin<Box<Sleep>>,
+    timer: Timer,
     keep_alive: KeepAliveTimer,
     /// The longest time between two checks.
     max_tick: Duration,
@@ -53,7 +53,7 @@ impl Timers {
     pub(super) fn new(limits: &Limits, now: Instant) -> Self {
         let max_tick = limits.keep_alive.idle;
         Self {
-            sleep: Box::pin(sleep_until(later(now, max_tick))),
+            timer: Timer::new(later(now, max_tick)),
             keep_alive: KeepAliveTimer::new(limits.keep_alive, now.into_std()),
             max_tick,
             frame_timeout: limits.frame_timeout,
@@ -65,18 +65,18 @@ impl Timers {
 
     /// Ready when it is time for the next check.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.sleep.as_mut().poll(cx)
+        self.timer.poll(cx)
     }
 
     /// Sets the next check, after one at `now`.
     pub(super) fn set_next(&mut self, next: Instant, now: Instant) {
-        self.sleep.as_mut().reset(next.max(now + MIN_TICK));
+        self.timer.reset(next.max(now + MIN_TICK));
     }
 
     /// Brings the next check forward to `time`, if it would come later.
     pub(super) fn wake_by(&mut self, time: Instant) {
-        if time < self.sleep.deadline() {
-            self.sleep.as_mut().reset(time);
+        if time < self.timer.deadline() {
+            self.timer.reset(time);
         }
     }
 
