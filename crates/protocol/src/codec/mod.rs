@@ -14,6 +14,8 @@ use serde::de::DeserializeOwned;
 pub use self::error::{BoxError, DecodeError, EncodeError};
 #[cfg(feature = "json")]
 pub(crate) use self::json::{is_plain, put_plain};
+#[cfg(feature = "msgpack")]
+pub(crate) use self::msgpack::uint;
 use self::nil::Nil;
 #[cfg(feature = "msgpack")]
 pub(crate) use self::walk::value_len;

@@ -205,17 +205,26 @@ impl Format for MessagePack {
     }
 }
 
-/// Writes a number in its shortest form, in one piece: rmp writes the marker and the bytes behind it on their own.
+/// Returns a number in its shortest form, with the number of its bytes; those behind them have no meaning. So it is written
+/// in one piece, whatever its size: rmp writes the marker and the bytes behind it on their own.
+#[inline]
+pub(crate) const fn uint(value: u64) -> ([u8; 9], usize) {
+    let (marker, unused_bits, len) = match value {
+        0..=0x7f => return ([value as u8, 0, 0, 0, 0, 0, 0, 0, 0], 1),
+        0x80..=0xff => (Marker::U8, 56, 2),
+        0x100..=0xffff => (Marker::U16, 48, 3),
+        0x1_0000..=0xffff_ffff => (Marker::U32, 32, 5),
+        _ => (Marker::U64, 0, 9),
+    };
+    let [a, b, c, d, e, f, g, h] = (value << unused_bits).to_be_bytes();
+    ([marker.to_u8(), a, b, c, d, e, f, g, h], len)
+}
+
+/// Writes a number in its shortest form.
 #[inline]
 fn put_unsigned<B: BufferSource>(out: &mut Writer<'_, B>, value: u64) {
-    let [a, b, c, d, e, f, g, h] = value.to_be_bytes();
-    match value {
-        0..=0x7f => out.put([h]),
-        0x80..=0xff => out.put([Marker::U8.to_u8(), h]),
-        0x100..=0xffff => out.put([Marker::U16.to_u8(), g, h]),
-        0x1_0000..=0xffff_ffff => out.put([Marker::U32.to_u8(), e, f, g, h]),
-        _ => out.put([Marker::U64.to_u8(), a, b, c, d, e, f, g, h]),
-    }
+    let (bytes, len) = uint(value);
+    out.put_first(bytes, len);
 }
 
 /// Writes a number below zero in its shortest form.

@@ -80,6 +80,14 @@ impl<'a, B: BufferSource> Writer<'a, B> {
         self.out.extend_from_slice(&bytes);
     }
 
+    /// Appends the first `len` of a few bytes, which costs less than a copy whose length is not known.
+    #[inline]
+    pub(super) fn put_first<const LEN: usize>(&mut self, bytes: [u8; LEN], len: usize) {
+        let end = self.out.len() + len;
+        self.put(bytes);
+        self.out.truncate(end);
+    }
+
     /// Appends a short text behind `head`, such as its length or a quotation mark.
     #[inline]
     pub(super) fn put_short(&mut self, head: u8, text: &[u8]) {

@@ -2,6 +2,7 @@
 //! metadata or long names are left to the codec's own file.
 
 use super::types::{Flags, HeaderRef};
+use crate::codec::uint;
 use crate::limits::LENGTH_BYTES;
 
 /// The longest name of a method in a short head, in bytes: its length is one byte.
@@ -10,20 +11,18 @@ const MAX_NAME: usize = 31;
 const MAX_HEAD: usize = 2 * LENGTH_BYTES + 2 + MAX_UINT + 1 + MAX_NAME + MAX_UINT + 3;
 /// The size of the largest number.
 const MAX_UINT: usize = 9;
+/// The room for a head: that of the largest, and for all bytes of a number, which are written whatever it is.
+const ROOM: usize = MAX_HEAD + MAX_UINT;
 
 /// The marker of an array, with its length in the low bits.
 const ARRAY: u8 = 0x90;
 /// The marker of a string below 32 bytes, with its length in the low bits.
 const STR: u8 = 0xa0;
 const NIL: u8 = 0xc0;
-const U8: u8 = 0xcc;
-const U16: u8 = 0xcd;
-const U32: u8 = 0xce;
-const U64: u8 = 0xcf;
 
 /// A header in MessagePack between its length and that of its body.
 pub(crate) struct ShortHead {
-    bytes: [u8; MAX_HEAD],
+    bytes: [u8; ROOM],
     len: usize,
 }
 
@@ -44,7 +43,7 @@ impl ShortHead {
         } else {
             3
         };
-        let mut head = Self { bytes: [0; MAX_HEAD], len: LENGTH_BYTES };
+        let mut head = Self { bytes: [0; ROOM], len: LENGTH_BYTES };
         head.put([ARRAY | fields, header.kind as u8]);
         head.put_uint(header.seq.0);
         if fields >= 3 {
@@ -83,14 +82,9 @@ impl ShortHead {
 
     #[inline]
     fn put_uint(&mut self, value: u64) {
-        let [a, b, c, d, e, f, g, h] = value.to_be_bytes();
-        match value {
-            0..=0x7f => self.put([h]),
-            0x80..=0xff => self.put([U8, h]),
-            0x100..=0xffff => self.put([U16, g, h]),
-            0x1_0000..=0xffff_ffff => self.put([U32, e, f, g, h]),
-            _ => self.put([U64, a, b, c, d, e, f, g, h]),
-        }
+        let (bytes, len) = uint(value);
+        self.bytes[self.len..self.len + MAX_UINT].copy_from_slice(&bytes);
+        self.len += len;
     }
 }
 
