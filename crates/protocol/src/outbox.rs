@@ -199,7 +199,9 @@ impl Outbox {
         // Not `capacity`, which excludes the space before the bytes that were taken last.
         if self.remaining() == 0 {
             let burst = std::mem::take(&mut self.burst);
-            if self.open.try_reclaim(MAX_KEPT + 1) {
+            // Half of it, since a buffer doubles when it grows.
+            let may_be_large = burst.max(self.expected) > MAX_KEPT / 2;
+            if may_be_large && self.open.try_reclaim(MAX_KEPT + 1) {
                 self.open = BytesMut::new();
                 self.expected = burst.min(MAX_EXPECTED);
             }

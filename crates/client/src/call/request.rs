@@ -82,8 +82,9 @@ enum RequestError {
 }
 
 impl Request {
-    // Inlined into the code that makes calls, also of other crates, so that the request is built in place.
-    #[inline]
+    // Inlined into the code that makes calls, also of other crates, so that the request is built in place. A request is
+    // large to be moved, and the compiler counts its fields rather than the moves.
+    #[inline(always)]
     pub(crate) fn new(
         method: Cow<'static, str>,
         body: Result<Body, EncodeError>,

@@ -19,13 +19,15 @@ pub(super) struct WakeBatch {
     waker: Waker,
     /// Wakes `pending`. Kept, since a dropped future wakes nothing.
     turn: ReusableBoxFuture<'static, ()>,
+    /// `true` if some callers may not be woken yet.
+    is_pending: bool,
 }
 
 impl WakeBatch {
     pub(super) fn new() -> Self {
         let pending = Arc::new(PendingWakers { wakers: Mutex::new(Vec::new()) });
         let waker = Waker::from(Arc::clone(&pending));
-        Self { pending, waker, turn: ReusableBoxFuture::new(future::ready(())) }
+        Self { pending, waker, turn: ReusableBoxFuture::new(future::ready(())), is_pending: false }
     }
 
     /// Wakes the callers soon, and leaves `wakers` empty. Returns `true` if some are not woken yet: the thread
@@ -37,6 +39,7 @@ impl WakeBatch {
             return false;
         }
         self.pending.lock().append(wakers);
+        self.is_pending = true;
         self.turn.set(yield_now());
         if self.turn.poll(&mut Context::from_waker(&self.waker)).is_ready() {
             self.pending.wake_all();
@@ -45,8 +48,10 @@ impl WakeBatch {
     }
 
     /// Wakes the callers that are not woken yet.
-    pub(super) fn wake_pending(&self) {
-        self.pending.wake_all();
+    pub(super) fn wake_pending(&mut self) {
+        if std::mem::take(&mut self.is_pending) {
+            self.pending.wake_all();
+        }
     }
 }
 

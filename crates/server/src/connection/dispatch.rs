@@ -325,7 +325,7 @@ impl Dispatcher {
         }
     }
 
-    /// Releases the memory for the next messages and the next handler's future.
+    /// Releases the memory for the next messages and the next handler's future: an idle connection keeps neither.
     pub(super) fn shrink(&mut self, inbox: &mut Inbox<BufferPool>) {
         inbox.shrink();
         self.spare = None;

@@ -236,15 +236,16 @@ impl Connection {
                 self.timers.frame_finished();
                 return;
             }
-            match self.dispatcher.next(&mut self.io.inbox) {
-                Ok(Some(mut message)) => {
+            // Borrowed, since a message is large to be moved.
+            match &mut self.dispatcher.next(&mut self.io.inbox) {
+                Ok(Some(message)) => {
                     if message.body.len() >= MIN_POOLED_BUFFER {
                         // Its bytes are the call's now, and are not counted for the buffer as well.
                         self.memory.resize(self.io.buffered_bytes());
                     }
                     handled += 1;
                     self.timers.frame_finished();
-                    match self.dispatcher.dispatch(&mut message, &mut self.io) {
+                    match self.dispatcher.dispatch(message, &mut self.io) {
                         Ok(Dispatched::Continue) => {}
                         Ok(Dispatched::Finish) => {
                             self.goaway_received = true;
@@ -258,7 +259,7 @@ impl Connection {
                     }
                 }
                 Ok(None) => return self.await_rest(),
-                Err(error) => return self.fail(&error.into()),
+                Err(error) => return self.fail(&error.clone().into()),
             }
         }
         self.io.inbox.clear();
@@ -339,7 +340,6 @@ impl Connection {
                     &self.env().calls,
                     now,
                 ));
-                // An idle connection keeps no large buffer, and no memory for a future.
                 self.dispatcher.shrink(&mut self.io.inbox);
             }
             Phase::Flushing => {}
