@@ -5,10 +5,11 @@
 use std::fmt;
 use std::str::FromStr;
 
-use anyhow::{Context, anyhow, ensure};
+use anyhow::{Context, anyhow, bail, ensure};
 use bytes::Bytes;
 use farcall::client::{Connection, ConnectionOptions};
 use farcall::protocol::Codec;
+use farcall::server::{Receiver, Sender};
 use farcall::transport::{Address, PeerAddress, Stream};
 use farcall::{Channel, Server};
 use serde::{Deserialize, Serialize};
@@ -28,6 +29,11 @@ struct Echo {
     data: farcall::Bytes,
 }
 
+#[derive(Serialize, Deserialize)]
+struct Items {
+    count: u64,
+}
+
 /// The kind of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Work {
@@ -35,6 +41,18 @@ enum Work {
     Multiply,
     /// This number of bytes in each direction.
     Echo(usize),
+    /// An item of two integers from the server, in one stream for all.
+    ItemOut,
+    /// An item of two integers from the client, in one stream for all.
+    ItemIn,
+}
+
+/// An item of 16 bytes.
+type Item = (u64, u64);
+
+fn item(n: u64) -> Item {
+    // Large enough for eight bytes each.
+    (u64::MAX - n, u64::MAX)
 }
 
 /// A kind of session.
@@ -55,9 +73,11 @@ impl Session {
         Self { name: "mul64-json", work: Work::Multiply, in_flight: 64, json: true },
         Self { name: "echo1k64", work: Work::Echo(1024), in_flight: 64, json: false },
         Self { name: "echo64k16", work: Work::Echo(64 * 1024), in_flight: 16, json: false },
+        Self { name: "item-out", work: Work::ItemOut, in_flight: 1, json: false },
+        Self { name: "item-in", work: Work::ItemIn, in_flight: 1, json: false },
     ];
 
-    /// Connects, and makes this number of calls.
+    /// Connects, and makes this number of calls, or sends this number of items.
     ///
     /// # Errors
     ///
@@ -65,6 +85,11 @@ impl Session {
     pub async fn run(self, calls: usize) -> anyhow::Result<()> {
         let channel =
             Channel::from(connection(if self.json { Codec::Json } else { Codec::MessagePack }).await?);
+        match self.work {
+            Work::ItemOut => return receive(&channel, calls as u64).await,
+            Work::ItemIn => return send(&channel, calls as u64).await,
+            Work::Multiply | Work::Echo(_) => {}
+        }
         let mut lanes = JoinSet::new();
         for lane in 0..self.in_flight {
             let (channel, work) = (channel.clone(), self.work);
@@ -92,6 +117,20 @@ pub async fn connection(codec: Codec) -> anyhow::Result<Connection> {
     let server = Server::builder()
         .method("Arith.multiply", |args: Multiply| async move { args.a * args.b })
         .method("Echo.echo", |args: Echo| async move { args.data })
+        .stream_out("Feed.items", async |items: Items, mut out: Sender<Item>| {
+            let mut sent = 0;
+            while sent < items.count && out.send(item(sent)).await.is_ok() {
+                sent += 1;
+            }
+            sent
+        })
+        .stream_in("Feed.count", async |(): (), mut items: Receiver<Item>| {
+            let mut received = 0;
+            while let Some(Ok(came)) = items.recv().await {
+                received += u64::from(came == item(received));
+            }
+            received
+        })
         .build()?;
     let (near, far) = tokio::io::duplex(PIPE_BYTES);
     let handle = server.handle();
@@ -101,6 +140,30 @@ pub async fn connection(codec: Codec) -> anyhow::Result<Connection> {
     let address = Address::parse("tcp@in-memory:1")?;
     let options = ConnectionOptions::default().codec(codec);
     Connection::over(Stream::new(near), &address, &options).await.context("in memory")
+}
+
+/// Receives items from the server.
+async fn receive(channel: &Channel, count: u64) -> anyhow::Result<()> {
+    let mut items = channel.call::<u64>("Feed.items", &Items { count }).receive::<Item>().await?;
+    let mut received = 0;
+    while let Some(came) = items.next().await {
+        ensure!(came? == item(received), "item {received} is another one");
+        received += 1;
+    }
+    let sent = items.finish().await?;
+    ensure!((sent, received) == (count, count), "{sent} of {count} items were sent, {received} received");
+    Ok(())
+}
+
+/// Sends items to the server.
+async fn send(channel: &Channel, count: u64) -> anyhow::Result<()> {
+    let mut items = channel.call::<u64>("Feed.count", &()).send_items::<Item>().await?;
+    for n in 0..count {
+        ensure!(items.send(item(n)).await?, "the server takes no more items than {n}");
+    }
+    let received = items.finish().await?;
+    ensure!(received == count, "{received} of {count} items were received");
+    Ok(())
 }
 
 async fn call(channel: &Channel, work: Work, n: i64) -> anyhow::Result<()> {
@@ -114,6 +177,7 @@ async fn call(channel: &Channel, work: Work, n: i64) -> anyhow::Result<()> {
             let back: farcall::Bytes = channel.call("Echo.echo", &Echo { data }).await?;
             ensure!(back.len() == bytes, "{bytes} bytes came back as {}", back.len());
         }
+        Work::ItemOut | Work::ItemIn => bail!("items are no calls"),
     }
     Ok(())
 }
