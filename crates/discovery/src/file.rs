@@ -13,6 +13,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, info, warn};
 
+pub(crate) use self::list::read as read_list;
 use self::watcher::{AT_REST, FileChange, FileWatcher};
 use crate::discovery::{Discovery, Publisher};
 

@@ -15,6 +15,9 @@ mod discovery;
 mod dns;
 mod endpoint;
 mod file;
+/// Parsers of private modules, for the project's fuzz targets; they change without notice.
+#[doc(hidden)]
+pub mod fuzzing;
 mod instance;
 mod keep_registered;
 mod memory;

@@ -10,6 +10,10 @@
 pub mod client;
 #[cfg(any(feature = "client", feature = "server"))]
 mod excerpt;
+/// Parsers of private modules, for the project's fuzz targets; they change without notice.
+#[cfg(all(feature = "client", feature = "server"))]
+#[doc(hidden)]
+pub mod fuzzing;
 #[cfg(feature = "server")]
 pub mod server;
 pub mod wire;

@@ -5,6 +5,7 @@
 //! - [`machine`] measures how busy the machine is, for tests of promises in real time;
 //! - [`frames`] has a raw connection that speaks the protocol's frames and follows none of its rules;
 //! - [`extremes`] has the values that every setting has to take;
+//! - [`mutator`] makes mistakes in messages, from a seed;
 //! - [`pki`] has certificates;
 //! - [`http`] speaks HTTP/1.1 by hand, as a client and as a server;
 //! - [`loopback`] has addresses and ports of this machine.
@@ -28,5 +29,6 @@ pub mod frames;
 pub mod http;
 pub mod loopback;
 pub mod machine;
+pub mod mutator;
 pub mod pki;
 pub mod wait;

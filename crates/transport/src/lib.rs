@@ -36,6 +36,10 @@ mod address_error;
 mod buffer_pool;
 mod certificate;
 mod dial;
+/// Parsers of private modules, for the project's fuzz targets; they change without notice.
+#[cfg(feature = "http")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod hang_up;
 mod host;
 #[cfg(feature = "http")]

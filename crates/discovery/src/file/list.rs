@@ -17,7 +17,7 @@ pub(super) const MAX_ENDPOINTS: usize = 100_000;
 
 /// The reason why the bytes of a file are not a list.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum ListError {
+pub(crate) enum ListError {
     #[error("line {line}, column {column}: what follows is not UTF-8")]
     NotUtf8 { line: usize, column: usize },
     /// The text ends with the line and the column.
@@ -35,7 +35,7 @@ pub(super) enum ListError {
 }
 
 /// Reads a list, as the documentation of [`super::FileDiscovery`] has it.
-pub(super) fn read(bytes: &[u8]) -> Result<Vec<Endpoint>, ListError> {
+pub(crate) fn read(bytes: &[u8]) -> Result<Vec<Endpoint>, ListError> {
     let text = str::from_utf8(bytes).map_err(|error| not_utf8(bytes, error.valid_up_to()))?;
     // Some editors begin every file with a byte order mark.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);

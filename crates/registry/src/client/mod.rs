@@ -21,6 +21,8 @@ mod admin;
 mod decode;
 mod dialed_http;
 mod discovery;
+#[cfg(feature = "server")]
+pub(crate) mod fuzzing;
 mod http;
 mod http_client;
 mod list_state;

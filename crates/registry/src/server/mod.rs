@@ -29,6 +29,8 @@
 //! ```
 
 mod error;
+#[cfg(feature = "client")]
+pub(crate) mod fuzzing;
 mod http;
 mod metrics;
 mod options;

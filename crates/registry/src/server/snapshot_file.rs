@@ -220,7 +220,7 @@ fn check_regular(metadata: &Metadata) -> io::Result<()> {
 }
 
 /// Parses a snapshot; the error is a message for the log.
-fn parse(bytes: &[u8]) -> Result<(SavedStore, Lines), String> {
+pub(super) fn parse(bytes: &[u8]) -> Result<(SavedStore, Lines), String> {
     let mut headers = serde_json::Deserializer::from_slice(bytes).into_iter::<Header>();
     let header = headers.next().ok_or("it is empty")?.map_err(|error| error.to_string())?;
     let (document, rest) = bytes.split_at(headers.byte_offset());

@@ -81,6 +81,11 @@ impl Check<'_> {
         let (writer_document, reader_document) = (self.writer, self.reader);
         let (written, read) = (writer_document.resolve(writer), reader_document.resolve(reader));
         match (written, read) {
+            // Only what is defined nowhere is still a reference.
+            (Type::Ref(written), Type::Ref(read)) if written == read => {}
+            (Type::Ref(name), _) | (_, Type::Ref(name)) => {
+                self.add(Verdict::Unknown, format!("`{name}` is not defined"));
+            }
             (Type::Opaque(written), Type::Opaque(read)) if written.rust == read.rust => {}
             (Type::Opaque(_), _) | (_, Type::Opaque(_)) => {
                 self.add(Verdict::Unknown, format!("{writer} and {reader}: not both types are known"));

@@ -34,6 +34,16 @@ fn equal_documents_have_no_changes() {
 }
 
 #[test]
+fn reference_to_nothing_is_unknown_and_the_same_as_itself() {
+    let fields = |ty| Struct::new([Field::new("a", ty)]);
+    let dangling = document(fields(Type::Ref("Lost".to_owned())), Type::Null);
+    assert_eq!(compare(&dangling, &dangling), []);
+    let changes = compare(&dangling, &document(fields(Type::Text), Type::Null));
+    assert!(changes.iter().all(|change| change.verdict() == Unknown), "{changes:?}");
+    assert!(changes[0].effects[0].reason.contains("`Lost` is not defined"), "{changes:?}");
+}
+
+#[test]
 fn new_argument_breaks_old_clients_only_if_it_is_required() {
     let old = document(Struct::new([Field::new("a", Type::i64())]), Type::Null);
     let fields = [

@@ -1,7 +1,7 @@
 //! [`Mutator`]: messages with mistakes, the same ones in every run.
 
 /// Makes mutations of messages from a seed.
-pub(crate) struct Mutator(fastrand::Rng);
+pub struct Mutator(fastrand::Rng);
 
 /// The bytes that decide most in frames, in MessagePack and in text.
 const DECISIVE: [u8; 16] =
@@ -10,17 +10,19 @@ const DECISIVE: [u8; 16] =
 const MAX_INSERTED: usize = 64;
 
 impl Mutator {
-    pub(crate) fn new(seed: u64) -> Self {
+    /// Creates a mutator whose choices depend on the seed alone.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
         Self(fastrand::Rng::with_seed(seed))
     }
 
     /// Returns a number below `end`.
-    pub(crate) fn number(&mut self, end: usize) -> usize {
+    pub fn number(&mut self, end: usize) -> usize {
         self.0.usize(..end)
     }
 
     /// Returns the message with one to four mistakes, or, one time in four, as it is.
-    pub(crate) fn mutate(&mut self, message: &[u8]) -> Vec<u8> {
+    pub fn mutate(&mut self, message: &[u8]) -> Vec<u8> {
         let mut message = message.to_vec();
         if self.number(4) > 0 {
             for _ in 0..=self.number(4) {
