@@ -3,9 +3,19 @@
 
 use std::process::Command;
 
-use tonic_build::manual::{Builder, Method, Service};
-
 fn main() -> anyhow::Result<()> {
+    #[cfg(feature = "rivals")]
+    stubs()?;
+    let compiler = Command::new(std::env::var("RUSTC")?).arg("--version").output()?;
+    println!("cargo:rerun-if-changed=build.rs");
+    println!("cargo:rustc-env=COMPILER={}", String::from_utf8_lossy(&compiler.stdout).trim());
+    Ok(())
+}
+
+#[cfg(feature = "rivals")]
+fn stubs() -> anyhow::Result<()> {
+    use tonic_build::manual::{Builder, Method, Service};
+
     let method = |name, route, input, output| {
         let message = |name| format!("crate::peers::tonic::{name}");
         let method = Method::builder().name(name).route_name(route);
@@ -22,11 +32,7 @@ fn main() -> anyhow::Result<()> {
     let feeder = Service::builder().name("Feeder").package("bench").method(multiply()).method(items).build();
     Builder::new().compile(&[world, feeder]);
 
-    println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rerun-if-changed=schema/world.thrift");
     volo_build::Builder::thrift().add_service("schema/world.thrift").write()?;
-
-    let compiler = Command::new(std::env::var("RUSTC")?).arg("--version").output()?;
-    println!("cargo:rustc-env=COMPILER={}", String::from_utf8_lossy(&compiler.stdout).trim());
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! farcall beside its peers and the raw limit, in one run: `cargo run --release -- compare`; what it costs at
-//! rest and at a fixed rate: `idle`, `latency-under-load`; streams: `streams`; and the registry at scale: `registry`. `cargo bench`
-//! measures parts, and the package in `instructions` counts what a call takes.
+//! rest and at a fixed rate: `idle`, `latency-under-load`; streams: `streams`; the command `farcall bench`: `command`; and the registry
+//! at scale: `registry`. `cargo bench` measures parts, and the package in `instructions` counts what a call takes.
 //!
 //! Every measurement is two processes of this program, a server and a client, over loopback. Rounds
 //! are interleaved, so that a machine that changes its mind does so for all alike.
@@ -15,6 +15,7 @@ use crate::peers::Peer;
 
 mod chart;
 mod client;
+mod command;
 mod compare;
 mod idle;
 mod load;
@@ -40,6 +41,8 @@ struct Cli {
 enum Commands {
     /// Measures peers in scenarios, several rounds of each, and prints medians and ratios.
     Compare(compare::Compare),
+    /// Measures the command `farcall bench` beside this program, at the same server.
+    Command(command::OfCommand),
     /// Measures the memory of idle connections, of server and client.
     Idle(idle::Idle),
     /// Measures what calls take that come at a fixed rate.
@@ -91,6 +94,7 @@ const WORKERS: usize = 2;
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Commands::Compare(compare) => compare::run(&compare),
+        Commands::Command(options) => command::run(&options),
         Commands::Idle(idle) => idle::run(&idle),
         Commands::LatencyUnderLoad(options) => under_load::run(&options),
         Commands::Pick(pick) => pick::run(&pick),

@@ -13,12 +13,16 @@ use crate::scenario::{Scenario, Work};
 
 mod farcall;
 pub(crate) mod go;
+#[cfg(feature = "rivals")]
 mod jsonrpsee;
 mod ping_pong;
 mod raw;
+#[cfg(feature = "rivals")]
 mod tarpc;
 // The stubs that are written when this is built name its messages.
+#[cfg(feature = "rivals")]
 pub(crate) mod tonic;
+#[cfg(feature = "rivals")]
 mod volo;
 
 /// Defines the peers with their names in tables and options.
@@ -69,6 +73,11 @@ peers! {
     /// The baseline of `farcall-full` in addition to `farcall`: three connections in turn, and nothing else.
     FarcallTurns = "farcall-turns",
 }
+
+/// The error of other frameworks in a program without them.
+#[cfg(not(feature = "rivals"))]
+pub(crate) const WITHOUT_RIVALS: &str =
+    "the other frameworks are left out: build with the feature `rivals`, a default";
 
 impl Peer {
     /// Returns `true` if its processes use a current-thread runtime instead of two workers.
@@ -138,12 +147,6 @@ impl Peer {
         match self {
             Self::PingPong => ping_pong::serve(),
             Self::Raw => raw::serve().await,
-            Self::TarpcMsgpack => tarpc::serve_msgpack().await,
-            Self::TarpcBincode | Self::TarpcBincodeCt => tarpc::serve_bincode().await,
-            Self::Tonic | Self::TonicCt => tonic::serve().await,
-            Self::VoloMux => volo::serve(true).await,
-            Self::VoloPool => volo::serve(false).await,
-            Self::JsonrpseeWs | Self::JsonrpseeHttp => jsonrpsee::serve().await,
             Self::GoNetrpc | Self::GoJsonrpc => bail!("{self} has a program of its own"),
             Self::Farcall | Self::FarcallJson => farcall::serve(&["tcp@127.0.0.1:0".to_owned()]).await,
             Self::FarcallTls => farcall::serve_tls(directory).await,
@@ -156,6 +159,20 @@ impl Peer {
                 farcall::serve(&["tcp@127.0.0.1:0"; 3].map(str::to_owned)).await
             }
             Self::FarcallTurns => farcall::serve(&["tcp@127.0.0.1:0"; 3].map(str::to_owned)).await,
+            #[cfg(feature = "rivals")]
+            Self::TarpcMsgpack => tarpc::serve_msgpack().await,
+            #[cfg(feature = "rivals")]
+            Self::TarpcBincode | Self::TarpcBincodeCt => tarpc::serve_bincode().await,
+            #[cfg(feature = "rivals")]
+            Self::Tonic | Self::TonicCt => tonic::serve().await,
+            #[cfg(feature = "rivals")]
+            Self::VoloMux => volo::serve(true).await,
+            #[cfg(feature = "rivals")]
+            Self::VoloPool => volo::serve(false).await,
+            #[cfg(feature = "rivals")]
+            Self::JsonrpseeWs | Self::JsonrpseeHttp => jsonrpsee::serve().await,
+            #[cfg(not(feature = "rivals"))]
+            _ => bail!(WITHOUT_RIVALS),
         }
     }
 
@@ -193,13 +210,6 @@ impl Peer {
         Ok(match self {
             Self::PingPong | Self::Raw => bail!("{self} is a mere socket"),
             Self::GoNetrpc | Self::GoJsonrpc => bail!("{self} has a program of its own"),
-            Self::TarpcMsgpack => connect!(tarpc::connect_msgpack(address)),
-            Self::TarpcBincode | Self::TarpcBincodeCt => connect!(tarpc::connect_bincode(address)),
-            Self::Tonic | Self::TonicCt => connect!(tonic::connect(address)),
-            Self::VoloMux => connect!(volo::connect(address, true)),
-            Self::VoloPool => connect!(volo::connect(address, false)),
-            Self::JsonrpseeWs => connect!(jsonrpsee::connect_ws(address)),
-            Self::JsonrpseeHttp => connect!(jsonrpsee::connect_http(address)),
             Self::Farcall | Self::FarcallUnix | Self::FarcallHttp => {
                 connect!(farcall::connect(address, MessagePack))
             }
@@ -210,6 +220,22 @@ impl Peer {
                 connect!(farcall::connect_full(address))
             }
             Self::FarcallTurns => connect!(farcall::connect_turns(address)),
+            #[cfg(feature = "rivals")]
+            Self::TarpcMsgpack => connect!(tarpc::connect_msgpack(address)),
+            #[cfg(feature = "rivals")]
+            Self::TarpcBincode | Self::TarpcBincodeCt => connect!(tarpc::connect_bincode(address)),
+            #[cfg(feature = "rivals")]
+            Self::Tonic | Self::TonicCt => connect!(tonic::connect(address)),
+            #[cfg(feature = "rivals")]
+            Self::VoloMux => connect!(volo::connect(address, true)),
+            #[cfg(feature = "rivals")]
+            Self::VoloPool => connect!(volo::connect(address, false)),
+            #[cfg(feature = "rivals")]
+            Self::JsonrpseeWs => connect!(jsonrpsee::connect_ws(address)),
+            #[cfg(feature = "rivals")]
+            Self::JsonrpseeHttp => connect!(jsonrpsee::connect_http(address)),
+            #[cfg(not(feature = "rivals"))]
+            _ => bail!(WITHOUT_RIVALS),
         })
     }
 }

@@ -19,6 +19,7 @@ mod raw;
 mod serve;
 mod source;
 pub(crate) mod take;
+#[cfg(feature = "rivals")]
 mod tonic;
 
 /// The size of a small item, in bytes.

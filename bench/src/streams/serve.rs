@@ -3,7 +3,9 @@
 use clap::Args;
 
 use super::source::Source;
-use super::{farcall, raw, tonic};
+#[cfg(feature = "rivals")]
+use super::tonic;
+use super::{farcall, raw};
 
 /// Serves streams (used by `streams`).
 #[derive(Args)]
@@ -18,8 +20,12 @@ impl ServeStreams {
         match self.source {
             Source::Raw => raw::serve().await,
             Source::Farcall => farcall::serve().await,
+            #[cfg(feature = "rivals")]
             Source::Tonic => tonic::serve(true).await,
+            #[cfg(feature = "rivals")]
             Source::TonicDefault => tonic::serve(false).await,
+            #[cfg(not(feature = "rivals"))]
+            Source::Tonic | Source::TonicDefault => anyhow::bail!(crate::peers::WITHOUT_RIVALS),
         }
     }
 }

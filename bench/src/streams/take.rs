@@ -14,7 +14,9 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::feed::Feed;
 use super::source::Source;
-use super::{farcall, raw, tonic};
+#[cfg(feature = "rivals")]
+use super::tonic;
+use super::{farcall, raw};
 use crate::load::{Latencies, latencies_of_none, percentile_us};
 use crate::process::{cpu_time, resident_kb};
 
@@ -105,8 +107,12 @@ impl Take {
             Source::Raw => self.measure(raw::Address(address.clone())).await?,
             Source::Farcall if self.idle > 0 => self.measure_idle().await?,
             Source::Farcall => self.measure(farcall::connect(address).await?).await?,
+            #[cfg(feature = "rivals")]
             Source::Tonic => self.measure(tonic::connect(address, true).await?).await?,
+            #[cfg(feature = "rivals")]
             Source::TonicDefault => self.measure(tonic::connect(address, false).await?).await?,
+            #[cfg(not(feature = "rivals"))]
+            Source::Tonic | Source::TonicDefault => anyhow::bail!(crate::peers::WITHOUT_RIVALS),
         };
         println!("{}", serde_json::to_string(&taken)?);
         Ok(())
