@@ -427,6 +427,9 @@ type MethodStats struct {
 	P90      uint64 `json:"p90_us"`
 	P99      uint64 `json:"p99_us"`
 	Max      uint64 `json:"max_us"`
+	// The items that its handlers have sent and received, in open streams too.
+	ItemsSent     uint64 `json:"items_sent"`
+	ItemsReceived uint64 `json:"items_received"`
 }
 
 // Services returns the services of the server and their methods.

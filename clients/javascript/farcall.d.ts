@@ -118,7 +118,7 @@ export interface MethodDescription {
   streams?: { in: boolean; out: boolean; in_type?: string; out_type?: string };
 }
 
-/** Counts and times of one method, in microseconds. */
+/** Counts and times of one method, in microseconds; the items are those of open streams, too. */
 export interface MethodStats {
   name: string;
   calls: number;
@@ -128,6 +128,8 @@ export interface MethodStats {
   p90_us: number;
   p99_us: number;
   max_us: number;
+  items_sent: number;
+  items_received: number;
 }
 
 /** The methods of a service without a description. */

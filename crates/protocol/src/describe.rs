@@ -233,4 +233,10 @@ pub struct MethodStats {
     pub p99_us: u64,
     /// The longest latency in microseconds.
     pub max_us: u64,
+    /// The number of items that its handlers have sent, those of calls in flight included; 0 if it sends none.
+    #[serde(default)]
+    pub items_sent: u64,
+    /// The number of items that its handlers have received, those of calls in flight included; 0 if it takes none.
+    #[serde(default)]
+    pub items_received: u64,
 }

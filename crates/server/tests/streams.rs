@@ -247,12 +247,14 @@ async fn latency_of_a_stream_is_the_time_to_its_first_item() {
     for _ in 0..100 {
         client.expect_item(seq).await;
     }
+    let open = server.handle.stats().into_iter().find(|stats| stats.name == "Feed.ticks").unwrap();
+    assert!(open.in_flight == 1 && open.items_sent >= 100 && open.items_received == 0, "{open:?}");
     client.cancel(seq).await;
     client.expect_end_of(seq).await.assert_error(Code::Cancelled, MAYBE);
     let stats = server.handle.stats();
     let ticks = stats.iter().find(|stats| stats.name == "Feed.ticks").unwrap();
     assert_eq!((ticks.calls, ticks.errors, ticks.in_flight), (1, 1, 0));
-    assert!(ticks.max_us < 70_000, "{ticks:?}");
+    assert!(ticks.max_us < 70_000 && ticks.items_sent >= open.items_sent, "{ticks:?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -54,7 +54,7 @@ class Health(TypedDict):
 
 
 class MethodStats(TypedDict):
-    """Counts and times of one method, in microseconds."""
+    """Counts and times of one method, in microseconds; the items are those of open streams, too."""
 
     name: str
     calls: int
@@ -64,3 +64,5 @@ class MethodStats(TypedDict):
     p90_us: int
     p99_us: int
     max_us: int
+    items_sent: int
+    items_received: int

@@ -212,7 +212,8 @@ fn try_start_stream(
     // Each call has streams to itself, as if it had a connection to itself: no call waits for the lock of another.
     let (account, counters) = (calls.memory(), &server.stream_counters);
     let streams = ConnectionStreams::new(terms, negotiated, &server.limits, account, counters);
-    let stream = CallStream::open(&streams, header.seq, method.takes_items, method.sends_items, arrived);
+    let (takes, sends, items) = (method.takes_items, method.sends_items, method.stats.items.open());
+    let stream = CallStream::open(&streams, header.seq, takes, sends, items, arrived);
     let peer = LocalPeer::new(Arc::clone(&stream), Arc::clone(calls));
     let reply_to = ReplyTo::LocalStream(Arc::clone(&peer));
     // The server's limit is for the time until the first item.

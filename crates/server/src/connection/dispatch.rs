@@ -266,7 +266,8 @@ impl Dispatcher {
             env.calls.set_streams(&streams);
             streams
         });
-        let stream = CallStream::open(streams, seq, method.takes_items, method.sends_items, arrived);
+        let (takes, sends, items) = (method.takes_items, method.sends_items, method.stats.items.open());
+        let stream = CallStream::open(streams, seq, takes, sends, items, arrived);
         let reply_to = ReplyTo::PeerStream(Arc::clone(&stream));
         // The server's limit is for the time until the first item.
         let call = Call::new(method, header, reply_to, arrived, None, env);

@@ -1,11 +1,13 @@
 //! [`Stats`]: counters of one method, and a histogram of its latencies.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use farcall_protocol::Code;
 use farcall_protocol::describe::MethodStats;
 
+use crate::observe::items::{ItemTotals, MethodItems};
 use crate::observe::metrics::MethodMetrics;
 
 /// Buckets of one power of two: a bucket is at most 1/32 = 3% wide.
@@ -25,6 +27,8 @@ pub(crate) struct Stats {
     max_us: AtomicU64,
     /// Counts by latency, log-linear as in HdrHistogram: 32 steps to each power of two.
     buckets: Box<[AtomicU64]>,
+    /// The items of calls that stream.
+    pub(crate) items: Arc<MethodItems>,
 }
 
 impl Default for Stats {
@@ -34,6 +38,7 @@ impl Default for Stats {
             errors: Default::default(),
             max_us: AtomicU64::new(0),
             buckets: (0..BUCKETS).map(|_| AtomicU64::new(0)).collect(),
+            items: Arc::default(),
         }
     }
 }
@@ -77,6 +82,7 @@ impl Stats {
         stats.p90_us = percentile(90);
         stats.p99_us = percentile(99);
         stats.max_us = max_us;
+        ItemTotals { sent: stats.items_sent, received: stats.items_received } = self.items.totals();
         stats
     }
 

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use tracing::debug;
 
 use super::connection_streams::ConnectionStreams;
+use crate::observe::items::CallItems;
 
 /// The `tracing` target of events in the spans of calls.
 const TARGET: &str = "farcall::server";
@@ -24,6 +25,8 @@ pub(crate) struct CallStream {
     pub(crate) takes: bool,
     /// `true` if its handler sends items.
     pub(crate) sends: bool,
+    /// The items that its handler has sent and received.
+    pub(super) items: CallItems,
     arrived: Instant,
     /// The time from the request to the first item that was sent, in microseconds, and one more; 0 before it.
     first_item: AtomicU64,
@@ -52,6 +55,7 @@ impl CallStream {
         seq: Seq,
         takes: bool,
         sends: bool,
+        items: CallItems,
         arrived: Instant,
     ) -> Arc<Self> {
         streams.open(seq, takes);
@@ -60,6 +64,7 @@ impl CallStream {
             seq,
             takes,
             sends,
+            items,
             arrived,
             first_item: AtomicU64::new(0),
             cut: AtomicU8::new(0),

@@ -90,6 +90,7 @@ impl<T: DeserializeOwned + 'static> Receiver<T> {
                 }
                 self.in_a_row += 1;
                 self.received += 1;
+                self.stream.items.set_received(self.received);
                 break decoded;
             }
             match self.stream.streams.poll_items(self.stream.seq, cx) {

@@ -45,7 +45,7 @@ use super::error::SendError;
 /// ```
 pub struct Sender<T> {
     stream: Arc<CallStream>,
-    sent_first: bool,
+    sent: u64,
     /// The items that were sent since the handler last had to wait.
     in_a_row: u32,
     item: PhantomData<fn(T)>,
@@ -58,7 +58,7 @@ const MIN_COMPRESSED_BYTES: usize = 1024;
 
 impl<T: Serialize + 'static> Sender<T> {
     pub(crate) const fn new(stream: Arc<CallStream>) -> Self {
-        Self { stream, sent_first: false, in_a_row: 0, item: PhantomData }
+        Self { stream, sent: 0, in_a_row: 0, item: PhantomData }
     }
 
     /// Sends an item, as soon as the caller's credit allows it. If the returned future is dropped before it is ready, the
@@ -103,9 +103,11 @@ impl<T: Serialize + 'static> Sender<T> {
     }
 
     fn note_item(&mut self) {
-        if !std::mem::replace(&mut self.sent_first, true) {
+        if self.sent == 0 {
             self.stream.note_first_item();
         }
+        self.sent += 1;
+        self.stream.items.set_sent(self.sent);
     }
 }
 
