@@ -159,8 +159,12 @@ impl TlsErrorKind {
 
     fn of_certificate(error: &CertificateError) -> TlsErrorKind {
         match error {
-            // The latter if a trusted authority has the same name as the one that signed it.
-            CertificateError::UnknownIssuer | CertificateError::BadSignature => TlsErrorKind::UnknownIssuer,
+            // The others if a trusted authority has the same name as the one that signed it, with another key.
+            CertificateError::UnknownIssuer
+            | CertificateError::BadSignature
+            | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => {
+                TlsErrorKind::UnknownIssuer
+            }
             CertificateError::Expired => TlsErrorKind::Expired { ago: None },
             CertificateError::ExpiredContext { time, not_after } => {
                 let ago = time.as_secs().saturating_sub(not_after.as_secs());
@@ -235,6 +239,18 @@ fn meaning(alert: AlertDescription) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn authority_with_the_same_name_and_another_key_is_unknown() {
+        let other_key = CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext {
+            signature_algorithm_id: vec![6, 8],
+            public_key_algorithm_id: vec![6, 9],
+        };
+        for error in [CertificateError::UnknownIssuer, CertificateError::BadSignature, other_key] {
+            let said = TlsErrorKind::of_handshake(io::Error::other(Error::InvalidCertificate(error)));
+            assert_eq!(said.to_string(), "its certificate is signed by no authority that is trusted here");
+        }
+    }
 
     #[test]
     fn cause_is_the_error_of_rustls_or_of_the_stream() {
