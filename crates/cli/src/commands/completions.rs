@@ -76,12 +76,17 @@ complete -c farcall -f -n "__fish_seen_subcommand_from ls describe call template
 pub(crate) fn run<C: clap::Parser>(args: &CompletionsArgs) -> Result<ExitCode, Failure> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut C::command(), "farcall", &mut script);
-    script.extend_from_slice(match args.shell {
-        Shell::Bash => BASH.as_bytes(),
-        Shell::Zsh => ZSH.as_bytes(),
-        Shell::Fish => FISH.as_bytes(),
-        _ => b"",
+    let mut script = String::from_utf8_lossy(&script).into_owned();
+    if args.shell == Shell::Zsh {
+        // With two colons, zsh takes all words behind the first argument for arguments; but flags may stand there, too.
+        script = script.replace("\n'*::", "\n'*:");
+    }
+    script.push_str(match args.shell {
+        Shell::Bash => BASH,
+        Shell::Zsh => ZSH,
+        Shell::Fish => FISH,
+        _ => "",
     });
-    print(&String::from_utf8_lossy(&script))?;
+    print(&script)?;
     Ok(ExitCode::SUCCESS)
 }

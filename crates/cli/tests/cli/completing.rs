@@ -1,4 +1,4 @@
-//! Live completion: `complete-words`, and the script for bash that calls it.
+//! Live completion: `complete-words`, and the scripts for shells that call it, in those shells.
 
 use std::path::Path;
 use std::process::Command;
@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use farcall_test_support::machine;
 
 use crate::support::feed::feed;
+use crate::support::tmux::Tmux;
 use crate::support::{Files, arith, command, farcall, serve_observed, server, until};
 
 /// Completes a line, whose last word is at the cursor; returns the candidates.
@@ -75,12 +76,88 @@ fn contexts_are_completed_and_their_commands_are_not_run() {
     assert!(!Path::new(&marker).exists());
 }
 
+/// Returns `PATH` with the command's folder in front.
+fn path() -> String {
+    let folder = Path::new(env!("CARGO_BIN_EXE_farcall")).parent().unwrap();
+    format!("{}:{}", folder.display(), std::env::var("PATH").unwrap())
+}
+
+/// Writes the script of a shell, and contexts with one that is called `shop`; returns the paths of both.
+fn script(files: &Files, shell: &str) -> (String, String) {
+    let (script, contexts) = (files.path("completions"), files.path("contexts.toml"));
+    std::fs::write(&script, farcall(&["completions", shell]).out).unwrap();
+    std::fs::write(&contexts, "[shop]\ntarget = \"127.0.0.1:1\"\n").unwrap();
+    (script, contexts)
+}
+
+#[test]
+fn fish_completes_methods_arguments_contexts_and_flags() {
+    let (target, files) = (arith(), Files::new());
+    let (script, contexts) = script(&files, "fish");
+    let complete = |line: &str| {
+        let output = Command::new("fish")
+            .args(["--no-config", "-c", "source $argv[1]; complete -C $argv[2]", &script, line])
+            .env("PATH", path())
+            .env("HOME", files.path("home"))
+            .env("XDG_CACHE_HOME", files.path("cache"))
+            .env("FARCALL_CONTEXTS", &contexts)
+            .output()
+            .expect("fish is needed; `./test` installs it");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert_eq!(
+        complete(&format!("farcall call {target} Arith.m")),
+        "Arith.multiply\tMultiplies two numbers.\n"
+    );
+    assert_eq!(complete(&format!("farcall call {target} Arith.multiply ")), "a:=\ti64\nb:=\ti64\n");
+    assert_eq!(complete(&format!("farcall call --timeout 5s {target} Arith.multiply a:=6 ")), "b:=\ti64\n");
+    assert_eq!(complete("farcall call @"), "@shop\tcontext\n");
+    assert!(complete("farcall desc").starts_with("describe\t"));
+    assert!(complete(&format!("farcall bench {target} Arith.multiply --clo")).starts_with("--closed\t"));
+}
+
+#[test]
+fn zsh_completes_methods_arguments_contexts_and_flags() {
+    let (target, files) = (arith(), Files::new());
+    let (script, contexts) = script(&files, "zsh");
+    let settings = format!("PS1='$ '; autoload -Uz compinit; compinit -u -D; source {script}\n");
+    std::fs::write(files.path(".zshrc"), settings).unwrap();
+    let folder = files.path("");
+    // `env` passes them on: tmux starts the shell with its own environment.
+    let shell = format!(
+        "env PATH='{}' ZDOTDIR='{folder}' XDG_CACHE_HOME='{folder}' FARCALL_CONTEXTS='{contexts}' zsh -i",
+        path()
+    );
+    let tmux = Tmux::start("zsh", 200, &shell);
+    let complete = |line: &str, completed: &[&str]| {
+        tmux.run(&["send-keys", "C-u"]);
+        tmux.run(&["send-keys", "-l", "--", line]);
+        tmux.run(&["send-keys", "Tab"]);
+        until(&format!("{line} is completed"), || {
+            let screen = tmux.screen();
+            completed.iter().all(|completed| screen.contains(completed))
+        });
+        // The next line starts at the top.
+        tmux.run(&["send-keys", "C-c"]);
+        tmux.run(&["send-keys", "C-l"]);
+        until("the screen is cleared", || tmux.screen().trim() == "$");
+    };
+    complete("farcall desc", &["$ farcall describe"]);
+    complete("farcall call @s", &["$ farcall call @shop"]);
+    complete(&format!("farcall call {target} Arith.m"), &[&format!("{target} Arith.multiply")]);
+    complete(&format!("farcall call {target} Arith.multiply "), &["a:=  -- i64", "b:=  -- i64"]);
+    complete(
+        &format!("farcall call --timeout 5s {target} Arith.multiply a:=6 "),
+        &["Arith.multiply a:=6 b:="],
+    );
+    complete(&format!("farcall bench {target} Arith.multiply a:=6 --clo"), &["a:=6 --closed"]);
+}
+
 #[test]
 fn bash_completes_behind_colons_and_falls_back_to_flags() {
     let (target, files) = (arith(), Files::new());
     let script = files.path("completion.bash");
     std::fs::write(&script, farcall(&["completions", "bash"]).out).unwrap();
-    let folder = Path::new(env!("CARGO_BIN_EXE_farcall")).parent().unwrap();
     let complete = |line: &str| {
         // As readline does it: words are split at `:` and `=`.
         let driver = r#"source "$1"; COMP_LINE=$2; COMP_POINT=${#2}; IFS=$' \t\n:=' read -ra COMP_WORDS <<< "$2"
@@ -88,7 +165,7 @@ fn bash_completes_behind_colons_and_falls_back_to_flags() {
             _farcall_live farcall "$last" ""; printf '%s\n' "${COMPREPLY[@]}""#;
         let output = Command::new("bash")
             .args(["-c", driver, "bash", &script, line])
-            .env("PATH", format!("{}:{}", folder.display(), std::env::var("PATH").unwrap()))
+            .env("PATH", path())
             .env("XDG_CACHE_HOME", files.path("cache"))
             .output()
             .unwrap();

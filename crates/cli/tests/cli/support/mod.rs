@@ -1,6 +1,7 @@
 //! Servers in this process, and the command as a process.
 
 pub(crate) mod feed;
+pub(crate) mod tmux;
 
 use std::io::Write as _;
 use std::process::{Command, Output, Stdio};
@@ -162,7 +163,7 @@ pub(crate) struct Ran {
 }
 
 impl Ran {
-    fn of(output: &Output) -> Self {
+    pub(crate) fn of(output: &Output) -> Self {
         Self {
             code: output.status.code().unwrap_or(-1),
             out: String::from_utf8(output.stdout.clone()).unwrap(),
