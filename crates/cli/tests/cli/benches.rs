@@ -1,21 +1,23 @@
 //! `bench`: figures, conditions, files. How fast anything is, is no matter of tests.
 
+use std::process::Stdio;
 use std::time::Duration;
 
 use farcall::Server;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::support::feed::feed;
-use crate::support::{Files, arith, farcall, serve};
+use crate::support::{Files, Ran, arith, command, farcall, serve, serve_observed, server, until};
 
 const MULTIPLY: [&str; 3] = ["Arith.multiply", "a:=6", "b:=7"];
 
-fn bench(target: &str, further: &[&str]) -> crate::support::Ran {
+fn bench(target: &str, further: &[&str]) -> Ran {
     farcall(&[&["bench", target], &MULTIPLY[..], further].concat())
 }
 
 /// Returns `true` if the generator was too late itself to stand by its figures.
-fn is_refused(ran: &crate::support::Ran) -> bool {
+fn is_refused(ran: &Ran) -> bool {
     ran.code == 1 && ran.err.contains("these figures do not stand")
 }
 
@@ -100,6 +102,23 @@ fn highest_rate_at_which_conditions_hold_is_found() {
     assert!(asked < 800.0 && (asked >= 200.0 || was_late), "{ran:#?}");
     assert!(report["rate"].as_f64().unwrap() < 600.0, "{report:#}");
     assert!(ran.err.contains("/s  p99") && ran.err.contains("holds"), "{ran:#?}");
+}
+
+#[test]
+fn ctrl_c_ends_a_run_and_a_search_and_says_so() {
+    for (further, reported) in [(&["--for", "60s"][..], true), (&["--find", "p99<1h"], false)] {
+        let (target, handle) = serve_observed(server(), "tcp@127.0.0.1:0");
+        let target = target.to_string();
+        let arguments = [&["bench", &target], &MULTIPLY[..], further].concat();
+        let mut command = command(&arguments);
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        // The first call is made before the run.
+        until("the run has begun", || handle.stats().iter().any(|stats| stats.calls > 1));
+        kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+        let ran = Ran::of(&child.wait_with_output().unwrap());
+        ran.assert_error(130, &["interrupted; what was under way is cancelled"]);
+        assert_eq!(ran.out.contains("open loop: latency counts"), reported, "{ran:#?}");
+    }
 }
 
 #[test]

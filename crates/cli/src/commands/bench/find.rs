@@ -27,7 +27,11 @@ pub(super) async fn highest<J: Job>(
     let (mut best, mut too_high): (Option<(f64, Report)>, Option<f64>) = (None, None);
     for _ in 0..MAX_STEPS {
         let step = Plan { pace: Pace::Open { rate, ramp }, end: plan.end };
-        let report = Report::new(method, &step, &load.run(&step).await);
+        let measured = load.run(&step).await;
+        if measured.was_interrupted {
+            return Err(Failure::interrupted(None));
+        }
+        let report = Report::new(method, &step, &measured);
         let mut failed = conditions.failures(&report);
         if report.check_generator().is_err() {
             failed.push("the generator keeps up".to_owned());

@@ -19,13 +19,22 @@ use super::plan::{End, Pace, Plan, due};
 use crate::environment::interrupted;
 use crate::time::show;
 
-/// The parts of a measurement, so that callers on several threads rarely wait for each other.
+/// The parts of a measurement, one for each thread that records, up to this number: they need not wait for each other, nor move the memory of the
+/// histograms between cores.
 const PARTS: usize = 16;
 /// The most calls that are under way at once; further ones are sent late, and their latency counts from when they were
 /// due all the same. Bounds memory if a server stands still.
 const MAX_UNDER_WAY: usize = 100_000;
 /// The time below which the thread that keeps the time does not sleep, since waking takes about as long.
 const MIN_SLEEP: Duration = Duration::from_micros(80);
+
+/// The number of threads that have recorded calls.
+static THREADS: AtomicUsize = AtomicUsize::new(0);
+
+thread_local! {
+    /// The number of this thread among those that have recorded calls.
+    static THREAD: usize = THREADS.fetch_add(1, Ordering::Relaxed);
+}
 
 /// The calls to make.
 #[derive(Clone, Debug)]
@@ -43,7 +52,7 @@ struct Run {
     end: CancellationToken,
     under_way: AtomicUsize,
     max_under_way: AtomicUsize,
-    /// The number of calls that a closed loop has begun.
+    /// The number of calls that a closed loop has begun, if their number is limited.
     begun: AtomicU64,
     idle: Notify,
 }
@@ -69,19 +78,22 @@ impl<J: Job> Load<J> {
             }
         };
         tokio::pin!(calling);
-        tokio::select! {
-            () = &mut calling => {}
+        let was_interrupted = tokio::select! {
+            () = &mut calling => false,
             () = interrupted() => {
                 run.stopped.store(true, Ordering::Relaxed);
                 run.end.cancel();
                 calling.await;
+                true
             }
-        }
+        };
         live.abort();
+        clear_live();
         if let Some(timer) = timer {
             timer.abort();
         }
         let mut total = run.total();
+        total.was_interrupted = was_interrupted;
         if let (Some(before), Some(after)) = (traffic, self.job.traffic()) {
             let streams = total.streams.get_or_insert_default();
             streams.traffic.items = after.items - before.items;
@@ -95,19 +107,16 @@ impl<J: Job> Load<J> {
     }
 
     async fn closed(&self, callers: u32, end: End, run: &Arc<Run>) {
-        let callers = (0..callers).map(|caller| {
+        let callers = (0..callers).map(|_| {
             let (mut job, run) = (self.job.clone(), Arc::clone(run));
             tokio::spawn(async move {
-                loop {
-                    let sent = Instant::now();
-                    let due = sent.duration_since(run.start);
-                    let number = run.begun.fetch_add(1, Ordering::Relaxed);
-                    if run.stopped.load(Ordering::Relaxed) || end.is_reached(number, due) {
-                        break;
-                    }
+                let mut due = run.start.elapsed();
+                while !run.stopped.load(Ordering::Relaxed) && !end.is_reached(|| run.next_number(), due) {
                     let done = job.run(&run.end).await;
-                    let latency = sent.elapsed();
-                    run.record(caller as usize, sample(&run, &done, due, Duration::ZERO, latency));
+                    let now = run.start.elapsed();
+                    run.record(sample(&run, &done, due, None, now.saturating_sub(due)));
+                    // The next call is made at once, so that one reading of the clock is enough.
+                    due = now;
                 }
             })
         });
@@ -127,7 +136,7 @@ impl<J: Job> Load<J> {
     fn keep_time(&self, rate: f64, ramp: Duration, end: End, run: &Arc<Run>, handle: &Handle) {
         for number in 0.. {
             let due = due(number, rate, ramp);
-            if end.is_reached(number, due) {
+            if end.is_reached(|| number, due) {
                 return;
             }
             loop {
@@ -149,7 +158,7 @@ impl<J: Job> Load<J> {
                 let lag = run.start.elapsed().saturating_sub(due);
                 let done = job.run(&run.end).await;
                 let latency = run.start.elapsed().saturating_sub(due);
-                run.record(number as usize, sample(&run, &done, due, lag, latency));
+                run.record(sample(&run, &done, due, Some(lag), latency));
                 if run.under_way.fetch_sub(1, Ordering::AcqRel) == 1 {
                     run.idle.notify_one();
                 }
@@ -172,8 +181,15 @@ impl Run {
         }
     }
 
-    fn record(&self, caller: usize, sample: Sample<'_>) {
-        self.parts[caller % PARTS].lock().unwrap_or_else(PoisonError::into_inner).record(sample);
+    /// Returns the number of the next call of a closed loop.
+    fn next_number(&self) -> u64 {
+        self.begun.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Records a call in the part of this thread.
+    fn record(&self, sample: Sample<'_>) {
+        let part = THREAD.with(|thread| *thread) % PARTS;
+        self.parts[part].lock().unwrap_or_else(PoisonError::into_inner).record(sample);
     }
 
     fn total(&self) -> Measurement {
@@ -186,7 +202,13 @@ impl Run {
 }
 
 /// Returns the sample of a call that was due at `due`, from the start of the run.
-fn sample<'a>(run: &Run, done: &'a Done, due: Duration, lag: Duration, latency: Duration) -> Sample<'a> {
+fn sample<'a>(
+    run: &Run,
+    done: &'a Done,
+    due: Duration,
+    lag: Option<Duration>,
+    latency: Duration,
+) -> Sample<'a> {
     let first = done.first.map(|first| first.saturating_duration_since(run.start).saturating_sub(due));
     Sample { due, lag, latency, first, error: done.error.as_ref(), is_cut: done.is_cut }
 }
@@ -195,6 +217,13 @@ fn sample<'a>(run: &Run, done: &'a Done, due: Duration, lag: Duration, latency: 
 async fn end_after(limit: Duration, run: Arc<Run>) {
     tokio::time::sleep_until((run.start + limit).into()).await;
     run.end.cancel();
+}
+
+/// Clears the line of [`show_live`].
+fn clear_live() {
+    if std::io::stderr().is_terminal() {
+        let _ = std::io::stderr().write_all(b"\r\x1b[K");
+    }
 }
 
 /// Shows the figures so far on standard error, each second, if that is a terminal.

@@ -26,6 +26,8 @@ pub(super) struct Measurement {
     pub(super) elapsed: Duration,
     /// The time from the start to when the last call was due.
     pub(super) planned: Duration,
+    /// `true` if Ctrl-C ended the run.
+    pub(super) was_interrupted: bool,
     /// The items; `None` if the calls have none.
     pub(super) streams: Option<Streams>,
 }
@@ -55,7 +57,8 @@ pub(super) struct Second {
 pub(super) struct Sample<'a> {
     /// When it was due, from the start.
     pub(super) due: Duration,
-    pub(super) lag: Duration,
+    /// `None` in a closed loop, where a call is due when it is sent.
+    pub(super) lag: Option<Duration>,
     pub(super) latency: Duration,
     /// From when it was due to its first item, if it had one.
     pub(super) first: Option<Duration>,
@@ -82,6 +85,7 @@ impl Default for Measurement {
             seconds: Vec::new(),
             elapsed: Duration::ZERO,
             planned: Duration::ZERO,
+            was_interrupted: false,
             streams: None,
         }
     }
@@ -99,7 +103,9 @@ impl Measurement {
         } else {
             self.latency.saturating_record(latency);
         }
-        self.lag.saturating_record(nanos(sample.lag));
+        if let Some(lag) = sample.lag {
+            self.lag.saturating_record(nanos(lag));
+        }
         let index = sample.due.as_secs() as usize;
         if self.seconds.len() <= index {
             self.seconds.resize(index + 1, Second::default());

@@ -117,7 +117,7 @@ pub(crate) async fn run(args: BenchArgs, environment: &Environment) -> Result<Ex
     };
     let session = Session::open(settings, Some(&args.method), options, environment).await?;
     let streams = streams(&session, &args.method).await;
-    let report = if streams.takes || streams.sends {
+    let (report, was_interrupted) = if streams.takes || streams.sends {
         let call = streaming_call(&args, &session, &streams).await?;
         probe(call.probe()).await?;
         measure(&args, call).await?
@@ -134,6 +134,10 @@ pub(crate) async fn run(args: BenchArgs, environment: &Environment) -> Result<Ex
     print(&text)?;
     if let Some(before) = before {
         print(&report.compared_to(&before))?;
+    }
+    if was_interrupted {
+        // The figures stand for the time until then, but not for what was asked for.
+        return Err(Failure::interrupted(None));
     }
     report.check_generator()?;
     let failed = args.assert.as_ref().map(|assert| assert.failures(&report)).unwrap_or_default();
@@ -154,7 +158,9 @@ fn plain_call(args: &BenchArgs, session: &Session) -> Result<PlainCall, Failure>
         return Err(Failure::usage(format!("`{}` has no items, for --items", word(&args.method))));
     }
     let arguments = arguments::parse(&args.arguments)?;
-    let mut request = session.channel.request(args.method.clone(), &arguments);
+    // Kept until the program ends: else its text would be copied for each call.
+    let method: &'static str = args.method.clone().leak();
+    let mut request = session.channel.request(method, &arguments);
     request.set_timeout(session.settings.timeout.unwrap_or(DEFAULT_TIMEOUT));
     for (key, value) in &session.settings.metadata {
         request.set_metadata(key, value);
@@ -196,12 +202,14 @@ async fn probe(mut job: impl Job) -> Result<(), Failure> {
     }
 }
 
-async fn measure(args: &BenchArgs, job: impl Job) -> Result<Report, Failure> {
+/// Returns the report, and `true` if Ctrl-C ended the run.
+async fn measure(args: &BenchArgs, job: impl Job) -> Result<(Report, bool), Failure> {
     let (load, plan) = (Load::new(job), plan(args));
-    match &args.find {
-        Some(conditions) => find::highest(&load, &args.method, &plan, conditions).await,
-        None => Ok(Report::new(&args.method, &plan, &load.run(&plan).await)),
+    if let Some(conditions) = &args.find {
+        return Ok((find::highest(&load, &args.method, &plan, conditions).await?, false));
     }
+    let measured = load.run(&plan).await;
+    Ok((Report::new(&args.method, &plan, &measured), measured.was_interrupted))
 }
 
 fn plan(args: &BenchArgs) -> Plan {

@@ -31,11 +31,12 @@ pub(super) enum End {
 }
 
 impl End {
-    /// Returns `true` if no further call is due: `number` of them were, and the next one is at `at`.
-    pub(super) fn is_reached(self, number: u64, at: Duration) -> bool {
+    /// Returns `true` if no further call is due: `number` of them were, which is asked for only if it counts, and the next one
+    /// is at `at`.
+    pub(super) fn is_reached(self, number: impl FnOnce() -> u64, at: Duration) -> bool {
         match self {
             Self::After(limit) => at >= limit,
-            Self::Calls(calls) => number >= calls,
+            Self::Calls(calls) => number() >= calls,
         }
     }
 }
