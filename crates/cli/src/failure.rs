@@ -3,9 +3,9 @@
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use farcall::RpcError;
 use farcall::client::Phase;
 use farcall::protocol::{EscapedText, Execution};
+use farcall::{Code, RpcError};
 
 use crate::exit;
 use crate::output::escape;
@@ -82,6 +82,18 @@ impl Failure {
     /// Returns `true` if the command line, a context or an argument is wrong.
     pub(crate) const fn is_usage(&self) -> bool {
         self.exit == exit::USAGE
+    }
+
+    /// Returns the failure of arguments that are wrong, and were not sent, in the form of [`error_value`].
+    pub(crate) fn value_of_arguments(&self) -> Value {
+        Value::object([
+            ("code", Value::text(Code::InvalidArgument.name())),
+            ("message", Value::text(self.message.clone().unwrap_or_default())),
+            ("execution", Value::text(Execution::NotSent.name())),
+            ("may_be_repeated", Value::Bool(true)),
+            ("phase", Value::text(phase(Phase::Prepare))),
+            ("details", Value::Null),
+        ])
     }
 
     /// Sets what to do about it.

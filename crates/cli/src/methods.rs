@@ -59,6 +59,19 @@ pub(crate) fn signature(method: &MethodInfo) -> String {
     format!("({}){returns}", params.join(", "))
 }
 
+/// Returns the items of the method, as in `, takes i64, sends String`; empty if it has none.
+pub(crate) fn items(method: &MethodInfo) -> String {
+    let streams = &method.streams;
+    let directions =
+        [(streams.takes, "takes", &streams.in_type), (streams.sends, "sends", &streams.out_type)];
+    let there = directions.into_iter().filter(|(is_there, ..)| *is_there);
+    there
+        .map(|(_, verb, item)| {
+            format!(", {verb} {}", item.as_deref().map_or_else(|| "items".to_owned(), word))
+        })
+        .collect()
+}
+
 /// Returns what repeating a call of the method means; empty if it may do the work twice.
 pub(crate) const fn idempotence(method: &MethodInfo) -> &'static str {
     if method.idempotent {

@@ -8,7 +8,7 @@ use farcall::protocol::describe::ServiceInfo;
 use super::registry;
 use crate::environment::Environment;
 use crate::failure::Failure;
-use crate::methods::{idempotence, nearest, signature};
+use crate::methods::{idempotence, items, nearest, signature};
 use crate::output::escape::{lines, word};
 use crate::output::table::table;
 use crate::output::{Format, print};
@@ -79,7 +79,13 @@ fn methods(services: &[ServiceInfo]) -> String {
     let rows = services.iter().flat_map(|service| {
         service.methods.iter().map(move |method| {
             let doc = lines(&method.doc).next().unwrap_or_default();
-            let name = format!("{}.{}{}", word(&service.name), word(&method.name), signature(method));
+            let name = format!(
+                "{}.{}{}{}",
+                word(&service.name),
+                word(&method.name),
+                signature(method),
+                items(method)
+            );
             [name, idempotence(method).to_owned(), doc]
         })
     });

@@ -91,8 +91,12 @@ pub(crate) fn names() -> Result<Vec<String>, Failure> {
 }
 
 /// Parses a file of contexts.
-fn parse(text: &str) -> Result<BTreeMap<String, Context>, toml::de::Error> {
-    toml::from_str(text)
+///
+/// # Errors
+///
+/// The place in the file, and what is wrong there.
+fn parse(text: &str) -> Result<BTreeMap<String, Context>, String> {
+    toml::from_str(text).map_err(|error| error.to_string().trim_end().to_owned())
 }
 
 /// Returns the path of the file: that of the variable, or in the user's folder for configuration.
@@ -120,6 +124,6 @@ mod tests {
     #[test]
     fn token_in_the_file_itself_is_refused() {
         let error = parse("[shop]\ntarget = \"h:1\"\ntoken = \"s3cret\"\n").unwrap_err();
-        assert!(error.message().contains("unknown field `token`"), "{error}");
+        assert!(error.contains("unknown field `token`") && error.contains("line 3"), "{error}");
     }
 }

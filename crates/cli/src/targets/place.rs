@@ -24,8 +24,8 @@ pub(crate) enum Place {
 pub(crate) enum ParsedTarget {
     /// A place, and the service that is looked for in it if the target names one.
     Place(Place, Option<String>),
-    /// `@name`.
-    Context(String),
+    /// `@name`, and the service behind it if the target names one: `@name#Service`.
+    Context(String, Option<String>),
 }
 
 /// The error in a target.
@@ -47,13 +47,17 @@ pub(crate) enum TargetError {
     Address(#[from] farcall::transport::AddressError),
 }
 
-/// Parses a target: addresses separated by commas, the URL of a registry with `#Service` behind it, or `@context`.
+/// Parses a target: addresses separated by commas, the URL of a registry or `@context`, both with `#Service` behind it.
 pub(crate) fn parse(text: &str) -> Result<ParsedTarget, TargetError> {
-    if let Some(name) = text.strip_prefix('@') {
+    if let Some(context) = text.strip_prefix('@') {
+        let (name, service) = context.split_once('#').unwrap_or((context, ""));
         return if name.is_empty() {
             Err(TargetError::Empty)
         } else {
-            Ok(ParsedTarget::Context(name.to_owned()))
+            Ok(ParsedTarget::Context(
+                name.to_owned(),
+                Some(service.to_owned()).filter(|service| !service.is_empty()),
+            ))
         };
     }
     if text.is_empty() {
@@ -98,7 +102,7 @@ mod tests {
     fn place(text: &str) -> (Place, Option<String>) {
         match parse(text).unwrap() {
             ParsedTarget::Place(place, service) => (place, service),
-            context @ ParsedTarget::Context(_) => panic!("{context:?}"),
+            context @ ParsedTarget::Context(..) => panic!("{context:?}"),
         }
     }
 
@@ -128,7 +132,9 @@ mod tests {
 
     #[test]
     fn wrong_targets_say_what_to_write() {
-        assert_eq!(parse("@shop").unwrap(), ParsedTarget::Context("shop".to_owned()));
+        assert_eq!(parse("@shop").unwrap(), ParsedTarget::Context("shop".to_owned(), None));
+        let with_service = ParsedTarget::Context("shop".to_owned(), Some("Arith".to_owned()));
+        assert_eq!(parse("@shop#Arith").unwrap(), with_service);
         for (text, part) in [
             ("", "host:port"),
             ("@", "host:port"),

@@ -48,11 +48,11 @@ impl Settings {
         let parsed = |text: &str| parse(text).map_err(|error| Failure::usage(error.to_string()));
         let (place, service, context) = match parsed(target)? {
             ParsedTarget::Place(place, service) => (place, service, Context::default()),
-            ParsedTarget::Context(name) => {
+            ParsedTarget::Context(name, named) => {
                 let context = Context::load(&name)?;
                 match parsed(&context.target)? {
-                    ParsedTarget::Place(place, service) => (place, service, context),
-                    ParsedTarget::Context(_) => {
+                    ParsedTarget::Place(place, service) => (place, named.or(service), context),
+                    ParsedTarget::Context(..) => {
                         return Err(Failure::usage(format!("the context @{name} names another context")));
                     }
                 }

@@ -9,6 +9,17 @@ use crate::support::feed::feed;
 use crate::support::{Files, arith, command, farcall, farcall_with, serve, serve_observed, server, until};
 
 #[test]
+fn ls_tells_the_items_of_methods_that_stream() {
+    let ran = farcall(&["ls", &feed()]);
+    for signature in [
+        "Feed.count(from: u64, to: u64) -> u64, sends u64 ",
+        "Feed.echo() -> Result<u64, Status>, takes String, sends String ",
+    ] {
+        assert!(ran.out.contains(signature), "no `{signature}` in {ran:#?}");
+    }
+}
+
+#[test]
 fn ls_lists_methods_with_their_documentation() {
     let target = arith();
     let ran = farcall(&["ls", &target, "Arith"]);
@@ -127,6 +138,23 @@ fn lines_are_answered_in_order_and_errors_are_lines() {
     let lines: Vec<_> = ran.out.lines().collect();
     assert_eq!((ran.code, lines.len(), lines[0], lines[2]), (20, 3, "1", "4"), "{ran:#?}");
     assert!(lines[1].starts_with(r#"{"error":{"code":"application""#), "{ran:#?}");
+}
+
+#[test]
+fn wrong_lines_are_not_sent_and_the_others_are() {
+    let (target, handle) = serve_observed(server(), "tcp@127.0.0.1:0");
+    let target = target.to_string();
+    let arguments = ["call", &target, "Arith.multiply", "--lines"];
+    let ran = farcall_with("[6,7]\n{\"a\":1}\n[1,\"x\"]\n[2,3]\n", &arguments);
+    let lines: Vec<_> = ran.out.lines().collect();
+    assert_eq!((ran.code, lines.len(), lines[0], lines[3]), (2, 4, "42", "6"), "{ran:#?}");
+    let wrong =
+        r#"{"error":{"code":"invalid_argument","message":"`b: i64` is missing","execution":"not_sent","#;
+    assert!(lines[1].starts_with(wrong) && lines[2].contains("`b: i64` cannot be a text"), "{ran:#?}");
+    let stats = handle.stats();
+    assert_eq!(stats.iter().find(|stats| stats.name == "Arith.multiply").unwrap().calls, 2);
+    let unchecked = farcall_with("{\"a\":1}\n", &[&arguments[..], &["--no-check"]].concat());
+    assert!(unchecked.code == 13 && unchecked.out.contains(r#""execution":"refused""#), "{unchecked:#?}");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use farcall_registry::server::RegistryOptions;
 use registry_server::{Config, Server};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::support::{arith, background, command, farcall, until};
+use crate::support::{Files, arith, background, command, farcall, until};
 
 /// A registry in this process; returns its URL.
 fn registry() -> String {
@@ -102,6 +102,11 @@ fn operate(target: &str) {
 
     farcall(&["call", target, "Arith.multiply", "a:=6", "b:=7"]).assert_out("42");
     farcall(&["ls", &format!("{target}#Arith"), "-o", "ndjson"]);
+    let files = Files::new();
+    std::fs::write(files.path("contexts.toml"), format!("[reg]\ntarget = \"{target}\"\n")).unwrap();
+    let mut by_context = command(&["ls", "@reg#Arith"]);
+    let listed = by_context.env("FARCALL_CONTEXTS", files.path("contexts.toml")).output().unwrap();
+    assert!(String::from_utf8_lossy(&listed.stdout).contains("Arith.multiply"), "{listed:?}");
     assert_eq!(farcall(&["ls", target, "Arith"]).code, 0);
 
     let mut watch = Running::start(&["registry", "watch", target, "Arith"]);

@@ -1,11 +1,13 @@
 //! `top`, once and in a terminal.
 
-use std::process::{Command, Stdio};
+use std::io::Write as _;
+use std::process::Stdio;
 
 use farcall::Address;
 use serde_json::Value;
 
-use crate::support::feed::feed_server;
+use crate::support::feed::{feed, feed_server};
+use crate::support::tmux::Tmux;
 use crate::support::{arith, command, farcall, serve_observed, until};
 
 #[test]
@@ -44,32 +46,45 @@ fn top_counts_the_open_streams_of_all_instances() {
     assert_eq!(found, [0.into(), 1.into(), Value::from(0)], "{rows:#?}");
 }
 
-/// A session of tmux, which ends with it.
-struct Tmux(String);
-
-impl Tmux {
-    fn run(&self, arguments: &[&str]) -> String {
-        let output = Command::new("tmux").args(["-L", &self.0]).args(arguments).output();
-        String::from_utf8(output.expect("tmux is needed; `./test` installs it").stdout).unwrap()
+#[test]
+fn top_tells_items_a_second_each_way_of_streams_that_are_open() {
+    let (target, handle) = serve_observed(feed_server(), "tcp@127.0.0.1:0");
+    let target = target.to_string();
+    let mut sending = command(&["call", &target, "Feed.ticks"]);
+    let mut taking = command(&["call", &target, "Feed.echo", "-"]);
+    let mut sending = sending.stdout(Stdio::null()).stdin(Stdio::null()).spawn().unwrap();
+    let mut taking = taking.stdout(Stdio::null()).stdin(Stdio::piped()).spawn().unwrap();
+    let mut items = taking.stdin.take().unwrap();
+    let writer = std::thread::spawn(move || while items.write_all(b"\"a\"\n").is_ok() {});
+    until("both streams are open", || handle.in_flight() == 2);
+    let row =
+        |rows: &[Value], method: &str| rows.iter().find(|row| row["method"] == *method).unwrap().clone();
+    let rate = |row: &Value, direction: &str| row[format!("items_{direction}_per_s")].clone();
+    // Again, if the machine was so busy that no item came in the time.
+    until("items are counted", || {
+        let ran = farcall(&["top", &target, "--once", "--json", "--interval", "200ms"]);
+        let rows: Vec<Value> = serde_json::from_str(&ran.out).unwrap();
+        let (ticks, echo) = (row(&rows, "Feed.ticks"), row(&rows, "Feed.echo"));
+        assert_eq!((rate(&ticks, "in"), rate(&row(&rows, "Feed.count"), "out")), (Value::Null, 0.0.into()));
+        let positive = |row: &Value, direction: &str| rate(row, direction).as_f64().unwrap() > 0.0;
+        // A tick takes at least 2 ms.
+        assert!(rate(&ticks, "out").as_f64().unwrap() <= 600.0, "{ticks}");
+        positive(&ticks, "out") && positive(&echo, "in") && positive(&echo, "out")
+    });
+    for child in [&mut sending, &mut taking] {
+        child.kill().unwrap();
+        child.wait().unwrap();
     }
-
-    fn screen(&self) -> String {
-        self.run(&["capture-pane", "-p"])
-    }
+    writer.join().unwrap();
 }
 
-impl Drop for Tmux {
-    fn drop(&mut self) {
-        self.run(&["kill-server"]);
-    }
-}
+/// A shell that is alike everywhere.
+const SHELL: &str = "env PS1='$ ' sh";
 
 #[test]
 fn top_fills_the_terminal_and_leaves_it_as_it_was() {
-    let tmux = Tmux(format!("farcall-{}", std::process::id()));
+    let tmux = Tmux::start("plain", 120, SHELL);
     let target = arith();
-    tmux.run(&["new-session", "-d", "-x", "120", "-y", "20", "env PS1='$ ' sh"]);
-    until("a shell", || tmux.screen().contains('$'));
     tmux.run(&["send-keys", "echo before", "Enter"]);
     until("an echo", || tmux.screen().lines().any(|line| line == "before"));
     let command = format!("{} top {target}; echo ended $?", env!("CARGO_BIN_EXE_farcall"));
@@ -89,4 +104,29 @@ fn top_fills_the_terminal_and_leaves_it_as_it_was() {
             && screen.lines().any(|line| line == "before")
             && !screen.contains("q ends")
     });
+}
+
+#[test]
+fn top_shows_streams_and_their_items_as_they_pass() {
+    let (tmux, target) = (Tmux::start("streams", 160, SHELL), feed());
+    let command_line = format!("{} top {target} --interval 200ms", env!("CARGO_BIN_EXE_farcall"));
+    tmux.run(&["send-keys", &command_line, "Enter"]);
+    until("the columns of streams", || {
+        let screen = tmux.screen();
+        ["STREAMS", "ITEMS/S IN", "ITEMS/S OUT", " 0 items/s"].iter().all(|part| screen.contains(part))
+    });
+    let mut call = command(&["call", &target, "Feed.ticks"]);
+    let mut child = call.stdout(Stdio::null()).stdin(Stdio::null()).spawn().unwrap();
+    until("the stream with its rate", || {
+        let screen = tmux.screen();
+        let row = screen.lines().find(|line| line.starts_with("Feed.ticks")).unwrap_or_default();
+        // The method, the endpoint, calls a second, under way, open streams, items a second: it takes none.
+        let words: Vec<_> = row.split_whitespace().collect();
+        words.get(3..5) == Some(&["1", "1"]) && words[5].parse::<u32>().is_ok_and(|rate| rate > 0)
+    });
+    child.kill().unwrap();
+    child.wait().unwrap();
+    until("the stream is gone", || tmux.screen().contains(" 0 open streams, 0 items/s"));
+    tmux.run(&["send-keys", "q"]);
+    until("the shell again", || !tmux.screen().contains("q ends"));
 }

@@ -2,20 +2,30 @@
 
 use std::process::ExitCode;
 
+use farcall::RpcError;
 use futures::{StreamExt as _, stream};
 
 use super::arguments::ItemSource;
-use super::invocation::Invocation;
+use super::invocation::{Description, Invocation};
 use super::items::JsonLines;
 use super::timing::Timing;
-use crate::failure::{Failure, error_value, exit_code};
+use crate::exit;
+use crate::failure::{self, Failure, error_value};
 use crate::output::Format;
 use crate::value::Value;
 
+/// The outcome of a line.
+enum Outcome {
+    Called(Result<Value, RpcError>),
+    /// The arguments are wrong, so that nothing was sent.
+    Wrong(Failure),
+}
+
 /// Makes a call for each line, `concurrency` at once, and prints the results in the order of the lines. The first error
-/// decides the exit code; the calls behind it are made all the same.
+/// decides the exit code; the calls behind it are made all the same. Arguments that are wrong by the description are not sent.
 pub(super) async fn run(
     invocation: &Invocation,
+    description: Option<&Description>,
     format: Format,
     concurrency: usize,
 ) -> Result<ExitCode, Failure> {
@@ -29,20 +39,29 @@ pub(super) async fn run(
     });
     let results = lines
         .map(|arguments| async move {
-            Ok::<_, Failure>(invocation.call(&arguments?, &mut Timing::default()).await)
+            let arguments = arguments?;
+            let checked = description.map(|description| description.check(&invocation.method, &arguments));
+            Ok::<_, Failure>(match checked {
+                Some(Err(wrong)) => Outcome::Wrong(wrong),
+                _ => Outcome::Called(invocation.call(&arguments, &mut Timing::default()).await),
+            })
         })
         .buffered(concurrency);
     tokio::pin!(results);
     let mut code = 0;
     while let Some(result) = results.next().await {
-        match result? {
-            Ok(result) => format.print(&result)?,
-            Err(error) => {
-                code = if code == 0 { exit_code(&error) } else { code };
-                let error = error_value(&error, invocation.is_idempotent);
-                format.print(&Value::object([("error", error)]))?;
+        let (error, exit_code) = match result? {
+            Outcome::Called(Ok(result)) => {
+                format.print(&result)?;
+                continue;
             }
-        }
+            Outcome::Called(Err(error)) => {
+                (error_value(&error, invocation.is_idempotent), failure::exit_code(&error))
+            }
+            Outcome::Wrong(wrong) => (wrong.value_of_arguments(), exit::USAGE),
+        };
+        code = if code == 0 { exit_code } else { code };
+        format.print(&Value::object([("error", error)]))?;
     }
     Ok(ExitCode::from(code))
 }

@@ -151,7 +151,8 @@ pub(crate) async fn run(args: CallArgs, environment: &Environment) -> Result<Exi
         return Err(Failure::usage(message));
     }
     if args.lines {
-        return lines::run(&invocation, args.output.unwrap_or(Format::Ndjson), args.concurrency.into()).await;
+        let format = args.output.unwrap_or(Format::Ndjson);
+        return lines::run(&invocation, description.as_ref(), format, args.concurrency.into()).await;
     }
     let arguments = arguments::parse(&args.arguments)?;
     if let Some(description) = &description {

@@ -114,10 +114,13 @@ async fn examine(
     report.ok("connect", format!("with the handshake in {}", show(start.elapsed())));
     let negotiated = connection.negotiated();
     let limits = format!(
-        "{} calls at once, frames of {} KiB, calls stopped after {}",
+        "{} calls at once, frames of {} KiB, {}",
         negotiated.max_in_flight.get(),
         negotiated.send_limit.get() / 1024,
-        negotiated.handle_timeout.map_or_else(|| "no limit".to_owned(), show),
+        negotiated.handle_timeout.map_or_else(
+            || "no time limit of calls".to_owned(),
+            |limit| format!("calls stopped after {}", show(limit))
+        ),
     );
     report.ok("limits", limits);
     codecs(address, &options, report).await;

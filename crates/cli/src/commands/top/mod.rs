@@ -3,11 +3,12 @@
 mod sample;
 mod view;
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
+use farcall::protocol::describe::StreamInfo;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval};
@@ -65,13 +66,13 @@ pub(crate) async fn run(args: TopArgs, environment: &Environment) -> Result<Exit
     outcome.map(|()| ExitCode::SUCCESS)
 }
 
-/// Returns the names of the methods that stream: each of their calls in flight is an open stream. Empty if the servers do
-/// not describe their methods.
-async fn streaming_methods(session: &Session) -> HashSet<String> {
+/// Returns the names of the methods that stream, with their directions: each of their calls in flight is an open stream. Empty
+/// if the servers do not describe their methods.
+async fn streaming_methods(session: &Session) -> HashMap<String, StreamInfo> {
     let services = session.services().await.ok().flatten().unwrap_or_default();
     let methods = services.iter().flat_map(|service| {
         let streaming = service.methods.iter().filter(|method| method.streams.takes || method.streams.sends);
-        streaming.map(|method| format!("{}.{}", service.name, method.name))
+        streaming.map(|method| (format!("{}.{}", service.name, method.name), method.streams.clone()))
     });
     methods.collect()
 }
@@ -80,7 +81,7 @@ async fn streaming_methods(session: &Session) -> HashSet<String> {
 async fn watch(
     session: &Session,
     target: &str,
-    streaming: &HashSet<String>,
+    streaming: &HashMap<String, StreamInfo>,
     pause: Duration,
     terminal: &mut ratatui::DefaultTerminal,
 ) -> Result<(), Failure> {

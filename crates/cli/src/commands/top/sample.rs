@@ -1,10 +1,10 @@
 //! [`Sample`]: the statistics of all instances at one moment, and the rows that two of them make.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
 use farcall::RpcError;
-use farcall::protocol::describe::{MethodStats, STATS};
+use farcall::protocol::describe::{MethodStats, STATS, StreamInfo};
 
 use crate::failure::Failure;
 use crate::session::Session;
@@ -32,6 +32,10 @@ pub(super) struct Row {
     pub(super) rate: Option<f64>,
     /// Open streams; `None` if the method does not stream.
     pub(super) streams: Option<u64>,
+    /// Items a second that the method has received since the sample before; `None` if there was none, or the method takes none.
+    pub(super) items_in: Option<f64>,
+    /// Items a second that the method has sent, likewise.
+    pub(super) items_out: Option<f64>,
     pub(super) stats: MethodStats,
 }
 
@@ -62,33 +66,51 @@ impl Sample {
     }
 
     /// Returns a row for each method of each instance, the busiest first.
-    pub(super) fn rows(&self, before: Option<&Self>, streaming: &HashSet<String>) -> Vec<Row> {
-        let row = |((method, endpoint), stats): (&(String, String), &MethodStats)| {
-            let key = (method.clone(), endpoint.clone());
-            let rate = before.map(|before| {
-                let calls = before.stats.get(&key).map_or(0, |before| before.calls);
-                let seconds = self.at.duration_since(before.at).as_secs_f64().max(1e-3);
-                stats.calls.saturating_sub(calls) as f64 / seconds
-            });
-            let streams = streaming.contains(method).then_some(stats.in_flight);
-            Row { method: key.0, endpoint: key.1, rate, streams, stats: stats.clone() }
+    pub(super) fn rows(&self, before: Option<&Self>, streaming: &HashMap<String, StreamInfo>) -> Vec<Row> {
+        let seconds = before.map(|before| self.at.duration_since(before.at).as_secs_f64().max(1e-3));
+        let row = |(key, stats): (&(String, String), &MethodStats)| {
+            let earlier = before.and_then(|before| before.stats.get(key));
+            let rate = |count: fn(&MethodStats) -> u64| {
+                // A server that was restarted counts from zero.
+                let grown = count(stats).saturating_sub(earlier.map_or(0, count));
+                seconds.map(|seconds| grown as f64 / seconds)
+            };
+            let (method, endpoint) = key.clone();
+            let streams = streaming.get(&method);
+            Row {
+                rate: rate(|stats| stats.calls),
+                streams: streams.map(|_| stats.in_flight),
+                items_in: streams.filter(|streams| streams.takes).and(rate(|stats| stats.items_received)),
+                items_out: streams.filter(|streams| streams.sends).and(rate(|stats| stats.items_sent)),
+                stats: stats.clone(),
+                method,
+                endpoint,
+            }
         };
         let mut rows: Vec<_> = self.stats.iter().map(row).collect();
-        rows.sort_by(|a, b| b.rate.unwrap_or_default().total_cmp(&a.rate.unwrap_or_default()));
+        rows.sort_by(|a, b| b.load().total_cmp(&a.load()));
         rows
     }
 }
 
 impl Row {
+    /// Returns the calls and items a second.
+    fn load(&self) -> f64 {
+        [self.rate, self.items_in, self.items_out].into_iter().flatten().sum()
+    }
+
     /// Returns the row as JSON.
     pub(super) fn value(&self) -> Value {
         let MethodStats { calls, errors, in_flight, p50_us, p90_us, p99_us, max_us, .. } = self.stats;
-        let rate = self.rate.map_or(Value::Null, |rate| Value::from((rate * 10.0).round() / 10.0));
+        let rate =
+            |rate: Option<f64>| rate.map_or(Value::Null, |rate| Value::from((rate * 10.0).round() / 10.0));
         let mut fields = vec![
             ("method", Value::text(&self.method)),
             ("endpoint", Value::text(&self.endpoint)),
-            ("rate", rate),
+            ("rate", rate(self.rate)),
             ("streams", self.streams.map_or(Value::Null, Value::from)),
+            ("items_in_per_s", rate(self.items_in)),
+            ("items_out_per_s", rate(self.items_out)),
         ];
         let numbers = [
             ("in_flight", in_flight),

@@ -12,50 +12,91 @@ use super::sample::Row;
 use crate::output::escape::word;
 use crate::time::show;
 
-const HEADER: [&str; 10] =
-    ["METHOD", "ENDPOINT", "CALLS/S", "UNDER WAY", "STREAMS", "CALLS", "ERRORS", "P50", "P99", "MAX"];
+/// A column: its title, its width if that does not depend on the rows, and the text of a row.
+struct Column {
+    title: &'static str,
+    width: Option<u16>,
+    /// `true` if it is only for methods that stream.
+    of_streams: bool,
+    text: fn(&Row) -> String,
+}
 
-/// Draws the rows, and the instances that did not answer.
+const COLUMNS: [Column; 12] = [
+    Column::named("METHOD", |row| word(&row.method)),
+    Column::named("ENDPOINT", |row| word(&row.endpoint)),
+    Column::of_calls("CALLS/S", 9, |row| rate(row.rate)),
+    Column::of_calls("UNDER WAY", 9, |row| row.stats.in_flight.to_string()),
+    Column::of_streams("STREAMS", 7, |row| {
+        row.streams.map(|streams| streams.to_string()).unwrap_or_default()
+    }),
+    Column::of_streams("ITEMS/S IN", 10, |row| rate(row.items_in)),
+    Column::of_streams("ITEMS/S OUT", 11, |row| rate(row.items_out)),
+    Column::of_calls("CALLS", 10, |row| row.stats.calls.to_string()),
+    Column::of_calls("ERRORS", 8, |row| row.stats.errors.to_string()),
+    Column::of_calls("P50", 9, |row| micros(row.stats.p50_us)),
+    Column::of_calls("P99", 9, |row| micros(row.stats.p99_us)),
+    Column::of_calls("MAX", 9, |row| micros(row.stats.max_us)),
+];
+
+impl Column {
+    /// Creates a column that is as wide as its longest text.
+    const fn named(title: &'static str, text: fn(&Row) -> String) -> Self {
+        Self { title, width: None, of_streams: false, text }
+    }
+
+    const fn of_calls(title: &'static str, width: u16, text: fn(&Row) -> String) -> Self {
+        Self { title, width: Some(width), of_streams: false, text }
+    }
+
+    const fn of_streams(title: &'static str, width: u16, text: fn(&Row) -> String) -> Self {
+        Self { title, width: Some(width), of_streams: true, text }
+    }
+
+    fn width(&self, rows: &[Row]) -> u16 {
+        self.width.unwrap_or_else(|| {
+            let longest = rows.iter().map(|row| (self.text)(row).chars().count()).max().unwrap_or_default();
+            u16::try_from(longest.clamp(8, 60)).unwrap_or(60)
+        })
+    }
+}
+
+/// Draws the rows, and the instances that did not answer. Columns of streams are left out if no method streams.
 pub(super) fn draw(frame: &mut Frame<'_>, target: &str, rows: &[Row], failures: &[(String, String)]) {
     let failed = u16::try_from(failures.len()).unwrap_or(u16::MAX);
     let parts = Layout::vertical([Constraint::Length(1), Constraint::Min(1), Constraint::Length(failed)]);
     let [title, middle, bottom] = parts.areas(frame.area());
-    let total: f64 = rows.iter().filter_map(|row| row.rate).sum();
-    let streams: u64 = rows.iter().filter_map(|row| row.streams).sum();
-    let text =
-        format!("{}: {total:.0} calls/s, {streams} open streams, {} rows; q ends", word(target), rows.len());
-    frame.render_widget(Line::styled(text, Modifier::BOLD), title);
-    let (method, endpoint) = (width(rows, |row| &row.method), width(rows, |row| &row.endpoint));
-    let widths = [method, endpoint, 9, 9, 7, 10, 8, 9, 9, 9].map(Constraint::Length);
+    let stream = rows.iter().any(|row| row.streams.is_some());
+    frame.render_widget(Line::styled(summary(target, rows, stream), Modifier::BOLD), title);
+    let columns: Vec<_> = COLUMNS.iter().filter(|column| stream || !column.of_streams).collect();
     let cells = rows.iter().map(|row| {
         let style = if row.stats.in_flight > 0 { Style::new().bold() } else { Style::new() };
-        Cells::new(texts(row)).style(style)
+        Cells::new(columns.iter().map(|column| (column.text)(row))).style(style)
     });
-    let header = Cells::new(HEADER).style(Style::new().reversed());
+    let widths = columns.iter().map(|column| Constraint::Length(column.width(rows)));
+    let header = Cells::new(columns.iter().map(|column| column.title)).style(Style::new().reversed());
     frame.render_widget(Table::new(cells, widths).header(header), middle);
     let lines =
         failures.iter().map(|(endpoint, error)| Line::from(format!("{}: {}", word(endpoint), word(error))));
     frame.render_widget(Text::from_iter(lines).style(Style::new().bold()), bottom);
 }
 
-fn texts(row: &Row) -> [String; 10] {
-    let micros = |micros| show(Duration::from_micros(micros));
-    [
-        word(&row.method),
-        word(&row.endpoint),
-        row.rate.map_or_else(String::new, |rate| format!("{rate:.0}")),
-        row.stats.in_flight.to_string(),
-        row.streams.map(|streams| streams.to_string()).unwrap_or_default(),
-        row.stats.calls.to_string(),
-        row.stats.errors.to_string(),
-        micros(row.stats.p50_us),
-        micros(row.stats.p99_us),
-        micros(row.stats.max_us),
-    ]
+/// Returns the line with what all rows have together.
+fn summary(target: &str, rows: &[Row], stream: bool) -> String {
+    let calls: f64 = rows.iter().filter_map(|row| row.rate).sum();
+    let of_streams = if stream {
+        let streams: u64 = rows.iter().filter_map(|row| row.streams).sum();
+        let items: f64 = rows.iter().flat_map(|row| [row.items_in, row.items_out]).flatten().sum();
+        format!(", {streams} open streams, {items:.0} items/s")
+    } else {
+        String::new()
+    };
+    format!("{}: {calls:.0} calls/s{of_streams}, {} rows; q ends", word(target), rows.len())
 }
 
-/// Returns the width of a column.
-fn width(rows: &[Row], text: impl Fn(&Row) -> &String) -> u16 {
-    let longest = rows.iter().map(|row| word(text(row)).chars().count()).max().unwrap_or_default();
-    u16::try_from(longest.clamp(8, 60)).unwrap_or(60)
+fn rate(rate: Option<f64>) -> String {
+    rate.map_or_else(String::new, |rate| format!("{rate:.0}"))
+}
+
+fn micros(micros: u64) -> String {
+    show(Duration::from_micros(micros))
 }

@@ -1,5 +1,7 @@
 //! A service whose methods stream.
 
+use std::time::Duration;
+
 use farcall::server::ServerBuilder;
 use farcall::{Receiver, Sender, Server, Status};
 use serde::{Deserialize, Serialize};
@@ -22,6 +24,8 @@ pub(crate) trait Feed {
     async fn hold(&self, items: Receiver<String>);
     /// Sends the numbers below `n`, and never ends.
     async fn stall(&self, n: u64, out: Sender<u64>);
+    /// Sends a number every few milliseconds, and never ends.
+    async fn ticks(&self, out: Sender<u64>);
 }
 
 /// The error of `fail_after`.
@@ -81,6 +85,16 @@ impl Feed for Feeding {
             let _ = out.send(item).await;
         }
         std::future::pending::<()>().await;
+    }
+
+    async fn ticks(&self, mut out: Sender<u64>) {
+        for tick in 0.. {
+            if out.send(tick).await.is_err() {
+                return;
+            }
+            // What it is for: a rate that can be seen.
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
     }
 }
 
