@@ -4,7 +4,9 @@ use std::future::pending;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use farcall::http::{Gateway, HttpOptions, ServeOptions, client_router, router, serve, serve_with};
+use farcall::http::{
+    Gateway, HttpOptions, ProgressRow, ServeOptions, client_router, router, serve, serve_with,
+};
 use farcall::server::ServerHandle;
 use farcall::transport::Listener;
 use farcall::transport::TlsServer;
@@ -79,11 +81,16 @@ pub(crate) struct Page {
 }
 
 impl Page {
-    /// Serves a page that shows this channel, on a port of this machine.
-    pub(crate) async fn of(name: &str, channel: &Channel) -> anyhow::Result<Self> {
+    /// Serves a page that shows this channel and the progress of the job, on a port of this machine.
+    pub(crate) async fn of(
+        name: &str,
+        channel: &Channel,
+        progress: impl Fn() -> Vec<ProgressRow> + Send + Sync + 'static,
+    ) -> anyhow::Result<Self> {
         let listener = Listener::bind(&Address::parse("127.0.0.1:0")?).await?;
         let url = format!("{}{DEBUG_PAGE}", url("http", &listener));
-        let router = client_router(&HttpOptions::default().channel(name, channel.clone()));
+        let options = HttpOptions::default().channel(name, channel.clone());
+        let router = client_router(&options.progress("The job", progress));
         let serving = tokio::spawn(serve(listener, router, pending()));
         Ok(Self { url, serving })
     }

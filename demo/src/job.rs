@@ -100,13 +100,18 @@ async fn work(args: JobArgs, cluster: &mut Cluster, page: &mut Option<Page>) -> 
     }
     let max_frame_bytes = cluster.max_frame_bytes().context("there is no server")?;
     let channel = cluster.channel("Text").await?;
-    let Page { url, .. } = page.insert(Page::of("Text", &channel).await?);
+    let planned = found.files.len() as u64 * args.repeat as u64;
+    let progress = Progress::new(planned);
+    let seen = progress.clone();
+    let Page { url, .. } = page.insert(Page::of("Text", &channel, move || seen.rows()).await?);
     let servers = channel.endpoints().len();
     say(format_args!("Text found at {servers} servers, its calls seen at {url}")).context(STDOUT)?;
     let job = Job {
         channel,
         terms: Terms { codec, max_frame_bytes },
         repeat: args.repeat as u64,
+        planned,
+        progress,
         concurrency: args.concurrency,
         calm: args.calm,
         servers: args.servers,
@@ -121,6 +126,9 @@ struct Job {
     channel: Channel,
     terms: Terms,
     repeat: u64,
+    /// The calls that are to be made, for the files that are found.
+    planned: u64,
+    progress: Progress,
     concurrency: usize,
     calm: bool,
     servers: usize,
@@ -143,15 +151,16 @@ struct Answer {
 
 impl Job {
     async fn run(self, found: Found, cluster: &mut Cluster) -> anyhow::Result<Report> {
-        let planned = found.files.len() as u64 * self.repeat;
-        let progress = Progress::new(planned);
+        let progress = &self.progress;
+        progress.start();
         for skipped in &found.skipped {
             progress.skip(skipped, 0);
         }
-        let (gate, disruptions) = match disruptions(self.servers, planned, &progress).filter(|_| !self.calm) {
-            Some((gate, disruptions)) => (Some(gate), Some(disruptions)),
-            None => (None, None),
-        };
+        let (gate, disruptions) =
+            match disruptions(self.servers, self.planned, progress).filter(|_| !self.calm) {
+                Some((gate, disruptions)) => (Some(gate), Some(disruptions)),
+                None => (None, None),
+            };
         let started = Instant::now();
         let (sources, reading) = read_ahead(found.files, self.repeat, self.terms.clone(), progress.clone());
         let disrupting = async {
@@ -163,8 +172,8 @@ impl Job {
         // The disruptions end with the calls, when the gate is dropped.
         let options = ConnectionOptions::default().codec(self.terms.codec.clone());
         let outcome = tokio::select! {
-            outcome = async { tokio::try_join!(self.count(sources, gate, &progress), disrupting) } => outcome,
-            never = watch(&self.channel, &options, &progress) => match never {},
+            outcome = async { tokio::try_join!(self.count(sources, gate), disrupting) } => outcome,
+            never = watch(&self.channel, &options, progress) => match never {},
         };
         let took = started.elapsed();
         progress.finish();
@@ -185,12 +194,7 @@ impl Job {
     }
 
     /// Makes all calls. The first failure ends the job, and cancels the other calls.
-    async fn count(
-        &self,
-        sources: mpsc::Receiver<Arc<Source>>,
-        gate: Option<Gate>,
-        progress: &Progress,
-    ) -> anyhow::Result<Tally> {
+    async fn count(&self, sources: mpsc::Receiver<Arc<Source>>, gate: Option<Gate>) -> anyhow::Result<Tally> {
         let client = TextClient::new(self.channel.clone());
         let mut tally = Tally { bytes: 0, calls: 0, counts: Counts::new(), latencies: Latencies::new() };
         let answers = admitted(each_repeated(sources, self.repeat), gate)
@@ -199,7 +203,7 @@ impl Job {
         let mut answers = pin!(answers);
         while let Some(answer) = answers.next().await {
             tally.add(&answer?);
-            progress.advance();
+            self.progress.advance();
         }
         Ok(tally)
     }

@@ -1,6 +1,6 @@
 //! Shows how much each server has counted, as it reports it in a stream.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::convert::Infallible;
 use std::future::ready;
 use std::time::Duration;
@@ -19,7 +19,7 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 /// Follows all servers that `channel` finds, until it is dropped.
 pub(crate) async fn watch(channel: &Channel, options: &ConnectionOptions, progress: &Progress) -> Infallible {
     let mut look = interval(LOOK_INTERVAL);
-    let (mut known, mut counted) = (HashSet::new(), BTreeMap::new());
+    let mut known = HashSet::new();
     let mut reports = SelectAll::new();
     loop {
         tokio::select! {
@@ -32,10 +32,7 @@ pub(crate) async fn watch(channel: &Channel, options: &ConnectionOptions, progre
                     }
                 }
             }
-            Some((server, bytes)) = reports.next() => {
-                counted.insert(server, bytes);
-                progress.counted(&counted);
-            }
+            Some((server, bytes)) = reports.next() => progress.counted(server, bytes),
         }
     }
 }

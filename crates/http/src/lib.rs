@@ -42,6 +42,7 @@ mod hooks;
 mod metrics;
 mod options;
 mod peer;
+mod progress;
 mod protocol_sniff;
 mod readiness;
 mod router;
@@ -54,6 +55,7 @@ pub use self::debug::DebugPage;
 #[cfg(feature = "gateway")]
 pub use self::gateway::Gateway;
 pub use self::options::HttpOptions;
+pub use self::progress::ProgressRow;
 #[cfg(feature = "client")]
 pub use self::router::client_router;
 pub use self::router::router;

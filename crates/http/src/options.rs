@@ -11,7 +11,8 @@ use farcall_web::{Authority, Origin, OriginCheck};
 use crate::debug::DebugPage;
 #[cfg(feature = "gateway")]
 use crate::gateway::Gateway;
-use crate::hooks::{MetricsText, ReadyCheck};
+use crate::hooks::{MetricsText, ProgressRows, ReadyCheck};
+use crate::progress::ProgressRow;
 
 /// The settings of a [`router`](crate::router).
 ///
@@ -31,6 +32,7 @@ pub struct HttpOptions {
     pub(crate) max_message_bytes: usize,
     pub(crate) debug_page: DebugPage,
     pub(crate) metrics_texts: Vec<MetricsText>,
+    pub(crate) progress: Vec<ProgressRows>,
     pub(crate) ready_checks: Vec<ReadyCheck>,
     pub(crate) ready_timeout: Duration,
     #[cfg(feature = "gateway")]
@@ -50,6 +52,7 @@ impl Default for HttpOptions {
             max_message_bytes: 4 * 1024 * 1024 + 128 * 1024,
             debug_page: DebugPage::default(),
             metrics_texts: Vec::new(),
+            progress: Vec::new(),
             ready_checks: Vec::new(),
             ready_timeout: DEFAULT_READY_TIMEOUT,
             #[cfg(feature = "gateway")]
@@ -151,6 +154,33 @@ impl HttpOptions {
     /// ```
     pub fn metrics_text(mut self, text: impl Fn() -> String + Send + Sync + 'static) -> Self {
         self.metrics_texts.push(MetricsText(Arc::new(text)));
+        self
+    }
+
+    /// Adds a list to the debug page that shows how far something is, such as the shards of an import: the function returns
+    /// its rows, at most twice a second. Default: none. The page shows at most 200 rows of each list.
+    ///
+    /// It must not block. If it panics, its list is empty, and an error is logged.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use std::sync::atomic::{AtomicU64, Ordering};
+    ///
+    /// use farcall_http::{HttpOptions, ProgressRow};
+    ///
+    /// let read = Arc::new(AtomicU64::new(0));
+    /// let seen = Arc::clone(&read);
+    /// let options = HttpOptions::default().progress("Import", move || {
+    ///     vec![ProgressRow::new("orders.csv", seen.load(Ordering::Relaxed)).total(1_048_576).unit("bytes")]
+    /// });
+    /// # let _ = options;
+    /// ```
+    pub fn progress(
+        mut self,
+        title: impl Into<String>,
+        rows: impl Fn() -> Vec<ProgressRow> + Send + Sync + 'static,
+    ) -> Self {
+        self.progress.push(ProgressRows { title: title.into(), rows: Arc::new(rows) });
         self
     }
 

@@ -1,6 +1,7 @@
 //! [`Snapshot`]: the data of the page, collected at most twice a second however many clients poll.
 
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use axum::body::Bytes;
@@ -9,16 +10,21 @@ use serde::Serialize;
 use serde_json::Value;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
+use tracing::error;
 
 #[cfg(feature = "client")]
 use farcall_client::{Channel, ChannelOverview, EndpointState};
 
+use crate::hooks::ProgressRows;
 use crate::options::HttpOptions;
+use crate::progress::ProgressRow;
 
 /// The time for which a collected snapshot is reused, so that many readers cost what one does.
 const MAX_AGE: Duration = Duration::from_millis(500);
 /// Methods with a history in a full snapshot, those with the most calls: some 1 MB of JSON.
 const MAX_HISTORIES: usize = 200;
+/// The rows in a snapshot of each list of the program.
+const MAX_PROGRESS_ROWS: usize = 200;
 
 /// The amount of data in a snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +40,7 @@ pub(super) struct Snapshot {
     handle: Option<ServerHandle>,
     /// `true` if the methods can be called by plain HTTP.
     has_gateway: bool,
+    progress: Vec<ProgressRows>,
     #[cfg(feature = "client")]
     channels: Vec<(String, Channel)>,
     // One snapshot each, bounded by what an overview lists.
@@ -54,6 +61,17 @@ struct SnapshotBody {
     #[serde(flatten)]
     examples: Examples,
     channels: Vec<NamedChannel>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    progress: Vec<ProgressList>,
+}
+
+/// A list of the program in the JSON of a snapshot.
+#[derive(Serialize)]
+struct ProgressList {
+    title: String,
+    /// The number of rows, of which `rows` may have fewer.
+    row_count: usize,
+    rows: Vec<ProgressRow>,
 }
 
 /// Examples of values for each method, by its full name.
@@ -87,6 +105,7 @@ impl Snapshot {
         Self {
             handle,
             has_gateway: options.has_gateway(),
+            progress: options.progress.clone(),
             #[cfg(feature = "client")]
             channels: options.channels.clone(),
             full: Mutex::default(),
@@ -124,7 +143,8 @@ impl Snapshot {
                 Detail::Brief => make_brief(overview),
             }
         }
-        SnapshotBody { server, examples: Examples::default(), channels: self.channels() }
+        let progress = self.progress.iter().map(ProgressList::new).collect();
+        SnapshotBody { server, examples: Examples::default(), channels: self.channels(), progress }
     }
 
     /// Returns examples for each method; none without a server.
@@ -151,6 +171,22 @@ impl Snapshot {
     #[expect(clippy::unused_self, reason = "used with the feature `client`")]
     fn channels(&self) -> Vec<NamedChannel> {
         Vec::new()
+    }
+}
+
+impl ProgressList {
+    /// Asks the program. If its code panics, the list is empty.
+    fn new(source: &ProgressRows) -> Self {
+        let mut rows = catch_unwind(AssertUnwindSafe(|| (source.rows)())).unwrap_or_else(|_| {
+            error!(
+                title = source.title,
+                "a function of `HttpOptions::progress` has panicked: its list is empty"
+            );
+            Vec::new()
+        });
+        let row_count = rows.len();
+        rows.truncate(MAX_PROGRESS_ROWS);
+        Self { title: source.title.clone(), row_count, rows }
     }
 }
 

@@ -1,6 +1,9 @@
 //! The page in a browser, with a real server behind it.
 
-use farcall_http::{Gateway, HttpOptions};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use farcall_http::{Gateway, HttpOptions, ProgressRow};
 use farcall_protocol::describe::MethodInfo;
 use farcall_server::{Receiver, Sender, Server, Service};
 use farcall_test_browser::Browser;
@@ -64,6 +67,30 @@ async fn calls_are_shown_and_counted_without_reloading() {
         )
         .await;
     assert_eq!(browser.script("return window.loadedOnce").await, true);
+    assert_eq!(browser.log().await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn progress_of_the_program_is_shown_and_updated() {
+    let copied = Arc::new(AtomicU64::new(3));
+    let seen = Arc::clone(&copied);
+    let options = HttpOptions::default().progress(HOSTILE, move || {
+        let copied = seen.load(Relaxed);
+        vec![
+            ProgressRow::new("a.tar", copied * 1024).total(8 * 1024).unit("bytes"),
+            ProgressRow::new(HOSTILE, copied).unit("files"),
+        ]
+    });
+    let served = Served::start(services(), options).await;
+    let browser = Browser::start().await;
+    browser.open(&format!("http://{}/debug/farcall", served.place)).await;
+    browser.sees(&format!("document.querySelector('#progress h3').textContent === {}", json!(HOSTILE))).await;
+    browser.shows("3 KiB of 8 KiB").await;
+    browser.shows("3 files").await;
+    copied.store(8, Relaxed);
+    browser.sees("document.querySelector('#progress [role=meter]').ariaValueNow === '8192'").await;
+    // A whole job is no warning.
+    assert_eq!(browser.script("return document.querySelector('#progress [data-state]')").await, Value::Null);
     assert_eq!(browser.log().await, Vec::<String>::new());
 }
 

@@ -117,7 +117,7 @@ async fn brief_snapshot_omits_the_descriptions() {
 #[cfg(feature = "client")]
 #[tokio::test]
 async fn client_only_process_shows_its_channels() {
-    use farcall_http::{client_router, serve};
+    use farcall_http::{ProgressRow, client_router, serve};
     use farcall_test_support::http;
     use farcall_transport::{Address, Listener};
 
@@ -126,7 +126,13 @@ async fn client_only_process_shows_its_channels() {
     channel.call::<String>("Probe.echo", &json!({"text": "x"})).await.unwrap();
     let listener = Listener::bind(&Address::parse("127.0.0.1:0").unwrap()).await.unwrap();
     let place = listener.address().socket_addr().unwrap();
-    let router = client_router(&HttpOptions::default().channel("calc", channel));
+    let copied = || vec![ProgressRow::new("a.tar", 3).total(8).unit("bytes"), ProgressRow::new("b.tar", 1)];
+    let options = HttpOptions::default()
+        .channel("calc", channel)
+        .progress("Copies", copied)
+        .progress("Many", || (0..201).map(|n| ProgressRow::new(n.to_string(), n)).collect())
+        .progress("Broken", || panic!("as the test wants it"));
+    let router = client_router(&options);
     let serving = tokio::spawn(serve(listener, router, std::future::pending()));
     let get = async |path: &str| {
         let answer = http::ask(place, "GET", path).await.unwrap();
@@ -138,6 +144,14 @@ async fn client_only_process_shows_its_channels() {
     assert_eq!((&channel["name"], &channel["endpoint_count"]), (&json!("calc"), &json!(1)), "{channel}");
     assert_eq!(channel["endpoints"][0]["address"], format!("http@{}", served.place), "{channel}");
     assert_eq!(channel["endpoints"][0]["state"], "healthy", "{channel}");
+    let [copies, many, broken] = [0, 1, 2].map(|list| &overview["progress"][list]);
+    let rows = json!([
+        {"name": "a.tar", "used": 3, "limit": 8, "unit": "bytes"},
+        {"name": "b.tar", "used": 1, "limit": null, "unit": ""},
+    ]);
+    assert_eq!(*copies, json!({"title": "Copies", "row_count": 2, "rows": rows}));
+    assert_eq!((&many["row_count"], many["rows"].as_array().unwrap().len()), (&json!(201), 200));
+    assert_eq!(*broken, json!({"title": "Broken", "row_count": 0, "rows": []}));
     assert_eq!(status(&get("/healthz").await), "200");
     assert_eq!(status(&get("/metrics").await), "200");
     serving.abort();

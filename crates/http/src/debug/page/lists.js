@@ -127,41 +127,72 @@ const registrationTable = new SortableTable({
   ],
 });
 
-// ---- Limits.
+// ---- Limits, and the progress of what the program does.
 
 // The shares of a limit from which its meter warns.
 const WARN_AT = 0.7, BAD_AT = 0.95;
-const limitItems = new Map();
 
 const quantity = (number, unit) => (unit === "bytes" ? bytes(number) : unit === "ms" ? exactDuration(number) : `${count(number)} ${unit}`);
 
-/** Draws the limits: those with a current value as meters, the others below. */
-function drawLimits(list, limits) {
-  const elements = limits.map((limit) => {
-    const { name, unit, used, limit: most } = limit;
-    let item = limitItems.get(name);
+/** A list of amounts: those of which the most is known as meters, the others below. */
+class MeterList {
+  /** With `warns`, a meter that is nearly full is a warning. */
+  constructor({ warns }) {
+    this.warns = warns;
+    this.items = new Map();
+    this.element = el("ul", { class: "limits" });
+  }
+
+  draw(amounts) {
+    const names = new Set(amounts.map(({ name }) => name));
+    for (const name of this.items.keys()) if (!names.has(name)) this.items.delete(name);
+    const elements = amounts.map((amount) => this.drawAmount(amount));
+    arrange(this.element, [...elements.filter(([counted]) => counted), ...elements.filter(([counted]) => !counted)].map(([, element]) => element));
+  }
+
+  drawAmount({ name, unit, used, limit: most }) {
+    let item = this.items.get(name);
     if (!item) {
       const value = el("span", { class: "value" });
       const fill = el("i", {});
       const meter = el("div", { class: "meter", role: "meter", "aria-label": name, "aria-valuemin": 0 }, fill);
       item = { value, fill, meter, element: el("li", {}, el("code", {}, name), value, meter) };
-      limitItems.set(name, item);
+      this.items.set(name, item);
     }
     const counted = used !== null && most !== null;
     const part = counted && most > 0 ? Math.min(1, used / most) : 0;
     const format = unit === "bytes" ? bytes : count;
     setText(item.value, counted ? `${format(used)} of ${format(most)}`
-      : used !== null ? `${quantity(used, unit)}, no limit`
-      : most !== null ? quantity(most, unit) : "none");
+      : used === null ? (most === null ? "none" : quantity(most, unit))
+      : this.warns ? `${quantity(used, unit)}, no limit` : quantity(used, unit));
     item.meter.hidden = !counted;
     item.fill.hidden = part === 0;
     item.fill.style.width = `${(100 * part).toFixed(1)}%`;
     setAttribute(item.meter, "aria-valuemax", most ?? 0);
     setAttribute(item.meter, "aria-valuenow", used ?? 0);
     setAttribute(item.meter, "aria-valuetext", item.value.textContent);
-    setAttribute(item.element, "data-state", part >= BAD_AT ? "bad" : part >= WARN_AT ? "warn" : null);
+    setAttribute(item.element, "data-state", !this.warns ? null : part >= BAD_AT ? "bad" : part >= WARN_AT ? "warn" : null);
     setAttribute(item.element, "class", counted ? "counted" : "fixed");
     return [counted, item.element];
-  });
-  arrange(list, [...elements.filter(([counted]) => counted), ...elements.filter(([counted]) => !counted)].map(([, element]) => element));
+  }
+}
+
+const progressViews = new Map();
+
+/** Draws the lists of the program into the element. */
+function drawProgress(parent, lists) {
+  const titles = new Set(lists.map(({ title }) => title));
+  for (const title of progressViews.keys()) if (!titles.has(title)) progressViews.delete(title);
+  arrange(parent, lists.map(({ title, row_count: all, rows }) => {
+    let view = progressViews.get(title);
+    if (!view) {
+      const note = el("span", { class: "source" });
+      const meters = new MeterList({ warns: false });
+      view = { note, meters, element: el("article", { class: "channel" }, el("header", {}, el("h3", {}, title), note), meters.element) };
+      progressViews.set(title, view);
+    }
+    setText(view.note, rows.length < all ? `${count(rows.length)} of ${count(all)} shown` : "");
+    view.meters.draw(rows);
+    return view.element;
+  }));
 }

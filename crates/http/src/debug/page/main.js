@@ -45,10 +45,12 @@ class Section {
   }
 }
 
-const limitList = el("ul", { class: "limits" });
+const limitList = new MeterList({ warns: true });
+const progressList = el("div", { class: "channels" });
 const channelList = el("div", { class: "channels" });
 const listedNote = (text) => el("span", { class: "panel-note" }, text);
 const sections = {
+  progress: new Section("progress", "Progress", progressList),
   methods: new Section("methods", "Methods", methodTable.element, { extras: [createPeriodChoice()] }),
   calls: new Section("calls", "In flight", callTable.element),
   streams: new Section("streams", "Streams", streamTable.element),
@@ -56,14 +58,14 @@ const sections = {
   slow: new Section("slow", "Slow", slowTable.element, { extras: [listedNote("the latest first")] }),
   connections: new Section("connections", "Connections", connectionTable.element),
   channels: new Section("channels", "Channels", channelList),
-  limits: new Section("limits", "Limits", limitList),
+  limits: new Section("limits", "Limits", limitList.element),
   registrations: new Section("registrations", "Registrations", registrationTable.element),
 };
 byId("sections").append(...Object.values(sections).map(({ element }) => element));
 byId("jumps").append(...Object.values(sections).map(({ jump }) => jump));
 
 function draw() {
-  const { server, channels } = model;
+  const { server, channels, progress } = model;
   drawTiles();
   byId("bar").hidden = false;
   const number = (found, all) => (found < all ? `${count(found)} of ${count(all)}` : count(all));
@@ -78,11 +80,13 @@ function draw() {
     list(sections.failed, failedTable, server.failed, server.failed.length, hasRecent ? "bad" : null);
     list(sections.slow, slowTable, server.slow);
     list(sections.connections, connectionTable, server.connections, Math.max(sample.connections, server.connections.length));
-    drawLimits(limitList, server.limits);
+    limitList.draw(server.limits);
     sections.limits.show(server.limits.length > 0);
     list(sections.registrations, registrationTable, server.registrations);
   }
   for (const [name, section] of Object.entries(sections)) if (!server && name !== "channels") section.show(false);
+  drawProgress(progressList, progress);
+  sections.progress.show(progress.length > 0);
   drawChannels(channelList, channels);
   sections.channels.show(channels.length > 0 || !server, count(channels.length));
   setText(byId("kind"), server ? "server" : "client");

@@ -12,6 +12,8 @@ const model = {
   // The newest Overview, without services and histories; null for a process that is only a client.
   server: null,
   channels: [],
+  // The lists of the program: how far it is.
+  progress: [],
   // Description and history of each method, by its full name.
   descriptions: new Map(),
   histories: new Map(),
@@ -91,6 +93,7 @@ function apply(snapshot, full) {
   rates.record(now, pairs);
   model.server = server;
   model.channels = channels;
+  model.progress = snapshot.progress ?? [];
   return wasRestarted;
 }
 
