@@ -11,7 +11,7 @@ use std::time::Duration;
 use crate::{blocks, chapters};
 
 /// The time limit of one command.
-const LIMIT: Duration = Duration::from_secs(20);
+const LIMIT: Duration = Duration::from_secs(120);
 /// The end of a command's output.
 const END: &str = "=== end of output";
 const HOST: &str = "127.0.0.1:";
