@@ -78,6 +78,8 @@ pub(crate) const fn idempotence(method: &MethodInfo) -> &'static str {
         "idempotent"
     } else if method.idempotent_at_same_server {
         "idempotent at the same server"
+    } else if method.once {
+        "carried out once"
     } else {
         ""
     }

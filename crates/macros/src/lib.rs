@@ -82,6 +82,8 @@ mod type_text;
 /// | `#[rpc(name = "who")]` | the name on the wire; default: the method's |
 /// | `#[rpc(idempotent)]` | calling it twice has the effect of calling it once, **also at two servers**, so lost calls are repeated at any |
 /// | `#[rpc(idempotent = "same_server")]` | calling it twice has that effect at one server only, which keeps the state for itself, so lost calls are repeated there and nowhere else |
+/// | `#[rpc(once)]` | the server carries out all tries of a call once: a second try joins the first or gets its answer, so lost calls are repeated at that server |
+/// | `#[rpc(once = "anywhere")]` | the same for servers that share a `DedupStore`, so lost calls are repeated at any |
 /// | `#[rpc(one_way)]` | there is no response; the client's method is ready once the request is sent |
 #[proc_macro_attribute]
 pub fn service(settings: TokenStream, item: TokenStream) -> TokenStream {

@@ -25,6 +25,8 @@ pub(crate) struct Method {
     pub(crate) parameters: Parameters,
     pub(crate) output: Output,
     pub(crate) idempotent: Option<Idempotence>,
+    /// The servers at which the calls with one key are carried out once.
+    pub(crate) once: Option<Idempotence>,
     pub(crate) one_way: bool,
 }
 
@@ -48,6 +50,7 @@ impl Method {
             let message = "a method that streams always has a response: remove `one_way`, or this parameter";
             errors.add(&half.parameter.ty, message);
         }
+        check_once(&rpc, &parameters, errors);
         item.attrs.retain(|attr| !Rpc::owns(attr));
         Some(Self {
             doc: documentation::text(&item.attrs),
@@ -56,6 +59,7 @@ impl Method {
             parameters,
             output,
             idempotent: rpc.idempotent.map(|(_, idempotence)| idempotence),
+            once: rpc.once.map(|(_, scope)| scope),
             one_way: rpc.one_way.is_some(),
         })
     }
@@ -100,6 +104,21 @@ fn check_qualifiers(signature: &Signature, errors: &mut Errors) {
     }
     if let Some(clause) = &generics.where_clause {
         errors.add(clause, "a method of a service cannot have a `where` clause: remove it");
+    }
+}
+
+/// Checks that a method that is carried out once has one response, which can be kept.
+fn check_once(rpc: &Rpc, parameters: &Parameters, errors: &mut Errors) {
+    let Some((span, _)) = rpc.once else { return };
+    let mut refuse = |message| errors.push(syn::Error::new(span, message));
+    if rpc.one_way.is_some() {
+        refuse("a one-way method has no response that a second try could get: remove `once` or `one_way`");
+    }
+    if !parameters.streams.is_empty() {
+        refuse("a method that streams is not carried out once, since its items are not kept: remove `once`");
+    }
+    if rpc.idempotent.is_some() {
+        refuse("a method that is idempotent needs no keys: remove `once` or `idempotent`");
     }
 }
 

@@ -14,6 +14,8 @@ pub(crate) struct Rpc {
     pub(crate) name: Option<LitStr>,
     /// The position of `idempotent`, and where calling the method twice has the effect of calling it once.
     pub(crate) idempotent: Option<(Span, Idempotence)>,
+    /// The position of `once`, and the servers that share the store of its keys.
+    pub(crate) once: Option<(Span, Idempotence)>,
     /// The position of `one_way`: the method has no response.
     pub(crate) one_way: Option<Span>,
 }
@@ -28,6 +30,23 @@ pub(crate) enum Idempotence {
 }
 
 impl Idempotence {
+    /// Parses what follows `once`: nothing, or `= "anywhere"`.
+    fn parse_once(meta: &ParseNestedMeta<'_>) -> syn::Result<Self> {
+        if !meta.input.peek(Token![=]) {
+            return Ok(Self::SameServer);
+        }
+        let scope: LitStr = meta.value()?.parse()?;
+        match &*scope.value() {
+            "anywhere" => Ok(Self::Anywhere),
+            "same_server" => Ok(Self::SameServer),
+            _ => {
+                let message = "unknown scope: write `once` if each server keeps its own keys, or `once = \"anywhere\"` if all \
+                               share a store of keys";
+                Err(syn::Error::new(scope.span(), message))
+            }
+        }
+    }
+
     /// Parses what follows `idempotent`: nothing, or `= "same_server"`.
     fn parse(meta: &ParseNestedMeta<'_>) -> syn::Result<Self> {
         if !meta.input.peek(Token![=]) {
@@ -66,11 +85,12 @@ impl Rpc {
         let span = meta.path.span();
         let twice = match &*key {
             "idempotent" => self.idempotent.replace((span, Idempotence::parse(meta)?)).is_some(),
+            "once" => self.once.replace((span, Idempotence::parse_once(meta)?)).is_some(),
             "one_way" => self.one_way.replace(span).is_some(),
             "name" => self.name.replace(meta.value()?.parse()?).is_some(),
             _ => {
                 let message =
-                    "unknown setting of a method: write `idempotent`, `one_way` or `name = \"...\"`";
+                    "unknown setting of a method: write `idempotent`, `once`, `one_way` or `name = \"...\"`";
                 return Err(meta.error(message));
             }
         };

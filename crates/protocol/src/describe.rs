@@ -71,6 +71,10 @@ pub struct MethodInfo {
     /// `false` then.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub idempotent_at_same_server: bool,
+    /// `true` if the server carries out the calls with the same
+    /// [`farcall-idempotency-key`](crate::metadata::IDEMPOTENCY_KEY) once.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub once: bool,
     /// `true` if callers send items to the method, or get items from it.
     #[serde(default)]
     pub streaming: bool,
@@ -136,6 +140,13 @@ impl MethodInfo {
     #[must_use]
     pub const fn idempotent(mut self, idempotent: bool) -> Self {
         self.idempotent = idempotent;
+        self
+    }
+
+    /// Declares that the server carries out the calls with the same key once.
+    #[must_use]
+    pub const fn once(mut self, once: bool) -> Self {
+        self.once = once;
         self
     }
 

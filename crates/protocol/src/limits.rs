@@ -4,6 +4,10 @@ use std::fmt;
 
 /// The largest Option frame, in bytes.
 pub const MAX_OPTION_BYTES: usize = 4 * 1024;
+/// The longest name of a store of keys in a server's Option, in bytes; more is cut off.
+pub const MAX_ONCE_STORE_BYTES: usize = 128;
+/// The longest [key](crate::metadata::IDEMPOTENCY_KEY) of a call that is carried out once, in bytes.
+pub const MAX_IDEMPOTENCY_KEY_BYTES: usize = 256;
 /// The largest header frame, in bytes.
 pub const MAX_HEADER_BYTES: usize = 64 * 1024;
 /// The largest number of pairs of a message's metadata: a peer chooses how many small ones fill a header, and each

@@ -12,7 +12,8 @@ use crate::limits::MAX_METADATA_PAIRS;
 pub const RESERVED_PREFIX: &str = "farcall-";
 /// The number of this attempt at a call, from 1.
 pub const ATTEMPT: &str = "farcall-attempt";
-/// The key under which a server can tell a repeated call from a new one.
+/// The key under which a server can tell a repeated call from a new one: 1 to 256 visible ASCII characters. A method that is
+/// declared `once` carries out the calls of one caller with the same key once.
 pub const IDEMPOTENCY_KEY: &str = "farcall-idempotency-key";
 /// The [`Criticality`] of the call. Unlike the protocol's other keys, calls that a handler makes inherit it.
 pub const CRITICALITY: &str = "farcall-criticality";

@@ -50,6 +50,8 @@ pub struct MethodSchema {
     pub idempotent: bool,
     /// `true` if calling it twice has the effect of calling it once only at the same server.
     pub idempotent_at_same_server: bool,
+    /// `true` if the server carries out the calls with the same key once.
+    pub once: bool,
 }
 
 impl Document {
@@ -113,6 +115,7 @@ impl MethodSchema {
             items_out: None,
             idempotent: false,
             idempotent_at_same_server: false,
+            once: false,
         }
     }
 

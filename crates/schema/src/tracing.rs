@@ -184,6 +184,7 @@ fn by_names(info: &MethodInfo) -> MethodSchema {
         items_out: info.streams.out_type.as_deref().map(known),
         idempotent: info.idempotent,
         idempotent_at_same_server: info.idempotent_at_same_server,
+        once: info.once,
     }
 }
 

@@ -33,6 +33,18 @@ pub enum BuildError {
         /// The name.
         name: String,
     },
+    /// A method was declared `once`, and there is no such method.
+    #[error("method `{name}` is declared `once`, and there is no such method: add it first")]
+    UnknownOnce {
+        /// The name.
+        name: String,
+    },
+    /// A method that streams was declared `once`.
+    #[error("method `{name}` is declared `once`, and streams: items are not kept for a second try")]
+    OnceStream {
+        /// The name.
+        name: String,
+    },
     /// An address does not parse.
     #[error(transparent)]
     Address(#[from] AddressError),

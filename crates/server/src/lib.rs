@@ -35,6 +35,7 @@ mod error;
 mod limits;
 mod memory_budget;
 mod observe;
+mod once;
 mod peer_usage;
 mod server;
 mod service;
@@ -56,6 +57,10 @@ pub use self::observe::overview::{
     RegistrationOverview, WindowStats,
 };
 pub use self::observe::streams::{StreamMetrics, StreamOverview};
+pub use self::once::memory_store::MemoryDedupStore;
+pub use self::once::once_call::OnceCall;
+pub use self::once::options::OnceOptions;
+pub use self::once::store::{Claim, DedupStore};
 pub use self::server::Server;
 pub use self::server::builder::ServerBuilder;
 pub use self::server::handle::ServerHandle;

@@ -153,6 +153,7 @@ impl Attempts {
             return Err(error.with_attempts(std::mem::take(&mut self.log)));
         }
         self.counted += u32::from(counts_as_attempt(&error));
+        request.failed(&error);
         if is_bound_to_its_server(&error, request.idempotence()) {
             self.endpoint.bind_to_last();
         }

@@ -158,6 +158,7 @@ impl<T: Send + 'static, E: Send + 'static> Broadcast<T, E> {
     async fn begin(self) -> Result<Outcomes<T, E>, RpcError> {
         let Self { core, mut request, decode } = self;
         request.start().map_err(|error| error.of(request.method_name()))?;
+        request.forget_tries();
         core.budget.deposit();
         let targets = targets(&core, &request).await.map_err(|error| error.of(request.method_name()))?;
         core.totals().count_broadcast(targets.len());

@@ -34,9 +34,12 @@ pub(crate) mod broadcast;
 pub(crate) mod channel_core;
 mod endpoint_choice;
 mod in_flight_call;
+mod inherited_metadata;
 pub(crate) mod interceptor;
 pub(crate) mod layer;
+mod once;
 pub(crate) mod request;
+mod request_error;
 pub(crate) mod response_future;
 mod retry;
 pub(crate) mod retry_budget;
@@ -248,6 +251,47 @@ impl<T, E> Call<T, E> {
     /// do not declare it.
     pub fn idempotent_at_same_server(mut self) -> Self {
         self.request.set_idempotent_at_same_server();
+        self
+    }
+
+    /// Has the server carry the call out once, however often it is made. The method must be declared `once` by the server:
+    /// `#[rpc(once)]`, or [`Service::once`](https://docs.rs/farcall-server/latest/farcall_server/struct.Service.html).
+    ///
+    /// The call gets a key, `farcall-idempotency-key`, which is the same in all its tries. If it is interrupted, it is made
+    /// again at the endpoint that it was sent to, for up to two minutes, and joins the first try or gets its answer. It is not
+    /// made again once that server has restarted, which it would not know of: then the call fails, with `maybe`. If the call
+    /// is dropped, the server carries it out all the same.
+    ///
+    /// A key of the caller's, such as the number of an order, is set by
+    /// [`metadata`](Call::metadata)`("farcall-idempotency-key", ..)`: then another call with that key, also of another
+    /// process, is a try of the same call.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use farcall_client::{Channel, Connection, ConnectionOptions};
+    /// # use farcall_transport::{PeerAddress, Stream};
+    /// # let pay = async |cents: u64| cents;
+    /// # let server = farcall_server::Server::builder().method("Bank.pay", pay).once("Bank.pay");
+    /// # let (near, far) = tokio::io::duplex(1024);
+    /// # server.build()?.handle().serve_stream(Stream::new(far), PeerAddress::Memory);
+    /// # let address = "tcp@10.0.0.3:7001".parse()?;
+    /// # let connection = Connection::over(Stream::new(near), &address, &ConnectionOptions::default()).await?;
+    /// # let channel = Channel::from(connection);
+    /// let paid = channel.call::<u64>("Bank.pay", &500).once().await?;
+    /// assert_eq!(paid, 500);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn once(mut self) -> Self {
+        self.request.set_once();
+        self
+    }
+
+    /// Does the same as [`Call::once`] for servers that share a store of keys: an interrupted call is also made again at
+    /// another one, and can be [hedged](RetryPolicy::hedge_after). A server with another store is not asked.
+    pub fn once_anywhere(mut self) -> Self {
+        self.request.set_once_anywhere();
         self
     }
 

@@ -7,14 +7,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use farcall_context::Inherited;
-use farcall_context::trace::{TRACESTATE, TraceContext};
 use farcall_discovery::KeySource;
-use farcall_protocol::metadata::{ATTEMPT, CRITICALITY, RESERVED_PREFIX, TRACEPARENT};
-use farcall_protocol::{
-    Body, Code, Codec, Criticality, EncodeError, Execution, Flags, Metadata, MetadataError,
-};
+use farcall_protocol::metadata::{ATTEMPT, CRITICALITY, IDEMPOTENCY_KEY};
+use farcall_protocol::{Body, Code, Codec, Criticality, EncodeError, Flags, Metadata};
 use tokio::time::Instant;
 
+use super::inherited_metadata::merge;
+use super::once::{OnceTries, new_key};
+use super::request_error::RequestError;
 use super::retry::Idempotence;
 use super::retry_policy::RetryPolicy;
 use super::routing_key;
@@ -63,6 +63,8 @@ struct Options {
     link: Option<Arc<Link>>,
     /// An endpoint that is called only if there is no other.
     avoided: Option<Arc<Backend>>,
+    /// The tries of a call that is carried out once; `None` if its tries are not told apart, as in a broadcast.
+    tries: Option<Arc<OnceTries>>,
 }
 
 /// The endpoint of one request of a broadcast, which is tried once.
@@ -72,13 +74,6 @@ pub(crate) enum BroadcastTarget {
     Only,
     /// One of many.
     Backend(Arc<Backend>),
-}
-
-/// Mistakes in a request's description, reported when the call starts.
-#[derive(Clone, Debug)]
-enum RequestError {
-    Arguments(EncodeError),
-    Metadata(MetadataError),
 }
 
 impl Request {
@@ -194,6 +189,73 @@ impl Request {
         }
     }
 
+    /// Returns `true` if the server carries out all tries of the call once.
+    #[must_use]
+    pub const fn is_once(&self) -> bool {
+        self.flags.contains(Flags::ONCE)
+    }
+
+    /// Has the server carry the call out once, however often it is made: see [`Call::once`](crate::Call::once). Clones of the
+    /// request are tries of the same call.
+    pub fn set_once(&mut self) {
+        self.set_idempotent_at_same_server();
+        if self.is_once() {
+            return;
+        }
+        self.flags = self.flags.with(Flags::ONCE);
+        self.options_mut().tries = Some(Arc::default());
+        let metadata = self.metadata.get_or_insert_default();
+        if metadata.get(IDEMPOTENCY_KEY).is_none() {
+            metadata.insert(IDEMPOTENCY_KEY, new_key()).expect("the key is well formed");
+        }
+    }
+
+    /// Has the servers, which share a store, carry the call out once: see
+    /// [`Call::once_anywhere`](crate::Call::once_anywhere).
+    pub fn set_once_anywhere(&mut self) {
+        self.set_once();
+        // Not the flag on the wire, which allows a proxy to repeat the call without its key.
+        self.idempotence = Idempotence::Anywhere;
+    }
+
+    /// Returns the tries of a call that is carried out once.
+    fn tries(&self) -> Option<&OnceTries> {
+        if !self.is_once() {
+            return None;
+        }
+        self.options.as_ref()?.tries.as_deref()
+    }
+
+    /// Notes that the request is sent over this connection.
+    #[inline]
+    pub(crate) fn sent_over(&self, connection: &Connection) {
+        if let Some(tries) = self.tries() {
+            tries.sent_over(connection);
+        }
+    }
+
+    /// Notes that the request was not sent after all.
+    #[inline]
+    pub(crate) fn unsent(&self) {
+        if let Some(tries) = self.tries() {
+            tries.unsent();
+        }
+    }
+
+    /// Notes how a try of the request has failed.
+    pub(crate) fn failed(&self, error: &RpcError) {
+        if let Some(tries) = self.tries() {
+            tries.failed(error.execution());
+        }
+    }
+
+    /// Makes the requests to all endpoints separate calls, none of which is repeated.
+    pub(crate) fn forget_tries(&mut self) {
+        if self.is_once() {
+            self.options_mut().tries = None;
+        }
+    }
+
     pub(crate) const fn idempotence(&self) -> Idempotence {
         self.idempotence
     }
@@ -221,6 +283,9 @@ impl Request {
 
     /// Makes it the request of a streaming call.
     pub(crate) fn set_link(&mut self, link: Arc<Link>) {
+        if self.is_once() {
+            self.error.get_or_insert_with(|| Box::new(RequestError::OnceStream));
+        }
         self.flags = self.flags.with(Flags::STREAMING);
         self.options_mut().link = Some(link);
     }
@@ -330,11 +395,11 @@ impl Request {
     /// The request cannot be sent to any endpoint.
     pub(crate) fn start(&mut self) -> Result<(), RpcError> {
         if let Some(error) = self.error.take() {
-            return Err(self.description_error(*error));
+            return Err(error.into_rpc_error(&self.method));
         }
         merge(&mut self.inherited, &mut self.metadata);
         if let Some(Err(error)) = self.metadata.as_deref().map(Metadata::check_len) {
-            return Err(self.description_error(RequestError::Metadata(error)));
+            return Err(RequestError::Metadata(error).into_rpc_error(&self.method));
         }
         if self.timeout.is_some() || self.inherited.deadline.is_some() || self.deadline.is_some() {
             let now = Instant::now();
@@ -351,19 +416,6 @@ impl Request {
         let own = self.timeout.take().map(|limit| Deadline::after(now, limit));
         let inherited = self.inherited.deadline.take().map(|at| Deadline::at(at, now));
         self.deadline = Deadline::first(self.deadline, Deadline::first(own, inherited));
-    }
-
-    #[cold]
-    fn description_error(&self, error: RequestError) -> RpcError {
-        let invalid =
-            |message| RpcError::new(Code::InvalidArgument, Execution::NotSent, Phase::Prepare, message);
-        let method = &self.method;
-        match error {
-            RequestError::Metadata(error) => invalid(format!("`{method}`: {error}")).with_source(error),
-            RequestError::Arguments(error) => {
-                invalid(format!("arguments of `{method}`: {error}")).with_source(error)
-            }
-        }
     }
 
     /// Returns the deadline, once the call has started.
@@ -401,9 +453,12 @@ impl Request {
     ///
     /// # Errors
     ///
-    /// The body is larger than the server accepts.
+    /// The body is larger than the server accepts, or the server would not know that it has carried out the call before.
     #[inline]
     pub(crate) fn encode(&self, connection: &Connection) -> Result<EncodedRequest<'_>, RpcError> {
+        if let Some(tries) = self.tries() {
+            tries.check(&self.method, connection)?;
+        }
         let metadata = self.metadata.as_deref();
         connection.handle().encode(&self.method, &self.body, metadata, self.flags, self.deadline)
     }
@@ -427,71 +482,5 @@ impl fmt::Debug for Request {
     }
 }
 
-/// Merges inherited metadata, and the call's place in its trace, below the call's own metadata.
-fn merge(inherited: &mut Inherited, own: &mut Option<Box<Metadata>>) {
-    if inherited.metadata.is_none() && inherited.trace.is_none() {
-        return;
-    }
-    let (metadata, trace) = (inherited.metadata.take(), inherited.trace.take());
-    let mut merged = metadata.as_deref().cloned().unwrap_or_default();
-    merged.retain(|key, _| !key.starts_with(RESERVED_PREFIX) || key == CRITICALITY);
-    let trace = trace.as_deref().copied();
-    let named = own.as_deref().and_then(|own| own.get(TRACEPARENT));
-    if named.is_some() || trace.is_some() {
-        let sent = named.map_or(trace, TraceContext::parse);
-        let received = merged.get(TRACEPARENT).and_then(TraceContext::parse);
-        if received.is_none()
-            || received.map(|received| received.trace_id()) != sent.map(|sent| sent.trace_id())
-        {
-            // The state of one trace is not valid for another.
-            merged.remove(TRACESTATE);
-        }
-    }
-    if let Some(trace) = trace {
-        merged.insert(TRACEPARENT, trace.to_string()).expect("the key is well formed");
-    }
-    for (key, value) in own.take().map(|own| *own).unwrap_or_default() {
-        // The key was checked when it was set.
-        let _ = merged.insert(key, value);
-    }
-    *own = (!merged.is_empty()).then(|| Box::new(merged));
-}
-
 #[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use super::*;
-
-    const S: Duration = Duration::from_secs(1);
-
-    #[tokio::test(start_paused = true)]
-    async fn second_start_can_only_shorten_the_deadline() {
-        let mut outer = Metadata::new();
-        outer.insert("tenant", "blue").unwrap();
-        let inherited = Inherited::default().metadata(Some(Arc::new(outer)));
-        let mut request = Request::new("A.a".into(), Ok(Body::default()), Some(2 * S), inherited);
-        request.start().unwrap();
-        assert_eq!(request.metadata().unwrap().get("tenant"), Some("blue"));
-        tokio::time::advance(S).await;
-        request.set_metadata("tenant", "green");
-        request.set_timeout(5 * S);
-        request.start().unwrap();
-        assert_eq!((request.timeout(), request.deadline().unwrap().limit), (Some(S), 2 * S));
-        assert_eq!(request.metadata().unwrap().get("tenant"), Some("green"));
-        request.set_timeout(S / 2);
-        request.start().unwrap();
-        assert_eq!(request.timeout(), Some(S / 2));
-    }
-
-    #[test]
-    fn metadata_error_is_reported_before_an_encode_error() {
-        let codec = Codec::default();
-        let unencodable = codec.encode_body(&std::collections::HashMap::from([((1, 2), 3)]));
-        let mut request = Request::new("A.a".into(), unencodable, None, Inherited::default());
-        request.set_metadata("Upper", "case");
-        request.set_metadata("Other", "case");
-        let error = request.start().unwrap_err();
-        assert!(error.message().starts_with("`A.a`: ") && error.message().contains("Upper"), "{error}");
-    }
-}
+mod tests;

@@ -171,6 +171,7 @@ impl ResponseFuture {
             self.continue_boxed(Attempts::after(call.into_guard()), Some(error));
             return None;
         }
+        self.request.failed(&error);
         // Most failures are final: they cost no boxed future.
         self.core.count_failure(&error);
         self.request.drop_body();
@@ -248,14 +249,20 @@ fn try_send(
     };
     let Some(connection) = connection else { return Err(FastPathMiss::MustWait(guard)) };
     let encoded = request.encode(&connection).map_err(FastPathMiss::Failed)?;
+    request.sent_over(&connection);
     match connection.try_send(&encoded, waker) {
         Ok(pending) => {
             // Guards measure the latency of their endpoints.
             let timer = if guard.is_none() { core.totals().timer() } else { None };
             Ok(InFlightCall::new(pending, guard, timer))
         }
-        Err(TrySendError::WouldWait) => Err(FastPathMiss::MustWait(guard)),
-        Err(TrySendError::Failed(error)) => Err(FastPathMiss::Failed(error)),
+        Err(error) => {
+            request.unsent();
+            Err(match error {
+                TrySendError::WouldWait => FastPathMiss::MustWait(guard),
+                TrySendError::Failed(error) => FastPathMiss::Failed(error),
+            })
+        }
     }
 }
 

@@ -156,8 +156,16 @@ pub(super) async fn send_over<T>(
     let connection = Connection::of(&place);
     progress.placed(request, &connection);
     let encoded = request.encode(&connection)?;
+    // Before it is sent: the call may be dropped while it is written.
+    request.sent_over(&connection);
     let sent = send(place, &encoded, &mut progress.phase).await;
-    sent.map_err(|error| connection.handle().send_error(&encoded, &error, progress.phase))
+    sent.map_err(|error| {
+        let error = connection.handle().send_error(&encoded, &error, progress.phase);
+        if error.execution() == Execution::NotSent {
+            request.unsent();
+        }
+        error
+    })
 }
 
 /// Makes a call once, at this backend, before its deadline.

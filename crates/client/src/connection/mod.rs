@@ -231,6 +231,11 @@ impl Connection {
         self.handle.negotiated()
     }
 
+    /// Returns the name of the server's store of keys; `None` if it carries out no calls once.
+    pub(crate) fn once_store(&self) -> Option<&Arc<str>> {
+        self.negotiated().once_store.as_ref()
+    }
+
     /// Returns the number of calls in flight, including cancelled ones that the server has not confirmed yet.
     #[must_use]
     pub fn in_flight(&self) -> usize {

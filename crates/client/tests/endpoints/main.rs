@@ -11,6 +11,7 @@ mod failing;
 mod health;
 mod hedging;
 mod lists;
+mod once;
 mod overview;
 mod places;
 mod scale;

@@ -20,6 +20,8 @@ trait Kinds {
     async fn add(&self, cx: &Context, a: i64, r#type: HashMap<String, Vec<u8>>) -> Result<i64, DivideError>;
     #[rpc(idempotent = "same_server")]
     async fn bare(&self);
+    #[rpc(once)]
+    async fn pay(&self);
     #[rpc(one_way)]
     #[cfg(not(test))]
     async fn left_out(&self);
@@ -33,6 +35,8 @@ impl Kinds for All {
     }
 
     async fn bare(&self) {}
+
+    async fn pay(&self) {}
 }
 
 fn expected() -> ServiceInfo {
@@ -44,6 +48,7 @@ fn expected() -> ServiceInfo {
             .returns("Result<i64, DivideError>")
             .idempotent(true),
         MethodInfo::new("bare").returns("()".to_owned()).idempotent_at_same_server(true),
+        MethodInfo::new("pay").returns("()".to_owned()).once(true),
     ])
 }
 

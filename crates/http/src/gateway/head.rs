@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::http::header::{AUTHORIZATION, HeaderName};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use farcall_protocol::limits::MAX_HEADER_BYTES;
-use farcall_protocol::metadata::TRACEPARENT;
+use farcall_protocol::metadata::{IDEMPOTENCY_KEY, TRACEPARENT};
 use farcall_protocol::{Code, EscapedText, Metadata, Status, truncate};
 
 use super::failure::Failure;
@@ -14,6 +14,8 @@ use super::failure::Failure;
 const TIMEOUT: HeaderName = HeaderName::from_static("farcall-timeout-ms");
 /// The header that marks a call as idempotent.
 const IDEMPOTENT: HeaderName = HeaderName::from_static("farcall-idempotent");
+/// The header with the key of a call that is carried out once, as in draft-ietf-httpapi-idempotency-key-header.
+const IDEMPOTENCY: HeaderName = HeaderName::from_static("idempotency-key");
 /// The prefix of headers with metadata.
 pub(super) const META_PREFIX: &str = "farcall-meta-";
 /// The longest timeout, a day: no client keeps a connection longer, and a larger value is a mistake in the
@@ -106,7 +108,7 @@ fn idempotent(value: &str) -> Result<bool, Failure> {
     }
 }
 
-/// Reads the headers with the prefix, and W3C's `traceparent`.
+/// Reads the headers with the prefix, the `Idempotency-Key`, and W3C's `traceparent`.
 fn metadata(headers: &HeaderMap) -> Result<Option<Metadata>, Failure> {
     let mut metadata = Metadata::new();
     for name in headers.keys() {
@@ -116,6 +118,11 @@ fn metadata(headers: &HeaderMap) -> Result<Option<Metadata>, Failure> {
         inserted.map_err(|error| {
             Failure::invalid(format!("the header `{}`: {error}", truncate(name.as_str(), 300)))
         })?;
+    }
+    if let Some(key) = only(headers, &IDEMPOTENCY)? {
+        // The draft has a string in quotes; many clients leave them out.
+        let unquoted = key.strip_prefix('"').and_then(|key| key.strip_suffix('"')).unwrap_or(key);
+        metadata.insert(IDEMPOTENCY_KEY, unquoted).expect("its key is one");
     }
     // W3C: a duplicate or malformed `traceparent` is ignored, not an error.
     if let Ok(Some(trace)) = only(headers, &HeaderName::from_static(TRACEPARENT))
@@ -166,6 +173,15 @@ mod tests {
         for wrong in ["", "1", "yes", "TRUE"] {
             assert!(idempotent(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn idempotency_key_is_read_with_and_without_quotes() {
+        for written in ["order-17", "\"order-17\""] {
+            let head = read(&[("idempotency-key", written)]).unwrap();
+            assert_eq!(head.metadata.unwrap().get(IDEMPOTENCY_KEY), Some("order-17"));
+        }
+        assert!(read(&[("idempotency-key", "a"), ("idempotency-key", "b")]).is_err());
     }
 
     #[test]

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use farcall_protocol::Code;
+use farcall_protocol::limits::MAX_IDEMPOTENCY_KEY_BYTES;
 use farcall_schema::{Document, MethodSchema, ServiceSchema, Type};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Map, Value, json};
@@ -72,6 +73,10 @@ fn operation(types: &Types<'_>, name: &str, service: &ServiceSchema, method: &Me
         "requestBody": openapi_stream::request(items_in.as_ref(), request_body(types, method)),
         "responses": responses,
     });
+    if method.once {
+        let parameters = operation["parameters"].as_array_mut().expect("it is one");
+        parameters.push(json!({ "$ref": "#/components/parameters/idempotencyKey" }));
+    }
     let summary = method.doc.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default();
     describe(&mut operation, "summary", summary);
     describe(&mut operation, "description", method.doc.trim());
@@ -210,6 +215,12 @@ fn components() -> Value {
                 "in": "header",
                 "description": "Whether the call may be made twice with the effect of once.",
                 "schema": { "type": "boolean" },
+            },
+            "idempotencyKey": {
+                "name": "Idempotency-Key",
+                "in": "header",
+                "description": "The key of the call: calls with the same one are carried out once.",
+                "schema": { "type": "string", "minLength": 1, "maxLength": MAX_IDEMPOTENCY_KEY_BYTES },
             },
         },
         "securitySchemes": { "bearer": { "type": "http", "scheme": "bearer" } },

@@ -157,11 +157,15 @@ fn call(service: &Service, method: &Method) -> TokenStream {
         Idempotence::Anywhere => quote!(.idempotent()),
         Idempotence::SameServer => quote!(.idempotent_at_same_server()),
     });
+    let once = method.once.map(|scope| match scope {
+        Idempotence::Anywhere => quote!(.once_anywhere()),
+        Idempotence::SameServer => quote!(.once()),
+    });
     let streaming = streaming(method);
     let checked = checked::of_method(method);
     if checked.is_empty() {
         return quote! {
-            self.channel.#make(#name, &#arguments_ident { #(#fields),* }) #streaming #idempotent
+            self.channel.#make(#name, &#arguments_ident { #(#fields),* }) #streaming #idempotent #once
         };
     }
     let fields: Vec<_> = fields.collect();
@@ -174,6 +178,6 @@ fn call(service: &Service, method: &Method) -> TokenStream {
         fn #ident<#(#bounds),*>(#channel: &#farcall::Channel, #(#fields: #field_types),*) -> #returns {
             #channel.#make(#name, &#arguments_ident { #(#fields),* }) #streaming
         }
-        #ident::<#(#types),*>(&self.channel, #(#fields),*) #idempotent
+        #ident::<#(#types),*>(&self.channel, #(#fields),*) #idempotent #once
     }}
 }

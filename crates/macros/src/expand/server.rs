@@ -44,7 +44,7 @@ pub(super) fn expand(service: &Service) -> TokenStream {
 /// Generates the description of a method for `farcall.services`.
 fn info(service: &Service, method: &Method) -> TokenStream {
     let farcall = &service.farcall;
-    let Method { name, doc, parameters, output, idempotent, .. } = method;
+    let Method { name, doc, parameters, output, idempotent, once, .. } = method;
     let name = &name.text;
     let params = parameters.sent.iter().map(|parameter| {
         let (name, ty) = (parameter.name(), type_text(&parameter.ty));
@@ -57,12 +57,13 @@ fn info(service: &Service, method: &Method) -> TokenStream {
         Some(Idempotence::SameServer) => quote!(SameServer),
     };
     let idempotence = quote!(#farcall::__private::Idempotence::#idempotence);
+    let once = once.map(|_| quote!(.once(true)));
     let items = parameters.streams.iter().map(|half| {
         let item = type_text(&half.item);
         if half.sends { quote!(.sends_items(#item)) } else { quote!(.takes_items(#item)) }
     });
     quote! {
-        #farcall::__private::method_info(#name, #doc, &[#(#params),*], #returns, &#idempotence) #(#items)*
+        #farcall::__private::method_info(#name, #doc, &[#(#params),*], #returns, &#idempotence) #once #(#items)*
     }
 }
 

@@ -20,6 +20,14 @@ trait Arith {
     async fn unknown_scope(&self);
     #[rpc(idempotent = same_server)]
     async fn unquoted_scope(&self);
+    #[rpc(once = "sometimes")]
+    async fn unknown_once(&self);
+    #[rpc(once, one_way)]
+    async fn once_one_way(&self);
+    #[rpc(idempotent, once)]
+    async fn once_idempotent(&self);
+    #[rpc(once)]
+    async fn once_stream(&self, out: farcall::Sender<u8>);
 }
 
 fn main() {}

@@ -10,7 +10,9 @@ use super::{DEFAULT_CONNECT_TIMEOUT, MAGIC_NUMBER, STREAMS, VERSION};
 use crate::code::{Code, Execution};
 use crate::codec::Codec;
 use crate::compression::Compression;
-use crate::limits::{MAX_OPTION_BYTES, MaxFrameBytes, MaxInFlight, MaxStreams, StreamWindow};
+use crate::limits::{
+    MAX_ONCE_STORE_BYTES, MAX_OPTION_BYTES, MaxFrameBytes, MaxInFlight, MaxStreams, StreamWindow,
+};
 use crate::object::Object;
 use crate::status::Status;
 use crate::text::{MAX_PEER_TEXT, truncate};
@@ -189,6 +191,7 @@ impl ClientOffer {
                 MaxInFlight::new(usize::try_from(calls).unwrap_or(usize::MAX))
             }),
             streams,
+            once_store: answer.once_store.map(|name| truncate(&name, MAX_ONCE_STORE_BYTES).into()),
         })
     }
 }

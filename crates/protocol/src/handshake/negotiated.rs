@@ -1,5 +1,6 @@
 //! [`Negotiated`]: the terms of a connection after the handshake.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::codec::Codec;
@@ -24,6 +25,9 @@ pub struct Negotiated {
     pub max_in_flight: MaxInFlight,
     /// The terms of streams; `None` if the sides did not agree on streams.
     pub streams: Option<StreamTerms>,
+    /// The name of the store in which the server keeps the keys of calls that it carries out once: at most
+    /// [`MAX_ONCE_STORE_BYTES`](crate::limits::MAX_ONCE_STORE_BYTES). `None` if it carries out none so.
+    pub once_store: Option<Arc<str>>,
 }
 
 /// The terms of the streams of a connection.
@@ -64,6 +68,7 @@ impl Negotiated {
             receive_limit: MaxFrameBytes::DEFAULT,
             max_in_flight: MaxInFlight::DEFAULT,
             streams: None,
+            once_store: None,
         }
     }
 }

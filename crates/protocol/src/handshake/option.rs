@@ -54,6 +54,8 @@ pub(super) struct ServerOption {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) max_streams: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) once_store: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) codecs: Option<Vec<String>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) error: Option<Object<OptionError>>,

@@ -1,6 +1,7 @@
 //! [`ServerPolicy`]: the terms that a server offers, and its answers to clients.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::negotiated::{Negotiated, StreamTerms};
@@ -11,7 +12,9 @@ use super::{DEFAULT_CONNECT_TIMEOUT, MAGIC_NUMBER, STREAMS, VERSION};
 use crate::code::Code;
 use crate::codec::Codec;
 use crate::compression::Compression;
-use crate::limits::{MAX_OPTION_BYTES, MaxFrameBytes, MaxInFlight, MaxStreams, StreamWindow};
+use crate::limits::{
+    MAX_ONCE_STORE_BYTES, MAX_OPTION_BYTES, MaxFrameBytes, MaxInFlight, MaxStreams, StreamWindow,
+};
 use crate::object::Object;
 use crate::status::Status;
 use crate::text::truncate;
@@ -33,6 +36,9 @@ pub struct ServerPolicy {
     pub max_in_flight: MaxInFlight,
     /// The terms of streams; `None` if the server has none.
     pub streams: Option<StreamPolicy>,
+    /// The name of the store in which the server keeps the keys of calls that it carries out once; `None` if it carries
+    /// out none so.
+    pub once_store: Option<Arc<str>>,
 }
 
 /// The terms of streams that a server offers.
@@ -62,6 +68,7 @@ impl Default for ServerPolicy {
             max_frame_bytes: MaxFrameBytes::DEFAULT,
             max_in_flight: MaxInFlight::DEFAULT,
             streams: None,
+            once_store: None,
         }
     }
 }
@@ -109,6 +116,14 @@ impl ServerPolicy {
         self
     }
 
+    /// Sets the name of the store in which the server keeps the keys of calls that it carries out once. More than 128
+    /// bytes of it are cut off. Default: none, and the server carries out no calls so.
+    #[must_use]
+    pub fn once_store(mut self, name: impl Into<Option<Arc<str>>>) -> Self {
+        self.once_store = name.into().map(|name| truncate(&name, MAX_ONCE_STORE_BYTES).into());
+        self
+    }
+
     /// Decodes a client's Option and negotiates the terms.
     ///
     /// # Errors
@@ -151,6 +166,7 @@ impl ServerPolicy {
                 receive_limit: self.max_frame_bytes,
                 max_in_flight: self.max_in_flight,
                 streams,
+                once_store: self.once_store.clone(),
             },
             token: requested.token,
             connect_timeout: from_millis(requested.connect_timeout_ms).unwrap_or(DEFAULT_CONNECT_TIMEOUT),
@@ -171,6 +187,7 @@ impl ServerPolicy {
             features: negotiated.streams.map(|_| vec![STREAMS.to_owned()]),
             stream_window: negotiated.streams.map(|streams| streams.receive_window.get() as u64),
             max_streams: negotiated.streams.map(|streams| streams.max_streams.get() as u64),
+            once_store: negotiated.once_store.as_deref().map(str::to_owned),
             ..ServerOption::default()
         })
     }

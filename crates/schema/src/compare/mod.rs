@@ -87,6 +87,9 @@ fn compare_methods(name: &str, old: MethodOf<'_>, new: MethodOf<'_>, changes: &m
     if old_method.idempotent && !new_method.idempotent {
         found.push((String::new(), "it is not idempotent any more".to_owned()));
     }
+    if old_method.once && !new_method.once {
+        found.push((String::new(), "its calls are not carried out once any more".to_owned()));
+    }
     let mut effects: Vec<(Pair, Wire, Problem)> = Vec::new();
     for wire in Wire::ALL {
         for (pair, client, server) in [(Pair::OldClient, old, new), (Pair::NewClient, new, old)] {
@@ -104,6 +107,12 @@ fn compare_methods(name: &str, old: MethodOf<'_>, new: MethodOf<'_>, changes: &m
             for effect in change.effects.iter_mut().filter(|effect| effect.pair == Pair::OldClient) {
                 effect.verdict = Verdict::Breaking;
                 "old clients repeat its calls after a broken connection".clone_into(&mut effect.reason);
+            }
+        }
+        if change.place.is_empty() && change.what.ends_with("once any more") {
+            for effect in change.effects.iter_mut().filter(|effect| effect.pair == Pair::OldClient) {
+                effect.verdict = Verdict::Breaking;
+                "its calls are refused, since old clients ask for that".clone_into(&mut effect.reason);
             }
         }
         changes.push(change);

@@ -297,6 +297,8 @@ impl<'a> Writer<'a> {
             rpc.push("idempotent".to_owned());
         } else if method.idempotent_at_same_server {
             rpc.push("idempotent = \"same_server\"".to_owned());
+        } else if method.once {
+            rpc.push("once".to_owned());
         }
         let inside = format!("{trait_name}{}", pascal(&method.name));
         let (mut parameters, mut names) = (String::new(), Vec::new());
@@ -338,9 +340,10 @@ impl<'a> Writer<'a> {
                 (format!("channel.call_fallible::<{result}, {error}>"), format!("{result}, {error}"))
             }
         };
-        let idempotent = match (method.idempotent, method.idempotent_at_same_server) {
-            (true, _) => ".idempotent()",
-            (_, true) => ".idempotent_at_same_server()",
+        let idempotent = match (method.idempotent, method.idempotent_at_same_server, method.once) {
+            (true, ..) => ".idempotent()",
+            (_, true, _) => ".idempotent_at_same_server()",
+            (_, _, true) => ".once()",
             _ => "",
         };
         let (prefix, returns, streams, end) = match (items_in, items_out) {

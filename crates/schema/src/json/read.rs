@@ -73,6 +73,7 @@ fn method(json: &Value) -> Result<MethodSchema, SchemaError> {
         items_out: ty("items_out"),
         idempotent: flag("idempotent"),
         idempotent_at_same_server: flag("idempotent_at_same_server"),
+        once: flag("once"),
     })
 }
 

@@ -41,6 +41,9 @@ fn method(method: &MethodSchema) -> Value {
     if method.idempotent_at_same_server {
         set("idempotent_at_same_server", json!(true));
     }
+    if method.once {
+        set("once", json!(true));
+    }
     if method.takes_whole {
         set("takes_whole", json!(true));
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use farcall_protocol::metadata::IDEMPOTENCY_KEY;
 use farcall_protocol::{
     Body, Code, Flags, FrameError, Header, HeaderRef, Inbox, Kind, Message, MessageDecoder, Metadata, Outbox,
     ProtocolError, ServerAction, ServerSession, Status,
@@ -20,6 +21,7 @@ use crate::call::run::{StartOutcome, start, start_compressed};
 use crate::call::{Call, ReplyTo};
 use crate::limits::{MIN_OFFLOADED_COMPRESSION, MIN_SHORT_CALLS, MIN_TIMED_HEADER};
 use crate::service::handler::{Response, SpareFuture};
+use crate::service::method::Method;
 use crate::stream::call_stream::{CallStream, Cut};
 use crate::stream::connection_streams::ConnectionStreams;
 
@@ -188,6 +190,9 @@ impl Dispatcher {
             None => 0,
         };
         let method = env.admit(&header.service_method, body.len() + metadata, &mut self.last_method)?;
+        if header.flags.contains(Flags::ONCE) {
+            check_once(method, header)?;
+        }
         let mut compressed = None;
         // Behind the admission: a refused request is not worth the time.
         if header.flags.contains(Flags::COMPRESSED) {
@@ -250,6 +255,9 @@ impl Dispatcher {
             Status::refused(Code::InvalidArgument, "a streaming request, though no streams were agreed on")
         })?;
         let method = env.admit_stream(&header.service_method, body.len() + metadata, terms)?;
+        if header.flags.contains(Flags::ONCE) {
+            check_once(method, header)?;
+        }
         let mut compressed = None;
         if header.flags.contains(Flags::COMPRESSED) {
             let len = env.decompressed_len(&body)?;
@@ -348,6 +356,26 @@ impl Dispatcher {
         let seq = self.session.goaway();
         self.push(&HeaderRef { error: Some(status), ..HeaderRef::new(Kind::Goaway, seq) }, outbox);
     }
+}
+
+/// Checks that a call whose caller relies on being carried out once is.
+///
+/// # Errors
+///
+/// `unimplemented`, `refused`, if the method carries out each of its calls; `invalid_argument` if there is no key.
+#[cold]
+fn check_once(method: &Method, header: &Header) -> Result<(), Status> {
+    let name = &method.name;
+    if !method.once {
+        let message =
+            format!("`{name}` is not declared `once` by this server, and the call is to be carried out once");
+        return Err(Status::refused(Code::Unimplemented, message));
+    }
+    if header.metadata.as_ref().is_none_or(|metadata| metadata.get(IDEMPOTENCY_KEY).is_none()) {
+        let message = format!("`{name}`: the call is to be carried out once, and has no `{IDEMPOTENCY_KEY}`");
+        return Err(Status::refused(Code::InvalidArgument, message));
+    }
+    Ok(())
 }
 
 /// Returns the size of a request's metadata, in bytes.

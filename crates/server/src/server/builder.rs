@@ -6,24 +6,30 @@ use std::time::Duration;
 
 use farcall_discovery::Registrar;
 use farcall_protocol::{BoxError, Codec, Compression, IntoMethodError, ServerPolicy, StreamPolicy};
-use farcall_transport::{Address, AddressError, Listener};
+#[cfg(not(feature = "tls"))]
+use farcall_transport::Listener;
 #[cfg(feature = "tls")]
-use farcall_transport::{ListenError, TlsServer};
+use farcall_transport::TlsServer;
+use farcall_transport::{Address, AddressError};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio_util::task::TaskTracker;
 use tower_layer::Layer;
 use tower_service::Service as TowerService;
 
 use super::Server;
 use super::advertisement::Advertisement;
-use super::handle::ServerHandle;
-use super::inner::ServerInner;
+use super::assembly::assemble;
+#[cfg(feature = "tls")]
+use super::assembly::listen;
 use super::registrations::Target;
 use super::state::ServerState;
 use crate::auth::authenticate::Authenticate;
 use crate::call::offload_runtime::{OffloadRuntime, TokioOffload};
 use crate::error::{BuildError, ServeError};
 use crate::limits::Limits;
+use crate::once::calls::OnceCalls;
+use crate::once::options::OnceOptions;
 use crate::service::handler::{Request, Response};
 use crate::service::layer::{HandlerService, SharedLayer};
 use crate::service::router::Router;
@@ -61,6 +67,9 @@ pub struct ServerBuilder {
     /// The first mistake in a name for `method`.
     mistake: Option<BuildError>,
     limits: Limits,
+    /// The methods that are declared `once` by their full names.
+    once: Vec<String>,
+    once_options: OnceOptions,
     codecs: Option<Vec<Codec>>,
     without_compression: bool,
     without_reserved_methods: bool,
@@ -185,6 +194,13 @@ impl ServerBuilder {
         self.with_method(name, |service, name| service.try_stream_both(name, method))
     }
 
+    /// Declares that the calls of the method `Service.method` with the same `farcall-idempotency-key` are carried out once.
+    /// See [`Service::once`].
+    pub fn once(mut self, name: impl Into<String>) -> Self {
+        self.once.push(name.into());
+        self
+    }
+
     fn with_method(mut self, name: &str, add: impl FnOnce(Service, &str) -> Service) -> Self {
         match name.rsplit_once('.') {
             Some((service, method)) => self.service(add(Service::new(service), method)),
@@ -273,6 +289,13 @@ impl ServerBuilder {
     /// Sets the limits.
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
+        self
+    }
+
+    /// Sets how the calls of methods that are declared `once` are kept, and where. Default: for 10 minutes, in 64 MiB of this
+    /// server's memory.
+    pub fn once_options(mut self, options: OnceOptions) -> Self {
+        self.once_options = options;
         self
     }
 
@@ -427,20 +450,30 @@ impl ServerBuilder {
         Ok(())
     }
 
-    fn into_state(self) -> Result<(Arc<ServerState>, Advertisement), BuildError> {
+    fn into_state(mut self) -> Result<(Arc<ServerState>, Advertisement), BuildError> {
         if let Some(mistake) = self.mistake {
             return Err(mistake);
         }
-        let router = Router::new(self.services, &self.layers, !self.without_reserved_methods)?;
+        for name in std::mem::take(&mut self.once) {
+            let (service, method) = name.rsplit_once('.').unwrap_or_default();
+            let declare = |of: &mut Service| of.name() == service && of.declare_once(method);
+            if !self.services.iter_mut().any(declare) {
+                return Err(BuildError::UnknownOnce { name });
+            }
+        }
+        let once = OnceCalls::new(&self.once_options, TaskTracker::new());
+        let router = Router::new(self.services, &self.layers, !self.without_reserved_methods, &once)?;
+        let once_store = router.has_once().then(|| once.store_name());
         let policy = ServerPolicy::default()
             .codecs(self.codecs.unwrap_or_else(Codec::built_in))
             .handle_timeout(self.limits.handle_timeout)
             .compression(if self.without_compression { Vec::new() } else { Compression::built_in() })
             .max_frame_bytes(self.limits.max_frame_bytes)
             .max_in_flight(self.limits.max_in_flight)
-            .streams(StreamPolicy::new(self.limits.stream_window, self.limits.max_streams));
+            .streams(StreamPolicy::new(self.limits.stream_window, self.limits.max_streams))
+            .once_store(once_store);
         let offload = self.offload.unwrap_or_else(|| Arc::new(TokioOffload::new()));
-        let state = ServerState::new(router, self.limits, policy, self.authenticate, offload);
+        let state = ServerState::new(router, self.limits, policy, self.authenticate, offload, once);
         Ok((state, self.advertisement))
     }
 }
@@ -450,25 +483,6 @@ impl Server {
     // Here, since the builder stands on the server that it builds.
     pub fn builder() -> ServerBuilder {
         ServerBuilder::new()
-    }
-}
-
-fn assemble(
-    state: Arc<ServerState>,
-    listeners: Vec<Listener>,
-    advertisement: Advertisement,
-) -> Result<Server, BuildError> {
-    let addresses: Vec<_> = listeners.iter().map(|listener| listener.address().clone()).collect();
-    let registrations = advertisement.registrations(state.router.services(), &addresses)?;
-    let inner = ServerInner::new(state, addresses, registrations);
-    Ok(Server::new(listeners, ServerHandle::new(inner)))
-}
-
-#[cfg(feature = "tls")]
-async fn listen(address: &Address, tls: Option<&TlsServer>) -> Result<Listener, ListenError> {
-    match tls {
-        Some(tls) => Listener::bind_with(address, tls).await,
-        None => Listener::bind(address).await,
     }
 }
 

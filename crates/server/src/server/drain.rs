@@ -44,6 +44,7 @@ pub(super) async fn drain(inner: &ServerInner) {
     warn!(?limit, in_flight, connections = open, "cutting off what has not ended");
     connections.abort_all();
     local_calls.abort_all();
+    state.once.stop();
     if timeout(STOP_GRACE, state.tasks.wait()).await.is_ok() {
         return;
     }

@@ -240,6 +240,13 @@ impl ServerHandle {
         self.inner.in_flight()
     }
 
+    /// Returns the number of calls of methods that are declared `once` that run at this moment, also those whose callers
+    /// have gone.
+    #[must_use]
+    pub fn once_in_flight(&self) -> usize {
+        self.inner.state.once.running()
+    }
+
     /// Returns how often each limit that connections share has refused a call or a response, by the
     /// name of its setting, such as `max_in_flight_per_peer`.
     #[must_use]

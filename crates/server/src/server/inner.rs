@@ -60,5 +60,6 @@ impl ServerInner {
         self.killed.cancel();
         self.connections.close(Signal::Stop);
         self.local_calls.close();
+        self.state.once.stop();
     }
 }

@@ -10,6 +10,7 @@ use crate::observe::span::note_disabled_spans;
 
 mod accept;
 pub(crate) mod advertisement;
+mod assembly;
 pub(crate) mod builder;
 pub(crate) mod connections;
 mod drain;

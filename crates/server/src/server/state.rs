@@ -17,6 +17,7 @@ use crate::limits::Limits;
 use crate::memory_budget::{MemoryBudget, Shortage};
 use crate::observe::recent::RecentCalls;
 use crate::observe::refusals::Refusals;
+use crate::once::calls::OnceCalls;
 use crate::service::handler::Response;
 use crate::service::router::Router;
 use crate::stream::counters::StreamCounters;
@@ -44,6 +45,8 @@ pub(crate) struct ServerState {
     pub(crate) memory: Arc<MemoryBudget>,
     pub(crate) recent_calls: RecentCalls,
     pub(crate) stream_counters: Arc<StreamCounters>,
+    /// The calls that are carried out once.
+    pub(crate) once: Arc<OnceCalls>,
     /// Calls that have tasks, over all connections.
     pub(crate) in_flight: AtomicUsize,
     /// The connections that share a round of turns.
@@ -63,6 +66,7 @@ impl ServerState {
         policy: ServerPolicy,
         authenticate: Option<Arc<dyn Authenticate>>,
         offload: Arc<dyn OffloadRuntime>,
+        once: Arc<OnceCalls>,
     ) -> Arc<Self> {
         let memory = MemoryBudget::new(limits.memory());
         let max_in_flight = limits.max_in_flight_in_all.unwrap_or(usize::MAX);
@@ -84,7 +88,8 @@ impl ServerState {
             in_flight: AtomicUsize::new(0),
             busy: Arc::default(),
             offload: OffloadPool::new(offload),
-            tasks: TaskTracker::new(),
+            tasks: once.tasks().clone(),
+            once,
             drain: DrainSignal::new(),
         })
     }

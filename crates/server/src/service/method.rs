@@ -23,6 +23,8 @@ pub(crate) struct Method {
     pub(crate) takes_items: bool,
     /// `true` if callers get items.
     pub(crate) sends_items: bool,
+    /// `true` if calls with the same key are carried out once.
+    pub(crate) once: bool,
     pub(crate) stats: Stats,
     judgements: [Judgement; ArgumentSize::COUNT],
     /// For the lines about panics of the handler, which a caller may cause.
@@ -30,7 +32,7 @@ pub(crate) struct Method {
 }
 
 impl Method {
-    pub(crate) fn new(name: String, handler: Arc<dyn Handler>, streams: &StreamInfo) -> Self {
+    pub(crate) fn new(name: String, handler: Arc<dyn Handler>, streams: &StreamInfo, once: bool) -> Self {
         let judgements = [const { Judgement::new() }; ArgumentSize::COUNT];
         let shared_name = ByteStr::from(&*name);
         Self {
@@ -39,6 +41,7 @@ impl Method {
             handler,
             takes_items: streams.takes,
             sends_items: streams.sends,
+            once,
             stats: Stats::default(),
             judgements,
             panic_log: LogThrottle::new(),

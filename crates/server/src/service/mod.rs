@@ -60,6 +60,8 @@ pub struct Service {
     pub(crate) given: GivenTypes,
     /// Innermost first.
     pub(crate) layers: Vec<Arc<SharedLayer>>,
+    /// The first name that was declared `once`, and that no method has.
+    pub(crate) unknown_once: Option<String>,
 }
 
 impl Service {
@@ -67,7 +69,8 @@ impl Service {
     pub fn new(name: impl Into<String>) -> Self {
         let info = ServiceInfo::new(name);
         let given = GivenTypes::new();
-        Self { info, handlers: Vec::new(), types: Vec::new(), given, layers: Vec::new() }
+        let (handlers, types, layers) = (Vec::new(), Vec::new(), Vec::new());
+        Self { info, handlers, types, given, layers, unknown_once: None }
     }
 
     /// Sets the documentation that `farcall.services` answers.
@@ -100,6 +103,32 @@ impl Service {
         self.types.push(types);
         self.handlers.push(Arc::new(handler));
         self
+    }
+
+    /// Declares that the calls of a method with the same `farcall-idempotency-key` are carried out once, as
+    /// `#[rpc(once)]` does. The method was added before, and does not stream; otherwise the server is not built.
+    ///
+    /// A second try of a call joins the first one, or gets its answer. The first one goes on when its caller has gone, until
+    /// its deadline. See [`OnceOptions`](crate::OnceOptions) for how long answers are kept.
+    ///
+    /// ```
+    /// use farcall_server::{Server, Service};
+    ///
+    /// let bank = Service::new("Bank").method("pay", async |cents: u64| cents).once("pay");
+    /// let builder = Server::builder().service(bank);
+    /// # let _ = builder;
+    /// ```
+    pub fn once(mut self, method: &str) -> Self {
+        if !self.declare_once(method) {
+            self.unknown_once.get_or_insert(method.to_owned());
+        }
+        self
+    }
+
+    /// Does the same; returns `false` if there is no such method.
+    pub(crate) fn declare_once(&mut self, method: &str) -> bool {
+        let found = self.info.methods.iter_mut().find(|info| info.name == method);
+        found.map(|info| info.once = true).is_some()
     }
 
     /// Describes `T` for `farcall.schema`, wherever this server's methods have it, because serde tells nothing about

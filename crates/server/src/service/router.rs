@@ -12,6 +12,8 @@ use rustc_hash::FxHashMap;
 
 use crate::error::BuildError;
 use crate::observe::metrics::MethodMetrics;
+use crate::once::calls::OnceCalls;
+use crate::once::handler::OnceHandler;
 use crate::service::Service;
 use crate::service::handler::{Handler, Request, Response, ResponseFuture};
 use crate::service::layer::SharedLayer;
@@ -41,6 +43,7 @@ impl Router {
         services: Vec<Service>,
         layers: &[Arc<SharedLayer>],
         reserved: bool,
+        once: &Arc<OnceCalls>,
     ) -> Result<Arc<Self>, BuildError> {
         let mut router = Self {
             methods: Vec::new(),
@@ -53,11 +56,11 @@ impl Router {
             if is_reserved(service.name()) {
                 return Err(BuildError::ReservedName { name: service.name().to_owned() });
             }
-            router.add(service, layers)?;
+            router.add(service, layers, once)?;
         }
         let shared = Arc::new(OnceLock::new());
         if reserved {
-            router.add(reserved_methods(&shared), &[])?;
+            router.add(reserved_methods(&shared), &[], once)?;
             // The reserved service does not describe itself.
             router.services.pop();
             router.schema.pop();
@@ -67,11 +70,26 @@ impl Router {
         Ok(router)
     }
 
-    fn add(&mut self, service: Service, layers: &[Arc<SharedLayer>]) -> Result<(), BuildError> {
-        let Service { info, handlers, types, given, layers: own } = service;
+    fn add(
+        &mut self,
+        service: Service,
+        layers: &[Arc<SharedLayer>],
+        once: &Arc<OnceCalls>,
+    ) -> Result<(), BuildError> {
+        let Service { info, handlers, types, given, layers: own, unknown_once } = service;
+        if let Some(method) = unknown_once {
+            return Err(BuildError::UnknownOnce { name: format!("{}.{method}", info.name) });
+        }
         check_name(&info.name)?;
         for (method, mut handler) in info.methods.iter().zip(handlers) {
             check_name(&method.name)?;
+            if method.once {
+                if method.streaming {
+                    return Err(BuildError::OnceStream { name: format!("{}.{}", info.name, method.name) });
+                }
+                // Within the layers: a try that they refuse gets no answer that is kept.
+                handler = Arc::new(OnceHandler::new(handler, Arc::clone(once)));
+            }
             for layer in own.iter().chain(layers) {
                 handler = layer.around(handler);
             }
@@ -80,7 +98,7 @@ impl Router {
             if previous.is_some() {
                 return Err(BuildError::DuplicateName { name });
             }
-            self.methods.push(Arc::new(Method::new(name, handler, &method.streams)));
+            self.methods.push(Arc::new(Method::new(name, handler, &method.streams, method.once)));
         }
         let known = self.services.iter_mut().enumerate().find(|(_, known)| known.name == info.name);
         self.schema.add(known.as_ref().map(|(index, _)| *index), types, given);
@@ -149,6 +167,11 @@ impl Router {
 
     pub(crate) fn services(&self) -> &[ServiceInfo] {
         &self.services
+    }
+
+    /// Returns `true` if a method carries its calls out once.
+    pub(crate) fn has_once(&self) -> bool {
+        self.methods.iter().any(|method| method.once)
     }
 
     pub(crate) const fn schema(&self) -> &Schema {

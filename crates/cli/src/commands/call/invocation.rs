@@ -21,6 +21,8 @@ pub(super) struct Invocation {
     pub(super) session: Session,
     pub(super) method: String,
     pub(super) is_idempotent: bool,
+    /// `true` if the server carries out all tries of the call once.
+    is_once: bool,
 }
 
 /// The description of the method, and its types if the server tells them.
@@ -47,6 +49,11 @@ impl Description {
 }
 
 impl Invocation {
+    /// Creates a call of a method of which nothing else is known.
+    pub(super) const fn new(session: Session, method: String, is_idempotent: bool) -> Self {
+        Self { session, method, is_idempotent, is_once: false }
+    }
+
     /// Returns what the server says of the method; `None` if it says nothing of any.
     ///
     /// # Errors
@@ -65,6 +72,7 @@ impl Invocation {
             return Err(failure.with_hint(suggestion(&services, &self.method)));
         };
         self.is_idempotent |= method.idempotent;
+        self.is_once = method.once;
         Ok(Some(Description { method: method.clone(), types }))
     }
 
@@ -74,7 +82,11 @@ impl Invocation {
         for (key, value) in &self.session.settings.metadata {
             call = call.metadata(key, value);
         }
-        if self.is_idempotent { call.idempotent() } else { call }
+        match (self.is_once, self.is_idempotent) {
+            (true, _) => call.once(),
+            (_, true) => call.idempotent(),
+            _ => call,
+        }
     }
 
     /// Creates the request.
@@ -83,7 +95,9 @@ impl Invocation {
         for (key, value) in &self.session.settings.metadata {
             request.set_metadata(key, value);
         }
-        if self.is_idempotent {
+        if self.is_once {
+            request.set_once();
+        } else if self.is_idempotent {
             request.set_idempotent();
         }
         request

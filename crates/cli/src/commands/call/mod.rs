@@ -136,7 +136,7 @@ pub(crate) async fn run(args: CallArgs, environment: &Environment) -> Result<Exi
     };
     let options = SessionOptions { codec: args.codec.codec(), retry, ..SessionOptions::default() };
     let session = Session::open(settings, Some(&args.method), options, environment).await?;
-    let mut invocation = Invocation { session, method: args.method.clone(), is_idempotent: args.idempotent };
+    let mut invocation = Invocation::new(session, args.method.clone(), args.idempotent);
     let description = if args.no_check { None } else { invocation.describe().await? };
     let streams = description.as_ref().map(|description| &description.method.streams);
     let streams = streams.cloned().or_else(|| args.items.streams()).unwrap_or_default();

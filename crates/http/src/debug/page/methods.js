@@ -188,6 +188,7 @@ function copyText(element) {
 /** The servers at which two calls of a method have the effect of one. */
 function idempotence(known) {
   if (known?.idempotent) return "idempotent";
+  if (known?.once) return "once";
   return known?.idempotent_at_same_server ? "idempotent at the same server" : "";
 }
 

@@ -1,0 +1,43 @@
+//! The parts of a server, put together: its listeners, its registrations, and its handle.
+
+use std::sync::Arc;
+
+use farcall_transport::Listener;
+#[cfg(feature = "tls")]
+use farcall_transport::{Address, ListenError, TlsServer};
+
+use super::Server;
+use super::advertisement::Advertisement;
+use super::handle::ServerHandle;
+use super::inner::ServerInner;
+use super::state::ServerState;
+use crate::error::BuildError;
+
+/// Creates a server of its state and its listeners.
+///
+/// # Errors
+///
+/// It cannot be registered as it is described.
+pub(super) fn assemble(
+    state: Arc<ServerState>,
+    listeners: Vec<Listener>,
+    advertisement: Advertisement,
+) -> Result<Server, BuildError> {
+    let addresses: Vec<_> = listeners.iter().map(|listener| listener.address().clone()).collect();
+    let registrations = advertisement.registrations(state.router.services(), &addresses)?;
+    let inner = ServerInner::new(state, addresses, registrations);
+    Ok(Server::new(listeners, ServerHandle::new(inner)))
+}
+
+/// Listens on an address.
+///
+/// # Errors
+///
+/// The address cannot be listened on.
+#[cfg(feature = "tls")]
+pub(super) async fn listen(address: &Address, tls: Option<&TlsServer>) -> Result<Listener, ListenError> {
+    match tls {
+        Some(tls) => Listener::bind_with(address, tls).await,
+        None => Listener::bind(address).await,
+    }
+}
