@@ -1,6 +1,9 @@
 //! The reading of what [`write`](super::write) writes. A schema of another form is read as an opaque type, not as an error:
 //! a newer server may describe what is not known here.
 
+use std::collections::BTreeSet;
+
+use farcall_protocol::text::excerpt;
 use serde_json::{Map, Value};
 use thiserror::Error;
 
@@ -8,6 +11,8 @@ use super::{ALIASES, DEFINITIONS, KEY, OPAQUE, ORDER, RUST, VERSION, VERSION_KEY
 use crate::document::{Document, MethodSchema, ServiceSchema};
 use crate::types::{Content, Enum, Field, Int, Narrowed, Opaque, Struct, Type, Variant};
 
+/// The characters of a foreign name that an error shows.
+const MAX_NAME_SHOWN: usize = 100;
 /// The largest tuple that is read, in elements.
 const MAX_TUPLE: u64 = 4096;
 /// The deepest nesting of types in each other that is read; a definition begins again.
@@ -30,7 +35,7 @@ impl Document {
     ///
     /// # Errors
     ///
-    /// The JSON is no such document.
+    /// The JSON is no such document, or a method is there twice.
     pub fn from_json(json: &Value) -> Result<Self, SchemaError> {
         let no = |what: &str| SchemaError::NoDocument(what.to_owned());
         let version = json.get(VERSION_KEY).and_then(Value::as_u64);
@@ -40,11 +45,16 @@ impl Document {
         }
         let services =
             json.get("services").and_then(Value::as_array).ok_or_else(|| no("it has no `services`"))?;
-        let services = services.iter().map(service).collect::<Result<_, _>>()?;
+        let services: Vec<ServiceSchema> = services.iter().map(service).collect::<Result<_, _>>()?;
         let definitions = json.get("$defs").and_then(Value::as_object);
         let definitions = definitions.into_iter().flatten();
         let definitions = definitions.map(|(name, ty)| (name.clone(), Type::from_json_schema(ty))).collect();
-        Ok(Self { services, definitions })
+        let document = Self { services, definitions };
+        let mut names = BTreeSet::new();
+        if let Some((name, _)) = document.methods().find(|(name, _)| !names.insert(name.clone())) {
+            return Err(no(&format!("the method `{}` is there twice", excerpt(&name, MAX_NAME_SHOWN))));
+        }
+        Ok(document)
     }
 }
 

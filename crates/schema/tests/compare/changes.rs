@@ -44,6 +44,15 @@ fn reference_to_nothing_is_unknown_and_the_same_as_itself() {
 }
 
 #[test]
+fn document_with_a_method_twice_is_refused() {
+    let mut twice = document(Struct::default(), Type::Null);
+    let method = twice.services[0].methods[0].clone();
+    twice.services[0].methods.push(method);
+    let error = Document::from_json(&twice.to_json()).unwrap_err();
+    assert!(error.to_string().ends_with("the method `Shop.order` is there twice"), "{error}");
+}
+
+#[test]
 fn new_argument_breaks_old_clients_only_if_it_is_required() {
     let old = document(Struct::new([Field::new("a", Type::i64())]), Type::Null);
     let fields = [
