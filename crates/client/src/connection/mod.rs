@@ -33,6 +33,8 @@ pub(crate) mod handle;
 mod handshake;
 mod in_flight;
 mod io_error;
+#[cfg(all(test, shuttle))]
+mod models;
 pub(crate) mod open_progress;
 pub(crate) mod open_report;
 pub(crate) mod open_stream;

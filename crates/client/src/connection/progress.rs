@@ -4,8 +4,13 @@
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+#[cfg(not(all(test, shuttle)))]
 use futures::task::AtomicWaker;
+#[cfg(not(all(test, shuttle)))]
 use tokio::sync::Notify;
+
+#[cfg(all(test, shuttle))]
+use super::models::steps::{AtomicWaker, Notify};
 
 /// The progress of a connection's outgoing stream. Positions are numbers of bytes since its beginning.
 #[derive(Debug, Default)]

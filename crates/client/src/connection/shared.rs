@@ -1,18 +1,27 @@
 //! The state that a connection's task and its callers share: the calls in flight, and the outgoing bytes.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::OnceLock;
+use std::sync::atomic::Ordering;
+#[cfg(not(all(test, shuttle)))]
+use std::sync::{Mutex, MutexGuard, PoisonError, atomic::AtomicBool};
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use bytes::Buf;
 use farcall_protocol::{Body, HeaderRef, Kind, Negotiated, Outbox, Seq};
 use farcall_transport::Address;
+#[cfg(not(all(test, shuttle)))]
 use futures::task::AtomicWaker;
-use tokio::sync::{Notify, Semaphore};
+#[cfg(all(test, shuttle))]
+use shuttle::sync::{Mutex, MutexGuard, PoisonError, atomic::AtomicBool};
+#[cfg(not(all(test, shuttle)))]
+use tokio::sync::Notify;
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use super::in_flight::{InFlight, Outcome};
+#[cfg(all(test, shuttle))]
+use super::models::steps::{AtomicWaker, Notify};
 use super::options::{ConnectionOptions, StreamOptions};
 use super::progress::Progress;
 use super::request::{EncodedRequest, SendError};

@@ -1,11 +1,19 @@
 //! Waking the callers of many replies at the cost of waking one.
 
 use std::future;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+#[cfg(not(all(test, shuttle)))]
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Wake, Waker};
 
+#[cfg(all(test, shuttle))]
+use shuttle::sync::{Mutex, MutexGuard, PoisonError};
+#[cfg(not(all(test, shuttle)))]
 use tokio::task::yield_now;
 use tokio_util::sync::ReusableBoxFuture;
+
+#[cfg(all(test, shuttle))]
+use super::models::steps::yield_now;
 
 /// Wakes the callers of one read together, after their thread has run the other tasks that were ready.
 ///

@@ -35,6 +35,8 @@ pub(crate) mod invocation;
 pub(crate) mod invoked_stream;
 pub(crate) mod local;
 pub(crate) mod local_peer;
+#[cfg(all(test, shuttle))]
+mod models;
 pub(crate) mod offload;
 pub(crate) mod offload_runtime;
 pub(crate) mod run;

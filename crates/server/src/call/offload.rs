@@ -6,10 +6,14 @@
 //! Both the clock and the threads are an [`OffloadRuntime`], which tests replace: see its example.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+#[cfg(not(all(test, shuttle)))]
+use std::sync::{Mutex, MutexGuard, PoisonError, atomic::AtomicBool};
 use std::time::Duration;
 
+#[cfg(all(test, shuttle))]
+use shuttle::sync::{Mutex, MutexGuard, PoisonError, atomic::AtomicBool};
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
