@@ -191,6 +191,9 @@ fn number<'de, V: Visitor<'de>>(reader: &mut Reader<'de>, visitor: V) -> Result<
     if let Some(value) = reader.small_number() {
         return visitor.visit_u8(value);
     }
+    if let Some(value) = reader.large_number() {
+        return visitor.visit_u64(value);
+    }
     let marker = reader.peek()?;
     if is_scalar(marker) {
         reader.at += 1;
@@ -236,10 +239,9 @@ fn string<'de, V: Visitor<'de>>(reader: &mut Reader<'de>, visitor: V) -> Result<
 #[inline]
 fn list<'de, V: Visitor<'de>>(
     reader: &mut Reader<'de>,
-    marker: Marker,
+    len: usize,
     visitor: V,
 ) -> Result<V::Value, ValueError> {
-    let len = reader.len(marker)?;
     reader.enter(len)?;
     let mut list = List { reader: &mut *reader, len, left: len };
     let value = visitor.visit_seq(&mut list);
@@ -292,7 +294,10 @@ fn any<'de, V: Visitor<'de>>(reader: &mut Reader<'de>, visitor: V) -> Result<V::
             let len = reader.len(marker)?;
             visitor.visit_borrowed_bytes(reader.slice(len)?)
         }
-        Marker::FixArray(_) | Marker::Array16 | Marker::Array32 => list(reader, marker, visitor),
+        Marker::FixArray(_) | Marker::Array16 | Marker::Array32 => {
+            let len = reader.len(marker)?;
+            list(reader, len, visitor)
+        }
         Marker::FixMap(_) | Marker::Map16 | Marker::Map32 => {
             let len = reader.len(marker)?;
             map(reader, len, visitor)
@@ -304,6 +309,9 @@ fn any<'de, V: Visitor<'de>>(reader: &mut Reader<'de>, visitor: V) -> Result<V::
 /// Reads a list or a map; a byte string is a list of numbers.
 #[inline]
 fn container<'de, V: Visitor<'de>>(reader: &mut Reader<'de>, visitor: V) -> Result<V::Value, ValueError> {
+    if let Some(len) = reader.small_list() {
+        return list(reader, len, visitor);
+    }
     let marker = reader.peek()?;
     if !matches!(marker, Marker::Bin8 | Marker::Bin16 | Marker::Bin32) {
         return any(reader, visitor);

@@ -86,6 +86,21 @@ impl<'de> Reader<'de> {
         Some(byte)
     }
 
+    /// Takes a number from 128 on that at least as many bytes follow as the largest has: it is read in one piece, whatever
+    /// its size.
+    #[inline]
+    pub(super) fn large_number(&mut self) -> Option<u64> {
+        let [marker, number @ ..] = self.bytes.get(self.at..)?.first_chunk::<{ 1 + size_of::<u64>() }>()?;
+        // The markers of 1, 2, 4 and 8 bytes follow one another.
+        let exponent = marker.wrapping_sub(Marker::U8.to_u8());
+        if exponent > 3 {
+            return None;
+        }
+        let len = 1 << exponent;
+        self.at += 1 + len;
+        Some(u64::from_be_bytes(*number) >> (u64::BITS as usize - 8 * len))
+    }
+
     /// Takes a string of less than 32 bytes.
     #[inline]
     pub(super) fn short_text(&mut self) -> Option<&'de [u8]> {
@@ -99,6 +114,14 @@ impl<'de> Reader<'de> {
     #[inline]
     pub(super) fn small_map(&mut self) -> Option<usize> {
         let len = small_len(*self.bytes.get(self.at)?, 0x80, 16)?;
+        self.at += 1;
+        Some(len)
+    }
+
+    /// Takes the marker of a list with less than 16 elements, and returns their number.
+    #[inline]
+    pub(super) fn small_list(&mut self) -> Option<usize> {
+        let len = small_len(*self.bytes.get(self.at)?, 0x90, 16)?;
         self.at += 1;
         Some(len)
     }

@@ -43,7 +43,7 @@ pub(crate) fn put_short(
             if head.header_len() > limit {
                 return None;
             }
-            out.extend_from_slice(head.as_bytes());
+            head.write(out);
             Some(head.header_len())
         }
         #[cfg(not(any(feature = "msgpack", feature = "json")))]
