@@ -63,6 +63,8 @@ pub(super) struct Driver {
     control: usize,
     /// `true` if this task let callers run since it found bytes to write.
     yielded: bool,
+    /// `true` if a single call was answered last: its caller seems to be alone.
+    answered_one: bool,
     flushed: bool,
     /// `true` once this side has shut down its direction of the stream.
     shut: bool,
@@ -100,6 +102,7 @@ impl Driver {
             outbox: Outbox::new(),
             control: 0,
             yielded: false,
+            answered_one: false,
             flushed: true,
             shut: false,
             close_by: None,
@@ -225,6 +228,7 @@ impl Driver {
 
     /// Completes the calls whose replies were read.
     fn complete_calls(&mut self, now: Instant) {
+        self.answered_one = self.replies.len() == 1;
         self.shared.complete(&mut self.replies, &mut self.wakers);
         if self.wake_batch.wake(&mut self.wakers) {
             self.wake_by(now + MAX_WAKE_DELAY);
@@ -260,7 +264,9 @@ impl Driver {
                     return Poll::Ready(flushed);
                 }
             }
-            if !self.shared.has_worthwhile_output() && !std::mem::replace(&mut self.yielded, true) {
+            if !self.shared.has_worthwhile_output(self.answered_one)
+                && !std::mem::replace(&mut self.yielded, true)
+            {
                 // Let callers that are ready append their requests first, so that one write sends all.
                 cx.waker().wake_by_ref();
                 return Poll::Pending;

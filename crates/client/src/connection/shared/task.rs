@@ -22,9 +22,11 @@ impl Shared {
         self.has_output.load(Ordering::Acquire)
     }
 
-    /// Returns `true` if there are enough bytes to write them at once.
-    pub(in crate::connection) fn has_worthwhile_output(&self) -> bool {
-        self.lock().outbox.remaining() >= WORTHWHILE_OUTPUT
+    /// Returns `true` if the bytes are to be written at once: there are enough, or they are those of the only call, whose
+    /// caller seems to be `alone`, so that letting others run would only delay it.
+    pub(in crate::connection) fn has_worthwhile_output(&self, alone: bool) -> bool {
+        let state = self.lock();
+        state.outbox.remaining() >= WORTHWHILE_OUTPUT || (alone && state.in_flight.unanswered() == 1)
     }
 
     /// Moves the bytes to write into `outbox`, which is empty. Returns how many of them come first and have no position in the

@@ -36,3 +36,15 @@ fn pongs_to_a_server_that_reads_nothing_are_bounded() {
     }
     assert!(shared.lock().outbox.remaining() < 120);
 }
+
+#[test]
+fn only_call_is_written_at_once_if_its_caller_was_alone_before() {
+    let shared = shared();
+    let body = Body::default();
+    let request = EncodedRequest::new("A.a", &body, None, Flags::NONE, None, &shared.negotiated).unwrap();
+    shared.enqueue(&request, None).unwrap();
+    assert!(shared.has_worthwhile_output(true));
+    assert!(!shared.has_worthwhile_output(false), "more callers may be about to follow");
+    shared.enqueue(&request, None).unwrap();
+    assert!(!shared.has_worthwhile_output(true), "there are two callers, and a third may follow");
+}
