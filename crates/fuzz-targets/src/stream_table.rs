@@ -88,7 +88,7 @@ impl Driven {
             5 => self.take(),
             6 | 7 => {
                 if table.poll_ready(seq, &mut cx, || now) == Poll::Ready(Ok(())) {
-                    let _ = table.send(seq, Body::from(Bytes::copy_from_slice(input.piece())), false);
+                    let _ = table.send(seq, Body::from(Bytes::copy_from_slice(input.piece())).into(), false);
                 }
             }
             8 => table.end(seq),

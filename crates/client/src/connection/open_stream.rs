@@ -4,8 +4,10 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use farcall_protocol::stream::{ItemBody, ReceivedItem, StreamClosed, StreamSnapshot, TakenItems};
-use farcall_protocol::{Body, Code, Codec, Execution, Negotiated, Seq};
+use farcall_protocol::stream::{
+    EncodedItem, ItemBody, ReceivedItem, StreamClosed, StreamSnapshot, TakenItems,
+};
+use farcall_protocol::{Code, Codec, Execution, Negotiated, Seq};
 use farcall_transport::Address;
 use tokio::time::Instant;
 
@@ -87,17 +89,21 @@ impl OpenStream {
     /// # Errors
     ///
     /// The item is larger than the server accepts. The call goes on.
-    pub(crate) fn send(&self, body: Body) -> Result<(), RpcError> {
+    pub(crate) fn send(&self, item: EncodedItem<'_>) -> Result<(), RpcError> {
         let Negotiated { compression, send_limit, .. } = self.handle.negotiated();
         // The limit holds for the size before compression, too.
-        let (size, limit) = (body.len(), send_limit.get());
+        let (size, limit) = (item.len(), send_limit.get());
         if size > limit {
             return Err(self.too_large(size, limit));
         }
-        let compressed = compression.and_then(|one| one.compress(&body.clone().into_bytes()));
+        let compressed = match (&item, compression) {
+            // A small one is not worth it.
+            (EncodedItem::Body(body), Some(one)) => one.compress(&body.clone().into_bytes()),
+            _ => None,
+        };
         let sent = match compressed {
-            Some(compressed) => self.streams().send(self.seq, compressed.into(), true),
-            None => self.streams().send(self.seq, body, false),
+            Some(compressed) => self.streams().send(self.seq, EncodedItem::Body(compressed.into()), true),
+            None => self.streams().send(self.seq, item, false),
         };
         sent.map_err(|error| self.too_large(error.size, error.limit))
     }

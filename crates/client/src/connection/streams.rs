@@ -9,10 +9,11 @@ use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
 use farcall_protocol::stream::{
-    ItemBatch, StreamClosed, StreamSettings, StreamSnapshot, StreamTable, TakenItems, WindowLimits,
+    EncodedItem, ItemBatch, StreamClosed, StreamSettings, StreamSnapshot, StreamTable, TakenItems,
+    WindowLimits,
 };
 use farcall_protocol::{
-    Body, Execution, Kind, Message, Negotiated, Outbox, ProtocolError, Seq, StreamTerms, TooLarge,
+    Execution, Kind, Message, Negotiated, Outbox, ProtocolError, Seq, StreamTerms, TooLarge,
 };
 use tokio::sync::{Notify, Semaphore};
 
@@ -182,8 +183,8 @@ impl Streams {
     }
 
     /// Sends an item, after [`Streams::poll_ready`].
-    pub(super) fn send(&self, seq: Seq, body: Body, compressed: bool) -> Result<(), TooLarge> {
-        self.lock().table.send(seq, body, compressed)
+    pub(super) fn send(&self, seq: Seq, item: EncodedItem<'_>, compressed: bool) -> Result<(), TooLarge> {
+        self.lock().table.send(seq, item, compressed)
     }
 
     /// Sends no more items.

@@ -5,9 +5,7 @@ use std::fmt;
 #[cfg(feature = "msgpack")]
 use std::sync::Arc;
 
-use bytes::Bytes;
-#[cfg(feature = "msgpack")]
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -186,7 +184,31 @@ impl Codec {
         } else {
             source.recycle(out, size);
         }
-        encoded.map(|()| if segments.is_empty() { Body::from(body) } else { assemble(body, segments) })
+        encoded.map(|()| assemble(body, segments))
+    }
+
+    /// Encodes a value of which `most` bytes are expected into `out`, which is empty. Returns the body if it is another one,
+    /// as [`Codec::encode_body_in`] does; `out` is empty then.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Codec::encode`].
+    pub(crate) fn encode_small_in<T: Serialize + ?Sized, B: BufferSource>(
+        &self,
+        source: &B,
+        value: &T,
+        most: usize,
+        out: &mut BytesMut,
+    ) -> Result<Option<Body>, EncodeError> {
+        let mut segments = Vec::new();
+        let encoded = self.encode_to(value, Writer::segmented(out, source, &mut segments));
+        if encoded.is_ok() && segments.is_empty() && out.len() <= most {
+            return Ok(None);
+        }
+        let size = out.capacity();
+        let body = out.split().freeze();
+        source.recycle(std::mem::take(out), size);
+        encoded.map(|()| Some(assemble(body, segments)))
     }
 
     #[cfg_attr(

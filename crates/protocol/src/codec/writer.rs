@@ -17,7 +17,12 @@ pub(super) struct Segment {
 }
 
 /// Returns the body that consists of `written` with each segment in its place.
-pub(super) fn assemble(mut written: Bytes, segments: Vec<Segment>) -> Body {
+#[inline]
+pub(super) fn assemble(written: Bytes, segments: Vec<Segment>) -> Body {
+    if segments.is_empty() { Body::from(written) } else { assemble_segments(written, segments) }
+}
+
+fn assemble_segments(mut written: Bytes, segments: Vec<Segment>) -> Body {
     let mut pieces = Vec::with_capacity(2 * segments.len() + 1);
     let mut begin = 0;
     for Segment { at, bytes } in segments {

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use bytes::{Buf as _, Bytes, BytesMut};
 
 use super::credit::item_cost;
+use super::item::EncodedItem;
 use super::scheduler::ITEM_QUANTUM;
 use crate::body::Body;
 use crate::codec::Codec;
@@ -32,6 +33,8 @@ pub(super) struct SendQueue {
     bytes: usize,
     /// The size of the last run: the next is likely to be as large.
     expected: usize,
+    /// The header, as a frame, of all small items without flags; empty before the first.
+    head: Box<[u8]>,
 }
 
 enum Queued {
@@ -64,32 +67,45 @@ impl SendQueue {
     }
 
     /// Appends an item, whose body fits the peer's limit. Returns the bytes that more wait.
-    pub(super) fn push(&mut self, codec: &Codec, seq: Seq, body: Body, flags: Flags) -> usize {
-        let len = body.len();
+    pub(super) fn push(&mut self, codec: &Codec, seq: Seq, item: EncodedItem<'_>, flags: Flags) -> usize {
         let before = self.bytes;
-        match body.pieces() {
-            [body] if len < MIN_ALONE => {
-                let run = match self.queued.back_mut() {
-                    Some(Queued::Run(run)) if run.len() + len < MAX_RUN => run,
-                    _ => {
-                        let room = self.expected.max(FIRST_RUN);
-                        self.queued.push_back(Queued::Run(BytesMut::with_capacity(room)));
-                        let Some(Queued::Run(run)) = self.queued.back_mut() else { unreachable!() };
-                        run
-                    }
-                };
-                let start = run.len();
-                encode(run, codec, seq, flags, body);
-                self.bytes += run.len() - start;
-                self.expected = run.len();
-            }
-            _ => {
-                let item = Queued::Item { body, flags };
-                self.bytes += item.bytes();
-                self.queued.push_back(item);
-            }
+        match item {
+            EncodedItem::Small(body) => self.push_small(codec, seq, body, flags),
+            EncodedItem::Body(body) => match body.pieces() {
+                [body] if body.len() < MIN_ALONE => self.push_small(codec, seq, body, flags),
+                _ => {
+                    let item = Queued::Item { body, flags };
+                    self.bytes += item.bytes();
+                    self.queued.push_back(item);
+                }
+            },
         }
         self.bytes - before
+    }
+
+    fn push_small(&mut self, codec: &Codec, seq: Seq, body: &[u8], flags: Flags) {
+        let run = match self.queued.back_mut() {
+            Some(Queued::Run(run)) if run.len() + body.len() < MAX_RUN => run,
+            _ => {
+                let room = self.expected.max(FIRST_RUN);
+                self.queued.push_back(Queued::Run(BytesMut::with_capacity(room)));
+                let Some(Queued::Run(run)) = self.queued.back_mut() else { unreachable!() };
+                run
+            }
+        };
+        let start = run.len();
+        if flags != Flags::NONE {
+            put_head(run, codec, seq, flags);
+        } else if self.head.is_empty() {
+            put_head(run, codec, seq, flags);
+            self.head = run[start..].into();
+        } else {
+            run.extend_from_slice(&self.head);
+        }
+        run.extend_from_slice(&(body.len() as u32).to_be_bytes());
+        run.extend_from_slice(body);
+        self.bytes += run.len() - start;
+        self.expected = run.len();
     }
 
     /// Moves the next piece to an outbox. Returns its bytes; `None` if nothing waits.
@@ -156,9 +172,7 @@ impl SendQueue {
     }
 }
 
-/// Appends the message of an item.
-fn encode(out: &mut BytesMut, codec: &Codec, seq: Seq, flags: Flags, body: &[u8]) {
+/// Appends the header of an item, as a frame.
+fn put_head(out: &mut BytesMut, codec: &Codec, seq: Seq, flags: Flags) {
     header::encode_frame(&HeaderRef { flags, ..HeaderRef::new(Kind::Item, seq) }, codec, out);
-    out.extend_from_slice(&(body.len() as u32).to_be_bytes());
-    out.extend_from_slice(body);
 }

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use farcall_protocol::stream::{
-    ItemBatch, StreamClosed, StreamSettings, StreamSnapshot, StreamTable, StreamTotals, TakenItems,
-    WindowLimits,
+    EncodedItem, ItemBatch, StreamClosed, StreamSettings, StreamSnapshot, StreamTable, StreamTotals,
+    TakenItems, WindowLimits,
 };
 use farcall_protocol::{
     Body, Compression, Header, MaxFrameBytes, Negotiated, Outbox, ProtocolError, Seq, StreamTerms, TooLarge,
@@ -257,9 +257,9 @@ impl ConnectionStreams {
     }
 
     /// Appends an item of a call for which there is room.
-    pub(super) fn send(&self, seq: Seq, body: Body, compressed: bool) -> Result<(), TooLarge> {
+    pub(super) fn send(&self, seq: Seq, item: EncodedItem<'_>, compressed: bool) -> Result<(), TooLarge> {
         let mut state = self.lock();
-        state.table.send(seq, body, compressed)?;
+        state.table.send(seq, item, compressed)?;
         state.resize_reservation();
         Ok(())
     }
@@ -268,18 +268,18 @@ impl ConnectionStreams {
     pub(super) fn poll_send(
         &self,
         seq: Seq,
-        item: &mut Option<(Body, bool)>,
+        item: &mut Option<(EncodedItem<'_>, bool)>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), SendError>> {
         let mut state = self.lock();
-        let len = item.as_ref().map_or(0, |(body, _)| body.len());
+        let len = item.as_ref().map_or(0, |(item, _)| item.len());
         match self.poll_room(&mut state, seq, len, cx) {
             Poll::Ready(Ok(())) => {}
             Poll::Ready(Err(closed)) => return Poll::Ready(Err(closed.into())),
             Poll::Pending => return Poll::Pending,
         }
-        if let Some((body, compressed)) = item.take() {
-            state.table.send(seq, body, compressed)?;
+        if let Some((item, compressed)) = item.take() {
+            state.table.send(seq, item, compressed)?;
             state.resize_reservation();
         }
         Poll::Ready(Ok(()))

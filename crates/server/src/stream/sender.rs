@@ -7,8 +7,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use farcall_protocol::stream::encode_item;
-use farcall_protocol::{Body, Part, TooLarge};
+use farcall_protocol::stream::{EncodedItem, ItemEncoder};
+use farcall_protocol::{Part, TooLarge};
 use farcall_transport::BufferPool;
 use futures::Sink;
 use serde::Serialize;
@@ -45,6 +45,7 @@ use super::error::SendError;
 /// ```
 pub struct Sender<T> {
     stream: Arc<CallStream>,
+    encoder: ItemEncoder,
     sent: u64,
     /// The items that were sent since the handler last had to wait.
     in_a_row: u32,
@@ -57,8 +58,8 @@ pub(super) const MAX_IN_A_ROW: u32 = 128;
 const MIN_COMPRESSED_BYTES: usize = 1024;
 
 impl<T: Serialize + 'static> Sender<T> {
-    pub(crate) const fn new(stream: Arc<CallStream>) -> Self {
-        Self { stream, sent: 0, in_a_row: 0, item: PhantomData }
+    pub(crate) fn new(stream: Arc<CallStream>) -> Self {
+        Self { stream, encoder: ItemEncoder::default(), sent: 0, in_a_row: 0, item: PhantomData }
     }
 
     /// Sends an item, as soon as the caller's credit allows it. If the returned future is dropped before it is ready, the
@@ -69,10 +70,10 @@ impl<T: Serialize + 'static> Sender<T> {
     /// The caller takes no more items, the call has ended, or the item cannot be encoded, or is larger than a frame of the
     /// caller may be. After the last two, further items can be sent.
     pub async fn send(&mut self, item: T) -> Result<(), SendError> {
+        let Self { stream, encoder, in_a_row, .. } = self;
         // Encoded before there is credit, so that it is done once.
-        let encoded = Some(self.encode(item)?);
-        let mut waiting = Waiting { stream: &self.stream, encoded };
-        let in_a_row = &mut self.in_a_row;
+        let encoded = Some(encode(stream, encoder, item)?);
+        let mut waiting = Waiting { stream, encoded };
         poll_fn(|cx| {
             ready!(poll_turn(in_a_row, cx));
             let Waiting { stream, encoded } = &mut waiting;
@@ -84,24 +85,6 @@ impl<T: Serialize + 'static> Sender<T> {
         Ok(())
     }
 
-    fn encode(&self, item: T) -> Result<(Body, bool), SendError> {
-        let streams = &self.stream.streams;
-        let settings = streams.settings();
-        let body = encode_item(&settings.codec, &BufferPool, item)?;
-        let (len, limit) = (body.len(), settings.send_limit.get());
-        if len > limit {
-            // The limit holds for the size before compression, too.
-            return Err(TooLarge::new(Part::Body, len, limit).into());
-        }
-        if len >= MIN_COMPRESSED_BYTES
-            && let Some(compression) = streams.compression()
-            && let Some(compressed) = compression.compress(&body.clone().into_bytes())
-        {
-            return Ok((compressed.into(), true));
-        }
-        Ok((body, false))
-    }
-
     fn note_item(&mut self) {
         if self.sent == 0 {
             self.stream.note_first_item();
@@ -111,11 +94,33 @@ impl<T: Serialize + 'static> Sender<T> {
     }
 }
 
+/// Encodes an item. Returns `true` with it if it is compressed.
+fn encode<'a, T: Serialize + 'static>(
+    stream: &CallStream,
+    encoder: &'a mut ItemEncoder,
+    item: T,
+) -> Result<(EncodedItem<'a>, bool), SendError> {
+    let settings = stream.streams.settings();
+    let item = encoder.encode(&settings.codec, &BufferPool, item)?;
+    let (len, limit) = (item.len(), settings.send_limit.get());
+    if len > limit {
+        // The limit holds for the size before compression, too.
+        return Err(TooLarge::new(Part::Body, len, limit).into());
+    }
+    if len >= MIN_COMPRESSED_BYTES
+        && let Some(compression) = stream.streams.compression()
+        && let Some(compressed) = compression.compress(&item.to_body().into_bytes())
+    {
+        return Ok((EncodedItem::Body(compressed.into()), true));
+    }
+    Ok((item, false))
+}
+
 /// An item that waits for credit.
 struct Waiting<'a> {
     stream: &'a CallStream,
     /// `None` once it was sent.
-    encoded: Option<(Body, bool)>,
+    encoded: Option<(EncodedItem<'a>, bool)>,
 }
 
 impl Drop for Waiting<'_> {
@@ -153,8 +158,9 @@ impl<T: Serialize + 'static> Sink<T> for Sender<T> {
     }
 
     fn start_send(mut self: Pin<&mut Self>, item: T) -> Result<(), SendError> {
-        let (body, compressed) = self.encode(item)?;
-        self.stream.streams.send(self.stream.seq, body, compressed)?;
+        let Self { stream, encoder, .. } = &mut *self;
+        let (item, compressed) = encode(stream, encoder, item)?;
+        stream.streams.send(stream.seq, item, compressed)?;
         self.note_item();
         Ok(())
     }

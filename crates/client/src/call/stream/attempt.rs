@@ -149,7 +149,7 @@ async fn replay(link: &Link, stream: &Arc<OpenStream>) -> Result<(), RpcError> {
             link.install(None, stream);
             return Ok(());
         }
-        stream.send(item)?;
+        stream.send(item.into())?;
         replayed += 1;
     }
     Ok(())

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
-use farcall_protocol::stream::{StreamClosed, StreamSnapshot, TakenItems};
+use farcall_protocol::stream::{EncodedItem, StreamClosed, StreamSnapshot, TakenItems};
 use farcall_protocol::{Body, Code, Execution};
 use farcall_transport::Address;
 use tokio::sync::Notify;
@@ -332,7 +332,7 @@ impl Link {
     /// Waits until an item can be sent, and sends it: `item` is taken then. `false` if no more are wanted.
     pub(super) fn poll_send(
         &self,
-        item: &mut Option<Body>,
+        item: &mut Option<EncodedItem<'_>>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<bool, RpcError>> {
         let mut state = self.lock();
@@ -352,7 +352,7 @@ impl Link {
     }
 
     /// Sends an item, after [`Link::poll_ready`].
-    pub(super) fn send(&self, item: Body) -> Result<(), RpcError> {
+    pub(super) fn send(&self, item: EncodedItem<'_>) -> Result<(), RpcError> {
         self.lock().send(item)
     }
 

@@ -3,8 +3,7 @@
 use std::sync::Arc;
 use std::task::{Context, Waker};
 
-use farcall_protocol::Body;
-use farcall_protocol::stream::StreamSnapshot;
+use farcall_protocol::stream::{EncodedItem, StreamSnapshot};
 use tokio::task::AbortHandle;
 
 use super::replay::Replay;
@@ -90,7 +89,7 @@ impl LinkState {
     }
 
     /// Sends an item for which there is credit.
-    pub(super) fn send(&mut self, item: Body) -> Result<(), RpcError> {
+    pub(super) fn send(&mut self, item: EncodedItem<'_>) -> Result<(), RpcError> {
         self.replay.push(&item);
         // If an attempt failed meanwhile, the next one sends it.
         self.stream.as_ref().map_or(Ok(()), |stream| stream.send(item))

@@ -1,6 +1,7 @@
 //! [`Replay`]: the items that a streaming call has sent, kept while it may be made again.
 
 use farcall_protocol::Body;
+use farcall_protocol::stream::EncodedItem;
 
 /// The most bytes of items that are kept. A call that has sent more is not made again.
 const MAX_BYTES: usize = 64 * 1024;
@@ -19,13 +20,13 @@ impl Replay {
     }
 
     /// Adds an item that was sent.
-    pub(super) fn push(&mut self, item: &Body) {
+    pub(super) fn push(&mut self, item: &EncodedItem<'_>) {
         let Some(kept) = &mut self.kept else { return };
         self.bytes = self.bytes.saturating_add(item.len()).saturating_add(size_of::<Body>());
         if self.bytes > MAX_BYTES {
             self.kept = None;
         } else {
-            kept.push(item.clone());
+            kept.push(item.to_body());
         }
     }
 
@@ -55,10 +56,10 @@ mod tests {
     fn items_are_kept_up_to_64_kib() {
         let mut replay = Replay::new();
         for _ in 0..63 {
-            replay.push(&Bytes::from(vec![0; 900]).into());
+            replay.push(&EncodedItem::Small(&[0; 900]));
         }
         assert!(replay.is_whole() && replay.get(62).is_some() && replay.get(63).is_none());
-        replay.push(&Bytes::from(vec![0; 16 * 1024]).into());
+        replay.push(&EncodedItem::Body(Bytes::from(vec![0; 16 * 1024]).into()));
         assert!(!replay.is_whole() && replay.get(0).is_none());
     }
 }

@@ -8,8 +8,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use farcall_protocol::stream::encode_item;
-use farcall_protocol::{Body, Code, Codec, Execution};
+use farcall_protocol::stream::{EncodedItem, ItemEncoder};
+use farcall_protocol::{Code, Codec, Execution};
 use farcall_transport::BufferPool;
 use futures::Sink;
 use serde::Serialize;
@@ -148,6 +148,7 @@ impl<S, R, E> fmt::Debug for ItemSink<S, R, E> {
 /// The sending half of a call, whatever its types are.
 pub(super) struct Sending {
     codec: Codec,
+    encoder: ItemEncoder,
     pub(super) link: Arc<Link>,
     /// `true` once it said that no more items come.
     ended: bool,
@@ -156,30 +157,15 @@ pub(super) struct Sending {
 }
 
 impl Sending {
-    pub(super) const fn new(codec: Codec, link: Arc<Link>) -> Self {
-        Self { codec, link, ended: false, wanted: false }
+    pub(super) fn new(codec: Codec, link: Arc<Link>) -> Self {
+        Self { codec, encoder: ItemEncoder::default(), link, ended: false, wanted: false }
     }
 
     pub(super) fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<Result<bool, RpcError>> {
-        self.poll_turn(cx, |link, cx| link.poll_ready(cx))
-    }
-
-    /// Waits until an item may be sent. A caller that is never without credit must not keep other tasks of the thread from
-    /// running.
-    fn poll_turn(
-        &self,
-        cx: &mut Context<'_>,
-        poll: impl FnOnce(&Link, &mut Context<'_>) -> Poll<Result<bool, RpcError>>,
-    ) -> Poll<Result<bool, RpcError>> {
         if self.ended {
             return Poll::Ready(Ok(false));
         }
-        let turn = ready!(poll_proceed(cx));
-        let polled = poll(&self.link, cx);
-        if polled.is_ready() {
-            turn.made_progress();
-        }
-        polled
+        poll_turn(cx, |cx| self.link.poll_ready(cx))
     }
 
     /// Sends an item as soon as there is credit for it. `false` if no more are wanted.
@@ -190,32 +176,22 @@ impl Sending {
         if self.ended {
             return Ok(false);
         }
+        let Self { codec, encoder, link, .. } = self;
         // Encoded before there is credit, so that it is done once.
-        let mut item = Some(self.encode(item)?);
-        let mut wait = Wait { link: &self.link, has_begun: false };
+        let mut item = Some(encode(codec, encoder, link, item)?);
+        let mut wait = Wait { link, has_begun: false };
         let sent = poll_fn(|cx| {
-            let polled = self.poll_turn(cx, |link, cx| link.poll_send(&mut item, cx));
+            let polled = poll_turn(cx, |cx| link.poll_send(&mut item, cx));
             wait.has_begun = polled.is_pending();
             polled
         });
-        sent.await.map_err(|error| self.of_method(error))
+        sent.await.map_err(|error| of_method(link, error))
     }
 
-    fn encode<S: Serialize + 'static>(&self, item: S) -> Result<Body, RpcError> {
-        encode_item(&self.codec, &BufferPool, item).map_err(|error| {
-            let message = format!("an item of `{}`: {error}", self.link.method());
-            let (code, execution) = (Code::InvalidArgument, Execution::Maybe);
-            RpcError::new(code, execution, Phase::Prepare, message).with_source(error)
-        })
-    }
-
-    fn send<S: Serialize + 'static>(&self, item: S) -> Result<(), RpcError> {
-        let item = self.encode(item)?;
-        self.link.send(item).map_err(|error| self.of_method(error))
-    }
-
-    fn of_method(&self, error: RpcError) -> RpcError {
-        error.of(self.link.method().to_owned().into())
+    fn send<S: Serialize + 'static>(&mut self, item: S) -> Result<(), RpcError> {
+        let Self { codec, encoder, link, .. } = self;
+        let item = encode(codec, encoder, link, item)?;
+        link.send(item).map_err(|error| of_method(link, error))
     }
 
     pub(super) fn poll_sink_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), RpcError>> {
@@ -223,7 +199,7 @@ impl Sending {
         Poll::Ready(Ok(()))
     }
 
-    pub(super) fn start_send<S: Serialize + 'static>(&self, item: S) -> Result<(), RpcError> {
+    pub(super) fn start_send<S: Serialize + 'static>(&mut self, item: S) -> Result<(), RpcError> {
         if self.wanted { self.send(item) } else { Ok(()) }
     }
 
@@ -235,6 +211,37 @@ impl Sending {
     pub(super) fn poll_outcome(&self, cx: &mut Context<'_>) -> Poll<Outcome> {
         self.link.poll_outcome(Waiter::Sender, cx)
     }
+}
+
+/// Waits until an item may be sent. A caller that is never without credit must not keep other tasks of the thread from
+/// running.
+fn poll_turn(
+    cx: &mut Context<'_>,
+    poll: impl FnOnce(&mut Context<'_>) -> Poll<Result<bool, RpcError>>,
+) -> Poll<Result<bool, RpcError>> {
+    let turn = ready!(poll_proceed(cx));
+    let polled = poll(cx);
+    if polled.is_ready() {
+        turn.made_progress();
+    }
+    polled
+}
+
+fn encode<'a, S: Serialize + 'static>(
+    codec: &Codec,
+    encoder: &'a mut ItemEncoder,
+    link: &Link,
+    item: S,
+) -> Result<EncodedItem<'a>, RpcError> {
+    encoder.encode(codec, &BufferPool, item).map_err(|error| {
+        let message = format!("an item of `{}`: {error}", link.method());
+        let (code, execution) = (Code::InvalidArgument, Execution::Maybe);
+        RpcError::new(code, execution, Phase::Prepare, message).with_source(error)
+    })
+}
+
+fn of_method(link: &Link, error: RpcError) -> RpcError {
+    error.of(link.method().to_owned().into())
 }
 
 /// A wait for credit.

@@ -4,8 +4,8 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use super::super::entry::Entry;
+use super::super::item::EncodedItem;
 use super::{StreamClosed, StreamTable, TakenItems, check_by, close, register};
-use crate::body::Body;
 use crate::header::Flags;
 use crate::limits::Seq;
 use crate::message::{Part, TooLarge};
@@ -134,8 +134,8 @@ impl StreamTable {
     /// # Errors
     ///
     /// The encoded value is larger than a frame of the peer may be.
-    pub fn send(&mut self, seq: Seq, body: Body, compressed: bool) -> Result<(), TooLarge> {
-        let (len, limit) = (body.len(), self.settings.send_limit.get());
+    pub fn send(&mut self, seq: Seq, item: EncodedItem<'_>, compressed: bool) -> Result<(), TooLarge> {
+        let (len, limit) = (item.len(), self.settings.send_limit.get());
         if len > limit {
             return Err(TooLarge::new(Part::Body, len, limit));
         }
@@ -148,7 +148,7 @@ impl StreamTable {
         let flags = if compressed { flags.with(Flags::COMPRESSED) } else { flags };
         entry.sent.count(len);
         self.totals.sent.count(len);
-        self.queued += entry.queue.push(&self.settings.codec, seq, body, flags);
+        self.queued += entry.queue.push(&self.settings.codec, seq, item, flags);
         if !std::mem::replace(&mut entry.scheduled, true) {
             let idle = !self.has_output();
             self.scheduler.insert(seq);

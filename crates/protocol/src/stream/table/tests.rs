@@ -52,7 +52,7 @@ fn is_ready(table: &mut StreamTable, seq: u64) -> bool {
 fn send(table: &mut StreamTable, seq: u64, len: usize) -> bool {
     let ready = table.poll_ready(Seq(seq), &mut context(), Instant::now) == Poll::Ready(Ok(()));
     if ready {
-        table.send(Seq(seq), Body::from(Bytes::from(vec![0; len])), false).unwrap();
+        table.send(Seq(seq), Body::from(Bytes::from(vec![0; len])).into(), false).unwrap();
     }
     ready
 }
