@@ -1,0 +1,50 @@
+//! [`ConsulOptionsError`]: what can be wrong with options before anything is sent.
+
+use std::error::Error;
+use std::sync::Arc;
+use std::time::Duration;
+
+use farcall_discovery::InstanceError;
+use farcall_protocol::EscapedText;
+use farcall_tls::TlsError;
+
+/// An error in [`ConsulOptions`](crate::ConsulOptions), or in the name of a service.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConsulOptionsError {
+    /// The URL is not that of an agent.
+    #[error("`{}` is no URL of a Consul agent: {reason}; write `http://127.0.0.1:8500`", EscapedText(.url))]
+    #[non_exhaustive]
+    Url {
+        /// The text, without a password.
+        url: String,
+        /// The error in it.
+        #[source]
+        reason: Arc<dyn Error + Send + Sync>,
+    },
+    /// A time that is too short or too long.
+    #[error("the {name} for Consul is {time:?}; it must be from {min:?} to {max:?}")]
+    #[non_exhaustive]
+    Time {
+        /// The setting.
+        name: &'static str,
+        /// The time that was given.
+        time: Duration,
+        /// The shortest one.
+        min: Duration,
+        /// The longest one.
+        max: Duration,
+    },
+    /// The scheme has no hosts and ports.
+    #[error("`{0}` is no scheme of services in Consul: they have hosts and ports")]
+    Scheme(farcall_transport::Scheme),
+    /// A certificate cannot be used.
+    #[error("TLS to Consul: {0}")]
+    Tls(#[from] TlsError),
+    /// The HTTP client could not be made.
+    #[error("no HTTP client for Consul: {0}")]
+    Client(#[source] reqwest::Error),
+    /// The name of the service is not allowed.
+    #[error(transparent)]
+    Service(#[from] InstanceError),
+}
