@@ -1,0 +1,57 @@
+//! [`CallError`]: the error of a request to ZooKeeper.
+
+use std::time::Duration;
+
+use farcall_discovery::{RegistrarError, RegistrarErrorKind};
+use farcall_transport::HumanDuration;
+use zookeeper_client::Error;
+
+/// The error of a request, or of a connection.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CallError {
+    #[error("{servers}: no connection: {source}")]
+    Connect { servers: String, source: Error },
+    #[error("{servers}: no answer within {}", HumanDuration(*.limit))]
+    Timeout { servers: String, limit: Duration },
+    #[error("{servers}: {path}: {source}{}", advice(source))]
+    Request { servers: String, path: String, source: Error },
+    #[error("{servers}: the connection is lost")]
+    Disconnected { servers: String },
+    #[error("{servers}: the session is lost")]
+    SessionLost { servers: String },
+    #[error("{servers}: more than {limit} nodes are there")]
+    TooMany { servers: String, limit: usize },
+}
+
+impl CallError {
+    /// Returns the error of ZooKeeper, if it is one.
+    pub(crate) const fn of_zookeeper(&self) -> Option<&Error> {
+        match self {
+            Self::Request { source, .. } | Self::Connect { source, .. } => Some(source),
+            _ => None,
+        }
+    }
+}
+
+impl From<CallError> for RegistrarError {
+    fn from(error: CallError) -> Self {
+        let kind = match &error {
+            CallError::Timeout { .. } => RegistrarErrorKind::Timeout,
+            CallError::Request {
+                source: Error::NoAuth | Error::AuthFailed | Error::QuotaExceeded, ..
+            }
+            | CallError::Connect { source: Error::AuthFailed, .. } => RegistrarErrorKind::Rejected,
+            CallError::TooMany { .. } => RegistrarErrorKind::Other,
+            _ => RegistrarErrorKind::Unavailable,
+        };
+        Self::from_source(kind, error)
+    }
+}
+
+fn advice(error: &Error) -> &'static str {
+    match error {
+        Error::NoAuth => "; the node belongs to another user",
+        Error::Unimplemented => "; ZooKeeper 3.6 or later is needed",
+        _ => "",
+    }
+}

@@ -1,0 +1,283 @@
+//! [`ZookeeperDiscovery`]: follows the nodes of a service by a persistent watch, and publishes each change.
+
+use std::collections::BTreeSet;
+use std::convert::Infallible;
+use std::future::pending;
+use std::time::Duration;
+
+use farcall_discovery::{Backoff, Discovery, Instance, Jitter, Publisher, other_services};
+use farcall_transport::log::LogThrottle;
+use futures::StreamExt;
+use futures::stream;
+use tokio::time::{Instant, interval, sleep, timeout_at};
+use tracing::{debug, info, warn};
+use zookeeper_client::{AddWatchMode, EventType, PersistentWatcher, SessionState, WatchedEvent};
+
+use crate::call_error::CallError;
+use crate::error::ZookeeperOptionsError;
+use crate::listing::Listing;
+use crate::options::ZookeeperOptions;
+use crate::paths::{service_of, service_path};
+use crate::session::Session;
+
+/// The most nodes of a service: as many as from the other sources.
+const MAX_NODES: usize = 100_000;
+/// The nodes whose data is requested at once.
+const READS_AT_ONCE: usize = 64;
+/// The number of services that an empty list is explained with.
+const MAX_SERVICES: usize = 1000;
+/// The pauses after failures.
+const BACKOFF: Backoff =
+    Backoff::new(Duration::from_millis(250), Duration::from_secs(5)).jitter(Jitter::Equal);
+/// Changes that come within this time are published together.
+const GATHERING: Duration = Duration::from_millis(20);
+/// While the session is connected, a list without a change is compared with the number of nodes so often, and confirmed.
+const CONFIRMING: Duration = Duration::from_secs(10);
+
+/// Finds the instances of a service that a [`ZookeeperRegistrar`](crate::ZookeeperRegistrar) keeps in ZooKeeper.
+///
+/// Changes are published within 20 ms after ZooKeeper reports them. While it cannot be reached, the last list stays in force,
+/// [`EndpointList::failing`](farcall_discovery::EndpointList::failing) has the reason, and it is tried again after 0.25 s, 0.5 s … 5 s,
+/// of which a random half to whole is waited. After each reconnection all nodes are read again, since a persistent watch does not tell what it missed.
+///
+/// A node whose data is no instance, as [`Instance::check`] has it, is left out with a warning in the log. The path says which
+/// service and id the data belongs to. With more than 100,000 nodes the list is not taken; ZooKeeper itself answers with at most
+/// 1 MiB of names, unless its `jute.maxbuffer` is raised.
+#[derive(Debug)]
+#[must_use = "a discovery does nothing until it is run"]
+pub struct ZookeeperDiscovery {
+    options: ZookeeperOptions,
+    path: String,
+    listing: Listing,
+}
+
+impl ZookeeperDiscovery {
+    /// Creates a discovery of this service; `""` is the plain list of servers. Nothing is sent yet.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the options, or the name of the service.
+    pub fn new(options: &ZookeeperOptions, service: &str) -> Result<Self, ZookeeperOptionsError> {
+        options.check()?;
+        Instance::check_service(service)?;
+        Ok(Self {
+            options: options.clone(),
+            path: service_path(&options.prefix, service),
+            listing: Listing::new(service.to_owned()),
+        })
+    }
+}
+
+impl Discovery for ZookeeperDiscovery {
+    fn describe(&self) -> String {
+        let service = match self.listing.service() {
+            "" => "servers",
+            service => service,
+        };
+        format!("{service} at ZooKeeper {}", self.options.servers)
+    }
+
+    async fn run(mut self, publisher: Publisher) {
+        let options = self.options.clone();
+        let noting = async {
+            let note = || async { services(&options).await.ok().map(other_services) };
+            publisher.note_while_empty(note).await;
+            pending::<Infallible>().await
+        };
+        tokio::select! {
+            // Without a subscriber, a request under way is dropped.
+            () = publisher.closed() => {}
+            never = self.follow(&publisher) => match never {},
+            never = noting => match never {},
+        }
+    }
+
+    fn try_clone(&self) -> Option<Self> {
+        let listing = Listing::new(self.listing.service().to_owned());
+        Some(Self { options: self.options.clone(), path: self.path.clone(), listing })
+    }
+}
+
+/// Returns the services below the prefix that have instances, in a session that ends with it.
+async fn services(options: &ZookeeperOptions) -> Result<Vec<String>, CallError> {
+    let session = Session::open(options).await?;
+    let prefix = &options.prefix;
+    let nodes = session.find(prefix, session.client().list_children(prefix)).await?.unwrap_or_default();
+    let mut services = Vec::new();
+    for node in nodes.iter().take(MAX_SERVICES) {
+        let path = format!("{prefix}/{node}");
+        if session.stat(&path).await?.is_some_and(|stat| stat.num_children > 0) {
+            services.push(service_of(node).to_owned());
+        }
+    }
+    services.sort_unstable();
+    Ok(services)
+}
+
+impl ZookeeperDiscovery {
+    async fn follow(&mut self, publisher: &Publisher) -> Infallible {
+        let place = self.describe();
+        let (mut backoff, log) = (BACKOFF, LogThrottle::new());
+        loop {
+            let Err(error) = self.session(publisher, &mut backoff, &place, &log).await;
+            let failures = backoff.failures();
+            if failures == 0
+                && let Some(line) = log.permit()
+            {
+                warn!(place, %error, suppressed = line.suppressed, "ZooKeeper cannot be read; the last list stays in force");
+            } else {
+                debug!(place, %error, failures, "ZooKeeper still cannot be read");
+            }
+            publisher.failed(error.to_string());
+            sleep(backoff.next_pause()).await;
+        }
+    }
+
+    /// Opens a session, and publishes what is there and each change until it is lost.
+    async fn session(
+        &mut self,
+        publisher: &Publisher,
+        backoff: &mut Backoff,
+        place: &str,
+        log: &LogThrottle,
+    ) -> Result<Infallible, CallError> {
+        let session = Session::open(&self.options).await?;
+        let mut watch = self.watch_and_read(&session).await?;
+        publisher.publish(self.listing.endpoints());
+        if backoff.failures() > 0
+            && let Some(line) = log.permit()
+        {
+            info!(place, suppressed = line.suppressed, "ZooKeeper is read again");
+        }
+        backoff.reset();
+        let mut confirming = interval(CONFIRMING);
+        loop {
+            // Cancel-safe: an event that was received is returned, and others wait in the watch.
+            let first = tokio::select! {
+                event = watch.changed() => event,
+                _ = confirming.tick() => {
+                    if !session.is_connected() {
+                        continue;
+                    }
+                    if self.has_missed_a_change(&session).await? {
+                        debug!(place, "the watch has missed a change; reading all nodes again");
+                        watch = self.watch_and_read(&session).await?;
+                        publisher.publish(self.listing.endpoints());
+                    } else {
+                        publisher.confirm();
+                    }
+                    continue;
+                }
+            };
+            let changes = self.gather(first, &mut watch).await;
+            if changes.is_lost {
+                return Err(CallError::SessionLost { servers: session.servers() });
+            }
+            if changes.is_disconnected {
+                publisher.failed(CallError::Disconnected { servers: session.servers() }.to_string());
+                continue;
+            }
+            if changes.is_reconnected {
+                // Another watch, too: one that went through several connections was seen to be silent.
+                watch = self.watch_and_read(&session).await?;
+            } else {
+                self.read_some(&session, changes.names.into_iter().collect()).await?;
+            }
+            publisher.publish(self.listing.endpoints());
+        }
+    }
+
+    /// Collects the events that come together, such as when many servers start.
+    async fn gather(&self, first: WatchedEvent, watch: &mut PersistentWatcher) -> Changes {
+        let mut changes = Changes::default();
+        let until = Instant::now() + GATHERING;
+        let mut next = Some(first);
+        while let Some(event) = next {
+            changes.add(&event, &self.path);
+            if changes.is_lost {
+                // After the last event of a session there is no other, and the watch must not be asked for one.
+                return changes;
+            }
+            next = timeout_at(until, watch.changed()).await.ok();
+        }
+        changes
+    }
+
+    /// Watches the service, and reads all nodes then, so that no change is missed. The service need not be there yet.
+    async fn watch_and_read(&mut self, session: &Session) -> Result<PersistentWatcher, CallError> {
+        let watch = session.client().watch(&self.path, AddWatchMode::PersistentRecursive);
+        let watch = session.request(&self.path, watch).await?;
+        self.read(session).await?;
+        Ok(watch)
+    }
+
+    /// Returns `true` if the service has another number of nodes than the list.
+    async fn has_missed_a_change(&self, session: &Session) -> Result<bool, CallError> {
+        let children = session.stat(&self.path).await?.map_or(0, |stat| stat.num_children);
+        Ok(usize::try_from(children) != Ok(self.listing.len()))
+    }
+
+    /// Reads all nodes.
+    async fn read(&mut self, session: &Session) -> Result<(), CallError> {
+        let children = session.client().list_children(&self.path);
+        let names = session.find(&self.path, children).await?.unwrap_or_default();
+        self.listing.keep(&names);
+        self.read_some(session, names).await
+    }
+
+    /// Reads these nodes, of which some may be gone.
+    async fn read_some(&mut self, session: &Session, names: Vec<String>) -> Result<(), CallError> {
+        if names.len() > MAX_NODES {
+            return Err(CallError::TooMany { servers: session.servers(), limit: MAX_NODES });
+        }
+        let reads = names.into_iter().map(|name| {
+            let path = format!("{}/{name}", self.path);
+            async move {
+                let data = session.find(&path, session.client().get_data(&path)).await;
+                (name, data)
+            }
+        });
+        let mut reads = stream::iter(reads).buffer_unordered(READS_AT_ONCE);
+        let mut read = Vec::new();
+        while let Some((name, data)) = reads.next().await {
+            read.push((name, data?));
+        }
+        drop(reads);
+        for (name, data) in read {
+            match data {
+                Some((data, stat)) => self.listing.put(&name, &data, stat.czxid, stat.mzxid),
+                None => self.listing.remove(&name),
+            }
+        }
+        if self.listing.len() > MAX_NODES {
+            return Err(CallError::TooMany { servers: session.servers(), limit: MAX_NODES });
+        }
+        Ok(())
+    }
+}
+
+/// What some events of a watch say together.
+#[derive(Debug, Default)]
+struct Changes {
+    /// The nodes to read again.
+    names: BTreeSet<String>,
+    /// The connection is lost, and not there again.
+    is_disconnected: bool,
+    /// The connection was lost, and is there again: changes may have been missed.
+    is_reconnected: bool,
+    is_lost: bool,
+}
+
+impl Changes {
+    fn add(&mut self, event: &WatchedEvent, service: &str) {
+        if event.event_type == EventType::Session {
+            self.is_lost = event.session_state.is_terminated();
+            self.is_disconnected = event.session_state == SessionState::Disconnected;
+            self.is_reconnected |= !self.is_disconnected;
+        } else if let Some(name) = event.path.strip_prefix(service).and_then(|rest| rest.strip_prefix('/'))
+            && !name.contains('/')
+        {
+            self.names.insert(name.to_owned());
+        }
+    }
+}
