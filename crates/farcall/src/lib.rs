@@ -112,9 +112,9 @@
 //! `msgpack` and `json`, the codecs, of which one must be on; `lz4`, which compresses bodies if both
 //! sides have it; `tls`, which encrypts.
 //!
-//! Off by default: `registry` and `etcd`, each with a registrar for servers and a discovery for
-//! clients, because they bring an HTTP client along; what is in [`discovery`] needs neither. `kubernetes` finds servers by
-//! EndpointSlices, and `dns-srv` by SRV records. `http`
+//! Off by default: `registry`, `etcd` and `consul`, each with a registrar for servers and a discovery for
+//! clients, because they bring an HTTP client along, as `zookeeper` brings a client of ZooKeeper; what is in [`discovery`] needs
+//! none of them. `kubernetes` finds servers by EndpointSlices, and `dns-srv` by SRV records. `http`
 //! dials over HTTP and WebSocket and through proxies; `http-server` serves both, with pages for
 //! health and metrics. `opentelemetry` puts calls into OpenTelemetry's traces.
 
@@ -191,10 +191,22 @@ pub mod etcd {
     pub use farcall_etcd::*;
 }
 
+/// A registrar for servers and a discovery for clients, over Consul.
+#[cfg(feature = "consul")]
+pub mod consul {
+    pub use farcall_consul::*;
+}
+
 /// A discovery for clients by the EndpointSlices of Kubernetes.
 #[cfg(feature = "kubernetes")]
 pub mod kubernetes {
     pub use farcall_kubernetes::*;
+}
+
+/// A registrar for servers and a discovery for clients, over ZooKeeper.
+#[cfg(feature = "zookeeper")]
+pub mod zookeeper {
+    pub use farcall_zookeeper::*;
 }
 
 /// Calls in OpenTelemetry's traces.

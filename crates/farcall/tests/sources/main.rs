@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot set up has failed")]
 
 mod behaviours;
+mod consul;
 mod etcd;
 mod file;
 mod gate;
@@ -18,3 +19,5 @@ mod outages;
 mod place;
 mod srv;
 mod watcher;
+mod zookeeper;
+mod zookeeper_server;

@@ -1,0 +1,118 @@
+//! ZooKeeper, the system's program: a prefix for each test.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use farcall_discovery::{Registrar, RegistrarErrorKind};
+use farcall_test_support::wait::until;
+use farcall_zookeeper::{ZookeeperDiscovery, ZookeeperOptions, ZookeeperRegistrar};
+use zookeeper_client::Client;
+
+use crate::gate::Gate;
+use crate::place::{LASTING_TTL, Listed, Place, Source, test_place};
+use crate::watcher::{Watcher, instance};
+use crate::zookeeper_server;
+
+test_place!(Zookeeper);
+
+struct Zookeeper {
+    gate: Gate,
+    server: SocketAddr,
+    prefix: String,
+    options: ZookeeperOptions,
+    listed: Listed<ZookeeperRegistrar>,
+}
+
+impl Source for Zookeeper {
+    type Discovery = ZookeeperDiscovery;
+
+    async fn start(ttl: Duration) -> Self {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        let server = zookeeper_server::address().await;
+        let gate = Gate::to(server).await;
+        let prefix = format!("/test-{}/v1", NEXT.fetch_add(1, Ordering::Relaxed));
+        // A generous timeout: a ZooKeeper on a busy machine is slow, not unreachable.
+        let options = ZookeeperOptions::new(&gate.address().to_string()).unwrap().prefix(&prefix);
+        let options = options.ttl(ttl).request_timeout(Duration::from_secs(20));
+        let listed = Listed::with(ZookeeperRegistrar::new(&options).unwrap());
+        Self { gate, server, prefix, options, listed }
+    }
+
+    fn discovery(&self, service: &str) -> ZookeeperDiscovery {
+        ZookeeperDiscovery::new(&self.options, service).unwrap()
+    }
+
+    async fn list(&self, service: &str, ports: &[u16]) {
+        self.listed.list(service, ports).await;
+    }
+
+    async fn cut(&self) {
+        self.gate.lead_to(None).await;
+    }
+
+    async fn restore(&self) {
+        self.gate.lead_to(Some(self.server)).await;
+    }
+
+    fn connections(&self) -> Option<usize> {
+        Some(self.gate.open_connections())
+    }
+}
+
+impl Place for Zookeeper {
+    type Registrar = ZookeeperRegistrar;
+
+    fn registrar(&self) -> ZookeeperRegistrar {
+        ZookeeperRegistrar::new(&self.options).unwrap()
+    }
+
+    async fn forget(&self) {
+        let client = Client::connect(&self.server.to_string()).await.unwrap();
+        for service in client.list_children(&self.prefix).await.unwrap() {
+            let service = format!("{}/{service}", self.prefix);
+            for node in client.list_children(&service).await.unwrap() {
+                client.delete(&format!("{service}/{node}"), None).await.unwrap();
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn session_is_shared_and_closed_with_the_last_instance() {
+    let place = Zookeeper::start(LASTING_TTL).await;
+    let registrar = place.registrar();
+    let first = registrar.register(&instance("Arith", 1)).await.unwrap().lease;
+    let second = registrar.register(&instance("Text", 2)).await.unwrap().lease;
+    assert_eq!(place.connections(), Some(1));
+    registrar.deregister(&instance("Arith", 1), first).await.unwrap();
+    assert_eq!(place.connections(), Some(1));
+    registrar.deregister(&instance("Text", 2), second).await.unwrap();
+    until("no connection is left", || place.connections() == Some(0)).await;
+    // It registers again in another session.
+    let lease = registrar.register(&instance("Arith", 1)).await.unwrap().lease;
+    Watcher::of(&place, "Arith").until_ports(&[1]).await;
+    registrar.deregister(&instance("Arith", 1), lease).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_of_a_user_are_read_by_all_and_changed_by_no_other() {
+    let place = Zookeeper::start(LASTING_TTL).await;
+    let registrar = ZookeeperRegistrar::new(&place.options.clone().user("me", "a password")).unwrap();
+    let _lease = registrar.register(&instance("Arith", 1)).await.unwrap();
+    let mut watcher = Watcher::of(&place, "Arith");
+    watcher.until_ports(&[1]).await;
+    let client = Client::connect(&place.server.to_string()).await.unwrap();
+    let service = format!("{}/Arith", place.prefix);
+    let node = format!("{service}/{}", client.list_children(&service).await.unwrap()[0]);
+    assert!(client.set_data(&node, b"{}", None).await.is_err());
+
+    // A registrar that may not write says so.
+    client.create(&format!("{}/Locked", place.prefix), b"", &locked()).await.unwrap();
+    let error = place.registrar().register(&instance("Locked", 1)).await.map(drop).unwrap_err();
+    assert_eq!(error.kind(), RegistrarErrorKind::Rejected, "{error}");
+}
+
+fn locked() -> zookeeper_client::CreateOptions<'static> {
+    zookeeper_client::CreateMode::Persistent.with_acls(zookeeper_client::Acls::anyone_read())
+}
