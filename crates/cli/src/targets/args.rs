@@ -11,7 +11,7 @@ use crate::time;
 /// The target of a command, and how it is connected to.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct TargetArgs {
-    /// Servers: host:port, tls@host:port, unix@/path, http@, https@, ws@, wss@ (several with commas); a registry,
+    /// Servers: host:port, tls@host:port, unix@/path, http@, https@, ws@, wss@ (several with commas); srv@name of SRV records; a registry,
     /// http://host:port/registry or etcd://host:2379, with #Service; or @context of ~/.config/farcall/contexts.toml.
     #[arg(value_name = "TARGET")]
     pub(crate) target: String,

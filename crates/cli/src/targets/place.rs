@@ -1,12 +1,18 @@
 //! [`Place`]: where servers are, as a target names it.
 
 use farcall::Address;
+use farcall::discovery::{SrvDiscovery, SrvDiscoveryError};
 
 /// The place of the servers of a target.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Place {
     /// At these addresses; there is at least one.
     Addresses(Vec<Address>),
+    /// In the SRV records of a name.
+    Srv {
+        /// The name with the scheme of the servers, as `SrvDiscovery` takes it.
+        name: String,
+    },
     /// In a registry over HTTP.
     Registry {
         /// The registry's URL.
@@ -32,7 +38,9 @@ pub(crate) enum ParsedTarget {
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum TargetError {
     /// Nothing, or `@` alone.
-    #[error("the target is empty; write host:port, tls@host:port, unix@/path, a registry's URL, or @context")]
+    #[error(
+        "the target is empty; write host:port, tls@host:port, unix@/path, srv@name, a registry's URL, or @context"
+    )]
     Empty,
     /// A URL of something else than a registry.
     #[error(
@@ -42,12 +50,16 @@ pub(crate) enum TargetError {
         /// The scheme.
         scheme: String,
     },
+    /// No name of SRV records.
+    #[error(transparent)]
+    Srv(#[from] SrvDiscoveryError),
     /// No address.
     #[error(transparent)]
     Address(#[from] farcall::transport::AddressError),
 }
 
-/// Parses a target: addresses separated by commas, the URL of a registry or `@context`, both with `#Service` behind it.
+/// Parses a target: addresses separated by commas, a name of SRV records, the URL of a registry or `@context`, both with `#Service`
+/// behind it.
 pub(crate) fn parse(text: &str) -> Result<ParsedTarget, TargetError> {
     if let Some(context) = text.strip_prefix('@') {
         let (name, service) = context.split_once('#').unwrap_or((context, ""));
@@ -62,6 +74,10 @@ pub(crate) fn parse(text: &str) -> Result<ParsedTarget, TargetError> {
     }
     if text.is_empty() {
         return Err(TargetError::Empty);
+    }
+    if let Some(name) = srv_name(text) {
+        SrvDiscovery::new(&name)?;
+        return Ok(ParsedTarget::Place(Place::Srv { name }, None));
     }
     let Some((scheme, rest)) = text.split_once("://") else {
         let addresses = text.split(',').map(Address::parse).collect::<Result<Vec<_>, _>>()?;
@@ -83,6 +99,15 @@ pub(crate) fn parse(text: &str) -> Result<ParsedTarget, TargetError> {
         _ => return Err(TargetError::Scheme { scheme: scheme.to_owned() }),
     };
     Ok(ParsedTarget::Place(place, service))
+}
+
+/// Returns the name of `srv@name`, and that of `srv+tls@name` with the scheme of the servers.
+fn srv_name(text: &str) -> Option<String> {
+    let (scheme, name) = text.split_once('@')?;
+    match scheme.strip_prefix("srv")? {
+        "" => Some(format!("srv@{name}")),
+        scheme => Some(format!("{}@{name}", scheme.strip_prefix('+')?)),
+    }
 }
 
 /// Returns the URLs of etcd's members, of which the target has the first one's scheme only.
@@ -128,6 +153,16 @@ mod tests {
         assert_eq!(place("https://r/registry#Arith"), (url("https://r/registry"), service.clone()));
         assert_eq!(place("etcd://a:2379,b:2379#Arith"), (etcd("http://a:2379,http://b:2379"), service));
         assert_eq!(place("etcd+https://a:2379"), (etcd("https://a:2379"), None));
+    }
+
+    #[test]
+    fn names_of_srv_records_may_have_a_scheme() {
+        let srv = |name: &str| (Place::Srv { name: name.to_owned() }, None);
+        assert_eq!(place("srv@_rpc._tcp.arith.internal"), srv("srv@_rpc._tcp.arith.internal"));
+        assert_eq!(place("srv+tls@_rpc._tcp.arith"), srv("tls@_rpc._tcp.arith"));
+        for text in ["srv@", "srv@a:1", "srv+unix@a", "srv+x@a"] {
+            assert!(matches!(parse(text), Err(TargetError::Srv(_))), "{text}");
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use farcall::client::{ChannelBuilder, ConnectionOptions};
+use farcall::discovery::SrvDiscovery;
 use farcall::etcd::{EtcdDiscovery, EtcdOptions};
 use farcall::registry::{HttpDiscovery, HttpRegistrar, RegistryAdmin, SettingsError};
 use farcall::transport::TlsClient;
@@ -109,7 +110,7 @@ impl Settings {
 
     /// Returns `true` if the servers are found in a registry.
     pub(crate) const fn is_registry(&self) -> bool {
-        !matches!(self.place, Place::Addresses(_))
+        !matches!(self.place, Place::Addresses(_) | Place::Srv { .. })
     }
 
     /// Returns the service to look for in a registry: the one that was given, or that of the method.
@@ -158,6 +159,10 @@ impl Settings {
         let builder = Channel::builder().timeout(self.timeout);
         Ok(match &self.place {
             Place::Addresses(addresses) => addresses.iter().fold(builder, ChannelBuilder::to),
+            Place::Srv { name } => {
+                let source = SrvDiscovery::new(name).map_err(|error| Failure::usage(error.to_string()))?;
+                builder.discover(source)
+            }
             Place::Registry { .. } => builder.discover(self.http_discovery(&self.service_for(method)?)?),
             Place::Etcd { .. } => builder.discover(self.etcd_discovery(&self.service_for(method)?)?),
         })
