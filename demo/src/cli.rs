@@ -32,7 +32,13 @@ pub(crate) enum Command {
     Registry(RegistryArgs),
     /// Runs an etcd for as long as the parent process lives.
     #[command(hide = true)]
-    Etcd(EtcdArgs),
+    Etcd(ExternalArgs),
+    /// Runs a ZooKeeper for as long as the parent process lives.
+    #[command(hide = true)]
+    Zookeeper(ExternalArgs),
+    /// Runs a registry whose instances are SRV records of DNS, for as long as the parent process lives.
+    #[command(hide = true)]
+    Srv(SrvArgs),
 }
 
 #[derive(Debug, Args)]
@@ -117,7 +123,7 @@ pub(crate) struct ServerArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) token_file: Option<PathBuf>,
     /// Registry to register at, such as `http://127.0.0.1:7100/registry` or
-    /// `etcd+http://127.0.0.1:2379`.
+    /// `etcd+http://127.0.0.1:2379`, `zookeeper://127.0.0.1:2181` or `srv+http://...?dns=...`.
     #[arg(long, value_name = "URL")]
     pub(crate) registry: Vec<RegistryUrl>,
     /// Address that clients dial, if it differs from --listen; port 0 stands for the port of the first
@@ -184,11 +190,28 @@ pub(crate) struct RegistryArgs {
     pub(crate) exit_with_parent: bool,
 }
 
+/// The arguments of an installed program.
 #[derive(Debug, Args)]
-pub(crate) struct EtcdArgs {
+pub(crate) struct ExternalArgs {
     /// Directory for its data.
     #[arg(long, value_name = "DIR")]
     pub(crate) data: PathBuf,
+    /// Stops when stdin ends, which happens when the parent process ends.
+    #[arg(long)]
+    pub(crate) exit_with_parent: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SrvArgs {
+    /// Directory for the zone.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: PathBuf,
+    /// Time to live of an instance without a heartbeat.
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub(crate) ttl: Duration,
+    /// Interval of the heartbeats that servers send.
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub(crate) heartbeat: Duration,
     /// Stops when stdin ends, which happens when the parent process ends.
     #[arg(long)]
     pub(crate) exit_with_parent: bool,

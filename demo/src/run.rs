@@ -11,7 +11,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::cli::{Cli, Command};
 use crate::outcome::Outcome;
-use crate::{job, registry, server};
+use crate::{external, job, name_server, registry, server};
 
 /// The default log filter, without `RUST_LOG`: warnings, and the progress of the demo.
 const LOG_FILTER: &str = "warn,demo=info";
@@ -35,7 +35,9 @@ fn start(cli: Cli) -> anyhow::Result<Outcome> {
         match cli.command {
             Some(Command::Server(args)) => server::serve(args).await,
             Some(Command::Registry(args)) => registry::serve(args).await,
-            Some(Command::Etcd(args)) => registry::keep_etcd(args).await,
+            Some(Command::Etcd(args)) => external::keep_etcd(args).await,
+            Some(Command::Zookeeper(args)) => external::keep_zookeeper(args).await,
+            Some(Command::Srv(args)) => name_server::serve(args).await,
             None => job::run(cli.job).await,
         }
     });

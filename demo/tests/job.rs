@@ -125,6 +125,16 @@ fn job_survives_disruptions_with_etcd() {
 }
 
 #[test]
+fn job_survives_disruptions_with_zookeeper() {
+    assert_job_survives_its_disruptions(&["--registry", "zookeeper"]);
+}
+
+#[test]
+fn job_survives_disruptions_with_srv_records() {
+    assert_job_survives_its_disruptions(&["--registry", "srv"]);
+}
+
+#[test]
 fn kept_cluster_can_be_inspected_until_ctrl_c() {
     let dir = texts();
     for (registry, hint) in [("http", "  list    curl '"), ("etcd", "  list    etcdctl --endpoints ")] {

@@ -49,7 +49,7 @@ pub(crate) struct Cluster {
     members: Vec<Member>,
     /// The servers that the job has killed or drained.
     past: Vec<ServerSummary>,
-    /// The directory for sockets and the data of etcd.
+    /// The directory for sockets and the data of the registry.
     files: Option<TempDir>,
     options: ConnectionOptions,
     unix: bool,
@@ -116,6 +116,9 @@ impl Cluster {
     pub(crate) async fn start(&mut self, shape: &Shape) -> anyhow::Result<()> {
         self.options =
             ConnectionOptions::default().codec(shape.codec.clone()).max_frame_bytes(MAX_ANSWER_BYTES);
+        if shape.unix && shape.registry == RegistryName::Srv {
+            bail!("SRV records have hosts and ports: they cannot name unix sockets");
+        }
         self.unix = shape.unix;
         let files = tempfile::Builder::new().prefix("farcall-demo-").tempdir();
         self.files = Some(files.context("making a directory for the cluster")?);
