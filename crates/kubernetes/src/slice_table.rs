@@ -11,7 +11,7 @@ use tracing::debug;
 use crate::limits::MAX_ENDPOINTS;
 use crate::wire::{Conditions, Slice, SliceEndpoint};
 
-/// What is taken of the slices.
+/// The part of the slices that is taken.
 #[derive(Clone, Debug)]
 pub(crate) struct Selection {
     pub(crate) scheme: Scheme,

@@ -64,7 +64,7 @@ pub(crate) struct SliceEndpoint {
     pub(crate) zone: Option<String>,
 }
 
-/// What is left out is not known.
+/// The states of an endpoint; one that is left out is not known.
 #[derive(Debug, Default, Deserialize)]
 pub(crate) struct Conditions {
     pub(crate) ready: Option<bool>,

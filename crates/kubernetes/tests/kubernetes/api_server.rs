@@ -49,7 +49,7 @@ pub(crate) struct ApiServer {
     _serving: JoinSet<()>,
 }
 
-/// How a watch from a version that was compacted is answered (rule 4).
+/// The answer to a watch from a version that was compacted (rule 4).
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Gone {
     Status,
