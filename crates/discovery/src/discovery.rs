@@ -245,3 +245,24 @@ fn share(endpoints: Vec<Endpoint>, last: &[Arc<Endpoint>]) -> Arc<[Arc<Endpoint>
     }
     shared.into()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn endpoint(host: &str, weight: u16) -> Endpoint {
+        Endpoint::new(format!("tcp@{host}:1").parse().unwrap()).with_weight(weight)
+    }
+
+    #[test]
+    fn endpoints_that_did_not_change_are_shared_with_the_last_list() {
+        let last: Vec<_> = ["a", "b", "d", "e"].map(|host| Arc::new(endpoint(host, 100))).into();
+        // `a` is gone, `c` is new, and `d` has another weight.
+        let list = vec![endpoint("b", 100), endpoint("c", 100), endpoint("d", 7), endpoint("e", 100)];
+        let shared = share(list.clone(), &last);
+        assert!(shared.iter().map(|endpoint| &**endpoint).eq(&list));
+        let is_shared: Vec<_> =
+            shared.iter().map(|one| last.iter().any(|old| Arc::ptr_eq(old, one))).collect();
+        assert_eq!(is_shared, [true, false, false, true]);
+    }
+}

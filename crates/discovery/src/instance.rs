@@ -313,6 +313,23 @@ mod tests {
     }
 
     #[test]
+    fn names_have_a_length_and_some_characters() {
+        let longest = "x".repeat(Instance::MAX_NAME);
+        for name in ["a", "Z9", "a.b_c-d", longest.as_str()] {
+            Instance::check_service(name).unwrap_or_else(|error| panic!("{error}"));
+            assert_eq!(at("a:1").service(name.to_owned()).check().unwrap().service, name);
+        }
+        let too_long = format!("{longest}x");
+        for wrong in ["a b", "a/b", "\u{e9}", "a\n", "a:b", too_long.as_str()] {
+            let error = Instance::check_service(wrong).unwrap_err();
+            assert!(
+                matches!(&error, InstanceError::Name { field: "service", name } if name == wrong),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
     fn addresses_that_cannot_be_dialed_are_refused_with_the_reason() {
         for (address, reason) in [
             ("0.0.0.0:1", "every address"),

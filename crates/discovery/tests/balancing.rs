@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use farcall_discovery::{
-    AdvertisedState, Balancer, Candidate, Candidates, ConsistentHash, Endpoint, LeastLoaded, PeakEwma,
-    PickRequest, Random, RoundRobin, WeightedRoundRobin, ZoneFirst,
+    AdvertisedState, Balancer, Candidate, Candidates, ConsistentHash, Endpoint, KeySource, LeastLoaded,
+    PeakEwma, PickRequest, Random, RoundRobin, WeightedRoundRobin, ZoneFirst,
 };
 use farcall_transport::Address;
 use proptest::prelude::*;
@@ -133,4 +133,17 @@ fn key_that_is_wanted_is_named() {
     let boxed: Box<dyn Balancer> = Box::new(ConsistentHash::by_argument("user_id"));
     assert_eq!(ZoneFirst::new("zone-a", boxed).key(), argument);
     assert_eq!(ZoneFirst::new("zone-a", LeastLoaded).key(), KeySource::None);
+}
+
+#[test]
+fn balancer_in_a_box_or_shared_is_the_same_balancer() {
+    let (hash, key) = (ConsistentHash::by_metadata("tenant"), KeySource::Metadata("tenant".to_owned()));
+    let described = hash.describe();
+    let shared: Arc<dyn Balancer> = Arc::new(hash.clone());
+    let boxed: Box<dyn Balancer> = Box::new(hash);
+    for balancer in [&shared as &dyn Balancer, &boxed] {
+        assert_eq!((balancer.key(), balancer.describe()), (key.clone(), described.clone()));
+    }
+    assert!(described.starts_with("consistent hash by the metadata `tenant`"), "{described}");
+    assert_eq!((Random.key(), Arc::new(Random).key()), (KeySource::None, KeySource::None));
 }

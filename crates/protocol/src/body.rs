@@ -66,3 +66,21 @@ impl Default for Body {
         Self::from(Bytes::new())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_are_the_whole_body() {
+        let pieces = vec![Bytes::from_static(b"ab"), Bytes::new(), Bytes::from_static(b"c")];
+        let body = Body::from_pieces(pieces.clone());
+        assert_eq!((body.len(), body.is_empty(), body.pieces()), (3, false, &pieces[..]));
+        assert_eq!(body.into_bytes(), "abc");
+        let one = Body::from(Bytes::from_static(b"d"));
+        assert_eq!((one.len(), one.is_empty(), one.pieces()), (1, false, &[Bytes::from_static(b"d")][..]));
+        for empty in [Body::default(), Body::from_pieces(vec![Bytes::new()])] {
+            assert!(empty.is_empty() && empty.into_bytes().is_empty());
+        }
+    }
+}

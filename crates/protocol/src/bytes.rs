@@ -303,6 +303,43 @@ mod tests {
     }
 
     #[test]
+    fn byte_strings_are_shared_from_the_stated_sizes_on() {
+        assert_eq!((MIN_SHARED, MIN_SHARE_DIVISOR, MIN_SEGMENT), (32_768, 4, 16_384));
+        let pieces = |len: usize| {
+            let data = Bytes::from(vec![7; len]);
+            let body = Codec::MessagePack.encode_body(&data).unwrap();
+            let is_shared = body.pieces().iter().any(|piece| piece.as_ptr() == data.as_ptr());
+            (body.pieces().len() > 1, is_shared)
+        };
+        assert_eq!(pieces(16_383), (false, false));
+        assert_eq!(pieces(16_384), (true, true));
+        // Exactly at the smallest share of its message, and one byte below it.
+        let share = |len: usize| {
+            let source = bytes::Bytes::from(vec![7; 4 * 32_768]);
+            with_shared_source(&source, || shared(&source[9..9 + len]).map(|part| part.as_ptr()))
+                == Some(source[9..].as_ptr())
+        };
+        assert!(share(32_768) && !share(32_767));
+        let larger = bytes::Bytes::from(vec![7; 4 * 32_769]);
+        with_shared_source(&larger, || {
+            assert!(shared(&larger[..32_769]).is_some() && shared(&larger[..32_768]).is_none());
+        });
+        let smallest = bytes::Bytes::from(vec![7; 32_768]);
+        assert!(with_shared_source(&smallest, || shared(&smallest)).is_some());
+    }
+
+    #[test]
+    fn bytes_are_made_of_what_has_bytes() {
+        let expected = bytes::Bytes::from_static(b"text");
+        for bytes in
+            [Bytes::from("text"), "text".to_owned().into(), (&b"text"[..]).into(), b"text".to_vec().into()]
+        {
+            assert_eq!((bytes.as_ref(), format!("{bytes:?}")), (&b"text"[..], format!("{expected:?}")));
+            assert_eq!(bytes.into_inner(), expected);
+        }
+    }
+
+    #[test]
     fn sources_nest_and_are_restored_after_a_panic() {
         let body = Codec::MessagePack.encode(&Bytes::from(vec![7; MIN_SHARED])).unwrap();
         let inner = body.clone();

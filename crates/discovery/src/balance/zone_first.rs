@@ -199,6 +199,9 @@ mod tests {
                 "all tried: its own zone again"
             );
         }
+        // Not the first candidate of all, which is in the other zone.
+        let picker = ZoneFirst::new("b", LeastLoaded).picker(&candidates);
+        assert!(picker.pick(&PickRequest { key: None, tried: &ids }) >= 2);
     }
 
     #[test]
