@@ -52,6 +52,7 @@ pub struct Limits {
     pub(crate) stream_stall: Option<Duration>,
     pub(crate) max_connection_age: Option<Duration>,
     pub(crate) connection_age_grace: Option<Duration>,
+    pub(crate) adaptive: bool,
 }
 
 /// A part of what a limit allows all together.
@@ -118,6 +119,7 @@ impl Default for Limits {
             stream_stall: Some(Duration::from_secs(60)),
             max_connection_age: None,
             connection_age_grace: Some(Duration::from_secs(30)),
+            adaptive: false,
         }
     }
 }
@@ -163,6 +165,9 @@ impl Limits {
     /// are refused with `resource_exhausted`. Calls that end in their first poll are not counted, here
     /// and in [`Limits::max_in_flight`]: they hold nothing.
     ///
+    /// Of the last quarter of it, each connection gets no more than its share: that of its address, among the addresses with calls in
+    /// flight, divided by the address's connections. So others are served although a few clients have many calls.
+    ///
     /// A 256th of it, at least 1 and at most 4 calls, is guaranteed to each connection in addition: so
     /// that others are served although a few clients occupy all places.
     pub fn max_in_flight_in_all(mut self, calls: impl Into<Option<usize>>) -> Self {
@@ -176,6 +181,22 @@ impl Limits {
     /// and clients behind a proxy are refused.
     pub fn max_in_flight_per_peer(mut self, calls: impl Into<Option<usize>>) -> Self {
         self.max_in_flight_per_peer = Share::Set(calls.into());
+        self
+    }
+
+    /// Has the server find out by itself how many calls may run at once, and keep what it answers quick when more come than it
+    /// can work on. Default: off, and all calls start up to the other limits.
+    ///
+    /// The limit follows the latencies of handlers: it rises while calls that wait for a place find others as quick as without
+    /// load, and falls if they are slower. Calls past it wait, for half of the usual latency in overload, the newest first, and
+    /// callers take turns; then they are refused with `resource_exhausted` and `farcall-retry-after-ms`. By their
+    /// [`Criticality`](farcall_protocol::Criticality), sheddable calls are refused first and critical ones last. A call whose deadline is
+    /// nearer than the shortest of its method's last calls took is refused before it starts.
+    ///
+    /// A call is identified by the name of its caller's identity, else by its connection. Calls of methods that end in their first
+    /// poll are not limited, and neither are streaming calls; the other limits remain. `docs/OVERLOAD.md` has the control law and figures.
+    pub const fn adaptive(mut self) -> Self {
+        self.adaptive = true;
         self
     }
 

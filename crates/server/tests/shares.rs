@@ -299,6 +299,34 @@ async fn each_connection_has_some_calls_whatever_others_do() {
     connect_from(&server, 3).await.call("T.sleep", json!({"n": 5})).await.value();
 }
 
+#[tokio::test(start_paused = true)]
+async fn places_that_are_short_are_divided_between_connections() {
+    let server = serve(Limits::default().max_in_flight_in_all(400).max_in_flight_per_peer(None));
+    let (mut greedy, mut modest) = (connect_from(&server, 1).await, connect_from(&server, 2).await);
+    modest.request("T.wait", none()).await;
+    sleep(millis(1)).await;
+    for _ in 0..400 {
+        greedy.request("T.wait", none()).await;
+    }
+    sleep(millis(1)).await;
+    assert_eq!(server.handle.in_flight(), 300, "a quarter is left for those with less than their share");
+    let said = greedy.response().await;
+    let said = said.assert_error(Code::ResourceExhausted, REFUSED);
+    assert_eq!(
+        said,
+        "200 calls are in flight on this connection, its share while the server has few places left"
+    );
+    for _ in 0..99 {
+        modest.request("T.wait", none()).await;
+    }
+    sleep(millis(1)).await;
+    assert_eq!(server.handle.in_flight(), 399);
+    assert_eq!(refused(&server.handle.overview(), "max_in_flight_in_all_share"), 101);
+    // A third one, of the same address as the greedy one, has its part of the address's share.
+    let mut third = connect_from(&server, 1).await;
+    third.call("T.sleep", json!({"n": 5})).await.value();
+}
+
 /// Sends a request for an hour and a goaway, and closes its half.
 async fn half_close(server: &Running) -> Raw {
     let mut client = connect_from(server, 1).await;

@@ -44,6 +44,18 @@ impl Collector for ServerCollector {
         gauge(to, "tasks_in_flight", help, None, self.handle.in_flight())?;
         let help = "Bytes in the buffers of all connections.";
         gauge(to, "buffered", help, Some(&Unit::Bytes), self.handle.buffered_bytes())?;
+        if let Some(overload) = self.handle.overload() {
+            let help = "Calls that may run at once by the adaptive limit.";
+            gauge(to, "adaptive_limit", help, None, overload.limit)?;
+            gauge(to, "adaptive_running", "Calls that run, by the adaptive limit.", None, overload.running)?;
+            gauge(
+                to,
+                "adaptive_queued",
+                "Calls that wait for a place of the adaptive limit.",
+                None,
+                overload.queued,
+            )?;
+        }
         let draining = usize::from(self.handle.health() == HealthStatus::Draining);
         gauge(to, "draining", "1 while the server stops and takes no new calls, else 0.", None, draining)
     }

@@ -86,6 +86,15 @@ impl CallEnv {
         hasher.finish() | 1 << 63
     }
 
+    /// Returns a number that distinguishes the caller from others, also if it has several connections: that of its identity,
+    /// or, if it has none, of its connection.
+    pub(crate) fn caller_id(&self) -> u64 {
+        let Some(identity) = &self.info.identity else { return self.client_id() };
+        let mut hasher = DefaultHasher::new();
+        identity.name().hash(&mut hasher);
+        hasher.finish() | 1 << 63
+    }
+
     /// Returns the length of a compressed body once it is decompressed, as the body states it.
     ///
     /// # Errors

@@ -15,6 +15,7 @@ use tracing::dispatcher::{self, Dispatch};
 use super::fair_queue::{Flow, Ticket};
 use super::offload::{EXPRESS_PATIENCE, Job, STALL_THRESHOLD};
 use super::running::{RunningHandler, StopReason};
+use crate::overload::admission::PlaceWait;
 use crate::server::state::ServerState;
 
 /// The task of a call whose handler needs more than one poll.
@@ -28,6 +29,8 @@ pub(super) struct HandlerTask {
     woken: Option<Arc<PollWaker>>,
     /// `true` while it waits for a turn of the connection's handlers.
     has_waited: bool,
+    /// The wait for a place, before the handler is called.
+    wait: Option<PlaceWait>,
 }
 
 /// An offloaded poll that is queued or under way.
@@ -54,7 +57,14 @@ struct PollWaker(Notify);
 
 impl HandlerTask {
     pub(super) const fn new(handler: RunningHandler) -> Self {
-        Self { local: Some(handler), offloaded: None, woken: None, has_waited: false }
+        Self { local: Some(handler), offloaded: None, woken: None, has_waited: false, wait: None }
+    }
+
+    /// Creates the task of a call that waits for a place first.
+    pub(super) fn waiting(handler: RunningHandler, wait: PlaceWait) -> Self {
+        let mut task = Self::new(handler);
+        task.wait = Some(wait);
+        task
     }
 
     /// Polls the handler until it has ended, is aborted, or its deadline has passed; then answers.
@@ -95,6 +105,12 @@ impl HandlerTask {
     /// Polls the handler until it has ended. May be dropped at any time; [`HandlerTask::reclaim`] then
     /// returns the handler.
     async fn poll_to_end(&mut self) {
+        if let Some(wait) = self.wait.take() {
+            let granted = wait.granted().await;
+            if !self.local.as_mut().is_some_and(|handler| handler.enter(granted)) {
+                return;
+            }
+        }
         loop {
             let has_ended = poll_fn(|cx| self.poll_local(cx)).await;
             if has_ended || self.poll_offloaded().await.is_ready() {

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use super::handler_turns::HandlerTurns;
 use crate::memory_budget::{MemoryAccount, MemoryReservation};
-use crate::peer_usage::PeerUsage;
+use crate::peer_usage::{PeerUsage, Sharer};
 use crate::service::method::Method;
 use crate::stream::call_stream::{CallStream, Cut};
 use crate::stream::connection_streams::ConnectionStreams;
@@ -31,6 +31,9 @@ pub(crate) struct InFlightCalls {
     memory: Arc<MemoryAccount>,
     /// `None` if the peer has no address, or the calls come over no connection.
     peer: Option<Arc<PeerUsage>>,
+    /// The connection as one of those among which places are divided; `None` for calls that come over no connection, whose callers
+    /// are many.
+    sharer: Option<Sharer>,
     /// The number of `State::calls` that do not stream, to be read without the lock.
     in_flight: AtomicUsize,
     /// The streaming ones among `State::calls`, which are not in `in_flight`.
@@ -119,7 +122,11 @@ impl State {
 
 impl InFlightCalls {
     /// Creates the state of a connection that has just been accepted.
-    pub(crate) fn new(memory: Arc<MemoryAccount>, peer: Option<Arc<PeerUsage>>) -> Self {
+    pub(crate) fn new(
+        memory: Arc<MemoryAccount>,
+        peer: Option<Arc<PeerUsage>>,
+        sharer: Option<Sharer>,
+    ) -> Self {
         let state = State {
             calls: HashMap::new(),
             responses: Outbox::new(),
@@ -132,6 +139,7 @@ impl InFlightCalls {
             state: Mutex::new(state),
             memory,
             peer,
+            sharer,
             in_flight: AtomicUsize::new(0),
             streaming: AtomicUsize::new(0),
             has_responses: AtomicBool::new(false),
@@ -153,6 +161,11 @@ impl InFlightCalls {
         self.peer.as_ref()
     }
 
+    /// Returns the connection's share of `places`; all of them for calls that come over none.
+    pub(crate) fn share_of(&self, places: usize) -> usize {
+        self.sharer.as_ref().map_or(places, |sharer| sharer.share_of(places))
+    }
+
     /// Sets the streams of the connection, once.
     pub(crate) fn set_streams(&self, streams: &Arc<ConnectionStreams>) {
         let _ = self.streams.set(Arc::downgrade(streams));
@@ -170,6 +183,9 @@ impl InFlightCalls {
         counter.fetch_add(1, Ordering::Relaxed);
         if state.aborted {
             call.drain();
+        }
+        if let Some(sharer) = self.sharer.as_ref().filter(|_| state.calls.is_empty()) {
+            sharer.became_active();
         }
         state.held_bytes += call.held_bytes;
         state.calls.insert(seq, call);
@@ -199,6 +215,9 @@ impl InFlightCalls {
                 counter = &self.streaming;
             }
             state.held_bytes -= call.held_bytes;
+            if let Some(sharer) = self.sharer.as_ref().filter(|_| state.calls.is_empty()) {
+                sharer.became_idle();
+            }
             if let Some(peer) = &self.peer {
                 peer.call_ended();
             }

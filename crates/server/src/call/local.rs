@@ -42,7 +42,7 @@ pub(crate) struct LocalCalls {
 
 impl LocalCalls {
     pub(crate) fn new(server: Arc<ServerState>) -> Self {
-        let calls = Arc::new(InFlightCalls::new(server.memory.local_account(), None));
+        let calls = Arc::new(InFlightCalls::new(server.memory.local_account(), None, None));
         Self { server, calls, last_seq: AtomicU64::new(0) }
     }
 

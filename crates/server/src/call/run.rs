@@ -7,8 +7,8 @@ use std::task::{self, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
-use farcall_protocol::Header;
-use futures::stream::AbortHandle;
+use farcall_protocol::{Header, Metadata};
+use futures::stream::{AbortHandle, AbortRegistration};
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::time::Instant;
 
@@ -19,6 +19,8 @@ use super::in_flight::InFlightCall;
 use super::offload::{OffloadPool, Trial};
 use super::running::{HandlerState, RunningHandler, worked};
 use crate::observe::span::CallSpan;
+use crate::overload::admission::{Applicant, Entry, PlaceWait};
+use crate::overload::refusal::Refusal;
 use crate::service::handler::{Request, Response, ResponseFuture, SpareFuture};
 use crate::service::judgement::{ArgumentSize, Judgement, MAX_QUICK_POLL, PollPlace};
 use crate::service::method::Method;
@@ -40,6 +42,9 @@ pub(crate) enum StartOutcome {
 
 /// The stream of a call that starts: `()` if it does not stream, which costs nothing then.
 pub(crate) trait StartedStream: Copy {
+    /// `true` if the call streams.
+    const STREAMS: bool;
+
     /// Hands the stream over with the request.
     fn attach(&self, request: &mut Request);
 
@@ -54,6 +59,8 @@ pub(crate) trait StartedStream: Copy {
 }
 
 impl StartedStream for () {
+    const STREAMS: bool = false;
+
     #[inline]
     fn attach(&self, _request: &mut Request) {}
 
@@ -72,6 +79,8 @@ impl StartedStream for () {
 }
 
 impl StartedStream for &Arc<CallStream> {
+    const STREAMS: bool = true;
+
     fn attach(&self, request: &mut Request) {
         request.set_stream(Arc::clone(self));
     }
@@ -105,6 +114,21 @@ pub(crate) fn start<S: StartedStream>(
     now: Instant,
     spare: &mut Option<SpareFuture>,
 ) -> StartOutcome {
+    if !S::STREAMS && env.server.overload.is_some() {
+        match entry(&call, env, now) {
+            Entry::Start => {}
+            Entry::Wait(wait) => {
+                call.method.stats.started();
+                let (held_bytes, size) = (held_bytes(&call, &body), ArgumentSize::of(body.len()));
+                let mut request = call.request(header, body, env);
+                copy_small_body(&mut request);
+                let handler = HandlerState::NotStarted(request);
+                spawn_waiting(call.into_owned(), handler, held_bytes, size, wait, env);
+                return StartOutcome::Spawned(Instant::now());
+            }
+            Entry::Refuse(refusal) => return refuse(&call, refusal, env, now),
+        }
+    }
     call.method.stats.started();
     let (body_len, held_bytes) = (body.len(), held_bytes(&call, &body));
     let size = ArgumentSize::of(body_len);
@@ -116,10 +140,7 @@ pub(crate) fn start<S: StartedStream>(
             // The handler's first poll may be the slow one, so that one is left to the task, too.
             let mut request = call.request(header, body, env);
             stream.attach(&mut request);
-            if body_len < MAX_COPIED_BODY {
-                // It waits, and would keep the buffer of many other messages.
-                request.body = Bytes::copy_from_slice(&request.body);
-            }
+            copy_small_body(&mut request);
             spawn(
                 call.into_owned(),
                 HandlerState::NotStarted(request),
@@ -183,13 +204,57 @@ pub(crate) fn start_compressed<S: StartedStream>(
     stream: S,
     env: &CallEnv,
 ) -> StartOutcome {
-    call.method.stats.started();
+    let size = ArgumentSize::of(len);
     let held_bytes = held_bytes(&call, &body);
+    if !S::STREAMS && env.server.overload.is_some() {
+        match entry(&call, env, Instant::now()) {
+            Entry::Start => {}
+            Entry::Wait(wait) => {
+                call.method.stats.started();
+                let handler = HandlerState::Compressed(call.request(header, body, env));
+                spawn_waiting(call.into_owned(), handler, held_bytes, size, wait, env);
+                return StartOutcome::Spawned(Instant::now());
+            }
+            Entry::Refuse(refusal) => return refuse(&call, refusal, env, Instant::now()),
+        }
+    }
+    call.method.stats.started();
     let mut request = call.request(header, body, env);
     stream.attach(&mut request);
-    let size = ArgumentSize::of(len);
     spawn(call.into_owned(), HandlerState::Compressed(request), held_bytes, size, stream.shared(), env);
     StartOutcome::Spawned(Instant::now())
+}
+
+/// Has an adaptive limit decide on a call.
+#[cold]
+fn entry(call: &Call<&Arc<Method>>, env: &CallEnv, now: Instant) -> Entry {
+    let Some(overload) = &env.server.overload else { return Entry::Start };
+    let metadata = call.inherited.metadata.as_deref();
+    let applicant = Applicant {
+        method: call.method,
+        criticality: metadata.map(Metadata::criticality).unwrap_or_default(),
+        caller: env.caller_id(),
+        deadline: call.inherited.deadline,
+    };
+    overload.admit(&applicant, now)
+}
+
+/// Ends a call that is not started.
+#[cold]
+fn refuse(call: &Call<&Arc<Method>>, refusal: Refusal, env: &CallEnv, now: Instant) -> StartOutcome {
+    let response = refusal.response(&call.method.name);
+    if let Some(status) = response.status() {
+        call.record_error(status);
+        env.server.recent_calls.ended(&call.method.name, &env.info, now - call.arrived, Some(status));
+    }
+    StartOutcome::Ended(response, now)
+}
+
+/// Copies a small body out of the read buffer: its call waits, and would keep the buffer of many other messages.
+fn copy_small_body(request: &mut Request) {
+    if request.body.len() < MAX_COPIED_BODY {
+        request.body = Bytes::copy_from_slice(&request.body);
+    }
 }
 
 /// A call that is polled on the connection's task though its method may be slow, which this poll tells.
@@ -252,6 +317,37 @@ fn spawn(
     stream: Option<Arc<CallStream>>,
     env: &CallEnv,
 ) {
+    let place = match &env.server.overload {
+        Some(overload) if stream.is_none() => overload.begin(&call.method, Instant::now()),
+        _ => None,
+    };
+    let registration = begin(&call, held_bytes, stream, env);
+    let handler = RunningHandler::new(call, env, handler, size, place);
+    env.server.tasks.spawn(HandlerTask::new(handler).run(registration));
+}
+
+/// Gives a call a task that waits for a place, and polls its handler to the end.
+#[cold]
+fn spawn_waiting(
+    call: Call,
+    handler: HandlerState,
+    held_bytes: usize,
+    size: ArgumentSize,
+    wait: PlaceWait,
+    env: &CallEnv,
+) {
+    let registration = begin(&call, held_bytes, None, env);
+    let handler = RunningHandler::new(call, env, handler, size, None);
+    env.server.tasks.spawn(HandlerTask::waiting(handler, wait).run(registration));
+}
+
+/// Adds a call to those in flight on its connection.
+fn begin(
+    call: &Call,
+    held_bytes: usize,
+    stream: Option<Arc<CallStream>>,
+    env: &CallEnv,
+) -> AbortRegistration {
     let (abort, registration) = AbortHandle::new_pair();
     let in_flight = InFlightCall {
         method: Arc::clone(&call.method),
@@ -263,6 +359,5 @@ fn spawn(
         stream,
     };
     env.calls.begin(call.seq, in_flight);
-    let handler = RunningHandler::new(call, env, handler, size);
-    env.server.tasks.spawn(HandlerTask::new(handler).run(registration));
+    registration
 }

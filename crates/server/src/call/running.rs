@@ -18,6 +18,8 @@ use super::env::CallEnv;
 use super::fair_queue::Flow;
 use super::offload::OffloadPool;
 use super::{Call, ReplyTo};
+use crate::overload::admission::Place;
+use crate::overload::refusal::Refusal;
 use crate::server::state::ServerState;
 use crate::service::handler::{Request, Response, ResponseFuture};
 use crate::service::judgement::{ArgumentSize, MAX_QUICK_POLL};
@@ -69,6 +71,8 @@ struct CallPermit {
     call: Call,
     env: CallEnv,
     response: Option<Response>,
+    /// `None` without an adaptive limit, while the call waits for a place, and for calls that are not limited.
+    place: Option<Place>,
 }
 
 impl HandlerState {
@@ -116,9 +120,15 @@ impl HandlerState {
 
 impl RunningHandler {
     /// Creates it together with the call's permit. `size` is that of the arguments.
-    pub(super) fn new(call: Call, env: &CallEnv, state: HandlerState, size: ArgumentSize) -> Self {
+    pub(super) fn new(
+        call: Call,
+        env: &CallEnv,
+        state: HandlerState,
+        size: ArgumentSize,
+        place: Option<Place>,
+    ) -> Self {
         env.server.in_flight.fetch_add(1, Relaxed);
-        let permit = CallPermit { call, env: env.clone(), response: None };
+        let permit = CallPermit { call, env: env.clone(), response: None, place };
         Self { state, permit, size, was_slow: false }
     }
 
@@ -136,6 +146,21 @@ impl RunningHandler {
         let CallPermit { call, env, .. } = &self.permit;
         let stream = call.reply_to.stream()?;
         Some((later(call.arrived, env.negotiated.handle_timeout?), Arc::clone(stream)))
+    }
+
+    /// Takes the place that the call has waited for. Returns `false` if it has none, and will not be started.
+    pub(super) fn enter(&mut self, granted: Result<Place, Refusal>) -> bool {
+        match granted {
+            Ok(place) => {
+                self.permit.place = Some(place);
+                true
+            }
+            Err(refusal) => {
+                self.state = HandlerState::Finished;
+                self.permit.response = Some(refusal.response(&self.permit.call.method.name));
+                false
+            }
+        }
     }
 
     /// Returns the origin of its polls, for a fair share of the offload pool.
@@ -179,7 +204,7 @@ impl RunningHandler {
     /// Polls once, on a thread of the offload pool. Ready as soon as there is a response.
     pub(super) fn poll_offloaded(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Self { state, permit, size, was_slow } = self;
-        let CallPermit { call, env, response: slot } = permit;
+        let CallPermit { call, env, response: slot, .. } = permit;
         if let Err(status) = state.decompress(call, env) {
             *slot = Some(Response::error(status));
             return Poll::Ready(());
@@ -230,6 +255,11 @@ impl RunningHandler {
         };
         // What the handler holds is gone before the permit is released.
         let dropped = permit.call.guarded(|| drop(state));
+        if let Some(place) = &mut permit.place
+            && reason == StopReason::Completed
+        {
+            place.complete();
+        }
         permit.response = Some(dropped.err().unwrap_or(response));
     }
 }
@@ -291,6 +321,7 @@ impl Drop for CallPermit {
         let mut response = self.response.take().unwrap_or_else(|| {
             Response::error(Status::maybe(Code::Internal, format!("`{}` was dropped", self.call.method.name)))
         });
+        self.place = None;
         let Self { call, env, .. } = self;
         call.count(&response, env, call.latency());
         env.server.in_flight.fetch_sub(1, Relaxed);

@@ -66,6 +66,7 @@ pub(crate) fn collect(server: &ServerInner) -> Overview {
         slow: state.recent_calls.slow(),
         failed: state.recent_calls.failed(),
         limits: limit_overviews(state, &usage),
+        overload: state.overload.as_ref().map(|overload| overload.overview()),
         shed_connections: connections.shed_count(),
     }
 }
@@ -131,7 +132,7 @@ struct Usage {
 
 fn limit_overviews(state: &ServerState, usage: &Usage) -> Vec<LimitOverview> {
     let limits = &state.limits;
-    let refused = state.refusals.by_limit();
+    let refused = state.refusals();
     let count = |name, unit, used: usize, limit: Option<usize>| LimitOverview {
         name,
         unit,
@@ -155,7 +156,7 @@ fn limit_overviews(state: &ServerState, usage: &Usage) -> Vec<LimitOverview> {
         limit: limit.map(millis),
         refused: None,
     };
-    vec![
+    let mut overviews = vec![
         count("max_connections", "connections", usage.connections, limits.max_connections),
         count(
             "max_connections_per_peer",
@@ -164,6 +165,12 @@ fn limit_overviews(state: &ServerState, usage: &Usage) -> Vec<LimitOverview> {
             limits.max_connections_per_peer,
         ),
         count("max_in_flight_in_all", "calls", usage.in_flight, limits.max_in_flight_in_all),
+        count(
+            "max_in_flight_in_all_share",
+            "calls",
+            usage.of_one_connection.max(usage.streams_of_one_connection),
+            limits.max_in_flight_in_all,
+        ),
         count("max_in_flight_per_peer", "calls", usage.of_one_peer.calls, limits.calls_per_peer()),
         count("max_in_flight", "calls", usage.of_one_connection, Some(limits.max_in_flight.get())),
         count("max_streams", "calls", usage.streams_of_one_connection, Some(limits.max_streams.get())),
@@ -191,5 +198,15 @@ fn limit_overviews(state: &ServerState, usage: &Usage) -> Vec<LimitOverview> {
         time("keep_alive_idle", Some(limits.keep_alive.idle)),
         time("keep_alive_timeout", Some(limits.keep_alive.timeout)),
         time("drain_timeout", limits.drain_timeout),
-    ]
+    ];
+    if let Some(overload) = &state.overload {
+        let overload = overload.overview();
+        overviews.extend([
+            count("adaptive", "calls", overload.running, Some(overload.limit)),
+            count("adaptive_queue", "calls", overload.queued, Some(overload.max_queued)),
+            count("adaptive_sheddable", "calls", 0, None),
+            count("adaptive_deadline", "calls", 0, None),
+        ]);
+    }
+    overviews
 }

@@ -6,6 +6,7 @@ use farcall_protocol::describe::{HealthStatus, ServiceInfo};
 use serde::Serialize;
 
 use super::streams::{StreamMetrics, StreamOverview};
+use crate::overload::admission::OverloadOverview;
 
 /// A snapshot of what a server is doing, and has done lately. It serializes to the JSON of the debug
 /// page; times are in the unit that a field's name ends with.
@@ -38,6 +39,8 @@ pub struct Overview {
     pub failed: Vec<EndedCall>,
     /// The limits in force, with the current usage of each.
     pub limits: Vec<LimitOverview>,
+    /// The adaptive limit; `None` without [`Limits::adaptive`](crate::Limits::adaptive).
+    pub overload: Option<OverloadOverview>,
     /// Connections that were closed since the server was built because they held memory for peers
     /// that do not read or do not complete their messages, while others had none.
     pub shed_connections: u64,

@@ -8,6 +8,7 @@ use crate::memory_budget::Shortage;
 #[derive(Debug, Default)]
 pub(crate) struct Refusals {
     pub(crate) calls_in_all: RefusalCount,
+    pub(crate) share_of_connection: RefusalCount,
     pub(crate) calls_of_peer: RefusalCount,
     pub(crate) calls_of_connection: RefusalCount,
     pub(crate) streams_of_connection: RefusalCount,
@@ -42,9 +43,10 @@ impl Refusals {
     }
 
     /// Returns the counts by the names of the limits' settings.
-    pub(crate) fn by_limit(&self) -> [(&'static str, u64); 7] {
+    pub(crate) fn by_limit(&self) -> [(&'static str, u64); 8] {
         [
             ("max_in_flight_in_all", self.calls_in_all.get()),
+            ("max_in_flight_in_all_share", self.share_of_connection.get()),
             ("max_in_flight_per_peer", self.calls_of_peer.get()),
             ("max_in_flight", self.calls_of_connection.get()),
             ("max_streams", self.streams_of_connection.get()),

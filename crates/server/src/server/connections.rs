@@ -14,12 +14,14 @@ use crate::connection::stats::{ConnectionStats, MIN_WAITING_BYTES};
 use crate::error::stopping;
 use crate::limits::Limits;
 use crate::memory_budget::MemoryBudget;
-use crate::peer_usage::PeerUsage;
+use crate::peer_usage::{ActivePeers, PeerUsage, Sharer};
 
 /// The open connections of a server.
 pub(crate) struct ConnectionTable {
     state: Mutex<TableState>,
     memory: Arc<MemoryBudget>,
+    /// Those among which places are divided.
+    active_peers: Arc<ActivePeers>,
 }
 
 #[derive(Default)]
@@ -93,7 +95,7 @@ pub(crate) enum Admission {
 impl ConnectionTable {
     /// Creates an empty table, whose connections hold bytes of `memory`.
     pub(crate) fn new(memory: Arc<MemoryBudget>) -> Self {
-        Self { state: Mutex::default(), memory }
+        Self { state: Mutex::default(), memory, active_peers: Arc::default() }
     }
 
     /// Adds a connection, or returns why it is refused.
@@ -111,7 +113,9 @@ impl ConnectionTable {
             let stats = Arc::new(ConnectionStats::new(peer, scheme));
             let usage = ip.map(|ip| state.connect(ip));
             let memory = self.memory.account(usage.clone());
-            let entry = ConnectionEntry { id, calls: Arc::new(InFlightCalls::new(memory, usage)), stats };
+            let sharer = Sharer::new(usage.clone(), Arc::clone(&self.active_peers));
+            let calls = Arc::new(InFlightCalls::new(memory, usage, Some(sharer)));
+            let entry = ConnectionEntry { id, calls, stats };
             state.open.insert(id, entry.clone());
             return Admission::Open(ConnectionPermit { entry, ip, table: Arc::clone(self) });
         };

@@ -22,6 +22,7 @@ use crate::observe::collect_streams;
 use crate::observe::metrics::MethodMetrics;
 use crate::observe::overview::Overview;
 use crate::observe::streams::StreamMetrics;
+use crate::overload::admission::OverloadOverview;
 use crate::service::handler::Response;
 
 /// Observes a running server, hands it connections and calls, and stops it. Cloning is cheap.
@@ -251,7 +252,13 @@ impl ServerHandle {
     /// name of its setting, such as `max_in_flight_per_peer`.
     #[must_use]
     pub fn refusals(&self) -> Vec<(&'static str, u64)> {
-        self.inner.state.refusals.by_limit().to_vec()
+        self.inner.state.refusals()
+    }
+
+    /// Returns the state of the adaptive limit; `None` without [`Limits::adaptive`](crate::Limits::adaptive).
+    #[must_use]
+    pub fn overload(&self) -> Option<OverloadOverview> {
+        self.inner.state.overload.as_ref().map(|overload| overload.overview())
     }
 
     /// Returns the number of connections that were closed because they held memory that others needed,

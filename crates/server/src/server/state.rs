@@ -18,6 +18,7 @@ use crate::memory_budget::{MemoryBudget, Shortage};
 use crate::observe::recent::RecentCalls;
 use crate::observe::refusals::Refusals;
 use crate::once::calls::OnceCalls;
+use crate::overload::admission::{Overload, RefusedCalls};
 use crate::service::handler::Response;
 use crate::service::router::Router;
 use crate::stream::counters::StreamCounters;
@@ -25,6 +26,9 @@ use crate::stream::counters::StreamCounters;
 /// Responses below this, in bytes, are never refused for lack of memory: an error would hardly be
 /// shorter.
 const MIN_REFUSED_RESPONSE: usize = 4096;
+
+/// The part of the places that no connection gets beyond its share, as a divisor.
+const SPARE_PLACES_PART: usize = 4;
 
 /// The state of a server that its connections and calls use.
 pub(crate) struct ServerState {
@@ -34,7 +38,7 @@ pub(crate) struct ServerState {
     pub(crate) max_in_flight: usize,
     /// The same for each peer address.
     max_in_flight_per_peer: usize,
-    /// The smaller of both: while fewer calls are in flight, neither is exceeded.
+    /// While fewer calls are in flight, neither is exceeded, and places are not short.
     in_flight_unchecked_below: usize,
     /// The open connections.
     pub(crate) connections: Arc<ConnectionTable>,
@@ -51,6 +55,8 @@ pub(crate) struct ServerState {
     pub(crate) in_flight: AtomicUsize,
     /// The connections that share a round of turns.
     pub(crate) busy: Arc<BusyConnections>,
+    /// `None` without an adaptive limit.
+    pub(crate) overload: Option<Arc<Overload>>,
     /// Polls the handlers of slow methods.
     pub(crate) offload: Arc<OffloadPool>,
     /// Owns the tasks of connections and of calls: the server has stopped when it is empty.
@@ -72,11 +78,12 @@ impl ServerState {
         let max_in_flight = limits.max_in_flight_in_all.unwrap_or(usize::MAX);
         let max_in_flight_per_peer = limits.calls_per_peer().unwrap_or(usize::MAX);
         let recent_calls = RecentCalls::new(limits.slow_call);
+        let overload = limits.adaptive.then(|| Overload::new(router.method_count()));
         Arc::new(Self {
             router,
             max_in_flight,
             max_in_flight_per_peer,
-            in_flight_unchecked_below: max_in_flight.min(max_in_flight_per_peer),
+            in_flight_unchecked_below: short_from(max_in_flight).min(max_in_flight_per_peer),
             connections: Arc::new(ConnectionTable::new(Arc::clone(&memory))),
             refusals: Refusals::default(),
             limits,
@@ -87,11 +94,26 @@ impl ServerState {
             stream_counters: Arc::default(),
             in_flight: AtomicUsize::new(0),
             busy: Arc::default(),
+            overload,
             offload: OffloadPool::new(offload),
             tasks: once.tasks().clone(),
             once,
             drain: DrainSignal::new(),
         })
+    }
+
+    /// Returns how often each limit has refused something, by the name of its setting.
+    pub(crate) fn refusals(&self) -> Vec<(&'static str, u64)> {
+        let mut refusals = self.refusals.by_limit().to_vec();
+        if let Some(overload) = &self.overload {
+            let RefusedCalls { overloaded, sheddable, deadline } = overload.overview().refused;
+            refusals.extend([
+                ("adaptive", overloaded),
+                ("adaptive_sheddable", sheddable),
+                ("adaptive_deadline", deadline),
+            ]);
+        }
+        refusals
     }
 
     /// Checks that one more call may be in flight, apart from the connection's own limit.
@@ -112,9 +134,20 @@ impl ServerState {
         if calls.all_in_flight() < self.limits.guaranteed_calls() {
             return Ok(());
         }
-        if self.in_flight.load(Relaxed) >= self.max_in_flight {
+        let in_flight = self.in_flight.load(Relaxed);
+        if in_flight >= self.max_in_flight {
             self.refusals.calls_in_all.count();
             return Err(exhausted(format!("{} calls are in flight on this server", self.max_in_flight)));
+        }
+        if in_flight >= short_from(self.max_in_flight) {
+            let share = calls.share_of(self.max_in_flight);
+            if calls.all_in_flight() >= share {
+                self.refusals.share_of_connection.count();
+                let message = format!(
+                    "{share} calls are in flight on this connection, its share while the server has few places left"
+                );
+                return Err(exhausted(message));
+            }
         }
         let of_peer = calls.peer().map_or(0, |peer| peer.calls());
         if of_peer >= self.max_in_flight_per_peer {
@@ -195,6 +228,12 @@ impl ServerState {
         let message = calls.memory().shortage_message(shortage);
         *response = Response::error(Status::done(Code::ResourceExhausted, message));
     }
+}
+
+/// Returns the number of calls in flight from which on places are short, and divided: so that who comes later finds some, when
+/// others have taken more than their share.
+const fn short_from(max_in_flight: usize) -> usize {
+    max_in_flight - max_in_flight / SPARE_PLACES_PART
 }
 
 fn exhausted(message: String) -> Status {

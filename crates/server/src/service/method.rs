@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use farcall_protocol::ByteStr;
@@ -26,13 +27,27 @@ pub(crate) struct Method {
     /// `true` if calls with the same key are carried out once.
     pub(crate) once: bool,
     pub(crate) stats: Stats,
+    /// The position among the methods of the server.
+    pub(crate) index: usize,
+    /// `true` once a call has needed a task, in a server with an adaptive limit. Never for reserved methods, which are not limited.
+    pub(crate) has_tasks: AtomicBool,
+    /// `true` if it belongs to the protocol.
+    pub(crate) is_reserved: bool,
     judgements: [Judgement; ArgumentSize::COUNT],
     /// For the lines about panics of the handler, which a caller may cause.
     pub(crate) panic_log: LogThrottle,
 }
 
 impl Method {
-    pub(crate) fn new(name: String, handler: Arc<dyn Handler>, streams: &StreamInfo, once: bool) -> Self {
+    /// Creates the method that has `index` among those of the server.
+    pub(crate) fn new(
+        name: String,
+        handler: Arc<dyn Handler>,
+        streams: &StreamInfo,
+        once: bool,
+        index: usize,
+        is_reserved: bool,
+    ) -> Self {
         let judgements = [const { Judgement::new() }; ArgumentSize::COUNT];
         let shared_name = ByteStr::from(&*name);
         Self {
@@ -43,6 +58,9 @@ impl Method {
             sends_items: streams.sends,
             once,
             stats: Stats::default(),
+            index,
+            has_tasks: AtomicBool::new(false),
+            is_reserved,
             judgements,
             panic_log: LogThrottle::new(),
         }

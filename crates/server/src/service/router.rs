@@ -98,7 +98,15 @@ impl Router {
             if previous.is_some() {
                 return Err(BuildError::DuplicateName { name });
             }
-            self.methods.push(Arc::new(Method::new(name, handler, &method.streams, method.once)));
+            let (index, reserved) = (self.methods.len(), is_reserved(&info.name));
+            self.methods.push(Arc::new(Method::new(
+                name,
+                handler,
+                &method.streams,
+                method.once,
+                index,
+                reserved,
+            )));
         }
         let known = self.services.iter_mut().enumerate().find(|(_, known)| known.name == info.name);
         self.schema.add(known.as_ref().map(|(index, _)| *index), types, given);
@@ -113,6 +121,11 @@ impl Router {
             None => self.services.push(info),
         }
         Ok(())
+    }
+
+    /// Returns the number of methods, reserved ones included.
+    pub(crate) const fn method_count(&self) -> usize {
+        self.methods.len()
     }
 
     /// Finds a method by name.

@@ -8,6 +8,8 @@ use tokio::time::Instant;
 
 use crate::call::fair_queue::Flow;
 pub(super) use crate::call::running::StopReason;
+use crate::overload::admission::Place;
+use crate::overload::refusal::Refusal;
 use crate::server::state::ServerState;
 use crate::stream::call_stream::CallStream;
 
@@ -80,6 +82,11 @@ impl RunningHandler {
 
     pub(super) const fn first_item_limit(&self) -> Option<(Instant, Arc<CallStream>)> {
         None
+    }
+
+    /// The model's calls wait for no place.
+    pub(super) fn enter(&mut self, granted: Result<Place, Refusal>) -> bool {
+        granted.map(drop).is_ok()
     }
 
     pub(super) const fn flow(&self) -> Flow {
