@@ -5,6 +5,7 @@
 mod arguments;
 mod context;
 mod description;
+mod overload;
 mod results;
 mod running;
 mod schema;
