@@ -82,7 +82,7 @@ pub(crate) struct Program {
 }
 
 impl Program {
-    /// Starts a program in a process group of its own, and waits until it answers.
+    /// Starts a program in a separate process group, and waits until it answers.
     pub(crate) async fn start(
         name: &'static str,
         mut command: Command,

@@ -46,7 +46,7 @@ pub struct ConsulOptions {
 pub(crate) enum Token {
     None,
     Text(String),
-    /// Its first line, read for each request.
+    /// The first line of the file, read for each request.
     File(PathBuf),
 }
 

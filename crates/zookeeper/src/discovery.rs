@@ -256,7 +256,7 @@ impl ZookeeperDiscovery {
     }
 }
 
-/// What some events of a watch say together.
+/// The changes that some events of a watch tell together.
 #[derive(Debug, Default)]
 struct Changes {
     /// The nodes to read again.
