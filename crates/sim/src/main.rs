@@ -17,6 +17,7 @@ farcall-sim: runs clusters in virtual time under faults, one for each seed.
   --from N     the first seed (default 0)
   --seed N     one seed, whose trace is printed
   --threads N  threads, each with a seed at a time (default: the number of cores)
+  --once N     instead: N calls that are carried out once, under cuts, for each seed (default of --seeds: 1)
   --keep-going runs the remaining seeds after a failure";
 
 struct Settings {
@@ -25,6 +26,8 @@ struct Settings {
     threads: usize,
     prints_trace: bool,
     keeps_going: bool,
+    /// The number of calls of the scenario of calls that are carried out once; `None` for the soak.
+    once: Option<u64>,
 }
 
 fn main() -> ExitCode {
@@ -49,7 +52,8 @@ fn main() -> ExitCode {
 
 fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Settings, String> {
     let threads = available_parallelism().map_or(1, usize::from);
-    let mut settings = Settings { first: 0, seeds: 500, threads, prints_trace: false, keeps_going: false };
+    let mut settings =
+        Settings { first: 0, seeds: 500, threads, prints_trace: false, keeps_going: false, once: None };
     while let Some(argument) = arguments.next() {
         let mut number = || {
             let value = arguments.next().ok_or_else(|| format!("{argument} needs a number"))?;
@@ -60,6 +64,7 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Settings, String
             "--from" => settings.first = number()?,
             "--seed" => (settings.first, settings.seeds, settings.prints_trace) = (number()?, 1, true),
             "--threads" => settings.threads = usize::try_from(number()?.max(1)).unwrap_or(threads),
+            "--once" => (settings.once, settings.seeds) = (Some(number()?), 1),
             "--keep-going" => settings.keeps_going = true,
             "--help" => return Err(String::new()),
             _ => return Err(format!("`{argument}` is no option")),
@@ -82,7 +87,7 @@ fn run(settings: &Settings) -> bool {
                     if seed >= end {
                         return;
                     }
-                    let of_seed = run_seed(seed, settings.prints_trace);
+                    let of_seed = run_seed(seed, settings);
                     failed.fetch_add(u64::from(of_seed.is_none()), Ordering::Relaxed);
                     done.fetch_add(1, Ordering::Relaxed);
                     let mut counts = counts.lock().unwrap_or_else(PoisonError::into_inner);
@@ -102,12 +107,13 @@ fn run(settings: &Settings) -> bool {
 }
 
 /// Runs one seed. Returns what there was; `None` if something did not hold, which is printed.
-fn run_seed(seed: u64, prints_trace: bool) -> Option<BTreeMap<&'static str, u64>> {
-    let Ok(outcome) = catch_unwind(AssertUnwindSafe(|| soak::run(seed))) else {
+fn run_seed(seed: u64, settings: &Settings) -> Option<BTreeMap<&'static str, u64>> {
+    let run = || settings.once.map_or_else(|| soak::run(seed), |calls| soak::run_once(seed, calls));
+    let Ok(outcome) = catch_unwind(AssertUnwindSafe(run)) else {
         eprintln!("seed {seed} panicked; again: cargo run -p farcall-sim -- --seed {seed}");
         return None;
     };
-    if prints_trace {
+    if settings.prints_trace {
         print!("{}", outcome.trace);
     }
     if outcome.findings.is_empty() {

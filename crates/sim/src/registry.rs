@@ -4,14 +4,19 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use farcall::registry::{HttpDiscovery, HttpRegistrar};
-use farcall_registry::server::{Registry, RegistryOptions};
+use farcall_registry::server::{OpenError, Registry, RegistryOptions};
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
+use tokio::time::sleep;
 
 use crate::node::Node;
+
+/// The virtual time in which the tasks of a process that was killed are dropped.
+const TASKS_DROP: Duration = Duration::from_millis(1);
 
 /// The port of a registry.
 const PORT: u16 = 7100;
@@ -45,7 +50,7 @@ impl SimRegistry {
     ///
     /// # Panics
     ///
-    /// Never: a registry that was not started once is no value of this type.
+    /// While a registry with a snapshot is started again.
     #[must_use]
     pub fn registry(&self) -> Registry {
         let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
@@ -84,7 +89,16 @@ impl SimRegistry {
     /// The options have a mistake in them, or the snapshot cannot be used.
     pub async fn restart(&self) -> io::Result<()> {
         self.node.end();
-        let registry = Registry::open(self.options.clone()).await.map_err(io::Error::other)?;
+        let registry = match Registry::open(self.options.clone()).await {
+            Err(OpenError::SnapshotInUse { .. }) => {
+                // By the process that was killed: its tasks are dropped when they are next run.
+                *self.running.lock().unwrap_or_else(PoisonError::into_inner) = None;
+                sleep(TASKS_DROP).await;
+                Registry::open(self.options.clone()).await
+            }
+            opened => opened,
+        };
+        let registry = registry.map_err(io::Error::other)?;
         let network = self.node.network();
         network.trace().note(format_args!("{} starts", self.node.name()));
         let router = registry.router(&[SocketAddr::from(([127, 0, 0, 1], PORT))]);

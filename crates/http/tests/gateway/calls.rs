@@ -190,6 +190,22 @@ async fn call_is_idempotent_by_header_or_method_description() {
 }
 
 #[tokio::test]
+async fn requests_with_one_idempotency_key_are_carried_out_once() {
+    let settings = HttpOptions::default().gateway(Gateway::default());
+    let world = World::of(settings, |builder| builder.once("Arith.multiply")).await;
+    let multiply = async |key: &str, body| {
+        world.call("Arith.multiply", &[&format!("Idempotency-Key: {key}")], body).await
+    };
+    for key in ["order-17", "\"order-17\""] {
+        assert_eq!(multiply(key, "[6,7]").await.body, "42");
+    }
+    assert_eq!(world.counts.multiplied.load(Ordering::Relaxed), 1);
+    let other = multiply("order-17", "[6,8]").await;
+    assert_eq!((other.status, &other.json()["error"]["code"]), (400, &json!("invalid_argument")));
+    assert_eq!(multiply("order-18", "[6,8]").await.body, "48");
+}
+
+#[tokio::test]
 async fn handler_sees_the_callers_address() {
     let world = World::new().await;
     let peer = world.call("shop.v1.Probe.call", &[], "").await.json()["peer"].to_string();

@@ -30,13 +30,16 @@ fn start_call(caller: &Caller, mut random: Rng) {
 }
 
 async fn call(caller: &Caller, random: &mut Rng) {
-    match random.u8(..16) {
+    match random.u8(..20) {
         0 | 1 => streams::download(caller, random).await,
         2 => streams::upload(caller, random).await,
         3 => streams::mirror(caller, random).await,
         4 => notify(caller, random).await,
         5 => broadcast(caller, random).await,
         6 => let_go(caller, random).await,
+        16 | 17 => pay(caller, random).await,
+        18 => relay(caller, random).await,
+        19 if caller.is_spared && caller.servers == 1 => must_be_paid(caller, random).await,
         7 | 8 if caller.is_spared => must_succeed(caller, random).await,
         _ => run(caller, random).await,
     }
@@ -74,6 +77,54 @@ async fn must_succeed(caller: &Caller, random: &mut Rng) {
     match call.retry(RetryPolicy::fail_over().max_attempts(attempts)).await {
         Ok(done) => open.succeeded(done.id),
         Err(error) => open.find(format_args!("it failed, though a server was up: {error}")),
+    }
+}
+
+/// A call that is carried out once, however often it is made.
+async fn pay(caller: &Caller, random: &mut Rng) {
+    let (policy, _) = Plan::retry(random);
+    let mut open = caller.record.begin("pay", caller.number, 1);
+    let limit = Duration::from_millis([100, 3000, 20_000][random.usize(..3)]);
+    open.limit(limit);
+    let job = job(open.id, random);
+    let fails = job.act == Act::Fail;
+    let call = caller.work().pay(job).retry(policy).timeout(limit).wait_for_ready(random.bool());
+    match call.await {
+        Ok(done) => open.succeeded(done.id),
+        Err(CallError::Application(failed)) if fails => open.succeeded(failed.0),
+        Err(CallError::Application(failed)) => open.find(format_args!("it failed with {failed:?}")),
+        Err(CallError::Rpc(error)) => open.failed(&error),
+    }
+}
+
+/// A call that is carried out once, with time enough, at a server that is up and can be reached.
+async fn must_be_paid(caller: &Caller, random: &mut Rng) {
+    let mut open = caller.record.begin("must be paid", caller.number, 1);
+    let limit = Duration::from_secs(120);
+    open.limit(limit);
+    let job = Job { id: open.id, act: Act::Now, load: load(random) };
+    let call = caller.work().pay(job).timeout(limit).wait_for_ready(true);
+    match call.retry(RetryPolicy::fail_over().max_attempts(10)).await {
+        Ok(done) => open.succeeded(done.id),
+        Err(error) => open.find(format_args!("it failed, though its server was up: {error}")),
+    }
+}
+
+/// A call whose handler makes another one, at any server.
+async fn relay(caller: &Caller, random: &mut Rng) {
+    let mut open = caller.record.begin("relay", caller.number, 1);
+    let inner = caller.record.begin("relayed", caller.number, 1);
+    let limit = Duration::from_millis([100, 3000][random.usize(..2)]);
+    open.limit(limit);
+    let outer = Job { id: open.id, act: Act::Now, load: String::new() };
+    match caller.work().relay(outer, job(inner.id, random)).timeout(limit).await {
+        Ok(done) if done.id == inner.id => {
+            let id = open.id;
+            open.succeeded(id);
+        }
+        Ok(done) => open.find(format_args!("it relayed the answer of call {}", done.id)),
+        Err(CallError::Application(never)) => match never {},
+        Err(CallError::Rpc(error)) => open.failed(&error),
     }
 }
 

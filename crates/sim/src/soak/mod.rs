@@ -5,17 +5,20 @@
 //! - Each call ends once, within its deadline, with the answer that is its own.
 //! - What is reported as not sent or refused was not executed, then or later; what is not idempotent, at most once.
 //! - An idempotent call with time enough succeeds while one server is up that can be reached.
+//! - A call of a method that is declared `once` is executed at most once, also over restarts.
 //! - Retries stay within the budget of their channel.
 //! - A stream ends as exactly one of complete, failed and cancelled. Items come in order, each once, also if the stream
 //!   was resumed; and one that was let go of is never complete.
 //! - The registry, and each client's list, come to have the servers that run, and no others.
-//! - At rest nothing is left: no call, stream, connection, byte in a buffer, handler or task.
+//! - A call that a handler makes ends with its caller's.
+//! - At rest nothing is left: no call, also none that goes on without its caller, no stream, connection, byte in a buffer, handler or task.
 //!
 //! `cargo run --release -p farcall-sim -- --seeds 100000` runs it.
 
 mod caller;
 mod calls;
 mod faults;
+mod once;
 mod plan;
 mod record;
 mod rest;
@@ -26,9 +29,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use farcall::Server;
 use farcall::client::RetryBudget;
 use farcall::discovery::{Endpoint, StaticList};
+use farcall::{Address, Server};
 use farcall_registry::server::RegistryOptions;
 use fastrand::Rng;
 use tokio::time::timeout;
@@ -40,7 +43,7 @@ use self::plan::{Plan, TTL};
 use self::record::Record;
 use self::work::{Ledger, Work, Worker};
 use crate::cluster::Cluster;
-use crate::node::Node;
+use crate::node::{Node, SERVER_PORT};
 use crate::registry::SimRegistry;
 use crate::server::SimServer;
 use crate::sim::Sim;
@@ -61,6 +64,20 @@ pub struct Outcome {
     pub findings: Vec<String>,
     /// The trace.
     pub trace: String,
+}
+
+/// Makes calls of a method that is declared `once`, while connections are cut and reset: each is carried out once, and each
+/// caller has its answer.
+///
+/// # Panics
+///
+/// A task panicked that is no handler, or the scenario did not end.
+#[must_use]
+pub fn run_once(seed: u64, calls: u64) -> Outcome {
+    let limit = Duration::from_secs(24 * 3600);
+    let ((counts, findings), trace) =
+        Sim::seed(seed).limit(limit).trace(async |cluster| once::scenario(cluster, calls).await);
+    Outcome { counts, findings, trace }
 }
 
 /// Runs the scenario with a seed.
@@ -116,19 +133,29 @@ fn start_servers(
     ledger: &Ledger,
     registry: Option<&SimRegistry>,
 ) -> Vec<SimServer> {
+    let name = |number| format!("server{number}");
+    let addresses: Vec<_> = (0..plan.servers).map(|number| address_of(&name(number))).collect();
     let start = |number| {
+        let addresses = addresses.clone();
         let (ledger, limits, registry) = (ledger.clone(), plan.limits.clone(), registry.cloned());
         let describe = move |node: &Node| {
-            let server = Server::builder().service(Worker(ledger.clone()).into_service());
+            let (ledger, node_of) = (ledger.clone(), node.clone());
+            let worker = Worker { ledger, node: node_of, servers: addresses.clone() };
+            let server = Server::builder().service(worker.into_service());
             let server = server.limits(limits.clone());
             match &registry {
                 Some(registry) => server.advertise(node.address()).register_with(registry.registrar(node)),
                 None => server,
             }
         };
-        cluster.server(&format!("server{number}"), describe).expect("the description is valid")
+        cluster.server(&name(number), describe).expect("the description is valid")
     };
     (0..plan.servers).map(start).collect()
+}
+
+/// Returns the address of a server's node.
+fn address_of(name: &str) -> Address {
+    Address::parse(&format!("tcp@{name}:{SERVER_PORT}")).expect("the name of a node is that of a host")
 }
 
 fn caller(

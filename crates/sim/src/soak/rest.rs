@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use farcall::server::ServerHandle;
 use tokio::runtime::Handle;
 use tokio::time::{Instant, sleep};
 
@@ -39,16 +40,16 @@ pub(super) async fn check(
         record.find(wrong);
     }
     let handles: Vec<_> = servers.iter().map(SimServer::handle).collect();
-    let is_idle =
-        || handles.iter().all(|handle| (handle.in_flight(), handle.stream_metrics().open) == (0, 0));
+    let is_idle = || handles.iter().all(|handle| in_flight(handle) == (0, 0, 0));
     until(TASKS_END, || record.ledger().running().is_empty() && is_idle()).await;
     for id in record.ledger().running() {
         record.find(format!("call {id}: a handler still runs ({:?})", record.ledger().entry(id)));
     }
     if !is_idle() {
-        let left: Vec<_> =
-            handles.iter().map(|handle| (handle.in_flight(), handle.stream_metrics().open)).collect();
-        record.find(format!("the servers have these calls and streams in flight: {left:?}"));
+        let left: Vec<_> = handles.iter().map(in_flight).collect();
+        record.find(format!(
+            "the servers have these calls, calls without callers, and streams in flight: {left:?}"
+        ));
     }
     callers.iter().for_each(|caller| check_channel(caller, record));
     drop(callers);
@@ -77,6 +78,12 @@ pub(super) async fn check(
     if (tasks(), cluster.connections()) != (0, 0) {
         record.find(format!("{} tasks and {} connections are left", tasks(), cluster.connections()));
     }
+}
+
+/// Returns the numbers of calls in flight at a server, of those that are carried out once, and of open streams.
+fn in_flight(handle: &ServerHandle) -> (usize, usize, usize) {
+    let streams = usize::try_from(handle.stream_metrics().open).unwrap_or(usize::MAX);
+    (handle.in_flight(), handle.once_in_flight(), streams)
 }
 
 /// Waits until something holds, for some time.

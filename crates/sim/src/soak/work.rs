@@ -6,9 +6,12 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use farcall::{Receiver, Sender, Status};
+use farcall::client::ChannelBuilder;
+use farcall::{Address, Receiver, Sender, Status};
 use serde::{Deserialize, Serialize};
 use tokio::time::sleep;
+
+use crate::node::Node;
 
 /// A job for a handler: its number, which no other has, and what the handler does.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -66,6 +69,11 @@ pub(super) struct Item {
 pub(super) trait Work {
     /// Does a job.
     async fn run(&self, job: Job) -> Result<Done, Failed>;
+    /// Does a job, once.
+    #[rpc(once)]
+    async fn pay(&self, job: Job) -> Result<Done, Failed>;
+    /// Has a server do a job: a call within a call.
+    async fn relay(&self, job: Job, inner: Job) -> Result<Done, Status>;
     /// Sends the items from one number up to another, without it; returns how many there were.
     async fn download(&self, job: Job, from: u64, to: u64, out: Sender<Item>) -> Result<u64, Status>;
     /// Takes items until they are complete; returns how many there were.
@@ -105,6 +113,11 @@ impl Ledger {
         let entries = lock(&self.entries);
         let running = entries.iter().filter(|(_, entry)| entry.begun != entry.finished + entry.dropped);
         running.map(|(id, _)| *id).collect()
+    }
+
+    /// Returns how many handlers have begun for each job.
+    pub(super) fn begun(&self) -> Vec<(u64, u32)> {
+        lock(&self.entries).iter().map(|(id, entry)| (*id, entry.begun)).collect()
     }
 
     pub(super) fn faults(&self) -> Vec<String> {
@@ -155,7 +168,13 @@ impl Drop for Begun {
 
 /// The handlers, of whichever server.
 #[derive(Clone)]
-pub(super) struct Worker(pub(super) Ledger);
+pub(super) struct Worker {
+    pub(super) ledger: Ledger,
+    /// The process of the handlers.
+    pub(super) node: Node,
+    /// The servers that it calls.
+    pub(super) servers: Vec<Address>,
+}
 
 /// The text of the panics that handlers make on purpose.
 pub(super) const PANIC: &str = "a handler of the soak panics on purpose";
@@ -183,14 +202,14 @@ impl Worker {
 
     fn check(&self, job: &Job, item: &Item, n: u64) {
         if (item.id, item.n) != (job.id, n) {
-            self.0.fault(format!("job {}: item {n} arrived as {} of {}", job.id, item.n, item.id));
+            self.ledger.fault(format!("job {}: item {n} arrived as {} of {}", job.id, item.n, item.id));
         }
     }
 }
 
 impl Work for Worker {
     async fn run(&self, job: Job) -> Result<Done, Failed> {
-        let begun = self.0.begin(job.id);
+        let begun = self.ledger.begin(job.id);
         let result = match self.act(job.act).await {
             Some(bytes) => Ok(Done { id: job.id, load: "7".repeat(bytes) }),
             None => Err(Failed(job.id)),
@@ -199,8 +218,21 @@ impl Work for Worker {
         result
     }
 
+    async fn pay(&self, job: Job) -> Result<Done, Failed> {
+        self.run(job).await
+    }
+
+    async fn relay(&self, job: Job, inner: Job) -> Result<Done, Status> {
+        let begun = self.ledger.begin(job.id);
+        let channel = self.servers.iter().cloned().fold(self.node.channel_builder(), ChannelBuilder::to);
+        let work = WorkClient::new(channel.build().expect("the settings are valid"));
+        let done = work.run(inner).await?;
+        begun.finish();
+        Ok(done)
+    }
+
     async fn download(&self, job: Job, from: u64, to: u64, mut out: Sender<Item>) -> Result<u64, Status> {
-        let begun = self.0.begin(job.id);
+        let begun = self.ledger.begin(job.id);
         for n in from..to {
             out.send(Item { id: job.id, n, load: job.load.clone() }).await?;
             if n % 8 == 7 {
@@ -212,7 +244,7 @@ impl Work for Worker {
     }
 
     async fn upload(&self, job: Job, mut items: Receiver<Item>) -> Result<u64, Status> {
-        let begun = self.0.begin(job.id);
+        let begun = self.ledger.begin(job.id);
         let mut taken = 0;
         while let Some(item) = items.recv().await {
             self.check(&job, &item?, taken);
@@ -221,7 +253,7 @@ impl Work for Worker {
                 self.act(job.act).await;
             }
         }
-        self.0.change(job.id, |entry| entry.complete = Some(taken));
+        self.ledger.change(job.id, |entry| entry.complete = Some(taken));
         begun.finish();
         Ok(taken)
     }
@@ -232,7 +264,7 @@ impl Work for Worker {
         mut items: Receiver<Item>,
         mut out: Sender<Item>,
     ) -> Result<u64, Status> {
-        let begun = self.0.begin(job.id);
+        let begun = self.ledger.begin(job.id);
         let mut taken = 0;
         while let Some(item) = items.recv().await {
             let item = item?;
@@ -240,7 +272,7 @@ impl Work for Worker {
             taken += 1;
             out.send(item).await?;
         }
-        self.0.change(job.id, |entry| entry.complete = Some(taken));
+        self.ledger.change(job.id, |entry| entry.complete = Some(taken));
         begun.finish();
         Ok(taken)
     }

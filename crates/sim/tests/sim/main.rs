@@ -2,4 +2,5 @@
 
 mod found;
 mod network;
+mod registry;
 mod soak;

@@ -27,6 +27,14 @@ fn seeds_that_found_faults_find_none_now() {
 }
 
 #[test]
+fn calls_under_cuts_are_carried_out_once_and_answered() {
+    let calls = std::env::var("FARCALL_SIM_ONCE_CALLS").map_or(2000, |calls| calls.parse().unwrap());
+    let outcome = soak::run_once(0, calls);
+    assert_eq!(outcome.findings, Vec::<String>::new());
+    assert_eq!((outcome.counts["paid"], outcome.counts["succeeded"]), (calls, calls));
+}
+
+#[test]
 fn all_that_is_promised_holds_for_many_seeds() {
     let seeds = std::env::var("FARCALL_SIM_SEEDS").unwrap_or_else(|_| "500".to_owned());
     let soak = Command::new(env!("CARGO_BIN_EXE_farcall-sim")).args(["--seeds", &seeds]).output().unwrap();
