@@ -462,3 +462,19 @@ fn number_is_no_variant() {
     }
     assert_eq!(Codec::MessagePack.decode::<Plain>(b"\x81\xa9first-one\xc0"), Ok(Plain::FirstOne));
 }
+
+#[test]
+fn number_of_any_size_is_read_before_others_and_at_the_end() {
+    let numbers = [0, 0x7f, 0x80, 0xff, 0x100, 0xffff, 0x1_0000, 0xffff_ffff, 0x1_0000_0000, u64::MAX];
+    for (one, other) in numbers.into_iter().flat_map(|one| numbers.map(|other| (one, other))) {
+        let body = Codec::MessagePack.encode(&(one, other)).unwrap();
+        assert_eq!(Codec::MessagePack.decode::<(u64, u64)>(&body), Ok((one, other)));
+        let small = u16::try_from(one).ok().zip(u16::try_from(other).ok());
+        assert_eq!(Codec::MessagePack.decode::<(u16, u16)>(&body).ok(), small);
+        for len in 0..body.len() {
+            assert!(Codec::MessagePack.decode::<(u64, u64)>(&body[..len]).is_err(), "{one} {other} {len}");
+        }
+        let more = [&body[..], b"\0"].concat();
+        assert!(Codec::MessagePack.decode::<(u64, u64)>(&more).is_err());
+    }
+}
