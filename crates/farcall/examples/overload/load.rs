@@ -95,7 +95,7 @@ pub(crate) struct Count {
     pub(crate) served: usize,
 }
 
-/// What became of the calls of one load.
+/// The outcome of the calls of one load.
 #[derive(Debug, Default)]
 pub(crate) struct Outcome {
     /// By class: sheddable, default, critical.
