@@ -18,7 +18,7 @@ const MAX_MESSAGE: usize = 16 * 1024;
 pub(crate) fn http_opening(data: &[u8]) {
     in_paused_time(async {
         let mut input = Input::new(data);
-        let (scheme, proxied) = (input.choose(&["http", "connect", "ws"]), input.byte() % 4 == 0);
+        let (scheme, proxied) = (input.choose(&["http", "connect", "ws"]), input.byte().is_multiple_of(4));
         let piece = 1 + usize::from(input.byte());
         let answer = input.rest();
         let (mut dialer, mut accepted) = Pipes::dialer();

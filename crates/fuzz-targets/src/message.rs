@@ -53,7 +53,7 @@ pub(crate) fn header(data: &[u8]) {
 }
 
 fn codec(input: &mut Input<'_>) -> Codec {
-    if input.byte() % 2 == 0 { Codec::MessagePack } else { Codec::Json }
+    if input.byte().is_multiple_of(2) { Codec::MessagePack } else { Codec::Json }
 }
 
 fn decode_at_once(decoder: &MessageDecoder, bytes: &[u8]) -> (Vec<Message>, Option<FrameError>) {

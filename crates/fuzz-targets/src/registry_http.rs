@@ -37,7 +37,8 @@ pub(crate) fn answer(data: &[u8]) {
             }
         };
         // Long enough for a few requests.
-        let looking = async { drop(timeout(Duration::from_secs(5), discovery.run(publisher)).await) };
+        let looking =
+            async { drop(timeout(Duration::from_secs(5), Box::pin(discovery.run(publisher))).await) };
         tokio::select! {
             () = looking => {}
             () = answering => {}

@@ -75,7 +75,7 @@ pub fn abort_on_panic() {
     panic::set_hook(Box::new(move |panic| {
         print(panic);
         INPUT.with_borrow(|(name, input)| {
-            eprintln!("target {name}, input {:?}", input.escape_ascii().to_string())
+            eprintln!("target {name}, input {:?}", input.escape_ascii().to_string());
         });
         process::abort();
     }));

@@ -21,7 +21,7 @@ const MAX_GROWTH: usize = 4096;
 
 pub(crate) fn run(data: &[u8]) {
     let mut input = Input::new(data);
-    let codec = if input.byte() % 2 == 0 { Codec::MessagePack } else { Codec::Json };
+    let codec = if input.byte().is_multiple_of(2) { Codec::MessagePack } else { Codec::Json };
     let mut driven = Driven::new(codec);
     for _ in 0..MAX_STEPS {
         if input.is_empty() || !driven.step(&mut input) {
@@ -116,7 +116,7 @@ impl Driven {
     fn receive(&mut self, seq: Seq, input: &mut Input<'_>) -> bool {
         let kind = input.choose(&[Kind::Item, Kind::Item, Kind::Credit, Kind::End, Kind::Stop]);
         let flags = input.choose(&[Flags::NONE, Flags::STARVED, Flags::COMPRESSED]);
-        let room = input.byte() % 2 == 0;
+        let room = input.byte().is_multiple_of(2);
         let header = HeaderRef { flags, ..HeaderRef::new(kind, seq) };
         let bytes = encode(&self.codec, &header, Bytes::copy_from_slice(input.piece()));
         let decoder = MessageDecoder::new(self.codec.clone(), MaxFrameBytes::new(1 << 16));

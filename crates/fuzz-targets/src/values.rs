@@ -63,7 +63,7 @@ struct Strict {
 /// the same.
 pub(crate) fn values(data: &[u8]) {
     let mut input = Input::new(data);
-    let codec = if input.byte() % 2 == 0 { Codec::MessagePack } else { Codec::Json };
+    let codec = if input.byte().is_multiple_of(2) { Codec::MessagePack } else { Codec::Json };
     let body = input.rest();
     check::<Value>(&codec, body);
     check::<Record>(&codec, body);
