@@ -35,7 +35,7 @@ impl Document {
     ///
     /// # Errors
     ///
-    /// The JSON is no such document, or a method is there twice.
+    /// The JSON is no such document, a method is there twice, or its name has a dot.
     pub fn from_json(json: &Value) -> Result<Self, SchemaError> {
         let no = |what: &str| SchemaError::NoDocument(what.to_owned());
         let version = json.get(VERSION_KEY).and_then(Value::as_u64);
@@ -50,6 +50,12 @@ impl Document {
         let definitions = definitions.into_iter().flatten();
         let definitions = definitions.map(|(name, ty)| (name.clone(), Type::from_json_schema(ty))).collect();
         let document = Self { services, definitions };
+        if let Some((name, _)) = document.methods().find(|(_, method)| method.name.contains('.')) {
+            return Err(no(&format!(
+                "the name of the method `{}` has a dot",
+                excerpt(&name, MAX_NAME_SHOWN)
+            )));
+        }
         let mut names = BTreeSet::new();
         if let Some((name, _)) = document.methods().find(|(name, _)| !names.insert(name.clone())) {
             return Err(no(&format!("the method `{}` is there twice", excerpt(&name, MAX_NAME_SHOWN))));
