@@ -33,7 +33,7 @@ pub(crate) struct OfCommand {
     least: f64,
 }
 
-/// What the command reports with `--json`, as far as it is compared.
+/// The part of the command's `--json` report that is compared.
 #[derive(Deserialize)]
 struct Report {
     rate: f64,

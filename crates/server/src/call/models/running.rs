@@ -13,7 +13,7 @@ use crate::overload::refusal::Refusal;
 use crate::server::state::ServerState;
 use crate::stream::call_stream::CallStream;
 
-/// What the handler waits for.
+/// An event that the handler waits for.
 #[derive(Default)]
 pub(super) struct Event(Mutex<Events>);
 
