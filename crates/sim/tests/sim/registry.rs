@@ -1,7 +1,5 @@
 //! Registries that are killed and start again.
 
-#![expect(clippy::unwrap_used, reason = "a test fails where it unwraps an error")]
-
 use std::time::Duration;
 
 use farcall::Server;
