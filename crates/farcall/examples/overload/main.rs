@@ -93,7 +93,8 @@ async fn working(mode: Mode, time: Duration, peak: &mut Option<f64>) -> Result<(
 /// Returns the calls a second of callers that each wait for their last call.
 async fn closed(channels: &[Channel], time: Duration) -> Result<f64, Error> {
     let (end, mut callers) = (Instant::now() + time, tokio::task::JoinSet::new());
-    for channel in channels.iter().cloned() {
+    for channel in channels {
+        let channel = channel.clone();
         callers.spawn(async move {
             let mut calls = 0_u32;
             while Instant::now() < end && channel.call::<()>("Work.run", &()).await.is_ok() {

@@ -1,6 +1,7 @@
 //! [`Source`] and [`Place`]: the interfaces of what is under test.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::time::Duration;
 
 use farcall_discovery::{Discovery, Registrar};
@@ -64,10 +65,9 @@ impl<R: Registrar> Listed<R> {
     pub(crate) async fn list(&self, service: &str, ports: &[u16]) {
         let mut leases = self.leases.lock().await;
         for &port in ports {
-            let key = (service.to_owned(), port);
-            if !leases.contains_key(&key) {
+            if let Entry::Vacant(missing) = leases.entry((service.to_owned(), port)) {
                 let registered = self.registrar.register(&instance(service, port)).await.unwrap();
-                leases.insert(key, registered.lease);
+                missing.insert(registered.lease);
             }
         }
         let gone: Vec<_> =
