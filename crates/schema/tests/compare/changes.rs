@@ -53,6 +53,14 @@ fn document_with_a_method_twice_is_refused() {
 }
 
 #[test]
+fn document_whose_method_has_a_dot_in_its_name_is_refused() {
+    let mut dotted = document(Struct::default(), Type::Null);
+    dotted.services[0].methods[0].name = "Order.cancel".to_owned();
+    let error = Document::from_json(&dotted.to_json()).unwrap_err();
+    assert!(error.to_string().ends_with("the name of the method `Shop.Order.cancel` has a dot"), "{error}");
+}
+
+#[test]
 fn new_argument_breaks_old_clients_only_if_it_is_required() {
     let old = document(Struct::new([Field::new("a", Type::i64())]), Type::Null);
     let fields = [
