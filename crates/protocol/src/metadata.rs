@@ -15,6 +15,8 @@ pub const ATTEMPT: &str = "farcall-attempt";
 /// The key under which a server can tell a repeated call from a new one: 1 to 256 visible ASCII characters. A method that is
 /// declared `once` carries out the calls of one caller with the same key once.
 pub const IDEMPOTENCY_KEY: &str = "farcall-idempotency-key";
+/// `1` on a request that the server carries out once for all with the same [key](IDEMPOTENCY_KEY), or refuses.
+pub const ONCE: &str = "farcall-once";
 /// The [`Criticality`] of the call. Unlike the protocol's other keys, calls that a handler makes inherit it.
 pub const CRITICALITY: &str = "farcall-criticality";
 /// The time to wait before the next attempt, in milliseconds; on a response.

@@ -137,10 +137,12 @@ fn zsh_completes_methods_arguments_contexts_and_flags() {
             let screen = tmux.screen();
             completed.iter().all(|completed| screen.contains(completed))
         });
-        // The next line starts at the top.
+        // The next line starts at the top. Keys that come while the shell draws its new prompt are echoed: once more, then.
         tmux.run(&["send-keys", "C-c"]);
-        tmux.run(&["send-keys", "C-l"]);
-        until("the screen is cleared", || tmux.screen().trim() == "$");
+        until("the screen is cleared", || {
+            tmux.run(&["send-keys", "C-u", "C-l"]);
+            tmux.screen().trim() == "$"
+        });
     };
     complete("farcall desc", &["$ farcall describe"]);
     complete("farcall call @s", &["$ farcall call @shop"]);

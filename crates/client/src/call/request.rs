@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use farcall_context::Inherited;
 use farcall_discovery::KeySource;
-use farcall_protocol::metadata::{ATTEMPT, CRITICALITY, IDEMPOTENCY_KEY};
+use farcall_protocol::metadata::{ATTEMPT, CRITICALITY, IDEMPOTENCY_KEY, ONCE};
 use farcall_protocol::{Body, Code, Codec, Criticality, EncodeError, Flags, Metadata};
 use tokio::time::Instant;
 
@@ -35,6 +35,8 @@ pub struct Request {
     body: Body,
     flags: Flags,
     idempotence: Idempotence,
+    /// `true` if the server carries out all tries of the call once.
+    once: bool,
     metadata: Option<Box<Metadata>>,
     /// The time for the call, until it starts.
     timeout: Option<Duration>,
@@ -95,6 +97,7 @@ impl Request {
             body,
             flags: Flags::NONE,
             idempotence: Idempotence::None,
+            once: false,
             metadata: None,
             timeout,
             has_own_timeout: false,
@@ -192,7 +195,7 @@ impl Request {
     /// Returns `true` if the server carries out all tries of the call once.
     #[must_use]
     pub const fn is_once(&self) -> bool {
-        self.flags.contains(Flags::ONCE)
+        self.once
     }
 
     /// Has the server carry the call out once, however often it is made: see [`Call::once`](crate::Call::once). Clones of the
@@ -202,9 +205,10 @@ impl Request {
         if self.is_once() {
             return;
         }
-        self.flags = self.flags.with(Flags::ONCE);
+        self.once = true;
         self.options_mut().tries = Some(Arc::default());
         let metadata = self.metadata.get_or_insert_default();
+        metadata.insert(ONCE, "1").expect("the key is well formed");
         if metadata.get(IDEMPOTENCY_KEY).is_none() {
             metadata.insert(IDEMPOTENCY_KEY, new_key()).expect("the key is well formed");
         }

@@ -115,10 +115,8 @@ impl Flags {
     pub const STREAMING: Self = Self(1 << 3);
     /// The sender of the item had waited for credit.
     pub const STARVED: Self = Self(1 << 4);
-    /// The server must carry out the calls with this [key](crate::metadata::IDEMPOTENCY_KEY) once, or refuse them.
-    pub const ONCE: Self = Self(1 << 6);
 
-    const KNOWN: u64 = 0b101_1111;
+    const KNOWN: u64 = 0b1_1111;
 
     pub(crate) const fn from_bits(bits: u64) -> Self {
         Self((bits & Self::KNOWN) as u8)

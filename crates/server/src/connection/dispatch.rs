@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use farcall_protocol::metadata::IDEMPOTENCY_KEY;
+use farcall_protocol::metadata::{IDEMPOTENCY_KEY, ONCE};
 use farcall_protocol::{
     Body, Code, Flags, FrameError, Header, HeaderRef, Inbox, Kind, Message, MessageDecoder, Metadata, Outbox,
     ProtocolError, ServerAction, ServerSession, Status,
@@ -190,8 +190,8 @@ impl Dispatcher {
             None => 0,
         };
         let method = env.admit(&header.service_method, body.len() + metadata, &mut self.last_method)?;
-        if header.flags.contains(Flags::ONCE) {
-            check_once(method, header)?;
+        if let Some(metadata) = &header.metadata {
+            check_once(method, metadata)?;
         }
         let mut compressed = None;
         // Behind the admission: a refused request is not worth the time.
@@ -255,8 +255,8 @@ impl Dispatcher {
             Status::refused(Code::InvalidArgument, "a streaming request, though no streams were agreed on")
         })?;
         let method = env.admit_stream(&header.service_method, body.len() + metadata, terms)?;
-        if header.flags.contains(Flags::ONCE) {
-            check_once(method, header)?;
+        if let Some(metadata) = &header.metadata {
+            check_once(method, metadata)?;
         }
         let mut compressed = None;
         if header.flags.contains(Flags::COMPRESSED) {
@@ -358,20 +358,22 @@ impl Dispatcher {
     }
 }
 
-/// Checks that a call whose caller relies on being carried out once is.
+/// Checks that a call whose caller relies on its being carried out once is.
 ///
 /// # Errors
 ///
 /// `unimplemented`, `refused`, if the method carries out each of its calls; `invalid_argument` if there is no key.
-#[cold]
-fn check_once(method: &Method, header: &Header) -> Result<(), Status> {
+fn check_once(method: &Method, metadata: &Metadata) -> Result<(), Status> {
+    if metadata.get(ONCE).is_none() {
+        return Ok(());
+    }
     let name = &method.name;
     if !method.once {
         let message =
             format!("`{name}` is not declared `once` by this server, and the call is to be carried out once");
         return Err(Status::refused(Code::Unimplemented, message));
     }
-    if header.metadata.as_ref().is_none_or(|metadata| metadata.get(IDEMPOTENCY_KEY).is_none()) {
+    if metadata.get(IDEMPOTENCY_KEY).is_none() {
         let message = format!("`{name}`: the call is to be carried out once, and has no `{IDEMPOTENCY_KEY}`");
         return Err(Status::refused(Code::InvalidArgument, message));
     }
