@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::fs;
+use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, SystemTime};
 
 use farcall_test_support::wait::until;
 use tempfile::TempDir;
@@ -16,6 +17,7 @@ pub(crate) struct Bind {
     port: u16,
     running: Option<Child>,
     serial: u32,
+    started: SystemTime,
     /// The lines of the zone, by their names.
     records: BTreeMap<String, Vec<String>>,
 }
@@ -28,6 +30,7 @@ impl Bind {
             port: 0,
             running: None,
             serial: 0,
+            started: SystemTime::now(),
             records: BTreeMap::from([("host".to_owned(), vec!["A 10.0.0.1".to_owned()])]),
         };
         server.write_zone();
@@ -85,6 +88,9 @@ impl Bind {
         }
         let written = self.dir.path().join("written");
         fs::write(&written, zone).unwrap();
+        // It reads a file again whose time is later than that of the last one, in whole seconds.
+        let time = self.started + Duration::from_secs(self.serial.into());
+        File::options().write(true).open(&written).unwrap().set_modified(time).unwrap();
         fs::rename(written, self.dir.path().join("zone")).unwrap();
     }
 
