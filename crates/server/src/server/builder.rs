@@ -324,7 +324,7 @@ impl ServerBuilder {
     /// [`serve_until`](ServerBuilder::serve_until) starts, renewed while it serves, and removed as the
     /// first step of a graceful stop; see [`keep_registered`](farcall_discovery::keep_registered). A
     /// registry that does not answer, or fails, or panics, does not affect the server otherwise: it
-    /// starts, serves and stops without it, and [`ServerHandle::registrations`] returns the state.
+    /// starts, serves and stops without it, and [`ServerHandle::registrations`](crate::ServerHandle::registrations) returns the state.
     ///
     /// The setters below have no effect without this one.
     pub fn register_with(mut self, registrar: impl Registrar) -> Self {
@@ -430,7 +430,7 @@ impl ServerBuilder {
     }
 
     /// Builds a server that listens nowhere: it serves the streams that
-    /// [`ServerHandle::serve_io`] hands it, and the calls of [`ServerHandle::invoke`].
+    /// [`ServerHandle::serve_io`](crate::ServerHandle::serve_io) hands it, and the calls of [`ServerHandle::invoke`](crate::ServerHandle::invoke).
     ///
     /// # Errors
     ///
