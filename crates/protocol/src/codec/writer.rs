@@ -86,6 +86,7 @@ impl<'a, B: BufferSource> Writer<'a, B> {
     }
 
     /// Appends the first `len` of a few bytes, which costs less than a copy whose length is not known.
+    #[cfg(feature = "msgpack")]
     #[inline]
     pub(super) fn put_first<const LEN: usize>(&mut self, bytes: [u8; LEN], len: usize) {
         let end = self.out.len() + len;
