@@ -136,7 +136,7 @@ impl Drop for Bind {
 }
 
 /// A port that is free for both transports.
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     loop {
         let tcp = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let port = tcp.local_addr().unwrap().port();

@@ -5,7 +5,7 @@
 
 use std::fmt::Write;
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
@@ -13,6 +13,8 @@ use farcall_discovery::{AdvertisedState, Discovery, EndpointList, SrvDiscovery, 
 use farcall_test_support::wait::{until, within_patience};
 use tempfile::TempDir;
 use tokio::task::AbortHandle;
+
+use crate::bind::free_port;
 
 #[allow(dead_code, reason = "the suite of all sources needs more of it")]
 mod bind;
@@ -117,17 +119,6 @@ impl NameServer {
 impl Drop for NameServer {
     fn drop(&mut self) {
         self.stop();
-    }
-}
-
-/// A port that is free for both transports.
-fn free_port() -> u16 {
-    loop {
-        let tcp = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let port = tcp.local_addr().unwrap().port();
-        if UdpSocket::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
-            return port;
-        }
     }
 }
 
