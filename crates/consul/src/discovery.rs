@@ -57,7 +57,7 @@ impl ConsulDiscovery {
     ///
     /// # Errors
     ///
-    /// What is wrong with the options, or the name of the service.
+    /// An option or the name of the service is invalid; the error names it, and what is allowed.
     pub fn new(options: &ConsulOptions, service: &str) -> Result<Self, ConsulOptionsError> {
         Instance::check_service(service)?;
         Ok(Self {

@@ -36,7 +36,7 @@ impl ConsulRegistrar {
     ///
     /// # Errors
     ///
-    /// What is wrong with the options.
+    /// An option is invalid; the error names it, and its limits.
     pub fn new(options: &ConsulOptions) -> Result<Self, ConsulOptionsError> {
         Ok(Self {
             client: Client::new(options)?,

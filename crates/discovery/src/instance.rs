@@ -190,7 +190,7 @@ impl Instance {
     ///
     /// # Errors
     ///
-    /// What is wrong with it: a name, the id, the address, a bound.
+    /// A name, the id or the address is invalid, or a bound is exceeded; the error names it.
     pub fn check(mut self) -> Result<Self, InstanceError> {
         if self.id.is_empty() {
             self.id = self.addr.to_string();

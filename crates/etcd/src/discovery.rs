@@ -57,7 +57,7 @@ impl EtcdDiscovery {
     ///
     /// # Errors
     ///
-    /// What is wrong with the configuration, or the name of the service.
+    /// A setting or the name of the service is invalid; the error names it, and what is allowed.
     pub fn new(config: &EtcdOptions, service: &str) -> Result<Self, EtcdOptionsError> {
         Instance::check_service(service)?;
         let listing = Listing::new(Keys::new(&config.prefix, service));

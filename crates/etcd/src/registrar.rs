@@ -41,7 +41,7 @@ impl EtcdRegistrar {
     ///
     /// # Errors
     ///
-    /// What is wrong with the configuration.
+    /// A setting is invalid; the error names it, and its limits.
     pub fn new(config: &EtcdOptions) -> Result<Self, EtcdOptionsError> {
         Ok(Self { client: Client::new(config)?, prefix: config.prefix.clone(), ttl: config.ttl })
     }

@@ -159,6 +159,7 @@ async fn step(codec: &Codec, far: &mut DuplexStream, input: &mut Input<'_>) {
             write(far, &item.repeat(usize::from(input.byte() % 64))).await;
         }
         11 | 12 => drop(read_some(far).await),
+        // In paused time, both.
         13 => sleep(Duration::from_millis(10 * u64::from(input.byte()))).await,
         14 => sleep(Duration::from_secs(u64::from(input.byte() % 8))).await,
         _ => {

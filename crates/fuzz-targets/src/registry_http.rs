@@ -73,6 +73,7 @@ pub(crate) fn request(data: &[u8]) {
             // A watch has no end.
             let _ = timeout(Duration::from_secs(1), reading).await;
         }
+        // In paused time: long enough for all that was registered to expire.
         let run = registry.run(sleep(Duration::from_secs(60)));
         run.await;
         registry.close().await;

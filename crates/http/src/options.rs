@@ -160,7 +160,7 @@ impl HttpOptions {
     /// Adds a list to the debug page that shows how far something is, such as the shards of an import: the function returns
     /// its rows, at most twice a second. Default: none. The page shows at most 200 rows of each list.
     ///
-    /// It must not block. If it panics, its list is empty, and an error is logged.
+    /// The function must not block. If it panics, its list is empty, and an error is logged.
     ///
     /// ```
     /// use std::sync::Arc;

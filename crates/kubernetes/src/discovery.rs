@@ -64,7 +64,7 @@ impl KubernetesDiscovery {
     ///
     /// # Errors
     ///
-    /// What is wrong with the options, or the name of the service.
+    /// An option or the name of the service is invalid; the error names it, and what is allowed.
     pub fn new(options: &KubernetesOptions, service: &str) -> Result<Self, KubernetesOptionsError> {
         options.check()?;
         let (service, namespace) = service.split_once('.').unwrap_or((service, &options.namespace));
@@ -86,7 +86,7 @@ impl KubernetesDiscovery {
     ///
     /// # Errors
     ///
-    /// It is no name of a port.
+    /// The name is not one that a port can have.
     pub fn port(mut self, name: &str) -> Result<Self, KubernetesOptionsError> {
         check_name(NameKind::Port, name)?;
         self.selection.port = Some(name.to_owned());

@@ -113,7 +113,7 @@ impl KubernetesOptions {
     ///
     /// # Errors
     ///
-    /// It is no name of a namespace.
+    /// The name is not one that a namespace can have.
     pub fn namespace(mut self, namespace: &str) -> Result<Self, KubernetesOptionsError> {
         check_name(NameKind::Namespace, namespace)?;
         namespace.clone_into(&mut self.namespace);
@@ -158,7 +158,7 @@ impl KubernetesOptions {
     }
 
     /// Sets how long a watch is, until another one goes on where it ended; 1 s to 1 hour, in whole seconds, default 5 minutes.
-    /// It differs by up to a quarter from one watch to the next. A watch whose connection died
+    /// The time differs by up to a quarter from one watch to the next. A watch whose connection died
     /// without a sign is noticed after that at the latest; too low, and many clients keep an API server busy.
     #[must_use]
     pub const fn watch_for(mut self, time: Duration) -> Self {

@@ -4,7 +4,8 @@ use std::fmt;
 
 /// The importance of a call when a server has more calls than it can serve: those that matter least are refused first.
 ///
-/// It travels in metadata, under [`CRITICALITY`](crate::metadata::CRITICALITY), and calls that a handler makes inherit it. The classes are those of
+/// The class travels in metadata, under [`CRITICALITY`](crate::metadata::CRITICALITY), and calls that a handler makes inherit it. The
+/// classes are those of
 /// Google's servers, with the two in the middle in one: "Handling Overload" in Beyer et al., "Site Reliability Engineering", 2016.
 ///
 /// ```

@@ -56,7 +56,7 @@ impl ZookeeperDiscovery {
     ///
     /// # Errors
     ///
-    /// What is wrong with the options, or the name of the service.
+    /// An option or the name of the service is invalid; the error names it, and what is allowed.
     pub fn new(options: &ZookeeperOptions, service: &str) -> Result<Self, ZookeeperOptionsError> {
         options.check()?;
         Instance::check_service(service)?;

@@ -64,7 +64,7 @@ impl ZookeeperRegistrar {
     ///
     /// # Errors
     ///
-    /// What is wrong with the options.
+    /// An option is invalid; the error names it, and its limits.
     pub fn new(options: &ZookeeperOptions) -> Result<Self, ZookeeperOptionsError> {
         options.check()?;
         Ok(Self(Arc::new(Inner {

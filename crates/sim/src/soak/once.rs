@@ -107,6 +107,7 @@ async fn disturb(cluster: &Cluster, record: &Record, mut random: Rng) {
             1 => {
                 record.count("partitions that outlast keep-alive");
                 cluster.partition(&[&client], &[server]);
+                // Virtual time, longer than it takes until a silent connection is given up.
                 sleep(Duration::from_secs(20)).await;
                 cluster.heal();
             }

@@ -4,11 +4,11 @@ use std::process::Command;
 
 use super::until;
 
-/// A session of tmux, which ends with it.
+/// A terminal of tmux, which ends with it.
 pub(crate) struct Tmux(String);
 
 impl Tmux {
-    /// Runs a shell whose prompt has a `$` in a terminal with this number of columns; `name` is for this session alone.
+    /// Runs a shell whose prompt has a `$` in a terminal with this number of columns; `name` is that of no other test.
     pub(crate) fn start(name: &str, columns: u16, shell: &str) -> Self {
         let tmux = Self(format!("farcall-{name}-{}", std::process::id()));
         tmux.run(&["new-session", "-d", "-x", &columns.to_string(), "-y", "20", shell]);
