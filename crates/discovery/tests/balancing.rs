@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use farcall_discovery::{
     AdvertisedState, Balancer, Candidate, Candidates, ConsistentHash, Endpoint, KeySource, LeastLoaded,
-    PeakEwma, PickRequest, Random, RoundRobin, WeightedRoundRobin, ZoneFirst,
+    PeakEwma, PickRequest, Random, RoundRobin, Subset, WeightedRoundRobin, ZoneFirst,
 };
 use farcall_transport::Address;
 use proptest::prelude::*;
@@ -23,6 +23,10 @@ fn balancers() -> Vec<Box<dyn Balancer>> {
         Box::new(ZoneFirst::new("zone-0", LeastLoaded)),
         Box::new(ZoneFirst::new("zone-1", WeightedRoundRobin)),
         Box::new(ZoneFirst::new("zone-1", ZoneFirst::new("zone-2", ConsistentHash::by_key()))),
+        Box::new(Subset::of(3).client("a")),
+        Box::new(Subset::of(1).client("b").around(WeightedRoundRobin)),
+        Box::new(Subset::of(4).client("c").around(ZoneFirst::new("zone-1", ConsistentHash::by_key()))),
+        Box::new(ZoneFirst::new("zone-1", Subset::of(2).client("d").around(PeakEwma))),
     ]
 }
 

@@ -8,6 +8,7 @@
 
 mod keys;
 mod run;
+mod subsets;
 mod tables;
 mod zones;
 

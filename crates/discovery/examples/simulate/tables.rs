@@ -7,7 +7,7 @@ use farcall_discovery::{
 };
 
 use crate::run::{Scenario, Server, run};
-use crate::{keys, zones};
+use crate::{keys, subsets, zones};
 
 const CALLS: usize = 20_000;
 const QUICK: Duration = Duration::from_millis(10);
@@ -21,6 +21,8 @@ pub(crate) fn all() -> Vec<String> {
         balancers("Weights 1 to 5, at 70%", &weighted()),
         moved_keys(),
         zones(),
+        spread(),
+        churn(),
     ]
 }
 
@@ -87,6 +89,49 @@ fn zones() -> String {
     let row = |usable| vec![format!("{usable} of {}", zones::EACH), percent(zones::kept(usable))];
     let title = "Calls that `ZoneFirst` keeps in a zone of five endpoints; another zone has five, too";
     table(title, &header, (0..=zones::EACH).rev().map(row))
+}
+
+fn spread() -> String {
+    let header = [
+        "subset",
+        "connections",
+        "fewest of a server",
+        "a tenth have fewer",
+        "median",
+        "a tenth have more",
+        "most",
+    ];
+    let row = |size: usize| {
+        let subsets::Spread { connections } = subsets::spread(size);
+        let at = |part: f64| connections[(part * (connections.len() - 1) as f64).round() as usize];
+        let all = connections.iter().sum();
+        let name = if size < subsets::FLEET { format!("`Subset::of({size})`") } else { "none".to_owned() };
+        let of_servers = [0.0, 0.1, 0.5, 0.9, 1.0].map(|part| at(part).to_string());
+        [name, thousands(all)].into_iter().chain(of_servers).collect()
+    };
+    let title = "Connections of 1,000 clients to 1,000 servers";
+    table(title, &header.map(String::from), [subsets::FLEET, 20].into_iter().map(row))
+}
+
+fn churn() -> String {
+    let header = ["", "clients that change members", "members that a client changes", "at most"];
+    let row = |(name, churn): (&str, subsets::Churn)| {
+        let subsets::Churn { clients, most, mean } = churn;
+        vec![name.to_owned(), percent(clients), format!("{mean:.2}"), most.to_string()]
+    };
+    let changes = [
+        ("one server of 1,000 leaves", subsets::leaves(20)),
+        ("all servers restart, 50 at a time", subsets::restart(20)),
+    ];
+    let title = "Members that clients with `Subset::of(20)` change";
+    table(title, &header.map(String::from), changes.into_iter().map(row))
+}
+
+fn thousands(number: usize) -> String {
+    match number {
+        0..1_000 => number.to_string(),
+        _ => format!("{},{:03}", thousands(number / 1_000), number % 1_000),
+    }
 }
 
 fn percent(part: f64) -> String {

@@ -10,6 +10,7 @@ mod peak_ewma;
 mod random;
 mod ring;
 mod round_robin;
+mod subset;
 #[cfg(test)]
 mod test_support;
 mod weighted_round_robin;
@@ -26,6 +27,7 @@ pub use self::load::Load;
 pub use self::peak_ewma::PeakEwma;
 pub use self::random::Random;
 pub use self::round_robin::RoundRobin;
+pub use self::subset::Subset;
 pub use self::weighted_round_robin::WeightedRoundRobin;
 pub use self::zone_first::ZoneFirst;
 
@@ -63,6 +65,15 @@ pub trait Balancer: fmt::Debug + Send + Sync + 'static {
     /// Prepares for choosing among these, of which at least one is usable.
     fn picker(&self, candidates: &Candidates) -> Box<dyn Picker>;
 
+    /// Leaves out the endpoints that this client has nothing to do with, in the order of the others; the flag is `true` for one
+    /// that is ejected. A channel connects to none that is left out, and probes none. Default: all stay.
+    ///
+    /// A channel calls it before [`Candidates::select`], whenever the endpoints or their health have changed. A balancer
+    /// around another one passes this on to it.
+    fn narrow(&self, found: &mut Vec<(Candidate, bool)>) {
+        let _ = found;
+    }
+
     /// Returns the source of a call's key, for balancers that need one.
     fn key(&self) -> KeySource {
         KeySource::None
@@ -80,6 +91,13 @@ pub trait Picker: fmt::Debug + Send + Sync + 'static {
     /// Returns an index among the usable candidates. One that the call has tried already should be
     /// avoided where another can do; an index that is out of bounds is taken for the first.
     fn pick(&self, request: &PickRequest<'_>) -> usize;
+
+    /// Returns `true` if the usable candidate of this index gets only calls that have been to the others. A channel
+    /// closes connections to it when these calls have ended. Default: none is.
+    fn is_spare(&self, index: usize) -> bool {
+        let _ = index;
+        false
+    }
 }
 
 /// A call that an endpoint is wanted for.
@@ -127,6 +145,10 @@ impl<B: Balancer + ?Sized> Balancer for Box<B> {
         (**self).picker(candidates)
     }
 
+    fn narrow(&self, found: &mut Vec<(Candidate, bool)>) {
+        (**self).narrow(found);
+    }
+
     fn key(&self) -> KeySource {
         (**self).key()
     }
@@ -139,6 +161,10 @@ impl<B: Balancer + ?Sized> Balancer for Box<B> {
 impl<B: Balancer + ?Sized> Balancer for Arc<B> {
     fn picker(&self, candidates: &Candidates) -> Box<dyn Picker> {
         (**self).picker(candidates)
+    }
+
+    fn narrow(&self, found: &mut Vec<(Candidate, bool)>) {
+        (**self).narrow(found);
     }
 
     fn key(&self) -> KeySource {

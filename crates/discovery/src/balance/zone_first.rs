@@ -1,5 +1,7 @@
 //! [`ZoneFirst`]: endpoints of the client's own zone, and others where these are too few.
 
+use std::collections::HashSet;
+
 use twox_hash::XxHash3_64;
 
 use super::{Balancer, Candidate, Candidates, KeySource, PickRequest, Picker};
@@ -60,9 +62,12 @@ impl<B: Balancer> ZoneFirst<B> {
         Self { zone: zone.into(), inner }
     }
 
+    fn is_here(&self, candidate: &Candidate) -> bool {
+        candidate.endpoint.zone.as_deref() == Some(&self.zone)
+    }
+
     fn group(&self, candidates: &Candidates, here: bool) -> Group {
-        let belongs =
-            |candidate: &Candidate| (candidate.endpoint.zone.as_deref() == Some(&self.zone)) == here;
+        let belongs = |candidate: &Candidate| self.is_here(candidate) == here;
         let of = |all: &[Candidate]| all.iter().filter(|one| belongs(one)).cloned().collect();
         let indices = (0..candidates.usable.len()).filter(|index| belongs(&candidates.usable[*index]));
         let indices = indices.collect();
@@ -80,6 +85,18 @@ impl<B: Balancer> Balancer for ZoneFirst<B> {
         let stays = here.can_take_on();
         let leaves = elsewhere.can_take_on().min(1.0 - stays);
         Box::new(ZoneFirstPicker { here, elsewhere, kept: stays / (stays + leaves) })
+    }
+
+    fn narrow(&self, found: &mut Vec<(Candidate, bool)>) {
+        let (mut here, mut elsewhere): (Vec<_>, Vec<_>) =
+            found.iter().cloned().partition(|(candidate, _)| self.is_here(candidate));
+        self.inner.narrow(&mut here);
+        self.inner.narrow(&mut elsewhere);
+        if here.len() + elsewhere.len() < found.len() {
+            let kept: HashSet<u64> =
+                here.iter().chain(&elsewhere).map(|(candidate, _)| candidate.id).collect();
+            found.retain(|(candidate, _)| kept.contains(&candidate.id));
+        }
     }
 
     fn key(&self) -> KeySource {
@@ -131,6 +148,12 @@ impl Picker for ZoneFirstPicker {
         let untried = first.pick(request).or_else(|| second.pick(request));
         // It has been to all: as if it had been nowhere.
         untried.or_else(|| first.pick(&PickRequest { tried: &[], ..*request })).unwrap_or_default()
+    }
+
+    fn is_spare(&self, index: usize) -> bool {
+        let is_spare_of =
+            |group: &Group| group.indices.binary_search(&index).is_ok_and(|at| group.picker.is_spare(at));
+        is_spare_of(&self.here) || is_spare_of(&self.elsewhere)
     }
 }
 
