@@ -23,7 +23,7 @@ use crate::endpoints::backend::Backend;
 use crate::error::{CallError, RpcError};
 
 /// A call of all endpoints at once: of all that are known and not drained, including those that
-/// get no other calls at the moment because they failed. Each is tried once, whatever the retry policy is, and the call
+/// get no other calls at the moment because they failed, or are outside of a [`Subset`](farcall_discovery::Subset). Each is tried once, whatever the retry policy is, and the call
 /// is carried out at every one of them, whether or not it is idempotent.
 ///
 /// Awaited, all must succeed: the first error cancels the rest and is returned with its endpoint.

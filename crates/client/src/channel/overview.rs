@@ -32,7 +32,7 @@ pub struct ChannelOverview {
     pub retries_left: Option<f64>,
     /// Calls in flight, to all endpoints.
     pub in_flight: usize,
-    /// The endpoints, drained ones included, in the order of addresses; at most
+    /// The endpoints, drained ones included, in the order of addresses, those outside of the balancer's subset last; at most
     /// [`ChannelOverview::MAX_ENDPOINTS`].
     pub endpoints: Vec<EndpointOverview>,
     /// The streaming calls that are open, the oldest first; at most [`ChannelOverview::MAX_STREAMS`].
@@ -83,13 +83,16 @@ pub enum EndpointState {
     Unreachable,
     /// The endpoint gets no calls, since too many in a row failed.
     Ejected,
+    /// The endpoint gets no calls, since it is outside of the subset of this channel's balancer.
+    Outside,
 }
 
 impl EndpointState {
     /// All states.
-    pub const ALL: [Self; 4] = [Self::Healthy, Self::Draining, Self::Unreachable, Self::Ejected];
+    pub const ALL: [Self; 5] =
+        [Self::Healthy, Self::Draining, Self::Unreachable, Self::Ejected, Self::Outside];
 
-    /// Returns the name, as in the JSON of the debug page: `healthy`, `draining`, `unreachable`, `ejected`.
+    /// Returns the name, as in the JSON of the debug page: `healthy`, `draining`, `unreachable`, `ejected`, `outside`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -97,6 +100,7 @@ impl EndpointState {
             Self::Draining => "draining",
             Self::Unreachable => "unreachable",
             Self::Ejected => "ejected",
+            Self::Outside => "outside",
         }
     }
 
@@ -104,6 +108,7 @@ impl EndpointState {
         match status.health {
             // Draining counts before anything that calls have found.
             _ if status.endpoint.is_drained() => Self::Draining,
+            _ if status.is_outside => Self::Outside,
             Health::Healthy => Self::Healthy,
             Health::Unreachable { .. } => Self::Unreachable,
             Health::Ejected { .. } => Self::Ejected,
@@ -159,8 +164,9 @@ fn source(address: &Address) -> String {
 
 /// Returns the parts that are specific to a channel with many endpoints.
 fn many(endpoints: &Endpoints) -> ChannelOverview {
-    let status = endpoints.status();
+    let mut status = endpoints.status();
     let in_flight = status.iter().map(|one| one.in_flight).sum();
+    status.sort_by_key(|one| one.is_outside);
     let listed = status.into_iter().take(ChannelOverview::MAX_ENDPOINTS).map(EndpointOverview::from);
     let rest = overview(endpoints.origin().to_owned(), endpoints.balancer(), in_flight, listed.collect());
     ChannelOverview { endpoints_age_ms: endpoints.age().map(millis), ..rest }
@@ -187,7 +193,8 @@ fn overview(
 impl From<EndpointStatus> for EndpointOverview {
     fn from(status: EndpointStatus) -> Self {
         let state = EndpointState::of(&status);
-        let EndpointStatus { endpoint, health, connections, in_flight, latency, calls, failures } = status;
+        let EndpointStatus { endpoint, health, connections, in_flight, latency, calls, failures, .. } =
+            status;
         let trouble = match health {
             Health::Unreachable { since, error } | Health::Ejected { since, error }
                 if state != EndpointState::Draining =>

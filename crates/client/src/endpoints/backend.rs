@@ -1,7 +1,7 @@
 //! The state of one endpoint of a channel: its connections, its load and its health.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -37,6 +37,8 @@ pub(crate) struct Backend {
     health_changed: Arc<Notify>,
     /// Notified when a call succeeds while the backend counts as unreachable.
     answered: Notify,
+    /// `true` while the balancer leaves it out.
+    outside: AtomicBool,
     /// Cancelled when the endpoint has left the list.
     removed: CancellationToken,
 }
@@ -72,6 +74,8 @@ struct Record {
     backoff: Backoff,
     /// When it was reinstated last.
     reinstated: Option<Instant>,
+    /// Stops its probes.
+    probes: Option<CancellationToken>,
 }
 
 /// A backend that was healthy for this long starts with the first pause when it becomes unhealthy again.
@@ -102,9 +106,11 @@ impl Backend {
                 trouble: None,
                 backoff: reconnect_backoff(),
                 reinstated: None,
+                probes: None,
             }),
             health_changed,
             answered: Notify::new(),
+            outside: AtomicBool::new(false),
             removed: CancellationToken::new(),
         }
     }
@@ -143,11 +149,6 @@ impl Backend {
         self.counters.errors.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Returns the token that is cancelled when the endpoint has left the list.
-    pub(super) const fn removed(&self) -> &CancellationToken {
-        &self.removed
-    }
-
     /// Returns the backend as balancers see it, with this description.
     pub(super) fn candidate(&self, endpoint: &Arc<Endpoint>) -> Candidate {
         Candidate::new(self.id, Arc::clone(endpoint), Arc::clone(&self.load))
@@ -169,11 +170,40 @@ impl Backend {
         EndpointStatus {
             endpoint: Arc::clone(endpoint),
             health,
+            is_outside: self.is_outside(),
             connections: self.pool.count_ready(),
             in_flight: self.load.in_flight(),
             latency: self.load.latency(),
             calls: self.counters.calls.load(Ordering::Relaxed),
             failures: self.counters.errors.load(Ordering::Relaxed),
+        }
+    }
+
+    pub(super) fn is_outside(&self) -> bool {
+        self.outside.load(Ordering::Relaxed)
+    }
+
+    /// Notes if it gets no calls because the balancer leaves it out.
+    pub(super) fn set_outside(&self, outside: bool) {
+        self.outside.store(outside, Ordering::Relaxed);
+    }
+
+    /// Forgets its trouble, and ends its probes.
+    pub(super) fn forget_health(&self) {
+        if self.condition() != Condition::Healthy {
+            let mut record = self.record();
+            if let Some(probes) = record.probes.take() {
+                probes.cancel();
+            }
+            self.failure_limit.store(self.usual_failure_limit, Ordering::Relaxed);
+            self.mark_healthy(record);
+        }
+    }
+
+    /// Closes its connections if no call uses them. A later call dials again.
+    pub(super) fn close_if_idle(&self) {
+        if self.load.in_flight() == 0 && self.pool.any_ready().is_some() {
+            self.pool.close();
         }
     }
 
@@ -244,9 +274,13 @@ impl Backend {
         self.health_changed.notify_one();
     }
 
-    /// Notes that it gets no calls until it is reinstated.
-    pub(super) fn leave_out(&self) {
-        self.record().left_out = true;
+    /// Notes that it gets no calls until it is reinstated. Returns the token that stops the probes until then.
+    pub(super) fn leave_out(&self) -> CancellationToken {
+        let stop = self.removed.child_token();
+        let mut record = self.record();
+        record.left_out = true;
+        record.probes = Some(stop.clone());
+        stop
     }
 
     /// Returns the pause before the next probe.

@@ -32,6 +32,7 @@ pub(crate) mod backend;
 pub(crate) mod guard;
 pub(crate) mod outlier_detection;
 mod probe;
+mod reach;
 mod shared;
 mod snapshot;
 pub(crate) mod source;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use farcall_protocol::describe::{HEALTH, Health, HealthRequest, HealthStatus};
 use farcall_protocol::{Code, Execution, Flags};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio_util::sync::CancellationToken;
 
 use super::backend::{Backend, Condition};
 use crate::connection::Connection;
@@ -18,9 +19,12 @@ use crate::error::{Phase, RpcError};
 /// The time that an endpoint has to answer a health check.
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Probes the backend until it is reinstated or has left the list. Returns its id.
-pub(super) async fn probe_until_healthy(backend: Arc<Backend>, options: Arc<ConnectionOptions>) -> u64 {
-    let removed = backend.removed().clone();
+/// Probes the backend until it is reinstated. Returns its id; `None` if the probes were stopped before.
+pub(super) async fn probe_until_healthy(
+    backend: Arc<Backend>,
+    options: Arc<ConnectionOptions>,
+    stop: CancellationToken,
+) -> Option<u64> {
     let id = backend.id();
     let probes = async move {
         // A connection that broke is dialed again at once; a server that keeps failing gets a pause first.
@@ -34,8 +38,7 @@ pub(super) async fn probe_until_healthy(backend: Arc<Backend>, options: Arc<Conn
         }
         backend.reinstate();
     };
-    removed.run_until_cancelled_owned(probes).await;
-    id
+    stop.run_until_cancelled_owned(probes).await.map(|()| id)
 }
 
 async fn probe(backend: &Backend, options: &ConnectionOptions) -> Result<(), RpcError> {

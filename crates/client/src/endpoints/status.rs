@@ -15,6 +15,8 @@ pub struct EndpointStatus {
     pub endpoint: Arc<Endpoint>,
     /// The endpoint's health, as the channel's calls have found it.
     pub health: Health,
+    /// `true` if the balancer leaves it out, as a [`Subset`](farcall_discovery::Subset) does: it gets no calls but broadcasts.
+    pub is_outside: bool,
     /// Connections that take calls.
     pub connections: usize,
     /// Calls in flight.

@@ -7,7 +7,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use farcall_discovery::{Backoff, Candidates, EndpointList, Jitter, SourceError};
+use farcall_discovery::{Backoff, Candidate, Candidates, EndpointList, Jitter, SourceError};
 use farcall_protocol::time::later;
 use farcall_protocol::{EscapedText, panic_message};
 use futures::future::BoxFuture;
@@ -18,6 +18,7 @@ use tracing::{debug, error};
 
 use super::backend::{Backend, Condition};
 use super::probe::probe_until_healthy;
+use super::reach::Reach;
 use super::shared::{Follower, Shared};
 use super::snapshot::{ActiveSet, Outlook, Snapshot, SnapshotEntry};
 use super::source::{RunEnd, Source, SourceRun};
@@ -37,9 +38,13 @@ struct Watch {
     restarts: Backoff,
     next_id: u64,
     /// Probes of the unhealthy backends, at most one for each.
-    probes: FuturesUnordered<BoxFuture<'static, u64>>,
+    probes: FuturesUnordered<BoxFuture<'static, Option<u64>>>,
     /// The backends that are left out, by id.
     unhealthy: HashMap<u64, Condition>,
+    /// The backends that the balancer does not leave out.
+    reach: Reach,
+    /// When connections to the others are looked for next.
+    next_sweep: Instant,
 }
 
 /// The pauses after panics of a source, and of what chooses among its endpoints.
@@ -49,6 +54,9 @@ const LASTING: Duration = Duration::from_secs(60);
 /// With ten thousand endpoints a snapshot takes milliseconds, and when many become unhealthy there is always a
 /// next one to make. Slower than this, at most half of the task's time is spent on snapshots.
 const FAST_REBUILD: Duration = Duration::from_millis(1);
+/// The interval in which connections to endpoints outside of the reach are looked for. They are closed when their last call
+/// has ended.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Follows the endpoints of `source` until the channel is dropped or the runtime is shut down. A panic, as of a user's
 /// balancer, is reported to the log and to callers, and followed by another start.
@@ -96,6 +104,8 @@ impl Watch {
             next_id,
             probes: FuturesUnordered::new(),
             unhealthy: HashMap::new(),
+            reach: Reach::default(),
+            next_sweep: Instant::now(),
         }
     }
 
@@ -107,7 +117,7 @@ impl Watch {
             self.rebuild_snapshot();
         }
         loop {
-            let restart_at = self.restart_at;
+            let (restart_at, next_sweep) = (self.restart_at, self.next_sweep);
             let restart = async {
                 match restart_at {
                     Some(at) => sleep_until(at).await,
@@ -132,6 +142,10 @@ impl Watch {
                 }
                 () = self.shared.health_changed.notified() => {}
                 Some(id) = self.probes.next(), if !self.probes.is_empty() => self.probe_finished(id),
+                () = sleep_until(next_sweep), if self.reach.is_limited() => {
+                    self.sweep();
+                    continue;
+                }
             }
             let begin = Instant::now();
             self.rebuild_snapshot();
@@ -148,10 +162,51 @@ impl Watch {
         let list = self.current_list();
         let last = self.shared.snapshot.load_full();
         let entries = self.entries(&list, &last);
+        let mut found = self.found(&entries);
+        self.reach = Reach::narrow(&*self.shared.balancer, &mut found);
+        self.forget_outside(&entries);
         self.eject_outliers(&entries);
-        let active = self.active_set(&entries, last.active.as_ref());
+        for (candidate, is_ejected) in &mut found {
+            *is_ejected = self.unhealthy.contains_key(&candidate.id);
+        }
+        let active = self.active_set(&entries, &found, last.active.as_ref());
+        self.note_outside(&entries, active.as_deref());
         let outlook = if self.is_final() { Outlook::Final } else { Outlook::Open };
         self.shared.replace(Snapshot { list, entries, active, outlook });
+        // After calls pick among others.
+        self.sweep();
+    }
+
+    /// Returns the endpoints that are not drained, and if each is unhealthy.
+    fn found(&self, entries: &[SnapshotEntry]) -> Vec<(Candidate, bool)> {
+        let undrained = entries.iter().filter(|entry| !entry.endpoint.is_drained());
+        let found = undrained.map(|SnapshotEntry { endpoint, backend }| {
+            (backend.candidate(endpoint), backend.condition() != Condition::Healthy)
+        });
+        found.collect()
+    }
+
+    /// Ends the probes of endpoints that the balancer leaves out.
+    fn forget_outside(&mut self, entries: &[SnapshotEntry]) {
+        for SnapshotEntry { backend, .. } in entries.iter().filter(|entry| !self.reach.has(entry)) {
+            backend.forget_health();
+            self.unhealthy.remove(&backend.id());
+        }
+    }
+
+    /// Notes which endpoints get no calls because of the balancer.
+    fn note_outside(&self, entries: &[SnapshotEntry], active: Option<&ActiveSet>) {
+        entries.iter().for_each(|entry| entry.backend.set_outside(!self.reach.has(entry)));
+        if let Some(ActiveSet { usable, picker, .. }) = active.filter(|_| self.reach.is_limited()) {
+            let spares = usable.iter().enumerate().filter(|(index, _)| picker.is_spare(*index));
+            spares.for_each(|(_, spare)| spare.backend.set_outside(true));
+        }
+    }
+
+    /// Closes connections to endpoints that the balancer leaves out.
+    fn sweep(&mut self) {
+        self.reach.close_outside(&self.shared.snapshot.load().entries);
+        self.next_sweep = later(Instant::now(), SWEEP_INTERVAL);
     }
 
     /// Returns `true` if the source has ended, and does not start again.
@@ -161,10 +216,13 @@ impl Watch {
 
     /// Removes a backend that was reinstated, or has left the list, from the unhealthy ones; and all others whose
     /// probes have finished by now.
-    fn probe_finished(&mut self, id: u64) {
-        self.unhealthy.remove(&id);
-        while let Some(Some(id)) = self.probes.next().now_or_never() {
-            self.unhealthy.remove(&id);
+    fn probe_finished(&mut self, id: Option<u64>) {
+        let mut finished = Some(id);
+        while let Some(id) = finished {
+            if let Some(id) = id {
+                self.unhealthy.remove(&id);
+            }
+            finished = self.probes.next().now_or_never().flatten();
         }
     }
 
@@ -236,7 +294,7 @@ impl Watch {
     /// Leaves out the backends that have become unhealthy, but ejects at most half of them for failing calls.
     fn eject_outliers(&mut self, entries: &[SnapshotEntry]) {
         let (mut known, mut ejected) = (0, 0);
-        for entry in entries.iter().filter(|entry| !entry.endpoint.is_drained()) {
+        for entry in entries.iter().filter(|entry| self.reach.has(entry) && !entry.endpoint.is_drained()) {
             known += 1;
             ejected += usize::from(self.unhealthy.get(&entry.backend.id()) == Some(&Condition::Ejected));
         }
@@ -254,19 +312,21 @@ impl Watch {
                 self.shared.totals.count_ejection();
             }
             debug!(endpoint = %endpoint.address, ?condition, "left out");
-            backend.leave_out();
+            let stop = backend.leave_out();
             self.unhealthy.insert(backend.id(), condition);
             let options = Arc::clone(&self.shared.options);
-            self.probes.push(Box::pin(probe_until_healthy(Arc::clone(backend), options)));
+            self.probes.push(Box::pin(probe_until_healthy(Arc::clone(backend), options, stop)));
         }
     }
 
     /// Returns the endpoints that get calls. The last picker is kept if nothing has changed for it.
-    fn active_set(&self, entries: &[SnapshotEntry], last: Option<&Arc<ActiveSet>>) -> Option<Arc<ActiveSet>> {
-        let all = entries.iter().map(|SnapshotEntry { endpoint, backend }| {
-            (backend.candidate(endpoint), self.unhealthy.contains_key(&backend.id()))
-        });
-        let candidates = Candidates::select(&all.collect::<Vec<_>>())?;
+    fn active_set(
+        &self,
+        entries: &[SnapshotEntry],
+        found: &[(Candidate, bool)],
+        last: Option<&Arc<ActiveSet>>,
+    ) -> Option<Arc<ActiveSet>> {
+        let candidates = Candidates::select(found)?;
         // The usable candidates are in the order of the entries.
         let mut ids = candidates.usable.iter().map(|candidate| candidate.id).peekable();
         let usable = entries.iter().filter(|entry| ids.next_if_eq(&entry.backend.id()).is_some());

@@ -15,4 +15,5 @@ mod once;
 mod overview;
 mod places;
 mod scale;
+mod subset;
 mod support;

@@ -220,7 +220,11 @@ impl NamedChannel {
         let mut overview = channel.overview();
         let endpoint_count = overview.endpoints.len();
         // If not all fit, the unhealthy ones are kept: they are what a reader looks for.
-        overview.endpoints.sort_by_key(|endpoint| endpoint.state == EndpointState::Healthy);
+        overview.endpoints.sort_by_key(|endpoint| match endpoint.state {
+            EndpointState::Outside => 2,
+            EndpointState::Healthy => 1,
+            _ => 0,
+        });
         overview.endpoints.truncate(Self::MAX_ENDPOINTS);
         Self { name: name.to_owned(), endpoint_count, overview }
     }

@@ -1,6 +1,6 @@
 // Channels: the endpoints that this process calls, with their state and counters.
 
-const STATE_RANK = { healthy: 0, draining: 1, ejected: 2, unreachable: 3 };
+const STATE_RANK = { outside: 0, healthy: 1, draining: 2, ejected: 3, unreachable: 4 };
 const channelViews = new Map();
 
 class ChannelView {
