@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use farcall_protocol::time::{later, millis_rounded_up};
-use tokio::time::Instant;
+use farcall_runtime::time::Instant;
 
 /// The time that must be left for a request to be sent.
 const MIN_LEFT: Duration = Duration::from_millis(1);

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use farcall_protocol::Code;
-use tokio::time::Instant;
+use farcall_runtime::time::Instant;
 
 /// Buckets of a latency histogram with an upper end: from [`FIRST_BUCKET_US`] to half a minute, each twice the last.
 pub(crate) const FINITE_BUCKETS: usize = 22;

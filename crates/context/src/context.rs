@@ -4,8 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use farcall_protocol::{ByteStr, Criticality, Metadata, Seq};
+use farcall_runtime::time::{Duration, Instant};
 use farcall_transport::{PeerCertificate, TlsInfo};
-use tokio::time::{Duration, Instant};
 
 use crate::drain::DrainSignal;
 use crate::identity::Identity;

@@ -7,8 +7,8 @@ use std::task::{self, Poll};
 
 use farcall_protocol::Metadata;
 use farcall_protocol::metadata::TRACEPARENT;
+use farcall_runtime::time::Instant;
 use pin_project_lite::pin_project;
-use tokio::time::Instant;
 
 use crate::trace::TraceContext;
 

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use farcall_protocol::EscapedText;
+use farcall_runtime::time::{Instant, timeout};
 use tokio::sync::{Notify, watch};
-use tokio::time::{Instant, timeout};
 
 use crate::backoff::{Backoff, Jitter};
 use crate::endpoint::Endpoint;

@@ -6,10 +6,10 @@ use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::time::Duration;
 
+use farcall_runtime::time::{Instant, sleep, timeout_at};
 use farcall_transport::HumanDuration;
 use farcall_transport::log::{LogThrottle, escaped_panic};
 use futures::FutureExt;
-use tokio::time::{Instant, sleep, timeout_at};
 use tracing::{debug, info, warn};
 
 use crate::backoff::{Backoff, Jitter};

@@ -12,17 +12,20 @@
 mod backoff;
 mod balance;
 mod discovery;
+#[cfg(not(target_family = "wasm"))]
 mod dns;
 mod endpoint;
+#[cfg(not(target_family = "wasm"))]
 mod file;
 /// Parsers of private modules, for the project's fuzz targets; they change without notice.
+#[cfg(not(target_family = "wasm"))]
 #[doc(hidden)]
 pub mod fuzzing;
 mod instance;
 mod keep_registered;
 mod memory;
 mod registrar;
-#[cfg(feature = "dns-srv")]
+#[cfg(all(feature = "dns-srv", not(target_family = "wasm")))]
 mod srv;
 mod static_list;
 
@@ -34,13 +37,15 @@ pub use self::balance::{
 pub use self::discovery::{
     Discovery, EndpointList, Publisher, SourceError, Subscription, other_services, publisher, publisher_from,
 };
+#[cfg(not(target_family = "wasm"))]
 pub use self::dns::{DnsDiscovery, DnsDiscoveryError};
 pub use self::endpoint::{AdvertisedState, Endpoint};
+#[cfg(not(target_family = "wasm"))]
 pub use self::file::FileDiscovery;
 pub use self::instance::{Instance, InstanceError};
 pub use self::keep_registered::{RegistrationState, keep_registered, keep_registered_with};
 pub use self::memory::{MemoryDiscovery, MemoryLease, MemoryRegistrar, MemoryRegistry};
 pub use self::registrar::{Registered, Registrar, RegistrarError, RegistrarErrorKind, Renewal};
-#[cfg(feature = "dns-srv")]
+#[cfg(all(feature = "dns-srv", not(target_family = "wasm")))]
 pub use self::srv::{SrvDiscovery, SrvDiscoveryError};
 pub use self::static_list::StaticList;

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use farcall_protocol::time::later;
+use farcall_runtime::time::{Instant, sleep_until};
 use tokio::sync::Notify;
-use tokio::time::{Instant, sleep_until};
 
 use crate::discovery::{Discovery, Publisher, other_services};
 use crate::endpoint::{AdvertisedState, Endpoint};

@@ -1,7 +1,9 @@
 //! Keep-alive: pings to a silent peer, and the detection of a dead one. Time is an argument.
 
 use std::collections::VecDeque;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use web_time::Instant;
 
 use crate::time::later;
 

@@ -1,9 +1,8 @@
 //! The legal sequences of messages on a connection, as state machines of both sides. Calls in flight are left
 //! to the server and the client.
 
-use std::time::Instant;
-
 use thiserror::Error;
+use web_time::Instant;
 
 use crate::code::Code;
 use crate::header::{Flags, Header, Kind};

@@ -8,10 +8,11 @@
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::BytesMut;
 use farcall_protocol::{BufferSource, MIN_POOLED_BUFFER};
+use web_time::Instant;
 
 /// Larger blocks, in bytes, are left to the allocator.
 const MAX_BLOCK: usize = 4 * 1024 * 1024;

@@ -26,13 +26,23 @@
 //! Built in are the schemes `tcp` and `unix`, and with the feature `tls`, which is on by default,
 //! `tls`. With the feature `http`, `http`, `connect` and `https` can be dialed, and all of them through
 //! forward proxies; with the feature `ws`, `ws` and `wss`. The other [`Scheme`]s parse, and dialing or listening at them
-//! fails with an error that names it. The crate is for Unix-like systems.
+//! fails with an error that names it. The crate is for Unix-like systems, and for `wasm32-unknown-unknown` in a browser: there
+//! it dials `ws` and `wss` by the browser's own WebSockets, without the features `http`, `tls` and `ws`, and does not listen.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+#[cfg(all(target_family = "wasm", any(feature = "http", feature = "tls", feature = "ws")))]
+compile_error!(
+    "in a browser, `ws@` and `wss@` addresses are dialed by the browser itself: build farcall-transport without the features \
+     `http`, `tls` and `ws` (`farcall = { default-features = false, features = [\"client\", \"macros\", \"msgpack\"] }`)"
+);
+
+#[cfg(not(target_family = "wasm"))]
 mod accept_error;
 mod address;
 mod address_error;
+#[cfg(target_family = "wasm")]
+mod browser_socket;
 mod buffer_pool;
 mod certificate;
 mod dial;
@@ -45,6 +55,7 @@ mod host;
 #[cfg(feature = "http")]
 mod http_upgrade;
 mod human;
+#[cfg(not(target_family = "wasm"))]
 mod listen;
 pub mod log;
 mod peer;
@@ -54,17 +65,21 @@ mod prefixed;
 mod proxy;
 #[cfg(feature = "http")]
 mod proxy_environment;
+#[cfg(not(target_family = "wasm"))]
 mod resolve;
 mod scheme;
+#[cfg(not(target_family = "wasm"))]
 mod socket_file;
 mod stream;
 mod timer;
 #[cfg(feature = "tls")]
 mod tls;
+#[cfg(not(target_family = "wasm"))]
 mod unsent;
 #[cfg(feature = "ws")]
 mod websocket;
 
+#[cfg(not(target_family = "wasm"))]
 pub use accept_error::{is_exhaustion, is_transient};
 pub use address::Address;
 pub use address_error::{AddressError, HostErrorKind};
@@ -79,10 +94,12 @@ pub use hang_up::has_peer_closed;
 #[cfg(feature = "http")]
 pub use http_upgrade::HttpUpgradeError;
 pub use human::HumanDuration;
+#[cfg(not(target_family = "wasm"))]
 pub use listen::{ListenError, Listener};
 pub use peer::PeerAddress;
 #[cfg(feature = "http")]
 pub use proxy::{Proxy, ProxyError};
+#[cfg(not(target_family = "wasm"))]
 pub use resolve::{Resolve, Resolving, SystemResolver};
 pub use scheme::Scheme;
 pub use stream::Stream;

@@ -12,12 +12,14 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Buf;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+#[cfg(not(target_family = "wasm"))]
 use tokio::net::TcpStream;
 #[cfg(unix)]
 use tokio::net::UnixStream;
 use tokio_util::io::poll_write_buf;
 
 use crate::certificate::TlsInfo;
+#[cfg(not(target_family = "wasm"))]
 use crate::hang_up;
 #[cfg(feature = "http")]
 use crate::prefixed::Prefixed;
@@ -129,6 +131,7 @@ impl Stream {
         if let Some(below) = self.below {
             return below(io).is_some_and(Stream::has_peer_closed);
         }
+        #[cfg(not(target_family = "wasm"))]
         if let Some(socket) = io.downcast_ref::<TcpStream>() {
             return hang_up::has_peer_closed(socket);
         }

@@ -3,8 +3,8 @@
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
 
+use farcall_runtime::time::{Instant, Sleep, sleep_until};
 use tokio::task::coop::unconstrained;
-use tokio::time::{Instant, Sleep, sleep_until};
 
 /// A timer for tasks that are woken far more often than it expires: between that, a poll costs two comparisons.
 ///

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use farcall_discovery::Backoff;
 use farcall_protocol::{Code, Execution};
+use farcall_runtime::time::{sleep, sleep_until, timeout, timeout_at};
 use futures::future::select;
 use tokio::task::coop::consume_budget;
-use tokio::time::{sleep, sleep_until, timeout, timeout_at};
 
 use super::attempt_report::AttemptReason;
 use super::channel_core::{ChannelCore, Targets};

@@ -6,11 +6,11 @@ use std::future::IntoFuture;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use farcall_runtime::time::timeout_at;
 use farcall_transport::Address;
 use futures::StreamExt as _;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
-use tokio::time::timeout_at;
 
 use super::attempts::Attempts;
 use super::channel_core::{ChannelCore, Targets};

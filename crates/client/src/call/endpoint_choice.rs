@@ -6,11 +6,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use farcall_discovery::PickRequest;
+use farcall_runtime::time::{Instant, timeout};
 use farcall_transport::Address;
 use futures::StreamExt as _;
 use futures::future::{Either, select};
 use futures::stream::FuturesUnordered;
-use tokio::time::{Instant, timeout};
 
 use super::channel_core::{ChannelCore, Targets};
 use super::request::Request;

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use farcall_protocol::{Code, Execution};
-use tokio::time::Instant;
+use farcall_runtime::time::Instant;
 
 use crate::connection::Connection;
 use crate::error::{Phase, RpcError};

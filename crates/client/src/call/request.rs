@@ -10,7 +10,7 @@ use farcall_context::Inherited;
 use farcall_discovery::KeySource;
 use farcall_protocol::metadata::{ATTEMPT, CRITICALITY, IDEMPOTENCY_KEY, ONCE};
 use farcall_protocol::{Body, Code, Codec, Criticality, EncodeError, Flags, Metadata};
-use tokio::time::Instant;
+use farcall_runtime::time::Instant;
 
 use super::inherited_metadata::merge;
 use super::once::{OnceTries, new_key};

@@ -9,9 +9,9 @@ use std::task::{Context, Poll, Waker, ready};
 
 use farcall_discovery::PickRequest;
 use farcall_protocol::{Code, Execution};
+use farcall_runtime::task::JoinHandle;
+use farcall_runtime::time::{Instant, timeout_at};
 use farcall_transport::HumanDuration;
-use tokio::task::JoinHandle;
-use tokio::time::{Instant, timeout_at};
 use tracing::Instrument as _;
 
 use super::attempts::Attempts;
@@ -154,7 +154,7 @@ impl ResponseFuture {
     fn detach(&mut self) {
         self.state = match std::mem::replace(&mut self.state, CallState::Done) {
             CallState::Boxed(future) => {
-                let task = AbortOnDrop(tokio::spawn(future.in_current_span()));
+                let task = AbortOnDrop(farcall_runtime::spawn(future.in_current_span()));
                 CallState::Boxed(Box::pin(task.join()))
             }
             other => other,

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::time::Instant;
+use farcall_runtime::time::Instant;
 
 /// The number of retries that a channel's calls may make together: a share of its calls, and a small
 /// floor, counted over some ten seconds. Once it is spent, calls fail with the error of their last

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use farcall_protocol::{Code, Execution};
+use farcall_runtime::time::timeout_at;
 use farcall_transport::{Address, HumanDuration};
 use futures::future::BoxFuture;
-use tokio::time::timeout_at;
 use tracing::debug;
 
 use super::in_flight_call::InFlightCall;

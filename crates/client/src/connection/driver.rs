@@ -13,10 +13,10 @@ use farcall_protocol::{
     ClientAction, ClientSession, EscapedText, Flags, Header, Inbox, KeepAliveAction, KeepAliveTimer, Kind,
     Message, MessageDecoder, Outbox, ProtocolError, Seq,
 };
+use farcall_runtime::time::Instant;
 use farcall_transport::{BufferPool, HumanDuration, Stream, Timer};
 use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 use tokio::task::coop::unconstrained;
-use tokio::time::Instant;
 use tokio_util::io::poll_read_buf;
 use tracing::{debug, error};
 

@@ -8,7 +8,7 @@ use std::task::{Poll, Waker};
 
 use bytes::Bytes;
 use farcall_protocol::{Execution, Flags, Message, Metadata, Seq, Status};
-use tokio::time::Instant;
+use farcall_runtime::time::Instant;
 
 /// Reasons why a call ended without a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

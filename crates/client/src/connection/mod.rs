@@ -9,8 +9,8 @@ use std::task::Waker;
 
 use farcall_protocol::time::later;
 use farcall_protocol::{Code, Execution, Negotiated};
+use farcall_runtime::time::{Instant, timeout_at};
 use farcall_transport::{Address, DialPhase, HumanDuration, Stream};
-use tokio::time::{Instant, timeout_at};
 use tracing::debug;
 
 use self::closing::Closing;
@@ -180,7 +180,7 @@ impl Connection {
                 let shared = Arc::new(Shared::new(negotiated, address.clone(), options));
                 // The task ends when the connection does, at the latest after the last handle was dropped.
                 // Its failure is returned to every caller.
-                tokio::spawn(Driver::new(stream, input, Arc::clone(&shared), options));
+                farcall_runtime::spawn(Driver::new(stream, input, Arc::clone(&shared), options));
                 Ok(Self { handle: Arc::new(Handle::new(shared)) })
             }
             Ok(Err(error)) => Err(error.at(address)),

@@ -4,8 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use farcall_runtime::time::Instant;
 use farcall_transport::Address;
-use tokio::time::Instant;
 
 use super::open_progress::OpenProgress;
 use crate::error::RpcError;

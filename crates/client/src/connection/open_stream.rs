@@ -8,8 +8,8 @@ use farcall_protocol::stream::{
     EncodedItem, ItemBody, ReceivedItem, StreamClosed, StreamSnapshot, TakenItems,
 };
 use farcall_protocol::{Code, Codec, Execution, Negotiated, Seq};
+use farcall_runtime::time::Instant;
 use farcall_transport::Address;
-use tokio::time::Instant;
 
 use super::handle::Handle;
 use super::pending::loss_error;

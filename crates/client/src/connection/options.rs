@@ -53,6 +53,7 @@ pub(super) struct StreamOptions {
 }
 
 /// The dialer's default, which has no getter.
+#[cfg(not(target_family = "wasm"))]
 const DEFAULT_RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The shortest time limit. On the wire, times are whole milliseconds, and zero means something else.
@@ -241,8 +242,10 @@ impl ConnectionOptions {
             Some(client) => dialer.tls(client.clone()),
             None => dialer,
         };
-        // Otherwise a silent name server would look like a silent server.
-        if limit < DEFAULT_RESOLVE_TIMEOUT { dialer.resolve_timeout(limit) } else { dialer }
+        // Otherwise a silent name server would look like a silent server. A browser resolves and connects in one.
+        #[cfg(not(target_family = "wasm"))]
+        let dialer = if limit < DEFAULT_RESOLVE_TIMEOUT { dialer.resolve_timeout(limit) } else { dialer };
+        dialer
     }
 
     /// Returns the time after which a stalled write closes the connection; [`Duration::MAX`] for no limit.

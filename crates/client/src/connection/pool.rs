@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use farcall_runtime::time::{Instant, sleep_until};
 use farcall_transport::Address;
 use futures::StreamExt as _;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
-use tokio::time::{Instant, sleep_until};
 
 use super::Connection;
 use super::closing::Closing;

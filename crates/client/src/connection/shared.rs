@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytes::Buf;
 use farcall_protocol::{Body, HeaderRef, Kind, Negotiated, Outbox, Seq};
+use farcall_runtime::time::Instant;
 use farcall_transport::Address;
 #[cfg(not(all(test, shuttle)))]
 use futures::task::AtomicWaker;
@@ -17,7 +18,6 @@ use shuttle::sync::{Mutex, MutexGuard, PoisonError, atomic::AtomicBool};
 #[cfg(not(all(test, shuttle)))]
 use tokio::sync::Notify;
 use tokio::sync::Semaphore;
-use tokio::time::Instant;
 
 use super::in_flight::{InFlight, Outcome};
 #[cfg(all(test, shuttle))]

@@ -11,11 +11,11 @@ use arc_swap::ArcSwapOption;
 use farcall_discovery::Backoff;
 use farcall_protocol::time::later;
 use farcall_protocol::{Code, EscapedText, Execution, panic_message};
+use farcall_runtime::task::AbortHandle;
+use farcall_runtime::time::Instant;
 use farcall_transport::{Address, HumanDuration};
 use futures::FutureExt as _;
 use tokio::sync::{Notify, watch};
-use tokio::task::AbortHandle;
-use tokio::time::Instant;
 use tracing::{debug, error};
 
 use super::Connection;
@@ -327,7 +327,7 @@ impl Shared {
         let observed = progress.clone();
         // Owned by the state: a later dial, or the end of the slot, aborts it.
         let sender = DialSender { result: Some(sender), ended };
-        let task = tokio::spawn(async move {
+        let task = farcall_runtime::spawn(async move {
             let dialing =
                 AssertUnwindSafe(Connection::open_observed(&shared.endpoint, &shared.options, &observed));
             let dialed = match dialing.catch_unwind().await {

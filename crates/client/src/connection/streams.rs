@@ -6,7 +6,6 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
-use std::time::Instant;
 
 use farcall_protocol::stream::{
     EncodedItem, ItemBatch, StreamClosed, StreamSettings, StreamSnapshot, StreamTable, TakenItems,
@@ -16,6 +15,7 @@ use farcall_protocol::{
     Execution, Kind, Message, Negotiated, Outbox, ProtocolError, Seq, StreamTerms, TooLarge,
 };
 use tokio::sync::{Notify, Semaphore};
+use web_time::Instant;
 
 use super::in_flight::{ConnectionLoss, Outcome, ReplyParts};
 use super::options::StreamOptions;
@@ -173,7 +173,7 @@ impl Streams {
 
     /// Waits until an item can be sent.
     pub(super) fn poll_ready(&self, seq: Seq, cx: &mut Context<'_>) -> Poll<Result<(), StreamClosed>> {
-        let now = || tokio::time::Instant::now().into_std();
+        let now = || farcall_runtime::time::Instant::now().into_std();
         self.lock().table.poll_ready(seq, cx, now)
     }
 

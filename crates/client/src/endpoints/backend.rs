@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use farcall_discovery::{Backoff, Candidate, Endpoint, Load};
+use farcall_runtime::time::Instant;
 use tokio::sync::Notify;
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::outlier_detection::OutlierDetection;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use farcall_protocol::{Code, Execution};
-use tokio::time::Instant;
+use farcall_runtime::time::Instant;
 
 use super::backend::Backend;
 use crate::connection::Connection;

@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use farcall_discovery::{Balancer, KeySource, PickRequest};
 use farcall_protocol::{Code, Execution};
+use farcall_runtime::time::timeout;
 use farcall_transport::HumanDuration;
 use tokio::task::yield_now;
-use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use self::backend::Backend;
@@ -211,7 +211,7 @@ impl Endpoints {
         // It gives the right back if there is no runtime, or the runtime drops the task at once.
         let task = follow(follower, Arc::clone(&self.source));
         // Its errors are in the snapshot.
-        tokio::spawn(self.dropped.clone().run_until_cancelled_owned(task));
+        farcall_runtime::spawn(self.dropped.clone().run_until_cancelled_owned(task));
     }
 
     /// Returns the source of the endpoints, and the reason why none of them takes calls.

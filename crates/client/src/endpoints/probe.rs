@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use farcall_protocol::describe::{HEALTH, Health, HealthRequest, HealthStatus};
 use farcall_protocol::{Code, Execution, Flags};
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use farcall_runtime::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::backend::{Backend, Condition};

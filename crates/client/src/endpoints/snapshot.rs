@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use farcall_discovery::{Endpoint, EndpointList, PickRequest, Picker};
+use farcall_runtime::time::Instant;
 use farcall_transport::HumanDuration;
-use tokio::time::Instant;
 
 use super::backend::Backend;
 use super::guard::InFlightGuard;

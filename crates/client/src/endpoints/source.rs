@@ -7,8 +7,8 @@ use std::task::{Context, Poll};
 
 use farcall_discovery::{Discovery, EndpointList, Publisher, Subscription, publisher_from};
 use farcall_protocol::{EscapedText, panic_message};
+use farcall_runtime::task::{JoinError, JoinHandle};
 use futures::future::BoxFuture;
-use tokio::task::{JoinError, JoinHandle};
 
 /// The source of a channel's endpoints, which can be run in several runtimes, one after another.
 pub(crate) struct Source {
@@ -102,7 +102,7 @@ impl SourceRun {
     fn new(future: Arc<Mutex<RestOfRun>>, subscription: Subscription, can_restart: bool) -> Self {
         let is_over = lock(&future).is_none();
         // Owned by this, which sees its end.
-        let task = tokio::spawn(poll_fn(move |cx| poll_rest(&future, cx)));
+        let task = farcall_runtime::spawn(poll_fn(move |cx| poll_rest(&future, cx)));
         Self { subscription, can_restart, is_over, task: RunTask { task, ended: false } }
     }
 }

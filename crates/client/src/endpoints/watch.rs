@@ -10,10 +10,10 @@ use std::time::Duration;
 use farcall_discovery::{Backoff, Candidate, Candidates, EndpointList, Jitter, SourceError};
 use farcall_protocol::time::later;
 use farcall_protocol::{EscapedText, panic_message};
+use farcall_runtime::time::{Instant, sleep, sleep_until};
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt as _, StreamExt as _};
-use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{debug, error};
 
 use super::backend::{Backend, Condition};

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use tokio::time::Instant;
+use farcall_runtime::time::Instant;
 
 /// The load of an endpoint that a client has seen: calls in flight, and their latency. Without locks.
 #[derive(Debug)]

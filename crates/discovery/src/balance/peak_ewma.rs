@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tokio::time::Instant;
+use farcall_runtime::time::Instant;
 
 use super::alias_table::AliasTable;
 use super::{Balancer, Candidate, Candidates, PickRequest, Picker};

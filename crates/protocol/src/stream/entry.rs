@@ -1,7 +1,8 @@
 //! [`Entry`]: one streaming call in the table of its connection.
 
 use std::task::Waker;
-use std::time::Instant;
+
+use web_time::Instant;
 
 use super::item_batch::{ItemBatch, ItemQueue};
 use super::send_queue::SendQueue;

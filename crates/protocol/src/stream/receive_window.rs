@@ -1,8 +1,9 @@
 //! [`ReceiveWindow`]: the credit that a side grants for items that it receives.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use thiserror::Error;
+use web_time::Instant;
 
 use super::credit::item_cost;
 use crate::limits::StreamWindow;

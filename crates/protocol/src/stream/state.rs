@@ -1,6 +1,6 @@
 //! [`StreamState`]: both directions of a streaming call, as one side sees them.
 
-use std::time::Instant;
+use web_time::Instant;
 
 use super::item_batch::ItemBatch;
 use super::receive_window::{ReceiveWindow, WindowLimits};

@@ -3,10 +3,11 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::task::Waker;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::{Buf as _, Bytes};
 use rustc_hash::FxBuildHasher;
+use web_time::Instant;
 
 use super::MAX_BUFFERED_ITEMS;
 use super::credit::{decode_credit, encode_credit};

@@ -264,6 +264,7 @@ pub struct Attempt {
 
 impl Attempts {
     /// Attempts at the addresses that a name resolved to.
+    #[cfg(not(target_family = "wasm"))]
     pub(crate) fn from_a_name(failed: impl IntoIterator<Item = (Address, io::Error)>) -> Attempts {
         Attempts { from_a_name: true, ..Attempts::literal(failed) }
     }

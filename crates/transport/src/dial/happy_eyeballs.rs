@@ -9,8 +9,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use farcall_runtime::time::sleep;
 use futures::stream::{FuturesUnordered, StreamExt};
-use tokio::time::sleep;
 
 /// Tries the addresses in order and returns what the first success gave; the other attempts
 /// are dropped.

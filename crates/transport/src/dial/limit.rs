@@ -1,6 +1,6 @@
 //! [`ConnectLimit`]: the time that a dial has, from connecting to the last handshake.
 
-use tokio::time::{Duration, Instant, timeout_at};
+use farcall_runtime::time::{Duration, Instant, timeout_at};
 
 /// The connect timeout of one dial, counted from when it began.
 #[derive(Clone, Copy, Debug)]

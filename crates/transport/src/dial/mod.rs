@@ -3,13 +3,17 @@
 //! It puts the layers of an address on top of each other: a stream ([`sockets`] or a [`Connect`]), a
 //! proxy's tunnel, TLS, an upgrade over HTTP. What is sent over the stream is left to the crates above.
 
+#[cfg(target_family = "wasm")]
+mod browser;
 mod connect;
 mod error;
+#[cfg(not(target_family = "wasm"))]
 mod happy_eyeballs;
 mod limit;
 mod progress;
 #[cfg(feature = "http")]
 mod proxy;
+#[cfg(not(target_family = "wasm"))]
 mod sockets;
 #[cfg(feature = "tls")]
 mod tls;
@@ -18,12 +22,15 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+#[cfg(target_family = "wasm")]
+use self::browser::SocketConnector;
 pub use self::connect::{Connect, Connecting};
 pub use self::error::{Attempt, Attempts, DialError, DialErrorKind, DialPhase};
 use self::limit::ConnectLimit;
 pub use self::progress::DialProgress;
 #[cfg(feature = "http")]
 use self::proxy::ProxyChoice;
+#[cfg(not(target_family = "wasm"))]
 use self::sockets::SocketConnector;
 #[cfg(feature = "tls")]
 use self::tls::TlsChoice;
@@ -32,6 +39,7 @@ use crate::address::Address;
 use crate::http_upgrade;
 #[cfg(feature = "http")]
 use crate::proxy::Proxy;
+#[cfg(not(target_family = "wasm"))]
 use crate::resolve::Resolve;
 use crate::scheme::Scheme;
 use crate::stream::Stream;
@@ -78,6 +86,7 @@ impl Dialer {
     ///
     /// Too low, and a name that is in no cache fails: a resolver commonly repeats a lost
     /// question after 5 s. Too high, and a dead name server holds up every dial for as long.
+    #[cfg(not(target_family = "wasm"))]
     pub fn resolve_timeout(mut self, limit: impl Into<Option<Duration>>) -> Self {
         self.sockets.resolve_timeout = limit.into();
         self
@@ -99,6 +108,7 @@ impl Dialer {
     ///
     /// Too low, and healthy hosts see attempts that are not needed; the RFC sets 100 ms as the
     /// minimum. Too high, and an address that does not answer costs that much more.
+    #[cfg(not(target_family = "wasm"))]
     pub fn attempt_delay(mut self, delay: Duration) -> Self {
         self.sockets.attempt_delay = delay;
         self
@@ -108,12 +118,14 @@ impl Dialer {
     ///
     /// With `false`, a small request may wait for the acknowledgement of the one before, which a peer
     /// may delay by 40 ms or more.
+    #[cfg(not(target_family = "wasm"))]
     pub fn nodelay(mut self, nodelay: bool) -> Self {
         self.sockets.nodelay = nodelay;
         self
     }
 
     /// Sets the resolver of names; [`SystemResolver`](crate::SystemResolver) by default.
+    #[cfg(not(target_family = "wasm"))]
     pub fn resolver(mut self, resolver: impl Resolve) -> Self {
         self.sockets.resolver = Arc::new(resolver);
         self
@@ -194,6 +206,11 @@ impl Dialer {
     /// Opens a stream with all layers of the address's scheme.
     async fn open(&self, address: &Address) -> Result<Stream, DialErrorKind> {
         match address.scheme() {
+            #[cfg(target_family = "wasm")]
+            Scheme::Ws | Scheme::Wss => self.connect(address).await,
+            #[cfg(target_family = "wasm")]
+            Scheme::Tcp | Scheme::Unix if self.connector.is_some() => self.connect(address).await,
+            #[cfg(not(target_family = "wasm"))]
             Scheme::Tcp | Scheme::Unix => self.reach(address).await,
             #[cfg(feature = "tls")]
             Scheme::Tls => self.reach_encrypted(address, Alpn::Farcall).await,
@@ -244,6 +261,7 @@ impl Dialer {
     }
 
     /// Opens a stream to the address itself, through a proxy if there is one for it.
+    #[cfg(not(target_family = "wasm"))]
     async fn reach(&self, address: &Address) -> Result<Stream, DialErrorKind> {
         #[cfg(feature = "http")]
         if address.path().is_none() {
@@ -284,12 +302,13 @@ impl Dialer {
 
 impl fmt::Debug for Dialer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let SocketConnector { resolve_timeout, connect_timeout, attempt_delay, nodelay, .. } = &self.sockets;
-        f.debug_struct("Dialer")
-            .field("resolve_timeout", resolve_timeout)
-            .field("connect_timeout", connect_timeout)
-            .field("attempt_delay", attempt_delay)
-            .field("nodelay", nodelay)
-            .finish_non_exhaustive()
+        let mut fields = f.debug_struct("Dialer");
+        fields.field("connect_timeout", &self.sockets.connect_timeout);
+        #[cfg(not(target_family = "wasm"))]
+        fields
+            .field("resolve_timeout", &self.sockets.resolve_timeout)
+            .field("attempt_delay", &self.sockets.attempt_delay)
+            .field("nodelay", &self.sockets.nodelay);
+        fields.finish_non_exhaustive()
     }
 }

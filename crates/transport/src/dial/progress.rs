@@ -3,7 +3,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use tokio::time::Instant;
+use farcall_runtime::time::Instant;
 
 /// The progress of a dial, read while it is under way or afterwards. A clone refers to the same dial.
 #[derive(Clone, Debug, Default)]
@@ -45,6 +45,7 @@ impl DialProgress {
         self.marks.encrypted.get().copied()
     }
 
+    #[cfg(not(target_family = "wasm"))]
     pub(super) fn set_resolved(&self) {
         let _ = self.marks.resolved.set(Instant::now());
     }

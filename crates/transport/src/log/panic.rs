@@ -9,9 +9,10 @@ use std::fmt;
 use std::io::{self, Write};
 use std::panic::{PanicHookInfo, set_hook};
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use farcall_protocol::{EscapedText, panic_message};
+use web_time::Instant;
 
 /// Panics that are printed at once.
 const BURST: u32 = 20;

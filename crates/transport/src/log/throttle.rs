@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::time::Instant;
+use farcall_runtime::time::Instant;
 
 /// Lines that pass at once by default.
 const BURST: u32 = 5;

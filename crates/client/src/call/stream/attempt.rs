@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use farcall_protocol::{Code, Execution, metadata};
+use farcall_runtime::time::{timeout, timeout_at};
 use farcall_transport::HumanDuration;
 use futures::future::{Either, select};
-use tokio::time::{timeout, timeout_at};
 use tracing::debug;
 
 use super::link::Link;

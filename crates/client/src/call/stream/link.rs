@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use farcall_protocol::stream::{EncodedItem, StreamClosed, StreamSnapshot, TakenItems};
 use farcall_protocol::{Body, Code, Execution};
+use farcall_runtime::task::AbortHandle;
+use farcall_runtime::time::Instant;
 use farcall_transport::Address;
 use tokio::sync::Notify;
-use tokio::task::AbortHandle;
-use tokio::time::Instant;
 
 use super::link_state::{LinkState, Outcome, Waiter};
 use crate::connection::open_stream::{OpenStream, cancelled};

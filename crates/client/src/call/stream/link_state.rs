@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::task::{Context, Waker};
 
 use farcall_protocol::stream::{EncodedItem, StreamSnapshot};
-use tokio::task::AbortHandle;
+use farcall_runtime::task::AbortHandle;
 
 use super::replay::Replay;
 use crate::connection::open_stream::OpenStream;

@@ -12,11 +12,11 @@ use std::time::Duration;
 use farcall_protocol::stream::{TakenItems, decode_item};
 use farcall_protocol::time::later;
 use farcall_protocol::{Code, Execution};
+use farcall_runtime::time::{Instant, Sleep, sleep_until};
 use farcall_transport::HumanDuration;
 use futures::Stream;
 use serde::de::DeserializeOwned;
 use tokio::task::coop::poll_proceed;
-use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::link::Link;
 use super::link_state::{Outcome, Waiter};

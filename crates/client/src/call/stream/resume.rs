@@ -10,7 +10,7 @@ use farcall_discovery::{Backoff, Jitter};
 use farcall_protocol::stream::ItemBody;
 use farcall_protocol::time::later;
 use farcall_protocol::{Body, Code, Codec, EncodeError};
-use tokio::time::{Instant, Sleep, sleep, sleep_until};
+use farcall_runtime::time::{Instant, Sleep, sleep, sleep_until};
 
 use super::link::Link;
 use super::task::open;

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use farcall_protocol::{Code, Execution};
+use farcall_runtime::time::timeout_at;
 use farcall_transport::HumanDuration;
-use tokio::time::timeout_at;
 use tracing::Instrument as _;
 
 use super::link::Link;
@@ -32,7 +32,7 @@ pub(super) fn open(
     let link = Arc::new(Link::new(request.method(), directions, first_within));
     request.set_link(Arc::clone(&link));
     let end = EndOnDrop { link: Arc::clone(&link), _registration: core.streams.register(&link) };
-    let task = tokio::spawn(run(request, Arc::clone(core), end).in_current_span());
+    let task = farcall_runtime::spawn(run(request, Arc::clone(core), end).in_current_span());
     link.set_task(task.abort_handle());
     link
 }

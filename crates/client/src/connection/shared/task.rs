@@ -5,7 +5,7 @@ use std::task::Waker;
 
 use bytes::Buf;
 use farcall_protocol::{HeaderRef, Kind, Outbox, ProtocolError, Seq};
-use tokio::time::Instant;
+use farcall_runtime::time::Instant;
 
 use super::{Phase, Shared, State, WORTHWHILE_OUTPUT};
 use crate::connection::in_flight::ReplyParts;

@@ -1,7 +1,8 @@
 //! For the halves of a stream, which the application has.
 
 use std::task::{Context, Poll};
-use std::time::Instant;
+
+use web_time::Instant;
 
 use super::super::entry::Entry;
 use super::super::item::EncodedItem;
