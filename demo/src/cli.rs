@@ -106,6 +106,9 @@ pub(crate) struct ServerArgs {
     /// Address to serve HTTPS on, for `https@` and `wss@`. Needs --tls-cert.
     #[arg(long, value_name = "HOST:PORT", value_parser = http_address, requires = "tls_cert")]
     pub(crate) https: Vec<Address>,
+    /// Serves the files of this directory at the addresses of --http and --https, as pages that may call the server.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) pages: Option<PathBuf>,
     /// Accepts connections with `tcp@` and `tls@` at the addresses of --http and --https as well,
     /// detected by their first bytes.
     #[arg(long)]

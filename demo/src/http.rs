@@ -1,6 +1,7 @@
 //! The HTTP server of `demo server`, and the page of a job, which shows the job's channel.
 
 use std::future::pending;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -13,6 +14,7 @@ use farcall::transport::TlsServer;
 use farcall::{Address, Channel};
 use futures::future::join_all;
 use tokio::task::JoinHandle;
+use tower_http::services::ServeDir;
 
 use crate::cli::ServerArgs;
 
@@ -27,6 +29,8 @@ pub(crate) struct Http {
     listeners: Vec<(Listener, Option<TlsServer>)>,
     /// `true` if the listeners accept connections without HTTP as well.
     one_port: bool,
+    /// A directory whose files are served.
+    pages: Option<PathBuf>,
 }
 
 impl Http {
@@ -44,7 +48,7 @@ impl Http {
             let tls = tls.clone().context("--https needs a certificate")?;
             listeners.push((Listener::bind(address).await?, Some(tls)));
         }
-        Ok(Self { listeners, one_port: args.one_port })
+        Ok(Self { listeners, one_port: args.one_port, pages: args.pages.clone() })
     }
 
     /// Returns the URLs to open in a browser, with the actual ports.
@@ -58,7 +62,10 @@ impl Http {
     /// Serves until the server has ended.
     pub(crate) async fn serve(self, server: &ServerHandle) {
         let settings = HttpOptions::default().gateway(Gateway::default().title("farcall demo"));
-        let router = router(server.clone(), settings);
+        let mut router = router(server.clone(), settings);
+        if let Some(pages) = self.pages {
+            router = router.fallback_service(ServeDir::new(pages));
+        }
         let serving = self.listeners.into_iter().map(|(listener, tls)| {
             let mut options = ServeOptions::default().stop_timeout(STOP_LIMIT);
             if let Some(tls) = tls {

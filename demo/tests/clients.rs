@@ -1,5 +1,6 @@
 //! The clients for Python and Go in `clients/`: what the server does to those who write raw bytes by
-//! `docs/PROTOCOL.md`, and the own tests of each client with the examples of its README, all against the demo.
+//! `docs/PROTOCOL.md`, and the own tests of each client with the examples of its README; and the Rust client in a page.
+//! All against the demo.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
@@ -7,6 +8,9 @@ mod support;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+
+use farcall_test_browser::Browser;
+use rustix::process::Signal;
 
 use self::support::Demo;
 
@@ -45,6 +49,43 @@ fn go_package_passes_its_tests_and_readme_examples() {
     // Each behaviour over each scheme.
     assert!(said.matches("--- PASS: ").count() >= 250, "{said}");
     assert!(!said.contains("--- SKIP: "), "{said}");
+}
+
+#[tokio::test]
+#[ignore = "needs the page that scripts/browser-page builds, and is run by `scripts/browser-page --test`"]
+async fn page_calls_the_demo_by_typed_rust() {
+    let pages = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/page");
+    let at = ["--http", "127.0.0.1:0", "--pages", pages.to_str().unwrap()];
+    let (server, addresses) = Demo::server(&at);
+    let browser = Browser::start().await;
+    browser.open(&format!("{}/index.html", addresses[0])).await;
+    let place = addresses[0].strip_prefix("http://").unwrap();
+
+    browser.shows(&format!("ws@{place}")).await;
+    browser.click("#multiply").await;
+    browser.shows("6 × 7 = 42 in").await;
+    browser.script("document.getElementById('b').value = '0'").await;
+    browser.click("#divide").await;
+    browser.shows("the method returned: division by zero").await;
+    browser.click("#measure").await;
+    browser.shows("1000 calls, all right").await;
+
+    browser.click("#watch").await;
+    browser.shows("3").await;
+    browser.click("#stop").await;
+    browser.shows("stopped").await;
+    assert_eq!(browser.log().await, Vec::<String>::new());
+
+    // A call while the server is gone, and one after it has come back.
+    server.signal(Signal::TERM);
+    server.ended();
+    browser.click("#multiply").await;
+    browser.sees("document.getElementById('product').textContent.startsWith('the call failed: ')").await;
+    let failed = browser.script("return document.getElementById('product').textContent").await;
+    assert!(failed.as_str().unwrap().contains("no WebSocket was opened"), "{failed}");
+    let (_server, _) = Demo::server(&["--http", place, "--pages", pages.to_str().unwrap()]);
+    let product = "document.getElementById('product').textContent.startsWith('6 × 0 = 0 in ')";
+    browser.sees(&format!("document.getElementById('multiply').click(), {product}")).await;
 }
 
 /// The output of a tool of Go, which must succeed.
