@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use farcall_runtime::time::Instant;
 
-/// The number of retries that a channel's calls may make together: a share of its calls, and a small
-/// floor, counted over some ten seconds. Once it is spent, calls fail with the error of their last
+/// The number of retries that a channel's calls may make together: a share of its calls, or a small
+/// floor if that is more, counted over some ten seconds. Once it is spent, calls fail with the error of their last
 /// attempt, so that retries do not add load to a cluster that is overloaded.
 ///
 /// Retries of requests that were not sent cost the servers nothing, and are not counted.
@@ -15,7 +15,7 @@ use farcall_runtime::time::Instant;
 /// ```
 /// use farcall_client::{Channel, RetryBudget};
 ///
-/// // A tenth of the calls, and one a second.
+/// // A tenth of the calls, or one a second.
 /// let channel = Channel::builder().to("tcp@10.0.0.3:7001").retry_budget(RetryBudget::new(0.1, 1.0)).build()?;
 /// assert!(channel.retries_left() > 9.0); // ten seconds of the floor
 /// # Ok::<(), farcall_client::BuildError>(())
@@ -29,7 +29,7 @@ pub struct RetryBudget {
 
 impl RetryBudget {
     /// Creates a budget of a share of the calls, from 0 to 1, and a number of retries a second that are always
-    /// allowed. Default 0.2 and 10. Too low, and the calls of a server that is killed fail although another server
+    /// allowed: what is more counts, so that in a total outage a channel with many calls makes no more than its share. Default 0.2 and 10. Too low, and the calls of a server that is killed fail although another server
     /// could have answered; too high, and retries multiply the load of the remaining servers.
     ///
     /// A number that is negative, or no number, counts as 0; an infinite one is no limit.
@@ -81,9 +81,11 @@ pub(crate) struct Budget {
 #[derive(Debug)]
 struct Account {
     at: Instant,
-    calls: u64,
-    /// Retries that are left, of the share and of the floor; they expire over [`WINDOW`].
-    balance: f64,
+    /// All calls until then.
+    counted: u64,
+    /// The calls and the retries of the last [`WINDOW`], older ones with less weight.
+    calls: f64,
+    retries: f64,
 }
 
 /// The time for which calls count.
@@ -91,7 +93,7 @@ const WINDOW: Duration = Duration::from_secs(10);
 
 impl Budget {
     pub(crate) fn new(allowed: RetryBudget) -> Self {
-        let account = Account { at: Instant::now(), calls: 0, balance: allowed.floor * WINDOW.as_secs_f64() };
+        let account = Account { at: Instant::now(), counted: 0, calls: 0.0, retries: 0.0 };
         Self { allowed, calls: AtomicU64::new(0), account: Mutex::new(account) }
     }
 
@@ -111,39 +113,45 @@ impl Budget {
             return true;
         }
         let mut account = self.account();
-        let left = account.balance >= 1.0;
-        if left {
-            account.balance -= 1.0;
+        let is_left = account.left(self.allowed) >= 1.0;
+        if is_left {
+            account.retries += 1.0;
         }
-        left
+        is_left
     }
 
     /// Returns the number of retries that are left at this moment.
     pub(crate) fn left(&self) -> f64 {
-        if self.allowed.is_unlimited() { f64::INFINITY } else { self.account().balance }
+        if self.allowed.is_unlimited() { f64::INFINITY } else { self.account().left(self.allowed) }
     }
 
     /// Returns the account, settled until now.
     fn account(&self) -> MutexGuard<'_, Account> {
         let mut account = self.account.lock().unwrap_or_else(PoisonError::into_inner);
-        account.settle(self.allowed, self.calls.load(Ordering::Relaxed));
+        account.settle(self.calls.load(Ordering::Relaxed));
         account
     }
 }
 
 impl Account {
     /// Adds the calls since the last time, as if they had been made at a constant rate.
-    fn settle(&mut self, allowed: RetryBudget, calls: u64) {
+    fn settle(&mut self, calls: u64) {
         let now = Instant::now();
         let (passed, window) = (now.duration_since(self.at).as_secs_f64(), WINDOW.as_secs_f64());
-        let counted = passed.min(window);
-        let made = (calls - self.calls) as f64;
+        let made = (calls - self.counted) as f64;
         // Of calls over a longer time than the window, the part within it counts.
         let recent = if passed > window { made * window / passed } else { made };
-        let kept = self.balance * (1.0 - counted / window);
-        self.balance = kept + allowed.share * recent + allowed.floor * counted;
+        let kept = 1.0 - passed.min(window) / window;
+        self.calls = self.calls * kept + recent;
+        self.retries *= kept;
         self.at = now;
-        self.calls = calls;
+        self.counted = calls;
+    }
+
+    /// Returns the number of retries that are left.
+    fn left(&self, allowed: RetryBudget) -> f64 {
+        let floor = allowed.floor * WINDOW.as_secs_f64();
+        ((allowed.share * self.calls).max(floor) - self.retries).max(0.0)
     }
 }
 
@@ -196,8 +204,17 @@ mod tests {
             retries += usize::from(budget.withdraw());
             tokio::time::advance(Duration::from_millis(1)).await;
         }
-        // 60 s: a fifth of 60,000 calls, 10 a second, and the 100 that it begins with.
-        assert!((12_000..=12_800).contains(&retries), "{retries}");
+        // A fifth of 60,000 calls, and what the 100 of the floor are more than that at the beginning.
+        assert!((12_000..=12_100).contains(&retries), "{retries}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn floor_is_not_added_to_the_share() {
+        let budget = Budget::new(RetryBudget::new(0.2, 10.0));
+        for _ in 0..1000 {
+            budget.deposit();
+        }
+        assert_eq!(spend(&budget), 200);
     }
 
     #[tokio::test(start_paused = true)]

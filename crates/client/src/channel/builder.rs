@@ -142,7 +142,7 @@ impl ChannelBuilder {
     }
 
     /// Sets how many retries the channel's calls may make together. Default: a fifth of the
-    /// calls, and 10 a second.
+    /// calls, or 10 a second if that is more.
     pub const fn retry_budget(mut self, budget: RetryBudget) -> Self {
         self.retry_budget = budget;
         self
