@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use farcall_protocol::{Code, Execution, HeaderRef, Kind};
-use farcall_server::OffloadRuntime;
+use farcall_server::{Limits, OffloadRuntime};
 use serde_json::json;
 use support::{Count, Nothing, Raw, Running, Text, builder, millis, none, serve_with, stage};
 use tokio::time::{Instant, advance};
@@ -84,9 +84,10 @@ async fn slow_call_cancelled_before_its_first_poll_is_refused() {
 
 /// A server with `T.task`, which returns the id of the task that it runs on: the connection's, or its
 /// own. Its first poll takes `n` milliseconds of paused time. That of `T.burn` takes 5 ms.
-fn with_tasks() -> Running {
+fn with_tasks(limits: Limits) -> Running {
     let stage = stage();
     let builder = builder(&stage)
+        .limits(limits)
         .method("T.task", async |args: Count| {
             let id = tokio::task::id().to_string();
             if args.n > 0 {
@@ -104,7 +105,7 @@ async fn task(client: &mut Raw, takes_ms: u64) -> String {
 
 #[tokio::test(start_paused = true)]
 async fn method_that_is_quick_again_runs_inline_again() {
-    let server = with_tasks();
+    let server = with_tasks(Limits::default());
     let mut client = server.connect().await;
     let connections = task(&mut client, 5).await;
     assert_ne!(task(&mut client, 0).await, connections, "it is known to be slow");
@@ -118,8 +119,34 @@ async fn method_that_is_quick_again_runs_inline_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn calls_that_find_no_place_do_not_make_a_method_quick() {
+    let server = with_tasks(Limits::default().adaptive());
+    let mut client = server.connect().await;
+    let connections = task(&mut client, 5).await;
+    // As many as may run at first.
+    let mut hanging = Vec::new();
+    for _ in 0..4 {
+        hanging.push(client.request("T.hang", none()).await);
+    }
+    // More than any number of quick calls in a row after which a method is tried on the connection's task again.
+    for _ in 0..10 {
+        for _ in 0..50 {
+            client.request("T.task", json!({"n": 0})).await;
+        }
+        for _ in 0..50 {
+            client.response().await.assert_error(Code::ResourceExhausted, Execution::Refused);
+        }
+    }
+    for seq in hanging {
+        client.cancel(seq).await;
+        client.response().await;
+    }
+    assert_ne!(task(&mut client, 0).await, connections, "it is known to be slow, and was not called since");
+}
+
+#[tokio::test(start_paused = true)]
 async fn call_is_not_charged_for_the_time_of_its_neighbour() {
-    let server = with_tasks();
+    let server = with_tasks(Limits::default());
     let mut client = server.connect().await;
     let connections = task(&mut client, 0).await;
     let mut bytes = Vec::new();

@@ -240,7 +240,8 @@ impl RunningHandler {
         }
         let response = match (permit.response.take(), reason) {
             (Some(response), _) => {
-                if !was_slow {
+                // A call that was refused before its handler began says nothing about the handler.
+                if !was_slow && matches!(state, HandlerState::Started(_)) {
                     permit.call.method.judgement(size).was_quick();
                     permit.env.server.offload.note_quick_call();
                 }
