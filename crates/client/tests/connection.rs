@@ -147,6 +147,38 @@ async fn any_byte_counts_as_liveness() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn pings_of_a_server_that_hears_nothing_are_no_signs_of_life() {
+    let (connection, mut peer) = connect(&ConnectionOptions::default()).await;
+    // The server's pings arrive, and nothing arrives at the server.
+    for seq in 1..=3 {
+        tokio::time::sleep(4 * S).await;
+        peer.say(Kind::Ping, seq).await;
+        settle().await;
+        assert!(connection.is_available());
+    }
+    tokio::time::sleep(4 * S).await;
+    assert!(!connection.is_available(), "16 s after the last byte that was no ping");
+}
+
+#[tokio::test(start_paused = true)]
+async fn pong_together_with_a_ping_is_a_sign_of_life() {
+    let (connection, mut peer) = connect(&ConnectionOptions::default()).await;
+    for _ in 0..5 {
+        // Both sides ping at the same moment, and the server's ping and pong arrive together.
+        let seq = loop {
+            let message = peer.next().await.unwrap();
+            if message.header.kind == Kind::Ping {
+                break message.header.seq;
+            }
+        };
+        peer.say(Kind::Pong, seq.0).await;
+        peer.say(Kind::Ping, 1).await;
+        settle().await;
+    }
+    assert!(connection.is_available());
+}
+
+#[tokio::test(start_paused = true)]
 async fn keep_alive_times_are_configurable() {
     let times = KeepAlive::new(S, 500 * MS);
     let (connection, mut peer) = connect(&ConnectionOptions::default().keep_alive(times)).await;

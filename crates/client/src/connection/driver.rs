@@ -72,6 +72,8 @@ pub(super) struct Driver {
     close_by: Option<Instant>,
     timer: Timer,
     silence: KeepAliveTimer,
+    /// `true` if a ping was among the messages of the last read.
+    was_pinged: bool,
     idle: Duration,
     /// `true` if bytes were received since the timer expired last.
     received: bool,
@@ -108,6 +110,7 @@ impl Driver {
             close_by: None,
             timer: Timer::new(later(now, options.keep_alive.idle)),
             silence: KeepAliveTimer::new(options.keep_alive, now.into_std()),
+            was_pinged: false,
             idle: options.keep_alive.idle.max(MIN_TICK),
             received: true,
             write_timeout: options.write_limit(),
@@ -148,10 +151,15 @@ impl Driver {
                 Err(error) => return Poll::Ready((describe(&error), EndKind::Broken)),
             }
             let now = Instant::now();
-            self.silence.heard(now.into_std());
             self.received = true;
             if let Err(error) = self.handle_input(now) {
                 return Poll::Ready((protocol_violation(&error), EndKind::Broken));
+            }
+            if self.was_pinged {
+                // The server has heard nothing of this side: only a pong tells that the other direction works.
+                self.was_pinged = false;
+            } else {
+                self.silence.heard(now.into_std());
             }
             if bytes > BYTES_PER_TURN {
                 break;
@@ -179,7 +187,10 @@ impl Driver {
         while let Some(message) = self.input.next(&self.decoder)? {
             match self.session.receive(&message.header, now.into_std())? {
                 ClientAction::Response => self.replies.push((message.header.seq, message.into())),
-                ClientAction::Pong => self.shared.pong(message.header.seq),
+                ClientAction::Pong => {
+                    self.was_pinged = true;
+                    self.shared.pong(message.header.seq);
+                }
                 ClientAction::Goaway { last } => {
                     let reason = message.header.error.map_or_else(
                         || "it said goaway".to_owned(),
@@ -199,7 +210,8 @@ impl Driver {
                     }
                     self.take_items(message);
                 }
-                ClientAction::Ignore => {}
+                // A pong, among others, which may come together with a ping.
+                ClientAction::Ignore => self.silence.heard(now.into_std()),
             }
         }
         Ok(())

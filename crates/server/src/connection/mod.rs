@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use tracing::debug;
 
 use self::age_limit::{AgeAction, AgeLimit};
-use self::dispatch::{Dispatched, Dispatcher};
+use self::dispatch::{Dispatched, Dispatcher, SignOfLife};
 pub(crate) use self::end::End;
 use self::half_close::HalfClose;
 use self::io::{ConnectionIo, yield_turn};
@@ -158,8 +158,10 @@ impl Connection {
             }
             if ready!(read)? {
                 let now = Instant::now();
-                self.timers.received(now);
                 self.handle_input(now);
+                if std::mem::take(&mut self.dispatcher.sign) != SignOfLife::Ping {
+                    self.timers.received(now);
+                }
             } else if self.goaway_received {
                 self.half_closed();
             } else {
