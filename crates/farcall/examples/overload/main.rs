@@ -4,6 +4,7 @@
 //! ```sh
 //! cargo run --release -p farcall --example overload              # about 3 minutes
 //! cargo run --release -p farcall --example overload -- --quick   # a few seconds
+//! cargo run --release -p farcall --example overload -- outage    # one part: waiting, processor or outage
 //! ```
 //!
 //! The first table is of handlers that wait, in virtual time: the same on each machine. The second is of handlers that work on
@@ -31,43 +32,59 @@ const CONNECTIONS: usize = 8;
 const MODES: [Mode; 3] = [Mode::None, Mode::Fixed(200), Mode::Adaptive];
 
 fn main() -> Result<(), Error> {
-    let quick = std::env::args().any(|arg| arg == "--quick");
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let quick = arguments.iter().any(|argument| argument == "--quick");
+    let parts = ["waiting", "processor", "outage"];
+    let has_part = |part: &str| {
+        let mut chosen = arguments.iter().filter(|argument| parts.contains(&argument.as_str())).peekable();
+        chosen.peek().is_none() || chosen.any(|chosen| chosen == part)
+    };
     println!(
         "| handlers | limit | load | goodput of peak | p99 of served, of unloaded | critical lost | sheddable lost | back after |"
     );
     println!("| --- | --- | --- | --- | --- | --- | --- | --- |");
     let time = if quick { 5 * S } else { 60 * S };
-    for (capacity, work) in [(20, 20), (4, 100)] {
+    let handlers: &[(usize, u64)] = if has_part("waiting") { &[(20, 20), (4, 100)] } else { &[] };
+    for &(capacity, work) in handlers {
         let handlers = Waiting { capacity, work: Duration::from_millis(work) };
+        let mut unloaded = None;
         for mode in MODES {
             // Paused: the clock goes on when all tasks wait.
             let runtime = runtime::Builder::new_current_thread().enable_all().start_paused(true).build()?;
-            runtime.block_on(waiting(handlers, mode, time));
+            runtime.block_on(waiting(handlers, mode, time, &mut unloaded));
         }
     }
     let time = if quick { S } else { 10 * S };
-    let mut work = None;
-    for mode in MODES {
+    let (mut peak, mut unloaded) = (None, None);
+    for mode in MODES.into_iter().filter(|_| has_part("processor")) {
         let runtime = runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-        runtime.block_on(working(mode, time, &mut work))?;
+        runtime.block_on(working(mode, time, &mut peak, &mut unloaded))?;
+    }
+    if !has_part("outage") {
+        return Ok(());
     }
     let runtime = runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(outage(if quick { 2 * S } else { 20 * S }))
 }
 
 /// Prints a row for each load of handlers that wait.
-async fn waiting(handlers: Waiting, mode: Mode, time: Duration) {
+async fn waiting(handlers: Waiting, mode: Mode, time: Duration, unloaded: &mut Option<Duration>) {
     let name = format!("{} at once, {} ms", handlers.capacity, handlers.work.as_millis());
     let server = handlers.serve(mode);
     let mut channels = Vec::new();
     for _ in 0..CONNECTIONS {
         channels.push(connect(&server).await);
     }
-    loads(&name, mode, &channels, handlers.rate(), time, 4 * S).await;
+    loads(&name, mode, &channels, handlers.rate(), [time, 4 * S], unloaded).await;
 }
 
 /// Prints a row for each load of handlers that work for about 2 ms.
-async fn working(mode: Mode, time: Duration, peak: &mut Option<f64>) -> Result<(), Error> {
+async fn working(
+    mode: Mode,
+    time: Duration,
+    peak: &mut Option<f64>,
+    unloaded: &mut Option<Duration>,
+) -> Result<(), Error> {
     let server = Server::builder().limits(mode.limits()).method("Work.run", async |()| {
         std::hint::black_box((0..2_000_000_u64).fold(7, |sum, n| std::hint::black_box(sum ^ n)));
     });
@@ -84,7 +101,7 @@ async fn working(mode: Mode, time: Duration, peak: &mut Option<f64>) -> Result<(
         Some(rate) => *rate,
         None => *peak.insert(closed(&channels[..4], time).await?),
     };
-    loads("processor", mode, &channels, rate, time, time.min(4 * S)).await;
+    loads("processor", mode, &channels, rate, [time, time.min(4 * S)], unloaded).await;
     handle.stop();
     serving.await?;
     Ok(())
@@ -106,11 +123,22 @@ async fn closed(channels: &[Channel], time: Duration) -> Result<f64, Error> {
     Ok(f64::from(callers.join_all().await.into_iter().sum::<u32>()) / time.as_secs_f64())
 }
 
-/// Prints a row for each load, after a time for the server to learn.
-async fn loads(name: &str, mode: Mode, channels: &[Channel], rate: f64, time: Duration, after: Duration) {
-    let unloaded = load(&evenly(channels, 0.3 * rate), MIXED, time / 4).await.p99();
+/// Prints a row for each load, after a time for the server to learn. `unloaded` is the p99 without load, which the first
+/// server measures for all.
+async fn loads(
+    name: &str,
+    mode: Mode,
+    channels: &[Channel],
+    rate: f64,
+    [time, after]: [Duration; 2],
+    unloaded: &mut Option<Duration>,
+) {
     load(&evenly(channels, 2.0 * rate), MIXED, time / 4).await;
     load(&evenly(channels, 0.5 * rate), MIXED, S).await;
+    let unloaded = match unloaded {
+        Some(known) => *known,
+        None => *unloaded.insert(load(&evenly(channels, 0.3 * rate), MIXED, time / 4).await.p99()),
+    };
     for times in [1.0, 2.0, 5.0] {
         let mut outcome = load(&evenly(channels, times * rate), MIXED, time).await;
         let recovery = load(&evenly(channels, 0.7 * rate), MIXED, after).await.recovery();
