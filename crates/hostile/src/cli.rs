@@ -53,6 +53,9 @@ pub(crate) struct Options {
 pub(crate) enum Command {
     /// Has clients in Rust, Python and JavaScript call a hostile server.
     Clients(ClientsArgs),
+    /// Has clients call over a bad network, in network namespaces that go with this program; needs root, or user
+    /// namespaces, `ip` and `nft`.
+    Network(NetworkArgs),
     /// Decodes mutated messages in this process, the same ones in every run.
     Mutations {
         /// The number of messages.
@@ -62,6 +65,9 @@ pub(crate) enum Command {
     /// Calls a hostile server, as the child process of a run.
     #[command(hide = true)]
     Caller { address: String, seconds: u64 },
+    /// Serves on a host of a bad network, as the child process of a run.
+    #[command(hide = true)]
+    NetworkServer { host: u8, socket: PathBuf, ledger: PathBuf },
     /// Makes one attack, as the child process of a run.
     #[command(hide = true)]
     Attack(AttackArgs),
@@ -85,6 +91,29 @@ pub(crate) struct ClientsArgs {
     /// Writes the results to this file, as JSON.
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
+}
+
+/// The faults of the network.
+#[derive(Debug, Args)]
+pub(crate) struct NetworkArgs {
+    /// The faults to try, separated by commas. Default: all.
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub(crate) only: Vec<String>,
+    /// Lists the faults, and ends.
+    #[arg(long)]
+    pub(crate) list: bool,
+    /// Tries a few, for 4 s each: half a minute in all.
+    #[arg(long)]
+    pub(crate) quick: bool,
+    /// Finds out whether this machine has what it takes, and ends.
+    #[arg(long)]
+    pub(crate) check: bool,
+    /// Writes the results to this file, as JSON.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+    /// Set for the process inside the namespaces: a directory for its files.
+    #[arg(long, hide = true)]
+    pub(crate) inside: Option<PathBuf>,
 }
 
 /// An attack and its target.

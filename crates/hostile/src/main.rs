@@ -8,6 +8,7 @@
 //! - [`attacks`] has the attacks, a file for each theme, and [`peer`] the raw connections that they are made of;
 //! - [`honest`] has the honest client;
 //! - [`clients`] turns it round: a hostile server, and clients in Rust, Python and JavaScript;
+//! - [`network`] has clients call over a bad network;
 //! - [`mutations`] decodes mutated messages in this process;
 //! - [`server`] starts servers and reads their figures;
 //! - [`trial`] is one attack from start to end, [`verdict`] its judgement, [`report`] the table and the JSON.
@@ -19,6 +20,7 @@ mod cli;
 mod clients;
 mod honest;
 mod mutations;
+mod network;
 mod peer;
 mod report;
 mod run;

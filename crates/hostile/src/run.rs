@@ -13,6 +13,7 @@ use crate::attacks::{self, Attack};
 use crate::cli::{self, AttackArgs, Cli, Options};
 use crate::clients;
 use crate::mutations;
+use crate::network;
 use crate::report::{self, Row};
 use crate::server::Supplies;
 use crate::trial::{Plan, trial};
@@ -28,6 +29,10 @@ pub(crate) fn run() -> ExitCode {
     let outcome = match &cli.command {
         Some(cli::Command::Attack(args)) => attack(args).map(|()| true),
         Some(cli::Command::Clients(args)) => clients::run(args),
+        Some(cli::Command::Network(args)) => network::run(args),
+        Some(cli::Command::NetworkServer { host, socket, ledger }) => {
+            network::serve(*host, socket, ledger).map(|()| true)
+        }
         Some(cli::Command::Mutations { count }) => mutations::run(*count).map(|()| true),
         Some(cli::Command::Caller { address, seconds }) => {
             clients::call_for_a_while(address, *seconds).map(|()| true)

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -87,4 +88,29 @@ fn unknown_attack_is_an_error_that_names_it() {
     let ended = hostile(&["--only", "no-such-attack"]);
     assert_eq!(ended.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&ended.stderr).contains("`no-such-attack`"));
+}
+
+#[test]
+fn clients_stand_a_bad_network() {
+    let ready = Command::new(env!("CARGO_BIN_EXE_hostile")).args(["network", "--check"]).output().unwrap();
+    if !ready.status.success() {
+        // Past the capture of output, so that it is seen in a run that passes.
+        let reason = String::from_utf8_lossy(&ready.stderr);
+        writeln!(std::io::stderr(), "skipped: clients_stand_a_bad_network: {}", reason.trim()).unwrap();
+        return;
+    }
+    let ended = Command::new(env!("CARGO_BIN_EXE_hostile")).args(["network", "--quick"]).output().unwrap();
+    let text = String::from_utf8_lossy(&ended.stdout) + String::from_utf8_lossy(&ended.stderr);
+    // On a machine that is too busy, timers are late, which the program finds out; all else must hold there too.
+    let broken = text.lines().filter(|line| line.contains(" ... ")).any(|line| {
+        !line.ends_with("clean") && !line.ends_with("busy machine") && !line.contains("again ...")
+    });
+    assert!(!broken && text.contains("of 3 clean"), "{text}");
+}
+
+#[test]
+fn faults_of_the_network_are_listed() {
+    let listed = Command::new(env!("CARGO_BIN_EXE_hostile")).args(["network", "--list"]).output().unwrap();
+    let text = String::from_utf8(listed.stdout).unwrap();
+    assert!(text.lines().count() > 10 && text.contains("cut-to-server"), "{text}");
 }
