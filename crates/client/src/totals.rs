@@ -4,8 +4,8 @@
 //! shards, so that calls of different endpoints do not contend. What of it is shown, and how, is left to
 //! [`ChannelMetrics`](crate::ChannelMetrics).
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use farcall_protocol::Code;
@@ -30,7 +30,8 @@ pub(crate) struct Totals {
     errors: [AtomicU64; Code::ALL.len()],
     /// `true` if the latency of a channel's only endpoint is measured. With several endpoints it always is.
     times_only_endpoint: AtomicBool,
-    latency: [Arc<LatencyShard>; SHARDS],
+    /// Each is allocated for the first endpoint that counts in it.
+    latency: [OnceLock<Arc<LatencyShard>>; SHARDS],
 }
 
 /// The latencies of some answers.
@@ -58,7 +59,7 @@ impl Default for Totals {
             ejections: AtomicU64::new(0),
             errors: std::array::from_fn(|_| AtomicU64::new(0)),
             times_only_endpoint: AtomicBool::new(false),
-            latency: std::array::from_fn(|_| Arc::default()),
+            latency: std::array::from_fn(|_| OnceLock::new()),
         }
     }
 }
@@ -104,14 +105,14 @@ impl Totals {
 
     /// Returns the shard of an endpoint.
     pub(crate) fn latency_shard(&self, endpoint_id: u64) -> &Arc<LatencyShard> {
-        &self.latency[endpoint_id as usize % SHARDS]
+        self.latency[endpoint_id as usize % SHARDS].get_or_init(Arc::default)
     }
 
     /// Returns the number of answers in each bucket, and the sum of their latencies.
     pub(crate) fn latency(&self) -> ([u64; FINITE_BUCKETS + 1], Duration) {
         let mut counts = [0; FINITE_BUCKETS + 1];
         let mut total_ns = 0_u64;
-        for shard in &self.latency {
+        for shard in self.latency.iter().filter_map(OnceLock::get) {
             for (count, bucket) in counts.iter_mut().zip(&shard.buckets) {
                 *count += bucket.load(Ordering::Relaxed);
             }
