@@ -5,6 +5,7 @@ use std::time::Duration;
 use farcall_protocol::limits::MAX_OPTION_BYTES;
 use farcall_protocol::stream::MAX_BUFFERED_ITEMS;
 use farcall_protocol::{KeepAlive, MaxFrameBytes, MaxInFlight, MaxStreams, StreamWindow};
+use farcall_transport::SendBuffer;
 
 use crate::memory_budget::MemoryLimits;
 
@@ -37,6 +38,7 @@ pub struct Limits {
     pub(crate) frame_timeout: Option<Duration>,
     pub(crate) write_timeout: Option<Duration>,
     pub(crate) outbox_bytes: usize,
+    pub(crate) local_send_buffer: SendBuffer,
     pub(crate) buffered_bytes: Option<usize>,
     buffered_bytes_per_peer: Share,
     buffered_bytes_per_connection: Share,
@@ -104,6 +106,7 @@ impl Default for Limits {
             frame_timeout: Some(Duration::from_secs(30)),
             write_timeout: Some(Duration::from_secs(30)),
             outbox_bytes: 4 * 1024 * 1024,
+            local_send_buffer: SendBuffer::default(),
             buffered_bytes: Some(1024 * 1024 * 1024),
             buffered_bytes_per_peer: Share::Part(BYTES_PER_PEER),
             buffered_bytes_per_connection: Share::Part(BYTES_PER_CONNECTION),
@@ -230,6 +233,13 @@ impl Limits {
     pub const fn outbox_bytes(mut self, bytes: usize) -> Self {
         // With room for nothing, nothing would ever be read.
         self.outbox_bytes = if bytes == 0 { 1 } else { bytes };
+        self
+    }
+
+    /// Sets the size of the kernel's send buffer for TCP connections from the server's own machine. Default: 256 KiB, and 1 MiB
+    /// while messages are large; see [`SendBuffer`]. The bytes in it are counted by no limit.
+    pub const fn local_send_buffer(mut self, size: SendBuffer) -> Self {
+        self.local_send_buffer = size;
         self
     }
 

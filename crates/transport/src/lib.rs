@@ -69,6 +69,8 @@ mod proxy_environment;
 mod resolve;
 mod scheme;
 #[cfg(not(target_family = "wasm"))]
+mod send_buffer;
+#[cfg(not(target_family = "wasm"))]
 mod socket_file;
 mod stream;
 mod timer;
@@ -102,6 +104,8 @@ pub use proxy::{Proxy, ProxyError};
 #[cfg(not(target_family = "wasm"))]
 pub use resolve::{Resolve, Resolving, SystemResolver};
 pub use scheme::Scheme;
+#[cfg(not(target_family = "wasm"))]
+pub use send_buffer::SendBuffer;
 pub use stream::Stream;
 pub use timer::Timer;
 #[cfg(feature = "tls")]

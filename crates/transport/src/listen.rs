@@ -15,6 +15,7 @@ use crate::address::Address;
 use crate::human::HumanDuration;
 use crate::peer::PeerAddress;
 use crate::scheme::Scheme;
+use crate::send_buffer::SendBuffer;
 use crate::socket_file::{Obstacle, SocketFile};
 use crate::stream::Stream;
 #[cfg(feature = "tls")]
@@ -56,6 +57,7 @@ const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(5);
 pub struct Listener {
     address: Address,
     socket: Socket,
+    local_send_buffer: SendBuffer,
     #[cfg(feature = "tls")]
     tls: Option<TlsServer>,
 }
@@ -194,6 +196,13 @@ impl Listener {
         &self.address
     }
 
+    /// Sets the size of the kernel's send buffer for TCP connections from this machine. Default:
+    /// [`SendBuffer::ByMessageSize`].
+    #[must_use]
+    pub fn local_send_buffer(self, size: SendBuffer) -> Listener {
+        Listener { local_send_buffer: size, ..self }
+    }
+
     /// Takes the next connection.
     ///
     /// Cancel-safe: dropping the future loses no connection. A TCP stream has `TCP_NODELAY` set, on Linux
@@ -234,21 +243,24 @@ impl Listener {
     #[cfg(feature = "tls")]
     fn open(&self, stream: TcpStream) -> Stream {
         match &self.tls {
-            Some(tls) => tls.accept(stream, Alpn::Farcall).with_scheme(Scheme::Tls),
-            None => Stream::new(stream).with_scheme(Scheme::Tcp),
+            Some(tls) => {
+                self.local_send_buffer.apply(&stream);
+                tls.accept(stream, Alpn::Farcall).with_scheme(Scheme::Tls)
+            }
+            None => Stream::tcp(stream, self.local_send_buffer).with_scheme(Scheme::Tcp),
         }
     }
 
     #[cfg(not(feature = "tls"))]
-    #[expect(clippy::unused_self, reason = "there is nothing to choose")]
     fn open(&self, stream: TcpStream) -> Stream {
-        Stream::new(stream).with_scheme(Scheme::Tcp)
+        Stream::tcp(stream, self.local_send_buffer).with_scheme(Scheme::Tcp)
     }
 
     fn plain(address: Address, socket: Socket) -> Listener {
         Listener {
             address,
             socket,
+            local_send_buffer: SendBuffer::default(),
             #[cfg(feature = "tls")]
             tls: None,
         }

@@ -24,6 +24,8 @@ use crate::hang_up;
 #[cfg(feature = "http")]
 use crate::prefixed::Prefixed;
 use crate::scheme::Scheme;
+#[cfg(not(target_family = "wasm"))]
+use crate::send_buffer::{AdjustedSendBuffer, SendBuffer};
 
 /// The parts of a [`Stream`]'s transport that it needs.
 trait Io: AsyncRead + AsyncWrite + Send + Unpin {
@@ -64,6 +66,9 @@ pub struct Stream {
     scheme: Option<Scheme>,
     /// Returns the stream that `io` encrypts; `None` if it is not an encrypted one.
     below: Option<Below>,
+    /// The send buffer of the socket, if it is adjusted to what is written.
+    #[cfg(not(target_family = "wasm"))]
+    send_buffer: Option<AdjustedSendBuffer>,
 }
 
 /// Returns the stream that an encrypted one is made of, once its handshake is done.
@@ -72,7 +77,20 @@ type Below = fn(&dyn Any) -> Option<&Stream>;
 impl Stream {
     /// Wraps anything that reads and writes.
     pub fn new(io: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) -> Stream {
-        Stream { io: Box::new(io), tls: None, scheme: None, below: None }
+        Stream {
+            io: Box::new(io),
+            tls: None,
+            scheme: None,
+            below: None,
+            #[cfg(not(target_family = "wasm"))]
+            send_buffer: None,
+        }
+    }
+
+    /// Wraps a TCP socket, and sets the size of its send buffer if it is connected within this machine.
+    #[cfg(not(target_family = "wasm"))]
+    pub(crate) fn tcp(socket: TcpStream, send_buffer: SendBuffer) -> Stream {
+        Stream { send_buffer: send_buffer.apply(&socket), ..Stream::new(socket) }
     }
 
     /// Puts something around the stream that reads and writes it, and keeps what is known of it.
@@ -111,6 +129,10 @@ impl Stream {
     /// Writing failed.
     pub fn poll_write_from<B: Buf>(&mut self, cx: &mut Context<'_>, buf: &mut B) -> Poll<io::Result<usize>> {
         let chunk = buf.chunk();
+        #[cfg(not(target_family = "wasm"))]
+        if let Some(send_buffer) = &mut self.send_buffer {
+            send_buffer.note(chunk.len(), || (*self.io).as_any().downcast_ref());
+        }
         if chunk.len() < buf.remaining() {
             return poll_write_buf(Pin::new(self), cx, buf);
         }

@@ -417,6 +417,7 @@ impl ServerBuilder {
         let addresses = addresses.into_iter().collect::<Result<Vec<_>, _>>()?;
         #[cfg(feature = "tls")]
         let tls = self.tls.take();
+        let send_buffer = self.limits.local_send_buffer;
         let (state, advertisement) = self.into_state()?;
         let mut listeners = Vec::new();
         for address in addresses {
@@ -424,7 +425,7 @@ impl ServerBuilder {
             let listener = listen(&address, tls.as_ref()).await?;
             #[cfg(not(feature = "tls"))]
             let listener = Listener::bind(&address).await?;
-            listeners.push(listener);
+            listeners.push(listener.local_send_buffer(send_buffer));
         }
         Ok(assemble(state, listeners, advertisement)?)
     }

@@ -42,6 +42,8 @@ use crate::proxy::Proxy;
 #[cfg(not(target_family = "wasm"))]
 use crate::resolve::Resolve;
 use crate::scheme::Scheme;
+#[cfg(not(target_family = "wasm"))]
+use crate::send_buffer::SendBuffer;
 use crate::stream::Stream;
 #[cfg(feature = "tls")]
 use crate::tls::{Alpn, TlsClient};
@@ -121,6 +123,14 @@ impl Dialer {
     #[cfg(not(target_family = "wasm"))]
     pub fn nodelay(mut self, nodelay: bool) -> Self {
         self.sockets.nodelay = nodelay;
+        self
+    }
+
+    /// Sets the size of the kernel's send buffer for TCP connections to servers on this machine. Default:
+    /// [`SendBuffer::ByMessageSize`].
+    #[cfg(not(target_family = "wasm"))]
+    pub fn local_send_buffer(mut self, size: SendBuffer) -> Self {
+        self.sockets.local_send_buffer = size;
         self
     }
 

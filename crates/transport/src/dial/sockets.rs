@@ -18,6 +18,7 @@ use super::limit::ConnectLimit;
 use super::progress::DialProgress;
 use crate::address::Address;
 use crate::resolve::{Resolve, SystemResolver, in_turn};
+use crate::send_buffer::SendBuffer;
 use crate::stream::Stream;
 use crate::unsent::bound_unsent;
 
@@ -29,6 +30,7 @@ pub(super) struct SocketConnector {
     pub(super) connect_timeout: Option<Duration>,
     pub(super) attempt_delay: Duration,
     pub(super) nodelay: bool,
+    pub(super) local_send_buffer: SendBuffer,
     pub(super) progress: DialProgress,
 }
 
@@ -40,6 +42,7 @@ impl Default for SocketConnector {
             connect_timeout: Some(Duration::from_secs(10)),
             attempt_delay: Duration::from_millis(250),
             nodelay: true,
+            local_send_buffer: SendBuffer::default(),
             progress: DialProgress::default(),
         }
     }
@@ -50,7 +53,10 @@ impl SocketConnector {
     pub(super) async fn connect(&self, address: &Address) -> Result<Stream, DialErrorKind> {
         match address.path() {
             Some(path) => self.connect_unix(address, path).await.map(Stream::new),
-            None => self.race_tcp(address, |to| connect_tcp(to, self.nodelay)).await.map(Stream::new),
+            None => {
+                let socket = self.race_tcp(address, |to| connect_tcp(to, self.nodelay)).await?;
+                Ok(Stream::tcp(socket, self.local_send_buffer))
+            }
         }
     }
 

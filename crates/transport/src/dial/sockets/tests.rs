@@ -171,3 +171,24 @@ async fn kernel_holds_little_of_a_dialed_connection_that_it_has_not_sent() {
     let stream = connect_tcp(listener.local_addr().unwrap(), true).await.unwrap();
     assert_eq!(socket2::SockRef::from(&stream).tcp_notsent_lowat().unwrap(), 128 * 1024);
 }
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+#[tokio::test]
+async fn send_buffer_of_a_connection_within_the_machine_is_bounded() {
+    let listener = crate::Listener::bind(&Address::parse("127.0.0.1:0").unwrap()).await.unwrap();
+    let address = listener.address().socket_addr().unwrap();
+    let size = |stream: &TcpStream| socket2::SockRef::from(stream).send_buffer_size().unwrap();
+
+    let socket = connect_tcp(address, true).await.unwrap();
+    let kernels = size(&socket);
+    assert!(SendBuffer::System.apply(&socket).is_none());
+    assert_eq!(size(&socket), kernels);
+    assert!(SendBuffer::Bytes(64 * 1024).apply(&socket).is_none(), "a size that is set stays");
+    assert_eq!(size(&socket), 64 * 1024);
+    let mut adjusted = SendBuffer::ByMessageSize.apply(&socket).unwrap();
+    assert_eq!(size(&socket), 256 * 1024);
+    adjusted.note(64 * 1024, || panic!("it has the right size"));
+    adjusted.note(900 * 1024, || Some(&socket));
+    // The kernel may allow less than that.
+    assert!((256 * 1024 + 1..=1024 * 1024).contains(&size(&socket)), "{}", size(&socket));
+}
