@@ -126,20 +126,31 @@ impl<B: BufferSource> Inbox<B> {
     /// # Errors
     ///
     /// As for [`MessageDecoder::next`].
-    // Inlined, since a message is large to be moved.
-    #[inline]
     pub fn next(&mut self, decoder: &MessageDecoder) -> Result<Option<Message>, FrameError> {
+        let mut message = Message::default();
+        Ok(self.read(decoder, &mut message)?.then_some(message))
+    }
+
+    /// Takes the next message into one that is there, if it is complete. Returns `false` if it is not.
+    ///
+    /// # Errors
+    ///
+    /// As for [`MessageDecoder::next`]; `message` has no meaning then.
+    // Not as a result, since a message is large to be moved.
+    #[inline]
+    pub fn read(&mut self, decoder: &MessageDecoder, message: &mut Message) -> Result<bool, FrameError> {
         if self.discarding > 0 && !self.discard() {
-            return Ok(None);
+            return Ok(false);
         }
         let Some(whole) = decoder.whole(&self.bytes)? else {
             self.missing = decoder.missing(&self.bytes)?;
-            return Ok(None);
+            return Ok(false);
         };
         self.last_large = if whole.end < LARGE { 0 } else { whole.end };
         self.proven = self.proven.max(whole.end);
         self.missing = 0;
-        decoder.take(&whole, &mut self.bytes).map(Some)
+        decoder.take(&whole, &mut self.bytes, message)?;
+        Ok(true)
     }
 
     /// Takes the small items that follow one of this stream, as far as they have come, and as one batch has room for. `None`

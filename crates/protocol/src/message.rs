@@ -28,6 +28,13 @@ impl Message {
     }
 }
 
+impl Default for Message {
+    /// Returns a message that says nothing, which others can be [read into](crate::Inbox::read): a pong without a number.
+    fn default() -> Self {
+        Self::new(Header::new(Kind::Pong, Seq::default()), Bytes::new())
+    }
+}
+
 /// A decoder that takes messages from a stream of bytes, independent of the boundaries of reads.
 #[derive(Clone, Debug)]
 pub struct MessageDecoder {
@@ -49,10 +56,10 @@ impl MessageDecoder {
     /// A length exceeds its limit, which is detected as soon as its four bytes have arrived, or the header
     /// does not decode. The connection is unusable after either error.
     pub fn next(&self, buffer: &mut BytesMut) -> Result<Option<Message>, FrameError> {
-        match self.whole(buffer)? {
-            Some(whole) => self.take(&whole, buffer).map(Some),
-            None => Ok(None),
-        }
+        let Some(whole) = self.whole(buffer)? else { return Ok(None) };
+        let mut message = Message::default();
+        self.take(&whole, buffer, &mut message)?;
+        Ok(Some(message))
     }
 
     /// Returns the positions of the message at the front of `buffer`, if it is complete.
@@ -67,18 +74,23 @@ impl MessageDecoder {
         Ok((end <= buffer.len()).then_some(Whole { header_end, end }))
     }
 
-    /// Takes the complete message at these positions from the front of `buffer`.
+    /// Takes the complete message at these positions from the front of `buffer`, into one that is there, since a message is
+    /// large to be moved.
     ///
     /// # Errors
     ///
-    /// The header does not decode.
-    // Inlined, since a message is large to be moved.
+    /// The header does not decode; `message` is one or the other then, or a part of both.
     #[inline]
-    pub(crate) fn take(&self, whole: &Whole, buffer: &mut BytesMut) -> Result<Message, FrameError> {
-        let mut body = buffer.split_to(whole.end).freeze();
-        let header = header::decode(&self.codec, &body, LENGTH_BYTES..whole.header_end)?;
-        body.advance(whole.header_end + LENGTH_BYTES);
-        Ok(Message { header, body })
+    pub(crate) fn take(
+        &self,
+        whole: &Whole,
+        buffer: &mut BytesMut,
+        message: &mut Message,
+    ) -> Result<(), FrameError> {
+        message.body = buffer.split_to(whole.end).freeze();
+        header::decode_into(&self.codec, &message.body, LENGTH_BYTES..whole.header_end, &mut message.header)?;
+        message.body.advance(whole.header_end + LENGTH_BYTES);
+        Ok(())
     }
 
     /// Takes the header of the message at the front of `buffer`, with the size of its body; `None` if the length of

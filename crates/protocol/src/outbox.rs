@@ -5,7 +5,7 @@ use std::io::IoSlice;
 
 use bytes::{Buf, Bytes, BytesMut};
 
-use crate::body::Body;
+use crate::body::{Body, Parts, SmallBody};
 use crate::codec::Codec;
 use crate::header::{self, HeaderRef};
 use crate::limits::{LENGTH_BYTES, MaxFrameBytes};
@@ -13,6 +13,9 @@ use crate::message::{Part, TooLarge};
 
 /// The smallest piece of a body, in bytes, that is sent in place instead of being copied after its header.
 const MIN_UNCOPIED: usize = 8 * 1024;
+
+/// The smallest buffer, in bytes: room for the head of a message, which is written in one piece, and some more.
+const MIN_BUFFER: usize = 512;
 
 /// The largest buffer, in bytes, that an empty outbox keeps.
 const MAX_KEPT: usize = 64 * 1024;
@@ -65,15 +68,19 @@ impl Outbox {
             return Err(TooLarge::new(Part::Body, body_len, limit.get()));
         }
         if self.open.capacity() == 0 {
-            self.open.reserve(self.expected);
+            self.open.reserve(self.expected.max(MIN_BUFFER));
         }
-        let short = header::put_short(header, codec, body_len as u32, limit.for_header(), &mut self.open);
-        let size = match short {
+        let (small, pieces): (_, &[Bytes]) = match body.parts() {
+            Parts::Small(small) => (small, &[]),
+            Parts::Shared(pieces) => (&SmallBody::EMPTY, pieces),
+        };
+        let limit = limit.for_header();
+        let size = match header::put_short(header, codec, body_len as u32, small, limit, &mut self.open) {
             Some(size) => size,
-            None => self.push_head(codec, header, body_len, limit.for_header())?,
+            None => self.push_head(codec, header, body_len, small, limit)?,
         };
         self.appended += (size + 2 * LENGTH_BYTES + body_len) as u64;
-        for piece in body.pieces() {
+        for piece in pieces {
             if piece.len() < MIN_UNCOPIED {
                 self.open.extend_from_slice(piece);
             } else {
@@ -85,12 +92,13 @@ impl Outbox {
         Ok(())
     }
 
-    /// Appends the two lengths of a message with the header between them. Returns the length of the header.
+    /// Appends the two lengths of a message with the header between them, and a small body. Returns the length of the header.
     fn push_head(
         &mut self,
         codec: &Codec,
         header: &HeaderRef<'_>,
         body_len: usize,
+        small: &SmallBody,
         limit: usize,
     ) -> Result<usize, TooLarge> {
         let start = self.open.len();
@@ -103,6 +111,7 @@ impl Outbox {
         }
         self.open[start..start + LENGTH_BYTES].copy_from_slice(&(size as u32).to_be_bytes());
         self.open.extend_from_slice(&(body_len as u32).to_be_bytes());
+        self.open.extend_from_slice(small.as_slice());
         Ok(size)
     }
 
@@ -281,7 +290,12 @@ impl Buf for Outbox {
             self.closed.pop_front();
         }
         self.burst += count;
-        self.open.advance(count);
+        if count == self.open.len() {
+            // Unlike `advance`, this keeps the room at the front.
+            self.open.clear();
+        } else {
+            self.open.advance(count);
+        }
     }
 }
 

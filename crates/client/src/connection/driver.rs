@@ -184,15 +184,19 @@ impl Driver {
     }
 
     fn handle_messages(&mut self, now: Instant) -> Result<(), ProtocolError> {
-        while let Some(message) = self.input.next(&self.decoder)? {
+        // One for all, since a message is large to be moved.
+        let mut message = Message::default();
+        while self.input.read(&self.decoder, &mut message)? {
             match self.session.receive(&message.header, now.into_std())? {
-                ClientAction::Response => self.replies.push((message.header.seq, message.into())),
+                ClientAction::Response => {
+                    self.replies.push((message.header.seq, ReplyParts::take_from(&mut message)));
+                }
                 ClientAction::Pong => {
                     self.was_pinged = true;
                     self.shared.pong(message.header.seq);
                 }
                 ClientAction::Goaway { last } => {
-                    let reason = message.header.error.map_or_else(
+                    let reason = message.header.error.take().map_or_else(
                         || "it said goaway".to_owned(),
                         |status| format!("it said goaway: {}", EscapedText(&status.message)),
                     );
@@ -208,7 +212,7 @@ impl Driver {
                         self.receive_items(now)?;
                         self.complete_calls(now);
                     }
-                    self.take_items(message);
+                    self.take_items(std::mem::take(&mut message));
                 }
                 // A pong, among others, which may come together with a ping.
                 ClientAction::Ignore => self.silence.heard(now.into_std()),

@@ -179,9 +179,9 @@ impl InFlight {
     /// Completes a call with its reply. `None` if the call is not in flight; otherwise its slot at the server is free,
     /// and the waker has to be woken.
     #[cfg(test)]
-    pub(super) fn complete(&mut self, message: Message) -> Option<Option<Waker>> {
+    pub(super) fn complete(&mut self, mut message: Message) -> Option<Option<Waker>> {
         let index = self.find(message.header.seq.0)?;
-        self.complete_at(index, message.into())
+        self.complete_at(index, ReplyParts::take_from(&mut message))
     }
 
     /// Completes the call that [`InFlight::find`] found, as [`InFlight::complete`] does.
@@ -306,10 +306,24 @@ impl InFlight {
     }
 }
 
-impl From<Message> for ReplyParts {
+impl ReplyParts {
+    /// Takes the parts out of a message.
     #[inline]
-    fn from(Message { header, body, .. }: Message) -> Self {
-        Self { error: header.error, metadata: header.metadata, flags: header.flags, body }
+    pub(super) fn take_from(message: &mut Message) -> Self {
+        let Message { header, body, .. } = message;
+        Self {
+            error: header.error.take(),
+            metadata: header.metadata.take(),
+            flags: header.flags,
+            body: std::mem::take(body),
+        }
+    }
+}
+
+#[cfg(test)]
+impl From<Message> for ReplyParts {
+    fn from(mut message: Message) -> Self {
+        Self::take_from(&mut message)
     }
 }
 

@@ -19,7 +19,7 @@ use self::nil::Nil;
 pub(crate) use self::walk::value_len;
 pub(crate) use self::writer::Writer;
 use self::writer::assemble;
-use crate::body::Body;
+use crate::body::{Body, SmallBody};
 use crate::buffer_source::{BufferSource, Unpooled};
 
 #[cfg(feature = "msgpack")]
@@ -176,6 +176,14 @@ impl Codec {
         let mut out = source.take_scratch();
         let mut segments = Vec::new();
         let encoded = self.encode_to(value, Writer::segmented(&mut out, source, &mut segments));
+        if segments.capacity() == 0
+            && let Some(small) = SmallBody::take(&mut out)
+        {
+            source.put_scratch(out);
+            // It has nothing to drop, which the compiler does not see.
+            std::mem::forget(segments);
+            return encoded.map(|()| small.into());
+        }
         let size = out.capacity();
         let body = out.split().freeze();
         // A large body does not share its block, or small bodies after it would keep all of it alive.

@@ -209,15 +209,20 @@ impl Format for MessagePack {
 /// in one piece, whatever its size: rmp writes the marker and the bytes behind it on their own.
 #[inline]
 pub(crate) const fn uint(value: u64) -> ([u8; 9], usize) {
+    // The function that finds a marker's byte is not inlined.
+    const U8: u8 = Marker::U8.to_u8();
+    const U16: u8 = Marker::U16.to_u8();
+    const U32: u8 = Marker::U32.to_u8();
+    const U64: u8 = Marker::U64.to_u8();
     let (marker, unused_bits, len) = match value {
         0..=0x7f => return ([value as u8, 0, 0, 0, 0, 0, 0, 0, 0], 1),
-        0x80..=0xff => (Marker::U8, 56, 2),
-        0x100..=0xffff => (Marker::U16, 48, 3),
-        0x1_0000..=0xffff_ffff => (Marker::U32, 32, 5),
-        _ => (Marker::U64, 0, 9),
+        0x80..=0xff => (U8, 56, 2),
+        0x100..=0xffff => (U16, 48, 3),
+        0x1_0000..=0xffff_ffff => (U32, 32, 5),
+        _ => (U64, 0, 9),
     };
     let [a, b, c, d, e, f, g, h] = (value << unused_bits).to_be_bytes();
-    ([marker.to_u8(), a, b, c, d, e, f, g, h], len)
+    ([marker, a, b, c, d, e, f, g, h], len)
 }
 
 /// Writes a number in its shortest form.

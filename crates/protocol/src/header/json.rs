@@ -79,12 +79,17 @@ impl Serialize for WrittenMetadata<'_> {
     }
 }
 
-pub(super) fn decode(message: &Bytes, frame: Range<usize>) -> Result<Header, HeaderError> {
+pub(super) fn decode_into(
+    message: &Bytes,
+    frame: Range<usize>,
+    header: &mut Header,
+) -> Result<(), HeaderError> {
     let frame = &message[frame];
-    if let Some(header) = decode_usual(message, frame) {
-        return Ok(header);
-    }
-    decode_any(message, frame)
+    *header = match decode_usual(message, frame) {
+        Some(header) => header,
+        None => decode_any(message, frame)?,
+    };
+    Ok(())
 }
 
 /// Decodes a header of the most frequent form, as [`encode`] writes it: without an error and metadata, and with

@@ -8,8 +8,9 @@ pub use self::byte_str::ByteStr;
 #[cfg(feature = "msgpack")]
 use self::short::ShortHead;
 pub use self::types::{Flags, Header, HeaderError, HeaderRef, Kind};
+use crate::body::SmallBody;
 use crate::codec::Codec;
-use crate::limits::LENGTH_BYTES;
+use crate::limits::{LENGTH_BYTES, Seq};
 
 mod byte_str;
 #[cfg(feature = "json")]
@@ -31,6 +32,7 @@ pub(crate) fn put_short(
     header: &HeaderRef<'_>,
     codec: &Codec,
     body_len: u32,
+    small: &SmallBody,
     limit: usize,
     out: &mut BytesMut,
 ) -> Option<usize> {
@@ -39,11 +41,11 @@ pub(crate) fn put_short(
         Codec::Json => None,
         #[cfg(feature = "msgpack")]
         _ => {
-            let head = ShortHead::new(header, body_len)?;
+            let mut head = ShortHead::new(header, body_len)?;
             if head.header_len() > limit {
                 return None;
             }
-            head.write(out);
+            head.write(small, out);
             Some(head.header_len())
         }
         #[cfg(not(any(feature = "msgpack", feature = "json")))]
@@ -73,13 +75,25 @@ pub(crate) fn encode_frame(header: &HeaderRef<'_>, codec: &Codec, out: &mut Byte
 }
 
 /// Decodes the header in `frame`, a range of `message`, for `codec`.
-#[inline]
 pub(crate) fn decode(codec: &Codec, message: &Bytes, frame: Range<usize>) -> Result<Header, HeaderError> {
+    let mut header = Header::new(Kind::Pong, Seq::default());
+    decode_into(codec, message, frame, &mut header)?;
+    Ok(header)
+}
+
+/// Does the same as [`decode`] into a header that is there, which is not moved.
+#[inline]
+pub(crate) fn decode_into(
+    codec: &Codec,
+    message: &Bytes,
+    frame: Range<usize>,
+    header: &mut Header,
+) -> Result<(), HeaderError> {
     match codec {
         #[cfg(feature = "json")]
-        Codec::Json => json::decode(message, frame),
+        Codec::Json => json::decode_into(message, frame, header),
         #[cfg(feature = "msgpack")]
-        _ => msgpack::decode(message, frame),
+        _ => msgpack::decode_into(message, frame, header),
         #[cfg(not(any(feature = "msgpack", feature = "json")))]
         _ => match *codec {},
     }

@@ -115,18 +115,23 @@ fn put_metadata(out: &mut BytesMut, metadata: Option<&Metadata>) {
 }
 
 #[inline]
-pub(super) fn decode(message: &Bytes, frame: Range<usize>) -> Result<Header, HeaderError> {
+pub(super) fn decode_into(
+    message: &Bytes,
+    frame: Range<usize>,
+    header: &mut Header,
+) -> Result<(), HeaderError> {
     let frame = &message[frame];
-    match decode_usual(message, frame) {
-        Some(header) => Ok(header),
-        None => decode_any(message, frame),
+    if decode_usual(message, frame, header).is_none() {
+        *header = decode_any(message, frame)?;
     }
+    Ok(())
 }
 
 /// Decodes a header of the most frequent form: no error, no metadata, and the other fields in short
 /// encodings. `None` for any other header, valid or not; `decode_any` handles it.
+// Field by field into the one that is there: a header is large to be moved and dropped.
 #[inline]
-fn decode_usual(message: &Bytes, frame: &[u8]) -> Option<Header> {
+fn decode_usual(message: &Bytes, frame: &[u8], header: &mut Header) -> Option<()> {
     let [array, kind, rest @ ..] = frame else { return None };
     let Marker::FixArray(fields @ (2..=4 | 7)) = Marker::from_u8(*array) else { return None };
     let (seq, rest) = short_uint(rest)?;
@@ -137,15 +142,14 @@ fn decode_usual(message: &Bytes, frame: &[u8]) -> Option<Header> {
         [NIL, NIL, flags @ 0..=0x7f] if fields == 7 => *flags,
         _ => return None,
     };
-    Some(Header {
-        kind: Kind::from_number(u64::from(*kind))?,
-        seq: Seq(seq),
-        service_method: name,
-        timeout_ms,
-        error: None,
-        metadata: None,
-        flags: Flags::from_bits(u64::from(flags)),
-    })
+    header.kind = Kind::from_number(u64::from(*kind))?;
+    header.seq = Seq(seq);
+    header.service_method = name;
+    header.timeout_ms = timeout_ms;
+    header.error = None;
+    header.metadata = None;
+    header.flags = Flags::from_bits(u64::from(flags));
+    Some(())
 }
 
 /// Reads a number below 2^32 in its usual encodings, and returns it with the remaining bytes.
@@ -178,15 +182,7 @@ fn decode_any(message: &Bytes, frame: &[u8]) -> Result<Header, HeaderError> {
     }
     let kind = read.required_uint("kind")?;
     let kind = Kind::from_number(kind).ok_or_else(|| HeaderError::unknown_kind(kind))?;
-    let mut header = Header {
-        kind,
-        seq: Seq(read.required_uint("seq")?),
-        service_method: ByteStr::default(),
-        timeout_ms: 0,
-        error: None,
-        metadata: None,
-        flags: Flags::NONE,
-    };
+    let mut header = Header::new(kind, Seq(read.required_uint("seq")?));
     if fields >= 3 {
         header.service_method = ByteStr::slice_of(message, read.str("service_method")?.as_bytes());
     }
@@ -350,10 +346,19 @@ mod tests {
     use super::*;
 
     fn check(frame: &Bytes) -> Result<(), TestCaseError> {
-        if let Some(read) = decode_usual(frame, frame) {
+        if let Some(read) = read_usual(frame) {
             prop_assert_eq!(Ok(read), decode_any(frame, frame));
         }
         Ok(())
+    }
+
+    /// Reads a header of the usual form over another one.
+    fn read_usual(frame: &Bytes) -> Option<Header> {
+        let mut header = Header::new(Kind::Goaway, Seq(7));
+        header.error = Some(Box::new(Status::maybe(Code::Internal, "")));
+        header.metadata = Some(Box::default());
+        header.timeout_ms = 5;
+        decode_usual(frame, frame, &mut header).map(|()| header)
     }
 
     proptest! {
@@ -371,7 +376,7 @@ mod tests {
             let mut out = BytesMut::new();
             encode(&header.as_ref(), &mut out);
             let frame = out.clone().freeze();
-            prop_assert_eq!(decode_usual(&frame, &frame).is_some(), header.service_method.len() < 32);
+            prop_assert_eq!(read_usual(&frame).is_some(), header.service_method.len() < 32);
             check(&frame)?;
             let at = at.index(out.len());
             out[at] = byte;

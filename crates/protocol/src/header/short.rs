@@ -4,6 +4,7 @@
 use bytes::BytesMut;
 
 use super::types::{Flags, HeaderRef};
+use crate::body::SmallBody;
 use crate::codec::uint;
 use crate::limits::LENGTH_BYTES;
 
@@ -13,8 +14,8 @@ const MAX_NAME: usize = 31;
 const MAX_HEAD: usize = 2 * LENGTH_BYTES + 2 + MAX_UINT + 1 + MAX_NAME + MAX_UINT + 3;
 /// The size of the largest number.
 const MAX_UINT: usize = 9;
-/// The room for a head: that of the largest, and for all bytes of a number, which are written whatever it is.
-const ROOM: usize = MAX_HEAD + MAX_UINT;
+/// The room for a head and a small body: those of the largest, and for all bytes of a number, which are written whatever it is.
+const ROOM: usize = MAX_HEAD + MAX_UINT + SmallBody::MAX;
 
 /// The marker of an array, with its length in the low bits.
 const ARRAY: u8 = 0x90;
@@ -70,11 +71,12 @@ impl ShortHead {
         self.len - 2 * LENGTH_BYTES
     }
 
-    /// Appends the bytes before the body: all that there is room for, and cut to the length, which costs less than a copy
-    /// whose length is not known.
+    /// Appends the head and a small body, once: all that there is room for, and cut to the length, which costs less than a
+    /// copy whose length is not known.
     #[inline]
-    pub(crate) fn write(&self, out: &mut BytesMut) {
-        let end = out.len() + self.len;
+    pub(crate) fn write(&mut self, small: &SmallBody, out: &mut BytesMut) {
+        self.bytes[self.len..self.len + SmallBody::MAX].copy_from_slice(small.padded());
+        let end = out.len() + self.len + small.len();
         out.extend_from_slice(&self.bytes);
         out.truncate(end);
     }
@@ -102,9 +104,9 @@ mod tests {
     use crate::codec::Codec;
     use crate::header;
 
-    fn written(head: &ShortHead) -> BytesMut {
+    fn written(mut head: ShortHead) -> BytesMut {
         let mut out = BytesMut::new();
-        head.write(&mut out);
+        head.write(&SmallBody::EMPTY, &mut out);
         out
     }
 
@@ -120,7 +122,7 @@ mod tests {
                 header::encode(&header, &Codec::MessagePack, &mut fields);
                 prop_assert_eq!(short.header_len(), fields.len());
                 let expected = [&(fields.len() as u32).to_be_bytes(), &fields[..], &body_len.to_be_bytes()].concat();
-                prop_assert_eq!(&written(&short)[..], expected);
+                prop_assert_eq!(&written(short)[..], expected);
             }
         }
     }
@@ -131,6 +133,6 @@ mod tests {
         let mut header = HeaderRef::new(crate::Kind::Stop, crate::Seq(u64::MAX));
         (header.service_method, header.timeout_ms) = (&name, u64::MAX);
         header.flags = Flags::from_bits(u64::MAX);
-        assert_eq!(written(&ShortHead::new(&header, u32::MAX).unwrap()).len(), MAX_HEAD);
+        assert_eq!(written(ShortHead::new(&header, u32::MAX).unwrap()).len(), MAX_HEAD);
     }
 }

@@ -191,6 +191,20 @@ pub struct Header {
 }
 
 impl Header {
+    /// Creates a header with only a kind and a number.
+    #[must_use]
+    pub fn new(kind: Kind, seq: Seq) -> Self {
+        Self {
+            kind,
+            seq,
+            service_method: ByteStr::default(),
+            timeout_ms: 0,
+            error: None,
+            metadata: None,
+            flags: Flags::NONE,
+        }
+    }
+
     /// Borrows the header, to encode it.
     #[must_use]
     pub fn as_ref(&self) -> HeaderRef<'_> {

@@ -7,7 +7,7 @@ use bytes::{Buf as _, Bytes, BytesMut};
 use super::credit::item_cost;
 use super::item::EncodedItem;
 use super::scheduler::ITEM_QUANTUM;
-use crate::body::Body;
+use crate::body::{Body, Parts};
 use crate::codec::Codec;
 use crate::header::{self, Flags, HeaderRef, Kind};
 use crate::limits::{MaxFrameBytes, Seq};
@@ -71,8 +71,9 @@ impl SendQueue {
         let before = self.bytes;
         match item {
             EncodedItem::Small(body) => self.push_small(codec, seq, body, flags),
-            EncodedItem::Body(body) => match body.pieces() {
-                [body] if body.len() < MIN_ALONE => self.push_small(codec, seq, body, flags),
+            EncodedItem::Body(body) => match body.parts() {
+                Parts::Small(small) => self.push_small(codec, seq, small.as_slice(), flags),
+                Parts::Shared([body]) if body.len() < MIN_ALONE => self.push_small(codec, seq, body, flags),
                 _ => {
                     let item = Queued::Item { body, flags };
                     self.bytes += item.bytes();

@@ -87,18 +87,22 @@ impl Dispatcher {
         }
     }
 
-    /// Takes the next whole message out of the inbox. `None` if there is none.
+    /// Takes the next whole message out of the inbox. Returns `false` if there is none.
     #[inline]
-    pub(super) fn next(&mut self, inbox: &mut Inbox<BufferPool>) -> Result<Option<Message>, FrameError> {
+    pub(super) fn next(
+        &mut self,
+        inbox: &mut Inbox<BufferPool>,
+        message: &mut Message,
+    ) -> Result<bool, FrameError> {
         let before = inbox.len();
-        let message = inbox.next(&self.decoder);
-        if let Ok(Some(message)) = &message
-            && before - inbox.len() - message.body.len() >= MIN_TIMED_HEADER
-        {
+        if !inbox.read(&self.decoder, message)? {
+            return Ok(false);
+        }
+        if before - inbox.len() - message.body.len() >= MIN_TIMED_HEADER {
             // The time of decoding is the connection's: no method gets slow by what precedes its arguments.
             self.now = Instant::now();
         }
-        message
+        Ok(true)
     }
 
     /// Handles a message, and takes its body.

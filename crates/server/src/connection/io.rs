@@ -22,6 +22,8 @@ pub(super) struct ConnectionIo {
     /// Bounded by `outbox_bytes`, beyond which no request is taken, and by the responses to those
     /// that were.
     pub(super) outbox: Outbox,
+    /// `true` if something was written or read since the last flush: what is read may have layers below answer.
+    unflushed: bool,
     /// Bytes read since the handshake.
     pub(super) received: u64,
     /// Bytes written since the handshake.
@@ -32,7 +34,7 @@ impl ConnectionIo {
     /// Creates the buffers of a stream. `input` is what was read behind the client's Option.
     pub(super) fn new(stream: Stream, input: BytesMut) -> Self {
         let inbox = Inbox::with_source(input, BufferPool);
-        Self { stream, inbox, outbox: Outbox::new(), received: 0, sent: 0 }
+        Self { stream, inbox, outbox: Outbox::new(), unflushed: true, received: 0, sent: 0 }
     }
 
     /// Returns the size of both buffers, in bytes.
@@ -43,6 +45,7 @@ impl ConnectionIo {
     /// Reads once. Ready with `false` if the peer has closed its half.
     pub(super) fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
         let read = ready!(poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.inbox.room()))?;
+        self.unflushed = true;
         self.inbox.advance(read);
         self.received += read as u64;
         Poll::Ready(Ok(read > 0))
@@ -53,14 +56,21 @@ impl ConnectionIo {
         while self.outbox.has_remaining() {
             match self.stream.poll_write_from(cx, &mut self.outbox) {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                Poll::Ready(Ok(written)) => self.sent += written as u64,
+                Poll::Ready(Ok(written)) => {
+                    self.unflushed = true;
+                    self.sent += written as u64;
+                }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Pending => return timers.write_stalled(self.sent, self.outbox.remaining()),
             }
         }
+        if !self.unflushed {
+            return Poll::Ready(Ok(()));
+        }
         self.outbox.shrink();
         match Pin::new(&mut self.stream).poll_flush(cx) {
             Poll::Ready(flushed) => {
+                self.unflushed = flushed.is_err();
                 timers.write_finished();
                 Poll::Ready(flushed)
             }

@@ -12,7 +12,8 @@ use bytes::{Buf, BytesMut};
 use farcall_context::{ConnectionInfo, DrainSignal};
 use farcall_protocol::time::later;
 use farcall_protocol::{
-    Code, HeaderRef, KeepAliveAction, Kind, MIN_POOLED_BUFFER, Negotiated, ProtocolError, Seq, Status,
+    Code, HeaderRef, KeepAliveAction, Kind, MIN_POOLED_BUFFER, Message, Negotiated, ProtocolError, Seq,
+    Status,
 };
 use farcall_transport::Stream;
 use tokio::time::Instant;
@@ -232,22 +233,23 @@ impl Connection {
         self.dispatcher.now = now;
         let turn_end = self.turn.end(now);
         let mut handled = 0;
+        // One for all, since a message is large to be moved.
+        let mut message = Message::default();
         while self.phase.is_serving() {
             if handled == MESSAGES_PER_WRITE || self.is_outbox_full() {
                 self.unread = true;
                 self.timers.frame_finished();
                 return;
             }
-            // Borrowed, since a message is large to be moved.
-            match &mut self.dispatcher.next(&mut self.io.inbox) {
-                Ok(Some(message)) => {
+            match self.dispatcher.next(&mut self.io.inbox, &mut message) {
+                Ok(true) => {
                     if message.body.len() >= MIN_POOLED_BUFFER {
                         // Its bytes are the call's now, and are not counted for the buffer as well.
                         self.memory.resize(self.io.buffered_bytes());
                     }
                     handled += 1;
                     self.timers.frame_finished();
-                    match self.dispatcher.dispatch(message, &mut self.io) {
+                    match self.dispatcher.dispatch(&mut message, &mut self.io) {
                         Ok(Dispatched::Continue) => {}
                         Ok(Dispatched::Finish) => {
                             self.goaway_received = true;
@@ -260,8 +262,8 @@ impl Connection {
                         return;
                     }
                 }
-                Ok(None) => return self.await_rest(),
-                Err(error) => return self.fail(&error.clone().into()),
+                Ok(false) => return self.await_rest(),
+                Err(error) => return self.fail(&error.into()),
             }
         }
         self.io.inbox.clear();
