@@ -54,23 +54,6 @@ async fn any_byte_counts_as_liveness() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn pings_of_a_client_that_hears_nothing_are_no_signs_of_life() {
-    let server = serve(Limits::default());
-    let mut client = server.connect().await;
-    let start = Instant::now();
-    // The client's pings arrive, and nothing arrives at the client.
-    for n in 1..=3 {
-        sleep(secs(4)).await;
-        client.send(&HeaderRef::new(Kind::Ping, Seq(n)), Bytes::new()).await;
-    }
-    for kind in [Kind::Pong, Kind::Pong, Kind::Ping, Kind::Pong] {
-        assert_eq!(client.next().await.unwrap().header.kind, kind);
-    }
-    client.assert_closed().await;
-    assert_eq!(start.elapsed().as_secs(), 15);
-}
-
-#[tokio::test(start_paused = true)]
 async fn keep_alive_times_are_configurable() {
     let times = KeepAlive::new(secs(2), secs(1));
     let server = serve(Limits::default().keep_alive(times));
@@ -86,8 +69,7 @@ async fn keep_alive_times_are_configurable() {
 async fn more_than_10_pings_in_5_s_are_a_protocol_error() {
     let server = serve(Limits::default());
     let mut client = server.connect().await;
-    // Less than 10 s, after which the server would ping, too.
-    for n in 1..=19 {
+    for n in 1..=30 {
         client.send(&HeaderRef::new(Kind::Ping, Seq(n)), Bytes::new()).await;
         let pong = client.recv().await.header;
         assert_eq!((pong.kind, pong.seq), (Kind::Pong, Seq(n)));

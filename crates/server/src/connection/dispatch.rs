@@ -40,23 +40,9 @@ pub(super) struct Dispatcher {
     last_method: usize,
     /// The memory for the next handler's future, once there was one.
     spare: Option<SpareFuture>,
-    /// The most telling of the messages of the last read.
-    pub(super) sign: SignOfLife,
     /// The time at the end of the last step that takes time. Each such step sets it, so that no call is
     /// charged with the time that another took, and the clock is read once for each.
     pub(super) now: Instant,
-}
-
-/// Signs of life of a peer.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum SignOfLife {
-    /// Bytes other than those below.
-    #[default]
-    Bytes,
-    /// A ping: the peer has heard nothing of this side, so only a pong tells that the other direction works.
-    Ping,
-    /// A pong, perhaps together with a ping.
-    Pong,
 }
 
 /// The consequence of a message for the connection's phase.
@@ -82,7 +68,6 @@ impl Dispatcher {
             ended_at_once: 0,
             last_method: 0,
             spare: None,
-            sign: SignOfLife::default(),
             now,
         }
     }
@@ -121,16 +106,11 @@ impl Dispatcher {
         match action {
             ServerAction::Start { answer } => self.start(header, body, answer, &mut io.outbox),
             ServerAction::Cancel => self.env.calls.cancel(header.seq),
-            ServerAction::Pong => {
-                if self.sign != SignOfLife::Pong {
-                    self.sign = SignOfLife::Ping;
-                }
-                self.push(&HeaderRef::new(Kind::Pong, header.seq), &mut io.outbox);
-            }
+            ServerAction::Pong => self.push(&HeaderRef::new(Kind::Pong, header.seq), &mut io.outbox),
             ServerAction::Finish => return Ok(Dispatched::Finish),
             ServerAction::StartStream => self.start_stream(header, body, &mut io.outbox),
             ServerAction::Stream => self.receive(header, body, &mut io.inbox)?,
-            ServerAction::Ignore => self.sign = SignOfLife::Pong,
+            ServerAction::Ignore => {}
         }
         Ok(Dispatched::Continue)
     }

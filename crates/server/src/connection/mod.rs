@@ -20,7 +20,7 @@ use tokio::time::Instant;
 use tracing::debug;
 
 use self::age_limit::{AgeAction, AgeLimit};
-use self::dispatch::{Dispatched, Dispatcher, SignOfLife};
+use self::dispatch::{Dispatched, Dispatcher};
 pub(crate) use self::end::End;
 use self::half_close::HalfClose;
 use self::io::{ConnectionIo, yield_turn};
@@ -159,10 +159,8 @@ impl Connection {
             }
             if ready!(read)? {
                 let now = Instant::now();
+                self.timers.received(now);
                 self.handle_input(now);
-                if std::mem::take(&mut self.dispatcher.sign) != SignOfLife::Ping {
-                    self.timers.received(now);
-                }
             } else if self.goaway_received {
                 self.half_closed();
             } else {
