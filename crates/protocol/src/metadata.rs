@@ -21,6 +21,8 @@ pub const ONCE: &str = "farcall-once";
 pub const CRITICALITY: &str = "farcall-criticality";
 /// The time to wait before the next attempt, in milliseconds; on a response.
 pub const RETRY_AFTER_MS: &str = "farcall-retry-after-ms";
+/// The [`LoadReport`](crate::LoadReport) of the server; on a response.
+pub const LOAD: &str = "farcall-load";
 /// `1` on the response of a stream that the server cut because it stops: the caller may go on elsewhere, from the last item
 /// that it got.
 pub const RESUME: &str = "farcall-resume";

@@ -52,6 +52,7 @@ pub use self::call::local_peer::InvokedEvent;
 pub use self::call::offload_runtime::{OffloadRuntime, TokioOffload};
 pub use self::error::{BuildError, ServeError};
 pub use self::limits::Limits;
+pub use self::observe::load::LoadReporting;
 pub use self::observe::metrics::MethodMetrics;
 pub use self::observe::overview::{
     CallOverview, ConnectionOverview, EndedCall, HistoryBucket, LimitOverview, MethodOverview, Overview,

@@ -4,8 +4,9 @@
 
 mod support;
 
-use farcall_protocol::{ClientOffer, Code};
-use farcall_server::{Limits, Overview, ServerHandle, Tokens};
+use farcall_protocol::metadata::LOAD;
+use farcall_protocol::{ClientOffer, Code, LoadReport};
+use farcall_server::{Limits, LoadReporting, Overview, ServerHandle, Tokens};
 use farcall_transport::PeerAddress;
 use serde_json::json;
 use support::{Raw, builder, millis, none, open_from, secs, serve, serve_with, stage};
@@ -136,4 +137,60 @@ async fn overview_serializes_with_readable_names() {
     let echo = methods.iter().find(|method| method["name"] == "T.echo").unwrap();
     assert_eq!(echo["total"]["errors"], json!({Code::InvalidArgument.name(): 1}));
     assert_eq!(overview["services"][0]["methods"][0]["params"][0]["name"], "arguments");
+}
+
+/// Calls a method, and returns the load in the metadata of the response.
+async fn reported_load(client: &mut Raw) -> Option<String> {
+    let answer = client.call("T.echo", json!({"text": "x"})).await;
+    assert!(!answer.is_error());
+    answer.message.header.metadata.as_ref().and_then(|metadata| metadata.get(LOAD)).map(str::to_owned)
+}
+
+#[tokio::test(start_paused = true)]
+async fn load_is_told_to_each_connection_once_in_an_interval() {
+    let (stage, reporting) = (stage(), LoadReporting::default().utilization(|| 0.25));
+    let server = serve_with(stage.clone(), builder(&stage).report_load(reporting));
+    let (mut one, mut other) = (server.connect().await, server.connect().await);
+    for _ in 0..9 {
+        assert_eq!(reported_load(&mut one).await, None, "nothing is measured yet");
+    }
+    advance(millis(500)).await;
+    // Ten calls in half a second, none of them with a task.
+    let report = reported_load(&mut one).await.expect("it is due");
+    assert_eq!(report, "util=0.250,rps=20.0,in_flight=0.0");
+    assert_eq!(reported_load(&mut one).await, None);
+    assert_eq!(reported_load(&mut other).await, Some(report));
+    assert_eq!(reported_load(&mut other).await, None);
+    advance(millis(500)).await;
+    let report = reported_load(&mut other).await.expect("it is due again");
+    assert_eq!(LoadReport::parse(&report).unwrap().calls_per_second, 8.0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn load_without_utilization_is_that_of_calls() {
+    let stage = stage();
+    // The application panics, and has no number.
+    for (reporting, expected) in [
+        (LoadReporting::default(), "rps=2.0,in_flight=1.0"),
+        (LoadReporting::default().utilization(|| f64::NAN), "rps=2.0,in_flight=1.0"),
+        (LoadReporting::default().utilization(|| panic!("on purpose")), "rps=2.0,in_flight=1.0"),
+    ] {
+        let server = serve_with(stage.clone(), builder(&stage).report_load(reporting));
+        let mut client = server.connect().await;
+        let slow = client.request("T.sleep", json!({"n": 10_000})).await;
+        advance(millis(500)).await;
+        assert_eq!(reported_load(&mut client).await.as_deref(), Some(expected));
+        client.cancel(slow).await;
+        client.response().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn load_is_not_reported_unless_the_server_is_told_to() {
+    let server = serve(Limits::default());
+    let mut client = server.connect().await;
+    for _ in 0..3 {
+        assert_eq!(reported_load(&mut client).await, None);
+        advance(secs(1)).await;
+    }
 }

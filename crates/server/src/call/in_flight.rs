@@ -50,6 +50,8 @@ pub(crate) struct InFlightCalls {
     waker: AtomicWaker,
     /// The streams of the connection, for snapshots; empty before its first streaming call.
     streams: OnceLock<Weak<ConnectionStreams>>,
+    /// The number of the load report that the peer was told last; 0 before the first.
+    load_report: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -148,6 +150,7 @@ impl InFlightCalls {
             turns: HandlerTurns::new(),
             waker: AtomicWaker::new(),
             streams: OnceLock::new(),
+            load_report: AtomicU64::new(0),
         }
     }
 
@@ -344,6 +347,17 @@ impl InFlightCalls {
     pub(crate) fn offloads_are_within(&self, limit: Duration) -> bool {
         let longest = self.longest_poll.load(Ordering::Relaxed);
         longest > 0 && u128::from(longest) <= limit.as_micros()
+    }
+
+    /// Returns `true` if the calls come over no connection.
+    pub(crate) const fn is_local(&self) -> bool {
+        self.sharer.is_none()
+    }
+
+    /// Returns `true` if the peer was not told the load report of this number, which it is now.
+    pub(crate) fn is_new_load_report(&self, number: u64) -> bool {
+        self.load_report.load(Ordering::Relaxed) != number
+            && self.load_report.swap(number, Ordering::Relaxed) != number
     }
 
     /// Moves the responses into `outbox`.

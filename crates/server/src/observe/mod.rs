@@ -4,6 +4,7 @@ pub(crate) mod collect;
 pub(crate) mod collect_streams;
 pub(crate) mod history;
 pub(crate) mod items;
+pub(crate) mod load;
 pub(crate) mod metrics;
 pub(crate) mod overview;
 pub(crate) mod recent;

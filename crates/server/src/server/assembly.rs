@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use farcall_protocol::{Codec, Compression, ServerPolicy, StreamPolicy};
 use farcall_transport::Listener;
 #[cfg(feature = "tls")]
 use farcall_transport::{Address, ListenError, TlsServer};
@@ -12,6 +13,7 @@ use super::handle::ServerHandle;
 use super::inner::ServerInner;
 use super::state::ServerState;
 use crate::error::BuildError;
+use crate::limits::Limits;
 
 /// Creates a server of its state and its listeners.
 ///
@@ -27,6 +29,17 @@ pub(super) fn assemble(
     let registrations = advertisement.registrations(state.router.services(), &addresses)?;
     let inner = ServerInner::new(state, addresses, registrations);
     Ok(Server::new(listeners, ServerHandle::new(inner)))
+}
+
+/// Returns the terms that the server agrees to in handshakes.
+pub(super) fn policy(limits: &Limits, codecs: Option<Vec<Codec>>, without_compression: bool) -> ServerPolicy {
+    ServerPolicy::default()
+        .codecs(codecs.unwrap_or_else(Codec::built_in))
+        .handle_timeout(limits.handle_timeout)
+        .compression(if without_compression { Vec::new() } else { Compression::built_in() })
+        .max_frame_bytes(limits.max_frame_bytes)
+        .max_in_flight(limits.max_in_flight)
+        .streams(StreamPolicy::new(limits.stream_window, limits.max_streams))
 }
 
 /// Listens on an address.

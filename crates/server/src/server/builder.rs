@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use farcall_discovery::Registrar;
-use farcall_protocol::{BoxError, Codec, Compression, IntoMethodError, ServerPolicy, StreamPolicy};
+use farcall_protocol::{BoxError, Codec, IntoMethodError};
 #[cfg(not(feature = "tls"))]
 use farcall_transport::Listener;
 #[cfg(feature = "tls")]
@@ -19,15 +19,16 @@ use tower_service::Service as TowerService;
 
 use super::Server;
 use super::advertisement::Advertisement;
-use super::assembly::assemble;
 #[cfg(feature = "tls")]
 use super::assembly::listen;
+use super::assembly::{assemble, policy};
 use super::registrations::Target;
 use super::state::ServerState;
 use crate::auth::authenticate::Authenticate;
 use crate::call::offload_runtime::{OffloadRuntime, TokioOffload};
 use crate::error::{BuildError, ServeError};
 use crate::limits::Limits;
+use crate::observe::load::LoadReporting;
 use crate::once::calls::OnceCalls;
 use crate::once::options::OnceOptions;
 use crate::service::handler::{Request, Response};
@@ -70,6 +71,7 @@ pub struct ServerBuilder {
     /// The methods that are declared `once` by their full names.
     once: Vec<String>,
     once_options: OnceOptions,
+    load: Option<LoadReporting>,
     codecs: Option<Vec<Codec>>,
     without_compression: bool,
     without_reserved_methods: bool,
@@ -299,6 +301,13 @@ impl ServerBuilder {
         self
     }
 
+    /// Reports the server's load to its clients, in the metadata of responses, for balancers such as
+    /// [`ReportedLoad`](farcall_discovery::ReportedLoad). Default: it is not reported.
+    pub fn report_load(mut self, reporting: LoadReporting) -> Self {
+        self.load = Some(reporting);
+        self
+    }
+
     /// Adds a codec to those that are built in.
     pub fn codec(mut self, codec: Codec) -> Self {
         self.codecs.get_or_insert_with(Codec::built_in).push(codec);
@@ -465,16 +474,10 @@ impl ServerBuilder {
         let once = OnceCalls::new(&self.once_options, TaskTracker::new());
         let router = Router::new(self.services, &self.layers, !self.without_reserved_methods, &once)?;
         let once_store = router.has_once().then(|| once.store_name());
-        let policy = ServerPolicy::default()
-            .codecs(self.codecs.unwrap_or_else(Codec::built_in))
-            .handle_timeout(self.limits.handle_timeout)
-            .compression(if self.without_compression { Vec::new() } else { Compression::built_in() })
-            .max_frame_bytes(self.limits.max_frame_bytes)
-            .max_in_flight(self.limits.max_in_flight)
-            .streams(StreamPolicy::new(self.limits.stream_window, self.limits.max_streams))
-            .once_store(once_store);
+        let policy = policy(&self.limits, self.codecs, self.without_compression).once_store(once_store);
         let offload = self.offload.unwrap_or_else(|| Arc::new(TokioOffload::new()));
-        let state = ServerState::new(router, self.limits, policy, self.authenticate, offload, once);
+        let state =
+            ServerState::new(router, self.limits, policy, self.authenticate, offload, once, self.load);
         Ok((state, self.advertisement))
     }
 }

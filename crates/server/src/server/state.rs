@@ -15,6 +15,7 @@ use crate::call::offload_runtime::OffloadRuntime;
 use crate::connection::turn::BusyConnections;
 use crate::limits::Limits;
 use crate::memory_budget::{MemoryBudget, Shortage};
+use crate::observe::load::{LoadReporter, LoadReporting};
 use crate::observe::recent::RecentCalls;
 use crate::observe::refusals::Refusals;
 use crate::once::calls::OnceCalls;
@@ -61,6 +62,10 @@ pub(crate) struct ServerState {
     pub(crate) offload: Arc<OffloadPool>,
     /// Owns the tasks of connections and of calls: the server has stopped when it is empty.
     pub(crate) tasks: TaskTracker,
+    /// Responses of this many bytes and more are looked at before they are sent: all of them, if load is reported.
+    min_watched_response: usize,
+    /// `None` if the server does not report its load.
+    load: Option<LoadReporter>,
     /// Sent when the server drains: handshakes are refused, and handlers can end early.
     pub(crate) drain: DrainSignal,
 }
@@ -73,6 +78,7 @@ impl ServerState {
         authenticate: Option<Arc<dyn Authenticate>>,
         offload: Arc<dyn OffloadRuntime>,
         once: Arc<OnceCalls>,
+        load: Option<LoadReporting>,
     ) -> Arc<Self> {
         let memory = MemoryBudget::new(limits.memory());
         let max_in_flight = limits.max_in_flight_in_all.unwrap_or(usize::MAX);
@@ -98,6 +104,8 @@ impl ServerState {
             offload: OffloadPool::new(offload),
             tasks: once.tasks().clone(),
             once,
+            min_watched_response: if load.is_some() { 0 } else { MIN_REFUSED_RESPONSE },
+            load: load.map(LoadReporter::new),
             drain: DrainSignal::new(),
         })
     }
@@ -208,17 +216,26 @@ impl ServerState {
     }
 
     /// Replaces a response by an error if its connection may not hold it. A share is exceeded by one response
-    /// at most.
+    /// at most. Attaches the load of the server, if that is reported and due.
     // In place, since a response is large to be moved.
     #[inline]
     pub(crate) fn keep_within_budget(&self, response: &mut Response, calls: &InFlightCalls) {
         let bytes = response.body.len();
-        if bytes >= MIN_REFUSED_RESPONSE {
-            self.keep_within_shares(response, bytes, calls);
+        if bytes >= self.min_watched_response {
+            self.watch_response(response, bytes, calls);
         }
     }
 
     #[inline(never)]
+    fn watch_response(&self, response: &mut Response, bytes: usize, calls: &InFlightCalls) {
+        if bytes >= MIN_REFUSED_RESPONSE {
+            self.keep_within_shares(response, bytes, calls);
+        }
+        if let Some(load) = self.load.as_ref().filter(|_| !calls.is_local()) {
+            load.attach(response, calls, self.in_flight.load(Relaxed), self.overload.as_deref());
+        }
+    }
+
     fn keep_within_shares(&self, response: &mut Response, bytes: usize, calls: &InFlightCalls) {
         let Err(shortage) = calls.memory().check_response(bytes) else { return };
         if self.make_room(calls, shortage, bytes) {
