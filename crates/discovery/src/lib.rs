@@ -32,7 +32,8 @@ mod static_list;
 pub use self::backoff::{Backoff, Jitter};
 pub use self::balance::{
     Balancer, BalancerFn, Candidate, Candidates, ConsistentHash, KeySource, LeastLoaded, Load, PeakEwma,
-    PickRequest, Picker, Random, RoundRobin, Subset, WeightedRoundRobin, ZoneFirst, balancer_fn,
+    PickRequest, Picker, Random, ReportedLoad, RoundRobin, Subset, WeightedRoundRobin, ZoneFirst,
+    balancer_fn,
 };
 pub use self::discovery::{
     Discovery, EndpointList, Publisher, SourceError, Subscription, other_services, publisher, publisher_from,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use farcall_discovery::{
     AdvertisedState, Balancer, Candidate, Candidates, ConsistentHash, Endpoint, KeySource, LeastLoaded,
-    PeakEwma, PickRequest, Random, RoundRobin, Subset, WeightedRoundRobin, ZoneFirst,
+    PeakEwma, PickRequest, Random, ReportedLoad, RoundRobin, Subset, WeightedRoundRobin, ZoneFirst,
 };
 use farcall_transport::Address;
 use proptest::prelude::*;
@@ -17,6 +17,7 @@ fn balancers() -> Vec<Box<dyn Balancer>> {
         Box::new(WeightedRoundRobin),
         Box::new(LeastLoaded),
         Box::new(PeakEwma),
+        Box::new(ReportedLoad::default()),
         Box::new(ConsistentHash::by_key()),
         Box::new(ConsistentHash::by_key().unbounded()),
         Box::new(ConsistentHash::by_key().load_factor(1.0)),

@@ -7,6 +7,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::task::Waker;
 
+use farcall_discovery::Load;
 use farcall_protocol::time::later;
 use farcall_protocol::{Code, Execution, Negotiated};
 use farcall_runtime::time::{Instant, timeout_at};
@@ -236,6 +237,11 @@ impl Connection {
     /// Returns the name of the server's store of keys; `None` if it carries out no calls once.
     pub(crate) fn once_store(&self) -> Option<&Arc<str>> {
         self.negotiated().once_store.as_ref()
+    }
+
+    /// Has the load that the server reports recorded there.
+    pub(super) fn report_load_to(&self, load: &Arc<Load>) {
+        self.shared().report_load_to(Arc::clone(load));
     }
 
     /// Returns the number of calls in flight, including cancelled ones that the server has not confirmed yet.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use farcall_discovery::Load;
 use farcall_runtime::time::{Instant, sleep_until};
 use farcall_transport::Address;
 use futures::StreamExt as _;
@@ -43,6 +44,11 @@ impl ConnectionPool {
     /// Creates a pool of one connection that was opened elsewhere and cannot be dialed again.
     pub(crate) fn over(connection: Connection) -> Self {
         Self { slots: Box::new([ConnectionSlot::over(connection)]), turn: AtomicUsize::new(0) }
+    }
+
+    /// Has the load that the server reports recorded there.
+    pub(crate) fn report_load_to(&self, load: &Arc<Load>) {
+        self.slots.iter().for_each(|slot| slot.report_load_to(load));
     }
 
     pub(crate) fn endpoint(&self) -> &Address {

@@ -39,6 +39,9 @@ impl Response {
     #[inline]
     pub(super) fn from_reply(reply: ReplyParts, handle: Arc<Handle>) -> Result<Self, RpcError> {
         let ReplyParts { error, metadata, flags, body } = reply;
+        if let Some(metadata) = &metadata {
+            handle.shared().read_load(metadata);
+        }
         let body = if flags.contains(Flags::COMPRESSED) { decompress(&body, &handle) } else { Ok(body) };
         let Some(status) = error else {
             return match body {

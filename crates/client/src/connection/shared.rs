@@ -1,14 +1,16 @@
 //! The state that a connection's task and its callers share: the calls in flight, and the outgoing bytes.
 
-use std::sync::OnceLock;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 #[cfg(not(all(test, shuttle)))]
 use std::sync::{Mutex, MutexGuard, PoisonError, atomic::AtomicBool};
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use bytes::Buf;
-use farcall_protocol::{Body, HeaderRef, Kind, Negotiated, Outbox, Seq};
+use farcall_discovery::Load;
+use farcall_protocol::metadata::LOAD;
+use farcall_protocol::{Body, HeaderRef, Kind, LoadReport, Metadata, Negotiated, Outbox, Seq};
 use farcall_runtime::time::Instant;
 use farcall_transport::Address;
 #[cfg(not(all(test, shuttle)))]
@@ -61,6 +63,8 @@ pub(super) struct Shared {
     pub(super) answer_timeout: Option<Duration>,
     /// The reason why the connection takes no more calls, and since when.
     closed: OnceLock<(String, Instant)>,
+    /// The load of the endpoint, for what the server reports; empty if no balancer sees it.
+    load: OnceLock<Arc<Load>>,
 }
 
 struct State {
@@ -125,6 +129,24 @@ impl Shared {
             outbox_bytes: options.outbox_bytes,
             answer_timeout: options.answer_timeout,
             closed: OnceLock::new(),
+            load: OnceLock::new(),
+        }
+    }
+
+    /// Has the load that the server reports recorded there.
+    pub(super) fn report_load_to(&self, load: Arc<Load>) {
+        load.forget_reports();
+        // Once, when the connection is dialed.
+        let _ = self.load.set(load);
+    }
+
+    /// Records the load that the metadata of a response reports, if it does. Values that are not valid are ignored.
+    #[cold]
+    pub(super) fn read_load(&self, metadata: &Metadata) {
+        if let Some(load) = self.load.get()
+            && let Some(report) = metadata.get(LOAD).and_then(LoadReport::parse)
+        {
+            load.record_report(report);
         }
     }
 

@@ -4,11 +4,11 @@ use std::any::Any;
 use std::fmt;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
-use farcall_discovery::Backoff;
+use farcall_discovery::{Backoff, Load};
 use farcall_protocol::time::later;
 use farcall_protocol::{Code, EscapedText, Execution, panic_message};
 use farcall_runtime::task::AbortHandle;
@@ -38,6 +38,8 @@ struct Shared {
     can_dial: bool,
     /// The connection in use, read without a lock.
     current: ArcSwapOption<Connection>,
+    /// The place for the load that the server reports; empty if the channel has one endpoint.
+    load: OnceLock<Arc<Load>>,
     state: Mutex<State>,
 }
 
@@ -109,9 +111,16 @@ impl ConnectionSlot {
                 options,
                 can_dial,
                 current,
+                load: OnceLock::new(),
                 state: Mutex::new(State::new()),
             }),
         }
+    }
+
+    /// Has the load that the server reports recorded there, for connections that are dialed from now on.
+    pub(super) fn report_load_to(&self, load: &Arc<Load>) {
+        // Once, before the first dial.
+        let _ = self.shared.load.set(Arc::clone(load));
     }
 
     /// Returns the other side's address.
@@ -380,6 +389,9 @@ impl Shared {
             Ok(connection) => {
                 state.connected = Some(now);
                 state.failed = None;
+                if let Some(load) = self.load.get() {
+                    connection.report_load_to(load);
+                }
                 self.current.store(Some(Arc::new(connection.clone())));
             }
             Err(error) => {

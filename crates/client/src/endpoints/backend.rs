@@ -90,10 +90,12 @@ impl Backend {
         totals: &Totals,
     ) -> Self {
         let failure_limit = outlier_detection.limit();
+        let load = Arc::default();
+        pool.report_load_to(&load);
         Self {
             id,
             pool,
-            load: Arc::default(),
+            load,
             latency: Arc::clone(totals.latency_shard(id)),
             counters: Counters::default(),
             failures: AtomicU32::new(0),
@@ -174,6 +176,7 @@ impl Backend {
             connections: self.pool.count_ready(),
             in_flight: self.load.in_flight(),
             latency: self.load.latency(),
+            reported_load: self.load.report_at(Instant::now(), Duration::ZERO, Duration::MAX),
             calls: self.counters.calls.load(Ordering::Relaxed),
             failures: self.counters.errors.load(Ordering::Relaxed),
         }

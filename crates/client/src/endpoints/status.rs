@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use farcall_discovery::Endpoint;
+use farcall_protocol::LoadReport;
 
 use crate::error::RpcError;
 
@@ -23,6 +24,8 @@ pub struct EndpointStatus {
     pub in_flight: usize,
     /// The moving average of latency, which rises at once and falls slowly; zero if unknown.
     pub latency: Duration,
+    /// The load that its server reports, as a moving average; `None` if it reports none, or has not for 3 minutes.
+    pub reported_load: Option<LoadReport>,
     /// Attempts of calls that were made there since the endpoint was found.
     pub calls: u64,
     /// Those of them that ended with an error, the method's own included.

@@ -3,9 +3,12 @@
 use std::collections::HashMap;
 
 use farcall_client::Channel;
-use farcall_discovery::{ConsistentHash, RoundRobin, WeightedRoundRobin};
+use farcall_discovery::{ConsistentHash, ReportedLoad, RoundRobin, WeightedRoundRobin};
+use farcall_server::LoadReporting;
 
-use super::support::{Line, Running, User, list, over, script, serve_at, until, who};
+use tokio::time::timeout;
+
+use super::support::{Line, MS, PATIENCE, Running, User, list, over, script, serve_at, until, who};
 
 fn serve(name: &'static str) -> Running {
     serve_at(name, "tcp@127.0.0.1:0", |builder| {
@@ -84,4 +87,33 @@ async fn key_moves_if_its_endpoint_is_gone() {
     let second = home(channel.clone()).await;
     assert_ne!(second, first);
     assert_eq!(home(channel.clone()).await, second);
+}
+
+#[tokio::test]
+async fn calls_follow_the_load_that_servers_report() {
+    let serve = |name, utilization: f64| {
+        let reporting = LoadReporting::default().interval(10 * MS).utilization(move || utilization);
+        serve_at(name, "tcp@127.0.0.1:0", |builder| builder.report_load(reporting))
+    };
+    // Of the same calls the first uses all of its capacity, and the other a tenth.
+    let (busy, idle) = (serve("busy", 1.0), serve("idle", 0.1));
+    let channel = over(&[&busy, &idle]).balancer(ReportedLoad::default().blackout(500 * MS)).build().unwrap();
+    assert!(channel.endpoints().iter().all(|one| one.reported_load.is_none()));
+    let follows = async {
+        loop {
+            let before = [busy.calls(), idle.calls()];
+            for _ in 0..200 {
+                who(&channel).await;
+            }
+            if idle.calls() - before[1] > 2 * (busy.calls() - before[0]) {
+                return;
+            }
+        }
+    };
+    timeout(PATIENCE, follows).await.expect("the idle one gets more");
+    let loads: Vec<_> = channel.endpoints().iter().map(|one| one.reported_load.unwrap()).collect();
+    assert!(loads.iter().all(|load| load.calls_per_second > 0.0), "{loads:?}");
+    let mut utilization: Vec<_> = loads.iter().map(|load| load.utilization.unwrap()).collect();
+    utilization.sort_by(f64::total_cmp);
+    assert_eq!(utilization, [0.1, 1.0]);
 }

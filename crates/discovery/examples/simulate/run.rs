@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use farcall_discovery::{Balancer, Candidate, Candidates, Endpoint, PickRequest};
+use farcall_protocol::LoadReport;
 use farcall_transport::Address;
 
 /// A server that works at a number of calls at once, for an exponentially distributed time each. Others
@@ -31,6 +32,20 @@ pub(crate) struct Scenario {
     /// Calls that arrive, as a part of what all servers together can do.
     pub(crate) load: f64,
     pub(crate) calls: usize,
+    /// Clients that make the calls, each with a balancer.
+    pub(crate) clients: usize,
+    /// The load that servers report to them.
+    pub(crate) reports: Reports,
+}
+
+/// The load that servers report.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Reports {
+    None,
+    /// Calls a second, and in flight.
+    Calls,
+    /// The same, and the part of its workers that are busy.
+    Utilization,
 }
 
 /// The outcome of a scenario.
@@ -59,6 +74,7 @@ struct Call {
     /// The amount of work; 1 is the mean.
     work: f64,
     user: u32,
+    client: usize,
 }
 
 /// Ordered by time, in nanoseconds; of those at once the arrival of the lower number comes first.
@@ -72,6 +88,46 @@ enum What {
 struct Working {
     busy: u32,
     waiting: VecDeque<usize>,
+    window: Window,
+    /// The number of the last report.
+    reports: u64,
+    report: Option<LoadReport>,
+}
+
+/// The work of a server since its last report.
+#[derive(Default)]
+struct Window {
+    /// When it began, in nanoseconds.
+    begin: u64,
+    answered: f64,
+    /// The sum of the calls in flight at each answer.
+    in_flight: f64,
+    /// Time that workers have worked, in nanoseconds.
+    worked: f64,
+}
+
+/// The interval of reports, as in `LoadReporting`.
+const REPORT_INTERVAL: u64 = 500_000_000;
+
+impl Working {
+    /// Counts a call that was answered after this work.
+    fn answered(&mut self, server: &Server, worked: f64, now: u64, reports: Reports) {
+        self.window.answered += 1.0;
+        self.window.in_flight += f64::from(self.busy) + self.waiting.len() as f64;
+        self.window.worked += worked;
+        let took = (now - self.window.begin) as f64;
+        if reports == Reports::None || took < REPORT_INTERVAL as f64 {
+            return;
+        }
+        let Window { answered, in_flight, worked, .. } = std::mem::take(&mut self.window);
+        let report = LoadReport::new(answered / took * 1e9, in_flight / answered);
+        self.report = Some(match reports {
+            Reports::Utilization => report.with_utilization(worked / took / f64::from(server.workers)),
+            _ => report,
+        });
+        self.reports += 1;
+        self.window.begin = now;
+    }
 }
 
 /// Runs a scenario with a balancer, in virtual time.
@@ -83,8 +139,10 @@ pub(crate) fn run(scenario: &Scenario, balancer: &dyn Balancer) -> Outcome {
 
 async fn simulate(scenario: &Scenario, balancer: &dyn Balancer) -> Outcome {
     fastrand::seed(SEED);
-    let candidates = candidates(&scenario.servers);
-    let picker = balancer.picker(&candidates);
+    let clients: Vec<Candidates> = (0..scenario.clients).map(|_| candidates(&scenario.servers)).collect();
+    let pickers: Vec<_> = clients.iter().map(|candidates| balancer.picker(candidates)).collect();
+    // The number of the last report that each client has of each server.
+    let mut told = vec![vec![0; scenario.servers.len()]; scenario.clients];
     let calls = calls(scenario);
     let mut servers: Vec<Working> = scenario.servers.iter().map(|_| Working::default()).collect();
     let mut counts = vec![0_usize; servers.len()];
@@ -101,18 +159,28 @@ async fn simulate(scenario: &Scenario, balancer: &dyn Balancer) -> Outcome {
                     events.push(Reverse((next.arrives, What::Arrives(call + 1))));
                 }
                 let key = calls[call].user.to_string();
-                let index = picker.pick(&PickRequest::new(Some(key.as_bytes()), &[]));
-                candidates.usable[index].load.started();
+                let client = calls[call].client;
+                let index = pickers[client].pick(&PickRequest::new(Some(key.as_bytes()), &[]));
+                clients[client].usable[index].load.started();
                 counts[index] += 1;
                 servers[index].waiting.push_back(call);
                 index
             }
             What::IsDone(index, call) => {
                 let latency = Duration::from_nanos(now - calls[call].arrives);
-                candidates.usable[index].load.ended();
-                candidates.usable[index].load.record_latency(latency);
+                let client = calls[call].client;
+                let load = &clients[client].usable[index].load;
+                load.ended();
+                load.record_latency(latency);
                 latencies.push(latency.as_secs_f64() * 1e3);
-                servers[index].busy -= 1;
+                let (server, working) = (&scenario.servers[index], &mut servers[index]);
+                let worked = calls[call].work * server.takes.as_nanos() as f64;
+                working.answered(server, worked, now, scenario.reports);
+                working.busy -= 1;
+                if let Some(report) = working.report.filter(|_| told[client][index] != working.reports) {
+                    told[client][index] = working.reports;
+                    load.record_report(report);
+                }
                 index
             }
         };
@@ -134,12 +202,18 @@ fn calls(scenario: &Scenario) -> Vec<Call> {
     let mut exponential = |mean: f64| -mean * (1.0 - chance.f64()).ln();
     let capacity: f64 = scenario.servers.iter().map(Server::capacity).sum();
     let apart = 1e9 / (capacity * scenario.load);
+    let mut of_clients = fastrand::Rng::with_seed(SEED + 1);
     let mut arrives = 0.0;
     let mut call = || {
         arrives += exponential(apart);
         // A cube prefers small numbers: the first of a thousand users makes a tenth of the calls.
         let user = (USERS * (1.0 - (-exponential(1.0)).exp()).powi(3)) as u32;
-        Call { arrives: arrives as u64, work: exponential(1.0), user }
+        Call {
+            arrives: arrives as u64,
+            work: exponential(1.0),
+            user,
+            client: of_clients.usize(..scenario.clients),
+        }
     };
     (0..scenario.calls).map(|_| call()).collect()
 }

@@ -51,7 +51,7 @@ pub(crate) fn leaves(size: usize) -> Churn {
         let before = members(size, client, &all);
         without.iter().map(move |list| added(&before, &members(size, client, list))).collect::<Vec<_>>()
     };
-    Churn::of((0..CLIENTS).flat_map(changes).collect())
+    Churn::of(&(0..CLIENTS).flat_map(changes).collect::<Vec<_>>())
 }
 
 /// Returns the changes while all servers restart, some at a time, with the same addresses: each leaves and comes back.
@@ -63,12 +63,12 @@ pub(crate) fn restart(size: usize) -> Churn {
         let members: Vec<_> = lists.iter().map(|list| members(size, client, list)).collect();
         members.windows(2).map(|pair| added(&pair[0], &pair[1])).sum()
     };
-    Churn::of((0..CLIENTS / 2).map(changes).collect())
+    Churn::of(&(0..CLIENTS / 2).map(changes).collect::<Vec<_>>())
 }
 
 impl Churn {
     /// Counts changes of clients.
-    fn of(changes: Vec<usize>) -> Self {
+    fn of(changes: &[usize]) -> Self {
         let clients = changes.len() as f64;
         Self {
             clients: changes.iter().filter(|changes| **changes > 0).count() as f64 / clients,

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use farcall_discovery::{
-    Balancer, ConsistentHash, LeastLoaded, PeakEwma, Random, RoundRobin, WeightedRoundRobin, ZoneFirst,
+    Balancer, ConsistentHash, LeastLoaded, PeakEwma, Random, ReportedLoad, RoundRobin, WeightedRoundRobin,
+    ZoneFirst,
 };
 
-use crate::run::{Scenario, Server, run};
+use crate::run::{Reports, Scenario, Server, run};
 use crate::{keys, subsets, zones};
 
 const CALLS: usize = 20_000;
@@ -19,6 +20,7 @@ pub(crate) fn all() -> Vec<String> {
         balancers("One slow server of five, at 70% of their total capacity", &one_slow(0.7)),
         balancers("One slow server of five, at 10%", &one_slow(0.1)),
         balancers("Weights 1 to 5, at 70%", &weighted()),
+        reported_load(),
         moved_keys(),
         zones(),
         spread(),
@@ -28,12 +30,46 @@ pub(crate) fn all() -> Vec<String> {
 
 fn one_slow(load: f64) -> Scenario {
     let server = |index| Server { weight: 100, workers: 8, takes: if index == 0 { SLOW } else { QUICK } };
-    Scenario { servers: (0..5).map(server).collect(), load, calls: CALLS }
+    scenario((0..5).map(server).collect(), load)
 }
 
 fn weighted() -> Scenario {
     let server = |weight: u16| Server { weight, workers: 2 * u32::from(weight), takes: QUICK };
-    Scenario { servers: (1..=5).map(server).collect(), load: 0.7, calls: CALLS }
+    scenario((1..=5).map(server).collect(), 0.7)
+}
+
+/// One client, and servers that do not report their load.
+fn scenario(servers: Vec<Server>, load: f64) -> Scenario {
+    Scenario { servers, load, calls: CALLS, clients: 1, reports: Reports::None }
+}
+
+/// Many clients that make few calls each, and a server at half speed.
+fn reported_load() -> String {
+    const HALF: Duration = Duration::from_millis(20);
+    let server = |index| Server { weight: 100, workers: 8, takes: if index == 0 { HALF } else { QUICK } };
+    let run_with = |reports, balancer: &dyn Balancer| {
+        let scenario = scenario((0..5).map(server).collect(), 0.85);
+        run(&Scenario { calls: 3 * CALLS, clients: 100, reports, ..scenario }, balancer)
+    };
+    let reported = ReportedLoad::default().blackout(Duration::from_secs(1));
+    let all: [(&str, Reports, Box<dyn Balancer>); 6] = [
+        ("`Random`", Reports::None, Box::new(Random)),
+        ("`WeightedRoundRobin`", Reports::None, Box::new(WeightedRoundRobin)),
+        ("`LeastLoaded`", Reports::None, Box::new(LeastLoaded)),
+        ("`PeakEwma`", Reports::None, Box::new(PeakEwma)),
+        ("`ReportedLoad`, of calls", Reports::Calls, Box::new(reported)),
+        ("`ReportedLoad`, of utilization", Reports::Utilization, Box::new(reported)),
+    ];
+    let header = ["", "half speed", "the others, each", "p50", "p90", "p99", "max"].map(String::from);
+    let row = |(name, reports, balancer): &(&str, Reports, Box<dyn Balancer>)| {
+        let outcome = run_with(*reports, &**balancer);
+        let others = outcome.shares[1..].iter().sum::<f64>() / 4.0;
+        let shares = [outcome.shares[0], others].map(percent);
+        let latencies = [0.5, 0.9, 0.99, 1.0].map(|part| milliseconds(outcome.percentile(part)));
+        [(*name).to_owned()].into_iter().chain(shares).chain(latencies).collect()
+    };
+    let title = "One of five servers at half speed, 100 clients, at 85% of the total capacity";
+    table(title, &header, all.iter().map(row))
 }
 
 fn balancers(title: &str, scenario: &Scenario) -> String {

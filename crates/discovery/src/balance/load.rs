@@ -1,11 +1,14 @@
 //! The load of an endpoint, as a client sees it.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use farcall_protocol::LoadReport;
 use farcall_runtime::time::Instant;
 
-/// The load of an endpoint that a client has seen: calls in flight, and their latency. Without locks.
+/// The load of an endpoint: calls in flight and their latency, as this client has seen them, without locks; and what the server has
+/// reported.
 #[derive(Debug)]
 // A cache line of its own (two, since they are fetched in pairs), so that calls to one endpoint do
 // not slow those to the next.
@@ -17,7 +20,24 @@ pub struct Load {
     /// When that was last changed, in nanoseconds since `born`.
     changed: AtomicU64,
     born: Instant,
+    /// Locked for each report, and when a balancer looks at it, which is not for each call.
+    reported: Mutex<Option<Reported>>,
 }
+
+/// The reports of a server.
+#[derive(Clone, Copy, Debug)]
+struct Reported {
+    /// The moving average.
+    mean: LoadReport,
+    /// The first one after a pause.
+    first: Instant,
+    last: Instant,
+}
+
+/// The part of a moving average that the last report makes, as a divisor: what few calls tell is noisy.
+const SMOOTHING: f64 = 4.0;
+/// Reports after a longer pause than this start afresh.
+const MAX_REPORT_AGE: Duration = Duration::from_secs(180);
 
 /// The time after which what was measured counts for 1/e.
 const DECAY: Duration = Duration::from_secs(10);
@@ -29,6 +49,7 @@ impl Default for Load {
             latency: AtomicU64::new(0),
             changed: AtomicU64::new(0),
             born: Instant::now(),
+            reported: Mutex::new(None),
         }
     }
 }
@@ -92,6 +113,36 @@ impl Load {
         self.latency.store(next, Ordering::Relaxed);
     }
 
+    /// The server has reported this load.
+    pub fn record_report(&self, report: LoadReport) {
+        let now = Instant::now();
+        let mut reported = self.reported();
+        let going_on = reported.filter(|reported| now - reported.last < MAX_REPORT_AGE);
+        *reported = Some(match going_on {
+            Some(Reported { mean, first, .. }) => Reported { mean: smoothed(mean, report), first, last: now },
+            None => Reported { mean: report, first: now, last: now },
+        });
+    }
+
+    /// Forgets what the server has reported, as when it may have started again.
+    pub fn forget_reports(&self) {
+        *self.reported() = None;
+    }
+
+    /// Returns the moving average of the reported loads, if there are reports for at least `blackout`, and the last one is younger
+    /// than `expiry`.
+    #[must_use]
+    pub fn report_at(&self, now: Instant, blackout: Duration, expiry: Duration) -> Option<LoadReport> {
+        let reported = (*self.reported())?;
+        let is_young = now.saturating_duration_since(reported.last) < expiry.min(MAX_REPORT_AGE);
+        let lasts = now.saturating_duration_since(reported.first) >= blackout;
+        (is_young && lasts).then_some(reported.mean)
+    }
+
+    fn reported(&self) -> MutexGuard<'_, Option<Reported>> {
+        self.reported.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn age_at(&self, now: Instant) -> u64 {
         u64::try_from(now.saturating_duration_since(self.born).as_nanos()).unwrap_or(u64::MAX)
     }
@@ -100,4 +151,14 @@ impl Load {
 /// Returns the share of what was known `age` nanoseconds ago that still counts.
 fn faded(age: u64) -> f64 {
     (-(age as f64) / DECAY.as_nanos() as f64).exp()
+}
+
+fn smoothed(mean: LoadReport, report: LoadReport) -> LoadReport {
+    let towards = |mean: f64, value: f64| mean + (value - mean) / SMOOTHING;
+    let next = LoadReport::new(
+        towards(mean.calls_per_second, report.calls_per_second),
+        towards(mean.in_flight, report.in_flight),
+    );
+    let utilization = report.utilization.map(|value| towards(mean.utilization.unwrap_or(value), value));
+    utilization.map_or(next, |utilization| next.with_utilization(utilization))
 }
