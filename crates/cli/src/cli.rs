@@ -3,8 +3,8 @@
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    bench, call, complete, completions, describe, doctor, health, ls, man, ping, registry, schema, template,
-    top,
+    bench, call, complete, completions, describe, doctor, health, ls, man, new, ping, registry, schema,
+    template, top,
 };
 use crate::exit;
 
@@ -30,6 +30,7 @@ pub(crate) enum Command {
     Template(template::TemplateArgs),
     Schema(schema::SchemaArgs),
     Top(top::TopArgs),
+    New(new::NewArgs),
     Completions(completions::CompletionsArgs),
     CompleteWords(complete::CompleteArgs),
     Man(man::ManArgs),

@@ -9,6 +9,7 @@ pub(crate) mod doctor;
 pub(crate) mod health;
 pub(crate) mod ls;
 pub(crate) mod man;
+pub(crate) mod new;
 pub(crate) mod ping;
 pub(crate) mod registry;
 pub(crate) mod schema;
@@ -37,6 +38,7 @@ pub(crate) async fn run(command: Command, environment: &Environment) -> Result<E
         Command::CompleteWords(args) => complete::run::<Cli>(&args).await,
         Command::Completions(args) => completions::run::<Cli>(&args),
         Command::Man(args) => man::run::<Cli>(&args),
+        Command::New(args) => new::run(&args),
         Command::Bench(args) => bench::run(args, environment).await,
     }
 }

@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::support::{Files, arith, background, command, farcall, until};
 
 /// A registry in this process; returns its URL.
-fn registry() -> String {
+pub(crate) fn registry() -> String {
     background(|| async {
         let config = Config::new(RegistryOptions::default()).listen("127.0.0.1:0");
         let server = Server::bind(config).await.unwrap();
