@@ -7,11 +7,16 @@ mod support;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
+use farcall_test_browser::Browser;
 use rustix::process::Signal;
 use tempfile::TempDir;
 
 use self::support::{Demo, Ended, SOON, runs, signal, within};
+
+/// A script that hides the scroll bars of a page, which are no part of its picture.
+const WITHOUT_BARS: &str = "document.documentElement.style.scrollbarWidth = 'none'";
 
 /// More calls than any test waits for.
 const ENDLESS: [&str; 2] = ["--repeat", "1000000000"];
@@ -38,6 +43,12 @@ fn endless(input: &Path, options: &[&str]) -> (Demo, Vec<i32>) {
 
 /// The pids of a job's registry and its three servers, as it tells them.
 fn cluster(job: &mut Demo) -> Vec<i32> {
+    cluster_with_lines(job).0
+}
+
+/// The same, with the lines that tell them.
+fn cluster_with_lines(job: &mut Demo) -> (Vec<i32>, Vec<String>) {
+    let mut lines = Vec::new();
     let pids = ["registry", "server-1", "server-2", "server-3"].map(|name| {
         let line = job.line();
         let name = if name == "registry" && line.starts_with("etcd") { "etcd" } else { name };
@@ -46,11 +57,13 @@ fn cluster(job: &mut Demo) -> Vec<i32> {
         let (pid, seen) = pid.split_once(')').unwrap();
         let is_seen = seen.starts_with(", seen at http://127.0.0.1:") && seen.ends_with("/debug/farcall");
         assert_eq!(is_seen, name.starts_with("server-"), "{line:?}");
-        pid.parse().unwrap()
+        let pid = pid.parse().unwrap();
+        lines.push(line);
+        pid
     });
     let found = job.line();
     assert!(found.starts_with("Text found at 3 servers, its calls seen at http://127.0.0.1:"), "{found:?}");
-    pids.to_vec()
+    (pids.to_vec(), lines)
 }
 
 #[track_caller]
@@ -178,6 +191,47 @@ fn kept_cluster_can_be_inspected_until_ctrl_c() {
         job.ended().assert_code(0);
         assert_gone(&pids);
     }
+}
+
+/// `FARCALL_PICTURES=docs/pictures` writes the pictures of README and of the registry's page.
+#[tokio::test]
+async fn pages_show_the_cluster_at_work() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let input = ["--input", root.join("docs").to_str().unwrap()].map(str::to_owned);
+    let mut job = Demo::start([&input[..], &ENDLESS.map(str::to_owned)].concat());
+    let (pids, lines) = cluster_with_lines(&mut job);
+    let url =
+        |line: &str| line[line.find("http://").unwrap()..].split([' ', ')', ',']).next().unwrap().to_owned();
+    let pictures = std::env::var_os("FARCALL_PICTURES").map(|folder| root.join(folder));
+    let browser = Browser::start().await;
+    browser.scheme("light").await;
+
+    browser.screen(1100, 620, false).await;
+    browser.open(&url(&lines[1])).await;
+    browser.shows("Text.count").await;
+    browser
+        .sees(
+            "[...document.querySelectorAll('#tiles *')].some((e) => /^[1-9][\\d.,]*k?$/.test(e.textContent))",
+        )
+        .await;
+    if let Some(folder) = &pictures {
+        // The method that is called comes first, and its charts have points for half a minute.
+        browser.click("#methods th.h-rate button").await;
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        browser.script(WITHOUT_BARS).await;
+        browser.screenshot(folder.join("debug-page.png")).await;
+    }
+    browser.screen(1100, 520, false).await;
+    browser.open(&url(&lines[0])).await;
+    browser.shows("Text").await;
+    browser.sees("/ ago$/.test(document.querySelector('td.seen').innerText.trim())").await;
+    if let Some(folder) = &pictures {
+        browser.script(WITHOUT_BARS).await;
+        browser.screenshot(folder.join("registry-page.png")).await;
+    }
+    job.signal(Signal::INT);
+    drop(job);
+    assert_gone(&pids);
 }
 
 #[test]

@@ -258,6 +258,14 @@ mod documents {
     #[doc = include_str!("../../../docs/SECURITY.md")]
     struct Security;
 
+    #[cfg(feature = "server")]
+    #[doc = include_str!("../../../docs/OVERLOAD.md")]
+    struct Overload;
+
+    #[cfg(feature = "client")]
+    #[doc = include_str!("../../../docs/BALANCING.md")]
+    struct Balancing;
+
     #[cfg(all(feature = "server", feature = "client"))]
     #[doc = include_str!("../../../docs/STREAMS.md")]
     struct Streams;
