@@ -262,7 +262,7 @@ mod documents {
     #[doc = include_str!("../../../docs/OVERLOAD.md")]
     struct Overload;
 
-    #[cfg(feature = "client")]
+    #[cfg(all(feature = "server", feature = "client"))]
     #[doc = include_str!("../../../docs/BALANCING.md")]
     struct Balancing;
 
