@@ -32,7 +32,7 @@ const MAX_BYTES: usize = 256;
 const MAX_VALUE: f64 = 1e9;
 
 impl LoadReport {
-    /// Creates a report of these calls a second, and so many in flight.
+    /// Creates a report of calls a second and calls in flight.
     #[must_use]
     pub const fn new(calls_per_second: f64, in_flight: f64) -> Self {
         Self { utilization: None, calls_per_second, in_flight }

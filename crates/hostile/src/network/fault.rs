@@ -21,7 +21,7 @@ pub(super) enum Fault {
     DnsChange,
 }
 
-/// What is promised about a fault beyond what always holds: that calls end in time, once, and with the truth.
+/// The promise about a fault beyond what always holds: that calls end in time, once, and with the truth.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Promise {
     /// `true` if no connection may be lost, and calls with a limit of 3 s must be answered.

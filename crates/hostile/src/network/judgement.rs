@@ -30,7 +30,7 @@ pub(super) struct Observed {
     pub(super) records: Records,
     pub(super) marks: Marks,
     pub(super) lag: ClockLag,
-    /// How often each call has begun at a server.
+    /// The number of times that each call has begun at a server.
     pub(super) begun: HashMap<u64, u32>,
     /// The time until the server had no connection of a client any more.
     pub(super) server_noticed: Option<Duration>,

@@ -34,7 +34,7 @@ pub(super) struct Worked {
     pub(super) text: String,
 }
 
-/// What a server holds for its clients.
+/// The things that a server holds for its clients.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(super) struct Holds {
     pub(super) connections: usize,

@@ -26,7 +26,7 @@ const LIMITS: [Duration; 3] = [Duration::from_millis(500), Duration::from_secs(1
 pub(super) const MAX_LIMIT: Duration = Duration::from_secs(3);
 /// The time beyond its limit after which a call counts as one that does not end.
 const MAX_END: Duration = Duration::from_secs(10);
-/// One of so many calls is large.
+/// The number of calls of which one is large.
 const LARGE_EACH: u64 = 16;
 const LARGE_BYTES: usize = 32 * 1024;
 /// The pause of a client whose call without a limit has ended.
