@@ -39,10 +39,16 @@ pub(crate) fn run(args: &NewArgs) -> Result<ExitCode, Failure> {
         (None, Some(url)) => Source::Git(url.clone()),
         (None, None) => Source::Published,
     };
+    let note = match &source {
+        Source::Path(_) => {
+            "farcall is a folder of this machine, which the build of an image does not see: change that in Cargo.toml first\n"
+        }
+        Source::Git(_) | Source::Published => "",
+    };
     let folder = Path::new(&args.name);
     let files = Project { names, source }.write(folder)?;
     output::print(&format!(
-        "{files} files in {name}; next:\n  cd {name} && cargo test\n  cargo run --bin {name}-server\n  cargo run --bin {name}-client -- greet Ada\n",
+        "{files} files in {name}; next:\n  cd {name} && cargo test\n  cargo run --bin {name}-server\n  cargo run --bin {name}-client -- greet Ada\n{note}",
         name = args.name
     ))?;
     Ok(ExitCode::SUCCESS)
