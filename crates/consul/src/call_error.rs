@@ -1,11 +1,11 @@
 //! [`CallError`]: the error of a request to Consul's agent.
 
-use std::error::Error;
 use std::time::Duration;
 
+use farcall_discovery::source::http::{BodyError, describe_failure};
 use farcall_discovery::{RegistrarError, RegistrarErrorKind};
 use farcall_protocol::text;
-use farcall_tls::{FileError, in_words};
+use farcall_tls::FileError;
 use farcall_transport::HumanDuration;
 
 #[derive(Debug, thiserror::Error)]
@@ -30,13 +30,7 @@ impl CallError {
     /// Creates the error of a request without a complete answer. Its text is the innermost cause, such as
     /// `Connection refused`.
     pub(crate) fn unreachable(error: reqwest::Error) -> Self {
-        let mut cause: &dyn Error = &error;
-        while let Some(source) = cause.source() {
-            cause = source;
-        }
-        let what = if error.is_connect() { "connecting failed" } else { "the connection broke" };
-        let message = format!("{what}: {}", in_words(&cause.to_string()));
-        Self::Unreachable { message, source: Some(error) }
+        Self::Unreachable { message: describe_failure(&error), source: Some(error) }
     }
 
     /// Returns `true` if the check or the service is not known. Agents before 1.11 say so with status 500.
@@ -49,6 +43,15 @@ impl CallError {
                     .any(|sentence| message.contains(sentence))
             }
             _ => false,
+        }
+    }
+}
+
+impl From<BodyError> for CallError {
+    fn from(error: BodyError) -> Self {
+        match error {
+            BodyError::Broken(error) => Self::unreachable(error),
+            BodyError::TooLong(limit) => Self::TooLong(limit),
         }
     }
 }

@@ -2,25 +2,23 @@
 
 use std::time::Duration;
 
+use farcall_discovery::source::Token;
+use farcall_discovery::source::http::{self, read_body};
 use farcall_protocol::EscapedText;
-use farcall_tls::{Pem, add_roots, add_system_roots, client_config, read_file};
+use farcall_tls::client_config;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::header::HeaderMap;
-use reqwest::{Method, Response, Url, redirect};
-use rustls::RootCertStore;
+use reqwest::{Method, Response, Url};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
-use tracing::warn;
 
 use crate::call_error::{CallError, excerpt};
 use crate::error::ConsulOptionsError;
-use crate::options::{ConsulOptions, Token};
+use crate::options::ConsulOptions;
 
 /// The maximum length of an answer, in bytes: some 30,000 instances, each with its node and its checks.
 const MAX_ANSWER_BYTES: usize = 64 * 1024 * 1024;
-/// The longest token, in bytes.
-const MAX_TOKEN_BYTES: u64 = 64 * 1024;
 /// The header of the token.
 const TOKEN_HEADER: &str = "X-Consul-Token";
 /// The characters of a segment of a path that are written as they are.
@@ -44,25 +42,8 @@ pub(crate) struct Answer<A> {
 impl Client {
     pub(crate) fn new(options: &ConsulOptions) -> Result<Self, ConsulOptionsError> {
         options.check()?;
-        let mut roots = RootCertStore::empty();
-        for pem in &options.extra_roots {
-            add_roots(&mut roots, "extra root certificate", &Pem::Text(pem.clone()), &[])?;
-        }
-        if options.agent.scheme() == "https"
-            && let Err(error) = add_system_roots(&mut roots)
-        {
-            warn!(%error, "only the extra root certificates are trusted");
-        }
-        // Also without TLS: the client would otherwise look for a provider of cryptography that was never installed.
-        let http = reqwest::Client::builder()
-            .tls_backend_preconfigured(client_config(roots, None, &[])?)
-            // Answers must come from the agent, and the token must not go anywhere else.
-            .no_proxy()
-            .redirect(redirect::Policy::none())
-            // A peer that vanished under a query that waits is noticed by the kernel.
-            .tcp_keepalive(Duration::from_secs(10))
-            .build()
-            .map_err(ConsulOptionsError::Client)?;
+        let roots = http::trusted_roots(&options.extra_roots, options.agent.scheme() == "https")?;
+        let http = http::client(client_config(roots, None, &[])?).map_err(ConsulOptionsError::Client)?;
         Ok(Self {
             http,
             agent: options.agent.clone(),
@@ -88,7 +69,7 @@ impl Client {
         let answer = async {
             let response = self.send(Method::GET, path, query, None::<&()>).await?;
             let headers = response.headers().clone();
-            let bytes = read(response, MAX_ANSWER_BYTES).await?;
+            let bytes = read_body(response, MAX_ANSWER_BYTES).await?;
             let body = serde_json::from_slice(&bytes).map_err(|error| {
                 let beginning = excerpt(&String::from_utf8_lossy(&bytes[..bytes.len().min(200)]));
                 CallError::InvalidAnswer(format!("{error}, in `{beginning}`"))
@@ -126,7 +107,8 @@ impl Client {
         if let Some(body) = body {
             request = request.json(body);
         }
-        if let Some(token) = self.token()? {
+        // Its file is short, and most often in memory.
+        if let Some(token) = self.token.read(first_line)? {
             request = request.header(TOKEN_HEADER, token);
         }
         let response = request.send().await.map_err(CallError::unreachable)?;
@@ -135,22 +117,9 @@ impl Client {
             return Ok(response);
         }
         const MAX_ERROR_BYTES: usize = 64 * 1024; // a sentence is enough
-        let body = read(response, MAX_ERROR_BYTES).await?;
+        let body = read_body(response, MAX_ERROR_BYTES).await?;
         let message = excerpt(&String::from_utf8_lossy(&body));
         Err(CallError::Refused { status: status.as_u16(), message })
-    }
-
-    /// Reads the token. Its file is short, and most often in memory.
-    fn token(&self) -> Result<Option<String>, CallError> {
-        match &self.token {
-            Token::None => Ok(None),
-            Token::Text(token) => Ok(Some(token.clone())),
-            Token::File(path) => {
-                let bytes = read_file(path, MAX_TOKEN_BYTES)?;
-                let text = String::from_utf8_lossy(&bytes);
-                Ok(Some(text.lines().next().unwrap_or_default().trim().to_owned()))
-            }
-        }
     }
 }
 
@@ -159,17 +128,7 @@ pub(crate) fn segment(name: &str) -> impl std::fmt::Display {
     utf8_percent_encode(name, SEGMENT)
 }
 
-/// Reads the whole body, which is not longer than `limit`.
-async fn read(mut response: Response, limit: usize) -> Result<Vec<u8>, CallError> {
-    if response.content_length().is_some_and(|length| length > limit as u64) {
-        return Err(CallError::TooLong(limit));
-    }
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(CallError::unreachable)? {
-        if body.len() + chunk.len() > limit {
-            return Err(CallError::TooLong(limit));
-        }
-        body.extend_from_slice(&chunk);
-    }
-    Ok(body)
+/// Returns the token in a file, which is its first line.
+fn first_line(text: &str) -> &str {
+    text.lines().next().unwrap_or_default()
 }

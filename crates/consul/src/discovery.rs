@@ -3,15 +3,15 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::future::pending;
 use std::time::Duration;
 
+use farcall_discovery::source::{self, Outage};
 use farcall_discovery::{Backoff, Discovery, Endpoint, Instance, Jitter, Publisher, other_services};
 use farcall_transport::Scheme;
 use farcall_transport::log::LogThrottle;
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
-use tracing::{debug, info, warn};
+use tracing::warn;
 
 use crate::call_error::CallError;
 use crate::client::{Answer, Client, segment};
@@ -91,17 +91,8 @@ impl Discovery for ConsulDiscovery {
     }
 
     async fn run(self, publisher: Publisher) {
-        let noting = async {
-            let note = || async { self.services().await.ok().map(other_services) };
-            publisher.note_while_empty(note).await;
-            pending::<Infallible>().await
-        };
-        tokio::select! {
-            // Without a subscriber, a request under way is dropped.
-            () = publisher.closed() => {}
-            never = self.follow(&publisher) => match never {},
-            never = noting => match never {},
-        }
+        let others = || async { self.services().await.ok().map(other_services) };
+        source::run(&publisher, self.follow(&publisher), others).await;
     }
 
     fn try_clone(&self) -> Option<Self> {
@@ -111,20 +102,14 @@ impl Discovery for ConsulDiscovery {
 
 impl ConsulDiscovery {
     async fn follow(&self, publisher: &Publisher) -> Infallible {
-        let place = self.describe();
-        let (mut failures, mut rate) = (BACKOFF, RATE);
-        let (log, log_of_entries) = (LogThrottle::new(), LogThrottle::new());
+        let mut outage = Outage::new("Consul", self.describe(), BACKOFF);
+        let (mut rate, log_of_entries) = (RATE, LogThrottle::new());
         let mut index = 0;
         loop {
             let asked = Instant::now();
             match self.ask(index, &log_of_entries).await {
                 Ok((answered, endpoints)) => {
-                    if failures.failures() > 0
-                        && let Some(line) = log.permit()
-                    {
-                        info!(place, suppressed = line.suppressed, "Consul answers again");
-                    }
-                    failures.reset();
+                    outage.end();
                     publisher.publish(endpoints);
                     index = next_index(index, answered);
                     if asked.elapsed() > WAITED {
@@ -133,18 +118,9 @@ impl ConsulDiscovery {
                     sleep(rate.next_pause()).await;
                 }
                 Err(error) => {
-                    let failed = failures.failures();
-                    if failed == 0
-                        && let Some(line) = log.permit()
-                    {
-                        warn!(place, %error, suppressed = line.suppressed, "Consul cannot be read; the last list stays in force");
-                    } else {
-                        debug!(place, %error, failed, "Consul still cannot be read");
-                    }
-                    publisher.failed(error.to_string());
                     // The next one is answered at once: a query that waits would not tell that Consul is back.
                     index = 0;
-                    sleep(failures.next_pause()).await;
+                    sleep(outage.failed(publisher, &error)).await;
                 }
             }
         }

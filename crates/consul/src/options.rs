@@ -1,11 +1,11 @@
 //! [`ConsulOptions`]: the agent, the token and the limits. The requests are left to the other files.
 
-use std::fmt;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use farcall_discovery::Instance;
+use farcall_discovery::source::Token;
+use farcall_discovery::source::http::{self, UrlFault};
 use reqwest::Url;
 
 use crate::error::ConsulOptionsError;
@@ -32,6 +32,7 @@ const MIN_TIMEOUT: Duration = Duration::from_millis(1);
 #[derive(Clone, Debug)]
 pub struct ConsulOptions {
     pub(crate) agent: Url,
+    /// The token; of a file, the first line.
     pub(crate) token: Token,
     pub(crate) extra_roots: Vec<Vec<u8>>,
     pub(crate) datacenter: Option<String>,
@@ -39,15 +40,6 @@ pub struct ConsulOptions {
     pub(crate) ttl: Duration,
     pub(crate) request_timeout: Duration,
     pub(crate) wait: Duration,
-}
-
-/// The source of the token.
-#[derive(Clone)]
-pub(crate) enum Token {
-    None,
-    Text(String),
-    /// The first line of the file, read for each request.
-    File(PathBuf),
 }
 
 impl ConsulOptions {
@@ -150,33 +142,8 @@ impl ConsulOptions {
 }
 
 fn parse_url(text: &str) -> Result<Url, ConsulOptionsError> {
-    let wrong = |reason: Arc<dyn std::error::Error + Send + Sync>| ConsulOptionsError::Url {
-        // It may have a password in it, which logs need not see.
-        url: text.rsplit_once('@').map_or(text, |(_, place)| place).to_owned(),
-        reason,
-    };
-    let url = Url::parse(text).map_err(|error| wrong(Arc::new(error)))?;
-    let fault = if !matches!(url.scheme(), "http" | "https") {
-        "its scheme is neither `http` nor `https`"
-    } else if !url.username().is_empty() || url.password().is_some() {
-        "a user and a password do not belong here; set the token with `ConsulOptions::token`"
-    } else if url.query().is_some() || url.fragment().is_some() {
-        "something stands behind the path"
-    } else {
-        return Ok(url);
-    };
-    Err(wrong(Box::<dyn std::error::Error + Send + Sync>::from(fault).into()))
-}
-
-/// Without the token.
-impl fmt::Debug for Token {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::None => f.write_str("None"),
-            Self::Text(_) => f.write_str("Text(..)"),
-            Self::File(path) => f.debug_tuple("File").field(path).finish(),
-        }
-    }
+    let parsed = http::parse_url(text, "; set the token with `ConsulOptions::token`");
+    parsed.map_err(|UrlFault { url, reason }| ConsulOptionsError::Url { url, reason })
 }
 
 #[cfg(test)]
@@ -187,9 +154,7 @@ mod tests {
     fn unusable_options_are_refused_with_a_reason() {
         for (url, expected) in [
             ("127.0.0.1:8500", "is no URL of a Consul agent"),
-            ("consul://a", "neither `http` nor `https`"),
-            ("https://me:hush@a", "do not belong here"),
-            ("https://a?x", "behind the path"),
+            ("https://me:hush@a", "do not belong here; set the token with `ConsulOptions::token`"),
         ] {
             let error = ConsulOptions::new(url).unwrap_err().to_string();
             assert!(error.contains(expected) && !error.contains("hush"), "{url}: {error}");

@@ -25,6 +25,9 @@ mod instance;
 mod keep_registered;
 mod memory;
 mod registrar;
+/// Parts that the project's sources share; they change without notice.
+#[doc(hidden)]
+pub mod source;
 #[cfg(all(feature = "dns-srv", not(target_family = "wasm")))]
 mod srv;
 mod static_list;

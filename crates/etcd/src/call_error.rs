@@ -5,8 +5,8 @@ use std::fmt;
 use std::time::Duration;
 
 use farcall_discovery::RegistrarErrorKind;
+use farcall_discovery::source::http::{BodyError, describe_failure};
 use farcall_protocol::text;
-use farcall_tls::in_words;
 use farcall_transport::HumanDuration;
 
 use crate::wire::ErrorAnswer;
@@ -62,6 +62,15 @@ impl CallError {
     }
 }
 
+impl From<BodyError> for CallErrorKind {
+    fn from(error: BodyError) -> Self {
+        match error {
+            BodyError::Broken(error) => Self::unreachable(error),
+            BodyError::TooLong(limit) => Self::TooLong(limit),
+        }
+    }
+}
+
 impl fmt::Display for CallError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for error in &self.before {
@@ -97,13 +106,7 @@ impl CallErrorKind {
     /// Creates the error of a request without a complete answer. Its text is the innermost cause, such as
     /// `Connection refused`.
     pub(crate) fn unreachable(error: reqwest::Error) -> Self {
-        let mut cause: &dyn Error = &error;
-        while let Some(source) = cause.source() {
-            cause = source;
-        }
-        let what = if error.is_connect() { "connecting failed" } else { "the connection broke" };
-        let message = format!("{what}: {}", in_words(&cause.to_string()));
-        Self::Unreachable { message, source: Some(error) }
+        Self::Unreachable { message: describe_failure(&error), source: Some(error) }
     }
 
     /// Returns `true` if another endpoint may succeed: the cause is the endpoint, not the request.

@@ -6,8 +6,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use farcall_discovery::source::http::{self, read_body};
+use reqwest::Response;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE};
-use reqwest::{Response, redirect};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
@@ -50,15 +51,7 @@ enum Token {
 impl Client {
     pub(crate) fn new(config: &EtcdOptions) -> Result<Self, EtcdOptionsError> {
         config.check()?;
-        let http = reqwest::Client::builder()
-            .tls_backend_preconfigured(tls::configure(config)?)
-            // Answers must come from the configured endpoints, and tokens must not go anywhere else.
-            .no_proxy()
-            .redirect(redirect::Policy::none())
-            // A peer that vanished under a silent watch is noticed by the kernel, too.
-            .tcp_keepalive(Duration::from_secs(10))
-            .build()
-            .map_err(EtcdOptionsError::Client)?;
+        let http = http::client(tls::configure(config)?).map_err(EtcdOptionsError::Client)?;
         Ok(Self(Arc::new(Inner {
             http,
             endpoints: config.endpoints.clone(),
@@ -174,7 +167,7 @@ impl Client {
         request: &impl Serialize,
     ) -> Result<Vec<u8>, CallErrorKind> {
         let response = self.answer(index, method, request).await?;
-        read(response, MAX_ANSWER_BYTES).await
+        Ok(read_body(response, MAX_ANSWER_BYTES).await?)
     }
 
     /// Sends a request, again with another token if the first one is refused. Returns an answer that is a success.
@@ -223,7 +216,7 @@ impl Client {
         }
         // Pages of errors may be long; a sentence is enough.
         const MAX_ERROR_BYTES: usize = 64 * 1024;
-        Err(CallErrorKind::refused(status.as_u16(), &read(response, MAX_ERROR_BYTES).await?))
+        Err(CallErrorKind::refused(status.as_u16(), &read_body(response, MAX_ERROR_BYTES).await?))
     }
 
     /// Returns the token; `None` if etcd requires none.
@@ -241,7 +234,7 @@ impl Client {
             serde_json::to_vec(&request).map_err(|error| CallErrorKind::InvalidAnswer(error.to_string()))?;
         match self.post(index, "auth/authenticate", body.into(), None).await {
             Ok(response) => {
-                let answer: AuthenticateAnswer = parse(&read(response, MAX_ANSWER_BYTES).await?)?;
+                let answer: AuthenticateAnswer = parse(&read_body(response, MAX_ANSWER_BYTES).await?)?;
                 let token: Arc<str> = answer.token.into();
                 self.set_token(Token::Valid(Arc::clone(&token)));
                 Ok(Some(token))
@@ -258,21 +251,6 @@ impl Client {
     fn set_token(&self, token: Token) {
         *self.0.token.lock().unwrap_or_else(PoisonError::into_inner) = token;
     }
-}
-
-/// Reads the whole body, which is not longer than `limit`.
-async fn read(mut response: Response, limit: usize) -> Result<Vec<u8>, CallErrorKind> {
-    if response.content_length().is_some_and(|length| length > limit as u64) {
-        return Err(CallErrorKind::TooLong(limit));
-    }
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(CallErrorKind::unreachable)? {
-        if body.len() + chunk.len() > limit {
-            return Err(CallErrorKind::TooLong(limit));
-        }
-        body.extend_from_slice(&chunk);
-    }
-    Ok(body)
 }
 
 fn parse<A: DeserializeOwned>(body: &[u8]) -> Result<A, CallErrorKind> {

@@ -4,13 +4,12 @@
 //! reads again, which finds the changes in between.
 
 use std::convert::Infallible;
-use std::future::pending;
 use std::time::Duration;
 
+use farcall_discovery::source::{self, Outage};
 use farcall_discovery::{Backoff, Discovery, Instance, Jitter, Publisher, other_services};
-use farcall_transport::log::LogThrottle;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
-use tracing::{debug, info, warn};
+use tracing::debug;
 
 use crate::call_error::{CallError, CallErrorKind};
 use crate::client::Client;
@@ -76,17 +75,8 @@ impl Discovery for EtcdDiscovery {
 
     async fn run(mut self, publisher: Publisher) {
         let (client, keys) = (self.client.clone(), self.listing.keys().clone());
-        let noting = async {
-            let note = || async { services(&client, &keys).await.ok().map(other_services) };
-            publisher.note_while_empty(note).await;
-            pending::<Infallible>().await
-        };
-        tokio::select! {
-            // Without a subscriber, a request under way is dropped.
-            () = publisher.closed() => {}
-            never = self.follow(&publisher) => match never {},
-            never = noting => match never {},
-        }
+        let others = || async { services(&client, &keys).await.ok().map(other_services) };
+        source::run(&publisher, self.follow(&publisher), others).await;
     }
 
     fn try_clone(&self) -> Option<Self> {
@@ -119,38 +109,23 @@ pub(crate) async fn services(client: &Client, keys: &Keys) -> Result<Vec<String>
 
 impl EtcdDiscovery {
     async fn follow(&mut self, publisher: &Publisher) -> Infallible {
-        let place = self.describe();
-        let (mut reads, mut watches) = (BACKOFF, BACKOFF);
-        let log = LogThrottle::new();
+        let mut outage = Outage::new("etcd", self.describe(), BACKOFF);
+        let mut watches = BACKOFF;
         let mut was_short = false;
         let mut pause = Duration::ZERO;
         loop {
             sleep(pause).await;
             if let Err(error) = self.read().await {
-                let failed_reads = reads.failures();
-                if failed_reads == 0
-                    && let Some(line) = log.permit()
-                {
-                    warn!(place, %error, suppressed = line.suppressed, "etcd cannot be read; the last list stays in force");
-                } else {
-                    debug!(place, %error, failed_reads, "etcd still cannot be read");
-                }
-                publisher.failed(error.to_string());
-                pause = reads.next_pause();
+                pause = outage.failed(publisher, &error);
                 continue;
             }
-            if reads.failures() > 0
-                && let Some(line) = log.permit()
-            {
-                info!(place, suppressed = line.suppressed, "etcd is read again");
-            }
-            reads.reset();
+            outage.end();
             publisher.publish(self.listing.endpoints());
 
             let began = Instant::now();
             let Err(error) = self.watch(publisher).await;
             let lasted = began.elapsed();
-            debug!(place, %error, ?lasted, "a watch ended; reading the list again");
+            debug!(place = outage.place(), %error, ?lasted, "a watch ended; reading the list again");
             // The first watch that ends soon may be chance, and the list may have changed already. If none
             // lasts, the list is read every few seconds, which is good enough.
             let is_short = lasted < LASTING;

@@ -1,10 +1,10 @@
 //! [`CallError`]: the error of a request to the API server.
 
-use std::error::Error;
 use std::time::Duration;
 
+use farcall_discovery::source::http::{BodyError, describe_failure};
 use farcall_protocol::text;
-use farcall_tls::{FileError, TlsError, in_words};
+use farcall_tls::{FileError, TlsError};
 use farcall_transport::HumanDuration;
 
 use crate::wire::Status;
@@ -65,13 +65,7 @@ impl CallError {
     /// Creates the error of a request without a complete answer. Its text is the innermost cause, such as
     /// `Connection refused`.
     pub(crate) fn unreachable(error: reqwest::Error) -> Self {
-        let mut cause: &dyn Error = &error;
-        while let Some(source) = cause.source() {
-            cause = source;
-        }
-        let what = if error.is_connect() { "connecting failed" } else { "the connection broke" };
-        let message = format!("{what}: {}", in_words(&cause.to_string()));
-        Self::Unreachable { message, source: Some(error) }
+        Self::Unreachable { message: describe_failure(&error), source: Some(error) }
     }
 
     /// Returns the pause that the API server requests.
@@ -79,6 +73,15 @@ impl CallError {
         match self {
             Self::Refused { retry_after, .. } => *retry_after,
             _ => None,
+        }
+    }
+}
+
+impl From<BodyError> for CallError {
+    fn from(error: BodyError) -> Self {
+        match error {
+            BodyError::Broken(error) => Self::unreachable(error),
+            BodyError::TooLong(limit) => Self::TooLong(limit),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use farcall_discovery::source::http::read_body;
 use reqwest::header::{ACCEPT, AUTHORIZATION, RETRY_AFTER};
 use reqwest::{Response, Url};
 use tokio::time::timeout;
@@ -48,7 +49,8 @@ impl Client {
         if !after.is_empty() {
             url.query_pairs_mut().append_pair("continue", after);
         }
-        let answer = self.within_limit(async { read(self.get(url).await?, MAX_ANSWER_BYTES).await }).await?;
+        let answer =
+            self.within_limit(async { Ok(read_body(self.get(url).await?, MAX_ANSWER_BYTES).await?) }).await?;
         let list: SliceList = serde_json::from_slice(&answer).map_err(|error| {
             let beginning = excerpt(&String::from_utf8_lossy(&answer[..answer.len().min(300)]));
             CallError::InvalidAnswer(format!("{error}, in `{beginning}`"))
@@ -99,7 +101,7 @@ impl Client {
         let retry_after =
             response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
         const MAX_ERROR_BYTES: usize = 64 * 1024; // a sentence is enough
-        Err(CallError::refused(status.as_u16(), retry_after, &read(response, MAX_ERROR_BYTES).await?))
+        Err(CallError::refused(status.as_u16(), retry_after, &read_body(response, MAX_ERROR_BYTES).await?))
     }
 
     async fn within_limit<T>(
@@ -109,19 +111,4 @@ impl Client {
         let limit = self.request_timeout;
         timeout(limit, request).await.unwrap_or(Err(CallError::Timeout(limit)))
     }
-}
-
-/// Reads the whole body, which is not longer than `limit`.
-async fn read(mut response: Response, limit: usize) -> Result<Vec<u8>, CallError> {
-    if response.content_length().is_some_and(|length| length > limit as u64) {
-        return Err(CallError::TooLong(limit));
-    }
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(CallError::unreachable)? {
-        if body.len() + chunk.len() > limit {
-            return Err(CallError::TooLong(limit));
-        }
-        body.extend_from_slice(&chunk);
-    }
-    Ok(body)
 }

@@ -5,14 +5,13 @@
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;
-use std::future::pending;
 use std::time::Duration;
 
+use farcall_discovery::source::{self, Outage};
 use farcall_discovery::{Backoff, Discovery, Jitter, Publisher, other_services};
 use farcall_transport::Scheme;
-use farcall_transport::log::LogThrottle;
 use tokio::time::{Instant, sleep, timeout_at};
-use tracing::{debug, info, warn};
+use tracing::debug;
 
 use crate::call_error::CallError;
 use crate::client::{Client, SERVICE_LABEL};
@@ -124,17 +123,8 @@ impl Discovery for KubernetesDiscovery {
 
     async fn run(mut self, publisher: Publisher) {
         let client = self.client.clone();
-        let noting = async {
-            let note = || async { services(&client).await.ok().map(other_services) };
-            publisher.note_while_empty(note).await;
-            pending::<Infallible>().await
-        };
-        tokio::select! {
-            // Without a subscriber, a request under way is dropped.
-            () = publisher.closed() => {}
-            never = self.follow(&publisher) => match never {},
-            never = noting => match never {},
-        }
+        let others = || async { services(&client).await.ok().map(other_services) };
+        source::run(&publisher, self.follow(&publisher), others).await;
     }
 
     fn try_clone(&self) -> Option<Self> {
@@ -160,9 +150,8 @@ async fn services(client: &Client) -> Result<BTreeSet<String>, CallError> {
 
 impl KubernetesDiscovery {
     async fn follow(&mut self, publisher: &Publisher) -> Infallible {
-        let place = self.describe();
-        let (mut failures, mut watches) = (BACKOFF, BACKOFF);
-        let log = LogThrottle::new();
+        let mut outage = Outage::new("Kubernetes", self.describe(), BACKOFF);
+        let mut watches = BACKOFF;
         let mut was_short = false;
         loop {
             let step = match self.version.is_empty() {
@@ -171,18 +160,13 @@ impl KubernetesDiscovery {
             };
             let mut watch = match step {
                 Ok(step) => {
-                    if failures.failures() > 0
-                        && let Some(line) = log.permit()
-                    {
-                        info!(place, suppressed = line.suppressed, "Kubernetes answers again");
-                    }
-                    failures.reset();
+                    outage.end();
                     self.publish(publisher);
                     let Some(watch) = step else { continue };
                     watch
                 }
                 Err(CallError::Expired(reason)) if !self.version.is_empty() => {
-                    debug!(place, reason, "the version is forgotten; listing again");
+                    debug!(place = outage.place(), reason, "the version is forgotten; listing again");
                     self.version.clear();
                     if was_short {
                         sleep(watches.next_pause()).await;
@@ -191,16 +175,7 @@ impl KubernetesDiscovery {
                     continue;
                 }
                 Err(error) => {
-                    let failed = failures.failures();
-                    if failed == 0
-                        && let Some(line) = log.permit()
-                    {
-                        warn!(place, %error, suppressed = line.suppressed, "Kubernetes cannot be read; the last list stays in force");
-                    } else {
-                        debug!(place, %error, failed, "Kubernetes still cannot be read");
-                    }
-                    publisher.failed(error.to_string());
-                    let pause = failures.next_pause();
+                    let pause = outage.failed(publisher, &error);
                     sleep(error.retry_after().map_or(pause, |requested| requested.max(pause))).await;
                     continue;
                 }
@@ -209,13 +184,13 @@ impl KubernetesDiscovery {
             let outcome = self.watch(&mut watch.stream, watch.until, publisher).await;
             let lasted = began.elapsed();
             match outcome {
-                Ok(()) => debug!(place, ?lasted, "a watch ended; another one goes on"),
+                Ok(()) => debug!(place = outage.place(), ?lasted, "a watch ended; another one goes on"),
                 Err(error @ CallError::Unreachable { .. }) => {
-                    debug!(place, %error, ?lasted, "a watch broke; another one goes on");
+                    debug!(place = outage.place(), %error, ?lasted, "a watch broke; another one goes on");
                 }
                 // The version is forgotten, or what it reports cannot be used: another watch would end in the same way.
                 Err(error) => {
-                    debug!(place, %error, ?lasted, "a watch failed; listing again");
+                    debug!(place = outage.place(), %error, ?lasted, "a watch failed; listing again");
                     self.version.clear();
                 }
             }

@@ -1,15 +1,16 @@
 //! [`Http`]: an HTTP client with the authorities and the token as they are in their files at the moment.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
+use farcall_discovery::source::Token;
+use farcall_discovery::source::http;
 use farcall_tls::{Pem, add_roots, add_system_roots, client_config, read_file};
-use reqwest::{Client, redirect};
+use reqwest::Client;
 use rustls::RootCertStore;
 
 use crate::call_error::CallError;
-use crate::limits::{MAX_ROOTS_BYTES, MAX_TOKEN_BYTES};
-use crate::options::{KubernetesOptions, Roots, Token};
+use crate::limits::MAX_ROOTS_BYTES;
+use crate::options::{KubernetesOptions, Roots};
 
 /// Makes clients. Clones share the last one, which keeps its connections until the authorities change.
 #[derive(Clone, Debug)]
@@ -40,14 +41,7 @@ impl Http {
 
     /// Returns a client and the token for the next request. Reads files, which block for a moment.
     pub(crate) fn prepare(&self) -> Result<(Client, Option<String>), CallError> {
-        let token = match &self.token {
-            Token::None => None,
-            Token::Text(token) => Some(token.clone()),
-            Token::File(path) => {
-                let bytes = read_file(path, MAX_TOKEN_BYTES)?;
-                Some(String::from_utf8_lossy(&bytes).trim().to_owned())
-            }
-        };
+        let token = self.token.read(|text| text)?;
         let pem = match &self.roots {
             Roots::System => Vec::new(),
             Roots::Pem(pem) => pem.clone(),
@@ -73,16 +67,6 @@ impl Http {
         } else if self.uses_tls {
             add_system_roots(&mut roots)?;
         }
-        // Also without TLS: the client would otherwise look for a provider of cryptography that was never installed.
-        let tls = client_config(roots, None, &[])?;
-        Client::builder()
-            .tls_backend_preconfigured(tls)
-            // Answers must come from the API server, and the token must not go anywhere else.
-            .no_proxy()
-            .redirect(redirect::Policy::none())
-            // A peer that vanished under a silent watch is noticed by the kernel.
-            .tcp_keepalive(Duration::from_secs(10))
-            .build()
-            .map_err(CallError::Client)
+        http::client(client_config(roots, None, &[])?).map_err(CallError::Client)
     }
 }

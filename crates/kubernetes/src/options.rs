@@ -1,11 +1,11 @@
 //! [`KubernetesOptions`]: the API server, the token and the limits. The requests are left to the other files.
 
-use std::fmt;
 use std::net::Ipv6Addr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
+use farcall_discovery::source::Token;
+use farcall_discovery::source::http::{self, UrlFault};
 use farcall_tls::read_file;
 use reqwest::Url;
 
@@ -32,19 +32,11 @@ const MAX_WATCH: Duration = Duration::from_secs(3600);
 pub struct KubernetesOptions {
     pub(crate) api: Url,
     pub(crate) namespace: String,
+    /// A kubelet replaces the token in its file before it expires.
     pub(crate) token: Token,
     pub(crate) roots: Roots,
     pub(crate) request_timeout: Duration,
     pub(crate) watch_for: Duration,
-}
-
-/// The source of the bearer token.
-#[derive(Clone)]
-pub(crate) enum Token {
-    None,
-    Text(String),
-    /// Read for each request: a kubelet replaces the token before it expires.
-    File(PathBuf),
 }
 
 /// The authorities to trust.
@@ -180,33 +172,7 @@ impl KubernetesOptions {
 }
 
 fn parse_url(text: &str) -> Result<Url, KubernetesOptionsError> {
-    let wrong = |reason: Arc<dyn std::error::Error + Send + Sync>| KubernetesOptionsError::Url {
-        // It may have a password in it, which logs need not see.
-        url: text.rsplit_once('@').map_or(text, |(_, place)| place).to_owned(),
-        reason,
-    };
-    let url = Url::parse(text).map_err(|error| wrong(Arc::new(error)))?;
-    let fault = if !matches!(url.scheme(), "http" | "https") {
-        "its scheme is neither `http` nor `https`"
-    } else if !url.username().is_empty() || url.password().is_some() {
-        "a user and a password do not belong here"
-    } else if url.query().is_some() || url.fragment().is_some() {
-        "something stands behind the path"
-    } else {
-        return Ok(url);
-    };
-    Err(wrong(Box::<dyn std::error::Error + Send + Sync>::from(fault).into()))
-}
-
-/// Without the token.
-impl fmt::Debug for Token {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::None => f.write_str("None"),
-            Self::Text(_) => f.write_str("Text(..)"),
-            Self::File(path) => f.debug_tuple("File").field(path).finish(),
-        }
-    }
+    http::parse_url(text, "").map_err(|UrlFault { url, reason }| KubernetesOptionsError::Url { url, reason })
 }
 
 #[cfg(test)]
@@ -230,9 +196,7 @@ mod tests {
     fn unusable_options_are_refused_with_a_reason() {
         for (url, namespace, expected) in [
             ("10.0.0.1:6443", "shop", "is no URL of an API server"),
-            ("ftp://a", "shop", "neither `http` nor `https`"),
             ("https://me:hush@a", "shop", "do not belong here"),
-            ("https://a?x", "shop", "behind the path"),
             ("https://a", "Shop", "`Shop` is no namespace"),
             ("https://a", "", "`` is no namespace"),
             ("https://a", "shop-", "`shop-` is no namespace"),

@@ -2,15 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;
-use std::future::pending;
 use std::time::Duration;
 
+use farcall_discovery::source::{self, Outage};
 use farcall_discovery::{Backoff, Discovery, Instance, Jitter, Publisher, other_services};
-use farcall_transport::log::LogThrottle;
 use futures::StreamExt;
 use futures::stream;
 use tokio::time::{Instant, interval, sleep, timeout_at};
-use tracing::{debug, info, warn};
+use tracing::debug;
 use zookeeper_client::{AddWatchMode, EventType, PersistentWatcher, SessionState, WatchedEvent};
 
 use crate::call_error::CallError;
@@ -79,17 +78,8 @@ impl Discovery for ZookeeperDiscovery {
 
     async fn run(mut self, publisher: Publisher) {
         let options = self.options.clone();
-        let noting = async {
-            let note = || async { services(&options).await.ok().map(other_services) };
-            publisher.note_while_empty(note).await;
-            pending::<Infallible>().await
-        };
-        tokio::select! {
-            // Without a subscriber, a request under way is dropped.
-            () = publisher.closed() => {}
-            never = self.follow(&publisher) => match never {},
-            never = noting => match never {},
-        }
+        let others = || async { services(&options).await.ok().map(other_services) };
+        source::run(&publisher, self.follow(&publisher), others).await;
     }
 
     fn try_clone(&self) -> Option<Self> {
@@ -116,40 +106,19 @@ async fn services(options: &ZookeeperOptions) -> Result<Vec<String>, CallError> 
 
 impl ZookeeperDiscovery {
     async fn follow(&mut self, publisher: &Publisher) -> Infallible {
-        let place = self.describe();
-        let (mut backoff, log) = (BACKOFF, LogThrottle::new());
+        let mut outage = Outage::new("ZooKeeper", self.describe(), BACKOFF);
         loop {
-            let Err(error) = self.session(publisher, &mut backoff, &place, &log).await;
-            let failures = backoff.failures();
-            if failures == 0
-                && let Some(line) = log.permit()
-            {
-                warn!(place, %error, suppressed = line.suppressed, "ZooKeeper cannot be read; the last list stays in force");
-            } else {
-                debug!(place, %error, failures, "ZooKeeper still cannot be read");
-            }
-            publisher.failed(error.to_string());
-            sleep(backoff.next_pause()).await;
+            let Err(error) = self.session(publisher, &mut outage).await;
+            sleep(outage.failed(publisher, &error)).await;
         }
     }
 
     /// Opens a session, and publishes what is there and each change until it is lost.
-    async fn session(
-        &mut self,
-        publisher: &Publisher,
-        backoff: &mut Backoff,
-        place: &str,
-        log: &LogThrottle,
-    ) -> Result<Infallible, CallError> {
+    async fn session(&mut self, publisher: &Publisher, outage: &mut Outage) -> Result<Infallible, CallError> {
         let session = Session::open(&self.options).await?;
         let mut watch = self.watch_and_read(&session).await?;
         publisher.publish(self.listing.endpoints());
-        if backoff.failures() > 0
-            && let Some(line) = log.permit()
-        {
-            info!(place, suppressed = line.suppressed, "ZooKeeper is read again");
-        }
-        backoff.reset();
+        outage.end();
         let mut confirming = interval(CONFIRMING);
         loop {
             // Cancel-safe: an event that was received is returned, and others wait in the watch.
@@ -160,7 +129,7 @@ impl ZookeeperDiscovery {
                         continue;
                     }
                     if self.has_missed_a_change(&session).await? {
-                        debug!(place, "the watch has missed a change; reading all nodes again");
+                        debug!(place = outage.place(), "the watch has missed a change; reading all nodes again");
                         watch = self.watch_and_read(&session).await?;
                         publisher.publish(self.listing.endpoints());
                     } else {

@@ -1,0 +1,145 @@
+//! HTTP as sources speak it: their URLs, their clients, and the bodies of answers. Requests are left to the sources.
+
+use std::error::Error;
+use std::sync::Arc;
+use std::time::Duration;
+
+use farcall_tls::{Pem, TlsError, add_roots, add_system_roots, in_words};
+use reqwest::{Client, Response, Url, redirect};
+use rustls::{ClientConfig, RootCertStore};
+use tracing::warn;
+
+/// A text that is no URL of a source.
+#[derive(Debug)]
+pub struct UrlFault {
+    /// The text, without a password.
+    pub url: String,
+    /// The error in it.
+    pub reason: Arc<dyn Error + Send + Sync>,
+}
+
+/// The reason why the body of an answer cannot be read.
+#[derive(Debug)]
+pub enum BodyError {
+    /// The connection broke.
+    Broken(reqwest::Error),
+    /// The body is longer than this many bytes.
+    TooLong(usize),
+}
+
+/// Parses the URL of a source. `instead` goes on with the sentence about a user and a password in it.
+///
+/// # Errors
+///
+/// The text is no URL, its scheme is neither `http` nor `https`, or it has a user, a password, a query or a fragment.
+pub fn parse_url(text: &str, instead: &str) -> Result<Url, UrlFault> {
+    let wrong = |reason| UrlFault {
+        // It may have a password in it, which logs need not see.
+        url: text.rsplit_once('@').map_or(text, |(_, place)| place).to_owned(),
+        reason,
+    };
+    let url = Url::parse(text).map_err(|error| wrong(Arc::new(error)))?;
+    let fault = if !matches!(url.scheme(), "http" | "https") {
+        "its scheme is neither `http` nor `https`".to_owned()
+    } else if !url.username().is_empty() || url.password().is_some() {
+        format!("a user and a password do not belong here{instead}")
+    } else if url.query().is_some() || url.fragment().is_some() {
+        "something stands behind the path".to_owned()
+    } else {
+        return Ok(url);
+    };
+    Err(wrong(Box::<dyn Error + Send + Sync>::from(fault).into()))
+}
+
+/// Returns these roots (PEM), and those of the system with `uses_tls`: reading them takes a while, and is not needed without TLS.
+///
+/// # Errors
+///
+/// A root cannot be parsed.
+pub fn trusted_roots(extra: &[Vec<u8>], uses_tls: bool) -> Result<RootCertStore, TlsError> {
+    let mut roots = RootCertStore::empty();
+    for pem in extra {
+        add_roots(&mut roots, "extra root certificate", &Pem::Text(pem.clone()), &[])?;
+    }
+    if uses_tls && let Err(error) = add_system_roots(&mut roots) {
+        warn!(%error, "only the extra root certificates are trusted");
+    }
+    Ok(roots)
+}
+
+/// Creates an HTTP client. It needs the TLS configuration also without TLS: it would otherwise look for a provider of cryptography that
+/// was never installed.
+///
+/// # Errors
+///
+/// As for [`reqwest::ClientBuilder::build`].
+pub fn client(tls: ClientConfig) -> reqwest::Result<Client> {
+    Client::builder()
+        .tls_backend_preconfigured(tls)
+        // Answers must come from the source that was named, and tokens must not go anywhere else.
+        .no_proxy()
+        .redirect(redirect::Policy::none())
+        // A peer that vanished under a silent watch is noticed by the kernel.
+        .tcp_keepalive(Duration::from_secs(10))
+        .build()
+}
+
+/// Reads the whole body, which is not longer than `limit` bytes.
+///
+/// # Errors
+///
+/// It is longer, or the connection broke.
+pub async fn read_body(mut response: Response, limit: usize) -> Result<Vec<u8>, BodyError> {
+    if response.content_length().is_some_and(|length| length > limit as u64) {
+        return Err(BodyError::TooLong(limit));
+    }
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(BodyError::Broken)? {
+        if body.len() + chunk.len() > limit {
+            return Err(BodyError::TooLong(limit));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}
+
+/// Describes the failure of a request without a complete answer by its innermost cause, such as `Connection refused`.
+#[must_use]
+pub fn describe_failure(error: &reqwest::Error) -> String {
+    let mut cause: &dyn Error = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    let what = if error.is_connect() { "connecting failed" } else { "the connection broke" };
+    format!("{what}: {}", in_words(&cause.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unusable_urls_are_refused_with_a_reason() {
+        for (url, expected) in [
+            ("127.0.0.1:8500", "relative URL without a base"),
+            ("consul://a", "its scheme is neither `http` nor `https`"),
+            ("ftp://a", "its scheme is neither `http` nor `https`"),
+            ("https://me:hush@a", "a user and a password do not belong here; elsewhere"),
+            ("https://me@a", "a user and a password do not belong here; elsewhere"),
+            ("https://a?x", "something stands behind the path"),
+            ("https://a/b#c", "something stands behind the path"),
+        ] {
+            let UrlFault { url: shown, reason } = parse_url(url, "; elsewhere").unwrap_err();
+            assert_eq!(reason.to_string(), expected, "{url}");
+            assert!(!shown.contains("hush"), "{shown}");
+        }
+        assert_eq!(parse_url("https://a:1/b", "").unwrap().as_str(), "https://a:1/b");
+    }
+
+    #[test]
+    fn root_that_is_none_is_refused() {
+        let error = trusted_roots(&[b"nothing".to_vec()], false).unwrap_err().to_string();
+        assert!(error.contains("the extra root certificate in the given PEM cannot be used"), "{error}");
+        assert!(trusted_roots(&[], false).unwrap().is_empty());
+    }
+}
