@@ -16,6 +16,8 @@ pub use farcall_schema::{MethodTypes, TypeSource};
 #[cfg(feature = "server")]
 pub use farcall_server::{Response, item_source};
 pub use serde;
+#[cfg(feature = "server")]
+use serde::Deserialize;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -99,6 +101,25 @@ where
 {
     let types = types.arguments(TypeSource::of::<Arguments>());
     service.typed_handler(info, types, farcall_server::from_fn(start, answer))
+}
+
+/// Adds a method that borrows its arguments to a service, like [`add_method`]. `Arguments` is the type of the arguments as they
+/// are described: with the lifetime `'static`.
+#[cfg(feature = "server")]
+pub fn add_borrowing_method<Arguments, Start, Fut, Output, Answer>(
+    service: crate::server::Service,
+    info: MethodInfo,
+    (start, answer, types): (Start, Answer, MethodTypes),
+) -> crate::server::Service
+where
+    Start: Fn(crate::server::Request) -> Fut + Send + Sync + 'static,
+    Arguments: Deserialize<'static>,
+    Fut: Future<Output = Result<Output, crate::Status>> + Send + 'static,
+    Output: Send + 'static,
+    Answer: Fn(&crate::protocol::Codec, Output) -> Response + Copy + Send + Sync + 'static,
+{
+    let types = types.arguments(TypeSource::of::<Arguments>());
+    service.typed_handler(info, types, farcall_server::from_borrowing_fn(start, answer))
 }
 
 /// Adds a streaming method to a service, like [`add_method`].

@@ -37,9 +37,12 @@ mod type_text;
 ///
 /// # The trait
 ///
-/// Every method is an `async fn` with `&self`; its parameters and its result are owned types that serde can
+/// Every method is an `async fn` with `&self`; its parameters and its result are types that serde can
 /// serialize and deserialize. The trait is implemented as written; the futures of its methods must be `Send`.
 ///
+/// - A parameter may be borrowed from the request: `&str`, `&[u8]`, `Cow<'_, str>`, `Cow<'_, [u8]>`, or a type of one's own with
+///   the lifetime `'_`. In MessagePack it is not copied then. The client takes the same types. Results are owned, and so are the
+///   arguments of methods that stream.
 /// - A first parameter `cx: &Context` receives the context of the call: deadline, metadata, peer. It is not
 ///   sent.
 /// - A parameter of type `farcall::Sender<T>` sends items of type `T` to the caller, one of type `farcall::Receiver<T>` receives

@@ -4,7 +4,8 @@ use syn::ext::IdentExt as _;
 use syn::{Ident, Pat, PatType, Type, TypePath};
 
 use crate::errors::Errors;
-use crate::type_rules::{self, ungrouped};
+use crate::type_rules::{self, Borrowed, ungrouped};
+use crate::type_text::type_text;
 
 /// A parameter that is sent, or a half of a stream.
 pub(crate) struct Parameter {
@@ -15,7 +16,7 @@ pub(crate) struct Parameter {
 impl Parameter {
     /// Parses a parameter that is sent.
     pub(crate) fn parse(parameter: &PatType, has_body: bool, errors: &mut Errors) -> Option<Self> {
-        type_rules::check(&parameter.ty, errors);
+        type_rules::check_argument(&parameter.ty, errors);
         Self::parse_name(parameter, has_body, errors)
     }
 
@@ -47,6 +48,25 @@ impl Parameter {
     /// Returns the name on the wire.
     pub(crate) fn name(&self) -> String {
         self.ident.unraw().to_string()
+    }
+
+    /// Returns `true` if the method borrows it from the request that it came in.
+    pub(crate) fn borrows(&self) -> bool {
+        type_rules::borrows(&self.ty)
+    }
+
+    /// Returns the reference that it is, if it is one.
+    pub(crate) fn reference(&self) -> Option<Borrowed> {
+        Borrowed::of(&self.ty)
+    }
+
+    /// Returns the type as it is described: the owned one for a reference.
+    pub(crate) fn described_type(&self) -> String {
+        match self.reference() {
+            Some(Borrowed::Text) => "String".to_owned(),
+            Some(Borrowed::Bytes) => "Bytes".to_owned(),
+            None => type_text(&self.ty),
+        }
     }
 
     /// Returns `true` if callers may omit it, because its type has the name `Option`.

@@ -6,7 +6,7 @@ use syn::{FnArg, Receiver, Signature, Type};
 use crate::errors::Errors;
 use crate::parameter::{Parameter, last_ident};
 use crate::streams::{self, Streams};
-use crate::type_rules::ungrouped;
+use crate::type_rules::{owned, ungrouped};
 
 /// The parameters of a method.
 #[derive(Default)]
@@ -48,10 +48,28 @@ impl Parameters {
                 parameters.add(sent, errors);
             }
         }
+        parameters.check_borrowing(errors);
         if let Some(variadic) = &signature.variadic {
             errors.add(variadic, "the number of parameters is fixed: write `Vec<T>`");
         }
         parameters
+    }
+
+    /// Checks that a method that streams owns its arguments: it goes on with other requests.
+    fn check_borrowing(&self, errors: &mut Errors) {
+        if self.streams.is_empty() {
+            return;
+        }
+        for parameter in self.sent.iter().filter(|parameter| parameter.borrows()) {
+            let message = match &parameter.ty {
+                Type::Reference(reference) => {
+                    format!("a method that streams owns its arguments: write `{}`", owned(&reference.elem))
+                }
+                _ => "a method that streams owns its arguments: write a type without `'_`, or `'static`"
+                    .to_owned(),
+            };
+            errors.add(&parameter.ty, message);
+        }
     }
 
     fn set_context(&mut self, index: usize, ty: &Type, errors: &mut Errors) {
@@ -81,6 +99,11 @@ impl Parameters {
             }
             self.sent.push(parameter);
         }
+    }
+
+    /// Returns `true` if an argument is borrowed from the request.
+    pub(crate) fn borrow(&self) -> bool {
+        self.sent.iter().any(Parameter::borrows)
     }
 
     /// Returns all parameters but the context, in order.

@@ -1,4 +1,4 @@
-//! The rules for types that can be sent: they are owned, and both sides can name them.
+//! The rules for types that can be sent: both sides can name them, and all but arguments are owned.
 
 use syn::visit::Visit;
 use syn::{Ident, Lifetime, Type, TypeImplTrait, TypeInfer, TypeReference};
@@ -6,9 +6,61 @@ use syn::{Ident, Lifetime, Type, TypeImplTrait, TypeInfer, TypeReference};
 use crate::errors::Errors;
 use crate::type_text::type_text;
 
-/// Adds a mistake for each part of a parameter's or result's type that cannot be sent.
+/// Adds a mistake for each part of a result's or item's type that cannot be sent.
 pub(crate) fn check(ty: &Type, errors: &mut Errors) {
-    Rules { errors }.visit_type(ty);
+    Rules { errors, may_borrow: false }.visit_type(ty);
+}
+
+/// Adds a mistake for each part of an argument's type that cannot be sent. An argument may borrow from the request that it came
+/// in: `&str`, `&[u8]`, and types with the lifetime `'_`.
+pub(crate) fn check_argument(ty: &Type, errors: &mut Errors) {
+    if Borrowed::of(ty).is_none() {
+        Rules { errors, may_borrow: true }.visit_type(ty);
+    }
+}
+
+/// A reference that an argument may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Borrowed {
+    /// `&str`
+    Text,
+    /// `&[u8]`
+    Bytes,
+}
+
+impl Borrowed {
+    /// Returns the reference that a type is; `None` for all other types.
+    pub(crate) fn of(ty: &Type) -> Option<Self> {
+        let Type::Reference(TypeReference { lifetime, mutability: None, elem, .. }) = ungrouped(ty) else {
+            return None;
+        };
+        if lifetime.as_ref().is_some_and(|lifetime| lifetime.ident != "_") {
+            return None;
+        }
+        match ungrouped(elem) {
+            Type::Path(path) if path.path.is_ident("str") => Some(Self::Text),
+            Type::Slice(slice) if type_text(&slice.elem) == "u8" => Some(Self::Bytes),
+            _ => None,
+        }
+    }
+}
+
+/// Returns `true` if an argument's type borrows.
+pub(crate) fn borrows(ty: &Type) -> bool {
+    let mut elided = Elided { found: false };
+    elided.visit_type(ty);
+    elided.found || Borrowed::of(ty).is_some()
+}
+
+/// Finds the lifetime `'_`.
+struct Elided {
+    found: bool,
+}
+
+impl Visit<'_> for Elided {
+    fn visit_lifetime(&mut self, lifetime: &Lifetime) {
+        self.found |= lifetime.ident == "_";
+    }
 }
 
 /// Returns the type inside of the invisible groups that a macro puts around its type arguments.
@@ -22,6 +74,8 @@ pub(crate) fn ungrouped(ty: &Type) -> &Type {
 
 struct Rules<'a> {
     errors: &'a mut Errors,
+    /// `true` if the lifetime `'_` may be in the type.
+    may_borrow: bool,
 }
 
 impl Visit<'_> for Rules<'_> {
@@ -39,6 +93,9 @@ impl Visit<'_> for Rules<'_> {
     }
 
     fn visit_lifetime(&mut self, lifetime: &Lifetime) {
+        if lifetime.ident == "_" && self.may_borrow {
+            return;
+        }
         if lifetime.ident != "static" {
             let message =
                 format!("borrowed types cannot be sent: write a type without `{lifetime}`, or `'static`");
@@ -54,7 +111,7 @@ impl Visit<'_> for Rules<'_> {
 }
 
 /// Returns the owned type to write instead of a reference to `ty`.
-fn owned(ty: &Type) -> String {
+pub(crate) fn owned(ty: &Type) -> String {
     match ungrouped(ty) {
         Type::Path(path) if path.path.is_ident("str") => "String".to_owned(),
         Type::Slice(slice) => match type_text(&slice.elem) {

@@ -51,6 +51,53 @@ pub fn deserialize<'de, T: AsBytes, D: Deserializer<'de>>(deserializer: D) -> Re
     T::deserialize_as_bytes(deserializer)
 }
 
+/// Byte strings that borrow from the message that they are read from, for `#[serde(borrow, with = "...")]` on a
+/// `Cow<[u8]>`. What does not stand in the message as it is, as base64 in JSON, is copied.
+///
+/// ```
+/// use std::borrow::Cow;
+///
+/// #[derive(serde::Serialize, serde::Deserialize)]
+/// struct Upload<'a> {
+///     #[serde(borrow, with = "farcall_protocol::as_bytes::borrowed")]
+///     data: Cow<'a, [u8]>,
+/// }
+///
+/// # #[cfg(feature = "msgpack")] {
+/// let codec = farcall_protocol::Codec::MessagePack;
+/// let body = codec.encode(&Upload { data: Cow::Borrowed(&[1, 2, 255]) })?;
+/// let upload: Upload = codec.borrow_arguments(&body)?;
+/// assert!(matches!(upload.data, Cow::Borrowed([1, 2, 255])));
+/// # }
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
+pub mod borrowed {
+    use std::borrow::Cow;
+
+    use serde::{Deserializer, Serializer};
+
+    use crate::bytes;
+
+    /// Serializes the bytes as a byte string.
+    ///
+    /// # Errors
+    ///
+    /// The serializer's.
+    #[allow(clippy::ptr_arg, reason = "serde's attribute passes a reference to the field")]
+    pub fn serialize<S: Serializer>(value: &Cow<'_, [u8]>, serializer: S) -> Result<S::Ok, S::Error> {
+        bytes::serialize_slice(value, serializer)
+    }
+
+    /// Deserializes a byte string, or a list of numbers.
+    ///
+    /// # Errors
+    ///
+    /// The deserializer's.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Cow<'de, [u8]>, D::Error> {
+        bytes::deserialize_borrowed(deserializer)
+    }
+}
+
 /// A byte vector, or a container of byte vectors.
 pub trait AsBytes: Sized {
     /// Serializes the value with its byte vectors as byte strings.

@@ -1,5 +1,6 @@
 //! [`Bytes`]: a byte string as a parameter or result, which is bin in MessagePack and base64 in JSON.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::fmt;
 use std::ops::Deref;
@@ -258,6 +259,65 @@ impl<'de, T, F: FnOnce(&[u8]) -> T, G: FnOnce(Vec<u8>) -> T> Visitor<'de> for By
             bytes.push(byte);
         }
         Ok((self.owned)(bytes))
+    }
+}
+
+/// Deserializes a byte string that borrows from the message where it stands there as it is.
+pub(crate) fn deserialize_borrowed<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Cow<'de, [u8]>, D::Error> {
+    deserializer.deserialize_newtype_struct(BYTES_NAME, BorrowedVisitor { base64: true })
+}
+
+/// Reads a byte string like [`BytesVisitor`].
+struct BorrowedVisitor {
+    base64: bool,
+}
+
+impl BorrowedVisitor {
+    /// Returns the visitor for what cannot be borrowed.
+    fn copying<'de>(&self) -> impl Visitor<'de, Value = Cow<'de, [u8]>> + use<'de> {
+        BytesVisitor {
+            borrowed: |bytes: &[u8]| Cow::Owned(bytes.to_vec()),
+            owned: Cow::Owned,
+            base64: self.base64,
+        }
+    }
+}
+
+impl<'de> Visitor<'de> for BorrowedVisitor {
+    type Value = Cow<'de, [u8]>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.copying().expecting(f)
+    }
+
+    fn visit_newtype_struct<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        if deserializer.is_human_readable() {
+            deserializer.deserialize_any(self)
+        } else {
+            deserializer.deserialize_byte_buf(Self { base64: false })
+        }
+    }
+
+    fn visit_borrowed_bytes<E: Error>(self, bytes: &'de [u8]) -> Result<Self::Value, E> {
+        Ok(Cow::Borrowed(bytes))
+    }
+
+    fn visit_bytes<E: Error>(self, bytes: &[u8]) -> Result<Self::Value, E> {
+        self.copying().visit_bytes(bytes)
+    }
+
+    fn visit_byte_buf<E: Error>(self, bytes: Vec<u8>) -> Result<Self::Value, E> {
+        self.copying().visit_byte_buf(bytes)
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
+        self.copying().visit_str(text)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Self::Value, A::Error> {
+        self.copying().visit_seq(seq)
     }
 }
 

@@ -74,7 +74,7 @@ pub use self::service::layer::{HandlerService, from_tower};
 pub use self::service::stream_method::{
     AsyncExchangeMethod, AsyncStreamMethod, StreamHalves, from_stream_fn, item_source,
 };
-pub use self::service::{AsyncMethod, Service, from_fn};
+pub use self::service::{AsyncMethod, Service, from_borrowing_fn, from_fn};
 pub use self::stream::error::{ReceiveError, SendError};
 pub use self::stream::receiver::Receiver;
 pub use self::stream::sender::Sender;

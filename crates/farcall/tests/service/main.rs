@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 mod arguments;
+mod borrowing;
 mod context;
 mod description;
 mod overload;

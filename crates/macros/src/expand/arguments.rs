@@ -3,8 +3,8 @@
 use proc_macro2::{Group, Span, TokenStream, TokenTree};
 use quote::quote;
 
-use super::checked;
 use super::names::{arguments_ident, full_name};
+use super::{borrowed, checked};
 use crate::byte_types;
 use crate::method::Method;
 use crate::parameter::Parameter;
@@ -24,7 +24,8 @@ pub(super) fn expand(service: &Service, method: &Method) -> TokenStream {
     let ident = arguments_ident(service, method);
     let checked = checked::of_method(method);
     let generics = checked.iter().map(|checked| &checked.ident);
-    let generics = (!checked.is_empty()).then(|| quote!(<#(#generics),*>));
+    let lifetime = borrowed::generic(method);
+    let generics = (!checked.is_empty() || lifetime.is_some()).then(|| quote!(<#lifetime #(#generics),*>));
     let bound = (!checked.is_empty()).then(|| {
         let bounds = checked::bounds(service, &checked);
         let bounds = quote!(#(#bounds),*).to_string();
@@ -35,8 +36,12 @@ pub(super) fn expand(service: &Service, method: &Method) -> TokenStream {
         let ident = &parameter.ident;
         // serde accepts a map without an `Option` field by itself, an array only with a default.
         let default = parameter.is_optional().then(|| quote!(#[serde(default)]));
-        let bytes = byte_types::is_bytes(ty).then(|| quote!(#[serde(with = #as_bytes)]));
-        quote!(#default #bytes #ident: #ty)
+        let form = if parameter.borrows() {
+            Some(borrowed::attributes(service, parameter))
+        } else {
+            byte_types::is_bytes(ty).then(|| quote!(#[serde(with = #as_bytes)]))
+        };
+        quote!(#default #form #ident: #ty)
     });
     quote! {
         #(#conditions)*

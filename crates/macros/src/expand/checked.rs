@@ -9,6 +9,7 @@ use quote::{format_ident, quote};
 use syn::ext::IdentExt as _;
 use syn::{GenericArgument, Ident, PathArguments, Type};
 
+use super::borrowed;
 use crate::byte_types::is_bytes;
 use crate::known_types::is_known;
 use crate::method::Method;
@@ -31,13 +32,21 @@ pub(super) fn function_ident(method: &Method) -> Ident {
 }
 
 /// Returns the types that are checked, in the order of the parameters.
+///
+/// A method that borrows arguments has none: their types cannot be named without the request.
 pub(super) fn of_method(method: &Method) -> Vec<Checked> {
+    if method.parameters.borrow() {
+        return Vec::new();
+    }
     let all = method.parameters.sent.iter().enumerate();
     all.filter_map(|(index, parameter)| checked(index, parameter).map(|(checked, _)| checked)).collect()
 }
 
 /// Returns the types of the struct's fields, in the order of the parameters.
 pub(super) fn field_types(method: &Method) -> Vec<Type> {
+    if method.parameters.borrow() {
+        return method.parameters.sent.iter().map(borrowed::field_type).collect();
+    }
     let all = method.parameters.sent.iter().enumerate();
     all.map(|(index, parameter)| match checked(index, parameter) {
         Some((_, field)) => field,

@@ -4,8 +4,8 @@ use proc_macro2::TokenStream;
 use quote::{format_ident, quote};
 use syn::ext::IdentExt as _;
 
-use super::checked;
 use super::names::{arguments_ident, error_type, full_name, local};
+use super::{borrowed, checked};
 use crate::byte_types;
 use crate::method::Method;
 use crate::output::Output;
@@ -139,7 +139,7 @@ fn call(service: &Service, method: &Method) -> TokenStream {
     let farcall = &service.farcall;
     let name = full_name(service, method);
     let arguments_ident = arguments_ident(service, method);
-    let fields = method.parameters.sent.iter().map(|Parameter { ident, .. }| ident);
+    let fields = method.parameters.sent.iter().map(borrowed::to_field);
     // Each type keeps its location, so that missing traits are reported there.
     let make = match &method.output {
         Output::Plain(ty) if byte_types::is_bytes(ty) => quote!(call_bytes::<#ty>),
@@ -168,7 +168,8 @@ fn call(service: &Service, method: &Method) -> TokenStream {
             self.channel.#make(#name, &#arguments_ident { #(#fields),* }) #streaming #idempotent #once
         };
     }
-    let fields: Vec<_> = fields.collect();
+    // None of them is a reference here.
+    let fields: Vec<_> = method.parameters.sent.iter().map(|Parameter { ident, .. }| ident).collect();
     let (bounds, field_types) = (checked::bounds(service, &checked), checked::field_types(method));
     let types = checked.iter().map(|checked| &checked.ty);
     let (ident, channel) = (checked::function_ident(method), local("channel"));

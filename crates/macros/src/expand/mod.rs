@@ -7,6 +7,7 @@ use quote::quote;
 use crate::service::Service;
 
 mod arguments;
+mod borrowed;
 mod checked;
 mod client;
 mod interface;

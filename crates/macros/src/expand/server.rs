@@ -5,8 +5,8 @@ use quote::{quote, quote_spanned};
 use syn::Type;
 use syn::spanned::Spanned as _;
 
-use super::checked;
 use super::names::{arguments_ident, local};
+use super::{borrowed, checked};
 use crate::byte_types;
 use crate::method::Method;
 use crate::output::Output;
@@ -47,7 +47,7 @@ fn info(service: &Service, method: &Method) -> TokenStream {
     let Method { name, doc, parameters, output, idempotent, once, .. } = method;
     let name = &name.text;
     let params = parameters.sent.iter().map(|parameter| {
-        let (name, ty) = (parameter.name(), type_text(&parameter.ty));
+        let (name, ty) = (parameter.name(), parameter.described_type());
         quote!((#name, #ty))
     });
     let returns = type_text(output.written());
@@ -73,6 +73,10 @@ fn add(service: &Service, method: &Method) -> TokenStream {
     let checked = checked::of_method(method);
     let streams = !method.parameters.streams.is_empty();
     let add = if streams { quote!(add_stream_method) } else { quote!(add_method) };
+    if method.parameters.borrow() {
+        let arguments_ident = arguments_ident(service, method);
+        return quote!(#farcall::__private::add_borrowing_method::<#arguments_ident<'static>, _, _, _, _>);
+    }
     if checked.is_empty() {
         return quote!(#farcall::__private::#add);
     }
@@ -106,6 +110,9 @@ fn add(service: &Service, method: &Method) -> TokenStream {
 /// Generates the handler of a method: it decodes the arguments, calls the method on the shared service, and
 /// encodes the result.
 fn handler(service: &Service, method: &Method) -> TokenStream {
+    if method.parameters.borrow() {
+        return borrowing_handler(service, method);
+    }
     let (trait_ident, method_ident) = (&service.item.ident, method.ident());
     let arguments_ident = arguments_ident(service, method);
     let (this, arguments) = (local("this"), local("arguments"));
@@ -135,6 +142,40 @@ fn handler(service: &Service, method: &Method) -> TokenStream {
                 let #this = <::std::sync::Arc<_> as ::core::clone::Clone>::clone(&#this);
                 async move {
                     <Self as #trait_ident>::#method_ident(&*#this, #pass_context #(#fields,)* #(#pass_halves),*).await
+                }
+            },
+            #answer,
+            #method_types,
+        )
+    }}
+}
+
+/// Generates the handler of a method that borrows its arguments: its future owns the request that they are borrowed from.
+fn borrowing_handler(service: &Service, method: &Method) -> TokenStream {
+    let farcall = &service.farcall;
+    let (trait_ident, method_ident) = (&service.item.ident, method.ident());
+    let arguments_ident = arguments_ident(service, method);
+    let (this, request, arguments) = (local("this"), local("request"), local("arguments"));
+    let fields = method.parameters.sent.iter();
+    let fields = fields.map(|parameter| borrowed::to_argument(parameter, &quote!(#arguments)));
+    // As above.
+    let pass_context = method.parameters.context.as_ref().map(|ty| {
+        let mut request = request.clone();
+        request.set_span(request.span().located_at(ty.span()));
+        quote_spanned!(ty.span()=> #request.context(),)
+    });
+    let answer = answer(service, &method.output);
+    let method_types = method_types(service, method);
+    quote! {{
+        let #this = <::std::sync::Arc<_> as ::core::clone::Clone>::clone(&#this);
+        (
+            move |#request: #farcall::server::Request| {
+                let #this = <::std::sync::Arc<_> as ::core::clone::Clone>::clone(&#this);
+                async move {
+                    let #arguments: #arguments_ident<'_> = #request.borrow_arguments()?;
+                    ::core::result::Result::<_, #farcall::Status>::Ok(
+                        <Self as #trait_ident>::#method_ident(&*#this, #pass_context #(#fields,)*).await
+                    )
                 }
             },
             #answer,

@@ -1,12 +1,12 @@
-//! Parameters must be a name and an owned type.
+//! Parameters must be a name and a type that is owned, or borrowed from the request.
 
 #[farcall::service]
 trait Text {
-    async fn text(&self, text: &str);
-    async fn bytes(&self, bytes: &[u8]);
+    async fn text(&self, text: &mut str);
+    async fn bytes(&self, bytes: &'static [u8]);
     async fn list(&self, list: &[String]);
     async fn inside(&self, list: Vec<&str>, map: Option<&'static [i64]>);
-    async fn lifetime(&self, text: std::borrow::Cow<'_, str>);
+    async fn lifetime(&self, text: std::borrow::Cow<'a, str>);
     async fn any(&self, value: impl ToString);
     async fn own(&self, other: Self);
     async fn pattern(&self, (a, b): (i64, i64));

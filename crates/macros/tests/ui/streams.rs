@@ -10,6 +10,7 @@ trait Feed {
     async fn exclusive(&self, items: &mut Receiver<u64>);
     async fn untyped(&self, out: Sender);
     async fn borrowed(&self, out: Sender<&str>);
+    async fn borrowing(&self, text: &str, cow: std::borrow::Cow<'_, str>, out: Sender<u64>);
     async fn before(&self, out: Sender<u64>, n: u64);
     #[rpc(one_way)]
     async fn one_way(&self, items: Receiver<u64>);

@@ -7,8 +7,7 @@ use std::io::Write as _;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use serde_json::ser::{CompactFormatter, Formatter as _};
 
 use super::deep::{json_levels, with_stack};
@@ -29,7 +28,7 @@ pub(super) fn encode<T: Serialize + ?Sized, B: BufferSource>(
     value.serialize(&mut Serializer::<Json, B>::new(out)).map_err(BoxError::from)
 }
 
-pub(super) fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, DecodeError> {
+pub(super) fn decode<'de, T: Deserialize<'de>>(body: &'de [u8]) -> Result<T, DecodeError> {
     with_stack(json_levels(body), || {
         serde_json::from_slice(body).or_else(|error| {
             let error = error.to_string();
@@ -41,7 +40,7 @@ pub(super) fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, DecodeError>
 }
 
 #[cold]
-fn decode_relaxed<T: DeserializeOwned>(body: &[u8]) -> Option<T> {
+fn decode_relaxed<'de, T: Deserialize<'de>>(body: &'de [u8]) -> Option<T> {
     let mut deserializer = serde_json::Deserializer::from_slice(body);
     let value = T::deserialize(Relaxed(&mut deserializer)).ok()?;
     deserializer.end().ok()?;

@@ -6,8 +6,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 pub use self::error::{BoxError, DecodeError, EncodeError};
 #[cfg(feature = "json")]
@@ -309,6 +309,35 @@ impl Codec {
                 T::deserialize(none).map_err(|error: serde::de::value::Error| DecodeError::value(error))
             }
             _ => self.decode(body),
+        }
+    }
+
+    /// Decodes the arguments of a method like [`Codec::decode_arguments`]; they may borrow from `body`.
+    ///
+    /// What is borrowed has to stand in `body` as it is: a `&str` fails where JSON has an escape in the string, and a `&[u8]`
+    /// in all of JSON. `Cow<str>` with `#[serde(borrow)]`, and [`as_bytes::borrowed`](crate::as_bytes::borrowed), read these, too.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Codec::decode`]; and a [`Codec::Custom`] lends nothing, since it may decode from memory that it made for that.
+    pub fn borrow_arguments<'de, T: Deserialize<'de>>(&self, body: &'de [u8]) -> Result<T, DecodeError> {
+        match self {
+            #[cfg(feature = "msgpack")]
+            Self::MessagePack if body.is_empty() || body == [0xc0] => msgpack::decode(&[0x80]),
+            #[cfg(feature = "msgpack")]
+            Self::MessagePack => msgpack::decode(body),
+            #[cfg(feature = "json")]
+            Self::Json if matches!(body.trim_ascii(), b"" | b"null") => json::decode(b"{}"),
+            #[cfg(feature = "json")]
+            Self::Json => json::decode(body),
+            #[cfg(feature = "msgpack")]
+            Self::Custom(codec) => {
+                let message =
+                    format!("the method borrows its arguments, which `{}` cannot lend", codec.name());
+                Err(DecodeError::Value { message })
+            }
+            #[cfg(not(any(feature = "msgpack", feature = "json")))]
+            _ => match *self {},
         }
     }
 }

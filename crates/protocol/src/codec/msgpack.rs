@@ -3,8 +3,7 @@
 use std::fmt::Display;
 
 use rmp::{Marker, encode as rmp_encode};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 use super::deep::{SHALLOW, with_stack};
 use super::error::{BoxError, DecodeError, ValueError};
@@ -23,7 +22,7 @@ pub(super) fn encode<T: Serialize + ?Sized, B: BufferSource>(
 }
 
 /// Decodes the one value in `body`, in one pass if it is well-formed and has few levels, as most values.
-pub(super) fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, DecodeError> {
+pub(super) fn decode<'de, T: Deserialize<'de>>(body: &'de [u8]) -> Result<T, DecodeError> {
     let mut reader = Reader::within(body, SHALLOW);
     match T::deserialize(&mut reader) {
         Ok(value) if reader.at == body.len() && reader.doubt() == Doubt::None => Ok(value),
@@ -34,8 +33,8 @@ pub(super) fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, DecodeError>
 /// Walks over `body`, whose value was `read` with a doubt, and returns the value or what is wrong with it. The errors of the
 /// bytes come before those of the type. A value of more levels than fit the stack is read again, with more stack.
 #[cold]
-fn checked<T: DeserializeOwned>(
-    body: &[u8],
+fn checked<'de, T: Deserialize<'de>>(
+    body: &'de [u8],
     read: Result<T, ValueError>,
     doubt: Doubt,
 ) -> Result<T, DecodeError> {
@@ -279,6 +278,7 @@ mod tests {
 
     use proptest::prelude::*;
     use serde::Deserialize;
+    use serde::de::DeserializeOwned;
     use serde::de::{Deserializer, IgnoredAny, SeqAccess, Visitor};
 
     use super::*;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
 
-use serde::de::DeserializeOwned;
+use serde::Deserialize;
 
 use self::error::TraceError;
 use self::session::{Session, merge, unreached};
@@ -39,7 +39,7 @@ pub struct TypeSource {
 impl TypeSource {
     /// Creates the source of a type that serde can deserialize.
     #[must_use]
-    pub const fn of<T: DeserializeOwned>() -> Self {
+    pub const fn of<T: Deserialize<'static>>() -> Self {
         Self { name: type_name::<T>, run: Some(run::<T>) }
     }
 
@@ -75,7 +75,7 @@ impl fmt::Debug for TypeSource {
     }
 }
 
-fn run<T: DeserializeOwned>(session: &mut Session, out: &mut Type) -> Result<(), TraceError> {
+fn run<T: Deserialize<'static>>(session: &mut Session, out: &mut Type) -> Result<(), TraceError> {
     tracer::read(session, PhantomData::<T>, "", out).map(|_: T| ())
 }
 

@@ -12,11 +12,11 @@ use crate::types::{Content, Enum, Field, Narrowed, Opaque, Struct, Variant};
 use crate::{Document, GivenTypes};
 
 /// Returns the type, and the definitions.
-fn traced<T: DeserializeOwned>() -> (Type, Document) {
+fn traced<T: Deserialize<'static>>() -> (Type, Document) {
     traced_with::<T>(GivenTypes::new())
 }
 
-fn traced_with<T: DeserializeOwned>(given: GivenTypes) -> (Type, Document) {
+fn traced_with<T: Deserialize<'static>>(given: GivenTypes) -> (Type, Document) {
     let mut session = Session::new(given.types());
     let ty = TypeSource::of::<T>().trace(&mut session, &Sources::new());
     let mut definitions = Definitions::default();
@@ -28,7 +28,7 @@ fn traced_with<T: DeserializeOwned>(given: GivenTypes) -> (Type, Document) {
 }
 
 /// Returns the type, whose name is followed.
-fn of<T: DeserializeOwned>() -> Type {
+fn of<T: Deserialize<'static>>() -> Type {
     let (ty, document) = traced::<T>();
     document.resolve(&ty).clone()
 }

@@ -12,8 +12,8 @@ use farcall_protocol::{
     Body, Code, Codec, DecodeError, IntoMethodError, Metadata, MethodError, Status, with_shared_source,
 };
 use farcall_transport::BufferPool;
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use tokio_util::sync::ReusableBoxFuture;
 
 use crate::stream::call_stream::CallStream;
@@ -45,6 +45,10 @@ pub trait Handler: Send + Sync + 'static {
     /// Starts to handle a call.
     fn call(&self, request: Request) -> ResponseFuture;
 }
+
+/// The smallest body, in bytes, that is kept in the memory that it was read into while a handler borrows from it. That is not
+/// much larger.
+const MIN_SHARED_BODY: usize = 32 * 1024;
 
 /// A call as it reaches its handler.
 pub struct Request {
@@ -118,6 +122,23 @@ impl Request {
     pub fn arguments<T: DeserializeOwned>(&self) -> Result<T, Status> {
         with_shared_source(&self.body, || self.codec.decode_arguments(&self.body))
             .map_err(|error| self.invalid(&error))
+    }
+
+    /// Decodes the arguments like [`Request::arguments`]; they may borrow from the request.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Request::arguments`], and those of [`Codec::borrow_arguments`].
+    pub fn borrow_arguments<'a, T: Deserialize<'a>>(&'a self) -> Result<T, Status> {
+        with_shared_source(&self.body, || self.codec.borrow_arguments(&self.body))
+            .map_err(|error| self.invalid(&error))
+    }
+
+    /// Copies a small body: it could keep a whole read buffer alive for as long as the request.
+    pub(super) fn detach(&mut self) {
+        if self.body.len() < MIN_SHARED_BODY {
+            self.body = Bytes::copy_from_slice(&self.body);
+        }
     }
 
     /// Decodes the arguments as the one value that was sent, of any type. Nothing is read as `()`, as `None`, or

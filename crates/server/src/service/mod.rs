@@ -10,7 +10,7 @@ use farcall_context::Context;
 use farcall_protocol::IntoMethodError;
 use farcall_protocol::as_bytes::ByteRef;
 use farcall_protocol::describe::{MethodInfo, ServiceInfo};
-use farcall_protocol::{BoxError, Codec, NoApplicationError};
+use farcall_protocol::{BoxError, Codec, NoApplicationError, Status};
 use farcall_schema::{GivenTypes, MethodTypes, Type, TypeSource};
 use futures::FutureExt as _;
 use serde::Serialize;
@@ -442,6 +442,41 @@ where
     Answer: Fn(&Codec, Fut::Output) -> Response + Copy + Send + Sync + 'static,
 {
     FromFn::<_, _, _, false> { start, answer, takes: PhantomData }
+}
+
+/// Creates a handler like [`from_fn`] whose method borrows its arguments: `start` decodes them itself, by
+/// [`Request::borrow_arguments`], in the future, which owns the request. Generated services are built on it.
+pub fn from_borrowing_fn<Start, Fut, Output, Answer>(start: Start, answer: Answer) -> impl Handler
+where
+    Start: Fn(Request) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<Output, Status>> + Send + 'static,
+    Output: Send + 'static,
+    Answer: Fn(&Codec, Output) -> Response + Copy + Send + Sync + 'static,
+{
+    FromBorrowingFn { start, answer }
+}
+
+struct FromBorrowingFn<Start, Answer> {
+    start: Start,
+    answer: Answer,
+}
+
+impl<Start, Fut, Output, Answer> Handler for FromBorrowingFn<Start, Answer>
+where
+    Start: Fn(Request) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<Output, Status>> + Send + 'static,
+    Output: Send + 'static,
+    Answer: Fn(&Codec, Output) -> Response + Copy + Send + Sync + 'static,
+{
+    fn call(&self, mut request: Request) -> ResponseFuture {
+        let (spare, codec, answer) = (request.spare.take(), request.codec.clone(), self.answer);
+        request.detach();
+        let future = (self.start)(request).map(move |outcome| match outcome {
+            Ok(result) => answer(&codec, result),
+            Err(status) => Response::error(status),
+        });
+        ResponseFuture::reusing(spare, future)
+    }
 }
 
 /// Creates a handler like [`from_fn`] that decodes the arguments as one value.
