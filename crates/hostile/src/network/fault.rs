@@ -121,8 +121,7 @@ impl Fault {
             Self::ShortPartition => 1,
             _ if quick => 4,
             Self::HostRestarts => 5,
-            Self::Frozen | Self::FrozenOfTwo | Self::VanishedOfTwo => 30,
-            Self::CutToClient => 30,
+            Self::CutToClient | Self::Frozen | Self::FrozenOfTwo | Self::VanishedOfTwo => 30,
             Self::HostsChange | Self::DnsChange => 40,
             _ => 20,
         };
@@ -155,9 +154,10 @@ impl Fault {
                 Promise { clients_notice: true, server_notices_within: Some(S.saturating_mul(25)), ..never }
             }
             Self::Frozen => Promise { clients_notice: true, ..never },
-            Self::FrozenOfTwo | Self::VanishedOfTwo => Promise { fails_over: true, ..never },
+            Self::FrozenOfTwo | Self::VanishedOfTwo | Self::DnsChange => {
+                Promise { fails_over: true, ..never }
+            }
             Self::HostsChange => Promise { clients_notice: true, fails_over: true, ..never },
-            Self::DnsChange => Promise { fails_over: true, ..never },
         }
     }
 }
