@@ -82,8 +82,9 @@ impl Judgement {
                 let lag = lag.between(due, call.ended);
                 if late.saturating_sub(lag) > MAX_LATE {
                     broken.push(format!("call {} ended {} ms after its limit", call.id, late.as_millis()));
+                } else {
+                    is_busy = true;
                 }
-                is_busy = true;
             }
         }
         let mut clients = BTreeMap::new();
