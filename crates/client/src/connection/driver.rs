@@ -140,6 +140,8 @@ impl Driver {
         {
             return Poll::Ready((protocol_violation(&error), EndKind::Broken));
         }
+        // Of what came with the handshake, which was heard in any case.
+        self.was_pinged = false;
         let mut bytes = 0;
         for _ in 0..READS_PER_TURN {
             match ready!(poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.input.room())) {

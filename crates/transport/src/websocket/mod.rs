@@ -311,7 +311,7 @@ impl AsyncRead for WebSocket {
                 State::Ended => return Poll::Ready(Ok(())),
             }
             let read = this.poll_data(cx, buf);
-            if this.pong.is_some() || this.closed {
+            if this.pong.is_some() || this.closed || this.written < this.output.len() {
                 // As far as the socket takes it at once: the peer may read nothing, and gets no further.
                 let _ = this.poll_drain(cx);
             }
