@@ -172,7 +172,7 @@ impl Backend {
         EndpointStatus {
             endpoint: Arc::clone(endpoint),
             health,
-            is_outside: self.is_outside(),
+            is_outside: self.is_outside() && !endpoint.is_drained(),
             connections: self.pool.count_ready(),
             in_flight: self.load.in_flight(),
             latency: self.load.latency(),

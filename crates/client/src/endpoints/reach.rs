@@ -22,20 +22,13 @@ impl Reach {
         Self { ids: (found.len() < before).then(ids) }
     }
 
-    /// Returns `true` if there are endpoints outside.
-    pub(super) const fn is_limited(&self) -> bool {
-        self.ids.is_some()
-    }
-
     pub(super) fn has(&self, entry: &SnapshotEntry) -> bool {
         self.ids.as_ref().is_none_or(|ids| ids.contains(&entry.backend.id()))
     }
 
     /// Closes the connections to endpoints that get no calls, of which calls before, or a broadcast, have left some.
-    pub(super) fn close_outside(&self, entries: &[SnapshotEntry]) {
-        if self.is_limited() {
-            let outside = entries.iter().filter(|entry| entry.backend.is_outside());
-            outside.for_each(|entry| entry.backend.close_if_idle());
-        }
+    pub(super) fn close_outside(entries: &[SnapshotEntry]) {
+        let outside = entries.iter().filter(|entry| entry.backend.is_outside());
+        outside.for_each(|entry| entry.backend.close_if_idle());
     }
 }

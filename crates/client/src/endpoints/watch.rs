@@ -43,6 +43,8 @@ struct Watch {
     unhealthy: HashMap<u64, Condition>,
     /// The backends that the balancer does not leave out.
     reach: Reach,
+    /// `true` if the balancer leaves out some endpoints, or keeps some as spares.
+    has_outside: bool,
     /// When connections to the others are looked for next.
     next_sweep: Instant,
 }
@@ -105,6 +107,7 @@ impl Watch {
             probes: FuturesUnordered::new(),
             unhealthy: HashMap::new(),
             reach: Reach::default(),
+            has_outside: false,
             next_sweep: Instant::now(),
         }
     }
@@ -142,7 +145,7 @@ impl Watch {
                 }
                 () = self.shared.health_changed.notified() => {}
                 Some(id) = self.probes.next(), if !self.probes.is_empty() => self.probe_finished(id),
-                () = sleep_until(next_sweep), if self.reach.is_limited() => {
+                () = sleep_until(next_sweep), if self.has_outside => {
                     self.sweep();
                     continue;
                 }
@@ -195,17 +198,20 @@ impl Watch {
     }
 
     /// Notes which endpoints get no calls because of the balancer.
-    fn note_outside(&self, entries: &[SnapshotEntry], active: Option<&ActiveSet>) {
+    fn note_outside(&mut self, entries: &[SnapshotEntry], active: Option<&ActiveSet>) {
         entries.iter().for_each(|entry| entry.backend.set_outside(!self.reach.has(entry)));
-        if let Some(ActiveSet { usable, picker, .. }) = active.filter(|_| self.reach.is_limited()) {
+        if let Some(ActiveSet { usable, picker, .. }) = active {
             let spares = usable.iter().enumerate().filter(|(index, _)| picker.is_spare(*index));
             spares.for_each(|(_, spare)| spare.backend.set_outside(true));
         }
+        self.has_outside = entries.iter().any(|entry| entry.backend.is_outside());
     }
 
     /// Closes connections to endpoints that the balancer leaves out.
     fn sweep(&mut self) {
-        self.reach.close_outside(&self.shared.snapshot.load().entries);
+        if self.has_outside {
+            Reach::close_outside(&self.shared.snapshot.load().entries);
+        }
         self.next_sweep = later(Instant::now(), SWEEP_INTERVAL);
     }
 

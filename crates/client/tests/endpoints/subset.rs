@@ -64,6 +64,21 @@ async fn clients_connect_to_their_subsets_only() {
 }
 
 #[tokio::test]
+async fn fleet_that_is_hardly_larger_than_a_subset_has_spares_without_connections() {
+    let (_server, mut endpoints) = serve_many();
+    endpoints.truncate(SIZE + 1);
+    let channel = endpoints.iter().fold(Channel::builder(), |builder, one| builder.to(one.address.clone()));
+    let subset = Subset::of(SIZE).client("c").around(RoundRobin);
+    let channel = channel.balancer(subset).build().unwrap();
+    call(&channel, 3 * SIZE).await;
+    assert_eq!((connected(&channel).len(), states(&channel, EndpointState::Outside)), (SIZE, 1));
+    // A broadcast reaches the spare, too, whose connection is closed again.
+    let all = channel.call::<String>("T.who", &()).broadcast().await.unwrap();
+    assert_eq!(all.len(), SIZE + 1);
+    until("the spare is disconnected", || connected(&channel).len() == SIZE).await;
+}
+
+#[tokio::test]
 async fn member_that_leaves_or_drains_is_replaced_and_disconnected() {
     let (_server, endpoints) = serve_many();
     let (tell, script) = script();
