@@ -157,7 +157,7 @@ async fn load_is_told_to_each_connection_once_in_an_interval() {
     advance(millis(500)).await;
     // Ten calls in half a second, none of them with a task.
     let report = reported_load(&mut one).await.expect("it is due");
-    assert_eq!(report, "util=0.250,rps=20.0,in_flight=0.0");
+    assert_eq!(report, "util=0.250,rps=20.0,in_flight=0.000");
     assert_eq!(reported_load(&mut one).await, None);
     assert_eq!(reported_load(&mut other).await, Some(report));
     assert_eq!(reported_load(&mut other).await, None);
@@ -171,9 +171,9 @@ async fn load_without_utilization_is_that_of_calls() {
     let stage = stage();
     // The application panics, and has no number.
     for (reporting, expected) in [
-        (LoadReporting::default(), "rps=2.0,in_flight=1.0"),
-        (LoadReporting::default().utilization(|| f64::NAN), "rps=2.0,in_flight=1.0"),
-        (LoadReporting::default().utilization(|| panic!("on purpose")), "rps=2.0,in_flight=1.0"),
+        (LoadReporting::default(), "rps=2.0,in_flight=1.000"),
+        (LoadReporting::default().utilization(|| f64::NAN), "rps=2.0,in_flight=1.000"),
+        (LoadReporting::default().utilization(|| panic!("on purpose")), "rps=2.0,in_flight=1.000"),
     ] {
         let server = serve_with(stage.clone(), builder(&stage).report_load(reporting));
         let mut client = server.connect().await;

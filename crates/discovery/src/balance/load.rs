@@ -113,7 +113,7 @@ impl Load {
         self.latency.store(next, Ordering::Relaxed);
     }
 
-    /// The server has reported this load.
+    /// Records a report of the server.
     pub fn record_report(&self, report: LoadReport) {
         let now = Instant::now();
         let mut reported = self.reported();

@@ -68,7 +68,7 @@ pub trait Balancer: fmt::Debug + Send + Sync + 'static {
     fn picker(&self, candidates: &Candidates) -> Box<dyn Picker>;
 
     /// Leaves out the endpoints that this client has nothing to do with, in the order of the others; the flag is `true` for one
-    /// that is ejected. A channel connects to none that is left out, and probes none. Default: all stay.
+    /// that cannot be used: it is ejected, or was not reached. A channel connects to none that is left out, and probes none. Default: all stay.
     ///
     /// A channel calls it before [`Candidates::select`], whenever the endpoints or their health have changed. A balancer
     /// around another one passes this on to it.

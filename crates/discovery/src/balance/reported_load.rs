@@ -64,8 +64,8 @@ impl ReportedLoad {
     /// The largest factor by which reports change the share of an endpoint.
     pub const MAX_FACTOR: f32 = 4.0;
 
-    /// Sets the time for which an endpoint's reports are not used, after the first of them and after a pause of
-    /// [`ReportedLoad::expiry`]. Default: 10 s. Too short, and the first reports of a server that has started, whose caches are empty, count;
+    /// Sets the time for which an endpoint's reports are not used, after the first of them, after a new
+    /// connection, and after a pause of 3 minutes. Default: 10 s. Too short, and the first reports of a server that has started, whose caches are empty, count;
     /// too long, and it gets too many calls, or too few, meanwhile.
     pub const fn blackout(mut self, blackout: Duration) -> Self {
         self.blackout = blackout;

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use farcall_protocol::limits::MAX_METADATA_PAIRS;
 use farcall_protocol::metadata::LOAD;
 use farcall_protocol::{LoadReport, Metadata};
 use tokio::time::Instant;
@@ -69,7 +70,8 @@ impl LoadReporting {
     }
 
     /// Sets what tells the part of the capacity that is used, 1 if all is: of the processor, of a pool of workers or connections. It
-    /// is asked once in an interval, and must not block. Default: with [`Limits::adaptive`](crate::Limits::adaptive) the part of the
+    /// is asked once in an interval, should be an average over it, and must not block. Without it, clients have the calls in flight, among
+    /// which those are not that end at once. Default: with [`Limits::adaptive`](crate::Limits::adaptive) the part of the
     /// places that are taken, otherwise nothing.
     ///
     /// All servers of a service should measure the same: clients compare them.
@@ -123,6 +125,9 @@ impl LoadReporter {
         }
         let text = self.last.lock().unwrap_or_else(PoisonError::into_inner).text.clone();
         let metadata = response.metadata.get_or_insert_with(|| Box::new(Metadata::new()));
+        if metadata.len() >= MAX_METADATA_PAIRS {
+            return;
+        }
         let inserted = metadata.insert(LOAD, text);
         debug_assert!(inserted.is_ok(), "the key is valid");
     }
@@ -142,7 +147,13 @@ impl LoadReporter {
         let in_flight = self.in_flight.swap(0, Ordering::Relaxed) as f64;
         let utilization = self.utilization(overload);
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        let took = (now - last.at).as_secs_f64().max(MIN_INTERVAL.as_secs_f64());
+        let took = now - last.at;
+        if took > 2 * self.settings.interval {
+            // Without calls for most of it: their rate would be that of an idle time, and the utilization that of now.
+            last.at = now;
+            return;
+        }
+        let took = took.max(MIN_INTERVAL).as_secs_f64();
         let report = LoadReport::new(answered / took, in_flight / answered.max(1.0));
         let report = utilization.map_or(report, |utilization| report.with_utilization(utilization));
         *last = LastReport { at: now, text: report.to_string() };
