@@ -40,8 +40,8 @@ mod type_text;
 /// Every method is an `async fn` with `&self`; its parameters and its result are types that serde can
 /// serialize and deserialize. The trait is implemented as written; the futures of its methods must be `Send`.
 ///
-/// - A parameter may be borrowed from the request: `&str`, `&[u8]`, `Cow<'_, str>`, `Cow<'_, [u8]>`, or a type of one's own with
-///   the lifetime `'_`. In MessagePack it is not copied then. The client takes the same types. Results are owned, and so are the
+/// - A parameter may be borrowed from the request: `&str`, `&[u8]`, `Cow<'_, str>`, `Cow<'_, [u8]>`, or a type of yours with
+///   the lifetime `'_`. It is not allocated then, at most copied together with its request. The client takes the same types. Results are owned, and so are the
 ///   arguments of methods that stream.
 /// - A first parameter `cx: &Context` receives the context of the call: deadline, metadata, peer. It is not
 ///   sent.

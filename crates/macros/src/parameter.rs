@@ -3,6 +3,7 @@
 use syn::ext::IdentExt as _;
 use syn::{Ident, Pat, PatType, Type, TypePath};
 
+use crate::byte_types::is_bytes;
 use crate::errors::Errors;
 use crate::type_rules::{self, Borrowed, ungrouped};
 use crate::type_text::type_text;
@@ -17,6 +18,11 @@ impl Parameter {
     /// Parses a parameter that is sent.
     pub(crate) fn parse(parameter: &PatType, has_body: bool, errors: &mut Errors) -> Option<Self> {
         type_rules::check_argument(&parameter.ty, errors);
+        let is_inside = is_bytes(&parameter.ty) && !type_rules::is_cow(&parameter.ty);
+        if is_inside && type_rules::borrows(&parameter.ty) {
+            let message = "only `Cow<'_, [u8]>` itself can be borrowed: write `Vec<u8>` in its place here";
+            errors.add(&parameter.ty, message);
+        }
         Self::parse_name(parameter, has_body, errors)
     }
 
@@ -65,6 +71,11 @@ impl Parameter {
         match self.reference() {
             Some(Borrowed::Text) => "String".to_owned(),
             Some(Borrowed::Bytes) => "Bytes".to_owned(),
+            None if self.borrows() && type_rules::is_cow(&self.ty) => match &*type_text(&self.ty) {
+                text if text.ends_with(" str>") => "String".to_owned(),
+                text if text.ends_with(" [u8]>") => "Bytes".to_owned(),
+                text => text.to_owned(),
+            },
             None => type_text(&self.ty),
         }
     }

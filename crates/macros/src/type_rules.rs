@@ -14,9 +14,10 @@ pub(crate) fn check(ty: &Type, errors: &mut Errors) {
 /// Adds a mistake for each part of an argument's type that cannot be sent. An argument may borrow from the request that it came
 /// in: `&str`, `&[u8]`, and types with the lifetime `'_`.
 pub(crate) fn check_argument(ty: &Type, errors: &mut Errors) {
-    if Borrowed::of(ty).is_none() {
-        Rules { errors, may_borrow: true }.visit_type(ty);
+    if Borrowed::of(ty).is_some() {
+        return;
     }
+    Rules { errors, may_borrow: true }.visit_type(ty);
 }
 
 /// A reference that an argument may be.
@@ -50,6 +51,12 @@ pub(crate) fn borrows(ty: &Type) -> bool {
     let mut elided = Elided { found: false };
     elided.visit_type(ty);
     elided.found || Borrowed::of(ty).is_some()
+}
+
+/// Returns `true` if the last name of a type is `Cow`.
+pub(crate) fn is_cow(ty: &Type) -> bool {
+    let Type::Path(path) = ungrouped(ty) else { return false };
+    path.path.segments.last().is_some_and(|last| last.ident == "Cow")
 }
 
 /// Finds the lifetime `'_`.

@@ -7,6 +7,7 @@ trait Text {
     async fn list(&self, list: &[String]);
     async fn inside(&self, list: Vec<&str>, map: Option<&'static [i64]>);
     async fn lifetime(&self, text: std::borrow::Cow<'a, str>);
+    async fn bytes_inside(&self, data: Option<Cow<'_, [u8]>>);
     async fn any(&self, value: impl ToString);
     async fn own(&self, other: Self);
     async fn pattern(&self, (a, b): (i64, i64));

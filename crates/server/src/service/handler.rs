@@ -46,8 +46,8 @@ pub trait Handler: Send + Sync + 'static {
     fn call(&self, request: Request) -> ResponseFuture;
 }
 
-/// The smallest body, in bytes, that is kept in the memory that it was read into while a handler borrows from it. That is not
-/// much larger.
+/// The smallest body, in bytes, that is kept in the memory that it was read into while a handler borrows from it: the blocks for
+/// messages of that size are not much larger than the message.
 const MIN_SHARED_BODY: usize = 32 * 1024;
 
 /// A call as it reaches its handler.
