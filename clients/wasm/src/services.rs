@@ -1,4 +1,4 @@
-//! The part of the demo's services that the page calls. A system of one's own has its traits in a crate that server and page
+//! The part of the demo's services that the page calls. A real system has its traits in a crate that server and page
 //! share.
 
 use farcall::Sender;

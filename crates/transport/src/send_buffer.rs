@@ -30,7 +30,8 @@ const SMALLER_RESTS: u8 = 32;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SendBuffer {
-    /// 256 KiB, and 1 MiB while messages of several hundred KiB are written.
+    /// 256 KiB, and 1 MiB while messages of several hundred KiB are written, where nothing is around the stream: inside TLS and
+    /// WebSockets it stays 256 KiB.
     #[default]
     ByMessageSize,
     /// This number of bytes, with the kernel's overhead. Too low, and each side waits for the other after every few KiB; too
