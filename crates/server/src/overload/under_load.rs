@@ -37,6 +37,8 @@ type Outcome = [(Vec<Duration>, usize); 2];
 
 impl Server {
     fn new(capacity: usize, work: Duration) -> Self {
+        // The same times of calls in each run.
+        fastrand::seed(7);
         let method = Method::new("T.m".to_owned(), Arc::new(Never), &StreamInfo::default(), false, 0, false);
         let rate = capacity as f64 / work.as_secs_f64();
         Self {
@@ -103,13 +105,12 @@ async fn overloaded_server_serves_what_it_can_in_twice_the_time() {
     for (capacity, work, times) in [(10, 20 * MS, 2.0), (10, 20 * MS, 5.0), (4, 100 * MS, 5.0)] {
         let server = Arc::new(Server::new(capacity, work));
         server.load([times, 0.0], Criticality::Default, 150 * work).await;
-        for _ in 0..2 {
-            let [(mut served, _), _] = server.load([times, 0.0], Criticality::Default, 50 * work).await;
-            let goodput = served.len() as f64 / (50.0 * capacity as f64);
-            let p99 = p99(&mut served).as_secs_f64() / work.as_secs_f64();
-            let overview = server.overload.overview();
-            assert!(goodput > 0.9 && p99 < 2.1, "{goodput}, {p99}, {overview:?}");
-        }
+        // Of 200 calls, p99 would be that of one, and differ by a fifth from run to run.
+        let [(mut served, _), _] = server.load([times, 0.0], Criticality::Default, 200 * work).await;
+        let goodput = served.len() as f64 / (200.0 * capacity as f64);
+        let p99 = p99(&mut served).as_secs_f64() / work.as_secs_f64();
+        let overview = server.overload.overview();
+        assert!(goodput > 0.9 && p99 < 2.1, "{goodput}, {p99}, {overview:?}");
     }
 }
 
