@@ -124,6 +124,7 @@ impl SmallBody {
     }
 
     /// Returns the bytes and the zeros behind them.
+    #[cfg(feature = "msgpack")]
     #[inline]
     pub(crate) const fn padded(&self) -> &[u8; Self::MAX] {
         &self.bytes

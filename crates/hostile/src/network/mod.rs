@@ -4,7 +4,7 @@
 //! - [`sandbox`] gives this program its namespaces, which the kernel removes with it, however it ends;
 //! - [`host`] is a host with a server in a namespace of that host, [`firewall`] drops packets, [`names`] answers for names;
 //! - [`traffic`] makes the calls and records what became of them, [`server`] answers them;
-//! - [`fault`] lists the faults, [`trial`] is one of them from start to end, [`judgement`] what held, [`report`] the table.
+//! - [`fault`] lists the faults, [`mod@trial`] is one of them from start to end, [`judgement`] what held, [`report`] the table.
 
 mod clock_lag;
 mod commands;
