@@ -14,10 +14,6 @@ pub enum Compression {
     Lz4,
 }
 
-/// The smallest body, in bytes, that is compressed. Compressing a smaller one costs more than sending it.
-#[cfg(feature = "lz4")]
-const MIN_BYTES: usize = 1024;
-
 /// The largest ratio of a decompressed LZ4 block to its size. A length above it cannot be true.
 #[cfg(feature = "lz4")]
 const MAX_EXPANSION: usize = 255;
@@ -25,6 +21,9 @@ const MAX_EXPANSION: usize = 255;
 // Without a compression, the type has no values, and the arguments are unused.
 #[cfg_attr(not(feature = "lz4"), allow(unused_variables))]
 impl Compression {
+    /// The smallest body, in bytes, that is compressed: 1 KiB. Compressing a smaller one costs more than sending it.
+    pub const MIN_BYTES: usize = 1024;
+
     /// Returns the compressions that are built in, in order of preference.
     #[must_use]
     pub fn built_in() -> Vec<Self> {
@@ -49,7 +48,7 @@ impl Compression {
         match self {
             #[cfg(feature = "lz4")]
             Self::Lz4 => {
-                if body.len() < MIN_BYTES || u32::try_from(body.len()).is_err() {
+                if body.len() < Self::MIN_BYTES || u32::try_from(body.len()).is_err() {
                     return None;
                 }
                 let compressed = lz4_flex::block::compress_prepend_size(body);

@@ -10,9 +10,6 @@ use farcall_transport::HumanDuration;
 use crate::deadline::Deadline;
 use crate::error::{Phase, RpcError};
 
-/// The smallest body, in bytes, that is worth trying to compress.
-const MIN_COMPRESSED_BYTES: usize = 1024;
-
 /// A request that is encoded for one connection.
 pub(crate) struct EncodedRequest<'a> {
     method: &'a str,
@@ -101,7 +98,7 @@ impl<'a> EncodedRequest<'a> {
             return Err(TooLarge::new(Part::Body, size, limit));
         }
         let compress = |compression: Compression| compression.compress(&body.clone().into_bytes());
-        let compression = negotiated.compression.filter(|_| size >= MIN_COMPRESSED_BYTES);
+        let compression = negotiated.compression.filter(|_| size >= Compression::MIN_BYTES);
         let compressed = compression.and_then(compress).map(Body::from);
         if compressed.is_some() {
             flags = flags.with(Flags::COMPRESSED);

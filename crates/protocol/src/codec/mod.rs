@@ -314,8 +314,8 @@ impl Codec {
 
     /// Decodes the arguments of a method like [`Codec::decode_arguments`]; they may borrow from `body`.
     ///
-    /// What is borrowed has to stand in `body` as it is: a `&str` fails where JSON has an escape in the string, and a `&[u8]`
-    /// in all of JSON. `Cow<str>` with `#[serde(borrow)]`, and [`as_bytes::borrowed`](crate::as_bytes::borrowed), read these, too.
+    /// A value can be borrowed only if `body` has its bytes unchanged: a `&str` fails if its JSON string has an escape, and a
+    /// `&[u8]` always fails in JSON. `Cow<str>` with `#[serde(borrow)]`, and [`as_bytes::borrowed`](crate::as_bytes::borrowed), read these, too.
     ///
     /// # Errors
     ///

@@ -1,11 +1,10 @@
 //! [`EncodedResponse`]: a response on its way into an outbox.
 
-use farcall_protocol::{Body, Code, Flags, HeaderRef, Kind, MaxFrameBytes, Negotiated, Outbox, Seq, Status};
+use farcall_protocol::{
+    Body, Code, Compression, Flags, HeaderRef, Kind, MaxFrameBytes, Negotiated, Outbox, Seq, Status,
+};
 
 use crate::service::handler::Response;
-
-/// Bodies below this are not compressed, and not looked at: see [`farcall_protocol::Compression::compress`].
-const MIN_COMPRESSED_BYTES: usize = 1024;
 
 /// A response whose body is compressed, if that was negotiated and makes it smaller.
 pub(crate) struct EncodedResponse<'a> {
@@ -58,7 +57,7 @@ pub(super) fn compress(response: &mut Response, negotiated: &Negotiated) -> bool
     let Some(compression) = negotiated.compression else { return false };
     let len = response.body.len();
     // The peer's limit holds for the size before compression, too.
-    if len < MIN_COMPRESSED_BYTES || len > negotiated.send_limit.get() || response.compressed.is_some() {
+    if len < Compression::MIN_BYTES || len > negotiated.send_limit.get() || response.compressed.is_some() {
         return false;
     }
     let body = compression.compress(&response.body());

@@ -12,6 +12,7 @@ use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 use tokio::task::yield_now;
 use tokio_util::io::poll_read_buf;
 
+use super::stats::Traffic;
 use super::timers::Timers;
 use crate::limits::READS_PER_TURN;
 
@@ -40,6 +41,11 @@ impl ConnectionIo {
     /// Returns the size of both buffers, in bytes.
     pub(super) fn buffered_bytes(&self) -> usize {
         self.outbox.remaining() + self.inbox.held_bytes()
+    }
+
+    /// Returns the traffic since the handshake, with this number of requests.
+    pub(super) const fn traffic(&self, calls: u64) -> Traffic {
+        Traffic { received: self.received, sent: self.sent, calls }
     }
 
     /// Reads once. Ready with `false` if the peer has closed its half.

@@ -26,7 +26,7 @@ use self::half_close::HalfClose;
 use self::io::{ConnectionIo, yield_turn};
 use self::item_output::{ItemOutput, check_stalls, register_created};
 use self::phase::Phase;
-use self::stats::{ConnectionStats, Traffic};
+use self::stats::ConnectionStats;
 use self::timers::{Expired, Timers};
 use self::turn::Turn;
 use crate::call::env::CallEnv;
@@ -487,8 +487,7 @@ impl Future for Connection {
         let buffered = this.io.buffered_bytes();
         this.memory.resize(buffered);
         this.stats.publish_waiting(buffered);
-        let (received, sent) = (this.io.received, this.io.sent);
-        this.stats.publish(Traffic { received, sent, calls: this.dispatcher.requests });
+        this.stats.publish(this.io.traffic(this.dispatcher.requests));
         ended
     }
 }

@@ -14,6 +14,7 @@ use super::inner::ServerInner;
 use super::state::ServerState;
 use crate::error::BuildError;
 use crate::limits::Limits;
+use crate::service::Service;
 
 /// Creates a server of its state and its listeners.
 ///
@@ -29,6 +30,22 @@ pub(super) fn assemble(
     let registrations = advertisement.registrations(state.router.services(), &addresses)?;
     let inner = ServerInner::new(state, addresses, registrations);
     Ok(Server::new(listeners, ServerHandle::new(inner)))
+}
+
+/// Declares the methods with these full names to be carried out once.
+///
+/// # Errors
+///
+/// [`BuildError::UnknownOnce`]: no service has one of them.
+pub(super) fn declare_once(services: &mut [Service], names: Vec<String>) -> Result<(), BuildError> {
+    for name in names {
+        let (service, method) = name.rsplit_once('.').unwrap_or_default();
+        let declare = |of: &mut Service| of.name() == service && of.declare_once(method);
+        if !services.iter_mut().any(declare) {
+            return Err(BuildError::UnknownOnce { name });
+        }
+    }
+    Ok(())
 }
 
 /// Returns the terms that the server agrees to in handshakes.

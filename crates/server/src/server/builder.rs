@@ -21,7 +21,7 @@ use super::Server;
 use super::advertisement::Advertisement;
 #[cfg(feature = "tls")]
 use super::assembly::listen;
-use super::assembly::{assemble, policy};
+use super::assembly::{assemble, declare_once, policy};
 use super::registrations::Target;
 use super::state::ServerState;
 use crate::auth::authenticate::Authenticate;
@@ -464,13 +464,7 @@ impl ServerBuilder {
         if let Some(mistake) = self.mistake {
             return Err(mistake);
         }
-        for name in std::mem::take(&mut self.once) {
-            let (service, method) = name.rsplit_once('.').unwrap_or_default();
-            let declare = |of: &mut Service| of.name() == service && of.declare_once(method);
-            if !self.services.iter_mut().any(declare) {
-                return Err(BuildError::UnknownOnce { name });
-            }
-        }
+        declare_once(&mut self.services, std::mem::take(&mut self.once))?;
         let once = OnceCalls::new(&self.once_options, TaskTracker::new());
         let router = Router::new(self.services, &self.layers, !self.without_reserved_methods, &once)?;
         let once_store = router.has_once().then(|| once.store_name());

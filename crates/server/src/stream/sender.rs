@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use farcall_protocol::stream::{EncodedItem, ItemEncoder};
-use farcall_protocol::{Part, TooLarge};
+use farcall_protocol::{Compression, Part, TooLarge};
 use farcall_transport::BufferPool;
 use futures::Sink;
 use serde::Serialize;
@@ -54,9 +54,6 @@ pub struct Sender<T> {
 
 /// The number of items after which a handler that never has to wait lets other tasks run, and can be stopped.
 pub(super) const MAX_IN_A_ROW: u32 = 128;
-/// Bodies below this are not compressed, and not looked at.
-const MIN_COMPRESSED_BYTES: usize = 1024;
-
 impl<T: Serialize + 'static> Sender<T> {
     pub(crate) fn new(stream: Arc<CallStream>) -> Self {
         Self { stream, encoder: ItemEncoder::default(), sent: 0, in_a_row: 0, item: PhantomData }
@@ -107,7 +104,7 @@ fn encode<'a, T: Serialize + 'static>(
         // The limit holds for the size before compression, too.
         return Err(TooLarge::new(Part::Body, len, limit).into());
     }
-    if len >= MIN_COMPRESSED_BYTES
+    if len >= Compression::MIN_BYTES
         && let Some(compression) = stream.streams.compression()
         && let Some(compressed) = compression.compress(&item.to_body().into_bytes())
     {

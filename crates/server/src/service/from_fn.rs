@@ -1,0 +1,97 @@
+//! Handlers made of functions: what decodes the arguments, calls the function, and encodes its result.
+
+use std::marker::PhantomData;
+
+use farcall_context::Context;
+use farcall_protocol::{Codec, Status};
+use futures::FutureExt as _;
+use serde::de::DeserializeOwned;
+
+use super::handler::{Handler, Request, Response, ResponseFuture};
+
+/// Creates a handler that decodes arguments by name, calls `start`, and turns its output into a response with
+/// `answer`. Generated services are built on it.
+pub fn from_fn<Start, Args, Fut, Answer>(start: Start, answer: Answer) -> impl Handler
+where
+    Start: Fn(Context, Args) -> Fut + Send + Sync + 'static,
+    Args: DeserializeOwned + 'static,
+    Fut: Future<Output: Send> + Send + 'static,
+    Answer: Fn(&Codec, Fut::Output) -> Response + Copy + Send + Sync + 'static,
+{
+    FromFn::<_, _, _, false> { start, answer, takes: PhantomData }
+}
+
+/// Creates a handler like [`from_fn`] whose method borrows its arguments: `start` decodes them itself, by
+/// [`Request::borrow_arguments`], in the future, which owns the request. Generated services are built on it.
+pub fn from_borrowing_fn<Start, Fut, Output, Answer>(start: Start, answer: Answer) -> impl Handler
+where
+    Start: Fn(Request) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<Output, Status>> + Send + 'static,
+    Output: Send + 'static,
+    Answer: Fn(&Codec, Output) -> Response + Copy + Send + Sync + 'static,
+{
+    FromBorrowingFn { start, answer }
+}
+
+struct FromBorrowingFn<Start, Answer> {
+    start: Start,
+    answer: Answer,
+}
+
+impl<Start, Fut, Output, Answer> Handler for FromBorrowingFn<Start, Answer>
+where
+    Start: Fn(Request) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<Output, Status>> + Send + 'static,
+    Output: Send + 'static,
+    Answer: Fn(&Codec, Output) -> Response + Copy + Send + Sync + 'static,
+{
+    fn call(&self, mut request: Request) -> ResponseFuture {
+        let (spare, codec, answer) = (request.spare.take(), request.codec.clone(), self.answer);
+        request.detach();
+        let future = (self.start)(request).map(move |outcome| match outcome {
+            Ok(result) => answer(&codec, result),
+            Err(status) => Response::error(status),
+        });
+        ResponseFuture::reusing(spare, future)
+    }
+}
+
+/// Creates a handler like [`from_fn`] that decodes the arguments as one value.
+pub(super) fn from_closure<Start, Args, Fut, Answer>(start: Start, answer: Answer) -> impl Handler
+where
+    Start: Fn(Context, Args) -> Fut + Send + Sync + 'static,
+    Args: DeserializeOwned + 'static,
+    Fut: Future<Output: Send> + Send + 'static,
+    Answer: Fn(&Codec, Fut::Output) -> Response + Copy + Send + Sync + 'static,
+{
+    FromFn::<_, _, _, true> { start, answer, takes: PhantomData }
+}
+
+/// `IS_WHOLE` is `true` if the arguments are one value, and not a field for each.
+struct FromFn<Start, Answer, Args, const IS_WHOLE: bool> {
+    start: Start,
+    answer: Answer,
+    takes: PhantomData<fn(Args)>,
+}
+
+impl<Start, Args, Fut, Answer, const IS_WHOLE: bool> Handler for FromFn<Start, Answer, Args, IS_WHOLE>
+where
+    Start: Fn(Context, Args) -> Fut + Send + Sync + 'static,
+    Args: DeserializeOwned + 'static,
+    Fut: Future<Output: Send> + Send + 'static,
+    Answer: Fn(&Codec, Fut::Output) -> Response + Copy + Send + Sync + 'static,
+{
+    fn call(&self, request: Request) -> ResponseFuture {
+        let args = if IS_WHOLE { request.value() } else { request.arguments() };
+        let args = match args {
+            Ok(args) => args,
+            Err(status) => return ResponseFuture::ready(Response::error(status)),
+        };
+        let Request { context, codec, spare, .. } = request;
+        let answer = self.answer;
+        // Not an async block, which would hold the future twice: as a capture, and as what it awaits. Once it is complete,
+        // `map` has dropped what it was made of.
+        let future = (self.start)(context, args).map(move |result| answer(&codec, result));
+        ResponseFuture::reusing(spare, future)
+    }
+}
