@@ -215,8 +215,9 @@ async fn pages_show_the_cluster_at_work() {
         )
         .await;
     if let Some(folder) = &pictures {
-        // The method that is called comes first, and its charts have points for half a minute.
+        // The method that is called comes first.
         browser.click("#methods th.h-rate button").await;
+        // So long do the charts need to be full: they have a point a second.
         tokio::time::sleep(Duration::from_secs(30)).await;
         browser.script(WITHOUT_BARS).await;
         browser.screenshot(folder.join("debug-page.png")).await;

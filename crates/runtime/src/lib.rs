@@ -13,6 +13,7 @@
 //! use farcall_runtime::time::{Instant, sleep};
 //!
 //! let begin = Instant::now();
+//! // In paused time, which passes at once.
 //! let task = spawn(sleep(Duration::from_secs(3)));
 //! task.await.expect("it is not aborted");
 //! assert_eq!(begin.elapsed(), Duration::from_secs(3));

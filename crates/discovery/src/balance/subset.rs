@@ -7,8 +7,8 @@ use crate::endpoint::AdvertisedState;
 
 /// Uses a few of many endpoints, and lets any other balancer choose among these.
 ///
-/// Where each of a thousand clients calls each of a thousand servers, a million connections are kept, and each of them is
-/// nearly idle. With a subset of 20 there are 20,000.
+/// A thousand clients that each call all of a thousand servers keep a million connections, nearly all of them idle. With a
+/// subset of 20 servers for each client, they keep 20,000.
 ///
 /// ```
 /// use farcall_discovery::{PeakEwma, Subset, ZoneFirst};

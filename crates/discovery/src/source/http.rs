@@ -88,7 +88,7 @@ pub fn client(tls: ClientConfig) -> reqwest::Result<Client> {
 ///
 /// # Errors
 ///
-/// It is longer, or the connection broke.
+/// [`BodyError::TooLong`]: the body has more than `limit` bytes. [`BodyError::Broken`]: the connection broke.
 pub async fn read_body(mut response: Response, limit: usize) -> Result<Vec<u8>, BodyError> {
     if response.content_length().is_some_and(|length| length > limit as u64) {
         return Err(BodyError::TooLong(limit));

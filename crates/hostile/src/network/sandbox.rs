@@ -49,7 +49,7 @@ impl Access {
 ///
 /// # Errors
 ///
-/// What it lacks for that.
+/// A command is missing, or this process may not make namespaces; the text says which.
 pub(super) fn access() -> Result<Access, String> {
     for (command, package) in COMMANDS {
         if find(command).is_none() {

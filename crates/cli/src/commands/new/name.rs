@@ -60,8 +60,8 @@ const TAKEN: &[&str] = &[
 pub(super) struct Names {
     /// The name as it was given, such as `tea-shop`.
     pub(super) package: String,
-    /// The name of a library, such as `tea_shop`.
-    pub(super) library: String,
+    /// The name in Rust code, such as `tea_shop`.
+    pub(super) identifier: String,
     /// The beginning of variables, such as `TEA_SHOP`.
     pub(super) variable: String,
     /// The trait, such as `TeaShop`.
@@ -94,13 +94,18 @@ impl Names {
         if package == "farcall" || package.starts_with("farcall-") {
             return Err(bad("farcall's own crates begin like that".to_owned()));
         }
-        let library = package.replace('-', "_");
+        let identifier = package.replace('-', "_");
         let service = match service {
             Some(service) => service.to_owned(),
             None => camel(package),
         };
         check_service(&service)?;
-        Ok(Self { package: package.to_owned(), variable: library.to_ascii_uppercase(), library, service })
+        Ok(Self {
+            package: package.to_owned(),
+            variable: identifier.to_ascii_uppercase(),
+            identifier,
+            service,
+        })
     }
 }
 
@@ -155,7 +160,7 @@ mod tests {
     #[test]
     fn names_are_written_in_the_case_of_their_place() {
         let names = Names::parse("tea-shop_2", None).unwrap();
-        assert_eq!(names.library, "tea_shop_2");
+        assert_eq!(names.identifier, "tea_shop_2");
         assert_eq!(names.variable, "TEA_SHOP_2");
         assert_eq!(names.service, "TeaShop2");
         assert_eq!(Names::parse("option", Some("Options")).unwrap().service, "Options");

@@ -84,7 +84,7 @@ impl Project {
         let names = &self.names;
         let words = [
             ("my-service", names.package.as_str()),
-            ("my_service", &names.library),
+            ("my_service", &names.identifier),
             ("MY_SERVICE", &names.variable),
             ("MyService", &names.service),
             (r#"version = "0.0.0-farcall""#, &source),

@@ -29,8 +29,8 @@ pub struct Settings {
     /// Address of the health checks, the metrics and the debug page; without it there are none.
     #[arg(long, env = "MY_SERVICE_HTTP", value_name = "ADDRESS")]
     pub http: Option<Address>,
-    /// File with this server's certificate and its chain (PEM), for `tls@`. It is read again when
-    /// it changes, as the other files are.
+    /// File with this server's certificate and its chain (PEM), for `tls@`. A file that changes
+    /// is read again; so are the other ones.
     #[arg(long, env = "MY_SERVICE_CERTIFICATE", value_name = "FILE")]
     pub certificate: Option<PathBuf>,
     /// File with the key of the certificate (PEM).
