@@ -11,7 +11,7 @@ use std::fmt;
 /// use farcall_protocol::LoadReport;
 ///
 /// let report = LoadReport::new(1250.5, 17.25).with_utilization(0.42);
-/// assert_eq!(report.to_string(), "util=0.420,rps=1250.5,in_flight=17.200");
+/// assert_eq!(report.to_string(), "util=0.420,rps=1250.5,in_flight=17.250");
 /// assert_eq!(LoadReport::parse("util=0.42,rps=1250,in_flight=17,later=x"), Some(LoadReport::new(1250.0, 17.0).with_utilization(0.42)));
 /// assert_eq!(LoadReport::parse("rps=NaN,in_flight=17"), None);
 /// ```
