@@ -49,7 +49,7 @@ pub use self::call::invocation::Invocation;
 pub use self::call::invoked_stream::{InputError, InvokedInput, InvokedStream};
 pub use self::call::local_peer::InvokedEvent;
 #[doc(hidden)]
-pub use self::call::offload_runtime::{OffloadRuntime, TokioOffload};
+pub use self::call::offload_runtime::{OffloadRuntime, ThreadTime, TokioOffload};
 pub use self::error::{BuildError, ServeError};
 pub use self::limits::Limits;
 pub use self::observe::load::LoadReporting;

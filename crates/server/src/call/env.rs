@@ -7,7 +7,8 @@ use bytes::Bytes;
 use farcall_context::ConnectionInfo;
 use farcall_protocol::{ByteStr, Code, Compression, CompressionError, Negotiated, Status, StreamTerms};
 
-use super::in_flight::{InFlightCalls, LOCAL_CONNECTION_ID};
+use super::fair_queue::Flow;
+use super::in_flight::{InFlightCalls, LOCAL_CONNECTION_ID, host_of};
 use crate::server::state::ServerState;
 use crate::service::method::Method;
 
@@ -74,25 +75,29 @@ impl CallEnv {
         Ok(found)
     }
 
+    /// Returns the origin of a call of `method`, for a fair share of the threads that poll slow handlers.
+    pub(crate) fn flow(&self, method: &Arc<Method>) -> Flow {
+        let client = self.client_id();
+        // A client without an address is one peer; callers that come over no connection have that of theirs.
+        let has_address = self.calls.peer().is_some() || self.info.id == LOCAL_CONNECTION_ID;
+        let peer = if has_address { number_of(host_of(&self.info.peer)) } else { client };
+        Flow { peer, client, method: Arc::as_ptr(method).addr() }
+    }
+
     /// Returns a number that distinguishes the client of the call from the server's others: its connection, or, if
     /// it came over none, the connection to whatever passed the call on.
     pub(crate) fn client_id(&self) -> u64 {
         if self.info.id != LOCAL_CONNECTION_ID {
             return self.info.id;
         }
-        let mut hasher = DefaultHasher::new();
-        self.info.peer.hash(&mut hasher);
-        // Connections are numbered from 1, and do not get as far as this.
-        hasher.finish() | 1 << 63
+        number_of(&self.info.peer)
     }
 
     /// Returns a number that distinguishes the caller from others, also if it has several connections: that of its identity,
     /// or, if it has none, of its connection.
     pub(crate) fn caller_id(&self) -> u64 {
         let Some(identity) = &self.info.identity else { return self.client_id() };
-        let mut hasher = DefaultHasher::new();
-        identity.name().hash(&mut hasher);
-        hasher.finish() | 1 << 63
+        number_of(identity.name())
     }
 
     /// Returns the length of a compressed body once it is decompressed, as the body states it.
@@ -118,6 +123,13 @@ impl CallEnv {
             Status::refused(Code::InvalidArgument, "a compressed body, though none was agreed on")
         })
     }
+}
+
+/// Returns a number for a name that is not that of a connection: those are numbered from 1, and do not get as far.
+fn number_of(name: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    name.hash(&mut hasher);
+    hasher.finish() | 1 << 63
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "it is an argument of `map_err`")]

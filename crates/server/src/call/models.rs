@@ -124,7 +124,7 @@ struct Noted {
 
 impl Job for Noted {
     fn flow(&self) -> fair_queue::Flow {
-        fair_queue::Flow { client: self.client, method: 0 }
+        fair_queue::Flow { peer: 0, client: self.client, method: 0 }
     }
 
     fn is_short(&self) -> bool {

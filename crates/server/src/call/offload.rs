@@ -5,6 +5,7 @@
 //!
 //! Both the clock and the threads are an [`OffloadRuntime`], which tests replace: see its example.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -18,7 +19,7 @@ use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use super::fair_queue::{FairQueue, Flow, Taken, Ticket};
-use super::offload_runtime::OffloadRuntime;
+use super::offload_runtime::{OffloadRuntime, ThreadTime};
 
 /// Work that occupies a thread.
 pub(crate) trait Job: Send {
@@ -59,20 +60,34 @@ struct State {
     threads: usize,
     /// Threads for short jobs of clients that no other thread serves. At most [`MAX_EXPRESS_THREADS`].
     express: usize,
-    /// Threads that are assumed to wait rather than to work.
+    /// The jobs that run, by the numbers of their workers. Bounded by the threads.
+    running: HashMap<u64, Running>,
+    /// Those of them for which another thread was added.
     stalled: usize,
-    /// The last time that a job was taken, or a thread added to a stalled pool.
+    last_worker: u64,
+    /// The last time that a job was taken, or that threads were looked for that wait.
     progressed_at: Instant,
     quick_seen: Option<Instant>,
+}
+
+/// A job that runs on a thread of the pool.
+struct Running {
+    taken: Taken,
+    since: Instant,
+    /// The time for which its thread was busy, when it was last read, and when that was.
+    busy: (Option<Duration>, Instant),
+    thread: Option<ThreadTime>,
+    is_express: bool,
+    /// `true` if a thread was added for it.
+    is_stalled: bool,
 }
 
 /// A thread of the pool. It is counted until it is dropped, whatever happens to it.
 struct Worker {
     pool: Arc<OffloadPool>,
+    number: u64,
     is_express: bool,
     counted: bool,
-    /// The job that it runs, and since when.
-    running: Option<(Taken, Instant)>,
 }
 
 /// Threads that the pool may have in addition, for short jobs of clients that wait behind the long jobs of
@@ -82,9 +97,12 @@ const MAX_EXPRESS_THREADS: usize = 2;
 pub(crate) const EXPRESS_PATIENCE: Duration = Duration::from_millis(1);
 /// After this time without quick calls, no core is left to them.
 const QUICK_CALL_MEMORY: Duration = Duration::from_millis(100);
-/// A pool whose threads have all been at one job for this long is stalled: its jobs wait rather than
+/// A pool whose threads have all been at one job for this long is stalled if its jobs wait rather than
 /// work, perhaps for a job that is queued behind them.
 pub(crate) const STALL_THRESHOLD: Duration = Duration::from_secs(1);
+/// A job that has run for this long is taken for one that waits, though it keeps its thread busy: it may do so until a job
+/// behind it has run. Others are not, or long jobs would get ever more threads, and memory, the longer each takes.
+const BUSY_STALL_THRESHOLD: Duration = Duration::from_secs(10);
 
 impl OffloadPool {
     pub(crate) fn new(runtime: Arc<dyn OffloadRuntime>) -> Arc<Self> {
@@ -92,7 +110,9 @@ impl OffloadPool {
             queue: FairQueue::new(),
             threads: 0,
             express: 0,
+            running: HashMap::new(),
             stalled: 0,
+            last_worker: 0,
             progressed_at: runtime.now(),
             quick_seen: None,
         };
@@ -145,22 +165,21 @@ impl OffloadPool {
     }
 
     /// Adds a thread for short jobs of clients that no thread serves, if there are any; or one more if no job
-    /// was taken for [`STALL_THRESHOLD`]. Called by those whose job has been queued for
+    /// was taken for [`STALL_THRESHOLD`], and one waits. Called by those whose job has been queued for
     /// [`EXPRESS_PATIENCE`], and then for each [`STALL_THRESHOLD`].
     pub(crate) fn add_thread_if_late(self: &Arc<Self>, tasks: &TaskTracker) {
         let mut state = self.lock();
         let now = self.runtime.now();
         if !state.queue.is_empty() && now - state.progressed_at >= STALL_THRESHOLD {
             state.progressed_at = now;
-            state.stalled = (state.stalled + 1).min(state.threads);
+            state.find_stalled(now);
         }
         if state.threads >= self.max_threads(&mut state, now)
             && state.express < MAX_EXPRESS_THREADS
             && state.queue.has_unserved(|job| job.is_short())
         {
             state.express += 1;
-            drop(state);
-            return self.spawn_worker(true, tasks);
+            return self.spawn_worker(state, true, tasks);
         }
         self.add_thread(state, now, tasks);
     }
@@ -170,12 +189,19 @@ impl OffloadPool {
             return;
         }
         state.threads += 1;
-        drop(state);
-        self.spawn_worker(false, tasks);
+        self.spawn_worker(state, false, tasks);
     }
 
-    fn spawn_worker(self: &Arc<Self>, is_express: bool, tasks: &TaskTracker) {
-        let worker = Worker { pool: Arc::clone(self), is_express, counted: true, running: None };
+    fn spawn_worker(
+        self: &Arc<Self>,
+        mut state: MutexGuard<'_, State>,
+        is_express: bool,
+        tasks: &TaskTracker,
+    ) {
+        state.last_worker += 1;
+        let number = state.last_worker;
+        drop(state);
+        let worker = Worker { pool: Arc::clone(self), number, is_express, counted: true };
         let tracked = tasks.token();
         self.runtime.spawn_worker(Box::new(move || {
             worker.work();
@@ -183,32 +209,37 @@ impl OffloadPool {
         }));
     }
 
-    /// Returns the next job for a thread, and the current time. `None` if the thread is to end. `ended` is the job
-    /// that it ran before, and when that began.
-    fn next(
-        &self,
-        is_express: bool,
-        ended: Option<(Taken, Instant)>,
-    ) -> Option<(Box<dyn Job>, (Taken, Instant))> {
+    /// Returns the next job for a worker. `None` if it is to end. `thread` is the time of its thread.
+    fn next(&self, worker: &Worker, thread: Option<&ThreadTime>) -> Option<Box<dyn Job>> {
+        let busy = thread.and_then(ThreadTime::busy);
         let mut guard = self.lock();
         let state = &mut *guard;
         let now = self.runtime.now();
-        state.end(ended, now);
-        let next = if is_express {
+        state.end(worker.number, now);
+        let next = if worker.is_express {
             state.queue.take_unserved(|job| job.is_short())
         } else if state.threads <= self.max_threads(state, now) {
             state.queue.take()
         } else {
             None
         };
-        if let Some((job, taken)) = next {
-            if !is_express {
-                state.progressed_at = now;
-            }
-            return Some((job, (taken, now)));
+        let Some((job, taken)) = next else {
+            state.uncount(worker.is_express);
+            return None;
+        };
+        if !worker.is_express {
+            state.progressed_at = now;
         }
-        state.uncount(is_express);
-        None
+        let running = Running {
+            taken,
+            since: now,
+            busy: (busy, now),
+            thread: thread.cloned(),
+            is_express: worker.is_express,
+            is_stalled: false,
+        };
+        state.running.insert(worker.number, running);
+        Some(job)
     }
 
     fn max_threads(&self, state: &mut State, now: Instant) -> usize {
@@ -227,14 +258,26 @@ impl OffloadPool {
 }
 
 impl State {
-    /// Charges a job that has ended to its client.
-    fn end(&mut self, ended: Option<(Taken, Instant)>, now: Instant) {
-        let Some((taken, since)) = ended else { return };
-        let took = now - since;
+    /// Charges the job of a worker that has ended, if it ran one, to its client.
+    fn end(&mut self, worker: u64, now: Instant) {
+        let Some(job) = self.running.remove(&worker) else { return };
         // A job that was blocked has worked for less time than it took.
-        self.queue.finish(taken, took.min(STALL_THRESHOLD));
-        if took >= STALL_THRESHOLD {
-            self.stalled = self.stalled.saturating_sub(1);
+        self.queue.finish(job.taken, (now - job.since).min(STALL_THRESHOLD));
+        self.stalled -= usize::from(job.is_stalled);
+    }
+
+    /// Looks for a job that waits, and for which no thread was added yet, so that one is.
+    fn find_stalled(&mut self, now: Instant) {
+        let mut stalled = None;
+        for job in self.running.values_mut().filter(|job| !job.is_stalled && !job.is_express) {
+            let is_busy = job.is_busy(now) && now - job.since < BUSY_STALL_THRESHOLD;
+            if !is_busy {
+                stalled = Some(job);
+            }
+        }
+        if let Some(job) = stalled {
+            job.is_stalled = true;
+            self.stalled += 1;
         }
     }
 
@@ -247,12 +290,22 @@ impl State {
     }
 }
 
+impl Running {
+    /// Returns `true` if its thread was busy for half of the time since this was last asked.
+    fn is_busy(&mut self, now: Instant) -> bool {
+        let busy = self.thread.as_ref().and_then(ThreadTime::busy);
+        let (before, at) = std::mem::replace(&mut self.busy, (busy, now));
+        let Some((before, busy)) = before.zip(busy) else { return false };
+        2 * busy.saturating_sub(before) >= now - at
+    }
+}
+
 impl Worker {
     /// Runs jobs until none is left for this thread. One job follows the other here, since to wake a
     /// thread for each would take as long as some of them do.
     fn work(mut self) {
-        while let Some((job, running)) = self.pool.next(self.is_express, self.running.take()) {
-            self.running = Some(running);
+        let thread = self.pool.runtime.thread_time();
+        while let Some(job) = self.pool.next(&self, thread.as_ref()) {
             job.run();
         }
         self.counted = false;
@@ -264,7 +317,7 @@ impl Drop for Worker {
     fn drop(&mut self) {
         if self.counted {
             let mut state = self.pool.lock();
-            state.end(self.running.take(), self.pool.runtime.now());
+            state.end(self.number, self.pool.runtime.now());
             state.uncount(self.is_express);
         }
     }

@@ -1,6 +1,8 @@
 //! [`OffloadRuntime`]: the clock and the threads of the pool that polls slow handlers. The pool itself is in
 //! [`super::offload`].
 
+use std::fmt;
+use std::sync::Arc;
 use std::thread::available_parallelism;
 use std::time::Duration;
 
@@ -33,6 +35,37 @@ pub trait OffloadRuntime: Send + Sync + 'static {
     /// known, and by default.
     fn preempted(&self) -> Duration {
         Duration::ZERO
+    }
+
+    /// Returns the time for which the calling thread is busy, to be read from other threads: a job that takes long
+    /// gets another thread beside its own if it waits, but not if it works. `None` if that is not known, and by
+    /// default: then each that takes longer than 1 s is taken for one that waits.
+    fn thread_time(&self) -> Option<ThreadTime> {
+        None
+    }
+}
+
+/// Tells, on any thread, for how long one thread has been busy since it started: on a core, or waiting for one.
+#[derive(Clone)]
+pub struct ThreadTime(Arc<dyn Fn() -> Option<Duration> + Send + Sync>);
+
+impl ThreadTime {
+    /// Creates one that calls `busy`, which returns `None` if the time is not known.
+    #[must_use]
+    pub fn new(busy: impl Fn() -> Option<Duration> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(busy))
+    }
+
+    /// Returns the time; `None` if it is not known.
+    #[must_use]
+    pub fn busy(&self) -> Option<Duration> {
+        (self.0)()
+    }
+}
+
+impl fmt::Debug for ThreadTime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("ThreadTime").field(&self.busy()).finish()
     }
 }
 
@@ -76,6 +109,10 @@ impl OffloadRuntime for TokioOffload {
     fn preempted(&self) -> Duration {
         schedstat::waited()
     }
+
+    fn thread_time(&self) -> Option<ThreadTime> {
+        schedstat::busy_time().map(ThreadTime::new)
+    }
 }
 
 /// The scheduler's statistics of a thread.
@@ -113,19 +150,29 @@ mod schedstat {
 
     /// Returns how long the calling thread has waited for a core.
     pub(super) fn waited() -> Duration {
-        let nanos = FILE.with_borrow(|file| match file {
+        let times = FILE.with_borrow(|file| match file {
             Some(file) => read(file),
             None => read(&open()?),
         });
-        Duration::from_nanos(nanos.unwrap_or(0))
+        times.map_or(Duration::ZERO, |(_, waited)| waited)
     }
 
-    fn read(file: &File) -> Option<u64> {
-        // Three numbers of at most 20 digits: the time on a core, the time waiting for one, and slices.
+    /// Returns a function that tells for how long the calling thread has been busy. The file stays that of this thread,
+    /// whichever reads it.
+    pub(super) fn busy_time() -> Option<impl Fn() -> Option<Duration> + Send + Sync + 'static> {
+        let file = open()?;
+        Some(move || read(&file).map(|(on_core, waited)| on_core + waited))
+    }
+
+    /// Returns the time of a thread on a core, and the time for which it has waited for one.
+    fn read(file: &File) -> Option<(Duration, Duration)> {
+        // Three numbers of at most 20 digits: these times in nanoseconds, and the number of slices.
         let mut line = [0; 64];
         let read = file.read_at(&mut line, 0).ok()?;
         let line = std::str::from_utf8(&line[..read]).ok()?;
-        line.split_ascii_whitespace().nth(1)?.parse().ok()
+        let mut times =
+            line.split_ascii_whitespace().map(|nanos| nanos.parse().ok().map(Duration::from_nanos));
+        Some((times.next()??, times.next()??))
     }
 }
 
@@ -144,11 +191,47 @@ mod schedstat {
     pub(super) const fn waited() -> Duration {
         Duration::ZERO
     }
+
+    pub(super) const fn busy_time() -> Option<fn() -> Option<Duration>> {
+        None
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn time_of_a_thread_is_read_from_others_and_passes_while_it_works() {
+        let (to_worker, work) = std::sync::mpsc::channel::<Duration>();
+        let (to_test, times) = std::sync::mpsc::channel();
+        let worker = std::thread::spawn(move || {
+            let own = TokioOffload::new().thread_time().unwrap();
+            to_test.send(own.clone()).unwrap();
+            for busy in work {
+                let until = own.busy().unwrap() + busy;
+                while own.busy().unwrap() < until {}
+                to_test.send(own.clone()).unwrap();
+            }
+        });
+        let time = times.recv().unwrap();
+        let before = time.busy().unwrap();
+        to_worker.send(Duration::from_millis(5)).unwrap();
+        times.recv().unwrap();
+        let worked = time.busy().unwrap();
+        assert!(worked - before >= Duration::from_millis(5), "{before:?} {worked:?}");
+        // Now it waits, once it has got a core to begin with: this takes time of the test's thread, and none of the worker's.
+        let own = TokioOffload::new().thread_time().unwrap();
+        let waits = || {
+            let (before, until) = (time.busy().unwrap(), own.busy().unwrap() + Duration::from_millis(5));
+            while own.busy().unwrap() < until {}
+            time.busy().unwrap() == before
+        };
+        assert!((0..1000).any(|_| waits()));
+        drop(to_worker);
+        worker.join().unwrap();
+    }
 
     #[test]
     fn waiting_for_a_core_never_decreases_and_is_less_than_the_time_that_passes() {

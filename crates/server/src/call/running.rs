@@ -166,7 +166,7 @@ impl RunningHandler {
     /// Returns the origin of its polls, for a fair share of the offload pool.
     pub(super) fn flow(&self) -> Flow {
         let CallPermit { call, env, .. } = &self.permit;
-        Flow { client: env.client_id(), method: Arc::as_ptr(&call.method).addr() }
+        env.flow(&call.method)
     }
 
     /// Returns `true` if a poll may take too long for a thread that runs connections.

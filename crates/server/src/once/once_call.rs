@@ -8,6 +8,8 @@ use farcall_protocol::metadata::IDEMPOTENCY_KEY;
 use farcall_protocol::{Code, Codec, Status};
 use twox_hash::{XxHash3_64, XxHash3_128};
 
+use crate::call::in_flight::host_of;
+
 /// A call that is carried out once. It is told by its caller's identity, its method and its key.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -56,7 +58,7 @@ impl OnceCall {
         let identity = context.identity().map(Identity::name);
         // The answer is encoded as the first arguments were, so that those in another codec are others.
         let seed = XxHash3_64::oneshot(codec.name().as_bytes());
-        let owner = identity.map_or_else(|| host_of(context.peer()), str::to_owned);
+        let owner = identity.map_or_else(|| host_of(context.peer()).to_owned(), str::to_owned);
         let place = OnceKey {
             identity: identity.map(Box::from),
             method: Box::from(context.method()),
@@ -110,11 +112,6 @@ impl OnceCall {
     pub(super) const fn place(&self) -> &Arc<OnceKey> {
         &self.place
     }
-}
-
-/// Returns the address of a peer without its port.
-fn host_of(peer: &str) -> String {
-    peer.rsplit_once(':').map_or(peer, |(host, _)| host).to_owned()
 }
 
 #[cfg(test)]

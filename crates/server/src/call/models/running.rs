@@ -90,7 +90,7 @@ impl RunningHandler {
     }
 
     pub(super) const fn flow(&self) -> Flow {
-        Flow { client: 1, method: 0 }
+        Flow { peer: 0, client: 1, method: 0 }
     }
 
     pub(super) fn is_slow(&self) -> bool {

@@ -9,6 +9,8 @@ use super::*;
 struct ManualRuntime {
     cores: usize,
     now: Mutex<Instant>,
+    /// The time for which all its threads have been busy; `None` if that is not known.
+    busy: Arc<Mutex<Option<Duration>>>,
     workers: Mutex<VecDeque<Box<dyn FnOnce() + Send>>>,
 }
 
@@ -50,11 +52,16 @@ impl OffloadRuntime for ManualRuntime {
     fn spawn_worker(&self, worker: Box<dyn FnOnce() + Send>) {
         self.workers.lock().unwrap().push_back(worker);
     }
+
+    fn thread_time(&self) -> Option<ThreadTime> {
+        let busy = Arc::clone(&self.busy);
+        Some(ThreadTime::new(move || *busy.lock().unwrap()))
+    }
 }
 
 impl Job for Labelled {
     fn flow(&self) -> Flow {
-        Flow { client: self.label as u64, method: 0 }
+        Flow { peer: 0, client: self.label as u64, method: 0 }
     }
 
     fn is_short(&self) -> bool {
@@ -79,8 +86,12 @@ struct Fixture {
 
 impl Fixture {
     fn new(cores: usize) -> Self {
-        let runtime =
-            Arc::new(ManualRuntime { cores, now: Mutex::new(Instant::now()), workers: Mutex::default() });
+        let runtime = Arc::new(ManualRuntime {
+            cores,
+            now: Mutex::new(Instant::now()),
+            busy: Arc::default(),
+            workers: Mutex::default(),
+        });
         let pool = OffloadPool::new(Arc::clone(&runtime) as Arc<dyn OffloadRuntime>);
         Self { runtime, pool, tasks: TaskTracker::new(), log: Arc::default() }
     }
@@ -138,7 +149,7 @@ struct WhileRunning<F>(F);
 
 impl<F: FnOnce() + Send> Job for WhileRunning<F> {
     fn flow(&self) -> Flow {
-        Flow { client: 1000, method: 0 }
+        Flow { peer: 0, client: 1000, method: 0 }
     }
 
     fn is_short(&self) -> bool {
@@ -189,7 +200,7 @@ fn thread_whose_job_panics_is_uncounted() {
 
     impl Job for Panics {
         fn flow(&self) -> Flow {
-            Flow { client: 0, method: 0 }
+            Flow { peer: 0, client: 0, method: 0 }
         }
 
         fn is_short(&self) -> bool {
@@ -243,7 +254,7 @@ struct Stalls {
 
 impl Job for Stalls {
     fn flow(&self) -> Flow {
-        Flow { client: 0, method: 0 }
+        Flow { peer: 0, client: 0, method: 0 }
     }
 
     fn is_short(&self) -> bool {
@@ -285,6 +296,55 @@ fn stalled_pool_gets_another_thread() {
         runtime: Arc::clone(&test.runtime),
         tasks: test.tasks.clone(),
     };
+    test.pool.enqueue(Box::new(job), &test.tasks);
+    test.runtime.run_workers();
+    assert_eq!((test.threads(), test.pool.lock().stalled), (0, 0));
+}
+
+#[test]
+fn pool_whose_jobs_work_gets_no_other_thread_for_long() {
+    let test = Arc::new(Fixture::new(1));
+    let inner = Arc::clone(&test);
+    *test.runtime.busy.lock().unwrap() = Some(Duration::ZERO);
+    let job = WhileRunning(move || {
+        inner.enqueue(1, 500);
+        // For each second, its thread is busy for this part of it.
+        let second = |percent: u32| {
+            inner.runtime.advance(STALL_THRESHOLD);
+            *inner.runtime.busy.lock().unwrap().as_mut().unwrap() += STALL_THRESHOLD * percent / 100;
+            inner.pool.add_thread_if_late(&inner.tasks);
+            inner.threads()
+        };
+        assert_eq!([second(100), second(51)], [1, 1]);
+        assert_eq!(second(49), 2, "it waits");
+        inner.enqueue(1, 500);
+        assert_eq!([second(0), second(0)], [2, 2], "the added thread has not begun yet");
+        inner.runtime.run_workers();
+    });
+    test.pool.enqueue(Box::new(job), &test.tasks);
+    test.runtime.run_workers();
+    assert_eq!(test.threads(), 0);
+    let state = test.pool.lock();
+    assert_eq!((state.stalled, state.running.len()), (0, 0));
+}
+
+#[test]
+fn job_that_works_for_very_long_gets_another_thread() {
+    let test = Arc::new(Fixture::new(1));
+    let inner = Arc::clone(&test);
+    *test.runtime.busy.lock().unwrap() = Some(Duration::ZERO);
+    let job = WhileRunning(move || {
+        inner.enqueue(1, 500);
+        let mut seconds = 0;
+        while inner.threads() == 1 {
+            inner.runtime.advance(STALL_THRESHOLD);
+            *inner.runtime.busy.lock().unwrap().as_mut().unwrap() += STALL_THRESHOLD;
+            inner.pool.add_thread_if_late(&inner.tasks);
+            seconds += 1;
+        }
+        assert_eq!(STALL_THRESHOLD * seconds, BUSY_STALL_THRESHOLD);
+        inner.runtime.run_workers();
+    });
     test.pool.enqueue(Box::new(job), &test.tasks);
     test.runtime.run_workers();
     assert_eq!((test.threads(), test.pool.lock().stalled), (0, 0));
