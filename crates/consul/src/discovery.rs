@@ -6,7 +6,9 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use farcall_discovery::source::{self, Outage};
-use farcall_discovery::{Backoff, Discovery, Endpoint, Instance, Jitter, Publisher, other_services};
+use farcall_discovery::{
+    Backoff, Discovery, Endpoint, Instance, Jitter, Publisher, SourceError, other_services,
+};
 use farcall_transport::Scheme;
 use farcall_transport::log::LogThrottle;
 use serde_json::Value;
@@ -82,6 +84,16 @@ impl ConsulDiscovery {
         self.scheme = scheme;
         Ok(self)
     }
+
+    /// Returns the names of all services that the agent knows, of farcall and of others, without Consul's own; `""` is the plain list of
+    /// servers.
+    ///
+    /// # Errors
+    ///
+    /// The agent cannot be reached, or answers something else; the error has the reason.
+    pub async fn services(&self) -> Result<Vec<String>, SourceError> {
+        self.service_names().await.map_err(|error| SourceError::new(error.to_string()))
+    }
 }
 
 impl Discovery for ConsulDiscovery {
@@ -91,7 +103,12 @@ impl Discovery for ConsulDiscovery {
     }
 
     async fn run(self, publisher: Publisher) {
-        let others = || async { self.services().await.ok().map(other_services) };
+        let others = || async {
+            {
+                let names = self.service_names().await.ok()?;
+                Some(other_services(names.into_iter().take(MAX_SERVICES)))
+            }
+        };
         source::run(&publisher, self.follow(&publisher), others).await;
     }
 
@@ -164,12 +181,11 @@ impl ConsulDiscovery {
         Ok((answered, endpoints.collect()))
     }
 
-    /// Returns the other services of Consul.
-    async fn services(&self) -> Result<Vec<String>, CallError> {
+    async fn service_names(&self) -> Result<Vec<String>, CallError> {
         let query: Vec<_> = self.datacenter.iter().map(|name| ("dc", &**name)).collect();
         let answer: Answer<BTreeMap<String, Value>> =
             self.client.get("/v1/catalog/services", &query, Duration::ZERO).await?;
-        let names = answer.body.into_keys().filter(|name| name != "consul").take(MAX_SERVICES);
+        let names = answer.body.into_keys().filter(|name| name != "consul");
         Ok(names.map(|name| own_name(&name).to_owned()).collect())
     }
 }

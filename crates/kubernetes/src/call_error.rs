@@ -27,7 +27,7 @@ pub(crate) enum CallError {
     InvalidAnswer(String),
     #[error("its answer is longer than {0} bytes")]
     TooLong(usize),
-    #[error("the service has more than {0} EndpointSlices")]
+    #[error("there are more than {0} EndpointSlices")]
     TooManySlices(usize),
     #[error("{0}")]
     File(#[from] FileError),

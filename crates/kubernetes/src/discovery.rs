@@ -8,7 +8,7 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use farcall_discovery::source::{self, Outage};
-use farcall_discovery::{Backoff, Discovery, Jitter, Publisher, other_services};
+use farcall_discovery::{Backoff, Discovery, Jitter, Publisher, SourceError, other_services};
 use farcall_transport::Scheme;
 use tokio::time::{Instant, sleep, timeout_at};
 use tracing::debug;
@@ -20,6 +20,7 @@ use crate::limits::MAX_SLICES;
 use crate::options::KubernetesOptions;
 use crate::slice_table::{Selection, SliceTable};
 use crate::watch::{Watch, WatchEvent};
+use crate::wire::Slice;
 
 /// The number of slices in a page; fewer if they make too long an answer.
 const PAGE: usize = 50;
@@ -114,6 +115,17 @@ impl KubernetesDiscovery {
         self.selection.zone = Some(zone.into());
         self
     }
+
+    /// Returns the names of all services of the namespace that have EndpointSlices, in their order. With more than 10,000 slices there is no list.
+    ///
+    /// # Errors
+    ///
+    /// The API server cannot be reached, or refuses it; the error has the reason.
+    pub async fn services(&self) -> Result<Vec<String>, SourceError> {
+        let listed = list_all(&self.client, None).await;
+        let (slices, _) = listed.map_err(|error| SourceError::new(error.to_string()))?;
+        Ok(services_of(slices).into_iter().collect())
+    }
 }
 
 impl Discovery for KubernetesDiscovery {
@@ -123,7 +135,10 @@ impl Discovery for KubernetesDiscovery {
 
     async fn run(mut self, publisher: Publisher) {
         let client = self.client.clone();
-        let others = || async { services(&client).await.ok().map(other_services) };
+        let others = || async {
+            let list = client.list(None, NOTED_SLICES, "").await.ok()?;
+            Some(other_services(services_of(list.items)))
+        };
         source::run(&publisher, self.follow(&publisher), others).await;
     }
 
@@ -141,11 +156,34 @@ impl Discovery for KubernetesDiscovery {
     }
 }
 
-/// Returns the first services of the namespace that have slices.
-async fn services(client: &Client) -> Result<BTreeSet<String>, CallError> {
-    let list = client.list(None, NOTED_SLICES, "").await?;
-    let services = list.items.into_iter().filter_map(|mut slice| slice.metadata.labels.remove(SERVICE_LABEL));
-    Ok(services.collect())
+/// Returns the services that the slices are of.
+fn services_of(slices: Vec<Slice>) -> BTreeSet<String> {
+    slices.into_iter().filter_map(|mut slice| slice.metadata.labels.remove(SERVICE_LABEL)).collect()
+}
+
+/// Lists all slices, of a service or of the namespace, page by page. Returns their version, too.
+async fn list_all(client: &Client, service: Option<&str>) -> Result<(Vec<Slice>, String), CallError> {
+    let (mut slices, mut after, mut limit) = (Vec::new(), String::new(), PAGE);
+    loop {
+        let page = match client.list(service, limit, &after).await {
+            Err(CallError::TooLong(_)) if limit > 1 => {
+                limit /= 2;
+                continue;
+            }
+            outcome => outcome?,
+        };
+        slices.extend(page.items);
+        if slices.len() > MAX_SLICES {
+            return Err(CallError::TooManySlices(MAX_SLICES));
+        }
+        if page.metadata.r#continue.is_empty() {
+            return Ok((slices, page.metadata.resource_version));
+        }
+        if page.metadata.r#continue == after {
+            return Err(CallError::InvalidAnswer("a page continues with itself".to_owned()));
+        }
+        after = page.metadata.r#continue;
+    }
 }
 
 impl KubernetesDiscovery {
@@ -207,29 +245,10 @@ impl KubernetesDiscovery {
 
     /// Lists all slices.
     async fn list(&mut self) -> Result<(), CallError> {
-        let (mut slices, mut after, mut limit) = (Vec::new(), String::new(), PAGE);
-        loop {
-            let page = match self.client.list(Some(&self.service), limit, &after).await {
-                Err(CallError::TooLong(_)) if limit > 1 => {
-                    limit /= 2;
-                    continue;
-                }
-                outcome => outcome?,
-            };
-            slices.extend(page.items);
-            if slices.len() > MAX_SLICES {
-                return Err(CallError::TooManySlices(MAX_SLICES));
-            }
-            if page.metadata.r#continue.is_empty() {
-                self.version = page.metadata.resource_version;
-                self.table.replace(slices);
-                return Ok(());
-            }
-            if page.metadata.r#continue == after {
-                return Err(CallError::InvalidAnswer("a page continues with itself".to_owned()));
-            }
-            after = page.metadata.r#continue;
-        }
+        let (slices, version) = list_all(&self.client, Some(&self.service)).await?;
+        self.version = version;
+        self.table.replace(slices);
+        Ok(())
     }
 
     /// Opens a watch from the last version on.

@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use farcall_discovery::source::{self, Outage};
-use farcall_discovery::{Backoff, Discovery, Instance, Jitter, Publisher, other_services};
+use farcall_discovery::{Backoff, Discovery, Instance, Jitter, Publisher, SourceError, other_services};
 use futures::StreamExt;
 use futures::stream;
 use tokio::time::{Instant, interval, sleep, timeout_at};
@@ -65,6 +65,16 @@ impl ZookeeperDiscovery {
             listing: Listing::new(service.to_owned()),
         })
     }
+
+    /// Returns the names of the services below the prefix that have instances, in their order; `""` is the plain list of servers.
+    ///
+    /// # Errors
+    ///
+    /// ZooKeeper cannot be reached, or refuses it; the error has the reason.
+    pub async fn services(&self) -> Result<Vec<String>, SourceError> {
+        let found = services(&self.options, usize::MAX).await;
+        found.map_err(|error| SourceError::new(error.to_string()))
+    }
 }
 
 impl Discovery for ZookeeperDiscovery {
@@ -78,7 +88,7 @@ impl Discovery for ZookeeperDiscovery {
 
     async fn run(mut self, publisher: Publisher) {
         let options = self.options.clone();
-        let others = || async { services(&options).await.ok().map(other_services) };
+        let others = || async { services(&options, MAX_SERVICES).await.ok().map(other_services) };
         source::run(&publisher, self.follow(&publisher), others).await;
     }
 
@@ -88,13 +98,13 @@ impl Discovery for ZookeeperDiscovery {
     }
 }
 
-/// Returns the services below the prefix that have instances, in a session that ends with it.
-async fn services(options: &ZookeeperOptions) -> Result<Vec<String>, CallError> {
+/// Returns the services below the prefix that have instances, of the first nodes, in a session that ends with it.
+async fn services(options: &ZookeeperOptions, max_nodes: usize) -> Result<Vec<String>, CallError> {
     let session = Session::open(options).await?;
     let prefix = &options.prefix;
     let nodes = session.find(prefix, session.client().list_children(prefix)).await?.unwrap_or_default();
     let mut services = Vec::new();
-    for node in nodes.iter().take(MAX_SERVICES) {
+    for node in nodes.iter().take(max_nodes) {
         let path = format!("{prefix}/{node}");
         if session.stat(&path).await?.is_some_and(|stat| stat.num_children > 0) {
             services.push(service_of(node).to_owned());

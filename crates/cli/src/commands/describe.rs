@@ -37,7 +37,7 @@ pub(crate) struct DescribeArgs {
 pub(crate) async fn run(args: DescribeArgs, environment: &Environment) -> Result<ExitCode, Failure> {
     let DescribeArgs { target, name, output } = args;
     let mut settings = Settings::resolve(&target)?;
-    if settings.is_registry() && settings.service.is_none() && !name.contains('.') {
+    if settings.has_services_of_methods() && settings.service.is_none() && !name.contains('.') {
         settings.service = Some(name.clone());
     }
     let session = Session::open(settings, Some(&name), SessionOptions::default(), environment).await?;

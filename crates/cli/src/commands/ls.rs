@@ -39,8 +39,9 @@ pub(crate) struct LsArgs {
 pub(crate) async fn run(args: LsArgs, environment: &Environment) -> Result<ExitCode, Failure> {
     let LsArgs { target, only, output } = args;
     let mut settings = Settings::resolve(&target)?;
-    // In a registry, the service that is listed is the one to look for.
-    if settings.is_registry() && settings.service.is_none() {
+    // In a registry, the service that is listed is the one to look for, and may have another name there than for its server.
+    let is_looked_for = settings.is_registry() && settings.service.is_none();
+    if is_looked_for {
         settings.service.clone_from(&only);
     }
     if settings.is_registry() && settings.service.is_none() {
@@ -49,7 +50,8 @@ pub(crate) async fn run(args: LsArgs, environment: &Environment) -> Result<ExitC
     }
     let session = Session::open(settings, None, SessionOptions::default(), environment).await?;
     let mut services = described(&session).await?;
-    if let Some(wanted) = &only {
+    let is_described = |wanted: &String| services.iter().any(|service| service.name == *wanted);
+    if let Some(wanted) = only.as_ref().filter(|wanted| !is_looked_for || is_described(wanted)) {
         let names = services.iter().map(|service| service.name.clone());
         let near = nearest(names, wanted).map(|near| format!("did you mean `{}`?", word(&near)));
         services.retain(|service| service.name == *wanted);

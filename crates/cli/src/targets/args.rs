@@ -12,7 +12,8 @@ use crate::time;
 #[derive(Clone, Debug, Args)]
 pub(crate) struct TargetArgs {
     /// Servers: host:port, tls@host:port, unix@/path, http@, https@, ws@, wss@ (several with commas); srv@name of SRV records; a registry,
-    /// http://host:port/registry or etcd://host:2379, with #Service; or @context of ~/.config/farcall/contexts.toml.
+    /// http://host:port/registry, etcd://host:2379, consul://host:8500, zookeeper://host:2181 or kubernetes://host:6443/namespace, with
+    /// #Service; or @context of ~/.config/farcall/contexts.toml.
     #[arg(value_name = "TARGET")]
     pub(crate) target: String,
     #[command(flatten)]
@@ -47,7 +48,7 @@ pub(crate) struct ConnectionArgs {
     /// Shell command that prints the token for the servers.
     #[arg(long, value_name = "COMMAND", group = "token")]
     pub(crate) token_command: Option<String>,
-    /// File whose first line is the token for the registry.
+    /// File whose first line is the token for the registry; for etcd and ZooKeeper, name:password.
     #[arg(long, value_name = "FILE")]
     pub(crate) registry_token_file: Option<PathBuf>,
     /// Time limit of connecting. Default: 5s.

@@ -32,7 +32,7 @@ pub(crate) struct Context {
     pub(crate) token_env: Option<String>,
     /// The token of the servers: what a command prints.
     pub(crate) token_command: Option<String>,
-    /// The token of the registry.
+    /// The token of the registry, or `name:password`: the first line of a file.
     pub(crate) registry_token_file: Option<PathBuf>,
     /// The time limit of a call, such as `5s`.
     pub(crate) timeout: Option<String>,

@@ -23,6 +23,25 @@ pub(crate) enum Place {
         /// The URLs of its members, separated by commas.
         endpoints: String,
     },
+    /// At an agent of Consul.
+    Consul {
+        /// The agent's URL.
+        agent: String,
+    },
+    /// In ZooKeeper.
+    Zookeeper {
+        /// The servers, separated by commas.
+        servers: String,
+        /// The beginning of all nodes, if the target has one.
+        prefix: Option<String>,
+    },
+    /// In the EndpointSlices of Kubernetes.
+    Kubernetes {
+        /// The URL of the API server; `None` for that of the pod which the command runs in.
+        api: Option<String>,
+        /// The namespace, if the target has one.
+        namespace: Option<String>,
+    },
 }
 
 /// A target as it was parsed: a place, or the name of a context.
@@ -44,7 +63,8 @@ pub(crate) enum TargetError {
     Empty,
     /// A URL of something else than a registry.
     #[error(
-        "`{scheme}://` is no registry: write http://host:port/registry or etcd://host:2379; servers are host:port"
+        "`{scheme}://` is no registry: write http://host:port/registry, etcd://, consul://, zookeeper:// or \
+         kubernetes://; servers are host:port"
     )]
     Scheme {
         /// The scheme.
@@ -91,6 +111,11 @@ pub(crate) fn parse(text: &str) -> Result<ParsedTarget, TargetError> {
         "http" | "https" => Place::Registry { url: format!("{scheme}://{rest}") },
         "etcd" | "etcd+http" => Place::Etcd { endpoints: members("http", rest) },
         "etcd+https" => Place::Etcd { endpoints: members("https", rest) },
+        "consul" | "consul+http" => Place::Consul { agent: format!("http://{rest}") },
+        "consul+https" => Place::Consul { agent: format!("https://{rest}") },
+        "zookeeper" => zookeeper(rest),
+        "kubernetes" | "kubernetes+https" => kubernetes("https", rest),
+        "kubernetes+http" => kubernetes("http", rest),
         // The address parser knows what was meant by `tcp://` and its like.
         _ if farcall::transport::Scheme::ALL.iter().any(|known| known.as_str() == scheme) => {
             Address::parse(text)?;
@@ -118,6 +143,26 @@ fn members(scheme: &str, rest: &str) -> String {
         false => format!("{scheme}://{member}"),
     });
     urls.collect::<Vec<_>>().join(",")
+}
+
+/// Returns the place of `host:2181,host:2181/prefix`.
+fn zookeeper(rest: &str) -> Place {
+    let (servers, prefix) = match rest.find('/') {
+        Some(at) => rest.split_at(at),
+        None => (rest, ""),
+    };
+    let prefix = Some(prefix.trim_end_matches('/')).filter(|prefix| !prefix.is_empty());
+    Place::Zookeeper { servers: servers.to_owned(), prefix: prefix.map(str::to_owned) }
+}
+
+/// Returns the place of `host:6443/namespace`; a path before the namespace belongs to the API server, and without a host it is the pod's.
+fn kubernetes(scheme: &str, rest: &str) -> Place {
+    let (api, namespace) = rest.rsplit_once('/').unwrap_or((rest, ""));
+    let filled = |text: &str| !text.is_empty();
+    Place::Kubernetes {
+        api: Some(api).filter(|api| filled(api)).map(|api| format!("{scheme}://{api}")),
+        namespace: Some(namespace).filter(|namespace| filled(namespace)).map(str::to_owned),
+    }
 }
 
 #[cfg(test)]
@@ -156,6 +201,38 @@ mod tests {
     }
 
     #[test]
+    fn other_registries_have_schemes() {
+        let consul = |agent: &str| Place::Consul { agent: agent.to_owned() };
+        assert_eq!(place("consul://a:8500"), (consul("http://a:8500"), None));
+        let service = Some("tls@Arith".to_owned());
+        assert_eq!(place("consul+https://a/path#tls@Arith"), (consul("https://a/path"), service));
+        let zookeeper = |servers: &str, prefix: Option<&str>| Place::Zookeeper {
+            servers: servers.to_owned(),
+            prefix: prefix.map(str::to_owned),
+        };
+        assert_eq!(place("zookeeper://a:2181,b:2181"), (zookeeper("a:2181,b:2181", None), None));
+        assert_eq!(place("zookeeper://a/blue/v1"), (zookeeper("a", Some("/blue/v1")), None));
+        assert_eq!(place("zookeeper://a/"), (zookeeper("a", None), None));
+        let kubernetes = |api: Option<&str>, namespace: Option<&str>| Place::Kubernetes {
+            api: api.map(str::to_owned),
+            namespace: namespace.map(str::to_owned),
+        };
+        let service = Some("arith:rpc".to_owned());
+        for (text, expected) in [
+            (
+                "kubernetes://a:6443/shop#arith:rpc",
+                (kubernetes(Some("https://a:6443"), Some("shop")), service),
+            ),
+            ("kubernetes://a:6443", (kubernetes(Some("https://a:6443"), None), None)),
+            ("kubernetes+http://a:1/k8s/c/shop", (kubernetes(Some("http://a:1/k8s/c"), Some("shop")), None)),
+            ("kubernetes:///shop", (kubernetes(None, Some("shop")), None)),
+            ("kubernetes://", (kubernetes(None, None), None)),
+        ] {
+            assert_eq!(place(text), expected, "{text}");
+        }
+    }
+
+    #[test]
     fn names_of_srv_records_may_have_a_scheme() {
         let srv = |name: &str| (Place::Srv { name: name.to_owned() }, None);
         assert_eq!(place("srv@_rpc._tcp.arith.internal"), srv("srv@_rpc._tcp.arith.internal"));
@@ -174,6 +251,7 @@ mod tests {
             ("", "host:port"),
             ("@", "host:port"),
             ("redis://h:1", "is no registry"),
+            ("k8s://h:1", "kubernetes://"),
             ("tcp://h:1", "tcp@h:1"),
             ("h", "port"),
         ] {

@@ -1,7 +1,7 @@
 //! [`Secret`]: where a token comes from. Never from the command line, which other users of the machine can read.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use tokio::process::Command;
 
@@ -25,14 +25,7 @@ impl Secret {
     /// Returns the token.
     pub(crate) async fn read(&self) -> Result<String, Failure> {
         let text = match self {
-            Self::File(path) => {
-                let bytes = farcall_tls::read_file(path, MAX_FILE).map_err(|error| {
-                    Failure::usage(format!("the token file {}: it {}", path.display(), error.reason()))
-                })?;
-                String::from_utf8(bytes).map_err(|_| {
-                    Failure::usage(format!("the token file {}: it is not UTF-8", path.display()))
-                })?
-            }
+            Self::File(path) => read_file(path)?,
             Self::Variable(name) => std::env::var(name).map_err(|_| {
                 Failure::usage(format!("the variable {name}, which has the token, is not set"))
             })?,
@@ -44,6 +37,21 @@ impl Secret {
         }
         Ok(token.to_owned())
     }
+}
+
+/// Reads the name and the password in the first line of a file, which are separated by a colon.
+pub(super) fn read_user(path: &Path) -> Result<(String, String), Failure> {
+    let text = read_file(path)?;
+    let line = text.lines().next().unwrap_or_default().trim();
+    line.split_once(':').map(|(name, password)| (name.to_owned(), password.to_owned())).ok_or_else(|| {
+        Failure::usage(format!("the token file {}: its first line is not `name:password`", path.display()))
+    })
+}
+
+fn read_file(path: &Path) -> Result<String, Failure> {
+    let wrong = |reason: &str| Failure::usage(format!("the token file {}: it {reason}", path.display()));
+    let bytes = farcall_tls::read_file(path, MAX_FILE).map_err(|error| wrong(error.reason()))?;
+    String::from_utf8(bytes).map_err(|_| wrong("is not UTF-8"))
 }
 
 /// Runs a command in the shell, and returns what it prints. Its standard error is this program's.

@@ -4,16 +4,15 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use farcall::client::{ChannelBuilder, ConnectionOptions};
-use farcall::discovery::SrvDiscovery;
-use farcall::etcd::{EtcdDiscovery, EtcdOptions};
-use farcall::registry::{HttpDiscovery, HttpRegistrar, RegistryAdmin, SettingsError};
 use farcall::transport::TlsClient;
 use farcall::{Address, Channel};
 
 use super::args::{ConnectionArgs, TargetArgs};
 use super::context::Context;
 use super::place::{ParsedTarget, Place, parse};
+use super::registry::Registry;
 use super::secret::Secret;
+use super::source::Source;
 use crate::failure::Failure;
 use crate::time;
 
@@ -113,8 +112,15 @@ impl Settings {
         !matches!(self.place, Place::Addresses(_) | Place::Srv { .. })
     }
 
+    /// Returns `true` if a service has the same name where servers are found as in the names of its methods. Services of
+    /// Kubernetes have names of DNS.
+    pub(crate) const fn has_services_of_methods(&self) -> bool {
+        self.is_registry() && !matches!(self.place, Place::Kubernetes { .. })
+    }
+
     /// Returns the service to look for in a registry: the one that was given, or that of the method.
     pub(crate) fn service_for(&self, method: Option<&str>) -> Result<String, Failure> {
+        let method = method.filter(|_| self.has_services_of_methods());
         let of_method =
             || method.and_then(|method| method.rsplit_once('.')).map(|(service, _)| service.to_owned());
         self.service.clone().or_else(of_method).ok_or_else(|| {
@@ -154,94 +160,34 @@ impl Settings {
         Ok(options)
     }
 
+    /// Returns the place, with what its requests need if it is a registry.
+    pub(crate) fn registry(&self) -> Registry<'_> {
+        Registry {
+            place: &self.place,
+            ca: self.tls.ca.as_deref(),
+            identity: self.tls.identity.as_ref().map(|(cert, key)| (&**cert, &**key)),
+            token_file: self.registry_token_file.as_deref(),
+            timeout: self.connect_timeout,
+        }
+    }
+
+    /// Returns the discovery of a service.
+    pub(crate) fn source(&self, service: &str) -> Result<Source, Failure> {
+        Source::new(&self.registry(), service)
+    }
+
     /// Begins a channel to the servers; `method` says which service to look for in a registry.
     pub(crate) fn channel(&self, method: Option<&str>) -> Result<ChannelBuilder, Failure> {
         let builder = Channel::builder().timeout(self.timeout);
         Ok(match &self.place {
             Place::Addresses(addresses) => addresses.iter().fold(builder, ChannelBuilder::to),
-            Place::Srv { name } => {
-                let source = SrvDiscovery::new(name).map_err(|error| Failure::usage(error.to_string()))?;
-                builder.discover(source)
-            }
-            Place::Registry { .. } => builder.discover(self.http_discovery(&self.service_for(method)?)?),
-            Place::Etcd { .. } => builder.discover(self.etcd_discovery(&self.service_for(method)?)?),
+            Place::Srv { .. } => builder.discover(self.source("")?),
+            _ => builder.discover(self.source(&self.service_for(method)?)?),
         })
     }
-
-    /// Returns the discovery of a service in a registry over HTTP.
-    pub(crate) fn http_discovery(&self, service: &str) -> Result<HttpDiscovery, Failure> {
-        let Place::Registry { url } = &self.place else { return Err(not_a_registry()) };
-        let mut discovery = HttpDiscovery::new(url, service).map_err(wrong)?.timeout(self.connect_timeout);
-        if let Some(path) = &self.registry_token_file {
-            discovery = discovery.token_file(path);
-        }
-        if let Some(ca) = &self.tls.ca {
-            discovery = discovery.extra_roots(&read(ca)?).map_err(wrong)?;
-        }
-        Ok(discovery)
-    }
-
-    /// Returns the discovery of a service in etcd.
-    pub(crate) fn etcd_discovery(&self, service: &str) -> Result<EtcdDiscovery, Failure> {
-        EtcdDiscovery::new(&self.etcd_options()?, service).map_err(|error| Failure::usage(error.to_string()))
-    }
-
-    /// Returns the registrar of a registry over HTTP.
-    pub(crate) fn http_registrar(&self) -> Result<HttpRegistrar, Failure> {
-        let Place::Registry { url } = &self.place else { return Err(not_a_registry()) };
-        let mut registrar = HttpRegistrar::new(url).map_err(wrong)?.timeout(self.connect_timeout);
-        if let Some(path) = &self.registry_token_file {
-            registrar = registrar.token_file(path);
-        }
-        match &self.tls.ca {
-            Some(ca) => registrar.extra_roots(&read(ca)?).map_err(wrong),
-            None => Ok(registrar),
-        }
-    }
-
-    /// Returns the administration of a registry over HTTP.
-    pub(crate) fn registry_admin(&self) -> Result<RegistryAdmin, Failure> {
-        let Place::Registry { url } = &self.place else { return Err(not_a_registry()) };
-        let mut admin = RegistryAdmin::new(url).map_err(wrong)?.timeout(self.connect_timeout);
-        if let Some(path) = &self.registry_token_file {
-            admin = admin.token_file(path);
-        }
-        match &self.tls.ca {
-            Some(ca) => admin.extra_roots(&read(ca)?).map_err(wrong),
-            None => Ok(admin),
-        }
-    }
-
-    /// Returns the options of requests to etcd.
-    pub(crate) fn etcd_options(&self) -> Result<EtcdOptions, Failure> {
-        let Place::Etcd { endpoints } = &self.place else { return Err(not_a_registry()) };
-        let mut options = EtcdOptions::new(endpoints)
-            .map_err(|error| Failure::usage(error.to_string()))?
-            .request_timeout(self.connect_timeout);
-        if let Some(ca) = &self.tls.ca {
-            options = options.extra_roots(read(ca)?);
-        }
-        if let Some((cert, key)) = &self.tls.identity {
-            options = options.client_certificate(read(cert)?, read(key)?);
-        }
-        Ok(options)
-    }
-}
-
-#[expect(clippy::needless_pass_by_value, reason = "for `map_err`")]
-fn wrong(error: SettingsError) -> Failure {
-    Failure::usage(error.to_string())
-}
-
-fn not_a_registry() -> Failure {
-    Failure::usage("the target is no registry: write http://host:port/registry or etcd://host:2379")
 }
 
 /// Returns the source of a token, if one of the three is given.
 fn secret(file: Option<PathBuf>, variable: Option<String>, command: Option<String>) -> Option<Secret> {
     file.map(Secret::File).or(variable.map(Secret::Variable)).or(command.map(Secret::Command))
-}
-
-fn read(path: &std::path::Path) -> Result<Vec<u8>, Failure> {
-    std::fs::read(path).map_err(|error| Failure::usage(format!("{}: {error}", path.display())))
 }

@@ -3,11 +3,14 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use crate::places::{stand_ins, zookeeper};
+use crate::registries::Running;
 use crate::support::feed::feed;
-use crate::support::{Files, arith, command, farcall};
+use crate::support::{Files, arith, command, farcall, until};
 
-/// The targets that the page writes: servers of `Arith` and of `Feed`.
-const WRITTEN: [&str; 2] = ["127.0.0.1:7001", "127.0.0.1:7002"];
+/// The targets that the page writes: servers of `Arith` and of `Feed`, Consul, ZooKeeper, and `kubectl proxy`.
+const WRITTEN: [&str; 5] =
+    ["127.0.0.1:7001", "127.0.0.1:7002", "127.0.0.1:8500", "127.0.0.1:2181", "127.0.0.1:8001"];
 
 /// Returns the commands of a page's `console` blocks, each with its output.
 fn transcripts(page: &str) -> Vec<(String, String)> {
@@ -36,7 +39,12 @@ fn words(text: &str) -> Vec<String> {
 fn transcripts_of_the_manual_are_true() {
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/CLI.md");
     let page = std::fs::read_to_string(page).unwrap();
-    let targets = [arith(), feed()];
+    let (server, zookeeper) = (arith(), zookeeper());
+    let (agent, api) = stand_ins(&server);
+    let place = format!("zookeeper://{zookeeper}");
+    let registered = Running::start(&["registry", "register", &place, "Arith", &server]);
+    until("it is registered", || farcall(&["registry", "ls", &place, "Arith"]).out.contains(&server));
+    let targets = [server, feed(), agent.address.to_string(), zookeeper, api.address.to_string()];
     let pairs = || WRITTEN.iter().zip(&targets);
     let folder = Path::new(env!("CARGO_BIN_EXE_farcall")).parent().unwrap();
     let path = format!("{}:{}", folder.display(), std::env::var("PATH").unwrap());
@@ -54,6 +62,7 @@ fn transcripts_of_the_manual_are_true() {
         let found = pairs().fold(found, |text, (written, real)| text.replace(real, written));
         assert_eq!(words(&found), words(&expected), "$ {command}\n{found}");
     }
+    registered.interrupt();
 }
 
 #[test]

@@ -8,6 +8,7 @@ mod calls;
 mod checks;
 mod completing;
 mod documents;
+mod places;
 mod projects;
 mod registries;
 mod schemes;

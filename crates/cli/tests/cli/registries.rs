@@ -57,26 +57,26 @@ impl Drop for Etcd {
 }
 
 /// The command under way, which is interrupted in the end.
-struct Running {
+pub(crate) struct Running {
     child: Child,
     lines: std::io::Lines<BufReader<ChildStdout>>,
 }
 
 impl Running {
-    fn start(arguments: &[&str]) -> Self {
+    pub(crate) fn start(arguments: &[&str]) -> Self {
         let mut child = command(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         Self { child, lines }
     }
 
     #[track_caller]
-    fn assert_line(&mut self, start: &str) {
+    pub(crate) fn assert_line(&mut self, start: &str) {
         let line = self.lines.next().unwrap().unwrap();
         assert!(line.starts_with(start), "`{line}` instead of `{start}`");
     }
 
     /// Interrupts it, and asserts that it ends well.
-    fn interrupt(mut self) {
+    pub(crate) fn interrupt(mut self) {
         kill_process(Pid::from_child(&self.child), Signal::INT).unwrap();
         assert_eq!(self.child.wait().unwrap().code(), Some(0));
     }

@@ -74,6 +74,10 @@ async fn candidates(line: &Line, environment: &Environment) -> Option<Vec<Candid
     }
     let name = line.method.as_deref().unwrap_or(&line.current);
     if settings.is_registry() && settings.service.is_none() && !name.contains('.') {
+        // Elsewhere it would be no part of a method's name.
+        if line.wanted != Wanted::Service && !settings.has_services_of_methods() {
+            return None;
+        }
         let names = services_of_registry(line, &settings).await?;
         let end = if line.wanted == Wanted::Service { "" } else { "." };
         return Some(names.into_iter().map(|name| (format!("{name}{end}"), "service".to_owned())).collect());

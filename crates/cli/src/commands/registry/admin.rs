@@ -1,31 +1,35 @@
-//! [`Admin`]: the same operations in a registry and in etcd, with rows to show.
+//! [`Admin`]: the same operations in every registry, with rows to show. Only farcall's and etcd's can be changed.
 
 use farcall::discovery::Instance;
 use farcall::etcd::{EtcdAdmin, EtcdAdminError};
 use farcall::registry::{AdminError, RegistryAdmin};
 use farcall_registry::wire::Patch;
 
+use super::listing::Listing;
 use crate::failure::Failure;
 use crate::output::escape::word;
 use crate::targets::place::Place;
+use crate::targets::registry::usage;
 use crate::targets::settings::Settings;
 use crate::value::Value;
 
-/// The administration of a registry or of etcd.
+/// The administration of a registry, or only its list.
 #[derive(Debug)]
 pub(super) enum Admin {
     Http(Box<RegistryAdmin>),
     Etcd(EtcdAdmin),
+    Other(Box<Listing>),
 }
 
 impl Admin {
     pub(super) fn new(settings: &Settings) -> Result<Self, Failure> {
+        if let Some(listing) = Listing::new(settings) {
+            return Ok(Self::Other(Box::new(listing)));
+        }
+        let registry = settings.registry();
         Ok(match &settings.place {
-            Place::Etcd { .. } => {
-                let admin = EtcdAdmin::new(&settings.etcd_options()?);
-                Self::Etcd(admin.map_err(|error| Failure::usage(error.to_string()))?)
-            }
-            _ => Self::Http(Box::new(settings.registry_admin()?)),
+            Place::Etcd { .. } => Self::Etcd(EtcdAdmin::new(&registry.etcd()?).map_err(usage)?),
+            _ => Self::Http(Box::new(registry.http_admin()?)),
         })
     }
 
@@ -48,6 +52,7 @@ impl Admin {
                 }
                 rows
             }
+            Self::Other(listing) => listing.services().await?,
         })
     }
 
@@ -66,6 +71,7 @@ impl Admin {
                 let state = |instance: &Instance| if instance.weight == 0 { "draining" } else { "up" };
                 found.iter().map(|instance| row(instance, Value::text(state(instance)))).collect()
             }
+            Self::Other(listing) => listing.instances(service).await?,
         })
     }
 
@@ -73,6 +79,7 @@ impl Admin {
         match self {
             Self::Http(admin) => patch(admin, service, id, Patch::default().drain(true)).await,
             Self::Etcd(admin) => admin.drain(service, id).await.map_err(of_etcd),
+            Self::Other(listing) => Err(listing.refusal()),
         }
     }
 
@@ -80,6 +87,7 @@ impl Admin {
         match self {
             Self::Http(admin) => patch(admin, service, id, Patch::default().clear_drain()).await,
             Self::Etcd(admin) => admin.undrain(service, id).await.map_err(of_etcd),
+            Self::Other(listing) => Err(listing.refusal()),
         }
     }
 
@@ -87,6 +95,7 @@ impl Admin {
         match self {
             Self::Http(admin) => patch(admin, service, id, Patch::default().weight(weight)).await,
             Self::Etcd(admin) => admin.set_weight(service, id, weight).await.map_err(of_etcd),
+            Self::Other(listing) => Err(listing.refusal()),
         }
     }
 
@@ -94,6 +103,7 @@ impl Admin {
         match self {
             Self::Http(admin) => admin.remove(service, id).await.map_err(of_http),
             Self::Etcd(admin) => admin.remove(service, id).await.map_err(of_etcd),
+            Self::Other(listing) => Err(listing.refusal()),
         }
     }
 }

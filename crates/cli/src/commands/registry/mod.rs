@@ -1,6 +1,7 @@
-//! `farcall registry`: the instances in a registry or in etcd, and what operators do with them.
+//! `farcall registry`: the instances in a registry, and what operators do with them.
 
 mod admin;
+mod listing;
 mod register;
 mod watch;
 
@@ -15,7 +16,7 @@ use crate::targets::args::TargetArgs;
 use crate::targets::settings::Settings;
 use crate::value::Value;
 
-/// Lists, watches and changes what a registry or etcd has.
+/// Lists, watches and changes what a registry has: farcall's or etcd; Consul, ZooKeeper and Kubernetes are listed and watched.
 #[derive(Debug, Args)]
 pub(crate) struct RegistryArgs {
     #[command(subcommand)]

@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use clap::Args;
 use farcall::Address;
+use farcall::consul::ConsulRegistrar;
 use farcall::discovery::{Instance, Registrar, RegistrationState, keep_registered_with};
 use farcall::etcd::EtcdRegistrar;
+use farcall::zookeeper::ZookeeperRegistrar;
 
 use crate::environment::interrupted;
 use crate::failure::Failure;
@@ -13,6 +15,7 @@ use crate::output::escape::word;
 use crate::output::print;
 use crate::targets::args::TargetArgs;
 use crate::targets::place::Place;
+use crate::targets::registry::usage;
 use crate::targets::settings::Settings;
 use crate::time;
 
@@ -57,13 +60,20 @@ pub(super) async fn run(args: RegisterArgs) -> Result<(), Failure> {
         instance = instance.weight(weight);
     }
     let instance = instance.check().map_err(|error| Failure::usage(error.to_string()))?;
+    let registry = settings.registry();
     match &settings.place {
-        Place::Etcd { .. } => {
-            let registrar = EtcdRegistrar::new(&settings.etcd_options()?);
-            keep(registrar.map_err(|error| Failure::usage(error.to_string()))?, instance).await
+        Place::Etcd { .. } => keep(EtcdRegistrar::new(&registry.etcd()?).map_err(usage)?, instance).await,
+        Place::Consul { .. } => {
+            keep(ConsulRegistrar::new(&registry.consul()?).map_err(usage)?, instance).await
         }
+        Place::Zookeeper { .. } => {
+            keep(ZookeeperRegistrar::new(&registry.zookeeper()?).map_err(usage)?, instance).await
+        }
+        Place::Kubernetes { .. } => Err(Failure::usage("servers do not register in Kubernetes").with_hint(
+            "a service has the pods of its selector, or the addresses of an EndpointSlice".to_owned(),
+        )),
         // Boxed, since its requests are large.
-        _ => Box::pin(keep(settings.http_registrar()?, instance)).await,
+        _ => Box::pin(keep(registry.http_registrar()?, instance)).await,
     }
 }
 

@@ -11,7 +11,7 @@ use crate::failure::Failure;
 use crate::output::escape::word;
 use crate::output::{Format, print};
 use crate::targets::args::TargetArgs;
-use crate::targets::place::Place;
+use crate::targets::registry::not_a_registry;
 use crate::targets::settings::Settings;
 use crate::value::Value;
 
@@ -30,10 +30,10 @@ pub(super) struct WatchArgs {
 
 pub(super) async fn run(args: WatchArgs) -> Result<(), Failure> {
     let settings = Settings::resolve(&args.target)?;
-    match &settings.place {
-        Place::Etcd { .. } => follow(settings.etcd_discovery(&args.name)?, args.output).await,
-        _ => Box::pin(follow(settings.http_discovery(&args.name)?, args.output)).await,
+    if !settings.is_registry() {
+        return Err(not_a_registry());
     }
+    follow(settings.source(&args.name)?, args.output).await
 }
 
 /// Prints the changes until Ctrl-C.
