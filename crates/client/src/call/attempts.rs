@@ -51,7 +51,7 @@ const MAX_PAUSE: Duration = Duration::from_secs(1);
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(30);
 /// The interval in which a call that waits for an endpoint checks without being notified.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
-/// The most attempts of a call, those included that could not connect: with ten thousand endpoints that are all
+/// The most attempts of a call, those included that were not sent: with ten thousand endpoints that are all
 /// dead, a tenth is enough to know, and a list that changes all the time must not keep a call retrying.
 const MAX_ATTEMPTS: u32 = 1000;
 
@@ -220,7 +220,10 @@ impl Attempts {
         if !other_possible && !same_possible {
             return None;
         }
-        let pause = if not_sent { Duration::ZERO } else { self.backoff.next_pause() };
+        // Connections that end again and again before they take the request do cost them something.
+        let at_once =
+            not_sent && (scope == RetryScope::OtherEndpoint || self.log.attempts() <= policy.max_attempts);
+        let pause = if at_once { Duration::ZERO } else { self.backoff.next_pause() };
         let pause = asked.map_or(pause, |asked| pause.max(asked.mul_f64(1.0 + fastrand::f64() / 4.0)));
         // Only an attempt that is made is withdrawn from the budget.
         let possible = !request.is_over_after(pause) && (not_sent || core.budget.withdraw());

@@ -80,8 +80,9 @@ impl RetryPolicy {
 
     /// Sets the number of attempts that may reach a server, including the first; at least 1. Default 3. Too many, and
     /// a cluster in trouble gets more load, within the retry budget; too few, and calls fail that
-    /// another server would have answered. Endpoints that cannot be connected to do not count: each
-    /// of them is tried once, up to a thousand.
+    /// another server would have answered. Attempts of which nothing was sent do not count: endpoints that cannot be
+    /// connected to are tried once each, and a call whose connection ends while it waits for a place or for its
+    /// request to be written is made over the next one. There are a thousand attempts in all at most.
     pub const fn max_attempts(mut self, attempts: u32) -> Self {
         self.max_attempts = if attempts == 0 { 1 } else { attempts };
         self

@@ -62,13 +62,23 @@ impl Progress {
 
     /// Notes that there is a place for the call.
     fn placed(&mut self, request: &Request, connection: &Connection) {
+        self.stop_waiting(request);
+        self.phase = Phase::Queue;
+        self.endpoint = Some(connection.endpoint().clone());
+    }
+
+    /// Notes that the connection ended at which the call waited for a place.
+    fn lost_connection(&mut self, request: &Request) {
+        self.stop_waiting(request);
+        *self = Self::new();
+    }
+
+    fn stop_waiting(&mut self, request: &Request) {
         if self.full.take().is_some()
             && let Some(link) = request.link()
         {
             link.set_full(None);
         }
-        self.phase = Phase::Queue;
-        self.endpoint = Some(connection.endpoint().clone());
     }
 
     /// Creates the error of a request whose deadline has passed; that of `unconnected` if there was no connection.
@@ -91,22 +101,27 @@ pub(super) async fn before_deadline<T>(request: &Request, steps: impl Future<Out
     }
 }
 
-/// Connects, and waits for a place.
+/// Connects, and waits for a place. If the connection ends meanwhile, such as by its largest age, it connects again and
+/// waits there: a call that was not sent is not tied to one connection.
 pub(super) async fn place_at(
     pool: &ConnectionPool,
     request: &Request,
     kind: PlaceKind,
     progress: &mut Progress,
 ) -> Result<Place, RpcError> {
-    let connection = pool.connection().await?;
-    let placed = match pool.try_place(kind) {
-        Err(SendError::TooManyInFlight) => {
-            progress.wait_for_place(request, &connection, pool, kind)?;
-            pool.place(kind).await
+    loop {
+        // Connections that end at once are dialed with pauses, which are errors here, so the loop ends.
+        let connection = pool.connection().await?;
+        match pool.try_place(kind) {
+            Err(SendError::TooManyInFlight) => {}
+            placed => return placed.map_err(|error| unplaced(request, &connection, &error)),
         }
-        placed => placed,
-    };
-    placed.map_err(|error| unplaced(request, &connection, &error))
+        progress.wait_for_place(request, &connection, pool, kind)?;
+        match pool.place(kind).await {
+            Err(SendError::Closed) => progress.lost_connection(request),
+            placed => return placed.map_err(|error| unplaced(request, &connection, &error)),
+        }
+    }
 }
 
 /// A call that waits for a place at an endpoint, and may be made elsewhere.

@@ -2,10 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails where it unwraps an error")]
 
+use std::future::IntoFuture as _;
 use std::time::Duration;
 
-use farcall::client::RetryPolicy;
+use farcall::client::{Channel, RetryPolicy};
 use farcall::protocol::{Code, Execution};
+use farcall::server::Limits;
 use farcall::{Sender, Server};
 use farcall_sim::{Cluster, Sim, SimServer};
 use tokio::time::{Instant, sleep};
@@ -96,6 +98,116 @@ fn resumed_stream_ends_by_its_deadline_while_no_server_is_there() {
             other.kill();
             items.next().await.unwrap().unwrap_err();
             assert!(begin.elapsed() <= limit + Duration::from_millis(5), "{:?}", begin.elapsed());
+        });
+    }
+}
+
+/// A server that runs one call and one stream at once on each connection, for 10 s each, and whose connections take calls
+/// for two seconds: with ten callers, the last one waits for a place on ten connections that come to their end.
+fn server_of_one_at_once(cluster: &Cluster, name: &str) -> SimServer {
+    let describe = |_: &_| {
+        let limits = Limits::default().max_in_flight(1).max_streams(1);
+        let limits = limits.max_connection_age(Duration::from_secs(2)).connection_age_grace(None);
+        let server = Server::builder().limits(limits);
+        let server = server.method("T.slow", async |(): ()| sleep(Duration::from_secs(10)).await);
+        server.stream_out("T.slow_items", async |(): (), mut out: Sender<u64>| {
+            let _ = out.send(7).await;
+            sleep(Duration::from_secs(10)).await;
+        })
+    };
+    cluster.server(name, describe).unwrap()
+}
+
+/// Makes ten calls at once, of which each must be answered in its first attempt or a later one.
+fn answer_all_that_wait_for_places(
+    endpoints: &'static [&'static str],
+    call: impl AsyncFn(Channel) -> Result<(), String> + Copy + 'static,
+) {
+    Sim::seed(1).run(async move |cluster| {
+        let servers: Vec<_> = endpoints.iter().map(|name| server_of_one_at_once(&cluster, name)).collect();
+        let client = cluster.node("client").channel_builder();
+        let channel =
+            servers.iter().fold(client, |client, server| client.to(server.node().address())).build().unwrap();
+        let calls = (0..10 * endpoints.len()).map(|_| call(channel.clone()));
+        for outcome in futures::future::join_all(calls).await {
+            outcome.unwrap();
+        }
+    });
+}
+
+#[test]
+fn calls_wait_for_places_longer_than_connections_last() {
+    for endpoints in [&["a"][..], &["a", "b"]] {
+        answer_all_that_wait_for_places(endpoints, async |channel| {
+            let call = channel.call::<()>("T.slow", &()).timeout(Duration::from_secs(60));
+            call.await.map_err(|error| error.to_string())
+        });
+    }
+}
+
+#[test]
+fn hedged_calls_wait_for_places_longer_than_connections_last() {
+    answer_all_that_wait_for_places(&["a", "b"], async |channel| {
+        let call = channel.call::<()>("T.slow", &()).timeout(Duration::from_secs(60)).idempotent();
+        let hedged = call.retry(RetryPolicy::hedge_after(Duration::from_millis(100)));
+        hedged.await.map_err(|error| error.to_string())
+    });
+}
+
+#[test]
+fn streams_wait_for_places_longer_than_connections_last() {
+    for endpoints in [&["a"][..], &["a", "b"]] {
+        answer_all_that_wait_for_places(endpoints, async |channel| {
+            let call = channel.call::<()>("T.slow_items", &()).receive::<u64>();
+            let mut items = call.timeout(Duration::from_secs(60)).await.map_err(|error| error.to_string())?;
+            while let Some(item) = items.next().await {
+                item.map_err(|error| error.to_string())?;
+            }
+            Ok(())
+        });
+    }
+}
+
+#[test]
+fn broadcasts_wait_for_places_longer_than_connections_last() {
+    answer_all_that_wait_for_places(&["a", "b"], async |channel| {
+        let call = channel.call::<()>("T.slow", &()).timeout(Duration::from_secs(60));
+        call.broadcast().await.map(drop).map_err(|error| error.to_string())
+    });
+}
+
+#[test]
+fn call_that_is_not_retried_waits_for_its_place_at_the_only_endpoint() {
+    answer_all_that_wait_for_places(&["a"], async |channel| {
+        let call = channel.call::<()>("T.slow", &()).timeout(Duration::from_secs(60));
+        call.retry(RetryPolicy::fail_fast()).await.map_err(|error| error.to_string())
+    });
+}
+
+#[test]
+fn call_that_the_server_may_have_forgotten_is_not_repeated() {
+    for (lost_after, is_repeated) in [(100, true), (130, false)] {
+        Sim::seed(1).run(async move |cluster| {
+            let describe = |_: &_| {
+                let pay = async |(): ()| sleep(Duration::from_secs(200)).await;
+                Server::builder().method("T.pay", pay).once("T.pay")
+            };
+            let server = cluster.server("a", describe).unwrap();
+            let channel =
+                cluster.node("client").channel_builder().to(server.node().address()).build().unwrap();
+            let call = channel.call::<()>("T.pay", &()).once().timeout(Duration::from_secs(600));
+            let lose = async {
+                sleep(Duration::from_secs(lost_after)).await;
+                cluster.reset("client", "a");
+            };
+            let (outcome, ()) = futures::future::join(call.into_future(), lose).await;
+            match outcome {
+                Ok(()) => assert!(is_repeated),
+                Err(error) => {
+                    assert_eq!(error.rpc().unwrap().execution(), Execution::Maybe, "{error}");
+                    assert!(!is_repeated, "{error}");
+                }
+            }
         });
     }
 }

@@ -29,7 +29,9 @@ fn same_seed_gives_the_same_trace_byte_for_byte() {
 
 #[test]
 fn seeds_that_found_faults_find_none_now() {
-    for (fault, seed) in FAULTS {
+    // Of a call that failed since it waited for a place longer than three connections lasted.
+    let waiting = ("not-sent-counts-as-attempt", 11547);
+    for (fault, seed) in FAULTS.into_iter().chain([waiting]) {
         assert_eq!(soak::run(seed).findings, Vec::<String>::new(), "seed {seed}, of {fault}");
     }
 }
