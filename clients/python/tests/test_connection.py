@@ -139,7 +139,8 @@ class CallTest(AsyncCase):
             for code in CODES:
                 header, _ = await peer.next()
                 error = WireError(code, f"it is {code}", "refused")
-                metadata = {"farcall-retry-after-ms": "250"}
+                # Longer than a client waits for.
+                metadata = {"farcall-retry-after-ms": "60000"}
                 response = Header("response", header.seq, error=error, metadata=metadata)
                 peer.send(response, {"why": code})
             await silent(peer)
@@ -152,7 +153,7 @@ class CallTest(AsyncCase):
             error = caught.exception
             self.assertEqual((error.code, type(error).code), (code, code))
             self.assertEqual((error.message, error.execution), (f"it is {code}", "refused"))
-            self.assertEqual((error.details, error.retry_after), ({"why": code}, 0.25))
+            self.assertEqual((error.details, error.retry_after), ({"why": code}, 60.0))
             self.assertEqual(str(error), f"A.b: it is {code} ({code}, refused)")
 
     async def test_invalid_answer_fails_only_its_call(self):

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Union
 from .codec import Codec
 from .deadline import Deadline
 from .errors import FarcallError, InternalError
+from .once import Once, new_key
 from .wire import FLAG_COMPRESSED, MAX_METADATA_PAIRS, Header
 
 
@@ -20,15 +21,25 @@ class Request:
     deadline: Deadline
     metadata: dict[str, str] | None
     flags: int
-    #: The number of times that a server received it and did not start it.
-    refused: int = 0
+    #: The number of times that it was sent before.
+    tries: int = 0
+    #: Where its tries have gone, if the server carries the call out once.
+    once: Once | None = None
+
+    def carry_out_once(self) -> None:
+        """Has the server carry the call out once; its caller may have set a key."""
+        self.once = Once()
+        key = {"farcall-idempotency-key": new_key()}
+        self.metadata = {**key, **(self.metadata or {}), "farcall-once": "1"}
+        if len(self.metadata) > MAX_METADATA_PAIRS:
+            raise ValueError(f"metadata leaves no room for the key: {len(self.metadata)} pairs")
 
     def count_attempt(self) -> None:
         """Tells the server which attempt it is, unless it is the first."""
         metadata = self.metadata or {}
         key = "farcall-attempt"
-        if self.refused and (key in metadata or len(metadata) < MAX_METADATA_PAIRS):
-            self.metadata = {**metadata, key: str(self.refused + 1)}
+        if self.tries and (key in metadata or len(metadata) < MAX_METADATA_PAIRS):
+            self.metadata = {**metadata, key: str(self.tries + 1)}
 
 
 class Answer(NamedTuple):

@@ -19,6 +19,7 @@ from .errors import FarcallError, InvalidArgument, ResourceExhausted, Unavailabl
 from .handshake import Terms
 from .reserved import Health, MethodStats, ServiceDescription
 from .resume import Resume
+from .retries import RetryBudget, run
 from .service import Service
 from .settings import (
     CLIENT_DEFAULT,
@@ -29,7 +30,7 @@ from .settings import (
     checked_metadata,
     checked_timeout,
 )
-from .streaming import MAX_TRIES, StreamLimits
+from .streaming import StreamLimits
 from .tls import Tls
 from .windows import CLIENT_MAX_STREAM_GROWTH, CLIENT_MAX_STREAM_WINDOW, CLIENT_STREAM_WINDOW
 from .wire import DEFAULT_MAX_FRAME_BYTES, FLAG_IDEMPOTENT
@@ -119,6 +120,7 @@ class Client:
         self._codec = codec
         self._settings = settings
         self._backoff = Backoff()
+        self._budget = RetryBudget()
         self._last_error: FarcallError = Unavailable("")
         self._terms: Terms | None = None
         # The connection for new calls; `_connections` also has those that finish their calls.
@@ -148,6 +150,7 @@ class Client:
         timeout: Timeout = CLIENT_DEFAULT,
         metadata: Mapping[str, str] | None = None,
         idempotent: bool = False,
+        once: bool = False,
         **named: Any,
     ) -> Any:
         """Calls a method such as ``"Arith.multiply"``, and returns its result.
@@ -160,11 +163,19 @@ class Client:
             which the server stops the method.  None is no limit.
         metadata: strings for the server, with keys in lower case.
         idempotent: tells the server that two calls have the same effect as one.
+        once: has the server carry the call out once, by a key, and repeats the call if its
+            connection breaks, at a server that knows of its first try.  The method must be
+            declared ``once`` there.  Metadata may set ``farcall-idempotency-key``.
+
+        A call that the server refuses with a time to wait for is made again then, up to three
+        times in all, if its timeout leaves room.
 
         If the task that awaits it is cancelled, the method is stopped on the server.
         Raises a `FarcallError`; see its ``code`` and ``execution``.
         """
         request = self._request(method, args, named, timeout, metadata, idempotent)
+        if once:
+            request.carry_out_once()
         return await self._run(request, lambda connection: connection.call(request))
 
     async def notify(
@@ -399,22 +410,8 @@ class Client:
         )
 
     async def _run(self, request: Request, send: Callable[[Connection], Awaitable[T]]) -> T:
-        """Sends the request, and tries another connection if the server did not start it."""
-        for tries_left in reversed(range(MAX_TRIES - request.refused)):
-            request.count_attempt()
-            try:
-                connection = await self._connected(request.deadline)
-                try:
-                    return await send(connection)
-                except Unavailable as error:
-                    untouched = error.execution in ("refused", "not_sent")
-                    if connection.is_open or not untouched or not tries_left:
-                        raise
-                    request.refused += error.execution == "refused"
-            except FarcallError as error:
-                error.method = request.method
-                raise
-        raise AssertionError("the last try returns or raises")
+        """Sends the request, and again if that has no second effect and may help."""
+        return await run(self._connected, self._budget, request, send)
 
     async def _connected(self, deadline: Deadline) -> Connection:
         """Returns the connection for new calls, and connects if there is none."""

@@ -9,6 +9,7 @@ from typing import Any
 from .codec import Codec, JsonCodec
 from .deadline import MAX_TIMEOUT_MS
 from .errors import InvalidArgument
+from .once import MAX_STORE_BYTES
 from .stream import FrameStream
 from .windows import CLIENT_STREAM_WINDOW, DEFAULT_STREAM_WINDOW
 from .wire import (
@@ -42,6 +43,8 @@ class Terms:
     max_streams: int | None = None
     #: The bytes of items that it takes from each stream before it grants more.
     stream_window: int = DEFAULT_STREAM_WINDOW
+    #: The name of the store with the keys of calls that it carries out once; None if it has none.
+    once_store: str | None = None
 
     @classmethod
     def of(cls, option: dict[str, Any]) -> Terms:
@@ -53,6 +56,7 @@ class Terms:
             timeout_ms / 1000 if timeout_ms else None,
             _max_streams(option),
             _count(option, "stream_window", DEFAULT_STREAM_WINDOW),
+            _once_store(option),
         )
 
 
@@ -135,6 +139,15 @@ def _max_streams(option: dict[str, Any]) -> int | None:
     if option.get("max_streams") == 0:
         return 0
     return _count(option, "max_streams", DEFAULT_MAX_STREAMS)
+
+
+def _once_store(option: dict[str, Any]) -> str | None:
+    name = option.get("once_store")
+    if name is None:
+        return None
+    if not isinstance(name, str):
+        raise ProtocolError("once_store in its Option is no text")
+    return name.encode("utf-8", "replace")[:MAX_STORE_BYTES].decode("utf-8", "ignore")
 
 
 def _count(option: dict[str, Any], field: str, default: int) -> int:

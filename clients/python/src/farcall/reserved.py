@@ -21,6 +21,8 @@ ItemTypes = TypedDict(
 class _MethodScope(TypedDict, total=False):
     #: True if two calls have the effect of one only at the same server; absent otherwise.
     idempotent_at_same_server: bool
+    #: True if calls with one key are carried out once; absent otherwise.
+    once: bool
     #: The items that are sent and taken; absent at servers that do not tell.
     streams: ItemTypes
 

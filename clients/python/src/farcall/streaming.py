@@ -23,13 +23,12 @@ from .errors import (
     Unavailable,
 )
 from .resume import Resume
+from .retries import MAX_TRIES
 from .streams import StreamCall
 from .wire import FLAG_COMPRESSED
 
 Self = TypeVar("Self", bound="Streaming")
 
-#: The number of servers that a call is sent to before it fails with their refusal.
-MAX_TRIES = 3
 #: The bytes of items that are kept until the first sign of the server, to be sent again.
 MAX_KEPT = 64 * 1024
 #: The number of items after which other tasks run, even if the next one is there already.
@@ -245,9 +244,9 @@ class Streaming:
             return call is not self._call
         async with self._opening:
             if self._call is call:
-                if request.refused + 1 >= MAX_TRIES:
+                if request.tries + 1 >= MAX_TRIES:
                     return False
-                request.refused += 1
+                request.tries += 1
                 await self._open()
                 await self._repeat(self._kept)
         return True
@@ -270,7 +269,7 @@ class Streaming:
                     return False
                 if self._call is not call:
                     return True
-                self._request = replace(self._request, body=resume.body(), refused=0)
+                self._request = replace(self._request, body=resume.body(), tries=0)
                 self._first = Deadline(self._limits.first_within)
                 try:
                     await self._open()
