@@ -4,15 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
 	"unicode/utf8"
 )
-
-// maxTries is the number of connections that a call is sent to before it fails with their refusal.
-const maxTries = 3
 
 // Client calls the methods of a service. [Dial] and [New] create one.
 //
@@ -22,7 +18,10 @@ const maxTries = 3
 //
 // Its methods may be called by any number of goroutines.
 type Client struct {
-	opts *Options
+	opts   *Options
+	budget retryBudget
+	// pauses is called in place of each pause between tries; nil waits.
+	pauses func(time.Duration) bool
 
 	mu        sync.Mutex
 	endpoints []*endpoint
@@ -92,6 +91,11 @@ func (c *Client) Call(ctx context.Context, method string, args, reply any, opts 
 	req, o, err := c.request(ctx, method, args, opts)
 	if err != nil {
 		return err
+	}
+	if o.once {
+		if err := req.carryOutOnce(); err != nil {
+			return err.copyFor(req)
+		}
 	}
 	a := c.run(ctx, req, func(at *conn) *answer { return at.call(ctx, req) })
 	if err := a.decode(req, reply); err != nil {
@@ -306,63 +310,6 @@ func checkMetadata(method string, metadata map[string]string) error {
 	return nil
 }
 
-// countAttempt tells the server which attempt it is, unless it is the first (10).
-func (r *request) countAttempt() {
-	if r.refused == 0 || len(r.metadata) >= maxMetadataPairs {
-		return
-	}
-	metadata := map[string]string{}
-	for key, value := range r.metadata {
-		metadata[key] = value
-	}
-	metadata[metaAttempt] = strconv.Itoa(r.refused + 1)
-	r.metadata = metadata
-}
-
-// run sends a request by a function, and tries another connection if the server did not start it.
-// Its answer is that of the function, or why there was no connection.
-func (c *Client) run(ctx context.Context, req *request, send func(*conn) *answer) *answer {
-	tried := map[*endpoint]bool{}
-	var last *answer
-	for {
-		e, several, err := c.pick(ctx, tried)
-		if err != nil {
-			if last == nil {
-				last = &answer{err: err}
-			}
-			return last
-		}
-		req.countAttempt()
-		at, err := e.connected(ctx)
-		if err != nil {
-			last = &answer{err: err}
-			if several && err.Code == CodeUnavailable {
-				tried[e] = true
-				continue
-			}
-			return last
-		}
-		last = send(at)
-		if last == nil || last.err == nil || at.open() || !last.err.untouched() {
-			return last
-		}
-		if last.err.Execution == ExecutionRefused {
-			if req.refused+1 >= maxTries {
-				return last
-			}
-			req.refused++
-		}
-		if several {
-			tried[e] = true
-		}
-	}
-}
-
-// untouched reports whether no server started the call, because of its connection.
-func (e *Error) untouched() bool {
-	return e.Code == CodeUnavailable && !e.ownFault && (e.Execution == ExecutionRefused || e.Execution == ExecutionNotSent)
-}
-
 // pick chooses an endpoint for a call, and tells whether there are others to try.
 func (c *Client) pick(ctx context.Context, tried map[*endpoint]bool) (*endpoint, bool, *Error) {
 	c.mu.Lock()
@@ -405,7 +352,9 @@ type Method struct {
 	Params     []Param `json:"params"`
 	Returns    string  `json:"returns"`
 	Idempotent bool    `json:"idempotent"`
-	Streams    struct {
+	// Once is true if calls with one key are carried out once.
+	Once    bool `json:"once"`
+	Streams struct {
 		In  bool `json:"in"`
 		Out bool `json:"out"`
 	} `json:"streams"`

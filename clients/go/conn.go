@@ -22,8 +22,10 @@ type request struct {
 	flags    uint64
 	// deadline is that of the whole call; zero is none.
 	deadline time.Time
-	// refused is the number of times that a server received it and did not start it.
-	refused int
+	// tries is the number of times that it was sent before.
+	tries int
+	// once is where they have gone, if the server carries the call out once.
+	once *once
 }
 
 // conn is one connection after its handshake, and the calls on it.

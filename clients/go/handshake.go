@@ -25,6 +25,8 @@ type Terms struct {
 	MaxStreams int
 	// StreamWindow is the number of bytes of items that it takes from each stream before it grants more.
 	StreamWindow int
+	// OnceStore is the name of the store with the keys of calls that it carries out once; "" if it has none.
+	OnceStore string
 }
 
 // option is the Option of a client (3.2).
@@ -149,6 +151,14 @@ func termsOf(fields map[string]json.RawMessage) (Terms, error) {
 		ms = 0 // a limit of centuries is none
 	}
 	t.HandleTimeout = time.Duration(ms) * time.Millisecond
+	if raw := fields["once_store"]; !isNull(raw) {
+		if err := stringField(raw, &t.OnceStore); err != nil {
+			return Terms{}, violation("once_store in its Option is no text")
+		}
+		if len(t.OnceStore) > maxStoreName {
+			t.OnceStore = t.OnceStore[:maxStoreName]
+		}
+	}
 	var features []json.RawMessage
 	if !isNull(fields["features"]) && json.Unmarshal(fields["features"], &features) == nil {
 		for _, feature := range features {

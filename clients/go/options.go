@@ -119,6 +119,7 @@ type CallOption func(*callOptions)
 type callOptions struct {
 	metadata    map[string]string
 	idempotent  bool
+	once        bool
 	answer      *map[string]string
 	firstWithin time.Duration
 	gap         time.Duration
@@ -132,6 +133,14 @@ func WithMetadata(metadata map[string]string) CallOption {
 // Idempotent tells that two calls have the same effect as one, also at two servers.
 func Idempotent() CallOption {
 	return func(o *callOptions) { o.idempotent = true }
+}
+
+// Once has the server carry a [Client.Call] out once, by a key, and repeats the call if its connection
+// breaks, at the server that knows of its first try: up to three times, for two minutes. The method must
+// be declared once there. [WithMetadata] may set the key, farcall-idempotency-key. Other kinds of calls
+// ignore it.
+func Once() CallOption {
+	return func(o *callOptions) { o.once = true }
 }
 
 // AnswerMetadata stores the metadata of a successful response. That of a failed call is in its [Error].

@@ -48,7 +48,7 @@ func (s *stream) goesOn(call *streamCall) bool {
 		s.fruitless++
 		body, err := s.resume()
 		req := *s.req
-		req.body, req.refused = body, 0
+		req.body, req.tries = body, 0
 		s.req = &req
 		s.limitFirst()
 		s.mu.Unlock()

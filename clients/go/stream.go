@@ -249,12 +249,12 @@ func (s *stream) madeAgain(call *streamCall) bool {
 		s.mu.Unlock()
 		return true
 	}
-	if !untouched || s.lost || s.failure != nil || s.req.refused+1 >= maxTries {
+	if !untouched || s.lost || s.failure != nil || s.req.tries+1 >= maxTries {
 		s.mu.Unlock()
 		return false
 	}
 	if e.Execution == ExecutionRefused {
-		s.req.refused++
+		s.req.tries++
 	}
 	kept := s.kept
 	s.mu.Unlock()
