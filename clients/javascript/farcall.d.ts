@@ -75,10 +75,16 @@ export interface CallOptions {
   metadata?: Record<string, string>;
   /** Tells the server that two calls have the same effect as one. Default false. */
   idempotent?: boolean;
+  /**
+   * Has the server carry the call out once, by a key, and repeats it if its connection breaks, at a server that knows of its
+   * first try: up to three times in all, for two minutes. The method must be declared `once` there. `metadata` may set the
+   * key, `farcall-idempotency-key`. Default false.
+   */
+  once?: boolean;
 }
 
 /** The options of one streaming call. `timeout` is for the whole call. */
-export interface StreamOptions<Item = any> extends CallOptions {
+export interface StreamOptions<Item = any> extends Omit<CallOptions, "once"> {
   /** The time limit in milliseconds until the first item or the result. Default: the timeout of the client. */
   firstWithin?: number;
   /** The time limit in milliseconds for waiting for an item after the one before. Default: no limit. */
@@ -112,6 +118,8 @@ export interface MethodDescription {
   idempotent: boolean;
   /** Two calls have the same effect as one only at the same server. Absent if not. */
   idempotent_at_same_server?: boolean;
+  /** Calls with one key are carried out once. Absent if not. */
+  once?: boolean;
   /** True if it sends or takes items. */
   streaming: boolean;
   /** The directions of its items, with their types: `in` is from the caller. Absent from servers without streams. */

@@ -47,6 +47,22 @@ const SHRINK_AFTER_MS = 10_000;
 const MAX_METADATA_PAIRS = 1024;
 /** The number of connections that a call is tried on if its server refuses it in a goaway. */
 const MAX_TRIES = 3;
+/** The longest time in milliseconds that a server may ask to wait for before another try. */
+const MAX_RETRY_AFTER_MS = 30_000;
+/** The longest pause before the second try of a call, and before any; it is a random part of it, and doubles with each. */
+const FIRST_RETRY_PAUSE_MS = 20;
+const MAX_RETRY_PAUSE_MS = 1000;
+/** The share of a client's calls that may be made again, and the tries in a second that always may, counted over a while. */
+const RETRY_SHARE = 0.2;
+const RETRY_FLOOR = 10;
+const RETRY_WINDOW_MS = 10_000;
+/** The time for which a call is repeated that is carried out once. Servers keep answers longer: section 10.1. */
+const MAX_REPEAT_AGE_MS = 120_000;
+/** The longest name of a server's store of keys; more is cut off. */
+const MAX_STORE_LENGTH = 128;
+const IDEMPOTENCY_KEY = "farcall-idempotency-key";
+/** The codes of refusals that another try does not change. */
+const FINAL_CODES = new Set(["invalid_argument", "unauthenticated", "permission_denied", "unimplemented"]);
 /**
  * The uptime from which a connection counts as healthy: servers that close connections immediately are not dialed
  * again immediately.
@@ -144,6 +160,9 @@ export class Client {
    */
   #waiting = new Set();
   #waitingStreams = new Set();
+  /** The calls that are made again after a pause; they count among those that wait. */
+  #resting = new Set();
+  #budget = new RetryBudget();
   /** The connection for new calls, which may still be opening. */
   #connection = null;
   /** That connection, and those that finish their calls. */
@@ -228,7 +247,8 @@ export class Client {
   #begin(call) {
     if (this.#closing) throw new FarcallError("unavailable", `${call.method}: the client was closed`, "not_sent");
     call.checkGivenUp();
-    const waiting = this.#waiting.size + this.#waitingStreams.size;
+    this.#budget.deposit();
+    const waiting = this.#waiting.size + this.#waitingStreams.size + this.#resting.size;
     if (waiting >= this.#settings.maxWaiting) {
       throw new FarcallError("resource_exhausted", `${call.method}: ${waiting} calls wait already`, "not_sent");
     }
@@ -236,6 +256,25 @@ export class Client {
     this.#queueOf(call).add(call);
     this.#pump();
     return result;
+  }
+
+  /**
+   * Makes a call again that failed on its connection, after a pause, if that has no second effect and may help. Returns
+   * false if not.
+   *
+   * @param {boolean} isLost true if the connection was lost, and did not answer
+   */
+  #retry(call, error, isLost) {
+    const pause = this.#closing ? null : call.retryPause(error, isLost);
+    if (pause === null || call.isLateAfter(pause) || !this.#budget.withdraw()) return false;
+    call.connection = null;
+    this.#resting.add(call);
+    call.rest(pause, () => {
+      this.#resting.delete(call);
+      this.#queueOf(call).add(call);
+      this.#pump();
+    });
+    return true;
   }
 
   #queueOf(call) {
@@ -280,7 +319,9 @@ export class Client {
   close() {
     if (!this.#closing) {
       this.#closing = new Promise((resolve) => (this.#closed = resolve));
-      this.#failWaiting(new FarcallError("unavailable", "the client was closed", "not_sent"));
+      const closed = new FarcallError("unavailable", "the client was closed", "not_sent");
+      this.#failWaiting(closed);
+      this.#failResting(closed);
       for (const connection of [...this.#connections]) connection.finish();
       if (this.#connections.size === 0) this.#closed();
     }
@@ -325,6 +366,7 @@ export class Client {
       place: () => this.#pump(),
       leaving: (refused, why, lasted) => this.#leave(connection, refused, why, lasted),
       ended: (error, lasted) => this.#ended(connection, error, lasted),
+      retry: (call, error, isLost) => this.#retry(call, error, isLost),
     });
     this.#connection = connection;
     this.#connections.add(connection);
@@ -370,10 +412,17 @@ export class Client {
     for (const call of waiting) call.fail(error);
   }
 
+  #failResting(error) {
+    const resting = [...this.#resting];
+    this.#resting.clear();
+    for (const call of resting) call.fail(error);
+  }
+
   /** Ends a call whose deadline has passed or whose caller gave up. */
   #giveUp(call, error) {
     if (call.connection) call.connection.cancel(call);
     this.#queueOf(call).delete(call);
+    this.#resting.delete(call);
     call.fail(error);
   }
 }
@@ -641,6 +690,39 @@ const forgotten =
   globalThis.FinalizationRegistry && new FinalizationRegistry((call) => call.abandon("its caller has forgotten it"));
 
 
+/**
+ * The number of tries that the calls of a client may repeat together: a share of its calls, or a small number if that is
+ * more, so that tries do not add load to servers that have too much.
+ */
+class RetryBudget {
+  #at = now();
+  /** The calls since then; and those before and the tries, older ones with less weight. */
+  #added = 0;
+  #calls = 0;
+  #tries = 0;
+
+  /** Counts a call. */
+  deposit() {
+    this.#added += 1;
+  }
+
+  /** Withdraws one try. Returns false if none is left. */
+  withdraw() {
+    const passed = now() - this.#at;
+    // Of calls over a longer time than the window, the part within it counts.
+    const recent = passed > RETRY_WINDOW_MS ? (this.#added * RETRY_WINDOW_MS) / passed : this.#added;
+    const kept = 1 - Math.min(passed, RETRY_WINDOW_MS) / RETRY_WINDOW_MS;
+    this.#calls = this.#calls * kept + recent;
+    this.#tries *= kept;
+    this.#at += passed;
+    this.#added = 0;
+    const floor = (RETRY_FLOOR * RETRY_WINDOW_MS) / 1000;
+    if (Math.max(RETRY_SHARE * this.#calls, floor) - this.#tries < 1) return false;
+    this.#tries += 1;
+    return true;
+  }
+}
+
 /** A call, from its start to its outcome. */
 class Call {
   /** The connection that it was sent over; `seq` is its number there. */
@@ -654,8 +736,16 @@ class Call {
   #aborted = null;
   #resolve;
   #reject;
+  /** The timer of the pause before another try. */
+  #rest = null;
+  #longestPause = FIRST_RETRY_PAUSE_MS;
+  /** True if the server carries it out once; then the store of the server that may have done so, and since when. */
+  #isOnce = false;
+  #triedAt = null;
+  /** The error of a try that may have been carried out. */
+  #maybe = null;
 
-  constructor(method, args, { timeout, signal, metadata = {}, idempotent = false }, usualTimeout) {
+  constructor(method, args, { timeout, signal, metadata = {}, idempotent = false, once = false }, usualTimeout) {
     // Half of a surrogate pair in a header would end the connection, with all of its calls.
     if (typeof method !== "string" || method === "" || !isWellFormed(method)) {
       throw new FarcallError("invalid_argument", "the name of a method is a string such as Arith.multiply", "not_sent");
@@ -664,7 +754,8 @@ class Call {
     try {
       if (typeof args !== "object") throw new TypeError("the arguments are an object, or an array");
       this.timeout = checkTimeout(timeout ?? usualTimeout);
-      this.metadata = checkMetadata(metadata);
+      this.metadata = checkMetadata(once ? { [IDEMPOTENCY_KEY]: newKey(), ...metadata, "farcall-once": "1" } : metadata);
+      this.#isOnce = once;
       // Now, so that later changes by the caller have no effect.
       this.body = encoder.encode(encode(args));
     } catch (cause) {
@@ -684,6 +775,56 @@ class Call {
   /** True if less than a millisecond remains, in which nothing is sent: section 9. */
   get isLate() {
     return this.#deadline - now() < 1;
+  }
+
+  /** True if less than that remains after a pause. */
+  isLateAfter(pause) {
+    return this.#deadline - now() - pause < 1;
+  }
+
+  /**
+   * Returns the error of a call that is carried out once and cannot be over this connection: its server would not know
+   * of an earlier try. Undefined if it can.
+   */
+  checkOnce(store) {
+    if (!this.#isOnce) return undefined;
+    const refused = (code, why) => new FarcallError(code, `${this.method}: ${why}`, "not_sent");
+    if (store === undefined) {
+      return refused("unimplemented", "it is to be carried out once, and no method of the server is so");
+    }
+    if (this.#maybe === null) {
+      this.#triedAt = { store, since: now() };
+      return undefined;
+    }
+    if (this.#triedAt.store !== store) {
+      const other = "it has restarted, or is another one";
+      return refused("unavailable", `it may have been carried out, and the server does not know: ${other}`);
+    }
+    if (now() - this.#triedAt.since > MAX_REPEAT_AGE_MS) {
+      return refused("unavailable", `it may have been carried out over ${MAX_REPEAT_AGE_MS} ms ago`);
+    }
+    return undefined;
+  }
+
+  /** Returns the pause before another try after this error; null if there is none. */
+  retryPause(error, isLost) {
+    if (this.#isOnce && error.execution === "maybe") this.#maybe ??= error;
+    if (this.tries >= MAX_TRIES) return null;
+    if (error.execution === "maybe") return this.#isOnce && isLost ? this.#randomPause() : null;
+    if (error.execution !== "refused" || FINAL_CODES.has(error.code)) return null;
+    const asked = retryAfter(error);
+    return asked > MAX_RETRY_AFTER_MS ? null : asked * (1 + Math.random() / 4);
+  }
+
+  /** Waits before another try. */
+  rest(pause, then) {
+    this.#rest = setTimeout(then, pause);
+  }
+
+  #randomPause() {
+    const pause = Math.random() * this.#longestPause;
+    this.#longestPause = Math.min(2 * this.#longestPause, MAX_RETRY_PAUSE_MS);
+    return pause;
   }
 
   /** Returns a promise of the result; calls `giveUp` if the deadline passes or the caller gives up first. */
@@ -716,7 +857,9 @@ class Call {
 
   fail(error) {
     this.#end();
-    this.#reject(error);
+    // A try of which nothing was done hides none that was made.
+    const isUndone = error.execution === "not_sent" || error.execution === "refused";
+    this.#reject(isUndone ? (this.#maybe ?? error) : error);
   }
 
   /** Fails a call whose deadline passed before it was sent. */
@@ -726,6 +869,7 @@ class Call {
 
   #end() {
     clearTimeout(this.#timer);
+    clearTimeout(this.#rest);
     this.#signal?.removeEventListener("abort", this.#aborted);
   }
 
@@ -745,7 +889,7 @@ class Call {
 
   /** States what an error means that this side found. */
   get execution() {
-    return this.connection ? "maybe" : "not_sent";
+    return this.connection || this.#maybe ? "maybe" : "not_sent";
   }
 }
 
@@ -800,11 +944,19 @@ class StreamCall extends Call {
 
   constructor(method, args, options, settings) {
     super(method, args, { ...options, timeout: options.timeout ?? Infinity }, undefined);
+    if (options.once) {
+      throw new FarcallError("invalid_argument", `${method}: a streaming call is not carried out once`, "not_sent");
+    }
     this.flags |= FLAG_STREAMING;
     this.#settings = settings;
     this.#firstWithin = checkLimit(method, options.firstWithin ?? settings.timeout);
     this.#gap = checkLimit(method, options.gap);
     this.#receiveWindow = this.#newReceiveWindow();
+  }
+
+  /** It is made again only if a server that stops has refused it. */
+  retryPause() {
+    return null;
   }
 
   /** The final value, a promise. */
@@ -1231,6 +1383,8 @@ class Connection {
   send(call) {
     if (call.isLate) return call.failLate();
     const isStream = call instanceof StreamCall;
+    const unknown = call.checkOnce(this.#terms.onceStore);
+    if (unknown) return call.fail(unknown);
     if (isStream && !this.#terms.streams?.max) return call.fail(noStreams(call.method, this.#terms.streams));
     const header = encoder.encode(JSON.stringify(call.header(this.#seq + 1)));
     for (const [what, bytes, limit] of [
@@ -1386,6 +1540,7 @@ class Connection {
       maxFrameBytes: whole(option.max_frame_bytes, DEFAULT_MAX_FRAME_BYTES, "max_frame_bytes"),
       maxInFlight: whole(option.max_in_flight, DEFAULT_MAX_IN_FLIGHT, "max_in_flight"),
       streams: option.features?.includes?.(STREAMS) ? streamTerms(option) : null,
+      onceStore: onceStore(option.once_store),
     };
     this.#readyAt = now();
     clearTimeout(this.#timer);
@@ -1399,7 +1554,7 @@ class Connection {
         const calls = this.#streams.has(seq) ? this.#streams : this.#inFlight;
         const call = calls.get(seq);
         if (!calls.delete(seq)) return; // Section 5.2.
-        if (call) answer(call, error, metadata ?? {}, flags, body);
+        if (call) answer(call, error, metadata ?? {}, flags, body, this.#owner.retry);
         if (this.#leaving) this.#closeIfDone();
         else this.#owner.place();
         return;
@@ -1493,7 +1648,9 @@ class Connection {
     this.#streams.clear();
     const lasted = this.#terms ? now() - this.#readyAt : -1;
     const lost = this.#terms ? `the connection was lost: ${why}` : why;
-    for (const call of calls) call.fail(this.#error("unavailable", lost, "maybe", cause));
+    const failures = calls.map((call) => [call, this.#error("unavailable", lost, "maybe", cause)]);
+    // Those that are made again wait for the next connection, which the owner dials then.
+    for (const [call, error] of failures) if (!this.#owner.retry(call, error, true)) call.fail(error);
     this.#owner.ended(this.#error(code, lost, "not_sent", cause), lasted);
   }
 
@@ -1788,8 +1945,27 @@ function withResolvers() {
   return { promise, resolve, reject };
 }
 
+/** Returns the time in milliseconds that a server asks to wait before another try; infinity if it does not. */
+function retryAfter(error) {
+  const text = error.metadata["farcall-retry-after-ms"] ?? "";
+  return /^[0-9]{1,15}$/.test(text) ? Number(text) : Infinity;
+}
+
+/** Returns a new key for a call that is carried out once: 128 bits by chance, in hexadecimal digits. */
+function newKey() {
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  return [...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+/** Returns the name of the store with the keys of calls that a server carries out once; undefined if it has none. */
+function onceStore(name) {
+  if (name === undefined || name === null) return undefined;
+  if (typeof name !== "string") throw new Error("once_store in its Option is no text");
+  return name.slice(0, MAX_STORE_LENGTH);
+}
+
 /** Completes a call with its response. A body that does not decode fails only that call. */
-function answer(call, error, metadata, flags, body) {
+function answer(call, error, metadata, flags, body, retry) {
   let value;
   let broken;
   try {
@@ -1800,7 +1976,8 @@ function answer(call, error, metadata, flags, body) {
   }
   if (error) {
     const { code, message, execution } = readError(error);
-    return call.fail(new FarcallError(code, `${call.method}: ${message}`, execution, { details: value, metadata }));
+    const failure = new FarcallError(code, `${call.method}: ${message}`, execution, { details: value, metadata });
+    return retry(call, failure, false) ? undefined : call.fail(failure);
   }
   if (broken) {
     const message = `${call.method}: the result does not decode: ${broken.message}`;

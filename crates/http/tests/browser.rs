@@ -4,6 +4,8 @@
 
 #[path = "browser/fake_servers.rs"]
 mod fake_servers;
+#[path = "browser/once.rs"]
+mod once;
 #[path = "browser/readme.rs"]
 mod readme;
 #[path = "browser/site.rs"]
