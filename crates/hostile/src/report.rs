@@ -127,6 +127,7 @@ fn measured_json(measured: &Measured) -> Value {
         "control_before": latencies(measured.control_before),
         "control_during": latencies(measured.control_during),
         "slowest_newcomer_ms": ms(measured.slowest_newcomer),
+        "slowest_of_each_second_ms": measured.slowest.iter().copied().map(ms).collect::<Vec<_>>(),
         "errors": measured.errors,
         "first_error": measured.first_error,
         "failed_newcomers_allowed": measured.excused,

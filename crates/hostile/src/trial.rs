@@ -107,6 +107,7 @@ pub(crate) async fn trial(attack: &Attack, plan: &Plan) -> anyhow::Result<Measur
     (measured.before, measured.during) = (honest.before(), honest.during());
     (measured.control_before, measured.control_during) = (controlling.before(), controlling.during());
     measured.slowest_newcomer = honest.slowest_newcomer();
+    measured.slowest = honest.slowest();
     (measured.errors, measured.first_error) = honest.errors();
     measured.excused = honest.excused();
     measured.failure = failure(target, plan.limit(MAX_STOP)).await?;

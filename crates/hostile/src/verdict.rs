@@ -21,6 +21,8 @@ pub(crate) struct Measured {
     pub(crate) control_before: Latencies,
     pub(crate) control_during: Latencies,
     pub(crate) slowest_newcomer: Duration,
+    /// The longest latency of each second of the attack.
+    pub(crate) slowest: Vec<Duration>,
     pub(crate) errors: usize,
     pub(crate) first_error: Option<String>,
     /// The newcomers that failed during the attack where that is allowed.

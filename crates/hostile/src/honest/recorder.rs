@@ -2,7 +2,7 @@
 
 use std::sync::Mutex;
 use std::sync::PoisonError;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The phase of a trial.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -31,6 +31,9 @@ struct Outcomes {
     before: Vec<Duration>,
     during: Vec<Duration>,
     newcomers: Vec<Duration>,
+    /// The longest of each second of the attack.
+    slowest: Vec<Duration>,
+    attack_began: Option<Instant>,
     errors: usize,
     first_error: Option<String>,
     /// The failed newcomers during the attack, where they are allowed.
@@ -47,7 +50,11 @@ impl Recorder {
     }
 
     pub(crate) fn begin(&self, phase: Phase) {
-        self.lock().phase = phase;
+        let mut outcomes = self.lock();
+        outcomes.phase = phase;
+        if phase == Phase::During {
+            outcomes.attack_began = Some(Instant::now());
+        }
     }
 
     /// Records a call that started in `phase`.
@@ -69,7 +76,10 @@ impl Recorder {
         // A failed call counts with the time that its caller lost.
         match (phase, is_newcomer) {
             (Phase::Before, false) => outcomes.before.push(latency),
-            (Phase::During, false) => outcomes.during.push(latency),
+            (Phase::During, false) => {
+                outcomes.during.push(latency);
+                outcomes.note_second(latency);
+            }
             (Phase::During, true) => outcomes.newcomers.push(latency),
             _ => {}
         }
@@ -81,6 +91,11 @@ impl Recorder {
 
     pub(crate) fn during(&self) -> Latencies {
         Latencies::of(self.lock().during.clone())
+    }
+
+    /// Returns the longest latency in each second of the attack.
+    pub(crate) fn slowest(&self) -> Vec<Duration> {
+        self.lock().slowest.clone()
     }
 
     /// Returns the longest time that a newcomer took for its connection and its call, during the attack.
@@ -101,6 +116,18 @@ impl Recorder {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Outcomes> {
         self.outcomes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Outcomes {
+    /// Notes the latency of a call that ends now with the second in which it began.
+    fn note_second(&mut self, latency: Duration) {
+        let Some(began) = self.attack_began else { return };
+        let second = began.elapsed().saturating_sub(latency).as_secs() as usize;
+        if self.slowest.len() <= second {
+            self.slowest.resize(second + 1, Duration::ZERO);
+        }
+        self.slowest[second] = self.slowest[second].max(latency);
     }
 }
 
@@ -128,6 +155,16 @@ mod tests {
         let latencies = Latencies::of((1..=100).rev().map(Duration::from_millis).collect());
         assert_eq!((latencies.p50.as_millis(), latencies.p99.as_millis()), (51, 100));
         assert_eq!(Latencies::of(Vec::new()), Latencies::default());
+    }
+
+    #[test]
+    fn slowest_calls_are_those_of_the_second_in_which_they_began() {
+        let recorder = Recorder::new(true);
+        recorder.begin(Phase::During);
+        for ms in [3, 9, 5] {
+            recorder.record(Phase::During, Duration::from_millis(ms), false, Ok(()));
+        }
+        assert_eq!(recorder.slowest()[0], Duration::from_millis(9));
     }
 
     #[test]
