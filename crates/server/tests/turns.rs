@@ -57,6 +57,29 @@ async fn turn_of_a_connection_ends_by_the_time_that_its_calls_took() {
     assert!(place <= 8, "{place} calls were before it");
 }
 
+#[tokio::test(start_paused = true)]
+async fn calls_that_wait_start_in_small_groups() {
+    let order = Arc::new(Mutex::new(Vec::new()));
+    let (stage, log) = (stage(), Arc::clone(&order));
+    let builder = builder(&stage).method("T.pend", move |cx: Context, _: Nothing| {
+        log.lock().unwrap().push(cx.connection().id);
+        std::future::pending::<Value>()
+    });
+    let server = serve_with(stage, builder.method("T.quick", async |_: Nothing| 1));
+    let (mut busy, mut other) = (server.connect().await, server.connect().await);
+    for _ in 0..20 {
+        other.call("T.quick", none()).await.value();
+    }
+    let bytes = requests(&mut busy, "T.pend", 500);
+    busy.write(&bytes).await;
+    let bytes = requests(&mut other, "T.quick", 1);
+    other.write(&bytes).await;
+    other.response().await.value();
+    // No time passes: a turn of 200 us has room for the tasks of 25 calls. It may come behind two turns.
+    let started = order.lock().unwrap().len();
+    assert!(started <= 50, "{started} calls were before it");
+}
+
 fn lz4() -> ClientOffer {
     ClientOffer::default().compression(Compression::built_in())
 }

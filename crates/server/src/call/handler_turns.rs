@@ -11,8 +11,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Waker};
 use std::time::Duration;
 
-/// The handlers that are woken in one turn. They share its time; the rest of them keeps its place.
-const HANDLERS_PER_TURN: usize = 16;
+use crate::limits::MAX_TURN;
+
+/// The handlers that are woken in one full turn. They share its time; the rest of them keeps its place.
+const HANDLERS_PER_TURN: u32 = 16;
 /// The time that each poll takes from the turn beside its own, in nanoseconds: about that of the task around it.
 const POLL_OVERHEAD: i64 = 1_000;
 
@@ -82,16 +84,18 @@ impl HandlerTurns {
     /// Begins the next turn, of this length, and wakes handlers that wait for it. Returns `true` if others are left.
     #[inline]
     pub(crate) fn begin(&self, length: Duration) -> bool {
-        let length = i64::try_from(length.as_nanos()).unwrap_or(i64::MAX);
-        self.left.store(length, Ordering::Relaxed);
-        self.has_waiting.load(Ordering::Acquire) && self.wake_some()
+        let nanos = i64::try_from(length.as_nanos()).unwrap_or(i64::MAX);
+        self.left.store(nanos, Ordering::Relaxed);
+        self.has_waiting.load(Ordering::Acquire) && self.wake_some(length)
     }
 
+    /// Wakes as many as are due in a turn of this length.
     #[cold]
-    fn wake_some(&self) -> bool {
+    fn wake_some(&self, length: Duration) -> bool {
+        let due = (length * HANDLERS_PER_TURN).as_nanos() / MAX_TURN.as_nanos();
         let (woken, is_left) = {
             let wakers = &mut self.lock().wakers;
-            let count = wakers.len().min(HANDLERS_PER_TURN);
+            let count = wakers.len().min(usize::try_from(due).unwrap_or(usize::MAX).max(1));
             let woken: Vec<Waker> = wakers.drain(..count).collect();
             self.has_waiting.store(!wakers.is_empty(), Ordering::Release);
             (woken, !wakers.is_empty())
@@ -125,7 +129,8 @@ mod tests {
 
     use super::*;
 
-    const TURN: Duration = Duration::from_micros(200);
+    const TURN: Duration = MAX_TURN;
+    const GROUP: usize = HANDLERS_PER_TURN as usize;
 
     /// A task that counts how often it was woken.
     #[derive(Default)]
@@ -179,10 +184,10 @@ mod tests {
 
     #[test]
     fn groups_are_woken_in_order() {
-        let (turns, tasks) = exhausted(2 * HANDLERS_PER_TURN + 1);
+        let (turns, tasks) = exhausted(2 * GROUP + 1);
         let woken = || tasks.iter().take_while(|task| task.woken() == 1).count();
         assert!(turns.begin(TURN));
-        assert_eq!(woken(), HANDLERS_PER_TURN);
+        assert_eq!(woken(), GROUP);
         assert!(turns.begin(TURN));
         assert!(!turns.begin(TURN), "none is left");
         assert_eq!(woken(), tasks.len());
@@ -190,8 +195,18 @@ mod tests {
     }
 
     #[test]
+    fn short_turn_wakes_few() {
+        let (turns, tasks) = exhausted(GROUP);
+        let woken = || tasks.iter().take_while(|task| task.woken() == 1).count();
+        for (length, expected) in [(TURN / 8, 2), (TURN / 4, 6), (Duration::from_nanos(1), 7)] {
+            turns.begin(length);
+            assert_eq!(woken(), expected);
+        }
+    }
+
+    #[test]
     fn handler_for_which_no_time_was_left_keeps_its_place() {
-        let (turns, tasks) = exhausted(HANDLERS_PER_TURN + 1);
+        let (turns, tasks) = exhausted(GROUP + 1);
         assert!(turns.begin(TURN));
         turns.spend(TURN);
         assert!(!tasks[0].try_begin(&turns, &mut true));

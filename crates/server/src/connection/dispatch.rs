@@ -25,6 +25,10 @@ use crate::service::method::Method;
 use crate::stream::call_stream::{CallStream, Cut};
 use crate::stream::connection_streams::ConnectionStreams;
 
+/// The time that each new task takes from the connection's turn beside its own. A runtime with more tasks than fit into the
+/// queues of its threads takes the rest now and then only, and those of other connections with them.
+const TASK_OVERHEAD: Duration = Duration::from_micros(8);
+
 /// The message side of a connection.
 pub(super) struct Dispatcher {
     decoder: MessageDecoder,
@@ -43,6 +47,8 @@ pub(super) struct Dispatcher {
     /// The time at the end of the last step that takes time. Each such step sets it, so that no call is
     /// charged with the time that another took, and the clock is read once for each.
     pub(super) now: Instant,
+    /// The end of the connection's turn. Each new task takes some time of it.
+    pub(super) turn_end: Instant,
 }
 
 /// The consequence of a message for the connection's phase.
@@ -69,7 +75,14 @@ impl Dispatcher {
             last_method: 0,
             spare: None,
             now,
+            turn_end: now,
         }
+    }
+
+    /// Begins to handle messages, at `now`, in a turn with this end.
+    #[inline]
+    pub(super) const fn begin(&mut self, now: Instant, turn_end: Instant) {
+        (self.now, self.turn_end) = (now, turn_end);
     }
 
     /// Takes the next whole message out of the inbox. Returns `false` if there is none.
@@ -151,6 +164,7 @@ impl Dispatcher {
             }
             Ok(StartOutcome::Spawned(now)) => {
                 self.now = now;
+                self.turn_end -= TASK_OVERHEAD;
                 if self.ended_at_once >= MIN_SHORT_CALLS {
                     self.env.calls.assume_short_polls();
                 }
@@ -230,6 +244,7 @@ impl Dispatcher {
             }
             Ok((_, StartOutcome::Spawned(now))) => {
                 self.now = now;
+                self.turn_end -= TASK_OVERHEAD;
                 return;
             }
             Err(status) => {

@@ -1,8 +1,8 @@
-//! One connection after its handshake: its phases, its turns, and its end. Its stream, timers and
-//! messages are for the files below it; so are its calls for [`crate::call`].
+//! One connection after its handshake: its phases, its turns, and its end. Its stream, timers and messages are for the files
+//! below it; so are its calls for [`crate::call`].
 //!
-//! A single task owns all of it. Calls that need more than one poll run in their tasks and leave
-//! their responses in [`InFlightCalls`], from where this task takes many at a time.
+//! A single task owns all of it. Calls that need more than one poll run in their tasks and leave their responses in
+//! [`InFlightCalls`], from where this task takes many at a time.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -224,20 +224,23 @@ impl Connection {
         }
     }
 
-    /// Handles the whole messages in the inbox, as long as the outbox has room and the turn lasts, and not
-    /// more of them than should wait for one write.
+    /// Handles whole messages in the inbox, which have come by `now`, as far as the turn goes.
+    #[inline]
     fn handle_input(&mut self, now: Instant) {
         self.unread = false;
-        self.dispatcher.now = now;
-        let turn_end = self.turn.end(now);
-        let mut handled = 0;
-        // One for all, since a message is large to be moved.
-        let mut message = Message::default();
+        self.dispatcher.begin(now, self.turn.end(now));
+        self.handle_messages();
+        self.turn.end_at(self.dispatcher.turn_end);
+    }
+
+    /// The same, as long as the outbox has room, and no more than should wait for one write.
+    fn handle_messages(&mut self) {
+        // One message for all, since it is large to be moved.
+        let (mut handled, mut message) = (0, Message::default());
         while self.phase.is_serving() {
             if handled == MESSAGES_PER_WRITE || self.is_outbox_full() {
                 self.unread = true;
-                self.timers.frame_finished();
-                return;
+                return self.timers.frame_finished();
             }
             match self.dispatcher.next(&mut self.io.inbox, &mut message) {
                 Ok(true) => {
@@ -250,14 +253,12 @@ impl Connection {
                     match self.dispatcher.dispatch(&mut message, &mut self.io) {
                         Ok(Dispatched::Continue) => {}
                         Ok(Dispatched::Finish) => {
-                            self.goaway_received = true;
-                            self.phase = Phase::Finishing;
+                            (self.goaway_received, self.phase) = (true, Phase::Finishing)
                         }
                         Err(error) => return self.fail(&error),
                     }
-                    if self.dispatcher.now >= turn_end {
-                        self.unread = true;
-                        return;
+                    if self.dispatcher.now >= self.dispatcher.turn_end {
+                        return self.unread = true;
                     }
                 }
                 Ok(false) => return self.await_rest(),
@@ -484,9 +485,8 @@ impl Future for Connection {
             // It reads small pieces again, within what is guaranteed to it.
             this.io.inbox.shrink();
         }
-        let buffered = this.io.buffered_bytes();
-        this.memory.resize(buffered);
-        this.stats.publish_waiting(buffered);
+        this.memory.resize(this.io.buffered_bytes());
+        this.stats.publish_waiting(this.io.buffered_bytes());
         this.stats.publish(this.io.traffic(this.dispatcher.requests));
         ended
     }

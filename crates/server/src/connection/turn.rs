@@ -60,6 +60,12 @@ impl Turn {
         *self.end.get_or_insert_with(|| now + connections.turn())
     }
 
+    /// Ends the turn at this time.
+    #[inline]
+    pub(super) fn end_at(&mut self, end: Instant) {
+        self.end = Some(end);
+    }
+
     /// Returns `true` if other tasks are to run. By a time that is known: no clock is read for it.
     #[inline]
     pub(super) fn is_over(&self, now: Instant) -> bool {
