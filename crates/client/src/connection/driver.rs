@@ -25,6 +25,7 @@ use super::io_error::describe;
 use super::options::ConnectionOptions;
 use super::progress::EndKind;
 use super::shared::Shared;
+use super::stream_waker::StreamWaker;
 use super::streams::StreamInput;
 use super::wake_batch::WakeBatch;
 
@@ -45,6 +46,9 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 /// The task of a connection. It is ready when the connection has ended.
 pub(super) struct Driver {
     stream: Stream,
+    stream_waker: StreamWaker,
+    /// `true` if the stream may have bytes to read: it has woken the task since it had none.
+    may_read: bool,
     shared: Arc<Shared>,
     input: Inbox<BufferPool>,
     /// `true` if `input` holds unread bytes that came with the handshake.
@@ -93,6 +97,8 @@ impl Driver {
         let negotiated = &shared.negotiated;
         Self {
             stream,
+            stream_waker: StreamWaker::new(Waker::noop()),
+            may_read: true,
             unread: !input.is_empty(),
             input: Inbox::with_source(input, BufferPool),
             decoder: MessageDecoder::new(negotiated.codec.clone(), negotiated.receive_limit),
@@ -122,11 +128,13 @@ impl Driver {
     /// Drives the connection. Ready when it has ended, with the reason.
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<(String, EndKind)> {
         // Reads come first, so that two sides that both write cannot deadlock.
-        if let Poll::Ready(end) = self.poll_read(cx) {
+        if self.may_read
+            && let Poll::Ready(end) = self.poll_read(cx)
+        {
             return Poll::Ready(end);
         }
         if let Poll::Ready(written) = self.poll_write(cx)
-            && let Err(reason) = written.and_then(|()| self.close_if_done(cx))
+            && let Err(reason) = written.and_then(|()| self.close_if_done())
         {
             return Poll::Ready((reason, EndKind::Broken));
         }
@@ -144,7 +152,14 @@ impl Driver {
         self.was_pinged = false;
         let mut bytes = 0;
         for _ in 0..READS_PER_TURN {
-            match ready!(poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.input.room())) {
+            let mut woken_by_stream = Context::from_waker(self.stream_waker.waker());
+            let stream = Pin::new(&mut self.stream);
+            let Poll::Ready(read) = poll_read_buf(stream, &mut woken_by_stream, &mut self.input.room())
+            else {
+                self.may_read = false;
+                return Poll::Pending;
+            };
+            match read {
                 Ok(0) => return Poll::Ready(("it closed the connection".to_owned(), EndKind::Closed)),
                 Ok(read) => {
                     self.input.advance(read);
@@ -256,12 +271,19 @@ impl Driver {
     /// Writes the callers' requests. Ready when nothing is left to write.
     #[inline]
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), String>> {
-        if self.shut {
+        let is_written = self.flushed && !self.outbox.has_remaining() && !self.shared.has_output();
+        if self.shut || (is_written && !self.shared.progress.is_flush_wanted()) {
             return Poll::Ready(Ok(()));
         }
+        self.poll_output(cx)
+    }
+
+    #[inline(never)]
+    fn poll_output(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), String>> {
         loop {
             while self.outbox.has_remaining() {
-                match self.stream.poll_write_from(cx, &mut self.outbox) {
+                let mut woken_by_stream = Context::from_waker(self.stream_waker.waker());
+                match self.stream.poll_write_from(&mut woken_by_stream, &mut self.outbox) {
                     Poll::Ready(Ok(0)) => return Poll::Ready(Err("it takes no more bytes".to_owned())),
                     Poll::Ready(Ok(written)) => {
                         let control = written.min(self.control);
@@ -277,20 +299,20 @@ impl Driver {
             let more = self.shared.has_output();
             // Under load there is always more; callers that wait for their bytes to be flushed still see it soon.
             if !more || self.shared.progress.is_flush_wanted() {
-                let flushed = ready!(self.poll_flush(cx));
+                let flushed = ready!(self.poll_flush());
                 if !more || flushed.is_err() {
                     return Poll::Ready(flushed);
                 }
             }
-            if !self.shared.has_worthwhile_output(self.answered_one)
-                && !std::mem::replace(&mut self.yielded, true)
-            {
+            let Some(control) = self.shared.take_output(&mut self.outbox, self.answered_one, self.yielded)
+            else {
                 // Let callers that are ready append their requests first, so that one write sends all.
+                self.yielded = true;
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
-            }
+            };
             self.yielded = false;
-            self.control = self.shared.take_output(&mut self.outbox);
+            self.control = control;
             // A stream may have begun to wait for credit.
             if let Some(check_at) = self.shared.streams_check_at() {
                 self.wake_by(check_at);
@@ -299,9 +321,10 @@ impl Driver {
     }
 
     #[inline]
-    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), String>> {
+    fn poll_flush(&mut self) -> Poll<Result<(), String>> {
         if !self.flushed {
-            match Pin::new(&mut self.stream).poll_flush(cx) {
+            let mut woken_by_stream = Context::from_waker(self.stream_waker.waker());
+            match Pin::new(&mut self.stream).poll_flush(&mut woken_by_stream) {
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(describe(&error))),
                 Poll::Pending => return self.stalled(),
@@ -329,7 +352,7 @@ impl Driver {
 
     /// Shuts down this direction of the stream once everything is written and answered; the server then closes the
     /// connection.
-    fn close_if_done(&mut self, cx: &mut Context<'_>) -> Result<(), String> {
+    fn close_if_done(&mut self) -> Result<(), String> {
         if self.close_by.is_none() {
             if !self.shared.is_done() {
                 return Ok(());
@@ -339,7 +362,8 @@ impl Driver {
             self.wake_by(by);
         }
         if !self.shut {
-            match Pin::new(&mut self.stream).poll_shutdown(cx) {
+            let mut woken_by_stream = Context::from_waker(self.stream_waker.waker());
+            match Pin::new(&mut self.stream).poll_shutdown(&mut woken_by_stream) {
                 Poll::Ready(Ok(())) => self.shut = true,
                 Poll::Ready(Err(error)) => return Err(describe(&error)),
                 Poll::Pending => {}
@@ -437,6 +461,10 @@ impl Future for Driver {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         // Registered before the state is read: changes afterwards wake this task.
         self.shared.waker.register(cx.waker());
+        self.stream_waker.set_task(cx.waker());
+        if self.stream_waker.take_woken() {
+            self.may_read = true;
+        }
         // Callers wait no longer than until the next turn: there is more to read or to write.
         self.wake_batch.wake_pending();
         let (reason, kind) = ready!(self.poll_end(cx));

@@ -48,6 +48,7 @@ pub(crate) mod request;
 pub(crate) mod response;
 mod shared;
 mod slot;
+mod stream_waker;
 pub(crate) mod streams;
 mod wake_batch;
 

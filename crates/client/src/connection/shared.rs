@@ -77,6 +77,8 @@ struct State {
     control: Outbox,
     /// The position in the outgoing stream of this side's goaway, once there is one.
     goaway: Option<u64>,
+    /// `true` if a request found no room since it was made last.
+    is_room_awaited: bool,
     phase: Phase,
 }
 
@@ -113,6 +115,7 @@ impl Shared {
                 outbox: Outbox::new(),
                 control: Outbox::new(),
                 goaway: None,
+                is_room_awaited: false,
                 phase: Phase::Open,
             }),
             has_output: AtomicBool::new(false),
@@ -312,6 +315,7 @@ impl Shared {
             return Err(SendError::Closed);
         }
         if state.outbox.remaining() >= self.outbox_bytes {
+            state.is_room_awaited = true;
             return Err(SendError::OutboxFull);
         }
         Ok(state)

@@ -22,29 +22,37 @@ impl Shared {
         self.has_output.load(Ordering::Acquire)
     }
 
-    /// Returns `true` if the bytes are to be written at once: there are enough, or they are those of the only call, whose
-    /// caller seems to be `alone`, so that letting others run would only delay it.
-    pub(in crate::connection) fn has_worthwhile_output(&self, alone: bool) -> bool {
-        let state = self.lock();
-        state.outbox.remaining() >= WORTHWHILE_OUTPUT || (alone && state.in_flight.unanswered() == 1)
-    }
-
     /// Moves the bytes to write into `outbox`, which is empty. Returns how many of them come first and have no position in the
-    /// outgoing stream.
-    pub(in crate::connection) fn take_output(&self, outbox: &mut Outbox) -> usize {
-        // Cleared before the lock is taken: a caller that appends afterwards sets it again.
+    /// outgoing stream. `None`, with nothing moved, if they are not to be written `now` and letting others run first is
+    /// better: there are few, and they are not those of the only call, whose caller seems to be `alone`.
+    pub(in crate::connection) fn take_output(
+        &self,
+        outbox: &mut Outbox,
+        alone: bool,
+        now: bool,
+    ) -> Option<usize> {
+        let mut state = self.lock();
+        let is_worthwhile =
+            state.outbox.remaining() >= WORTHWHILE_OUTPUT || (alone && state.in_flight.unanswered() == 1);
+        if !now && !is_worthwhile {
+            return None;
+        }
+        // Cleared before anything is taken: what is appended afterwards sets it again.
         self.has_output.store(false, Ordering::Relaxed);
-        let control = match self.streams.get() {
-            None => {
-                let mut state = self.lock();
-                let control = self.take_control(&mut state, outbox);
-                outbox.append(&mut state.outbox);
-                control
+        let Some(streams) = self.streams.get() else {
+            let control = self.take_control(&mut state, outbox);
+            outbox.append(&mut state.outbox);
+            let is_awaited = std::mem::take(&mut state.is_room_awaited);
+            drop(state);
+            if is_awaited {
+                self.room.notify_waiters();
             }
-            Some(streams) => self.take_output_and_items(streams, outbox),
+            return Some(control);
         };
+        drop(state);
+        let control = self.take_output_and_items(streams, outbox);
         self.room.notify_waiters();
-        control
+        Some(control)
     }
 
     /// Moves the messages that wait for no request.
