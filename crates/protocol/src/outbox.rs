@@ -154,8 +154,8 @@ impl Outbox {
         self.closed.append(&mut other.closed);
     }
 
-    /// Moves messages from the front of this outbox to the end of `other`: all bytes up to the first end of a message at or
-    /// behind `len`. This outbox must begin with a whole message.
+    /// Moves messages from the front of this outbox to the end of `other`: as many whole ones as have `len` bytes together, and
+    /// at least one. This outbox must begin with a whole message.
     pub fn move_messages(&mut self, other: &mut Self, len: usize) {
         let mut left = self.end_of_message(len);
         other.close_open();
@@ -183,15 +183,21 @@ impl Outbox {
         }
     }
 
-    /// Returns the first position at or behind `len` at which a message ends, counted from the beginning of a message.
+    /// Returns the last position up to `len` at which a message ends, or the end of the first message, if that is behind it.
+    /// Counted from the beginning of a message.
     fn end_of_message(&self, len: usize) -> usize {
         let mut bytes = Cursor { outbox: self, chunk: 0, begin: 0 };
         let mut at = 0;
-        while at < len.min(self.remaining()) {
+        while at < self.remaining() {
+            let mut end = at;
             // The header, then the body.
             for _ in 0..2 {
-                at += LENGTH_BYTES + bytes.length_at(at);
+                end += LENGTH_BYTES + bytes.length_at(end);
             }
+            if at > 0 && end > len {
+                break;
+            }
+            at = end;
         }
         at.min(self.remaining())
     }
@@ -411,10 +417,11 @@ mod tests {
             let whole = all.copy_to_bytes(all.remaining());
             let (mut moved, appended) = (Outbox::new(), rest.appended());
             for step in steps.into_iter().chain([usize::MAX]) {
-                let (before, wanted) = (moved.remaining(), moved.remaining().saturating_add(step));
+                let (before, most) = (moved.remaining(), moved.remaining().saturating_add(step));
                 rest.move_messages(&mut moved, step);
-                let end = ends.iter().copied().find(|end| *end >= wanted).unwrap_or(whole.len());
-                prop_assert_eq!(moved.remaining(), end.max(before));
+                let first = ends.iter().copied().find(|end| *end > before).unwrap_or(whole.len());
+                let last = ends.iter().copied().filter(|end| *end <= most).max().unwrap_or(0);
+                prop_assert_eq!(moved.remaining(), first.max(last));
                 prop_assert_eq!(moved.remaining() + rest.remaining(), whole.len());
             }
             prop_assert_eq!(rest.appended(), appended);

@@ -327,11 +327,16 @@ impl StreamTable {
 
     /// Appends what is due: credits, stops and ends, then items, until `outbox` has 128 KiB that wait.
     pub fn write(&mut self, outbox: &mut Outbox) {
+        self.write_behind(0, outbox);
+    }
+
+    /// Does the same where `ahead` bytes are written before those of `outbox`, and count as its own.
+    pub fn write_behind(&mut self, ahead: usize, outbox: &mut Outbox) {
         while let Some(seq) = self.due.pop_front() {
             self.write_due(seq, outbox);
         }
         loop {
-            let waiting = outbox.remaining();
+            let waiting = ahead + outbox.remaining();
             // An item of any size passes if nothing else waits.
             let room = if waiting == 0 { usize::MAX } else { MAX_BUFFERED_ITEMS.saturating_sub(waiting) };
             let streams = &mut self.streams;
