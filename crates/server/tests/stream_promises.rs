@@ -5,12 +5,12 @@
 mod support;
 
 use farcall_protocol::stream::item_cost;
-use farcall_protocol::{Code, Execution, Kind, Seq};
+use farcall_protocol::{Code, Execution, Kind, Message, Seq};
 use farcall_server::Limits;
 use farcall_transport::PeerAddress;
 use serde_json::json;
 use support::feed::{offer, serve_feed};
-use support::{Raw, none, open_from, secs};
+use support::{Raw, millis, none, open_from, secs};
 use tokio::time::{Instant, sleep};
 
 const MAYBE: Execution = Execution::Maybe;
@@ -113,7 +113,7 @@ async fn neither_side_stops_reading_because_of_streams() {
     for n in 0..50_000 {
         client.item(sum, &n).await;
         if n % 500 == 0 {
-            sleep(support::millis(1)).await;
+            sleep(millis(1)).await;
         }
     }
     client.end(sum).await;
@@ -157,7 +157,7 @@ async fn items_that_wait_for_peers_are_bounded_for_each_address() {
             client.stream("Feed.blobs", json!({"n": 1_000_000, "bytes": 20_000})).await;
         }
         unread.push(client);
-        sleep(support::millis(1)).await;
+        sleep(millis(1)).await;
     }
     // Without a bound, 64 KiB and an item of each stream: 67 MB. Each connection may have its next item, and its outbox.
     let most = 16 * MIB + CLIENTS * (2 * 128 * 1024 + 20_000);
@@ -250,7 +250,7 @@ async fn call_beside_a_stream_that_saturates_the_connection_waits_for_at_most_12
     let mut most = 0;
     for n in 0..200 {
         // Until all buffers between the two are full of items.
-        sleep(support::millis(1)).await;
+        sleep(millis(1)).await;
         let call = client.request("T.echo", json!({"text": n.to_string()})).await;
         let mut items = 0;
         let answer = loop {
@@ -269,6 +269,47 @@ async fn call_beside_a_stream_that_saturates_the_connection_waits_for_at_most_12
     assert!((support::PIPE / 2..=limit).contains(&most), "{most} bytes");
     client.cancel(blobs).await;
     client.expect_end_of(blobs).await.assert_error(Code::Cancelled, MAYBE);
+    server.assert_no_streams_left().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn credit_and_pong_leave_before_responses_that_wait() {
+    const RESPONSES: usize = 30;
+    const BYTES: usize = 100_000;
+    // The pipe, the responses whose writing has begun, and one that is read.
+    const MAX_BEFORE: usize = support::PIPE + 128 * 1024 + BYTES;
+    let server = serve_feed(Limits::default());
+    let mut client = server.connect_streams(64 * 1024).await;
+    let sum = client.stream("Feed.sum", none()).await;
+    for _ in 0..RESPONSES {
+        client.request("T.big", json!({"n": BYTES})).await;
+    }
+    sleep(millis(10)).await;
+    let waiting = server.handle.buffered_bytes();
+    assert!(waiting > (RESPONSES - 2) * BYTES, "{waiting}: the client reads nothing");
+    // More than half of the window.
+    for n in 0..600 {
+        client.item(sum, &n).await;
+    }
+    client.send(&farcall_protocol::HeaderRef::new(Kind::Ping, Seq(77)), Vec::new()).await;
+    sleep(millis(10)).await;
+    let (mut came, mut before, mut responses) = (Vec::new(), 0, 0);
+    while responses < RESPONSES {
+        let Message { header, body, .. } = client.recv().await;
+        match header.kind {
+            Kind::Response => {
+                assert_eq!(body.len(), client.codec().encode(&"x".repeat(BYTES)).unwrap().len());
+                responses += 1;
+                before += if came.len() < 2 { body.len() } else { 0 };
+            }
+            kind => came.push((kind, header.seq)),
+        }
+    }
+    came.sort_by_key(|(kind, _)| *kind == Kind::Pong);
+    assert_eq!(came, [(Kind::Credit, sum), (Kind::Pong, Seq(77))]);
+    assert!(before <= MAX_BEFORE, "{before} bytes of responses came first");
+    client.end(sum).await;
+    assert_eq!(client.response().await.value(), (0..600).sum::<i64>());
     server.assert_no_streams_left().await;
 }
 

@@ -119,7 +119,7 @@ impl Dispatcher {
         match action {
             ServerAction::Start { answer } => self.start(header, body, answer, &mut io.outbox),
             ServerAction::Cancel => self.env.calls.cancel(header.seq),
-            ServerAction::Pong => self.push(&HeaderRef::new(Kind::Pong, header.seq), &mut io.outbox),
+            ServerAction::Pong => self.push(&HeaderRef::new(Kind::Pong, header.seq), io.control()),
             ServerAction::Finish => return Ok(Dispatched::Finish),
             ServerAction::StartStream => self.start_stream(header, body, &mut io.outbox),
             ServerAction::Stream => self.receive(header, body, &mut io.inbox)?,
@@ -354,8 +354,9 @@ impl Dispatcher {
     }
 
     /// Releases the memory for the next messages and the next handler's future: an idle connection keeps neither.
-    pub(super) fn shrink(&mut self, inbox: &mut Inbox<BufferPool>) {
-        inbox.shrink();
+    pub(super) fn shrink(&mut self, io: &mut ConnectionIo) {
+        io.inbox.shrink();
+        io.shrink();
         self.spare = None;
     }
 

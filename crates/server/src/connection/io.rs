@@ -16,13 +16,34 @@ use super::stats::Traffic;
 use super::timers::Timers;
 use crate::limits::READS_PER_TURN;
 
+/// The most bytes whose writing begins while more messages wait, unless the first one is larger: what has to go before
+/// responses waits for these.
+const MAX_BEGUN: usize = 128 * 1024;
+
+/// The bytes that go before those of the outbox. They count in `outbox_bytes`.
+#[derive(Debug, Default)]
+struct Front {
+    /// The rest of the messages whose writing has begun. Empty while the peer takes all at once.
+    begun: Outbox,
+    /// Whole messages that go before responses: pongs, pings, goaways, and the credits and stops of streams.
+    control: Outbox,
+}
+
+impl Front {
+    fn remaining(&self) -> usize {
+        self.begun.remaining() + self.control.remaining()
+    }
+}
+
 /// A connection's stream and buffers.
 pub(super) struct ConnectionIo {
     stream: Stream,
     pub(super) inbox: Inbox<BufferPool>,
-    /// Bounded by `outbox_bytes`, beyond which no request is taken, and by the responses to those
-    /// that were.
+    /// Whole messages, whose writing has not begun. Bounded by `outbox_bytes`, beyond which no request is taken, and by
+    /// the responses to those that were.
     pub(super) outbox: Outbox,
+    /// The bytes that go before those. `None` until there is something, as on most connections.
+    front: Option<Box<Front>>,
     /// `true` if something was written or read since the last flush: what is read may have layers below answer.
     unflushed: bool,
     /// Bytes read since the handshake.
@@ -35,12 +56,29 @@ impl ConnectionIo {
     /// Creates the buffers of a stream. `input` is what was read behind the client's Option.
     pub(super) fn new(stream: Stream, input: BytesMut) -> Self {
         let inbox = Inbox::with_source(input, BufferPool);
-        Self { stream, inbox, outbox: Outbox::new(), unflushed: true, received: 0, sent: 0 }
+        Self { stream, inbox, outbox: Outbox::new(), front: None, unflushed: true, received: 0, sent: 0 }
     }
 
-    /// Returns the size of both buffers, in bytes.
+    /// Returns the size of the buffers of both directions, in bytes.
     pub(super) fn buffered_bytes(&self) -> usize {
-        self.outbox.remaining() + self.inbox.held_bytes()
+        self.waiting() + self.inbox.held_bytes()
+    }
+
+    /// Returns the number of bytes that wait for the peer.
+    #[inline]
+    pub(super) fn waiting(&self) -> usize {
+        self.outbox.remaining() + self.front.as_ref().map_or(0, |front| front.remaining())
+    }
+
+    /// Returns the messages that go before responses.
+    #[cold]
+    pub(super) fn control(&mut self) -> &mut Outbox {
+        &mut self.front.get_or_insert_default().control
+    }
+
+    /// Releases memory that is seldom needed.
+    pub(super) fn shrink(&mut self) {
+        self.front.take_if(|front| front.remaining() == 0);
     }
 
     /// Returns the traffic since the handshake, with this number of requests.
@@ -59,12 +97,21 @@ impl ConnectionIo {
 
     /// Writes as much as the socket takes. Ready when nothing is left.
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>, timers: &mut Timers) -> Poll<io::Result<()>> {
-        while self.outbox.has_remaining() {
+        loop {
+            if self.front.is_some() || self.outbox.remaining() > MAX_BEGUN {
+                ready!(self.poll_write_in_order(cx, timers))?;
+            }
+            if !self.outbox.has_remaining() {
+                break;
+            }
             match self.stream.poll_write_from(cx, &mut self.outbox) {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 Poll::Ready(Ok(written)) => {
                     self.unflushed = true;
                     self.sent += written as u64;
+                    if self.outbox.has_remaining() {
+                        self.front.get_or_insert_default().begun.append(&mut self.outbox);
+                    }
                 }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Pending => return timers.write_stalled(self.sent, self.outbox.remaining()),
@@ -81,6 +128,39 @@ impl ConnectionIo {
                 Poll::Ready(flushed)
             }
             Poll::Pending => timers.write_stalled(self.sent, 0),
+        }
+    }
+
+    /// Writes the messages that have begun, and then, a part at a time, those that go before responses, and responses. Ready
+    /// when the rest is little and in the right order.
+    #[cold]
+    fn poll_write_in_order(&mut self, cx: &mut Context<'_>, timers: &mut Timers) -> Poll<io::Result<()>> {
+        let Front { begun, control } = &mut **self.front.get_or_insert_default();
+        loop {
+            if !begun.has_remaining() {
+                if !control.has_remaining() && self.outbox.remaining() <= MAX_BEGUN {
+                    begun.shrink();
+                    return Poll::Ready(Ok(()));
+                }
+                begun.append(control);
+                if self.outbox.remaining() > MAX_BEGUN {
+                    self.outbox.move_messages(begun, MAX_BEGUN);
+                } else {
+                    begun.append(&mut self.outbox);
+                }
+            }
+            match self.stream.poll_write_from(cx, begun) {
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Poll::Ready(Ok(written)) => {
+                    self.unflushed = true;
+                    self.sent += written as u64;
+                }
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => {
+                    let waiting = begun.remaining() + control.remaining() + self.outbox.remaining();
+                    return timers.write_stalled(self.sent, waiting);
+                }
+            }
         }
     }
 

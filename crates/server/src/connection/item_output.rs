@@ -3,10 +3,10 @@
 use std::task::Context;
 
 use bytes::Buf as _;
-use farcall_protocol::Outbox;
 use farcall_protocol::time::{MAX_WAIT, later};
 use tokio::time::Instant;
 
+use super::io::ConnectionIo;
 use crate::call::in_flight::InFlightCalls;
 use crate::limits::MIN_ITEM_ROOM;
 use crate::stream::call_stream::Cut;
@@ -27,12 +27,12 @@ impl ItemOutput {
         self.wait
     }
 
-    /// Returns `true` if items wait, and there is room for them now.
-    pub(super) fn wait_for_room(&self, outbox: &Outbox) -> bool {
-        self.wait && outbox.remaining() < MIN_ITEM_ROOM
+    /// Returns `true` if items wait, and there is room for them now, while `waiting` bytes wait for the peer.
+    pub(super) const fn wait_for_room(&self, waiting: usize) -> bool {
+        self.wait && waiting < MIN_ITEM_ROOM
     }
 
-    /// Returns how much of `waiting` bytes in the outbox is no item. Items must not keep this side from reading: if
+    /// Returns how much of `waiting` bytes for the peer is no item. Items must not keep this side from reading: if
     /// neither side read, both would wait for each other.
     #[cold]
     pub(super) const fn without(&self, waiting: usize) -> usize {
@@ -40,11 +40,12 @@ impl ItemOutput {
     }
 
     /// Appends what streams have to send, as far as there is room for items. Returns the time of their next check.
-    pub(super) fn write(&mut self, streams: &ConnectionStreams, outbox: &mut Outbox) -> Option<Instant> {
-        let (waiting, appended) = (outbox.remaining(), outbox.appended());
-        let (more, check_at) = streams.write(outbox);
+    pub(super) fn write(&mut self, streams: &ConnectionStreams, io: &mut ConnectionIo) -> Option<Instant> {
+        let waiting = io.waiting();
+        let ahead = waiting - io.outbox.remaining();
+        let (more, check_at) = streams.write(&mut io.outbox, ahead);
         self.wait = more;
-        self.bytes = self.bytes.min(waiting) + (outbox.appended() - appended) as usize;
+        self.bytes = self.bytes.min(waiting) + (io.waiting() - waiting);
         check_at
     }
 }

@@ -8,7 +8,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf, BytesMut};
+use bytes::BytesMut;
 use farcall_context::{ConnectionInfo, DrainSignal};
 use farcall_protocol::time::later;
 use farcall_protocol::{
@@ -181,7 +181,7 @@ impl Connection {
 
     /// Takes what streams have to say besides items, then responses, then items.
     fn take_output(&mut self, cx: &Context<'_>) {
-        if self.items.wait_for_room(&self.io.outbox) {
+        if self.items.wait_for_room(self.io.waiting()) {
             // What was written made room for more items.
             self.dispatcher.env.calls.take_responses(&mut self.io.outbox);
             self.write_items();
@@ -209,7 +209,7 @@ impl Connection {
     #[cold]
     fn write_control(&mut self) {
         if let Some(streams) = self.dispatcher.streams.as_ref().filter(|_| self.phase.is_serving()) {
-            streams.write_control(&mut self.io.outbox);
+            streams.write_control(self.io.control());
         }
     }
 
@@ -219,7 +219,7 @@ impl Connection {
         let Some(streams) = self.dispatcher.streams.as_ref().filter(|_| self.phase.is_serving()) else {
             return;
         };
-        if let Some(check_at) = self.items.write(streams, &mut self.io.outbox) {
+        if let Some(check_at) = self.items.write(streams, &mut self.io) {
             self.timers.wake_by(check_at);
         }
     }
@@ -294,17 +294,17 @@ impl Connection {
         while self.timers.poll(cx).is_ready() {
             let now = Instant::now();
             if self.half_close.has_happened()
-                && !self.io.outbox.has_remaining()
+                && self.io.waiting() == 0
                 && let Poll::Ready(Err(error)) = self.io.poll_probe(cx)
             {
                 return Poll::Ready(End::Io(error));
             }
-            let appended = self.io.outbox.appended();
+            let waiting = self.io.waiting();
             match self.check_timers(now) {
                 Ok(next) => self.timers.set_next(next, now),
                 Err(end) => return Poll::Ready(end),
             }
-            if self.io.outbox.appended() > appended {
+            if self.io.waiting() > waiting {
                 // This turn's writing is over: messages of the timers are for the next.
                 cx.waker().wake_by_ref();
             }
@@ -318,7 +318,7 @@ impl Connection {
     ///
     /// The reason why the connection ends.
     fn check_timers(&mut self, now: Instant) -> Result<Instant, End> {
-        let (sent, waiting) = (self.io.sent, self.io.outbox.remaining());
+        let (sent, waiting) = (self.io.sent, self.io.waiting());
         let mut next = match self.timers.check(now, sent, waiting) {
             Ok(next) => next,
             Err(Expired::Write) => return Err(End::Dead("it took too little of what waits for it")),
@@ -343,7 +343,7 @@ impl Connection {
                     &self.env().calls,
                     now,
                 ));
-                self.dispatcher.shrink(&mut self.io.inbox);
+                self.dispatcher.shrink(&mut self.io);
             }
             Phase::Flushing => {}
         }
@@ -357,7 +357,7 @@ impl Connection {
         match self.timers.check_keep_alive(now, is_excused) {
             KeepAliveAction::Until(time) => Ok(time.into()),
             KeepAliveAction::Ping(time) => {
-                self.dispatcher.push(&HeaderRef::new(Kind::Ping, Seq(1)), &mut self.io.outbox);
+                self.dispatcher.push(&HeaderRef::new(Kind::Ping, Seq(1)), self.io.control());
                 Ok(time.into())
             }
             KeepAliveAction::Dead => Err(End::Dead("it did not answer a ping")),
@@ -379,7 +379,7 @@ impl Connection {
     /// Returns `true` if no request is handled before the peer has taken some of what waits for it: a lot does, or
     /// more than is guaranteed to it while its share of the memory is nearly used up. Even refusals would add to that.
     fn is_outbox_full(&self) -> bool {
-        let waiting = self.io.outbox.remaining();
+        let waiting = self.io.waiting();
         self.is_too_much(waiting) && self.is_too_much(self.items.without(waiting))
     }
 
@@ -392,8 +392,8 @@ impl Connection {
     fn is_done(&self) -> bool {
         match self.phase {
             Phase::Open | Phase::Shutting(_) | Phase::Lingering(_) => false,
-            Phase::Finishing => !self.io.outbox.has_remaining() && self.env().calls.is_idle(),
-            Phase::Flushing => !self.io.outbox.has_remaining(),
+            Phase::Finishing => self.io.waiting() == 0 && self.env().calls.is_idle(),
+            Phase::Flushing => self.io.waiting() == 0,
         }
     }
 
@@ -412,13 +412,13 @@ impl Connection {
             _ => return,
         }
         let status = Status::refused(Code::Unavailable, reason);
-        self.dispatcher.goaway(&status, &mut self.io.outbox);
+        self.dispatcher.goaway(&status, self.io.control());
     }
 
     /// Gives up what it holds for its peer, since others have no room. Returns `false` if the peer does
     /// not even read.
     fn shed(&mut self) -> bool {
-        if self.io.outbox.remaining() > MAX_SHED_OUTBOX {
+        if self.io.waiting() > MAX_SHED_OUTBOX {
             return false;
         }
         let held = self.io.buffered_bytes();

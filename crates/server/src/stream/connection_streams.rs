@@ -142,18 +142,18 @@ impl ConnectionStreams {
         self.task.due.load(Ordering::Acquire)
     }
 
-    /// Appends the messages without items that are due to an outbox: they go before responses.
+    /// Appends the messages without items that are due to an outbox, which goes before that of responses.
     pub(crate) fn write_control(&self, outbox: &mut Outbox) {
         self.lock().table.write_control(outbox, |_| true);
     }
 
-    /// Appends what is due to an outbox, as far as there is room for items. Returns `true` if more items wait for room, and
-    /// the time of the next check.
-    pub(crate) fn write(&self, outbox: &mut Outbox) -> (bool, Option<Instant>) {
+    /// Appends what is due to an outbox, as far as there is room for items: `ahead` bytes wait before it. Returns `true` if more
+    /// items wait for room, and the time of the next check.
+    pub(crate) fn write(&self, outbox: &mut Outbox, ahead: usize) -> (bool, Option<Instant>) {
         let mut state = self.lock();
         // Under the lock, which whoever adds something holds as well.
         self.task.due.store(false, Ordering::Release);
-        state.table.write(outbox);
+        state.table.write_behind(ahead, outbox);
         state.table.register_task(&self.waker);
         state.resize_reservation();
         self.count(&mut state);
