@@ -86,6 +86,20 @@ pub trait Argument: Serialize + DeserializeOwned + 'static {}
 #[diagnostic::do_not_recommend]
 impl<T: Serialize + DeserializeOwned + 'static> Argument for T {}
 
+/// A type that serde can serialize and deserialize, as an item of a stream must be.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be an item of a stream: serde cannot serialize and deserialize it",
+    label = "needs `serde::Serialize` and `serde::Deserialize`",
+    note = "write `#[derive(serde::Serialize, serde::Deserialize)]` at its definition, and at those of the types in it; for a type of another crate, enable that crate's feature `serde`"
+)]
+pub trait Item: Serialize + DeserializeOwned + 'static {}
+
+#[diagnostic::do_not_recommend]
+impl<T: Serialize + DeserializeOwned + 'static> Item for T {}
+
+/// Compiles if values of type `T` can be items of a stream.
+pub const fn item<T: Item>() {}
+
 /// Adds a method to a service: the start of its handler, and the conversion of its result to a response.
 #[cfg(feature = "server")]
 pub fn add_method<Start, Arguments, Fut, Answer>(

@@ -1,5 +1,7 @@
 //! [`Streams`]: the parameters of a method that are halves of a stream.
 
+use proc_macro2::Span;
+use syn::spanned::Spanned as _;
 use syn::{GenericArgument, Ident, PathArguments, PathSegment, Type, TypePath};
 
 use crate::errors::Errors;
@@ -35,6 +37,11 @@ impl Streams {
     /// Returns `true` if the method does not stream.
     pub(crate) const fn is_empty(&self) -> bool {
         self.halves.is_empty()
+    }
+
+    /// Returns the location of the first type of items, for code that needs more of it than it has.
+    pub(crate) fn location(&self) -> Option<Span> {
+        self.halves.first().map(|half| Span::call_site().located_at(half.item.span()))
     }
 
     /// Returns the halves in the order of the parameters.

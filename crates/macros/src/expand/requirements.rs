@@ -1,4 +1,4 @@
-//! The requirements on results of a side that is not compiled in. A feature that another crate enables must
+//! The requirements on items, and on results of a side that is not compiled in. A feature that another crate enables must
 //! not break a service that compiled without it.
 
 use proc_macro2::TokenStream;
@@ -12,6 +12,12 @@ use crate::service::Service;
 /// reported there.
 pub(super) fn expand(service: &Service) -> TokenStream {
     let farcall = &service.farcall;
+    let streaming = service.methods.iter().filter(|method| !method.parameters.streams.is_empty());
+    let of_both = streaming.map(|method| {
+        let conditions = method.conditions();
+        let items = method.parameters.streams.iter().map(|half| &half.item);
+        quote!(#(#conditions)* const _: () = { #(#farcall::__private::item::<#items>();)* };)
+    });
     let of_server = service.methods.iter().map(|method| {
         let checks =
             checks(method, &quote!(#farcall::__private::sent), &quote!(#farcall::__private::sent_error));
@@ -28,6 +34,7 @@ pub(super) fn expand(service: &Service) -> TokenStream {
         quote!(#checks #items)
     });
     quote! {
+        #(#of_both)*
         #farcall::__private::unless_server! { const _: () = { #(#of_server)* }; }
         #farcall::__private::unless_client! { const _: () = { #(#of_client)* }; }
     }

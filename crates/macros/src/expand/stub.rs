@@ -1,8 +1,8 @@
 //! The client's methods as a trait, so that code can be generic over the client and a test can use a plain
 //! struct instead.
 
-use proc_macro2::TokenStream;
-use quote::{format_ident, quote};
+use proc_macro2::{Span, TokenStream};
+use quote::{format_ident, quote, quote_spanned};
 use syn::ext::IdentExt as _;
 
 use super::names::error_type;
@@ -37,10 +37,15 @@ pub(super) fn expand(service: &Service) -> TokenStream {
         let (conditions, ident, signature) =
             (method.conditions(), method.ident(), signature(service, method));
         let arguments = method.parameters.sent.iter().map(|Parameter { ident, .. }| ident);
+        // A call of items without serde's traits is no future: that is reported at their type.
+        let location = method.parameters.streams.location().unwrap_or_else(Span::call_site);
+        let call = quote_spanned! {location=>
+            ::core::future::IntoFuture::into_future(#client::#ident(self, #(#arguments),*))
+        };
         quote! {
             #(#conditions)*
             #signature {
-                ::core::future::IntoFuture::into_future(#client::#ident(self, #(#arguments),*))
+                #call
             }
         }
     });
