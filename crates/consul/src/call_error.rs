@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
+use farcall_discovery::source::TokenError;
 use farcall_discovery::source::http::{BodyError, describe_failure};
 use farcall_discovery::{RegistrarError, RegistrarErrorKind};
 use farcall_protocol::text;
-use farcall_tls::FileError;
 use farcall_transport::HumanDuration;
 
 #[derive(Debug, thiserror::Error)]
@@ -23,7 +23,7 @@ pub(crate) enum CallError {
     #[error("the service has more than {0} instances")]
     TooMany(usize),
     #[error("{0}")]
-    File(#[from] FileError),
+    Token(#[from] TokenError),
 }
 
 impl CallError {

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use farcall_discovery::source::Token;
 use farcall_discovery::source::http::{self, read_body};
+use farcall_discovery::source::{Token, first_line};
 use farcall_protocol::EscapedText;
 use farcall_tls::client_config;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -108,7 +108,7 @@ impl Client {
             request = request.json(body);
         }
         // Its file is short, and most often in memory.
-        if let Some(token) = self.token.read(first_line)? {
+        if let Some(token) = self.token.read(first_line, Token::MAX_BYTES)? {
             request = request.header(TOKEN_HEADER, token);
         }
         let response = request.send().await.map_err(CallError::unreachable)?;
@@ -126,9 +126,4 @@ impl Client {
 /// Writes a name as one segment of a path.
 pub(crate) fn segment(name: &str) -> impl std::fmt::Display {
     utf8_percent_encode(name, SEGMENT)
-}
-
-/// Returns the token in a file, which is its first line.
-fn first_line(text: &str) -> &str {
-    text.lines().next().unwrap_or_default()
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use farcall_discovery::InstanceError;
+use farcall_discovery::source::TokenFault;
 use farcall_protocol::EscapedText;
 use farcall_tls::TlsError;
 
@@ -38,6 +39,13 @@ pub enum ConsulOptionsError {
     /// The scheme has no hosts and ports.
     #[error("`{0}` is no scheme of services in Consul: they have hosts and ports")]
     Scheme(farcall_transport::Scheme),
+    /// A header cannot carry the token.
+    #[error("the token of `ConsulOptions::token` {reason}")]
+    #[non_exhaustive]
+    Token {
+        /// The error in it, with its position, and without a part of it.
+        reason: String,
+    },
     /// A certificate cannot be used.
     #[error("TLS to Consul: {0}")]
     Tls(#[from] TlsError),
@@ -47,4 +55,10 @@ pub enum ConsulOptionsError {
     /// The name of the service is not allowed.
     #[error(transparent)]
     Service(#[from] InstanceError),
+}
+
+impl ConsulOptionsError {
+    pub(crate) fn token(fault: TokenFault) -> Self {
+        Self::Token { reason: fault.to_string() }
+    }
 }

@@ -65,7 +65,7 @@ impl ConsulOptions {
         })
     }
 
-    /// Sets the ACL token. Default: none. Over `http` everyone on the way can read it. A registrar needs `service:write`, a
+    /// Sets the ACL token: visible ASCII characters, up to 16 KiB. Default: none. Over `http` everyone on the way can read it. A registrar needs `service:write`, a
     /// discovery `service:read` and `node:read`.
     #[must_use]
     pub fn token(mut self, token: impl Into<String>) -> Self {
@@ -128,6 +128,7 @@ impl ConsulOptions {
     }
 
     pub(crate) fn check(&self) -> Result<(), ConsulOptionsError> {
+        self.token.check(Token::MAX_BYTES).map_err(ConsulOptionsError::token)?;
         for (name, time, min, max) in [
             ("time to live", self.ttl, Instance::MIN_TTL, Instance::MAX_TTL),
             ("request timeout", self.request_timeout, MIN_TIMEOUT, MAX_WAIT),
@@ -169,6 +170,18 @@ mod tests {
             assert!(error.contains(expected), "{error}");
         }
         options().check().unwrap();
+    }
+
+    #[test]
+    fn token_that_no_header_can_carry_is_refused_before_anything_is_sent() {
+        let options = |token: &str| ConsulOptions::new("http://a").unwrap().token(token);
+        let error = options("hush\nX-Other: 1").check().unwrap_err().to_string();
+        assert!(
+            error.starts_with("the token of `ConsulOptions::token` has a line break at position 5"),
+            "{error}"
+        );
+        let error = options("hüsh").check().unwrap_err().to_string();
+        assert!(error.contains("not ASCII at position 2") && !error.contains("sh at"), "{error}");
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use farcall_discovery::source::http::{self, read_body};
+use farcall_discovery::source::{self, check_token};
 use reqwest::Response;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE};
 use serde::Serialize;
@@ -235,6 +236,8 @@ impl Client {
         match self.post(index, "auth/authenticate", body.into(), None).await {
             Ok(response) => {
                 let answer: AuthenticateAnswer = parse(&read_body(response, MAX_ANSWER_BYTES).await?)?;
+                check_token(&answer.token, source::Token::MAX_BYTES)
+                    .map_err(|fault| CallErrorKind::InvalidAnswer(format!("its token {fault}")))?;
                 let token: Arc<str> = answer.token.into();
                 self.set_token(Token::Valid(Arc::clone(&token)));
                 Ok(Some(token))

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use farcall_discovery::source::TokenError;
 use farcall_discovery::source::http::{BodyError, describe_failure};
 use farcall_protocol::text;
 use farcall_tls::{FileError, TlsError};
@@ -31,6 +32,8 @@ pub(crate) enum CallError {
     TooManySlices(usize),
     #[error("{0}")]
     File(#[from] FileError),
+    #[error("{0}")]
+    Token(#[from] TokenError),
     #[error("TLS: {0}")]
     Tls(#[from] TlsError),
     #[error("the files of the service account cannot be read: {0}")]

@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use farcall_discovery::source::TokenFault;
 use farcall_protocol::EscapedText;
 use farcall_tls::FileError;
 
@@ -60,9 +61,22 @@ pub enum KubernetesOptionsError {
         /// The longest one.
         max: Duration,
     },
+    /// A header cannot carry the token.
+    #[error("the token of `KubernetesOptions::token` {reason}")]
+    #[non_exhaustive]
+    Token {
+        /// The error in it, with its position, and without a part of it.
+        reason: String,
+    },
     /// A file of the pod cannot be read.
     #[error("{0}")]
     File(#[from] FileError),
+}
+
+impl KubernetesOptionsError {
+    pub(crate) fn token(fault: TokenFault) -> Self {
+        Self::Token { reason: fault.to_string() }
+    }
 }
 
 /// The thing that a name is for.

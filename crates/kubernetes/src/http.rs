@@ -41,7 +41,7 @@ impl Http {
 
     /// Returns a client and the token for the next request. Reads files, which block for a moment.
     pub(crate) fn prepare(&self) -> Result<(Client, Option<String>), CallError> {
-        let token = self.token.read(|text| text)?;
+        let token = self.token.read(|text| text, Token::MAX_BYTES)?;
         let pem = match &self.roots {
             Roots::System => Vec::new(),
             Roots::Pem(pem) => pem.clone(),

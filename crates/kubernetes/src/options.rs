@@ -112,7 +112,7 @@ impl KubernetesOptions {
         Ok(self)
     }
 
-    /// Sets the bearer token. Default: none. Over `http` everyone on the way can read it.
+    /// Sets the bearer token: visible ASCII characters, up to 16 KiB. Default: none. Over `http` everyone on the way can read it.
     #[must_use]
     pub fn token(mut self, token: impl Into<String>) -> Self {
         self.token = Token::Text(token.into());
@@ -159,6 +159,7 @@ impl KubernetesOptions {
     }
 
     pub(crate) fn check(&self) -> Result<(), KubernetesOptionsError> {
+        self.token.check(Token::MAX_BYTES).map_err(KubernetesOptionsError::token)?;
         for (name, time, min) in [
             ("request timeout", self.request_timeout, Duration::from_millis(1)),
             ("time of a watch", self.watch_for, MIN_WATCH),
@@ -213,6 +214,19 @@ mod tests {
             assert!(error.contains(expected), "{error}");
         }
         options().check().unwrap();
+    }
+
+    #[test]
+    fn token_that_no_header_can_carry_is_refused_before_anything_is_sent() {
+        let options = |token: &str| KubernetesOptions::new("https://a", "shop").unwrap().token(token);
+        for (token, expected) in [
+            ("hush\n", "the token of `KubernetesOptions::token` has a line break at position 5"),
+            ("hush\u{1b}", "the token of `KubernetesOptions::token` has a control character at position 5"),
+            ("", "the token of `KubernetesOptions::token` is empty"),
+        ] {
+            let error = options(token).check().unwrap_err().to_string();
+            assert!(error.starts_with(expected) && !error.contains("hush"), "{error}");
+        }
     }
 
     #[test]

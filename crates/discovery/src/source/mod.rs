@@ -10,7 +10,7 @@ use std::convert::Infallible;
 
 pub use self::outage::Outage;
 #[cfg(feature = "http-source")]
-pub use self::token::Token;
+pub use self::token::{Token, TokenError, TokenFault, check_token, first_line};
 use crate::discovery::Publisher;
 
 /// Runs the loop of a source until there is no subscriber any more. `ask_others` asks for the note about a list that stays

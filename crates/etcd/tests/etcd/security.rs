@@ -6,6 +6,7 @@ use farcall_test_support::pki::{Authority, Certificate};
 use serde_json::json;
 use tempfile::TempDir;
 
+use crate::proxy::{Lie, Mode, Proxy};
 use crate::server::EtcdServer;
 use crate::support::{Follower, Kept, base64, config, instance};
 
@@ -189,4 +190,17 @@ async fn client_certificate_is_shown_to_an_etcd_that_requires_it() {
 
     let error = refusal(&without).await;
     assert!(error.contains("certificate") || error.contains("BadCertificate"), "{error}");
+}
+
+#[tokio::test]
+async fn token_that_no_header_can_carry_is_no_answer_of_etcd() {
+    let etcd = EtcdServer::start().await;
+    let proxy = Proxy::to(etcd.host_and_port()).await;
+    let body = r#"{"token":"hush\r\nX-Other: 1"}"#;
+    let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+    proxy.set(Mode::Lie(Lie::Complete(answer)));
+    let mut follower = Follower::new(&config(&proxy.url()).user("me", "a secret"), "Arith");
+    let reason =
+        follower.until_failing("its token has a line break at position 5").await.failing.unwrap().reason;
+    assert!(!reason.contains("hush"), "{reason}");
 }

@@ -17,6 +17,7 @@ use super::http_client;
 use super::options::ClientOptions;
 use super::request_error::{RequestError, RequestErrorKind, label};
 use super::response::FullResponse;
+use super::token;
 
 /// The multiple of the timeout that a whole body may take, so that a byte now and then does not keep a request going.
 pub(super) const BODY_TIMEOUT_FACTOR: u32 = 6;
@@ -79,7 +80,7 @@ impl Http {
                 .await
                 .map_err(failed)?;
             let mut request = complete(client.request(method, url));
-            if let Some(token) = self.options.token.header().await.map_err(failed)? {
+            if let Some(token) = token::header(&self.options.token).await.map_err(failed)? {
                 request = request.header(AUTHORIZATION, token);
             }
             let request = request.build().map_err(|error| RequestError::of_transport(label, error))?;

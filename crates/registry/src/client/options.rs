@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use farcall_discovery::source::Token;
 use farcall_protocol::time::MAX_WAIT;
 use farcall_tls::Pem;
 use farcall_transport::Dialer;
@@ -10,7 +11,6 @@ use farcall_transport::Dialer;
 use super::dialed_http::DialedHttp;
 use super::http_client;
 use super::settings::SettingsError;
-use super::token::Token;
 use super::urls::Urls;
 
 /// The default of [`ClientOptions::timeout`].
@@ -39,7 +39,7 @@ impl ClientOptions {
     }
 
     pub(super) fn set_token(&mut self, token: String) {
-        self.token = Token::Literal(token);
+        self.token = Token::Text(token);
     }
 
     pub(super) fn set_token_file(&mut self, path: PathBuf) {
