@@ -33,6 +33,8 @@ pub(crate) struct SessionOptions {
     pub(crate) codec: Codec,
     pub(crate) connections: usize,
     pub(crate) retry: Option<RetryPolicy>,
+    /// Follows the load that servers report, also that of a single one.
+    pub(crate) follows_load: bool,
 }
 
 /// The reports of a channel so far: at most [`MAX_REPORTS`], the first ones.
@@ -44,7 +46,7 @@ const MAX_REPORTS: usize = 1000;
 
 impl Default for SessionOptions {
     fn default() -> Self {
-        Self { codec: Codec::Json, connections: 1, retry: None }
+        Self { codec: Codec::Json, connections: 1, retry: None, follows_load: false }
     }
 }
 
@@ -82,7 +84,7 @@ impl Session {
         let (opens, retries) = (Log::default(), Log::default());
         let connection = settings.connection_options().await?.codec(options.codec).on_open(opens.observer());
         let mut builder = settings
-            .channel(method)?
+            .channel(method, options.follows_load)?
             .options(connection)
             .connections(options.connections)
             .on_retry(retries.observer());

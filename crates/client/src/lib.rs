@@ -46,7 +46,7 @@ pub use self::call::{Call, CallFuture, StartedCall};
 pub use self::channel::Channel;
 pub use self::channel::builder::ChannelBuilder;
 pub use self::channel::metrics::{ChannelMetrics, LatencyHistogram};
-pub use self::channel::overview::{ChannelOverview, EndpointOverview, EndpointState};
+pub use self::channel::overview::{ChannelOverview, EndpointOverview, EndpointState, ReportedLoadOverview};
 pub use self::connection::Connection;
 pub use self::connection::closing::Closing;
 pub use self::connection::open_report::{OpenPhase, OpenReport};

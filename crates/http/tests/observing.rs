@@ -97,8 +97,9 @@ async fn many_readers_cost_what_one_does() {
 mod channels {
     use farcall_client::{Channel, RetryPolicy};
     use farcall_http::client_router;
+    use farcall_server::{LoadReporting, Server};
     use farcall_transport::{Address, Listener};
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
     use crate::support::no_args;
@@ -170,6 +171,32 @@ mod channels {
         let states = ["healthy", "draining", "unreachable", "ejected"]
             .map(|state| format!(r#"farcall_client_endpoints{{channel="many \"1\"",state="{state}"}}"#));
         assert_eq!(states.iter().map(|sample| value(&metrics, sample)).sum::<f64>(), 2.0);
+    }
+
+    #[tokio::test]
+    async fn loads_that_servers_report_are_in_the_metrics() {
+        let reporting = LoadReporting::default().interval(10 * MS).utilization(|| 0.25);
+        let server = Server::builder().report_load(reporting).method("T.hello", async |_: Value| {});
+        let server = server.listen("tcp@127.0.0.1:0").bind().await.unwrap();
+        let endpoint = server.addresses().next().unwrap().to_string();
+        tokio::spawn(server.serve());
+        let channel = Channel::builder().to(endpoint.as_str()).to("tcp@127.0.0.1:1").build().unwrap();
+        let address = pages(&HttpOptions::default().channel("calc", channel.clone())).await;
+        let is_reported = async {
+            while channel.metrics().reported_loads.is_empty() {
+                channel.call::<()>("T.hello", &json!({})).await.unwrap();
+            }
+        };
+        timeout(PATIENCE, is_reported).await.expect("it is reported");
+        let metrics = get(address, "/metrics").await;
+        let sample =
+            |name: &str| format!(r#"farcall_client_reported_{name}{{channel="calc",endpoint="{endpoint}"}}"#);
+        assert_eq!(value(&metrics, &sample("utilization")), 0.25);
+        for name in ["calls_per_second", "calls_in_flight", "load_age_seconds"] {
+            assert!(value(&metrics, &sample(name)) >= 0.0, "{metrics}");
+        }
+        let of_others = r#"endpoint="tcp@127.0.0.1:1""#;
+        assert!(!metrics.contains(of_others), "it reports nothing: {metrics}");
     }
 
     #[tokio::test]

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use farcall::client::{ChannelBuilder, ConnectionOptions};
+use farcall::discovery::StaticList;
 use farcall::transport::TlsClient;
 use farcall::{Address, Channel};
 
@@ -176,10 +177,19 @@ impl Settings {
         Source::new(&self.registry(), service)
     }
 
-    /// Begins a channel to the servers; `method` says which service to look for in a registry.
-    pub(crate) fn channel(&self, method: Option<&str>) -> Result<ChannelBuilder, Failure> {
+    /// Begins a channel to the servers; `method` says which service to look for in a registry. A channel to one address does not
+    /// follow the load that its server reports, unless `follows_load` says so.
+    pub(crate) fn channel(
+        &self,
+        method: Option<&str>,
+        follows_load: bool,
+    ) -> Result<ChannelBuilder, Failure> {
         let builder = Channel::builder().timeout(self.timeout);
         Ok(match &self.place {
+            Place::Addresses(addresses) if follows_load => {
+                let list = StaticList::new(addresses.iter().cloned());
+                builder.discover(list.map_err(|error| Failure::usage(error.to_string()))?)
+            }
             Place::Addresses(addresses) => addresses.iter().fold(builder, ChannelBuilder::to),
             Place::Srv { .. } => builder.discover(self.source("")?),
             _ => builder.discover(self.source(&self.service_for(method)?)?),

@@ -2,13 +2,15 @@
 
 use std::io::Write as _;
 use std::process::Stdio;
+use std::time::Duration;
 
 use farcall::Address;
+use farcall::server::LoadReporting;
 use serde_json::Value;
 
 use crate::support::feed::{feed, feed_server};
 use crate::support::tmux::Tmux;
-use crate::support::{arith, command, farcall, serve_observed, until};
+use crate::support::{arith, command, farcall, serve, serve_observed, server, until};
 
 #[test]
 fn top_once_has_the_methods_of_all_instances() {
@@ -25,6 +27,36 @@ fn top_once_has_the_methods_of_all_instances() {
     };
     assert_eq!((calls(&one), calls(&other)), (3.into(), 0.into()), "{rows:#?}");
     assert_eq!(farcall(&["top", &one, "--once", "--interval", "50ms"]).code, 0);
+}
+
+#[test]
+fn top_has_the_load_that_servers_report() {
+    let reporting = LoadReporting::default().interval(Duration::from_millis(50)).utilization(|| 0.25);
+    let target = serve(server().report_load(reporting), "tcp@127.0.0.1:0").to_string();
+    let quiet = arith();
+    // An idle server reports nothing.
+    let mut calls =
+        command(&["bench", &target, "Arith.multiply", "a:=6", "b:=7", "--closed", "1", "--for", "10m"]);
+    let mut calls = calls.stdout(Stdio::null()).stderr(Stdio::null()).stdin(Stdio::null()).spawn().unwrap();
+    let top = |targets: &str| {
+        let ran = farcall(&["top", targets, "--once", "--json", "--interval", "50ms"]);
+        serde_json::from_str::<Vec<Value>>(&ran.out).unwrap()
+    };
+    let is_reported = |rows: &[Value]| {
+        let row = rows.iter().find(|row| row["endpoint"] == *target).unwrap();
+        let has = |field: &str| row[field].is_number();
+        row["reported_utilization"] == 0.25
+            && ["reported_calls_per_s", "reported_in_flight", "reported_age_ms"].into_iter().all(has)
+    };
+    until("the load is shown", || {
+        let rows = top(&format!("{target},{quiet}"));
+        let silent = rows.iter().find(|row| row["endpoint"] == *format!("tcp@{quiet}")).unwrap();
+        assert!(silent.get("reported_utilization").is_none(), "{silent:#}");
+        is_reported(&rows)
+    });
+    until("that of a single server is shown", || is_reported(&top(&target)));
+    calls.kill().unwrap();
+    calls.wait().unwrap();
 }
 
 #[test]

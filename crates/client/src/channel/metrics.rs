@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use farcall_protocol::Code;
 
-use super::overview::EndpointState;
+use super::overview::{EndpointState, ReportedLoadOverview};
 use crate::call::channel_core::{ChannelCore, Targets};
 use crate::call::stream::registry::StreamMetrics;
 use crate::totals::{Totals, bucket_end};
@@ -39,6 +39,9 @@ pub struct ChannelMetrics {
     pub connections: usize,
     /// The number of endpoints in each state at this moment.
     pub endpoints: Vec<(EndpointState, usize)>,
+    /// The load that servers report, by the addresses of endpoints and in their order: of those that report any, at most
+    /// [`ChannelMetrics::MAX_REPORTED_LOADS`].
+    pub reported_loads: Vec<(String, ReportedLoadOverview)>,
     /// The time since the list of endpoints was last known to be true; `None` if there is no list, or none yet.
     pub endpoints_age: Option<Duration>,
     /// Retries that the retry budget allows at this moment; infinite if it has no limit.
@@ -62,10 +65,14 @@ pub struct LatencyHistogram {
 }
 
 impl ChannelMetrics {
+    /// The number of endpoints whose reported loads are listed at most.
+    pub const MAX_REPORTED_LOADS: usize = 200;
+
     /// Reads the figures of a channel, in time linear in the number of its endpoints.
     pub(super) fn of(core: &ChannelCore) -> Self {
         let totals = core.totals();
         let (calls, retries) = (core.budget.calls(), totals.retries());
+        let mut reported_loads = Vec::new();
         let (in_flight, connections, endpoints, endpoints_age) = match &core.targets {
             Targets::One(pool) => {
                 let state = match pool.last_error() {
@@ -79,6 +86,10 @@ impl ChannelMetrics {
                 let in_flight = status.iter().map(|one| one.in_flight).sum();
                 let connections = status.iter().map(|one| one.connections).sum();
                 let states = count_states(status.iter().map(EndpointState::of));
+                let loads = status.iter().filter_map(|one| {
+                    Some((one.endpoint.address.to_string(), ReportedLoadOverview::of(one)?))
+                });
+                reported_loads.extend(loads.take(Self::MAX_REPORTED_LOADS));
                 (in_flight, connections, states, endpoints.age())
             }
         };
@@ -91,6 +102,7 @@ impl ChannelMetrics {
             in_flight,
             connections,
             endpoints,
+            reported_loads,
             endpoints_age,
             retries_left: core.budget.left(),
             latency: LatencyHistogram::of(totals),

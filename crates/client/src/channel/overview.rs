@@ -68,6 +68,22 @@ pub struct EndpointOverview {
     pub calls: u64,
     /// Attempts there that ended with an error, the method's own included.
     pub failures: u64,
+    /// The load that its server reports; `None` if it reports none, has not for 3 minutes, or is a channel's only endpoint.
+    pub reported_load: Option<ReportedLoadOverview>,
+}
+
+/// The load that the server of an endpoint reports, as a moving average.
+#[derive(Clone, Copy, Debug, Serialize)]
+#[non_exhaustive]
+pub struct ReportedLoadOverview {
+    /// The part of the server's capacity that is used: 1 if all is. `None` if the server does not tell it.
+    pub utilization: Option<f64>,
+    /// The calls of all clients that the server answers in a second.
+    pub calls_per_second: f64,
+    /// The calls of all clients that are in flight there.
+    pub in_flight: f64,
+    /// Milliseconds since the last report.
+    pub age_ms: u64,
 }
 
 /// The health of an endpoint, as a channel's calls have found it. [`Health`] has the same words, with details.
@@ -154,6 +170,7 @@ fn one(pool: &ConnectionPool, core: &ChannelCore) -> ChannelOverview {
         latency_us: None,
         calls: core.budget.calls(),
         failures: core.failures(),
+        reported_load: None,
     };
     overview(source(pool.endpoint()), "none: there is one endpoint".to_owned(), in_flight, vec![endpoint])
 }
@@ -193,6 +210,7 @@ fn overview(
 impl From<EndpointStatus> for EndpointOverview {
     fn from(status: EndpointStatus) -> Self {
         let state = EndpointState::of(&status);
+        let reported_load = ReportedLoadOverview::of(&status);
         let EndpointStatus { endpoint, health, connections, in_flight, latency, calls, failures, .. } =
             status;
         let trouble = match health {
@@ -216,7 +234,22 @@ impl From<EndpointStatus> for EndpointOverview {
             latency_us: latency_us(latency),
             calls,
             failures,
+            reported_load,
         }
+    }
+}
+
+impl ReportedLoadOverview {
+    /// Returns the load that the server of an endpoint reports, if it does.
+    #[must_use]
+    pub fn of(status: &EndpointStatus) -> Option<Self> {
+        let (report, age) = status.reported_load.zip(status.report_age)?;
+        Some(Self {
+            utilization: report.utilization,
+            calls_per_second: report.calls_per_second,
+            in_flight: report.in_flight,
+            age_ms: millis(age),
+        })
     }
 }
 

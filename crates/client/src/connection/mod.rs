@@ -7,7 +7,6 @@ use std::fmt;
 use std::sync::Arc;
 use std::task::Waker;
 
-use farcall_discovery::Load;
 use farcall_protocol::time::later;
 use farcall_protocol::{Code, Execution, Negotiated};
 use farcall_runtime::time::{Instant, timeout_at};
@@ -34,6 +33,7 @@ pub(crate) mod handle;
 mod handshake;
 mod in_flight;
 mod io_error;
+mod load_reports;
 #[cfg(all(test, shuttle))]
 mod models;
 pub(crate) mod open_progress;
@@ -238,11 +238,6 @@ impl Connection {
     /// Returns the name of the server's store of keys; `None` if it carries out no calls once.
     pub(crate) fn once_store(&self) -> Option<&Arc<str>> {
         self.negotiated().once_store.as_ref()
-    }
-
-    /// Has the load that the server reports recorded there.
-    pub(super) fn report_load_to(&self, load: &Arc<Load>) {
-        self.shared().report_load_to(Arc::clone(load));
     }
 
     /// Returns the number of calls in flight, including cancelled ones that the server has not confirmed yet.

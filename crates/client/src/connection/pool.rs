@@ -14,6 +14,7 @@ use futures::stream::FuturesUnordered;
 
 use super::Connection;
 use super::closing::Closing;
+use super::load_reports::LoadReports;
 use super::open_progress::OpenProgress;
 use super::options::ConnectionOptions;
 use super::place::{Place, PlaceKind};
@@ -48,7 +49,8 @@ impl ConnectionPool {
 
     /// Has the load that the server reports recorded there.
     pub(crate) fn report_load_to(&self, load: &Arc<Load>) {
-        self.slots.iter().for_each(|slot| slot.report_load_to(load));
+        let reports = Arc::new(LoadReports::new(Arc::clone(load)));
+        self.slots.iter().for_each(|slot| slot.report_load_to(&reports));
     }
 
     pub(crate) fn endpoint(&self) -> &Address {

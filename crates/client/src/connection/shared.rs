@@ -138,7 +138,6 @@ impl Shared {
 
     /// Has the load that the server reports recorded there.
     pub(super) fn report_load_to(&self, load: Arc<Load>) {
-        load.forget_reports();
         // Once, when the connection is dialed.
         let _ = self.load.set(load);
     }
@@ -146,7 +145,9 @@ impl Shared {
     /// Records the load that the metadata of a response reports, if it does. Values that are not valid are ignored.
     #[cold]
     pub(super) fn read_load(&self, metadata: &Metadata) {
-        if let Some(load) = self.load.get()
+        // A server that takes no more calls may have a successor, of which this would say nothing.
+        if self.is_open()
+            && let Some(load) = self.load.get()
             && let Some(report) = metadata.get(LOAD).and_then(LoadReport::parse)
         {
             load.record_report(report);

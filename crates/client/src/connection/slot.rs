@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
-use farcall_discovery::{Backoff, Load};
+use farcall_discovery::Backoff;
 use farcall_protocol::time::later;
 use farcall_protocol::{Code, EscapedText, Execution, panic_message};
 use farcall_runtime::task::AbortHandle;
@@ -21,6 +21,7 @@ use tracing::{debug, error};
 use super::Connection;
 use super::backoff::reconnect_backoff;
 use super::closing::Closing;
+use super::load_reports::LoadReports;
 use super::open_progress::OpenProgress;
 use super::options::ConnectionOptions;
 use crate::error::{Phase, RpcError};
@@ -39,7 +40,7 @@ struct Shared {
     /// The connection in use, read without a lock.
     current: ArcSwapOption<Connection>,
     /// The place for the load that the server reports; empty if the channel has one endpoint.
-    load: OnceLock<Arc<Load>>,
+    load: OnceLock<Arc<LoadReports>>,
     state: Mutex<State>,
 }
 
@@ -118,9 +119,9 @@ impl ConnectionSlot {
     }
 
     /// Has the load that the server reports recorded there, for connections that are dialed from now on.
-    pub(super) fn report_load_to(&self, load: &Arc<Load>) {
+    pub(super) fn report_load_to(&self, reports: &Arc<LoadReports>) {
         // Once, before the first dial.
-        let _ = self.shared.load.set(Arc::clone(load));
+        let _ = self.shared.load.set(Arc::clone(reports));
     }
 
     /// Returns the other side's address.
@@ -389,8 +390,8 @@ impl Shared {
             Ok(connection) => {
                 state.connected = Some(now);
                 state.failed = None;
-                if let Some(load) = self.load.get() {
-                    connection.report_load_to(load);
+                if let Some(reports) = self.load.get() {
+                    reports.follow(connection.handle());
                 }
                 self.current.store(Some(Arc::new(connection.clone())));
             }

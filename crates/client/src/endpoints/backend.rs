@@ -169,6 +169,7 @@ impl Backend {
             _ => Health::Healthy,
         };
         drop(record);
+        let now = Instant::now();
         EndpointStatus {
             endpoint: Arc::clone(endpoint),
             health,
@@ -176,7 +177,8 @@ impl Backend {
             connections: self.pool.count_ready(),
             in_flight: self.load.in_flight(),
             latency: self.load.latency(),
-            reported_load: self.load.report_at(Instant::now(), Duration::ZERO, Duration::MAX),
+            reported_load: self.load.report_at(now, Duration::ZERO, Duration::MAX),
+            report_age: self.load.report_age_at(now),
             calls: self.counters.calls.load(Ordering::Relaxed),
             failures: self.counters.errors.load(Ordering::Relaxed),
         }

@@ -26,6 +26,8 @@ pub struct EndpointStatus {
     pub latency: Duration,
     /// The load that its server reports, as a moving average; `None` if it reports none, or has not for 3 minutes.
     pub reported_load: Option<LoadReport>,
+    /// The time since the last report; `None` as for `reported_load`.
+    pub report_age: Option<Duration>,
     /// Attempts of calls that were made there since the endpoint was found.
     pub calls: u64,
     /// Those of them that ended with an error, the method's own included.

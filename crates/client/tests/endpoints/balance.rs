@@ -116,4 +116,17 @@ async fn calls_follow_the_load_that_servers_report() {
     let mut utilization: Vec<_> = loads.iter().map(|load| load.utilization.unwrap()).collect();
     utilization.sort_by(f64::total_cmp);
     assert_eq!(utilization, [0.1, 1.0]);
+    let overview = serde_json::to_value(channel.overview()).unwrap();
+    for endpoint in overview["endpoints"].as_array().unwrap() {
+        let load = &endpoint["reported_load"];
+        let is_known = |field: &str| load[field].is_number();
+        assert!(
+            ["utilization", "calls_per_second", "in_flight", "age_ms"].into_iter().all(is_known),
+            "{load}"
+        );
+    }
+    let reported = channel.metrics().reported_loads;
+    let mut addresses = [&busy, &idle].map(|server| server.address.to_string());
+    addresses.sort_unstable();
+    assert!(reported.iter().map(|(address, _)| address).eq(&addresses), "{reported:?}");
 }

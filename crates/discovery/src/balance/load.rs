@@ -139,6 +139,13 @@ impl Load {
         (is_young && lasts).then_some(reported.mean)
     }
 
+    /// Returns the time since the last report; `None` if there is none, or it is older than 3 minutes.
+    #[must_use]
+    pub fn report_age_at(&self, now: Instant) -> Option<Duration> {
+        let age = now.saturating_duration_since((*self.reported())?.last);
+        (age < MAX_REPORT_AGE).then_some(age)
+    }
+
     fn reported(&self) -> MutexGuard<'_, Option<Reported>> {
         self.reported.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use farcall_client::{Channel, ChannelMetrics, LatencyHistogram};
+use farcall_client::{Channel, ChannelMetrics, LatencyHistogram, ReportedLoadOverview};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
@@ -49,6 +49,7 @@ impl Collector for ChannelsCollector {
         write_errors(to, &figures)?;
         write_gauges(to, &figures)?;
         write_endpoints(to, &figures)?;
+        write_reported_loads(to, &figures)?;
         write_durations(to, &figures)
     }
 }
@@ -122,6 +123,42 @@ fn write_endpoints(to: &mut DescriptorEncoder<'_>, figures: &Figures) -> fmt::Re
             let labels = [("channel", &**channel), ("state", state.name())];
             let number = u64::try_from(number).unwrap_or(u64::MAX);
             ConstGauge::new(number).encode(family.encode_family(&labels)?)?;
+        }
+    }
+    Ok(())
+}
+
+fn write_reported_loads(to: &mut DescriptorEncoder<'_>, figures: &Figures) -> fmt::Result {
+    type Value = fn(&ReportedLoadOverview) -> Option<f64>;
+    let seconds = Some(&Unit::Seconds);
+    let gauges: [(&str, &str, Option<&Unit>, Value); 4] = [
+        ("reported_utilization", "The used part of a server's capacity, as it reports.", None, |load| {
+            load.utilization
+        }),
+        (
+            "reported_calls_per_second",
+            "Calls of all clients that a server answers, as it reports.",
+            None,
+            |load| Some(load.calls_per_second),
+        ),
+        (
+            "reported_calls_in_flight",
+            "Calls of all clients in flight at a server, as it reports.",
+            None,
+            |load| Some(load.in_flight),
+        ),
+        ("reported_load_age", "The time since a server's last report.", seconds, |load| {
+            Some(Duration::from_millis(load.age_ms).as_secs_f64())
+        }),
+    ];
+    for (name, help, unit, value) in gauges {
+        let mut family = to.encode_descriptor(name, help, unit, MetricType::Gauge)?;
+        for (channel, one) in figures {
+            for (endpoint, load) in &one.reported_loads {
+                let Some(value) = value(load) else { continue };
+                let labels = [("channel", &**channel), ("endpoint", &**endpoint)];
+                ConstGauge::new(value).encode(family.encode_family(&labels)?)?;
+            }
         }
     }
     Ok(())

@@ -63,7 +63,7 @@ async fn instances(settings: &Settings, environment: &Environment) -> Result<Vec
         return Ok(addresses.iter().map(instance).collect());
     }
     let options = settings.connection_options().await?;
-    let channel = settings.channel(None)?.options(options).build();
+    let channel = settings.channel(None, false)?.options(options).build();
     let channel = channel.map_err(|error| Failure::usage(error.to_string()))?;
     environment.keep(&channel);
     // One that cannot be reached is examined below; the list is there in any case.

@@ -46,7 +46,8 @@ pub(crate) struct TopArgs {
 
 pub(crate) async fn run(args: TopArgs, environment: &Environment) -> Result<ExitCode, Failure> {
     let settings = Settings::resolve(&args.target)?;
-    let session = Session::open(settings, None, SessionOptions::default(), environment).await?;
+    let options = SessionOptions { follows_load: true, ..SessionOptions::default() };
+    let session = Session::open(settings, None, options, environment).await?;
     let streaming = streaming_methods(&session).await;
     let pause = args.interval.max(Duration::from_millis(50));
     if args.once || !is_terminal() {

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
 use farcall::RpcError;
+use farcall::client::ReportedLoadOverview;
 use farcall::protocol::describe::{MethodStats, STATS, StreamInfo};
 
 use crate::failure::Failure;
@@ -19,6 +20,8 @@ pub(super) struct Sample {
     at: Instant,
     /// By method and endpoint.
     stats: BTreeMap<(String, String), MethodStats>,
+    /// The load that servers report, by endpoint.
+    reported: HashMap<String, ReportedLoadOverview>,
     /// The endpoints that did not answer, with the error.
     failures: Vec<(String, String)>,
 }
@@ -37,6 +40,8 @@ pub(super) struct Row {
     /// Items a second that the method has sent, likewise.
     pub(super) items_out: Option<f64>,
     pub(super) stats: MethodStats,
+    /// The load that the instance reports of all its calls; `None` if it reports none.
+    pub(super) reported: Option<ReportedLoadOverview>,
 }
 
 impl Sample {
@@ -44,7 +49,17 @@ impl Sample {
     pub(super) async fn take(session: &Session) -> Result<Self, Failure> {
         let call = session.channel.call::<Vec<MethodStats>>(STATS, &()).timeout(LIMIT);
         let outcomes = call.broadcast().each().await.map_err(|error| Failure::of_call(&error, true))?;
-        let mut sample = Self { at: Instant::now(), stats: BTreeMap::new(), failures: Vec::new() };
+        let reported = session
+            .channel
+            .endpoints()
+            .into_iter()
+            .filter_map(|one| Some((one.endpoint.address.to_string(), ReportedLoadOverview::of(&one)?)));
+        let mut sample = Self {
+            at: Instant::now(),
+            stats: BTreeMap::new(),
+            reported: reported.collect(),
+            failures: Vec::new(),
+        };
         for outcome in outcomes {
             let endpoint = outcome.endpoint.to_string();
             match outcome.value.map_err(RpcError::from) {
@@ -83,6 +98,7 @@ impl Sample {
                 items_in: streams.filter(|streams| streams.takes).and(rate(|stats| stats.items_received)),
                 items_out: streams.filter(|streams| streams.sends).and(rate(|stats| stats.items_sent)),
                 stats: stats.clone(),
+                reported: self.reported.get(&endpoint).copied(),
                 method,
                 endpoint,
             }
@@ -122,6 +138,14 @@ impl Row {
             ("max_us", max_us),
         ];
         fields.extend(numbers.map(|(name, number)| (name, Value::from(number))));
+        if let Some(reported) = &self.reported {
+            fields.extend([
+                ("reported_utilization", reported.utilization.map_or(Value::Null, Value::from)),
+                ("reported_calls_per_s", Value::from(reported.calls_per_second)),
+                ("reported_in_flight", Value::from(reported.in_flight)),
+                ("reported_age_ms", Value::from(reported.age_ms)),
+            ]);
+        }
         Value::object(fields)
     }
 }

@@ -16,12 +16,21 @@ use crate::time::show;
 struct Column {
     title: &'static str,
     width: Option<u16>,
-    /// `true` if it is only for methods that stream.
-    of_streams: bool,
+    kind: ColumnKind,
     text: fn(&Row) -> String,
 }
 
-const COLUMNS: [Column; 12] = [
+/// The rows that a column is for. One without any is left out.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum ColumnKind {
+    Every,
+    /// Methods that stream.
+    Streams,
+    /// Instances that report their load.
+    Reports,
+}
+
+const COLUMNS: [Column; 13] = [
     Column::named("METHOD", |row| word(&row.method)),
     Column::named("ENDPOINT", |row| word(&row.endpoint)),
     Column::of_calls("CALLS/S", 9, |row| rate(row.rate)),
@@ -36,20 +45,33 @@ const COLUMNS: [Column; 12] = [
     Column::of_calls("P50", 9, |row| micros(row.stats.p50_us)),
     Column::of_calls("P99", 9, |row| micros(row.stats.p99_us)),
     Column::of_calls("MAX", 9, |row| micros(row.stats.max_us)),
+    Column::of_reports("REPORTED LOAD", 44, reported),
 ];
 
 impl Column {
     /// Creates a column that is as wide as its longest text.
     const fn named(title: &'static str, text: fn(&Row) -> String) -> Self {
-        Self { title, width: None, of_streams: false, text }
+        Self { title, width: None, kind: ColumnKind::Every, text }
     }
 
     const fn of_calls(title: &'static str, width: u16, text: fn(&Row) -> String) -> Self {
-        Self { title, width: Some(width), of_streams: false, text }
+        Self { title, width: Some(width), kind: ColumnKind::Every, text }
     }
 
     const fn of_streams(title: &'static str, width: u16, text: fn(&Row) -> String) -> Self {
-        Self { title, width: Some(width), of_streams: true, text }
+        Self { title, width: Some(width), kind: ColumnKind::Streams, text }
+    }
+
+    const fn of_reports(title: &'static str, width: u16, text: fn(&Row) -> String) -> Self {
+        Self { title, width: Some(width), kind: ColumnKind::Reports, text }
+    }
+
+    fn is_shown(&self, rows: &[Row]) -> bool {
+        match self.kind {
+            ColumnKind::Every => true,
+            ColumnKind::Streams => rows.iter().any(|row| row.streams.is_some()),
+            ColumnKind::Reports => rows.iter().any(|row| row.reported.is_some()),
+        }
     }
 
     fn width(&self, rows: &[Row]) -> u16 {
@@ -60,14 +82,14 @@ impl Column {
     }
 }
 
-/// Draws the rows, and the instances that did not answer. Columns of streams are left out if no method streams.
+/// Draws the rows, and the instances that did not answer. Columns that no row has anything in are left out.
 pub(super) fn draw(frame: &mut Frame<'_>, target: &str, rows: &[Row], failures: &[(String, String)]) {
     let failed = u16::try_from(failures.len()).unwrap_or(u16::MAX);
     let parts = Layout::vertical([Constraint::Length(1), Constraint::Min(1), Constraint::Length(failed)]);
     let [title, middle, bottom] = parts.areas(frame.area());
     let stream = rows.iter().any(|row| row.streams.is_some());
     frame.render_widget(Line::styled(summary(target, rows, stream), Modifier::BOLD), title);
-    let columns: Vec<_> = COLUMNS.iter().filter(|column| stream || !column.of_streams).collect();
+    let columns: Vec<_> = COLUMNS.iter().filter(|column| column.is_shown(rows)).collect();
     let cells = rows.iter().map(|row| {
         let style = if row.stats.in_flight > 0 { Style::new().bold() } else { Style::new() };
         Cells::new(columns.iter().map(|column| (column.text)(row))).style(style)
@@ -91,6 +113,14 @@ fn summary(target: &str, rows: &[Row], stream: bool) -> String {
         String::new()
     };
     format!("{}: {calls:.0} calls/s{of_streams}, {} rows; q ends", word(target), rows.len())
+}
+
+/// Returns the load of a row's instance, such as `42% used, 1250 calls/s, 17.2 under way, 300ms ago`.
+fn reported(row: &Row) -> String {
+    let Some(load) = &row.reported else { return String::new() };
+    let used = load.utilization.map_or_else(String::new, |used| format!("{:.0}% used, ", used * 100.0));
+    let age = show(Duration::from_millis(load.age_ms));
+    format!("{used}{:.0} calls/s, {:.1} under way, {age} ago", load.calls_per_second, load.in_flight)
 }
 
 fn rate(rate: Option<f64>) -> String {

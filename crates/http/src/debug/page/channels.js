@@ -23,6 +23,7 @@ class ChannelView {
         { name: "flight", title: "In flight", sortKey: (endpoint) => endpoint.in_flight, descending: true, text: (endpoint) => count(endpoint.in_flight) },
         { name: "latency", title: "Latency", sortKey: (endpoint) => endpoint.latency_us ?? 0, descending: true, text: (endpoint) => (endpoint.latency_us === null ? "–" : latencyText(endpoint.latency_us)) },
         { name: "rate", title: "Calls/s", sortKey: ({ key }) => rates.perSecond(`calls ${key}`) ?? 0, descending: true, text: ({ key }) => rateOrDash(rates.perSecond(`calls ${key}`)) },
+        { name: "reported", title: "Reported load", sortKey: (endpoint) => endpoint.reported_load?.utilization ?? endpoint.reported_load?.calls_per_second ?? -1, descending: true, create: createReportedCell },
         { name: "calls-count", title: "Calls", sortKey: (endpoint) => endpoint.calls, descending: true, text: (endpoint) => count(endpoint.calls) },
         { name: "failures", title: "Failures", sortKey: (endpoint) => endpoint.failures, descending: true, create: createFailuresCell },
       ],
@@ -61,6 +62,16 @@ function createAddressCell() {
   return { nodes: [address, why], update: (endpoint) => {
     setText(address, endpoint.address);
     setText(why, endpoint.reason ?? "");
+  } };
+}
+
+function createReportedCell() {
+  const load = el("span", {});
+  const age = el("small", {});
+  return { nodes: [load, age], update: ({ reported_load: reported }) => {
+    const used = reported?.utilization === null || !reported ? "" : `${percent(reported.utilization, 1)} used, `;
+    setText(load, reported ? `${used}${rateOrDash(reported.calls_per_second)}/s, ${count(Math.round(reported.in_flight * 10) / 10)} in flight` : "–");
+    setText(age, reported ? `${duration(reported.age_ms)} ago` : "");
   } };
 }
 
