@@ -24,6 +24,9 @@ pub enum ZookeeperOptionsError {
     /// The prefix cannot be the path of a node.
     #[error("`{}` is no prefix of nodes: it begins with `/`, does not end with one, and has no empty part", EscapedText(.0))]
     Prefix(String),
+    /// The name of the user cannot be one of the scheme `digest`.
+    #[error("`{}` is no user of ZooKeeper: the name has a character, and no colon", EscapedText(.0))]
+    User(String),
     /// A time that is too short or too long.
     #[error("the {name} for ZooKeeper is {time:?}; it must be from {min:?} to {max:?}")]
     #[non_exhaustive]

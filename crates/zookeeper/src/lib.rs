@@ -36,6 +36,18 @@
 //! session has expired. A session that is lost, to a partition or a ZooKeeper without its data, means that the server registers
 //! again with its next renewal. A server that lives and does not renew, since the task that should is stuck, takes its node
 //! away itself.
+//!
+//! # TLS
+//!
+//! Connections are not encrypted. `zookeeper-client` has TLS, which is not used here: it builds the C library of `aws-lc-rs` into every program, beside
+//! the `ring` of farcall's own TLS; and it takes rustls's provider of the process, which a program with both has to install before
+//! anything else, or it panics. Where the network is not trusted, run a tunnel such as `stunnel` next to each process, to
+//! ZooKeeper's `secureClientPort`, and name its address on the loopback interface.
+//!
+//! # Users
+//!
+//! [`ZookeeperOptions::user`] is the scheme `digest`, which sends the password as it is. With the feature `sasl`,
+//! `ZookeeperOptions::sasl_digest` is SASL's DIGEST-MD5, which does not send it. Kerberos (GSSAPI) would need a C library, and is left out.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 

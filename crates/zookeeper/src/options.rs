@@ -31,6 +31,8 @@ pub struct ZookeeperOptions {
     /// As the client takes it: `host:2181,host:2181`.
     pub(crate) servers: String,
     pub(crate) user: Option<User>,
+    #[cfg(feature = "sasl")]
+    pub(crate) sasl: Option<User>,
     pub(crate) prefix: String,
     pub(crate) ttl: Duration,
     pub(crate) request_timeout: Duration,
@@ -38,8 +40,8 @@ pub struct ZookeeperOptions {
 
 #[derive(Clone)]
 pub(crate) struct User {
-    /// `name:password`, as the scheme `digest` has it.
-    pub(crate) digest: String,
+    pub(crate) name: String,
+    pub(crate) password: String,
 }
 
 impl ZookeeperOptions {
@@ -50,7 +52,7 @@ impl ZookeeperOptions {
     pub const DEFAULT_PREFIX: &'static str = "/farcall/v1";
 
     /// Creates options for one server, or several of one ensemble, separated by commas: `host:2181`; without a port, 2181. Connections are not
-    /// encrypted.
+    /// encrypted: the crate's page says why, and what to do.
     ///
     /// # Errors
     ///
@@ -61,6 +63,8 @@ impl ZookeeperOptions {
         Ok(Self {
             servers: servers.join(","),
             user: None,
+            #[cfg(feature = "sasl")]
+            sasl: None,
             prefix: Self::DEFAULT_PREFIX.to_owned(),
             ttl: Self::DEFAULT_TTL,
             request_timeout: Duration::from_secs(5),
@@ -71,7 +75,18 @@ impl ZookeeperOptions {
     /// all, and changed by this user alone. Both are sent as they are, over connections that are not encrypted.
     #[must_use]
     pub fn user(mut self, user: impl AsRef<str>, password: impl AsRef<str>) -> Self {
-        self.user = Some(User { digest: format!("{}:{}", user.as_ref(), password.as_ref()) });
+        self.user = Some(User::new(user, password));
+        self
+    }
+
+    /// Sets the user and the password of SASL with DIGEST-MD5, for a ZooKeeper with `DigestLoginModule` in its JAAS file, such as one with
+    /// `enforce.auth.schemes=sasl`; by default none. Nodes that a registrar creates can then be read by all, and changed by this user alone.
+    /// The password is not sent, but the connection is not encrypted: who records it can try passwords.
+    #[cfg(feature = "sasl")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "sasl")))]
+    #[must_use]
+    pub fn sasl_digest(mut self, user: impl AsRef<str>, password: impl AsRef<str>) -> Self {
+        self.sasl = Some(User::new(user, password));
         self
     }
 
@@ -100,12 +115,27 @@ impl ZookeeperOptions {
         self
     }
 
+    /// Returns `true` if nodes belong to a user.
+    pub(crate) const fn has_user(&self) -> bool {
+        #[cfg(feature = "sasl")]
+        if self.sasl.is_some() {
+            return true;
+        }
+        self.user.is_some()
+    }
+
     pub(crate) fn check(&self) -> Result<(), ZookeeperOptionsError> {
         let is_path = self.prefix.strip_prefix('/').is_some_and(|rest| {
             rest.split('/').all(|part| !matches!(part, "" | "." | "..") && !part.contains(char::is_control))
         });
         if !is_path {
             return Err(ZookeeperOptionsError::Prefix(self.prefix.clone()));
+        }
+        // What is behind a colon would belong to the password.
+        if let Some(user) = &self.user
+            && (user.name.is_empty() || user.name.contains(':'))
+        {
+            return Err(ZookeeperOptionsError::User(user.name.clone()));
         }
         for (name, time, min, max) in [
             ("time to live", self.ttl, Instance::MIN_TTL, Instance::MAX_TTL),
@@ -143,6 +173,12 @@ fn parse_server(text: &str) -> Result<String, ZookeeperOptionsError> {
         return Err(wrong("there is no host; an IPv6 address is written in brackets"));
     }
     Ok(format!("{host}:{port}"))
+}
+
+impl User {
+    fn new(name: impl AsRef<str>, password: impl AsRef<str>) -> Self {
+        Self { name: name.as_ref().to_owned(), password: password.as_ref().to_owned() }
+    }
 }
 
 /// Without the password.
@@ -186,6 +222,8 @@ mod tests {
             (options().prefix("/a/../b"), "is no prefix"),
             (options().ttl(Duration::from_millis(999)), "the time to live for ZooKeeper is 999ms"),
             (options().request_timeout(Duration::ZERO), "the request timeout"),
+            (options().user("a:b", "hush"), "`a:b` is no user of ZooKeeper"),
+            (options().user("", "hush"), "`` is no user of ZooKeeper"),
         ] {
             let error = options.check().unwrap_err().to_string();
             assert!(error.contains(expected), "{error}");

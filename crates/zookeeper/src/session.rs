@@ -7,7 +7,7 @@ use tokio::time::timeout;
 use zookeeper_client::{Acl, Acls, AuthId, Client, CreateMode, Error, Permission, SessionState, Stat};
 
 use crate::call_error::CallError;
-use crate::options::ZookeeperOptions;
+use crate::options::{User, ZookeeperOptions};
 
 /// A session. It is closed when its last clone is dropped.
 #[derive(Clone, Debug)]
@@ -27,15 +27,20 @@ impl Session {
             .with_session_timeout(options.ttl)
             // An ensemble that is away is reported, and tried again after a pause.
             .with_fail_eagerly();
-        if let Some(user) = &options.user {
-            connector = connector.with_auth("digest", user.digest.as_bytes());
+        if let Some(User { name, password }) = &options.user {
+            connector = connector.with_auth("digest", format!("{name}:{password}").as_bytes());
+        }
+        #[cfg(feature = "sasl")]
+        if let Some(User { name, password }) = &options.sasl {
+            let options = zookeeper_client::SaslOptions::digest_md5(name.clone(), password.clone());
+            connector = connector.with_sasl(options);
         }
         let limit = options.request_timeout;
         let connected = timeout(limit, connector.connect(servers)).await;
         let client = connected
             .map_err(|_| CallError::Timeout { servers: servers.to_owned(), limit })?
             .map_err(|source| CallError::Connect { servers: servers.to_owned(), source })?;
-        Ok(Self { client, servers: servers.into(), limit, is_protected: options.user.is_some() })
+        Ok(Self { client, servers: servers.into(), limit, is_protected: options.has_user() })
     }
 
     pub(crate) const fn client(&self) -> &Client {

@@ -113,6 +113,28 @@ async fn nodes_of_a_user_are_read_by_all_and_changed_by_no_other() {
     assert_eq!(error.kind(), RegistrarErrorKind::Rejected, "{error}");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn user_of_sasl_registers_nodes_that_no_other_changes() {
+    let place = Zookeeper::start(LASTING_TTL).await;
+    let registrar =
+        |password| ZookeeperRegistrar::new(&place.options.clone().sasl_digest("me", password)).unwrap();
+    let user = registrar("a password");
+    let lease = user.register(&instance("Arith", 1)).await.unwrap().lease;
+    let mut watcher = Watcher::of(&place, "Arith");
+    watcher.until_ports(&[1]).await;
+    let client = Client::connect(&place.server.to_string()).await.unwrap();
+    let service = format!("{}/Arith", place.prefix);
+    let node = format!("{service}/{}", client.list_children(&service).await.unwrap()[0]);
+    let (acls, _) = client.get_acl(&node).await.unwrap();
+    assert!(format!("{acls:?}").contains("sasl"), "{acls:?}");
+    assert!(client.set_data(&node, b"{}", None).await.is_err());
+    user.deregister(&instance("Arith", 1), lease).await.unwrap();
+
+    let error = registrar("another").register(&instance("Arith", 2)).await.map(drop).unwrap_err();
+    assert!(!error.to_string().contains("another"), "{error}");
+    assert_eq!(error.kind(), RegistrarErrorKind::Rejected, "{error}");
+}
+
 fn locked() -> zookeeper_client::CreateOptions<'static> {
     zookeeper_client::CreateMode::Persistent.with_acls(zookeeper_client::Acls::anyone_read())
 }

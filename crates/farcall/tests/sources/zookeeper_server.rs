@@ -46,12 +46,19 @@ impl Server {
             address.port()
         );
         fs::write(&config, settings).unwrap();
+        // For SASL, which nothing requires.
+        let logins = data.join("jaas.conf");
+        let login = "org.apache.zookeeper.server.auth.DigestLoginModule required user_me=\"a password\";";
+        fs::write(&logins, format!("Server {{ {login} }};\n")).unwrap();
         let classes =
             env::var("ZOOKEEPER_CLASSPATH").unwrap_or_else(|_| "/usr/share/java/zookeeper.jar".to_owned());
         let mut shell = Command::new("sh")
             .args(["-c", r#"java "$@" & pid=$!; read -r _; kill -9 $pid; wait $pid; rm -rf "$0""#])
             .arg(&data)
-            .args(["-XX:TieredStopAtLevel=1", "-Xmx256m", "-Dzookeeper.forceSync=no", "-cp", &classes])
+            .args(["-XX:TieredStopAtLevel=1", "-Xmx256m", "-Dzookeeper.forceSync=no"])
+            .arg(format!("-Djava.security.auth.login.config={}", logins.display()))
+            .arg("-Dzookeeper.authProvider.sasl=org.apache.zookeeper.server.auth.SASLAuthenticationProvider")
+            .args(["-cp", &classes])
             .arg("org.apache.zookeeper.server.quorum.QuorumPeerMain")
             .arg(&config)
             .stdin(Stdio::piped())
