@@ -26,8 +26,9 @@ use crate::service::judgement::{ArgumentSize, Judgement, MAX_QUICK_POLL, PollPla
 use crate::service::method::Method;
 use crate::stream::call_stream::CallStream;
 
-/// The size of a call that has a task, without its body and metadata: about that of the task, in bytes.
-const TASK_BYTES: usize = 1024;
+/// The size of a call that has a task, without its body and metadata, in bytes: the task has 2.5 KB, its handler some more, and
+/// the tables have its places. 32,768 calls that sleep were measured at 3.7 KB each.
+const TASK_BYTES: usize = 3 * 1024;
 
 /// A body below this, in bytes, is copied out of the read buffer for a call that waits for a thread.
 const MAX_COPIED_BODY: usize = 4 * 1024;
