@@ -63,7 +63,7 @@ pub use self::once::memory_store::MemoryDedupStore;
 pub use self::once::once_call::OnceCall;
 pub use self::once::options::OnceOptions;
 pub use self::once::store::{Claim, DedupStore};
-pub use self::overload::admission::{OverloadOverview, RefusedCalls};
+pub use self::overload::control::{OverloadOverview, RefusedCalls};
 pub use self::server::Server;
 pub use self::server::builder::ServerBuilder;
 pub use self::server::handle::ServerHandle;

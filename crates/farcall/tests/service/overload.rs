@@ -18,10 +18,11 @@ async fn overloaded_server_goes_on_serving_what_it_can() {
     let server = HANDLERS.serve(Mode::Adaptive);
     let channels = [connect(&server).await, connect(&server).await, connect(&server).await];
     let rate = |times: f64| evenly(&channels, times * HANDLERS.rate());
-    let unloaded = load(&rate(0.3), MIXED, S).await.p99();
+    // A p99 of fewer calls would be that of a few.
+    let unloaded = load(&rate(0.3), MIXED, 20 * S).await.p99();
     load(&rate(3.0), MIXED, 2 * S).await;
-    let mut during = load(&rate(4.0), MIXED, 3 * S).await;
-    let goodput = during.goodput(3 * S) / HANDLERS.rate();
+    let mut during = load(&rate(4.0), MIXED, 14 * S).await;
+    let goodput = during.goodput(14 * S) / HANDLERS.rate();
     assert!(goodput > 0.9, "{goodput}");
     let p99 = during.p99();
     assert!(p99 < 2 * unloaded, "{p99:?} of {unloaded:?}");
@@ -43,7 +44,7 @@ async fn greedy_caller_costs_the_others_little() {
     load(&calls, Mix::default(), 2 * S).await;
     let outcome = load(&calls, Mix::default(), 3 * S).await;
     let [greedy, modest] = outcome.channels[..] else { panic!("there are two") };
-    assert!(modest.served * 100 >= modest.made * 80, "{modest:?}, {greedy:?}");
+    assert!(modest.served * 100 >= modest.made * 85, "{modest:?}, {greedy:?}");
     assert!(greedy.served > modest.served, "{modest:?}, {greedy:?}");
 }
 

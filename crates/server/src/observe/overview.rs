@@ -6,7 +6,7 @@ use farcall_protocol::describe::{HealthStatus, ServiceInfo};
 use serde::Serialize;
 
 use super::streams::{StreamMetrics, StreamOverview};
-use crate::overload::admission::OverloadOverview;
+use crate::overload::control::OverloadOverview;
 
 /// A snapshot of what a server is doing, and has done lately. It serializes to the JSON of the debug
 /// page; times are in the unit that a field's name ends with.

@@ -1,15 +1,18 @@
 //! [`ConcurrencyLaw`]: how many calls may run at once, found out from how long they take. It has no clock, no locks and
-//! no tasks: [`super::admission`] feeds it.
+//! no tasks: [`super::control`] feeds it.
 //!
 //! The law is one of congestion control, as TCP's: more calls than the server can work on do not raise its throughput but
 //! their latency. So the limit rises while calls that wait for a place find the others as quick as without load, and falls
 //! by the part by which they are slower. From brpc's limiter it has the unloaded latency that is measured again at a lowered limit
 //! from time to time; from Netflix's `Gradient2Limit` the limit that follows a ratio of latencies; from TCP Vegas (Brakmo and
-//! Peterson, 1994) that the ratio is one to the latency without a queue. `docs/OVERLOAD.md` compares them.
+//! Peterson, 1994) that the ratio is one to the latency without a queue. Each comparison is one of two means, and counts if it is
+//! outside of their standard errors. `docs/OVERLOAD.md` compares them.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
+
+use super::latency::{CohortLatency, MethodLatency};
 
 /// The limit of calls that run at once, and what is known of their latencies.
 #[derive(Debug)]
@@ -20,25 +23,14 @@ pub(crate) struct ConcurrencyLaw {
     methods: Vec<MethodLatency>,
     /// The mean latency of the calls of the last windows, without load, in seconds; zero before the first.
     typical: f64,
+    /// The standard deviation of a method's latencies, by their mean.
+    variation: f64,
     window: Window,
     probe: Probe,
     /// The falls of the limit in a row; `None` if it did not fall by the last decision.
     fall: Option<Fall>,
     /// Refused calls for each one that was started in the last window.
     refused_share: f64,
-}
-
-/// The latencies of one method, in seconds.
-#[derive(Clone, Copy, Debug, Default)]
-struct MethodLatency {
-    /// The mean without load; zero before the first measurement.
-    unloaded: f64,
-    /// The shortest of the last windows; zero before the first call has ended.
-    shortest: f64,
-    /// The sum and the number of those of the current window, and the shortest.
-    sum: f64,
-    count: u32,
-    window_shortest: f64,
 }
 
 /// The calls from which the law learns next: a cohort of those that began after its last decision had its effect. All of
@@ -52,17 +44,18 @@ struct Window {
     /// The calls of the cohort that are still to be started, and its size.
     missing: u32,
     size: u32,
+    /// Those that run.
+    running: u32,
     /// Those that have ended.
     calls: u32,
-    /// Their latencies, and what they would be without load, in seconds.
-    actual: f64,
-    expected: f64,
-    /// The sum of the squares of their ratios.
+    /// The sum of the ratios of their latencies to those without load, and of the squares.
+    ratios: f64,
     squares: f64,
     /// The most calls that ran at once.
     peak: usize,
-    /// `true` if a call found the limit reached.
+    /// `true` if a call found the limit reached, and if one did so in overload.
     was_full: bool,
+    was_overloaded: bool,
     started: u32,
     refused: u32,
 }
@@ -80,6 +73,8 @@ struct Probe {
     change: f64,
     next: Option<Instant>,
     interval: Duration,
+    /// `true` if the last one has confirmed what was known.
+    is_confirmed: bool,
 }
 
 /// Falls of the limit in a row.
@@ -87,10 +82,10 @@ struct Probe {
 struct Fall {
     /// The limit before the first.
     from: f64,
-    /// The limit and the slowdown before the last.
+    /// The limit from which the next effect is looked for, and the slowdown at it.
     limit: f64,
     slowdown: f64,
-    /// Those after which calls were as slow as before.
+    /// The effects that were not there: calls were as slow as before.
     in_vain: u32,
 }
 
@@ -107,46 +102,51 @@ const INITIAL_LIMIT: f64 = 4.0;
 const MIN_LIMIT: f64 = 2.0;
 /// The largest limit, which [`Limits::max_in_flight_in_all`](crate::Limits::max_in_flight_in_all) is below.
 const MAX_LIMIT: f64 = 1_000_000.0;
-/// Calls may be this much slower than without load before the limit falls: less, and noise lowers it; more, and latencies
-/// are longer in overload.
-const TOLERANCE: f64 = 1.15;
-/// The parts of the limit by which it rises, at least and at most, and to which it falls in one window.
+/// Calls may be this much slower than without load before the limit falls, and more if their latencies vary, by their standard
+/// deviation: less, and noise lowers it; more, and latencies are longer in overload.
+const TOLERANCE: f64 = 0.15;
+const TOLERANCE_OF_VARIATION: f64 = 0.3;
+/// The standard errors that tell a change from noise.
+const CERTAIN: f64 = 2.0;
+const SURPRISING: f64 = 3.0;
+/// The parts of the limit by which it rises, at least and at most, and to which it falls in one window; the least by which it rises.
 const MIN_STEP: f64 = 0.05;
-const MAX_STEP: f64 = 0.1;
+const MAX_STEP: f64 = 0.5;
+const MIN_RISE: f64 = 0.5;
 /// The same until the limit has fallen for the first time.
 const FIRST_STEP: f64 = 2.0;
 const MAX_FALL: f64 = 0.6;
 /// The calls of a cohort: several for each place, so that single ones count for little, within these, and half as many as there
-/// are places.
-const COHORT_PER_PLACE: u32 = 4;
-const MIN_COHORT: u32 = 16;
-const MAX_COHORT: u32 = 64;
-/// The part of a cohort that may be missing when the law decides: a few calls may hang.
-const MAX_MISSING: f64 = 0.1;
-/// The time after which the law decides without a whole cohort: this many usual latencies, within these.
+/// are places. This many times the square of the variation more, and at most [`MAX_VARIED_COHORT`].
+const COHORT_PER_PLACE: f64 = 4.0;
+const MIN_COHORT: f64 = 16.0;
+const MAX_COHORT: f64 = 64.0;
+const COHORT_OF_VARIATION: f64 = 2.0;
+const MAX_VARIED_COHORT: f64 = 256.0;
+/// The time after which the law decides without the calls of a cohort that have not ended: this many usual latencies, within these.
 const WINDOW_LATENCIES: f64 = 8.0;
 const MIN_WINDOW: Duration = Duration::from_millis(100);
 const MAX_WINDOW: Duration = Duration::from_secs(5);
 /// The calls that tell something at that time, at least.
 const MIN_CALLS: u32 = 8;
-/// One call counts as this many times its usual latency at most.
-const MAX_SLOWDOWN: f64 = 32.0;
 /// The limit during a probe, as a part of the one before.
-const PROBE_PART: f64 = 0.6;
-/// The windows between probes, at least and at most: a window costs up to [`PROBE_PART`] of the throughput.
+const PROBE_PART: f64 = 0.75;
+const FIRST_PROBE_PART: f64 = 0.6;
+/// The windows between probes, at least and at most: a window costs up to a quarter of the throughput.
 const MIN_PROBE_WINDOWS: u32 = 8;
 const MAX_PROBE_WINDOWS: u32 = 100;
 /// A probe that changes the latency without load by less than this confirms it.
 const CONFIRMED: f64 = 0.1;
+/// The part of the limit under which a fall has an effect if the number of calls makes them slow.
+const EFFECTIVE: f64 = 0.9;
 /// The falls without effect after which calls count as slower for another reason than their number.
 const FALLS_IN_VAIN: u32 = 2;
-/// The standard error of a cohort's mean, as a part of it, that counts as much as what was known before.
-const DOUBT: f64 = 0.1;
-/// The part by which the shortest latency follows longer ones.
-const RISE: f64 = 0.1;
-/// The part of the shortest latency that is kept over a window without calls, so that calls that are refused since they
-/// could not end in time are tried again some day.
-const FORGET: f64 = 0.95;
+/// The variation that the size of the first cohort is for.
+const FIRST_VARIATION: f64 = 0.7;
+/// The part of a new variation of latencies that is taken over.
+const LEARNED: f64 = 0.25;
+/// The most that the variation of latencies makes calls wait longer.
+const MAX_BURSTINESS: f64 = 4.0;
 /// The times after which refused callers are asked to come again.
 const MIN_RETRY_AFTER: Duration = Duration::from_millis(50);
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(2);
@@ -159,9 +159,16 @@ impl ConcurrencyLaw {
             step: FIRST_STEP,
             methods: vec![MethodLatency::default(); methods],
             typical: 0.0,
-            window: Window::new(1, INITIAL_LIMIT, now),
+            variation: 0.0,
+            window: Window::new(1, INITIAL_LIMIT, FIRST_VARIATION, now),
             fall: None,
-            probe: Probe { return_to: None, change: 1.0, next: None, interval: Duration::ZERO },
+            probe: Probe {
+                return_to: None,
+                change: 1.0,
+                next: None,
+                interval: Duration::ZERO,
+                is_confirmed: false,
+            },
             refused_share: 0.0,
         }
     }
@@ -171,9 +178,19 @@ impl ConcurrencyLaw {
         self.limit as usize
     }
 
+    /// Returns the limit between probes.
+    pub(crate) fn usual_limit(&self) -> usize {
+        self.probe.return_to.unwrap_or(self.limit) as usize
+    }
+
+    /// Returns by how much longer a queue is than one of calls that take the same time each: the formula of Pollaczek and Khinchine.
+    pub(crate) fn burstiness(&self) -> f64 {
+        1.0 + (self.variation * self.variation).min(MAX_BURSTINESS - 1.0)
+    }
+
     /// Returns the state for observers: the limit between probes.
     pub(crate) fn state(&self) -> LawState {
-        LawState { limit: self.probe.return_to.unwrap_or(self.limit) as usize, typical: self.typical() }
+        LawState { limit: self.usual_limit(), typical: self.typical() }
     }
 
     /// Returns the mean latency of the last calls without load; `None` before the first window has ended.
@@ -201,22 +218,27 @@ impl ConcurrencyLaw {
     }
 
     /// Notes that a call was started, as one of `running`. Returns what [`ConcurrencyLaw::ended`] is told of it.
-    pub(crate) fn started(&mut self, running: usize) -> Cohort {
+    pub(crate) fn started(&mut self, method: usize, running: usize, now: Instant) -> Cohort {
         let window = &mut self.window;
         window.started += 1;
         window.peak = window.peak.max(running);
         if window.settling > 0 {
             window.settling -= 1;
-        } else if window.missing > 0 {
+        } else if window.missing > 0
+            && let Some(known) = self.methods.get_mut(method)
+        {
             window.missing -= 1;
+            window.running += 1;
+            known.started(window.since_began(now));
             return Cohort(window.number);
         }
         Cohort(0)
     }
 
-    /// Notes that a call found the limit reached.
-    pub(crate) const fn found_full(&mut self) {
+    /// Notes that a call found the limit reached, and whether that is overload.
+    pub(crate) const fn found_full(&mut self, is_overload: bool) {
         self.window.was_full = true;
+        self.window.was_overloaded |= is_overload;
     }
 
     /// Notes that a call was refused.
@@ -237,22 +259,17 @@ impl ConcurrencyLaw {
         let latency = took.as_secs_f64().max(1e-6);
         let Some(known) = self.methods.get_mut(method) else { return };
         // What was stopped early tells nothing.
-        if completed || latency > known.unloaded {
-            if known.shortest == 0.0 || latency < known.shortest {
-                known.shortest = latency;
-            }
-            if cohort.0 == self.window.number {
-                let latency =
-                    if known.unloaded > 0.0 { latency.min(MAX_SLOWDOWN * known.unloaded) } else { latency };
-                known.sum += latency;
-                known.count += 1;
-                known.window_shortest =
-                    if known.count == 1 { latency } else { known.window_shortest.min(latency) };
+        let counts = completed || latency > known.unloaded;
+        if counts {
+            known.note_shortest(latency);
+        }
+        if cohort.0 == self.window.number {
+            let began = self.window.since_began(now) - took.as_secs_f64();
+            self.window.running -= 1;
+            if let Some(ratio) = known.ended(began, latency, counts) {
                 self.window.calls += 1;
-                self.window.actual += latency;
-                let expected = if known.unloaded > 0.0 { known.unloaded } else { latency };
-                self.window.expected += expected;
-                self.window.squares += (latency / expected).powi(2);
+                self.window.ratios += ratio;
+                self.window.squares += ratio * ratio;
             }
         }
         self.advance(now);
@@ -262,62 +279,87 @@ impl ConcurrencyLaw {
     pub(crate) fn advance(&mut self, now: Instant) {
         let window = &self.window;
         let lasted = now.saturating_duration_since(window.began);
-        let is_whole =
-            window.missing == 0 && f64::from(window.calls) >= f64::from(window.size) * (1.0 - MAX_MISSING);
-        let wanted = Duration::from_secs_f64(WINDOW_LATENCIES * self.typical).clamp(MIN_WINDOW, MAX_WINDOW);
-        if is_whole || lasted >= MAX_WINDOW || lasted >= wanted && window.calls >= MIN_CALLS {
+        let is_whole = window.missing == 0 && window.running == 0;
+        let is_late = || {
+            // The latencies in which its calls start, if those before end, and those in which they end.
+            let latencies = WINDOW_LATENCIES + f64::from(window.size) / self.limit;
+            let wanted = Duration::from_secs_f64(latencies * self.typical).clamp(MIN_WINDOW, MAX_WINDOW);
+            lasted >= MAX_WINDOW || lasted >= wanted && window.calls >= MIN_CALLS
+        };
+        if is_whole || is_late() {
             self.decide(now);
         }
     }
 
     /// Sets the limit by what the window has shown, and begins the next one.
     fn decide(&mut self, now: Instant) {
-        let next = Window::new(self.window.number.wrapping_add(1).max(1), self.limit, now);
-        let window = std::mem::replace(&mut self.window, next);
+        let number = self.window.number.wrapping_add(1).max(1);
+        let next = Window::new(number, self.limit, self.variation, now);
+        let mut window = std::mem::replace(&mut self.window, next);
         self.refused_share = f64::from(window.refused) / f64::from(window.started.max(1));
+        for known in &mut self.methods {
+            let (calls, ratio) = known.close(window.since_began(now));
+            window.calls += calls as u32;
+            window.ratios += calls * ratio;
+            window.squares += calls * ratio * ratio;
+        }
         self.adjust(&window, now);
-        self.window.resize(self.limit);
+        for known in &mut self.methods {
+            known.next_cohort();
+        }
+        self.window.resize(self.limit, self.variation);
     }
 
     fn adjust(&mut self, window: &Window, now: Instant) {
         let (fall, lasted) = (self.fall.take(), now - window.began);
         if window.calls < MIN_CALLS {
-            self.learn(|_, _| {});
             self.end_probe(1.0);
             return;
         }
-        let (slowdown, error) = window.slowdown();
-        let weight = 1.0 / (1.0 + (error / slowdown / DOUBT).powi(2));
+        let variation = window.variation();
+        self.variation += LEARNED * (variation - self.variation);
+        let variation = variation.max(self.variation);
+        let (slowdown, error) = self.slowdown(variation);
+        let tolerance = 1.0 + TOLERANCE + TOLERANCE_OF_VARIATION * variation;
         if let Some(return_to) = self.probe.return_to {
-            let change = self.learn(|known, mean| known.unloaded += weight * (mean - known.unloaded));
-            self.probe.change *= change;
-            if slowdown + error < 1.0 - CONFIRMED && self.limit > MIN_LIMIT {
+            self.probe.change *= self.learn(|known| known.learn(variation));
+            if slowdown + CERTAIN * error < 1.0 - CONFIRMED && self.limit > MIN_LIMIT {
                 // There was load, and there may be some yet.
                 self.limit = (self.limit * PROBE_PART).max(MIN_LIMIT);
                 return;
             }
-            let confirmed = (self.probe.change - 1.0).abs() < CONFIRMED;
-            let limit = (return_to * (TOLERANCE * self.probe.change).min(1.0)).max(self.limit);
+            self.probe.is_confirmed = (self.probe.change - 1.0).abs() < CONFIRMED;
+            let limit = (return_to * (tolerance * self.probe.change).min(1.0)).max(self.limit);
             self.end_probe(limit / return_to);
             let (min, max) = (lasted * MIN_PROBE_WINDOWS, lasted * MAX_PROBE_WINDOWS);
-            self.probe.interval =
-                if confirmed { self.probe.interval * 2 } else { Duration::ZERO }.clamp(min, max);
+            let interval = if self.probe.is_confirmed { self.probe.interval * 2 } else { Duration::ZERO };
+            self.probe.interval = interval.clamp(min, max);
             self.probe.next = Some(now + self.probe.interval);
             return;
         }
-        let is_slow = slowdown - error > TOLERANCE;
+        // Until the limit has fallen, little is known, and a fall ends its quick rise.
+        let is_new = self.step == FIRST_STEP;
+        let is_slow = slowdown - if is_new { SURPRISING } else { CERTAIN } * error > tolerance;
         // A lower limit that does not make calls quicker shows that it is not their number that makes them slow.
-        let in_vain = fall.map_or(0, |fall| {
+        let fall = fall.map(|fall| {
             let part = self.limit / fall.limit;
-            fall.in_vain + u32::from(part < 0.9 && slowdown > fall.slowdown * (1.0 + part) / 2.0)
+            let half = fall.slowdown * (1.0 + part) / 2.0;
+            if part < EFFECTIVE {
+                let in_vain = fall.in_vain + u32::from(slowdown - error > half);
+                Fall { limit: self.limit, slowdown, in_vain, ..fall }
+            } else {
+                fall
+            }
         });
-        let is_slower_anyway = is_slow && in_vain >= FALLS_IN_VAIN;
+        let is_slower_anyway = is_slow && fall.is_some_and(|fall| fall.in_vain >= FALLS_IN_VAIN);
         let is_idle = !window.was_full && window.peak as f64 <= self.limit / 2.0;
-        self.learn(|known, mean| {
-            if known.unloaded == 0.0 || is_slower_anyway {
-                known.unloaded = mean;
-            } else if is_idle || slowdown + 2.0 * error < 1.0 {
-                known.unloaded += 0.5 * weight * (mean - known.unloaded);
+        let is_first = is_new && slowdown < 1.0 + SURPRISING * error;
+        let is_quick = slowdown + SURPRISING * error < 1.0;
+        self.learn(|known| {
+            if is_slower_anyway {
+                known.replace();
+            } else if is_idle || is_first || is_quick || known.unloaded == 0.0 {
+                known.learn(variation);
             }
         });
         if let (true, Some(fall)) = (is_slower_anyway, fall) {
@@ -327,20 +369,25 @@ impl ConcurrencyLaw {
         if !window.was_full {
             return;
         }
-        if slowdown <= TOLERANCE {
-            self.limit = (self.limit + (self.limit * self.step).max(1.0)).min(MAX_LIMIT);
-            self.step = if self.step < MAX_STEP { (2.0 * self.step).min(MAX_STEP) } else { self.step };
-        } else if is_slow {
-            let from = fall.map_or(self.limit, |fall| fall.from);
-            self.fall = Some(Fall { from, limit: self.limit, slowdown, in_vain });
-            self.limit = (self.limit * (TOLERANCE / (slowdown - error)).max(MAX_FALL)).max(MIN_LIMIT);
+        if is_slow {
+            let first = Fall { from: self.limit, limit: self.limit, slowdown, in_vain: 0 };
+            self.fall = Some(fall.unwrap_or(first));
+            self.limit = (self.limit * (tolerance / (slowdown - error)).max(MAX_FALL)).max(MIN_LIMIT);
             self.step = MIN_STEP;
-            // The next window shows whether that helps.
             return;
         }
-        if *self.probe.next.get_or_insert(now + lasted * MIN_PROBE_WINDOWS) <= now {
+        let next = *self.probe.next.get_or_insert(now + lasted * MIN_PROBE_WINDOWS);
+        if next <= now && window.was_overloaded {
+            let part = if self.probe.is_confirmed { PROBE_PART } else { FIRST_PROBE_PART };
             (self.probe.return_to, self.probe.change) = (Some(self.limit), 1.0);
-            self.limit = (self.limit * PROBE_PART).max(MIN_LIMIT);
+            self.limit = (self.limit * part).max(MIN_LIMIT);
+        } else if slowdown <= f64::midpoint(1.0, tolerance) {
+            self.limit = (self.limit + (self.limit * self.step).max(MIN_RISE)).min(MAX_LIMIT);
+            if self.step < FIRST_STEP {
+                self.step = (2.0 * self.step).min(MAX_STEP);
+            }
+        } else if !is_first {
+            self.step = MIN_STEP;
         }
     }
 
@@ -351,62 +398,77 @@ impl ConcurrencyLaw {
         }
     }
 
-    /// Lets `set` change what is known of each method by its mean latency of the window. Returns the ratio of the latencies without
+    /// Lets `set` change what is known of each method that has calls in the cohort. Returns the ratio of the latencies without
     /// load after that and before.
-    fn learn(&mut self, set: impl Fn(&mut MethodLatency, f64)) -> f64 {
-        let (mut before, mut after, mut calls) = (0.0, 0.0, 0.0);
-        for known in &mut self.methods {
-            if known.count == 0 {
-                known.shortest *= FORGET;
-                continue;
-            }
-            let (count, mean) = (f64::from(known.count), known.sum / f64::from(known.count));
-            before += count * if known.unloaded > 0.0 { known.unloaded } else { mean };
-            set(known, mean);
-            after += count * known.unloaded;
-            calls += count;
-            known.shortest = known.shortest.min(known.window_shortest)
-                + RISE * (known.window_shortest - known.shortest).max(0.0);
-            (known.sum, known.count) = (0.0, 0);
-        }
+    fn learn(&mut self, set: impl Fn(&mut MethodLatency)) -> f64 {
+        let before = self.cohort().expected;
+        self.methods.iter_mut().for_each(set);
+        let CohortLatency { calls, expected: after, .. } = self.cohort();
         self.typical = after / calls;
         after / before
+    }
+
+    fn cohort(&self) -> CohortLatency {
+        self.methods.iter().map(MethodLatency::cohort).fold(CohortLatency::default(), |sum, of_method| {
+            CohortLatency {
+                calls: sum.calls + of_method.calls,
+                actual: sum.actual + of_method.actual,
+                expected: sum.expected + of_method.expected,
+            }
+        })
+    }
+
+    /// Returns how many times as long the calls of the cohort took as without load, and the standard error of that, since
+    /// latencies differ without any load, and what is known of them without load is a mean, too.
+    fn slowdown(&self, variation: f64) -> (f64, f64) {
+        let cohort = self.cohort();
+        let slowdown = cohort.actual / cohort.expected;
+        let of_known = self.methods.iter().map(|known| known.cohort().expected * known.error(variation));
+        let of_known = of_known.sum::<f64>() / cohort.expected;
+        let of_cohort = variation / cohort.calls.sqrt();
+        (slowdown, slowdown * of_cohort.hypot(of_known))
     }
 }
 
 impl Window {
-    fn new(number: u32, limit: f64, now: Instant) -> Self {
+    fn new(number: u32, limit: f64, variation: f64, now: Instant) -> Self {
         let mut window = Self {
             number,
             began: now,
             settling: 0,
             missing: 0,
             size: 0,
+            running: 0,
             calls: 0,
-            actual: 0.0,
-            expected: 0.0,
+            ratios: 0.0,
             squares: 0.0,
             peak: 0,
             was_full: false,
+            was_overloaded: false,
             started: 0,
             refused: 0,
         };
-        window.resize(limit);
+        window.resize(limit, variation);
         window
     }
 
     /// Sets the size of the cohort for this limit.
-    fn resize(&mut self, limit: f64) {
+    fn resize(&mut self, limit: f64, variation: f64) {
         let half = limit as u32 / 2;
-        self.size = (COHORT_PER_PLACE * limit as u32).clamp(MIN_COHORT, MAX_COHORT).max(half);
+        let size = (COHORT_PER_PLACE * limit).clamp(MIN_COHORT, MAX_COHORT);
+        let varied = size * (1.0 + COHORT_OF_VARIATION * variation * variation);
+        self.size = (varied.min(MAX_VARIED_COHORT) as u32).max(half);
         (self.settling, self.missing) = (half, self.size);
     }
 
-    /// Returns how many times as long the calls took as without load, and the standard error of that, since latencies differ
-    /// without any load.
-    fn slowdown(&self) -> (f64, f64) {
-        let (slowdown, calls) = (self.actual / self.expected, f64::from(self.calls));
-        let variance = (self.squares / calls - slowdown * slowdown).max(0.0);
-        (slowdown, (variance / calls).sqrt())
+    fn since_began(&self, now: Instant) -> f64 {
+        now.saturating_duration_since(self.began).as_secs_f64()
+    }
+
+    /// Returns the standard deviation of the latencies, by their mean.
+    fn variation(&self) -> f64 {
+        let calls = f64::from(self.calls);
+        let mean = self.ratios / calls;
+        (self.squares / calls - mean * mean).max(0.0).sqrt() / mean
     }
 }

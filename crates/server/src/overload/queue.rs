@@ -1,12 +1,13 @@
 //! [`AdmissionQueue`]: calls that wait for a place, in an order that is fair between callers. It has no clock and no tasks:
 //! those are for [`super::admission`].
 //!
-//! Critical calls are before others, sheddable ones behind them. Within a class, callers take turns by deficit round robin
-//! (Shreedhar and Varghese, 1995): each turn gives a caller as much of the handlers' time as the others, whether its calls are
-//! short or long; who comes newly is first, as in fq_codel (RFC 8290). Of one caller, the oldest call is first, or, in overload, the newest, as in Facebook's adaptive LIFO (Maurer,
-//! "Fail at Scale", 2015): the oldest will hardly be answered in time.
+//! Critical calls are before others, sheddable ones behind them. Within a class, the caller is next that has had the least of the
+//! handlers' time: start-time fair queueing (Goyal, Vin and Cheng, 1996), the exact form of deficit round robin, with calls that
+//! cost what their method takes. A caller that has had less than its share is first until it has caught up. Of one
+//! caller, the oldest call is first, or, in overload, the newest, as in Facebook's adaptive LIFO (Maurer, "Fail at Scale", 2015): the oldest will
+//! hardly be answered in time.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use farcall_protocol::Criticality;
@@ -22,19 +23,21 @@ pub(crate) struct AdmissionQueue<T> {
 /// The calls of one class.
 #[derive(Debug)]
 struct Class<T> {
-    /// Callers with calls, and those that have had calls since their last turn.
+    /// Callers with calls, and those that have had calls not long ago.
     callers: HashMap<u64, Caller<T>>,
-    /// The same callers, in the order of their turns.
-    turns: VecDeque<u64>,
+    /// Those with calls, by what they have had.
+    turns: BTreeSet<(Duration, u64)>,
+    /// The most that a caller had had when it was last the next one.
+    clock: Duration,
     len: usize,
 }
 
-/// The calls of one caller, by their numbers.
+/// The calls of one caller, by their numbers, with their costs.
 #[derive(Debug)]
 struct Caller<T> {
     calls: BTreeMap<u64, (Duration, T)>,
-    /// The time of handlers that it may have before it is the next one's turn.
-    deficit: Duration,
+    /// The handlers' time that it has had, on the clock of its class.
+    had: Duration,
 }
 
 /// The position of a call in the queue.
@@ -45,12 +48,21 @@ pub(crate) struct Ticket {
     number: u64,
 }
 
-/// The time of handlers that a caller gets in its turn, and that a call costs at least.
+/// The time of handlers that a call costs at least.
 const MIN_COST: Duration = Duration::from_micros(10);
 /// The callers without calls that are remembered in addition to as many as there are calls.
 const MAX_IDLE_CALLERS: usize = 64;
-/// A call counts as this many turns at most, so that the search for the next one ends soon.
+/// A call costs this many usual ones at most.
 const MAX_TURNS_PER_CALL: u32 = 16;
+/// The usual calls that a caller may be behind the others: as many are served before the others' when it comes back.
+const MAX_CREDIT: u32 = 16;
+
+impl Ticket {
+    /// Returns the class of the call.
+    pub(crate) const fn class(self) -> Criticality {
+        self.class
+    }
+}
 
 impl<T> AdmissionQueue<T> {
     pub(crate) fn new() -> Self {
@@ -61,8 +73,9 @@ impl<T> AdmissionQueue<T> {
         self.len
     }
 
-    pub(crate) const fn is_empty(&self) -> bool {
-        self.len == 0
+    /// Returns the number of calls of this class.
+    pub(crate) const fn len_of(&self, class: Criticality) -> usize {
+        self.classes[index(class)].len
     }
 
     /// Returns the number of callers with calls of this class.
@@ -71,17 +84,26 @@ impl<T> AdmissionQueue<T> {
         self.classes[index(class)].callers.values().filter(|caller| !caller.calls.is_empty()).count()
     }
 
-    /// Returns `true` if calls of this caller wait in this class.
-    pub(crate) fn has_calls_of(&self, class: Criticality, caller: u64) -> bool {
-        self.classes[index(class)].callers.get(&caller).is_some_and(|caller| !caller.calls.is_empty())
+    /// Returns the class whose call is next.
+    pub(crate) fn highest(&self) -> Option<Criticality> {
+        let classes = [Criticality::Critical, Criticality::Default, Criticality::Sheddable];
+        classes.into_iter().find(|class| self.classes[index(*class)].len > 0)
     }
 
-    /// Adds a call that will take its handler about `cost`.
-    pub(crate) fn push(&mut self, class: Criticality, caller: u64, cost: Duration, call: T) -> Ticket {
+    /// Adds a call that will take its handler about `cost`, where `turn` is the time of a usual one.
+    pub(crate) fn push(
+        &mut self,
+        class: Criticality,
+        caller: u64,
+        cost: Duration,
+        turn: Duration,
+        call: T,
+    ) -> Ticket {
         self.last_number += 1;
         let number = self.last_number;
-        let of_class = &mut self.classes[index(class)];
-        of_class.push(caller, number, cost.max(MIN_COST), call);
+        let turn = turn.max(MIN_COST);
+        let cost = cost.clamp(MIN_COST, turn * MAX_TURNS_PER_CALL);
+        self.classes[index(class)].push(caller, number, cost, turn * MAX_CREDIT, call);
         self.len += 1;
         Ticket { class, caller, number }
     }
@@ -95,10 +117,10 @@ impl<T> AdmissionQueue<T> {
         Some(call)
     }
 
-    /// Takes the next call. `turn` is the time of handlers that each caller gets in its turn, about that of one call.
-    pub(crate) fn take(&mut self, newest_first: bool, turn: Duration) -> Option<T> {
+    /// Takes the next call.
+    pub(crate) fn take(&mut self, newest_first: bool) -> Option<T> {
         let of_class = self.classes.iter_mut().rev().find(|class| class.len > 0)?;
-        let call = of_class.take(newest_first, turn.max(MIN_COST))?;
+        let call = of_class.take(newest_first)?;
         self.len -= 1;
         Some(call)
     }
@@ -118,51 +140,46 @@ impl<T> AdmissionQueue<T> {
 
 impl<T> Class<T> {
     fn new() -> Self {
-        Self { callers: HashMap::new(), turns: VecDeque::new(), len: 0 }
+        Self { callers: HashMap::new(), turns: BTreeSet::new(), clock: Duration::ZERO, len: 0 }
     }
 
-    fn push(&mut self, id: u64, number: u64, cost: Duration, call: T) {
-        let caller = self.callers.entry(id).or_insert_with(|| {
-            // Before those that have been here for longer: a caller with few calls does not wait for those with many. It is
-            // behind them when it has had its turn.
-            self.turns.push_front(id);
-            Caller { calls: BTreeMap::new(), deficit: cost }
-        });
+    fn push(&mut self, id: u64, number: u64, cost: Duration, credit: Duration, call: T) {
+        let earliest = self.clock.saturating_sub(credit);
+        let caller =
+            self.callers.entry(id).or_insert_with(|| Caller { calls: BTreeMap::new(), had: earliest });
+        if caller.calls.is_empty() {
+            caller.had = caller.had.max(earliest);
+            self.turns.insert((caller.had, id));
+        }
         caller.calls.insert(number, (cost, call));
         self.len += 1;
-        if self.turns.len() > 2 * self.len + MAX_IDLE_CALLERS {
+        if self.callers.len() > 2 * self.len + MAX_IDLE_CALLERS {
             self.callers.retain(|_, caller| !caller.calls.is_empty());
-            self.turns.retain(|id| self.callers.contains_key(id));
         }
     }
 
-    fn take(&mut self, newest_first: bool, turn: Duration) -> Option<T> {
-        // Each round gives each caller a turn, and a call costs a bounded number of them.
-        loop {
-            let id = *self.turns.front()?;
-            let caller = self.callers.get_mut(&id)?;
-            let next =
-                if newest_first { caller.calls.last_key_value() } else { caller.calls.first_key_value() };
-            let Some((&number, &(cost, _))) = next else {
-                // It has had its turn since its last call was taken.
-                self.callers.remove(&id);
-                self.turns.pop_front();
-                continue;
-            };
-            let cost = cost.min(turn * MAX_TURNS_PER_CALL);
-            if caller.deficit >= cost {
-                caller.deficit -= cost;
-                return self.remove(id, number);
-            }
-            caller.deficit += turn;
-            self.turns.rotate_left(1);
+    fn take(&mut self, newest_first: bool) -> Option<T> {
+        let &(had, id) = self.turns.first()?;
+        self.clock = self.clock.max(had);
+        let caller = self.callers.get(&id)?;
+        let next = if newest_first { caller.calls.last_key_value() } else { caller.calls.first_key_value() };
+        let (&number, &(cost, _)) = next?;
+        let call = self.remove(id, number)?;
+        let caller = self.callers.get_mut(&id)?;
+        caller.had += cost;
+        if self.turns.remove(&(had, id)) {
+            self.turns.insert((caller.had, id));
         }
+        Some(call)
     }
 
-    fn remove(&mut self, caller: u64, number: u64) -> Option<T> {
-        let entry = self.callers.get_mut(&caller)?;
-        let (_, call) = entry.calls.remove(&number)?;
+    fn remove(&mut self, id: u64, number: u64) -> Option<T> {
+        let caller = self.callers.get_mut(&id)?;
+        let (_, call) = caller.calls.remove(&number)?;
         self.len -= 1;
+        if caller.calls.is_empty() {
+            self.turns.remove(&(caller.had, id));
+        }
         Some(call)
     }
 }
@@ -184,12 +201,12 @@ mod tests {
     const MS: Duration = Duration::from_millis(1);
 
     fn all(queue: &mut AdmissionQueue<&'static str>, newest_first: bool) -> Vec<&'static str> {
-        std::iter::from_fn(|| queue.take(newest_first, MS)).collect()
+        std::iter::from_fn(|| queue.take(newest_first)).collect()
     }
 
     fn push_many(queue: &mut AdmissionQueue<&'static str>, caller: u64, cost: Duration, call: &'static str) {
         for _ in 0..100 {
-            queue.push(Default, caller, cost, call);
+            queue.push(Default, caller, cost, MS, call);
         }
     }
 
@@ -197,16 +214,16 @@ mod tests {
     fn critical_calls_are_first_and_sheddable_ones_last() {
         let mut queue = AdmissionQueue::new();
         for (class, call) in [(Default, "b"), (Sheddable, "a"), (Critical, "c"), (Default, "d")] {
-            queue.push(class, 1, MS, call);
+            queue.push(class, 1, MS, MS, call);
         }
         assert_eq!(all(&mut queue, false), ["c", "b", "d", "a"]);
-        assert!(queue.is_empty());
+        assert_eq!(queue.len(), 0);
     }
 
     #[test]
     fn newest_call_of_a_caller_is_first_in_overload() {
         let mut queue = AdmissionQueue::new();
-        let _ = ["a", "b", "c"].map(|call| queue.push(Default, 1, MS, call));
+        let _ = ["a", "b", "c"].map(|call| queue.push(Default, 1, MS, MS, call));
         assert_eq!(all(&mut queue, true), ["c", "b", "a"]);
     }
 
@@ -214,8 +231,8 @@ mod tests {
     fn callers_take_turns_whatever_the_number_of_their_calls() {
         let mut queue = AdmissionQueue::new();
         push_many(&mut queue, 1, MS, "greedy");
-        let _ = ["a", "b", "c"].map(|call| queue.push(Default, 2, MS, call));
-        let first: Vec<_> = (0..6).filter_map(|_| queue.take(false, MS)).collect();
+        let _ = ["a", "b", "c"].map(|call| queue.push(Default, 2, MS, MS, call));
+        let first: Vec<_> = (0..6).filter_map(|_| queue.take(false)).collect();
         assert_eq!(first.iter().filter(|call| **call == "greedy").count(), 3, "{first:?}");
     }
 
@@ -224,7 +241,7 @@ mod tests {
         let mut queue = AdmissionQueue::new();
         push_many(&mut queue, 1, 10 * MS, "long");
         push_many(&mut queue, 2, MS, "short");
-        let first: Vec<_> = (0..55).filter_map(|_| queue.take(false, MS)).collect();
+        let first: Vec<_> = (0..55).filter_map(|_| queue.take(false)).collect();
         assert_eq!(first.iter().filter(|call| **call == "long").count(), 5, "{first:?}");
     }
 
@@ -238,7 +255,7 @@ mod tests {
             (Default, 2, "d"),
             (Sheddable, 3, "e"),
         ];
-        let tickets = calls.map(|(class, caller, call)| queue.push(class, caller, MS, call));
+        let tickets = calls.map(|(class, caller, call)| queue.push(class, caller, MS, MS, call));
         assert_eq!(queue.callers(Default), 2);
         assert_eq!(queue.evict(Default), Some("e"));
         assert_eq!(queue.evict(Sheddable), None);

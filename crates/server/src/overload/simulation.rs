@@ -82,7 +82,7 @@ impl Simulation {
     fn start(&mut self) {
         while ((self.working.len() + self.waiting.len()) as f64) < self.law.limit() as f64 * self.used {
             let method = self.random.usize(..self.work.len());
-            let cohort = self.law.started(self.working.len() + self.waiting.len() + 1);
+            let cohort = self.law.started(method, self.working.len() + self.waiting.len() + 1, self.now);
             let call = Call { began: self.now, cohort };
             if self.working.len() < self.capacity {
                 self.work_on(method, call);
@@ -91,7 +91,7 @@ impl Simulation {
             }
         }
         if self.used >= 1.0 {
-            self.law.found_full();
+            self.law.found_full(true);
         }
     }
 
@@ -122,7 +122,8 @@ fn limit_finds_the_capacity() {
         simulation.run(100 * work);
         let goodput = simulation.run(200 * work);
         let ratio = simulation.ratio();
-        assert!((0.95..=1.6).contains(&ratio), "{capacity}, {work:?}, {noise}: {ratio}");
+        // The limit tolerates more if latencies vary.
+        assert!((0.95..=1.6 + 0.6 * noise).contains(&ratio), "{capacity}, {work:?}, {noise}: {ratio}");
         assert!(goodput > 0.93, "{capacity}, {work:?}, {noise}: {goodput}");
     }
 }
@@ -179,16 +180,16 @@ fn unknown_method_and_calls_that_were_stopped_change_nothing() {
     let mut law = ConcurrencyLaw::new(1, now);
     assert_eq!((law.typical(), law.shortest(0), law.unloaded(7)), (None, None, None));
     for n in 0..3 {
-        let cohort = law.started(1);
-        law.ended(3, cohort, MS, true, now + n * MS);
+        let cohort = law.started(3, 1, now + n * MS);
+        law.ended(3, cohort, MS, true, now + n * MS + MS);
     }
     assert_eq!(law.typical(), None);
     for n in 0..100 {
-        let cohort = law.started(1);
-        law.ended(0, cohort, 10 * MS, true, now + (100 + n) * MS);
+        let cohort = law.started(0, 1, now + (100 + n) * MS);
+        law.ended(0, cohort, 10 * MS, true, now + (110 + n) * MS);
     }
     assert_eq!((law.typical(), law.unloaded(0)), (Some(10 * MS), Some(10 * MS)));
-    let (cohort, known) = (law.started(1), law.shortest(0));
+    let (cohort, known) = (law.started(0, 1, now + 299 * MS), law.shortest(0));
     law.ended(0, cohort, MS, false, now + 300 * MS);
     assert_eq!((known, law.shortest(0)), (Some(10 * MS), Some(10 * MS)));
     assert!(law.retry_after() >= 50 * MS);

@@ -37,8 +37,6 @@ type Outcome = [(Vec<Duration>, usize); 2];
 
 impl Server {
     fn new(capacity: usize, work: Duration) -> Self {
-        // The same times of calls in each run.
-        fastrand::seed(7);
         let method = Method::new("T.m".to_owned(), Arc::new(Never), &StreamInfo::default(), false, 0, false);
         let rate = capacity as f64 / work.as_secs_f64();
         Self {
@@ -68,7 +66,7 @@ impl Server {
     /// Makes calls of two callers at these rates, as parts of the capacity.
     async fn load(self: &Arc<Self>, parts: [f64; 2], criticality: Criticality, time: Duration) -> Outcome {
         let outcome: Arc<Mutex<Outcome>> = Arc::default();
-        let (mut random, mut calls) = (fastrand::Rng::with_seed(7), JoinSet::new());
+        let (mut random, mut calls) = (fastrand::Rng::new(), JoinSet::new());
         let (start, mut next) = (Instant::now(), 0.0);
         loop {
             next -= random.f64().max(1e-12).ln() / (self.rate * (parts[0] + parts[1]));
@@ -104,13 +102,14 @@ fn p99(latencies: &mut [Duration]) -> Duration {
 async fn overloaded_server_serves_what_it_can_in_twice_the_time() {
     for (capacity, work, times) in [(10, 20 * MS, 2.0), (10, 20 * MS, 5.0), (4, 100 * MS, 5.0)] {
         let server = Arc::new(Server::new(capacity, work));
-        server.load([times, 0.0], Criticality::Default, 150 * work).await;
-        // Of 200 calls, p99 would be that of one, and differ by a fifth from run to run.
+        let [(mut unloaded, _), _] = server.load([0.3, 0.0], Criticality::Default, 1000 * work).await;
+        server.load([times, 0.0], Criticality::Default, 100 * work).await;
+        // Of few calls, p99 would be that of one, and differ by a fifth from run to run.
         let [(mut served, _), _] = server.load([times, 0.0], Criticality::Default, 200 * work).await;
         let goodput = served.len() as f64 / (200.0 * capacity as f64);
-        let p99 = p99(&mut served).as_secs_f64() / work.as_secs_f64();
+        let p99 = p99(&mut served).as_secs_f64() / p99(&mut unloaded).as_secs_f64();
         let overview = server.overload.overview();
-        assert!(goodput > 0.9 && p99 < 2.1, "{goodput}, {p99}, {overview:?}");
+        assert!(goodput > 0.9 && p99 < 2.0, "{goodput}, {p99}, {overview:?}");
     }
 }
 
@@ -119,5 +118,5 @@ async fn callers_have_equal_shares_and_modest_ones_lose_little() {
     let server = Arc::new(Server::new(10, 20 * MS));
     server.load([5.0, 0.3], Criticality::Default, 3000 * MS).await;
     let [greedy, modest] = server.load([5.0, 0.3], Criticality::Default, 2000 * MS).await;
-    assert!(modest.0.len() > 6 * modest.1 && greedy.0.len() > 500);
+    assert!(modest.0.len() > 8 * modest.1 && greedy.0.len() > 500, "{}, {}", modest.0.len(), modest.1);
 }

@@ -22,7 +22,7 @@ use crate::observe::collect_streams;
 use crate::observe::metrics::MethodMetrics;
 use crate::observe::overview::Overview;
 use crate::observe::streams::StreamMetrics;
-use crate::overload::admission::OverloadOverview;
+use crate::overload::control::OverloadOverview;
 use crate::service::handler::Response;
 
 /// Observes a running server, hands it connections and calls, and stops it. Cloning is cheap.
