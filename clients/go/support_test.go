@@ -264,7 +264,10 @@ func (s *fakeServer) run(nc net.Conn, script func(*peer)) {
 	if err := json.Unmarshal(data, &p.option); err != nil {
 		s.t.Errorf("an Option: %v", err)
 	}
-	p.write(`{"magic_number":3405691582,"version":1,"codec_type":"application/json"` + s.terms + `}`)
+	s.mu.Lock()
+	terms := s.terms
+	s.mu.Unlock()
+	p.write(`{"magic_number":3405691582,"version":1,"codec_type":"application/json"` + terms + `}`)
 	script(p)
 }
 
