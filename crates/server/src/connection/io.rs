@@ -14,7 +14,8 @@ use tokio_util::io::poll_read_buf;
 
 use super::stats::Traffic;
 use super::timers::Timers;
-use crate::limits::READS_PER_TURN;
+use crate::limits::{Limits, READS_PER_TURN};
+use crate::memory_budget::GUARANTEED_BYTES;
 
 /// The most bytes whose writing begins while more messages wait, unless the first one is larger: what has to go before
 /// responses waits for these.
@@ -44,6 +45,8 @@ pub(super) struct ConnectionIo {
     pub(super) outbox: Outbox,
     /// The bytes that go before those. `None` until there is something, as on most connections.
     front: Option<Box<Front>>,
+    /// The bytes that may wait for the peer without a look at any limit.
+    pub(super) unasked: usize,
     /// `true` if something was written or read since the last flush: what is read may have layers below answer.
     unflushed: bool,
     /// Bytes read since the handshake.
@@ -54,9 +57,19 @@ pub(super) struct ConnectionIo {
 
 impl ConnectionIo {
     /// Creates the buffers of a stream. `input` is what was read behind the client's Option.
-    pub(super) fn new(stream: Stream, input: BytesMut) -> Self {
+    pub(super) fn new(stream: Stream, input: BytesMut, limits: &Limits) -> Self {
+        let unasked = limits.outbox_bytes.min(GUARANTEED_BYTES);
         let inbox = Inbox::with_source(input, BufferPool);
-        Self { stream, inbox, outbox: Outbox::new(), front: None, unflushed: true, received: 0, sent: 0 }
+        Self {
+            stream,
+            inbox,
+            outbox: Outbox::new(),
+            front: None,
+            unasked,
+            unflushed: true,
+            received: 0,
+            sent: 0,
+        }
     }
 
     /// Returns the size of the buffers of both directions, in bytes.

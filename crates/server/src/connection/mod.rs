@@ -95,7 +95,7 @@ impl Connection {
         stats.handshake_done(negotiated.codec.clone(), Arc::clone(&info));
         Self {
             unread: !input.is_empty(),
-            io: ConnectionIo::new(stream, input),
+            io: ConnectionIo::new(stream, input, &server.limits),
             timers,
             stats,
             memory: calls.memory().reserve(),
@@ -253,7 +253,7 @@ impl Connection {
                     match self.dispatcher.dispatch(&mut message, &mut self.io) {
                         Ok(Dispatched::Continue) => {}
                         Ok(Dispatched::Finish) => {
-                            (self.goaway_received, self.phase) = (true, Phase::Finishing)
+                            (self.goaway_received, self.phase) = (true, Phase::Finishing);
                         }
                         Err(error) => return self.fail(&error),
                     }
@@ -380,7 +380,7 @@ impl Connection {
     /// more than is guaranteed to it while its share of the memory is nearly used up. Even refusals would add to that.
     fn is_outbox_full(&self) -> bool {
         let waiting = self.io.waiting();
-        self.is_too_much(waiting) && self.is_too_much(self.items.without(waiting))
+        waiting >= self.io.unasked && self.is_too_much(self.items.without(waiting))
     }
 
     fn is_too_much(&self, waiting: usize) -> bool {
