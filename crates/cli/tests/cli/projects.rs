@@ -106,6 +106,23 @@ fn new_project_passes_its_tests_and_serves_with_tls_and_a_registry() {
 }
 
 #[test]
+fn unit_of_a_new_project_is_valid() {
+    let folder = tempfile::tempdir().unwrap();
+    assert_eq!(new(folder.path(), &["tea"]).code, 0);
+    let unit = folder.path().join("tea/deploy/tea.service");
+    let text = fs::read_to_string(&unit).unwrap();
+    let program = "ExecStart=/usr/local/bin/tea-server --config /etc/tea/config.toml\n";
+    assert!(text.contains(program), "{text}");
+    // A program that is there, since it looks for that as well.
+    fs::write(&unit, text.replace("/usr/local/bin/tea-server", env!("CARGO_BIN_EXE_farcall"))).unwrap();
+    let verified = Command::new("systemd-analyze").arg("verify").arg(&unit).output();
+    match verified {
+        Ok(output) => assert!(output.status.success() && output.stderr.is_empty(), "{output:?}"),
+        Err(error) => eprintln!("not verified, without systemd-analyze: {error}"),
+    }
+}
+
+#[test]
 fn new_refuses_what_it_would_spoil_and_what_cargo_would_refuse() {
     let folder = tempfile::tempdir().unwrap();
     let new = |arguments: &[&str]| new(folder.path(), arguments);
