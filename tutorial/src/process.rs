@@ -1,5 +1,6 @@
 //! The common parts of the shop's processes: arguments, channels, pages, and the graceful stop.
 
+use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -122,5 +123,7 @@ pub async fn run(service: Service, listening: &Listening, peers: &Peers) -> anyh
 /// Writes the log to standard error: `RUST_LOG=farcall=debug` shows more of it.
 pub fn init_log() {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into());
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    // No escape sequences in a file or a journal.
+    log.with_ansi(io::stderr().is_terminal()).init();
 }
