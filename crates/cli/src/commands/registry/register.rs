@@ -67,12 +67,13 @@ pub(super) async fn run(args: RegisterArgs) -> Result<(), Failure> {
             keep(ConsulRegistrar::new(&registry.consul()?).map_err(usage)?, instance).await
         }
         Place::Zookeeper { .. } => {
-            keep(ZookeeperRegistrar::new(&registry.zookeeper()?).map_err(usage)?, instance).await
+            let registrar = ZookeeperRegistrar::new(&registry.zookeeper()?).map_err(usage)?;
+            Box::pin(keep(registrar, instance)).await
         }
         Place::Kubernetes { .. } => Err(Failure::usage("servers do not register in Kubernetes").with_hint(
             "a service has the pods of its selector, or the addresses of an EndpointSlice".to_owned(),
         )),
-        // Boxed, since its requests are large.
+        // Boxed, as the one before, since its requests are large.
         _ => Box::pin(keep(registry.http_registrar()?, instance)).await,
     }
 }
