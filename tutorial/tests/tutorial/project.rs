@@ -91,11 +91,11 @@ fn file_before(line: &str) -> Option<&str> {
 /// A block of code of a chapter.
 #[derive(Debug)]
 pub(crate) struct Block<'a> {
-    /// Its language, such as `rust`.
+    /// The language, such as `rust`.
     pub(crate) language: &'a str,
     /// The last line of text before it.
     pub(crate) before: &'a str,
-    /// Its lines.
+    /// The lines.
     pub(crate) lines: Vec<&'a str>,
 }
 

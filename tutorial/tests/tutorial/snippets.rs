@@ -1,4 +1,4 @@
-//! What the chapters say to type and to copy makes a project that is compiled.
+//! The project that the chapters say to type and to copy: what it consists of, and that it has what it uses.
 
 use std::collections::BTreeSet;
 use std::fs;
