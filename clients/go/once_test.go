@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -174,12 +175,18 @@ func TestACallThatMayBeDoneGoesToNoOtherServer(t *testing.T) {
 
 // busy refuses each request, and says when to try again.
 func busy(code Code, retryAfter string) func(*peer) {
+	return busyCounting(new(atomic.Int32), code, retryAfter)
+}
+
+// busyCounting does the same, and counts the requests.
+func busyCounting(requests *atomic.Int32, code Code, retryAfter string) func(*peer) {
 	return func(p *peer) {
 		for {
 			m, err := p.read()
 			if err != nil || m.Kind != "request" {
 				return
 			}
+			requests.Add(1)
 			p.send("response", m.Seq, "", fmt.Sprintf(`,"error":{"code":%q,"message":"busy","execution":"refused"},"metadata":{"farcall-retry-after-ms":%q}`, code, retryAfter))
 		}
 	}
@@ -200,15 +207,16 @@ func TestAServerIsAskedAgainAfterTheTimeThatItSays(t *testing.T) {
 		{CodeInvalidArgument, "4000", 1, time.Hour},
 		{CodeUnimplemented, "4000", 1, time.Hour},
 	} {
-		server := serve(t, busy(test.code, test.retryAfter))
+		var requests atomic.Int32
+		server := serve(t, busyCounting(&requests, test.code, test.retryAfter))
 		c, pauses := impatient(t, server.address)
 		ctx, cancel := context.WithTimeout(context.Background(), test.limit)
 		err := c.Call(ctx, "A.b", nil, nil)
 		cancel()
 		assertError(t, err, test.code, ExecutionRefused)
 		asked, _ := err.(*Error).RetryAfter()
-		if asked > 0 && len(*pauses) != test.tries-1 {
-			t.Fatal(test, *pauses)
+		if n := int(requests.Load()); n != test.tries || asked > 0 && len(*pauses) != n-1 {
+			t.Fatal(test, n, *pauses)
 		}
 		for _, pause := range *pauses {
 			if pause < asked || pause > asked*5/4 {

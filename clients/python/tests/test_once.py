@@ -10,7 +10,10 @@ from unittest import mock
 from support import SOON, AsyncCase, FakeServer, Peer, echoing, silent
 
 import farcall
-from farcall.retries import RetryBudget
+from farcall.calls import Request
+from farcall.deadline import Deadline
+from farcall.errors import Unavailable
+from farcall.retries import RetryBudget, run
 from farcall.wire import Header, WireError
 
 KEY = "farcall-idempotency-key"
@@ -116,6 +119,25 @@ class OnceTest(AsyncCase):
         for idempotent in (False, True):
             call = client.call("A.pay", idempotent=idempotent)
             await self.assert_fails(call, farcall.Unavailable, "maybe")
+
+    async def test_a_call_that_waits_to_be_sent_again_ends_at_its_deadline(self):
+        unsent = Unavailable("the connection ended", "not_sent")
+        ended = mock.Mock(is_open=False, terms=mock.Mock(once_store=None))
+        pauses = []
+
+        async def connected(deadline: Deadline) -> mock.Mock:
+            if len(pauses) == 2:
+                raise deadline.exceeded("not_sent")
+            return ended
+
+        async def sleep(pause: float) -> None:
+            pauses.append(pause)
+
+        request = Request("A.b", b"", Deadline(5.0), None, 0)
+        with mock.patch("farcall.retries.FIRST_PAUSE", 1e9), mock.patch("farcall.retries.sleep", sleep):
+            with self.assertRaises(farcall.DeadlineExceeded):
+                await run(connected, RetryBudget(), request, mock.AsyncMock(side_effect=unsent))
+        self.assertTrue(all(0 < pause <= 5.0 for pause in pauses), pauses)
 
     async def test_no_call_is_made_more_than_three_times(self):
         client = await self.serving(lost, once_store="s")

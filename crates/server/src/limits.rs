@@ -250,7 +250,7 @@ impl Limits {
     /// what there is no room for, and waits for its peer, is closed. What handlers allocate otherwise
     /// is not counted.
     ///
-    /// 16 KiB are guaranteed to each connection in addition: so that small calls are served although
+    /// 24 KiB are guaranteed to each connection in addition: so that small calls are served although
     /// others hold all the rest.
     pub fn buffered_bytes(mut self, bytes: impl Into<Option<usize>>) -> Self {
         self.buffered_bytes = bytes.into();

@@ -17,9 +17,9 @@ const STEP: usize = 4096;
 /// together hold less than one of them may.
 const MAX_UNCHECKED: usize = 4096;
 /// The bytes that each connection may hold whatever the others do: a read buffer of the smallest size,
-/// and a few small calls with their responses. Together they may exceed the limit in all by this for
+/// and four small calls with their responses. Together they may exceed the limit in all by this for
 /// each connection.
-pub(crate) const GUARANTEED_BYTES: usize = 16 * 1024;
+pub(crate) const GUARANTEED_BYTES: usize = 24 * 1024;
 /// The bytes that the calls of this process and of its HTTP gateway may hold together whatever the
 /// connections do.
 const GUARANTEED_LOCAL_BYTES: usize = 1024 * 1024;

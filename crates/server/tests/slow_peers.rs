@@ -291,7 +291,7 @@ async fn bodies_of_calls_in_flight_count_against_the_buffer_limit() {
 async fn answer_without_buffer_space_is_replaced_by_an_error() {
     let server = serve(Limits::default().buffered_bytes(300_000));
     let (mut client, mut greedy) = (server.connect().await, server.connect().await);
-    let seq = client.request("T.big_later", json!({"n": 20_000})).await;
+    let seq = client.request("T.big_later", json!({"n": 40_000})).await;
     greedy.request("T.big", json!({"n": 390_000})).await;
     let answer = client.response().await;
     assert_eq!(answer.seq(), seq);

@@ -148,7 +148,9 @@ async def run(
             if pause is None:
                 raise told from error.__cause__
         if pause > 0:
-            await sleep(pause)
+            left = request.deadline.left
+            # At its deadline the call ends, whatever it waits for.
+            await sleep(pause if left is None else min(pause, max(left, 0.0)))
 
 
 def asked_pause(error: FarcallError) -> float | None:

@@ -82,6 +82,9 @@ struct Jobs<J> {
 
 /// The time that each job is charged with at least: to hand it over takes about as long.
 const MIN_CHARGE: Duration = Duration::from_micros(10);
+/// The number of peers, and of clients of each, among which one is looked for that no thread serves: those that have had least
+/// time come first, and each job that waits for long looks for one.
+const MAX_SEARCHED: usize = 64;
 /// The number of those without jobs that are remembered at a level in addition to as many as have jobs.
 const MAX_IDLE: usize = 64;
 
@@ -140,9 +143,9 @@ impl<J> FairQueue<J> {
 
     /// Returns the peer and the number of such a client.
     fn unserved(&self, fits: impl Fn(&J) -> bool) -> Option<[u64; 2]> {
-        self.peers.in_order().find_map(|(peer, node)| {
+        self.peers.in_order().take(MAX_SEARCHED).find_map(|(peer, node)| {
             let Content::Nodes(clients) = &node.content else { return None };
-            let mut clients = clients.in_order();
+            let mut clients = clients.in_order().take(MAX_SEARCHED);
             let (client, _) =
                 clients.find(|(_, client)| client.taken == 0 && client.first().is_some_and(&fits))?;
             Some([peer, client])

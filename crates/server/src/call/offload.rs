@@ -73,13 +73,21 @@ struct State {
 /// A job that runs on a thread of the pool.
 struct Running {
     taken: Taken,
-    since: Instant,
-    /// The time for which its thread was busy, when it was last read, and when that was.
-    busy: (Option<Duration>, Instant),
+    began: Reading,
+    /// The last look at whether it waits.
+    seen: Reading,
     thread: Option<ThreadTime>,
     is_express: bool,
     /// `true` if a thread was added for it.
     is_stalled: bool,
+}
+
+/// The time for which a thread had been busy at a moment.
+#[derive(Clone, Copy)]
+struct Reading {
+    at: Instant,
+    /// `None` if it is not known.
+    busy: Option<Duration>,
 }
 
 /// A thread of the pool. It is counted until it is dropped, whatever happens to it.
@@ -215,7 +223,7 @@ impl OffloadPool {
         let mut guard = self.lock();
         let state = &mut *guard;
         let now = self.runtime.now();
-        state.end(worker.number, now);
+        state.end(worker.number, Reading { at: now, busy });
         let next = if worker.is_express {
             state.queue.take_unserved(|job| job.is_short())
         } else if state.threads <= self.max_threads(state, now) {
@@ -232,8 +240,8 @@ impl OffloadPool {
         }
         let running = Running {
             taken,
-            since: now,
-            busy: (busy, now),
+            began: Reading { at: now, busy },
+            seen: Reading { at: now, busy },
             thread: thread.cloned(),
             is_express: worker.is_express,
             is_stalled: false,
@@ -251,7 +259,7 @@ impl OffloadPool {
         (self.cores - usize::from(quick_lately)).max(1) + state.stalled
     }
 
-    /// No user code runs under this lock, so a poisoned one holds a consistent state.
+    /// No code of users runs under this lock but that of an [`OffloadRuntime`], so a poisoned one holds a consistent state.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -259,10 +267,14 @@ impl OffloadPool {
 
 impl State {
     /// Charges the job of a worker that has ended, if it ran one, to its client.
-    fn end(&mut self, worker: u64, now: Instant) {
+    fn end(&mut self, worker: u64, now: Reading) {
         let Some(job) = self.running.remove(&worker) else { return };
-        // A job that was blocked has worked for less time than it took.
-        self.queue.finish(job.taken, (now - job.since).min(STALL_THRESHOLD));
+        let mut took = now.at - job.began.at;
+        if took > STALL_THRESHOLD {
+            // A job that was blocked has worked for less time than it took.
+            took = took.min(job.began.busy_until(now).unwrap_or(STALL_THRESHOLD));
+        }
+        self.queue.finish(job.taken, took);
         self.stalled -= usize::from(job.is_stalled);
     }
 
@@ -270,7 +282,7 @@ impl State {
     fn find_stalled(&mut self, now: Instant) {
         let mut stalled = None;
         for job in self.running.values_mut().filter(|job| !job.is_stalled && !job.is_express) {
-            let is_busy = job.is_busy(now) && now - job.since < BUSY_STALL_THRESHOLD;
+            let is_busy = job.is_busy(now) && now - job.began.at < BUSY_STALL_THRESHOLD;
             if !is_busy {
                 stalled = Some(job);
             }
@@ -293,10 +305,16 @@ impl State {
 impl Running {
     /// Returns `true` if its thread was busy for half of the time since this was last asked.
     fn is_busy(&mut self, now: Instant) -> bool {
-        let busy = self.thread.as_ref().and_then(ThreadTime::busy);
-        let (before, at) = std::mem::replace(&mut self.busy, (busy, now));
-        let Some((before, busy)) = before.zip(busy) else { return false };
-        2 * busy.saturating_sub(before) >= now - at
+        let seen = Reading { at: now, busy: self.thread.as_ref().and_then(ThreadTime::busy) };
+        let before = std::mem::replace(&mut self.seen, seen);
+        before.busy_until(seen).is_some_and(|busy| 2 * busy >= now - before.at)
+    }
+}
+
+impl Reading {
+    /// Returns the time for which the thread was busy between two readings.
+    fn busy_until(self, later: Self) -> Option<Duration> {
+        Some(later.busy?.saturating_sub(self.busy?))
     }
 }
 
@@ -317,7 +335,7 @@ impl Drop for Worker {
     fn drop(&mut self) {
         if self.counted {
             let mut state = self.pool.lock();
-            state.end(self.number, self.pool.runtime.now());
+            state.end(self.number, Reading { at: self.pool.runtime.now(), busy: None });
             state.uncount(self.is_express);
         }
     }

@@ -474,7 +474,7 @@ impl Future for Connection {
             Poll::Ready(ended) => Poll::Ready(ended.unwrap_or_else(End::Io)),
             Poll::Pending => this.poll_timers(cx),
         };
-        this.turn.note_end(this.dispatcher.now);
+        this.turn.note_end(this.dispatcher.now, !this.io.inbox.is_empty());
         if handlers_wait {
             let _: Poll<()> = yield_turn(cx);
         }

@@ -72,10 +72,10 @@ impl Turn {
         self.end.is_some_and(|end| now >= end)
     }
 
-    /// Counts the connection as busy if its turn was over by `now`, or as one that waits.
+    /// Counts the connection as busy if its turn was over by `now` and it has more to do, or as one that waits.
     #[inline]
-    pub(super) fn note_end(&mut self, now: Instant) {
-        let is_busy = self.is_over(now);
+    pub(super) fn note_end(&mut self, now: Instant, has_more: bool) {
+        let is_busy = has_more && self.is_over(now);
         if is_busy != self.is_busy {
             self.set_busy(is_busy);
         }
@@ -118,13 +118,13 @@ mod tests {
             let end = turn.end(now);
             assert_eq!(end - now, length);
             assert!(!turn.is_over(now));
-            turn.note_end(end);
+            turn.note_end(end, true);
         }
         assert_eq!(connections.turn(), MIN_TURN);
         // Half of them have done everything, and the others end.
         for turn in turns.iter_mut().take(100) {
             turn.begin();
-            turn.note_end(now);
+            turn.note_end(now, true);
         }
         drop(turns);
         assert_eq!(connections.turn(), MAX_TURN);
