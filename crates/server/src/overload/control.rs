@@ -38,11 +38,11 @@ pub(super) struct Arrival {
 /// The decision on a call.
 #[derive(Debug)]
 pub(super) enum Decision<T> {
-    /// It starts.
+    /// Starts the call.
     Start,
-    /// It waits until then, and the call that it has pushed out of the queue is refused.
+    /// Has it wait until then, and refuses the call that it has pushed out of the queue.
     Wait { ticket: Ticket, until: Instant, evicted: Option<(T, Refusal)> },
-    /// It is refused.
+    /// Refuses it.
     Refuse(Refusal),
 }
 
@@ -84,9 +84,10 @@ const ASSUMED_LATENCY: Duration = Duration::from_millis(50);
 /// the next one wait.
 const MANY: f64 = 3.0;
 /// The part of the calls that find a place at once which ends overload: with a load of 0.7 of what the server can do it is over one half, at
-/// 1.2 times it under a tenth. The part of the critical calls that are served which shows that they are not too many.
+/// 1.2 times it under a tenth.
 const MANY_AT_ONCE: f64 = 0.35;
-const MOST_SERVED: f64 = 0.75;
+/// The part of the critical calls that are served which shows that they are not too many.
+const ENOUGH_SERVED: f64 = 0.75;
 /// The usual latencies for which a call waits at most: as long as that if there is no overload. In overload, those that are served
 /// take less than twice as long as without load.
 const PATIENT: f64 = 5.0;
@@ -108,7 +109,7 @@ impl<T> AdmissionControl<T> {
             queue: AdmissionQueue::new(),
             running: 0,
             shedding: Shedding::new(MANY_AT_ONCE),
-            shedding_critical: Shedding::new(MOST_SERVED),
+            shedding_critical: Shedding::new(ENOUGH_SERVED),
             refused: RefusedCalls::default(),
         }
     }

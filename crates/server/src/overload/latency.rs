@@ -37,8 +37,8 @@ pub(super) struct MethodLatency {
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct CohortLatency {
     pub(super) calls: f64,
-    /// What they were, and what they would be without load.
     pub(super) actual: f64,
+    /// Their latencies without load.
     pub(super) expected: f64,
 }
 

@@ -1,6 +1,6 @@
 //! [`Shedding`]: whether more calls come than can be served, told from the calls that wait and from those that need not. It has no clock.
 
-/// Begins when so many calls wait that the next one would wait for long, and ends when enough of the calls do well again.
+/// Begins when more calls wait than are served in a short time, and ends when enough of the calls do well again.
 #[derive(Debug)]
 pub(super) struct Shedding {
     /// The part of the last calls that did well.

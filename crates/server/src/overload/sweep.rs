@@ -206,10 +206,10 @@ impl Simulation {
     }
 
     fn give_up(&mut self, id: usize) {
-        if let (Some(control), Some(ticket)) = (&mut self.control, self.calls[id].ticket) {
-            if control.give_up(ticket).is_some() {
-                self.refused(id);
-            }
+        if let (Some(control), Some(ticket)) = (&mut self.control, self.calls[id].ticket)
+            && control.give_up(ticket).is_some()
+        {
+            self.refused(id);
         }
     }
 
@@ -284,7 +284,7 @@ impl Simulation {
     }
 }
 
-/// What one seed showed.
+/// The figures of one seed.
 #[derive(Clone, Copy, Debug, Default)]
 struct Figures {
     goodput: f64,
@@ -427,7 +427,7 @@ fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
-/// What `docs/OVERLOAD.md` promises, for two seeds, or as many as are asked for.
+/// Checks the promises of `docs/OVERLOAD.md`, for two seeds, or as many as are asked for.
 #[test]
 fn overload_is_within_its_bounds() {
     let seeds = variable("FARCALL_OVERLOAD_SEEDS").and_then(|seeds| seeds.parse().ok()).unwrap_or(2);
