@@ -60,7 +60,9 @@ async fn unresolvable_name_is_reported_with_its_cause() {
     let unknown = Slow(MS, Err(io::ErrorKind::NotFound.into()));
     let error = open("tcp@nowhere:7001", &resolving(2 * S, unknown)).await;
     assert_error!(error, Unavailable, NotSent, Resolve, "tcp@nowhere:7001");
-    assert!(error.source().unwrap().downcast_ref::<DialError>().is_some());
+    assert!(error.cause().unwrap().downcast_ref::<DialError>().is_some());
+    // Its text is told already.
+    assert!(error.source().is_none(), "{error}");
 }
 
 #[tokio::test]

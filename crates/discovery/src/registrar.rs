@@ -5,6 +5,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use farcall_protocol::text::untold_cause;
+
 use crate::instance::{Instance, InstanceError};
 
 /// A place where instances are registered: a registry, etcd, or what a user writes.
@@ -123,6 +125,12 @@ impl RegistrarError {
         self
     }
 
+    /// Returns the cause that it was created with, which can be downcast.
+    #[must_use]
+    pub fn cause(&self) -> Option<&(dyn Error + 'static)> {
+        self.source.as_deref().map(|source| source as _)
+    }
+
     /// Returns the kind of the error.
     #[must_use]
     pub const fn kind(&self) -> RegistrarErrorKind {
@@ -137,8 +145,10 @@ impl fmt::Display for RegistrarError {
 }
 
 impl Error for RegistrarError {
+    /// Returns the first of the errors below this one that its text does not tell already; see
+    /// [`RegistrarError::cause`].
     fn source(&self) -> Option<&(dyn Error + 'static)> {
-        self.source.as_deref().map(|source| source as _)
+        untold_cause(&self.message, self.cause())
     }
 }
 

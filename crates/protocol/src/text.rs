@@ -1,7 +1,9 @@
 //! Untrusted text: truncated when it is received, escaped when it is displayed.
 
 use std::any::Any;
+use std::error::Error;
 use std::fmt;
+use std::iter::successors;
 
 /// The largest part of a peer's text that is kept, in bytes.
 pub const MAX_PEER_TEXT: usize = 1024;
@@ -134,6 +136,25 @@ impl fmt::Debug for Excerpt {
 pub fn panic_message(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<&str>().copied();
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("with no message")
+}
+
+/// Returns the first error of a chain of causes whose text is no part of `told`: what [`Error::source`] should return for
+/// an error that displays as `told`, so that a report of the whole chain has each fact once.
+///
+/// ```
+/// use std::io;
+/// use farcall_protocol::text::untold_cause;
+///
+/// let cause = io::Error::other("the bus is off");
+/// assert!(untold_cause("connecting to a: the bus is off", Some(&cause)).is_none());
+/// assert!(untold_cause("connecting to a failed", Some(&cause)).is_some());
+/// ```
+#[must_use]
+pub fn untold_cause<'a>(
+    told: &str,
+    cause: Option<&'a (dyn Error + 'static)>,
+) -> Option<&'a (dyn Error + 'static)> {
+    successors(cause, |&error| error.source()).find(|error| !told.contains(&error.to_string()))
 }
 
 #[cfg(test)]

@@ -88,20 +88,20 @@ pub enum ListenError {
         address: Address,
     },
     /// The host is a name, and has no addresses.
-    #[error("listening at {address}: the name does not resolve: {source}")]
+    #[error("listening at {address}: the name does not resolve: {error}")]
     Resolve {
         /// The address to listen at.
         address: Address,
         /// The resolver's error, or that it did not answer in time.
-        source: io::Error,
+        error: io::Error,
     },
     /// Another process listens there already.
-    #[error("listening at {address}: {source}")]
+    #[error("listening at {address}: {error}")]
     InUse {
         /// The address to listen at.
         address: Address,
         /// The system's error.
-        source: io::Error,
+        error: io::Error,
     },
     /// Something is at the path of a `unix` address that is no socket, and is not replaced.
     #[error("listening at {address}: there is a file that is no socket")]
@@ -110,12 +110,12 @@ pub enum ListenError {
         address: Address,
     },
     /// The system refused.
-    #[error("listening at {address}: {source}")]
+    #[error("listening at {address}: {error}")]
     Bind {
         /// The address to listen at.
         address: Address,
         /// The system's error.
-        source: io::Error,
+        error: io::Error,
     },
 }
 
@@ -132,11 +132,11 @@ impl ListenError {
         }
     }
 
-    fn system(address: &Address, source: io::Error) -> ListenError {
+    fn system(address: &Address, error: io::Error) -> ListenError {
         let address = address.clone();
-        match source.kind() {
-            io::ErrorKind::AddrInUse => ListenError::InUse { address, source },
-            _ => ListenError::Bind { address, source },
+        match error.kind() {
+            io::ErrorKind::AddrInUse => ListenError::InUse { address, error },
+            _ => ListenError::Bind { address, error },
         }
     }
 }
@@ -271,7 +271,7 @@ impl Listener {
             Some(literal) => vec![literal],
             None => resolve(address)
                 .await
-                .map_err(|source| ListenError::Resolve { address: address.clone(), source })?,
+                .map_err(|error| ListenError::Resolve { address: address.clone(), error })?,
         };
         let socket = listen_at_first(&candidates).map_err(|e| ListenError::system(address, e))?;
         let real = socket.local_addr().map_err(|e| ListenError::system(address, e))?;
@@ -281,7 +281,7 @@ impl Listener {
     async fn bind_unix(address: &Address, path: &Path) -> Result<Listener, ListenError> {
         let bound = SocketFile::bind(path, i32::from(BACKLOG)).await;
         let (file, listener) = bound.map_err(|obstacle| match obstacle {
-            Obstacle::InUse(source) => ListenError::InUse { address: address.clone(), source },
+            Obstacle::InUse(error) => ListenError::InUse { address: address.clone(), error },
             Obstacle::NotASocket => ListenError::NotASocket { address: address.clone() },
             Obstacle::Io(error) => ListenError::system(address, error),
         })?;

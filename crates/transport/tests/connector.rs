@@ -83,10 +83,11 @@ async fn connectors_error_is_the_dials_error() {
 }
 
 #[tokio::test]
-async fn io_error_of_a_dial_is_in_its_chain_of_sources() {
+async fn io_error_of_a_dial_is_in_the_chain_of_its_reason() {
     let dialer = Dialer::default().connector(Unreachable);
     let error = dialer.dial(&Address::parse("vm.test:7001").unwrap()).await.unwrap_err();
-    let mut chain = std::iter::successors(Some(&error as &dyn std::error::Error), |error| error.source());
+    let mut chain =
+        std::iter::successors(Some(error.reason() as &dyn std::error::Error), |error| error.source());
     assert!(chain.any(|error| error.downcast_ref::<io::Error>().is_some()));
 }
 

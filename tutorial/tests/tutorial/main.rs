@@ -7,6 +7,7 @@ mod chapters {
     include!(concat!(env!("OUT_DIR"), "/chapters.rs"));
 }
 mod project;
+mod reports;
 mod snippets;
 mod testing;
 mod transcripts;

@@ -280,8 +280,8 @@ impl<E: fmt::Display> fmt::Display for BroadcastError<E> {
 }
 
 impl<E: Error + 'static> Error for BroadcastError<E> {
-    /// Returns the first failure's error.
+    /// Returns the source of the first failure's error, whose text is part of this one's; see [`BroadcastError::first`].
     fn source(&self) -> Option<&(dyn Error + 'static)> {
-        Some(&self.first().error)
+        self.first().error.source()
     }
 }

@@ -110,7 +110,7 @@ impl<E: fmt::Display> fmt::Display for CallError<E> {
 }
 
 impl<E: fmt::Debug + fmt::Display> Error for CallError<E> {
-    /// Returns the source of farcall's error. The method's own need not be an [`Error`]: see
+    /// Returns the source of farcall's error; see [`RpcError::cause`], too. The method's own need not be an [`Error`]: see
     /// [`CallError::application`].
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         self.rpc().and_then(Error::source)

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use farcall_protocol::metadata::RETRY_AFTER_MS;
+use farcall_protocol::text::untold_cause;
 use farcall_protocol::{Code, Codec, DecodeError, EscapedText, Execution, Metadata, Status};
 use farcall_transport::Address;
 use serde::de::DeserializeOwned;
@@ -170,6 +171,13 @@ impl RpcError {
         &self.inner.status.message
     }
 
+    /// Returns the error that this one was made of, such as that of a codec or of a dial, which can be downcast. Its text
+    /// is part of the [`message`](RpcError::message) in most cases, and [`Error::source`] does not tell it again.
+    #[must_use]
+    pub fn cause(&self) -> Option<&(dyn Error + 'static)> {
+        self.inner.source.as_deref().map(|source| source as &(dyn Error + 'static))
+    }
+
     /// Returns the phase in which the call failed.
     #[must_use]
     pub fn phase(&self) -> Phase {
@@ -273,10 +281,17 @@ impl fmt::Debug for RpcError {
 }
 
 impl Error for RpcError {
-    /// Returns the error that this one was made of, such as that of a codec or of a dial. Its text is part of
-    /// [`RpcError::message`].
+    /// Returns the first of the errors below this one that its text does not tell already; see [`RpcError::cause`] for all
+    /// of them.
     fn source(&self) -> Option<&(dyn Error + 'static)> {
-        self.inner.source.as_deref().map(|source| source as &(dyn Error + 'static))
+        // Their texts are in the message, or with the phase and the endpoint before it; neither is escaped.
+        let Inner { status, phase, endpoint, .. } = &*self.inner;
+        let message = &status.message;
+        let told = match endpoint {
+            Some(endpoint) => format!("{} {endpoint}: {message}", phase.text()),
+            None => message.clone(),
+        };
+        untold_cause(&told, self.cause())
     }
 }
 
@@ -298,6 +313,17 @@ mod tests {
             let message = "calling `Stock.take`: no answer within 1 s";
             assert_eq!(status, Status::new(Code::DeadlineExceeded, expected, message));
         }
+    }
+
+    #[test]
+    fn chain_of_an_error_has_each_fact_once() {
+        let endpoint = Address::parse("tcp@10.0.0.3:7001").unwrap();
+        let error = RpcError::not_sent(Code::Unavailable, "the bus\n is off").at(&endpoint);
+        let told = error.clone().with_source(std::io::Error::other("the bus\n is off"));
+        assert!(told.source().is_none(), "{told}");
+        assert_eq!(told.cause().unwrap().to_string(), "the bus\n is off");
+        let untold = error.with_source(std::io::Error::other("the driver is asleep"));
+        assert_eq!(untold.source().unwrap().to_string(), "the driver is asleep");
     }
 
     #[test]

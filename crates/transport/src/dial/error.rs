@@ -1,8 +1,11 @@
 //! The errors of a dial, as texts for display and as variants for programs.
 
+use std::error::Error;
 use std::fmt;
 use std::io;
 use std::time::Duration;
+
+use farcall_protocol::text::untold_cause;
 
 use crate::address::Address;
 #[cfg(feature = "http")]
@@ -18,11 +21,9 @@ use crate::tls::{TlsError, TlsErrorKind};
 ///
 /// The text has all of it in one line, as in `connecting to tcp@10.0.0.3:7001: no answer within
 /// 10 s`. The [`reason`](DialError::reason) alone leaves out the address and the [`hint`](DialError::hint).
-#[derive(Debug, thiserror::Error)]
-#[error("{} {address}: {reason}{}", reason.phase(), Hint(self.hint()))]
+#[derive(Debug)]
 pub struct DialError {
     address: Address,
-    #[source]
     reason: DialErrorKind,
 }
 
@@ -54,6 +55,20 @@ impl DialError {
     /// Returns the reason, owned.
     pub fn into_reason(self) -> DialErrorKind {
         self.reason
+    }
+}
+
+impl fmt::Display for DialError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}: {}{}", self.phase(), self.address, self.reason, Hint(self.hint()))
+    }
+}
+
+impl Error for DialError {
+    /// Returns the first of the errors below this one that its text does not tell already; the
+    /// [`reason`](DialError::reason) has all of them.
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        untold_cause(&self.to_string(), Some(&self.reason))
     }
 }
 
@@ -297,8 +312,8 @@ fn before_timeout(attempts: Option<&Attempts>) -> String {
 }
 
 /// The source is the last failure.
-impl std::error::Error for Attempts {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+impl Error for Attempts {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
         self.failed.last().map(|attempt| &attempt.error as _)
     }
 }
@@ -320,8 +335,6 @@ impl fmt::Display for Attempts {
 
 #[cfg(test)]
 mod tests {
-    use std::error::Error as _;
-
     use super::*;
 
     #[test]
@@ -336,7 +349,8 @@ mod tests {
             &address,
             DialErrorKind::timeout(limit, Attempts::literal([(address.clone(), failed)])),
         );
-        let attempts = error.source().and_then(|reason| reason.source()).unwrap();
+        assert!(error.source().is_none(), "its text tells all: {error}");
+        let attempts = error.reason().source().unwrap();
         let cause = attempts.source().unwrap().downcast_ref::<io::Error>().unwrap();
         assert_eq!(cause.kind(), io::ErrorKind::ConnectionRefused);
         assert!(
