@@ -1,4 +1,4 @@
-//! What a program prints of an error has each fact once, as chapter 1 shows it.
+//! Errors as a program prints them, with each fact once, as in chapter 1.
 
 use farcall::{Channel, Server};
 use tea_shop::prices::{PriceList, Prices, PricesClient};

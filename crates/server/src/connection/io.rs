@@ -152,7 +152,9 @@ impl ConnectionIo {
         loop {
             if !begun.has_remaining() {
                 if !control.has_remaining() && self.outbox.remaining() <= MAX_BEGUN {
+                    // Either may have the buffer of a burst: they are swapped.
                     begun.shrink();
+                    control.shrink();
                     return Poll::Ready(Ok(()));
                 }
                 begun.append(control);

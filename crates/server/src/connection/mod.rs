@@ -183,6 +183,7 @@ impl Connection {
     fn take_output(&mut self, cx: &Context<'_>) {
         if self.items.wait_for_room(self.io.waiting()) {
             // What was written made room for more items.
+            self.write_control();
             self.dispatcher.env.calls.take_responses(&mut self.io.outbox);
             self.write_items();
         }
@@ -235,7 +236,6 @@ impl Connection {
 
     /// The same, as long as the outbox has room, and no more than should wait for one write.
     fn handle_messages(&mut self) {
-        // One message for all, since it is large to be moved.
         let (mut handled, mut message) = (0, Message::default());
         while self.phase.is_serving() {
             if handled == MESSAGES_PER_WRITE || self.is_outbox_full() {
