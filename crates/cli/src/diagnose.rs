@@ -90,8 +90,7 @@ pub(crate) async fn diagnose(address: &Address, tls: Option<TlsClient>) -> Optio
 
 /// Returns what the error of a probe says about the port.
 fn finding(error: &RpcError) -> Finding {
-    if let Some(dial) = std::error::Error::source(error).and_then(|source| source.downcast_ref::<DialError>())
-    {
+    if let Some(dial) = error.cause().and_then(|cause| cause.downcast_ref::<DialError>()) {
         return of_dial(dial);
     }
     let refused = error.phase() == Phase::Handshake && error.code() != Code::Unavailable;
