@@ -246,8 +246,8 @@ async fn errors_of_layers_keep_their_status_or_are_internal() {
     let (builder, _) = intercept(to(), |_| Err(LayerError::Other));
     let error = builder.build().unwrap().call::<()>("A.count", &()).await.unwrap_err();
     assert_eq!((error.code(), error.execution()), (Code::Internal, Execution::NotSent));
-    let source = std::error::Error::source(error.rpc().unwrap()).unwrap();
-    assert!(source.downcast_ref::<LayerError>().is_some());
+    let cause = error.rpc().unwrap().cause().unwrap();
+    assert!(cause.downcast_ref::<LayerError>().is_some());
     assert_eq!(server.calls.load(Ordering::SeqCst), 0);
 }
 

@@ -46,6 +46,7 @@ async fn overview_of_a_single_address_has_one_endpoint() {
     let mut endpoint = json!({
         "address": server.address.to_string(), "zone": null, "weight": 100, "state": "healthy", "since_ms": null,
         "reason": null, "connections": 0, "in_flight": 0, "latency_us": null, "calls": 0, "failures": 0,
+        "reported_load": null,
     });
     assert_eq!(before["endpoints"], json!([endpoint]));
 

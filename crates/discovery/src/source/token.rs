@@ -43,11 +43,17 @@ pub enum TokenFault {
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum TokenError {
     /// The file cannot be read, or what is in it cannot be sent.
-    #[error(transparent)]
-    File(#[from] FileError),
+    #[error("the token file {}: it {}", .0.path().display(), .0.reason())]
+    File(FileError),
     /// The token from the program cannot be sent.
     #[error("the token that was set {0}")]
     Text(#[source] TokenFault),
+}
+
+impl From<FileError> for TokenError {
+    fn from(error: FileError) -> Self {
+        Self::File(error)
+    }
 }
 
 impl Token {
