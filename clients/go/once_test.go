@@ -81,13 +81,18 @@ func TestEachCallHasAKeyThatTheCallerMayChoose(t *testing.T) {
 	}
 }
 
+// restarts takes a request; later connections have another store.
+func restarts(s *fakeServer, p *peer) {
+	p.next("request")
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.terms = `,"once_store":"another"`
+}
+
 func TestAServerThatHasRestartedIsNotAskedAgain(t *testing.T) {
 	var server *fakeServer
 	server = keeping(t, "s", func(p *peer) {
-		p.next("request")
-		server.mu.Lock()
-		server.terms = `,"once_store":"another"`
-		server.mu.Unlock()
+		restarts(server, p)
 	}, func(p *peer) {
 		if m, err := p.read(); err == nil {
 			panic(scriptError{fmt.Sprint("nothing, and not ", m)})
@@ -121,10 +126,7 @@ func TestAServerThatMayHaveForgottenIsNotAskedAgain(t *testing.T) {
 func TestACallThatWasNotBegunGoesToAnyServer(t *testing.T) {
 	var server *fakeServer
 	server = keeping(t, "s", func(p *peer) {
-		p.next("request")
-		server.mu.Lock()
-		server.terms = `,"once_store":"another"`
-		server.mu.Unlock()
+		restarts(server, p)
 		p.send("goaway", 0, "")
 		p.ended()
 	}, (*peer).echo)

@@ -20,9 +20,8 @@ impl LoadReports {
         Self { load, connections: Mutex::default() }
     }
 
-    /// Has the load that is reported over a further connection recorded. If the process at its end may be another one than before,
-    /// what was reported so far is forgotten: without another connection that is open, or if the servers at both ends have different stores
-    /// of keys, which are named at random.
+    /// Records the load that is reported over a further connection. Discards earlier reports if the server may be another process: if no
+    /// other connection is open, or the store of keys, which each process names at random, has another name.
     pub(super) fn follow(&self, connection: &Handle) {
         let mut connections = self.connections.lock().unwrap_or_else(PoisonError::into_inner);
         let connection = connection.state();

@@ -109,6 +109,7 @@ fn server_of_one_at_once(cluster: &Cluster, name: &str) -> SimServer {
         let limits = Limits::default().max_in_flight(1).max_streams(1);
         let limits = limits.max_connection_age(Duration::from_secs(2)).connection_age_grace(None);
         let server = Server::builder().limits(limits);
+        // Both in virtual time, as all of a simulation: longer than three connections last.
         let server = server.method("T.slow", async |(): ()| sleep(Duration::from_secs(10)).await);
         server.stream_out("T.slow_items", async |(): (), mut out: Sender<u64>| {
             let _ = out.send(7).await;
@@ -189,6 +190,7 @@ fn call_that_the_server_may_have_forgotten_is_not_repeated() {
     for (lost_after, is_repeated) in [(100, true), (130, false)] {
         Sim::seed(1).run(async move |cluster| {
             let describe = |_: &_| {
+                // In virtual time: longer than the client takes the server to remember the call, 120 s.
                 let pay = async |(): ()| sleep(Duration::from_secs(200)).await;
                 Server::builder().method("T.pay", pay).once("T.pay")
             };
@@ -197,6 +199,7 @@ fn call_that_the_server_may_have_forgotten_is_not_repeated() {
                 cluster.node("client").channel_builder().to(server.node().address()).build().unwrap();
             let call = channel.call::<()>("T.pay", &()).once().timeout(Duration::from_secs(600));
             let lose = async {
+                // Within that time, or after it.
                 sleep(Duration::from_secs(lost_after)).await;
                 cluster.reset("client", "a");
             };
