@@ -24,7 +24,7 @@ impl Project {
     pub(crate) fn apply(&mut self, name: &str, chapter: &str) {
         for block in blocks(chapter) {
             match block.language {
-                "rust" => match file_before(block.before) {
+                "rust" => match block.file() {
                     Some(file) => drop(self.files.insert(file.to_owned(), block.text())),
                     None => self.excerpts.push((name.to_owned(), block.text())),
                 },
@@ -100,7 +100,12 @@ pub(crate) struct Block<'a> {
 }
 
 impl Block<'_> {
-    fn text(&self) -> String {
+    /// Returns the file that it is, if it is a whole one.
+    pub(crate) fn file(&self) -> Option<&str> {
+        file_before(self.before)
+    }
+
+    pub(crate) fn text(&self) -> String {
         self.lines.join("\n") + "\n"
     }
 }

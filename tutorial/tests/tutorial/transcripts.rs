@@ -1,8 +1,8 @@
 //! The commands of the chapters, in one shell after the other, print what the chapters say.
 //!
 //! The programs are those that the workspace has built, so the commands that build the project are left out. With
-//! `TUTORIAL_FROM_SCRATCH=FOLDER` nothing is: the project is made in that folder, with the ports of the pages, as a reader
-//! does it. That takes minutes, and ports 7001, 7002, 7080 and 7100.
+//! `TUTORIAL_FROM_SCRATCH=FOLDER` nothing is: the project is made in that folder, files and all, with the ports of the pages,
+//! as a reader does it. That takes minutes, and ports 7001, 7002, 7080 and 7100.
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
@@ -17,7 +17,7 @@ use crate::project::{Block, blocks, chapters, package};
 /// The time limit of one command.
 const LIMIT: Duration = Duration::from_secs(120);
 /// The time limit of one command that may build programs.
-const BUILD_LIMIT: Duration = Duration::from_secs(3600);
+const BUILD_LIMIT: Duration = Duration::from_secs(900);
 /// The environment variable with the folder in which the project is made as a reader does it.
 const FROM_SCRATCH: &str = "TUTORIAL_FROM_SCRATCH";
 /// The end of a command's output.
@@ -184,6 +184,11 @@ fn commands_of_the_chapters_print_what_these_say() {
         }
         for block in blocks(&chapter) {
             let begin = Instant::now();
+            if let (Some(folder), Some(file), "rust") = (&from_scratch, block.file(), block.language) {
+                let file = folder.join("tea-shop").join(file);
+                std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+                std::fs::write(file, block.text()).unwrap();
+            }
             commands += shell.follow(&block);
             if from_scratch.is_some() && ["sh", "console"].contains(&block.language) {
                 let took = begin.elapsed().as_secs_f64();
