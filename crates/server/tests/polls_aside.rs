@@ -11,7 +11,7 @@ use std::thread;
 use std::time::Instant;
 
 use farcall_context::{Context, Inherited};
-use farcall_protocol::{Code, Execution};
+use farcall_protocol::{Code, Execution, Seq};
 use farcall_server::{OffloadRuntime, ServerBuilder};
 use serde_json::{Value, json};
 use support::{Count, Nothing, Raw, Running, Stage, builder, millis, none, secs, serve_with, stage};
@@ -247,8 +247,7 @@ async fn cancelled_call_is_answered_after_its_poll_ends() {
     let seq = client.request("T.burn", burning(AND_HANG)).await;
     fire.until_burning().await;
     client.cancel(seq).await;
-    // It follows the cancel on the same connection.
-    client.call("T.echo", json!({"text": "read"})).await.value();
+    client.until_read().await;
     assert_eq!((fire.alive(), server.handle.in_flight()), (1, 1));
     fire.put_out();
     let answer = client.response().await;
@@ -266,7 +265,7 @@ async fn result_of_a_running_poll_wins_over_the_cancel() {
     let seq = client.request("T.burn", burning(UNTIL_PUT_OUT)).await;
     fire.until_burning().await;
     client.cancel(seq).await;
-    client.call("T.echo", json!({"text": "read"})).await.value();
+    client.until_read().await;
     fire.put_out();
     client.response().await.value();
 }
@@ -370,11 +369,11 @@ async fn stopping_server_waits_for_offloaded_and_queued_polls() {
     let (mut server, fire) = with_burn(stage());
     let mut client = connect(&server).await;
     let many = cores() + 2;
+    let mut last = Seq(0);
     for _ in 0..many {
-        client.request("T.burn", burning(UNTIL_PUT_OUT)).await;
+        last = client.request("T.burn", burning(UNTIL_PUT_OUT)).await;
     }
-    let last = client.request("T.echo", json!({"text": "all was read"})).await;
-    client.response().await.value();
+    client.until_read().await;
     fire.until_burning().await;
     server.handle.stop();
     client.assert_goaway(last.0, Code::Unavailable).await;
@@ -437,11 +436,10 @@ async fn client_with_many_slow_calls_does_not_hold_up_another() {
     for _ in 0..100 {
         greedy.request("T.log", none()).await;
     }
-    greedy.request("T.echo", json!({"text": "all was read"})).await;
-    greedy.response().await.value();
+    greedy.until_read().await;
     order.lock().unwrap().clear();
     let mine = other.request("T.log", none()).await;
-    other.call("T.echo", json!({"text": "read, too"})).await.value();
+    other.until_read().await;
     fire.put_out();
     assert_eq!(other.response().await.seq(), mine);
     // The same method, and behind a hundred of its calls: it is one of the next.

@@ -195,6 +195,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Raw<S> {
         error.message
     }
 
+    /// Returns when the server has read all that was sent, as its answer to a ping shows: a call would wait for a thread if
+    /// its method had looked slow. No other message may be due.
+    pub async fn until_read(&mut self) {
+        let ping = Seq(u64::MAX);
+        self.send(&HeaderRef::new(Kind::Ping, ping), Bytes::new()).await;
+        let header = self.recv().await.header;
+        assert_eq!((header.kind, header.seq), (Kind::Pong, ping), "{header:?}");
+    }
+
     /// Asserts that the server closes its half without a further message.
     pub async fn assert_closed(&mut self) {
         let next = timeout(LONG, self.next()).await.expect("an end");
