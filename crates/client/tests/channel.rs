@@ -9,8 +9,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use farcall_client::{BuildError, Channel, ConnectionOptions, Phase};
-use farcall_protocol::{Code, Execution, Kind, Seq};
+use farcall_client::{BuildError, Channel, ConnectionOptions, Phase, RetryBudget, RetryPolicy};
+use farcall_protocol::{Code, Execution, HeaderRef, Kind, Seq, Status};
 use farcall_transport::{Dialer, Resolve, Resolving};
 use support::{Listener, MS, S, pass, rpc, settle};
 use tokio::time::{Duration, Instant};
@@ -217,24 +217,80 @@ async fn calls_above_a_goaway_move_to_a_new_connection() {
     assert_eq!(old.next().await, None);
 }
 
+/// Returns the attempt that a request says it is.
+fn attempt_of(request: &farcall_protocol::Message) -> Option<String> {
+    Some(request.header.metadata.as_ref()?.get("farcall-attempt")?.to_owned())
+}
+
+/// Says goaway to the request that comes next, and begins nothing. Returns the attempt that it says it is.
+async fn leave(peer: &mut support::Peer<tokio::net::TcpStream>) -> Option<String> {
+    let request = peer.request().await;
+    // Longer than a connection must last for the next dial to be immediate, and than a pause before an attempt.
+    pass(2 * S).await;
+    peer.goaway(Seq(0), "draining").await;
+    peer.expect(Kind::Goaway).await;
+    pass(2 * S).await;
+    attempt_of(&request)
+}
+
 #[tokio::test]
 async fn call_is_tried_at_most_three_times() {
+    let (channel, listener) = channel().await;
+    let call = tokio::spawn(channel.call::<i32>("A.a", &()).idempotent().into_future());
+    for attempt in 1..=3 {
+        let mut peer = listener.accept().await;
+        let request = peer.request().await;
+        assert_eq!(attempt_of(&request), (attempt > 1).then(|| attempt.to_string()));
+        // Longer than a connection must last for the next dial to be immediate.
+        pass(2 * S).await;
+    }
+    let error = rpc(call.await.unwrap());
+    assert_error!(error, Unavailable, Maybe, Wait, listener.address);
+    assert_eq!(error.attempts(), 3);
+}
+
+#[tokio::test]
+async fn goaways_that_refuse_a_call_are_no_attempts_of_it_and_cost_no_budget() {
+    let listener = Listener::bind().await;
+    let channel = Channel::builder().to(&*listener.address).retry_budget(RetryBudget::new(0.0, 0.0));
+    let channel = channel.retry(RetryPolicy::fail_over().max_attempts(1)).build().unwrap();
+    let call = tokio::spawn(channel.call::<i32>("A.a", &()).into_future());
+    for attempt in 1..=6 {
+        let mut peer = listener.accept().await;
+        assert_eq!(leave(&mut peer).await, (attempt > 1).then(|| attempt.to_string()));
+    }
+    let mut peer = listener.accept().await;
+    let seq = peer.request().await.header.seq;
+    peer.answer(seq, &1).await;
+    assert_eq!(call.await.unwrap().unwrap(), 1);
+    // A call that is not to be tried again is not.
+    let call = tokio::spawn(channel.call::<i32>("A.a", &()).retry(RetryPolicy::fail_fast()).into_future());
+    leave(&mut peer).await;
+    assert_error!(rpc(call.await.unwrap()), Unavailable, Refused, Wait, listener.address);
+}
+
+#[tokio::test]
+async fn refusals_for_load_are_attempts_whatever_goaways_come_between() {
     let (channel, listener) = channel().await;
     let call = tokio::spawn(channel.call::<i32>("A.a", &()).into_future());
     for attempt in 1..=3 {
         let mut peer = listener.accept().await;
-        let request = peer.request().await;
-        let mark =
-            request.header.metadata.and_then(|metadata| Some(metadata.get("farcall-attempt")?.to_owned()));
-        assert_eq!(mark, (attempt > 1).then(|| attempt.to_string()));
-        // Longer than a connection must last for the next dial to be immediate.
-        pass(2 * S).await;
-        peer.goaway(Seq(0), "draining").await;
-        peer.expect(Kind::Goaway).await;
+        let seq = peer.request().await.header.seq;
+        let status = Status::refused(Code::ResourceExhausted, "too many calls");
+        let again = support::metadata(&[("farcall-retry-after-ms", "10")]);
+        let response = HeaderRef::new(Kind::Response, seq);
+        peer.send(
+            &HeaderRef { error: Some(&status), metadata: Some(&again), ..response },
+            bytes::Bytes::new(),
+        )
+        .await;
+        if attempt < 3 {
+            leave(&mut peer).await;
+        }
     }
     let error = rpc(call.await.unwrap());
-    assert_error!(error, Unavailable, Refused, Wait, listener.address);
-    assert_eq!(error.attempts(), 3);
+    assert_error!(error, ResourceExhausted, Refused, Answer, listener.address);
+    assert_eq!(error.attempts(), 5);
 }
 
 #[tokio::test]

@@ -390,15 +390,17 @@ async fn several_tries() {
     let listener = Listener::bind().await;
     let channel = Channel::to(&*listener.address).unwrap();
     let call = tokio::spawn(channel.call::<i32>("A.a", &()).into_future());
-    for _ in 0..3 {
+    // Twenty of them count as no attempts.
+    for _ in 0..23 {
         let mut peer = listener.accept().await;
         peer.request().await;
-        // Longer than a connection must last for the next dial to be immediate.
+        // Longer than a connection must last for the next dial to be immediate, and than a pause before an attempt.
         pass(2 * S).await;
         peer.goaway(farcall_protocol::Seq(0), "draining").await;
         peer.expect(Kind::Goaway).await;
+        pass(2 * S).await;
     }
-    let expected = "waiting for ADDRESS: it said goaway: draining (unavailable, refused), after 3 attempts";
+    let expected = "waiting for ADDRESS: it said goaway: draining (unavailable, refused), after 23 attempts";
     assert_texts(&listener.address, &[rpc(call.await.unwrap())], &[expected]);
 }
 

@@ -13,11 +13,11 @@ use tokio::task::coop::consume_budget;
 use super::attempt_report::AttemptReason;
 use super::channel_core::{ChannelCore, Targets};
 use super::endpoint_choice::EndpointChoice;
+use super::goaways::Goaways;
 use super::in_flight_call::InFlightCall;
 use super::request::Request;
 use super::retry::{
-    RetryScope, counts_as_attempt, is_bound_to_its_server, is_unreachable, leaves_to_other, most_informative,
-    retry_scope,
+    RetryScope, is_bound_to_its_server, is_unreachable, leaves_to_other, most_informative, retry_scope,
 };
 use super::retry_policy::RetryMode;
 use super::span::{record_attempt, retrying};
@@ -34,6 +34,7 @@ use crate::error::attempt_log::AttemptLog;
 pub(super) struct Attempts {
     /// Failed attempts that count towards the policy's limit.
     counted: u32,
+    goaways: Goaways,
     /// All failed attempts.
     log: AttemptLog,
     endpoint: EndpointChoice,
@@ -45,8 +46,8 @@ pub(super) struct Attempts {
 
 /// The longest pause before the second attempt. It doubles with each further one up to [`MAX_PAUSE`]; the pause is
 /// a random part of it.
-const FIRST_PAUSE: Duration = Duration::from_millis(20);
-const MAX_PAUSE: Duration = Duration::from_secs(1);
+pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(20);
+pub(super) const MAX_PAUSE: Duration = Duration::from_secs(1);
 /// The longest time after which a server may ask for another attempt and gets one.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(30);
 /// The interval in which a call that waits for an endpoint checks without being notified.
@@ -80,6 +81,7 @@ impl Attempts {
     fn with(endpoint: EndpointChoice) -> Self {
         Self {
             counted: 0,
+            goaways: Goaways::default(),
             log: AttemptLog::default(),
             endpoint,
             backoff: Backoff::new(FIRST_PAUSE, MAX_PAUSE),
@@ -152,12 +154,13 @@ impl Attempts {
             // What has reached the caller cannot be taken back.
             return Err(error.with_attempts(std::mem::take(&mut self.log)));
         }
-        self.counted += u32::from(counts_as_attempt(&error));
+        let is_free = self.is_free(&error);
+        self.counted += u32::from(!is_free);
         request.failed(&error);
         if is_bound_to_its_server(&error, request.idempotence()) {
             self.endpoint.bind_to_last();
         }
-        let pause = self.pause(&error, request, core);
+        let pause = self.pause(&error, is_free, request, core);
         let waits =
             pause.is_none() && is_unreachable(&error) && core.waits_for_ready(request) && !core.is_hopeless();
         let error = most_informative(self.last_error.take(), error);
@@ -194,8 +197,21 @@ impl Attempts {
         timeout_at(deadline.at, due).await.is_ok()
     }
 
+    /// Returns `true` if an attempt that failed with this error cost no server more than to read it: it was not sent, or it
+    /// was refused by a goaway. Such attempts are not limited by the policy, and take nothing from the budget: otherwise a
+    /// call would fail once that many connections have reached their largest age under it, though its server is up.
+    fn is_free(&mut self, error: &RpcError) -> bool {
+        error.execution() == Execution::NotSent || self.goaways.forgive(error)
+    }
+
     /// Returns the pause before the next attempt; `None` if there is none.
-    fn pause(&mut self, error: &RpcError, request: &Request, core: &ChannelCore) -> Option<Duration> {
+    fn pause(
+        &mut self,
+        error: &RpcError,
+        is_free: bool,
+        request: &Request,
+        core: &ChannelCore,
+    ) -> Option<Duration> {
         let scope = retry_scope(error, request.idempotence())?;
         let policy = core.retry_policy(request);
         if policy.mode == RetryMode::FailFast
@@ -204,7 +220,6 @@ impl Attempts {
         {
             return None;
         }
-        // A request that was not sent costs the servers nothing, and says nothing about the next attempt.
         let not_sent = error.execution() == Execution::NotSent;
         let same_endpoint = policy.mode == RetryMode::SameEndpoint || self.endpoint.is_bound();
         let other_possible = !same_endpoint && self.endpoint.has_others(core);
@@ -222,11 +237,11 @@ impl Attempts {
         }
         // Connections that end again and again before they take the request do cost them something.
         let at_once =
-            not_sent && (scope == RetryScope::OtherEndpoint || self.log.attempts() <= policy.max_attempts);
+            is_free && (scope == RetryScope::OtherEndpoint || self.log.attempts() <= policy.max_attempts);
         let pause = if at_once { Duration::ZERO } else { self.backoff.next_pause() };
         let pause = asked.map_or(pause, |asked| pause.max(asked.mul_f64(1.0 + fastrand::f64() / 4.0)));
         // Only an attempt that is made is withdrawn from the budget.
-        let possible = !request.is_over_after(pause) && (not_sent || core.budget.withdraw());
+        let possible = !request.is_over_after(pause) && (is_free || core.budget.withdraw());
         if possible && asked.is_some() {
             // All were tried, and one of them is to be tried again.
             self.endpoint.forget();

@@ -5,15 +5,18 @@ use std::fmt;
 use std::future::IntoFuture;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
-use farcall_runtime::time::timeout_at;
+use farcall_discovery::Backoff;
+use farcall_runtime::time::{sleep, timeout_at};
 use farcall_transport::Address;
 use futures::StreamExt as _;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 
-use super::attempts::Attempts;
+use super::attempts::{Attempts, FIRST_PAUSE, MAX_PAUSE};
 use super::channel_core::{ChannelCore, Targets};
+use super::goaways::Goaways;
 use super::request::{BroadcastTarget, Request};
 use super::response_future::through_layers;
 use super::sending::{call_backend, no_connection_to};
@@ -23,7 +26,8 @@ use crate::endpoints::backend::Backend;
 use crate::error::{CallError, RpcError};
 
 /// A call of all endpoints at once: of all that are known and not drained, including those that
-/// get no other calls at the moment because they failed, or are outside of a [`Subset`](farcall_discovery::Subset). Each is tried once, whatever the retry policy is, and the call
+/// get no other calls at the moment because they failed, or are outside of a [`Subset`](farcall_discovery::Subset). Each is tried once, whatever the retry policy is, but
+/// for connections that end before the call has begun there, such as by their largest age. The call
 /// is carried out at every one of them, whether or not it is idempotent.
 ///
 /// Awaited, all must succeed: the first error cancels the rest and is returned with its endpoint.
@@ -85,6 +89,9 @@ pub struct EndpointFailure<E> {
     /// The error of the call.
     pub error: CallError<E>,
 }
+
+/// The number of goaways after which a call is made again with a pause.
+const AT_ONCE: u32 = 3;
 
 /// The outcomes, in the order in which they come.
 type Outcomes<T, E> = FuturesUnordered<BoxFuture<'static, EndpointReply<Result<T, CallError<E>>>>>;
@@ -208,22 +215,44 @@ async fn call_one(
     through_layers(&**layers, request).await
 }
 
-/// Calls one endpoint once.
+/// Calls one endpoint once: again only if a goaway has refused the call, over the next connection.
 pub(super) async fn call_target(
     request: &Request,
     core: &ChannelCore,
     target: &BroadcastTarget,
 ) -> Result<Response, RpcError> {
-    match target {
-        BroadcastTarget::Only => {
-            let outcome = Attempts::default().once(request, core).await;
-            outcome.inspect_err(|error| core.count_failure(error))
+    let (mut goaways, mut backoff) = (Goaways::default(), Backoff::new(FIRST_PAUSE, MAX_PAUSE));
+    let mut error = match send_to(request, core, target).await {
+        Err(error) if goaways.forgive(&error) => error,
+        outcome => return outcome,
+    };
+    let mut request = request.clone();
+    loop {
+        let pause = if goaways.count() <= AT_ONCE { Duration::ZERO } else { backoff.next_pause() };
+        if request.is_over_after(pause) {
+            return Err(error);
         }
-        BroadcastTarget::Backend(backend) => {
-            let outcome = call_backend(request, backend).await;
-            outcome.inspect_err(|error| core.count_failure(error))
-        }
+        sleep(pause).await;
+        core.totals().count_retry();
+        request.set_attempt(goaways.count() + 1);
+        error = match send_to(&request, core, target).await {
+            Err(error) if goaways.forgive(&error) => error,
+            outcome => return outcome,
+        };
     }
+}
+
+/// Sends the request to one endpoint.
+async fn send_to(
+    request: &Request,
+    core: &ChannelCore,
+    target: &BroadcastTarget,
+) -> Result<Response, RpcError> {
+    let outcome = match target {
+        BroadcastTarget::Only => Attempts::default().once(request, core).await,
+        BroadcastTarget::Backend(backend) => call_backend(request, backend).await,
+    };
+    outcome.inspect_err(|error| core.count_failure(error))
 }
 
 impl<T: Send + 'static, E: Send + 'static> IntoFuture for Broadcast<T, E> {

@@ -33,6 +33,7 @@ mod attempts;
 pub(crate) mod broadcast;
 pub(crate) mod channel_core;
 mod endpoint_choice;
+mod goaways;
 mod in_flight_call;
 mod inherited_metadata;
 pub(crate) mod interceptor;

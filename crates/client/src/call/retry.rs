@@ -55,12 +55,10 @@ pub(super) fn retry_scope(error: &RpcError, idempotence: Idempotence) -> Option<
     }
 }
 
-/// Returns `true` if an attempt that failed with this error may have reached a server: those are limited by
-/// [`RetryPolicy::max_attempts`](super::retry_policy::RetryPolicy::max_attempts). An attempt that was not sent is not
-/// one of them, however far it came: a call that waits for its turn on a connection would fail once that many
-/// connections have reached their largest age.
-pub(super) fn counts_as_attempt(error: &RpcError) -> bool {
-    error.execution() != Execution::NotSent
+/// Returns `true` if the connection that the request was sent over ended before the call began: its server drains, or the
+/// connection has reached its largest age. A server that refuses a call for its load answers it.
+pub(super) fn is_refused_by_goaway(error: &RpcError) -> bool {
+    (error.execution(), error.phase()) == (Execution::Refused, Phase::Wait)
 }
 
 /// Returns `true` if a hedged request that failed with this error leaves the outcome to the other one: that may succeed,

@@ -10,7 +10,7 @@ use farcall_runtime::time::Instant;
 /// floor if that is more, counted over some ten seconds. Once it is spent, calls fail with the error of their last
 /// attempt, so that retries do not add load to a cluster that is overloaded.
 ///
-/// Retries of requests that were not sent cost the servers nothing, and are not counted.
+/// Retries of requests that were not sent, or that a goaway has refused, cost the servers nothing, and are not counted.
 ///
 /// ```
 /// use farcall_client::{Channel, RetryBudget};

@@ -82,7 +82,9 @@ impl RetryPolicy {
     /// a cluster in trouble gets more load, within the retry budget; too few, and calls fail that
     /// another server would have answered. Attempts of which nothing was sent do not count: endpoints that cannot be
     /// connected to are tried once each, and a call whose connection ends while it waits for a place or for its
-    /// request to be written is made over the next one. There are a thousand attempts in all at most.
+    /// request to be written is made over the next one. Neither do the first 20 that a goaway has refused, since the server
+    /// drains, or the connection has reached its largest age; one that a server refuses for its load does. There are a
+    /// thousand attempts in all at most.
     pub const fn max_attempts(mut self, attempts: u32) -> Self {
         self.max_attempts = if attempts == 0 { 1 } else { attempts };
         self

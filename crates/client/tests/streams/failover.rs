@@ -1,12 +1,14 @@
 //! Other endpoints, before the first item.
 
+use bytes::Bytes;
 use farcall_client::{Channel, RetryPolicy};
 use farcall_discovery::RoundRobin;
-use farcall_protocol::{Code, Execution, Kind};
+use farcall_protocol::{Code, Execution, HeaderRef, Kind, Status};
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 
-use crate::peer::terms;
-use crate::support::{Listener, MS, Peer, S, settle};
+use crate::peer::{channel, terms};
+use crate::support::{Listener, MS, Peer, S, metadata, settle};
 
 /// Two servers, and a channel that calls them in turn.
 pub(crate) struct Pair {
@@ -53,6 +55,27 @@ async fn stream_that_was_refused_is_opened_elsewhere() {
     assert_eq!(numbers.next().await.unwrap().unwrap(), 1);
     assert_eq!(numbers.finish().await.unwrap(), 1);
     serving.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn refused_stream_is_made_again_when_the_server_asks_for_it() {
+    let (channel, mut peer) = channel().await;
+    let mut upload = channel.call::<u64>("Feed.sum", &()).send_items::<u64>().await.unwrap();
+    let seq = peer.streaming().await;
+    upload.send(1).await.unwrap();
+    assert_eq!(peer.take::<u64>().await.0, 1);
+    let refused_at = Instant::now();
+    let status = Status::refused(Code::ResourceExhausted, "too many streams");
+    let again = metadata(&[("farcall-retry-after-ms", "300")]);
+    let response = HeaderRef::new(Kind::Response, seq);
+    peer.send(&HeaderRef { error: Some(&status), metadata: Some(&again), ..response }, Bytes::new()).await;
+    let request = peer.request().await;
+    assert_eq!(request.header.metadata.unwrap().get("farcall-attempt"), Some("2"));
+    let waited = refused_at.elapsed();
+    assert!((300 * MS..=376 * MS).contains(&waited), "{waited:?}");
+    assert_eq!(peer.take::<u64>().await.0, 1);
+    peer.answer(request.header.seq, &1).await;
+    assert_eq!(upload.finish().await.unwrap(), 1);
 }
 
 #[tokio::test]
