@@ -122,17 +122,6 @@ class CloseTest(AsyncCase):
         self.assertIn("draining", error.message)
         self.assertEqual(server.connections, 1)
 
-    async def test_refused_call_fails_after_three_connections(self):
-        async def script(peer: Peer) -> None:
-            await peer.next()
-            peer.send(Header("goaway", 0))
-
-        server = await FakeServer.start(self, script)
-        client = await self.connect(server.address)
-        with mock.patch("farcall.backoff.MIN_HEALTHY_UPTIME", 0.0):
-            await self.assert_fails(client.call("A.b"), farcall.Unavailable, "refused")
-        self.assertEqual(server.connections, 3)
-
     async def test_server_that_says_goaway_at_once_is_left_alone(self):
         async def script(peer: Peer) -> None:
             request, _ = await peer.next()

@@ -1,4 +1,4 @@
-"""Tests of calls that are carried out once, and of those that a server asks to make again later."""
+"""Tests of calls that are carried out once, and of those that wait for their turn."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import unittest
 from typing import Any
 from unittest import mock
 
-from support import SOON, AsyncCase, FakeServer, Peer, echoing, silent
+from support import AsyncCase, FakeServer, Peer, echoing, silent
 
 import farcall
 from farcall.calls import Request
 from farcall.deadline import Deadline
 from farcall.errors import Unavailable
-from farcall.retries import RetryBudget, run
-from farcall.wire import Header, WireError
+from farcall.retries import Attempts, RetryBudget
+from farcall.wire import Header
 
 KEY = "farcall-idempotency-key"
 
@@ -22,17 +22,6 @@ KEY = "farcall-idempotency-key"
 async def lost(peer: Peer) -> None:
     """Takes a request, and breaks the connection."""
     await peer.next()
-
-
-def refusing(retry_after_ms: str, code: str = "resource_exhausted") -> Any:
-    async def script(peer: Peer) -> None:
-        while True:
-            header, _ = await peer.next()
-            error = WireError(code, "on purpose", "refused")
-            metadata = {"farcall-retry-after-ms": retry_after_ms}
-            peer.send(Header("response", header.seq, error=error, metadata=metadata))
-
-    return script
 
 
 class OnceTest(AsyncCase):
@@ -136,7 +125,7 @@ class OnceTest(AsyncCase):
         request = Request("A.b", b"", Deadline(5.0), None, 0)
         with mock.patch("farcall.retries.FIRST_PAUSE", 1e9), mock.patch("farcall.retries.sleep", sleep):
             with self.assertRaises(farcall.DeadlineExceeded):
-                await run(connected, RetryBudget(), request, mock.AsyncMock(side_effect=unsent))
+                await Attempts(request, RetryBudget(), connected).run(mock.AsyncMock(side_effect=unsent))
         self.assertTrue(all(0 < pause <= 5.0 for pause in pauses), pauses)
 
     async def test_no_call_is_made_more_than_three_times(self):
@@ -144,78 +133,6 @@ class OnceTest(AsyncCase):
         with mock.patch("farcall.backoff.MIN_HEALTHY_UPTIME", 0.0):
             await self.assert_fails(client.call("A.pay", once=True), farcall.Unavailable, "maybe")
         self.assertEqual(self.server.connections, 3)
-
-
-class RetryAfterTest(AsyncCase):
-    async def refused(self, retry_after_ms: str, code: str = "resource_exhausted") -> list[float]:
-        """Returns the pauses of a call that is always refused."""
-        server = await FakeServer.start(self, refusing(retry_after_ms, code))
-        client = await self.connect(server.address)
-        pauses: list[float] = []
-
-        async def sleep(pause: float) -> None:
-            pauses.append(pause)
-
-        with mock.patch("farcall.retries.sleep", sleep):
-            kind = farcall.errors.BY_CODE[code]
-            await self.assert_fails(client.call("A.b", timeout=20), kind, "refused")
-        return pauses
-
-    async def test_a_server_is_asked_again_after_the_time_that_it_says(self):
-        pauses = await self.refused("4000")
-        self.assertEqual(len(pauses), 2)
-        for pause in pauses:
-            self.assertTrue(4.0 <= pause <= 5.0, pause)
-
-    async def test_a_server_that_asks_for_too_much_is_not_waited_for(self):
-        self.assertEqual(await self.refused("30001"), [])  # over the largest
-        self.assertEqual(await self.refused("20001"), [])  # over the timeout of the call
-        self.assertEqual(await self.refused("soon"), [])
-
-    async def test_what_would_be_refused_again_is_not_made_again(self):
-        self.assertEqual(await self.refused("4000", "invalid_argument"), [])
-        self.assertEqual(await self.refused("4000", "unimplemented"), [])
-
-    async def test_a_call_that_is_asked_again_is_answered(self):
-        async def busy(peer: Peer) -> None:
-            header, _ = await peer.next()
-            error = WireError("resource_exhausted", "busy", "refused")
-            again = {"farcall-retry-after-ms": "1"}
-            peer.send(Header("response", header.seq, error=error, metadata=again))
-            await echoing(peer)
-
-        server = await FakeServer.start(self, busy)
-        client = await self.connect(server.address)
-        self.assertEqual(await asyncio.wait_for(client.call("A.b", n=1), SOON), {"n": 1})
-
-    async def test_tries_stay_within_the_budget_of_the_client(self):
-        server = await FakeServer.start(self, refusing("0"))
-        client = await self.connect(server.address)
-        with mock.patch("farcall.retries.FLOOR", 0.5):
-            calls = (client.call("A.b") for _ in range(20))
-            await asyncio.gather(*calls, return_exceptions=True)
-            left = client._budget.withdraw()
-        self.assertFalse(left)
-
-    async def test_a_budget_is_a_share_of_the_calls_or_a_floor(self):
-        clock = [0.0]
-        budget = RetryBudget(lambda: clock[0])
-
-        def spend() -> int:
-            spent = 0
-            while budget.withdraw():
-                spent += 1
-            return spent
-
-        self.assertEqual(spend(), 100)
-        clock[0] += 1.0
-        self.assertEqual(spend(), 10)
-        clock[0] += 3600.0
-        self.assertEqual(spend(), 100)
-        for _ in range(360_000):
-            budget.deposit()
-        clock[0] += 10.0
-        self.assertEqual(spend(), 72_000)
 
 
 class WaitingTest(AsyncCase):

@@ -340,19 +340,6 @@ class AgainTest(StreamCase):
         await self.assert_fails(upload.finish(), farcall.Unavailable, "refused")
         self.assertEqual(self.server.connections, 1)
 
-    async def test_a_stream_is_refused_after_three_servers(self):
-        async def leaving(peer: Peer) -> None:
-            await peer.next()
-            peer.send(Header("goaway", 0))
-            await silent(peer)
-
-        client = await self.serving(leaving)
-        with unittest.mock.patch("farcall.backoff.MIN_HEALTHY_UPTIME", 0.0):
-            await self.assert_fails(
-                client.stream("A.b").__anext__(), farcall.Unavailable, "refused"
-            )
-        self.assertEqual(self.server.connections, 3)
-
 
 if __name__ == "__main__":
     unittest.main()

@@ -52,6 +52,14 @@ class Answer(NamedTuple):
 Outcome = Union[Answer, FarcallError]
 
 
+def failure_of(outcome: Outcome) -> FarcallError | None:
+    """Returns the error of an outcome, without its details; None if the call succeeded."""
+    if isinstance(outcome, FarcallError):
+        return outcome
+    error = outcome.header.error
+    return None if error is None else error.raised(None, outcome.header.metadata)
+
+
 def result_of(codec: Codec, answer: Answer) -> Any:
     """Returns the result of a response, or raises its error."""
     header, body = answer

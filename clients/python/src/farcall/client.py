@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import copy
-from collections.abc import Awaitable, Generator, Mapping, Sequence
-from typing import Any, Callable, NoReturn, TypeVar, Union, cast
+from collections.abc import Generator, Mapping, Sequence
+from typing import Any, Callable, NoReturn, Union, cast
 
 from .address import Address
 from .backoff import Backoff
@@ -19,7 +19,7 @@ from .errors import FarcallError, InvalidArgument, ResourceExhausted, Unavailabl
 from .handshake import Terms
 from .reserved import Health, MethodStats, ServiceDescription
 from .resume import Resume
-from .retries import RetryBudget, run
+from .retries import Attempts, RetryBudget
 from .service import Service
 from .settings import (
     CLIENT_DEFAULT,
@@ -34,8 +34,6 @@ from .streaming import StreamLimits
 from .tls import Tls
 from .windows import CLIENT_MAX_STREAM_GROWTH, CLIENT_MAX_STREAM_WINDOW, CLIENT_STREAM_WINDOW
 from .wire import DEFAULT_MAX_FRAME_BYTES, FLAG_IDEMPOTENT
-
-T = TypeVar("T")
 
 #: The arguments of a method, by name or in order.
 Args = Union[Mapping[str, Any], Sequence[Any]]
@@ -176,7 +174,7 @@ class Client:
         request = self._request(method, args, named, timeout, metadata, idempotent)
         if once:
             request.carry_out_once()
-        return await self._run(request, lambda connection: connection.call(request))
+        return await self._attempts(request).run(lambda connection: connection.call(request))
 
     async def notify(
         self,
@@ -195,7 +193,7 @@ class Client:
         program ends then, and has the parameters of `call`.
         """
         request = self._request(method, args, named, timeout, metadata, idempotent)
-        await self._run(request, lambda connection: connection.notify(request))
+        await self._attempts(request).run(lambda connection: connection.notify(request))
 
     def stream(
         self,
@@ -227,14 +225,14 @@ class Client:
         limits = self._limits(timeout, first_within, gap)
         request = self._request(method, args, named, None, metadata, idempotent)
         if resume is None:
-            return ItemStream(self._run, self._codec, request, limits)
+            return ItemStream(self._attempts, self._codec, request, limits)
         arguments = resume
 
         def body(item: Any) -> bytes:
             return self._request(method, arguments(item), {}, None, None, False).body
 
         goes_on = Resume(request.body, body, lambda: self._dialer.is_closed)
-        return ItemStream(self._run, self._codec, request, limits, goes_on)
+        return ItemStream(self._attempts, self._codec, request, limits, goes_on)
 
     def upload(
         self,
@@ -255,7 +253,7 @@ class Client:
         """
         limits = self._limits(timeout, first_within, None)
         request = self._request(method, args, named, None, metadata, idempotent)
-        return Upload(self._run, self._codec, request, limits)
+        return Upload(self._attempts, self._codec, request, limits)
 
     def exchange(
         self,
@@ -276,7 +274,7 @@ class Client:
         """
         limits = self._limits(timeout, first_within, gap)
         request = self._request(method, args, named, None, metadata, idempotent)
-        return Exchange(self._run, self._codec, request, limits)
+        return Exchange(self._attempts, self._codec, request, limits)
 
     def service(self, name: str) -> Service:
         """Returns the methods of a service: ``client.service("Arith").multiply(a=6, b=7)``."""
@@ -409,9 +407,9 @@ class Client:
             self._settings.stream_stall,
         )
 
-    async def _run(self, request: Request, send: Callable[[Connection], Awaitable[T]]) -> T:
-        """Sends the request, and again if that has no second effect and may help."""
-        return await run(self._connected, self._budget, request, send)
+    def _attempts(self, request: Request) -> Attempts:
+        """Counts a call, and returns its tries, of which none is made yet."""
+        return Attempts(request, self._budget, self._connected)
 
     async def _connected(self, deadline: Deadline) -> Connection:
         """Returns the connection for new calls, and connects if there is none."""

@@ -21,6 +21,7 @@ from .errors import (
     ResourceExhausted,
     Unavailable,
     Unimplemented,
+    refused_by_goaway,
 )
 from .handshake import Terms
 from .slots import Slots
@@ -323,7 +324,7 @@ class Connection:
             why = f"the server said goaway: {error.message} ({error.code})"
             self._shut(why)
             for seq in [seq for seq in self._calls if seq > header.seq]:
-                self._settle(seq, Unavailable(why, "refused"))
+                self._settle(seq, refused_by_goaway(why))
             if streams is not None:
                 streams.drain(header.seq, why)
             self._close_if_drained()

@@ -36,6 +36,8 @@ class FarcallError(Exception):
     metadata: dict[str, str]
     #: The called method; empty if connecting failed.
     method: str
+    #: True if the server said goaway before it began the call.
+    _by_goaway = False
 
     def __init__(
         self,
@@ -144,6 +146,21 @@ BY_CODE: dict[str, type[FarcallError]] = {
         ApplicationError,
     )
 }
+
+
+def refused_by_goaway(why: str) -> Unavailable:
+    """Returns the error of a call that the server had not begun when it said goaway."""
+    error = Unavailable(why, "refused")
+    error._by_goaway = True
+    return error
+
+
+def is_refused_by_goaway(error: FarcallError) -> bool:
+    """Returns True if the connection was at fault.
+
+    A server that refuses a call for its load answers it.
+    """
+    return error._by_goaway
 
 
 def safe_text(text: str) -> str:

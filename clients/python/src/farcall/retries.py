@@ -18,12 +18,16 @@ from .errors import (
     Unauthenticated,
     Unavailable,
     Unimplemented,
+    is_refused_by_goaway,
 )
 
 T = TypeVar("T")
 
-#: The number of times that a call is sent before it fails.
+#: The number of tries that count before a call fails.
 MAX_TRIES = 3
+#: The number of goaways that count as no tries of one call.  Each connection refuses a request that
+#: takes longer to arrive than a connection lasts, and its call must end.
+MAX_GOAWAYS = 20
 #: The longest time that a server may ask to wait for, in seconds.
 MAX_RETRY_AFTER = 30.0
 #: The longest pause before the second try, in seconds, and before any: it doubles with each.  The
@@ -74,40 +78,90 @@ class RetryBudget:
 
 
 class Attempts:
-    """The tries of one call so far."""
+    """The tries of one call: makes them, and decides whether there is another.
 
-    def __init__(self, request: Request, budget: RetryBudget) -> None:
+    Tries that cost no server more than to read them do not count, and cost the budget nothing: those
+    that were not sent, and those that a goaway has refused, up to a bound.
+    """
+
+    def __init__(
+        self,
+        request: Request,
+        budget: RetryBudget,
+        connected: Callable[[Deadline], Awaitable[Connection]],
+    ) -> None:
+        """Counts the call.  ``connected`` returns the connection for its next try."""
+        budget.deposit()
         self._request = request
         self._budget = budget
-        self._unsent = 0
+        self._connected = connected
+        self._counted = 0
+        self._free = 0
+        self._goaways = 0
         self._longest = FIRST_PAUSE
         # The error of a try that may have been carried out.
         self._maybe: FarcallError | None = None
 
-    def pause(self, error: FarcallError, connection: Connection) -> float | None:
-        """Returns the seconds until the call is made again, that failed there; None if it is not."""
-        left_it = isinstance(error, Unavailable) and not connection.is_open
-        if error.execution == "not_sent":
-            # A connection that ends while calls wait for their turn on it is not their fault, and
-            # happens to all of them that often.  Each of these tries has a connection of its own,
-            # and those are dialed with pauses.
-            self._unsent += 1
-            return (0.0 if self._unsent <= MAX_TRIES else self._random_pause()) if left_it else None
-        self._request.tries += 1
-        if self._request.tries >= MAX_TRIES:
+    async def run(self, send: Callable[[Connection], Awaitable[T]], pause: float = 0.0) -> T:
+        """Sends the request after a pause, and again while that has no second effect and may help."""
+        request = self._request
+        while True:
+            if pause > 0:
+                left = request.deadline.left
+                # At its deadline the call ends, whatever it waits for.
+                await sleep(pause if left is None else min(pause, max(left, 0.0)))
+            request.count_attempt()
+            try:
+                connection = await self._connected(request.deadline)
+            except FarcallError as error:
+                raise self._told(error) from error.__cause__
+            began = time.monotonic()
+            try:
+                if request.once is not None:
+                    request.once.check(connection.terms.once_store)
+                return await send(connection)
+            except FarcallError as error:
+                if request.once is not None and error.execution in ("maybe", "done"):
+                    request.once.may_be_done(connection.terms.once_store, began)
+                told, again = self._told(error), self.pause(error, not connection.is_open)
+                if again is None:
+                    raise told from error.__cause__
+                pause = again
+
+    def pause(self, error: FarcallError, has_left: bool) -> float | None:
+        """Returns the seconds until the call is made again that failed so; None if it is not.
+
+        ``has_left`` is True if the connection that it was sent over takes no more calls.
+        """
+        has_left = has_left and isinstance(error, Unavailable)
+        if error.execution != "not_sent":
+            self._request.tries += 1
+        if self._is_free(error):
+            # Each of these tries has a connection of its own, and those are dialed with pauses.
+            self._free += 1
+            return (0.0 if self._free <= MAX_TRIES else self._random_pause()) if has_left else None
+        self._counted += 1
+        if self._counted >= MAX_TRIES:
             return None
-        if error.execution == "refused" and left_it:
-            return 0.0
         pause = None
-        if error.execution == "refused":
+        if error.execution == "refused" and error.retry_after is not None:
             pause = asked_pause(error)
-        elif error.execution == "maybe" and self._request.once is not None and left_it:
-            pause = self._random_pause()
+        elif error.execution == "refused" or (
+            error.execution == "maybe" and self._request.once is not None
+        ):
+            pause = self._random_pause() if has_left else None
         if pause is None or not in_time(self._request.deadline, pause):
             return None
         return pause if self._budget.withdraw() else None
 
-    def failed(self, error: FarcallError) -> FarcallError:
+    def _is_free(self, error: FarcallError) -> bool:
+        """Returns True if the failed try cost no server more than to read it."""
+        if is_refused_by_goaway(error):
+            self._goaways += 1
+            return self._goaways <= MAX_GOAWAYS
+        return error.execution == "not_sent"
+
+    def _told(self, error: FarcallError) -> FarcallError:
         """Returns the error that tells most: a try that was not made hides none that was."""
         error.method = self._request.method
         if error.execution == "maybe":
@@ -119,38 +173,6 @@ class Attempts:
     def _random_pause(self) -> float:
         longest, self._longest = self._longest, min(2 * self._longest, MAX_PAUSE)
         return random.uniform(0.0, longest)
-
-
-async def run(
-    connected: Callable[[Deadline], Awaitable[Connection]],
-    budget: RetryBudget,
-    request: Request,
-    send: Callable[[Connection], Awaitable[T]],
-) -> T:
-    """Sends a request over a connection, and again while that has no second effect and may help."""
-    budget.deposit()
-    attempts = Attempts(request, budget)
-    while True:
-        request.count_attempt()
-        try:
-            connection = await connected(request.deadline)
-        except FarcallError as error:
-            raise attempts.failed(error) from error.__cause__
-        began = time.monotonic()
-        try:
-            if request.once is not None:
-                request.once.check(connection.terms.once_store)
-            return await send(connection)
-        except FarcallError as error:
-            if request.once is not None and error.execution in ("maybe", "done"):
-                request.once.may_be_done(connection.terms.once_store, began)
-            told, pause = attempts.failed(error), attempts.pause(error, connection)
-            if pause is None:
-                raise told from error.__cause__
-        if pause > 0:
-            left = request.deadline.left
-            # At its deadline the call ends, whatever it waits for.
-            await sleep(pause if left is None else min(pause, max(left, 0.0)))
 
 
 def asked_pause(error: FarcallError) -> float | None:

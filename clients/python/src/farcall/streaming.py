@@ -6,9 +6,9 @@ import asyncio
 import contextlib
 import copy
 from dataclasses import dataclass, replace
-from typing import Any, Awaitable, Callable, TypeVar
+from typing import Any, Callable, TypeVar
 
-from .calls import Request, result_of
+from .calls import Request, failure_of, result_of
 from .codec import Codec
 from .connection import Connection
 from .deadline import Deadline, within
@@ -23,7 +23,7 @@ from .errors import (
     Unavailable,
 )
 from .resume import Resume
-from .retries import MAX_TRIES
+from .retries import Attempts
 from .streams import StreamCall
 from .wire import FLAG_COMPRESSED
 
@@ -49,9 +49,6 @@ class StreamLimits:
     stall: float
 
 
-Run = Callable[[Request, Callable[[Connection], Awaitable[None]]], Awaitable[None]]
-
-
 class Streaming:
     """What all streaming calls have in common.
 
@@ -63,13 +60,16 @@ class Streaming:
 
     def __init__(
         self,
-        run: Run,
+        attempts: Callable[[Request], Attempts],
         codec: Codec,
         request: Request,
         limits: StreamLimits,
         resume: Resume | None = None,
     ) -> None:
-        self._run = run
+        self._begin_attempts = attempts
+        self._attempts: Attempts | None = None
+        # The call that failed and is not made again.
+        self._failed: StreamCall | None = None
         self._resume = resume
         # The call of a draining server that could not be replaced yet.
         self._stays: StreamCall | None = None
@@ -113,7 +113,8 @@ class Streaming:
         if self._call is not None:
             error.execution = "maybe"
             self._call.abandon(error)
-        elif self._failure is None:
+        opens = self._opening is not None and self._opening.locked()
+        if self._failure is None and (self._call is None or opens):
             self._failure = self._at_fault(error)
         self._took_all = True
 
@@ -183,6 +184,7 @@ class Streaming:
             self._opening, self._sending = asyncio.Lock(), asyncio.Lock()
             self._request.deadline = Deadline(self._limits.timeout)
             self._first = Deadline(self._limits.first_within)
+            self._attempts = self._begin_attempts(self._request)
         elif self._loop is not loop:
             raise RuntimeError("a stream belongs to the event loop in which it was opened")
         assert self._opening is not None
@@ -193,16 +195,17 @@ class Streaming:
         assert self._call is not None
         return self._call
 
-    async def _open(self) -> None:
+    async def _open(self, pause: float = 0.0) -> None:
         if self._failure is not None:
             raise copy.copy(self._failure)
-        assert self._first is not None
+        assert self._first is not None and self._attempts is not None
         before = self._call
         try:
+            opening = self._attempts.run(self._begin, pause)
             if self._first.left is None:
-                await self._run(self._request, self._begin)
+                await opening
             else:
-                await within(self._first.left, self._run_it())
+                await within(self._first.left, opening)
         except asyncio.TimeoutError:
             if self._call is before:
                 self._failure = self._too_late(self._first, "not_sent")
@@ -211,10 +214,9 @@ class Streaming:
             self._failure = error
             raise
 
-    async def _run_it(self) -> None:
-        await self._run(self._request, self._begin)
-
     async def _begin(self, connection: Connection) -> None:
+        if self._failure is not None:  # closed before it was sent again
+            raise copy.copy(self._failure)
         request = self._request
         call = await connection.open_stream(request, receives=self._receives, sends=self._sends)
         # Recorded here already, because the caller may be cancelled at this moment.
@@ -237,19 +239,32 @@ class Streaming:
 
         Returns False if the outcome stays.
         """
-        assert self._opening is not None
-        error, request = call.outcome, self._request
-        untouched = isinstance(error, Unavailable) and error.execution in ("refused", "not_sent")
-        if not untouched or not call.may_move or call.has_items or self._kept is None:
-            return call is not self._call
+        assert self._opening is not None and call.outcome is not None
         async with self._opening:
-            if self._call is call:
-                if request.tries + 1 >= MAX_TRIES:
-                    return False
-                request.tries += 1
-                await self._open()
-                await self._repeat(self._kept)
+            if self._call is not call:
+                return True
+            error, kept = failure_of(call.outcome), self._kept
+            if error is None or call is self._failed or call.has_items or kept is None:
+                return False
+            assert self._attempts is not None
+            pause = self._attempts.pause(error, call.may_move)
+            if pause is None:
+                self._failed = call
+                return False
+            await self._open(pause)
+            await self._repeat(kept)
         return True
+
+    async def _replaced(self, call: StreamCall) -> bool:
+        """Makes the call again that is over, or goes on from its last item, if it may."""
+        try:
+            if await self._made_again(call):
+                return True
+        except Unavailable:
+            if self._resume is None:
+                raise
+            self._failure = None
+        return await self._goes_on(call)
 
     async def _goes_on(self, call: StreamCall) -> bool:
         """Calls the method again from the last item on, and lets go of the call so far.
@@ -271,6 +286,7 @@ class Streaming:
                     return True
                 self._request = replace(self._request, body=resume.body(), tries=0)
                 self._first = Deadline(self._limits.first_within)
+                self._attempts = self._begin_attempts(self._request)
                 try:
                     await self._open()
                 except (DeadlineExceeded, Unavailable) as error:
@@ -319,8 +335,7 @@ class Streaming:
                     self._resume.taken(value)
                 return value
             if call.outcome is not None:
-                again = self._made_again if self._resume is None else self._goes_on
-                if await again(call):
+                if await self._replaced(call):
                     continue
                 self._took_all = True
                 self._result(call)  # raises its error

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from .calls import Answer, Outcome
 from .codec import Codec
-from .errors import FarcallError, Unavailable
+from .errors import FarcallError, Unavailable, refused_by_goaway
 from .handshake import Terms
 from .schedule import ItemSchedule
 from .slots import Slots
@@ -331,7 +331,7 @@ class Streams:
     def drain(self, last: int, why: str) -> None:
         """Ends the calls above the server's last, and tells the others that it drains."""
         for seq in [seq for seq in self._calls if seq > last]:
-            self.settle(seq, Unavailable(why, "refused"))
+            self.settle(seq, refused_by_goaway(why))
         for call in self._calls.values():
             call.drain()
 
