@@ -71,7 +71,7 @@ func New(addresses string, opts *Options) (*Client, error) {
 // Connect connects now rather than at the first call.
 func (c *Client) Connect(ctx context.Context) error {
 	req := &request{}
-	if a := c.run(ctx, req, func(*conn) *answer { return nil }); a != nil {
+	if a := c.attempts(req).run(ctx, func(*conn) *answer { return nil }); a != nil {
 		return a.failure(req)
 	}
 	return nil
@@ -97,7 +97,7 @@ func (c *Client) Call(ctx context.Context, method string, args, reply any, opts 
 			return err.copyFor(req)
 		}
 	}
-	a := c.run(ctx, req, func(at *conn) *answer { return at.call(ctx, req) })
+	a := c.attempts(req).run(ctx, func(at *conn) *answer { return at.call(ctx, req) })
 	if err := a.decode(req, reply); err != nil {
 		return err
 	}
@@ -116,7 +116,7 @@ func (c *Client) Notify(ctx context.Context, method string, args any, opts ...Ca
 	if err != nil {
 		return err
 	}
-	a := c.run(ctx, req, func(at *conn) *answer {
+	a := c.attempts(req).run(ctx, func(at *conn) *answer {
 		if err := at.notify(ctx, req); err != nil {
 			return &answer{err: err}
 		}
@@ -160,7 +160,7 @@ func (c *Client) Ping(ctx context.Context) (time.Duration, error) {
 	var took time.Duration
 	var failed error
 	req := &request{}
-	a := c.run(ctx, req, func(at *conn) *answer {
+	a := c.attempts(req).run(ctx, func(at *conn) *answer {
 		took, failed = at.ping(ctx)
 		return nil
 	})

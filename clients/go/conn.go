@@ -478,11 +478,11 @@ func (c *conn) goaway(h header) {
 	c.shut("the server said goaway: " + why)
 	for _, p := range c.calls {
 		if p.seq > h.seq {
-			execution := ExecutionRefused
-			if c.out.drop(p.msg) {
-				execution = ExecutionNotSent
+			e := fail(CodeUnavailable, ExecutionRefused, "%s", c.refusal.Message)
+			if e.byGoaway = !c.out.drop(p.msg); !e.byGoaway {
+				e.Execution = ExecutionNotSent
 			}
-			c.settle(p, &answer{err: fail(CodeUnavailable, execution, "%s", c.refusal.Message)})
+			c.settle(p, &answer{err: e})
 		} else if p.stream != nil {
 			p.stream.drain()
 		}

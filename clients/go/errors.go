@@ -85,6 +85,9 @@ type Error struct {
 	idempotent bool
 	// ownFault is true if the call itself is the cause, such as its size.
 	ownFault bool
+	// byGoaway is true if the server said goaway before it began the call. One that refuses a call for
+	// its load answers it.
+	byGoaway bool
 }
 
 // Error returns the method, the message, the code and the execution.

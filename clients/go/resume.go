@@ -49,7 +49,7 @@ func (s *stream) goesOn(call *streamCall) bool {
 		body, err := s.resume()
 		req := *s.req
 		req.body, req.tries = body, 0
-		s.req = &req
+		s.req, s.attempts = &req, s.client.attempts(&req)
 		s.limitFirst()
 		s.mu.Unlock()
 		if err != nil {
@@ -58,7 +58,7 @@ func (s *stream) goesOn(call *streamCall) bool {
 			s.fails(own)
 			return true
 		}
-		failed := s.open()
+		failed := s.open(s.ctx)
 		if failed == nil {
 			call.c.mu.Lock()
 			call.abandon(fail(CodeCancelled, ExecutionMaybe, "it went on elsewhere"))
@@ -90,6 +90,8 @@ func (s *stream) pause(fruitless int) bool {
 	case <-timer.C:
 		return true
 	case <-s.ctx.Done():
+		return false
+	case <-s.closed:
 		return false
 	}
 }

@@ -10,8 +10,11 @@ import (
 )
 
 const (
-	// maxTries is the number of times that a call is sent before it fails.
+	// maxTries is the number of tries that count before a call fails.
 	maxTries = 3
+	// maxGoaways is the number of goaways that count as no tries of one call. Each connection refuses a
+	// request that takes longer to arrive than a connection lasts, and its call must end.
+	maxGoaways = 20
 	// maxRetryAfter is the longest time that a server may ask to wait for.
 	maxRetryAfter = 30 * time.Second
 	// The longest pause before the second try, and before any: it doubles with each. The pause is a
@@ -68,23 +71,33 @@ func (b *retryBudget) withdraw(now time.Time) bool {
 }
 
 // attempts are the tries of one call so far.
+//
+// Tries that cost no server more than to read them do not count, and cost the budget nothing: those
+// that were not sent, and those that a goaway has refused, up to a bound.
 type attempts struct {
 	c     *Client
 	req   *request
 	tried map[*endpoint]bool
 	// bound is the endpoint that may have carried out the call; others would not know of it.
-	bound  *endpoint
-	unsent int
-	pauses int
-	// last is the outcome of the last try, and maybe that of one that may have been carried out.
+	bound                          *endpoint
+	counted, free, goaways, pauses int
+	// last is the outcome of the last try, which went over at to e after began; maybe is that of one
+	// that may have been carried out.
 	last, maybe *answer
+	e           *endpoint
+	at          *conn
+	began       time.Time
 }
 
-// run sends a request by a function, and again while that has no second effect and may help. Its
-// answer is that of the function, or why there was no connection.
-func (c *Client) run(ctx context.Context, req *request, send func(*conn) *answer) *answer {
-	a := attempts{c: c, req: req, tried: map[*endpoint]bool{}}
+// attempts counts a call, and returns its tries, of which none is made yet.
+func (c *Client) attempts(req *request) *attempts {
 	c.budget.deposit()
+	return &attempts{c: c, req: req, tried: map[*endpoint]bool{}}
+}
+
+// run sends the request by a function, and again while that has no second effect and may help. Its
+// answer is that of the function, or why there was no connection.
+func (a *attempts) run(ctx context.Context, send func(*conn) *answer) *answer {
 	for {
 		e, several, err := a.pick(ctx)
 		if err != nil {
@@ -93,7 +106,7 @@ func (c *Client) run(ctx context.Context, req *request, send func(*conn) *answer
 			}
 			return a.outcome()
 		}
-		req.countAttempt()
+		a.req.countAttempt()
 		at, err := e.connected(ctx)
 		if err != nil {
 			a.last = &answer{err: err}
@@ -103,9 +116,9 @@ func (c *Client) run(ctx context.Context, req *request, send func(*conn) *answer
 			}
 			return a.outcome()
 		}
-		began := time.Now()
-		if req.once != nil {
-			if err := req.once.check(at.terms.OnceStore); err != nil {
+		a.e, a.at, a.began = e, at, time.Now()
+		if a.req.once != nil {
+			if err := a.req.once.check(at.terms.OnceStore); err != nil {
 				a.last = &answer{err: err}
 				return a.outcome()
 			}
@@ -113,15 +126,20 @@ func (c *Client) run(ctx context.Context, req *request, send func(*conn) *answer
 		if a.last = send(at); a.last == nil {
 			return nil
 		}
-		pause, again := a.next(e, at, began)
-		if !again {
-			return a.outcome()
-		}
-		if pause > 0 && !c.sleep(ctx, pause) {
-			a.last = &answer{err: ended(ctx, ExecutionNotSent, "")}
+		if !a.again(ctx) {
 			return a.outcome()
 		}
 	}
+}
+
+// again waits until the call is made again after its last try. It returns false if it is not.
+func (a *attempts) again(ctx context.Context) bool {
+	pause, again := a.next()
+	if again && pause > 0 && !a.c.sleep(ctx, pause) {
+		a.last = &answer{err: ended(ctx, ExecutionNotSent, "")}
+		return false
+	}
+	return again
 }
 
 // pick chooses the endpoint of a try, and tells whether there are others to try.
@@ -132,40 +150,38 @@ func (a *attempts) pick(ctx context.Context) (*endpoint, bool, *Error) {
 	return a.c.pick(ctx, a.tried)
 }
 
-// next returns whether the call is made again after its last try, which went over a connection of this
-// endpoint and was sent after began, and the pause before that.
-func (a *attempts) next(e *endpoint, at *conn, began time.Time) (time.Duration, bool) {
+// next returns the pause before the call is made again after its last try, and whether it is.
+func (a *attempts) next() (time.Duration, bool) {
 	failed, _ := a.last.failure(a.req).(*Error)
 	if failed == nil {
 		return 0, false
 	}
 	if a.req.once != nil && (failed.Execution == ExecutionMaybe || failed.Execution == ExecutionDone) {
-		a.req.once.mayBeDone(at.terms.OnceStore, began)
+		a.req.once.mayBeDone(a.at.terms.OnceStore, a.began)
 	}
-	left := failed.Code == CodeUnavailable && !failed.ownFault && !at.open()
-	if failed.Execution == ExecutionNotSent {
-		// A connection that ends while calls wait for their turn on it is not their fault, and happens
-		// to all of them that often. Each of these tries has a connection of its own, and those are
-		// dialed with pauses.
-		if a.unsent++; a.unsent <= maxTries {
+	left := failed.Code == CodeUnavailable && !failed.ownFault && !a.at.open()
+	if failed.Execution != ExecutionNotSent {
+		a.req.tries++
+	}
+	if a.isFree(failed) {
+		if failed.byGoaway {
+			a.move(a.e)
+		}
+		// Each of these tries has a connection of its own, and those are dialed with pauses.
+		if a.free++; a.free <= maxTries {
 			return 0, left
 		}
 		return a.randomPause(), left
 	}
-	a.req.tries++
+	a.counted++
 	var pause time.Duration
 	switch failed.Execution {
 	case ExecutionRefused:
 		asked, asks := failed.RetryAfter()
 		switch {
-		case a.req.tries >= maxTries:
+		case !asks && !left || !failed.MayRepeat() || failed.Code == CodeUnimplemented:
 			return 0, false
-		case left:
-			a.move(e)
-			return 0, true
-		case !asks || !failed.MayRepeat() || failed.Code == CodeUnimplemented:
-			return 0, false
-		case a.move(e):
+		case a.move(a.e) || !asks:
 			pause = a.randomPause()
 		case asked > maxRetryAfter:
 			return 0, false
@@ -174,16 +190,25 @@ func (a *attempts) next(e *endpoint, at *conn, began time.Time) (time.Duration, 
 		}
 	case ExecutionMaybe:
 		a.maybe = a.last
-		if a.req.once == nil || !left || a.req.tries >= maxTries {
+		if a.req.once == nil || !left {
 			return 0, false
 		}
-		a.bound = e
+		a.bound = a.e
 		pause = a.randomPause()
 	default:
 		return 0, false
 	}
 	inTime := a.req.deadline.IsZero() || time.Until(a.req.deadline) > pause
-	return pause, inTime && a.c.budget.withdraw(time.Now())
+	return pause, a.counted < maxTries && inTime && a.c.budget.withdraw(time.Now())
+}
+
+// isFree reports whether a try that failed so cost no server more than to read it.
+func (a *attempts) isFree(failed *Error) bool {
+	if failed.byGoaway {
+		a.goaways++
+		return a.goaways <= maxGoaways
+	}
+	return failed.Execution == ExecutionNotSent
 }
 
 // move has the next try go to another endpoint that was not tried. If there is none, it returns false,
@@ -245,9 +270,4 @@ func (r *request) countAttempt() {
 	}
 	metadata[metaAttempt] = strconv.Itoa(r.tries + 1)
 	r.metadata = metadata
-}
-
-// untouched reports whether no server started the call, because of its connection.
-func (e *Error) untouched() bool {
-	return e.Code == CodeUnavailable && !e.ownFault && (e.Execution == ExecutionRefused || e.Execution == ExecutionNotSent)
 }

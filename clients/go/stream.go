@@ -25,7 +25,12 @@ type stream struct {
 	resume          func() ([]byte, error) // the arguments of the next call; nil if it is not resumed
 
 	// sendMu keeps the order of items, and is held while the call is made again.
-	sendMu sync.Mutex
+	sendMu   sync.Mutex
+	attempts *attempts   // those of the call
+	failed   *streamCall // the call that failed, and is not made again
+
+	closing sync.Once
+	closed  chan struct{} // closed when its caller lets go of it
 
 	mu         sync.Mutex // never held while waiting; before that of a connection
 	req        *request
@@ -51,9 +56,10 @@ func openStream(ctx context.Context, c *Client, method string, args any, opts []
 		o.firstWithin = c.opts.Timeout
 	}
 	req.flags |= flagStreaming
-	s := &stream{client: c, ctx: ctx, receives: receives, sends: sends, opts: o, req: req}
+	s := &stream{client: c, ctx: ctx, receives: receives, sends: sends, opts: o, req: req, closed: make(chan struct{})}
+	s.attempts = c.attempts(req)
 	s.limitFirst()
-	if err := s.open(); err != nil {
+	if err := s.open(ctx); err != nil {
 		return nil, err
 	}
 	return s, nil
@@ -65,16 +71,15 @@ func (s *stream) limitFirst() {
 	}
 }
 
-// open makes the call. The context of the stream ends it.
-func (s *stream) open() *Error {
-	ctx := s.ctx
+// open makes the call, within the context. That of the stream ends it.
+func (s *stream) open(ctx context.Context) *Error {
 	if !s.firstUntil.IsZero() {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithDeadline(ctx, s.firstUntil)
 		defer cancel()
 	}
 	call := newStreamCall(s.receives, s.sends)
-	a := s.client.run(ctx, s.req, func(c *conn) *answer {
+	a := s.attempts.run(ctx, func(c *conn) *answer {
 		if _, err := c.send(ctx, s.req, call); err != nil {
 			return &answer{err: err}
 		}
@@ -227,71 +232,11 @@ func waitUntil(changed <-chan struct{}, at time.Time) bool {
 	}
 }
 
-// again makes a call that is over once more, if it may be.
-func (s *stream) again(call *streamCall) bool {
-	if s.resume != nil {
-		return s.goesOn(call)
-	}
-	s.sendMu.Lock()
-	defer s.sendMu.Unlock()
-	return s.madeAgain(call)
-}
-
-// madeAgain makes a call again that failed before anything came of it. It returns false if the
-// outcome stays. sendMu is held.
-func (s *stream) madeAgain(call *streamCall) bool {
-	call.c.mu.Lock()
-	e := call.outcome.err
-	untouched := e != nil && e.untouched() && call.c.refusal != nil && !call.hasItems
-	call.c.mu.Unlock()
-	s.mu.Lock()
-	if s.call != call {
-		s.mu.Unlock()
-		return true
-	}
-	if !untouched || s.lost || s.failure != nil || s.req.tries+1 >= maxTries {
-		s.mu.Unlock()
-		return false
-	}
-	if e.Execution == ExecutionRefused {
-		s.req.tries++
-	}
-	kept := s.kept
-	s.mu.Unlock()
-	if err := s.open(); err != nil {
-		s.fails(err)
-		return true
-	}
-	s.repeat(kept)
-	return true
-}
-
 func (s *stream) fails(err *Error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.failure == nil {
 		s.failure = err
-	}
-}
-
-// repeat does again what was done before the call was made again.
-func (s *stream) repeat(kept [][]byte) {
-	s.mu.Lock()
-	call, saidEnd, tookAll := s.call, s.saidEnd, s.tookAll
-	s.mu.Unlock()
-	call.c.mu.Lock()
-	defer call.c.mu.Unlock()
-	for _, body := range kept {
-		if !s.hasCredit(call) {
-			return
-		}
-		call.push(body)
-	}
-	if saidEnd {
-		call.end()
-	}
-	if tookAll && s.receives {
-		call.stop()
 	}
 }
 
@@ -451,6 +396,7 @@ func (s *stream) finish(reply any) error {
 func (s *stream) close(why string) {
 	e := fail(CodeCancelled, ExecutionMaybe, "%s", why)
 	s.fails(e)
+	s.closing.Do(func() { close(s.closed) })
 	s.mu.Lock()
 	call := s.call
 	s.mu.Unlock()
