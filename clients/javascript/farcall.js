@@ -45,8 +45,13 @@ const MAX_KEPT_ITEMS = 64 * 1024;
 const SHRINK_AFTER_MS = 10_000;
 /** The most pairs of metadata: section 10. */
 const MAX_METADATA_PAIRS = 1024;
-/** The number of connections that a call is tried on if its server refuses it in a goaway. */
+/** The number of tries that count before a call fails. */
 const MAX_TRIES = 3;
+/**
+ * The number of goaways that count as no tries of one call. Each connection refuses a request that takes longer to arrive
+ * than a connection lasts, and its call must end.
+ */
+const MAX_GOAWAYS = 20;
 /** The longest time in milliseconds that a server may ask to wait for before another try. */
 const MAX_RETRY_AFTER_MS = 30_000;
 /** The longest pause before the second try of a call, and before any; it is a random part of it, and doubles with each. */
@@ -259,21 +264,29 @@ export class Client {
   }
 
   /**
-   * Makes a call again that failed on its connection, after a pause, if that has no second effect and may help. Returns
-   * false if not.
+   * Makes a call again that failed on its connection, perhaps after a pause, if that has no second effect and may help.
+   * Returns false if not.
    *
-   * @param {boolean} isLost true if the connection was lost, and did not answer
+   * @param {"answer" | "goaway" | "loss"} by what told of the failure: the server's answer, its goaway, which it sends
+   *   before it begins the call, or the end of the connection
    */
-  #retry(call, error, isLost) {
-    const pause = this.#closing ? null : call.retryPause(error, isLost);
-    if (pause === null || call.isLateAfter(pause) || !this.#budget.withdraw()) return false;
+  #retry(call, error, by) {
+    const next = this.#closing || !call.isWhole ? null : call.nextTry(error, by);
+    if (next === null || call.isLateAfter(next.pause)) return false;
+    if (!next.isFree && !this.#budget.withdraw()) return false;
     call.connection = null;
-    this.#resting.add(call);
-    call.rest(pause, () => {
+    call.renew();
+    const send = () => {
       this.#resting.delete(call);
       this.#queueOf(call).add(call);
       this.#pump();
-    });
+    };
+    if (next.isFree && next.pause === 0) {
+      send();
+    } else {
+      this.#resting.add(call);
+      call.rest(next.pause, send);
+    }
     return true;
   }
 
@@ -366,7 +379,7 @@ export class Client {
       place: () => this.#pump(),
       leaving: (refused, why, lasted) => this.#leave(connection, refused, why, lasted),
       ended: (error, lasted) => this.#ended(connection, error, lasted),
-      retry: (call, error, isLost) => this.#retry(call, error, isLost),
+      retry: (call, error, by) => this.#retry(call, error, by),
     });
     this.#connection = connection;
     this.#connections.add(connection);
@@ -379,8 +392,7 @@ export class Client {
     // A server that says goaway at once has served nobody, however long calls keep the connection.
     this.#rest(why, lasted);
     for (const call of refused) {
-      if (this.#closing || call.tries >= MAX_TRIES || !call.renew()) call.fail(why);
-      else this.#queueOf(call).add(call);
+      if (!this.#retry(call, why, "goaway")) call.fail(why);
     }
     this.#pump();
   }
@@ -728,8 +740,11 @@ class Call {
   /** The connection that it was sent over; `seq` is its number there. */
   connection = null;
   seq = 0;
-  /** The number of connections that it was sent over. */
+  /** The number of times that it was sent. */
   tries = 0;
+  /** The failed tries that count, and the goaways that have refused it. */
+  #counted = 0;
+  #goaways = 0;
   #deadline = Infinity;
   #signal;
   #timer = null;
@@ -806,12 +821,25 @@ class Call {
     return undefined;
   }
 
-  /** Returns the pause before another try after this error; null if there is none. */
-  retryPause(error, isLost) {
+  /**
+   * Returns the pause before another try after this error, and whether the failed one cost the server no more than to
+   * read it: then it does not count, and costs the budget nothing. Null if there is no other try.
+   */
+  nextTry(error, by) {
     if (this.#isOnce && error.execution === "maybe") this.#maybe ??= error;
-    if (this.tries >= MAX_TRIES) return null;
-    if (error.execution === "maybe") return this.#isOnce && isLost ? this.#randomPause() : null;
+    if (by === "goaway" && ++this.#goaways <= MAX_GOAWAYS) {
+      // Connections that do not last are dialed with pauses.
+      return { pause: this.#goaways <= MAX_TRIES ? 0 : this.#randomPause(), isFree: true };
+    }
+    this.#counted += 1;
+    const pause = this.#counted < MAX_TRIES ? this.#pauseAfter(error, by) : null;
+    return pause === null ? null : { pause, isFree: false };
+  }
+
+  #pauseAfter(error, by) {
+    if (error.execution === "maybe") return this.#isOnce && by === "loss" ? this.#randomPause() : null;
     if (error.execution !== "refused" || FINAL_CODES.has(error.code)) return null;
+    if (by === "goaway") return this.#randomPause();
     const asked = retryAfter(error);
     return asked > MAX_RETRY_AFTER_MS ? null : asked * (1 + Math.random() / 4);
   }
@@ -882,10 +910,13 @@ class Call {
     return new FarcallError("cancelled", `${this.method}: its caller gave up`, this.execution, { cause });
   }
 
-  /** Prepares the call for another connection. Returns true if it can be made there. */
-  renew() {
+  /** True if all that was sent of it can be sent again. */
+  get isWhole() {
     return true;
   }
+
+  /** Prepares the call to be made again. */
+  renew() {}
 
   /** States what an error means that this side found. */
   get execution() {
@@ -932,7 +963,7 @@ class StreamCall extends Call {
   /** The items that have credit, and wait for their turn. Bounded by {@link MAX_QUEUED_ITEMS}. */
   #queue = new Fifo();
   #queuedCost = 0;
-  /** The bodies of sent items, to send them again if the server refuses the call in a goaway; null if it cannot be. */
+  /** The bodies of sent items, to send them again if the server refuses the call; null if it cannot be. */
   #kept = [];
   #keptCost = 0;
   /** True once the caller said that no more items come. */
@@ -952,11 +983,6 @@ class StreamCall extends Call {
     this.#firstWithin = checkLimit(method, options.firstWithin ?? settings.timeout);
     this.#gap = checkLimit(method, options.gap);
     this.#receiveWindow = this.#newReceiveWindow();
-  }
-
-  /** It is made again only if a server that stops has refused it. */
-  retryPause() {
-    return null;
   }
 
   /** The final value, a promise. */
@@ -1004,8 +1030,11 @@ class StreamCall extends Call {
     this.#accept();
   }
 
+  get isWhole() {
+    return this.#kept !== null;
+  }
+
   renew() {
-    if (this.#kept === null) return false;
     const later = this.#waiting.clear();
     // Their callers were told that they are sent.
     const told = () => {};
@@ -1018,7 +1047,6 @@ class StreamCall extends Call {
     this.#sendWindow = null;
     this.#isEndSent = this.#isUnwanted = false;
     this.#receiveWindow = this.#newReceiveWindow();
-    return true;
   }
 
   succeed(value) {
@@ -1650,7 +1678,7 @@ class Connection {
     const lost = this.#terms ? `the connection was lost: ${why}` : why;
     const failures = calls.map((call) => [call, this.#error("unavailable", lost, "maybe", cause)]);
     // Those that are made again wait for the next connection, which the owner dials then.
-    for (const [call, error] of failures) if (!this.#owner.retry(call, error, true)) call.fail(error);
+    for (const [call, error] of failures) if (!this.#owner.retry(call, error, "loss")) call.fail(error);
     this.#owner.ended(this.#error(code, lost, "not_sent", cause), lasted);
   }
 
@@ -1977,7 +2005,7 @@ function answer(call, error, metadata, flags, body, retry) {
   if (error) {
     const { code, message, execution } = readError(error);
     const failure = new FarcallError(code, `${call.method}: ${message}`, execution, { details: value, metadata });
-    return retry(call, failure, false) ? undefined : call.fail(failure);
+    return retry(call, failure, "answer") ? undefined : call.fail(failure);
   }
   if (broken) {
     const message = `${call.method}: the result does not decode: ${broken.message}`;

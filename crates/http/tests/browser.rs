@@ -8,6 +8,8 @@ mod fake_servers;
 mod once;
 #[path = "browser/readme.rs"]
 mod readme;
+#[path = "browser/refusals.rs"]
+mod refusals;
 #[path = "browser/site.rs"]
 mod site;
 #[path = "browser/stream_limits.rs"]
