@@ -157,6 +157,7 @@ mod tests {
     #[test]
     fn small_and_incompressible_bodies_are_not_compressed() {
         assert_eq!(LZ4.compress(&[0; 1023]), None);
+        assert!(LZ4.compress(&[0; 1024]).is_some());
         let mut state = 0x9e37_79b9_u32;
         let noise: Vec<u8> = (0..4096)
             .map(|_| {
@@ -177,6 +178,27 @@ mod tests {
             LZ4.decompress(&bomb, MaxFrameBytes::DEFAULT),
             Err(CompressionError::TooLarge { length: 0x7fff_ffff, limit: MaxFrameBytes::DEFAULT })
         );
+    }
+
+    #[test]
+    fn body_of_the_limit_is_decompressed() {
+        let compressed = LZ4.compress(&[7; 2000]).unwrap();
+        assert_eq!(LZ4.decompress(&compressed, MaxFrameBytes::new(2000)).unwrap(), vec![7; 2000]);
+        assert!(LZ4.decompress(&compressed, MaxFrameBytes::new(1999)).is_err());
+        // Shorter than it says: the block is one byte.
+        let short = [&2_u32.to_le_bytes()[..], &[0x10, 7]].concat();
+        assert_eq!(
+            LZ4.decompress(&short, MaxFrameBytes::DEFAULT),
+            Err(CompressionError::Malformed { length: 2, block: 2 })
+        );
+        let error = LZ4.decompress(&[1, 0, 0], MaxFrameBytes::DEFAULT).unwrap_err();
+        assert_eq!(error.to_string(), "compressed body of 3 bytes: no room for its 4 bytes of length");
+    }
+
+    #[test]
+    fn built_in_compressions_have_names() {
+        assert_eq!(Compression::built_in(), [LZ4]);
+        assert_eq!(LZ4.name(), "lz4");
     }
 
     #[test]

@@ -53,3 +53,23 @@ impl fmt::Display for Criticality {
         f.write_str(self.name())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn classes_are_ordered_and_read_by_their_names() {
+        let classes = [Criticality::Sheddable, Criticality::Default, Criticality::Critical];
+        assert!(classes.is_sorted());
+        assert_eq!(classes.map(Criticality::name), ["sheddable", "default", "critical"]);
+        assert_eq!(Criticality::COUNT, classes.len());
+        for class in classes {
+            assert_eq!(Criticality::parse(&class.to_string()), Some(class));
+        }
+        for other in ["", "Critical", "critical "] {
+            assert_eq!(Criticality::parse(other), None);
+        }
+        assert_eq!(Criticality::default(), Criticality::Default);
+    }
+}

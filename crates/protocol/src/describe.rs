@@ -251,3 +251,47 @@ pub struct MethodStats {
     #[serde(default)]
     pub items_received: u64,
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn description_has_all_that_was_set() {
+        let method = MethodInfo::new("read")
+            .doc("Reads.")
+            .params(vec![ParamInfo::new("path", "String")])
+            .returns("u64")
+            .idempotent(true)
+            .idempotent_at_same_server(true)
+            .once(true)
+            .takes_items("Chunk")
+            .sends_items("Line");
+        let service = ServiceInfo::new("Files").doc("Files.").methods(vec![method]);
+        let expected = json!({"name": "Files", "doc": "Files.", "methods": [{
+            "name": "read", "doc": "Reads.", "params": [{"name": "path", "type": "String"}], "returns": "u64",
+            "idempotent": true, "idempotent_at_same_server": true, "once": true, "streaming": true,
+            "streams": {"in": true, "out": true, "in_type": "Chunk", "out_type": "Line"},
+        }]});
+        assert_eq!(serde_json::to_value(&service).unwrap(), expected);
+        assert_eq!(serde_json::from_value::<ServiceInfo>(expected).unwrap(), service);
+    }
+
+    #[test]
+    fn one_direction_of_items_says_nothing_of_the_other() {
+        let (takes, sends) = (MethodInfo::new("a").takes_items("T"), MethodInfo::new("a").sends_items("T"));
+        assert!(takes.streaming && takes.streams.takes && !takes.streams.sends);
+        assert!(sends.streaming && sends.streams.sends && !sends.streams.takes);
+        assert_eq!((takes.streams.out_type, sends.streams.in_type), (None, None));
+        assert!(!MethodInfo::new("a").streaming);
+    }
+
+    #[test]
+    fn status_of_health_is_written_in_lower_case() {
+        let written = |status| serde_json::to_value(Health::new(status)).unwrap();
+        assert_eq!(written(HealthStatus::Serving), json!({"status": "serving"}));
+        assert_eq!(written(HealthStatus::Draining), json!({"status": "draining"}));
+    }
+}

@@ -162,3 +162,54 @@ impl fmt::Display for Seq {
         self.0.fmt(f)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_are_clamped_to_what_the_protocol_allows() {
+        for (asked, got) in
+            [(0, 1), (1, 1), (2, 2), (1 << 32, u32::MAX as usize), (usize::MAX, u32::MAX as usize)]
+        {
+            assert_eq!(MaxFrameBytes::new(asked).get(), got, "{asked}");
+        }
+        for (asked, got) in
+            [(0, 1), (1, 1), (1 << 24, 1 << 24), ((1 << 24) + 1, 1 << 24), (usize::MAX, 1 << 24)]
+        {
+            assert_eq!(MaxInFlight::new(asked).get(), got, "{asked}");
+        }
+        for (asked, got) in
+            [(0, 1), (1, 1), (1 << 30, 1 << 30), ((1 << 30) + 1, 1 << 30), (usize::MAX, 1 << 30)]
+        {
+            assert_eq!(StreamWindow::new(asked).get(), got, "{asked}");
+        }
+        for (asked, got) in
+            [(0, 0), (1, 1), (1 << 24, 1 << 24), ((1 << 24) + 1, 1 << 24), (usize::MAX, 1 << 24)]
+        {
+            assert_eq!(MaxStreams::new(asked).get(), got, "{asked}");
+        }
+    }
+
+    #[test]
+    fn header_is_limited_by_the_smaller_of_two_limits() {
+        for (frame, header) in [(100, 100), (65_536, 65_536), (65_537, 65_536), (4_194_304, 65_536)] {
+            assert_eq!(MaxFrameBytes::new(frame).for_header(), header);
+        }
+    }
+
+    #[test]
+    fn defaults_are_those_of_the_protocol() {
+        assert_eq!(MaxFrameBytes::default().get(), 4 * 1024 * 1024);
+        assert_eq!(MaxInFlight::default().get(), 1024);
+        assert_eq!(StreamWindow::default().get(), 64 * 1024);
+        assert_eq!(MaxStreams::default().get(), 256);
+    }
+
+    #[test]
+    fn limits_are_shown_with_their_unit() {
+        assert_eq!(MaxFrameBytes::new(512).to_string(), "512 bytes");
+        assert_eq!(MaxInFlight::new(12).to_string(), "12");
+        assert_eq!(Seq(7).to_string(), "7");
+    }
+}

@@ -135,5 +135,28 @@ mod tests {
         assert_eq!((idle.capacity(), idle.speed()), (None, None));
         let busy = LoadReport::new(100.0, 4.0).with_utilization(0.5);
         assert_eq!((busy.capacity(), busy.speed()), (Some(200.0), Some(25.0)));
+        // Without calls, or without any under way, a ratio would be zero, or without end.
+        let (quiet, instant) = (LoadReport::new(0.0, 4.0), LoadReport::new(100.0, 0.0));
+        assert_eq!(
+            (quiet.speed(), instant.speed(), busy.with_utilization(0.0).capacity()),
+            (None, None, None)
+        );
+        assert_eq!(LoadReport::new(100.0, 4.0).capacity(), None);
+    }
+
+    #[test]
+    fn report_is_read_up_to_its_longest_and_largest() {
+        let longest = "rps=1,in_flight=1,x=";
+        let longest = format!("{longest}{}", "a".repeat(MAX_BYTES - longest.len()));
+        assert_eq!(LoadReport::parse(&longest), Some(LoadReport::new(1.0, 1.0)));
+        assert_eq!(LoadReport::parse(&format!("{longest}a")), None);
+        assert_eq!(LoadReport::parse("rps=1e9,in_flight=0"), Some(LoadReport::new(1e9, 0.0)));
+    }
+
+    #[test]
+    fn report_is_written_with_three_digits() {
+        let report = LoadReport::new(1234.56, 7.0);
+        assert_eq!(report.to_string(), "rps=1234.6,in_flight=7.000");
+        assert_eq!(report.with_utilization(0.5).to_string(), "util=0.500,rps=1234.6,in_flight=7.000");
     }
 }

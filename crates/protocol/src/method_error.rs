@@ -135,3 +135,33 @@ impl<'de> Deserialize<'de> for NoApplicationError {
         Err(D::Error::custom("the method has no application error"))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::code::Code;
+
+    #[test]
+    fn error_of_a_method_is_shown_as_what_it_holds() {
+        let status = Status::done(Code::Unavailable, "closed");
+        let of_status = MethodError::<String>::from(status.clone());
+        assert_eq!((of_status.to_string(), of_status.status()), (status.to_string(), Some(&status)));
+        let own = MethodError::from("sold out".to_owned());
+        assert_eq!((own.to_string(), own.status()), ("sold out".to_owned(), None));
+    }
+
+    #[test]
+    fn each_error_type_keeps_what_it_is() {
+        let status = Status::done(Code::Unavailable, "closed");
+        assert_eq!(status.clone().into_method_error(), MethodError::Status(status.clone()));
+        assert_eq!("sold out".into_method_error(), MethodError::Application("sold out"));
+        let either = MethodError::<String>::Status(status);
+        assert_eq!(either.clone().into_method_error(), either);
+    }
+
+    #[test]
+    fn nothing_is_read_as_an_error_that_a_method_does_not_have() {
+        let error = serde_json::from_str::<NoApplicationError>("null").unwrap_err();
+        assert_eq!(error.to_string(), "the method has no application error");
+    }
+}

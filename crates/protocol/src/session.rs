@@ -349,4 +349,12 @@ mod tests {
         assert_eq!(server.receive(&header(Kind::Ping, 11), now), Err(ProtocolError::PingFlood));
         assert_eq!(client.receive(&header(Kind::Ping, 11), now), Err(ProtocolError::PingFlood));
     }
+
+    #[test]
+    fn size_is_the_error_of_a_resource_and_all_else_of_an_argument() {
+        let size = FrameError::from(crate::message::TooLarge::new(crate::message::Part::Body, 2, 1));
+        assert_eq!(ProtocolError::from(size).code(), Code::ResourceExhausted);
+        assert_eq!(ProtocolError::PingFlood.code(), Code::InvalidArgument);
+        assert_eq!(ProtocolError::PingFlood.to_string(), "more than 10 pings in 5 s");
+    }
 }

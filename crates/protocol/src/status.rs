@@ -64,3 +64,28 @@ impl fmt::Display for Status {
 }
 
 impl std::error::Error for Status {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn status_is_shown_with_code_execution_and_escaped_message() {
+        let shown = |status: Status| status.to_string();
+        assert_eq!(shown(Status::done(Code::Internal, "a\u{1b}b")), r"internal (done): a\u{1b}b");
+        assert_eq!(shown(Status::refused(Code::Unavailable, "full")), "unavailable (refused): full");
+        assert_eq!(shown(Status::maybe(Code::Cancelled, "gone")), "cancelled (maybe): gone");
+        assert_eq!(
+            shown(Status::new(Code::Unavailable, Execution::NotSent, "no server")),
+            "unavailable (not_sent): no server"
+        );
+    }
+
+    #[test]
+    fn message_is_sent_up_to_the_limit_of_a_text() {
+        let status = Status::done(Code::Internal, "x".repeat(MAX_PEER_TEXT));
+        assert_eq!(status.wire_message(), status.message);
+        let status = Status::done(Code::Internal, "x".repeat(MAX_PEER_TEXT + 1));
+        assert_eq!(status.wire_message().len(), MAX_PEER_TEXT);
+    }
+}

@@ -175,6 +175,54 @@ mod tests {
         let shown = EscapedText(&"x".repeat(5000)).to_string();
         assert_eq!(shown.len(), MAX_PEER_TEXT + 3);
         assert!(shown.ends_with("..."));
+        let whole = "x".repeat(MAX_PEER_TEXT);
+        assert_eq!(EscapedText(&whole).to_string(), whole);
+    }
+
+    #[test]
+    fn controls_and_separators_of_lines_are_escaped() {
+        for (c, shown) in [
+            ('\n', r"\n"),
+            ('\u{7f}', r"\u{7f}"),
+            ('\u{200e}', r"\u{200e}"),
+            ('\u{2028}', r"\u{2028}"),
+            ('\u{2029}', r"\u{2029}"),
+            ('\u{2066}', r"\u{2066}"),
+            ('\u{2069}', r"\u{2069}"),
+            ('\u{202f}', "\u{202f}"),
+            ('é', "é"),
+            ('"', "\""),
+        ] {
+            assert_eq!(EscapedText(&c.to_string()).to_string(), shown);
+        }
+    }
+
+    #[test]
+    fn message_of_a_panic_is_its_text() {
+        assert_eq!(panic_message(&"a literal"), "a literal");
+        assert_eq!(panic_message(&"formatted".to_owned()), "formatted");
+        assert_eq!(panic_message(&7_u8), "with no message");
+    }
+
+    #[test]
+    fn cause_that_the_text_tells_is_left_out() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("reading failed: {0}")]
+        struct Reading(#[source] fmt::Error);
+        let (inner, reading) = (fmt::Error, Reading(fmt::Error));
+        let shown = |told: &str, cause: &(dyn Error + 'static)| {
+            untold_cause(told, Some(cause)).map(ToString::to_string)
+        };
+        assert_eq!(shown("no list", &reading), Some(reading.to_string()));
+        assert_eq!(shown(&format!("no list: {reading}"), &reading), None);
+        // Its cause is in its own text, so it is told as well.
+        assert_eq!(shown(&inner.to_string(), &reading), Some(reading.to_string()));
+        assert!(untold_cause("no list", None).is_none());
+    }
+
+    #[test]
+    fn quoted_excerpt_is_shown_alike_for_programmers() {
+        assert_eq!(format!("{:?}", Excerpt::new("a\n")), r#""a\n""#);
     }
 
     #[test]

@@ -313,6 +313,10 @@ mod tests {
             let mut buffer = messages(&[b"ab"], &[size]);
             assert!(ItemBatch::cut(&mut buffer, b"ab", Flags::NONE, limit).is_none());
         }
+        for (size, limit) in [(MIN_KEPT - 1, usize::MAX), (10, 10)] {
+            let mut buffer = messages(&[b"ab"], &[size]);
+            assert!(ItemBatch::cut(&mut buffer, b"ab", Flags::NONE, limit).is_some());
+        }
         let whole = messages(&[b"ab", b"ab"], &[10, 10]);
         for len in 0..whole.len() {
             let mut buffer = BytesMut::from(&whole[..len]);

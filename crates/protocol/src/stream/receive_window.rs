@@ -277,4 +277,25 @@ mod tests {
         }
         assert!(credits > 0 && window.reserved() < 8 * 1024);
     }
+
+    #[test]
+    fn window_is_open_up_to_the_last_byte_of_credit() {
+        let (mut window, now) = (window(), Instant::now());
+        window.receive(4 * KIB - 65, false, now, |_| true).unwrap();
+        assert_eq!((window.is_open(), window.held()), (true, 4095));
+        window.receive_batch(64, 64).unwrap();
+        assert!(!window.is_open());
+        let error = window.receive_batch(128, 64).unwrap_err();
+        assert_eq!(error, CreditExceeded { spent: 4095 + 64 + 64, granted: 4096 });
+    }
+
+    #[test]
+    fn batch_may_only_end_beyond_its_credit() {
+        // The last item alone may go beyond, as a single one may.
+        let mut one_left = window();
+        one_left.receive_batch(4095 + 1000, 1000).unwrap();
+        let mut none_left = window();
+        let error = none_left.receive_batch(4096 + 1000, 1000).unwrap_err();
+        assert_eq!(error, CreditExceeded { spent: 4096, granted: 4096 });
+    }
 }

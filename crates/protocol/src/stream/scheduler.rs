@@ -125,4 +125,19 @@ mod tests {
         scheduler.insert(Seq(1));
         assert_eq!(scheduler.next(usize::MAX, |_| Some(usize::MAX)), Some(Seq(1)));
     }
+
+    #[test]
+    fn item_waits_for_its_room_and_turn_to_the_byte() {
+        let mut scheduler = ItemScheduler::default();
+        scheduler.insert(Seq(1));
+        assert_eq!(scheduler.next(99, |_| Some(100)), None);
+        assert_eq!(scheduler.next(100, |_| Some(100)), Some(Seq(1)));
+        // Of two, the first sends one quantum, and then waits for the other.
+        let mut scheduler = ItemScheduler::default();
+        scheduler.insert(Seq(1));
+        scheduler.insert(Seq(2));
+        let cost = |seq| Some(if seq == Seq(1) { ITEM_QUANTUM } else { ITEM_QUANTUM + 1 });
+        let order: Vec<_> = (0..4).map(|_| scheduler.next(usize::MAX, cost).unwrap().0).collect();
+        assert_eq!(order, [1, 1, 2, 1]);
+    }
 }

@@ -106,4 +106,14 @@ mod tests {
         window.spend(usize::MAX - 64);
         assert_eq!(window.spent(), u64::MAX);
     }
+
+    #[test]
+    fn window_is_closed_once_its_last_byte_is_spent() {
+        let mut window = SendWindow::new(StreamWindow::new(64));
+        assert!(window.is_open());
+        window.spend(0);
+        assert!(!window.is_open());
+        assert!(!window.grant(64), "no more than before");
+        assert!(window.grant(65) && window.is_open());
+    }
 }

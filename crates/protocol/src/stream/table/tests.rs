@@ -9,7 +9,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::message::MessageDecoder;
-use crate::stream::ITEM_OVERHEAD;
+use crate::stream::{ITEM_OVERHEAD, StreamWait};
 
 const KIB: usize = 1024;
 
@@ -224,7 +224,7 @@ fn item_that_waits_for_credit_expires_and_one_that_does_not_stays() {
     assert_eq!(table.check_at(), Some(due));
     assert!(table.expire(due - Duration::from_millis(1)).is_empty());
     assert_eq!(table.expire(due), [Seq(1)]);
-    assert_eq!(table.snapshot()[0].waits_for, crate::stream::StreamWait::Credit);
+    assert_eq!(table.snapshot()[0].waits_for, StreamWait::Credit);
 }
 
 #[test]
@@ -367,4 +367,98 @@ fn control_that_may_not_go_yet_stays_due_and_an_end_stays_behind_its_items() {
     assert!(position((Kind::Item, 1)) < position((Kind::End, 1)));
     assert!(rest.contains(&(Kind::End, 2)));
     assert!(!sender.has_output());
+}
+
+#[test]
+fn snapshot_and_totals_tell_what_was_sent_and_received() {
+    let [mut client, mut server] = tables(1000, 2);
+    let waits_for = |table: &StreamTable| table.snapshot_of(Seq(1)).unwrap().waits_for;
+    assert_eq!(waits_for(&client), StreamWait::Application);
+    assert!(send(&mut client, 1, 100) && send(&mut client, 1, 36));
+    let of_client = client.snapshot_of(Seq(1)).unwrap();
+    assert_eq!((of_client.sent.items, of_client.sent.bytes, of_client.credit), (2, 136, 1000 - 264));
+    assert_eq!((of_client.queued, of_client.waits_for), (client.queued_bytes(), StreamWait::Socket));
+    assert!(of_client.queued > 136);
+    pass(&mut client, &mut server);
+    assert_eq!((client.queued_bytes(), waits_for(&client)), (0, StreamWait::Application));
+    let of_server = server.snapshot();
+    assert_eq!(of_server.iter().map(|stream| stream.seq).collect::<Vec<_>>(), [Seq(1), Seq(2)]);
+    let of_server = of_server[0];
+    assert_eq!((of_server.received.items, of_server.received.bytes), (2, 136));
+    assert_eq!((of_server.held, of_server.receive_window), (264, 1000));
+    assert_eq!(server.totals().received, of_server.received);
+    assert_eq!(client.totals().sent, of_client.sent);
+    assert!(take(&mut server, 1).is_some() && take(&mut server, 1).is_none());
+    assert_eq!(waits_for(&server), StreamWait::Peer);
+    assert!(send(&mut client, 1, 1000) && !send(&mut client, 1, 0) && !send(&mut client, 1, 0));
+    assert_eq!(
+        client.snapshot_of(Seq(1)).map(|stream| (stream.stalls, stream.waits_for)),
+        Some((1, StreamWait::Credit))
+    );
+    assert_eq!((client.totals().stalls, client.snapshot_of(Seq(3))), (1, None));
+}
+
+#[test]
+fn memory_is_what_was_granted_until_the_peer_has_ended() {
+    let [mut client, mut server] = tables(1000, 3);
+    server.open(Seq(4), false);
+    assert_eq!(server.memory_bytes(), 3000);
+    assert!(send(&mut client, 1, 100));
+    assert_eq!(client.memory_bytes(), 3000 + client.queued_bytes());
+    pass(&mut client, &mut server);
+    assert_eq!(server.memory_bytes(), 3000, "it is a part of what was granted");
+    client.end(Seq(1));
+    pass(&mut client, &mut server);
+    assert_eq!(server.memory_bytes(), 2164);
+    assert_eq!(take(&mut server, 1), Some(100));
+    assert_eq!(server.memory_bytes(), 2000);
+    server.stop(Seq(2));
+    assert_eq!(server.memory_bytes(), 1000);
+    server.complete_all();
+    assert_eq!((server.memory_bytes(), server.len()), (0, 4));
+    server.remove_all();
+    assert!(server.is_empty());
+}
+
+#[test]
+fn items_for_the_same_process_are_taken_one_by_one() {
+    let mut table = table(usize::MAX);
+    table.open(Seq(1), true);
+    let (writer, waker) = counter();
+    (0..3).for_each(|_| assert!(send(&mut table, 1, 30 * KIB)));
+    assert!(table.poll_ready(Seq(1), &mut Context::from_waker(&waker), Instant::now).is_pending());
+    let before = table.snapshot_of(Seq(1)).unwrap().credit;
+    // The writer goes on once half of 64 KiB is free.
+    for woken in [0, 1, 1] {
+        assert_eq!(table.take_sent().map(|(seq, body)| (seq, body.len())), Some((Seq(1), 30 * KIB)));
+        assert_eq!(writer.0.load(Ordering::Relaxed), woken);
+    }
+    assert_eq!((table.queued_bytes(), table.take_sent().is_none()), (0, true));
+    let credit = table.snapshot_of(Seq(1)).unwrap().credit;
+    assert_eq!(credit - before, 3 * (30 * KIB + ITEM_OVERHEAD) as u64);
+    (1..=3).for_each(|len| assert!(send(&mut table, 1, len)));
+    let lengths = std::iter::from_fn(|| table.take_sent().map(|(_, body)| body.len()));
+    assert_eq!(lengths.collect::<Vec<_>>(), [1, 2, 3]);
+    assert_eq!(table.queued_bytes(), 0);
+}
+
+#[test]
+fn items_of_the_same_process_are_delivered_while_there_is_credit() {
+    let [mut sender, mut table] = tables(100, 1);
+    table.open(Seq(2), false);
+    let (feeder, waker) = counter();
+    let deliver =
+        |table: &mut StreamTable, seq| table.poll_deliver(Seq(seq), &mut Context::from_waker(&waker));
+    assert_eq!(deliver(&mut table, 1), Poll::Ready(Ok(())));
+    assert_eq!(deliver(&mut table, 2), Poll::Ready(Err(StreamClosed::Stopped)));
+    assert_eq!(deliver(&mut table, 3), Poll::Ready(Err(StreamClosed::Ended)));
+    assert!(send(&mut sender, 1, 36));
+    pass(&mut sender, &mut table);
+    assert_eq!(deliver(&mut table, 1), Poll::Pending);
+    assert_eq!(take(&mut table, 1), Some(36));
+    assert_eq!((feeder.0.load(Ordering::Relaxed), deliver(&mut table, 1)), (1, Poll::Ready(Ok(()))));
+    table.stop(Seq(1));
+    assert_eq!(deliver(&mut table, 1), Poll::Ready(Err(StreamClosed::Stopped)));
+    table.complete(Seq(1));
+    assert_eq!(deliver(&mut table, 1), Poll::Ready(Err(StreamClosed::Ended)));
 }
