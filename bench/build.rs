@@ -1,4 +1,4 @@
-//! Writes the stubs of tonic and of volo-thrift, neither of which needs a schema compiler for it, and tells
+//! Writes the stubs of tonic and of volo, neither of which needs a schema compiler for it, and tells
 //! the program which compiler made it.
 
 use std::process::Command;
@@ -34,5 +34,11 @@ fn stubs() -> anyhow::Result<()> {
 
     println!("cargo:rerun-if-changed=schema/world.thrift");
     volo_build::Builder::thrift().add_service("schema/world.thrift").write()?;
+    println!("cargo:rerun-if-changed=schema/feeder.proto");
+    volo_build::Builder::protobuf()
+        .add_service("schema/feeder.proto")
+        .include_dirs(vec!["schema".into()])
+        .filename("feeder_gen.rs".into())
+        .write()?;
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! `streams`: items a second beside raw frames and tonic's server streaming, a stream beside others that are not read,
+//! `streams`: items a second beside raw frames and the server streaming of tonic and of volo, a stream beside others that are not read,
 //! calls beside a stream that saturates the connection, and the memory of open streams.
 
 use std::process::Stdio;
@@ -21,6 +21,8 @@ mod source;
 pub(crate) mod take;
 #[cfg(feature = "rivals")]
 mod tonic;
+#[cfg(feature = "rivals")]
+mod volo;
 
 /// The size of a small item, in bytes.
 const SMALL: usize = 16;
@@ -67,13 +69,13 @@ const CALLS_BESIDE_SMALL: usize = 6;
 const ROWS: [Row; 7] = [
     Row {
         what: "16 bytes, thousand items/s",
-        sources: &[Source::Raw, Source::Farcall, Source::Tonic],
+        sources: &[Source::Raw, Source::Farcall, Source::Tonic, Source::Volo],
         take: |take| take.bytes = SMALL,
         figure: |taken| taken.items_per_s / 1e3,
     },
     Row {
         what: "64 KiB, MB/s",
-        sources: &[Source::Raw, Source::Farcall, Source::Tonic],
+        sources: &[Source::Raw, Source::Farcall, Source::Tonic, Source::Volo],
         take: |take| take.bytes = LARGE,
         figure: |taken| taken.bytes_per_s / 1e6,
     },
@@ -113,11 +115,12 @@ const ROWS: [Row; 7] = [
 type Place = (usize, Source);
 
 /// Ratios of two figures of the same round, and what they are to be.
-const RATIOS: [(&str, Place, Place, &str); 8] = [
+const RATIOS: [(&str, Place, Place, &str); 9] = [
     ("16 bytes, of raw", (SMALL_ITEMS, Source::Farcall), (SMALL_ITEMS, Source::Raw), "at least 0.5"),
     ("16 bytes, of tonic", (SMALL_ITEMS, Source::Farcall), (SMALL_ITEMS, Source::Tonic), "at least 8"),
     ("64 KiB, of raw", (LARGE_ITEMS, Source::Farcall), (LARGE_ITEMS, Source::Raw), "at least 0.8"),
     ("64 KiB, of tonic", (LARGE_ITEMS, Source::Farcall), (LARGE_ITEMS, Source::Tonic), "at least 1"),
+    ("64 KiB, of volo's gRPC", (LARGE_ITEMS, Source::Farcall), (LARGE_ITEMS, Source::Volo), "at least 1"),
     (
         "beside 255 that are not read, of alone",
         (BESIDE_STILL, Source::Farcall),

@@ -3,9 +3,9 @@
 use clap::Args;
 
 use super::source::Source;
-#[cfg(feature = "rivals")]
-use super::tonic;
 use super::{farcall, raw};
+#[cfg(feature = "rivals")]
+use super::{tonic, volo};
 
 /// Serves streams (used by `streams`).
 #[derive(Args)]
@@ -24,8 +24,12 @@ impl ServeStreams {
             Source::Tonic => tonic::serve(true).await,
             #[cfg(feature = "rivals")]
             Source::TonicDefault => tonic::serve(false).await,
+            #[cfg(feature = "rivals")]
+            Source::Volo => volo::serve().await,
             #[cfg(not(feature = "rivals"))]
-            Source::Tonic | Source::TonicDefault => anyhow::bail!(crate::peers::WITHOUT_RIVALS),
+            Source::Tonic | Source::TonicDefault | Source::Volo => {
+                anyhow::bail!(crate::peers::WITHOUT_RIVALS)
+            }
         }
     }
 }

@@ -15,10 +15,12 @@ pub(crate) enum Source {
     Tonic,
     /// tonic with its defaults.
     TonicDefault,
+    /// volo's gRPC with the same windows as tonic.
+    Volo,
 }
 
 impl Source {
-    pub(super) const ALL: [Self; 4] = [Self::Raw, Self::Farcall, Self::Tonic, Self::TonicDefault];
+    pub(super) const ALL: [Self; 5] = [Self::Raw, Self::Farcall, Self::Tonic, Self::TonicDefault, Self::Volo];
 
     pub(crate) const fn name(self) -> &'static str {
         match self {
@@ -26,6 +28,7 @@ impl Source {
             Self::Farcall => "farcall",
             Self::Tonic => "tonic",
             Self::TonicDefault => "tonic-default",
+            Self::Volo => "volo",
         }
     }
 }
@@ -35,7 +38,7 @@ impl FromStr for Source {
 
     fn from_str(name: &str) -> anyhow::Result<Self> {
         let found = Self::ALL.into_iter().find(|source| source.name() == name);
-        found.ok_or_else(|| anyhow!("`{name}` is none of raw, farcall, tonic, tonic-default"))
+        found.ok_or_else(|| anyhow!("`{name}` is none of raw, farcall, tonic, tonic-default, volo"))
     }
 }
 

@@ -14,9 +14,9 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::feed::Feed;
 use super::source::Source;
-#[cfg(feature = "rivals")]
-use super::tonic;
 use super::{farcall, raw};
+#[cfg(feature = "rivals")]
+use super::{tonic, volo};
 use crate::load::{Latencies, latencies_of_none, percentile_us};
 use crate::process::{cpu_time, resident_kb};
 
@@ -111,8 +111,12 @@ impl Take {
             Source::Tonic => self.measure(tonic::connect(address, true).await?).await?,
             #[cfg(feature = "rivals")]
             Source::TonicDefault => self.measure(tonic::connect(address, false).await?).await?,
+            #[cfg(feature = "rivals")]
+            Source::Volo => self.measure(volo::connect(address)?).await?,
             #[cfg(not(feature = "rivals"))]
-            Source::Tonic | Source::TonicDefault => anyhow::bail!(crate::peers::WITHOUT_RIVALS),
+            Source::Tonic | Source::TonicDefault | Source::Volo => {
+                anyhow::bail!(crate::peers::WITHOUT_RIVALS)
+            }
         };
         println!("{}", serde_json::to_string(&taken)?);
         Ok(())
