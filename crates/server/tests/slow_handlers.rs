@@ -12,7 +12,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use farcall_protocol::{Code, Execution, HeaderRef, Kind};
-use farcall_server::{Limits, OffloadRuntime};
+use farcall_server::{Limits, OffloadRuntime, Receiver, Sender};
+use farcall_test_support::wait::hold_clock;
 use serde_json::json;
 use support::{Count, Nothing, Raw, Running, Text, builder, millis, none, serve_with, stage};
 use tokio::time::{Instant, advance};
@@ -116,6 +117,49 @@ async fn method_that_is_quick_again_runs_inline_again() {
         }
     }
     panic!("slow every time");
+}
+
+#[tokio::test(start_paused = true)]
+async fn stream_with_slow_polls_now_and_then_is_offloaded_for_few_others() {
+    let (stage, connections) = (stage(), std::thread::current().id());
+    // Returns for each item if it is on the thread of connections, before it takes as many milliseconds as the item says.
+    let builder = builder(&stage).stream_both(
+        "T.threads",
+        move |_: Nothing, mut items: Receiver<u64>, mut out: Sender<bool>| async move {
+            while let Some(Ok(takes_ms)) = items.recv().await {
+                let is_there = std::thread::current().id() == connections;
+                if takes_ms > 0 {
+                    advance(millis(takes_ms)).await;
+                }
+                if out.send(is_there).await.is_err() {
+                    break;
+                }
+            }
+        },
+    );
+    let server = serve_with(stage, builder);
+    let mut client = server.connect_streams(1024 * 1024).await;
+    let seq = client.stream("T.threads", none()).await;
+    let mut offloaded = Vec::new();
+    for _ in 0..7 {
+        // The first is suspected, the second found to be slow.
+        let items = [1, 1].into_iter().chain([0; 1500]);
+        let count = hold_clock(async {
+            let mut count = 0;
+            for takes_ms in items {
+                client.item(seq, &takes_ms).await;
+                let mut message = client.recv().await;
+                if message.header.kind == Kind::Credit {
+                    message = client.recv().await;
+                }
+                let is_there: bool = client.codec().decode(&message.body).unwrap();
+                count += usize::from(!is_there);
+            }
+            count
+        });
+        offloaded.push(count.await);
+    }
+    assert!(offloaded.iter().all(|count| (1..=32).contains(count)), "{offloaded:?}");
 }
 
 #[tokio::test(start_paused = true)]

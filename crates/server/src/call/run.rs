@@ -295,7 +295,7 @@ impl<'a> Doubtful<'a> {
         let judgement = method.judgement(size);
         let worked = worked(took, self.preempted, self.offload);
         if worked > MAX_QUICK_POLL {
-            judgement.found_slow(method.stats.calls(), worked);
+            judgement.found_slow(method.judged(), worked);
         } else {
             judgement.was_quick();
         }

@@ -180,7 +180,7 @@ impl RunningHandler {
     pub(super) fn is_short(&self) -> bool {
         let CallPermit { call, env, .. } = &self.permit;
         env.calls.offloads_are_within(SHORT_POLL)
-            || call.method.judgement(self.size).is_only_suspected(call.method.stats.calls())
+            || call.method.judgement(self.size).is_only_suspected(call.method.judged())
     }
 
     /// Ready if the connection's handlers have time left in this turn; otherwise the task is woken in a later one.
@@ -197,6 +197,9 @@ impl RunningHandler {
         let polled = state.poll(&permit.call, now, cx);
         let took = now.elapsed();
         permit.env.calls.poll_ended(took);
+        if permit.call.reply_to.stream().is_some() {
+            permit.call.method.note_stream_poll();
+        }
         *was_slow |= permit.call.method.polled(*size, took);
         polled.map(|response| permit.response = Some(response))
     }
@@ -215,10 +218,10 @@ impl RunningHandler {
         let worked = worked(now.elapsed(), preempted, &env.server.offload);
         let judgement = call.method.judgement(*size);
         if worked > MAX_QUICK_POLL + COLD_START {
-            judgement.found_slow(call.method.stats.calls(), worked);
+            judgement.found_slow(call.method.judged(), worked);
             *was_slow = true;
         } else if call.reply_to.stream().is_some() {
-            // A stream may last for days: each of its polls is judged as a call is.
+            call.method.note_stream_poll();
             judgement.was_quick();
         }
         env.calls.offloaded(worked);

@@ -15,7 +15,7 @@ const MAX_QUICK_CALLS_DUE: u32 = 256;
 /// The same for a method whose polls are very long: as many quick calls as would have taken as long, but not more
 /// than these. A method that is seldom slow, but then for half a second, would hold up all connections now and then.
 const MAX_QUICK_CALLS_DUE_BY_TIME: u32 = 16_384;
-/// A method with this many calls since it was last found slow has been quick for long. This
+/// A method with this many calls, or polls of streaming calls, since it was last found slow has been quick for long. This
 /// distinguishes methods that are slow in some of their calls, one of a hundred perhaps, from others.
 const QUICK_FOR_LONG: u64 = 1024;
 /// The lengths of encoded arguments from which on calls are judged apart from those with shorter ones, in bytes.
@@ -52,7 +52,7 @@ pub(crate) struct Judgement {
     quick_calls_due: AtomicU32,
     /// The value of `quick_calls_due` when it was last found slow, without its part by time.
     last_due: AtomicU32,
-    /// The number of the method's calls when it was last found slow; 0 if it never was.
+    /// The number of the method's calls, and polls of streaming calls, when it was last found slow; 0 if it never was.
     calls_when_slow: AtomicU64,
 }
 
@@ -103,7 +103,7 @@ impl Judgement {
     }
 
     /// Returns `true` if it was not found slow lately, and is offloaded for having looked slow on the connection's task.
-    /// `calls` is the number of the method's calls so far.
+    /// `calls` is the number of those that were judged so far.
     pub(crate) fn is_only_suspected(&self, calls: u64) -> bool {
         let calls_when_slow = self.calls_when_slow.load(Relaxed);
         let was_slow = calls_when_slow > 0 && calls.saturating_sub(calls_when_slow) < QUICK_FOR_LONG;
@@ -111,7 +111,7 @@ impl Judgement {
     }
 
     /// Has it found out by the next calls if they are slow, since a poll on the connection's task took too long: perhaps
-    /// it was preempted, as happens to any method on a busy machine. `calls` is the number of the method's calls so far.
+    /// it was preempted, as happens to any method on a busy machine. `calls` is the number of those that were judged so far.
     #[cold]
     pub(crate) fn suspect(&self, calls: u64, took: Duration) {
         let mut due = self.last_due.load(Relaxed);

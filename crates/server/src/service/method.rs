@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use farcall_protocol::ByteStr;
@@ -34,6 +34,8 @@ pub(crate) struct Method {
     /// `true` if it belongs to the protocol.
     pub(crate) is_reserved: bool,
     judgements: [Judgement; ArgumentSize::COUNT],
+    /// The polls of streaming calls, each of which is judged as a call is: one may last for days.
+    stream_polls: AtomicU64,
     /// For the lines about panics of the handler, which a caller may cause.
     pub(crate) panic_log: LogThrottle,
 }
@@ -62,6 +64,7 @@ impl Method {
             has_tasks: AtomicBool::new(false),
             is_reserved,
             judgements,
+            stream_polls: AtomicU64::new(0),
             panic_log: LogThrottle::new(),
         }
     }
@@ -95,12 +98,23 @@ impl Method {
         &self.judgements[size.index()]
     }
 
+    /// Returns the number of calls and of polls of streaming calls: of all that was judged.
+    pub(crate) fn judged(&self) -> u64 {
+        self.stats.calls() + self.stream_polls.load(Relaxed)
+    }
+
+    /// Counts a poll of a streaming call.
+    #[inline]
+    pub(crate) fn note_stream_poll(&self) {
+        self.stream_polls.fetch_add(1, Relaxed);
+    }
+
     /// Records the time of one poll on a thread that runs connections. Returns `true` if it was too long.
     #[inline]
     pub(crate) fn polled(&self, size: ArgumentSize, took: Duration) -> bool {
         let slow = took > MAX_QUICK_POLL;
         if slow {
-            self.judgement(size).suspect(self.stats.calls(), took);
+            self.judgement(size).suspect(self.judged(), took);
         }
         slow
     }
