@@ -41,6 +41,7 @@ mod peer_usage;
 mod server;
 mod service;
 mod stream;
+mod yield_turn;
 
 pub use self::auth::authenticate::{Authenticate, Authenticating, Credential};
 pub use self::auth::authorize::{Authorize, AuthorizeLayer};

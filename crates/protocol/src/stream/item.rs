@@ -13,8 +13,8 @@ use crate::buffer_source::BufferSource;
 use crate::bytes::{Bytes, with_shared_source};
 use crate::codec::{Codec, DecodeError, EncodeError};
 
-/// The most bytes of a body that an [`ItemEncoder`] keeps memory for.
-const MAX_SMALL: usize = 256;
+/// The most bytes of the encoded value of a small item, which takes a thread hardly any time. An [`ItemEncoder`] keeps memory for one.
+pub const MAX_SMALL_ITEM: usize = 256;
 
 /// Encodes the items of one stream, one after the other. Small ones are encoded in memory that it keeps, from where they are
 /// copied behind one another.
@@ -72,10 +72,10 @@ impl ItemEncoder {
         self.small.clear();
         if !self.expects_small {
             let body = codec.encode_body_in(source, value)?;
-            self.expects_small = body.len() <= MAX_SMALL;
+            self.expects_small = body.len() <= MAX_SMALL_ITEM;
             return Ok(EncodedItem::Body(body));
         }
-        match codec.encode_small_in(source, value, MAX_SMALL, &mut self.small)? {
+        match codec.encode_small_in(source, value, MAX_SMALL_ITEM, &mut self.small)? {
             None => Ok(EncodedItem::Small(&self.small)),
             Some(body) => {
                 self.expects_small = false;
@@ -155,15 +155,15 @@ mod tests {
     fn items_of_all_sizes_follow_one_another() {
         let mut encoder = ItemEncoder::default();
         for codec in Codec::built_in() {
-            for len in [3, 5, 0, MAX_SMALL + 1, 7, 100_000, 9, 2] {
+            for len in [3, 5, 0, MAX_SMALL_ITEM + 1, 7, 100_000, 9, 2] {
                 for item in ["x".repeat(len), "y".repeat(len)] {
                     let expected = codec.encode(&item).unwrap();
                     let encoded = encoder.encode(&codec, &Unpooled, item).unwrap();
                     assert_eq!(encoded.len(), expected.len());
                     assert_eq!(encoded.to_body().into_bytes(), expected);
                 }
-                assert_eq!(encoder.expects_small, len <= MAX_SMALL);
-                assert!(encoder.small.capacity() <= 4 * MAX_SMALL, "{}", encoder.small.capacity());
+                assert_eq!(encoder.expects_small, len <= MAX_SMALL_ITEM);
+                assert!(encoder.small.capacity() <= 4 * MAX_SMALL_ITEM, "{}", encoder.small.capacity());
             }
         }
     }

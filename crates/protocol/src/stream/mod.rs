@@ -6,7 +6,7 @@
 
 pub use self::credit::{ITEM_OVERHEAD, decode_credit, encode_credit, item_cost};
 pub use self::entry::Traffic;
-pub use self::item::{EncodedItem, ItemEncoder, decode_item};
+pub use self::item::{EncodedItem, ItemEncoder, MAX_SMALL_ITEM, decode_item};
 pub use self::item_batch::{ItemBatch, ItemBody, ReceivedItem, TakenItems};
 pub use self::receive_window::{CreditExceeded, ReceiveWindow, WindowLimits};
 pub use self::scheduler::{ITEM_QUANTUM, ItemScheduler};

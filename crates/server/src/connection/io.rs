@@ -2,14 +2,13 @@
 //! for [`super::dispatch`].
 
 use std::io;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, BytesMut};
 use farcall_protocol::{Inbox, Outbox};
 use farcall_transport::{BufferPool, Stream};
 use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
-use tokio::task::yield_now;
 use tokio_util::io::poll_read_buf;
 
 use super::stats::Traffic;
@@ -203,13 +202,4 @@ impl ConnectionIo {
         cx.waker().wake_by_ref();
         Poll::Pending
     }
-}
-
-/// Has this task polled again once its thread has run the other ready tasks, and looked for new events: a thread whose
-/// tasks wake themselves does so after 61 of them, which may be as many turns.
-pub(super) fn yield_turn<T>(cx: &mut Context<'_>) -> Poll<T> {
-    if pin!(yield_now()).poll(cx).is_ready() {
-        cx.waker().wake_by_ref();
-    }
-    Poll::Pending
 }

@@ -12,6 +12,9 @@ use crate::limits::MIN_ITEM_ROOM;
 use crate::stream::call_stream::Cut;
 use crate::stream::connection_streams::ConnectionStreams;
 
+/// The bytes of items that are worth a write, without waiting for those of other tasks.
+pub(super) const MIN_BATCH: usize = 4 * 1024;
+
 /// The part of a connection's outgoing bytes that are items.
 #[derive(Debug, Default)]
 pub(super) struct ItemOutput {

@@ -23,8 +23,8 @@ use self::age_limit::{AgeAction, AgeLimit};
 use self::dispatch::{Dispatched, Dispatcher};
 pub(crate) use self::end::End;
 use self::half_close::HalfClose;
-use self::io::{ConnectionIo, yield_turn};
-use self::item_output::{ItemOutput, check_stalls, register_created};
+use self::io::ConnectionIo;
+use self::item_output::{ItemOutput, MIN_BATCH, check_stalls, register_created};
 use self::phase::Phase;
 use self::stats::ConnectionStats;
 use self::timers::{Expired, Timers};
@@ -34,6 +34,7 @@ use crate::call::in_flight::{InFlightCalls, Signal};
 use crate::limits::{DRAIN_PROBE, LINGER, MAX_SHED_OUTBOX, MESSAGES_PER_WRITE, READS_PER_TURN};
 use crate::memory_budget::{GUARANTEED_BYTES, MemoryReservation};
 use crate::server::state::ServerState;
+use crate::yield_turn::yield_turn;
 
 mod age_limit;
 mod dispatch;
@@ -187,17 +188,17 @@ impl Connection {
             self.dispatcher.env.calls.take_responses(&mut self.io.outbox);
             self.write_items();
         }
-        let has_items = self.dispatcher.streams.as_ref().is_some_and(|streams| streams.is_due());
-        if !has_items && !self.env().calls.has_responses() {
+        let due = self.dispatcher.streams.as_ref().and_then(|streams| streams.due_bytes());
+        if due.is_none() && !self.env().calls.has_responses() {
             return;
         }
-        if std::mem::replace(&mut self.yielded, true) {
+        if due >= Some(MIN_BATCH) || std::mem::replace(&mut self.yielded, true) {
             self.yielded = false;
-            if has_items {
+            if due.is_some() {
                 self.write_control();
             }
             self.dispatcher.env.calls.take_responses(&mut self.io.outbox);
-            if has_items {
+            if due.is_some() {
                 self.write_items();
             }
         } else {
@@ -220,9 +221,8 @@ impl Connection {
         let Some(streams) = self.dispatcher.streams.as_ref().filter(|_| self.phase.is_serving()) else {
             return;
         };
-        if let Some(check_at) = self.items.write(streams, &mut self.io) {
-            self.timers.wake_by(check_at);
-        }
+        let check_at = self.items.write(streams, &mut self.io);
+        check_at.into_iter().for_each(|check_at| self.timers.wake_by(check_at));
     }
 
     /// Handles whole messages in the inbox, which have come by `now`, as far as the turn goes.

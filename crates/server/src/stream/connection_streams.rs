@@ -142,6 +142,11 @@ impl ConnectionStreams {
         self.task.due.load(Ordering::Acquire)
     }
 
+    /// Returns the bytes of items that wait; `None` if there is nothing to write.
+    pub(crate) fn due_bytes(&self) -> Option<usize> {
+        self.is_due().then(|| self.lock().table.queued_bytes())
+    }
+
     /// Appends the messages without items that are due to an outbox, which goes before that of responses.
     pub(crate) fn write_control(&self, outbox: &mut Outbox) {
         self.lock().table.write_control(outbox, |_| true);

@@ -5,7 +5,7 @@ use std::future::poll_fn;
 use std::marker::PhantomData;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use farcall_protocol::stream::{ItemBody, ReceivedItem, TakenItems, decode_item};
 use futures::Stream;
@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 
 use super::call_stream::CallStream;
 use super::error::ReceiveError;
-use super::sender::MAX_IN_A_ROW;
+use super::item_turn::ItemTurn;
 
 /// Receives items of a streaming call from its caller.
 ///
@@ -41,8 +41,7 @@ pub struct Receiver<T> {
     /// The items that were taken from the stream, and that the handler has not received.
     items: TakenItems,
     received: u64,
-    /// The items that were received since the handler last had to wait.
-    in_a_row: u32,
+    turn: ItemTurn,
     item: PhantomData<fn() -> T>,
 }
 
@@ -57,7 +56,7 @@ enum State {
 impl<T: DeserializeOwned + 'static> Receiver<T> {
     pub(crate) fn new(stream: Arc<CallStream>) -> Self {
         let items = TakenItems::default();
-        Self { stream, state: State::Open, items, received: 0, in_a_row: 0, item: PhantomData }
+        Self { stream, state: State::Open, items, received: 0, turn: ItemTurn::default(), item: PhantomData }
     }
 
     /// Receives the next item; `None` if the caller has sent all of them. Cancel-safe.
@@ -73,14 +72,10 @@ impl<T: DeserializeOwned + 'static> Receiver<T> {
         if self.state == State::Ended {
             return Poll::Ready(None);
         }
-        if self.in_a_row >= MAX_IN_A_ROW {
-            // Others are to run, and this handler is to be stopped if it must.
-            self.in_a_row = 0;
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
-        }
+        ready!(self.turn.poll(cx));
         let received = loop {
             if let Some(item) = self.items.take_next() {
+                self.turn.count(item.body.len());
                 let decoded = decode(&self.stream, self.received, item);
                 if let Some(cost) = self.items.due() {
                     self.items.set_credit_at(self.stream.streams.consume(self.stream.seq, cost));
@@ -88,7 +83,6 @@ impl<T: DeserializeOwned + 'static> Receiver<T> {
                 if self.received == 0 {
                     self.stream.note_first_received();
                 }
-                self.in_a_row += 1;
                 self.received += 1;
                 self.stream.items.set_received(self.received);
                 break decoded;
@@ -101,7 +95,7 @@ impl<T: DeserializeOwned + 'static> Receiver<T> {
                 }
                 Poll::Ready(Err(_closed)) => break Err(ReceiveError::Ended),
                 Poll::Pending => {
-                    self.in_a_row = 0;
+                    self.turn.end();
                     return Poll::Pending;
                 }
             }

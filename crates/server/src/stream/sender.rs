@@ -15,6 +15,7 @@ use serde::Serialize;
 
 use super::call_stream::CallStream;
 use super::error::SendError;
+use super::item_turn::ItemTurn;
 
 /// Sends items of a streaming call to its caller.
 ///
@@ -47,16 +48,19 @@ pub struct Sender<T> {
     stream: Arc<CallStream>,
     encoder: ItemEncoder,
     sent: u64,
-    /// The items that were sent since the handler last had to wait.
-    in_a_row: u32,
+    turn: ItemTurn,
     item: PhantomData<fn(T)>,
 }
 
-/// The number of items after which a handler that never has to wait lets other tasks run, and can be stopped.
-pub(super) const MAX_IN_A_ROW: u32 = 128;
 impl<T: Serialize + 'static> Sender<T> {
     pub(crate) fn new(stream: Arc<CallStream>) -> Self {
-        Self { stream, encoder: ItemEncoder::default(), sent: 0, in_a_row: 0, item: PhantomData }
+        Self {
+            stream,
+            encoder: ItemEncoder::default(),
+            sent: 0,
+            turn: ItemTurn::default(),
+            item: PhantomData,
+        }
     }
 
     /// Sends an item, as soon as the caller's credit allows it. If the returned future is dropped before it is ready, the
@@ -67,14 +71,18 @@ impl<T: Serialize + 'static> Sender<T> {
     /// The caller takes no more items, the call has ended, or the item cannot be encoded, or is larger than a frame of the
     /// caller may be. After the last two, further items can be sent.
     pub async fn send(&mut self, item: T) -> Result<(), SendError> {
-        let Self { stream, encoder, in_a_row, .. } = self;
+        let Self { stream, encoder, turn, .. } = self;
+        poll_fn(|cx| turn.poll(cx)).await;
         // Encoded before there is credit, so that it is done once.
-        let encoded = Some(encode(stream, encoder, item)?);
+        let encoded = Some(encode(stream, encoder, turn, item)?);
         let mut waiting = Waiting { stream, encoded };
         poll_fn(|cx| {
-            ready!(poll_turn(in_a_row, cx));
             let Waiting { stream, encoded } = &mut waiting;
-            after(in_a_row, stream.streams.poll_send(stream.seq, encoded, cx))
+            let sent = stream.streams.poll_send(stream.seq, encoded, cx);
+            if sent.is_pending() {
+                turn.end();
+            }
+            sent
         })
         .await?;
         drop(waiting);
@@ -91,14 +99,18 @@ impl<T: Serialize + 'static> Sender<T> {
     }
 }
 
-/// Encodes an item. Returns `true` with it if it is compressed.
+/// Encodes an item, and counts it, as well as one that does not encode: a handler that goes on all the same has its turns, too.
+/// Returns `true` with it if it is compressed.
 fn encode<'a, T: Serialize + 'static>(
     stream: &CallStream,
     encoder: &'a mut ItemEncoder,
+    turn: &mut ItemTurn,
     item: T,
 ) -> Result<(EncodedItem<'a>, bool), SendError> {
     let settings = stream.streams.settings();
-    let item = encoder.encode(&settings.codec, &BufferPool, item)?;
+    let encoded = encoder.encode(&settings.codec, &BufferPool, item);
+    turn.count(encoded.as_ref().map_or(usize::MAX, EncodedItem::len));
+    let item = encoded?;
     let (len, limit) = (item.len(), settings.send_limit.get());
     if len > limit {
         // The limit holds for the size before compression, too.
@@ -129,34 +141,25 @@ impl Drop for Waiting<'_> {
     }
 }
 
-/// Pending, and woken at once, if the handler has sent many items in a row that others are to run.
-fn poll_turn(in_a_row: &mut u32, cx: &Context<'_>) -> Poll<()> {
-    if *in_a_row < MAX_IN_A_ROW {
-        return Poll::Ready(());
-    }
-    *in_a_row = 0;
-    cx.waker().wake_by_ref();
-    Poll::Pending
-}
-
-fn after<R>(in_a_row: &mut u32, polled: Poll<R>) -> Poll<R> {
-    *in_a_row = if polled.is_ready() { *in_a_row + 1 } else { 0 };
-    polled
-}
-
 impl<T: Serialize + 'static> Sink<T> for Sender<T> {
     type Error = SendError;
 
     fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), SendError>> {
         let this = &mut *self;
-        ready!(poll_turn(&mut this.in_a_row, cx));
+        ready!(this.turn.poll(cx));
         let ready = this.stream.streams.poll_ready(this.stream.seq, cx);
-        after(&mut this.in_a_row, ready).map_err(Into::into)
+        match ready {
+            Poll::Pending => this.turn.end(),
+            // There will be no item to count.
+            Poll::Ready(Err(_)) => this.turn.count(0),
+            Poll::Ready(Ok(())) => {}
+        }
+        ready.map_err(Into::into)
     }
 
     fn start_send(mut self: Pin<&mut Self>, item: T) -> Result<(), SendError> {
-        let Self { stream, encoder, .. } = &mut *self;
-        let (item, compressed) = encode(stream, encoder, item)?;
+        let Self { stream, encoder, turn, .. } = &mut *self;
+        let (item, compressed) = encode(stream, encoder, turn, item)?;
         stream.streams.send(stream.seq, item, compressed)?;
         self.note_item();
         Ok(())

@@ -30,6 +30,7 @@ use crate::error::{CallError, RpcError};
 
 pub(super) mod attempt;
 pub(crate) mod exchange;
+mod item_turn;
 pub(crate) mod link;
 pub(crate) mod link_state;
 pub(crate) mod receiving;

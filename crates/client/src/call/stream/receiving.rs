@@ -16,8 +16,8 @@ use farcall_runtime::time::{Instant, Sleep, sleep_until};
 use farcall_transport::HumanDuration;
 use futures::Stream;
 use serde::de::DeserializeOwned;
-use tokio::task::coop::poll_proceed;
 
+use super::item_turn::ItemTurn;
 use super::link::Link;
 use super::link_state::{Outcome, Waiter};
 use super::resume::{Resume, Step};
@@ -122,15 +122,21 @@ pub(super) struct Receiving {
     ended: bool,
     gap: Option<Gap>,
     resume: Option<Box<Resume>>,
+    turn: ItemTurn,
     /// `true` if a call that another one has replaced may have done something.
     may_have_run: bool,
 }
+
+/// An item, the error that the call has ended with, or the end.
+type Next<T> = Option<Result<T, RpcError>>;
 
 /// The stream that items come over.
 struct Current {
     stream: Arc<OpenStream>,
     /// The items that were taken from it, and that the caller has not taken.
     items: TakenItems,
+    /// The length of the encoded value of the last one that the caller took.
+    last_len: usize,
 }
 
 impl Current {
@@ -139,8 +145,9 @@ impl Current {
         &mut self,
         resume: Option<&mut Resume>,
     ) -> Option<Result<T, RpcError>> {
-        let Self { stream, items } = self;
+        let Self { stream, items, last_len } = self;
         let item = items.take_next()?;
+        *last_len = item.body.len();
         let decoded = stream.value(item).and_then(|value| {
             if let Some(resume) = resume {
                 resume.taken(&value);
@@ -168,30 +175,20 @@ impl Receiving {
             ended: false,
             gap,
             resume: resume.map(Box::new),
+            turn: ItemTurn::default(),
             may_have_run: false,
         }
     }
 
-    fn poll_next<T: DeserializeOwned + 'static>(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<T, RpcError>>> {
+    fn poll_next<T: DeserializeOwned + 'static>(&mut self, cx: &mut Context<'_>) -> Poll<Next<T>> {
         if self.ended {
             return Poll::Ready(None);
         }
-        // A server that is faster than the caller must not keep other tasks of the thread from running.
-        let turn = ready!(poll_proceed(cx));
-        let polled = match self.resume.take() {
-            None => self.poll_link(None, cx),
-            Some(mut resume) => {
-                let polled = self.poll_resumable(&mut resume, cx);
-                self.resume = Some(resume);
-                polled
-            }
-        };
+        let mut turn = std::mem::take(&mut self.turn);
+        let polled = turn.poll(cx, |cx| self.poll_item(cx));
+        self.turn = turn;
         match polled {
             Poll::Ready(Some(Ok(item))) => {
-                turn.made_progress();
                 if let Some(gap) = &mut self.gap {
                     gap.item_came();
                 }
@@ -223,12 +220,32 @@ impl Receiving {
         }
     }
 
+    /// Takes the next item, with its length, or the error that the call has ended with.
+    fn poll_item<T: DeserializeOwned + 'static>(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<(Next<T>, Option<usize>)> {
+        let polled = match self.resume.take() {
+            None => self.poll_link(None, cx),
+            Some(mut resume) => {
+                let polled = self.poll_resumable(&mut resume, cx);
+                self.resume = Some(resume);
+                polled
+            }
+        };
+        polled.map(|next| {
+            let len =
+                self.current.as_ref().filter(|_| matches!(next, Some(Ok(_)))).map(|current| current.last_len);
+            (next, len)
+        })
+    }
+
     /// Takes the next item, or the error that the call has ended with.
     fn poll_link<T: DeserializeOwned + 'static>(
         &mut self,
         mut resume: Option<&mut Resume>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<T, RpcError>>> {
+    ) -> Poll<Next<T>> {
         loop {
             if let Some(current) = &mut self.current {
                 if let Some(item) = current.next(resume.as_deref_mut()) {
@@ -240,7 +257,7 @@ impl Receiving {
                 }
             }
             let Some((items, stream)) = ready!(self.link.poll_items(cx)) else { break };
-            self.current = Some(Current { stream, items });
+            self.current = Some(Current { stream, items, last_len: 0 });
         }
         Poll::Ready(match self.link.outcome() {
             Some(Err(error)) => Some(Err(error)),
@@ -254,7 +271,7 @@ impl Receiving {
         &mut self,
         resume: &mut Resume,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<T, RpcError>>> {
+    ) -> Poll<Next<T>> {
         loop {
             match ready_step(resume.poll_step(&self.link, &self.core, cx)) {
                 Step::Wait => return Poll::Pending,

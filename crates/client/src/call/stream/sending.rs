@@ -13,8 +13,8 @@ use farcall_protocol::{Code, Codec, Execution};
 use farcall_transport::BufferPool;
 use futures::Sink;
 use serde::Serialize;
-use tokio::task::coop::poll_proceed;
 
+use super::item_turn::ItemTurn;
 use super::link::Link;
 use super::link_state::{Outcome, Waiter};
 use crate::connection::response::DecodeFn;
@@ -154,18 +154,28 @@ pub(super) struct Sending {
     ended: bool,
     /// `true` if the server wants the item that a sink was made ready for.
     wanted: bool,
+    turn: ItemTurn,
 }
 
 impl Sending {
     pub(super) fn new(codec: Codec, link: Arc<Link>) -> Self {
-        Self { codec, encoder: ItemEncoder::default(), link, ended: false, wanted: false }
+        Self {
+            codec,
+            encoder: ItemEncoder::default(),
+            link,
+            ended: false,
+            wanted: false,
+            turn: ItemTurn::default(),
+        }
     }
 
-    pub(super) fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<Result<bool, RpcError>> {
+    pub(super) fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, RpcError>> {
         if self.ended {
             return Poll::Ready(Ok(false));
         }
-        poll_turn(cx, |cx| self.link.poll_ready(cx))
+        let Self { link, turn, .. } = self;
+        // The size of the item is not known yet.
+        turn.poll(cx, |cx| link.poll_ready(cx).map(|wanted| (wanted, Some(usize::MAX))))
     }
 
     /// Sends an item as soon as there is credit for it. `false` if no more are wanted.
@@ -176,12 +186,14 @@ impl Sending {
         if self.ended {
             return Ok(false);
         }
-        let Self { codec, encoder, link, .. } = self;
+        let Self { codec, encoder, link, turn, .. } = self;
         // Encoded before there is credit, so that it is done once.
-        let mut item = Some(encode(codec, encoder, link, item)?);
+        let item = encode(codec, encoder, link, item)?;
+        let len = item.len();
+        let mut item = Some(item);
         let mut wait = Wait { link, has_begun: false };
         let sent = poll_fn(|cx| {
-            let polled = poll_turn(cx, |cx| link.poll_send(&mut item, cx));
+            let polled = turn.poll(cx, |cx| link.poll_send(&mut item, cx).map(|sent| (sent, Some(len))));
             wait.has_begun = polled.is_pending();
             polled
         });
@@ -211,20 +223,6 @@ impl Sending {
     pub(super) fn poll_outcome(&self, cx: &mut Context<'_>) -> Poll<Outcome> {
         self.link.poll_outcome(Waiter::Sender, cx)
     }
-}
-
-/// Waits until an item may be sent. A caller that is never without credit must not keep other tasks of the thread from
-/// running.
-fn poll_turn(
-    cx: &mut Context<'_>,
-    poll: impl FnOnce(&mut Context<'_>) -> Poll<Result<bool, RpcError>>,
-) -> Poll<Result<bool, RpcError>> {
-    let turn = ready!(poll_proceed(cx));
-    let polled = poll(cx);
-    if polled.is_ready() {
-        turn.made_progress();
-    }
-    polled
 }
 
 fn encode<'a, S: Serialize + 'static>(
