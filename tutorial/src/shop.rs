@@ -1,6 +1,6 @@
 //! [`Shop`]: the service that adds prices.
 
-use farcall::protocol::MethodError;
+use farcall::MethodError;
 use serde::{Deserialize, Serialize};
 
 use crate::prices::PricesStub;

@@ -125,7 +125,7 @@ pub use farcall_client::{Call, CallError, Channel, ItemSink, ItemStream, RpcErro
 pub use farcall_context::{Context, Inherited};
 #[cfg(feature = "macros")]
 pub use farcall_macros::service;
-pub use farcall_protocol::{Bytes, Code, Status, as_bytes, as_int128};
+pub use farcall_protocol::{Bytes, Code, MethodError, Status, as_bytes, as_int128};
 #[cfg(feature = "server")]
 pub use farcall_server::{Receiver, Sender, Server};
 pub use farcall_transport::Address;
@@ -234,7 +234,7 @@ pub mod prelude {
     pub use crate::Server;
     #[cfg(feature = "macros")]
     pub use crate::service;
-    pub use crate::{Address, Bytes, Code, Context, Status};
+    pub use crate::{Address, Bytes, Code, Context, MethodError, Status};
     #[cfg(feature = "client")]
     pub use crate::{Call, CallError, Channel, RpcError};
 }

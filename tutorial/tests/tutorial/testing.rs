@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use farcall::protocol::MethodError;
-use farcall::{CallError, Code, Context, ItemStream, RpcError, Sender, testing};
+use farcall::{CallError, Code, Context, ItemStream, MethodError, RpcError, Sender, testing};
 use tea_shop::prices::{Change, PriceList, Prices, PricesClient, PricesStub, UnknownItem};
 use tea_shop::shop::{EmptyBasket, Shop, ShopClient, TeaShop};
 

@@ -68,7 +68,7 @@ pub trait Shop {
     /// Orders goods.
     ///
     /// Fails with what is left.
-    async fn order(&self, goods: Goods, count: Option<u32>) -> Result<farcall::Bytes, farcall::protocol::MethodError<ShopOrderError>>;
+    async fn order(&self, goods: Goods, count: Option<u32>) -> Result<farcall::Bytes, farcall::MethodError<ShopOrderError>>;
     #[rpc(idempotent)]
     async fn find(&self, r#in: Criterion) -> Result<std::collections::HashMap<String, Vec<Goods>>, farcall::Status>;
     async fn echo(&self, tree: Tree, pair: (u128, char)) -> Result<(Tree, u128), farcall::Status>;
@@ -94,7 +94,7 @@ pub trait Feed {
     /// Sends goods, from a number on.
     #[rpc(idempotent)]
     async fn list(&self, from: u8, to: Option<u8>, out: farcall::Sender<Goods>) -> Result<u32, farcall::Status>;
-    async fn store(&self, label: String, items: farcall::Receiver<Goods>) -> Result<Vec<String>, farcall::protocol::MethodError<FeedStoreError>>;
+    async fn store(&self, label: String, items: farcall::Receiver<Goods>) -> Result<Vec<String>, farcall::MethodError<FeedStoreError>>;
     #[rpc(idempotent = "same_server")]
     async fn trade(&self, items: u8, items_: farcall::Receiver<Criterion>, out: farcall::Sender<Offer>) -> Result<u32, farcall::Status>;
     async fn chunks(&self, items: farcall::Receiver<farcall::Bytes>, out: farcall::Sender<farcall::Bytes>) -> Result<(), farcall::Status>;

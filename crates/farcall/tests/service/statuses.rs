@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use farcall::protocol::{Codec, Execution, MethodError};
+use farcall::protocol::{Codec, Execution};
 use farcall::server::Service;
-use farcall::{CallError, Code, RpcError, Status};
+use farcall::{CallError, Code, MethodError, RpcError, Status};
 use serde::{Deserialize, Serialize};
 
 use crate::running::channel_to;

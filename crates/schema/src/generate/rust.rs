@@ -380,7 +380,7 @@ impl<'a> Writer<'a> {
         let result = self.ty(&method.result, Some(inside));
         match self.error(service, method, inside) {
             None => format!(" -> Result<{result}, farcall::Status>"),
-            Some(error) => format!(" -> Result<{result}, farcall::protocol::MethodError<{error}>>"),
+            Some(error) => format!(" -> Result<{result}, farcall::MethodError<{error}>>"),
         }
     }
 
