@@ -167,6 +167,28 @@ fn all_instances_are_called() {
 }
 
 #[test]
+fn errors_of_instances_are_the_last_column_in_short_and_whole_in_json() {
+    // No user's server is at port 1, and it is the first in the order of addresses.
+    let (none, up) = ("tcp@127.0.0.1:1", format!("tcp@{}", arith()));
+    let call = |b: &str, output: &[&str]| {
+        farcall(&[&["call", &format!("{none},{up}"), "Arith.divide", "a:=1", b, "--all"], output].concat())
+    };
+    let ran = call("b:=1", &[]);
+    let rows: Vec<_> = ran.out.lines().map(|line| line.split_whitespace().collect::<Vec<_>>()).collect();
+    let expected =
+        [vec!["ENDPOINT", "RESULT", "ERROR"], vec![none, "unavailable,", "not_sent"], vec![&up, "1"]];
+    assert_eq!((ran.code, &rows[..]), (3, &expected[..]), "{ran:#?}");
+    let ran = call("b:=0", &[]);
+    assert!(
+        ran.code != 0 && ran.out.contains(r"application, done: 1 cannot be divided by 0\u{1b}[2J"),
+        "{ran:#?}"
+    );
+    let ran = call("b:=1", &["-o", "ndjson"]);
+    let whole = format!(r#"{{"endpoint":"{none}","error":{{"code":"unavailable","message":""#);
+    assert!(ran.code == 3 && ran.out.contains(&whole), "{ran:#?}");
+}
+
+#[test]
 fn contexts_name_target_token_and_timeout() {
     let files = Files::new();
     let builder = server().authenticate(farcall::server::Tokens::fixed([("alice", "s3cret-token")]).unwrap());
