@@ -68,7 +68,7 @@ impl Shell {
         let path = format!("{}:{}", programs.display(), std::env::var("PATH").unwrap());
         let mut child = command
             .env("PATH", path)
-            .env("RUST_LOG", "off")
+            .env_remove("RUST_LOG")
             .env_remove("RUST_BACKTRACE")
             .env_remove("SHOP_AUTHORITY")
             .stdin(Stdio::piped())
@@ -95,7 +95,11 @@ impl Shell {
     fn check(&mut self, command: &str, expected: &[&str]) {
         let in_background = command.ends_with('&');
         let actual = self.with_addresses(command, in_background);
-        let redirected = if in_background { actual } else { format!("{{ {actual}; }} 2>&1") };
+        // What is printed beside the output, such as a log, would fill the reader's terminal too.
+        let redirected = match actual.strip_suffix('&') {
+            Some(program) => format!("{program} 2>&1 &"),
+            None => format!("{{ {actual}; }} 2>&1"),
+        };
         // The output may lack its last newline.
         writeln!(self.input, "{redirected}\nprintf '\\n{END}\\n'").unwrap();
         let mut printed = Vec::new();
