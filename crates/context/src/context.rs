@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use farcall_protocol::{ByteStr, Criticality, Metadata, Seq};
 use farcall_runtime::time::{Duration, Instant};
-use farcall_transport::{PeerCertificate, TlsInfo};
+use farcall_transport::{PeerAddress, PeerCertificate, PeerKey, TlsInfo};
 
 use crate::drain::DrainSignal;
 use crate::identity::Identity;
@@ -24,15 +24,31 @@ pub struct ConnectionInfo {
     pub tls: Option<Arc<TlsInfo>>,
     /// The authenticated identity of the peer; `None` if the server requires no credential.
     pub identity: Option<Identity>,
+    peer_key: PeerKey,
     /// The server's drain signal; `None` outside of a server.
     drain: Option<DrainSignal>,
 }
 
 impl ConnectionInfo {
-    /// Creates the description of a connection from `peer`.
+    /// Creates the description of a connection from `peer`. Its [`peer_key`](ConnectionInfo::peer_key) is that of peers without
+    /// an address.
     #[must_use]
     pub fn new(id: u64, peer: impl fmt::Display) -> Self {
-        Self { peer: peer.to_string(), id, tls: None, identity: None, drain: None }
+        let peer_key = PeerAddress::Memory.key();
+        Self { peer: peer.to_string(), id, tls: None, identity: None, peer_key, drain: None }
+    }
+
+    /// Sets what limits and shares for each peer count by.
+    #[must_use]
+    pub fn with_peer_key(mut self, key: PeerKey) -> Self {
+        self.peer_key = key;
+        self
+    }
+
+    /// Returns what limits and shares for each peer count by: its IPv4 address, IPv6 network, or local user.
+    #[must_use]
+    pub const fn peer_key(&self) -> PeerKey {
+        self.peer_key
     }
 
     /// Sets the parameters of its TLS session.
@@ -60,8 +76,9 @@ impl ConnectionInfo {
 impl PartialEq for ConnectionInfo {
     /// Compares all fields except the drain signal.
     fn eq(&self, other: &Self) -> bool {
-        let Self { peer, id, tls, identity, drain: _ } = other;
-        (&self.peer, self.id, &self.tls, &self.identity) == (peer, *id, tls, identity)
+        let Self { peer, id, tls, identity, peer_key, drain: _ } = other;
+        (&self.peer, self.id, &self.tls, &self.identity, self.peer_key)
+            == (peer, *id, tls, identity, *peer_key)
     }
 }
 

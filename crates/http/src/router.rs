@@ -27,8 +27,8 @@ use crate::upgrade;
 /// It can be merged into another router. [`serve`](crate::serve) serves it; any other server must use
 /// HTTP/1.1 with upgrades, as `axum::serve` does, and should put the client's address into the
 /// request's extensions: axum's `ConnectInfo<SocketAddr>` or a
-/// [`PeerAddress`](farcall_transport::PeerAddress). Without it the server's limit of connections per
-/// peer is not enforced. For calls through the gateway, TLS information about the caller is read from
+/// [`PeerAddress`](farcall_transport::PeerAddress). Without it the server's limits for each peer are
+/// not enforced, and all clients together have the share of one peer. For calls through the gateway, TLS information about the caller is read from
 /// there as well, as an `Arc<`[`TlsInfo`](farcall_transport::TlsInfo)`>`.
 ///
 /// ```

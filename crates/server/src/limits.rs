@@ -76,10 +76,10 @@ impl Share {
     }
 }
 
-/// The part of the calls in flight that one address may have, as a divisor: half, since all clients
+/// The part of the calls in flight that one peer may have, as a divisor: half, since all clients
 /// behind a proxy have one address.
 const CALLS_PER_PEER: usize = 2;
-/// The part of the buffers that one address may hold, as a divisor.
+/// The part of the buffers that one peer may hold, as a divisor.
 const BYTES_PER_PEER: usize = 4;
 /// The part of the buffers that one connection may hold, as a divisor.
 const BYTES_PER_CONNECTION: usize = 8;
@@ -136,8 +136,9 @@ impl Limits {
         self
     }
 
-    /// Sets the maximum number of connections from one IP address. Default 8,192, since a proxy looks
-    /// like one peer. Peers over Unix sockets are not counted.
+    /// Sets the maximum number of connections of one peer: of an IPv4 address, an IPv6 network of 64 bits, or, over Unix
+    /// sockets, a user of this machine ([`PeerKey`](farcall_transport::PeerKey)). Default 8,192, since a proxy looks like one
+    /// peer. Those without an address ([`PeerAddress::Memory`](farcall_transport::PeerAddress::Memory)) are not counted.
     pub fn max_connections_per_peer(mut self, connections: impl Into<Option<usize>>) -> Self {
         self.max_connections_per_peer = connections.into();
         self
@@ -168,8 +169,8 @@ impl Limits {
     /// are refused with `resource_exhausted`. Calls that end in their first poll are not counted, here
     /// and in [`Limits::max_in_flight`]: they hold nothing.
     ///
-    /// Of the last quarter of it, each connection gets no more than its share: that of its address, among the addresses with calls in
-    /// flight, divided by the address's connections. So others are served although a few clients have many calls.
+    /// Of the last quarter of it, each connection gets no more than its share: that of its peer, among the peers with calls in
+    /// flight, divided by the peer's connections. So others are served although a few clients have many calls.
     ///
     /// A 256th of it, at least 1 and at most 4 calls, is guaranteed to each connection in addition: so
     /// that others are served although a few clients occupy all places.
@@ -178,10 +179,10 @@ impl Limits {
         self
     }
 
-    /// Sets the maximum number of calls in flight on all connections from one IP address. Default:
-    /// half of [`Limits::max_in_flight_in_all`], since a proxy looks like one peer. Peers over Unix
-    /// sockets are not counted. Too high, and one client can take the places of all others; too low,
-    /// and clients behind a proxy are refused.
+    /// Sets the maximum number of calls in flight on all connections of one peer, as
+    /// [`Limits::max_connections_per_peer`] counts it. Default: half of [`Limits::max_in_flight_in_all`], since a proxy looks
+    /// like one peer. Too high, and one client can take the places of all others; too low, and clients behind a proxy are
+    /// refused.
     pub fn max_in_flight_per_peer(mut self, calls: impl Into<Option<usize>>) -> Self {
         self.max_in_flight_per_peer = Share::Set(calls.into());
         self
@@ -257,11 +258,10 @@ impl Limits {
         self
     }
 
-    /// Sets the share of [`Limits::buffered_bytes`] that all connections from one IP address may hold
-    /// together, in bytes. Default: a quarter of it, at least 4 messages of
-    /// [`Limits::max_frame_bytes`]. Peers over Unix sockets are not counted. Too high, and one client
-    /// can take the memory of all others; too low, and large calls of clients behind a proxy are
-    /// refused.
+    /// Sets the share of [`Limits::buffered_bytes`] that all connections of one peer, as
+    /// [`Limits::max_connections_per_peer`] counts it, may hold together, in bytes. Default: a quarter of it, at least 4
+    /// messages of [`Limits::max_frame_bytes`]. Too high, and one client can take the memory of all others; too low, and large
+    /// calls of clients behind a proxy are refused.
     pub fn buffered_bytes_per_peer(mut self, bytes: impl Into<Option<usize>>) -> Self {
         self.buffered_bytes_per_peer = Share::Set(bytes.into());
         self
@@ -320,7 +320,7 @@ impl Limits {
     /// Sets the maximum number of streaming calls in flight on one connection, in addition to
     /// [`Limits::max_in_flight`] others. Default 256. Further ones are refused with `resource_exhausted`. Each
     /// counts for [`Limits::max_in_flight_in_all`], too. Calls that came over no connection, such as those of the HTTP
-    /// gateway, are counted by the address that they came from.
+    /// gateway, are counted by the peer that they came from.
     pub fn max_streams(mut self, calls: usize) -> Self {
         self.max_streams = MaxStreams::new(calls);
         self
@@ -387,7 +387,7 @@ impl Limits {
         }
     }
 
-    /// Returns the limit of calls in flight from one address, if there is one.
+    /// Returns the limit of calls in flight of one peer, if there is one.
     pub(crate) fn calls_per_peer(&self) -> Option<usize> {
         self.max_in_flight_per_peer.of(self.max_in_flight_in_all, 1)
     }

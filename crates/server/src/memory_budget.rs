@@ -1,5 +1,5 @@
 //! [`MemoryBudget`]: the bytes that all connections of a server hold together, with a share for each
-//! connection and each peer address.
+//! connection and each peer.
 //!
 //! A [`MemoryAccount`] counts what one connection holds, at three places: for the connection, for its
 //! peer, and in all. Everything that a peer can make the server keep is in it: what was read and is
@@ -45,7 +45,7 @@ pub(crate) struct MemoryBudget {
 #[derive(Debug)]
 pub(crate) struct MemoryAccount {
     budget: Arc<MemoryBudget>,
-    /// `None` if the peer has no address, or the account is for calls of this process.
+    /// `None` if no limits for each peer hold for it, or the account is for calls of this process.
     peer: Option<Arc<PeerUsage>>,
     used: AtomicUsize,
     guaranteed: usize,
@@ -57,7 +57,7 @@ pub(crate) struct MemoryAccount {
 pub(crate) enum Shortage {
     /// The connection's share.
     Connection,
-    /// The share of the peer's address.
+    /// The share of the peer.
     Peer,
     /// The limit of the server.
     InAll,

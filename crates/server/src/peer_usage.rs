@@ -1,10 +1,10 @@
-//! [`PeerUsage`]: what all connections from one address occupy of a server together. [`ActivePeers`]: among how many of them its
+//! [`PeerUsage`]: what all connections of one peer occupy of a server together. [`ActivePeers`]: among how many of them its
 //! places are divided.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-/// The bytes and calls of all connections from one address together.
+/// The bytes and calls of all connections of one peer together.
 #[derive(Debug, Default)]
 pub(crate) struct PeerUsage {
     bytes: AtomicUsize,
@@ -18,11 +18,10 @@ pub(crate) struct PeerUsage {
 #[derive(Debug, Default)]
 pub(crate) struct ActivePeers(AtomicUsize);
 
-/// A connection as one of those among which the places of a server are divided: first between addresses, then between
+/// A connection as one of those among which the places of a server are divided: first between peers, then between
 /// the connections of each.
 #[derive(Clone, Debug)]
 pub(crate) struct Sharer {
-    /// That of its address; its own if it has none.
     peer: Arc<PeerUsage>,
     peers: Arc<ActivePeers>,
 }
@@ -54,8 +53,8 @@ impl PeerUsage {
 }
 
 impl Sharer {
-    pub(crate) fn new(peer: Option<Arc<PeerUsage>>, peers: Arc<ActivePeers>) -> Self {
-        Self { peer: peer.unwrap_or_default(), peers }
+    pub(crate) const fn new(peer: Arc<PeerUsage>, peers: Arc<ActivePeers>) -> Self {
+        Self { peer, peers }
     }
 
     /// Notes that the connection has a call in flight, and had none before.
@@ -84,11 +83,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn places_are_divided_between_addresses_and_then_between_their_connections() {
+    fn places_are_divided_between_peers_and_then_between_their_connections() {
         let peers = Arc::new(ActivePeers::default());
-        let address = Some(Arc::new(PeerUsage::default()));
-        let [a, b] = [(); 2].map(|()| Sharer::new(address.clone(), Arc::clone(&peers)));
-        let other = Sharer::new(None, Arc::clone(&peers));
+        let one = Arc::<PeerUsage>::default();
+        let [a, b] = [(); 2].map(|()| Sharer::new(Arc::clone(&one), Arc::clone(&peers)));
+        let other = Sharer::new(Arc::default(), Arc::clone(&peers));
         assert_eq!(a.share_of(100), 100);
         a.became_active();
         b.became_active();

@@ -331,6 +331,65 @@ async fn places_that_are_short_are_divided_between_connections() {
     third.call("T.sleep", json!({"n": 5})).await.value();
 }
 
+#[tokio::test(start_paused = true)]
+async fn many_connections_of_one_peer_have_one_share() {
+    let user = |uid| move |pid| PeerAddress::unix(Some(pid), Some(uid));
+    let network = |net: u16| {
+        move |host: i32| PeerAddress::Tcp(([0x2001, 0xdb8, 0, net, 0, 0, 0, host as u16], 7).into())
+    };
+    let peers: [(&dyn Fn(i32) -> PeerAddress, &dyn Fn(i32) -> PeerAddress); 3] =
+        [(&user(1000), &user(1001)), (&network(1), &network(2)), (&|_| PeerAddress::Memory, &user(1000))];
+    for (greedy, modest) in peers {
+        let server = serve(Limits::default().max_in_flight_in_all(400).max_in_flight_per_peer(None));
+        let connect =
+            async |peer| Raw::shake(open_from(&server.handle, peer), &ClientOffer::default()).await.unwrap();
+        let mut modest = connect(modest(0)).await;
+        modest.request("T.wait", none()).await;
+        let mut of_greedy = Vec::new();
+        for number in 1..=4 {
+            let mut client = connect(greedy(number)).await;
+            for _ in 0..100 {
+                client.request("T.wait", none()).await;
+            }
+            sleep(millis(1)).await;
+            of_greedy.push(client);
+        }
+        // Three quarters are for all. The fourth connection has a fourth of one of two shares, not one of five.
+        assert_eq!(server.handle.in_flight(), 300 + 50, "{}", greedy(1));
+        for _ in 0..50 {
+            modest.request("T.wait", none()).await;
+        }
+        sleep(millis(1)).await;
+        assert_eq!(server.handle.in_flight(), 400);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn limits_for_each_peer_hold_for_local_users_too() {
+    let limits = Limits::default().max_in_flight_per_peer(100).buffered_bytes(64 * MIB);
+    let server = serve(limits.buffered_bytes_per_peer(20 * MIB));
+    let mut clients = Vec::new();
+    for pid in 1..=10 {
+        let peer = PeerAddress::unix(Some(pid), Some(1000));
+        let client = Raw::shake(open_from(&server.handle, peer), &ClientOffer::default()).await;
+        clients.push(client.unwrap());
+    }
+    for client in &mut clients {
+        for _ in 0..30 {
+            client.request("T.wait", none()).await;
+        }
+        sleep(millis(1)).await;
+    }
+    // Each connection has four whatever others do.
+    assert_eq!(server.handle.in_flight(), 100 + 6 * 4);
+    for client in &mut clients {
+        send_but_one(client, 4 * MIB - 100).await;
+    }
+    sleep(millis(1)).await;
+    let held = server.handle.buffered_bytes();
+    assert!(held <= 21 * MIB && held > 10 * MIB, "{held}");
+}
+
 /// Sends a request for an hour and a goaway, and closes its half.
 async fn half_close(server: &Running) -> Raw {
     let mut client = connect_from(server, 1).await;

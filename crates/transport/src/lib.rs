@@ -98,7 +98,7 @@ pub use http_upgrade::HttpUpgradeError;
 pub use human::HumanDuration;
 #[cfg(not(target_family = "wasm"))]
 pub use listen::{ListenError, Listener};
-pub use peer::PeerAddress;
+pub use peer::{PeerAddress, PeerKey};
 #[cfg(feature = "http")]
 pub use proxy::{Proxy, ProxyError};
 #[cfg(not(target_family = "wasm"))]

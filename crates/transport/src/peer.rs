@@ -1,9 +1,9 @@
-//! [`PeerAddress`], who is on the other side of a stream that was accepted.
+//! [`PeerAddress`], who is on the other side of a stream that was accepted; [`PeerKey`], which of them count as one.
 //!
 //! The source is the kernel, not the peer.
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 /// The other side of a stream, as far as the kernel knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -30,17 +30,82 @@ impl PeerAddress {
         PeerAddress::Unix { pid, uid }
     }
 
-    /// The IP address of the peer, for a limit per peer; `None` if it is on this machine
-    /// without one.
+    /// Returns the IP address of the peer; `None` if it has none.
     ///
-    /// An IPv4 address that came in on an IPv6 socket is given as IPv4, so that it counts
-    /// against the same limit either way. An IPv6 address is given whole, though one host
-    /// commonly owns the 2^64 addresses of a prefix.
+    /// An IPv4 address that came in on an IPv6 socket is given as IPv4. An IPv6 address is given whole; limits for
+    /// each peer count by [`PeerAddress::key`].
     pub fn ip(&self) -> Option<IpAddr> {
         match self {
             PeerAddress::Tcp(address) => Some(address.ip().to_canonical()),
             PeerAddress::Unix { .. } | PeerAddress::Memory => None,
         }
+    }
+
+    /// Returns what limits and shares for each peer count by.
+    pub fn key(&self) -> PeerKey {
+        PeerKey(match *self {
+            PeerAddress::Tcp(address) => Key::Network(network(address.ip())),
+            PeerAddress::Unix { uid, .. } => Key::User(uid),
+            PeerAddress::Memory => Key::Memory,
+        })
+    }
+}
+
+/// The peer as far as limits and shares tell peers apart: those with equal keys count as one.
+///
+/// - Of TCP, it is the IPv4 address, or the network of 64 bits of an IPv6 address: a host commonly owns all 2^64 addresses
+///   of it, and could come from another one with each connection. An IPv4 address is the same on an IPv6 socket.
+/// - Of a Unix socket, it is the user of the process that connected (`SO_PEERCRED`). A process could start any number of
+///   others, so that numbers of processes would be no limit. Where the kernel does not know the user, all count as one.
+/// - All that came without an address ([`PeerAddress::Memory`]) count as one.
+///
+/// ```
+/// use farcall_transport::PeerAddress;
+///
+/// let key = |peer: &str| PeerAddress::Tcp(peer.parse().unwrap()).key();
+/// assert_eq!(key("[2001:db8::1]:7"), key("[2001:db8::2]:8"));
+/// assert_eq!(key("[2001:db8::1]:7").to_string(), "2001:db8::/64");
+/// assert_ne!(key("10.0.0.1:7"), key("10.0.0.2:7"));
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct PeerKey(Key);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Key {
+    /// An IPv4 address, or the first address of an IPv6 network.
+    Network(IpAddr),
+    /// The user of a process on this machine, if the kernel knows it.
+    User(Option<u32>),
+    Memory,
+}
+
+impl PeerKey {
+    /// Returns `true` for peers without an address, which the program itself has handed to the server.
+    pub fn is_memory(&self) -> bool {
+        self.0 == Key::Memory
+    }
+}
+
+impl fmt::Display for PeerKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Key::Network(IpAddr::V6(network)) => write!(f, "{network}/64"),
+            Key::Network(address) => write!(f, "{address}"),
+            Key::User(Some(uid)) => write!(f, "unix uid {uid}"),
+            Key::User(None) => f.write_str("unix"),
+            Key::Memory => f.write_str("memory"),
+        }
+    }
+}
+
+/// Returns the first address of the network of 64 bits of an IPv6 address; an IPv4 address as it is.
+fn network(ip: IpAddr) -> IpAddr {
+    match ip.to_canonical() {
+        IpAddr::V6(address) => {
+            let [a, b, c, d, ..] = address.segments();
+            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
+        }
+        address => address,
     }
 }
 
@@ -87,7 +152,29 @@ mod tests {
     fn ipv4_peer_is_the_same_on_an_ipv6_socket() {
         let mapped = PeerAddress::Tcp("[::ffff:10.0.0.1]:7".parse().unwrap());
         let plain = PeerAddress::Tcp("10.0.0.1:8".parse().unwrap());
-        assert_eq!(mapped.ip(), plain.ip());
+        assert_eq!((mapped.ip(), mapped.key()), (plain.ip(), plain.key()));
         assert_eq!(PeerAddress::Memory.ip(), None);
+    }
+
+    #[test]
+    fn addresses_of_one_ipv6_network_are_one_peer() {
+        let key = |ip: &str| PeerAddress::Tcp(SocketAddr::new(ip.parse().unwrap(), 7)).key();
+        assert_eq!(key("2001:db8:0:1::1"), key("2001:db8:0:1:ffff:ffff:ffff:ffff"));
+        assert_ne!(key("2001:db8:0:1::1"), key("2001:db8:0:2::1"));
+        assert_ne!(key("::ffff:10.0.0.1"), key("::ffff:10.0.0.2"));
+        assert_eq!(key("2001:db8:0:1::1").to_string(), "2001:db8:0:1::/64");
+        assert_eq!(key("::ffff:10.0.0.1").to_string(), "10.0.0.1");
+    }
+
+    #[test]
+    fn processes_of_one_user_are_one_peer() {
+        let key = |pid, uid| PeerAddress::unix(pid, uid).key();
+        assert_eq!(key(Some(1), Some(7)), key(Some(2), Some(7)));
+        assert_ne!(key(Some(1), Some(7)), key(Some(1), Some(8)));
+        assert_eq!(key(None, None), key(Some(1), None));
+        assert_ne!(key(None, None), PeerAddress::Memory.key());
+        let texts =
+            [key(Some(1), Some(7)), key(None, None), PeerAddress::Memory.key()].map(|key| key.to_string());
+        assert_eq!(texts, ["unix uid 7", "unix", "memory"]);
     }
 }

@@ -4,12 +4,11 @@
 
 use std::fmt;
 use std::io;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use farcall_transport::log::{LogThrottle, PeerLogThrottle};
-use farcall_transport::{Listener, PeerAddress, Stream, is_exhaustion, is_transient};
+use farcall_transport::{Listener, PeerAddress, PeerKey, Stream, is_exhaustion, is_transient};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -37,8 +36,8 @@ pub trait Accept {
     /// The operating system could not accept a connection; later ones may succeed.
     fn accept(&self) -> impl Future<Output = io::Result<(Self::Io, Self::Peer)>> + Send;
 
-    /// Returns the peer's IP address, by which peers share the connections; `None` if it has none.
-    fn peer_ip(peer: &Self::Peer) -> Option<IpAddr>;
+    /// Returns what peers share the connections by.
+    fn peer_key(peer: &Self::Peer) -> PeerKey;
 }
 
 impl Accept for Listener {
@@ -49,8 +48,8 @@ impl Accept for Listener {
         Self::accept(self).await
     }
 
-    fn peer_ip(peer: &PeerAddress) -> Option<IpAddr> {
-        peer.ip()
+    fn peer_key(peer: &PeerAddress) -> PeerKey {
+        peer.key()
     }
 }
 
@@ -62,14 +61,14 @@ impl Accept for TcpListener {
         Self::accept(self).await
     }
 
-    fn peer_ip(peer: &std::net::SocketAddr) -> Option<IpAddr> {
-        Some(peer.ip())
+    fn peer_key(peer: &std::net::SocketAddr) -> PeerKey {
+        PeerAddress::Tcp(*peer).key()
     }
 }
 
 /// The connections of a server: how many there may be, and how they end. A clone shares all of it.
 ///
-/// Peers, told apart by their IP addresses, share the connections: one may have 7 for each that is still free, which is
+/// Peers, told apart by their [`PeerKey`]s, share the connections: one may have 7 for each that is still free, which is
 /// 7/8 of all if it is alone. Where there is no room for a connection, an idle one of the peer that has most is closed
 /// for it: first those that never had a request, then the longest idle. A connection beyond that is closed at once.
 ///
@@ -122,11 +121,11 @@ impl Connections {
         loop {
             match listener.accept().await {
                 Ok((io, peer)) => {
-                    let ip = L::peer_ip(&peer);
-                    let Some(slot) = self.table.open(ip) else {
+                    let key = L::peer_key(&peer);
+                    let Some(slot) = self.table.open(key) else {
                         // Closed at once: better than letting the peer wait for an answer.
                         drop(io);
-                        self.log_refused(&peer, ip);
+                        self.log_refused(&peer, key);
                         continue;
                     };
                     // Boxed: a future that wraps another one is twice as large, and idle connections are many.
@@ -152,11 +151,11 @@ impl Connections {
         }
     }
 
-    fn log_refused(&self, peer: &impl fmt::Display, ip: Option<IpAddr>) {
-        if let Some(line) = self.refused.permit(ip) {
+    fn log_refused(&self, peer: &impl fmt::Display, key: PeerKey) {
+        if let Some(line) = self.refused.permit(key) {
             warn!(
                 %peer,
-                of_peer = self.table.connections_of(ip),
+                of_peer = self.table.connections_of(key),
                 max_connections = self.max_connections,
                 suppressed = line.suppressed,
                 "refused: too many connections, in all or for this peer beside the others"
@@ -229,8 +228,8 @@ mod tests {
             }
         }
 
-        fn peer_ip(_: &&'static str) -> Option<IpAddr> {
-            None
+        fn peer_key(_: &&'static str) -> PeerKey {
+            PeerAddress::Memory.key()
         }
     }
 

@@ -3,19 +3,15 @@
 //! Accepting connections and ending them is left to [`accept`](super::accept).
 
 use std::collections::{BTreeSet, HashMap};
-use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use farcall_transport::PeerKey;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// A peer may have this many connections for each one that is still free: alone, 7/8 of all; two of them 7/15 each. Some
 /// stay free for others this way, and a proxy's address can still have many.
 const CONNECTIONS_PER_FREE_ONE: usize = 7;
-
-/// The peer of a connection as far as peers are told apart: its address, of version 6 the network of 64 bits; `None` for
-/// all that have none, such as those of a Unix socket.
-type PeerKey = Option<IpAddr>;
 
 /// The open connections of a server. A clone shares all of it.
 #[derive(Clone, Debug)]
@@ -88,8 +84,7 @@ impl ConnectionTable {
 
     /// Adds a connection, or returns `None` if there is no room. Idle connections make room: one of the peer that has
     /// most connections, among this peer and those that have more than it.
-    pub(crate) fn open(&self, peer: Option<IpAddr>) -> Option<ConnectionSlot> {
-        let peer = peer.map(network);
+    pub(crate) fn open(&self, peer: PeerKey) -> Option<ConnectionSlot> {
         let mut state = self.lock();
         if !state.has_room(peer, self.max_connections) && !state.close_an_idle_one(peer) {
             return None;
@@ -107,8 +102,8 @@ impl ConnectionTable {
     }
 
     /// Returns the number of open connections of a peer.
-    pub(crate) fn connections_of(&self, peer: Option<IpAddr>) -> usize {
-        self.lock().peers.get(&peer.map(network)).map_or(0, |peer| peer.connections)
+    pub(crate) fn connections_of(&self, peer: PeerKey) -> usize {
+        self.lock().peers.get(&peer).map_or(0, |peer| peer.connections)
     }
 
     #[cfg(test)]
@@ -216,30 +211,21 @@ impl Drop for BusyGuard {
     }
 }
 
-fn network(peer: IpAddr) -> IpAddr {
-    match peer.to_canonical() {
-        IpAddr::V6(address) => {
-            let [a, b, c, d, ..] = address.segments();
-            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
-        }
-        address => address,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
+    use farcall_transport::PeerAddress;
     use tokio::time::advance;
 
     use super::*;
 
-    fn ip(n: u8) -> Option<IpAddr> {
-        Some(IpAddr::from([10, 0, 0, n]))
+    fn ip(n: u8) -> PeerKey {
+        PeerAddress::Tcp(([10, 0, 0, n], 7).into()).key()
     }
 
     /// Opens connections until one is refused, at most `count`, all of them busy.
-    fn fill(table: &ConnectionTable, peer: Option<IpAddr>, count: usize) -> Vec<(ConnectionSlot, BusyGuard)> {
+    fn fill(table: &ConnectionTable, peer: PeerKey, count: usize) -> Vec<(ConnectionSlot, BusyGuard)> {
         let mut open = Vec::new();
         while open.len() < count
             && let Some(slot) = table.open(peer)

@@ -4,11 +4,11 @@
 //! client, which may read slowly or not at all.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::body::Bytes;
 use farcall_protocol::{Code, Status};
+use farcall_transport::PeerKey;
 
 use super::failure::Failure;
 use super::options::Gateway;
@@ -16,7 +16,7 @@ use super::options::Gateway;
 /// The size up to which an answer is sent whatever others hold, in bytes: each connection has one at a time.
 const MAX_GUARANTEED: usize = 16 * 1024;
 
-/// The memory that all larger answers share. One address may hold as much of it as is left for others: half of it, if it is
+/// The memory that all larger answers share. One peer may hold as much of it as is left for others: half of it, if it is
 /// alone. A clone shares it.
 #[derive(Clone, Debug)]
 pub(super) struct AnswerMemory {
@@ -27,14 +27,14 @@ pub(super) struct AnswerMemory {
 #[derive(Debug, Default)]
 struct Held {
     bytes: usize,
-    /// The part of each address that holds any; `None` for clients without one. Bounded by the number of answers.
-    by_peer: HashMap<Option<IpAddr>, usize>,
+    /// The part of each peer that holds any. Bounded by the number of answers.
+    by_peer: HashMap<PeerKey, usize>,
 }
 
 /// An answer's bytes, counted until the connection has passed the last of them on.
 struct HeldAnswer {
     bytes: Bytes,
-    peer: Option<IpAddr>,
+    peer: PeerKey,
     memory: AnswerMemory,
 }
 
@@ -48,7 +48,7 @@ impl AnswerMemory {
     /// # Errors
     ///
     /// There is no room for it: `resource_exhausted`, `done`.
-    pub(super) fn hold(&self, bytes: Bytes, peer: Option<IpAddr>) -> Result<Bytes, Failure> {
+    pub(super) fn hold(&self, bytes: Bytes, peer: PeerKey) -> Result<Bytes, Failure> {
         if bytes.len() <= MAX_GUARANTEED {
             return Ok(bytes);
         }
@@ -102,23 +102,29 @@ impl Drop for HeldAnswer {
 
 #[cfg(test)]
 mod tests {
+    use farcall_transport::PeerAddress;
+
     use super::*;
 
     const KIB: usize = 1024;
 
-    fn peer(number: u8) -> Option<IpAddr> {
-        Some([10, 0, 0, number].into())
+    fn peer(number: u8) -> PeerKey {
+        PeerAddress::Tcp(([10, 0, 0, number], 7).into()).key()
+    }
+
+    fn local() -> PeerKey {
+        PeerAddress::unix(None, Some(0)).key()
     }
 
     #[test]
-    fn one_address_has_half_and_leaves_room_for_others() {
+    fn one_peer_has_half_and_leaves_room_for_others() {
         let memory = AnswerMemory::new(&Gateway::default().buffered_bytes(400 * KIB));
         let hold = |peer, kib: usize| memory.hold(vec![0; kib * KIB].into(), peer);
         let mut held: Vec<_> = (0..5).map(|_| hold(peer(1), 40).unwrap()).collect();
         assert!(hold(peer(1), 40).is_err());
         held.push(hold(peer(2), 100).unwrap());
-        assert!(hold(peer(2), 20).is_err() && hold(None, 60).is_err());
-        held.push(hold(None, 40).unwrap());
+        assert!(hold(peer(2), 20).is_err() && hold(local(), 60).is_err());
+        held.push(hold(local(), 40).unwrap());
         // A small one has always room.
         assert_eq!(hold(peer(1), 16).unwrap().len(), 16 * KIB);
         held.clear();
@@ -131,7 +137,7 @@ mod tests {
     #[test]
     fn answer_is_counted_until_its_last_part_is_dropped() {
         let memory = AnswerMemory::new(&Gateway::default().buffered_bytes(100 * KIB));
-        let mut answer = memory.hold(vec![7; 50 * KIB].into(), None).unwrap();
+        let mut answer = memory.hold(vec![7; 50 * KIB].into(), local()).unwrap();
         let part = answer.split_to(10);
         drop(answer);
         assert_eq!((&part[..], memory.lock().bytes), (&[7; 10][..], 50 * KIB));

@@ -62,12 +62,12 @@ async fn make_call(state: &GatewayState, method: String, request: Request) -> Re
         }
     };
     if let Some(method) = streams {
-        return stream_call(state, &method, invocation, (&parts.headers, body), peer.ip(), had_token).await;
+        return stream_call(state, &method, invocation, (&parts.headers, body), peer.key(), had_token).await;
     }
     let Received { bytes, reservation } = state.bodies.receive(&parts.headers, body).await?;
     let outcome = state.handle.invoke(invocation.body(bytes)).await;
     drop(reservation);
-    let answer = state.answers.hold(outcome.body(), peer.ip())?;
+    let answer = state.answers.hold(outcome.body(), peer.key())?;
     Ok(call_response_with(&outcome, answer, had_token))
 }
 

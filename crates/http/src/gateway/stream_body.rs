@@ -1,13 +1,13 @@
 //! [`StreamBody`]: the body of a streaming call's answer, which takes items from the handler as the client reads them.
 
 use std::convert::Infallible;
-use std::net::IpAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::body::{Bytes, HttpBody};
 use farcall_server::{InvokedEvent, InvokedStream, Response};
+use farcall_transport::PeerKey;
 use hyper::body::Frame;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Sleep, sleep};
@@ -42,7 +42,7 @@ pub(super) struct StreamBody {
 #[derive(Debug)]
 pub(super) struct PeerAnswers {
     pub(super) memory: AnswerMemory,
-    pub(super) peer: Option<IpAddr>,
+    pub(super) peer: PeerKey,
 }
 
 impl PeerAnswers {

@@ -1,8 +1,6 @@
 //! A call of a method that streams: its arguments and items from the request's body, its items and outcome as the
 //! answer.
 
-use std::net::IpAddr;
-
 use axum::body::Body;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue};
 use axum::http::{HeaderMap, StatusCode};
@@ -10,6 +8,7 @@ use axum::response::{IntoResponse, Response};
 use farcall_protocol::describe::MethodInfo;
 use farcall_protocol::{Code, Status};
 use farcall_server::{Invocation, InvokedEvent, InvokedStream};
+use farcall_transport::PeerKey;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
@@ -52,7 +51,7 @@ pub(super) async fn stream_call(
     method: &StreamMethod,
     invocation: Invocation,
     (headers, body): (&HeaderMap, Body),
-    peer: Option<IpAddr>,
+    peer: PeerKey,
     had_token: bool,
 ) -> Result<Response, Failure> {
     let form = match choose(headers, &method.name, method.sends) {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use axum::Router;
 use farcall_discovery::Instance;
+use farcall_transport::PeerAddress;
 use farcall_transport::log::LogThrottle;
 use tokio::task::yield_now;
 use tokio::time::{Instant, MissedTickBehavior, interval};
@@ -175,7 +176,7 @@ impl Registry {
     /// Sets or removes an operator's overrides, and returns the result; `None` if the instance is unknown.
     #[expect(clippy::must_use_candidate, reason = "it is called for its effect")]
     pub fn patch(&self, service: &str, id: &str, patch: Patch) -> Option<InstanceRecord> {
-        self.state.patch(service, id, patch, None)
+        self.state.patch(service, id, patch, PeerAddress::Memory)
     }
 
     /// Removes an instance with all its registrations, as an operator does; returns `true` if it was there.

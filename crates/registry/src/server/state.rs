@@ -3,13 +3,13 @@
 //! It is what the HTTP handlers share. Starting, background work and stopping are left to
 //! [`Registry`](super::Registry).
 
-use std::net::IpAddr;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use axum::http::HeaderValue;
 use farcall_discovery::Instance;
 use farcall_protocol::time::millis;
+use farcall_transport::PeerAddress;
 use farcall_transport::log::PeerLogThrottle;
 use farcall_web::Authority;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -131,17 +131,18 @@ impl RegistryState {
         grants.into_iter().map(|grant| Some(self.registration(grant?, None).heartbeat_ms)).collect()
     }
 
-    /// Sets or removes overrides; `None` if the instance is unknown. `peer` is the sender, if it is known, for the log.
+    /// Sets or removes overrides; `None` if the instance is unknown. `peer` is the sender, for the log.
     pub(super) fn patch(
         &self,
         service: &str,
         id: &str,
         patch: Patch,
-        peer: Option<IpAddr>,
+        peer: PeerAddress,
     ) -> Option<InstanceRecord> {
         let record = self.store.update(|store, _| store.patch(service, id, patch))?;
-        if let Some(line) = self.overrides_log.permit(peer) {
-            let peer = peer.map(tracing::field::display);
+        if let Some(line) = self.overrides_log.permit(peer.key()) {
+            // Not its port, which tells nothing.
+            let peer = peer.ip().map(tracing::field::display);
             info!(service, id, ?patch, peer, suppressed = line.suppressed, "overrides changed");
         }
         Some(record)

@@ -1,6 +1,6 @@
 //! [`CallEnv`]: what a call needs of its connection and of the server.
 
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::hash::{DefaultHasher, Hash, Hasher as _};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -8,7 +8,7 @@ use farcall_context::ConnectionInfo;
 use farcall_protocol::{ByteStr, Code, Compression, CompressionError, Negotiated, Status, StreamTerms};
 
 use super::fair_queue::Flow;
-use super::in_flight::{InFlightCalls, LOCAL_CONNECTION_ID, host_of};
+use super::in_flight::{InFlightCalls, LOCAL_CONNECTION_ID};
 use crate::server::state::ServerState;
 use crate::service::method::Method;
 
@@ -66,8 +66,8 @@ impl CallEnv {
         }
         server.check_places(calls)?;
         let max = terms.max_streams.get();
-        // Calls that came over no connection are counted by their clients' addresses.
-        if calls.streaming() >= max && calls.streaming_from(&self.info.peer) >= max {
+        // Calls that came over no connection are counted by their clients.
+        if calls.streaming() >= max && calls.streaming_from(self.info.peer_key()) >= max {
             return Err(server.no_place_for_stream(terms.max_streams, self.info.id));
         }
         let window = if found.takes_items { terms.receive_window.get() } else { 0 };
@@ -77,20 +77,13 @@ impl CallEnv {
 
     /// Returns the origin of a call of `method`, for a fair share of the threads that poll slow handlers.
     pub(crate) fn flow(&self, method: &Arc<Method>) -> Flow {
-        let client = self.client_id();
-        // A client without an address is one peer; callers that come over no connection have that of theirs.
-        let has_address = self.calls.peer().is_some() || self.info.id == LOCAL_CONNECTION_ID;
-        let peer = if has_address { number_of(host_of(&self.info.peer)) } else { client };
-        Flow { peer, client, method: Arc::as_ptr(method).addr() }
+        flow_of(&self.info, Arc::as_ptr(method).addr())
     }
 
     /// Returns a number that distinguishes the client of the call from the server's others: its connection, or, if
     /// it came over none, the connection to whatever passed the call on.
     pub(crate) fn client_id(&self) -> u64 {
-        if self.info.id != LOCAL_CONNECTION_ID {
-            return self.info.id;
-        }
-        number_of(&self.info.peer)
+        client_id(&self.info)
     }
 
     /// Returns a number that distinguishes the caller from others, also if it has several connections: that of its identity,
@@ -125,8 +118,17 @@ impl CallEnv {
     }
 }
 
-/// Returns a number for a name that is not that of a connection: those are numbered from 1, and do not get as far.
-fn number_of(name: &str) -> u64 {
+/// Returns the origin of a call over this connection.
+fn flow_of(info: &ConnectionInfo, method: usize) -> Flow {
+    Flow { peer: number_of(&info.peer_key()), client: client_id(info), method }
+}
+
+fn client_id(info: &ConnectionInfo) -> u64 {
+    if info.id == LOCAL_CONNECTION_ID { number_of(&*info.peer) } else { info.id }
+}
+
+/// Returns a number for a name or a peer that is not that of a connection: those are numbered from 1, and do not get as far.
+fn number_of(name: &(impl Hash + ?Sized)) -> u64 {
     let mut hasher = DefaultHasher::new();
     name.hash(&mut hasher);
     hasher.finish() | 1 << 63
@@ -135,4 +137,40 @@ fn number_of(name: &str) -> u64 {
 #[expect(clippy::needless_pass_by_value, reason = "it is an argument of `map_err`")]
 fn malformed(error: CompressionError) -> Status {
     Status::refused(Code::InvalidArgument, error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use farcall_transport::PeerAddress;
+
+    use super::*;
+
+    fn flow(id: u64, peer: PeerAddress) -> Flow {
+        flow_of(&ConnectionInfo::new(id, peer).with_peer_key(peer.key()), 0)
+    }
+
+    fn tcp(peer: &str) -> PeerAddress {
+        PeerAddress::Tcp(peer.parse().unwrap())
+    }
+
+    #[test]
+    fn slow_polls_of_one_peer_queue_together_over_all_its_connections() {
+        for (one, same, other) in [
+            (tcp("10.0.0.1:7"), tcp("10.0.0.1:8"), tcp("10.0.0.2:7")),
+            (tcp("[2001:db8::1]:7"), tcp("[2001:db8::2]:7"), tcp("[2001:db8:0:1::1]:7")),
+            (
+                PeerAddress::unix(Some(1), Some(7)),
+                PeerAddress::unix(Some(2), Some(7)),
+                PeerAddress::unix(Some(3), Some(8)),
+            ),
+            (PeerAddress::Memory, PeerAddress::Memory, PeerAddress::unix(None, None)),
+        ] {
+            let [one, same, other] = [flow(1, one), flow(2, same), flow(3, other)];
+            assert!(one.peer == same.peer && one.client != same.client, "{one:?} {same:?}");
+            assert_ne!(one.peer, other.peer);
+        }
+        // Calls of the gateway are their client's.
+        let [direct, passed_on] = [1, LOCAL_CONNECTION_ID].map(|id| flow(id, tcp("10.0.0.1:7")));
+        assert_eq!(direct.peer, passed_on.peer);
+    }
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 /// The origin of a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Flow {
-    /// A number that distinguishes the address of the client from others: many connections from one get no more time.
+    /// A number that distinguishes the peer from others, whose many connections get no more time.
     pub(crate) peer: u64,
     /// A number that distinguishes the connection, or the caller that comes over none, from the server's others.
     pub(crate) client: u64,

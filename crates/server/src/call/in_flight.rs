@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::Buf;
 use farcall_context::ConnectionInfo;
 use farcall_protocol::{Outbox, Seq};
+use farcall_transport::PeerKey;
 use futures::stream::AbortHandle;
 use futures::task::AtomicWaker;
 use tokio::time::Instant;
@@ -29,7 +30,7 @@ pub(crate) struct InFlightCalls {
     state: Mutex<State>,
     /// The account of the connection's memory, these calls and their responses included.
     memory: Arc<MemoryAccount>,
-    /// `None` if the peer has no address, or the calls come over no connection.
+    /// `None` if no limits for each peer hold for it, or the calls come over no connection.
     peer: Option<Arc<PeerUsage>>,
     /// The connection as one of those among which places are divided; `None` for calls that come over no connection, whose callers
     /// are many.
@@ -159,7 +160,7 @@ impl InFlightCalls {
         &self.memory
     }
 
-    /// Returns what all connections from the peer's address occupy; `None` if it has none.
+    /// Returns what all connections of the peer occupy; `None` if no limits for each peer hold for it.
     pub(crate) const fn peer(&self) -> Option<&Arc<PeerUsage>> {
         self.peer.as_ref()
     }
@@ -246,12 +247,12 @@ impl InFlightCalls {
         self.streaming.load(Ordering::Acquire)
     }
 
-    /// Returns the number of streaming calls in flight from the host of this peer.
+    /// Returns the number of streaming calls in flight of this peer.
     #[cold]
-    pub(crate) fn streaming_from(&self, peer: &str) -> usize {
+    pub(crate) fn streaming_from(&self, peer: PeerKey) -> usize {
         let state = self.lock();
         let streaming = state.calls.values().filter(|call| call.stream.is_some());
-        streaming.filter(|call| host_of(&call.from.peer) == host_of(peer)).count()
+        streaming.filter(|call| call.from.peer_key() == peer).count()
     }
 
     /// Returns the number of all calls in flight.
@@ -418,9 +419,4 @@ impl InFlightCalls {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Returns the address of a peer without its port.
-pub(crate) fn host_of(peer: &str) -> &str {
-    peer.rsplit_once(':').map_or(peer, |(host, _port)| host)
 }

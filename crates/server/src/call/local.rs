@@ -157,6 +157,7 @@ impl LocalCalls {
             invocation;
         let server = &self.server;
         let info = ConnectionInfo::new(LOCAL_CONNECTION_ID, peer)
+            .with_peer_key(peer.key())
             .with_tls(tls)
             .with_identity(identified.flatten())
             .with_drain_signal(server.drain.clone());

@@ -7,7 +7,7 @@ use farcall_context::{ConnectionInfo, Identity};
 use farcall_protocol::time::millis;
 use tokio::time::Instant;
 
-use super::collect_streams::{local_streams, max_of_one_address, metrics as stream_metrics, streams_of};
+use super::collect_streams::{local_streams, max_of_one_peer, metrics as stream_metrics, streams_of};
 use super::overview::{CallOverview, ConnectionOverview, LimitOverview, Overview, RegistrationOverview};
 use crate::call::in_flight::{InFlightCall, LOCAL_CONNECTION_ID};
 use crate::connection::stats::Traffic;
@@ -37,7 +37,7 @@ pub(crate) fn collect(server: &ServerInner) -> Overview {
             .map(|entry| entry.calls.streaming())
             .max()
             .unwrap_or(0)
-            .max(max_of_one_address(&local_calls.calls)),
+            .max(max_of_one_peer(&local_calls.calls)),
         bytes_of_one_connection: open.iter().map(|entry| entry.calls.memory().used()).max().unwrap_or(0),
         in_flight: server.in_flight(),
         buffered_bytes: state.memory.used(),

@@ -8,7 +8,7 @@ use farcall_protocol::time::millis;
 use tokio::time::Instant;
 
 use super::streams::{StreamMetrics, StreamOverview};
-use crate::call::in_flight::{InFlightCall, InFlightCalls, host_of};
+use crate::call::in_flight::{InFlightCall, InFlightCalls};
 use crate::server::connections::ConnectionEntry;
 use crate::server::inner::ServerInner;
 
@@ -43,12 +43,12 @@ pub(super) fn local_streams(calls: &InFlightCalls, now: Instant) -> Vec<StreamOv
     streaming.values().filter_map(overview).collect()
 }
 
-/// Returns the number of streaming calls of the address with the most, of those that came over no connection.
-pub(super) fn max_of_one_address(calls: &InFlightCalls) -> usize {
+/// Returns the number of streaming calls of the peer with the most, of those that came over no connection.
+pub(super) fn max_of_one_peer(calls: &InFlightCalls) -> usize {
     let streaming = calls.list_streams();
     let mut counts = HashMap::<_, usize>::new();
     for call in streaming.values() {
-        *counts.entry(host_of(&call.from.peer)).or_default() += 1;
+        *counts.entry(call.from.peer_key()).or_default() += 1;
     }
     counts.into_values().max().unwrap_or(0)
 }

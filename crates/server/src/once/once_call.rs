@@ -8,8 +8,6 @@ use farcall_protocol::metadata::IDEMPOTENCY_KEY;
 use farcall_protocol::{Code, Codec, Status};
 use twox_hash::{XxHash3_64, XxHash3_128};
 
-use crate::call::in_flight::host_of;
-
 /// A call that is carried out once. It is told by its caller's identity, its method and its key.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -58,7 +56,7 @@ impl OnceCall {
         let identity = context.identity().map(Identity::name);
         // The answer is encoded as the first arguments were, so that those in another codec are others.
         let seed = XxHash3_64::oneshot(codec.name().as_bytes());
-        let owner = identity.map_or_else(|| host_of(context.peer()).to_owned(), str::to_owned);
+        let owner = identity.map_or_else(|| context.connection().peer_key().to_string(), str::to_owned);
         let place = OnceKey {
             identity: identity.map(Box::from),
             method: Box::from(context.method()),
@@ -120,11 +118,14 @@ mod tests {
 
     use farcall_context::{ConnectionInfo, Inherited};
     use farcall_protocol::{ByteStr, Seq};
+    use farcall_transport::PeerAddress;
 
     use super::*;
 
     fn call(identity: Option<&str>, key: &str, body: &[u8]) -> Result<OnceCall, Status> {
-        let info = ConnectionInfo::new(1, "tcp@10.0.0.5:4000").with_identity(identity.map(Identity::new));
+        let peer = PeerAddress::Tcp(([10, 0, 0, 5], 4000).into());
+        let info = ConnectionInfo::new(1, peer).with_peer_key(peer.key());
+        let info = info.with_identity(identity.map(Identity::new));
         let name = ByteStr::from("Bank.pay".to_owned());
         let context = Context::new(name, Seq(1), Inherited::default(), false, Arc::new(info));
         OnceCall::new(&context, &Codec::Json, body, key)
@@ -147,8 +148,8 @@ mod tests {
     }
 
     #[test]
-    fn room_is_divided_among_addresses_without_identities() {
-        assert_eq!(&*call(None, "k", b"").unwrap().owner, "tcp@10.0.0.5");
+    fn room_is_divided_among_peers_without_identities() {
+        assert_eq!(&*call(None, "k", b"").unwrap().owner, "10.0.0.5");
         assert_eq!(&*call(Some("billing"), "k", b"").unwrap().owner, "billing");
     }
 

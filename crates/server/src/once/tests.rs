@@ -252,17 +252,18 @@ async fn full_store_refuses_and_keeps_what_it_has() {
 #[tokio::test(start_paused = true)]
 async fn callers_leave_room_for_each_other() {
     let store = MemoryDedupStore::new(4 * 1024, 1024, 60 * S);
-    let claim = |peer: &str, key: usize| {
-        let info = farcall_context::ConnectionInfo::new(1, peer);
+    let claim = |host: u8, key: usize| {
+        let peer = farcall_transport::PeerAddress::Tcp(([10, 0, 0, host], 1).into());
+        let info = farcall_context::ConnectionInfo::new(1, peer).with_peer_key(peer.key());
         let name = farcall_protocol::ByteStr::from("Bank.pay".to_owned());
         let context = Context::new(name, farcall_protocol::Seq(1), Default::default(), false, Arc::new(info));
         let call = OnceCall::new(&context, &Codec::Json, b"5", &key.to_string()).unwrap();
         store.claim(&call).now_or_never().unwrap().is_ok()
     };
-    assert_eq!((0..9).filter(|key| claim("tcp@10.0.0.1:1", *key)).count(), 3);
-    assert_eq!((10..19).filter(|key| claim("tcp@10.0.0.2:1", *key)).count(), 3);
+    assert_eq!((0..9).filter(|key| claim(1, *key)).count(), 3);
+    assert_eq!((10..19).filter(|key| claim(2, *key)).count(), 3);
     // The whole is a limit, too.
-    assert_eq!((20..29).filter(|key| claim("tcp@10.0.0.3:1", *key)).count(), 1);
+    assert_eq!((20..29).filter(|key| claim(3, *key)).count(), 1);
     assert_eq!(store.len(), 7);
 }
 

@@ -1,12 +1,11 @@
 //! [`ConnectionTable`]: the open connections of a server, with limits in all and per peer.
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use farcall_protocol::{Code, Status};
-use farcall_transport::{PeerAddress, Scheme};
+use farcall_transport::{PeerAddress, PeerKey, Scheme};
 use tokio::time::Instant;
 
 use crate::call::in_flight::{InFlightCalls, Signal};
@@ -30,7 +29,7 @@ struct TableState {
     /// `max_connections`.
     open: BTreeMap<u64, ConnectionEntry>,
     /// The peers. Bounded by `open`, and by calls that go on after their connections.
-    by_peer: HashMap<IpAddr, Peer>,
+    by_peer: HashMap<PeerKey, Peer>,
     /// Connections that are being refused with a status. Bounded by [`MAX_REFUSING`].
     refusing: usize,
     last_id: u64,
@@ -44,7 +43,7 @@ struct TableState {
     closed: bool,
 }
 
-/// The connections from one address.
+/// The connections of one peer.
 #[derive(Default)]
 struct Peer {
     connections: usize,
@@ -106,18 +105,19 @@ impl ConnectionTable {
         limits: &Limits,
     ) -> Admission {
         let mut state = self.lock();
-        let ip = peer.ip();
-        let Err(status) = state.check(ip, limits) else {
+        let key = peer.key();
+        let Err(status) = state.check(key, limits) else {
             state.last_id += 1;
             let id = state.last_id;
             let stats = Arc::new(ConnectionStats::new(peer, scheme));
-            let usage = ip.map(|ip| state.connect(ip));
+            let usage = state.connect(key);
+            let sharer = Sharer::new(Arc::clone(&usage), Arc::clone(&self.active_peers));
+            let usage = has_limits(key).then_some(usage);
             let memory = self.memory.account(usage.clone());
-            let sharer = Sharer::new(usage.clone(), Arc::clone(&self.active_peers));
             let calls = Arc::new(InFlightCalls::new(memory, usage, Some(sharer)));
             let entry = ConnectionEntry { id, calls, stats };
             state.open.insert(id, entry.clone());
-            return Admission::Open(ConnectionPermit { entry, ip, table: Arc::clone(self) });
+            return Admission::Open(ConnectionPermit { entry, key, table: Arc::clone(self) });
         };
         if state.refusing >= MAX_REFUSING {
             return Admission::Dropped;
@@ -148,7 +148,7 @@ impl ConnectionTable {
         self.lock().open.values().cloned().collect()
     }
 
-    /// Closes the connection, of all or of one address, that holds most of what waits for its peer,
+    /// Closes the connection, of all or of one peer, that holds most of what waits for its peer,
     /// if it holds many times more than `bytes`, and has for a while. Returns `true` if so: its memory
     /// is free soon.
     pub(crate) fn shed(&self, peer: Option<&Arc<PeerUsage>>, bytes: usize) -> bool {
@@ -195,7 +195,8 @@ impl ConnectionTable {
     /// Returns what the peers that have most of each occupy.
     pub(crate) fn max_of_one_peer(&self) -> PeerMaximum {
         let mut max = PeerMaximum::default();
-        for peer in self.lock().by_peer.values() {
+        let state = self.lock();
+        for (_, peer) in state.by_peer.iter().filter(|(key, _)| has_limits(**key)) {
             max.connections = max.connections.max(peer.connections);
             max.calls = max.calls.max(peer.usage.calls());
             max.bytes = max.bytes.max(peer.usage.bytes());
@@ -223,19 +224,19 @@ pub(crate) struct PeerMaximum {
 }
 
 impl TableState {
-    /// Counts one more connection from an address.
-    fn connect(&mut self, ip: IpAddr) -> Arc<PeerUsage> {
+    /// Counts one more connection of a peer.
+    fn connect(&mut self, key: PeerKey) -> Arc<PeerUsage> {
         // Those that were left for calls which have ended since.
         if self.by_peer.len() > 2 * self.open.len() + MAX_REFUSING {
             self.by_peer.retain(|_, peer| !peer.is_gone());
         }
-        let peer = self.by_peer.entry(ip).or_default();
+        let peer = self.by_peer.entry(key).or_default();
         peer.connections += 1;
         Arc::clone(&peer.usage)
     }
 
     /// Checks the limits for one more connection.
-    fn check(&self, ip: Option<IpAddr>, limits: &Limits) -> Result<(), Status> {
+    fn check(&self, key: PeerKey, limits: &Limits) -> Result<(), Status> {
         let exhausted = |message| Err(Status::refused(Code::ResourceExhausted, message));
         if self.closed {
             return Err(stopping());
@@ -243,13 +244,20 @@ impl TableState {
         if let Some(limit) = limits.max_connections.filter(|&limit| self.open.len() >= limit) {
             return exhausted(format!("{limit} connections are open on this server"));
         }
-        let of_peer = ip.and_then(|ip| self.by_peer.get(&ip)).map_or(0, |peer| peer.connections);
-        let per_peer = limits.max_connections_per_peer.filter(|&limit| of_peer >= limit);
-        if let (Some(ip), Some(limit)) = (ip, per_peer) {
-            return exhausted(format!("{limit} connections are open from {ip}"));
+        let of_peer = self.by_peer.get(&key).map_or(0, |peer| peer.connections);
+        if let Some(limit) =
+            limits.max_connections_per_peer.filter(|&limit| has_limits(key) && of_peer >= limit)
+        {
+            return exhausted(format!("{limit} connections are open from {key}"));
         }
         Ok(())
     }
+}
+
+/// Returns `true` if the limits for each peer hold for this one. Those without an address are handed to the server by its own
+/// program, which may have its reasons for thousands of them; shares are divided with them as with one peer.
+fn has_limits(key: PeerKey) -> bool {
+    !key.is_memory()
 }
 
 impl Peer {
@@ -261,20 +269,25 @@ impl Peer {
 /// The entry of a connection in the table, removed when this is dropped.
 pub(crate) struct ConnectionPermit {
     pub(crate) entry: ConnectionEntry,
-    ip: Option<IpAddr>,
+    key: PeerKey,
     table: Arc<ConnectionTable>,
+}
+
+impl ConnectionPermit {
+    pub(crate) const fn peer_key(&self) -> PeerKey {
+        self.key
+    }
 }
 
 impl Drop for ConnectionPermit {
     fn drop(&mut self) {
         let mut state = self.table.lock();
         state.open.remove(&self.entry.id);
-        let Some(ip) = self.ip else { return };
-        if let Some(peer) = state.by_peer.get_mut(&ip) {
+        if let Some(peer) = state.by_peer.get_mut(&self.key) {
             peer.connections -= 1;
-            // A handler may go on for a while, and counts for its address until it has ended.
+            // A handler may go on for a while, and counts for its peer until it has ended.
             if peer.is_gone() {
-                state.by_peer.remove(&ip);
+                state.by_peer.remove(&self.key);
             }
         }
     }
@@ -330,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn calls_that_go_on_after_their_connection_count_for_its_address() {
+    fn calls_that_go_on_after_their_connection_count_for_its_peer() {
         let table = table();
         let limits = Limits::default();
         let peer = PeerAddress::Tcp(([10, 0, 0, 1], 1).into());
@@ -386,6 +399,28 @@ mod tests {
         drop(first);
         assert!(matches!(table.admit(&peer(2), None, &limits), Admission::Open(_)));
         assert!(table.lock().by_peer.is_empty());
+    }
+
+    /// Returns how many of these peers, who come one after the other, are admitted.
+    fn admitted(peers: &[PeerAddress], limits: &Limits) -> usize {
+        let table = table();
+        let admissions: Vec<_> = peers.iter().map(|peer| table.admit(peer, None, limits)).collect();
+        admissions.iter().filter(|admission| matches!(admission, Admission::Open(_))).count()
+    }
+
+    #[test]
+    fn connections_are_counted_by_ipv6_network_and_by_local_user() {
+        let limits = Limits::default().max_connections_per_peer(3);
+        let ipv6 = |last: u16| PeerAddress::Tcp(([0x2001, 0xdb8, 0, 0, 0, 0, 0, last], 7).into());
+        let one_network: Vec<_> = (1..=10).map(ipv6).collect();
+        assert_eq!(admitted(&one_network, &limits), 3);
+        let one_user: Vec<_> = (1..=10).map(|pid| PeerAddress::unix(Some(pid), Some(1000))).collect();
+        assert_eq!(admitted(&one_user, &limits), 3);
+        let each_another: Vec<_> = (1..=10).map(|uid| PeerAddress::unix(Some(1), Some(uid))).collect();
+        assert_eq!(admitted(&each_another, &limits), 10);
+        assert_eq!(admitted(&[PeerAddress::unix(None, None); 10], &limits), 3);
+        // The program itself hands them over.
+        assert_eq!(admitted(&[PeerAddress::Memory; 10], &limits), 10);
     }
 
     #[test]

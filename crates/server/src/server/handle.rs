@@ -295,7 +295,10 @@ async fn serve_connection(inner: Arc<ServerInner>, mut stream: Stream, permit: C
     let HandshakeOutcome { negotiated, input, identity } = outcome;
     let caller = identity.as_ref().map(Identity::name);
     debug!(peer, caller, codec = %negotiated.codec, id, "connected");
-    let info = ConnectionInfo::new(id, peer).with_tls(stream.tls().cloned()).with_identity(identity);
+    let info = ConnectionInfo::new(id, peer)
+        .with_peer_key(permit.peer_key())
+        .with_tls(stream.tls().cloned())
+        .with_identity(identity);
     let (stats, state) = (Arc::clone(&stats), Arc::clone(state));
     let end = Connection::new(stream, input, negotiated, info, calls, stats, state).await;
     debug!(peer, id, %end, "disconnected");

@@ -38,7 +38,7 @@ pub(crate) struct ServerState {
     pub(crate) limits: Limits,
     /// The limit of calls in flight, `usize::MAX` if there is none.
     pub(crate) max_in_flight: usize,
-    /// The same for each peer address.
+    /// The same for each peer.
     max_in_flight_per_peer: usize,
     /// While fewer calls are in flight, neither is exceeded, and places are not short.
     in_flight_unchecked_below: usize,

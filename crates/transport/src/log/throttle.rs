@@ -1,11 +1,12 @@
 //! [`LogThrottle`] and [`PeerLogThrottle`]: rates for log lines that a peer can cause.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use farcall_runtime::time::Instant;
+
+use crate::peer::PeerKey;
 
 /// Lines that pass at once by default.
 const BURST: u32 = 5;
@@ -38,7 +39,7 @@ pub struct LogThrottle {
 
 /// A [`LogThrottle`] for each peer, so that one peer's lines do not hide those of another, and one for all.
 ///
-/// Peers are IP addresses, of version 6 the networks of 64 bits; peers without an address count as one.
+/// Peers are told apart by their [`PeerKey`].
 #[derive(Debug)]
 pub struct PeerLogThrottle {
     rate: Rate,
@@ -72,7 +73,7 @@ struct Bucket {
 
 #[derive(Debug, Default)]
 struct Peers {
-    buckets: HashMap<Option<IpAddr>, Bucket>,
+    buckets: HashMap<PeerKey, Bucket>,
     /// The bucket of the peers without another one.
     others: Bucket,
     all: Bucket,
@@ -123,9 +124,9 @@ impl PeerLogThrottle {
     }
 
     /// Returns a permit if a line about `peer` may be logged now; otherwise counts it as suppressed.
-    pub fn permit(&self, peer: Option<IpAddr>) -> Option<LogPermit> {
+    pub fn permit(&self, peer: PeerKey) -> Option<LogPermit> {
         let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
-        peers.permit(peer.map(network), self.rate, Instant::now())
+        peers.permit(peer, self.rate, Instant::now())
     }
 }
 
@@ -164,7 +165,7 @@ impl Bucket {
 }
 
 impl Peers {
-    fn permit(&mut self, peer: Option<IpAddr>, rate: Rate, now: Instant) -> Option<LogPermit> {
+    fn permit(&mut self, peer: PeerKey, rate: Rate, now: Instant) -> Option<LogPermit> {
         let is_full = self.buckets.len() >= MAX_PEERS && !self.buckets.contains_key(&peer);
         // Not for each line: looking through all peers costs more than a line.
         if is_full && self.swept.is_none_or(|swept| now >= swept + SWEEP_INTERVAL) {
@@ -188,17 +189,6 @@ impl Peers {
     }
 }
 
-/// Returns the peer as far as peers are told apart: a peer with an address of version 6 has a whole network of them.
-fn network(peer: IpAddr) -> IpAddr {
-    match peer.to_canonical() {
-        IpAddr::V6(address) => {
-            let [a, b, c, d, ..] = address.segments();
-            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
-        }
-        address => address,
-    }
-}
-
 /// Returns `from + time`, or a time that is far away if there is no such time. Never `from`, so that loops end.
 fn far(from: Instant, time: Duration) -> Instant {
     const FAR: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
@@ -207,9 +197,20 @@ fn far(from: Instant, time: Duration) -> Instant {
 
 #[cfg(test)]
 mod tests {
+    use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+
     use tokio::time::advance;
 
     use super::*;
+    use crate::peer::PeerAddress;
+
+    fn key(ip: impl Into<IpAddr>) -> PeerKey {
+        PeerAddress::Tcp(SocketAddr::new(ip.into(), 7)).key()
+    }
+
+    fn memory() -> PeerKey {
+        PeerAddress::Memory.key()
+    }
 
     fn passed(throttle: &LogThrottle, lines: u32) -> usize {
         (0..lines).filter(|_| throttle.permit().is_some()).count()
@@ -240,18 +241,18 @@ mod tests {
         assert_eq!(passed(&LogThrottle::with_rate(0, Duration::MAX), 10), 1);
         assert_eq!(passed(&LogThrottle::with_rate(u32::MAX, Duration::ZERO), 10), 10);
         let peers = PeerLogThrottle::with_rate(u32::MAX, Duration::ZERO);
-        assert!(peers.permit(None).is_some());
+        assert!(peers.permit(memory()).is_some());
         let peers = PeerLogThrottle::with_rate(0, Duration::MAX);
-        assert!(peers.permit(None).is_some() && peers.permit(None).is_none());
+        assert!(peers.permit(memory()).is_some() && peers.permit(memory()).is_none());
     }
 
     #[tokio::test(start_paused = true)]
     async fn peer_that_floods_hides_no_other() {
         let throttle = PeerLogThrottle::new();
-        let [loud, quiet] = ["10.0.0.1", "10.0.0.2"].map(|peer| Some(peer.parse().unwrap()));
+        let [loud, quiet] = [1, 2].map(|n| key([10, 0, 0, n]));
         let passed = (0..1000).filter(|_| throttle.permit(loud).is_some()).count();
         assert_eq!(passed, 5);
-        assert!(throttle.permit(quiet).is_some() && throttle.permit(None).is_some());
+        assert!(throttle.permit(quiet).is_some() && throttle.permit(memory()).is_some());
         advance(INTERVAL).await;
         assert_eq!(throttle.permit(loud), Some(LogPermit { suppressed: Some(995) }));
     }
@@ -259,20 +260,20 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn addresses_of_one_network_are_one_peer() {
         let throttle = PeerLogThrottle::new();
-        let address = |n: u16| Some(IpAddr::from(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, n)));
+        let address = |n: u16| key(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, n));
         assert_eq!((0..1000).filter(|n| throttle.permit(address(*n)).is_some()).count(), 5);
-        let mapped = |text: &str| throttle.permit(Some(text.parse().unwrap())).is_some();
+        let mapped = |text: &str| throttle.permit(key(text.parse::<IpAddr>().unwrap())).is_some();
         assert!(mapped("::ffff:10.0.0.1") && mapped("::ffff:10.0.0.2"));
     }
 
     #[tokio::test(start_paused = true)]
     async fn lines_and_memory_of_all_peers_are_bounded() {
         let throttle = PeerLogThrottle::new();
-        let peers = (0..20_000_u32).map(|n| Some(IpAddr::from(n.to_be_bytes())));
+        let peers = (0..20_000_u32).map(|n| key(n.to_be_bytes()));
         assert_eq!(peers.filter(|peer| throttle.permit(*peer).is_some()).count(), 100);
         assert!(throttle.peers.lock().unwrap().buckets.len() <= MAX_PEERS);
         // Another hour has the peers of another hour.
         advance(Duration::from_secs(3600)).await;
-        assert!(throttle.permit(Some(IpAddr::from([10, 0, 0, 1]))).is_some());
+        assert!(throttle.permit(key([10, 0, 0, 1])).is_some());
     }
 }

@@ -9,6 +9,7 @@ use axum::extract::{ConnectInfo, Path, RawQuery, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
 use farcall_discovery::Instance;
+use farcall_transport::PeerAddress;
 use tokio::task::yield_now;
 use tokio::time::{Instant, timeout_at};
 
@@ -187,7 +188,7 @@ pub(super) async fn patch(
     caller.check_override()?;
     let body = body::read(body, registry.options.max_body_bytes).await?;
     let patch: Patch = body::parse(&body, "an override such as {\"drain\": true} or {\"weight\": 10}")?;
-    let peer = peer.map(|Extension(ConnectInfo(peer))| peer.ip());
+    let peer = peer.map_or(PeerAddress::Memory, |Extension(ConnectInfo(peer))| PeerAddress::Tcp(peer));
     registry.patch(&service, &id, patch, peer).ok_or_else(|| unknown(&service, &id))?;
     get(State(registry), Path((service_in_path(service), id))).await
 }
