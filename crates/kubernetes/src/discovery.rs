@@ -122,9 +122,11 @@ impl KubernetesDiscovery {
     ///
     /// The API server cannot be reached, or refuses it; the error has the reason.
     pub async fn services(&self) -> Result<Vec<String>, SourceError> {
-        let listed = list_all(&self.client, None).await;
-        let (slices, _) = listed.map_err(|error| SourceError::new(error.to_string()))?;
-        Ok(services_of(slices).into_iter().collect())
+        let mut services = BTreeSet::new();
+        // Of a whole namespace, only the names are kept: its slices would be hundreds of megabytes.
+        let listed = list_pages(&self.client, None, |page| services.extend(services_of(page))).await;
+        listed.map_err(|error| SourceError::new(error.to_string()))?;
+        Ok(services.into_iter().collect())
     }
 }
 
@@ -137,7 +139,7 @@ impl Discovery for KubernetesDiscovery {
         let client = self.client.clone();
         let others = || async {
             let list = client.list(None, NOTED_SLICES, "").await.ok()?;
-            Some(other_services(services_of(list.items)))
+            Some(other_services(services_of(list.items).collect::<BTreeSet<_>>()))
         };
         source::run(&publisher, self.follow(&publisher), others).await;
     }
@@ -157,13 +159,17 @@ impl Discovery for KubernetesDiscovery {
 }
 
 /// Returns the services that the slices are of.
-fn services_of(slices: Vec<Slice>) -> BTreeSet<String> {
-    slices.into_iter().filter_map(|mut slice| slice.metadata.labels.remove(SERVICE_LABEL)).collect()
+fn services_of(slices: Vec<Slice>) -> impl Iterator<Item = String> {
+    slices.into_iter().filter_map(|mut slice| slice.metadata.labels.remove(SERVICE_LABEL))
 }
 
-/// Lists all slices, of a service or of the namespace, page by page. Returns their version, too.
-async fn list_all(client: &Client, service: Option<&str>) -> Result<(Vec<Slice>, String), CallError> {
-    let (mut slices, mut after, mut limit) = (Vec::new(), String::new(), PAGE);
+/// Lists all slices, of a service or of the namespace, and hands over each page as it comes. Returns their version.
+async fn list_pages(
+    client: &Client,
+    service: Option<&str>,
+    mut each: impl FnMut(Vec<Slice>),
+) -> Result<String, CallError> {
+    let (mut listed, mut after, mut limit) = (0, String::new(), PAGE);
     loop {
         let page = match client.list(service, limit, &after).await {
             Err(CallError::TooLong(_)) if limit > 1 => {
@@ -172,12 +178,13 @@ async fn list_all(client: &Client, service: Option<&str>) -> Result<(Vec<Slice>,
             }
             outcome => outcome?,
         };
-        slices.extend(page.items);
-        if slices.len() > MAX_SLICES {
+        listed += page.items.len();
+        if listed > MAX_SLICES {
             return Err(CallError::TooManySlices(MAX_SLICES));
         }
+        each(page.items);
         if page.metadata.r#continue.is_empty() {
-            return Ok((slices, page.metadata.resource_version));
+            return Ok(page.metadata.resource_version);
         }
         if page.metadata.r#continue == after {
             return Err(CallError::InvalidAnswer("a page continues with itself".to_owned()));
@@ -245,8 +252,9 @@ impl KubernetesDiscovery {
 
     /// Lists all slices.
     async fn list(&mut self) -> Result<(), CallError> {
-        let (slices, version) = list_all(&self.client, Some(&self.service)).await?;
-        self.version = version;
+        let mut slices = Vec::new();
+        self.version =
+            list_pages(&self.client, Some(&self.service), |mut page| slices.append(&mut page)).await?;
         self.table.replace(slices);
         Ok(())
     }

@@ -6,8 +6,7 @@ use std::time::Duration;
 
 use farcall_discovery::source::{self, Outage};
 use farcall_discovery::{Backoff, Discovery, Instance, Jitter, Publisher, SourceError, other_services};
-use futures::StreamExt;
-use futures::stream;
+use futures::{StreamExt, TryStreamExt, stream};
 use tokio::time::{Instant, interval, sleep, timeout_at};
 use tracing::debug;
 use zookeeper_client::{AddWatchMode, EventType, PersistentWatcher, SessionState, WatchedEvent};
@@ -21,7 +20,7 @@ use crate::session::Session;
 
 /// The most nodes of a service: as many as from the other sources.
 const MAX_NODES: usize = 100_000;
-/// The nodes whose data is requested at once.
+/// The nodes that are asked for at once.
 const READS_AT_ONCE: usize = 64;
 /// The number of services that an empty list is explained with.
 const MAX_SERVICES: usize = 1000;
@@ -67,12 +66,13 @@ impl ZookeeperDiscovery {
     }
 
     /// Returns the names of the services below the prefix that have instances, in their order; `""` is the plain list of servers.
+    /// This asks for each node, 64 at once. With more than 100,000 nodes there is no list.
     ///
     /// # Errors
     ///
     /// ZooKeeper cannot be reached, or refuses it; the error has the reason.
     pub async fn services(&self) -> Result<Vec<String>, SourceError> {
-        let found = services(&self.options, usize::MAX).await;
+        let found = services(&self.options, None).await;
         found.map_err(|error| SourceError::new(error.to_string()))
     }
 }
@@ -88,7 +88,7 @@ impl Discovery for ZookeeperDiscovery {
 
     async fn run(mut self, publisher: Publisher) {
         let options = self.options.clone();
-        let others = || async { services(&options, MAX_SERVICES).await.ok().map(other_services) };
+        let others = || async { services(&options, Some(MAX_SERVICES)).await.ok().map(other_services) };
         source::run(&publisher, self.follow(&publisher), others).await;
     }
 
@@ -98,18 +98,21 @@ impl Discovery for ZookeeperDiscovery {
     }
 }
 
-/// Returns the services below the prefix that have instances, of the first nodes, in a session that ends with it.
-async fn services(options: &ZookeeperOptions, max_nodes: usize) -> Result<Vec<String>, CallError> {
+/// Returns the services below the prefix that have instances, of the first nodes or of all, in a session that ends with it.
+async fn services(options: &ZookeeperOptions, first: Option<usize>) -> Result<Vec<String>, CallError> {
     let session = Session::open(options).await?;
     let prefix = &options.prefix;
     let nodes = session.find(prefix, session.client().list_children(prefix)).await?.unwrap_or_default();
-    let mut services = Vec::new();
-    for node in nodes.iter().take(max_nodes) {
-        let path = format!("{prefix}/{node}");
-        if session.stat(&path).await?.is_some_and(|stat| stat.num_children > 0) {
-            services.push(service_of(node).to_owned());
-        }
+    if first.is_none() && nodes.len() > MAX_NODES {
+        return Err(CallError::TooMany { servers: session.servers(), limit: MAX_NODES });
     }
+    let session = &session;
+    let services = nodes.into_iter().take(first.unwrap_or(MAX_NODES)).map(|node| async move {
+        let stat = session.stat(&format!("{prefix}/{node}")).await?;
+        Ok::<_, CallError>(stat.filter(|stat| stat.num_children > 0).map(|_| service_of(&node).to_owned()))
+    });
+    let found: Vec<_> = stream::iter(services).buffer_unordered(READS_AT_ONCE).try_collect().await?;
+    let mut services: Vec<_> = found.into_iter().flatten().collect();
     services.sort_unstable();
     Ok(services)
 }

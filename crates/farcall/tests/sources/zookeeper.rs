@@ -135,6 +135,26 @@ async fn user_of_sasl_registers_nodes_that_no_other_changes() {
     assert_eq!(error.kind(), RegistrarErrorKind::Rejected, "{error}");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_services_that_have_instances_are_listed() {
+    let place = Zookeeper::start(LASTING_TTL).await;
+    assert!(place.discovery("").services().await.unwrap().is_empty(), "there is no prefix yet");
+    let client = Client::connect(&place.server.to_string()).await.unwrap();
+    // More than are asked for at once.
+    for number in 0..150 {
+        let instance = if number % 3 == 0 { "" } else { "/instance" };
+        let path = format!("{}/Service{number:03}{instance}", place.prefix);
+        client.mkdir(&path, &unlocked()).await.unwrap();
+    }
+    let expected: Vec<_> =
+        (0..150).filter(|number| number % 3 != 0).map(|number| format!("Service{number:03}")).collect();
+    assert_eq!(place.discovery("").services().await.unwrap(), expected);
+}
+
+fn unlocked() -> zookeeper_client::CreateOptions<'static> {
+    zookeeper_client::CreateMode::Persistent.with_acls(zookeeper_client::Acls::anyone_all())
+}
+
 fn locked() -> zookeeper_client::CreateOptions<'static> {
     zookeeper_client::CreateMode::Persistent.with_acls(zookeeper_client::Acls::anyone_read())
 }

@@ -275,6 +275,20 @@ async fn empty_list_names_the_other_services() {
 }
 
 #[tokio::test]
+async fn services_of_all_pages_are_listed_once() {
+    let api = ApiServer::start().await;
+    for number in 0..120 {
+        let slice =
+            slice(&format!("service-{:02}", number % 40), &format!("s{number}"), number, &["10.0.0.1"]);
+        api.put("shop", &slice);
+    }
+    let discovery = KubernetesDiscovery::new(&options(&api), "any").unwrap();
+    let expected: Vec<_> = (0..40).map(|number| format!("service-{number:02}")).collect();
+    assert_eq!(discovery.services().await.unwrap(), expected);
+    assert_eq!(api.requests().len(), 3, "pages of 50");
+}
+
+#[tokio::test]
 async fn authorities_of_the_service_account_are_trusted_and_read_again() {
     let api = ApiServer::start().await;
     api.require_token("hush");
