@@ -10,8 +10,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use farcall_client::{BuildError, Channel, ConnectionOptions, Phase, RetryBudget, RetryPolicy};
+use farcall_discovery::{Discovery, Endpoint, Publisher};
 use farcall_protocol::{Code, Execution, HeaderRef, Kind, Seq, Status};
-use farcall_transport::{Dialer, Resolve, Resolving};
+use farcall_transport::{Address, Dialer, Resolve, Resolving};
 use support::{Listener, MS, S, pass, rpc, settle};
 use tokio::time::{Duration, Instant};
 
@@ -385,6 +386,41 @@ async fn dropped_channel_leaves_a_connection_that_is_still_held() {
     assert!(connection.is_available());
     drop(connection);
     peer.expect(Kind::Goaway).await;
+}
+
+/// A list of one endpoint, which a channel treats as any list.
+struct Listed(Address);
+
+impl Discovery for Listed {
+    fn describe(&self) -> String {
+        "a list".to_owned()
+    }
+
+    async fn run(self, publisher: Publisher) {
+        publisher.publish(vec![Endpoint::new(self.0)]);
+        std::future::pending::<()>().await;
+    }
+}
+
+/// The connection ends between the dial, which the call waits for, and the call's search for a place on it.
+#[tokio::test]
+async fn call_whose_connection_ends_before_it_is_made_over_another() {
+    for is_listed in [false, true] {
+        let listener = Listener::bind().await;
+        let builder = Channel::builder().retry(RetryPolicy::fail_fast());
+        let builder = match is_listed {
+            true => builder.discover(Listed(Address::parse(&listener.address).unwrap())),
+            false => builder.to(listener.address.as_str()),
+        };
+        let channel = builder.build().unwrap();
+        let call = tokio::spawn(channel.call::<i32>("A.a", &()).into_future());
+        let mut left = listener.accept_and_leave().await;
+        left.expect(Kind::Goaway).await;
+        let mut peer = listener.accept().await;
+        let seq = peer.request().await.header.seq;
+        peer.answer(seq, &1).await;
+        assert_eq!(call.await.unwrap().unwrap(), 1);
+    }
 }
 
 #[tokio::test]

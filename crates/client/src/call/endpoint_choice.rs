@@ -152,7 +152,8 @@ impl EndpointChoice {
     }
 
     /// Picks and connects an endpoint that has a place for the call. If the one that is picked first has none, others are
-    /// asked; then it waits at those that have none.
+    /// asked; then it waits at those that have none. If the connections end meanwhile, such as those of an endpoint that has
+    /// left the list, it begins again: a call that was not sent is not tied to one endpoint.
     async fn place(
         &self,
         request: &Request,
@@ -162,20 +163,29 @@ impl EndpointChoice {
         progress: &mut Progress,
     ) -> Result<(Place, InFlightGuard), RpcError> {
         let same_endpoint = self.is_bound() || core.retry_policy(request).mode == RetryMode::SameEndpoint;
-        let (connection, guard) = self.connect(request, core, endpoints, same_endpoint).await?;
-        let place = match guard.backend().pool().try_place(kind) {
-            Err(SendError::TooManyInFlight) => {
-                // A call with a key is for one endpoint.
-                let may_move =
-                    !same_endpoint && request.routing_key(endpoints.key_source(), &core.codec).is_none();
-                progress.wait_for_place(request, &connection, guard.backend().pool(), kind)?;
-                let waiting = self.wait_at_several(request, core, endpoints, kind, guard, may_move);
-                let (place, guard) = waiting.await.map_err(|error| unplaced(request, &connection, &error))?;
-                return Ok((place, guard));
+        loop {
+            // An endpoint whose connections end at once is dialed with pauses, which are errors here, so the loop ends.
+            let (connection, guard) = self.connect(request, core, endpoints, same_endpoint).await?;
+            match guard.backend().pool().try_place(kind) {
+                Err(SendError::TooManyInFlight) => {}
+                Err(SendError::Closed) => {
+                    guard.forget();
+                    continue;
+                }
+                placed => {
+                    let place = placed.map_err(|error| unplaced(request, &connection, &error))?;
+                    return Ok((place, guard));
+                }
             }
-            placed => placed.map_err(|error| unplaced(request, &connection, &error))?,
-        };
-        Ok((place, guard))
+            // A call with a key is for one endpoint.
+            let may_move =
+                !same_endpoint && request.routing_key(endpoints.key_source(), &core.codec).is_none();
+            progress.wait_for_place(request, &connection, guard.backend().pool(), kind)?;
+            match self.wait_at_several(request, core, endpoints, kind, guard, may_move).await {
+                Err(SendError::Closed) => progress.lost_connection(request),
+                placed => return placed.map_err(|error| unplaced(request, &connection, &error)),
+            }
+        }
     }
 
     /// Waits for a place at the endpoint of `guard`, which has none; if the call may be made elsewhere, at others as well,

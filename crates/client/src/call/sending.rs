@@ -68,7 +68,7 @@ impl Progress {
     }
 
     /// Notes that the connection ended at which the call waited for a place.
-    fn lost_connection(&mut self, request: &Request) {
+    pub(super) fn lost_connection(&mut self, request: &Request) {
         self.stop_waiting(request);
         *self = Self::new();
     }
@@ -114,6 +114,8 @@ pub(super) async fn place_at(
         let connection = pool.connection().await?;
         match pool.try_place(kind) {
             Err(SendError::TooManyInFlight) => {}
+            // It has ended since it was found.
+            Err(SendError::Closed) => continue,
             placed => return placed.map_err(|error| unplaced(request, &connection, &error)),
         }
         progress.wait_for_place(request, &connection, pool, kind)?;

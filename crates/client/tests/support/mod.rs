@@ -8,8 +8,8 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use farcall_client::{CallError, Channel, Connection, ConnectionOptions, RpcError};
 use farcall_protocol::{
-    Code, Codec, Execution, Flags, HeaderRef, Kind, MaxInFlight, Message, Metadata, Negotiated, Outbox, Seq,
-    ServerPolicy, Status,
+    Code, Codec, Execution, Flags, HeaderRef, Kind, MaxFrameBytes, MaxInFlight, Message, Metadata,
+    Negotiated, Outbox, Seq, ServerPolicy, Status,
 };
 use farcall_test_support::frames::{Frames, read_option};
 use farcall_test_support::wait::{PATIENCE, within_patience};
@@ -80,6 +80,15 @@ impl Listener {
         Peer::accept(self.accept_mute().await, &ServerPolicy::default()).await
     }
 
+    /// Accepts a connection, and says goaway with the bytes that end the handshake.
+    pub async fn accept_and_leave(&self) -> Peer<TcpStream> {
+        let leaving = |codec: &Codec, outbox: &mut Outbox| {
+            let goaway = HeaderRef::new(Kind::Goaway, Seq(0));
+            outbox.push(codec, &goaway, &Bytes::new().into(), MaxFrameBytes::DEFAULT).unwrap();
+        };
+        Peer::accept_with(self.accept_mute().await, &ServerPolicy::default(), leaving).await
+    }
+
     /// Accepts a connection without answering its handshake.
     pub async fn accept_mute(&self) -> TcpStream {
         let (stream, _) = timeout(PATIENCE, self.listener.accept()).await.expect("the client dials").unwrap();
@@ -96,12 +105,22 @@ impl Listener {
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Peer<S> {
     /// Reads the client's Option and accepts it.
-    pub async fn accept(mut stream: S, terms: &ServerPolicy) -> Self {
+    pub async fn accept(stream: S, terms: &ServerPolicy) -> Self {
+        Self::accept_with(stream, terms, |_, _| {}).await
+    }
+
+    /// Does the same, and sends what `more` adds with the answer.
+    async fn accept_with(
+        mut stream: S,
+        terms: &ServerPolicy,
+        more: impl FnOnce(&Codec, &mut Outbox),
+    ) -> Self {
         let mut input = BytesMut::new();
         let option = read_option(&mut stream, &mut input).await.expect("the client sends an Option");
         let negotiated = terms.negotiate(&option).unwrap().negotiated;
         let mut outbox = Outbox::new();
         outbox.push_frame(&ServerPolicy::encode_accept(&negotiated));
+        more(&negotiated.codec, &mut outbox);
         stream.write_all_buf(&mut outbox).await.unwrap();
         let frames = Frames::new(stream, negotiated.codec.clone(), negotiated.receive_limit, input);
         Self { frames, negotiated }
