@@ -34,8 +34,8 @@ mod static_list;
 
 pub use self::backoff::{Backoff, Jitter};
 pub use self::balance::{
-    Balancer, BalancerFn, Candidate, Candidates, ConsistentHash, KeySource, LeastLoaded, Load, PeakEwma,
-    PickRequest, Picker, Random, ReportedLoad, RoundRobin, Subset, WeightedRoundRobin, ZoneFirst,
+    Balancer, BalancerFn, Candidate, Candidates, ConsistentHash, KeySource, LeastLoaded, Load, LoadReports,
+    PeakEwma, PickRequest, Picker, Random, ReportedLoad, RoundRobin, Subset, WeightedRoundRobin, ZoneFirst,
     balancer_fn,
 };
 pub use self::discovery::{

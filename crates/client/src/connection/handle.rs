@@ -26,11 +26,6 @@ impl Handle {
         &self.0
     }
 
-    /// Returns the connection's state, which does not keep it open.
-    pub(super) const fn state(&self) -> &Arc<Shared> {
-        &self.0
-    }
-
     /// Returns the connection's state, unless it has ended.
     pub(super) fn unended(&self) -> Vec<Arc<Shared>> {
         let open = self.0.progress.ended().is_none();

@@ -33,7 +33,6 @@ pub(crate) mod handle;
 mod handshake;
 mod in_flight;
 mod io_error;
-mod load_reports;
 #[cfg(all(test, shuttle))]
 mod models;
 pub(crate) mod open_progress;

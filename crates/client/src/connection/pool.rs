@@ -14,7 +14,6 @@ use futures::stream::FuturesUnordered;
 
 use super::Connection;
 use super::closing::Closing;
-use super::load_reports::LoadReports;
 use super::open_progress::OpenProgress;
 use super::options::ConnectionOptions;
 use super::place::{Place, PlaceKind};
@@ -49,8 +48,7 @@ impl ConnectionPool {
 
     /// Has the load that the server reports recorded there.
     pub(crate) fn report_load_to(&self, load: &Arc<Load>) {
-        let reports = Arc::new(LoadReports::new(Arc::clone(load)));
-        self.slots.iter().for_each(|slot| slot.report_load_to(&reports));
+        self.slots.iter().for_each(|slot| slot.report_load_to(load));
     }
 
     pub(crate) fn endpoint(&self) -> &Address {

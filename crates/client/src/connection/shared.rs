@@ -8,7 +8,7 @@ use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use bytes::Buf;
-use farcall_discovery::Load;
+use farcall_discovery::{Load, LoadReports};
 use farcall_protocol::metadata::LOAD;
 use farcall_protocol::{Body, HeaderRef, Kind, LoadReport, Metadata, Negotiated, Outbox, Seq};
 use farcall_runtime::time::Instant;
@@ -63,8 +63,8 @@ pub(super) struct Shared {
     pub(super) answer_timeout: Option<Duration>,
     /// The reason why the connection takes no more calls, and since when.
     closed: OnceLock<(String, Instant)>,
-    /// The load of the endpoint, for what the server reports; empty if no balancer sees it.
-    load: OnceLock<Arc<Load>>,
+    /// Where the load is recorded that the server reports: nowhere if no balancer sees it, or the connection takes no more calls.
+    load: Mutex<Option<LoadReports>>,
 }
 
 struct State {
@@ -132,26 +132,30 @@ impl Shared {
             outbox_bytes: options.outbox_bytes,
             answer_timeout: options.answer_timeout,
             closed: OnceLock::new(),
-            load: OnceLock::new(),
+            load: Mutex::new(None),
         }
     }
 
-    /// Has the load that the server reports recorded there.
-    pub(super) fn report_load_to(&self, load: Arc<Load>) {
-        // Once, when the connection is dialed.
-        let _ = self.load.set(load);
+    /// Has the load that the server reports recorded there, as long as the connection takes calls.
+    pub(super) fn report_load_to(&self, load: &Arc<Load>) {
+        let mut reports = self.load_reports();
+        if self.is_open() {
+            *reports = Some(load.reports());
+        }
     }
 
     /// Records the load that the metadata of a response reports, if it does. Values that are not valid are ignored.
     #[cold]
     pub(super) fn read_load(&self, metadata: &Metadata) {
-        // A server that takes no more calls may have a successor, of which this would say nothing.
-        if self.is_open()
-            && let Some(load) = self.load.get()
-            && let Some(report) = metadata.get(LOAD).and_then(LoadReport::parse)
-        {
-            load.record_report(report);
+        let Some(report) = metadata.get(LOAD).and_then(LoadReport::parse) else { return };
+        if let Some(reports) = &*self.load_reports() {
+            reports.record(report);
         }
+    }
+
+    /// No code of others runs under this lock, so a poisoned one holds a consistent state.
+    fn load_reports(&self) -> MutexGuard<'_, Option<LoadReports>> {
+        self.load.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn is_open(&self) -> bool {
@@ -383,6 +387,8 @@ impl Shared {
         state.phase = Phase::Closing;
         let _ = self.closed.set((reason, Instant::now()));
         self.open.store(false, Ordering::Release);
+        // The server may have a successor, of which they would say nothing.
+        *self.load_reports() = None;
         state.goaway = Some(state.outbox.appended());
         // Also sent after the server's own: without it, the end of the stream would stop one-way requests.
         let last = state.in_flight.last();

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
-use farcall_discovery::Backoff;
+use farcall_discovery::{Backoff, Load};
 use farcall_protocol::time::later;
 use farcall_protocol::{Code, EscapedText, Execution, panic_message};
 use farcall_runtime::task::AbortHandle;
@@ -21,7 +21,6 @@ use tracing::{debug, error};
 use super::Connection;
 use super::backoff::reconnect_backoff;
 use super::closing::Closing;
-use super::load_reports::LoadReports;
 use super::open_progress::OpenProgress;
 use super::options::ConnectionOptions;
 use crate::error::{Phase, RpcError};
@@ -40,7 +39,7 @@ struct Shared {
     /// The connection in use, read without a lock.
     current: ArcSwapOption<Connection>,
     /// The place for the load that the server reports; empty if the channel has one endpoint.
-    load: OnceLock<Arc<LoadReports>>,
+    load: OnceLock<Arc<Load>>,
     state: Mutex<State>,
 }
 
@@ -119,9 +118,9 @@ impl ConnectionSlot {
     }
 
     /// Has the load that the server reports recorded there, for connections that are dialed from now on.
-    pub(super) fn report_load_to(&self, reports: &Arc<LoadReports>) {
+    pub(super) fn report_load_to(&self, load: &Arc<Load>) {
         // Once, before the first dial.
-        let _ = self.shared.load.set(Arc::clone(reports));
+        let _ = self.shared.load.set(Arc::clone(load));
     }
 
     /// Returns the other side's address.
@@ -390,8 +389,8 @@ impl Shared {
             Ok(connection) => {
                 state.connected = Some(now);
                 state.failed = None;
-                if let Some(reports) = self.load.get() {
-                    reports.follow(connection.handle());
+                if let Some(load) = self.load.get() {
+                    connection.handle().shared().report_load_to(load);
                 }
                 self.current.store(Some(Arc::new(connection.clone())));
             }

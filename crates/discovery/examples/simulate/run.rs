@@ -5,7 +5,7 @@ use std::collections::{BinaryHeap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use farcall_discovery::{Balancer, Candidate, Candidates, Endpoint, PickRequest};
+use farcall_discovery::{Balancer, Candidate, Candidates, Endpoint, LoadReports, PickRequest};
 use farcall_protocol::LoadReport;
 use farcall_transport::Address;
 
@@ -140,6 +140,11 @@ pub(crate) fn run(scenario: &Scenario, balancer: &dyn Balancer) -> Outcome {
 async fn simulate(scenario: &Scenario, balancer: &dyn Balancer) -> Outcome {
     fastrand::seed(SEED);
     let clients: Vec<Candidates> = (0..scenario.clients).map(|_| candidates(&scenario.servers)).collect();
+    // Where each server reports to each client.
+    let connections: Vec<Vec<LoadReports>> = clients
+        .iter()
+        .map(|candidates| candidates.usable.iter().map(|candidate| candidate.load.reports()).collect())
+        .collect();
     let pickers: Vec<_> = clients.iter().map(|candidates| balancer.picker(candidates)).collect();
     // The number of the last report that each client has of each server.
     let mut told = vec![vec![0; scenario.servers.len()]; scenario.clients];
@@ -170,6 +175,7 @@ async fn simulate(scenario: &Scenario, balancer: &dyn Balancer) -> Outcome {
                 let latency = Duration::from_nanos(now - calls[call].arrives);
                 let client = calls[call].client;
                 let load = &clients[client].usable[index].load;
+                let reports = &connections[client][index];
                 load.ended();
                 load.record_latency(latency);
                 latencies.push(latency.as_secs_f64() * 1e3);
@@ -179,7 +185,7 @@ async fn simulate(scenario: &Scenario, balancer: &dyn Balancer) -> Outcome {
                 working.busy -= 1;
                 if let Some(report) = working.report.filter(|_| told[client][index] != working.reports) {
                     told[client][index] = working.reports;
-                    load.record_report(report);
+                    reports.record(report);
                 }
                 index
             }

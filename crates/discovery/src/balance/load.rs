@@ -1,7 +1,7 @@
 //! The load of an endpoint, as a client sees it.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use farcall_protocol::LoadReport;
@@ -21,12 +21,49 @@ pub struct Load {
     changed: AtomicU64,
     born: Instant,
     /// Locked for each report, and when a balancer looks at it, which is not for each call.
-    reported: Mutex<Option<Reported>>,
+    reported: Mutex<Reports>,
 }
 
-/// The reports of a server.
+/// The load that is reported over one connection to an endpoint; forgotten when this is dropped.
+///
+/// Several processes may be behind one address: those that share a port (`SO_REUSEPORT`), or that a proxy leads to. A connection
+/// leads to one of them, so each has its reports, and the endpoint's load is their mean: that of a process counts as often
+/// as connections, and with them calls, go there. A process that has started again begins with its own.
+///
+/// ```
+/// use std::sync::Arc;
+/// use std::time::Duration;
+///
+/// use farcall_discovery::Load;
+/// use farcall_protocol::LoadReport;
+/// use farcall_runtime::time::Instant;
+///
+/// let load = Arc::new(Load::default());
+/// let reported = || Some(load.report_at(Instant::now(), Duration::ZERO, Duration::MAX)?.calls_per_second);
+/// let (idle, busy) = (load.reports(), load.reports());
+/// idle.record(LoadReport::new(100.0, 1.0));
+/// busy.record(LoadReport::new(300.0, 7.0));
+/// assert_eq!(reported(), Some(200.0));
+/// drop(idle);
+/// assert_eq!(reported(), Some(300.0));
+/// ```
+#[derive(Debug)]
+pub struct LoadReports {
+    load: Arc<Load>,
+    connection: u64,
+}
+
+#[derive(Debug, Default)]
+struct Reports {
+    /// Those of each connection that has reported. Bounded by the open connections.
+    of_connections: Vec<Reported>,
+    last_connection: u64,
+}
+
+/// The reports of a connection.
 #[derive(Clone, Copy, Debug)]
 struct Reported {
+    connection: u64,
     /// The moving average.
     mean: LoadReport,
     /// The first one after a pause.
@@ -49,7 +86,7 @@ impl Default for Load {
             latency: AtomicU64::new(0),
             changed: AtomicU64::new(0),
             born: Instant::now(),
-            reported: Mutex::new(None),
+            reported: Mutex::default(),
         }
     }
 }
@@ -113,46 +150,83 @@ impl Load {
         self.latency.store(next, Ordering::Relaxed);
     }
 
-    /// Records a report of the server.
-    pub fn record_report(&self, report: LoadReport) {
-        let now = Instant::now();
+    /// Returns where the load is recorded that is reported over a further connection.
+    #[must_use]
+    pub fn reports(self: &Arc<Self>) -> LoadReports {
         let mut reported = self.reported();
-        let going_on = reported.filter(|reported| now - reported.last < MAX_REPORT_AGE);
-        *reported = Some(match going_on {
-            Some(Reported { mean, first, .. }) => Reported { mean: smoothed(mean, report), first, last: now },
-            None => Reported { mean: report, first: now, last: now },
-        });
+        reported.last_connection += 1;
+        LoadReports { load: Arc::clone(self), connection: reported.last_connection }
     }
 
-    /// Forgets what the server has reported, as when it may have started again.
-    pub fn forget_reports(&self) {
-        *self.reported() = None;
-    }
-
-    /// Returns the moving average of the reported loads, if there are reports for at least `blackout`, and the last one is younger
-    /// than `expiry`.
+    /// Returns the mean of what is reported over the connections, of each the moving average: of those that have reported for at
+    /// least `blackout`, and the last time within `expiry`. `None` if there are none.
     #[must_use]
     pub fn report_at(&self, now: Instant, blackout: Duration, expiry: Duration) -> Option<LoadReport> {
-        let reported = (*self.reported())?;
-        let is_young = now.saturating_duration_since(reported.last) < expiry.min(MAX_REPORT_AGE);
-        let lasts = now.saturating_duration_since(reported.first) >= blackout;
-        (is_young && lasts).then_some(reported.mean)
+        let reported = self.reported();
+        let counts = |reported: &&Reported| {
+            let is_young = now.saturating_duration_since(reported.last) < expiry.min(MAX_REPORT_AGE);
+            is_young && now.saturating_duration_since(reported.first) >= blackout
+        };
+        mean(reported.of_connections.iter().filter(counts).map(|reported| reported.mean))
     }
 
     /// Returns the time since the last report; `None` if there is none, or it is older than 3 minutes.
     #[must_use]
     pub fn report_age_at(&self, now: Instant) -> Option<Duration> {
-        let age = now.saturating_duration_since((*self.reported())?.last);
+        let last = self.reported().of_connections.iter().map(|reported| reported.last).max()?;
+        let age = now.saturating_duration_since(last);
         (age < MAX_REPORT_AGE).then_some(age)
     }
 
-    fn reported(&self) -> MutexGuard<'_, Option<Reported>> {
+    fn reported(&self) -> MutexGuard<'_, Reports> {
         self.reported.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn age_at(&self, now: Instant) -> u64 {
         u64::try_from(now.saturating_duration_since(self.born).as_nanos()).unwrap_or(u64::MAX)
     }
+}
+
+impl LoadReports {
+    /// Records a report.
+    pub fn record(&self, report: LoadReport) {
+        let (now, connection) = (Instant::now(), self.connection);
+        let begun = Reported { connection, mean: report, first: now, last: now };
+        let mut reported = self.load.reported();
+        let known = reported.of_connections.iter_mut().find(|reported| reported.connection == connection);
+        match known {
+            Some(known) if now - known.last < MAX_REPORT_AGE => {
+                (known.mean, known.last) = (smoothed(known.mean, report), now);
+            }
+            Some(known) => *known = begun,
+            None => reported.of_connections.push(begun),
+        }
+    }
+}
+
+impl Drop for LoadReports {
+    /// What one process has reported says nothing about the next one.
+    fn drop(&mut self) {
+        self.load.reported().of_connections.retain(|reported| reported.connection != self.connection);
+    }
+}
+
+/// Returns the mean of several reports; `None` of none. Utilization is that of those that have one.
+fn mean(reports: impl Iterator<Item = LoadReport>) -> Option<LoadReport> {
+    let (mut count, mut calls, mut in_flight) = (0_u32, 0.0, 0.0);
+    let (mut measured, mut utilization) = (0_u32, 0.0);
+    for report in reports {
+        count += 1;
+        calls += report.calls_per_second;
+        in_flight += report.in_flight;
+        if let Some(of_one) = report.utilization {
+            measured += 1;
+            utilization += of_one;
+        }
+    }
+    let of = |sum: f64, count: u32| sum / f64::from(count);
+    let mean = (count > 0).then(|| LoadReport::new(of(calls, count), of(in_flight, count)))?;
+    Some(if measured > 0 { mean.with_utilization(of(utilization, measured)) } else { mean })
 }
 
 /// Returns the share of what was known `age` nanoseconds ago that still counts.
@@ -168,4 +242,64 @@ fn smoothed(mean: LoadReport, report: LoadReport) -> LoadReport {
     );
     let utilization = report.utilization.map(|value| towards(mean.utilization.unwrap_or(value), value));
     utilization.map_or(next, |utilization| next.with_utilization(utilization))
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::advance;
+
+    use super::*;
+
+    const S: Duration = Duration::from_secs(1);
+
+    fn reported(load: &Load, blackout: Duration) -> Option<f64> {
+        Some(load.report_at(Instant::now(), blackout, Duration::MAX)?.calls_per_second)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn reports_of_two_processes_behind_one_address_are_averaged() {
+        let load = Arc::<Load>::default();
+        let (one, other) = (load.reports(), load.reports());
+        // However often each reports.
+        for _ in 0..30 {
+            one.record(LoadReport::new(100.0, 1.0).with_utilization(0.2));
+        }
+        other.record(LoadReport::new(300.0, 3.0).with_utilization(0.8));
+        let mean = load.report_at(Instant::now(), Duration::ZERO, Duration::MAX).unwrap();
+        assert_eq!((mean.calls_per_second, mean.in_flight, mean.utilization), (200.0, 2.0, Some(0.5)));
+        // One that ends takes its reports with it, and no others.
+        drop(one);
+        assert_eq!(reported(&load, Duration::ZERO), Some(300.0));
+        drop(other);
+        assert_eq!((reported(&load, Duration::ZERO), load.report_age_at(Instant::now())), (None, None));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn further_connection_delays_no_reports_of_those_that_are_there() {
+        let load = Arc::<Load>::default();
+        let first = load.reports();
+        first.record(LoadReport::new(100.0, 1.0));
+        advance(10 * S).await;
+        assert_eq!(reported(&load, 10 * S), Some(100.0));
+        let second = load.reports();
+        second.record(LoadReport::new(300.0, 1.0));
+        assert_eq!(reported(&load, 10 * S), Some(100.0), "the second one has just begun");
+        assert_eq!(load.report_age_at(Instant::now()), Some(Duration::ZERO));
+        advance(10 * S).await;
+        assert_eq!(reported(&load, 10 * S), Some(200.0));
+        advance(MAX_REPORT_AGE).await;
+        assert_eq!(reported(&load, Duration::ZERO), None);
+        first.record(LoadReport::new(50.0, 1.0));
+        assert_eq!(reported(&load, Duration::ZERO), Some(50.0), "after a pause it begins again");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn utilization_is_that_of_those_that_have_one() {
+        let load = Arc::<Load>::default();
+        let (one, other) = (load.reports(), load.reports());
+        one.record(LoadReport::new(100.0, 1.0).with_utilization(0.5));
+        other.record(LoadReport::new(100.0, 1.0));
+        let mean = load.report_at(Instant::now(), Duration::ZERO, Duration::MAX).unwrap();
+        assert_eq!(mean.utilization, Some(0.5));
+    }
 }

@@ -24,7 +24,7 @@ pub use self::balancer_fn::{BalancerFn, balancer_fn};
 pub use self::candidates::{Candidate, Candidates};
 pub use self::consistent_hash::ConsistentHash;
 pub use self::least_loaded::LeastLoaded;
-pub use self::load::Load;
+pub use self::load::{Load, LoadReports};
 pub use self::peak_ewma::PeakEwma;
 pub use self::random::Random;
 pub use self::reported_load::ReportedLoad;

@@ -64,8 +64,8 @@ impl ReportedLoad {
     /// The largest factor by which reports change the share of an endpoint.
     pub const MAX_FACTOR: f32 = 4.0;
 
-    /// Sets the time for which an endpoint's reports are not used, after the first of them, after a new
-    /// connection, and after a pause of 3 minutes. Default: 10 s. Too short, and the first reports of a server that has started, whose caches are empty, count;
+    /// Sets the time for which the reports that come over a connection are not used, after the first of them, and
+    /// after a pause of 3 minutes. Default: 10 s. Too short, and the first reports of a server that has started, whose caches are empty, count;
     /// too long, and it gets too many calls, or too few, meanwhile.
     pub const fn blackout(mut self, blackout: Duration) -> Self {
         self.blackout = blackout;
@@ -209,24 +209,30 @@ fn nanos(time: Duration) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::LoadReports;
     use super::super::test_support::{candidates, count};
     use super::*;
 
     const S: Duration = Duration::from_secs(1);
     const PICKS: usize = 10_000;
 
-    fn report(candidates: &Candidates, index: usize, report: LoadReport) {
-        candidates.usable[index].load.record_report(report);
+    /// Returns where each reports.
+    fn connections(candidates: &Candidates) -> Vec<LoadReports> {
+        candidates.usable.iter().map(|candidate| candidate.load.reports()).collect()
     }
 
-    /// Has all report for longer than the blackout.
-    async fn report_all(candidates: &Candidates, reports: &[LoadReport]) {
+    fn report(connections: &[LoadReports], reports: &[LoadReport]) {
+        connections.iter().zip(reports).for_each(|(connection, report)| connection.record(*report));
+    }
+
+    /// Has all report for longer than the blackout. What they have reported counts as long as the result is there.
+    async fn report_all(candidates: &Candidates, reports: &[LoadReport]) -> Vec<LoadReports> {
+        let connections = connections(candidates);
         for _ in 0..12 {
-            for (index, of_one) in reports.iter().enumerate() {
-                report(candidates, index, *of_one);
-            }
+            report(&connections, reports);
             tokio::time::advance(S).await;
         }
+        connections
     }
 
     fn shares(picker: &dyn Picker, endpoints: usize) -> Vec<f64> {
@@ -245,7 +251,7 @@ mod tests {
         // The same calls, with twice the utilization on the first.
         let (half, whole) = (LoadReport::new(100.0, 1.0), LoadReport::new(100.0, 1.0));
         let reports = [half.with_utilization(0.8), whole.with_utilization(0.4), whole.with_utilization(0.4)];
-        report_all(&candidates, &reports).await;
+        let _connections = report_all(&candidates, &reports).await;
         let shares = shares(&*picker, 3);
         assert!(close_to(&shares, &[0.2, 0.4, 0.4]), "{shares:?}");
     }
@@ -255,7 +261,8 @@ mod tests {
         let candidates = candidates(&[100, 100, 100]);
         let picker = ReportedLoad::default().picker(&candidates);
         let slow = LoadReport::new(100.0, 8.0);
-        report_all(&candidates, &[slow, LoadReport::new(100.0, 4.0), LoadReport::new(50.0, 2.0)]).await;
+        let _connections =
+            report_all(&candidates, &[slow, LoadReport::new(100.0, 4.0), LoadReport::new(50.0, 2.0)]).await;
         let shares = shares(&*picker, 3);
         assert!(close_to(&shares, &[0.2, 0.4, 0.4]), "{shares:?}");
     }
@@ -266,7 +273,7 @@ mod tests {
         let picker = ReportedLoad::default().picker(&candidates);
         // Three times as large, and three times as many calls.
         let reports = [LoadReport::new(100.0, 1.0), LoadReport::new(300.0, 1.0)];
-        report_all(&candidates, &reports.map(|report| report.with_utilization(0.5))).await;
+        let _connections = report_all(&candidates, &reports.map(|report| report.with_utilization(0.5))).await;
         let shares = shares(&*picker, 2);
         assert!(close_to(&shares, &[0.25, 0.75]), "{shares:?}");
     }
@@ -278,7 +285,7 @@ mod tests {
         let mut reports = [LoadReport::new(100.0, 1.0).with_utilization(0.5); 10];
         reports[0] = LoadReport::new(1e9, 1e9).with_utilization(1e-9);
         reports[1] = LoadReport::new(1e-9, 1e9).with_utilization(1e9);
-        report_all(&candidates, &reports).await;
+        let _connections = report_all(&candidates, &reports).await;
         let shares = shares(&*picker, 10);
         assert!((0.25..0.36).contains(&shares[0]), "4 of 12.25: {shares:?}");
         assert!((0.01..0.04).contains(&shares[1]), "it is not starved: {shares:?}");
@@ -289,7 +296,8 @@ mod tests {
         let candidates = candidates(&[100, 100]);
         let picker = ReportedLoad::default().picker(&candidates);
         let reports = [LoadReport::new(100.0, 3.0), LoadReport::new(100.0, 1.0)];
-        let tell = || (0..2).for_each(|index| report(&candidates, index, reports[index]));
+        let connections = connections(&candidates);
+        let tell = || report(&connections, &reports);
         for second in 0..9 {
             tell();
             assert!(close_to(&shares(&*picker, 2), &[0.5, 0.5]), "after {second} s");
@@ -310,7 +318,8 @@ mod tests {
     async fn of_two_endpoints_the_one_with_more_calls_for_its_capacity_gets_less() {
         let candidates = candidates(&[100, 100]);
         let picker = ReportedLoad::default().picker(&candidates);
-        report_all(&candidates, &[LoadReport::new(100.0, 2.0), LoadReport::new(100.0, 1.0)]).await;
+        let _connections =
+            report_all(&candidates, &[LoadReport::new(100.0, 2.0), LoadReport::new(100.0, 1.0)]).await;
         (0..2).for_each(|_| candidates.usable[0].load.started());
         (0..3).for_each(|_| candidates.usable[1].load.started());
         assert_eq!(count(&*picker, 100, 2), [0, 100], "three of two are fewer than two of one");

@@ -29,6 +29,35 @@ fn connection_closes_before_its_numbers_become_inexact_in_json() {
 }
 
 #[test]
+fn reported_load_is_that_of_connections_that_take_calls() {
+    let (load, mut metadata) = (Arc::<Load>::default(), Metadata::new());
+    let reported = || {
+        let report = load.report_at(Instant::now(), Duration::ZERO, Duration::MAX);
+        report.map(|report| report.calls_per_second)
+    };
+    let mut told = |connection: &Shared, rps: u32| {
+        metadata.insert(LOAD, format!("rps={rps},in_flight=1")).unwrap();
+        connection.read_load(&metadata);
+    };
+    // Two processes behind one address.
+    let [one, other, unheard] = [shared(), shared(), shared()];
+    [&one, &other].into_iter().for_each(|connection| connection.report_load_to(&load));
+    told(&one, 100);
+    told(&other, 300);
+    told(&unheard, 900);
+    assert_eq!(reported(), Some(200.0));
+    one.close();
+    assert_eq!(reported(), Some(300.0));
+    told(&one, 100);
+    one.report_load_to(&load);
+    told(&one, 100);
+    assert_eq!(reported(), Some(300.0), "it takes no more calls");
+    // The process has restarted, and another connection leads to its successor.
+    other.end("it was closed".to_owned(), crate::connection::progress::EndKind::Closed);
+    assert_eq!(reported(), None);
+}
+
+#[test]
 fn pongs_to_a_server_that_reads_nothing_are_bounded() {
     let shared = Shared { outbox_bytes: 100, ..shared() };
     for seq in 0..1000 {
