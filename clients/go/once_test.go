@@ -135,17 +135,20 @@ func TestACallThatWasNotBegunGoesToAnyServer(t *testing.T) {
 }
 
 func TestAServerThatKeepsNoKeysGetsNoSuchCall(t *testing.T) {
-	server := serve(t, func(p *peer) {
+	silent := func(p *peer) {
 		if m, err := p.read(); err == nil {
 			panic(scriptError{fmt.Sprint("nothing, and not ", m)})
 		}
-	})
-	c := dialed(t, server.address, nil)
-	e := assertError(t, c.Call(soonCtx(t), "A.pay", nil, nil, Once()), CodeUnimplemented, ExecutionNotSent)
-	if e.Method != "A.pay" || e.MayRepeat() {
-		t.Fatalf("%+v", e)
 	}
-	c.Abort()
+	// An empty name is none.
+	for _, server := range []*fakeServer{serve(t, silent), keeping(t, "", silent)} {
+		c := dialed(t, server.address, nil)
+		e := assertError(t, c.Call(soonCtx(t), "A.pay", nil, nil, Once()), CodeUnimplemented, ExecutionNotSent)
+		if e.Method != "A.pay" || e.MayRepeat() {
+			t.Fatalf("%+v", e)
+		}
+		c.Abort()
+	}
 }
 
 func TestOnlyACallThatIsCarriedOutOnceIsMadeAgain(t *testing.T) {

@@ -1989,7 +1989,7 @@ function newKey() {
 function onceStore(name) {
   if (name === undefined || name === null) return undefined;
   if (typeof name !== "string") throw new Error("once_store in its Option is no text");
-  return name.slice(0, MAX_STORE_LENGTH);
+  return name.slice(0, MAX_STORE_LENGTH) || undefined; // an empty name is none
 }
 
 /** Completes a call with its response. A body that does not decode fails only that call. */

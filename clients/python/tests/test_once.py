@@ -97,9 +97,11 @@ class OnceTest(AsyncCase):
         async def script(peer: Peer) -> None:
             await peer.next("goaway")
 
-        client = await self.serving(script)
-        call = client.call("A.pay", once=True)
-        error = await self.assert_fails(call, farcall.Unimplemented, "not_sent")
+        # An empty name is none.
+        for terms in ({}, {"once_store": None}, {"once_store": ""}):
+            client = await self.serving(script, **terms)
+            call = client.call("A.pay", once=True)
+            error = await self.assert_fails(call, farcall.Unimplemented, "not_sent")
         self.assertEqual(error.method, "A.pay")
         await client.close()
 

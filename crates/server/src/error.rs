@@ -45,6 +45,9 @@ pub enum BuildError {
         /// The name.
         name: String,
     },
+    /// The store of the calls that are carried out once has an empty name, which clients take for none.
+    #[error("the store of `OnceOptions::store` has no name: `DedupStore::name` is empty")]
+    NoStoreName,
     /// An address does not parse.
     #[error(transparent)]
     Address(#[from] AddressError),

@@ -147,7 +147,8 @@ def _once_store(option: dict[str, Any]) -> str | None:
         return None
     if not isinstance(name, str):
         raise ProtocolError("once_store in its Option is no text")
-    return name.encode("utf-8", "replace")[:MAX_STORE_BYTES].decode("utf-8", "ignore")
+    # An empty name is none.
+    return name.encode("utf-8", "replace")[:MAX_STORE_BYTES].decode("utf-8", "ignore") or None
 
 
 def _count(option: dict[str, Any], field: str, default: int) -> int:

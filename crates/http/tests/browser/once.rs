@@ -63,7 +63,8 @@ async fn server_that_does_not_know_of_a_try_is_not_asked_again() {
         const run = async (server, options = once) =>
           [await failure(server.client.call('A.pay', {}, options)), server.seen.length, server.Socket.opened];
         const restarted = keeping((socket) => ((restarted.terms.once_store = 'another'), cut(socket)));
-        const answers = [await run(restarted), await run(keeping(answer, answer, {})), await run(keeping(cut), {})];
+        const answers = [await run(restarted), await run(keeping(answer, answer, {})), await run(keeping(cut), {}),
+          await run(keeping(answer, answer, { once_store: '' }))];
         // Two minutes later it may have forgotten.
         const now = performance.now.bind(performance);
         const late = keeping((socket) => ((performance.now = () => now() + 121_000), cut(socket)));
@@ -81,14 +82,15 @@ async fn server_that_does_not_know_of_a_try_is_not_asked_again() {
         (&answers[0], (("unavailable", "maybe"), 1, 2)),
         (&answers[1], (("unimplemented", "not_sent"), 0, 1)),
         (&answers[2], (("unavailable", "maybe"), 1, 1)),
-        (&answers[3], (("unavailable", "maybe"), 1, 2)),
+        (&answers[3], (("unimplemented", "not_sent"), 0, 1)),
+        (&answers[4], (("unavailable", "maybe"), 1, 2)),
     ] {
         let (failed, requests, connections) = expected;
         assert_eq!(kind(&answer[0]), failed, "{answers}");
         assert_eq!((&answer[1], &answer[2]), (&json!(requests), &json!(connections)), "{answers}");
     }
-    assert_eq!(answers[4][0], json!({ "unexpected": 42 }), "{answers}");
-    assert_eq!(answers[5], "invalid_argument,not_sent");
+    assert_eq!(answers[5][0], json!({ "unexpected": 42 }), "{answers}");
+    assert_eq!(answers[6], "invalid_argument,not_sent");
 }
 
 #[tokio::test]

@@ -5,14 +5,12 @@ use std::time::Duration;
 
 use super::error::HandshakeError;
 use super::negotiated::{Negotiated, StreamTerms};
-use super::option::{ClientOption, ServerOption, from_millis, has_streams, limit, shown, window};
+use super::option::{ClientOption, ServerOption, from_millis, has_streams, limit, shown, store_name, window};
 use super::{DEFAULT_CONNECT_TIMEOUT, MAGIC_NUMBER, STREAMS, VERSION};
 use crate::code::{Code, Execution};
 use crate::codec::Codec;
 use crate::compression::Compression;
-use crate::limits::{
-    MAX_ONCE_STORE_BYTES, MAX_OPTION_BYTES, MaxFrameBytes, MaxInFlight, MaxStreams, StreamWindow,
-};
+use crate::limits::{MAX_OPTION_BYTES, MaxFrameBytes, MaxInFlight, MaxStreams, StreamWindow};
 use crate::object::Object;
 use crate::status::Status;
 use crate::text::{MAX_PEER_TEXT, truncate};
@@ -191,7 +189,7 @@ impl ClientOffer {
                 MaxInFlight::new(usize::try_from(calls).unwrap_or(usize::MAX))
             }),
             streams,
-            once_store: answer.once_store.map(|name| truncate(&name, MAX_ONCE_STORE_BYTES).into()),
+            once_store: answer.once_store.and_then(|name| store_name(&name)),
         })
     }
 }

@@ -1,12 +1,13 @@
 //! The Options on the wire: the JSON objects of both sides. The meaning of their fields is left to the terms.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::STREAMS;
-use crate::limits::{MaxFrameBytes, StreamWindow};
+use crate::limits::{MAX_ONCE_STORE_BYTES, MaxFrameBytes, StreamWindow};
 use crate::object::Object;
 use crate::text::{EscapedText, truncate};
 
@@ -85,6 +86,11 @@ pub(super) fn window(bytes: Option<u64>) -> StreamWindow {
     bytes.map_or(StreamWindow::DEFAULT, |bytes| {
         StreamWindow::new(usize::try_from(bytes).unwrap_or(usize::MAX))
     })
+}
+
+/// Returns the name of a store, cut off where it is too long; `None` if it is empty, which names nothing.
+pub(super) fn store_name(name: &str) -> Option<Arc<str>> {
+    (!name.is_empty()).then(|| truncate(name, MAX_ONCE_STORE_BYTES).into())
 }
 
 /// Returns `true` if `features` has streams in it.

@@ -6,15 +6,14 @@ use std::time::Duration;
 
 use super::negotiated::{Negotiated, StreamTerms};
 use super::option::{
-    ClientOption, OptionError, ServerOption, encode, from_millis, has_streams, limit, shown, window,
+    ClientOption, OptionError, ServerOption, encode, from_millis, has_streams, limit, shown, store_name,
+    window,
 };
 use super::{DEFAULT_CONNECT_TIMEOUT, MAGIC_NUMBER, STREAMS, VERSION};
 use crate::code::Code;
 use crate::codec::Codec;
 use crate::compression::Compression;
-use crate::limits::{
-    MAX_ONCE_STORE_BYTES, MAX_OPTION_BYTES, MaxFrameBytes, MaxInFlight, MaxStreams, StreamWindow,
-};
+use crate::limits::{MAX_OPTION_BYTES, MaxFrameBytes, MaxInFlight, MaxStreams, StreamWindow};
 use crate::object::Object;
 use crate::status::Status;
 use crate::text::truncate;
@@ -117,10 +116,10 @@ impl ServerPolicy {
     }
 
     /// Sets the name of the store in which the server keeps the keys of calls that it carries out once. More than 128
-    /// bytes of it are cut off. Default: none, and the server carries out no calls so.
+    /// bytes of it are cut off; an empty one is none. Default: none, and the server carries out no calls so.
     #[must_use]
     pub fn once_store(mut self, name: impl Into<Option<Arc<str>>>) -> Self {
-        self.once_store = name.into().map(|name| truncate(&name, MAX_ONCE_STORE_BYTES).into());
+        self.once_store = name.into().and_then(|name| store_name(&name));
         self
     }
 

@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 
 use super::*;
@@ -173,4 +175,21 @@ fn absent_stream_window_is_64_kib() {
     );
     let error = ClientOffer::default().codec(Codec::Json).accept_answer(answer.to_string().as_bytes());
     assert_eq!(error.unwrap_err().to_string(), "the answer's features `streams` is not what was asked for");
+}
+
+#[test]
+fn store_with_an_empty_name_is_none() {
+    let client = ClientOffer::default().codec(Codec::Json);
+    let answered = |store: Value| {
+        let answer = json!({
+            "magic_number": 3_405_691_582_u32, "version": 1, "codec_type": "application/json", "once_store": store,
+        });
+        client.accept_answer(answer.to_string().as_bytes()).unwrap().once_store
+    };
+    assert_eq!([Value::Null, json!("")].map(&answered), [None, None]);
+    assert_eq!(answered(json!("s")).as_deref(), Some("s"));
+    let policy = ServerPolicy::default().once_store(Arc::from(""));
+    let negotiated = policy.negotiate(&client.encode().unwrap()).unwrap().negotiated;
+    let option: Value = serde_json::from_slice(&ServerPolicy::encode_accept(&negotiated)).unwrap();
+    assert_eq!(option.get("once_store"), None);
 }

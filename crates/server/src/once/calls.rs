@@ -19,6 +19,7 @@ use super::once_call::{OnceCall, OnceKey};
 use super::options::OnceOptions;
 use super::running::Running;
 use super::store::DedupStore;
+use crate::error::BuildError;
 use crate::service::handler::Response;
 
 /// The number of times that a store is asked to keep an answer.
@@ -72,8 +73,13 @@ impl OnceCalls {
     }
 
     /// Returns the name of the store.
-    pub(crate) fn store_name(&self) -> Arc<str> {
-        self.store.name().into()
+    ///
+    /// # Errors
+    ///
+    /// It is empty: clients would take the server for one without a store.
+    pub(crate) fn store_name(&self) -> Result<Arc<str>, BuildError> {
+        let name = self.store.name();
+        if name.is_empty() { Err(BuildError::NoStoreName) } else { Ok(name.into()) }
     }
 
     /// Returns the number of calls that run, also without their callers.

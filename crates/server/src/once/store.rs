@@ -66,7 +66,7 @@ use super::once_call::OnceCall;
 /// ```
 pub trait DedupStore: Send + Sync + 'static {
     /// Returns a name that all servers have for this store, and for no other: clients repeat a call that may have been
-    /// carried out only at a server that names the store of the first try. At most 128 bytes.
+    /// carried out only at a server that names the store of the first try. 1 to 128 bytes.
     fn name(&self) -> String;
 
     /// Claims the key of a call, in one step with the check if it is claimed already.

@@ -394,12 +394,12 @@ async fn servers_with_one_store_carry_a_call_out_once() {
     assert_eq!((banks[0].begun(), banks[1].begun()), (1, 0));
 }
 
-/// A store that cannot be reached, or has lost the server that claimed a key.
-struct Broken(Result<Claim, Status>);
+/// A store that cannot be reached, or has lost the server that claimed a key; with its name.
+struct Broken(Result<Claim, Status>, &'static str);
 
 impl DedupStore for Broken {
     fn name(&self) -> String {
-        "broken".to_owned()
+        self.1.to_owned()
     }
 
     fn claim<'a>(&'a self, _: &'a OnceCall) -> BoxFuture<'a, Result<Claim, Status>> {
@@ -415,6 +415,18 @@ impl DedupStore for Broken {
     }
 }
 
+#[test]
+fn store_without_a_name_is_refused() {
+    let build = |name, is_once| {
+        let pay = Service::new("Bank").method("pay", async |n: u64| n);
+        let options = OnceOptions::default().store(Broken(Ok(Claim::Granted), name));
+        let service = if is_once { pay.once("pay") } else { pay };
+        Server::builder().service(service).once_options(options).build().map(drop)
+    };
+    assert_eq!(build("", true), Err(BuildError::NoStoreName));
+    assert_eq!((build("x", true), build("", false)), (Ok(()), Ok(())));
+}
+
 #[tokio::test(start_paused = true)]
 async fn store_that_fails_is_told_of() {
     let unreachable = Status::refused(Code::Unavailable, "no connection to the store");
@@ -423,11 +435,11 @@ async fn store_that_fails_is_told_of() {
         (Ok(Claim::Abandoned), (Code::Unavailable, Execution::Maybe)),
         (Ok(Claim::OtherArguments), (Code::InvalidArgument, Execution::Refused)),
     ] {
-        let bank = bank(OnceOptions::default().store(Broken(claim)));
+        let bank = bank(OnceOptions::default().store(Broken(claim, "broken")));
         assert_eq!(error(&bank.invoke(pay("a", 500)).await), expected);
         assert_eq!((bank.begun(), bank.handle.once_in_flight()), (0, 0));
     }
     // The answer reaches its caller if it cannot be kept.
-    let bank = bank(OnceOptions::default().store(Broken(Ok(Claim::Granted))));
+    let bank = bank(OnceOptions::default().store(Broken(Ok(Claim::Granted), "broken")));
     assert_eq!(text(&bank.invoke(pay("a", 500)).await), "\"1: 500\"");
 }

@@ -467,7 +467,7 @@ impl ServerBuilder {
         declare_once(&mut self.services, std::mem::take(&mut self.once))?;
         let once = OnceCalls::new(&self.once_options, TaskTracker::new());
         let router = Router::new(self.services, &self.layers, !self.without_reserved_methods, &once)?;
-        let once_store = router.has_once().then(|| once.store_name());
+        let once_store = router.has_once().then(|| once.store_name()).transpose()?;
         let policy = policy(&self.limits, self.codecs, self.without_compression).once_store(once_store);
         let offload = self.offload.unwrap_or_else(|| Arc::new(TokioOffload::new()));
         let state =
