@@ -20,54 +20,54 @@ pub enum ServerError {
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// The configuration file cannot be read.
-    #[error("the configuration file `{}` cannot be read: {source}", file.display())]
+    #[error("the configuration file `{}` cannot be read: {error}", file.display())]
     ConfigFile {
         /// The file.
         file: PathBuf,
         /// The cause.
-        source: io::Error,
+        error: io::Error,
     },
     /// The configuration file is malformed.
-    #[error("the configuration file `{}`, line {line}: {source}", file.display())]
+    #[error("the configuration file `{}`, line {line}: {error}", file.display())]
     ConfigContent {
         /// The file.
         file: PathBuf,
         /// The line, from 1.
         line: usize,
         /// The cause.
-        source: ConfigSyntaxError,
+        error: ConfigSyntaxError,
     },
     /// A token is invalid or cannot be read.
-    #[error("{origin}: {source}")]
+    #[error("{origin}: {error}")]
     Token {
         /// The source of the token, for display.
         origin: String,
         /// The cause.
-        source: TokenError,
+        error: TokenError,
     },
     /// The certificate or its key cannot be read, or they do not match.
     #[error("TLS: {0}")]
-    Tls(#[from] TlsError),
+    Tls(TlsError),
     /// An address cannot be listened at.
-    #[error("cannot listen on {address}: {}", listen_reason(source))]
+    #[error("cannot listen on {address}: {}", listen_reason(error))]
     Listen {
         /// The address.
         address: String,
         /// The cause.
-        source: io::Error,
+        error: io::Error,
     },
     /// The snapshot cannot be used.
     #[error(transparent)]
     Snapshot(OpenError),
     /// The runtime cannot be started.
     #[error("cannot start the runtime: {0}")]
-    Runtime(#[source] io::Error),
+    Runtime(io::Error),
     /// Signals cannot be caught.
     #[error("cannot catch signals: {0}")]
-    Signals(#[source] io::Error),
+    Signals(io::Error),
     /// The registry's background task failed.
     #[error("the registry's background task failed: {0}")]
-    TaskFailed(#[source] JoinError),
+    TaskFailed(JoinError),
     /// The registry's background task ended too early.
     #[error("the registry's background task ended unexpectedly")]
     TaskEnded,
@@ -100,7 +100,7 @@ pub enum ConfigSyntaxError {
     Utf8(#[from] Utf8Error),
     /// The file is not TOML, or has an unknown key or a value of the wrong type.
     #[error("{}", one_line(.0.message()))]
-    Toml(#[from] toml::de::Error),
+    Toml(toml::de::Error),
 }
 
 /// The reason why a token cannot be used.
@@ -109,7 +109,7 @@ pub enum ConfigSyntaxError {
 pub enum TokenError {
     /// The file cannot be read.
     #[error("it cannot be read: {0}")]
-    Unreadable(#[source] io::Error),
+    Unreadable(io::Error),
     /// The file or the environment variable is not UTF-8.
     #[error("it is not UTF-8")]
     NotUtf8,
@@ -117,12 +117,12 @@ pub enum TokenError {
     #[error("there is no token in it")]
     NoToken,
     /// A line of the file is invalid.
-    #[error("line {line}: {source}")]
+    #[error("line {line}: {error}")]
     Line {
         /// The line, from 1.
         line: usize,
         /// The cause.
-        source: Box<TokenError>,
+        error: Box<TokenError>,
     },
     /// The token is empty.
     #[error("a token must not be empty")]
@@ -166,6 +166,18 @@ impl ServerError {
     }
 }
 
+impl From<TlsError> for ServerError {
+    fn from(error: TlsError) -> Self {
+        Self::Tls(error)
+    }
+}
+
+impl From<toml::de::Error> for ConfigSyntaxError {
+    fn from(error: toml::de::Error) -> Self {
+        Self::Toml(error)
+    }
+}
+
 impl From<OpenError> for ServerError {
     fn from(error: OpenError) -> Self {
         match error {
@@ -186,4 +198,30 @@ fn listen_reason(error: &io::Error) -> String {
 
 fn one_line(message: &str) -> String {
     message.lines().collect::<Vec<_>>().join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use farcall_test_support::errors::assert_told_once;
+
+    use super::*;
+
+    #[test]
+    fn chain_of_an_error_has_each_fact_once() {
+        let refused = || io::Error::from(io::ErrorKind::PermissionDenied);
+        let token = || TokenError::Line { line: 1, error: Box::new(TokenError::Unreadable(refused())) };
+        let toml = || toml::from_str::<toml::Table>("a = ").unwrap_err();
+        for error in [
+            ServerError::ConfigFile { file: "a".into(), error: refused() },
+            ServerError::ConfigContent { file: "a".into(), line: 1, error: toml().into() },
+            ServerError::Token { origin: "the token file".to_owned(), error: token() },
+            ServerError::Listen { address: "a:1".to_owned(), error: refused() },
+            ServerError::from(TlsError::other(refused())),
+            ServerError::from(OpenError::Snapshot { path: "a".into(), error: refused() }),
+            ServerError::Runtime(refused()),
+            ServerError::Signals(refused()),
+        ] {
+            assert_told_once(&error);
+        }
+    }
 }

@@ -40,7 +40,7 @@ pub(crate) fn token_variable(name: &str) -> Result<Option<String>, ServerError> 
         Err(std::env::VarError::NotPresent) => Ok(None),
         Err(std::env::VarError::NotUnicode(_)) => Err(ServerError::Token {
             origin: format!("the environment variable {name}"),
-            source: TokenError::NotUtf8,
+            error: TokenError::NotUtf8,
         }),
     }
 }

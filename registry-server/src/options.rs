@@ -149,10 +149,10 @@ impl Options {
     /// Reads a configuration file.
     pub(crate) fn read_file(file: &Path) -> Result<Self, ServerError> {
         let bytes =
-            files::read(file).map_err(|source| ServerError::ConfigFile { file: file.to_owned(), source })?;
+            files::read(file).map_err(|error| ServerError::ConfigFile { file: file.to_owned(), error })?;
         let text = std::str::from_utf8(&bytes).map_err(|error: Utf8Error| {
             let line = bytes[..error.valid_up_to()].iter().filter(|&&byte| byte == b'\n').count() + 1;
-            ServerError::ConfigContent { file: file.to_owned(), line, source: error.into() }
+            ServerError::ConfigContent { file: file.to_owned(), line, error: error.into() }
         })?;
         Self::parse(text, file)
     }
@@ -161,8 +161,8 @@ impl Options {
     pub(crate) fn parse(text: &str, file: &Path) -> Result<Self, ServerError> {
         toml::from_str(text).map_err(|error| {
             let line = error.span().map(|span| text[..span.start].matches('\n').count() + 1);
-            let source = ConfigSyntaxError::from(error);
-            ServerError::ConfigContent { file: file.to_owned(), line: line.unwrap_or(1), source }
+            let error = ConfigSyntaxError::from(error);
+            ServerError::ConfigContent { file: file.to_owned(), line: line.unwrap_or(1), error }
         })
     }
 

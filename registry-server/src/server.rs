@@ -47,7 +47,7 @@ impl Server {
         let mut listeners = Vec::new();
         let mut addresses = Vec::new();
         for address in config.listen_addresses() {
-            let failed = |source| ServerError::Listen { address: address.to_owned(), source };
+            let failed = |error| ServerError::Listen { address: address.to_owned(), error };
             let listener = TcpListener::bind(address).await.map_err(failed)?;
             addresses.push(listener.local_addr().map_err(failed)?);
             listeners.push(listener);

@@ -109,7 +109,7 @@ impl Secrets {
 
 fn for_services(token: &ServiceToken) -> Result<Vec<(String, Vec<String>)>, ServerError> {
     let failed =
-        |source| ServerError::Token { origin: "service-token of the configuration file".to_owned(), source };
+        |error| ServerError::Token { origin: "service-token of the configuration file".to_owned(), error };
     let names = &token.services;
     if names.is_empty() {
         return Err(failed(TokenError::NoServices));
@@ -131,13 +131,13 @@ fn for_services(token: &ServiceToken) -> Result<Vec<(String, Vec<String>)>, Serv
 
 fn from_variable(name: &str, token: &str) -> Result<String, ServerError> {
     check(token.trim())
-        .map_err(|source| ServerError::Token { origin: format!("the environment variable {name}"), source })
+        .map_err(|error| ServerError::Token { origin: format!("the environment variable {name}"), error })
 }
 
 /// Returns the tokens of a file, one on a line. There must be one: a file that is empty by accident must neither open
 /// the registry to every request nor refuse all.
 fn from_file(kind: &str, file: &Path) -> Result<Vec<String>, ServerError> {
-    let failed = |source| ServerError::Token { origin: format!("the {kind} `{}`", file.display()), source };
+    let failed = |error| ServerError::Token { origin: format!("the {kind} `{}`", file.display()), error };
     let bytes = files::read(file).map_err(|error| failed(TokenError::Unreadable(error)))?;
     let text = String::from_utf8(bytes).map_err(|_| failed(TokenError::NotUtf8))?;
     let mut tokens = Vec::new();
@@ -148,7 +148,7 @@ fn from_file(kind: &str, file: &Path) -> Result<Vec<String>, ServerError> {
         }
         tokens.push(
             check(token)
-                .map_err(|source| failed(TokenError::Line { line: index + 1, source: Box::new(source) }))?,
+                .map_err(|error| failed(TokenError::Line { line: index + 1, error: Box::new(error) }))?,
         );
     }
     if tokens.is_empty() { Err(failed(TokenError::NoToken)) } else { Ok(tokens) }

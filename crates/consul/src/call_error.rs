@@ -10,8 +10,8 @@ use farcall_transport::HumanDuration;
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CallError {
-    #[error("{message}")]
-    Unreachable { message: String, source: Option<reqwest::Error> },
+    #[error("{0}")]
+    Unreachable(String),
     #[error("no answer within {}", HumanDuration(*.0))]
     Timeout(Duration),
     #[error("Consul says `{message}` (status {status}){}", advice(*.status))]
@@ -22,15 +22,15 @@ pub(crate) enum CallError {
     TooLong(usize),
     #[error("the service has more than {0} instances")]
     TooMany(usize),
-    #[error("{0}")]
+    #[error(transparent)]
     Token(#[from] TokenError),
 }
 
 impl CallError {
     /// Creates the error of a request without a complete answer. Its text is the innermost cause, such as
     /// `Connection refused`.
-    pub(crate) fn unreachable(error: reqwest::Error) -> Self {
-        Self::Unreachable { message: describe_failure(&error), source: Some(error) }
+    pub(crate) fn unreachable(error: &reqwest::Error) -> Self {
+        Self::Unreachable(describe_failure(error))
     }
 
     /// Returns `true` if the check or the service is not known. Agents before 1.11 say so with status 500.
@@ -50,7 +50,7 @@ impl CallError {
 impl From<BodyError> for CallError {
     fn from(error: BodyError) -> Self {
         match error {
-            BodyError::Broken(error) => Self::unreachable(error),
+            BodyError::Broken(error) => Self::unreachable(&error),
             BodyError::TooLong(limit) => Self::TooLong(limit),
         }
     }
@@ -59,7 +59,7 @@ impl From<BodyError> for CallError {
 impl From<CallError> for RegistrarError {
     fn from(error: CallError) -> Self {
         let kind = match &error {
-            CallError::Unreachable { .. } => RegistrarErrorKind::Unavailable,
+            CallError::Unreachable(_) => RegistrarErrorKind::Unavailable,
             CallError::Timeout(_) => RegistrarErrorKind::Timeout,
             CallError::Refused { .. } => RegistrarErrorKind::Rejected,
             _ => RegistrarErrorKind::Other,

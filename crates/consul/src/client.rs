@@ -111,7 +111,7 @@ impl Client {
         if let Some(token) = self.token.read(first_line, Token::MAX_BYTES)? {
             request = request.header(TOKEN_HEADER, token);
         }
-        let response = request.send().await.map_err(CallError::unreachable)?;
+        let response = request.send().await.map_err(|error| CallError::unreachable(&error))?;
         let status = response.status();
         if status.is_success() {
             return Ok(response);

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use farcall_discovery::InstanceError;
 use farcall_discovery::source::TokenFault;
+use farcall_discovery::source::http::innermost_cause;
 use farcall_protocol::EscapedText;
 use farcall_tls::TlsError;
 
@@ -20,7 +21,6 @@ pub enum ConsulOptionsError {
         /// The text, without a password.
         url: String,
         /// The error in it.
-        #[source]
         reason: Arc<dyn Error + Send + Sync>,
     },
     /// A time that is too short or too long.
@@ -48,17 +48,47 @@ pub enum ConsulOptionsError {
     },
     /// A certificate cannot be used.
     #[error("TLS to Consul: {0}")]
-    Tls(#[from] TlsError),
+    Tls(TlsError),
     /// The HTTP client could not be made.
-    #[error("no HTTP client for Consul: {0}")]
-    Client(#[source] reqwest::Error),
+    #[error("no HTTP client for Consul: {}", innermost_cause(.0))]
+    Client(reqwest::Error),
     /// The name of the service is not allowed.
     #[error(transparent)]
     Service(#[from] InstanceError),
 }
 
+impl From<TlsError> for ConsulOptionsError {
+    fn from(error: TlsError) -> Self {
+        Self::Tls(error)
+    }
+}
+
 impl ConsulOptionsError {
     pub(crate) fn token(fault: TokenFault) -> Self {
         Self::Token { reason: fault.to_string() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use farcall_discovery::RegistrarError;
+    use farcall_test_support::errors::assert_told_once;
+
+    use super::*;
+    use crate::ConsulOptions;
+    use crate::call_error::CallError;
+
+    #[test]
+    fn chain_of_an_error_has_each_fact_once() {
+        for url in ["127.0.0.1:8500", "ftp://a", "http://me@a"] {
+            assert_told_once(&ConsulOptions::new(url).map(drop).unwrap_err());
+        }
+        assert_told_once(&ConsulOptionsError::from(TlsError::other(io::Error::other("torn"))));
+        let token = farcall_discovery::source::TokenError::Text(TokenFault::Empty);
+        assert_told_once(&CallError::from(token.clone()));
+        assert_told_once(&RegistrarError::from(CallError::from(token)));
+        assert_told_once(&CallError::Unreachable("refused".to_owned()));
     }
 }

@@ -89,7 +89,7 @@ pub enum DnsDiscoveryError {
 enum AnswerError {
     #[error("no answer within {}", HumanDuration(ANSWER_LIMIT))]
     Silence,
-    #[error("{0}")]
+    #[error(transparent)]
     Failed(#[from] io::Error),
     #[error("it has no addresses")]
     Empty,

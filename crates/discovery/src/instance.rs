@@ -79,7 +79,7 @@ pub enum InstanceError {
     },
     /// The address does not parse.
     #[error("addr: {0}")]
-    Address(#[from] AddressError),
+    Address(AddressError),
     /// The address cannot be dialed.
     #[error("addr `{address}`: {reason}: it cannot be dialed; give the address that clients reach")]
     Undialable {
@@ -106,6 +106,12 @@ pub enum InstanceError {
         /// Bytes of keys and values.
         bytes: usize,
     },
+}
+
+impl From<AddressError> for InstanceError {
+    fn from(error: AddressError) -> Self {
+        Self::Address(error)
+    }
 }
 
 impl Instance {

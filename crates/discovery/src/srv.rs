@@ -103,7 +103,7 @@ enum AnswerError {
     Empty,
     #[error("no target of {targets} has an address")]
     NoAddress { targets: usize },
-    #[error("{0}")]
+    #[error(transparent)]
     Failed(#[from] NetError),
 }
 

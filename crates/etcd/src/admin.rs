@@ -36,8 +36,8 @@ pub struct EtcdAdmin {
 #[non_exhaustive]
 pub enum EtcdAdminError {
     /// etcd was not reached, or refused.
-    #[error("{0}")]
-    Call(#[source] Arc<dyn Error + Send + Sync>),
+    #[error(transparent)]
+    Call(Arc<dyn Error + Send + Sync>),
     /// There is no such instance.
     #[error("there is no instance `{id}` of `{service}`")]
     Unknown {
@@ -52,7 +52,6 @@ pub enum EtcdAdminError {
         /// The id.
         id: String,
         /// The error in its value.
-        #[source]
         reason: Arc<dyn Error + Send + Sync>,
     },
 }

@@ -23,8 +23,8 @@ pub(crate) struct CallError {
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CallErrorKind {
-    #[error("{message}")]
-    Unreachable { message: String, source: Option<reqwest::Error> },
+    #[error("{0}")]
+    Unreachable(String),
     #[error("no answer within {}", HumanDuration(*.0))]
     Timeout(Duration),
     #[error("etcd says `{message}`{}{}", code_note(*.code), advice(message))]
@@ -65,7 +65,7 @@ impl CallError {
 impl From<BodyError> for CallErrorKind {
     fn from(error: BodyError) -> Self {
         match error {
-            BodyError::Broken(error) => Self::unreachable(error),
+            BodyError::Broken(error) => Self::unreachable(&error),
             BodyError::TooLong(limit) => Self::TooLong(limit),
         }
     }
@@ -80,11 +80,8 @@ impl fmt::Display for CallError {
     }
 }
 
-impl Error for CallError {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        Some(&self.kind)
-    }
-}
+/// There is no source: the text has all of it.
+impl Error for CallError {}
 
 impl CallErrorKind {
     /// Parses the body of an answer that is not a success.
@@ -105,14 +102,14 @@ impl CallErrorKind {
 
     /// Creates the error of a request without a complete answer. Its text is the innermost cause, such as
     /// `Connection refused`.
-    pub(crate) fn unreachable(error: reqwest::Error) -> Self {
-        Self::Unreachable { message: describe_failure(&error), source: Some(error) }
+    pub(crate) fn unreachable(error: &reqwest::Error) -> Self {
+        Self::Unreachable(describe_failure(error))
     }
 
     /// Returns `true` if another endpoint may succeed: the cause is the endpoint, not the request.
     pub(crate) fn may_differ_elsewhere(&self) -> bool {
         match self {
-            Self::Unreachable { .. } | Self::Timeout(_) | Self::InvalidAnswer(_) | Self::TooLong(_) => true,
+            Self::Unreachable(_) | Self::Timeout(_) | Self::InvalidAnswer(_) | Self::TooLong(_) => true,
             Self::TooManyKeys(_) | Self::WatchEnded(_) => false,
             Self::Refused { code, .. } => matches!(
                 code,
@@ -142,7 +139,7 @@ impl CallErrorKind {
     /// Returns the kind of the error for the users of a registrar.
     pub(crate) const fn registrar_error_kind(&self) -> RegistrarErrorKind {
         match self {
-            Self::Unreachable { .. } => RegistrarErrorKind::Unavailable,
+            Self::Unreachable(_) => RegistrarErrorKind::Unavailable,
             Self::Timeout(_) => RegistrarErrorKind::Timeout,
             Self::Refused { .. } => RegistrarErrorKind::Rejected,
             Self::InvalidAnswer(_) | Self::TooLong(_) | Self::TooManyKeys(_) | Self::WatchEnded(_) => {

@@ -210,7 +210,7 @@ impl Client {
             // With it, a member that is cut off from the others ends its watches instead of keeping silent.
             request = request.header("Grpc-Metadata-Hasleader", "true");
         }
-        let response = request.send().await.map_err(CallErrorKind::unreachable)?;
+        let response = request.send().await.map_err(|error| CallErrorKind::unreachable(&error))?;
         let status = response.status();
         if status.is_success() {
             return Ok(response);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use farcall_discovery::InstanceError;
+use farcall_discovery::source::http::innermost_cause;
 use farcall_tls::TlsError;
 
 /// An error in [`EtcdOptions`](crate::EtcdOptions), or in the name of a service.
@@ -20,7 +21,6 @@ pub enum EtcdOptionsError {
         /// The text, without a password.
         endpoint: String,
         /// The error in it.
-        #[source]
         reason: EndpointErrorKind,
     },
     /// The prefix cannot begin keys.
@@ -34,13 +34,19 @@ pub enum EtcdOptionsError {
     Zero(&'static str),
     /// A certificate or key cannot be used.
     #[error("TLS to etcd: {0}")]
-    Tls(#[from] TlsError),
+    Tls(TlsError),
     /// The HTTP client could not be made.
-    #[error("no HTTP client for etcd: {0}")]
-    Client(#[source] reqwest::Error),
+    #[error("no HTTP client for etcd: {}", innermost_cause(.0))]
+    Client(reqwest::Error),
     /// The name of the service is not allowed.
     #[error(transparent)]
     Service(#[from] InstanceError),
+}
+
+impl From<TlsError> for EtcdOptionsError {
+    fn from(error: TlsError) -> Self {
+        Self::Tls(error)
+    }
 }
 
 /// The error in the text of an etcd endpoint.
@@ -51,8 +57,8 @@ pub enum EndpointErrorKind {
     #[error("nothing is there")]
     Empty,
     /// A text that is not a URL.
-    #[error("{0}")]
-    Url(#[source] Arc<dyn Error + Send + Sync>),
+    #[error(transparent)]
+    Url(Arc<dyn Error + Send + Sync>),
     /// Another scheme than `http` and `https`.
     #[error("its scheme is neither `http` nor `https`")]
     Scheme,
@@ -65,4 +71,31 @@ pub enum EndpointErrorKind {
     /// A URL that cannot have a port.
     #[error("it can have no port")]
     Port,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use farcall_test_support::errors::assert_told_once;
+
+    use super::*;
+    use crate::EtcdOptions;
+    use crate::admin::EtcdAdminError;
+    use crate::call_error::{CallError, CallErrorKind};
+
+    #[test]
+    fn chain_of_an_error_has_each_fact_once() {
+        let wrong = |endpoint: &str| EtcdOptions::new(endpoint).map(drop).unwrap_err();
+        for endpoint in ["", "http://", "http://me@a", "ftp://a", "http://a/b"] {
+            assert_told_once(&wrong(endpoint));
+        }
+        assert_told_once(&EtcdOptionsError::from(TlsError::other(io::Error::other("torn"))));
+        let failed =
+            || CallError::new("http://a", "kv/range", CallErrorKind::Unreachable("refused".to_owned()));
+        assert_told_once(&failed().after(vec![failed()]));
+        assert_told_once(&EtcdAdminError::from(failed()));
+        let reason = Arc::new(io::Error::other("it is no JSON"));
+        assert_told_once(&EtcdAdminError::Invalid { id: "a".to_owned(), reason });
+    }
 }

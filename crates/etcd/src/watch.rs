@@ -51,13 +51,10 @@ impl Watch {
                 return Err(CallErrorKind::TooLong(MAX_ANSWER_BYTES));
             } else {
                 // Cancel-safe: bytes that were read are in `arrived` already.
-                match self.response.chunk().await.map_err(CallErrorKind::unreachable)? {
+                match self.response.chunk().await.map_err(|error| CallErrorKind::unreachable(&error))? {
                     Some(chunk) => self.arrived.extend_from_slice(&chunk),
                     None => {
-                        return Err(CallErrorKind::Unreachable {
-                            message: "etcd closed the watch".to_owned(),
-                            source: None,
-                        });
+                        return Err(CallErrorKind::Unreachable("etcd closed the watch".to_owned()));
                     }
                 }
             }

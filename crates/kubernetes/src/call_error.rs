@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use farcall_discovery::source::TokenError;
-use farcall_discovery::source::http::{BodyError, describe_failure};
+use farcall_discovery::source::http::{BodyError, describe_failure, innermost_cause};
 use farcall_protocol::text;
 use farcall_tls::{FileError, TlsError};
 use farcall_transport::HumanDuration;
@@ -15,8 +15,8 @@ const MAX_RETRY_AFTER: Duration = Duration::from_secs(60);
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CallError {
-    #[error("{message}")]
-    Unreachable { message: String, source: Option<reqwest::Error> },
+    #[error("{0}")]
+    Unreachable(String),
     #[error("no answer within {}", HumanDuration(*.0))]
     Timeout(Duration),
     #[error("status {status}: {message}{}", advice(*.status))]
@@ -30,16 +30,16 @@ pub(crate) enum CallError {
     TooLong(usize),
     #[error("there are more than {0} EndpointSlices")]
     TooManySlices(usize),
-    #[error("{0}")]
+    #[error(transparent)]
     File(#[from] FileError),
-    #[error("{0}")]
+    #[error(transparent)]
     Token(#[from] TokenError),
     #[error("TLS: {0}")]
-    Tls(#[from] TlsError),
+    Tls(TlsError),
     #[error("the files of the service account cannot be read: {0}")]
-    Reading(#[source] tokio::task::JoinError),
-    #[error("no HTTP client: {0}")]
-    Client(#[source] reqwest::Error),
+    Reading(tokio::task::JoinError),
+    #[error("no HTTP client: {}", innermost_cause(.0))]
+    Client(reqwest::Error),
 }
 
 impl CallError {
@@ -67,8 +67,8 @@ impl CallError {
 
     /// Creates the error of a request without a complete answer. Its text is the innermost cause, such as
     /// `Connection refused`.
-    pub(crate) fn unreachable(error: reqwest::Error) -> Self {
-        Self::Unreachable { message: describe_failure(&error), source: Some(error) }
+    pub(crate) fn unreachable(error: &reqwest::Error) -> Self {
+        Self::Unreachable(describe_failure(error))
     }
 
     /// Returns the pause that the API server requests.
@@ -80,10 +80,16 @@ impl CallError {
     }
 }
 
+impl From<TlsError> for CallError {
+    fn from(error: TlsError) -> Self {
+        Self::Tls(error)
+    }
+}
+
 impl From<BodyError> for CallError {
     fn from(error: BodyError) -> Self {
         match error {
-            BodyError::Broken(error) => Self::unreachable(error),
+            BodyError::Broken(error) => Self::unreachable(&error),
             BodyError::TooLong(limit) => Self::TooLong(limit),
         }
     }
@@ -112,7 +118,31 @@ pub(crate) fn excerpt(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+
+    use farcall_test_support::errors::assert_told_once;
+    use farcall_tls::read_file;
+
     use super::*;
+    use crate::{KubernetesOptions, KubernetesOptionsError};
+
+    #[test]
+    fn chain_of_an_error_has_each_fact_once() {
+        let torn = || TlsError::other(io::Error::other("torn"));
+        let unreadable = || read_file("/there/is/none".as_ref(), 1).unwrap_err();
+        for error in [
+            CallError::from(torn()),
+            CallError::from(unreadable()),
+            CallError::from(TokenError::from(unreadable())),
+            CallError::Unreachable("refused".to_owned()),
+        ] {
+            assert_told_once(&error);
+        }
+        assert_told_once(&KubernetesOptionsError::from(unreadable()));
+        for url in ["127.0.0.1", "ftp://a", "https://me@a"] {
+            assert_told_once(&KubernetesOptions::new(url, "shop").map(drop).unwrap_err());
+        }
+    }
 
     #[test]
     fn errors_have_the_sentence_of_the_status() {

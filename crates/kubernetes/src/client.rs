@@ -92,7 +92,7 @@ impl Client {
         if let Some(token) = token {
             request = request.header(AUTHORIZATION, format!("Bearer {token}"));
         }
-        let response = request.send().await.map_err(CallError::unreachable)?;
+        let response = request.send().await.map_err(|error| CallError::unreachable(&error))?;
         let status = response.status();
         if status.is_success() {
             return Ok(response);

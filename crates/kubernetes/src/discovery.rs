@@ -230,7 +230,7 @@ impl KubernetesDiscovery {
             let lasted = began.elapsed();
             match outcome {
                 Ok(()) => debug!(place = outage.place(), ?lasted, "a watch ended; another one goes on"),
-                Err(error @ CallError::Unreachable { .. }) => {
+                Err(error @ CallError::Unreachable(_)) => {
                     debug!(place = outage.place(), %error, ?lasted, "a watch broke; another one goes on");
                 }
                 // The version is forgotten, or what it reports cannot be used: another watch would end in the same way.

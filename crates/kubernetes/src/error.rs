@@ -30,7 +30,6 @@ pub enum KubernetesOptionsError {
         /// The text, without a password.
         url: String,
         /// The error in it.
-        #[source]
         reason: Arc<dyn Error + Send + Sync>,
     },
     /// A name that Kubernetes does not allow.
@@ -69,7 +68,7 @@ pub enum KubernetesOptionsError {
         reason: String,
     },
     /// A file of the pod cannot be read.
-    #[error("{0}")]
+    #[error(transparent)]
     File(#[from] FileError),
 }
 

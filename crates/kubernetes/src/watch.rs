@@ -49,7 +49,7 @@ impl Watch {
                 return Err(CallError::TooLong(MAX_ANSWER_BYTES));
             }
             // Cancel-safe: bytes that were read are in `arrived` already.
-            match self.response.chunk().await.map_err(CallError::unreachable)? {
+            match self.response.chunk().await.map_err(|error| CallError::unreachable(&error))? {
                 Some(chunk) => self.arrived.extend_from_slice(&chunk),
                 // A line without its end was cut off; the next watch reports it again.
                 None => return Ok(None),

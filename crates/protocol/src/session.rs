@@ -216,7 +216,6 @@ pub enum ProtocolError {
         /// The number of the call.
         seq: Seq,
         /// The credit spent and granted.
-        #[source]
         error: CreditExceeded,
     },
     /// The body of a credit message is not an unsigned integer.

@@ -80,7 +80,13 @@ pub enum BuildError {
     },
     /// The description of the server cannot be registered.
     #[error("registering: {0}")]
-    Instance(#[from] InstanceError),
+    Instance(InstanceError),
+}
+
+impl From<InstanceError> for BuildError {
+    fn from(error: InstanceError) -> Self {
+        Self::Instance(error)
+    }
 }
 
 /// A server that cannot be started.
@@ -98,4 +104,51 @@ pub enum ServeError {
 /// Returns the status for connections and calls that come when the server stops.
 pub(crate) fn stopping() -> Status {
     Status::refused(Code::Unavailable, "the server is stopping")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use farcall_protocol::stream::StreamClosed;
+    use farcall_protocol::{Codec, DecodeError, Part, TooLarge};
+    use farcall_test_support::errors::assert_told_once;
+    use serde::ser::{Error as _, Serialize, Serializer};
+
+    use super::*;
+    use crate::auth::tokens::{TokenErrorKind, Tokens, TokensError};
+    use crate::call::invoked_stream::InputError;
+    use crate::stream::error::{ReceiveError, SendError};
+
+    struct Torn;
+
+    impl Serialize for Torn {
+        fn serialize<S: Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
+            Err(S::Error::custom("it is torn"))
+        }
+    }
+
+    #[test]
+    fn chain_of_an_error_has_each_fact_once() {
+        let address = Address::parse("tcp@10.0.0.1:7").unwrap();
+        let wrong = || Address::parse("tcp@").unwrap_err();
+        let build: BuildError = InstanceError::from(wrong()).into();
+        assert_told_once(&build);
+        assert_told_once(&ServeError::from(build));
+        assert_told_once(&BuildError::from(wrong()));
+        let listen = ListenError::InUse { address, error: io::Error::from(io::ErrorKind::AddrInUse) };
+        assert_told_once(&ServeError::from(listen));
+        let line = TokensError::Line { path: "tokens".into(), line: 1, kind: TokenErrorKind::Empty };
+        assert_told_once(&line);
+        assert_told_once(&Tokens::fixed([("a", "")]).map(drop).unwrap_err());
+        assert_told_once(&Tokens::file("/there/is/none").map(drop).unwrap_err());
+        let too_large = || TooLarge::new(Part::Body, 2, 1);
+        assert_told_once(&SendError::from(too_large()));
+        assert_told_once(&InputError::from(too_large()));
+        assert_told_once(&SendError::from(StreamClosed::Ended));
+        let encode = Codec::Json.encode(&Torn).unwrap_err();
+        assert_told_once(&SendError::from(encode));
+        let decode = DecodeError::Truncated { at: 1 };
+        assert_told_once(&ReceiveError::Decode { index: 0, error: decode });
+    }
 }

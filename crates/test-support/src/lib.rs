@@ -4,6 +4,7 @@
 //! - [`ending`] ends runtimes and connections, so that nothing of them is left;
 //! - [`machine`] measures how busy the machine is, for tests of promises in real time;
 //! - [`frames`] has a raw connection that speaks the protocol's frames and follows none of its rules;
+//! - [`errors`] checks what reports print of errors;
 //! - [`extremes`] has the values that every setting has to take;
 //! - [`mutator`] makes mistakes in messages, from a seed;
 //! - [`pki`] has certificates;
@@ -24,6 +25,7 @@
 #![allow(clippy::missing_panics_doc, reason = "a panic is how a test fails")]
 
 pub mod ending;
+pub mod errors;
 pub mod extremes;
 pub mod frames;
 pub mod http;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::file::FileError;
 
-/// A cause that is kept for [`Error::source`].
+/// A cause that is kept for programs, which can downcast it.
 type Cause = Arc<dyn Error + Send + Sync>;
 
 /// The reason why one side's TLS cannot be set up. The text names the file, and what is wrong with it.
@@ -17,7 +17,7 @@ pub enum TlsError {
     #[error(transparent)]
     File(#[from] FileError),
     /// Some PEM is not what it should be.
-    #[error("the {part} in {place} cannot be used: {source}")]
+    #[error("the {part} in {place} cannot be used: {error}")]
     #[non_exhaustive]
     Pem {
         /// `certificate`, `key` and so on.
@@ -25,7 +25,7 @@ pub enum TlsError {
         /// The file, or that it was given as text.
         place: String,
         /// The error in it.
-        source: PemError,
+        error: PemError,
     },
     /// The key belongs to another certificate.
     #[error("the certificate in {certificate} and the key in {key} do not belong together")]
@@ -40,11 +40,11 @@ pub enum TlsError {
     #[error("a TLS server needs a certificate and its key")]
     NoCertificate,
     /// The system has no root certificate that can be read.
-    #[error("no root certificates were found in this system{}", .source.as_ref().map(|e| format!(": {e}")).unwrap_or_default())]
+    #[error("no root certificates were found in this system{}", .error.as_ref().map(|e| format!(": {e}")).unwrap_or_default())]
     #[non_exhaustive]
     NoSystemRoots {
         /// The first error of reading them; `None` if there was none.
-        source: Option<Cause>,
+        error: Option<Cause>,
     },
     /// A text that cannot be the name of a server.
     #[error("{name:?} is not a name that a certificate can have")]
@@ -57,7 +57,7 @@ pub enum TlsError {
     },
     /// Any other reason, such as one that rustls gives for the whole configuration.
     #[error("TLS: {0}")]
-    Other(#[source] Cause),
+    Other(Cause),
 }
 
 /// An error in some PEM.
@@ -76,11 +76,11 @@ pub enum PemError {
     )]
     EncryptedKey,
     /// Damaged PEM.
-    #[error("{0}")]
-    Syntax(#[source] Cause),
+    #[error(transparent)]
+    Syntax(Cause),
     /// rustls rejects the certificate or key that is in it.
-    #[error("{0}")]
-    Rejected(#[source] Cause),
+    #[error(transparent)]
+    Rejected(Cause),
 }
 
 impl TlsError {
@@ -95,7 +95,7 @@ impl TlsError {
     }
 
     pub(crate) fn no_system_roots<E: Error + Send + Sync + 'static>(cause: Option<E>) -> Self {
-        Self::NoSystemRoots { source: cause.map(|cause| Arc::new(cause) as Cause) }
+        Self::NoSystemRoots { error: cause.map(|cause| Arc::new(cause) as Cause) }
     }
 }
 
@@ -106,5 +106,32 @@ impl PemError {
 
     pub(crate) fn rejected(cause: impl Error + Send + Sync + 'static) -> Self {
         Self::Rejected(Arc::new(cause))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::path::Path;
+
+    use farcall_test_support::errors::assert_told_once;
+
+    use super::*;
+    use crate::file::read_file;
+
+    #[test]
+    fn chain_of_an_error_has_each_fact_once() {
+        let cause = || io::Error::other("it is torn");
+        let pem = |error| TlsError::Pem { part: "key", place: "a.pem".to_owned(), error };
+        for error in [
+            read_file(Path::new("/there/is/none"), 1).unwrap_err().into(),
+            pem(PemError::syntax(cause())),
+            pem(PemError::rejected(cause())),
+            TlsError::no_system_roots(Some(cause())),
+            TlsError::server_name("-", cause()),
+            TlsError::other(cause()),
+        ] {
+            assert_told_once(&error);
+        }
     }
 }

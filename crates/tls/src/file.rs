@@ -23,7 +23,7 @@ pub struct FileContent {
 pub struct FileError {
     path: PathBuf,
     what: String,
-    source: Option<Arc<io::Error>>,
+    cause: Option<Arc<io::Error>>,
 }
 
 impl FileContent {
@@ -43,15 +43,11 @@ impl fmt::Debug for FileContent {
 impl FileError {
     /// Creates an error about a file; `what` is the rest of the sentence, such as `has no token in it`.
     pub fn new(path: impl Into<PathBuf>, what: impl Into<String>) -> Self {
-        Self { path: path.into(), what: what.into(), source: None }
+        Self { path: path.into(), what: what.into(), cause: None }
     }
 
     fn unreadable(path: &Path, error: io::Error) -> Self {
-        Self {
-            path: path.to_owned(),
-            what: format!("cannot be read: {error}"),
-            source: Some(Arc::new(error)),
-        }
+        Self { path: path.to_owned(), what: format!("cannot be read: {error}"), cause: Some(Arc::new(error)) }
     }
 
     /// Returns the path of the file.
@@ -64,6 +60,12 @@ impl FileError {
     #[must_use]
     pub fn reason(&self) -> &str {
         &self.what
+    }
+
+    /// Returns the system's error, whose text is part of this one's; `None` if the file can be read, and not be used.
+    #[must_use]
+    pub fn cause(&self) -> Option<&io::Error> {
+        self.cause.as_deref()
     }
 }
 
@@ -100,8 +102,6 @@ pub fn read_file(path: &Path, max_bytes: u64) -> Result<Vec<u8>, FileError> {
 
 #[cfg(test)]
 mod tests {
-    use std::error::Error as _;
-
     use super::*;
 
     #[test]
@@ -111,8 +111,7 @@ mod tests {
         let error = read_file(&path, 10).unwrap_err();
         assert!(error.to_string().starts_with(&format!("the file {} cannot be read: ", path.display())));
         assert_eq!(error.path(), path);
-        let source = error.source().and_then(|source| source.downcast_ref::<Arc<io::Error>>());
-        assert_eq!(source.unwrap().kind(), io::ErrorKind::NotFound);
+        assert_eq!(error.cause().unwrap().kind(), io::ErrorKind::NotFound);
         assert_eq!(read_file(folder.path(), 10).unwrap_err().reason(), "is not a regular file");
     }
 

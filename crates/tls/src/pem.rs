@@ -68,8 +68,8 @@ impl Pem {
         })
     }
 
-    pub(crate) fn error(&self, part: &'static str, source: PemError) -> TlsError {
-        TlsError::Pem { part, place: self.place(), source }
+    pub(crate) fn error(&self, part: &'static str, error: PemError) -> TlsError {
+        TlsError::Pem { part, place: self.place(), error }
     }
 
     fn place(&self) -> String {
@@ -157,11 +157,11 @@ mod tests {
                            MIIB\n-----END RSA PRIVATE KEY-----\n";
         for key in [pkcs8, traditional] {
             let error = Pem::Text(key.into()).key(&[]).unwrap_err();
-            assert!(matches!(error, TlsError::Pem { source: PemError::EncryptedKey, .. }), "{error}");
+            assert!(matches!(error, TlsError::Pem { error: PemError::EncryptedKey, .. }), "{error}");
             assert!(error.to_string().contains("passphrase"), "{error}");
         }
         let error = Pem::Text(b"hello".to_vec()).key(&[]).unwrap_err();
-        assert!(matches!(error, TlsError::Pem { source: PemError::NoKey, .. }), "{error}");
+        assert!(matches!(error, TlsError::Pem { error: PemError::NoKey, .. }), "{error}");
     }
 
     #[test]
@@ -173,7 +173,7 @@ mod tests {
         );
         let damaged = Pem::Text(b"-----BEGIN CERTIFICATE-----\nhello\n".to_vec());
         let error = damaged.certificates("certificate", &[]).unwrap_err();
-        assert!(matches!(error, TlsError::Pem { source: PemError::Syntax(_), .. }), "{error}");
+        assert!(matches!(error, TlsError::Pem { error: PemError::Syntax(_), .. }), "{error}");
     }
 
     #[test]

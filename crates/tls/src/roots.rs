@@ -49,7 +49,7 @@ mod tests {
         let pem = "-----BEGIN CERTIFICATE-----\naGVsbG8=\n-----END CERTIFICATE-----\n";
         let mut roots = RootCertStore::empty();
         let outcome = add_roots(&mut roots, "root certificate", &Pem::Text(pem.into()), &[]);
-        assert!(matches!(outcome, Err(TlsError::Pem { source: PemError::Rejected(_), .. })), "{outcome:?}");
+        assert!(matches!(outcome, Err(TlsError::Pem { error: PemError::Rejected(_), .. })), "{outcome:?}");
         assert!(roots.is_empty());
     }
 }

@@ -48,7 +48,7 @@ pub enum ProxyError {
     },
     /// The host or port is none.
     #[error("the proxy: {0}")]
-    Address(#[source] AddressError),
+    Address(AddressError),
     /// A path, a query or a fragment.
     #[error("a proxy has no path: write http://host:port")]
     Path,

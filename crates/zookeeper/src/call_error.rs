@@ -9,12 +9,12 @@ use zookeeper_client::Error;
 /// The error of a request, or of a connection.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CallError {
-    #[error("{servers}: no connection: {source}")]
-    Connect { servers: String, source: Error },
+    #[error("{servers}: no connection: {error}")]
+    Connect { servers: String, error: Error },
     #[error("{servers}: no answer within {}", HumanDuration(*.limit))]
     Timeout { servers: String, limit: Duration },
-    #[error("{servers}: {path}: {source}{}", advice(source))]
-    Request { servers: String, path: String, source: Error },
+    #[error("{servers}: {path}: {error}{}", advice(error))]
+    Request { servers: String, path: String, error: Error },
     #[error("{servers}: the connection is lost")]
     Disconnected { servers: String },
     #[error("{servers}: the session is lost")]
@@ -27,7 +27,7 @@ impl CallError {
     /// Returns the error of ZooKeeper, if it is one.
     pub(crate) const fn of_zookeeper(&self) -> Option<&Error> {
         match self {
-            Self::Request { source, .. } | Self::Connect { source, .. } => Some(source),
+            Self::Request { error, .. } | Self::Connect { error, .. } => Some(error),
             _ => None,
         }
     }
@@ -38,9 +38,9 @@ impl From<CallError> for RegistrarError {
         let kind = match &error {
             CallError::Timeout { .. } => RegistrarErrorKind::Timeout,
             CallError::Request {
-                source: Error::NoAuth | Error::AuthFailed | Error::QuotaExceeded, ..
+                error: Error::NoAuth | Error::AuthFailed | Error::QuotaExceeded, ..
             }
-            | CallError::Connect { source: Error::AuthFailed, .. } => RegistrarErrorKind::Rejected,
+            | CallError::Connect { error: Error::AuthFailed, .. } => RegistrarErrorKind::Rejected,
             CallError::TooMany { .. } => RegistrarErrorKind::Other,
             _ => RegistrarErrorKind::Unavailable,
         };
@@ -53,5 +53,24 @@ fn advice(error: &Error) -> &'static str {
         Error::NoAuth => "; the node belongs to another user",
         Error::Unimplemented => "; ZooKeeper 3.6 or later is needed",
         _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use farcall_test_support::errors::assert_told_once;
+
+    use super::*;
+
+    #[test]
+    fn chain_of_an_error_has_each_fact_once() {
+        let servers = || "a:2181".to_owned();
+        for error in [
+            CallError::Connect { servers: servers(), error: Error::ConnectionLoss },
+            CallError::Request { servers: servers(), path: "/a".to_owned(), error: Error::NoAuth },
+        ] {
+            assert_told_once(&error);
+            assert_told_once(&RegistrarError::from(error));
+        }
     }
 }

@@ -39,7 +39,7 @@ impl Session {
         let connected = timeout(limit, connector.connect(servers)).await;
         let client = connected
             .map_err(|_| CallError::Timeout { servers: servers.to_owned(), limit })?
-            .map_err(|source| CallError::Connect { servers: servers.to_owned(), source })?;
+            .map_err(|error| CallError::Connect { servers: servers.to_owned(), error })?;
         Ok(Self { client, servers: servers.into(), limit, is_protected: options.has_user() })
     }
 
@@ -79,7 +79,7 @@ impl Session {
         let answered = timeout(self.limit, request).await;
         answered
             .map_err(|_| CallError::Timeout { servers: self.servers(), limit: self.limit })?
-            .map_err(|source| CallError::Request { servers: self.servers(), path: path.to_owned(), source })
+            .map_err(|error| CallError::Request { servers: self.servers(), path: path.to_owned(), error })
     }
 
     /// Waits for an answer about a node; `None` if there is no such node.
@@ -89,7 +89,7 @@ impl Session {
         request: impl Future<Output = Result<T, Error>>,
     ) -> Result<Option<T>, CallError> {
         match self.request(path, request).await {
-            Err(CallError::Request { source: Error::NoNode, .. }) => Ok(None),
+            Err(CallError::Request { error: Error::NoNode, .. }) => Ok(None),
             outcome => outcome.map(Some),
         }
     }

@@ -297,6 +297,8 @@ impl Error for RpcError {
 
 #[cfg(test)]
 mod tests {
+    use farcall_test_support::errors::assert_told_once;
+
     use super::*;
 
     #[test]
@@ -321,9 +323,11 @@ mod tests {
         let error = RpcError::not_sent(Code::Unavailable, "the bus\n is off").at(&endpoint);
         let told = error.clone().with_source(std::io::Error::other("the bus\n is off"));
         assert!(told.source().is_none(), "{told}");
+        assert_told_once(&told);
         assert_eq!(told.cause().unwrap().to_string(), "the bus\n is off");
         let untold = error.with_source(std::io::Error::other("the driver is asleep"));
         assert_eq!(untold.source().unwrap().to_string(), "the driver is asleep");
+        assert_told_once(&untold);
     }
 
     #[test]

@@ -21,10 +21,10 @@ pub(crate) enum ListError {
     #[error("line {line}, column {column}: what follows is not UTF-8")]
     NotUtf8 { line: usize, column: usize },
     /// The text ends with the line and the column.
-    #[error("{0}")]
+    #[error(transparent)]
     Json(#[from] serde_json::Error),
-    #[error("line {line}, column {column}: {source}")]
-    Address { line: usize, column: usize, source: AddressError },
+    #[error("line {line}, column {column}: {error}")]
+    Address { line: usize, column: usize, error: AddressError },
     #[error("line {line}, column {column}: {}", Undialable(address))]
     Undialable { line: usize, column: usize, address: Address },
     #[error("line {line}: there are more than {MAX_ENDPOINTS} addresses")]
@@ -74,9 +74,9 @@ fn read_lines(text: &str) -> Result<Vec<Endpoint>, ListError> {
             return Err(ListError::TooMany { line });
         }
         let column = 1 + whole.len() - whole.trim_start().len();
-        let address = Address::parse(address).map_err(|source| {
-            let into = if let AddressError::ForbiddenCharacter { at, .. } = source { at } else { 0 };
-            ListError::Address { line, column: column + into, source }
+        let address = Address::parse(address).map_err(|error| {
+            let into = if let AddressError::ForbiddenCharacter { at, .. } = error { at } else { 0 };
+            ListError::Address { line, column: column + into, error }
         })?;
         if address.is_unspecified() {
             return Err(ListError::Undialable { line, column, address });

@@ -52,9 +52,15 @@ pub(super) enum FileChange {
 #[derive(Debug, thiserror::Error)]
 pub(super) enum FileErrorKind {
     #[error("it {}", .0.reason())]
-    File(#[from] FileError),
+    File(FileError),
     #[error(transparent)]
     List(#[from] ListError),
+}
+
+impl From<FileError> for FileErrorKind {
+    fn from(error: FileError) -> Self {
+        Self::File(error)
+    }
 }
 
 /// The attributes that change when a file is replaced or written.

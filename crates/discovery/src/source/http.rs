@@ -106,12 +106,18 @@ pub async fn read_body(mut response: Response, limit: usize) -> Result<Vec<u8>, 
 /// Describes the failure of a request without a complete answer by its innermost cause, such as `Connection refused`.
 #[must_use]
 pub fn describe_failure(error: &reqwest::Error) -> String {
-    let mut cause: &dyn Error = error;
+    let what = if error.is_connect() { "connecting failed" } else { "the connection broke" };
+    format!("{what}: {}", innermost_cause(error))
+}
+
+/// Describes an error by its innermost cause.
+#[must_use]
+pub fn innermost_cause(error: &dyn Error) -> String {
+    let mut cause = error;
     while let Some(source) = cause.source() {
         cause = source;
     }
-    let what = if error.is_connect() { "connecting failed" } else { "the connection broke" };
-    format!("{what}: {}", in_words(&cause.to_string()))
+    in_words(&cause.to_string()).into_owned()
 }
 
 #[cfg(test)]

@@ -47,7 +47,7 @@ pub enum TokenError {
     File(FileError),
     /// The token from the program cannot be sent.
     #[error("the token that was set {0}")]
-    Text(#[source] TokenFault),
+    Text(TokenFault),
 }
 
 impl From<FileError> for TokenError {

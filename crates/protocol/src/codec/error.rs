@@ -14,15 +14,21 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// A value that a codec could not encode.
 #[derive(Clone, Debug, Error)]
-#[error("encoding `{type_name}`: {source}")]
+#[error("encoding `{type_name}`: {cause}")]
 pub struct EncodeError {
     type_name: &'static str,
-    source: Arc<dyn std::error::Error + Send + Sync>,
+    cause: Arc<dyn std::error::Error + Send + Sync>,
 }
 
 impl EncodeError {
-    pub(super) fn new(type_name: &'static str, source: BoxError) -> Self {
-        Self { type_name, source: Arc::from(source) }
+    pub(super) fn new(type_name: &'static str, cause: BoxError) -> Self {
+        Self { type_name, cause: Arc::from(cause) }
+    }
+
+    /// Returns the error of the codec, which can be downcast. Its text is part of this one's.
+    #[must_use]
+    pub fn cause(&self) -> &(dyn std::error::Error + 'static) {
+        &*self.cause
     }
 }
 
@@ -170,5 +176,19 @@ impl de::Error for ValueError {
 impl From<DecodeError> for ValueError {
     fn from(error: DecodeError) -> Self {
         Self::new(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error as _;
+
+    use super::*;
+
+    #[test]
+    fn cause_of_an_encode_error_is_told_by_its_text_alone() {
+        let error = EncodeError::new("u8", Box::new(fmt::Error));
+        assert!(error.to_string().ends_with(&fmt::Error.to_string()), "{error}");
+        assert!(error.source().is_none() && error.cause().is::<fmt::Error>());
     }
 }

@@ -1,5 +1,6 @@
 //! [`RegistryAdmin`]: what an operator does with a registry: list everything, drain, weigh and remove instances.
 
+use std::error::Error;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -45,7 +46,6 @@ pub struct RegistryAdmin {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{error}")]
 pub struct AdminError {
-    #[source]
     error: RequestError,
     status: Option<u16>,
 }
@@ -61,6 +61,13 @@ impl AdminError {
     #[must_use]
     pub const fn status(&self) -> Option<u16> {
         self.status
+    }
+
+    /// Returns the error of the HTTP client below it, which can be downcast; `None` if there is none. Its innermost cause is part
+    /// of this one's text.
+    #[must_use]
+    pub fn cause(&self) -> Option<&(dyn Error + 'static)> {
+        self.error.cause()
     }
 }
 

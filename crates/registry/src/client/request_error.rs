@@ -18,7 +18,7 @@ use crate::wire;
 pub(super) struct RequestError {
     pub(super) kind: RequestErrorKind,
     message: String,
-    source: Option<Arc<dyn Error + Send + Sync>>,
+    cause: Option<Arc<dyn Error + Send + Sync>>,
 }
 
 /// Two are equal if their texts are: their causes have more in them that tells when they happened.
@@ -46,7 +46,12 @@ pub(super) enum RequestErrorKind {
 impl RequestError {
     /// Creates an error of the request that `label` names; see [`label`].
     pub(super) fn new(label: &str, message: impl fmt::Display) -> Self {
-        Self { kind: RequestErrorKind::Other, message: format!("{label}: {message}"), source: None }
+        Self { kind: RequestErrorKind::Other, message: format!("{label}: {message}"), cause: None }
+    }
+
+    /// Returns the error of the HTTP client; `None` if it had none.
+    pub(super) fn cause(&self) -> Option<&(dyn Error + 'static)> {
+        self.cause.as_deref().map(|cause| cause as _)
     }
 
     /// Sets the kind.
@@ -93,7 +98,7 @@ impl RequestError {
         } else {
             Self::new(label, format_args!("the answer broke off: {cause}"))
         };
-        failed.source = Some(Arc::new(error));
+        failed.cause = Some(Arc::new(error));
         failed
     }
 
@@ -109,11 +114,8 @@ impl fmt::Display for RequestError {
     }
 }
 
-impl Error for RequestError {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        self.source.as_ref().map(|source| &**source as &dyn Error)
-    }
-}
+/// There is no source: the text has the innermost cause.
+impl Error for RequestError {}
 
 /// Returns the request's name in messages: the same for all requests of a kind, so that a lasting failure has the same
 /// message each time.
@@ -124,4 +126,28 @@ pub(super) fn label(method: &Method, url: &Url) -> String {
         shown.query_pairs_mut().append_pair("service", &service);
     }
     format!("{method} {shown}")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use farcall_test_support::errors::assert_told_once;
+
+    use super::*;
+    use crate::client::{AdminError, SettingsError, UrlError};
+
+    #[test]
+    fn chain_of_an_error_has_each_fact_once() {
+        let refused = || io::Error::from(io::ErrorKind::ConnectionRefused);
+        let mut error = RequestError::new("GET http://a", format_args!("cannot connect: {}", refused()));
+        error.cause = Some(Arc::new(refused()));
+        assert_told_once(&error);
+        let error = AdminError::from(error);
+        assert_told_once(&error);
+        assert!(error.cause().unwrap().is::<io::Error>());
+        assert_told_once(&SettingsError::Url { url: "a".to_owned(), error: UrlError::Scheme });
+        #[cfg(feature = "server")]
+        assert_told_once(&crate::server::OpenError::Snapshot { path: "a".into(), error: refused() });
+    }
 }

@@ -11,12 +11,12 @@ use reqwest::Url;
 #[non_exhaustive]
 pub enum SettingsError {
     /// The URL is not that of a registry.
-    #[error("`{url}` is not the URL of a registry: {source}; write one like http://127.0.0.1:7100/registry")]
+    #[error("`{url}` is not the URL of a registry: {error}; write one like http://127.0.0.1:7100/registry")]
     Url {
         /// The URL, escaped and shortened, without a password.
         url: String,
         /// The cause.
-        source: UrlError,
+        error: UrlError,
     },
     /// The name of the service is invalid.
     #[error(transparent)]

@@ -23,7 +23,7 @@ pub(super) struct Urls {
 
 impl Urls {
     pub(super) fn parse(text: &str) -> Result<Self, SettingsError> {
-        let invalid = |shown: &str, source| SettingsError::Url { url: excerpt(shown), source };
+        let invalid = |shown: &str, error| SettingsError::Url { url: excerpt(shown), error };
         if !text.contains("://") {
             return Err(invalid(text, UrlError::Scheme));
         }

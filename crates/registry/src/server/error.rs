@@ -24,12 +24,12 @@ pub enum OpenError {
     },
     /// The snapshot exists and cannot be read, or its directory does not exist. A snapshot that can be read but
     /// is damaged is no error: it is renamed.
-    #[error("the snapshot `{}` cannot be used: {source}", path.display())]
+    #[error("the snapshot `{}` cannot be used: {error}", path.display())]
     Snapshot {
         /// The file.
         path: PathBuf,
         /// The cause.
-        source: std::io::Error,
+        error: std::io::Error,
     },
 }
 

@@ -61,12 +61,12 @@ pub(super) fn check(file: &Path) -> Result<(), OpenError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => check_directory(file),
         Err(error) => Err(error),
     };
-    checked.map_err(|source| OpenError::Snapshot { path: file.to_owned(), source })
+    checked.map_err(|error| OpenError::Snapshot { path: file.to_owned(), error })
 }
 
 /// Reads the snapshot. `None` if there is none, or if it is damaged, in which case it is renamed.
 pub(super) fn read(file: &Path) -> Result<Option<SavedStore>, OpenError> {
-    let refuse = |source| OpenError::Snapshot { path: file.to_owned(), source };
+    let refuse = |error| OpenError::Snapshot { path: file.to_owned(), error };
     let bytes = match read_bytes(file) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {

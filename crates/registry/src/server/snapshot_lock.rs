@@ -27,7 +27,7 @@ pub(super) struct SnapshotLock(Option<File>);
 impl SnapshotLock {
     /// Locks the snapshot, waiting a moment for a registry that is about to release it.
     pub(super) async fn acquire(snapshot: &Path) -> Result<Self, OpenError> {
-        let refuse = |source| OpenError::Snapshot { path: snapshot.to_owned(), source };
+        let refuse = |error| OpenError::Snapshot { path: snapshot.to_owned(), error };
         let deadline = Instant::now() + RELEASE_TIMEOUT;
         loop {
             let path = snapshot.to_owned();

@@ -74,7 +74,7 @@ impl Snapshots {
     /// Locks the snapshot, and reads it if there is one.
     pub(super) async fn open(file: PathBuf) -> Result<(Self, Option<SavedStore>), OpenError> {
         let path = file.clone();
-        let unusable = |error| OpenError::Snapshot { path: file.clone(), source: io::Error::other(error) };
+        let unusable = |error| OpenError::Snapshot { path: file.clone(), error: io::Error::other(error) };
         // Before anything is created next to it.
         let checked = spawn_blocking(move || snapshot_file::check(&path)).await;
         checked.unwrap_or_else(|error| Err(unusable(error)))?;

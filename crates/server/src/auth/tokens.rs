@@ -58,7 +58,6 @@ pub enum TokensError {
         /// The line, counted from 1.
         line: usize,
         /// The mistake in it.
-        #[source]
         kind: TokenErrorKind,
     },
     /// A token in the program is wrong.
@@ -67,7 +66,6 @@ pub enum TokensError {
         /// The name of its holder.
         name: String,
         /// The mistake in it.
-        #[source]
         kind: TokenErrorKind,
     },
 }

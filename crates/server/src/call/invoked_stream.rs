@@ -131,7 +131,13 @@ pub enum InputError {
     Stalled(Duration),
     /// The item is larger than a frame may be.
     #[error("the item: {0}")]
-    TooLarge(#[from] TooLarge),
+    TooLarge(TooLarge),
+}
+
+impl From<TooLarge> for InputError {
+    fn from(error: TooLarge) -> Self {
+        Self::TooLarge(error)
+    }
 }
 
 impl From<StreamClosed> for InputError {

@@ -17,10 +17,10 @@ pub enum SendError {
     Ended,
     /// The item cannot be encoded.
     #[error("the item: {0}")]
-    Encode(#[from] EncodeError),
+    Encode(EncodeError),
     /// The item is larger than a frame of the caller may be.
     #[error("the item: {0}")]
-    TooLarge(#[from] TooLarge),
+    TooLarge(TooLarge),
 }
 
 /// The error of an item that was not received. In a method that returns a [`Status`] or a [`MethodError`], `?` passes it on.
@@ -33,7 +33,6 @@ pub enum ReceiveError {
         /// The position of the item, from 0.
         index: u64,
         /// The mistake and its place.
-        #[source]
         error: DecodeError,
     },
     /// The item is compressed, though that was not agreed on.
@@ -48,7 +47,6 @@ pub enum ReceiveError {
         /// The position of the item, from 0.
         index: u64,
         /// The mistake.
-        #[source]
         error: CompressionError,
     },
     /// The call has ended before the caller said that it had sent all items.
@@ -62,6 +60,18 @@ impl From<StreamClosed> for SendError {
             StreamClosed::Stopped => Self::Stopped,
             StreamClosed::Ended => Self::Ended,
         }
+    }
+}
+
+impl From<EncodeError> for SendError {
+    fn from(error: EncodeError) -> Self {
+        Self::Encode(error)
+    }
+}
+
+impl From<TooLarge> for SendError {
+    fn from(error: TooLarge) -> Self {
+        Self::TooLarge(error)
     }
 }
 

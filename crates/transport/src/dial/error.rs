@@ -106,12 +106,12 @@ pub enum DialErrorKind {
     #[error("one can listen at such an address, not dial it")]
     Unspecified,
     /// The name does not exist, or the resolver could not answer.
-    #[error("the name {host} does not resolve: {source}")]
+    #[error("the name {host} does not resolve: {error}")]
     Resolve {
         /// The name to resolve.
         host: String,
         /// The resolver's error.
-        source: io::Error,
+        error: io::Error,
     },
     /// The resolver did not answer in time.
     #[error("no answer about the name {host} within {}", HumanDuration(*limit))]
@@ -131,7 +131,6 @@ pub enum DialErrorKind {
     #[error("{attempts}")]
     Connect {
         /// The failure of each of them; there is at least one.
-        #[source]
         attempts: Attempts,
     },
     /// Some addresses may have failed, and no other answered in time.
@@ -141,13 +140,12 @@ pub enum DialErrorKind {
         /// [`Dialer::connect_timeout`](crate::Dialer::connect_timeout).
         limit: Duration,
         /// The addresses that did answer, with a failure; `None` if there were none.
-        #[source]
         attempts: Option<Attempts>,
     },
     /// A server accepted the connection, and the handshake of TLS failed.
     #[cfg(feature = "tls")]
-    #[error("{0}")]
-    Tls(#[source] TlsErrorKind),
+    #[error(transparent)]
+    Tls(TlsErrorKind),
     /// A server accepted the connection, and did not complete the handshake of TLS in time.
     #[cfg(feature = "tls")]
     #[error("it accepted the connection, and did not complete the TLS handshake within {}", HumanDuration(*limit))]
@@ -158,8 +156,8 @@ pub enum DialErrorKind {
     },
     /// No connection was tried, since this side's TLS cannot be set up.
     #[cfg(feature = "tls")]
-    #[error("{0}")]
-    TlsSetup(#[source] TlsError),
+    #[error(transparent)]
+    TlsSetup(TlsError),
     /// A server accepted the connection, and gave no stream.
     #[cfg(feature = "http")]
     #[error(transparent)]
@@ -171,17 +169,16 @@ pub enum DialErrorKind {
         /// The proxy, without credentials.
         proxy: String,
         /// The reason there.
-        #[source]
         reason: Box<DialErrorKind>,
     },
     /// A variable of the environment holds what is no proxy.
     #[cfg(feature = "http")]
-    #[error("the environment variable {variable}: {source}")]
+    #[error("the environment variable {variable}: {error}")]
     ProxyVariable {
         /// The name of the variable.
         variable: &'static str,
         /// The error in it.
-        source: ProxyError,
+        error: ProxyError,
     },
 }
 
@@ -291,7 +288,7 @@ impl Attempts {
     }
 
     /// The attempts, the earliest failure first.
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = &Attempt> {
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = &Attempt> + ExactSizeIterator {
         self.failed.iter()
     }
 
@@ -311,12 +308,8 @@ fn before_timeout(attempts: Option<&Attempts>) -> String {
     attempts.map(|attempts| format!("; before that: {attempts}")).unwrap_or_default()
 }
 
-/// The source is the last failure.
-impl Error for Attempts {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        self.failed.last().map(|attempt| &attempt.error as _)
-    }
-}
+/// There is no source: the text has all failures, and [`Attempts::iter`] returns them.
+impl Error for Attempts {}
 
 impl fmt::Display for Attempts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -335,10 +328,43 @@ impl fmt::Display for Attempts {
 
 #[cfg(test)]
 mod tests {
+    use farcall_test_support::errors::assert_told_once;
+
     use super::*;
 
     #[test]
-    fn timeout_has_the_last_failure_before_it_as_its_source() {
+    fn chain_of_an_error_has_each_fact_once() {
+        let address = Address::parse("tcp@127.0.0.1:1").unwrap();
+        let refused = || io::Error::from(io::ErrorKind::ConnectionRefused);
+        let attempts = || Attempts::literal([(address.clone(), refused())]);
+        let mut kinds = vec![
+            DialErrorKind::Resolve { host: "a.test".to_owned(), error: refused() },
+            DialErrorKind::failed(&address, refused()),
+            DialErrorKind::timeout(Duration::from_secs(1), attempts()),
+        ];
+        #[cfg(feature = "tls")]
+        kinds.push(DialErrorKind::TlsSetup(TlsError::other(refused())));
+        #[cfg(feature = "http")]
+        kinds.extend([
+            DialErrorKind::Opening(refused().into()),
+            DialErrorKind::Opening(HttpUpgradeError::NotHttp { error: httparse::Error::Token }),
+            DialErrorKind::Proxy {
+                proxy: "http://proxy:1".to_owned(),
+                reason: Box::new(DialErrorKind::failed(&address, refused())),
+            },
+            DialErrorKind::ProxyVariable {
+                variable: "http_proxy",
+                error: ProxyError::Address(Address::parse("tcp@").unwrap_err()),
+            },
+        ]);
+        for kind in kinds {
+            assert_told_once(&kind);
+            assert_told_once(&DialError::new(&address, kind));
+        }
+    }
+
+    #[test]
+    fn timeout_has_the_failures_before_it() {
         let limit = Duration::from_secs(1);
         let none = DialErrorKind::timeout(limit, Attempts::literal([]));
         assert_eq!(none.to_string(), "no answer within 1 s");
@@ -350,9 +376,11 @@ mod tests {
             DialErrorKind::timeout(limit, Attempts::literal([(address.clone(), failed)])),
         );
         assert!(error.source().is_none(), "its text tells all: {error}");
-        let attempts = error.reason().source().unwrap();
-        let cause = attempts.source().unwrap().downcast_ref::<io::Error>().unwrap();
-        assert_eq!(cause.kind(), io::ErrorKind::ConnectionRefused);
+        let DialErrorKind::ConnectTimeout { attempts: Some(attempts), .. } = error.reason() else {
+            panic!("{error:?}")
+        };
+        let last = attempts.iter().next_back().unwrap();
+        assert_eq!(last.error.kind(), io::ErrorKind::ConnectionRefused);
         assert!(
             error.to_string().ends_with(&format!("no answer within 1 s; before that: {attempts}")),
             "{error}"

@@ -30,7 +30,7 @@ impl ProxyChoice {
             Self::Given(proxy) => Ok(Some(proxy.clone())),
             Self::Never => Ok(None),
             Self::Environment => proxy_for(address, |name| std::env::var(name).ok())
-                .map_err(|(variable, source)| DialErrorKind::ProxyVariable { variable, source }),
+                .map_err(|(variable, error)| DialErrorKind::ProxyVariable { variable, error }),
         }
     }
 

@@ -106,7 +106,7 @@ impl SocketConnector {
         let resolving = self.resolver.resolve(host, port);
         match ConnectLimit::start(self.resolve_timeout).run(resolving).await {
             Err(limit) => Err(DialErrorKind::ResolveTimeout { host: host.to_owned(), limit }),
-            Ok(Err(source)) => Err(DialErrorKind::Resolve { host: host.to_owned(), source }),
+            Ok(Err(error)) => Err(DialErrorKind::Resolve { host: host.to_owned(), error }),
             Ok(Ok(found)) => match in_turn(found) {
                 none if none.is_empty() => Err(DialErrorKind::NoAddresses { host: host.to_owned() }),
                 candidates => {

@@ -39,10 +39,10 @@ pub enum HttpUpgradeError {
     #[error("its Sec-WebSocket-Accept does not fit the key that was sent")]
     WrongKey,
     /// The answer does not begin with the head of an HTTP/1 response.
-    #[error("what it answered is no HTTP/1.1: {source}")]
+    #[error("what it answered is no HTTP/1.1: {error}")]
     NotHttp {
         /// The error in it.
-        source: httparse::Error,
+        error: httparse::Error,
     },
     /// The head of the answer is too long.
     #[error("the head of its answer is longer than {limit} bytes")]

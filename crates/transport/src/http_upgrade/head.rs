@@ -85,7 +85,7 @@ fn parse(bytes: &[u8]) -> Result<Option<(Head, usize)>, HttpUpgradeError> {
     let len = match response.parse(bytes) {
         Ok(Status::Complete(len)) => len,
         Ok(Status::Partial) => return Ok(None),
-        Err(source) => return Err(HttpUpgradeError::NotHttp { source }),
+        Err(error) => return Err(HttpUpgradeError::NotHttp { error }),
     };
     let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
     let head = Head {

@@ -80,9 +80,7 @@ impl TlsClient {
     {
         let name = match &self.server_name {
             Some(name) => name.clone(),
-            None => {
-                server_name(host).map_err(|error| TlsErrorKind::Other { source: TlsCause::new(error) })?
-            }
+            None => server_name(host).map_err(|error| TlsErrorKind::Other { error: TlsCause::new(error) })?,
         };
         let config = Arc::clone(&self.configs.get()[alpn as usize]);
         let connected = TlsConnector::from(config).connect(name, stream).await;

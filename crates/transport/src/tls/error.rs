@@ -60,7 +60,7 @@ pub enum TlsErrorKind {
         /// The reason.
         what: String,
         /// The error.
-        source: TlsCause,
+        error: TlsCause,
     },
     /// The peer refused with an alert.
     #[error("it refused the TLS connection: {reason}")]
@@ -69,18 +69,18 @@ pub enum TlsErrorKind {
         reason: String,
     },
     /// Any other error of rustls.
-    #[error("TLS: {source}")]
+    #[error("TLS: {error}")]
     Other {
         /// The error.
-        source: TlsCause,
+        error: TlsCause,
     },
     /// The stream below failed.
-    #[error("{source}")]
+    #[error("{error}")]
     Io {
         /// The kind of the error.
         kind: io::ErrorKind,
         /// The error.
-        source: TlsCause,
+        error: TlsCause,
     },
 }
 
@@ -125,7 +125,7 @@ impl TlsErrorKind {
         match rustls_error(&error) {
             Some(error) => TlsErrorKind::of(error),
             None if error.kind() == io::ErrorKind::UnexpectedEof => TlsErrorKind::Closed,
-            None => TlsErrorKind::Io { kind: error.kind(), source: TlsCause::new(error) },
+            None => TlsErrorKind::Io { kind: error.kind(), error: TlsCause::new(error) },
         }
     }
 
@@ -153,7 +153,7 @@ impl TlsErrorKind {
             Error::NoCertificatesPresented => TlsErrorKind::NoCertificate,
             Error::InvalidCertificate(error) => TlsErrorKind::of_certificate(error),
             Error::AlertReceived(alert) => TlsErrorKind::Refused { reason: meaning(*alert) },
-            other => TlsErrorKind::Other { source: TlsCause::new(other.clone()) },
+            other => TlsErrorKind::Other { error: TlsCause::new(other.clone()) },
         }
     }
 
@@ -188,7 +188,7 @@ impl TlsErrorKind {
             }
             other => TlsErrorKind::Certificate {
                 what: in_words(&other.to_string()).into_owned(),
-                source: TlsCause::new(Error::InvalidCertificate(other.clone())),
+                error: TlsCause::new(Error::InvalidCertificate(other.clone())),
             },
         }
     }
@@ -257,12 +257,13 @@ mod tests {
         let own = Error::InvalidCertificate(CertificateError::Revoked);
         let error = TlsErrorKind::of_handshake(io::Error::other(own.clone()));
         assert!(error.to_string().starts_with("its certificate is not acceptable: "), "{error}");
-        let TlsErrorKind::Certificate { source, .. } = &error else { panic!("{error:?}") };
-        assert_eq!(source.get_ref().downcast_ref::<Error>(), Some(&own));
-        assert_eq!(StdError::source(&error).map(ToString::to_string), Some(own.to_string()));
+        let TlsErrorKind::Certificate { error: cause, .. } = &error else { panic!("{error:?}") };
+        assert_eq!(cause.get_ref().downcast_ref::<Error>(), Some(&own));
+        assert!(StdError::source(&error).is_none(), "its text tells it");
         let error = TlsErrorKind::of_handshake(io::Error::from(io::ErrorKind::ConnectionReset));
-        let TlsErrorKind::Io { kind, source } = &error else { panic!("{error:?}") };
-        let below = source.get_ref().downcast_ref::<io::Error>().unwrap();
+        assert!(StdError::source(&error).is_none(), "its text tells it");
+        let TlsErrorKind::Io { kind, error: cause } = &error else { panic!("{error:?}") };
+        let below = cause.get_ref().downcast_ref::<io::Error>().unwrap();
         assert_eq!((*kind, below.kind()), (io::ErrorKind::ConnectionReset, io::ErrorKind::ConnectionReset));
     }
 }
