@@ -1,5 +1,5 @@
-//! The task of a connection: it writes the callers' requests, reads the server's replies, and
-//! enforces time limits.
+//! The task of a connection: it writes the callers' requests, and reads the server's replies. What is late is told by
+//! [`TimeLimits`].
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
@@ -8,13 +8,12 @@ use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
-use farcall_protocol::time::later;
 use farcall_protocol::{
-    ClientAction, ClientSession, EscapedText, Flags, Header, Inbox, KeepAliveAction, KeepAliveTimer, Kind,
-    Message, MessageDecoder, Outbox, ProtocolError, Seq,
+    ClientAction, ClientSession, EscapedText, Flags, Header, Inbox, Kind, Message, MessageDecoder, Outbox,
+    ProtocolError, Seq,
 };
 use farcall_runtime::time::Instant;
-use farcall_transport::{BufferPool, HumanDuration, Stream, Timer};
+use farcall_transport::{BufferPool, Stream};
 use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 use tokio::task::coop::unconstrained;
 use tokio_util::io::poll_read_buf;
@@ -27,6 +26,7 @@ use super::progress::EndKind;
 use super::shared::Shared;
 use super::stream_waker::StreamWaker;
 use super::streams::StreamInput;
+use super::time_limits::TimeLimits;
 use super::wake_batch::WakeBatch;
 
 /// Reads in a row before other tasks on this thread run.
@@ -35,14 +35,8 @@ const READS_PER_TURN: usize = 8;
 const BYTES_PER_TURN: usize = 200 * 1024;
 /// Reads of a connection whose task is dropped, so that a server that sends without end does not hold it up.
 const LAST_READS: usize = 64;
-/// The shortest interval between two expiries of the timer.
-const MIN_TICK: Duration = Duration::from_millis(1);
 /// The longest time for which the wake-ups of callers are delayed: their thread may be busy while another is idle.
 const MAX_WAKE_DELAY: Duration = Duration::from_millis(2);
-/// The time that the server has to close the connection after this side did. Calls whose callers have gone may
-/// still run there, and the server has to see the end of the stream, not a reset.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
-
 /// The task of a connection. It is ready when the connection has ended.
 pub(super) struct Driver {
     stream: Stream,
@@ -72,18 +66,11 @@ pub(super) struct Driver {
     flushed: bool,
     /// `true` once this side has shut down its direction of the stream.
     shut: bool,
-    /// The deadline for the server to close; set once everything was written.
-    close_by: Option<Instant>,
-    timer: Timer,
-    silence: KeepAliveTimer,
+    limits: TimeLimits,
     /// `true` if a ping was among the messages of the last read.
     was_pinged: bool,
-    idle: Duration,
     /// `true` if bytes were received since the timer expired last.
     received: bool,
-    write_timeout: Duration,
-    /// When the server stopped accepting bytes.
-    write_stalled: Option<Instant>,
 }
 
 impl Driver {
@@ -93,7 +80,6 @@ impl Driver {
         shared: Arc<Shared>,
         options: &ConnectionOptions,
     ) -> Self {
-        let now = Instant::now();
         let negotiated = &shared.negotiated;
         Self {
             stream,
@@ -113,14 +99,9 @@ impl Driver {
             answered_one: false,
             flushed: true,
             shut: false,
-            close_by: None,
-            timer: Timer::new(later(now, options.keep_alive.idle)),
-            silence: KeepAliveTimer::new(options.keep_alive, now.into_std()),
+            limits: TimeLimits::new(options, Instant::now()),
             was_pinged: false,
-            idle: options.keep_alive.idle.max(MIN_TICK),
             received: true,
-            write_timeout: options.write_limit(),
-            write_stalled: None,
             shared,
         }
     }
@@ -176,7 +157,7 @@ impl Driver {
                 // The server has heard nothing of this side: only a pong tells that the other direction works.
                 self.was_pinged = false;
             } else {
-                self.silence.heard(now.into_std());
+                self.limits.heard(now);
             }
             if bytes > BYTES_PER_TURN {
                 break;
@@ -232,7 +213,7 @@ impl Driver {
                     self.take_items(std::mem::take(&mut message));
                 }
                 // A pong, among others, which may come together with a ping.
-                ClientAction::Ignore => self.silence.heard(now.into_std()),
+                ClientAction::Ignore => self.limits.heard(now),
             }
         }
         Ok(())
@@ -254,7 +235,7 @@ impl Driver {
     /// Passes on what was read for streams.
     fn receive_items(&mut self, now: Instant) -> Result<(), ProtocolError> {
         if let Some(check_at) = self.shared.receive_items(&mut self.items, now)? {
-            self.wake_by(check_at);
+            self.limits.wake_by(check_at);
         }
         Ok(())
     }
@@ -264,7 +245,7 @@ impl Driver {
         self.answered_one = self.replies.len() == 1;
         self.shared.complete(&mut self.replies, &mut self.wakers);
         if self.wake_batch.wake(&mut self.wakers) {
-            self.wake_by(now + MAX_WAKE_DELAY);
+            self.limits.wake_by(now + MAX_WAKE_DELAY);
         }
     }
 
@@ -289,11 +270,14 @@ impl Driver {
                         let control = written.min(self.control);
                         self.control -= control;
                         self.shared.progress.add_written(written - control);
-                        self.write_stalled = None;
+                        self.limits.write_goes_on();
                         self.flushed = false;
                     }
                     Poll::Ready(Err(error)) => return Poll::Ready(Err(describe(&error))),
-                    Poll::Pending => return self.stalled(),
+                    Poll::Pending => {
+                        self.limits.write_stalls();
+                        return Poll::Pending;
+                    }
                 }
             }
             let more = self.shared.has_output();
@@ -315,7 +299,7 @@ impl Driver {
             self.control = control;
             // A stream may have begun to wait for credit.
             if let Some(check_at) = self.shared.streams_check_at() {
-                self.wake_by(check_at);
+                self.limits.wake_by(check_at);
             }
         }
     }
@@ -327,11 +311,14 @@ impl Driver {
             match Pin::new(&mut self.stream).poll_flush(&mut woken_by_stream) {
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(describe(&error))),
-                Poll::Pending => return self.stalled(),
+                Poll::Pending => {
+                    self.limits.write_stalls();
+                    return Poll::Pending;
+                }
             }
             self.flushed = true;
             self.shared.progress.set_flushed();
-            self.write_stalled = None;
+            self.limits.write_goes_on();
             self.outbox.shrink();
         }
         if self.shared.progress.is_flush_wanted() {
@@ -340,26 +327,14 @@ impl Driver {
         Poll::Ready(Ok(()))
     }
 
-    /// Starts the write timeout, since the server accepts no bytes.
-    fn stalled<T>(&mut self) -> Poll<T> {
-        if self.write_stalled.is_none() {
-            let now = Instant::now();
-            self.write_stalled = Some(now);
-            self.wake_by(later(now, self.write_timeout));
-        }
-        Poll::Pending
-    }
-
     /// Shuts down this direction of the stream once everything is written and answered; the server then closes the
     /// connection.
     fn close_if_done(&mut self) -> Result<(), String> {
-        if self.close_by.is_none() {
+        if !self.limits.is_closing() {
             if !self.shared.is_done() {
                 return Ok(());
             }
-            let by = later(Instant::now(), CLOSE_TIMEOUT);
-            self.close_by = Some(by);
-            self.wake_by(by);
+            self.limits.begin_close();
         }
         if !self.shut {
             let mut woken_by_stream = Context::from_waker(self.stream_waker.waker());
@@ -396,15 +371,14 @@ impl Driver {
     /// Enforces time limits. Ready when the connection is dead, with the reason.
     fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<String> {
         if let Some(earliest) = self.shared.take_earlier() {
-            self.wake_by(earliest);
+            self.limits.wake_by(earliest);
         }
-        while self.timer.poll(cx).is_ready() {
+        while self.limits.poll(cx).is_ready() {
             let now = Instant::now();
-            let next = match self.tick(now) {
-                Ok(next) => next,
+            match self.tick(now) {
+                Ok(next) => self.limits.set_next(next, now),
                 Err(reason) => return Poll::Ready(reason),
-            };
-            self.timer.reset(next.max(now + MIN_TICK));
+            }
         }
         Poll::Pending
     }
@@ -415,28 +389,7 @@ impl Driver {
     ///
     /// The connection is dead, for this reason.
     fn tick(&mut self, now: Instant) -> Result<Instant, String> {
-        let mut next = later(now, self.idle);
-        if let Some(by) = self.close_by {
-            if now >= by {
-                return Err("it did not close the connection".to_owned());
-            }
-            next = next.min(by);
-        }
-        if let Some(stalled) = self.write_stalled {
-            let by = later(stalled, self.write_timeout);
-            if now >= by {
-                return Err(format!("nothing could be written for {}", HumanDuration(self.write_timeout)));
-            }
-            next = next.min(by);
-        }
-        match self.silence.check(now.into_std()) {
-            KeepAliveAction::Until(time) => next = next.min(time.into()),
-            KeepAliveAction::Ping(time) => {
-                self.shared.ping();
-                next = next.min(time.into());
-            }
-            KeepAliveAction::Dead => return Err("it did not answer a ping".to_owned()),
-        }
+        let mut next = self.limits.check(now, &self.shared)?;
         if let Some(earliest) = self.shared.expire(now) {
             next = next.min(earliest);
         }
@@ -445,13 +398,6 @@ impl Driver {
             self.input.shrink();
         }
         Ok(next)
-    }
-
-    /// Lets the timer expire at `time`, if it would expire later.
-    fn wake_by(&mut self, time: Instant) {
-        if time < self.timer.deadline() {
-            self.timer.reset(time);
-        }
     }
 }
 

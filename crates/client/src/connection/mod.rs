@@ -49,6 +49,7 @@ mod shared;
 mod slot;
 mod stream_waker;
 pub(crate) mod streams;
+mod time_limits;
 mod wake_batch;
 
 /// A connection to one server. Clones are cheap; the connection closes when the last clone, and

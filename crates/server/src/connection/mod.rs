@@ -24,7 +24,8 @@ use self::dispatch::{Dispatched, Dispatcher};
 pub(crate) use self::end::End;
 use self::half_close::HalfClose;
 use self::io::ConnectionIo;
-use self::item_output::{ItemOutput, MIN_BATCH, check_stalls, register_created};
+use self::item_output::{check_stalls, register_created};
+use self::output::Output;
 use self::phase::Phase;
 use self::stats::ConnectionStats;
 use self::timers::{Expired, Timers};
@@ -43,6 +44,7 @@ mod half_close;
 pub(crate) mod handshake;
 mod io;
 mod item_output;
+mod output;
 mod phase;
 pub(crate) mod stats;
 mod timers;
@@ -61,9 +63,7 @@ pub(crate) struct Connection {
     goaway_received: bool,
     /// `true` if the inbox may hold a whole message that waits for room in the outbox.
     unread: bool,
-    items: ItemOutput,
-    /// `true` if this task has let others run first since it found responses to send.
-    yielded: bool,
+    output: Output,
     turn: Turn,
     /// `true` once the server stops, or the connection has grown old.
     draining: bool,
@@ -103,8 +103,7 @@ impl Connection {
             phase: Phase::Open,
             half_close: HalfClose::default(),
             goaway_received: false,
-            items: ItemOutput::default(),
-            yielded: false,
+            output: Output::default(),
             turn: Turn::new(Arc::clone(&server.busy)),
             draining: false,
             age,
@@ -135,7 +134,9 @@ impl Connection {
                 }
                 Phase::Lingering(_) => return self.io.poll_discard(cx).map_ok(|()| End::Finished),
             }
-            self.take_output(cx);
+            if let Some(check_at) = self.output.take(cx, &self.dispatcher, &mut self.io, self.phase) {
+                self.timers.wake_by(check_at);
+            }
             if self.unread && !self.is_outbox_full() && !self.turn.is_over(self.dispatcher.now) {
                 self.handle_input(Instant::now());
             }
@@ -155,7 +156,7 @@ impl Connection {
             }
             let is_reading = !self.unread && !self.half_close.has_happened() && self.phase != Phase::Flushing;
             let read = if is_reading { self.io.poll_read(cx) } else { Poll::Pending };
-            if read.is_pending() && flushed && self.items.wait() {
+            if read.is_pending() && flushed && self.output.items().wait() {
                 continue;
             }
             if ready!(read)? {
@@ -178,51 +179,6 @@ impl Connection {
         if let Some(deadline) = self.half_close.note(limit) {
             self.timers.wake_by(deadline);
         }
-    }
-
-    /// Takes what streams have to say besides items, then responses, then items.
-    fn take_output(&mut self, cx: &Context<'_>) {
-        if self.items.wait_for_room(self.io.waiting()) {
-            // What was written made room for more items.
-            self.write_control();
-            self.dispatcher.env.calls.take_responses(&mut self.io.outbox);
-            self.write_items();
-        }
-        let due = self.dispatcher.streams.as_ref().and_then(|streams| streams.due_bytes());
-        if due.is_none() && !self.env().calls.has_responses() {
-            return;
-        }
-        if due >= Some(MIN_BATCH) || std::mem::replace(&mut self.yielded, true) {
-            self.yielded = false;
-            if due.is_some() {
-                self.write_control();
-            }
-            self.dispatcher.env.calls.take_responses(&mut self.io.outbox);
-            if due.is_some() {
-                self.write_items();
-            }
-        } else {
-            // Other calls that are about to respond do so first, and all responses leave in one write.
-            cx.waker().wake_by_ref();
-        }
-    }
-
-    /// Appends the credits and stops of streams.
-    #[cold]
-    fn write_control(&mut self) {
-        if let Some(streams) = self.dispatcher.streams.as_ref().filter(|_| self.phase.is_serving()) {
-            streams.write_control(self.io.control());
-        }
-    }
-
-    /// Appends what streams have to send, as far as there is room for items.
-    #[cold]
-    fn write_items(&mut self) {
-        let Some(streams) = self.dispatcher.streams.as_ref().filter(|_| self.phase.is_serving()) else {
-            return;
-        };
-        let check_at = self.items.write(streams, &mut self.io);
-        check_at.into_iter().for_each(|check_at| self.timers.wake_by(check_at));
     }
 
     /// Handles whole messages in the inbox, which have come by `now`, as far as the turn goes.
@@ -380,7 +336,7 @@ impl Connection {
     /// more than is guaranteed to it while its share of the memory is nearly used up. Even refusals would add to that.
     fn is_outbox_full(&self) -> bool {
         let waiting = self.io.waiting();
-        waiting >= self.io.unasked && self.is_too_much(self.items.without(waiting))
+        waiting >= self.io.unasked && self.is_too_much(self.output.items().without(waiting))
     }
 
     fn is_too_much(&self, waiting: usize) -> bool {
