@@ -63,7 +63,7 @@ pub(super) struct Shared {
     pub(super) answer_timeout: Option<Duration>,
     /// The reason why the connection takes no more calls, and since when.
     closed: OnceLock<(String, Instant)>,
-    /// Where the load is recorded that the server reports: nowhere if no balancer sees it, or the connection takes no more calls.
+    /// The place for the load that the server reports; `None` if no balancer sees it, or the connection takes no more calls.
     load: Mutex<Option<LoadReports>>,
 }
 

@@ -205,7 +205,7 @@ impl LoadReports {
 }
 
 impl Drop for LoadReports {
-    /// What one process has reported says nothing about the next one.
+    /// Forgets the reports: those of one process say nothing about the next one.
     fn drop(&mut self) {
         self.load.reported().of_connections.retain(|reported| reported.connection != self.connection);
     }
