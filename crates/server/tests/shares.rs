@@ -331,13 +331,16 @@ async fn places_that_are_short_are_divided_between_connections() {
     third.call("T.sleep", json!({"n": 5})).await.value();
 }
 
+/// Returns the address of a peer's connection by its number.
+type Peers<'a> = &'a dyn Fn(i32) -> PeerAddress;
+
 #[tokio::test(start_paused = true)]
 async fn many_connections_of_one_peer_have_one_share() {
     let user = |uid| move |pid| PeerAddress::unix(Some(pid), Some(uid));
     let network = |net: u16| {
         move |host: i32| PeerAddress::Tcp(([0x2001, 0xdb8, 0, net, 0, 0, 0, host as u16], 7).into())
     };
-    let peers: [(&dyn Fn(i32) -> PeerAddress, &dyn Fn(i32) -> PeerAddress); 3] =
+    let peers: [(Peers<'_>, Peers<'_>); 3] =
         [(&user(1000), &user(1001)), (&network(1), &network(2)), (&|_| PeerAddress::Memory, &user(1000))];
     for (greedy, modest) in peers {
         let server = serve(Limits::default().max_in_flight_in_all(400).max_in_flight_per_peer(None));

@@ -151,7 +151,7 @@ mod tests {
     #[tokio::test]
     async fn connection_is_busy_until_the_body_was_sent() {
         let table = ConnectionTable::new(Some(1));
-        let slot = table.open(None).unwrap();
+        let slot = table.open(farcall_transport::PeerAddress::Memory.key()).unwrap();
         let (near, mut far) = tokio::io::duplex(1 << 16);
         let (body, parts) = tokio::sync::mpsc::channel::<Result<&'static str, Infallible>>(1);
         let parts = std::sync::Mutex::new(Some(parts));
@@ -167,13 +167,16 @@ mod tests {
         far.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
         body.send(Ok("part")).await.unwrap();
         assert!(far.read(&mut [0; 1024]).await.unwrap() > 0);
-        assert!(table.open(None).is_none(), "a response is being sent");
+        assert!(
+            table.open(farcall_transport::PeerAddress::Memory.key()).is_none(),
+            "a response is being sent"
+        );
         drop(body);
         let mut rest = Vec::new();
         while !rest.ends_with(b"0\r\n\r\n") {
             far.read_buf(&mut rest).await.unwrap();
         }
-        while table.open(None).is_none() {
+        while table.open(farcall_transport::PeerAddress::Memory.key()).is_none() {
             tokio::task::yield_now().await;
         }
         drop(far);
