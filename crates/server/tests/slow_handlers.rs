@@ -157,7 +157,7 @@ async fn stream_with_slow_polls_now_and_then_is_offloaded_for_few_others() {
             }
             count
         });
-        offloaded.push(count.await);
+        offloaded.push(Box::pin(count).await);
     }
     assert!(offloaded.iter().all(|count| (1..=32).contains(count)), "{offloaded:?}");
 }
