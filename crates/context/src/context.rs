@@ -228,3 +228,54 @@ impl Context {
         &self.inherited
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use farcall_protocol::metadata::CRITICALITY;
+
+    use super::*;
+
+    fn connection() -> ConnectionInfo {
+        ConnectionInfo::new(7, "tcp@10.0.0.1:9")
+    }
+
+    fn context(inherited: Inherited) -> Context {
+        let info = connection().with_identity(Some(Identity::new("cron")));
+        Context::new("Files.read".into(), Seq(3), inherited, true, Arc::new(info))
+    }
+
+    #[test]
+    fn connections_differ_in_all_but_the_drain_signal() {
+        assert_eq!(connection(), connection().with_drain_signal(DrainSignal::new()));
+        for other in [
+            ConnectionInfo::new(8, "tcp@10.0.0.1:9"),
+            ConnectionInfo::new(7, "tcp@10.0.0.2:9"),
+            connection().with_identity(Some(Identity::new("cron"))),
+        ] {
+            assert_ne!(connection(), other);
+        }
+    }
+
+    #[test]
+    fn context_has_what_its_call_came_with() {
+        let mut metadata = Metadata::new();
+        metadata.insert("tenant", "a").unwrap();
+        metadata.insert(CRITICALITY, "critical").unwrap();
+        let context = context(Inherited::default().metadata(Arc::new(metadata.clone())));
+        assert_eq!((context.method(), context.seq()), ("Files.read", Seq(3)));
+        assert_eq!((context.peer(), context.connection().id), ("tcp@10.0.0.1:9", 7));
+        assert_eq!(context.identity().map(Identity::name), Some("cron"));
+        assert_eq!((context.metadata("tenant"), context.metadata("other")), (Some("a"), None));
+        assert_eq!(context.all_metadata(), Some(&metadata));
+        assert_eq!(context.criticality(), Criticality::Critical);
+        assert!(context.is_idempotent() && context.certificate().is_none());
+    }
+
+    #[test]
+    fn call_without_a_deadline_and_metadata_has_none() {
+        let context = context(Inherited::default());
+        assert_eq!((context.deadline(), context.remaining()), (None, None));
+        assert_eq!((context.all_metadata(), context.trace()), (None, None));
+        assert_eq!(context.criticality(), Criticality::Default);
+    }
+}

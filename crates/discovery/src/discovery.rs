@@ -265,4 +265,65 @@ mod tests {
             shared.iter().map(|one| last.iter().any(|old| Arc::ptr_eq(old, one))).collect();
         assert_eq!(is_shared, [true, false, false, true]);
     }
+
+    #[test]
+    fn other_services_are_named_up_to_eight() {
+        let names: Vec<String> = (0..9).map(|number| format!("s{number}")).collect();
+        assert_eq!(other_services::<&str>([]), "it lists no service at all");
+        assert_eq!(other_services(["", "a"]), "it lists the plain list of servers, `a`");
+        let eight = "it lists `s0`, `s1`, `s2`, `s3`, `s4`, `s5`, `s6`, `s7`";
+        assert_eq!(other_services(&names[..8]), eight);
+        assert_eq!(other_services(&names), format!("{eight} and 1 more"));
+    }
+
+    #[test]
+    fn same_list_again_wakes_nobody() {
+        let (publisher, mut list) = publisher();
+        let publish =
+            |hosts: &[&str]| publisher.publish(hosts.iter().map(|host| endpoint(host, 1)).collect());
+        let mut is_new = || {
+            let is_new = list.has_changed().unwrap();
+            list.mark_unchanged();
+            is_new
+        };
+        publisher.confirm();
+        assert!(!is_new(), "there is nothing to confirm");
+        publish(&[]);
+        assert!(is_new() && publisher.last().confirmed.is_some(), "the first list, which is empty");
+        publish(&["b", "a", "b"]);
+        assert!(is_new());
+        let hosts: Vec<_> = publisher.last().endpoints.iter().map(|one| one.address.to_string()).collect();
+        assert_eq!(hosts, ["tcp@a:1", "tcp@b:1"]);
+        publish(&["a", "b"]);
+        assert!(!is_new());
+        publisher.failed("no answer");
+        assert!(is_new());
+        let since = publisher.last().failing.unwrap().since;
+        publisher.failed("still none");
+        let failing = publisher.last().failing.unwrap();
+        assert_eq!((&*failing.reason, failing.since), ("still none", since));
+        assert!(is_new());
+        publisher.confirm();
+        assert!(is_new() && publisher.last().failing.is_none());
+        publisher.confirm();
+        assert!(!is_new());
+        publish(&["a"]);
+        assert!(is_new(), "a shorter list with the same beginning");
+    }
+
+    #[test]
+    fn note_is_kept_while_there_are_no_endpoints() {
+        let (publisher, mut list) = publisher();
+        publisher.note("no such service");
+        assert_eq!(publisher.last().note.as_deref(), Some("no such service"));
+        list.mark_unchanged();
+        publisher.note("no such service");
+        assert!(!list.has_changed().unwrap());
+        publisher.publish(Vec::new());
+        assert!(publisher.last().note.is_some());
+        publisher.publish(vec![endpoint("a", 1)]);
+        assert!(publisher.last().note.is_none());
+        publisher.note("no such service");
+        assert!(publisher.last().note.is_none(), "there are endpoints");
+    }
 }

@@ -100,3 +100,22 @@ impl From<Address> for Endpoint {
         Self::new(address)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endpoint_is_drained_if_it_drains_or_weighs_nothing() {
+        let endpoint = || Endpoint::from(Address::parse("a:1").unwrap());
+        for (endpoint, is_drained) in [
+            (endpoint(), false),
+            (endpoint().with_weight(1), false),
+            (endpoint().with_weight(0), true),
+            (endpoint().with_state(AdvertisedState::Stale), false),
+            (endpoint().with_state(AdvertisedState::Draining), true),
+        ] {
+            assert_eq!(endpoint.is_drained(), is_drained, "{endpoint:?}");
+        }
+    }
+}

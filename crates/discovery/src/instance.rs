@@ -354,4 +354,51 @@ mod tests {
             at(address).check().unwrap_or_else(|error| panic!("{address}: {error}"));
         }
     }
+
+    #[test]
+    fn limits_of_an_instance_are_inclusive() {
+        let longest = "x".repeat(Instance::MAX_ID);
+        at("a:1").id(longest.clone()).check().unwrap();
+        for id in [format!("{longest}x"), "a\u{7}".to_owned()] {
+            let error = at("a:1").id(id.clone()).check().unwrap_err();
+            assert!(matches!(&error, InstanceError::Id { id: found } if *found == id), "{error}");
+        }
+        for ttl_ms in [1_000, 86_400_000] {
+            at("a:1").ttl_ms(ttl_ms).check().unwrap();
+        }
+        for ttl_ms in [0, 999, 86_400_001, u64::MAX] {
+            assert_eq!(at("a:1").ttl_ms(ttl_ms).check(), Err(InstanceError::Ttl { ttl_ms }));
+        }
+        let pairs = |count: usize| (0..count).map(|key| (key.to_string(), String::new())).collect();
+        at("a:1").metadata(pairs(32)).check().unwrap();
+        let error = at("a:1").metadata(pairs(33)).check().unwrap_err();
+        assert_eq!(error, InstanceError::Metadata { pairs: 33, bytes: 10 + 2 * 23 });
+        let of_bytes = |bytes: usize| BTreeMap::from([("key".to_owned(), "v".repeat(bytes - 3))]);
+        at("a:1").metadata(of_bytes(4096)).check().unwrap();
+        let error = at("a:1").metadata(of_bytes(4097)).check().unwrap_err();
+        assert_eq!(error, InstanceError::Metadata { pairs: 1, bytes: 4097 });
+    }
+
+    #[test]
+    fn zones_and_versions_are_names() {
+        at("a:1").zone("eu-1".to_owned()).version("1.2_a".to_owned()).check().unwrap();
+        for (field, instance) in
+            [("zone", at("a:1").zone("eu 1".to_owned())), ("version", at("a:1").version(String::new()))]
+        {
+            let error = instance.check().unwrap_err();
+            assert!(matches!(error, InstanceError::Name { field: of, .. } if of == field), "{error}");
+        }
+    }
+
+    #[test]
+    fn endpoint_has_what_the_instance_says() {
+        let metadata = BTreeMap::from([("rack".to_owned(), "7".to_owned())]);
+        let instance = at("a:1").weight(7).zone("z".to_owned()).version("v".to_owned()).metadata(metadata);
+        let expected = Endpoint::new("a:1".parse().unwrap()).with_weight(7).with_zone("z").with_version("v");
+        let expected = expected.with_metadata("rack", "7").with_state(AdvertisedState::Stale);
+        assert_eq!(instance.endpoint(AdvertisedState::Stale), expected);
+        let written = r#"{"addr":"a:1"}"#;
+        let read: Instance = serde_json::from_str(written).unwrap();
+        assert_eq!((read.weight, read.id.as_str(), read.ttl_ms), (Endpoint::DEFAULT_WEIGHT, "", None));
+    }
 }

@@ -316,4 +316,60 @@ mod tests {
         assert_eq!(greedy.check(1), Err(Shortage::Connection));
         assert_eq!(budget.local_account().check(GUARANTEED_BYTES), Ok(()));
     }
+
+    #[test]
+    fn response_passes_until_a_share_is_full() {
+        let step = STEP;
+        let budget = budget(100 * step, 50 * step, 20 * step);
+        let peer = Arc::new(PeerUsage::default());
+        let [one, other] = [(); 2].map(|()| budget.account(Some(Arc::clone(&peer))));
+        let mut held = vec![hold(&one, 19 * step)];
+        assert_eq!(one.check_response(usize::MAX), Ok(()), "one of any size");
+        held.push(hold(&one, step));
+        assert_eq!(one.check_response(0), Err(Shortage::Connection));
+        held.push(hold(&other, 19 * step));
+        let third = budget.account(Some(Arc::clone(&peer)));
+        held.push(hold(&third, 10 * step));
+        assert_eq!(other.check_response(step), Ok(()));
+        held.push(hold(&third, step));
+        assert_eq!(other.check_response(step), Err(Shortage::Peer));
+        let new = budget.account(Some(peer));
+        assert_eq!(new.check_response(GUARANTEED_BYTES), Ok(()));
+        assert_eq!(new.check_response(GUARANTEED_BYTES + 1), Err(Shortage::Peer));
+        let elsewhere: Vec<_> = (0..3).map(|_| budget.account(None)).collect();
+        held.extend(elsewhere.iter().map(|account| hold(account, 16 * step)));
+        assert_eq!(elsewhere[0].check_response(step), Ok(()));
+        held.push(hold(&elsewhere[1], 2 * step));
+        assert_eq!(elsewhere[0].check_response(step), Err(Shortage::InAll));
+    }
+
+    #[test]
+    fn buffers_are_scarce_beyond_seven_eighths() {
+        let budget = budget(80 * STEP, 40 * STEP, 80 * STEP);
+        let (account, peer) = (budget.account(None), Arc::new(PeerUsage::default()));
+        let of_peer = budget.account(Some(Arc::clone(&peer)));
+        let mut held = vec![hold(&of_peer, 35 * STEP)];
+        assert!(!of_peer.is_nearly_full());
+        held.push(hold(&of_peer, STEP));
+        assert!(of_peer.is_nearly_full() && !account.is_nearly_full());
+        held.push(hold(&account, 34 * STEP));
+        assert!(!account.is_nearly_full());
+        held.push(hold(&account, STEP));
+        assert!(account.is_nearly_full());
+    }
+
+    #[test]
+    fn message_of_a_shortage_names_the_share_and_its_limit() {
+        let account = budget(3000, 2000, 1000).account(None);
+        for (shortage, message) in [
+            (
+                Shortage::Connection,
+                "the share of this connection in the server's buffers is full: 1000 bytes",
+            ),
+            (Shortage::Peer, "the share of this address in the server's buffers is full: 2000 bytes"),
+            (Shortage::InAll, "the server's buffers are full: 3000 bytes"),
+        ] {
+            assert_eq!(account.shortage_message(shortage), message);
+        }
+    }
 }

@@ -63,4 +63,11 @@ mod tests {
             assert!(!is_transient(&error) && !is_exhaustion(&error), "{error}");
         }
     }
+
+    #[test]
+    fn error_of_this_library_is_sorted_by_its_kind() {
+        assert!(is_exhaustion(&io::Error::from(io::ErrorKind::OutOfMemory)));
+        assert!(!is_exhaustion(&io::Error::other("something else")));
+        assert!(!is_transient(&io::Error::other("something else")));
+    }
 }

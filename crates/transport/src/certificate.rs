@@ -89,3 +89,33 @@ impl fmt::Debug for PeerCertificate {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn certificate(names: Vec<SubjectName>, common_name: Option<&str>) -> PeerCertificate {
+        let (common_name, serial) = (common_name.map(str::to_owned), "04:d2".to_owned());
+        PeerCertificate { names, common_name, serial, not_after: 0, der: vec![211; 3] }
+    }
+
+    #[test]
+    fn name_of_a_certificate_is_its_first_or_its_common_name() {
+        let names = vec![
+            SubjectName::Uri("spiffe://a/b".to_owned()),
+            SubjectName::Dns("a.example".to_owned()),
+            SubjectName::Email("a@b".to_owned()),
+            SubjectName::Ip("::1".parse().unwrap()),
+        ];
+        let both = certificate(names, Some("common"));
+        assert_eq!(both.name().as_deref(), Some("spiffe://a/b"));
+        for name in ["spiffe://a/b", "a.example", "a@b", "::1"] {
+            assert!(both.has_name(name), "{name}");
+        }
+        assert!(!both.has_name("common") && !both.has_name("a.exampl") && !both.has_name(""));
+        assert_eq!(certificate(Vec::new(), Some("common")).name().as_deref(), Some("common"));
+        assert_eq!(certificate(Vec::new(), None).name(), None);
+        let shown = format!("{both:?}");
+        assert!(shown.contains("04:d2") && shown.contains("a.example") && !shown.contains("211"), "{shown}");
+    }
+}

@@ -92,4 +92,19 @@ mod tests {
         stream.read_to_string(&mut rest).await.unwrap();
         assert_eq!((&two, rest.as_str()), (b"th", "e beginning and the rest"));
     }
+
+    #[tokio::test]
+    async fn what_is_written_goes_to_the_stream() {
+        let (near, mut far) = tokio::io::duplex(64);
+        let mut stream = Prefixed::new(b"prefix".to_vec(), near);
+        assert!(stream.is_write_vectored());
+        assert_eq!(stream.write(b"ab").await.unwrap(), 2);
+        let pieces = [IoSlice::new(b"cd"), IoSlice::new(b"ef")];
+        assert_eq!(stream.write_vectored(&pieces).await.unwrap(), 4);
+        stream.flush().await.unwrap();
+        stream.shutdown().await.unwrap();
+        let mut written = String::new();
+        far.read_to_string(&mut written).await.unwrap();
+        assert_eq!(written, "abcdef");
+    }
 }

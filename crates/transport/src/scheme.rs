@@ -99,4 +99,10 @@ mod tests {
     fn the_known_schemes_are_listed_in_one_line() {
         assert_eq!(KnownSchemes.to_string(), "tcp, unix, tls, http, connect, https, ws, wss");
     }
+
+    #[test]
+    fn schemes_over_tls_are_encrypted() {
+        let encrypted = Scheme::ALL.into_iter().filter(|scheme| scheme.is_encrypted());
+        assert!(encrypted.eq([Scheme::Tls, Scheme::Https, Scheme::Wss]));
+    }
 }

@@ -86,3 +86,93 @@ pub(super) fn is_unreachable(error: &RpcError) -> bool {
     let phase = matches!(error.phase(), Phase::Pick | Phase::Resolve | Phase::Connect | Phase::Handshake);
     phase && matches!(error.code(), Code::Unavailable | Code::ResourceExhausted)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALL: [Idempotence; 3] = [Idempotence::None, Idempotence::SameServer, Idempotence::Anywhere];
+
+    fn error(code: Code, execution: Execution, phase: Phase) -> RpcError {
+        RpcError::new(code, execution, phase, "")
+    }
+
+    #[test]
+    fn calls_that_were_not_carried_out_go_to_where_they_can_be() {
+        use Execution::{NotSent, Refused};
+        use RetryScope::{AnyEndpoint, OtherEndpoint};
+
+        for (code, execution, phase, scope) in [
+            (Code::Unavailable, NotSent, Phase::Resolve, Some(OtherEndpoint)),
+            (Code::Unavailable, NotSent, Phase::Connect, Some(OtherEndpoint)),
+            (Code::PermissionDenied, NotSent, Phase::Handshake, Some(OtherEndpoint)),
+            (Code::DeadlineExceeded, NotSent, Phase::Connect, None),
+            (Code::Unavailable, NotSent, Phase::Queue, Some(AnyEndpoint)),
+            (Code::Unavailable, NotSent, Phase::Write, Some(AnyEndpoint)),
+            (Code::Unavailable, Refused, Phase::Wait, Some(AnyEndpoint)),
+            (Code::ResourceExhausted, NotSent, Phase::Queue, None),
+            (Code::Unavailable, NotSent, Phase::Pick, None),
+            (Code::InvalidArgument, NotSent, Phase::Prepare, None),
+            (Code::Unavailable, Refused, Phase::Answer, Some(OtherEndpoint)),
+            (Code::ResourceExhausted, Refused, Phase::Answer, Some(OtherEndpoint)),
+            (Code::InvalidArgument, Refused, Phase::Answer, None),
+            (Code::Unauthenticated, Refused, Phase::Answer, None),
+            (Code::PermissionDenied, Refused, Phase::Answer, None),
+        ] {
+            for idempotence in ALL {
+                let error = error(code, execution, phase);
+                assert_eq!(retry_scope(&error, idempotence), scope, "{error:?}");
+                assert_eq!(is_retryable(&error, idempotence), scope.is_some());
+                assert!(leaves_to_other(&error, idempotence), "nothing was done");
+                assert!(!is_bound_to_its_server(&error, idempotence));
+            }
+        }
+    }
+
+    #[test]
+    fn call_that_may_have_been_carried_out_is_repeated_if_it_is_idempotent() {
+        let broken = error(Code::Unavailable, Execution::Maybe, Phase::Wait);
+        let answered = error(Code::Internal, Execution::Maybe, Phase::Answer);
+        assert_eq!(retry_scope(&broken, Idempotence::None), None);
+        assert!(!leaves_to_other(&broken, Idempotence::None));
+        for idempotence in [Idempotence::SameServer, Idempotence::Anywhere] {
+            assert_eq!(retry_scope(&broken, idempotence), Some(RetryScope::AnyEndpoint));
+            assert_eq!(retry_scope(&answered, idempotence), Some(RetryScope::OtherEndpoint));
+            assert!(leaves_to_other(&broken, idempotence));
+            let is_bound = idempotence == Idempotence::SameServer;
+            assert_eq!(is_bound_to_its_server(&broken, idempotence), is_bound);
+        }
+        for idempotence in ALL {
+            let done = error(Code::Unavailable, Execution::Done, Phase::Wait);
+            assert_eq!(retry_scope(&done, idempotence), None);
+            assert!(!leaves_to_other(&done, idempotence));
+        }
+    }
+
+    #[test]
+    fn attempt_that_may_be_done_is_not_hidden_by_one_that_is_not() {
+        let of = |execution| error(Code::Unavailable, execution, Phase::Wait);
+        for (earlier, later, told) in [
+            (Execution::Maybe, Execution::Refused, Execution::Maybe),
+            (Execution::Maybe, Execution::NotSent, Execution::Maybe),
+            (Execution::Maybe, Execution::Done, Execution::Done),
+            (Execution::Refused, Execution::NotSent, Execution::NotSent),
+            (Execution::Refused, Execution::Maybe, Execution::Maybe),
+        ] {
+            assert_eq!(most_informative(Some(of(earlier)), of(later)).execution(), told);
+        }
+        assert_eq!(most_informative(None, of(Execution::Refused)), of(Execution::Refused));
+    }
+
+    #[test]
+    fn endpoint_is_unreachable_if_no_connection_came_about() {
+        let is = |code, phase| is_unreachable(&error(code, Execution::NotSent, phase));
+        for phase in [Phase::Pick, Phase::Resolve, Phase::Connect, Phase::Handshake] {
+            assert!(is(Code::Unavailable, phase) && is(Code::ResourceExhausted, phase));
+            assert!(!is(Code::DeadlineExceeded, phase));
+        }
+        for phase in [Phase::Prepare, Phase::Queue, Phase::Write, Phase::Wait, Phase::Answer] {
+            assert!(!is(Code::Unavailable, phase));
+        }
+    }
+}

@@ -112,3 +112,22 @@ impl Default for RetryPolicy {
         Self::fail_over()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn policy_is_shown_in_a_few_words() {
+        for (policy, shown) in [
+            (RetryPolicy::fail_fast(), "fail fast"),
+            (RetryPolicy::default(), "fail over, 3 attempts"),
+            (RetryPolicy::fail_over().max_attempts(1), "fail over, 1 attempt"),
+            (RetryPolicy::fail_over().max_attempts(0), "fail over, 1 attempt"),
+            (RetryPolicy::retry_same().max_attempts(2), "retry the same endpoint, 2 attempts"),
+            (RetryPolicy::hedge_after(Duration::from_millis(50)), "hedge after 50 ms, 3 attempts"),
+        ] {
+            assert_eq!(policy.to_string(), shown);
+        }
+    }
+}

@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use farcall_protocol::{
-    ClientOffer, Codec, Compression, DEFAULT_CONNECT_TIMEOUT, KeepAlive, MaxFrameBytes, StreamWindow,
-};
+use farcall_protocol::{ClientOffer, Codec, Compression, KeepAlive, MaxFrameBytes, StreamWindow};
 use farcall_transport::Dialer;
 #[cfg(feature = "tls")]
 use farcall_transport::TlsClient;
@@ -226,11 +224,7 @@ impl ConnectionOptions {
 
     /// Returns the time for resolving, connecting and the handshake together.
     pub(crate) const fn connect_limit(&self) -> Duration {
-        if self.terms.connect_timeout.is_zero() {
-            DEFAULT_CONNECT_TIMEOUT
-        } else {
-            self.terms.connect_timeout
-        }
+        self.terms.connect_timeout
     }
 
     /// Returns the dialer, with the time limit for connecting.
@@ -256,4 +250,46 @@ impl ConnectionOptions {
 
 fn at_least_min(limit: impl Into<Option<Duration>>) -> Option<Duration> {
     limit.into().map(|limit| limit.max(MIN_TIMEOUT))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_are_at_least_a_millisecond() {
+        let options = ConnectionOptions::default()
+            .connect_timeout(Duration::ZERO)
+            .handle_timeout(Duration::ZERO)
+            .write_timeout(Duration::ZERO)
+            .answer_timeout(Duration::ZERO)
+            .stream_stall(Duration::ZERO)
+            .outbox_bytes(0);
+        assert_eq!((options.connect_limit(), options.write_limit()), (MIN_TIMEOUT, MIN_TIMEOUT));
+        assert_eq!(
+            (options.terms.handle_timeout, options.answer_timeout),
+            (Some(MIN_TIMEOUT), Some(MIN_TIMEOUT))
+        );
+        assert_eq!((options.streams.max_stall, options.outbox_bytes), (MIN_TIMEOUT, 1));
+    }
+
+    #[test]
+    fn limits_are_what_was_set() {
+        let (second, options) = (Duration::from_secs(1), ConnectionOptions::default());
+        assert_eq!((options.connect_limit(), options.write_limit()), (10 * second, 10 * second));
+        assert_eq!((options.terms.handle_timeout, options.answer_timeout), (None, None));
+        let options = options.connect_timeout(second).handle_timeout(2 * second).write_timeout(3 * second);
+        let options = options.answer_timeout(4 * second).stream_stall(5 * second).outbox_bytes(7);
+        assert_eq!((options.connect_limit(), options.write_limit()), (second, 3 * second));
+        assert_eq!(
+            (options.terms.handle_timeout, options.answer_timeout),
+            (Some(2 * second), Some(4 * second))
+        );
+        assert_eq!((options.streams.max_stall, options.outbox_bytes), (5 * second, 7));
+        assert_eq!(options.write_timeout(None).write_limit(), Duration::MAX);
+        let window = |options: ConnectionOptions| options.terms.streams.map(StreamWindow::get);
+        assert_eq!(window(ConnectionOptions::default()), Some(256 * 1024));
+        assert_eq!(window(ConnectionOptions::default().stream_window(5)), Some(5));
+        assert_eq!(window(ConnectionOptions::default().stream_window(None)), None);
+    }
 }

@@ -49,3 +49,26 @@ impl fmt::Display for AttemptLog {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn eight_endpoints_are_named_each_once() {
+        let address = |port: usize| Address::parse(&format!("a:{port}")).unwrap();
+        let mut log = AttemptLog::default();
+        log.record(None);
+        log.record(Some(&address(1)));
+        log.record(Some(&address(1)));
+        assert_eq!((log.attempts(), log.to_string()), (3, "after 3 attempts".to_owned()));
+        (2..=8).for_each(|port| log.record(Some(&address(port))));
+        let names: Vec<_> = (1..=8).map(|port| address(port).to_string()).collect();
+        assert_eq!(log.to_string(), format!("after 10 attempts: {}", names.join(", ")));
+        log.record(Some(&address(8)));
+        assert!(!log.to_string().ends_with("..."));
+        log.record(Some(&address(9)));
+        assert_eq!(log.to_string(), format!("after 12 attempts: {}, ...", names.join(", ")));
+        assert_eq!(log.endpoints().len(), 8);
+    }
+}

@@ -126,4 +126,18 @@ mod tests {
         let error = CallError::Application("out of stock".to_owned());
         assert_eq!(Status::from(error), Status::done(Code::Application, "out of stock"));
     }
+
+    #[test]
+    fn error_of_the_application_is_one_of_a_call_that_was_carried_out() {
+        let own = CallError::Application("sold out");
+        assert_eq!((own.code(), own.execution()), (Code::Application, Execution::Done));
+        assert_eq!((own.application(), own.rpc()), (Some(&"sold out"), None));
+        assert_eq!(own.to_string(), "sold out");
+        let rpc = RpcError::not_sent(Code::Unavailable, "no server");
+        let of_call = CallError::<&str>::from(rpc.clone());
+        assert_eq!((of_call.code(), of_call.execution()), (Code::Unavailable, Execution::NotSent));
+        assert_eq!((of_call.application(), of_call.rpc()), (None, Some(&rpc)));
+        assert_eq!(of_call.to_string(), rpc.to_string());
+        assert_eq!(RpcError::from(CallError::<Infallible>::from(rpc.clone())), rpc);
+    }
 }

@@ -70,3 +70,24 @@ impl<F> fmt::Debug for PickerFn<F> {
         f.debug_struct("PickerFn").field("usable", &self.usable).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::test_support::candidates;
+    use super::*;
+
+    #[test]
+    fn closure_chooses_and_what_is_no_endpoint_is_the_first_one() {
+        let all = candidates(&[1, 1, 1]);
+        let ids: Vec<u64> = all.usable.iter().map(|candidate| candidate.id).collect();
+        let balancer = balancer_fn(|usable: &[Candidate], request: &PickRequest<'_>| {
+            request.tried.len() + 2 * usize::from(usable.is_empty())
+        });
+        let picker = balancer.picker(&all);
+        for tried in 0..=3 {
+            let picked = picker.pick(&PickRequest::new(None, &ids[..tried]));
+            assert_eq!(picked, if tried < 3 { tried } else { 0 });
+        }
+        assert_eq!(balancer.describe(), "a closure");
+    }
+}

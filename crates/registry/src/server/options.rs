@@ -199,4 +199,23 @@ mod tests {
             assert!(error.contains(part), "{error}");
         }
     }
+
+    #[test]
+    fn options_at_their_limits_are_taken() {
+        let (second, options) = (Duration::from_secs(1), RegistryOptions::default);
+        for options in [
+            options().ttl(Instance::MIN_TTL),
+            options().ttl(Instance::MAX_TTL),
+            options().ttl(10 * second).heartbeat(10 * second - Duration::from_nanos(1)),
+            options().ttl(10 * second).heartbeat(Duration::from_nanos(1)),
+            options().simple_path("/servers"),
+            options().simple_path("/a/B.c_d-9"),
+            options().simple_path("/metrics2"),
+        ] {
+            options.check().unwrap_or_else(|error| panic!("{error}"));
+        }
+        for path in ["/healthz", "/readyz", "/metrics", "/v1", "/", "", "/a b", "a/b"] {
+            assert!(!is_valid_path(path), "{path}");
+        }
+    }
 }

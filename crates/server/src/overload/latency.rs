@@ -145,3 +145,125 @@ impl MethodLatency {
         if self.unloaded > 0.0 { latency.min(MAX_SLOWDOWN * self.unloaded) } else { latency }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn assert_near(seen: f64, expected: f64) {
+        assert!((seen - expected).abs() < 1e-9, "{seen}, not {expected}");
+    }
+
+    /// A method of which this many calls have taken this long, and no more is known.
+    fn known(calls: u32, latency: f64) -> MethodLatency {
+        let mut method = of(calls, latency);
+        method.replace();
+        method.next_cohort();
+        method
+    }
+
+    fn of(calls: u32, latency: f64) -> MethodLatency {
+        let mut method = MethodLatency::default();
+        add(&mut method, calls, latency);
+        method
+    }
+
+    fn add(method: &mut MethodLatency, calls: u32, latency: f64) {
+        for _ in 0..calls {
+            method.started(0.0);
+            method.ended(0.0, latency, true);
+        }
+    }
+
+    #[test]
+    fn call_is_compared_with_the_usual_latency_once_that_is_known() {
+        let mut method = MethodLatency::default();
+        method.started(1.0);
+        assert_eq!(method.ended(1.0, 4.0, true), Some(1.0));
+        method.started(2.0);
+        assert_eq!(method.ended(2.0, 100.0, false), None);
+        method.replace();
+        assert_near(method.unloaded, 4.0);
+        method.started(3.0);
+        assert_eq!(method.ended(3.0, 6.0, true), Some(1.5));
+        method.started(4.0);
+        assert_eq!(method.ended(4.0, 1e9, true), Some(MAX_SLOWDOWN));
+    }
+
+    #[test]
+    fn calls_that_run_for_longer_than_usual_count_with_their_age() {
+        let mut method = known(1, 2.0);
+        assert_eq!(method.close(10.0), (0.0, 0.0));
+        for began in [6.0, 10.0] {
+            method.started(began);
+        }
+        assert_eq!(method.close(10.0), (0.0, 0.0), "on average they are as old as calls get");
+        for began in [6.0, 10.0, 7.0] {
+            method.started(began);
+        }
+        method.ended(7.0, 1.0, false);
+        assert_eq!(method.close(12.0), (2.0, 2.0));
+        let CohortLatency { calls, actual, expected } = method.cohort();
+        assert_eq!((calls, actual, expected), (2.0, 8.0, 4.0));
+        assert_eq!(method.close(99.0), (0.0, 0.0), "they are counted once");
+    }
+
+    #[test]
+    fn cohort_of_an_unknown_method_is_as_expected() {
+        let CohortLatency { calls, actual, expected } = of(4, 3.0).cohort();
+        assert_eq!((calls, actual, expected), (4.0, 12.0, 12.0));
+    }
+
+    #[test]
+    fn usual_latency_moves_with_what_does_not_surprise() {
+        let mut method = known(16, 1.0);
+        add(&mut method, 16, 2.0);
+        method.learn(1.0);
+        assert_near(method.unloaded, 1.5);
+        assert_near(method.samples, 32.0);
+        let mut method = known(16, 1.0);
+        add(&mut method, 16, 2.1);
+        method.learn(1.0);
+        assert_near(method.unloaded, 2.1);
+        assert_near(method.samples, 16.0);
+        let mut method = known(16, 1.0);
+        method.learn(1.0);
+        assert_near(method.unloaded, 1.0);
+        let mut method = of(3, 5.0);
+        method.learn(1.0);
+        assert_near(method.unloaded, 5.0);
+        let mut method = known(200, 1.0);
+        add(&mut method, 100, 1.1);
+        method.learn(1.0);
+        assert_near(method.samples, MAX_SAMPLES);
+        assert_near(method.unloaded, 1.0 + 0.1 * 100.0 / MAX_SAMPLES);
+    }
+
+    #[test]
+    fn error_falls_with_the_samples() {
+        assert_near(MethodLatency::default().error(1.0), (3.0_f64 / 9.0).sqrt());
+        assert_near(known(16, 1.0).error(1.0), (18.0_f64 / 24.0 / 16.0).sqrt());
+        assert_near(known(16, 1.0).error(0.5), (6.0_f64 / 24.0 / 16.0).sqrt());
+    }
+
+    #[test]
+    fn shortest_latency_rises_slowly_and_falls_at_once() {
+        let mut method = MethodLatency::default();
+        for (latency, shortest) in [(5.0, 5.0), (7.0, 5.0), (3.0, 3.0)] {
+            method.note_shortest(latency);
+            assert_near(method.shortest, shortest);
+        }
+        method.next_cohort();
+        assert_near(method.shortest, 3.0 * FORGET);
+        method.note_shortest(2.0);
+        add(&mut method, 1, 6.0);
+        add(&mut method, 1, 4.0);
+        add(&mut method, 1, 5.0);
+        method.next_cohort();
+        assert_near(method.shortest, 2.0 + RISE * 2.0);
+        add(&mut method, 1, 1.0);
+        method.next_cohort();
+        assert_near(method.shortest, 1.0);
+        assert_eq!(method.cohort().calls, 0.0);
+    }
+}
