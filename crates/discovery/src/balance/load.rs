@@ -211,22 +211,20 @@ impl Drop for LoadReports {
     }
 }
 
-/// Returns the mean of several reports; `None` of none. Utilization is that of those that have one.
-fn mean(reports: impl Iterator<Item = LoadReport>) -> Option<LoadReport> {
-    let (mut count, mut calls, mut in_flight) = (0_u32, 0.0, 0.0);
-    let (mut measured, mut utilization) = (0_u32, 0.0);
-    for report in reports {
+/// Returns the mean of several reports; `None` of none. If any have a utilization, those alone count: calls of others with it
+/// would tell of a capacity that none has.
+fn mean(reports: impl Iterator<Item = LoadReport> + Clone) -> Option<LoadReport> {
+    let is_measured = reports.clone().any(|report| report.utilization.is_some());
+    let (mut count, mut calls, mut in_flight, mut utilization) = (0_u32, 0.0, 0.0, 0.0);
+    for report in reports.filter(|report| report.utilization.is_some() == is_measured) {
         count += 1;
         calls += report.calls_per_second;
         in_flight += report.in_flight;
-        if let Some(of_one) = report.utilization {
-            measured += 1;
-            utilization += of_one;
-        }
+        utilization += report.utilization.unwrap_or_default();
     }
-    let of = |sum: f64, count: u32| sum / f64::from(count);
-    let mean = (count > 0).then(|| LoadReport::new(of(calls, count), of(in_flight, count)))?;
-    Some(if measured > 0 { mean.with_utilization(of(utilization, measured)) } else { mean })
+    let of = |sum: f64| sum / f64::from(count);
+    let mean = (count > 0).then(|| LoadReport::new(of(calls), of(in_flight)))?;
+    Some(if is_measured { mean.with_utilization(of(utilization)) } else { mean })
 }
 
 /// Returns the share of what was known `age` nanoseconds ago that still counts.
@@ -294,12 +292,13 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn utilization_is_that_of_those_that_have_one() {
+    async fn reports_without_utilization_do_not_count_beside_those_with_one() {
         let load = Arc::<Load>::default();
         let (one, other) = (load.reports(), load.reports());
+        other.record(LoadReport::new(900.0, 9.0));
+        assert_eq!(reported(&load, Duration::ZERO), Some(900.0));
         one.record(LoadReport::new(100.0, 1.0).with_utilization(0.5));
-        other.record(LoadReport::new(100.0, 1.0));
         let mean = load.report_at(Instant::now(), Duration::ZERO, Duration::MAX).unwrap();
-        assert_eq!(mean.utilization, Some(0.5));
+        assert_eq!((mean.calls_per_second, mean.in_flight, mean.utilization), (100.0, 1.0, Some(0.5)));
     }
 }
