@@ -64,8 +64,8 @@ impl ServeOptions {
     /// Sets the maximum number of HTTP connections. Default 4,096; `None` means no limit. Too high, and the process runs
     /// out of file descriptors first, which it survives.
     ///
-    /// One IP address may have 7 connections for each that is still free, which is 7/8 of all if it is alone. Where
-    /// there is no room, the longest idle connection of the address with most connections is closed for the new one; if
+    /// One peer ([`PeerKey`](farcall_transport::PeerKey)) may have 7 connections for each that is still free, which is 7/8 of all if it is alone. Where
+    /// there is no room, the longest idle connection of the peer with most connections is closed for the new one; if
     /// none is idle, the new one is closed at once.
     pub fn max_connections(mut self, connections: impl Into<Option<usize>>) -> Self {
         self.max_connections = connections.into();

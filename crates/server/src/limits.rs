@@ -77,7 +77,7 @@ impl Share {
 }
 
 /// The part of the calls in flight that one peer may have, as a divisor: half, since all clients
-/// behind a proxy have one address.
+/// behind a proxy are one peer.
 const CALLS_PER_PEER: usize = 2;
 /// The part of the buffers that one peer may hold, as a divisor.
 const BYTES_PER_PEER: usize = 4;
@@ -269,7 +269,7 @@ impl Limits {
 
     /// Sets the share of [`Limits::buffered_bytes`] that one connection may hold, in bytes. Default: an
     /// eighth of it, at least 4 messages of [`Limits::max_frame_bytes`]. Too high, and one client can
-    /// take the memory of others from its address; too low, and its large calls at the same time are
+    /// take the memory of others of its peer; too low, and its large calls at the same time are
     /// refused.
     pub fn buffered_bytes_per_connection(mut self, bytes: impl Into<Option<usize>>) -> Self {
         self.buffered_bytes_per_connection = Share::Set(bytes.into());

@@ -184,7 +184,7 @@ impl MemoryAccount {
                 format!("the share of this connection in the server's buffers is full: {limit} bytes")
             }
             Shortage::Peer => {
-                format!("the share of this address in the server's buffers is full: {per_peer} bytes")
+                format!("the share of this peer in the server's buffers is full: {per_peer} bytes")
             }
             Shortage::InAll => format!("the server's buffers are full: {in_all} bytes"),
         }
@@ -366,7 +366,7 @@ mod tests {
                 Shortage::Connection,
                 "the share of this connection in the server's buffers is full: 1000 bytes",
             ),
-            (Shortage::Peer, "the share of this address in the server's buffers is full: 2000 bytes"),
+            (Shortage::Peer, "the share of this peer in the server's buffers is full: 2000 bytes"),
             (Shortage::InAll, "the server's buffers are full: 3000 bytes"),
         ] {
             assert_eq!(account.shortage_message(shortage), message);

@@ -43,6 +43,11 @@ impl PeerUsage {
         self.calls.load(Relaxed)
     }
 
+    /// Returns `true` if any of its connections is one among which places are divided.
+    pub(crate) fn is_active(&self) -> bool {
+        self.active.load(Relaxed) > 0
+    }
+
     pub(crate) fn call_began(&self) {
         self.calls.fetch_add(1, Relaxed);
     }

@@ -207,7 +207,7 @@ async fn streams_of_one_address_are_limited() {
     }
     let (_, response) = take(&mut from("10.0.0.1:3").await).await;
     assert_eq!(error(&response), (Code::ResourceExhausted, Execution::Refused));
-    assert_eq!(response.status().unwrap().message, "2 streaming calls are in flight from this address");
+    assert_eq!(response.status().unwrap().message, "2 streaming calls are in flight from this peer");
     drop(open.remove(0));
     sleep(millis(1)).await;
     assert_eq!(item(&mut from("10.0.0.1:3").await).await, "0");

@@ -3,7 +3,7 @@
 //! The source is the kernel, not the peer.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// The other side of a stream, as far as the kernel knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -54,9 +54,11 @@ impl PeerAddress {
 /// The peer as far as limits and shares tell peers apart: those with equal keys count as one.
 ///
 /// - Of TCP, it is the IPv4 address, or the network of 64 bits of an IPv6 address: a host commonly owns all 2^64 addresses
-///   of it, and could come from another one with each connection. An IPv4 address is the same on an IPv6 socket.
+///   of it, and could come from another one with each connection. So the hosts of one such network are one peer, and need
+///   higher limits together. An IPv4 address is the same on an IPv6 socket, and behind a NAT64.
 /// - Of a Unix socket, it is the user of the process that connected (`SO_PEERCRED`). A process could start any number of
-///   others, so that numbers of processes would be no limit. Where the kernel does not know the user, all count as one.
+///   others, so that numbers of processes would be no limit. Where the kernel does not know the user, all count as one. A user
+///   with subordinate uids (`/etc/subuid`) can be many: the mode of the socket says who may connect.
 /// - All that came without an address ([`PeerAddress::Memory`]) count as one.
 ///
 /// ```
@@ -66,6 +68,7 @@ impl PeerAddress {
 /// assert_eq!(key("[2001:db8::1]:7"), key("[2001:db8::2]:8"));
 /// assert_eq!(key("[2001:db8::1]:7").to_string(), "2001:db8::/64");
 /// assert_ne!(key("10.0.0.1:7"), key("10.0.0.2:7"));
+/// assert_eq!(key("10.0.0.1:7"), key("[64:ff9b::10.0.0.1]:8"));
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct PeerKey(Key);
@@ -98,13 +101,16 @@ impl fmt::Display for PeerKey {
     }
 }
 
-/// Returns the first address of the network of 64 bits of an IPv6 address; an IPv4 address as it is.
+/// Returns the first address of the network of 64 bits of an IPv6 address; an IPv4 address as it is. One that was translated
+/// (NAT64, RFC 6052) is the IPv4 address: all of them are in one network.
 fn network(ip: IpAddr) -> IpAddr {
     match ip.to_canonical() {
-        IpAddr::V6(address) => {
-            let [a, b, c, d, ..] = address.segments();
-            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
-        }
+        IpAddr::V6(address) => match address.segments() {
+            [0x64, 0xff9b, 0, 0, 0, 0, high, low] => {
+                Ipv4Addr::from(u32::from(high) << 16 | u32::from(low)).into()
+            }
+            [a, b, c, d, ..] => Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into(),
+        },
         address => address,
     }
 }

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use crate::context::{ConnectionInfo, Context, Identity, Inherited};
 use crate::protocol::{Metadata, Seq};
+use crate::transport::{PeerAddress, PeerKey};
 
 /// Begins the [`Context`] of a call of `method`, such as `Greeter.greet`.
 ///
@@ -31,6 +32,7 @@ pub fn context(method: &str) -> ContextBuilder {
         deadline: None,
         idempotent: false,
         peer: "memory".to_owned(),
+        peer_key: PeerAddress::Memory.key(),
     }
 }
 
@@ -44,6 +46,7 @@ pub struct ContextBuilder {
     deadline: Option<Instant>,
     idempotent: bool,
     peer: String,
+    peer_key: PeerKey,
 }
 
 impl ContextBuilder {
@@ -75,16 +78,32 @@ impl ContextBuilder {
         self
     }
 
-    /// Sets the address of the caller, such as `tcp@127.0.0.1:50412`. Default `memory`.
+    /// Sets the address of the caller as it is shown, such as `tcp@127.0.0.1:50412`. Default `memory`.
     pub fn peer(mut self, peer: &str) -> Self {
         peer.clone_into(&mut self.peer);
+        self
+    }
+
+    /// Sets the address of the caller, and with it what limits for each peer count by
+    /// ([`ConnectionInfo::peer_key`]). Default [`PeerAddress::Memory`].
+    ///
+    /// ```
+    /// use farcall::testing::context;
+    /// use farcall::transport::PeerAddress;
+    ///
+    /// let of = |address: &str| context("T.t").peer_address(&PeerAddress::Tcp(address.parse().unwrap())).build();
+    /// assert_ne!(of("10.0.0.1:7").connection().peer_key(), of("10.0.0.2:7").connection().peer_key());
+    /// ```
+    pub fn peer_address(mut self, peer: &PeerAddress) -> Self {
+        (self.peer, self.peer_key) = (peer.to_string(), peer.key());
         self
     }
 
     /// Returns the context.
     #[must_use]
     pub fn build(self) -> Context {
-        let connection = ConnectionInfo::new(1, self.peer).with_identity(self.identity);
+        let connection =
+            ConnectionInfo::new(1, self.peer).with_peer_key(self.peer_key).with_identity(self.identity);
         let metadata = (!self.metadata.is_empty()).then(|| Arc::new(self.metadata));
         let inherited = Inherited::default().deadline(self.deadline).metadata(metadata);
         Context::new(self.method.into(), Seq(1), inherited, self.idempotent, Arc::new(connection))

@@ -69,7 +69,7 @@ impl AnswerMemory {
         let limit = self.limit;
         let message = format!(
             "no room for the answer of {bytes} bytes: the clients have not read their answers yet, which are at most \
-             {limit} bytes, half of them for one address (`Gateway::buffered_bytes`)"
+             {limit} bytes, half of them for one peer (`Gateway::buffered_bytes`)"
         );
         Status::done(Code::ResourceExhausted, message).into()
     }

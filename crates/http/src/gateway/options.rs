@@ -47,7 +47,7 @@ impl Gateway {
     }
 
     /// Sets the memory for the bodies of all requests, from their first byte to the response, in bytes, and as much for
-    /// answers over 16 KiB that their clients have not taken yet; of the latter, half is for one address. Default 256 MiB.
+    /// answers over 16 KiB that their clients have not taken yet; of the latter, half is for one peer. Default 256 MiB.
     /// Requests beyond it, and calls whose answer has no room, are answered 429; the latter have been executed.
     ///
     /// Too low, and large calls fail while others are under way; too high, and the process can run out of

@@ -38,7 +38,7 @@ pub(super) struct StreamBody {
     _reservation: Option<OwnedSemaphorePermit>,
 }
 
-/// The memory of answers, and the address of a client.
+/// The memory of answers, and the peer of a client.
 #[derive(Debug)]
 pub(super) struct PeerAnswers {
     pub(super) memory: AnswerMemory,

@@ -163,7 +163,7 @@ async fn answers_that_are_not_read_have_a_limit_and_leave_small_calls_alone() {
     let handle = server.handle();
     let listener = Listener::bind(&Address::parse("127.0.0.1:0").unwrap()).await.unwrap();
     let place = listener.address().socket_addr().unwrap();
-    // Room for two answers of one address.
+    // Room for two answers of one peer.
     let gateway = Gateway::default().buffered_bytes(16_000_000);
     let router = router(handle.clone(), HttpOptions::default().gateway(gateway));
     tokio::spawn(async move {

@@ -16,7 +16,7 @@ pub struct OnceCall {
     fingerprint: u128,
     /// The size of the arguments, in bytes.
     pub(super) argument_bytes: usize,
-    /// The caller among which the room is divided: its identity, else its address.
+    /// The caller among which the room is divided: its identity, else its peer.
     pub(super) owner: Arc<str>,
 }
 

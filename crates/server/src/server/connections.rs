@@ -262,7 +262,7 @@ fn has_limits(key: PeerKey) -> bool {
 
 impl Peer {
     fn is_gone(&self) -> bool {
-        self.connections == 0 && self.usage.calls() == 0
+        self.connections == 0 && self.usage.calls() == 0 && !self.usage.is_active()
     }
 }
 
@@ -354,6 +354,26 @@ mod tests {
         let Admission::Open(second) = table.admit(&peer, None, &limits) else { panic!("it is open") };
         assert!(Arc::ptr_eq(&usage, second.entry.calls.peer().expect("it has an address")));
         usage.call_ended();
+        drop(second);
+        assert!(table.lock().by_peer.is_empty());
+    }
+
+    #[test]
+    fn peers_without_an_address_are_one_while_any_of_their_calls_goes_on() {
+        let table = table();
+        let limits = Limits::default();
+        let admit = || match table.admit(&PeerAddress::Memory, None, &limits) {
+            Admission::Open(permit) => permit,
+            _ => panic!("it is open"),
+        };
+        let usage = || Arc::clone(&table.lock().by_peer[&PeerAddress::Memory.key()].usage);
+        let (first, of_first) = (admit(), usage());
+        let sharer = Sharer::new(Arc::clone(&of_first), Arc::clone(&table.active_peers));
+        sharer.became_active();
+        drop(first);
+        let second = admit();
+        assert!(Arc::ptr_eq(&usage(), &of_first));
+        sharer.became_idle();
         drop(second);
         assert!(table.lock().by_peer.is_empty());
     }

@@ -162,7 +162,7 @@ impl ServerState {
         if of_peer >= self.max_in_flight_per_peer {
             self.refusals.calls_of_peer.count();
             let limit = self.max_in_flight_per_peer;
-            return Err(exhausted(format!("{limit} calls are in flight from this address")));
+            return Err(exhausted(format!("{limit} calls are in flight from this peer")));
         }
         Ok(())
     }
@@ -179,8 +179,7 @@ impl ServerState {
     #[cold]
     pub(crate) fn no_place_for_stream(&self, limit: MaxStreams, connection: u64) -> Status {
         self.refusals.streams_of_connection.count();
-        let place =
-            if connection == LOCAL_CONNECTION_ID { "from this address" } else { "on this connection" };
+        let place = if connection == LOCAL_CONNECTION_ID { "from this peer" } else { "on this connection" };
         exhausted(format!("{} streaming calls are in flight {place}", limit.get()))
     }
 
