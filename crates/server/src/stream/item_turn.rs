@@ -41,7 +41,7 @@ impl ItemTurn {
         let now = Instant::now();
         let began = *self.began.get_or_insert(now);
         if self.cost < MAX_COST && now - began < MAX_TIME {
-            self.next_look = self.cost + COST_BETWEEN_LOOKS;
+            self.next_look = (self.cost + COST_BETWEEN_LOOKS).min(MAX_COST);
             return Poll::Ready(());
         }
         self.end();
