@@ -1,9 +1,9 @@
 //! [`ItemTurn`]: what items of a stream take of the budget after which a task lets others run.
 
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use farcall_protocol::stream::MAX_SMALL_ITEM;
-use tokio::task::coop::poll_proceed;
+use tokio::task::coop::{RestoreOnPending, poll_proceed};
 
 /// The small items for which one unit of the budget is taken. One takes some tens of nanoseconds, far less than the operations that the
 /// budget is made for.
@@ -16,42 +16,44 @@ pub(super) struct ItemTurn {
     paid: u8,
 }
 
+/// The permission for one item. It costs nothing unless it is [spent](ItemTurn::spend).
+pub(super) struct Permission(Option<RestoreOnPending>);
+
 impl ItemTurn {
-    /// Calls `poll` for one item, unless it is time to let other tasks run. If it is ready, it has the length of the item's encoded
-    /// value, or `None` if it had no item.
+    /// Ready unless it is time to let other tasks run.
     #[inline]
-    pub(super) fn poll<R>(
-        &mut self,
-        cx: &mut Context<'_>,
-        poll: impl FnOnce(&mut Context<'_>) -> Poll<(R, Option<usize>)>,
-    ) -> Poll<R> {
-        if let Some(left) = self.paid.checked_sub(1) {
-            let (result, len) = ready!(poll(cx));
-            self.paid = if len.is_some_and(|len| len <= MAX_SMALL_ITEM) { left } else { 0 };
-            return Poll::Ready(result);
-        }
-        let unit = ready!(poll_proceed(cx));
-        let (result, len) = ready!(poll(cx));
-        if let Some(len) = len {
-            unit.made_progress();
-            self.paid = if len <= MAX_SMALL_ITEM { SMALL_ITEMS_A_UNIT - 1 } else { 0 };
-        }
-        Poll::Ready(result)
+    pub(super) fn poll(&self, cx: &mut Context<'_>) -> Poll<Permission> {
+        if self.paid > 0 { Poll::Ready(Permission(None)) } else { poll_proceed(cx).map(Some).map(Permission) }
+    }
+
+    /// Counts an item whose encoded value has `len` bytes.
+    #[inline]
+    pub(super) fn spend(&mut self, permission: Permission, len: usize) {
+        let left = match permission.0 {
+            Some(unit) => {
+                unit.made_progress();
+                SMALL_ITEMS_A_UNIT - 1
+            }
+            None => self.paid - 1,
+        };
+        self.paid = if len <= MAX_SMALL_ITEM { left } else { 0 };
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::future::poll_fn;
+
     use futures::FutureExt as _;
 
     use super::*;
 
-    /// Returns the number of items of these sizes, in turn, before the task lets others run.
+    /// Returns the number of items of these sizes, by turns, before the task lets others run.
     async fn items_in_a_turn(sizes: &[usize]) -> usize {
         let mut turn = ItemTurn::default();
         let items = sizes.iter().cycle().take_while(|len| {
-            let item = std::future::poll_fn(|cx| turn.poll(cx, |_| Poll::Ready(((), Some(**len)))));
-            item.now_or_never().is_some()
+            let permission = poll_fn(|cx| turn.poll(cx)).now_or_never();
+            permission.map(|permission| turn.spend(permission, **len)).is_some()
         });
         let count = items.count();
         tokio::task::yield_now().await;
@@ -67,13 +69,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn wait_and_end_cost_nothing() {
-        let mut turn = ItemTurn::default();
+    async fn permission_that_is_not_spent_costs_nothing() {
+        let turn = ItemTurn::default();
         for _ in 0..10_000 {
-            let wait = std::future::poll_fn(|cx| turn.poll(cx, |_| Poll::<((), _)>::Pending));
-            assert!(wait.now_or_never().is_none());
-            let end = std::future::poll_fn(|cx| turn.poll(cx, |_| Poll::Ready(((), None))));
-            assert!(end.now_or_never().is_some());
+            assert!(poll_fn(|cx| turn.poll(cx)).now_or_never().is_some());
         }
         assert!(items_in_a_turn(&[1]).await > 0);
     }

@@ -184,11 +184,18 @@ impl Receiving {
         if self.ended {
             return Poll::Ready(None);
         }
-        let mut turn = std::mem::take(&mut self.turn);
-        let polled = turn.poll(cx, |cx| self.poll_item(cx));
-        self.turn = turn;
+        let permission = ready!(self.turn.poll(cx));
+        let polled = match self.resume.take() {
+            None => self.poll_link(None, cx),
+            Some(mut resume) => {
+                let polled = self.poll_resumable(&mut resume, cx);
+                self.resume = Some(resume);
+                polled
+            }
+        };
         match polled {
             Poll::Ready(Some(Ok(item))) => {
+                self.turn.spend(permission, self.current.as_ref().map_or(0, |current| current.last_len));
                 if let Some(gap) = &mut self.gap {
                     gap.item_came();
                 }
@@ -218,26 +225,6 @@ impl Receiving {
                 Poll::Ready(Some(Err(self.fail(error))))
             }
         }
-    }
-
-    /// Takes the next item, with its length, or the error that the call has ended with.
-    fn poll_item<T: DeserializeOwned + 'static>(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<(Next<T>, Option<usize>)> {
-        let polled = match self.resume.take() {
-            None => self.poll_link(None, cx),
-            Some(mut resume) => {
-                let polled = self.poll_resumable(&mut resume, cx);
-                self.resume = Some(resume);
-                polled
-            }
-        };
-        polled.map(|next| {
-            let len =
-                self.current.as_ref().filter(|_| matches!(next, Some(Ok(_)))).map(|current| current.last_len);
-            (next, len)
-        })
     }
 
     /// Takes the next item, or the error that the call has ended with.

@@ -173,9 +173,11 @@ impl Sending {
         if self.ended {
             return Poll::Ready(Ok(false));
         }
-        let Self { link, turn, .. } = self;
+        let permission = ready!(self.turn.poll(cx));
+        let wanted = ready!(self.link.poll_ready(cx));
         // The size of the item is not known yet.
-        turn.poll(cx, |cx| link.poll_ready(cx).map(|wanted| (wanted, Some(usize::MAX))))
+        self.turn.spend(permission, usize::MAX);
+        Poll::Ready(wanted)
     }
 
     /// Sends an item as soon as there is credit for it. `false` if no more are wanted.
@@ -193,8 +195,12 @@ impl Sending {
         let mut item = Some(item);
         let mut wait = Wait { link, has_begun: false };
         let sent = poll_fn(|cx| {
-            let polled = turn.poll(cx, |cx| link.poll_send(&mut item, cx).map(|sent| (sent, Some(len))));
+            let permission = ready!(turn.poll(cx));
+            let polled = link.poll_send(&mut item, cx);
             wait.has_begun = polled.is_pending();
+            if polled.is_ready() {
+                turn.spend(permission, len);
+            }
             polled
         });
         sent.await.map_err(|error| of_method(link, error))
