@@ -29,7 +29,7 @@ pub(super) struct ItemTurn {
 }
 
 impl ItemTurn {
-    /// Returns pending, with the task woken at once, if the turn is over: others are to run, and the handler is to be stopped if
+    /// Returns pending, with the task woken at once, if the turn is over: others run, and the handler is stopped if
     /// it must.
     #[inline]
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
