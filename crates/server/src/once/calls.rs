@@ -76,7 +76,7 @@ impl OnceCalls {
     ///
     /// # Errors
     ///
-    /// It is empty: clients would take the server for one without a store.
+    /// The name is empty, which tells clients that the server has no store.
     pub(crate) fn store_name(&self) -> Result<Arc<str>, BuildError> {
         let name = self.store.name();
         if name.is_empty() { Err(BuildError::NoStoreName) } else { Ok(name.into()) }

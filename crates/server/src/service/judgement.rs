@@ -103,7 +103,7 @@ impl Judgement {
     }
 
     /// Returns `true` if it was not found slow lately, and is offloaded for having looked slow on the connection's task.
-    /// `calls` is the number of those that were judged so far.
+    /// `calls` is the number of calls and of polls of streaming calls that were judged so far.
     pub(crate) fn is_only_suspected(&self, calls: u64) -> bool {
         let calls_when_slow = self.calls_when_slow.load(Relaxed);
         let was_slow = calls_when_slow > 0 && calls.saturating_sub(calls_when_slow) < QUICK_FOR_LONG;
@@ -111,7 +111,8 @@ impl Judgement {
     }
 
     /// Has it found out by the next calls if they are slow, since a poll on the connection's task took too long: perhaps
-    /// it was preempted, as happens to any method on a busy machine. `calls` is the number of those that were judged so far.
+    /// it was preempted, as happens to any method on a busy machine. `calls` is the number of calls and of polls of streaming
+    /// calls that were judged so far.
     #[cold]
     pub(crate) fn suspect(&self, calls: u64, took: Duration) {
         let mut due = self.last_due.load(Relaxed);

@@ -29,8 +29,8 @@ pub(super) struct ItemTurn {
 }
 
 impl ItemTurn {
-    /// Returns pending, with the task woken at once, if the turn is over: others run, and the handler is stopped if
-    /// it must.
+    /// Returns pending and wakes the task at once if the turn is over, so that other tasks run and a cancelled handler can be
+    /// stopped.
     #[inline]
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.cost < self.next_look { Poll::Ready(()) } else { self.poll_end(cx) }
