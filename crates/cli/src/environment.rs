@@ -33,9 +33,9 @@ impl ItemCounts {
         self.sent.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Counts items that were received and printed.
-    pub(crate) fn count_received(&self, items: u64) {
-        self.received.fetch_add(items, Ordering::Relaxed);
+    /// Counts an item that was received.
+    pub(crate) fn count_received(&self) {
+        self.received.fetch_add(1, Ordering::Relaxed);
     }
 }
 

@@ -169,27 +169,27 @@ async fn receive(
     counts: &ItemCounts,
     times: &mut Times,
 ) -> Result<Value, End> {
-    let (mut chunk, mut held) = (String::new(), 0);
+    let mut chunk = String::new();
     loop {
-        let next = match held {
+        let next = match chunk.len() {
             0 => Some(items.next().await),
-            _ if chunk.len() >= CHUNK_BYTES => None,
+            CHUNK_BYTES.. => None,
             _ => items.next().now_or_never(),
         };
         if let Some(Some(Ok(item))) = next {
             times.item_came();
+            // Before it is printed: a reader that has seen the line may interrupt at once.
+            counts.count_received();
             chunk.push_str(&item_text(item, options));
-            held += 1;
             continue;
         }
-        if held > 0 {
+        if !chunk.is_empty() {
             // On another thread, so that Ctrl-C is noticed while the reader of a pipe stands still.
             let text = std::mem::take(&mut chunk);
             let written = spawn_blocking(move || print(&text)).await;
             written
                 .unwrap_or_else(|error| Err(Failure::local(format!("standard output: {error}"))))
                 .map_err(End::Here)?;
-            counts.count_received(std::mem::take(&mut held));
         }
         match next {
             None | Some(Some(Ok(_))) => {}
