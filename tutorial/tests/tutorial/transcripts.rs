@@ -97,6 +97,7 @@ impl Shell {
         let actual = self.with_addresses(command, in_background);
         // What is printed beside the output, such as a log, would fill the reader's terminal too.
         let redirected = match actual.strip_suffix('&') {
+            Some(program) if program.contains(" 2>") => format!("{program}&"), // the page writes it into a file
             Some(program) => format!("{program} 2>&1 &"),
             None => format!("{{ {actual}; }} 2>&1"),
         };
@@ -173,6 +174,32 @@ impl Drop for Shell {
 fn ports(text: &str) -> Vec<String> {
     let digits = |text: &str| text.chars().take_while(char::is_ascii_digit).collect::<String>();
     text.split(HOST).skip(1).map(digits).filter(|port| port != "0").collect()
+}
+
+#[test]
+fn commands_are_for_zsh_and_other_systems_too() {
+    for (name, chapter) in chapters(&package()) {
+        for block in blocks(&chapter) {
+            let commands = block.lines.iter().filter(|line| match block.language {
+                "sh" => true,
+                "console" => line.starts_with("$ "),
+                _ => false,
+            });
+            for command in commands {
+                // At its prompt, zsh looks up what follows `!` in its history, and takes `#` for an argument.
+                let after = command.split('!').skip(1);
+                assert!(
+                    after.map(|rest| rest.chars().next()).all(|c| c.is_none_or(char::is_whitespace)),
+                    "{name}: {command}"
+                );
+                assert!(!command.contains(" #"), "{name}: {command}");
+                // `jobs -p` of zsh prints more than process ids; macOS has no `timeout`.
+                for word in ["jobs -p", "timeout "] {
+                    assert!(!command.contains(word), "{name}: {command}");
+                }
+            }
+        }
+    }
 }
 
 #[test]
