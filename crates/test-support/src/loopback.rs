@@ -1,6 +1,6 @@
 //! Addresses and ports of this machine.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use tokio::net::{TcpSocket, TcpStream};
@@ -17,10 +17,31 @@ pub fn own_address() -> String {
     format!("127.{}.{low}.{}:0", 64 + high % 128, 1 + number % 254)
 }
 
+/// Returns an address of which nothing uses the port, for a server that has to be told its port. The
+/// port stays free until then, as at each [`own_address`].
+#[must_use]
+pub fn free_address() -> SocketAddr {
+    TcpListener::bind(own_address()).unwrap().local_addr().unwrap()
+}
+
+/// Returns a port of 127.0.0.1 that is free for TCP and UDP, for programs that take no [`free_address`]. It
+/// is below those that the system assigns to other connections, so that it is still free when a server is
+/// started there again.
+#[must_use]
+pub fn free_port() -> u16 {
+    loop {
+        let port = fastrand::u16(20_000..32_000);
+        let place = (Ipv4Addr::LOCALHOST, port);
+        if let (Ok(_tcp), Ok(_udp)) = (TcpListener::bind(place), UdpSocket::bind(place)) {
+            return port;
+        }
+    }
+}
+
 /// Returns an address at which connections are refused: its listener was closed.
 #[must_use]
 pub fn refusing_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    free_address()
 }
 
 /// A listener whose backlog is full: the kernel drops further connections without an answer.

@@ -69,6 +69,16 @@ pub async fn hold_clock<F: Future>(future: F) -> F::Output {
     output
 }
 
+/// Waits for `future` while the time of a test over real sockets, whose time is not paused, stands still:
+/// no limit and no pause between two attempts passes meanwhile. `future` itself must not wait for time to
+/// pass.
+pub async fn stop_clock<F: Future>(future: F) -> F::Output {
+    pause();
+    let output = hold_clock(future).await;
+    resume();
+    output
+}
+
 /// Lets all ready tasks of a current-thread runtime run, without time passing.
 pub async fn settle() {
     for _ in 0..100 {
