@@ -129,7 +129,9 @@ impl Session {
                     }
                 };
                 tokio::select! {
-                    // Either arm may be dropped: no call has been made.
+                    // Either arm may be dropped: no call has been made. After a pause of the process both
+                    // may be ready; then the connection is there, and what was found is too old.
+                    biased;
                     outcome = &mut connecting => outcome,
                     found = found => return Err(wrong_scheme(address, &found)),
                 }

@@ -131,11 +131,12 @@ fn ramp_makes_half_the_calls_that_the_rate_would() {
 #[test]
 fn streams_are_measured_by_items_bytes_and_the_first_item() {
     let (target, files) = (feed(), Files::new());
-    let bench = |arguments: &[&str]| {
+    let measure = |arguments: &[&str]| {
         let ran = farcall(&[&["bench", &target], arguments, &["--json"]].concat());
         assert!(ran.code == 0 || is_refused(&ran), "{ran:#?}");
-        serde_json::from_str::<Value>(&ran.out).unwrap()
+        (serde_json::from_str::<Value>(&ran.out).unwrap(), ran)
     };
+    let bench = |arguments: &[&str]| measure(arguments).0;
     let report = bench(&["Feed.count", "from:=0", "to:=100", "--closed", "2", "--calls", "50"]);
     let streams = &report["streams"];
     assert_eq!(
@@ -158,9 +159,13 @@ fn streams_are_measured_by_items_bytes_and_the_first_item() {
     let report = bench(&["Feed.sum", &items, "--items", "7", "--closed", "2", "--calls", "10"]);
     assert_eq!((&report["calls"], &report["streams"]["items"]), (&10.into(), &70.into()), "{report:#}");
 
-    let report = bench(&["Feed.stall", "n:=1", "--rate", "50", "--for", "400ms"]);
+    let (report, ran) = measure(&["Feed.stall", "n:=1", "--rate", "50", "--for", "400ms"]);
     let (calls, cut, items) = (&report["calls"], &report["streams"]["cut"], &report["streams"]["items"]);
     assert_eq!((calls, cut), (&0.into(), &20.into()), "{report:#}");
+    if is_refused(&ran) {
+        // The streams were opened late, perhaps all of them just before the end.
+        return;
+    }
     // The end may come before the item of a stream that was opened just before it.
     assert!((1..=20).contains(&items.as_u64().unwrap()), "{report:#}");
     assert!(report["streams"]["max_open"].as_u64().unwrap() >= 10, "{report:#}");

@@ -193,8 +193,8 @@ fn contexts_name_target_token_and_timeout() {
     let files = Files::new();
     let builder = server().authenticate(farcall::server::Tokens::fixed([("alice", "s3cret-token")]).unwrap());
     let target = serve(builder, "tcp@127.0.0.1:0");
-    let write = |token: &str| {
-        let text = format!("[shop]\ntarget = \"{target}\"\n{token}\ntimeout = \"50ms\"\n");
+    let write = |token: &str, timeout: &str| {
+        let text = format!("[shop]\ntarget = \"{target}\"\n{token}\ntimeout = \"{timeout}\"\n");
         std::fs::write(files.path("contexts.toml"), text).unwrap();
     };
     let run = |arguments: &[&str]| {
@@ -207,15 +207,16 @@ fn contexts_name_target_token_and_timeout() {
     for token in
         ["token-file = \"token\"", "token-env = \"SHOP_TOKEN\"", "token-command = \"echo s3cret-token\""]
     {
-        write(token);
+        write(token, "60s");
         assert_eq!(
             run(&["call", "@shop", "Arith.multiply", "a:=6", "b:=7"]),
             (0, "42\n".to_owned()),
             "{token}"
         );
     }
+    write("token-file = \"token\"", "50ms");
     assert_eq!(run(&["call", "@shop", "Arith.hang"]).0, 12);
-    write("");
+    write("", "60s");
     assert_eq!(run(&["call", "@shop", "Arith.multiply", "a:=6", "b:=7"]).0, 3, "without a token");
     assert_eq!(run(&["call", "@other", "Arith.hang"]).0, 2);
 }

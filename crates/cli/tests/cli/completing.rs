@@ -10,6 +10,19 @@ use crate::support::feed::feed;
 use crate::support::tmux::Tmux;
 use crate::support::{Files, arith, command, farcall, serve_observed, server, until};
 
+/// Waits until `complete` returns `expected` for a line. On a busy machine a server may answer too late:
+/// then there is no candidate, and the shell is asked again.
+fn until_completed<T>(line: &str, complete: impl Fn(&str) -> T, expected: &T)
+where
+    T: Default + PartialEq + std::fmt::Debug,
+{
+    until(&format!("{line} is completed"), || {
+        let completed = complete(line);
+        assert!(completed == *expected || completed == T::default(), "{line}: {completed:?}");
+        completed == *expected
+    });
+}
+
 /// Completes a line, whose last word is at the cursor; returns the candidates.
 fn complete(cache: &str, line: &str) -> Vec<String> {
     let words: Vec<_> = ["complete-words", "--"].into_iter().chain(line.split(' ')).collect();
@@ -23,16 +36,19 @@ fn complete(cache: &str, line: &str) -> Vec<String> {
 fn services_methods_and_arguments_are_those_of_the_server() {
     let (target, files) = (arith(), Files::new());
     let complete = |line: &str| complete(&files.path("cache"), &format!("farcall {line}"));
-    assert_eq!(complete(&format!("call {target} Arith.m")), ["Arith.multiply"]);
-    assert_eq!(complete(&format!("call --timeout 5s {target} -v Arith.d")), ["Arith.divide"]);
-    assert_eq!(complete(&format!("ls {target} ")), ["Arith"]);
-    assert_eq!(complete(&format!("describe {target} ")).len(), 6);
-    assert_eq!(complete(&format!("call {target} Arith.multiply ")), ["a:=", "b:="]);
-    assert_eq!(complete(&format!("bench {target} Arith.multiply a:=1 --rate 9 ")), ["b:="]);
+    let completes = |line: &str, candidates: &[&str]| {
+        until_completed(line, complete, &candidates.iter().map(ToString::to_string).collect());
+    };
+    completes(&format!("call {target} Arith.m"), &["Arith.multiply"]);
+    completes(&format!("call --timeout 5s {target} -v Arith.d"), &["Arith.divide"]);
+    completes(&format!("ls {target} "), &["Arith"]);
+    until("all methods are candidates", || complete(&format!("describe {target} ")).len() == 6);
+    completes(&format!("call {target} Arith.multiply "), &["a:=", "b:="]);
+    completes(&format!("bench {target} Arith.multiply a:=1 --rate 9 "), &["b:="]);
     for nothing in ["call {target} Arith.multiply --", "call {target} Nothing.at ", "registry ls "] {
         assert!(complete(&nothing.replace("{target}", &target)).is_empty(), "{nothing}");
     }
-    assert_eq!(complete(&format!("call {} Feed.ec", feed())), ["Feed.echo"]);
+    completes(&format!("call {} Feed.ec", feed()), &["Feed.echo"]);
 }
 
 #[test]
@@ -40,7 +56,7 @@ fn answers_are_cached_and_errors_are_silent_and_quick() {
     let files = Files::new();
     let (target, handle) = serve_observed(server(), "tcp@127.0.0.1:0");
     let line = format!("farcall call {target} Arith.m");
-    assert_eq!(complete(&files.path("cache"), &line), ["Arith.multiply"]);
+    until_completed(&line, |line| complete(&files.path("cache"), line), &vec!["Arith.multiply".to_owned()]);
     handle.stop();
     until("the server is gone", || farcall(&["ping", &target.to_string(), "--count", "1"]).code == 3);
     let cached = std::fs::read_dir(files.path("cache/farcall/completions")).unwrap().count();
@@ -51,11 +67,13 @@ fn answers_are_cached_and_errors_are_silent_and_quick() {
     assert!(complete(&files.path("other"), &line).is_empty());
 
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let start = Instant::now();
     let line = format!("farcall call {} A", silent.local_addr().unwrap());
-    assert!(complete(&files.path("cache"), &line).is_empty());
     // 200 ms, and the start of the process.
-    assert!(start.elapsed() < machine::lengthened(Duration::from_millis(500)), "{:?}", start.elapsed());
+    machine::kept_once(Duration::from_millis(500), || {
+        let start = Instant::now();
+        assert!(complete(&files.path("cache"), &line).is_empty());
+        start.elapsed()
+    });
 }
 
 #[test]
@@ -105,13 +123,11 @@ fn fish_completes_methods_arguments_contexts_and_flags() {
             .expect("fish is needed; `./test` installs it");
         String::from_utf8(output.stdout).unwrap()
     };
-    assert_eq!(
-        complete(&format!("farcall call {target} Arith.m")),
-        "Arith.multiply\tMultiplies two numbers.\n"
-    );
-    assert_eq!(complete(&format!("farcall call {target} Arith.multiply ")), "a:=\ti64\nb:=\ti64\n");
-    assert_eq!(complete(&format!("farcall call --timeout 5s {target} Arith.multiply a:=6 ")), "b:=\ti64\n");
-    assert_eq!(complete("farcall call @"), "@shop\tcontext\n");
+    let completes = |line: &str, expected: &str| until_completed(line, complete, &expected.to_owned());
+    completes(&format!("farcall call {target} Arith.m"), "Arith.multiply\tMultiplies two numbers.\n");
+    completes(&format!("farcall call {target} Arith.multiply "), "a:=\ti64\nb:=\ti64\n");
+    completes(&format!("farcall call --timeout 5s {target} Arith.multiply a:=6 "), "b:=\ti64\n");
+    completes("farcall call @", "@shop\tcontext\n");
     assert!(complete("farcall desc").starts_with("describe\t"));
     assert!(complete(&format!("farcall bench {target} Arith.multiply --clo")).starts_with("--closed\t"));
 }
@@ -130,10 +146,15 @@ fn zsh_completes_methods_arguments_contexts_and_flags() {
     );
     let tmux = Tmux::start("zsh", 200, &shell);
     let complete = |line: &str, completed: &[&str]| {
-        tmux.run(&["send-keys", "C-u"]);
-        tmux.run(&["send-keys", "-l", "--", line]);
-        tmux.run(&["send-keys", "Tab"]);
+        let mut typed = None;
         until(&format!("{line} is completed"), || {
+            // On a busy machine the server may answer too late: the line is typed once more.
+            if typed.is_none_or(|typed: Instant| typed.elapsed() > Duration::from_secs(5)) {
+                tmux.run(&["send-keys", "C-u"]);
+                tmux.run(&["send-keys", "-l", "--", line]);
+                tmux.run(&["send-keys", "Tab"]);
+                typed = Some(Instant::now());
+            }
             let screen = tmux.screen();
             completed.iter().all(|completed| screen.contains(completed))
         });
@@ -173,7 +194,10 @@ fn bash_completes_behind_colons_and_falls_back_to_flags() {
             .unwrap();
         String::from_utf8(output.stdout).unwrap()
     };
-    assert_eq!(complete(&format!("farcall call {target} Arith.mul")), "Arith.multiply\n");
-    assert_eq!(complete(&format!("farcall call {target} Arith.multiply a:=6 ")), "b:=\n");
+    let completes = |line: &str, candidate: &str| {
+        until(&format!("{line} is completed"), || complete(line).trim_end() == candidate);
+    };
+    completes(&format!("farcall call {target} Arith.mul"), "Arith.multiply");
+    completes(&format!("farcall call {target} Arith.multiply a:=6 "), "b:=");
     assert_eq!(complete("farcall desc"), "describe\n");
 }

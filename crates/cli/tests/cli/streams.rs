@@ -81,17 +81,26 @@ fn errors_have_the_exit_codes_of_plain_calls_and_the_items_before_them() {
     let run = |arguments: &[&str]| farcall(&[&stall[..], arguments].concat());
     run(&["n:=0", "--first-within", "50ms"])
         .assert_error(12, &["no item and no response", "items: 0 received"]);
-    run(&["n:=3", "--gap", "50ms"]).assert_error(12, &["no item within 50 ms", "items: 3 received"]);
-    let ran = run(&["n:=3", "--timeout", "300ms"]);
-    ran.assert_error(12, &["items: 3 received"]);
+    // On a busy machine the time may be over before the third item is there: once more, then.
+    let all_items_come = |arguments: &[&str], errors: &[&str]| {
+        until("all items come in time", || {
+            let ran = run(&[&["n:=3"], arguments].concat());
+            let items = ran.out.lines().count();
+            ran.assert_error(12, &[&format!("items: {items} received")]);
+            assert!(errors.iter().any(|error| ran.err.contains(error)), "{ran:#?}");
+            items == 3
+        });
+    };
+    all_items_come(&["--gap", "50ms"], &["no item within 50 ms"]);
     // The server's answer may come first. Its limit is what is left of the time when the call is sent.
     let of_server = "`Feed.stall` was stopped: it did not end within ";
-    assert!(ran.err.contains("within 300 ms") || ran.err.contains(of_server), "{ran:#?}");
+    all_items_come(&["--timeout", "300ms"], &["within 300 ms", of_server]);
     let input = ["call", &target, "Feed.echo", "-", "--gap", "50ms"];
     let mut child =
         command(&input).stdin(Stdio::piped()).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
     let mut stdin = child.stdin.take().unwrap();
-    stdin.write_all(b"\"a\"\n").unwrap();
+    // Fails if the time was over before.
+    let _ = stdin.write_all(b"\"a\"\n");
     assert_eq!(child.wait().unwrap().code(), Some(12));
     drop(stdin);
 }

@@ -92,16 +92,16 @@ fn top_tells_items_a_second_each_way_of_streams_that_are_open() {
     let row =
         |rows: &[Value], method: &str| rows.iter().find(|row| row["method"] == *method).unwrap().clone();
     let rate = |row: &Value, direction: &str| row[format!("items_{direction}_per_s")].clone();
-    // Again, if the machine was so busy that no item came in the time.
+    // Again, if the machine was so busy that no item came in the time, or more than in the time.
     until("items are counted", || {
         let ran = farcall(&["top", &target, "--once", "--json", "--interval", "200ms"]);
         let rows: Vec<Value> = serde_json::from_str(&ran.out).unwrap();
         let (ticks, echo) = (row(&rows, "Feed.ticks"), row(&rows, "Feed.echo"));
         assert_eq!((rate(&ticks, "in"), rate(&row(&rows, "Feed.count"), "out")), (Value::Null, 0.0.into()));
         let positive = |row: &Value, direction: &str| rate(row, direction).as_f64().unwrap() > 0.0;
-        // A tick takes at least 2 ms.
-        assert!(rate(&ticks, "out").as_f64().unwrap() <= 600.0, "{ticks}");
-        positive(&ticks, "out") && positive(&echo, "in") && positive(&echo, "out")
+        // A tick takes at least 2 ms. More are counted in the time of a sample if its first answer is late.
+        let is_possible = rate(&ticks, "out").as_f64().unwrap() <= 600.0;
+        is_possible && positive(&ticks, "out") && positive(&echo, "in") && positive(&echo, "out")
     });
     for child in [&mut sending, &mut taking] {
         child.kill().unwrap();
