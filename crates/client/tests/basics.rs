@@ -7,6 +7,7 @@ use std::time::Duration;
 use farcall_client::{Channel, Phase};
 use farcall_protocol::{Code, Execution};
 use farcall_server::Server;
+use farcall_test_support::wait::{pass, until};
 use serde::Deserialize;
 use serde_json::json;
 
@@ -66,7 +67,10 @@ async fn thousands_of_concurrent_calls_get_their_own_answers() {
 async fn deadline_ends_the_call_on_both_sides() {
     let (address, server) = serve().await;
     let channel = Channel::to(&*address).unwrap();
-    let call = channel.call::<u64>("Echo.sleep", &json!({"ms": 60_000})).timeout(Duration::from_millis(50));
+    let limit = Duration::from_secs(30);
+    let call = channel.call::<u64>("Echo.sleep", &json!({"ms": 60_000})).timeout(limit).start();
+    until("the server runs it", || server.in_flight() == 1).await;
+    pass(limit).await;
     let error = call.await.unwrap_err();
     let rpc = error.rpc().unwrap();
     assert_eq!(
@@ -74,7 +78,5 @@ async fn deadline_ends_the_call_on_both_sides() {
         (Code::DeadlineExceeded, Execution::Maybe, Phase::Wait)
     );
     println!("{error}");
-    while server.in_flight() > 0 {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    until("the server has stopped it", || server.in_flight() == 0).await;
 }

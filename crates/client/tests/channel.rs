@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use farcall_client::{BuildError, Channel, ConnectionOptions, Phase, RetryBudget, RetryPolicy};
 use farcall_discovery::{Discovery, Endpoint, Publisher};
 use farcall_protocol::{Code, Execution, HeaderRef, Kind, Seq, Status};
+use farcall_test_support::wait::stop_clock;
 use farcall_transport::{Address, Dialer, Resolve, Resolving};
 use support::{Listener, MS, S, pass, rpc, settle};
 use tokio::time::{Duration, Instant};
@@ -43,10 +44,15 @@ async fn channel_dials_once_at_the_first_call() {
 
 #[tokio::test]
 async fn deadline_of_one_call_does_not_cancel_a_shared_dial() {
-    let (channel, listener) = channel().await;
-    let hasty = channel.call::<i32>("A.a", &()).timeout(50 * MS).start();
+    let listener = Listener::bind().await;
+    let options = ConnectionOptions::default().connect_timeout(3600 * S);
+    let channel = Channel::builder().to(&*listener.address).options(options).build().unwrap();
+    let hasty = channel.call::<i32>("A.a", &()).timeout(60 * S).start();
     let patient = channel.call::<i32>("A.b", &()).start();
     let stream = listener.accept_mute().await;
+    // The client's Option is there: it waits for the answer.
+    stream.readable().await.unwrap();
+    pass(60 * S).await;
     assert_error!(rpc(hasty.await), DeadlineExceeded, NotSent, Handshake, listener.address);
     let mut peer = support::Peer::accept(stream, &Default::default()).await;
     let request = peer.request().await;
@@ -134,16 +140,20 @@ async fn first_redial_after_a_lost_connection_is_immediate() {
 #[tokio::test]
 async fn server_that_drops_every_connection_is_backed_off() {
     let (channel, listener) = channel().await;
-    for _ in 0..2 {
-        let call = channel.call::<()>("A.a", &()).start();
-        let mut peer = listener.accept().await;
-        peer.request().await;
-        drop(peer);
-        let error = rpc(call.await);
-        assert_eq!((error.code(), error.execution()), (Code::Unavailable, Execution::Maybe));
-    }
-    let error = rpc(channel.call::<()>("A.a", &()).await);
-    assert_error!(error, Unavailable, NotSent, Connect, listener.address);
+    // No backoff ends meanwhile.
+    stop_clock(async {
+        for _ in 0..2 {
+            let call = channel.call::<()>("A.a", &()).start();
+            let mut peer = listener.accept().await;
+            peer.request().await;
+            drop(peer);
+            let error = rpc(call.await);
+            assert_eq!((error.code(), error.execution()), (Code::Unavailable, Execution::Maybe));
+        }
+        let error = rpc(channel.call::<()>("A.a", &()).await);
+        assert_error!(error, Unavailable, NotSent, Connect, listener.address);
+    })
+    .await;
     assert!(!listener.was_dialed().await);
     pass(1300 * MS).await;
     let call = channel.call::<i32>("A.a", &()).start();

@@ -12,7 +12,8 @@ use farcall_client::{Channel, Connection, ConnectionOptions, RpcError};
 use farcall_discovery::{Instance, MemoryRegistry, Registrar as _};
 use farcall_protocol::{Code, Codec, Execution, Flags, HeaderRef, Kind, MaxFrameBytes, ServerPolicy, Status};
 use farcall_test_support::frames::{frame_of, refuse_handshake};
-use farcall_test_support::loopback::FullBacklog;
+use farcall_test_support::loopback::{FullBacklog, refusing_address};
+use farcall_test_support::wait::stop_clock;
 use farcall_transport::{Address, Dialer, Resolve, Resolving, Stream};
 use support::{
     Listener, MEMORY, MS, Peer, S, channel, connect, connect_for, connect_with, pass, rpc, settle,
@@ -83,9 +84,7 @@ async fn connecting() {
     let expected = "connecting to ADDRESS: no answer within 3 s (unavailable, not_sent)";
     assert_texts(&format!("tcp@{}", backlog.address), &[opening.await.unwrap()], &[expected]);
 
-    let listener = Listener::bind().await;
-    let address = Address::parse(&listener.address).unwrap();
-    drop(listener);
+    let address = Address::tcp(refusing_address());
     let refused = Connection::open(&address, &ConnectionOptions::default()).await.unwrap_err();
     let text = refused.to_string();
     assert!(text.starts_with(&format!("connecting to {address}: ")) && text.contains("refused"), "{text}");
@@ -94,15 +93,19 @@ async fn connecting() {
 #[tokio::test]
 async fn shared_dial_of_a_channel() {
     let listener = Listener::bind().await;
-    let channel = Channel::to(&*listener.address).unwrap();
-    let hasty = channel.call::<i32>("A.a", &()).timeout(50 * MS).start();
+    let options = ConnectionOptions::default().connect_timeout(3600 * S);
+    let channel = Channel::builder().to(&*listener.address).options(options).build().unwrap();
+    let hasty = channel.call::<i32>("A.a", &()).timeout(60 * S).start();
     let patient = channel.call::<i32>("A.b", &()).start();
-    let _mute = listener.accept_mute().await;
+    let mute = listener.accept_mute().await;
+    // The client's Option is there: it waits for the answer.
+    mute.readable().await.unwrap();
+    pass(60 * S).await;
     let hasty = rpc(hasty.await);
     channel.close();
     let errors = [hasty, rpc(patient.await)];
     let expected = [
-        "connecting to ADDRESS: it accepted the connection, and did not answer the handshake within 50 ms \
+        "connecting to ADDRESS: it accepted the connection, and did not answer the handshake within 60 s \
          (deadline_exceeded, not_sent)",
         "connecting to ADDRESS: dialing was given up (unavailable, not_sent)",
     ];
@@ -349,19 +352,23 @@ async fn lost_connections() {
 async fn reset_and_unstable_connections() {
     let listener = Listener::bind().await;
     let channel = Channel::to(&*listener.address).unwrap();
-    let mut errors = Vec::new();
-    for _ in 0..2 {
-        let call = channel.call::<()>("A.a", &()).start();
-        let mut peer = listener.accept().await;
-        peer.request().await;
-        // Closing with no time to linger sends a reset.
-        peer.frames.stream.set_zero_linger().unwrap();
-        drop(peer);
-        errors.push(rpc(call.await));
-    }
+    // No backoff ends meanwhile.
+    let (errors, paused) = stop_clock(async {
+        let mut errors = Vec::new();
+        for _ in 0..2 {
+            let call = channel.call::<()>("A.a", &()).start();
+            let mut peer = listener.accept().await;
+            peer.request().await;
+            // Closing with no time to linger sends a reset.
+            peer.frames.stream.set_zero_linger().unwrap();
+            drop(peer);
+            errors.push(rpc(call.await));
+        }
+        (errors, rpc(channel.call::<()>("A.a", &()).await).to_string())
+    })
+    .await;
     let expected = ["waiting for ADDRESS: it broke the connection (unavailable, maybe)"; 2];
     assert_texts(&listener.address, &errors, &expected);
-    let paused = rpc(channel.call::<()>("A.a", &()).await).to_string();
     let start = format!("connecting to {}: the last connection did not last: it ", listener.address);
     assert!(paused.starts_with(&start) && paused.contains(" (dialed again in "), "{paused}");
 }

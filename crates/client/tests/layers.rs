@@ -15,6 +15,8 @@ use farcall_client::{
 use farcall_context::Context as CallContext;
 use farcall_protocol::{Code, Execution, Status};
 use farcall_server::{Server, ServerHandle};
+use farcall_test_support::loopback::refusing_address;
+use farcall_test_support::wait::{pass, until};
 use farcall_transport::Address;
 use futures::future::BoxFuture;
 use tower_layer::layer_fn;
@@ -145,12 +147,7 @@ fn taken(log: &Log) -> Vec<String> {
 
 /// Waits until the log has an entry, for effects of dropped futures and tasks.
 async fn assert_logged(log: &Log, expected: &str) {
-    for _ in 0..500 {
-        if !log.lock().unwrap().is_empty() {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    until("something is logged", || !log.lock().unwrap().is_empty()).await;
     assert_eq!(taken(log), [expected]);
 }
 
@@ -285,8 +282,8 @@ async fn error_of_a_layer_after_the_call_says_that_it_may_have_happened() {
 #[tokio::test]
 async fn retries_happen_inside_of_layers() {
     // Both endpoints refuse connections: one outcome for the layer, with both attempts.
-    let free = || std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let builder = Channel::builder().to(format!("tcp@{}", free())).to(format!("tcp@{}", free()));
+    let builder = [(); 2].map(|()| Address::tcp(refusing_address())).into_iter();
+    let builder = builder.fold(Channel::builder(), ChannelBuilder::to);
     let (builder, log) = intercept(builder, |_| Ok::<_, RpcError>(()));
     let channel = builder.retry(RetryPolicy::fail_over()).build().unwrap();
     let error = channel.call::<()>("A.count", &()).await.unwrap_err();
@@ -371,11 +368,12 @@ async fn deadline_ends_a_call_that_a_layer_holds() {
 
 #[tokio::test]
 async fn call_in_flight_ends_by_its_deadline_behind_layers() {
-    let (channel, _server, log) = observed().await;
-    channel.connect().await.unwrap();
-    // Long enough to send the request on a busy machine.
-    let limit = Duration::from_millis(500);
-    let error = channel.call::<()>("A.hang", &()).timeout(limit).await.unwrap_err();
+    let (channel, server, log) = observed().await;
+    let limit = Duration::from_secs(60);
+    let call = tokio::spawn(channel.call::<()>("A.hang", &()).timeout(limit).into_future());
+    until("the server runs it", || server.handle.in_flight() == 1).await;
+    pass(limit).await;
+    let error = call.await.unwrap().unwrap_err();
     assert_eq!((error.code(), error.execution()), (Code::DeadlineExceeded, Execution::Maybe));
     assert_eq!(taken(&log), ["A.hang: deadline_exceeded maybe 1"]);
 }

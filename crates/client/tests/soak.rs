@@ -128,9 +128,11 @@ async fn every_call_gets_its_own_answer_and_releases_its_slot() {
     timeout(PATIENCE, nothing_left).await.unwrap_or_else(|_| {
         panic!("left in flight: {} here, {} there", connection.in_flight(), server_handle.in_flight())
     });
-    // Every slot is free again.
+    // Every slot is free again. The calls last until all have been made.
     let calls: Vec<_> = (0..PLACES as u64)
-        .map(|n| channel.call::<u64>("Soak.echo", &serde_json::json!({"n": n, "sleep_us": 300_000})).start())
+        .map(|n| {
+            channel.call::<u64>("Soak.echo", &serde_json::json!({"n": n, "sleep_us": 3_000_000})).start()
+        })
         .collect();
     assert_eq!(connection.in_flight(), PLACES);
     for (n, call) in calls.into_iter().enumerate() {

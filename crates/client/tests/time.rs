@@ -14,7 +14,7 @@ use farcall_client::{Channel, Connection, ConnectionOptions, RetryPolicy};
 use farcall_context::Inherited;
 use farcall_protocol::{Body, Code, Criticality, Execution, HeaderRef, Kind, Seq, ServerPolicy, Status};
 use farcall_test_support::frames::refuse_handshake;
-use farcall_test_support::loopback::FullBacklog;
+use farcall_test_support::loopback::{FullBacklog, refusing_address};
 use farcall_transport::{Address, DialError, Dialer, Resolve, Resolving, Stream};
 use support::{MEMORY, MS, S, channel, connect, connect_for, connect_with, metadata, pass, rpc, settle};
 use tokio::time::{Duration, Instant};
@@ -79,9 +79,7 @@ async fn connecting_times_out() {
 
 #[tokio::test]
 async fn refused_connection_is_reported() {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = format!("tcp@{}", listener.local_addr().unwrap());
-    drop(listener);
+    let address = format!("tcp@{}", refusing_address());
     let error = open(&address, &ConnectionOptions::default()).await;
     assert_error!(error, Unavailable, NotSent, Connect, address);
 }

@@ -10,7 +10,7 @@ use farcall_server::ServerBuilder;
 use fastrand::Rng;
 use tokio::time::{Duration, Instant, sleep, timeout};
 
-use super::support::{MS, PATIENCE, Running, serve_at, until};
+use super::support::{MS, PATIENCE, Running, own_place, serve_at, until};
 
 const SERVERS: usize = 5;
 const CALLERS: usize = 50;
@@ -159,7 +159,7 @@ async fn disturb(servers: &mut [Server], list: &StaticList, random: &mut Rng) {
 async fn chaos_every_call_ends_with_a_permitted_outcome() {
     let mut servers: Vec<Server> = (0..SERVERS)
         .map(|_| {
-            let running = serve_at("server", "tcp@127.0.0.1:0", with_echo);
+            let running = serve_at("server", &own_place(), with_echo);
             Server { address: running.address.to_string(), running: Some(running) }
         })
         .collect();

@@ -263,7 +263,7 @@ async fn error_of_all_dead_endpoints_lists_those_tried() {
     dead.iter_mut().for_each(Running::kill);
     let error = channel.call::<String>("T.who", &()).await.unwrap_err();
     assert_eq!((error.code(), error.execution()), (Code::Unavailable, Execution::NotSent));
-    assert!(error.to_string().starts_with("connecting to tcp@127.0.0.1:"), "{error}");
+    assert!(error.to_string().starts_with("connecting to tcp@127."), "{error}");
     let error = error.rpc().unwrap();
     let (tried, mut wanted) = (error.tried_endpoints(), [dead[0].address.clone(), dead[1].address.clone()]);
     if tried.first() != wanted.first() {

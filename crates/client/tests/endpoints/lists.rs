@@ -265,13 +265,13 @@ async fn endpoint_can_have_several_connections() {
         channel
     };
     let one = calls(Channel::builder().to(a.address.clone()).connections(3).build().unwrap()).await;
-    assert_eq!(a.handle.connections(), 3);
+    until("the server has accepted three", || a.handle.connections() == 3).await;
     drop(one);
     let both = over(&[&a, &b]).balancer(RoundRobin).connections(2);
     let both = calls(both.build().unwrap()).await;
     until("the first channel's are closed", || a.handle.connections() == 2).await;
-    assert_eq!(b.handle.connections(), 2);
-    assert!(both.endpoints().iter().all(|one| one.connections == 2));
+    until("the other server has accepted two", || b.handle.connections() == 2).await;
+    until("all are connected", || both.endpoints().iter().all(|one| one.connections == 2)).await;
 }
 
 #[tokio::test]

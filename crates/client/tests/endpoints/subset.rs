@@ -8,7 +8,7 @@ use farcall_protocol::{Code, Execution};
 use farcall_server::ServerBuilder;
 use farcall_transport::Address;
 
-use super::support::{Line, Running, script, serve_at, until, who};
+use super::support::{Line, Running, script, serve, serve_at, until, who};
 
 const SERVERS: usize = 40;
 const SIZE: usize = 5;
@@ -115,7 +115,7 @@ async fn member_that_leaves_or_drains_is_replaced_and_disconnected() {
 
 #[tokio::test]
 async fn failing_members_are_replaced_and_return() {
-    let servers: Vec<Running> = (0..8).map(|_| serve_at("a", "tcp@127.0.0.1:0", |builder| builder)).collect();
+    let servers: Vec<Running> = (0..8).map(|_| serve("a")).collect();
     let channel = servers.iter().fold(Channel::builder(), |builder, one| builder.to(one.address.clone()));
     let subset = Subset::of(2).client("c").around(RoundRobin);
     let channel = channel.balancer(subset).build().unwrap();
@@ -164,14 +164,23 @@ async fn endpoint_that_answers_errors_is_ejected_from_the_subset() {
     let members = connected(&channel);
     let bad = servers.iter().find(|server| members.contains(&server.address)).unwrap();
     bad.fails(Code::Internal, Execution::Done);
-    for _ in 0..20 {
+    let mut tries = 0;
+    while states(&channel, EndpointState::Ejected) == 0 {
         let _ = channel.call::<String>("T.fail", &()).await;
+        tries += 1;
+        assert!(tries < 1000, "it is not ejected");
     }
-    until("it is ejected", || states(&channel, EndpointState::Ejected) == 1).await;
-    let calls = bad.calls();
-    call(&channel, 10).await;
-    assert_eq!(bad.calls(), calls);
-    assert_eq!(states(&channel, EndpointState::Healthy), 2);
+    let before = bad.calls();
+    for number in 1..=10 {
+        call(&channel, 1).await;
+        let (calls, healthy) = (bad.calls(), states(&channel, EndpointState::Healthy));
+        // A busy machine may take so long that a probe has readmitted it.
+        if states(&channel, EndpointState::Ejected) == 0 {
+            break;
+        }
+        assert_eq!(calls, before);
+        assert!(healthy == 2 || number < 10, "{healthy} instead of 2");
+    }
 }
 
 #[tokio::test]

@@ -12,6 +12,7 @@ use farcall_server::{
     Handler, Limits, Request, Response, ResponseFuture, Server, ServerBuilder, ServerHandle, Service,
 };
 use farcall_test_support::ending::end_runtime;
+use farcall_test_support::loopback::own_address;
 pub use farcall_test_support::wait::{PATIENCE, until};
 use farcall_transport::Address;
 use tokio::runtime::Runtime;
@@ -70,9 +71,14 @@ impl Drop for CountDrop {
     }
 }
 
-/// A server whose method `T.who` answers its name.
+/// A server whose method `T.who` answers its name. Another one can be started where it was.
 pub fn serve(name: &'static str) -> Running {
-    serve_at(name, "tcp@127.0.0.1:0", |builder| builder)
+    serve_at(name, &own_place(), |builder| builder)
+}
+
+/// An address for [`serve_at`], at which another server can be started later.
+pub fn own_place() -> String {
+    format!("tcp@{}", own_address())
 }
 
 pub fn serve_at(
@@ -99,7 +105,7 @@ pub fn serve_at(
                 name.to_owned()
             }
         })
-        .limits(Limits::default().drain_timeout(Duration::from_secs(2)))
+        .limits(Limits::default().drain_timeout(Duration::from_secs(10)))
         .listen(address);
     // On a separate thread: one runtime must not block in another.
     let builder = more(builder);

@@ -1,18 +1,23 @@
 //! Streams of a real server: nothing is left of those that are dropped, and resumable ones survive rolling restarts.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use farcall_client::{Channel, RetryPolicy};
 use farcall_discovery::RoundRobin;
 use farcall_protocol::Status;
 use farcall_server::{Receiver, Sender, Server, ServerHandle};
+use farcall_test_support::loopback::own_address;
 use farcall_test_support::wait::until;
 use farcall_transport::Address;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
 use crate::support::MS;
+
+/// The item before which `Feed.count` waits until a server was told to stop.
+const HALF: u64 = 300;
+static STOPPED: AtomicBool = AtomicBool::new(false);
 
 /// Counts handlers that run.
 struct Alive(Arc<AtomicUsize>);
@@ -47,6 +52,9 @@ async fn serve(address: &str) -> Served {
             async move {
                 let _alive = alive;
                 for number in from..to {
+                    while number == HALF && !STOPPED.load(Ordering::SeqCst) {
+                        sleep(MS).await;
+                    }
                     out.send(number).await?;
                     if number % 8 == 0 {
                         sleep(MS).await;
@@ -156,8 +164,8 @@ async fn handler_that_takes_items_does_not_wait_for_those_of_a_caller_that_only_
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn resumable_streams_survive_rolling_restarts() {
-    const ITEMS: u64 = 600;
-    let mut servers = [serve("tcp@127.0.0.1:0").await, serve("tcp@127.0.0.1:0").await];
+    const ITEMS: u64 = 2 * HALF;
+    let mut servers = [serve(&own_address()).await, serve(&own_address()).await];
     let builder = servers.iter().fold(Channel::builder(), |builder, one| builder.to(one.address.clone()));
     let channel = builder.balancer(RoundRobin).retry(RetryPolicy::fail_over()).build().unwrap();
     let subscriptions: Vec<_> = (0..40)
@@ -181,6 +189,7 @@ async fn resumable_streams_survive_rolling_restarts() {
         })
         .await;
         server.handle.stop();
+        STOPPED.store(true, Ordering::SeqCst);
         (&mut server.ended).await.unwrap();
         *server = serve(&server.address.to_string()).await;
     }
