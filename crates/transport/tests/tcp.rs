@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 
+use farcall_test_support::loopback::own_address;
 use farcall_transport::{
     Address, DialErrorKind, Dialer, ListenError, Listener, PeerAddress, Resolve, Resolving, Scheme,
 };
@@ -126,7 +127,7 @@ async fn address_of_another_machine_cannot_be_listened_at() {
 
 #[tokio::test]
 async fn port_can_be_bound_again_after_its_connections_closed() {
-    let listener = listen("127.0.0.1:0").await;
+    let listener = listen(&own_address()).await;
     let address = listener.address().clone();
     let mut near = Dialer::default().dial(&address).await.unwrap();
     let (far, _) = listener.accept().await.unwrap();

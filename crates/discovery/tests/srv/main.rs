@@ -10,11 +10,10 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use farcall_discovery::{AdvertisedState, Discovery, EndpointList, SrvDiscovery, publisher};
+use farcall_test_support::loopback::free_port;
 use farcall_test_support::wait::{until, within_patience};
 use tempfile::TempDir;
 use tokio::task::AbortHandle;
-
-use crate::bind::free_port;
 
 #[allow(dead_code, reason = "the suite of all sources needs more of it")]
 mod bind;

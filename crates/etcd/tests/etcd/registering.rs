@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use farcall_discovery::{Discovery, Registrar, Renewal};
 use farcall_etcd::{EtcdDiscovery, EtcdRegistrar};
+use farcall_test_support::machine::lengthened;
 use farcall_test_support::wait::within_patience;
 use farcall_transport::Address;
 use serde_json::json;
@@ -60,7 +61,8 @@ async fn ttl_of_an_instance_is_the_time_of_its_lease() {
 #[tokio::test]
 async fn changes_reach_a_watcher() {
     let etcd = EtcdServer::start().await;
-    let config = config(&etcd.url());
+    // Nothing is renewed.
+    let config = config(&etcd.url()).ttl(Duration::from_secs(3600));
     let mut follower = Follower::new(&config, "Arith");
     follower.until_ports(&[]).await;
 
@@ -186,16 +188,16 @@ async fn graceful_stop_is_seen_within_250_ms() {
     let etcd = EtcdServer::start().await;
     let config = config(&etcd.url());
     let mut follower = Follower::new(&config, "Arith");
-    let mut took = Vec::new();
+    let mut took: Vec<(Duration, Duration)> = Vec::new();
     // One quick stop is enough: a busy machine may delay others.
-    while took.iter().all(|time| *time > Duration::from_millis(250)) {
+    while took.iter().all(|(time, limit)| time > limit) {
         assert!(took.len() < 20, "{took:?}");
         let kept = Kept::new(&config, instance("Arith", 7001));
         follower.until_ports(&[7001]).await;
         let begun = Instant::now();
         kept.stop().await;
         follower.until_ports(&[]).await;
-        took.push(begun.elapsed());
+        took.push((begun.elapsed(), lengthened(Duration::from_millis(250))));
     }
 }
 
@@ -215,15 +217,19 @@ async fn crashed_server_is_removed_when_its_lease_expires() {
 #[tokio::test]
 async fn stop_of_a_server_keeps_the_successor_with_its_id() {
     let etcd = EtcdServer::start().await;
-    let config = config(&etcd.url());
+    // A busy machine may be late with renewals.
+    let with_lease = |url: &str| config(url).ttl(Duration::from_secs(6));
+    let config = with_lease(&etcd.url());
     let mut follower = Follower::new(&config, "Arith");
     let old = Kept::new(&config, instance("Arith", 7001));
     follower.until_ports(&[7001]).await;
     let mut again = instance("Arith", 7001);
     again.version = Some("2".to_owned());
     let proxy = Proxy::to(etcd.host_and_port()).await;
-    let new = Kept::new(&self::config(&proxy.url()), again);
-    let is_new = |found: &farcall_discovery::EndpointList| found.endpoints[0].version.as_deref() == Some("2");
+    let new = Kept::new(&with_lease(&proxy.url()), again);
+    let is_new = |found: &farcall_discovery::EndpointList| {
+        found.endpoints.first().is_some_and(|first| first.version.as_deref() == Some("2"))
+    };
     follower.until("the new version", is_new).await;
     old.stop().await;
     // The second one is sent after the new server has finished the first, which would find a missing key.
