@@ -66,9 +66,9 @@ async fn too_slow_header_or_body_ends_the_connection() {
         "GET /registry HT",
         "POST /registry HTTP/1.1\r\nHost: localhost\r\nX-Farcall-Server: tcp@127.0.0.1:7001\r\nContent-Length: 10\r\n\r\n{",
     ] {
+        let since = Instant::now();
         let mut stream = connect(&registry);
         stream.write_all(begun.as_bytes()).unwrap();
-        let since = Instant::now();
         assert!(received(&mut stream).is_some(), "it is still open: {begun:?}");
         assert!(since.elapsed() > Duration::from_millis(500), "it was closed too early: {begun:?}");
     }

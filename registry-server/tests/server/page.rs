@@ -200,15 +200,12 @@ async fn page_fits_a_phone() {
 async fn page_follows_the_dark_color_scheme() {
     let registry = Running::start(&[]);
     let browser = open(&registry).await;
-    let light =
-        "return getComputedStyle(document.body).backgroundColor.match(/\\d+/g).every((part) => part > 200)";
+    let light = "getComputedStyle(document.body).backgroundColor.match(/\\d+/g).every((part) => part > 200)";
     browser.scheme("light").await;
-    assert_eq!(browser.script(light).await, true);
+    browser.sees(light).await;
     browser.scheme("dark").await;
-    let dark = light.replace("> 200", "< 60");
-    assert_eq!(browser.script(&dark).await, true);
-    let text = "return getComputedStyle(document.body).color.match(/\\d+/g).every((part) => part > 200)";
-    assert_eq!(browser.script(text).await, true);
+    browser.sees(&light.replace("> 200", "< 60")).await;
+    browser.sees("getComputedStyle(document.body).color.match(/\\d+/g).every((part) => part > 200)").await;
 }
 
 #[tokio::test]
