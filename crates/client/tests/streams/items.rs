@@ -1,9 +1,13 @@
 //! Items, credit, and the order of what is sent.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use bytes::Bytes;
 use farcall_client::{Channel, ConnectionOptions};
 use farcall_protocol::{Flags, Kind, Message, Seq};
 use futures::{SinkExt, StreamExt};
+use serde::{Serialize, Serializer};
 
 use crate::peer::{channel, connect, terms};
 use crate::support::{S, connect_with, settle};
@@ -223,6 +227,54 @@ async fn streaming_calls_have_places_of_their_own() {
     peer.answer(seq, &()).await;
     peer.receiving().await;
     second.await.unwrap().unwrap();
+}
+
+/// A value without an encoding.
+struct Unencodable;
+
+impl Serialize for Unencodable {
+    fn serialize<S: Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
+        Err(serde::ser::Error::custom("it has no encoding"))
+    }
+}
+
+/// Asserts that other tasks of the thread run while a caller does nothing but this.
+async fn assert_lets_others_run(what: &str, mut step: impl AsyncFnMut()) {
+    let ran = Arc::<AtomicBool>::default();
+    let other = Arc::clone(&ran);
+    tokio::spawn(async move { other.store(true, Ordering::Relaxed) });
+    for _ in 0..10_000 {
+        if ran.load(Ordering::Relaxed) {
+            return;
+        }
+        step().await;
+    }
+    panic!("no other task ran beside {what}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn caller_whose_items_are_not_sent_lets_others_run() {
+    let (channel, _peer) = channel().await;
+    let upload = || channel.call::<()>("Feed.hold", &());
+    let mut invalid = upload().send_items::<Unencodable>().await.unwrap();
+    assert_lets_others_run("items that do not encode", async || {
+        invalid.send(Unencodable).await.unwrap_err();
+    })
+    .await;
+    assert_lets_others_run("those of a sink", async || {
+        SinkExt::feed(&mut invalid, Unencodable).await.unwrap_err();
+    })
+    .await;
+    let mut large = upload().send_items::<farcall_protocol::Bytes>().await.unwrap();
+    let item = farcall_protocol::Bytes::from(vec![0; 5 << 20]);
+    assert_lets_others_run("items that are too large", async || {
+        large.send(item.clone()).await.unwrap_err();
+    })
+    .await;
+    let mut ended = upload().exchange::<u64, u64>().await.unwrap();
+    ended.end();
+    assert_lets_others_run("items behind the end", async || assert!(!ended.send(1).await.unwrap())).await;
+    assert_lets_others_run("those of a sink", async || SinkExt::feed(&mut ended, 1).await.unwrap()).await;
 }
 
 #[tokio::test(start_paused = true)]

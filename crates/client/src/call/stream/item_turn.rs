@@ -1,5 +1,6 @@
 //! [`ItemTurn`]: what items of a stream take of the budget after which a task lets others run.
 
+use std::future::poll_fn;
 use std::task::{Context, Poll};
 
 use farcall_protocol::stream::MAX_SMALL_ITEM;
@@ -38,12 +39,16 @@ impl ItemTurn {
         };
         self.paid = if len <= MAX_SMALL_ITEM { left } else { 0 };
     }
+
+    /// Counts an item that is not sent, once other tasks have had their turn: a caller that goes on all the same has its turns,
+    /// too. Cancel-safe.
+    pub(super) async fn pass(&mut self) {
+        poll_fn(|cx| self.poll(cx).map(|permission| self.spend(permission, usize::MAX))).await;
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::future::poll_fn;
-
     use futures::FutureExt as _;
 
     use super::*;

@@ -170,11 +170,8 @@ impl Sending {
     }
 
     pub(super) fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, RpcError>> {
-        if self.ended {
-            return Poll::Ready(Ok(false));
-        }
         let permission = ready!(self.turn.poll(cx));
-        let wanted = ready!(self.link.poll_ready(cx));
+        let wanted = if self.ended { Ok(false) } else { ready!(self.link.poll_ready(cx)) };
         // The size of the item is not known yet.
         self.turn.spend(permission, usize::MAX);
         Poll::Ready(wanted)
@@ -185,12 +182,19 @@ impl Sending {
         &mut self,
         item: S,
     ) -> Result<bool, RpcError> {
-        if self.ended {
+        let Self { codec, encoder, link, turn, ended, .. } = self;
+        if *ended {
+            turn.pass().await;
             return Ok(false);
         }
-        let Self { codec, encoder, link, turn, .. } = self;
         // Encoded before there is credit, so that it is done once.
-        let item = encode(codec, encoder, link, item)?;
+        let item = match encode(codec, encoder, link, item) {
+            Ok(item) => item,
+            Err(error) => {
+                turn.pass().await;
+                return Err(error);
+            }
+        };
         let len = item.len();
         let mut item = Some(item);
         let mut wait = Wait { link, has_begun: false };
