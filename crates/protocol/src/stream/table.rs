@@ -91,7 +91,8 @@ pub enum StreamClosed {
 pub struct StreamTable {
     settings: StreamSettings,
     /// A quick hash: the peer chooses the numbers, but there are no more of them than it may have streams.
-    streams: HashMap<Seq, Entry, FxBuildHasher>,
+    // Boxed: the table has up to twice as many places as streams.
+    streams: HashMap<Seq, Box<Entry>, FxBuildHasher>,
     /// The streams with credit, a stop or an end to send.
     due: VecDeque<Seq>,
     scheduler: ItemScheduler,
@@ -126,7 +127,7 @@ impl StreamTable {
     /// Adds the stream of a call that begins. If it does not `receive`, the peer is told to stop with its first item.
     pub fn open(&mut self, seq: Seq, receives: bool) {
         let state = StreamState::new(seq, self.settings.send_window, self.settings.receive_window);
-        let mut entry = Entry::new(state, receives);
+        let mut entry = Box::new(Entry::new(state, receives));
         entry.measure(&mut self.inbound);
         self.streams.insert(seq, entry);
     }

@@ -68,37 +68,43 @@ impl HandlerTask {
     }
 
     /// Polls the handler until it has ended, is aborted, or its deadline has passed; then answers.
-    pub(super) async fn run(mut self, abort: AbortRegistration) {
-        let deadline = self.local.as_ref().and_then(RunningHandler::deadline);
-        let first_item = self.local.as_ref().and_then(RunningHandler::first_item_limit);
-        let reason = {
-            let mut polling = pin!(Abortable::new(self.poll_to_end(), abort));
-            let early = match first_item {
-                Some((limit, stream)) => {
-                    match timeout_at(limit.min(deadline.unwrap_or(limit)), &mut polling).await {
-                        Err(_elapsed) if stream.first_item().is_some() => None,
-                        ended => Some(ended),
+    // No `async fn`: the future of one has room for each argument twice, where it is given and where it is used.
+    pub(super) fn run(mut self, abort: AbortRegistration) -> impl Future<Output = ()> + Send + 'static {
+        async move {
+            let deadline = self.local.as_ref().and_then(RunningHandler::deadline);
+            let first_item = self.local.as_ref().and_then(RunningHandler::first_item_limit);
+            let reason = {
+                let mut polling = pin!(Abortable::new(self.poll_to_end(), abort));
+                let early = match first_item {
+                    Some((limit, stream)) => {
+                        match timeout_at(limit.min(deadline.unwrap_or(limit)), &mut polling).await {
+                            Err(_elapsed) if stream.first_item().is_some() => None,
+                            ended => Some(ended),
+                        }
                     }
+                    None => None,
+                };
+                let ended = match (early, deadline) {
+                    (Some(ended), _) => ended,
+                    (None, Some(deadline)) => timeout_at(deadline, polling).await,
+                    (None, None) => Ok(polling.await),
+                };
+                match ended {
+                    Ok(Ok(())) => StopReason::Completed,
+                    Ok(Err(_aborted)) => StopReason::Cancelled,
+                    Err(_elapsed) => StopReason::DeadlineExceeded,
                 }
-                None => None,
             };
-            let ended = match (early, deadline) {
-                (Some(ended), _) => ended,
-                (None, Some(deadline)) => timeout_at(deadline, polling).await,
-                (None, None) => Ok(polling.await),
-            };
-            match ended {
-                Ok(Ok(())) => StopReason::Completed,
-                Ok(Err(_aborted)) => StopReason::Cancelled,
-                Err(_elapsed) => StopReason::DeadlineExceeded,
-            }
-        };
-        if let Some(mut handler) = self.reclaim().await {
-            if reason != StopReason::Completed {
+            self.reclaim().await;
+            if reason != StopReason::Completed
+                && let Some(handler) = &mut self.local
+            {
                 // A thousand deadlines may pass at the same moment.
                 poll_fn(|cx| handler.poll_turn(cx, &mut self.has_waited)).await;
             }
-            handler.finish(reason);
+            if let Some(handler) = self.local.take() {
+                handler.finish(reason);
+            }
         }
     }
 
@@ -122,12 +128,11 @@ impl HandlerTask {
         }
     }
 
-    /// Returns the handler when no poll of it is under way any more, since a poll cannot be
-    /// interrupted. `None` if the runtime ended and dropped it.
-    async fn reclaim(&mut self) -> Option<RunningHandler> {
+    /// Takes the handler back when no poll of it is under way any more, since a poll cannot be
+    /// interrupted. It is gone if the runtime ended and dropped it.
+    async fn reclaim(&mut self) {
         self.cancel_queued();
         let _ = self.offloaded_done().await;
-        self.local.take()
     }
 
     /// Ready with `true` if the handler has ended, and with `false` if it is too slow for this thread.

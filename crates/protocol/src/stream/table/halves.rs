@@ -4,7 +4,6 @@ use std::task::{Context, Poll};
 
 use web_time::Instant;
 
-use super::super::entry::Entry;
 use super::super::item::EncodedItem;
 use super::{StreamClosed, StreamTable, TakenItems, check_by, close, register};
 use crate::header::Flags;
@@ -120,7 +119,7 @@ impl StreamTable {
 
     /// Wakes the tasks of all streams that wait to send an item.
     pub fn wake_writers(&mut self) {
-        self.streams.values_mut().for_each(Entry::wake_writer);
+        self.streams.values_mut().for_each(|entry| entry.wake_writer());
     }
 
     /// Ends a wait of [`StreamTable::poll_ready`] without an item: its time is no longer counted.
