@@ -231,6 +231,9 @@ impl Context {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
+    use std::task::{self, Waker};
+
     use farcall_protocol::metadata::CRITICALITY;
 
     use super::*;
@@ -240,8 +243,11 @@ mod tests {
     }
 
     fn context(inherited: Inherited) -> Context {
-        let info = connection().with_identity(Some(Identity::new("cron")));
-        Context::new("Files.read".into(), Seq(3), inherited, true, Arc::new(info))
+        context_with(inherited, connection().with_identity(Some(Identity::new("cron"))), true)
+    }
+
+    fn context_with(inherited: Inherited, connection: ConnectionInfo, idempotent: bool) -> Context {
+        Context::new("Files.read".into(), Seq(3), inherited, idempotent, Arc::new(connection))
     }
 
     #[test]
@@ -251,9 +257,11 @@ mod tests {
             ConnectionInfo::new(8, "tcp@10.0.0.1:9"),
             ConnectionInfo::new(7, "tcp@10.0.0.2:9"),
             connection().with_identity(Some(Identity::new("cron"))),
+            connection().with_peer_key(PeerAddress::unix(None, Some(7)).key()),
         ] {
             assert_ne!(connection(), other);
         }
+        assert!(connection().peer_key().is_memory());
     }
 
     #[test]
@@ -277,5 +285,33 @@ mod tests {
         assert_eq!((context.deadline(), context.remaining()), (None, None));
         assert_eq!((context.all_metadata(), context.trace()), (None, None));
         assert_eq!(context.criticality(), Criticality::Default);
+    }
+
+    #[test]
+    fn call_hands_on_its_deadline_and_its_trace() {
+        let (deadline, trace) = (Instant::now() + Duration::from_secs(3600), TraceContext::root());
+        let context = context(Inherited::default().deadline(deadline).trace(Arc::new(trace)));
+        assert_eq!((context.deadline(), context.trace()), (Some(deadline), Some(trace)));
+        assert_eq!(
+            (context.inherited().deadline, context.inherited().trace_context()),
+            (Some(deadline), Some(trace))
+        );
+        let remaining = context.remaining().unwrap();
+        assert!(remaining > Duration::ZERO && remaining <= Duration::from_secs(3600), "{remaining:?}");
+        let over = context_with(Inherited::default().deadline(Instant::now()), connection(), false);
+        assert_eq!((over.remaining(), over.is_idempotent()), (Some(Duration::ZERO), false));
+    }
+
+    #[test]
+    fn draining_is_ready_once_the_server_drains() {
+        let mut cx = task::Context::from_waker(Waker::noop());
+        let signal = DrainSignal::new();
+        let served = context_with(Inherited::default(), connection().with_drain_signal(signal.clone()), true);
+        let (mut draining, mut elsewhere) =
+            (pin!(served.draining()), pin!(context(Inherited::default()).draining()));
+        assert!(draining.as_mut().poll(&mut cx).is_pending());
+        signal.send();
+        assert!(draining.poll(&mut cx).is_ready());
+        assert!(elsewhere.as_mut().poll(&mut cx).is_pending(), "no server, no drain");
     }
 }

@@ -41,3 +41,38 @@ impl DrainSignal {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, ready};
+    use std::pin::{Pin, pin};
+    use std::task::{Context, Poll, Waker};
+
+    use super::*;
+
+    fn poll<F: Future>(future: Pin<&mut F>) -> Poll<F::Output> {
+        future.poll(&mut Context::from_waker(Waker::noop()))
+    }
+
+    #[test]
+    fn signal_arrives_at_all_clones_and_all_that_wait() {
+        let signal = DrainSignal::new();
+        let clone = signal.clone();
+        let mut waiting = pin!(clone.sent());
+        let mut running = pin!(clone.run_until_sent(pending::<u8>()));
+        assert!(poll(waiting.as_mut()).is_pending() && poll(running.as_mut()).is_pending());
+        assert!(!clone.is_sent());
+        signal.send();
+        assert!(clone.is_sent());
+        assert!(poll(waiting).is_ready());
+        assert_eq!(poll(running), Poll::Ready(None));
+    }
+
+    #[test]
+    fn future_runs_until_the_signal() {
+        let signal = DrainSignal::new();
+        assert_eq!(poll(pin!(signal.run_until_sent(ready(7)))), Poll::Ready(Some(7)));
+        signal.send();
+        assert_eq!(poll(pin!(signal.run_until_sent(ready(7)))), Poll::Ready(None));
+    }
+}

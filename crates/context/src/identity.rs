@@ -49,3 +49,17 @@ impl Identity {
         self.attributes.iter().map(|(attribute, value)| (attribute.as_str(), value.as_str()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attributes_are_ordered_and_have_their_last_values() {
+        let identity = Identity::new("billing").with("role", "reader").with("area", "eu");
+        let changed = identity.clone().with("role", "writer");
+        assert_eq!((changed.name(), changed.attribute("role")), ("billing", Some("writer")));
+        assert_eq!((identity.attribute("role"), identity.attribute("other")), (Some("reader"), None));
+        assert_eq!(changed.attributes().collect::<Vec<_>>(), [("area", "eu"), ("role", "writer")]);
+    }
+}

@@ -123,7 +123,63 @@ impl<F: Future> Future for WithInherited<F> {
 
 #[cfg(test)]
 mod tests {
+    use std::future::poll_fn;
+    use std::pin::pin;
+    use std::task::Waker;
+
     use super::*;
+
+    const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+
+    type IsCurrent = fn(&Inherited) -> bool;
+
+    /// Returns values of which one is set, each with the check that this one is current.
+    fn single_values() -> [(Inherited, IsCurrent); 3] {
+        [
+            (Inherited::default().deadline(Instant::now()), |current| current.deadline.is_some()),
+            (Inherited::default().metadata(Arc::new(Metadata::new())), |current| current.metadata.is_some()),
+            (Inherited::default().trace(Arc::new(TraceContext::root())), |current| current.trace.is_some()),
+        ]
+    }
+
+    #[test]
+    fn each_value_is_passed_on_without_the_others() {
+        for (inherited, is_current) in single_values() {
+            inherited.scope(|| assert!(is_current(&Inherited::current())));
+            assert!(!is_current(&Inherited::current()));
+        }
+    }
+
+    #[test]
+    fn values_are_current_in_each_poll_of_a_wrapped_future() {
+        for (inherited, is_current) in single_values() {
+            let mut polls = 0;
+            let mut future = pin!(inherited.wrap(poll_fn(|_| {
+                assert!(is_current(&Inherited::current()));
+                polls += 1;
+                if polls == 2 { Poll::Ready(polls) } else { Poll::Pending }
+            })));
+            for expected in [Poll::Pending, Poll::Ready(2)] {
+                let mut cx = task::Context::from_waker(Waker::noop());
+                assert_eq!(future.as_mut().poll(&mut cx), expected);
+                assert!(!is_current(&Inherited::current()));
+            }
+        }
+    }
+
+    #[test]
+    fn span_of_the_call_comes_before_the_traceparent_that_it_came_with() {
+        let mut metadata = Metadata::new();
+        metadata.insert(TRACEPARENT, PARENT).unwrap();
+        let span = TraceContext::root();
+        let sent = Inherited::default().metadata(Arc::new(metadata));
+        assert_eq!(sent.trace_context(), TraceContext::parse(PARENT));
+        assert_eq!(sent.trace(Arc::new(span)).trace_context(), Some(span));
+        let mut malformed = Metadata::new();
+        malformed.insert(TRACEPARENT, "00").unwrap();
+        let malformed = Inherited::default().metadata(Arc::new(malformed));
+        assert_eq!((malformed.trace_context(), Inherited::default().trace_context()), (None, None));
+    }
 
     #[test]
     fn previous_values_are_restored_after_a_panic() {
