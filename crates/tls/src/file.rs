@@ -116,6 +116,20 @@ mod tests {
     }
 
     #[test]
+    fn content_is_never_shown() {
+        assert_eq!(format!("{:?}", FileContent::new("/k", "hush")), "FileContent(/k, 4 bytes)");
+    }
+
+    #[test]
+    fn errors_are_equal_if_they_say_the_same_of_the_same_file() {
+        let error = || FileError::new("/k", "has no token in it");
+        assert_eq!(error(), error());
+        assert_ne!(error(), FileError::new("/k", "has no number in it"));
+        assert_ne!(error(), FileError::new("/l", "has no token in it"));
+        assert!(error().cause().is_none());
+    }
+
+    #[test]
     fn files_are_read_up_to_their_limit() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("f");

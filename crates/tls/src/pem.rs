@@ -148,6 +148,8 @@ fn is_encrypted(pem: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use farcall_test_support::pki::Certificate;
+
     use super::*;
 
     #[test]
@@ -174,6 +176,19 @@ mod tests {
         let damaged = Pem::Text(b"-----BEGIN CERTIFICATE-----\nhello\n".to_vec());
         let error = damaged.certificates("certificate", &[]).unwrap_err();
         assert!(matches!(error, TlsError::Pem { error: PemError::Syntax(_), .. }), "{error}");
+    }
+
+    #[test]
+    fn file_is_read_from_the_content_of_its_path() {
+        let Certificate { chain, key } = Certificate::self_signed(&["localhost"]);
+        let files = [FileContent::new("/c", chain), FileContent::new("/k", key)];
+        let identity = Identity::from_files("/c", "/k");
+        assert_eq!(identity.paths().collect::<Vec<_>>(), [Path::new("/c"), Path::new("/k")]);
+        assert_eq!(identity.read(&files).unwrap().0.len(), 1);
+        let error = Identity::from_files("/c", "/c").read(&files).unwrap_err();
+        assert_eq!(error.to_string(), "the key in /c cannot be used: there is no private key in it, in PEM");
+        assert!(identity.read(&files[..1]).is_err() && identity.read(&files[1..]).is_err());
+        assert_eq!(Identity::from_pem("chain", "key").paths().count(), 0);
     }
 
     #[test]

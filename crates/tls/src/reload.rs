@@ -334,7 +334,28 @@ mod tests {
         assert!(number(&missing).unwrap_err().to_string().contains("is larger than"));
     }
 
-    #[tokio::test]
+    #[test]
+    fn value_without_files_is_made_once() {
+        let value = Reloaded::fixed(7);
+        assert_eq!((*value.get(), *value.clone().get()), (7, 7));
+        let none = Reloaded::load("numbers", [], INTERVAL, |files| Ok::<_, FileError>(files.len())).unwrap();
+        assert_eq!(*none.get(), 0);
+        assert!(none.shared.files.is_none());
+    }
+
+    #[test]
+    fn files_are_named_in_one_line() {
+        let paths = ["/a", "/b c", "d"].map(PathBuf::from);
+        assert_eq!(Paths(&paths).to_string(), "/a, /b c, d");
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("n");
+        fs::write(&path, "1").unwrap();
+        let shown = format!("{:?}", number(&path).unwrap());
+        assert!(shown.contains(&*path.to_string_lossy()), "{shown}");
+    }
+
+    // In paused time, so that the task does not end by itself after the interval.
+    #[tokio::test(start_paused = true)]
     async fn task_ends_with_the_last_clone() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("n");
@@ -343,9 +364,15 @@ mod tests {
         number.get();
         let task = number.shared.task.lock().unwrap().as_ref().unwrap().abort_handle();
         assert!(!task.is_finished());
+        let clone = number.clone();
         drop(number);
-        while !task.is_finished() {
-            tokio::task::yield_now().await;
+        for (last, is_finished) in [(None, false), (Some(clone), true)] {
+            drop(last);
+            // More often than an aborted task needs to be dropped.
+            for _ in 0..10 {
+                tokio::task::yield_now().await;
+            }
+            assert_eq!(task.is_finished(), is_finished);
         }
     }
 }

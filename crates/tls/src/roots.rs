@@ -52,4 +52,16 @@ mod tests {
         assert!(matches!(outcome, Err(TlsError::Pem { error: PemError::Rejected(_), .. })), "{outcome:?}");
         assert!(roots.is_empty());
     }
+
+    #[test]
+    fn authorities_of_the_system_are_added_or_missed() {
+        let mut roots = RootCertStore::empty();
+        // A machine may have none.
+        let found = rustls_native_certs::load_native_certs().certs;
+        let has_some = found.into_iter().any(|found| RootCertStore::empty().add(found).is_ok());
+        let outcome = add_system_roots(&mut roots);
+        assert_eq!((outcome.is_ok(), roots.is_empty()), (has_some, !has_some), "{outcome:?}");
+        let missed = matches!(outcome, Err(TlsError::NoSystemRoots { .. }));
+        assert_eq!(missed, !has_some);
+    }
 }
