@@ -70,6 +70,8 @@ pub use self::server::builder::ServerBuilder;
 pub use self::server::handle::ServerHandle;
 pub use self::server::registrations::Registration;
 pub use self::server::shutdown_signal::{ShutdownSignal, shutdown_signal};
+#[doc(hidden)]
+pub use self::service::handler::ReceivedRequest;
 pub use self::service::handler::{Handler, Request, Response, ResponseFuture};
 pub use self::service::layer::{HandlerService, from_tower};
 pub use self::service::stream_method::{

@@ -4,6 +4,8 @@
 
 mod support;
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use farcall_context::Identity;
 use farcall_protocol::{Code, Codec, Execution, Metadata};
@@ -57,6 +59,26 @@ async fn dropped_local_call_stops_its_handler() {
     assert!(timeout(secs(1), call).await.is_err());
     sleep(millis(1)).await;
     assert_eq!((server.stage.begun(), server.stage.alive(), server.handle.in_flight()), (1, 0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn body_is_not_kept_while_its_handler_goes_on() {
+    struct Body {
+        _alive: Arc<()>,
+    }
+    impl AsRef<[u8]> for Body {
+        fn as_ref(&self) -> &[u8] {
+            b"{}"
+        }
+    }
+    let server = serve(Limits::default());
+    let (alive, handle) = (Arc::new(()), server.handle.clone());
+    let body = Bytes::from_owner(Body { _alive: Arc::clone(&alive) });
+    let call = Invocation::new("T.hang", Codec::Json, body);
+    let call = tokio::spawn(async move { handle.invoke(call).await });
+    sleep(millis(1)).await;
+    assert_eq!((server.stage.alive(), Arc::strong_count(&alive)), (1, 1));
+    call.abort();
 }
 
 #[tokio::test(start_paused = true)]

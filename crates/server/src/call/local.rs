@@ -4,11 +4,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use bytes::Bytes;
 use farcall_context::{ConnectionInfo, Identity};
 use farcall_protocol::time::{later, millis_rounded_up, sooner};
 use farcall_protocol::{
-    ByteStr, Code, Codec, Flags, Header, Kind, MaxInFlight, Negotiated, Seq, Status, StreamTerms,
+    ByteStr, Code, Codec, Flags, Header, Kind, MaxInFlight, Message, Negotiated, Seq, Status, StreamTerms,
     StreamWindow,
 };
 use farcall_transport::{PeerAddress, TlsInfo};
@@ -20,7 +19,7 @@ use super::in_flight::{InFlightCalls, LOCAL_CONNECTION_ID};
 use super::invocation::Invocation;
 use super::invoked_stream::InvokedStream;
 use super::local_peer::LocalPeer;
-use super::run::{StartOutcome, start};
+use super::run::start;
 use super::{Call, ReplyTo};
 use crate::auth::authenticate::{Credential, check};
 use crate::error::stopping;
@@ -86,31 +85,35 @@ impl LocalCalls {
 
     async fn invoke_identified(&self, invocation: Invocation, arrived: Instant) -> Response {
         let server = &self.server;
-        let (env, mut header, body) = self.request(invocation);
+        let (env, mut message) = self.request(invocation);
         // A server that does not stop yet waits for this token, and then for the call's task.
         let counted = server.tasks.token();
         if server.drain.is_sent() {
             return Response::error(stopping());
         }
         let (caller, response) = oneshot::channel();
-        let started = env.admit(&header.service_method, body.len(), &mut 0).and_then(|method| {
-            let limit = env.negotiated.handle_timeout;
-            let call = Call::new(method, &mut header, ReplyTo::Local(caller), arrived, limit, &env);
-            let now = Instant::now();
-            call.check_deadline(now).inspect_err(|status| call.record_error(status))?;
-            Ok(start(call, &mut header, body, (), &env, now, &mut None))
-        });
-        match started {
-            Ok(StartOutcome::Ended(response, _)) => return response,
-            Ok(StartOutcome::Spawned(_)) => {}
-            Err(status) => {
+        let mut ended = None;
+        let started =
+            env.admit(&message.header.service_method, message.body.len(), &mut 0).and_then(|method| {
+                let limit = env.negotiated.handle_timeout;
+                let call =
+                    Call::new(method, &mut message.header, ReplyTo::Local(caller), arrived, limit, &env);
+                let now = Instant::now();
+                call.check_deadline(now).inspect_err(|status| call.record_error(status))?;
+                start(call, &mut message, (), &env, now, &mut None, &mut ended);
+                Ok(())
+            });
+        match (started, ended) {
+            (Ok(()), Some(response)) => return response,
+            (Ok(()), None) => {}
+            (Err(status), _) => {
                 let recent = &server.recent_calls;
-                recent.ended(&header.service_method, &env.info, arrived.elapsed(), Some(&status));
+                recent.ended(&message.header.service_method, &env.info, arrived.elapsed(), Some(&status));
                 return Response::error(status);
             }
         }
         drop(counted);
-        let _cancel = CancelOnDrop { calls: &env.calls, seq: header.seq };
+        let _cancel = CancelOnDrop { calls: &env.calls, seq: message.header.seq };
         // Its permit sends a response however the call ends.
         response.await.unwrap_or_else(|_| Response::error(stopping()))
     }
@@ -126,33 +129,33 @@ impl LocalCalls {
 
     fn start_stream(&self, invocation: Invocation, arrived: Instant) -> InvokedStream {
         let server = &self.server;
-        let (env, mut header, body) = self.request(invocation);
+        let (env, mut message) = self.request(invocation);
         // As for a plain call; the watch is counted, too.
         let counted = server.tasks.token();
         if server.drain.is_sent() {
             return InvokedStream::refused(Response::error(stopping()));
         }
-        match try_start_stream(&env, &mut header, body, arrived) {
-            Ok((peer, StartOutcome::Ended(mut response, _))) => {
+        match try_start_stream(&env, &mut message, arrived) {
+            Ok((peer, Some(mut response))) => {
                 server.keep_within_budget(&mut response, &env.calls);
                 peer.finish(response);
                 InvokedStream::new(peer, None)
             }
-            Ok((peer, StartOutcome::Spawned(_))) => {
+            Ok((peer, None)) => {
                 let watch = server.tasks.spawn(Arc::clone(&peer).watch());
                 drop(counted);
                 InvokedStream::new(peer, Some(watch))
             }
             Err(status) => {
                 let recent = &server.recent_calls;
-                recent.ended(&header.service_method, &env.info, arrived.elapsed(), Some(&status));
+                recent.ended(&message.header.service_method, &env.info, arrived.elapsed(), Some(&status));
                 InvokedStream::refused(Response::error(status))
             }
         }
     }
 
     /// Creates the request of a call.
-    fn request(&self, invocation: Invocation) -> (CallEnv, Header, Bytes) {
+    fn request(&self, invocation: Invocation) -> (CallEnv, Message) {
         let Invocation { method, codec, body, metadata, timeout, idempotent, peer, tls, identified, .. } =
             invocation;
         let server = &self.server;
@@ -167,7 +170,8 @@ impl LocalCalls {
             info: Arc::new(info),
             server: Arc::clone(server),
         };
-        let header = Header {
+        let mut message = Message::default();
+        message.header = Header {
             kind: Kind::Request,
             seq: Seq(self.last_seq.fetch_add(1, Relaxed) + 1),
             service_method: ByteStr::from(method),
@@ -177,7 +181,8 @@ impl LocalCalls {
             metadata: metadata.map(Box::new),
             flags: if idempotent { Flags::IDEMPOTENT } else { Flags::NONE },
         };
-        (env, header, body)
+        message.body = body;
+        (env, message)
     }
 
     /// Stops all local calls, and those that are still started.
@@ -192,17 +197,17 @@ impl LocalCalls {
     }
 }
 
-/// Admits a streaming request, opens its stream, and starts its call.
+/// Admits a streaming request, opens its stream, and starts its call. Returns the response if it is ready at once.
 ///
 /// # Errors
 ///
 /// The status to answer: the request was refused.
 fn try_start_stream(
     env: &CallEnv,
-    header: &mut Header,
-    body: Bytes,
+    message: &mut Message,
     arrived: Instant,
-) -> Result<(Arc<LocalPeer>, StartOutcome), Status> {
+) -> Result<(Arc<LocalPeer>, Option<Response>), Status> {
+    let Message { header, body, .. } = &mut *message;
     let CallEnv { calls, negotiated, server, .. } = env;
     let terms = StreamTerms::new(
         StreamWindow::new(LOCAL_WINDOW),
@@ -225,8 +230,9 @@ fn try_start_stream(
         stream.remove();
         return Err(status);
     }
-    let outcome = start(call, header, body, &stream, env, now, &mut None);
-    Ok((peer, outcome))
+    let mut response = None;
+    start(call, message, &stream, env, now, &mut None, &mut response);
+    Ok((peer, response))
 }
 
 /// Returns the caller's identity, `None` if the server asks for none.

@@ -7,10 +7,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use farcall_context::{Context, Inherited};
+use farcall_context::Inherited;
 use farcall_protocol::time::{later, sooner};
-use farcall_protocol::{Code, Flags, Header, Seq, Status};
+use farcall_protocol::{Code, Header, Message, Seq, Status};
 use farcall_transport::log::escaped_panic;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -20,7 +19,7 @@ use tracing::span::Entered;
 use self::env::CallEnv;
 use self::local_peer::LocalPeer;
 use crate::observe::span::CallSpan;
-use crate::service::handler::{Request, Response};
+use crate::service::handler::{ReceivedRequest, Request, Response, SpareFuture};
 use crate::service::method::Method;
 use crate::stream::call_stream::CallStream;
 
@@ -121,15 +120,23 @@ impl<M: AsRef<Method>> Call<M> {
         Ok(())
     }
 
-    /// Creates what the handler is given. Called where that is handed over, since a request is large
-    /// to be moved.
+    /// Creates what the handler is given. Takes the method's name and the body out of the message. Called where it is handed
+    /// over, since a request is large to be moved.
     #[inline]
-    fn request(&self, header: &mut Header, body: Bytes, env: &CallEnv) -> Request {
-        let name = self.method.as_ref().name_for(std::mem::take(&mut header.service_method));
-        let idempotent = header.flags.contains(Flags::IDEMPOTENT);
-        let (inherited, info) = (self.inherited.clone(), Arc::clone(&env.info));
-        let context = Context::new(name, self.seq, inherited, idempotent, info);
-        Request::new(context, env.negotiated.codec.clone(), body)
+    fn request(&self, message: &mut Message, env: &CallEnv) -> Request {
+        self.received(message, env, &mut None).into_request()
+    }
+
+    /// Returns the same with its parts where they are.
+    #[inline]
+    fn received<'a>(
+        &'a self,
+        message: &'a mut Message,
+        env: &'a CallEnv,
+        spare: &'a mut Option<SpareFuture>,
+    ) -> ReceivedRequest<'a> {
+        self.method.as_ref().detach_name(&mut message.header.service_method);
+        ReceivedRequest::new(message, &self.inherited, &env.negotiated.codec, &env.info, spare)
     }
 
     /// Returns the time from the arrival of the request to its end, which is now; of a stream, to its first item.
@@ -138,9 +145,9 @@ impl<M: AsRef<Method>> Call<M> {
         first_item.unwrap_or_else(|| self.arrived.elapsed())
     }
 
-    /// Counts the call among those that have ended.
-    fn count(&self, response: &Response, env: &CallEnv, latency: Duration) {
-        let (method, status) = (self.method.as_ref(), response.status());
+    /// Counts the call among those that have ended, with this error.
+    fn count(&self, status: Option<&Status>, env: &CallEnv, latency: Duration) {
+        let method = self.method.as_ref();
         method.stats.ended(latency, status.map(|status| status.code));
         env.server.recent_calls.ended(&method.name, &env.info, latency, status);
         if let Some(status) = status {

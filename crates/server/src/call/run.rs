@@ -7,7 +7,7 @@ use std::task::{self, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
-use farcall_protocol::{Header, Metadata};
+use farcall_protocol::{Message, Metadata};
 use futures::stream::{AbortHandle, AbortRegistration};
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::time::Instant;
@@ -32,14 +32,6 @@ const TASK_BYTES: usize = 4 * 1024;
 
 /// A body below this, in bytes, is copied out of the read buffer for a call that waits for a thread.
 const MAX_COPIED_BODY: usize = 4 * 1024;
-
-/// The outcome of starting a call, and the time at its end.
-pub(crate) enum StartOutcome {
-    /// The call has ended.
-    Ended(Response, Instant),
-    /// The call goes on in its task.
-    Spawned(Instant),
-}
 
 /// The stream of a call that starts: `()` if it does not stream, which costs nothing then.
 pub(crate) trait StartedStream: Copy {
@@ -101,37 +93,42 @@ impl StartedStream for &Arc<CallStream> {
     }
 }
 
-/// Starts the handler. A quick one ends within this function, and costs no task.
+/// Starts the handler. A quick one ends within this function, and costs no task. Returns the time at the end of it. The
+/// response is put into `response`, which is `None`; without one, the call goes on in its task.
 ///
 /// `now` is the time that the caller knows: to read the clock again for each call would cost more
 /// than some handlers do. The handler is given the method's name from the header, and `spare` for its future, which is
-/// put back when it has ended.
+/// put back when it has ended. It takes the body, or reads it where it is.
 pub(crate) fn start<S: StartedStream>(
     call: Call<&Arc<Method>>,
-    header: &mut Header,
-    body: Bytes,
+    message: &mut Message,
     stream: S,
     env: &CallEnv,
     now: Instant,
     spare: &mut Option<SpareFuture>,
-) -> StartOutcome {
+    response: &mut Option<Response>,
+) -> Instant {
     if !S::STREAMS && env.server.overload.is_some() {
         match entry(&call, env, now) {
             Entry::Start => {}
             Entry::Wait(wait) => {
                 call.method.stats.started();
-                let (held_bytes, size) = (held_bytes(&call, &body), ArgumentSize::of(body.len()));
-                let mut request = call.request(header, body, env);
+                let (held_bytes, size) =
+                    (held_bytes(&call, &message.body), ArgumentSize::of(message.body.len()));
+                let mut request = call.request(message, env);
                 copy_small_body(&mut request);
                 let handler = HandlerState::NotStarted(request);
                 spawn_waiting(call.into_owned(), handler, held_bytes, size, wait, env);
-                return StartOutcome::Spawned(Instant::now());
+                return Instant::now();
             }
-            Entry::Refuse(refusal) => return refuse(&call, refusal, env, now),
+            Entry::Refuse(refusal) => {
+                *response = Some(refuse(&call, refusal, env, now));
+                return now;
+            }
         }
     }
     call.method.stats.started();
-    let (body_len, held_bytes) = (body.len(), held_bytes(&call, &body));
+    let (body_len, held_bytes) = (message.body.len(), held_bytes(&call, &message.body));
     let size = ArgumentSize::of(body_len);
     let judgement = call.method.judgement(size);
     let mut doubtful = None;
@@ -139,7 +136,7 @@ pub(crate) fn start<S: StartedStream>(
         doubtful = Doubtful::try_begin(judgement, env);
         if doubtful.is_none() {
             // The handler's first poll may be the slow one, so that one is left to the task, too.
-            let mut request = call.request(header, body, env);
+            let mut request = call.request(message, env);
             stream.attach(&mut request);
             copy_small_body(&mut request);
             spawn(
@@ -150,7 +147,7 @@ pub(crate) fn start<S: StartedStream>(
                 stream.shared(),
                 env,
             );
-            return StartOutcome::Spawned(Instant::now());
+            return Instant::now();
         }
     }
     env.server.offload.note_quick_call();
@@ -158,16 +155,22 @@ pub(crate) fn start<S: StartedStream>(
     // panics, since a second panic while the first unwinds would end the process.
     let mut started = None;
     let polled = call.guarded(|| {
-        let mut request = call.request(header, body, env);
-        stream.attach(&mut request);
-        request.spare = spare.take();
-        let future = started.insert(call.method.handler.call(request));
+        let handler = &call.method.handler;
+        let future = if S::STREAMS {
+            let mut request = call.request(message, env);
+            stream.attach(&mut request);
+            handler.call(request)
+        } else {
+            handler.call_received(call.received(message, env, spare))
+        };
+        let future = started.insert(future);
         // A waker that does nothing: a pending future is polled again by its task.
-        let polled = Pin::new(future).poll(&mut task::Context::from_waker(Waker::noop()));
-        if polled.is_ready() {
-            *spare = started.take().and_then(ResponseFuture::into_spare);
+        if let Poll::Ready(ready) = Pin::new(future).poll(&mut task::Context::from_waker(Waker::noop())) {
+            *response = Some(ready);
+            if let Some(ended) = started.take().and_then(ResponseFuture::into_spare) {
+                *spare = Some(ended);
+            }
         }
-        polled
     });
     let done = Instant::now();
     let took = done - now;
@@ -177,53 +180,53 @@ pub(crate) fn start<S: StartedStream>(
         }
         Some(doubtful) => doubtful.end(call.method, size, took),
     }
-    let response = match polled {
-        Ok(Poll::Ready(response)) => response,
-        Ok(Poll::Pending) => {
-            let future = started.expect("a pending future was not dropped");
-            spawn(call.into_owned(), HandlerState::Started(future), held_bytes, size, stream.shared(), env);
-            // Not `done`: the next call is not charged with the time to create this one's task.
-            return StartOutcome::Spawned(Instant::now());
-        }
-        Err(panicked) => call.guarded(|| drop(started)).err().unwrap_or(panicked),
-    };
+    if let Err(panicked) = polled {
+        *response = Some(call.guarded(|| drop(started)).err().unwrap_or(panicked));
+    } else if response.is_none() {
+        // What the handler has read is not kept while it goes on.
+        drop(std::mem::take(&mut message.body));
+        let future = started.expect("a pending future was not dropped");
+        spawn(call.into_owned(), HandlerState::Started(future), held_bytes, size, stream.shared(), env);
+        // Not `done`: the next call is not charged with the time to create this one's task.
+        return Instant::now();
+    }
     // Usually it started when it arrived, and the difference of the two times is known.
     let latency = if now == call.arrived { took } else { done - call.arrived };
-    call.count(&response, env, stream.latency(latency));
+    let status = response.as_ref().and_then(Response::status);
+    call.count(status, env, stream.latency(latency));
     stream.ended(call.span.as_deref());
-    StartOutcome::Ended(response, done)
+    done
 }
 
 /// Starts a call with a large compressed body, which is decompressed where slow handlers are polled. `len` is its
-/// length then.
+/// length then. Returns the response if there is one already; otherwise, the call goes on in its task.
 #[cold]
 pub(crate) fn start_compressed<S: StartedStream>(
     call: Call<&Arc<Method>>,
-    header: &mut Header,
-    body: Bytes,
+    message: &mut Message,
     len: usize,
     stream: S,
     env: &CallEnv,
-) -> StartOutcome {
+) -> Option<Response> {
     let size = ArgumentSize::of(len);
-    let held_bytes = held_bytes(&call, &body);
+    let held_bytes = held_bytes(&call, &message.body);
     if !S::STREAMS && env.server.overload.is_some() {
         match entry(&call, env, Instant::now()) {
             Entry::Start => {}
             Entry::Wait(wait) => {
                 call.method.stats.started();
-                let handler = HandlerState::Compressed(call.request(header, body, env));
+                let handler = HandlerState::Compressed(call.request(message, env));
                 spawn_waiting(call.into_owned(), handler, held_bytes, size, wait, env);
-                return StartOutcome::Spawned(Instant::now());
+                return None;
             }
-            Entry::Refuse(refusal) => return refuse(&call, refusal, env, Instant::now()),
+            Entry::Refuse(refusal) => return Some(refuse(&call, refusal, env, Instant::now())),
         }
     }
     call.method.stats.started();
-    let mut request = call.request(header, body, env);
+    let mut request = call.request(message, env);
     stream.attach(&mut request);
     spawn(call.into_owned(), HandlerState::Compressed(request), held_bytes, size, stream.shared(), env);
-    StartOutcome::Spawned(Instant::now())
+    None
 }
 
 /// Has an adaptive limit decide on a call.
@@ -242,13 +245,13 @@ fn entry(call: &Call<&Arc<Method>>, env: &CallEnv, now: Instant) -> Entry {
 
 /// Ends a call that is not started.
 #[cold]
-fn refuse(call: &Call<&Arc<Method>>, refusal: Refusal, env: &CallEnv, now: Instant) -> StartOutcome {
+fn refuse(call: &Call<&Arc<Method>>, refusal: Refusal, env: &CallEnv, now: Instant) -> Response {
     let response = refusal.response(&call.method.name);
     if let Some(status) = response.status() {
         call.record_error(status);
         env.server.recent_calls.ended(&call.method.name, &env.info, now - call.arrived, Some(status));
     }
-    StartOutcome::Ended(response, now)
+    response
 }
 
 /// Copies a small body out of the read buffer: its call waits, and would keep the buffer of many other messages.

@@ -327,7 +327,7 @@ impl Drop for CallPermit {
         });
         self.place = None;
         let Self { call, env, .. } = self;
-        call.count(&response, env, call.latency());
+        call.count(response.status(), env, call.latency());
         env.server.in_flight.fetch_sub(1, Relaxed);
         match std::mem::replace(&mut call.reply_to, ReplyTo::None) {
             ReplyTo::None => env.calls.end(call.seq, |_| ()),

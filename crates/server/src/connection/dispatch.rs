@@ -17,7 +17,7 @@ use tracing::debug;
 use super::io::ConnectionIo;
 use crate::call::encoded_response::EncodedResponse;
 use crate::call::env::CallEnv;
-use crate::call::run::{StartOutcome, start, start_compressed};
+use crate::call::run::{start, start_compressed};
 use crate::call::{Call, ReplyTo};
 use crate::limits::{MIN_OFFLOADED_COMPRESSION, MIN_SHORT_CALLS, MIN_TIMED_HEADER};
 use crate::service::handler::{Response, SpareFuture};
@@ -103,7 +103,7 @@ impl Dispatcher {
         Ok(true)
     }
 
-    /// Handles a message, and takes its body.
+    /// Handles a message. Its body is taken, or was read when this returns.
     ///
     /// # Errors
     ///
@@ -113,16 +113,15 @@ impl Dispatcher {
         message: &mut Message,
         io: &mut ConnectionIo,
     ) -> Result<Dispatched, ProtocolError> {
-        let Message { header, body, .. } = message;
-        let action = self.session.receive(header, self.now.into_std())?;
-        let body = std::mem::take(body);
-        match action {
-            ServerAction::Start { answer } => self.start(header, body, answer, &mut io.outbox),
-            ServerAction::Cancel => self.env.calls.cancel(header.seq),
-            ServerAction::Pong => self.push(&HeaderRef::new(Kind::Pong, header.seq), io.control()),
+        match self.session.receive(&message.header, self.now.into_std())? {
+            ServerAction::Start { answer } => self.start(message, answer, &mut io.outbox),
+            ServerAction::Cancel => self.env.calls.cancel(message.header.seq),
+            ServerAction::Pong => self.push(&HeaderRef::new(Kind::Pong, message.header.seq), io.control()),
             ServerAction::Finish => return Ok(Dispatched::Finish),
-            ServerAction::StartStream => self.start_stream(header, body, &mut io.outbox),
-            ServerAction::Stream => self.receive(header, body, &mut io.inbox)?,
+            ServerAction::StartStream => self.start_stream(message, &mut io.outbox),
+            ServerAction::Stream => {
+                self.receive(&message.header, std::mem::take(&mut message.body), &mut io.inbox)?;
+            }
             ServerAction::Ignore => {}
         }
         Ok(Dispatched::Continue)
@@ -152,18 +151,15 @@ impl Dispatcher {
     }
 
     /// Starts a request's call, and sends the response if it is ready at once.
-    fn start(&mut self, header: &mut Header, body: Bytes, wants_response: bool, outbox: &mut Outbox) {
+    fn start(&mut self, message: &mut Message, wants_response: bool, outbox: &mut Outbox) {
         self.requests += 1;
-        let seq = header.seq;
+        let seq = message.header.seq;
         let reply_to = if wants_response { ReplyTo::Peer } else { ReplyTo::None };
-        let mut response = match self.try_start(header, body, reply_to) {
-            Ok(StartOutcome::Ended(response, now)) => {
-                self.ended_at_once += 1;
-                self.now = now;
-                response
-            }
-            Ok(StartOutcome::Spawned(now)) => {
-                self.now = now;
+        // Not a result, since a response is large to be moved.
+        let mut response = None;
+        match self.try_start(message, reply_to, &mut response) {
+            Ok(()) if response.is_some() => self.ended_at_once += 1,
+            Ok(()) => {
                 self.turn_end -= TASK_OVERHEAD;
                 if self.ended_at_once >= MIN_SHORT_CALLS {
                     self.env.calls.assume_short_polls();
@@ -172,14 +168,15 @@ impl Dispatcher {
             }
             Err(status) => {
                 let recent = &self.env.server.recent_calls;
-                recent.ended(&header.service_method, &self.env.info, Duration::ZERO, Some(&status));
+                recent.ended(&message.header.service_method, &self.env.info, Duration::ZERO, Some(&status));
                 self.now = Instant::now();
-                Response::error(status)
+                response = Some(Response::error(status));
             }
-        };
+        }
+        let Some(response) = &mut response else { return };
         if wants_response {
-            self.env.server.keep_within_budget(&mut response, &self.env.calls);
-            let encoded = EncodedResponse::new(&mut response, &self.env.negotiated);
+            self.env.server.keep_within_budget(response, &self.env.calls);
+            let encoded = EncodedResponse::new(response, &self.env.negotiated);
             encoded.push_to(outbox, seq, &self.env.negotiated);
             if encoded.took_time() {
                 self.now = Instant::now();
@@ -189,20 +186,20 @@ impl Dispatcher {
         }
     }
 
-    /// Admits a request, and starts its call.
+    /// Admits a request, and starts its call. Puts the response into `response` if it is ready at once.
     ///
     /// # Errors
     ///
     /// The status to answer: the request was refused.
-    // Inlined, since its result is large to be moved.
     #[inline]
     fn try_start(
         &mut self,
-        header: &mut Header,
-        mut body: Bytes,
+        message: &mut Message,
         reply_to: ReplyTo,
-    ) -> Result<StartOutcome, Status> {
+        response: &mut Option<Response>,
+    ) -> Result<(), Status> {
         let (env, arrived) = (&self.env, self.now);
+        let Message { header, body, .. } = &mut *message;
         let metadata = match &header.metadata {
             Some(metadata) => metadata_bytes(metadata)?,
             None => 0,
@@ -214,42 +211,44 @@ impl Dispatcher {
         let mut compressed = None;
         // Behind the admission: a refused request is not worth the time.
         if header.flags.contains(Flags::COMPRESSED) {
-            let len = env.decompressed_len(&body)?;
+            let len = env.decompressed_len(body)?;
             if len < MIN_OFFLOADED_COMPRESSION {
-                let plain = env.decompress(&body);
+                let plain = env.decompress(body);
                 self.now = Instant::now();
-                body = plain?;
+                *body = plain?;
             } else {
                 compressed = Some(len);
             }
         }
         let call = Call::new(method, header, reply_to, arrived, env.negotiated.handle_timeout, env);
         call.check_deadline(self.now).inspect_err(|status| call.record_error(status))?;
-        Ok(match compressed {
-            None => start(call, header, body, (), env, self.now, &mut self.spare),
-            Some(len) => start_compressed(call, header, body, len, (), env),
-        })
+        self.now = match compressed {
+            None => start(call, message, (), env, self.now, &mut self.spare, response),
+            Some(len) => {
+                *response = start_compressed(call, message, len, (), env);
+                Instant::now()
+            }
+        };
+        Ok(())
     }
 
     /// Starts a streaming call. What its handler sends at once goes before the response, if there is one already.
     #[inline(never)]
-    fn start_stream(&mut self, header: &mut Header, body: Bytes, outbox: &mut Outbox) {
+    fn start_stream(&mut self, message: &mut Message, outbox: &mut Outbox) {
         self.requests += 1;
-        let seq = header.seq;
-        let mut response = match self.try_start_stream(header, body) {
-            Ok((stream, StartOutcome::Ended(response, now))) => {
-                self.now = now;
+        let seq = message.header.seq;
+        let mut response = match self.try_start_stream(message) {
+            Ok((stream, Some(response))) => {
                 stream.finish(outbox);
                 response
             }
-            Ok((_, StartOutcome::Spawned(now))) => {
-                self.now = now;
+            Ok((_, None)) => {
                 self.turn_end -= TASK_OVERHEAD;
                 return;
             }
             Err(status) => {
                 let recent = &self.env.server.recent_calls;
-                recent.ended(&header.service_method, &self.env.info, Duration::ZERO, Some(&status));
+                recent.ended(&message.header.service_method, &self.env.info, Duration::ZERO, Some(&status));
                 Response::error(status)
             }
         };
@@ -258,17 +257,18 @@ impl Dispatcher {
         self.now = Instant::now();
     }
 
-    /// Admits a streaming request, opens its stream, and starts its call.
+    /// Admits a streaming request, opens its stream, and starts its call. Returns the response if it is ready at once.
     ///
     /// # Errors
     ///
     /// The status to answer: the request was refused.
     fn try_start_stream(
         &mut self,
-        header: &mut Header,
-        mut body: Bytes,
-    ) -> Result<(Arc<CallStream>, StartOutcome), Status> {
-        let (env, arrived, seq) = (&self.env, self.now, header.seq);
+        message: &mut Message,
+    ) -> Result<(Arc<CallStream>, Option<Response>), Status> {
+        let (env, arrived) = (&self.env, self.now);
+        let Message { header, body, .. } = &mut *message;
+        let seq = header.seq;
         let metadata = header.metadata.as_deref().map_or(Ok(0), metadata_bytes)?;
         let terms = env.negotiated.streams.ok_or_else(|| {
             Status::refused(Code::InvalidArgument, "a streaming request, though no streams were agreed on")
@@ -279,9 +279,9 @@ impl Dispatcher {
         }
         let mut compressed = None;
         if header.flags.contains(Flags::COMPRESSED) {
-            let len = env.decompressed_len(&body)?;
+            let len = env.decompressed_len(body)?;
             if len < MIN_OFFLOADED_COMPRESSION {
-                body = env.decompress(&body)?;
+                *body = env.decompress(body)?;
             } else {
                 compressed = Some(len);
             }
@@ -303,11 +303,15 @@ impl Dispatcher {
             stream.remove();
             return Err(status);
         }
-        let outcome = match compressed {
-            None => start(call, header, body, &stream, env, self.now, &mut None),
-            Some(len) => start_compressed(call, header, body, len, &stream, env),
+        let mut response = None;
+        self.now = match compressed {
+            None => start(call, message, &stream, env, self.now, &mut None, &mut response),
+            Some(len) => {
+                response = start_compressed(call, message, len, &stream, env);
+                Instant::now()
+            }
         };
-        Ok((stream, outcome))
+        Ok((stream, response))
     }
 
     /// Gives up the message that is coming, for which there is no room, and refuses it with `status`.

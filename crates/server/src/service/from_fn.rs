@@ -7,7 +7,7 @@ use farcall_protocol::{Codec, Status};
 use futures::FutureExt as _;
 use serde::de::DeserializeOwned;
 
-use super::handler::{Handler, Request, Response, ResponseFuture};
+use super::handler::{Handler, ReceivedRequest, Request, Response, ResponseFuture, SpareFuture};
 
 /// Creates a handler that decodes arguments by name, calls `start`, and turns its output into a response with
 /// `answer`. Generated services are built on it.
@@ -83,11 +83,39 @@ where
 {
     fn call(&self, request: Request) -> ResponseFuture {
         let args = if IS_WHOLE { request.value() } else { request.arguments() };
-        let args = match args {
-            Ok(args) => args,
-            Err(status) => return ResponseFuture::ready(Response::error(status)),
-        };
-        let Request { context, codec, spare, .. } = request;
+        match args {
+            Ok(args) => self.start(args, request.context, request.codec, request.spare),
+            Err(status) => ResponseFuture::ready(Response::error(status)),
+        }
+    }
+
+    fn call_received(&self, mut received: ReceivedRequest<'_>) -> ResponseFuture {
+        let args = if IS_WHOLE { received.value() } else { received.arguments() };
+        match args {
+            Ok(args) => {
+                let (codec, spare) = (received.codec().clone(), received.spare.take());
+                self.start(args, received.take_context(), codec, spare)
+            }
+            Err(status) => ResponseFuture::ready(Response::error(status)),
+        }
+    }
+}
+
+impl<Start, Args, Fut, Answer, const IS_WHOLE: bool> FromFn<Start, Answer, Args, IS_WHOLE>
+where
+    Start: Fn(Context, Args) -> Fut,
+    Fut: Future<Output: Send> + Send + 'static,
+    Answer: Fn(&Codec, Fut::Output) -> Response + Copy + Send + 'static,
+{
+    // Inlined into both, since a context and a future are large to be moved.
+    #[inline(always)]
+    fn start(
+        &self,
+        args: Args,
+        context: Context,
+        codec: Codec,
+        spare: Option<SpareFuture>,
+    ) -> ResponseFuture {
         let answer = self.answer;
         // Not an async block, which would hold the future twice: as a capture, and as what it awaits. Once it is complete,
         // `map` has dropped what it was made of.

@@ -7,9 +7,10 @@ use std::sync::atomic::AtomicBool;
 use std::task::{self, Poll};
 
 use bytes::Bytes;
-use farcall_context::Context;
+use farcall_context::{ConnectionInfo, Context, Inherited};
 use farcall_protocol::{
-    Body, Code, Codec, DecodeError, IntoMethodError, Metadata, MethodError, Status, with_shared_source,
+    Body, Code, Codec, DecodeError, Flags, IntoMethodError, Message, Metadata, MethodError, Status,
+    with_shared_source,
 };
 use farcall_transport::BufferPool;
 use serde::de::DeserializeOwned;
@@ -44,6 +45,12 @@ use crate::stream::sender::Sender;
 pub trait Handler: Send + Sync + 'static {
     /// Starts to handle a call.
     fn call(&self, request: Request) -> ResponseFuture;
+
+    /// Starts to handle a call on the task that has received it. The handlers of methods do that without a [`Request`].
+    #[doc(hidden)]
+    fn call_received(&self, received: ReceivedRequest<'_>) -> ResponseFuture {
+        self.call(received.into_request())
+    }
 }
 
 /// The smallest body, in bytes, that is kept in the memory that it was read into while a handler borrows from it: the blocks for
@@ -59,6 +66,18 @@ pub struct Request {
     pub(super) extras: Option<Box<RequestExtras>>,
     /// The memory for the handler's future, if there is some.
     pub(crate) spare: Option<SpareFuture>,
+}
+
+/// A request on the task that has received it, whose parts are where they were received. A handler that needs few of them takes
+/// those, and no [`Request`] of all parts is built and moved.
+pub struct ReceivedRequest<'a> {
+    /// The name of the method is moved out of it, and the body.
+    message: &'a mut Message,
+    inherited: &'a Inherited,
+    codec: &'a Codec,
+    connection: &'a Arc<ConnectionInfo>,
+    /// The memory for the handler's future, if there is some.
+    pub(super) spare: &'a mut Option<SpareFuture>,
 }
 
 /// The memory of a future that has ended, and that owns nothing any more. The next one of the same size takes it over.
@@ -176,9 +195,61 @@ impl Request {
     }
 
     fn invalid(&self, error: &DecodeError) -> Status {
-        let message = format!("arguments of `{}`: {error}", self.context.method());
-        Status::refused(Code::InvalidArgument, message)
+        invalid_arguments(self.context.method(), error)
     }
+}
+
+impl<'a> ReceivedRequest<'a> {
+    #[inline]
+    pub(crate) const fn new(
+        message: &'a mut Message,
+        inherited: &'a Inherited,
+        codec: &'a Codec,
+        connection: &'a Arc<ConnectionInfo>,
+        spare: &'a mut Option<SpareFuture>,
+    ) -> Self {
+        Self { message, inherited, codec, connection, spare }
+    }
+
+    /// Creates the request of all parts.
+    #[inline]
+    pub(crate) fn into_request(mut self) -> Request {
+        let mut request =
+            Request::new(self.take_context(), self.codec.clone(), std::mem::take(&mut self.message.body));
+        request.spare = self.spare.take();
+        request
+    }
+
+    /// Takes the context out, once.
+    #[inline]
+    pub(super) fn take_context(&mut self) -> Context {
+        let header = &mut self.message.header;
+        let name = std::mem::take(&mut header.service_method);
+        let idempotent = header.flags.contains(Flags::IDEMPOTENT);
+        Context::new(name, header.seq, self.inherited.clone(), idempotent, Arc::clone(self.connection))
+    }
+
+    pub(super) const fn codec(&self) -> &Codec {
+        self.codec
+    }
+
+    /// Decodes the arguments like [`Request::arguments`].
+    pub(super) fn arguments<T: DeserializeOwned>(&self) -> Result<T, Status> {
+        with_shared_source(&self.message.body, || self.codec.decode_arguments(&self.message.body))
+            .map_err(|error| invalid_arguments(&self.message.header.service_method, &error))
+    }
+
+    /// Decodes the arguments like [`Request::value`].
+    pub(super) fn value<T: DeserializeOwned>(&self) -> Result<T, Status> {
+        with_shared_source(&self.message.body, || self.codec.decode_whole(&self.message.body))
+            .map_err(|error| invalid_arguments(&self.message.header.service_method, &error))
+    }
+}
+
+/// Creates the status of arguments that do not decode.
+#[cold]
+fn invalid_arguments(method: &str, error: &DecodeError) -> Status {
+    Status::refused(Code::InvalidArgument, format!("arguments of `{method}`: {error}"))
 }
 
 impl Drop for RequestStream {

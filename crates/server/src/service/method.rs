@@ -75,16 +75,20 @@ impl Method {
         self.shared_name == *name
     }
 
-    /// Returns the name of a call, `named`, without the buffer that the request was read into: a call may
-    /// go on for long, and other messages share the buffer.
+    /// Replaces the name of a call if it keeps the buffer that the request was read into: a call may go on for long, and
+    /// other messages share the buffer.
     #[inline]
-    pub(crate) fn name_for(&self, named: ByteStr) -> ByteStr {
-        if named.is_shared() { self.own_name(named) } else { named }
+    pub(crate) fn detach_name(&self, named: &mut ByteStr) {
+        if named.is_shared() {
+            self.replace_name(named);
+        }
     }
 
     #[inline(never)]
-    fn own_name(&self, named: ByteStr) -> ByteStr {
-        if *named == *self.name { self.shared_name.clone() } else { named }
+    fn replace_name(&self, named: &mut ByteStr) {
+        if **named == *self.name {
+            *named = self.shared_name.clone();
+        }
     }
 
     /// Returns `true` if its calls stream.
