@@ -27,6 +27,12 @@ impl InFlightCall {
         Self { pending, guard, timer }
     }
 
+    /// Ends its count at the endpoint, when it has its response. Nothing is left to drop then.
+    #[inline]
+    pub(super) fn ended(&mut self) {
+        (self.guard, self.timer) = (None, None);
+    }
+
     /// Returns the guard, when the call has ended.
     pub(super) fn into_guard(self) -> Option<InFlightGuard> {
         self.guard

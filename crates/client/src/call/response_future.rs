@@ -133,13 +133,19 @@ impl ResponseFuture {
         }
         self.core.budget.deposit();
         match try_send(&self.request, &self.core, waker) {
-            Ok(call) => self.state = CallState::InFlight(call),
+            Ok(call) => self.replace_empty_state(CallState::InFlight(call)),
             Err(FastPathMiss::Failed(error)) => {
                 self.core.count_failure(&error);
                 self.state = CallState::Failed(error);
             }
             Err(FastPathMiss::MustWait(guard)) => self.continue_boxed(Attempts::starting_at(guard), None),
         }
+    }
+
+    /// Replaces a state that has nothing to drop, which the compiler does not see.
+    #[inline]
+    fn replace_empty_state(&mut self, state: CallState) {
+        std::mem::forget(std::mem::replace(&mut self.state, state));
     }
 
     /// Continues with further attempts; `error` is that of the first one, if it was made.
@@ -188,10 +194,11 @@ impl ResponseFuture {
             }
         }
         if let CallState::InFlight(call) = &mut self.state {
-            match ready!(Pin::new(call).poll(cx)) {
+            match ready!(Pin::new(&mut *call).poll(cx)) {
                 Ok(response) => {
-                    // The guard is dropped here, so that the call no longer counts, however long this future is kept.
-                    self.state = CallState::Done;
+                    // Here, so that the call no longer counts, however long this future is kept.
+                    call.ended();
+                    self.replace_empty_state(CallState::Done);
                     self.request.drop_body();
                     return Poll::Ready(Ok(response));
                 }
