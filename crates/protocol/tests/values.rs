@@ -17,6 +17,8 @@ use serde_json::{Value, json};
 
 #[path = "values/random.rs"]
 mod random;
+#[path = "values/small.rs"]
+mod small;
 
 /// Encodes a value in both codecs, asserts that both have the form, and that it arrives.
 #[track_caller]

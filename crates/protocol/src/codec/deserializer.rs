@@ -191,7 +191,7 @@ fn number<'de, V: Visitor<'de>>(reader: &mut Reader<'de>, visitor: V) -> Result<
     if let Some(value) = reader.small_number() {
         return visitor.visit_u8(value);
     }
-    if let Some(value) = reader.large_number() {
+    if let Some(value) = reader.large_number().or_else(|| reader.last_number()) {
         return visitor.visit_u64(value);
     }
     let marker = reader.peek()?;

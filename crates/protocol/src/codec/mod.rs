@@ -267,6 +267,11 @@ impl Codec {
     ///
     /// As for [`Codec::decode`].
     pub fn decode_whole<T: DeserializeOwned>(&self, body: &[u8]) -> Result<T, DecodeError> {
+        // Nothing, in all its forms, has one byte at most.
+        #[cfg(feature = "msgpack")]
+        if matches!(self, Self::MessagePack) && body.len() > 1 {
+            return msgpack::decode(body);
+        }
         let (empty, nil, no_arguments): (bool, bool, bool) = match self {
             #[cfg(feature = "msgpack")]
             Self::MessagePack => (body.is_empty(), body == [0xc0], matches!(body, [0x80 | 0x90])),

@@ -101,6 +101,22 @@ impl<'de> Reader<'de> {
         Some(u64::from_be_bytes(*number) >> (u64::BITS as usize - 8 * len))
     }
 
+    /// Takes a number from 128 on that nothing follows, as it is the whole value of many results.
+    #[inline]
+    pub(super) fn last_number(&mut self) -> Option<u64> {
+        const U8: u8 = Marker::U8.to_u8();
+        const U16: u8 = Marker::U16.to_u8();
+        const U32: u8 = Marker::U32.to_u8();
+        let number = match *self.bytes.get(self.at..)? {
+            [U8, number] => number.into(),
+            [U16, a, b] => u16::from_be_bytes([a, b]).into(),
+            [U32, a, b, c, d] => u32::from_be_bytes([a, b, c, d]).into(),
+            _ => return None,
+        };
+        self.at = self.bytes.len();
+        Some(number)
+    }
+
     /// Takes a string of less than 32 bytes.
     #[inline]
     pub(super) fn short_text(&mut self) -> Option<&'de [u8]> {
