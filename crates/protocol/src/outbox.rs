@@ -223,6 +223,15 @@ impl Outbox {
         }
     }
 
+    /// Releases all memory, if nothing is left to send: for a connection that is idle.
+    pub fn release(&mut self) {
+        self.shrink();
+        if self.remaining() == 0 {
+            self.open = BytesMut::new();
+            self.closed = VecDeque::new();
+        }
+    }
+
     fn close_open(&mut self) {
         if !self.open.is_empty() {
             self.burst += self.open.len();
@@ -378,6 +387,22 @@ mod tests {
             outbox.shrink();
         }
         assert!(outbox.open.try_reclaim(10), "a small buffer is kept");
+    }
+
+    #[test]
+    fn idle_outbox_has_no_memory_and_keeps_its_position() {
+        let mut outbox = Outbox::new();
+        for body in [10, MIN_UNCOPIED] {
+            push(&mut outbox, 1, body);
+            outbox.release();
+            assert!(outbox.has_remaining(), "what is left to send is kept");
+            outbox.advance(outbox.remaining());
+            let appended = outbox.appended();
+            outbox.release();
+            assert_eq!((outbox.open.capacity(), outbox.closed.capacity()), (0, 0));
+            assert!(!outbox.open.try_reclaim(1));
+            assert_eq!(outbox.appended(), appended);
+        }
     }
 
     #[test]
