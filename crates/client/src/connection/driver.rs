@@ -37,6 +37,10 @@ const BYTES_PER_TURN: usize = 200 * 1024;
 const LAST_READS: usize = 64;
 /// The longest time for which the wake-ups of callers are delayed: their thread may be busy while another is idle.
 const MAX_WAKE_DELAY: Duration = Duration::from_millis(2);
+/// The time without input after which a connection releases the memory that calls need. Longer, and many idle connections hold
+/// buffers that none of them needs, also after each answer to a ping; much shorter, and memory is allocated for each of some calls.
+const RELEASE_AFTER: Duration = Duration::from_secs(1);
+
 /// The task of a connection. It is ready when the connection has ended.
 pub(super) struct Driver {
     stream: Stream,
@@ -69,7 +73,7 @@ pub(super) struct Driver {
     limits: TimeLimits,
     /// `true` if a ping was among the messages of the last read.
     was_pinged: bool,
-    /// `true` if bytes were received since the timer expired last.
+    /// `true` if bytes were received since the timer expired last; then it expires within [`RELEASE_AFTER`].
     received: bool,
 }
 
@@ -81,6 +85,9 @@ impl Driver {
         options: &ConnectionOptions,
     ) -> Self {
         let negotiated = &shared.negotiated;
+        let now = Instant::now();
+        let mut limits = TimeLimits::new(options, now);
+        limits.wake_by(now + RELEASE_AFTER);
         Self {
             stream,
             stream_waker: StreamWaker::new(Waker::noop()),
@@ -99,7 +106,7 @@ impl Driver {
             answered_one: false,
             flushed: true,
             shut: false,
-            limits: TimeLimits::new(options, Instant::now()),
+            limits,
             was_pinged: false,
             received: true,
             shared,
@@ -149,7 +156,9 @@ impl Driver {
                 Err(error) => return Poll::Ready((describe(&error), EndKind::Broken)),
             }
             let now = Instant::now();
-            self.received = true;
+            if !std::mem::replace(&mut self.received, true) {
+                self.limits.wake_by(now + RELEASE_AFTER);
+            }
             if let Err(error) = self.handle_input(now) {
                 return Poll::Ready((protocol_violation(&error), EndKind::Broken));
             }
@@ -393,11 +402,23 @@ impl Driver {
         if let Some(earliest) = self.shared.expire(now) {
             next = next.min(earliest);
         }
-        if !std::mem::take(&mut self.received) {
-            // An idle connection releases its buffer.
-            self.input.shrink();
+        if std::mem::take(&mut self.received) {
+            next = next.min(now + RELEASE_AFTER);
+        } else {
+            self.release_memory();
         }
         Ok(next)
+    }
+
+    /// Releases the memory that only calls and their bytes need, as far as none are there.
+    fn release_memory(&mut self) {
+        self.input.shrink();
+        self.outbox.release();
+        self.replies.shrink_to_fit();
+        self.items.shrink_to_fit();
+        self.wakers.shrink_to_fit();
+        self.wake_batch.release_memory();
+        self.shared.release_memory();
     }
 }
 
@@ -443,3 +464,6 @@ impl Drop for Driver {
 fn protocol_violation(error: &ProtocolError) -> String {
     format!("it broke the protocol: {error}")
 }
+
+#[cfg(test)]
+mod tests;

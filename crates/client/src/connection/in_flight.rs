@@ -269,6 +269,13 @@ impl InFlight {
         }
     }
 
+    /// Releases the slots, if none is taken.
+    pub(super) fn release_memory(&mut self) {
+        if self.taken == 0 {
+            self.slots = Vec::new();
+        }
+    }
+
     fn index(&self, seq: u64) -> usize {
         // The length is a power of two.
         seq as usize & (self.slots.len() - 1)

@@ -63,6 +63,13 @@ impl WakeBatch {
     }
 }
 
+impl WakeBatch {
+    /// Releases the memory for callers that were woken.
+    pub(super) fn release_memory(&self) {
+        self.pending.lock().shrink_to_fit();
+    }
+}
+
 impl Drop for WakeBatch {
     /// Wakes the callers that are not woken yet, since no later turn of the connection will.
     fn drop(&mut self) {

@@ -222,6 +222,7 @@ enum Event {
     Expire { at: u64 },
     Goaway { last: usize },
     Lose { written: u64 },
+    Release,
 }
 
 fn event() -> impl Strategy<Value = Event> {
@@ -235,6 +236,7 @@ fn event() -> impl Strategy<Value = Event> {
         2 => (0..50_u64).prop_map(|at| Event::Expire { at }),
         1 => which().prop_map(|last| Event::Goaway { last }),
         1 => any::<u16>().prop_map(|written| Event::Lose { written: u64::from(written) % 2000 }),
+        2 => Just(Event::Release),
     ]
 }
 
@@ -336,6 +338,10 @@ proptest! {
                             call.complete(Err(ConnectionLoss::Goaway));
                         }
                     }
+                }
+                Event::Release => {
+                    calls.release_memory();
+                    prop_assert!(calls.taken > 0 || calls.slots.capacity() == 0);
                 }
                 Event::Lose { written } => {
                     calls.lose_all(written, |_| ());

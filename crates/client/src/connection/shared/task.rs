@@ -198,6 +198,14 @@ impl Shared {
         [earliest, self.streams_check_at()].into_iter().flatten().min()
     }
 
+    /// Releases the memory for calls and their bytes, as far as there are none.
+    pub(in crate::connection) fn release_memory(&self) {
+        let mut state = self.lock();
+        state.in_flight.release_memory();
+        state.outbox.release();
+        state.control.release();
+    }
+
     /// Sends a ping.
     pub(in crate::connection) fn ping(&self) {
         self.push(&mut self.lock().control, &HeaderRef::new(Kind::Ping, Seq(1)));

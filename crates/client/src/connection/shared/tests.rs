@@ -1,8 +1,9 @@
 //! Tests of states that no test over a stream reaches.
 
-use farcall_protocol::{Codec, Flags};
+use farcall_protocol::{Codec, Flags, Message};
 
 use super::*;
+use crate::connection::in_flight::ReplyParts;
 
 fn shared() -> Shared {
     Shared::new(
@@ -64,6 +65,27 @@ fn pongs_to_a_server_that_reads_nothing_are_bounded() {
         shared.pong(Seq(seq));
     }
     assert!((100..120).contains(&shared.lock().control.remaining()));
+}
+
+#[test]
+fn memory_is_released_once_no_call_is_there() {
+    let shared = shared();
+    let body = Body::default();
+    let request = EncodedRequest::new("A.a", &body, None, Flags::NONE, None, &shared.negotiated).unwrap();
+    let (seq, _) = shared.enqueue(&request, None).unwrap();
+    shared.release_memory();
+    let mut outbox = Outbox::new();
+    assert_eq!(shared.take_output(&mut outbox, false, true), Some(0));
+    assert!(outbox.has_remaining(), "a request that waits is kept");
+    shared.abandon(seq);
+    shared.release_memory();
+    assert_eq!(shared.in_flight(), 1, "the server still works on it");
+    let mut replies = vec![(seq, ReplyParts::take_from(&mut Message::default()))];
+    shared.complete(&mut replies, &mut Vec::new());
+    shared.release_memory();
+    assert_eq!(shared.in_flight(), 0);
+    let (next, _) = shared.enqueue(&request, None).unwrap();
+    assert!(next > seq, "numbers go on");
 }
 
 #[test]
