@@ -38,7 +38,7 @@ impl Handle {
         let terms = self.0.negotiated.streams.as_ref()?;
         let create = || {
             let task = Waker::from(Arc::new(StreamTask(Arc::downgrade(&self.0))));
-            Streams::new(&self.0.negotiated, terms, self.0.stream_options, task)
+            Box::new(Streams::new(&self.0.negotiated, terms, self.0.stream_options, task))
         };
         Some(self.0.streams.get_or_init(create))
     }

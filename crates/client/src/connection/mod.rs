@@ -308,7 +308,7 @@ impl Connection {
     #[doc(hidden)]
     #[must_use]
     pub fn held_by_streams(&self) -> (usize, usize, usize) {
-        self.shared().streams.get().map_or((0, 0, 0), streams::Streams::held)
+        self.shared().streams.get().map_or((0, 0, 0), |streams| streams.held())
     }
 
     fn shared(&self) -> &Shared {

@@ -52,8 +52,8 @@ pub(super) struct Shared {
     pub(super) slots: Semaphore,
     /// Notified when the outbox was emptied, and when the connection closes.
     pub(super) room: Notify,
-    /// The streaming calls, since the first of them.
-    pub(super) streams: OnceLock<Streams>,
+    /// The streaming calls, since the first of them. Boxed, since most connections have none.
+    pub(super) streams: OnceLock<Box<Streams>>,
     /// `true` if streams may have something to write, read without their lock.
     streams_due: AtomicBool,
     pub(super) stream_options: StreamOptions,
@@ -168,7 +168,7 @@ impl Shared {
 
     /// Returns the number of streaming calls that the server has not finished.
     pub(super) fn streams_in_flight(&self) -> usize {
-        self.streams.get().map_or(0, Streams::unanswered)
+        self.streams.get().map_or(0, |streams| streams.unanswered())
     }
 
     /// Returns the reason why the connection takes no more calls.
