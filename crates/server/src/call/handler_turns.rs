@@ -105,6 +105,11 @@ impl HandlerTurns {
         is_left
     }
 
+    /// Releases the memory for handlers that have waited.
+    pub(crate) fn release_memory(&self) {
+        self.lock().wakers.shrink_to_fit();
+    }
+
     /// Ends the turns with the connection: what waits is woken, and nothing waits any more.
     pub(crate) fn close(&self) {
         let wakers = {

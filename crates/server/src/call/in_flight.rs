@@ -370,6 +370,15 @@ impl InFlightCalls {
         }
     }
 
+    /// Releases the memory for calls and responses, as far as there are none.
+    pub(crate) fn release_memory(&self) {
+        let mut state = self.lock();
+        state.calls.shrink_to_fit();
+        state.responses.release();
+        drop(state);
+        self.turns.release_memory();
+    }
+
     /// Begins the next turn of the connection's task and of its handlers. Returns `true` if handlers are left that wait
     /// for the one after it.
     #[inline]

@@ -357,10 +357,10 @@ impl Dispatcher {
         }
     }
 
-    /// Releases the memory for the next messages and the next handler's future: an idle connection keeps neither.
-    pub(super) fn shrink(&mut self, io: &mut ConnectionIo) {
-        io.inbox.shrink();
-        io.shrink();
+    /// Releases the memory for the next messages, calls, and the next handler's future: an idle connection keeps none.
+    pub(super) fn release_memory(&mut self, io: &mut ConnectionIo) {
+        io.release_memory();
+        self.env.calls.release_memory();
         self.spare = None;
     }
 

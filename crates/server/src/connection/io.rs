@@ -93,6 +93,12 @@ impl ConnectionIo {
         self.front.take_if(|front| front.remaining() == 0);
     }
 
+    /// Releases the memory that only messages need, as far as there are none.
+    pub(super) fn release_memory(&mut self) {
+        self.inbox.shrink();
+        self.outbox.release();
+    }
+
     /// Returns the traffic since the handshake, with this number of requests.
     pub(super) const fn traffic(&self, calls: u64) -> Traffic {
         Traffic { received: self.received, sent: self.sent, calls }

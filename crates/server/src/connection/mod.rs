@@ -299,7 +299,11 @@ impl Connection {
                     &self.env().calls,
                     now,
                 ));
-                self.dispatcher.shrink(&mut self.io);
+                self.io.shrink();
+                match self.timers.check_idle(now) {
+                    Some(check_at) => next = next.min(check_at),
+                    None => self.dispatcher.release_memory(&mut self.io),
+                }
             }
             Phase::Flushing => {}
         }

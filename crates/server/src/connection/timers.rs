@@ -14,6 +14,10 @@ use crate::limits::{Limits, MIN_TAKEN, MIN_TAKEN_PART};
 /// The shortest time between two checks.
 const MIN_TICK: Duration = Duration::from_millis(1);
 
+/// The time without input after which a connection releases the memory that calls need. Longer, and many idle connections hold
+/// buffers that none of them needs, also after each ping; much shorter, and memory is allocated for each of some calls.
+const RELEASE_AFTER: Duration = Duration::from_secs(1);
+
 /// A connection's deadlines.
 pub(super) struct Timers {
     timer: Timer,
@@ -27,6 +31,8 @@ pub(super) struct Timers {
     frame_deadline: Option<Instant>,
     /// `None` while nothing waits for the peer.
     write_stall: Option<WriteStall>,
+    /// `true` if something was received since the last check; then the next one is within [`RELEASE_AFTER`].
+    has_received: bool,
 }
 
 /// A time in which the peer does not take all that waits for it at once.
@@ -53,7 +59,9 @@ impl Timers {
     pub(super) fn new(limits: &Limits, now: Instant) -> Self {
         let max_tick = limits.keep_alive.idle;
         Self {
-            timer: Timer::new(later(now, max_tick)),
+            // The handshake has left a buffer.
+            has_received: true,
+            timer: Timer::new(now + RELEASE_AFTER.min(max_tick)),
             keep_alive: KeepAliveTimer::new(limits.keep_alive, now.into_std()),
             max_tick,
             frame_timeout: limits.frame_timeout,
@@ -84,6 +92,14 @@ impl Timers {
     #[inline]
     pub(super) fn received(&mut self, now: Instant) {
         self.keep_alive.heard(now.into_std());
+        if !std::mem::replace(&mut self.has_received, true) {
+            self.wake_by(now + RELEASE_AFTER);
+        }
+    }
+
+    /// Returns when the connection may have become idle, for the next check; `None` if it has been since the last check.
+    pub(super) fn check_idle(&mut self, now: Instant) -> Option<Instant> {
+        std::mem::take(&mut self.has_received).then(|| now + RELEASE_AFTER)
     }
 
     /// Notes that a message is incomplete at `now`; only the first note counts.
@@ -158,7 +174,7 @@ impl Timers {
     /// `is_excused`.
     pub(super) fn check_keep_alive(&mut self, now: Instant, is_excused: bool) -> KeepAliveAction {
         if is_excused {
-            self.received(now);
+            self.keep_alive.heard(now.into_std());
         }
         self.keep_alive.check(now.into_std())
     }
@@ -219,6 +235,20 @@ mod tests {
         // The little that is left may take as long once more.
         let time = now + MIN_TAKEN_PART as u32 * SECOND;
         assert_eq!(timers.check(time, (WAITING - step - 1) as u64, 1), Err(Expired::Write));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn connection_that_receives_nothing_is_idle_at_the_second_check() {
+        let (mut timers, now) = timers(&Limits::default());
+        assert_eq!(timers.timer.deadline(), now + RELEASE_AFTER);
+        assert_eq!(timers.check_idle(now + SECOND), Some(now + SECOND + RELEASE_AFTER));
+        assert_eq!(timers.check_idle(now + 2 * SECOND), None);
+        timers.set_next(now + 12 * SECOND, now + 2 * SECOND);
+        for time in [now + 5 * SECOND, now + 6 * SECOND] {
+            timers.received(time);
+            assert_eq!(timers.timer.deadline(), now + 5 * SECOND + RELEASE_AFTER, "the first note counts");
+        }
+        assert!(timers.check_idle(now + 6 * SECOND).is_some());
     }
 
     #[tokio::test(start_paused = true)]
