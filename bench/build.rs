@@ -27,6 +27,7 @@ fn stubs() -> anyhow::Result<()> {
         .package("bench")
         .method(multiply())
         .method(method("echo", "Echo", "Data", "Data").build())
+        .method(method("count", "Count", "Record", "Count").build())
         .build();
     let items = method("items", "Items", "Data", "Data").server_streaming().build();
     let feeder = Service::builder().name("Feeder").package("bench").method(multiply()).method(items).build();

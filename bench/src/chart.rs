@@ -114,6 +114,7 @@ fn described(scenario: &Scenario) -> String {
     let work = match scenario.work {
         Work::Multiply => "two integers".to_owned(),
         Work::MultiplyOrBurn => "two integers, 1% burn 5 ms".to_owned(),
+        Work::Record => "50 strings, 4 KiB in all".to_owned(),
         Work::Echo(bytes) if bytes >= 1024 * 1024 => format!("{} MiB", bytes / 1024 / 1024),
         Work::Echo(bytes) => format!("{} KiB", bytes / 1024),
     };

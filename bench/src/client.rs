@@ -13,6 +13,12 @@ pub(crate) trait Client: Clone + Send + Sync + 'static {
     /// them as text.
     fn echo(&self, data: Bytes) -> impl Future<Output = anyhow::Result<Bytes>> + Send;
 
+    /// Sends a record of 50 strings, which it makes for the call, and returns the number of bytes that the server has
+    /// counted in them.
+    fn count_record(&self) -> impl Future<Output = anyhow::Result<u64>> + Send {
+        std::future::ready(Err(anyhow::anyhow!("its server has no method that takes a record")))
+    }
+
     /// Lets the server burn this much CPU time.
     fn burn(&self, _: Duration) -> impl Future<Output = anyhow::Result<()>> + Send {
         std::future::ready(Err(anyhow::anyhow!("its server has no method that burns CPU")))

@@ -15,7 +15,7 @@ use crate::load::{Figures, Meter, measure, percentile_us};
 use crate::measured::Measured;
 use crate::peers::{Peer, go};
 use crate::process::{OneCore, ServerProcess, peak_kb, this_program};
-use crate::ratios::{Idle, RATIOS};
+use crate::ratios::Idle;
 use crate::scenario::Scenario;
 use crate::{chart, idle, ratios, report};
 
@@ -24,7 +24,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 
 #[derive(Args)]
 pub(crate) struct Compare {
-    /// Measures only what the target ratios need, in shorter rounds.
+    /// Measures only what the target ratios need, and TLS, Unix sockets and HTTP, in shorter rounds.
     #[arg(long)]
     quick: bool,
     /// The peers to measure, separated by commas; all if left out.
@@ -36,7 +36,7 @@ pub(crate) struct Compare {
     /// Number of measurements of each.
     #[arg(long, default_value_t = 5)]
     rounds: usize,
-    /// The measured time of each round, in milliseconds; 1000 if left out, 700 if quick.
+    /// The measured time of each round, in milliseconds; 1000 if left out, 600 if quick.
     #[arg(long)]
     ms: Option<u64>,
     /// Prints one JSON object a line for each measurement instead of tables.
@@ -77,7 +77,7 @@ pub(crate) fn run(compare: &Compare) -> anyhow::Result<()> {
     let mut plan = plan(compare);
     plan.retain(|(_, peer)| go.is_some() || !peer.is_go());
     ensure!(!plan.is_empty(), "there is nothing to measure: no such peer takes any of these scenarios");
-    let ms = compare.ms.unwrap_or(if compare.quick { 700 } else { 1000 });
+    let ms = compare.ms.unwrap_or(if compare.quick { 600 } else { 1000 });
     let progress = Progress::new(plan.len() * compare.rounds);
     let (mut all, mut failed) = (Vec::new(), 0);
     for round in 0..compare.rounds {
@@ -115,7 +115,11 @@ pub(crate) fn run(compare: &Compare) -> anyhow::Result<()> {
     draw(compare, &all)?;
     if !compare.json {
         report::print(&all, compare.rounds, ms);
-        let idle = idle.map(|held| Idle { connections: held.connections, server_kb: held.server_kb });
+        let idle = idle.map(|held| Idle {
+            connections: held.connections,
+            server_kb: held.server_kb,
+            client_kb_each: held.client_kb_each(),
+        });
         ratios::print(&all, idle.as_ref());
         println!("\nmeasured in {} s", began.elapsed().as_secs());
     }
@@ -148,7 +152,7 @@ fn plan(compare: &Compare) -> Vec<(Scenario, Peer)> {
     let wanted = |scenario: &Scenario, peer: Peer| {
         (compare.peers.is_empty() || compare.peers.contains(&peer))
             && (compare.scenarios.is_empty() || compare.scenarios.contains(scenario))
-            && (!compare.quick || RATIOS.iter().any(|ratio| ratio.names(peer, scenario.name)))
+            && (!compare.quick || ratios::is_quick(peer, scenario.name))
             && peer.takes(scenario)
     };
     let peers = |scenario: &Scenario| {

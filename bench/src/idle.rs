@@ -65,7 +65,7 @@ impl Held {
         self.server_kb.saturating_sub(self.server_kb_before) as f64 / (self.connections - 1) as f64
     }
 
-    fn client_kb_each(&self) -> f64 {
+    pub(crate) fn client_kb_each(&self) -> f64 {
         self.client_kb.saturating_sub(self.client_kb_before) as f64 / (self.connections - 1) as f64
     }
 }

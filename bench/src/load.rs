@@ -14,6 +14,7 @@ use tokio::task::JoinSet;
 
 use crate::client::{Client, WithClients};
 use crate::process::cpu_time;
+use crate::record::RECORD_BYTES;
 use crate::scenario::{BURN, BURN_EVERY, Scenario, Work};
 
 /// The time limit of the first calls, and of the last ones after the measured time, longer than any successful call takes.
@@ -172,7 +173,7 @@ async fn call_until_stopped<C: Client>(
     let mut calls = 0;
     let mut began = Instant::now();
     let data: Bytes = match work {
-        Work::Multiply | Work::MultiplyOrBurn => Bytes::new(),
+        Work::Multiply | Work::Record | Work::MultiplyOrBurn => Bytes::new(),
         Work::Echo(bytes) => (0..bytes).map(|n| b'a' + (n % 26) as u8).collect(),
     };
     // Lanes differ, so that they do not all burn at the same time.
@@ -192,6 +193,10 @@ async fn call_until_stopped<C: Client>(
                 ensure!(back.len() == bytes, "{bytes} bytes came back as {}", back.len());
                 // Checked once, so that it costs the measurement nothing.
                 ensure!(n > lane + 1 || back == data, "other bytes came back");
+            }
+            Work::Record => {
+                let bytes = client.count_record().await?;
+                ensure!(bytes == RECORD_BYTES, "{bytes} bytes were counted instead of {RECORD_BYTES}");
             }
         }
         if n == lane + 1 {

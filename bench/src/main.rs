@@ -24,6 +24,7 @@ mod peers;
 mod pick;
 mod process;
 mod ratios;
+mod record;
 mod registry;
 mod report;
 mod scenario;

@@ -5,8 +5,9 @@ use comfy_table::{CellAlignment, Table, presets};
 use crate::load::Figures;
 use crate::measured::{Measured, median};
 use crate::peers::Peer::{
-    self, Farcall, FarcallFull, FarcallJson, FarcallTurns, GoJsonrpc, GoNetrpc, JsonrpseeHttp, JsonrpseeWs,
-    PingPong, Raw, TarpcBincode, TarpcBincodeCt, TarpcMsgpack, Tonic, TonicCt, VoloMux, VoloPool,
+    self, Farcall, FarcallBorrowed, FarcallCt, FarcallFull, FarcallHttp, FarcallJson, FarcallTls,
+    FarcallTurns, FarcallUnix, GoJsonrpc, GoNetrpc, JsonrpseeHttp, JsonrpseeWs, PingPong, Raw, TarpcBincode,
+    TarpcBincodeCt, TarpcMsgpack, Tonic, TonicCt, TonicTls, VoloMux, VoloPool,
 };
 
 /// The measured value that a ratio compares.
@@ -41,6 +42,7 @@ const RIVALS: &[Peer] = &[
     TarpcBincodeCt,
     Tonic,
     TonicCt,
+    TonicTls,
     VoloMux,
     VoloPool,
     JsonrpseeWs,
@@ -60,9 +62,14 @@ const fn faster(what: &'static str, scenario: &'static str, against: &'static [P
     }
 }
 
-/// As [`faster`], of another peer than plain farcall, with 64 calls in flight.
-const fn variant(what: &'static str, of: Peer, against: &'static [Peer], least: f64) -> Ratio {
-    Ratio { of: (of, "mul64"), ..faster(what, "mul64", against, least) }
+/// As [`faster`], of another peer than plain farcall.
+const fn variant(
+    what: &'static str,
+    of: (Peer, &'static str),
+    against: &'static [Peer],
+    least: f64,
+) -> Ratio {
+    Ratio { of, ..faster(what, of.1, against, least) }
 }
 
 const fn cheaper(
@@ -75,7 +82,7 @@ const fn cheaper(
     Ratio { what, figure, of: (Farcall, scenario), against, bound: Bound::AtMost(most) }
 }
 
-pub(crate) const RATIOS: &[Ratio] = &[
+const RATIOS: &[Ratio] = &[
     faster("mul64, against raw", "mul64", &[Raw], 0.85),
     faster("mul64, against tarpc MessagePack", "mul64", &[TarpcMsgpack], 4.0),
     faster("mul64, against tarpc's best", "mul64", TARPC, 2.5),
@@ -106,10 +113,26 @@ pub(crate) const RATIOS: &[Ratio] = &[
     faster("echo1k64, against the best peer", "echo1k64", RIVALS, 2.0),
     faster("echo64k16, against the best peer", "echo64k16", RIVALS, 1.0),
     faster("echo1m4, against the best peer", "echo1m4", RIVALS, 1.0),
-    variant("mul64 in JSON, against jsonrpsee's best", FarcallJson, &[JsonrpseeWs, JsonrpseeHttp], 5.0),
-    variant("mul64 in JSON, against Go's jsonrpc", FarcallJson, &[GoJsonrpc], 10.0),
-    variant("mul64 with deadline, tracing, picker, against without", FarcallFull, &[Farcall], 0.85),
-    variant("the same, against three connections by turns", FarcallFull, &[FarcallTurns], 0.85),
+    faster("record64, against the best peer", "record64", RIVALS, 1.0),
+    variant("record64, borrowed against owned", (FarcallBorrowed, "record64"), &[Farcall], 1.0),
+    variant("mul64 over TLS, against tonic's", (FarcallTls, "mul64"), &[TonicTls], 1.0),
+    variant("echo64k16 over TLS, against tonic's", (FarcallTls, "echo64k16"), &[TonicTls], 1.0),
+    variant("mul64 over a Unix socket, against TCP", (FarcallUnix, "mul64"), &[Farcall], 1.0),
+    variant("mul64 in an upgraded HTTP connection, against TCP", (FarcallHttp, "mul64"), &[Farcall], 0.9),
+    variant(
+        "mul64 in JSON, against jsonrpsee's best",
+        (FarcallJson, "mul64"),
+        &[JsonrpseeWs, JsonrpseeHttp],
+        5.0,
+    ),
+    variant("mul64 in JSON, against Go's jsonrpc", (FarcallJson, "mul64"), &[GoJsonrpc], 10.0),
+    variant(
+        "mul64 with deadline, tracing, picker, against without",
+        (FarcallFull, "mul64"),
+        &[Farcall],
+        0.85,
+    ),
+    variant("the same, against three connections by turns", (FarcallFull, "mul64"), &[FarcallTurns], 0.85),
     cheaper(
         "mul64-burn, p99 of the others against mul64's",
         Figure::P99,
@@ -119,19 +142,37 @@ pub(crate) const RATIOS: &[Ratio] = &[
     ),
 ];
 
+/// Measured with `--quick` in addition to what the ratios need: no target is set for it.
+const WITHOUT_TARGET: &[(Peer, &str)] = &[
+    (FarcallCt, "mul64"),
+    (FarcallTls, "echo1k64"),
+    (FarcallUnix, "echo1k64"),
+    (FarcallUnix, "echo64k16"),
+    (FarcallHttp, "echo1k64"),
+    (FarcallHttp, "echo64k16"),
+];
+
 /// The most memory that a server may take for this many idle connections.
 const IDLE_CONNECTIONS: usize = 10_000;
 const IDLE_MB: f64 = 150.0;
+/// The most memory that a client may take for each of them, in KB.
+const IDLE_CLIENT_KB: f64 = 10.0;
 
 /// The memory of idle connections.
 pub(crate) struct Idle {
     pub(crate) connections: usize,
     pub(crate) server_kb: u64,
+    pub(crate) client_kb_each: f64,
+}
+
+/// Returns `true` if a comparison that is quick measures a peer in a scenario.
+pub(crate) fn is_quick(peer: Peer, scenario: &str) -> bool {
+    RATIOS.iter().any(|ratio| ratio.names(peer, scenario)) || WITHOUT_TARGET.contains(&(peer, scenario))
 }
 
 impl Ratio {
     /// Returns `true` if the ratio needs this measurement.
-    pub(crate) fn names(&self, peer: Peer, scenario: &str) -> bool {
+    fn names(&self, peer: Peer, scenario: &str) -> bool {
         self.of == (peer, scenario) || (self.against.0.contains(&peer) && self.against.1 == scenario)
     }
 
@@ -204,19 +245,24 @@ pub(crate) fn print(all: &[Measured], idle: Option<&Idle>) {
         ]);
     }
     if let Some(idle) = idle {
-        let mb = idle.server_kb as f64 / 1000.0;
-        let holds = match () {
-            () if idle.connections < IDLE_CONNECTIONS => "unknown",
-            () if mb <= IDLE_MB => "yes",
-            () => "NO",
-        };
-        table.add_row([
-            format!("server with {} idle connections, MB", idle.connections),
-            format!("at most {IDLE_MB}"),
-            format!("{mb:.0}"),
-            "1".to_owned(),
-            holds.to_owned(),
-        ]);
+        let rows = [
+            ("server with {} idle connections, MB", IDLE_MB, idle.server_kb as f64 / 1000.0),
+            ("client with {} idle connections, KB each", IDLE_CLIENT_KB, idle.client_kb_each),
+        ];
+        for (what, most, value) in rows {
+            let holds = match () {
+                () if idle.connections < IDLE_CONNECTIONS => "unknown",
+                () if value <= most => "yes",
+                () => "NO",
+            };
+            table.add_row([
+                what.replace("{}", &idle.connections.to_string()),
+                format!("at most {most}"),
+                format!("{value:.1}"),
+                "1".to_owned(),
+                holds.to_owned(),
+            ]);
+        }
     }
     if table.row_count() == 0 {
         return;

@@ -13,6 +13,8 @@ pub(crate) enum Work {
     Multiply,
     /// This number of bytes in each direction.
     Echo(usize),
+    /// A struct of 50 strings, 4 KiB in all, there, and a number back.
+    Record,
     /// As `Multiply`; but one call in [`BURN_EVERY`] goes to a method that burns [`BURN`] of CPU.
     MultiplyOrBurn,
 }
@@ -54,6 +56,7 @@ impl Scenario {
         echo("echo1k64", 1024, 64),
         echo("echo64k16", 64 * 1024, 16),
         echo("echo1m4", 1024 * 1024, 4),
+        Self { work: Work::Record, ..multiply("record64", 1, 64) },
         Self { work: Work::MultiplyOrBurn, ..multiply("mul64-burn", 1, 64) },
     ];
 }

@@ -1,5 +1,6 @@
 //! farcall with everything at its default, but for what a peer's name says.
 
+use std::borrow::Cow;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -13,11 +14,12 @@ use farcall::transport::{Address, Listener};
 use farcall::transport::{TlsClient, TlsServer};
 use farcall::{Bytes, Channel, Server};
 use nix::time::{ClockId, clock_gettime};
-use rcgen::{CertificateParams, KeyPair};
 use serde::{Deserialize, Serialize};
 use tracing_subscriber::EnvFilter;
 
+use super::test_certificate::TestCertificate;
 use crate::client::Client;
+use crate::record::{Record, texts, with_record_fields};
 
 #[derive(Serialize, Deserialize)]
 struct Multiply {
@@ -35,6 +37,48 @@ struct Burn {
     micros: u64,
 }
 
+macro_rules! borrowed_record {
+    ($($field:ident = $number:tt,)+) => {
+        /// The record as it lies in its request.
+        #[derive(Serialize, Deserialize)]
+        pub(crate) struct BorrowedRecord<'a> {
+            $(#[serde(borrow)] $field: Cow<'a, str>,)+
+        }
+
+        impl BorrowedRecord<'_> {
+            fn new() -> Self {
+                let mut texts = texts();
+                let mut next = || Cow::Borrowed(texts.next().unwrap_or_default());
+                Self { $($field: next(),)+ }
+            }
+
+            fn bytes(&self) -> u64 {
+                (0 $(+ self.$field.len())+) as u64
+            }
+        }
+    };
+}
+with_record_fields!(borrowed_record);
+
+/// Counts the bytes of a record, which each method takes in its form.
+#[farcall::service]
+pub(crate) trait Records {
+    async fn count(&self, record: Record) -> u64;
+    async fn count_borrowed(&self, record: BorrowedRecord<'_>) -> u64;
+}
+
+struct Counting;
+
+impl Records for Counting {
+    async fn count(&self, record: Record) -> u64 {
+        record.bytes()
+    }
+
+    async fn count_borrowed(&self, record: BorrowedRecord<'_>) -> u64 {
+        record.bytes()
+    }
+}
+
 /// The deadline of a call, where it has one.
 const DEADLINE: Duration = Duration::from_secs(10);
 
@@ -43,6 +87,7 @@ fn server() -> ServerBuilder {
         .method("Arith.multiply", |args: Multiply| async move { args.a * args.b })
         .method("Echo.echo", |args: Echo| async move { args.data })
         .method("Arith.burn", |args: Burn| async move { burn(Duration::from_micros(args.micros)) })
+        .service(Counting.into_service())
         // All clients are one peer here, and `idle` has more than the default allows one.
         .limits(Limits::default().max_connections_per_peer(65_536))
 }
@@ -62,12 +107,9 @@ pub(super) async fn serve(listen: &[String]) -> anyhow::Result<()> {
 
 /// The certificate's file stands behind the address.
 pub(super) async fn serve_tls(directory: &Path) -> anyhow::Result<()> {
-    let key = KeyPair::generate()?;
-    let certificate = CertificateParams::new(["127.0.0.1".to_owned()])?.self_signed(&key)?.pem();
-    let roots = directory.join("roots.pem");
-    std::fs::write(&roots, &certificate)?;
-    let tls = TlsServer::builder().certificate_pem(certificate, key.serialize_pem()).build()?;
-    bound(server().listen("tls@127.0.0.1:0").tls(tls), &roots.to_string_lossy()).await
+    let own = TestCertificate::create(directory)?;
+    let tls = TlsServer::builder().certificate_pem(own.certificate, own.key).build()?;
+    bound(server().listen("tls@127.0.0.1:0").tls(tls), &own.roots.to_string_lossy()).await
 }
 
 async fn bound(server: ServerBuilder, rest: &str) -> anyhow::Result<()> {
@@ -142,8 +184,38 @@ impl Client for Connected {
         .into_inner())
     }
 
+    async fn count_record(&self) -> anyhow::Result<u64> {
+        let call = RecordsClient::new(self.channel.clone()).count(Record::new());
+        Ok(match self.deadline {
+            Some(deadline) => call.timeout(deadline).await?,
+            None => call.await?,
+        })
+    }
+
     async fn burn(&self, time: Duration) -> anyhow::Result<()> {
         Ok(self.channel.call("Arith.burn", &Burn { micros: time.as_micros() as u64 }).await?)
+    }
+}
+
+/// A connection whose calls borrow their arguments, on both sides.
+#[derive(Clone)]
+pub(crate) struct Borrowing(Connected);
+
+pub(super) async fn connect_borrowing(address: &str) -> anyhow::Result<Borrowing> {
+    Ok(Borrowing(connect(address, Codec::MessagePack).await?))
+}
+
+impl Client for Borrowing {
+    async fn multiply(&self, a: i64, b: i64) -> anyhow::Result<i64> {
+        self.0.multiply(a, b).await
+    }
+
+    async fn echo(&self, data: bytes::Bytes) -> anyhow::Result<bytes::Bytes> {
+        self.0.echo(data).await
+    }
+
+    async fn count_record(&self) -> anyhow::Result<u64> {
+        Ok(RecordsClient::new(self.0.channel.clone()).count_borrowed(BorrowedRecord::new()).await?)
     }
 }
 
@@ -175,6 +247,10 @@ impl Client for ByTurns {
 
     async fn echo(&self, data: bytes::Bytes) -> anyhow::Result<bytes::Bytes> {
         self.next().echo(data).await
+    }
+
+    async fn count_record(&self) -> anyhow::Result<u64> {
+        self.next().count_record().await
     }
 
     async fn burn(&self, time: Duration) -> anyhow::Result<()> {

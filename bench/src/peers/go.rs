@@ -43,7 +43,7 @@ impl Program {
     ) -> Command {
         let bytes = match scenario.work {
             Work::Echo(bytes) => bytes,
-            Work::Multiply | Work::MultiplyOrBurn => 0,
+            Work::Multiply | Work::Record | Work::MultiplyOrBurn => 0,
         };
         let mut command = Command::new(&self.0);
         command.args(["-codec", codec(peer), "-peer", peer.name(), "-scenario", scenario.name]);

@@ -19,6 +19,7 @@ mod ping_pong;
 mod raw;
 #[cfg(feature = "rivals")]
 mod tarpc;
+mod test_certificate;
 // The stubs that are written when this is built name its messages.
 #[cfg(feature = "rivals")]
 pub(crate) mod tonic;
@@ -56,6 +57,7 @@ peers! {
     TarpcBincodeCt = "tarpc-bincode-ct",
     Tonic = "tonic",
     TonicCt = "tonic-ct",
+    TonicTls = "tonic-tls",
     VoloMux = "volo-mux",
     VoloPool = "volo-pool",
     JsonrpseeWs = "jsonrpsee-ws",
@@ -63,6 +65,7 @@ peers! {
     GoNetrpc = "go-netrpc",
     GoJsonrpc = "go-jsonrpc",
     Farcall = "farcall",
+    FarcallCt = "farcall-ct",
     FarcallJson = "farcall-json",
     FarcallTls = "farcall-tls",
     FarcallUnix = "farcall-unix",
@@ -72,6 +75,8 @@ peers! {
     FarcallFull = "farcall-full",
     /// The baseline of `farcall-full` in addition to `farcall`: three connections in turn, and nothing else.
     FarcallTurns = "farcall-turns",
+    /// With arguments that are borrowed from the request.
+    FarcallBorrowed = "farcall-borrowed",
 }
 
 /// The error of other frameworks in a program without them.
@@ -82,7 +87,7 @@ pub(crate) const WITHOUT_RIVALS: &str =
 impl Peer {
     /// Returns `true` if its processes use a current-thread runtime instead of two workers.
     pub(crate) const fn is_current_thread(self) -> bool {
-        matches!(self, Self::TarpcBincodeCt | Self::TonicCt)
+        matches!(self, Self::TarpcBincodeCt | Self::TonicCt | Self::FarcallCt)
     }
 
     pub(crate) const fn is_go(self) -> bool {
@@ -90,10 +95,21 @@ impl Peer {
     }
 
     pub(crate) const fn is_farcall(self) -> bool {
-        use Peer::{Farcall, FarcallFull, FarcallHttp, FarcallJson, FarcallTls, FarcallTurns, FarcallUnix};
+        use Peer::{
+            Farcall, FarcallBorrowed, FarcallCt, FarcallFull, FarcallHttp, FarcallJson, FarcallTls,
+            FarcallTurns, FarcallUnix,
+        };
         matches!(
             self,
-            Farcall | FarcallJson | FarcallTls | FarcallUnix | FarcallHttp | FarcallFull | FarcallTurns
+            Farcall
+                | FarcallCt
+                | FarcallJson
+                | FarcallTls
+                | FarcallUnix
+                | FarcallHttp
+                | FarcallFull
+                | FarcallTurns
+                | FarcallBorrowed
         )
     }
 
@@ -106,7 +122,25 @@ impl Peer {
     pub(crate) const fn takes(self, scenario: &Scenario) -> bool {
         match self {
             Self::PingPong => scenario.in_flight == 1,
-            _ => !matches!(scenario.work, Work::MultiplyOrBurn) || self.is_farcall(),
+            // Everything else of it is as of farcall.
+            Self::FarcallBorrowed => matches!(scenario.work, Work::Record),
+            _ => match scenario.work {
+                Work::Multiply | Work::Echo(_) => true,
+                Work::Record => self.takes_records(),
+                Work::MultiplyOrBurn => self.is_farcall(),
+            },
+        }
+    }
+
+    const fn takes_records(self) -> bool {
+        match self {
+            Self::PingPong
+            | Self::Raw
+            | Self::JsonrpseeWs
+            | Self::JsonrpseeHttp
+            | Self::GoNetrpc
+            | Self::GoJsonrpc => false,
+            _ => true,
         }
     }
 
@@ -123,6 +157,9 @@ impl Peer {
                 "prost, one HTTP/2 connection; 2,048 streams at once, windows of 4 MiB for a stream and 16 for all"
             }
             Self::TonicCt => "as tonic, on current-thread runtimes",
+            Self::TonicTls => {
+                "as tonic, TLS 1.3 by rustls with ring and a self-signed certificate, as farcall-tls"
+            }
             Self::VoloMux => "Thrift binary in TTHeader frames, multiplexed over one connection",
             Self::VoloPool => "the same, a connection for each call in flight, kept in its pool",
             Self::JsonrpseeWs => "one WebSocket; echo as a JSON string; messages of up to 16 MiB, no logging",
@@ -130,8 +167,9 @@ impl Peer {
             Self::GoNetrpc => "net/rpc with gob, one connection, GOMAXPROCS=2",
             Self::GoJsonrpc => "net/rpc/jsonrpc, one connection, GOMAXPROCS=2",
             Self::Farcall => "MessagePack over tcp; everything at its default",
+            Self::FarcallCt => "as farcall, on current-thread runtimes",
             Self::FarcallJson => "as farcall, JSON",
-            Self::FarcallTls => "as farcall, TLS 1.3",
+            Self::FarcallTls => "as farcall, TLS 1.3 by rustls with ring and a self-signed certificate",
             Self::FarcallUnix => "as farcall, a Unix domain socket",
             Self::FarcallHttp => "as farcall, over a connection that was upgraded from HTTP/1.1",
             Self::FarcallFull => {
@@ -139,6 +177,7 @@ impl Peer {
                  `info`, or at what RUST_LOG says"
             }
             Self::FarcallTurns => "as farcall, three connections by turns without a picker",
+            Self::FarcallBorrowed => "as farcall; the strings of the record are `Cow<str>`, on both sides",
         }
     }
 
@@ -148,7 +187,9 @@ impl Peer {
             Self::PingPong => ping_pong::serve(),
             Self::Raw => raw::serve().await,
             Self::GoNetrpc | Self::GoJsonrpc => bail!("{self} has a program of its own"),
-            Self::Farcall | Self::FarcallJson => farcall::serve(&["tcp@127.0.0.1:0".to_owned()]).await,
+            Self::Farcall | Self::FarcallCt | Self::FarcallJson | Self::FarcallBorrowed => {
+                farcall::serve(&["tcp@127.0.0.1:0".to_owned()]).await
+            }
             Self::FarcallTls => farcall::serve_tls(directory).await,
             Self::FarcallUnix => {
                 farcall::serve(&[format!("unix@{}", directory.join("socket").display())]).await
@@ -165,6 +206,8 @@ impl Peer {
             Self::TarpcBincode | Self::TarpcBincodeCt => tarpc::serve_bincode().await,
             #[cfg(feature = "rivals")]
             Self::Tonic | Self::TonicCt => tonic::serve().await,
+            #[cfg(feature = "rivals")]
+            Self::TonicTls => tonic::serve_tls(directory).await,
             #[cfg(feature = "rivals")]
             Self::VoloMux => volo::serve(true).await,
             #[cfg(feature = "rivals")]
@@ -210,7 +253,7 @@ impl Peer {
         Ok(match self {
             Self::PingPong | Self::Raw => bail!("{self} is a mere socket"),
             Self::GoNetrpc | Self::GoJsonrpc => bail!("{self} has a program of its own"),
-            Self::Farcall | Self::FarcallUnix | Self::FarcallHttp => {
+            Self::Farcall | Self::FarcallCt | Self::FarcallUnix | Self::FarcallHttp => {
                 connect!(farcall::connect(address, MessagePack))
             }
             Self::FarcallJson => connect!(farcall::connect(address, Json)),
@@ -220,12 +263,15 @@ impl Peer {
                 connect!(farcall::connect_full(address))
             }
             Self::FarcallTurns => connect!(farcall::connect_turns(address)),
+            Self::FarcallBorrowed => connect!(farcall::connect_borrowing(address)),
             #[cfg(feature = "rivals")]
             Self::TarpcMsgpack => connect!(tarpc::connect_msgpack(address)),
             #[cfg(feature = "rivals")]
             Self::TarpcBincode | Self::TarpcBincodeCt => connect!(tarpc::connect_bincode(address)),
             #[cfg(feature = "rivals")]
             Self::Tonic | Self::TonicCt => connect!(tonic::connect(address)),
+            #[cfg(feature = "rivals")]
+            Self::TonicTls => connect!(tonic::connect_tls(address)),
             #[cfg(feature = "rivals")]
             Self::VoloMux => connect!(volo::connect(address, true)),
             #[cfg(feature = "rivals")]

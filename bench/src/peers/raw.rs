@@ -58,7 +58,7 @@ pub(super) async fn start(address: &str, scenario: Scenario, meter: &Arc<Meter>)
 
 async fn call_until_stopped(mut frames: Frames, scenario: Scenario, meter: Arc<Meter>) -> anyhow::Result<()> {
     let bytes = match scenario.work {
-        Work::Multiply | Work::MultiplyOrBurn => MULTIPLY_BYTES,
+        Work::Multiply | Work::Record | Work::MultiplyOrBurn => MULTIPLY_BYTES,
         Work::Echo(bytes) => bytes,
     };
     let frame = Bytes::from(vec![7; bytes]);

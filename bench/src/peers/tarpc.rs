@@ -8,11 +8,13 @@ use tarpc::server::{BaseChannel, Channel};
 use tokio_serde::formats::{Bincode, MessagePack};
 
 use crate::client::Client;
+use crate::record::Record;
 
 #[tarpc::service]
-pub trait World {
+pub(crate) trait World {
     async fn multiply(a: i64, b: i64) -> i64;
     async fn echo(data: Bytes) -> Bytes;
+    async fn count(record: Record) -> u64;
 }
 
 #[derive(Clone)]
@@ -25,6 +27,10 @@ impl World for Server {
 
     async fn echo(self, _: context::Context, data: Bytes) -> Bytes {
         data
+    }
+
+    async fn count(self, _: context::Context, record: Record) -> u64 {
+        record.bytes()
     }
 }
 
@@ -68,5 +74,9 @@ impl Client for WorldClient {
 
     async fn echo(&self, data: Bytes) -> anyhow::Result<Bytes> {
         Ok(Self::echo(self, context::current(), data).await?)
+    }
+
+    async fn count_record(&self) -> anyhow::Result<u64> {
+        Ok(self.count(context::current(), Record::new()).await?)
     }
 }

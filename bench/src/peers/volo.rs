@@ -5,16 +5,34 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 use tokio::net::TcpListener;
+use volo::FastStr;
 use volo::net::incoming::DefaultIncoming;
 use volo_thrift::ServerError;
 
-use self::stubs::volo_gen::world::{World, WorldClient, WorldClientBuilder, WorldServer};
+use self::stubs::volo_gen::world::{Record, World, WorldClient, WorldClientBuilder, WorldServer};
 use crate::client::Client;
+use crate::record::{self, with_record_fields};
 
 #[allow(warnings, clippy::all, clippy::pedantic, reason = "nobody writes it by hand")]
 mod stubs {
     volo::include_service!("volo_gen.rs");
 }
+
+macro_rules! record {
+    ($($field:ident = $number:tt,)+) => {
+        /// Creates the record. Its strings are volo's own, which share the message's memory where they are decoded.
+        fn record() -> Record {
+            let mut texts = record::texts();
+            let mut next = || FastStr::new(texts.next().unwrap_or_default());
+            Record { $($field: next(),)+ }
+        }
+
+        fn bytes(record: &Record) -> i64 {
+            (0 $(+ record.$field.len())+) as i64
+        }
+    };
+}
+with_record_fields!(record);
 
 struct Serving;
 
@@ -25,6 +43,10 @@ impl World for Serving {
 
     async fn echo(&self, data: Bytes) -> Result<Bytes, ServerError> {
         Ok(data)
+    }
+
+    async fn count(&self, record: Record) -> Result<i64, ServerError> {
+        Ok(bytes(&record))
     }
 }
 
@@ -49,5 +71,9 @@ impl Client for WorldClient {
 
     async fn echo(&self, data: Bytes) -> anyhow::Result<Bytes> {
         Ok(Self::echo(self, data).await?)
+    }
+
+    async fn count_record(&self) -> anyhow::Result<u64> {
+        Ok(self.count(record()).await?.try_into()?)
     }
 }
