@@ -20,6 +20,7 @@ mod compare;
 mod idle;
 mod load;
 mod measured;
+mod pace;
 mod peers;
 mod pick;
 mod process;
@@ -77,7 +78,7 @@ enum Commands {
     Hold(idle::Holder),
     /// Calls a server at a fixed rate (used by `latency-under-load`).
     #[command(hide = true)]
-    Pace(under_load::Pace),
+    Pace(pace::Pace),
 }
 
 #[derive(Args)]
@@ -113,7 +114,7 @@ fn main() -> ExitCode {
         Commands::Hold(holder) => process::raise_open_files()
             .and_then(|_| runtime(holder.peer)?.block_on(idle::run_holder(&holder))),
         Commands::Pace(pace) => {
-            runtime(pace.peer).and_then(|runtime| runtime.block_on(under_load::run_pace(&pace)))
+            process::raise_open_files().and_then(|_| runtime(pace.peer)?.block_on(pace::run(&pace)))
         }
     };
     match result {

@@ -23,6 +23,18 @@ pub(crate) fn cpu_time(pid: u32) -> anyhow::Result<Duration> {
     Ok(Duration::from_secs_f64(ticks / TICKS_PER_S))
 }
 
+/// The time that the threads of a process, as far as they still run, have waited for a core while they had something to do.
+pub(crate) fn waited_for_core(pid: u32) -> anyhow::Result<Duration> {
+    let mut waited = 0;
+    for task in fs::read_dir(format!("/proc/{pid}/task")).context("listing threads")? {
+        // One that has ended meanwhile is left out.
+        let Ok(stat) = fs::read_to_string(task?.path().join("schedstat")) else { continue };
+        // Nanoseconds on a core, nanoseconds of waiting, number of times on a core.
+        waited += stat.split_whitespace().nth(1).context("no waiting in schedstat")?.parse::<u64>()?;
+    }
+    Ok(Duration::from_nanos(waited))
+}
+
 /// The most memory that a process has had resident, in kilobytes.
 pub(crate) fn peak_kb(pid: u32) -> anyhow::Result<u64> {
     memory_kb(pid, "VmHWM:")

@@ -1,33 +1,19 @@
 //! `latency-under-load`: what calls take that come at a fixed rate, whether or not others have ended.
 //!
 //! A closed loop waits for a slow answer before it asks again, and so leaves out those calls that would have
-//! suffered most. Here each call is counted from when it was due, also where it began late.
+//! suffered most. Here each call is counted from when it was due, also where it began late. What starts the calls is [`pace`].
 
-use std::pin::Pin;
 use std::process::Stdio;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use anyhow::{Context, ensure};
+use anyhow::ensure;
 use clap::Args;
 use comfy_table::{CellAlignment, Table, presets};
-use serde::{Deserialize, Serialize};
-use tokio::runtime::Handle;
 
-use crate::client::{Client, WithClients};
-use crate::load::{latencies_of_none, percentile_us};
+use crate::measured::median;
+use crate::pace::{PERCENTILES, Paced};
 use crate::peers::Peer;
 use crate::process::{ServerProcess, this_program};
-use crate::scenario::{BURN, BURN_EVERY};
-
-/// The share of the time that is not counted, at the beginning.
-const WARM_UP: f64 = 0.2;
-/// The number of calls in flight above which the peer does not keep up, which is then the result.
-const MAX_IN_FLIGHT: usize = 50_000;
-/// The time limit of the last calls.
-const CALL_TIMEOUT: Duration = Duration::from_secs(10);
-const PERCENTILES: [f64; 5] = [50.0, 90.0, 99.0, 99.9, 99.99];
 
 #[derive(Args)]
 pub(crate) struct UnderLoad {
@@ -35,85 +21,73 @@ pub(crate) struct UnderLoad {
     #[arg(
         long,
         value_delimiter = ',',
-        default_value = "farcall,tarpc-msgpack,tarpc-bincode,tarpc-bincode-ct"
+        default_value = "farcall,farcall-ct,tarpc-bincode-ct,volo-mux,volo-pool,tonic"
     )]
     peers: Vec<Peer>,
     /// Calls a second, separated by commas.
     #[arg(long, value_delimiter = ',', default_value = "5000,20000,50000,100000")]
     rates: Vec<u64>,
     /// Duration of each measurement, in seconds.
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, default_value_t = 3)]
     seconds: u64,
+    /// Number of measurements of each.
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
     /// Has one call in a hundred burn 5 ms of CPU, which only farcall's servers know how to; figures are of the
     /// others.
     #[arg(long)]
     burn: bool,
-    /// Prints one JSON object a line for each measurement instead of a table.
+    /// Prints one JSON object a line for each measurement instead of tables.
     #[arg(long)]
     json: bool,
 }
 
-/// Calls at a rate (used by `latency-under-load`).
-#[derive(Args)]
-pub(crate) struct Pace {
-    #[arg(long)]
-    pub(crate) peer: Peer,
-    #[arg(long)]
-    address: String,
-    #[arg(long)]
+/// The measurements of a peer at a rate, of which those that failed are left out, by their rounds.
+struct Cell {
+    peer: Peer,
     rate: u64,
-    #[arg(long)]
-    seconds: u64,
-    #[arg(long)]
-    burn: bool,
-}
-
-/// One measurement.
-#[derive(Debug, Serialize, Deserialize)]
-struct Paced {
-    peer: String,
-    rate: u64,
-    /// `true` if the number of calls in flight never exceeded the limit.
-    kept_up: bool,
-    percentiles_us: [f64; PERCENTILES.len()],
-    max_us: f64,
+    rounds: Vec<(usize, Paced)>,
 }
 
 pub(crate) fn run(options: &UnderLoad) -> anyhow::Result<()> {
-    let mut table = Table::new();
-    table.load_style(presets::ASCII_MARKDOWN);
-    let names = PERCENTILES.iter().map(|percent| format!("p{percent}"));
-    table.set_header(["", "calls/s"].map(str::to_owned).into_iter().chain(names).chain(["max".to_owned()]));
-    for rate in &options.rates {
-        for peer in &options.peers {
-            let paced = measure_once(*peer, *rate, options)
-                .with_context(|| format!("{peer} at {rate} calls a second"))?;
-            if options.json {
-                println!("{}", serde_json::to_string(&paced)?);
+    ensure!(options.seconds > 0 && options.rounds > 0, "there is nothing to measure");
+    let began = Instant::now();
+    let rates = options.rates.iter().flat_map(|rate| options.peers.iter().map(|peer| (*peer, *rate)));
+    let mut cells: Vec<_> = rates.map(|(peer, rate)| Cell { peer, rate, rounds: Vec::new() }).collect();
+    let mut failed = 0;
+    for round in 0..options.rounds {
+        for cell in &mut cells {
+            match measure_once(cell.peer, cell.rate, options) {
+                Ok(paced) => {
+                    if options.json {
+                        println!("{}", serde_json::to_string(&paced)?);
+                    }
+                    cell.rounds.push((round, paced));
+                }
+                // The other measurements are still valid.
+                Err(error) => {
+                    failed += 1;
+                    eprintln!("{} at {} calls a second: {error:#}", cell.peer, cell.rate);
+                }
             }
-            let cells = paced.percentiles_us.iter().chain([&paced.max_us]);
-            let cells = cells.map(|us| if paced.kept_up { format!("{us:.0}") } else { "-".to_owned() });
-            table.add_row([peer.to_string(), rate.to_string()].into_iter().chain(cells));
         }
     }
     if !options.json {
-        for column in table.column_iter_mut().skip(1) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-        println!("microseconds from when a call was due, {} s at each rate\n{table}", options.seconds);
-        println!("`mul` on one connection; - is where {MAX_IN_FLIGHT} calls were under way and more came.");
+        print(&cells);
+        println!("{} rounds of {} s in {} s", options.rounds, options.seconds, began.elapsed().as_secs());
     }
+    ensure!(failed == 0, "{failed} measurements failed");
     Ok(())
 }
 
 fn measure_once(peer: Peer, rate: u64, options: &UnderLoad) -> anyhow::Result<Paced> {
-    let seconds = options.seconds;
-    ensure!(rate > 0 && seconds > 0, "there is nothing to measure");
+    ensure!(rate > 0, "there is nothing to measure");
     let directory = tempfile::tempdir()?;
     let directory_name = directory.path().to_string_lossy();
     let server = ServerProcess::start(&["serve", "--peer", peer.name(), "--directory", &directory_name])?;
     let output = this_program(&["pace", "--peer", peer.name(), "--address", &server.address])?
-        .args(["--rate", &rate.to_string(), "--seconds", &seconds.to_string()])
+        .args(["--rate", &rate.to_string(), "--seconds", &options.seconds.to_string()])
+        .args(["--server", &server.pid().to_string()])
         .args(options.burn.then_some("--burn"))
         .stderr(Stdio::inherit())
         .output()?;
@@ -121,100 +95,88 @@ fn measure_once(peer: Peer, rate: u64, options: &UnderLoad) -> anyhow::Result<Pa
     Ok(serde_json::from_slice(&output.stdout)?)
 }
 
-/// Runs the client's side, in a separate process.
-pub(crate) async fn run_pace(pace: &Pace) -> anyhow::Result<()> {
-    let calls = usize::try_from(pace.rate * pace.seconds)?;
-    let at_rate = AtRate { rate: pace.rate, calls, burn: pace.burn };
-    let (kept_up, nanos) = pace.peer.with_clients(&pace.address, 1, at_rate).await?.await?;
-    let mut latencies = latencies_of_none();
-    let counted = nanos.iter().enumerate().skip((calls as f64 * WARM_UP) as usize);
-    let others = counted.filter(|(index, _)| !at_rate.burns(*index));
-    others.for_each(|(_, nanos)| latencies.saturating_record(nanos.load(Relaxed)));
-    let paced = Paced {
-        peer: pace.peer.to_string(),
-        rate: pace.rate,
-        kept_up,
-        percentiles_us: PERCENTILES.map(|percent| percentile_us(&latencies, percent)),
-        max_us: latencies.max() as f64 / 1000.0,
-    };
-    println!("{}", serde_json::to_string(&paced)?);
-    Ok(())
-}
-
-/// `true` if the peer kept up, and the latency of each call in nanoseconds.
-type Taken = (bool, Arc<[AtomicU64]>);
-
-/// Starts calls, each when it is due.
-#[derive(Clone, Copy)]
-struct AtRate {
-    rate: u64,
-    calls: usize,
-    burn: bool,
-}
-
-impl AtRate {
-    fn burns(&self, index: usize) -> bool {
-        self.burn && index.is_multiple_of(BURN_EVERY)
+fn print(cells: &[Cell]) {
+    let mut table = Table::new();
+    let names = PERCENTILES.iter().map(|percent| format!("p{percent}"));
+    let more = ["max", "begun p99.9", "late p99.9", "CPU", "waited, %"].map(str::to_owned);
+    table.set_header(["calls/s", ""].map(str::to_owned).into_iter().chain(names).chain(more));
+    for cell in cells {
+        let mut row = vec![cell.rate.to_string(), cell.peer.to_string()];
+        if cell.keeps_up() {
+            row.extend((0..PERCENTILES.len()).map(|n| cell.shown(0, |paced| paced.percentiles_us[n])));
+            row.push(cell.shown(0, |paced| paced.max_us));
+            row.push(cell.shown(0, |paced| paced.begun_p999_us));
+            row.push(cell.shown(0, |paced| paced.late_p999_us));
+            row.push(cell.shown(1, |paced| paced.cpu_us));
+            row.push(cell.shown(0, |paced| paced.waited * 100.0));
+        } else {
+            row.extend(std::iter::repeat_n("-".to_owned(), PERCENTILES.len() + 5));
+        }
+        table.add_row(row);
     }
+    println!("microseconds from when a call was due to its answer, `mul` on one connection (medians)");
+    println!("{}", laid_out(table));
+    println!(
+        "-: did not keep up. begun: until the task of the call ran first, in the client's runtime. late: until the call \
+         was handed to that. CPU: of both processes, microseconds a call. waited: time that the threads of both have waited \
+         for a core, of the time.\n"
+    );
+    println!("against the best other framework of the same round (medians of each round's ratio)");
+    println!("{}", laid_out(ratios(cells)));
 }
 
-impl WithClients for AtRate {
-    type Output = Pin<Box<dyn Future<Output = anyhow::Result<Taken>> + Send>>;
-
-    fn run<C: Client>(self, mut clients: Vec<C>) -> Self::Output {
-        Box::pin(async move {
-            let client = clients.pop().context("there is one")?;
-            client.multiply(6, 7).await?;
-            let nanos: Arc<[AtomicU64]> = (0..self.calls).map(|_| AtomicU64::new(0)).collect();
-            let under_way = Arc::new(AtomicUsize::new(0));
-            let failed = Arc::new(AtomicUsize::new(0));
-            let call = {
-                let (nanos, under_way, failed) =
-                    (Arc::clone(&nanos), Arc::clone(&under_way), Arc::clone(&failed));
-                move |index: usize, due: Instant, burns: bool| {
-                    let client = client.clone();
-                    let (nanos, under_way, failed) =
-                        (Arc::clone(&nanos), Arc::clone(&under_way), Arc::clone(&failed));
-                    under_way.fetch_add(1, Relaxed);
-                    async move {
-                        let n = index as i64;
-                        let is_right = if burns {
-                            client.burn(BURN).await.is_ok()
-                        } else {
-                            client.multiply(n, 7).await.ok() == Some(n * 7)
-                        };
-                        if !is_right {
-                            failed.fetch_add(1, Relaxed);
-                        }
-                        nanos[index].store(due.elapsed().as_nanos() as u64, Relaxed);
-                        under_way.fetch_sub(1, Relaxed);
-                    }
-                }
+/// The ratios of farcall's percentiles to the lowest of the other frameworks'.
+fn ratios(cells: &[Cell]) -> Table {
+    let mut table = Table::new();
+    let names = PERCENTILES.iter().map(|percent| format!("p{percent}"));
+    table.set_header(["calls/s", "", "p99 and p99.9 at most 1"].map(str::to_owned).into_iter().chain(names));
+    for cell in cells.iter().filter(|cell| cell.peer.is_farcall() && cell.keeps_up()) {
+        let against = |n: usize| {
+            let rounds = cell.rounds.iter();
+            let ratio = |(round, paced): &(usize, Paced)| {
+                let best = best_rival(cells, cell.rate, *round, n)?;
+                Some(paced.percentiles_us[n] / best)
             };
-            let handle = Handle::current();
-            let watched = Arc::clone(&under_way);
-            // A thread of its own: the runtime's timers are good to a millisecond.
-            let kept_up = tokio::task::spawn_blocking(move || {
-                let began = Instant::now();
-                for index in 0..self.calls {
-                    let due = began + Duration::from_nanos(index as u64 * 1_000_000_000 / self.rate);
-                    if let Some(early) = due.checked_duration_since(Instant::now()) {
-                        std::thread::sleep(early);
-                    }
-                    if watched.load(Relaxed) > MAX_IN_FLIGHT {
-                        return false;
-                    }
-                    handle.spawn(call(index, due, self.burns(index)));
-                }
-                true
-            })
-            .await?;
-            let deadline = Instant::now() + CALL_TIMEOUT;
-            while kept_up && under_way.load(Relaxed) > 0 && Instant::now() < deadline {
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-            ensure!(failed.load(Relaxed) == 0, "{} calls failed", failed.load(Relaxed));
-            Ok((kept_up && under_way.load(Relaxed) == 0, nanos))
-        })
+            median(rounds.filter_map(ratio).collect())
+        };
+        let ratios: Vec<_> = (0..PERCENTILES.len()).map(against).collect();
+        if ratios.iter().any(|ratio| ratio.is_nan()) {
+            continue;
+        }
+        let holds = if ratios[1] <= 1.0 && ratios[2] <= 1.0 { "yes" } else { "NO" };
+        let ratios = ratios.iter().map(|ratio| format!("{ratio:.2}"));
+        let row = [cell.rate.to_string(), cell.peer.to_string(), holds.to_owned()];
+        table.add_row(row.into_iter().chain(ratios));
+    }
+    table
+}
+
+/// The lowest percentile of the other frameworks that kept up in a round.
+fn best_rival(cells: &[Cell], rate: u64, round: usize, percentile: usize) -> Option<f64> {
+    let rivals = cells.iter().filter(|cell| cell.peer.is_rival() && cell.rate == rate && cell.keeps_up());
+    let in_round = rivals.flat_map(|cell| cell.rounds.iter().filter(move |(of, _)| *of == round));
+    in_round
+        .filter(|(_, paced)| paced.kept_up)
+        .map(|(_, paced)| paced.percentiles_us[percentile])
+        .reduce(f64::min)
+}
+
+fn laid_out(mut table: Table) -> Table {
+    table.load_style(presets::ASCII_MARKDOWN);
+    for column in table.column_iter_mut().skip(2) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    table
+}
+
+impl Cell {
+    /// Returns `true` if the peer kept up in most rounds.
+    fn keeps_up(&self) -> bool {
+        self.rounds.iter().filter(|(_, paced)| paced.kept_up).count() * 2 > self.rounds.len()
+    }
+
+    fn shown(&self, digits: usize, figure: impl Fn(&Paced) -> f64) -> String {
+        let kept_up = self.rounds.iter().filter(|(_, paced)| paced.kept_up);
+        format!("{:.digits$}", median(kept_up.map(|(_, paced)| figure(paced)).collect()))
     }
 }
