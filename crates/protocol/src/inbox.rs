@@ -13,6 +13,8 @@ use crate::stream::ItemBatch;
 const FIRST_READ: usize = 4 * 1024;
 /// The largest read of messages that are not large, in bytes.
 const MAX_READ: usize = 64 * 1024;
+/// The largest read of a large message, in bytes: it takes some 100 µs to copy, and a thread has others to serve.
+const MAX_LARGE_READ: usize = 256 * 1024;
 /// The smallest message, in bytes, that is read into separate memory.
 const LARGE: usize = MIN_POOLED_BUFFER;
 /// The largest message, in bytes, after which another one of the same size is expected: a body of
@@ -191,7 +193,7 @@ impl<B: BufferSource> Inbox<B> {
         self.discarding == 0
     }
 
-    /// Returns the buffer for one read.
+    /// Returns the buffer for one read, with room for at most 256 KiB.
     pub fn room(&mut self) -> Limit<&mut BytesMut> {
         let unfilled = self.unfilled();
         let most = if self.missing >= LARGE {
@@ -202,7 +204,7 @@ impl<B: BufferSource> Inbox<B> {
                     self.grow(step);
                 }
                 self.offered = usize::MAX;
-                let most = self.unfilled().min(self.missing);
+                let most = self.unfilled().min(self.missing).min(MAX_LARGE_READ);
                 return (&mut self.bytes).limit(most);
             }
             step
@@ -220,7 +222,7 @@ impl<B: BufferSource> Inbox<B> {
             self.grow(most);
         }
         self.offered = usize::MAX;
-        (&mut self.bytes).limit(most)
+        (&mut self.bytes).limit(most.min(MAX_LARGE_READ))
     }
 
     /// Records that a read put `count` bytes into the [`Inbox::room`].

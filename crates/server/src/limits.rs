@@ -420,6 +420,9 @@ pub(crate) const MAX_TURN: Duration = Duration::from_micros(200);
 /// The time that the turns of all connections take together that have more to do than fits into one: with more than ten of
 /// them, turns get shorter.
 pub(crate) const MAX_ROUND: Duration = Duration::from_millis(2);
+/// The bytes that one read may copy for each microsecond of a turn, so that a read takes no longer than a turn. Memory that
+/// is used for the first time takes as long to be prepared as to be filled.
+pub(crate) const READ_BYTES_PER_MICROSECOND: usize = 1024;
 /// The shortest turn, whose begin and end still cost little of it.
 pub(crate) const MIN_TURN: Duration = Duration::from_micros(20);
 /// The calls of a connection that must have ended on its task before its first slow one is taken for short.

@@ -5,15 +5,22 @@
 
 mod support;
 
+use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
+use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use farcall_context::Context;
 use farcall_protocol::{ClientOffer, Code, Compression, Execution, Flags, HeaderRef, Kind};
+use farcall_server::Limits;
+use farcall_transport::{PeerAddress, Stream};
 use serde_json::{Value, json};
-use support::{Nothing, Raw, Text, builder, none, serve_with, stage};
+use support::{Nothing, Raw, Text, builder, none, serve, serve_with, stage};
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 use tokio::sync::Notify;
+use tokio::task::yield_now;
 use tokio::time::advance;
 
 /// Encodes requests of `method` without arguments.
@@ -168,7 +175,7 @@ async fn assert_burst_lets_others_in(timeout_ms: u64, end: impl AsyncFnOnce(&Not
         busy.write(&request).await;
     }
     while server.handle.in_flight() < BURST {
-        tokio::task::yield_now().await;
+        yield_now().await;
     }
     end(&go).await;
     let request = requests(&mut other, "T.at_once", 1);
@@ -191,4 +198,78 @@ async fn handlers_that_wake_together_let_other_connections_in() {
 #[tokio::test(start_paused = true)]
 async fn deadlines_that_pass_together_let_other_connections_in() {
     assert_burst_lets_others_in(5_000, async |_| advance(Duration::from_secs(5)).await).await;
+}
+
+/// A stream on which reading takes time: 1 us for each KiB.
+struct Slow {
+    inner: DuplexStream,
+    /// The bytes that were read since a test took them.
+    read: Arc<AtomicUsize>,
+}
+
+impl AsyncRead for Slow {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut TaskContext<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        let before = buf.filled().len();
+        let read = Pin::new(&mut self.inner).poll_read(cx, buf);
+        let bytes = buf.filled().len() - before;
+        self.read.fetch_add(bytes, SeqCst);
+        if bytes > 0 {
+            // The clock has moved after the first poll.
+            let _: Poll<()> = pin!(advance(Duration::from_micros(bytes as u64 / 1024))).poll(cx);
+        }
+        read
+    }
+}
+
+impl AsyncWrite for Slow {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut TaskContext<'_>,
+        buf: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn large_messages_are_read_in_turns_too() {
+    const BODY: usize = 4 * 1024 * 1024 - 100;
+    // All of them have come, and wait to be read.
+    let (near, far) = tokio::io::duplex(16 * 1024 * 1024);
+    let server = serve(Limits::default());
+    let read = Arc::new(AtomicUsize::new(0));
+    let stream = Stream::new(Slow { inner: far, read: Arc::clone(&read) });
+    server.handle.serve_stream(stream, PeerAddress::Memory);
+    let mut client = Raw::shake(near, &ClientOffer::default().compression(Vec::new())).await.unwrap();
+    let body = client.codec().encode(&json!({"text": "a".repeat(BODY)})).unwrap();
+    let mut messages = Vec::new();
+    for _ in 0..3 {
+        let seq = client.next_seq();
+        let header = HeaderRef { service_method: "T.count", ..HeaderRef::new(Kind::Request, seq) };
+        messages.extend(client.encode(&header, body.clone()));
+    }
+    // Without its last byte.
+    messages.pop();
+    read.store(0, SeqCst);
+    client.write(&messages).await;
+    let (mut total, mut most) = (0, 0);
+    while total < messages.len() {
+        yield_now().await;
+        let since = read.swap(0, SeqCst);
+        (total, most) = (total + since, most.max(since));
+    }
+    // A turn of 200 us begins behind its first read, and ends behind the one that is under way then.
+    assert!(most <= 3 * 200 * 1024, "{most} bytes were read in one turn");
 }

@@ -104,9 +104,11 @@ impl ConnectionIo {
         Traffic { received: self.received, sent: self.sent, calls }
     }
 
-    /// Reads once. Ready with `false` if the peer has closed its half.
-    pub(super) fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
-        let read = ready!(poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.inbox.room()))?;
+    /// Reads once, at most `most` bytes. Ready with `false` if the peer has closed its half.
+    pub(super) fn poll_read(&mut self, cx: &mut Context<'_>, most: usize) -> Poll<io::Result<bool>> {
+        let mut room = self.inbox.room();
+        room.set_limit(room.limit().min(most));
+        let read = ready!(poll_read_buf(Pin::new(&mut self.stream), cx, &mut room))?;
         self.unflushed = true;
         self.inbox.advance(read);
         self.received += read as u64;

@@ -155,7 +155,8 @@ impl Connection {
                 continue;
             }
             let is_reading = !self.unread && !self.half_close.has_happened() && self.phase != Phase::Flushing;
-            let read = if is_reading { self.io.poll_read(cx) } else { Poll::Pending };
+            let most = self.turn.max_read();
+            let read = if is_reading { self.io.poll_read(cx, most) } else { Poll::Pending };
             if read.is_pending() && flushed && self.output.items().wait() {
                 continue;
             }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::limits::{MAX_ROUND, MAX_TURN, MIN_TURN};
+use crate::limits::{MAX_ROUND, MAX_TURN, MIN_TURN, READ_BYTES_PER_MICROSECOND};
 
 /// The busy connections that have full turns: together they take [`MAX_ROUND`].
 const FULL_TURNS: usize = (MAX_ROUND.as_nanos() / MAX_TURN.as_nanos()) as usize;
@@ -22,6 +22,8 @@ pub(super) struct Turn {
     connections: Arc<BusyConnections>,
     /// The end of this turn's time; `None` before the turn's first message.
     end: Option<Instant>,
+    /// The most bytes that one read of this turn takes.
+    max_read: usize,
     /// `true` if it is counted in `connections`.
     is_busy: bool,
 }
@@ -41,16 +43,29 @@ fn shortened(busy: usize) -> Duration {
     (MAX_ROUND / u32::try_from(busy).unwrap_or(u32::MAX)).max(MIN_TURN)
 }
 
+/// Returns the bytes that a read takes in a turn of this length at most.
+const fn max_read(turn: Duration) -> usize {
+    turn.as_micros() as usize * READ_BYTES_PER_MICROSECOND
+}
+
 impl Turn {
     pub(super) const fn new(connections: Arc<BusyConnections>) -> Self {
-        Self { connections, end: None, is_busy: false }
+        Self { connections, end: None, max_read: max_read(MAX_TURN), is_busy: false }
     }
 
     /// Begins the next turn, and returns its length. Its time runs from its first message on.
     #[inline]
     pub(super) fn begin(&mut self) -> Duration {
         self.end = None;
-        self.connections.turn()
+        let turn = self.connections.turn();
+        self.max_read = if turn == MAX_TURN { max_read(MAX_TURN) } else { max_read(turn) };
+        turn
+    }
+
+    /// Returns the most bytes that one read takes: the time of a read is not known before it is over.
+    #[inline]
+    pub(super) const fn max_read(&self) -> usize {
+        self.max_read
     }
 
     /// Returns the end of the turn, which has begun by `now`.
@@ -129,5 +144,16 @@ mod tests {
         drop(turns);
         assert_eq!(connections.turn(), MAX_TURN);
         assert_eq!(connections.0.load(Relaxed), 0);
+    }
+
+    #[test]
+    fn reads_take_no_longer_than_the_turns_of_many_busy_connections() {
+        let connections = Arc::new(BusyConnections::default());
+        let mut turn = Turn::new(Arc::clone(&connections));
+        for (busy, bytes) in [(0, 200 * 1024), (10, 200 * 1024), (20, 100 * 1024), (500, 20 * 1024)] {
+            connections.0.store(busy, Relaxed);
+            turn.begin();
+            assert_eq!(turn.max_read(), bytes, "{busy}");
+        }
     }
 }
