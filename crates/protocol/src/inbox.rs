@@ -39,6 +39,9 @@ pub struct Inbox<B = Unpooled> {
     bytes: BytesMut,
     /// The size of the block that `bytes` are in.
     block: usize,
+    /// `true` if the incomplete message has outgrown smaller blocks, a third of the present one together. They are free, but
+    /// an allocator keeps what lies between blocks in use.
+    has_outgrown: bool,
     /// The size of the next read of messages that are not large.
     read_size: usize,
     /// The size of the last message, if it was large; else 0.
@@ -71,6 +74,7 @@ impl<B: BufferSource> Inbox<B> {
         Self {
             bytes,
             block: 0,
+            has_outgrown: false,
             read_size: FIRST_READ,
             last_large: 0,
             missing: 0,
@@ -94,13 +98,23 @@ impl<B: BufferSource> Inbox<B> {
     }
 
     /// Returns the size of the memory in use, in bytes. Memory for bytes that were only claimed so far counts up to
-    /// a few times what was received.
+    /// a few times what was received; with the smaller blocks that the message had before, up to a third more.
     #[must_use]
     pub fn held_bytes(&self) -> usize {
         let capacity = self.bytes.capacity();
         // The rest of a block keeps all of it.
         let block = if capacity == 0 { 0 } else { capacity.max(self.block) };
-        block.min(MAX_READ.max(self.bytes.len().saturating_mul(GROWTH)))
+        let held = block.min(MAX_READ.max(self.bytes.len().saturating_mul(GROWTH)));
+        if self.has_outgrown { held + held / (GROWTH - 1) } else { held }
+    }
+
+    /// Returns how much more than `counted` bytes is in use, beyond the 64 KiB of an ordinary buffer.
+    #[must_use]
+    pub fn held_beyond(&self, counted: usize) -> usize {
+        // A block of a pool may be larger than the message ever needs.
+        let whole = self.bytes.len().saturating_add(self.missing);
+        let most = whole.saturating_add(whole / (GROWTH - 1));
+        self.held_bytes().min(most).saturating_sub(counted.max(MAX_READ))
     }
 
     /// Returns the memory that the next read will allocate for the incomplete message, in bytes, or 0 if there is
@@ -150,7 +164,7 @@ impl<B: BufferSource> Inbox<B> {
         };
         self.last_large = if whole.end < LARGE { 0 } else { whole.end };
         self.proven = self.proven.max(whole.end);
-        self.missing = 0;
+        (self.missing, self.has_outgrown) = (0, false);
         decoder.take(&whole, &mut self.bytes, message)?;
         Ok(true)
     }
@@ -177,7 +191,7 @@ impl<B: BufferSource> Inbox<B> {
         let received = self.bytes.len().min(body_len);
         self.bytes.advance(received);
         self.discarding = body_len - received;
-        self.missing = 0;
+        (self.missing, self.has_outgrown) = (0, false);
         if self.bytes.is_empty() {
             let size = std::mem::take(&mut self.block);
             self.source.recycle(std::mem::take(&mut self.bytes), size);
@@ -201,7 +215,7 @@ impl<B: BufferSource> Inbox<B> {
             if step < self.missing {
                 // Not before it is nearly full, since what was received is moved.
                 if unfilled < step.min(LARGE) {
-                    self.grow(step);
+                    self.outgrow(step);
                 }
                 self.offered = usize::MAX;
                 let most = self.unfilled().min(self.missing).min(MAX_LARGE_READ);
@@ -219,7 +233,7 @@ impl<B: BufferSource> Inbox<B> {
             return (&mut self.bytes).limit(self.offered);
         };
         if unfilled < most {
-            self.grow(most);
+            self.outgrow(most);
         }
         self.offered = usize::MAX;
         (&mut self.bytes).limit(most.min(MAX_LARGE_READ))
@@ -236,14 +250,14 @@ impl<B: BufferSource> Inbox<B> {
     /// Discards all unread bytes.
     pub fn clear(&mut self) {
         self.bytes.clear();
-        (self.missing, self.discarding) = (0, 0);
+        (self.missing, self.has_outgrown, self.discarding) = (0, false, 0);
     }
 
     /// Releases the memory, unless it contains unread bytes.
     pub fn shrink(&mut self) {
         if self.bytes.is_empty() {
             self.bytes = BytesMut::new();
-            (self.block, self.read_size) = (0, FIRST_READ);
+            (self.block, self.has_outgrown, self.read_size) = (0, false, FIRST_READ);
             (self.last_large, self.missing, self.offered, self.proven) = (0, 0, 0, 0);
         }
         self.source.release_idle();
@@ -251,6 +265,12 @@ impl<B: BufferSource> Inbox<B> {
 
     fn unfilled(&self) -> usize {
         self.bytes.capacity() - self.bytes.len()
+    }
+
+    /// Makes room for `room` bytes of a large message, and notes that it outgrows what it has filled.
+    fn outgrow(&mut self, room: usize) {
+        self.has_outgrown |= self.bytes.len() >= LARGE;
+        self.grow(room);
     }
 
     /// Makes room for `room` bytes and little more; `reserve` would double the capacity.
@@ -348,7 +368,8 @@ mod tests {
         let mut inbox = Inbox::new(BytesMut::new());
         let (mut received, mut moved) = (read(&mut inbox, &mut stream, 100), 0);
         while inbox.next(&decoder()).unwrap().is_none() {
-            assert!(inbox.held_bytes() <= MAX_READ.max(GROWTH * received), "{received}");
+            let (held, most) = (inbox.held_bytes(), MAX_READ.max(GROWTH * received));
+            assert!(held <= most + most / 3, "{received}: {held}");
             let least = if received < FIRST_READ { FIRST_READ } else { MAX_READ };
             assert!(inbox.wanted() <= least.max((GROWTH - 1) * received));
             if inbox.wanted() > 0 {
@@ -359,6 +380,7 @@ mod tests {
             assert!(capacity <= MAX_READ + GROWTH * received, "{capacity} bytes for {received}");
         }
         assert!(moved < SIZE * 4 / 3, "{moved} bytes moved");
+        assert!(!inbox.has_outgrown);
         // A size that has come once is believed, but memory for it is not held before it is used.
         read(&mut inbox, &mut stream, 100);
         assert!(inbox.next(&decoder()).unwrap().is_none());

@@ -88,8 +88,38 @@ async fn incomplete_messages_are_bounded_for_each_address() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn incomplete_messages_of_a_size_that_has_come_before_are_bounded_too() {
+    let limits = Limits::default().buffered_bytes(64 * MIB).buffered_bytes_per_peer(20 * MIB);
+    let server = serve(limits);
+    let mut slow = Vec::new();
+    for _ in 0..20 {
+        let mut client = connect_from(&server, 1).await;
+        hold_clock(client.call("T.count", padding(4 * MIB - 1000))).await.value();
+        slow.push(client);
+    }
+    // The memory for the whole of each is there as soon as its size is known.
+    let mut rests = Vec::new();
+    for client in &mut slow {
+        let header =
+            HeaderRef { service_method: "T.count", ..HeaderRef::new(Kind::Request, client.next_seq()) };
+        let bytes = client.encode(&header, Bytes::from(vec![0xc0; 4 * MIB - 1000]));
+        client.write(&bytes[..100]).await;
+        rests.push(bytes[100..bytes.len() - 1].to_vec());
+    }
+    sleep(millis(1)).await;
+    for (client, rest) in slow.iter_mut().zip(&rests) {
+        client.write(rest).await;
+    }
+    sleep(millis(1)).await;
+    let held = server.handle.buffered_bytes();
+    assert!(held <= 21 * MIB && held > 10 * MIB, "{held}");
+    let refusal = slow.last_mut().unwrap().response().await;
+    refusal.assert_error(Code::ResourceExhausted, REFUSED);
+}
+
+#[tokio::test(start_paused = true)]
 async fn connection_that_holds_most_without_progress_makes_room_for_others() {
-    let server = serve(Limits::default().buffered_bytes(25 * MIB / 2).buffered_bytes_per_peer(None));
+    let server = serve(Limits::default().buffered_bytes(65 * MIB / 4).buffered_bytes_per_peer(None));
     let mut slow = Vec::new();
     for _ in 0..100 {
         let mut client = connect_from(&server, 1).await;

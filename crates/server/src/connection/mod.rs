@@ -57,6 +57,8 @@ pub(crate) struct Connection {
     dispatcher: Dispatcher,
     stats: Arc<ConnectionStats>,
     memory: MemoryReservation,
+    /// The part of it that the inbox holds.
+    inbox_bytes: usize,
     phase: Phase,
     half_close: HalfClose,
     /// `true` once the peer has sent goaway, so that closing its half does not mean that it is gone.
@@ -100,6 +102,7 @@ impl Connection {
             timers,
             stats,
             memory: calls.memory().reserve(),
+            inbox_bytes: 0,
             phase: Phase::Open,
             half_close: HalfClose::default(),
             goaway_received: false,
@@ -231,13 +234,16 @@ impl Connection {
             return;
         }
         self.timers.frame_started(self.dispatcher.now);
-        let wanted = self.io.inbox.wanted();
-        if wanted == 0 {
+        // The buffer is counted at the end of each turn.
+        let more = match self.io.inbox.wanted() {
+            // What it has filled of memory that it has already.
+            0 => self.io.inbox.held_beyond(self.inbox_bytes),
+            wanted => (self.io.buffered_bytes() + wanted).saturating_sub(self.memory.bytes()),
+        };
+        if more == 0 {
             return;
         }
         let env = &self.dispatcher.env;
-        // The buffer is counted at the end of each turn.
-        let more = (self.io.buffered_bytes() + wanted).saturating_sub(self.memory.bytes());
         let Err(status) = env.server.check_memory(&env.calls, more) else { return };
         match self.dispatcher.give_up(&status, &mut self.io.inbox, &mut self.io.outbox) {
             Ok(true) => {}
@@ -446,6 +452,7 @@ impl Future for Connection {
             // It reads small pieces again, within what is guaranteed to it.
             this.io.inbox.shrink();
         }
+        this.inbox_bytes = this.io.inbox.held_bytes();
         this.memory.resize(this.io.buffered_bytes());
         this.stats.publish_waiting(this.io.buffered_bytes());
         this.stats.publish(this.io.traffic(this.dispatcher.requests));
