@@ -6,6 +6,7 @@
 //! | [`OriginCheck`] | refuses requests that a foreign web page made a browser send |
 //! | [`WriteTimeout`] | ends a connection whose peer takes nothing, and bounds how many may |
 //! | `Connections` | an accept loop with a limit on connections, a share for each peer, graceful shutdown and abort |
+//! | `ByteShares` | memory that the requests of all peers share, of which each peer has a part |
 //! | `serve_http1` | one HTTP/1.1 connection that ends after its current request at shutdown |
 //!
 //! Routes, authentication and TLS are the servers' own.
@@ -52,6 +53,8 @@ mod authority;
 #[cfg(feature = "serve")]
 mod busy_body;
 #[cfg(feature = "serve")]
+mod byte_shares;
+#[cfg(feature = "serve")]
 mod connection_table;
 mod hang_up;
 #[cfg(feature = "serve")]
@@ -65,6 +68,8 @@ mod write_timeout;
 #[cfg(feature = "serve")]
 pub use self::accept::{AbortGuard, Accept, Connections};
 pub use self::authority::{Authority, Origin};
+#[cfg(feature = "serve")]
+pub use self::byte_shares::{ByteShares, HeldBytes};
 #[cfg(feature = "serve")]
 pub use self::connection_table::{BusyGuard, ConnectionActivity};
 #[cfg(feature = "serve")]

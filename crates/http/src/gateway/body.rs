@@ -9,8 +9,11 @@ use axum::body::{Body, Bytes, HttpBody};
 use axum::http::header::{CONTENT_ENCODING, EXPECT};
 use axum::http::{HeaderMap, StatusCode};
 use farcall_protocol::{Code, Status};
+use farcall_transport::PeerKey;
+use farcall_web::{ByteShares, HeldBytes};
 use serde::de::IgnoredAny;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
+use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use super::failure::Failure;
@@ -21,13 +24,19 @@ use super::options::Gateway;
 pub(super) const LINGER: Duration = Duration::from_secs(2);
 /// The part of it that is discarded, in bytes.
 const MAX_DISCARDED: usize = 64 * 1024 * 1024;
+/// The size up to which a body has room whatever others hold, in bytes, so that small calls are served.
+const MAX_GUARANTEED: usize = 16 * 1024;
+/// The largest body that is checked between other requests, in bytes: that takes some 100 µs.
+const MAX_CHECKED_INLINE: usize = 64 * 1024;
+/// Larger ones that are checked at a time, on blocking threads.
+const MAX_CHECKS: usize = 2;
 
 /// A complete body, and its share of the memory for all bodies.
 #[derive(Debug)]
 pub(super) struct Received {
     pub(super) bytes: Bytes,
     /// Held until the call has ended, because the call keeps the bytes until then.
-    pub(super) reservation: Option<OwnedSemaphorePermit>,
+    pub(super) held: Option<HeldBytes>,
 }
 
 /// The reason why a body is not read to its end.
@@ -41,19 +50,19 @@ enum BodyError {
 #[derive(Clone, Debug)]
 pub(super) struct BodyLimits {
     max_bytes: usize,
-    buffered_bytes: usize,
     timeout: Option<Duration>,
-    /// One permit for each byte that may be buffered.
-    memory: Arc<Semaphore>,
+    memory: ByteShares,
+    /// One permit for each large body that is checked.
+    checks: Arc<Semaphore>,
 }
 
 impl BodyLimits {
     pub(super) fn new(options: &Gateway) -> Self {
         Self {
             max_bytes: options.max_body_bytes,
-            buffered_bytes: options.buffered_bytes,
             timeout: options.body_timeout,
-            memory: Arc::new(Semaphore::new(options.buffered_bytes.min(Semaphore::MAX_PERMITS))),
+            memory: ByteShares::new(options.buffered_bytes).guaranteed(MAX_GUARANTEED),
+            checks: Arc::new(Semaphore::new(MAX_CHECKS)),
         }
     }
 
@@ -67,29 +76,37 @@ impl BodyLimits {
         self.timeout
     }
 
-    /// Reserves memory for bytes that have arrived.
+    /// Returns a holder of memory for a body of `peer`.
+    pub(super) fn hold(&self, peer: PeerKey) -> HeldBytes {
+        self.memory.hold(peer)
+    }
+
+    /// Counts bytes that have arrived.
     ///
     /// # Errors
     ///
-    /// There is none left.
-    pub(super) fn reserve(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Failure> {
-        let permit =
-            u32::try_from(bytes).ok().and_then(|n| self.memory.clone().try_acquire_many_owned(n).ok());
-        permit.ok_or_else(|| self.limit_failure(&BodyError::NoMemory))
+    /// There is no memory left for them.
+    pub(super) fn resize(&self, held: &mut HeldBytes, bytes: usize) -> Result<(), Failure> {
+        if held.resize(bytes) { Ok(()) } else { Err(self.limit_failure(&BodyError::NoMemory)) }
     }
 
-    /// Reads a body.
+    /// Reads a body of `peer`.
     ///
     /// # Errors
     ///
     /// The body is compressed, too large, too slow, cut off or not JSON, or there is no memory for it; the
     /// response says which.
-    pub(super) async fn receive(&self, headers: &HeaderMap, mut body: Body) -> Result<Received, Failure> {
+    pub(super) async fn receive(
+        &self,
+        headers: &HeaderMap,
+        mut body: Body,
+        peer: PeerKey,
+    ) -> Result<Received, Failure> {
         if let Some(encoding) = content_encoding(headers) {
             discard(headers, body).await;
             return Err(Failure::unsupported_encoding(&encoding));
         }
-        let reading = self.read(&mut body);
+        let reading = self.read(&mut body, peer);
         let read = match self.timeout {
             None => reading.await,
             Some(limit) => timeout(limit, reading).await.map_err(|_elapsed| {
@@ -100,7 +117,7 @@ impl BodyLimits {
         };
         match read {
             Ok(received) => {
-                check_json(&received.bytes)?;
+                self.check(&received.bytes, check_json).await?;
                 Ok(received)
             }
             Err(BodyError::Broken(error)) => Err(Failure::invalid(format!("the body was cut off: {error}"))),
@@ -111,27 +128,43 @@ impl BodyLimits {
         }
     }
 
-    /// Reads to the end; memory is reserved only for bytes that have arrived.
-    async fn read(&self, body: &mut Body) -> Result<Received, BodyError> {
+    /// Checks what has arrived, on another thread if that takes long.
+    ///
+    /// # Errors
+    ///
+    /// That of the check.
+    pub(super) async fn check(
+        &self,
+        bytes: &Bytes,
+        check: impl FnOnce(&[u8]) -> Result<(), Failure> + Send + 'static,
+    ) -> Result<(), Failure> {
+        if bytes.len() <= MAX_CHECKED_INLINE {
+            return check(bytes);
+        }
+        let failed = || Failure::from(Status::refused(Code::Unavailable, "the body could not be checked"));
+        let _permit = self.checks.acquire().await.map_err(|_| failed())?;
+        let bytes = bytes.clone();
+        spawn_blocking(move || check(&bytes)).await.map_err(|_| failed())?
+    }
+
+    /// Reads to the end; memory is held only for bytes that have arrived.
+    async fn read(&self, body: &mut Body, peer: PeerKey) -> Result<Received, BodyError> {
         let max = self.max_bytes;
         // The announced size.
         if body.size_hint().lower() > u64::try_from(max).unwrap_or(u64::MAX) {
             return Err(BodyError::TooLarge);
         }
-        let (mut bytes, mut reservation) = (Vec::new(), None::<OwnedSemaphorePermit>);
+        let (mut bytes, mut held) = (Vec::new(), self.hold(peer));
         while let Some(data) = next(body).await.transpose().map_err(BodyError::Broken)? {
             if data.len() > max - bytes.len() {
                 return Err(BodyError::TooLarge);
             }
-            let more = u32::try_from(data.len()).map_err(|_| BodyError::NoMemory)?;
-            let more = self.memory.clone().try_acquire_many_owned(more).map_err(|_| BodyError::NoMemory)?;
-            match &mut reservation {
-                Some(reservation) => reservation.merge(more),
-                None => reservation = Some(more),
+            if !held.resize(bytes.len() + data.len()) {
+                return Err(BodyError::NoMemory);
             }
             bytes.extend_from_slice(&data);
         }
-        Ok(Received { bytes: bytes.into(), reservation })
+        Ok(Received { bytes: bytes.into(), held: Some(held) })
     }
 
     fn limit_failure(&self, error: &BodyError) -> Failure {
@@ -140,7 +173,10 @@ impl BodyLimits {
             let status = Status::refused(Code::ResourceExhausted, message);
             return Failure::new(StatusCode::PAYLOAD_TOO_LARGE, status);
         }
-        let message = format!("the buffers for bodies are full: {} bytes", self.buffered_bytes);
+        let message = format!(
+            "the buffers for bodies are full: {} bytes, half of them for one peer (`Gateway::buffered_bytes`)",
+            self.memory.limit()
+        );
         Status::refused(Code::ResourceExhausted, message).into()
     }
 }

@@ -64,9 +64,9 @@ async fn make_call(state: &GatewayState, method: String, request: Request) -> Re
     if let Some(method) = streams {
         return stream_call(state, &method, invocation, (&parts.headers, body), peer.key(), had_token).await;
     }
-    let Received { bytes, reservation } = state.bodies.receive(&parts.headers, body).await?;
+    let Received { bytes, held } = state.bodies.receive(&parts.headers, body, peer.key()).await?;
     let outcome = state.handle.invoke(invocation.body(bytes)).await;
-    drop(reservation);
+    drop(held);
     let answer = state.answers.hold(outcome.body(), peer.key())?;
     Ok(call_response_with(&outcome, answer, had_token))
 }

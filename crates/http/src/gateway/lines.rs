@@ -4,8 +4,9 @@ use axum::body::{Body, Bytes};
 use axum::http::StatusCode;
 use bytes::BytesMut;
 use farcall_protocol::{Code, Status};
+use farcall_transport::PeerKey;
+use farcall_web::HeldBytes;
 use serde::de::IgnoredAny;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout_at};
 
 use super::body::{BodyLimits, Received, discard_bytes, next};
@@ -20,16 +21,18 @@ pub(super) struct BodyLines {
     buffer: BytesMut,
     /// The bytes of `buffer` in which there is no end of a line.
     scanned: usize,
-    /// The reservation for `buffer`.
-    reservation: Option<OwnedSemaphorePermit>,
+    /// The memory of `buffer`.
+    held: HeldBytes,
     /// The lines that were taken.
     taken: u64,
     ended: bool,
 }
 
 impl BodyLines {
-    pub(super) fn new(body: Body, limits: BodyLimits) -> Self {
-        Self { body, limits, buffer: BytesMut::new(), scanned: 0, reservation: None, taken: 0, ended: false }
+    /// Begins to read a body of `peer`.
+    pub(super) fn new(body: Body, limits: BodyLimits, peer: PeerKey) -> Self {
+        let held = limits.hold(peer);
+        Self { body, limits, buffer: BytesMut::new(), scanned: 0, held, taken: 0, ended: false }
     }
 
     /// Returns the next line without its end, which may have `max` bytes; `None` at the end of the body. From its first
@@ -66,11 +69,7 @@ impl BodyLines {
             match read {
                 None => self.ended = true,
                 Some(Ok(data)) => {
-                    let more = self.limits.reserve(data.len())?;
-                    match &mut self.reservation {
-                        Some(reservation) => reservation.merge(more),
-                        None => self.reservation = Some(more),
-                    }
+                    self.limits.resize(&mut self.held, self.buffer.len() + data.len())?;
                     self.buffer.extend_from_slice(&data);
                 }
                 Some(Err(error)) => {
@@ -81,6 +80,16 @@ impl BodyLines {
         }
     }
 
+    /// Checks that the line that was taken last is JSON. Its types are left to the method.
+    ///
+    /// # Errors
+    ///
+    /// The text is not of that form: the error has line and column.
+    pub(super) async fn check(&mut self, line: &Bytes, what: &'static str) -> Result<(), Failure> {
+        let number = self.taken;
+        self.limits.check(line, move |line| check_line(line, number, what)).await
+    }
+
     /// Returns the number of the line that was taken last, from 1.
     pub(super) const fn number(&self) -> u64 {
         self.taken
@@ -89,7 +98,8 @@ impl BodyLines {
     /// Discards what is left, up to a limit, so that the client reads the response.
     pub(super) async fn discard(mut self) {
         self.buffer = BytesMut::new();
-        self.reservation = None;
+        // Less is always held.
+        let _ = self.held.resize(0);
         if !self.ended {
             discard_bytes(&mut self.body).await;
         }
@@ -99,10 +109,10 @@ impl BodyLines {
     fn take(&mut self, len: usize) -> Received {
         self.taken += 1;
         self.scanned = 0;
-        let reservation = self.reservation.as_mut().and_then(|reservation| reservation.split(len));
+        let held = self.held.split(len);
         let line = self.buffer.split_to(len).freeze();
         let end = line.trim_ascii_end().len();
-        Received { bytes: line.slice(..end), reservation }
+        Received { bytes: line.slice(..end), held: Some(held) }
     }
 
     fn too_large(&self, max: usize) -> Failure {
@@ -117,12 +127,8 @@ impl BodyLines {
     }
 }
 
-/// Checks that a line is JSON. Its types are left to the method.
-///
-/// # Errors
-///
-/// The text is not of that form: the error has line and column.
-pub(super) fn check_line(line: &Bytes, number: u64, what: &str) -> Result<(), Failure> {
+/// Checks that a line is JSON.
+fn check_line(line: &[u8], number: u64, what: &str) -> Result<(), Failure> {
     serde_json::from_slice::<IgnoredAny>(line).map(drop).map_err(|error| {
         let text = error.to_string();
         let reason = text.rsplit_once(" at line ").map_or(&*text, |(reason, _place)| reason);
@@ -133,11 +139,14 @@ pub(super) fn check_line(line: &Bytes, number: u64, what: &str) -> Result<(), Fa
 
 #[cfg(test)]
 mod tests {
+    use farcall_transport::PeerAddress;
+
     use super::*;
     use crate::gateway::Gateway;
 
     fn lines(text: &'static str) -> BodyLines {
-        BodyLines::new(Body::from(text), BodyLimits::new(&Gateway::default().buffered_bytes(64)))
+        let limits = BodyLimits::new(&Gateway::default().buffered_bytes(64));
+        BodyLines::new(Body::from(text), limits, PeerAddress::Memory.key())
     }
 
     #[tokio::test]
@@ -161,20 +170,25 @@ mod tests {
 
     #[tokio::test]
     async fn memory_is_held_until_a_line_is_dropped() {
-        let limits = BodyLimits::new(&Gateway::default().buffered_bytes(10));
-        let mut lines = BodyLines::new(Body::from("{}\n1\n"), limits.clone());
-        let first = lines.next(10).await.unwrap().unwrap();
-        assert!(limits.reserve(6).is_err());
+        const KIB: usize = 1024;
+        let limits = BodyLimits::new(&Gateway::default().buffered_bytes(200 * KIB));
+        let peer = PeerAddress::Memory.key();
+        let text = format!("{}\n{}\n", "1".repeat(60 * KIB - 1), "2".repeat(20 * KIB - 1));
+        let mut lines = BodyLines::new(Body::from(text), limits.clone(), peer);
+        let has_room = |kib: usize| limits.hold(peer).resize(kib * KIB);
+        let first = lines.next(60 * KIB).await.unwrap().unwrap();
+        // One peer has half of it.
+        assert!(has_room(20) && !has_room(21));
         drop(first);
-        assert!(limits.reserve(8).is_ok());
+        assert!(has_room(80) && !has_room(81));
         drop(lines);
-        assert!(limits.reserve(10).is_ok());
+        assert!(has_room(100));
     }
 
     #[test]
     fn mistake_is_told_with_its_line_and_column() {
-        assert!(check_line(&Bytes::from("[1, \"x\"]"), 3, "an item").is_ok());
-        let failure = format!("{:?}", check_line(&Bytes::from("{\"a\": }"), 3, "an item").unwrap_err());
+        assert!(check_line(b"[1, \"x\"]", 3, "an item").is_ok());
+        let failure = format!("{:?}", check_line(b"{\"a\": }", 3, "an item").unwrap_err());
         assert!(failure.contains("line 3 of the body, column 7: expected value; an item"), "{failure}");
     }
 }

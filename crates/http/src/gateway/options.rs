@@ -46,12 +46,13 @@ impl Gateway {
         self
     }
 
-    /// Sets the memory for the bodies of all requests, from their first byte to the response, in bytes, and as much for
-    /// answers over 16 KiB that their clients have not taken yet; of the latter, half is for one peer. Default 256 MiB.
-    /// Requests beyond it, and calls whose answer has no room, are answered 429; the latter have been executed.
+    /// Sets the memory for the bodies of all requests that are over 16 KiB, from their first byte to the response, in
+    /// bytes, and as much for answers over 16 KiB that their clients have not taken yet; half of either is for one peer.
+    /// Default 256 MiB. Requests beyond it, and calls whose answer has no room, are answered 429; the latter have been
+    /// executed.
     ///
-    /// Too low, and large calls fail while others are under way; too high, and the process can run out of
-    /// memory.
+    /// Too low, and large calls fail while others are under way: all do whose body or answer is over half of it. Too high,
+    /// and the process can run out of memory.
     pub const fn buffered_bytes(mut self, bytes: usize) -> Self {
         self.buffered_bytes = bytes;
         self

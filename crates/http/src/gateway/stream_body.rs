@@ -8,8 +8,8 @@ use std::time::Duration;
 use axum::body::{Bytes, HttpBody};
 use farcall_server::{InvokedEvent, InvokedStream, Response};
 use farcall_transport::PeerKey;
+use farcall_web::HeldBytes;
 use hyper::body::Frame;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Sleep, sleep};
 
 use super::accept::Form;
@@ -35,7 +35,7 @@ pub(super) struct StreamBody {
     heartbeat: Option<Pin<Box<Sleep>>>,
     answers: PeerAnswers,
     /// The memory of the arguments.
-    _reservation: Option<OwnedSemaphorePermit>,
+    _held: Option<HeldBytes>,
 }
 
 /// The memory of answers, and the peer of a client.
@@ -62,15 +62,15 @@ impl StreamBody {
         first: Option<InvokedEvent>,
         stream: InvokedStream,
         upload: Option<Upload>,
-        memory: (PeerAnswers, Option<OwnedSemaphorePermit>),
+        memory: (PeerAnswers, Option<HeldBytes>),
     ) -> Self {
-        let (answers, reservation) = memory;
+        let (answers, held) = memory;
         let heartbeat = (form == Form::Events).then(|| {
             // At once if the head was late already.
             let delay = if first.is_some() { HEARTBEAT } else { Duration::ZERO };
             Box::pin(sleep(delay))
         });
-        Self { form, first, stream: Some(stream), upload, heartbeat, answers, _reservation: reservation }
+        Self { form, first, stream: Some(stream), upload, heartbeat, answers, _held: held }
     }
 
     /// Takes what there is, up to the size of a part.

@@ -9,13 +9,13 @@ use farcall_protocol::describe::MethodInfo;
 use farcall_protocol::{Code, Status};
 use farcall_server::{Invocation, InvokedEvent, InvokedStream};
 use farcall_transport::PeerKey;
-use tokio::sync::OwnedSemaphorePermit;
+use farcall_web::HeldBytes;
 use tokio::time::timeout;
 
 use super::accept::{Form, NDJSON, choose};
 use super::body::{Received, content_encoding, discard};
 use super::failure::{Failure, response_headers};
-use super::lines::{BodyLines, check_line};
+use super::lines::BodyLines;
 use super::response::call_response_with;
 use super::state::GatewayState;
 use super::stream_body::{HEARTBEAT, PeerAnswers, StreamBody};
@@ -61,8 +61,8 @@ pub(super) async fn stream_call(
             return Err(failure);
         }
     };
-    let Opening { arguments, lines } = open(state, method, headers, body).await?;
-    let Received { bytes, reservation } = arguments;
+    let Opening { arguments, lines } = open(state, method, (headers, body), peer).await?;
+    let Received { bytes, held } = arguments;
     let mut stream = state.handle.invoke_stream(invocation.body(bytes)).await;
     let answers = PeerAnswers { memory: state.answers.clone(), peer };
     let input = stream.take_input();
@@ -84,7 +84,7 @@ pub(super) async fn stream_call(
             }
             call_response_with(outcome, answers.hold(outcome.body())?, had_token)
         }
-        _ => response(form, first, stream, upload, (answers, reservation)),
+        _ => response(form, first, stream, upload, (answers, held)),
     })
 }
 
@@ -92,11 +92,11 @@ pub(super) async fn stream_call(
 async fn open(
     state: &GatewayState,
     method: &StreamMethod,
-    headers: &HeaderMap,
-    body: Body,
+    (headers, body): (&HeaderMap, Body),
+    peer: PeerKey,
 ) -> Result<Opening, Failure> {
     if !method.takes {
-        return Ok(Opening { arguments: state.bodies.receive(headers, body).await?, lines: None });
+        return Ok(Opening { arguments: state.bodies.receive(headers, body, peer).await?, lines: None });
     }
     let refused = if let Some(encoding) = content_encoding(headers) {
         Some(Failure::unsupported_encoding(&encoding))
@@ -115,7 +115,7 @@ async fn open(
         discard(headers, body).await;
         return Err(failure);
     }
-    let mut lines = BodyLines::new(body, state.bodies.clone());
+    let mut lines = BodyLines::new(body, state.bodies.clone(), peer);
     match first_line(&mut lines, state.bodies.max_bytes()).await {
         Ok(arguments) => Ok(Opening { arguments, lines: Some(lines) }),
         Err(failure) => {
@@ -128,10 +128,10 @@ async fn open(
 /// Reads the line with the arguments. It may be empty, as a body may be.
 async fn first_line(lines: &mut BodyLines, max: usize) -> Result<Received, Failure> {
     let Some(line) = lines.next(max).await? else {
-        return Ok(Received { bytes: Default::default(), reservation: None });
+        return Ok(Received { bytes: Default::default(), held: None });
     };
     if !line.bytes.is_empty() {
-        check_line(&line.bytes, lines.number(), "an object with the arguments by name")?;
+        lines.check(&line.bytes, "an object with the arguments by name").await?;
     }
     Ok(line)
 }
@@ -148,7 +148,7 @@ fn response(
     first: Option<InvokedEvent>,
     stream: InvokedStream,
     upload: Option<Upload>,
-    memory: (PeerAnswers, Option<OwnedSemaphorePermit>),
+    memory: (PeerAnswers, Option<HeldBytes>),
 ) -> Response {
     let body = Body::new(StreamBody::new(form, first, stream, upload, memory));
     let mut response = (response_headers(), [(CONTENT_TYPE, form.media_type())], body).into_response();

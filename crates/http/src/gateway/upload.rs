@@ -9,7 +9,7 @@ use tokio::time::timeout;
 
 use super::body::LINGER;
 use super::failure::Failure;
-use super::lines::{BodyLines, check_line};
+use super::lines::BodyLines;
 
 /// The task that reads items. Dropping this ends it.
 #[derive(Debug)]
@@ -72,7 +72,7 @@ async fn pass_on(lines: &mut BodyLines, input: &mut InvokedInput) -> Result<bool
         if line.bytes.is_empty() {
             continue;
         }
-        check_line(&line.bytes, lines.number(), "an item in JSON")?;
+        lines.check(&line.bytes, "an item in JSON").await?;
         match input.send(line.bytes).await {
             Ok(()) => {}
             Err(InputError::Stopped | InputError::Ended) => return Ok(false),

@@ -68,18 +68,20 @@ async fn call_that_a_layer_forbids_is_403() {
 
 #[tokio::test]
 async fn unauthenticated_request_reserves_no_body_buffer() {
-    let settings = HttpOptions::default().gateway(Gateway::default().buffered_bytes(100));
+    let settings = HttpOptions::default().gateway(Gateway::default().buffered_bytes(100 * 1024));
     let world = World::of(settings, guarded).await;
     let mut anonymous = world.connect().await;
-    let head =
-        format!("POST /rpc/Arith.multiply HTTP/1.1\r\nHost: {}\r\nContent-Length: 95\r\n\r\n", world.place);
-    anonymous.write_all(format!("{head}{}", " ".repeat(94)).as_bytes()).await.unwrap();
+    let head = format!(
+        "POST /rpc/Arith.multiply HTTP/1.1\r\nHost: {}\r\nContent-Length: 50001\r\n\r\n",
+        world.place
+    );
+    anonymous.write_all(format!("{head}{}", " ".repeat(50_000)).as_bytes()).await.unwrap();
     // The answer comes before the body is complete.
     let mut answer = [0; 12];
     timeout(PATIENCE, anonymous.read_exact(&mut answer)).await.unwrap().unwrap();
     assert_eq!(&answer, b"HTTP/1.1 401");
     let web = "Authorization: Bearer q8mXe01rHsZ9";
-    let called = world.call("Arith.multiply", &[web], &format!("[6,7]{}", " ".repeat(60))).await;
+    let called = world.call("Arith.multiply", &[web], &format!("[6,7]{}", " ".repeat(50_000))).await;
     assert_eq!((called.status, &*called.body), (200, "42"));
 }
 

@@ -6,12 +6,14 @@ use axum::body::Body;
 use farcall_http::{Gateway, HttpOptions, ServeOptions, router, serve_with};
 use farcall_test_support::http;
 use farcall_test_support::wait::until_async;
-use farcall_transport::{Address, Listener};
+use farcall_transport::{Address, Listener, PeerAddress};
 use tokio::io::AsyncWriteExt;
 use tower_service::Service;
 
 use crate::support::{MS, until};
 use crate::world::{World, read};
+
+const KIB: usize = 1024;
 
 async fn world(gateway: Gateway) -> World {
     World::with(HttpOptions::default().gateway(gateway)).await
@@ -60,26 +62,58 @@ async fn expect_continue_with_an_oversized_body_is_413() {
 
 #[tokio::test]
 async fn bodies_share_a_buffer_limit_and_release_it_with_the_answer() {
-    let world = world(Gateway::default().buffered_bytes(100)).await;
-    let call = |ms: &str| {
-        let body = format!("{{\"ms\":{ms}}}");
-        let body = format!("{body}{}", " ".repeat(80 - body.len()));
-        format!("POST /rpc/Clock.wait HTTP/1.1\r\nHost: {}\r\nContent-Length: 80\r\n\r\n{body}", world.place)
-    };
+    let world = world(Gateway::default().buffered_bytes(100 * KIB)).await;
+    let padded = |body: &str, size: usize| format!("{body}{}", " ".repeat(size - body.len()));
+    let body = padded("{\"ms\":null}", 40 * KIB);
+    let call = format!(
+        "POST /rpc/Clock.wait HTTP/1.1\r\nHost: {}\r\nContent-Length: 40960\r\n\r\n{body}",
+        world.place
+    );
     let mut waiting = world.connect().await;
-    waiting.write_all(call("null").as_bytes()).await.unwrap();
+    waiting.write_all(call.as_bytes()).await.unwrap();
     world.wait_for_waiting(1).await;
-    let answer = world.call("Arith.multiply", &[], &format!("[6,7]{}", " ".repeat(40))).await;
+    // The rest is for others.
+    let answer = world.call("Arith.multiply", &[], &padded("[6,7]", 17 * KIB)).await;
     let (code, message) = answer.error();
     assert_eq!((answer.status, code.as_str()), (429, "resource_exhausted"), "{answer:?}");
-    assert_eq!(message, "the buffers for bodies are full: 100 bytes");
-    assert_eq!(world.call("Arith.multiply", &[], "[6,7]").await.body, "42", "a small body has room");
+    assert!(
+        message.starts_with("the buffers for bodies are full: 102400 bytes, half of them for"),
+        "{message}"
+    );
+    let small = padded("[6,7]", 16 * KIB);
+    assert_eq!(world.call("Arith.multiply", &[], &small).await.body, "42", "a small body has room");
 
     drop(waiting);
     world.wait_for_waiting(0).await;
-    let large = format!("[6,7]{}", " ".repeat(95));
+    let large = padded("[6,7]", 50 * KIB);
     let has_room = async || world.call("Arith.multiply", &[], &large).await.status == 200;
     until_async("the buffer is released", has_room).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn unfinished_bodies_of_one_peer_leave_room_for_those_of_others() {
+    let server = farcall_server::Server::builder().method("Small.text", async |_: serde_json::Value| "x");
+    let server = server.build().unwrap();
+    let gateway = Gateway::default().buffered_bytes(1024 * KIB);
+    let router = router(server.handle(), HttpOptions::default().gateway(gateway));
+    tokio::spawn(server.serve());
+    let call = |peer: u8, body: Body| {
+        let request = axum::http::Request::post("/rpc/Small.text").header("host", "localhost");
+        let mut request = request.body(body).unwrap();
+        request.extensions_mut().insert(PeerAddress::Tcp(([10, 0, 0, peer], 7).into()));
+        let answer = router.clone().call(request);
+        async { answer.await.unwrap().status().as_u16() }
+    };
+    let padded = |kib: usize| Body::from(format!("{{}}{}", " ".repeat(kib * KIB)));
+    let part = futures::stream::iter([Ok::<_, std::convert::Infallible>(vec![b' '; 400 * KIB])]);
+    let unfinished = Body::from_stream(futures::StreamExt::chain(part, futures::stream::pending()));
+    let slow = tokio::spawn(call(1, unfinished));
+    tokio::task::yield_now().await;
+    assert_eq!(call(1, padded(200)).await, 429);
+    assert_eq!(call(1, padded(10)).await, 200, "small bodies have room");
+    assert_eq!(call(2, padded(300)).await, 200, "others have half of what is left");
+    assert_eq!(slow.await.unwrap(), 408);
+    assert_eq!(call(1, padded(200)).await, 200);
 }
 
 #[tokio::test]
