@@ -112,7 +112,9 @@ impl RegistryOptions {
     }
 
     /// Sets the maximum size of a request's body, in bytes. Default 64 KiB; an instance has at most 4 KiB of
-    /// metadata. The limit of `POST /v1/heartbeats` is always 4 MiB. Past it, requests are refused with status 413.
+    /// metadata. The limit of `POST /v1/heartbeats` is always 4 MiB. Past it, requests are refused with status 413. All
+    /// bodies over 4 KiB take at most 64 MiB together, or four times this if it is more, and those of one client half of
+    /// that; past it the status is 429.
     #[must_use]
     pub const fn max_body_bytes(mut self, max: usize) -> Self {
         self.max_body_bytes = max;

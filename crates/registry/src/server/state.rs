@@ -11,7 +11,7 @@ use farcall_discovery::Instance;
 use farcall_protocol::time::millis;
 use farcall_transport::PeerAddress;
 use farcall_transport::log::PeerLogThrottle;
-use farcall_web::Authority;
+use farcall_web::{Authority, ByteShares};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -28,8 +28,12 @@ use super::tokens::Tokens;
 use super::wake_batches::WakeBatches;
 use crate::wire::{self, Counts, Heartbeat, InstanceRecord, Patch, Registration, RegistrationToken};
 
-/// Large request bodies that are parsed at a time, on blocking threads.
-const MAX_PARSES: usize = 2;
+/// The memory of all request bodies that are being read or handled, in bytes. Half of it is for one peer.
+const MAX_BODIES_BYTES: usize = 64 * 1024 * 1024;
+/// Bodies of the largest size for which there is room: two of them of one peer.
+const BODIES_OF_ANY_SIZE: usize = 4;
+/// The size up to which a body has room whatever others hold, in bytes: most instances fit.
+pub(super) const GUARANTEED_BODY_BYTES: usize = 4 * 1024;
 
 /// Changes of overrides by one peer that are logged at once, so that those of an operator all are.
 const OVERRIDES_LOGGED: u32 = 50;
@@ -50,8 +54,8 @@ pub(super) struct RegistryState {
     pub(super) store: SharedStore,
     /// The lists and snapshots that are being sent.
     pub(super) readers: Readers,
-    /// One permit for each large request body that is parsed, so that they take no more than these threads.
-    pub(super) parse_permits: Semaphore,
+    /// The memory of the requests' bodies.
+    pub(super) bodies: ByteShares,
     /// Spreads the watchers that one change wakes over time.
     wake_batches: WakeBatches,
     /// One permit for each watch and long poll.
@@ -76,7 +80,10 @@ impl RegistryState {
             allowed_hosts,
             epoch: HeaderValue::try_from(store.epoch()).expect("the epoch is hexadecimal digits"),
             readers: Readers::new(store.retained().clone()),
-            parse_permits: Semaphore::new(MAX_PARSES),
+            bodies: ByteShares::new(
+                MAX_BODIES_BYTES.max(options.max_body_bytes.saturating_mul(BODIES_OF_ANY_SIZE)),
+            )
+            .guaranteed(GUARANTEED_BODY_BYTES),
             store: SharedStore::new(store),
             wake_batches: WakeBatches::default(),
             watch_permits: Arc::new(Semaphore::new(options.max_watchers.min(Semaphore::MAX_PERMITS))),

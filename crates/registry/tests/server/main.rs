@@ -5,6 +5,7 @@
 mod instances;
 mod namesakes;
 mod security;
+mod shares;
 mod simple;
 mod snapshot;
 mod support;

@@ -1,42 +1,85 @@
-//! Reads request bodies, with limits of size and time, and parses them.
+//! [`RequestBody`]: reads request bodies, with limits of size, time and memory, and parses them.
 
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::ops::Deref;
 use std::time::Duration;
 
 use axum::body::Body;
+use axum::extract::{ConnectInfo, FromRequest, Request};
 use bytes::{Bytes, BytesMut};
+use farcall_transport::PeerAddress;
+use farcall_web::HeldBytes;
 use futures::{Stream, StreamExt};
 use serde::de::DeserializeOwned;
-use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use super::error::HttpError;
-use crate::server::state::RegistryState;
+use crate::server::state::{GUARANTEED_BODY_BYTES, SharedState};
 
 /// The maximum size of the body of `POST /v1/heartbeats`: 10,000 instances with the longest names fit.
 pub(super) const MAX_HEARTBEATS_BYTES: usize = 4 * 1024 * 1024;
-/// The maximum number of instances in such a request, because other requests wait meanwhile.
+/// The maximum number of instances in such a request.
 pub(super) const MAX_HEARTBEATS: usize = 20_000;
-/// The maximum size of a body that is parsed between other requests, in bytes: that takes well under a millisecond.
-const MAX_PARSED_INLINE_BYTES: usize = 64 * 1024;
 /// The time in which a body must arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
-/// Bytes of a too long body that are read and discarded, so that a client that sends all of it before it reads receives
+/// Bytes of a refused body that are read and discarded, so that a client that sends all of it before it reads receives
 /// the response instead of a broken connection.
 const MAX_DISCARDED_BYTES: usize = 8 * 1024 * 1024;
 /// The time for that.
 const DISCARD_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Reads the whole body.
-pub(super) async fn read(body: Body, limit: usize) -> Result<Bytes, HttpError> {
-    let mut stream = body.into_data_stream();
-    let read = timeout(BODY_TIMEOUT, collect(&mut stream, limit)).await;
-    let read = read
-        .unwrap_or_else(|_| Err(HttpError::timeout(format!("the body took longer than {BODY_TIMEOUT:?}"))));
-    if matches!(&read, Err(error) if error.is_too_large()) {
-        // The response is the same if it times out.
-        let _ = timeout(DISCARD_TIMEOUT, discard(&mut stream)).await;
+/// The body of a request, and its part of the memory for bodies.
+#[derive(Debug)]
+pub(super) struct RequestBody {
+    body: Body,
+    held: HeldBytes,
+}
+
+/// A body that was read. Its memory is counted until this is dropped.
+#[derive(Debug)]
+pub(super) struct ReceivedBody {
+    bytes: Bytes,
+    _held: HeldBytes,
+}
+
+impl FromRequest<SharedState> for RequestBody {
+    type Rejection = Infallible;
+
+    async fn from_request(request: Request, registry: &SharedState) -> Result<Self, Infallible> {
+        let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
+        let peer = peer.map_or(PeerAddress::Memory, |ConnectInfo(peer)| PeerAddress::Tcp(*peer));
+        Ok(Self { body: request.into_body(), held: registry.bodies.hold(peer.key()) })
     }
-    read
+}
+
+impl RequestBody {
+    /// Reads the whole body.
+    ///
+    /// # Errors
+    ///
+    /// The body is larger than `limit` bytes, too slow or cut off, or there is no memory for it.
+    pub(super) async fn read(self, limit: usize) -> Result<ReceivedBody, HttpError> {
+        let Self { body, mut held } = self;
+        let mut stream = body.into_data_stream();
+        let read = timeout(BODY_TIMEOUT, collect(&mut stream, limit, &mut held)).await;
+        let read = read.unwrap_or_else(|_| {
+            Err(HttpError::timeout(format!("the body took longer than {BODY_TIMEOUT:?}")))
+        });
+        if read.as_ref().is_err_and(HttpError::is_limit) {
+            // The response is the same if it times out.
+            let _ = timeout(DISCARD_TIMEOUT, discard(&mut stream)).await;
+        }
+        Ok(ReceivedBody { bytes: read?, _held: held })
+    }
+}
+
+impl Deref for ReceivedBody {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes
+    }
 }
 
 /// Parses the body as JSON; `what` names the expected content in errors.
@@ -54,29 +97,29 @@ pub(super) fn parse<T: DeserializeOwned>(body: &[u8], what: &str) -> Result<T, H
         .map_err(|error| HttpError::bad_request(format!("the body is not {what} as JSON: {error}")))
 }
 
-/// Parses the body like [`parse`], a large one on another thread, so that no request waits for it.
-pub(super) async fn parse_aside<T: DeserializeOwned + Send + 'static>(
-    registry: &RegistryState,
-    body: Bytes,
-    what: &'static str,
-) -> Result<T, HttpError> {
-    if body.len() <= MAX_PARSED_INLINE_BYTES {
-        return parse(&body, what);
-    }
-    let unavailable = || HttpError::unavailable("the body could not be parsed; try again");
-    let _permit = registry.parse_permits.acquire().await.map_err(|_| unavailable())?;
-    spawn_blocking(move || parse(&body, what)).await.map_err(|_| unavailable())?
-}
-
 async fn collect(
     stream: &mut (impl Stream<Item = Result<Bytes, axum::Error>> + Unpin),
     limit: usize,
+    held: &mut HeldBytes,
 ) -> Result<Bytes, HttpError> {
     let mut whole = BytesMut::new();
     while let Some(part) = stream.next().await {
         let part = part.map_err(|error| HttpError::bad_request(format!("the body broke off: {error}")))?;
-        if part.len() > limit - whole.len() {
+        let size = whole.len() + part.len();
+        if size > limit {
             return Err(HttpError::too_large(format!("the body is larger than {limit} bytes")));
+        }
+        if size > whole.capacity() {
+            // Counted as it lies in memory: room for twice as much, so that little is copied.
+            let room =
+                size.next_power_of_two().clamp(GUARANTEED_BODY_BYTES, limit.max(GUARANTEED_BODY_BYTES));
+            if !held.resize(room) {
+                let limit = held.limit();
+                return Err(HttpError::too_many(format!(
+                    "the memory for the bodies of requests is full: {limit} bytes, half of them for one client"
+                )));
+            }
+            whole.reserve(room - whole.len());
         }
         whole.extend_from_slice(&part);
     }

@@ -69,9 +69,9 @@ impl HttpError {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, message)
     }
 
-    /// Returns `true` for a 413.
-    pub(super) fn is_too_large(&self) -> bool {
-        self.status == StatusCode::PAYLOAD_TOO_LARGE
+    /// Returns `true` for 413 and 429: a limit was reached before the request was read.
+    pub(super) fn is_limit(&self) -> bool {
+        matches!(self.status, StatusCode::PAYLOAD_TOO_LARGE | StatusCode::TOO_MANY_REQUESTS)
     }
 
     /// The message.

@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use axum::Extension;
-use axum::body::Body;
 use axum::extract::{ConnectInfo, Path, RawQuery, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
@@ -14,8 +13,10 @@ use tokio::task::yield_now;
 use tokio::time::{Instant, timeout_at};
 
 use super::auth::Caller;
-use super::body;
+use super::body::{self, RequestBody};
 use super::error::HttpError;
+use super::heartbeat_reader::HeartbeatReader;
+use super::heartbeat_reply::HeartbeatReply;
 use super::query::{self, Query};
 use super::response::{self, LongPoll};
 use super::token;
@@ -23,12 +24,10 @@ use super::watch;
 use crate::excerpt::excerpt;
 use crate::server::state::{RegistryState, SharedState};
 use crate::server::store::ListFilter;
-use crate::wire::{Heartbeat, Heartbeats, HeartbeatsReply, InstanceBody, InstanceName, Patch};
+use crate::wire::{InstanceBody, Patch};
 
 /// The maximum time that a long poll waits.
 const MAX_WAIT: Duration = Duration::from_secs(5 * 60);
-/// Heartbeats of one request that are handled before other tasks may run: well under a millisecond.
-const HEARTBEATS_AT_ONCE: usize = 128;
 
 /// `GET /v1/services`
 pub(super) async fn services(State(registry): State<SharedState>, headers: HeaderMap) -> Response {
@@ -101,11 +100,11 @@ pub(super) async fn register(
     Path((service, id)): Path<(String, String)>,
     Extension(caller): Extension<Caller>,
     headers: HeaderMap,
-    body: Body,
+    body: RequestBody,
 ) -> Result<Response, HttpError> {
     let service = query::service(&service)?;
     caller.check_write(&service)?;
-    let body = body::read(body, registry.options.max_body_bytes).await?;
+    let body = body.read(registry.options.max_body_bytes).await?;
     let mut instance: Instance = body::parse(&body, "an instance")?;
     for (field, given, path) in [("service", &mut instance.service, service), ("id", &mut instance.id, id)] {
         if !given.is_empty() && *given != path {
@@ -126,54 +125,44 @@ pub(super) async fn heartbeat(
     Path((service, id)): Path<(String, String)>,
     Extension(caller): Extension<Caller>,
     headers: HeaderMap,
-    body: Body,
+    body: RequestBody,
 ) -> Result<Response, HttpError> {
     let service = query::service(&service)?;
     caller.check_write(&service)?;
-    let body = body::read(body, registry.options.max_body_bytes).await?;
+    let body = body.read(registry.options.max_body_bytes).await?;
     let token = token::of(&headers, &body)?;
     let registration = registry.renew(&service, &id, token).ok_or_else(|| unknown(&service, &id))?;
     Ok(response::json(&registry, registration))
 }
 
-/// `POST /v1/heartbeats`
+/// `POST /v1/heartbeats`. In parts, so that other requests are answered in between; nothing is kept of the first reading,
+/// in which the whole is checked, so that no mistake is found after something was renewed.
 pub(super) async fn heartbeats(
     State(registry): State<SharedState>,
     Extension(caller): Extension<Caller>,
-    body: Body,
+    body: RequestBody,
 ) -> Result<Response, HttpError> {
-    let body = body::read(body, body::MAX_HEARTBEATS_BYTES).await?;
-    let Heartbeats { instances } = body::parse_aside(&registry, body, "a list of instances").await?;
-    if instances.len() > body::MAX_HEARTBEATS {
-        let (count, max) = (instances.len(), body::MAX_HEARTBEATS);
-        return Err(HttpError::too_large(format!(
-            "the request has {count} heartbeats; the maximum is {max}"
-        )));
-    }
-    // In parts, so that other requests are answered in between. All rights are checked before anything is renewed.
-    for heartbeats in instances.chunks(HEARTBEATS_AT_ONCE) {
-        heartbeats.iter().try_for_each(|heartbeat| caller.check_write(&heartbeat.service))?;
-        yield_now().await;
-    }
-    let mut reply = HeartbeatsReply::default();
-    let mut shortest = None;
-    for heartbeats in instances.chunks(HEARTBEATS_AT_ONCE) {
-        for (heartbeat, interval) in heartbeats.iter().zip(registry.renew_each(heartbeats)) {
-            match interval {
-                Some(interval) => {
-                    reply.renewed += 1;
-                    shortest = shortest.min(Some(interval)).or(Some(interval));
-                }
-                None => {
-                    let Heartbeat { service, id, .. } = heartbeat.clone();
-                    reply.unknown.push(InstanceName { service, id });
-                }
-            }
+    let body = body.read(body::MAX_HEARTBEATS_BYTES).await?;
+    let (mut reader, mut count) = (HeartbeatReader::new(&body), 0);
+    while let Some(part) = reader.next_part()? {
+        part.iter().try_for_each(|heartbeat| caller.check_write(&heartbeat.service))?;
+        count += part.len();
+        if count > body::MAX_HEARTBEATS {
+            let max = body::MAX_HEARTBEATS;
+            return Err(HttpError::too_large(format!(
+                "the request has more than {max} heartbeats, the maximum"
+            )));
         }
+        drop(part);
         yield_now().await;
     }
-    reply.heartbeat_ms = shortest.unwrap_or_else(|| registry.default_heartbeat_ms());
-    Ok(response::json(&registry, reply))
+    let (mut reader, mut reply) = (HeartbeatReader::new(&body), HeartbeatReply::default());
+    while let Some(part) = reader.next_part()? {
+        reply.add(&part, registry.renew_each(&part));
+        drop(part);
+        yield_now().await;
+    }
+    Ok(reply.response(&registry))
 }
 
 /// `PATCH .../{id}`
@@ -182,11 +171,11 @@ pub(super) async fn patch(
     Path((service, id)): Path<(String, String)>,
     Extension(caller): Extension<Caller>,
     peer: Option<Extension<ConnectInfo<SocketAddr>>>,
-    body: Body,
+    body: RequestBody,
 ) -> Result<Response, HttpError> {
     let service = query::service(&service)?;
     caller.check_override()?;
-    let body = body::read(body, registry.options.max_body_bytes).await?;
+    let body = body.read(registry.options.max_body_bytes).await?;
     let patch: Patch = body::parse(&body, "an override such as {\"drain\": true} or {\"weight\": 10}")?;
     let peer = peer.map_or(PeerAddress::Memory, |Extension(ConnectInfo(peer))| PeerAddress::Tcp(peer));
     registry.patch(&service, &id, patch, peer).ok_or_else(|| unknown(&service, &id))?;
@@ -199,11 +188,11 @@ pub(super) async fn deregister(
     Path((service, id)): Path<(String, String)>,
     Extension(caller): Extension<Caller>,
     headers: HeaderMap,
-    body: Body,
+    body: RequestBody,
 ) -> Result<Response, HttpError> {
     let service = query::service(&service)?;
     caller.check_write(&service)?;
-    let body = body::read(body, registry.options.max_body_bytes).await?;
+    let body = body.read(registry.options.max_body_bytes).await?;
     match token::of(&headers, &body)? {
         Some(token) => registry.end_registration(&service, &id, &token),
         None => registry.deregister(&service, &id),

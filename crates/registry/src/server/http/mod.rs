@@ -6,6 +6,8 @@ mod auth;
 mod body;
 mod error;
 mod gate;
+mod heartbeat_reader;
+mod heartbeat_reply;
 mod instances;
 mod operations;
 mod query;

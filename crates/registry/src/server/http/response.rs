@@ -21,7 +21,7 @@ use crate::wire;
 const EPOCH: HeaderName = HeaderName::from_static(wire::EPOCH);
 const REV: HeaderName = HeaderName::from_static(wire::REV);
 const WARMING: HeaderName = HeaderName::from_static(wire::WARMING);
-const JSON: HeaderValue = HeaderValue::from_static("application/json");
+pub(super) const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// Marks, as an extension, a response that may have waited for a change: its duration is not recorded.
 #[derive(Clone, Copy, Debug)]
@@ -57,9 +57,15 @@ pub(super) async fn finish(State(registry): State<SharedState>, request: Request
 
 /// Returns `body` in an [`Envelope`](wire::Envelope) of the newest revision, with status 200.
 pub(super) fn json<T: Serialize>(registry: &RegistryState, body: T) -> Response {
+    ([(CONTENT_TYPE, JSON)], envelope(registry, body)).into_response()
+}
+
+/// Returns `body` in an [`Envelope`](wire::Envelope) of the newest revision, as JSON.
+pub(super) fn envelope<T: Serialize>(registry: &RegistryState, body: T) -> Vec<u8> {
     let (rev, warming) = registry.store.rev_and_warming();
     let epoch = registry.epoch.to_str().unwrap_or_default().to_owned();
-    object(&wire::Envelope { epoch, rev, warming, body })
+    let envelope = wire::Envelope { epoch, rev, warming, body };
+    serde_json::to_vec(&envelope).expect("all keys are strings")
 }
 
 /// Returns a JSON object without an envelope, with status 200.

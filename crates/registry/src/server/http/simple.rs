@@ -4,7 +4,6 @@ use std::num::ParseIntError;
 use std::str::FromStr;
 
 use axum::Extension;
-use axum::body::Body;
 use axum::extract::{RawQuery, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::response::Response;
@@ -12,7 +11,7 @@ use farcall_discovery::Instance;
 use farcall_transport::Address;
 
 use super::auth::Caller;
-use super::body;
+use super::body::{self, RequestBody};
 use super::error::HttpError;
 use super::query::{self, Query};
 use super::response;
@@ -59,9 +58,9 @@ pub(super) async fn register(
     State(registry): State<SharedState>,
     Extension(caller): Extension<Caller>,
     headers: HeaderMap,
-    body: Body,
+    body: RequestBody,
 ) -> Result<Response, HttpError> {
-    let body = body::read(body, registry.options.max_body_bytes).await?;
+    let body = body.read(registry.options.max_body_bytes).await?;
     let described_by = INSTANCE_HEADERS.iter().find(|name| headers.contains_key(**name));
     let instance = match (described_by, body.is_empty()) {
         (Some(name), false) => {
