@@ -29,6 +29,8 @@ const COALESCE_WINDOW: Duration = Duration::from_secs(2);
 const RETRY_PAUSE: Duration = Duration::from_secs(5);
 /// Instances that are copied at once while the store is locked: with 4 KiB of metadata each, well under a millisecond.
 const INSTANCES_AT_ONCE: usize = 64;
+/// Names of changed instances that are dropped between two requests: some 100 µs.
+const MAX_DROPPED_INLINE: usize = 2048;
 /// Parts of these that wait to be written.
 const MAX_PARTS_WAITING: usize = 2;
 /// The size of changes that are appended at once, in bytes, except for the last of them.
@@ -119,8 +121,10 @@ impl Snapshots {
         let version = store.version();
         let mut saving = Saving { store, unsaved: Some(store.lock().take_unsaved()) };
         let written = self.write(held, store, saving.unsaved.as_ref()).await;
-        if written.is_ok() {
-            saving.unsaved = None;
+        if written.is_ok()
+            && let Some(saved) = saving.unsaved.take()
+        {
+            drop_aside(saved).await;
         }
         drop(saving);
 
@@ -181,10 +185,9 @@ impl Snapshots {
         if unsaved.overrides {
             snapshot_lines::push(&mut lines, &SavedChange::Kept(expired_overrides));
         }
-        let names: Vec<_> = unsaved.names().collect();
-        let mut parts = names.chunks(INSTANCES_AT_ONCE).peekable();
+        let mut rest = unsaved.names().peekable();
         loop {
-            let names = parts.next().unwrap_or_default();
+            let names: Vec<_> = rest.by_ref().take(INSTANCES_AT_ONCE).collect();
             let saved: Vec<_> = {
                 let store = store.lock();
                 names.iter().map(|name| store.saved_instance(name)).collect()
@@ -195,7 +198,7 @@ impl Snapshots {
                 let change = saved.map_or_else(gone, |saved| SavedChange::Put(Box::new(saved)));
                 snapshot_lines::push(&mut lines, &change);
             }
-            if lines.len() >= APPENDED_AT_ONCE || parts.peek().is_none() {
+            if lines.len() >= APPENDED_AT_ONCE || rest.peek().is_none() {
                 let (file, lines) = (self.file.clone(), std::mem::take(&mut lines));
                 let append = spawn_blocking(move || {
                     let appended = match &mut held.written {
@@ -205,7 +208,7 @@ impl Snapshots {
                     io::Result::Ok((held, appended))
                 });
                 let (back, appended) = append.await.map_err(io::Error::other)??;
-                if parts.peek().is_none() && appended {
+                if rest.peek().is_none() && appended {
                     return Ok(None);
                 }
                 if !appended {
@@ -249,6 +252,14 @@ impl Snapshots {
 
     fn outcome(&self) -> MutexGuard<'_, Outcome> {
         self.outcome.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Drops what was saved, on another thread if that takes long.
+async fn drop_aside(saved: Unsaved) {
+    if saved.len() > MAX_DROPPED_INLINE {
+        // It cannot fail, and the runtime may be ending.
+        let _ = spawn_blocking(move || drop(saved)).await;
     }
 }
 

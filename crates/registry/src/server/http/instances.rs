@@ -31,9 +31,15 @@ const MAX_WAIT: Duration = Duration::from_secs(5 * 60);
 
 /// `GET /v1/services`
 pub(super) async fn services(State(registry): State<SharedState>, headers: HeaderMap) -> Response {
-    let (tag, list) = {
-        let mut store = registry.store.lock();
-        (response::etag(store.epoch(), store.rev(), store.is_warming()), store.services())
+    let (tag, list) = loop {
+        {
+            let mut store = registry.store.lock();
+            if store.refresh_services() {
+                let tag = response::etag(store.epoch(), store.rev(), store.is_warming());
+                break (tag, store.services());
+            }
+        }
+        yield_now().await;
     };
     if response::matches_etag(&headers, &tag) {
         return response::not_modified(tag);

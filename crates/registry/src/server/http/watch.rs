@@ -130,7 +130,9 @@ impl Watcher {
             }
             let now = Instant::now();
             if self.read_at.is_some_and(|at| at <= now) {
-                self.read_store(now);
+                if !self.read_store(now) {
+                    yield_now().await;
+                }
                 continue;
             }
             tokio::select! {
@@ -148,8 +150,9 @@ impl Watcher {
         }
     }
 
-    /// Reads the changes since the last position, or a snapshot, from the store.
-    fn read_store(&mut self, now: Instant) {
+    /// Reads the changes since the last position, or a snapshot, from the store; returns `false` if a part of that is left,
+    /// and others should run before it.
+    fn read_store(&mut self, now: Instant) -> bool {
         // Before the store is read, so that no change is missed in between.
         self.subscription.mark_seen();
         let mut store = self.registry.store.lock();
@@ -170,6 +173,7 @@ impl Watcher {
                     unpublished.filter(|_| rev < store.rev())
                 };
             }
+            ChangesSince::Lost if self.service.is_none() && !store.refresh_services() => return false,
             ChangesSince::Lost => {
                 let (rev, snapshot) = store.snapshot(self.service.as_deref());
                 if self.sent_rev.is_some() && !warmed {
@@ -190,6 +194,7 @@ impl Watcher {
             // Not all watchers at that moment.
             self.read_at = self.read_at.max(self.registry.next_wake());
         }
+        true
     }
 
     /// Takes the next event, or a part of the snapshot.

@@ -10,6 +10,10 @@ use tokio::time::Instant;
 
 use super::service::Service;
 
+/// Steps of a part of a sweep: well under a millisecond. To see whether an instance is silent is one.
+pub(super) const MAX_SWEEP_STEPS: usize = 256;
+/// The steps for which an instance counts that is removed, or kept as stale: it changes all lists that it is in.
+pub(super) const EXPIRY_STEPS: usize = 8;
 /// Fewer silent instances than this are no mass expiry.
 const MASS_EXPIRY_MIN_COUNT: usize = 3;
 /// Silent instances are a mass expiry only if they are more than this percentage of their service.

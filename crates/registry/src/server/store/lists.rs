@@ -12,6 +12,9 @@ use super::service::{Service, StateCounts};
 /// change: the entry would share their pages, which the next change then copies.
 const MAX_EAGER_PAGES: usize = 8;
 
+/// Entries of outdated services that are replaced at once, while the store is locked: well under a millisecond.
+const REFRESHED_AT_ONCE: usize = 32;
+
 /// The services that have instances, as readers take them.
 #[derive(Debug)]
 pub(super) struct ServiceLists {
@@ -43,13 +46,29 @@ impl ServiceLists {
         }
     }
 
+    /// Replaces some of the outdated entries; returns `true` if no more are left than one step replaces.
+    pub(super) fn refresh(&mut self, services: &BTreeMap<Arc<str>, Service>) -> bool {
+        if self.outdated.len() <= REFRESHED_AT_ONCE {
+            return true;
+        }
+        for _ in 0..REFRESHED_AT_ONCE {
+            self.refresh_first(services);
+        }
+        self.outdated.len() <= REFRESHED_AT_ONCE
+    }
+
     /// Returns the services at this moment.
     pub(super) fn pages(&mut self, services: &BTreeMap<Arc<str>, Service>) -> Pages<ListedService> {
-        for name in std::mem::take(&mut self.outdated) {
-            if let Some(service) = services.get(&name) {
-                self.listed.insert(Arc::new(service.listed()));
-            }
-        }
+        while self.refresh_first(services) {}
         self.listed.pages()
+    }
+
+    /// Replaces the first outdated entry; returns `false` if there is none.
+    fn refresh_first(&mut self, services: &BTreeMap<Arc<str>, Service>) -> bool {
+        let Some(name) = self.outdated.pop_first() else { return false };
+        if let Some(service) = services.get(&name) {
+            self.listed.insert(Arc::new(service.listed()));
+        }
+        true
     }
 }

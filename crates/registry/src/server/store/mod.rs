@@ -32,11 +32,10 @@ use tokio::time::Instant;
 
 use self::document::Items;
 pub(super) use self::document::{Document, MAX_PART_BYTES, Parts};
-use self::expiry::ExpiryQueue;
-pub(super) use self::expiry::Key;
-pub(super) use self::expiry::Sweep;
 #[cfg(test)]
 use self::expiry::SweepOutcome;
+use self::expiry::{EXPIRY_STEPS, ExpiryQueue, MAX_SWEEP_STEPS};
+pub(super) use self::expiry::{Key, Sweep};
 use self::history::History;
 pub(super) use self::history::{ChangesSince, frame};
 pub(super) use self::lease::{LeaseDefaults, LeaseGrant, Now};
@@ -57,8 +56,6 @@ use crate::wire::{Cause, Counts, InstanceName, InstanceRecord, Overrides, Patch,
 /// Services without instances that are kept, so that clients that poll such a list learn of its changes. Past
 /// it the oldest are dropped; see `Store::floor`.
 const MAX_EMPTY: usize = 1024;
-/// Instances that a part of a sweep visits: well under a millisecond.
-const MAX_SWEEP_STEPS: usize = 256;
 /// All data of a registry. See the module.
 #[derive(Debug)]
 pub(super) struct Store {
@@ -229,7 +226,7 @@ impl Store {
             match sweep.withheld.get(&service) {
                 Some(withheld) => {
                     self.expire(&service, &id, *withheld, sweep);
-                    steps -= 1;
+                    steps = steps.saturating_sub(EXPIRY_STEPS);
                 }
                 None => {
                     let known = self.services.get(&service);
@@ -273,13 +270,18 @@ impl Store {
         self.services.get(service).map(Service::addresses).unwrap_or_default()
     }
 
+    /// Brings a part of the list of services up to date; returns `true` if little is left for those who take it then. The
+    /// store is to be unlocked in between.
+    pub(super) fn refresh_services(&mut self) -> bool {
+        self.lists.refresh(&self.services)
+    }
+
     /// Returns the list of services. Its revision is [`Store::rev`].
     pub(super) fn services(&mut self) -> Document {
         let head = self.history.list_head(self.rev(), "services");
         Document { head, items: Items::Services(self.lists.pages(&self.services)), tail: b"]}" }
     }
 
-    /// Returns the changes after `rev`, of one service or of all.
     #[cfg(test)]
     pub(super) fn since(&self, service: Option<&str>, rev: u64) -> ChangesSince {
         match service {
@@ -332,7 +334,6 @@ impl Store {
         Counts { services, instances, up, draining, stale, ..Counts::default() }
     }
 
-    /// The counter of the pages that only readers hold.
     pub(super) fn retained(&self) -> &Retained {
         &self.retained
     }

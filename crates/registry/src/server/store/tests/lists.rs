@@ -1,5 +1,7 @@
 //! Lists, warming, saving and restoring.
 
+use serde_json::Value;
+
 use super::*;
 use crate::wire::Timestamp;
 
@@ -162,4 +164,34 @@ fn zone_lists_of_two_revisions_share_their_pages() {
     store.patch("A", &id(1), Patch::default().weight(2)).unwrap();
     assert_eq!(part(&store, 4).as_ptr(), last.as_ptr(), "also after a change of another page");
     assert_ne!(first, body(&store, "A", &filter));
+}
+
+#[test]
+fn outdated_services_are_listed_in_parts_of_bounded_size() {
+    const SERVICES: usize = 100;
+    let mut store = Store::new("e".to_owned(), DEFAULTS, 20_000);
+    let now = Clock::new().0;
+    let metadata: BTreeMap<_, _> = [("k".to_owned(), "x".repeat(4000))].into_iter().collect();
+    let name = |service: usize| format!("S{service:02}");
+    for service in 0..SERVICES {
+        // With so much of metadata, these are over eight pages.
+        for n in 0..140 {
+            let instance = instance(&name(service), n).metadata(metadata.clone());
+            store.register(instance, claim(), now).unwrap();
+        }
+    }
+    while !store.refresh_services() {}
+    let _ = store.services();
+    for service in 0..SERVICES {
+        store.patch(&name(service), &id(0), Patch::default().drain(true)).unwrap();
+    }
+    let mut parts = 1;
+    while !store.refresh_services() {
+        parts += 1;
+    }
+    assert_eq!(parts, SERVICES.div_ceil(32) - 1);
+    let services: Value = serde_json::from_slice(&store.services().bytes()).unwrap();
+    let services = services["services"].as_array().unwrap();
+    assert_eq!(services.len(), SERVICES);
+    assert!(services.iter().all(|service| service["draining"] == 1), "{services:?}");
 }
