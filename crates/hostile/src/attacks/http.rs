@@ -45,6 +45,13 @@ pub(super) fn attacks() -> Vec<Attack> {
         .max_mb(512)
         .ended_after(45),
         Attack::new(
+            "registry-bodies-never-finished",
+            "500 requests with heartbeats at a registry, each one byte short of 4 MiB",
+            registry_bodies_never_finished,
+        )
+        .at_registry()
+        .lasting(15),
+        Attack::new(
             "gateway-answers-never-read",
             "100 calls by plain HTTP whose answers of 3 MiB are never read",
             gateway_answers_never_read,
@@ -105,6 +112,13 @@ async fn http_heads_never_finished(target: Target) -> io::Result<()> {
     head.truncate(head.len() - 2);
     head.extend(format!("X-Padding: {}", "a".repeat(60_000)).into_bytes());
     send_each(target.http, 2_000, head.into()).await
+}
+
+/// The bodies of all requests share a registry's memory for them, of which one client has half; a body has 10 s.
+async fn registry_bodies_never_finished(target: Target) -> io::Result<()> {
+    let mut request = http::head("POST", target.http, "/v1/heartbeats", MAX_BODY, "");
+    request.extend(vec![b' '; MAX_BODY - 1]);
+    send_each(target.http, 500, request.into()).await
 }
 
 /// A body has a time, and what all bodies hold has a bound.
