@@ -112,7 +112,7 @@ impl HeldBytes {
         is_held
     }
 
-    /// Moves `bytes` of it, or all if it has less, to a holder of their own.
+    /// Moves `bytes` of it, or all if it has less, to another holder.
     #[must_use]
     pub fn split(&mut self, bytes: usize) -> Self {
         let bytes = bytes.min(self.bytes);

@@ -1,4 +1,4 @@
-//! What one client can take from others: the memory of bodies, and time between two requests.
+//! Shares of clients: the memory of bodies, and the time between two requests.
 
 use std::convert::Infallible;
 use std::future::poll_fn;

@@ -28,7 +28,7 @@ pub(super) struct HeartbeatReader<'a> {
     has_list: bool,
 }
 
-/// What comes next.
+/// The part of the body that comes next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     Object,

@@ -9,7 +9,7 @@ use super::response::{self, JSON};
 use crate::server::state::RegistryState;
 use crate::wire::{Heartbeat, InstanceName};
 
-/// What the response says so far. It is a [`HeartbeatsReply`](crate::wire::HeartbeatsReply) in an envelope.
+/// The response so far. It is a [`HeartbeatsReply`](crate::wire::HeartbeatsReply) in an envelope.
 #[derive(Debug, Default)]
 pub(super) struct HeartbeatReply {
     renewed: usize,

@@ -270,8 +270,8 @@ impl Store {
         self.services.get(service).map(Service::addresses).unwrap_or_default()
     }
 
-    /// Brings a part of the list of services up to date; returns `true` if little is left for those who take it then. The
-    /// store is to be unlocked in between.
+    /// Brings a part of the list of services up to date; returns `true` if little is left for those who take it then. Callers
+    /// unlock the store in between.
     pub(super) fn refresh_services(&mut self) -> bool {
         self.lists.refresh(&self.services)
     }
