@@ -36,8 +36,7 @@ pub(crate) async fn forgotten_server_registers_again(place: &impl Place) {
 
 pub(crate) async fn unreachable_registry_keeps_the_list_and_is_reported(place: &impl Place) {
     let mut watcher = Watcher::of(place, "Arith");
-    place.registrar().register(&instance("Arith", 1)).await.unwrap();
-    watcher.until_ports(&[1]).await;
+    watcher.until_registered(place, &instance("Arith", 1)).await;
     place.cut().await;
     let seen = watcher.until("failing", |seen| seen.failing.is_some()).await;
     let failing = seen.failing.unwrap();
@@ -68,8 +67,8 @@ pub(crate) async fn registry_that_comes_back_has_the_right_list(place: &impl Pla
     let (_stop, stopped) = oneshot::channel::<()>();
     let registrar = place.registrar();
     tokio::spawn(keep_registered(registrar, instance("Arith", 1), async { drop(stopped.await) }));
-    place.registrar().register(&instance("Arith", 2)).await.unwrap();
-    watcher.until("both", |seen| seen.endpoints.len() == 2).await;
+    watcher.until_ports(&[1]).await;
+    watcher.until_registered(place, &instance("Arith", 2)).await;
     place.cut().await;
     watcher.until("failing", |seen| seen.failing.is_some()).await;
     assert_eq!(watcher.ports(), [1, 2]);

@@ -111,13 +111,15 @@ macro_rules! test_place {
             renewals_keep_an_instance_listed,
             instance_expires_without_renewal,
         }
-        crate::place::tests! { $place, outages, TTL:
+        crate::place::tests! { $place, outages, LASTING_TTL:
             renewal_of_a_forgotten_instance_returns_unknown,
+            changes_during_an_outage_are_discovered_after_it,
+        }
+        crate::place::tests! { $place, outages, TTL:
             forgotten_server_registers_again,
             unreachable_registry_keeps_the_list_and_is_reported,
             registering_at_an_unreachable_registry_fails_with_a_reason,
             registry_that_comes_back_has_the_right_list,
-            changes_during_an_outage_are_discovered_after_it,
         }
     };
 }

@@ -1,11 +1,11 @@
 //! [`Watcher`]: a discovery that runs, and what it has found.
 
-use farcall_discovery::{Discovery, Endpoint, EndpointList, Instance, Subscription, publisher};
+use farcall_discovery::{Discovery, Endpoint, EndpointList, Instance, Registrar, Subscription, publisher};
 use farcall_test_support::wait::PATIENCE;
 use tokio::task::AbortHandle;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
-use crate::place::Source;
+use crate::place::{Place, Source, TTL};
 
 /// A discovery that runs until this is dropped.
 pub(crate) struct Watcher {
@@ -45,6 +45,20 @@ impl Watcher {
             seen.confirmed.is_some() && seen.failing.is_none() && ports(seen) == expected
         };
         self.until(&format!("ports {expected:?} without failure"), is).await;
+    }
+
+    /// Registers an instance that is not renewed, until it was seen: on a busy machine it may expire before.
+    pub(crate) async fn until_registered(&mut self, place: &impl Place, instance: &Instance) {
+        let port = instance.addr.port().expect("it has a port");
+        let begun = Instant::now();
+        loop {
+            place.registrar().register(instance).await.unwrap();
+            let is_seen = self.seen.wait_for(|seen| seen.failing.is_none() && ports(seen).contains(&port));
+            if timeout(TTL, is_seen).await.is_ok() {
+                return;
+            }
+            assert!(begun.elapsed() < PATIENCE, "never seen: {port}; it is {:?}", self.last());
+        }
     }
 
     pub(crate) async fn until_endpoint(&mut self, what: &str, is: impl Fn(&Endpoint) -> bool) {

@@ -1,10 +1,11 @@
 //! The system's ZooKeeper: one process for all tests, since Java takes seconds to start.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 use std::{env, fs};
 
+use farcall_test_support::loopback::free_port;
 use farcall_test_support::wait::until_async;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -90,14 +91,4 @@ async fn is_serving(address: SocketAddr) -> bool {
     // One that is still starting may accept a connection and say nothing.
     let answer = timeout(Duration::from_secs(1), asking).await;
     answer.is_ok_and(|answer| answer.is_ok_and(|answer| answer.contains("Mode: ")))
-}
-
-/// A port below those that the system assigns to other connections.
-fn free_port() -> u16 {
-    loop {
-        let port = fastrand::u16(20_000..32_000);
-        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
-            return port;
-        }
-    }
 }
