@@ -14,6 +14,7 @@ use farcall::client::{ConnectionOptions, RetryPolicy};
 use farcall::protocol::Execution;
 use farcall::transport::TlsClient;
 use farcall::{Bytes, CallError, Channel, Code};
+use farcall_test_support::loopback::own_address;
 use farcall_test_support::pki::Certificate;
 use futures::future::join_all;
 use rustix::process::Signal;
@@ -34,8 +35,12 @@ struct Files(TempDir);
 
 impl Files {
     fn new() -> Self {
+        Self::certified_for("127.0.0.1")
+    }
+
+    fn certified_for(host: &str) -> Self {
         let files = Self(tempfile::tempdir().unwrap());
-        let made = Certificate::self_signed(&["127.0.0.1", "localhost"]);
+        let made = Certificate::self_signed(&[host, "localhost"]);
         std::fs::write(files.path("cert.pem"), made.chain).unwrap();
         std::fs::write(files.path("key.pem"), made.key).unwrap();
         files
@@ -132,7 +137,10 @@ async fn large_bodies_round_trip(scheme: &str) {
 }
 
 async fn killed_server_ends_its_calls_and_its_successor_is_found(scheme: &str) {
-    let world = World::new(scheme);
+    // Its successor listens at the same port.
+    let own = own_address();
+    let place = if scheme == "unix" { "socket" } else { &own };
+    let world = World::at(scheme, place, Files::certified_for(own.split(':').next().unwrap()), &[]);
     let echo = world.echo();
     let who = echo.whoami().await.unwrap();
     assert_eq!(who.pid, world.server.pid() as u32);

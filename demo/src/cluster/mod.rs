@@ -28,6 +28,8 @@ const CALL_LIMIT: Duration = Duration::from_secs(60);
 const MAX_ANSWER_BYTES: usize = 64 * 1024 * 1024;
 /// The time by which the end of a process may lag behind that of its connections.
 const DEATH_LAG: Duration = Duration::from_millis(300);
+/// The same on a busy machine, for a server whose connection has ended.
+const LONGEST_DEATH_LAG: Duration = Duration::from_secs(5);
 /// The interval of polling.
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
@@ -279,6 +281,10 @@ impl Cluster {
         if self.registry.is_some() {
             sleep(DEATH_LAG).await;
         }
+        let end = Instant::now() + LONGEST_DEATH_LAG;
+        while Instant::now() < end && self.members.iter_mut().any(Member::is_dying) {
+            sleep(POLL_INTERVAL).await;
+        }
         let mut deaths = Vec::new();
         if let Some(death) = self.registry.as_mut().and_then(Process::death) {
             deaths.push(death);
@@ -322,6 +328,11 @@ fn is_of_the_job(method: &str) -> bool {
 }
 
 impl Member {
+    /// Returns `true` if its connection has ended and its process has not.
+    fn is_dying(&mut self) -> bool {
+        !self.channel.is_available() && self.process.death().is_none()
+    }
+
     fn info(&self) -> ProcessInfo {
         let Process { name, pid, .. } = &self.process;
         let (name, place, http) = (name.clone(), self.address.to_string(), Some(self.http.clone()));

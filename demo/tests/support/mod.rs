@@ -32,11 +32,19 @@ pub(crate) struct Demo {
 impl Demo {
     /// Starts it.
     pub(crate) fn start<A: AsRef<std::ffi::OsStr>>(arguments: impl IntoIterator<Item = A>) -> Self {
+        Self::writing_to(Stdio::piped(), arguments)
+    }
+
+    /// Starts it with this stdout.
+    pub(crate) fn writing_to<A: AsRef<std::ffi::OsStr>>(
+        stdout: Stdio,
+        arguments: impl IntoIterator<Item = A>,
+    ) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_demo"))
             .args(arguments)
             .env_remove("RUST_LOG")
             .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
+            .stdout(stdout)
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
@@ -91,11 +99,6 @@ impl Demo {
     /// Closes its stdin.
     pub(crate) fn close_stdin(&mut self) {
         self.stdin = None;
-    }
-
-    /// Reads nothing more from it.
-    pub(crate) fn close_stdout(&mut self) {
-        self.stdout = None;
     }
 
     /// Waits for its end.
