@@ -11,7 +11,8 @@ use crate::processes::{Registry, client, found, servers, until};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn servers_suspended_past_their_ttl_register_again() {
-    let registry = Registry::start(&["--ttl", "2s", "--heartbeat", "500ms"]);
+    // Longer than a busy machine keeps heartbeats waiting.
+    let registry = Registry::start(&["--ttl", "6s", "--heartbeat", "500ms"]);
     let servers = servers(3, &registry).await;
     let channel = client(&registry.url());
     channel.connect().await.unwrap();
