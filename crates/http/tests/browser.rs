@@ -26,6 +26,7 @@ use farcall_http::HttpOptions;
 use farcall_protocol::KeepAlive;
 use farcall_server::Limits;
 use farcall_test_browser::Browser;
+use farcall_test_support::loopback::own_address;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
@@ -109,7 +110,7 @@ async fn timeout_ends_the_call_and_its_handler() {
         .script(
             "globalThis.client = connect(location.origin);
              await client.health();
-             return await failure(client.call('Report.build', {}, { timeout: 500 }))",
+             return await failure(client.call('Report.build', {}, { timeout: 3000 }))",
         )
         .await;
     assert_eq!(kind(&failed), ("deadline_exceeded", "maybe"));
@@ -329,12 +330,13 @@ async fn oversized_message_fails_alone() {
 
 #[tokio::test]
 async fn stopping_server_finishes_calls_and_its_successor_is_dialed() {
-    let site = Site::new().await;
+    // Its successor listens at the same port.
+    let site = Site::at(&own_address(), Setup::default()).await;
     let browser = site.browser().await;
     browser
         .script(
             "globalThis.client = connect(location.origin);
-             globalThis.begun = client.call('Probe.sleep', { ms: 1500 })",
+             globalThis.begun = client.call('Probe.sleep', { ms: 4000 })",
         )
         .await;
     site.wait_for_running(1).await;
@@ -342,10 +344,15 @@ async fn stopping_server_finishes_calls_and_its_successor_is_dialed() {
     assert_eq!(browser.script("return await begun").await, "awake");
     let place = site.place.clone();
     site.wait_until_ended().await;
-    let failed = browser.script("return await failure(client.call('Arith.multiply', { a: 6, b: 7 }))").await;
-    assert_eq!(kind(&failed), ("unavailable", "not_sent"));
-    let failed = browser.script("return await failure(client.call('Arith.multiply', { a: 6, b: 7 }))").await;
-    assert!(message(&failed).contains("dialed again in "), "{failed}");
+    // Both in one script: the pause before the next dial is a second.
+    let failed = browser
+        .script(
+            "const call = () => failure(client.call('Arith.multiply', { a: 6, b: 7 }));
+             return [await call(), await call()]",
+        )
+        .await;
+    assert_eq!(kind(&failed[0]), ("unavailable", "not_sent"));
+    assert!(message(&failed[1]).contains("dialed again in "), "{failed}");
 
     let _site = Site::at(&place, Setup::default()).await;
     browser
@@ -434,16 +441,13 @@ async fn page_of_another_origin_is_refused_unless_allowed() {
 async fn closed_client_finishes_its_calls_and_accepts_no_more() {
     let site = Site::new().await;
     let browser = site.browser().await;
-    browser
-        .script(
-            "globalThis.client = connect(location.origin);
-             globalThis.begun = client.call('Probe.sleep', { ms: 300 })",
-        )
-        .await;
-    site.wait_for_running(1).await;
+    // In one script: the driver may be late with a second one.
     let answers = browser
         .script(
-            "let isClosed = false;
+            "const client = connect(location.origin);
+             const begun = client.call('Probe.sleep', { ms: 3000 });
+             await client.health();
+             let isClosed = false;
              const closed = client.close().then(() => (isClosed = true));
              const late = await failure(client.call('Probe.sleep'));
              const answer = [late, isClosed, await begun];

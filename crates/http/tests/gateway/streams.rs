@@ -125,7 +125,7 @@ async fn credential_metadata_and_timeout_are_those_of_plain_calls() {
     let answer = world.call("Feed.ticks", &[LINES], r#"{"every_ms":10}"#).await;
     assert_eq!((answer.status, &*answer.error().0), (401, "unauthenticated"));
     let headers =
-        [LINES, "Authorization: Bearer secret-1", "farcall-meta-tenant: blue", "farcall-timeout-ms: 300"];
+        [LINES, "Authorization: Bearer secret-1", "farcall-meta-tenant: blue", "farcall-timeout-ms: 3000"];
     let answer = world.call("Feed.ticks", &headers, r#"{"every_ms":10}"#).await;
     assert!(answer.body.starts_with("{\"item\":\"blue\"}\n"), "{answer:?}");
     let last = answer.body.lines().last().unwrap();
