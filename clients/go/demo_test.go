@@ -7,6 +7,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -27,7 +28,9 @@ type factors struct {
 // TestDemo calls the demo's server over every scheme.
 func TestDemo(t *testing.T) {
 	files := newCertificates(t)
-	files.sign("server", "DNS:localhost,IP:127.0.0.1")
+	// Nothing else uses its ports: that of a server stays free until its successor listens there.
+	own := fmt.Sprintf("127.98.%d.%d", os.Getpid()/254%256, 1+os.Getpid()%254)
+	files.sign("server", "DNS:localhost,IP:127.0.0.1,IP:"+own)
 	authority, err := os.ReadFile(files.path("ca.pem"))
 	must(t, err)
 	roots := x509.NewCertPool()
@@ -48,7 +51,7 @@ func TestDemo(t *testing.T) {
 			// start starts a server at a place, or at a new one for "".
 			start := func(t *testing.T, where string) (*demo, string) {
 				if where == "" {
-					where = "127.0.0.1:0"
+					where = own + ":0"
 					if scheme == "unix" {
 						where = filepath.Join(t.TempDir(), "socket")
 					}

@@ -23,6 +23,9 @@ import farcall
 
 FOREVER_MS = 600_000
 
+# Nothing else uses its ports: that of a server stays free until its successor listens there.
+OWN_HOST = f"127.97.{os.getpid() // 254 % 256}.{1 + os.getpid() % 254}"
+
 
 class DemoCase(AsyncCase):
     """A directory with certificates, and servers that end with the class."""
@@ -33,7 +36,7 @@ class DemoCase(AsyncCase):
         cls.addClassCleanup(directory.cleanup)
         cls.directory = Path(directory.name)
         cls.files = Certificates(cls.directory)
-        cls.files.sign("server", "DNS:localhost", "IP:127.0.0.1")
+        cls.files.sign("server", "DNS:localhost", "IP:127.0.0.1", f"IP:{OWN_HOST}")
         cls.files.sign("client", "DNS:client.example")
         cls.tls = farcall.Tls(ca_file=cls.files["ca.pem"])
         cls.certified = farcall.Tls(
@@ -65,7 +68,7 @@ class EverySchemeCases(StreamCases):
         cls.address = cls.open(cls.demo(*cls.options()))
 
     @classmethod
-    def options(cls, place: str = "127.0.0.1:0") -> tuple[str, ...]:
+    def options(cls, place: str = f"{OWN_HOST}:0") -> tuple[str, ...]:
         if cls.scheme in ("http", "https"):
             return (f"--{cls.scheme}", place, *cls.with_tls())
         place = str(cls.directory / "socket") if cls.scheme == "unix" else place
