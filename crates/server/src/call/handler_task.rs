@@ -68,7 +68,10 @@ impl HandlerTask {
     }
 
     /// Polls the handler until it has ended, is aborted, or its deadline has passed; then answers.
-    // No `async fn`: the future of one has room for each argument twice, where it is given and where it is used.
+    #[expect(
+        clippy::manual_async_fn,
+        reason = "the future of an `async fn` has room for each argument twice, where it is given and where it is used"
+    )]
     pub(super) fn run(mut self, abort: AbortRegistration) -> impl Future<Output = ()> + Send + 'static {
         async move {
             let deadline = self.local.as_ref().and_then(RunningHandler::deadline);
