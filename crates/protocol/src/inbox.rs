@@ -171,13 +171,20 @@ impl<B: BufferSource> Inbox<B> {
 
     /// Takes the small items that follow one of this stream, as far as they have come, and as one batch has room for. `None`
     /// if the next message is another one. Those that are starved are left to [`Inbox::next`], as are all whose headers are
-    /// not encoded as this crate does.
-    pub fn next_items(&mut self, decoder: &MessageDecoder, seq: Seq, compressed: bool) -> Option<ItemBatch> {
+    /// not encoded as this crate does. `spare` has memory of earlier batches, if there is some: see
+    /// [`TakenItems::take_spare`](crate::stream::TakenItems::take_spare).
+    pub fn next_items(
+        &mut self,
+        decoder: &MessageDecoder,
+        seq: Seq,
+        compressed: bool,
+        spare: &mut Vec<BytesMut>,
+    ) -> Option<ItemBatch> {
         if self.bytes.is_empty() || self.last_large > 0 {
             return None;
         }
         let flags = if compressed { Flags::COMPRESSED } else { Flags::NONE };
-        ItemBatch::cut(&mut self.bytes, &decoder.item_head(seq, flags), flags, decoder.limit())
+        ItemBatch::cut(&mut self.bytes, &decoder.item_head(seq, flags), flags, decoder.limit(), spare)
     }
 
     /// Gives up the incomplete message: its body is discarded, as far as it has come and as it comes. Returns its

@@ -57,6 +57,8 @@ pub(super) struct Driver {
     replies: Vec<(Seq, ReplyParts)>,
     /// The input of streams from one read, until it is passed on together.
     items: Vec<StreamInput>,
+    /// Memory for small items, which others have left.
+    spare: Vec<BytesMut>,
     wakers: Vec<Waker>,
     wake_batch: WakeBatch,
     /// The bytes that are being written, taken from the callers all at once.
@@ -98,6 +100,7 @@ impl Driver {
             session: ClientSession::new().with_streams(negotiated.streams.is_some()),
             replies: Vec::new(),
             items: Vec::new(),
+            spare: Vec::new(),
             wakers: Vec::new(),
             wake_batch: WakeBatch::new(),
             outbox: Outbox::new(),
@@ -235,7 +238,7 @@ impl Driver {
         self.items.push(StreamInput::Message(message));
         if kind == Kind::Item {
             let compressed = flags.contains(Flags::COMPRESSED);
-            while let Some(batch) = self.input.next_items(&self.decoder, seq, compressed) {
+            while let Some(batch) = self.input.next_items(&self.decoder, seq, compressed, &mut self.spare) {
                 self.items.push(StreamInput::Items(seq, batch));
             }
         }
@@ -243,7 +246,7 @@ impl Driver {
 
     /// Passes on what was read for streams.
     fn receive_items(&mut self, now: Instant) -> Result<(), ProtocolError> {
-        if let Some(check_at) = self.shared.receive_items(&mut self.items, now)? {
+        if let Some(check_at) = self.shared.receive_items(&mut self.items, &mut self.spare, now)? {
             self.limits.wake_by(check_at);
         }
         Ok(())
@@ -416,6 +419,7 @@ impl Driver {
         self.outbox.release();
         self.replies.shrink_to_fit();
         self.items.shrink_to_fit();
+        self.spare = Vec::new();
         self.wakers.shrink_to_fit();
         self.wake_batch.release_memory();
         self.shared.release_memory();

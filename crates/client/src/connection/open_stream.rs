@@ -47,8 +47,9 @@ impl OpenStream {
     /// Accounts for those of the items that the caller has taken, if credit is due for them, or no more are left.
     #[inline]
     pub(crate) fn account(&self, items: &mut TakenItems) {
+        let spare = items.take_spare();
         if let Some(cost) = items.due() {
-            items.set_credit_at(self.streams().consume(self.seq, cost));
+            items.set_credit_at(self.streams().consume(self.seq, cost, spare));
         }
     }
 

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
+use bytes::BytesMut;
 use farcall_protocol::stream::{
     EncodedItem, ItemBatch, StreamClosed, StreamSettings, StreamSnapshot, StreamTable, TakenItems,
     WindowLimits,
@@ -20,6 +21,12 @@ use web_time::Instant;
 use super::in_flight::{ConnectionLoss, Outcome, ReplyParts};
 use super::options::StreamOptions;
 use super::request::SendError;
+
+/// The most pieces of memory, of 16 KiB each, that are kept for the small items of a connection: 1 MiB. The number of batches that wait for
+/// their readers rises and falls by about as many.
+const MAX_SPARE: usize = 64;
+/// The most of them that the connection's task takes at once: as much as two reads bring.
+const MAX_TAKEN_SPARE: usize = 8;
 
 /// The streaming calls of one connection.
 pub(super) struct Streams {
@@ -38,6 +45,8 @@ struct State {
     unanswered: usize,
     /// Calls without an item, some of which may be answered: with none, no item is looked at twice.
     without_items: usize,
+    /// The memory of small items that were taken, at most [`MAX_SPARE`] pieces.
+    spare: Vec<BytesMut>,
     /// Wakes the connection's task.
     task: Waker,
 }
@@ -99,7 +108,8 @@ impl Streams {
         settings.max_stall = options.max_stall;
         let mut table = StreamTable::new(settings);
         table.register_task(&task);
-        let state = State { table, calls: HashMap::new(), unanswered: 0, without_items: 0, task };
+        let state =
+            State { table, calls: HashMap::new(), unanswered: 0, without_items: 0, spare: Vec::new(), task };
         Self {
             state: Mutex::new(state),
             places: Semaphore::new(terms.max_streams.get()),
@@ -166,9 +176,17 @@ impl Streams {
         self.lock().table.poll_items(seq, cx).map(|items| items.unwrap_or(None))
     }
 
-    /// Accounts for items of this cost that the caller has taken. Returns the cost after which credit is due again.
-    pub(super) fn consume(&self, seq: Seq, cost: u64) -> u64 {
-        self.lock().table.consume(seq, cost)
+    /// Accounts for items of this cost that the caller has taken, whose memory may be used again. Returns the cost after which
+    /// credit is due again.
+    pub(super) fn consume(&self, seq: Seq, cost: u64, spare: Option<BytesMut>) -> u64 {
+        let mut state = self.lock();
+        state.spare.extend(spare);
+        let excess = if state.spare.len() > MAX_SPARE { state.spare.pop() } else { None };
+        let credit_at = state.table.consume(seq, cost);
+        // Freed outside of the lock.
+        drop(state);
+        drop(excess);
+        credit_at
     }
 
     /// Waits until an item can be sent.
@@ -246,14 +264,22 @@ impl Streams {
 
 /// The task's side.
 impl Streams {
-    /// Handles what came for streams in one read.
+    /// Handles what came for streams in one read. Memory for the items of the next ones is added to `spare`, up to
+    /// [`MAX_TAKEN_SPARE`] pieces.
     ///
     /// # Errors
     ///
     /// The server broke the protocol.
-    pub(super) fn receive(&self, input: &mut Vec<StreamInput>, now: Instant) -> Result<(), ProtocolError> {
+    pub(super) fn receive(
+        &self,
+        input: &mut Vec<StreamInput>,
+        spare: &mut Vec<BytesMut>,
+        now: Instant,
+    ) -> Result<(), ProtocolError> {
         let mut wakers = Vec::new();
         let mut state = self.lock();
+        let left = state.spare.len().saturating_sub(MAX_TAKEN_SPARE - spare.len());
+        spare.extend(state.spare.drain(left..));
         let State { table, calls, without_items, .. } = &mut *state;
         let received = input.drain(..).try_for_each(|input| {
             let Message { header, body, .. } = match input {
@@ -274,6 +300,12 @@ impl Streams {
         drop(state);
         wakers.into_iter().for_each(Waker::wake);
         received
+    }
+
+    /// Frees the memory that is kept for small items.
+    pub(super) fn release_spare(&self) {
+        let spare = std::mem::take(&mut self.lock().spare);
+        drop(spare);
     }
 
     /// Completes a call with its response. `false` if no such call is in flight.

@@ -14,6 +14,9 @@ use crate::limits::LENGTH_BYTES;
 const MIN_KEPT: usize = 4 * 1024;
 /// The most memory of small items, in bytes, in one batch. It is released when the last of them was taken.
 const MAX_RECORDS: usize = 16 * 1024;
+/// The smallest batch, in bytes, that has memory for the largest, which is used again: what waits takes at most a third more
+/// than it needs.
+const MIN_FULL: usize = MAX_RECORDS / 4 * 3;
 
 /// Items in order, whose marks are the same. One large item, or small ones in one piece of memory.
 #[derive(Clone, Debug)]
@@ -72,8 +75,15 @@ impl ItemBatch {
     }
 
     /// Takes the messages at the front of `buffer` that begin with `head`: small items of one stream, whose bodies have at
-    /// most `limit` bytes. `None` if the next message is another one, or incomplete.
-    pub(crate) fn cut(buffer: &mut BytesMut, head: &[u8], flags: Flags, limit: usize) -> Option<Self> {
+    /// most `limit` bytes. `None` if the next message is another one, or incomplete. Many are copied into memory of `spare`, if there
+    /// is some.
+    pub(crate) fn cut(
+        buffer: &mut BytesMut,
+        head: &[u8],
+        flags: Flags,
+        limit: usize,
+        spare: &mut Vec<BytesMut>,
+    ) -> Option<Self> {
         let (mut end, mut items, mut bytes, mut last) = (0, 0, 0, 0);
         while let Some(rest) = buffer[end..].strip_prefix(head)
             && let Some((length, rest)) = rest.split_first_chunk::<LENGTH_BYTES>()
@@ -91,7 +101,13 @@ impl ItemBatch {
         if items == 0 {
             return None;
         }
-        let records = BytesMut::from(&buffer[..end]);
+        let records = if end < MIN_FULL {
+            BytesMut::from(&buffer[..end])
+        } else {
+            let mut records = spare.pop().unwrap_or_else(|| BytesMut::with_capacity(MAX_RECORDS));
+            records.extend_from_slice(&buffer[..end]);
+            records
+        };
         buffer.advance(end);
         let memory = Memory::Small { records, head: head.len() };
         Some(Self { memory, compressed: flags.contains(Flags::COMPRESSED), items, bytes, last })
@@ -113,6 +129,13 @@ impl ItemBatch {
         self.bytes += other.bytes;
         self.last = other.last;
         None
+    }
+
+    /// Returns the memory of small items, if it has the size to be used again.
+    fn into_spare(self) -> Option<BytesMut> {
+        let Memory::Small { mut records, .. } = self.memory else { return None };
+        records.clear();
+        (records.capacity() == MAX_RECORDS).then_some(records)
     }
 
     /// Returns the number of items.
@@ -215,6 +238,13 @@ impl TakenItems {
         Some(std::mem::take(&mut self.consumed)).filter(|consumed| *consumed > 0)
     }
 
+    /// Returns the memory of items all of which were taken, for [`Inbox::next_items`](crate::Inbox::next_items). `None` if some are
+    /// left, or it is not worth it. Called before [`TakenItems::due`], which frees it.
+    #[inline]
+    pub fn take_spare(&mut self) -> Option<BytesMut> {
+        if self.left > 0 { None } else { self.batch.take().and_then(ItemBatch::into_spare) }
+    }
+
     /// Sets the cost with which credit is due next.
     pub const fn set_credit_at(&mut self, credit_at: u64) {
         self.credit_at = credit_at;
@@ -252,6 +282,11 @@ impl From<Bytes> for ItemBody<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Cuts messages with the head `ab`.
+    fn cut(buffer: &mut BytesMut, limit: usize) -> Option<ItemBatch> {
+        ItemBatch::cut(buffer, b"ab", Flags::NONE, limit, &mut Vec::new())
+    }
 
     /// Takes all items.
     fn taken(batch: ItemBatch) -> Vec<Vec<u8>> {
@@ -300,27 +335,27 @@ mod tests {
     #[test]
     fn messages_with_the_same_head_are_cut_at_once() {
         let mut buffer = messages(&[b"ab", b"ab", b"ab", b"ac"], &[3, 0, 5, 1]);
-        let batch = ItemBatch::cut(&mut buffer, b"ab", Flags::NONE, 1000).unwrap();
+        let batch = cut(&mut buffer, 1000).unwrap();
         assert_eq!((batch.items(), batch.bytes(), batch.cost(), batch.last_cost()), (3, 8, 200, 69));
         assert_eq!(buffer.len(), 7);
         assert_eq!(taken(batch), [vec![0; 3], vec![], vec![2; 5]]);
-        assert!(ItemBatch::cut(&mut buffer, b"ab", Flags::NONE, 1000).is_none());
+        assert!(cut(&mut buffer, 1000).is_none());
     }
 
     #[test]
     fn incomplete_large_and_illegal_messages_are_not_cut() {
         for (size, limit) in [(MIN_KEPT, usize::MAX), (11, 10)] {
             let mut buffer = messages(&[b"ab"], &[size]);
-            assert!(ItemBatch::cut(&mut buffer, b"ab", Flags::NONE, limit).is_none());
+            assert!(cut(&mut buffer, limit).is_none());
         }
         for (size, limit) in [(MIN_KEPT - 1, usize::MAX), (10, 10)] {
             let mut buffer = messages(&[b"ab"], &[size]);
-            assert!(ItemBatch::cut(&mut buffer, b"ab", Flags::NONE, limit).is_some());
+            assert!(cut(&mut buffer, limit).is_some());
         }
         let whole = messages(&[b"ab", b"ab"], &[10, 10]);
         for len in 0..whole.len() {
             let mut buffer = BytesMut::from(&whole[..len]);
-            let batch = ItemBatch::cut(&mut buffer, b"ab", Flags::NONE, usize::MAX);
+            let batch = cut(&mut buffer, usize::MAX);
             assert_eq!(batch.map_or(0, |batch| batch.items()), len / 16);
             assert_eq!(buffer.len(), len % 16);
         }
@@ -331,7 +366,7 @@ mod tests {
         let count = 4 * MAX_RECORDS / 106;
         let mut buffer = messages(&vec![&b"ab"[..]; count], &vec![100; count]);
         let mut queue = ItemQueue::default();
-        while let Some(batch) = ItemBatch::cut(&mut buffer, b"ab", Flags::NONE, usize::MAX) {
+        while let Some(batch) = cut(&mut buffer, usize::MAX) {
             queue.push(batch);
         }
         assert!(buffer.is_empty());
@@ -346,7 +381,7 @@ mod tests {
     #[test]
     fn stream_is_told_when_credit_is_due_and_behind_the_last_item() {
         let mut buffer = messages(&[&b"ab"[..]; 5], &[36; 5]);
-        let batch = ItemBatch::cut(&mut buffer, b"ab", Flags::NONE, usize::MAX).unwrap();
+        let batch = cut(&mut buffer, usize::MAX).unwrap();
         let mut items = TakenItems::new(batch, 150);
         let mut told = Vec::new();
         while items.take_next().is_some() {
@@ -357,5 +392,36 @@ mod tests {
         }
         assert_eq!(told, [None, Some(200), None, None, Some(300)]);
         assert_eq!(items.due(), None);
+    }
+
+    #[test]
+    fn memory_of_a_batch_is_used_again_for_another_as_large() {
+        let mut spare = Vec::new();
+        let cut = |size: usize, count: usize, spare: &mut Vec<BytesMut>| {
+            let mut buffer = messages(&vec![&b"ab"[..]; count], &vec![size; count]);
+            ItemBatch::cut(&mut buffer, b"ab", Flags::NONE, usize::MAX, spare).unwrap()
+        };
+        let address = |batch: &ItemBatch| match &batch.memory {
+            Memory::Small { records, .. } => records.as_ptr(),
+            Memory::Large(body) => body.as_ptr(),
+        };
+        let batch = cut(1000, 15, &mut spare);
+        let (first, mut items) = (address(&batch), TakenItems::new(batch, u64::MAX));
+        for _ in 0..15 {
+            assert_eq!(items.take_spare(), None, "some are left");
+            items.take_next().unwrap();
+        }
+        spare.extend(items.take_spare());
+        assert_eq!((items.due(), spare.len()), (Some(15 * 1064), 1));
+        let small = cut(1000, 11, &mut spare);
+        assert_ne!(address(&small), first, "it would keep far more than it needs");
+        let large = cut(1000, 13, &mut spare);
+        assert_eq!((address(&large), spare.len(), taken(large).len()), (first, 0, 13));
+        // Neither little memory nor that of a large item.
+        for batch in [small, ItemBatch::one(Bytes::from(vec![0; MIN_KEPT]), Flags::NONE)] {
+            let mut items = TakenItems::new(batch, u64::MAX);
+            while items.take_next().is_some() {}
+            assert_eq!(items.take_spare(), None);
+        }
     }
 }

@@ -143,7 +143,7 @@ impl Dispatcher {
         streams.receive(header, body, self.now)?;
         if header.kind == Kind::Item {
             let compressed = header.flags.contains(Flags::COMPRESSED);
-            while let Some(batch) = inbox.next_items(&self.decoder, header.seq, compressed) {
+            while let Some(batch) = inbox.next_items(&self.decoder, header.seq, compressed, &mut Vec::new()) {
                 streams.receive_batch(header.seq, batch)?;
             }
         }

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::task::Waker;
 
-use bytes::Buf;
+use bytes::{Buf, BytesMut};
 use farcall_protocol::{HeaderRef, Kind, Outbox, ProtocolError, Seq};
 use farcall_runtime::time::Instant;
 
@@ -100,8 +100,8 @@ impl Shared {
         control
     }
 
-    /// Handles what came for streams in one read. Returns when the streams have to be
-    /// [checked](Shared::expire) next.
+    /// Handles what came for streams in one read, and adds memory for the items of the next ones to `spare`. Returns when the
+    /// streams have to be [checked](Shared::expire) next.
     ///
     /// # Errors
     ///
@@ -109,6 +109,7 @@ impl Shared {
     pub(in crate::connection) fn receive_items(
         &self,
         input: &mut Vec<StreamInput>,
+        spare: &mut Vec<BytesMut>,
         now: Instant,
     ) -> Result<Option<Instant>, ProtocolError> {
         let Some(streams) = self.streams.get() else {
@@ -116,7 +117,7 @@ impl Shared {
             input.clear();
             return Ok(None);
         };
-        streams.receive(input, now.into_std())?;
+        streams.receive(input, spare, now.into_std())?;
         Ok(streams.check_at().map(Instant::from_std))
     }
 
@@ -204,6 +205,10 @@ impl Shared {
         state.in_flight.release_memory();
         state.outbox.release();
         state.control.release();
+        drop(state);
+        if let Some(streams) = self.streams.get() {
+            streams.release_spare();
+        }
     }
 
     /// Sends a ping.
