@@ -5,10 +5,12 @@
 mod support;
 
 use farcall_protocol::metadata::LOAD;
-use farcall_protocol::{ClientOffer, Code, LoadReport};
+use farcall_protocol::stream::item_cost;
+use farcall_protocol::{ClientOffer, Code, Kind, LoadReport};
 use farcall_server::{Limits, LoadReporting, Overview, ServerHandle, Tokens};
 use farcall_transport::PeerAddress;
 use serde_json::json;
+use support::feed::serve_feed;
 use support::{Raw, builder, millis, none, open_from, secs, serve, serve_with, stage};
 use tokio::time::{advance, sleep};
 
@@ -193,4 +195,46 @@ async fn load_is_not_reported_unless_the_server_is_told_to() {
         assert_eq!(reported_load(&mut client).await, None);
         advance(secs(1)).await;
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn open_stream_is_shown_with_what_has_passed_and_what_it_waits_for() {
+    let server = serve_feed(Limits::default());
+    let mut client = server.connect_streams(1000).await;
+    let ticks = client.stream("Feed.ticks", json!({"n": 3_600_000})).await;
+    let first = client.expect(Kind::Item, ticks).await.body.len();
+    let echo = client.stream("Feed.echo", none()).await;
+    for (item, limit) in [(vec![1; 100], 2000), (vec![2; 200], 3000)] {
+        client.item(echo, &farcall_protocol::Bytes::from(item)).await;
+        client.expect(Kind::Item, echo).await;
+        client.credit(echo, limit).await;
+    }
+    let count = client.stream("Feed.count", json!({"from": 0, "to": 1_000_000})).await;
+    let mut spent = 0;
+    while spent < 1000 {
+        spent += item_cost(client.expect(Kind::Item, count).await.body.len());
+    }
+    sleep(secs(2)).await;
+
+    let shown = server.handle.overview().streams;
+    let waits: Vec<_> = shown.iter().map(|stream| (&*stream.method, stream.waits_for)).collect();
+    assert_eq!(waits, [("Feed.ticks", "handler"), ("Feed.echo", "peer"), ("Feed.count", "credit")]);
+    let [ticking, echoing, counting] = &shown[..] else { panic!("{shown:?}") };
+    assert_eq!((ticking.seq, ticking.age_ms / 10, &*ticking.peer), (ticks.0, 200, &*echoing.peer));
+    assert_eq!((ticking.items_sent, ticking.bytes_sent, ticking.items_received), (1, first as u64, 0));
+    assert_eq!((ticking.window, ticking.credit), (None, Some(1000 - item_cost(first))));
+    let bytes = 102 + 202;
+    assert_eq!((echoing.items_received, echoing.bytes_received), (2, bytes));
+    assert_eq!((echoing.items_sent, echoing.bytes_sent, echoing.held_bytes), (2, bytes, 0));
+    assert_eq!((echoing.window, echoing.credit), (Some(64 * 1024), Some(3000 - bytes - 2 * 64)));
+    assert_eq!((counting.credit, counting.queued_bytes, counting.stalls), (Some(0), 0, 1));
+
+    // A client that grants much and reads nothing.
+    let mut other = server.connect_streams(1 << 30).await;
+    other.stream("Feed.blobs", json!({"n": 1000, "bytes": 100_000})).await;
+    sleep(secs(1)).await;
+    let shown = server.handle.overview().streams;
+    let blobs = shown.iter().find(|stream| stream.method == "Feed.blobs").unwrap();
+    assert_eq!((blobs.waits_for, blobs.connection), ("socket", 2));
+    assert!(blobs.queued_bytes >= 100_000, "{blobs:?}");
 }

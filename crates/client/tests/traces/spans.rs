@@ -257,4 +257,11 @@ async fn span_covers_a_whole_stream_with_events_for_its_first_item_and_its_end()
     assert_eq!((span.get("trace_id"), span.get("otel.name")), (sent.ids().0, "T/stream"));
     assert_eq!((span.get("error.type"), span.get("server.address")), ("", "127.0.0.1"));
     assert_eq!(span.events, ["first item", "end"]);
+    until("the server's has ended", || spans.named("rpc.server").len() == 1).await;
+    let span = &spans.named("rpc.server")[0];
+    assert_eq!((span.get("trace_id"), span.get("otel.name")), (sent.ids().0, "T/stream"));
+    let mut events = span.events.clone();
+    assert_eq!(events.pop().as_deref(), Some("the stream has ended"), "{events:?}");
+    events.sort_unstable();
+    assert_eq!(events, ["the first item was received", "the first item was sent"]);
 }
