@@ -105,7 +105,7 @@ pub(crate) async fn run(pace: &Pace) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What both processes have used.
+/// The CPU time and the time that both processes have used.
 struct Usage {
     time: Duration,
     cpu: Duration,

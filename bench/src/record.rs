@@ -47,7 +47,7 @@ macro_rules! define {
         }
 
         impl Record {
-            /// Creates it anew, as a caller does that has the texts from somewhere.
+            /// Creates a record, as a caller does that has the texts from elsewhere.
             pub(crate) fn new() -> Self {
                 let mut texts = texts();
                 let mut next = || texts.next().unwrap_or_default().to_owned();

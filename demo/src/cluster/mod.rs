@@ -29,7 +29,7 @@ const MAX_ANSWER_BYTES: usize = 64 * 1024 * 1024;
 /// The time by which the end of a process may lag behind that of its connections.
 const DEATH_LAG: Duration = Duration::from_millis(300);
 /// The same on a busy machine, for a server whose connection has ended.
-const LONGEST_DEATH_LAG: Duration = Duration::from_secs(5);
+const MAX_DEATH_LAG: Duration = Duration::from_secs(5);
 /// The interval of polling.
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
@@ -281,7 +281,7 @@ impl Cluster {
         if self.registry.is_some() {
             sleep(DEATH_LAG).await;
         }
-        let end = Instant::now() + LONGEST_DEATH_LAG;
+        let end = Instant::now() + MAX_DEATH_LAG;
         while Instant::now() < end && self.members.iter_mut().any(Member::is_dying) {
             sleep(POLL_INTERVAL).await;
         }
