@@ -354,7 +354,7 @@ mod tests {
         assert!(shown.contains(&*path.to_string_lossy()), "{shown}");
     }
 
-    // In paused time, so that the task does not end by itself after the interval.
+    // In paused time, so that the task does not end by itself after the interval; nor before it began.
     #[tokio::test(start_paused = true)]
     async fn task_ends_with_the_last_clone() {
         let folder = tempfile::tempdir().unwrap();
