@@ -13,7 +13,7 @@ use farcall_server::{Claim, DedupStore, MemoryDedupStore, OnceCall, OnceOptions,
 use farcall_transport::Address;
 use futures::future::BoxFuture;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, Semaphore, watch};
 
 use super::support::{MS, Nothing, PATIENCE, Running, serve, serve_at, until};
 
@@ -80,6 +80,8 @@ struct Proxy {
     address: Address,
     target: Arc<Mutex<Option<Address>>>,
     cut: Arc<Notify>,
+    /// `false` if connections that come have to wait.
+    open: watch::Sender<bool>,
 }
 
 impl Proxy {
@@ -89,11 +91,13 @@ impl Proxy {
         let target = Arc::new(Mutex::new(Some(server.address.clone())));
         let cut = Arc::<Notify>::default();
         let (to, cuts) = (Arc::clone(&target), Arc::clone(&cut));
+        let (open, opened) = watch::channel(true);
         tokio::spawn(async move {
             while let Ok((mut near, _)) = listener.accept().await {
-                let cut = Arc::clone(&cuts);
+                let (cut, mut opened) = (Arc::clone(&cuts), opened.clone());
                 let Some(to) = to.lock().unwrap().clone() else { continue };
                 tokio::spawn(async move {
+                    opened.wait_for(|open| *open).await.unwrap();
                     let to = to.to_string();
                     let mut far = TcpStream::connect(to.strip_prefix("tcp@").unwrap()).await.unwrap();
                     tokio::select! {
@@ -103,13 +107,24 @@ impl Proxy {
                 });
             }
         });
-        Self { address, target, cut }
+        Self { address, target, cut, open }
     }
 
     /// Breaks the connections, and leads to this server from now on, or nowhere.
     fn cut(&self, target: Option<&Running>) {
         *self.target.lock().unwrap() = target.map(|server| server.address.clone());
         self.cut.notify_waiters();
+    }
+
+    /// Breaks the connections to this server, and lets others come once it has noticed.
+    async fn interrupt(&self, server: &Running) {
+        self.open.send_replace(false);
+        self.cut(Some(server));
+        until("the server has noticed", || {
+            server.handle.in_flight() == 0 && server.handle.connections() == 0
+        })
+        .await;
+        self.open.send_replace(true);
     }
 }
 
@@ -128,10 +143,12 @@ async fn call_over_a_broken_connection_joins_its_first_try() {
     let payments = Payments::new();
     let server = payments.serve("a", |builder| builder);
     let proxy = Proxy::to(&server).await;
-    let call = tokio::spawn(pay(&channel(&[&proxy.address])).once().into_future());
+    // A connection that did not last is followed by a pause, which the call waits for.
+    let call = pay(&channel(&[&proxy.address])).once().wait_for_ready(true);
+    let call = tokio::spawn(call.into_future());
     until("it has begun", || payments.begun() == 1).await;
     for _ in 0..3 {
-        proxy.cut(Some(&server));
+        proxy.interrupt(&server).await;
         until("its caller is back", || server.handle.in_flight() == 1 && server.handle.connections() == 1)
             .await;
     }
