@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use farcall_test_browser::Browser;
+use farcall_test_support::loopback::own_address;
 use rustix::process::Signal;
 
 use self::support::Demo;
@@ -55,8 +56,7 @@ fn go_package_passes_its_tests_and_readme_examples() {
 #[ignore = "needs the page that scripts/browser-page builds, and is run by `scripts/browser-page --test`"]
 async fn page_calls_the_demo_by_typed_rust() {
     let pages = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/page");
-    let at = ["--http", "127.0.0.1:0", "--pages", pages.to_str().unwrap()];
-    let (server, addresses) = Demo::server(&at);
+    let (server, addresses) = Demo::server(&["--http", &own_address(), "--pages", pages.to_str().unwrap()]);
     let browser = Browser::start().await;
     browser.open(&format!("{}/index.html", addresses[0])).await;
     let place = addresses[0].strip_prefix("http://").unwrap();
