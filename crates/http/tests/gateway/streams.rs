@@ -146,6 +146,29 @@ async fn client_that_leaves_stops_the_handler() {
 }
 
 #[tokio::test]
+async fn open_stream_is_in_the_metrics_and_in_the_snapshot_of_the_debug_page() {
+    let world = World::new().await;
+    let mut stream = begin(&world, "Feed.ticks", LINES, r#"{"every_ms":3600000}"#).await;
+    read_until(&mut stream, "item").await;
+    let metrics = world.get("/metrics").await.body;
+    for sample in [
+        "farcall_server_streams_open 1",
+        r#"farcall_server_stream_items_total{direction="sent"} 1"#,
+        r#"farcall_server_stream_items_total{direction="received"} 0"#,
+        r#"farcall_server_stream_bytes_total{direction="received"} 0"#,
+        "farcall_server_stream_stalls_total 0",
+    ] {
+        assert!(metrics.lines().any(|line| line == sample), "no {sample} in:\n{metrics}");
+    }
+    let overview = world.get("/debug/farcall/overview.json").await.json();
+    let streams = &overview["server"]["streams"];
+    assert_eq!(streams.as_array().map(Vec::len), Some(1), "{overview}");
+    let shown = ["method", "items_sent", "items_received", "waits_for"].map(|name| streams[0][name].clone());
+    assert_eq!(shown, [json!("Feed.ticks"), json!(1), json!(0), json!("handler")]);
+    assert!(streams[0]["peer"].as_str().unwrap().contains("127.0.0.1"), "{streams}");
+}
+
+#[tokio::test]
 async fn client_that_reads_nothing_holds_the_handler_back_until_the_write_timeout() {
     let world = World::new().await;
     let listener = Listener::bind(&Address::parse("127.0.0.1:0").unwrap()).await.unwrap();
