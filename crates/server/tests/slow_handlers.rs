@@ -159,7 +159,9 @@ async fn stream_with_slow_polls_now_and_then_is_offloaded_for_few_others() {
         });
         offloaded.push(Box::pin(count).await);
     }
-    assert!(offloaded.iter().all(|count| (1..=32).contains(count)), "{offloaded:?}");
+    // At most 24 polls, one of which may have several items, if the next has come before it ends. If the polls of a stream counted as one
+    // call, twice as many would be offloaded each time: 270 at the end.
+    assert!(offloaded.iter().all(|count| (1..=128).contains(count)), "{offloaded:?}");
 }
 
 #[tokio::test(start_paused = true)]
