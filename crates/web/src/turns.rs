@@ -117,14 +117,16 @@ mod tests {
             let connection = pin!(busy(&POLLS));
             Turns::default().run(connection).await;
         });
-        for _ in 0..5 {
+        let mut polls = [0; 5];
+        for polls in &mut polls {
             let before = POLLS.load(Ordering::Relaxed);
             near.write_all(b"x").await.unwrap();
             far.read_exact(&mut [0]).await.unwrap();
-            // Loopback delivers before a write returns. Without turns the event is seen 61 polls later.
-            let polls = POLLS.load(Ordering::Relaxed) - before;
-            assert!(polls < 10, "{polls} polls of another connection");
+            *polls = POLLS.load(Ordering::Relaxed) - before;
         }
+        polls.sort_unstable();
+        // Loopback delivers before a write returns, mostly: a busy machine may do it later. Without turns the event is seen 61 polls later.
+        assert!(polls[2] < 10, "{polls:?} polls of another connection");
         flood.abort();
     }
 
