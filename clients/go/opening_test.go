@@ -11,7 +11,6 @@ import (
 	"net"
 	"os"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 )
@@ -100,12 +99,10 @@ func TestRefusals(t *testing.T) {
 }
 
 func TestTokens(t *testing.T) {
-	var mu sync.Mutex
-	var got []any
+	// A connection is open for its client before the server's function of it has run.
+	got := make(chan any, 2)
 	server := serve(t, func(p *peer) {
-		mu.Lock()
-		got = append(got, p.option["token"])
-		mu.Unlock()
+		got <- p.option["token"]
 		p.echo()
 	})
 	n := 0
@@ -113,13 +110,14 @@ func TestTokens(t *testing.T) {
 		n++
 		return strings.Repeat("t", n), nil
 	}})
+	if token := <-got; token != "t" {
+		t.Error(token)
+	}
 	c.endpoints[0].connections()[0].end("on purpose")
 	must(t, c.Call(soonCtx(t), "A.b", nil, nil))
-	mu.Lock()
-	if len(got) != 2 || got[0] != "t" || got[1] != "tt" {
-		t.Error(got)
+	if token := <-got; token != "tt" {
+		t.Error(token)
 	}
-	mu.Unlock()
 	assertDialFails(t, server.address, "too long", CodeInvalidArgument, &Options{Token: strings.Repeat("x", 5000)})
 	broken := errors.New("no secret here")
 	e := assertDialFails(t, server.address, "no secret here", CodeUnavailable, &Options{TokenFunc: func(context.Context) (string, error) { return "", broken }})
