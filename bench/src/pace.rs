@@ -206,7 +206,7 @@ impl WithClients for AtRate {
             let under_way = UnderWay::default();
             let handle = Handle::current();
             let (all, counts) = (Arc::clone(&times), under_way.clone());
-            // A thread of its own: the runtime's timers are good to a millisecond.
+            // On a separate thread: timers of the runtime have a resolution of one millisecond.
             let kept_up = tokio::task::spawn_blocking(move || {
                 self.hand_over(&under_way.calls, |index, due| {
                     let (client, times, counts) = (client.clone(), Arc::clone(&all), under_way.clone());

@@ -54,7 +54,7 @@ fn main() -> ExitCode {
 }
 
 fn run(session: Session, calls: usize) -> anyhow::Result<()> {
-    // By the clock, valgrind makes slow methods of quick ones, and those have tasks of their own.
+    // By the clock, valgrind makes slow methods of quick ones, and those have separate tasks.
     let runtime = runtime::Builder::new_current_thread().enable_all().start_paused(true).build()?;
     runtime.block_on(session.run(calls))
 }

@@ -76,7 +76,7 @@ impl Browser {
 
     /// The value that this JavaScript returns, the body of an asynchronous function.
     pub async fn script(&self, script: &str) -> Value {
-        // The driver stumbles over what is thrown with a `code` of its own.
+        // The driver fails on a thrown value that has a field `code`.
         let told = "(error) => { throw new Error(error?.stack ?? error) }";
         let script = format!("return (async () => {{ {script}\n }})().catch({told})");
         self.post("/execute/sync", &json!({"script": script, "args": []})).await

@@ -315,7 +315,7 @@ impl Request {
     /// Creates the error of a streaming call that was to be made at all endpoints.
     pub(crate) fn broadcast_refusal(&self) -> RpcError {
         let message = format!(
-            "`{}` streams: `broadcast` is for calls without items, since each endpoint would have a stream of its own",
+            "`{}` streams: `broadcast` is for calls without items, since each endpoint would have a separate stream",
             self.method
         );
         RpcError::not_sent(Code::InvalidArgument, message).of(self.method_name())

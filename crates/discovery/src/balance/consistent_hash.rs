@@ -57,7 +57,7 @@ struct ConsistentHashPicker {
 /// Adding up thousands of counters for each call would be slow. So each counter's value when it was
 /// last looked at is kept, and their sum.
 #[derive(Debug)]
-// What every call writes to has a cache line of its own (two, since they are fetched in pairs).
+// Every call writes to it, so it has a separate cache line (two, since they are fetched in pairs).
 #[repr(align(128))]
 struct InFlight {
     sum: AtomicUsize,

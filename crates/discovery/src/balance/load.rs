@@ -10,7 +10,7 @@ use farcall_runtime::time::Instant;
 /// The load of an endpoint: calls in flight and their latency, as this client has seen them, without locks; and what the server has
 /// reported.
 #[derive(Debug)]
-// A cache line of its own (two, since they are fetched in pairs), so that calls to one endpoint do
+// A separate cache line (two, since they are fetched in pairs), so that calls to one endpoint do
 // not slow those to the next.
 #[repr(align(128))]
 pub struct Load {

@@ -29,7 +29,7 @@ use super::{Balancer, Candidate, Candidates, PickRequest, Picker};
 pub struct WeightedRoundRobin;
 
 #[derive(Debug)]
-// What every call writes to has a cache line of its own (two, since they are fetched in pairs).
+// Every call writes to it, so it has a separate cache line (two, since they are fetched in pairs).
 #[repr(align(128))]
 struct WeightedRoundRobinPicker {
     turn: AtomicU64,

@@ -40,7 +40,7 @@ impl Collector for ServerCollector {
             value.encode(to.encode_descriptor(name, help, unit, MetricType::Gauge)?)
         };
         gauge(to, "connections", "Connections that are open.", None, self.handle.connections())?;
-        let help = "Calls under way in tasks of their own, over all connections.";
+        let help = "Calls under way in separate tasks, over all connections.";
         gauge(to, "tasks_in_flight", help, None, self.handle.in_flight())?;
         let help = "Bytes in the buffers of all connections.";
         gauge(to, "buffered", help, Some(&Unit::Bytes), self.handle.buffered_bytes())?;

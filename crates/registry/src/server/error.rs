@@ -15,7 +15,7 @@ pub enum OpenError {
     /// Another registry, in this process or in another, uses the snapshot.
     #[error(
         "the snapshot `{}` is in use by another registry: of two that write one file, the content of the last writer \
-         alone would remain, so each needs a file of its own",
+         alone would remain, so each needs a separate file",
         path.display()
     )]
     SnapshotInUse {

@@ -177,7 +177,7 @@ impl<'a> Writer<'a> {
             Type::ByteList => "Vec<u8>".to_owned(),
             Type::Narrowed(narrowed) => self.ty(&narrowed.base, inside),
             Type::Option(inner) => format!("Option<{}>", self.ty(inner, inside)),
-            // What a list or a map contains has a place of its own in memory.
+            // The elements of a list or a map have separate memory.
             Type::List(item) => format!("Vec<{}>", self.ty(item, None)),
             Type::Tuple(items) => {
                 let items: Vec<_> = items.iter().map(|item| self.ty(item, inside)).collect();

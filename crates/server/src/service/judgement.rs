@@ -110,9 +110,9 @@ impl Judgement {
         !was_slow && self.place() != PollPlace::Trial
     }
 
-    /// Has it found out by the next calls if they are slow, since a poll on the connection's task took too long: perhaps
-    /// it was preempted, as happens to any method on a busy machine. `calls` is the number of calls and of polls of streaming
-    /// calls that were judged so far.
+    /// Records that a poll on the connection's task took too long. The next calls decide if the method is slow: the operating system may
+    /// have preempted the poll, which can happen to any method on a busy machine. `calls` is the number of calls and of polls of
+    /// streaming calls that were judged so far.
     #[cold]
     pub(crate) fn suspect(&self, calls: u64, took: Duration) {
         let mut due = self.last_due.load(Relaxed);
