@@ -5,5 +5,6 @@
 mod page;
 mod served;
 mod snapshot;
+mod streams;
 #[path = "../support/mod.rs"]
 mod support;

@@ -44,7 +44,7 @@ const streamTable = new SortableTable({
   searchText: (stream) => joinText(stream.method, stream.peer, stream.waits_for),
   empty: "No stream is open.",
   columns: [
-    { name: "age", title: "Age", sortKey: (stream) => stream.age_ms, descending: true, text: (stream) => duration(stream.age_ms) },
+    { name: "age", title: "Age", sortKey: (stream) => stream.age_ms, descending: true, text: (stream) => latencyText(stream.age_ms * 1000) },
     method,
     { name: "waits", title: "Waits for", sortKey: (stream) => stream.waits_for, text: (stream) => stream.waits_for },
     { name: "items-sent", title: "Items sent", sortKey: (stream) => stream.items_sent, descending: true, text: (stream) => itemsText(stream.items_sent, stream.bytes_sent) },
