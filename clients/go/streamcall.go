@@ -79,7 +79,7 @@ func (s *streamCall) take() (item, bool) {
 	s.inbox[0] = item{}
 	s.inbox = s.inbox[1:]
 	if s.outcome == nil && !s.stopped {
-		s.sendCredit(s.granted.consume(itemCost(first.body)))
+		s.sendCredit(s.granted.consume(itemCost(first.body), time.Now()))
 	}
 	return first, true
 }

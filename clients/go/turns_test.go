@@ -15,7 +15,7 @@ func TestWindows(t *testing.T) {
 		if _, err := w.receive(500, starved, now); err != nil {
 			t.Fatal(err)
 		}
-		w.consume(500)
+		w.consume(500, now)
 	}
 	pass(false)
 	pass(true)
@@ -53,7 +53,7 @@ func TestWindows(t *testing.T) {
 				out.grant(credit)
 				held = append(held, cost)
 			} else if len(held) > 0 {
-				out.grant(in.consume(held[0]))
+				out.grant(in.consume(held[0], now))
 				held = held[1:]
 			}
 			if in.received-in.consumed > 16_000+3100 {
@@ -61,12 +61,74 @@ func TestWindows(t *testing.T) {
 			}
 		}
 		for len(held) > 0 {
-			out.grant(in.consume(held[0]))
+			out.grant(in.consume(held[0], now))
 			held = held[1:]
 		}
 		if !out.check() {
 			t.Fatal("all was taken, and nothing may be sent")
 		}
+	}
+}
+
+// TestWindowsBeyondAMebibyte: such a window grows only while that helps.
+func TestWindowsBeyondAMebibyte(t *testing.T) {
+	// The size after items of 64 KiB from a sender at this distance, each in this time. They are
+	// taken at once, and every seventh credit is 10 ms late.
+	sizeAt := func(delay, each time.Duration) uint64 {
+		type credit struct {
+			known time.Time
+			limit uint64
+		}
+		w := newReceiveWindow(64<<10, 16<<20, &growth{left: 1 << 30})
+		now, limit, starved, number := time.Now(), w.granted, false, 0
+		var credits []credit
+		for n := 0; n < 5000; n++ {
+			// The sender knows of the credits that have reached it.
+			for len(credits) > 0 && !credits[0].known.After(now) {
+				limit, credits = credits[0].limit, credits[1:]
+			}
+			if w.received >= limit {
+				now, limit, starved, credits = credits[0].known, credits[0].limit, true, credits[1:]
+			}
+			now = now.Add(each)
+			grown, err := w.receive(64<<10, starved, now)
+			must(t, err)
+			for _, granted := range []uint64{grown, w.consume(64<<10, now)} {
+				if granted == 0 {
+					continue
+				}
+				late := time.Duration(0)
+				if number++; number%7 == 0 {
+					late = 10 * time.Millisecond
+				}
+				credits = append(credits, credit{now.Add(delay + late), granted})
+			}
+			starved = false
+		}
+		return w.size >> 20
+	}
+	const us = time.Microsecond
+	for _, c := range []struct {
+		delay, each time.Duration
+		mib         uint64
+	}{
+		{50 * us, 100 * us, 1},      // 655 MB/s: 1 MiB takes 1.6 ms
+		{200 * us, 20 * us, 4},      // 3.3 GB/s: 2 MiB take 0.64 ms
+		{50_000 * us, 2000 * us, 4}, // 33 MB/s: 1.6 MB are on the way
+		{50_000 * us, 100 * us, 16},
+	} {
+		if size := sizeAt(c.delay, c.each); size != c.mib {
+			t.Error(c.delay, c.each, size)
+		}
+	}
+	var times creditTimes
+	start := time.Now()
+	at := func(ms int) time.Time { return start.Add(time.Duration(ms) * time.Millisecond) }
+	times.credit(100, 150, 0, start)
+	times.credit(150, 200, 149, at(49))
+	times.starvedItem(149, at(50))
+	if times.delay != 50*time.Millisecond {
+		t.Fatal("the delay is that of the credit that let the item through: ", times.delay)
 	}
 }
 

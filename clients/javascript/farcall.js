@@ -43,6 +43,10 @@ const MAX_WAITING_ITEMS = 1024 * 1024;
 const MAX_KEPT_ITEMS = 64 * 1024;
 /** The time without a starved item after which a window that has grown is halved: section 18.3. */
 const SHRINK_AFTER_MS = 10_000;
+/** The size beyond which a window grows only while that helps. */
+const ALWAYS_UP_TO = 1024 * 1024;
+/** The delay of a path, there and back, that is not told from none. */
+const MIN_DELAY_MS = 0.5;
 /** The most pairs of metadata: section 10. */
 const MAX_METADATA_PAIRS = 1024;
 /** The number of tries that count before a call fails. */
@@ -1777,6 +1781,45 @@ class Fifo {
   }
 }
 
+/**
+ * What the times of its credits tell a receiver of the path to the sender. A sender that waits for credit is idle for
+ * the delay of the path in each window. A larger window helps as long as the window passes in about that time; beyond,
+ * it only puts more bytes in front of whatever else the connection carries.
+ */
+class CreditTimes {
+  /** The times of the last credit and of the one before it, half of a window apart; null before. */
+  #sent = [null, null];
+  /** The time in which the last window was consumed; null if none was. */
+  #window = null;
+  /** A credit that no item has needed yet: the limit before it, its own, and its time; null if there is none. */
+  #pending = null;
+  /** The shortest time from a credit to the item that waited for it; null if none was seen. */
+  #delay = null;
+
+  /** Notes that the limit is raised, after items of the cost `received`. */
+  credit(before, limit, received) {
+    const time = now();
+    if (this.#sent[1] !== null) this.#window = time - this.#sent[1];
+    this.#sent = [time, this.#sent[0]];
+    if (this.#pending === null || this.#pending.limit <= received) this.#pending = { before, limit, sent: time };
+  }
+
+  /** Notes that an item that had waited arrived, after others of the cost `received`. */
+  starvedItem(received) {
+    if (this.#pending === null || received < this.#pending.before) return;
+    const { limit, sent } = this.#pending;
+    this.#pending = null;
+    // If not, a later credit let this item through.
+    if (received < limit) this.#delay = Math.min(this.#delay ?? Infinity, now() - sent);
+  }
+
+  /** True if the last window was consumed within twice the delay. */
+  get isWindowShort() {
+    if (this.#window === null || this.#delay === null) return false;
+    return this.#window <= 2 * Math.max(this.#delay, MIN_DELAY_MS);
+  }
+}
+
 /** The credit that the receiver of items grants: section 18.3. */
 class ReceiveWindow {
   #initial;
@@ -1789,6 +1832,7 @@ class ReceiveWindow {
   #grownAt = 0;
   /** The time from which {@link SHRINK_AFTER_MS} counts; null if the window has its initial size. */
   #starvedAt = null;
+  #times = new CreditTimes();
 
   constructor(initial, max) {
     this.#initial = this.#size = this.#granted = initial;
@@ -1810,10 +1854,12 @@ class ReceiveWindow {
       throw new Answered("invalid_argument", message);
     }
     const allTaken = this.#received === this.#consumed;
+    if (isStarved) this.#times.starvedItem(this.#received);
     this.#received += bodyLength + ITEM_OVERHEAD;
     if (!isStarved) return null;
     if (this.#starvedAt !== null) this.#starvedAt = now();
-    const more = Math.min(this.#size, this.#max - this.#size);
+    const max = this.#times.isWindowShort ? this.#max : Math.min(this.#max, ALWAYS_UP_TO);
+    const more = Math.min(this.#size, max - this.#size);
     if (!allTaken || more <= 0 || this.#consumed - this.#grownAt < this.#size || !grow(more)) return null;
     this.#size += more;
     this.#grownAt = this.#consumed;
@@ -1841,6 +1887,7 @@ class ReceiveWindow {
   #raise() {
     const limit = this.#consumed + this.#size;
     if (limit <= this.#granted) return null;
+    this.#times.credit(this.#granted, limit, this.#received);
     this.#granted = limit;
     return limit;
   }

@@ -8,7 +8,7 @@ import unittest
 import support  # noqa: F401
 
 from farcall.schedule import ITEM_QUANTUM, ItemSchedule
-from farcall.windows import CreditExceeded, Growth, ReceiveWindow, SendWindow, item_cost
+from farcall.windows import CreditExceeded, CreditTimes, Growth, ReceiveWindow, SendWindow, item_cost
 
 KIB = 1024
 BODY = KIB - 64
@@ -47,7 +47,7 @@ class ReceiveWindowTest(unittest.TestCase):
 
     def turn(self, starved: bool, now: float = 0.0) -> list[int | None]:
         grown = self.window.receive(BODY, starved, now)
-        return [grown, self.window.consume(BODY)]
+        return [grown, self.window.consume(BODY, lambda: now)]
 
     def grow(self) -> None:
         for _ in range(40):
@@ -67,7 +67,7 @@ class ReceiveWindowTest(unittest.TestCase):
         self.window.receive(100 * KIB, False, 0.0)
         with self.assertRaises(CreditExceeded):
             self.window.receive(0, False, 0.0)
-        self.assertEqual(self.window.consume(100 * KIB), 100 * KIB + 64 + 4 * KIB)
+        self.assertEqual(self.window.consume(100 * KIB, lambda: 0.0), 100 * KIB + 64 + 4 * KIB)
 
     def test_a_window_doubles_when_starved_empty_and_consumed(self):
         for _ in range(4):
@@ -91,6 +91,50 @@ class ReceiveWindowTest(unittest.TestCase):
         self.window = ReceiveWindow(4 * KIB, 16 * KIB, Growth(4 * KIB - 1))
         self.grow()
         self.assertEqual(self.window.size, 4 * KIB)
+
+    def size_at(self, delay: float, item: float) -> int:
+        """The size after items of 64 KiB from a sender at this distance, each in this time.
+
+        They are taken at once, and every seventh credit is 10 ms late.
+        """
+        window = ReceiveWindow(64 * KIB, 16 * KIB * KIB, Growth(1 << 30))
+        now, limit, starved = 0.0, 64 * KIB, False
+        credits: list[tuple[float, int]] = []
+        number = 0
+        for _ in range(5000):
+            # The sender knows of the credits that have reached it.
+            while credits and credits[0][0] <= now:
+                limit = credits.pop(0)[1]
+            if window.received >= limit:
+                (now, limit), starved = credits.pop(0), True
+            now += item
+            grown = window.receive(64 * KIB - 64, starved, now)
+            for granted in (grown, window.consume(64 * KIB - 64, lambda: now)):
+                if granted is not None:
+                    number += 1
+                    credits.append((now + delay + (0.01 if number % 7 == 0 else 0.0), granted))
+            starved = False
+        return window.size
+
+    def test_a_window_grows_beyond_1_mib_only_while_that_helps(self):
+        for delay, item, mib in [
+            (0.00005, 0.0001, 1),  # 655 MB/s: 1 MiB takes 1.6 ms
+            (0.0002, 0.00002, 4),  # 3.3 GB/s: 2 MiB take 0.64 ms
+            (0.05, 0.002, 4),  # 33 MB/s: 1.6 MB are on the way
+            (0.05, 0.0001, 16),
+        ]:
+            self.assertEqual(self.size_at(delay, item), mib * KIB * KIB, (delay, item))
+
+    def test_the_delay_is_that_of_the_credit_that_let_the_item_through(self):
+        times = CreditTimes()
+        times.credit(100, 150, 0, 0.0)
+        times.credit(150, 200, 149, 0.049)
+        times.starved_item(149, 0.05)
+        self.assertEqual(times.delay, 0.05)
+        # A credit that the item did not need says nothing.
+        times.credit(200, 250, 160, 0.06)
+        times.starved_item(199, 0.061)
+        self.assertEqual(times.delay, 0.05)
 
     def test_a_window_is_halved_after_10_s_without_starving(self):
         self.grow()
@@ -132,12 +176,12 @@ class ReceiveWindowTest(unittest.TestCase):
                         queue.append(body)
                         sent += 1
                 elif queue and dice.random() < 0.8:
-                    credits.append(receiver.consume(queue.pop(0)))
+                    credits.append(receiver.consume(queue.pop(0), lambda: 0.0))
                 elif credits and (credit := credits.pop(0)) is not None:
                     sender.grant(credit)
                 self.assertLess(receiver.held, 2 * receiver.size + item_cost(largest))
             for body in queue:
-                credits.append(receiver.consume(body))
+                credits.append(receiver.consume(body, lambda: 0.0))
             for credit in filter(None, credits):
                 sender.grant(credit)
             self.assertTrue(sender.is_open, "the credit leaked")

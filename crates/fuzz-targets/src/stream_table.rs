@@ -129,7 +129,7 @@ impl Driven {
         let Some((seq, items)) = self.taken.first_mut() else { return };
         let is_empty = items.take_next().is_none();
         if let Some(cost) = items.due() {
-            items.set_credit_at(self.table.consume(*seq, cost));
+            items.set_credit_at(self.table.consume(*seq, cost, || self.now));
         }
         if is_empty {
             self.taken.remove(0);

@@ -336,7 +336,8 @@ impl Limits {
     }
 
     /// Sets the size up to which the window of a stream may grow, in bytes. Default 4 MiB. It grows if its sender had
-    /// to wait although the handler had taken everything, and shrinks after 10 s in which no sender had to. Too
+    /// to wait although the handler had taken everything, and shrinks after 10 s in which no sender had to. Beyond 1 MiB it doubles
+    /// only if the last window was consumed within twice the delay of the path, or within 1 ms. Too
     /// low, and streams from far away are slow. A value below [`Limits::stream_window`] has no effect.
     pub fn max_stream_window(mut self, bytes: usize) -> Self {
         self.max_stream_window = StreamWindow::new(bytes);

@@ -118,7 +118,7 @@ class StreamCall:
             return None
         item = self._inbox.popleft()
         if self.outcome is None and not self._stopped:
-            credit = self._received.consume(len(item.body))
+            credit = self._received.consume(len(item.body), time.monotonic)
             if credit is not None:
                 self._streams.send_credit(self.seq, credit)
         return item

@@ -200,7 +200,8 @@ impl ConnectionOptions {
     }
 
     /// Sets how large the window of one stream may grow, in bytes, while its sender has to wait for credit and the
-    /// application takes all that comes. Default 16 MiB. Below [`ConnectionOptions::stream_window`], windows do not grow:
+    /// application takes all that comes. Default 16 MiB. Beyond 1 MiB, a window doubles only if the last one was consumed within
+    /// twice the delay of the path, or within 1 ms. Below [`ConnectionOptions::stream_window`], windows do not grow:
     /// then a stream is limited to one window for each round trip. Too high, and one stream may hold as much memory,
     /// and as many bytes may be in front of the responses of calls on the same connection.
     pub fn max_stream_window(mut self, bytes: usize) -> Self {

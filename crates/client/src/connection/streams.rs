@@ -182,7 +182,8 @@ impl Streams {
         let mut state = self.lock();
         state.spare.extend(spare);
         let excess = if state.spare.len() > MAX_SPARE { state.spare.pop() } else { None };
-        let credit_at = state.table.consume(seq, cost);
+        let now = || farcall_runtime::time::Instant::now().into_std();
+        let credit_at = state.table.consume(seq, cost, now);
         // Freed outside of the lock.
         drop(state);
         drop(excess);

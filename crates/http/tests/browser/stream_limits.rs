@@ -255,6 +255,45 @@ async fn window_grows_for_starved_items_and_shrinks_without_them() {
 }
 
 #[tokio::test]
+async fn window_grows_beyond_1_mib_only_while_that_helps() {
+    let site = Site::new().await;
+    let browser = site.browser().await;
+    let script = r#"
+        let time = performance.now();
+        performance.now = () => time;
+        const server = streamingServer();
+        const client = await server.client({ pingAfter: 1e9 });
+        const item = "x".repeat(256 * 1024);
+        let sequence = 1;
+        // Has a server send all that it has credit for, `delay` after the last, an item in `each` milliseconds. They are
+        // taken at once. Returns the largest credit in MiB over what was consumed.
+        const sizeAt = async (delay, each) => {
+          const iterator = client.stream("Feed.blobs")[Symbol.asyncIterator]();
+          const seq = ++sequence;
+          const granted = () =>
+            Number(server.of("credit").filter((message) => message.seq === seq).at(-1)?.body ?? 256 * 1024);
+          let [spent, most] = [0, 0];
+          for (let turn = 0; turn < 16; turn++) {
+            time += delay;
+            const limit = granted();
+            for (let flags = turn > 0 ? 16 : 0; spent < limit; flags = 0) {
+              server.item(seq, item, flags);
+              await iterator.next();
+              spent += item.length + 2 + 64;
+              time += each;
+            }
+            most = Math.max(most, granted() - spent);
+          }
+          await iterator.return();
+          return most / 1048576;
+        };
+        const sizes = [await sizeAt(0.1, 1), await sizeAt(10, 1), await sizeAt(50, 0.1)];
+        return sizes"#;
+    // A round with 1 MiB takes 4.1 ms of 1 ms; one with 2 MiB 18 ms of 20 ms, and with 4 MiB 26 ms; one with 8 MiB 53 ms of 100 ms.
+    assert_eq!(browser.script(script).await, json!([1, 4, 16]));
+}
+
+#[tokio::test]
 async fn times_of_a_stream_are_limited_as_its_caller_says() {
     let site = Site::new().await;
     let browser = site.browser().await;

@@ -16,6 +16,7 @@ pub use self::state::{ItemAction, StreamState};
 pub use self::table::{StreamClosed, StreamSettings, StreamTable, StreamTotals};
 
 mod credit;
+mod credit_times;
 mod entry;
 mod item;
 mod item_batch;

@@ -6,11 +6,14 @@ use thiserror::Error;
 use web_time::Instant;
 
 use super::credit::item_cost;
+use super::credit_times::CreditTimes;
 use crate::limits::StreamWindow;
 use crate::time::later;
 
 /// The time without a starved item after which a window that has grown is halved.
 const SHRINK_AFTER: Duration = Duration::from_secs(10);
+/// The size in bytes beyond which a window grows only while that helps.
+const ALWAYS_UP_TO: u64 = 1024 * 1024;
 
 /// The sizes of a receiver's window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +39,9 @@ pub struct CreditExceeded {
 ///
 /// The receiver holds at most what it granted and one item more. The window doubles when its sender had to wait although the
 /// application had taken everything, and halves after 10 s in which no item had to.
+///
+/// Beyond 1 MiB it doubles only if the last window was consumed within twice the delay of the path, or within 1 ms. The delay is the shortest time
+/// from a credit to the item that waited for it.
 #[derive(Clone, Debug)]
 pub struct ReceiveWindow {
     limits: WindowLimits,
@@ -47,6 +53,7 @@ pub struct ReceiveWindow {
     grown_at: u64,
     /// The time from which [`SHRINK_AFTER`] counts; `None` if the window has its initial size.
     last_starved: Option<Instant>,
+    times: CreditTimes,
 }
 
 impl ReceiveWindow {
@@ -54,7 +61,16 @@ impl ReceiveWindow {
     #[must_use]
     pub const fn new(limits: WindowLimits) -> Self {
         let size = limits.initial.get() as u64;
-        Self { limits, size, granted: size, received: 0, consumed: 0, grown_at: 0, last_starved: None }
+        Self {
+            limits,
+            size,
+            granted: size,
+            received: 0,
+            consumed: 0,
+            grown_at: 0,
+            last_starved: None,
+            times: CreditTimes::new(),
+        }
     }
 
     /// Accounts for an item that arrived at `now`. Returns the credit to send, if the window grew: `grow` gets the number
@@ -74,6 +90,9 @@ impl ReceiveWindow {
             return Err(CreditExceeded { spent: self.received, granted: self.granted });
         }
         let all_taken = self.held() == 0;
+        if starved {
+            self.times.starved_item(self.received, now);
+        }
         self.received = self.received.saturating_add(item_cost(body_len));
         if !starved {
             return Ok(None);
@@ -81,7 +100,9 @@ impl ReceiveWindow {
         if self.last_starved.is_some() {
             self.last_starved = Some(now);
         }
-        let more = self.size.min((self.limits.max.get() as u64).saturating_sub(self.size));
+        let max = self.limits.max.get() as u64;
+        let max = if self.times.is_window_short() { max } else { max.min(ALWAYS_UP_TO) };
+        let more = self.size.min(max.saturating_sub(self.size));
         let due = all_taken && more > 0 && self.consumed - self.grown_at >= self.size;
         if !due || !grow(more as usize) {
             return Ok(None);
@@ -89,7 +110,7 @@ impl ReceiveWindow {
         self.size += more;
         self.grown_at = self.consumed;
         self.last_starved = Some(now);
-        Ok(self.raise())
+        Ok(self.raise(|| now))
     }
 
     /// Accounts for items that arrived one after the other, of which none was starved. `cost` is that of all, `last` that
@@ -108,10 +129,10 @@ impl ReceiveWindow {
     }
 
     /// Accounts for items of this cost that were handed to the application. Returns the credit to send, if half of the
-    /// window was consumed since the last.
-    pub const fn consume(&mut self, cost: u64) -> Option<u64> {
+    /// window was consumed since the last. `now` is called if so.
+    pub fn consume(&mut self, cost: u64, now: impl FnOnce() -> Instant) -> Option<u64> {
         self.consumed = self.consumed.saturating_add(cost);
-        if self.until_credit() > 0 { None } else { self.raise() }
+        if self.until_credit() > 0 { None } else { self.raise(now) }
     }
 
     /// Returns the cost of the items after which credit has to be sent; 0 if it has to be sent now.
@@ -121,12 +142,13 @@ impl ReceiveWindow {
         self.size.div_ceil(2).saturating_sub(unannounced)
     }
 
-    const fn raise(&mut self) -> Option<u64> {
+    fn raise(&mut self, now: impl FnOnce() -> Instant) -> Option<u64> {
         let limit = self.consumed.saturating_add(self.size);
         if limit <= self.granted {
             return None;
         }
-        self.granted = limit;
+        let before = std::mem::replace(&mut self.granted, limit);
+        self.times.credit(before, limit, self.received, now());
         Some(limit)
     }
 
@@ -193,7 +215,7 @@ mod tests {
 
     fn pass(window: &mut ReceiveWindow, starved: bool, now: Instant, grow: bool) -> [Option<u64>; 2] {
         let grown = window.receive(BODY, starved, now, |_| grow).unwrap();
-        [grown, window.consume(item_cost(BODY))]
+        [grown, window.consume(item_cost(BODY), || now)]
     }
 
     #[test]
@@ -221,7 +243,7 @@ mod tests {
         let (mut window, now) = (window(), Instant::now());
         window.receive(100 * KIB, false, now, |_| true).unwrap();
         window.receive(0, false, now, |_| true).unwrap_err();
-        assert_eq!(window.consume(item_cost(100 * KIB)), Some(100 * 1024 + 64 + 4096));
+        assert_eq!(window.consume(item_cost(100 * KIB), || now), Some(100 * 1024 + 64 + 4096));
     }
 
     #[test]
@@ -253,7 +275,7 @@ mod tests {
         window.receive(BODY, true, now, |_| true).unwrap();
         for _ in 0..20 {
             window.receive(BODY, true, now, |_| true).unwrap();
-            window.consume(item_cost(BODY));
+            window.consume(item_cost(BODY), || now);
         }
         assert_eq!(window.size(), 4096);
     }
@@ -276,6 +298,48 @@ mod tests {
             credits += usize::from(pass(&mut window, false, now, true)[1].is_some());
         }
         assert!(credits > 0 && window.reserved() < 8 * 1024);
+    }
+
+    /// Passes items of 64 KiB from a sender at this distance, each of which takes this time, to an application that takes
+    /// them at once. Every seventh credit is 10 ms late. Returns the size of the window.
+    fn grow_at(delay: Duration, item: Duration) -> u64 {
+        let initial = StreamWindow::new(64 * KIB);
+        let mut window =
+            ReceiveWindow::new(WindowLimits { initial, max: StreamWindow::new(16 * 1024 * KIB) });
+        let mut credits = std::collections::VecDeque::new();
+        let mut number = 0;
+        let (mut limit, mut now, mut starved) = (window.granted, Instant::now(), false);
+        for _ in 0..5000 {
+            // The sender knows of the credits that have reached it.
+            while credits.front().is_some_and(|(known, _)| *known <= now) {
+                limit = credits.pop_front().unwrap().1;
+            }
+            if window.received >= limit {
+                let (known, granted) = credits.pop_front().unwrap();
+                (now, limit, starved) = (known, granted, true);
+            }
+            now += item;
+            let grown = window.receive(64 * KIB - 64, std::mem::take(&mut starved), now, |_| true).unwrap();
+            let due = window.consume(64 * 1024, || now);
+            for granted in grown.into_iter().chain(due) {
+                number += 1;
+                let late = if number % 7 == 0 { Duration::from_millis(10) } else { Duration::ZERO };
+                credits.push_back((now + delay + late, granted));
+            }
+        }
+        window.size()
+    }
+
+    #[test]
+    fn window_grows_beyond_1_mib_only_while_that_helps() {
+        let micros = Duration::from_micros;
+        // 655 MB/s: 1 MiB takes 1.6 ms.
+        assert_eq!(grow_at(micros(50), micros(100)), 1024 * 1024);
+        // 3.3 GB/s: 2 MiB take 0.64 ms.
+        assert_eq!(grow_at(micros(200), micros(20)), 4 * 1024 * 1024);
+        // 33 MB/s and 50 ms: 1.6 MB are on the way.
+        assert_eq!(grow_at(micros(50_000), micros(2000)), 4 * 1024 * 1024);
+        assert_eq!(grow_at(micros(50_000), micros(100)), 16 * 1024 * 1024);
     }
 
     #[test]

@@ -118,9 +118,10 @@ impl StreamState {
         !std::mem::replace(&mut self.send_closed, true)
     }
 
-    /// Accounts for items of this cost that were handed to the application. Returns the credit to send, if one is due.
-    pub fn consume(&mut self, cost: u64) -> Option<u64> {
-        let credit = self.receive.consume(cost);
+    /// Accounts for items of this cost that were handed to the application. Returns the credit to send, if one is due; `now`
+    /// is called for it.
+    pub fn consume(&mut self, cost: u64, now: impl FnOnce() -> Instant) -> Option<u64> {
+        let credit = self.receive.consume(cost, now);
         // A peer that sends nothing more needs none.
         credit.filter(|_| self.inbound == Inbound::Open)
     }
@@ -214,7 +215,7 @@ mod tests {
         }
         state.receive_end();
         for _ in 0..7 {
-            assert_eq!(state.consume(164), None);
+            assert_eq!(state.consume(164, Instant::now), None);
         }
         assert_eq!(state.receive_window().held(), 0);
     }

@@ -115,7 +115,7 @@ impl World {
         let me = &mut self.sides[side];
         let Some(body_len) = me.inbox.pop_front() else { return false };
         me.taken.push(body_len);
-        if let Some(limit) = me.state.consume(item_cost(body_len)) {
+        if let Some(limit) = me.state.consume(item_cost(body_len), || self.now) {
             self.peer(side).wire.push_back(Sent::Credit(limit));
         }
         true
@@ -277,7 +277,7 @@ proptest! {
                 3 => _ = state.receive_stop(),
                 4 => _ = state.stop(),
                 _ => if let Some(body_len) = held.pop_front() {
-                    state.consume(item_cost(body_len));
+                    state.consume(item_cost(body_len), Instant::now);
                 },
             }
         }

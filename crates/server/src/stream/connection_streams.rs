@@ -239,7 +239,7 @@ impl ConnectionStreams {
     /// Accounts for items of this cost that a handler has taken. Returns the cost after which credit is due again.
     pub(super) fn consume(&self, seq: Seq, cost: u64) -> u64 {
         let mut state = self.lock();
-        let credit_at = state.table.consume(seq, cost);
+        let credit_at = state.table.consume(seq, cost, || Instant::now().into_std());
         state.resize_reservation();
         credit_at
     }

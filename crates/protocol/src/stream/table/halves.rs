@@ -37,10 +37,10 @@ impl StreamTable {
     }
 
     /// Accounts for items of this cost that the application has taken of those of [`StreamTable::poll_items`]. Returns the
-    /// cost after which credit is due again.
-    pub fn consume(&mut self, seq: Seq, cost: u64) -> u64 {
+    /// cost after which credit is due again. `now` is called if it is due now.
+    pub fn consume(&mut self, seq: Seq, cost: u64, now: impl FnOnce() -> Instant) -> u64 {
         let Some(entry) = self.streams.get_mut(&seq) else { return u64::MAX };
-        let credit = entry.state.consume(cost);
+        let credit = entry.state.consume(cost, now);
         entry.measure(&mut self.inbound);
         let credit_at = entry.state.windows().0.until_credit();
         if let Some(limit) = credit

@@ -64,7 +64,7 @@ fn take(table: &mut StreamTable, seq: u64) -> Option<usize> {
     while let Some(item) = items.take_next() {
         taken = Some(item.body.len());
         if let Some(cost) = items.due() {
-            let credit_at = table.consume(Seq(seq), cost);
+            let credit_at = table.consume(Seq(seq), cost, Instant::now);
             items.set_credit_at(credit_at);
         }
     }
